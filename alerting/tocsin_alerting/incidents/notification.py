@@ -1,0 +1,83 @@
+"""One message to one addressee, complete in itself: what an outbox row holds and a channel sends."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Reason(StrEnum):
+    """Why this message goes out."""
+
+    OPENED = "opened"
+    ESCALATED = "escalated"
+    REPEAT = "repeat"
+    FINAL = "final"
+    WORSE = "worse"  # the severity was raised
+    REOPENED = "reopened"
+    UNMUTED = "unmuted"
+    UNREACHABLE = "unreachable"  # the step before reached nobody
+    ACKED = "acked"
+    ACK_REMIND = "ack_remind"
+    ACK_EXPIRED = "ack_expired"
+    SNOOZE_END = "snooze_end"
+    SLO_BREACH = "slo_breach"
+    MANUAL = "manual"
+    UNKNOWN = "unknown"
+    STILL_FIRING = "still_firing"
+    RESOLVED = "resolved"
+    TEST = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class NotifiedAlert:
+    """An alert as a message shows it; `ends_at_ms` is None while it fires."""
+
+    status: str  # firing | resolved
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    starts_at_ms: int
+    ends_at_ms: int | None
+    value: float
+    fingerprint: str
+    generator_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """`key` is the same on every retry of one message and on no other message.
+
+    `incident` is the number that people type; `receiver` names the channel, `contact` the person
+    ("" when the receiver has its own addressees); `at_ms` is when the message was decided.
+    `not_recorded` says that the journal could not be written when this was sent.
+    """
+
+    key: str
+    incident: int
+    receiver: str
+    contact: str
+    reason: Reason
+    severity: str
+    status: str  # firing | resolved
+    state: str  # the incident's state after the transition
+    step: int
+    loop: int
+    title: str
+    group_key: str
+    group_labels: Mapping[str, str]
+    alerts: tuple[NotifiedAlert, ...]
+    opened_at_ms: int
+    at_ms: int
+    actor: str = ""
+    note: str = ""
+    not_recorded: bool = False
+    external_url: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Notification":
+        """The notification that `to_json` wrote."""
+        alerts = tuple(NotifiedAlert(**alert) for alert in data["alerts"])
+        return cls(**{**data, "alerts": alerts, "reason": Reason(data["reason"])})

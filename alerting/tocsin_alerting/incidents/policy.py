@@ -1,0 +1,108 @@
+"""Who is told, by which channel, after how long: one policy a severity, snapshotted into incidents.
+
+Durations are milliseconds. Everything here is frozen and turns into plain JSON and back, because an
+incident keeps the policy that it opened with.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+
+class Severity(StrEnum):
+    """P0 is the worst. Compare with `worse_than`, not with `<`."""
+
+    P0 = "P0"
+    P1 = "P1"
+    P2 = "P2"
+    P3 = "P3"
+    P4 = "P4"
+
+    def worse_than(self, other: "Severity") -> bool:
+        return self.value < other.value
+
+
+SEVERITY_WORDS: Mapping[str, Severity] = {
+    "critical": Severity.P0,
+    "warning": Severity.P1,
+    "info": Severity.P2,
+}
+NEVER_PAGED = "none"
+
+
+def severity_of(label: str, words: Mapping[str, Severity] = SEVERITY_WORDS) -> Severity | None:
+    """The severity that a `severity` label means; None for `none`; P2 for a missing or unknown one."""
+    if label == NEVER_PAGED:
+        return None
+    if label in Severity.__members__:
+        return Severity(label)
+    return words.get(label.lower(), Severity.P2)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One addressee of a step: a receiver alone, or a contact by one of its ways."""
+
+    receiver: str
+    contact: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`escalate_after_ms` None: the last step of all, nothing follows."""
+
+    notify: tuple[Target, ...]
+    escalate_after_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """After the last step of the last repeat: tell these every `every_ms`, for `for_ms` at most."""
+
+    notify: tuple[Target, ...]
+    every_ms: int
+    for_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    timeout_ms: int | None = None
+    remind_ms: int | None = None
+    on_timeout: Literal["restart", "resume", "next"] = "restart"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    name: str
+    steps: tuple[Step, ...]
+    repeat: int = 0
+    final: Final | None = None
+    ack: Ack = Ack()
+    group_wait_ms: int = 0
+    group_interval_ms: int = 300_000
+    recover_within_ms: int | None = None
+    snooze_max_ms: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Policy":
+        """The policy that `to_json` wrote."""
+        final = data["final"]
+        return cls(
+            **{
+                **data,
+                "steps": tuple(
+                    Step(_targets(s["notify"]), s["escalate_after_ms"]) for s in data["steps"]
+                ),
+                "final": final
+                and Final(_targets(final["notify"]), final["every_ms"], final["for_ms"]),
+                "ack": Ack(**data["ack"]),
+            }
+        )
+
+
+def _targets(rows: list[dict[str, str]]) -> tuple[Target, ...]:
+    return tuple(Target(**row) for row in rows)

@@ -1,0 +1,71 @@
+"""An alert instance as Prometheus means it, and what the incident layer is told about it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tocsin_exporter.snapshot import Labels
+
+_FNV_OFFSET, _FNV_PRIME, _MASK = 0xCBF29CE484222325, 0x100000001B3, 0xFFFFFFFFFFFFFFFF
+
+
+class AlertState(StrEnum):
+    """`inactive` is an alert that has resolved and is remembered for 15 minutes."""
+
+    INACTIVE = "inactive"
+    PENDING = "pending"
+    FIRING = "firing"
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One instance of an alerting rule; times are Unix milliseconds.
+
+    `rule` is the rule's stable name, `group/alertname/n` with n counting equal names in a group.
+    `labels` hold `alertname` and never `__name__`.
+    """
+
+    rule: str
+    labels: Labels
+    annotations: Labels
+    state: AlertState
+    value: float
+    active_at_ms: int
+    fired_at_ms: int | None = None
+    resolved_at_ms: int | None = None
+    keep_firing_since_ms: int | None = None
+
+    @property
+    def name(self) -> str:
+        return dict(self.labels).get("alertname", "")
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.labels)
+
+
+class EventKind(StrEnum):
+    """`unknown`: whether the alert still holds cannot be told; never a reason to resolve."""
+
+    FIRING = "firing"
+    CLEAR = "clear"
+    UNKNOWN = "unknown"
+    REMOVED = "removed"  # the rule is gone from the configuration
+
+
+@dataclass(frozen=True, slots=True)
+class AlertEvent:
+    """A change of one alert: sent when it begins to fire, clears, or becomes unknown, once each."""
+
+    kind: EventKind
+    alert: Alert
+    at_ms: int
+    reason: str = ""
+
+
+def fingerprint(labels: Labels) -> str:
+    """FNV-1a 64 over sorted `name 0xff value 0xff`, as prometheus/common signs a label set."""
+    digest = _FNV_OFFSET
+    for name, value in sorted(labels):
+        for byte in (*name.encode(), 0xFF, *value.encode(), 0xFF):
+            digest = ((digest ^ byte) * _FNV_PRIME) & _MASK
+    return f"{digest:016x}"

@@ -1,0 +1,155 @@
+"""What one source said in one round: the value that everything downstream is made from.
+
+Labels once, numbers always: a `Layout` holds the families and the series, a `Snapshot` holds one
+number a series. A source whose series did not change hands out the *same* `Layout` object again,
+so the exposition and the store may remember whatever they computed for it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+MetricType = Literal["counter", "gauge", "histogram", "summary", "untyped"]
+Labels = tuple[tuple[str, str], ...]
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric family: `unit` is the base unit in words ("seconds", "bytes", "")."""
+
+    name: str
+    type: MetricType
+    help: str
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One line of a page. `name` is the sample's name, so it may end in `_bucket`, `_sum`, `_count`.
+
+    `labels` are sorted by label name, hold no empty value and not the name itself.
+    """
+
+    family: Family
+    name: str
+    labels: Labels
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Who said it. One source is one (job, instance), and all its series share one time axis."""
+
+    job: str
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplar:
+    """An example behind a bucket; `at_ms` is when it was observed, in Unix milliseconds."""
+
+    labels: Labels
+    value: float
+    at_ms: int
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """The series of a source in the order in which its values come; compared by identity."""
+
+    series: tuple[Series, ...]
+
+    @property
+    def families(self) -> Mapping[str, Family]:
+        return {s.family.name: s.family for s in self.series}
+
+
+EMPTY = Layout(())
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """One source, one round.
+
+    `at_ms` is Unix milliseconds, `duration_seconds` the time the reading took. `ok` is false when
+    the source did not answer; it may then still carry the series that say so (`llm_engine_up 0`).
+    `values` has the shape (len(layout.series),) and is read-only.
+    """
+
+    source: Source
+    at_ms: int
+    ok: bool
+    layout: Layout
+    values: Values
+    duration_seconds: float = 0.0
+    exemplars: Mapping[int, Exemplar] = field(default_factory=dict)  # row -> exemplar
+
+    @property
+    def series(self) -> tuple[Series, ...]:
+        return self.layout.series
+
+    @property
+    def families(self) -> Mapping[str, Family]:
+        return self.layout.families
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a collector returns: a family, the labels and a number.
+
+    `suffix` is `_bucket`, `_sum` or `_count` for the parts of a histogram or summary.
+    """
+
+    family: Family
+    value: float
+    labels: Labels = ()
+    suffix: str = ""
+
+
+class DuplicateSeries(ValueError):
+    """Two samples of one snapshot have the same name and labels."""
+
+    def __init__(self, series: Series) -> None:
+        shown = ",".join(f'{k}="{v}"' for k, v in series.labels)
+        super().__init__(f"{series.name}{{{shown}}} was collected twice")
+
+
+def labels(**values: str) -> Labels:
+    """Labels in the one order that snapshots use; an empty value is no label."""
+    return tuple(sorted((k, v) for k, v in values.items() if v != ""))
+
+
+class LayoutCache:
+    """Turns samples into (layout, values), giving out the same `Layout` while the series stay."""
+
+    def __init__(self) -> None:
+        self._keys: list[tuple[str, str, Labels]] = []
+        self._layout = EMPTY
+
+    def build(self, samples: Iterable[Sample]) -> tuple[Layout, Values]:
+        """Raises DuplicateSeries when two samples have one name and label set."""
+        batch = list(samples)
+        keys = [(s.family.name, s.suffix, s.labels) for s in batch]
+        if keys != self._keys:
+            self._layout = Layout(tuple(_distinct(_series(batch))))
+            self._keys = keys
+        values = np.fromiter((s.value for s in batch), np.float64, len(batch))
+        values.flags.writeable = False
+        return self._layout, values
+
+
+def _series(batch: Iterable[Sample]) -> Iterator[Series]:
+    for sample in batch:
+        yield Series(sample.family, sample.family.name + sample.suffix, sample.labels)
+
+
+def _distinct(series: Iterable[Series]) -> Iterator[Series]:
+    seen: set[tuple[str, Labels]] = set()
+    for one in series:
+        if (one.name, one.labels) in seen:
+            raise DuplicateSeries(one)
+        seen.add((one.name, one.labels))
+        yield one
