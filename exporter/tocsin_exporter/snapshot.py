@@ -29,7 +29,7 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line of a page. `name` is the sample's name, so it may end in `_bucket`, `_sum`, `_count`.
+    """One line of a page. `name` is the sample's name: it may end in `_bucket`, `_sum`, `_count`.
 
     `labels` are sorted by label name, hold no empty value and not the name itself.
     """
