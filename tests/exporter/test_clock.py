@@ -1,0 +1,57 @@
+"""The clock against a wall clock that steps."""
+
+import asyncio
+
+from tocsin_exporter.clock import Clock
+
+
+class Wall:
+    def __init__(self) -> None:
+        self.wall, self.mono = 1_000_000.0, 50.0
+
+    def pass_(self, seconds: float) -> None:
+        self.wall += seconds
+        self.mono += seconds
+
+
+def clock_on(wall: Wall) -> Clock:
+    return Clock(lambda: wall.wall, lambda: wall.mono)
+
+
+def test_it_tells_wall_time() -> None:
+    wall = Wall()
+    clock = clock_on(wall)
+    wall.pass_(1.5)
+    assert clock.now_ms() == 1_000_001_500
+
+
+def test_a_step_is_not_seen_before_the_check_and_moves_everyone_once() -> None:
+    wall = Wall()
+    clock = clock_on(wall)
+    moves: list[int] = []
+    clock.on_move(moves.append)
+    wall.wall -= 3600
+    assert clock.now_ms() == 1_000_000_000
+    assert clock.check() == -3_600_000
+    assert clock.now_ms() == 1_000_000_000 - 3_600_000
+    assert clock.check() == 0
+    assert moves == [-3_600_000]
+
+
+def test_drift_is_followed_slowly_and_never_reported() -> None:
+    wall = Wall()
+    clock = clock_on(wall)
+    wall.wall += 0.12
+    assert [clock.check() for _ in range(4)] == [0, 0, 0, 0]
+    assert clock.now_ms() == 1_000_000_120
+
+
+async def test_a_sleeper_is_woken_by_a_jump_and_told_so() -> None:
+    wall = Wall()
+    clock = clock_on(wall)
+    sleeper = asyncio.create_task(clock.sleep_until(clock.now_ms() + 3_600_000))
+    await asyncio.sleep(0)
+    wall.wall += 7200
+    clock.check()
+    assert await sleeper is False
+    assert await clock.sleep_until(clock.now_ms()) is True
