@@ -1,10 +1,10 @@
 """Wall time that never steps by itself.
 
-Everything that is measured, judged or due carries Unix milliseconds, and a machine's wall clock may
-jump: a virtual machine resumes, an operator sets the date. `Clock` counts on the monotonic clock from
-the wall time of its start and follows small drifts slowly. A jump is noticed by `follow`, which tells
-the owners of times (the store, the alerts, the timers) by how much to move them, all in one turn of
-the loop, so that nobody sees an hour without samples or an hour that comes twice.
+Everything that is measured, judged or due carries Unix milliseconds, and a machine's wall clock
+may jump: a virtual machine resumes, an operator sets the date. `Clock` counts on the monotonic
+clock from the wall time of its start and follows small drifts slowly. A jump is noticed by
+`follow`, which tells the owners of times (the store, the alerts, the timers) by how much to move
+them, all in one turn of the loop, so that nobody sees an hour without samples or an hour twice.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class Clock:
         return int(self.monotonic() * 1000 + self._offset_ms)
 
     def on_move(self, moved: Moved) -> None:
-        """Have `moved(delta_ms)` called, in order of registration, whenever the wall clock jumped."""
+        """Have `moved(delta_ms)` called, in order of registration, when the wall clock jumped."""
         self._moved.append(moved)
 
     def check(self) -> int:
@@ -59,7 +59,7 @@ class Clock:
             self.check()
 
     async def sleep_until(self, at_ms: int) -> bool:
-        """Sleep to `at_ms`; False when the clock jumped meanwhile, so that the sleeper plans anew."""
+        """Sleep to `at_ms`; False when the clock jumped meanwhile: the sleeper then plans anew."""
         try:
             async with asyncio.timeout(max(0.0, (at_ms - self.now_ms()) / 1000)):
                 await self._jumped.wait()
