@@ -1,4 +1,4 @@
-"""One message to one addressee, complete in itself: what an outbox row holds and a channel sends."""
+"""One message to one addressee, complete in itself: the outbox holds it, a channel sends it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -49,7 +49,8 @@ class Notification:
 
     `incident` is the number that people type; `receiver` names the channel, `contact` the person
     ("" when the receiver has its own addressees); `at_ms` is when the message was decided.
-    `not_recorded` says that the journal could not be written when this was sent.
+    `others` are told by the same step; `next_to` are told at `next_at_ms` if nobody answers (None:
+    nothing follows). `not_recorded` says that the journal could not be written when this was sent.
     """
 
     key: str
@@ -70,6 +71,9 @@ class Notification:
     at_ms: int
     actor: str = ""
     note: str = ""
+    others: tuple[str, ...] = ()
+    next_at_ms: int | None = None
+    next_to: tuple[str, ...] = ()
     not_recorded: bool = False
     external_url: str = ""
 
@@ -80,4 +84,5 @@ class Notification:
     def from_json(cls, data: Mapping[str, Any]) -> "Notification":
         """The notification that `to_json` wrote."""
         alerts = tuple(NotifiedAlert(**alert) for alert in data["alerts"])
-        return cls(**{**data, "alerts": alerts, "reason": Reason(data["reason"])})
+        people = {name: tuple(data.get(name, ())) for name in ("others", "next_to")}
+        return cls(**{**data, **people, "alerts": alerts, "reason": Reason(data["reason"])})
