@@ -1,0 +1,20 @@
+"""Every metric that may be on our page: name, type, unit, help and labels, a table an area."""
+
+from tocsin_exporter.catalogue.gpu import GPU
+from tocsin_exporter.catalogue.host import HOST
+from tocsin_exporter.catalogue.llm import LLM
+from tocsin_exporter.catalogue.network import NETWORK
+from tocsin_exporter.catalogue.own import OWN
+from tocsin_exporter.catalogue.process import PROCESS
+from tocsin_exporter.catalogue.table import Table
+
+TABLES: dict[str, Table] = {
+    "Host": HOST,
+    "Network": NETWORK,
+    "Processes": PROCESS,
+    "GPU": GPU,
+    "Inference": LLM,
+    "The agent itself": OWN,
+}
+
+__all__ = ["GPU", "HOST", "LLM", "NETWORK", "OWN", "PROCESS", "TABLES", "Table"]

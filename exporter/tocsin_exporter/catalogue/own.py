@@ -1,0 +1,63 @@
+"""What the agent says of itself: `tocsin_*` of this package, and `process_*`."""
+
+from tocsin_exporter.catalogue.table import Table, counter, gauge, histogram
+
+SCRAPE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+
+_COLLECTOR = ("collector", "target")
+_COLLECTORS = (
+    gauge("tocsin_collector_duration_seconds", "Time that the last reading of a collector took.",
+          "seconds", *_COLLECTOR),
+    gauge("tocsin_collector_success", "Whether the last reading of a collector succeeded.",
+          "", *_COLLECTOR),
+    gauge("tocsin_collector_age_seconds",
+          "Age of the readings of a collector that are on this page.", "seconds", *_COLLECTOR),
+    gauge("tocsin_collector_last_success_timestamp_seconds",
+          "When a collector last succeeded, in seconds since 1970.", "seconds", *_COLLECTOR),
+    counter("tocsin_collector_timeouts_total", "Readings of a collector that missed its deadline.",
+            "", *_COLLECTOR),
+    counter("tocsin_collector_errors_total", "Readings of a collector that failed, by error.",
+            "", *_COLLECTOR, "error_type"),
+)  # fmt: skip
+
+_PAGE = (
+    counter("tocsin_scrapes_total", "Answered scrapes of the metrics page.",
+            "", "format", "code"),
+    histogram("tocsin_scrape_duration_seconds", "Time from a scrape's request to its answer.",
+              "seconds"),
+    gauge("tocsin_scrapes_in_flight", "Scrapes that are being answered now."),
+    gauge("tocsin_exposition_bytes", "Size of the last metrics page before compression.",
+          "bytes"),
+    gauge("tocsin_exposition_series", "Series on the last metrics page, by job.", "", "job"),
+    counter("tocsin_exposition_duplicates_total",
+            "Series refused because their name and labels were on the page already."),
+)  # fmt: skip
+
+_LOOP = (
+    gauge("tocsin_build_info", "The version that runs; always 1.",
+          "", "version", "python_version"),
+    gauge("tocsin_loop_lag_seconds",
+          "Longest time in the last 15 s that the event loop woke up too late.", "seconds"),
+    counter("tocsin_sampling_rounds_total", "Finished sampling rounds, by source.",
+            "", "job", "target"),
+    counter("tocsin_sampling_rounds_missed_total",
+            "Sampling rounds left out because the one before had not ended.",
+            "", "job", "target"),
+    counter("tocsin_clock_steps_total",
+            "Times that the wall clock was stepped and the rounds were planned anew."),
+)  # fmt: skip
+
+_PROCESS = (
+    counter("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.",
+            "seconds"),
+    gauge("process_resident_memory_bytes", "Resident memory size in bytes.", "bytes"),
+    gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.", "bytes"),
+    gauge("process_virtual_memory_max_bytes",
+          "Maximum amount of virtual memory available in bytes.", "bytes"),
+    gauge("process_open_fds", "Number of open file descriptors."),
+    gauge("process_max_fds", "Maximum number of open file descriptors."),
+    gauge("process_start_time_seconds",
+          "Start time of the process since unix epoch in seconds.", "seconds"),
+)  # fmt: skip
+
+OWN = Table((*_COLLECTORS, *_PAGE, *_LOOP, *_PROCESS))
