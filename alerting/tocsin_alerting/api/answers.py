@@ -1,0 +1,48 @@
+"""The envelope of Prometheus's HTTP API, which everything under /api/v1 speaks."""
+
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+# errorType -> HTTP status, as web/api/v1/api.go of Prometheus has them.
+STATUS = {
+    "bad_data": 400,
+    "unauthorized": 401,
+    "forbidden": 403,
+    "not_found": 404,
+    "conflict": 409,
+    "execution": 422,
+    "internal": 500,
+    "unavailable": 503,
+    "timeout": 503,
+}
+
+
+class ApiError(Exception):
+    """Ends a request with Prometheus's error body. `type` is a key of STATUS."""
+
+    def __init__(self, type: str, message: str) -> None:
+        super().__init__(message)
+        self.type = type
+
+
+def success(
+    data: Any, *, warnings: list[str] | None = None, infos: list[str] | None = None
+) -> Response:
+    body: dict[str, Any] = {"status": "success", "data": data}
+    if warnings:
+        body["warnings"] = warnings
+    if infos:
+        body["infos"] = infos
+    return json_response(body)
+
+
+def failure(error: ApiError) -> Response:
+    body = {"status": "error", "errorType": error.type, "error": str(error)}
+    return json_response(body, STATUS[error.type])
+
+
+def json_response(body: Any, status: int = 200) -> Response:
+    text = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    return Response(text, status, media_type="application/json")

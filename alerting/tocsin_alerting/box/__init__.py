@@ -1,0 +1,1 @@
+"""What runs beside the agent on the same machine: engines, a worker of our own, load for it."""
