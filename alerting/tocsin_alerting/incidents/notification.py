@@ -20,6 +20,7 @@ class Reason(StrEnum):
     ACKED = "acked"
     ACK_REMIND = "ack_remind"
     ACK_EXPIRED = "ack_expired"
+    UNACKED = "unacked"
     SNOOZE_END = "snooze_end"
     SLO_BREACH = "slo_breach"
     MANUAL = "manual"
@@ -51,6 +52,7 @@ class Notification:
     ("" when the receiver has its own addressees); `at_ms` is when the message was decided.
     `others` are told by the same step; `next_to` are told at `next_at_ms` if nobody answers (None:
     nothing follows). `not_recorded` says that the journal could not be written when this was sent.
+    `truncated_alerts` counts the alerts that were left out of `alerts` to keep the message small.
     """
 
     key: str
@@ -75,6 +77,7 @@ class Notification:
     next_at_ms: int | None = None
     next_to: tuple[str, ...] = ()
     not_recorded: bool = False
+    truncated_alerts: int = 0
     external_url: str = ""
 
     def to_json(self) -> dict[str, Any]:

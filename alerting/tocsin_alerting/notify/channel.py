@@ -1,35 +1,12 @@
 """The one thing that a channel does, and the three ways in which it ends."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from tocsin_alerting.incidents.notification import Notification
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """Delivered; `reference` is what the other side calls it, `detail` its answer in short."""
-
-    reference: str = ""
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RetryAt:
-    """Not delivered, worth another try: not before `not_before_ms` when the answer named a time."""
-
-    error: str
-    not_before_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Permanent:
-    """Not delivered, and the same message never will be: a refused address, a wrong password."""
-
-    error: str
-
-
-Outcome = Done | RetryAt | Permanent
+from tocsin_alerting.incidents.outcome import Done as Done
+from tocsin_alerting.incidents.outcome import Outcome as Outcome
+from tocsin_alerting.incidents.outcome import Permanent as Permanent
+from tocsin_alerting.incidents.outcome import RetryAt as RetryAt
 
 
 class Channel(Protocol):

@@ -1,0 +1,29 @@
+"""The three ways in which sending a message ends."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Delivered; `reference` is what the other side calls it, `detail` its answer in short."""
+
+    reference: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryAt:
+    """Not delivered, worth another try: not before `not_before_ms` when the other side named a time."""
+
+    error: str
+    not_before_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Permanent:
+    """Not delivered, and the same message never will be: a refused address, a wrong password."""
+
+    error: str
+
+
+Outcome = Done | RetryAt | Permanent
