@@ -1,0 +1,41 @@
+"""What a collector is: it returns samples or raises; the runner in `scrape` does the rest.
+
+The runner sets the deadline, keeps one collector's failure from the others, and reports duration,
+success, age and errors. A collector that must call what may hang does so on a `Lane`.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from tocsin_exporter.snapshot import Sample
+
+
+class Collector(Protocol):
+    """One thing that is read. `name` is what operators switch on and off, as in `collect[]`."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def collect(self) -> Sequence[Sample]:
+        """Read once. Raises Unavailable or CollectorError; may be cancelled at its deadline."""
+        ...
+
+    def close(self) -> None:
+        """Let go of handles and threads, without waiting for them."""
+        ...
+
+
+class CollectorError(Exception):
+    """The reading failed. `samples` is what can be said nevertheless (`llm_engine_up 0`)."""
+
+    def __init__(self, message: str, samples: Sequence[Sample] = ()) -> None:
+        super().__init__(message)
+        self.samples = tuple(samples)
+
+
+class Unavailable(CollectorError):
+    """There is nothing to read here (no GPU, an older kernel): said once, and no error."""
+
+
+class Stuck(CollectorError):
+    """An earlier call has not come back, so this one was not made."""
