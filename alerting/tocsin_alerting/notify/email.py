@@ -1,0 +1,96 @@
+"""E-mail by SMTP: STARTTLS unless told otherwise, one connection a message."""
+
+import base64
+from collections import OrderedDict
+
+from aiosmtplib import SMTP
+
+from tocsin_alerting.http import tls_context
+from tocsin_alerting.incidents.notification import Notification
+from tocsin_alerting.notify.channel import Done, Outcome, Permanent, RetryAt
+from tocsin_alerting.notify.email_settings import EmailSettings
+from tocsin_alerting.notify.mail import message
+from tocsin_alerting.notify.secret import masked
+from tocsin_alerting.notify.smtp import Login, hand_over
+from tocsin_alerting.notify.supplies import Supplies
+
+_REMEMBERED = 1000
+
+
+class Email:
+    """Writes to the contact of a notification, or to its own addressees when it names none."""
+
+    def __init__(self, name: str, settings: EmailSettings, supplies: Supplies) -> None:
+        self.name = name
+        self.send_resolved = settings.send_resolved
+        self._settings, self._supplies = settings, supplies
+        secret = supplies.vault.secret(settings.password_file, settings.password_env)
+        self._login = Login(settings.username or "", secret.value) if secret else None
+        ca_file = str(settings.ca_file) if settings.ca_file else None
+        self._tls = tls_context(ca_file, verify=not settings.insecure_skip_verify)
+        # Recipients that a message has not reached yet, when it reached others: on a retry it
+        # goes to them alone.
+        self._open: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"Email({self.name}, {self._settings.smarthost})"
+
+    async def send(
+        self, notification: Notification, now_ms: int, transcript: list[str] | None = None
+    ) -> Outcome:
+        to = self._addressees(notification)
+        if not to:
+            who = f"contact {notification.contact}" if notification.contact else "the receiver"
+            return Permanent(f"{who} has no e-mail address in the configuration; add one")
+        settings, said = self._settings, list[str]()
+        mail = message(notification, self._supplies.wording, settings.sender, to, now_ms)
+        rest = self._open.get(notification.key, to)
+        limit_s = settings.timeout / 1000
+        handed = await hand_over(self._client(), self._login, mail, rest, said, limit_s)
+        self._remember(notification.key, handed.open)
+        result = self._without_secrets(handed.outcome)
+        if transcript is not None:
+            transcript += [masked(line, self._secrets()) for line in (*said, f"= {result}")]
+        return result
+
+    async def close(self) -> None:
+        """Nothing stays open between messages."""
+
+    def _addressees(self, notification: Notification) -> tuple[str, ...]:
+        if not notification.contact:
+            return self._settings.to
+        address = self._supplies.addresses.get(notification.contact)
+        return (address,) if address else ()
+
+    def _client(self) -> SMTP:
+        settings = self._settings
+        return SMTP(
+            hostname=settings.host,
+            port=settings.port,
+            local_hostname=settings.hello or self._supplies.hostname,
+            timeout=settings.timeout / 1000,
+            use_tls=settings.tls == "implicit",
+            start_tls=False,
+            tls_context=None if settings.tls == "none" else self._tls,
+        )
+
+    def _remember(self, key: str, left: tuple[str, ...]) -> None:
+        self._open.pop(key, None)
+        if left:
+            self._open[key] = left
+        if len(self._open) > _REMEMBERED:
+            self._open.popitem(last=False)
+
+    def _without_secrets(self, outcome: Outcome) -> Outcome:
+        secrets = self._secrets()
+        if isinstance(outcome, Done):
+            return Done(outcome.reference, masked(outcome.detail, secrets))
+        error = masked(f"{self._settings.smarthost}: {outcome.error}", secrets)
+        return RetryAt(error) if isinstance(outcome, RetryAt) else Permanent(error)
+
+    def _secrets(self) -> tuple[str, ...]:
+        if self._login is None:
+            return ()
+        password = self._login.password
+        plain = f"\0{self._login.username}\0{password}"
+        return (password, *(base64.b64encode(one.encode()).decode() for one in (password, plain)))

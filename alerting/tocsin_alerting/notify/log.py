@@ -1,0 +1,43 @@
+"""The log: the channel of an installation that nobody has configured yet."""
+
+import logging
+from typing import Literal
+
+from tocsin_alerting.incidents.notification import Notification
+from tocsin_alerting.notify.channel import Done, Outcome
+from tocsin_alerting.notify.supplies import Supplies
+from tocsin_alerting.settings import Section
+
+_LEVELS = {"P0": logging.ERROR, "P1": logging.ERROR}
+
+
+class LogSettings(Section):
+    type: Literal["log"]
+    send_resolved: bool = True
+
+
+class Log:
+    """One line a message: P0 and P1 as errors, the rest as warnings, the end as information."""
+
+    def __init__(self, name: str, settings: LogSettings, supplies: Supplies) -> None:
+        self.name = name
+        self.send_resolved = settings.send_resolved
+        self._wording = supplies.wording
+        self._logger = logging.getLogger("tocsin.page")
+
+    def __repr__(self) -> str:
+        return f"Log({self.name})"
+
+    async def send(
+        self, notification: Notification, now_ms: int, transcript: list[str] | None = None
+    ) -> Outcome:
+        resolved = notification.status == "resolved"
+        level = logging.INFO if resolved else _LEVELS.get(notification.severity, logging.WARNING)
+        line = self._wording.line(notification)
+        self._logger.log(level, "%s", line)
+        if transcript is not None:
+            transcript.append(line)
+        return Done(detail="logged")
+
+    async def close(self) -> None:
+        """Nothing to close."""

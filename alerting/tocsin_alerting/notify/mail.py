@@ -1,0 +1,60 @@
+"""An e-mail as the bytes that SMTP carries, threaded by incident in the reader's mail program."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from hashlib import sha256
+
+from tocsin_alerting.incidents.notification import Notification
+from tocsin_alerting.notify.wording import Wording
+
+_PRIORITY = {"P0": "1 (Highest)", "P1": "2 (High)", "P3": "4 (Low)", "P4": "5 (Lowest)"}
+_IMPORTANCE = {"P0": "high", "P1": "high", "P3": "low", "P4": "low"}
+
+
+def address(text: str) -> str:
+    """A bare address, `li@example.com`. Raises ValueError for anything else."""
+    try:
+        parsed = Address(addr_spec=text)
+    except (ValueError, IndexError, TypeError):  # how the parser fails depends on the text
+        raise ValueError(f"{text!r} is not an address like li@example.com") from None
+    if not parsed.username or not parsed.domain or not text.isprintable() or " " in text:
+        raise ValueError(f"{text!r} is not an address like li@example.com")
+    return text
+
+
+def message(
+    notification: Notification, wording: Wording, sender: str, to: Sequence[str], now_ms: int
+) -> EmailMessage:
+    """Text and HTML; the Message-ID depends on the notification's key alone, so a retry has it."""
+    domain = sender.rpartition("@")[2]
+    thread = f"<incident-{notification.incident}-{notification.opened_at_ms}@{domain}>"
+    mail = EmailMessage(policy=SMTP)
+    mail["From"], mail["To"] = sender, ", ".join(to)
+    mail["Subject"] = _header(wording.subject(notification))
+    mail["Date"] = datetime.fromtimestamp(now_ms // 1000, UTC)
+    mail["Message-ID"] = message_id(notification.key, domain)
+    mail["In-Reply-To"] = mail["References"] = thread
+    mail["Auto-Submitted"] = "auto-generated"
+    mail["X-Incident-Id"] = str(notification.incident)
+    mail["X-Priority"] = _PRIORITY.get(notification.severity, "3 (Normal)")
+    mail["Importance"] = _IMPORTANCE.get(notification.severity, "normal")
+    mail.set_content(_sendable(wording.text(notification)))
+    mail.add_alternative(_sendable(wording.html(notification)), subtype="html")
+    return mail
+
+
+def message_id(key: str, domain: str) -> str:
+    return f"<{sha256(key.encode()).hexdigest()[:32]}@{domain}>"
+
+
+def _sendable(text: str) -> str:
+    """Without lone surrogates, which no charset can carry."""
+    return text.encode(errors="replace").decode()
+
+
+def _header(text: str) -> str:
+    """A header's value: never a line break, whatever a label held."""
+    return _sendable("".join(c if c.isprintable() else " " for c in text))

@@ -1,0 +1,115 @@
+"""One conversation with a mail server, and what its answers mean: delivered, later, or never."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from email.message import EmailMessage
+
+from aiosmtplib import SMTP
+from aiosmtplib.errors import SMTPException, SMTPRecipientsRefused, SMTPResponseException
+
+from tocsin_alerting.http import certificate_refused
+from tocsin_alerting.notify.channel import Done, Outcome, Permanent, RetryAt
+
+_FAREWELL_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Login:
+    username: str
+    password: str
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """`open` are the recipients that were refused for now (4xx): another try may reach them."""
+
+    outcome: Outcome
+    open: tuple[str, ...] = ()
+
+
+async def hand_over(
+    client: SMTP,
+    login: Login | None,
+    mail: EmailMessage,
+    recipients: Sequence[str],
+    said: list[str],
+    limit_s: float,
+) -> Handed:
+    """Sends `mail` over a fresh client, all within `limit_s`; never raises for the other side."""
+    try:
+        async with asyncio.timeout(limit_s):
+            handed = await _converse(client, login, mail, recipients, said)
+        with suppress(SMTPException, OSError):  # taken is taken, however they part
+            await client.quit(timeout=_FAREWELL_S)
+        return handed
+    except TimeoutError:
+        return Handed(RetryAt(f"no answer in {limit_s:g} s, {said[-1]}"), tuple(recipients))
+    except (SMTPException, OSError, ValueError) as error:
+        return Handed(broken(error), tuple(recipients))
+    finally:
+        client.close()
+
+
+async def _converse(
+    client: SMTP,
+    login: Login | None,
+    mail: EmailMessage,
+    recipients: Sequence[str],
+    said: list[str],
+) -> Handed:
+    said.append(f"> connect to {client.hostname}:{client.port}")
+    said.append(f"< {(await client.connect()).message}")
+    if client.tls_context is not None and not client.use_tls:
+        said.append("> STARTTLS")
+        said.append(f"< {(await client.starttls()).message}")
+    if login is not None:
+        said.append(f"> AUTH as {login.username}")
+        await _authenticate(client, login)
+        said.append("< accepted")
+    said.append(f"> message {mail['Message-ID']} for {', '.join(recipients)}")
+    refusals, answer = await client.send_message(mail, recipients=list(recipients))
+    said.append(f"< {answer}")
+    said += [f"< {who}: {one.code} {one.message}" for who, one in refusals.items()]
+    later = tuple(who for who, one in refusals.items() if one.code < 500)
+    if later:
+        return Handed(RetryAt(f"refused for now: {', '.join(later)}"), later)
+    never = f"; refused: {', '.join(refusals)}" if refusals else ""
+    return Handed(Done(reference=str(mail["Message-ID"]), detail=answer + never))
+
+
+async def _authenticate(client: SMTP, login: Login) -> None:
+    """By the plainest method that is offered (the line is encrypted); one try, for a second one
+    after a refusal only hides the first."""
+    await client.ehlo()
+    offered = client.server_auth_methods
+    if "plain" in offered:
+        await client.auth_plain(login.username, login.password)
+    elif "login" in offered:
+        await client.auth_login(login.username, login.password)
+    elif "cram-md5" in offered:
+        await client.auth_crammd5(login.username, login.password)
+    else:
+        raise SMTPException("the server offers no way to log in that we know")
+
+
+def broken(error: Exception) -> Outcome:
+    """The outcome of a conversation that ended in `error`: 5xx is final, 4xx is not, and neither
+    is a broken connection."""
+    if isinstance(error, SMTPRecipientsRefused):
+        worst = min(error.recipients, key=lambda one: one.code)
+        listed = "; ".join(f"{one.recipient}: {one.code} {one.message}" for one in error.recipients)
+        return _answered(worst.code, f"recipients refused: {listed}")
+    if isinstance(error, SMTPResponseException):
+        return _answered(error.code, f"{error.code} {error.message}")
+    text = str(error) or type(error).__name__
+    if certificate_refused(error):
+        return Permanent(f"{text}; name the authority in ca_file")
+    if not isinstance(error, OSError):
+        return Permanent(text)
+    return RetryAt(text)
+
+
+def _answered(code: int, text: str) -> Outcome:
+    return Permanent(text) if 500 <= code < 600 else RetryAt(text)

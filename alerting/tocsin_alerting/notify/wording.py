@@ -1,0 +1,126 @@
+"""What a message says, in the reader's language: templates, one set a language."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+from urllib.parse import urlsplit
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from tocsin_alerting.incidents.notification import Notification, NotifiedAlert
+from tocsin_alerting.settings import duration_text
+
+LANGUAGES = ("en", "zh")
+_MOST_ALERTS = 20
+_LONGEST_TEXT = 4000
+
+
+class Wording:
+    """Renders notifications in one language, with times in `zone` and in UTC."""
+
+    def __init__(self, language: str = "en", zone: tzinfo = UTC) -> None:
+        self._language, self._zone = language, zone
+        self._templates = Environment(
+            loader=PackageLoader("tocsin_alerting.notify"),
+            autoescape=select_autoescape(["html"]),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+
+    def line(self, notification: Notification) -> str:
+        """All in one line, for a log: what it is, its summary, how to answer."""
+        return _one_line(self._render("line.txt", notification), longest=500)
+
+    def subject(self, notification: Notification) -> str:
+        """`[P0] InferenceEngineDown 127.0.0.1:8000 (#42)`, resolved `[P0 resolved] …`."""
+        return _one_line(self._render("subject.txt", notification))
+
+    def text(self, notification: Notification) -> str:
+        return self._render("text.txt", notification).strip() + "\n"
+
+    def html(self, notification: Notification) -> str:
+        return self._render("page.html", notification).strip() + "\n"
+
+    def _render(self, name: str, notification: Notification) -> str:
+        template = self._templates.get_template(f"{self._language}/{name}")
+        return template.render(view(notification, self._zone))
+
+
+def view(notification: Notification, zone: tzinfo = UTC) -> Mapping[str, Any]:
+    """The notification as the templates see it: times and durations are text, control
+    characters are gone, and a link is there only when it is one to http or https."""
+    n = notification
+    hidden = {*n.group_labels, "alertname", "severity"}
+    alerts = [_alert(alert, hidden, n.at_ms, zone) for alert in n.alerts[:_MOST_ALERTS]]
+    return {
+        "severity": n.severity,
+        "title": _clean(n.title),
+        "incident": n.incident,
+        "reason": n.reason.value,
+        "resolved": n.status == "resolved",
+        "since": _moment(n.opened_at_ms, zone),
+        "at": _moment(n.at_ms, zone),
+        "lasted": _span(n.at_ms - n.opened_at_ms),
+        "step": n.step + 1,
+        "loop": n.loop,
+        "alerts": alerts,
+        "more": len(n.alerts) - len(alerts) + n.truncated_alerts,
+        "actor": _clean(n.actor),
+        "note": _clean(n.note),
+        "others": [_clean(other) for other in n.others],
+        "next_at": "" if n.next_at_ms is None else _moment(n.next_at_ms, zone),
+        "next_to": [_clean(other) for other in n.next_to],
+        "not_recorded": n.not_recorded,
+        "link": _link(n.external_url),
+    }
+
+
+def _alert(
+    alert: NotifiedAlert, hidden: set[str], at_ms: int, zone: tzinfo
+) -> Mapping[str, object]:
+    notes = alert.annotations
+    until_ms = at_ms if alert.ends_at_ms is None else alert.ends_at_ms
+    return {
+        "resolved": alert.status == "resolved",
+        "summary": _clean(notes.get("summary") or alert.labels.get("alertname", "")),
+        "description": _clean(notes.get("description", "")),
+        "runbook": _link(notes.get("runbook_url", "")),
+        "dashboard": _link(notes.get("dashboard_url", "")),
+        "value": f"{alert.value:.6g}",
+        "since": _moment(alert.starts_at_ms, zone),
+        "lasted": _span(until_ms - alert.starts_at_ms),
+        "labels": _clean(
+            ", ".join(f"{k}={v}" for k, v in sorted(alert.labels.items()) if k not in hidden)
+        ),
+    }
+
+
+def _moment(ms: int, zone: tzinfo) -> str:
+    utc = datetime.fromtimestamp(ms // 1000, UTC)
+    local = utc.astimezone(zone)
+    if local.utcoffset() == utc.utcoffset():
+        return f"{utc:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{local:%Y-%m-%d %H:%M:%S %z} ({utc:%H:%M:%S} UTC)"
+
+
+def _span(ms: int) -> str:
+    return duration_text(max(ms, 0) // 1000 * 1000)
+
+
+def _clean(text: str) -> str:
+    kept = "".join(c if c.isprintable() or c == "\n" else " " for c in text[: _LONGEST_TEXT + 1])
+    return kept if len(kept) <= _LONGEST_TEXT else kept[: _LONGEST_TEXT - 1] + "…"
+
+
+def _one_line(text: str, longest: int = 200) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def _link(url: str) -> str:
+    try:
+        usable = urlsplit(url).scheme in ("http", "https") and url.isprintable() and " " not in url
+    except ValueError:
+        return ""
+    return url if usable else ""

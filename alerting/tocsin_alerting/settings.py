@@ -1,0 +1,77 @@
+"""What every section of a configuration is made of: strict, frozen, durations as Prometheus's."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
+
+_UNITS_MS = {
+    "y": 31_536_000_000,
+    "w": 604_800_000,
+    "d": 86_400_000,
+    "h": 3_600_000,
+    "m": 60_000,
+    "s": 1000,
+    "ms": 1,
+}
+_DURATION = re.compile("".join(rf"(?:([0-9]+){unit})?" for unit in _UNITS_MS))
+_LONGEST_MS = 100 * _UNITS_MS["y"]
+
+
+class Section(BaseModel):
+    """A part of the file: unknown keys are errors, values are not converted, nothing changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+
+def duration_ms(text: object) -> int:
+    """`1m30s` in milliseconds. Raises ValueError for what Prometheus would not read either."""
+    if not isinstance(text, str) or not text or not (match := _DURATION.fullmatch(text)):
+        raise ValueError("not a duration; write it like 30s, 1m30s or 0s, the longest unit first")
+    numbers = (int(digits or 0) for digits in match.groups())
+    total = sum(number * unit for number, unit in zip(numbers, _UNITS_MS.values(), strict=True))
+    if total > _LONGEST_MS:
+        raise ValueError("longer than 100 years")
+    return total
+
+
+def duration_text(ms: int) -> str:
+    """The shortest way to write `ms` as a duration: 90000 is `1m30s`."""
+    words: list[str] = []
+    for unit, size in _UNITS_MS.items():
+        count, ms = divmod(ms, size)
+        words += [f"{count}{unit}"] if count else []
+    return "".join(words) or "0s"
+
+
+def _positive(value: object) -> int:
+    ms = duration_ms(value)
+    if ms == 0:
+        raise ValueError("must be longer than 0s")
+    return ms
+
+
+def several(value: object) -> object:
+    """A YAML list as the tuple that a frozen section holds; anything else is left to be refused."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _path(value: object) -> object:
+    return Path(value) if isinstance(value, str) and value else value
+
+
+def _refused(value: object, info: ValidationInfo) -> None:
+    if value is not None:
+        name = info.field_name
+        raise ValueError(
+            "a secret has no place in this file; write it into a file of its own and name that "
+            f"with {name}_file, or name an environment variable with {name}_env"
+        )
+
+
+Duration = Annotated[int, BeforeValidator(duration_ms)]
+Interval = Annotated[int, BeforeValidator(_positive)]
+FilePath = Annotated[Path, BeforeValidator(_path)]
+Refused = Annotated[None, BeforeValidator(_refused)]
+Words = Annotated[tuple[str, ...], BeforeValidator(several)]
