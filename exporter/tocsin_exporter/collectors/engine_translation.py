@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from tocsin_exporter.catalogue.table import Table
 from tocsin_exporter.collectors import engine_text
 from tocsin_exporter.collectors.engine_dialects import Dialect, Meaning
 from tocsin_exporter.snapshot import Family, Labels, Sample
@@ -10,7 +11,7 @@ from tocsin_exporter.snapshot import Family, Labels, Sample
 MOST_MODELS = 64
 OTHER = "_other"
 _PARTS = ("_bucket", "_sum", "_count")
-_OWN = ("status", "component", "finished_reason", "kind", "gpu", "le", "version", "engine_type")
+_ABOUT = "llm_engine_"  # said by the collector, which knows whether the engine answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,7 @@ class Translator:
     `model` names the model for engines that do not say it on their series.
     """
 
-    def __init__(
-        self, dialect: Dialect, target: str, families: Mapping[str, Family], model: str = ""
-    ) -> None:
+    def __init__(self, dialect: Dialect, target: str, families: Table, model: str = "") -> None:
         self.dialect = dialect
         self.model = model
         self._target = target
@@ -67,28 +66,29 @@ class Translator:
         if parsed is None:
             return
         name, labels = parsed
-        for upstream, meaning, suffix in self._meanings(name, labels):
+        for meaning, suffix in self._meanings(name, labels):
             family = self._families.get(meaning.family)
-            if family is not None and upstream:
-                kept = self._labels(labels, meaning.labels, suffix)
+            if family is not None:
+                kept = self._labels(family, labels, meaning.labels, suffix)
                 yield _Place(family, suffix, kept, meaning.factor, meaning.together == "max")
         yield from self._numbers_in_labels(name, labels)
 
-    def _meanings(self, name: str, labels: Mapping[str, str]) -> Iterator[tuple[str, Meaning, str]]:
+    def _meanings(self, name: str, labels: Mapping[str, str]) -> Iterator[tuple[Meaning, str]]:
         if self.dialect.name == "tocsin":
             base, suffix = self._split(name)
-            yield name, Meaning(base), suffix
+            if not base.startswith(_ABOUT):
+                yield Meaning(base), suffix
             return
         if name in self.dialect.words:
-            yield name, self.dialect.words[name], ""
+            yield self.dialect.words[name], ""
         if name in self.dialect.by_label:
             meaning = self.dialect.by_label[name](labels)
             if meaning is not None:
-                yield name, meaning, ""
+                yield meaning, ""
         for part in _PARTS:
             base = name.removesuffix(part)
             if base != name and base in self.dialect.words:
-                yield name, self.dialect.words[base], part
+                yield self.dialect.words[base], part
 
     def _split(self, name: str) -> tuple[str, str]:
         for part in _PARTS:
@@ -102,12 +102,15 @@ class Translator:
             family = self._families.get(ours)
             number = _number(labels.get(label, ""))
             if family is not None and number is not None:
-                kept = self._labels(labels, (), "")
+                kept = self._labels(family, labels, (), "")
                 yield _Place(family, "", kept, 1.0, True, constant=number)
 
-    def _labels(self, labels: Mapping[str, str], added: Labels, suffix: str) -> Labels:
-        own = self.dialect.name == "tocsin"
-        kept = {k: v for k, v in labels.items() if own and k in _OWN and v}
+    def _labels(
+        self, family: Family, labels: Mapping[str, str], added: Labels, suffix: str
+    ) -> Labels:
+        """The engine's own further labels are kept only where it is ours and the table has them."""
+        known = self._families.labels[family.name] if self.dialect.name == "tocsin" else ()
+        kept = {k: v for k, v in labels.items() if k in known and v}
         if suffix == "_bucket":
             kept["le"] = _bound(labels.get("le", "+Inf"))
         kept["model_name"] = self._model(labels.get("model_name") or self.model)

@@ -1,0 +1,167 @@
+"""NVIDIA GPUs through NVML: a lane a GPU, so that one that hangs costs its own metrics only."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from tocsin_exporter.catalogue import GPU
+from tocsin_exporter.collectors.collector import CollectorError, Stuck, Unavailable
+from tocsin_exporter.collectors.gpu_readings import (
+    READINGS,
+    Identity,
+    Reading,
+    identify,
+    process_samples,
+    samples,
+)
+from tocsin_exporter.collectors.gpu_xid import XidWatcher
+from tocsin_exporter.collectors.lane import Lane
+from tocsin_exporter.snapshot import Sample
+
+log = logging.getLogger(__name__)
+
+ASK_AGAIN_SECONDS = 300.0  # for what a GPU or the machine does not have
+_BLANK = (2**32 - 1, 2**64 - 1)  # how drivers say "no value" without an error
+
+
+class Gpu:
+    """All GPUs of the machine. `nvml` is the module pynvml; `now` gives Unix seconds.
+
+    `device_seconds` is how long one GPU may take before the others are reported without it.
+    """
+
+    name = "gpu"
+
+    def __init__(self, nvml: Any, now: Callable[[], float], device_seconds: float = 0.8) -> None:
+        self._nvml = nvml
+        self._now = now
+        self._device_seconds = device_seconds
+        self._driver = Lane("nvml")
+        self._devices: list[_Device] = []
+        self._expected = 0
+        self._absent_until = 0.0
+        self._initialised = False
+        self.xid = XidWatcher(nvml, now)
+
+    async def collect(self) -> Sequence[Sample]:
+        """Raises Unavailable without a GPU, CollectorError when a GPU does not answer."""
+        await self._find_devices()
+        answers = await asyncio.gather(*(self._ask(device) for device in self._devices))
+        present = [answer for answer in answers if not isinstance(answer, str)]
+        found = [sample for answer in present for sample in answer]
+        self._expected = max(self._expected, len(present))
+        found.append(Sample(GPU["gpu_devices"], float(len(present))))
+        found.append(Sample(GPU["gpu_devices_expected"], float(self._expected)))
+        failures = [answer for answer in answers if isinstance(answer, str)]
+        if failures:
+            raise CollectorError("; ".join(failures), found)
+        return found
+
+    def close(self) -> None:
+        self.xid.close()
+        self._driver.close()
+        for device in self._devices:
+            device.lane.close()
+
+    async def _find_devices(self) -> None:
+        """A driver that hangs while the GPUs are known does not keep them from being read."""
+        if not self._initialised and self._now() < self._absent_until:
+            raise Unavailable("no NVIDIA GPU")
+        try:
+            async with asyncio.timeout(self._device_seconds):
+                count = await self._driver.run(self._count)
+        except (TimeoutError, Stuck):
+            if not self._devices:
+                raise CollectorError("the NVIDIA driver does not answer") from None
+            return
+        for index in range(len(self._devices), count):
+            self._devices.append(_Device(self._nvml, index, self.xid))
+        self.xid.start(count)
+
+    def _count(self) -> int:
+        """On the driver's lane. Raises Unavailable where there is no driver or no GPU."""
+        nvml = self._nvml
+        try:
+            if not self._initialised:
+                nvml.nvmlInit()
+                self._initialised = True
+            count = int(nvml.nvmlDeviceGetCount())
+        except nvml.NVMLError as error:
+            self._absent_until = self._now() + ASK_AGAIN_SECONDS
+            self._initialised = False
+            if self._expected:
+                raise CollectorError(f"the NVIDIA driver says: {error}") from error
+            raise Unavailable(f"no NVIDIA GPU ({error})") from error
+        if not count and not self._expected:
+            raise Unavailable("the NVIDIA driver finds no GPU")
+        return count
+
+    async def _ask(self, device: "_Device") -> list[Sample] | str:
+        try:
+            async with asyncio.timeout(self._device_seconds):
+                return await device.lane.run(lambda: list(device.read(self._now())))
+        except TimeoutError:
+            return f"GPU {device.index} does not answer"
+        except Stuck:
+            return f"GPU {device.index} still does not answer"
+        except CollectorError as error:
+            return str(error)
+
+
+class _Device:
+    """One GPU, read on its own lane."""
+
+    def __init__(self, nvml: Any, index: int, xid: XidWatcher) -> None:
+        self.index = index
+        self.lane = Lane(f"gpu {index}")
+        self._nvml = nvml
+        self._xid = xid
+        self._identity: Identity | None = None
+        self._unsupported: dict[str, float] = {}
+
+    def read(self, now: float) -> Iterator[Sample]:
+        """Raises CollectorError when the GPU is lost; it is identified anew when it comes back."""
+        try:
+            handle = self._nvml.nvmlDeviceGetHandleByIndex(self.index)
+            if self._identity is None:
+                self._identity = identify(self._nvml, handle, self.index)
+            yield Sample(GPU["gpu_info"], 1.0, self._identity.info)
+            for reading in READINGS:
+                yield from self._take(reading, handle, self._identity, now)
+            yield from self._processes(handle, self._identity)
+            yield from self._xid.samples(self._identity)
+        except self._nvml.NVMLError as error:
+            self._identity = None
+            raise CollectorError(f"GPU {self.index}: {error}") from error
+
+    def _take(
+        self, reading: Reading, handle: Any, identity: Identity, now: float
+    ) -> Iterator[Sample]:
+        if self._unsupported.get(reading.name, 0.0) > now:
+            return
+        try:
+            answer = reading.ask(self._nvml, handle)
+        except self._nvml.NVMLError as error:
+            self._note(reading, error, now)
+            return
+        if answer not in _BLANK:
+            yield from samples(reading, answer, identity)
+
+    def _note(self, reading: Reading, error: Exception, now: float) -> None:
+        """What this GPU cannot say is not asked again for a while; a lost GPU ends the reading."""
+        nvml = self._nvml
+        value = getattr(error, "value", None)
+        if value in (nvml.NVML_ERROR_GPU_IS_LOST, nvml.NVML_ERROR_UNINITIALIZED):
+            raise error
+        if value in (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND):
+            self._unsupported[reading.name] = now + ASK_AGAIN_SECONDS
+            return
+        log.debug("GPU reading failed", extra={"reading": reading.name, "error": str(error)})
+
+    def _processes(self, handle: Any, identity: Identity) -> Iterator[Sample]:
+        try:
+            running = self._nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+        except self._nvml.NVMLError:
+            return
+        yield from process_samples(running, identity)

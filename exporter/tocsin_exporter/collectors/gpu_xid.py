@@ -1,0 +1,102 @@
+"""XID errors: NVML tells of them once, as events, so somebody has to be listening all the time."""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from threading import Event, Lock, Thread
+from typing import Any
+
+from tocsin_exporter.catalogue import GPU
+from tocsin_exporter.collectors.gpu_readings import Identity
+from tocsin_exporter.snapshot import Sample
+
+log = logging.getLogger(__name__)
+
+# Those that mean a broken GPU or a needed reset; each exists at 0 from the start, so that
+# increase() sees the first one.
+CRITICAL = (48, 62, 64, 74, 79, 94, 95, 119, 120)
+_WAIT_MS = 1000
+_RETRY_SECONDS = 30.0
+
+
+class XidWatcher:
+    """Listens on a daemon thread; counts by (UUID, xid). `now` gives Unix seconds."""
+
+    def __init__(self, nvml: Any, now: Callable[[], float]) -> None:
+        self._nvml = nvml
+        self._now = now
+        self._lock = Lock()
+        self._counts: dict[tuple[str, int], int] = {}
+        self._last: dict[tuple[str, int], float] = {}
+        self._newest: dict[str, int] = {}
+        self._stop = Event()
+        self._thread: Thread | None = None
+
+    def start(self, count: int) -> None:
+        """Listen to the first `count` GPUs; once is enough."""
+        if self._thread is None:
+            self._thread = Thread(
+                target=self._listen, args=(count,), name="xid events", daemon=True
+            )
+            self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+
+    def record(self, uuid: str, xid: int) -> None:
+        with self._lock:
+            self._counts[uuid, xid] = self._counts.get((uuid, xid), 0) + 1
+            self._last[uuid, xid] = self._now()
+            self._newest[uuid] = xid
+        log.warning("XID error", extra={"uuid": uuid, "xid": xid})
+
+    def samples(self, identity: Identity) -> Iterator[Sample]:
+        uuid = dict(identity.own)["UUID"]
+        with self._lock:
+            counts = dict.fromkeys(CRITICAL, 0)
+            counts |= {x: n for (u, x), n in self._counts.items() if u == uuid}
+            last = {x: at for (u, x), at in self._last.items() if u == uuid}
+            newest = self._newest.get(uuid, 0)
+        yield Sample(GPU["DCGM_FI_DEV_XID_ERRORS"], float(newest), identity.dcgm)
+        for xid, number in sorted(counts.items()):
+            labels = (*identity.own, ("xid", str(xid)))
+            yield Sample(GPU["gpu_xid_errors_total"], float(number), labels)
+        for xid, at in sorted(last.items()):
+            labels = (*identity.own, ("xid", str(xid)))
+            yield Sample(GPU["gpu_xid_last_timestamp_seconds"], at, labels)
+
+    def _listen(self, count: int) -> None:
+        while not self._stop.is_set():
+            try:
+                self._listen_until_error(range(count))
+            except self._nvml.NVMLError as error:
+                if error.value == self._nvml.NVML_ERROR_NOT_SUPPORTED:
+                    log.info("this GPU does not report XID events")
+                    return
+                log.warning("XID events lost; listening again", extra={"error": str(error)})
+                self._stop.wait(_RETRY_SECONDS)
+
+    def _listen_until_error(self, indexes: Iterable[int]) -> None:
+        nvml = self._nvml
+        events = nvml.nvmlEventSetCreate()
+        try:
+            for index in indexes:
+                handle = nvml.nvmlDeviceGetHandleByIndex(index)
+                nvml.nvmlDeviceRegisterEvents(handle, nvml.nvmlEventTypeXidCriticalError, events)
+            while not self._stop.is_set():
+                self._take(events)
+        finally:
+            with contextlib.suppress(nvml.NVMLError):
+                nvml.nvmlEventSetFree(events)
+
+    def _take(self, events: Any) -> None:
+        nvml = self._nvml
+        try:
+            event = nvml.nvmlEventSetWait_v2(events, _WAIT_MS)
+        except nvml.NVMLError as error:
+            if error.value == nvml.NVML_ERROR_TIMEOUT:
+                return
+            raise
+        if event.eventType == nvml.nvmlEventTypeXidCriticalError:
+            uuid = nvml.nvmlDeviceGetUUID(event.device)
+            self.record(uuid if isinstance(uuid, str) else uuid.decode(), int(event.eventData))

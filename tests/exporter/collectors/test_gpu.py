@@ -1,0 +1,199 @@
+"""The GPU collector through the real pynvml, against a small libnvidia-ml compiled from C."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from support.fake_nvml import FakeNvml
+from tocsin_exporter.catalogue import GPU
+from tocsin_exporter.collectors.collector import CollectorError, Unavailable
+from tocsin_exporter.collectors.gpu import ASK_AGAIN_SECONDS, Gpu
+from tocsin_exporter.snapshot import Sample
+
+
+class Now:
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def fake() -> FakeNvml:
+    return FakeNvml()
+
+
+@pytest.fixture
+def now() -> Now:
+    return Now()
+
+
+@pytest.fixture
+async def gpu(fake: FakeNvml, now: Now) -> AsyncIterator[Gpu]:
+    collector = Gpu(fake.nvml, now, device_seconds=0.3)
+    yield collector
+    collector.close()
+
+
+def values(samples: Sequence[Sample], family: str, **labels: str) -> list[float]:
+    wanted = set(labels.items())
+    return [s.value for s in samples if s.family.name == family and wanted <= set(s.labels)]
+
+
+# What the C library answers, in DCGM's units.
+EXPECTED = {
+    "DCGM_FI_DEV_SM_CLOCK": 1980,
+    "DCGM_FI_DEV_MEM_CLOCK": 2619,
+    "DCGM_FI_DEV_MEMORY_TEMP": 54,
+    "DCGM_FI_DEV_POWER_USAGE": 631.95,
+    "DCGM_FI_DEV_POWER_MGMT_LIMIT": 700,
+    "DCGM_FI_DEV_ENFORCED_POWER_LIMIT": 690,
+    "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION": 123456789,
+    "DCGM_FI_DEV_GPU_UTIL": 87,
+    "DCGM_FI_DEV_MEM_COPY_UTIL": 11,
+    "DCGM_FI_DEV_ENC_UTIL": 3,
+    "DCGM_FI_DEV_DEC_UTIL": 5,
+    "DCGM_FI_DEV_FB_TOTAL": 85520809984 / 2**20,
+    "DCGM_FI_DEV_FB_USED": 20780679168 / 2**20,
+    "DCGM_FI_DEV_FB_RESERVED": 502267904 / 2**20,
+    "DCGM_FI_DEV_FB_USED_PERCENT": 20780679168 / (85520809984 - 502267904),
+    "gpu_memory_used_ratio": 20780679168 / (85520809984 - 502267904),
+    "DCGM_FI_DEV_CLOCKS_EVENT_REASONS": 68,
+    "DCGM_FI_DEV_PCIE_REPLAY_COUNTER": 4,
+    "DCGM_FI_DEV_ECC_SBE_VOL_TOTAL": 0,
+    "DCGM_FI_DEV_ECC_SBE_AGG_TOTAL": 1,
+    "DCGM_FI_DEV_ECC_DBE_VOL_TOTAL": 10,
+    "DCGM_FI_DEV_ECC_DBE_AGG_TOTAL": 11,
+    "DCGM_FI_DEV_THERMAL_VIOLATION": 1000,
+    "DCGM_FI_DEV_RELIABILITY_VIOLATION": 5000,
+    "DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS": 1,
+    "DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS": 2,
+    "DCGM_FI_DEV_ROW_REMAP_PENDING": 0,
+    "DCGM_FI_DEV_ROW_REMAP_FAILURE": 1,
+    "DCGM_FI_DEV_XID_ERRORS": 0,
+    "gpu_performance_state": 2,
+}
+
+
+async def test_every_value_comes_through_in_dcgms_unit(gpu: Gpu) -> None:
+    samples = await gpu.collect()
+    first = {s.family.name: s.value for s in samples if ("gpu", "0") in s.labels}
+    assert {name: first[name] for name in EXPECTED} == pytest.approx(EXPECTED)
+    assert values(samples, "DCGM_FI_DEV_GPU_TEMP") == [61, 62]
+    assert values(samples, "gpu_devices") == [2]
+
+
+async def test_the_labels_are_dcgms_and_every_label_is_in_the_catalogue(gpu: Gpu) -> None:
+    samples = await gpu.collect()
+    temperature = next(s for s in samples if s.family.name == "DCGM_FI_DEV_GPU_TEMP")
+    assert dict(temperature.labels) == {
+        "gpu": "0",
+        "UUID": "GPU-11111111-0000-0000-0000-000000000000",
+        "pci_bus_id": "00000000:00:09.0",
+        "device": "nvidia0",
+        "modelName": "NVIDIA H100 80GB HBM3",
+        "DCGM_FI_DRIVER_VERSION": "590.48.01",
+    }
+    for sample in samples:
+        assert {name for name, _ in sample.labels} <= set(GPU.labels[sample.family.name])
+
+
+async def test_throttle_reasons_are_a_series_each(gpu: Gpu) -> None:
+    samples = await gpu.collect()
+    assert values(samples, "gpu_throttle_active", gpu="0", reason="power_cap") == [1]
+    assert values(samples, "gpu_throttle_active", gpu="0", reason="hw_thermal") == [1]
+    assert values(samples, "gpu_throttle_active", gpu="0", reason="gpu_idle") == [0]
+
+
+async def test_a_process_whose_memory_the_driver_does_not_tell_has_no_series(gpu: Gpu) -> None:
+    samples = await gpu.collect()
+    assert values(samples, "gpu_process_memory_bytes", gpu="0", pid="4711") == [2**34]
+    assert values(samples, "gpu_process_memory_bytes", pid="815") == []
+
+
+async def test_what_is_not_supported_is_absent_and_asked_again_rarely(
+    gpu: Gpu, fake: FakeNvml, now: Now
+) -> None:
+    fake.fail("nvmlDeviceGetTemperature", fake.nvml.NVML_ERROR_NOT_SUPPORTED, gpu=1)
+    assert values(await gpu.collect(), "DCGM_FI_DEV_GPU_TEMP") == [61]
+    fake.fail("nvmlDeviceGetTemperature", 0, gpu=1)
+    assert values(await gpu.collect(), "DCGM_FI_DEV_GPU_TEMP") == [61]
+    now.seconds += ASK_AGAIN_SECONDS
+    assert values(await gpu.collect(), "DCGM_FI_DEV_GPU_TEMP") == [61, 62]
+
+
+async def test_any_other_error_costs_one_reading_of_one_round(gpu: Gpu, fake: FakeNvml) -> None:
+    for code in (1, 2, 4, 6, 8, 10, 11, 14, 16, 18, 20, 999):
+        if code == fake.nvml.NVML_ERROR_UNINITIALIZED:
+            continue
+        fake.fail("nvmlDeviceGetPowerUsage", code)
+        samples = await gpu.collect()
+        assert values(samples, "DCGM_FI_DEV_POWER_USAGE") == [], code
+        assert values(samples, "gpu_devices") == [2]
+    fake.fail("nvmlDeviceGetPowerUsage", 0)
+    assert len(values(await gpu.collect(), "DCGM_FI_DEV_POWER_USAGE")) == 2
+
+
+async def test_a_lost_gpu_is_reported_with_the_others_and_comes_back(
+    gpu: Gpu, fake: FakeNvml
+) -> None:
+    await gpu.collect()
+    fake.fail("nvmlDeviceGetUtilizationRates", fake.nvml.NVML_ERROR_GPU_IS_LOST, gpu=1)
+    with pytest.raises(CollectorError, match="GPU 1: GPU is lost") as lost:
+        await gpu.collect()
+    assert values(lost.value.samples, "DCGM_FI_DEV_GPU_TEMP") == [61]
+    assert values(lost.value.samples, "gpu_devices") == [1]
+    assert values(lost.value.samples, "gpu_devices_expected") == [2]
+    fake.fail("nvmlDeviceGetUtilizationRates", 0, gpu=1)
+    assert values(await gpu.collect(), "DCGM_FI_DEV_GPU_TEMP") == [61, 62]
+
+
+async def test_a_call_that_hangs_costs_its_own_gpu_only(gpu: Gpu, fake: FakeNvml) -> None:
+    await gpu.collect()
+    fake.hang("nvmlDeviceGetTemperature", gpu=0)
+    try:
+        for words in ("GPU 0 does not answer", "GPU 0 still does not answer"):
+            with pytest.raises(CollectorError, match=words) as hung:
+                await gpu.collect()
+            assert values(hung.value.samples, "DCGM_FI_DEV_GPU_TEMP") == [62]
+    finally:
+        fake.hang("nvmlDeviceGetTemperature", on=False, gpu=0)
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                samples = await gpu.collect()
+                break
+            except CollectorError:
+                await asyncio.sleep(0.01)
+    assert values(samples, "DCGM_FI_DEV_GPU_TEMP") == [61, 62]
+
+
+async def test_without_a_gpu_it_says_so_and_does_not_ask_every_second(
+    gpu: Gpu, fake: FakeNvml, now: Now
+) -> None:
+    fake.fail("nvmlInitWithFlags", fake.nvml.NVML_ERROR_DRIVER_NOT_LOADED)
+    with pytest.raises(Unavailable, match="Driver Not Loaded"):
+        await gpu.collect()
+    fake.fail("nvmlInitWithFlags", 0)
+    with pytest.raises(Unavailable):
+        await gpu.collect()
+    now.seconds += ASK_AGAIN_SECONDS
+    assert values(await gpu.collect(), "gpu_devices") == [2]
+
+
+async def test_xid_errors_are_counted_and_the_critical_ones_exist_before_they_happen(
+    gpu: Gpu, fake: FakeNvml, now: Now
+) -> None:
+    samples = await gpu.collect()
+    assert values(samples, "gpu_xid_errors_total", gpu="0", xid="79") == [0]
+    assert values(samples, "gpu_xid_last_timestamp_seconds") == []
+    fake.xid(0, 79)
+    async with asyncio.timeout(5):
+        while values(samples, "gpu_xid_errors_total", gpu="0", xid="79") != [1]:
+            await asyncio.sleep(0.01)
+            samples = await gpu.collect()
+    assert values(samples, "DCGM_FI_DEV_XID_ERRORS", gpu="0") == [79]
+    assert values(samples, "gpu_xid_errors_total", gpu="1", xid="79") == [0]
+    assert values(samples, "gpu_xid_last_timestamp_seconds", gpu="0", xid="79") == [now()]

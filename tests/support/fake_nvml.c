@@ -1,0 +1,183 @@
+/* A small libnvidia-ml.so.1: two GPUs with known values, made to fail or hang function by function.
+ *
+ * fake_fail(function, gpu, code): every later call answers code (0: works again); gpu -1: all.
+ * fake_hang(function, gpu, on):   calls do not come back while on. FAKE_NVML_HANG=function: from the start.
+ * fake_xid(gpu, xid):             the next event. fake_gpus(n): how many there are.
+ */
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { SUCCESS = 0, NOT_SUPPORTED = 3, INSUFFICIENT_SIZE = 7, TIMEOUT = 10, INVALID = 2 };
+typedef unsigned int uint;
+typedef unsigned long long ull;
+
+static struct { const char *function; int gpu; int code; int hang; } rules[64];
+static int rule_count, gpus = 2;
+static int devices[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+static struct { int gpu; ull xid; } events[64];
+static int event_head, event_tail;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static int rule_index(const char *function, int gpu) {
+    for (int i = 0; i < rule_count; i++)
+        if (!strcmp(rules[i].function, function) && (rules[i].gpu == gpu)) return i;
+    return -1;
+}
+static int rule_for(const char *function, int gpu) {
+    int i = rule_index(function, gpu);
+    rules[i < 0 ? rule_count : i].function = i < 0 ? strdup(function) : rules[i].function;
+    if (i >= 0) return i;
+    rules[rule_count].gpu = gpu;
+    return rule_count++;
+}
+void fake_fail(const char *function, int gpu, int code) { rules[rule_for(function, gpu)].code = code; }
+void fake_hang(const char *function, int gpu, int on) { rules[rule_for(function, gpu)].hang = on; }
+void fake_gpus(int count) { gpus = count; }
+void fake_xid(int gpu, ull xid) {
+    pthread_mutex_lock(&lock);
+    events[event_tail % 64].gpu = gpu;
+    events[event_tail++ % 64].xid = xid;
+    pthread_mutex_unlock(&lock);
+}
+
+static int check(const char *function, void *device) {
+    int gpu = device ? *(int *)device : -1;
+    const char *hung = getenv("FAKE_NVML_HANG");
+    while (hung && !strcmp(hung, function)) usleep(10000);
+    for (int pass = 0; pass < 2; pass++) {
+        int i = rule_index(function, pass ? gpu : -1);
+        if (i < 0) continue;
+        while (rules[i].hang) usleep(10000);
+        if (rules[i].code) return rules[i].code;
+    }
+    return SUCCESS;
+}
+#define ENTER(device) do { int bad = check(__func__, device); if (bad) return bad; } while (0)
+#define GPU (*(int *)device)
+#define ONE(name, type, value) \
+    int name(void *device, type *out) { ENTER(device); *out = (value); return SUCCESS; }
+
+int nvmlInitWithFlags(uint flags) { (void)flags; ENTER(NULL); return SUCCESS; }
+int nvmlShutdown(void) { return SUCCESS; }
+int nvmlSystemGetDriverVersion(char *out, uint size) { strncpy(out, "590.48.01", size); return SUCCESS; }
+int nvmlSystemGetCudaDriverVersion(int *out) { *out = 13010; return SUCCESS; }
+int nvmlDeviceGetCount_v2(uint *out) { ENTER(NULL); *out = gpus; return SUCCESS; }
+int nvmlDeviceGetHandleByIndex_v2(uint index, void **out) {
+    int bad = check(__func__, &devices[index]);
+    if (bad) return bad;
+    if ((int)index >= gpus) return INVALID;
+    *out = &devices[index];
+    return SUCCESS;
+}
+int nvmlDeviceGetUUID(void *device, char *out, uint size) {
+    ENTER(device);
+    strncpy(out, GPU ? "GPU-22222222-0000-0000-0000-000000000001" : "GPU-11111111-0000-0000-0000-000000000000", size);
+    return SUCCESS;
+}
+int nvmlDeviceGetName(void *device, char *out, uint size) {
+    ENTER(device);
+    strncpy(out, "NVIDIA H100 80GB HBM3", size);
+    return SUCCESS;
+}
+typedef struct { char legacy[16]; uint domain, bus, device, id, subsystem; char bus_id[32]; } pci_t;
+int nvmlDeviceGetPciInfo_v3(void *device, pci_t *out) {
+    ENTER(device);
+    memset(out, 0, sizeof *out);
+    strcpy(out->bus_id, GPU ? "00000000:00:0A.0" : "00000000:00:09.0");
+    return SUCCESS;
+}
+ONE(nvmlDeviceGetMinorNumber, uint, GPU)
+ONE(nvmlDeviceGetPowerUsage, uint, 631950)
+ONE(nvmlDeviceGetPowerManagementLimit, uint, 700000)
+ONE(nvmlDeviceGetEnforcedPowerLimit, uint, 690000)
+ONE(nvmlDeviceGetTotalEnergyConsumption, ull, 123456789ULL)
+ONE(nvmlDeviceGetPcieReplayCounter, uint, 4)
+ONE(nvmlDeviceGetCurrentClocksEventReasons, ull, 4 | 64)
+ONE(nvmlDeviceGetPerformanceState, uint, 2)
+int nvmlDeviceGetVbiosVersion(void *device, char *out, uint size) {
+    ENTER(device); strncpy(out, "96.00.74.00.01", size); return SUCCESS;
+}
+int nvmlDeviceGetSerial(void *device, char *out, uint size) {
+    (void)out; (void)size; ENTER(device); return NOT_SUPPORTED;
+}
+int nvmlDeviceGetCudaComputeCapability(void *device, int *major, int *minor) {
+    ENTER(device); *major = 9; *minor = 0; return SUCCESS;
+}
+int nvmlDeviceGetClockInfo(void *device, uint kind, uint *out) {
+    ENTER(device); *out = kind == 1 ? 1980 : 2619; return SUCCESS;
+}
+int nvmlDeviceGetTemperature(void *device, uint sensor, uint *out) {
+    (void)sensor; ENTER(device); *out = 61 + GPU; return SUCCESS;
+}
+int nvmlDeviceGetUtilizationRates(void *device, uint *out) {
+    ENTER(device); out[0] = 87; out[1] = 11; return SUCCESS;
+}
+int nvmlDeviceGetEncoderUtilization(void *device, uint *out, uint *period) {
+    ENTER(device); *out = 3; *period = 1000; return SUCCESS;
+}
+int nvmlDeviceGetDecoderUtilization(void *device, uint *out, uint *period) {
+    ENTER(device); *out = 5; *period = 1000; return SUCCESS;
+}
+typedef struct { uint version; ull total, reserved, free, used; } memory_t;
+int nvmlDeviceGetMemoryInfo_v2(void *device, memory_t *out) {
+    ENTER(device);
+    out->total = 85520809984ULL; out->reserved = 502267904ULL;
+    out->used = 20780679168ULL; out->free = 64237862912ULL;
+    return SUCCESS;
+}
+int nvmlDeviceGetTotalEccErrors(void *device, uint kind, uint counter, ull *out) {
+    ENTER(device); *out = 10 * kind + counter; return SUCCESS;
+}
+int nvmlDeviceGetViolationStatus(void *device, uint policy, ull *out) {
+    ENTER(device); out[0] = 1; out[1] = 1000 * policy; return SUCCESS;
+}
+int nvmlDeviceGetRemappedRows(void *device, uint *corrected, uint *uncorrected, uint *pending, uint *failed) {
+    ENTER(device); *corrected = 1; *uncorrected = 2; *pending = 0; *failed = 1; return SUCCESS;
+}
+typedef struct {
+    uint32_t id, scope; int64_t timestamp, latency; uint type, code;
+    union { double d; uint u; ull l; } value;
+} field_t;
+int nvmlDeviceGetFieldValues(void *device, int count, field_t *fields) {
+    ENTER(device);
+    for (int i = 0; i < count; i++) {
+        fields[i].code = fields[i].id == 82 ? SUCCESS : NOT_SUPPORTED;
+        fields[i].type = 1;
+        fields[i].value.u = 54;
+    }
+    return SUCCESS;
+}
+typedef struct { uint pid; ull used; uint gpu_instance, compute_instance; } process_t;
+int nvmlDeviceGetComputeRunningProcesses_v3(void *device, uint *count, process_t *out) {
+    ENTER(device);
+    if (!out) { *count = 2; return INSUFFICIENT_SIZE; }
+    out[0].pid = 4711; out[0].used = 17179869184ULL;
+    out[1].pid = 815; out[1].used = ~0ULL; /* a driver that does not tell */
+    *count = 2;
+    return SUCCESS;
+}
+int nvmlEventSetCreate(void **out) { ENTER(NULL); *out = malloc(8); return SUCCESS; }
+int nvmlEventSetFree(void *set) { free(set); return SUCCESS; }
+int nvmlDeviceRegisterEvents(void *device, ull types, void *set) {
+    (void)types; (void)set; ENTER(device); return SUCCESS;
+}
+typedef struct { void *device; ull type, data; uint gpu_instance, compute_instance; } event_t;
+int nvmlEventSetWait_v2(void *set, event_t *out, uint timeout_ms) {
+    (void)set;
+    for (uint waited = 0; waited < timeout_ms; waited += 5) {
+        pthread_mutex_lock(&lock);
+        int there = event_head < event_tail;
+        if (there) {
+            out->device = &devices[events[event_head % 64].gpu];
+            out->type = 8;
+            out->data = events[event_head++ % 64].xid;
+        }
+        pthread_mutex_unlock(&lock);
+        if (there) return SUCCESS;
+        usleep(5000);
+    }
+    return TIMEOUT;
+}
