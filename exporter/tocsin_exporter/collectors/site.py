@@ -1,7 +1,6 @@
 """Where collectors look: every path, call and clock that they need from outside."""
 
 import os
-import platform
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -44,7 +43,7 @@ class Site:
     root: Path = Path("/")
     statvfs: Callable[[str], os.statvfs_result] = os.statvfs
     mount_seconds: float = 1.0
-    uname: Callable[[], platform.uname_result] = platform.uname
+    machine: str = os.uname().machine
     mounts_excluded: str = MOUNTS_EXCLUDED
     filesystems_excluded: str = FILESYSTEMS_EXCLUDED
     disks_excluded: str = DISKS_EXCLUDED

@@ -1,0 +1,81 @@
+"""Disks: /proc/diskstats, and what udev knows of each."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from tocsin_exporter.catalogue import HOST
+from tocsin_exporter.collectors.reading import Reading, text
+from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.snapshot import Sample, labels
+
+_SECTOR = 512  # bytes, in /proc/diskstats whatever the disk's own sector is
+_MILLISECOND = 0.001
+
+# The columns after the device's name, in the kernel's order, with the factor to our unit.
+_COLUMNS = tuple(
+    (HOST[f"node_disk_{name}"], factor)
+    for name, factor in (
+        ("reads_completed_total", 1),
+        ("reads_merged_total", 1),
+        ("read_bytes_total", _SECTOR),
+        ("read_time_seconds_total", _MILLISECOND),
+        ("writes_completed_total", 1),
+        ("writes_merged_total", 1),
+        ("written_bytes_total", _SECTOR),
+        ("write_time_seconds_total", _MILLISECOND),
+        ("io_now", 1),
+        ("io_time_seconds_total", _MILLISECOND),
+        ("io_time_weighted_seconds_total", _MILLISECOND),
+        ("discards_completed_total", 1),
+        ("discards_merged_total", 1),
+        ("discarded_sectors_total", 1),
+        ("discard_time_seconds_total", _MILLISECOND),
+        ("flush_requests_total", 1),
+        ("flush_requests_time_seconds_total", _MILLISECOND),
+    )
+)
+_INFO = HOST["node_disk_info"]
+_FROM_UDEV = {"path": "ID_PATH", "wwn": "ID_WWN", "model": "ID_MODEL", "revision": "ID_REVISION"}
+_SERIALS = ("SCSI_IDENT_SERIAL", "ID_SERIAL_SHORT", "ID_SERIAL")  # the first that is there
+
+
+def diskstats(site: Site) -> Reading:
+    excluded = re.compile(site.disks_excluded)
+    return Reading("diskstats", lambda: _read(text(site.proc / "diskstats"), excluded, site.udev))
+
+
+def _read(said: str, excluded: re.Pattern[str], udev: Path) -> Iterator[Sample]:
+    for line in said.splitlines():
+        major, minor, device, *columns = line.split()
+        if not excluded.search(device):
+            yield from parse(device, columns)
+            yield _info(device, major, minor, _properties(udev / f"b{major}:{minor}"))
+
+
+def parse(device: str, columns: list[str]) -> Iterator[Sample]:
+    """The counters of one device; a kernel before 4.18 has no discards, one before 5.5 no flushes.
+
+    Multiplied in the order of node_exporter, so that the last digit agrees.
+    """
+    of_device = (("device", device),)
+    for (family, factor), value in zip(_COLUMNS, columns, strict=False):
+        yield Sample(family, float(value) * factor, of_device)
+
+
+def _info(device: str, major: str, minor: str, known: Mapping[str, str]) -> Sample:
+    serial = next((known[key] for key in _SERIALS if known.get(key)), "")
+    described = {label: known.get(key, "") for label, key in _FROM_UDEV.items()}
+    return Sample(
+        _INFO, 1, labels(device=device, major=major, minor=minor, serial=serial, **described)
+    )
+
+
+def _properties(path: Path) -> dict[str, str]:
+    """udev's properties of a device: lines such as `E:ID_MODEL=Samsung`; none without udev."""
+    try:
+        said = text(path)
+    except OSError:
+        return {}
+    pairs = (line[2:].partition("=") for line in said.splitlines() if line.startswith("E:"))
+    return {key: value for key, _, value in pairs}

@@ -1,0 +1,54 @@
+"""How one collector is doing: kept by the runner, shown as `tocsin_collector_*`."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tocsin_exporter.catalogue import OWN
+from tocsin_exporter.snapshot import Sample, labels
+
+_DURATION = OWN["tocsin_collector_duration_seconds"]
+_SUCCESS = OWN["tocsin_collector_success"]
+_AGE = OWN["tocsin_collector_age_seconds"]
+_LAST_SUCCESS = OWN["tocsin_collector_last_success_timestamp_seconds"]
+_TIMEOUTS = OWN["tocsin_collector_timeouts_total"]
+_ERRORS = OWN["tocsin_collector_errors_total"]
+
+
+@dataclass
+class Health:
+    """`success` is None while the collector has nothing to read here (no GPU)."""
+
+    collector: str
+    target: str = ""
+    success: bool | None = None
+    duration_seconds: float = 0.0
+    last_success_ms: int | None = None
+    last_success_at: float | None = None  # on the monotonic clock
+    timeouts: int = 0
+    errors: Counter[str] = field(default_factory=lambda: Counter({"CollectorError": 0}))
+
+    def succeeded(self, at_ms: int, at: float) -> None:
+        self.success, self.last_success_ms, self.last_success_at = True, at_ms, at
+
+    def failed(self, error: BaseException) -> None:
+        self.success = False
+        if isinstance(error, TimeoutError):
+            self.timeouts += 1
+        else:
+            self.errors[type(error).__name__] += 1
+
+    def samples(self, at: float) -> Iterator[Sample]:
+        """Nothing for a collector that has nothing to read; `at` is monotonic."""
+        if self.success is None:
+            return
+        own = labels(collector=self.collector, target=self.target)
+        yield Sample(_DURATION, self.duration_seconds, own)
+        yield Sample(_SUCCESS, float(self.success), own)
+        yield Sample(_TIMEOUTS, self.timeouts, own)
+        if self.last_success_ms is not None and self.last_success_at is not None:
+            yield Sample(_LAST_SUCCESS, self.last_success_ms / 1000, own)
+            yield Sample(_AGE, at - self.last_success_at, own)
+        for kind, count in self.errors.items():
+            more = labels(collector=self.collector, target=self.target, error_type=kind)
+            yield Sample(_ERRORS, count, more)

@@ -1,0 +1,20 @@
+"""Load averages: /proc/loadavg."""
+
+from collections.abc import Iterator
+
+from tocsin_exporter.catalogue import HOST
+from tocsin_exporter.collectors.reading import Reading, text
+from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.snapshot import Sample
+
+_FAMILIES = (HOST["node_load1"], HOST["node_load5"], HOST["node_load15"])
+
+
+def loadavg(site: Site) -> Reading:
+    return Reading("loadavg", lambda: parse(text(site.proc / "loadavg")))
+
+
+def parse(line: str) -> Iterator[Sample]:
+    one, five, fifteen, *_ = line.split()
+    for family, value in zip(_FAMILIES, (one, five, fifteen), strict=True):
+        yield Sample(family, float(value))

@@ -1,0 +1,79 @@
+"""Properties of network devices: /sys/class/net.
+
+Reading them may wait for a driver (the speed of a flapping link), so they are read on a lane.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tocsin_exporter.catalogue import NETWORK
+from tocsin_exporter.catalogue.network import COUNTER_FILES, GAUGE_FILES
+from tocsin_exporter.collectors.collector import Unavailable
+from tocsin_exporter.collectors.lane import Lane
+from tocsin_exporter.collectors.reading import text
+from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.snapshot import Sample, labels
+
+_NO_HANDLER = "statistics/rx_nohandler"
+_NUMBERS = {
+    **{file: NETWORK[f"node_network_{name}"] for name, file in GAUGE_FILES.items()},
+    **{file: NETWORK[f"node_network_{name}"] for name, file in COUNTER_FILES.items()},
+    _NO_HANDLER: NETWORK["node_network_receive_nohandler_total"],
+}
+_TEXTS = ("address", "broadcast", "duplex", "operstate", "ifalias")
+_UP = NETWORK["node_network_up"]
+_INFO = NETWORK["node_network_info"]
+_BYTES_PER_MEGABIT = 125_000
+
+
+class Netclass:
+    name = "netclass"
+
+    def __init__(self, site: Site) -> None:
+        self._root = site.sys / "class/net"
+        self._lane = Lane("netclass")
+
+    async def collect(self) -> Sequence[Sample]:
+        """Raises Unavailable when sysfs has no network devices."""
+        return await self._lane.run(lambda: _read(self._root))
+
+    def close(self) -> None:
+        self._lane.close()
+
+
+def _read(root: Path) -> list[Sample]:
+    if not root.is_dir():
+        raise Unavailable(f"{root} does not exist on this machine")
+    samples: list[Sample] = []
+    for directory in sorted(root.iterdir()):
+        if directory.is_dir():  # bonding_masters is a file
+            samples += parse(directory.name, _files(directory))
+    return samples
+
+
+def _files(directory: Path) -> dict[str, str]:
+    """What the files say; one that the driver does not answer for (a link that is down) is out."""
+    said = {}
+    for name in (*_NUMBERS, *_TEXTS):
+        try:
+            said[name] = text(directory / name).strip()
+        except OSError:
+            continue
+    return said
+
+
+def parse(device: str, files: Mapping[str, str]) -> Iterator[Sample]:
+    """The properties of one device from the texts of its files, by their names."""
+    of_device = (("device", device),)
+    state = files.get("operstate", "")
+    yield Sample(_UP, float(state == "up"), of_device)
+    yield Sample(_INFO, 1, labels(device=device, **{k: files.get(k, "") for k in _TEXTS}))
+    for file, family in _NUMBERS.items():
+        if file in files:
+            number = int(files[file], 0)  # flags and dev_id are hexadecimal
+            yield Sample(family, _in_unit(file, number), of_device)
+
+
+def _in_unit(file: str, number: int) -> float:
+    # An unknown speed is -1 Mbit/s and comes out as -125000, as node_exporter has it.
+    return float(number * _BYTES_PER_MEGABIT if file == "speed" else number)

@@ -1,0 +1,46 @@
+"""The agent's own process: `process_*`, as every Prometheus client library has them."""
+
+import resource
+from collections.abc import Iterator
+
+from tocsin_exporter.catalogue import OWN
+from tocsin_exporter.collectors.cpu import TICKS
+from tocsin_exporter.collectors.process_files import parse_stat
+from tocsin_exporter.collectors.reading import Reading, text
+from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.snapshot import Sample
+
+
+def own_process(site: Site) -> Reading:
+    return Reading("process", lambda: _read(site))
+
+
+def _read(site: Site) -> Iterator[Sample]:
+    own = site.proc / "self"
+    yield from parse(text(own / "stat"), _boot_seconds(text(site.proc / "stat")))
+    yield Sample(OWN["process_open_fds"], sum(1 for _ in (own / "fd").iterdir()))
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    memory, _ = resource.getrlimit(resource.RLIMIT_AS)
+    yield Sample(OWN["process_max_fds"], _limit(files))
+    yield Sample(OWN["process_virtual_memory_max_bytes"], _limit(memory))
+
+
+def parse(stat: str, boot_seconds: int) -> Iterator[Sample]:
+    """Field 14 and 15 are CPU time, 22 the start, 23 and 24 the memory (proc(5))."""
+    fields = parse_stat(stat)
+    cpu = (int(fields[11]) + int(fields[12])) / TICKS
+    yield Sample(OWN["process_cpu_seconds_total"], cpu)
+    yield Sample(OWN["process_start_time_seconds"], boot_seconds + int(fields[19]) / TICKS)
+    yield Sample(OWN["process_virtual_memory_bytes"], float(fields[20]))
+    resident = int(fields[21]) * resource.getpagesize()
+    yield Sample(OWN["process_resident_memory_bytes"], float(resident))
+
+
+def _boot_seconds(stat: str) -> int:
+    line = next(line for line in stat.splitlines() if line.startswith("btime "))
+    return int(line.split()[1])
+
+
+def _limit(value: int) -> float:
+    """Go's client writes an unlimited size as 2**64 - 1."""
+    return float(2**64 - 1) if value == resource.RLIM_INFINITY else float(value)

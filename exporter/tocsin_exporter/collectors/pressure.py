@@ -1,0 +1,45 @@
+"""Pressure stall information: /proc/pressure/*."""
+
+from collections.abc import Iterator
+
+from tocsin_exporter.catalogue import HOST
+from tocsin_exporter.collectors.collector import Unavailable
+from tocsin_exporter.collectors.reading import Reading, text
+from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.snapshot import Sample
+
+# "some" is waiting, "full" is stalled. The CPU has no useful "full", IRQ no "some".
+_FAMILIES = {
+    ("cpu", "some"): HOST["node_pressure_cpu_waiting_seconds_total"],
+    ("io", "some"): HOST["node_pressure_io_waiting_seconds_total"],
+    ("io", "full"): HOST["node_pressure_io_stalled_seconds_total"],
+    ("memory", "some"): HOST["node_pressure_memory_waiting_seconds_total"],
+    ("memory", "full"): HOST["node_pressure_memory_stalled_seconds_total"],
+    ("irq", "full"): HOST["node_pressure_irq_stalled_seconds_total"],
+}
+_RESOURCES = ("cpu", "io", "memory", "irq")
+
+
+def pressure(site: Site) -> Reading:
+    return Reading("pressure", lambda: _read(site))
+
+
+def _read(site: Site) -> list[Sample]:
+    samples: list[Sample] = []
+    for resource in _RESOURCES:
+        try:
+            said = text(site.proc / "pressure" / resource)
+        except OSError:  # this kernel lacks it, or was started with psi=0
+            continue
+        samples += parse(resource, said)
+    if not samples:
+        raise Unavailable("pressure stall information is off: start the kernel with psi=1")
+    return samples
+
+
+def parse(resource: str, said: str) -> Iterator[Sample]:
+    """`some avg10=0.00 avg60=0.00 avg300=0.00 total=12345`, in microseconds."""
+    for line in said.splitlines():
+        kind, _, rest = line.partition(" ")
+        if (family := _FAMILIES.get((resource, kind))) is not None:
+            yield Sample(family, int(rest.rpartition("total=")[2]) / 1e6)

@@ -1,0 +1,142 @@
+"""Watched groups of processes: is the worker there, since when, and what does it use.
+
+A group never disappears: when its last process has gone it stays with 0 processes, and its
+counters keep what the dead ones used. That is what lets a rule see the death.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tocsin_exporter.catalogue import PROCESS
+from tocsin_exporter.collectors.cpu import TICKS
+from tocsin_exporter.collectors.lane import Lane
+from tocsin_exporter.collectors.process_files import Process, comm, read
+from tocsin_exporter.collectors.reading import text
+from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.snapshot import Family, Labels, Sample, labels
+
+
+def _family(name: str) -> Family:
+    return PROCESS[f"namedprocess_namegroup_{name}"]
+
+
+# Key in Process.counts -> family and the labels that tell it from its neighbours.
+_COUNTS = {
+    "user": (_family("cpu_seconds_total"), {"mode": "user"}),
+    "system": (_family("cpu_seconds_total"), {"mode": "system"}),
+    "read_bytes": (_family("read_bytes_total"), {}),
+    "write_bytes": (_family("write_bytes_total"), {}),
+    "major_faults": (_family("major_page_faults_total"), {}),
+    "minor_faults": (_family("minor_page_faults_total"), {}),
+    "voluntary": (_family("context_switches_total"), {"ctxswitchtype": "voluntary"}),
+    "nonvoluntary": (_family("context_switches_total"), {"ctxswitchtype": "nonvoluntary"}),
+}
+_STATES = ("Running", "Sleeping", "Waiting", "Zombie", "Other")
+
+
+@dataclass
+class _Group:
+    """What is remembered of a group between two scans."""
+
+    totals: dict[str, float] = field(default_factory=dict)
+    seen: dict[tuple[int, int], Mapping[str, float]] = field(default_factory=dict)
+
+    def add(self, processes: Sequence[Process]) -> None:
+        """Add what each process used since the last scan, so that no death lowers a counter."""
+        now = {(p.pid, p.started_ticks): p.counts for p in processes}
+        for key, counts in now.items():
+            before = self.seen.get(key, {})
+            for name, value in counts.items():
+                used = max(0.0, value - before.get(name, 0.0))
+                self.totals[name] = self.totals.get(name, 0.0) + used
+        self.seen = now
+
+
+class Processes:
+    """Scans /proc on a lane: a process stuck in the kernel can hold up who reads its files."""
+
+    name = "processes"
+
+    def __init__(self, site: Site) -> None:
+        self._proc = site.proc
+        self._patterns = {name: re.compile(how) for name, how in site.process_groups.items()}
+        self._groups = {name: _Group() for name in site.process_groups}
+        self._lane = Lane("processes")
+
+    async def collect(self) -> Sequence[Sample]:
+        found, boot = await self._lane.run(lambda: (self._scan(), _boot_seconds(self._proc)))
+        samples: list[Sample] = []
+        for name, group in self._groups.items():
+            group.add(found[name])
+            samples += _samples(name, found[name], group.totals, boot)
+        return samples
+
+    def close(self) -> None:
+        self._lane.close()
+
+    def _scan(self) -> dict[str, list[Process]]:
+        found: dict[str, list[Process]] = {name: [] for name in self._patterns}
+        for directory in self._proc.iterdir():
+            if directory.name.isdigit():
+                self._look(directory, found)
+        return found
+
+    def _look(self, directory: Path, found: dict[str, list[Process]]) -> None:
+        try:
+            shown = _shown(directory)
+            name = next((n for n, p in self._patterns.items() if p.search(shown)), None)
+            if name is not None:
+                found[name].append(read(directory))
+        except (FileNotFoundError, ProcessLookupError):  # it ended while we looked
+            return
+
+
+def _shown(directory: Path) -> str:
+    """What a pattern is searched in: the process's name and its command line."""
+    line = text(directory / "cmdline").replace("\0", " ").strip()
+    return f"{comm(text(directory / 'stat'))} {line}"
+
+
+def _boot_seconds(proc: Path) -> int:
+    return int(re.findall(r"^btime (\d+)$", text(proc / "stat"), re.MULTILINE)[0])
+
+
+def _samples(
+    name: str, processes: Sequence[Process], totals: Mapping[str, float], boot: int
+) -> Iterator[Sample]:
+    yield from _sizes(name, processes, boot)
+    states = Counter(p.state for p in processes)
+    for state in _STATES:
+        yield Sample(_family("states"), states[state], labels(groupname=name, state=state))
+    for key, value in totals.items():
+        family, more = _COUNTS[key]
+        yield Sample(family, value, labels(groupname=name, **more))
+
+
+def _sizes(name: str, processes: Sequence[Process], boot: int) -> Iterator[Sample]:
+    group = labels(groupname=name)
+    memory = {
+        "resident": sum(p.resident_bytes for p in processes),
+        "virtual": sum(p.virtual_bytes for p in processes),
+        "swapped": sum(p.swapped_bytes for p in processes),
+    }
+    yield Sample(_family("num_procs"), len(processes), group)
+    yield Sample(_family("num_threads"), sum(p.threads for p in processes), group)
+    for kind, size in memory.items():
+        yield Sample(_family("memory_bytes"), size, labels(groupname=name, memtype=kind))
+    if processes:
+        oldest = boot + min(p.started_ticks for p in processes) / TICKS
+        yield Sample(_family("oldest_start_time_seconds"), oldest, group)
+    yield from _files(processes, group)
+
+
+def _files(processes: Sequence[Process], group: Labels) -> Iterator[Sample]:
+    """Open files, of the processes that let us see them."""
+    opened = [(p.open_files, p.files_limit) for p in processes if p.open_files is not None]
+    if opened or not processes:
+        yield Sample(_family("open_filedesc"), sum(count for count, _ in opened), group)
+        ratios = [count / limit for count, limit in opened if limit]
+        yield Sample(_family("worst_fd_ratio"), max(ratios, default=0.0), group)

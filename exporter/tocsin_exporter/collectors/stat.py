@@ -1,0 +1,29 @@
+"""What /proc/stat counts beside CPU time: interrupts, switches, forks, boot time, run queue."""
+
+from collections.abc import Iterator
+
+from tocsin_exporter.catalogue import HOST
+from tocsin_exporter.collectors.reading import Reading, text
+from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.snapshot import Sample
+
+_FIELDS = {
+    "intr": HOST["node_intr_total"],
+    "ctxt": HOST["node_context_switches_total"],
+    "processes": HOST["node_forks_total"],
+    "btime": HOST["node_boot_time_seconds"],
+    "procs_running": HOST["node_procs_running"],
+    "procs_blocked": HOST["node_procs_blocked"],
+}
+
+
+def stat(site: Site) -> Reading:
+    return Reading("stat", lambda: parse(text(site.proc / "stat")))
+
+
+def parse(stat: str) -> Iterator[Sample]:
+    """`intr` and `processes` carry the total first; what follows is by line and not needed."""
+    for line in stat.splitlines():
+        key, _, rest = line.partition(" ")
+        if (family := _FIELDS.get(key)) is not None:
+            yield Sample(family, float(rest.split(" ", 1)[0]))

@@ -1,0 +1,162 @@
+"""Runs the collectors of one source and makes its Snapshot.
+
+Each collector has its own deadline, and its failure costs its own metrics and nothing else. No
+reading is kept beyond the round that it belongs to: a collector that fails now is absent now.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tocsin_exporter.catalogue import HOST
+from tocsin_exporter.clock import Clock
+from tocsin_exporter.collectors.collector import Collector, CollectorError, Unavailable
+from tocsin_exporter.collectors.health import Health
+from tocsin_exporter.snapshot import (
+    DuplicateSeries,
+    Layout,
+    LayoutCache,
+    Sample,
+    Snapshot,
+    Source,
+    Values,
+)
+
+log = logging.getLogger(__name__)
+
+_NODE_DURATION = HOST["node_scrape_collector_duration_seconds"]
+_NODE_SUCCESS = HOST["node_scrape_collector_success"]
+
+
+@dataclass(frozen=True, eq=False)
+class Watch:
+    """One source and how it is read.
+
+    `interval` and `deadline` are seconds; the deadline holds for each collector by itself.
+    `cheap` names the collectors that are read anew at a scrape: they never wait. `target` tells
+    sources of one job apart in `tocsin_collector_*`.
+    """
+
+    area: str
+    source: Source
+    collectors: tuple[Collector, ...]
+    interval: float
+    deadline: float
+    cheap: frozenset[str] = frozenset()
+    target: str = ""
+
+
+class Scraper:
+    """Reads one Watch; keeps the health of its collectors and the layout of its series."""
+
+    def __init__(self, watch: Watch, clock: Clock) -> None:
+        self.watch = watch
+        self.read_at = -float("inf")  # monotonic; the last round or refresh
+        self.snapshot: Snapshot | None = None
+        self.duplicates = 0
+        self._clock = clock
+        self._layouts = LayoutCache()
+        self._read: dict[str, Sequence[Sample]] = {}
+        self._health = {c.name: Health(c.name, watch.target) for c in watch.collectors}
+
+    async def round(self, at_ms: int) -> Snapshot | None:
+        """Read everything; None when there is nothing to read here, so that nothing is down."""
+        started = self._clock.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for collector in self.watch.collectors:
+                group.create_task(self._collect(collector, at_ms, self.watch.deadline))
+        return self._assemble(at_ms, started)
+
+    async def refresh(self, at_ms: int) -> Snapshot | None:
+        """Read the cheap collectors anew; what the others said in the last round stays."""
+        started = self._clock.monotonic()
+        for collector in self.watch.collectors:
+            if collector.name in self.watch.cheap:
+                await self._collect(collector, at_ms, None)
+        return self._assemble(at_ms, started)
+
+    def health(self) -> Iterator[Sample]:
+        now = self._clock.monotonic()
+        for one in self._health.values():
+            yield from one.samples(now)
+
+    def close(self) -> None:
+        for collector in self.watch.collectors:
+            collector.close()
+
+    async def _collect(self, collector: Collector, at_ms: int, deadline: float | None) -> None:
+        health = self._health[collector.name]
+        started = self._clock.monotonic()
+        try:
+            async with asyncio.timeout(deadline):
+                self._read[collector.name] = await collector.collect()
+        except Unavailable as error:
+            self._absent(health, error)
+        except Exception as error:  # why: one collector's fault, even a bug, costs only its own
+            self._failed(health, error)
+        else:
+            if health.success is False:
+                log.info("collector works again", extra=_named(health))
+            health.succeeded(at_ms, self._clock.monotonic())
+        health.duration_seconds = self._clock.monotonic() - started
+
+    def _absent(self, health: Health, error: Unavailable) -> None:
+        """What has answered before and is gone now is down; what never was there is not."""
+        if health.last_success_ms is not None:
+            self._failed(health, error)
+            return
+        if health.collector not in self._read:
+            log.info("nothing to read: %s", error, extra=_named(health))
+        self._read[health.collector] = ()
+
+    def _failed(self, health: Health, error: Exception) -> None:
+        self._read[health.collector] = error.samples if isinstance(error, CollectorError) else ()
+        if health.success is not False:
+            why = "missed its deadline" if isinstance(error, TimeoutError) else str(error)
+            bug = not isinstance(error, CollectorError | TimeoutError)
+            log.warning("collector failed: %s", why, extra=_named(health), exc_info=bug)
+        health.failed(error)
+
+    def _assemble(self, at_ms: int, started: float) -> Snapshot | None:
+        self.read_at = self._clock.monotonic()
+        states = [health.success for health in self._health.values()]
+        if all(state is None for state in states):
+            self.snapshot = None
+            return None
+        layout, values = self._build(list(self._samples()))
+        self.snapshot = Snapshot(
+            source=self.watch.source,
+            at_ms=at_ms,
+            ok=any(states),
+            layout=layout,
+            values=values,
+            duration_seconds=self.read_at - started,
+        )
+        return self.snapshot
+
+    def _samples(self) -> Iterator[Sample]:
+        for collector in self.watch.collectors:
+            yield from self._read.get(collector.name, ())
+        if self.watch.area == "host":
+            yield from self._as_node_exporter()
+
+    def _as_node_exporter(self) -> Iterator[Sample]:
+        for health in self._health.values():
+            own = (("collector", health.collector),)
+            yield Sample(_NODE_DURATION, health.duration_seconds, own)
+            yield Sample(_NODE_SUCCESS, float(health.success is True), own)
+
+    def _build(self, samples: list[Sample]) -> tuple[Layout, Values]:
+        try:
+            return self._layouts.build(samples)
+        except DuplicateSeries as error:
+            log.error("series refused: %s", error, extra={"job": self.watch.source.job})
+        kept = {(s.family.name, s.suffix, s.labels): s for s in reversed(samples)}
+        self.duplicates += len(samples) - len(kept)
+        return self._layouts.build(reversed(kept.values()))
+
+
+def _named(health: Health) -> dict[str, str]:
+    named = {"collector": health.collector, "target": health.target}
+    return {key: value for key, value in named.items() if value}
