@@ -1,0 +1,105 @@
+"""The published columns of one source: what readers see while the writer appends.
+
+A block is a float64 matrix of BLOCK columns, laid out column after column, so that one scrape is
+one run of memory and an evaluation walks over the rows of a column:
+
+    block[column % BLOCK, row]        times[column - first]
+
+A writer only ever writes cells behind the published length, except that a sample which comes late
+may fill a cell that held none. A block that grew wider is a new array; readers keep the old one.
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from tocsin_alerting.store.cell import Floats, Ints, Mask, blank
+
+BLOCK = 128
+RowIndex: TypeAlias = slice | Ints
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns:
+    """`times` (n,) in Unix ms, ascending; column c of it is number `first + c`.
+
+    `last_gap` and `last_fall` hold for each row the number of the last column, the newest one
+    excepted, that is no number, or that is not at least as high as the column before it. They may
+    be later than these columns (the writer goes on), which only makes a reader more careful.
+    """
+
+    times: Ints
+    first: int
+    blocks: tuple[Floats, ...]
+    last_gap: Ints
+    last_fall: Ints
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """The rows of one source that a selector chose, `count` of them, none at or above `top`."""
+
+    columns: Columns
+    rows: RowIndex
+    count: int
+    top: int
+
+    @property
+    def times(self) -> Ints:
+        return self.columns.times
+
+    def column(self, index: int) -> Floats:
+        """The cells (count,) of column `index`, counted from the first of `times`."""
+        block = self.columns.blocks[index // BLOCK]
+        cells: Floats = self._chosen(block[index % BLOCK : index % BLOCK + 1])[0]
+        return cells
+
+    def slab(self, start: int, stop: int) -> Floats:
+        """The cells (stop - start, count) of those columns; do not write into it."""
+        pieces = []
+        while start < stop:
+            number, offset = divmod(start, BLOCK)
+            end = min(stop - start + offset, BLOCK)
+            pieces.append(self._chosen(self.columns.blocks[number][offset:end]))
+            start += end - offset
+        if len(pieces) == 1:
+            return pieces[0]
+        return np.concatenate(pieces) if pieces else np.empty((0, self.count))
+
+    def gapless(self, start: int, stop: int) -> Mask:
+        """Rows (count,) that surely hold numbers in columns start..stop; others may."""
+        mask: Mask = self.columns.last_gap[self.rows] < self.columns.first + start
+        if stop == len(self.times):
+            mask &= ~np.isnan(self.column(stop - 1))
+        return mask
+
+    def rising(self, start: int, stop: int) -> Mask:
+        """Rows (count,) that surely hold numbers and never fall in columns start..stop."""
+        mask: Mask = self.columns.last_fall[self.rows] <= self.columns.first + start
+        if stop == len(self.times) and stop - start > 1:
+            mask &= self.column(stop - 1) >= self.column(stop - 2)
+        return mask
+
+    def some(self, chosen: Ints) -> "Part":
+        """The part with only the rows at these positions (ascending)."""
+        rows = self.rows
+        if isinstance(rows, slice):
+            return part(self.columns, chosen + rows.start)
+        return part(self.columns, rows[chosen])
+
+    def _chosen(self, cells: Floats) -> Floats:
+        width = cells.shape[1]
+        if self.top > width:  # a block from before the newest rows
+            cells = np.hstack([cells, np.tile(blank(self.top - width), (len(cells), 1))])
+        return cells[:, self.rows]
+
+
+def part(columns: Columns, rows: Ints) -> Part:
+    """The part of `columns` with these rows (ascending); a run of rows is read without a copy."""
+    if len(rows) == 0:
+        return Part(columns, slice(0, 0), 0, 0)
+    top = int(rows[-1]) + 1
+    if top - int(rows[0]) == len(rows):
+        return Part(columns, slice(int(rows[0]), top), len(rows), top)
+    return Part(columns, rows, len(rows), top)

@@ -1,0 +1,105 @@
+"""Which row of a source's columns holds which series."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+
+from tocsin_alerting.store.cell import Ints
+from tocsin_alerting.store.matchers import Matcher, MatchOp
+from tocsin_alerting.store.target import NAME
+from tocsin_exporter.snapshot import Labels
+
+MatcherSets = tuple[tuple[Matcher, ...], ...]
+
+
+class Rows:
+    """Rows are given out in order and used again once no column holds a sample of theirs.
+
+    `generation` grows, and `changed` is called, whenever a row changes its owner. `limit` is the
+    most rows that there may be; `refused` counts the series that found no place.
+    """
+
+    def __init__(self, limit: int, changed: Callable[[], None]) -> None:
+        self.generation = 0
+        self.refused = 0
+        self._changed = changed
+        self._limit = limit
+        self._labels: list[Labels | None] = []
+        self._row: dict[Labels, int] = {}
+        self._free: list[int] = []
+        self._by_name: dict[str, set[int]] = {}
+
+    def __len__(self) -> int:
+        """How many series have a row."""
+        return len(self._row)
+
+    @property
+    def width(self) -> int:
+        """One more than the highest row that was ever given out."""
+        return len(self._labels)
+
+    def of(self, labels: Labels) -> int | None:
+        """The row of a series, a new one if it has none; None when the limit is reached."""
+        row = self._row.get(labels)
+        if row is None and len(self._row) >= self._limit:
+            self.refused += 1
+            return None
+        return self._take(labels) if row is None else row
+
+    def all_of(self, series: Iterable[Labels]) -> tuple[Ints, Ints]:
+        """(rows, positions): the rows of those series that have a place, and which these are."""
+        placed = [(self.of(labels), at) for at, labels in enumerate(series)]
+        kept = [(row, at) for row, at in placed if row is not None]
+        pairs = np.array(kept, np.int64).reshape(-1, 2)
+        return pairs[:, 0].copy(), pairs[:, 1].copy()
+
+    def release(self, rows: Iterable[int]) -> None:
+        for row in rows:
+            labels = self._labels[row]
+            if labels is None:
+                continue
+            del self._row[labels]
+            self._labels[row] = None
+            self._by_name[dict(labels).get(NAME, "")].discard(row)
+            self._free.append(row)
+            self._owner_changed()
+
+    def labels(self, rows: Sequence[int]) -> tuple[Labels, ...]:
+        return tuple(labels for row in rows if (labels := self._labels[row]) is not None)
+
+    def find(self, matcher_sets: MatcherSets) -> Ints:
+        """The rows that satisfy all matchers of any of the sets, ascending."""
+        found: set[int] = set()
+        for matchers in matcher_sets:
+            found.update(self._satisfying(matchers))
+        return np.array(sorted(found), np.int64)
+
+    def _take(self, labels: Labels) -> int:
+        if self._free:
+            row = self._free.pop()
+            self._labels[row] = labels
+        else:
+            row = len(self._labels)
+            self._labels.append(labels)
+        self._row[labels] = row
+        self._by_name.setdefault(dict(labels).get(NAME, ""), set()).add(row)
+        self._owner_changed()
+        return row
+
+    def _owner_changed(self) -> None:
+        self.generation += 1
+        self._changed()
+
+    def _satisfying(self, matchers: Sequence[Matcher]) -> Iterator[int]:
+        on_names = [m for m in matchers if m.name == NAME]
+        others = [m for m in matchers if m.name != NAME]
+        for row in self._named(on_names):
+            labels = dict(self._labels[row] or ())
+            if all(m.matches(labels.get(m.name, "")) for m in others):
+                yield row
+
+    def _named(self, matchers: Sequence[Matcher]) -> Iterator[int]:
+        exact = {m.value for m in matchers if m.op is MatchOp.EQUAL}
+        for name in exact if exact else tuple(self._by_name):
+            if all(m.matches(name) for m in matchers):
+                yield from self._by_name.get(name, ())

@@ -1,0 +1,271 @@
+"""The store: one table of columns a source, and the selections that queries made of them."""
+
+import threading
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tocsin_alerting.store.cell import Ints, Mask, is_sample, normalised
+from tocsin_alerting.store.columns import Part
+from tocsin_alerting.store.rows import MatcherSets
+from tocsin_alerting.store.selection import Resolved, Selection, resolve
+from tocsin_alerting.store.table import Table
+from tocsin_alerting.store.target import source_of, stored_labels, synthetic_labels
+from tocsin_exporter.snapshot import EMPTY, Family, Labels, Layout, Snapshot, Source
+
+HOUR_MS = 3_600_000
+_SELECTIONS = 2_000  # as many as a large rule set and some dashboards have selectors
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """When a source was last appended to, and whether it answered then."""
+
+    at_ms: int
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What the store holds: `refused` counts samples by reason, `over_limit` series."""
+
+    sources: int
+    series: int
+    samples: int
+    bytes: int
+    refused: Mapping[str, int]
+    over_limit: int
+
+
+@dataclass(slots=True)
+class _Placed:
+    """Where the series of a source's present layout go."""
+
+    layout: Layout | None
+    rows: Ints  # the synthetic series come last
+    taken: Ints | None  # positions in the layout; None: all
+
+
+_NOWHERE = _Placed(None, np.empty(0, np.int64), None)
+
+
+class Store:
+    """Samples of the last `retention_ms`, in memory only.
+
+    One writer at a time; readers may run in other threads at any moment.
+    """
+
+    def __init__(self, retention_ms: int = HOUR_MS, max_series_per_source: int = 100_000) -> None:
+        self.retention_ms = retention_ms
+        self._max_series = max_series_per_source
+        self._tables: dict[Source, Table] = {}
+        self._placed: dict[Source, _Placed] = {}
+        self._last: dict[Source, Last] = {}
+        self._refused: Counter[str] = Counter()
+        self._resolved: OrderedDict[MatcherSets, tuple[int, Resolved]] = OrderedDict()
+        self._generation = 0
+        self._lock = threading.Lock()
+
+    def append(self, snapshot: Snapshot) -> bool:
+        """One column of a source; False (and counted) when the source has a later one already."""
+        with self._lock:
+            source, table = snapshot.source, self._table(snapshot.source)
+            if not self._in_order(table, snapshot.at_ms, len(snapshot.values) + 3):
+                return False
+            placed = self._place(source, snapshot.layout)
+            values = normalised(snapshot.values)
+            if placed.taken is not None:
+                values = values[placed.taken]
+            about = (float(snapshot.ok), snapshot.duration_seconds, float(len(snapshot.values)))
+            table.append(snapshot.at_ms, placed.rows, np.concatenate([values, about]))
+            self._finish(source, table, Last(snapshot.at_ms, snapshot.ok))
+            return True
+
+    def append_rules(
+        self, source: Source, at_ms: int, samples: Iterable[tuple[Labels, float]]
+    ) -> bool:
+        """What one evaluation of a rule group gave: recorded series, ALERTS, ALERTS_FOR_STATE.
+
+        `source` names the group and adds no label. Labels are sorted, hold `__name__`, and no two
+        samples have the same. A series of the last evaluation that is not among them goes stale.
+        """
+        with self._lock:
+            batch = list(samples)
+            table = self._table(source)
+            if not self._in_order(table, at_ms, len(batch)):
+                return False
+            rows, taken = table.rows.all_of(labels for labels, _ in batch)
+            values = normalised(np.fromiter((v for _, v in batch), np.float64, len(batch)))
+            before = self._placed.get(source, _NOWHERE)
+            table.end(np.setdiff1d(before.rows, rows))
+            table.append(at_ms, rows, values[taken])
+            self._placed[source] = _Placed(None, rows, None)
+            self._finish(source, table, Last(at_ms, True))
+            return True
+
+    def write(self, samples: Iterable[tuple[Labels, int, float]]) -> int:
+        """Samples (labels with `__name__`, Unix ms, value) of anyone; how many were taken.
+
+        A source is the `job` and `instance` of the labels. Samples may come in pieces: a column
+        that exists is filled. What is out of order is refused and counted. So is, until such
+        series get time axes of their own, what is older than its source's newest column and
+        falls on no column.
+        """
+        batches: dict[tuple[int, Source], list[tuple[Labels, float]]] = defaultdict(list)
+        for labels, at_ms, value in samples:
+            batches[at_ms, source_of(labels)].append((labels, value))
+        with self._lock:
+            ordered = sorted(batches.items(), key=lambda item: item[0][0])
+            return sum(self._write(source, at_ms, batch) for (at_ms, source), batch in ordered)
+
+    def end(self, source: Source, at_ms: int) -> None:
+        """The source is gone from the configuration: all its series go stale."""
+        with self._lock:
+            placed = self._placed.pop(source, None)
+            table = self._tables.get(source)
+            self._last.pop(source, None)
+            if table is None or placed is None or not self._in_order(table, at_ms, 0):
+                return
+            table.end(placed.rows)
+            table.append(at_ms, _NOWHERE.rows, np.empty(0))
+
+    def expire(self, now_ms: int) -> None:
+        """Drops what is older than the retention, of sources that no longer append too."""
+        with self._lock:
+            for source, table in list(self._tables.items()):
+                table.expire(now_ms - self.retention_ms)
+                if table.last_ms is None:
+                    del self._tables[source]
+                    self._rows_changed()
+                    self._placed.pop(source, None)
+                    self._last.pop(source, None)
+
+    def shift(self, delta_ms: int, now_ms: int) -> None:
+        """The wall clock was set by `delta_ms` and says `now_ms`: move what was stored before.
+
+        Windows then reach as far back in real time as they did, whichever way the clock went.
+        """
+        until_ms = now_ms - delta_ms
+        with self._lock:
+            for source, table in self._tables.items():
+                table.shift(delta_ms, until_ms)
+                last = self._last.get(source)
+                if last is not None and table.last_ms is not None:
+                    self._last[source] = Last(table.last_ms, last.ok)
+
+    def select(self, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int) -> Selection:
+        """The series that satisfy any of the matcher sets, with their columns.
+
+        It holds at least every sample in [t0_ms, t1_ms]; series without one may be among them.
+        """
+        with self._lock:
+            return self._resolve(matcher_sets).now()
+
+    def touched(self, matcher_sets: MatcherSets) -> frozenset[Source]:
+        """The sources that have, or had within the retention, a series like this."""
+        with self._lock:
+            return frozenset(one.source for one in self._resolve(matcher_sets).touched)
+
+    def sources(self) -> Mapping[Source, Last]:
+        with self._lock:
+            return dict(self._last)
+
+    def last(self, source: Source) -> Last | None:
+        """None when nothing was ever heard of it."""
+        return self._last.get(source)
+
+    def families(self) -> Mapping[Source, Mapping[str, Family]]:
+        """The families of each source's present layout, for the metadata API."""
+        with self._lock:
+            return {s: (p.layout or EMPTY).families for s, p in self._placed.items()}
+
+    def series(self, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int) -> list[Labels]:
+        """The label sets (with `__name__`) that have a sample in [t0_ms, t1_ms]."""
+        selection = self.select(matcher_sets, t0_ms, t1_ms)
+        held = [_held(part, t0_ms, t1_ms) for part in selection.parts]
+        flags = np.concatenate(held) if held else np.empty(0, np.bool_)
+        return [one for one, here in zip(selection.series.labels, flags, strict=True) if here]
+
+    def size(self) -> Size:
+        with self._lock:
+            tables = list(self._tables.values())
+            return Size(
+                sources=len(tables),
+                series=sum(len(table.rows) for table in tables),
+                samples=sum(table.samples for table in tables),
+                bytes=sum(table.bytes for table in tables),
+                refused=dict(self._refused),
+                over_limit=sum(table.rows.refused for table in tables),
+            )
+
+    def _table(self, source: Source) -> Table:
+        if source not in self._tables:
+            self._tables[source] = Table(self._max_series, self._rows_changed)
+            self._rows_changed()
+        return self._tables[source]
+
+    def _rows_changed(self) -> None:
+        self._generation += 1
+
+    def _in_order(self, table: Table, at_ms: int, samples: int) -> bool:
+        last = table.last_ms
+        if last is None or at_ms > last:
+            return True
+        self._refused["duplicate" if at_ms == last else "out_of_order"] += samples
+        return False
+
+    def _place(self, source: Source, layout: Layout) -> _Placed:
+        before = self._placed.get(source, _NOWHERE)
+        if before.layout is layout:
+            return before
+        table = self._tables[source]
+        synthetic, _ = table.rows.all_of(synthetic_labels(source))
+        own = set(synthetic.tolist())
+        rows, taken = table.rows.all_of(stored_labels(source, one) for one in layout.series)
+        # The source's own word on `up` does not count.
+        free = np.array([row not in own for row in rows.tolist()], np.bool_)
+        rows, taken = np.concatenate([rows[free], synthetic]), taken[free]
+        table.end(np.setdiff1d(before.rows, rows))
+        everything = len(taken) == len(layout.series)
+        placed = _Placed(layout, rows, None if everything else taken)
+        self._placed[source] = placed
+        return placed
+
+    def _finish(self, source: Source, table: Table, last: Last) -> None:
+        self._last[source] = last
+        table.expire(last.at_ms - self.retention_ms)
+
+    def _write(self, source: Source, at_ms: int, batch: list[tuple[Labels, float]]) -> int:
+        table = self._table(source)
+        rows, placed = table.rows.all_of(labels for labels, _ in batch)
+        values = normalised(np.fromiter((v for _, v in batch), np.float64, len(batch)))[placed]
+        if table.last_ms is None or at_ms > table.last_ms:
+            table.append(at_ms, rows, values)
+            taken = len(rows)
+        else:
+            taken, why = table.fill(at_ms, rows, values)
+            if taken < len(rows):
+                self._refused[why] += len(rows) - taken
+        self._finish(source, table, Last(max(at_ms, table.last_ms or at_ms), True))
+        return taken
+
+    def _resolve(self, matcher_sets: MatcherSets) -> Resolved:
+        cached = self._resolved.get(matcher_sets)
+        if cached is not None and cached[0] == self._generation:
+            return cached[1]
+        found = resolve(matcher_sets, self._tables, cached[1] if cached else None)
+        self._resolved[matcher_sets] = (self._generation, found)
+        self._resolved.move_to_end(matcher_sets)
+        if len(self._resolved) > _SELECTIONS:
+            self._resolved.popitem(last=False)
+        return found
+
+
+def _held(part: Part, t0_ms: int, t1_ms: int) -> Mask:
+    """Which rows (count,) of a part have a sample in the closed interval."""
+    start = int(np.searchsorted(part.times, t0_ms, side="left"))
+    stop = int(np.searchsorted(part.times, t1_ms, side="right"))
+    held: Mask = np.any(is_sample(part.slab(start, stop)), axis=0)
+    return held

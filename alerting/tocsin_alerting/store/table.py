@@ -1,0 +1,183 @@
+"""All samples of one source: rows are series, columns are scrapes, one time axis for all."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from tocsin_alerting.store.cell import (
+    ABSENT,
+    STALE_BITS,
+    Floats,
+    Ints,
+    blank,
+    is_sample,
+    is_stale,
+)
+from tocsin_alerting.store.columns import BLOCK, Columns
+from tocsin_alerting.store.rows import Rows
+
+_NEVER = -1
+
+
+class Table:
+    """The writer of one source's columns. `columns` is what readers may look at, at any moment.
+
+    A row whose series vanished holds stale markers until it is given to another series: to a
+    reader this is the same as one marker, and the newest column alone tells what there is.
+    """
+
+    def __init__(self, max_series: int, changed: Callable[[], None]) -> None:
+        self.rows = Rows(max_series, changed)
+        self.samples = 0
+        self._template = blank(0)  # what a column holds where nobody writes
+        self._last_seen = np.empty(0, np.int64)
+        self._last_gap = np.empty(0, np.int64)
+        self._last_fall = np.empty(0, np.int64)
+        self._times = np.empty(BLOCK, np.int64)
+        self._begin = self._end = 0  # of the retained columns in _times
+        self._first = 0
+        self._blocks: list[Floats] = []
+        self._block_samples: list[int] = []
+        self.columns = self._published()
+
+    @property
+    def last_ms(self) -> int | None:
+        return int(self._times[self._end - 1]) if self._end > self._begin else None
+
+    @property
+    def bytes(self) -> int:
+        return sum(block.nbytes for block in self._blocks) + self._times.nbytes
+
+    def append(self, at_ms: int, rows: Ints, values: Floats) -> None:
+        """One new column at `at_ms`, which must be later than all others; publishes it."""
+        column = self._open(at_ms)
+        column[rows] = values
+        self._last_seen[rows] = self._number - 1
+        self._count(len(rows) - int(np.count_nonzero(is_stale(values))))
+        self.columns = self._published()
+
+    def end(self, rows: Ints) -> None:
+        """From the next column on these series are stale, unless they are written again."""
+        self._fit()
+        self._template.view(np.int64)[rows] = STALE_BITS
+
+    def fill(self, at_ms: int, rows: Ints, values: Floats) -> tuple[int, str]:
+        """Late samples into the column at `at_ms`: (how many were taken, why others were not).
+
+        A sample that stands there already is taken again; one that is not the newest of its
+        series, or differs, is out of order; one at a time without a column is off the axis.
+        """
+        times = self.columns.times
+        index = int(np.searchsorted(times, at_ms))
+        self._fit()
+        if index == len(times) or times[index] != at_ms:
+            return 0, "unaligned"
+        cells = self._cells(index)
+        reachable = rows < len(cells)
+        rows, values = rows[reachable], values[reachable]
+        late = self._last_seen[rows] < self._first + index
+        same = ~late & (cells[rows].view(np.int64) == values.view(np.int64))
+        cells[rows[late]] = values[late]
+        self._last_seen[rows[late]] = self._first + index
+        self._count(int(np.count_nonzero(is_sample(values[late]))), index // BLOCK)
+        self.columns = self._published()
+        return int(np.count_nonzero(late | same)), "out_of_order"
+
+    def expire(self, before_ms: int) -> None:
+        """Drops the blocks all of whose columns are older, and the rows that are then empty."""
+        if not self._blocks or self._last_of_first_block() >= before_ms:
+            return
+        while self._blocks and self._last_of_first_block() < before_ms:
+            self._begin += min(BLOCK, self._end - self._begin)
+            self._first += BLOCK
+            del self._blocks[0]
+            self.samples -= self._block_samples.pop(0)
+        gone = np.flatnonzero(self._last_seen[: self.rows.width] < self._first)
+        self._template[gone] = ABSENT
+        self.rows.release(gone.tolist())
+        self.columns = self._published()
+
+    def shift(self, delta_ms: int, until_ms: int) -> None:
+        """Moves the columns up to `until_ms` in time, because the wall clock was set."""
+        times = self.columns.times
+        moved = np.where(times <= until_ms, times + delta_ms, times)
+        self._times = np.concatenate([moved, np.empty(BLOCK, np.int64)])
+        self._begin, self._end = 0, len(moved)
+        self.columns = self._published()
+
+    @property
+    def _number(self) -> int:
+        """The number that the next column gets."""
+        return self._first + self._end - self._begin
+
+    def _published(self) -> Columns:
+        times = self._times[self._begin : self._end]
+        blocks = tuple(self._blocks)
+        return Columns(times, self._first, blocks, self._last_gap, self._last_fall)
+
+    def _open(self, at_ms: int) -> Floats:
+        """The cells (width,) of a new column, holding what stands where nobody writes."""
+        self._settle()
+        self._fit()
+        offset = (self._end - self._begin) % BLOCK
+        if offset == 0:
+            self._blocks.append(np.empty((BLOCK, len(self._template))))
+            self._block_samples.append(0)
+        if self._end == len(self._times):
+            self._times = np.concatenate([self.columns.times, np.empty(4 * BLOCK, np.int64)])
+            self._begin, self._end = 0, self._end - self._begin
+        column: Floats = self._blocks[-1][offset]
+        column[:] = self._template
+        self._times[self._end] = at_ms
+        self._end += 1
+        return column
+
+    def _settle(self) -> None:
+        """Marks the rows that have a gap or fall in the newest column, before it is the second."""
+        index = self._end - self._begin - 1
+        if index < 0:
+            return
+        newest = self._cells(index)
+        width = len(newest)
+        np.copyto(self._last_gap[:width], self._first + index, where=np.isnan(newest))
+        if index:
+            before = self._cells(index - 1)
+            fell = np.ones(width, np.bool_)
+            np.greater_equal(newest[: len(before)], before, out=fell[: len(before)])
+            np.logical_not(fell[: len(before)], out=fell[: len(before)])
+            np.copyto(self._last_fall[:width], self._first + index, where=fell)
+
+    def _cells(self, index: int) -> Floats:
+        cells: Floats = self._blocks[index // BLOCK][index % BLOCK]
+        return cells
+
+    def _fit(self) -> None:
+        """Room for every row: an eighth more than needed, since rows come one by one."""
+        width = self.rows.width
+        if width <= len(self._template):
+            return
+        more = width + max(8, width // 8) - len(self._template)
+        self._template = np.concatenate([self._template, blank(more)])
+        never = np.full(more, _NEVER, np.int64)
+        self._last_seen = np.concatenate([self._last_seen, never])
+        # The columns so far have no cell in these rows: a gap up to the newest.
+        gap = np.full(more, self._number - 1, np.int64)
+        self._last_gap = np.concatenate([self._last_gap, gap])
+        self._last_fall = np.concatenate([self._last_fall, gap])
+        used = (self._end - self._begin) % BLOCK
+        if self._blocks:
+            self._widen(used or BLOCK, more)
+
+    def _widen(self, used: int, more: int) -> None:
+        old = self._blocks[-1]
+        wide = np.empty((BLOCK, old.shape[1] + more))
+        wide[:used, : old.shape[1]] = old[:used]
+        wide[:used, old.shape[1] :] = ABSENT
+        self._blocks[-1] = wide
+
+    def _count(self, samples: int, block: int = -1) -> None:
+        self.samples += samples
+        self._block_samples[block] += samples
+
+    def _last_of_first_block(self) -> int:
+        return int(self._times[min(self._begin + BLOCK, self._end) - 1])

@@ -1,0 +1,121 @@
+"""Columns against a naive model: whatever is appended comes back, cell by cell."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tocsin_alerting.store.cell import is_sample, is_stale
+from tocsin_alerting.store.columns import Part
+from tocsin_alerting.store.matchers import Matcher, MatchOp
+from tocsin_alerting.store.store import Store
+from tocsin_exporter.snapshot import Family, Layout, Series, Snapshot, Source, labels
+
+SOURCE = Source("j", "i")
+EVERY = ((Matcher("__name__", MatchOp.EQUAL, "m"),),)
+FAMILY = Family("m", "counter", "")
+Model = dict[str, list[tuple[int, float]]]
+
+values = st.sampled_from([0.0, 1.0, 2.0, 5.0, -1.0, float("inf"), float("nan")])
+rounds = st.tuples(
+    st.sets(st.sampled_from("abcdef")),  # which series the page has
+    st.integers(1, 60),  # how many rounds it stays so
+    st.lists(values, min_size=6, max_size=6),
+)
+
+
+def layout(names: Sequence[str]) -> Layout:
+    return Layout(tuple(Series(FAMILY, "m", labels(s=name)) for name in names))
+
+
+def fill(store: Store, script: list[tuple[set[str], int, list[float]]]) -> Model:
+    model: Model = defaultdict(list)
+    at_ms = 0
+    for names, count, cells in script:
+        form = layout(sorted(names))
+        for turn in range(count):
+            at_ms += 1000
+            row = np.array([cells[(i + turn) % 6] for i in range(len(names))])
+            store.append(Snapshot(SOURCE, at_ms, True, form, row))
+            for name, value in zip(sorted(names), row.tolist(), strict=True):
+                model[name].append((at_ms, value))
+    return model
+
+
+def read(part: Part, row: int) -> list[tuple[int, float]]:
+    cells = np.ascontiguousarray(part.slab(0, len(part.times))[:, row])
+    held = is_sample(cells)
+    return list(zip(part.times[held].tolist(), cells[held].tolist(), strict=True))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(rounds, max_size=12))
+def test_the_store_holds_what_the_model_holds(
+    script: list[tuple[set[str], int, list[float]]],
+) -> None:
+    store = Store(retention_ms=10**9)
+    model = fill(store, script)
+    selection = store.select(EVERY, 0, 10**9)
+    names = [dict(one)["s"] for one in selection.series.labels]
+    assert sorted(names) == sorted(model)
+    for part in selection.parts:
+        for row, name in enumerate(names):
+            assert repr(read(part, row)) == repr(model[name])
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(rounds, max_size=12), st.integers(50_000, 400_000))
+def test_retention_keeps_at_least_the_samples_that_it_promises(
+    script: list[tuple[set[str], int, list[float]]], retention_ms: int
+) -> None:
+    store = Store(retention_ms=retention_ms)
+    model = fill(store, script)
+    end = 1000 * sum(count for _, count, _ in script)
+    selection = store.select(EVERY, 0, end)
+    found = {dict(one)["s"]: row for row, one in enumerate(selection.series.labels)}
+    for name, samples in model.items():
+        kept = [one for one in samples if one[0] >= end - retention_ms]
+        if kept:
+            assert repr(read(selection.parts[0], found[name])[-len(kept) :]) == repr(kept)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(rounds, min_size=1, max_size=8), st.data())
+def test_what_is_called_gapless_or_rising_is(
+    script: list[tuple[set[str], int, list[float]]], data: st.DataObject
+) -> None:
+    store = Store(retention_ms=10**9)
+    if not fill(store, script):
+        return
+    (part,) = store.select(EVERY, 0, 10**9).parts
+    stop = data.draw(st.integers(1, len(part.times)))
+    start = data.draw(st.integers(0, stop - 1))
+    slab = part.slab(start, stop)
+    assert not np.isnan(slab[:, part.gapless(start, stop)]).any()
+    rising = slab[:, part.rising(start, stop)]
+    assert (rising[1:] >= rising[:-1]).all()
+
+
+def test_a_steady_source_is_gapless_and_rising_as_a_whole() -> None:
+    store = Store()
+    form = layout("abc")
+    for i in range(300):
+        store.append(Snapshot(SOURCE, 1000 * i, True, form, np.array([i, 2.0 * i, 1.0])))
+    (part,) = store.select(EVERY, 0, 10**9).parts
+    assert part.gapless(0, 300).all() and part.rising(0, 300).all()
+    assert part.slab(100, 300)[:, 1].tolist() == [2.0 * i for i in range(100, 300)]
+
+
+def test_readers_keep_their_columns_while_the_writer_goes_on() -> None:
+    store = Store(retention_ms=20_000)
+    store.append(Snapshot(SOURCE, 1000, True, layout("a"), np.array([1.0])))
+    (before,) = store.select(EVERY, 0, 10**9).parts
+    for i in range(2, 600):
+        store.append(
+            Snapshot(SOURCE, 1000 * i, True, layout("abcdefghij"[: i % 10]), np.zeros(i % 10))
+        )
+    assert before.times.tolist() == [1000]
+    assert read(before, 0) == [(1000, 1.0)]
+    assert not is_stale(np.ascontiguousarray(before.column(0))).any()

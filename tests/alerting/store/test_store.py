@@ -1,0 +1,230 @@
+"""The store, by example: labels from the target, staleness, order, limits, retention, the clock."""
+
+import math
+
+import numpy as np
+import pytest
+
+from tocsin_alerting.store.cell import STALE_BITS, is_absent, is_sample, is_stale
+from tocsin_alerting.store.matchers import Matcher, MatchOp
+from tocsin_alerting.store.store import HOUR_MS, Last, Store
+from tocsin_exporter.snapshot import Family, Labels, Layout, Series, Snapshot, Source, labels
+
+NODE = Source("node", "box:9100")
+STALE = np.array([STALE_BITS], np.int64).view(np.float64)[0]
+
+
+def layout(*series: tuple[str, Labels]) -> Layout:
+    return Layout(tuple(Series(Family(name, "gauge", ""), name, own) for name, own in series))
+
+
+def snapshot(at_ms: int, form: Layout, *values: float, ok: bool = True) -> Snapshot:
+    return Snapshot(NODE, at_ms, ok, form, np.array(values, np.float64), 0.25)
+
+
+def named(name: str, **others: str) -> tuple[tuple[Matcher, ...], ...]:
+    matchers = [Matcher("__name__", MatchOp.EQUAL, name)]
+    return ((*(Matcher(k, MatchOp.EQUAL, v) for k, v in others.items()), *matchers),)
+
+
+def cells(store: Store, name: str) -> list[float]:
+    (part,) = store.select(named(name), 0, 10**15).parts
+    cells: list[float] = part.slab(0, len(part.times))[:, 0].tolist()
+    return cells
+
+
+LOAD = layout(("node_load1", ()))
+
+
+def test_a_sample_gets_job_and_instance_and_keeps_its_own_under_another_name() -> None:
+    store = Store()
+    own = labels(job="batch", instance="x", exported_job="older", target="y")
+    store.append(snapshot(1000, layout(("m", own)), 1.0))
+    (series,) = store.select(named("m"), 0, 2000).series.labels
+    assert dict(series) == {
+        "__name__": "m",
+        "job": "node",
+        "instance": "box:9100",
+        "exported_job": "older",
+        "exported_exported_job": "batch",
+        "exported_instance": "x",
+        "target": "y",
+    }
+    assert list(series) == sorted(series)
+
+
+def test_a_source_says_whether_it_is_up_how_long_it_took_and_how_much_it_said() -> None:
+    store = Store()
+    store.append(snapshot(1000, LOAD, 1.5))
+    store.append(snapshot(2000, layout(), ok=False))
+    assert cells(store, "up") == [1.0, 0.0]
+    assert cells(store, "scrape_duration_seconds") == [0.25, 0.25]
+    assert cells(store, "scrape_samples_scraped") == [1.0, 0.0]
+    assert store.last(NODE) == Last(2000, False)
+
+
+def test_a_page_cannot_say_that_it_is_up() -> None:
+    store = Store()
+    store.append(snapshot(1000, layout(("up", ()), ("m", ())), 7.0, 2.0))
+    assert cells(store, "up") == [1.0]
+    assert cells(store, "m") == [2.0]
+
+
+def test_what_vanishes_goes_stale_and_what_returns_is_there_again() -> None:
+    store = Store()
+    both = layout(("a", ()), ("b", ()))
+    store.append(snapshot(1000, both, 1.0, 2.0))
+    store.append(snapshot(2000, LOAD, 3.0))
+    store.append(snapshot(3000, both, 4.0, 5.0))
+    (part,) = store.select(named("b"), 0, 9000).parts
+    column = part.slab(0, 3)[:, 0]
+    assert is_stale(column).tolist() == [False, True, False]
+    assert column[[0, 2]].tolist() == [2.0, 5.0]
+    (late,) = store.select(named("node_load1"), 0, 9000).parts
+    column = np.ascontiguousarray(late.slab(0, 3)[:, 0])
+    assert is_absent(column).tolist() == [True, False, False]
+    assert is_stale(column).tolist() == [False, False, True]
+
+
+def test_a_real_nan_of_any_bits_is_a_sample() -> None:
+    store = Store()
+    odd = np.array([0x7FF8DEADBEEF0001], np.int64).view(np.float64)[0]
+    store.append(snapshot(1000, layout(("a", ()), ("b", ())), odd, math.nan))
+    (part,) = store.select(named("a"), 0, 9000).parts
+    assert is_sample(part.slab(0, 1)).all()
+    assert math.isnan(cells(store, "b")[0])
+
+
+@pytest.mark.parametrize(("at_ms", "reason"), [(1000, "duplicate"), (999, "out_of_order")])
+def test_a_column_that_is_not_later_is_refused_and_counted(at_ms: int, reason: str) -> None:
+    store = Store()
+    assert store.append(snapshot(1000, LOAD, 1.0))
+    assert not store.append(snapshot(at_ms, LOAD, 2.0))
+    assert cells(store, "node_load1") == [1.0]
+    assert store.size().refused == {reason: 4}
+
+
+def test_equal_selectors_share_one_set_that_survives_changes_elsewhere() -> None:
+    store = Store()
+    store.append(snapshot(1000, LOAD, 1.0))
+    before = store.select(named("node_load1"), 0, 9000).series
+    assert before.remember("key", lambda: 17) == 17
+    store.append_rules(Source("rules", "g"), 1500, [((("__name__", "ALERTS"),), 1.0)])
+    store.append(snapshot(2000, layout(("node_load1", ()), ("other", ())), 2.0, 3.0))
+    after = store.select(named("node_load1"), 0, 9000).series
+    assert after is before
+    assert after.remember("key", lambda: 18) == 17
+
+
+def test_matchers_of_every_kind_choose_series() -> None:
+    store = Store()
+    form = layout(("m", labels(a="x")), ("m", labels(a="y", b="1")), ("n", ()))
+    store.append(snapshot(1000, form, 1.0, 2.0, 3.0))
+
+    def found(*matchers: tuple[str, MatchOp, str]) -> list[float]:
+        parts = store.select((tuple(Matcher(*m) for m in matchers),), 0, 9000).parts
+        return [cell for part in parts for cell in part.column(0).tolist()]
+
+    assert found(("__name__", MatchOp.EQUAL, "m"), ("a", MatchOp.NOT_EQUAL, "x")) == [2.0]
+    assert found(("__name__", MatchOp.REGEX, "m|n"), ("b", MatchOp.EQUAL, "")) == [1.0, 3.0]
+    assert found(("a", MatchOp.REGEX, ".+")) == [1.0, 2.0]
+    assert found(("__name__", MatchOp.NOT_REGEX, "m|up|scrape.*")) == [3.0]
+    assert found(("__name__", MatchOp.EQUAL, "absent")) == []
+
+
+def test_series_over_the_limit_are_cut_and_counted_and_up_is_never_one_of_them() -> None:
+    store = Store(max_series_per_source=5)
+    form = layout(*(("m", labels(i=str(i))) for i in range(4)))
+    store.append(snapshot(1000, form, 0.0, 1.0, 2.0, 3.0))
+    store.append(snapshot(2000, form, 0.0, 1.0, 2.0, 3.0))
+    assert len(store.select(named("m"), 0, 9000).series) == 2
+    assert cells(store, "up") == [1.0, 1.0]
+    assert (store.size().series, store.size().over_limit) == (5, 2)
+
+
+def test_retention_drops_columns_and_gives_dead_rows_to_new_series() -> None:
+    store = Store(retention_ms=10_000)
+    for i in range(1000):
+        form = layout(("m", labels(i=str(i // 10))))
+        store.append(snapshot(1000 * i, form, float(i)))
+    (part,) = store.select(named("up"), 0, 10**9).parts
+    assert 10 <= len(part.times) <= 10 + 128
+    assert part.times[-1] == 999_000
+    size = store.size()
+    assert size.series < 40
+    assert size.samples < 4 * 140
+    assert len(store.series(named("m"), 990_000, 999_000)) == 1
+
+
+def test_a_source_that_fell_silent_is_forgotten_after_the_retention() -> None:
+    store = Store()
+    store.append(snapshot(1000, LOAD, 1.0))
+    store.expire(1000 + HOUR_MS)
+    assert store.touched(named("node_load1")) == {NODE}
+    store.expire(1001 + HOUR_MS)
+    assert store.touched(named("node_load1")) == frozenset()
+    assert store.last(NODE) is None
+    assert store.size().samples == 0
+
+
+def test_rules_write_as_a_source_of_their_own_and_their_series_vanish() -> None:
+    store = Store()
+    group = Source("rules", "file;group")
+    one = (("__name__", "job:rate"), ("job", "x"))
+    two = (("__name__", "ALERTS"), ("alertname", "Down"))
+    store.append_rules(group, 1000, [(one, 1.0), (two, 1.0)])
+    store.append_rules(group, 2000, [(one, 2.0)])
+    assert store.select(named("job:rate"), 0, 9000).series.labels == (one,)
+    assert cells(store, "job:rate") == [1.0, 2.0]
+    (part,) = store.select(named("ALERTS"), 0, 9000).parts
+    assert is_stale(part.slab(0, 2)[:, 0]).tolist() == [False, True]
+
+
+def test_a_source_that_is_taken_out_of_the_configuration_ends() -> None:
+    store = Store()
+    store.append(snapshot(1000, LOAD, 1.0))
+    store.end(NODE, 1500)
+    (part,) = store.select(named("up"), 0, 9000).parts
+    assert is_stale(part.slab(0, 2)[:, 0]).tolist() == [False, True]
+    assert NODE not in store.sources()
+
+
+def test_remote_samples_come_in_pieces() -> None:
+    store = Store()
+    a = (("__name__", "a"), ("instance", "i"), ("job", "j"))
+    b = (("__name__", "b"), ("instance", "i"), ("job", "j"))
+    assert store.write([(a, 1000, 1.0)]) == 1
+    assert store.write([(b, 1000, 2.0)]) == 1
+    assert store.write([(a, 2000, 3.0), (b, 2000, STALE)]) == 2
+    assert store.write([(a, 2000, 3.0)]) == 1  # sent again
+    assert store.write([(a, 2000, 4.0), (a, 1000, 9.0), (b, 1500, 5.0)]) == 0
+    assert cells(store, "a") == [1.0, 3.0]
+    assert store.size().refused == {"out_of_order": 2, "unaligned": 1}
+    assert store.size().samples == 3
+
+
+@pytest.mark.parametrize("delta_ms", [-HOUR_MS, HOUR_MS])
+def test_a_step_of_the_wall_clock_moves_what_is_stored(delta_ms: int) -> None:
+    store = Store()
+    for at in (10, 20, 30):
+        store.append(snapshot(10 * HOUR_MS + at, LOAD, float(at)))
+    store.shift(delta_ms, 10 * HOUR_MS + 35 + delta_ms)
+    assert store.append(snapshot(10 * HOUR_MS + 40 + delta_ms, LOAD, 40.0))
+    (part,) = store.select(named("node_load1"), 0, 10**15).parts
+    assert (part.times - 10 * HOUR_MS - delta_ms).tolist() == [10, 20, 30, 40]
+    assert cells(store, "node_load1") == [10.0, 20.0, 30.0, 40.0]
+
+
+def test_only_series_with_a_sample_in_the_interval_are_listed() -> None:
+    store = Store()
+    store.append(snapshot(1000, layout(("a", ())), 1.0))
+    store.append(snapshot(2000, layout(("b", ())), 1.0))
+    everything = ((Matcher("__name__", MatchOp.REGEX, "a|b"),),)
+
+    def names(t0: int, t1: int) -> list[str]:
+        return [dict(one)["__name__"] for one in store.series(everything, t0, t1)]
+
+    assert names(0, 999) == []
+    assert names(0, 1000) == ["a"]
+    assert names(1001, 3000) == ["b"]
+    assert names(0, 3000) == ["a", "b"]
