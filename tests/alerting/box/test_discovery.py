@@ -1,0 +1,62 @@
+"""Discovery against what may listen on an engine's usual port."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tocsin_alerting.box.discovery import described, engines
+
+VLLM = "# HELP vllm:num_requests_running Number of requests\nvllm:num_requests_running 1\n"
+
+
+@asynccontextmanager
+async def listening(answers: dict[str, str], *, silent: bool = False) -> AsyncIterator[int]:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while request := await reader.readline():
+                while (await reader.readline()).strip():
+                    pass
+                if silent:
+                    await reader.read()
+                body = answers.get(request.split()[1].decode())
+                status = "200 OK" if body is not None else "404 Not Found"
+                text = body or ""
+                writer.write(
+                    f"HTTP/1.1 {status}\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode()
+                )
+                await writer.drain()
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind"),
+    [
+        ({"/metrics": VLLM}, "vLLM"),
+        ({"/metrics": "sglang:num_running_reqs 1\n"}, "SGLang"),
+        ({"/v1/models": '{"object":"list","data":[]}'}, "an OpenAI-compatible engine"),
+    ],
+)
+async def test_an_engine_is_found_by_what_it_answers(answers: dict[str, str], kind: str) -> None:
+    async with listening(answers) as port:
+        found = await engines([port])
+    assert described(found) == f"{kind} at http://127.0.0.1:{port}"
+
+
+async def test_another_web_server_is_left_alone() -> None:
+    async with listening(
+        {"/metrics": "node_load1 0.5\n", "/v1/models": "<html>data</html>"}
+    ) as port:
+        assert await engines([port]) == []
+
+
+async def test_what_does_not_answer_costs_its_timeout_and_hides_nobody() -> None:
+    async with listening({}, silent=True) as hung, listening({"/metrics": VLLM}) as port:
+        found = await engines([hung, 1, port], timeout_s=0.3)
+    assert [engine.url for engine in found] == [f"http://127.0.0.1:{port}"]

@@ -1,0 +1,23 @@
+"""Who listens on a port."""
+
+import os
+import socket
+
+import pytest
+
+from tocsin_alerting.box.ports import is_free, owner
+
+
+def test_a_taken_port_is_named_with_its_owner() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert not is_free("127.0.0.1", port)
+        assert owner(port).endswith(f"(pid {os.getpid()})")
+    assert is_free("127.0.0.1", port)
+
+
+def test_an_address_that_is_not_ours_is_an_error() -> None:
+    with pytest.raises(OSError):
+        is_free("203.0.113.7", 4911)
