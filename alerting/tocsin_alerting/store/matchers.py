@@ -56,11 +56,25 @@ def compile_anchored(pattern: str) -> Regex:
     try:
         return cast(Regex, re2.compile(pattern, options))
     except re2.error as refused:
-        text = refused.args[0].decode(errors="replace") if refused.args else str(refused)
-        raise InvalidRegex(_go_words(text)) from None
+        message = refused.args[0] if refused.args else b""
+        raise InvalidRegex(_go_words(message.decode(errors="replace"))) from None
+    except UnicodeEncodeError:
+        raise InvalidRegex(_go_words(f"invalid UTF-8: {ascii(pattern)}")) from None
 
 
 def _go_words(text: str) -> str:
-    """RE2's `missing ): (a` as Go's regexp/syntax says it: ``missing ): `(a` ``."""
-    what, colon, where = text.partition(": ")
-    return f"error parsing regexp: {what}{colon}`{where}`" if colon else text
+    """RE2's `missing ): (a` as Go's regexp says it: ``missing closing ): `(a` ``."""
+    what, _, where = text.partition(": ")
+    return f"error parsing regexp: {_GO_WORDS.get(what, what)}: `{where}`"
+
+
+_GO_WORDS = {
+    "bad repetition operator": "invalid nested repetition operator",
+    "invalid named capture group": "invalid named capture",
+    "invalid perl operator": "invalid or unsupported Perl syntax",
+    "invalid repetition size": "invalid repeat count",
+    "missing )": "missing closing )",
+    "missing ]": "missing closing ]",
+    "no argument for repetition operator": "missing argument to repetition operator",
+    "trailing \\": "trailing backslash at end of expression",
+}

@@ -1,0 +1,95 @@
+"""A place among the tokens of a query, and the limits on what may be built from them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn, TypeAlias
+
+from tocsin_alerting.promql.ast import DurationExpr, Expr, Span
+from tocsin_alerting.promql.fault import ParseError
+from tocsin_alerting.promql.lexer import tokenize
+from tocsin_alerting.promql.token import Kind, Token
+from tocsin_alerting.promql.values import Semantics
+
+Node: TypeAlias = Expr | DurationExpr
+
+MAX_NESTING = 100
+"""How deep parentheses, calls and unary operators may stand in one another."""
+
+MAX_HEIGHT = 200
+"""How many nodes may lie between an expression and its deepest part: `a + a + ...` counts too.
+
+Both keep every recursive walk over an expression far from Python's own limit.
+"""
+
+
+class Cursor:
+    """The parser's state; `peek` raises ParseError when it meets what the lexer refused."""
+
+    def __init__(self, query: str, semantics: Semantics) -> None:
+        self.query = query
+        self.semantics = semantics
+        self._tokens = tokenize(query, semantics)
+        self._index = 0
+        self._nesting = 0
+        self._aggregations = 0
+        self._heights: dict[int, tuple[int, Node]] = {}
+
+    def peek(self) -> Token:
+        token = self._tokens[self._index]
+        if token.kind is Kind.ERROR:
+            self.fail(token.text, Span(token.start, len(self.query)))
+        return token
+
+    def next_name(self) -> str:
+        """The name of the token after this one, "" at an error or the end."""
+        following = self._tokens[self._index + 1 : self._index + 2]
+        return following[0].name if following else ""
+
+    def take(self) -> Token:
+        token = self.peek()
+        self._index += 1
+        return token
+
+    def accept(self, name: str) -> Token | None:
+        return self.take() if self.peek().name == name else None
+
+    def expect(self, name: str, context: str = "", expected: str = "") -> Token:
+        return self.accept(name) or self.unexpected(context, expected)
+
+    def unexpected(self, context: str = "", expected: str = "") -> NoReturn:
+        """Refuse the token here; without a `context` an aggregation around it is named."""
+        token = self.peek()
+        context = context or ("aggregation" if self._aggregations else "")
+        where = f" in {context}" if context else ""
+        instead = f", expected {expected}" if expected else ""
+        self.fail(f"unexpected {token.described}{where}{instead}", token.span)
+
+    def fail(self, message: str, span: Span) -> NoReturn:
+        raise ParseError(message, span, self.query)
+
+    @contextmanager
+    def aggregation(self) -> Iterator[None]:
+        """What is refused inside is refused "in aggregation"."""
+        self._aggregations += 1
+        yield
+        self._aggregations -= 1
+
+    @contextmanager
+    def nested(self) -> Iterator[None]:
+        self._nesting += 1
+        if self._nesting > MAX_NESTING:
+            self._too_deep(MAX_NESTING)
+        yield
+        self._nesting -= 1
+
+    def grown(self, node: Node, *below: Node) -> None:
+        """Note how high `node` stands above its children, and refuse it when that is too high."""
+        known = self._heights
+        height = 1 + max((known[id(child)][0] for child in below if id(child) in known), default=0)
+        if height > MAX_HEIGHT:
+            self._too_deep(MAX_HEIGHT)
+        # The node is kept with its height so that no other node takes over its id.
+        self._heights[id(node)] = (height, node)
+
+    def _too_deep(self, limit: int) -> NoReturn:
+        self.fail(f"expression is nested more than {limit} levels deep", self.peek().span)

@@ -1,0 +1,224 @@
+"""Text to tokens. What a character means depends on the bracket that it stands in."""
+
+import re
+from collections.abc import Callable
+
+from tocsin_alerting.promql.keywords import FILLS, WORDS
+from tocsin_alerting.promql.literals import LexicalError, scan_number, scan_string
+from tocsin_alerting.promql.quoting import quote_char
+from tocsin_alerting.promql.token import Kind, Token
+from tocsin_alerting.promql.values import Semantics
+
+_SKIP = re.compile(r"(?:[ \t\r\n]+|#[^\r\n]*)*")
+_WORD = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")
+_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SYMBOL_2 = re.compile(r"==|!=|<=|>=|[-+*/%^(){}\[\],=<>@]")
+_SYMBOL_3 = re.compile(r"==|!=|<=|>=|</|>/|[-+*/%^(){}\[\],=<>@]")
+_BRACE_SYMBOL = re.compile(r"=~|!=|!~|[,=}]")
+_DURATION_WORD = re.compile(r"[A-Za-z_]+")
+_PAREN_AHEAD = re.compile(r"[ \t\r\n]*\(")
+_PUNCTUATION = frozenset("(){}[],=")
+
+
+def tokenize(query: str, semantics: Semantics) -> list[Token]:
+    """All tokens of `query`; the last is END, or an ERROR where the text makes no sense."""
+    lexer = _Lexer(query, semantics)
+    try:
+        while lexer.at <= len(query):
+            lexer.step()
+    except LexicalError as error:
+        lexer.tokens.append(Token(Kind.ERROR, str(error), error.at))
+    return lexer.tokens
+
+
+class _Lexer:
+    """`at` is the next character to read; it passes the end of the query after END."""
+
+    def __init__(self, query: str, semantics: Semantics) -> None:
+        self.query = query
+        self.semantics = semantics
+        self.words = WORDS[semantics]
+        self.symbols = _SYMBOL_2 if semantics == 2 else _SYMBOL_3
+        self.tokens: list[Token] = []
+        self.at = 0
+        self.parens = 0
+        self.in_braces = False
+        self.in_brackets = False
+        self.in_duration = False  # in brackets, and nothing but a duration may come
+        self.colon_seen = False
+
+    def step(self) -> None:
+        self.at = _end(_SKIP, self.query, self.at)
+        char = self.query[self.at : self.at + 1]
+        if self.in_braces:
+            self._brace(char)
+        elif self.in_duration:
+            self._duration(char)
+        else:
+            self._outside(char)
+
+    def emit(self, kind: Kind, end: int, name: str = "") -> None:
+        self.tokens.append(Token(kind, self.query[self.at : end], self.at, name))
+        self.at = end
+
+    def fail(self, message: str) -> LexicalError:
+        return LexicalError(message, self.at)
+
+    def _outside(self, char: str) -> None:
+        if char and (char.isascii() and char.isalpha() or char in "_:"):
+            return self._bracket_word(char) if self.in_brackets else self._word()
+        if found := self.symbols.match(self.query, self.at):
+            return self._symbol(found.group())
+        if char and (char in "0123456789" or char == "." and self._digit_follows()):
+            return self._number()
+        if char and char in "\"'`":
+            return self.emit(Kind.STRING, scan_string(self.query, self.at))
+        if char:
+            raise self.fail(self._strange(char))
+        return self._finish()
+
+    def _word(self) -> None:
+        end = _end(_WORD, self.query, self.at)
+        text = self.query[self.at : end]
+        name = text.lower()
+        kind = self.words.get(name)
+        if kind is Kind.NUMBER:
+            return self.emit(kind, end)
+        if kind is None or name in FILLS and not _PAREN_AHEAD.match(self.query, end):
+            return self.emit(Kind.METRIC_IDENTIFIER if ":" in text else Kind.IDENTIFIER, end)
+        return self.emit(kind, end, name)
+
+    def _bracket_word(self, char: str) -> None:
+        if char == ":":
+            if self.colon_seen:
+                raise self.fail(f"unexpected colon {quote_char(char)}")
+            return self._colon()
+        if not self._duration_word():
+            raise self.fail(f"unexpected character: {quote_char(char)}, expected ':'")
+        return None
+
+    def _duration_word(self) -> bool:
+        found = _DURATION_WORD.match(self.query, self.at)
+        name = found.group().lower() if found and self.semantics == 3 else ""
+        if found and name not in ("start", "end") and self.words.get(name) is Kind.CALLABLE:
+            self.emit(Kind.CALLABLE, found.end(), name)
+            return True
+        return False
+
+    def _colon(self) -> None:
+        self.emit(Kind.PUNCTUATION, self.at + 1, ":")
+        self.colon_seen = True
+
+    def _symbol(self, symbol: str) -> None:
+        kind = Kind.PUNCTUATION if symbol in _PUNCTUATION else Kind.OPERATOR
+        if symbol == "=" and self.query[self.at + 1 : self.at + 2] == "~":
+            raise self.fail("unexpected character after '=': '~'")
+        if bracket := _BRACKETS.get(symbol):
+            bracket(self)
+        self.emit(kind, self.at + len(symbol), symbol)
+
+    def _open_paren(self) -> None:
+        self.parens += 1
+
+    def _close_paren(self) -> None:
+        self.parens -= 1
+        if self.parens < 0:
+            raise LexicalError("unexpected right parenthesis ')'", self.at + 1)
+
+    def _open_brace(self) -> None:
+        self.in_braces = True
+
+    def _open_bracket(self) -> None:
+        if self.in_brackets:
+            raise self.fail("unexpected left bracket '['")
+        self.in_brackets = self.in_duration = True
+        self.colon_seen = False
+
+    def _close_bracket(self) -> None:
+        if not self.in_brackets:
+            raise self.fail("unexpected right bracket ']'")
+        self.in_brackets = self.in_duration = False
+
+    def _number(self) -> None:
+        kind, end = scan_number(self.query, self.at, self.semantics)
+        self.emit(kind, end)
+        self.in_duration = False
+
+    def _digit_follows(self) -> bool:
+        return self.query[self.at + 1 : self.at + 2] in tuple("0123456789")
+
+    def _brace(self, char: str) -> None:
+        if found := _LABEL.match(self.query, self.at):
+            return self.emit(Kind.IDENTIFIER, found.end())
+        if found := _BRACE_SYMBOL.match(self.query, self.at):
+            return self._brace_symbol(found.group())
+        if char and char in "\"'`":
+            return self.emit(Kind.STRING, scan_string(self.query, self.at))
+        raise self.fail(self._strange_in_braces(char))
+
+    def _brace_symbol(self, symbol: str) -> None:
+        if symbol == "}":
+            self.in_braces = False
+        kind = Kind.PUNCTUATION if symbol in _PUNCTUATION else Kind.OPERATOR
+        self.emit(kind, self.at + len(symbol), symbol)
+
+    def _duration(self, char: str) -> None:
+        if self.semantics == 2:
+            return self._plain_duration()
+        if char and char in "()+-*/%^,]":
+            return self._symbol(char)
+        if char == ":":
+            if self.tokens[-1].name == "[":
+                raise self.fail("unexpected colon before duration in duration expression")
+            return self._bracket_word(char)
+        if char and (char in "0123456789" or char == "." and self._digit_follows()):
+            return self._number()
+        if not char:
+            raise self.fail("unexpected end of input in duration expression")
+        if not self._duration_word():
+            raise self.fail(f"unexpected character in duration expression: {quote_char(char)}")
+        return None
+
+    def _plain_duration(self) -> None:
+        kind, end = scan_number(self.query, self.at, 2, "bad duration syntax")
+        if kind is Kind.NUMBER:
+            raise self.fail("missing unit character in duration")
+        self.emit(kind, end)
+        self.in_duration = False
+
+    def _strange(self, char: str) -> str:
+        if char == "!":
+            return f"unexpected character after '!': {quote_char(self.query[self.at + 1 :][:1])}"
+        return f"unexpected character: {quote_char(char)}"
+
+    def _strange_in_braces(self, char: str) -> str:
+        if not char:
+            return "unexpected end of input inside braces"
+        if char == "{":
+            return "unexpected left brace '{'"
+        if char == "!":
+            after = quote_char(self.query[self.at + 1 :][:1])
+            return f"unexpected character after '!' inside braces: {after}"
+        return f"unexpected character inside braces: {quote_char(char)}"
+
+    def _finish(self) -> None:
+        if self.parens:
+            raise self.fail("unclosed left parenthesis")
+        if self.in_brackets:
+            raise self.fail("unclosed left bracket")
+        self.emit(Kind.END, self.at)
+        self.at += 1
+
+
+_BRACKETS: dict[str, Callable[[_Lexer], None]] = {
+    "(": _Lexer._open_paren,
+    ")": _Lexer._close_paren,
+    "{": _Lexer._open_brace,
+    "[": _Lexer._open_bracket,
+    "]": _Lexer._close_bracket,
+}
+
+
+def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
+    found = pattern.match(text, at)
+    return found.end() if found else at
