@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Discriminator, Tag
 
 from tocsin_alerting.notify.channel import Channel
 from tocsin_alerting.notify.email import Email
@@ -21,6 +21,17 @@ CHANNELS: Mapping[str, Factory] = {
     "webhook": Webhook,
 }
 
+UNKNOWN_TYPE = "type is missing or unknown"
+
+
+def _type(settings: Any) -> str | None:
+    kind = settings.get("type") if isinstance(settings, dict) else getattr(settings, "type", None)
+    return kind if isinstance(kind, str) else None
+
+
 ReceiverSettings = Annotated[
-    EmailSettings | LogSettings | WebhookSettings, Field(discriminator="type")
+    Annotated[EmailSettings, Tag("email")]
+    | Annotated[LogSettings, Tag("log")]
+    | Annotated[WebhookSettings, Tag("webhook")],
+    Discriminator(_type, custom_error_type="receiver", custom_error_message=UNKNOWN_TYPE),
 ]

@@ -33,7 +33,7 @@ class WebhookSettings(Section):
     header_files: Mapping[str, FilePath] = {}
     timeout: Interval = 10_000
     send_resolved: bool = True
-    max_alerts: int = Field(0, ge=0)
+    max_alerts: int = Field(default=0, ge=0)
     extra: bool = True
     ca_file: FilePath | None = None
     insecure_skip_verify: bool = False

@@ -1,0 +1,78 @@
+"""The whole configuration: every key with its default, frozen."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BeforeValidator
+
+from tocsin_alerting.config.policies import Contact, PolicySection
+from tocsin_alerting.config.routing import (
+    DEFAULT_INHIBIT,
+    GroupSection,
+    InhibitSection,
+    RouteSection,
+)
+from tocsin_alerting.config.watching import (
+    Collect,
+    Engine,
+    OptionalHttpUrl,
+    ProcessGroup,
+    Storage,
+    Web,
+    Worker,
+)
+from tocsin_alerting.incidents.policy import Severity
+from tocsin_alerting.notify.channels import ReceiverSettings
+from tocsin_alerting.notify.log import LogSettings
+from tocsin_alerting.settings import Interval, Section, Words, several
+
+BUNDLED_RULES = "bundled"
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError):  # unknown, or no name that a file could have
+        raise ValueError("not a time zone like Europe/Berlin or Asia/Shanghai") from None
+    return name
+
+
+def _severity(value: object) -> object:
+    return Severity(value) if isinstance(value, str) and value in Severity.__members__ else value
+
+
+SeverityWord = Annotated[Severity, BeforeValidator(_severity)]
+
+
+class Config(Section):
+    """Durations are milliseconds. `policies` always holds P0 to P4 once it is loaded."""
+
+    version: Literal[1] = 1
+    time_zone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    language: Literal["en", "zh"] = "en"
+    external_url: OptionalHttpUrl = ""
+
+    collect: Collect = Collect()
+    engines: Annotated[tuple[Engine, ...], BeforeValidator(several)] = ()
+    processes: Annotated[tuple[ProcessGroup, ...], BeforeValidator(several)] = ()
+    worker: Worker = Worker()
+    storage: Storage = Storage()
+    web: Web = Web()
+
+    evaluation_interval: Interval = 5_000
+    rule_files: Words = (BUNDLED_RULES,)
+    severities: Mapping[str, SeverityWord] = {
+        "critical": Severity.P0,
+        "warning": Severity.P1,
+        "info": Severity.P2,
+    }
+
+    contacts: Mapping[str, Contact] = {}
+    receivers: Mapping[str, ReceiverSettings] = {"log": LogSettings(type="log")}
+    policies: Mapping[str, PolicySection] = {}
+    routes: Annotated[tuple[RouteSection, ...], BeforeValidator(several)] = ()
+    group: GroupSection = GroupSection()
+    inhibit: Annotated[tuple[InhibitSection, ...], BeforeValidator(several)] = DEFAULT_INHIBIT
+    reopen_within: Interval = 1_800_000
+    unknown_max: Interval = 86_400_000

@@ -1,0 +1,80 @@
+"""The files that a configuration names: where they lie, and whether they can be read."""
+
+import glob
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel
+
+from tocsin_alerting.bundled import bundled
+from tocsin_alerting.config.config import BUNDLED_RULES, Config
+from tocsin_alerting.config.references import Found, each
+from tocsin_alerting.notify.secret import Vault
+
+T = TypeVar("T")
+
+
+def anchored(value: T, directory: Path) -> T:
+    """`value` with every path in it absolute: one that is relative starts at the file's directory,
+    and `~` is the home directory."""
+    changed: Any = value
+    if isinstance(value, Path):
+        changed = directory / value.expanduser()
+    elif isinstance(value, BaseModel):
+        fields = {
+            name: anchored(getattr(value, name), directory) for name in value.model_fields_set
+        }
+        changed = value.model_copy(update=fields)
+    elif isinstance(value, dict):
+        changed = {name: anchored(one, directory) for name, one in value.items()}
+    elif isinstance(value, tuple):
+        changed = tuple(anchored(one, directory) for one in value)
+    return cast(T, changed)
+
+
+def rule_paths(config: Config) -> list[Path]:
+    """The rule files, in order: `bundled` stands for those of the package, others may be globs."""
+    found: list[Path] = []
+    for text in config.rule_files:
+        if text == BUNDLED_RULES:
+            found += sorted(bundled("rules").glob("*.yml"))
+        else:
+            found += map(Path, sorted(glob.glob(text)) or [text])
+    return list(dict.fromkeys(found))
+
+
+def file_problems(data: Any, directory: Path, vault: Vault) -> Found:
+    """Rule files that are not there, and secrets that cannot be had."""
+    for path, text in each(data, "rule_files", "*"):
+        if isinstance(text, str) and text != BUNDLED_RULES and not glob.has_magic(text):
+            if not (directory / Path(text).expanduser()).is_file():
+                yield path, f"there is no file {text}; correct the path"
+    for path, value in _secrets(data):
+        if isinstance(value, str) and value:
+            problem = _unreadable(str(path[-1]), value, directory, vault)
+            if problem:
+                yield path, problem
+
+
+def _secrets(data: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    for path, value in (*each(data, "receivers", "*", "*"), *each(data, "web", "*")):
+        if str(path[-1]).endswith(("_file", "_env")):
+            yield path, value
+    yield from each(data, "receivers", "*", "header_files", "*")
+
+
+def _unreadable(key: str, value: str, directory: Path, vault: Vault) -> str | None:
+    path = directory / Path(value).expanduser()
+    try:
+        if key == "ca_file":
+            vault.read_file(path)
+        elif key.endswith("_env"):
+            vault.secret(None, value)
+        else:
+            vault.secret(path, None)
+    except OSError as error:
+        return f"cannot read {path}: {error.strerror or type(error).__name__}"
+    except ValueError as error:
+        return str(error)
+    return None

@@ -1,0 +1,149 @@
+"""From a file to a configuration, and from that to what the stages are given."""
+
+import os
+import socket
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from tocsin_alerting.config.config import BUNDLED_RULES, Config
+from tocsin_alerting.config.files import anchored, file_problems
+from tocsin_alerting.config.policies import Directory, default_policies, policy
+from tocsin_alerting.config.references import reference_problems
+from tocsin_alerting.document import Document, InvalidDocument, Problem, parse, validate
+from tocsin_alerting.incidents.routing import GroupBy, IncidentConfig
+from tocsin_alerting.notify.channel import Channel
+from tocsin_alerting.notify.channels import CHANNELS, UNKNOWN_TYPE
+from tocsin_alerting.notify.email_settings import EmailSettings
+from tocsin_alerting.notify.log import LogSettings
+from tocsin_alerting.notify.secret import ReadFile, Vault
+from tocsin_alerting.notify.supplies import Supplies
+from tocsin_alerting.notify.wording import Wording
+
+
+def read_text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def load(
+    path: Path | None, env: Mapping[str, str] = os.environ, read_file: ReadFile = read_text
+) -> Config:
+    """The configuration in `path`, complete with defaults; the defaults alone without a path.
+
+    Raises InvalidDocument with everything that is wrong, each at its place.
+    """
+    if path is None:
+        return _complete(Config())
+    vault, document = Vault(env, read_file), _parsed(path, read_file)
+    files = list(file_problems(document.data, path.parent, vault))
+    problems = reference_problems(document)
+    problems += [document.problem(at, message) for at, message in files]
+    try:
+        config = _complete(_anchored(validate(Config, document), path.parent))
+    except InvalidDocument as error:
+        raise InvalidDocument([*problems, *_own(error.problems)]) from None
+    problems += _channel_problems(document, config, vault, {at[1] for at, _ in files if at[1:]})
+    if problems:
+        raise InvalidDocument(problems)
+    return config
+
+
+def build_channels(
+    config: Config, env: Mapping[str, str], read_file: ReadFile = read_text
+) -> dict[str, Channel]:
+    """A channel for each receiver. Raises ValueError when a secret is missing or unusable."""
+    supplies = _supplies(config, Vault(env, read_file))
+    return {
+        name: CHANNELS[settings.type](name, settings, supplies)
+        for name, settings in config.receivers.items()
+    }
+
+
+def incident_config(config: Config) -> IncidentConfig:
+    """What the incident layer is told."""
+    directory = Directory(config.contacts, _mailer(config))
+    policies = {
+        name: policy(name, section, config.group, directory)
+        for name, section in config.policies.items()
+    }
+    return IncidentConfig(
+        policies=policies,
+        routes=tuple(route.route() for route in config.routes),
+        group=GroupBy(config.group.by),
+        inhibit=tuple(one.rule() for one in config.inhibit),
+        reopen_within_ms=config.reopen_within,
+        unknown_max_ms=config.unknown_max,
+        severity_words=dict(config.severities),
+        external_url=config.external_url,
+    )
+
+
+def _parsed(path: Path, read_file: ReadFile) -> Document:
+    try:
+        return parse(read_file(path), str(path))
+    except OSError as error:
+        problem = f"cannot read this file: {error.strerror or type(error).__name__}"
+    except UnicodeDecodeError:
+        problem = "cannot read this file: not UTF-8 text"
+    raise InvalidDocument([Problem(str(path), 1, 1, problem)])
+
+
+def _anchored(config: Config, directory: Path) -> Config:
+    rules = tuple(
+        one if one == BUNDLED_RULES else str(directory / Path(one).expanduser())
+        for one in config.rule_files
+    )
+    return anchored(config, directory).model_copy(update={"rule_files": rules})
+
+
+def _complete(config: Config) -> Config:
+    """With a policy for each severity: those not given tell everybody who can be told."""
+    receivers = config.receivers or {"log": LogSettings(type="log")}
+    notify: list[dict[str, Any]] = [
+        {"receiver": name}
+        for name, settings in receivers.items()
+        if not isinstance(settings, EmailSettings) or settings.to
+    ]
+    if not notify or (config.contacts and _mailer(config)):
+        notify.append({"everyone": True, "via": ["email"]})
+    policies = {**default_policies(notify), **config.policies}
+    return config.model_copy(update={"receivers": receivers, "policies": policies})
+
+
+def _mailer(config: Config) -> str:
+    """The receiver that writes to contacts: the first of type email."""
+    kinds = config.receivers.items()
+    return next((name for name, one in kinds if isinstance(one, EmailSettings)), "")
+
+
+def _supplies(config: Config, vault: Vault) -> Supplies:
+    return Supplies(
+        vault=vault,
+        wording=Wording(config.language, ZoneInfo(config.time_zone)),
+        addresses={name: contact.email for name, contact in config.contacts.items()},
+        hostname=_ascii(socket.gethostname()),
+    )
+
+
+def _ascii(hostname: str) -> str:
+    return hostname if hostname.isascii() and hostname.isprintable() and hostname else "localhost"
+
+
+def _own(problems: Iterable[Problem]) -> list[Problem]:
+    """Without those that the checks between the parts say better."""
+    return [one for one in problems if UNKNOWN_TYPE not in one.message]
+
+
+def _channel_problems(
+    document: Document, config: Config, vault: Vault, known: set[str | int]
+) -> list[Problem]:
+    """Receivers that cannot be built, besides those of which it is known why."""
+    supplies, problems = _supplies(config, vault), list[Problem]()
+    for name, settings in config.receivers.items():
+        try:
+            if name not in known:
+                CHANNELS[settings.type](name, settings, supplies)
+        except (ValueError, OSError) as error:
+            problems.append(document.problem(("receivers", name), f"{name}: {error}"))
+    return problems

@@ -1,0 +1,147 @@
+"""The sections that say who is told: contacts, steps, policies, and what they mean."""
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from tocsin_alerting.incidents.policy import Ack, Final, Policy, Step, Target
+from tocsin_alerting.notify.mail import address
+from tocsin_alerting.settings import Duration, Interval, Section, several
+
+
+class Contact(Section):
+    """A person, and the ways to reach that person."""
+
+    email: Annotated[str, AfterValidator(address)]
+
+
+class Addressee(Section):
+    """`{receiver: NAME}`, `{contact: NAME, via: [email]}` or `{everyone: true, via: [email]}`."""
+
+    receiver: str | None = None
+    contact: str | None = None
+    everyone: Literal[True] | None = None
+    via: Annotated[tuple[Literal["email"], ...], BeforeValidator(several)] = ()
+
+    @model_validator(mode="after")
+    def _one(self) -> "Addressee":
+        if sum(one is not None for one in (self.receiver, self.contact, self.everyone)) != 1:
+            raise ValueError("name exactly one of receiver, contact and everyone")
+        if (self.receiver is None) != bool(self.via):
+            raise ValueError("contact and everyone need via: [email]; receiver takes no via")
+        return self
+
+
+Addressees = Annotated[tuple[Addressee, ...], BeforeValidator(several), Field(min_length=1)]
+
+
+class StepSection(Section):
+    notify: Addressees
+    escalate_after: Interval | None = None
+
+
+class FinalSection(Section):
+    """After the last step of the last repeat."""
+
+    notify: Addressees
+    every: Interval
+    for_: Interval = Field(alias="for")
+
+
+class AckSection(Section):
+    timeout: Interval | None = None
+    remind: Interval | None = None
+    on_timeout: Literal["restart", "resume", "next"] = "restart"
+
+
+class GroupTimes(Section):
+    wait: Duration = 15_000
+    interval: Interval = 300_000
+
+
+class PolicySection(Section):
+    recover_within: Interval | None = None
+    group: GroupTimes | None = None
+    steps: Annotated[tuple[StepSection, ...], BeforeValidator(several), Field(min_length=1)]
+    repeat: int = Field(default=0, ge=0, le=100)
+    final: FinalSection | None = None
+    ack: AckSection = AckSection()
+    snooze_max: Interval | None = None
+
+
+class Directory:
+    """Turns addressees into targets; `mailer` is the receiver through which contacts are written
+    to: the first of type email."""
+
+    def __init__(self, contacts: Iterable[str], mailer: str) -> None:
+        self._contacts, self._mailer = tuple(contacts), mailer
+
+    def targets(self, addressees: Iterable[Addressee]) -> tuple[Target, ...]:
+        found = (target for one in addressees for target in self._targets(one))
+        return tuple(dict.fromkeys(found))
+
+    def _targets(self, addressee: Addressee) -> Iterable[Target]:
+        if addressee.receiver is not None:
+            return (Target(addressee.receiver),)
+        names = self._contacts if addressee.contact is None else (addressee.contact,)
+        return (Target(self._mailer, name) for name in names)
+
+
+def policy(name: str, section: PolicySection, group: GroupTimes, directory: Directory) -> Policy:
+    """The section as the incident layer takes it; `group` holds when it has no times of its own."""
+    times, final, ack = section.group or group, section.final, section.ack
+    return Policy(
+        name=name,
+        steps=tuple(
+            Step(directory.targets(step.notify), step.escalate_after) for step in section.steps
+        ),
+        repeat=section.repeat,
+        final=None
+        if final is None
+        else Final(directory.targets(final.notify), final.every, final.for_),
+        ack=Ack(ack.timeout, ack.remind, ack.on_timeout),
+        group_wait_ms=times.wait,
+        group_interval_ms=times.interval,
+        recover_within_ms=section.recover_within,
+        snooze_max_ms=section.snooze_max,
+    )
+
+
+def default_policies(notify: list[dict[str, Any]]) -> Mapping[str, PolicySection]:
+    """P0 to P4 with `notify` in each step: the policies of a file that has none of its own."""
+
+    def step(escalate_after: str | None = None) -> dict[str, Any]:
+        return (
+            {"notify": notify, "escalate_after": escalate_after}
+            if escalate_after
+            else {"notify": notify}
+        )
+
+    sections: dict[str, dict[str, Any]] = {
+        "P0": {
+            "recover_within": "5m",
+            "group": {"wait": "0s", "interval": "1m"},
+            "steps": [step("15m"), step("15m"), step("15m")],
+            "repeat": 3,
+            "final": {"notify": notify, "every": "15m", "for": "1d"},
+            "ack": {"timeout": "30m", "remind": "10m"},
+            "snooze_max": "30m",
+        },
+        "P1": {
+            "recover_within": "15m",
+            "steps": [step("1h"), step("1h")],
+            "repeat": 2,
+            "ack": {"timeout": "2h", "remind": "1h"},
+            "snooze_max": "4h",
+        },
+        "P2": {
+            "recover_within": "1h",
+            "group": {"wait": "30s", "interval": "5m"},
+            "steps": [step("4h"), step()],
+            "ack": {"timeout": "8h", "remind": "4h"},
+        },
+        "P3": {"recover_within": "4h", "steps": [step()]},
+        "P4": {"recover_within": "1d", "steps": [step()]},
+    }
+    return {name: PolicySection.model_validate(data) for name, data in sections.items()}

@@ -1,0 +1,172 @@
+"""Checks between the parts of a configuration: each name meant must be a name given.
+
+They read the plain data and not the model, so that these errors come together with those of the
+single values, however broken the rest of the file is.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from tocsin_alerting.document import Document, Path, Problem, did_you_mean
+from tocsin_alerting.incidents.policy import Severity
+from tocsin_alerting.notify.channels import CHANNELS
+
+Found = Iterator[tuple[Path, str]]
+
+
+def reference_problems(document: Document) -> list[Problem]:
+    """Everything that is wrong between the parts, at its place."""
+    data = document.data
+    return [document.problem(path, message) for check in CHECKS for path, message in check(data)]
+
+
+def each(data: Any, *pattern: str | int) -> Iterator[tuple[Path, Any]]:
+    """The parts of `data` at `pattern`, in which `*` means every key or every item."""
+    if not pattern:
+        yield (), data
+        return
+    step, *rest = pattern
+    for key, value in _children(data):
+        if step in ("*", key):
+            for path, found in each(value, *rest):
+                yield (key, *path), found
+
+
+def _children(data: Any) -> Iterator[tuple[str | int, Any]]:
+    if isinstance(data, Mapping):
+        yield from data.items()
+    elif isinstance(data, list):
+        yield from enumerate(data)
+
+
+def names(data: Any, section: str) -> list[str]:
+    return [str(path[-1]) for path, _ in each(data, section, "*")]
+
+
+def receivers(data: Any) -> list[str]:
+    return names(data, "receivers") or ["log"]
+
+
+def mailers(data: Any) -> list[str]:
+    """The receivers of type email, in the order of the file: the first one writes to contacts."""
+    found = each(data, "receivers", "*", "type")
+    return [str(path[1]) for path, kind in found if kind == "email"]
+
+
+def _channel_types(data: Any) -> Found:
+    known = ", ".join(CHANNELS)
+    for path, settings in each(data, "receivers", "*"):
+        kind = settings.get("type") if isinstance(settings, Mapping) else None
+        if kind is None:
+            yield path, f"a receiver needs a type; add one of {known}"
+        elif kind not in CHANNELS:
+            yield (
+                (*path, "type"),
+                f'no channel is called "{kind}", only {known}{_near(kind, CHANNELS)}',
+            )
+
+
+def _addressees(data: Any) -> Iterator[tuple[Path, Any]]:
+    yield from each(data, "policies", "*", "steps", "*", "notify", "*")
+    yield from each(data, "policies", "*", "final", "notify", "*")
+
+
+def _notified_receivers(data: Any) -> Found:
+    known = receivers(data)
+    places = [
+        ((*path, "receiver"), name)
+        for at, one in _addressees(data)
+        for path, name in [(at, one.get("receiver") if isinstance(one, Mapping) else None)]
+    ]
+    places += list(each(data, "routes", "*", "receivers_add", "*"))
+    for path, name in places:
+        if isinstance(name, str) and name not in known:
+            yield path, f'no receiver is called "{name}"' + _near(name, known)
+        elif isinstance(name, str) and not _has_addressees(data, name):
+            yield path, f'receiver "{name}" has no "to" of its own; add it or name a contact'
+
+
+def _has_addressees(data: Any, name: str) -> bool:
+    return name not in mailers(data) or any(each(data, "receivers", name, "to", "*"))
+
+
+def _notified_contacts(data: Any) -> Found:
+    known = names(data, "contacts")
+    for path, one in _addressees(data):
+        if not isinstance(one, Mapping):
+            continue
+        contact = one.get("contact")
+        if isinstance(contact, str) and contact not in known:
+            yield (*path, "contact"), f'no contact is called "{contact}"' + _near(contact, known)
+        if one.get("everyone") and not known:
+            yield (*path, "everyone"), "there is nobody in contacts; add them"
+        if one.get("via") and not mailers(data):
+            yield (*path, "via"), "no receiver is of type email; add one, it sends to contacts"
+
+
+def _routes(data: Any) -> Found:
+    known = [*names(data, "policies"), *Severity]
+    for path, name in each(data, "routes", "*", "policy"):
+        if isinstance(name, str) and name not in known:
+            yield path, f'no policy is called "{name}"' + _near(name, known)
+    routes = list(each(data, "routes", "*"))
+    if routes and isinstance(routes[-1][1], Mapping) and routes[-1][1].get("match"):
+        path = (*routes[-1][0], "match")
+        yield path, "the last route must take what is left; add one without match after it"
+
+
+def _grouping(data: Any) -> Found:
+    for path, name in (
+        *each(data, "group", "by", "*"),
+        *each(data, "routes", "*", "group_by", "*"),
+    ):
+        if name == "severity":
+            yield (
+                path,
+                (
+                    "severity cannot be grouped by: an alert that worsens would become a second "
+                    "incident; remove it"
+                ),
+            )
+
+
+def _escalation(data: Any) -> Found:
+    for path, policy in each(data, "policies", "*"):
+        steps = [step for step in each(policy, "steps", "*") if isinstance(step[1], Mapping)]
+        goes_on = isinstance(policy, Mapping) and (policy.get("repeat") or policy.get("final"))
+        for at, step in steps if goes_on else steps[:-1]:
+            if step.get("escalate_after") is None:
+                why = "it is repeated" if at == steps[-1][0] else "a step follows it"
+                yield (*path, *at), f"this step needs escalate_after, for {why}; add it"
+
+
+def _engines(data: Any) -> Found:
+    seen: list[Any] = []
+    for path, url in each(data, "engines", "*", "url"):
+        if url in seen:
+            yield path, "this engine is listed twice; remove one"
+        seen.append(url)
+
+
+def _process_names(data: Any) -> Found:
+    seen: list[Any] = []
+    for path, name in each(data, "processes", "*", "name"):
+        if name in seen:
+            yield path, f'two process groups are called "{name}"; rename one'
+        seen.append(name)
+
+
+def _near(word: object, known: Any) -> str:
+    return did_you_mean(str(word), known)
+
+
+CHECKS: tuple[Callable[[Any], Found], ...] = (
+    _channel_types,
+    _notified_receivers,
+    _notified_contacts,
+    _routes,
+    _grouping,
+    _escalation,
+    _engines,
+    _process_names,
+)

@@ -1,0 +1,119 @@
+"""The sections that say what is watched, how often, and where it is kept and served."""
+
+import re
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, model_validator
+
+from tocsin_alerting.settings import Duration, FilePath, Interval, Section
+
+
+def _http_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not text.isprintable() or " " in text:
+        raise ValueError("not a URL like http://127.0.0.1:8000")
+    return text
+
+
+def _optional_http_url(text: str) -> str:
+    return _http_url(text) if text else text
+
+
+def _listen_address(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not colon or not (port.isascii() and port.isdigit() and int(port) < 65536):
+        raise ValueError("not a listen address like 127.0.0.1:4911")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise ValueError("an IPv6 address goes into brackets, like [::1]:4911")
+    return text
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return text
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+OptionalHttpUrl = Annotated[str, AfterValidator(_optional_http_url)]
+
+
+class Collect(Section):
+    """How often each source is read; 0s turns one off."""
+
+    host: Duration = 5_000
+    gpu: Duration = 1_000
+    engines: Duration = 5_000
+    processes: Duration = 15_000
+    probes: Duration = 15_000
+
+
+class Engine(Section):
+    """An inference engine to watch; `name` is what its metrics call it, else it is recognised."""
+
+    url: HttpUrl
+    name: str | None = Field(default=None, min_length=1)
+
+
+class Restart(Section):
+    """After `max` restarts in a row the worker is given up; `backoff` doubles from one to next."""
+
+    max: int = Field(default=5, ge=0)
+    backoff: Interval = 1_000
+
+
+class Worker(Section):
+    """Our own engine, started only where none is found."""
+
+    enabled: bool = True
+    host: str = Field(default="127.0.0.1", min_length=1)
+    port: int = Field(default=8000, ge=1, le=65535)
+    device: Literal["cpu", "cuda"] = "cpu"
+    model_path: str | None = Field(default=None, min_length=1)
+    restart: Restart = Restart()
+
+
+class ProcessGroup(Section):
+    """Processes counted under one name: found by the process's name (`comm`), its program, with
+    or without a path (`exe`), or a regular expression on name and command line (`cmdline`)."""
+
+    name: str = Field(min_length=1)
+    comm: str | None = Field(default=None, min_length=1)
+    exe: str | None = Field(default=None, min_length=1)
+    cmdline: Annotated[str, AfterValidator(_pattern)] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "ProcessGroup":
+        if sum(one is not None for one in (self.comm, self.exe, self.cmdline)) != 1:
+            raise ValueError("give exactly one of comm, exe and cmdline")
+        return self
+
+    @property
+    def pattern(self) -> str:
+        """The same as one regular expression, searched in the process's name, a blank and its
+        command line."""
+        if self.comm is not None:
+            return f"^{re.escape(self.comm)} "
+        if self.exe is not None:  # the kernel cuts a name after 15 characters
+            return rf"^.{{1,15}}? (?:\S*/)?{re.escape(self.exe)}(?: |$)"
+        return self.cmdline or ""
+
+
+class Storage(Section):
+    """`path` is relative to the directory in which the agent is started."""
+
+    path: str = Field(default="data", min_length=1)
+
+
+class Web(Section):
+    """`token_file` holds the token that changes from other machines must carry."""
+
+    listen_address: Annotated[str, AfterValidator(_listen_address)] = "127.0.0.1:4911"
+    token_file: FilePath | None = None
