@@ -1,7 +1,7 @@
 """A YAML document that remembers where everything stands, so that an error can say so.
 
-Scalars follow YAML 1.2's core schema: `no` and `1:30` are text, `0o17` is octal, and the last of two
-equal keys is an error, not a silent winner.
+Scalars follow YAML 1.2's core schema: `no` and `1:30` are text, `0o17` is octal, and a key that
+stands twice is an error, not a silent winner.
 """
 
 import difflib
@@ -16,10 +16,12 @@ from pydantic import BaseModel, ValidationError
 
 Path = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
+MAX_DEPTH = 100
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _WORDS: Mapping[str, object] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -54,10 +56,11 @@ class InvalidDocument(ValueError):
 class Document:
     """One parsed YAML document: `data` is plain Python, `position` finds any part of it."""
 
-    def __init__(self, file: str, root: yaml.Node | None) -> None:
+    def __init__(self, file: str, root: yaml.Node | None, source: str = "") -> None:
         self.file = file
         self.root = root
-        self.data: Any = None if root is None else _plain(root)
+        self._lines = source.split("\n")
+        self.data: Any = None if root is None else _Plain(file).of(root)
 
     def position(self, path: Path, *, key: bool = False) -> tuple[int, int]:
         """The line and column of the value at `path` (of its key, with `key`).
@@ -73,18 +76,31 @@ class Document:
     def problem(self, path: Path, message: str, *, key: bool = False) -> Problem:
         return Problem(self.file, *self.position(path, key=key), message)
 
-    def text_position(self, path: Path, offset: int) -> tuple[int, int]:
-        """Where character `offset` of a one-line plain scalar stands; of others, the start.
+    def text(self, path: Path) -> str | None:
+        """The scalar at `path` as it is written, `0o17` and `~` too; None when it is no scalar."""
+        node = self._at(path)
+        return str(node.value) if isinstance(node, yaml.ScalarNode) else None
 
-        A quoted scalar's text starts one column later, unless it holds escapes.
+    def text_position(self, path: Path, offset: int) -> tuple[int, int]:
+        """Where character `offset` of the scalar at `path` stands, in blocks and quotes too.
+
+        The start of the scalar where the text cannot be followed (escapes).
         """
-        node, _ = self._find(path)
-        line, column = self.position(path)
-        if not isinstance(node, yaml.ScalarNode) or node.style in ("|", ">"):
-            return line, column
-        if node.start_mark.line != node.end_mark.line:
-            return line, column
-        return line, column + offset + (1 if node.style in ("'", '"') else 0)
+        node = self._at(path)
+        if not isinstance(node, yaml.ScalarNode):
+            return self.position(path)
+        found = _follow(self._lines, node, offset)
+        return self.position(path) if found is None else found
+
+    def _at(self, path: Path) -> yaml.Node | None:
+        """The node at `path`, None when it does not lead there."""
+        node = self.root
+        for step in path:
+            found = _child(node, step)
+            if found is None:
+                return None
+            node = found[1]
+        return node
 
     def _find(self, path: Path) -> tuple[yaml.Node | None, yaml.Node | None]:
         node, key_node = self.root, None
@@ -99,20 +115,32 @@ class Document:
 def parse(text: str, file: str) -> Document:
     """The first document of `text`. Raises InvalidDocument for what is not YAML."""
     try:
+        _refuse_depth(text, file)
         loader = Loader(text)
         try:
             root = loader.get_node() if loader.check_node() else None
         finally:
             loader.dispose()
-    except (yaml.YAMLError, RecursionError) as error:
-        raise InvalidDocument([_syntax_problem(file, error)]) from None
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise InvalidDocument([_syntax_problem(file, text, error)]) from None
     problems = _duplicates(file, root)
     if problems:
         raise InvalidDocument(problems)
-    try:
-        return Document(file, root)
-    except RecursionError as error:  # an alias that contains itself
-        raise InvalidDocument([_syntax_problem(file, error)]) from None
+    return Document(file, root, text)
+
+
+def _refuse_depth(text: str, file: str) -> None:
+    """The composer recurses in C, where a deep document ends the process."""
+    depth = 0
+    for event in yaml.parse(text, Loader):
+        if isinstance(event, yaml.DocumentEndEvent):
+            return
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise InvalidDocument(
+                [_at_mark(file, event.start_mark, f"nested more than {MAX_DEPTH} deep; flatten it")]
+            )
 
 
 def validate(model: type[M], document: Document) -> M:
@@ -132,15 +160,22 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f'; did you mean "{near[0]}"?' if near else ""
 
 
-def _syntax_problem(file: str, error: Exception) -> Problem:
-    if isinstance(error, RecursionError):
-        return Problem(file, 1, 1, "nested too deeply to read; flatten it")
-    if not isinstance(error, yaml.MarkedYAMLError):
-        return Problem(file, 1, 1, f"not YAML: {str(error).splitlines()[0]}")
-    mark = error.problem_mark or error.context_mark
-    what = ", ".join(filter(None, (error.context, error.problem)))
-    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    return Problem(file, line, column, f"not YAML: {what}")
+def _syntax_problem(file: str, text: str, error: Exception) -> Problem:
+    if isinstance(error, yaml.MarkedYAMLError):
+        what = ", ".join(filter(None, (error.context, error.problem)))
+        return _at_mark(file, error.problem_mark or error.context_mark, f"not YAML: {what}")
+    if isinstance(error, UnicodeError):
+        return Problem(file, 1, 1, "not text in UTF-8; save it as UTF-8")
+    found = _UNREADABLE.search(text)
+    before = text[: found.start()] if found else ""
+    line, column = before.count("\n") + 1, len(before.rpartition("\n")[2]) + 1
+    return Problem(file, line, column, f"not YAML: {str(error).splitlines()[0]}; remove it")
+
+
+def _at_mark(file: str, mark: Any, message: str) -> Problem:
+    """`mark` is a yaml mark, or None where yaml gives none."""
+    line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
+    return Problem(file, line, column, message)
 
 
 def _duplicates(file: str, root: yaml.Node | None) -> list[Problem]:
@@ -164,38 +199,58 @@ def _repeated_keys(file: str, node: yaml.MappingNode) -> Iterable[Problem]:
     first: dict[str, int] = {}
     for key, _ in node.value:
         name, mark = str(key.value), key.start_mark
+        if not isinstance(key, yaml.ScalarNode):
+            yield _at_mark(file, mark, "a key must be text, not a list or a mapping")
+            continue
         if name in first and name != "<<":
             message = f'key "{name}" stands twice, first in line {first[name]}; remove one'
             yield Problem(file, mark.line + 1, mark.column + 1, message)
         first.setdefault(name, mark.line + 1)
 
 
-def _plain(node: yaml.Node) -> Any:
-    if isinstance(node, yaml.ScalarNode):
-        return _scalar(node)
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(item) for item in node.value]
-    merged: dict[Any, Any] = {}
-    for key, value in node.value:
-        if key.value == "<<" and key.style is None:
-            merged = {**_merge_source(value), **merged}
-        else:
-            merged[str(key.value)] = _plain(value)
-    return merged
+class _Plain:
+    """Nodes as plain Python; an alias gives its anchor's own object, so that none can swell."""
 
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._made: dict[int, Any] = {}
+        self._open: set[int] = set()
 
-def _merge_source(node: yaml.Node) -> dict[Any, Any]:
-    sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
-    merged: dict[Any, Any] = {}
-    for source in reversed(sources):
-        plain = _plain(source)
-        merged.update(plain if isinstance(plain, dict) else {})
-    return merged
+    def of(self, node: yaml.Node) -> Any:
+        if isinstance(node, yaml.ScalarNode):
+            return _scalar(node)
+        if id(node) in self._open:
+            message = "this anchor contains an alias of itself; write its content out"
+            raise InvalidDocument([_at_mark(self._file, node.start_mark, message)])
+        if id(node) not in self._made:
+            self._open.add(id(node))
+            self._made[id(node)] = self._collection(node)
+            self._open.remove(id(node))
+        return self._made[id(node)]
+
+    def _collection(self, node: yaml.Node) -> Any:
+        if isinstance(node, yaml.SequenceNode):
+            return [self.of(item) for item in node.value]
+        merged: dict[Any, Any] = {}
+        for key, value in node.value:
+            if key.value == "<<" and not key.style:
+                merged = {**self._merge_source(value), **merged}
+            else:
+                merged[str(key.value)] = self.of(value)
+        return merged
+
+    def _merge_source(self, node: yaml.Node) -> dict[Any, Any]:
+        sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        merged: dict[Any, Any] = {}
+        for source in reversed(sources):
+            plain = self.of(source)
+            merged.update(plain if isinstance(plain, dict) else {})
+        return merged
 
 
 def _scalar(node: yaml.ScalarNode) -> object:
     text: str = node.value
-    if node.style is not None or node.tag == "!":
+    if node.style or node.tag == "!":  # plain is None or ""
         return text
     if text in _WORDS:
         return _WORDS[text]
@@ -214,6 +269,36 @@ def _child(node: yaml.Node | None, step: str | int) -> tuple[yaml.Node | None, y
     if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
         return None, node.value[step]
     return None
+
+
+def _follow(lines: Sequence[str], node: yaml.ScalarNode, offset: int) -> tuple[int, int] | None:
+    """Line and column of a character of a scalar; its end is one past its last character.
+
+    Folding, indentation and quotes change blanks only: the n-th character that is no blank is the
+    n-th in the source as well.
+    """
+    inked = [char for char in node.value if not char.isspace()]
+    before = sum(not char.isspace() for char in node.value[:offset])
+    past_the_end = before == len(inked)
+    wanted = before - past_the_end
+    for number, (line, column, char) in enumerate(_inked(lines, node)):
+        if number == wanted:
+            same = wanted >= 0 and char == inked[wanted]
+            return (line, column + past_the_end) if same else None
+    return None
+
+
+def _inked(lines: Sequence[str], node: yaml.ScalarNode) -> Iterable[tuple[int, int, str]]:
+    """Each character of the source from the scalar's first on that is no blank, with its place."""
+    start, column = node.start_mark.line, node.start_mark.column
+    if node.style in ("|", ">"):
+        start, column = start + 1, 0
+    elif node.style:
+        column += 1
+    for number in range(start, min(node.end_mark.line + 1, len(lines))):
+        for at, char in enumerate(lines[number]):
+            if not char.isspace() and (number > start or at >= column):
+                yield number + 1, at + 1, char
 
 
 def _placed(document: Document, model: type[BaseModel], error: Mapping[str, Any]) -> Problem:
