@@ -1,7 +1,5 @@
 """A place among the tokens of a query, and the limits on what may be built from them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NoReturn, TypeAlias
 
 from tocsin_alerting.promql.ast import DurationExpr, Expr, Span
@@ -67,25 +65,28 @@ class Cursor:
     def fail(self, message: str, span: Span) -> NoReturn:
         raise ParseError(message, span, self.query)
 
-    @contextmanager
-    def aggregation(self) -> Iterator[None]:
-        """What is refused inside is refused "in aggregation"."""
+    def enter_aggregation(self) -> None:
+        """What is refused until `leave_aggregation` is refused "in aggregation"."""
         self._aggregations += 1
-        yield
+
+    def leave_aggregation(self) -> None:
         self._aggregations -= 1
 
-    @contextmanager
-    def nested(self) -> Iterator[None]:
+    def enter(self) -> None:
+        """Go one level deeper; every `enter` that returns is followed by a `leave`."""
         self._nesting += 1
         if self._nesting > MAX_NESTING:
             self._too_deep(MAX_NESTING)
-        yield
+
+    def leave(self) -> None:
         self._nesting -= 1
 
     def grown(self, node: Node, *below: Node) -> None:
         """Note how high `node` stands above its children, and refuse it when that is too high."""
-        known = self._heights
-        height = 1 + max((known[id(child)][0] for child in below if id(child) in known), default=0)
+        height = 1
+        for child in below:
+            if known := self._heights.get(id(child)):
+                height = max(height, known[0] + 1)
         if height > MAX_HEIGHT:
             self._too_deep(MAX_HEIGHT)
         # The node is kept with its height so that no other node takes over its id.

@@ -72,13 +72,14 @@ def _plain(cursor: Cursor, around: Around) -> int:
 
 
 def _expression(cursor: Cursor, around: Around, least: int) -> Operand:
-    with cursor.nested():
-        lhs = _operand(cursor, around)
-        while (level := _PRECEDENCE.get(cursor.peek().name, -1)) >= least:
-            op = cursor.take()
-            rhs = _expression(cursor, around, level if op.name == "^" else level + 1)
-            lhs = _combined(cursor, op, lhs, rhs)
-        return lhs
+    cursor.enter()
+    lhs = _operand(cursor, around)
+    while (level := _PRECEDENCE.get(cursor.peek().name, -1)) >= least:
+        op = cursor.take()
+        rhs = _expression(cursor, around, level if op.name == "^" else level + 1)
+        lhs = _combined(cursor, op, lhs, rhs)
+    cursor.leave()
+    return lhs
 
 
 def _operand(cursor: Cursor, around: Around) -> Operand:

@@ -19,6 +19,9 @@ _CONTEXT = "grouping opts"
 _WORDS = (Kind.AGGREGATOR, Kind.CALLABLE, Kind.IDENTIFIER, Kind.KEYWORD)
 _GROUPS = {"group_left": Cardinality.MANY_TO_ONE, "group_right": Cardinality.ONE_TO_MANY}
 
+_PLAIN = VectorMatching()
+_PLAIN_SETS = VectorMatching(cardinality=Cardinality.MANY_TO_MANY)
+
 
 @dataclass(frozen=True, slots=True)
 class Modifiers:
@@ -31,10 +34,11 @@ class Modifiers:
 
 def modifiers(cursor: Cursor, op: BinaryOp, end: int) -> Modifiers:
     """`[bool] [on|ignoring (...) [group_left|group_right [(...)]]] [fill...]`"""
+    if cursor.peek().kind is not Kind.KEYWORD:
+        return Modifiers(False, _PLAIN_SETS if op in SET_OPS else _PLAIN, end)
     return_bool = cursor.accept("bool")
     end = return_bool.end if return_bool else end
-    many = Cardinality.MANY_TO_MANY if op in SET_OPS else Cardinality.ONE_TO_ONE
-    matching = VectorMatching(cardinality=many)
+    matching = _PLAIN_SETS if op in SET_OPS else _PLAIN
     if chosen := cursor.accept("on") or cursor.accept("ignoring"):
         labels, end = grouping_labels(cursor)
         matching = replace(matching, on=chosen.name == "on", labels=labels)

@@ -74,14 +74,15 @@ def parse(query: str, semantics: Semantics = 3) -> Expr:
 
 def _expression(cursor: Cursor, least: int = 0) -> Expr:
     """Operands joined by operators that bind at least as close as level `least`."""
-    with cursor.nested():
-        lhs = _operand(cursor)
-        while (level := _PRECEDENCE.get(cursor.peek().name, -1)) >= least:
-            op = cursor.take()
-            changes = modifiers(cursor, BinaryOp(op.name), op.end)
-            rhs = _expression(cursor, level if level == _POWER else level + 1)
-            lhs = _binary(cursor, op, changes, lhs, rhs)
-        return lhs
+    cursor.enter()
+    lhs = _operand(cursor)
+    while (level := _PRECEDENCE.get(cursor.peek().name, -1)) >= least:
+        op = cursor.take()
+        changes = modifiers(cursor, BinaryOp(op.name), op.end)
+        rhs = _expression(cursor, level if level == _POWER else level + 1)
+        lhs = _binary(cursor, op, changes, lhs, rhs)
+    cursor.leave()
+    return lhs
 
 
 def _binary(cursor: Cursor, op: Token, changes: Modifiers, lhs: Expr, rhs: Expr) -> BinaryExpr:
@@ -202,9 +203,10 @@ def _begins_expression(token: Token) -> bool:
 
 def _aggregate(cursor: Cursor) -> AggregateExpr:
     op = cursor.take()
-    with cursor.aggregation():
-        without, grouping, end = _grouping(cursor)
-        args, args_end = _arguments(cursor)
+    cursor.enter_aggregation()
+    without, grouping, end = _grouping(cursor)
+    args, args_end = _arguments(cursor)
+    cursor.leave_aggregation()
     if end is None:
         without, grouping, end = _grouping(cursor)
     span = Span(op.start, max(args_end, end or 0))
@@ -219,9 +221,10 @@ def _aggregate(cursor: Cursor) -> AggregateExpr:
 
 def _grouping(cursor: Cursor) -> tuple[bool, tuple[str, ...], int | None]:
     """`by (...)` or `without (...)` and its end, None where there is neither."""
-    word = cursor.accept("by") or cursor.accept("without")
-    if not word:
+    word = cursor.peek()
+    if word.name not in ("by", "without"):
         return False, (), None
+    cursor.take()
     labels, end = grouping_labels(cursor)
     return word.name == "without", labels, end
 

@@ -33,9 +33,10 @@ def print_expr(expr: Expr) -> str:
     """Canonical text; `parse(print_expr(e)) == e` for whatever `parse` returned."""
     match expr:
         case VectorSelector():
-            return _selection(expr) + _suffix(expr)
+            return _selection(expr) + _at(expr.at) + _extended(expr) + _offset(expr.offset)
         case MatrixSelector(vector=vector, range=range_):
-            return f"{_selection(vector)}[{_duration(range_)}]{_suffix(vector)}"
+            window = f"[{_duration(range_)}]{_extended(vector)}"
+            return _selection(vector) + window + _at(vector.at) + _offset(vector.offset)
         case SubqueryExpr():
             step = "" if expr.step is None else _duration(expr.step)
             window = f"[{_duration(expr.range)}:{step}]"
@@ -69,9 +70,8 @@ def _selection(selector: VectorSelector) -> str:
     return f"{selector.name}{{{braces}}}" if braces or not selector.name else selector.name
 
 
-def _suffix(selector: VectorSelector) -> str:
-    extended = " anchored" if selector.anchored else " smoothed" if selector.smoothed else ""
-    return _at(selector.at) + extended + _offset(selector.offset)
+def _extended(selector: VectorSelector) -> str:
+    return " anchored" if selector.anchored else " smoothed" if selector.smoothed else ""
 
 
 def _at(at: int | Edge | None) -> str:

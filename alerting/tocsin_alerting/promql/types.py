@@ -42,8 +42,9 @@ def type_of(expr: Expr) -> ValueType:
         case ParenExpr(expr=inner) | UnaryExpr(expr=inner):
             return type_of(inner)
         case BinaryExpr(lhs=lhs, rhs=rhs):
-            scalars = type_of(lhs) is type_of(rhs) is ValueType.SCALAR
-            return ValueType.SCALAR if scalars else ValueType.VECTOR
+            if type_of(lhs) is type_of(rhs) is ValueType.SCALAR:
+                return ValueType.SCALAR
+            return ValueType.VECTOR
         case _:
             return ValueType.VECTOR
 
