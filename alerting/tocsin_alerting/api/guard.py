@@ -1,8 +1,9 @@
 """Who may change something: reads may be open, writes are guarded.
 
 Any web page can make a browser post to loopback, and any name can be made to resolve to it. So a
-write needs a body that a plain form of another origin cannot send, an Origin that is ours when there
-is one, and a Host that is an address or a name that we know. Off loopback it needs the token as well.
+write needs a body that a plain form of another origin cannot send, an Origin that is ours when
+there is one, and a Host that is an address or a name that we know. Off loopback it needs the token
+as well.
 """
 
 import hmac

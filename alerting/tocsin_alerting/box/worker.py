@@ -1,14 +1,40 @@
 """Our own inference worker as a supervised child: restarted with back-off, never a danger to us."""
 
 import asyncio
+import importlib.util
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NoReturn
 
 log = logging.getLogger(__name__)
+
+PACKAGE = "tocsin_inference"  # a program of its own: it is started, never imported
+NO_TORCH = (
+    "the worker needs torch: pip install 'tocsin[inference]', or use --no-worker and watch an "
+    "engine of yours with --engine.url"
+)
+
+
+def installed() -> bool:
+    """Whether this Python has what the worker needs, found out without loading it."""
+    return all(importlib.util.find_spec(name) for name in ("torch", "transformers", "fastapi"))
+
+
+def command(*arguments: str) -> list[str]:
+    """How to start the worker as a process of its own."""
+    return [sys.executable, "-m", PACKAGE, *arguments]
+
+
+def become_worker(arguments: Sequence[str]) -> NoReturn:
+    """Go on as the worker, in this process."""
+    if not installed():
+        sys.exit(f"tocsin: {NO_TORCH}")
+    os.execv(sys.executable, command(*arguments))
 
 
 class WorkerState(StrEnum):

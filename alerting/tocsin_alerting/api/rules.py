@@ -1,0 +1,136 @@
+"""`/api/v1/rules` and `/api/v1/alerts`, in the shapes that Grafana reads from a Prometheus."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tocsin_alerting.api.answers import ApiError, success
+from tocsin_alerting.api.times import rfc3339
+from tocsin_alerting.rules.alert import Alert, AlertState
+from tocsin_alerting.rules.progress import GroupProgress, RuleProgress
+from tocsin_alerting.rules.rule import AlertingRule
+
+Progress = Callable[[], Sequence[GroupProgress]]
+_TYPES = {"alert": "alerting", "record": "recording", "": ""}
+
+
+def routes(groups: Progress) -> list[Route]:
+    """`groups` gives the state of every rule group as it is now."""
+
+    async def rules(request: Request) -> Response:
+        kind = request.query_params.get("type", "")
+        if kind not in _TYPES:
+            raise ApiError("bad_data", f'type is "{kind}"; it may be alert or record')
+        chosen = _Chosen(request, _TYPES[kind])
+        shown = [_group(one, chosen) for one in groups() if chosen.has_group(one)]
+        return success({"groups": [group for group in shown if group["rules"] or chosen.all]})
+
+    async def alerts(request: Request) -> Response:
+        return success({"alerts": [_alert(one) for one in _active(groups())]})
+
+    return [Route("/api/v1/rules", rules), Route("/api/v1/alerts", alerts)]
+
+
+class _Chosen:
+    """Which groups and rules were asked for."""
+
+    def __init__(self, request: Request, kind: str) -> None:
+        self.kind = kind
+        self.names = set(request.query_params.getlist("rule_name[]"))
+        self.groups = set(request.query_params.getlist("rule_group[]"))
+        self.files = set(request.query_params.getlist("file[]"))
+        self.alerts = request.query_params.get("exclude_alerts", "false") != "true"
+
+    @property
+    def all(self) -> bool:
+        return not (self.kind or self.names)
+
+    def has_group(self, progress: GroupProgress) -> bool:
+        group = progress.group
+        fits = not self.groups or group.name in self.groups
+        return fits and (not self.files or group.file in self.files)
+
+    def has_rule(self, progress: RuleProgress) -> bool:
+        fits = not self.names or progress.rule.name in self.names
+        return fits and (not self.kind or self.kind == _type(progress))
+
+
+def _type(progress: RuleProgress) -> str:
+    return "alerting" if isinstance(progress.rule, AlertingRule) else "recording"
+
+
+def _group(progress: GroupProgress, chosen: _Chosen) -> dict[str, Any]:
+    group = progress.group
+    return {
+        "name": group.name,
+        "file": group.file,
+        "rules": [_rule(one, chosen) for one in progress.rules if chosen.has_rule(one)],
+        "interval": progress.interval_ms / 1000,
+        "limit": group.limit,
+        "evaluationTime": progress.evaluation_seconds,
+        "lastEvaluation": rfc3339(progress.evaluated_ms),
+    }
+
+
+def _rule(progress: RuleProgress, chosen: _Chosen) -> dict[str, Any]:
+    rule = progress.rule
+    shown: dict[str, Any] = {
+        "name": rule.name,
+        "query": rule.expr,
+        "labels": dict(rule.labels),
+        "health": progress.health,
+        "evaluationTime": progress.evaluation_seconds,
+        "lastEvaluation": rfc3339(progress.evaluated_ms),
+        "type": _type(progress),
+    }
+    if progress.last_error:
+        shown["lastError"] = progress.last_error
+    if isinstance(rule, AlertingRule):
+        shown |= {
+            "state": progress.state or "unknown",
+            "duration": rule.for_ms / 1000,
+            "keepFiringFor": rule.keep_firing_for_ms / 1000,
+            "annotations": dict(rule.annotations),
+            "alerts": [_alert(a) for a in _shown(progress.alerts.values())]
+            if chosen.alerts
+            else [],
+        }
+    return shown
+
+
+def _active(groups: Iterable[GroupProgress]) -> Iterator[Alert]:
+    for group in groups:
+        for rule in group.rules:
+            yield from _shown(rule.alerts.values())
+
+
+def _shown(alerts: Iterable[Alert]) -> Iterator[Alert]:
+    """An alert that has resolved is remembered, not shown."""
+    return (alert for alert in alerts if alert.state is not AlertState.INACTIVE)
+
+
+def _alert(alert: Alert) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "labels": dict(alert.labels),
+        "annotations": dict(alert.annotations),
+        "state": alert.state,
+        "activeAt": rfc3339(alert.active_at_ms),
+        "value": _exponent(alert.value),
+    }
+    if alert.keep_firing_since_ms is not None:
+        shown["keepFiringSince"] = rfc3339(alert.keep_firing_since_ms)
+    return shown
+
+
+def _exponent(value: float) -> str:
+    """Go's FormatFloat(v, 'e', -1): the shortest digits, an exponent of at least two."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "+Inf" if value > 0 else "-Inf"
+    digits = repr(value).lower().partition("e")[0].replace(".", "").replace("-", "").strip("0")
+    return f"{value:.{max(0, len(digits) - 1)}e}"

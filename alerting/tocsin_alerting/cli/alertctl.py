@@ -1,0 +1,44 @@
+"""`alertctl`: the operator's tool. It talks to the agent, or works on files without one.
+
+Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 lint only, 4 the agent cannot be reached.
+"""
+
+import click
+
+from tocsin_alerting.cli.alerts import alerts
+from tocsin_alerting.cli.channels import channels
+from tocsin_alerting.cli.check import check
+from tocsin_alerting.cli.client import Agent
+from tocsin_alerting.cli.health import health
+from tocsin_alerting.cli.incidents import ack, incidents, resolve
+from tocsin_alerting.cli.query import query
+from tocsin_alerting.cli.test import test
+
+EPILOG = "Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 lint only, 4 the agent is not reachable."
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
+@click.option(
+    "--url",
+    default="http://127.0.0.1:4911",
+    show_default=True,
+    envvar="ALERTCTL_URL",
+    help="Where the agent is.",
+)
+@click.option(
+    "--token-file",
+    type=click.File(),
+    envvar="ALERTCTL_TOKEN_FILE",
+    help="Holds the token that changes from other machines need.",
+)
+@click.option("--timeout", default=30.0, show_default=True, help="Seconds to wait for an answer.")
+@click.version_option(package_name="tocsin", prog_name="alertctl")
+@click.pass_context
+def main(context: click.Context, url: str, token_file: click.File | None, timeout: float) -> None:
+    """See what fires, answer for it, and check rules and configuration."""
+    token = token_file.read().strip() if token_file else ""  # type: ignore[attr-defined]
+    context.obj = Agent(url, timeout, token)
+
+
+for command in (ack, alerts, channels, check, health, incidents, query, resolve, test):
+    main.add_command(command)

@@ -1,0 +1,91 @@
+"""`alertctl incidents`, `ack`, `resolve`: what people are told about, and how they answer."""
+
+import getpass
+import time
+import uuid
+from typing import Any
+
+import click
+
+from tocsin_alerting.cli import output
+from tocsin_alerting.cli.client import Agent
+
+
+@click.command()
+@click.argument("number", required=False, type=int)
+@click.option("--all", "everything", is_flag=True, help="Also those that are resolved or closed.")
+@output.format_option
+@click.pass_obj
+def incidents(agent: Agent, number: int | None, everything: bool, format: str) -> None:
+    """List the incidents, or show the one with NUMBER and its history."""
+    if number is not None:
+        _show(agent.get(f"/api/v1/incidents/{number}"), format)
+        return
+    data = agent.get("/api/v1/incidents", {"state": "all" if everything else "open"})
+    if format == "json":
+        output.as_json(data)
+        return
+    now_ms = int(time.time() * 1000)  # noqa: TID251  (the reader's own clock)
+    rows = [
+        [
+            f"#{one['number']}",
+            one["severity"],
+            one["state"],
+            one["title"],
+            output.age(one["opened_at_ms"], now_ms),
+            one["owner"] or "-",
+            ", ".join(one["muted_by"]) or "-",
+        ]
+        for one in data["incidents"]
+    ]
+    header = ["ID", "SEVERITY", "STATE", "WHAT", "OPENED", "OWNER", "MUTED BY"]
+    output.table(header, rows, "no incident is open")
+
+
+@click.command()
+@click.argument("number", type=int)
+@click.option("--by", "actor", default=getpass.getuser, help="Who answers.  [default: you]")
+@click.option("--note", default="", help="For the others.")
+@click.pass_obj
+def ack(agent: Agent, number: int, actor: str, note: str) -> None:
+    """Answer for the incident NUMBER: its escalation stops."""
+    _act(agent, number, "ack", actor, note)
+
+
+@click.command()
+@click.argument("number", type=int)
+@click.option("--by", "actor", default=getpass.getuser, help="Who resolves it.  [default: you]")
+@click.option("--note", default="", help="What it was.")
+@click.option("--false-positive", is_flag=True, help="There was nothing wrong.")
+@click.pass_obj
+def resolve(agent: Agent, number: int, actor: str, note: str, false_positive: bool) -> None:
+    """Close the incident NUMBER by hand."""
+    _act(agent, number, "resolve", actor, note, false_positive=false_positive)
+
+
+def _act(agent: Agent, number: int, verb: str, actor: str, note: str, **more: object) -> None:
+    body = {"by": actor, "note": note, "request_id": str(uuid.uuid4()), **more}
+    one = agent.post(f"/api/v1/incidents/{number}/{verb}", body)
+    owner = f", owned by {one['owner']}" if one["owner"] else ""
+    print(f"#{one['number']} {one['title']}: {one['state']}{owner}")
+
+
+def _show(one: dict[str, Any], format: str) -> None:
+    if format == "json":
+        output.as_json(one)
+        return
+    print(f"#{one['number']} [{one['severity']}] {one['title']}: {one['state']}")
+    print(f"opened {output.utc(one['opened_at_ms'])}, owner {one['owner'] or '-'}")
+    for alert in one["alerts"]:
+        print(f"  {alert['source']}: {output.labels_text(alert['labels'])}")
+        for name, text in sorted(alert["annotations"].items()):
+            print(f"    {name}: {text}")
+    rows = [
+        [output.utc(entry["at_ms"]), entry["event"], entry["actor"] or "-", _said(entry["data"])]
+        for entry in one["history"]
+    ]
+    output.table(["WHEN (UTC)", "EVENT", "BY", "DETAIL"], rows, "no history is recorded")
+
+
+def _said(data: dict[str, Any]) -> str:
+    return " ".join(f"{key}={value}" for key, value in sorted(data.items()) if value != "")

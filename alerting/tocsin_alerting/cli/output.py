@@ -1,0 +1,56 @@
+"""How the command line prints: tables for people, the API's objects for programs."""
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+format_option = click.option(
+    "-o", "--output", "format", type=click.Choice(["table", "json"]), default="table",
+    show_default=True, help="A table for people, or the API's object.",
+)  # fmt: skip
+
+
+def as_json(data: Any) -> None:
+    print(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
+    """Columns as wide as they need to be, so that `awk` and eyes both can read them."""
+    if not rows:
+        print(empty, file=sys.stderr)
+        return
+    cells = [[_one_line(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    for row in cells:
+        line = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(line).rstrip())
+
+
+def age(since_ms: int | None, now_ms: int) -> str:
+    """`4m ago`, by the largest unit that fits."""
+    if since_ms is None:
+        return "-"
+    seconds = max(0, (now_ms - since_ms) // 1000)
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size}{unit} ago"
+    return f"{seconds}s ago"
+
+
+def utc(at_ms: int) -> str:
+    """RFC 3339 in UTC, to the second."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def labels_text(labels: dict[str, str]) -> str:
+    """`{a="b", c="d"}` without the name, as Prometheus prints them."""
+    inside = ", ".join(f'{k}="{v}"' for k, v in sorted(labels.items()) if k != "__name__")
+    return f"{labels.get('__name__', '')}{{{inside}}}"
+
+
+def _one_line(cell: str) -> str:
+    return " ".join(str(cell).split())

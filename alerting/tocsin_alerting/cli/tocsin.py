@@ -1,0 +1,109 @@
+"""`tocsin`: the agent with everything, or its parts alone."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _logging(command: F) -> F:
+    levels = click.Choice(["debug", "info", "warning", "error"])
+    command = click.option("--log.level", "log_level", type=levels, default="info",
+                           show_default=True, envvar="TOCSIN_LOG_LEVEL")(command)  # fmt: skip
+    formats = click.Choice(["logfmt", "json"])
+    return click.option("--log.format", "log_format", type=formats, default="logfmt",
+                        show_default=True, envvar="TOCSIN_LOG_FORMAT")(command)  # fmt: skip
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tocsin", prog_name="tocsin")
+def main() -> None:
+    """Watch a self-hosted LLM, from metric to page."""
+
+
+@main.command()
+@click.option(
+    "--config.file",
+    "config_file",
+    type=click.Path(path_type=Path),
+    envvar="TOCSIN_CONFIG_FILE",
+    help="Configuration in YAML; everything has a default.",
+)
+@click.option(
+    "--storage.path",
+    "storage_path",
+    envvar="TOCSIN_STORAGE_PATH",
+    help="Where incidents and history are kept.  [default: data]",
+)
+@click.option(
+    "--web.listen-address",
+    "listen_address",
+    envvar="TOCSIN_WEB_LISTEN_ADDRESS",
+    help="Where the agent serves.  [default: 127.0.0.1:4911]",
+)
+@click.option(
+    "--engine.url",
+    "engine_urls",
+    multiple=True,
+    help="An inference engine to watch; may be given several times. None is looked for "
+    "then, and no worker is started.",
+)
+@click.option("--no-worker", is_flag=True, help="Never start an inference worker of our own.")
+@click.option(
+    "--worker.device",
+    "worker_device",
+    type=click.Choice(["cpu", "cuda"]),
+    help="Where our own worker runs its model.  [default: cpu]",
+)
+@click.option(
+    "--load",
+    "load_rps",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="RPS",
+    help="Send so many real chat requests a second, so that the numbers move.",
+)
+@_logging
+def up(log_level: str, log_format: str, **options: Any) -> None:
+    """Start the agent, and a worker of our own where no engine is found.
+
+    Ctrl-C and SIGTERM end both within 5 seconds.
+    """
+    from tocsin_alerting.app import Options, run  # what --help does not need
+
+    sys.exit(run(Options(**options), log_level, log_format))
+
+
+@main.command()
+@click.option(
+    "--web.listen-address",
+    "listen_address",
+    default="127.0.0.1:4911",
+    show_default=True,
+    envvar="TOCSIN_WEB_LISTEN_ADDRESS",
+)
+@click.option("--engine.url", "engine_urls", multiple=True, help="An inference engine to watch.")
+@click.option("--collector.host/--no-collector.host", "host", default=True)
+@click.option("--collector.gpu/--no-collector.gpu", "gpu", default=True)
+@click.option("--collector.process/--no-collector.process", "process", default=True)
+@_logging
+def exporter(log_level: str, log_format: str, **options: Any) -> None:
+    """The metrics alone: host, GPUs, processes and the engines that are named."""
+    from tocsin_alerting.app import run_exporter
+
+    sys.exit(run_exporter(log_level=log_level, log_format=log_format, **options))
+
+
+@main.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def worker(arguments: tuple[str, ...]) -> None:
+    """The inference worker alone (`worker --help`), or its model (`worker fetch`)."""
+    from tocsin_alerting.box.worker import become_worker
+
+    become_worker(arguments)
