@@ -26,7 +26,7 @@ class Clock:
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._wall = wall
+        self.wall = wall
         self.monotonic = monotonic
         self._offset_ms = (wall() - monotonic()) * 1000
         self._moved: list[Moved] = []
@@ -41,7 +41,7 @@ class Clock:
 
     def check(self) -> int:
         """Compare with the wall clock; the milliseconds that it has jumped by, 0 for none."""
-        drift = self._wall() * 1000 - (self.monotonic() * 1000 + self._offset_ms)
+        drift = self.wall() * 1000 - (self.monotonic() * 1000 + self._offset_ms)
         if abs(drift) < STEP_MS:
             self._offset_ms += max(-_SLEW_MS, min(_SLEW_MS, drift))
             return 0

@@ -1,0 +1,196 @@
+"""Samples every source on its own interval, aligned to wall time, and hands each Snapshot on.
+
+The rounds sleep on the monotonic clock and are planned anew when the wall clock is stepped, so
+that a clock set an hour either way loses none of them.
+"""
+
+import asyncio
+import logging
+import platform
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from importlib.metadata import version
+
+from tocsin_exporter.catalogue import OWN
+from tocsin_exporter.clock import Clock
+from tocsin_exporter.scrape import Scraper, Watch
+from tocsin_exporter.snapshot import Sample, Snapshot, Source, labels
+
+log = logging.getLogger(__name__)
+
+Sink = Callable[[Snapshot], None]
+
+REFRESH_SECONDS = 0.2  # at a scrape, cheap readings are at most this old
+OLDEST_ROUNDS = 3  # a snapshot that is older is not shown: nothing stale passes for news
+_LAG_CHECK_SECONDS = 0.25
+_LAG_WINDOW_SECONDS = 15.0
+_EARLY_MS = 100  # the clock follows drifts, so a sleeper may wake this much before its time
+_ON_TIME_MS = 20  # a round that starts this close to its due time carries the due time
+
+
+def next_due(now_ms: int, interval_ms: int) -> int:
+    """The next multiple of the interval after `now_ms`, in Unix milliseconds."""
+    return (now_ms // interval_ms + 1) * interval_ms
+
+
+class Agent:
+    """Owns the loops. `page()` is what a scrape shows, `samples()` what the agent says of itself.
+
+    A sink is called in the loop with every Snapshot of a round; it must not wait.
+    """
+
+    def __init__(self, watches: Iterable[Watch], clock: Clock, sinks: Iterable[Sink] = ()) -> None:
+        self._clock = clock
+        self._sinks = list(sinks)
+        self._scrapers: dict[Source, Scraper] = {}
+        self._loops: dict[Source, asyncio.Task[None]] = {}
+        self._rounds: dict[Source, int] = {}
+        self._missed: dict[Source, int] = {}
+        self._steps = 0
+        self._about = labels(version=version("tocsin"), python_version=platform.python_version())
+        self._lags: deque[tuple[float, float]] = deque()
+        self._group: asyncio.TaskGroup | None = None
+        clock.on_move(self._stepped)
+        for watch in watches:
+            self.add(watch)
+
+    def add(self, watch: Watch) -> None:
+        """Watch one source more, from now on. Raises ValueError for one that is watched already."""
+        if watch.source in self._scrapers:
+            raise ValueError(f"{watch.source} is watched already")
+        self._scrapers[watch.source] = Scraper(watch, self._clock)
+        self._rounds[watch.source] = self._missed[watch.source] = 0
+        if self._group is not None:
+            self._start(watch.source)
+
+    def remove(self, source: Source) -> None:
+        """Stop watching, and let go of what its collectors hold."""
+        if (loop := self._loops.pop(source, None)) is not None:
+            loop.cancel()
+        self._scrapers.pop(source).close()
+
+    def add_sink(self, sink: Sink) -> None:
+        self._sinks.append(sink)
+
+    @property
+    def sources(self) -> list[Source]:
+        return list(self._scrapers)
+
+    @property
+    def last(self) -> dict[Source, Snapshot]:
+        """The last snapshot of each source that has one."""
+        return {
+            source: scraper.snapshot
+            for source, scraper in self._scrapers.items()
+            if scraper.snapshot is not None
+        }
+
+    @property
+    def ready(self) -> bool:
+        """Whether every source was read once, or missed its deadline."""
+        return all(scraper.read_at > -float("inf") for scraper in self._scrapers.values())
+
+    async def run(self) -> None:
+        """Sample for ever; on cancellation every collector is closed, and nobody waited for."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                group.create_task(self._measure_lag())
+                for source in self._scrapers:
+                    self._start(source)
+        finally:
+            self._group = None
+            for scraper in self._scrapers.values():
+                scraper.close()
+
+    async def page(self, areas: Collection[str] | None = None) -> list[Snapshot]:
+        """What a scrape shows, of these areas or all; cheap sources are read anew first."""
+        chosen = [s for s in self._scrapers.values() if areas is None or s.watch.area in areas]
+        for scraper in chosen:
+            if scraper.watch.cheap and self._age(scraper) > REFRESH_SECONDS:
+                await scraper.refresh(self._clock.now_ms())
+        return [s.snapshot for s in chosen if s.snapshot is not None and self._is_news(s)]
+
+    def samples(self) -> Iterator[Sample]:
+        """The agent's own metrics: its collectors, its rounds, its loop."""
+        yield Sample(OWN["tocsin_build_info"], 1, self._about)
+        yield Sample(OWN["tocsin_loop_lag_seconds"], max((lag for _, lag in self._lags), default=0))
+        yield Sample(OWN["tocsin_clock_steps_total"], self._steps)
+        for source, scraper in self._scrapers.items():
+            own = labels(job=source.job, target=scraper.watch.target)
+            yield Sample(OWN["tocsin_sampling_rounds_total"], self._rounds[source], own)
+            yield Sample(OWN["tocsin_sampling_rounds_missed_total"], self._missed[source], own)
+            yield from scraper.health()
+
+    @property
+    def duplicates(self) -> int:
+        """Series refused since the start because a source said them twice."""
+        return sum(scraper.duplicates for scraper in self._scrapers.values())
+
+    def _start(self, source: Source) -> None:
+        assert self._group is not None
+        self._loops[source] = self._group.create_task(self._sample(self._scrapers[source]))
+
+    async def _sample(self, scraper: Scraper) -> None:
+        """The first round at once, then one at each multiple of the interval."""
+        interval_ms = round(scraper.watch.interval * 1000)
+        due = self._clock.now_ms()
+        while True:
+            started = self._clock.monotonic()
+            await self._round(scraper, due)
+            late_ms = round((self._clock.monotonic() - started) * 1000)
+            self._missed[scraper.watch.source] += late_ms // interval_ms
+            due = await self._wait(self._next(due, interval_ms), interval_ms)
+
+    def _next(self, due: int, interval_ms: int) -> int:
+        """The due time after `due`, also when the clock woke us a few milliseconds early."""
+        now = self._clock.now_ms()
+        return next_due(due if now < due < now + _EARLY_MS else now, interval_ms)
+
+    async def _wait(self, due: int, interval_ms: int) -> int:
+        """Sleep to the due time, which is returned; a stepped clock gives another one.
+
+        That one is never later than the round would have been: an hour is stepped over, and the
+        time that the round had still to wait is kept as an upper bound.
+        """
+        while True:
+            left_at, left = self._clock.monotonic(), due - self._clock.now_ms()
+            if await self._clock.sleep_until(due):
+                return due
+            passed = round((self._clock.monotonic() - left_at) * 1000)
+            now = self._clock.now_ms()
+            due = min(next_due(now, interval_ms), now + max(0, left - passed))
+
+    async def _round(self, scraper: Scraper, due: int) -> None:
+        now = self._clock.now_ms()
+        at_ms = due if 0 <= now - due <= _ON_TIME_MS else now
+        snapshot = await scraper.round(at_ms)
+        self._rounds[scraper.watch.source] += 1
+        if snapshot is not None:
+            self._hand_on(snapshot)
+
+    def _hand_on(self, snapshot: Snapshot) -> None:
+        for sink in self._sinks:
+            try:
+                sink(snapshot)
+            except Exception:  # why: what a reader cannot take must not stop the sampling
+                log.exception("a snapshot was not taken", extra={"job": snapshot.source.job})
+
+    async def _measure_lag(self) -> None:
+        """How late the loop wakes a sleeper up: the time that something else held it."""
+        while True:
+            before = self._clock.monotonic()
+            await asyncio.sleep(_LAG_CHECK_SECONDS)
+            now = self._clock.monotonic()
+            self._lags.append((now, max(0.0, now - before - _LAG_CHECK_SECONDS)))
+            while self._lags[0][0] < now - _LAG_WINDOW_SECONDS:
+                self._lags.popleft()
+
+    def _stepped(self, _delta_ms: int) -> None:
+        self._steps += 1
+
+    def _age(self, scraper: Scraper) -> float:
+        return self._clock.monotonic() - scraper.read_at
+
+    def _is_news(self, scraper: Scraper) -> bool:
+        return self._age(scraper) <= OLDEST_ROUNDS * scraper.watch.interval

@@ -1,0 +1,108 @@
+"""`tocsin exporter`: the agent and its metrics page, without store, rules or alerts."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvicorn
+import uvloop
+from starlette.applications import Starlette
+
+from tocsin_exporter.agent import Agent
+from tocsin_exporter.clock import Clock
+from tocsin_exporter.collectors.reading import Reading
+from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.listen import bind
+from tocsin_exporter.server import MOST_SCRAPES, MetricsPage, Scrapes, routes
+from tocsin_exporter.watches import (
+    ENGINE_AREA,
+    OWN_AREA,
+    engine_watch,
+    local_watches,
+    own_watch,
+    rhythms,
+)
+
+log = logging.getLogger(__name__)
+
+DEFAULT_ADDRESS = "127.0.0.1:4911"
+_GOODBYE_SECONDS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The flags of exporter-toolkit and node_exporter, under their names.
+
+    `without` names collectors that are off; `intervals` are seconds by area (host, gpu, process,
+    llm, tocsin). `max_requests` 0 sets no limit.
+    """
+
+    listen_addresses: Sequence[str] = (DEFAULT_ADDRESS,)
+    telemetry_path: str = "/metrics"
+    max_requests: int = MOST_SCRAPES
+    disable_exporter_metrics: bool = False
+    procfs: Path = Path("/proc")
+    sysfs: Path = Path("/sys")
+    rootfs: Path = Path("/")
+    udev_data: Path = Path("/run/udev/data")
+    without: frozenset[str] = frozenset()
+    engine_urls: Sequence[str] = ()
+    intervals: Mapping[str, float] = field(default_factory=dict)
+
+
+def build(options: Options, clock: Clock) -> tuple[Agent, Starlette]:
+    """The agent and the web application over it, in the way of the data."""
+    site = Site(
+        now=clock.wall,
+        proc=options.procfs,
+        sys=options.sysfs,
+        udev=options.udev_data,
+        root=options.rootfs,
+    )
+    instance, chosen = options.listen_addresses[0], rhythms(options.intervals, {})
+    scrapes = Scrapes()
+    agent = Agent(local_watches(site, instance, chosen, options.without), clock)
+    for url in options.engine_urls:
+        agent.add(engine_watch(site, url, chosen[ENGINE_AREA]))
+    if not options.disable_exporter_metrics:
+        stages = (Reading("agent", agent.samples), Reading("server", scrapes.samples))
+        agent.add(own_watch(site, instance, stages, chosen[OWN_AREA]))
+    page = MetricsPage(agent, clock.monotonic, scrapes, options.max_requests)
+    return agent, Starlette(routes=routes(page, lambda: agent.ready, options.telemetry_path))
+
+
+async def serve(options: Options, sockets: list[socket.socket]) -> None:
+    """Sample and answer until SIGINT or SIGTERM."""
+    clock = Clock()
+    agent, app = build(options, clock)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_GOODBYE_SECONDS,
+        )
+    )
+    sampling = asyncio.gather(agent.run(), clock.follow())
+    try:
+        await server.serve(sockets)
+    finally:
+        sampling.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await sampling
+
+
+def run_exporter(options: Options) -> None:
+    """Serve in this thread. Raises OSError when an address is taken, ValueError for a bad one."""
+    sockets = [bind(address) for address in options.listen_addresses]
+    for one in sockets:
+        log.info("Listening on", extra={"address": "{}:{}".format(*one.getsockname()[:2])})
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(options, sockets))

@@ -1,0 +1,174 @@
+"""Snapshots to a metrics page: text 0.0.4 or OpenMetrics 1.0.
+
+Labels once, numbers always: what does not change while the layouts stay (headings, names, labels,
+the order of the lines) is made once and remembered for a tuple of layouts, so that a page is one
+join over numbers.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tocsin_exporter.negotiation import Format
+from tocsin_exporter.snapshot import Exemplar, Family, Labels, Layout, Series, Snapshot
+
+_EXEMPLAR_RUNES = 128  # OpenMetrics: names and values of an exemplar's labels together
+_BOUNDS = {"histogram": "le", "summary": "quantile"}
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`duplicates` counts the series refused because their name and labels were there already."""
+
+    body: bytes
+    series: int
+    duplicates: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Line n of the page is `before[n]`, then the number of row `rows[n]`.
+
+    `before` ends with the name and labels, and begins with what closes the line above and with
+    the headings of a family that starts here. Rows count through all the layouts.
+    """
+
+    before: tuple[str, ...]
+    rows: NDArray[np.intp]
+    duplicates: int
+
+
+def render(snapshots: Sequence[Snapshot], form: Format) -> Page:
+    """The page of these snapshots; families of several are merged, and come in the first order."""
+    plan = _plan(tuple(snapshot.layout for snapshot in snapshots), form)
+    values = [snapshot.values for snapshot in snapshots]
+    numbers = np.concatenate(values)[plan.rows].tolist() if values else []
+    texts = [number_text(number) for number in numbers]
+    if form == "openmetrics":
+        _append_exemplars(texts, plan, snapshots)
+    lines = [part for pair in zip(plan.before, texts, strict=True) for part in pair]
+    end = ("\n" if lines else "") + ("# EOF\n" if form == "openmetrics" else "")
+    return Page("".join((*lines, end)).encode(), len(texts), plan.duplicates)
+
+
+def number_text(value: float) -> str:
+    """The shortest text that reads back as the same number; integers without `.0`.
+
+    >>> [number_text(v) for v in (3.0, 0.1, 1e22, float("-inf"))]
+    ['3', '0.1', '1e+22', '-Inf']
+    """
+    text = repr(value)
+    if text[-2:] == ".0":
+        return text[:-2]
+    return _SPECIAL.get(text, text)
+
+
+_SPECIAL = {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}
+
+
+@lru_cache(maxsize=16)  # layouts compare by identity; formats and filters make a few tuples
+def _plan(layouts: tuple[Layout, ...], form: Format) -> _Plan:
+    families: dict[str, Family] = {}
+    lines: dict[str, dict[tuple[str, Labels], int]] = {}
+    rows = duplicates = 0
+    for layout in layouts:
+        for row, series in enumerate(layout.series, start=rows):
+            family = families.setdefault(series.family.name, series.family)
+            of_family = lines.setdefault(family.name, {})
+            duplicates += (series.name, series.labels) in of_family
+            of_family.setdefault((series.name, series.labels), row)
+        rows += len(layout.series)
+    before: list[str] = []
+    for name, of_family in lines.items():
+        heading = _heading(families[name], form, families)
+        before += _befores(heading, families[name], of_family)
+    if before:
+        before[0] = before[0].removeprefix("\n")
+    order = [row for of_family in lines.values() for row in of_family.values()]
+    return _Plan(tuple(before), np.array(order, np.intp), duplicates)
+
+
+def _befores(heading: str, family: Family, of_family: Iterable[tuple[str, Labels]]) -> list[str]:
+    before = [f"\n{name}{_labels_text(labels, family)} " for name, labels in of_family]
+    before[0] = "\n" + heading + before[0].removeprefix("\n")
+    return before
+
+
+def _heading(family: Family, form: Format, families: Mapping[str, Family]) -> str:
+    if form == "text":
+        help = escape_help(family.help)
+        return f"# HELP {family.name} {help}\n# TYPE {family.name} {family.type}\n"
+    name, kind = _open_metrics_type(family, families)
+    lines = [f"# HELP {name} {escape_value(family.help)}", f"# TYPE {name} {kind}"]
+    if family.unit and name.endswith("_" + family.unit):
+        lines.append(f"# UNIT {name} {family.unit}")
+    return "\n".join(lines) + "\n"
+
+
+def _open_metrics_type(family: Family, families: Mapping[str, Family]) -> tuple[str, str]:
+    """A counter is called without its `_total`; one that has none (DCGM's) is of unknown type.
+
+    So is one whose shorter name is another family's already.
+    """
+    if family.type == "untyped":
+        return family.name, "unknown"
+    if family.type != "counter":
+        return family.name, family.type
+    short = family.name.removesuffix("_total")
+    if short == family.name or short in families:
+        return family.name, "unknown"
+    return short, "counter"
+
+
+def _labels_text(labels: Labels, family: Family) -> str:
+    if not labels:
+        return ""
+    bound = _BOUNDS.get(family.type)
+    pairs = (
+        f'{name}="{_bound_text(value) if name == bound else escape_value(value)}"'
+        for name, value in labels
+    )
+    return "{" + ",".join(pairs) + "}"
+
+
+def _bound_text(value: str) -> str:
+    """`1` and `1.0` are one bucket to Prometheus 3: write what it would make of it."""
+    text = repr(float(value))
+    return _SPECIAL.get(text, text)
+
+
+def escape_value(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def escape_help(text: str) -> str:
+    """In text 0.0.4 a quotation mark in a help text stands for itself."""
+    return text.replace("\\", r"\\").replace("\n", r"\n")
+
+
+def _append_exemplars(texts: list[str], plan: _Plan, snapshots: Sequence[Snapshot]) -> None:
+    shown: dict[int, str] = {}
+    first = 0
+    for snapshot in snapshots:
+        for row, exemplar in snapshot.exemplars.items():
+            if _may_have_exemplar(snapshot.series[row], exemplar):
+                shown[first + row] = _exemplar_text(exemplar)
+        first += len(snapshot.series)
+    if shown:
+        for line, row in enumerate(plan.rows.tolist()):
+            texts[line] += shown.get(row, "")
+
+
+def _may_have_exemplar(series: Series, exemplar: Exemplar) -> bool:
+    runes = sum(len(name) + len(value) for name, value in exemplar.labels)
+    bucket = series.family.type == "histogram" and series.name.endswith("_bucket")
+    counter = series.family.type == "counter" and series.name.endswith("_total")
+    return runes <= _EXEMPLAR_RUNES and (bucket or counter)
+
+
+def _exemplar_text(exemplar: Exemplar) -> str:
+    pairs = ",".join(f'{name}="{escape_value(value)}"' for name, value in exemplar.labels)
+    return f" # {{{pairs}}} {number_text(exemplar.value)} {number_text(exemplar.at_ms / 1000)}"

@@ -1,0 +1,70 @@
+"""Log lines as Prometheus writes them: logfmt or JSON, to stderr."""
+
+import json
+import logging
+import re
+import sys
+from datetime import UTC, datetime
+from typing import Any, Literal, TextIO
+
+LogFormat = Literal["logfmt", "json"]
+LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+_NAMES = {logging.WARNING: "WARN", logging.CRITICAL: "ERROR"}
+_OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
+    *("message", "asctime", "taskName", "color_message")
+}
+_BARE = re.compile(r"[^\s=\"\\\x00-\x1f\x7f]+")
+
+
+def configure(level: str, form: LogFormat, stream: TextIO = sys.stderr) -> None:
+    """Send everything that is logged to the stream. Raises KeyError for an unknown level."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(Logfmt() if form == "logfmt" else JsonLines())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(LEVELS[level])
+    for noisy in ("httpx", "httpx2", "httpcore", "httpcore2", "apscheduler", "uvicorn.access"):
+        logging.getLogger(noisy).setLevel(max(LEVELS[level], logging.WARNING))
+
+
+class Logfmt(logging.Formatter):
+    """time=2026-11-21T08:27:57.623Z level=INFO source=agent.py:51 msg="..." key=value"""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return " ".join(f"{key}={_quoted(value)}" for key, value in fields(record).items())
+
+
+class JsonLines(logging.Formatter):
+    """{"time": ..., "level": ..., "source": ..., "msg": ..., "key": ...}"""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(fields(record), default=str, ensure_ascii=False)
+
+
+def fields(record: logging.LogRecord) -> dict[str, Any]:
+    """What a line says, in its order; `extra=` of the call comes after the message."""
+    at = datetime.fromtimestamp(record.created, UTC)
+    said: dict[str, Any] = {
+        "time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "level": _NAMES.get(record.levelno, record.levelname),
+        "source": f"{record.filename}:{record.lineno}",
+        "msg": record.getMessage(),
+    }
+    for key, value in vars(record).items():
+        if key not in _OWN_FIELDS:
+            said[key] = value
+    if record.exc_info:
+        said["stack"] = logging.Formatter().formatException(record.exc_info)
+    return said
+
+
+def _quoted(value: Any) -> str:
+    """A value with blanks, quotation marks or line ends is quoted, so that a line stays a line."""
+    text = str(value)
+    return text if _BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,71 @@
+"""Which format and encoding a scraper gets, from its Accept and Accept-Encoding headers."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+Format = Literal["text", "openmetrics"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`content_type` names the version that was asked for where we write several alike."""
+
+    format: Format
+    content_type: str
+
+
+TEXT = Answer("text", "text/plain; version=0.0.4; charset=utf-8")
+_OPEN_METRICS = "application/openmetrics-text"
+
+# What we write, by media type and version. Nothing else is promised: not OpenMetrics 2.0, not
+# text 1.0.0. The syntax that we write is the same in OpenMetrics 0.0.1 and 1.0.0.
+_WRITTEN = {
+    ("text/plain", ""): TEXT,
+    ("text/plain", "0.0.4"): TEXT,
+    ("text/*", ""): TEXT,
+    ("*/*", ""): TEXT,
+    **{
+        (_OPEN_METRICS, asked): Answer(
+            "openmetrics", f"{_OPEN_METRICS}; version={version}; charset=utf-8"
+        )
+        for asked, version in (("", "1.0.0"), ("1.0.0", "1.0.0"), ("0.0.1", "0.0.1"))
+    },
+}
+
+
+def negotiate(accept: str) -> Answer:
+    """The format of the highest q that we write, the first of equals; text where none fits.
+
+    A scraper that accepts nothing of ours gets text too: Prometheus' own libraries do the same,
+    and a page that may be read is worth more than a 406.
+    """
+    best, best_quality = TEXT, 0.0
+    for media, parameters, quality in _elements(accept):
+        answer = _WRITTEN.get((media, parameters.get("version", "")))
+        if answer is not None and quality > best_quality:
+            best, best_quality = answer, quality
+    return best
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """gzip by name, or by `*` when it is not named."""
+    qualities = {coding: quality for coding, _, quality in _elements(accept_encoding)}
+    return qualities.get("gzip", qualities.get("*", 0.0)) > 0
+
+
+def _elements(header: str) -> Iterator[tuple[str, dict[str, str], float]]:
+    """`text/plain;version=0.0.4;q=0.5, */*` -> (name, parameters, q); a bad q counts as 0."""
+    for element in header.split(","):
+        name, *parameters = (part.strip() for part in element.split(";"))
+        pairs = (parameter.partition("=") for parameter in parameters)
+        known = {key.strip().lower(): value.strip().strip('"') for key, _, value in pairs}
+        if name:
+            yield name.lower(), known, _quality(known.get("q", "1"))
+
+
+def _quality(text: str) -> float:
+    try:
+        return min(1.0, max(0.0, float(text)))
+    except ValueError:
+        return 0.0

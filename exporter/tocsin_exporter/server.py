@@ -1,0 +1,190 @@
+"""The metrics page and its neighbours over HTTP: /metrics, /-/healthy, /-/ready and /."""
+
+import gzip
+import html
+import platform
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Protocol
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from tocsin_exporter.catalogue import OWN
+from tocsin_exporter.catalogue.own import SCRAPE_SECONDS
+from tocsin_exporter.exposition import Page, render
+from tocsin_exporter.negotiation import accepts_gzip, negotiate
+from tocsin_exporter.snapshot import Sample, Snapshot, labels
+
+MOST_SCRAPES = 40
+AREAS = ("host", "process", "gpu", "llm", "tocsin")
+_GZIP_LEVEL = 1  # 0.2 ms a page; level 6 takes four times as long and saves an eighth
+
+
+class Agent(Protocol):
+    """What the server needs of the agent."""
+
+    @property
+    def ready(self) -> bool: ...
+
+    @property
+    def duplicates(self) -> int: ...
+
+    async def page(self, areas: Collection[str] | None = None) -> list[Snapshot]: ...
+
+
+@dataclass
+class Scrapes:
+    """What the metrics page says of its own answers; `samples` goes into a collector."""
+
+    in_flight: int = 0
+    answers: Counter[tuple[str, str]] = field(default_factory=Counter)
+    buckets: Counter[float] = field(default_factory=Counter)
+    seconds: float = 0.0
+    last_bytes: int = 0
+    last_series: Mapping[str, int] = field(default_factory=dict)
+    refused: int = 0  # series that pages lacked because they were there already
+    duplicates: int = 0  # those, and those that sources said twice
+
+    def answered(self, form: str, code: int, seconds: float) -> None:
+        self.answers[form, str(code)] += 1
+        self.seconds += seconds
+        self.buckets[next((b for b in SCRAPE_SECONDS if seconds <= b), float("inf"))] += 1
+
+    def samples(self) -> Iterator[Sample]:
+        for (form, code), count in self.answers.items():
+            yield Sample(OWN["tocsin_scrapes_total"], count, labels(format=form, code=code))
+        yield Sample(OWN["tocsin_scrapes_in_flight"], self.in_flight)
+        yield Sample(OWN["tocsin_exposition_bytes"], self.last_bytes)
+        yield Sample(OWN["tocsin_exposition_duplicates_total"], self.duplicates)
+        for job, count in self.last_series.items():
+            yield Sample(OWN["tocsin_exposition_series"], count, labels(job=job))
+        yield from self._durations()
+
+    def _durations(self) -> Iterator[Sample]:
+        family, below = OWN["tocsin_scrape_duration_seconds"], 0
+        for bound in (*SCRAPE_SECONDS, float("inf")):
+            below += self.buckets[bound]
+            le = "+Inf" if bound == float("inf") else repr(bound)
+            yield Sample(family, below, labels(le=le), "_bucket")
+        yield Sample(family, self.seconds, (), "_sum")
+        yield Sample(family, below, (), "_count")
+
+
+class MetricsPage:
+    """Answers /metrics; `monotonic` gives seconds, `most` is how many may be answered at once."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        monotonic: Callable[[], float],
+        scrapes: Scrapes,
+        most: int = MOST_SCRAPES,
+        hidden: Collection[str] = (),
+    ) -> None:
+        self._agent = agent
+        self._monotonic = monotonic
+        self._scrapes = scrapes
+        self._most = most
+        self._areas = tuple(area for area in AREAS if area not in hidden)
+
+    async def answer(self, request: Request) -> Response:
+        """200; 400 for an area that there is not; 503 when too many scrapes are under way."""
+        started = self._monotonic()
+        self._scrapes.in_flight += 1
+        try:
+            form, response = await self._respond(request)
+        finally:
+            self._scrapes.in_flight -= 1
+        self._scrapes.answered(form, response.status_code, self._monotonic() - started)
+        return response
+
+    async def _respond(self, request: Request) -> tuple[str, Response]:
+        wanted = negotiate(request.headers.get("accept", ""))
+        if self._most and self._scrapes.in_flight > self._most:
+            return wanted.format, PlainTextResponse(
+                f"Limit of concurrent requests reached ({self._most}), try again later.\n", 503
+            )
+        try:
+            areas = _areas(request, self._areas)
+        except ValueError as error:
+            return wanted.format, PlainTextResponse(f"{error}\n", 400)
+        snapshots = await self._agent.page(areas)
+        page = render(snapshots, wanted.format)
+        self._note(snapshots, page)
+        return wanted.format, _response(request, page.body, wanted.content_type)
+
+    def _note(self, snapshots: Sequence[Snapshot], page: Page) -> None:
+        series: Counter[str] = Counter()
+        for snapshot in snapshots:
+            series[snapshot.source.job] += len(snapshot.series)
+        self._scrapes.last_series = series
+        self._scrapes.last_bytes = len(page.body)
+        self._scrapes.refused += page.duplicates
+        self._scrapes.duplicates = self._scrapes.refused + self._agent.duplicates
+
+
+def _areas(request: Request, known: Sequence[str]) -> Collection[str]:
+    """The areas of `collect[]`, or all but those of `exclude[]`."""
+    collect = request.query_params.getlist("collect[]")
+    exclude = request.query_params.getlist("exclude[]")
+    if collect and exclude:
+        raise ValueError("collect[] and exclude[] cannot be used together")
+    for area in (*collect, *exclude):
+        if area not in known:
+            raise ValueError(f"no such area: {area!r}; there are {', '.join(known)}")
+    return collect or [area for area in known if area not in exclude]
+
+
+def _response(request: Request, body: bytes, content_type: str) -> Response:
+    headers = {"content-type": content_type, "vary": "Accept, Accept-Encoding"}
+    if accepts_gzip(request.headers.get("accept-encoding", "")):
+        body = gzip.compress(body, _GZIP_LEVEL, mtime=0)
+        headers["content-encoding"] = "gzip"
+    return Response(body, headers=headers)
+
+
+def routes(
+    page: MetricsPage,
+    ready: Callable[[], bool],
+    telemetry_path: str = "/metrics",
+    links: Mapping[str, str] | None = None,
+) -> list[Route]:
+    """What every Prometheus server has; `links` are further ones for the landing page at `/`."""
+    shown = {"Metrics": telemetry_path, **(links or {}), "Health": "/-/healthy"}
+    landing = _landing(shown)
+
+    async def root(_request: Request) -> Response:
+        return HTMLResponse(landing)
+
+    async def healthy(_request: Request) -> Response:
+        return PlainTextResponse("Tocsin is Healthy.\n")
+
+    async def readiness(_request: Request) -> Response:
+        if ready():
+            return PlainTextResponse("Tocsin is Ready.\n")
+        return PlainTextResponse("Tocsin is not ready: a source has not been read yet.\n", 503)
+
+    return [
+        Route("/", root),
+        Route(telemetry_path, page.answer),
+        Route("/-/healthy", healthy),
+        Route("/-/ready", readiness),
+    ]
+
+
+def _landing(links: Mapping[str, str]) -> str:
+    items = "".join(
+        f'<li><a href="{html.escape(path)}">{html.escape(name)}</a></li>'
+        for name, path in links.items()
+    )
+    return (
+        "<!DOCTYPE html><html lang=en><meta charset=utf-8><title>Tocsin</title>"
+        "<style>body{font-family:sans-serif;margin:0}header{background:#e6522c;color:#fff;"
+        "padding:1em}ul{padding:1em 2em}</style>"
+        f"<header><h1>Tocsin</h1>Host, GPU and inference metrics of {html.escape(platform.node())}"
+        f"; version {version('tocsin')}.</header><ul>{items}</ul></html>"
+    )
