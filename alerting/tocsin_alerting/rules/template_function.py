@@ -11,8 +11,8 @@ import re2
 from goduration.go import Duration
 from gotime.go import Time
 
+from tocsin_alerting.promql.durations import parse_duration
 from tocsin_alerting.rules import humanize
-from tocsin_alerting.rules.duration import parse_duration
 from tocsin_alerting.rules.scope import SCOPE, text_map
 
 _GROUP = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))")

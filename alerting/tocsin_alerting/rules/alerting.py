@@ -1,0 +1,149 @@
+"""One evaluation of an alerting rule, exactly as Prometheus does it (rules/alerting.go, Eval)."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind, fingerprint
+from tocsin_alerting.rules.rule import AlertingRule
+from tocsin_alerting.rules.scope import Rows, Scope
+from tocsin_alerting.rules.template import expand_or_say
+from tocsin_exporter.snapshot import Labels
+
+RESOLVED_RETENTION_MS = 15 * 60_000
+FOR_RAISED = "its `for` was raised and has not passed yet"
+
+
+class DuplicateLabelSet(ValueError):
+    """Two samples give one alert: the whole rule fails and its state stays."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "vector contains metrics with the same labelset after applying alert labels"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One sample of the rule's result with the alert's labels and annotations made from it."""
+
+    labels: Labels
+    annotations: Labels
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`alerts` by fingerprint, those that resolved within 15 minutes among them."""
+
+    alerts: Mapping[str, Alert]
+    events: tuple[AlertEvent, ...]
+
+
+async def candidates(
+    rule: AlertingRule, rows: Rows, scope: Callable[[Mapping[str, str], float], Scope]
+) -> list[Candidate]:
+    """The rule's result with its templates expanded. Never fails: an error becomes the text."""
+    return [await _candidate(rule, scope(dict(labels), value)) for labels, value in rows]
+
+
+async def _candidate(rule: AlertingRule, scope: Scope) -> Candidate:
+    name = f"__alert_{rule.name}"
+    labels = {k: v for k, v in scope.labels.items() if k != "__name__"}
+    for key, text in rule.labels:
+        labels[key] = await expand_or_say(text, name, scope)
+    labels["alertname"] = rule.name
+    annotations = [(k, await expand_or_say(text, name, scope)) for k, text in rule.annotations]
+    kept = tuple(sorted((k, v) for k, v in labels.items() if v != ""))
+    return Candidate(kept, tuple(annotations), scope.value)
+
+
+def step(
+    rule: AlertingRule, vector: Iterable[Candidate], now_ms: int, previous: Mapping[str, Alert]
+) -> Step:
+    """The alerts after an evaluation at `now_ms`, and what changed.
+
+    Raises DuplicateLabelSet; nothing has changed then.
+    """
+    present = _by_fingerprint(vector)
+    alerts: dict[str, Alert] = {}
+    events: list[AlertEvent] = []
+    for key in dict.fromkeys((*previous, *present)):
+        before, found = previous.get(key), present.get(key)
+        after = _present(rule, before, found, now_ms) if found else _absent(rule, before, now_ms)
+        if after is not None:
+            alerts[key] = after
+            events.extend(_events(before, after, now_ms))
+    return Step(alerts, tuple(events))
+
+
+def active(alerts: Iterable[Alert]) -> int:
+    """How many are pending or firing: what a group's `limit` counts."""
+    return sum(alert.state is not AlertState.INACTIVE for alert in alerts)
+
+
+def alert_samples(alerts: Iterable[Alert]) -> Sequence[tuple[Labels, float]]:
+    """ALERTS and ALERTS_FOR_STATE of what is pending or firing; `__name__` is in the labels."""
+    samples: list[tuple[Labels, float]] = []
+    for alert in alerts:
+        if alert.state is not AlertState.INACTIVE:
+            state = {"__name__": "ALERTS", "alertstate": str(alert.state)}
+            samples.append((_with(alert.labels, state), 1.0))
+            since = float(alert.active_at_ms // 1000)
+            samples.append((_with(alert.labels, {"__name__": "ALERTS_FOR_STATE"}), since))
+    return samples
+
+
+def _by_fingerprint(vector: Iterable[Candidate]) -> dict[str, Candidate]:
+    present: dict[str, Candidate] = {}
+    for candidate in vector:
+        key = fingerprint(candidate.labels)
+        if key in present:
+            raise DuplicateLabelSet
+        present[key] = candidate
+    return present
+
+
+def _present(rule: AlertingRule, before: Alert | None, found: Candidate, now_ms: int) -> Alert:
+    if before is None or before.state is AlertState.INACTIVE:
+        before = Alert(
+            rule.uid, found.labels, found.annotations, AlertState.PENDING, found.value, now_ms
+        )
+    updated = replace(
+        before, value=found.value, annotations=found.annotations, keep_firing_since_ms=None
+    )
+    return _aged(rule, updated, now_ms)
+
+
+def _absent(rule: AlertingRule, before: Alert | None, now_ms: int) -> Alert | None:
+    if before is None or before.state is AlertState.PENDING:
+        return None
+    if before.state is AlertState.INACTIVE:
+        return before if now_ms - (before.resolved_at_ms or 0) <= RESOLVED_RETENTION_MS else None
+    since = now_ms if before.keep_firing_since_ms is None else before.keep_firing_since_ms
+    if now_ms - since < rule.keep_firing_for_ms:
+        return _aged(rule, replace(before, keep_firing_since_ms=since), now_ms)
+    return replace(before, state=AlertState.INACTIVE, resolved_at_ms=now_ms)
+
+
+def _aged(rule: AlertingRule, alert: Alert, now_ms: int) -> Alert:
+    """Pending long enough fires; firing goes back when a reload raised `for`."""
+    waited = now_ms - alert.active_at_ms >= rule.for_ms
+    if alert.state is AlertState.PENDING and waited:
+        return replace(alert, state=AlertState.FIRING, fired_at_ms=now_ms)
+    if alert.state is AlertState.FIRING and not waited:
+        return replace(alert, state=AlertState.PENDING, fired_at_ms=None, keep_firing_since_ms=None)
+    return alert
+
+
+def _events(before: Alert | None, after: Alert, now_ms: int) -> Iterable[AlertEvent]:
+    was = before is not None and before.state is AlertState.FIRING
+    fires = after.state is AlertState.FIRING
+    if fires and not was:
+        yield AlertEvent(EventKind.FIRING, after, now_ms)
+    if was and not fires:
+        reason = FOR_RAISED if after.state is AlertState.PENDING else ""
+        yield AlertEvent(EventKind.CLEAR, after, now_ms, reason)
+
+
+def _with(labels: Labels, more: Mapping[str, str]) -> Labels:
+    return tuple(sorted({**dict(labels), **more}.items()))

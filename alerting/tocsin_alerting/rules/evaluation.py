@@ -1,0 +1,182 @@
+"""One evaluation of one rule: ask, step, write what it says, and judge what is unknown."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tocsin_alerting.rules.alert import Alert, AlertEvent
+from tocsin_alerting.rules.alerting import active, alert_samples, candidates, step
+from tocsin_alerting.rules.progress import RuleHealth, RuleProgress
+from tocsin_alerting.rules.query import Engine, query_at
+from tocsin_alerting.rules.recording import record
+from tocsin_alerting.rules.restore import Restore, restored
+from tocsin_alerting.rules.rule import AlertingRule, Group, RecordingRule
+from tocsin_alerting.rules.scope import Rows, Scope
+from tocsin_alerting.rules.unknown import (
+    UNKNOWN_MAX_MS,
+    Health,
+    Sources,
+    Verdict,
+    concerned,
+    doubt_all,
+    reach_ms,
+    settle,
+)
+from tocsin_exporter.snapshot import Labels, Source
+
+Write = Callable[[Source, int, Sequence[tuple[Labels, float]]], object]
+
+
+class LimitExceeded(ValueError):
+    """More alerts or series than the group's `limit` allows; its alerts are dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """All that an evaluation needs from outside.
+
+    `write(source, at_ms, samples)` stores what a rule gave; a series of the last call for that
+    source that is not among the samples goes stale. `seconds` is a monotonic clock.
+    """
+
+    engine: Engine
+    write: Write
+    sources: Sources
+    seconds: Callable[[], float]
+    external_labels: Mapping[str, str] = field(default_factory=dict)
+    external_url: str = ""
+    query_offset_ms: int = 0
+    unknown_max_ms: int = UNKNOWN_MAX_MS
+    restore: Restore = Restore.FULL
+
+
+async def evaluate_rule(
+    progress: RuleProgress, group: Group, at_ms: int, around: Surroundings
+) -> tuple[AlertEvent, ...]:
+    """The rule's events of this evaluation. Never raises: a failure is kept and counted."""
+    if not progress.ready:
+        progress.ready = around.sources.ready(progress.rule.query)
+        if not progress.ready:
+            return ()
+    _restore(progress, at_ms, around.restore)
+    started = around.seconds()
+    try:
+        events = await _evaluated(progress, group, at_ms, around)
+        progress.health, progress.last_error = RuleHealth.OK, ""
+        progress.good_ms = at_ms
+    except Exception as error:  # why: whatever breaks a rule must be told, and not stop the others
+        events = _failed(progress, error, at_ms, around)
+    progress.evaluations += 1
+    progress.evaluated_ms = at_ms
+    progress.evaluation_seconds = around.seconds() - started
+    return () if progress.removed else events
+
+
+async def _evaluated(
+    progress: RuleProgress, group: Group, at_ms: int, around: Surroundings
+) -> tuple[AlertEvent, ...]:
+    rule = progress.rule
+    offset = group.query_offset_ms
+    queried_ms = at_ms - (around.query_offset_ms if offset is None else offset)
+    rows = await around.engine.instant(rule.query, queried_ms)
+    if isinstance(rule, RecordingRule):
+        samples = record(rule, rows)
+        _check_limit(group, len(samples), "series")
+        _write(progress, queried_ms, samples, around.write)
+        return ()
+    verdict = await _alerted(progress, rule, group, rows, at_ms, around)
+    if not progress.removed:
+        _write(progress, queried_ms, alert_samples(progress.alerts.values()), around.write)
+    return verdict.events
+
+
+async def _alerted(
+    progress: RuleProgress,
+    rule: AlertingRule,
+    group: Group,
+    rows: Rows,
+    at_ms: int,
+    around: Surroundings,
+) -> Verdict:
+    ask = query_at(around.engine, at_ms)
+
+    def scope(labels: Mapping[str, str], value: float) -> Scope:
+        return Scope(labels, value, at_ms, around.external_labels, around.external_url, ask)
+
+    vector = await candidates(rule, rows, scope)
+    stepped = step(rule, vector, at_ms, progress.alerts)
+    _check_limit(group, active(stepped.alerts.values()), "alerts")
+    dead = _dead_sources(progress, at_ms, around.sources)
+
+    def behind(alert: Alert) -> frozenset[Source]:
+        return concerned(alert, dead, progress.keeps_instance)
+
+    verdict = settle(
+        stepped.events,
+        stepped.alerts,
+        progress.doubts,
+        behind,
+        around.sources.health,
+        at_ms,
+        around.unknown_max_ms,
+    )
+    progress.alerts, progress.doubts = stepped.alerts, verdict.doubts
+    return verdict
+
+
+def _failed(
+    progress: RuleProgress, error: Exception, at_ms: int, around: Surroundings
+) -> tuple[AlertEvent, ...]:
+    """State is held; what fires is unknown. Only a `limit` drops the alerts, as in Prometheus."""
+    progress.health, progress.last_error = RuleHealth.ERR, str(error) or type(error).__name__
+    progress.failures += 1
+    reason = f"{progress.rule.name} could not be evaluated: {progress.last_error}"
+    verdict = doubt_all(
+        progress.alerts.values(), progress.doubts, reason, at_ms, around.unknown_max_ms
+    )
+    progress.doubts = verdict.doubts
+    if isinstance(error, LimitExceeded):
+        progress.alerts = {}
+    return verdict.events
+
+
+def _restore(progress: RuleProgress, at_ms: int, how: Restore) -> None:
+    """Puts the rows of the last run in place, once."""
+    rows, progress.rows = progress.rows, ()
+    if not rows or not isinstance(progress.rule, AlertingRule):
+        return
+    progress.alerts = restored(rows, progress.rule, at_ms, how)
+    doubts = [row.doubt for row in rows if row.doubt is not None]
+    progress.doubts = {doubt.alert.fingerprint: doubt for doubt in doubts}
+    progress.good_ms = max(row.seen_ms for row in rows)
+    progress.seen = {source: row.seen_ms for row in rows for source in row.sources}
+
+
+def _dead_sources(progress: RuleProgress, at_ms: int, sources: Sources) -> frozenset[Source]:
+    """The dead ones among the sources that took part in the last evaluation that succeeded."""
+    if progress.exempt:
+        return frozenset()
+    query, good_ms = progress.rule.query, progress.good_ms
+    health = {one: sources.health(one) for one in sources.touched(query) | set(progress.seen)}
+    reached = reach_ms(query)
+    dead = {
+        source
+        for source, seen_ms in progress.seen.items()
+        if health[source] is Health.DEAD and good_ms is not None and good_ms - seen_ms <= reached
+    }
+    alive = dict.fromkeys((one for one, how in health.items() if how is Health.ALIVE), at_ms)
+    progress.seen = {source: progress.seen[source] for source in dead} | alive
+    return frozenset(dead)
+
+
+def _check_limit(group: Group, count: int, what: str) -> None:
+    if group.limit and count > group.limit:
+        raise LimitExceeded(f"exceeded limit of {group.limit} with {count} {what}")
+
+
+def _write(
+    progress: RuleProgress, at_ms: int, samples: Sequence[tuple[Labels, float]], write: Write
+) -> None:
+    """Nothing to say and nothing said before leaves no trace in the store."""
+    if samples or progress.written:
+        write(progress.source, at_ms, samples)
+        progress.written = True

@@ -1,0 +1,267 @@
+"""Prometheus rule files: read with every problem at once, each with its place."""
+
+import glob
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any
+
+from tocsin_alerting.document import Document, InvalidDocument, Path, Problem, parse
+from tocsin_alerting.promql import parser
+from tocsin_alerting.promql.ast import NOWHERE as NO_SPAN
+from tocsin_alerting.promql.ast import Expr, NumberLiteral, Span
+from tocsin_alerting.promql.fault import ParseError
+from tocsin_alerting.promql.types import type_of
+from tocsin_alerting.promql.values import ValueType
+from tocsin_alerting.rules import template
+from tocsin_alerting.rules.lint import lint
+from tocsin_alerting.rules.reading import Reading
+from tocsin_alerting.rules.rule import AlertingRule, Group, Place, RecordingRule, Rule, RuleFile
+from tocsin_exporter.snapshot import Labels
+
+CheckExpr = Callable[[Expr], Iterable[tuple[Span, str]]]
+
+_GROUP_KEYS = ("name", "interval", "query_offset", "limit", "labels", "rules")
+_RULE_KEYS = ("record", "alert", "expr", "for", "keep_firing_for", "labels", "annotations")
+_LABEL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_METRIC_NAME = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")
+_NO_EXPR = NumberLiteral(0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A rule's kind and name, and where it is in the document."""
+
+    path: Path
+    record: str
+    alert: str
+
+    @property
+    def name(self) -> str:
+        return self.record or self.alert
+
+
+def no_objection(expr: Expr) -> Iterable[tuple[Span, str]]:
+    """For an engine that evaluates everything that parses."""
+    return ()
+
+
+def load(patterns: Iterable[str], check_expr: CheckExpr = no_objection) -> list[RuleFile]:
+    """The rule files that the paths and globs name, each once, in order.
+
+    Raises InvalidDocument with every problem of every file. A glob may match nothing, a path not.
+    """
+    files: list[RuleFile] = []
+    problems: list[Problem] = []
+    for path in _paths(patterns):
+        try:
+            files.append(read(_text(path), path, check_expr))
+        except InvalidDocument as error:
+            problems.extend(error.problems)
+    if problems:
+        raise InvalidDocument(problems)
+    return files
+
+
+def read(text: str, path: str, check_expr: CheckExpr = no_objection) -> RuleFile:
+    """The rule file `text`; `path` is what messages and groups call it. Raises InvalidDocument."""
+    document = parse(text, path)
+    reading = Reading(document)
+    groups = _groups(reading, check_expr)
+    if reading.problems:
+        raise InvalidDocument(reading.problems)
+    return RuleFile(path, groups, tuple(lint(document, groups)))
+
+
+def _paths(patterns: Iterable[str]) -> list[str]:
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        found.update(dict.fromkeys(sorted(glob.glob(pattern)) or _literal(pattern)))
+    return list(found)
+
+
+def _literal(pattern: str) -> Sequence[str]:
+    return () if glob.has_magic(pattern) else (pattern,)
+
+
+def _text(path: str) -> str:
+    try:
+        return FilePath(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        before: bytes = error.object[: error.start]
+        line, column = before.count(b"\n") + 1, len(before.rpartition(b"\n")[2]) + 1
+        message = "not text in UTF-8; is it a rule file? Save it as UTF-8"
+        raise InvalidDocument([Problem(path, line, column, message)]) from None
+    except OSError as error:
+        raise InvalidDocument([Problem(path, 1, 1, f"cannot read it: {error.strerror}")]) from None
+
+
+def _groups(reading: Reading, check_expr: CheckExpr) -> tuple[Group, ...]:
+    root = reading.mapping((), reading.document.data, ("groups",), "a rule file")
+    groups: list[Group] = []
+    lines: dict[str, int] = {}
+    for number, value in enumerate(reading.sequence(("groups",), root.get("groups"), "groups")):
+        path: Path = ("groups", number)
+        group = _group(reading, path, value, check_expr)
+        line, _ = reading.document.position((*path, "name"))
+        if group.name in lines and group.name:
+            reading.wrong(
+                (*path, "name"),
+                f'group "{group.name}" stands twice, first in line {lines[group.name]}; rename one',
+            )
+        lines.setdefault(group.name, line)
+        groups.append(group)
+    return tuple(groups)
+
+
+def _group(reading: Reading, path: Path, value: Any, check_expr: CheckExpr) -> Group:
+    reading.where = f"group {path[-1]}: " if not isinstance(value, dict) else ""
+    fields = reading.mapping(path, value, _GROUP_KEYS, "a group")
+    name = reading.text((*path, "name"))
+    reading.where = f'group "{name}": '
+    if not name:
+        reading.wrong(path, "the group has no name; add `name`")
+    labels = _labels(reading, (*path, "labels"))
+    rules: list[Rule] = []
+    counts: Counter[str] = Counter()
+    interval_ms = reading.duration((*path, "interval"))
+    for number, node in enumerate(reading.sequence((*path, "rules"), fields.get("rules"), "rules")):
+        rule = _rule(reading, (*path, "rules", number), node, (name, labels), counts, check_expr)
+        rules.append(rule)
+    reading.where = ""
+    return Group(
+        file=reading.document.file,
+        name=name,
+        rules=tuple(rules),
+        interval_ms=interval_ms or None,
+        query_offset_ms=reading.duration((*path, "query_offset")),
+        limit=reading.whole((*path, "limit")),
+        labels=_sorted(labels),
+        place=_place(reading.document, path),
+    )
+
+
+def _rule(
+    reading: Reading,
+    path: Path,
+    node: Any,
+    group: tuple[str, dict[str, str]],
+    counts: Counter[str],
+    check_expr: CheckExpr,
+) -> Rule:
+    group_name, group_labels = group
+    reading.where = f'group "{group_name}", rule {int(path[-1]) + 1}: '
+    reading.mapping(path, node, _RULE_KEYS, "a rule")
+    named = _Named(path, reading.text((*path, "record")), reading.text((*path, "alert")))
+    reading.where = f'{reading.where[:-2]}, "{named.name}": '
+    counts[named.name] += 1
+    uid = f"{group_name}/{named.name}/{counts[named.name]}"
+    _check_kind(reading, named, node)
+    labels = group_labels | _labels(reading, (*path, "labels"), templates=bool(named.alert))
+    query = _query(reading, (*path, "expr"), check_expr)
+    place = _place(reading.document, path)
+    expr = reading.document.text((*path, "expr")) or ""
+    for_ms = reading.duration((*path, "for")) or 0
+    keep_ms = reading.duration((*path, "keep_firing_for")) or 0
+    annotations = _annotations(reading, (*path, "annotations"))
+    if named.record:
+        return RecordingRule(uid, named.record, expr, query, _sorted(labels), place)
+    return AlertingRule(
+        uid,
+        named.alert,
+        expr,
+        query,
+        for_ms,
+        keep_ms,
+        _sorted(labels),
+        _sorted(annotations),
+        place,
+    )
+
+
+def _check_kind(reading: Reading, named: _Named, node: Any) -> None:
+    """Exactly one of record and alert, and nothing that only the other may have."""
+    path = named.path
+    if named.record and named.alert:
+        reading.wrong(path, "a rule is either `record` or `alert`, not both; make two of it")
+    elif not named.name:
+        reading.wrong(path, "one of `record` or `alert` must be set; add one")
+    if named.record and not _METRIC_NAME.fullmatch(named.record):
+        message = f'"{named.record}" is no metric name; use letters, digits, `_` and `:`'
+        reading.wrong((*path, "record"), message)
+    if named.record and not named.alert and isinstance(node, dict):
+        for key in ("for", "keep_firing_for", "annotations"):
+            if node.get(key) is not None:
+                reading.wrong((*path, key), f"a recording rule has no `{key}`; remove it", key=True)
+
+
+def _query(reading: Reading, path: Path, check_expr: CheckExpr) -> Expr:
+    text = reading.text(path)
+    if not text.strip():
+        if reading.document.text(path) is not None or not _has(reading.document, path):
+            reading.wrong(path, "`expr` must be set; add the expression")
+        return _NO_EXPR
+    try:
+        query = parser.parse(text)
+    except ParseError as error:
+        reading.wrong_at(path, error.span.start, f"could not parse expression: {error.message}")
+        return _NO_EXPR
+    kind = type_of(query)
+    if kind not in (ValueType.VECTOR, ValueType.SCALAR):
+        message = f"a rule needs an instant vector or a scalar, this is a {kind.documented}"
+        reading.wrong_at(path, getattr(query, "span", NO_SPAN).start, message)
+        return query
+    for span, message in check_expr(query):
+        reading.wrong_at(path, span.start, message)
+    return query
+
+
+def _labels(reading: Reading, path: Path, templates: bool = False) -> dict[str, str]:
+    labels = reading.texts(path, "labels")
+    for name in labels:
+        if name == "__name__":
+            reading.wrong((*path, name), "`__name__` cannot be set by a label", key=True)
+        elif not _LABEL_NAME.fullmatch(name):
+            message = f'invalid label name "{name}"; use letters, digits and `_`'
+            reading.wrong((*path, name), message, key=True)
+        if templates:
+            _check_template(reading, (*path, name), labels[name], f'label "{name}"')
+    return labels
+
+
+def _annotations(reading: Reading, path: Path) -> dict[str, str]:
+    annotations = reading.texts(path, "annotations")
+    for name, text in annotations.items():
+        if not _LABEL_NAME.fullmatch(name):
+            message = f'invalid annotation name "{name}"; use letters, digits and `_`'
+            reading.wrong((*path, name), message, key=True)
+        _check_template(reading, (*path, name), text, f'annotation "{name}"')
+    return annotations
+
+
+def _check_template(reading: Reading, path: Path, text: str, what: str) -> None:
+    try:
+        template.check(text)
+    except template.TemplateSyntaxProblem as error:
+        reading.wrong_at(path, error.offset, f"{what} is no template: {error}")
+
+
+def _has(document: Document, path: Path) -> bool:
+    """Whether there is a value, right or wrong, at `path`; a wrong one was named already."""
+    value = document.data
+    for step in path:
+        try:
+            value = value[step]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return value is not None
+
+
+def _place(document: Document, path: Path) -> Place:
+    return Place(document.file, *document.position(path))
+
+
+def _sorted(labels: dict[str, str]) -> Labels:
+    return tuple(sorted(labels.items()))

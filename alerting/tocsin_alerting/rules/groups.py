@@ -1,0 +1,203 @@
+"""All groups of the configuration: when each is due, what each says, and what a restart needs."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind
+from tocsin_alerting.rules.evaluation import Surroundings, evaluate_rule
+from tocsin_alerting.rules.journal import InstanceJournal, InstanceRow
+from tocsin_alerting.rules.progress import GroupProgress, RuleProgress
+from tocsin_alerting.rules.rule import Group, Rule, RuleFile
+from tocsin_alerting.rules.schedule import missed, next_due_ms, slot_ms
+from tocsin_exporter.snapshot import Source
+
+HEARTBEAT_MS = 10_000  # how wrong "down at" may be after a crash, for alerts that wait for `for`
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaving:
+    """What a removed rule wrote; it goes stale when `due_ms` comes."""
+
+    source: Source
+    due_ms: int
+
+
+class Groups:
+    """The groups by (file, name). Owned by one task: `evaluate` may be awaited for many groups."""
+
+    def __init__(self, around: Surroundings, interval_ms: int) -> None:
+        self.around = around
+        self.interval_ms = interval_ms
+        self._groups: dict[Key, GroupProgress] = {}
+        self._rows: dict[tuple[str, str, str], list[InstanceRow]] = {}
+        self._leaving: list[_Leaving] = []
+
+    @property
+    def all(self) -> Sequence[GroupProgress]:
+        return tuple(self._groups.values())
+
+    def remember(self, rows: Iterable[InstanceRow]) -> None:
+        """The journal's rows of the last run; call it before the first `load`."""
+        self._rows = defaultdict(list)
+        for row in rows:
+            self._rows[row.file, row.group, row.rule].append(row)
+
+    def load(self, files: Iterable[RuleFile], now_ms: int) -> list[AlertEvent]:
+        """Start or reload with these files.
+
+        An equal group goes on untouched. In a changed one a rule keeps its state when its name and
+        labels are the same, the k-th with the k-th. Gives an event for each alert whose rule is
+        gone, from the last run too.
+        """
+        wanted = {group.key: group for file in files for group in file.groups}
+        events: list[AlertEvent] = []
+        before, self._groups = self._groups, {}
+        for key, group in wanted.items():
+            self._groups[key] = self._loaded(group, before.pop(key, None), now_ms, events)
+        for progress in before.values():
+            self._remove(progress.rules, progress.interval_ms, now_ms, events)
+        events.extend(_removed((r for rows in self._rows.values() for r in rows), now_ms))
+        self._rows = {}
+        return events
+
+    def next_due(self, now_ms: int) -> tuple[int, list[GroupProgress]]:
+        """The first slot after `now_ms` of any group, and the groups that have it.
+
+        Without groups, a slot of the global interval and nobody.
+        """
+        slots: dict[int, list[GroupProgress]] = defaultdict(list)
+        for progress in self._groups.values():
+            slots[next_due_ms(progress.group, progress.interval_ms, now_ms)].append(progress)
+        first = min(slots, default=now_ms + self.interval_ms)
+        return first, slots.get(first, [])
+
+    def slot(self, progress: GroupProgress, now_ms: int) -> int:
+        """The slot that an evaluation which is late, at `now_ms`, is for."""
+        return slot_ms(progress.group, progress.interval_ms, now_ms)
+
+    async def evaluate(self, progress: GroupProgress, at_ms: int) -> list[AlertEvent]:
+        """Run the group's rules in order at `at_ms`; what changed, in that order.
+
+        Never raises: a rule that fails is told in its progress and by events of kind unknown.
+        """
+        started = self.around.seconds()
+        progress.iterations += 1
+        progress.missed += missed(progress.evaluated_ms, at_ms, progress.interval_ms)
+        events: list[AlertEvent] = []
+        for rule in progress.rules:
+            events.extend(await evaluate_rule(rule, progress.group, at_ms, self.around))
+        progress.evaluated_ms = at_ms
+        progress.evaluation_seconds = self.around.seconds() - started
+        self._end_leaving(at_ms)
+        return events
+
+    async def persist(self, progress: GroupProgress, journal: InstanceJournal) -> bool:
+        """Save the group's rows when they changed; True when it did.
+
+        Call it after the events of `evaluate` are safe: a crash in between repeats an event, which
+        is harmless, and never loses one. While an alert waits, its time is kept fresh as well.
+        """
+        rows = [row for rule in progress.rules for row in rule.instance_rows()]
+        shape = [_lasting(row) for row in rows]
+        now_ms = progress.evaluated_ms or 0
+        waits = any(row.alert and row.alert.state is AlertState.PENDING for row in rows)
+        late = waits and now_ms - (progress.saved_ms or 0) >= HEARTBEAT_MS
+        if shape == (progress.saved or []) and not late:
+            return False
+        await journal.save(*progress.group.key, rows)
+        progress.saved, progress.saved_ms = shape, now_ms
+        return True
+
+    def move(self, delta_ms: int) -> None:
+        """The wall clock was set by `delta_ms`: every time moves with it, and nothing else does."""
+        for progress in self._groups.values():
+            progress.move(delta_ms)
+        self._leaving = [replace(one, due_ms=one.due_ms + delta_ms) for one in self._leaving]
+
+    def _loaded(
+        self, group: Group, before: GroupProgress | None, now_ms: int, events: list[AlertEvent]
+    ) -> GroupProgress:
+        interval_ms = group.interval_ms or self.interval_ms
+        if before is not None and before.group == group and before.interval_ms == interval_ms:
+            return before
+        old = _by_identity(before.rules if before else ())
+        rules = [self._carried(group, rule, old) for rule in group.rules]
+        kept = {id(rule) for rule in rules}
+        if before is None:
+            return GroupProgress(group, interval_ms, rules)
+        gone = [rule for rule in before.rules if id(rule) not in kept]
+        self._remove(gone, interval_ms, now_ms, events)
+        return replace(before, group=group, interval_ms=interval_ms, rules=rules)
+
+    def _carried(
+        self, group: Group, rule: Rule, old: Mapping[object, list[RuleProgress]]
+    ) -> RuleProgress:
+        same = old.get(_identity(rule))
+        if not same:
+            rows = self._rows.pop((*group.key, rule.uid), [])
+            return RuleProgress(*group.key, rule, rows=tuple(rows))
+        progress = same.pop(0)
+        source = progress.source
+        progress.become(rule)
+        if progress.source != source and progress.written:
+            self._leaving.append(_Leaving(source, progress.evaluated_ms or 0))
+            progress.written = False
+        return progress
+
+    def _remove(
+        self,
+        rules: Iterable[RuleProgress],
+        interval_ms: int,
+        now_ms: int,
+        events: list[AlertEvent],
+    ) -> None:
+        """Two intervals pass before the series go stale: a rule may only have moved."""
+        for rule in rules:
+            rule.removed = True
+            events.extend(_removed(rule.instance_rows(), now_ms))
+            if rule.written:
+                self._leaving.append(_Leaving(rule.source, now_ms + 2 * interval_ms))
+
+    def _end_leaving(self, at_ms: int) -> None:
+        taken = {rule.source for one in self._groups.values() for rule in one.rules}
+        for leaving in self._leaving:
+            if leaving.due_ms <= at_ms and leaving.source not in taken:
+                self.around.write(leaving.source, at_ms, ())
+        self._leaving = [one for one in self._leaving if one.due_ms > at_ms]
+
+
+def _identity(rule: Rule) -> object:
+    """What makes a rule the same over a reload: changing only the rest keeps its alerts."""
+    return type(rule), rule.name, rule.labels
+
+
+def _by_identity(rules: Iterable[RuleProgress]) -> dict[object, list[RuleProgress]]:
+    found: dict[object, list[RuleProgress]] = defaultdict(list)
+    for rule in rules:
+        found[_identity(rule.rule)].append(rule)
+    return found
+
+
+def _removed(rows: Iterable[InstanceRow], now_ms: int) -> Iterable[AlertEvent]:
+    """Whom people were told of, and nobody will clear any more."""
+    for row in rows:
+        alert = row.alert
+        if row.doubt is not None and not row.doubt.over:
+            alert = row.doubt.alert
+        elif alert is None or alert.state is not AlertState.FIRING:
+            continue
+        reason = f"rule {row.rule} is no longer in {row.file}"
+        yield AlertEvent(EventKind.REMOVED, alert, now_ms, reason)
+
+
+def _lasting(row: InstanceRow) -> object:
+    """A row without what changes at every evaluation and is made anew by the next."""
+    alert = row.alert and replace(row.alert, value=0.0, annotations=())
+    doubt = row.doubt and replace(row.doubt, alert=_bare(row.doubt.alert))
+    return replace(row, alert=alert, doubt=doubt, seen_ms=0)
+
+
+def _bare(alert: Alert) -> Alert:
+    return replace(alert, value=0.0, annotations=())

@@ -1,0 +1,36 @@
+"""What is kept of the alert instances over a restart."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tocsin_alerting.rules.alert import Alert
+from tocsin_alerting.rules.unknown import Doubt
+from tocsin_exporter.snapshot import Source
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRow:
+    """One alert of one rule, or a doubt about one, or both.
+
+    `rule` is the rule's uid, `seen_ms` its last evaluation that succeeded: Prometheus's "down at".
+    `sources` are those that were alive then and took part.
+    """
+
+    file: str
+    group: str
+    rule: str
+    seen_ms: int
+    alert: Alert | None = None
+    doubt: Doubt | None = None
+    sources: frozenset[Source] = frozenset()
+
+
+class InstanceJournal(Protocol):
+    """Where the rows lie. An error is the journal's to report; rules go on without it."""
+
+    async def load(self) -> Sequence[InstanceRow]:
+        """Every row that was saved last."""
+
+    async def save(self, file: str, group: str, rows: Sequence[InstanceRow]) -> None:
+        """These are the group's rows now; none means that it has none any more."""

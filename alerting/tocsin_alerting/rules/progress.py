@@ -1,0 +1,138 @@
+"""How far a rule and its group have come: the state between two evaluations, and for the API."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from tocsin_alerting.rules.alert import Alert, AlertState
+from tocsin_alerting.rules.journal import InstanceRow
+from tocsin_alerting.rules.rule import AlertingRule, Group, Rule
+from tocsin_alerting.rules.unknown import Doubt, is_exempt, keeps_instance
+from tocsin_exporter.snapshot import Source
+
+RULES_JOB = "tocsin_rules"
+
+
+class RuleHealth(StrEnum):
+    """As the API names it; `unknown` until the first evaluation."""
+
+    UNKNOWN = "unknown"
+    OK = "ok"
+    ERR = "err"
+
+
+@dataclass(slots=True)
+class RuleProgress:
+    """One rule's state: `alerts` and `doubts` by fingerprint, times in Unix milliseconds.
+
+    `rows` wait to be restored at the first evaluation. `seen` says when each source that the rule
+    touches was last alive at an evaluation. `removed` stops an evaluation that is under way.
+    """
+
+    file: str
+    group: str
+    rule: Rule
+    alerts: Mapping[str, Alert] = field(default_factory=dict)
+    doubts: Mapping[str, Doubt] = field(default_factory=dict)
+    rows: tuple[InstanceRow, ...] = ()
+    seen: dict[Source, int] = field(default_factory=dict)
+    health: RuleHealth = RuleHealth.UNKNOWN
+    last_error: str = ""
+    evaluated_ms: int | None = None
+    good_ms: int | None = None
+    evaluation_seconds: float = 0.0
+    evaluations: int = 0
+    failures: int = 0
+    ready: bool = False
+    written: bool = False
+    removed: bool = False
+    exempt: bool = field(init=False)
+    keeps_instance: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.become(self.rule)
+
+    def become(self, rule: Rule) -> None:
+        """The same rule as a reload has it; its alerts take its name."""
+        self.rule = rule
+        self.exempt, self.keeps_instance = is_exempt(rule.query), keeps_instance(rule.query)
+        self.alerts = {key: replace(one, rule=rule.uid) for key, one in self.alerts.items()}
+
+    @property
+    def source(self) -> Source:
+        """Under which name the store keeps what this rule writes; it adds no label."""
+        return Source(RULES_JOB, f"{self.file};{self.rule.uid}")
+
+    @property
+    def state(self) -> AlertState | None:
+        """The worst of its alerts; None until the first evaluation and for recording rules."""
+        if self.evaluated_ms is None or not isinstance(self.rule, AlertingRule):
+            return None
+        states = {alert.state for alert in self.alerts.values()}
+        order = (AlertState.FIRING, AlertState.PENDING)
+        return next((state for state in order if state in states), AlertState.INACTIVE)
+
+    def instance_rows(self) -> list[InstanceRow]:
+        """What a restart needs; rows that still wait to be restored among them."""
+
+        def row(key: str) -> InstanceRow:
+            return InstanceRow(
+                self.file,
+                self.group,
+                self.rule.uid,
+                self.good_ms or 0,
+                self.alerts.get(key),
+                self.doubts.get(key),
+                frozenset(self.seen),
+            )
+
+        return [*self.rows, *map(row, dict.fromkeys((*self.alerts, *self.doubts)))]
+
+    def move(self, delta_ms: int) -> None:
+        """The wall clock was set: every time of this rule moves with it."""
+        self.alerts = {key: moved(alert, delta_ms) for key, alert in self.alerts.items()}
+        self.doubts = {
+            key: replace(
+                doubt, since_ms=doubt.since_ms + delta_ms, alert=moved(doubt.alert, delta_ms)
+            )
+            for key, doubt in self.doubts.items()
+        }
+        self.seen = {source: at + delta_ms for source, at in self.seen.items()}
+        self.evaluated_ms = _plus(self.evaluated_ms, delta_ms)
+        self.good_ms = _plus(self.good_ms, delta_ms)
+
+
+@dataclass(slots=True)
+class GroupProgress:
+    """One group's state; `saved` is what the journal has of it, without what always changes."""
+
+    group: Group
+    interval_ms: int
+    rules: list[RuleProgress]
+    evaluated_ms: int | None = None
+    evaluation_seconds: float = 0.0
+    iterations: int = 0
+    missed: int = 0
+    saved: object = None
+    saved_ms: int | None = None
+
+    def move(self, delta_ms: int) -> None:
+        self.evaluated_ms = _plus(self.evaluated_ms, delta_ms)
+        self.saved_ms = _plus(self.saved_ms, delta_ms)
+        for rule in self.rules:
+            rule.move(delta_ms)
+
+
+def moved(alert: Alert, delta_ms: int) -> Alert:
+    """The alert with every time moved by `delta_ms`."""
+    return replace(
+        alert,
+        active_at_ms=alert.active_at_ms + delta_ms,
+        fired_at_ms=_plus(alert.fired_at_ms, delta_ms),
+        resolved_at_ms=_plus(alert.resolved_at_ms, delta_ms),
+        keep_firing_since_ms=_plus(alert.keep_firing_since_ms, delta_ms),
+    )
+
+
+def _plus(at_ms: int | None, delta_ms: int) -> int | None:
+    return None if at_ms is None else at_ms + delta_ms

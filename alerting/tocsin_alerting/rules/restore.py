@@ -1,0 +1,65 @@
+"""Alert state after a restart (rules/group.go, RestoreForState, without its 10 minute floor).
+
+Prometheus restores nothing for rules with a `for` below 10 minutes, nor when an alert began to
+fire; ours does both, because the rows hold it. `Restore.PROMETHEUS` does as Prometheus.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from enum import Enum
+
+from tocsin_alerting.rules.alert import Alert, AlertState
+from tocsin_alerting.rules.journal import InstanceRow
+from tocsin_alerting.rules.rule import AlertingRule
+
+OUTAGE_TOLERANCE_MS = 3_600_000
+GRACE_MS = 10 * 60_000
+
+
+class Restore(Enum):
+    FULL = "full"
+    PROMETHEUS = "prometheus"
+
+
+def active_since_ms(
+    active_at_ms: int, down_at_ms: int, now_ms: int, for_ms: int, grace_ms: int
+) -> int:
+    """When a pending alert counts as active from, after an outage from `down_at_ms` to `now_ms`.
+
+    It had waited long enough: unchanged, it fires now. It lacks less than the grace period: it
+    fires after that. Else the outage does not count. All in Unix milliseconds.
+    """
+    remaining = for_ms - (down_at_ms - active_at_ms)
+    if remaining <= 0:
+        return active_at_ms
+    if remaining < grace_ms:
+        return now_ms + grace_ms - for_ms
+    return active_at_ms + (now_ms - down_at_ms)
+
+
+def restored(
+    rows: Iterable[InstanceRow], rule: AlertingRule, now_ms: int, how: Restore = Restore.FULL
+) -> dict[str, Alert]:
+    """The alerts of `rule` by fingerprint, as they stand before its first evaluation."""
+    alerts = (_alert(row, rule, now_ms, how) for row in rows)
+    return {alert.fingerprint: alert for alert in alerts if alert is not None}
+
+
+def _alert(row: InstanceRow, rule: AlertingRule, now_ms: int, how: Restore) -> Alert | None:
+    alert = row.alert
+    if alert is None:
+        return None
+    if how is Restore.PROMETHEUS:
+        if alert.state is AlertState.INACTIVE or rule.for_ms < GRACE_MS:
+            return None
+        alert = replace(
+            alert, state=AlertState.PENDING, fired_at_ms=None, keep_firing_since_ms=None
+        )
+    if alert.state is not AlertState.PENDING:
+        return replace(alert, rule=rule.uid)  # people were told: it must be cleared by us, too
+    if now_ms - row.seen_ms > OUTAGE_TOLERANCE_MS:
+        return None
+    # A shorter `for` than the grace period would never pass it.
+    grace = GRACE_MS if rule.for_ms >= GRACE_MS else 0
+    since = active_since_ms(alert.active_at_ms, row.seen_ms, now_ms, rule.for_ms, grace)
+    return replace(alert, rule=rule.uid, active_at_ms=since)

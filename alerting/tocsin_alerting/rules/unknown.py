@@ -1,0 +1,241 @@
+"""Unknown is not resolved: what people are told when it cannot be known whether an alert holds.
+
+The alert instances themselves resolve exactly as in Prometheus. A `Doubt` is kept beside them: an
+alert that was firing when its source died or its rule broke, and has not been settled since.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Protocol
+
+from tocsin_alerting.promql.ast import (
+    AggregateExpr,
+    BinaryExpr,
+    Call,
+    Duration,
+    Expr,
+    MatrixSelector,
+    SubqueryExpr,
+    VectorSelector,
+    children,
+    selectors,
+    walk,
+)
+from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind
+from tocsin_exporter.snapshot import Source
+
+UNKNOWN_MAX_MS = 24 * 3_600_000
+LOOK_BACK_MS = 5 * 60_000
+_UNRESOLVED_MS = 3_600_000  # a duration that is an expression
+_SAYS_ABSENCE = frozenset(("absent", "absent_over_time"))
+_LOSES_INSTANCE = frozenset(("scalar", "label_replace", "label_join"))
+
+
+class Health(Enum):
+    """How a source is: `gone` is removed from the configuration."""
+
+    ALIVE = "alive"
+    DEAD = "dead"
+    GONE = "gone"
+
+
+class Sources(Protocol):
+    """What the rules ask about the sources of the samples."""
+
+    def touched(self, expr: Expr) -> frozenset[Source]:
+        """The sources whose series the selectors of `expr` match."""
+
+    def health(self, source: Source) -> Health:
+        """Whether it answered when it was last read."""
+
+    def ready(self, expr: Expr) -> bool:
+        """Whether each source that `expr` may touch was read once or has missed its deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """An alert of which nobody can say whether it still holds.
+
+    `sources` must answer before it is settled; `over` means that it has been given up.
+    """
+
+    alert: Alert
+    since_ms: int
+    sources: frozenset[Source] = frozenset()
+    reason: str = ""
+    over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`doubts` by the alert's fingerprint, and what people are told."""
+
+    events: tuple[AlertEvent, ...]
+    doubts: Mapping[str, Doubt]
+
+
+def is_exempt(expr: Expr) -> bool:
+    """A rule that asks whether something is there knows the answer when it is not."""
+    return any(
+        (isinstance(node, VectorSelector) and _metric(node) == "up")
+        or (isinstance(node, Call) and node.function in _SAYS_ABSENCE)
+        for node in walk(expr)
+    )
+
+
+def keeps_instance(expr: Expr) -> bool:
+    """Whether a result with an `instance` label was made from that instance's series alone."""
+    return len(selectors(expr)) > 0 and not any(map(_mixes_instances, walk(expr)))
+
+
+def reach_ms(expr: Expr) -> int:
+    """How far before its evaluation a sample may lie that still has a part in the result."""
+    match expr:
+        case VectorSelector(offset=offset):
+            return LOOK_BACK_MS + max(0, _whole(offset))
+        case MatrixSelector(vector=vector, range=window):
+            return _whole(window) + max(0, _whole(vector.offset))
+        case SubqueryExpr(expr=inner, range=window, offset=offset):
+            return reach_ms(inner) + _whole(window) + max(0, _whole(offset))
+        case _:
+            return max(map(reach_ms, children(expr)), default=0)
+
+
+def concerned(alert: Alert, dead: Iterable[Source], own_instance: bool) -> frozenset[Source]:
+    """Those of the dead sources whose silence may be why the alert left the result."""
+    instance = dict(alert.labels).get("instance")
+    if not own_instance or instance is None:
+        return frozenset(dead)
+    return frozenset(source for source in dead if source.instance == instance)
+
+
+def settle(
+    events: Iterable[AlertEvent],
+    alerts: Mapping[str, Alert],
+    doubts: Mapping[str, Doubt],
+    dead: Callable[[Alert], frozenset[Source]],
+    health: Callable[[Source], Health],
+    now_ms: int,
+    max_ms: int = UNKNOWN_MAX_MS,
+) -> Verdict:
+    """After an evaluation that succeeded: `events` of the step, with doubt where it is due.
+
+    A clear becomes unknown while `dead(alert)` names sources. An older doubt ends when its alert
+    fires again, when its sources answer or are gone, or after `max_ms`.
+    """
+    open_doubts = dict(doubts)
+    told: list[AlertEvent] = []
+    for event in events:
+        told.extend(_judged(event, open_doubts, dead(event.alert), now_ms))
+    for key, doubt in list(open_doubts.items()):
+        ended = _ended(doubt, alerts.get(key), health, now_ms, max_ms)
+        told.extend(ended.events)
+        open_doubts.pop(key)
+        open_doubts.update(ended.doubts)
+    return Verdict(tuple(told), open_doubts)
+
+
+def doubt_all(
+    alerts: Iterable[Alert],
+    doubts: Mapping[str, Doubt],
+    reason: str,
+    now_ms: int,
+    max_ms: int = UNKNOWN_MAX_MS,
+) -> Verdict:
+    """After an evaluation that failed: each firing alert is unknown, said once."""
+    open_doubts = dict(doubts)
+    told: list[AlertEvent] = []
+    for alert in alerts:
+        if alert.state is AlertState.FIRING and alert.fingerprint not in open_doubts:
+            open_doubts[alert.fingerprint] = Doubt(alert, now_ms, frozenset(), reason)
+            told.append(AlertEvent(EventKind.UNKNOWN, alert, now_ms, reason))
+    for key, doubt in open_doubts.items():
+        if _given_up(doubt, now_ms, max_ms):
+            told.append(_clear(doubt, now_ms, _too_long(doubt, max_ms)))
+            open_doubts[key] = replace(doubt, over=True)
+    return Verdict(tuple(told), open_doubts)
+
+
+def _judged(
+    event: AlertEvent, doubts: dict[str, Doubt], dead: frozenset[Source], now_ms: int
+) -> Iterable[AlertEvent]:
+    key = event.alert.fingerprint
+    doubt = doubts.get(key)
+    if event.kind is EventKind.CLEAR and event.alert.state is AlertState.INACTIVE and dead:
+        reason = f"no longer in the result while {_names(dead)} is dead"
+        since = now_ms if doubt is None else doubt.since_ms
+        doubts[key] = Doubt(event.alert, since, dead, reason, doubt is not None and doubt.over)
+        if doubt is None:
+            yield AlertEvent(EventKind.UNKNOWN, event.alert, now_ms, reason)
+        return
+    doubts.pop(key, None)
+    if not (event.kind is EventKind.CLEAR and doubt is not None and doubt.over):
+        yield event
+
+
+def _ended(
+    doubt: Doubt,
+    alert: Alert | None,
+    health: Callable[[Source], Health],
+    now_ms: int,
+    max_ms: int,
+) -> Verdict:
+    """What becomes of a doubt that this evaluation's events said nothing about."""
+    key = doubt.alert.fingerprint
+    if alert is not None and alert.state is AlertState.FIRING:
+        return Verdict((AlertEvent(EventKind.FIRING, alert, now_ms, "known again"),), {})
+    silent = {source for source in doubt.sources if health(source) is Health.DEAD}
+    if not silent and (alert is None or alert.state is AlertState.INACTIVE):
+        return Verdict(() if doubt.over else (_clear(doubt, now_ms, _why(doubt, health)),), {})
+    if _given_up(doubt, now_ms, max_ms):
+        told = _clear(doubt, now_ms, _too_long(doubt, max_ms))
+        return Verdict((told,), {key: replace(doubt, over=True)})
+    return Verdict((), {key: doubt})
+
+
+def _given_up(doubt: Doubt, now_ms: int, max_ms: int) -> bool:
+    return not doubt.over and now_ms - doubt.since_ms >= max_ms
+
+
+def _clear(doubt: Doubt, now_ms: int, reason: str) -> AlertEvent:
+    alert = doubt.alert
+    if alert.state is not AlertState.INACTIVE:
+        alert = replace(alert, state=AlertState.INACTIVE, resolved_at_ms=now_ms)
+    return AlertEvent(EventKind.CLEAR, alert, now_ms, reason)
+
+
+def _why(doubt: Doubt, health: Callable[[Source], Health]) -> str:
+    gone = [source for source in doubt.sources if health(source) is Health.GONE]
+    if gone:
+        return f"{_names(gone)} was removed from the configuration"
+    return f"{_names(doubt.sources)} answers again" if doubt.sources else ""
+
+
+def _too_long(doubt: Doubt, max_ms: int) -> str:
+    return f"unknown for {max_ms // 3_600_000} h, given up: {doubt.reason}"
+
+
+def _names(sources: Iterable[Source]) -> str:
+    return ", ".join(sorted(f"{source.job} {source.instance}" for source in sources))
+
+
+def _whole(duration: Duration) -> int:
+    return duration if isinstance(duration, int) else _UNRESOLVED_MS
+
+
+def _metric(selector: VectorSelector) -> str:
+    named = (m.value for one in selector.matcher_sets for m in one if m.name == "__name__")
+    return selector.name or next(named, "")
+
+
+def _mixes_instances(node: Expr) -> bool:
+    match node:
+        case AggregateExpr(grouping=grouping, without=without):
+            return ("instance" in grouping) == without
+        case BinaryExpr(matching=matching) if matching is not None:
+            return ("instance" in matching.labels) != matching.on
+        case Call(function=function):
+            return function in _LOSES_INSTANCE
+        case _:
+            return False
