@@ -33,6 +33,7 @@ class Groups:
         self._groups: dict[Key, GroupProgress] = {}
         self._rows: dict[tuple[str, str, str], list[InstanceRow]] = {}
         self._leaving: list[_Leaving] = []
+        self._forgotten: set[Key] = set()
 
     @property
     def all(self) -> Sequence[GroupProgress]:
@@ -58,8 +59,10 @@ class Groups:
             self._groups[key] = self._loaded(group, before.pop(key, None), now_ms, events)
         for progress in before.values():
             self._remove(progress.rules, progress.interval_ms, now_ms, events)
-        events.extend(_removed((r for rows in self._rows.values() for r in rows), now_ms))
+        orphans = [row for rows in self._rows.values() for row in rows]
+        events.extend(_removed(orphans, now_ms))
         self._rows = {}
+        self._forgotten |= {*before, *((row.file, row.group) for row in orphans)}
         return events
 
     def next_due(self, now_ms: int) -> tuple[int, list[GroupProgress]]:
@@ -99,13 +102,16 @@ class Groups:
         Call it after the events of `evaluate` are safe: a crash in between repeats an event, which
         is harmless, and never loses one. While an alert waits, its time is kept fresh as well.
         """
-        rows = [row for rule in progress.rules for row in rule.instance_rows()]
+        rows = _rows(progress)
         shape = [_lasting(row) for row in rows]
         now_ms = progress.evaluated_ms or 0
         waits = any(row.alert and row.alert.state is AlertState.PENDING for row in rows)
         late = waits and now_ms - (progress.saved_ms or 0) >= HEARTBEAT_MS
-        if shape == (progress.saved or []) and not late:
+        if shape == (progress.saved or []) and not late and not self._forgotten:
             return False
+        for key in sorted(self._forgotten - {progress.group.key}):
+            await journal.save(*key, [] if key not in self._groups else _rows(self._groups[key]))
+        self._forgotten.clear()
         await journal.save(*progress.group.key, rows)
         progress.saved, progress.saved_ms = shape, now_ms
         return True
@@ -166,6 +172,10 @@ class Groups:
             if leaving.due_ms <= at_ms and leaving.source not in taken:
                 self.around.write(leaving.source, at_ms, ())
         self._leaving = [one for one in self._leaving if one.due_ms > at_ms]
+
+
+def _rows(progress: GroupProgress) -> list[InstanceRow]:
+    return [row for rule in progress.rules for row in rule.instance_rows()]
 
 
 def _identity(rule: Rule) -> object:

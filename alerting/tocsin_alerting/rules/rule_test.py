@@ -1,0 +1,266 @@
+"""Runs unit tests of rules: same verdict and same words as `promtool test rules`.
+
+Every group is evaluated each `evaluation_interval`, whatever its own interval; what a test sees at
+its `eval_time` is the state of the last evaluation at or before it; only firing alerts count.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import NamedTuple
+
+from tocsin_alerting.promql import parser
+from tocsin_alerting.promql.ast import Expr
+from tocsin_alerting.promql.durations import format_duration
+from tocsin_alerting.promql.quoting import quote
+from tocsin_alerting.rules.alert import AlertState
+from tocsin_alerting.rules.evaluation import Surroundings, Write
+from tocsin_alerting.rules.file import CheckExpr, load, no_objection
+from tocsin_alerting.rules.groups import Groups
+from tocsin_alerting.rules.humanize import scientific
+from tocsin_alerting.rules.progress import GroupProgress, RuleProgress
+from tocsin_alerting.rules.query import Engine
+from tocsin_alerting.rules.rule import AlertingRule, Place, RuleFile
+from tocsin_alerting.rules.rule_test_file import AlertCase, ExprCase, RuleTest, RuleTestFile
+from tocsin_alerting.rules.series_notation import Value
+from tocsin_alerting.rules.unknown import Health
+from tocsin_exporter.snapshot import Labels, Source
+
+
+class Laid(NamedTuple):
+    """An alert as it is compared; sorted by labels, then annotations."""
+
+    labels: Labels
+    annotations: Labels
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A store and an engine on it, made anew for each test.
+
+    `append(at_ms, samples)` stores input; a value is a number or STALE. `write` is that of
+    Surroundings.
+    """
+
+    engine: Engine
+    append: Callable[[int, Sequence[tuple[Labels, Value]]], object]
+    write: Write
+
+
+MakeBench = Callable[[int], Bench]
+"""Given the default step of subqueries in milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """`text` is promtool's."""
+
+    test: str
+    text: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`str` is what promtool prints of a file."""
+
+    path: str
+    tests: int
+    failures: tuple[Failure, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.failures
+
+    def __str__(self) -> str:
+        head = f"Unit Testing:  {self.path}\n"
+        if self.ok:
+            return f"{head}  SUCCESS\n"
+        return head + "  FAILED:\n" + "".join(f"{failure.text}\n\n" for failure in self.failures)
+
+
+class _AllAlive:
+    """Tests know no dead sources: instances are Prometheus's alone."""
+
+    def touched(self, expr: Expr) -> frozenset[Source]:
+        return frozenset()
+
+    def health(self, source: Source) -> Health:
+        return Health.ALIVE
+
+    def ready(self, expr: Expr) -> bool:
+        return True
+
+
+class _Broken(Exception):
+    """A rule failed at run time: the file's tests end here, as in promtool."""
+
+    def __init__(self, failures: list[Failure]) -> None:
+        super().__init__("a rule failed")
+        self.failures = failures
+
+
+async def run(
+    file: RuleTestFile, make_bench: MakeBench, check_expr: CheckExpr = no_objection
+) -> Report:
+    """Runs every test of the file. Raises InvalidDocument when a rule file is broken."""
+    folder = FilePath(file.path).parent
+    rules = load((str(folder / pattern) for pattern in file.rule_files), check_expr)
+    failures: list[Failure] = []
+    for test in file.tests:
+        failures.extend(await _Run(file, test, rules, make_bench(file.interval_ms)).failures())
+    return Report(file.path, len(file.tests), tuple(failures))
+
+
+class _Run:
+    """One test under way."""
+
+    def __init__(
+        self, file: RuleTestFile, test: RuleTest, rules: Iterable[RuleFile], bench: Bench
+    ) -> None:
+        self._test, self._file, self._bench = test, file, bench
+        around = Surroundings(
+            bench.engine,
+            bench.write,
+            _AllAlive(),
+            lambda: 0.0,
+            test.external_labels,
+            test.external_url,
+        )
+        self._groups = Groups(around, file.interval_ms)
+        self._groups.load(rules, test.start_ms)
+        self._input = _columns(test)
+        self._loaded = 0
+
+    async def failures(self) -> list[Failure]:
+        found: list[Failure] = []
+        waiting = sorted(self._test.alerts, key=lambda case: case.eval_ms)
+        interval_ms = self._file.interval_ms
+        for at_ms in range(self._test.start_ms, self._test.end_ms + 1, interval_ms):
+            try:
+                await self._evaluate(at_ms)
+            except _Broken as error:
+                return found + error.failures
+            while waiting and waiting[0].eval_ms < at_ms + interval_ms - self._test.start_ms:
+                found.extend(self._alert_case(waiting.pop(0)))
+        self._load_until(self._test.end_ms)
+        for case in self._test.exprs:
+            found.extend(await self._expr_case(case))
+        return found
+
+    async def _evaluate(self, at_ms: int) -> None:
+        self._load_until(at_ms)
+        broken: list[Failure] = []
+        for group in self._ordered():
+            await self._groups.evaluate(group, at_ms)
+            broken.extend(self._broken(rule, at_ms) for rule in group.rules if rule.last_error)
+        if broken:
+            raise _Broken(broken)
+
+    def _load_until(self, at_ms: int) -> None:
+        while self._loaded < len(self._input) and self._input[self._loaded][0] <= at_ms:
+            self._bench.append(*self._input[self._loaded])
+            self._loaded += 1
+
+    def _ordered(self) -> list[GroupProgress]:
+        order = {name: number for number, name in enumerate(self._file.group_order)}
+        return sorted(self._groups.all, key=lambda one: order.get(one.group.name, 0))
+
+    def _broken(self, rule: RuleProgress, at_ms: int) -> Failure:
+        after = _go_duration(at_ms - self._test.start_ms)
+        text = f"    rule: {rule.rule.name}, time: {after}, err: {rule.last_error}"
+        return Failure(self._test.name, text, rule.rule.place)
+
+    def _alert_case(self, case: AlertCase) -> Iterable[Failure]:
+        got = sorted(self._firing(case.alertname))
+        expected = sorted(Laid(one.labels, one.annotations) for one in case.expected)
+        if got != expected:
+            name = f"    name: {self._test.name},\n" if self._test.name else ""
+            text = (
+                f"{name}    alertname: {case.alertname}, time: {format_duration(case.eval_ms)}, \n"
+                f"        exp:{_listed(expected)}, \n        got:{_listed(got)}"
+            )
+            yield Failure(self._test.name, text, case.place)
+
+    def _firing(self, name: str) -> Iterable[Laid]:
+        for group in self._groups.all:
+            for progress in group.rules:
+                if isinstance(progress.rule, AlertingRule) and progress.rule.name == name:
+                    for alert in progress.alerts.values():
+                        if alert.state is AlertState.FIRING:
+                            yield Laid(alert.labels, alert.annotations)
+
+    async def _expr_case(self, case: ExprCase) -> Iterable[Failure]:
+        head = f"    expr: {quote(case.expr)}, time: {format_duration(case.eval_ms)},"
+        try:
+            at_ms = self._test.start_ms + case.eval_ms
+            rows = await self._bench.engine.instant(parser.parse(case.expr), at_ms)
+        except Exception as error:  # why: whatever breaks a query is this test's failure
+            return [Failure(self._test.name, f"{head} err: {error}", case.place)]
+        got, expected = sorted(rows, key=_labels), sorted(case.expected, key=_labels)
+        if _same(got, expected, self._file.fuzzy):
+            return []
+        text = f"{head}\n        exp: {_samples(expected)}\n        got: {_samples(got)}"
+        return [Failure(self._test.name, text, case.place)]
+
+
+def _columns(test: RuleTest) -> list[tuple[int, list[tuple[Labels, Value]]]]:
+    """The input by time."""
+    columns: dict[int, list[tuple[Labels, Value]]] = defaultdict(list)
+    for series in test.series:
+        for number, value in enumerate(series.values):
+            if value is not None:
+                columns[test.start_ms + number * test.interval_ms].append((series.labels, value))
+    return sorted(columns.items())
+
+
+def _labels(sample: tuple[Labels, float]) -> Labels:
+    return sample[0]
+
+
+def _same(
+    got: Sequence[tuple[Labels, float]], expected: Sequence[tuple[Labels, float]], fuzzy: bool
+) -> bool:
+    if [_labels(one) for one in got] != [_labels(one) for one in expected]:
+        return False
+    return all(_equal(a, b, fuzzy) for (_, a), (_, b) in zip(got, expected, strict=True))
+
+
+def _equal(a: float, b: float, fuzzy: bool) -> bool:
+    if a == b or (math.isnan(a) and math.isnan(b)):
+        return True
+    return fuzzy and (math.nextafter(a, math.inf) == b or math.nextafter(a, -math.inf) == b)
+
+
+def _samples(samples: Iterable[tuple[Labels, float]]) -> str:
+    return ", ".join(f"{_braced(k)} {scientific(v, 'E')}" for k, v in samples) or "nil"
+
+
+def _braced(labels: Labels) -> str:
+    return "{" + ", ".join(f"{name}={quote(value)}" for name, value in labels) + "}"
+
+
+def _listed(alerts: Sequence[Laid]) -> str:
+    if not alerts:
+        return "[]"
+    parts = [
+        f"            {number}:\n"
+        f"              Labels:{_braced(alert.labels)}\n"
+        f"              Annotations:{_braced(alert.annotations)}"
+        for number, alert in enumerate(alerts)
+    ]
+    return "[\n" + ",\n".join(parts) + "\n            ]"
+
+
+def _go_duration(duration_ms: int) -> str:
+    """Go's time.Duration: 1m30s, 2h0m0s, 0s."""
+    seconds, rest = divmod(duration_ms, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    if duration_ms and not (hours or minutes or seconds):
+        return f"{rest}ms"
+    fraction = f".{rest:03d}".rstrip("0") if rest else ""
+    head = f"{hours}h{minutes}m" if hours else f"{minutes}m" if minutes else ""
+    return f"{head}{seconds}{fraction}s"

@@ -1,0 +1,240 @@
+"""Unit tests of rules in promtool's format, read strictly and with every problem placed."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from tocsin_alerting.document import InvalidDocument, Path, parse
+from tocsin_alerting.promql import parser
+from tocsin_alerting.promql.fault import ParseError
+from tocsin_alerting.rules.reading import Reading
+from tocsin_alerting.rules.rule import Place
+from tocsin_alerting.rules.series_notation import (
+    NotationError,
+    Value,
+    parse_metric,
+    parse_series_notation,
+)
+from tocsin_exporter.snapshot import Labels
+
+_FILE_KEYS = ("rule_files", "evaluation_interval", "group_eval_order", "fuzzy_compare", "tests")
+_TEST_KEYS = (
+    "name",
+    "interval",
+    "start_timestamp",
+    "input_series",
+    "alert_rule_test",
+    "promql_expr_test",
+    "external_labels",
+    "external_url",
+)
+_MINUTE_MS = 60_000
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class InputSeries:
+    labels: Labels
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedAlert:
+    """`labels` hold the alertname."""
+
+    labels: Labels
+    annotations: Labels
+
+
+@dataclass(frozen=True, slots=True)
+class AlertCase:
+    """Which alerts of one name fire at `eval_ms` after the start; an empty list: none."""
+
+    eval_ms: int
+    alertname: str
+    expected: tuple[ExpectedAlert, ...]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class ExprCase:
+    eval_ms: int
+    expr: str
+    expected: tuple[tuple[Labels, float], ...]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class RuleTest:
+    """One test; samples of the input are `interval_ms` apart, from `start_ms` on."""
+
+    name: str
+    interval_ms: int
+    start_ms: int
+    series: tuple[InputSeries, ...]
+    alerts: tuple[AlertCase, ...]
+    exprs: tuple[ExprCase, ...]
+    external_labels: Mapping[str, str]
+    external_url: str
+
+    @property
+    def end_ms(self) -> int:
+        cases: list[AlertCase | ExprCase] = [*self.alerts, *self.exprs]
+        return self.start_ms + max((case.eval_ms for case in cases), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleTestFile:
+    """`rule_files` are as written: globs, relative to the file."""
+
+    path: str
+    rule_files: tuple[str, ...]
+    interval_ms: int
+    group_order: tuple[str, ...]
+    fuzzy: bool
+    tests: tuple[RuleTest, ...]
+
+
+def read_tests(text: str, path: str) -> RuleTestFile:
+    """The tests in `text`; `path` is what messages call it. Raises InvalidDocument."""
+    reading = Reading(parse(text, path))
+    data = reading.mapping((), reading.document.data, _FILE_KEYS, "a test file")
+    interval_ms = reading.duration(("evaluation_interval",)) or _MINUTE_MS
+    order = _words(reading, ("group_eval_order",), data)
+    for number, name in enumerate(order):
+        if name in order[:number]:
+            message = f"group name repeated in evaluation order: {name}"
+            reading.wrong(("group_eval_order", number), message)
+    tests = _items(reading, (), "tests", data, lambda *at: _test(reading, interval_ms, *at))
+    file = RuleTestFile(
+        path,
+        _words(reading, ("rule_files",), data),
+        interval_ms,
+        order,
+        reading.truth(("fuzzy_compare",)),
+        tests,
+    )
+    if reading.problems:
+        raise InvalidDocument(reading.problems)
+    return file
+
+
+def _test(reading: Reading, default_ms: int, path: Path, value: Any) -> RuleTest:
+    fields = reading.mapping(path, value, _TEST_KEYS, "a test")
+    return RuleTest(
+        name=reading.text((*path, "name")),
+        interval_ms=reading.duration((*path, "interval")) or default_ms,
+        start_ms=_start(reading, (*path, "start_timestamp")),
+        series=_items(reading, path, "input_series", fields, lambda *at: _series(reading, *at)),
+        alerts=_items(reading, path, "alert_rule_test", fields, lambda *at: _alert(reading, *at)),
+        exprs=_items(reading, path, "promql_expr_test", fields, lambda *at: _expr(reading, *at)),
+        external_labels=reading.texts((*path, "external_labels"), "external_labels"),
+        external_url=reading.text((*path, "external_url")),
+    )
+
+
+def _series(reading: Reading, path: Path, value: Any) -> InputSeries:
+    reading.mapping(path, value, ("series", "values"), "a series")
+    labels = _notation(reading, (*path, "series"), parse_metric)
+    values = _notation(reading, (*path, "values"), parse_series_notation)
+    return InputSeries(labels or (), tuple(values or ()))
+
+
+def _alert(reading: Reading, path: Path, value: Any) -> AlertCase:
+    fields = reading.mapping(path, value, ("eval_time", "alertname", "exp_alerts"), "an alert test")
+    name = reading.text((*path, "alertname"))
+    if not name:
+        reading.wrong(path, "an item under alert_rule_test misses required attribute alertname")
+
+    def expected(at: Path, node: Any) -> ExpectedAlert:
+        reading.mapping(at, node, ("exp_labels", "exp_annotations"), "an expected alert")
+        labels = reading.texts((*at, "exp_labels"), "exp_labels") | {"alertname": name}
+        annotations = reading.texts((*at, "exp_annotations"), "exp_annotations")
+        return ExpectedAlert(tuple(sorted(labels.items())), tuple(sorted(annotations.items())))
+
+    alerts = _items(reading, path, "exp_alerts", fields, expected)
+    return AlertCase(_eval_ms(reading, path), name, alerts, _place(reading, path))
+
+
+def _expr(reading: Reading, path: Path, value: Any) -> ExprCase:
+    fields = reading.mapping(
+        path, value, ("expr", "eval_time", "exp_samples"), "an expression test"
+    )
+    expr = reading.text((*path, "expr"))
+    try:
+        parser.parse(expr)
+    except ParseError as error:
+        reading.wrong_at((*path, "expr"), error.span.start, error.message)
+
+    def expected(at: Path, node: Any) -> tuple[Labels, float]:
+        known = ("labels", "value", "histogram")
+        wanted = reading.mapping(at, node, known, "an expected sample")
+        if wanted.get("histogram") is not None:
+            message = "native histograms are not supported in tests"
+            reading.wrong((*at, "histogram"), message, key=True)
+        labels = _notation(reading, (*at, "labels"), parse_metric)
+        return labels or (), _number(reading, (*at, "value"))
+
+    samples = _items(reading, path, "exp_samples", fields, expected)
+    return ExprCase(_eval_ms(reading, path), expr, samples, _place(reading, path))
+
+
+def _items(
+    reading: Reading,
+    path: Path,
+    key: str,
+    fields: Mapping[str, Any],
+    read: Callable[[Path, Any], T],
+) -> tuple[T, ...]:
+    at = (*path, key)
+    items = reading.sequence(at, fields.get(key), key)
+    return tuple(read((*at, number), item) for number, item in enumerate(items))
+
+
+def _words(reading: Reading, path: Path, data: Mapping[str, Any]) -> tuple[str, ...]:
+    items = reading.sequence(path, data.get(str(path[-1])), str(path[-1]))
+    return tuple(reading.text((*path, number)) for number in range(len(items)))
+
+
+def _notation(reading: Reading, path: Path, read: Callable[[str], T]) -> T | None:
+    text = reading.text(path)
+    try:
+        return read(text)
+    except NotationError as error:
+        reading.wrong_at(path, error.offset, str(error))
+        return None
+
+
+def _number(reading: Reading, path: Path) -> float:
+    text = reading.text(path, "0")
+    try:
+        return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+    except ValueError:
+        reading.wrong(path, f'"{path[-1]}" must be a number, not {text}')
+        return 0.0
+
+
+def _start(reading: Reading, path: Path) -> int:
+    """Unix seconds or RFC 3339."""
+    text = reading.text(path, "0")
+    try:
+        return round(float(text) * 1000)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        reading.wrong(path, f'"{text}" is neither Unix seconds nor like 2026-01-31T12:00:00Z')
+        return 0
+    return round(moment.timestamp() * 1000)
+
+
+def _eval_ms(reading: Reading, path: Path) -> int:
+    return reading.duration((*path, "eval_time")) or 0
+
+
+def _place(reading: Reading, path: Path) -> Place:
+    return Place(reading.document.file, *reading.document.position(path))

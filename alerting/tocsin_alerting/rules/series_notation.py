@@ -1,0 +1,95 @@
+"""Series and their values as unit tests of rules write them: `m{a="b"}` and `0+1x10 _ _x3 stale`.
+
+The grammar is that of Prometheus's promql/parser (series descriptions).
+"""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tocsin_alerting.promql.quoting import unquote
+from tocsin_exporter.snapshot import Labels
+
+STALE = "stale"
+# No hexadecimal numbers: 0x10 is 0, eleven times.
+_NUMBER = r"[-+]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[iI]nf|[nN]a[nN])"
+_ITEM = re.compile(rf"(?P<start>_|stale|{_NUMBER})(?P<step>{_NUMBER})?(?:x(?P<times>[0-9]+))?")
+_NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
+_TEXT = r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|`[^`]*`'
+_LABEL = re.compile(rf"\s*(?P<name>[a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*(?P<text>{_TEXT})\s*")
+_METRIC = re.compile(rf"\s*(?P<name>{_NAME})?\s*(?:\{{(?P<labels>.*)\}})?\s*", re.DOTALL)
+_MOST = 1_000_000  # values of one series: far more than a test can mean
+
+Value = float | str | None
+"""A number, STALE, or None for no sample."""
+
+
+class NotationError(ValueError):
+    """Not the notation; `offset` is the character that cannot stand there."""
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+class _Item(NamedTuple):
+    start: str
+    step: str | None
+    times: int | None
+
+
+def parse_series_notation(text: str) -> list[Value]:
+    """One value a step; `a+bxn` and `axn` are n+1 of them, `_xn` is n. Raises NotationError."""
+    values: list[Value] = []
+    for found in re.finditer(r"\S+", text):
+        item = _item(found[0], found.start())
+        if len(values) + (item.times or 0) > _MOST:
+            raise NotationError(f"more than {_MOST} values", found.start())
+        values.extend(_values(item))
+    return values
+
+
+def parse_metric(text: str) -> Labels:
+    """The labels of `name{label="value"}`, `__name__` among them, sorted. Raises NotationError."""
+    found = _METRIC.fullmatch(text)
+    if found is None:
+        raise NotationError(f"not a series: {text}", 0)
+    labels = {} if found["name"] is None else {"__name__": found["name"]}
+    inside, at = found["labels"] or "", 0
+    while at < len(inside):
+        label = _LABEL.match(inside, at)
+        if label is None or inside[label.end() : label.end() + 1] not in ("", ","):
+            raise NotationError('not label="value"', found.start("labels") + at)
+        labels[label["name"]] = unquote(label["text"])
+        at = label.end() + 1
+        if not inside[at:].strip():
+            break
+    return tuple(sorted((k, v) for k, v in labels.items() if v != ""))
+
+
+def _item(word: str, offset: int) -> _Item:
+    if word.startswith("{{"):
+        raise NotationError("native histograms are not supported in tests", offset)
+    found = _ITEM.fullmatch(word)
+    if found is None:
+        message = f'"{word}" is no value; write 5, 0+1x10, 5x3, _, _x3 or stale'
+        raise NotationError(message, offset)
+    step, times = found["step"], found["times"]
+    if step is not None and (times is None or found["start"] in ("_", STALE)):
+        raise NotationError(f'"{word}": a step needs a start and a count: 0+1x10', offset)
+    return _Item(found["start"], step, None if times is None else int(times))
+
+
+def _values(item: _Item) -> Iterator[Value]:
+    if item.start == "_":
+        yield from (None for _ in range(1 if item.times is None else item.times))
+        return
+    count = (item.times or 0) + 1
+    if item.start == STALE:
+        yield from (STALE for _ in range(count))
+        return
+    value = float(item.start)
+    step = 0.0 if item.step is None else float(item.step)
+    for _ in range(count):  # added up, not multiplied: as Prometheus rounds
+        yield value
+        value += step
