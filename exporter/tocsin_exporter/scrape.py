@@ -6,7 +6,7 @@ reading is kept beyond the round that it belongs to: a collector that fails now 
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tocsin_exporter.catalogue import HOST
@@ -65,7 +65,7 @@ class Scraper:
         started = self._clock.monotonic()
         async with asyncio.TaskGroup() as group:
             for collector in self.watch.collectors:
-                group.create_task(self._collect(collector, at_ms, self.watch.deadline))
+                group.create_task(self._note(collector, self._in_time(collector), at_ms))
         return self._assemble(at_ms, started)
 
     async def refresh(self, at_ms: int) -> Snapshot | None:
@@ -73,7 +73,7 @@ class Scraper:
         started = self._clock.monotonic()
         for collector in self.watch.collectors:
             if collector.name in self.watch.cheap:
-                await self._collect(collector, at_ms, None)
+                await self._note(collector, collector.collect(), at_ms)
         return self._assemble(at_ms, started)
 
     def health(self) -> Iterator[Sample]:
@@ -85,12 +85,17 @@ class Scraper:
         for collector in self.watch.collectors:
             collector.close()
 
-    async def _collect(self, collector: Collector, at_ms: int, deadline: float | None) -> None:
+    async def _in_time(self, collector: Collector) -> Sequence[Sample]:
+        async with asyncio.timeout(self.watch.deadline):
+            return await collector.collect()
+
+    async def _note(
+        self, collector: Collector, reading: Awaitable[Sequence[Sample]], at_ms: int
+    ) -> None:
         health = self._health[collector.name]
         started = self._clock.monotonic()
         try:
-            async with asyncio.timeout(deadline):
-                self._read[collector.name] = await collector.collect()
+            self._read[collector.name] = await reading
         except Unavailable as error:
             self._absent(health, error)
         except Exception as error:  # why: one collector's fault, even a bug, costs only its own

@@ -1,6 +1,5 @@
 """The metrics page and its neighbours over HTTP: /metrics, /-/healthy, /-/ready and /."""
 
-import gzip
 import html
 import platform
 from collections import Counter
@@ -9,6 +8,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Protocol
 
+import cramjam
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -21,7 +21,7 @@ from tocsin_exporter.snapshot import Sample, Snapshot, labels
 
 MOST_SCRAPES = 40
 AREAS = ("host", "process", "gpu", "llm", "tocsin")
-_GZIP_LEVEL = 1  # 0.2 ms a page; level 6 takes four times as long and saves an eighth
+_GZIP_LEVEL = 1  # 0.1 ms a page; level 6 takes nine times as long and saves a sixth
 
 
 class Agent(Protocol):
@@ -142,7 +142,7 @@ def _areas(request: Request, known: Sequence[str]) -> Collection[str]:
 def _response(request: Request, body: bytes, content_type: str) -> Response:
     headers = {"content-type": content_type, "vary": "Accept, Accept-Encoding"}
     if accepts_gzip(request.headers.get("accept-encoding", "")):
-        body = gzip.compress(body, _GZIP_LEVEL, mtime=0)
+        body = bytes(cramjam.gzip.compress(body, _GZIP_LEVEL))
         headers["content-encoding"] = "gzip"
     return Response(body, headers=headers)
 

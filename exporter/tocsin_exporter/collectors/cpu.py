@@ -17,7 +17,8 @@ _GUEST_MODES = ("user", "nice")
 
 
 def cpu(site: Site) -> Reading:
-    return Reading("cpu", lambda: parse(text(site.proc / "stat")))
+    path = str(site.proc / "stat")
+    return Reading("cpu", lambda: parse(text(path)))
 
 
 def parse(stat: str) -> Iterator[Sample]:

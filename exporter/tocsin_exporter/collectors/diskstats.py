@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from tocsin_exporter.catalogue import HOST
 from tocsin_exporter.collectors.reading import Reading, text
@@ -41,16 +40,16 @@ _SERIALS = ("SCSI_IDENT_SERIAL", "ID_SERIAL_SHORT", "ID_SERIAL")  # the first th
 
 
 def diskstats(site: Site) -> Reading:
-    excluded = re.compile(site.disks_excluded)
-    return Reading("diskstats", lambda: _read(text(site.proc / "diskstats"), excluded, site.udev))
+    excluded, path = re.compile(site.disks_excluded), str(site.proc / "diskstats")
+    return Reading("diskstats", lambda: _read(text(path), excluded, str(site.udev)))
 
 
-def _read(said: str, excluded: re.Pattern[str], udev: Path) -> Iterator[Sample]:
+def _read(said: str, excluded: re.Pattern[str], udev: str) -> Iterator[Sample]:
     for line in said.splitlines():
         major, minor, device, *columns = line.split()
         if not excluded.search(device):
             yield from parse(device, columns)
-            yield _info(device, major, minor, _properties(udev / f"b{major}:{minor}"))
+            yield _info(device, major, minor, _properties(f"{udev}/b{major}:{minor}"))
 
 
 def parse(device: str, columns: list[str]) -> Iterator[Sample]:
@@ -71,7 +70,7 @@ def _info(device: str, major: str, minor: str, known: Mapping[str, str]) -> Samp
     )
 
 
-def _properties(path: Path) -> dict[str, str]:
+def _properties(path: str) -> dict[str, str]:
     """udev's properties of a device: lines such as `E:ID_MODEL=Samsung`; none without udev."""
     try:
         said = text(path)

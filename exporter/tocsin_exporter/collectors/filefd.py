@@ -12,7 +12,8 @@ _MAXIMUM = HOST["node_filefd_maximum"]
 
 
 def filefd(site: Site) -> Reading:
-    return Reading("filefd", lambda: parse(text(site.proc / "sys/fs/file-nr")))
+    path = str(site.proc / "sys/fs/file-nr")
+    return Reading("filefd", lambda: parse(text(path)))
 
 
 def parse(line: str) -> Iterator[Sample]:

@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from tocsin_exporter.catalogue import OWN
-from tocsin_exporter.snapshot import Sample, labels
+from tocsin_exporter.snapshot import Labels, Sample, labels
 
 _DURATION = OWN["tocsin_collector_duration_seconds"]
 _SUCCESS = OWN["tocsin_collector_success"]
@@ -28,6 +29,9 @@ class Health:
     timeouts: int = 0
     errors: Counter[str] = field(default_factory=lambda: Counter({"CollectorError": 0}))
 
+    def __post_init__(self) -> None:
+        self._labels = labels(collector=self.collector, target=self.target)
+
     def succeeded(self, at_ms: int, at: float) -> None:
         self.success, self.last_success_ms, self.last_success_at = True, at_ms, at
 
@@ -42,7 +46,7 @@ class Health:
         """Nothing for a collector that has nothing to read; `at` is monotonic."""
         if self.success is None:
             return
-        own = labels(collector=self.collector, target=self.target)
+        own = self._labels
         yield Sample(_DURATION, self.duration_seconds, own)
         yield Sample(_SUCCESS, float(self.success), own)
         yield Sample(_TIMEOUTS, self.timeouts, own)
@@ -50,5 +54,9 @@ class Health:
             yield Sample(_LAST_SUCCESS, self.last_success_ms / 1000, own)
             yield Sample(_AGE, at - self.last_success_at, own)
         for kind, count in self.errors.items():
-            more = labels(collector=self.collector, target=self.target, error_type=kind)
-            yield Sample(_ERRORS, count, more)
+            yield Sample(_ERRORS, count, _and_type(own, kind))
+
+
+@lru_cache(maxsize=1024)
+def _and_type(own: Labels, kind: str) -> Labels:
+    return tuple(sorted((*own, ("error_type", kind))))

@@ -11,7 +11,8 @@ _FAMILIES = (HOST["node_load1"], HOST["node_load5"], HOST["node_load15"])
 
 
 def loadavg(site: Site) -> Reading:
-    return Reading("loadavg", lambda: parse(text(site.proc / "loadavg")))
+    path = str(site.proc / "loadavg")
+    return Reading("loadavg", lambda: parse(text(path)))
 
 
 def parse(line: str) -> Iterator[Sample]:

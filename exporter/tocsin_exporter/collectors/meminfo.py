@@ -13,7 +13,8 @@ from tocsin_exporter.snapshot import Family, Sample
 
 
 def meminfo(site: Site) -> Reading:
-    return Reading("meminfo", lambda: parse(text(site.proc / "meminfo")))
+    path = str(site.proc / "meminfo")
+    return Reading("meminfo", lambda: parse(text(path)))
 
 
 def parse(meminfo: str) -> Iterator[Sample]:

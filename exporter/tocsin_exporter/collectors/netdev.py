@@ -15,7 +15,8 @@ _FAMILIES = (
 
 
 def netdev(site: Site) -> Reading:
-    return Reading("netdev", lambda: parse(text(site.proc / "net/dev")))
+    path = str(site.proc / "net/dev")
+    return Reading("netdev", lambda: parse(text(path)))
 
 
 def parse(dev: str) -> Iterator[Sample]:

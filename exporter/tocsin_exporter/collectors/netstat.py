@@ -1,5 +1,6 @@
 """Counters of the network protocols: /proc/net/netstat, snmp and snmp6."""
 
+import contextlib
 import re
 from collections.abc import Iterator
 from functools import lru_cache
@@ -21,14 +22,14 @@ _IN_ONE_WORD = re.compile(r"(Ip6|Icmp6|Udp6|UdpLite6)(.*)")
 
 
 def netstat(site: Site) -> Reading:
-    return Reading("netstat", lambda: _read(site))
+    net = str(site.proc / "net")
+    return Reading("netstat", lambda: _read(net))
 
 
-def _read(site: Site) -> list[Sample]:
-    net = site.proc / "net"
-    samples = [*parse(text(net / "netstat")), *parse(text(net / "snmp"))]
-    if (net / "snmp6").exists():  # not where IPv6 is off
-        samples += parse6(text(net / "snmp6"))
+def _read(net: str) -> list[Sample]:
+    samples = [*parse(text(f"{net}/netstat")), *parse(text(f"{net}/snmp"))]
+    with contextlib.suppress(FileNotFoundError):  # where IPv6 is off
+        samples += parse6(text(f"{net}/snmp6"))
     if not samples:
         raise Unavailable("the kernel counts no protocol that is wanted")
     return samples

@@ -1,5 +1,6 @@
 """The agent's own process: `process_*`, as every Prometheus client library has them."""
 
+import os
 import resource
 from collections.abc import Iterator
 
@@ -12,13 +13,13 @@ from tocsin_exporter.snapshot import Sample
 
 
 def own_process(site: Site) -> Reading:
-    return Reading("process", lambda: _read(site))
+    proc = str(site.proc)
+    return Reading("process", lambda: _read(proc))
 
 
-def _read(site: Site) -> Iterator[Sample]:
-    own = site.proc / "self"
-    yield from parse(text(own / "stat"), _boot_seconds(text(site.proc / "stat")))
-    yield Sample(OWN["process_open_fds"], sum(1 for _ in (own / "fd").iterdir()))
+def _read(proc: str) -> Iterator[Sample]:
+    yield from parse(text(f"{proc}/self/stat"), _boot_seconds(text(f"{proc}/stat")))
+    yield Sample(OWN["process_open_fds"], len(os.listdir(f"{proc}/self/fd")) - 1)  # not its own
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     memory, _ = resource.getrlimit(resource.RLIMIT_AS)
     yield Sample(OWN["process_max_fds"], _limit(files))

@@ -1,6 +1,6 @@
 """Pressure stall information: /proc/pressure/*."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tocsin_exporter.catalogue import HOST
 from tocsin_exporter.collectors.collector import Unavailable
@@ -21,14 +21,15 @@ _RESOURCES = ("cpu", "io", "memory", "irq")
 
 
 def pressure(site: Site) -> Reading:
-    return Reading("pressure", lambda: _read(site))
+    paths = {resource: str(site.proc / "pressure" / resource) for resource in _RESOURCES}
+    return Reading("pressure", lambda: _read(paths))
 
 
-def _read(site: Site) -> list[Sample]:
+def _read(paths: Mapping[str, str]) -> list[Sample]:
     samples: list[Sample] = []
-    for resource in _RESOURCES:
+    for resource, path in paths.items():
         try:
-            said = text(site.proc / "pressure" / resource)
+            said = text(path)
         except OSError:  # this kernel lacks it, or was started with psi=0
             continue
         samples += parse(resource, said)

@@ -1,5 +1,6 @@
 """One process, from its files under /proc/<pid>."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,6 +108,6 @@ def _optional(path: Path) -> str:
 
 def _open_files(directory: Path) -> int | None:
     try:
-        return sum(1 for _ in (directory / "fd").iterdir())
+        return len(os.listdir(directory / "fd"))
     except PermissionError:
         return None

@@ -1,10 +1,13 @@
 """A collector made of one function that never waits: kernel files, counters of our own."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tocsin_exporter.collectors.collector import CollectorError, Unavailable
 from tocsin_exporter.snapshot import Sample
+
+_MOST = 65536
 
 
 class Reading:
@@ -28,7 +31,17 @@ class Reading:
         return
 
 
-def text(path: Path) -> str:
-    """What a kernel file says; bytes that are not UTF-8 become U+FFFD, as in node_exporter."""
-    with open(path, "rb", buffering=0) as file:
-        return file.read().decode("utf-8", "replace")
+def text(path: str | Path) -> str:
+    """What a kernel file says; bytes that are not UTF-8 become U+FFFD, as in node_exporter.
+
+    The kernel gives such a file a page or so at a time, whatever the buffer. Plain system calls,
+    because a file object makes three more of them.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = [os.read(file, _MOST)]
+        while parts[-1]:
+            parts.append(os.read(file, _MOST))
+    finally:
+        os.close(file)
+    return b"".join(parts).decode("utf-8", "replace")

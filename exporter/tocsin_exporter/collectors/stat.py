@@ -18,7 +18,8 @@ _FIELDS = {
 
 
 def stat(site: Site) -> Reading:
-    return Reading("stat", lambda: parse(text(site.proc / "stat")))
+    path = str(site.proc / "stat")
+    return Reading("stat", lambda: parse(text(path)))
 
 
 def parse(stat: str) -> Iterator[Sample]:

@@ -34,7 +34,7 @@ def _read(site: Site, clocksources: list[Path]) -> Iterator[Sample]:
 
 def _clocksource(directory: Path) -> Iterator[Sample]:
     device = directory.name.removeprefix(_PREFIX)
-    for name in text(directory / "available_clocksource").split():
+    for name in text(f"{directory}/available_clocksource").split():
         yield Sample(_AVAILABLE, 1, labels(device=device, clocksource=name))
-    current = text(directory / "current_clocksource").strip()
+    current = text(f"{directory}/current_clocksource").strip()
     yield Sample(_CURRENT, 1, labels(device=device, clocksource=current))

@@ -13,7 +13,8 @@ _LINE = re.compile(r"^((?:oom_kill|pgpg|pswp|pg.*fault)\S*) (\d+)$", re.MULTILIN
 
 
 def vmstat(site: Site) -> Reading:
-    return Reading("vmstat", lambda: parse(text(site.proc / "vmstat")))
+    path = str(site.proc / "vmstat")
+    return Reading("vmstat", lambda: parse(text(path)))
 
 
 def parse(vmstat: str) -> Iterator[Sample]:
