@@ -13,7 +13,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class RetryAt:
-    """Not delivered, worth another try: not before `not_before_ms` when the other side named a time."""
+    """Not delivered, worth another try: not before `not_before_ms` when the answer named a time."""
 
     error: str
     not_before_ms: int | None = None

@@ -32,7 +32,7 @@ NEVER_PAGED = "none"
 
 
 def severity_of(label: str, words: Mapping[str, Severity] = SEVERITY_WORDS) -> Severity | None:
-    """The severity that a `severity` label means; None for `none`; P2 for a missing or unknown one."""
+    """The severity that a `severity` label means; None for `none`, P2 for an unknown word."""
     if label == NEVER_PAGED:
         return None
     if label in Severity.__members__:

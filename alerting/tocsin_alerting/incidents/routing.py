@@ -35,6 +35,14 @@ class Route:
     group_by: tuple[str, ...] | None = None
 
 
+def check_group_by(by: tuple[str, ...]) -> None:
+    """Raises ValueError when severity would split one symptom into several incidents."""
+    if SEVERITY_LABEL in by:
+        raise ValueError(
+            "severity cannot be grouped by: an alert that worsens would become a second incident"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class GroupBy:
     """Alerts with equal values of these labels share an incident; `...` means every label.
@@ -84,16 +92,11 @@ class IncidentConfig:
         missing = sorted(name for name in named if name and name not in self.policies)
         if missing:
             raise ValueError(f"no policy named {', '.join(missing)}")
+        stepless = sorted(name for name, policy in self.policies.items() if not policy.steps)
+        if stepless:
+            raise ValueError(f"policy {', '.join(stepless)} has no steps; give it at least one")
         for route in self.routes:
             check_group_by(route.group_by or ())
-
-
-def check_group_by(by: tuple[str, ...]) -> None:
-    """Raises ValueError when severity would split one symptom into several incidents."""
-    if SEVERITY_LABEL in by:
-        raise ValueError(
-            "severity cannot be grouped by: an alert that worsens would become a second incident"
-        )
 
 
 def policy_for(config: IncidentConfig, labels: Mapping[str, str], severity: Severity) -> Policy:

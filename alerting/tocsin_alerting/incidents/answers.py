@@ -1,0 +1,158 @@
+"""What people do: rules 10, 11, 14 to 16 and 21 of docs/incidents.md."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from tocsin_alerting.incidents.action import Action, Verb
+from tocsin_alerting.incidents.effects import Change, Notify, Record, SetTimer, WithdrawPages
+from tocsin_alerting.incidents.errors import Conflict
+from tocsin_alerting.incidents.escalation import restart, timer
+from tocsin_alerting.incidents.incident import Incident, Source, State, bumped
+from tocsin_alerting.incidents.notification import Reason
+from tocsin_alerting.incidents.policy import Target
+from tocsin_alerting.incidents.routing import IncidentConfig
+from tocsin_alerting.incidents.timer import TimerKind
+
+
+def answer(incident: Incident, action: Action, now_ms: int, config: IncidentConfig) -> Change:
+    """The incident after `action`. Raises Conflict when its state does not allow it."""
+    if not incident.is_open:
+        raise Conflict(incident.number, incident.state, f"nothing to {action.verb}")
+    return ANSWERS[action.verb](incident, action, now_ms, config)
+
+
+def acknowledge(incident: Incident, action: Action, now_ms: int, config: IncidentConfig) -> Change:
+    """Rules 10 and 11. An owner who acknowledges again changes nothing."""
+    if incident.state is State.ACKED and incident.owner == action.actor:
+        return incident, ()
+    acked = replace(bumped(incident), state=State.ACKED, owner=action.actor, acked_at_ms=now_ms)
+    others = [one for one in _in_order(incident.paged) if one.contact != action.actor]
+    acked, told = notice(acked, Reason.ACKED, others, action)
+    data = {"note": action.note, "after_ms": now_ms - incident.opened_at_ms}
+    record = Record("acked", action.actor, data)
+    return acked, (WithdrawPages(), *told, record, *ack_timers(acked, now_ms))
+
+
+def unacknowledge(
+    incident: Incident, action: Action, now_ms: int, config: IncidentConfig
+) -> Change:
+    """Rule 14."""
+    if incident.state is not State.ACKED:
+        raise Conflict(incident.number, incident.state, "nobody has acknowledged it")
+    note = f"{action.actor} gave it back"
+    again, effects = restart(
+        incident, Reason.UNACKED, now_ms, actor=action.actor, note=action.note or note
+    )
+    return again, (Record("unacked", action.actor, {"note": action.note}), *effects)
+
+
+def escalate(incident: Incident, action: Action, now_ms: int, config: IncidentConfig) -> Change:
+    """Rule 15: run a step now, also when somebody owns the incident."""
+    step = incident.step + 1 if action.step is None else action.step
+    last = len(incident.policy.steps) - 1
+    if not 0 <= step <= last:
+        raise Conflict(
+            incident.number, incident.state, f"it has no step {step}; the last is {last}"
+        )
+    further, effects = restart(
+        incident,
+        Reason.MANUAL,
+        now_ms,
+        step=step,
+        keep_loop=True,
+        actor=action.actor,
+        note=action.note,
+    )
+    return further, (Record("escalated", action.actor, {"step": step}), *effects)
+
+
+def snooze(incident: Incident, action: Action, now_ms: int, config: IncidentConfig) -> Change:
+    """Rule 16."""
+    longest_ms = incident.policy.snooze_max_ms
+    if incident.state is State.SNOOZED:
+        raise Conflict(incident.number, incident.state, "it is snoozed already")
+    if action.until_ms is None or action.until_ms <= now_ms:
+        raise Conflict(incident.number, incident.state, "a snooze must end in the future")
+    if longest_ms is not None and action.until_ms - now_ms > longest_ms:
+        why = f"its policy allows a snooze of {longest_ms // 1000} s at most"
+        raise Conflict(incident.number, incident.state, why)
+    quiet = replace(bumped(incident), state=State.SNOOZED)
+    record = Record("snoozed", action.actor, {"until_ms": action.until_ms, "note": action.note})
+    return quiet, (WithdrawPages(), record, timer(quiet, TimerKind.SNOOZE_END, action.until_ms))
+
+
+def resolve_by_hand(
+    incident: Incident, action: Action, now_ms: int, config: IncidentConfig
+) -> Change:
+    """Rule 21: it may still fire, and then it is raised again when the reopen window ends."""
+    data = {
+        "note": action.note,
+        "still_firing": incident.source is not Source.CLEAR,
+        "false_positive": action.false_positive,
+    }
+    return resolve(incident, now_ms, config, f"by {action.actor}", action, data)
+
+
+def resolve(
+    incident: Incident,
+    now_ms: int,
+    config: IncidentConfig,
+    why: str,
+    action: Action | None = None,
+    data: Mapping[str, object] | None = None,
+) -> Change:
+    """Rules 20, 21, 27: withdraw what is unsent, and tell those who were paged, nobody else."""
+    resolved = replace(
+        bumped(incident),
+        state=State.RESOLVED,
+        resolved_at_ms=now_ms,
+        resolution=why,
+    )
+    told = tuple(_in_order(resolved.paged))
+    resolved, notices = notice(resolved, Reason.RESOLVED, told, action, why)
+    resolved = replace(resolved, paged=frozenset())
+    details = {"why": why, "after_ms": now_ms - incident.opened_at_ms, **(data or {})}
+    record = Record("resolved", action.actor if action else "", details)
+    ends = timer(resolved, TimerKind.REOPEN_END, now_ms + config.reopen_within_ms)
+    return resolved, (WithdrawPages(), *notices, record, ends)
+
+
+def notice(
+    incident: Incident,
+    reason: Reason,
+    targets: list[Target] | tuple[Target, ...],
+    action: Action | None,
+    note: str = "",
+) -> Change:
+    """A message that is no page: it goes out for a muted incident too."""
+    if not targets:
+        return incident, ()
+    serial = incident.notices + 1
+    actor = action.actor if action else ""
+    note = (action.note if action else "") or note
+    told = Notify(reason, tuple(targets), serial, actor, note)
+    return replace(incident, notices=serial), (told,)
+
+
+def ack_timers(incident: Incident, now_ms: int) -> tuple[SetTimer, ...]:
+    ack = incident.policy.ack
+    due: list[SetTimer] = []
+    if ack.remind_ms is not None:
+        due.append(timer(incident, TimerKind.ACK_REMIND, now_ms + ack.remind_ms))
+    if ack.timeout_ms is not None:
+        due.append(timer(incident, TimerKind.ACK_TIMEOUT, now_ms + ack.timeout_ms))
+    return tuple(due)
+
+
+def _in_order(targets: frozenset[Target]) -> list[Target]:
+    return sorted(targets, key=lambda one: (one.receiver, one.contact))
+
+
+Answer = Callable[[Incident, Action, int, IncidentConfig], Change]
+ANSWERS: Mapping[Verb, Answer] = {
+    Verb.ACK: acknowledge,
+    Verb.UNACK: unacknowledge,
+    Verb.ESCALATE: escalate,
+    Verb.SNOOZE: snooze,
+    Verb.RESOLVE: resolve_by_hand,
+}

@@ -1,0 +1,157 @@
+"""What happens when a timer is due: rules 2 to 7, 12, 13, 17, 23 to 25 of docs/incidents.md."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from tocsin_alerting.incidents.answers import resolve
+from tocsin_alerting.incidents.effects import Change, Effects, Record
+from tocsin_alerting.incidents.escalation import (
+    SHORTEST_FINAL_MS,
+    page,
+    restart,
+    run_step,
+    step_due,
+    timer,
+)
+from tocsin_alerting.incidents.incident import OPEN, Incident, Source, State
+from tocsin_alerting.incidents.membership import raise_again
+from tocsin_alerting.incidents.muting import muted_note
+from tocsin_alerting.incidents.notification import Reason
+from tocsin_alerting.incidents.routing import IncidentConfig
+from tocsin_alerting.incidents.timer import Timer, TimerKind
+
+
+@dataclass(frozen=True, slots=True)
+class TimerDue:
+    timer: Timer
+
+
+def timer_due(incident: Incident, due: TimerDue, now_ms: int, config: IncidentConfig) -> Change:
+    """A timer of an older generation, or one that the state has no use for, changes nothing."""
+    states, run = CLOCKS[due.timer.kind]
+    if incident.state not in states or not due.timer.live(incident.generation):
+        return incident, ()
+    return run(incident, due.timer, now_ms, config)
+
+
+def _group_wait(incident: Incident, due: Timer, now_ms: int, config: IncidentConfig) -> Change:
+    """Rules 2 and 3, and the end of the wait after an inhibition."""
+    if incident.step < 0:
+        return run_step(incident, 0, Reason.OPENED, now_ms)
+    note = muted_note(incident, now_ms)
+    return run_step(incident, incident.step, Reason.UNMUTED, now_ms, note=note)
+
+
+def _step(incident: Incident, due: Timer, now_ms: int, config: IncidentConfig) -> Change:
+    return step_due(incident, due.due_at_ms, now_ms)
+
+
+def _final(incident: Incident, due: Timer, now_ms: int, config: IncidentConfig) -> Change:
+    final = incident.policy.final
+    if final is None or incident.exhausted_at_ms is None or incident.muted:
+        return incident, ()
+    if now_ms - incident.exhausted_at_ms > final.for_ms:
+        return incident, (Record("final_over"),)
+    told, effects = page(incident, final.notify, Reason.FINAL)
+    again_ms = now_ms + max(final.every_ms, SHORTEST_FINAL_MS)
+    return told, (*effects, Record("final"), timer(told, TimerKind.FINAL, again_ms))
+
+
+def _ack_remind(incident: Incident, due: Timer, now_ms: int, config: IncidentConfig) -> Change:
+    """Rule 12: the owner alone, again and again."""
+    remind_ms = incident.policy.ack.remind_ms
+    if remind_ms is None:
+        return incident, ()
+    told, effects = page(incident, incident.owner_targets(), Reason.ACK_REMIND)
+    return told, (*effects, timer(told, TimerKind.ACK_REMIND, now_ms + remind_ms))
+
+
+def _ack_timeout(incident: Incident, due: Timer, now_ms: int, config: IncidentConfig) -> Change:
+    """Rule 13: acknowledged and forgotten is not answered."""
+    on_timeout = incident.policy.ack.on_timeout
+    last = len(incident.policy.steps) - 1
+    step = {
+        "restart": 0,
+        "resume": max(incident.step, 0),
+        "next": min(incident.step + 1, last),
+    }[on_timeout]
+    owner = incident.owner
+    again, effects = restart(
+        incident,
+        Reason.ACK_EXPIRED,
+        now_ms,
+        step=step,
+        keep_loop=on_timeout != "restart",
+        note=f"ack by {owner} expired",
+    )
+    return again, (Record("ack_expired", owner), *effects)
+
+
+def _snooze_end(incident: Incident, due: Timer, now_ms: int, config: IncidentConfig) -> Change:
+    again, effects = restart(incident, Reason.SNOOZE_END, now_ms)
+    return again, (Record("snooze_ended"), *effects)
+
+
+def _reopen_end(incident: Incident, due: Timer, now_ms: int, config: IncidentConfig) -> Change:
+    """Rule 23, unless it was resolved by hand and fires still."""
+    if any(member.source is Source.FIRING for member in incident.members.values()):
+        return raise_again(incident, now_ms, config)
+    return replace(incident, state=State.CLOSED), (Record("closed"),)
+
+
+def _slo_warn(incident: Incident, due: Timer, now_ms: int, config: IncidentConfig) -> Change:
+    return incident, (Record("slo_warn"),) if incident.source is Source.FIRING else ()
+
+
+def _slo_breach(incident: Incident, due: Timer, now_ms: int, config: IncidentConfig) -> Change:
+    """Rule 24: the recover target and the escalation are different clocks."""
+    if incident.source is not Source.FIRING or incident.slo_breached:
+        return incident, ()
+    breached = replace(incident, slo_breached=True)
+    told: Effects = ()
+    if config.slo_pages:
+        breached, told = _tell_current(breached, Reason.SLO_BREACH)
+    return breached, (Record("slo_breach"), *told)
+
+
+def _source_unknown(incident: Incident, due: Timer, now_ms: int, config: IncidentConfig) -> Change:
+    """Rule 25: say that nobody can tell."""
+    since_ms = incident.unknown_since_ms
+    if incident.source is not Source.UNKNOWN or since_ms is None:
+        return incident, ()
+    note = f"state unknown for {(now_ms - since_ms) // 1000} s"
+    told, effects = _tell_current(incident, Reason.UNKNOWN, note)
+    return told, (Record("unknown_noticed"), *effects)
+
+
+def _unknown_max(incident: Incident, due: Timer, now_ms: int, config: IncidentConfig) -> Change:
+    if incident.source is not Source.UNKNOWN or incident.unknown_since_ms is None:
+        return incident, ()
+    hours = (now_ms - incident.unknown_since_ms) / 3_600_000
+    return resolve(incident, now_ms, config, f"state unknown for {hours:.3g} h, given up")
+
+
+def _tell_current(incident: Incident, reason: Reason, note: str = "") -> Change:
+    """Those who are on it now: the owner, or the current step once it has run."""
+    if incident.state is State.ACKED:
+        return page(incident, incident.owner_targets(), reason, note=note)
+    if incident.state is State.TRIGGERED and incident.step >= 0:
+        return page(incident, incident.step_targets(), reason, note=note)
+    return incident, ()
+
+
+Clock = Callable[[Incident, Timer, int, IncidentConfig], Change]
+TRIGGERED, ACKED = frozenset({State.TRIGGERED}), frozenset({State.ACKED})
+CLOCKS: Mapping[TimerKind, tuple[frozenset[State], Clock]] = {
+    TimerKind.GROUP_WAIT: (TRIGGERED, _group_wait),
+    TimerKind.STEP: (TRIGGERED, _step),
+    TimerKind.FINAL: (TRIGGERED, _final),
+    TimerKind.ACK_REMIND: (ACKED, _ack_remind),
+    TimerKind.ACK_TIMEOUT: (ACKED, _ack_timeout),
+    TimerKind.SNOOZE_END: (frozenset({State.SNOOZED}), _snooze_end),
+    TimerKind.REOPEN_END: (frozenset({State.RESOLVED}), _reopen_end),
+    TimerKind.SLO_WARN: (OPEN, _slo_warn),
+    TimerKind.SLO_BREACH: (OPEN, _slo_breach),
+    TimerKind.SOURCE_UNKNOWN: (OPEN, _source_unknown),
+    TimerKind.UNKNOWN_MAX: (OPEN, _unknown_max),
+}

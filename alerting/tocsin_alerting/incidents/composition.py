@@ -1,0 +1,134 @@
+"""An incident put into messages: everything that a channel needs to know, and no more."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tocsin_alerting.incidents.effects import Notify
+from tocsin_alerting.incidents.incident import Incident, Member, Source, State
+from tocsin_alerting.incidents.membership import alert_severity
+from tocsin_alerting.incidents.notification import Notification, NotifiedAlert, Reason
+from tocsin_alerting.incidents.policy import Target
+from tocsin_alerting.incidents.routing import IncidentConfig
+
+# A message must stay small enough to be sent; what is left out is counted in it.
+MOST_ALERTS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """Who is told next, and when, if nobody answers; nothing follows when `at_ms` is None."""
+
+    at_ms: int | None = None
+    to: tuple[str, ...] = ()
+
+
+def compose(
+    incident: Incident,
+    notify: Notify,
+    targets: Iterable[Target],
+    now_ms: int,
+    config: IncidentConfig,
+    step_due_ms: int | None,
+) -> list[Notification]:
+    """One notification for each of `targets`. `step_due_ms` is when the next step is due."""
+    every = tuple(targets)
+    resolved = notify.reason is Reason.RESOLVED
+    members = _in_order(incident, config)
+    shown = tuple(_alert(one, resolved, now_ms) for one in members[:MOST_ALERTS])
+    follows = _next(incident, step_due_ms)
+    names = [_name(one) for one in every]
+    return [
+        Notification(
+            key=message_key(incident, notify, target),
+            incident=incident.number,
+            receiver=target.receiver,
+            contact=target.contact,
+            reason=notify.reason,
+            severity=incident.severity.value,
+            status="resolved" if resolved else "firing",
+            state=incident.state.value,
+            step=max(incident.step, 0),
+            loop=incident.loop,
+            title=title(incident),
+            group_key=incident.key,
+            group_labels=dict(incident.group_labels),
+            alerts=shown,
+            opened_at_ms=incident.opened_at_ms,
+            at_ms=now_ms,
+            actor=notify.actor,
+            note=notify.note,
+            others=tuple(dict.fromkeys(name for name in names if name != _name(target))),
+            next_at_ms=follows.at_ms,
+            next_to=follows.to,
+            truncated_alerts=len(members) - len(shown),
+            external_url=config.external_url,
+        )
+        for target in every
+    ]
+
+
+def message_key(incident: Incident, notify: Notify, target: Target) -> str:
+    """The same for every try of one message, also after a restart, and for no other message."""
+    parts = (
+        incident.uid,
+        incident.generation,
+        incident.step,
+        incident.loop,
+        notify.reason.value,
+        notify.serial,
+        target.receiver,
+        target.contact,
+    )
+    return "/".join(map(str, parts))
+
+
+def title(incident: Incident) -> str:
+    """`EngineDown target=10.0.0.5:8000`: the alert's name and what it is grouped by."""
+    labels = dict(incident.group_labels)
+    names = (member.alert.name for member in incident.members.values())
+    name = labels.pop("alertname", "") or next(names, "")
+    return " ".join((name, *(f"{label}={value}" for label, value in labels.items()))).strip()
+
+
+def _in_order(incident: Incident, config: IncidentConfig) -> list[Member]:
+    """What fires first, the worst of it first."""
+
+    def rank(member: Member) -> tuple[bool, str, int]:
+        severity = alert_severity(member.alert, config)
+        return member.source is Source.CLEAR, severity or "", member.since_ms
+
+    return sorted(incident.members.values(), key=rank)
+
+
+def _alert(member: Member, resolved: bool, now_ms: int) -> NotifiedAlert:
+    ended = member.ended_at_ms
+    if ended is None and resolved:  # by hand, or given up: it ends for those who read it
+        ended = now_ms
+    return NotifiedAlert(
+        status="firing" if ended is None else "resolved",
+        labels=dict(member.alert.labels),
+        annotations=dict(member.alert.annotations),
+        starts_at_ms=member.since_ms,
+        ends_at_ms=ended,
+        value=member.alert.value,
+        fingerprint=member.alert.fingerprint,
+    )
+
+
+def _next(incident: Incident, step_due_ms: int | None) -> Next:
+    policy = incident.policy
+    if incident.state is not State.TRIGGERED or step_due_ms is None:
+        return Next()
+    if incident.exhausted:
+        targets = policy.final.notify if policy.final else ()
+    elif incident.step + 1 < len(policy.steps):
+        targets = policy.steps[incident.step + 1].notify
+    elif incident.loop < policy.repeat:
+        targets = policy.steps[0].notify
+    else:
+        return Next()
+    return Next(step_due_ms, tuple(dict.fromkeys(map(_name, targets)))) if targets else Next()
+
+
+def _name(target: Target) -> str:
+    return target.contact or target.receiver

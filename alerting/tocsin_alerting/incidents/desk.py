@@ -1,0 +1,408 @@
+"""The desk where incidents are kept: alerts, timers, people and delivery results come in here.
+
+Every call is one step: the working copy changes, then one transaction writes all of it. The state
+machine itself is `transitions.step`; whoever drives the desk owns the clock.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from tocsin_alerting.incidents.action import Action
+from tocsin_alerting.incidents.batch import Batch
+from tocsin_alerting.incidents.clocks import TimerDue
+from tocsin_alerting.incidents.errors import Conflict, JournalDown, JournalError, NoSuchIncident
+from tocsin_alerting.incidents.hearing import Hearing
+from tocsin_alerting.incidents.incident import Incident, State
+from tocsin_alerting.incidents.journal import Journal, Saved
+from tocsin_alerting.incidents.ledger import Ledger
+from tocsin_alerting.incidents.message import Message, MessageState, settled
+from tocsin_alerting.incidents.notification import Notification
+from tocsin_alerting.incidents.outcome import Done, Outcome
+from tocsin_alerting.incidents.policy import Severity
+from tocsin_alerting.incidents.recorder import PATIENCE_S, Recorder
+from tocsin_alerting.incidents.routing import IncidentConfig
+from tocsin_alerting.incidents.story import Story
+from tocsin_alerting.incidents.timer import Timer, TimerKind
+from tocsin_alerting.incidents.transitions import StepFailed, step
+from tocsin_alerting.rules.alert import Alert, AlertEvent
+
+T = TypeVar("T")
+
+# After a start, overdue P1..P4 pages wait this long for the first evaluation.
+HOLD_MS = 60_000
+# P2..P4 messages wait this long for a journal that is down; P0 and P1 do not wait.
+UNRECORDED_HOLD_MS = 300_000
+# Numbers of a start that could not read the journal begin above this.
+BLIND_NUMBERS = 1_000_000
+MOST_ROUNDS = 100
+OPEN_STATES = (State.TRIGGERED, State.ACKED, State.SNOOZED)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message that is the caller's to send: report the outcome, or it is sent again later."""
+
+    key: str
+    notification: Notification
+    attempt: int
+
+
+class Desk:
+    """`jitter` gives numbers in [0, 1). `changed` is set whenever a due time may have moved."""
+
+    def __init__(
+        self,
+        config: IncidentConfig,
+        journal: Journal,
+        jitter: Callable[[], float],
+        *,
+        patience_s: float = PATIENCE_S,
+        start_patience_s: float = 10.0,
+    ) -> None:
+        self.ledger = Ledger(config)
+        self.recorder = Recorder(journal, self._recorded, patience_s)
+        self.changed = asyncio.Event()
+        self.saved_alerts: tuple[Alert, ...] = ()
+        self.last_eval_ms: int | None = None
+        self._journal = journal
+        self._jitter = jitter
+        self._patience_s = patience_s
+        self._start_patience_s = start_patience_s
+        self._hearing = Hearing(self.ledger)
+        self._unrecorded: set[str] = set()
+        self._held: set[int] = set()
+        self._hold_until_ms = 0
+        self._reconciled = False
+        self._blind = False
+        self._mending: asyncio.Task[None] | None = None
+
+    # the start and the end
+
+    async def start(self, now_ms: int) -> None:
+        """Load the journal. Without one that answers the desk starts empty, and pages all the same.
+
+        Sets `saved_alerts` and `last_eval_ms` for the rules layer. Raises SchemaTooNew.
+        """
+        try:
+            async with asyncio.timeout(self._start_patience_s):
+                saved = await self._journal.load()
+        except (JournalDown, TimeoutError) as error:
+            self._start_blind(error, now_ms)
+        else:
+            self._start_with(saved, now_ms)
+        await self._save(now_ms)
+
+    def _start_with(self, saved: Saved, now_ms: int) -> None:
+        self.ledger.load(saved, now_ms)
+        self.saved_alerts = saved.alerts
+        last_eval = saved.meta.get("last_eval")
+        self.last_eval_ms = int(last_eval) if last_eval else None
+        down_ms = None if self.last_eval_ms is None else max(0, now_ms - self.last_eval_ms)
+        clean = saved.meta.get("clean_shutdown", "1") == "1"
+        self.ledger.note(0, "started", now_ms, data={"downtime_ms": down_ms, "clean": clean})
+        self.ledger.changes().meta["clean_shutdown"] = "0"
+        self._held = {one.number for one in saved.incidents}
+        self._hold_until_ms = now_ms + HOLD_MS
+
+    def _start_blind(self, error: Exception, now_ms: int) -> None:
+        trouble = str(error) or "the journal took too long to open"
+        self._blind = not (isinstance(error, JournalDown) and error.blank)
+        if self._blind:
+            self.ledger.begin_at(BLIND_NUMBERS + now_ms // 1000 % (9 * BLIND_NUMBERS))
+        self.recorder.fail(trouble, now_ms)
+        self.ledger.note(0, "started", now_ms, data={"journal": trouble})
+        self.ledger.changes().meta["clean_shutdown"] = "0"
+
+    async def reconcile(
+        self, firing: Sequence[Alert], now_ms: int, unknown: Collection[str] = ()
+    ) -> None:
+        """After the first evaluation: `firing` are all alerts that fire or are held as unknown.
+
+        What fired before the restart and is not among them has cleared; what is new has begun.
+        `unknown` are fingerprints. Ends the hold on overdue pages.
+        """
+        self._hearing.reconcile(firing, unknown, now_ms)
+        self._reconciled = True
+        self._held.clear()
+        await self._run_and_save(now_ms)
+
+    async def close(self, now_ms: int) -> None:
+        """Write what can be written, and let go of the journal."""
+        self.ledger.changes().meta["clean_shutdown"] = "1"
+        await self._save(now_ms)
+        if self._mending is not None:
+            self._mending.cancel()
+            await asyncio.gather(self._mending, return_exceptions=True)
+        try:
+            async with asyncio.timeout(self._patience_s):
+                if self.recorder.down and not self._blind:
+                    await self.recorder.flush(now_ms)
+                await self._journal.close()
+        except (TimeoutError, JournalError):
+            return  # nothing more can be done for this disk
+
+    # what happens
+
+    async def handle(
+        self,
+        events: Sequence[AlertEvent],
+        now_ms: int,
+        alerts: Sequence[Alert] = (),
+        forgotten: Sequence[Alert] = (),
+    ) -> None:
+        """Take what changed in one evaluation, all of it in one transaction.
+
+        `alerts` are instances to remember for the rules layer, `forgotten` those to remember no
+        more.
+        """
+        self._hearing.hear(events, now_ms)
+        rows = self.ledger.changes().alerts
+        rows.update({(alert.rule, alert.fingerprint): alert for alert in alerts})
+        rows.update({(alert.rule, alert.fingerprint): None for alert in forgotten})
+        await self._run_and_save(now_ms)
+
+    async def due(self, now_ms: int) -> int | None:
+        """Run the timers that are due, and say when the next one is (None: never)."""
+        if self._held and now_ms >= self._hold_until_ms:
+            self._held.clear()
+            self.changed.set()
+        await self._run_and_save(now_ms)
+        self._mend(now_ms)
+        return self.next_due_ms()
+
+    def next_due_ms(self) -> int | None:
+        held = [self._hold_until_ms] if self._held else []
+        retry = [self.recorder.retry_at_ms] if self.recorder.down and not self._mending else []
+        timer = self.ledger.next_due_ms(self._is_held)
+        return min([*held, *retry, *([] if timer is None else [timer])], default=None)
+
+    async def act(self, action: Action, now_ms: int) -> Incident:
+        """Do what a person asks; repeated with the same `request_id` it is done once.
+
+        Raises NoSuchIncident and Conflict.
+        """
+        done = self.ledger.requests.get(action.request_id) if action.request_id else None
+        if done is not None:
+            return await self.incident(done[0])
+        incident = self.ledger.incidents.get(action.incident)
+        if incident is None:
+            closed = await self.incident(action.incident)
+            raise Conflict(closed.number, closed.state, f"nothing to {action.verb}")
+        self.ledger.apply(step(incident, action, now_ms, self.ledger.config), now_ms)
+        if action.request_id:
+            self.ledger.requests[action.request_id] = (action.incident, now_ms)
+            self.ledger.changes().requests[action.request_id] = (action.incident, now_ms)
+        await self._run_and_save(now_ms)
+        return self.ledger.incidents[action.incident]
+
+    async def heartbeat(self, now_ms: int) -> None:
+        """Remember that evaluation was alive now."""
+        self.ledger.changes().meta["last_eval"] = str(now_ms)
+        await self._save(now_ms)
+
+    async def clock_jumped(self, delta_ms: int, now_ms: int) -> None:
+        """The wall clock was stepped by `delta_ms` and reads `now_ms`: no timer comes nearer."""
+        self.ledger.shift(delta_ms)
+        self.recorder.shift(delta_ms)
+        self._hold_until_ms += delta_ms
+        self.ledger.note(0, "clock_jumped", now_ms, data={"delta_ms": delta_ms})
+        await self._save(now_ms)
+
+    # delivery
+
+    async def claim(self, now_ms: int, limit: int = 32) -> list[Delivery]:
+        """Messages to send now. What is not reported within 30 s is handed out again."""
+        marked = self.ledger.outbox.claim(now_ms, limit, lambda one: self._may_go(one, now_ms))
+        recorded = await self._save(now_ms)
+        return [
+            Delivery(one.key, replace(one.notification, not_recorded=not recorded), one.attempts)
+            for one in marked
+        ]
+
+    def next_claim_ms(self, now_ms: int) -> int | None:
+        """When there may be something to claim (None: not before `changed` is set)."""
+        due = [self.ledger.outbox.next_due_ms(lambda one: self._may_go(one, now_ms))]
+        if self.recorder.down:
+            waiting = [one for one in self.ledger.outbox.waiting() if not one.urgent]
+            ends = [one.notification.at_ms + UNRECORDED_HOLD_MS for one in waiting]
+            due += [at_ms for at_ms in ends if at_ms > now_ms]
+        return min((at_ms for at_ms in due if at_ms is not None), default=None)
+
+    async def delivered(self, delivery: Delivery, outcome: Outcome, now_ms: int) -> None:
+        """Take the outcome of an attempt: done, again later, or never (rules 9 and 28)."""
+        message = self.ledger.outbox.get(delivery.key)
+        if message is None or not _expected(message, delivery, outcome):
+            return
+        after = settled(message, outcome, now_ms, self._jitter())
+        self.ledger.outbox.put(after)
+        self._note_delivery(after, now_ms)
+        if after.is_page and after.state in (MessageState.FAILED, MessageState.CANCELLED):
+            self._page_failed(after, now_ms)
+        await self._run_and_save(now_ms)
+
+    def _note_delivery(self, message: Message, now_ms: int) -> None:
+        sent = message.notification
+        data = {"receiver": sent.receiver, "contact": sent.contact, "reason": sent.reason.value}
+        if message.state is MessageState.SENT:
+            data["reference"] = message.reference
+            self.ledger.note(sent.incident, "delivered", now_ms, data=data)
+        elif message.state is MessageState.FAILED:
+            data["error"] = message.last_error
+            self.ledger.note(sent.incident, "delivery_failed", now_ms, data=data)
+
+    def _page_failed(self, message: Message, now_ms: int) -> None:
+        incident = self.ledger.incidents.get(message.notification.incident)
+        if incident is None:
+            return
+        self.ledger.outbox.retract(message, incident.cycle)
+        if message.state is MessageState.FAILED and self.ledger.outbox.step_failed(message):
+            sent = message.notification
+            failed = StepFailed(message.generation, sent.step, sent.loop)
+            self.ledger.apply(step(incident, failed, now_ms, self.ledger.config), now_ms)
+
+    def _may_go(self, message: Message, now_ms: int) -> bool:
+        incident = self.ledger.incidents.get(message.notification.incident)
+        if message.is_page and incident is not None and self._is_held(incident):
+            return False
+        if self.recorder.down:
+            waited_ms = now_ms - message.notification.at_ms
+            return message.urgent or waited_ms >= UNRECORDED_HOLD_MS
+        return message.key not in self._unrecorded
+
+    # questions
+
+    async def incident(self, number: int) -> Incident:
+        """Raises NoSuchIncident; a closed one comes from the journal."""
+        found = self.ledger.incidents.get(number)
+        if found is None:
+            found = await self._ask(self._journal.incident(number), None)
+        if found is None:
+            raise NoSuchIncident(number)
+        return found
+
+    async def incidents(
+        self, states: Collection[State] = OPEN_STATES, limit: int = 1000
+    ) -> list[Incident]:
+        """The newest first."""
+        found = [one for one in self.ledger.incidents.values() if one.state in states]
+        if State.CLOSED in states:
+            found += await self._ask(self._journal.incidents([State.CLOSED], limit), [])
+        return sorted(found, key=lambda one: -one.number)[:limit]
+
+    async def story(self, number: int) -> Story:
+        """Raises NoSuchIncident."""
+        incident = await self.incident(number)
+        written = await self._ask(self._journal.history(number), [])
+        entries = {one.seq: one for one in (*written, *self.recorder.backlog.history)}
+        messages = {one.key: one for one in await self._ask(self._journal.messages(number), [])}
+        messages |= {one.key: one for one in self.ledger.outbox.of(number)}
+        return Story(
+            incident,
+            tuple(entries[seq] for seq in sorted(entries) if entries[seq].incident == number),
+            self.timers(number),
+            tuple(sorted(messages.values(), key=lambda one: one.id)),
+        )
+
+    def timers(self, number: int) -> tuple[Timer, ...]:
+        """The live timers of an incident, the next one first."""
+        timers = self.ledger.timers.get(number, {}).values()
+        return tuple(sorted(timers, key=lambda one: one.due_at_ms))
+
+    def overdue_ms(self, now_ms: int) -> int:
+        """How late the oldest timer is; over two minutes the loop that drives the desk is stuck."""
+        next_ms = self.ledger.next_due_ms(self._is_held)
+        return 0 if next_ms is None else max(0, now_ms - next_ms)
+
+    async def prune(self, before_ms: int) -> int:
+        """Forget the incidents that were closed before then, with their history; how many."""
+        requests = self.ledger.requests
+        self.ledger.requests = {k: v for k, v in requests.items() if v[1] >= before_ms}
+        return await self._ask(self._journal.prune(before_ms), 0)
+
+    async def _ask(self, answer: Awaitable[T], otherwise: T) -> T:
+        """The journal's answer; what memory knows must do when it does not answer."""
+        try:
+            async with asyncio.timeout(self._patience_s):
+                return await answer
+        except (JournalError, TimeoutError):
+            return otherwise
+
+    # one step
+
+    async def _run_and_save(self, now_ms: int) -> None:
+        self._run(now_ms)
+        await self._save(now_ms)
+
+    def _run(self, now_ms: int) -> None:
+        """Mute and unmute, run what is due, until nothing is."""
+        for _ in range(MOST_ROUNDS):
+            self._hearing.mute(now_ms)
+            due = self.ledger.due(now_ms, self._is_held)
+            if not due:
+                return
+            for number, timer in due:
+                self._run_timer(number, timer.kind, timer, now_ms)
+
+    def _run_timer(self, number: int, kind: TimerKind, timer: Timer, now_ms: int) -> None:
+        if self.ledger.timers.get(number, {}).get(kind) is not timer:
+            return  # replaced by one that ran before it
+        self.ledger.remove_timer(number, kind)
+        incident = self.ledger.incidents[number]
+        change = step(incident, TimerDue(timer), now_ms, self.ledger.config)
+        self.ledger.apply(change, now_ms)
+
+    def _is_held(self, incident: Incident) -> bool:
+        return incident.number in self._held and incident.severity is not Severity.P0
+
+    async def _save(self, now_ms: int) -> bool:
+        batch = self.ledger.take(now_ms)
+        if not batch:
+            return not self.recorder.down
+        self._unrecorded |= batch.messages.keys()
+        recorded = await self.recorder.record(batch, now_ms)
+        self.changed.set()
+        return recorded
+
+    def _recorded(self, batch: Batch) -> None:
+        self._unrecorded -= batch.messages.keys()
+
+    # when the journal is down
+
+    def _mend(self, now_ms: int) -> None:
+        if self._mending is not None and self._mending.done():
+            self._mending = None
+        due = self.recorder.down and now_ms >= self.recorder.retry_at_ms
+        if due and self._mending is None:
+            self._mending = asyncio.create_task(self._recover(now_ms))
+            self._mending.add_done_callback(lambda _: self.changed.set())
+
+    async def _recover(self, now_ms: int) -> None:
+        since_ms, trouble = self.recorder.since_ms, self.recorder.trouble
+        try:
+            if self._blind:
+                self._adopt(await self._journal.load(), now_ms)
+        except JournalError as error:
+            self.recorder.fail(str(error), now_ms)
+            return
+        if await self.recorder.flush(now_ms):
+            data = {"trouble": trouble, "since_ms": since_ms}
+            self.ledger.note(0, "journal_back", now_ms, data=data)
+            await self._save(now_ms)
+
+    def _adopt(self, saved: Saved, now_ms: int) -> None:
+        """The journal that could not be read at the start is there: take what it remembers."""
+        self.ledger.renumbered(self.recorder.backlog, saved)
+        self.ledger.load(saved, now_ms)
+        self._blind = False
+        self._hearing.adopt(saved.incidents, now_ms, still_firing=not self._reconciled)
+        self.recorder.backlog.merge(self.ledger.take(now_ms))
+        self._unrecorded |= self.recorder.backlog.messages.keys()
+
+
+def _expected(message: Message, delivery: Delivery, outcome: Outcome) -> bool:
+    """Whether this outcome still tells something; a late success always does."""
+    waiting = message.state in (MessageState.PENDING, MessageState.SENDING)
+    current = message.state is MessageState.SENDING and message.attempts == delivery.attempt
+    return current or (waiting and isinstance(outcome, Done))

@@ -1,0 +1,141 @@
+"""An incident: what people are told about, answer for, and see resolved.
+
+It is frozen; `transitions.step` makes the next one. All times are Unix milliseconds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from tocsin_alerting.incidents.policy import Policy, Severity, Target
+from tocsin_alerting.rules.alert import Alert
+from tocsin_exporter.snapshot import Labels
+
+
+class State(StrEnum):
+    TRIGGERED = "TRIGGERED"  # nobody owns it, the escalation clock runs
+    ACKED = "ACKED"  # owned, the escalation is stopped, the ack clock runs
+    SNOOZED = "SNOOZED"  # quiet until a time
+    RESOLVED = "RESOLVED"  # the reopen window runs
+    CLOSED = "CLOSED"  # nothing happens any more
+
+
+OPEN = frozenset({State.TRIGGERED, State.ACKED, State.SNOOZED})
+
+
+class Source(StrEnum):
+    """What the alerts say; never derived from the incident's state, nor the other way round."""
+
+    FIRING = "firing"
+    CLEAR = "clear"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One alert instance of an incident; `ended_at_ms` is None while it fires or is unknown."""
+
+    alert: Alert
+    source: Source
+    since_ms: int
+    ended_at_ms: int | None = None
+
+    def shifted(self, delta_ms: int) -> "Member":
+        ended = None if self.ended_at_ms is None else self.ended_at_ms + delta_ms
+        return replace(self, since_ms=self.since_ms + delta_ms, ended_at_ms=ended)
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """`number` is what people type, `uid` is unique across journals, `key` says what is grouped.
+
+    `severity` is the worst so far and `policy` the one that it brought; neither is lowered before
+    the incident resolves. `step` is -1 until the first step was due. `notices` counts the messages
+    decided; `cycle` is the generation in which the incident opened or last reopened, and `paged`
+    are those to whom a page was decided since. `muted_by` holds `inhibited:NUMBER`,
+    `silence:ID`, `maintenance:NAME`.
+    """
+
+    number: int
+    uid: str
+    key: str
+    group_labels: Labels
+    policy: Policy
+    severity: Severity
+    opened_at_ms: int
+    state: State = State.TRIGGERED
+    source: Source = Source.FIRING
+    generation: int = 1
+    cycle: int = 1
+    step: int = -1
+    loop: int = 0
+    notices: int = 0
+    flaps: int = 0
+    members: Mapping[str, Member] = field(default_factory=dict)
+    muted_by: frozenset[str] = frozenset()
+    paged: frozenset[Target] = frozenset()
+    owner: str = ""
+    resolution: str = ""
+    slo_breached: bool = False
+    unreachable: bool = False
+    paged_at_ms: int | None = None
+    acked_at_ms: int | None = None
+    muted_at_ms: int | None = None
+    exhausted_at_ms: int | None = None
+    resolved_at_ms: int | None = None
+    unknown_since_ms: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in OPEN
+
+    @property
+    def muted(self) -> bool:
+        return bool(self.muted_by)
+
+    @property
+    def exhausted(self) -> bool:
+        return self.exhausted_at_ms is not None
+
+    @property
+    def active(self) -> tuple[Member, ...]:
+        """The members that fire, or of which nobody can tell."""
+        return tuple(one for one in self.members.values() if one.source is not Source.CLEAR)
+
+    def step_targets(self) -> tuple[Target, ...]:
+        """Whom the current step tells."""
+        steps = self.policy.steps
+        return steps[min(max(self.step, 0), len(steps) - 1)].notify if steps else ()
+
+    def owner_targets(self) -> tuple[Target, ...]:
+        """The owner's ways in the policy; the current step's when it does not name the owner."""
+        every = (target for step in self.policy.steps for target in step.notify)
+        own = dict.fromkeys(target for target in every if target.contact == self.owner)
+        return tuple(own) if self.owner and own else self.step_targets()
+
+    def shifted(self, delta_ms: int) -> "Incident":
+        """The same incident by a clock that reads `delta_ms` more: ages stay what they are."""
+        moved = {name: at + delta_ms for name in TIMES if (at := getattr(self, name)) is not None}
+        members = {name: one.shifted(delta_ms) for name, one in self.members.items()}
+        return replace(self, members=members, **moved)
+
+
+TIMES = (
+    "opened_at_ms",
+    "paged_at_ms",
+    "acked_at_ms",
+    "muted_at_ms",
+    "exhausted_at_ms",
+    "resolved_at_ms",
+    "unknown_since_ms",
+)
+
+
+def bumped(incident: Incident) -> Incident:
+    """The next generation: every timer of the one before is stale."""
+    return replace(
+        incident,
+        generation=incident.generation + 1,
+        exhausted_at_ms=None,
+        unreachable=False,
+    )

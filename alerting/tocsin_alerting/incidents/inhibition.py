@@ -1,0 +1,85 @@
+"""Who is kept quiet by whom: while the engine is down, nobody needs to hear that it is slow."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tocsin_alerting.incidents.incident import Incident, Source
+from tocsin_alerting.incidents.matcher import all_match
+from tocsin_alerting.incidents.muting import INHIBITED
+from tocsin_alerting.incidents.routing import InhibitRule
+
+Labels = Mapping[str, str]
+Loud = dict[tuple[str, ...], set[tuple[int, bool]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Inhibition:
+    """One rule with what fires on its source side: equal labels -> (incident, is a target too)."""
+
+    rule: InhibitRule
+    loud: Loud
+
+    def sources_of(self, labels: Labels) -> set[int]:
+        """The incidents that keep an alert with `labels` quiet.
+
+        As in Alertmanager, an alert on both sides is not kept quiet by one that is on both too.
+        """
+        if not all_match(self.rule.target, labels):
+            return set()
+        on_both = all_match(self.rule.source, labels)
+        found = self.loud.get(_equal(self.rule, labels), set())
+        return {number for number, both in found if not (both and on_both)}
+
+
+def inhibitions(
+    rules: Sequence[InhibitRule], incidents: Iterable[Incident]
+) -> dict[int, frozenset[str]]:
+    """What mutes each open incident: an incident is quiet when each of its active alerts is.
+
+    None keeps itself quiet, and of two that would silence each other the worse stays loud.
+    """
+    in_order = sorted(
+        (one for one in incidents if one.is_open), key=lambda one: (one.severity, one.number)
+    )
+    prepared = [Inhibition(rule, _loud(rule, in_order)) for rule in rules]
+    quiet_by: dict[int, set[int]] = {}
+    for incident in in_order:
+        number = incident.number
+        mutual = {other for other, sources in quiet_by.items() if number in sources}
+        quiet_by[number] = quieted_by(prepared, incident, mutual | {number})
+    return {number: named(sources) for number, sources in quiet_by.items()}
+
+
+def quieted_by(prepared: Sequence[Inhibition], incident: Incident, excluded: set[int]) -> set[int]:
+    every: set[int] = set()
+    for member in incident.active:
+        labels = dict(member.alert.labels)
+        sources = {number for one in prepared for number in one.sources_of(labels)} - excluded
+        if not sources:
+            return set()
+        every |= sources
+    return every
+
+
+def named(sources: Iterable[int]) -> frozenset[str]:
+    return frozenset(f"{INHIBITED}{number}" for number in sources)
+
+
+def is_source(rules: Sequence[InhibitRule], labels: Labels) -> bool:
+    return any(all_match(rule.source, labels) for rule in rules)
+
+
+def _loud(rule: InhibitRule, incidents: Iterable[Incident]) -> Loud:
+    loud: Loud = {}
+    for incident in incidents:
+        for member in incident.members.values():
+            labels = dict(member.alert.labels)
+            if member.source is not Source.CLEAR and all_match(rule.source, labels):
+                both = all_match(rule.target, labels)
+                loud.setdefault(_equal(rule, labels), set()).add((incident.number, both))
+    return loud
+
+
+def _equal(rule: InhibitRule, labels: Labels) -> tuple[str, ...]:
+    """A missing label equals an empty one."""
+    return tuple(labels.get(name, "") for name in rule.equal)

@@ -1,0 +1,60 @@
+"""Where incidents survive: one transaction a step, read back whole at the start."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tocsin_alerting.incidents.batch import Batch, Entry
+from tocsin_alerting.incidents.incident import Incident, State
+from tocsin_alerting.incidents.message import Message
+from tocsin_alerting.incidents.timer import Timer
+from tocsin_alerting.rules.alert import Alert
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """All that a start needs: incidents that are not closed, their timers and messages.
+
+    Messages of closed incidents are among them while they wait to be sent. `last_*` are the highest
+    numbers given so far.
+    """
+
+    incidents: tuple[Incident, ...] = ()
+    timers: Mapping[int, tuple[Timer, ...]] = field(default_factory=dict)
+    messages: tuple[Message, ...] = ()
+    alerts: tuple[Alert, ...] = ()
+    requests: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    meta: Mapping[str, str] = field(default_factory=dict)
+    last_number: int = 0
+    last_entry: int = 0
+    last_message: int = 0
+
+
+class Journal(Protocol):
+    """Every method raises JournalDown when the disk does not play along."""
+
+    async def load(self) -> Saved:
+        """Raises SchemaTooNew too."""
+        ...
+
+    async def commit(self, batch: Batch) -> None:
+        """All of it or nothing, and on the disk when it returns."""
+        ...
+
+    async def incident(self, number: int) -> Incident | None: ...
+
+    async def incidents(self, states: Collection[State], limit: int) -> list[Incident]:
+        """The newest first."""
+        ...
+
+    async def history(self, number: int) -> list[Entry]:
+        """In order; 0 is what is about no incident in particular."""
+        ...
+
+    async def messages(self, number: int) -> list[Message]: ...
+
+    async def prune(self, before_ms: int) -> int:
+        """Forget what was closed before then; the number of incidents."""
+        ...
+
+    async def close(self) -> None: ...

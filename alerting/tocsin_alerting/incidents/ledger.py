@@ -1,0 +1,222 @@
+"""The working copy: every incident that is not closed, its timers and messages, in memory.
+
+It leads and the journal follows: what a step changed is collected in a batch, which `take` hands
+out to be written. So a step goes on when the disk does not.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from tocsin_alerting.incidents.batch import Batch, Entry
+from tocsin_alerting.incidents.composition import compose
+from tocsin_alerting.incidents.effects import Change, Notify, Record, SetTimer, WithdrawPages
+from tocsin_alerting.incidents.incident import Incident, Source, State
+from tocsin_alerting.incidents.journal import Saved
+from tocsin_alerting.incidents.message import Message, MessageState
+from tocsin_alerting.incidents.outbox import Outbox, wants_page
+from tocsin_alerting.incidents.routing import IncidentConfig
+from tocsin_alerting.incidents.timer import Timer, TimerKind
+
+Timers = dict[TimerKind, Timer]
+
+
+class Ledger:
+    def __init__(self, config: IncidentConfig) -> None:
+        self.config = config
+        self.incidents: dict[int, Incident] = {}
+        self.timers: dict[int, Timers] = {}
+        self.requests: dict[str, tuple[int, int]] = {}
+        self.outbox = Outbox(self._message_changed)
+        self.stirred = True  # who keeps whom quiet may have changed
+        self._by_key: dict[str, int] = {}
+        self._holder: dict[str, int] = {}
+        self._changes = Batch()
+        self._last_number = 0
+        self._last_entry = 0
+        self._last_message = 0
+
+    # what is there
+
+    def with_key(self, key: str) -> Incident | None:
+        number = self._by_key.get(key)
+        return None if number is None else self.incidents[number]
+
+    def holding(self, fingerprint: str) -> Incident | None:
+        """The incident in which this alert fires or is unknown."""
+        number = self._holder.get(fingerprint)
+        return None if number is None else self.incidents[number]
+
+    def due(self, now_ms: int, held: Callable[[Incident], bool]) -> list[tuple[int, Timer]]:
+        """The timers due by `now_ms`, the oldest first."""
+        found = [
+            (number, timer)
+            for number, timers in self.timers.items()
+            for timer in timers.values()
+            if timer.due_at_ms <= now_ms and not held(self.incidents[number])
+        ]
+        return sorted(found, key=lambda one: (one[1].due_at_ms, one[0]))
+
+    def next_due_ms(self, held: Callable[[Incident], bool]) -> int | None:
+        due = (
+            timer.due_at_ms
+            for number, timers in self.timers.items()
+            for timer in timers.values()
+            if not held(self.incidents[number])
+        )
+        return min(due, default=None)
+
+    # what changes
+
+    def next_number(self) -> int:
+        return self._last_number + 1
+
+    def begin_at(self, number: int) -> None:
+        self._last_number = number
+
+    def apply(self, change: Change, now_ms: int) -> None:
+        """Take an incident's next state and do what it asks for."""
+        incident, effects = change
+        before = self.incidents.get(incident.number)
+        if incident is not before:
+            self._keep(incident, before)
+        self._set_timers(incident, [one.timer for one in effects if isinstance(one, SetTimer)])
+        for effect in effects:
+            match effect:
+                case Record():
+                    self.note(incident.number, effect.event, now_ms, effect.actor, effect.data)
+                case WithdrawPages():
+                    self.outbox.withdraw_pages(incident.number)
+                case Notify():
+                    self._post(incident, effect, now_ms)
+        if incident.state is State.CLOSED:
+            self._forget(incident)
+
+    def _keep(self, incident: Incident, before: Incident | None) -> None:
+        number = incident.number
+        self._last_number = max(self._last_number, number)
+        self.incidents[number] = incident
+        self._by_key[incident.key] = number
+        self._changes.incidents[number] = incident
+        known = before.members if before else {}
+        for name, member in incident.members.items():
+            if known.get(name) is not member:
+                self._changes.members[number, name] = member
+        self._index(incident)
+        if before is None or (before.members, before.state) != (incident.members, incident.state):
+            self.stirred = True
+
+    def _index(self, incident: Incident) -> None:
+        for name, member in incident.members.items():
+            if member.source is not Source.CLEAR:
+                self._holder[name] = incident.number
+            elif self._holder.get(name) == incident.number:
+                del self._holder[name]
+
+    def _set_timers(self, incident: Incident, new: Iterable[Timer]) -> None:
+        before = self.timers.get(incident.number, {})
+        after = {kind: one for kind, one in before.items() if one.live(incident.generation)}
+        after |= {timer.kind: timer for timer in new}
+        if after != before:
+            self._replace_timers(incident.number, after)
+
+    def _replace_timers(self, number: int, timers: Timers) -> None:
+        self.timers[number] = timers
+        self._changes.timers[number] = tuple(timers.values())
+
+    def remove_timer(self, number: int, kind: TimerKind) -> None:
+        left = {one: timer for one, timer in self.timers[number].items() if one is not kind}
+        self._replace_timers(number, left)
+
+    def note(
+        self,
+        incident: int,
+        event: str,
+        now_ms: int,
+        actor: str = "",
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add a line to the history."""
+        self._last_entry += 1
+        entry = Entry(self._last_entry, now_ms, incident, event, actor, dict(data or {}))
+        self._changes.history.append(entry)
+
+    def _post(self, incident: Incident, notify: Notify, now_ms: int) -> None:
+        targets = list(notify.targets)
+        if wants_page(notify.reason):
+            reached = self.outbox.reached(incident.number, incident.cycle)
+            targets = [target for target in targets if target in reached]
+        timers = self.timers.get(incident.number, {})
+        follows = timers.get(TimerKind.FINAL if incident.exhausted else TimerKind.STEP)
+        due_ms = follows.due_at_ms if follows else None
+        for notification in compose(incident, notify, targets, now_ms, self.config, due_ms):
+            self._last_message += 1
+            self.outbox.post(
+                Message(self._last_message, notification, incident.generation, next_at_ms=now_ms)
+            )
+
+    def _forget(self, incident: Incident) -> None:
+        number = incident.number
+        self._replace_timers(number, {})
+        del self.timers[number], self.incidents[number]
+        if self._by_key.get(incident.key) == number:
+            del self._by_key[incident.key]
+        for name in incident.members:
+            if self._holder.get(name) == number:
+                del self._holder[name]
+        self.outbox.drop([number])
+
+    def _message_changed(self, message: Message) -> None:
+        self._changes.messages[message.key] = message
+        number = message.notification.incident
+        if number not in self.incidents and message.due_at_ms is None:
+            self.outbox.drop([number])
+
+    def shift(self, delta_ms: int) -> None:
+        """Live by a clock that reads `delta_ms` more from now on."""
+        for number, incident in list(self.incidents.items()):
+            self._keep(incident.shifted(delta_ms), incident)
+            timers = self.timers.get(number, {})
+            moved = {kind: timer.shifted(delta_ms) for kind, timer in timers.items()}
+            self._replace_timers(number, moved)
+        self.outbox.shift(delta_ms)
+
+    # reading and writing the journal
+
+    def changes(self) -> Batch:
+        """What the next transaction will hold, to add to it."""
+        return self._changes
+
+    def take(self, now_ms: int) -> Batch:
+        """What changed since the last call."""
+        taken, self._changes = self._changes, Batch()
+        taken.at_ms = now_ms
+        return taken
+
+    def load(self, saved: Saved, now_ms: int) -> None:
+        """Take what the journal holds; a key that is known here already keeps the incident here.
+
+        Messages that were on their way when the last process ended are sent again, at once.
+        """
+        self.requests |= saved.requests
+        for incident in saved.incidents:
+            if incident.key not in self._by_key:
+                self._by_key[incident.key] = incident.number
+                self._index(incident)
+            self.incidents[incident.number] = incident
+            timers = saved.timers.get(incident.number, ())
+            self.timers[incident.number] = {timer.kind: timer for timer in timers}
+        for message in sorted(saved.messages, key=lambda one: one.id):
+            self.outbox.load(message)
+            if message.state is MessageState.SENDING:
+                expired = replace(message, lease_until_ms=now_ms)
+                self.outbox.put(expired)
+        self._last_number = max(self._last_number, saved.last_number)
+        self._last_entry += saved.last_entry
+        self._last_message += saved.last_message
+
+    def renumbered(self, unwritten: Batch, saved: Saved) -> None:
+        """Number what was never written after what the journal turned out to hold."""
+        for entries in (unwritten.history, self._changes.history):
+            entries[:] = [replace(one, seq=one.seq + saved.last_entry) for one in entries]
+        self.outbox.renumber(saved.last_message)

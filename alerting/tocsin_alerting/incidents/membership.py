@@ -1,0 +1,205 @@
+"""What alerts do to an incident: rules 1, 18 to 20, 22, 25 to 27 and 30 of docs/incidents.md."""
+
+from dataclasses import replace
+
+from tocsin_alerting.incidents.answers import resolve
+from tocsin_alerting.incidents.effects import Change, Effect, Effects, Record, SetTimer
+from tocsin_alerting.incidents.escalation import page, restart, timer
+from tocsin_alerting.incidents.grouping import Group
+from tocsin_alerting.incidents.incident import Incident, Member, Source, State
+from tocsin_alerting.incidents.notification import Reason
+from tocsin_alerting.incidents.policy import Policy, Severity, severity_of
+from tocsin_alerting.incidents.routing import SEVERITY_LABEL, IncidentConfig, policy_for
+from tocsin_alerting.incidents.timer import TimerKind
+from tocsin_alerting.rules.alert import Alert, AlertEvent, EventKind
+
+
+def alert_severity(alert: Alert, config: IncidentConfig) -> Severity | None:
+    """P2 when it has none; None when nobody is to be paged (`severity: none`)."""
+    return severity_of(dict(alert.labels).get(SEVERITY_LABEL, ""), config.severity_words)
+
+
+def open_incident(
+    number: int, group: Group, event: AlertEvent, now_ms: int, config: IncidentConfig
+) -> Change:
+    """Rule 1. The policy is copied into the incident: an edit never breaks a running escalation."""
+    severity = alert_severity(event.alert, config) or Severity.P2
+    policy = policy_for(config, dict(event.alert.labels), severity)
+    opened = Incident(
+        number=number,
+        uid=group.uid(now_ms),
+        key=group.key,
+        group_labels=group.labels,
+        policy=policy,
+        severity=severity,
+        opened_at_ms=now_ms,
+        members={event.alert.fingerprint: Member(event.alert, Source.FIRING, now_ms)},
+    )
+    data = {"severity": severity.value, "policy": policy.name, "alert": event.alert.name}
+    waits = timer(opened, TimerKind.GROUP_WAIT, now_ms + policy.group_wait_ms)
+    return opened, (Record("opened", data=data), waits, *slo_timers(opened, config))
+
+
+def alert_changed(
+    incident: Incident, event: AlertEvent, now_ms: int, config: IncidentConfig
+) -> Change:
+    if event.kind is EventKind.FIRING:
+        return _fired(incident, event.alert, now_ms, config)
+    known = incident.members.get(event.alert.fingerprint)
+    if known is None:
+        return incident, (Record("ignored_late", data={"alert": event.alert.name}),)
+    if event.kind is EventKind.UNKNOWN:
+        member = replace(known, source=Source.UNKNOWN)
+    else:
+        member = replace(known, alert=event.alert, source=Source.CLEAR, ended_at_ms=now_ms)
+    why = "rule removed" if event.kind is EventKind.REMOVED else event.reason or "clear"
+    return _follow(_with(incident, event.alert, member), incident, now_ms, config, why)
+
+
+def _with(incident: Incident, alert: Alert, member: Member) -> Incident:
+    return replace(incident, members={**incident.members, alert.fingerprint: member})
+
+
+def _fired(incident: Incident, alert: Alert, now_ms: int, config: IncidentConfig) -> Change:
+    known = incident.members.get(alert.fingerprint)
+    again = known is None or known.source is Source.CLEAR
+    since_ms = now_ms if known is None or again else known.since_ms
+    joined = _with(incident, alert, Member(alert, Source.FIRING, since_ms))
+    severity = alert_severity(alert, config) or Severity.P2
+    if incident.state is State.RESOLVED:
+        return _reopen(joined, severity, alert, now_ms, config)
+    heard: list[Effect] = []
+    if incident.source is Source.UNKNOWN:
+        heard.append(Record("known_again", data={"source": Source.FIRING.value}))
+    joined = replace(joined, source=Source.FIRING, unknown_since_ms=None)
+    if severity.worse_than(incident.severity):
+        raised, effects = _raise(joined, severity, alert, now_ms, config)
+        return raised, (*heard, *effects)
+    if again:
+        heard.append(Record("joined", data={"alert": alert.name, "severity": severity.value}))
+    return joined, tuple(heard)
+
+
+def _reopen(
+    incident: Incident, severity: Severity, alert: Alert, now_ms: int, config: IncidentConfig
+) -> Change:
+    """Rule 22: the same incident, from its first step."""
+    policy = policy_for(config, dict(alert.labels), severity)
+    fresh = replace(
+        incident,
+        policy=policy,
+        severity=severity,
+        source=Source.FIRING,
+        flaps=incident.flaps + 1,
+        cycle=incident.generation + 1,
+        step=-1,
+        resolved_at_ms=None,
+        unknown_since_ms=None,
+        resolution="",
+    )
+    reopened, effects = restart(fresh, Reason.REOPENED, now_ms)
+    data = {"times": reopened.flaps, "severity": severity.value, "policy": policy.name}
+    return reopened, (Record("reopened", data=data), *effects)
+
+
+def raise_again(incident: Incident, now_ms: int, config: IncidentConfig) -> Change:
+    """Resolved by hand, and it fires still: forgotten is worse than told twice."""
+    worst = min(incident.active, key=lambda one: alert_severity(one.alert, config) or Severity.P2)
+    severity = alert_severity(worst.alert, config) or Severity.P2
+    return _reopen(incident, severity, worst.alert, now_ms, config)
+
+
+def _raise(
+    incident: Incident, severity: Severity, alert: Alert, now_ms: int, config: IncidentConfig
+) -> Change:
+    """Rule 18: a worse severity brings its policy and starts it, unless somebody is on it."""
+    before, policy = incident.policy, policy_for(config, dict(alert.labels), severity)
+    data = {"from": incident.severity.value, "to": severity.value, "policy": policy.name}
+    raised = replace(incident, severity=severity, policy=policy)
+    raised, slo = _renewed_slo(raised, now_ms, config)
+    record = Record("severity_raised", data=data)
+    if raised.state is State.ACKED:
+        raised, effects = _raise_acked(raised, before, now_ms)
+    elif raised.state is State.TRIGGERED and raised.step < 0:  # nobody was paged yet
+        due_at_ms = max(now_ms, raised.opened_at_ms + policy.group_wait_ms)
+        effects = (timer(raised, TimerKind.GROUP_WAIT, due_at_ms),)
+    else:
+        note = f"{data['from']} became {data['to']}"
+        raised, effects = restart(raised, Reason.WORSE, now_ms, note=note)
+    return raised, (record, *slo, *effects)
+
+
+def _raise_acked(incident: Incident, before: Policy, now_ms: int) -> Change:
+    told, effects = page(incident, incident.owner_targets(), Reason.WORSE)
+    timeout_ms = incident.policy.ack.timeout_ms
+    if timeout_ms is None:
+        return told, effects
+    due_at_ms = now_ms + timeout_ms
+    if before.ack.timeout_ms is not None and incident.acked_at_ms is not None:
+        due_at_ms = min(due_at_ms, incident.acked_at_ms + before.ack.timeout_ms)
+    return told, (*effects, timer(incident, TimerKind.ACK_TIMEOUT, due_at_ms))
+
+
+def _follow(
+    incident: Incident, before: Incident, now_ms: int, config: IncidentConfig, why: str
+) -> Change:
+    """Derive the source from the members, and resolve when it has become clear."""
+    sources = {member.source for member in incident.members.values()}
+    if Source.FIRING in sources:
+        return _lowered(replace(incident, source=Source.FIRING), before, config)
+    if Source.UNKNOWN in sources:
+        return _unknown(incident, now_ms, config)
+    clear = replace(incident, source=Source.CLEAR, unknown_since_ms=None)
+    if not clear.is_open:
+        return clear, (Record("source_clear", data={"why": why}),)
+    return resolve(clear, now_ms, config, why)
+
+
+def _lowered(incident: Incident, before: Incident, config: IncidentConfig) -> Change:
+    """Rule 19: noted, and the policy stays the higher one until the incident resolves."""
+    worst, was = current_severity(incident, config), current_severity(before, config)
+    if not was.worse_than(worst):
+        return incident, ()
+    return incident, (Record("severity_lowered", data={"from": was.value, "to": worst.value}),)
+
+
+def current_severity(incident: Incident, config: IncidentConfig) -> Severity:
+    """The worst among the alerts that fire now; the incident's own when none does."""
+    found = [alert_severity(one.alert, config) for one in incident.active]
+    return min((one for one in found if one is not None), default=incident.severity)
+
+
+def _unknown(incident: Incident, now_ms: int, config: IncidentConfig) -> Change:
+    """Rule 25: unknown is not resolved."""
+    if incident.source is Source.UNKNOWN or not incident.is_open:
+        return replace(incident, source=Source.UNKNOWN), ()
+    doubtful = replace(incident, source=Source.UNKNOWN, unknown_since_ms=now_ms)
+    return doubtful, (
+        Record("source_unknown"),
+        timer(doubtful, TimerKind.SOURCE_UNKNOWN, now_ms + config.unknown_notice_ms),
+        timer(doubtful, TimerKind.UNKNOWN_MAX, now_ms + config.unknown_max_ms),
+    )
+
+
+def slo_timers(incident: Incident, config: IncidentConfig) -> tuple[SetTimer, ...]:
+    target_ms = incident.policy.recover_within_ms
+    if target_ms is None:
+        return ()
+    warn_ms = incident.opened_at_ms + round(target_ms * config.slo_warn)
+    breach_ms = incident.opened_at_ms + target_ms
+    return (
+        timer(incident, TimerKind.SLO_WARN, warn_ms),
+        timer(incident, TimerKind.SLO_BREACH, breach_ms),
+    )
+
+
+def _renewed_slo(
+    incident: Incident, now_ms: int, config: IncidentConfig
+) -> tuple[Incident, Effects]:
+    """The recover target counts from the opening. Missed already: noted, the raise itself pages."""
+    due = slo_timers(incident, config)
+    if incident.slo_breached or not due:
+        return incident, ()
+    if due[-1].timer.due_at_ms <= now_ms:
+        return replace(incident, slo_breached=True), (Record("slo_breach"),)
+    return incident, due

@@ -1,0 +1,134 @@
+"""One row of the outbox: a notification on its way, and how far it came.
+
+PENDING -> SENDING -> SENT
+   ^          |   \-> FAILED      refused for good, or tried for too long
+   +----------+       CANCELLED   answered or over before anybody got it
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from tocsin_alerting.incidents.notification import Notification, Reason
+from tocsin_alerting.incidents.outcome import Done, Outcome, Permanent, RetryAt
+from tocsin_alerting.incidents.policy import Severity, Target
+
+LEASE_MS = 30_000
+GIVE_UP_MS = 24 * 3_600_000
+LONGEST_RETRY_AFTER_MS = 3_600_000
+URGENT = frozenset({Severity.P0.value, Severity.P1.value})
+NOTICES = frozenset({Reason.ACKED, Reason.RESOLVED, Reason.TEST})
+
+
+class MessageState(StrEnum):
+    PENDING = "pending"
+    SENDING = "sending"
+    SENT = "sent"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+WAITING = frozenset({MessageState.PENDING, MessageState.SENDING})
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """`withdrawn`: on its way when it was no longer wanted; a failure is not tried again then."""
+
+    id: int
+    notification: Notification
+    generation: int
+    state: MessageState = MessageState.PENDING
+    attempts: int = 0
+    next_at_ms: int = 0
+    lease_until_ms: int | None = None
+    withdrawn: bool = False
+    last_error: str = ""
+    reference: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.notification.key
+
+    @property
+    def target(self) -> Target:
+        return Target(self.notification.receiver, self.notification.contact)
+
+    @property
+    def is_page(self) -> bool:
+        """Whether it says that something fires."""
+        return self.notification.reason not in NOTICES
+
+    @property
+    def urgent(self) -> bool:
+        return self.notification.severity in URGENT
+
+    @property
+    def due_at_ms(self) -> int | None:
+        """When it may be claimed; None when it never may be again."""
+        if self.state is MessageState.SENDING:
+            return self.lease_until_ms
+        return self.next_at_ms if self.state is MessageState.PENDING else None
+
+
+def claimed(message: Message, now_ms: int) -> Message:
+    return replace(
+        message,
+        state=MessageState.SENDING,
+        attempts=message.attempts + 1,
+        lease_until_ms=now_ms + LEASE_MS,
+    )
+
+
+def settled(message: Message, outcome: Outcome, now_ms: int, jitter: float) -> Message:
+    """The message after an attempt that ended in `outcome`; `jitter` is in [0, 1)."""
+    free = replace(message, lease_until_ms=None)
+    match outcome:
+        case Done():
+            return replace(
+                free, state=MessageState.SENT, reference=outcome.reference, last_error=""
+            )
+        case Permanent():
+            return replace(free, state=MessageState.FAILED, last_error=outcome.error)
+        case RetryAt():
+            return _again(replace(free, last_error=outcome.error), outcome, now_ms, jitter)
+
+
+def _again(message: Message, outcome: RetryAt, now_ms: int, jitter: float) -> Message:
+    if message.withdrawn:
+        return replace(message, state=MessageState.CANCELLED)
+    urgent = message.urgent and message.is_page
+    if not urgent and now_ms - message.notification.at_ms >= GIVE_UP_MS:
+        return replace(message, state=MessageState.FAILED)
+    next_at_ms = now_ms + backoff_ms(message.attempts, jitter, urgent=message.urgent)
+    if outcome.not_before_ms is not None:
+        next_at_ms = min(outcome.not_before_ms, now_ms + LONGEST_RETRY_AFTER_MS)
+    return replace(message, state=MessageState.PENDING, next_at_ms=max(next_at_ms, now_ms))
+
+
+def withdrawn(message: Message) -> Message:
+    """What nobody got is cancelled; what is on its way may still arrive."""
+    if message.state is MessageState.PENDING:
+        return replace(message, state=MessageState.CANCELLED)
+    return replace(message, withdrawn=True) if message.state is MessageState.SENDING else message
+
+
+def lease_over(message: Message, now_ms: int) -> Message:
+    """Nobody knows whether it arrived: send it again with the same key, if it is still wanted."""
+    state = MessageState.CANCELLED if message.withdrawn else MessageState.PENDING
+    return replace(
+        message,
+        state=state,
+        lease_until_ms=None,
+        next_at_ms=now_ms,
+        last_error="the sender did not report back",
+    )
+
+
+def backoff_ms(attempts: int, jitter: float, *, urgent: bool) -> int:
+    """The wait after the `attempts`-th failure (from 1): doubling from 1 s, to 1 or 10 minutes.
+
+    `jitter` in [0, 1) takes off up to a fifth, so that no message waits longer than planned.
+    """
+    longest_ms = 60_000 if urgent else 600_000
+    planned = min(1000 << min(attempts - 1, 20), longest_ms)
+    return round(planned * (1 - 0.2 * jitter))

@@ -1,0 +1,65 @@
+"""Incidents, members, messages and alerts as plain JSON, and back again without a loss."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from tocsin_alerting.incidents.incident import Incident, Member, Source, State
+from tocsin_alerting.incidents.policy import Policy, Severity, Target
+from tocsin_alerting.rules.alert import Alert, AlertState
+from tocsin_exporter.snapshot import Labels
+
+Json = dict[str, Any]
+_BY_HAND = frozenset({"members", "policy", "muted_by", "paged", "group_labels"})
+_PLAIN = tuple(one.name for one in fields(Incident) if one.name not in _BY_HAND)
+
+
+def dumped(data: object) -> str:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+
+
+def incident_json(incident: Incident) -> Json:
+    """Everything but the members, which are rows of their own."""
+    return {
+        **{name: getattr(incident, name) for name in _PLAIN},
+        "policy": incident.policy.to_json(),
+        "muted_by": sorted(incident.muted_by),
+        "paged": sorted([target.receiver, target.contact] for target in incident.paged),
+        "group_labels": incident.group_labels,
+    }
+
+
+def incident_from(data: Mapping[str, Any], members: Mapping[str, Member]) -> Incident:
+    return Incident(
+        **{
+            **data,
+            "members": members,
+            "state": State(data["state"]),
+            "source": Source(data["source"]),
+            "severity": Severity(data["severity"]),
+            "policy": Policy.from_json(data["policy"]),
+            "muted_by": frozenset(data["muted_by"]),
+            "paged": frozenset(Target(*pair) for pair in data["paged"]),
+            "group_labels": _labels(data["group_labels"]),
+        }
+    )
+
+
+def alert_json(alert: Alert) -> Json:
+    return asdict(alert)
+
+
+def alert_from(data: Mapping[str, Any]) -> Alert:
+    return Alert(
+        **{
+            **data,
+            "labels": _labels(data["labels"]),
+            "annotations": _labels(data["annotations"]),
+            "state": AlertState(data["state"]),
+        }
+    )
+
+
+def _labels(pairs: Iterable[Iterable[str]]) -> Labels:
+    return tuple((name, value) for name, value in pairs)

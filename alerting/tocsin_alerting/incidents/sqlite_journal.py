@@ -1,0 +1,251 @@
+"""The journal in one SQLite file: WAL, synchronous=FULL, one thread that reads and writes.
+
+A commit survives SIGKILL and a power cut. The connection is opened when it is first needed and
+again after an error, so a disk that comes back is used again.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tocsin_alerting.incidents.batch import Batch, Entry
+from tocsin_alerting.incidents.errors import JournalDown, SchemaTooNew
+from tocsin_alerting.incidents.incident import Incident, State
+from tocsin_alerting.incidents.journal import Saved
+from tocsin_alerting.incidents.message import WAITING, Message
+from tocsin_alerting.incidents.rows import alert_from
+from tocsin_alerting.incidents.sqlite_rows import (
+    MESSAGE_COLUMNS,
+    read_entry,
+    read_incidents,
+    read_message,
+    read_timer,
+    statements,
+)
+from tocsin_alerting.incidents.sqlite_schema import (
+    CREATE_META,
+    MIGRATIONS,
+    PUT_META,
+    READ_META,
+    VERSION,
+)
+from tocsin_alerting.incidents.timer import Timer
+from tocsin_alerting.incidents.writer import Writer
+
+T = TypeVar("T")
+Connect = Callable[[str], sqlite3.Connection]
+OPEN = "state <> 'CLOSED'"
+LIVE_MESSAGES = (
+    f"SELECT {MESSAGE_COLUMNS} FROM outbox WHERE state IN (?, ?)"
+    f" OR incident IN (SELECT id FROM incidents WHERE {OPEN}) ORDER BY id"
+)
+MEMBERS = "SELECT incident, fingerprint, source, since_ms, ended_at_ms, alert_json"
+
+
+class SqliteJournal:
+    """`at` is called with the name of each point at which a crash would be interesting.
+
+    `connect` opens the file; the connection is used by one thread, and not by the one that made it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        connect: Connect | None = None,
+        at: Callable[[str], None] = lambda point: None,
+    ) -> None:
+        self._path = path
+        self._connect = connect or _connect
+        self._at = at
+        self._open: sqlite3.Connection | None = None
+        self._writer = Writer("journal")
+
+    async def load(self) -> Saved:
+        return await self._ask(self._load)
+
+    async def commit(self, batch: Batch) -> None:
+        await self._ask(lambda connection: self._commit(connection, batch))
+
+    async def incident(self, number: int) -> Incident | None:
+        found = await self._ask(lambda one: _incidents(one, "id = ?", (number,)))
+        return found[0] if found else None
+
+    async def incidents(self, states: Collection[State], limit: int) -> list[Incident]:
+        marks = ", ".join("?" for _ in states)
+        where = f"state IN ({marks}) ORDER BY id DESC LIMIT ?"
+        return await self._ask(lambda one: _incidents(one, where, (*states, limit)))
+
+    async def history(self, number: int) -> list[Entry]:
+        sql = (
+            "SELECT seq, ts_ms, incident, event, actor, data_json FROM history"
+            " WHERE incident = ? ORDER BY seq"
+        )
+        rows = await self._ask(lambda one: one.execute(sql, (number,)).fetchall())
+        return [read_entry(row) for row in rows]
+
+    async def messages(self, number: int) -> list[Message]:
+        sql = f"SELECT {MESSAGE_COLUMNS} FROM outbox WHERE incident = ? ORDER BY id"
+        rows = await self._ask(lambda one: one.execute(sql, (number,)).fetchall())
+        return [read_message(row) for row in rows]
+
+    async def prune(self, before_ms: int) -> int:
+        return await self._ask(lambda connection: _prune(connection, before_ms))
+
+    async def close(self) -> None:
+        await self._writer.call(self._close)
+        self._writer.stop()
+
+    # on the writer's thread
+
+    async def _ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._writer.call(lambda: self._guarded(work))
+
+    def _guarded(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            if self._open is None:
+                self._open = self._opened()
+            return work(self._open)
+        except (sqlite3.Error, OSError) as error:
+            blank = self._open is None and _is_blank(self._path)
+            self._close()
+            raise JournalDown(f"{self._path}: {error}", blank=blank) from error
+        except SchemaTooNew:
+            self._close()
+            raise
+
+    def _opened(self) -> sqlite3.Connection:
+        """A connection with the schema in place.
+
+        A full disk may have no room for the shared index beside the file: without other readers
+        SQLite can do without it.
+        """
+        try:
+            return self._prepared("NORMAL")
+        except sqlite3.OperationalError:
+            return self._prepared("EXCLUSIVE")
+
+    def _prepared(self, locking: str) -> sqlite3.Connection:
+        connection = self._connect(str(self._path))
+        try:
+            connection.execute(f"PRAGMA locking_mode = {locking}")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            _migrate(connection, str(self._path))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _close(self) -> None:
+        connection, self._open = self._open, None
+        if connection is not None:
+            try:
+                connection.close()
+            except sqlite3.Error:
+                return  # it is gone either way
+
+    def _load(self, connection: sqlite3.Connection) -> Saved:
+        def rows(sql: str, *values: Any) -> list[Any]:
+            return connection.execute(sql, values).fetchall()
+
+        timers: dict[int, list[Timer]] = {}
+        for number, *timer in rows("SELECT incident, kind, due_at_ms, generation FROM timers"):
+            timers.setdefault(number, []).append(read_timer(timer))
+        messages = rows(LIVE_MESSAGES, *WAITING)
+        alerts = rows("SELECT alert_json FROM rule_instances")
+        requests = rows("SELECT id, incident, at_ms FROM request_ids")
+        highest = rows(
+            "SELECT (SELECT MAX(id) FROM incidents), (SELECT MAX(seq) FROM history),"
+            " (SELECT MAX(id) FROM outbox)"
+        )[0]
+        return Saved(
+            incidents=tuple(_incidents(connection, f"{OPEN} ORDER BY id", ())),
+            timers={number: tuple(several) for number, several in timers.items()},
+            messages=tuple(read_message(row) for row in messages),
+            alerts=tuple(alert_from(json.loads(row[0])) for row in alerts),
+            requests={name: (incident, at_ms) for name, incident, at_ms in requests},
+            meta=dict(rows("SELECT key, value FROM meta")),
+            last_number=highest[0] or 0,
+            last_entry=highest[1] or 0,
+            last_message=highest[2] or 0,
+        )
+
+    def _commit(self, connection: sqlite3.Connection, batch: Batch) -> None:
+        self._at("begin")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for sql, rows in statements(batch):
+                if rows:
+                    connection.executemany(sql, rows)
+            self._at("before commit")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        self._at("after commit")
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
+
+
+def _is_blank(path: Path) -> bool:
+    try:
+        return path.stat().st_size == 0
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+
+
+def _migrate(connection: sqlite3.Connection, path: str) -> None:
+    """Bring the schema to this version. Raises SchemaTooNew."""
+    found = connection.execute("SELECT name FROM sqlite_master WHERE name = 'meta'").fetchone()
+    row = connection.execute(READ_META, ("schema_version",)).fetchone() if found else None
+    version = int(row[0]) if row else 0
+    if version > VERSION:
+        raise SchemaTooNew(path, version, VERSION)
+    if version == VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute(CREATE_META)
+        for step in range(version + 1, VERSION + 1):
+            for statement in MIGRATIONS[step]:
+                connection.execute(statement)
+        connection.execute(PUT_META, ("schema_version", str(VERSION)))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _incidents(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Incident]:
+    rows = connection.execute(f"SELECT data_json FROM incidents WHERE {where}", values).fetchall()
+    inner = f"SELECT id FROM incidents WHERE {where}"
+    members = connection.execute(
+        f"{MEMBERS} FROM incident_instances WHERE incident IN ({inner})", values
+    ).fetchall()
+    return read_incidents(rows, members)
+
+
+def _prune(connection: sqlite3.Connection, before_ms: int) -> int:
+    old = "SELECT id FROM incidents WHERE state = 'CLOSED' AND resolved_at_ms < ?"
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for table in ("incident_instances", "timers", "outbox", "history"):
+            connection.execute(f"DELETE FROM {table} WHERE incident IN ({old})", (before_ms,))
+        connection.execute("DELETE FROM request_ids WHERE at_ms < ?", (before_ms,))
+        connection.execute("DELETE FROM history WHERE incident = 0 AND ts_ms < ?", (before_ms,))
+        count = connection.execute(f"DELETE FROM incidents WHERE id IN ({old})", (before_ms,))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return count.rowcount

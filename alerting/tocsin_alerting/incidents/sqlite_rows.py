@@ -1,0 +1,152 @@
+"""What the journal's tables hold, as values, and the values as rows."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tocsin_alerting.incidents.batch import Batch, Entry
+from tocsin_alerting.incidents.incident import Incident, Member, Source
+from tocsin_alerting.incidents.message import Message, MessageState
+from tocsin_alerting.incidents.notification import Notification
+from tocsin_alerting.incidents.rows import (
+    alert_from,
+    alert_json,
+    dumped,
+    incident_from,
+    incident_json,
+)
+from tocsin_alerting.incidents.sqlite_schema import (
+    PUT_ALERT,
+    PUT_ENTRY,
+    PUT_INCIDENT,
+    PUT_MEMBER,
+    PUT_MESSAGE,
+    PUT_META,
+    PUT_REQUEST,
+    PUT_TIMER,
+)
+from tocsin_alerting.incidents.timer import Timer, TimerKind
+from tocsin_alerting.rules.alert import Alert
+
+Row = Sequence[Any]
+Statement = tuple[str, list[Row]]
+
+MESSAGE_COLUMNS = (
+    "id, payload, generation, state, attempts, next_at_ms, lease_until_ms, withdrawn,"
+    " last_error, provider_ref"
+)
+
+
+def statements(batch: Batch) -> Iterable[Statement]:
+    """A batch as statements with rows. A closed incident comes before the one that follows it."""
+    incidents = sorted(batch.incidents.values(), key=lambda one: one.number)
+    yield PUT_INCIDENT, [_incident_row(one) for one in incidents]
+    yield PUT_MEMBER, [_member_row(number, one) for (number, _), one in batch.members.items()]
+    yield "DELETE FROM timers WHERE incident = ?", [(number,) for number in batch.timers]
+    yield PUT_TIMER, [_timer_row(n, one) for n, timers in batch.timers.items() for one in timers]
+    yield PUT_MESSAGE, [_message_row(one) for one in batch.messages.values()]
+    yield PUT_ENTRY, [_entry_row(one) for one in batch.history]
+    gone = [names for names, alert in batch.alerts.items() if alert is None]
+    yield "DELETE FROM rule_instances WHERE rule_uid = ? AND fingerprint = ?", gone
+    kept = [alert for alert in batch.alerts.values() if alert is not None]
+    yield PUT_ALERT, [_alert_row(one, batch.at_ms) for one in kept]
+    yield PUT_REQUEST, [(name, *about) for name, about in batch.requests.items()]
+    meta: list[Row] = [*batch.meta.items()]
+    yield PUT_META, meta
+
+
+def read_incidents(rows: Iterable[Row], member_rows: Iterable[Row]) -> list[Incident]:
+    """From (data_json) and (incident, fingerprint, source, since, ended, alert_json)."""
+    members: dict[int, dict[str, Member]] = {}
+    for number, name, source, since_ms, ended_ms, alert in member_rows:
+        member = Member(alert_from(json.loads(alert)), Source(source), since_ms, ended_ms)
+        members.setdefault(number, {})[name] = member
+    found = (json.loads(data) for (data,) in rows)
+    return [incident_from(data, members.get(data["number"], {})) for data in found]
+
+
+def read_timer(row: Row) -> Timer:
+    kind, due_at_ms, generation = row
+    return Timer(TimerKind(kind), due_at_ms, generation)
+
+
+def read_message(row: Row) -> Message:
+    number, payload, generation, state, attempts, next_ms, lease_ms, withdrawn, error, ref = row
+    return Message(
+        id=number,
+        notification=Notification.from_json(json.loads(payload)),
+        generation=generation,
+        state=MessageState(state),
+        attempts=attempts,
+        next_at_ms=next_ms,
+        lease_until_ms=lease_ms,
+        withdrawn=bool(withdrawn),
+        last_error=error,
+        reference=ref,
+    )
+
+
+def read_entry(row: Row) -> Entry:
+    seq, at_ms, incident, event, actor, data = row
+    return Entry(seq, at_ms, incident, event, actor, json.loads(data))
+
+
+def _incident_row(one: Incident) -> Row:
+    return (
+        one.number,
+        one.key,
+        one.state.value,
+        one.severity.value,
+        one.opened_at_ms,
+        one.resolved_at_ms,
+        dumped(incident_json(one)),
+    )
+
+
+def _member_row(number: int, one: Member) -> Row:
+    alert = dumped(alert_json(one.alert))
+    name = one.alert.fingerprint
+    return (number, name, one.source.value, one.since_ms, one.ended_at_ms, alert)
+
+
+def _timer_row(number: int, one: Timer) -> Row:
+    name = f"{number}/{one.kind.value}"
+    return (name, number, one.kind.value, one.generation, one.due_at_ms)
+
+
+def _message_row(one: Message) -> Row:
+    sent = one.notification
+    return (
+        one.key,
+        one.id,
+        sent.incident,
+        sent.contact,
+        sent.receiver,
+        one.generation,
+        dumped(sent.to_json()),
+        one.state.value,
+        one.attempts,
+        one.next_at_ms,
+        one.lease_until_ms,
+        int(one.withdrawn),
+        one.last_error,
+        one.reference,
+    )
+
+
+def _entry_row(one: Entry) -> Row:
+    return (one.seq, one.at_ms, one.incident, one.event, one.actor, dumped(one.data))
+
+
+def _alert_row(one: Alert, at_ms: int) -> Row:
+    return (
+        one.rule,
+        one.fingerprint,
+        one.state.value,
+        one.active_at_ms,
+        one.fired_at_ms,
+        one.keep_firing_since_ms,
+        None if one.value != one.value else one.value,  # SQL has no NaN; alert_json keeps it
+        at_ms,
+        dumped(alert_json(one)),
+    )

@@ -1,0 +1,54 @@
+"""The incident's state machine: one pure function. docs/incidents.md numbers its rules."""
+
+from dataclasses import dataclass
+
+from tocsin_alerting.incidents.action import Action
+from tocsin_alerting.incidents.answers import answer
+from tocsin_alerting.incidents.clocks import TimerDue, timer_due
+from tocsin_alerting.incidents.effects import Change, Record
+from tocsin_alerting.incidents.escalation import step_failed
+from tocsin_alerting.incidents.incident import Incident, State
+from tocsin_alerting.incidents.membership import alert_changed
+from tocsin_alerting.incidents.muting import Mutes, mute
+from tocsin_alerting.incidents.routing import IncidentConfig
+from tocsin_alerting.rules.alert import AlertEvent
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailed:
+    """Every message of this step failed for good."""
+
+    generation: int
+    step: int
+    loop: int
+
+
+Event = AlertEvent | TimerDue | Action | Mutes | StepFailed
+
+
+def step(incident: Incident, event: Event, now_ms: int, config: IncidentConfig) -> Change:
+    """The incident after `event`, and what has to be done; `membership.open_incident` is rule 1.
+
+    Raises Conflict when the state does not allow an action.
+    """
+    if isinstance(event, Action):
+        return answer(incident, event, now_ms, config)
+    if incident.state is State.CLOSED:
+        return incident, (Record("ignored_late"),)
+    match event:
+        case AlertEvent():
+            return alert_changed(incident, event, now_ms, config)
+        case TimerDue():
+            return timer_due(incident, event, now_ms, config)
+        case Mutes():
+            return mute(incident, event, now_ms)
+        case StepFailed():
+            return _failed(incident, event, now_ms)
+
+
+def _failed(incident: Incident, event: StepFailed, now_ms: int) -> Change:
+    """Rule 9, unless the incident has moved on since."""
+    here = StepFailed(incident.generation, incident.step, incident.loop)
+    if incident.state is not State.TRIGGERED or incident.muted or here != event:
+        return incident, ()
+    return step_failed(incident, now_ms)

@@ -1,0 +1,56 @@
+"""One thread that does blocking work in the order in which it was asked for.
+
+A daemon: a disk that hangs must not keep the process from ending.
+"""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+Job = tuple[Callable[[], Any], "asyncio.Future[Any]"]
+
+
+class Writer:
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    async def call(self, work: Callable[[], T]) -> T:
+        """The result of `work`, or what it raised. Cancelling does not stop it."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
+            self._thread.start()
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._jobs.put((work, answer))
+        return await answer
+
+    def stop(self) -> None:
+        """End when everything asked for is done."""
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread = None
+
+    def _serve(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            work, answer = job
+            try:
+                result, error = work(), None
+            except BaseException as raised:  # why: it belongs to the caller, whatever it is
+                result, error = None, raised
+            try:
+                answer.get_loop().call_soon_threadsafe(_settle, answer, result, error)
+            except RuntimeError:
+                return  # the loop is closed, nobody waits any more
+
+
+def _settle(answer: "asyncio.Future[Any]", result: Any, error: BaseException | None) -> None:
+    if answer.cancelled():
+        return
+    if error is None:
+        answer.set_result(result)
+    else:
+        answer.set_exception(error)
