@@ -1,0 +1,63 @@
+"""`python -m tocsin_inference [serve|fetch] [--flags]`"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from tocsin_inference import parent, settings
+
+FAILED, USAGE = 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command: 0 ended well, 1 failed, 2 wrong usage. Messages go to standard error."""
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        command, chosen = settings.read(arguments, os.environ, "tocsin worker")
+        if chosen.parent_pid is not None:
+            parent.die_with(chosen.parent_pid)
+    except (settings.SettingsError, parent.ParentGone) as error:
+        print(f"tocsin worker: {error}", file=sys.stderr)
+        return USAGE
+    # Nothing here needs the hub, and without a network every attempt would cost seconds.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if not sys.stderr.isatty():  # a progress bar in a log file is noise
+        os.environ.setdefault("TQDM_DISABLE", "1")
+    logging.basicConfig(
+        level=chosen.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    return COMMANDS[command](chosen)
+
+
+def serve(chosen: settings.Settings) -> int:
+    """Serves until a signal."""
+    # why here: torch and transformers take seconds to import, which a usage error should not
+    from tocsin_inference import server, weights
+
+    try:
+        return server.serve(chosen)
+    except weights.WeightsError as error:
+        print(f"tocsin worker: {error}", file=sys.stderr)
+        return FAILED
+
+
+def fetch(chosen: settings.Settings) -> int:
+    """Puts the default model into the cache directory and says where."""
+    from tocsin_inference import weights
+
+    try:
+        source = weights.fetch(weights.SMOLLM2, chosen.cache_dir, sys.stderr.isatty())
+    except (weights.WeightsError, OSError) as error:
+        print(f"tocsin worker: {error}", file=sys.stderr)
+        return FAILED
+    print(f"{source.name} is in {source.directory}")
+    return 0
+
+
+COMMANDS = {"serve": serve, "fetch": fetch}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""The FastAPI application around a Worker: routes, errors, the key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from tocsin_inference import chat, completions, generate, state, thinking
+from tocsin_inference.answers import Answer
+from tocsin_inference.errors import Invalid, Malformed, WorkerError
+from tocsin_inference.guard import Guard
+from tocsin_inference.worker import Worker
+
+ROUTERS = {
+    "chat": chat.router,
+    "completions": completions.router,
+    "generate": generate.router,
+    "thinking": thinking.router,
+    "state": state.router,
+}
+
+
+def application(worker: Worker, version: str, wall: Callable[[], float]) -> FastAPI:
+    """The app for `worker`; `wall` gives Unix time in seconds."""
+    app = FastAPI(title="Tocsin worker", version=version, docs_url=None, redoc_url=None)
+    app.state.worker = worker
+    app.state.wall = wall
+    app.state.born = int(wall())
+    for router in ROUTERS.values():
+        app.include_router(router)
+    app.add_exception_handler(WorkerError, on_error)
+    app.add_exception_handler(RequestValidationError, on_malformed)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(Exception, on_bug)
+    if worker.settings.api_keys:
+        app.add_middleware(
+            Guard,
+            keys=worker.settings.api_keys,
+            refuse=lambda outcome: worker.metrics.refuse(outcome, worker.clock()),
+        )
+    return app
+
+
+async def on_error(request: Request, error: Exception) -> Response:
+    """A WorkerError as its body and status, counted here if nothing has counted it yet."""
+    assert isinstance(error, WorkerError)
+    worker: Worker = request.app.state.worker
+    if not error.counted:
+        worker.metrics.refuse(error.outcome, worker.clock())
+        error.counted = True
+    return Answer(error.body(), status_code=error.status)
+
+
+async def on_malformed(request: Request, error: Exception) -> Response:
+    """422 with what is wrong and where in the body."""
+    assert isinstance(error, RequestValidationError)
+    found = [
+        f"{'.'.join(str(part) for part in e['loc'][1:]) or 'body'}: {e['msg']}"
+        for e in error.errors()
+    ]
+    return await on_error(request, Malformed("; ".join(found)))
+
+
+async def on_http(request: Request, error: Exception) -> Response:
+    """404, 405 and bodies that cannot be read, in the shape of every other error."""
+    assert isinstance(error, HTTPException)
+    worker: Worker = request.app.state.worker
+    if request.method == "POST" and error.status_code == 400:
+        worker.metrics.refuse("rejected", worker.clock())
+    body = Invalid(str(error.detail)).body()
+    return Answer(body, status_code=error.status_code, headers=error.headers)
+
+
+async def on_bug(request: Request, error: Exception) -> Response:
+    """500 without a word about the inside; the traceback goes to the log."""
+    del request, error
+    return Answer(WorkerError("internal error, see the worker's log").body(), status_code=500)

@@ -1,0 +1,99 @@
+"""What can go wrong with a request, in the words of the API.
+
+Each error knows the HTTP status it answers with and the outcome it is counted under. Refusals that
+are the client's to mend (a bad parameter, a full queue) count as `rejected`, never as `error`: an
+error rate that a client can raise would page people for nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+Outcome = Literal["success", "error", "timeout", "cancelled", "rejected"]
+OUTCOMES: tuple[Outcome, ...] = ("success", "error", "timeout", "cancelled", "rejected")
+
+
+class WorkerError(Exception):
+    """A request that cannot be served; `counted` once its outcome stands in the metrics."""
+
+    status = 500
+    kind = "server_error"
+    code = "internal_error"
+    outcome: Outcome = "error"
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.counted = False
+
+    def body(self) -> dict[str, object]:
+        """The OpenAI error body: `{"error": {message, type, param, code}}`."""
+        return {
+            "error": {
+                "message": str(self),
+                "type": self.kind,
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+
+class Invalid(WorkerError):
+    """The request asks for something that does not exist or cannot be."""
+
+    status, kind, code = 400, "invalid_request_error", "invalid_value"
+    outcome: Outcome = "rejected"
+
+
+class Malformed(Invalid):
+    """The body is not JSON or not of the documented shape."""
+
+    status, code = 422, "malformed_request"
+
+
+class TooLong(Invalid):
+    """Prompt and answer do not fit into the context or into the KV cache."""
+
+    code = "context_length_exceeded"
+
+
+class Unauthorized(Invalid):
+    """No bearer key, or none of API_KEYS."""
+
+    status, code = 401, "invalid_api_key"
+
+
+class QueueFull(WorkerError):
+    """Every place in the queue is taken."""
+
+    status, kind, code = 429, "rate_limit_error", "queue_full"
+    outcome: Outcome = "rejected"
+
+
+class EngineFailed(WorkerError):
+    """The engine gave up on this request."""
+
+    code = "engine_failed"
+
+
+class EngineStopped(WorkerError):
+    """The engine is dead or the worker is shutting down; nothing is accepted any more."""
+
+    status, code = 503, "engine_stopped"
+
+
+class TimedOut(WorkerError):
+    """REQUEST_TIMEOUT passed before the answer was complete."""
+
+    status, kind, code = 504, "timeout_error", "request_timeout"
+    outcome: Outcome = "timeout"
+
+
+def outcome_of(error: BaseException | None) -> Outcome:
+    """The outcome that a request ends with when `error` ends it (None: it ended well)."""
+    if error is None:
+        return "success"
+    if isinstance(error, WorkerError):
+        return error.outcome
+    return "cancelled" if isinstance(error, asyncio.CancelledError | GeneratorExit) else "error"

@@ -1,0 +1,148 @@
+"""The serving process: start, signals, the engine's death, the end. Owns the worker's clock."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+import uvicorn
+
+from tocsin_inference import memory, model, weights
+from tocsin_inference.application import application
+from tocsin_inference.batching import shape
+from tocsin_inference.engine import Engine
+from tocsin_inference.metrics import ENGINE, Metrics
+from tocsin_inference.settings import Settings
+from tocsin_inference.worker import Worker
+
+log = logging.getLogger("tocsin.worker")
+_LINGER = 6.0  # seconds in which a scrape can still see that memory ran out
+_GRACE = 1  # seconds for open answers to end
+_JOIN = 1.5  # seconds for the batching thread to end its iteration
+
+
+class Server(uvicorn.Server):
+    """uvicorn that ends with an exit code, and takes an open generation with it."""
+
+    exit_code = 0
+
+    def __init__(self, config: uvicorn.Config, engine: Engine) -> None:
+        super().__init__(config)
+        self._engine = engine
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """In place of uvicorn's own, which raises the signal again after a clean end."""
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, self.finish, 0)
+        yield
+
+    def finish(self, code: int) -> None:
+        """Ends the serving with `code`; the second call ends the process at once."""
+        if self.should_exit:
+            os._exit(code or 1)
+        self.exit_code = code
+        self.should_exit = True
+        self._engine.close()
+
+
+class Death:
+    """What to do when the batching thread ends by itself: say why, linger, exit with 1."""
+
+    def __init__(self) -> None:
+        self.ooms = 0
+        self.server: Server | None = None
+
+    def __call__(self, cause: BaseException | None) -> None:
+        log.critical("the engine's thread has died: %r; exiting so as to be restarted", cause)
+        full = memory.is_out_of_memory(cause)
+        self.ooms += full
+        if self.server is not None:
+            asyncio.get_running_loop().call_later(_LINGER if full else 1.0, self.server.finish, 1)
+
+
+def serve(settings: Settings) -> int:
+    """Loads the model and serves it until a signal or the engine's death; returns the exit code.
+
+    Raises WeightsError where there is no model to serve, OSError where the address is taken.
+    """
+    torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
+    began = time.perf_counter()
+    source = weights.locate(settings.model_path, settings.cache_dir, os.isatty(2))
+    loaded = model.load(source, settings.served_name, settings.device, settings.dtype)
+    log.info("loaded %s in %.1f s", loaded.name, time.perf_counter() - began)
+    config = uvicorn.Config("", loop="auto")
+    factory = config.get_loop_factory()
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(run(settings, loaded))
+
+
+async def run(settings: Settings, loaded: model.Model) -> int:
+    """Wires the parts in the order of a request's way through them, and serves."""
+    release = package_version()
+    on_cpu = loaded.device.type == "cpu"
+    death = Death()
+    metrics = Metrics(loaded.name, release)
+    sizes = shape(on_cpu, settings.kv_cache_tokens, settings.max_running)
+    engine = Engine(loaded, sizes, settings.max_waiting, death)
+    await engine.start()
+    observe(metrics, engine, death)
+    worker = Worker(
+        settings, loaded, engine, metrics, time.perf_counter, time.perf_counter(), asyncio.Lock()
+    )
+    app = application(worker, release, time.time)
+    server = Server(uvicorn_config(settings, app), engine)
+    death.server = server
+    log.info("serving %s on http://%s:%d", loaded.name, settings.host, settings.port)
+    try:
+        await server.serve()
+    finally:
+        engine.stop(_JOIN)
+    if engine.thread_runs():  # not a daemon, and the interpreter would wait for it
+        os._exit(server.exit_code)
+    return server.exit_code
+
+
+def observe(metrics: Metrics, engine: Engine, death: Death) -> None:
+    """The gauges that are read from the engine when the page is."""
+    loaded = engine.model
+    weight_bytes = loaded.weight_bytes()
+    gpu = str(loaded.device.index or 0) if loaded.device.type == "cuda" else None
+    metrics.watch("llm_kv_cache_usage_ratio", "Share in use, 0 to 1.", engine.cache_usage)
+    metrics.watch("llm_kv_cache_capacity_tokens", "Size in tokens.", lambda: engine.cache_tokens)
+
+    def read() -> memory.Reading:
+        return memory.read(loaded.device, weight_bytes, engine.cache_bytes(), death.ooms)
+
+    metrics.registry.register(memory.MemoryCollector(read, loaded.name, ENGINE, gpu))
+
+
+def uvicorn_config(settings: Settings, app: object) -> uvicorn.Config:
+    """uvloop and httptools where they are installed; no access log, which costs a token's time."""
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        ws="none",
+        timeout_graceful_shutdown=_GRACE,
+    )
+
+
+def package_version() -> str:
+    """The installed version of the distribution, `unknown` in a bare checkout."""
+    try:
+        return version("tocsin")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,112 @@
+"""What the worker says about itself: health, statistics, the model, metrics, documentation."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import torch
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from tocsin_inference import memory, reference
+from tocsin_inference.answers import Answer
+from tocsin_inference.worker import Worker
+
+router = APIRouter()
+_GIB = float(1 << 30)
+
+
+@router.get("/health", summary="Whether the worker can answer")
+async def health(request: Request) -> Response:
+    """200 while the engine accepts requests, 503 once it has died."""
+    worker: Worker = request.app.state.worker
+    alive = worker.engine.alive
+    body = {
+        "status": "healthy" if alive else "unhealthy",
+        "timestamp": datetime.fromtimestamp(request.app.state.wall(), UTC).isoformat(),
+        "model_loaded": alive,
+        "gpu_available": torch.cuda.is_available(),
+        "memory_usage": memory.machine(worker.model.device),
+        "uptime_seconds": worker.clock() - worker.started,
+    }
+    return Answer(body, status_code=200 if alive else 503)
+
+
+@router.get("/stats", summary="Requests and resources since the start")
+async def stats(request: Request) -> Response:
+    """`average_response_time` is of successful requests, in seconds; `model_memory_usage` in GiB of
+    weights and KV cache; `gpu_utilization` in percent, null without a GPU."""
+    worker: Worker = request.app.state.worker
+    ended = worker.metrics.ended
+    good = ended["success"]
+    failed = ended["error"] + ended["timeout"] + ended["rejected"]
+    size = worker.model.weight_bytes() + worker.engine.cache_bytes()
+    body = {
+        "total_requests": sum(ended.values()) + worker.metrics.open,
+        "successful_requests": good,
+        "failed_requests": failed,
+        "average_response_time": worker.metrics.seconds_of_success / good if good else 0.0,
+        "model_memory_usage": round(size / _GIB, 3),
+        "gpu_utilization": gpu_utilization(worker.model.device),
+        "uptime_hours": (worker.clock() - worker.started) / 3600,
+    }
+    return Answer(body)
+
+
+@router.get("/model_info", summary="The model that is served")
+async def model_info(request: Request) -> Response:
+    """Sizes in tokens and bytes."""
+    worker: Worker = request.app.state.worker
+    model, engine = worker.model, worker.engine
+    body = {
+        "model_name": model.name,
+        "model_type": model.kind,
+        "quantization": model.quantization,
+        "device": str(model.device),
+        "dtype": str(model.network.dtype).removeprefix("torch."),
+        "parameters": model.network.num_parameters(),
+        "weight_bytes": model.weight_bytes(),
+        "vocabulary_size": model.vocabulary,
+        "context_length": model.context,
+        "longest_request": engine.longest,
+        "kv_cache_tokens": engine.cache_tokens,
+    }
+    return Answer(body)
+
+
+@router.get("/v1/models", summary="The models that can be named in a request")
+async def models(request: Request) -> Response:
+    """The OpenAI list, of one."""
+    worker: Worker = request.app.state.worker
+    one = {
+        "id": worker.model.name,
+        "object": "model",
+        "created": request.app.state.born,
+        "owned_by": "tocsin",
+        "max_model_len": worker.engine.longest,
+    }
+    return Answer({"object": "list", "data": [one]})
+
+
+@router.get("/metrics", summary="Metrics for Prometheus")
+async def metrics(request: Request) -> Response:
+    """Text exposition, format 0.0.4."""
+    worker: Worker = request.app.state.worker
+    return Response(worker.metrics.page(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs(request: Request) -> Response:
+    """The API on one page that needs no network."""
+    return HTMLResponse(reference.page(request.app.openapi()))
+
+
+def gpu_utilization(device: torch.device) -> float | None:
+    """Percent over the last sampling period; None where there is no GPU or NVML does not say."""
+    if device.type != "cuda":
+        return None
+    try:
+        return float(torch.cuda.utilization(device))
+    except (ModuleNotFoundError, RuntimeError):
+        return None

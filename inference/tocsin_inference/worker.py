@@ -1,0 +1,59 @@
+"""The parts that a request needs, together, and the one way in for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from tocsin_inference.engine import Engine
+from tocsin_inference.errors import WorkerError, outcome_of
+from tocsin_inference.generation import Ask, Clock, Generation
+from tocsin_inference.metrics import Metrics
+from tocsin_inference.model import Model
+from tocsin_inference.settings import Settings
+
+Prompts = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What the handlers share. `clock` is monotonic, in seconds; `started` is a reading of it.
+    `scoring` is held by the one scoring pass that may run."""
+
+    settings: Settings
+    model: Model
+    engine: Engine
+    metrics: Metrics
+    clock: Clock
+    started: float
+    scoring: asyncio.Lock
+
+    async def begin(self, count: int, encode: Callable[[], Prompts], ask: Ask) -> list[Generation]:
+        """Submits `count` prompts, all or none. `encode` makes their token ids, on a thread.
+
+        Raises the WorkerError of the first prompt that cannot be served; then all are counted
+        under its outcome.
+        """
+        tickets = [self.metrics.start(self.clock()) for _ in range(count)]
+        try:
+            prompts = await asyncio.to_thread(encode)
+            default = self.settings.default_max_length
+            limits = [self.engine.check(p, ask.limit, default) for p in prompts]
+            self.engine.make_room(count)
+        except BaseException as error:
+            for ticket in tickets:
+                self.metrics.end(ticket, outcome_of(error), self.clock())
+            if isinstance(error, WorkerError):
+                error.counted = True
+            raise
+        return [
+            Generation(
+                self.engine, self.metrics, self.clock, ticket, prompt, replace(ask, limit=limit)
+            )
+            for ticket, prompt, limit in zip(tickets, prompts, limits, strict=True)
+        ]
+
+    def deadline(self) -> float:
+        """REQUEST_TIMEOUT from now, on the event loop's clock."""
+        return asyncio.get_running_loop().time() + self.settings.request_timeout
