@@ -46,7 +46,7 @@ def statements(batch: Batch) -> Iterable[Statement]:
     yield PUT_TIMER, [_timer_row(n, one) for n, timers in batch.timers.items() for one in timers]
     yield PUT_MESSAGE, [_message_row(one) for one in batch.messages.values()]
     yield PUT_ENTRY, [_entry_row(one) for one in batch.history]
-    gone = [names for names, alert in batch.alerts.items() if alert is None]
+    gone: list[Row] = [names for names, alert in batch.alerts.items() if alert is None]
     yield "DELETE FROM rule_instances WHERE rule_uid = ? AND fingerprint = ?", gone
     kept = [alert for alert in batch.alerts.values() if alert is not None]
     yield PUT_ALERT, [_alert_row(one, batch.at_ms) for one in kept]
