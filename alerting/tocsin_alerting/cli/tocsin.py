@@ -11,7 +11,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _logging(command: F) -> F:
-    levels = click.Choice(["debug", "info", "warning", "error"])
+    levels = click.Choice(["debug", "info", "warn", "error"])
     command = click.option("--log.level", "log_level", type=levels, default="info",
                            show_default=True, envvar="TOCSIN_LOG_LEVEL")(command)  # fmt: skip
     formats = click.Choice(["logfmt", "json"])

@@ -1,0 +1,158 @@
+"""`/api/v1/incidents`: what people are told about, and what they do about it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tocsin_alerting.api.answers import ApiError, success
+from tocsin_alerting.api.guard import Guard
+from tocsin_alerting.api.times import time_ms
+from tocsin_alerting.incidents.action import Action, Verb
+from tocsin_alerting.incidents.composition import title
+from tocsin_alerting.incidents.desk import OPEN_STATES, Desk
+from tocsin_alerting.incidents.errors import Conflict, NoSuchIncident
+from tocsin_alerting.incidents.incident import Incident, State
+from tocsin_alerting.incidents.story import Story
+
+_STATES = {"open": OPEN_STATES, "all": tuple(State)}
+_MOST_BYTES = 64 << 10
+
+
+def routes(desk: Desk, guard: Guard, now_ms: Callable[[], int]) -> list[Route]:
+    """Lists, one incident with its history, and the actions of `Verb` as POST."""
+
+    async def listed(request: Request) -> Response:
+        name = request.query_params.get("state", "open")
+        states = _STATES.get(name) or tuple(s for s in State if s == name.upper())
+        if not states:
+            raise ApiError("bad_data", f'state is "{name}"; it may be open, all or a state')
+        found = await desk.incidents(states)
+        return success({"incidents": [shown(one) for one in found]})
+
+    async def one(request: Request) -> Response:
+        return success(told(await _or_not_found(desk, request.path_params["number"])))
+
+    async def act(request: Request) -> Response:
+        guard(request)
+        action = await _action(request)
+        try:
+            return success(shown(await desk.act(action, now_ms())))
+        except NoSuchIncident as error:
+            raise ApiError("not_found", str(error)) from None
+        except Conflict as error:
+            raise ApiError("conflict", str(error)) from None
+
+    return [
+        Route("/api/v1/incidents", listed),
+        Route("/api/v1/incidents/{number:int}", one),
+        Route("/api/v1/incidents/{number:int}/{verb}", act, methods=["POST"]),
+    ]
+
+
+async def _or_not_found(desk: Desk, number: int) -> Story:
+    try:
+        return await desk.story(number)
+    except NoSuchIncident as error:
+        raise ApiError("not_found", str(error)) from None
+
+
+async def _action(request: Request) -> Action:
+    verb, body = request.path_params["verb"], await _body(request)
+    if verb not in list(Verb):
+        raise ApiError("not_found", f'no such action: "{verb}"; there are {", ".join(Verb)}')
+    until, step = body.get("until"), body.get("step")
+    if verb == Verb.SNOOZE and not until:
+        raise ApiError("bad_data", 'say how long: "until" as Unix seconds or RFC 3339')
+    if step is not None and not isinstance(step, int):
+        raise ApiError("bad_data", '"step" is the number of a step, from 0')
+    return Action(
+        Verb(verb),
+        request.path_params["number"],
+        actor=_text(body, "by") or "somebody",
+        note=_text(body, "note"),
+        request_id=_text(body, "request_id"),
+        step=step,
+        until_ms=time_ms(str(until), "until") if until else None,
+        false_positive=body.get("false_positive") is True,
+    )
+
+
+async def _body(request: Request) -> Mapping[str, Any]:
+    """The JSON object or the form that was sent; an empty body is an empty object."""
+    content = await request.body()
+    if len(content) > _MOST_BYTES:
+        raise ApiError("bad_data", "the body is too large")
+    if "form" in request.headers.get("content-type", ""):
+        return {key: str(value) for key, value in (await request.form()).items()}
+    try:
+        body = orjson.loads(content or b"{}")
+    except orjson.JSONDecodeError as error:
+        raise ApiError("bad_data", f"the body is not JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise ApiError("bad_data", "the body is not a JSON object")
+    return body
+
+
+def _text(body: Mapping[str, Any], name: str) -> str:
+    value = body.get(name, "")
+    if not isinstance(value, str):
+        raise ApiError("bad_data", f'"{name}" is not text')
+    return value[:1000]
+
+
+def shown(incident: Incident) -> dict[str, Any]:
+    """One incident as lists show it; times are Unix milliseconds."""
+    return {
+        "number": incident.number,
+        "title": title(incident),
+        "severity": incident.severity,
+        "state": incident.state,
+        "source": incident.source,
+        "labels": dict(incident.group_labels),
+        "owner": incident.owner,
+        "muted_by": sorted(incident.muted_by),
+        "policy": incident.policy.name,
+        "step": incident.step,
+        "loop": incident.loop,
+        "exhausted": incident.exhausted,
+        "opened_at_ms": incident.opened_at_ms,
+        "acked_at_ms": incident.acked_at_ms,
+        "resolved_at_ms": incident.resolved_at_ms,
+        "alerts": [
+            {
+                "labels": dict(member.alert.labels),
+                "annotations": dict(member.alert.annotations),
+                "source": member.source,
+                "value": str(member.alert.value),
+                "since_ms": member.since_ms,
+            }
+            for member in incident.members.values()
+        ],
+    }
+
+
+def told(story: Story) -> dict[str, Any]:
+    """One incident with everything that happened and will happen."""
+    return shown(story.incident) | {
+        "history": [
+            {"at_ms": e.at_ms, "event": e.event, "actor": e.actor, "data": e.data}
+            for e in story.history
+        ],
+        "timers": [{"kind": t.kind, "due_at_ms": t.due_at_ms} for t in story.timers],
+        "messages": [
+            {
+                "key": m.key,
+                "receiver": m.notification.receiver,
+                "contact": m.notification.contact,
+                "reason": m.notification.reason,
+                "state": m.state,
+                "attempts": m.attempts,
+                "last_error": m.last_error,
+            }
+            for m in story.messages
+        ],
+    }

@@ -1,0 +1,49 @@
+"""What the stages behind the exporter say of themselves: store, rules, incidents, messages."""
+
+from tocsin_exporter.catalogue.table import Table, counter, gauge
+
+_STORE = (
+    gauge("tocsin_store_series", "Series that the store holds."),
+    gauge("tocsin_store_samples", "Samples that the store holds."),
+    gauge("tocsin_store_bytes", "Memory of the store's columns.", "bytes"),
+    counter("tocsin_store_samples_refused_total",
+            "Samples refused: duplicate, out_of_order and the like.", "", "reason"),
+    counter("tocsin_store_series_refused_total",
+            "Series refused because their source has too many."),
+)  # fmt: skip
+
+_GROUP = ("rule_group",)
+_RULES = (
+    counter("tocsin_rule_evaluations_total", "Evaluations of rules.", "", *_GROUP),
+    counter("tocsin_rule_evaluation_failures_total", "Evaluations of rules that failed.",
+            "", *_GROUP),
+    counter("tocsin_rule_group_iterations_missed_total",
+            "Slots of a group that passed without an evaluation.", "", *_GROUP),
+    gauge("tocsin_rule_group_interval_seconds", "Interval of a group.", "seconds", *_GROUP),
+    gauge("tocsin_rule_group_last_duration_seconds", "Duration of a group's last evaluation.",
+          "seconds", *_GROUP),
+    gauge("tocsin_rule_group_last_evaluation_timestamp_seconds",
+          "When a group was last evaluated, in seconds since 1970.", "seconds", *_GROUP),
+    gauge("tocsin_alerts", "Alerts that are pending or firing.",
+          "", "alertname", "severity", "state"),
+)  # fmt: skip
+
+_INCIDENTS = (
+    gauge("tocsin_incidents", "Incidents that are not closed.", "", "severity", "state"),
+    gauge("tocsin_journal_up", "Whether incidents are being recorded."),
+    gauge("tocsin_timer_overdue_seconds", "How late the oldest timer of an incident is.",
+          "seconds"),
+    gauge("tocsin_notifications_queue_length", "Messages that wait to be sent."),
+    counter("tocsin_notifications_sent_total", "Messages delivered.", "", "receiver"),
+    counter("tocsin_notifications_errors_total", "Attempts to send that failed.",
+            "", "receiver"),
+)  # fmt: skip
+
+_WORKER = (
+    gauge("tocsin_worker_up", "Whether our own worker's process runs."),
+    counter("tocsin_worker_restarts_total", "Restarts of our own worker."),
+    counter("tocsin_load_requests_total", "Requests of the load generator, by outcome.",
+            "", "outcome"),
+)  # fmt: skip
+
+STAGES = Table((*_STORE, *_RULES, *_INCIDENTS, *_WORKER))
