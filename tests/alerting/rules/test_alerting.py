@@ -1,0 +1,192 @@
+"""One alerting rule, step by step: tables of Prometheus's cases, and a model written apart."""
+
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.rule_texts import MINUTE, alerting
+from support.scripted_engine import row
+from tocsin_alerting.rules.alert import Alert, AlertState, EventKind
+from tocsin_alerting.rules.alerting import (
+    FOR_RAISED,
+    Candidate,
+    DuplicateLabelSet,
+    active,
+    alert_samples,
+    candidates,
+    step,
+)
+from tocsin_alerting.rules.rule import AlertingRule
+from tocsin_alerting.rules.scope import Scope
+
+PENDING, FIRING, INACTIVE = AlertState.PENDING, AlertState.FIRING, AlertState.INACTIVE
+LABELS = (("alertname", "A"), ("i", "1"))
+Path = list[tuple[AlertState | None, list[EventKind]]]
+
+
+def here(value: float = 1.0) -> list[Candidate]:
+    return [Candidate(LABELS, (("s", str(value)),), value)]
+
+
+def walk(rule: AlertingRule, presence: str, step_ms: int = MINUTE) -> Path:
+    """State and events after each step; `x` in `presence` is a sample, `.` is none."""
+    alerts: Mapping[str, Alert] = {}
+    path: Path = []
+    for number, mark in enumerate(presence):
+        done = step(rule, here() if mark == "x" else [], number * step_ms, alerts)
+        alerts = done.alerts
+        one = next(iter(alerts.values()), None)
+        path.append((one.state if one else None, [event.kind for event in done.events]))
+    return path
+
+
+def states(rule: AlertingRule, presence: str, step_ms: int = MINUTE) -> str:
+    short = {None: "-", PENDING: "p", FIRING: "f", INACTIVE: "i"}
+    return "".join(short[state] for state, _ in walk(rule, presence, step_ms))
+
+
+@pytest.mark.parametrize(
+    ("for_min", "keep_min", "presence", "wanted"),
+    [
+        (0, 0, "xx..x", "ffiif"),
+        (2, 0, "xxxx.", "ppffi"),
+        (2, 0, "xx.xxx", "pp-ppf"),  # a gap starts it anew
+        (2, 0, "xxx.xxx", "ppfippf"),  # resolved within 15 minutes: pending again, not firing
+        (0, 3, "xxxxx......", "ffffffffiii"),  # measured with promtool 2.42: 5 m gone, 8 m resolved
+        (0, 2, "x.x.x...", "ffffffff"[:7] + "i"),  # each return starts keep_firing_for anew
+        (3, 2, "xx.xxxx.x", "pp-pppfff"),
+        (0, 0, "x" + "." * 17, "f" + "i" * 16 + "-"),  # 15 minutes are remembered, 16 not
+    ],
+)
+def test_it_goes_through_the_states_of_prometheus(
+    for_min: int, keep_min: int, presence: str, wanted: str
+) -> None:
+    rule = alerting(for_ms=for_min * MINUTE, keep_ms=keep_min * MINUTE)
+    assert states(rule, presence) == wanted
+
+
+def test_a_for_below_the_interval_fires_at_the_next_evaluation() -> None:
+    assert states(alerting(for_ms=1), "xx") == "pf"
+
+
+def test_each_change_is_told_once() -> None:
+    told = [events for _, events in walk(alerting(for_ms=MINUTE), "xxx..")]
+    assert told == [[], [EventKind.FIRING], [], [EventKind.CLEAR], []]
+
+
+def test_a_resolved_alert_that_comes_back_is_a_new_one() -> None:
+    rule = alerting()
+    alerts: Mapping[str, Alert] = {}
+    for at, found in ((0, here()), (1, []), (2, here(5.0))):
+        alerts = step(rule, found, at * MINUTE, alerts).alerts
+    (alert,) = alerts.values()
+    assert (alert.active_at_ms, alert.fired_at_ms) == (2 * MINUTE, 2 * MINUTE)
+    assert (alert.resolved_at_ms, alert.value) == (None, 5.0)
+
+
+def test_value_and_annotations_follow_and_times_stay() -> None:
+    rule = alerting()
+    first = step(rule, here(1.0), 0, {})
+    second = step(rule, here(2.0), MINUTE, first.alerts)
+    (alert,) = second.alerts.values()
+    assert (alert.value, alert.annotations, alert.fired_at_ms) == (2.0, (("s", "2.0"),), 0)
+    assert second.events == ()
+
+
+def test_a_raised_for_takes_a_firing_alert_back_to_pending() -> None:
+    before = step(alerting(), here(), 0, {}).alerts
+    done = step(alerting(for_ms=10 * MINUTE), here(), MINUTE, before)
+    (alert,) = done.alerts.values()
+    assert (alert.state, alert.fired_at_ms, alert.active_at_ms) == (PENDING, None, 0)
+    assert [(event.kind, event.reason) for event in done.events] == [(EventKind.CLEAR, FOR_RAISED)]
+
+
+def test_two_samples_with_one_label_set_fail_the_rule() -> None:
+    with pytest.raises(DuplicateLabelSet, match="same labelset after applying alert labels"):
+        step(alerting(), here() + here(), 0, {})
+
+
+def scope(labels: Mapping[str, str], value: float) -> Scope:
+    return Scope(labels, value)
+
+
+async def test_the_alerts_labels_are_the_samples_the_rules_and_the_name() -> None:
+    rule = alerting(
+        name="Down",
+        job="{{ $labels.__name__ }}",
+        gone="{{ $labels.nope }}",
+        drop="",
+        alertname="not this",
+        annotations={"summary": "{{ $labels.i }} is {{ $value }}", "empty": ""},
+    )
+    rows = [row(2.0, __name__="m", i="1", job="x", drop="me")]
+    assert await candidates(rule, rows, scope) == [
+        Candidate(
+            (("alertname", "Down"), ("i", "1"), ("job", "m")),
+            (("empty", ""), ("summary", "1 is 2")),
+            2.0,
+        )
+    ]
+
+
+def test_what_is_pending_or_firing_is_written_as_series() -> None:
+    alerts = step(alerting(), here(), 12_345_678, {}).alerts.values()
+    assert alert_samples(alerts) == [
+        ((("__name__", "ALERTS"), ("alertname", "A"), ("alertstate", "firing"), ("i", "1")), 1.0),
+        ((("__name__", "ALERTS_FOR_STATE"), ("alertname", "A"), ("i", "1")), 12345.0),
+    ]
+    resolved = step(alerting(), [], MINUTE, {one.fingerprint: one for one in alerts}).alerts
+    assert alert_samples(resolved.values()) == []
+    assert (active(alerts), active(resolved.values())) == (1, 0)
+
+
+def model(presence: list[bool], times: list[int], for_ms: int, keep_ms: int) -> list[str]:
+    """Prometheus's semantics told by history, not by transitions: one letter a step."""
+    letters: list[str] = []
+    begun: int | None = None  # since when the condition has held, as far as `for` is concerned
+    fired = False
+    last_seen = resolved = None
+    for now, present in zip(times, presence, strict=True):
+        if present:
+            begun = now if begun is None else begun
+            fired = fired or now - begun >= for_ms
+            last_seen, resolved = None, None
+        elif fired:
+            last_seen = now if last_seen is None else last_seen
+            if now - last_seen >= keep_ms:
+                begun, fired, resolved = None, False, now
+        else:
+            begun = None
+        remembered = resolved is not None and now - resolved <= 15 * MINUTE
+        letters.append("f" if fired else "p" if begun is not None else "i" if remembered else "-")
+    return letters
+
+
+@given(
+    marks=st.lists(st.tuples(st.booleans(), st.integers(1, 400)), min_size=1, max_size=60),
+    for_s=st.sampled_from((0, 1, 30, 90, 300)),
+    keep_s=st.sampled_from((0, 1, 60, 240)),
+)
+def test_it_agrees_with_a_model_written_apart(
+    marks: list[tuple[bool, int]], for_s: int, keep_s: int
+) -> None:
+    times, now = [], 0
+    for _, gap_s in marks:
+        now += gap_s * 1000
+        times.append(now)
+    presence = [present for present, _ in marks]
+    rule = alerting(for_ms=for_s * 1000, keep_ms=keep_s * 1000)
+    alerts: Mapping[str, Alert] = {}
+    letters, fires = [], 0
+    for present, at_ms in zip(presence, times, strict=True):
+        done = step(rule, here() if present else [], at_ms, alerts)
+        alerts = done.alerts
+        state = next((alert.state for alert in alerts.values()), None)
+        letters.append({None: "-", PENDING: "p", FIRING: "f", INACTIVE: "i"}[state])
+        for event in done.events:  # firing and clear alternate, firing first
+            fires += {EventKind.FIRING: 1, EventKind.CLEAR: -1}[event.kind]
+            assert fires in (0, 1)
+        assert (fires == 1) == (state is FIRING)
+    assert letters == model(presence, times, for_s * 1000, keep_s * 1000)

@@ -1,0 +1,72 @@
+"""What rules run in when a test watches them: scripted answers, written samples, settable sources."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from support.scripted_engine import Answer, ScriptedEngine
+from tocsin_alerting.promql.ast import Expr
+from tocsin_alerting.rules.evaluation import Surroundings
+from tocsin_alerting.rules.journal import InstanceRow
+from tocsin_alerting.rules.unknown import Health
+from tocsin_exporter.snapshot import Labels, Source
+
+
+class SetSources:
+    """Every expression touches all of `healths`, unless `touches` names fewer."""
+
+    def __init__(self, healths: dict[Source, Health] | None = None) -> None:
+        self.healths = healths or {}
+        self.unready: set[Expr] = set()
+
+    def touched(self, expr: Expr) -> frozenset[Source]:
+        return frozenset(self.healths)
+
+    def health(self, source: Source) -> Health:
+        return self.healths.get(source, Health.GONE)
+
+    def ready(self, expr: Expr) -> bool:
+        return expr not in self.unready
+
+
+class Written:
+    """Keeps what each source wrote, by time; gives what is in force as Prometheus would."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Source, int, dict[Labels, float]]] = []
+
+    def __call__(
+        self, source: Source, at_ms: int, samples: Sequence[tuple[Labels, float]]
+    ) -> None:
+        self.calls.append((source, at_ms, dict(samples)))
+
+    def last(self, source: Source) -> dict[Labels, float]:
+        return next((held for one, _, held in reversed(self.calls) if one == source), {})
+
+    def now(self) -> dict[Labels, float]:
+        """Every series that is not stale."""
+        held: dict[Labels, float] = {}
+        for source in dict.fromkeys(source for source, _, _ in self.calls):
+            held |= self.last(source)
+        return held
+
+
+class MemoryJournal:
+    """An InstanceJournal whose rows are a dict."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str], list[InstanceRow]] = {}
+        self.saves = 0
+
+    async def load(self) -> list[InstanceRow]:
+        return [row for rows in self.rows.values() for row in rows]
+
+    async def save(self, file: str, group: str, rows: Sequence[InstanceRow]) -> None:
+        self.saves += 1
+        self.rows[file, group] = list(rows)
+
+
+def surroundings(script: dict[str, Answer], **changes: Any) -> Surroundings:
+    """Scripted answers, nothing dead, a clock that stands; `changes` replace fields."""
+    plain = Surroundings(ScriptedEngine(script), Written(), SetSources(), lambda: 0.0)
+    return replace(plain, **changes)

@@ -1,0 +1,26 @@
+"""An engine that answers each expression from a script: rows, or an error to raise, by time."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from tocsin_alerting.promql.ast import Expr
+from tocsin_alerting.promql.parser import parse
+from tocsin_exporter.snapshot import Labels, labels
+
+Rows = Sequence[tuple[Labels, float]]
+Answer = Callable[[int], Rows]
+
+
+def row(value: float, **named: str) -> tuple[Labels, float]:
+    return labels(**named), value
+
+
+class ScriptedEngine:
+    """`script` maps the text of an expression to what it gives at a time in ms."""
+
+    def __init__(self, script: Mapping[str, Answer]) -> None:
+        self._script = {parse(text): answer for text, answer in script.items()}
+        self.asked: list[tuple[Expr, int]] = []
+
+    async def instant(self, expr: Expr, t_ms: int) -> Rows:
+        self.asked.append((expr, t_ms))
+        return self._script[expr](t_ms)
