@@ -1,0 +1,106 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tocsin_alerting.promql.ast import Duration, MatrixSelector, VectorSelector
+from tocsin_alerting.promql.durations import (
+    InvalidDuration,
+    format_duration,
+    milliseconds,
+    parse_duration,
+    resolve,
+)
+from tocsin_alerting.promql.parser import parse
+
+HOUR = 3_600_000
+
+
+@pytest.mark.parametrize(
+    ("text", "ms"),
+    [("5m", 300_000), ("1h30m", 5_400_000), ("1y", 365 * 24 * HOUR), ("1w1d", 8 * 24 * HOUR),
+     ("7ms", 7), ("0s", 0), ("1d2h3m4s5ms", 93_784_005)],
+)  # fmt: skip
+def test_text_becomes_milliseconds(text: str, ms: int) -> None:
+    assert parse_duration(text) == ms
+
+
+@pytest.mark.parametrize("text", ["", "5", "m", "5mm", "5m1h", "1h1h", "1.5h", "-5m", "5M"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a valid duration string"):
+        parse_duration(text)
+
+
+def test_three_hundred_years_are_too_long() -> None:
+    assert parse_duration("292y") == 292 * 365 * 24 * HOUR
+    with pytest.raises(ValueError, match="duration out of range"):
+        parse_duration("293y")
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [(0, "0s"), (60_000, "1m"), (90_000, "1m30s"), (7 * 24 * HOUR, "1w"), (8 * 24 * HOUR, "8d"),
+     (365 * 24 * HOUR, "1y"), (366 * 24 * HOUR, "366d"), (-1500, "-1s500ms")],
+)  # fmt: skip
+def test_the_canonical_text(ms: int, text: str) -> None:
+    assert format_duration(ms) == text
+
+
+@given(st.integers(0, 9 * 10**12))
+def test_the_text_reads_back(ms: int) -> None:
+    assert parse_duration(format_duration(ms)) == ms
+    assert milliseconds(ms / 1000) == ms
+
+
+def window(query: str) -> Duration:
+    parsed = parse(query)
+    assert isinstance(parsed, MatrixSelector)
+    return parsed.range
+
+
+@pytest.mark.parametrize(
+    ("text", "ms"),
+    [
+        ("5m", 300_000),
+        ("5m + 30", 330_000),
+        ("1h - 2 * 5m", 3_000_000),
+        ("(1h - 50m) * 2", 1_200_000),
+        ("1h / 7", 514_285),
+        ("1h % 7m", 240_000),
+        ("2 ^ 3", 8_000),
+        ("step() * 2", 30_000),
+        ("range() + step()", 3_615_000),
+        ("max_of(step(), 1m)", 60_000),
+        ("min_of(step(), 1m)", 15_000),
+        ("-(-5m)", 300_000),
+    ],
+)
+def test_arithmetic_is_resolved_for_a_step_and_a_range(text: str, ms: int) -> None:
+    assert resolve(window(f"a[{text}]"), step_ms=15_000, range_ms=HOUR) == ms
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("5m - 1h", "duration must be greater than 0"),
+        ("step() - 15s", "duration must be greater than 0"),
+        ("5m / (step() - 15)", "division by zero"),
+        ("5m % (step() - 15)", "modulo by zero"),
+        ("10 ^ 300", "duration is out of range"),
+        ("10 ^ 400", "duration is NaN or infinite"),
+        ("(-1s) ^ 0.5", "duration is NaN or infinite"),
+        ("(step() - 15) ^ (-1)", "duration is NaN or infinite"),
+    ],
+)
+def test_what_has_no_value_says_where(text: str, message: str) -> None:
+    with pytest.raises(InvalidDuration, match=message) as refused:
+        resolve(window(f"a[{text}]"), step_ms=15_000, range_ms=HOUR)
+    assert refused.value.span.start >= 2
+
+
+def test_an_offset_may_be_negative() -> None:
+    parsed = parse("a offset -(step() + 1m)")
+    assert isinstance(parsed, VectorSelector)
+    assert resolve(parsed.offset, 15_000, 0, negative=True) == -75_000
+    assert math.isclose(resolve(parsed.offset, 1, 0, negative=True), -60_001)
