@@ -57,8 +57,8 @@ def format_duration(ms: int) -> str:
 
 
 def milliseconds(seconds: float) -> int:
-    """Whole milliseconds, cut off after rounding to nanoseconds, as Prometheus counts."""
-    return math.trunc(round(seconds * 1e9) / 1e6)
+    """Whole milliseconds, cut off like Prometheus's, but not for the error of a float."""
+    return math.trunc(round(seconds * 1000, 3))
 
 
 def resolve(duration: Duration, step_ms: int, range_ms: int, negative: bool = False) -> int:

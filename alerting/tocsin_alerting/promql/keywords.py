@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from tocsin_alerting.promql.ast import AggregateOp
-from tocsin_alerting.promql.token import Kind
+from tocsin_alerting.promql.token import Kind, Token
 from tocsin_alerting.promql.values import Semantics
 
 _WORDS_2: Mapping[str, Kind] = {
@@ -25,5 +25,29 @@ WORDS: Mapping[Semantics, Mapping[str, Kind]] = {2: _WORDS_2, 3: _WORDS_3}
 FILLS = frozenset(("fill", "fill_left", "fill_right"))
 """Reserved only before a parenthesis, because metrics had these names before."""
 
-NOT_A_METRIC = frozenset(("atan2", "bool", "group_left", "group_right", "ignoring", "on"))
-NOT_A_LABEL = frozenset(("without",))
+_SET_WORDS = ("and", "or", "unless")
+_NAMES = (
+    Kind.AGGREGATOR,
+    Kind.CALLABLE,
+    Kind.IDENTIFIER,
+    Kind.KEYWORD,
+    Kind.METRIC_IDENTIFIER,
+)
+_NOT_A_METRIC = frozenset(("bool", "group_left", "group_right", "ignoring", "on"))
+_LITERALS = (Kind.NUMBER, Kind.DURATION, Kind.STRING)
+
+
+def names_metric(token: Token) -> bool:
+    """Whether a metric may be called this; most keywords may be metrics too."""
+    return token.kind in _NAMES and token.name not in _NOT_A_METRIC or token.name in _SET_WORDS
+
+
+def names_label(token: Token) -> bool:
+    """Whether a label may be called this in a list like that of `by`."""
+    if token.name == "without" or token.kind is Kind.METRIC_IDENTIFIER:
+        return False
+    return token.kind in _NAMES or token.name in (*_SET_WORDS, "atan2")
+
+
+def begins_expression(token: Token) -> bool:
+    return token.kind in _LITERALS or token.name in ("(", "{", "+", "-") or names_metric(token)

@@ -10,13 +10,12 @@ from tocsin_alerting.promql.ast import (
     VectorMatching,
 )
 from tocsin_alerting.promql.cursor import Cursor
-from tocsin_alerting.promql.keywords import NOT_A_LABEL
+from tocsin_alerting.promql.keywords import FILLS, begins_expression, names_label
 from tocsin_alerting.promql.quoting import quote, unquote
 from tocsin_alerting.promql.scalars import number_literal
 from tocsin_alerting.promql.token import Kind, Token
 
 _CONTEXT = "grouping opts"
-_WORDS = (Kind.AGGREGATOR, Kind.CALLABLE, Kind.IDENTIFIER, Kind.KEYWORD)
 _GROUPS = {"group_left": Cardinality.MANY_TO_ONE, "group_right": Cardinality.ONE_TO_MANY}
 
 _PLAIN = VectorMatching()
@@ -65,8 +64,7 @@ def _label(cursor: Cursor) -> str:
         return _named(cursor, token, unquote(token.text))
     if token.kind is Kind.METRIC_IDENTIFIER and cursor.semantics == 3:
         return cursor.take().text
-    word = token.kind in _WORDS or token.name in ("and", "or", "unless", "atan2")
-    if not word or token.name in NOT_A_LABEL:
+    if not names_label(token):
         cursor.unexpected(_CONTEXT, "label")
     return cursor.take().text
 
@@ -83,7 +81,8 @@ def _group(cursor: Cursor, matching: VectorMatching, end: int) -> tuple[VectorMa
         return matching, end
     include: tuple[str, ...] = ()
     end = group.end
-    if cursor.peek().name == "(":
+    following = cursor.peek()
+    if following.name == "(" or not (begins_expression(following) or following.name in FILLS):
         include, end = grouping_labels(cursor)
     return replace(matching, cardinality=_GROUPS[group.name], include=include), end
 

@@ -17,7 +17,7 @@ from tocsin_alerting.promql.ast import (
     VectorMatching,
 )
 from tocsin_alerting.promql.cursor import Cursor
-from tocsin_alerting.promql.keywords import NOT_A_METRIC
+from tocsin_alerting.promql.keywords import begins_expression, names_metric
 from tocsin_alerting.promql.matching import Modifiers, grouping_labels, modifiers
 from tocsin_alerting.promql.quoting import quote, unquote
 from tocsin_alerting.promql.scalars import number_literal
@@ -148,19 +148,9 @@ def _named(cursor: Cursor, token: Token) -> Expr:
     callable_ = token.kind is Kind.CALLABLE and cursor.semantics == 3
     if following == "(" and (token.kind is Kind.IDENTIFIER or callable_):
         return _call(cursor)
-    if token.kind in _NAMES and token.name not in NOT_A_METRIC or token.name in _SET_WORDS:
+    if names_metric(token):
         return vector_selector(cursor, cursor.take())
     return cursor.unexpected()
-
-
-_NAMES = (
-    Kind.AGGREGATOR,
-    Kind.CALLABLE,
-    Kind.IDENTIFIER,
-    Kind.KEYWORD,
-    Kind.METRIC_IDENTIFIER,
-)
-_SET_WORDS = ("and", "or", "unless")
 
 
 def _paren(cursor: Cursor) -> ParenExpr:
@@ -188,17 +178,10 @@ def _arguments(cursor: Cursor) -> tuple[tuple[Expr, ...], int]:
         return (), closing.end
     args = [_expression(cursor)]
     while comma := cursor.accept(","):
-        if not _begins_expression(cursor.peek()):
+        if not begins_expression(cursor.peek()):
             cursor.fail("trailing commas not allowed in function call args", comma.span)
         args.append(_expression(cursor))
     return tuple(args), cursor.expect(")").end
-
-
-def _begins_expression(token: Token) -> bool:
-    if token.name in ("(", "{", "+", "-", *_SET_WORDS):
-        return True
-    literal = token.kind in (Kind.NUMBER, Kind.DURATION, Kind.STRING)
-    return literal or token.kind in _NAMES and token.name not in NOT_A_METRIC
 
 
 def _aggregate(cursor: Cursor) -> AggregateExpr:
