@@ -42,12 +42,15 @@ def inhibitions(
         (one for one in incidents if one.is_open), key=lambda one: (one.severity, one.number)
     )
     prepared = [Inhibition(rule, _loud(rule, in_order)) for rule in rules]
-    quiet_by: dict[int, set[int]] = {}
-    for incident in in_order:
-        number = incident.number
-        mutual = {other for other, sources in quiet_by.items() if number in sources}
-        quiet_by[number] = quieted_by(prepared, incident, mutual | {number})
-    return {number: named(sources) for number, sources in quiet_by.items()}
+    found = {one.number: quieted_by(prepared, one, {one.number}) for one in in_order}
+    quiet: dict[int, frozenset[str]] = {}
+    milder = {one.number for one in in_order}
+    for one in in_order:
+        milder.discard(one.number)
+        mutual = {other for other in found[one.number] & milder if one.number in found[other]}
+        sources = quieted_by(prepared, one, mutual | {one.number}) if mutual else found[one.number]
+        quiet[one.number] = named(sources)
+    return quiet
 
 
 def quieted_by(prepared: Sequence[Inhibition], incident: Incident, excluded: set[int]) -> set[int]:

@@ -1,8 +1,8 @@
 """One row of the outbox: a notification on its way, and how far it came.
 
-PENDING -> SENDING -> SENT
-   ^          |   \-> FAILED      refused for good, or tried for too long
-   +----------+       CANCELLED   answered or over before anybody got it
+PENDING ---> SENDING ---> SENT
+   ^            |------> FAILED      refused for good, or tried for too long
+   +------------+------> CANCELLED   answered or over before anybody got it
 """
 
 from dataclasses import dataclass, replace

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from support.alert_events import alert, clears, fires, removed, unknown
 from support.policies import HOUR, MINUTE, P0, P1, SECOND, config, to
 from tocsin_alerting.incidents.action import Action, Verb
@@ -266,10 +267,10 @@ def test_a_snooze_that_is_not_allowed(until_ms: int | None) -> None:
 def test_resolved_by_hand_while_it_fires_comes_back_when_the_window_ends() -> None:
     one = bench()
     one.act(Verb.RESOLVE, note="false alarm")
-    assert one.incident.state is State.RESOLVED and one.incident.source is Source.FIRING
+    assert (one.incident.state, one.incident.source) == (State.RESOLVED, Source.FIRING)
     assert one.at(Reason.RESOLVED) == [(0, "chat"), (0, "li")]
     one.advance(31 * MINUTE)
-    assert one.incident.state is State.TRIGGERED
+    assert one.incident.state == State.TRIGGERED
     assert one.at(Reason.REOPENED) == [(30, "li"), (30, "chat")]
 
 
@@ -328,13 +329,13 @@ def test_less_bad_changes_nothing_but_the_history() -> None:
 def test_unknown_is_not_resolved() -> None:
     one = bench("P1")
     one.do(unknown(one.first))
-    assert one.incident.is_open and one.incident.source is Source.UNKNOWN
+    assert (one.incident.is_open, one.incident.source) == (True, Source.UNKNOWN)
     one.advance(6 * MINUTE)
     assert one.at(Reason.UNKNOWN) == [(5, "chat"), (5, "mail")]
     one.advance(90 * MINUTE)
     assert one.at(Reason.ESCALATED) == [(60, "wang")]
     one.do(fires(one.first))
-    assert one.incident.source is Source.FIRING
+    assert one.incident.source == Source.FIRING
     one.advance(25 * HOUR)
     assert one.incident.is_open
 
