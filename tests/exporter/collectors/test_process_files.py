@@ -1,0 +1,24 @@
+from support.site import RECORDED
+from tocsin_exporter.collectors.process_files import comm, parse_files_limit, parse_stat, read
+
+
+def test_a_name_may_hold_blanks_and_parentheses() -> None:
+    line = "77 (tricky) name) Z 1 77 77"
+    assert comm(line) == "tricky) name"
+    assert parse_stat(line)[0] == "Z"
+
+
+def test_one_process_in_base_units() -> None:
+    process = read(RECORDED / "proc/4242")
+    assert (process.pid, process.started_ticks, process.state) == (4242, 5000, "Sleeping")
+    assert process.counts["user"] == 10 and process.counts["system"] == 2
+    assert process.counts["minor_faults"] == 1200 and process.counts["major_faults"] == 15
+    assert process.counts["voluntary"] == 100 and process.counts["read_bytes"] == 4096
+    assert process.swapped_bytes == 8192 and process.files_limit == 1024
+
+
+def test_no_limit_is_infinite_and_an_unreadable_one_unknown() -> None:
+    assert parse_files_limit("Max open files            unlimited  unlimited  files") == float(
+        "inf"
+    )
+    assert parse_files_limit("") is None
