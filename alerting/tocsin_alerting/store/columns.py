@@ -76,8 +76,10 @@ class Part:
 
     def rising(self, start: int, stop: int) -> Mask:
         """Rows (count,) that surely hold numbers and never fall in columns start..stop."""
+        if stop - start == 1:
+            return self.gapless(start, stop)
         mask: Mask = self.columns.last_fall[self.rows] <= self.columns.first + start
-        if stop == len(self.times) and stop - start > 1:
+        if stop == len(self.times):
             mask &= self.column(stop - 1) >= self.column(stop - 2)
         return mask
 

@@ -1,0 +1,85 @@
+"""The query engine: expressions and moments in, values out."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from tocsin_alerting.promql.ast import Expr
+from tocsin_alerting.promql.evaluation.annotation import Annotations
+from tocsin_alerting.promql.evaluation.answer import at_once, over_steps, samples
+from tocsin_alerting.promql.evaluation.budget import Budget
+from tocsin_alerting.promql.evaluation.context import Context, Reader
+from tocsin_alerting.promql.evaluation.evaluate import evaluate, range_vector
+from tocsin_alerting.promql.evaluation.steps import Steps, between, instant
+from tocsin_alerting.promql.parser import parse
+from tocsin_alerting.promql.result import QueryValue, Result
+from tocsin_alerting.promql.values import Semantics
+
+_parsed = lru_cache(maxsize=4096)(parse)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Evaluates queries over what `reader` has.
+
+    `evaluate` and `evaluate_range` may run in any thread. Each raises ParseError for text that is
+    no PromQL, QueryError for what has no answer, and its subclasses QueryLimitExceeded and
+    QueryTimeout when the budget is spent.
+    """
+
+    reader: Reader
+    semantics: Semantics = 3
+    lookback_ms: int = 300_000
+    subquery_step_ms: int = 60_000
+
+    async def instant(self, query: str | Expr, at_ms: int) -> Result:
+        """The value at one moment. Async because other engines are remote."""
+        return self.evaluate(query, at_ms)
+
+    async def range(self, query: str | Expr, start_ms: int, end_ms: int, step_ms: int) -> Result:
+        """The values at `start_ms`, every `step_ms` after it, up to `end_ms`: a Matrix."""
+        return self.evaluate_range(query, start_ms, end_ms, step_ms)
+
+    def evaluate(self, query: str | Expr, at_ms: int, budget: Budget | None = None) -> Result:
+        context = self._context(query, instant(at_ms), budget)
+        with np.errstate(all="ignore"):
+            expr = self._expression(query)
+            windows = range_vector(expr, context)
+            if windows is not None:
+                return _result(samples(windows, context), context)
+            return _result(at_once(evaluate(expr, context), context), context)
+
+    def evaluate_range(
+        self,
+        query: str | Expr,
+        start_ms: int,
+        end_ms: int,
+        step_ms: int,
+        budget: Budget | None = None,
+    ) -> Result:
+        steps = between(start_ms, end_ms, step_ms)
+        context = self._context(query, steps, budget)
+        context.budget.check_points(steps.count)
+        with np.errstate(all="ignore"):
+            value = evaluate(self._expression(query), context)
+            return _result(over_steps(value, context), context)
+
+    def _expression(self, query: str | Expr) -> Expr:
+        return _parsed(query, self.semantics) if isinstance(query, str) else query
+
+    def _context(self, query: str | Expr, steps: Steps, budget: Budget | None) -> Context:
+        return Context(
+            self.reader,
+            steps,
+            steps,
+            self.semantics,
+            self.lookback_ms,
+            self.subquery_step_ms,
+            budget or Budget(),
+            Annotations(query if isinstance(query, str) else ""),
+        )
+
+
+def _result(value: QueryValue, context: Context) -> Result:
+    return Result(value, tuple(context.notes.warnings), tuple(context.notes.infos))

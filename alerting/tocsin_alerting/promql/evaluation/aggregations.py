@@ -1,0 +1,99 @@
+"""sum, avg, count, min, max, group, stddev, stdvar, quantile: many series made one a group."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from tocsin_alerting.promql.ast import AggregateExpr, AggregateOp
+from tocsin_alerting.promql.evaluation.context import Context
+from tocsin_alerting.promql.evaluation.grouping import Grouping
+from tocsin_alerting.promql.evaluation.labelling import by_labels
+from tocsin_alerting.promql.evaluation.quantiles import quantile_of_columns
+from tocsin_alerting.promql.evaluation.summing import group_means, group_sums
+from tocsin_alerting.promql.evaluation.vector import Scalar, Vector
+from tocsin_alerting.store.cell import Floats, Mask
+
+Aggregate = Callable[[Grouping, Vector], Floats]
+"""(steps, groups) numbers; groups that have no present series may get any."""
+
+
+def _sum(groups: Grouping, vector: Vector) -> Floats:
+    return group_sums(groups, vector.filled(0.0))
+
+
+def _mean(groups: Grouping, vector: Vector) -> Floats:
+    return group_means(groups, vector.filled(0.0), _counts(groups, vector))
+
+
+def _counts(groups: Grouping, vector: Vector) -> Floats:
+    return groups.count(vector.present, len(vector.values))
+
+
+def _max(groups: Grouping, vector: Vector) -> Floats:
+    return groups.max(vector.filled(np.nan))
+
+
+def _min(groups: Grouping, vector: Vector) -> Floats:
+    return groups.min(vector.filled(np.nan))
+
+
+def _one(groups: Grouping, vector: Vector) -> Floats:
+    return np.ones((len(vector.values), len(groups.groups)))
+
+
+def _variance(groups: Grouping, vector: Vector) -> Floats:
+    """The population's variance, from the distances to the mean."""
+    cells, counts = vector.filled(0.0), _counts(groups, vector)
+    distances = cells - group_means(groups, cells, counts)[:, groups.ids]
+    squares = distances * distances
+    if vector.present is not None:
+        squares = np.where(vector.present, squares, 0.0)
+    return groups.sum(squares) / counts
+
+
+def _deviation(groups: Grouping, vector: Vector) -> Floats:
+    return np.sqrt(_variance(groups, vector))
+
+
+AGGREGATES: Mapping[AggregateOp, Aggregate] = {
+    AggregateOp.SUM: _sum,
+    AggregateOp.AVG: _mean,
+    AggregateOp.COUNT: _counts,
+    AggregateOp.MAX: _max,
+    AggregateOp.MIN: _min,
+    AggregateOp.GROUP: _one,
+    AggregateOp.STDVAR: _variance,
+    AggregateOp.STDDEV: _deviation,
+}
+
+
+def aggregated(node: AggregateExpr, vector: Vector) -> Vector:
+    """With one of AGGREGATES."""
+    groups = by_labels(vector.series, node.grouping, node.without)
+    values = AGGREGATES[node.op](groups, vector)
+    return Vector(groups.groups, values, groups.any(vector.present), unnamed_of(groups, vector))
+
+
+def quantile(node: AggregateExpr, q: Scalar, vector: Vector, context: Context) -> Vector:
+    assert node.param is not None
+    for one in sorted({float(one) for one in q if not 0 <= one <= 1}):
+        message = f"quantile value should be between 0 and 1, got {one:g}"
+        context.notes.warn(message, node.param.span)
+    groups = by_labels(vector.series, node.grouping, node.without)
+    values = np.zeros((len(vector.values), len(groups.groups)))
+    for number, rows in enumerate(groups.members()):
+        for step in range(len(values)):
+            here = None if vector.present is None else vector.present[step, rows][:, None]
+            if here is None or here.any():
+                cells = vector.values[step, rows][:, None]
+                values[step, number] = quantile_of_columns(float(q[step]), cells, here)[0]
+    return Vector(groups.groups, values, groups.any(vector.present), unnamed_of(groups, vector))
+
+
+def unnamed_of(groups: Grouping, vector: Vector) -> bool | Mask:
+    """A group loses its name when a series that is in it at any step does."""
+    if isinstance(vector.unnamed, bool):
+        return vector.unnamed
+    flags = vector.unnamed_rows & vector.here.any(axis=0)
+    lost: Mask = groups.sum(flags[None, :].astype(np.float64))[0] > 0
+    return lost

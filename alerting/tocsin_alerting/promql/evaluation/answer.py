@@ -1,0 +1,89 @@
+"""From the engine's arrays to what a query answers: only what is present, names dropped."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from tocsin_alerting.promql.evaluation.budget import QueryError
+from tocsin_alerting.promql.evaluation.context import Context, distinct, merged
+from tocsin_alerting.promql.evaluation.labelling import partly_nameless
+from tocsin_alerting.promql.evaluation.ranges import RangeVector
+from tocsin_alerting.promql.evaluation.vector import Value, Vector, unlabelled
+from tocsin_alerting.promql.evaluation.window import edges
+from tocsin_alerting.promql.result import (
+    InstantVector,
+    Matrix,
+    QueryValue,
+    ScalarValue,
+    StringValue,
+    Track,
+)
+from tocsin_alerting.store.cell import is_sample
+
+_NO_STRINGS = 'invalid expression type "string" for range query, must be Scalar or instant Vector'
+
+
+def at_once(value: Value, context: Context) -> QueryValue:
+    """The value of an instant query."""
+    at_ms = context.steps.start_ms
+    if isinstance(value, str):
+        return StringValue(at_ms, value)
+    if not isinstance(value, Vector):
+        return ScalarValue(at_ms, float(value[0]))
+    vector = _named(value)
+    rows = np.arange(len(vector.series)) if vector.order is None else vector.order
+    if vector.present is not None:
+        rows = rows[vector.present[0, rows]]
+    elif vector.order is None:
+        return InstantVector(at_ms, vector.series.labels, vector.values[0])
+    labels = vector.series.labels
+    chosen = tuple(labels[row] for row in rows.tolist())
+    return InstantVector(at_ms, chosen, vector.values[0, rows])
+
+
+def over_steps(value: Value, context: Context) -> Matrix:
+    if isinstance(value, str):
+        raise QueryError(_NO_STRINGS)
+    vector = merged(_named(value if isinstance(value, Vector) else unlabelled(value)))
+    times = context.steps.times
+    tracks = []
+    for row in _by_labels(vector):
+        values = vector.values[:, row]
+        if vector.present is None:
+            tracks.append(Track(vector.series.labels[row], times, values))
+        elif (here := vector.present[:, row]).any():
+            tracks.append(Track(vector.series.labels[row], times[here], values[here]))
+    return Matrix(tuple(tracks))
+
+
+def _by_labels(vector: Vector) -> list[int]:
+    labels = vector.series.labels
+    return vector.series.remember(
+        "by labels", lambda: sorted(range(len(labels)), key=labels.__getitem__)
+    )
+
+
+def _named(vector: Vector) -> Vector:
+    """With the names dropped whose series lost them; raises QueryError for equal series then."""
+    if vector.unnamed is not False:
+        series = partly_nameless(vector.series, vector.unnamed_rows)
+        vector = replace(vector, series=series, unnamed=False)
+    return distinct(vector)
+
+
+def samples(windows: RangeVector, context: Context) -> Matrix:
+    """The raw samples in the window of an instant query."""
+    unnamed = np.broadcast_to(np.asarray(windows.unnamed, np.bool_), (len(windows.series),))
+    series = partly_nameless(windows.series, unnamed)
+    tracks, offset = [], 0
+    for frame in windows.frames:
+        ((start, stop),) = edges(frame.times, windows.spans, context.semantics == 3)
+        slab, times = frame.slab(start, stop), frame.times[start:stop]
+        context.budget.spend(slab.size)
+        for row in range(frame.count):
+            cells = np.ascontiguousarray(slab[:, row])
+            held = is_sample(cells)
+            if held.any():
+                tracks.append(Track(series.labels[offset + row], times[held], cells[held]))
+        offset += frame.count
+    return Matrix(tuple(sorted(tracks, key=lambda track: track.labels)))

@@ -1,0 +1,74 @@
+"""What an evaluation knows beside its expression: where to read, when, by whose rules."""
+
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+
+from tocsin_alerting.promql.evaluation.annotation import Annotations
+from tocsin_alerting.promql.evaluation.budget import Budget, QueryError
+from tocsin_alerting.promql.evaluation.labelling import equals, nameless
+from tocsin_alerting.promql.evaluation.steps import Steps
+from tocsin_alerting.promql.evaluation.vector import Vector
+from tocsin_alerting.promql.values import Semantics
+from tocsin_alerting.store.rows import MatcherSets
+from tocsin_alerting.store.selection import Selection
+
+SAME_LABELS = "vector cannot contain metrics with the same labelset"
+
+
+class Reader(Protocol):
+    """Where samples come from: the store, or one that has more than fits in memory."""
+
+    def select(self, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int) -> Selection: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """`query` are the steps of the whole query, `steps` those of this part: a subquery has its own.
+
+    Under semantics 3 windows are open on the left and names are dropped at the very end.
+    """
+
+    reader: Reader
+    query: Steps
+    steps: Steps
+    semantics: Semantics = 3
+    lookback_ms: int = 300_000
+    subquery_step_ms: int = 60_000
+    budget: Budget = field(default_factory=Budget)
+    notes: Annotations = field(default_factory=Annotations)
+
+    def at(self, steps: Steps) -> "Context":
+        return replace(self, steps=steps)
+
+    @property
+    def is_range(self) -> bool:
+        return self.query.count > 1
+
+    def unnamed(self, vector: Vector) -> Vector:
+        """The vector as a function gives it: its names do not count any more."""
+        if self.semantics == 3:
+            return replace(vector, unnamed=True)
+        series = nameless(vector.series)
+        return distinct(replace(vector, series=series))
+
+
+def distinct(vector: Vector) -> Vector:
+    """`vector`; raises QueryError when at a step two series of it have equal labels."""
+    same = equals(vector.series)
+    if same is not None:
+        counts = same.count(vector.present, len(vector.values))
+        if (counts > 1).any():
+            raise QueryError(SAME_LABELS)
+    return vector
+
+
+def merged(vector: Vector) -> Vector:
+    """The same with series of equal labels made one; raises QueryError where both are present."""
+    same = equals(vector.series)
+    if same is None:
+        return vector
+    distinct(vector)
+    first = np.maximum.reduceat(same.arranged(vector.filled(-np.inf)), same.starts, axis=1)
+    return Vector(same.groups, first, same.any(vector.present))

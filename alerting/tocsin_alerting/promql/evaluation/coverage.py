@@ -1,0 +1,45 @@
+"""What parses and is not evaluated here; said when a rule is loaded, not when it is needed."""
+
+from collections.abc import Iterator
+
+from tocsin_alerting.promql.ast import (
+    AggregateExpr,
+    AggregateOp,
+    BinaryExpr,
+    Call,
+    Expr,
+    Span,
+    VectorSelector,
+    walk,
+)
+from tocsin_alerting.promql.evaluation.functions import FUNCTIONS
+
+_NATIVE = (
+    "histogram_avg",
+    "histogram_count",
+    "histogram_stddev",
+    "histogram_stdvar",
+    "histogram_sum",
+)
+
+
+def check(expr: Expr) -> list[tuple[Span, str]]:
+    """(where, what) of every part of `expr` that `evaluate` refuses, in the order of the text."""
+    return [fault for node in walk(expr) for fault in _faults(node)]
+
+
+def _faults(node: Expr) -> Iterator[tuple[Span, str]]:
+    match node:
+        case Call(function=name, span=span) if name in _NATIVE:
+            yield span, f"{name}() needs native histograms, which are not stored here"
+        case Call(function=name, span=span) if name not in FUNCTIONS:
+            yield span, f"function {name}() is not evaluated here"
+        case AggregateExpr(op=AggregateOp.LIMIT_RATIO, span=span):
+            yield span, "limit_ratio is not evaluated here"
+        case BinaryExpr(matching=matching, op_span=span) if matching is not None:
+            if matching.fill_left is not None or matching.fill_right is not None:
+                yield span, "fill modifiers are not evaluated here"
+        case VectorSelector(anchored=True, span=span) | VectorSelector(smoothed=True, span=span):
+            yield span, "the modifiers anchored and smoothed are not evaluated here"
+        case _:
+            pass

@@ -1,0 +1,144 @@
+"""The value of an expression: one case a node, numbers for all steps at once."""
+
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+
+from tocsin_alerting.promql.ast import (
+    SET_OPS,
+    AggregateExpr,
+    AggregateOp,
+    BinaryExpr,
+    BinaryOp,
+    Call,
+    Expr,
+    MatrixSelector,
+    NumberLiteral,
+    ParenExpr,
+    StringLiteral,
+    SubqueryExpr,
+    UnaryExpr,
+    VectorSelector,
+)
+from tocsin_alerting.promql.evaluation import aggregations, arithmetic, matching, ranking, sets
+from tocsin_alerting.promql.evaluation.budget import QueryError
+from tocsin_alerting.promql.evaluation.context import Context
+from tocsin_alerting.promql.evaluation.functions import FUNCTIONS
+from tocsin_alerting.promql.evaluation.ranges import RangeFunction, RangeVector, over_windows
+from tocsin_alerting.promql.evaluation.selectors import select_instant, select_range
+from tocsin_alerting.promql.evaluation.subqueries import subquery
+from tocsin_alerting.promql.evaluation.vector import Scalar, Value, Vector
+from tocsin_alerting.store.target import NAME
+
+_COUNTERS = ("_total", "_sum", "_count", "_bucket")
+_NO_COUNTER = "metric might not be a counter, name does not end in _total/_sum/_count/_bucket"
+
+
+def evaluate(node: Expr, context: Context) -> Value:
+    """Raises QueryError; `node` is not of type range vector (see `range_vector`)."""
+    match node:
+        case NumberLiteral(value=value):
+            return np.full(context.steps.count, value)
+        case StringLiteral(value=text):
+            return text
+        case ParenExpr(expr=inner):
+            return evaluate(inner, context)
+        case VectorSelector():
+            return select_instant(node, context)
+        case UnaryExpr():
+            return _unary(node, context)
+        case BinaryExpr():
+            return _binary(node, context)
+        case AggregateExpr():
+            return _aggregate(node, context)
+        case Call():
+            return _call(node, context)
+        case MatrixSelector() | SubqueryExpr():
+            raise QueryError("a range vector has no value at a step")
+
+
+def range_vector(node: Expr, context: Context) -> RangeVector | None:
+    """The windows of a range selector or subquery, None if `node` is neither."""
+    match node:
+        case ParenExpr(expr=inner):
+            return range_vector(inner, context)
+        case MatrixSelector():
+            return select_range(node, context)
+        case SubqueryExpr():
+            return subquery(node, context, evaluate)
+    return None
+
+
+def _unary(node: UnaryExpr, context: Context) -> Value:
+    value = evaluate(node.expr, context)
+    if node.op is not BinaryOp.SUB or isinstance(value, str):
+        return value
+    if isinstance(value, Vector):
+        return context.unnamed(value.with_values(-value.values))
+    return -value
+
+
+def _binary(node: BinaryExpr, context: Context) -> Value:
+    lhs, rhs = evaluate(node.lhs, context), evaluate(node.rhs, context)
+    if isinstance(lhs, Vector) and isinstance(rhs, Vector):
+        if node.op in SET_OPS:
+            return sets.combined(node, lhs, rhs)
+        return matching.matched(node, lhs, rhs, context)
+    if isinstance(lhs, Vector):
+        return arithmetic.with_scalar(node, lhs, cast(Scalar, rhs), False, context)
+    if isinstance(rhs, Vector):
+        return arithmetic.with_scalar(node, rhs, cast(Scalar, lhs), True, context)
+    return arithmetic.scalars(node.op, cast(Scalar, lhs), cast(Scalar, rhs))
+
+
+def _aggregate(node: AggregateExpr, context: Context) -> Vector:
+    vector = cast(Vector, evaluate(node.expr, context))
+    if node.param is None:
+        return aggregations.aggregated(node, vector)
+    parameter = evaluate(node.param, context)
+    if node.op is AggregateOp.COUNT_VALUES:
+        return ranking.counted_values(node, cast(str, parameter), vector)
+    if node.op is AggregateOp.QUANTILE:
+        return aggregations.quantile(node, cast(Scalar, parameter), vector, context)
+    return ranking.ranked(node, cast(Scalar, parameter), vector)
+
+
+def _call(node: Call, context: Context) -> Value:
+    implementation = FUNCTIONS.get(node.function)
+    if implementation is None:
+        raise QueryError(f"function {node.function}() is not evaluated here")
+    if isinstance(implementation, RangeFunction):
+        return _over_range(node, implementation, context)
+    return implementation(node, [evaluate(arg, context) for arg in node.args], context)
+
+
+def _over_range(node: Call, function: RangeFunction, context: Context) -> Value:
+    ranges = [range_vector(arg, context) for arg in node.args]
+    given = next(one for one in ranges if one is not None)
+    parameters = [
+        cast(Scalar, evaluate(arg, context))
+        for arg, one in zip(node.args, ranges, strict=True)
+        if one is None
+    ]
+    vector = over_windows(function, given, parameters, context)
+    if function.counter:
+        _note_gauges(node, vector, context)
+    if function.after is not None:
+        return function.after(node, [vector], context)
+    return vector if function.keeps_name else context.unnamed(replace(vector, unnamed=False))
+
+
+def _note_gauges(node: Call, vector: Vector, context: Context) -> None:
+    """Prometheus guesses by the name alone; a series without a name is not guessed about."""
+    if context.semantics == 2:
+        return
+    for row, name in vector.series.remember("gauges", lambda: _gauges(vector)):
+        if vector.present is None or vector.present[:, row].any():
+            context.notes.inform(f'{_NO_COUNTER}: "{name}"', node.args[0].span)
+
+
+def _gauges(vector: Vector) -> tuple[tuple[int, str], ...]:
+    """The rows whose names do not say that they are counters."""
+    names = enumerate(dict(labels).get(NAME, "") for labels in vector.series.labels)
+    return tuple((row, name) for row, name in names if name and not name.endswith(_COUNTERS))

@@ -1,0 +1,66 @@
+"""Numbers of some series over one time axis: columns of the store, or what a subquery gave."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from tocsin_alerting.promql.evaluation.vector import Vector
+from tocsin_alerting.store.cell import ABSENT, Floats, Ints, Mask, normalised
+
+
+class Frame(Protocol):
+    """`times` (columns,) ascending in Unix ms; `count` series. `store.columns.Part` is one."""
+
+    @property
+    def times(self) -> Ints: ...
+
+    @property
+    def count(self) -> int: ...
+
+    def column(self, index: int) -> Floats:
+        """The cells (count,) of one column."""
+
+    def slab(self, start: int, stop: int) -> Floats:
+        """The cells (stop - start, count); read only."""
+
+    def gapless(self, start: int, stop: int) -> Mask:
+        """Series (count,) that surely hold numbers in these columns."""
+
+    def rising(self, start: int, stop: int) -> Mask:
+        """Series (count,) that surely hold numbers and never fall in these columns."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grid:
+    """What a subquery gave, one column a step."""
+
+    times: Ints
+    cells: Floats  # (columns, count), with "no sample" where there was none
+
+    @property
+    def count(self) -> int:
+        return int(self.cells.shape[1])
+
+    def column(self, index: int) -> Floats:
+        column: Floats = self.cells[index]
+        return column
+
+    def slab(self, start: int, stop: int) -> Floats:
+        return self.cells[start:stop]
+
+    def gapless(self, start: int, stop: int) -> Mask:
+        gaps: Mask = np.any(np.isnan(self.cells[start:stop]), axis=0)
+        return ~gaps
+
+    def rising(self, start: int, stop: int) -> Mask:
+        rises: Mask = np.all(self.cells[start + 1 : stop] >= self.cells[start : stop - 1], axis=0)
+        return rises & self.gapless(start, stop)
+
+
+def grid(times: Ints, vector: Vector) -> Grid:
+    """The vector's cells as samples at `times`, its steps."""
+    cells = normalised(np.ascontiguousarray(vector.values))
+    if vector.present is not None:
+        cells = np.where(vector.present, cells, ABSENT)
+    return Grid(times, cells)

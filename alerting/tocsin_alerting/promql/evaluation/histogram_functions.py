@@ -1,0 +1,99 @@
+"""histogram_quantile and histogram_fraction over vectors of buckets."""
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import numpy as np
+
+from tocsin_alerting.promql.ast import Call, Expr
+from tocsin_alerting.promql.evaluation.context import Context
+from tocsin_alerting.promql.evaluation.histograms import (
+    LE,
+    Histograms,
+    Layout,
+    bucket_fraction,
+    bucket_quantiles,
+    coalesced,
+    histograms,
+)
+from tocsin_alerting.promql.evaluation.vector import Scalar, Value, Vector
+from tocsin_alerting.store.cell import Floats, Mask
+from tocsin_alerting.store.target import NAME
+
+Compute = Callable[[int, Floats, Floats], Floats]
+"""(step, bounds, counts) -> one number a histogram; both arrays (histograms, buckets)."""
+
+_BAD_BUCKET = 'bucket label "le" is missing or has a malformed value of'
+_FORCED = (
+    "input to histogram_quantile needed to be fixed for monotonicity (see "
+    "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)"
+)
+
+
+def quantile(call: Call, args: Sequence[Value], context: Context) -> Vector:
+    quantiles, vector = cast(tuple[Scalar, Vector], args)
+    for q in sorted({float(one) for one in quantiles if not 0 <= one <= 1}):
+        message = f"quantile value should be between 0 and 1, got {q:g}"
+        context.notes.warn(message, call.args[0].span)
+
+    def compute(step: int, bounds: Floats, counts: Floats) -> Floats:
+        values, forced = bucket_quantiles(float(quantiles[step]), bounds, counts)
+        if forced.any():
+            context.notes.inform(_FORCED, call.args[1].span)
+        return values
+
+    return _over(vector, call.args[1], compute, context)
+
+
+def fraction(call: Call, args: Sequence[Value], context: Context) -> Vector:
+    lows, highs, vector = cast(tuple[Scalar, Scalar, Vector], args)
+
+    def compute(step: int, bounds: Floats, counts: Floats) -> Floats:
+        low, high = float(lows[step]), float(highs[step])
+        pairs = zip(bounds.tolist(), counts.tolist(), strict=True)
+        return np.array([bucket_fraction(low, high, bound, count) for bound, count in pairs])
+
+    return _over(vector, call.args[2], compute, context)
+
+
+def _over(vector: Vector, source: Expr, compute: Compute, context: Context) -> Vector:
+    found = histograms(vector.series)
+    _note_bad(found, vector, source, context)
+    steps = len(vector.values)
+    values = np.zeros((steps, len(found.series)))
+    present = np.zeros(values.shape, np.bool_)
+    for step in range(steps):
+        for layout in found.layouts:
+            _at_step(step, vector, layout, compute, values[step], present[step])
+    whole = None if present.all() else present
+    return context.unnamed(Vector(found.series, values, whole))
+
+
+def _at_step(
+    step: int, vector: Vector, layout: Layout, compute: Compute, values: Floats, present: Mask
+) -> None:
+    counts = vector.values[step][layout.rows]
+    twins = layout.bounds[:, 1:] == layout.bounds[:, :-1]
+    if vector.present is None and not twins.any():
+        values[layout.numbers] = compute(step, layout.bounds, counts)
+        present[layout.numbers] = True
+        return
+    here = vector.here[step][layout.rows]
+    whole = here.all(axis=1) & ~twins.any(axis=1)
+    values[layout.numbers[whole]] = compute(step, layout.bounds[whole], counts[whole])
+    present[layout.numbers[whole]] = True
+    for row in np.flatnonzero(~whole & here.any(axis=1)).tolist():
+        mask = here[row]
+        bounds, sums = coalesced(layout.bounds[row][mask].tolist(), counts[row][mask].tolist())
+        number = layout.numbers[row]
+        values[number] = compute(step, np.array([bounds]), np.array([sums]))[0]
+        present[number] = True
+
+
+def _note_bad(found: Histograms, vector: Vector, source: Expr, context: Context) -> None:
+    for row in found.bad:
+        if vector.here[:, row].any():
+            labels = dict(vector.series.labels[row])
+            name = labels.get(NAME, "") if context.semantics == 3 else ""
+            text = f'{_BAD_BUCKET} "{labels.get(LE, "")}"'
+            context.notes.warn(f'{text} for metric name "{name}"' if name else text, source.span)

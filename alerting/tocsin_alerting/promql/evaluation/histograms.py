@@ -1,0 +1,149 @@
+"""Classic histograms: quantiles and fractions from cumulative buckets with an `le` label."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from tocsin_alerting.promql.evaluation.grouping import grouped
+from tocsin_alerting.promql.evaluation.labelling import without
+from tocsin_alerting.promql.numbers import parse_number
+from tocsin_alerting.store.cell import Floats, Ints, Mask
+from tocsin_alerting.store.series import SeriesSet
+
+LE = "le"
+_BUCKET = frozenset((LE,))
+_TOLERANCE = 1e-12
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """Histograms with the same number of buckets: `rows` (histograms, buckets) by rising bound.
+
+    `bounds` has that shape too; `numbers` (histograms,) are their places among all histograms.
+    """
+
+    rows: Ints
+    bounds: Floats
+    numbers: Ints
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Histograms:
+    """The histograms in a set of series. `bad` are the series whose `le` is no number."""
+
+    series: SeriesSet
+    layouts: tuple[Layout, ...]
+    bad: tuple[int, ...]
+
+
+def histograms(series: SeriesSet) -> Histograms:
+    """The series arranged as histograms: grouped by all labels but `le`."""
+    return series.remember("histograms", lambda: _arranged(series))
+
+
+def _arranged(series: SeriesSet) -> Histograms:
+    bounds = [_bound(dict(labels).get(LE, "")) for labels in series.labels]
+    good = [row for row, bound in enumerate(bounds) if bound is not None]
+    groups = grouped([without(series.labels[row], _BUCKET) for row in good])
+    by_size: dict[int, list[tuple[int, list[int]]]] = {}
+    for number, members in enumerate(groups.members()):
+        rows = sorted((good[at] for at in members.tolist()), key=lambda row: bounds[row] or 0.0)
+        by_size.setdefault(len(rows), []).append((number, rows))
+    layouts = tuple(_layout(of_size, bounds) for of_size in by_size.values())
+    bad = tuple(row for row, bound in enumerate(bounds) if bound is None)
+    return Histograms(groups.groups, layouts, bad)
+
+
+def _layout(of_size: list[tuple[int, list[int]]], bounds: list[float | None]) -> Layout:
+    rows = np.array([rows for _, rows in of_size], np.int64)
+    edges = np.array([[bounds[row] for row in rows] for _, rows in of_size], np.float64)
+    return Layout(rows, edges, np.array([number for number, _ in of_size], np.int64))
+
+
+def _bound(text: str) -> float | None:
+    try:
+        return parse_number(text)
+    except ValueError:
+        return None
+
+
+def bucket_quantiles(q: float, bounds: Floats, counts: Floats) -> tuple[Floats, Mask]:
+    """(histograms,) quantiles of cumulative `counts`, and where these had to be made to rise.
+
+    Both arguments have the shape (histograms, buckets); bounds rise strictly. In the bucket that
+    holds the rank, observations are taken to lie evenly. (promql/quantile.go, BucketQuantile)
+    """
+    if math.isnan(q) or q < 0 or q > 1:
+        beyond = np.nan if math.isnan(q) else -np.inf if q < 0 else np.inf
+        return np.full(len(bounds), beyond), np.zeros(len(bounds), np.bool_)
+    counts, forced = _rising(counts)
+    buckets = bounds.shape[1]
+    if buckets < 2:
+        return np.full(len(bounds), np.nan), forced
+    total = counts[:, -1]
+    rank = q * total
+    found = (counts[:, :-1] < rank[:, None]).sum(axis=1)
+    at = np.arange(len(bounds))
+    before = np.maximum(found - 1, 0)
+    start = np.where(found > 0, bounds[at, before], 0.0)
+    below = np.where(found > 0, counts[at, before], 0.0)
+    end = bounds[at, found]
+    value: Floats = start + (end - start) * ((rank - below) / (counts[at, found] - below))
+    value = np.where(found == buckets - 1, bounds[:, -2], value)
+    value = np.where((found == 0) & (bounds[:, 0] <= 0), bounds[:, 0], value)
+    return np.where((total == 0) | ~np.isposinf(bounds[:, -1]), np.nan, value), forced
+
+
+def _rising(counts: Floats) -> tuple[Floats, Mask]:
+    """Counts without falls; differences that only rounding made are levelled silently."""
+    before, after = counts[:, :-1], counts[:, 1:]
+    steps = after - before
+    level = np.abs(steps) < _TOLERANCE * (np.abs(after) + np.abs(before))
+    if not (((steps < 0) | level) & (steps != 0)).any():
+        return counts, np.zeros(len(counts), np.bool_)
+    counts = counts.copy()
+    forced = np.zeros(len(counts), np.bool_)
+    highest = counts[:, 0].copy()
+    for bucket in range(1, counts.shape[1]):
+        current = counts[:, bucket]
+        size = np.abs(current) + np.abs(highest)
+        near = np.abs(current - highest) < _TOLERANCE * size
+        falls = ~near & (current < highest)
+        forced |= falls
+        counts[:, bucket] = np.where(near | falls, highest, current)
+        highest = np.where(near | falls, highest, current)
+    return counts, forced
+
+
+def bucket_fraction(low: float, high: float, bounds: list[float], counts: list[float]) -> float:
+    """The share of observations in (low, high], by the same interpolation."""
+    total = counts[-1]
+    if not math.isinf(bounds[-1]) or total == 0 or math.isnan(low) or math.isnan(high):
+        return math.nan
+    if low >= high:
+        return 0.0
+    return (_rank(high, bounds, counts) - _rank(low, bounds, counts)) / total
+
+
+def _rank(value: float, bounds: list[float], counts: list[float]) -> float:
+    """How many observations are at or below `value`."""
+    below = 0.0
+    start = 0.0 if bounds[0] > 0 else -math.inf
+    for end, count in zip(bounds, counts, strict=True):
+        if value <= start:
+            return below
+        if value < end:
+            # A bucket without a finite width has no inside to interpolate in.
+            inside = 0.0 if math.isinf(end) else (value - start) / (end - start)
+            return count if math.isinf(start) else below + (count - below) * inside
+        below, start = count, end
+    return counts[-1]
+
+
+def coalesced(bounds: list[float], counts: list[float]) -> tuple[list[float], list[float]]:
+    """Buckets of equal bounds (`le="1"` beside `le="1.0"`) made one."""
+    sums: dict[float, float] = {}
+    for bound, count in zip(bounds, counts, strict=True):
+        sums[bound] = sums.get(bound, 0.0) + count
+    return list(sums), list(sums.values())

@@ -1,0 +1,83 @@
+"""Series sets made from series sets, each computed once: without a name, without some labels."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from tocsin_alerting.promql.evaluation.grouping import Grouping, grouped
+from tocsin_alerting.store.cell import Mask
+from tocsin_alerting.store.series import SeriesSet
+from tocsin_alerting.store.target import NAME
+from tocsin_exporter.snapshot import Labels
+
+
+def without(labels: Labels, names: frozenset[str]) -> Labels:
+    return tuple(pair for pair in labels if pair[0] not in names)
+
+
+def only(labels: Labels, names: frozenset[str]) -> Labels:
+    return tuple(pair for pair in labels if pair[0] in names)
+
+
+def with_label(labels: Labels, name: str, value: str) -> Labels:
+    """`labels` with one label set; an empty value takes it away."""
+    rest = [pair for pair in labels if pair[0] != name]
+    return tuple(sorted([*rest, (name, value)] if value else rest))
+
+
+_NAME = frozenset((NAME,))
+
+
+def nameless(series: SeriesSet) -> SeriesSet:
+    """The series without `__name__`."""
+    return series.remember(
+        "nameless", lambda: SeriesSet(tuple(without(one, _NAME) for one in series.labels))
+    )
+
+
+def partly_nameless(series: SeriesSet, unnamed: Mask) -> SeriesSet:
+    """The series, those of the mask (series,) without `__name__`."""
+    if unnamed.all():
+        return nameless(series)
+    if not unnamed.any():
+        return series
+
+    def drop() -> SeriesSet:
+        pairs = zip(series.labels, unnamed.tolist(), strict=True)
+        return SeriesSet(tuple(without(one, _NAME) if drop else one for one, drop in pairs))
+
+    return series.remember(("nameless", unnamed.tobytes()), drop)
+
+
+def by_labels(series: SeriesSet, names: Iterable[str], exclude: bool) -> Grouping:
+    """Grouped by these labels, or with `exclude` by all others but the name."""
+    key = (frozenset(names), exclude)
+
+    def group() -> Grouping:
+        if exclude:
+            dropped = key[0] | _NAME
+            return grouped([without(one, dropped) for one in series.labels])
+        return grouped([only(one, key[0]) for one in series.labels])
+
+    return series.remember(("by", key), group)
+
+
+def equals(series: SeriesSet) -> Grouping | None:
+    """Series with equal labels as groups; None when all differ, as they nearly always do."""
+
+    def group() -> tuple[Grouping | None]:
+        found = grouped(list(series.labels))
+        return (None if len(found.groups) == len(series) else found,)
+
+    return series.remember("equals", group)[0]
+
+
+def taken(series: SeriesSet, rows: Iterable[int]) -> SeriesSet:
+    """The series at these rows."""
+    return SeriesSet(tuple(series.labels[row] for row in rows))
+
+
+def as_rows(flags: Mask) -> list[int]:
+    """The positions at which a mask (series,) holds."""
+    rows: list[int] = np.flatnonzero(flags).tolist()
+    return rows

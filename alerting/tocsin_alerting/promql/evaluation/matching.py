@@ -1,0 +1,142 @@
+"""Binary operators between two vectors: arithmetic and comparison of the series that match."""
+
+from dataclasses import replace
+from typing import NoReturn
+
+import numpy as np
+
+from tocsin_alerting.promql.ast import COMPARISONS, BinaryExpr, Cardinality, VectorMatching
+from tocsin_alerting.promql.evaluation.arithmetic import (
+    ARITHMETIC,
+    COMPARISON,
+    TRIMS,
+    incompatible,
+)
+from tocsin_alerting.promql.evaluation.budget import QueryError, QueryLimitExceeded
+from tocsin_alerting.promql.evaluation.context import Context, distinct
+from tocsin_alerting.promql.evaluation.joins import Join, join, pair_count, signature
+from tocsin_alerting.promql.evaluation.labelling import as_rows, nameless, taken
+from tocsin_alerting.promql.evaluation.vector import Vector
+from tocsin_alerting.promql.quoting import quote
+from tocsin_alerting.store.cell import Floats, Mask
+from tocsin_exporter.snapshot import Labels
+
+_MANY_PAIRS = 1_000_000
+
+
+def matched(node: BinaryExpr, lhs: Vector, rhs: Vector, context: Context) -> Vector:
+    """Raises QueryError where a match is ambiguous at a step."""
+    matching = node.matching or VectorMatching()
+    swapped = matching.cardinality is Cardinality.ONE_TO_MANY
+    many, one = (rhs, lhs) if swapped else (lhs, rhs)
+    many, one = _compact(many, one, matching)
+    found = join(many.series, one.series, node)
+    present = _meetings(found, many, one, node)
+    left, right = many.values[:, found.many], one.values[:, found.one]
+    if swapped:
+        left, right = right, left
+    values, keep = _computed(node, left, right, context)
+    if keep is not None:
+        present = keep if present is None else present & keep
+    return _gathered(found, values, present, node, context)
+
+
+def _computed(
+    node: BinaryExpr, lhs: Floats, rhs: Floats, context: Context
+) -> tuple[Floats, Mask | None]:
+    if node.op in TRIMS:
+        incompatible(node, context)
+        return lhs, np.zeros(lhs.shape, np.bool_)
+    if node.op not in COMPARISONS:
+        return ARITHMETIC[node.op](lhs, rhs), None
+    holds = COMPARISON[node.op](lhs, rhs)
+    return (holds.astype(np.float64), None) if node.return_bool else (lhs, holds)
+
+
+def _meetings(found: Join, many: Vector, one: Vector, node: BinaryExpr) -> Mask | None:
+    """Which pairs (steps, pairs) are both present; None: all."""
+    if many.present is None and one.present is None:
+        present = None
+    else:
+        present = many.here[:, found.many] & one.here[:, found.one]
+    if not found.plain:
+        _check_ambiguity(found, many, one, present, node)
+    return present
+
+
+def _check_ambiguity(
+    found: Join, many: Vector, one: Vector, present: Mask | None, node: BinaryExpr
+) -> None:
+    steps = len(one.values)
+    twice = found.one_groups.count(one.present, steps) > 1
+    twice &= many.here.any(axis=1, keepdims=True)  # nothing meets nothing
+    if twice.any():
+        step, group = np.argwhere(twice)[0].tolist()
+        rows = [row for row in found.one_groups.members()[group].tolist() if one.here[step, row]]
+        _fail_many_to_many(node, [one.series.labels[row] for row in rows[:2]])
+    if (found.meetings.count(present, steps) > 1).any():
+        matching = node.matching or VectorMatching()
+        if matching.cardinality is Cardinality.ONE_TO_ONE:
+            why = "many-to-one matching must be explicit (group_left/group_right)"
+        else:
+            why = "grouping labels must ensure unique matches"
+        raise QueryError(f"multiple matches for labels: {why}")
+
+
+def _gathered(
+    found: Join, values: Floats, present: Mask | None, node: BinaryExpr, context: Context
+) -> Vector:
+    """One row a result, which at any step comes from at most one pair."""
+    results = found.results
+    series = results.groups
+    if context.semantics == 2 and node.return_bool:
+        series = nameless(series)
+    unnamed = node.return_bool and context.semantics == 3
+    if len(series) == values.shape[1]:
+        return distinct(Vector(series, values, present, unnamed))
+    here = np.ones(values.shape, np.bool_) if present is None else present
+    if (results.count(here, len(values)) > 1).any():
+        raise QueryError("multiple matches for labels: grouping labels must ensure unique matches")
+    one = results.max(np.where(here, values, np.nan))
+    return distinct(Vector(series, one, results.any(here), unnamed))
+
+
+def _compact(many: Vector, one: Vector, matching: VectorMatching) -> tuple[Vector, Vector]:
+    """Without the series that are nowhere present, when otherwise pairs would abound."""
+    limit = 4 * (len(many.series) + len(one.series)) + 1000
+    if pair_count(many.series, one.series, matching) <= limit:
+        return many, one
+    many, one = _present_rows(many), _present_rows(one)
+    if pair_count(many.series, one.series, matching) > _MANY_PAIRS:
+        raise QueryLimitExceeded("vector matching would make too many pairs of series")
+    return many, one
+
+
+def _present_rows(vector: Vector) -> Vector:
+    if vector.present is None:
+        return vector
+    rows = as_rows(np.any(vector.present, axis=0))
+    return replace(
+        vector,
+        series=taken(vector.series, rows),
+        values=vector.values[:, rows],
+        present=vector.present[:, rows],
+        unnamed=vector.unnamed_rows[rows],
+        order=None,
+    )
+
+
+def _fail_many_to_many(node: BinaryExpr, series: list[Labels]) -> NoReturn:
+    matching = node.matching or VectorMatching()
+    side = "left" if matching.cardinality is Cardinality.ONE_TO_MANY else "right"
+    group = _shown(signature(series[0], matching))
+    both = ", ".join(sorted(map(_shown, series)))
+    raise QueryError(
+        f"found duplicate series for the match group {group} on the {side} hand-side of the "
+        f"operation: [{both}];many-to-many matching not allowed: matching labels must be unique "
+        "on one side"
+    )
+
+
+def _shown(labels: Labels) -> str:
+    return "{" + ", ".join(f"{name}={quote(value)}" for name, value in labels) + "}"

@@ -1,0 +1,137 @@
+"""The *_over_time functions, resets and changes: what the samples of a window have in common."""
+
+import numpy as np
+
+from tocsin_alerting.promql.evaluation.quantiles import quantile_of_columns
+from tocsin_alerting.promql.evaluation.ranges import Answer, Ends, Parameters, RangeFunction
+from tocsin_alerting.promql.evaluation.summing import column_means, column_sums
+from tocsin_alerting.promql.evaluation.window import Window
+from tocsin_alerting.store.cell import Floats, Mask
+
+
+def _sum(window: Window, _: Parameters) -> Answer:
+    return column_sums(window.filled(0.0)), None
+
+
+def _mean(window: Window, _: Parameters) -> Answer:
+    return column_means(window.filled(0.0), window.sizes), None
+
+
+def _count(window: Window, _: Parameters) -> Answer:
+    return window.sizes, None
+
+
+def _count_of_ends(ends: Ends) -> Answer:
+    return np.full(ends.first.shape, float(ends.depth)), None
+
+
+def _max(window: Window, _: Parameters) -> Answer:
+    return np.fmax.reduce(window.filled(np.nan), axis=0), None
+
+
+def _min(window: Window, _: Parameters) -> Answer:
+    return np.fmin.reduce(window.filled(np.nan), axis=0), None
+
+
+def _first(window: Window, _: Parameters) -> Answer:
+    return window.first()[0], None
+
+
+def _last(window: Window, _: Parameters) -> Answer:
+    return window.last()[0], None
+
+
+def _present(window: Window, _: Parameters) -> Answer:
+    return np.ones(window.values.shape[1]), None
+
+
+def _present_of_ends(ends: Ends) -> Answer:
+    return np.ones(ends.first.shape), None
+
+
+def _first_time(window: Window, _: Parameters) -> Answer:
+    return window.first()[1] / 1000.0, None
+
+
+def _last_time(window: Window, _: Parameters) -> Answer:
+    return window.last()[1] / 1000.0, None
+
+
+def _max_time(window: Window, _: Parameters) -> Answer:
+    """When the highest value stood, the last time that it did."""
+    return _time_of(window, window.filled(np.nan), np.fmax.reduce(window.filled(np.nan), axis=0))
+
+
+def _min_time(window: Window, _: Parameters) -> Answer:
+    return _time_of(window, window.filled(np.nan), np.fmin.reduce(window.filled(np.nan), axis=0))
+
+
+def _time_of(window: Window, values: Floats, wanted: Floats) -> Answer:
+    hit = values == wanted
+    valid = window.valid
+    hit |= np.isnan(wanted) & (np.True_ if valid is None else valid)
+    at = window.depth - 1 - np.argmax(hit[::-1], axis=0)
+    times = np.broadcast_to(window.times, values.shape)
+    return np.take_along_axis(times, at[None, :], axis=0)[0] / 1000.0, None
+
+
+def _variance(window: Window, _: Parameters) -> Answer:
+    """The population's variance, from distances to the mean: exact for constant series."""
+    sizes = window.sizes
+    means = column_means(window.filled(0.0), sizes)
+    distances = window.values - means
+    valid = window.valid
+    squares = distances * distances
+    squares = squares if valid is None else np.where(valid, squares, 0.0)
+    return squares.sum(axis=0) / sizes, None
+
+
+def _deviation(window: Window, parameters: Parameters) -> Answer:
+    return np.sqrt(_variance(window, parameters)[0]), None
+
+
+def _quantile(window: Window, parameters: Parameters) -> Answer:
+    return quantile_of_columns(parameters[0], window.values, window.valid), None
+
+
+def _median_deviation(window: Window, _: Parameters) -> Answer:
+    """The median of the distances from the median; NaN as soon as one sample is."""
+    valid = window.valid
+    median = quantile_of_columns(0.5, window.values, valid)
+    answer = quantile_of_columns(0.5, np.abs(window.values - median), valid)
+    return np.where(np.isnan(window.filled(0.0)).any(axis=0), np.nan, answer), None
+
+
+def _pairs_that(differ: Mask, both: Mask | None) -> Answer:
+    hits = differ if both is None else differ & both
+    return hits.sum(axis=0).astype(np.float64), None
+
+
+def _resets(window: Window, _: Parameters) -> Answer:
+    earlier, later, both = window.pairs()
+    return _pairs_that(later < earlier, both)
+
+
+def _changes(window: Window, _: Parameters) -> Answer:
+    earlier, later, both = window.pairs()
+    return _pairs_that((later != earlier) & ~(np.isnan(later) & np.isnan(earlier)), both)
+
+
+SUM = RangeFunction(_sum)
+MEAN = RangeFunction(_mean)
+COUNT = RangeFunction(_count, _count_of_ends)
+MAX = RangeFunction(_max)
+MIN = RangeFunction(_min)
+FIRST = RangeFunction(_first, lambda ends: (ends.first, None), keeps_name=True)
+LAST = RangeFunction(_last, lambda ends: (ends.last, None), keeps_name=True)
+PRESENT = RangeFunction(_present, _present_of_ends)
+FIRST_TIME = RangeFunction(_first_time)
+LAST_TIME = RangeFunction(_last_time)
+MAX_TIME = RangeFunction(_max_time)
+MIN_TIME = RangeFunction(_min_time)
+VARIANCE = RangeFunction(_variance)
+DEVIATION = RangeFunction(_deviation)
+QUANTILE = RangeFunction(_quantile)
+MEDIAN_DEVIATION = RangeFunction(_median_deviation)
+RESETS = RangeFunction(_resets)
+CHANGES = RangeFunction(_changes)

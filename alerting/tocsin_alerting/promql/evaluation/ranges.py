@@ -1,0 +1,128 @@
+"""How a function of a range vector is evaluated: over each window, all series at once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tocsin_alerting.promql.evaluation.context import Context
+from tocsin_alerting.promql.evaluation.elementwise import Function
+from tocsin_alerting.promql.evaluation.frame import Frame
+from tocsin_alerting.promql.evaluation.vector import Vector
+from tocsin_alerting.promql.evaluation.window import Span, Window, cut, edges
+from tocsin_alerting.store.cell import Floats, Ints, Mask
+from tocsin_alerting.store.series import SeriesSet
+
+Answer = tuple[Floats, Mask | None]
+"""A number for each series of a window, and which of them have one (None: all)."""
+
+Parameters = Sequence[float]
+"""The scalar arguments at this step, in the order of the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The first and last of `depth` samples that every series has, and nothing between."""
+
+    first: Floats
+    last: Floats
+    first_ms: int
+    last_ms: int
+    depth: int
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class RangeFunction:
+    """`answer` is the function; series without any sample in the window are never shown to it.
+
+    Where only the ends of a window matter, `ends` gives the same from them alone: for series that
+    have no gap, and, with `rising`, do not fall. Most counters are such, at any time. `counter`
+    says that it is meant for counters, `after` makes the final answer of what there was.
+    """
+
+    answer: Callable[[Window, Parameters], Answer]
+    ends: Callable[[Ends], Answer] | None = None
+    rising: bool = False
+    keeps_name: bool = False
+    counter: bool = False
+    after: Function | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RangeVector:
+    """The series of a range selector or subquery: frames one after the other, a window a step."""
+
+    series: SeriesSet
+    frames: Sequence[Frame]
+    spans: list[Span]
+    unnamed: bool | Mask = False
+
+
+def over_windows(
+    function: RangeFunction, given: RangeVector, parameters: Sequence[Floats], context: Context
+) -> Vector:
+    """`function` at every step; `parameters` hold one number a step each."""
+    values = np.zeros((len(given.spans), len(given.series)))
+    present = np.zeros(values.shape, np.bool_)
+    offset = 0
+    for frame in given.frames:
+        columns = slice(offset, offset + frame.count)
+        windows = edges(frame.times, given.spans, context.semantics == 3)
+        for step, (start, stop) in enumerate(windows):
+            if start < stop and frame.count:
+                context.budget.spend((stop - start) * frame.count)
+                at_step = [float(one[step]) for one in parameters]
+                out = (values[step, columns], present[step, columns])
+                _fill(function, frame, (start, stop), given.spans[step], at_step, out)
+        offset += frame.count
+    return Vector(given.series, values, None if present.all() else present, given.unnamed)
+
+
+def _fill(
+    function: RangeFunction,
+    frame: Frame,
+    columns: tuple[int, int],
+    span: Span,
+    parameters: Parameters,
+    out: tuple[Floats, Mask],
+) -> None:
+    start, stop = columns
+    done = None
+    if function.ends is not None:
+        plain = frame.rising(start, stop) if function.rising else frame.gapless(start, stop)
+        if plain.any():
+            done = plain
+            _put(function.ends(_ends(frame, start, stop, span)), plain, out)
+            if plain.all():
+                return
+    for window, rows in cut(frame, start, stop, span):
+        if window.depth:
+            _put_rows(function.answer(window, parameters), window, rows, done, out)
+
+
+def _ends(frame: Frame, start: int, stop: int, span: Span) -> Ends:
+    first_ms, last_ms = int(frame.times[start]), int(frame.times[stop - 1])
+    first, last = frame.column(start), frame.column(stop - 1)
+    return Ends(first, last, first_ms, last_ms, stop - start, span)
+
+
+def _put(answer: Answer, rows: Mask, out: tuple[Floats, Mask]) -> None:
+    values, has = answer
+    np.copyto(out[0], values, where=rows)
+    np.copyto(out[1], rows if has is None else rows & has)
+
+
+def _put_rows(
+    answer: Answer, window: Window, rows: Ints | None, done: Mask | None, out: tuple[Floats, Mask]
+) -> None:
+    values, has = answer
+    if window.counts is not None:
+        has = window.counts > 0 if has is None else has & (window.counts > 0)
+    target = np.arange(len(out[0])) if rows is None else rows
+    if done is not None:
+        fresh = ~done[target]
+        target, values = target[fresh], values[fresh]
+        has = None if has is None else has[fresh]
+    out[0][target] = values
+    out[1][target] = True if has is None else has

@@ -1,0 +1,83 @@
+"""topk, bottomk, limitk, count_values: aggregations that keep or count single elements."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from tocsin_alerting.promql.ast import AggregateExpr, AggregateOp
+from tocsin_alerting.promql.evaluation.budget import QueryError
+from tocsin_alerting.promql.evaluation.grouping import grouped
+from tocsin_alerting.promql.evaluation.labelling import by_labels, only, with_label, without
+from tocsin_alerting.promql.evaluation.vector import Scalar, Vector
+from tocsin_alerting.store.cell import Floats, Ints, Mask
+from tocsin_alerting.store.target import NAME
+from tocsin_exporter.snapshot import Labels
+
+_LARGEST = float(2**63)
+
+
+def ranked(node: AggregateExpr, k: Scalar, vector: Vector) -> Vector:
+    """The first k elements of each group: highest, lowest, or in the order of the series."""
+    for one in k.tolist():
+        _check_integer(one)
+    ids = by_labels(vector.series, node.grouping, node.without).ids
+    keep = np.zeros(vector.values.shape, np.bool_)
+    order = np.arange(len(ids))
+    for step in range(len(keep)):
+        rows = _by_rank(node.op, vector, step, ids)
+        keep[step, rows[_places(ids[rows]) < k[step]]] = True
+        order = rows
+    rest = np.setdiff1d(np.arange(len(ids)), order)
+    return replace(vector.kept(keep), order=np.concatenate([order, rest]))
+
+
+def _check_integer(k: float) -> None:
+    if np.isnan(k):
+        raise QueryError("Parameter value is NaN")
+    if not -_LARGEST <= k < _LARGEST:
+        which = "overflows" if k > 0 else "underflows"
+        raise QueryError(f"Scalar value {k:g} {which} int64")
+
+
+def _by_rank(op: AggregateOp, vector: Vector, step: int, ids: Ints) -> Ints:
+    """The present series, group by group, the best first; NaN is worse than any number."""
+    rows = np.flatnonzero(vector.here[step])
+    if op is AggregateOp.LIMITK:
+        return rows[np.argsort(ids[rows], kind="stable")]
+    values = vector.values[step, rows]
+    keys = -values if op is AggregateOp.TOPK else values
+    return rows[np.lexsort((keys, np.isnan(keys), ids[rows]))]
+
+
+def _places(ids: Ints) -> Ints:
+    """0, 1, 2, ... within each run of equal ids."""
+    begins: Mask = np.concatenate([[True], ids[1:] != ids[:-1]]) if len(ids) else ids == 0
+    at = np.arange(len(ids))
+    return at - np.maximum.accumulate(np.where(begins, at, 0)) if len(ids) else at
+
+
+def counted_values(node: AggregateExpr, label: str, vector: Vector) -> Vector:
+    """How many elements of each group have which value; the value becomes a label."""
+    if not label:
+        raise QueryError(f'invalid label name "{label}"')
+    names = frozenset(node.grouping)
+    counts: dict[Labels, Floats] = {}
+    for step in range(len(vector.values)):
+        for row in np.flatnonzero(vector.here[step]).tolist():
+            text = value_text(float(vector.values[step, row]))
+            labels = with_label(vector.series.labels[row], label, text)
+            key = without(labels, names | {NAME}) if node.without else only(labels, names | {label})
+            counts.setdefault(key, np.zeros(len(vector.values)))[step] += 1
+    series = grouped(list(counts)).groups
+    shape = (len(vector.values), len(counts))
+    values = np.stack(list(counts.values()), axis=1) if counts else np.zeros(shape)
+    return Vector(series, values, values > 0)
+
+
+def value_text(value: float) -> str:
+    """The shortest decimal text, never with an exponent; Go's FormatFloat(f, 'f', -1, 64)."""
+    if np.isnan(value):
+        return "NaN"
+    if np.isinf(value):
+        return "+Inf" if value > 0 else "-Inf"
+    return np.format_float_positional(value, trim="-")

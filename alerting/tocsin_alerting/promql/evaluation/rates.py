@@ -1,0 +1,99 @@
+"""rate, increase, delta, irate, idelta: how fast a series changes."""
+
+import numpy as np
+
+from tocsin_alerting.promql.evaluation.ranges import Answer, Ends, Parameters, RangeFunction
+from tocsin_alerting.promql.evaluation.window import Span, Window
+from tocsin_alerting.store.cell import Floats, Ints
+
+
+def _extrapolated(
+    first: Floats,
+    change: Floats,
+    first_ms: Ints | int,
+    last_ms: Ints | int,
+    sizes: Floats | int,
+    span: Span,
+    counter: bool,
+) -> Floats:
+    """The change over the whole window, from that between the first and the last sample.
+
+    Where samples lie close to an edge of the window (nearer than 1.1 times their mean distance)
+    the slope is taken to go on to that edge, else for half a mean distance, the best guess at
+    where the series begins or ends. A counter cannot have been below zero: its slope begins no
+    earlier than where it would have been zero. (Prometheus, promql/functions.go, extrapolatedRate)
+    """
+    sampled = (last_ms - first_ms) / 1000.0
+    mean_gap = sampled / (sizes - 1)
+    threshold = mean_gap * 1.1
+    to_start = (first_ms - span.start_ms) / 1000.0
+    to_end = (span.end_ms - last_ms) / 1000.0
+    to_start = np.where(to_start >= threshold, mean_gap / 2, to_start)
+    to_end = np.where(to_end >= threshold, mean_gap / 2, to_end)
+    if counter:
+        to_zero = np.where((change > 0) & (first >= 0), sampled * (first / change), to_start)
+        to_start = np.minimum(to_start, to_zero)
+    result: Floats = change * ((sampled + to_start + to_end) / sampled)
+    return result
+
+
+def _whole(window: Window, counter: bool) -> Answer:
+    first, first_ms = window.first()
+    last, last_ms = window.last()
+    sizes = window.sizes
+    change = last - first
+    if counter and window.depth > 1:
+        earlier, later, both = window.pairs()
+        fell = later < earlier if both is None else (later < earlier) & both
+        if fell.any():
+            change = change + np.where(fell, earlier, 0.0).sum(axis=0)
+    answer = _extrapolated(first, change, first_ms, last_ms, sizes, window.span, counter)
+    return answer, sizes >= 2
+
+
+def _ends(ends: Ends, counter: bool) -> Answer:
+    change = ends.last - ends.first
+    if ends.depth < 2:
+        return change, np.zeros(change.shape, np.bool_)
+    answer = _extrapolated(
+        ends.first, change, ends.first_ms, ends.last_ms, ends.depth, ends.span, counter
+    )
+    return answer, None
+
+
+def _per_second(answer: Answer, span: Span) -> Answer:
+    return answer[0] / (span.range_ms / 1000.0), answer[1]
+
+
+def _instant(window: Window, per_second: bool) -> Answer:
+    """From the last two samples; a counter that fell began again at zero."""
+    last, last_ms = window.last()
+    if window.depth < 2:
+        return last, np.zeros(last.shape, np.bool_)
+    before, before_ms = window.last(1)
+    change = last - before
+    if per_second:
+        change = np.where(last < before, last, change) / ((last_ms - before_ms) / 1000.0)
+    return change, window.sizes >= 2
+
+
+def _rate(window: Window, _: Parameters) -> Answer:
+    return _per_second(_whole(window, counter=True), window.span)
+
+
+def _rate_of_ends(ends: Ends) -> Answer:
+    return _per_second(_ends(ends, counter=True), ends.span)
+
+
+RATE = RangeFunction(_rate, _rate_of_ends, rising=True, counter=True)
+INCREASE = RangeFunction(
+    lambda window, _: _whole(window, counter=True),
+    lambda ends: _ends(ends, counter=True),
+    rising=True,
+    counter=True,
+)
+DELTA = RangeFunction(
+    lambda window, _: _whole(window, counter=False), lambda ends: _ends(ends, counter=False)
+)
+IRATE = RangeFunction(lambda window, _: _instant(window, per_second=True))
+IDELTA = RangeFunction(lambda window, _: _instant(window, per_second=False))

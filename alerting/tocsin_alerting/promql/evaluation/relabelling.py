@@ -1,0 +1,96 @@
+"""label_replace and label_join: new labels from old ones; the numbers stay."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import re2
+
+from tocsin_alerting.promql.ast import Call
+from tocsin_alerting.promql.evaluation.budget import QueryError
+from tocsin_alerting.promql.evaluation.context import Context, merged
+from tocsin_alerting.promql.evaluation.labelling import with_label
+from tocsin_alerting.promql.evaluation.vector import Value, Vector
+from tocsin_alerting.store.series import SeriesSet
+from tocsin_alerting.store.target import NAME
+from tocsin_exporter.snapshot import Labels
+
+_REFERENCE = re.compile(r"\$(?:\$|(\w+)|\{(\w+)\})")
+
+
+def label_replace(_: Call, args: Sequence[Value], __: Context) -> Vector:
+    """Where the pattern matches the source label, the destination gets the expanded template."""
+    vector, target, template, source, pattern = cast(tuple[Vector, str, str, str, str], args)
+    expression = _compiled(pattern)
+    if not target:
+        raise QueryError(f"invalid destination label name in label_replace(): {target}")
+
+    def relabel(labels: Labels) -> Labels | None:
+        found = expression.fullmatch(dict(labels).get(source, ""))
+        return None if found is None else with_label(labels, target, _expanded(template, found))
+
+    return _relabelled(vector, target, ("replace", *args[1:]), relabel)
+
+
+def label_join(_: Call, args: Sequence[Value], __: Context) -> Vector:
+    vector, target, separator = cast(tuple[Vector, str, str], tuple(args[:3]))
+    sources = cast(Sequence[str], args[3:])
+    if not target:
+        raise QueryError(f"invalid destination label name in label_join(): {target}")
+
+    def relabel(labels: Labels) -> Labels:
+        held = dict(labels)
+        return with_label(labels, target, separator.join(held.get(one, "") for one in sources))
+
+    return _relabelled(vector, target, ("join", *args[1:]), relabel)
+
+
+def _relabelled(
+    vector: Vector,
+    target: str,
+    key: tuple[Value, ...],
+    relabel: Callable[[Labels], Labels | None],
+) -> Vector:
+    """With the labels that `relabel` gives, None meaning that they stay."""
+
+    def compute() -> tuple[SeriesSet, list[bool]]:
+        found = [relabel(labels) for labels in vector.series.labels]
+        pairs = zip(found, vector.series.labels, strict=True)
+        return SeriesSet(tuple(b if a is None else a for a, b in pairs)), [
+            a is not None for a in found
+        ]
+
+    series, changed = vector.series.remember(("relabelled", key), compute)
+    result = replace(vector, series=series)
+    if target == NAME:  # a name that was given on purpose is kept
+        result = replace(result, unnamed=vector.unnamed_rows & ~np.array(changed, np.bool_))
+    return merged(result)
+
+
+def _compiled(pattern: str) -> Any:
+    options = re2.Options()
+    options.log_errors = False
+    options.dot_nl = True
+    try:
+        return re2.compile(pattern, options)
+    except re2.error:
+        message = f"invalid regular expression in label_replace(): {pattern}"
+        raise QueryError(message) from None
+
+
+def _expanded(template: str, found: Any) -> str:
+    """Go's Regexp.Expand: `$1`, `${name}`, `$$`; a group that does not exist is empty."""
+
+    def value(reference: re.Match[str]) -> str:
+        name = reference[1] or reference[2]
+        if name is None:
+            return "$"
+        try:
+            text: str | None = found.group(int(name) if name.isdigit() else name)
+        except (IndexError, KeyError):
+            return ""
+        return text or ""
+
+    return _REFERENCE.sub(value, template)

@@ -1,0 +1,112 @@
+"""From selectors to numbers: instant vectors with look-back, and range vectors."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from tocsin_alerting.promql.ast import Duration, Edge, MatrixSelector, VectorSelector
+from tocsin_alerting.promql.durations import InvalidDuration, resolve
+from tocsin_alerting.promql.evaluation.budget import QueryError
+from tocsin_alerting.promql.evaluation.context import Context
+from tocsin_alerting.promql.evaluation.ranges import RangeVector
+from tocsin_alerting.promql.evaluation.vector import Vector
+from tocsin_alerting.promql.evaluation.window import Span
+from tocsin_alerting.store.cell import Floats, Ints, Mask, is_absent, is_sample
+from tocsin_alerting.store.columns import Part
+
+Pick = Callable[[Floats, Ints], Floats]
+
+
+def span_ms(duration: Duration, context: Context, negative: bool = False) -> int:
+    """Milliseconds of a duration in this query; raises QueryError."""
+    query = context.query
+    try:
+        step_ms = query.step_ms if context.is_range else 0
+        return resolve(duration, step_ms, query.end_ms - query.start_ms, negative)
+    except InvalidDuration as error:
+        raise QueryError(str(error)) from None
+
+
+def moments(at: int | Edge | None, offset: Duration, context: Context) -> Ints:
+    """When a selector looks, at each step: moved by @ and offset, (steps,) in Unix ms."""
+    times = context.steps.times
+    if at is not None:
+        fixed = {Edge.START: context.query.start_ms, Edge.END: context.query.end_ms}
+        times = np.full_like(times, fixed[at] if isinstance(at, Edge) else at)
+    return times - span_ms(offset, context, negative=True)
+
+
+def select_instant(node: VectorSelector, context: Context, times_too: bool = False) -> Vector:
+    """The newest sample of each series that is no older than the look-back.
+
+    `times_too` gives the samples' times, in seconds, for their values.
+    """
+    looks = moments(node.at, node.offset, context)
+    edge = 1 if context.semantics == 3 else 0  # the left edge is no longer part of the window
+    floors = looks - context.lookback_ms + edge
+    if not len(looks):
+        floors = looks = np.empty(0, np.int64)
+    t0_ms, t1_ms = (int(floors.min()), int(looks.max())) if len(looks) else (0, 0)
+    chosen = context.reader.select(node.matcher_sets, t0_ms, t1_ms)
+    context.budget.spend(len(looks) * len(chosen.series))
+    found = [_newest(part, floors, looks, times_too) for part in chosen.parts]
+    if len(found) == 1:
+        values, present = found[0]
+        return Vector(chosen.series, values, present)
+    if not found:
+        return Vector(chosen.series, np.empty((len(looks), 0)))
+    values = np.concatenate([one for one, _ in found], axis=1)
+    if all(present is None for _, present in found):
+        return Vector(chosen.series, values)
+    masks = [np.ones(v.shape, np.bool_) if p is None else p for v, p in found]
+    return Vector(chosen.series, values, np.concatenate(masks, axis=1))
+
+
+def select_range(node: MatrixSelector, context: Context) -> RangeVector:
+    selector = node.vector
+    range_ms = span_ms(node.range, context)
+    looks = moments(selector.at, selector.offset, context)
+    spans = [
+        Span(step, look, range_ms)
+        for step, look in zip(context.steps.times.tolist(), looks.tolist(), strict=True)
+    ]
+    t0_ms, t1_ms = (int(looks.min()) - range_ms, int(looks.max())) if spans else (0, 0)
+    chosen = context.reader.select(selector.matcher_sets, t0_ms, t1_ms)
+    return RangeVector(chosen.series, chosen.parts, spans)
+
+
+def _newest(part: Part, floors: Ints, looks: Ints, times_too: bool) -> tuple[Floats, Mask | None]:
+    """(steps, series) values and which are there, of a part of the selection."""
+    stops = np.searchsorted(part.times, looks, side="right").tolist()
+    starts = np.searchsorted(part.times, floors, side="left").tolist()
+    if len(stops) == 1 and starts[0] < stops[0] and not times_too:
+        cells = part.column(stops[0] - 1)
+        if not np.isnan(cells).any():
+            return cells.reshape(1, -1), None
+    values = np.zeros((len(stops), part.count))
+    present = np.zeros(values.shape, np.bool_)
+    for step, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+        if start < stop:
+            cells, times = _look_back(part, start, stop)
+            present[step] = is_sample(cells)
+            values[step] = times / 1000.0 if times_too else cells
+    return values, None if present.all() else present
+
+
+def _look_back(part: Part, start: int, stop: int) -> tuple[Floats, Floats]:
+    """The newest cell of each series in columns start..stop that holds anything, and its time."""
+    cells = np.ascontiguousarray(part.column(stop - 1))
+    times = np.full(part.count, float(part.times[stop - 1]))
+    absent = is_absent(cells)
+    if not absent.any():
+        return cells, times
+    rows = np.flatnonzero(absent)
+    older = np.ascontiguousarray(part.slab(start, stop - 1)[:, rows])
+    held = ~is_absent(older)
+    back = np.argmax(held[::-1], axis=0)  # 0 as well where nothing is held: absent then too
+    if len(older):
+        at = len(older) - 1 - back
+        cells = cells.copy()
+        cells[rows] = older[at, np.arange(len(rows))]
+        times[rows] = part.times[start + at]
+    return cells, times

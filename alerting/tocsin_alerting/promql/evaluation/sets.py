@@ -1,0 +1,40 @@
+"""and, or, unless: set operators between two vectors."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from tocsin_alerting.promql.ast import BinaryExpr, BinaryOp, VectorMatching
+from tocsin_alerting.promql.evaluation.grouping import Grouping
+from tocsin_alerting.promql.evaluation.joins import signatures
+from tocsin_alerting.promql.evaluation.vector import Vector
+from tocsin_alerting.store.cell import Mask
+from tocsin_alerting.store.series import SeriesSet
+
+
+def combined(node: BinaryExpr, lhs: Vector, rhs: Vector) -> Vector:
+    groups = signatures(lhs.series, rhs.series, node.matching or VectorMatching())
+    split = len(lhs.series)
+    if node.op is BinaryOp.OR:
+        return _union(lhs, rhs, groups)
+    theirs = np.concatenate([np.zeros_like(lhs.here), rhs.here], axis=1)
+    matched = _groups_with(groups, theirs)[:, groups.ids[:split]]
+    return lhs.kept(matched if node.op is BinaryOp.AND else ~matched)
+
+
+def _union(lhs: Vector, rhs: Vector, groups: Grouping) -> Vector:
+    """All of the left side, and of the right side what has no match at that step."""
+    ours = np.concatenate([lhs.here, np.zeros_like(rhs.here)], axis=1)
+    taken = _groups_with(groups, ours)[:, groups.ids[len(lhs.series) :]]
+    series = lhs.series.remember(
+        ("or", rhs.series), lambda: SeriesSet(lhs.series.labels + rhs.series.labels)
+    )
+    present = np.concatenate([lhs.here, rhs.here & ~taken], axis=1)
+    unnamed = np.concatenate([lhs.unnamed_rows, rhs.unnamed_rows])
+    values = np.concatenate([lhs.values, rhs.values], axis=1)
+    return replace(lhs, series=series, values=values, present=present, unnamed=unnamed, order=None)
+
+
+def _groups_with(groups: Grouping, mask: Mask) -> Mask:
+    """Which groups (steps, groups) have a series in the mask (steps, series)."""
+    return groups.count(mask, len(mask)) > 0

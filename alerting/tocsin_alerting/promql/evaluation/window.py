@@ -1,0 +1,119 @@
+"""The samples in a range selector's window, cut out of a frame."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from tocsin_alerting.promql.evaluation.frame import Frame
+from tocsin_alerting.store.cell import Floats, Ints, Mask, is_sample
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The window of one step: it ends at `end_ms` and is `range_ms` long; `step_ms` evaluates it.
+
+    The two moments differ by offset and @.
+    """
+
+    step_ms: int
+    end_ms: int
+    range_ms: int
+
+    @property
+    def start_ms(self) -> int:
+        return self.end_ms - self.range_ms
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """`values` (depth, series), oldest first; `times` (depth, 1) or (depth, series) in ms.
+
+    `counts` (series,) says how many samples each series has: what follows them in `values` is
+    of no meaning. It is None where every series has `depth` of them.
+    """
+
+    values: Floats
+    times: Ints
+    counts: Ints | None
+    span: Span
+
+    @property
+    def depth(self) -> int:
+        return len(self.values)
+
+    @property
+    def sizes(self) -> Floats:
+        """How many samples each series has, (series,)."""
+        if self.counts is None:
+            return np.full(self.values.shape[1], float(self.depth))
+        return self.counts.astype(np.float64)
+
+    @property
+    def valid(self) -> Mask | None:
+        """Which of `values` are samples; None: all."""
+        if self.counts is None:
+            return None
+        mask: Mask = np.arange(self.depth)[:, None] < self.counts
+        return mask
+
+    def filled(self, value: float) -> Floats:
+        """The values with `value` where there is no sample."""
+        valid = self.valid
+        return self.values if valid is None else np.where(valid, self.values, value)
+
+    def first(self) -> tuple[Floats, Ints]:
+        """The oldest value of each series and its time."""
+        return self.values[0], np.broadcast_to(self.times[0], self.values[0].shape)
+
+    def last(self, back: int = 0) -> tuple[Floats, Ints]:
+        """The newest value of each series, or the one so many before it, and its time."""
+        if self.counts is None:
+            at = -1 - back
+            return self.values[at], np.broadcast_to(self.times[at], self.values[at].shape)
+        rows = np.maximum(self.counts - 1 - back, 0)[None, :]
+        values = np.take_along_axis(self.values, rows, axis=0)[0]
+        times = np.broadcast_to(self.times, self.values.shape)
+        return values, np.take_along_axis(times, rows, axis=0)[0]
+
+    def pairs(self) -> tuple[Floats, Floats, Mask | None]:
+        """(earlier, later, which pairs are two samples), each (depth - 1, series)."""
+        valid = self.valid
+        return self.values[:-1], self.values[1:], None if valid is None else valid[1:]
+
+
+def edges(times: Ints, spans: list[Span], open_left: bool) -> list[tuple[int, int]]:
+    """The columns start..stop of each window; one on its left edge counts when it is closed."""
+    starts = np.array([span.start_ms for span in spans], np.int64)
+    ends = np.array([span.end_ms for span in spans], np.int64)
+    left = np.searchsorted(times, starts, side="right" if open_left else "left").tolist()
+    right = np.searchsorted(times, ends, side="right").tolist()
+    return list(zip(left, right, strict=True))
+
+
+def cut(frame: Frame, start: int, stop: int, span: Span) -> Iterator[tuple[Window, Ints | None]]:
+    """Windows over columns start..stop and the series that each is of (None: all of them).
+
+    Series that hold numbers throughout go together; those with gaps have their samples moved up,
+    so that a function meets them in a row.
+    """
+    times = frame.times[start:stop, None]
+    slab = frame.slab(start, stop)
+    whole = frame.gapless(start, stop)
+    if whole.all():
+        yield Window(slab, times, None, span), None
+        return
+    rows = np.flatnonzero(whole)
+    if len(rows):
+        yield Window(slab[:, rows], times, None, span), rows
+    rows = np.flatnonzero(~whole)
+    yield _moved_up(slab[:, rows], times, span), rows
+
+
+def _moved_up(slab: Floats, times: Ints, span: Span) -> Window:
+    held = is_sample(slab)
+    counts = held.sum(axis=0)
+    depth = int(counts.max(initial=0))
+    order = np.argsort(~held, axis=0, kind="stable")[:depth]
+    values = np.take_along_axis(slab, order, axis=0)
+    return Window(values, times[:, 0][order], counts, span)
