@@ -29,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=chosen.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    if chosen.log_level != "debug":
+        logging.getLogger("ContinuousBatchingLogger").setLevel(logging.WARNING)
     return COMMANDS[command](chosen)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -54,6 +55,7 @@ class OpenAIBody(BaseModel):
     top_k: TopK = 0
     seed: int | None = None
     stop: str | list[str] | None = None
+    ignore_eos: bool = False
     stream: bool = False
     stream_options: StreamOptions | None = None
 
@@ -73,7 +75,8 @@ class OpenAIBody(BaseModel):
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         if len(stop) > 16:
             raise Invalid("at most 16 stop strings", "stop")
-        return ask(worker, limit, self.temperature, self.top_p, self.top_k, self.seed, stop)
+        how = ask(worker, limit, self.temperature, self.top_p, self.top_k, self.seed, stop)
+        return replace(how, ignore_eos=self.ignore_eos)
 
 
 class Part(BaseModel):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tocsin_inference.batching import MARGIN, LoopRouter, Shape, build
@@ -25,28 +25,29 @@ from tocsin_inference.errors import (
     WorkerError,
 )
 from tocsin_inference.model import Model
-from tocsin_inference.sampling import Sampling
 
 log = logging.getLogger("tocsin.engine")
 _WATCH = 0.25
 
 
 class Stream:
-    """The tokens of one request as they come. Made by `Engine.submit`."""
+    """One request in the engine: what it asks for, and its tokens as they come.
+
+    `options` go to the manager's `add_request`; `on_tokens` gets the size of each piece.
+    """
 
     def __init__(
         self,
-        name: str,
         prompt: Sequence[int],
         limit: int,
-        sampling: Sampling,
+        options: Mapping[str, Any],
         on_dispatch: Callable[[], None],
         on_tokens: Callable[[int], None],
     ) -> None:
-        self.name = name
+        self.name = ""
         self.prompt = prompt
         self.limit = limit
-        self.sampling = sampling
+        self.options = options
         self.on_dispatch = on_dispatch
         self.seen = 0
         self.finished = False
@@ -202,27 +203,18 @@ class Engine:
                 f"{len(self._running)} requests run and {len(self._waiting)} wait: try again later"
             )
 
-    def submit(
-        self,
-        prompt: Sequence[int],
-        limit: int,
-        sampling: Sampling,
-        deadline: float,
-        on_dispatch: Callable[[], None],
-        on_tokens: Callable[[int], None],
-    ) -> Stream:
+    def submit(self, stream: Stream, deadline: float) -> None:
         """Queues a checked request; call `check` and `make_room` first, in the same loop step.
 
         `deadline` is on the event loop's clock; past it the stream raises TimedOut.
         """
         self._count += 1
-        stream = Stream(f"r{self._count}", prompt, limit, sampling, on_dispatch, on_tokens)
-        stream.blocks = -(-(len(prompt) + limit) // self._sizes.page)
+        stream.name = f"r{self._count}"
+        stream.blocks = -(-(len(stream.prompt) + stream.limit) // self._sizes.page)
         loop = asyncio.get_running_loop()
         stream.deadline = loop.call_at(deadline, self._expire, stream)
         self._waiting.append(stream)
         self._dispatch()
-        return stream
 
     def release(self, stream: Stream) -> None:
         """Frees the stream's place, wherever it stands; safe to repeat."""
@@ -268,7 +260,7 @@ class Engine:
                 request_id=stream.name,
                 max_new_tokens=stream.limit,
                 streaming=True,
-                **stream.sampling.arguments(),
+                **stream.options,
             )
             if added is None:  # the thread has just died: the watcher ends the others
                 stream.fail(EngineFailed("the engine's thread has died"))

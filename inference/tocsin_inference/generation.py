@@ -20,12 +20,13 @@ FinishReason = Literal["stop", "length"]
 @dataclass(frozen=True, slots=True)
 class Ask:
     """How to answer. `limit`: most tokens to generate, None for the default. `deadline` is on the
-    event loop's clock."""
+    event loop's clock. `ignore_eos`: go on past the model's own end, up to the limit."""
 
     sampling: Sampling
     limit: int | None
     stop: tuple[str, ...]
     deadline: float
+    ignore_eos: bool = False
 
 
 class Generation:
@@ -48,11 +49,15 @@ class Generation:
         self._metrics = metrics
         self._clock = clock
         self._ticket = ticket
-        self._limit = ask.limit or 0
         self._text = Detokenizer(engine.model.decode, ask.stop)
-        self._stream: Stream = engine.submit(
-            prompt, self._limit, ask.sampling, ask.deadline, self._dispatched, self._tokens
+        self._stream = Stream(
+            prompt,
+            ask.limit or 0,
+            {"sampling": ask.sampling} | ({"eos_token_id": -1} if ask.ignore_eos else {}),
+            self._dispatched,
+            self._tokens,
         )
+        engine.submit(self._stream, ask.deadline)
 
     async def next(self) -> str | None:
         """The next piece of text (it may be empty), or None at the end. Raises a WorkerError."""

@@ -37,10 +37,6 @@ class Sampling:
     def greedy(self) -> bool:
         return self.temperature < GREEDY_BELOW or self.top_p <= 0.0 or self.top_k == 1
 
-    def arguments(self) -> dict[str, Any]:
-        """What `ContinuousBatchingManager.add_request` carries to the sampler."""
-        return {"sampling": self}
-
 
 class _State(Protocol):
     logit_processor_kwargs: dict[str, Any]
