@@ -4,7 +4,6 @@ Source: standard-webhooks/spec/standard-webhooks.md. Signed is `id.timestamp.bod
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 
@@ -18,7 +17,7 @@ def signing_key(secret: Secret) -> bytes:
     text = secret.value.removeprefix(_PREFIX)
     try:
         key = base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:
         key = b""
     if not secret.value.startswith(_PREFIX) or not 24 <= len(key) <= 64:
         raise ValueError(f"a signing secret is {_PREFIX} and 24 to 64 bytes in base64")

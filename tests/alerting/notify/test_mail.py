@@ -1,0 +1,89 @@
+from dataclasses import replace
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+
+import pytest
+from hypothesis import given, strategies
+
+from support.notifications import ENGINE_DOWN, NEW_YEAR_MS, notification, resolved
+from tocsin_alerting.notify.mail import address, message
+from tocsin_alerting.notify.wording import Wording
+
+WORDING = Wording()
+HEADERS = {
+    "from",
+    "to",
+    "subject",
+    "date",
+    "message-id",
+    "in-reply-to",
+    "references",
+    "auto-submitted",
+    "x-incident-id",
+    "x-priority",
+    "importance",
+    "mime-version",
+    "content-type",
+}
+
+
+def _mail(**changes: object) -> EmailMessage:
+    page = notification(**changes)
+    return message(page, WORDING, "alerts@example.com", ["ops@example.com"], NEW_YEAR_MS)
+
+
+def _parsed(mail: EmailMessage) -> EmailMessage:
+    parsed = message_from_bytes(mail.as_bytes(), policy=policy.default)
+    assert isinstance(parsed, EmailMessage)
+    return parsed
+
+
+def test_headers() -> None:
+    mail = _parsed(_mail())
+    assert mail["Subject"] == "[P0] InferenceEngineDown 127.0.0.1:8000 (#42)"
+    assert mail["Auto-Submitted"] == "auto-generated" and mail["X-Incident-Id"] == "42"
+    assert mail["X-Priority"] == "1 (Highest)"
+    assert mail["Date"].datetime.timestamp() * 1000 == NEW_YEAR_MS
+
+
+def test_a_retry_has_the_same_id_and_another_message_has_not() -> None:
+    first, again, other = _mail(), _mail(at_ms=1), _mail(key="another")
+    assert first["Message-ID"] == again["Message-ID"] != other["Message-ID"]
+
+
+def test_an_incident_is_one_thread() -> None:
+    first = _mail()
+    last = message(resolved(), WORDING, "alerts@example.com", ["a@b.c"], NEW_YEAR_MS)
+    assert first["References"] == last["References"] == last["In-Reply-To"]
+    assert _mail(incident=43)["References"] != first["References"]
+
+
+def test_text_and_html_in_any_language() -> None:
+    page = notification(alerts=(replace(ENGINE_DOWN, annotations={"summary": "引擎无响应\ud800"}),))
+    mail = _parsed(message(page, Wording("zh"), "a@b.example", ["c@d.example"], 0))
+    assert mail.get_content_type() == "multipart/alternative"
+    text, html = mail.iter_parts()
+    assert text.get_content_type() == "text/plain" and html.get_content_type() == "text/html"
+    assert "引擎无响应" in text.get_content() and "引擎无响应" in html.get_content()
+
+
+@given(strategies.text(strategies.characters(), max_size=80))
+def test_nothing_in_a_title_becomes_a_header(title: str) -> None:
+    raw = _mail(title=f"a{title}\r\nBcc: evil@example.com\r\n\r\nbody").as_bytes()
+    mail = message_from_bytes(raw, policy=policy.default)
+    assert {name.lower() for name in mail.keys()} == HEADERS
+    assert mail["To"] == "ops@example.com"
+
+
+@pytest.mark.parametrize("text", ["li@example.com", "a.b+c@sub.example.com", "李@例子.example"])
+def test_addresses(text: str) -> None:
+    assert address(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "li", "@x", "li@", "a b@c", "Li <li@example.com>", "a@b\r\nBcc: c@d", "a@b,c@d", "a@b@c"],
+)
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(ValueError, match="is not an address"):
+        address(text)

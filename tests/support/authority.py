@@ -1,0 +1,19 @@
+"""A certificate authority of the test's own, and a server's TLS under it."""
+
+import ssl
+from pathlib import Path
+
+import trustme
+
+
+class Authority:
+    def __init__(self, directory: Path) -> None:
+        self._ca = trustme.CA()
+        self.ca_file = directory / "ca.pem"
+        self._ca.cert_pem.write_to_path(str(self.ca_file))
+
+    def server(self, *names: str) -> ssl.SSLContext:
+        """TLS for a server of these names, by default `localhost`."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._ca.issue_cert(*(names or ("localhost",))).configure_cert(context)
+        return context
