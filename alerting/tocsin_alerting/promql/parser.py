@@ -1,7 +1,5 @@
 """Text to expressions: precedence climbing over the tokens, then the types."""
 
-from functools import lru_cache
-
 from tocsin_alerting.promql.ast import (
     AggregateExpr,
     AggregateOp,
@@ -15,6 +13,7 @@ from tocsin_alerting.promql.ast import (
     StringLiteral,
     UnaryExpr,
     VectorMatching,
+    VectorSelector,
 )
 from tocsin_alerting.promql.cursor import Cursor
 from tocsin_alerting.promql.keywords import begins_expression, names_metric
@@ -59,9 +58,11 @@ _WITH_PARAM = frozenset(
 )
 
 
-@lru_cache(maxsize=2048)
 def parse(query: str, semantics: Semantics = 3) -> Expr:
-    """The checked expression of `query`; raises ParseError for the first thing wrong with it."""
+    """The checked expression of `query`, a value that may be kept and shared.
+
+    Raises ParseError for the first thing wrong with it.
+    """
     cursor = Cursor(query, semantics)
     if cursor.peek().kind is Kind.END:
         cursor.fail("no expression found in input", Span(0, 0))
@@ -70,6 +71,22 @@ def parse(query: str, semantics: Semantics = 3) -> Expr:
         cursor.unexpected()
     check(expr, query)
     return expr
+
+
+def parse_selector(query: str, semantics: Semantics = 3) -> VectorSelector:
+    """A vector selector and nothing else, as in `match[]`; one that selects all is allowed.
+
+    Raises ParseError.
+    """
+    cursor = Cursor(query, semantics)
+    token = cursor.peek()
+    name = cursor.take() if names_metric(token) else None
+    if name is None and token.name != "{":
+        cursor.unexpected()
+    found = vector_selector(cursor, name)
+    if cursor.peek().kind is not Kind.END:
+        cursor.unexpected()
+    return found
 
 
 def _expression(cursor: Cursor, least: int = 0) -> Expr:

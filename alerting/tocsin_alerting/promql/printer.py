@@ -20,6 +20,7 @@ from tocsin_alerting.promql.ast import (
     UnaryExpr,
     VectorMatching,
     VectorSelector,
+    children,
 )
 from tocsin_alerting.promql.durations import format_duration
 from tocsin_alerting.promql.numbers import format_number
@@ -37,14 +38,12 @@ def print_expr(expr: Expr) -> str:
         case MatrixSelector(vector=vector, range=range_):
             window = f"[{_duration(range_)}]{_extended(vector)}"
             return _selection(vector) + window + _at(vector.at) + _offset(vector.offset)
-        case SubqueryExpr():
-            step = "" if expr.step is None else _duration(expr.step)
-            window = f"[{_duration(expr.range)}:{step}]"
-            return print_expr(expr.expr) + window + _at(expr.at) + _offset(expr.offset)
+        case SubqueryExpr(expr=inner):
+            return print_expr(inner) + subquery_window(expr)
         case BinaryExpr():
-            return f"{print_expr(expr.lhs)} {_operator(expr)} {print_expr(expr.rhs)}"
+            return f"{print_expr(expr.lhs)} {operator(expr)} {print_expr(expr.rhs)}"
         case AggregateExpr():
-            return _aggregate(expr)
+            return f"{aggregate_head(expr)}({', '.join(map(print_expr, children(expr)))})"
         case Call(function=name, args=args):
             return f"{name}({', '.join(map(print_expr, args))})"
         case ParenExpr(expr=inner):
@@ -112,7 +111,8 @@ def _number(literal: NumberLiteral) -> str:
     return format_number(literal.value)
 
 
-def _operator(expr: BinaryExpr) -> str:
+def operator(expr: BinaryExpr) -> str:
+    """What stands between the two sides: `/ on (x) group_left ()`."""
     text = expr.op.value + (" bool" if expr.return_bool else "")
     return text if expr.matching is None else text + _matching(expr.matching)
 
@@ -138,14 +138,17 @@ def _fills(matching: VectorMatching) -> str:
     return text if right is None else f"{text} fill_right ({format_number(right.value)})"
 
 
-def _aggregate(expr: AggregateExpr) -> str:
-    text = expr.op.value
+def aggregate_head(expr: AggregateExpr) -> str:
+    """What stands before the parenthesis: `sum by (x) `."""
     if expr.without:
-        text += f" without ({_labels(expr.grouping)}) "
-    elif expr.grouping:
-        text += f" by ({_labels(expr.grouping)}) "
-    param = "" if expr.param is None else f"{print_expr(expr.param)}, "
-    return f"{text}({param}{print_expr(expr.expr)})"
+        return f"{expr.op.value} without ({_labels(expr.grouping)}) "
+    return f"{expr.op.value} by ({_labels(expr.grouping)}) " if expr.grouping else expr.op.value
+
+
+def subquery_window(expr: SubqueryExpr) -> str:
+    """What stands behind the inner expression: `[1h:1m] offset 5m`."""
+    step = "" if expr.step is None else _duration(expr.step)
+    return f"[{_duration(expr.range)}:{step}]{_at(expr.at)}{_offset(expr.offset)}"
 
 
 def _labels(labels: tuple[str, ...]) -> str:

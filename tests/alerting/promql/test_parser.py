@@ -29,7 +29,7 @@ from tocsin_alerting.promql.ast import (
     VectorSelector,
 )
 from tocsin_alerting.promql.fault import ParseError
-from tocsin_alerting.promql.parser import parse
+from tocsin_alerting.promql.parser import parse, parse_selector
 from tocsin_alerting.promql.printer import print_expr
 from tocsin_alerting.promql.values import Semantics
 from tocsin_alerting.store.matchers import Matcher, MatchOp
@@ -292,3 +292,14 @@ def test_operators_without_parentheses_keep_their_shape() -> None:
             words += [chance.choice(operators), chance.choice(("a", "-b", "(c)", "sum(d)"))]
         parsed = parse(" ".join(words))
         assert parse(print_expr(parsed)) == parsed
+
+
+@pytest.mark.parametrize("query", ["a", '{b="c"}', 'sum{b="c"}', "{}", '{"a"}'])
+def test_a_selector_alone_is_parsed_without_the_rest(query: str) -> None:
+    assert print_expr(parse_selector(query)) in (query, '{__name__="a"}')
+
+
+@pytest.mark.parametrize("query", ["", "a[5m]", "a offset 5m", "sum(a)", "1", "a b", "(a)"])
+def test_what_is_no_selector_alone_is_refused(query: str) -> None:
+    with pytest.raises(ParseError, match="unexpected"):
+        parse_selector(query)

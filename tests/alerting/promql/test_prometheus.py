@@ -9,6 +9,7 @@ import pytest
 from support.golden import golden_rows
 from support.prometheus import Prometheus, running_prometheus
 from tocsin_alerting.promql.fault import ParseError
+from tocsin_alerting.promql.layout import pretty
 from tocsin_alerting.promql.parser import parse
 from tocsin_alerting.promql.printer import print_expr
 
@@ -77,6 +78,36 @@ def test_random_queries_get_the_answer_of_prometheus(prometheus: Prometheus) -> 
         if ours != (theirs := prometheus.canonical(query))
     ]
     assert differing == []
+
+
+LONG = (
+    'a_very_long_metric_name{job="something",instance="127.0.0.1:9090"}',
+    'rate(http_requests_total{code=~"5.."}[5m])',
+    "short",
+)
+AROUND = (
+    "sum by (job, instance) (%s)|(%s)|-%s|topk(3, %s)|max_over_time((%s)[1h:5m] offset 5m)|"
+    "%s / on (job) group_left (x) %s|%s > bool 5|rate((%s)[5m:])|abs(%s)|%s and %s|"
+    'label_replace(%s, "a", "b", "c", "d")'
+).split("|")
+
+
+def long_query(chance: random.Random, depth: int) -> str:
+    text = chance.choice(AROUND if depth else LONG)
+    while "%s" in text:
+        text = text.replace("%s", long_query(chance, depth - 1), 1)
+    return text
+
+
+def test_long_queries_are_laid_out_as_prometheus_does(prometheus: Prometheus) -> None:
+    chance = random.Random(5)
+    for _ in range(300):
+        query = long_query(chance, chance.randint(1, 5))
+        try:
+            ours = pretty(parse(query, 2))
+        except ParseError as refused:
+            ours = str(refused)
+        assert ours == prometheus.canonical(query)
 
 
 def accepts(parser: Callable[[str], object], query: str) -> bool:
