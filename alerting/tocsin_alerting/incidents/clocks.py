@@ -132,12 +132,12 @@ def _unknown_max(incident: Incident, due: Timer, now_ms: int, config: IncidentCo
 
 
 def _tell_current(incident: Incident, reason: Reason, note: str = "") -> Change:
-    """Those who are on it now: the owner, or the current step once it has run."""
-    if incident.state is State.ACKED:
-        return page(incident, incident.owner_targets(), reason, note=note)
-    if incident.state is State.TRIGGERED and incident.step >= 0:
-        return page(incident, incident.step_targets(), reason, note=note)
-    return incident, ()
+    """Again those who were told: the owner, or the current step. Nobody before the first page."""
+    if incident.state is State.SNOOZED or incident.step < 0:
+        return incident, ()
+    owned = incident.state is State.ACKED
+    targets = incident.owner_targets() if owned else incident.step_targets()
+    return page(incident, targets, reason, note=note)
 
 
 Clock = Callable[[Incident, Timer, int, IncidentConfig], Change]

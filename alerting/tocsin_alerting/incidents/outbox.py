@@ -18,6 +18,8 @@ from tocsin_alerting.incidents.message import (
 from tocsin_alerting.incidents.notification import Reason
 from tocsin_alerting.incidents.policy import Target
 
+REMARKS = frozenset({Reason.SLO_BREACH, Reason.UNKNOWN})
+
 
 class Outbox:
     """`changed` is called with every message that is new or different."""
@@ -54,10 +56,17 @@ class Outbox:
         return [self._all[key] for key in self._waiting]
 
     def post(self, message: Message) -> None:
-        """Add a message. A newer page makes older ones that nobody got yet pointless."""
-        for other in self.of(message.notification.incident) if message.is_page else ():
-            if _same_way(other, message) and other.is_page and _unsent(other):
-                self.put(replace(withdrawn(other), last_error=f"replaced by {message.key}"))
+        """Add a message. A newer page makes older ones that nobody got yet pointless.
+
+        A remark (the recover target was missed, the state is unknown) makes way for such a page.
+        """
+        unsent = [one for one in self.of(message.notification.incident) if _unsent(one)]
+        pages = [one for one in unsent if one.is_page and _same_way(one, message)]
+        if message.notification.reason in REMARKS and pages:
+            self.put(replace(withdrawn(message), last_error=f"said by {pages[0].key}"))
+            return
+        for older in pages if message.is_page else ():
+            self.put(replace(withdrawn(older), last_error=f"replaced by {message.key}"))
         self.put(message)
 
     def withdraw_pages(self, incident: int) -> None:

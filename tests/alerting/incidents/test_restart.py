@@ -1,0 +1,133 @@
+"""Killed at any moment and started again: nothing is lost, nothing is said twice for nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from support.alert_events import alert, clears, fires, unknown
+from support.paging_floor import START_MS, Floor
+from support.policies import HOUR, MINUTE, SECOND, config
+from tocsin_alerting.incidents.action import Verb
+from tocsin_alerting.incidents.incident import State
+from tocsin_alerting.incidents.outcome import Done
+from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
+
+DOWN = alert("EngineDown", "P0", target="a")
+SLOW = alert("Slow", "P1", target="a")
+
+
+@pytest.fixture
+async def one(tmp_path: Path) -> Floor:
+    return await Floor(config(), SqliteJournal(tmp_path / "incidents.db")).open()
+
+
+async def test_a_step_due_while_down_goes_out_once(one: Floor) -> None:
+    await one.hear(fires(DOWN))
+    await one.advance(14 * MINUTE)
+    await one.restart(down_ms=2 * MINUTE)
+    await one.advance(0)
+    await one.restart()
+    await one.desk.reconcile([DOWN], one.now)
+    await one.advance(14 * MINUTE)
+    assert one.reasons("escalated") == [(16 * MINUTE, "wang")]
+    assert len(one.reasons("opened")) == 2
+
+
+async def test_steps_due_while_down_are_one_page(one: Floor) -> None:
+    await one.hear(fires(DOWN))
+    await one.restart(down_ms=31 * MINUTE)
+    await one.advance(0)
+    told = sorted(who for _, who in one.reasons("escalated"))
+    assert told == ["chat", "mail", "wang"]
+    await one.advance(15 * MINUTE)
+    assert len(one.reasons("escalated")) == 3
+
+
+async def test_milder_pages_wait_for_the_first_evaluation(one: Floor) -> None:
+    await one.hear(fires(SLOW))
+    await one.advance(10 * SECOND)
+    await one.restart(down_ms=HOUR)
+    await one.advance(10 * SECOND)
+    assert not one.told
+    await one.desk.reconcile([], one.now)  # it is over
+    await one.advance(HOUR)
+    assert not one.told and not await one.desk.incidents()
+
+
+async def test_milder_pages_go_when_it_fires_still(one: Floor) -> None:
+    await one.hear(fires(SLOW))
+    await one.restart(down_ms=HOUR)
+    await one.desk.reconcile([SLOW], one.now)
+    await one.deliver()
+    assert {who for _, who in one.reasons("opened")} == {"chat", "mail"}
+
+
+async def test_milder_pages_wait_a_minute_at_most(one: Floor) -> None:
+    await one.hear(fires(SLOW))
+    await one.restart(down_ms=HOUR)
+    await one.advance(59 * SECOND)
+    assert not one.told
+    await one.advance(SECOND)
+    assert len(one.reasons("opened")) == 2
+
+
+async def test_what_began_and_ended_while_down(one: Floor) -> None:
+    await one.hear(fires(DOWN))
+    await one.restart(down_ms=MINUTE)
+    await one.desk.reconcile([SLOW], one.now)
+    await one.deliver()
+    assert {who for _, who in one.reasons("resolved")} == {"li", "chat"}
+    assert [i.severity for i in await one.desk.incidents()] == ["P1"]
+
+
+async def test_unknown_survives_and_ends(one: Floor) -> None:
+    await one.hear(fires(DOWN))
+    await one.hear(unknown(DOWN))
+    await one.restart(down_ms=MINUTE)
+    await one.desk.reconcile([DOWN], one.now, unknown={DOWN.fingerprint})
+    assert (await one.desk.incident(1)).source == "unknown"
+    await one.desk.reconcile([DOWN], one.now)
+    assert (await one.desk.incident(1)).source == "firing"
+
+
+async def test_a_message_claimed_and_not_confirmed_is_sent_again_at_once(one: Floor) -> None:
+    await one.desk.handle([fires(DOWN)], one.now)
+    first, second = await one.desk.claim(one.now)
+    await one.desk.delivered(first, Done(), one.now)
+    await one.restart(down_ms=SECOND)
+    again = await one.desk.claim(one.now)
+    assert [d.key for d in again] == [second.key]
+
+
+async def test_an_answer_and_its_end_survive(one: Floor) -> None:
+    await one.hear(fires(DOWN))
+    await one.act(Verb.ACK)
+    await one.restart(down_ms=5 * MINUTE)
+    await one.desk.reconcile([DOWN], one.now)
+    incident = await one.desk.incident(1)
+    assert (incident.state, incident.owner) == (State.ACKED, "li")
+    await one.advance(25 * MINUTE)
+    assert one.reasons("ack_expired")[0] == (30 * MINUTE, "li")
+
+
+async def test_numbers_go_on(one: Floor) -> None:
+    await one.hear(fires(DOWN))
+    await one.hear(clears(DOWN))
+    await one.advance(HOUR)
+    await one.restart()
+    await one.hear(fires(DOWN))
+    assert [i.number for i in await one.desk.incidents()] == [2]
+    keys = [n.key for n in one.sent]
+    assert len(keys) == len(set(keys))
+
+
+async def test_the_downtime_is_in_the_history(one: Floor) -> None:
+    await one.desk.heartbeat(one.now)
+    await one.restart(down_ms=HOUR)
+    started = [e for e in await one.journal.history(0) if e.event == "started"][-1]
+    assert started.data == {"downtime_ms": HOUR, "clean": False}
+    await one.desk.close(one.now)
+    one.journal = SqliteJournal(one.journal._path)  # type: ignore[attr-defined]
+    await one.restart()
+    started = [e for e in await one.journal.history(0) if e.event == "started"][-1]
+    assert started.data["clean"] and one.desk.last_eval_ms == START_MS

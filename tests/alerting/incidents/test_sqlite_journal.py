@@ -1,0 +1,169 @@
+"""The journal on a real disk: what is committed is read back, by another process too."""
+
+import math
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from support.alert_events import alert, clears, fires
+from support.paging_floor import START_MS, Floor
+from support.policies import HOUR, MINUTE, config
+from tocsin_alerting.incidents.action import Verb
+from tocsin_alerting.incidents.batch import Batch
+from tocsin_alerting.incidents.errors import JournalDown, SchemaTooNew
+from tocsin_alerting.incidents.incident import State
+from tocsin_alerting.incidents.journal import Journal
+from tocsin_alerting.incidents.memory_journal import MemoryJournal
+from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
+
+DOWN = alert("EngineDown", "P0", target="a", 中="文")
+SLOW = alert("Slow", "P1", target="a")
+TABLES = {
+    "meta", "incidents", "incident_instances", "timers", "outbox", "history", "rule_instances",
+    "request_ids",
+}  # fmt: skip
+
+
+async def a_day(journal: Journal) -> Floor:
+    """Some of everything: opened, escalated, acknowledged, resolved, closed, refused."""
+    one = await Floor(config(), journal).open()
+    await one.hear(fires(DOWN), fires(SLOW))
+    await one.advance(16 * MINUTE)
+    await one.act(Verb.ACK, request_id="r1", note="looking")
+    await one.hear(clears(SLOW))
+    await one.advance(HOUR)
+    await one.desk.heartbeat(one.now)
+    return one
+
+
+async def test_what_is_committed_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.db"
+    journal = SqliteJournal(path)
+    one = await a_day(journal)
+    before = one.desk.ledger
+    read = await SqliteJournal(path).load()
+    assert {i.number: i for i in read.incidents} == before.incidents
+    assert {n: {t.kind: t for t in ts} for n, ts in read.timers.items()} == {
+        number: timers for number, timers in before.timers.items() if timers
+    }
+    assert list(read.messages) == [m for number in (1, 2) for m in before.outbox.of(number)] or {
+        m.key: m for m in read.messages
+    } == {m.key: m for n in before.incidents for m in before.outbox.of(n)}
+    assert read.requests["r1"] == (1, START_MS + 16 * MINUTE)
+    assert read.meta["last_eval"] == str(one.now)
+
+
+async def test_it_remembers_exactly_what_the_one_in_memory_does(tmp_path: Path) -> None:
+    on_disk, in_memory = SqliteJournal(tmp_path / "i.db"), MemoryJournal()
+    await a_day(on_disk)
+    await a_day(in_memory)
+    journals: tuple[Journal, Journal] = (on_disk, in_memory)
+    first, second = [
+        (
+            sorted((await j.load()).incidents, key=lambda i: i.number),
+            await j.incidents([State.CLOSED], 10),
+            [await j.history(n) for n in (0, 1, 2)],
+            [await j.messages(n) for n in (1, 2)],
+        )
+        for j in journals
+    ]
+    assert first == second
+
+
+async def test_the_tables_are_there_for_other_tools(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.db"
+    await a_day(SqliteJournal(path))
+    with sqlite3.connect(path) as other:  # while the journal is open
+        names = {name for (name,) in other.execute("SELECT name FROM sqlite_master")}
+        assert names >= TABLES
+        assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert other.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+        states = dict(other.execute("SELECT id, state FROM incidents"))
+        assert states == {1: "TRIGGERED", 2: "CLOSED"}
+        contacts = {row for row in other.execute("SELECT channel, contact FROM outbox")}
+        assert ("phone", "li") in contacts
+    other.close()
+
+
+async def test_rule_instances_are_kept_and_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.db"
+    one = await Floor(config(), SqliteJournal(path)).open()
+    odd = replace(SLOW, value=math.nan)
+    await one.desk.handle([], one.now, alerts=[DOWN, odd])
+    await one.restart()
+    kept = {a.name: a for a in one.desk.saved_alerts}
+    assert kept["EngineDown"] == DOWN and math.isnan(kept["Slow"].value)
+    await one.desk.handle([], one.now, forgotten=[odd])
+    await one.restart()
+    assert [a.name for a in one.desk.saved_alerts] == ["EngineDown"]
+
+
+async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.db"
+    await a_day(SqliteJournal(path))
+    with sqlite3.connect(path) as other:
+        other.execute("UPDATE meta SET value = '99' WHERE key = 'schema_version'")
+    other.close()
+    with pytest.raises(SchemaTooNew, match=r"incidents.db.*schema 99.*knows 1"):
+        await Floor(config(), SqliteJournal(path)).open()
+
+
+async def test_what_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.db"
+    path.write_bytes(b"certainly not a database" * 100)
+    with pytest.raises(JournalDown, match="not a database") as caught:
+        await SqliteJournal(path).load()
+    assert not caught.value.blank
+    with pytest.raises(JournalDown) as caught:
+        await SqliteJournal(tmp_path / "no" / "such" / "folder.db").load()
+    assert caught.value.blank
+
+
+async def test_writing_a_batch_twice_is_writing_it_once(tmp_path: Path) -> None:
+    seen: list[Batch] = []
+
+    class Spy(MemoryJournal):
+        async def commit(self, batch: Batch) -> None:
+            seen.append(batch)
+            await super().commit(batch)
+
+    await a_day(Spy())
+    once, twice = SqliteJournal(tmp_path / "1.db"), SqliteJournal(tmp_path / "2.db")
+    for batch in seen:
+        await once.commit(batch)
+        await twice.commit(batch)
+        await twice.commit(batch)
+    assert (await once.load()) == (await twice.load())
+    assert (await once.history(1)) == (await twice.history(1))
+
+
+async def test_a_batch_is_all_or_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.db"
+
+    def crash(point: str) -> None:
+        if point == "before commit" and armed:
+            raise sqlite3.OperationalError("disk I/O error")
+
+    armed = False
+    journal = SqliteJournal(path, at=crash)
+    one = await Floor(config(), journal).open()
+    armed = True
+    await one.hear(fires(DOWN))
+    assert one.desk.recorder.down and "disk I/O error" in one.desk.recorder.trouble
+    assert [n.not_recorded for n in one.sent] == [True, True]
+    with sqlite3.connect(path) as other:
+        for table in ("incidents", "timers", "outbox", "incident_instances"):
+            assert other.execute(f"SELECT COUNT(*) FROM {table}").fetchone() == (0,)
+    other.close()
+
+
+async def test_pruning_keeps_what_is_open(tmp_path: Path) -> None:
+    one = await a_day(SqliteJournal(tmp_path / "incidents.db"))
+    assert await one.desk.prune(one.now + HOUR) == 1
+    with pytest.raises(Exception, match="no incident #2"):
+        await one.desk.incident(2)
+    await one.restart()
+    assert [i.number for i in await one.desk.incidents()] == [1]
+    assert one.desk.ledger.next_number() == 2 or one.desk.ledger.next_number() == 3
