@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 import orjson
 from starlette.requests import Request
@@ -87,7 +88,7 @@ async def _body(request: Request) -> Mapping[str, Any]:
     if len(content) > _MOST_BYTES:
         raise ApiError("bad_data", "the body is too large")
     if "form" in request.headers.get("content-type", ""):
-        return {key: str(value) for key, value in (await request.form()).items()}
+        return dict(parse_qsl(content.decode("utf-8", "replace")))
     try:
         body = orjson.loads(content or b"{}")
     except orjson.JSONDecodeError as error:

@@ -3,6 +3,7 @@
 import math
 from datetime import UTC, datetime
 
+from tocsin_alerting import settings
 from tocsin_alerting.api.answers import ApiError
 
 _MOST_SECONDS = 9_223_372_036  # what int64 nanoseconds hold, near enough
@@ -24,9 +25,7 @@ def time_ms(text: str, name: str) -> int:
     except ValueError:
         seconds = _rfc_seconds(text)
     if math.isnan(seconds) or abs(seconds) > _MOST_SECONDS:
-        raise ApiError(
-            "bad_data", f'invalid parameter "{name}": cannot parse "{text}" to a valid timestamp'
-        )
+        raise _bad(text, name, "timestamp")
     return round(seconds * 1000)
 
 
@@ -36,3 +35,23 @@ def _rfc_seconds(text: str) -> float:
     except ValueError:
         return math.nan
     return moment.timestamp() if moment.tzinfo is not None else math.nan
+
+
+def duration_ms(text: str, name: str) -> int:
+    """Seconds (`15`, `0.5`) or Prometheus's notation (`1m30s`), in milliseconds."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            return settings.duration_ms(text)
+        except ValueError:
+            raise _bad(text, name, "duration") from None
+    if not abs(seconds) <= _MOST_SECONDS:
+        raise _bad(text, name, "duration")
+    return round(seconds * 1000)
+
+
+def _bad(text: str, name: str, kind: str) -> ApiError:
+    return ApiError(
+        "bad_data", f'invalid parameter "{name}": cannot parse "{text}" to a valid {kind}'
+    )

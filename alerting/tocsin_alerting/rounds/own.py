@@ -1,0 +1,76 @@
+"""What the stages say of themselves, for the metrics page and for rules on ourselves."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+
+from tocsin_alerting.box.worker import Worker
+from tocsin_alerting.incidents.desk import Desk
+from tocsin_alerting.rules.alert import AlertState
+from tocsin_alerting.rules.groups import Groups
+from tocsin_alerting.rules.progress import GroupProgress
+from tocsin_alerting.store.store import Store
+from tocsin_exporter.snapshot import Family, Sample, labels
+
+Families = Mapping[str, Family]
+
+
+def store_samples(store: Store, families: Families) -> Iterator[Sample]:
+    size = store.size()
+    yield Sample(families["tocsin_store_series"], size.series)
+    yield Sample(families["tocsin_store_samples"], size.samples)
+    yield Sample(families["tocsin_store_bytes"], size.bytes)
+    yield Sample(families["tocsin_store_series_refused_total"], size.over_limit)
+    for reason, count in size.refused.items():
+        yield Sample(families["tocsin_store_samples_refused_total"], count, labels(reason=reason))
+
+
+def rule_samples(groups: Groups, families: Families) -> Iterator[Sample]:
+    for progress in groups.all:
+        yield from _group_samples(progress, families)
+    yield from _alert_samples(groups, families)
+
+
+def _group_samples(progress: GroupProgress, families: Families) -> Iterator[Sample]:
+    group = labels(rule_group=f"{progress.group.file};{progress.group.name}")
+    told = {
+        "tocsin_rule_evaluations_total": sum(rule.evaluations for rule in progress.rules),
+        "tocsin_rule_evaluation_failures_total": sum(rule.failures for rule in progress.rules),
+        "tocsin_rule_group_iterations_missed_total": progress.missed,
+        "tocsin_rule_group_interval_seconds": progress.interval_ms / 1000,
+        "tocsin_rule_group_last_duration_seconds": progress.evaluation_seconds,
+    }
+    for name, value in told.items():
+        yield Sample(families[name], value, group)
+    if progress.evaluated_ms is not None:
+        family = families["tocsin_rule_group_last_evaluation_timestamp_seconds"]
+        yield Sample(family, progress.evaluated_ms / 1000, group)
+
+
+def _alert_samples(groups: Groups, families: Families) -> Iterator[Sample]:
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for progress in groups.all:
+        for rule in progress.rules:
+            for alert in rule.alerts.values():
+                if alert.state is not AlertState.INACTIVE:
+                    severity = dict(alert.labels).get("severity", "")
+                    counts[alert.name, severity, alert.state] += 1
+    for (name, severity, state), count in sorted(counts.items()):
+        own = labels(alertname=name, severity=severity, state=state)
+        yield Sample(families["tocsin_alerts"], count, own)
+
+
+def desk_samples(desk: Desk, now_ms: Callable[[], int], families: Families) -> Iterator[Sample]:
+    counts = Counter((one.severity, one.state) for one in desk.ledger.incidents.values())
+    for (severity, state), count in sorted(counts.items()):
+        own = labels(severity=severity, state=state)
+        yield Sample(families["tocsin_incidents"], count, own)
+    yield Sample(families["tocsin_journal_up"], float(not desk.recorder.down))
+    late = desk.overdue_ms(now_ms()) / 1000
+    yield Sample(families["tocsin_timer_overdue_seconds"], late)
+    waiting = sum(1 for _ in desk.ledger.outbox.waiting())
+    yield Sample(families["tocsin_notifications_queue_length"], waiting)
+
+
+def worker_samples(worker: Worker, families: Families) -> Iterator[Sample]:
+    yield Sample(families["tocsin_worker_up"], float(worker.pid is not None))
+    yield Sample(families["tocsin_worker_restarts_total"], worker.restarts)
