@@ -96,13 +96,14 @@ class Ledger:
         number = incident.number
         self._last_number = max(self._last_number, number)
         self.incidents[number] = incident
-        self._by_key[incident.key] = number
         self._changes.incidents[number] = incident
         known = before.members if before else {}
         for name, member in incident.members.items():
             if known.get(name) is not member:
                 self._changes.members[number, name] = member
-        self._index(incident)
+        if incident.state is not State.CLOSED:
+            self._by_key[incident.key] = number
+            self._index(incident)
         if before is None or (before.members, before.state) != (incident.members, incident.state):
             self.stirred = True
 

@@ -1,0 +1,221 @@
+"""The disk must not silence the pager: full, read-only, slow or broken, the page goes out."""
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.alert_events import alert, clears, fires
+from support.paging_floor import START_MS, Floor
+from support.policies import HOUR, MINUTE, SECOND, config
+from tocsin_alerting.incidents.action import Verb
+from tocsin_alerting.incidents.desk import BLIND_NUMBERS
+from tocsin_alerting.incidents.incident import State
+from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
+
+DOWN = alert("EngineDown", "P0", target="a")
+SLOW = alert("Slow", "P1", target="a")
+MILD = alert("Warm", "P2", target="a")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MiB of its own."""
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("only root can mount a small file system")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], capture_output=True
+    )
+    if made.returncode != 0:
+        pytest.skip(f"cannot mount a small file system here: {made.stderr.decode().strip()}")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Write until nothing fits any more."""
+    ballast = disk / "ballast"
+    with ballast.open("ab", buffering=0) as file:
+        for size in (65536, 4096, 1):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError:
+                continue
+    return ballast
+
+
+async def settle(one: Floor) -> None:
+    """Let the background writing of the backlog end."""
+    for _ in range(400):
+        if not one.desk.recorder.down:
+            return
+        await asyncio.sleep(0.005)
+
+
+async def test_full_from_the_start(small_disk: Path) -> None:
+    ballast = fill(small_disk)
+    path = small_disk / "incidents.db"
+    one = await Floor(config(), SqliteJournal(path)).open()
+    assert one.desk.recorder.down
+    await one.hear(fires(DOWN), fires(MILD))
+    assert [(n.receiver, n.not_recorded) for n in one.sent] == [("phone", True), ("chat", True)]
+    assert {n.incident for n in one.sent} == {1}
+    await one.advance(16 * MINUTE)  # escalation goes on from memory; milder ones go late
+    assert one.reasons("escalated") == [(15 * MINUTE, "wang")]
+    assert (5 * MINUTE + 30 * SECOND, "chat") in one.reasons("opened")
+    await one.act(Verb.ACK)
+    ballast.unlink()
+    await one.advance(MINUTE)
+    await settle(one)
+    assert not one.desk.recorder.down, one.desk.recorder.trouble
+    await one.hear(fires(SLOW))
+    await one.advance(MINUTE)
+    assert not one.sent[-1].not_recorded
+    story = await one.desk.story(1)
+    assert [e.event for e in story.history][:3] == ["opened", "step", "delivered"]
+    assert "journal_back" in [e.event for e in await one.journal.history(0)]
+    await one.restart()
+    incident = await one.desk.incident(1)
+    assert (incident.state, incident.owner) == (State.ACKED, "li")
+
+
+async def test_full_later(small_disk: Path) -> None:
+    path = small_disk / "incidents.db"
+    one = await Floor(config(), SqliteJournal(path)).open()
+    await one.hear(fires(SLOW))
+    await one.advance(MINUTE)
+    assert not any(n.not_recorded for n in one.sent)
+    ballast = fill(small_disk)
+    count = len(one.sent)
+    for number in range(40):  # what the file has room for already is soon used up
+        await one.hear(fires(alert("EngineDown", "P0", target=f"host-{number}", pad="x" * 4000)))
+    unrecorded = [n for n in one.sent[count:] if n.not_recorded]
+    assert len(one.sent) - count == 80 and unrecorded
+    assert "full" in one.desk.recorder.trouble
+    ballast.unlink()
+    one.journal = SqliteJournal(path)
+    await one.desk.due(one.now + 2 * SECOND)
+    await settle(one)
+    assert not one.desk.recorder.down
+    saved = await one.journal.load()
+    assert len(saved.incidents) == 41
+
+
+async def test_full_at_a_restart(small_disk: Path) -> None:
+    """What was recorded before the disk filled is read, and goes on."""
+    path = small_disk / "incidents.db"
+    one = await Floor(config(), SqliteJournal(path)).open()
+    await one.hear(fires(DOWN))
+    fill(small_disk)
+    one.journal = SqliteJournal(path)
+    await one.restart(down_ms=16 * MINUTE)
+    await one.advance(0)
+    assert one.reasons("escalated") == [(16 * MINUTE, "wang")]
+    assert one.sent[-1].not_recorded
+
+
+async def test_read_only(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.db"
+    await (await Floor(config(), SqliteJournal(path)).open()).desk.close(START_MS)
+
+    def read_only(name: str) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"file:{name}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+        )
+
+    one = await Floor(config(), SqliteJournal(path, connect=read_only)).open()
+    await one.hear(fires(DOWN))
+    assert [n.not_recorded for n in one.sent] == [True, True]
+    assert "readonly" in one.desk.recorder.trouble
+
+
+class Slow(sqlite3.Connection):
+    """A connection whose commits wait for `gate`."""
+
+    gate = threading.Event()
+
+    def execute(self, sql: str, *rest: Any) -> sqlite3.Cursor:
+        if sql == "COMMIT":
+            self.gate.wait()
+        return super().execute(sql, *rest)
+
+
+def slow_connect(name: str) -> sqlite3.Connection:
+    return sqlite3.connect(name, factory=Slow, isolation_level=None, check_same_thread=False)
+
+
+async def test_slower_than_patience(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.db"
+    Slow.gate.set()
+    one = await Floor(config(), SqliteJournal(path, connect=slow_connect), patience_s=0.05).open()
+    Slow.gate.clear()
+    try:
+        await one.hear(fires(DOWN))
+        assert [n.not_recorded for n in one.sent] == [True, True]
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await one.hear(fires(SLOW))  # the second one does not wait again
+        await one.advance(16 * MINUTE)
+        assert loop.time() - began < 5
+        assert one.reasons("escalated") == [(15 * MINUTE, "wang")]
+    finally:
+        Slow.gate.set()
+    await one.advance(MINUTE)
+    await settle(one)
+    assert not one.desk.recorder.down
+    count = len(one.sent)
+    await one.restart()
+    await one.deliver()
+    assert len(one.sent) == count  # all of it was recorded, nothing goes out again
+    assert len(await one.desk.incidents()) == 2
+
+
+async def test_a_journal_that_comes_late_is_taken_up(tmp_path: Path) -> None:
+    """Unreadable at the start: the desk pages without it, and learns later what it held."""
+    path, away = tmp_path / "incidents.db", tmp_path / "away.db"
+    old = await Floor(config(), SqliteJournal(path)).open()
+    await old.hear(fires(DOWN), fires(SLOW))
+    await old.act(Verb.ACK, 2)
+    await old.desk.close(old.now)
+    path.rename(away)
+    path.mkdir()  # nothing can be opened there
+    one = await Floor(config(), SqliteJournal(path)).open()
+    one.now += MINUTE
+    await one.hear(fires(DOWN), fires(MILD))
+    assert {n.incident > BLIND_NUMBERS for n in one.sent} == {True}
+    assert all(n.not_recorded for n in one.sent)
+    await one.desk.reconcile([DOWN, MILD], one.now)
+    path.rmdir()
+    away.rename(path)
+    await one.advance(MINUTE)
+    await settle(one)
+    assert not one.desk.recorder.down, one.desk.recorder.trouble
+    assert (await one.desk.incident(1)).state is State.CLOSED  # opened anew meanwhile
+    assert (await one.desk.incident(2)).state is State.RESOLVED  # fires no more
+    keys = [n.key for n in one.sent]
+    assert len(keys) == len(set(keys))
+    entries = [e.seq for n in (0, 1, 2) for e in await one.journal.history(n)]
+    assert len(entries) == len(set(entries))
+    await one.hear(clears(DOWN), clears(MILD))
+    await one.advance(HOUR)
+    await one.restart()
+    assert not await one.desk.incidents(list(State)[:4])
+
+
+async def test_what_is_no_database_does_not_stop_a_page(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.db"
+    path.write_bytes(b"certainly not a database" * 100)
+    one = await Floor(config(), SqliteJournal(path)).open()
+    await one.hear(fires(DOWN))
+    assert [n.not_recorded for n in one.sent] == [True, True]
+    assert "not a database" in one.desk.recorder.trouble
