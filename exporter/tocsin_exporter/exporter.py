@@ -1,8 +1,8 @@
 """`tocsin exporter`: the agent and its metrics page, without store, rules or alerts."""
 
 import asyncio
-import contextlib
 import logging
+import signal
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -90,13 +90,14 @@ async def serve(options: Options, sockets: list[socket.socket]) -> None:
             timeout_graceful_shutdown=_GOODBYE_SECONDS,
         )
     )
-    sampling = asyncio.gather(agent.run(), clock.follow())
-    try:
+    loop = asyncio.get_running_loop()
+    for one in (signal.SIGINT, signal.SIGTERM):  # uvicorn ends, and then raises what it caught
+        loop.add_signal_handler(one, lambda: None)
+    async with asyncio.TaskGroup() as group:
+        sampling = [group.create_task(agent.run()), group.create_task(clock.follow())]
         await server.serve(sockets)
-    finally:
-        sampling.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await sampling
+        for task in sampling:
+            task.cancel()
 
 
 def run_exporter(options: Options) -> None:

@@ -1,0 +1,217 @@
+"""The loops, on a loop whose time jumps: hours of sampling in milliseconds."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import pytest
+
+from support.virtual_time import VirtualTimeLoop
+from tocsin_exporter.agent import Agent, next_due
+from tocsin_exporter.clock import Clock
+from tocsin_exporter.scrape import Watch
+from tocsin_exporter.snapshot import Family, Sample, Snapshot, Source
+
+COUNT = Family("count", "gauge", "Readings so far.")
+START = 1_000_000_000.0  # Unix seconds, a multiple of the intervals used here
+
+
+class Counting:
+    """Says how often it was read; may take a while or hang."""
+
+    def __init__(self, name: str = "counting", seconds: float = 0.0) -> None:
+        self.name, self.count, self.closed = name, 0, False
+        self._seconds = seconds
+
+    async def collect(self) -> Sequence[Sample]:
+        await asyncio.sleep(self._seconds)
+        self.count += 1
+        return [Sample(COUNT, self.count)]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Machine:
+    """A wall clock over the loop's time, which can be set."""
+
+    def __init__(self) -> None:
+        self.offset = START
+        loop = asyncio.get_running_loop()
+        self.clock = Clock(lambda: self.offset + loop.time(), loop.time)
+
+
+def watch(
+    collector: Counting, interval: float = 5.0, cheap: bool = False, name: str = "h"
+) -> Watch:
+    names = frozenset({collector.name}) if cheap else frozenset()
+    return Watch("process", Source("node", name), (collector,), interval, interval * 0.8, names)
+
+
+def virtually(test: Callable[[Machine], Awaitable[None]]) -> Callable[[], None]:
+    """Run a test on a loop of its own, where waiting takes no time."""
+
+    def run() -> None:
+        async def on_machine() -> None:
+            await test(Machine())
+
+        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            runner.run(on_machine())
+
+    run.__name__ = test.__name__
+    return run
+
+
+async def sample(agent: Agent, machine: Machine, seconds: float) -> None:
+    """Let the agent and its clock run for a while."""
+    running = [asyncio.create_task(agent.run()), asyncio.create_task(machine.clock.follow())]
+    await asyncio.sleep(seconds)
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+
+def test_the_next_due_time_is_a_multiple_of_the_interval_and_later() -> None:
+    assert [next_due(now, 5_000) for now in (0, 4_999, 5_000, 5_001)] == [
+        5_000,
+        5_000,
+        10_000,
+        10_000,
+    ]
+
+
+@virtually
+async def test_rounds_are_aligned_to_the_wall_clock(machine: Machine) -> None:
+    machine.offset += 2.0
+    machine.clock.check()
+    taken: list[Snapshot] = []
+    agent = Agent([watch(Counting())], machine.clock, [taken.append])
+    await sample(agent, machine, 20.0)
+    first, *others = [snapshot.at_ms - int(START * 1000) for snapshot in taken]
+    assert first == pytest.approx(2_000, abs=20)
+    assert others == [5_000, 10_000, 15_000, 20_000]
+
+
+@pytest.mark.parametrize("step", [3600.0, -3600.0, 3602.5, -3597.5])
+def test_a_clock_stepped_an_hour_loses_no_round(step: float) -> None:
+    async def story(machine: Machine) -> None:
+        times: list[float] = []
+        loop = asyncio.get_running_loop()
+        agent = Agent([watch(Counting())], machine.clock, [lambda _: times.append(loop.time())])
+        loop.call_later(31.0, lambda: setattr(machine, "offset", machine.offset + step))
+        await sample(agent, machine, 60.5)
+        gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+        assert len(times) >= 13 and max(gaps) <= 5.1
+        steps = [s.value for s in agent.samples() if s.family.name == "tocsin_clock_steps_total"]
+        assert steps == [1]
+
+    virtually(story)()
+
+
+@virtually
+async def test_a_slow_source_misses_rounds_and_holds_up_nobody(machine: Machine) -> None:
+    slow, quick = Counting("slow", seconds=100.0), Counting("quick")
+    agent = Agent(
+        [watch(slow, name="slow"), watch(quick, interval=1.0, name="quick")], machine.clock
+    )
+    await sample(agent, machine, 20.5)
+    assert (slow.count, quick.count) == (0, 21)
+    assert slow.closed and quick.closed
+
+
+@virtually
+async def test_a_sink_that_raises_stops_neither_the_others_nor_the_sampling(
+    machine: Machine,
+) -> None:
+    taken: list[Snapshot] = []
+
+    def broken(_snapshot: Snapshot) -> None:
+        raise RuntimeError("full")
+
+    agent = Agent([watch(Counting())], machine.clock, [broken, taken.append])
+    await sample(agent, machine, 11.0)
+    assert len(taken) == 3
+
+
+@virtually
+async def test_a_source_can_come_and_go_while_it_runs(machine: Machine) -> None:
+    staying, coming = Counting(), Counting()
+    agent = Agent([watch(staying)], machine.clock)
+    running = asyncio.gather(agent.run(), machine.clock.follow())
+    await asyncio.sleep(1)
+    agent.add(watch(coming, interval=1.0, name="engine"))
+    await asyncio.sleep(3.5)
+    agent.remove(Source("node", "engine"))
+    await asyncio.sleep(10)
+    assert coming.count == 4 and coming.closed and not staying.closed
+    assert agent.sources == [Source("node", "h")]
+    with pytest.raises(ValueError, match="watched already"):
+        agent.add(watch(staying))
+    running.cancel()
+
+
+@virtually
+async def test_a_scrape_reads_cheap_sources_anew_but_not_twice_in_200_ms(
+    machine: Machine,
+) -> None:
+    cheap, dear = Counting("cheap"), Counting("dear")
+    agent = Agent(
+        [watch(cheap, 60.0, cheap=True, name="c"), watch(dear, 60.0, name="d")], machine.clock
+    )
+    running = asyncio.create_task(agent.run())
+    await asyncio.sleep(1)
+    for _ in range(5):
+        await agent.page()
+    await asyncio.sleep(0.3)
+    page = await agent.page()
+    assert (cheap.count, dear.count) == (3, 1)
+    assert [snapshot.values.tolist() for snapshot in page] == [[3], [1]]
+    assert await agent.page(areas=["gpu"]) == []
+    running.cancel()
+
+
+@virtually
+async def test_nothing_older_than_three_rounds_is_shown(machine: Machine) -> None:
+    agent = Agent([watch(Counting())], machine.clock)
+    await sample(agent, machine, 1.0)
+    await asyncio.sleep(13.0)
+    assert len(await agent.page()) == 1
+    await asyncio.sleep(3.0)
+    assert await agent.page() == []
+
+
+@virtually
+async def test_it_is_ready_when_every_source_was_read_or_missed_its_deadline(
+    machine: Machine,
+) -> None:
+    agent = Agent(
+        [watch(Counting(), name="a"), watch(Counting(seconds=100.0), name="b")], machine.clock
+    )
+    running = asyncio.create_task(agent.run())
+    await asyncio.sleep(3.9)
+    assert not agent.ready
+    await asyncio.sleep(0.2)
+    assert agent.ready
+    assert {source.instance: snapshot.ok for source, snapshot in agent.last.items()} == {
+        "a": True,
+        "b": False,
+    }
+    running.cancel()
+
+
+@virtually
+async def test_the_lag_of_the_loop_is_measured(machine: Machine) -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    agent = Agent([], machine.clock)
+    running = asyncio.create_task(agent.run())
+    await asyncio.sleep(1.0)
+    loop.hold(0.7)
+    await asyncio.sleep(1.0)
+    assert lag(agent) == pytest.approx(0.7, abs=0.25)
+    await asyncio.sleep(20.0)
+    assert lag(agent) == pytest.approx(0.0, abs=1e-6)
+    running.cancel()
+
+
+def lag(agent: Agent) -> float:
+    return next(s.value for s in agent.samples() if s.family.name == "tocsin_loop_lag_seconds")

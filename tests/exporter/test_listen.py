@@ -1,0 +1,35 @@
+import socket
+
+import pytest
+
+from tocsin_exporter.listen import bind, parse
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "port"),
+    [
+        (":4911", "", 4911),
+        ("127.0.0.1:0", "127.0.0.1", 0),
+        ("[::1]:9100", "::1", 9100),
+        ("localhost:80", "localhost", 80),
+    ],
+)
+def test_addresses(address: str, host: str, port: int) -> None:
+    assert parse(address) == (host, port)
+
+
+@pytest.mark.parametrize("address", ["4911", "host:", "host:x", "host:70000", "::1:80", "h:٣"])
+def test_what_is_no_address_is_said(address: str) -> None:
+    with pytest.raises(ValueError, match="is not"):
+        parse(address)
+
+
+def test_a_taken_address_is_an_error() -> None:
+    with bind("127.0.0.1:0") as first:
+        with pytest.raises(OSError):
+            bind(f"127.0.0.1:{first.getsockname()[1]}")
+
+
+def test_no_host_takes_ipv4_too() -> None:
+    with bind(":0") as listening:
+        socket.create_connection(("127.0.0.1", listening.getsockname()[1]), 5).close()

@@ -1,0 +1,64 @@
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from tocsin_exporter.logs import LogFormat, configure
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def logged(form: LogFormat, level: str = "info") -> io.StringIO:
+    stream = io.StringIO()
+    configure(level, form, stream)
+    return stream
+
+
+def test_logfmt_has_the_fields_of_prometheus_in_their_order() -> None:
+    stream = logged("logfmt")
+    logging.getLogger("x").warning("cannot %s", "read it", extra={"path": "/a b", "n": 3})
+    time, level, source, rest = stream.getvalue().split(" ", 3)
+    assert time.startswith("time=2") and time.endswith("Z") and len(time) == 29
+    assert level == "level=WARN" and source.startswith("source=test_logs.py:")
+    assert rest == 'msg="cannot read it" path="/a b" n=3\n'
+
+
+def test_a_line_end_in_a_value_does_not_start_a_line() -> None:
+    stream = logged("logfmt")
+    logging.getLogger("x").info("one\nlevel=ERROR msg=forged", extra={"k": 'a"b=c\\'})
+    assert stream.getvalue().count("\n") == 1
+    assert r'msg="one\nlevel=ERROR msg=forged" k="a\"b=c\\"' in stream.getvalue()
+
+
+def test_json_reads_back_and_carries_the_stack() -> None:
+    stream = logged("json")
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        logging.getLogger("x").exception("it failed", extra={"path": io})
+    line = json.loads(stream.getvalue())
+    assert list(line) == ["time", "level", "source", "msg", "path", "stack"]
+    assert line["stack"].endswith("ValueError: broken")
+
+
+def test_the_level_holds_and_chatty_libraries_are_quiet() -> None:
+    stream = logged("logfmt", "warn")
+    logging.getLogger("x").info("no")
+    assert stream.getvalue() == ""
+    stream = logged("logfmt", "info")
+    logging.getLogger("httpx2").info("GET /metrics")
+    assert stream.getvalue() == ""
+
+
+def test_an_unknown_level_is_refused() -> None:
+    with pytest.raises(KeyError):
+        logged("logfmt", "loud")

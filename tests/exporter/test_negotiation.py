@@ -1,0 +1,71 @@
+"""Which scraper gets which format: the headers are those that they really send."""
+
+import pytest
+
+from tocsin_exporter.negotiation import accepts_gzip, negotiate
+
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+OM1 = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+OM0 = "application/openmetrics-text; version=0.0.1; charset=utf-8"
+
+PROMETHEUS_2_42 = (
+    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
+PROMETHEUS_3 = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,"
+    "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+PROTOBUF_FIRST = (
+    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;"
+    "q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("", TEXT),
+        ("*/*", TEXT),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", TEXT),
+        (PROMETHEUS_2_42, OM1),
+        (PROMETHEUS_3, OM1),
+        (PROTOBUF_FIRST, TEXT),
+        ("application/openmetrics-text", OM1),
+        ("application/openmetrics-text; version=0.0.1", OM0),
+        ('application/openmetrics-text; version="1.0.0"', OM1),
+        ("application/openmetrics-text;version=2.0.0", TEXT),
+        ("application/openmetrics-text;version=2.0.0,application/openmetrics-text;q=0.3", OM1),
+        ("text/plain;version=1.0.0;q=0.9,application/openmetrics-text;q=0.2", OM1),
+        ("application/openmetrics-text;q=0.3,text/plain;q=0.4", TEXT),
+        ("application/openmetrics-text;q=0,*/*;q=0.1", TEXT),
+        ("text/plain,application/openmetrics-text", TEXT),
+        ("application/openmetrics-text,text/plain", OM1),
+        ("application/openmetrics-text;q=high,text/plain;q=0.1", TEXT),
+        ("application/json", TEXT),
+        (",;,=;q", TEXT),
+    ],
+)
+def test_the_format_for_an_accept_header(accept: str, content_type: str) -> None:
+    answer = negotiate(accept)
+    assert answer.content_type == content_type
+    assert answer.format == ("text" if content_type == TEXT else "openmetrics")
+
+
+@pytest.mark.parametrize(
+    ("header", "accepted"),
+    [
+        ("", False),
+        ("gzip", True),
+        ("gzip, deflate, br", True),
+        ("deflate;q=1.0, *;q=0.5", True),
+        ("gzip;q=0", False),
+        ("gzip;q=0, *", False),
+        ("*;q=0", False),
+        ("identity", False),
+        ("GZIP", True),
+    ],
+)
+def test_gzip(header: str, accepted: bool) -> None:
+    assert accepts_gzip(header) is accepted

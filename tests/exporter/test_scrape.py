@@ -1,0 +1,166 @@
+"""The runner: what one collector's failure costs, and what a source says when it is down."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from support.site import only, table
+from tocsin_exporter.clock import Clock
+from tocsin_exporter.collectors.collector import CollectorError, Unavailable
+from tocsin_exporter.scrape import Scraper, Watch
+from tocsin_exporter.snapshot import Family, Sample, Snapshot, Source, labels
+
+FINE = Family("fine", "gauge", "Fine.")
+UP = Family("llm_engine_up", "gauge", "Up.")
+
+
+class Double:
+    """A collector that does what its list of answers says, and then stays with the last."""
+
+    def __init__(self, name: str, *answers: Callable[[], Sequence[Sample]]) -> None:
+        self.name = name
+        self.closed = False
+        self._answers = list(answers)
+
+    async def collect(self) -> Sequence[Sample]:
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        await asyncio.sleep(0)
+        return answer()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Hanging(Double):
+    async def collect(self) -> Sequence[Sample]:
+        await asyncio.Event().wait()
+        return ()
+
+
+def says(value: float, **more: str) -> Callable[[], Sequence[Sample]]:
+    return lambda: [Sample(FINE, value, labels(**more))]
+
+
+def raises(error: Exception) -> Callable[[], Sequence[Sample]]:
+    def answer() -> Sequence[Sample]:
+        raise error
+
+    return answer
+
+
+def scraper(*collectors: Double, area: str = "llm", cheap: frozenset[str] = frozenset()) -> Scraper:
+    watch = Watch(area, Source("job", "h"), collectors, 5.0, 0.02, cheap, target="h:1")
+    return Scraper(watch, Clock())
+
+
+def values(snapshot: Snapshot | None) -> dict[str, float]:
+    assert snapshot is not None
+    return dict(zip((s.name for s in snapshot.series), snapshot.values.tolist(), strict=True))
+
+
+async def test_a_hang_a_crash_and_an_error_cost_their_own_metrics() -> None:
+    runner = scraper(
+        Hanging("hangs", says(1)),
+        Double("crashes", raises(ZeroDivisionError("bug"))),
+        Double("fails", raises(CollectorError("no"))),
+        Double("works", says(7)),
+    )
+    snapshot = await runner.round(at_ms=1_000)
+    assert snapshot is not None and snapshot.ok and snapshot.at_ms == 1_000
+    assert values(snapshot) == {"fine": 7}
+    health = table(runner.health())
+    assert only(health, "tocsin_collector_timeouts_total", collector="hangs", target="h:1") == 1
+    assert (
+        only(
+            health,
+            "tocsin_collector_errors_total",
+            collector="crashes",
+            error_type="ZeroDivisionError",
+        )
+        == 1
+    )
+    assert only(health, "tocsin_collector_success", collector="fails") == 0
+    assert only(health, "tocsin_collector_success", collector="works") == 1
+
+
+async def test_a_source_that_is_down_says_so_and_is_not_ok() -> None:
+    down = CollectorError("refused", [Sample(UP, 0)])
+    snapshot = await scraper(Double("llm", raises(down))).round(1)
+    assert snapshot is not None and not snapshot.ok
+    assert values(snapshot) == {"llm_engine_up": 0}
+
+
+async def test_nothing_to_read_is_no_source_and_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    runner = scraper(Double("gpu", raises(Unavailable("no GPU"))))
+    assert [await runner.round(1), await runner.round(2)] == [None, None]
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert "no GPU" in caplog.text and list(runner.health()) == []
+
+
+async def test_what_was_there_and_is_gone_is_down() -> None:
+    runner = scraper(Double("gpu", says(1), raises(Unavailable("no GPU"))))
+    await runner.round(1)
+    snapshot = await runner.round(2)
+    assert snapshot is not None and not snapshot.ok and values(snapshot) == {}
+
+
+async def test_a_failure_is_logged_when_it_starts_and_when_it_ends(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    fails = raises(CollectorError("no"))
+    runner = scraper(Double("x", fails, fails, says(1), says(1)))
+    for at in range(4):
+        await runner.round(at)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+async def test_a_reading_never_outlives_its_round() -> None:
+    runner = scraper(
+        Double("x", says(1), raises(CollectorError("no"))), Double("y", says(2, k="v"))
+    )
+    first, second = await runner.round(1), await runner.round(2)
+    assert first is not None and second is not None
+    assert (len(first.series), len(second.series)) == (2, 1)
+
+
+async def test_a_refresh_reads_the_cheap_ones_and_keeps_the_others() -> None:
+    counter = iter(range(10))
+    cheap = Double("cheap", lambda: [Sample(FINE, next(counter))])
+    dear = Double("dear", lambda: [Sample(UP, next(counter))])
+    runner = scraper(cheap, dear, cheap=frozenset({"cheap"}))
+    before = await runner.round(1)
+    after = await runner.refresh(2)
+    assert before is not None and after is not None
+    assert (values(before), values(after)) == (
+        {"fine": 0, "llm_engine_up": 1},
+        {"fine": 2, "llm_engine_up": 1},
+    )
+    assert after.layout is before.layout and after.at_ms == 2
+
+
+async def test_a_series_that_comes_twice_is_refused_and_the_rest_stays() -> None:
+    runner = scraper(Double("a", says(1)), Double("b", says(2)), Double("c", says(3, k="v")))
+    snapshot = await runner.round(1)
+    assert snapshot is not None and snapshot.values.tolist() == [1, 3]
+    assert runner.duplicates == 1
+
+
+async def test_the_host_speaks_of_its_collectors_as_node_exporter_does() -> None:
+    runner = scraper(Double("cpu", says(1)), Double("x", raises(CollectorError(""))), area="host")
+    snapshot = await runner.round(1)
+    assert snapshot is not None
+    rows = {(s.name, s.labels): v for s, v in zip(snapshot.series, snapshot.values, strict=True)}
+    assert rows["node_scrape_collector_success", labels(collector="cpu")] == 1
+    assert rows["node_scrape_collector_success", labels(collector="x")] == 0
+    assert rows["node_scrape_collector_duration_seconds", labels(collector="cpu")] > 0
+
+
+def test_closing_closes_every_collector() -> None:
+    one, two = Double("1", says(1)), Double("2", says(2))
+    scraper(one, two).close()
+    assert one.closed and two.closed

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tocsin_exporter.snapshot import (
+    DuplicateSeries,
+    Family,
+    LayoutCache,
+    Sample,
+    Snapshot,
+    Source,
+    labels,
+)
+
+UP = Family("up_now", "gauge", "Up.")
+TIME = Family("time_seconds", "histogram", "Time.", "seconds")
+
+
+def test_labels_are_sorted_and_an_empty_value_is_no_label() -> None:
+    assert labels(b="2", a="1", c="") == (("a", "1"), ("b", "2"))
+
+
+def test_the_same_series_keep_their_layout_and_other_series_get_another() -> None:
+    cache = LayoutCache()
+    first, one = cache.build([Sample(UP, 1, labels(x="a")), Sample(UP, 2, labels(x="b"))])
+    again, two = cache.build([Sample(UP, 3, labels(x="a")), Sample(UP, 4, labels(x="b"))])
+    assert again is first
+    assert (one.tolist(), two.tolist()) == ([1, 2], [3, 4])
+    other, _ = cache.build([Sample(UP, 3, labels(x="a"))])
+    assert other is not first
+
+
+def test_values_cannot_be_changed_behind_a_readers_back() -> None:
+    _, values = LayoutCache().build([Sample(UP, 1)])
+    with pytest.raises(ValueError, match="read-only"):
+        values[0] = 2
+
+
+def test_parts_of_a_histogram_carry_their_own_names_and_share_the_family() -> None:
+    layout, _ = LayoutCache().build(
+        [Sample(TIME, 1, labels(le="1.0"), "_bucket"), Sample(TIME, 1, (), "_count")]
+    )
+    assert [series.name for series in layout.series] == [
+        "time_seconds_bucket",
+        "time_seconds_count",
+    ]
+    assert layout.families == {"time_seconds": TIME}
+
+
+def test_one_name_and_label_set_twice_is_refused_with_its_name() -> None:
+    with pytest.raises(DuplicateSeries, match='up_now{x="a"} was collected twice'):
+        LayoutCache().build([Sample(UP, 1, labels(x="a")), Sample(UP, 2, labels(x="a"))])
+
+
+def test_after_a_refusal_the_cache_still_gives_what_is_asked() -> None:
+    cache = LayoutCache()
+    layout, _ = cache.build([Sample(UP, 1)])
+    with pytest.raises(DuplicateSeries):
+        cache.build([Sample(UP, 1), Sample(UP, 2)])
+    with pytest.raises(DuplicateSeries):
+        cache.build([Sample(UP, 1), Sample(UP, 2)])
+    again, values = cache.build([Sample(UP, 5)])
+    assert (again.series, values.tolist()) == (layout.series, [5])
+
+
+def test_a_snapshot_shows_its_layout() -> None:
+    layout, values = LayoutCache().build([Sample(UP, 1)])
+    snapshot = Snapshot(Source("node", "h"), 1_000, True, layout, values)
+    assert snapshot.series is layout.series
+    assert snapshot.families == {"up_now": UP}
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(allow_nan=False)), max_size=3))
+def test_values_come_in_the_order_of_their_series(pairs: list[tuple[str, float]]) -> None:
+    wanted = dict(pairs)
+    layout, values = LayoutCache().build([Sample(UP, v, labels(x=k)) for k, v in wanted.items()])
+    found = {dict(s.labels)["x"]: v for s, v in zip(layout.series, values.tolist(), strict=True)}
+    assert found == wanted and values.dtype == np.float64
