@@ -1,0 +1,47 @@
+from support.site import recorded_site
+from tocsin_exporter.collectors.reading import Reading
+from tocsin_exporter.snapshot import Source
+from tocsin_exporter.watches import (
+    RHYTHMS,
+    engine_watch,
+    local_watches,
+    own_watch,
+    rhythms,
+)
+
+
+def test_every_local_area_is_a_source_of_its_own() -> None:
+    watches = local_watches(recorded_site(), "h:4911")
+    by_area = {watch.area: watch for watch in watches}
+    assert by_area["host"].source == Source("node", "h:4911")
+    assert by_area["process"].source == Source("process", "h:4911")
+    assert "filesystem" in {collector.name for collector in by_area["host"].collectors}
+    assert "filesystem" not in by_area["host"].cheap and "cpu" in by_area["host"].cheap
+    assert not {"tocsin", "llm"} & set(by_area)
+
+
+def test_collectors_can_be_left_out_and_an_area_without_any_is_no_source() -> None:
+    watches = local_watches(recorded_site(), "h", without=frozenset({"cpu", "processes"}))
+    names = {collector.name for watch in watches for collector in watch.collectors}
+    assert "cpu" not in names and "stat" in names
+    assert "process" not in {watch.area for watch in watches}
+
+
+def test_a_shorter_interval_shortens_the_deadline_too() -> None:
+    chosen = rhythms({"llm": 1.0}, {"host": "machines"})
+    assert (chosen["llm"].interval, chosen["llm"].deadline) == (1.0, 0.8)
+    assert chosen["host"].job == "machines"
+    assert chosen["gpu"] == RHYTHMS["gpu"]
+
+
+async def test_an_engine_is_its_own_instance_and_can_still_say_that_it_is_down() -> None:
+    watch = engine_watch(recorded_site(), "http://box:8000/")
+    assert watch.source == Source("llm", "box:8000") and watch.target == "box:8000"
+    assert watch.deadline < watch.interval
+    for collector in watch.collectors:
+        collector.close()
+
+
+def test_what_the_stages_say_of_themselves_is_read_anew() -> None:
+    watch = own_watch(recorded_site(), "h", [Reading("stages", lambda: [])])
+    assert watch.cheap == {"process", "stages"} and watch.source == Source("tocsin", "h")
