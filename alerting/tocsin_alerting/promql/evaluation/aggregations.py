@@ -8,7 +8,11 @@ from tocsin_alerting.promql.ast import AggregateExpr, AggregateOp
 from tocsin_alerting.promql.evaluation.context import Context
 from tocsin_alerting.promql.evaluation.grouping import Grouping
 from tocsin_alerting.promql.evaluation.labelling import by_labels
-from tocsin_alerting.promql.evaluation.quantiles import quantile_of_columns
+from tocsin_alerting.promql.evaluation.quantiles import (
+    no_quantile,
+    out_of_range,
+    quantile_of_columns,
+)
 from tocsin_alerting.promql.evaluation.summing import group_means, group_sums
 from tocsin_alerting.promql.evaluation.vector import Scalar, Vector
 from tocsin_alerting.store.cell import Floats, Mask
@@ -42,12 +46,12 @@ def _one(groups: Grouping, vector: Vector) -> Floats:
 
 
 def _variance(groups: Grouping, vector: Vector) -> Floats:
-    """The population's variance, from the distances to the mean."""
-    cells, counts = vector.filled(0.0), _counts(groups, vector)
+    """The population's variance; measured from one of the values, so that equal ones give 0."""
+    counts = _counts(groups, vector)
+    origins = groups.max(vector.filled(np.nan))[:, groups.ids]
+    cells = vector.with_values(vector.values - origins).filled(0.0)
     distances = cells - group_means(groups, cells, counts)[:, groups.ids]
-    squares = distances * distances
-    if vector.present is not None:
-        squares = np.where(vector.present, squares, 0.0)
+    squares = vector.with_values(distances * distances).filled(0.0)
     return groups.sum(squares) / counts
 
 
@@ -76,9 +80,8 @@ def aggregated(node: AggregateExpr, vector: Vector) -> Vector:
 
 def quantile(node: AggregateExpr, q: Scalar, vector: Vector, context: Context) -> Vector:
     assert node.param is not None
-    for one in sorted({float(one) for one in q if not 0 <= one <= 1}):
-        message = f"quantile value should be between 0 and 1, got {one:g}"
-        context.notes.warn(message, node.param.span)
+    for one in out_of_range(q):
+        context.notes.warn(no_quantile(one), node.param.span)
     groups = by_labels(vector.series, node.grouping, node.without)
     values = np.zeros((len(vector.values), len(groups.groups)))
     for number, rows in enumerate(groups.members()):

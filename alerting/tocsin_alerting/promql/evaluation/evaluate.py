@@ -25,6 +25,7 @@ from tocsin_alerting.promql.evaluation import aggregations, arithmetic, matching
 from tocsin_alerting.promql.evaluation.budget import QueryError
 from tocsin_alerting.promql.evaluation.context import Context
 from tocsin_alerting.promql.evaluation.functions import FUNCTIONS
+from tocsin_alerting.promql.evaluation.quantiles import no_quantile, out_of_range
 from tocsin_alerting.promql.evaluation.ranges import RangeFunction, RangeVector, over_windows
 from tocsin_alerting.promql.evaluation.selectors import select_instant, select_range
 from tocsin_alerting.promql.evaluation.subqueries import subquery
@@ -124,6 +125,9 @@ def _over_range(node: Call, function: RangeFunction, context: Context) -> Value:
     vector = over_windows(function, given, parameters, context)
     if function.counter:
         _note_gauges(node, vector, context)
+    if function.quantile and vector.here.any():
+        for q in out_of_range(parameters[0]):
+            context.notes.warn(no_quantile(q), node.args[0].span)
     if function.after is not None:
         return function.after(node, [vector], context)
     return vector if function.keeps_name else context.unnamed(replace(vector, unnamed=False))

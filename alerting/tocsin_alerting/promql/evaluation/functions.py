@@ -110,6 +110,7 @@ FUNCTIONS: Mapping[str, Implementation] = {
     "sort_by_label_desc": sorting.by_label_desc,
     "sort_desc": sorting.descending,
     "sqrt": each(np.sqrt),
+    "start": elementwise.query_start,
     "stddev_over_time": over_time.DEVIATION,
     "stdvar_over_time": over_time.VARIANCE,
     "step": elementwise.query_step,

@@ -16,6 +16,7 @@ from tocsin_alerting.promql.evaluation.histograms import (
     coalesced,
     histograms,
 )
+from tocsin_alerting.promql.evaluation.quantiles import no_quantile, out_of_range
 from tocsin_alerting.promql.evaluation.vector import Scalar, Value, Vector
 from tocsin_alerting.store.cell import Floats, Mask
 from tocsin_alerting.store.target import NAME
@@ -32,9 +33,8 @@ _FORCED = (
 
 def quantile(call: Call, args: Sequence[Value], context: Context) -> Vector:
     quantiles, vector = cast(tuple[Scalar, Vector], args)
-    for q in sorted({float(one) for one in quantiles if not 0 <= one <= 1}):
-        message = f"quantile value should be between 0 and 1, got {q:g}"
-        context.notes.warn(message, call.args[0].span)
+    for q in out_of_range(quantiles):
+        context.notes.warn(no_quantile(q), call.args[0].span)
 
     def compute(step: int, bounds: Floats, counts: Floats) -> Floats:
         values, forced = bucket_quantiles(float(quantiles[step]), bounds, counts)

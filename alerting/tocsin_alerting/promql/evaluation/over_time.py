@@ -1,5 +1,7 @@
 """The *_over_time functions, resets and changes: what the samples of a window have in common."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from tocsin_alerting.promql.evaluation.quantiles import quantile_of_columns
@@ -76,13 +78,11 @@ def _time_of(window: Window, values: Floats, wanted: Floats) -> Answer:
 
 
 def _variance(window: Window, _: Parameters) -> Answer:
-    """The population's variance, from distances to the mean: exact for constant series."""
+    """The population's variance; measured from the first value, so that equal ones give 0."""
     sizes = window.sizes
-    means = column_means(window.filled(0.0), sizes)
-    distances = window.values - means
-    valid = window.valid
-    squares = distances * distances
-    squares = squares if valid is None else np.where(valid, squares, 0.0)
+    moved = replace(window, values=window.values - window.values[0])
+    distances = moved.values - column_means(moved.filled(0.0), sizes)
+    squares = replace(window, values=distances * distances).filled(0.0)
     return squares.sum(axis=0) / sizes, None
 
 
@@ -131,7 +131,7 @@ MAX_TIME = RangeFunction(_max_time)
 MIN_TIME = RangeFunction(_min_time)
 VARIANCE = RangeFunction(_variance)
 DEVIATION = RangeFunction(_deviation)
-QUANTILE = RangeFunction(_quantile)
+QUANTILE = RangeFunction(_quantile, quantile=True)
 MEDIAN_DEVIATION = RangeFunction(_median_deviation)
 RESETS = RangeFunction(_resets)
 CHANGES = RangeFunction(_changes)

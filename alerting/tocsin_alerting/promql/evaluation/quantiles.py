@@ -7,6 +7,18 @@ import numpy as np
 from tocsin_alerting.store.cell import Floats, Mask
 
 
+def out_of_range(quantiles: Floats) -> list[float]:
+    """The arguments, each once, that are no quantiles."""
+    wrong = {repr(one): one for one in quantiles.tolist() if not 0 <= one <= 1}
+    return [wrong[text] for text in sorted(wrong)]
+
+
+def no_quantile(q: float) -> str:
+    """What a query's author is told about such an argument."""
+    shown = "NaN" if math.isnan(q) else f"{q:+g}" if math.isinf(q) else f"{q:g}"
+    return f"quantile value should be between 0 and 1, got {shown.replace('inf', 'Inf')}"
+
+
 def quantile_of_columns(q: float, cells: Floats, valid: Mask | None) -> Floats:
     """(series,) quantiles of (depth, series); NaN counts as the lowest, as in Prometheus.
 

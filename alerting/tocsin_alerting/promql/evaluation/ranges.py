@@ -38,7 +38,8 @@ class RangeFunction:
 
     Where only the ends of a window matter, `ends` gives the same from them alone: for series that
     have no gap, and, with `rising`, do not fall. Most counters are such, at any time. `counter`
-    says that it is meant for counters, `after` makes the final answer of what there was.
+    says that it is meant for counters, `quantile` that its parameter is a quantile; `after`
+    makes the final answer of what there was.
     """
 
     answer: Callable[[Window, Parameters], Answer]
@@ -46,6 +47,7 @@ class RangeFunction:
     rising: bool = False
     keeps_name: bool = False
     counter: bool = False
+    quantile: bool = False
     after: Function | None = None
 
 

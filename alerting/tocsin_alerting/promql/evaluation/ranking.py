@@ -9,6 +9,7 @@ from tocsin_alerting.promql.evaluation.budget import QueryError
 from tocsin_alerting.promql.evaluation.grouping import grouped
 from tocsin_alerting.promql.evaluation.labelling import by_labels, only, with_label, without
 from tocsin_alerting.promql.evaluation.vector import Scalar, Vector
+from tocsin_alerting.promql.numbers import format_number
 from tocsin_alerting.store.cell import Floats, Ints, Mask
 from tocsin_alerting.store.target import NAME
 from tocsin_exporter.snapshot import Labels
@@ -64,7 +65,7 @@ def counted_values(node: AggregateExpr, label: str, vector: Vector) -> Vector:
     counts: dict[Labels, Floats] = {}
     for step in range(len(vector.values)):
         for row in np.flatnonzero(vector.here[step]).tolist():
-            text = value_text(float(vector.values[step, row]))
+            text = format_number(float(vector.values[step, row]))
             labels = with_label(vector.series.labels[row], label, text)
             key = without(labels, names | {NAME}) if node.without else only(labels, names | {label})
             counts.setdefault(key, np.zeros(len(vector.values)))[step] += 1
@@ -72,12 +73,3 @@ def counted_values(node: AggregateExpr, label: str, vector: Vector) -> Vector:
     shape = (len(vector.values), len(counts))
     values = np.stack(list(counts.values()), axis=1) if counts else np.zeros(shape)
     return Vector(series, values, values > 0)
-
-
-def value_text(value: float) -> str:
-    """The shortest decimal text, never with an exponent; Go's FormatFloat(f, 'f', -1, 64)."""
-    if np.isnan(value):
-        return "NaN"
-    if np.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    return np.format_float_positional(value, trim="-")

@@ -24,8 +24,7 @@ def label_replace(_: Call, args: Sequence[Value], __: Context) -> Vector:
     """Where the pattern matches the source label, the destination gets the expanded template."""
     vector, target, template, source, pattern = cast(tuple[Vector, str, str, str, str], args)
     expression = _compiled(pattern)
-    if not target:
-        raise QueryError(f"invalid destination label name in label_replace(): {target}")
+    _check_name(target, "destination", "label_replace")
 
     def relabel(labels: Labels) -> Labels | None:
         found = expression.fullmatch(dict(labels).get(source, ""))
@@ -37,14 +36,21 @@ def label_replace(_: Call, args: Sequence[Value], __: Context) -> Vector:
 def label_join(_: Call, args: Sequence[Value], __: Context) -> Vector:
     vector, target, separator = cast(tuple[Vector, str, str], tuple(args[:3]))
     sources = cast(Sequence[str], args[3:])
-    if not target:
-        raise QueryError(f"invalid destination label name in label_join(): {target}")
+    for source in sources:
+        _check_name(source, "source", "label_join")
+    _check_name(target, "destination", "label_join")
 
     def relabel(labels: Labels) -> Labels:
         held = dict(labels)
         return with_label(labels, target, separator.join(held.get(one, "") for one in sources))
 
     return _relabelled(vector, target, ("join", *args[1:]), relabel)
+
+
+def _check_name(name: str, role: str, function: str) -> None:
+    """Any text is a label's name, except none and what is no UTF-8."""
+    if not name or any("\ud800" <= one <= "\udfff" for one in name):
+        raise QueryError(f"invalid {role} label name in {function}(): {name}")
 
 
 def _relabelled(

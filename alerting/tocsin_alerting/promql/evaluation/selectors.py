@@ -98,15 +98,13 @@ def _look_back(part: Part, start: int, stop: int) -> tuple[Floats, Floats]:
     cells = np.ascontiguousarray(part.column(stop - 1))
     times = np.full(part.count, float(part.times[stop - 1]))
     absent = is_absent(cells)
-    if not absent.any():
+    if not absent.any() or stop - start == 1:
         return cells, times
     rows = np.flatnonzero(absent)
     older = np.ascontiguousarray(part.slab(start, stop - 1)[:, rows])
-    held = ~is_absent(older)
-    back = np.argmax(held[::-1], axis=0)  # 0 as well where nothing is held: absent then too
-    if len(older):
-        at = len(older) - 1 - back
-        cells = cells.copy()
-        cells[rows] = older[at, np.arange(len(rows))]
-        times[rows] = part.times[start + at]
+    # The last column that holds anything; where none does, any: its cell is absent too.
+    at = len(older) - 1 - np.argmax(~is_absent(older)[::-1], axis=0)
+    cells = cells.copy()
+    cells[rows] = older[at, np.arange(len(rows))]
+    times[rows] = part.times[start + at]
     return cells, times

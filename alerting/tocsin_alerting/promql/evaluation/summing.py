@@ -11,12 +11,27 @@ from tocsin_alerting.store.cell import Floats
 _CANCELLED = 1e-4
 
 
+def _compensated(cells: Floats) -> float:
+    """Kahan's sum as Neumaier improved it, in the order of the cells, as Prometheus adds."""
+    total = lost = 0.0
+    for cell in cells.tolist():
+        both = total + cell
+        if math.isinf(both):
+            lost = 0.0
+        elif abs(total) >= abs(cell):
+            lost += (total - both) + cell
+        else:
+            lost += (cell - both) + total
+        total = both
+    return total + lost
+
+
 def column_sums(cells: Floats) -> Floats:
     """(series,) sums over the depth of (depth, series)."""
     total: Floats = cells.sum(axis=0)
     suspects = np.abs(total) < _CANCELLED * np.abs(cells).sum(axis=0)
     for row in np.flatnonzero(suspects).tolist():
-        total[row] = math.fsum(cells[:, row].tolist())
+        total[row] = _compensated(cells[:, row])
     return total
 
 
@@ -36,7 +51,7 @@ def group_sums(groups: Grouping, cells: Floats) -> Floats:
     if suspects.any():
         members = groups.members()
         for step, group in np.argwhere(suspects).tolist():
-            total[step, group] = math.fsum(cells[step, members[group]].tolist())
+            total[step, group] = _compensated(cells[step, members[group]])
     return total
 
 

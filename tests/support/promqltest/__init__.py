@@ -1,0 +1,1 @@
+"""Runs scripts in Prometheus's promqltest language against our engine."""

@@ -1,0 +1,28 @@
+"""`promqltest FILE...`: prints each failing evaluation, then how many passed, failed, skipped."""
+
+import sys
+from pathlib import Path
+
+from support.promqltest.run import Bench, Outcome
+from support.promqltest.script import parse_script
+
+
+def main(files: list[str]) -> int:
+    counts = {"passed": 0, "failed": 0, "skipped": 0}
+    for file in files:
+        for outcome in Bench().run(parse_script(Path(file).read_text())):
+            kind = "skipped" if outcome.skipped else "failed" if outcome.faults else "passed"
+            counts[kind] += 1
+            if kind == "failed":
+                _print(file, outcome)
+    print(", ".join(f"{count} {kind}" for kind, count in counts.items()))
+    return 1 if counts["failed"] else 0
+
+
+def _print(file: str, outcome: Outcome) -> None:
+    print(f"{file}:{outcome.command.line}: {outcome.command.query}")
+    for fault in outcome.faults:
+        print(f"    {fault}")
+
+
+sys.exit(main(sys.argv[1:]))
