@@ -1,11 +1,22 @@
 """What every section of a configuration is made of: strict, frozen, durations as Prometheus's."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
-from tocsin_alerting.promql.durations import parse_duration
+_UNITS_MS = {
+    "y": 31_536_000_000,
+    "w": 604_800_000,
+    "d": 86_400_000,
+    "h": 3_600_000,
+    "m": 60_000,
+    "s": 1000,
+    "ms": 1,
+}
+_DURATION = re.compile("".join(f"(?:([0-9]+){unit})?" for unit in _UNITS_MS))
+_LONGEST_MS = 100 * _UNITS_MS["y"]
 
 
 class Section(BaseModel):
@@ -16,12 +27,23 @@ class Section(BaseModel):
 
 def duration_ms(text: object) -> int:
     """`1m30s` in milliseconds. Raises ValueError for what Prometheus would not read either."""
-    try:
-        return parse_duration(text if isinstance(text, str) else "")
-    except ValueError:
-        raise ValueError(
-            "not a duration; write it like 30s, 1m30s or 0s, the longest unit first"
-        ) from None
+    found = _DURATION.fullmatch(text) if isinstance(text, str) and text else None
+    if found is None:
+        raise ValueError("not a duration; write it like 30s, 1m30s or 0s, the longest unit first")
+    amounts = zip(found.groups(), _UNITS_MS.values(), strict=True)
+    total = sum(int(amount or 0) * unit for amount, unit in amounts)
+    if total > _LONGEST_MS:
+        raise ValueError("longer than 100 years")
+    return total
+
+
+def duration_text(ms: int) -> str:
+    """The shortest way to write `ms` as a duration: 90000 is `1m30s`."""
+    words: list[str] = []
+    for unit, size in _UNITS_MS.items():
+        count, ms = divmod(ms, size)
+        words += [f"{count}{unit}"] if count else []
+    return "".join(words) or "0s"
 
 
 def _positive(value: object) -> int:

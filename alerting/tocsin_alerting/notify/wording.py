@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from tocsin_alerting.incidents.notification import Notification, NotifiedAlert
-from tocsin_alerting.promql.durations import format_duration
+from tocsin_alerting.settings import duration_text
 
 LANGUAGES = ("en", "zh")
 _MOST_ALERTS = 20
@@ -105,7 +105,7 @@ def _moment(ms: int, zone: tzinfo) -> str:
 
 
 def _span(ms: int) -> str:
-    return format_duration(max(ms, 0) // 1000 * 1000)
+    return duration_text(max(ms, 0) // 1000 * 1000)
 
 
 def _clean(text: str) -> str:

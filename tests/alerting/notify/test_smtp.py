@@ -11,6 +11,7 @@ from aiosmtplib.errors import (
     SMTPResponseException,
     SMTPServerDisconnected,
 )
+
 from tocsin_alerting.notify.channel import Permanent, RetryAt
 from tocsin_alerting.notify.smtp import broken
 

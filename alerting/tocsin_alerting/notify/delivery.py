@@ -1,0 +1,129 @@
+"""From the outbox to the channels: the one place where messages are tried, again and again.
+
+What to send when, and how long to wait after a failure, the outbox decides. Here messages wait in
+one queue a channel, so that a channel that hangs holds up nobody but its own readers.
+"""
+
+import asyncio
+import heapq
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from tocsin_alerting.incidents.desk import Delivery
+from tocsin_alerting.incidents.outcome import Done, Outcome, Permanent, RetryAt
+from tocsin_alerting.notify.channel import Channel
+
+# Messages of one incident to one addressee come one at a time from the outbox; others may overtake.
+AT_ONCE = 4
+
+logger = logging.getLogger("tocsin.delivery")
+
+
+class Desk(Protocol):
+    """Where the outbox is kept."""
+
+    async def claim(self, now_ms: int) -> Sequence[Delivery]: ...
+
+    async def delivered(self, delivery: Delivery, outcome: Outcome, now_ms: int) -> None: ...
+
+
+class Courier:
+    """`now_ms` is the clock. `counts` holds how many attempts ended how, by channel and outcome."""
+
+    def __init__(
+        self, desk: Desk, channels: Mapping[str, Channel], now_ms: Callable[[], int]
+    ) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self._desk = desk
+        self._channels = dict(channels)
+        self._now_ms = now_ms
+        self._held: dict[str, Delivery] = {}
+        self._queues: dict[str, list[tuple[str, int, str]]] = {}
+        self._taken = 0
+        self._tasks: dict[asyncio.Task[None], str] = {}
+
+    @property
+    def busy(self) -> int:
+        """Messages taken and not yet reported."""
+        return len(self._held)
+
+    async def collect(self) -> int:
+        """Take what may go out now and begin to send it; how many messages that are."""
+        taken = await self._desk.claim(self._now_ms())
+        for delivery in taken:
+            self._take(delivery)
+        return len(taken)
+
+    async def idle(self) -> None:
+        """Returns when everything that was taken is reported."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def close(self) -> None:
+        """Stop in the middle: what is not reported is sent again after the next start."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for channel in self._channels.values():
+            await channel.close()
+
+    def _take(self, delivery: Delivery) -> None:
+        """A message that is handed out again while it still waits here is sent once, and reported
+        as the attempt that it is now."""
+        waiting = delivery.key in self._held
+        self._held[delivery.key] = delivery
+        if waiting:
+            return
+        self._taken += 1
+        name = delivery.notification.receiver
+        entry = (delivery.notification.severity, self._taken, delivery.key)
+        heapq.heappush(self._queues.setdefault(name, []), entry)
+        self._pump(name)
+
+    def _pump(self, name: str) -> None:
+        queue = self._queues.get(name, [])
+        while queue and sum(one == name for one in self._tasks.values()) < AT_ONCE:
+            _, _, key = heapq.heappop(queue)
+            task = asyncio.create_task(self._deliver(key))
+            self._tasks[task] = name
+            task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        name = self._tasks.pop(task)
+        if task.cancelled():
+            return
+        if task.exception() is not None:
+            logger.error("an outcome was not taken", exc_info=task.exception())
+        self._pump(name)
+
+    async def _deliver(self, key: str) -> None:
+        outcome = await self._attempt(self._held[key])
+        delivery = self._held.pop(key)
+        name, kind = delivery.notification.receiver, type(outcome).__name__
+        self.counts[name, kind] += 1
+        if not isinstance(outcome, Done):
+            logger.warning(
+                "not delivered (%s): incident=%d receiver=%s attempt=%d: %s",
+                "later" if isinstance(outcome, RetryAt) else "for good",
+                delivery.notification.incident,
+                name,
+                delivery.attempt,
+                outcome.error,
+            )
+        await self._desk.delivered(delivery, outcome, self._now_ms())
+
+    async def _attempt(self, delivery: Delivery) -> Outcome:
+        notification = delivery.notification
+        channel = self._channels.get(notification.receiver)
+        if channel is None:
+            return Permanent(f"no receiver is called {notification.receiver} any more")
+        if notification.status == "resolved" and not channel.send_resolved:
+            return Done(detail="this receiver wants no resolved messages")
+        try:
+            return await channel.send(notification, self._now_ms())
+        except Exception as error:  # a fault of ours in one channel must not end delivery for all
+            logger.error("channel %s failed: %s", notification.receiver, type(error).__name__)
+            return RetryAt(f"a fault in the channel itself: {type(error).__name__}")

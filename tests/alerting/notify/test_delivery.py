@@ -1,0 +1,242 @@
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from support.alert_events import alert, clears, fires
+from support.mailbox import Mailbox
+from support.notifications import notification, resolved
+from support.policies import config
+from support.webhook_sink import Answer, WebhookSink
+from tocsin_alerting.incidents.desk import Delivery, Desk
+from tocsin_alerting.incidents.memory_journal import MemoryJournal
+from tocsin_alerting.incidents.notification import Notification
+from tocsin_alerting.incidents.policy import Policy, Step, Target
+from tocsin_alerting.notify.channel import Channel, Done, Outcome, Permanent, RetryAt
+from tocsin_alerting.notify.channels import CHANNELS
+from tocsin_alerting.notify.delivery import AT_ONCE, Courier
+from tocsin_alerting.notify.email_settings import EmailSettings
+from tocsin_alerting.notify.secret import Vault
+from tocsin_alerting.notify.supplies import Supplies
+from tocsin_alerting.notify.webhook_settings import WebhookSettings
+
+Send = Callable[[Notification], Awaitable[Outcome]]
+
+
+class Tray:
+    """An outbox in which each message lies until it is claimed; outcomes are kept."""
+
+    def __init__(self, *messages: Notification) -> None:
+        self.waiting = [Delivery(one.key, one, 1) for one in messages]
+        self.outcomes: list[tuple[str, int, Outcome]] = []
+
+    async def claim(self, now_ms: int) -> list[Delivery]:
+        taken, self.waiting = self.waiting, []
+        return taken
+
+    async def delivered(self, delivery: Delivery, outcome: Outcome, now_ms: int) -> None:
+        self.outcomes.append((delivery.key, delivery.attempt, outcome))
+
+
+class Scripted:
+    """A channel that does what the test says."""
+
+    send_resolved = True
+
+    def __init__(self, name: str, send: Send) -> None:
+        self.name, self._send, self.closed = name, send, False
+
+    async def send(
+        self, notification: Notification, now_ms: int, transcript: list[str] | None = None
+    ) -> Outcome:
+        return await self._send(notification)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+async def _done(_: Notification) -> Outcome:
+    return Done()
+
+
+def _courier(tray: Tray, *channels: Channel) -> Courier:
+    return Courier(tray, {one.name: one for one in channels}, lambda: 0)
+
+
+def _to(receiver: str, key: str, **more: Any) -> Notification:
+    return notification(receiver=receiver, key=key, **more)
+
+
+async def test_a_channel_that_hangs_delays_no_other() -> None:
+    never = asyncio.Event()
+
+    async def hang(_: Notification) -> Outcome:
+        await never.wait()
+        return Done()
+
+    hung = [_to("dead", f"d{n}") for n in range(50)]
+    tray = Tray(*hung, _to("alive", "a"))
+    courier = _courier(tray, Scripted("dead", hang), Scripted("alive", _done))
+    assert await courier.collect() == 51
+    async with asyncio.timeout(1):
+        while not tray.outcomes:
+            await asyncio.sleep(0)
+    assert [key for key, _, _ in tray.outcomes] == ["a"] and courier.busy == 50
+    await courier.close()
+    assert len(tray.outcomes) == 1  # the rest goes out after the next start
+
+
+async def test_the_worst_goes_first_and_few_go_at_once() -> None:
+    order: list[str] = []
+    going, most = 0, 0
+
+    async def send(one: Notification) -> Outcome:
+        nonlocal going, most
+        going, most = going + 1, max(most, going + 1)
+        order.append(one.severity)
+        await asyncio.sleep(0)
+        going -= 1
+        return Done()
+
+    several = [_to("ops", f"{n}", severity=f"P{4 - n % 5}") for n in range(40)]
+    courier = _courier(Tray(*several), Scripted("ops", send))
+    await courier.collect()
+    await courier.idle()
+    assert most == AT_ONCE
+    assert order[AT_ONCE:] == sorted(order[AT_ONCE:]) and order.count("P0") == 8
+
+
+async def test_what_is_handed_out_twice_is_sent_once_and_reported_as_the_last() -> None:
+    sent: list[str] = []
+    go = asyncio.Event()
+
+    async def send(one: Notification) -> Outcome:
+        sent.append(one.key)
+        await go.wait()
+        return RetryAt("later")
+
+    tray = Tray(_to("ops", "k"))
+    courier = _courier(tray, Scripted("ops", send))
+    await courier.collect()
+    tray.waiting = [Delivery("k", _to("ops", "k"), 2)]
+    await courier.collect()
+    go.set()
+    await courier.idle()
+    assert sent == ["k"] and tray.outcomes == [("k", 2, RetryAt("later"))]
+    assert courier.busy == 0 and courier.counts == {("ops", "RetryAt"): 1}
+
+
+async def test_a_receiver_that_is_gone_and_one_that_wants_no_resolved() -> None:
+    quiet = Scripted("quiet", _done)
+    quiet.send_resolved = False
+    tray = Tray(_to("gone", "1"), resolved(receiver="quiet", key="2"))
+    courier = _courier(tray, quiet)
+    await courier.collect()
+    await courier.idle()
+    outcomes = {key: outcome for key, _, outcome in tray.outcomes}
+    assert outcomes["1"] == Permanent("no receiver is called gone any more")
+    assert outcomes["2"] == Done(detail="this receiver wants no resolved messages")
+
+
+async def test_a_fault_in_a_channel_is_told_and_ends_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def broken(_: Notification) -> Outcome:
+        raise RuntimeError("a secret may stand here")
+
+    tray = Tray(_to("bad", "1"), _to("good", "2"))
+    courier = _courier(tray, Scripted("bad", broken), Scripted("good", _done))
+    await courier.collect()
+    await courier.idle()
+    outcomes = {key: outcome for key, _, outcome in tray.outcomes}
+    assert outcomes["1"] == RetryAt("a fault in the channel itself: RuntimeError")
+    assert outcomes["2"] == Done()
+    assert "a secret" not in caplog.text and "channel bad failed: RuntimeError" in caplog.text
+
+
+async def test_a_failure_is_logged_with_its_incident(caplog: pytest.LogCaptureFixture) -> None:
+    async def refuse(_: Notification) -> Outcome:
+        return Permanent("550 no such user")
+
+    courier = _courier(Tray(_to("ops", "1")), Scripted("ops", refuse))
+    with caplog.at_level(logging.WARNING):
+        await courier.collect()
+        await courier.idle()
+    assert "for good" in caplog.text and "incident=42 receiver=ops attempt=1" in caplog.text
+
+
+async def test_closing_closes_the_channels() -> None:
+    channel = Scripted("ops", _done)
+    courier = _courier(Tray(), channel)
+    await courier.close()
+    assert channel.closed
+
+
+class Clock:
+    """Time that the test moves."""
+
+    def __init__(self) -> None:
+        self.ms = 1_767_225_600_000
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+@asynccontextmanager
+async def _pager(
+    sink: WebhookSink, box: Mailbox, clock: Clock
+) -> AsyncIterator[tuple[Desk, Courier]]:
+    supplies = Supplies(vault=Vault({}, lambda path: ""))
+    mail = {"type": "email", "from": "a@example.com", "to": ["b@example.com"], "tls": "none"}
+    settings: dict[str, WebhookSettings | EmailSettings] = {
+        "hook": WebhookSettings.model_validate({"type": "webhook", "url": sink.url}),
+        "mail": EmailSettings.model_validate({**mail, "smarthost": box.smarthost}),
+    }
+    both = (Target("hook"), Target("mail"))
+    desk = Desk(
+        config(policies={"P0": Policy("P0", (Step(both, 900_000), Step(both)))}),
+        MemoryJournal(),
+        lambda: 0.0,
+    )
+    await desk.start(clock())
+    channels = {name: CHANNELS[one.type](name, one, supplies) for name, one in settings.items()}
+    courier = Courier(desk, channels, clock)
+    yield desk, courier
+    await courier.close()
+    await desk.close(clock())
+
+
+async def test_from_an_alert_to_a_mailbox_and_a_webhook_once_each_and_in_order() -> None:
+    clock, down = Clock(), alert()
+    async with (
+        WebhookSink(Answer(503, {"Retry-After": "7"}), Answer(500)) as sink,
+        Mailbox() as box,
+        _pager(sink, box, clock) as (desk, courier),
+    ):
+
+        async def run() -> None:
+            while await courier.collect():
+                await courier.idle()
+
+        await desk.handle([fires(down, clock())], clock())
+        await run()
+        assert (len(sink.requests), len(box.messages)) == (1, 1)
+        clock.ms += 6_999
+        await run()
+        assert len(sink.requests) == 1  # Retry-After holds
+        clock.ms += 1
+        await run()
+        assert len(sink.requests) == 2
+        clock.ms += 10_000
+        await run()
+        await desk.handle([clears(down, clock())], clock())
+        await run()
+        bodies = [request.json() for request in sink.requests]
+        assert [one["status"] for one in bodies] == ["firing", "firing", "firing", "resolved"]
+        assert len({one["tocsin"]["key"] for one in bodies}) == 2
+        subjects = [letter.message["Subject"] for letter in box.messages]
+        assert [one.split("]")[0] for one in subjects] == ["[P0", "[P0 resolved"]
+        assert len({letter.message["References"] for letter in box.messages}) == 1
