@@ -1,4 +1,4 @@
-"""What rules run in when a test watches them: scripted answers, written samples, settable sources."""
+"""What rules run in under a test: scripted answers, kept samples, sources that can be set."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -35,9 +35,7 @@ class Written:
     def __init__(self) -> None:
         self.calls: list[tuple[Source, int, dict[Labels, float]]] = []
 
-    def __call__(
-        self, source: Source, at_ms: int, samples: Sequence[tuple[Labels, float]]
-    ) -> None:
+    def __call__(self, source: Source, at_ms: int, samples: Sequence[tuple[Labels, float]]) -> None:
         self.calls.append((source, at_ms, dict(samples)))
 
     def last(self, source: Source) -> dict[Labels, float]:

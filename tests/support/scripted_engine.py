@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
 from tocsin_alerting.promql.ast import Expr
 from tocsin_alerting.promql.parser import parse
+from tocsin_alerting.promql.result import InstantVector, Result
 from tocsin_exporter.snapshot import Labels, labels
 
 Rows = Sequence[tuple[Labels, float]]
@@ -21,6 +24,9 @@ class ScriptedEngine:
         self._script = {parse(text): answer for text, answer in script.items()}
         self.asked: list[tuple[Expr, int]] = []
 
-    async def instant(self, expr: Expr, t_ms: int) -> Rows:
-        self.asked.append((expr, t_ms))
-        return self._script[expr](t_ms)
+    async def instant(self, query: str | Expr, at_ms: int, /) -> Result:
+        expr = parse(query) if isinstance(query, str) else query
+        self.asked.append((expr, at_ms))
+        rows = self._script[expr](at_ms)
+        values = np.array([value for _, value in rows], np.float64)
+        return Result(InstantVector(at_ms, tuple(found for found, _ in rows), values))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from tocsin_alerting.rules.alert import Alert, AlertEvent
 from tocsin_alerting.rules.alerting import active, alert_samples, candidates, step
 from tocsin_alerting.rules.progress import RuleHealth, RuleProgress
-from tocsin_alerting.rules.query import Engine, query_at
+from tocsin_alerting.rules.query import Engine, query_at, rows
 from tocsin_alerting.rules.recording import record
 from tocsin_alerting.rules.restore import Restore, restored
 from tocsin_alerting.rules.rule import AlertingRule, Group, RecordingRule
@@ -18,7 +18,6 @@ from tocsin_alerting.rules.unknown import (
     Verdict,
     concerned,
     doubt_all,
-    reach_ms,
     settle,
 )
 from tocsin_exporter.snapshot import Labels, Source
@@ -77,13 +76,13 @@ async def _evaluated(
     rule = progress.rule
     offset = group.query_offset_ms
     queried_ms = at_ms - (around.query_offset_ms if offset is None else offset)
-    rows = await around.engine.instant(rule.query, queried_ms)
+    result = rows(await around.engine.instant(rule.query, queried_ms))
     if isinstance(rule, RecordingRule):
-        samples = record(rule, rows)
+        samples = record(rule, result)
         _check_limit(group, len(samples), "series")
         _write(progress, queried_ms, samples, around.write)
         return ()
-    verdict = await _alerted(progress, rule, group, rows, at_ms, around)
+    verdict = await _alerted(progress, rule, group, result, at_ms, around)
     if not progress.removed:
         _write(progress, queried_ms, alert_samples(progress.alerts.values()), around.write)
     return verdict.events
@@ -93,7 +92,7 @@ async def _alerted(
     progress: RuleProgress,
     rule: AlertingRule,
     group: Group,
-    rows: Rows,
+    result: Rows,
     at_ms: int,
     around: Surroundings,
 ) -> Verdict:
@@ -102,7 +101,7 @@ async def _alerted(
     def scope(labels: Mapping[str, str], value: float) -> Scope:
         return Scope(labels, value, at_ms, around.external_labels, around.external_url, ask)
 
-    vector = await candidates(rule, rows, scope)
+    vector = await candidates(rule, result, scope)
     stepped = step(rule, vector, at_ms, progress.alerts)
     _check_limit(group, active(stepped.alerts.values()), "alerts")
     dead = _dead_sources(progress, at_ms, around.sources)
@@ -155,13 +154,14 @@ def _dead_sources(progress: RuleProgress, at_ms: int, sources: Sources) -> froze
     """The dead ones among the sources that took part in the last evaluation that succeeded."""
     if progress.exempt:
         return frozenset()
-    query, good_ms = progress.rule.query, progress.good_ms
-    health = {one: sources.health(one) for one in sources.touched(query) | set(progress.seen)}
-    reached = reach_ms(query)
+    touched, good_ms = sources.touched(progress.rule.query), progress.good_ms
+    health = {one: sources.health(one) for one in touched | set(progress.seen)}
     dead = {
         source
         for source, seen_ms in progress.seen.items()
-        if health[source] is Health.DEAD and good_ms is not None and good_ms - seen_ms <= reached
+        if health[source] is Health.DEAD
+        and good_ms is not None
+        and good_ms - seen_ms <= progress.reach_ms
     }
     alive = dict.fromkeys((one for one, how in health.items() if how is Health.ALIVE), at_ms)
     progress.seen = {source: progress.seen[source] for source in dead} | alive

@@ -17,7 +17,7 @@ from tocsin_alerting.promql.types import type_of
 from tocsin_alerting.promql.values import ValueType
 from tocsin_alerting.rules import template
 from tocsin_alerting.rules.lint import lint
-from tocsin_alerting.rules.reading import Reading
+from tocsin_alerting.rules.reading import Reading, kind
 from tocsin_alerting.rules.rule import AlertingRule, Group, Place, RecordingRule, Rule, RuleFile
 from tocsin_exporter.snapshot import Labels
 
@@ -128,19 +128,24 @@ def _group(reading: Reading, path: Path, value: Any, check_expr: CheckExpr) -> G
     counts: Counter[str] = Counter()
     interval_ms = reading.duration((*path, "interval"))
     for number, node in enumerate(reading.sequence((*path, "rules"), fields.get("rules"), "rules")):
-        rule = _rule(reading, (*path, "rules", number), node, (name, labels), counts, check_expr)
-        rules.append(rule)
-    reading.where = ""
-    return Group(
+        at = (*path, "rules", number)
+        if isinstance(node, dict | None):
+            rules.append(_rule(reading, at, node, (name, labels), counts, check_expr))
+        else:
+            reading.wrong(at, f"rule {number + 1} must be a mapping, not {kind(node)}")
+    reading.where = f'group "{name}": '
+    made = Group(
         file=reading.document.file,
         name=name,
         rules=tuple(rules),
         interval_ms=interval_ms or None,
         query_offset_ms=reading.duration((*path, "query_offset")),
-        limit=reading.whole((*path, "limit")),
+        limit=max(0, reading.whole((*path, "limit"))),
         labels=_sorted(labels),
         place=_place(reading.document, path),
     )
+    reading.where = ""
+    return made
 
 
 def _rule(
@@ -153,9 +158,10 @@ def _rule(
 ) -> Rule:
     group_name, group_labels = group
     reading.where = f'group "{group_name}", rule {int(path[-1]) + 1}: '
-    reading.mapping(path, node, _RULE_KEYS, "a rule")
     named = _Named(path, reading.text((*path, "record")), reading.text((*path, "alert")))
-    reading.where = f'{reading.where[:-2]}, "{named.name}": '
+    if named.name:
+        reading.where = f'{reading.where[:-2]}, "{named.name}": '
+    reading.mapping(path, node, _RULE_KEYS, "a rule")
     counts[named.name] += 1
     uid = f"{group_name}/{named.name}/{counts[named.name]}"
     _check_kind(reading, named, node)
@@ -208,9 +214,9 @@ def _query(reading: Reading, path: Path, check_expr: CheckExpr) -> Expr:
     except ParseError as error:
         reading.wrong_at(path, error.span.start, f"could not parse expression: {error.message}")
         return _NO_EXPR
-    kind = type_of(query)
-    if kind not in (ValueType.VECTOR, ValueType.SCALAR):
-        message = f"a rule needs an instant vector or a scalar, this is a {kind.documented}"
+    found = type_of(query)
+    if found not in (ValueType.VECTOR, ValueType.SCALAR):
+        message = f"a rule needs an instant vector or a scalar, this is a {found.documented}"
         reading.wrong_at(path, getattr(query, "span", NO_SPAN).start, message)
         return query
     for span, message in check_expr(query):

@@ -7,7 +7,7 @@ from enum import StrEnum
 from tocsin_alerting.rules.alert import Alert, AlertState
 from tocsin_alerting.rules.journal import InstanceRow
 from tocsin_alerting.rules.rule import AlertingRule, Group, Rule
-from tocsin_alerting.rules.unknown import Doubt, is_exempt, keeps_instance
+from tocsin_alerting.rules.unknown import Doubt, is_exempt, keeps_instance, reach_ms
 from tocsin_exporter.snapshot import Source
 
 RULES_JOB = "tocsin_rules"
@@ -48,6 +48,7 @@ class RuleProgress:
     removed: bool = False
     exempt: bool = field(init=False)
     keeps_instance: bool = field(init=False)
+    reach_ms: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.become(self.rule)
@@ -56,6 +57,7 @@ class RuleProgress:
         """The same rule as a reload has it; its alerts take its name."""
         self.rule = rule
         self.exempt, self.keeps_instance = is_exempt(rule.query), keeps_instance(rule.query)
+        self.reach_ms = reach_ms(rule.query)
         self.alerts = {key: replace(one, rule=rule.uid) for key, one in self.alerts.items()}
 
     @property

@@ -4,24 +4,38 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from tocsin_alerting.promql.ast import Expr
-from tocsin_alerting.promql.parser import parse
+from tocsin_alerting.promql.result import InstantVector, Result, ScalarValue
 from tocsin_alerting.rules.scope import Rows
 
 
 class Engine(Protocol):
     """PromQL on the embedded store or on somebody else's."""
 
-    async def instant(self, expr: Expr, t_ms: int) -> Rows:
-        """An instant vector, or a scalar as one sample without labels; labels hold `__name__`.
-
-        Raises on anything else, and when the query cannot be evaluated.
-        """
+    async def instant(self, query: str | Expr, at_ms: int, /) -> Result:
+        """Raises when the query cannot be evaluated."""
 
 
-def query_at(engine: Engine, t_ms: int) -> Callable[[str], Awaitable[Rows]]:
-    """The `query` function of templates: it parses and runs a text at `t_ms`."""
+class NotAVector(ValueError):
+    """The result is text or a range vector, in Prometheus's words."""
+
+    def __init__(self) -> None:
+        super().__init__("rule result is not a vector or scalar")
+
+
+def rows(result: Result) -> Rows:
+    """The samples of a vector; a scalar is one sample without labels. Raises NotAVector."""
+    value = result.value
+    if isinstance(value, InstantVector):
+        return list(value)
+    if isinstance(value, ScalarValue):
+        return [((), value.value)]
+    raise NotAVector
+
+
+def query_at(engine: Engine, at_ms: int) -> Callable[[str], Awaitable[Rows]]:
+    """The `query` function of templates at `at_ms`."""
 
     async def query(text: str) -> Rows:
-        return await engine.instant(parse(text), t_ms)
+        return rows(await engine.instant(text, at_ms))
 
     return query

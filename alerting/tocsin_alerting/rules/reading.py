@@ -59,13 +59,13 @@ class Reading:
         return written
 
     def whole(self, path: Path, default: int = 0) -> int:
-        """A number from 0 on."""
+        """A whole number."""
         value, present = self._value(path)
         if not present or value is None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        if isinstance(value, bool) or not isinstance(value, int):
             written = self.document.text(path) or kind(value)
-            self.wrong(path, f'"{path[-1]}" must be a whole number from 0 on, not {written}')
+            self.wrong(path, f'"{path[-1]}" must be a whole number, not {written}')
             return default
         return value
 

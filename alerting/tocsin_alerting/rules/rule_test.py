@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import NamedTuple
 
-from tocsin_alerting.promql import parser
 from tocsin_alerting.promql.ast import Expr
 from tocsin_alerting.promql.durations import format_duration
 from tocsin_alerting.promql.quoting import quote
@@ -21,7 +20,7 @@ from tocsin_alerting.rules.file import CheckExpr, load, no_objection
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.humanize import scientific
 from tocsin_alerting.rules.progress import GroupProgress, RuleProgress
-from tocsin_alerting.rules.query import Engine
+from tocsin_alerting.rules.query import Engine, rows
 from tocsin_alerting.rules.rule import AlertingRule, Place, RuleFile
 from tocsin_alerting.rules.rule_test_file import AlertCase, ExprCase, RuleTest, RuleTestFile
 from tocsin_alerting.rules.series_notation import Value
@@ -196,10 +195,10 @@ class _Run:
         head = f"    expr: {quote(case.expr)}, time: {format_duration(case.eval_ms)},"
         try:
             at_ms = self._test.start_ms + case.eval_ms
-            rows = await self._bench.engine.instant(parser.parse(case.expr), at_ms)
+            result = rows(await self._bench.engine.instant(case.expr, at_ms))
         except Exception as error:  # why: whatever breaks a query is this test's failure
             return [Failure(self._test.name, f"{head} err: {error}", case.place)]
-        got, expected = sorted(rows, key=_labels), sorted(case.expected, key=_labels)
+        got, expected = sorted(result, key=_labels), sorted(case.expected, key=_labels)
         if _same(got, expected, self._file.fuzzy):
             return []
         text = f"{head}\n        exp: {_samples(expected)}\n        got: {_samples(got)}"

@@ -1,0 +1,166 @@
+"""Rule files: what is read, and what is said about those that are broken."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from tocsin_alerting.document import InvalidDocument
+from tocsin_alerting.promql.ast import Call, Expr, Span, walk
+from tocsin_alerting.rules.file import load, read
+from tocsin_alerting.rules.rule import AlertingRule, RecordingRule
+
+BROKEN = Path(__file__).parent / "broken"
+WANTED: dict[str, list[str]] = json.loads((BROKEN / "wanted.json").read_text())
+RULES = Path(__file__).parents[3] / "rules"
+FULL = """
+groups:
+  - name: g
+    interval: 30s
+    query_offset: 1m
+    limit: 5
+    labels: {team: llm, severity: P3}
+    rules:
+      - record: job:up:sum
+        expr: sum by (job) (up)
+        labels: {env: prod}
+      - alert: Down
+        expr: |
+          up
+            == 0
+        for: 1h30m
+        keep_firing_for: 5m
+        labels: {severity: P0, code: 7, on: yes}
+        annotations: {summary: "{{ $labels.job }} is down"}
+      - alert: Down
+        expr: 1
+        for: 0
+  - name: empty
+"""
+
+
+def messages(error: InvalidDocument) -> list[str]:
+    return [str(problem).split(".yml:", 1)[1] for problem in error.problems]
+
+
+@pytest.mark.parametrize("name", sorted(WANTED))
+def test_a_broken_file_is_told_with_places(name: str) -> None:
+    with pytest.raises(InvalidDocument) as caught:
+        load([str(BROKEN / name)])
+    told = messages(caught.value)
+    assert len(told) == len(WANTED[name])
+    for said, wanted in zip(told, WANTED[name], strict=True):
+        assert wanted in said
+        assert re.match(r"[1-9]\d*:[1-9]\d*: .", said)
+
+
+def test_every_broken_file_has_its_wanted_messages_and_they_are_many() -> None:
+    assert {path.name for path in BROKEN.glob("*.yml")} == set(WANTED)
+    assert len(WANTED) >= 20
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+@pytest.mark.parametrize("name", sorted(WANTED))
+def test_promtool_refuses_it_as_well(name: str) -> None:
+    ours_alone = {
+        "expr_of_matrix.yml",  # it loads there and fails at every evaluation
+        "no_group_name.yml",  # depends on the version
+        "self_alias.yml",
+        "complex_key.yml",
+    }
+    done = subprocess.run(
+        ["promtool", "check", "rules", str(BROKEN / name)], capture_output=True, check=False
+    )
+    assert done.returncode == 1 or name in ours_alone
+
+
+def test_the_problems_of_all_files_come_at_once() -> None:
+    names = ("bad_duration.yml", "bad_limit.yml", "tabs.yml")
+    with pytest.raises(InvalidDocument) as caught:
+        load([str(BROKEN / name) for name in names])
+    assert len(caught.value.problems) == 5
+    assert {Path(problem.file).name for problem in caught.value.problems} == set(names)
+
+
+def test_a_file_is_read_whole() -> None:
+    file = read(FULL, "f.yml")
+    group, empty = file.groups
+    assert (group.name, group.interval_ms, group.query_offset_ms, group.limit) == (
+        "g", 30_000, 60_000, 5,
+    )  # fmt: skip
+    record, down, again = group.rules
+    assert isinstance(record, RecordingRule)
+    assert (record.uid, record.name, record.expr) == (
+        "g/job:up:sum/1", "job:up:sum", "sum by (job) (up)",
+    )  # fmt: skip
+    assert dict(record.labels) == {"team": "llm", "severity": "P3", "env": "prod"}
+    assert isinstance(down, AlertingRule) and isinstance(again, AlertingRule)
+    assert (down.uid, down.for_ms, down.keep_firing_for_ms) == ("g/Down/1", 5_400_000, 300_000)
+    assert dict(down.labels) == {"team": "llm", "severity": "P0", "code": "7", "on": "yes"}
+    assert (down.expr, down.place.line) == ("up\n  == 0\n", 12)
+    assert (again.uid, again.for_ms, again.expr) == ("g/Down/2", 0, "1")
+    assert (empty.name, empty.rules, empty.interval_ms) == ("empty", (), None)
+
+
+def test_json_is_read_and_a_second_document_is_not() -> None:
+    text = '{"groups": [{"name": "g", "rules": [{"record": "r", "expr": "up"}]}]}'
+    assert read(text, "f").groups[0].rules[0].name == "r"
+    assert len(read(FULL + "---\n{not: rules}\n", "f").groups) == 2
+
+
+def test_a_moved_rule_is_the_same_rule() -> None:
+    assert read(FULL, "f").groups == read("# moved\n\n" + FULL, "f").groups
+
+
+def test_what_the_engine_cannot_evaluate_is_refused_where_it_stands() -> None:
+    def no_holt_winters(expr: Expr) -> Iterable[tuple[Span, str]]:
+        for node in walk(expr):
+            if isinstance(node, Call) and node.function == "predict_linear":
+                yield node.span, "predict_linear is not evaluated"
+
+    text = (
+        "groups:\n- name: g\n  rules:\n  - alert: A\n    expr: >-\n      up == 0\n"
+        "      and predict_linear(x[1h], 60) < 0\n"
+    )
+    assert read(text, "f").groups
+    with pytest.raises(InvalidDocument) as caught:
+        read(text, "f", no_holt_winters)
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.column) == (7, 11)
+    assert problem.message == 'group "g", rule 1, "A": predict_linear is not evaluated'
+
+
+def test_paths_and_globs_are_loaded_once_and_in_order(tmp_path: Path) -> None:
+    for name in ("b.yml", "a.yml", "c.yaml"):
+        (tmp_path / name).write_text("groups: []\n")
+    patterns = [str(tmp_path / "c.yaml"), str(tmp_path / "*.yml"), str(tmp_path / "a.yml")]
+    assert [Path(file.path).name for file in load(patterns)] == ["c.yaml", "a.yml", "b.yml"]
+    assert load([str(tmp_path / "nothing*.yml")]) == []
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidDocument, match=r"none\.yml:1:1: cannot read it: No such file"):
+        load([str(tmp_path / "none.yml")])
+    with pytest.raises(InvalidDocument, match="cannot read it: Is a directory"):
+        load([str(tmp_path)])
+
+
+def test_the_bundled_rules_are_read_without_a_lint() -> None:
+    files = load([str(RULES / "*.yml")])
+    assert len(files) >= 3
+    assert [lint for file in files for lint in file.lints] == []
+
+
+def test_twenty_semantic_errors_are_told_at_once() -> None:
+    rules = "".join(
+        f"      - alert: A{number}\n        expr: up{number} == \n        for: {number}\n"
+        for number in range(1, 11)
+    )
+    with pytest.raises(InvalidDocument) as caught:
+        read(f"groups:\n  - name: g\n    rules:\n{rules}", "f.yml")
+    assert len(caught.value.problems) == 20
+    assert len({(one.line, one.column) for one in caught.value.problems}) == 20

@@ -1,0 +1,70 @@
+"""`for` over a restart: Prometheus's own table (TestForStateRestore) and what ours does beyond."""
+
+from dataclasses import replace
+
+import pytest
+
+from support.rule_texts import MINUTE, alerting
+from tocsin_alerting.rules.alert import Alert, AlertState
+from tocsin_alerting.rules.journal import InstanceRow
+from tocsin_alerting.rules.restore import Restore, active_since_ms, restored
+
+FOR, GRACE = 25 * MINUTE, 10 * MINUTE
+PENDING = Alert("old/A/1", (("alertname", "A"),), (), AlertState.PENDING, 1.0, 0)
+FIRING = replace(PENDING, state=AlertState.FIRING, fired_at_ms=MINUTE)
+
+
+def row(alert: Alert, seen_ms: int) -> InstanceRow:
+    return InstanceRow("f", "g", "g/A/1", seen_ms, alert)
+
+
+@pytest.mark.parametrize(
+    ("spent", "outage", "wanted"),
+    [
+        (5, 10, 15 - 5),  # 20 minutes are missing: the outage does not count
+        (15, 10, 25 + 10 - 25),  # 10 minutes are missing, no less than the grace period
+        (20, 30, 50 + 10 - 25),  # 5 are missing: the grace period must pass
+        (25, 30, 0),  # it had waited long enough
+        (40, 59, 0),
+    ],
+)
+def test_it_counts_as_prometheus_does(spent: int, outage: int, wanted: int) -> None:
+    down, now = spent * MINUTE, (spent + outage) * MINUTE
+    assert active_since_ms(0, down, now, FOR, GRACE) == wanted * MINUTE
+
+
+@pytest.mark.parametrize("how", list(Restore))
+def test_a_pending_alert_waits_out_its_for(how: Restore) -> None:
+    rule = alerting(for_ms=FOR)
+    (alert,) = restored([row(PENDING, 5 * MINUTE)], rule, 15 * MINUTE, how).values()
+    assert (alert.active_at_ms, alert.rule) == (10 * MINUTE, rule.uid)
+
+
+def test_an_outage_of_more_than_an_hour_forgets_what_was_pending() -> None:
+    rule, rows = alerting(for_ms=FOR), [row(PENDING, MINUTE)]
+    assert restored(rows, rule, 61 * MINUTE) != {}
+    assert restored(rows, rule, 61 * MINUTE + 1) == {}
+
+
+def test_a_short_for_is_restored_by_ours_alone() -> None:
+    rule, rows = alerting(for_ms=2 * MINUTE), [row(PENDING, MINUTE)]
+    (alert,) = restored(rows, rule, 21 * MINUTE).values()
+    assert alert.active_at_ms == 20 * MINUTE  # one of two minutes is spent
+    assert restored(rows, rule, 21 * MINUTE, Restore.PROMETHEUS) == {}
+
+
+def test_a_firing_alert_goes_on_firing_however_long_the_outage() -> None:
+    rule = alerting(for_ms=FOR)
+    (alert,) = restored([row(FIRING, 30 * MINUTE)], rule, 600 * MINUTE).values()
+    assert (alert.state, alert.fired_at_ms, alert.active_at_ms) == (AlertState.FIRING, MINUTE, 0)
+
+
+def test_prometheus_makes_a_firing_alert_pending_first() -> None:
+    rule = alerting(for_ms=FOR)
+    rows = [row(FIRING, 30 * MINUTE)]
+    (alert,) = restored(rows, rule, 40 * MINUTE, Restore.PROMETHEUS).values()
+    assert (alert.state, alert.fired_at_ms, alert.active_at_ms) == (AlertState.PENDING, None, 0)
+
+
+def test_a_row_of_a_doubt_alone_is_no_alert() -> None:
+    assert restored([InstanceRow("f", "g", "g/A/1", 0)], alerting(), MINUTE) == {}

@@ -1,0 +1,67 @@
+"""Our verdict on the bundled rules' unit tests is promtool's, on right and wrong expectations."""
+
+import asyncio
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support.rule_bench import make_bench
+from tocsin_alerting.rules.rule_test import Report, run
+from tocsin_alerting.rules.rule_test_file import read_tests
+
+RULES = Path(__file__).parents[2] / "rules"
+TESTS = sorted((RULES / "tests").glob("*.yml"))
+pytestmark = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not installed"
+)
+
+
+def promtool(path: Path) -> tuple[bool, str]:
+    done = subprocess.run(
+        ["promtool", "test", "rules", str(path)], capture_output=True, text=True, check=False
+    )
+    return done.returncode == 0, done.stdout + done.stderr
+
+
+def ours(path: Path) -> Report:
+    return asyncio.run(run(read_tests(path.read_text("utf-8"), str(path)), make_bench))
+
+
+def spoiled(path: Path, folder: Path) -> Path:
+    """A copy whose expectations are wrong in each place where a summary is expected."""
+    shutil.copytree(RULES, folder / "rules")
+    copy = folder / "rules" / "tests" / path.name
+    text = copy.read_text("utf-8")
+    wrong = re.sub(r"(?m)^(\s+summary:) .*$", r"\1 Something that no rule says.", text)
+    assert wrong != text
+    copy.write_text(wrong, "utf-8")
+    return copy
+
+
+def failures(said: str) -> list[str]:
+    """What failed, in order, without the alerts."""
+    return re.findall(r"alertname: \S+, time: \S+, |expr: .*, time: \S+,", said)
+
+
+def test_there_are_tests() -> None:
+    assert len(TESTS) >= 5
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.name)
+def test_both_agree_that_the_rules_are_right(path: Path) -> None:
+    report = ours(path)
+    assert report.ok, str(report)
+    assert promtool(path)[0]
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.name)
+def test_both_find_the_same_wrong_expectations(path: Path, tmp_path: Path) -> None:
+    wrong = spoiled(path, tmp_path)
+    passed, said = promtool(wrong)
+    report = ours(wrong)
+    assert not passed and not report.ok
+    assert failures(str(report)) == failures(said)
+    assert str(report).split() == said.split()
