@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 
 from tocsin_alerting.promql.ast import (
-    AggregateExpr,
-    AggregateOp,
     BinaryExpr,
     Call,
     Expr,
@@ -34,8 +32,6 @@ def _faults(node: Expr) -> Iterator[tuple[Span, str]]:
             yield span, f"{name}() needs native histograms, which are not stored here"
         case Call(function=name, span=span) if name not in FUNCTIONS:
             yield span, f"function {name}() is not evaluated here"
-        case AggregateExpr(op=AggregateOp.LIMIT_RATIO, span=span):
-            yield span, "limit_ratio is not evaluated here"
         case BinaryExpr(matching=matching, op_span=span) if matching is not None:
             if matching.fill_left is not None or matching.fill_right is not None:
                 yield span, "fill modifiers are not evaluated here"

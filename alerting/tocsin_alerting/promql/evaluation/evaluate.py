@@ -102,6 +102,8 @@ def _aggregate(node: AggregateExpr, context: Context) -> Vector:
         return ranking.counted_values(node, cast(str, parameter), vector)
     if node.op is AggregateOp.QUANTILE:
         return aggregations.quantile(node, cast(Scalar, parameter), vector, context)
+    if node.op is AggregateOp.LIMIT_RATIO:
+        return ranking.ratio(node, cast(Scalar, parameter), vector, context)
     return ranking.ranked(node, cast(Scalar, parameter), vector)
 
 

@@ -1,19 +1,23 @@
 """Classic histograms: quantiles and fractions from cumulative buckets with an `le` label."""
 
 import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
 
 from tocsin_alerting.promql.evaluation.grouping import grouped
 from tocsin_alerting.promql.evaluation.labelling import without
-from tocsin_alerting.promql.numbers import parse_number
 from tocsin_alerting.store.cell import Floats, Ints, Mask
 from tocsin_alerting.store.series import SeriesSet
 
 LE = "le"
 _BUCKET = frozenset((LE,))
 _TOLERANCE = 1e-12
+_DECIMAL = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+_HEXADECIMAL = r"0[xX](?:[0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)[pP][+-]?[0-9]+"
+_WORD = r"(?i:inf|infinity|nan)"
+_NUMBER = re.compile(rf"[+-]?(?:{_DECIMAL}|{_HEXADECIMAL}|{_WORD})")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,10 +66,10 @@ def _layout(of_size: list[tuple[int, list[int]]], bounds: list[float | None]) ->
 
 
 def _bound(text: str) -> float | None:
-    try:
-        return parse_number(text)
-    except ValueError:
+    """The number that Go's ParseFloat reads; None where it reads none."""
+    if _NUMBER.fullmatch(text) is None:
         return None
+    return float.fromhex(text) if "x" in text.lower() else float(text)
 
 
 def bucket_quantiles(q: float, bounds: Floats, counts: Floats) -> tuple[Floats, Mask]:

@@ -1,11 +1,13 @@
 """topk, bottomk, limitk, count_values: aggregations that keep or count single elements."""
 
 from dataclasses import replace
+from hashlib import blake2b
 
 import numpy as np
 
 from tocsin_alerting.promql.ast import AggregateExpr, AggregateOp
 from tocsin_alerting.promql.evaluation.budget import QueryError
+from tocsin_alerting.promql.evaluation.context import Context
 from tocsin_alerting.promql.evaluation.grouping import grouped
 from tocsin_alerting.promql.evaluation.labelling import by_labels, only, with_label, without
 from tocsin_alerting.promql.evaluation.vector import Scalar, Vector
@@ -55,6 +57,30 @@ def _places(ids: Ints) -> Ints:
     begins: Mask = np.concatenate([[True], ids[1:] != ids[:-1]]) if len(ids) else ids == 0
     at = np.arange(len(ids))
     return at - np.maximum.accumulate(np.where(begins, at, 0)) if len(ids) else at
+
+
+def ratio(node: AggregateExpr, share: Scalar, vector: Vector, context: Context) -> Vector:
+    """About this share of the series, always the same ones; a negative one takes the others.
+
+    Each series has a place between 0 and 1 by the hash of its labels.
+    """
+    assert node.param is not None
+    if np.isnan(share).any():
+        raise QueryError("Ratio value is NaN")
+    for extreme in (share.max(initial=0.0), share.min(initial=0.0)):
+        if abs(extreme) > 1:
+            text = f"got {extreme:g}, capping to {np.sign(extreme):g}"
+            message = f"ratio value should be between -1 and 1, {text}"
+            context.notes.warn(message, node.param.span)
+    places = vector.series.remember("places", lambda: _hashed(vector.series.labels))
+    limit = np.clip(share, -1, 1)[:, None]
+    return vector.kept(np.where(limit >= 0, places < limit, places >= 1 + limit))
+
+
+def _hashed(series: tuple[Labels, ...]) -> Floats:
+    digests = (blake2b(repr(labels).encode(), digest_size=8).digest() for labels in series)
+    numbers = [int.from_bytes(digest) for digest in digests]
+    return np.array(numbers, np.float64) / 2.0**64
 
 
 def counted_values(node: AggregateExpr, label: str, vector: Vector) -> Vector:

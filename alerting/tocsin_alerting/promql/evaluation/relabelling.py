@@ -48,8 +48,8 @@ def label_join(_: Call, args: Sequence[Value], __: Context) -> Vector:
 
 
 def _check_name(name: str, role: str, function: str) -> None:
-    """Any text is a label's name, except none and what is no UTF-8."""
-    if not name or any("\ud800" <= one <= "\udfff" for one in name):
+    """Any text is a label's name, except none and what was no UTF-8 (the parser marks it)."""
+    if not name or "\N{REPLACEMENT CHARACTER}" in name:
         raise QueryError(f"invalid {role} label name in {function}(): {name}")
 
 
