@@ -1,6 +1,5 @@
 """The whole configuration: every key with its default, frozen."""
 
-from collections.abc import Mapping
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
@@ -33,7 +32,7 @@ BUNDLED_RULES = "bundled"
 def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
-    except (ValueError, OSError):  # unknown, or no name that a file could have
+    except (KeyError, ValueError, OSError):  # unknown, or no name that a file could have
         raise ValueError("not a time zone like Europe/Berlin or Asia/Shanghai") from None
     return name
 
@@ -62,15 +61,15 @@ class Config(Section):
 
     evaluation_interval: Interval = 5_000
     rule_files: Words = (BUNDLED_RULES,)
-    severities: Mapping[str, SeverityWord] = {
+    severities: dict[str, SeverityWord] = {
         "critical": Severity.P0,
         "warning": Severity.P1,
         "info": Severity.P2,
     }
 
-    contacts: Mapping[str, Contact] = {}
-    receivers: Mapping[str, ReceiverSettings] = {"log": LogSettings(type="log")}
-    policies: Mapping[str, PolicySection] = {}
+    contacts: dict[str, Contact] = {}
+    receivers: dict[str, ReceiverSettings] = {"log": LogSettings(type="log")}
+    policies: dict[str, PolicySection] = {}
     routes: Annotated[tuple[RouteSection, ...], BeforeValidator(several)] = ()
     group: GroupSection = GroupSection()
     inhibit: Annotated[tuple[InhibitSection, ...], BeforeValidator(several)] = DEFAULT_INHIBIT

@@ -1,0 +1,248 @@
+"""What is wrong in a file is said all at once, each at its place, in words that help."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies
+
+from tocsin_alerting.config import load
+from tocsin_alerting.document import InvalidDocument
+
+MAIL = "{type: email, smarthost: localhost, from: a@example.com, to: [b@example.com]}"
+HOOK = '{type: webhook, url: "http://127.0.0.1:9/"}'
+
+
+def _problems(directory: Path, text: str, **env: str) -> list[str]:
+    path = directory / "t.yml"
+    path.write_text(text)
+    with pytest.raises(InvalidDocument) as refused:
+        load(path, env)
+    return [str(one).removeprefix(f"{directory}/") for one in refused.value.problems]
+
+
+CASES = {
+    "unknown key": (
+        "evaluation_intervall: 1s",
+        't.yml:1:1: unknown key "evaluation_intervall"; did you mean "evaluation_interval"?',
+    ),
+    "unknown nested key": (
+        "collect:\n  hots: 5s",
+        't.yml:2:3: unknown key "collect.hots"; did you mean "host"?',
+    ),
+    "unknown key of a receiver": (
+        "receivers:\n  m: {type: webhook, url: 'http://h/', timeot: 5s}",
+        'unknown key "receivers.m.timeot"; did you mean "timeout"?',
+    ),
+    "unknown key of a step": (
+        "policies:\n  P0:\n    steps:\n    - {notify: [{receiver: log}], escalate: 5m}",
+        't.yml:4:35: unknown key "policies.P0.steps.0.escalate"; did you mean "escalate_after"?',
+    ),
+    "a number for a duration": ("evaluation_interval: 5", "t.yml:1:22: evaluation_interval: not a"),
+    "units out of order": ("reopen_within: 5s1m", "t.yml:1:16: reopen_within: not a duration"),
+    "nothing": ("evaluation_interval: 0s", "evaluation_interval: must be longer than 0s"),
+    "unknown receiver": (
+        "policies:\n  P0:\n    steps: [{notify: [{receiver: lgo}]}]",
+        't.yml:3:34: no receiver is called "lgo"; did you mean "log"?',
+    ),
+    "unknown receiver in final": (
+        "policies:\n  P0:\n    steps: [{notify: [{receiver: log}], escalate_after: 1m}]\n"
+        "    final: {notify: [{receiver: x}], every: 1m, for: 1h}",
+        't.yml:4:33: no receiver is called "x"',
+    ),
+    "unknown receiver in a route": (
+        "routes: [{receivers_add: [lg]}]",
+        't.yml:1:27: no receiver is called "lg"; did you mean "log"?',
+    ),
+    "unknown contact": (
+        f"contacts: {{wang: {{email: w@x.y}}}}\nreceivers: {{m: {MAIL}}}\npolicies:\n  P0:\n"
+        "    steps: [{notify: [{contact: wagn, via: [email]}]}]",
+        't.yml:5:33: no contact is called "wagn"; did you mean "wang"?',
+    ),
+    "contact without a mail receiver": (
+        "contacts: {li: {email: l@x.y}}\npolicies:\n  P0:\n"
+        "    steps: [{notify: [{contact: li, via: [email]}]}]",
+        "t.yml:4:42: no receiver is of type email; add one",
+    ),
+    "everyone of nobody": (
+        f"receivers: {{m: {MAIL}}}\npolicies:\n  P0:\n"
+        "    steps: [{notify: [{everyone: true, via: [email]}]}]",
+        "t.yml:4:34: there is nobody in contacts",
+    ),
+    "a contact without via": (
+        "policies: {P0: {steps: [{notify: [{contact: li}]}]}}",
+        "contact and everyone need via",
+    ),
+    "two at once": (
+        "policies: {P0: {steps: [{notify: [{contact: li, receiver: log}]}]}}",
+        "name exactly one of receiver, contact and everyone",
+    ),
+    "a receiver without addressees": (
+        "receivers: {m: {type: email, smarthost: h, from: a@x.y}}\n"
+        "policies: {P0: {steps: [{notify: [{receiver: m}]}]}}",
+        't.yml:2:46: receiver "m" has no "to" of its own',
+    ),
+    "unknown policy": (
+        "routes: [{match: ['a=\"b\"'], policy: P00}, {}]",
+        't.yml:1:37: no policy is called "P00"; did you mean "P0"?',
+    ),
+    "the last route": (
+        "routes:\n- {match: ['a=\"b\"'], policy: P1}",
+        "t.yml:2:11: the last route must take what is left",
+    ),
+    "a bad matcher": (
+        "routes: [{match: ['severity~P0']}, {}]",
+        't.yml:1:19: routes.0.match.0: matcher severity~P0: write it as name="value"',
+    ),
+    "severity in group": ("group: {by: [a, severity]}", "t.yml:1:17: severity cannot be grouped"),
+    "severity in a route's group": (
+        "routes: [{group_by: [severity]}]",
+        "t.yml:1:22: severity cannot be grouped",
+    ),
+    "a repeat without a time": (
+        "policies: {P0: {repeat: 1, steps: [{notify: [{receiver: log}]}]}}",
+        "t.yml:1:36: this step needs escalate_after, for it is repeated",
+    ),
+    "a step that nothing leads to": (
+        "policies:\n  P0:\n    steps:\n    - {notify: [{receiver: log}]}\n"
+        "    - {notify: [{receiver: log}]}",
+        "t.yml:4:7: this step needs escalate_after, for a step follows it",
+    ),
+    "no steps": ("policies: {P0: {steps: []}}", "t.yml:1:24: policies.P0.steps:"),
+    "unknown type": (
+        "receivers:\n  m: {type: emial}",
+        't.yml:2:13: no channel is called "emial", only email, log, webhook; did you mean "email"?',
+    ),
+    "no type": ("receivers: {m: {url: x}}", "t.yml:1:16: a receiver needs a type"),
+    "a password": (
+        f"receivers:\n  m: {MAIL[:-1]}, username: a, password: hunter2}}",
+        "with password_file, or name an environment variable with password_env",
+    ),
+    "a token": (
+        f"receivers:\n  m: {HOOK[:-1]}, bearer_token: hunter2}}",
+        "with bearer_token_file",
+    ),
+    "a signing secret": (f"receivers:\n  m: {HOOK[:-1]}, secret: hunter2}}", "with secret_file"),
+    "a username alone": (
+        f"receivers:\n  m: {MAIL[:-1]}, username: a}}",
+        "username goes with exactly one of password_file and password_env",
+    ),
+    "a password in the clear": (
+        "receivers:\n  m: {type: email, smarthost: mail.example.com, from: a@x.y, tls: none, "
+        "username: a, password_env: PW}",
+        "tls: none would send the password in the clear",
+    ),
+    "a missing secret file": (
+        f"receivers:\n  m: {HOOK[:-1]}, secret_file: none}}",
+        "t.yml:2:63: cannot read ",
+    ),
+    "a missing header file": (
+        f"receivers:\n  m: {HOOK[:-1]}, header_files: {{X-Key: none}}}}",
+        "t.yml:2:72: cannot read ",
+    ),
+    "an empty variable": (
+        f"receivers:\n  m: {HOOK[:-1]}, bearer_token_env: EMPTY}}",
+        "environment variable EMPTY is not set or is empty",
+    ),
+    "a secret of another form": (
+        f"receivers:\n  m: {HOOK[:-1]}, secret_env: PW}}",
+        "t.yml:2:6: m: a signing secret is whsec_",
+    ),
+    "a ca file without a certificate": (
+        f"receivers:\n  m: {HOOK[:-1]}, ca_file: t.yml}}",
+        "t.yml:2:6: m: ",
+    ),
+    "a missing ca file": (
+        f"receivers:\n  m: {HOOK[:-1]}, ca_file: none}}",
+        "t.yml:2:59: cannot read ",
+    ),
+    "a missing token": ("web: {token_file: none}", "t.yml:1:19: cannot read "),
+    "a missing rule file": ("rule_files: [x.yml]", "t.yml:1:14: there is no file x.yml"),
+    "an address": ("contacts: {li: {email: li}}", "'li' is not an address like li@example.com"),
+    "a smarthost": (
+        "receivers: {m: {type: email, smarthost: 'h:x', from: a@x.y}}",
+        "port 'x' is not a number",
+    ),
+    "a listen address": ("web: {listen_address: 4911}", "t.yml:1:23: web.listen_address:"),
+    "a port": ("worker: {port: 99999}", "t.yml:1:16: worker.port:"),
+    "an engine": ("engines: [{url: 127.0.0.1}]", "t.yml:1:17: engines.0.url: not a URL like"),
+    "an engine twice": (
+        "engines: [{url: 'http://h:1'}, {url: 'http://h:1'}]",
+        "t.yml:1:38: this engine is listed twice",
+    ),
+    "a process": ("processes: [{name: a, comm: b, exe: c}]", "exactly one of comm, exe and"),
+    "a process's pattern": (
+        "processes: [{name: a, cmdline: '('}]",
+        "t.yml:1:32: processes.0.cmdline: not a regular expression",
+    ),
+    "a process twice": (
+        "processes: [{name: a, comm: b}, {name: a, comm: c}]",
+        'two process groups are called "a"',
+    ),
+    "a time zone": ("time_zone: Mars", "t.yml:1:12: time_zone: not a time zone like"),
+    "a path as a time zone": ("time_zone: ../../etc/passwd", "not a time zone like"),
+    "a language": ("language: fr", "t.yml:1:11: language:"),
+    "a severity": ("severities: {page: P9}", "t.yml:1:20: severities.page:"),
+    "a version": ("version: 2", "t.yml:1:10: version:"),
+    "a list": ("- a", "t.yml:1:1: "),
+    "a word": ("hello", "t.yml:1:1: "),
+    "not YAML": ("a: [", "t.yml:"),
+    "a key twice": ("version: 1\nversion: 1", 't.yml:2:1: key "version" stands twice'),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_error_at_its_place(tmp_path: Path, name: str) -> None:
+    text, expected = CASES[name]
+    problems = _problems(tmp_path, text, PW="hunter2")
+    assert [one for one in problems if expected in one], problems
+    assert "hunter2" not in "\n".join(problems)
+    assert len(problems) <= 2
+
+
+def test_all_errors_come_together(tmp_path: Path) -> None:
+    text = """
+langauge: en
+evaluation_interval: 5
+receivers:
+  m: {type: emial}
+  h: {type: webhook, url: ftp, secret_file: none}
+policies:
+  P0: {steps: [{notify: [{receiver: x}]}], repeat: 1}
+routes: [{match: ['a=b'], policy: Q}]
+group: {by: [severity]}
+"""
+    problems = _problems(tmp_path, text)
+    lines = sorted({int(one.split(":")[1]) for one in problems})
+    assert lines == [2, 3, 5, 6, 8, 9, 10]
+    assert sum(one.startswith("t.yml:8") for one in problems) == 2
+    assert sum(one.startswith("t.yml:9") for one in problems) == 2
+
+
+SCRAPS = strategies.recursive(
+    strategies.sampled_from([None, True, 1, -1.5, "", "log", "P0", "5s", "a=b", "x@y.z", "email"]),
+    lambda inner: (
+        strategies.lists(inner, max_size=3)
+        | strategies.dictionaries(
+            strategies.sampled_from(
+                "receivers policies routes group by steps notify receiver contact contacts via "
+                "type to match policy repeat final P0 log email web engines url name".split()
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=25,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(SCRAPS)
+def test_no_file_breaks_the_loader(tmp_path: Path, scrap: object) -> None:
+    import yaml
+
+    path = tmp_path / "t.yml"
+    path.write_text(yaml.safe_dump(scrap))
+    try:
+        load(path, {})
+    except InvalidDocument as refused:
+        assert all(one.file == str(path) and one.line > 0 for one in refused.problems)

@@ -1,0 +1,135 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from tocsin_alerting.config import Config, build_channels, incident_config, load, rule_paths
+from tocsin_alerting.document import InvalidDocument
+from tocsin_alerting.incidents.policy import Severity, Target
+
+ROOT = Path(__file__).parents[3]
+
+WHOLE = """
+version: 1
+time_zone: Asia/Shanghai
+language: zh
+evaluation_interval: 1s
+rule_files: [bundled, mine.yml, "more/*.yml"]
+engines: [{url: "http://127.0.0.1:8000", name: vllm}]
+processes: [{name: vllm, exe: vllm}]
+contacts:
+  li: {email: li@example.com}
+  wang: {email: wang@example.com}
+receivers:
+  hook: {type: webhook, url: "http://127.0.0.1:9/h", secret_file: signing, timeout: 1m30s}
+  mail: {type: email, smarthost: "localhost:25", from: a@example.com, username: a, password_env: PW}
+policies:
+  P0:
+    group: {wait: 0s, interval: 1m}
+    steps:
+    - {notify: [{receiver: hook}, {contact: li, via: [email]}], escalate_after: 1m}
+    - {notify: [{everyone: true, via: [email]}], escalate_after: 1m}
+    repeat: 1
+    final: {notify: [{receiver: hook}], every: 5m, for: 1d}
+routes:
+- {match: ['team="ml"'], policy: P0, receivers_add: [hook], continue: true, group_by: [alertname]}
+- {}
+severities: {page: P0}
+web: {listen_address: "[::1]:0", token_file: token}
+"""
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "b.yml").write_text("groups: []")
+    (tmp_path / "mine.yml").write_text("groups: []")
+    (tmp_path / "signing").write_text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n")
+    (tmp_path / "token").write_text("t0ken\n")
+    (tmp_path / "tocsin.yml").write_text(WHOLE)
+    return tmp_path
+
+
+def _load(directory: Path, text: str, **env: str) -> Config:
+    path = directory / "tocsin.yml"
+    path.write_text(text)
+    return load(path, env)
+
+
+def test_the_documented_file_is_the_default() -> None:
+    path = ROOT / "docs" / "config.yml"
+    documented = load(path, {})
+    assert documented == load(None)
+    keys = {line.split(":")[0] for line in path.read_text().splitlines() if line[:1].isalpha()}
+    assert keys == set(Config.model_fields)
+
+
+def test_without_a_file_everything_is_there() -> None:
+    config = load(None)
+    channels = build_channels(config, {})
+    incidents = incident_config(config)
+    assert list(channels) == ["log"]
+    assert {name for name in incidents.policies} == {one.value for one in Severity}
+    escalations = {n: p.steps[0].escalate_after_ms for n, p in incidents.policies.items()}
+    minutes = {name: ms and ms // 60_000 for name, ms in escalations.items()}
+    assert minutes == {"P0": 15, "P1": 60, "P2": 240, "P3": None, "P4": None}
+    recover = {n: (p.recover_within_ms or 0) // 60_000 for n, p in incidents.policies.items()}
+    assert recover == {"P0": 5, "P1": 15, "P2": 60, "P3": 240, "P4": 1440}
+    assert rule_paths(config) == sorted((ROOT / "rules").glob("*.yml"))
+
+
+def test_a_whole_file(directory: Path) -> None:
+    config = load(directory / "tocsin.yml", {"PW": "hunter2"})
+    incidents = incident_config(config)
+    first, second = incidents.policies["P0"].steps
+    assert first.notify == (Target("hook"), Target("mail", "li"))
+    assert second.notify == (Target("mail", "li"), Target("mail", "wang"))
+    assert incidents.policies["P0"].final is not None
+    assert incidents.policies["P0"].final.for_ms == 86_400_000
+    assert incidents.routes[0].go_on and incidents.routes[0].group_by == ("alertname",)
+    assert incidents.routes[1].matchers == ()
+    assert incidents.severity_words == {"page": Severity.P0}
+    assert config.evaluation_interval == 1_000
+    assert [path.name for path in rule_paths(config)][-2:] == ["mine.yml", "b.yml"]
+    assert config.web.token_file == directory / "token"
+    channels = build_channels(config, {"PW": "hunter2"})
+    assert set(channels) == {"hook", "mail"} and "hunter2" not in repr(channels)
+
+
+def test_policies_that_are_left_out_tell_everybody_who_can_be_told(tmp_path: Path) -> None:
+    text = """
+contacts: {li: {email: li@example.com}}
+receivers:
+  hook: {type: webhook, url: "http://127.0.0.1:9/"}
+  mail: {type: email, smarthost: localhost, from: a@example.com}
+"""
+    policies = incident_config(_load(tmp_path, text)).policies
+    assert policies["P3"].steps[0].notify == (Target("hook"), Target("mail", "li"))
+
+
+def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
+    assert _load(tmp_path, "# nothing yet\n") == load(None)
+    assert _load(tmp_path, "receivers: {}\npolicies: {}\n") == load(None)
+
+
+def test_paths_start_at_the_file(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    config = load(directory / "tocsin.yml", {"PW": "x"})
+    assert all(path.is_absolute() and path.is_file() for path in rule_paths(config))
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(InvalidDocument, match="none.yml:1:1: cannot read this file: No such file"):
+        load(tmp_path / "none.yml", {})
+    (tmp_path / "bytes.yml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InvalidDocument, match="not UTF-8"):
+        load(tmp_path / "bytes.yml", {})
+    with pytest.raises(InvalidDocument, match="cannot read this file: Is a directory"):
+        load(tmp_path, {})
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_a_secret_that_may_not_be_read(directory: Path) -> None:
+    (directory / "signing").chmod(0)
+    with pytest.raises(InvalidDocument, match="Permission denied"):
+        load(directory / "tocsin.yml", {"PW": "x"})
