@@ -83,15 +83,17 @@ def selectors(draw: st.DrawFn) -> VectorSelector:
     )
 
 
+STEP_OR_RANGE = st.sampled_from([DurationExpr(DurationOp.STEP), DurationExpr(DurationOp.RANGE)])
+
+
 def _operands() -> st.SearchStrategy[NumberLiteral | DurationExpr]:
     literals = numbers.filter(lambda found: 0 < found.value < 10**9) | spans_s
-    calls = st.sampled_from([DurationExpr(DurationOp.STEP), DurationExpr(DurationOp.RANGE)])
-    return st.recursive(literals | calls, _wrapped, max_leaves=4)
+    return st.recursive(literals | STEP_OR_RANGE, _combined, max_leaves=4)
 
 
-def _wrapped(
+def _combined(
     inner: st.SearchStrategy[NumberLiteral | DurationExpr],
-) -> st.SearchStrategy[NumberLiteral | DurationExpr]:
+) -> st.SearchStrategy[DurationExpr]:
     infix = st.sampled_from([DurationOp.ADD, DurationOp.SUB, DurationOp.MUL, DurationOp.POW])
     binary = st.builds(DurationExpr, infix, inner, inner, st.just(True))
     bounds = st.sampled_from([DurationOp.MIN_OF, DurationOp.MAX_OF])
@@ -99,7 +101,7 @@ def _wrapped(
 
 
 def _arithmetic() -> st.SearchStrategy[DurationExpr]:
-    return _operands().filter(lambda found: isinstance(found, DurationExpr))  # type: ignore[return-value]
+    return STEP_OR_RANGE | _combined(_operands())
 
 
 def offsets() -> st.SearchStrategy[Duration]:
@@ -118,9 +120,13 @@ def in_parens(inner: st.SearchStrategy[Expr]) -> st.SearchStrategy[Expr]:
 def _matchings() -> st.SearchStrategy[VectorMatching]:
     fills = st.none() | st.floats().map(NumberLiteral)
     one = st.builds(
-        VectorMatching, st.just(Cardinality.ONE_TO_ONE), st.booleans(), label_lists,
-        fill_left=fills, fill_right=fills,
-    )  # fmt: skip
+        VectorMatching,
+        st.just(Cardinality.ONE_TO_ONE),
+        st.booleans(),
+        label_lists,
+        fill_left=fills,
+        fill_right=fills,
+    )
     sides = st.sampled_from([Cardinality.MANY_TO_ONE, Cardinality.ONE_TO_MANY])
     many = st.builds(VectorMatching, sides, st.just(False), label_lists, label_lists, fills, fills)
     return one | many

@@ -4,7 +4,7 @@ from typing import NoReturn, TypeAlias
 
 from tocsin_alerting.promql.ast import DurationExpr, Expr, Span
 from tocsin_alerting.promql.fault import ParseError
-from tocsin_alerting.promql.lexer import tokenize
+from tocsin_alerting.promql.lexer import Lexer
 from tocsin_alerting.promql.token import Kind, Token
 from tocsin_alerting.promql.values import Semantics
 
@@ -16,8 +16,12 @@ MAX_NESTING = 100
 MAX_HEIGHT = 200
 """How many nodes may lie between an expression and its deepest part: `a + a + ...` counts too.
 
-Both keep every recursive walk over an expression far from Python's own limit.
+These two keep every recursive walk over an expression far from Python's own limit.
 """
+
+
+MAX_TOKENS = 20_000
+"""How many words a query may have: a tenth of a second of parsing, which nobody waits for."""
 
 
 class Cursor:
@@ -26,22 +30,34 @@ class Cursor:
     def __init__(self, query: str, semantics: Semantics) -> None:
         self.query = query
         self.semantics = semantics
-        self._tokens = tokenize(query, semantics)
+        self._lexer = Lexer(query, semantics)
+        self._tokens = self._lexer.tokens
         self._index = 0
         self._nesting = 0
         self._aggregations = 0
         self._heights: dict[int, tuple[int, Node]] = {}
 
     def peek(self) -> Token:
+        if self._index == len(self._tokens):
+            self._read()
         token = self._tokens[self._index]
         if token.kind is Kind.ERROR:
             self.fail(token.text, Span(token.start, len(self.query)))
         return token
 
+    def _read(self) -> None:
+        if self._index == MAX_TOKENS:
+            message = f"query has more than {MAX_TOKENS} words"
+            self.fail(message, Span(self._lexer.at, len(self.query)))
+        self._lexer.read()
+
     def next_name(self) -> str:
         """The name of the token after this one, "" at an error or the end."""
-        following = self._tokens[self._index + 1 : self._index + 2]
-        return following[0].name if following else ""
+        if self.peek().kind is Kind.END:
+            return ""
+        if self._index + 1 == len(self._tokens):
+            self._lexer.read()
+        return self._tokens[self._index + 1].name
 
     def take(self) -> Token:
         token = self.peek()

@@ -36,6 +36,9 @@ def parse_duration(text: str) -> int:
     found = _TEXT.fullmatch(text)
     if not text or found is None:
         raise ValueError(f"not a valid duration string: {quote(text)}")
+    # Python refuses to read integers of thousands of digits; 20 are too many already.
+    if any(len(amount or "") > 20 for amount in found.groups()):
+        raise ValueError("duration out of range")
     amounts = zip(found.groups(), _UNITS_MS.values(), strict=True)
     total = sum(int(amount) * unit for amount, unit in amounts if amount)
     if total / 1000 > LONGEST_S:

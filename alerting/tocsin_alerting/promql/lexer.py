@@ -20,19 +20,11 @@ _PAREN_AHEAD = re.compile(r"[ \t\r\n]*\(")
 _PUNCTUATION = frozenset("(){}[],=")
 
 
-def tokenize(query: str, semantics: Semantics) -> list[Token]:
-    """All tokens of `query`; the last is END, or an ERROR where the text makes no sense."""
-    lexer = _Lexer(query, semantics)
-    try:
-        while lexer.at <= len(query):
-            lexer.step()
-    except LexicalError as error:
-        lexer.tokens.append(Token(Kind.ERROR, str(error), error.at))
-    return lexer.tokens
+class Lexer:
+    """Reads tokens one after another into `tokens`, only as far as the parser asks.
 
-
-class _Lexer:
-    """`at` is the next character to read; it passes the end of the query after END."""
+    The last token of a query is END, or an ERROR where the text makes no sense.
+    """
 
     def __init__(self, query: str, semantics: Semantics) -> None:
         self.query = query
@@ -40,14 +32,21 @@ class _Lexer:
         self.words = WORDS[semantics]
         self.symbols = _SYMBOL_2 if semantics == 2 else _SYMBOL_3
         self.tokens: list[Token] = []
-        self.at = 0
+        self.at = 0  # the next character to read
         self.parens = 0
         self.in_braces = False
         self.in_brackets = False
         self.in_duration = False  # in brackets, and nothing but a duration may come
         self.colon_seen = False
 
-    def step(self) -> None:
+    def read(self) -> None:
+        """Append the next token; nothing comes after END and ERROR."""
+        try:
+            self._step()
+        except LexicalError as error:
+            self.tokens.append(Token(Kind.ERROR, str(error), error.at))
+
+    def _step(self) -> None:
         self.at = _end(_SKIP, self.query, self.at)
         char = self.query[self.at : self.at + 1]
         if self.in_braces:
@@ -207,15 +206,14 @@ class _Lexer:
         if self.in_brackets:
             raise self.fail("unclosed left bracket")
         self.emit(Kind.END, self.at)
-        self.at += 1
 
 
-_BRACKETS: dict[str, Callable[[_Lexer], None]] = {
-    "(": _Lexer._open_paren,
-    ")": _Lexer._close_paren,
-    "{": _Lexer._open_brace,
-    "[": _Lexer._open_bracket,
-    "]": _Lexer._close_bracket,
+_BRACKETS: dict[str, Callable[[Lexer], None]] = {
+    "(": Lexer._open_paren,
+    ")": Lexer._close_paren,
+    "{": Lexer._open_brace,
+    "[": Lexer._open_bracket,
+    "]": Lexer._close_bracket,
 }
 
 

@@ -8,9 +8,11 @@ from tocsin_alerting.promql.values import Semantics
 
 _PLAIN_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?(?![0-9A-Za-z_.])")
 _PLAIN_DURATION = re.compile(r"(?:[0-9]+(?:ms|[smhdwy]))+(?![0-9A-Za-z_.])")
+_NO_TEXT = r"\ufffd\ud800-\udfff"
 _PLAIN_STRING = re.compile(
-    r"""(?x) "[^"\\\n\ufffd\ud800-\udfff]*" | '[^'\\\n\ufffd\ud800-\udfff]*'
-           | `[^`\ufffd\ud800-\udfff]*` """
+    rf"""(?x) "[^"\\\n{_NO_TEXT}]*(?:\\[abfnrtv\\"][^"\\\n{_NO_TEXT}]*)*"
+            | '[^'\\\n{_NO_TEXT}]*(?:\\[abfnrtv\\'][^'\\\n{_NO_TEXT}]*)*'
+            | `[^`{_NO_TEXT}]*` """
 )
 _NUMBER_2 = re.compile(
     r"(?:0[xX][0-9a-fA-F]*(?:\.[0-9a-fA-F]*)?|[0-9]*(?:\.[0-9]*)?)(?:[eE][+-]?[0-9]*)?"
@@ -24,7 +26,7 @@ _UNITS = re.compile(r"(?:[smhdwy]s?(?:[0-9]+[smhdw]s?)*)?")
 _DIGITS = re.compile(r"[0-9]*")
 _BROKEN_TAIL = re.compile(r"[._eE]?[-+]?")
 _ALNUM = re.compile(r"[0-9A-Za-z_]")
-_STRING_RUN = re.compile(r"[^\\\n\"'`\ufffd\ud800-\udfff]*")
+_STRING_RUN = re.compile(rf"[^\\\n\"'`{_NO_TEXT}]*")
 _ESCAPE_DIGITS = {"x": (2, 16), "u": (4, 16), "U": (8, 16)}
 
 

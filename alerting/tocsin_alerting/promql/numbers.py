@@ -18,7 +18,8 @@ def parse_number(text: str) -> float:
     """
     if (word := _WORDS.get(text.lower())) is not None:
         return word
-    if _INTEGER.fullmatch(text) and (value := _integer(text)) < 2**63:
+    # No integer of 64 bits is longer, not even with an underscore between all of its digits.
+    if len(text) < 50 and _INTEGER.fullmatch(text) and (value := _integer(text)) < 2**63:
         return float(value)
     if not _FLOAT.fullmatch(text):
         raise ValueError(_go_error(text, "invalid syntax"))

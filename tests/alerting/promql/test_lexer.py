@@ -1,16 +1,23 @@
 import pytest
 
-from tocsin_alerting.promql.lexer import tokenize
-from tocsin_alerting.promql.token import Kind
+from tocsin_alerting.promql.lexer import Lexer
+from tocsin_alerting.promql.token import Kind, Token
+
+
+def tokenize(query: str) -> list[Token]:
+    lexer = Lexer(query, 3)
+    while not lexer.tokens or lexer.tokens[-1].kind not in (Kind.END, Kind.ERROR):
+        lexer.read()
+    return lexer.tokens
 
 
 def kinds(query: str) -> list[tuple[Kind, str]]:
-    return [(token.kind, token.text) for token in tokenize(query, 3)[:-1]]
+    return [(token.kind, token.text) for token in tokenize(query)[:-1]]
 
 
 def test_a_query_is_cut_into_words_with_their_places() -> None:
     query = 'sum by (x)(a{b=~"c"} # why\n) > bool 1e3'
-    tokens = tokenize(query, 3)
+    tokens = tokenize(query)
     assert [token.text for token in tokens] == [
         "sum", "by", "(", "x", ")", "(", "a", "{", "b", "=~", '"c"', "}", ")", ">", "bool", "1e3",
         "",
@@ -51,10 +58,10 @@ def test_words_mean_different_things_in_different_brackets() -> None:
     ],
 )
 def test_error_messages_name_words_as_prometheus_does(text: str, described: str) -> None:
-    assert tokenize(text, 3)[0].described == described
+    assert tokenize(text)[0].described == described
 
 
 def test_an_error_is_the_last_token() -> None:
-    *before, last = tokenize("a + $ b", 3)
+    *before, last = tokenize("a + $ b")
     assert [token.text for token in before] == ["a", "+"]
     assert (last.kind, last.text, last.start) == (Kind.ERROR, "unexpected character: '$'", 4)

@@ -20,7 +20,8 @@ def test_literals_are_read_as_go_reads_them(text: str, value: float) -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [("0x", "invalid syntax"), ("1e999", "value out of range"), ("", "invalid syntax"),
-     ("0xffffffffffffffffff", "invalid syntax")],
+     ("0xffffffffffffffffff", "invalid syntax"),
+     ("9" * 5000, "value out of range")],
 )  # fmt: skip
 def test_what_is_no_number_is_refused_in_the_words_of_go(text: str, what: str) -> None:
     with pytest.raises(ValueError, match=f'strconv.ParseFloat: parsing "{text}": {what}'):

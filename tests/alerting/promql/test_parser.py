@@ -243,6 +243,13 @@ def test_depth_is_an_error_like_any_other(query: str) -> None:
         parse(query)
 
 
+def test_a_query_has_a_limit_of_words_not_of_characters() -> None:
+    with pytest.raises(ParseError, match="more than 20000 words"):
+        parse("{" + 'a="b",' * 6_000 + "}")
+    long = f'{{a=~"{"b|" * 50_000}c"}}'
+    assert print_expr(parse(long)) == long
+
+
 def test_what_is_deep_enough_can_be_printed_compared_and_hashed() -> None:
     query = "(" * 90 + "1" + ")" * 90 + " + 1" * 100
     parsed = parse(query)
