@@ -37,8 +37,8 @@ _GOODBYE_SECONDS = 2
 class Options:
     """The flags of exporter-toolkit and node_exporter, under their names.
 
-    `without` names collectors that are off; `intervals` are seconds by area (host, gpu, process,
-    llm, tocsin). `max_requests` 0 sets no limit.
+    `without` names collectors or areas that are off; `intervals` are seconds by area (host, gpu,
+    process, llm, tocsin). `max_requests` 0 sets no limit.
     """
 
     listen_addresses: Sequence[str] = (DEFAULT_ADDRESS,)

@@ -51,8 +51,8 @@ def local_watches(
     chosen: Mapping[str, Rhythm] = RHYTHMS,
     without: frozenset[str] = frozenset(),
 ) -> list[Watch]:
-    """The sources of this machine but the agent itself; `without` names collectors left out."""
-    areas = [area for area in chosen if area not in (OWN_AREA, ENGINE_AREA)]
+    """The sources of this machine but the agent itself; `without` names collectors or areas."""
+    areas = [area for area in chosen if area not in {OWN_AREA, ENGINE_AREA, *without}]
     watches = (_watch(area, site, instance, chosen[area], without) for area in areas)
     return [watch for watch in watches if watch.collectors]
 

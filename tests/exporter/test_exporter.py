@@ -1,0 +1,172 @@
+"""The exporter as a whole, beside its real peers: node_exporter and promtool."""
+
+import asyncio
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from urllib.request import urlopen
+
+import pytest
+from prometheus_client import Metric
+from prometheus_client import parser as text_parser
+
+from support.node_exporter import page as node_page
+from support.node_exporter import running_node_exporter
+from tocsin_exporter.agent import Agent
+from tocsin_exporter.catalogue import TABLES
+from tocsin_exporter.clock import Clock
+from tocsin_exporter.exporter import Options, build
+from tocsin_exporter.exposition import render
+
+Key = tuple[str, frozenset[tuple[str, str]]]
+
+_BUILD_INFO = "node_exporter_build_info"
+_OWN_MEASUREMENT = "node_scrape_collector_duration_seconds"  # differs by nature
+
+
+def families(page: str) -> dict[str, Metric]:
+    parsed = text_parser.text_string_to_metric_families(page)
+    return {f.name: f for f in parsed if f.name.startswith("node_") and f.name != _BUILD_INFO}
+
+
+def values(found: dict[str, Metric]) -> dict[Key, float]:
+    """Samples by name and labels; an empty label is none, as in Prometheus."""
+    return {
+        (s.name, frozenset((k, v) for k, v in s.labels.items() if v)): s.value
+        for family in found.values()
+        for s in family.samples
+        if s.name != _OWN_MEASUREMENT
+    }
+
+
+async def our_page(agent: Agent) -> str:
+    await asyncio.sleep(0.25)  # longer than readings are reused
+    return render(await agent.page(["host"]), "text").body.decode()
+
+
+async def three_pages() -> tuple[str, str, str]:
+    """Ours, node_exporter's, and ours again: a true value lies between the outer ones."""
+    agent, _ = build(Options(without=frozenset({"gpu"})), Clock())
+    running = asyncio.create_task(agent.run())
+    try:
+        with running_node_exporter() as address:
+            while not agent.ready:
+                await asyncio.sleep(0.05)
+            before = await our_page(agent)
+            theirs = await asyncio.to_thread(node_page, address)
+            return before, theirs, await our_page(agent)
+    finally:
+        running.cancel()
+
+
+def agrees(kind: str, low: float, theirs: float, high: float) -> bool:
+    """Counters within 1 %, gauges within 5 % of what we saw before or after; small ones by 8."""
+    share = 0.01 if kind == "counter" else 0.05
+    low, high = min(low, high), max(low, high)
+    slack = max(abs(low), abs(high)) * share
+    return low - max(slack, 8) <= theirs <= high + max(slack, 8)
+
+
+async def test_names_types_and_labels_are_node_exporters() -> None:
+    before, theirs, _ = await three_pages()
+    ours, peer = families(before), families(theirs)
+    assert sorted(ours) == sorted(peer)
+    assert {n: f.type for n, f in ours.items()} == {n: f.type for n, f in peer.items()}
+    assert {n: f.documentation for n, f in ours.items()} == {
+        n: f.documentation for n, f in peer.items()
+    }
+    assert set(values(ours)) == set(values(peer))
+
+
+async def test_values_are_node_exporters() -> None:
+    """What disagrees in each of three tries is wrong; what does in one has moved meanwhile."""
+    wrong: set[Key] | None = None
+    for _ in range(3):
+        pages = await three_pages()
+        before, theirs, after = (values(families(page)) for page in pages)
+        kinds = {name: family.type for name, family in families(pages[1]).items()}
+        disagree = {
+            key
+            for key, value in theirs.items()
+            if key in before and key in after
+            if not agrees(
+                kinds.get(key[0].removesuffix("_total"), ""), before[key], value, after[key]
+            )
+        }
+        wrong = disagree if wrong is None else wrong & disagree
+        if not wrong:
+            return
+    assert not wrong
+
+
+@pytest.fixture
+async def page() -> str:
+    agent, _ = build(Options(without=frozenset({"gpu"})), Clock())
+    running = asyncio.create_task(agent.run())
+    while not agent.ready:
+        await asyncio.sleep(0.05)
+    running.cancel()
+    return render(await agent.page(), "text").body.decode()
+
+
+async def test_promtool_objects_to_nothing_but_nodes_own_names(page: str) -> None:
+    if (promtool := shutil.which("promtool")) is None:
+        pytest.skip("promtool is not installed")
+    lint = await asyncio.to_thread(
+        partial(
+            subprocess.run,
+            [promtool, "check", "metrics"],
+            input=page,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    )
+    said = (lint.stdout + lint.stderr).splitlines()
+    assert [line for line in said if not line.startswith("node_")] == []
+
+
+async def test_everything_on_the_page_is_in_the_catalogue_with_its_labels(page: str) -> None:
+    known = {name: labels for table in TABLES.values() for name, labels in table.labels.items()}
+    opened = [
+        re.compile(re.escape(row.name).replace(r"\{\}", ".+"))
+        for table in TABLES.values()
+        for row in table.open_rows
+    ]
+    for family in text_parser.text_string_to_metric_families(page):
+        name = family.name + ("_total" if family.type == "counter" else "")
+        if any(pattern.fullmatch(name) for pattern in opened):
+            continue
+        for sample in family.samples:
+            assert set(sample.labels) - {"le"} <= set(known[name]), name
+
+
+@pytest.fixture
+def exporter() -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """`tocsin exporter` as a process of its own; its address comes from its log."""
+    code = (
+        "from tocsin_exporter.exporter import Options, run_exporter\n"
+        "from tocsin_exporter.logs import configure\n"
+        "configure('info', 'logfmt')\n"
+        "run_exporter(Options(listen_addresses=('127.0.0.1:0',)))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    lines = (re.search(rb"address=(\S+)", line) for line in process.stderr)
+    yield next(found[1].decode() for found in lines if found), process
+    process.kill()
+    process.wait(10)
+    process.stderr.close()
+
+
+def test_as_a_process_it_answers_and_ends_on_sigterm(
+    exporter: tuple[str, "subprocess.Popen[bytes]"],
+) -> None:
+    address, process = exporter
+    with urlopen(f"http://{address}/metrics", timeout=10) as answer:
+        assert b"\nnode_load1 " in answer.read()
+    process.terminate()
+    assert process.wait(5) == 0
