@@ -46,7 +46,7 @@ class Cursor:
         return token
 
     def _read(self) -> None:
-        if self._index == MAX_TOKENS:
+        if self._index >= MAX_TOKENS:
             message = f"query has more than {MAX_TOKENS} words"
             self.fail(message, Span(self._lexer.at, len(self.query)))
         self._lexer.read()
