@@ -1,13 +1,17 @@
 """The exporter as a whole, beside its real peers: node_exporter and promtool."""
 
 import asyncio
+import json
 import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from functools import partial
-from urllib.request import urlopen
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 from prometheus_client import Metric
@@ -15,6 +19,7 @@ from prometheus_client import parser as text_parser
 
 from support.node_exporter import page as node_page
 from support.node_exporter import running_node_exporter
+from support.prometheus import Prometheus, running_prometheus
 from tocsin_exporter.agent import Agent
 from tocsin_exporter.catalogue import TABLES
 from tocsin_exporter.clock import Clock
@@ -160,6 +165,32 @@ def exporter() -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     process.kill()
     process.wait(10)
     process.stderr.close()
+
+
+def test_the_real_prometheus_scrapes_it_without_a_complaint(
+    exporter: tuple[str, "subprocess.Popen[bytes]"], tmp_path: Path
+) -> None:
+    with running_prometheus(tmp_path, "--web.enable-lifecycle") as prometheus:
+        (tmp_path / "prometheus.yml").write_text(
+            "scrape_configs: [{job_name: node, scrape_interval: 250ms, scrape_timeout: 250ms, "
+            f"static_configs: [{{targets: ['{exporter[0]}']}}]}}]\n"
+        )
+        urlopen(Request(f"{prometheus.url}/-/reload", method="POST")).close()
+        until = time.monotonic() + 20
+        while not (found := asked(prometheus, "count_over_time(up[1m]) > 3")):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        assert float(found[0]["value"][1]) > 3
+        assert asked(prometheus, "min_over_time(up[1m])")[0]["value"][1] == "1"
+        with urlopen(f"{prometheus.url}/api/v1/targets") as answer:
+            (target,) = json.load(answer)["data"]["activeTargets"]
+        assert (target["health"], target["lastError"]) == ("up", "")
+        assert float(asked(prometheus, 'count({job="node"})')[0]["value"][1]) > 300
+        assert asked(prometheus, "rate(node_cpu_seconds_total{mode='idle'}[1m]) > 0")
+
+
+def asked(prometheus: Prometheus, query: str) -> list[dict[str, Any]]:
+    return list(prometheus.get("query", query=query)["data"]["result"])
 
 
 def test_as_a_process_it_answers_and_ends_on_sigterm(
