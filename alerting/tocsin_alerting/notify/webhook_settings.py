@@ -3,10 +3,10 @@
 import base64
 import re
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from tocsin_alerting.notify.secret import Secret, Vault
 from tocsin_alerting.settings import FilePath, Interval, Refused, Section
@@ -16,11 +16,22 @@ _SHORTEST = 6  # a shorter path or query value is no secret, and hiding it hides
 _OURS = frozenset({"host", "content-length", "content-type", "transfer-encoding", "connection"})
 
 
+def _usable(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not url.isprintable() or " " in url:
+        raise ValueError("the URL is not one like https://host:port/path; correct it")
+    return url
+
+
 class WebhookSettings(Section):
     """One of `url`, `url_file` and `url_env` says where; a `secret` signs, a token authorises."""
 
     type: Literal["webhook"]
-    url: str | None = None
+    url: Annotated[str, AfterValidator(_usable)] | None = None
     url_file: FilePath | None = None
     url_env: str | None = None
     secret: Refused = None
@@ -48,16 +59,8 @@ class WebhookSettings(Section):
 
 def target_url(settings: WebhookSettings, vault: Vault) -> Secret:
     """Where to post. Raises ValueError, which does not show it."""
-    found = Secret(settings.url) if settings.url else None
-    found = found or vault.secret(settings.url_file, settings.url_env)
-    try:
-        parts = urlsplit(found.value if found else "")
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if found is None or not usable or not found.value.isprintable() or " " in found.value:
-        raise ValueError("the URL is not one like https://host:port/path; correct it")
-    return found
+    found = vault.secret(settings.url_file, settings.url_env)
+    return Secret(_usable(found.value if found else settings.url or ""))
 
 
 def request_headers(settings: WebhookSettings, vault: Vault) -> dict[str, str]:

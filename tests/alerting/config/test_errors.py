@@ -214,6 +214,7 @@ group: {by: [severity]}
     problems = _problems(tmp_path, text)
     lines = sorted({int(one.split(":")[1]) for one in problems})
     assert lines == [2, 3, 5, 6, 8, 9, 10]
+    assert sum(one.startswith("t.yml:6") for one in problems) == 2
     assert sum(one.startswith("t.yml:8") for one in problems) == 2
     assert sum(one.startswith("t.yml:9") for one in problems) == 2
 
