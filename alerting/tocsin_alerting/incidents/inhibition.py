@@ -38,9 +38,10 @@ def inhibitions(
 
     None keeps itself quiet, and of two that would silence each other the worse stays loud.
     """
-    in_order = sorted(
-        (one for one in incidents if one.is_open), key=lambda one: (one.severity, one.number)
-    )
+    still_open = [one for one in incidents if one.is_open]
+    if not rules:
+        return {one.number: frozenset() for one in still_open}
+    in_order = sorted(still_open, key=lambda one: (one.severity, one.number))
     prepared = [Inhibition(rule, _loud(rule, in_order)) for rule in rules]
     found = {one.number: quieted_by(prepared, one, {one.number}) for one in in_order}
     quiet: dict[int, frozenset[str]] = {}

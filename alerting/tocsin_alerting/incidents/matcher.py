@@ -14,7 +14,7 @@ import re2
 Operator = Literal["=", "!=", "=~", "!~"]
 
 _NAME = r'(?P<name>[a-zA-Z_][a-zA-Z0-9_]*|"(?:[^"\\]|\\.)+")'
-_VALUE = r'(?P<value>"(?:[^"\\]|\\.)*"|[^"\s,{}]+)'
+_VALUE = r'(?P<value>"(?:[^"\\]|\\.)*"|[^"\s,{}=~!][^"\s,{}]*)'
 _MATCHER = re.compile(rf"\s*{_NAME}\s*(?P<op>=~|!~|!=|=)\s*{_VALUE}\s*")
 
 
