@@ -1,0 +1,192 @@
+"""One rule at a time: what it writes, what it tells when it fails, and when it may run at all."""
+
+from typing import Any
+
+from support.rule_surroundings import SetSources, Written, surroundings
+from support.rule_texts import MINUTE, alerting, group, recording
+from support.scripted_engine import Rows, ScriptedEngine, row
+from tocsin_alerting.promql.parser import parse
+from tocsin_alerting.rules.alert import AlertEvent, AlertState, EventKind
+from tocsin_alerting.rules.evaluation import Surroundings, evaluate_rule
+from tocsin_alerting.rules.progress import RuleHealth, RuleProgress
+from tocsin_alerting.rules.rule import Rule
+from tocsin_alerting.rules.unknown import Health
+from tocsin_exporter.snapshot import Source
+
+ENGINE = Source("llm", "e:1")
+
+
+def progress_of(rule: Rule) -> RuleProgress:
+    return RuleProgress("f.yml", "g", rule)
+
+
+def by_time(*answers: Rows | Exception) -> Any:
+    """The answers of minute 0, 1, …"""
+
+    def answer(t_ms: int) -> Rows:
+        found = answers[t_ms // MINUTE]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    return answer
+
+
+async def run(
+    progress: RuleProgress, around: Surroundings, *minutes: int, **fields: Any
+) -> list[AlertEvent]:
+    events: list[AlertEvent] = []
+    for minute in minutes:
+        owner = group(progress.rule, **fields)
+        events += await evaluate_rule(progress, owner, minute * MINUTE, around)
+    return events
+
+
+def kinds(events: list[AlertEvent]) -> list[EventKind]:
+    return [event.kind for event in events]
+
+
+UP = [row(1.0, __name__="m", instance="e:1")]
+
+
+async def test_what_fires_is_written_and_what_no_longer_does_goes_stale() -> None:
+    around = surroundings({"m > 0": by_time(UP, UP, [])})
+    written = around.write
+    assert isinstance(written, Written)
+    progress = progress_of(alerting(for_ms=MINUTE))
+    shown = []
+    for minute in (0, 1, 2):
+        await run(progress, around, minute)
+        shown.append(sorted(dict(labels).get("alertstate", "") for labels in written.now()))
+    assert shown == [["", "pending"], ["", "firing"], []]
+
+
+async def test_a_rule_that_never_said_anything_leaves_no_trace() -> None:
+    around = surroundings({"m > 0": by_time([], [])})
+    await run(progress_of(alerting()), around, 0, 1)
+    assert isinstance(around.write, Written) and around.write.calls == []
+
+
+async def test_the_offset_moves_the_query_and_the_samples_not_the_time_of_the_alert() -> None:
+    around = surroundings({"m > 0": lambda t_ms: UP if t_ms == 2 * MINUTE else []})
+    progress = progress_of(alerting(annotations={"s": "{{ now }}"}))
+    await run(progress, around, 3, query_offset_ms=MINUTE)
+    (alert,) = progress.alerts.values()
+    assert (alert.active_at_ms, alert.annotations) == (3 * MINUTE, (("s", "180"),))
+    assert isinstance(around.write, Written)
+    assert [at_ms for _, at_ms, _ in around.write.calls] == [2 * MINUTE]
+
+
+async def test_the_query_function_runs_at_the_evaluations_time() -> None:
+    around = surroundings({"m > 0": lambda t_ms: UP, "up": lambda t_ms: [row(t_ms / MINUTE)]})
+    progress = progress_of(alerting(annotations={"s": '{{ query "up" | first | value }}'}))
+    await run(progress, around, 3, query_offset_ms=MINUTE)
+    (alert,) = progress.alerts.values()
+    assert alert.annotations == (("s", "3"),)
+
+
+async def test_a_failing_rule_holds_its_state_and_says_unknown_once() -> None:
+    answers = by_time(UP, ValueError("many-to-many"), ValueError("many-to-many"), UP)
+    progress = progress_of(alerting())
+    around = surroundings({"m > 0": answers})
+    events = await run(progress, around, 0, 1, 2)
+    assert kinds(events) == [EventKind.FIRING, EventKind.UNKNOWN]
+    assert events[1].reason == "A could not be evaluated: many-to-many"
+    assert [alert.state for alert in progress.alerts.values()] == [AlertState.FIRING]
+    assert (progress.health, progress.last_error, progress.failures) == (
+        RuleHealth.ERR, "many-to-many", 2,
+    )  # fmt: skip
+    assert kinds(await run(progress, around, 3)) == [EventKind.FIRING]
+    assert (progress.health, progress.last_error) == (RuleHealth.OK, "")
+
+
+async def test_a_failure_writes_nothing_so_that_series_age_as_in_prometheus() -> None:
+    around = surroundings({"m > 0": by_time(UP, ValueError("broken"))})
+    await run(progress_of(alerting()), around, 0, 1)
+    assert isinstance(around.write, Written)
+    assert [at_ms for _, at_ms, _ in around.write.calls] == [0]
+
+
+async def test_a_result_that_is_no_vector_is_a_failure() -> None:
+    progress = progress_of(alerting())
+    around = surroundings({"m > 0": by_time(TypeError("rule result is not a vector or scalar"))})
+    await run(progress, around, 0)
+    assert progress.health is RuleHealth.ERR
+
+
+async def test_a_limit_drops_the_alerts_and_what_fired_is_unknown() -> None:
+    two = [*UP, row(1.0, __name__="m", instance="e:2")]
+    progress = progress_of(alerting())
+    around = surroundings({"m > 0": by_time(UP, two, UP, [], [])})
+    events = await run(progress, around, 0, 1, limit=1)
+    assert kinds(events) == [EventKind.FIRING, EventKind.UNKNOWN]
+    assert progress.last_error == "exceeded limit of 1 with 2 alerts"
+    assert progress.alerts == {}
+    assert kinds(await run(progress, around, 2, 3, limit=1)) == [EventKind.FIRING, EventKind.CLEAR]
+
+
+async def test_a_limit_on_a_recording_rule_writes_nothing() -> None:
+    two = [*UP, row(1.0, __name__="m", instance="e:2")]
+    progress = progress_of(recording("r", "m"))
+    around = surroundings({"m": by_time(two)})
+    assert await run(progress, around, 0, limit=1) == []
+    assert progress.last_error == "exceeded limit of 1 with 2 series"
+    assert isinstance(around.write, Written) and around.write.calls == []
+
+
+async def test_an_alert_that_leaves_while_its_source_is_dead_is_unknown_until_it_answers() -> None:
+    sources = SetSources({ENGINE: Health.ALIVE})
+    around = surroundings({"m > 0": by_time(UP, [], [], [])}, sources=sources)
+    progress = progress_of(alerting())
+    assert kinds(await run(progress, around, 0)) == [EventKind.FIRING]
+    sources.healths[ENGINE] = Health.DEAD
+    assert kinds(await run(progress, around, 1, 2)) == [EventKind.UNKNOWN]
+    assert [alert.state for alert in progress.alerts.values()] == [AlertState.INACTIVE]
+    sources.healths[ENGINE] = Health.ALIVE
+    (event,) = await run(progress, around, 3)
+    assert (event.kind, event.reason) == (EventKind.CLEAR, "llm e:1 answers again")
+
+
+async def test_a_source_that_died_before_the_last_good_evaluation_took_no_part_in_it() -> None:
+    sources = SetSources({ENGINE: Health.ALIVE})
+    rule = alerting("sum(m) > 0")
+    other = [row(1.0)]
+    around = surroundings({"sum(m) > 0": by_time(*[other] * 9, [])}, sources=sources)
+    progress = progress_of(rule)
+    await run(progress, around, 0)
+    sources.healths[ENGINE] = Health.DEAD
+    events = await run(progress, around, *range(1, 10))
+    assert kinds(events) == [EventKind.CLEAR]  # dead for 9 minutes, and the rule looks back 5
+
+
+async def test_a_rule_on_up_knows_the_answer() -> None:
+    sources = SetSources({ENGINE: Health.ALIVE})
+    around = surroundings({"up == 0": by_time(UP, [])}, sources=sources)
+    progress = progress_of(alerting("up == 0"))
+    await run(progress, around, 0)
+    sources.healths[ENGINE] = Health.DEAD
+    assert kinds(await run(progress, around, 1)) == [EventKind.CLEAR]
+
+
+async def test_no_rule_runs_before_its_sources_were_read() -> None:
+    sources = SetSources({ENGINE: Health.ALIVE})
+    sources.unready.add(parse("m > 0"))
+    around = surroundings({"m > 0": by_time(UP, UP)}, sources=sources)
+    progress = progress_of(alerting())
+    assert await run(progress, around, 0) == []
+    assert progress.health is RuleHealth.UNKNOWN
+    assert isinstance(around.engine, ScriptedEngine) and around.engine.asked == []
+    sources.unready.clear()
+    assert kinds(await run(progress, around, 1)) == [EventKind.FIRING]
+
+
+async def test_a_rule_removed_while_it_runs_says_and_writes_nothing() -> None:
+    progress = progress_of(alerting())
+
+    def removed(t_ms: int) -> Rows:
+        progress.removed = True
+        return UP
+
+    around = surroundings({"m > 0": removed})
+    assert await run(progress, around, 0) == []
+    assert isinstance(around.write, Written) and around.write.calls == []

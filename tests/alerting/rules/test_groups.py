@@ -1,0 +1,282 @@
+"""Groups: order, slots, reloads, restarts, and a clock that is set."""
+
+from collections.abc import Iterable
+
+import pytest
+
+from support.rule_surroundings import MemoryJournal, SetSources, Written, surroundings
+from support.rule_texts import MINUTE, alerting, group, recording
+from support.scripted_engine import Rows, row
+from tocsin_alerting.rules.alert import AlertEvent, AlertState, EventKind
+from tocsin_alerting.rules.evaluation import Surroundings
+from tocsin_alerting.rules.groups import HEARTBEAT_MS, Groups
+from tocsin_alerting.rules.rule import Group, RuleFile
+from tocsin_alerting.rules.unknown import Health
+from tocsin_exporter.snapshot import Source
+
+UP = [row(1.0, __name__="m", instance="e:1")]
+HOUR = 60 * MINUTE
+
+
+class Condition:
+    """Whether `m > 0` holds; a test sets it."""
+
+    def __init__(self) -> None:
+        self.rows: Rows = UP
+
+    def __call__(self, t_ms: int) -> Rows:
+        return self.rows
+
+
+def files(*groups: Group) -> list[RuleFile]:
+    return [RuleFile("f.yml", groups)]
+
+
+def loaded(around: Surroundings, *groups: Group) -> Groups:
+    made = Groups(around, MINUTE)
+    made.load(files(*groups), 0)
+    return made
+
+
+async def run(groups: Groups, *minutes: float) -> list[AlertEvent]:
+    events: list[AlertEvent] = []
+    for minute in minutes:
+        for progress in groups.all:
+            events += await groups.evaluate(progress, round(minute * MINUTE))
+    return events
+
+
+def kinds(events: Iterable[AlertEvent]) -> list[EventKind]:
+    return [event.kind for event in events]
+
+
+def state(groups: Groups) -> list[AlertState]:
+    rules = [rule for progress in groups.all for rule in progress.rules]
+    return [alert.state for rule in rules for alert in rule.alerts.values()]
+
+
+async def test_rules_run_in_order_at_one_time_and_a_later_one_sees_the_earlier() -> None:
+    written = Written()
+
+    def of_recorded(t_ms: int) -> Rows:
+        found = [(labels, value) for labels, value in written.now().items() if value > 1]
+        return [(labels, value) for labels, value in found if dict(labels)["__name__"] == "r"]
+
+    script = {"sum(m)": lambda t_ms: [row(2.0)], "r > 1": of_recorded}
+    groups = loaded(
+        surroundings(script, write=written), group(recording("r", "sum(m)"), alerting("r > 1"))
+    )
+    assert kinds(await run(groups, 1)) == [EventKind.FIRING]
+    assert {at_ms for _, at_ms, _ in written.calls} == {MINUTE}
+
+
+async def test_a_broken_rule_does_not_stop_the_next() -> None:
+    def broken(t_ms: int) -> Rows:
+        raise ZeroDivisionError
+
+    groups = loaded(
+        surroundings({"n > 0": broken, "m > 0": lambda t_ms: UP}),
+        group(alerting("n > 0", name="B"), alerting()),
+    )
+    assert kinds(await run(groups, 1)) == [EventKind.FIRING]
+    assert [rule.last_error for rule in groups.all[0].rules] == ["ZeroDivisionError", ""]
+
+
+def test_each_group_has_its_own_slots() -> None:
+    groups = loaded(
+        surroundings({}), group(name="a"), group(name="b"), group(name="c", interval_ms=7_000)
+    )
+    now, seen = 10**12, []
+    for _ in range(30):
+        at, due = groups.next_due(now)
+        assert at > now
+        seen += [one.group.name for one in due]
+        now = at
+    assert seen.count("c") >= 8 * seen.count("a") > 0
+    assert abs(seen.count("a") - seen.count("b")) <= 1
+    assert Groups(surroundings({}), MINUTE).next_due(5) == (5 + MINUTE, [])
+
+
+async def test_slots_that_were_missed_are_counted_and_not_made_up_for() -> None:
+    groups = loaded(surroundings({}), group())
+    await run(groups, 1, 2, 7)
+    assert (groups.all[0].missed, groups.all[0].iterations) == (4, 3)
+    late = groups.slot(groups.all[0], 10**12)
+    assert 0 <= 10**12 - late < MINUTE
+
+
+async def test_a_reload_of_equal_groups_leaves_them_untouched() -> None:
+    groups = loaded(surroundings({"m > 0": Condition()}), group(alerting()))
+    await run(groups, 1)
+    before = groups.all[0]
+    assert groups.load(files(group(alerting())), MINUTE) == []
+    assert groups.all[0] is before
+
+
+@pytest.mark.parametrize("changed", ["expr", "for", "annotations", "order"])
+async def test_a_reload_keeps_state_by_name_and_labels(changed: str) -> None:
+    condition = Condition()
+    script = {"m > 0": condition, "m > 0.5": condition}
+    groups = loaded(surroundings(script), group(alerting(for_ms=5 * MINUTE)))
+    await run(groups, 0, 1, 2, 3)
+    new = {
+        "expr": [alerting("m > 0.5", for_ms=5 * MINUTE)],
+        "for": [alerting(for_ms=4 * MINUTE)],
+        "annotations": [alerting(for_ms=5 * MINUTE, annotations={"s": "new"})],
+        "order": [
+            alerting(name="B"),
+            alerting(for_ms=5 * MINUTE, uid="g/A/2"),
+        ],
+    }[changed]
+    assert groups.load(files(group(*new)), 3 * MINUTE) == []
+    rule = groups.all[0].rules[-1]
+    assert [alert.active_at_ms for alert in rule.alerts.values()] == [0]
+    assert [alert.rule for alert in rule.alerts.values()] == [rule.rule.uid]
+    await run(groups, 4, 5)
+    assert AlertState.FIRING in state(groups)
+
+
+async def test_a_reload_tells_what_fired_and_is_gone() -> None:
+    groups = loaded(surroundings({"m > 0": Condition()}), group(alerting(severity="P1")))
+    await run(groups, 1)
+    (event,) = groups.load(files(group(alerting(severity="P2"))), 2 * MINUTE)
+    assert (event.kind, event.at_ms) == (EventKind.REMOVED, 2 * MINUTE)
+    assert event.reason == "rule g/A/1 is no longer in f.yml"
+    assert dict(event.alert.labels)["severity"] == "P1"
+    assert kinds(groups.load([], 3 * MINUTE)) == []
+
+
+async def test_the_series_of_a_removed_rule_go_stale_after_two_intervals() -> None:
+    written = Written()
+    groups = loaded(
+        surroundings({"m > 0": Condition(), "n": lambda t_ms: []}, write=written),
+        group(alerting()),
+        group(recording("r", "n"), name="other"),
+    )
+    await run(groups, 1)
+    assert len(written.now()) == 2
+    groups.load(files(group(recording("r", "n"), name="other")), MINUTE)
+    await run(groups, 2)
+    assert len(written.now()) == 2
+    await run(groups, 3)
+    assert written.now() == {}
+
+
+async def test_times_move_with_a_clock_that_is_set_and_nothing_else_happens() -> None:
+    condition = Condition()
+    groups = loaded(surroundings({"m > 0": condition}), group(alerting(for_ms=5 * MINUTE)))
+    events = await run(groups, *range(100, 104))
+    groups.move(-HOUR)
+    events += await run(groups, 44)
+    assert (events, state(groups)) == ([], [AlertState.PENDING])
+    events = await run(groups, 45)
+    assert kinds(events) == [EventKind.FIRING]
+    groups.move(HOUR)
+    assert await run(groups, 106, 107) == []
+    assert groups.all[0].missed == 0
+    condition.rows = []
+    assert kinds(await run(groups, 108)) == [EventKind.CLEAR]
+
+
+async def restarted(
+    around: Surroundings, journal: MemoryJournal, groups: Groups, minute: float, *new: Group
+) -> tuple[Groups, list[AlertEvent]]:
+    """What a new process makes of the journal, one evaluation included."""
+    for progress in groups.all:
+        await groups.persist(progress, journal)
+    again = Groups(around, MINUTE)
+    again.remember(await journal.load())
+    events = again.load(files(*new) if new else files(*(g.group for g in groups.all)), 0)
+    return again, events + await run(again, minute)
+
+
+@pytest.mark.parametrize(
+    ("waited", "outage", "wanted"),
+    [
+        (1, 30, [AlertState.PENDING]),  # the outage does not count
+        (2, 59, [AlertState.PENDING]),
+        (2, 61, [AlertState.PENDING]),  # beyond the tolerance: from zero
+        (6, 30, [AlertState.FIRING]),
+        (6, 600, [AlertState.FIRING]),
+    ],
+)
+async def test_for_survives_a_restart(waited: int, outage: int, wanted: list[AlertState]) -> None:
+    around = surroundings({"m > 0": Condition()})
+    groups = loaded(around, group(alerting(for_ms=5 * MINUTE)))
+    await run(groups, *range(waited + 1))
+    again, events = await restarted(around, MemoryJournal(), groups, waited + outage)
+    assert (state(again), events) == (wanted, [])
+    (alert,) = again.all[0].rules[0].alerts.values()
+    if wanted == [AlertState.FIRING]:
+        assert alert.fired_at_ms == 5 * MINUTE
+    else:
+        fresh = outage > 60
+        assert alert.active_at_ms == ((waited + outage) if fresh else outage) * MINUTE
+        left = 5 if fresh else 5 - waited
+        assert kinds(await run(again, waited + outage + left)) == [EventKind.FIRING]
+
+
+async def test_what_cleared_during_the_outage_is_cleared_at_the_first_evaluation() -> None:
+    condition = Condition()
+    around = surroundings({"m > 0": condition})
+    groups = loaded(around, group(alerting()))
+    await run(groups, 0)
+    condition.rows = []
+    _, events = await restarted(around, MemoryJournal(), groups, 30)
+    assert kinds(events) == [EventKind.CLEAR]
+
+
+async def test_a_source_that_died_during_the_outage_leaves_it_unknown() -> None:
+    engine = Source("llm", "e:1")
+    sources, condition = SetSources({engine: Health.ALIVE}), Condition()
+    around = surroundings({"m > 0": condition}, sources=sources)
+    groups, journal = loaded(around, group(alerting())), MemoryJournal()
+    await run(groups, 0)
+    condition.rows, sources.healths[engine] = [], Health.DEAD
+    again, events = await restarted(around, journal, groups, 30)
+    assert kinds(events) == [EventKind.UNKNOWN]
+    third, events = await restarted(around, journal, again, 31)
+    assert events == []
+    sources.healths[engine] = Health.ALIVE
+    assert kinds(await run(third, 32)) == [EventKind.CLEAR]
+
+
+async def test_a_rule_that_is_gone_after_a_restart_is_told() -> None:
+    around, journal = surroundings({"m > 0": Condition()}), MemoryJournal()
+    groups = loaded(around, group(alerting()))
+    await run(groups, 0)
+    other = group(alerting(name="B"), name="other")
+    again, events = await restarted(around, journal, groups, 1, other)
+    assert kinds(events) == [EventKind.REMOVED, EventKind.FIRING]
+    await again.persist(again.all[0], journal)
+    assert [row.group for row in await journal.load()] == ["other"]
+
+
+async def test_the_journal_is_written_when_something_changed_and_while_something_waits() -> None:
+    condition = Condition()
+    around = surroundings({"m > 0": condition})
+    groups, journal = loaded(around, group(alerting(for_ms=MINUTE))), MemoryJournal()
+    (progress,) = groups.all
+    saves = []
+    for second in (0, 1, 5, 10, 12, 60, 61, 90):
+        condition.rows = [row(float(second), __name__="m", instance="e:1")]
+        await run(groups, second / 60)
+        saves.append(await groups.persist(progress, journal))
+    assert HEARTBEAT_MS == 10_000
+    assert saves == [True, False, False, True, False, True, False, False]
+    condition.rows = []
+    await run(groups, 2)
+    assert await groups.persist(progress, journal)
+    await run(groups, 18)
+    assert await groups.persist(progress, journal)
+    assert await journal.load() == []
+
+
+async def test_a_quiet_group_never_writes() -> None:
+    groups, journal = (
+        loaded(surroundings({"m > 0": lambda t_ms: []}), group(alerting())),
+        (MemoryJournal()),
+    )
+    await run(groups, 1, 2)
+    assert not await groups.persist(groups.all[0], journal)
+    assert journal.saves == 0

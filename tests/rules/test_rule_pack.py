@@ -1,0 +1,141 @@
+"""The bundled rules: sound, complete, documented, and proved on quiet nights and real faults."""
+
+import re
+import shutil
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.metric_names import unknown
+
+ROOT = Path(__file__).parents[2]
+RULES = sorted((ROOT / "rules").glob("*.yml"))
+TESTS = sorted((ROOT / "rules" / "tests").glob("*.yml"))
+RUNBOOKS = ROOT / "docs" / "runbooks"
+RUNBOOK_URL = "http://127.0.0.1:4911/runbooks/"
+
+Rule = dict[str, Any]
+
+
+def _rules(kind: str) -> list[Rule]:
+    documents = (yaml.safe_load(path.read_text()) for path in RULES)
+    groups = (group for document in documents for group in document["groups"])
+    return [rule for group in groups for rule in group["rules"] if kind in rule]
+
+
+ALERTS = _rules("alert")
+NAMES = sorted({rule["alert"] for rule in ALERTS})
+
+
+def _promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
+    binary = shutil.which("promtool")
+    if binary is None:
+        pytest.skip("promtool is not installed")
+    return subprocess.run([binary, *arguments], capture_output=True, text=True, check=False)
+
+
+def _name(value: Any) -> str:
+    return value.stem if isinstance(value, Path) else f"{value['alert']}-{value['labels']['severity']}"
+
+
+@pytest.mark.parametrize("path", RULES, ids=_name)
+def test_promtool_finds_nothing_wrong(path: Path) -> None:
+    done = _promtool("check", "rules", "--lint-fatal", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", TESTS, ids=_name)
+def test_the_unit_tests_pass_in_promtool(path: Path) -> None:
+    done = _promtool("test", "rules", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=_name)
+def test_an_alert_says_what_a_person_needs(rule: Rule) -> None:
+    assert rule["labels"].keys() == {"severity"}
+    assert re.fullmatch("P[0-4]", rule["labels"]["severity"])
+    annotations = rule["annotations"]
+    assert annotations.keys() == {"summary", "description", "runbook_url"}
+    assert annotations["summary"][0].isupper() or annotations["summary"].startswith("{{")
+    assert annotations["summary"].endswith(".")
+    assert annotations["description"].endswith(".")
+    assert not re.search(r"\{\{ *\$value *\}\}", annotations["description"]), "a bare float"
+    assert annotations["runbook_url"] == RUNBOOK_URL + rule["alert"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_alert_has_a_runbook_that_can_be_used_at_night(name: str) -> None:
+    text = (RUNBOOKS / f"{name}.md").read_text()
+    assert text.startswith(f"# {name}\n")
+    assert "notice" in text
+    assert "```sh" in text.partition("## First")[2]
+    assert "## Escalate" in text
+    for rule in ALERTS:
+        if rule["alert"] == name:
+            assert f"**{rule['labels']['severity']}" in text
+
+
+def test_no_runbook_is_left_over_and_their_links_lead_somewhere() -> None:
+    assert sorted(path.stem for path in RUNBOOKS.glob("*.md")) == NAMES
+    for path in RUNBOOKS.glob("*.md"):
+        for target in re.findall(r"\]\((\w+)\.md\)", path.read_text()):
+            assert target in NAMES, f"{path.name} links to {target}"
+
+
+def _shape(rule: Rule) -> str:
+    """What gives an alert its labels, without what may differ between two tiers."""
+    by = re.findall(r"(?:sum|max|min|avg|count) by \(([^)]*)\)", rule["expr"])
+    return ";".join(sorted(set(by)))
+
+
+def test_tiers_of_one_symptom_differ_in_severity_alone() -> None:
+    tiers: dict[str, list[Rule]] = defaultdict(list)
+    for rule in ALERTS:
+        tiers[rule["alert"]].append(rule)
+    for name, rules in tiers.items():
+        severities = [rule["labels"]["severity"] for rule in rules]
+        assert severities == sorted(set(severities)), f"{name}: worst first, each once"
+        assert len({_shape(rule) for rule in rules}) == 1, f"{name}: tiers group alike"
+        assert len({rule["annotations"]["summary"] for rule in rules}) == 1, name
+
+
+def test_no_rule_selects_on_job() -> None:
+    for rule in ALERTS + _rules("record"):
+        assert not re.search(r"\bjob\b", rule["expr"]), rule
+
+
+def test_every_alert_about_an_engine_carries_its_target() -> None:
+    for rule in ALERTS:
+        if "llm_" in rule["expr"] and "DCGM" not in rule["expr"]:
+            grouped = re.findall(r"by \(([^)]*)\)", rule["expr"])
+            assert all("target" in labels for labels in grouped), rule["alert"]
+
+
+def test_every_metric_is_one_that_we_export_or_record() -> None:
+    recorded = {rule["record"] for rule in _rules("record")}
+    for rule in ALERTS + _rules("record"):
+        assert not unknown(rule["expr"], recorded)
+    for path in RUNBOOKS.glob("*.md"):
+        code = re.findall(r"(?s)```sh\n.*?```|`[^`\n]+`", path.read_text())
+        assert not unknown("\n".join(code), recorded), path.name
+
+
+def _alert_tests() -> Iterator[tuple[str, list[Any]]]:
+    for path in TESTS:
+        for test in yaml.safe_load(path.read_text())["tests"]:
+            for case in test.get("alert_rule_test", ()):
+                yield case["alertname"], case["exp_alerts"]
+
+
+def test_each_tier_is_seen_to_fire_and_each_alert_to_keep_silent() -> None:
+    fired, silent = set(), set()
+    for name, expected in _alert_tests():
+        fired |= {(name, alert["exp_labels"]["severity"]) for alert in expected}
+        if not expected:
+            silent.add(name)
+    assert fired == {(rule["alert"], rule["labels"]["severity"]) for rule in ALERTS}
+    assert silent == set(NAMES)
