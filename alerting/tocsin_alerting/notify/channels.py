@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag
 
+from tocsin_alerting.notify.apprise import Apprise, AppriseSettings
 from tocsin_alerting.notify.channel import Channel
 from tocsin_alerting.notify.email import Email
 from tocsin_alerting.notify.email_settings import EmailSettings
@@ -16,6 +17,7 @@ from tocsin_alerting.notify.webhook_settings import WebhookSettings
 Factory = Callable[[str, Any, Supplies], Channel]
 
 CHANNELS: Mapping[str, Factory] = {
+    "apprise": Apprise,
     "email": Email,
     "log": Log,
     "webhook": Webhook,
@@ -30,7 +32,8 @@ def _type(settings: Any) -> str | None:
 
 
 ReceiverSettings = Annotated[
-    Annotated[EmailSettings, Tag("email")]
+    Annotated[AppriseSettings, Tag("apprise")]
+    | Annotated[EmailSettings, Tag("email")]
     | Annotated[LogSettings, Tag("log")]
     | Annotated[WebhookSettings, Tag("webhook")],
     Discriminator(_type, custom_error_type="receiver", custom_error_message=UNKNOWN_TYPE),

@@ -110,7 +110,8 @@ CASES = {
     "no steps": ("policies: {P0: {steps: []}}", "t.yml:1:24: policies.P0.steps:"),
     "unknown type": (
         "receivers:\n  m: {type: emial}",
-        't.yml:2:13: no channel is called "emial", only email, log, webhook; did you mean "email"?',
+        't.yml:2:13: no channel is called "emial", only apprise, email, log, webhook; '
+        'did you mean "email"?',
     ),
     "no type": ("receivers: {m: {url: x}}", "t.yml:1:16: a receiver needs a type"),
     "a password": (
@@ -122,6 +123,7 @@ CASES = {
         "with bearer_token_file",
     ),
     "a signing secret": (f"receivers:\n  m: {HOOK[:-1]}, secret: hunter2}}", "with secret_file"),
+    "an apprise URL": ("receivers: {m: {type: apprise, url: 'x://hunter2'}}", "with url_file"),
     "a username alone": (
         f"receivers:\n  m: {MAIL[:-1]}, username: a}}",
         "username goes with exactly one of password_file and password_env",

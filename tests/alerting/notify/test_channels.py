@@ -2,7 +2,7 @@
 
 import base64
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, get_args
 
@@ -16,6 +16,9 @@ from tocsin_alerting.notify.channel import Channel, Done, Permanent, RetryAt
 from tocsin_alerting.notify.channels import CHANNELS, ReceiverSettings
 from tocsin_alerting.notify.secret import Vault
 from tocsin_alerting.notify.supplies import Supplies
+
+# apprise imports it
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 
 PASSWORD, TOKEN, QUERY = "hunter2-and-more", "t0ken-of-ours", "query-key-of-ours"
 SIGNING = "whsec_" + base64.b64encode(b"a signing key of 28 bytes ..").decode()
@@ -32,13 +35,16 @@ SECRETS = {
         "basic-pass-word",
         base64.b64encode(b"user:basic-pass-word").decode(),
     },
+    "apprise": {PASSWORD, QUERY},
     "log": set[str](),
 }
 SAID = {kind: " ".join(sorted(secrets)).encode() for kind, secrets in SECRETS.items()}
 
+SENDER: dict[str, Any] = {"from": "a@example.com"}
 
-def _build(kind: str, **settings: Any) -> Channel:
-    env = {"PW": PASSWORD, "TOKEN": TOKEN, "SIGN": SIGNING}
+
+def _build(kind: str, more: Mapping[str, str] | None = None, **settings: Any) -> Channel:
+    env = {"PW": PASSWORD, "TOKEN": TOKEN, "SIGN": SIGNING, **(more or {})}
     supplies = Supplies(vault=Vault(env, lambda path: path.read_text("utf-8")))
     model = next(
         arguments[0]
@@ -61,13 +67,21 @@ def _webhook(port: int) -> Channel:
 def _email(port: int) -> Channel:
     return _build(
         "email",
-        **{"from": "a@example.com"},
+        {},
+        **SENDER,
         smarthost=f"127.0.0.1:{port}",
         to=["b@example.com"],
         tls="none",
         username="tocsin",
         password_env="PW",
         timeout="500ms",
+    )
+
+
+def _apprise(port: int) -> Channel:
+    pytest.importorskip("apprise", reason="needs the extra apprise")
+    return _build(
+        "apprise", {"URL": f"json://u:{PASSWORD}@127.0.0.1:{port}/{QUERY}"}, url_env="URL"
     )
 
 
@@ -108,6 +122,8 @@ FAILURES: dict[str, tuple[Callable[[int], Channel], Callable[[], Any], str]] = {
     "email password": (_email, _wrong_password, "535"),
     "email reset": (_email, lambda: broken_server(reset), "RetryAt"),
     "email garbage": (_email, lambda: broken_server(drip(SAID["email"] + b"\r\n")), "RetryAt"),
+    "apprise 500": (_apprise, lambda: _http_echo(500), "RetryAt"),
+    "apprise reset": (_apprise, lambda: broken_server(reset), "RetryAt"),
     "log": (lambda port: _build("log"), lambda: broken_server(reset), "logged"),
 }
 
