@@ -1,7 +1,7 @@
 """Which sources there are on one machine, how often each is read, and under which job."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tocsin_exporter.collectors import COLLECTORS
 from tocsin_exporter.collectors.collector import Collector
@@ -94,10 +94,12 @@ def _watch(area: str, site: Site, instance: str, rhythm: Rhythm, without: frozen
         for name, entry in COLLECTORS.items()
         if entry.area == area and name not in without
     }
+    # A hung mount must be given up well before the collector of all mounts is.
+    patient = replace(site, mount_seconds=min(site.mount_seconds, rhythm.deadline / 2))
     return Watch(
         area=area,
         source=Source(rhythm.job, instance),
-        collectors=tuple(entry.make(site) for entry in entries.values()),
+        collectors=tuple(entry.make(patient) for entry in entries.values()),
         interval=rhythm.interval,
         deadline=rhythm.deadline,
         cheap=frozenset(name for name, entry in entries.items() if entry.cheap),

@@ -1,8 +1,14 @@
-from support.site import recorded_site
+import os
+import threading
+
+from support.site import only, recorded_site, statvfs
+from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.reading import Reading
+from tocsin_exporter.scrape import Scraper
 from tocsin_exporter.snapshot import Source
 from tocsin_exporter.watches import (
     RHYTHMS,
+    Rhythm,
     engine_watch,
     local_watches,
     own_watch,
@@ -45,3 +51,22 @@ async def test_an_engine_is_its_own_instance_and_can_still_say_that_it_is_down()
 def test_what_the_stages_say_of_themselves_is_read_anew() -> None:
     watch = own_watch(recorded_site(), "h", [Reading("stages", lambda: [])])
     assert watch.cheap == {"process", "stages"} and watch.source == Source("tocsin", "h")
+
+
+async def test_a_hung_mount_is_given_up_before_the_collector_of_all_mounts_is() -> None:
+    never = threading.Event()
+
+    def hang(path: str) -> os.statvfs_result:
+        if path != "/":
+            never.wait(30)
+        return statvfs(path)
+
+    site = recorded_site(statvfs=hang, mount_seconds=1.0)
+    (watch,) = local_watches(site, "h", {"host": Rhythm("node", 0.1, 0.08)})
+    snapshot = await Scraper(watch, Clock()).round(1)
+    never.set()
+    assert snapshot is not None
+    rows = dict(zip(((s.name, s.labels) for s in snapshot.series), snapshot.values, strict=True))
+    assert only(rows, "node_filesystem_device_error", fstype="nfs4") == 1
+    assert only(rows, "node_filesystem_device_error", mountpoint="/") == 0
+    assert only(rows, "node_scrape_collector_success", collector="filesystem") == 1

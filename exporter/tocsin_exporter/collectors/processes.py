@@ -90,7 +90,7 @@ class Processes:
             name = next((n for n, p in self._patterns.items() if p.search(shown)), None)
             if name is not None:
                 found[name].append(read(directory))
-        except (FileNotFoundError, ProcessLookupError):  # it ended while we looked
+        except (FileNotFoundError, ProcessLookupError, PermissionError):  # ended, or hidden
             return
 
 
