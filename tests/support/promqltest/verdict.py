@@ -12,7 +12,6 @@ from tocsin_alerting.promql.result import (
     ScalarValue,
     StringValue,
 )
-from tocsin_alerting.rules.series_notation import STALE
 from tocsin_exporter.snapshot import Labels
 
 _EPSILON = 1e-6
@@ -116,7 +115,7 @@ def _matrix_faults(command: Eval, matrix: Matrix) -> list[str]:
         points.labels: [
             (start + at * step, value)
             for at, value in enumerate(points.values)
-            if isinstance(value, float) and value != STALE
+            if isinstance(value, float)
         ]
         for points in command.expected.series
     }

@@ -71,10 +71,13 @@ AGGREGATES: Mapping[AggregateOp, Aggregate] = {
 }
 
 
-def aggregated(node: AggregateExpr, vector: Vector) -> Vector:
+def aggregated(node: AggregateExpr, vector: Vector, context: Context) -> Vector:
     """With one of AGGREGATES."""
     groups = by_labels(vector.series, node.grouping, node.without)
     values = AGGREGATES[node.op](groups, vector)
+    if context.semantics == 2 and node.op in (AggregateOp.STDDEV, AggregateOp.STDVAR):
+        # 2.42 does not look at a single element: that of NaN or of infinity is 0 as well.
+        values = np.where(_counts(groups, vector) == 1, 0.0, values)
     return Vector(groups.groups, values, groups.any(vector.present), unnamed_of(groups, vector))
 
 

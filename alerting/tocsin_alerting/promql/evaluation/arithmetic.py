@@ -7,6 +7,7 @@ import numpy as np
 from tocsin_alerting.promql.ast import COMPARISONS, BinaryExpr, BinaryOp
 from tocsin_alerting.promql.evaluation.context import Context
 from tocsin_alerting.promql.evaluation.vector import Scalar, Vector
+from tocsin_alerting.promql.values import Semantics
 from tocsin_alerting.store.cell import Floats, Mask
 
 _Compute = Callable[[Floats, Floats], Floats]
@@ -32,6 +33,11 @@ COMPARISON: Mapping[BinaryOp, _Compare] = {
 TRIMS = (BinaryOp.TRIM_LOWER, BinaryOp.TRIM_UPPER)
 
 
+def keeps_name(op: BinaryOp, semantics: Semantics) -> bool:
+    """Whether a result still is what the left side was; 2.42 forgot atan2."""
+    return op in COMPARISONS or semantics == 2 and op is BinaryOp.ATAN2
+
+
 def scalars(op: BinaryOp, lhs: Scalar, rhs: Scalar) -> Scalar:
     """Of two scalars; a comparison gives 0 or 1."""
     if op in COMPARISON:
@@ -49,7 +55,8 @@ def with_scalar(
         incompatible(node, context)
         return vector.kept(np.zeros(vector.values.shape, np.bool_))
     if node.op not in COMPARISONS:
-        return context.unnamed(vector.with_values(ARITHMETIC[node.op](lhs, rhs)))
+        computed = vector.with_values(ARITHMETIC[node.op](lhs, rhs))
+        return computed if keeps_name(node.op, context.semantics) else context.unnamed(computed)
     holds = COMPARISON[node.op](lhs, rhs)
     if node.return_bool:
         return context.unnamed(vector.with_values(holds.astype(np.float64)))

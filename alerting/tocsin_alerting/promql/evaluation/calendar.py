@@ -1,50 +1,69 @@
 """Parts of a date: of the evaluation's time, or of numbers that are Unix times in seconds (UTC)."""
 
-import calendar
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import cast
+from typing import TypeAlias, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tocsin_alerting.promql.ast import Call
 from tocsin_alerting.promql.evaluation.context import Context
 from tocsin_alerting.promql.evaluation.elementwise import Function
 from tocsin_alerting.promql.evaluation.vector import Value, Vector, unlabelled
-from tocsin_alerting.store.cell import Floats
+from tocsin_alerting.store.cell import Floats, Ints
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LATEST = 253402300799  # the end of the year 9999, where Python's calendar ends
-_EARLIEST = -62135596800
+Dates: TypeAlias = NDArray[np.datetime64]
+"""Whole seconds, in any year that 64 bits can count to."""
+
+_LAST = np.int64(2**63 - 1)
+_DAY_S = 86_400
 
 
-def part(of: Callable[[datetime], int]) -> Function:
+def part(of: Callable[[Dates], Ints]) -> Function:
     def function(_: Call, args: Sequence[Value], context: Context) -> Vector:
         if not args:
-            return unlabelled(_parts(of, np.floor(context.steps.times / 1000.0)))
+            return unlabelled(of(_dates(context.steps.times / 1000.0)).astype(np.float64))
         vector = cast(Vector, args[0])
-        return context.unnamed(vector.with_values(_parts(of, vector.filled(0.0))))
+        numbers = of(_dates(vector.filled(0.0))).astype(np.float64)
+        return context.unnamed(vector.with_values(numbers))
 
     return function
 
 
-def _parts(of: Callable[[datetime], int], seconds: Floats) -> Floats:
-    """`of` every moment; NaN where there is no such date."""
-    flat = [_part(of, float(one)) for one in np.asarray(seconds).ravel().tolist()]
-    return np.array(flat, np.float64).reshape(np.shape(seconds))
+def _dates(seconds: Floats) -> Dates:
+    """What is no moment, NaN or too far away, is the last one, where Go's conversion ends up."""
+    inside = np.abs(seconds) < 2.0**63
+    whole = np.where(inside, np.where(inside, seconds, 0).astype(np.int64), _LAST)
+    dates: Dates = whole.view("datetime64[s]")
+    return dates
 
 
-def _part(of: Callable[[datetime], int], seconds: float) -> float:
-    if not _EARLIEST <= seconds <= _LATEST:
-        return float("nan")
-    return float(of(_EPOCH + timedelta(seconds=int(seconds))))
+def _whole(dates: Dates, unit: str) -> Ints:
+    """How many years, months or days since 1970 have begun."""
+    return dates.astype(f"datetime64[{unit}]").astype(np.int64)
 
 
-DAY_OF_MONTH = part(lambda date: date.day)
-DAY_OF_WEEK = part(lambda date: date.isoweekday() % 7)
-DAY_OF_YEAR = part(lambda date: date.timetuple().tm_yday)
-DAYS_IN_MONTH = part(lambda date: calendar.monthrange(date.year, date.month)[1])
-HOUR = part(lambda date: date.hour)
-MINUTE = part(lambda date: date.minute)
-MONTH = part(lambda date: date.month)
-YEAR = part(lambda date: date.year)
+def _days_since(dates: Dates, unit: str) -> Ints:
+    """How many days have passed since the month or the year began."""
+    begin = dates.astype(f"datetime64[{unit}]").astype("datetime64[D]").astype(np.int64)
+    return _whole(dates, "D") - begin
+
+
+def _days_in_month(dates: Dates) -> Ints:
+    months = dates.astype("datetime64[M]")
+    days = [(months + ahead).astype("datetime64[D]").astype(np.int64) for ahead in (0, 1)]
+    return days[1] - days[0]
+
+
+def _within_day(dates: Dates) -> Ints:
+    return dates.astype(np.int64) % _DAY_S
+
+
+DAY_OF_MONTH = part(lambda dates: _days_since(dates, "M") + 1)
+DAY_OF_WEEK = part(lambda dates: (_whole(dates, "D") + 4) % 7)
+DAY_OF_YEAR = part(lambda dates: _days_since(dates, "Y") + 1)
+DAYS_IN_MONTH = part(_days_in_month)
+HOUR = part(lambda dates: _within_day(dates) // 3600)
+MINUTE = part(lambda dates: _within_day(dates) // 60 % 60)
+MONTH = part(lambda dates: _whole(dates, "M") % 12 + 1)
+YEAR = part(lambda dates: _whole(dates, "Y") + 1970)

@@ -70,5 +70,6 @@ def merged(vector: Vector) -> Vector:
     if same is None:
         return vector
     distinct(vector)
-    first = np.maximum.reduceat(same.arranged(vector.filled(-np.inf)), same.starts, axis=1)
-    return Vector(same.groups, first, same.any(vector.present))
+    values = np.maximum.reduceat(same.arranged(vector.filled(-np.inf)), same.starts, axis=1)
+    lost = same.sum(vector.unnamed_rows[None, :].astype(np.float64))[0] > 0
+    return Vector(same.groups, values, same.any(vector.present), lost)

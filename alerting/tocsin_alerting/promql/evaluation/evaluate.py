@@ -59,15 +59,15 @@ def evaluate(node: Expr, context: Context) -> Value:
             raise QueryError("a range vector has no value at a step")
 
 
-def range_vector(node: Expr, context: Context) -> RangeVector | None:
+def range_vector(node: Expr, context: Context, slides: bool = False) -> RangeVector | None:
     """The windows of a range selector or subquery, None if `node` is neither."""
     match node:
         case ParenExpr(expr=inner):
-            return range_vector(inner, context)
+            return range_vector(inner, context, slides)
         case MatrixSelector():
-            return select_range(node, context)
+            return select_range(node, context, slides)
         case SubqueryExpr():
-            return subquery(node, context, evaluate)
+            return subquery(node, context, evaluate, slides)
     return None
 
 
@@ -96,7 +96,7 @@ def _binary(node: BinaryExpr, context: Context) -> Value:
 def _aggregate(node: AggregateExpr, context: Context) -> Vector:
     vector = cast(Vector, evaluate(node.expr, context))
     if node.param is None:
-        return aggregations.aggregated(node, vector)
+        return aggregations.aggregated(node, vector, context)
     parameter = evaluate(node.param, context)
     if node.op is AggregateOp.COUNT_VALUES:
         return ranking.counted_values(node, cast(str, parameter), vector)
@@ -117,7 +117,7 @@ def _call(node: Call, context: Context) -> Value:
 
 
 def _over_range(node: Call, function: RangeFunction, context: Context) -> Value:
-    ranges = [range_vector(arg, context) for arg in node.args]
+    ranges = [range_vector(arg, context, function.slides) for arg in node.args]
     given = next(one for one in ranges if one is not None)
     parameters = [
         cast(Scalar, evaluate(arg, context))

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tocsin_alerting.promql.ast import COMPARISONS, BinaryExpr, Cardinality, VectorMatching
+from tocsin_alerting.promql.ast import BinaryExpr, Cardinality, VectorMatching
+from tocsin_alerting.promql.evaluation.arithmetic import keeps_name
 from tocsin_alerting.promql.evaluation.grouping import Grouping, grouped
 from tocsin_alerting.promql.evaluation.labelling import only, with_label, without
+from tocsin_alerting.promql.values import Semantics
 from tocsin_alerting.store.cell import Ints
 from tocsin_alerting.store.series import SeriesSet
 from tocsin_alerting.store.target import NAME
@@ -45,11 +47,11 @@ class Join:
     plain: bool
 
 
-def join(many: SeriesSet, one: SeriesSet, node: BinaryExpr) -> Join:
+def join(many: SeriesSet, one: SeriesSet, node: BinaryExpr, semantics: Semantics) -> Join:
     """For `group_right` the caller swaps the sides."""
     matching = node.matching or VectorMatching()
-    key = ("join", one, matching, node.op in COMPARISONS)
-    return many.remember(key, lambda: _joined(many, one, node, matching))
+    key = ("join", one, matching, keeps_name(node.op, semantics))
+    return many.remember(key, lambda: _joined(many, one, node, semantics))
 
 
 def pair_count(many: SeriesSet, one: SeriesSet, matching: VectorMatching) -> int:
@@ -60,7 +62,8 @@ def pair_count(many: SeriesSet, one: SeriesSet, matching: VectorMatching) -> int
     return int(np.bincount(left, minlength=size) @ np.bincount(right, minlength=size))
 
 
-def _joined(many: SeriesSet, one: SeriesSet, node: BinaryExpr, matching: VectorMatching) -> Join:
+def _joined(many: SeriesSet, one: SeriesSet, node: BinaryExpr, semantics: Semantics) -> Join:
+    matching = node.matching or VectorMatching()
     found = signatures(many, one, matching)
     left, right = found.ids[: len(many)].tolist(), found.ids[len(many) :].tolist()
     by_signature: dict[int, list[int]] = {}
@@ -68,7 +71,7 @@ def _joined(many: SeriesSet, one: SeriesSet, node: BinaryExpr, matching: VectorM
         by_signature.setdefault(number, []).append(row)
     pairs = [(a, b) for a, number in enumerate(left) for b in by_signature.get(number, ())]
     many_rows, one_rows = (np.array([pair[side] for pair in pairs], np.int64) for side in (0, 1))
-    labels = [_result(many.labels[a], one.labels[b], node, matching) for a, b in pairs]
+    labels = [_result(many.labels[a], one.labels[b], node, semantics) for a, b in pairs]
     results = grouped(labels)
     meetings = grouped(
         [(*labels[at], ("\xff", str(left[pair[0]]))) for at, pair in enumerate(pairs)]
@@ -85,10 +88,11 @@ def _sides(numbers: list[int]) -> Grouping:
     return grouped([(("", str(number)),) for number in numbers])
 
 
-def _result(many: Labels, one: Labels, node: BinaryExpr, matching: VectorMatching) -> Labels:
+def _result(many: Labels, one: Labels, node: BinaryExpr, semantics: Semantics) -> Labels:
     """(promql/engine.go, resultMetric)"""
+    matching = node.matching or VectorMatching()
     labels = many
-    if node.op not in COMPARISONS:
+    if not keeps_name(node.op, semantics):
         labels = without(labels, frozenset((NAME,)))
     if matching.cardinality is Cardinality.ONE_TO_ONE:
         names = frozenset(matching.labels)

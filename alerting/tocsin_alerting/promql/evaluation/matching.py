@@ -30,15 +30,18 @@ def matched(node: BinaryExpr, lhs: Vector, rhs: Vector, context: Context) -> Vec
     swapped = matching.cardinality is Cardinality.ONE_TO_MANY
     many, one = (rhs, lhs) if swapped else (lhs, rhs)
     many, one = _compact(many, one, matching)
-    found = join(many.series, one.series, node)
-    present = _meetings(found, many, one, node)
+    found = join(many.series, one.series, node, context.semantics)
+    present = _both_present(found, many, one)
     left, right = many.values[:, found.many], one.values[:, found.one]
     if swapped:
         left, right = right, left
     values, keep = _computed(node, left, right, context)
-    if keep is not None:
-        present = keep if present is None else present & keep
-    return _gathered(found, values, present, node, context)
+    kept = present if keep is None else keep if present is None else present & keep
+    if not found.plain:
+        _check_one_side(found, many, one, node)
+        # 2.42 minds ambiguity only among pairs that a comparison keeps.
+        _check_meetings(found, kept if context.semantics == 2 else present, len(values), node)
+    return _gathered(found, values, kept, node, context)
 
 
 def _computed(
@@ -53,27 +56,25 @@ def _computed(
     return (holds.astype(np.float64), None) if node.return_bool else (lhs, holds)
 
 
-def _meetings(found: Join, many: Vector, one: Vector, node: BinaryExpr) -> Mask | None:
+def _both_present(found: Join, many: Vector, one: Vector) -> Mask | None:
     """Which pairs (steps, pairs) are both present; None: all."""
     if many.present is None and one.present is None:
-        present = None
-    else:
-        present = many.here[:, found.many] & one.here[:, found.one]
-    if not found.plain:
-        _check_ambiguity(found, many, one, present, node)
-    return present
+        return None
+    return many.here[:, found.many] & one.here[:, found.one]
 
 
-def _check_ambiguity(
-    found: Join, many: Vector, one: Vector, present: Mask | None, node: BinaryExpr
-) -> None:
-    steps = len(one.values)
-    twice = found.one_groups.count(one.present, steps) > 1
+def _check_one_side(found: Join, many: Vector, one: Vector, node: BinaryExpr) -> None:
+    """Two series of the one side must not have the same signature at a step."""
+    twice = found.one_groups.count(one.present, len(one.values)) > 1
     twice &= many.here.any(axis=1, keepdims=True)  # nothing meets nothing
     if twice.any():
         step, group = np.argwhere(twice)[0].tolist()
         rows = [row for row in found.one_groups.members()[group].tolist() if one.here[step, row]]
         _fail_many_to_many(node, [one.series.labels[row] for row in rows[:2]])
+
+
+def _check_meetings(found: Join, present: Mask | None, steps: int, node: BinaryExpr) -> None:
+    """Two pairs must not make the same series at a step."""
     if (found.meetings.count(present, steps) > 1).any():
         matching = node.matching or VectorMatching()
         if matching.cardinality is Cardinality.ONE_TO_ONE:

@@ -39,7 +39,7 @@ class RangeFunction:
     Where only the ends of a window matter, `ends` gives the same from them alone: for series that
     have no gap, and, with `rising`, do not fall. Most counters are such, at any time. `counter`
     says that it is meant for counters, `quantile` that its parameter is a quantile; `after`
-    makes the final answer of what there was.
+    makes the final answer of what there was. With `slides`, @ moves on with the steps.
     """
 
     answer: Callable[[Window, Parameters], Answer]
@@ -48,6 +48,7 @@ class RangeFunction:
     keeps_name: bool = False
     counter: bool = False
     quantile: bool = False
+    slides: bool = False
     after: Function | None = None
 
 

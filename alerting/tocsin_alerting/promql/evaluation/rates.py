@@ -28,11 +28,14 @@ def _extrapolated(
     threshold = mean_gap * 1.1
     to_start = (first_ms - span.start_ms) / 1000.0
     to_end = (span.end_ms - last_ms) / 1000.0
-    to_start = np.where(to_start >= threshold, mean_gap / 2, to_start)
-    to_end = np.where(to_end >= threshold, mean_gap / 2, to_end)
+    to_zero: Floats | float = np.inf
     if counter:
-        to_zero = np.where((change > 0) & (first >= 0), sampled * (first / change), to_start)
-        to_start = np.minimum(to_start, to_zero)
+        to_zero = np.where((change > 0) & (first >= 0), sampled * (first / change), np.inf)
+    if span.semantics == 2:  # in 2.42 the zero point may also bring the start within reach
+        to_start = np.fmin(to_start, to_zero)
+    to_start = np.where(to_start >= threshold, mean_gap / 2, to_start)
+    to_start = np.fmin(to_start, to_zero)
+    to_end = np.where(to_end >= threshold, mean_gap / 2, to_end)
     result: Floats = change * ((sampled + to_start + to_end) / sampled)
     return result
 

@@ -25,6 +25,9 @@ def _line(window: Window, zero_ms: Ints | int) -> tuple[Floats, Floats]:
     slope = covariance / variance
     intercept = sum_y / sizes - slope * sum_x / sizes
     first = window.values[0]
+    if window.span.semantics == 2:  # 2.42's sums cannot carry an infinity
+        lost = np.isinf(y).any(axis=0)
+        slope, intercept = (np.where(lost, np.nan, one) for one in (slope, intercept))
     constant = ((window.values == first) | (np.False_ if valid is None else ~valid)).all(axis=0)
     infinite = np.isinf(first)
     slope = np.where(constant, np.where(infinite, np.nan, 0.0), slope)
@@ -66,5 +69,6 @@ def _check_factor(name: str, factor: float) -> None:
 
 
 SLOPE = RangeFunction(_slope)
-PREDICTION = RangeFunction(_prediction)
+# What depends on the step's time is no constant of the query, so @ fixes its first window only.
+PREDICTION = RangeFunction(_prediction, slides=True)
 SMOOTHED = RangeFunction(_smoothed)

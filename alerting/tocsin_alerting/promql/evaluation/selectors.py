@@ -1,6 +1,7 @@
 """From selectors to numbers: instant vectors with look-back, and range vectors."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -27,12 +28,18 @@ def span_ms(duration: Duration, context: Context, negative: bool = False) -> int
         raise QueryError(str(error)) from None
 
 
-def moments(at: int | Edge | None, offset: Duration, context: Context) -> Ints:
-    """When a selector looks, at each step: moved by @ and offset, (steps,) in Unix ms."""
+def moments(
+    at: int | Edge | None, offset: Duration, context: Context, slides: bool = False
+) -> Ints:
+    """When a selector looks, at each step: moved by @ and offset, (steps,) in Unix ms.
+
+    With `slides`, @ fixes the first step only and the others follow it.
+    """
     times = context.steps.times
     if at is not None:
         fixed = {Edge.START: context.query.start_ms, Edge.END: context.query.end_ms}
-        times = np.full_like(times, fixed[at] if isinstance(at, Edge) else at)
+        moment = fixed[at] if isinstance(at, Edge) else at
+        times = times - context.steps.start_ms + moment if slides else np.full_like(times, moment)
     return times - span_ms(offset, context, negative=True)
 
 
@@ -62,17 +69,28 @@ def select_instant(node: VectorSelector, context: Context, times_too: bool = Fal
     return Vector(chosen.series, values, np.concatenate(masks, axis=1))
 
 
-def select_range(node: MatrixSelector, context: Context) -> RangeVector:
+def spans_of(looks: Ints, range_ms: int, context: Context) -> list[Span]:
+    """The window of each step, which ends when the selector looks."""
+    steps = zip(context.steps.times.tolist(), looks.tolist(), strict=True)
+    return [Span(step, look, range_ms, context.semantics) for step, look in steps]
+
+
+def select_range(node: MatrixSelector, context: Context, slides: bool = False) -> RangeVector:
     selector = node.vector
     range_ms = span_ms(node.range, context)
-    looks = moments(selector.at, selector.offset, context)
-    spans = [
-        Span(step, look, range_ms)
-        for step, look in zip(context.steps.times.tolist(), looks.tolist(), strict=True)
-    ]
+    looks = moments(selector.at, selector.offset, context, slides)
+    spans = spans_of(looks, range_ms, context)
+    if slides and selector.at is not None:
+        spans = [_shortened(span, int(looks[0])) for span in spans]
     t0_ms, t1_ms = (int(looks.min()) - range_ms, int(looks.max())) if spans else (0, 0)
     chosen = context.reader.select(selector.matcher_sets, t0_ms, t1_ms)
     return RangeVector(chosen.series, chosen.parts, spans)
+
+
+def _shortened(span: Span, last_ms: int) -> Span:
+    """The window without what lies behind `last_ms`: behind an @ nothing is read."""
+    late_ms = max(0, span.end_ms - last_ms)
+    return replace(span, end_ms=span.end_ms - late_ms, range_ms=span.range_ms - late_ms)
 
 
 def _newest(part: Part, floors: Ints, looks: Ints, times_too: bool) -> tuple[Floats, Mask | None]:

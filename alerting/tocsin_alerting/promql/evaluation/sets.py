@@ -1,10 +1,9 @@
 """and, or, unless: set operators between two vectors."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from tocsin_alerting.promql.ast import BinaryExpr, BinaryOp, VectorMatching
+from tocsin_alerting.promql.evaluation.context import merged
 from tocsin_alerting.promql.evaluation.grouping import Grouping
 from tocsin_alerting.promql.evaluation.joins import signatures
 from tocsin_alerting.promql.evaluation.vector import Vector
@@ -32,7 +31,8 @@ def _union(lhs: Vector, rhs: Vector, groups: Grouping) -> Vector:
     present = np.concatenate([lhs.here, rhs.here & ~taken], axis=1)
     unnamed = np.concatenate([lhs.unnamed_rows, rhs.unnamed_rows])
     values = np.concatenate([lhs.values, rhs.values], axis=1)
-    return replace(lhs, series=series, values=values, present=present, unnamed=unnamed, order=None)
+    # A series may come from the left at one step and from the right at another.
+    return merged(Vector(series, values, present, unnamed))
 
 
 def _groups_with(groups: Grouping, mask: Mask) -> Mask:

@@ -6,27 +6,25 @@ from tocsin_alerting.promql.ast import Expr, SubqueryExpr
 from tocsin_alerting.promql.evaluation.context import Context
 from tocsin_alerting.promql.evaluation.frame import grid
 from tocsin_alerting.promql.evaluation.ranges import RangeVector
-from tocsin_alerting.promql.evaluation.selectors import moments, span_ms
+from tocsin_alerting.promql.evaluation.selectors import moments, span_ms, spans_of
 from tocsin_alerting.promql.evaluation.steps import Steps, between
 from tocsin_alerting.promql.evaluation.vector import Value, Vector
-from tocsin_alerting.promql.evaluation.window import Span
 
 Evaluate = Callable[[Expr, Context], Value]
 
 
-def subquery(node: SubqueryExpr, context: Context, evaluate: Evaluate) -> RangeVector:
+def subquery(
+    node: SubqueryExpr, context: Context, evaluate: Evaluate, slides: bool = False
+) -> RangeVector:
     range_ms = span_ms(node.range, context)
-    looks = moments(node.at, node.offset, context)
+    looks = moments(node.at, node.offset, context, slides)
     step_ms = context.subquery_step_ms if node.step is None else span_ms(node.step, context)
     earliest, latest = int(looks.min()) - range_ms, int(looks.max())
     steps = _grid(earliest, latest, step_ms, context)
     context.budget.spend(steps.count)
     inner = evaluate(node.expr, context.at(steps))
     assert isinstance(inner, Vector)  # the parser lets nothing else into a subquery
-    spans = [
-        Span(step, look, range_ms)
-        for step, look in zip(context.steps.times.tolist(), looks.tolist(), strict=True)
-    ]
+    spans = spans_of(looks, range_ms, context)
     return RangeVector(inner.series, [grid(steps.times, inner)], spans, inner.unnamed)
 
 

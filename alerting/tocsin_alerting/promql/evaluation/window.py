@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tocsin_alerting.promql.evaluation.frame import Frame
+from tocsin_alerting.promql.values import Semantics
 from tocsin_alerting.store.cell import Floats, Ints, Mask, is_sample
 
 
@@ -19,6 +20,7 @@ class Span:
     step_ms: int
     end_ms: int
     range_ms: int
+    semantics: Semantics = 3
 
     @property
     def start_ms(self) -> int:

@@ -1,0 +1,176 @@
+"""The same samples in a real Prometheus and in our store: the same queries, the same answers.
+
+Debian's Prometheus is 2.42, so these run under semantics 2. There is no list of exceptions.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from support.prometheus import Prometheus, running_prometheus
+from support.query_generator import QueryGenerator
+from support.remote_write import remote_write
+from tocsin_alerting.promql.engine import Engine
+from tocsin_alerting.promql.evaluation.budget import QueryError
+from tocsin_alerting.promql.result import InstantVector, Matrix, Result, ScalarValue
+from tocsin_alerting.store.cell import STALE_BITS
+from tocsin_alerting.store.store import Store
+from tocsin_exporter.snapshot import Labels, labels
+
+GAUGES, COUNTERS = ("g", "sparse"), ("c_total", "b_bucket")
+STALE = np.array([STALE_BITS], np.int64).view(np.float64)[0].item()
+STEP_MS, SCRAPES, QUERIES = 15_000, 200, 60
+Samples = dict[Labels, list[tuple[int, float]]]
+Answer = dict[Labels, list[tuple[int, float]]]
+
+
+def samples(start_ms: int) -> Samples:
+    """Two targets that are not aligned; resets, gaps, stale markers, NaN and infinities."""
+    random = Random(7)
+    made: Samples = {}
+    for number, target in enumerate((("one", "i1"), ("two", "i2"))):
+        job, instance = target
+        times = [
+            start_ms + 7_000 * number + STEP_MS * i + random.randint(-40, 40)
+            for i in range(SCRAPES)
+        ]
+        for zone in ("a", "b", ""):
+            base = labels(job=job, instance=instance, zone=zone)
+            made[_named(base, "g")] = [
+                (t, random.choice((1.0, 2.5, -3.0, 100.0, 0.1))) for t in times
+            ]
+            made[_named(base, "sparse")] = _sparse(random, times)
+            for code in ("200", "500"):
+                made[_named(base, "c_total", code=code)] = _counter(random, times)
+            rows = [_counter(random, times, resets=False) for _ in range(4)]
+            sums = np.cumsum([[value for _, value in row] for row in rows], axis=0)
+            for le, row in zip(("0.1", "1", "10", "+Inf"), sums.tolist(), strict=True):
+                made[_named(base, "b_bucket", le=le)] = list(zip(times, row, strict=True))
+    return made
+
+
+def _named(base: Labels, name: str, **more: str) -> Labels:
+    return tuple(sorted({**dict(base), "__name__": name, **more}.items()))
+
+
+def _counter(random: Random, times: list[int], resets: bool = True) -> list[tuple[int, float]]:
+    value, out = 0.0, []
+    for at_ms in times:
+        value = (
+            0.0 if resets and random.random() < 0.02 else value + random.choice((0, 0, 1, 3, 0.5))
+        )
+        if not resets or random.random() > 0.03:
+            out.append((at_ms, value))
+    return out
+
+
+def _sparse(random: Random, times: list[int]) -> list[tuple[int, float]]:
+    odd = (math.nan, math.inf, -math.inf, STALE, 0.0, 5.0, 5.0)
+    return [(t, random.choice(odd)) for t in times if random.random() < 0.3]
+
+
+class Pair:
+    """The oracle and our engine over the same samples."""
+
+    def __init__(self, server: Prometheus, engine: Engine, end_ms: int) -> None:
+        self.server, self.engine, self.end_ms = server, engine, end_ms
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    directory: Path = tmp_path_factory.mktemp("prometheus")
+    end_ms = int(time.time()) * 1000
+    made = samples(end_ms - STEP_MS * SCRAPES)
+    store = Store(retention_ms=10**12)
+    rows = [(one, at_ms, value) for one, points in made.items() for at_ms, value in points]
+    assert store.write(rows) == len(rows)
+    with running_prometheus(directory, "--web.enable-remote-write-receiver") as server:
+        remote_write(server.url, made.items())
+        yield Pair(server, Engine(store, semantics=2, subquery_step_ms=60_000), end_ms)
+
+
+def expected(answer: dict[str, Any]) -> Answer | str:
+    if answer["status"] != "success":
+        return "refused"
+    kind, result = answer["data"]["resultType"], answer["data"]["result"]
+    if kind == "scalar":
+        return {(): [_point(result)]}
+    points = "values" if kind == "matrix" else "value"
+    return {
+        tuple(sorted(one["metric"].items())): [
+            _point(point) for point in (one[points] if kind == "matrix" else [one[points]])
+        ]
+        for one in result
+    }
+
+
+def _point(pair: list[Any]) -> tuple[int, float]:
+    return round(float(pair[0]) * 1000), float(pair[1])
+
+
+def given(result: Result) -> Answer:
+    value = result.value
+    if isinstance(value, ScalarValue):
+        return {(): [(value.at_ms, value.value)]}
+    if isinstance(value, InstantVector):
+        return {one: [(value.at_ms, number)] for one, number in value}
+    assert isinstance(value, Matrix)
+    return {
+        one.labels: list(zip(one.times.tolist(), one.values.tolist(), strict=True)) for one in value
+    }
+
+
+def same(ours: Answer | str, theirs: Answer | str) -> bool:
+    if isinstance(ours, str) or isinstance(theirs, str):
+        return ours == theirs
+    return ours.keys() == theirs.keys() and all(
+        len(ours[one]) == len(theirs[one])
+        and all(
+            a[0] == b[0] and _close(a[1], b[1]) for a, b in zip(ours[one], theirs[one], strict=True)
+        )
+        for one in ours
+    )
+
+
+def _close(a: float, b: float) -> bool:
+    return (
+        a == b or math.isnan(a) and math.isnan(b) or math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
+    )
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_queries_get_the_answers_of_prometheus(pair: Pair, seed: int) -> None:
+    generator, random = QueryGenerator(seed, GAUGES, COUNTERS), Random(seed)
+    for _ in range(QUERIES):
+        query = generator.query()
+        at_ms = pair.end_ms - random.randint(0, 2_500_000)
+        answer = pair.server.get("query", query=query, time=f"{at_ms / 1000:.3f}")
+        try:
+            ours: Answer | str = given(pair.engine.evaluate(query, at_ms))
+        except QueryError:
+            ours = "refused"
+        assert same(ours, expected(answer)), (query, at_ms, ours, answer)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_range_queries_get_the_answers_of_prometheus(pair: Pair, seed: int) -> None:
+    generator, random = QueryGenerator(1000 + seed, GAUGES, COUNTERS), Random(seed)
+    for _ in range(QUERIES):
+        query = generator.query()
+        start_ms = pair.end_ms - 2_400_000 + random.randint(0, 60_000)
+        step_ms = random.choice((15_000, 60_000, 31_000))
+        times = (start_ms, start_ms + step_ms * 20, step_ms)
+        names = ("start", "end", "step")
+        texts = {name: f"{one / 1000:.3f}" for name, one in zip(names, times, strict=True)}
+        answer = pair.server.get("query_range", query=query, **texts)
+        try:
+            ours: Answer | str = given(pair.engine.evaluate_range(query, *times))
+        except QueryError:
+            ours = "refused"
+        assert same(ours, expected(answer)), (query, times, ours, answer)
