@@ -3,11 +3,11 @@
 import asyncio
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from support.promtool import needs_promtool, run_tests
 from support.rule_bench import make_bench
 from tocsin_alerting.rules.rule_test import Report, run
 from tocsin_alerting.rules.rule_test_file import read_tests
@@ -15,16 +15,7 @@ from tocsin_alerting.rules.rule_test_file import read_tests
 RULES = Path(__file__).parents[2] / "rules"
 TESTS = sorted((RULES / "tests").glob("*.yml"))
 SHORT = sorted(TESTS, key=lambda path: path.stat().st_size)[:2]  # the others say the same, slowly
-pytestmark = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="promtool is not installed"
-)
-
-
-def promtool(path: Path) -> tuple[bool, str]:
-    done = subprocess.run(
-        ["promtool", "test", "rules", str(path)], capture_output=True, text=True, check=False
-    )
-    return done.returncode == 0, done.stdout + done.stderr
+pytestmark = needs_promtool
 
 
 def ours(path: Path) -> Report:
@@ -55,13 +46,13 @@ def test_there_are_tests() -> None:
 def test_both_agree_that_the_rules_are_right(path: Path) -> None:
     report = ours(path)
     assert report.ok, str(report)
-    assert promtool(path)[0]
+    assert run_tests(path)[0]
 
 
 @pytest.mark.parametrize("path", SHORT, ids=lambda path: path.name)
 def test_both_find_the_same_wrong_expectations(path: Path, tmp_path: Path) -> None:
     wrong = spoiled(path, tmp_path)
-    passed, said = promtool(wrong)
+    passed, said = run_tests(wrong)
     report = ours(wrong)
     assert not passed and not report.ok
     assert failures(str(report)) == failures(said)

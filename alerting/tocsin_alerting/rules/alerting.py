@@ -81,16 +81,21 @@ def active(alerts: Iterable[Alert]) -> int:
     return sum(alert.state is not AlertState.INACTIVE for alert in alerts)
 
 
-def alert_samples(alerts: Iterable[Alert]) -> Sequence[tuple[Labels, float]]:
-    """ALERTS and ALERTS_FOR_STATE of what is pending or firing; `__name__` is in the labels."""
-    samples: list[tuple[Labels, float]] = []
+def alert_samples(rule: AlertingRule, alerts: Iterable[Alert]) -> Sequence[tuple[Labels, float]]:
+    """ALERTS and ALERTS_FOR_STATE of what is pending or firing; `__name__` is in the labels.
+
+    No series comes twice, though two alerts may differ in a label `alertstate` of their own. A
+    label that expanded to nothing shows its template here, as it does in Prometheus.
+    """
+    samples: dict[Labels, float] = {}
     for alert in alerts:
         if alert.state is not AlertState.INACTIVE:
             state = {"__name__": "ALERTS", "alertstate": str(alert.state)}
-            samples.append((_with(alert.labels, state), 1.0))
+            labels = {**dict(rule.labels), **dict(alert.labels)}
+            samples[_sorted(labels | state)] = 1.0
             since = float(alert.active_at_ms // 1000)
-            samples.append((_with(alert.labels, {"__name__": "ALERTS_FOR_STATE"}), since))
-    return samples
+            samples[_sorted(labels | {"__name__": "ALERTS_FOR_STATE"})] = since
+    return list(samples.items())
 
 
 def _by_fingerprint(vector: Iterable[Candidate]) -> dict[str, Candidate]:
@@ -145,5 +150,6 @@ def _events(before: Alert | None, after: Alert, now_ms: int) -> Iterable[AlertEv
         yield AlertEvent(EventKind.CLEAR, after, now_ms, reason)
 
 
-def _with(labels: Labels, more: Mapping[str, str]) -> Labels:
-    return tuple(sorted({**dict(labels), **more}.items()))
+def _sorted(labels: Mapping[str, str]) -> Labels:
+    """An empty label is none."""
+    return tuple(sorted((name, value) for name, value in labels.items() if value != ""))

@@ -84,7 +84,7 @@ async def _evaluated(
         return ()
     verdict = await _alerted(progress, rule, group, result, at_ms, around)
     if not progress.removed:
-        _write(progress, queried_ms, alert_samples(progress.alerts.values()), around.write)
+        _write(progress, queried_ms, alert_samples(rule, progress.alerts.values()), around.write)
     return verdict.events
 
 

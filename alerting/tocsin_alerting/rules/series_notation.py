@@ -12,8 +12,9 @@ from tocsin_exporter.snapshot import Labels
 
 STALE = "stale"
 # No hexadecimal numbers: 0x10 is 0, eleven times.
-_NUMBER = r"[-+]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[iI]nf|[nN]a[nN])"
-_ITEM = re.compile(rf"(?P<start>_|stale|{_NUMBER})(?P<step>{_NUMBER})?(?:x(?P<times>[0-9]+))?")
+_UNSIGNED = r"(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[iI]nf|[nN]a[nN])"
+_START = rf"(?P<start>_|stale|[-+]?{_UNSIGNED})"
+_ITEM = re.compile(rf"{_START}(?P<step>[-+]{_UNSIGNED})?(?:x(?P<times>[0-9]+))?")
 _NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
 _TEXT = r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|`[^`]*`'
 _LABEL = re.compile(rf"\s*(?P<name>[a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*(?P<text>{_TEXT})\s*")

@@ -133,12 +133,12 @@ async def test_the_alerts_labels_are_the_samples_the_rules_and_the_name() -> Non
 
 def test_what_is_pending_or_firing_is_written_as_series() -> None:
     alerts = step(alerting(), here(), 12_345_678, {}).alerts.values()
-    assert alert_samples(alerts) == [
+    assert alert_samples(alerting(), alerts) == [
         ((("__name__", "ALERTS"), ("alertname", "A"), ("alertstate", "firing"), ("i", "1")), 1.0),
         ((("__name__", "ALERTS_FOR_STATE"), ("alertname", "A"), ("i", "1")), 12345.0),
     ]
     resolved = step(alerting(), [], MINUTE, {one.fingerprint: one for one in alerts}).alerts
-    assert alert_samples(resolved.values()) == []
+    assert alert_samples(alerting(), resolved.values()) == []
     assert (active(alerts), active(resolved.values())) == (1, 0)
 
 

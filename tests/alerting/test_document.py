@@ -1,0 +1,187 @@
+"""YAML with places: what is read, where it stands, and what is refused."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict
+
+from tocsin_alerting.document import InvalidDocument, did_you_mean, parse, validate
+
+BLOCKS = """\
+folded: >-
+   foo
+   bar(x)
+
+   == 3
+literal: |
+    sum(up)
+
+      / foo
+double: "quoted text"
+single: 'it''s'
+plain: one
+  two   three
+items:
+  - {a: 1}
+"""
+
+
+def told(text: str) -> list[str]:
+    with pytest.raises(InvalidDocument) as caught:
+        parse(text, "f")
+    return [str(problem) for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1), ("-7", -7), ("0o17", 15), ("0x1F", 31), ("1.5", 1.5), ("1e3", 1000.0),
+        (".inf", math.inf), ("true", True), ("False", False), ("null", None), ("~", None),
+        ("no", "no"), ("on", "on"), ("1:30", "1:30"), ("2026-01-31", "2026-01-31"),
+        ('"1"', "1"), ("'true'", "true"), ("", None), ("1_000", "1_000"),
+    ],
+)  # fmt: skip
+def test_plain_scalars_follow_the_core_schema(text: str, value: object) -> None:
+    assert parse(f"x: {text}", "f").data == {"x": value}
+
+
+@pytest.mark.parametrize(
+    ("key", "word", "place"),
+    [
+        ("folded", "foo", (2, 4)),
+        ("folded", "bar", (3, 4)),
+        ("folded", "3", (5, 7)),
+        ("literal", "sum", (7, 5)),
+        ("literal", "foo", (9, 9)),
+        ("double", "text", (10, 17)),
+        ("single", "it", (11, 10)),
+        ("plain", "two", (13, 3)),
+        ("plain", "three", (13, 9)),
+    ],
+)
+def test_a_character_of_any_scalar_is_found(key: str, word: str, place: tuple[int, int]) -> None:
+    document = parse(BLOCKS, "f")
+    text = document.data[key]
+    assert document.text_position((key,), text.index(word)) == place
+
+
+def test_the_end_of_a_scalar_is_one_past_its_last_character() -> None:
+    document = parse(BLOCKS, "f")
+    assert document.text_position(("literal",), len(document.data["literal"])) == (9, 12)
+    assert document.text_position(("plain",), 99) == (13, 14)
+    assert parse("x: ''", "f").text_position(("x",), 0) == (1, 4)
+
+
+def test_a_text_with_escapes_gives_its_start() -> None:
+    document = parse('x: "a\\tb\\u0041c"', "f")
+    assert document.text_position(("x",), 4) == (1, 4)
+
+
+@given(st.lists(st.sampled_from(["ab", "c(d)", "=="]), min_size=1, max_size=6), st.data())
+def test_each_inked_character_of_a_block_is_found(words: list[str], data: st.DataObject) -> None:
+    style = data.draw(st.sampled_from(["|", ">", "|-", ">-"]))
+    source = f"x: {style}\n" + "".join(f"  {word}\n" for word in words)
+    document = parse(source, "f")
+    text = document.data["x"]
+    offset = data.draw(st.integers(0, len(text) - 1))
+    if not text[offset].isspace():
+        line, column = document.text_position(("x",), offset)
+        assert source.split("\n")[line - 1][column - 1] == text[offset]
+
+
+def test_places_of_values_and_keys() -> None:
+    document = parse(BLOCKS, "f")
+    assert document.position(("items", 0, "a")) == (15, 9)
+    assert document.position(("items", 0, "a"), key=True) == (15, 6)
+    assert document.position(("items", 7)) == document.position(("items",)) == (15, 3)
+    assert parse("", "f").position(("x",)) == (1, 1)
+    assert str(document.problem(("items", 0), "wrong")) == "f:15:5: wrong"
+
+
+def test_the_text_of_a_scalar_is_as_written() -> None:
+    document = parse("a: 0o17\nb: ~\nc: [1]\n", "f")
+    assert [document.text((key,)) for key in "abcd"] == ["0o17", "~", None, None]
+
+
+def test_merged_keys_and_aliases() -> None:
+    text = "base: &b {x: 1, y: 1}\none:\n  <<: *b\n  y: 2\ntwo: *b\n"
+    assert parse(text, "f").data == {
+        "base": {"x": 1, "y": 1},
+        "one": {"x": 1, "y": 2},
+        "two": {"x": 1, "y": 1},
+    }
+
+
+def test_only_the_first_document_is_read() -> None:
+    assert parse("a: 1\n---\nb: [\n", "f").data == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("a:\n\t- b", "f:2:1: not YAML: "),
+        ("a: [1", "f:2:1: not YAML: "),
+        ("a: 'x", "f:1:6: not YAML: "),
+        ("a: *x", "f:1:4: not YAML: "),
+        ("a: 1\na: 2\nb: {c: 1, c: 1}", 'f:2:1: key "a" stands twice, first in line 1; remove one'),
+        ("ok: 1\na: b\0", "f:2:5: not YAML: unacceptable character #x0000"),
+        ("[" * 100_000, "f:1:101: nested more than 100 deep; flatten it"),
+        ("\n".join(" " * depth + "- " for depth in range(3000)), "f:101:101: nested more than"),
+        ("a: &a [*a]", "f:1:4: this anchor contains an alias of itself"),
+        ("? [a]\n: 1", "f:1:3: a key must be text, not a list or a mapping"),
+        ("a: \ud800", "f:1:1: not text in UTF-8"),
+    ],
+)
+def test_what_is_no_document_is_refused_with_its_place(text: str, wanted: str) -> None:
+    assert told(text)[0].startswith(wanted)
+
+
+def test_both_repeated_keys_are_told() -> None:
+    assert len(told("a: 1\na: 2\nb: {c: 1, c: 1}")) == 2
+
+
+def test_aliases_cannot_swell() -> None:
+    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    for level in range(1, 40):
+        aliases = ", ".join([f"*a{level - 1}"] * 10)
+        lines.append(f"a{level}: &a{level} [{aliases}]")
+    data = parse("\n".join(lines), "f").data
+    assert len(data) == 40
+    assert data["a39"][0] is data["a38"]
+
+
+@given(st.text(max_size=60))
+def test_no_text_makes_it_fail_otherwise(text: str) -> None:
+    try:
+        parse(text, "f")
+    except InvalidDocument as error:
+        assert error.problems
+
+
+class Inner(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    port: int
+
+
+class Outer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    servers: list[Inner] = []
+
+
+def test_a_model_is_filled_or_every_problem_is_told() -> None:
+    assert validate(Outer, parse("name: x\nservers: [{port: 1}]", "f")).servers[0].port == 1
+    with pytest.raises(InvalidDocument) as caught:
+        validate(Outer, parse("nmae: x\nservers:\n  - {port: many}\n  - {prot: 1}\n", "f"))
+    said = [str(problem) for problem in caught.value.problems]
+    assert said[0].startswith('f:1:1: "name" is missing; add it')
+    assert said[1] == 'f:1:1: unknown key "nmae"; did you mean "name"?'
+    assert said[2].startswith("f:3:12: servers.0.port: ")
+    assert 'f:4:6: unknown key "servers.1.prot"; did you mean "port"?' in said
+
+
+def test_a_near_word_is_proposed() -> None:
+    assert did_you_mean("intervall", ["interval", "rules"]) == '; did you mean "interval"?'
+    assert did_you_mean("zzz", ["interval"]) == ""
