@@ -1,0 +1,26 @@
+"""One tiny model for all tests of the worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from support.tiny_model import write_tiny_model
+from tocsin_inference.model import Model, load
+from tocsin_inference.weights import read_source
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny-qwen3")
+
+
+# Threads that wait for each other cost more than they bring at this size, most of all beside others.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_path: Path) -> Model:
+    return load(read_source(tiny_path), None, "cpu", "float32")

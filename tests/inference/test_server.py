@@ -1,0 +1,340 @@
+"""The worker over real HTTP, on a tiny random model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+from typing import Any
+
+import httpx2
+import pytest
+
+from support.tiny_model import CONTEXT
+from support.worker_server import WorkerServer, serving
+from tocsin_inference.model import Model
+
+CHAT = "/v1/chat/completions"
+HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}], "temperature": 0}
+LONG = HELLO | {"max_tokens": 3000, "ignore_eos": True}
+
+
+def events(text: str) -> list[Any]:
+    """The data of an event stream; checks its end."""
+    lines = [line.removeprefix("data: ") for line in text.split("\n\n") if line]
+    assert lines[-1] == "[DONE]"
+    return [json.loads(line) for line in lines[:-1]]
+
+
+async def hold(server: WorkerServer, body: dict[str, Any]) -> tuple[Any, Any]:
+    """Opens a stream, reads its first event, and leaves it open."""
+    request = server.client.build_request("POST", CHAT, json=body | {"stream": True})
+    response = await server.client.send(request, stream=True)
+    assert response.status_code == 200
+    lines = response.aiter_lines()
+    await anext(lines)
+    return response, lines
+
+
+async def assert_accounts_balance(server: WorkerServer) -> None:
+    s = await server.samples()
+    ended = sum(v for name, v in s.items() if name.startswith("llm_requests_total"))
+    now = s["llm_num_requests_running"] + s["llm_num_requests_waiting"]
+    assert s["llm_requests_started_total"] == ended + now
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
+async def test_streamed_and_whole_answers_are_the_same_text(tiny: Model, path: str) -> None:
+    body = {"max_tokens": 200, "temperature": 0, "ignore_eos": True}
+    body |= {"prompt": "abc"} if path != CHAT else {"messages": HELLO["messages"]}
+    async with serving(tiny) as server:
+        whole = (await server.client.post(path, json=body)).json()
+        asked = body | {"stream": True, "stream_options": {"include_usage": True}}
+        reply = await server.client.post(path, json=asked)
+    assert reply.headers["content-type"].startswith("text/event-stream")
+    chunks = events(reply.text)
+    pieces = [c["choices"][0] for c in chunks if c["choices"]]
+    if path == CHAT:
+        streamed = "".join(p["delta"]["content"] for p in pieces)
+        assert pieces[0]["delta"]["role"] == "assistant"
+        text = whole["choices"][0]["message"]["content"]
+    else:
+        streamed = "".join(p["text"] for p in pieces)
+        text = whole["choices"][0]["text"]
+    assert streamed == text != ""
+    assert (
+        [p["finish_reason"] for p in pieces][-1] == "length" == whole["choices"][0]["finish_reason"]
+    )
+    assert chunks[-1]["choices"] == [] and chunks[-1]["usage"] == whole["usage"]
+    assert whole["usage"]["completion_tokens"] == 200
+    assert whole["usage"]["total_tokens"] == 200 + whole["usage"]["prompt_tokens"]
+
+
+async def test_stop_strings_end_the_answer_before_them(tiny: Model) -> None:
+    async with serving(tiny) as server:
+        body = HELLO | {"max_tokens": 100, "ignore_eos": True}
+        text = (await server.client.post(CHAT, json=body)).json()["choices"][0]["message"][
+            "content"
+        ]
+        stop = text[20:23]
+        reply = (await server.client.post(CHAT, json=body | {"stop": [stop]})).json()
+        assert await server.ended("success") == 2
+        await assert_accounts_balance(server)
+    choice = reply["choices"][0]
+    assert choice["message"]["content"] == text[: text.index(stop)]
+    assert choice["finish_reason"] == "stop"
+    assert reply["usage"]["completion_tokens"] < 100
+
+
+async def test_a_seed_repeats_an_answer(tiny: Model) -> None:
+    body = HELLO | {"max_tokens": 40, "temperature": 1.5, "ignore_eos": True}
+    async with serving(tiny) as server:
+        replies = [await server.client.post(CHAT, json=body | {"seed": s}) for s in (5, 5, 6)]
+    one, same, other = (r.json()["choices"][0]["message"]["content"] for r in replies)
+    assert one == same != other
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"temperature": 0},
+        {"top_p": 0},
+        {"temperature": 0, "top_p": 0},
+        {"top_p": 1, "temperature": 1},
+        {"temperature": 1e-30},
+        {"top_k": 1},
+        {"temperature": 2, "top_k": 3, "top_p": 0.5},
+    ],
+)
+async def test_extreme_sampling_harms_nobody(tiny: Model, extra: dict[str, Any]) -> None:
+    async with serving(tiny) as server:
+        reply = await server.client.post(CHAT, json=HELLO | {"max_tokens": 8} | extra)
+        assert reply.status_code == 200, reply.text
+        assert (await server.client.get("/health")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("extra", "status", "param"),
+    [
+        ({"temperature": 3}, 422, "temperature"),
+        ({"temperature": -1}, 422, "temperature"),
+        ({"top_p": 1.5}, 422, "top_p"),
+        ({"max_tokens": 0}, 422, "max_tokens"),
+        ({"messages": []}, 422, "messages"),
+        ({"n": 2}, 400, "n"),
+        ({"tools": [{"type": "function"}]}, 400, "tools"),
+        ({"logprobs": True}, 400, "logprobs"),
+        ({"max_tokens": CONTEXT}, 400, "prompt"),
+        ({"max_completion_tokens": CONTEXT}, 400, "prompt"),
+    ],
+)
+async def test_what_cannot_be_is_refused_by_name_and_counted(
+    tiny: Model, extra: dict[str, Any], status: int, param: str
+) -> None:
+    async with serving(tiny) as server:
+        reply = await server.client.post(CHAT, json=HELLO | extra)
+        assert reply.status_code == status
+        error = reply.json()["error"]
+        assert param in (error["param"] or error["message"])
+        assert error["type"] == "invalid_request_error"
+        assert await server.ended("rejected") == 1
+        await assert_accounts_balance(server)
+
+
+async def test_bodies_that_are_not_json_are_422(tiny: Model) -> None:
+    async with serving(tiny) as server:
+        for content in (b"{", b'{"messages": NaN}', b"[]", b'{"temperature": NaN}'):
+            headers = {"content-type": "application/json"}
+            reply = await server.client.post(CHAT, content=content, headers=headers)
+            assert reply.status_code == 422 and "error" in reply.json()
+        assert await server.ended("rejected") == 4
+
+
+async def test_an_endless_prompt_is_refused_while_others_stream(tiny: Model) -> None:
+    async with serving(tiny) as server:
+        response, lines = await hold(server, LONG)
+        reply = await server.client.post("/v1/completions", json={"prompt": "x" * 100_000})
+        assert reply.status_code == 400
+        assert reply.json()["error"]["code"] == "context_length_exceeded"
+        assert "100000 prompt tokens" in reply.json()["error"]["message"]
+        await anext(lines)
+        await response.aclose()
+
+
+async def test_a_burst_fills_the_queue_and_the_rest_gets_429(tiny: Model) -> None:
+    async with serving(tiny) as server:
+        held = [await hold(server, LONG) for _ in range(4)]
+        short = HELLO | {"max_tokens": 4}
+        burst = asyncio.gather(*(server.client.post(CHAT, json=short) for _ in range(40)))
+        await server.until("rejected", 36)
+        samples = await server.samples()
+        assert samples["llm_num_requests_running"] == 4
+        assert samples["llm_num_requests_waiting"] == 4
+        await assert_accounts_balance(server)
+        for response, _ in held:
+            await response.aclose()
+        codes = [r.status_code for r in await burst]
+        assert (codes.count(200), codes.count(429)) == (4, 36)
+        await server.until("cancelled", 4)
+        samples = await server.samples()
+        assert samples["llm_num_requests_running"] == samples["llm_num_requests_waiting"] == 0
+        await assert_accounts_balance(server)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_that_leaves_frees_its_place(tiny: Model, stream: bool) -> None:
+    body = LONG | {"stream": stream}
+    async with serving(tiny, flags="--max-running 1") as server:
+        for _ in range(5):
+            with pytest.raises(httpx2.ReadTimeout):
+                async with server.client.stream("POST", CHAT, json=body, timeout=0.3) as reply:
+                    async for _ in reply.aiter_bytes():
+                        raise httpx2.ReadTimeout("seen enough")
+        await server.until("cancelled", 5)
+        reply = await server.client.post(CHAT, json=HELLO | {"max_tokens": 3})
+        assert reply.status_code == 200
+        assert server.worker.engine.running == 0
+        assert (await server.samples())["llm_kv_cache_usage_ratio"] == 0
+        await assert_accounts_balance(server)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_request_past_its_time_is_a_timeout(tiny: Model, stream: bool) -> None:
+    async with serving(tiny, flags="--max-running 1 --request-timeout 0.3") as server:
+        replies = await asyncio.gather(
+            *(server.client.post(CHAT, json=LONG | {"stream": stream}) for _ in range(2))
+        )
+        # a stream that has begun can only say it in an event; the one that waited gets the status
+        codes = sorted(r.status_code for r in replies)
+        assert codes == ([200, 504] if stream else [504, 504])
+        assert all('"code":"request_timeout"' in r.text for r in replies)
+        assert await server.ended("timeout") == 2
+        await assert_accounts_balance(server)
+
+
+async def test_the_death_of_the_engine_fails_all_and_is_told(tiny: Model) -> None:
+    async with serving(tiny) as server:
+        response, lines = await hold(server, LONG)
+        waiting = asyncio.create_task(server.client.post(CHAT, json=LONG))
+        while server.worker.engine.running < 2:
+            await asyncio.sleep(0.01)
+        manager = server.worker.engine._manager
+        manager.batch_processor.cache.cache_allocators.clear()  # the next iteration cannot work
+        assert (await waiting).status_code == 500
+        rest = [line async for line in lines if line]
+        assert '"code":"engine_failed"' in rest[-2] and rest[-1] == "data: [DONE]"
+        await response.aclose()
+        while server.worker.engine.alive:
+            await asyncio.sleep(0.01)
+        assert (await server.client.post(CHAT, json=HELLO)).status_code == 503
+        assert (await server.client.get("/health")).json()["status"] == "unhealthy"
+        assert await server.ended("error") == 3
+        await assert_accounts_balance(server)
+
+
+async def test_a_failed_request_leaves_the_others_alone(tiny: Model) -> None:
+    async with serving(tiny) as server:
+        response, lines = await hold(server, LONG)
+        engine = server.worker.engine
+        engine._manager.add_request([5], request_id="odd", max_new_tokens=2, sampling="nonsense")
+        await anext(lines)
+        assert engine.alive
+        await response.aclose()
+
+
+async def test_keys_are_required_where_they_are_set(tiny: Model) -> None:
+    async with serving(tiny, env={"API_KEYS": "first, second"}) as server:
+        post = server.client.post
+        short = HELLO | {"max_tokens": 2}
+        assert (await post(CHAT, json=short)).status_code == 401
+        wrong = await post(CHAT, json=short, headers={"authorization": "Bearer sec"})
+        assert wrong.status_code == 401 and wrong.json()["error"]["code"] == "invalid_api_key"
+        assert "second" not in wrong.text + repr(server.worker.settings)
+        right = await post(CHAT, json=short, headers={"authorization": "Bearer second"})
+        assert right.status_code == 200
+        assert (await server.client.get("/v1/models")).status_code == 401
+        for path in ("/health", "/metrics", "/docs", "/stats", "/model_info"):
+            assert (await server.client.get(path)).status_code == 200
+        assert await server.ended("rejected") == 2
+
+
+async def test_generate_and_its_batch(tiny: Model) -> None:
+    async with serving(tiny) as server:
+        body = {"prompt": "ab", "max_length": 9, "do_sample": False, "temperature": 2.0}
+        one, same = [(await server.client.post("/generate", json=body)).json() for _ in "ab"]
+        assert one["generated_text"] == same["generated_text"] and one["prompt"] == "ab"
+        assert one["token_count"] <= 9 and one["generation_time"] > 0
+        assert one["model_info"] == {"model_type": "qwen3", "quantization": None}
+        batch = {"prompts": ["ab", "cd", "ef"], "max_length": 5, "temperature": 0}
+        reply = (await server.client.post("/batch_generate", json=batch)).json()
+        assert [r["prompt"] for r in reply["results"]] == ["ab", "cd", "ef"]
+        assert (
+            reply["results"][0]["generated_text"]
+            == one["generated_text"][: len(reply["results"][0]["generated_text"])]
+        )
+        full = await server.client.post("/batch_generate", json={"prompts": ["x"] * 9})
+        assert full.status_code == 429
+        assert await server.ended("rejected") == 9  # a request is a prompt
+        await assert_accounts_balance(server)
+
+
+async def test_prompts_of_every_kind(tiny: Model) -> None:
+    async with serving(tiny) as server:
+        prompts: list[Any] = ["ab", ["ab", "cd"], [65, 66], [[65], [66, 67]]]
+        counts = []
+        for prompt in prompts:
+            body = {"prompt": prompt, "max_tokens": 3, "temperature": 0}
+            whole = (await server.client.post("/v1/completions", json=body)).json()
+            text = (await server.client.post("/v1/completions", json=body | {"stream": True})).text
+            for choice in whole["choices"]:
+                mine = [c["choices"][0] for c in events(text)]
+                pieces = [c["text"] for c in mine if c["index"] == choice["index"]]
+                assert "".join(pieces) == choice["text"]
+            counts.append(len(whole["choices"]))
+        assert counts == [1, 2, 1, 2]
+        for bad in ([], "", [9999], [[]], [-1]):
+            reply = await server.client.post("/v1/completions", json={"prompt": bad})
+            assert reply.status_code == 400, bad
+
+
+async def test_thinking_runs_its_passes_and_scores_the_answer(tiny: Model) -> None:
+    async with serving(tiny) as server:
+        body = {"question": "why?", "context": "none", "thinking_depth": 2}
+        reply = (await server.client.post("/thinking", json=body)).json()
+        assert reply["question"] == "why?" and len(reply["reasoning_steps"]) == 2
+        assert 0 < reply["confidence_score"] < 1 and reply["processing_time"] > 0
+        assert await server.ended("success") == 3
+        hidden = await server.client.post("/thinking", json=body | {"include_reasoning": False})
+        assert hidden.json()["reasoning_steps"] == [] and hidden.json()["thinking_process"] == ""
+
+
+async def test_what_the_worker_says_of_itself(tiny: Model) -> None:
+    async with serving(tiny) as server:
+        await server.client.post(CHAT, json=HELLO | {"max_tokens": 2})
+        health = (await server.client.get("/health")).json()
+        assert health["status"] == "healthy" and health["model_loaded"]
+        assert health["memory_usage"]["gpu_used_gb"] is None
+        stats = (await server.client.get("/stats")).json()
+        assert (stats["total_requests"], stats["successful_requests"]) == (1, 1)
+        assert stats["average_response_time"] > 0 and stats["gpu_utilization"] is None
+        info = (await server.client.get("/model_info")).json()
+        assert info["context_length"] == CONTEXT and info["kv_cache_tokens"] == 20000
+        models = (await server.client.get("/v1/models")).json()
+        assert [m["id"] for m in models["data"]] == ["tiny-qwen3"]
+        page = (await server.client.get("/docs")).text
+        assert "POST /thinking" in page and "<script" not in page and "//cdn" not in page
+        assert (await server.client.get("/nowhere")).json()["error"]["message"] == "Not Found"
+
+
+async def test_promtool_has_no_objection(tiny: Model) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    async with serving(tiny) as server:
+        await server.client.post(CHAT, json=HELLO | {"max_tokens": 5})
+        page = (await server.client.get("/metrics")).content
+    assert b"_created" not in page
+    command = [promtool, "check", "metrics"]
+    done = await asyncio.to_thread(subprocess.run, command, input=page, capture_output=True)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
