@@ -10,7 +10,7 @@ from typing import Any
 from tocsin_alerting.incidents.incident import Incident, Member
 from tocsin_alerting.incidents.message import Message
 from tocsin_alerting.incidents.timer import Timer
-from tocsin_alerting.rules.alert import Alert
+from tocsin_alerting.rules.journal import InstanceRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,10 @@ class Entry:
 
 @dataclass(slots=True)
 class Batch:
-    """New values by their keys. `timers` are all that an incident has; None removes an alert."""
+    """New values by their keys.
+
+    `timers` are all that an incident has, `instances` all that a (file, group) of rules has.
+    """
 
     at_ms: int = 0
     incidents: dict[int, Incident] = field(default_factory=dict)
@@ -35,7 +38,7 @@ class Batch:
     timers: dict[int, tuple[Timer, ...]] = field(default_factory=dict)
     messages: dict[str, Message] = field(default_factory=dict)
     history: list[Entry] = field(default_factory=list)
-    alerts: dict[tuple[str, str], Alert | None] = field(default_factory=dict)
+    instances: dict[tuple[str, str], tuple[InstanceRow, ...]] = field(default_factory=dict)
     requests: dict[str, tuple[int, int]] = field(default_factory=dict)  # id -> incident, at_ms
     meta: dict[str, str] = field(default_factory=dict)
 
@@ -47,7 +50,7 @@ class Batch:
                 self.timers,
                 self.messages,
                 self.history,
-                self.alerts,
+                self.instances,
                 self.requests,
                 self.meta,
             )
@@ -60,6 +63,6 @@ class Batch:
         self.timers |= later.timers
         self.messages |= later.messages
         self.history += later.history
-        self.alerts |= later.alerts
+        self.instances |= later.instances
         self.requests |= later.requests
         self.meta |= later.meta

@@ -27,6 +27,7 @@ from tocsin_alerting.incidents.story import Story
 from tocsin_alerting.incidents.timer import Timer, TimerKind
 from tocsin_alerting.incidents.transitions import StepFailed, step
 from tocsin_alerting.rules.alert import Alert, AlertEvent
+from tocsin_alerting.rules.journal import InstanceRow
 
 T = TypeVar("T")
 
@@ -64,7 +65,7 @@ class Desk:
         self.ledger = Ledger(config)
         self.recorder = Recorder(journal, self._recorded, patience_s)
         self.changed = asyncio.Event()
-        self.saved_alerts: tuple[Alert, ...] = ()
+        self.saved_instances: tuple[InstanceRow, ...] = ()
         self.last_eval_ms: int | None = None
         self._journal = journal
         self._jitter = jitter
@@ -83,7 +84,7 @@ class Desk:
     async def start(self, now_ms: int) -> None:
         """Load the journal. Without one that answers the desk starts empty, and pages all the same.
 
-        Sets `saved_alerts` and `last_eval_ms` for the rules layer. Raises SchemaTooNew.
+        Sets `saved_instances` and `last_eval_ms` for the rules layer. Raises SchemaTooNew.
         """
         try:
             async with asyncio.timeout(self._start_patience_s):
@@ -96,7 +97,7 @@ class Desk:
 
     def _start_with(self, saved: Saved, now_ms: int) -> None:
         self.ledger.load(saved, now_ms)
-        self.saved_alerts = saved.alerts
+        self.saved_instances = saved.instances
         last_eval = saved.meta.get("last_eval")
         self.last_eval_ms = int(last_eval) if last_eval else None
         down_ms = None if self.last_eval_ms is None else max(0, now_ms - self.last_eval_ms)
@@ -145,23 +146,17 @@ class Desk:
 
     # what happens
 
-    async def handle(
-        self,
-        events: Sequence[AlertEvent],
-        now_ms: int,
-        alerts: Sequence[Alert] = (),
-        forgotten: Sequence[Alert] = (),
-    ) -> None:
-        """Take what changed in one evaluation, all of it in one transaction.
-
-        `alerts` are instances to remember for the rules layer, `forgotten` those to remember no
-        more.
-        """
+    async def handle(self, events: Sequence[AlertEvent], now_ms: int) -> None:
+        """Take what changed in one evaluation, all of it in one transaction."""
         self._hearing.hear(events, now_ms)
-        rows = self.ledger.changes().alerts
-        rows.update({(alert.rule, alert.fingerprint): alert for alert in alerts})
-        rows.update({(alert.rule, alert.fingerprint): None for alert in forgotten})
         await self._run_and_save(now_ms)
+
+    async def remember(
+        self, file: str, group: str, rows: Sequence[InstanceRow], now_ms: int
+    ) -> None:
+        """Keep these for the rules layer: all that this group of rules has to remember."""
+        self.ledger.changes().instances[file, group] = tuple(rows)
+        await self._save(now_ms)
 
     async def due(self, now_ms: int) -> int | None:
         """Run the timers that are due, and say when the next one is (None: never)."""
@@ -202,13 +197,16 @@ class Desk:
         self.ledger.changes().meta["last_eval"] = str(now_ms)
         await self._save(now_ms)
 
-    async def clock_jumped(self, delta_ms: int, now_ms: int) -> None:
-        """The wall clock was stepped by `delta_ms` and reads `now_ms`: no timer comes nearer."""
+    def clock_jumped(self, delta_ms: int, now_ms: int) -> None:
+        """The wall clock was stepped by `delta_ms` and reads `now_ms`: no timer comes nearer.
+
+        It is done when this returns, and written with the next step.
+        """
         self.ledger.shift(delta_ms)
         self.recorder.shift(delta_ms)
         self._hold_until_ms += delta_ms
         self.ledger.note(0, "clock_jumped", now_ms, data={"delta_ms": delta_ms})
-        await self._save(now_ms)
+        self.changed.set()
 
     # delivery
 

@@ -85,9 +85,9 @@ class Hearing:
         """Make the incidents agree with the alerts that fire after a restart."""
         alerts = {alert.fingerprint: alert for alert in firing}
         events = [
-            AlertEvent(EventKind.FIRING, alert, now_ms)
+            AlertEvent(EventKind.UNKNOWN if name in unknown else EventKind.FIRING, alert, now_ms)
             for name, alert in alerts.items()
-            if name not in unknown and not self._fires(name)
+            if self._fires(name) == (name in unknown)
         ]
         for incident in list(self._ledger.incidents.values()):
             for member in incident.active:

@@ -8,7 +8,7 @@ from tocsin_alerting.incidents.batch import Batch, Entry
 from tocsin_alerting.incidents.incident import Incident, State
 from tocsin_alerting.incidents.message import Message
 from tocsin_alerting.incidents.timer import Timer
-from tocsin_alerting.rules.alert import Alert
+from tocsin_alerting.rules.journal import InstanceRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Saved:
     incidents: tuple[Incident, ...] = ()
     timers: Mapping[int, tuple[Timer, ...]] = field(default_factory=dict)
     messages: tuple[Message, ...] = ()
-    alerts: tuple[Alert, ...] = ()
+    instances: tuple[InstanceRow, ...] = ()
     requests: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     meta: Mapping[str, str] = field(default_factory=dict)
     last_number: int = 0

@@ -24,7 +24,7 @@ class MemoryJournal:
             incidents=tuple(kept.incidents[number] for number in sorted(live)),
             timers={number: kept.timers.get(number, ()) for number in live},
             messages=tuple(messages),
-            alerts=tuple(alert for alert in kept.alerts.values() if alert is not None),
+            instances=tuple(row for rows in kept.instances.values() for row in rows),
             requests=dict(kept.requests),
             meta=dict(kept.meta),
             last_number=max(kept.incidents, default=0),

@@ -1,14 +1,17 @@
 """Incidents, members, messages and alerts as plain JSON, and back again without a loss."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
 from tocsin_alerting.incidents.incident import Incident, Member, Source, State
 from tocsin_alerting.incidents.policy import Policy, Severity, Target
 from tocsin_alerting.rules.alert import Alert, AlertState
+from tocsin_alerting.rules.journal import InstanceRow
+from tocsin_alerting.rules.unknown import Doubt
 from tocsin_exporter.snapshot import Labels
+from tocsin_exporter.snapshot import Source as SeriesSource
 
 Json = dict[str, Any]
 _BY_HAND = frozenset({"members", "policy", "muted_by", "paged", "group_labels"})
@@ -59,6 +62,51 @@ def alert_from(data: Mapping[str, Any]) -> Alert:
             "state": AlertState(data["state"]),
         }
     )
+
+
+def instance_json(row: InstanceRow) -> Json:
+    """Everything but what has a column of its own: file, group, rule and `seen_ms`."""
+    return {
+        "alert": row.alert and alert_json(row.alert),
+        "doubt": row.doubt and _doubt_json(row.doubt),
+        "sources": _sources_json(row.sources),
+    }
+
+
+def instance_from(
+    file: str, group: str, rule: str, seen_ms: int, data: Mapping[str, Any]
+) -> InstanceRow:
+    alert, doubt = data["alert"], data["doubt"]
+    return InstanceRow(
+        file,
+        group,
+        rule,
+        seen_ms,
+        alert and alert_from(alert),
+        doubt and _doubt_from(doubt),
+        _sources_from(data["sources"]),
+    )
+
+
+def _doubt_json(doubt: Doubt) -> Json:
+    return {
+        **asdict(doubt),
+        "alert": alert_json(doubt.alert),
+        "sources": _sources_json(doubt.sources),
+    }
+
+
+def _doubt_from(data: Mapping[str, Any]) -> Doubt:
+    sources = _sources_from(data["sources"])
+    return Doubt(**{**data, "alert": alert_from(data["alert"]), "sources": sources})
+
+
+def _sources_json(sources: Iterable[SeriesSource]) -> list[list[str]]:
+    return sorted([source.job, source.instance] for source in sources)
+
+
+def _sources_from(pairs: Iterable[Sequence[str]]) -> frozenset[SeriesSource]:
+    return frozenset(SeriesSource(job, instance) for job, instance in pairs)
 
 
 def _labels(pairs: Iterable[Iterable[str]]) -> Labels:

@@ -4,7 +4,6 @@ A commit survives SIGKILL and a power cut. The connection is opened when it is f
 again after an error, so a disk that comes back is used again.
 """
 
-import json
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -15,11 +14,11 @@ from tocsin_alerting.incidents.errors import JournalDown, SchemaTooNew
 from tocsin_alerting.incidents.incident import Incident, State
 from tocsin_alerting.incidents.journal import Saved
 from tocsin_alerting.incidents.message import WAITING, Message
-from tocsin_alerting.incidents.rows import alert_from
 from tocsin_alerting.incidents.sqlite_rows import (
     MESSAGE_COLUMNS,
     read_entry,
     read_incidents,
+    read_instance,
     read_message,
     read_timer,
     statements,
@@ -108,13 +107,13 @@ class SqliteJournal:
             if self._open is None:
                 self._open = self._opened()
             return work(self._open)
-        except (sqlite3.Error, OSError) as error:
-            blank = self._open is None and _is_blank(self._path)
-            self._close()
-            raise JournalDown(f"{self._path}: {error}", blank=blank) from error
         except SchemaTooNew:
             self._close()
             raise
+        except Exception as error:  # why: also a fault of ours must not silence the pager
+            blank = self._open is None and _is_blank(self._path)
+            self._close()
+            raise JournalDown(f"{self._path}: {error}", blank=blank) from error
 
     def _opened(self) -> sqlite3.Connection:
         """A connection with the schema in place.
@@ -155,7 +154,9 @@ class SqliteJournal:
         for number, *timer in rows("SELECT incident, kind, due_at_ms, generation FROM timers"):
             timers.setdefault(number, []).append(read_timer(timer))
         messages = rows(LIVE_MESSAGES, *WAITING)
-        alerts = rows("SELECT alert_json FROM rule_instances")
+        instances = rows(
+            "SELECT file, group_name, rule_uid, last_eval_ms, row_json FROM rule_instances"
+        )
         requests = rows("SELECT id, incident, at_ms FROM request_ids")
         highest = rows(
             "SELECT (SELECT MAX(id) FROM incidents), (SELECT MAX(seq) FROM history),"
@@ -165,7 +166,7 @@ class SqliteJournal:
             incidents=tuple(_incidents(connection, f"{OPEN} ORDER BY id", ())),
             timers={number: tuple(several) for number, several in timers.items()},
             messages=tuple(read_message(row) for row in messages),
-            alerts=tuple(alert_from(json.loads(row[0])) for row in alerts),
+            instances=tuple(read_instance(row) for row in instances),
             requests={name: (incident, at_ms) for name, incident, at_ms in requests},
             meta=dict(rows("SELECT key, value FROM meta")),
             last_number=highest[0] or 0,

@@ -14,11 +14,13 @@ from tocsin_alerting.incidents.rows import (
     dumped,
     incident_from,
     incident_json,
+    instance_from,
+    instance_json,
 )
 from tocsin_alerting.incidents.sqlite_schema import (
-    PUT_ALERT,
     PUT_ENTRY,
     PUT_INCIDENT,
+    PUT_INSTANCE,
     PUT_MEMBER,
     PUT_MESSAGE,
     PUT_META,
@@ -26,7 +28,7 @@ from tocsin_alerting.incidents.sqlite_schema import (
     PUT_TIMER,
 )
 from tocsin_alerting.incidents.timer import Timer, TimerKind
-from tocsin_alerting.rules.alert import Alert
+from tocsin_alerting.rules.journal import InstanceRow
 
 Row = Sequence[Any]
 Statement = tuple[str, list[Row]]
@@ -46,10 +48,9 @@ def statements(batch: Batch) -> Iterable[Statement]:
     yield PUT_TIMER, [_timer_row(n, one) for n, timers in batch.timers.items() for one in timers]
     yield PUT_MESSAGE, [_message_row(one) for one in batch.messages.values()]
     yield PUT_ENTRY, [_entry_row(one) for one in batch.history]
-    gone: list[Row] = [names for names, alert in batch.alerts.items() if alert is None]
-    yield "DELETE FROM rule_instances WHERE rule_uid = ? AND fingerprint = ?", gone
-    kept = [alert for alert in batch.alerts.values() if alert is not None]
-    yield PUT_ALERT, [_alert_row(one, batch.at_ms) for one in kept]
+    groups: list[Row] = [*batch.instances]
+    yield "DELETE FROM rule_instances WHERE file = ? AND group_name = ?", groups
+    yield PUT_INSTANCE, [_instance_row(one) for rows in batch.instances.values() for one in rows]
     yield PUT_REQUEST, [(name, *about) for name, about in batch.requests.items()]
     meta: list[Row] = [*batch.meta.items()]
     yield PUT_META, meta
@@ -138,15 +139,26 @@ def _entry_row(one: Entry) -> Row:
     return (one.seq, one.at_ms, one.incident, one.event, one.actor, dumped(one.data))
 
 
-def _alert_row(one: Alert, at_ms: int) -> Row:
+def _instance_row(one: InstanceRow) -> Row:
+    alert = one.alert if one.doubt is None else one.doubt.alert
+    assert alert is not None, "a row is about an alert, a doubt about one, or both"
     return (
+        one.file,
+        one.group,
         one.rule,
-        one.fingerprint,
-        one.state.value,
-        one.active_at_ms,
-        one.fired_at_ms,
-        one.keep_firing_since_ms,
-        None if one.value != one.value else one.value,  # SQL has no NaN; alert_json keeps it
-        at_ms,
-        dumped(alert_json(one)),
+        alert.fingerprint,
+        alert.state.value,
+        alert.active_at_ms,
+        alert.fired_at_ms,
+        alert.keep_firing_since_ms,
+        None if alert.value != alert.value else alert.value,  # SQL has no NaN; row_json keeps it
+        one.seen_ms,
+        dumped(instance_json(one)),
     )
+
+
+def read_instance(row: Row) -> InstanceRow:
+    """From (file, group_name, rule_uid, last_eval_ms, row_json)."""
+    *names, seen_ms, data = row
+    file, group, rule = names
+    return instance_from(file, group, rule, seen_ms, json.loads(data))

@@ -33,10 +33,11 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
         " incident BIGINT NOT NULL, event TEXT NOT NULL, actor TEXT NOT NULL,"
         " data_json TEXT NOT NULL)",
         "CREATE INDEX history_incident ON history (incident, seq)",
-        "CREATE TABLE rule_instances (rule_uid TEXT NOT NULL, fingerprint TEXT NOT NULL,"
-        " state TEXT NOT NULL, active_at_ms BIGINT NOT NULL, fired_at_ms BIGINT,"
-        " keep_firing_since_ms BIGINT, value DOUBLE PRECISION, last_eval_ms BIGINT NOT NULL,"
-        " alert_json TEXT NOT NULL, PRIMARY KEY (rule_uid, fingerprint))",
+        "CREATE TABLE rule_instances (file TEXT NOT NULL, group_name TEXT NOT NULL,"
+        " rule_uid TEXT NOT NULL, fingerprint TEXT NOT NULL, state TEXT NOT NULL,"
+        " active_at_ms BIGINT NOT NULL, fired_at_ms BIGINT, keep_firing_since_ms BIGINT,"
+        " value DOUBLE PRECISION, last_eval_ms BIGINT NOT NULL, row_json TEXT NOT NULL,"
+        " PRIMARY KEY (file, group_name, rule_uid, fingerprint))",
         "CREATE TABLE request_ids (id TEXT PRIMARY KEY, incident BIGINT NOT NULL,"
         " at_ms BIGINT NOT NULL)",
     ),
@@ -89,9 +90,9 @@ PUT_MESSAGE = upsert(
     ),
 )
 PUT_ENTRY = upsert("history", ("seq",), ("ts_ms", "incident", "event", "actor", "data_json"))
-PUT_ALERT = upsert(
+PUT_INSTANCE = upsert(
     "rule_instances",
-    ("rule_uid", "fingerprint"),
+    ("file", "group_name", "rule_uid", "fingerprint"),
     (
         "state",
         "active_at_ms",
@@ -99,7 +100,7 @@ PUT_ALERT = upsert(
         "keep_firing_since_ms",
         "value",
         "last_eval_ms",
-        "alert_json",
+        "row_json",
     ),
 )
 PUT_REQUEST = upsert("request_ids", ("id",), ("incident", "at_ms"))

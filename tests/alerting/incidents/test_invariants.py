@@ -78,7 +78,7 @@ class Story:
                 await floor.restart()
             case "jump":
                 floor.now += int(word) * SECOND
-                await floor.desk.clock_jumped(int(word) * SECOND, floor.now)
+                floor.desk.clock_jumped(int(word) * SECOND, floor.now)
             case "wait":
                 await floor.advance(int(word) * SECOND)
             case _:

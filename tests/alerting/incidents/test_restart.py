@@ -88,6 +88,9 @@ async def test_unknown_survives_and_ends(one: Floor) -> None:
     assert (await one.desk.incident(1)).source == "unknown"
     await one.desk.reconcile([DOWN], one.now)
     assert (await one.desk.incident(1)).source == "firing"
+    await one.restart()
+    await one.desk.reconcile([DOWN], one.now, unknown={DOWN.fingerprint})
+    assert (await one.desk.incident(1)).source == "unknown"  # began while down
 
 
 async def test_a_message_claimed_and_not_confirmed_is_sent_again_at_once(one: Floor) -> None:

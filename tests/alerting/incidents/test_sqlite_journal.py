@@ -17,6 +17,9 @@ from tocsin_alerting.incidents.incident import State
 from tocsin_alerting.incidents.journal import Journal
 from tocsin_alerting.incidents.memory_journal import MemoryJournal
 from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
+from tocsin_alerting.rules.journal import InstanceRow
+from tocsin_alerting.rules.unknown import Doubt
+from tocsin_exporter.snapshot import Source
 
 DOWN = alert("EngineDown", "P0", target="a", 中="文")
 SLOW = alert("Slow", "P1", target="a")
@@ -88,16 +91,26 @@ async def test_the_tables_are_there_for_other_tools(tmp_path: Path) -> None:
 
 
 async def test_rule_instances_are_kept_and_forgotten(tmp_path: Path) -> None:
-    path = tmp_path / "incidents.db"
-    one = await Floor(config(), SqliteJournal(path)).open()
-    odd = replace(SLOW, value=math.nan)
-    await one.desk.handle([], one.now, alerts=[DOWN, odd])
+    one = await Floor(config(), SqliteJournal(tmp_path / "incidents.db")).open()
+    engine = Source("llm", "a:8000")
+    doubt = Doubt(SLOW, START_MS, frozenset({engine}), "the source is dead")
+    rows = [
+        InstanceRow("f.yml", "g", "g/EngineDown/0", START_MS, DOWN, None, frozenset({engine})),
+        InstanceRow("f.yml", "g", "g/Slow/0", START_MS, None, doubt),
+        InstanceRow("f.yml", "g", "g/Odd/0", START_MS, replace(SLOW, value=math.inf), doubt),
+    ]
+    nan = InstanceRow("f.yml", "h", "h/Nan/0", START_MS, replace(DOWN, value=math.nan))
+    await one.desk.remember("f.yml", "g", rows, one.now)
+    await one.desk.remember("f.yml", "h", [nan], one.now)
     await one.restart()
-    kept = {a.name: a for a in one.desk.saved_alerts}
-    assert kept["EngineDown"] == DOWN and math.isnan(kept["Slow"].value)
-    await one.desk.handle([], one.now, forgotten=[odd])
+    kept = {row.rule: row for row in one.desk.saved_instances}
+    read = kept.pop("h/Nan/0").alert
+    assert read is not None and math.isnan(read.value)
+    assert list(kept.values()) == rows
+    await one.desk.remember("f.yml", "g", rows[:1], one.now)
+    await one.desk.remember("f.yml", "h", [], one.now)
     await one.restart()
-    assert [a.name for a in one.desk.saved_alerts] == ["EngineDown"]
+    assert list(one.desk.saved_instances) == rows[:1]
 
 
 async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -157,6 +170,19 @@ async def test_a_batch_is_all_or_nothing(tmp_path: Path) -> None:
         for table in ("incidents", "timers", "outbox", "incident_instances"):
             assert other.execute(f"SELECT COUNT(*) FROM {table}").fetchone() == (0,)
     other.close()
+
+
+async def test_a_fault_of_ours_in_the_journal_is_no_end_of_paging(tmp_path: Path) -> None:
+    def fault(point: str) -> None:
+        if point == "before commit" and armed:
+            raise TypeError("a row that cannot be")
+
+    armed = False
+    one = await Floor(config(), SqliteJournal(tmp_path / "incidents.db", at=fault)).open()
+    armed = True
+    await one.hear(fires(DOWN))
+    assert [n.not_recorded for n in one.sent] == [True, True]
+    assert "a row that cannot be" in one.desk.recorder.trouble
 
 
 async def test_pruning_keeps_what_is_open(tmp_path: Path) -> None:
