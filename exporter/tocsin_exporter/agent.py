@@ -18,7 +18,7 @@ from tocsin_exporter.snapshot import Sample, Snapshot, Source, labels
 
 log = logging.getLogger(__name__)
 
-Sink = Callable[[Snapshot], None]
+Sink = Callable[[Snapshot], object]
 
 REFRESH_SECONDS = 0.2  # at a scrape, cheap readings are at most this old
 OLDEST_ROUNDS = 3  # a snapshot that is older is not shown: nothing stale passes for news
@@ -68,6 +68,7 @@ class Agent:
         if (loop := self._loops.pop(source, None)) is not None:
             loop.cancel()
         self._scrapers.pop(source).close()
+        del self._rounds[source], self._missed[source]
 
     def add_sink(self, sink: Sink) -> None:
         self._sinks.append(sink)
@@ -88,7 +89,7 @@ class Agent:
     @property
     def ready(self) -> bool:
         """Whether every source was read once, or missed its deadline."""
-        return all(scraper.read_at > -float("inf") for scraper in self._scrapers.values())
+        return all(self._rounds.values())
 
     async def run(self) -> None:
         """Sample for ever; on cancellation every collector is closed, and nobody waited for."""

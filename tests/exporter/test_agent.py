@@ -188,7 +188,8 @@ async def test_it_is_ready_when_every_source_was_read_or_missed_its_deadline(
     )
     running = asyncio.create_task(agent.run())
     await asyncio.sleep(3.9)
-    assert not agent.ready
+    await agent.page()
+    assert not agent.ready, "a scrape is no round"
     await asyncio.sleep(0.2)
     assert agent.ready
     assert {source.instance: snapshot.ok for source, snapshot in agent.last.items()} == {

@@ -17,14 +17,15 @@ FILESYSTEMS_EXCLUDED = (
 )
 DISKS_EXCLUDED = r"^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$"
 
-# What is looked for in "comm command line" of every process; the first group that fits has it.
+# What is looked for in "name command line" of every process; the first group that fits has it.
+# Narrow on purpose: a `grep vllm` that counted as vLLM would hide that vLLM has died.
 PROCESS_GROUPS = {
-    "tocsin-worker": r"\btocsin(\.\w+)? worker\b|\btocsin_inference\b",
-    "tocsin": r"\btocsin (up|exporter)\b|\btocsin_(alerting|exporter)\b",
-    "vllm": r"\bvllm\b|^VLLM",
-    "sglang": r"\bsglang\b",
-    "tgi": r"\btext-generation-(launcher|router|server)\b",
-    "llama-server": r"\bllama-server\b",
+    "tocsin-worker": r"\btocsin worker\b|-m tocsin_inference\b",
+    "tocsin": r"\btocsin (up|exporter)\b",
+    "vllm": r"^VLLM::|\bvllm serve\b|-m vllm\.",
+    "sglang": r"^sglang::|\bsglang serve\b|-m sglang\.",
+    "tgi": r"^text-generation",
+    "llama-server": r"^llama-server\b",
 }
 
 

@@ -1,5 +1,6 @@
 """Watched groups: who belongs to one, and what stays when its processes have gone."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from support.site import RECORDED, only, recorded_site, table
 from tocsin_exporter.collectors.processes import Processes
+from tocsin_exporter.collectors.site import PROCESS_GROUPS
 
 GROUP = "namedprocess_namegroup_"
 
@@ -68,6 +70,30 @@ async def test_what_a_new_process_with_an_old_number_uses_is_added(machine: Path
     again = table(await collector.collect())
     assert only(again, GROUP + "cpu_seconds_total", groupname="vllm", mode="user") == 19
     collector.close()
+
+
+@pytest.mark.parametrize(
+    ("shown", "group"),
+    [
+        ("VLLM::EngineCor VLLM::EngineCore", "vllm"),
+        ("vllm /opt/venv/bin/python /opt/venv/bin/vllm serve m --port 8000", "vllm"),
+        ("python3 python3 -m vllm.entrypoints.openai.api_server", "vllm"),
+        ("python3 python3 -m sglang.launch_server --model-path m", "sglang"),
+        ("text-generation text-generation-launcher --model-id m", "tgi"),
+        ("llama-server /usr/bin/llama-server -m x.gguf", "llama-server"),
+        ("tocsin /v/bin/python /v/bin/tocsin up --load 2", "tocsin"),
+        ("tocsin /v/bin/python /v/bin/tocsin worker", "tocsin-worker"),
+        ("python /v/bin/python -m tocsin_inference", "tocsin-worker"),
+        ("grep grep -r vllm", None),
+        ("vim vim llama-server.service", None),
+        ("pip pip install sglang", None),
+    ],
+)
+def test_the_default_groups_know_engines_and_not_what_only_names_them(
+    shown: str, group: str | None
+) -> None:
+    found = [name for name, pattern in PROCESS_GROUPS.items() if re.search(pattern, shown)]
+    assert found == ([group] if group else [])
 
 
 async def test_groups_are_configurable() -> None:
