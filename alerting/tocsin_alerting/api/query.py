@@ -105,7 +105,9 @@ def routes(
     ]
 
 
-def _bound(handler: Callable[[Request, Desk], Any], queries: Queries) -> Callable[[Request], Any]:
+def _bound(
+    handler: Callable[[Request, Queries], Any], queries: Queries
+) -> Callable[[Request], Any]:
     async def answer(request: Request) -> Response:
         response: Response = await handler(request, queries)
         return response

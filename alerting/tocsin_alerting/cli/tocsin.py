@@ -72,7 +72,7 @@ def up(log_level: str, log_format: str, **options: Any) -> None:
 
     Ctrl-C and SIGTERM end both within 5 seconds.
     """
-    from tocsin_alerting.app import Options, run  # what --help does not need
+    from tocsin_alerting.start import Options, run  # what --help does not need
 
     sys.exit(run(Options(**options), log_level, log_format))
 
@@ -86,15 +86,21 @@ def up(log_level: str, log_format: str, **options: Any) -> None:
     envvar="TOCSIN_WEB_LISTEN_ADDRESS",
 )
 @click.option("--engine.url", "engine_urls", multiple=True, help="An inference engine to watch.")
-@click.option("--collector.host/--no-collector.host", "host", default=True)
-@click.option("--collector.gpu/--no-collector.gpu", "gpu", default=True)
-@click.option("--collector.process/--no-collector.process", "process", default=True)
+@click.option("--no-collector.host", "host", is_flag=True, help="Nothing of the host.")
+@click.option("--no-collector.gpu", "gpu", is_flag=True, help="Nothing of the GPUs.")
+@click.option("--no-collector.process", "process", is_flag=True, help="No process groups.")
 @_logging
-def exporter(log_level: str, log_format: str, **options: Any) -> None:
+def exporter(
+    listen_address: str,
+    engine_urls: tuple[str, ...],
+    log_level: str,
+    log_format: Any,
+    **without: bool,
+) -> None:
     """The metrics alone: host, GPUs, processes and the engines that are named."""
-    from tocsin_alerting.app import run_exporter
+    from tocsin_alerting.start import run_exporter
 
-    sys.exit(run_exporter(log_level=log_level, log_format=log_format, **options))
+    sys.exit(run_exporter(listen_address, engine_urls, without, log_level, log_format))
 
 
 @main.command(

@@ -2,9 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 
-from tocsin_alerting.box.worker import Worker
+from tocsin_alerting.box.engines import Engines
 from tocsin_alerting.incidents.desk import Desk
+from tocsin_alerting.incidents.outcome import Done
+from tocsin_alerting.notify.delivery import Courier
 from tocsin_alerting.rules.alert import AlertState
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.progress import GroupProgress
@@ -71,6 +74,26 @@ def desk_samples(desk: Desk, now_ms: Callable[[], int], families: Families) -> I
     yield Sample(families["tocsin_notifications_queue_length"], waiting)
 
 
-def worker_samples(worker: Worker, families: Families) -> Iterator[Sample]:
-    yield Sample(families["tocsin_worker_up"], float(worker.pid is not None))
-    yield Sample(families["tocsin_worker_restarts_total"], worker.restarts)
+def courier_samples(courier: Courier, families: Families) -> Iterator[Sample]:
+    """`Done` is delivered; the other outcomes are attempts that failed."""
+    failed: Counter[str] = Counter()
+    for (receiver, outcome), count in courier.counts.items():
+        if outcome == Done.__name__:
+            own = labels(receiver=receiver)
+            yield Sample(families["tocsin_notifications_sent_total"], count, own)
+        else:
+            failed[receiver] += count
+    for receiver, count in failed.items():
+        own = labels(receiver=receiver)
+        yield Sample(families["tocsin_notifications_errors_total"], count, own)
+
+
+def engines_samples(engines: Engines, families: Families) -> Iterator[Sample]:
+    if engines.worker is not None:
+        up = engines.worker.pid is not None
+        yield Sample(families["tocsin_worker_up"], float(up))
+        yield Sample(families["tocsin_worker_restarts_total"], engines.worker.restarts)
+    if engines.load is not None:
+        for outcome, count in asdict(engines.load.counts).items():
+            own = labels(outcome=outcome)
+            yield Sample(families["tocsin_load_requests_total"], count, own)

@@ -6,13 +6,27 @@ from collections.abc import Callable, Sequence
 from tocsin_alerting.incidents.desk import Desk
 from tocsin_alerting.rules.alert import Alert, AlertState
 from tocsin_alerting.rules.groups import Groups
-from tocsin_alerting.rules.journal import InstanceJournal
+from tocsin_alerting.rules.journal import InstanceJournal, InstanceRow
 from tocsin_alerting.rules.progress import GroupProgress
 from tocsin_exporter.clock import Clock
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_MS = 10_000
+
+
+class Instances:
+    """The desk's journal as the rules use it."""
+
+    def __init__(self, desk: Desk, now_ms: Callable[[], int]) -> None:
+        self._desk = desk
+        self._now_ms = now_ms
+
+    async def load(self) -> Sequence[InstanceRow]:
+        return self._desk.saved_instances
+
+    async def save(self, file: str, group: str, rows: Sequence[InstanceRow]) -> None:
+        await self._desk.remember(file, group, rows, self._now_ms())
 
 
 class RuleRounds:

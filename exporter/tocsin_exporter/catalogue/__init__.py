@@ -6,6 +6,7 @@ from tocsin_exporter.catalogue.llm import LLM
 from tocsin_exporter.catalogue.network import NETWORK
 from tocsin_exporter.catalogue.own import OWN
 from tocsin_exporter.catalogue.process import PROCESS
+from tocsin_exporter.catalogue.stages import STAGES
 from tocsin_exporter.catalogue.table import Table
 
 TABLES: dict[str, Table] = {
@@ -15,6 +16,7 @@ TABLES: dict[str, Table] = {
     "GPU": GPU,
     "Inference": LLM,
     "The agent itself": OWN,
+    "Store, rules, incidents": STAGES,
 }
 
-__all__ = ["GPU", "HOST", "LLM", "NETWORK", "OWN", "PROCESS", "TABLES", "Table"]
+__all__ = ["GPU", "HOST", "LLM", "NETWORK", "OWN", "PROCESS", "STAGES", "TABLES", "Table"]

@@ -12,6 +12,7 @@ from tocsin_exporter.collectors.cpu import cpu
 from tocsin_exporter.collectors.diskstats import diskstats
 from tocsin_exporter.collectors.filefd import filefd
 from tocsin_exporter.collectors.filesystem import Filesystem
+from tocsin_exporter.collectors.gpu import gpu
 from tocsin_exporter.collectors.loadavg import loadavg
 from tocsin_exporter.collectors.meminfo import meminfo
 from tocsin_exporter.collectors.netclass import Netclass
@@ -54,6 +55,7 @@ COLLECTORS: dict[str, Entry] = {
     "time": Entry("host", time, cheap=True),
     "uname": Entry("host", uname),
     "vmstat": Entry("host", vmstat, cheap=True),
+    "gpu": Entry("gpu", gpu),
     "processes": Entry("process", Processes),
     "process": Entry("tocsin", own_process, cheap=True),
 }

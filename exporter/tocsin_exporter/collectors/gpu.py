@@ -17,12 +17,19 @@ from tocsin_exporter.collectors.gpu_readings import (
 )
 from tocsin_exporter.collectors.gpu_xid import XidWatcher
 from tocsin_exporter.collectors.lane import Lane
+from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.snapshot import Sample
 
 log = logging.getLogger(__name__)
 
 ASK_AGAIN_SECONDS = 300.0  # for what a GPU or the machine does not have
 _BLANK = (2**32 - 1, 2**64 - 1)  # how drivers say "no value" without an error
+
+
+def gpu(site: Site) -> "Gpu":
+    import pynvml  # 10 ms that a machine without the collector need not pay
+
+    return Gpu(pynvml, site.now)
 
 
 class Gpu:

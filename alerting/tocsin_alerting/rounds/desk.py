@@ -1,28 +1,31 @@
-"""The desk's stored due times, run when they come."""
+"""The desk's stored due times, run when they come, and its messages, sent when they may go."""
 
 import asyncio
 import contextlib
 
 from tocsin_alerting.incidents.desk import Desk
+from tocsin_alerting.notify.delivery import Courier
 from tocsin_exporter.clock import Clock
 
 LONGEST_MS = 10_000  # without a due time the desk is looked at all the same
 
 
-class TimerRounds:
+class DeskRounds:
     """Wakes at the next due time, and whenever the desk says that it may have moved."""
 
-    def __init__(self, desk: Desk, clock: Clock) -> None:
+    def __init__(self, desk: Desk, courier: Courier, clock: Clock) -> None:
         self._desk = desk
+        self._courier = courier
         self._clock = clock
 
     async def run(self) -> None:
         while True:
             self._desk.changed.clear()
+            due_ms = await self._desk.due(self._clock.now_ms())
+            await self._courier.collect()
             now_ms = self._clock.now_ms()
-            due_ms = await self._desk.due(now_ms)
-            latest = now_ms + LONGEST_MS
-            await self._sleep(min(latest, due_ms if due_ms is not None else latest))
+            times = (now_ms + LONGEST_MS, due_ms, self._desk.next_claim_ms(now_ms))
+            await self._sleep(min(at for at in times if at is not None))
 
     async def _sleep(self, until_ms: int) -> None:
         sleeper = asyncio.ensure_future(self._clock.sleep_until(until_ms))
@@ -32,5 +35,5 @@ class TimerRounds:
         finally:
             for task in (sleeper, waker):
                 task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(sleeper, waker)

@@ -1,0 +1,55 @@
+"""Everything the agent serves, on one port: the metrics page's routes and the API as one app."""
+
+import logging
+from collections.abc import Sequence
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from tocsin_alerting.api.answers import ApiError, failure
+
+log = logging.getLogger(__name__)
+
+GOODBYE_SECONDS = 1
+
+
+def application(routes: Sequence[Route]) -> Starlette:
+    """The routes, with errors in the words of the part of the tree that they happen in."""
+    handlers = {ApiError: _api_error, HTTPException: _http_error, Exception: _fault}
+    return Starlette(routes=list(routes), exception_handlers=handlers)
+
+
+def server(app: Starlette) -> uvicorn.Server:
+    """Ends within GOODBYE_SECONDS of being told, whatever a client still waits for."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GOODBYE_SECONDS,
+        )
+    )
+
+
+async def _api_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return failure(error)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if request.url.path.startswith("/api/") and error.status_code == 404:
+        return failure(ApiError("not_found", f"there is no {request.url.path}"))
+    return PlainTextResponse(f"{error.detail}\n", error.status_code, error.headers)
+
+
+async def _fault(request: Request, error: Exception) -> Response:
+    log.error("a request failed", extra={"path": request.url.path}, exc_info=error)
+    return failure(ApiError("internal", "a fault in the agent; its log says more"))

@@ -1,0 +1,308 @@
+"""The agent: every stage is made and joined here, in the way of the data, and nothing else."""
+
+import asyncio
+import random
+import signal
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from tocsin_alerting.api import channels as channels_api
+from tocsin_alerting.api import incidents, query, rules, runbooks, server, status
+from tocsin_alerting.api.guard import guard
+from tocsin_alerting.banner import Facts, banner
+from tocsin_alerting.box import plan as plans
+from tocsin_alerting.box import worker as workers
+from tocsin_alerting.box.engines import Engines
+from tocsin_alerting.bundled import bundled
+from tocsin_alerting.config.config import Config
+from tocsin_alerting.config.load import incident_config
+from tocsin_alerting.incidents.desk import Desk
+from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
+from tocsin_alerting.notify.channel import Channel
+from tocsin_alerting.notify.delivery import Courier
+from tocsin_alerting.promql.engine import Engine
+from tocsin_alerting.rounds import own
+from tocsin_alerting.rounds.desk import DeskRounds
+from tocsin_alerting.rounds.rules import Instances, RuleRounds
+from tocsin_alerting.rounds.sources import StoreSources
+from tocsin_alerting.rules.evaluation import Surroundings
+from tocsin_alerting.rules.groups import Groups
+from tocsin_alerting.rules.rule import RuleFile
+from tocsin_alerting.store.store import Store
+from tocsin_exporter.agent import Agent
+from tocsin_exporter.catalogue import STAGES
+from tocsin_exporter.clock import Clock
+from tocsin_exporter.collectors.reading import Reading
+from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.server import MetricsPage, Scrapes
+from tocsin_exporter.server import routes as metrics_routes
+from tocsin_exporter.watches import (
+    ENGINE_AREA,
+    OWN_AREA,
+    Rhythm,
+    engine_watch,
+    local_watches,
+    own_watch,
+    rhythms,
+)
+
+CLOSED_FOR_MS = 90 * 86_400_000  # how long a closed incident is remembered
+WORKER_GRACE_SECONDS = 3.0
+_LINKS = {"Alerts": "/api/v1/alerts", "Incidents": "/api/v1/incidents", "Rules": "/api/v1/rules"}
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """All that a start needs, read and checked: nothing here can be wrong any more."""
+
+    config: Config
+    rules: Sequence[RuleFile]
+    channels: Mapping[str, Channel]
+    token: Callable[[], str | None]
+    sockets: list[socket.socket]
+    address: str
+    load_rps: float | None = None
+
+
+class App:
+    """One agent, stage by stage; `serve` runs it until a signal comes."""
+
+    def __init__(self, setup: Setup) -> None:
+        config = setup.config
+        self.setup = setup
+        self.clock = Clock()
+        self.rhythms = _rhythms(config)
+        self.site = Site(now=self.clock.wall, process_groups=_process_groups(config))
+        self.scrapes = Scrapes()
+        # collectors -> Snapshot -> store
+        self.store = Store()
+        self.agent = Agent(self._local(), self.clock, sinks=[self.store.append])
+        # store -> PromQL -> rules
+        self.engine = Engine(self.store)
+        self.groups = Groups(self._surroundings(), config.evaluation_interval)
+        # alerts -> incidents -> outbox -> channels
+        self.journal = SqliteJournal(Path(config.storage.path) / "incidents.db")
+        self.desk = Desk(incident_config(config), self.journal, random.random)
+        self.instances = Instances(self.desk, self.clock.now_ms)
+        self.courier = Courier(self.desk, setup.channels, self.clock.now_ms)
+        self.clock.on_move(self._moved)
+        self.queries = ThreadPoolExecutor(query.Limits().at_once, thread_name_prefix="query")
+        self.engines: Engines | None = None
+
+    async def serve(self) -> None:
+        """Everything at work until SIGINT or SIGTERM; then everything ends, the child too."""
+        plan = await self._plan()
+        self.engines = Engines(plan, self._worker(plan), self._worker_url, self._watch_engine)
+        self._add_own()
+        now_ms = self.clock.now_ms()
+        await self.desk.start(now_ms)
+        await self._load_rules(now_ms)
+        calendar = self._calendar()
+        web = server.server(server.application(self._routes()))
+        try:
+            await self._run(web.serve(self.setup.sockets), plan)
+        finally:
+            calendar.shutdown(wait=False)
+            await self._close()
+
+    async def _run(self, serving: Any, plan: plans.Plan) -> None:
+        """The loops, each for itself, while the server serves."""
+        rounds = RuleRounds(self.groups, self.desk, self.instances, self.clock, self._ready)
+        assert self.engines is not None
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # The server takes them while it serves and raises them again when it has ended.
+            loop.add_signal_handler(number, lambda: None)
+        async with asyncio.TaskGroup() as group:
+            look_again = not self.setup.config.engines
+            tasks = [
+                group.create_task(self.clock.follow()),
+                group.create_task(self.agent.run()),
+                group.create_task(self.engines.run(look_again, self.setup.load_rps)),
+                group.create_task(rounds.run()),
+                group.create_task(DeskRounds(self.desk, self.courier, self.clock).run()),
+                group.create_task(self._greet(plan)),
+            ]
+            await serving
+            for task in tasks:
+                task.cancel()
+
+    async def _close(self) -> None:
+        if self.engines is not None and self.engines.worker is not None:
+            await self.engines.worker.stop(WORKER_GRACE_SECONDS)
+        await self.courier.close()
+        await self.desk.close(self.clock.now_ms())
+        self.queries.shutdown(wait=False, cancel_futures=True)
+
+    # collectors
+
+    def _local(self) -> list[Any]:
+        return local_watches(self.site, self.setup.address, self.rhythms)
+
+    def _add_own(self) -> None:
+        """What each stage says of itself comes in as a collector, and is stored like the rest."""
+        now_ms = self.clock.now_ms
+        stages = [
+            Reading("agent", self.agent.samples),
+            Reading("server", self.scrapes.samples),
+            Reading("store", partial(own.store_samples, self.store, STAGES)),
+            Reading("rules", partial(own.rule_samples, self.groups, STAGES)),
+            Reading("incidents", partial(own.desk_samples, self.desk, now_ms, STAGES)),
+            Reading("delivery", partial(own.courier_samples, self.courier, STAGES)),
+        ]
+        if self.engines is not None:
+            stages.append(Reading("engines", partial(own.engines_samples, self.engines, STAGES)))
+        self.agent.add(own_watch(self.site, self.setup.address, stages, self.rhythms[OWN_AREA]))
+
+    def _watch_engine(self, url: str) -> None:
+        self.agent.add(engine_watch(self.site, url, self.rhythms[ENGINE_AREA]))
+
+    async def _plan(self) -> plans.Plan:
+        config = self.setup.config
+        urls = [engine.url for engine in config.engines]
+        own_one = config.worker
+        return await plans.make(urls, own_one.enabled, own_one.host, own_one.port)
+
+    def _worker(self, plan: plans.Plan) -> workers.Worker | None:
+        if not plan.start_worker:
+            return None
+        own_one = self.setup.config.worker
+        where = ["--host", own_one.host, "--port", str(own_one.port), "--device", own_one.device]
+        model = ["--model-path", own_one.model_path] if own_one.model_path else []
+        restart = workers.Restart(own_one.restart.max, own_one.restart.backoff / 1000)
+        command = workers.command("serve", *where, *model)
+        return workers.Worker(command, restart, self.clock.monotonic)
+
+    @property
+    def _worker_url(self) -> str:
+        own_one = self.setup.config.worker
+        return f"http://{own_one.host}:{own_one.port}"
+
+    # rules
+
+    def _surroundings(self) -> Surroundings:
+        config = self.setup.config
+        watched = partial(getattr, self.agent, "sources")
+        return Surroundings(
+            engine=self.engine,
+            write=self.store.append_rules,
+            sources=StoreSources(self.store, watched, self._ready),
+            seconds=self.clock.monotonic,
+            external_url=config.external_url or self._url,
+            unknown_max_ms=config.unknown_max,
+        )
+
+    async def _load_rules(self, now_ms: int) -> None:
+        """What the last run remembers of groups that are gone is told once, and forgotten."""
+        rows = await self.instances.load()
+        self.groups.remember(rows)
+        removed = self.groups.load(self.setup.rules, now_ms)
+        await self.desk.handle(removed, now_ms)
+        present = {progress.group.key for progress in self.groups.all}
+        for file, group in {(row.file, row.group) for row in rows} - present:
+            await self.instances.save(file, group, ())
+
+    def _ready(self) -> bool:
+        return self.agent.ready
+
+    def _moved(self, delta_ms: int) -> None:
+        """The wall clock was set: whatever holds a time moves with it, before anyone looks."""
+        now_ms = self.clock.now_ms()
+        self.store.shift(delta_ms, now_ms)
+        self.groups.move(delta_ms)
+        self.desk.clock_jumped(delta_ms, now_ms)
+
+    def _calendar(self) -> AsyncIOScheduler:
+        calendar = AsyncIOScheduler(
+            timezone=self.setup.config.time_zone,
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+        )
+        calendar.add_job(self._expire, "cron", minute="*")
+        calendar.add_job(self._prune, "cron", hour=4, minute=11)
+        calendar.start()
+        return calendar
+
+    async def _expire(self) -> None:
+        self.store.expire(self.clock.now_ms())
+
+    async def _prune(self) -> None:
+        await self.desk.prune(self.clock.now_ms() - CLOSED_FOR_MS)
+
+    # the server
+
+    def _routes(self) -> list[Any]:
+        now_ms, monotonic = self.clock.now_ms, self.clock.monotonic
+        page = MetricsPage(self.agent, monotonic, self.scrapes)
+        guarded = guard(self.setup.token, _names(self.setup.config))
+        return [
+            *metrics_routes(page, self._ready, links=_LINKS),
+            *query.routes(self.store, self.engine, self.queries, now_ms, monotonic),
+            *rules.routes(lambda: self.groups.all),
+            *incidents.routes(self.desk, guarded, now_ms),
+            *channels_api.routes(self.setup.channels, guarded, now_ms),
+            *status.routes(self._about),
+            *runbooks.routes(lambda: bundled("docs/runbooks")),
+        ]
+
+    def _about(self) -> Mapping[str, Any]:
+        engines = self.engines
+        return {
+            "engines": engines.urls if engines else [],
+            "worker": engines.worker.state if engines and engines.worker else "none",
+            "receivers": list(self.setup.channels),
+            "rule_files": [file.path for file in self.setup.rules],
+            "storage": self.setup.config.storage.path,
+            "journal": "down" if self.desk.recorder.down else "up",
+        }
+
+    @property
+    def _url(self) -> str:
+        return f"http://{self.setup.address}"
+
+    async def _greet(self, plan: plans.Plan) -> None:
+        """A few lines for whoever started us, once the GPUs were asked."""
+        while not self.agent.ready:  # noqa: ASYNC110  (the agent has no event for it)
+            await asyncio.sleep(0.1)
+        counts = self.engine.evaluate("gpu_devices", self.clock.now_ms()).value
+        gpus = [int(value) for _, value in counts]  # type: ignore[union-attr,misc]
+        facts = Facts(
+            gpus=gpus[0] if gpus else 0,
+            engines=[f"{engine.kind} at {engine.url}" for engine in plan.engines],
+            worker=f"starting at {self._worker_url}" if plan.start_worker else plan.why_not,
+            rules=self.setup.rules,
+            receivers=list(self.setup.channels),
+            directory=self.setup.config.storage.path,
+            url=self._url,
+        )
+        print(banner(facts), end="", flush=True)  # noqa: T201  (this is for the terminal)
+
+
+def _rhythms(config: Config) -> dict[str, Rhythm]:
+    """Intervals in seconds; 0s turns a source off."""
+    collect = config.collect
+    intervals = {
+        "host": collect.host / 1000,
+        "gpu": collect.gpu / 1000,
+        "process": collect.processes / 1000,
+        ENGINE_AREA: collect.engines / 1000,
+        OWN_AREA: collect.host / 1000,
+    }
+    return {area: one for area, one in rhythms(intervals, {}).items() if one.interval > 0}
+
+
+def _process_groups(config: Config) -> Mapping[str, str]:
+    own_groups = {one.name: one.pattern for one in config.processes}
+    return {**own_groups, **Site(now=float).process_groups}
+
+
+def _names(config: Config) -> list[str]:
+    """The names that a Host header may give us, besides addresses."""
+    name = config.external_url.partition("//")[2].partition("/")[0].rpartition(":")[0]
+    return [one for one in (name, socket.gethostname()) if one]

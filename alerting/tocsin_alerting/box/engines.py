@@ -1,0 +1,93 @@
+"""The engines under watch, our own worker among them if there is one, and the load on the first."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+
+from tocsin_alerting.box.discovery import engines
+from tocsin_alerting.box.load import Load
+from tocsin_alerting.box.plan import Plan
+from tocsin_alerting.box.worker import Worker, WorkerState
+from tocsin_alerting.http import httpx
+
+log = logging.getLogger(__name__)
+
+LOOK_AGAIN_SECONDS = 30.0
+_ASK_SECONDS = 0.5
+
+
+class Engines:
+    """`watch(url)` begins to watch one; each is begun once.
+
+    Our own worker is watched from its first answer on, since loading a model is not an outage; or
+    when it was given up, which is one. Where nothing was named, engines that start later are found.
+    """
+
+    def __init__(
+        self, plan: Plan, worker: Worker | None, worker_url: str, watch: Callable[[str], None]
+    ) -> None:
+        self.urls: list[str] = []
+        self.worker = worker
+        self.load: Load | None = None
+        self._worker_url = worker_url
+        self._watch = watch
+        self._first = asyncio.Event()
+        for engine in plan.engines:
+            self._begin(engine.url)
+
+    async def run(self, look_again: bool, load_rps: float | None) -> None:
+        """Until cancelled: supervise the worker, look for engines, and put load on the first."""
+        async with asyncio.TaskGroup() as group:
+            if self.worker is not None:
+                group.create_task(self.worker.run())
+                group.create_task(self._await_worker(self.worker))
+            elif look_again:
+                group.create_task(self._look_again())
+            if load_rps is not None:
+                group.create_task(self._drive(load_rps))
+
+    def _begin(self, url: str) -> None:
+        if url not in self.urls:
+            self.urls.append(url)
+            self._watch(url)
+            self._first.set()
+
+    async def _await_worker(self, worker: Worker) -> None:
+        async with httpx.AsyncClient(timeout=_ASK_SECONDS, trust_env=False) as client:
+            while worker.state is not WorkerState.GIVEN_UP:
+                if await _healthy(client, self._worker_url):
+                    break
+                await asyncio.sleep(_ASK_SECONDS)
+        self._begin(self._worker_url)
+
+    async def _look_again(self) -> None:
+        while not self.urls:
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            for engine in await engines():
+                log.info("found an engine", extra={"engine": engine.kind, "url": engine.url})
+                self._begin(engine.url)
+
+    async def _drive(self, rps: float) -> None:
+        await self._first.wait()
+        self.load = Load(self.urls[0], rps, random.Random(), _complain())
+        await self.load.run()
+
+
+def _complain() -> Callable[[str], None]:
+    """Says each kind of error once: a dead engine would fill the log with one line."""
+    said: set[str] = set()
+
+    def complain(kind: str) -> None:
+        if kind not in said:
+            said.add(kind)
+            log.warning("a request of the load generator failed", extra={"error": kind})
+
+    return complain
+
+
+async def _healthy(client: httpx.AsyncClient, url: str) -> bool:
+    try:
+        return (await client.get(url + "/health")).status_code == 200
+    except (httpx.HTTPError, OSError):
+        return False

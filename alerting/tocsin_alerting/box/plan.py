@@ -1,0 +1,43 @@
+"""What is watched and whether a worker is started: never memory taken from a service we protect."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tocsin_alerting.box import discovery, ports, worker
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`engines` are watched; with `start_worker` ours is started, else `why_not` says why."""
+
+    engines: tuple[discovery.Engine, ...]
+    start_worker: bool = False
+    why_not: str = ""
+
+
+async def make(urls: Sequence[str], worker_wanted: bool, host: str, port: int) -> Plan:
+    """Engines that were named; else those that run here; else a worker on host:port.
+
+    `host` and `port` are where our worker would listen.
+    """
+    if urls:
+        return Plan(tuple(discovery.Engine(url, "an engine") for url in urls))
+    found = await discovery.engines(dict.fromkeys((port, *discovery.USUAL_PORTS)))
+    if found:
+        return Plan(tuple(found))
+    why_not = _obstacle(worker_wanted, host, port)
+    return Plan((), start_worker=not why_not, why_not=why_not)
+
+
+def _obstacle(wanted: bool, host: str, port: int) -> str:
+    if not wanted:
+        return "none was asked for"
+    if not worker.installed():
+        return worker.NO_TORCH
+    try:
+        free = ports.is_free(host, port)
+    except OSError as error:
+        return f"it cannot listen on {host}: {error.strerror}"
+    if not free:
+        return f"port {port} is taken by {ports.owner(port)}; free it or set worker.port"
+    return ""

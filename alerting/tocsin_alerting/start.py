@@ -1,0 +1,160 @@
+"""From the command line to a checked setup: files read, an address taken, or a reason why not.
+
+Everything that can be wrong is wrong here, before anything runs.
+"""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tocsin_alerting.box import ports
+from tocsin_alerting.bundled import bundled
+from tocsin_alerting.config.config import BUNDLED_RULES, Config
+from tocsin_alerting.config.load import build_channels, load
+from tocsin_alerting.document import InvalidDocument
+from tocsin_alerting.incidents.errors import SchemaTooNew
+from tocsin_alerting.promql.evaluation.coverage import check
+from tocsin_alerting.rules.file import load as load_rules
+from tocsin_alerting.rules.rule import RuleFile
+from tocsin_exporter import listen, logs
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The flags of `tocsin up`; None leaves what the configuration says."""
+
+    config_file: Path | None = None
+    storage_path: str | None = None
+    listen_address: str | None = None
+    engine_urls: Sequence[str] = ()
+    no_worker: bool = False
+    worker_device: str | None = None
+    load_rps: float | None = None
+
+
+class CannotStart(Exception):
+    """The message is for the person at the terminal."""
+
+
+def configured(options: Options) -> Config:
+    """The configuration with the flags over it. Raises InvalidDocument."""
+    config = load(options.config_file)
+    sections: dict[str, Any] = {}
+    if options.storage_path:
+        sections["storage"] = config.storage.model_copy(update={"path": options.storage_path})
+    if options.listen_address:
+        web = {"listen_address": options.listen_address}
+        sections["web"] = config.web.model_copy(update=web)
+    worker: dict[str, Any] = {"enabled": False} if options.no_worker else {}
+    worker |= {"device": options.worker_device} if options.worker_device else {}
+    if worker:
+        sections["worker"] = config.worker.model_copy(update=worker)
+    if options.engine_urls:
+        sections["engines"] = tuple(_engine(url) for url in options.engine_urls)
+    return config.model_copy(update=sections)
+
+
+def _engine(url: str) -> Any:
+    from tocsin_alerting.config.watching import Engine
+
+    try:
+        return Engine(url=url)
+    except ValueError:
+        raise CannotStart(f"--engine.url {url}: not a URL like http://127.0.0.1:8000") from None
+
+
+def rule_files(config: Config) -> list[RuleFile]:
+    """The files that `rule_files` names; `bundled` are ours. Raises InvalidDocument."""
+    return load_rules(rule_patterns(config), check)
+
+
+def rule_patterns(config: Config) -> list[str]:
+    ours = str(bundled("rules") / "*.yml")
+    return [ours if one == BUNDLED_RULES else one for one in config.rule_files]
+
+
+def run(options: Options, log_level: str, log_format: Any) -> int:
+    """`tocsin up`: the exit code, 1 with a message when it cannot start."""
+    import asyncio
+
+    import uvloop
+
+    from tocsin_alerting.app import App, Setup
+
+    logs.configure(log_level, log_format)
+    try:
+        config = configured(options)
+        setup = Setup(
+            config=config,
+            rules=rule_files(config),
+            channels=build_channels(config, os.environ),
+            token=lambda: _token(config),
+            sockets=[_listen(config.web.listen_address)],
+            address=config.web.listen_address,
+            load_rps=options.load_rps,
+        )
+        _make_directory(config.storage.path)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(App(setup).serve())
+    except (InvalidDocument, CannotStart, SchemaTooNew, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def run_exporter(
+    listen_address: str,
+    engine_urls: Sequence[str],
+    without: Mapping[str, bool],
+    log_level: str,
+    log_format: Any,
+) -> int:
+    """`tocsin exporter`: the metrics alone. `without` says of each area whether it is off."""
+    from tocsin_exporter.collectors import COLLECTORS
+    from tocsin_exporter.exporter import Options as ExporterOptions
+    from tocsin_exporter.exporter import run_exporter as serve
+
+    logs.configure(log_level, log_format)
+    off = {area for area, is_off in without.items() if is_off}
+    names = frozenset(name for name, entry in COLLECTORS.items() if entry.area in off)
+    try:
+        serve(ExporterOptions((listen_address,), without=names, engine_urls=engine_urls))
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"{_taken(listen_address, error)}\n")
+        return 1
+    return 0
+
+
+def _listen(address: str) -> Any:
+    try:
+        return listen.bind(address)
+    except (OSError, ValueError) as error:
+        raise CannotStart(_taken(address, error)) from None
+
+
+def _taken(address: str, error: Exception) -> str:
+    port = address.rpartition(":")[2]
+    if isinstance(error, OSError) and port.isdigit() and "in use" in str(error):
+        who = ports.owner(int(port))
+        return f"{address} is taken by {who}; end it, or choose another with --web.listen-address"
+    return f"cannot listen on {address}: {error}"
+
+
+def _token(config: Config) -> str | None:
+    """Read anew each time, so that a changed token needs no restart."""
+    file = config.web.token_file
+    try:
+        return file.read_text().strip() or None if file else None
+    except OSError:
+        return None
+
+
+def _make_directory(path: str) -> None:
+    """Without it we page all the same: the journal says that it is down."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.stderr.write(f"{path}: {error.strerror}; incidents will not be recorded\n")
