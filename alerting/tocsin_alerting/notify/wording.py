@@ -19,14 +19,21 @@ class Wording:
     """Renders notifications in one language, with times in `zone` and in UTC."""
 
     def __init__(self, language: str = "en", zone: tzinfo = UTC) -> None:
-        self._language, self._zone = language, zone
-        self._templates = Environment(
+        self._zone = zone
+        environment = Environment(
             loader=PackageLoader("tocsin_alerting.notify"),
             autoescape=select_autoescape(["html"]),
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        # Compiled now: on a busy machine that takes a second which the first page does not have.
+        self._templates = {
+            name: environment.get_template(f"{language}/{name}")
+            for name in ("line.txt", "subject.txt", "text.txt", "page.html")
+        }
+        for shared in (f"{language}/words.txt", "layout.html"):
+            environment.get_template(shared)
 
     def line(self, notification: Notification) -> str:
         """All in one line, for a log: what it is, its summary, how to answer."""
@@ -43,8 +50,7 @@ class Wording:
         return self._render("page.html", notification).strip() + "\n"
 
     def _render(self, name: str, notification: Notification) -> str:
-        template = self._templates.get_template(f"{self._language}/{name}")
-        return template.render(view(notification, self._zone))
+        return self._templates[name].render(view(notification, self._zone))
 
 
 def view(notification: Notification, zone: tzinfo = UTC) -> Mapping[str, Any]:

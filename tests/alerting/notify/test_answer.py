@@ -10,15 +10,15 @@ NOW_MS = 1_767_225_600_000
 RETRIED = {408, 425, 429}
 
 
-@pytest.mark.parametrize("status", range(200, 600))
-def test_every_status_has_one_meaning(status: int) -> None:
-    result = outcome(status, None, NOW_MS)
-    if status < 300:
-        assert isinstance(result, Done)
-    elif status in RETRIED or status >= 500:
-        assert result == RetryAt(f"HTTP {status}")
-    else:
-        assert isinstance(result, Permanent)
+def test_every_status_has_one_meaning() -> None:
+    for status in range(200, 600):
+        result = outcome(status, None, NOW_MS)
+        if status < 300:
+            assert isinstance(result, Done), status
+        elif status in RETRIED or status >= 500:
+            assert result == RetryAt(f"HTTP {status}")
+        else:
+            assert isinstance(result, Permanent), status
 
 
 def _date(seconds: int) -> str:

@@ -1,0 +1,33 @@
+import pytest
+from hypothesis import given, strategies
+
+from tocsin_alerting.settings import duration_ms, duration_text
+
+
+@pytest.mark.parametrize(
+    ("text", "ms"),
+    [
+        ("0s", 0),
+        ("5s", 5_000),
+        ("1m30s", 90_000),
+        ("250ms", 250),
+        ("1y2w3d4h5m6s7ms", 33_019_506_007),
+        ("90m", 5_400_000),
+    ],
+)
+def test_durations_as_prometheus_writes_them(text: str, ms: int) -> None:
+    assert duration_ms(text) == ms
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "5", "-5s", "1.5h", "5s1m", "1m1m", "1 m", "5S", "٥s", "1e3s", "99999y", 5, None, True],
+)
+def test_what_is_no_duration(text: object) -> None:
+    with pytest.raises(ValueError, match="duration|longer than"):
+        duration_ms(text)
+
+
+@given(strategies.integers(0, 3_000_000_000_000))
+def test_the_text_of_a_duration_reads_back(ms: int) -> None:
+    assert duration_ms(duration_text(ms)) == ms
