@@ -23,8 +23,11 @@ from support.prometheus import Prometheus, running_prometheus
 from tocsin_exporter.agent import Agent
 from tocsin_exporter.catalogue import TABLES
 from tocsin_exporter.clock import Clock
+from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.exporter import Options, build
 from tocsin_exporter.exposition import render
+from tocsin_exporter.scrape import Scraper
+from tocsin_exporter.watches import RHYTHMS, local_watches
 
 Key = tuple[str, frozenset[tuple[str, str]]]
 
@@ -105,6 +108,20 @@ async def test_values_are_node_exporters() -> None:
         if not wrong:
             return
     assert not wrong
+
+
+async def test_no_counter_falls_and_no_series_disappears() -> None:
+    site = Site(now=Clock().wall)
+    (watch,) = local_watches(site, "h", {"host": RHYTHMS["host"]})
+    scraper = Scraper(watch, Clock())
+    first = await scraper.round(0)
+    for _ in range(500):
+        before, after = scraper.snapshot, await scraper.refresh(0)
+        assert first is not None and before is not None and after is not None
+        assert after.layout is first.layout
+        counts = [series.family.type == "counter" for series in after.series]
+        assert (after.values >= before.values)[counts].all()
+    scraper.close()
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """CPU time: the `cpu<N>` lines of /proc/stat."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from tocsin_exporter.catalogue import HOST
@@ -16,20 +16,39 @@ _MODES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 _GUEST_MODES = ("user", "nice")
 
 
+_IDLE = _MODES.index("idle")
+_HOTPLUG_SECONDS = 3.0  # idle time that falls by so much belongs to a CPU that came back
+
+Seconds = list[float]  # by mode, then by guest mode
+
+
 def cpu(site: Site) -> Reading:
     path = str(site.proc / "stat")
-    return Reading("cpu", lambda: parse(text(path)))
+    last: dict[str, Seconds] = {}
+    return Reading("cpu", lambda: samples(parse(text(path)), last))
 
 
-def parse(stat: str) -> Iterator[Sample]:
-    """Seconds by CPU and mode. Guest time is part of user and nice as well, as in the kernel."""
-    for line in stat.splitlines():
-        if line.startswith("cpu") and line[3] != " ":
-            number, *ticks = line[3:].split()
-            yield from _times(number, [int(tick) / TICKS for tick in ticks])
+def parse(stat: str) -> dict[str, Seconds]:
+    """Seconds by CPU. Guest time is part of user and nice as well, as in the kernel."""
+    of_one = (line for line in stat.splitlines() if line.startswith("cpu") and line[3] != " ")
+    rows = (line[3:].split() for line in of_one)
+    return {number: [int(tick) / TICKS for tick in ticks] for number, *ticks in rows}
 
 
-def _times(number: str, seconds: list[float]) -> Iterator[Sample]:
+def samples(now: Mapping[str, Seconds], last: dict[str, Seconds]) -> Iterator[Sample]:
+    """Keeps what was said in `last`: the kernel's idle and iowait can step back a little.
+
+    A counter that fell would be taken for a restart, and its whole value for an increase.
+    """
+    for number, seconds in now.items():
+        before = last.get(number)
+        if before is not None and before[_IDLE] - seconds[_IDLE] < _HOTPLUG_SECONDS:
+            seconds = [max(pair) for pair in zip(before, seconds, strict=True)]
+        last[number] = seconds
+        yield from _times(number, seconds)
+
+
+def _times(number: str, seconds: Seconds) -> Iterator[Sample]:
     for mode, value in zip(_MODES, seconds, strict=False):  # old kernels have fewer columns
         yield Sample(_TIME, value, _labels(number, mode))
     for mode, value in zip(_GUEST_MODES, seconds[8:], strict=False):

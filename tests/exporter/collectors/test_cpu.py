@@ -1,5 +1,5 @@
 from support.site import only, recorded_site, table
-from tocsin_exporter.collectors.cpu import cpu, parse
+from tocsin_exporter.collectors.cpu import Seconds, cpu, parse, samples
 
 
 async def test_seconds_by_cpu_and_mode_without_the_sum_over_cpus() -> None:
@@ -11,5 +11,21 @@ async def test_seconds_by_cpu_and_mode_without_the_sum_over_cpus() -> None:
 
 
 def test_an_old_kernel_has_fewer_columns() -> None:
-    rows = table(parse("cpu0 100 0 50 1000\n"))
+    rows = table(samples(parse("cpu  9 9 9 9\ncpu0 100 0 50 1000\n"), {}))
     assert {dict(labels)["mode"] for _, labels in rows} == {"user", "nice", "system", "idle"}
+
+
+def test_a_counter_that_steps_back_a_little_stands_still() -> None:
+    last: dict[str, Seconds] = {}
+    list(samples({"0": [10.0, 0.0, 5.0, 100.0]}, last))
+    rows = table(samples({"0": [11.0, 0.0, 5.0, 98.5]}, last))
+    assert only(rows, "node_cpu_seconds_total", mode="idle") == 100
+    assert only(rows, "node_cpu_seconds_total", mode="user") == 11
+
+
+def test_a_cpu_that_was_away_starts_again() -> None:
+    last: dict[str, Seconds] = {}
+    list(samples({"0": [10.0, 0.0, 5.0, 100.0]}, last))
+    rows = table(samples({"0": [1.0, 0.0, 1.0, 4.0]}, last))
+    assert only(rows, "node_cpu_seconds_total", mode="idle") == 4
+    assert only(rows, "node_cpu_seconds_total", mode="user") == 1
