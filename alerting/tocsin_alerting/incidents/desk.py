@@ -60,7 +60,7 @@ class Desk:
         jitter: Callable[[], float],
         *,
         patience_s: float = PATIENCE_S,
-        start_patience_s: float = 10.0,
+        start_patience_s: float = 5.0,
     ) -> None:
         self.ledger = Ledger(config)
         self.recorder = Recorder(journal, self._recorded, patience_s)
@@ -143,6 +143,11 @@ class Desk:
                 await self._journal.close()
         except (TimeoutError, JournalError):
             return  # nothing more can be done for this disk
+
+    def reconfigure(self, config: IncidentConfig) -> None:
+        """Go on with another configuration. What runs keeps the policy that it began with."""
+        self.ledger.config = config
+        self.ledger.stirred = True
 
     # what happens
 

@@ -1,6 +1,7 @@
 """The journal on a real disk: what is committed is read back, by another process too."""
 
 import math
+import re
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from tocsin_alerting.incidents.incident import State
 from tocsin_alerting.incidents.journal import Journal
 from tocsin_alerting.incidents.memory_journal import MemoryJournal
 from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
+from tocsin_alerting.incidents.sqlite_schema import CREATE_META, MIGRATIONS
 from tocsin_alerting.rules.journal import InstanceRow
 from tocsin_alerting.rules.unknown import Doubt
 from tocsin_exporter.snapshot import Source
@@ -88,6 +90,22 @@ async def test_the_tables_are_there_for_other_tools(tmp_path: Path) -> None:
         contacts = {row for row in other.execute("SELECT channel, contact FROM outbox")}
         assert ("phone", "li") in contacts
     other.close()
+
+
+def test_the_page_draws_the_tables_as_they_are() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "incidents.md").read_text()
+    drawn = {
+        found[1]: {word.strip() for word in re.split(r"[,:;]", found[2])}
+        for found in re.finditer(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|$", page, re.MULTILINE)
+    }
+    with sqlite3.connect(":memory:") as empty:
+        for statement in (CREATE_META, *MIGRATIONS[1]):
+            empty.execute(statement)
+        assert drawn.keys() == TABLES
+        for table in TABLES:
+            columns = {row[1] for row in empty.execute(f"PRAGMA table_info({table})")}
+            assert columns <= drawn[table], (table, columns - drawn[table])
+    empty.close()
 
 
 async def test_rule_instances_are_kept_and_forgotten(tmp_path: Path) -> None:
