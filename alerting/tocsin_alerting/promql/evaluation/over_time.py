@@ -1,12 +1,10 @@
 """The *_over_time functions, resets and changes: what the samples of a window have in common."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from tocsin_alerting.promql.evaluation.quantiles import quantile_of_columns
 from tocsin_alerting.promql.evaluation.ranges import Answer, Ends, Parameters, RangeFunction
-from tocsin_alerting.promql.evaluation.summing import column_means, column_sums
+from tocsin_alerting.promql.evaluation.summing import added, column_means, column_sums
 from tocsin_alerting.promql.evaluation.window import Window
 from tocsin_alerting.store.cell import Floats, Mask
 
@@ -78,12 +76,28 @@ def _time_of(window: Window, values: Floats, wanted: Floats) -> Answer:
 
 
 def _variance(window: Window, _: Parameters) -> Answer:
-    """The population's variance; measured from the first value, so that equal ones give 0."""
+    """The population's variance by Welford's recurrence, compensated, step by step as Prometheus.
+
+    Another order of the same sums differs in the last digit, and `irate` or `==` of it visibly.
+    """
+    zeros = np.zeros(window.values.shape[1])
+    mean, mean_lost, squares, squares_lost = zeros, zeros, zeros, zeros
     sizes = window.sizes
-    moved = replace(window, values=window.values - window.values[0])
-    distances = moved.values - column_means(moved.filled(0.0), sizes)
-    squares = replace(window, values=distances * distances).filled(0.0)
-    return squares.sum(axis=0) / sizes, None
+    for depth, values in enumerate(window.values):
+        delta = values - (mean + mean_lost)
+        next_mean = added(delta / (depth + 1), mean, mean_lost)
+        next_squares = added(
+            delta * (values - (next_mean[0] + next_mean[1])), squares, squares_lost
+        )
+        here = depth < sizes
+        mean, mean_lost = (
+            np.where(here, *both) for both in zip(next_mean, (mean, mean_lost), strict=True)
+        )
+        squares, squares_lost = (
+            np.where(here, *both)
+            for both in zip(next_squares, (squares, squares_lost), strict=True)
+        )
+    return (squares + squares_lost) / sizes, None
 
 
 def _deviation(window: Window, parameters: Parameters) -> Answer:

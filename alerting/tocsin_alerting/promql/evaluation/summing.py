@@ -26,6 +26,14 @@ def _compensated(cells: Floats) -> float:
     return total + lost
 
 
+def added(more: Floats, total: Floats, lost: Floats) -> tuple[Floats, Floats]:
+    """One step of the same sum for many series at once: (total, what rounding lost so far)."""
+    both = total + more
+    larger = np.abs(total) >= np.abs(more)
+    error = np.where(larger, (total - both) + more, (more - both) + total)
+    return both, np.where(np.isinf(both), 0.0, lost + error)
+
+
 def column_sums(cells: Floats) -> Floats:
     """(series,) sums over the depth of (depth, series)."""
     total: Floats = cells.sum(axis=0)

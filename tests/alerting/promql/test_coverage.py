@@ -1,0 +1,26 @@
+"""What is not evaluated is refused with its place, before it is needed."""
+
+import pytest
+
+from tocsin_alerting.promql.evaluation.coverage import check
+from tocsin_alerting.promql.parser import parse
+
+
+@pytest.mark.parametrize(
+    ("query", "place", "message"),
+    [
+        ("1 + histogram_count(x)", (4, 22), "needs native histograms"),
+        ("sum(info(x))", (4, 11), "function info() is not evaluated here"),
+        ("a + fill (0) b", (2, 12), "fill modifiers are not evaluated here"),
+        ("rate(x[5m] anchored)", (5, 10), "anchored and smoothed are not evaluated here"),
+    ],
+)
+def test_it_names_what_it_refuses(query: str, place: tuple[int, int], message: str) -> None:
+    ((span, text),) = check(parse(query))
+    assert span.start == place[0]
+    assert message in text
+
+
+def test_it_accepts_what_rules_are_made_of() -> None:
+    query = 'sum by (a) (rate(x_total{b=~"c"}[5m])) / on (a) group_left y > 1 unless absent(z)'
+    assert check(parse(query)) == []

@@ -1,0 +1,179 @@
+"""The engine as the rules and the API use it: values, limits, notes, names, semantics."""
+
+import asyncio
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from tocsin_alerting.promql.engine import Engine
+from tocsin_alerting.promql.evaluation.budget import (
+    Budget,
+    QueryError,
+    QueryLimitExceeded,
+    QueryTimeout,
+)
+from tocsin_alerting.promql.fault import ParseError
+from tocsin_alerting.promql.parser import parse
+from tocsin_alerting.promql.result import InstantVector, Matrix, ScalarValue, StringValue
+from tocsin_alerting.store.store import Store
+from tocsin_exporter.snapshot import Family, Labels, Layout, Series, Snapshot, Source, labels
+
+SOURCE = Source("j", "i")
+REQUESTS = Family("requests_total", "counter", "")
+LAYOUT = Layout(tuple(Series(REQUESTS, "requests_total", labels(code=c)) for c in ("200", "500")))
+MINUTE = 60_000
+
+
+def steady(scrapes: int = 60, step_ms: int = 15_000) -> Store:
+    """Two counters that rise by 15 and by 30 a scrape."""
+    store = Store(retention_ms=100 * 3_600_000)
+    for i in range(scrapes):
+        values = np.array([15.0 * i, 30.0 * i])
+        store.append(Snapshot(SOURCE, step_ms * (i + 1), True, LAYOUT, values))
+    return store
+
+
+def vector(engine: Engine, query: str, at_ms: int = 10 * MINUTE) -> dict[Labels, float]:
+    value = engine.evaluate(query, at_ms).value
+    assert isinstance(value, InstantVector)
+    return dict(value)
+
+
+async def test_an_instant_query_gives_labels_and_numbers() -> None:
+    result = await Engine(steady()).instant("sum by (code) (rate(requests_total[5m]))", 10 * MINUTE)
+    assert isinstance(result.value, InstantVector)
+    assert dict(result.value) == {(("code", "200"),): 1.0, (("code", "500"),): 2.0}
+    assert result.value.at_ms == 10 * MINUTE
+    assert (result.warnings, result.infos) == ((), ())
+
+
+async def test_a_range_query_gives_a_matrix_ordered_by_labels() -> None:
+    result = await Engine(steady()).range("-requests_total", 0, 2 * MINUTE, MINUTE)
+    assert isinstance(result.value, Matrix)
+    tracks = list(result.value)
+    assert [dict(one.labels)["code"] for one in tracks] == ["200", "500"]
+    assert tracks[0].times.tolist() == [MINUTE, 2 * MINUTE]
+    assert tracks[1].values.tolist() == [-90.0, -210.0]
+
+
+def test_text_and_its_expression_mean_the_same() -> None:
+    engine = Engine(steady())
+    text = "requests_total > 1"
+    value = engine.evaluate(parse(text), MINUTE).value
+    assert isinstance(value, InstantVector)
+    assert dict(value) == vector(engine, text, MINUTE)
+
+
+def test_scalars_and_strings_are_values_too() -> None:
+    engine = Engine(Store())
+    assert engine.evaluate("1 + 1", 5).value == ScalarValue(5, 2.0)
+    assert engine.evaluate("'text'", 5).value == StringValue(5, "text")
+    ranged = engine.evaluate_range("time()", 0, 2000, 1000).value
+    assert isinstance(ranged, Matrix)
+    assert ranged.series[0].values.tolist() == [0.0, 1.0, 2.0]
+    with pytest.raises(QueryError, match='invalid expression type "string" for range query'):
+        engine.evaluate_range("'text'", 0, 1, 1)
+
+
+def test_a_range_selector_gives_its_raw_samples() -> None:
+    value = Engine(steady()).evaluate('requests_total{code="200"}[40s]', MINUTE).value
+    assert isinstance(value, Matrix)
+    assert value.series[0].times.tolist() == [30_000, 45_000, 60_000]
+
+
+def test_syntax_errors_have_their_place() -> None:
+    with pytest.raises(ParseError, match=r"^1:5: parse error: "):
+        Engine(Store()).evaluate("sum(", 0)
+
+
+def test_a_query_may_not_touch_more_samples_than_its_budget() -> None:
+    engine = Engine(steady())
+    engine.evaluate("rate(requests_total[5m])", 10 * MINUTE, Budget(max_samples=1000))
+    with pytest.raises(QueryLimitExceeded, match="query processing would load too many samples"):
+        engine.evaluate("rate(requests_total[5m])", 10 * MINUTE, Budget(max_samples=10))
+
+
+def test_a_range_query_may_not_have_more_steps_than_its_budget() -> None:
+    with pytest.raises(QueryLimitExceeded, match="exceeded maximum resolution of 11,000 points"):
+        Engine(steady()).evaluate_range("up", 0, 11_000_000, 1000)
+
+
+def test_time_is_asked_for_between_the_steps() -> None:
+    asked = iter([False, False, False])
+    budget = Budget(expired=lambda: next(asked, True))
+    with pytest.raises(QueryTimeout, match="query timed out in expression evaluation"):
+        Engine(steady()).evaluate_range("rate(up[5m])", 0, 900_000, 15_000, budget)
+
+
+def test_notes_say_where_in_the_query() -> None:
+    result = Engine(steady()).evaluate("sum(\n  rate(up[5m]))", 10 * MINUTE)
+    assert result.infos == (
+        "PromQL info: metric might not be a counter, name does not end in "
+        '_total/_sum/_count/_bucket: "up" (2:8)',
+    )
+
+
+def test_windows_are_open_on_their_left_but_not_in_the_older_semantics() -> None:
+    count = 'count_over_time(requests_total{code="200"}[1m])'
+    new, old = Engine(steady()), Engine(steady(), semantics=2)
+    assert list(vector(new, count).values()) == [4.0]
+    assert list(vector(old, count).values()) == [5.0]
+    last_ms = 60 * 15_000
+    assert vector(new, "up", last_ms + 299_999) and not vector(new, "up", last_ms + 300_000)
+    assert vector(old, "up", last_ms + 300_000) and not vector(old, "up", last_ms + 300_001)
+
+
+def test_names_are_dropped_late_but_not_in_the_older_semantics() -> None:
+    query = "count by (__name__) (-up)"
+    assert vector(Engine(steady()), query) == {(): 1.0}
+    assert vector(Engine(steady()), "sum by (__name__) (up > 0)") == {(("__name__", "up"),): 1.0}
+    kept = 'label_replace(-up, "__name__", "down", "job", ".*")'
+    assert dict(next(iter(vector(Engine(steady()), kept))))["__name__"] == "down"
+    both = '-up or -scrape_samples_scraped{job!=""}'
+    with pytest.raises(QueryError, match="same labelset"):
+        Engine(steady()).evaluate('-{__name__=~"up|scrape_samples_scraped"}', 10 * MINUTE)
+    assert len(vector(Engine(steady(), semantics=2), both)) == 1
+
+
+def test_late_samples_and_lost_counters_take_the_slow_path_to_the_same_rate() -> None:
+    store = steady()
+    store.append(Snapshot(SOURCE, 61 * 15_000, True, LAYOUT, np.array([0.0, 1800.0])))
+    engine = Engine(store)
+    rates = vector(engine, "increase(requests_total[1m])", 61 * 15_000)
+    by_code = {dict(one)["code"]: value for one, value in rates.items()}
+    # 45 from the three scrapes before, nothing lost to the fall of the first counter.
+    assert by_code == {"200": pytest.approx(40.0), "500": pytest.approx(120.0)}
+
+
+def test_what_lies_in_two_sources_is_one_vector() -> None:
+    store = steady()
+    other = Source("j", "second")
+    store.append(Snapshot(other, 10 * MINUTE - 7, True, LAYOUT, np.array([1.0, 2.0])))
+    assert vector(Engine(store), "count(requests_total)") == {(): 4.0}
+    assert vector(Engine(store), 'sum by (instance) (requests_total{code="200"})') == {
+        (("instance", "i"),): 585.0,
+        (("instance", "second"),): 1.0,
+    }
+
+
+def test_queries_run_in_threads_while_the_store_grows() -> None:
+    store = steady(20)
+    engine = Engine(store)
+
+    def ask(_: int) -> float:
+        return sum(vector(engine, "rate(requests_total[5m])", 5 * MINUTE).values())
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = pool.map(ask, range(400))
+        for i in range(20, 400):
+            values = np.array([15.0 * i, 30.0 * i])
+            form = Layout((*LAYOUT.series, Series(REQUESTS, "requests_total", labels(n=str(i)))))
+            store.append(Snapshot(SOURCE, 15_000 * (i + 1), True, form, np.append(values, 1.0)))
+        assert all(math.isclose(answer, 2.85) for answer in answers)
+
+
+def test_the_engine_is_async_and_never_waits() -> None:
+    result = asyncio.run(Engine(steady()).instant("vector(1)", 0))
+    assert isinstance(result.value, InstantVector) and len(result.value) == 1

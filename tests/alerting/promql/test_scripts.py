@@ -1,0 +1,57 @@
+"""Test scripts in Prometheus's language: our own, and Prometheus's where they are at hand."""
+
+from pathlib import Path
+
+import pytest
+
+from support.promqltest.run import Bench
+from support.promqltest.script import Eval, parse_script
+from tocsin_alerting.promql.ast import AggregateExpr, AggregateOp, BinaryExpr, BinaryOp, Call, walk
+from tocsin_alerting.promql.evaluation.functions import FUNCTIONS
+from tocsin_alerting.promql.parser import parse
+
+ROOT = Path(__file__).parents[3]
+OWN = sorted((ROOT / "tests" / "promql").glob("*.test"))
+THEIRS = sorted((ROOT.parent / "shared" / "promqltest").glob("*.test"))
+NOT_OF_THIS_SEMANTICS = {"holt_winters"}  # its name until Prometheus 3
+
+
+def nodes() -> list[object]:
+    commands = [command for file in OWN for command in parse_script(file.read_text())]
+    return [node for one in commands if isinstance(one, Eval) for node in walk(parse(one.query))]
+
+
+@pytest.mark.parametrize("file", OWN, ids=lambda file: file.stem)
+def test_our_scripts_pass(file: Path) -> None:
+    outcomes = list(Bench().run(parse_script(file.read_text())))
+    assert outcomes
+    assert [(one.command.line, one.faults) for one in outcomes if one.faults or one.skipped] == []
+
+
+@pytest.mark.skipif(not THEIRS, reason="Prometheus's scripts are not beside the checkout")
+@pytest.mark.parametrize("file", THEIRS, ids=lambda file: file.stem)
+def test_the_scripts_of_prometheus_pass(file: Path) -> None:
+    outcomes = list(Bench().run(parse_script(file.read_text())))
+    assert any(not one.skipped for one in outcomes)
+    assert [(one.command.line, one.faults) for one in outcomes if one.faults] == []
+
+
+def test_every_function_has_a_case_in_our_scripts() -> None:
+    called = {node.function for node in nodes() if isinstance(node, Call)}
+    assert FUNCTIONS.keys() - NOT_OF_THIS_SEMANTICS <= called
+
+
+def test_every_aggregation_and_operator_has_a_case_in_our_scripts() -> None:
+    found = nodes()
+    assert {node.op for node in found if isinstance(node, AggregateExpr)} == set(AggregateOp)
+    operators = {node.op for node in found if isinstance(node, BinaryExpr)}
+    assert set(BinaryOp) - operators == set()
+
+
+def test_a_wrong_expectation_fails_and_a_native_histogram_is_skipped() -> None:
+    text = (
+        "load 1m\n  m 1 2\n  n {{count:1}}\n\neval instant at 0 m\n  m 2\n\neval instant at 0 n\n"
+    )
+    wrong, native = Bench().run(parse_script(text))
+    assert wrong.faults and not wrong.skipped
+    assert native.skipped and not native.faults
