@@ -1,6 +1,6 @@
 """What rules run in under a test: scripted answers, kept samples, sources that can be set."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -64,7 +64,7 @@ class MemoryJournal:
         self.rows[file, group] = list(rows)
 
 
-def surroundings(script: dict[str, Answer], **changes: Any) -> Surroundings:
+def surroundings(script: Mapping[str, Answer], **changes: Any) -> Surroundings:
     """Scripted answers, nothing dead, a clock that stands; `changes` replace fields."""
     plain = Surroundings(ScriptedEngine(script), Written(), SetSources(), lambda: 0.0)
     return replace(plain, **changes)

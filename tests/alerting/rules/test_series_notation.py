@@ -46,7 +46,8 @@ def test_a_step_is_added_again_and_again_as_prometheus_rounds() -> None:
     ("text", "offset"),
     [
         ("1 two", 2), ("1+1", 0), ("1x", 0), ("_+1x2", 0), ("stale+1x2", 0), ("1 x3", 2),
-        ("1 {{schema:0 sum:3 count:4}}x3", 2), ("1 5x2000000", 2), ("0+1x1.5", 0), ("1,2", 0), ("1--1x2", 0), ("0.5.5x2", 0),
+        ("1 {{schema:0 sum:3 count:4}}x3", 2), ("1 5x2000000", 2), ("0+1x1.5", 0), ("1,2", 0),
+        ("1--1x2", 0), ("0.5.5x2", 0),
     ],
 )  # fmt: skip
 def test_what_is_no_value_is_refused_with_its_place(text: str, offset: int) -> None:
