@@ -71,7 +71,8 @@ def build(options: Options, clock: Clock) -> tuple[Agent, Starlette]:
     if not options.disable_exporter_metrics:
         stages = (Reading("agent", agent.samples), Reading("server", scrapes.samples))
         agent.add(own_watch(site, instance, stages, chosen[OWN_AREA]))
-    page = MetricsPage(agent, clock.monotonic, scrapes, options.max_requests)
+    hidden = (OWN_AREA,) if options.disable_exporter_metrics else ()
+    page = MetricsPage(agent, clock.monotonic, scrapes, options.max_requests, hidden)
     return agent, Starlette(routes=routes(page, lambda: agent.ready, options.telemetry_path))
 
 
