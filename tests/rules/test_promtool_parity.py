@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.promtool import needs_promtool, run_tests
-from support.rule_bench import make_bench
+from tocsin_alerting.rules.bench import benches
 from tocsin_alerting.rules.rule_test import Report, run
 from tocsin_alerting.rules.rule_test_file import read_tests
 
@@ -19,7 +19,7 @@ pytestmark = needs_promtool
 
 
 def ours(path: Path) -> Report:
-    return asyncio.run(run(read_tests(path.read_text("utf-8"), str(path)), make_bench))
+    return asyncio.run(run(read_tests(path.read_text("utf-8"), str(path)), benches(semantics=2)))
 
 
 def spoiled(path: Path, folder: Path) -> Path:

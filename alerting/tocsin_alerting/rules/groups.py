@@ -34,10 +34,16 @@ class Groups:
         self._rows: dict[tuple[str, str, str], list[InstanceRow]] = {}
         self._leaving: list[_Leaving] = []
         self._forgotten: set[Key] = set()
+        self._by_source: dict[Source, RuleProgress] = {}
 
     @property
     def all(self) -> Sequence[GroupProgress]:
         return tuple(self._groups.values())
+
+    @property
+    def by_source(self) -> Mapping[Source, RuleProgress]:
+        """Every rule under the name that the store has for what it writes."""
+        return self._by_source
 
     def remember(self, rows: Iterable[InstanceRow]) -> None:
         """The journal's rows of the last run; call it before the first `load`."""
@@ -57,6 +63,7 @@ class Groups:
         before, self._groups = self._groups, {}
         for key, group in wanted.items():
             self._groups[key] = self._loaded(group, before.pop(key, None), now_ms, events)
+        self._by_source = {r.source: r for one in self._groups.values() for r in one.rules}
         for progress in before.values():
             self._remove(progress.rules, progress.interval_ms, now_ms, events)
         orphans = [row for rows in self._rows.values() for row in rows]
@@ -167,9 +174,10 @@ class Groups:
                 self._leaving.append(_Leaving(rule.source, now_ms + 2 * interval_ms))
 
     def _end_leaving(self, at_ms: int) -> None:
-        taken = {rule.source for one in self._groups.values() for rule in one.rules}
+        if not self._leaving:
+            return
         for leaving in self._leaving:
-            if leaving.due_ms <= at_ms and leaving.source not in taken:
+            if leaving.due_ms <= at_ms and leaving.source not in self._by_source:
                 self.around.write(leaving.source, at_ms, ())
         self._leaving = [one for one in self._leaving if one.due_ms > at_ms]
 
