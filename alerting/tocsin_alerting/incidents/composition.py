@@ -83,11 +83,15 @@ def message_key(incident: Incident, notify: Notify, target: Target) -> str:
 
 
 def title(incident: Incident) -> str:
-    """`EngineDown target=10.0.0.5:8000`: the alert's name and what it is grouped by."""
+    """`EngineDown target=10.0.0.5:8000`: the alert's name and what it is grouped by.
+
+    Of labels with one value (an engine's instance and target) the last one stands for all.
+    """
     labels = dict(incident.group_labels)
     names = (member.alert.name for member in incident.members.values())
     name = labels.pop("alertname", "") or next(names, "")
-    return " ".join((name, *(f"{label}={value}" for label, value in labels.items()))).strip()
+    shown = {value: label for label, value in labels.items()}
+    return " ".join((name, *(f"{label}={value}" for value, label in shown.items()))).strip()
 
 
 def _in_order(incident: Incident, config: IncidentConfig) -> list[Member]:
