@@ -96,12 +96,20 @@ def edges(times: Ints, spans: list[Span], open_left: bool) -> list[tuple[int, in
 def cut(frame: Frame, start: int, stop: int, span: Span) -> Iterator[tuple[Window, Ints | None]]:
     """Windows over columns start..stop and the series that each is of (None: all of them).
 
-    Series that hold numbers throughout go together; those with gaps have their samples moved up,
-    so that a function meets them in a row.
+    Series without a gap go together. When a whole scrape is missing, as when a target was down,
+    that is no gap: its column is left out. What has gaps of its own has its samples moved up, so
+    that a function meets them in a row.
     """
     times = frame.times[start:stop, None]
     slab = frame.slab(start, stop)
-    whole = frame.gapless(start, stop)
+    if frame.gapless(start, stop).all():
+        yield Window(slab, times, None, span), None
+        return
+    held = is_sample(slab)
+    scraped = held.any(axis=1)
+    if not scraped.all():
+        slab, times, held = slab[scraped], times[scraped], held[scraped]
+    whole = held.all(axis=0)
     if whole.all():
         yield Window(slab, times, None, span), None
         return
@@ -109,13 +117,16 @@ def cut(frame: Frame, start: int, stop: int, span: Span) -> Iterator[tuple[Windo
     if len(rows):
         yield Window(slab[:, rows], times, None, span), rows
     rows = np.flatnonzero(~whole)
-    yield _moved_up(slab[:, rows], times, span), rows
+    yield _moved_up(slab[:, rows], held[:, rows], times, span), rows
 
 
-def _moved_up(slab: Floats, times: Ints, span: Span) -> Window:
-    held = is_sample(slab)
+def _moved_up(slab: Floats, held: Mask, times: Ints, span: Span) -> Window:
     counts = held.sum(axis=0)
-    depth = int(counts.max(initial=0))
-    order = np.argsort(~held, axis=0, kind="stable")[:depth]
-    values = np.take_along_axis(slab, order, axis=0)
-    return Window(values, times[:, 0][order], counts, span)
+    places = np.cumsum(held, axis=0) - 1
+    columns, rows = np.nonzero(held)
+    target = (places[columns, rows], rows)
+    shape = (int(counts.max(initial=0)), slab.shape[1])
+    values, moments = np.zeros(shape), np.zeros(shape, np.int64)
+    values[target] = slab[columns, rows]
+    moments[target] = times[columns, 0]
+    return Window(values, moments, counts, span)
