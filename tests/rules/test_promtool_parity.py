@@ -3,12 +3,13 @@
 import asyncio
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from support.promtool import needs_promtool, run_tests
-from tocsin_alerting.rules.bench import benches
+from tocsin_alerting.rounds.bench import make_bench
 from tocsin_alerting.rules.rule_test import Report, run
 from tocsin_alerting.rules.rule_test_file import read_tests
 
@@ -19,7 +20,9 @@ pytestmark = needs_promtool
 
 
 def ours(path: Path) -> Report:
-    return asyncio.run(run(read_tests(path.read_text("utf-8"), str(path)), benches(semantics=2)))
+    return asyncio.run(
+        run(read_tests(path.read_text("utf-8"), str(path)), partial(make_bench, semantics=2))
+    )
 
 
 def spoiled(path: Path, folder: Path) -> Path:

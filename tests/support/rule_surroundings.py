@@ -13,13 +13,16 @@ from tocsin_exporter.snapshot import Labels, Source
 
 
 class SetSources:
-    """Every expression touches all of `healths`, unless `touches` names fewer."""
+    """Every expression touches all of `healths`; where `touching` is set, what that says."""
 
     def __init__(self, healths: dict[Source, Health] | None = None) -> None:
         self.healths = healths or {}
         self.unready: set[Expr] = set()
+        self.touching: dict[Expr, set[Source]] | None = None
 
     def touched(self, expr: Expr) -> frozenset[Source]:
+        if self.touching is not None:
+            return frozenset(self.touching.get(expr, ()))
         return frozenset(self.healths)
 
     def health(self, source: Source) -> Health:

@@ -154,8 +154,9 @@ def _dead_sources(progress: RuleProgress, at_ms: int, sources: Sources) -> froze
     """The dead ones among the sources that took part in the last evaluation that succeeded."""
     if progress.exempt:
         return frozenset()
-    touched, good_ms = sources.touched(progress.rule.query), progress.good_ms
+    touched = {one for query in progress.inputs for one in sources.touched(query)}
     health = {one: sources.health(one) for one in touched | set(progress.seen)}
+    good_ms = progress.good_ms
     dead = {
         source
         for source, seen_ms in progress.seen.items()

@@ -4,12 +4,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from tocsin_alerting.promql.ast import Expr
 from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind
 from tocsin_alerting.rules.evaluation import Surroundings, evaluate_rule
 from tocsin_alerting.rules.journal import InstanceJournal, InstanceRow
 from tocsin_alerting.rules.progress import GroupProgress, RuleProgress
-from tocsin_alerting.rules.rule import Group, Rule, RuleFile
+from tocsin_alerting.rules.rule import Group, RecordingRule, Rule, RuleFile
 from tocsin_alerting.rules.schedule import missed, next_due_ms, slot_ms
+from tocsin_alerting.rules.unknown import inputs
 from tocsin_exporter.snapshot import Source
 
 HEARTBEAT_MS = 10_000  # how wrong "down at" may be after a crash, for alerts that wait for `for`
@@ -34,16 +36,10 @@ class Groups:
         self._rows: dict[tuple[str, str, str], list[InstanceRow]] = {}
         self._leaving: list[_Leaving] = []
         self._forgotten: set[Key] = set()
-        self._by_source: dict[Source, RuleProgress] = {}
 
     @property
     def all(self) -> Sequence[GroupProgress]:
         return tuple(self._groups.values())
-
-    @property
-    def by_source(self) -> Mapping[Source, RuleProgress]:
-        """Every rule under the name that the store has for what it writes."""
-        return self._by_source
 
     def remember(self, rows: Iterable[InstanceRow]) -> None:
         """The journal's rows of the last run; call it before the first `load`."""
@@ -63,7 +59,7 @@ class Groups:
         before, self._groups = self._groups, {}
         for key, group in wanted.items():
             self._groups[key] = self._loaded(group, before.pop(key, None), now_ms, events)
-        self._by_source = {r.source: r for one in self._groups.values() for r in one.rules}
+        self._connect()
         for progress in before.values():
             self._remove(progress.rules, progress.interval_ms, now_ms, events)
         orphans = [row for rows in self._rows.values() for row in rows]
@@ -173,11 +169,22 @@ class Groups:
             if rule.written:
                 self._leaving.append(_Leaving(rule.source, now_ms + 2 * interval_ms))
 
+    def _connect(self) -> None:
+        """Has each rule know the recording rules behind it."""
+        rules = [rule for one in self._groups.values() for rule in one.rules]
+        recorded: dict[str, list[Expr]] = defaultdict(list)
+        for progress in rules:
+            if isinstance(progress.rule, RecordingRule):
+                recorded[progress.rule.name].append(progress.rule.query)
+        for progress in rules:
+            progress.reads(inputs(progress.rule.query, recorded))
+
     def _end_leaving(self, at_ms: int) -> None:
         if not self._leaving:
             return
+        taken = {rule.source for one in self._groups.values() for rule in one.rules}
         for leaving in self._leaving:
-            if leaving.due_ms <= at_ms and leaving.source not in self._by_source:
+            if leaving.due_ms <= at_ms and leaving.source not in taken:
                 self.around.write(leaving.source, at_ms, ())
         self._leaving = [one for one in self._leaving if one.due_ms > at_ms]
 

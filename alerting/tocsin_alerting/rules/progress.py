@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from tocsin_alerting.promql.ast import Expr
 from tocsin_alerting.rules.alert import Alert, AlertState
 from tocsin_alerting.rules.journal import InstanceRow
 from tocsin_alerting.rules.rule import AlertingRule, Group, Rule
@@ -27,6 +28,7 @@ class RuleProgress:
 
     `rows` wait to be restored at the first evaluation. `seen` says when each source that the rule
     touches was last alive at an evaluation. `removed` stops an evaluation that is under way.
+    `inputs` are its query and those of the recording rules that it reads, directly or not.
     """
 
     file: str
@@ -46,18 +48,24 @@ class RuleProgress:
     ready: bool = False
     written: bool = False
     removed: bool = False
+    inputs: tuple[Expr, ...] = field(init=False)
     exempt: bool = field(init=False)
     keeps_instance: bool = field(init=False)
     reach_ms: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.become(self.rule)
+        self.reads((self.rule.query,))
+
+    def reads(self, inputs: tuple[Expr, ...]) -> None:
+        """A recorded series stands for the sources that it was made from."""
+        self.inputs = inputs
+        self.exempt = any(map(is_exempt, inputs))
+        self.keeps_instance = all(map(keeps_instance, inputs))
+        self.reach_ms = sum(map(reach_ms, inputs))
 
     def become(self, rule: Rule) -> None:
         """The same rule as a reload has it; its alerts take its name."""
         self.rule = rule
-        self.exempt, self.keeps_instance = is_exempt(rule.query), keeps_instance(rule.query)
-        self.reach_ms = reach_ms(rule.query)
         self.alerts = {key: replace(one, rule=rule.uid) for key, one in self.alerts.items()}
 
     @property

@@ -89,6 +89,18 @@ def keeps_instance(expr: Expr) -> bool:
     return len(selectors(expr)) > 0 and not any(map(_mixes_instances, walk(expr)))
 
 
+def inputs(query: Expr, recorded: Mapping[str, Iterable[Expr]]) -> tuple[Expr, ...]:
+    """`query` and the queries that record, by metric name, what it selects, directly or not."""
+    found = {query: None}
+    waiting = [query]
+    while waiting:
+        for selector in selectors(waiting.pop()):
+            new = [one for one in recorded.get(_metric(selector), ()) if one not in found]
+            found |= dict.fromkeys(new)
+            waiting += new
+    return tuple(found)
+
+
 def reach_ms(expr: Expr) -> int:
     """How far before its evaluation a sample may lie that still has a part in the result."""
     match expr:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from support.rule_surroundings import SetSources
 from support.rule_texts import MINUTE
+from tocsin_alerting.rounds.bench import make_bench
 from tocsin_alerting.rules.alert import Alert, AlertState, EventKind
-from tocsin_alerting.rules.bench import benches
 from tocsin_alerting.rules.evaluation import Surroundings
 from tocsin_alerting.rules.file import read
 from tocsin_alerting.rules.groups import Groups
@@ -53,7 +53,7 @@ class Course:
     """The rules under evaluation while series take their course."""
 
     def __init__(self, **courses: str) -> None:
-        self.bench = benches()(MINUTE)
+        self.bench = make_bench(MINUTE)
         around = Surroundings(self.bench.engine, self.bench.write, SetSources(), lambda: 0.0)
         self.groups = Groups(around, 2 * STEP_MS)
         self.groups.load([read(RULES, "rules.yml")], 0)

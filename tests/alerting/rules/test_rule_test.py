@@ -2,13 +2,14 @@
 
 import asyncio
 import random
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from support.promtool import needs_promtool, run_tests
 from tocsin_alerting.document import InvalidDocument
-from tocsin_alerting.rules.bench import benches
+from tocsin_alerting.rounds.bench import make_bench
 from tocsin_alerting.rules.rule_test import Report, run
 from tocsin_alerting.rules.rule_test_file import read_tests
 
@@ -44,7 +45,9 @@ groups:
 
 
 def ours(path: Path) -> Report:
-    return asyncio.run(run(read_tests(path.read_text("utf-8"), str(path)), benches(semantics=2)))
+    return asyncio.run(
+        run(read_tests(path.read_text("utf-8"), str(path)), partial(make_bench, semantics=2))
+    )
 
 
 def written(folder: Path, tests: str, rules: str = RULES) -> Path:

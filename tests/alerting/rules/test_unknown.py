@@ -13,6 +13,7 @@ from tocsin_alerting.rules.unknown import (
     Verdict,
     concerned,
     doubt_all,
+    inputs,
     is_exempt,
     keeps_instance,
     reach_ms,
@@ -192,3 +193,16 @@ def test_only_the_alerts_own_instance_concerns_it_where_that_is_known() -> None:
 )
 def test_it_knows_how_far_back_a_sample_counts(expr: str, minutes: int) -> None:
     assert reach_ms(parse(expr)) == minutes * 60_000
+
+
+def test_it_finds_the_queries_behind_a_query() -> None:
+    recorded = {
+        "a": [parse("sum(m)")],
+        "b": [parse("a / a"), parse("b or n")],  # reads itself, too
+        "c": [parse("nothing")],
+    }
+    found = inputs(parse('{__name__="b"} > 1'), recorded)
+    assert set(found) == {
+        parse(text) for text in ('{__name__="b"} > 1', "a / a", "b or n", "sum(m)")
+    }
+    assert inputs(parse("m"), recorded) == (parse("m"),)
