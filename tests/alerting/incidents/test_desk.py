@@ -5,7 +5,7 @@ import pytest
 from support.alert_events import alert, clears, fires, removed, unknown
 from support.paging_floor import START_MS, Floor
 from support.policies import HOUR, MINUTE, SECOND, config, to
-from tocsin_alerting.incidents.action import Verb
+from tocsin_alerting.incidents.action import Action, Verb
 from tocsin_alerting.incidents.errors import Conflict, NoSuchIncident
 from tocsin_alerting.incidents.incident import Source, State
 from tocsin_alerting.incidents.matcher import matcher
@@ -63,6 +63,16 @@ async def test_tiers_of_one_symptom_are_one_incident_and_one_page() -> None:
     assert len(incident.members) == 3 and incident.severity == "P0"
 
 
+async def test_tiers_that_reopen_an_incident_page_once() -> None:
+    one = await floor()
+    tiers = [alert("Slow", severity, target="a") for severity in ("P2", "P1", "P0")]
+    await one.hear(*map(fires, tiers))
+    await one.hear(*map(clears, tiers))
+    await one.hear(*map(fires, tiers))
+    assert len(one.desk.ledger.outbox.of(1)) == 6  # opened, resolved, reopened, to two each
+    assert [why for _, why, _ in one.told[4:]] == ["reopened", "reopened"]
+
+
 async def test_severity_words_and_none() -> None:
     one = await floor()
     quiet = alert("Watchdog", "none")
@@ -118,8 +128,12 @@ async def test_a_reopened_incident_is_muted_before_it_pages() -> None:
     await one.hear(fires(SLOW))
     await one.advance(MINUTE)
     await one.hear(clears(SLOW))
+    slow = one.desk.ledger.holding(SLOW.fingerprint)
+    assert slow is None
+    before = len(one.desk.ledger.outbox.of(1))
     await one.hear(fires(DOWN), fires(SLOW))
     assert not one.reasons("reopened")
+    assert len(one.desk.ledger.outbox.of(1)) == before  # not even decided
 
 
 async def test_two_that_would_silence_each_other_do_not() -> None:
@@ -215,6 +229,15 @@ async def test_a_lease_that_ends_is_sent_again_with_the_same_key() -> None:
     assert one.desk.ledger.outbox.of(1)[0].state is MessageState.SENT
 
 
+async def test_an_answer_in_the_meantime_ends_the_trying() -> None:
+    one = await floor()
+    await one.desk.handle([fires(DOWN)], one.now)
+    assert len(await one.desk.claim(one.now)) == 2
+    await one.desk.act(Action(Verb.ACK, 1, "li"), one.now)
+    await one.advance(MINUTE)
+    assert {n.reason for n in one.sent} == {"acked"}  # chat may have got it, and is told the end
+
+
 async def test_an_action_repeated_is_done_once() -> None:
     one = await floor()
     await one.hear(fires(DOWN))
@@ -305,3 +328,4 @@ async def test_a_clock_stepped_by_an_hour_pages_nobody_early_or_late() -> None:
         assert [n.reason for n in one.sent[count:]] == ["escalated"]
         (incident,) = await one.desk.incidents()
         assert one.now - incident.opened_at_ms == 15 * MINUTE
+        assert one.now - one.sent[-1].alerts[0].starts_at_ms == 15 * MINUTE

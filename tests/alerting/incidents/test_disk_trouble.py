@@ -180,6 +180,33 @@ async def test_slower_than_patience(tmp_path: Path) -> None:
     assert len(await one.desk.incidents()) == 2
 
 
+async def test_nothing_is_sent_before_it_is_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.db"
+    Slow.gate.set()
+    one = await Floor(config(), SqliteJournal(path, connect=slow_connect), patience_s=60).open()
+    Slow.gate.clear()
+    try:
+        handling = asyncio.create_task(one.desk.handle([fires(DOWN)], one.now))
+        await asyncio.sleep(0)
+        assert one.desk.ledger.outbox.waiting() and await one.desk.claim(one.now) == []
+    finally:
+        Slow.gate.set()
+    await handling
+    assert len(await one.desk.claim(one.now)) == 2
+
+
+async def test_a_clock_set_back_does_not_put_off_the_next_try(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.db"
+    path.mkdir()
+    one = await Floor(config(), SqliteJournal(path)).open()
+    one.now -= HOUR
+    one.desk.clock_jumped(-HOUR, one.now)
+    path.rmdir()
+    await one.advance(2 * SECOND)
+    await settle(one)
+    assert not one.desk.recorder.down
+
+
 async def test_a_journal_that_comes_late_is_taken_up(tmp_path: Path) -> None:
     """Unreadable at the start: the desk pages without it, and learns later what it held."""
     path, away = tmp_path / "incidents.db", tmp_path / "away.db"

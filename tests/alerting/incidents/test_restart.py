@@ -118,6 +118,7 @@ async def test_numbers_go_on(one: Floor) -> None:
     await one.hear(clears(DOWN))
     await one.advance(HOUR)
     await one.restart()
+    assert [entry.event for entry in await one.journal.history(0)] == ["started", "started"]
     await one.hear(fires(DOWN))
     assert [i.number for i in await one.desk.incidents()] == [2]
     keys = [n.key for n in one.sent]
