@@ -1,5 +1,6 @@
 """Functions of each number alone: rounding, clamping, logarithms, trigonometry."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias, cast
 
@@ -81,6 +82,19 @@ def lower_of(_: Call, args: Sequence[Value], __: Context) -> Scalar:
 
 def higher_of(_: Call, args: Sequence[Value], __: Context) -> Scalar:
     return np.maximum(cast(Scalar, args[0]), cast(Scalar, args[1]))
+
+
+def log2(numbers: Floats) -> Floats:
+    """As Go computes it, to the last digit: powers of two are exact."""
+    fraction, exponent = np.frexp(numbers)
+    exact = fraction == 0.5
+    logarithm: Floats = np.log(fraction) * (1 / math.log(2.0)) + exponent
+    return np.where(exact, exponent - 1.0, logarithm)
+
+
+def log10(numbers: Floats) -> Floats:
+    """As Go computes it."""
+    return log2(numbers) * (math.log(2.0) / math.log(10.0))
 
 
 def now(_: Call, __: Sequence[Value], context: Context) -> Scalar:
