@@ -41,8 +41,9 @@ def serve(chosen: settings.Settings) -> int:
 
     try:
         return server.serve(chosen)
-    except weights.WeightsError as error:
-        print(f"tocsin worker: {error}", file=sys.stderr)
+    except (weights.WeightsError, OSError, MemoryError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        print(f"tocsin worker: {reason}", file=sys.stderr)
         return FAILED
 
 

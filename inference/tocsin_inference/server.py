@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -74,6 +75,11 @@ def serve(settings: Settings) -> int:
 
     Raises WeightsError where there is no model to serve, OSError where the address is taken.
     """
+    with listen(settings.host, settings.port) as listener:  # before the seconds of loading
+        return _serve_on(listener, settings)
+
+
+def _serve_on(listener: socket.socket, settings: Settings) -> int:
     torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
     began = time.perf_counter()
     source = weights.locate(settings.model_path, settings.cache_dir, os.isatty(2))
@@ -82,10 +88,23 @@ def serve(settings: Settings) -> int:
     config = uvicorn.Config("", loop="auto")
     factory = config.get_loop_factory()
     with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(run(settings, loaded))
+        return runner.run(run(settings, loaded, listener))
 
 
-async def run(settings: Settings, loaded: model.Model) -> int:
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket. Raises OSError, with the address in it, where that cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    result = socket.socket(family, socket.SOCK_STREAM)
+    result.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        result.bind((host, port))
+    except OSError as error:
+        result.close()
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return result
+
+
+async def run(settings: Settings, loaded: model.Model, listener: socket.socket) -> int:
     """Wires the parts in the order of a request's way through them, and serves."""
     release = package_version()
     on_cpu = loaded.device.type == "cpu"
@@ -101,9 +120,9 @@ async def run(settings: Settings, loaded: model.Model) -> int:
     app = application(worker, release, time.time)
     server = Server(uvicorn_config(settings, app), engine)
     death.server = server
-    log.info("serving %s on http://%s:%d", loaded.name, settings.host, settings.port)
+    log.info("serving %s on http://%s:%d", loaded.name, *listener.getsockname()[:2])
     try:
-        await server.serve()
+        await server.serve(sockets=[listener])
     finally:
         engine.stop(_JOIN)
     if engine.thread_runs():  # not a daemon, and the interpreter would wait for it

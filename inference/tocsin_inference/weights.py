@@ -130,7 +130,10 @@ def convert(gguf: Path, name: str, target: Path) -> Source:
     with tempfile.TemporaryDirectory(prefix=".convert-", dir=target.parent) as scratch:
         made = Path(scratch) / "model"
         made.mkdir()
-        _write(gguf, made)
+        try:
+            _write(gguf, made)
+        except Exception as error:  # why: for a broken file transformers raises anything
+            raise WeightsError(f"cannot use {gguf}: {error}") from error
         source = {"name": name, "quantization": quantization(gguf)}
         (made / "source.json").write_text(json.dumps(source), encoding="utf-8")
         try:

@@ -17,7 +17,7 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny-qwen3")
 
 
-# Threads that wait for each other cost more than they bring at this size, most of all beside others.
+# At this size threads that wait for each other cost more than they bring.
 torch.set_num_threads(1)
 
 

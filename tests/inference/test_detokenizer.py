@@ -27,7 +27,8 @@ def as_words(ids: Sequence[int]) -> str:
 @given(st.text(), st.lists(st.integers(1, 5), min_size=1))
 def test_any_text_in_any_pieces_comes_out_whole(text: str, sizes: list[int]) -> None:
     data = text.encode()
-    out, detokenizer, at = [], Detokenizer(as_bytes), 0
+    out: list[str] = []
+    detokenizer, at = Detokenizer(as_bytes), 0
     while at < len(data):
         size = sizes[len(out) % len(sizes)]
         out.append(detokenizer.feed(list(data[at : at + size])))

@@ -23,7 +23,7 @@ def drawn(scores: Tensor, how: list[Sampling], position: int, on_host: bool = Tr
         )
         for s in how
     ]
-    sampler.prepare_tensor_args(batch, storage)  # type: ignore[arg-type]  # the fields it reads
+    sampler.prepare_tensor_args(batch, storage)
     return sampler(torch.empty(0), scores.clone(), storage[:, : len(how)]).argmax(1)
 
 

@@ -46,7 +46,7 @@ async def assert_accounts_balance(server: WorkerServer) -> None:
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
 async def test_streamed_and_whole_answers_are_the_same_text(tiny: Model, path: str) -> None:
-    body = {"max_tokens": 200, "temperature": 0, "ignore_eos": True}
+    body: dict[str, Any] = {"max_tokens": 200, "temperature": 0, "ignore_eos": True}
     body |= {"prompt": "abc"} if path != CHAT else {"messages": HELLO["messages"]}
     async with serving(tiny) as server:
         whole = (await server.client.post(path, json=body)).json()
@@ -293,7 +293,8 @@ async def test_prompts_of_every_kind(tiny: Model) -> None:
                 assert "".join(pieces) == choice["text"]
             counts.append(len(whole["choices"]))
         assert counts == [1, 2, 1, 2]
-        for bad in ([], "", [9999], [[]], [-1]):
+        nonsense: list[Any] = [[], "", [9999], [[]], [-1]]
+        for bad in nonsense:
             reply = await server.client.post("/v1/completions", json={"prompt": bad})
             assert reply.status_code == 400, bad
 

@@ -29,7 +29,7 @@ def write_tiny_model(directory: Path, width: int = 32) -> Path:
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend, bos_token=START, eos_token=END, chat_template=TEMPLATE
     )
     torch.manual_seed(7)

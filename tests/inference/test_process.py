@@ -1,0 +1,139 @@
+"""The worker as a process: how it starts, refuses to start, and ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from tocsin_inference.__main__ import main
+
+WORKER = [sys.executable, "-m", "tocsin_inference"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def started(*command: str) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_until_healthy(port: int) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as reply:
+                assert reply.status == 200
+                return
+        except (URLError, ConnectionError):
+            assert time.monotonic() < deadline, "the worker did not start"
+            time.sleep(0.1)
+
+
+def test_sigterm_ends_it_in_time_during_a_generation(tiny_path: Path) -> None:
+    port = free_port()
+    flags = ["--model-path", str(tiny_path), "--port", str(port), "--threads", "1"]
+    with started(*WORKER, "serve", *flags) as process:
+        wait_until_healthy(port)
+        body = {"prompt": "x", "max_tokens": 4000, "ignore_eos": True, "stream": True}
+        request = Request(
+            f"http://127.0.0.1:{port}/v1/completions",
+            json.dumps(body).encode(),
+            {"content-type": "application/json"},
+        )
+        with urlopen(request, timeout=30) as reply:
+            assert reply.readline().startswith(b"data: ")
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            rest = reply.read()
+        assert process.wait(timeout=10) == 0
+        assert time.monotonic() - began < 4
+        assert b'"code":"engine_stopped"' in rest and rest.endswith(b"data: [DONE]\n\n")
+
+
+def test_it_dies_with_its_parent(tiny_path: Path) -> None:
+    port = free_port()
+    launch = (
+        "import os, subprocess, sys, time\n"
+        "child = subprocess.Popen([*sys.argv[1:], '--parent-pid', str(os.getpid())])\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    flags = ["--model-path", str(tiny_path), "--port", str(port), "--threads", "1"]
+    with started(sys.executable, "-c", launch, *WORKER, "serve", *flags) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        wait_until_healthy(port)
+        parent.kill()
+        parent.wait()
+        deadline = time.monotonic() + 5
+        while Path(f"/proc/{child}/stat").exists():
+            state = Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()[0]
+            if state == "Z":
+                break
+            assert time.monotonic() < deadline, "the worker outlived its parent"
+            time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("argv", "env", "code", "message"),
+    [
+        ([], {"PORT": "x"}, 2, "PORT='x': must be a number"),
+        (["--model-path", "/nowhere"], {}, 1, "MODEL_PATH=/nowhere: neither a directory"),
+        (["--model-path", "/"], {}, 1, "no config.json"),
+    ],
+)
+def test_what_prevents_a_start_is_said_without_a_traceback(
+    argv: list[str],
+    env: dict[str, str],
+    code: int,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    if "--parent-pid" in argv:  # the request to the kernel would hold for the test's own process
+        done = subprocess.run([*WORKER, *argv], capture_output=True, text=True)
+        assert (done.returncode, message in done.stderr) == (
+            code,
+            False if not done.stderr else True,
+        )
+        return
+    assert main(argv) == code
+    assert message in capsys.readouterr().err
+
+
+def test_another_parent_is_refused() -> None:
+    done = subprocess.run(
+        [*WORKER, "--parent-pid", "1"], capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 2 and "--parent-pid 1: the parent is" in done.stderr
+
+
+def test_a_taken_port_is_named(tiny_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert main(["--model-path", str(tiny_path), "--port", port]) == 1
+    assert f"127.0.0.1:{port}" in capsys.readouterr().err
