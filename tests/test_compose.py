@@ -144,3 +144,21 @@ def test_grafana_finds_the_dashboards_where_they_are_mounted(compose: dict[str, 
     assert {inside.name for inside in mounted} == {p.name for p in ROOT.glob("dashboards/*.json")}
     home = grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
     assert PurePosixPath(home) in mounted
+
+
+def test_the_overrides_that_the_documentation_shows_are_right(tmp_path: Path) -> None:
+    binary = Path(sys.executable).parent / "docker-compose"
+    if not binary.exists():
+        pytest.skip("docker-compose is not installed")
+    shown = re.findall(r"(?s)```yaml\n(.*?)```", (ROOT / "docs" / "compose.md").read_text())
+    assert len(shown) == 3
+    for text in shown:
+        override = tmp_path / "override.yml"
+        override.write_text(text)
+        files = ["-f", "docker-compose.yml", "-f", str(override)]
+        command = [str(binary), *files, "--profile", "*", "config", "-q"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0 and not done.stderr, done.stderr
+        agent = yaml.safe_load(text)["services"]["agent"].get("command")
+        if agent:
+            up.make_context("up", agent[1:])
