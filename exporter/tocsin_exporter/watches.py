@@ -13,6 +13,8 @@ from tocsin_exporter.snapshot import Source
 OWN_AREA = "tocsin"
 ENGINE_AREA = "llm"
 _SHARE_OF_DEADLINE = 0.9
+# An engine that works answers late when every core is busy; to call it down must mean something.
+SHORTEST_ENGINE_DEADLINE = 2.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ RHYTHMS: dict[str, Rhythm] = {
     "host": Rhythm("node", 5.0, 4.0),
     "gpu": Rhythm("dcgm", 1.0, 0.9),
     "process": Rhythm("process", 15.0, 10.0),
-    ENGINE_AREA: Rhythm("llm", 5.0, 4.0),
+    ENGINE_AREA: Rhythm("llm", 5.0, 4.5),
     OWN_AREA: Rhythm("tocsin", 5.0, 4.0),
 }
 
@@ -36,13 +38,15 @@ RHYTHMS: dict[str, Rhythm] = {
 def rhythms(intervals: Mapping[str, float], jobs: Mapping[str, str]) -> dict[str, Rhythm]:
     """The defaults with other intervals (seconds) and jobs by area; deadlines keep their share."""
     return {
-        area: Rhythm(
-            jobs.get(area, usual.job),
-            intervals.get(area, usual.interval),
-            intervals.get(area, usual.interval) * usual.deadline / usual.interval,
-        )
+        area: _rhythm(area, usual, intervals.get(area, usual.interval), jobs.get(area, usual.job))
         for area, usual in RHYTHMS.items()
     }
+
+
+def _rhythm(area: str, usual: Rhythm, interval: float, job: str) -> Rhythm:
+    deadline = interval * usual.deadline / usual.interval
+    shortest = SHORTEST_ENGINE_DEADLINE if area == ENGINE_AREA else 0.0
+    return Rhythm(job, interval, max(deadline, shortest))
 
 
 def local_watches(

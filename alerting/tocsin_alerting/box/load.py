@@ -74,7 +74,7 @@ class Load:
             body = {
                 "model": self._model,
                 "messages": [{"role": "user", "content": self._dice.choice(_PROMPTS)}],
-                "max_tokens": self._dice.randint(16, 96),
+                "max_tokens": self._dice.randint(8, 48),
                 "stream": True,
             }
             url = self._url + "/v1/chat/completions"
