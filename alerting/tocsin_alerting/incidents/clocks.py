@@ -67,7 +67,7 @@ def _ack_remind(incident: Incident, due: Timer, now_ms: int, config: IncidentCon
 
 
 def _ack_timeout(incident: Incident, due: Timer, now_ms: int, config: IncidentConfig) -> Change:
-    """Rule 13: acknowledged and forgotten is not answered."""
+    """Rule 13: acknowledged and forgotten is not answered; the owner hears of it first."""
     on_timeout = incident.policy.ack.on_timeout
     last = len(incident.policy.steps) - 1
     step = {
@@ -82,6 +82,7 @@ def _ack_timeout(incident: Incident, due: Timer, now_ms: int, config: IncidentCo
         now_ms,
         step=step,
         keep_loop=on_timeout != "restart",
+        also=incident.own_targets(),
         note=f"ack by {owner} expired",
     )
     return again, (Record("ack_expired", owner), *effects)

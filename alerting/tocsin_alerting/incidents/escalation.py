@@ -45,13 +45,14 @@ def restart(
     *,
     step: int = 0,
     keep_loop: bool = False,
+    also: Iterable[Target] = (),
     actor: str = "",
     note: str = "",
 ) -> Change:
-    """TRIGGERED in a new generation, running `step` at once."""
+    """TRIGGERED in a new generation, running `step` at once; `also` are told first."""
     loop = incident.loop if keep_loop else 0
     fresh = replace(bumped(incident), state=State.TRIGGERED, owner="", acked_at_ms=None, loop=loop)
-    return run_step(fresh, step, reason, now_ms, actor=actor, note=note)
+    return run_step(fresh, step, reason, now_ms, also=also, actor=actor, note=note)
 
 
 def run_step(

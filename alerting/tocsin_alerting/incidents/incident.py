@@ -107,11 +107,15 @@ class Incident:
         steps = self.policy.steps
         return steps[min(max(self.step, 0), len(steps) - 1)].notify if steps else ()
 
-    def owner_targets(self) -> tuple[Target, ...]:
-        """The owner's ways in the policy; the current step's when it does not name the owner."""
+    def own_targets(self) -> tuple[Target, ...]:
+        """The owner's ways in the policy; none when there is no owner, or it names them nowhere."""
         every = (target for step in self.policy.steps for target in step.notify)
         own = dict.fromkeys(target for target in every if target.contact == self.owner)
-        return tuple(own) if self.owner and own else self.step_targets()
+        return tuple(own) if self.owner else ()
+
+    def owner_targets(self) -> tuple[Target, ...]:
+        """The owner's ways, else those of the current step."""
+        return self.own_targets() or self.step_targets()
 
     def shifted(self, delta_ms: int) -> "Incident":
         """The same incident by a clock that reads `delta_ms` more: ages stay what they are."""

@@ -42,7 +42,8 @@ def inhibitions(
     if not rules:
         return {one.number: frozenset() for one in still_open}
     in_order = sorted(still_open, key=lambda one: (one.severity, one.number))
-    prepared = [Inhibition(rule, _loud(rule, in_order)) for rule in rules]
+    indexed = (Inhibition(rule, _loud(rule, in_order)) for rule in rules)
+    prepared = [one for one in indexed if one.loud]
     found = {one.number: quieted_by(prepared, one, {one.number}) for one in in_order}
     quiet: dict[int, frozenset[str]] = {}
     milder = {one.number for one in in_order}
