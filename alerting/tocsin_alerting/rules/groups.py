@@ -10,7 +10,7 @@ from tocsin_alerting.rules.evaluation import Surroundings, evaluate_rule
 from tocsin_alerting.rules.journal import InstanceJournal, InstanceRow
 from tocsin_alerting.rules.progress import GroupProgress, RuleProgress
 from tocsin_alerting.rules.rule import Group, RecordingRule, Rule, RuleFile
-from tocsin_alerting.rules.schedule import missed, next_due_ms, slot_ms
+from tocsin_alerting.rules.schedule import missed, slot_ms
 from tocsin_alerting.rules.unknown import inputs
 from tocsin_exporter.snapshot import Source
 
@@ -69,13 +69,14 @@ class Groups:
         return events
 
     def next_due(self, now_ms: int) -> tuple[int, list[GroupProgress]]:
-        """The first slot after `now_ms` of any group, and the groups that have it.
+        """The next slot that some group has not run for, and the groups that have it.
 
-        Without groups, a slot of the global interval and nobody.
+        It is not after `now_ms` when a group is late: one whose slot came while another ran must
+        not be passed over. Without groups, a slot of the global interval and nobody.
         """
         slots: dict[int, list[GroupProgress]] = defaultdict(list)
         for progress in self._groups.values():
-            slots[next_due_ms(progress.group, progress.interval_ms, now_ms)].append(progress)
+            slots[_due_ms(progress, now_ms)].append(progress)
         first = min(slots, default=now_ms + self.interval_ms)
         return first, slots.get(first, [])
 
@@ -135,7 +136,7 @@ class Groups:
         rules = [self._carried(group, rule, old) for rule in group.rules]
         kept = {id(rule) for rule in rules}
         if before is None:
-            return GroupProgress(group, interval_ms, rules)
+            return GroupProgress(group, interval_ms, rules, now_ms)
         gone = [rule for rule in before.rules if id(rule) not in kept]
         self._remove(gone, interval_ms, now_ms, events)
         return replace(before, group=group, interval_ms=interval_ms, rules=rules)
@@ -187,6 +188,13 @@ class Groups:
             if leaving.due_ms <= at_ms and leaving.source not in taken:
                 self.around.write(leaving.source, at_ms, ())
         self._leaving = [one for one in self._leaving if one.due_ms > at_ms]
+
+
+def _due_ms(progress: GroupProgress, now_ms: int) -> int:
+    """The latest slot, if the group has not run since, else the next."""
+    slot = slot_ms(progress.group, progress.interval_ms, now_ms)
+    last_ms = progress.loaded_ms if progress.evaluated_ms is None else progress.evaluated_ms
+    return slot if slot > last_ms else slot + progress.interval_ms
 
 
 def _rows(progress: GroupProgress) -> list[InstanceRow]:

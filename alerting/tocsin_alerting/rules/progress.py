@@ -114,11 +114,15 @@ class RuleProgress:
 
 @dataclass(slots=True)
 class GroupProgress:
-    """One group's state; `saved` is what the journal has of it, without what always changes."""
+    """One group's state; `saved` is what the journal has of it, without what always changes.
+
+    `loaded_ms` is when it came: from then on its slots count.
+    """
 
     group: Group
     interval_ms: int
     rules: list[RuleProgress]
+    loaded_ms: int
     evaluated_ms: int | None = None
     evaluation_seconds: float = 0.0
     iterations: int = 0
@@ -127,6 +131,7 @@ class GroupProgress:
     saved_ms: int | None = None
 
     def move(self, delta_ms: int) -> None:
+        self.loaded_ms += delta_ms
         self.evaluated_ms = _plus(self.evaluated_ms, delta_ms)
         self.saved_ms = _plus(self.saved_ms, delta_ms)
         for rule in self.rules:

@@ -14,11 +14,6 @@ def slot_ms(group: Group, interval_ms: int, now_ms: int) -> int:
     return now_ms - (now_ms - phase_ms(group, interval_ms)) % interval_ms
 
 
-def next_due_ms(group: Group, interval_ms: int, now_ms: int) -> int:
-    """The group's first slot after `now_ms`."""
-    return slot_ms(group, interval_ms, now_ms) + interval_ms
-
-
 def missed(previous_ms: int | None, slot: int, interval_ms: int) -> int:
     """How many slots between the last evaluation and this one were skipped; they stay skipped."""
     if previous_ms is None:

@@ -83,19 +83,47 @@ async def test_a_broken_rule_does_not_stop_the_next() -> None:
     assert [rule.last_error for rule in groups.all[0].rules] == ["ZeroDivisionError", ""]
 
 
-def test_each_group_has_its_own_slots() -> None:
+async def course(groups: Groups, now: int, rounds: int, cost_ms: int) -> list[str]:
+    """The names of the groups in the order in which they run, each taking `cost_ms`."""
+    names: list[str] = []
+    for _ in range(rounds):
+        at, due = groups.next_due(now)
+        for progress in due:
+            now = max(at, now)
+            await groups.evaluate(progress, groups.slot(progress, now))
+            names.append(progress.group.name)
+            now += cost_ms
+    return names
+
+
+async def test_each_group_runs_once_a_slot() -> None:
     groups = loaded(
         surroundings({}), group(name="a"), group(name="b"), group(name="c", interval_ms=7_000)
     )
-    now, seen = 10**12, []
-    for _ in range(30):
-        at, due = groups.next_due(now)
-        assert at > now
-        seen += [one.group.name for one in due]
-        now = at
-    assert seen.count("c") >= 8 * seen.count("a") > 0
-    assert abs(seen.count("a") - seen.count("b")) <= 1
+    names = await course(groups, 10**12, 110, 0)
+    assert abs(names.count("a") - names.count("b")) <= 1
+    assert 8 <= names.count("c") / names.count("a") <= 9
+    assert [one.missed for one in groups.all] == [0, 0, 0]
+
+
+async def test_a_group_whose_slot_comes_while_another_runs_is_late_and_not_passed_over() -> None:
+    made = [group(name=f"g{number}", interval_ms=1_000) for number in range(20)]
+    groups = loaded(surroundings({}), *made)
+    names = await course(groups, 10**12, 400, 40)  # 800 ms of work in each second
+    counts = [names.count(one.name) for one in made]
+    assert max(counts) - min(counts) <= 1
+
+
+def test_nothing_to_do_is_looked_at_again_after_an_interval() -> None:
     assert Groups(surroundings({}), MINUTE).next_due(5) == (5 + MINUTE, [])
+
+
+def test_a_group_that_just_came_waits_for_its_slot() -> None:
+    groups = Groups(surroundings({}), MINUTE)
+    groups.load(files(group()), 10**12)
+    at, (progress,) = groups.next_due(10**12)
+    assert 10**12 < at <= 10**12 + MINUTE
+    assert groups.slot(progress, at) == at
 
 
 async def test_slots_that_were_missed_are_counted_and_not_made_up_for() -> None:
