@@ -11,7 +11,6 @@ from tocsin_alerting.promql.parser import parse
     [
         ("1 + histogram_count(x)", (4, 22), "needs native histograms"),
         ("sum(info(x))", (4, 11), "function info() is not evaluated here"),
-        ("a + fill (0) b", (2, 12), "fill modifiers are not evaluated here"),
         ("rate(x[5m] anchored)", (5, 10), "anchored and smoothed are not evaluated here"),
     ],
 )

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from tocsin_alerting.promql.ast import (
-    BinaryExpr,
     Call,
     Expr,
     Span,
@@ -32,9 +31,6 @@ def _faults(node: Expr) -> Iterator[tuple[Span, str]]:
             yield span, f"{name}() needs native histograms, which are not stored here"
         case Call(function=name, span=span) if name not in FUNCTIONS:
             yield span, f"function {name}() is not evaluated here"
-        case BinaryExpr(matching=matching, op_span=span) if matching is not None:
-            if matching.fill_left is not None or matching.fill_right is not None:
-                yield span, "fill modifiers are not evaluated here"
         case VectorSelector(anchored=True, span=span) | VectorSelector(smoothed=True, span=span):
             yield span, "the modifiers anchored and smoothed are not evaluated here"
         case _:

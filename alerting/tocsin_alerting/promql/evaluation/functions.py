@@ -74,6 +74,7 @@ FUNCTIONS: Mapping[str, Implementation] = {
     "floor": each(np.floor),
     "histogram_fraction": histogram_functions.fraction,
     "histogram_quantile": histogram_functions.quantile,
+    "histogram_quantiles": histogram_functions.quantiles,
     "holt_winters": regression.SMOOTHED,
     "hour": calendar.HOUR,
     "idelta": rates.IDELTA,

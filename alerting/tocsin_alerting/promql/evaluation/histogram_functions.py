@@ -1,12 +1,13 @@
 """histogram_quantile and histogram_fraction over vectors of buckets."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
 
 from tocsin_alerting.promql.ast import Call, Expr
-from tocsin_alerting.promql.evaluation.context import Context
+from tocsin_alerting.promql.evaluation.context import Context, distinct
 from tocsin_alerting.promql.evaluation.histograms import (
     LE,
     Histograms,
@@ -16,9 +17,12 @@ from tocsin_alerting.promql.evaluation.histograms import (
     coalesced,
     histograms,
 )
+from tocsin_alerting.promql.evaluation.labelling import with_label
 from tocsin_alerting.promql.evaluation.quantiles import no_quantile, out_of_range
 from tocsin_alerting.promql.evaluation.vector import Scalar, Value, Vector
+from tocsin_alerting.promql.numbers import format_number
 from tocsin_alerting.store.cell import Floats, Mask
+from tocsin_alerting.store.series import SeriesSet
 from tocsin_alerting.store.target import NAME
 
 Compute = Callable[[int, Floats, Floats], Floats]
@@ -32,17 +36,48 @@ _FORCED = (
 
 
 def quantile(call: Call, args: Sequence[Value], context: Context) -> Vector:
-    quantiles, vector = cast(tuple[Scalar, Vector], args)
-    for q in out_of_range(quantiles):
+    asked, vector = cast(tuple[Scalar, Vector], args)
+    for q in out_of_range(asked):
         context.notes.warn(no_quantile(q), call.args[0].span)
+    return _over(vector, call.args[1], _quantile_at(asked, call.args[1], context), context)
 
+
+def quantiles(call: Call, args: Sequence[Value], context: Context) -> Vector:
+    """Several quantiles at once; each series says in the given label which one it is."""
+    vector, label = cast(tuple[Vector, str], tuple(args[:2]))
+    answers = []
+    for q, source in zip(cast(Sequence[Scalar], args[2:]), call.args[2:], strict=True):
+        for one in out_of_range(q):
+            context.notes.warn(no_quantile(one), source.span)
+        found = _over(vector, call.args[0], _quantile_at(q, call.args[0], context), context)
+        answers.append(replace(found, series=_labelled(found.series, label, float(q[0]))))
+    labels = tuple(labels for one in answers for labels in one.series.labels)
+    values = np.concatenate([one.values for one in answers], axis=1)
+    present = np.concatenate([one.here for one in answers], axis=1)
+    return distinct(Vector(SeriesSet(labels), values, present, context.semantics == 3))
+
+
+def _labelled(series: SeriesSet, label: str, q: float) -> SeriesSet:
+    text = open_metrics_number(q)
+    return SeriesSet(tuple(with_label(labels, label, text) for labels in series.labels))
+
+
+def open_metrics_number(value: float) -> str:
+    """Like the shortest Go float, with `.0` where it would read as an integer."""
+    if np.isnan(value) or np.isinf(value):
+        return format_number(value)
+    text = f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return text if set(text) & set("e.") else f"{text}.0"
+
+
+def _quantile_at(quantiles: Scalar, source: Expr, context: Context) -> Compute:
     def compute(step: int, bounds: Floats, counts: Floats) -> Floats:
         values, forced = bucket_quantiles(float(quantiles[step]), bounds, counts)
         if forced.any():
-            context.notes.inform(_FORCED, call.args[1].span)
+            context.notes.inform(_FORCED, source.span)
         return values
 
-    return _over(vector, call.args[1], compute, context)
+    return compute
 
 
 def fraction(call: Call, args: Sequence[Value], context: Context) -> Vector:

@@ -7,7 +7,7 @@ import numpy as np
 from tocsin_alerting.promql.ast import BinaryExpr, Cardinality, VectorMatching
 from tocsin_alerting.promql.evaluation.arithmetic import keeps_name
 from tocsin_alerting.promql.evaluation.grouping import Grouping, grouped
-from tocsin_alerting.promql.evaluation.labelling import only, with_label, without
+from tocsin_alerting.promql.evaluation.labelling import IDENTITY, only, with_label, without
 from tocsin_alerting.promql.values import Semantics
 from tocsin_alerting.store.cell import Ints
 from tocsin_alerting.store.series import SeriesSet
@@ -93,7 +93,7 @@ def _result(many: Labels, one: Labels, node: BinaryExpr, semantics: Semantics) -
     matching = node.matching or VectorMatching()
     labels = many
     if not keeps_name(node.op, semantics):
-        labels = without(labels, frozenset((NAME,)))
+        labels = without(labels, IDENTITY)
     if matching.cardinality is Cardinality.ONE_TO_ONE:
         names = frozenset(matching.labels)
         labels = only(labels, names) if matching.on else without(labels, names)

@@ -26,12 +26,14 @@ def with_label(labels: Labels, name: str, value: str) -> Labels:
 
 
 _NAME = frozenset((NAME,))
+IDENTITY = frozenset((NAME, "__type__", "__unit__"))
+"""What says which metric a series is of; a result that is none of it any more loses them all."""
 
 
 def nameless(series: SeriesSet) -> SeriesSet:
-    """The series without `__name__`."""
+    """The series without what says which metric they are of."""
     return series.remember(
-        "nameless", lambda: SeriesSet(tuple(without(one, _NAME) for one in series.labels))
+        "nameless", lambda: SeriesSet(tuple(without(one, IDENTITY) for one in series.labels))
     )
 
 
@@ -44,7 +46,7 @@ def partly_nameless(series: SeriesSet, unnamed: Mask) -> SeriesSet:
 
     def drop() -> SeriesSet:
         pairs = zip(series.labels, unnamed.tolist(), strict=True)
-        return SeriesSet(tuple(without(one, _NAME) if drop else one for one, drop in pairs))
+        return SeriesSet(tuple(without(one, IDENTITY) if drop else one for one, drop in pairs))
 
     return series.remember(("nameless", unnamed.tobytes()), drop)
 

@@ -14,6 +14,7 @@ from tocsin_alerting.promql.evaluation.arithmetic import (
 )
 from tocsin_alerting.promql.evaluation.budget import QueryError, QueryLimitExceeded
 from tocsin_alerting.promql.evaluation.context import Context, distinct
+from tocsin_alerting.promql.evaluation.filling import filled
 from tocsin_alerting.promql.evaluation.joins import Join, join, pair_count, signature
 from tocsin_alerting.promql.evaluation.labelling import as_rows, nameless, taken
 from tocsin_alerting.promql.evaluation.vector import Vector
@@ -30,6 +31,8 @@ def matched(node: BinaryExpr, lhs: Vector, rhs: Vector, context: Context) -> Vec
     swapped = matching.cardinality is Cardinality.ONE_TO_MANY
     many, one = (rhs, lhs) if swapped else (lhs, rhs)
     many, one = _compact(many, one, matching)
+    if matching.fill_left is not None or matching.fill_right is not None:
+        many, one = filled(many, one, matching)
     found = join(many.series, one.series, node, context.semantics)
     present = _both_present(found, many, one)
     left, right = many.values[:, found.many], one.values[:, found.one]
