@@ -8,6 +8,7 @@ from tocsin_exporter.scrape import Scraper
 from tocsin_exporter.snapshot import Source
 from tocsin_exporter.watches import (
     RHYTHMS,
+    SHORTEST_ENGINE_DEADLINE,
     Rhythm,
     engine_watch,
     local_watches,
@@ -34,10 +35,15 @@ def test_collectors_can_be_left_out_and_an_area_without_any_is_no_source() -> No
 
 
 def test_a_shorter_interval_shortens_the_deadline_too() -> None:
-    chosen = rhythms({"llm": 1.0}, {"host": "machines"})
-    assert (chosen["llm"].interval, chosen["llm"].deadline) == (1.0, 0.8)
+    chosen = rhythms({"process": 3.0}, {"host": "machines"})
+    assert (chosen["process"].interval, chosen["process"].deadline) == (3.0, 2.0)
     assert chosen["host"].job == "machines"
     assert chosen["gpu"] == RHYTHMS["gpu"]
+
+
+def test_a_busy_engine_gets_its_time_at_any_interval() -> None:
+    assert rhythms({"llm": 1.0}, {})["llm"].deadline == SHORTEST_ENGINE_DEADLINE
+    assert rhythms({"llm": 10.0}, {})["llm"].deadline == 9.0
 
 
 async def test_an_engine_is_its_own_instance_and_can_still_say_that_it_is_down() -> None:

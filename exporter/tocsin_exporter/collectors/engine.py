@@ -41,7 +41,11 @@ class Engine:
         self._now = now
         self._deadline = deadline_seconds
         self._families = families
-        self._client = httpx.AsyncClient(transport=transport, trust_env=False, timeout=None)
+        # A kept connection that the engine closes just as we ask again would look like an outage.
+        once = httpx.Limits(max_keepalive_connections=0)
+        self._client = httpx.AsyncClient(
+            transport=transport, limits=once, trust_env=False, timeout=None
+        )
         self._translator: Translator | None = None
         self._path = _PATHS[0]
         self._version = ""

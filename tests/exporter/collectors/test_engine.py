@@ -275,3 +275,19 @@ async def test_another_engine_on_the_port_is_recognised() -> None:
         await collector.collect()
         samples = await collector.collect()
     assert value(samples, "llm_engine_info", engine_type="sglang") == 1
+
+
+async def test_an_engine_that_drops_idle_connections_is_not_down() -> None:
+    """uvicorn drops them after 5 s, which is also how often an engine is read."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        while (await reader.readline()).strip():
+            pass
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(VLLM)}\r\n\r\n{VLLM}".encode())
+        await writer.drain()
+        await reader.readline()  # the next request on this connection gets no answer
+
+    async with served(handle) as url, engine(url) as collector:
+        for _ in range(3):
+            assert value(await collector.collect(), "llm_engine_up") == 1
