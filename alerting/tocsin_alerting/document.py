@@ -9,7 +9,8 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -29,6 +30,28 @@ _WORDS: Mapping[str, object] = {
     **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf"), math.inf),
     **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
     **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
+}
+# What pydantic's kinds of errors mean to the writer of a file, with the values of their contexts.
+_EXPECTED: Mapping[str, str] = {
+    **dict.fromkeys(("list_type", "tuple_type", "set_type", "frozen_set_type"), "must be a list"),
+    **dict.fromkeys(
+        ("dict_type", "mapping_type", "model_type", "model_attributes_type", "dataclass_type"),
+        "must be a mapping",
+    ),
+    **dict.fromkeys(
+        ("int_type", "int_from_float", "int_parsing", "int_parsing_size"), "must be a whole number"
+    ),
+    **dict.fromkeys(("float_type", "finite_number"), "must be a number"),
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    **dict.fromkeys(("literal_error", "enum"), "must be {expected}"),
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "too_short": "must not be empty",
+    "string_too_short": "must not be empty",
+    "none_required": "must be left out",
 }
 
 
@@ -309,8 +332,18 @@ def _placed(document: Document, model: type[BaseModel], error: Mapping[str, Any]
         return document.problem(path, f'unknown key "{dotted}"{hint}', key=True)
     if error["type"] == "missing":
         return document.problem(path[:-1], f'"{dotted}" is missing; add it')
-    message = str(error["msg"]).removeprefix("Value error, ")
+    message = _in_our_words(error)
     return document.problem(path, f"{dotted}: {message}" if dotted else message)
+
+
+def _in_our_words(error: Mapping[str, Any]) -> str:
+    """pydantic speaks of Python's types; the reader of a YAML file knows lists and mappings."""
+    words = _EXPECTED.get(error["type"])
+    if words is None:
+        return str(error["msg"]).removeprefix("Value error, ")
+    quotable = error["type"] == "string_type" and isinstance(error["input"], int | float)
+    told = words.format_map(error.get("ctx", {})).replace("True", "true").replace("False", "false")
+    return told + ("; quote it" if quotable else "")
 
 
 def _real_path(document: Document, loc: Sequence[str | int]) -> Path:
@@ -346,15 +379,13 @@ def _inner_types(kind: Any, step: str | int) -> list[Any]:
             if step in (name, field.alias):
                 return _flat(field.annotation)
         return []
-    arguments = getattr(kind, "__args__", ())
-    return [inner for argument in arguments for inner in _flat(argument)]
+    return [inner for argument in get_args(kind) for inner in _flat(argument)]
 
 
 def _flat(kind: Any) -> list[Any]:
     """The members of a union (Annotated taken off); a kind that is no union alone."""
-    origin = getattr(kind, "__origin__", None)
-    if hasattr(kind, "__metadata__"):
-        return _flat(origin)
-    if origin in (list, dict, tuple) or isinstance(kind, type) or not hasattr(kind, "__args__"):
-        return [kind]
-    return [inner for argument in kind.__args__ for inner in _flat(argument)]
+    if get_origin(kind) is Annotated:
+        return _flat(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return [inner for member in get_args(kind) for inner in _flat(member)]
+    return [kind]

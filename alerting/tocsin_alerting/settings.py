@@ -58,8 +58,10 @@ def several(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _path(value: object) -> object:
-    return Path(value) if isinstance(value, str) and value else value
+def _path(value: object) -> Path:
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError("must be the path of a file")
+    return Path(value)
 
 
 def _refused(value: object, info: ValidationInfo) -> None:

@@ -1,6 +1,7 @@
 """YAML with places: what is read, where it stands, and what is refused."""
 
 import math
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
@@ -180,6 +181,17 @@ def test_a_model_is_filled_or_every_problem_is_told() -> None:
     assert said[1] == 'f:1:1: unknown key "nmae"; did you mean "name"?'
     assert said[2].startswith("f:3:12: servers.0.port: ")
     assert 'f:4:6: unknown key "servers.1.prot"; did you mean "port"?' in said
+
+
+class Fleet(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    by_name: Mapping[str, Inner | list[Inner]] = {}
+
+
+@pytest.mark.parametrize("text", ["by_name: {a: {prt: 1}}", "by_name: {a: [{prt: 1}]}"])
+def test_a_near_key_is_proposed_through_mappings_and_unions(text: str) -> None:
+    with pytest.raises(InvalidDocument, match='did you mean "port"'):
+        validate(Fleet, parse(text, "f"))
 
 
 def test_a_near_word_is_proposed() -> None:

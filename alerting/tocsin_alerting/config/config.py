@@ -37,8 +37,10 @@ def _zone(name: str) -> str:
     return name
 
 
-def _severity(value: object) -> object:
-    return Severity(value) if isinstance(value, str) and value in Severity.__members__ else value
+def _severity(value: object) -> Severity:
+    if not isinstance(value, str) or value not in Severity.__members__:
+        raise ValueError(f"must be one of {', '.join(Severity)}")
+    return Severity(value)
 
 
 SeverityWord = Annotated[Severity, BeforeValidator(_severity)]

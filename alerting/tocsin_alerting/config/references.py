@@ -59,7 +59,7 @@ def _channel_types(data: Any) -> Found:
         kind = settings.get("type") if isinstance(settings, Mapping) else None
         if kind is None:
             yield path, f"a receiver needs a type; add one of {known}"
-        elif kind not in CHANNELS:
+        elif not isinstance(kind, str) or kind not in CHANNELS:
             yield (
                 (*path, "type"),
                 f'no channel is called "{kind}", only {known}{_near(kind, CHANNELS)}',

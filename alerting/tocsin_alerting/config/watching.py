@@ -52,14 +52,12 @@ class Collect(Section):
     gpu: Duration = 1_000
     engines: Duration = 5_000
     processes: Duration = 15_000
-    probes: Duration = 15_000
 
 
 class Engine(Section):
-    """An inference engine to watch; `name` is what its metrics call it, else it is recognised."""
+    """An inference engine to watch, by the URL below which it serves /metrics."""
 
     url: HttpUrl
-    name: str | None = Field(default=None, min_length=1)
 
 
 class Restart(Section):

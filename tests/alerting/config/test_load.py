@@ -15,7 +15,7 @@ time_zone: Asia/Shanghai
 language: zh
 evaluation_interval: 1s
 rule_files: [bundled, mine.yml, "more/*.yml"]
-engines: [{url: "http://127.0.0.1:8000", name: vllm}]
+engines: [{url: "http://127.0.0.1:8000"}]
 processes: [{name: vllm, exe: vllm}]
 contacts:
   li: {email: li@example.com}
