@@ -186,13 +186,24 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def _syntax_problem(file: str, text: str, error: Exception) -> Problem:
     if isinstance(error, yaml.MarkedYAMLError):
         what = ", ".join(filter(None, (error.context, error.problem)))
-        return _at_mark(file, error.problem_mark or error.context_mark, f"not YAML: {what}")
+        mark = error.problem_mark or error.context_mark
+        return _at_mark(file, mark, f"not YAML: {what}{_tab_hint(text, mark)}")
     if isinstance(error, UnicodeError):
         return Problem(file, 1, 1, "not text in UTF-8; save it as UTF-8")
     found = _UNREADABLE.search(text)
     before = text[: found.start()] if found else ""
     line, column = before.count("\n") + 1, len(before.rpartition("\n")[2]) + 1
     return Problem(file, line, column, f"not YAML: {str(error).splitlines()[0]}; remove it")
+
+
+def _tab_hint(text: str, mark: Any) -> str:
+    """The commonest cause, which YAML's own words do not name."""
+    lines = text.split("\n")
+    if mark is None or mark.line >= len(lines):
+        return ""
+    line = lines[mark.line]
+    indent = line[: len(line) - len(line.lstrip())]
+    return "; indent with spaces, not with tabs" if "\t" in indent else ""
 
 
 def _at_mark(file: str, mark: Any, message: str) -> Problem:

@@ -139,6 +139,11 @@ def test_what_is_no_document_is_refused_with_its_place(text: str, wanted: str) -
     assert told(text)[0].startswith(wanted)
 
 
+def test_a_tab_is_named() -> None:
+    assert told("a:\n\t- b")[0].endswith("; indent with spaces, not with tabs")
+    assert "tab" not in told("a: [1")[0]
+
+
 def test_both_repeated_keys_are_told() -> None:
     assert len(told("a: 1\na: 2\nb: {c: 1, c: 1}")) == 2
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from tocsin_exporter.snapshot import Labels
 
@@ -62,6 +63,7 @@ class AlertEvent:
     reason: str = ""
 
 
+@lru_cache(maxsize=8192)  # an alert is looked up by it at every evaluation
 def fingerprint(labels: Labels) -> str:
     """FNV-1a 64 over sorted `name 0xff value 0xff`, as prometheus/common signs a label set."""
     digest = _FNV_OFFSET

@@ -1,5 +1,6 @@
 """One evaluation of an alerting rule, exactly as Prometheus does it (rules/alerting.go, Eval)."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,7 @@ from tocsin_alerting.rules.template import expand_or_say
 from tocsin_exporter.snapshot import Labels
 
 RESOLVED_RETENTION_MS = 15 * 60_000
+_AT_ONCE = 100  # a thousand alerts take 0.1 s, and pages go out on the same loop
 FOR_RAISED = "its `for` was raised and has not passed yet"
 
 
@@ -43,7 +45,12 @@ async def candidates(
     rule: AlertingRule, rows: Rows, scope: Callable[[Mapping[str, str], float], Scope]
 ) -> list[Candidate]:
     """The rule's result with its templates expanded. Never fails: an error becomes the text."""
-    return [await _candidate(rule, scope(dict(labels), value)) for labels, value in rows]
+    found: list[Candidate] = []
+    for number, (labels, value) in enumerate(rows, start=1):
+        found.append(await _candidate(rule, scope(dict(labels), value)))
+        if number % _AT_ONCE == 0:
+            await asyncio.sleep(0)
+    return found
 
 
 async def _candidate(rule: AlertingRule, scope: Scope) -> Candidate:
