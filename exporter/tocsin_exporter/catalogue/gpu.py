@@ -91,8 +91,6 @@ _ADDED = (
     counter("gpu_xid_errors_total", "XID errors since the start.", "", *_GPU, "xid"),
     gauge("gpu_xid_last_timestamp_seconds",
           "When the XID error was last seen, in seconds since 1970.", "seconds", *_GPU, "xid"),
-    counter("gpu_throttle_seconds_total", "Time that the clocks were held down, by reason.",
-            "seconds", *_GPU, "reason"),
     gauge("gpu_throttle_active", "Whether the reason holds the clocks down now.",
           "", *_GPU, "reason"),
     gauge("gpu_performance_state", "Performance state, 0 (fastest) to 15.", "", *_GPU),

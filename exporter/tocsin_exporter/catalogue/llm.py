@@ -40,7 +40,6 @@ def _seconds(name: str, help: str, *more: str) -> Row:
 _TOKENS = (
     _counter("prompt_tokens", "Prompt tokens processed."),
     _counter("generation_tokens", "Tokens generated."),
-    _counter("tokens", "Tokens by type: input, output or cached.", "type"),
     histogram("llm_request_prompt_tokens", "Prompt tokens of a request.", "", *_ENGINE),
     histogram("llm_request_generation_tokens", "Generated tokens of a request.", "", *_ENGINE),
     histogram("llm_request_max_num_generation_tokens", "Tokens that a request asked for at most.",
@@ -52,9 +51,7 @@ _TOKENS = (
 _REQUESTS = (
     _counter("requests_started", "Requests accepted."),
     _counter("requests", "Requests ended: success, error, timeout, cancelled or rejected.",
-             "status", "error_type", "http_status"),
-    _counter("request_success", "Requests that the engine calls finished, by reason.",
-             "finished_reason"),
+             "status"),
     _seconds("time_to_first_token", "From the request to its first token."),
     _seconds("inter_token_latency", "Between two tokens of a request."),
     _seconds("request_time_per_output_token",
@@ -69,7 +66,6 @@ _REQUESTS = (
 _LOAD = (
     _gauge("num_requests_running", "Requests that the engine works on."),
     _gauge("num_requests_waiting", "Requests that wait for the engine."),
-    _gauge("queue_capacity", "Requests that may wait before new ones are refused."),
     _gauge("kv_cache_usage_ratio", "Share of the KV cache in use (0 to 1).", "ratio"),
     _gauge("kv_cache_blocks", "Blocks of the KV cache."),
     _gauge("kv_cache_block_size_tokens", "Tokens in a block of the KV cache."),
@@ -89,31 +85,10 @@ _ENGINES = (
           "", "target", "engine_type", "version", "endpoint"),
 )  # fmt: skip
 
-_DERIVED = (
-    *(
-        _gauge(f"{name}_quantile_seconds",
-               "Quantile over the window, for people and rules; cannot be aggregated.",
-               "seconds", "q", "window")
-        for name in ("time_to_first_token", "request_time_per_output_token",
-                     "inter_token_latency", "e2e_request_latency")
-    ),
-    *(
-        _gauge(f"{name}_per_second", "Rate over the window.", "", "window")
-        for name in ("prompt_tokens", "generation_tokens", "total_tokens", "requests")
-    ),
-    *(
-        _gauge(f"{name}_ratio", "Share of the requests ended in the window (0 to 1).",
-               "ratio", "window")
-        for name in ("success", "error", "timeout")
-    ),
-)  # fmt: skip
-
 _MEMORY = (
     _gauge("memory_bytes",
            "Memory by component: weights, kv_cache, activations, cuda_graphs, other; disjoint.",
            "bytes", "gpu", "component"),
-    _gauge("kv_cache_used_bytes", "Memory of the KV cache in use.", "bytes"),
-    _gauge("activation_peak_bytes", "Largest memory of activations in the last window.", "bytes"),
     *(
         _gauge(f"allocator_{kind}_bytes", f"Memory that the allocator counts as {kind}.",
                "bytes", "gpu")
@@ -124,7 +99,6 @@ _MEMORY = (
            "ratio", "gpu", "kind"),
     _counter("allocator_ooms", "Allocations that failed for want of memory.", "gpu"),
     _counter("allocator_retries", "Allocations that freed the cache and tried again.", "gpu"),
-    _gauge("memory_source_info", "Where the memory figures come from; always 1.", "", "source"),
 )  # fmt: skip
 
-LLM = Table((*_TOKENS, *_REQUESTS, *_LOAD, *_ENGINES, *_DERIVED, *_MEMORY))
+LLM = Table((*_TOKENS, *_REQUESTS, *_LOAD, *_ENGINES, *_MEMORY))
