@@ -117,7 +117,8 @@ def _call(node: Call, context: Context) -> Value:
 
 
 def _over_range(node: Call, function: RangeFunction, context: Context) -> Value:
-    ranges = [range_vector(arg, context, function.slides) for arg in node.args]
+    slides = function.slides and context.semantics == 2
+    ranges = [range_vector(arg, context, slides) for arg in node.args]
     given = next(one for one in ranges if one is not None)
     parameters = [
         cast(Scalar, evaluate(arg, context))

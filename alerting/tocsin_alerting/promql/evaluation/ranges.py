@@ -39,7 +39,8 @@ class RangeFunction:
     Where only the ends of a window matter, `ends` gives the same from them alone: for series that
     have no gap, and, with `rising`, do not fall. Most counters are such, at any time. `counter`
     says that it is meant for counters, `quantile` that its parameter is a quantile; `after`
-    makes the final answer of what there was. With `slides`, @ moves on with the steps.
+    makes the final answer of what there was. With `slides`, 2.42
+    moves the window on with the steps in spite of an @.
     """
 
     answer: Callable[[Window, Parameters], Answer]

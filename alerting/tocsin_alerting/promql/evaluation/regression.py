@@ -69,6 +69,6 @@ def _check_factor(name: str, factor: float) -> None:
 
 
 SLOPE = RangeFunction(_slope)
-# What depends on the step's time is no constant of the query, so @ fixes its first window only.
+# 2.42 takes no function that depends on the step's time for a constant of the query.
 PREDICTION = RangeFunction(_prediction, slides=True)
 SMOOTHED = RangeFunction(_smoothed)
