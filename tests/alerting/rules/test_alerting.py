@@ -31,11 +31,11 @@ def here(value: float = 1.0) -> list[Candidate]:
 
 
 def walk(rule: AlertingRule, presence: str, step_ms: int = MINUTE) -> Path:
-    """State and events after each step; `x` in `presence` is a sample, `.` is none."""
+    """State and events after each step; `o` in `presence` is a sample, `.` is none."""
     alerts: Mapping[str, Alert] = {}
     path: Path = []
     for number, mark in enumerate(presence):
-        done = step(rule, here() if mark == "x" else [], number * step_ms, alerts)
+        done = step(rule, here() if mark == "o" else [], number * step_ms, alerts)
         alerts = done.alerts
         one = next(iter(alerts.values()), None)
         path.append((one.state if one else None, [event.kind for event in done.events]))
@@ -50,14 +50,14 @@ def states(rule: AlertingRule, presence: str, step_ms: int = MINUTE) -> str:
 @pytest.mark.parametrize(
     ("for_min", "keep_min", "presence", "wanted"),
     [
-        (0, 0, "xx..x", "ffiif"),
-        (2, 0, "xxxx.", "ppffi"),
-        (2, 0, "xx.xxx", "pp-ppf"),  # a gap starts it anew
-        (2, 0, "xxx.xxx", "ppfippf"),  # resolved within 15 minutes: pending again, not firing
-        (0, 3, "xxxxx......", "ffffffffiii"),  # measured with promtool 2.42: 5 m gone, 8 m resolved
-        (0, 2, "x.x.x...", "ffffffff"[:7] + "i"),  # each return starts keep_firing_for anew
-        (3, 2, "xx.xxxx.x", "pp-pppfff"),
-        (0, 0, "x" + "." * 17, "f" + "i" * 16 + "-"),  # 15 minutes are remembered, 16 not
+        (0, 0, "oo..o", "ffiif"),
+        (2, 0, "oooo.", "ppffi"),
+        (2, 0, "oo.ooo", "pp-ppf"),  # a gap starts it anew
+        (2, 0, "ooo.ooo", "ppfippf"),  # resolved within 15 minutes: pending again, not firing
+        (0, 3, "ooooo......", "ffffffffiii"),  # measured with promtool 2.42: 5 m gone, 8 m resolved
+        (0, 2, "o.o.o...", "ffffffff"[:7] + "i"),  # each return starts keep_firing_for anew
+        (3, 2, "oo.oooo.o", "pp-pppfff"),
+        (0, 0, "o" + "." * 17, "f" + "i" * 16 + "-"),  # 15 minutes are remembered, 16 not
     ],
 )
 def test_it_goes_through_the_states_of_prometheus(
@@ -68,11 +68,11 @@ def test_it_goes_through_the_states_of_prometheus(
 
 
 def test_a_for_below_the_interval_fires_at_the_next_evaluation() -> None:
-    assert states(alerting(for_ms=1), "xx") == "pf"
+    assert states(alerting(for_ms=1), "oo") == "pf"
 
 
 def test_each_change_is_told_once() -> None:
-    told = [events for _, events in walk(alerting(for_ms=MINUTE), "xxx..")]
+    told = [events for _, events in walk(alerting(for_ms=MINUTE), "ooo..")]
     assert told == [[], [EventKind.FIRING], [], [EventKind.CLEAR], []]
 
 

@@ -143,9 +143,11 @@ def test_paths_and_globs_are_loaded_once_and_in_order(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InvalidDocument, match=r"none\.yml:1:1: cannot read it: No such file"):
+    with pytest.raises(
+        InvalidDocument, match=r"none\.yml:1:1: cannot read this file: No such file"
+    ):
         load([str(tmp_path / "none.yml")])
-    with pytest.raises(InvalidDocument, match="cannot read it: Is a directory"):
+    with pytest.raises(InvalidDocument, match="cannot read this file: Is a directory"):
         load([str(tmp_path)])
 
 

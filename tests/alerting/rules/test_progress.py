@@ -1,0 +1,71 @@
+"""The state between two evaluations."""
+
+from dataclasses import replace
+
+from support.rule_texts import MINUTE, alerting, group, recording
+from tocsin_alerting.promql.parser import parse
+from tocsin_alerting.rules.alert import Alert, AlertState
+from tocsin_alerting.rules.progress import RULES_JOB, GroupProgress, RuleProgress
+from tocsin_alerting.rules.unknown import Doubt
+from tocsin_exporter.snapshot import Source
+
+ALERT = Alert("g/A/1", (("alertname", "A"),), (), AlertState.FIRING, 1.0, 10, 20, None, 30)
+PENDING = replace(ALERT, labels=(("alertname", "B"),), state=AlertState.PENDING)
+INACTIVE = replace(ALERT, labels=(("alertname", "C"),), state=AlertState.INACTIVE)
+
+
+def progress_of(*alerts: Alert) -> RuleProgress:
+    held = {alert.fingerprint: alert for alert in alerts}
+    return RuleProgress("f", "g", alerting(), held, evaluated_ms=40)
+
+
+def test_a_rules_state_is_the_worst_of_its_alerts() -> None:
+    assert progress_of(INACTIVE, PENDING, ALERT).state is AlertState.FIRING
+    assert progress_of(INACTIVE, PENDING).state is AlertState.PENDING
+    assert progress_of(INACTIVE).state is AlertState.INACTIVE
+    assert progress_of().state is AlertState.INACTIVE
+    assert RuleProgress("f", "g", alerting()).state is None
+    assert RuleProgress("f", "g", recording("r", "m"), evaluated_ms=40).state is None
+
+
+def test_each_rule_writes_under_a_name_of_its_own() -> None:
+    assert progress_of().source == Source(RULES_JOB, "f;g/A/1")
+
+
+def test_the_rows_hold_alerts_and_doubts_and_what_still_waits() -> None:
+    progress = progress_of(ALERT)
+    progress.good_ms, progress.seen = 40, {Source("llm", "e"): 40}
+    doubt = Doubt(INACTIVE, 35)
+    progress.doubts = {INACTIVE.fingerprint: doubt}
+    first, second = progress.instance_rows()
+    assert (first.alert, first.doubt, first.seen_ms) == (ALERT, None, 40)
+    assert (second.alert, second.doubt) == (None, doubt)
+    assert first.sources == {Source("llm", "e")}
+    again = RuleProgress("f", "g", alerting(), rows=(first, second))
+    assert again.instance_rows() == [first, second]
+
+
+def test_every_time_moves_with_the_clock() -> None:
+    progress = progress_of(ALERT)
+    progress.doubts = {ALERT.fingerprint: Doubt(ALERT, 35)}
+    progress.seen = {Source("llm", "e"): 40}
+    whole = GroupProgress(group(progress.rule), MINUTE, [progress], loaded_ms=1, evaluated_ms=40)
+    whole.move(100)
+    (alert,) = progress.alerts.values()
+    (doubt,) = progress.doubts.values()
+    assert (alert.active_at_ms, alert.fired_at_ms, alert.resolved_at_ms) == (110, 120, None)
+    assert (alert.keep_firing_since_ms, doubt.since_ms) == (130, 135)
+    assert doubt.alert == alert
+    assert (progress.seen, progress.evaluated_ms) == ({Source("llm", "e"): 140}, 140)
+    assert (whole.loaded_ms, whole.evaluated_ms, whole.saved_ms) == (101, 140, None)
+
+
+def test_what_lies_behind_a_rule_decides_for_it() -> None:
+    progress = progress_of()
+    assert (progress.exempt, progress.keeps_instance, progress.reach_ms) == (
+        False, True, 5 * MINUTE,
+    )  # fmt: skip
+    progress.reads((parse("r > 0"), parse("sum(up)"), parse("rate(m[1h])")))
+    assert (progress.exempt, progress.keeps_instance, progress.reach_ms) == (
+        True, False, 70 * MINUTE,
+    )  # fmt: skip
