@@ -25,6 +25,7 @@ import uvicorn
 
 from tocsin_inference import batching, model, settings, weights
 from tocsin_inference.application import application
+from tocsin_inference.confidence import Scorer
 from tocsin_inference.engine import Engine
 from tocsin_inference.metrics import Metrics
 from tocsin_inference.sampling import GREEDY, Sampling
@@ -122,7 +123,7 @@ async def start_worker(
         await engine.start()
         clock = time.perf_counter
         metrics = Metrics(loaded.name, "bench")
-        worker = Worker(chosen, loaded, engine, metrics, clock, clock(), asyncio.Lock())
+        worker = Worker(chosen, loaded, engine, metrics, clock, clock(), Scorer())
         config = uvicorn_config(chosen, application(worker, "bench", time.time))
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve())

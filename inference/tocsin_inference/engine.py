@@ -238,7 +238,7 @@ class Engine:
             elif output.error is not None:
                 stream.finished = True
                 stream.fail(EngineFailed("the engine failed on this request"))
-                log.error("request failed", extra={"reason": output.error})
+                log.error("request failed: %s", output.error)
                 self.release(stream)
             else:
                 stream.feed(output.generated_tokens[stream.seen :], output.is_finished())

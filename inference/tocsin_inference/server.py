@@ -18,6 +18,7 @@ import uvicorn
 from tocsin_inference import memory, model, weights
 from tocsin_inference.application import application
 from tocsin_inference.batching import shape
+from tocsin_inference.confidence import Scorer
 from tocsin_inference.engine import Engine
 from tocsin_inference.metrics import ENGINE, Metrics
 from tocsin_inference.settings import Settings
@@ -115,7 +116,7 @@ async def run(settings: Settings, loaded: model.Model, listener: socket.socket) 
     await engine.start()
     observe(metrics, engine, death)
     worker = Worker(
-        settings, loaded, engine, metrics, time.perf_counter, time.perf_counter(), asyncio.Lock()
+        settings, loaded, engine, metrics, time.perf_counter, time.perf_counter(), Scorer()
     )
     app = application(worker, release, time.time)
     server = Server(uvicorn_config(settings, app), engine)
@@ -125,7 +126,7 @@ async def run(settings: Settings, loaded: model.Model, listener: socket.socket) 
         await server.serve(sockets=[listener])
     finally:
         engine.stop(_JOIN)
-    if engine.thread_runs():  # not a daemon, and the interpreter would wait for it
+    if engine.thread_runs() or worker.scorer.busy():  # the interpreter would wait for them
         os._exit(server.exit_code)
     return server.exit_code
 

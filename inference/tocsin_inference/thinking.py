@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,6 @@ from fastapi import APIRouter, Request, Response
 
 from tocsin_inference.answers import watched
 from tocsin_inference.bodies import ThinkingBody, ask
-from tocsin_inference.confidence import mean_probability
 from tocsin_inference.errors import EngineFailed
 from tocsin_inference.generation import Ask
 from tocsin_inference.worker import Worker
@@ -87,11 +85,8 @@ async def say(worker: Worker, messages: list[dict[str, str]], how: Ask) -> Said:
 
 
 async def confidence(worker: Worker, said: Said) -> float:
-    """The score, one scoring pass at a time so that they cannot pile up beside the streams."""
-    async with worker.scoring:
-        try:
-            return await asyncio.to_thread(
-                mean_probability, worker.model.network, said.prompt, said.answer
-            )
-        except RuntimeError as error:
-            raise EngineFailed(f"the scoring pass failed: {type(error).__name__}") from error
+    """The score of an answer after its prompt. Raises EngineFailed."""
+    try:
+        return await worker.scorer.score(worker.model.network, said.prompt, said.answer)
+    except RuntimeError as error:
+        raise EngineFailed(f"the scoring pass failed: {type(error).__name__}") from error

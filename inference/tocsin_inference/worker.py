@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from tocsin_inference.confidence import Scorer
 from tocsin_inference.engine import Engine
 from tocsin_inference.errors import WorkerError, outcome_of
 from tocsin_inference.generation import Ask, Clock, Generation
@@ -18,8 +19,7 @@ Prompts = Sequence[Sequence[int]]
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """What the handlers share. `clock` is monotonic, in seconds; `started` is a reading of it.
-    `scoring` is held by the one scoring pass that may run."""
+    """What the handlers share. `clock` is monotonic, in seconds; `started` is a reading of it."""
 
     settings: Settings
     model: Model
@@ -27,7 +27,7 @@ class Worker:
     metrics: Metrics
     clock: Clock
     started: float
-    scoring: asyncio.Lock
+    scorer: Scorer
 
     async def begin(self, count: int, encode: Callable[[], Prompts], ask: Ask) -> list[Generation]:
         """Submits `count` prompts, all or none. `encode` makes their token ids, on a thread.

@@ -13,7 +13,9 @@ import pytest
 
 from support.tiny_model import CONTEXT
 from support.worker_server import WorkerServer, serving
+from tocsin_inference import settings
 from tocsin_inference.model import Model
+from tocsin_inference.server import listen, run
 
 CHAT = "/v1/chat/completions"
 HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}], "temperature": 0}
@@ -231,6 +233,34 @@ async def test_the_death_of_the_engine_fails_all_and_is_told(tiny: Model) -> Non
         assert (await server.client.get("/health")).json()["status"] == "unhealthy"
         assert await server.ended("error") == 3
         await assert_accounts_balance(server)
+
+
+async def test_out_of_memory_is_seen_in_a_last_scrape_and_then_exits_one(tiny: Model) -> None:
+    def full(module: Any, args: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")
+
+    _, chosen = settings.read(["--kv-cache-tokens", "4096"], {}, "test")
+    with listen("127.0.0.1", 0) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        process = asyncio.create_task(run(chosen, tiny, listener))
+        hook = tiny.network.register_forward_pre_hook(full)
+        try:
+            async with httpx2.AsyncClient(base_url=url, timeout=30) as client:
+                while True:
+                    try:
+                        reply = await client.post(CHAT, json=HELLO)
+                        break
+                    except httpx2.ConnectError:
+                        await asyncio.sleep(0.05)
+                assert reply.status_code == 500
+                seen = 'llm_allocator_ooms_total{engine="0",model_name="tiny-qwen3"} 1.0'
+                async with asyncio.timeout(5):
+                    while seen not in (await client.get("/metrics")).text:
+                        await asyncio.sleep(0.05)
+                assert (await client.get("/health")).status_code == 503
+            assert await process == 1
+        finally:
+            hook.remove()
 
 
 async def test_a_failed_request_leaves_the_others_alone(tiny: Model) -> None:

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tocsin_inference import settings
 from tocsin_inference.application import application
 from tocsin_inference.batching import shape
+from tocsin_inference.confidence import Scorer
 from tocsin_inference.engine import Engine
 from tocsin_inference.metrics import Metrics
 from tocsin_inference.model import Model
@@ -68,7 +69,7 @@ async def serving(
     await engine.start()
     observe(metrics, engine, death)
     worker = Worker(
-        chosen, model, engine, metrics, time.perf_counter, time.perf_counter(), asyncio.Lock()
+        chosen, model, engine, metrics, time.perf_counter, time.perf_counter(), Scorer()
     )
     server = uvicorn.Server(uvicorn_config(chosen, application(worker, "test", time.time)))
     task = asyncio.create_task(server._serve())
