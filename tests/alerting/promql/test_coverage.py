@@ -11,7 +11,6 @@ from tocsin_alerting.promql.parser import parse
     [
         ("1 + histogram_count(x)", (4, 22), "needs native histograms"),
         ("sum(info(x))", (4, 11), "function info() is not evaluated here"),
-        ("rate(x[5m] anchored)", (5, 10), "anchored and smoothed are not evaluated here"),
     ],
 )
 def test_it_names_what_it_refuses(query: str, place: tuple[int, int], message: str) -> None:

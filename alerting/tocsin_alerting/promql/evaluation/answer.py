@@ -6,10 +6,11 @@ import numpy as np
 
 from tocsin_alerting.promql.evaluation.budget import QueryError
 from tocsin_alerting.promql.evaluation.context import Context, distinct, merged
+from tocsin_alerting.promql.evaluation.extended import edges_of
 from tocsin_alerting.promql.evaluation.labelling import partly_nameless
 from tocsin_alerting.promql.evaluation.ranges import RangeVector
 from tocsin_alerting.promql.evaluation.vector import Value, Vector, unlabelled
-from tocsin_alerting.promql.evaluation.window import edges
+from tocsin_alerting.promql.evaluation.window import Span, Window, edges
 from tocsin_alerting.promql.result import (
     InstantVector,
     Matrix,
@@ -18,7 +19,8 @@ from tocsin_alerting.promql.result import (
     StringValue,
     Track,
 )
-from tocsin_alerting.store.cell import is_sample
+from tocsin_alerting.store.cell import Floats, Ints, is_sample
+from tocsin_exporter.snapshot import Labels
 
 _NO_STRINGS = 'invalid expression type "string" for range query, must be Scalar or instant Vector'
 
@@ -71,6 +73,22 @@ def _named(vector: Vector) -> Vector:
     return distinct(vector)
 
 
+def _track(labels: Labels, times: Ints, cells: Floats, span: Span) -> list[Track]:
+    """The samples of one series; nothing when there are none."""
+    held = is_sample(cells)
+    times, cells = times[held], cells[held]
+    if not len(cells):
+        return []
+    if not span.before_ms:
+        return [Track(labels, times, cells)]
+    found = edges_of(Window(cells[:, None], times[:, None], None, span), span.after_ms > 0, False)
+    if not found.has[0]:
+        return []
+    inner = slice(int(found.first[0]), int(found.last[0]) + 1)
+    moments = np.concatenate([[span.start_ms], times[inner], [span.end_ms]])
+    return [Track(labels, moments, np.concatenate([found.left, cells[inner], found.right]))]
+
+
 def samples(windows: RangeVector, context: Context) -> Matrix:
     """The raw samples in the window of an instant query."""
     unnamed = np.broadcast_to(np.asarray(windows.unnamed, np.bool_), (len(windows.series),))
@@ -82,8 +100,6 @@ def samples(windows: RangeVector, context: Context) -> Matrix:
         context.budget.spend(slab.size)
         for row in range(frame.count):
             cells = np.ascontiguousarray(slab[:, row])
-            held = is_sample(cells)
-            if held.any():
-                tracks.append(Track(series.labels[offset + row], times[held], cells[held]))
+            tracks += _track(series.labels[offset + row], times, cells, windows.spans[0])
         offset += frame.count
     return Matrix(tuple(sorted(tracks, key=lambda track: track.labels)))

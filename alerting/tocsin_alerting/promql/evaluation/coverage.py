@@ -6,7 +6,6 @@ from tocsin_alerting.promql.ast import (
     Call,
     Expr,
     Span,
-    VectorSelector,
     walk,
 )
 from tocsin_alerting.promql.evaluation.functions import FUNCTIONS
@@ -31,7 +30,5 @@ def _faults(node: Expr) -> Iterator[tuple[Span, str]]:
             yield span, f"{name}() needs native histograms, which are not stored here"
         case Call(function=name, span=span) if name not in FUNCTIONS:
             yield span, f"function {name}() is not evaluated here"
-        case VectorSelector(anchored=True, span=span) | VectorSelector(smoothed=True, span=span):
-            yield span, "the modifiers anchored and smoothed are not evaluated here"
         case _:
             pass

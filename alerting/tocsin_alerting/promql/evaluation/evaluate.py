@@ -1,5 +1,6 @@
 """The value of an expression: one case a node, numbers for all steps at once."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import cast
 
@@ -24,14 +25,20 @@ from tocsin_alerting.promql.ast import (
 from tocsin_alerting.promql.evaluation import aggregations, arithmetic, matching, ranking, sets
 from tocsin_alerting.promql.evaluation.budget import QueryError
 from tocsin_alerting.promql.evaluation.context import Context
+from tocsin_alerting.promql.evaluation.extended import interpolated
 from tocsin_alerting.promql.evaluation.functions import FUNCTIONS
 from tocsin_alerting.promql.evaluation.quantiles import no_quantile, out_of_range
 from tocsin_alerting.promql.evaluation.ranges import RangeFunction, RangeVector, over_windows
-from tocsin_alerting.promql.evaluation.selectors import select_instant, select_range
+from tocsin_alerting.promql.evaluation.selectors import (
+    select_instant,
+    select_range,
+    select_smoothed,
+)
 from tocsin_alerting.promql.evaluation.subqueries import subquery
 from tocsin_alerting.promql.evaluation.vector import Scalar, Value, Vector
 from tocsin_alerting.store.target import NAME
 
+_INTERPOLATED = RangeFunction(interpolated)
 _COUNTERS = ("_total", "_sum", "_count", "_bucket")
 _NO_COUNTER = "metric might not be a counter, name does not end in _total/_sum/_count/_bucket"
 
@@ -45,6 +52,8 @@ def evaluate(node: Expr, context: Context) -> Value:
             return text
         case ParenExpr(expr=inner):
             return evaluate(inner, context)
+        case VectorSelector(smoothed=True) if context.steps.count:
+            return over_windows(_INTERPOLATED, select_smoothed(node, context), [], context)
         case VectorSelector():
             return select_instant(node, context)
         case UnaryExpr():
@@ -125,7 +134,7 @@ def _over_range(node: Call, function: RangeFunction, context: Context) -> Value:
         for arg, one in zip(node.args, ranges, strict=True)
         if one is None
     ]
-    vector = over_windows(function, given, parameters, context)
+    vector = over_windows(_modified(node, function), given, parameters, context)
     if function.counter:
         _note_gauges(node, vector, context)
     if function.quantile and vector.here.any():
@@ -134,6 +143,29 @@ def _over_range(node: Call, function: RangeFunction, context: Context) -> Value:
     if function.after is not None:
         return function.after(node, [vector], context)
     return vector if function.keeps_name else context.unnamed(replace(vector, unnamed=False))
+
+
+def _modified(node: Call, function: RangeFunction) -> RangeFunction:
+    """The function as the selector's `anchored` or `smoothed` changes it; raises QueryError."""
+    selector = next((one for arg in node.args for one in _window_selectors(arg)), None)
+    if selector is None or not (selector.anchored or selector.smoothed):
+        return function
+    word = "anchored" if selector.anchored else "smoothed"
+    answer = getattr(function, word)
+    if answer is None:
+        known = [name for name, one in FUNCTIONS.items() if getattr(one, word, None) is not None]
+        which = ", ".join(sorted(known))
+        message = f"{word} modifier can only be used with: {which} - not with {node.function}"
+        raise QueryError(message)
+    return replace(function, answer=answer, ends=None)
+
+
+def _window_selectors(node: Expr) -> Iterator[VectorSelector]:
+    """The selector of a range, in parentheses or not."""
+    while isinstance(node, ParenExpr):
+        node = node.expr
+    if isinstance(node, MatrixSelector):
+        yield node.vector
 
 
 def _note_gauges(node: Call, vector: Vector, context: Context) -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tocsin_alerting.promql.evaluation.extended import anchored_pairs
 from tocsin_alerting.promql.evaluation.quantiles import quantile_of_columns
 from tocsin_alerting.promql.evaluation.ranges import Answer, Ends, Parameters, RangeFunction
 from tocsin_alerting.promql.evaluation.summing import added, column_means, column_sums
@@ -121,6 +122,21 @@ def _pairs_that(differ: Mask, both: Mask | None) -> Answer:
     return hits.sum(axis=0).astype(np.float64), None
 
 
+def _anchored_resets(window: Window, _: Parameters) -> Answer:
+    earlier, later, both, has = anchored_pairs(window)
+    return _pairs_that(later < earlier, both)[0], has
+
+
+def _anchored_changes(window: Window, _: Parameters) -> Answer:
+    earlier, later, both, has = anchored_pairs(window)
+    return _pairs_that(_differ(earlier, later), both)[0], has
+
+
+def _differ(earlier: Floats, later: Floats) -> Mask:
+    differ: Mask = (later != earlier) & ~(np.isnan(later) & np.isnan(earlier))
+    return differ
+
+
 def _resets(window: Window, _: Parameters) -> Answer:
     earlier, later, both = window.pairs()
     return _pairs_that(later < earlier, both)
@@ -128,7 +144,7 @@ def _resets(window: Window, _: Parameters) -> Answer:
 
 def _changes(window: Window, _: Parameters) -> Answer:
     earlier, later, both = window.pairs()
-    return _pairs_that((later != earlier) & ~(np.isnan(later) & np.isnan(earlier)), both)
+    return _pairs_that(_differ(earlier, later), both)
 
 
 SUM = RangeFunction(_sum)
@@ -147,5 +163,5 @@ VARIANCE = RangeFunction(_variance)
 DEVIATION = RangeFunction(_deviation)
 QUANTILE = RangeFunction(_quantile, quantile=True)
 MEDIAN_DEVIATION = RangeFunction(_median_deviation)
-RESETS = RangeFunction(_resets)
-CHANGES = RangeFunction(_changes)
+RESETS = RangeFunction(_resets, anchored=_anchored_resets)
+CHANGES = RangeFunction(_changes, anchored=_anchored_changes)

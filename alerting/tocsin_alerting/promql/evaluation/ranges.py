@@ -40,7 +40,8 @@ class RangeFunction:
     have no gap, and, with `rising`, do not fall. Most counters are such, at any time. `counter`
     says that it is meant for counters, `quantile` that its parameter is a quantile; `after`
     makes the final answer of what there was. With `slides`, 2.42
-    moves the window on with the steps in spite of an @.
+    moves the window on with the steps in spite of an @. `anchored` and `smoothed` are what it
+    means of a selector with these modifiers.
     """
 
     answer: Callable[[Window, Parameters], Answer]
@@ -51,6 +52,8 @@ class RangeFunction:
     quantile: bool = False
     slides: bool = False
     after: Function | None = None
+    anchored: Callable[[Window, Parameters], Answer] | None = None
+    smoothed: Callable[[Window, Parameters], Answer] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tocsin_alerting.promql.evaluation import extended
 from tocsin_alerting.promql.evaluation.ranges import Answer, Ends, Parameters, RangeFunction
 from tocsin_alerting.promql.evaluation.window import Span, Window
 from tocsin_alerting.store.cell import Floats, Ints
@@ -88,15 +89,27 @@ def _rate_of_ends(ends: Ends) -> Answer:
     return _per_second(_ends(ends, counter=True), ends.span)
 
 
-RATE = RangeFunction(_rate, _rate_of_ends, rising=True, counter=True)
+RATE = RangeFunction(
+    _rate,
+    _rate_of_ends,
+    rising=True,
+    counter=True,
+    anchored=lambda window, _: extended.rate(window, smoothed=False),
+    smoothed=lambda window, _: extended.rate(window, smoothed=True),
+)
 INCREASE = RangeFunction(
     lambda window, _: _whole(window, counter=True),
     lambda ends: _ends(ends, counter=True),
     rising=True,
     counter=True,
+    anchored=lambda window, _: extended.change(window, counter=True, smoothed=False),
+    smoothed=lambda window, _: extended.change(window, counter=True, smoothed=True),
 )
 DELTA = RangeFunction(
-    lambda window, _: _whole(window, counter=False), lambda ends: _ends(ends, counter=False)
+    lambda window, _: _whole(window, counter=False),
+    lambda ends: _ends(ends, counter=False),
+    anchored=lambda window, _: extended.change(window, counter=False, smoothed=False),
+    smoothed=lambda window, _: extended.change(window, counter=False, smoothed=True),
 )
 IRATE = RangeFunction(lambda window, _: _instant(window, per_second=True))
 IDELTA = RangeFunction(lambda window, _: _instant(window, per_second=False))

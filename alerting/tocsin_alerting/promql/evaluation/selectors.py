@@ -82,8 +82,30 @@ def select_range(node: MatrixSelector, context: Context, slides: bool = False) -
     spans = spans_of(looks, range_ms, context)
     if slides and selector.at is not None:
         spans = [_shortened(span, int(looks[0])) for span in spans]
-    t0_ms, t1_ms = (int(looks.min()) - range_ms, int(looks.max())) if spans else (0, 0)
+    before_ms, after_ms = _reach(selector, context)
+    spans = [replace(span, before_ms=before_ms, after_ms=after_ms) for span in spans]
+    earliest, latest = (int(looks.min()), int(looks.max())) if spans else (0, 0)
+    t0_ms, t1_ms = earliest - range_ms - before_ms, latest + after_ms
     chosen = context.reader.select(selector.matcher_sets, t0_ms, t1_ms)
+    return RangeVector(chosen.series, chosen.parts, spans)
+
+
+def _reach(selector: VectorSelector, context: Context) -> tuple[int, int]:
+    """How far before and after its window a selector reads."""
+    before_ms = context.lookback_ms if selector.anchored or selector.smoothed else 0
+    return before_ms, context.lookback_ms if selector.smoothed else 0
+
+
+def select_smoothed(node: VectorSelector, context: Context) -> RangeVector:
+    """What a smoothed instant selector looks at: an empty window and its surroundings."""
+    looks = moments(node.at, node.offset, context)
+    before_ms, after_ms = _reach(node, context)
+    spans = [
+        replace(span, before_ms=before_ms, after_ms=after_ms)
+        for span in spans_of(looks, 0, context)
+    ]
+    earliest, latest = int(looks.min()), int(looks.max())
+    chosen = context.reader.select(node.matcher_sets, earliest - before_ms, latest + after_ms)
     return RangeVector(chosen.series, chosen.parts, spans)
 
 

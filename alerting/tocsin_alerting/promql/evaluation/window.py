@@ -14,13 +14,16 @@ from tocsin_alerting.store.cell import Floats, Ints, Mask, is_sample
 class Span:
     """The window of one step: it ends at `end_ms` and is `range_ms` long; `step_ms` evaluates it.
 
-    The two moments differ by offset and @.
+    The two moments differ by offset and @. `before_ms` and `after_ms` say how far beyond its edges
+    samples are read that are not in it.
     """
 
     step_ms: int
     end_ms: int
     range_ms: int
     semantics: Semantics = 3
+    before_ms: int = 0
+    after_ms: int = 0
 
     @property
     def start_ms(self) -> int:
@@ -86,8 +89,8 @@ class Window:
 
 def edges(times: Ints, spans: list[Span], open_left: bool) -> list[tuple[int, int]]:
     """The columns start..stop of each window; one on its left edge counts when it is closed."""
-    starts = np.array([span.start_ms for span in spans], np.int64)
-    ends = np.array([span.end_ms for span in spans], np.int64)
+    starts = np.array([span.start_ms - span.before_ms for span in spans], np.int64)
+    ends = np.array([span.end_ms + span.after_ms for span in spans], np.int64)
     left = np.searchsorted(times, starts, side="right" if open_left else "left").tolist()
     right = np.searchsorted(times, ends, side="right").tolist()
     return list(zip(left, right, strict=True))
