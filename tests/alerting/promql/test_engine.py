@@ -95,6 +95,12 @@ def test_a_query_may_not_touch_more_samples_than_its_budget() -> None:
         engine.evaluate("rate(requests_total[5m])", 10 * MINUTE, Budget(max_samples=10))
 
 
+def test_a_sample_in_many_windows_is_counted_once() -> None:
+    engine, budget = Engine(steady()), Budget()
+    engine.evaluate_range("rate(requests_total[5m])", 0, 15 * MINUTE, 15_000, budget)
+    assert budget.samples == 2 * 60 + 2 * 61  # what was read, and the answer
+
+
 def test_a_range_query_may_not_have_more_steps_than_its_budget() -> None:
     with pytest.raises(QueryLimitExceeded, match="exceeded maximum resolution of 11,000 points"):
         Engine(steady()).evaluate_range("up", 0, 11_000_000, 1000)

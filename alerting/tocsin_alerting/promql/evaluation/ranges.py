@@ -70,15 +70,18 @@ def over_windows(
     function: RangeFunction, given: RangeVector, parameters: Sequence[Floats], context: Context
 ) -> Vector:
     """`function` at every step; `parameters` hold one number a step each."""
+    context.budget.spend(len(given.spans) * len(given.series))
     values = np.zeros((len(given.spans), len(given.series)))
     present = np.zeros(values.shape, np.bool_)
     offset = 0
     for frame in given.frames:
         columns = slice(offset, offset + frame.count)
         windows = edges(frame.times, given.spans, context.semantics == 3)
+        read = 0  # windows overlap: a sample counts when it is first read
         for step, (start, stop) in enumerate(windows):
             if start < stop and frame.count:
-                context.budget.spend((stop - start) * frame.count)
+                context.budget.spend(max(0, stop - max(start, read)) * frame.count)
+                read = stop
                 at_step = [float(one[step]) for one in parameters]
                 out = (values[step, columns], present[step, columns])
                 _fill(function, frame, (start, stop), given.spans[step], at_step, out)
