@@ -30,6 +30,7 @@ from tocsin_alerting.notify.delivery import Courier
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.rounds import own
 from tocsin_alerting.rounds.desk import DeskRounds
+from tocsin_alerting.rounds.endless import endless
 from tocsin_alerting.rounds.rules import Instances, RuleRounds
 from tocsin_alerting.rounds.sources import StoreSources
 from tocsin_alerting.rules.evaluation import Surroundings
@@ -122,12 +123,14 @@ class App:
             loop.add_signal_handler(number, lambda: None)
         async with asyncio.TaskGroup() as group:
             look_again = not self.setup.config.engines
+            watching = partial(self.engines.run, look_again, self.setup.load_rps)
+            paging = DeskRounds(self.desk, self.courier, self.clock)
             tasks = [
-                group.create_task(self.clock.follow()),
                 group.create_task(self.agent.run()),
-                group.create_task(self.engines.run(look_again, self.setup.load_rps)),
-                group.create_task(rounds.run()),
-                group.create_task(DeskRounds(self.desk, self.courier, self.clock).run()),
+                group.create_task(endless("clock", self.clock.follow)),
+                group.create_task(endless("engines", watching)),
+                group.create_task(endless("rules", rounds.run)),
+                group.create_task(endless("incidents", paging.run)),
                 group.create_task(self._greet(plan)),
             ]
             await serving
