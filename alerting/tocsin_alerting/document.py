@@ -135,6 +135,25 @@ class Document:
         return node, key_node
 
 
+def read_text(file: str) -> str:
+    """What stands in `file`. Raises InvalidDocument when it cannot be read."""
+    try:
+        with open(file, encoding="utf-8") as opened:
+            return opened.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise unreadable(file, error) from None
+
+
+def unreadable(file: str, error: OSError | UnicodeDecodeError) -> InvalidDocument:
+    """Why the text of `file` cannot be had; its first byte that is no UTF-8 is the place."""
+    if isinstance(error, OSError):
+        why = error.strerror or type(error).__name__
+        return InvalidDocument([Problem(file, 1, 1, f"cannot read this file: {why}")])
+    before = error.object[: error.start]
+    line, column = before.count(b"\n") + 1, len(before.rpartition(b"\n")[2]) + 1
+    return InvalidDocument([Problem(file, line, column, "not text in UTF-8; save it as UTF-8")])
+
+
 def parse(text: str, file: str) -> Document:
     """The first document of `text`. Raises InvalidDocument for what is not YAML."""
     try:

@@ -3,8 +3,11 @@
 Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 lint only, 4 the agent cannot be reached.
 """
 
+from pathlib import Path
+
 import click
 
+from tocsin_alerting.cli import output
 from tocsin_alerting.cli.alerts import alerts
 from tocsin_alerting.cli.channels import channels
 from tocsin_alerting.cli.check import check
@@ -27,17 +30,32 @@ EPILOG = "Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 lint only, 4 the agent is
 )
 @click.option(
     "--token-file",
-    type=click.File(),
+    type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
     envvar="ALERTCTL_TOKEN_FILE",
     help="Holds the token that changes from other machines need.",
 )
-@click.option("--timeout", default=30.0, show_default=True, help="Seconds to wait for an answer.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.001, max=86400),
+    default=30.0,
+    show_default=True,
+    help="Seconds to wait for an answer.",
+)
 @click.version_option(package_name="tocsin", prog_name="alertctl")
 @click.pass_context
-def main(context: click.Context, url: str, token_file: click.File | None, timeout: float) -> None:
+def main(context: click.Context, url: str, token_file: Path | None, timeout: float) -> None:
     """See what fires, answer for it, and check rules and configuration."""
-    token = token_file.read().strip() if token_file else ""  # type: ignore[attr-defined]
-    context.obj = Agent(url, timeout, token)
+    output.prepare()
+    context.obj = Agent(url, timeout, _token(token_file) if token_file else "")
+
+
+def _token(file: Path) -> str:
+    token = file.read_text(encoding="ascii", errors="replace").strip()
+    if not token or not token.isascii() or not token.isprintable():
+        raise click.BadParameter(
+            f"{file} holds no token; it is one line of ASCII", param_hint="--token-file"
+        )
+    return token
 
 
 for command in (ack, alerts, channels, check, health, incidents, query, resolve, test):

@@ -1,9 +1,13 @@
 """`alertctl alerts`: the alert instances that are pending or firing now."""
 
+from typing import Any
+
 import click
 
 from tocsin_alerting.cli import output
 from tocsin_alerting.cli.client import Agent
+
+HEADER = ["SEVERITY", "ALERT", "STATE", "ACTIVE SINCE", "VALUE", "LABELS"]
 
 
 @click.command()
@@ -11,24 +15,17 @@ from tocsin_alerting.cli.client import Agent
 @click.pass_obj
 def alerts(agent: Agent, format: str) -> None:
     """List the alerts that are pending or firing."""
-    data = agent.get("/api/v1/alerts")
-    if format == "json":
-        output.as_json(data)
-        return
-    rows = [
-        [
-            one["labels"].get("severity", "-"),
-            one["labels"].get("alertname", ""),
-            one["state"],
-            one["activeAt"],
-            one["value"],
-            output.labels_text(_others(one["labels"])),
-        ]
-        for one in sorted(data["alerts"], key=lambda one: one["labels"].get("severity", "~"))
-    ]
-    header = ["SEVERITY", "ALERT", "STATE", "ACTIVE SINCE", "VALUE", "LABELS"]
-    output.table(header, rows, "no alert is pending or firing")
+    with agent.get("/api/v1/alerts") as data:
+        if format == "json":
+            output.as_json(data)
+            return
+        worst_first = sorted(data["alerts"], key=lambda one: one["labels"].get("severity", "~"))
+        rows = [_row(one) for one in worst_first]
+        output.table(HEADER, rows, "no alert is pending or firing")
 
 
-def _others(labels: dict[str, str]) -> dict[str, str]:
-    return {k: v for k, v in labels.items() if k not in ("alertname", "severity")}
+def _row(alert: dict[str, Any]) -> list[str]:
+    labels = dict(alert["labels"])
+    severity, name = labels.pop("severity", "-"), labels.pop("alertname", "")
+    since, value = alert["activeAt"], alert["value"]
+    return [severity, name, alert["state"], since, value, output.labels_text(labels)]

@@ -1,18 +1,19 @@
 """`alertctl check`: rule files, their unit tests and configurations, without an agent."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
 
 from tocsin_alerting.cli.client import FAILED, LINT
+from tocsin_alerting.cli.output import count
 
 
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 def check(files: tuple[Path, ...]) -> None:
-    """Check FILES: rules or configurations, told apart by what they hold.
+    """Check FILES: rules, unit tests of rules or configurations, told apart by what they hold.
 
     Without FILES the rules that come with Tocsin. Every problem is told with its place. The exit
     code is 3 when there is nothing worse than lint.
@@ -24,17 +25,21 @@ def check(files: tuple[Path, ...]) -> None:
     raise SystemExit(worst)
 
 
+Checked = tuple[str, list[str]]
+"""What is in a file that is right, and the lints."""
+
+
 def _check(path: Path) -> int:
     from tocsin_alerting.document import InvalidDocument
 
     print(f"Checking {path}")
     try:
-        said, lints = _configuration(path) if _is_configuration(path) else _rules(path)
+        said, lints = _kind(path)(path)
     except InvalidDocument as error:
-        print(f"  FAILED: {len(error.problems)} problems", file=sys.stderr)
+        print(f"  FAILED: {count(len(error.problems), 'problem')}", file=sys.stderr)
         _print(map(str, error.problems))
         return FAILED
-    print(f"  SUCCESS: {said}" + (f", {len(lints)} lints" if lints else ""))
+    print(f"  SUCCESS: {said}" + (f", {count(len(lints), 'lint')}" if lints else ""))
     _print(f"{lint} (lint)" for lint in lints)
     return LINT if lints else 0
 
@@ -44,33 +49,46 @@ def _print(lines: Iterable[str]) -> None:
         print(f"  {line}", file=sys.stderr)
 
 
-def _is_configuration(path: Path) -> bool:
+def _kind(path: Path) -> Callable[[Path], Checked]:
     """A file of which nothing can be told is taken for a rule file, and its reader says why."""
     from tocsin_alerting.config.config import Config
-    from tocsin_alerting.document import InvalidDocument, parse
+    from tocsin_alerting.document import InvalidDocument, parse, read_text
 
     try:
-        data = parse(path.read_text(encoding="utf-8"), str(path)).data
-    except (OSError, UnicodeDecodeError, InvalidDocument):
-        return False
+        data = parse(read_text(str(path)), str(path)).data
+    except InvalidDocument:
+        return _rules
     keys = set(data) if isinstance(data, dict) else set()
-    return "groups" not in keys and bool(keys & set(Config.model_fields))
+    if "groups" in keys:
+        return _rules
+    if "tests" in keys:
+        return _tests
+    return _configuration if keys & set(Config.model_fields) else _rules
 
 
-def _configuration(path: Path) -> tuple[str, list[str]]:
+def _configuration(path: Path) -> Checked:
     from tocsin_alerting.config.load import load
     from tocsin_alerting.start import rule_files
 
     config = load(path)
-    rules = rule_files(config)
-    count = len(config.receivers)
-    return f"{count} receivers, {len(config.policies)} policies, {len(rules)} rule files", []
+    receivers = count(len(config.receivers), "receiver")
+    policies = count(len(config.policies), "policy", "policies")
+    return f"{receivers}, {policies}, {count(len(rule_files(config)), 'rule file')}", []
 
 
-def _rules(path: Path) -> tuple[str, list[str]]:
+def _tests(path: Path) -> Checked:
+    from tocsin_alerting.document import read_text
+    from tocsin_alerting.rules.rule_test_file import read_tests
+
+    tests = read_tests(read_text(str(path)), str(path))
+    return f"{count(len(tests.tests), 'unit test')} found; `alertctl test` runs them", []
+
+
+def _rules(path: Path) -> Checked:
+    from tocsin_alerting.document import read_text
     from tocsin_alerting.promql.evaluation.coverage import check as check_expr
-    from tocsin_alerting.rules.file import load
+    from tocsin_alerting.rules.file import read
 
-    files = load([str(path)], check_expr)
-    count = sum(len(group.rules) for file in files for group in file.groups)
-    return f"{count} rules found", [str(lint) for file in files for lint in file.lints]
+    file = read(read_text(str(path)), str(path), check_expr)
+    rules = sum(len(group.rules) for group in file.groups)
+    return f"{count(rules, 'rule')} found", [str(lint) for lint in file.lints]

@@ -2,8 +2,9 @@
 
 import json
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 FAILED, USAGE, LINT, UNREACHABLE = 1, 2, 3, 4
@@ -15,16 +16,26 @@ class Agent:
 
     url: str
     timeout: float
-    token: str = ""
+    token: str = field(default="", repr=False)
 
-    def get(self, path: str, parameters: Mapping[str, str] | None = None) -> Any:
-        """The `data` of the answer. Ends the program with a message when there is none."""
-        return self._ask("GET", path, params=parameters)
+    @contextmanager
+    def get(self, path: str, parameters: Mapping[str, str] | None = None) -> Iterator[Any]:
+        """The `data` of the answer, for a `with` that prints it.
 
-    def post(self, path: str, body: Mapping[str, object]) -> Any:
-        return self._ask("POST", path, json=body)
+        Ends the program with a message when there is none, or when it is not of the shape that
+        the `with` finds in an agent's.
+        """
+        with self._understood():
+            yield self._data(self.ask("GET", path, params=parameters))
 
-    def _ask(self, method: str, path: str, **content: Any) -> Any:
+    @contextmanager
+    def post(self, path: str, body: Mapping[str, object]) -> Iterator[Any]:
+        """The same for what changes something."""
+        with self._understood():
+            yield self._data(self.ask("POST", path, json=body))
+
+    def ask(self, method: str, path: str, **content: Any) -> tuple[int, str]:
+        """The status and the text of an answer. Ends the program when there is none."""
         from tocsin_alerting.http import httpx  # costs 90 ms, which `--help` need not pay
 
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
@@ -32,21 +43,31 @@ class Agent:
         try:
             with httpx.Client(timeout=self.timeout, trust_env=False, headers=headers) as client:
                 response = client.request(method, url, **content)
+                return response.status_code, response.text
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             unreachable(f"no answer from the agent at {self.url}: {error}")
-        return _data(response.status_code, response.text, self.url)
 
+    def _data(self, answered: tuple[int, str]) -> Any:
+        status, text = answered
+        try:
+            answer = json.loads(text)
+        except (ValueError, RecursionError):
+            self._stranger(f"HTTP {status}, no JSON")
+        if answer["status"] != "success":
+            fail(str(answer["error"]))
+        for warning in answer.get("warnings", []):
+            print(f"warning: {warning}", file=sys.stderr)
+        return answer["data"]
 
-def _data(status: int, text: str, url: str) -> Any:
-    try:
-        answer = json.loads(text)
-    except ValueError:
-        unreachable(f"what answers at {url} is not a Tocsin agent (HTTP {status}, no JSON)")
-    if not isinstance(answer, dict) or answer.get("status") != "success":
-        fail(answer.get("error", text) if isinstance(answer, dict) else text)
-    for warning in answer.get("warnings", []):
-        print(f"warning: {warning}", file=sys.stderr)
-    return answer["data"]
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        try:
+            yield
+        except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
+            self._stranger(f"its answer has another shape: {type(error).__name__} {error}")
+
+    def _stranger(self, why: str) -> NoReturn:
+        unreachable(f"what answers at {self.url} is not a Tocsin agent ({why})")
 
 
 def fail(message: str) -> NoReturn:

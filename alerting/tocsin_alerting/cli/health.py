@@ -2,20 +2,15 @@
 
 import click
 
-from tocsin_alerting.cli.client import Agent, fail, unreachable
+from tocsin_alerting.cli.client import Agent, fail
 
 
 @click.command()
 @click.pass_obj
 def health(agent: Agent) -> None:
     """Succeed when the agent is ready to page."""
-    from tocsin_alerting.http import httpx
-
-    try:
-        url = agent.url.rstrip("/") + "/-/ready"
-        response = httpx.get(url, timeout=agent.timeout, trust_env=False)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        unreachable(f"no answer from the agent at {agent.url}: {error}")
-    if response.status_code != 200:
-        fail(response.text.strip() or f"HTTP {response.status_code}")
-    print(response.text.strip())
+    status, text = agent.ask("GET", "/-/ready")
+    said = text.strip().partition("\n")[0][:200]
+    if status != 200:
+        fail(said or f"HTTP {status}")
+    print(said)

@@ -2,7 +2,6 @@
 
 import getpass
 import time
-import uuid
 from typing import Any
 
 import click
@@ -10,41 +9,52 @@ import click
 from tocsin_alerting.cli import output
 from tocsin_alerting.cli.client import Agent
 
+HEADER = ["ID", "SEVERITY", "STATE", "WHAT", "OPENED", "OWNER", "MUTED BY"]
+HISTORY = ["WHEN (UTC)", "EVENT", "BY", "DETAIL"]
+NUMBER = click.IntRange(min=1)
+
 
 @click.command()
-@click.argument("number", required=False, type=int)
+@click.argument("number", required=False, type=NUMBER)
 @click.option("--all", "everything", is_flag=True, help="Also those that are resolved or closed.")
 @output.format_option
 @click.pass_obj
 def incidents(agent: Agent, number: int | None, everything: bool, format: str) -> None:
     """List the incidents, or show the one with NUMBER and its history."""
-    if number is not None:
-        _show(agent.get(f"/api/v1/incidents/{number}"), format)
-        return
-    data = agent.get("/api/v1/incidents", {"state": "all" if everything else "open"})
-    if format == "json":
-        output.as_json(data)
-        return
-    now_ms = int(time.time() * 1000)  # noqa: TID251  (the reader's own clock)
-    rows = [
-        [
-            f"#{one['number']}",
-            one["severity"],
-            one["state"],
-            one["title"],
-            output.age(one["opened_at_ms"], now_ms),
-            one["owner"] or "-",
-            ", ".join(one["muted_by"]) or "-",
-        ]
-        for one in data["incidents"]
+    path = "/api/v1/incidents" if number is None else f"/api/v1/incidents/{number}"
+    with agent.get(path, {"state": "all" if everything else "open"}) as data:
+        if format == "json":
+            output.as_json(data)
+        elif number is None:
+            now_ms = int(time.time() * 1000)  # noqa: TID251  (the reader's own clock)
+            none = "there is no incident" if everything else "no incident is open"
+            output.table(HEADER, [_row(one, now_ms) for one in data["incidents"]], none)
+        else:
+            _show(data)
+
+
+def _row(one: dict[str, Any], now_ms: int) -> list[str]:
+    return [
+        f"#{one['number']}",
+        one["severity"],
+        one["state"],
+        one["title"],
+        output.age(one["opened_at_ms"], now_ms),
+        one["owner"] or "-",
+        ", ".join(one["muted_by"]) or "-",
     ]
-    header = ["ID", "SEVERITY", "STATE", "WHAT", "OPENED", "OWNER", "MUTED BY"]
-    output.table(header, rows, "no incident is open")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a number that has no name
+        return "somebody"
 
 
 @click.command()
-@click.argument("number", type=int)
-@click.option("--by", "actor", default=getpass.getuser, help="Who answers.  [default: you]")
+@click.argument("number", type=NUMBER)
+@click.option("--by", "actor", default=_user, help="Who answers.  [default: you]")
 @click.option("--note", default="", help="For the others.")
 @click.pass_obj
 def ack(agent: Agent, number: int, actor: str, note: str) -> None:
@@ -53,8 +63,8 @@ def ack(agent: Agent, number: int, actor: str, note: str) -> None:
 
 
 @click.command()
-@click.argument("number", type=int)
-@click.option("--by", "actor", default=getpass.getuser, help="Who resolves it.  [default: you]")
+@click.argument("number", type=NUMBER)
+@click.option("--by", "actor", default=_user, help="Who resolves it.  [default: you]")
 @click.option("--note", default="", help="What it was.")
 @click.option("--false-positive", is_flag=True, help="There was nothing wrong.")
 @click.pass_obj
@@ -64,16 +74,15 @@ def resolve(agent: Agent, number: int, actor: str, note: str, false_positive: bo
 
 
 def _act(agent: Agent, number: int, verb: str, actor: str, note: str, **more: object) -> None:
-    body = {"by": actor, "note": note, "request_id": str(uuid.uuid4()), **more}
-    one = agent.post(f"/api/v1/incidents/{number}/{verb}", body)
-    owner = f", owned by {one['owner']}" if one["owner"] else ""
-    print(f"#{one['number']} {one['title']}: {one['state']}{owner}")
+    from uuid import uuid4
+
+    body = {"by": actor, "note": note, "request_id": str(uuid4()), **more}
+    with agent.post(f"/api/v1/incidents/{number}/{verb}", body) as one:
+        owner = f", owned by {one['owner']}" if one["owner"] else ""
+        print(f"#{one['number']} {one['title']}: {one['state']}{owner}")
 
 
-def _show(one: dict[str, Any], format: str) -> None:
-    if format == "json":
-        output.as_json(one)
-        return
+def _show(one: dict[str, Any]) -> None:
     print(f"#{one['number']} [{one['severity']}] {one['title']}: {one['state']}")
     print(f"opened {output.utc(one['opened_at_ms'])}, owner {one['owner'] or '-'}")
     for alert in one["alerts"]:
@@ -84,7 +93,7 @@ def _show(one: dict[str, Any], format: str) -> None:
         [output.utc(entry["at_ms"]), entry["event"], entry["actor"] or "-", _said(entry["data"])]
         for entry in one["history"]
     ]
-    output.table(["WHEN (UTC)", "EVENT", "BY", "DETAIL"], rows, "no history is recorded")
+    output.table(HISTORY, rows, "no history is recorded")
 
 
 def _said(data: dict[str, Any]) -> str:

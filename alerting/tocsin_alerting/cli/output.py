@@ -1,5 +1,6 @@
 """How the command line prints: tables for people, the API's objects for programs."""
 
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,19 @@ format_option = click.option(
     "-o", "--output", "format", type=click.Choice(["table", "json"]), default="table",
     show_default=True, help="A table for people, or the API's object.",
 )  # fmt: skip
+
+
+def prepare() -> None:
+    """Lines in the order in which they are printed, and none that cannot be: what a name holds
+    that the terminal's encoding has not is shown escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """`1 rule`, `2 rules`."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def as_json(data: Any) -> None:
@@ -53,4 +67,6 @@ def labels_text(labels: dict[str, str]) -> str:
 
 
 def _one_line(cell: str) -> str:
-    return " ".join(str(cell).split())
+    """Without line breaks, and without what would steer the terminal."""
+    text = " ".join(str(cell).split())
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

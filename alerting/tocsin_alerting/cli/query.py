@@ -21,12 +21,12 @@ def query() -> None:
 def instant(agent: Agent, expression: str, at: str | None, format: str) -> None:
     """The value of EXPRESSION at one moment."""
     parameters = {"query": expression} | ({"time": at} if at else {})
-    data = agent.get("/api/v1/query", parameters)
-    if format == "json":
-        output.as_json(data)
-        return
-    header = ["SERIES", "VALUE"]
-    output.table(header, list(_rows(data["resultType"], data["result"])), "no series")
+    with agent.get("/api/v1/query", parameters) as data:
+        if format == "json":
+            output.as_json(data)
+            return
+        rows = _rows(data["resultType"], data["result"])
+        output.table(["SERIES", "VALUE"], rows, "no series")
 
 
 def _rows(kind: str, result: Any) -> list[list[str]]:

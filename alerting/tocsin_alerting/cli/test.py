@@ -1,12 +1,17 @@
 """`alertctl test`: the rules' unit tests, and one incident of each severity on a fake clock."""
 
-import asyncio
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tocsin_alerting.cli.client import FAILED
+from tocsin_alerting.cli.output import count
+
+if TYPE_CHECKING:
+    from tocsin_alerting.config import Config
 
 
 @click.command()
@@ -20,66 +25,84 @@ def test(files: tuple[Path, ...], config_file: Path | None) -> None:
     take one incident of each severity through the real transitions on a fake clock, to print who
     would get what and when. Nothing is sent.
     """
+    if files and config_file:
+        raise click.UsageError("--config.file goes with no FILES: they test rules alone")
     if files:
         raise SystemExit(_run(files))
-    code = _check(config_file)
-    if code == 0:
-        code = _run(_bundled_tests())
-        asyncio.run(_drill(config_file))
+    config = _checked(config_file)
+    code = _run(_bundled_tests())
+    _drill(config)
     raise SystemExit(code)
 
 
-def _run(files: tuple[Path, ...]) -> int:
-    ok = [_passes(path) for path in files]
+def _run(files: Iterable[Path]) -> int:
+    ok = [_passes(str(path)) for path in files]
     return 0 if all(ok) else FAILED
 
 
-def _passes(path: Path) -> bool:
-    """Prints what promtool would. A broken file fails, and the next one is run."""
-    from tocsin_alerting.document import InvalidDocument
+def _passes(path: str) -> bool:
+    """Prints what promtool would, where it would. A broken file fails, and the next one is run."""
+    print(f"Unit Testing:  {path}")
+    failures = _failures(path)
+    if not failures:
+        print("  SUCCESS\n")
+        return True
+    print("  FAILED:", file=sys.stderr)
+    for failure in failures:
+        print(failure, file=sys.stderr)
+        print()
+    print()
+    return False
+
+
+def _failures(path: str) -> list[str]:
+    import asyncio
+
+    from tocsin_alerting.document import InvalidDocument, read_text
     from tocsin_alerting.promql.evaluation.coverage import check
     from tocsin_alerting.rounds.bench import make_bench
     from tocsin_alerting.rules.rule_test import run
     from tocsin_alerting.rules.rule_test_file import read_tests
 
     try:
-        tests = read_tests(path.read_text("utf-8"), str(path))
-        report = asyncio.run(run(tests, make_bench, check))
-    except (InvalidDocument, OSError, UnicodeDecodeError) as error:
-        print(f"Unit Testing:  {path}\n  FAILED:\n{error}\n", file=sys.stderr)
-        return False
-    print(report)
-    return report.ok
+        report = asyncio.run(run(read_tests(read_text(path), path), make_bench, check))
+    except InvalidDocument as error:
+        return [str(error)]
+    return [failure.text for failure in report.failures]
 
 
-def _bundled_tests() -> tuple[Path, ...]:
+def _bundled_tests() -> list[Path]:
     from tocsin_alerting.bundled import bundled
 
-    return tuple(sorted((bundled("rules") / "tests").glob("*.yml")))
+    return sorted((bundled("rules") / "tests").glob("*.yml"))
 
 
-def _check(config_file: Path | None) -> int:
+def _checked(config_file: Path | None) -> "Config":
+    """The configuration with its rule files; ends the program when one of them is wrong."""
+    from tocsin_alerting.config import load
     from tocsin_alerting.document import InvalidDocument
-    from tocsin_alerting.start import Options, configured, rule_files
+    from tocsin_alerting.start import rule_files
 
+    where = config_file or "the default configuration"
     try:
-        config = configured(Options(config_file=config_file))
+        config = load(config_file)
         files = rule_files(config)
     except InvalidDocument as error:
-        print(error, file=sys.stderr)
-        return FAILED
-    where = config_file or "the default configuration"
-    print(f"Configuration: {where}: SUCCESS, {len(files)} rule files")
-    return 0
+        print(f"Configuration: {where}: FAILED\n{error}", file=sys.stderr)
+        raise SystemExit(FAILED) from None
+    print(f"Configuration: {where}: SUCCESS, {count(len(files), 'rule file')}")
+    return config
 
 
-async def _drill(config_file: Path | None) -> None:
-    from tocsin_alerting.config.load import incident_config, load
+def _drill(config: "Config") -> None:
+    import asyncio
+
+    from tocsin_alerting.config.load import incident_config
     from tocsin_alerting.incidents.policy import Severity
     from tocsin_alerting.rounds.drill import drill
 
-    config = incident_config(load(config_file))
+    incidents = incident_config(config)
     for severity in Severity:
         print(f"\nIncident of severity {severity}, which nobody answers and which ends at last:")
-        for line in await drill(config, severity):
+        for line in asyncio.run(drill(incidents, severity)):
             print(f"  {line}")

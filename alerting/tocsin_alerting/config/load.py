@@ -11,7 +11,7 @@ from tocsin_alerting.config.config import BUNDLED_RULES, Config
 from tocsin_alerting.config.files import anchored, file_problems
 from tocsin_alerting.config.policies import Directory, default_policies, policy
 from tocsin_alerting.config.references import reference_problems
-from tocsin_alerting.document import Document, InvalidDocument, Problem, parse, validate
+from tocsin_alerting.document import Document, InvalidDocument, Problem, parse, unreadable, validate
 from tocsin_alerting.incidents.routing import GroupBy, IncidentConfig
 from tocsin_alerting.notify.channel import Channel
 from tocsin_alerting.notify.channels import CHANNELS, UNKNOWN_TYPE
@@ -82,11 +82,8 @@ def incident_config(config: Config) -> IncidentConfig:
 def _parsed(path: Path, read_file: ReadFile) -> Document:
     try:
         return parse(read_file(path), str(path))
-    except OSError as error:
-        problem = f"cannot read this file: {error.strerror or type(error).__name__}"
-    except UnicodeDecodeError:
-        problem = "cannot read this file: not UTF-8 text"
-    raise InvalidDocument([Problem(str(path), 1, 1, problem)])
+    except (OSError, UnicodeDecodeError) as error:
+        raise unreadable(str(path), error) from None
 
 
 def _anchored(config: Config, directory: Path) -> Config:

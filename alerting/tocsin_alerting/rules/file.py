@@ -5,10 +5,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path as FilePath
 from typing import Any
 
-from tocsin_alerting.document import Document, InvalidDocument, Path, Problem, parse
+from tocsin_alerting.document import Document, InvalidDocument, Path, Problem, parse, read_text
 from tocsin_alerting.promql import parser
 from tocsin_alerting.promql.ast import NOWHERE as NO_SPAN
 from tocsin_alerting.promql.ast import Expr, NumberLiteral, Span
@@ -57,7 +56,7 @@ def load(patterns: Iterable[str], check_expr: CheckExpr = no_objection) -> list[
     problems: list[Problem] = []
     for path in _paths(patterns):
         try:
-            files.append(read(_text(path), path, check_expr))
+            files.append(read(read_text(path), path, check_expr))
         except InvalidDocument as error:
             problems.extend(error.problems)
     if problems:
@@ -84,18 +83,6 @@ def _paths(patterns: Iterable[str]) -> list[str]:
 
 def _literal(pattern: str) -> Sequence[str]:
     return () if glob.has_magic(pattern) else (pattern,)
-
-
-def _text(path: str) -> str:
-    try:
-        return FilePath(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        before: bytes = error.object[: error.start]
-        line, column = before.count(b"\n") + 1, len(before.rpartition(b"\n")[2]) + 1
-        message = "not text in UTF-8; is it a rule file? Save it as UTF-8"
-        raise InvalidDocument([Problem(path, line, column, message)]) from None
-    except OSError as error:
-        raise InvalidDocument([Problem(path, 1, 1, f"cannot read it: {error.strerror}")]) from None
 
 
 def _groups(reading: Reading, check_expr: CheckExpr) -> tuple[Group, ...]:
