@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from support.story import Story, reason, story
+from support.story import PAGE_SECONDS, Story, reason, story
 
-PAGE_SECONDS = 3.5
 PROBE_SECONDS = 2.0  # how long an engine that hangs may take to answer, at a round a second
 
 

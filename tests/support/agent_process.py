@@ -67,6 +67,9 @@ class AgentProcess:
         with urllib.request.urlopen(self.url + path, timeout=10) as response:
             return json.load(response)["data"]
 
+    def status(self) -> Any:
+        return self.get("/api/v1/status/tocsin")
+
     def text(self, path: str) -> str:
         with urllib.request.urlopen(self.url + path, timeout=10) as response:
             return str(response.read().decode())

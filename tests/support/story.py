@@ -13,6 +13,8 @@ from support.engine_process import EngineProcess
 from support.mailbox import Mailbox
 from support.webhook_sink import Received, WebhookSink
 
+PAGE_SECONDS = 3.5
+
 RULES = """\
 groups:
 - name: story
