@@ -27,7 +27,8 @@ async def chat(request: Request, body: ChatBody) -> Response:
     def encode() -> list[list[int]]:
         return [worker.model.encode(worker.model.chat_prompt(messages), special=False)]
 
-    (generation,) = await worker.begin(1, encode, ask)
+    size = sum(len(message["content"]) for message in messages)
+    (generation,) = await worker.begin(1, encode, size, ask)
     about = head(f"chatcmpl-{uuid4().hex}", worker.model.name, request.app.state.wall())
     if body.stream:
         return EventStream(stream(generation, about, body.include_usage), [generation])

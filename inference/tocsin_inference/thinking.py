@@ -78,7 +78,8 @@ async def say(worker: Worker, messages: list[dict[str, str]], how: Ask) -> Said:
     def encode() -> list[list[int]]:
         return [worker.model.encode(worker.model.chat_prompt(messages), special=False)]
 
-    (generation,) = await worker.begin(1, encode, how)
+    size = sum(len(message["content"]) for message in messages)
+    (generation,) = await worker.begin(1, encode, size, how)
     with generation:
         text = await generation.rest()
     return Said(list(generation.prompt), generation.ids, text.strip())
