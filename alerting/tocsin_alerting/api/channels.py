@@ -27,7 +27,7 @@ def routes(channels: Mapping[str, Channel], guard: Guard, now_ms: Callable[[], i
         outcome = await channels[name].send(sent, now_ms(), transcript)
         return success(told(outcome, transcript))
 
-    return [Route("/api/v1/channels/{name}/test", test, methods=["POST"])]
+    return [Route("/api/v1/channels/{name:path}/test", test, methods=["POST"])]
 
 
 def told(outcome: Outcome, transcript: list[str]) -> dict[str, object]:
