@@ -16,6 +16,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from tocsin_alerting.api import channels as channels_api
 from tocsin_alerting.api import incidents, query, rules, runbooks, server, status
 from tocsin_alerting.api.guard import guard
+from tocsin_alerting.api.turn import Limits
 from tocsin_alerting.banner import Facts, banner
 from tocsin_alerting.box import plan as plans
 from tocsin_alerting.box import worker as workers
@@ -94,7 +95,7 @@ class App:
         self.instances = Instances(self.desk, self.clock.now_ms)
         self.courier = Courier(self.desk, setup.channels, self.clock.now_ms)
         self.clock.on_move(self._moved)
-        self.queries = ThreadPoolExecutor(query.Limits().at_once, thread_name_prefix="query")
+        self.queries = ThreadPoolExecutor(Limits().at_once, thread_name_prefix="query")
         self.engines: Engines | None = None
 
     async def serve(self) -> None:

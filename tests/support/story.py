@@ -87,6 +87,13 @@ class Story:
 
         await until(all_sent, 5)
 
+    async def metric(self, name: str) -> float:
+        """The sum of a metric's values on the metrics page."""
+        text = await asyncio.to_thread(self.agent.text, "/metrics")
+        lines = [line for line in text.splitlines() if line.startswith((name + " ", name + "{"))]
+        assert lines, f"no {name}"
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
     async def alertctl(self, *arguments: str) -> str:
         done = await asyncio.to_thread(self.agent.alertctl, *arguments)
         assert done.returncode == 0, done.stderr

@@ -10,6 +10,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tocsin_alerting.api.answers import ApiError, success
+from tocsin_alerting.api.body import body
+from tocsin_alerting.api.encoding import number
 from tocsin_alerting.api.guard import Guard
 from tocsin_alerting.api.times import time_ms
 from tocsin_alerting.incidents.action import Action, Verb
@@ -62,10 +64,10 @@ async def _or_not_found(desk: Desk, number: int) -> Story:
 
 
 async def _action(request: Request) -> Action:
-    verb, body = request.path_params["verb"], await _body(request)
+    verb, sent = request.path_params["verb"], await _sent(request)
     if verb not in list(Verb):
         raise ApiError("not_found", f'no such action: "{verb}"; there are {", ".join(Verb)}')
-    until, step = body.get("until"), body.get("step")
+    until, step = sent.get("until"), sent.get("step")
     if verb == Verb.SNOOZE and not until:
         raise ApiError("bad_data", 'say how long: "until" as Unix seconds or RFC 3339')
     if step is not None and not isinstance(step, int):
@@ -73,33 +75,31 @@ async def _action(request: Request) -> Action:
     return Action(
         Verb(verb),
         request.path_params["number"],
-        actor=_text(body, "by") or "somebody",
-        note=_text(body, "note"),
-        request_id=_text(body, "request_id"),
+        actor=_text(sent, "by") or "somebody",
+        note=_text(sent, "note"),
+        request_id=_text(sent, "request_id"),
         step=step,
         until_ms=time_ms(str(until), "until") if until else None,
-        false_positive=body.get("false_positive") is True,
+        false_positive=sent.get("false_positive") is True,
     )
 
 
-async def _body(request: Request) -> Mapping[str, Any]:
+async def _sent(request: Request) -> Mapping[str, Any]:
     """The JSON object or the form that was sent; an empty body is an empty object."""
-    content = await request.body()
-    if len(content) > _MOST_BYTES:
-        raise ApiError("bad_data", "the body is too large")
+    content = await body(request, _MOST_BYTES)
     if "form" in request.headers.get("content-type", ""):
         return dict(parse_qsl(content.decode("utf-8", "replace")))
     try:
-        body = orjson.loads(content or b"{}")
+        found = orjson.loads(content or b"{}")
     except orjson.JSONDecodeError as error:
         raise ApiError("bad_data", f"the body is not JSON: {error}") from None
-    if not isinstance(body, dict):
+    if not isinstance(found, dict):
         raise ApiError("bad_data", "the body is not a JSON object")
-    return body
+    return found
 
 
-def _text(body: Mapping[str, Any], name: str) -> str:
-    value = body.get(name, "")
+def _text(sent: Mapping[str, Any], name: str) -> str:
+    value = sent.get(name, "")
     if not isinstance(value, str):
         raise ApiError("bad_data", f'"{name}" is not text')
     return value[:1000]
@@ -128,7 +128,7 @@ def shown(incident: Incident) -> dict[str, Any]:
                 "labels": dict(member.alert.labels),
                 "annotations": dict(member.alert.annotations),
                 "source": member.source,
-                "value": str(member.alert.value),
+                "value": number(member.alert.value),
                 "since_ms": member.since_ms,
             }
             for member in incident.members.values()

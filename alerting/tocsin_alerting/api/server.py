@@ -15,6 +15,10 @@ from tocsin_alerting.api.answers import ApiError, failure
 log = logging.getLogger(__name__)
 
 GOODBYE_SECONDS = 1
+_SAID = {
+    404: ("not_found", "there is no {1}"),
+    405: ("method_not_allowed", "{0} does nothing at {1}"),
+}
 
 
 def application(routes: Sequence[Route]) -> Starlette:
@@ -33,6 +37,7 @@ def server(app: Starlette) -> uvicorn.Server:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # who connected is who asked, whatever the headers say
             timeout_graceful_shutdown=GOODBYE_SECONDS,
         )
     )
@@ -45,9 +50,12 @@ async def _api_error(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    if request.url.path.startswith("/api/") and error.status_code == 404:
-        return failure(ApiError("not_found", f"there is no {request.url.path}"))
-    return PlainTextResponse(f"{error.detail}\n", error.status_code, error.headers)
+    if not request.url.path.startswith("/api/") or error.status_code not in _SAID:
+        return PlainTextResponse(f"{error.detail}\n", error.status_code, error.headers)
+    kind, words = _SAID[error.status_code]
+    told = failure(ApiError(kind, words.format(request.method, request.url.path)))
+    told.headers.update(error.headers or {})
+    return told
 
 
 async def _fault(request: Request, error: Exception) -> Response:
