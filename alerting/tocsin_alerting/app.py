@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
@@ -308,5 +309,5 @@ def _process_groups(config: Config) -> Mapping[str, str]:
 
 def _names(config: Config) -> list[str]:
     """The names that a Host header may give us, besides addresses."""
-    name = config.external_url.partition("//")[2].partition("/")[0].rpartition(":")[0]
+    name = urlsplit(config.external_url).hostname
     return [one for one in (name, socket.gethostname()) if one]

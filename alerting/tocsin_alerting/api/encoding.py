@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -25,9 +26,7 @@ def number(value: float) -> str:
         return "NaN"
     if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
-    if value == int(value) and abs(value) < 1e15:
-        return "-0" if value == 0 and math.copysign(1, value) < 0 else str(int(value))
-    text = repr(value)
+    text = repr(value).removesuffix(".0")
     return _without_exponent(text) if "e" in text else text
 
 
@@ -41,6 +40,16 @@ def _without_exponent(text: str) -> str:
     digits = (whole + part).ljust(len(whole) + shift, "0")
     cut = len(whole) + shift
     return sign + (digits[:cut] + "." + digits[cut:] if digits[cut:] else digits)
+
+
+def exponent(value: float) -> str:
+    """Go's FormatFloat(v, 'e', -1): the shortest digits, an exponent of at least two."""
+    if not math.isfinite(value):
+        return number(value)
+    negative, digits, power = Decimal(repr(value)).normalize().as_tuple()
+    rest = "".join(map(str, digits[1:]))
+    point = "." if rest else ""
+    return f"{'-' * negative}{digits[0]}{point}{rest}e{int(power) + len(rest):+03d}"
 
 
 def document(result: Result) -> Iterator[bytes]:

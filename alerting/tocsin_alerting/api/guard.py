@@ -89,6 +89,7 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 def _parts(url: str) -> SplitResult:
     """Nothing but empty parts for what cannot be a URL."""
     try:
-        return urlsplit(url)
-    except ValueError:
+        parts = urlsplit(url)
+        return parts if parts.port != 0 else urlsplit("")
+    except ValueError:  # of the port, too
         return urlsplit("")

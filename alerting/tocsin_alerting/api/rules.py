@@ -1,6 +1,5 @@
 """`/api/v1/rules` and `/api/v1/alerts`, in the shapes that Grafana reads from a Prometheus."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tocsin_alerting.api.answers import ApiError, success
+from tocsin_alerting.api.encoding import exponent
 from tocsin_alerting.api.times import rfc3339
 from tocsin_alerting.rules.alert import Alert, AlertState
 from tocsin_alerting.rules.progress import GroupProgress, RuleProgress
@@ -119,18 +119,8 @@ def _alert(alert: Alert) -> dict[str, Any]:
         "annotations": dict(alert.annotations),
         "state": alert.state,
         "activeAt": rfc3339(alert.active_at_ms),
-        "value": _exponent(alert.value),
+        "value": exponent(alert.value),
     }
     if alert.keep_firing_since_ms is not None:
         shown["keepFiringSince"] = rfc3339(alert.keep_firing_since_ms)
     return shown
-
-
-def _exponent(value: float) -> str:
-    """Go's FormatFloat(v, 'e', -1): the shortest digits, an exponent of at least two."""
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    digits = repr(value).lower().partition("e")[0].replace(".", "").replace("-", "").strip("0")
-    return f"{value:.{max(0, len(digits) - 1)}e}"
