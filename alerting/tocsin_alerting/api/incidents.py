@@ -1,5 +1,6 @@
 """`/api/v1/incidents`: what people are told about, and what they do about it."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -23,6 +24,7 @@ from tocsin_alerting.incidents.story import Story
 
 _STATES = {"open": OPEN_STATES, "all": tuple(State)}
 _MOST_BYTES = 64 << 10
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 def routes(desk: Desk, guard: Guard, now_ms: Callable[[], int]) -> list[Route]:
@@ -37,7 +39,7 @@ def routes(desk: Desk, guard: Guard, now_ms: Callable[[], int]) -> list[Route]:
         return success({"incidents": [shown(one) for one in found]})
 
     async def one(request: Request) -> Response:
-        return success(told(await _or_not_found(desk, request.path_params["number"])))
+        return success(told(await _or_not_found(desk, _number(request))))
 
     async def act(request: Request) -> Response:
         guard(request)
@@ -51,9 +53,16 @@ def routes(desk: Desk, guard: Guard, now_ms: Callable[[], int]) -> list[Route]:
 
     return [
         Route("/api/v1/incidents", listed),
-        Route("/api/v1/incidents/{number:int}", one),
-        Route("/api/v1/incidents/{number:int}/{verb}", act, methods=["POST"]),
+        Route("/api/v1/incidents/{number}", one),
+        Route("/api/v1/incidents/{number}/{verb}", act, methods=["POST"]),
     ]
+
+
+def _number(request: Request) -> int:
+    text = request.path_params["number"]
+    if not _NUMBER.fullmatch(text):
+        raise ApiError("not_found", f'there is no incident "{text[:40]}"; they have numbers')
+    return int(text)
 
 
 async def _or_not_found(desk: Desk, number: int) -> Story:
@@ -70,11 +79,11 @@ async def _action(request: Request) -> Action:
     until, step = sent.get("until"), sent.get("step")
     if verb == Verb.SNOOZE and not until:
         raise ApiError("bad_data", 'say how long: "until" as Unix seconds or RFC 3339')
-    if step is not None and not isinstance(step, int):
+    if step is not None and type(step) is not int:
         raise ApiError("bad_data", '"step" is the number of a step, from 0')
     return Action(
         Verb(verb),
-        request.path_params["number"],
+        _number(request),
         actor=_text(sent, "by") or "somebody",
         note=_text(sent, "note"),
         request_id=_text(sent, "request_id"),
