@@ -21,6 +21,11 @@ PIECE_BYTES = 256 << 10
 
 
 def number(value: float) -> str:
+    """A sample's value as Prometheus writes it: as `plain`, and as `exponent` far from 1."""
+    return exponent(value) if value and not 1e-6 <= abs(value) < 1e21 else plain(value)
+
+
+def plain(value: float) -> str:
     """The shortest text that reads back, as Go's FormatFloat(v, 'f', -1) has it."""
     if math.isnan(value):
         return "NaN"
@@ -45,7 +50,7 @@ def _without_exponent(text: str) -> str:
 def exponent(value: float) -> str:
     """Go's FormatFloat(v, 'e', -1): the shortest digits, an exponent of at least two."""
     if not math.isfinite(value):
-        return number(value)
+        return plain(value)
     negative, digits, power = Decimal(repr(value)).normalize().as_tuple()
     rest = "".join(map(str, digits[1:]))
     point = "." if rest else ""
@@ -80,7 +85,7 @@ def _kind_and_rows(value: QueryValue) -> tuple[str, Iterable[Any]]:
     """The result's type and its elements: of a number or a text, time and value."""
     match value:
         case ScalarValue():
-            return "scalar", (value.at_ms / 1000, number(value.value))
+            return "scalar", (value.at_ms / 1000, plain(value.value))
         case StringValue():
             return "string", (value.at_ms / 1000, value.value)
         case InstantVector():

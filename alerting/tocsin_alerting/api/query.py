@@ -12,14 +12,16 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from tocsin_alerting.api.answers import ApiError
+from tocsin_alerting.api.body import body
 from tocsin_alerting.api.encoding import document
 from tocsin_alerting.api.times import duration_ms, time_ms
 from tocsin_alerting.api.turn import Limits, Queries, Turn, Work
-from tocsin_alerting.promql.ast import VectorSelector
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.evaluation.budget import Budget
 from tocsin_alerting.promql.fault import ParseError
-from tocsin_alerting.promql.parser import parse
+from tocsin_alerting.promql.parser import parse, parse_selector
+from tocsin_alerting.promql.types import type_of
+from tocsin_alerting.promql.values import ValueType
 from tocsin_alerting.store.rows import MatcherSets
 from tocsin_alerting.store.store import Store
 from tocsin_exporter.snapshot import Labels
@@ -29,6 +31,11 @@ _MOST_BYTES = 1 << 20  # of a form; a query of this length is nobody's
 _TOO_FINE = (
     "exceeded maximum resolution of 11,000 points per timeseries."
     " Try decreasing the query resolution (?step=XX)"
+)
+_MATCHES_ALL = 'invalid parameter "match[]": match[] must contain at least one non-empty matcher'
+_NO_RANGE = (
+    'invalid parameter "query": invalid expression type "{}" for range query,'
+    " must be Scalar or instant Vector"
 )
 _NO_STEP = (
     'invalid parameter "step": zero or negative query resolution step widths are not accepted.'
@@ -49,6 +56,11 @@ class Asked:
 
     def all(self, name: str) -> list[str]:
         return self.lists.get(name, [])
+
+    def moment(self, name: str, default_ms: int) -> int:
+        """A time that may be missing, in Unix milliseconds."""
+        text = self.get(name)
+        return time_ms(text, name, f"Invalid time value for '{name}': ") if text else default_ms
 
 
 Handler = Callable[[Asked, Queries], Work]
@@ -90,8 +102,7 @@ def _bound(handler: Handler, queries: Queries) -> Callable[[Request], Any]:
 
 
 def _instant(asked: Asked, queries: Queries) -> Work:
-    query, at = asked.get("query"), asked.get("time")
-    at_ms = time_ms(at, "time") if at else queries.now_ms()
+    query, at_ms = asked.get("query"), asked.moment("time", queries.now_ms())
     return lambda budget: document(queries.engine.evaluate(query, at_ms, budget))
 
 
@@ -106,8 +117,14 @@ def _range(asked: Asked, queries: Queries) -> Work:
         raise ApiError("bad_data", _NO_STEP)
     if (end_ms - start_ms) // step_ms > queries.limits.max_points:
         raise ApiError("bad_data", _TOO_FINE)
-    evaluate = queries.engine.evaluate_range
-    return lambda budget: document(evaluate(query, start_ms, end_ms, step_ms, budget))
+
+    def work(budget: Budget) -> Iterator[bytes]:
+        kind = type_of(parse(query, queries.engine.semantics))
+        if kind not in (ValueType.SCALAR, ValueType.VECTOR):
+            raise ApiError("bad_data", _NO_RANGE.format(kind.documented))
+        return document(queries.engine.evaluate_range(query, start_ms, end_ms, step_ms, budget))
+
+    return work
 
 
 def _series(asked: Asked, queries: Queries) -> Work:
@@ -140,9 +157,9 @@ def _limited(asked: Asked, values: set[str]) -> list[str]:
 
 def _found(asked: Asked, queries: Queries, told: Callable[[list[Labels]], Any]) -> Work:
     """What `told` makes of the label sets that were asked for."""
-    start, end = asked.get("start"), asked.get("end")
-    start_ms = time_ms(start, "start") if start else queries.now_ms() - queries.store.retention_ms
-    end_ms = time_ms(end, "end") if end else queries.now_ms()
+    now_ms = queries.now_ms()
+    start_ms = asked.moment("start", now_ms - queries.store.retention_ms)
+    end_ms = asked.moment("end", now_ms)
 
     def work(budget: Budget) -> Iterator[bytes]:
         sets = _matcher_sets(asked.all("match[]"))
@@ -156,11 +173,11 @@ def _matcher_sets(selectors: list[str]) -> MatcherSets:
     sets: list[Any] = []
     for text in selectors:
         try:
-            selector = parse(text)
+            selector = parse_selector(text)
         except ParseError as error:
             raise ApiError("bad_data", f'invalid parameter "match[]": {error}') from None
-        if not isinstance(selector, VectorSelector):
-            raise ApiError("bad_data", f'invalid parameter "match[]": {text} is no selector')
+        if not all(any(not one.matches("") for one in every) for every in selector.matcher_sets):
+            raise ApiError("bad_data", _MATCHES_ALL)
         sets.extend(selector.matcher_sets)
     return tuple(sets) or EVERYTHING
 
@@ -168,17 +185,10 @@ def _matcher_sets(selectors: list[str]) -> MatcherSets:
 async def _asked(request: Request) -> Asked:
     found: dict[str, list[str]] = {}
     pairs = list(request.query_params.multi_items())
-    if request.method == "POST":
-        pairs += parse_qsl(await _form(request), keep_blank_values=True)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if request.method == "POST" and kind == "application/x-www-form-urlencoded":
+        form = (await body(request, _MOST_BYTES)).decode("utf-8", "replace")
+        pairs += parse_qsl(form, keep_blank_values=True)
     for key, value in pairs:
         found.setdefault(key, []).append(value)
     return Asked(found, request.path_params)
-
-
-async def _form(request: Request) -> str:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MOST_BYTES:
-            raise ApiError("bad_data", "the form is larger than 1 MiB")
-    return body.decode("utf-8", "replace")

@@ -24,7 +24,7 @@ def routes(groups: Progress) -> list[Route]:
     async def rules(request: Request) -> Response:
         kind = request.query_params.get("type", "")
         if kind not in _TYPES:
-            raise ApiError("bad_data", f'type is "{kind}"; it may be alert or record')
+            raise ApiError("bad_data", f'invalid parameter "type": not supported value "{kind}"')
         chosen = _Chosen(request, _TYPES[kind])
         shown = [_group(one, chosen) for one in groups() if chosen.has_group(one)]
         return success({"groups": [group for group in shown if group["rules"] or chosen.all]})

@@ -21,11 +21,14 @@ def rfc3339(at_ms: int | None) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def time_ms(text: str, name: str) -> int:
-    """Unix seconds (`1700000000.5`) or RFC 3339. Raises ApiError as Prometheus words it."""
+def time_ms(text: str, name: str, before: str = "") -> int:
+    """Unix seconds (`1700000000.5`) or RFC 3339. Raises ApiError as Prometheus words it.
+
+    `before` comes before its words.
+    """
     seconds = float(text) if _NUMBER.fullmatch(text) else _rfc_seconds(text)
     if math.isnan(seconds) or abs(seconds) > _MOST_SECONDS:
-        raise _bad(text, name, "timestamp")
+        raise _bad(text, name, "timestamp", before)
     return round(seconds * 1000)
 
 
@@ -49,7 +52,6 @@ def duration_ms(text: str, name: str) -> int:
     return round(seconds * 1000)
 
 
-def _bad(text: str, name: str, kind: str) -> ApiError:
-    return ApiError(
-        "bad_data", f'invalid parameter "{name}": cannot parse "{text}" to a valid {kind}'
-    )
+def _bad(text: str, name: str, kind: str, before: str = "") -> ApiError:
+    why = f'invalid parameter "{name}": {before}cannot parse "{text}" to a valid {kind}'
+    return ApiError("bad_data", why)

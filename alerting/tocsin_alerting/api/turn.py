@@ -61,6 +61,7 @@ class Turn:
         wanted_ms = queries.limits.timeout_ms if timeout_ms is None else timeout_ms
         self._seconds = max(0, min(wanted_ms, LONGEST_MS)) / 1000
         self._over = False
+        self._has_place = False
         self._begun = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,17 +80,19 @@ class Turn:
     async def _answer(self, send: Send) -> None:
         try:
             async with asyncio.timeout(self._seconds), self._queries.places:
+                await asyncio.sleep(0)  # a time of nothing is over here, before any thread is asked
                 await self._evaluate(send)
         except (TimeoutError, QueryTimeout):
             if not self._begun:  # otherwise the connection is cut: no half answer passes for whole
-                why = "query timed out in expression evaluation"
-                raise ApiError("timeout", why) from None
+                where = "expression evaluation" if self._has_place else "query queue"
+                raise ApiError("timeout", f"query timed out in {where}") from None
         except ParseError as error:
             raise ApiError("bad_data", f'invalid parameter "query": {error}') from None
         except QueryError as error:
             raise ApiError("execution", str(error)) from None
 
     async def _evaluate(self, send: Send) -> None:
+        self._has_place = True
         pieces = await self._in_thread(lambda: self._work(self._budget()))
         piece = await self._in_thread(lambda: next(pieces, b""))
         whole = len(piece) < PIECE_BYTES
@@ -108,9 +111,8 @@ class Turn:
     def _budget(self) -> Budget:
         limits, monotonic = self._queries.limits, self._queries.monotonic
         ends = monotonic() + self._seconds
-        return Budget(
-            limits.max_samples, limits.max_points, lambda: self._over or monotonic() > ends
-        )
+        steps = limits.max_points + 1  # as in Prometheus, the first one does not count
+        return Budget(limits.max_samples, steps, lambda: self._over or monotonic() > ends)
 
 
 async def _gone(receive: Receive) -> None:

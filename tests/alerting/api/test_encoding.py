@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin_alerting.api.encoding import exponent, number
+from tocsin_alerting.api.encoding import exponent, number, plain
 
 # From Go 1.20: strconv.FormatFloat(v, 'f', -1, 64) and strconv.FormatFloat(v, 'e', -1, 64).
 GO = [
@@ -37,15 +37,32 @@ GO = [
 ]
 
 
-@pytest.mark.parametrize(("value", "plain", "scientific"), GO)
-def test_values_that_go_printed(value: float, plain: str, scientific: str) -> None:
-    assert number(value) == plain
+@pytest.mark.parametrize(("value", "short", "scientific"), GO)
+def test_values_that_go_printed(value: float, short: str, scientific: str) -> None:
+    assert plain(value) == short
     assert exponent(value) == scientific
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1e-6, "0.000001"),
+        (9.99e-7, "9.99e-07"),
+        (-1e21, "-1e+21"),
+        (999999999999999900000.0, "999999999999999900000"),
+        (0.0, "0"),
+        (-0.0, "-0"),
+        (math.nan, "NaN"),
+        (-math.inf, "-Inf"),
+    ],
+)
+def test_samples_have_an_exponent_where_prometheus_gives_them_one(value: float, text: str) -> None:
+    assert number(value) == text
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_plain_numbers_are_the_shortest_that_read_back(value: float) -> None:
-    text = number(value)
+    text = plain(value)
     assert float(text) == value
     assert math.copysign(1, float(text)) == math.copysign(1, value)
     assert re.fullmatch(r"-?(0|[1-9]\d*)(\.\d*[1-9])?", text)
