@@ -5,7 +5,6 @@ import random
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,10 +16,12 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from tocsin_alerting.api import channels as channels_api
 from tocsin_alerting.api import incidents, query, rules, runbooks, server, status
 from tocsin_alerting.api.guard import guard
+from tocsin_alerting.api.threads import Threads
 from tocsin_alerting.api.turn import Limits
 from tocsin_alerting.banner import Facts, banner
 from tocsin_alerting.box import plan as plans
 from tocsin_alerting.box import worker as workers
+from tocsin_alerting.box.discovery import USUAL_PORTS
 from tocsin_alerting.box.engines import Engines
 from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.config import Config
@@ -72,6 +73,7 @@ class Setup:
     sockets: list[socket.socket]
     address: str
     load_rps: float | None = None
+    engine_ports: Sequence[int] = USUAL_PORTS
 
 
 class App:
@@ -96,7 +98,7 @@ class App:
         self.instances = Instances(self.desk, self.clock.now_ms)
         self.courier = Courier(self.desk, setup.channels, self.clock.now_ms)
         self.clock.on_move(self._moved)
-        self.queries = ThreadPoolExecutor(Limits().at_once, thread_name_prefix="query")
+        self.queries = Threads(Limits().at_once, "query")
         self.engines: Engines | None = None
 
     async def serve(self) -> None:
@@ -144,7 +146,6 @@ class App:
             await self.engines.worker.stop(WORKER_GRACE_SECONDS)
         await self.courier.close()
         await self.desk.close(self.clock.now_ms())
-        self.queries.shutdown(wait=False, cancel_futures=True)
 
     # collectors
 
@@ -173,7 +174,8 @@ class App:
         config = self.setup.config
         urls = [engine.url for engine in config.engines]
         own_one = config.worker
-        return await plans.make(urls, own_one.enabled, own_one.host, own_one.port)
+        usual = self.setup.engine_ports
+        return await plans.make(urls, own_one.enabled, own_one.host, own_one.port, usual)
 
     def _worker(self, plan: plans.Plan) -> workers.Worker | None:
         if not plan.start_worker:

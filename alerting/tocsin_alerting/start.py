@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tocsin_alerting.box import ports
+from tocsin_alerting.box.discovery import USUAL_PORTS
 from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.config import BUNDLED_RULES, Config
 from tocsin_alerting.config.load import build_channels, load
@@ -30,6 +31,7 @@ class Options:
     storage_path: str | None = None
     listen_address: str | None = None
     engine_urls: Sequence[str] = ()
+    engine_ports: Sequence[int] = ()
     no_worker: bool = False
     worker_device: str | None = None
     load_rps: float | None = None
@@ -95,6 +97,7 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
             sockets=[_listen(config.web.listen_address)],
             address=config.web.listen_address,
             load_rps=options.load_rps,
+            engine_ports=options.engine_ports or USUAL_PORTS,
         )
         _make_directory(config.storage.path)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

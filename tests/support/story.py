@@ -104,6 +104,23 @@ class Story:
         return [one for one in found["incidents"] if one["labels"]["alertname"] == "EngineDown"]
 
 
+def config_file(
+    folder: Path, engine: str, first: str, second: str, third: str, smarthost: str, escalate: str
+) -> None:
+    """Writes the story's `tocsin.yml` and its rules."""
+    (folder / "rules.yml").write_text(RULES)
+    (folder / "tocsin.yml").write_text(
+        CONFIG.format(
+            engine=engine,
+            first=first,
+            second=second,
+            third=third,
+            smarthost=smarthost,
+            escalate=escalate,
+        )
+    )
+
+
 @asynccontextmanager
 async def story(
     folder: Path,
@@ -119,17 +136,8 @@ async def story(
         WebhookSink() as third,
         Mailbox() as mail,
     ):
-        (folder / "rules.yml").write_text(RULES)
-        (folder / "tocsin.yml").write_text(
-            CONFIG.format(
-                engine=engine.url,
-                first=first.url,
-                second=second.url,
-                third=third.url,
-                smarthost=f"127.0.0.1:{mail.port}",
-                escalate=escalate,
-            )
-        )
+        smarthost = f"127.0.0.1:{mail.port}"
+        config_file(folder, engine.url, first.url, second.url, third.url, smarthost, escalate)
         arguments = ("--config.file", "tocsin.yml", "--storage.path", storage, "--no-worker")
         agent = AgentProcess(folder, *arguments, environment=environment)
         try:

@@ -1,5 +1,6 @@
 """Everything the agent serves, on one port: the metrics page's routes and the API as one app."""
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tocsin_alerting.api.answers import ApiError, failure
 
@@ -31,7 +33,7 @@ def server(app: Starlette) -> uvicorn.Server:
     """Ends within GOODBYE_SECONDS of being told, whatever a client still waits for."""
     return uvicorn.Server(
         uvicorn.Config(
-            app,
+            _Parting(app),
             http="httptools",
             lifespan="off",
             log_config=None,
@@ -41,6 +43,28 @@ def server(app: Starlette) -> uvicorn.Server:
             timeout_graceful_shutdown=GOODBYE_SECONDS,
         )
     )
+
+
+class _Parting:
+    """Tells a client whose request ends with the agent so; the server would log a traceback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except asyncio.CancelledError:
+            if not begun:
+                parting = failure(ApiError("unavailable", "the agent is ending"))
+                await parting(scope, receive, send)
 
 
 async def _api_error(request: Request, error: Exception) -> Response:

@@ -31,6 +31,7 @@ class Engines:
         self.worker = worker
         self.load: Load | None = None
         self._worker_url = worker_url
+        self._ports = plan.ports
         self._watch = watch
         self._first = asyncio.Event()
         for engine in plan.engines:
@@ -64,7 +65,7 @@ class Engines:
     async def _look_again(self) -> None:
         while not self.urls:
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
-            for engine in await engines():
+            for engine in await engines(self._ports):
                 log.info("found an engine", extra={"engine": engine.kind, "url": engine.url})
                 self._begin(engine.url)
 

@@ -8,25 +8,32 @@ from tocsin_alerting.box import discovery, ports, worker
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`engines` are watched; with `start_worker` ours is started, else `why_not` says why."""
+    """`engines` are watched; with `start_worker` ours is started, else `why_not` says why.
+
+    `ports` are where engines were looked for.
+    """
 
     engines: tuple[discovery.Engine, ...]
     start_worker: bool = False
     why_not: str = ""
+    ports: tuple[int, ...] = ()
 
 
-async def make(urls: Sequence[str], worker_wanted: bool, host: str, port: int) -> Plan:
+async def make(
+    urls: Sequence[str], worker_wanted: bool, host: str, port: int, usual: Sequence[int]
+) -> Plan:
     """Engines that were named; else those that run here; else a worker on host:port.
 
-    `host` and `port` are where our worker would listen.
+    `host` and `port` are where our worker would listen, `usual` the ports where engines do.
     """
     if urls:
         return Plan(tuple(discovery.Engine(url, "an engine") for url in urls))
-    found = await discovery.engines(dict.fromkeys((port, *discovery.USUAL_PORTS)))
+    where = tuple(dict.fromkeys((port, *usual)))
+    found = await discovery.engines(where)
     if found:
         return Plan(tuple(found))
     why_not = _obstacle(worker_wanted, host, port)
-    return Plan((), start_worker=not why_not, why_not=why_not)
+    return Plan((), start_worker=not why_not, why_not=why_not, ports=where)
 
 
 def _obstacle(wanted: bool, host: str, port: int) -> str:
