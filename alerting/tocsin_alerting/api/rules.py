@@ -10,6 +10,7 @@ from starlette.routing import Route
 from tocsin_alerting.api.answers import ApiError, success
 from tocsin_alerting.api.encoding import exponent
 from tocsin_alerting.api.times import rfc3339
+from tocsin_alerting.promql.printer import print_expr
 from tocsin_alerting.rules.alert import Alert, AlertState
 from tocsin_alerting.rules.progress import GroupProgress, RuleProgress
 from tocsin_alerting.rules.rule import AlertingRule
@@ -80,8 +81,7 @@ def _rule(progress: RuleProgress, chosen: _Chosen) -> dict[str, Any]:
     rule = progress.rule
     shown: dict[str, Any] = {
         "name": rule.name,
-        "query": rule.expr,
-        "labels": dict(rule.labels),
+        "query": print_expr(rule.query),
         "health": progress.health,
         "evaluationTime": progress.evaluation_seconds,
         "lastEvaluation": rfc3339(progress.evaluated_ms),
@@ -89,6 +89,8 @@ def _rule(progress: RuleProgress, chosen: _Chosen) -> dict[str, Any]:
     }
     if progress.last_error:
         shown["lastError"] = progress.last_error
+    if rule.labels or isinstance(rule, AlertingRule):
+        shown["labels"] = dict(rule.labels)
     if isinstance(rule, AlertingRule):
         shown |= {
             "state": progress.state or "unknown",
