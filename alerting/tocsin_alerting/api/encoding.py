@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from tocsin_alerting.promql.numbers import format_number
 from tocsin_alerting.promql.result import (
     InstantVector,
     Matrix,
@@ -21,36 +22,19 @@ PIECE_BYTES = 256 << 10
 
 
 def number(value: float) -> str:
-    """A sample's value as Prometheus writes it: as `plain`, and as `exponent` far from 1."""
-    return exponent(value) if value and not 1e-6 <= abs(value) < 1e21 else plain(value)
-
-
-def plain(value: float) -> str:
-    """The shortest text that reads back, as Go's FormatFloat(v, 'f', -1) has it."""
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    text = repr(value).removesuffix(".0")
-    return _without_exponent(text) if "e" in text else text
-
-
-def _without_exponent(text: str) -> str:
-    mantissa, _, exponent = text.partition("e")
-    sign = "-" if mantissa.startswith("-") else ""
-    whole, _, part = mantissa.removeprefix("-").partition(".")
-    shift = int(exponent)
-    if shift < 0:
-        return f"{sign}0.{'0' * (-shift - len(whole))}{whole}{part}".rstrip("0").rstrip(".")
-    digits = (whole + part).ljust(len(whole) + shift, "0")
-    cut = len(whole) + shift
-    return sign + (digits[:cut] + "." + digits[cut:] if digits[cut:] else digits)
+    """A sample's value as Prometheus writes it: the shortest text that reads back, with an exponent
+    where the value is far from 1."""
+    text = repr(value)
+    if "e" not in text and math.isfinite(value):
+        return text.removesuffix(".0")
+    near = not math.isfinite(value) or 1e-6 <= abs(value) < 1e21
+    return format_number(value) if near else exponent(value)
 
 
 def exponent(value: float) -> str:
     """Go's FormatFloat(v, 'e', -1): the shortest digits, an exponent of at least two."""
     if not math.isfinite(value):
-        return plain(value)
+        return format_number(value)
     negative, digits, power = Decimal(repr(value)).normalize().as_tuple()
     rest = "".join(map(str, digits[1:]))
     point = "." if rest else ""
@@ -85,7 +69,7 @@ def _kind_and_rows(value: QueryValue) -> tuple[str, Iterable[Any]]:
     """The result's type and its elements: of a number or a text, time and value."""
     match value:
         case ScalarValue():
-            return "scalar", (value.at_ms / 1000, plain(value.value))
+            return "scalar", (value.at_ms / 1000, format_number(value.value))
         case StringValue():
             return "string", (value.at_ms / 1000, value.value)
         case InstantVector():

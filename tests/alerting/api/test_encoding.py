@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin_alerting.api.encoding import exponent, number, plain
+from tocsin_alerting.api.encoding import exponent, number
+from tocsin_alerting.promql.numbers import format_number
 
 # From Go 1.20: strconv.FormatFloat(v, 'f', -1, 64) and strconv.FormatFloat(v, 'e', -1, 64).
 GO = [
@@ -39,7 +40,7 @@ GO = [
 
 @pytest.mark.parametrize(("value", "short", "scientific"), GO)
 def test_values_that_go_printed(value: float, short: str, scientific: str) -> None:
-    assert plain(value) == short
+    assert format_number(value) == short
     assert exponent(value) == scientific
 
 
@@ -62,11 +63,18 @@ def test_samples_have_an_exponent_where_prometheus_gives_them_one(value: float, 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_plain_numbers_are_the_shortest_that_read_back(value: float) -> None:
-    text = plain(value)
+    text = format_number(value)
     assert float(text) == value
     assert math.copysign(1, float(text)) == math.copysign(1, value)
     assert re.fullmatch(r"-?(0|[1-9]\d*)(\.\d*[1-9])?", text)
     assert Decimal(text) == Decimal(repr(value))  # repr is the shortest, as in Go
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_samples_read_back_whatever_their_form(value: float) -> None:
+    text = number(value)
+    far = value != 0 and not 1e-6 <= abs(value) < 1e21
+    assert text == (exponent(value) if far else format_number(value))
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

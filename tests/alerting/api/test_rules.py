@@ -28,7 +28,7 @@ groups:
     labels: {severity: P1}
     annotations: {summary: "It is {{ $value }}."}
   - alert: Waits
-    expr: vector(1e21)
+    expr: vector(1000) ^ 7
     for: 1h
   - alert: Silent
     expr: vector(1) > 2
