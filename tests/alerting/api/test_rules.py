@@ -105,6 +105,8 @@ def _timeless(data: Any, file: str) -> Any:
 async def test_the_shapes_are_those_of_prometheus(prometheus: Prometheus, path: str) -> None:
     theirs = _timeless(_get(prometheus, path), "f")
     ours = _timeless(await _ours(path), "f")
+    if "type=" in path:  # 3.x leaves out a group of which nothing was asked for
+        theirs["groups"] = [group for group in theirs["groups"] if group["rules"]]
     if path == "alerts":
         for data in (ours, theirs):
             data["alerts"].sort(key=lambda one: one["labels"]["alertname"])
