@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def rule_files(config: Config) -> list[RuleFile]:
 
 
 def rule_patterns(config: Config) -> list[str]:
-    ours = str(bundled("rules") / "*.yml")
+    ours = f"{escape(str(bundled('rules')))}/*.yml"
     return [ours if one == BUNDLED_RULES else one for one in config.rule_files]
 
 
@@ -150,8 +151,8 @@ def _token(config: Config) -> str | None:
     """Read anew each time, so that a changed token needs no restart."""
     file = config.web.token_file
     try:
-        return file.read_text().strip() or None if file else None
-    except OSError:
+        return file.read_text(encoding="utf-8").strip() or None if file else None
+    except (OSError, UnicodeDecodeError):
         return None
 
 
