@@ -13,6 +13,16 @@ from tocsin_exporter.clock import Clock
 log = logging.getLogger(__name__)
 
 HEARTBEAT_MS = 10_000
+EARLY_MS = 100
+
+
+def after_ms(now_ms: int, done_ms: int) -> int:
+    """The moment after which the next slot is looked for, when the one at `done_ms` was run last.
+
+    A sleeper may be woken a moment early, and must not run the same slot again; a slot that lies
+    further ahead was run before the clock was set back.
+    """
+    return done_ms if now_ms < done_ms <= now_ms + EARLY_MS else now_ms
 
 
 class Instances:
@@ -53,10 +63,12 @@ class RuleRounds:
         self._beat_ms = 0
 
     async def run(self) -> None:
+        done_ms = 0
         while True:
-            due_ms, groups = self._groups.next_due(self._clock.now_ms())
+            due_ms, groups = self._groups.next_due(after_ms(self._clock.now_ms(), done_ms))
             if not await self._clock.sleep_until(due_ms):
                 continue  # the clock was set: the slots are others now
+            done_ms = due_ms
             for progress in groups:
                 await self.evaluate(progress, max(due_ms, self._clock.now_ms()))
             await self._settle()
