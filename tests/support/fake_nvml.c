@@ -18,6 +18,7 @@ static struct { const char *function; int gpu; int code; int hang; } rules[64];
 static int rule_count, gpus = 2;
 static int devices[8] = {0, 1, 2, 3, 4, 5, 6, 7};
 static struct { int gpu; ull xid; } events[64];
+static int event_sets; /* created so far */
 static int event_tail; /* each event set has read up to an index of its own */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -36,6 +37,7 @@ static int rule_for(const char *function, int gpu) {
 void fake_fail(const char *function, int gpu, int code) { rules[rule_for(function, gpu)].code = code; }
 void fake_hang(const char *function, int gpu, int on) { rules[rule_for(function, gpu)].hang = on; }
 void fake_gpus(int count) { gpus = count; }
+int fake_event_sets(void) { return event_sets; }
 void fake_xid(int gpu, ull xid) {
     pthread_mutex_lock(&lock);
     events[event_tail % 64].gpu = gpu;
@@ -163,6 +165,7 @@ int nvmlEventSetCreate(void **out) {
     ENTER(NULL);
     *out = malloc(sizeof(int));
     *(int *)*out = event_tail;
+    event_sets++;
     return SUCCESS;
 }
 int nvmlEventSetFree(void *set) { free(set); return SUCCESS; }
