@@ -35,7 +35,7 @@ def test_no_series_is_no_failure(agent: AgentProcess) -> None:
     ("words", "said"),
     [
         (("sum(",), 'invalid parameter "query": 1:5: parse error: unclosed left parenthesis'),
-        (("up", "--time", "noon"), 'invalid parameter "time": cannot parse "noon"'),
+        (("up", "--time", "noon"), "Invalid time value for 'time': cannot parse \"noon\""),
         (('vector(1) == on() group_left() label_replace(up, "a", "$1", "x", "(")',), "regular"),
     ],
 )
