@@ -15,13 +15,15 @@ ESCALATE = 8
 
 
 async def test_an_hour_either_way_changes_nothing(tmp_path: Path) -> None:
-    await asyncio.gather(*(_story(tmp_path / str(hours), hours) for hours in (1, -1)))
+    together = asyncio.Barrier(2)
+    await asyncio.gather(*(_story(tmp_path / str(hours), hours, together) for hours in (1, -1)))
 
 
-async def _story(folder: Path, hours: int) -> None:
+async def _story(folder: Path, hours: int, together: asyncio.Barrier) -> None:
     await asyncio.to_thread(folder.mkdir)
     clock = FakedClock(folder / "clock")
-    async with story(folder, escalate=f"{ESCALATE}s", environment=clock.environment) as one:
+    escalate, environment = f"{ESCALATE}s", clock.environment
+    async with story(folder, escalate, environment=environment, together=together) as one:
         one.engine.send(signal.SIGKILL)
         page = (await one.first.wait_for(1, within=20))[0]
         await one.recorded()

@@ -127,10 +127,10 @@ SCENES: dict[str, Callable[[Path], Scene]] = {
 
 
 async def test_everything_ends_in_time(tmp_path: Path) -> None:
-    """All scenes are set at the same time, and end one after the other, by Ctrl-C or SIGTERM."""
+    """All scenes are set at the same time, and end two at once, by Ctrl-C or SIGTERM."""
     fake_nvml.library()  # skips here where it cannot be built
     async with asyncio.timeout(100):
-        ready, turn = asyncio.Barrier(len(SCENES)), asyncio.Lock()
+        ready, turn = asyncio.Barrier(len(SCENES)), asyncio.Semaphore(2)
         signals = itertools.cycle((signal.SIGINT, signal.SIGTERM))
         endings = [
             _ending(tmp_path / name, name, number, ready, turn)
@@ -140,14 +140,14 @@ async def test_everything_ends_in_time(tmp_path: Path) -> None:
 
 
 @asynccontextmanager
-async def _all_set(ready: asyncio.Barrier, turn: asyncio.Lock) -> AsyncIterator[None]:
+async def _all_set(ready: asyncio.Barrier, turn: asyncio.Semaphore) -> AsyncIterator[None]:
     await ready.wait()
     async with turn:
         yield
 
 
 async def _ending(
-    folder: Path, name: str, number: signal.Signals, ready: asyncio.Barrier, turn: asyncio.Lock
+    folder: Path, name: str, number: signal.Signals, ready: asyncio.Barrier, turn: asyncio.Semaphore
 ) -> str:
     """What was wrong with the end of one scene; nothing when it was in time and clean."""
     await asyncio.to_thread(folder.mkdir)

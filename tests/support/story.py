@@ -127,8 +127,9 @@ async def story(
     escalate: str = "6s",
     storage: str = "data",
     environment: Mapping[str, str] | None = None,
+    together: asyncio.Barrier | None = None,
 ) -> AsyncIterator[Story]:
-    """Everything started, the engine found to be up."""
+    """Everything started, the engine found to be up; in each of the stories told `together`."""
     engine = EngineProcess(free_port())
     async with (
         WebhookSink() as first,
@@ -145,6 +146,8 @@ async def story(
             await asyncio.to_thread(agent.start)
             one = Story(agent, engine, first, second, third, mail)
             await one.engine_seen()
+            if together is not None:
+                await together.wait()
             yield one
         finally:
             engine.kill()
