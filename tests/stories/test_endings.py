@@ -28,14 +28,19 @@ time.sleep(600)
 Scene = AbstractAsyncContextManager[AgentProcess]
 
 
-async def _started(agent: AgentProcess) -> AgentProcess:
-    await asyncio.to_thread(agent.start)
-    return agent
+@asynccontextmanager
+async def _running(agent: AgentProcess) -> AsyncIterator[AgentProcess]:
+    try:
+        await asyncio.to_thread(agent.start)
+        yield agent
+    finally:
+        agent.kill()
 
 
 @asynccontextmanager
 async def plain(folder: Path) -> AsyncIterator[AgentProcess]:
-    yield await _started(AgentProcess(folder, "--no-worker"))
+    async with _running(AgentProcess(folder, "--no-worker")) as agent:
+        yield agent
 
 
 def hung_nvml(function: str) -> Callable[[Path], Scene]:
@@ -45,9 +50,9 @@ def hung_nvml(function: str) -> Callable[[Path], Scene]:
             "LD_LIBRARY_PATH": str(fake_nvml.library().parent),
             "FAKE_NVML_HANG": function,
         }
-        agent = await _started(AgentProcess(folder, "--no-worker", environment=environment))
-        await asyncio.sleep(1.5)  # two rounds of the GPU: a call hangs now
-        yield agent
+        async with _running(AgentProcess(folder, "--no-worker", environment=environment)) as agent:
+            await asyncio.sleep(1.5)  # two rounds of the GPU: a call hangs now
+            yield agent
 
     return scene
 
@@ -55,26 +60,28 @@ def hung_nvml(function: str) -> Callable[[Path], Scene]:
 @asynccontextmanager
 async def engine_that_never_answers(folder: Path) -> AsyncIterator[AgentProcess]:
     async with broken_server(silence) as port:
-        yield await _started(AgentProcess(folder, f"--engine.url=http://127.0.0.1:{port}"))
+        url = f"--engine.url=http://127.0.0.1:{port}"
+        async with _running(AgentProcess(folder, url)) as agent:
+            yield agent
 
 
 @asynccontextmanager
 async def clients_that_stay(folder: Path) -> AsyncIterator[AgentProcess]:
     """One idle, one in the middle of a request, one that does not read its long answer."""
-    agent = await _started(AgentProcess(folder, "--no-worker"))
     requests = (
         b"",
         b"POST /api/v1/query HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nquery=",
         b"GET /api/v1/query_range?query={__name__=~%22.%2B%22}&start=" + _soon() + b" HTTP/1.1\r\n"
         b"Host: localhost\r\n\r\n",
     )
-    clients = [socket.create_connection(("127.0.0.1", agent.port)) for _ in requests]
-    for client, request in zip(clients, requests, strict=True):
-        client.sendall(request)
-    await asyncio.sleep(1)
-    yield agent
-    for client in clients:
-        client.close()
+    async with _running(AgentProcess(folder, "--no-worker")) as agent:
+        clients = [socket.create_connection(("127.0.0.1", agent.port)) for _ in requests]
+        for client, request in zip(clients, requests, strict=True):
+            client.sendall(request)
+        await asyncio.sleep(1)
+        yield agent
+        for client in clients:
+            client.close()
 
 
 def _soon() -> bytes:
@@ -91,10 +98,10 @@ async def worker_that_will_not_end(folder: Path) -> AsyncIterator[AgentProcess]:
     environment = {"PYTHONPATH": str(package.parent)}
     nowhere = f"--engine.port={free_port()}"
     agent = AgentProcess(folder, "--config.file=tocsin.yml", nowhere, environment=environment)
-    await _started(agent)
-    await until(lambda: agent.status()["worker"] == "running", 10)
-    await asyncio.sleep(0.5)
-    yield agent
+    async with _running(agent):
+        await until(lambda: agent.status()["worker"] == "running", 10)
+        await asyncio.sleep(0.5)
+        yield agent
 
 
 @asynccontextmanager
@@ -103,7 +110,7 @@ async def channels_that_hang(folder: Path) -> AsyncIterator[AgentProcess]:
         dead = f"http://127.0.0.1:{free_port()}"
         hook = f"http://127.0.0.1:{port}/hook"
         config_file(folder, dead, hook, hook, hook, f"127.0.0.1:{port}", "1h")
-        agent = await _started(AgentProcess(folder, "--config.file=tocsin.yml"))
+        agent = AgentProcess(folder, "--config.file=tocsin.yml", "--no-worker")
 
         def sending() -> bool:
             found = agent.get("/api/v1/incidents")["incidents"]
@@ -111,8 +118,9 @@ async def channels_that_hang(folder: Path) -> AsyncIterator[AgentProcess]:
             states = [m["state"] for one in told for m in one["messages"]]
             return states.count("sending") == 2
 
-        await until(sending, 20)
-        yield agent
+        async with _running(agent):
+            await until(sending, 20)
+            yield agent
 
 
 SCENES: dict[str, Callable[[Path], Scene]] = {
@@ -154,10 +162,7 @@ async def _ending(
     async with SCENES[name](folder) as agent, _all_set(ready, turn):
         assert agent.process is not None
         children = psutil.Process(agent.process.pid).children(recursive=True)
-        try:
-            seconds = await asyncio.to_thread(agent.terminate, number)
-        finally:
-            agent.kill()
+        seconds = await asyncio.to_thread(agent.terminate, number)
         code, said = agent.process.returncode, agent.said()
         left = [child for child in children if child.is_running()]
         clean = code == 0 and "Traceback" not in said and not left
@@ -182,8 +187,7 @@ async def _worker_ends(folder: Path, model: Path, number: signal.Signals) -> Non
     agent = AgentProcess(
         folder, "--config.file=tocsin.yml", "--load=20", f"--engine.port={free_port()}"
     )
-    await _started(agent)
-    try:
+    async with _running(agent):
         await until(lambda: "tocsin_load_requests_total" in agent.text("/metrics"), 60)
         assert agent.process is not None
         (child,) = psutil.Process(agent.process.pid).children()
@@ -191,8 +195,6 @@ async def _worker_ends(folder: Path, model: Path, number: signal.Signals) -> Non
             os.kill(child.pid, signal.SIGINT)
         assert await asyncio.to_thread(agent.terminate, number) < END_SECONDS
         await until(lambda: not _alive(child), 2)
-    finally:
-        agent.kill()
     assert "Traceback" not in agent.said(), agent.said()
 
 
