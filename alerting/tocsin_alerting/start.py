@@ -11,7 +11,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from tocsin_alerting.box import ports
+from tocsin_alerting.box import directory, ports
 from tocsin_alerting.box.discovery import USUAL_PORTS
 from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.config import BUNDLED_RULES, Config
@@ -100,10 +100,10 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
             load_rps=options.load_rps,
             engine_ports=options.engine_ports or USUAL_PORTS,
         )
-        _make_directory(config.storage.path)
+        _hold_directory(config.storage.path)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(App(setup).serve())
-    except (InvalidDocument, CannotStart, SchemaTooNew, ValueError) as error:
+    except (InvalidDocument, CannotStart, directory.InUse, SchemaTooNew, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0
@@ -156,9 +156,9 @@ def _token(config: Config) -> str | None:
         return None
 
 
-def _make_directory(path: str) -> None:
-    """Without it we page all the same: the journal says that it is down."""
+def _hold_directory(path: str) -> None:
+    """Without it we page all the same: the journal says that it is down. Raises InUse."""
     try:
-        Path(path).mkdir(parents=True, exist_ok=True)
+        directory.hold(Path(path))
     except OSError as error:
         sys.stderr.write(f"{path}: {error.strerror}; incidents will not be recorded\n")
