@@ -34,7 +34,7 @@ from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.rounds import own
 from tocsin_alerting.rounds.desk import DeskRounds
 from tocsin_alerting.rounds.endless import endless
-from tocsin_alerting.rounds.rules import Instances, RuleRounds
+from tocsin_alerting.rounds.rules import Instances, RuleRounds, troubled_targets
 from tocsin_alerting.rounds.sources import StoreSources
 from tocsin_alerting.rules.evaluation import Surroundings
 from tocsin_alerting.rules.groups import Groups
@@ -103,11 +103,11 @@ class App:
 
     async def serve(self) -> None:
         """Everything at work until SIGINT or SIGTERM; then everything ends, the child too."""
+        now_ms = self.clock.now_ms()
+        await self.desk.start(now_ms)
         plan = await self._plan()
         self.engines = Engines(plan, self._worker(plan), self._worker_url, self._watch_engine)
         self._add_own()
-        now_ms = self.clock.now_ms()
-        await self.desk.start(now_ms)
         await self._load_rules(now_ms)
         calendar = self._calendar()
         web = server.server(server.application(self._routes()))
@@ -175,7 +175,9 @@ class App:
         urls = [engine.url for engine in config.engines]
         own_one = config.worker
         usual = self.setup.engine_ports
-        return await plans.make(urls, own_one.enabled, own_one.host, own_one.port, usual)
+        troubled = troubled_targets(self.desk.saved_instances)
+        where = (own_one.host, own_one.port, usual)
+        return await plans.make(urls, own_one.enabled, *where, troubled)
 
     def _worker(self, plan: plans.Plan) -> workers.Worker | None:
         if not plan.start_worker:

@@ -1,7 +1,7 @@
 """The rule groups, each at its slots; what they say goes to the desk at once."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from tocsin_alerting.incidents.desk import Desk
 from tocsin_alerting.rules.alert import Alert, AlertState
@@ -37,6 +37,19 @@ class Instances:
 
     async def save(self, file: str, group: str, rows: Sequence[InstanceRow]) -> None:
         await self._desk.remember(file, group, rows, self._now_ms())
+
+
+def troubled_targets(rows: Iterable[InstanceRow]) -> set[str]:
+    """The engines (host:port) about which something fired or was in doubt at the last end."""
+    found = (dict(alert.labels).get("target", "") for row in rows for alert in _standing_of(row))
+    return {target for target in found if target}
+
+
+def _standing_of(row: InstanceRow) -> Iterator[Alert]:
+    if row.doubt is not None and not row.doubt.over:
+        yield row.doubt.alert
+    elif row.alert is not None and row.alert.state is AlertState.FIRING:
+        yield row.alert
 
 
 class RuleRounds:

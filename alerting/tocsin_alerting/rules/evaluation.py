@@ -12,6 +12,7 @@ from tocsin_alerting.rules.restore import Restore, restored
 from tocsin_alerting.rules.rule import AlertingRule, Group, RecordingRule
 from tocsin_alerting.rules.scope import Rows, Scope
 from tocsin_alerting.rules.unknown import (
+    HISTORY,
     UNKNOWN_MAX_MS,
     Health,
     Sources,
@@ -105,16 +106,23 @@ async def _alerted(
     stepped = step(rule, vector, at_ms, progress.alerts)
     _check_limit(group, active(stepped.alerts.values()), "alerts")
     dead = _dead_sources(progress, at_ms, around.sources)
+    young = progress.young(at_ms)
 
     def behind(alert: Alert) -> frozenset[Source]:
-        return concerned(alert, dead, progress.keeps_instance)
+        missing = {HISTORY} if young else set()
+        return concerned(alert, dead, progress.keeps_instance) | missing
+
+    def health(source: Source) -> Health:
+        if source == HISTORY:
+            return Health.DEAD if young else Health.ALIVE
+        return around.sources.health(source)
 
     verdict = settle(
         stepped.events,
         stepped.alerts,
         progress.doubts,
         behind,
-        around.sources.health,
+        health,
         at_ms,
         around.unknown_max_ms,
     )
@@ -143,6 +151,7 @@ def _restore(progress: RuleProgress, at_ms: int, how: Restore) -> None:
     rows, progress.rows = progress.rows, ()
     if not rows or not isinstance(progress.rule, AlertingRule):
         return
+    progress.restored_ms = at_ms
     progress.alerts = restored(rows, progress.rule, at_ms, how)
     doubts = [row.doubt for row in rows if row.doubt is not None]
     progress.doubts = {doubt.alert.fingerprint: doubt for doubt in doubts}

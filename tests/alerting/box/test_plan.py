@@ -75,3 +75,22 @@ async def test_an_address_that_is_not_ours() -> None:
     assert not plan.start_worker
     if worker.installed():
         assert plan.why_not.startswith("it cannot listen on 203.0.113.7: ")
+
+
+async def test_an_engine_that_was_in_trouble_is_down_and_not_gone() -> None:
+    """Found by itself in the last run, dead since: no worker may take its memory."""
+    plan = await make([], True, HERE, free(), [], troubled=["127.0.0.1:30000"])
+    assert [engine.url for engine in plan.engines] == ["http://127.0.0.1:30000"]
+    assert not plan.start_worker
+
+
+async def test_our_own_worker_that_was_down_is_watched_before_it_answers() -> None:
+    port = free()
+    plan = await make([], True, HERE, port, [], troubled=[f"{HERE}:{port}"])
+    assert [engine.url for engine in plan.engines] == [f"http://{HERE}:{port}"]
+    assert plan.start_worker is worker.installed()
+
+
+async def test_engines_that_are_named_are_all_there_are() -> None:
+    plan = await make(["http://h:1"], True, HERE, free(), [], troubled=["127.0.0.1:30000"])
+    assert [engine.url for engine in plan.engines] == ["http://h:1"]
