@@ -77,4 +77,13 @@ DEFAULT_INHIBIT = (
             "equal": ["target"],
         }
     ),
+    InhibitSection.model_validate(
+        {
+            "source": ['alertname="InferenceEngineDown"'],
+            "target": [
+                'alertname="HostProcessGone"',
+                'groupname=~"tocsin-worker|vllm|sglang|tgi|llama-server"',
+            ],
+        }
+    ),
 )
