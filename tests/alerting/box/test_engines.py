@@ -67,3 +67,21 @@ async def test_load_goes_to_the_first_engine() -> None:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
     assert {request.path for request in sink.requests} & {"/v1/chat/completions", "/v1/models"}
+
+
+async def _authorizations(sink: WebhookSink, worker_url: str) -> set[str | None]:
+    """What came with the load's first requests."""
+    url = f"http://127.0.0.1:{sink.port}"
+    engines = Engines(Plan((Engine(url, "x"),)), None, worker_url or url, list[str]().append)
+    running = asyncio.ensure_future(engines.run(False, 50.0, {"API_KEYS": " k1, k2"}))
+    await sink.wait_for(2)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    return {request.headers.get("authorization") for request in sink.requests}
+
+
+async def test_our_worker_gets_the_first_key_and_no_other_engine_does() -> None:
+    async with WebhookSink(usual=Answer(body=b"{}")) as sink:
+        assert await _authorizations(sink, "") == {"Bearer k1"}
+    async with WebhookSink(usual=Answer(body=b"{}")) as sink:
+        assert await _authorizations(sink, "http://127.0.0.1:9") == {None}
