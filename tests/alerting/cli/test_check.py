@@ -125,3 +125,53 @@ def test_a_name_with_magic_characters_is_a_name(tmp_path: Path) -> None:
     path = tmp_path / "rules[1]*.yml"
     path.write_text(CLEAN)
     assert "1 rule found" in alertctl("check", str(path)).out
+
+
+def test_a_configuration_and_all_its_rule_files_at_once(tmp_path: Path) -> None:
+    for name in ("r01.yml", "r02.yml"):
+        (tmp_path / name).write_text("groups: [{name: g, rules: [{alert: A, expr: 'up ='}]}]")
+    path = tmp_path / "tocsin.yml"
+    path.write_text(
+        "language: fr\nrule_files: [bundled, nope.yml, r01.yml, 'r0*.yml']\n"
+        "group: {by: [alertname, 'a b']}\n"
+    )
+    for command in (("check", str(path)), ("test", "--config.file", str(path))):
+        ended = alertctl(*command)
+        assert ended.code == 1
+        told = [line.strip() for line in ended.err.splitlines()[1:]]
+        assert [line.partition(": ")[0] for line in told] == [
+            f"{tmp_path}/r01.yml:1:49",
+            f"{tmp_path}/r02.yml:1:49",
+            f"{path}:1:11",
+            f"{path}:2:23",
+            f"{path}:3:25",
+        ]
+        assert 'group.by.1: "a b" is no label name; use letters' in told[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("receiver: {}", 'unknown key "receiver"; did you mean "receivers"?'),
+        ("gruops: []", 'unknown key "gruops" in a rule file; did you mean "groups"?'),
+        (
+            "[]",
+            "a rule file must be a mapping, not a list; so must unit tests (`tests`) and a conf",
+        ),
+        ("5", "a rule file must be a mapping, not "),
+        ("zzz: 1", "no key of a rule file (`groups`), unit tests (`tests`) and a configuration ("),
+    ],
+)
+def test_what_a_file_is_meant_to_be(rules: Path, text: str, said: str) -> None:
+    rules.write_text(text)
+    ended = alertctl("check", str(rules))
+    assert ended.code == 1
+    assert said in ended.err and ended.err.splitlines()[1].startswith(f"  {rules}:1:1: ")
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "{}"])
+def test_an_empty_file_is_right_as_any_kind(rules: Path, text: str) -> None:
+    rules.write_text(text)
+    ended = alertctl("check", str(rules))
+    assert (ended.code, ended.err) == (0, "")
+    assert "right for a rule file (`groups`), unit tests (`tests`) and a configuration" in ended.out
