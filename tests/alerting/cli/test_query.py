@@ -45,3 +45,17 @@ def test_a_query_that_cannot_be_answered_fails(
     ended = alertctl("--url", agent.url, "query", "instant", *words)
     assert ended.code == 1
     assert said in ended.err
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_json"),
+    [("json", "", True), ("json", "table", False), ("table", "json", True), ("table", "", False)],
+)
+def test_the_format_before_or_after_the_subcommand(
+    agent: AgentProcess, before: str, after: str, is_json: bool
+) -> None:
+    nearer = ["-o", after] if after else []
+    ended = alertctl("--url", agent.url, "-o", before, "query", "instant", *nearer, "1 + 1")
+    assert ended.code == 0, ended.err
+    assert ended.out.startswith("{") == is_json
+    assert alertctl("--output", "yaml", "alerts").code == 2
