@@ -42,8 +42,13 @@ class CannotStart(Exception):
     """The message is for the person at the terminal."""
 
 
+class WrongUsage(CannotStart):
+    """A flag holds what it cannot hold."""
+
+
 def configured(options: Options) -> Config:
-    """The configuration with the flags over it. Raises InvalidDocument."""
+    """The configuration with the flags over it. Raises InvalidDocument and WrongUsage."""
+    _check_flags(options)
     config = load(options.config_file)
     sections: dict[str, Any] = {}
     if options.storage_path:
@@ -60,13 +65,27 @@ def configured(options: Options) -> Config:
     return config.model_copy(update=sections)
 
 
+def _check_flags(options: Options) -> None:
+    if options.config_file and not options.config_file.exists():
+        raise WrongUsage(f"--config.file {options.config_file}: there is no such file")
+    if options.listen_address:
+        _check_address(options.listen_address)
+
+
+def _check_address(address: str) -> None:
+    try:
+        listen.parse(address)
+    except ValueError as error:
+        raise WrongUsage(f"--web.listen-address: {error}") from None
+
+
 def _engine(url: str) -> Any:
     from tocsin_alerting.config.watching import Engine
 
     try:
         return Engine(url=url)
     except ValueError:
-        raise CannotStart(f"--engine.url {url}: not a URL like http://127.0.0.1:8000") from None
+        raise WrongUsage(f"--engine.url {url}: not a URL like http://127.0.0.1:8000") from None
 
 
 def rule_files(config: Config) -> list[RuleFile]:
@@ -80,7 +99,7 @@ def rule_patterns(config: Config) -> list[str]:
 
 
 def run(options: Options, log_level: str, log_format: Any) -> int:
-    """`tocsin up`: the exit code, 1 with a message when it cannot start."""
+    """`tocsin up`: the exit code, with a message 2 for wrong flags, 1 when it cannot start."""
     import asyncio
 
     import uvloop
@@ -105,7 +124,7 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
             runner.run(App(setup).serve())
     except (InvalidDocument, CannotStart, directory.InUse, SchemaTooNew, ValueError) as error:
         sys.stderr.write(f"{error}\n")
-        return 1
+        return 2 if isinstance(error, WrongUsage) else 1
     return 0
 
 
@@ -116,7 +135,10 @@ def run_exporter(
     log_level: str,
     log_format: Any,
 ) -> int:
-    """`tocsin exporter`: the metrics alone. `without` says of each area whether it is off."""
+    """`tocsin exporter`: the metrics alone; the exit code, as of `run`.
+
+    `without` says of each area whether it is off.
+    """
     from tocsin_exporter.collectors import COLLECTORS
     from tocsin_exporter.exporter import Options as ExporterOptions
     from tocsin_exporter.exporter import run_exporter as serve
@@ -125,7 +147,13 @@ def run_exporter(
     off = {area for area, is_off in without.items() if is_off}
     names = frozenset(name for name, entry in COLLECTORS.items() if entry.area in off)
     try:
+        _check_address(listen_address)
+        for url in engine_urls:
+            _engine(url)
         serve(ExporterOptions((listen_address,), without=names, engine_urls=engine_urls))
+    except WrongUsage as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
     except (OSError, ValueError) as error:
         sys.stderr.write(f"{_taken(listen_address, error)}\n")
         return 1

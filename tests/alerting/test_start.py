@@ -90,18 +90,35 @@ def test_a_taken_address_is_named_with_its_owner(tmp_path: Path, part: str) -> N
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["up", "--config.file=none.yml"], "none.yml:1:1: cannot read this file: "),
+        (["up", "--config.file=."], ".:1:1: cannot read this file: "),
         (["up", "--config.file=wrong.yml"], "wrong.yml:1:1: unknown key "),
-        (["up", "--engine.url=nonsense"], "--engine.url nonsense: not a URL"),
-        (["up", "--web.listen-address=nonsense"], "cannot listen on nonsense: "),
         (["up", "--web.listen-address=203.0.113.7:4911"], "cannot listen on 203.0.113.7:4911: "),
-        (["exporter", "--web.listen-address=nonsense"], "cannot listen on nonsense: "),
     ],
 )
 def test_why_it_cannot_start_is_one_line(tmp_path: Path, words: Sequence[str], said: str) -> None:
     (tmp_path / "wrong.yml").write_text("nonsense: 1")
     done = tocsin(tmp_path, *words)
     assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["up", "--config.file=none.yml"], "--config.file none.yml: there is no such file"),
+        (["up", "--engine.url=nonsense"], "--engine.url nonsense: not a URL"),
+        (["up", "--web.listen-address=here"], "--web.listen-address: 'here' is not HOST:PORT"),
+        (["up", "--web.listen-address=:99999"], "--web.listen-address: ':99999': '99999' is "),
+        (["exporter", "--web.listen-address=here"], "--web.listen-address: 'here' is not HOST"),
+        (["exporter", "--engine.url=nonsense"], "--engine.url nonsense: not a URL"),
+    ],
+)
+def test_a_flag_of_the_wrong_value_is_wrong_usage(
+    tmp_path: Path, words: Sequence[str], said: str
+) -> None:
+    done = tocsin(tmp_path, *words)
+    assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(said)
     assert done.stderr.count("\n") == 1
 
