@@ -123,6 +123,18 @@ def test_what_prevents_a_start_is_said_without_a_traceback(
     assert message in capsys.readouterr().err
 
 
+def test_every_line_of_a_start_is_logfmt(tiny_path: Path) -> None:
+    port = free_port()
+    flags = ["--model-path", str(tiny_path), "--port", str(port), "--threads", "1"]
+    command = [*WORKER, "serve", *flags]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        wait_until_healthy(port)
+        process.send_signal(signal.SIGTERM)
+        lines = process.communicate(timeout=20)[1].splitlines()
+    assert any(f"http://127.0.0.1:{port}" in line for line in lines)
+    assert [line for line in lines if not line.startswith("time=")] == []
+
+
 def test_another_parent_is_refused() -> None:
     done = subprocess.run(
         [*WORKER, "--parent-pid", "1"], capture_output=True, text=True, timeout=30
