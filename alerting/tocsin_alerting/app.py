@@ -25,7 +25,7 @@ from tocsin_alerting.box.discovery import USUAL_PORTS
 from tocsin_alerting.box.engines import Engines
 from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.config import Config
-from tocsin_alerting.config.load import incident_config
+from tocsin_alerting.config.load import external_url, incident_config
 from tocsin_alerting.incidents.desk import Desk
 from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
 from tocsin_alerting.notify.channel import Channel
@@ -204,7 +204,7 @@ class App:
             write=self.store.append_rules,
             sources=StoreSources(self.store, watched, self._ready),
             seconds=self.clock.monotonic,
-            external_url=config.external_url or self._url,
+            external_url=external_url(config),
             unknown_max_ms=config.unknown_max,
         )
 
@@ -250,12 +250,13 @@ class App:
         now_ms, monotonic = self.clock.now_ms, self.clock.monotonic
         page = MetricsPage(self.agent, monotonic, self.scrapes)
         guarded = guard(self.setup.token, _names(self.setup.config))
+        base = external_url(self.setup.config)
         return [
             *metrics_routes(page, self._ready, links=_LINKS),
             *query.routes(self.store, self.engine, self.queries, now_ms, monotonic),
             *rules.routes(lambda: self.groups.all),
             *incidents.routes(self.desk, guarded, now_ms),
-            *channels_api.routes(self.setup.channels, guarded, now_ms),
+            *channels_api.routes(self.setup.channels, guarded, now_ms, base),
             *status.routes(self._about),
             *runbooks.routes(lambda: bundled("docs/runbooks")),
         ]
@@ -289,6 +290,7 @@ class App:
             receivers=list(self.setup.channels),
             directory=self.setup.config.storage.path,
             url=self._url,
+            recorded=not self.desk.recorder.down,
         )
         print(banner(facts), end="", flush=True)  # noqa: T201  (this is for the terminal)
 

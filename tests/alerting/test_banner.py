@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from support.rule_texts import alerting, group, recording
 from tocsin_alerting.banner import Facts, banner
 from tocsin_alerting.rules.rule import RuleFile
@@ -36,3 +38,30 @@ def test_gpus_engines_and_the_worker() -> None:
     assert ", GPUs as they answer, " in banner(replace(FACTS, gpus=None))
     alone = banner(replace(FACTS, engines=[], worker="none was asked for"))
     assert ", no inference engine yet\n  worker   none was asked for\n" in alone
+
+
+def test_what_is_not_recorded_is_not_said_to_be_kept() -> None:
+    text = banner(replace(FACTS, recorded=False))
+    assert "incidents NOT RECORDED (data cannot be written), samples of" in text
+    assert "incidents in data" not in text
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://:14921", "http://127.0.0.1:14921"),
+        ("http://0.0.0.0:14921", "http://127.0.0.1:14921"),
+        ("http://[::]:14921", "http://127.0.0.1:14921"),
+        ("http://10.0.0.5:4911", "http://10.0.0.5:4911"),
+    ],
+)
+def test_addresses_that_can_be_opened_and_given_to_alertctl(url: str, shown: str) -> None:
+    last = banner(replace(FACTS, url=url)).splitlines()[-1]
+    assert last == (
+        f"  look at  {shown}/metrics, {shown}/, alertctl --url {shown} incidents, "
+        f"alertctl --url {shown} alerts"
+    )
+
+
+def test_alertctl_finds_the_usual_port_on_its_own() -> None:
+    assert "alertctl --url" not in banner(replace(FACTS, url="http://:4911"))

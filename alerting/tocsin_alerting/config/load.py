@@ -77,8 +77,15 @@ def incident_config(config: Config) -> IncidentConfig:
         reopen_within_ms=config.reopen_within,
         unknown_max_ms=config.unknown_max,
         severity_words=dict(config.severities),
-        external_url=config.external_url,
+        external_url=external_url(config),
     )
+
+
+def external_url(config: Config) -> str:
+    """Where people reach the agent: by the machine's name and the port served, as Prometheus
+    has it, unless the configuration says where."""
+    port = config.web.listen_address.rpartition(":")[2]
+    return config.external_url or f"http://{_ascii(socket.gethostname())}:{port}"
 
 
 def _parsed(path: Path, read_file: ReadFile) -> Document:
