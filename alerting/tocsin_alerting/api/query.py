@@ -27,6 +27,7 @@ from tocsin_alerting.store.store import Store
 from tocsin_exporter.snapshot import Labels
 
 EVERYTHING = ((),)
+_MOST_LOGGED = 1000  # characters of a query in a line of the log
 _MOST_BYTES = 1 << 20  # of a form; a query of this length is nobody's
 _TOO_FINE = (
     "exceeded maximum resolution of 11,000 points per timeseries."
@@ -96,7 +97,9 @@ def _bound(handler: Handler, queries: Queries) -> Callable[[Request], Any]:
         asked = await _asked(request)
         allowed = asked.get("timeout")
         timeout_ms = duration_ms(allowed, "timeout") if allowed else None
-        return Turn(queries, handler(asked, queries), timeout_ms)
+        text = asked.get("query") or " ".join(asked.all("match[]"))
+        told = {"path": request.url.path, "query": text[:_MOST_LOGGED]}
+        return Turn(queries, handler(asked, queries), timeout_ms, told)
 
     return answer
 

@@ -7,7 +7,8 @@ ten million numbers as Python objects take gigabytes.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -20,6 +21,8 @@ from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.evaluation.budget import Budget, QueryError, QueryTimeout
 from tocsin_alerting.promql.fault import ParseError
 from tocsin_alerting.store.store import Store
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 LONGEST_MS = 120_000
@@ -53,10 +56,18 @@ class Turn:
     """A response: `work` evaluates in a thread and gives the body in pieces, made there too.
 
     All pieces but the last hold at least PIECE_BYTES. Raises ApiError before anything is sent.
+    `asked` is what the log says of it.
     """
 
-    def __init__(self, queries: Queries, work: Work, timeout_ms: int | None = None) -> None:
+    def __init__(
+        self,
+        queries: Queries,
+        work: Work,
+        timeout_ms: int | None = None,
+        asked: Mapping[str, str] | None = None,
+    ) -> None:
         self._queries = queries
+        self._asked = asked or {}
         self._work = work
         wanted_ms = queries.limits.timeout_ms if timeout_ms is None else timeout_ms
         self._seconds = max(0, min(wanted_ms, LONGEST_MS)) / 1000
@@ -65,6 +76,7 @@ class Turn:
         self._begun = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = self._queries.monotonic()
         client = asyncio.ensure_future(_gone(receive))
         answer = asyncio.ensure_future(self._answer(send))
         try:
@@ -76,6 +88,8 @@ class Turn:
             client.cancel()
             answer.cancel()
             await asyncio.gather(client, answer, return_exceptions=True)
+            seconds = round(self._queries.monotonic() - began, 6)
+            log.debug("a query", extra={**self._asked, "seconds": seconds})
 
     async def _answer(self, send: Send) -> None:
         try:

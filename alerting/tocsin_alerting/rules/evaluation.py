@@ -1,9 +1,11 @@
 """One evaluation of one rule: ask, step, write what it says, and judge what is unknown."""
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tocsin_alerting.rules.alert import Alert, AlertEvent
+from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState
 from tocsin_alerting.rules.alerting import active, alert_samples, candidates, step
 from tocsin_alerting.rules.progress import RuleHealth, RuleProgress
 from tocsin_alerting.rules.query import Engine, query_at, rows
@@ -22,6 +24,8 @@ from tocsin_alerting.rules.unknown import (
     settle,
 )
 from tocsin_exporter.snapshot import Labels, Source
+
+log = logging.getLogger(__name__)
 
 Write = Callable[[Source, int, Sequence[tuple[Labels, float]]], object]
 
@@ -58,7 +62,7 @@ async def evaluate_rule(
         if not progress.ready:
             return ()
     _restore(progress, at_ms, around.restore)
-    started = around.seconds()
+    started, before = around.seconds(), _states(progress)
     try:
         events = await _evaluated(progress, group, at_ms, around)
         progress.health, progress.last_error = RuleHealth.OK, ""
@@ -68,7 +72,26 @@ async def evaluate_rule(
     progress.evaluations += 1
     progress.evaluated_ms = at_ms
     progress.evaluation_seconds = around.seconds() - started
+    if events or _states(progress) != before:
+        _trace(progress, group, events)
     return () if progress.removed else events
+
+
+def _states(progress: RuleProgress) -> Mapping[str, AlertState]:
+    return {key: alert.state for key, alert in progress.alerts.items()}
+
+
+def _trace(progress: RuleProgress, group: Group, events: Sequence[AlertEvent]) -> None:
+    """An evaluation that changed something; the others, which are most, would bury it."""
+    states = Counter(alert.state.value for alert in progress.alerts.values())
+    told = {
+        "group": group.name,
+        "rule": progress.rule.name,
+        "events": ",".join(event.kind.value for event in events),
+        **states,
+        "seconds": round(progress.evaluation_seconds, 6),
+    }
+    log.debug("a rule changed its alerts", extra=told)
 
 
 async def _evaluated(
