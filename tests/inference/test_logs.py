@@ -6,24 +6,11 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Iterator
 
 import pytest
 
 from tocsin_exporter.logs import JsonLines, Logfmt
 from tocsin_inference.logs import FORMATS, Lines, configure
-
-
-@pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
-    """Puts back what `configure` sets for the whole process."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name in ("uvicorn.error", "uvicorn.access", "ContinuousBatchingLogger"):
-        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 def record(level: int, message: str, failed: bool = False) -> logging.LogRecord:

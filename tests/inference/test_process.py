@@ -98,8 +98,13 @@ def test_it_dies_with_its_parent(tiny_path: Path) -> None:
     ("argv", "env", "code", "message"),
     [
         ([], {"PORT": "x"}, 2, "PORT='x': must be a number"),
-        (["--model-path", "/nowhere"], {}, 1, "MODEL_PATH=/nowhere: neither a directory"),
-        (["--model-path", "/"], {}, 1, "no config.json"),
+        (
+            ["--port", "0", "--model-path", "/nowhere"],
+            {},
+            1,
+            "MODEL_PATH=/nowhere: neither a directory",
+        ),
+        (["--port", "0", "--model-path", "/"], {}, 1, "no config.json"),
     ],
 )
 def test_what_prevents_a_start_is_said_without_a_traceback(
