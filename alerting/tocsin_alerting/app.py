@@ -74,6 +74,7 @@ class Setup:
     address: str
     load_rps: float | None = None
     engine_ports: Sequence[int] = USUAL_PORTS
+    log_format: str = "logfmt"
 
 
 class App:
@@ -186,7 +187,8 @@ class App:
         where = ["--host", own_one.host, "--port", str(own_one.port), "--device", own_one.device]
         model = ["--model-path", own_one.model_path] if own_one.model_path else []
         restart = workers.Restart(own_one.restart.max, own_one.restart.backoff / 1000)
-        command = workers.command("serve", *where, *model)
+        logs = ["--log-format", self.setup.log_format]
+        command = workers.command("serve", *where, *model, *logs)
         return workers.Worker(command, restart, self.clock.monotonic)
 
     @property

@@ -118,6 +118,7 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
             address=config.web.listen_address,
             load_rps=options.load_rps,
             engine_ports=options.engine_ports or USUAL_PORTS,
+            log_format=log_format,
         )
         _hold_directory(config.storage.path)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
