@@ -44,7 +44,7 @@ async def served(completions: object) -> AsyncIterator[str]:
         ]
     )
     config = uvicorn.Config(
-        app, port=0, log_level="error", lifespan="off", timeout_graceful_shutdown=1
+        app, port=0, log_config=None, lifespan="off", timeout_graceful_shutdown=1
     )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
