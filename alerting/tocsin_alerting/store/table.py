@@ -14,7 +14,7 @@ from tocsin_alerting.store.cell import (
     is_stale,
 )
 from tocsin_alerting.store.columns import BLOCK, Columns
-from tocsin_alerting.store.rows import Rows
+from tocsin_alerting.store.rows import Rows, Taken
 
 _NEVER = -1
 
@@ -24,10 +24,16 @@ class Table:
 
     A row whose series vanished holds stale markers until it is given to another series: to a
     reader this is the same as one marker, and the newest column alone tells what there is.
+
+    Columns numbered below `sealed` are in the archive; those below `closed` are on their way to
+    it, and nothing late may be written into them any more.
     """
 
-    def __init__(self, max_series: int, changed: Callable[[], None]) -> None:
-        self.rows = Rows(max_series, changed)
+    def __init__(
+        self, max_series: int, changed: Callable[[], None], taken: Taken | None = None
+    ) -> None:
+        self.rows = Rows(max_series, changed, taken) if taken else Rows(max_series, changed)
+        self.sealed = self.closed = 0
         self.samples = 0
         self._template = blank(0)  # what a column holds where nobody writes
         self._last_seen = np.empty(0, np.int64)
@@ -75,7 +81,8 @@ class Table:
         cells = self._cells(index)
         reachable = rows < len(cells)
         rows, values = rows[reachable], values[reachable]
-        late = self._last_seen[rows] < self._first + index
+        open_ = self._first + index >= self.closed
+        late = (self._last_seen[rows] < self._first + index) & open_
         same = ~late & (cells[rows].view(np.int64) == values.view(np.int64))
         cells[rows[late]] = values[late]
         self._last_seen[rows[late]] = self._first + index
@@ -83,11 +90,21 @@ class Table:
         self.columns = self._published()
         return int(np.count_nonzero(late | same)), "out_of_order"
 
-    def expire(self, before_ms: int) -> None:
-        """Drops the blocks all of whose columns are older, and the rows that are then empty."""
-        if not self._blocks or self._last_of_first_block() >= before_ms:
-            return
-        while self._blocks and self._last_of_first_block() < before_ms:
+    def close(self, before_ms: int) -> None:
+        """The columns before that time are about to be sealed."""
+        index = int(np.searchsorted(self.columns.times, before_ms))
+        self.closed = max(self.closed, self._first + index)
+
+    def expire(self, before_ms: int, unsealed_before_ms: int | None = None) -> bool:
+        """Drops the blocks all of whose columns are older, and the rows that are then empty.
+
+        With `unsealed_before_ms` columns that are not sealed stay until they are older than that.
+        False when there was nothing to drop.
+        """
+        limit_ms = before_ms if unsealed_before_ms is None else unsealed_before_ms
+        if not self._blocks or not self._outlived(before_ms, limit_ms):
+            return False
+        while self._blocks and self._outlived(before_ms, limit_ms):
             self._begin += min(BLOCK, self._end - self._begin)
             self._first += BLOCK
             del self._blocks[0]
@@ -96,6 +113,7 @@ class Table:
         self._template[gone] = ABSENT
         self.rows.release(gone.tolist())
         self.columns = self._published()
+        return True
 
     def shift(self, delta_ms: int, until_ms: int) -> None:
         """Moves the columns up to `until_ms` in time, because the wall clock was set."""
@@ -179,5 +197,9 @@ class Table:
         self.samples += samples
         self._block_samples[block] += samples
 
-    def _last_of_first_block(self) -> int:
-        return int(self._times[min(self._begin + BLOCK, self._end) - 1])
+    def _outlived(self, before_ms: int, unsealed_before_ms: int) -> bool:
+        """Whether the first block may go."""
+        count = min(BLOCK, self._end - self._begin)
+        last_ms = int(self._times[self._begin + count - 1])
+        sealed = self._first + count <= self.sealed
+        return last_ms < (before_ms if sealed else unsealed_before_ms)
