@@ -66,6 +66,7 @@ class Table:
         """From the next column on these series are stale, unless they are written again."""
         self._fit()
         self._template.view(np.int64)[rows] = STALE_BITS
+        self._last_seen[rows] = self._number  # the marker is as much to keep as a sample
 
     def fill(self, at_ms: int, rows: Ints, values: Floats) -> tuple[int, str]:
         """Late samples into the column at `at_ms`: (how many were taken, why others were not).

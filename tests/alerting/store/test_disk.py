@@ -134,14 +134,14 @@ def _seen(cells: object) -> list[tuple[int, int]]:
 def test_whatever_happens_the_history_is_there(
     script: list[tuple[object, ...]], memory_ms: int
 ) -> None:
-    logging.disable(logging.WARNING)
     with TemporaryDirectory() as directory:
         run = Script(Path(directory), memory_ms)
-        for what, *details in script:
-            getattr(run, str(what))(*details)
-            run.kept.store.expire(run.at_ms)
-        run.check()
-        run.stop()
-        run.check()
-        run.kept.archive.close()
-    logging.disable(logging.NOTSET)
+        try:
+            for what, *details in script:
+                getattr(run, str(what))(*details)
+                run.kept.store.expire(run.at_ms)
+            run.check()
+            run.stop()
+            run.check()
+        finally:
+            run.kept.archive.let_go()
