@@ -36,6 +36,9 @@ from tocsin_alerting.rounds.sources import StoreSources
 from tocsin_alerting.rules.evaluation import Surroundings
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.rule import RuleFile
+from tocsin_alerting.settings import duration_text
+from tocsin_alerting.store.disk import DiskArchive
+from tocsin_alerting.store.shelf import Shelf
 from tocsin_alerting.store.store import Store
 from tocsin_exporter.agent import Agent
 from tocsin_exporter.catalogue import STAGES
@@ -83,7 +86,10 @@ class App:
         self.site = Site(now=self.clock.wall, process_groups=_process_groups(config))
         self.scrapes = Scrapes()
         # collectors -> Snapshot -> store
-        self.store = Store()
+        samples = Path(config.storage.path) / "samples"
+        shelf = Shelf(samples, config.storage.retention, config.storage.size)
+        self.archive = DiskArchive(samples, shelf)
+        self.store = Store(archive=self.archive)
         self.agent = Agent(self._local(), self.clock, sinks=[self.store.append])
         # store -> PromQL -> rules
         self.engine = Engine(self.store)
@@ -99,6 +105,8 @@ class App:
 
     async def serve(self) -> None:
         """Everything at work until SIGINT or SIGTERM; then everything ends, the child too."""
+        await asyncio.to_thread(self.archive.start, self.store)
+        self.archive.run()
         plan = await self._plan()
         self.engines = Engines(plan, self._worker(plan), self._worker_url, self._watch_engine)
         self._add_own()
@@ -142,6 +150,7 @@ class App:
             await self.engines.worker.stop(WORKER_GRACE_SECONDS)
         await self.courier.close()
         await self.desk.close(self.clock.now_ms())
+        await asyncio.to_thread(self.archive.close)
         self.queries.shutdown(wait=False, cancel_futures=True)
 
     # collectors
@@ -156,6 +165,7 @@ class App:
             Reading("agent", self.agent.samples),
             Reading("server", self.scrapes.samples),
             Reading("store", partial(own.store_samples, self.store, STAGES)),
+            Reading("archive", partial(own.archive_samples, self.archive, STAGES)),
             Reading("rules", partial(own.rule_samples, self.groups, STAGES)),
             Reading("incidents", partial(own.desk_samples, self.desk, now_ms, STAGES)),
             Reading("delivery", partial(own.courier_samples, self.courier, STAGES)),
@@ -282,6 +292,7 @@ class App:
             rules=self.setup.rules,
             receivers=list(self.setup.channels),
             directory=self.setup.config.storage.path,
+            retention=duration_text(self.setup.config.storage.retention),
             url=self._url,
         )
         print(banner(facts), end="", flush=True)  # noqa: T201  (this is for the terminal)

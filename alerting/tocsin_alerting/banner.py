@@ -17,6 +17,7 @@ class Facts:
     rules: Sequence[RuleFile]
     receivers: Sequence[str]
     directory: str
+    retention: str
     url: str
 
 
@@ -26,7 +27,7 @@ def banner(facts: Facts) -> str:
         ("worker", facts.worker),
         ("rules", _rules(facts.rules)),
         ("tells", ", ".join(facts.receivers)),
-        ("keeps", f"incidents in {facts.directory}, samples of the last hour in memory"),
+        ("keeps", f"incidents and samples in {facts.directory}, samples for {facts.retention}"),
         ("look at", f"{facts.url}/metrics, {facts.url}/, alertctl incidents, alertctl alerts"),
     )
     body = "".join(f"  {name:<8} {text}\n" for name, text in lines if text)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tocsin_alerting.store.columns import Part
 from tocsin_alerting.store.disk import DiskArchive
 from tocsin_alerting.store.history import History
-from tocsin_alerting.store.columns import Part
 from tocsin_alerting.store.selection import Selection
 from tocsin_alerting.store.shelf import Shelf
 from tocsin_alerting.store.store import Store
@@ -61,3 +61,10 @@ def cells_of(selection: Selection) -> dict[str, tuple[list[int], list[int]]]:
 
 def whole(part: Part | History) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     return part.slab(0, len(part.times))
+
+
+def newest_ms(store: Store) -> int | None:
+    """The time of the newest column that memory holds."""
+    return max(
+        (int(one.columns.times[-1]) for one in store.held() if one.columns.times.size), default=None
+    )

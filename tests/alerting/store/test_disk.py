@@ -1,17 +1,15 @@
 """A store that is stopped, killed and started again, against a naive model."""
 
-import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.archives import DAY_MS, Kept, cells_of
 
+from support.archives import Kept, cells_of
 from tocsin_alerting.store.cell import ABSENT_BITS, STALE_BITS
 from tocsin_alerting.store.matchers import Matcher, MatchOp
 from tocsin_alerting.store.store import HOUR_MS
