@@ -50,11 +50,12 @@ Entry: TypeAlias = Owner | Column | Shift | Checkpoint
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Live:
-    """What a selector chose of a source in memory."""
+    """What a selector chose of a source in memory; segments have what is before `begins_ms`."""
 
     source: Source
     labels: tuple[Labels, ...]
     part: Part
+    begins_ms: int
 
 
 class Archive(Protocol):

@@ -55,12 +55,13 @@ class Cells:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mark:
-    """At the end of a source's checkpoint: the rows it has at present, and until when it is
-    sealed."""
+    """At the end of a source's checkpoint: the rows it has at present, until when it is
+    sealed, and how far the wall clock has moved that."""
 
     source: Source
     placed: Ints
     sealed_ms: int
+    moved_ms: int
 
 
 Record: TypeAlias = Owners | Cells | Shift | Mark
@@ -134,6 +135,7 @@ class Writer:
             "source": self._number(held.source),
             "placed": held.placed.tolist(),
             "sealed_ms": int(held.columns.times[sealed - 1]) if sealed > 0 else None,
+            "moved_ms": held.moved_ms,
         }
         return _framed(_MARK_ + orjson.dumps(told))
 
@@ -200,7 +202,8 @@ class Reader:
             source = self._memory.sources[told["source"]]
             sealed_ms = told["sealed_ms"]
             placed = np.array(told["placed"], np.int64)
-            return Mark(source, placed, -(2**62) if sealed_ms is None else sealed_ms)
+            sealed_ms = -(2**62) if sealed_ms is None else sealed_ms
+            return Mark(source, placed, sealed_ms, told["moved_ms"])
         if kind != _OWNERS_:
             raise ValueError(f"unknown kind {kind!r}")
         source = Source(told["job"], told["instance"])

@@ -29,7 +29,7 @@ class Replay:
             self._store.move(record)
         elif isinstance(record, Mark):
             labels = self._of(record.source, record.placed)
-            self._store.restore_end(record.source, labels, record.sealed_ms)
+            self._store.restore_end(record.source, labels, record.sealed_ms, record.moved_ms)
 
     def _cells(self, record: Cells) -> None:
         labels = self._of(record.source, record.rows)

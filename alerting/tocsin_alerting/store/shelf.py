@@ -164,7 +164,9 @@ class Shelf:
         if not labels:
             return labels, History((), 0)
         rows = np.concatenate([own, others])
-        stretches = self._sealed(kept, rows, width, _first_ms(live), (t0_ms, t1_ms))
+        stretches = self._sealed(
+            kept, rows, width, live.begins_ms if live else _END_OF_TIME, (t0_ms, t1_ms)
+        )
         if live is not None and not stretches and not len(others):
             return labels, live.part
         recent: list[Stretch] = [Recent(live.part, len(labels))] if live else []
@@ -254,10 +256,6 @@ def sync_directory(directory: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
-
-
-def _first_ms(live: Live | None) -> int:
-    return int(live.part.times[0]) if live and len(live.part.times) else _END_OF_TIME
 
 
 def _places(owners: Ints, rows: Ints, width: int) -> Ints:

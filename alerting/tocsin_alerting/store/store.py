@@ -202,7 +202,12 @@ class Store:
             if self._archive is None or t0_ms > self._archived_ms:
                 return resolved.now()
             live = [
-                Live(one.source, one.labels, part(one.table.columns, one.rows))
+                Live(
+                    one.source,
+                    one.labels,
+                    part(one.table.columns, one.rows),
+                    self._begins(one.source),
+                )
                 for one in resolved.chosen.values()
             ]
         return self._archive.join(matcher_sets, live, t0_ms, t1_ms)
@@ -285,20 +290,25 @@ class Store:
                 table.fill(at_ms, rows, values)
             self._drop(table, at_ms)
 
-    def restore_end(self, source: Source, present: Iterable[Labels], sealed_ms: int) -> None:
-        """After a source's cells: which series it has at present, and until when it is sealed."""
+    def restore_end(
+        self, source: Source, present: Iterable[Labels], sealed_ms: int, moved_ms: int
+    ) -> None:
+        """After a source's cells: which series it has at present, until when it is sealed, and
+        how far that was moved."""
         with self._lock:
             table = self._table(source)
             rows, _ = table.rows.all_of(present)
             self._placed[source] = _Placed(None, rows, None)
             table.close(sealed_ms + 1)
             table.sealed = table.closed
+            table.move_sealed(moved_ms)
             self._look_at_archive()
 
     def _held(self, source: Source, table: Table) -> Held:
         rows, labels = table.rows.owned()
         placed = self._placed.get(source, _NOWHERE).rows
-        return Held(source, table.columns, rows, labels, placed, table.sealed, table.closed)
+        sealed, closed, moved_ms = table.sealed, table.closed, table.moved_ms
+        return Held(source, table.columns, rows, labels, placed, sealed, closed, moved_ms)
 
     def _look_at_archive(self) -> None:
         """Finds out until when no question needs the archive."""
@@ -310,8 +320,8 @@ class Store:
 
     def _begins(self, source: Source) -> int:
         table = self._tables.get(source)
-        times = table.columns.times if table else _NOWHERE.rows
-        return int(times[0]) if len(times) else -_NEVER_MS
+        begins_ms = table.begins_ms if table else None
+        return -_NEVER_MS if begins_ms is None else begins_ms
 
     def _record(self, source: Source, at_ms: int, rows: Ints, values: Floats, ended: Ints) -> None:
         """Hands over a whole column: what has ended is in it, stale."""

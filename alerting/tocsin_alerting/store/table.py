@@ -34,6 +34,7 @@ class Table:
     ) -> None:
         self.rows = Rows(max_series, changed, taken) if taken else Rows(max_series, changed)
         self.sealed = self.closed = 0
+        self._moves: list[tuple[int, int]] = []
         self.samples = 0
         self._template = blank(0)  # what a column holds where nobody writes
         self._last_seen = np.empty(0, np.int64)
@@ -116,8 +117,27 @@ class Table:
         self.columns = self._published()
         return True
 
+    @property
+    def begins_ms(self) -> int | None:
+        """The time before which only segments have columns: in their times, which do not move."""
+        if self.last_ms is None:
+            return None
+        return int(self._times[self._begin]) - max(self.moved_ms, 0)
+
+    @property
+    def moved_ms(self) -> int:
+        """How far the first column, if it is sealed, lies from its time in a segment."""
+        return sum(delta_ms for below, delta_ms in self._moves if self._first < below)
+
+    def move_sealed(self, delta_ms: int) -> None:
+        """The sealed columns lie so far from their times in segments, besides what moved them."""
+        self._moves = [one for one in self._moves if self._first < one[0]]
+        if delta_ms and self._first < self.sealed:
+            self._moves.append((self.sealed, delta_ms))
+
     def shift(self, delta_ms: int, until_ms: int) -> None:
         """Moves the columns up to `until_ms` in time, because the wall clock was set."""
+        self.move_sealed(delta_ms)
         times = self.columns.times
         moved = np.where(times <= until_ms, times + delta_ms, times)
         self._times = np.concatenate([moved, np.empty(BLOCK, np.int64)])
