@@ -19,6 +19,7 @@ SOURCE = Source("j", "i")
 EVERY = ((Matcher("__name__", MatchOp.EQUAL, "m"),),)
 FAMILY = Family("m", "counter", "")
 STEP_MS = 15_000
+LOOK_BACK_MS = 300_000
 FOR_EVER = 10**15
 STALE = float(np.array([STALE_BITS], np.int64).view(np.float64)[0])
 Model = dict[str, list[tuple[int, float]]]
@@ -118,11 +119,12 @@ def _bits(samples: list[tuple[int, float]]) -> list[tuple[int, int]]:
 
 
 def _seen(cells: object) -> list[tuple[int, int]]:
-    """The samples, and of the stale markers the first after each sample."""
+    """The samples, and the first stale marker after each, if it is within the look-back: a source
+    that was silent for as long as memory reaches does not know any more what it had."""
     seen: list[tuple[int, int]] = []
     for at_ms, bits in cells:  # type: ignore[attr-defined]
-        again = bits == STALE_BITS and (not seen or seen[-1][1] == STALE_BITS)
-        if bits != ABSENT_BITS and not again:
+        marks = seen and seen[-1][1] != STALE_BITS and at_ms - seen[-1][0] <= LOOK_BACK_MS
+        if bits != ABSENT_BITS and (bits != STALE_BITS or marks):
             seen.append((at_ms, bits))
     return seen
 
