@@ -5,24 +5,27 @@ import random
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from tocsin_alerting.api import channels as channels_api
 from tocsin_alerting.api import incidents, query, rules, runbooks, server, status
 from tocsin_alerting.api.guard import guard
+from tocsin_alerting.api.threads import Threads
+from tocsin_alerting.api.turn import Limits
 from tocsin_alerting.banner import Facts, banner
 from tocsin_alerting.box import plan as plans
 from tocsin_alerting.box import worker as workers
+from tocsin_alerting.box.discovery import USUAL_PORTS
 from tocsin_alerting.box.engines import Engines
 from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.config import Config
-from tocsin_alerting.config.load import incident_config
+from tocsin_alerting.config.load import external_url, incident_config
 from tocsin_alerting.incidents.desk import Desk
 from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
 from tocsin_alerting.notify.channel import Channel
@@ -31,7 +34,7 @@ from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.rounds import own
 from tocsin_alerting.rounds.desk import DeskRounds
 from tocsin_alerting.rounds.endless import endless
-from tocsin_alerting.rounds.rules import Instances, RuleRounds
+from tocsin_alerting.rounds.rules import Instances, RuleRounds, troubled_targets
 from tocsin_alerting.rounds.sources import StoreSources
 from tocsin_alerting.rules.evaluation import Surroundings
 from tocsin_alerting.rules.groups import Groups
@@ -73,6 +76,8 @@ class Setup:
     sockets: list[socket.socket]
     address: str
     load_rps: float | None = None
+    engine_ports: Sequence[int] = USUAL_PORTS
+    log_format: str = "logfmt"
 
 
 class App:
@@ -100,18 +105,18 @@ class App:
         self.instances = Instances(self.desk, self.clock.now_ms)
         self.courier = Courier(self.desk, setup.channels, self.clock.now_ms)
         self.clock.on_move(self._moved)
-        self.queries = ThreadPoolExecutor(query.Limits().at_once, thread_name_prefix="query")
+        self.queries = Threads(Limits().at_once, "query")
         self.engines: Engines | None = None
 
     async def serve(self) -> None:
         """Everything at work until SIGINT or SIGTERM; then everything ends, the child too."""
+        now_ms = self.clock.now_ms()
+        await self.desk.start(now_ms)
         await asyncio.to_thread(self.archive.start, self.store)
         self.archive.run()
         plan = await self._plan()
         self.engines = Engines(plan, self._worker(plan), self._worker_url, self._watch_engine)
         self._add_own()
-        now_ms = self.clock.now_ms()
-        await self.desk.start(now_ms)
         await self._load_rules(now_ms)
         calendar = self._calendar()
         web = server.server(server.application(self._routes()))
@@ -151,7 +156,6 @@ class App:
         await self.courier.close()
         await self.desk.close(self.clock.now_ms())
         await asyncio.to_thread(self.archive.close)
-        self.queries.shutdown(wait=False, cancel_futures=True)
 
     # collectors
 
@@ -181,7 +185,10 @@ class App:
         config = self.setup.config
         urls = [engine.url for engine in config.engines]
         own_one = config.worker
-        return await plans.make(urls, own_one.enabled, own_one.host, own_one.port)
+        usual = self.setup.engine_ports
+        troubled = troubled_targets(self.desk.saved_instances)
+        where = (own_one.host, own_one.port, usual)
+        return await plans.make(urls, own_one.enabled, *where, troubled)
 
     def _worker(self, plan: plans.Plan) -> workers.Worker | None:
         if not plan.start_worker:
@@ -190,7 +197,8 @@ class App:
         where = ["--host", own_one.host, "--port", str(own_one.port), "--device", own_one.device]
         model = ["--model-path", own_one.model_path] if own_one.model_path else []
         restart = workers.Restart(own_one.restart.max, own_one.restart.backoff / 1000)
-        command = workers.command("serve", *where, *model)
+        logs = ["--log-format", self.setup.log_format]
+        command = workers.command("serve", *where, *model, *logs)
         return workers.Worker(command, restart, self.clock.monotonic)
 
     @property
@@ -208,7 +216,7 @@ class App:
             write=self.store.append_rules,
             sources=StoreSources(self.store, watched, self._ready),
             seconds=self.clock.monotonic,
-            external_url=config.external_url or self._url,
+            external_url=external_url(config),
             unknown_max_ms=config.unknown_max,
         )
 
@@ -254,12 +262,13 @@ class App:
         now_ms, monotonic = self.clock.now_ms, self.clock.monotonic
         page = MetricsPage(self.agent, monotonic, self.scrapes)
         guarded = guard(self.setup.token, _names(self.setup.config))
+        base = external_url(self.setup.config)
         return [
             *metrics_routes(page, self._ready, links=_LINKS),
             *query.routes(self.store, self.engine, self.queries, now_ms, monotonic),
             *rules.routes(lambda: self.groups.all),
             *incidents.routes(self.desk, guarded, now_ms),
-            *channels_api.routes(self.setup.channels, guarded, now_ms),
+            *channels_api.routes(self.setup.channels, guarded, now_ms, base),
             *status.routes(self._about),
             *runbooks.routes(lambda: bundled("docs/runbooks")),
         ]
@@ -285,15 +294,17 @@ class App:
             await asyncio.sleep(0.1)
         counts = self.engine.evaluate("gpu_devices", self.clock.now_ms()).value
         gpus = [int(value) for _, value in counts]  # type: ignore[union-attr,misc]
+        storage = self.setup.config.storage
         facts = Facts(
             gpus=gpus[0] if gpus else 0,
             engines=[f"{engine.kind} at {engine.url}" for engine in plan.engines],
             worker=f"starting at {self._worker_url}" if plan.start_worker else plan.why_not,
             rules=self.setup.rules,
             receivers=list(self.setup.channels),
-            directory=self.setup.config.storage.path,
-            retention=duration_text(self.setup.config.storage.retention),
+            directory=storage.path,
+            retention=duration_text(storage.retention) if self.archive.up else "",
             url=self._url,
+            recorded=not self.desk.recorder.down,
         )
         print(banner(facts), end="", flush=True)  # noqa: T201  (this is for the terminal)
 
@@ -318,5 +329,5 @@ def _process_groups(config: Config) -> Mapping[str, str]:
 
 def _names(config: Config) -> list[str]:
     """The names that a Host header may give us, besides addresses."""
-    name = config.external_url.partition("//")[2].partition("/")[0].rpartition(":")[0]
+    name = urlsplit(config.external_url).hostname
     return [one for one in (name, socket.gethostname()) if one]

@@ -3,13 +3,18 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from urllib.parse import urlsplit
 
 from tocsin_alerting.rules.rule import AlertingRule, RuleFile
+
+ALERTCTL_URL = "http://127.0.0.1:4911"  # where alertctl looks when it is not told
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """`gpus` is None while nobody knows; `why_no_worker` is empty when there is one."""
+    """`gpus` is None while nobody knows. `url` is where the agent serves, as configured: it may
+    name no host. `recorded` says whether the journal can be written, and `retention`
+    how long samples are kept, empty when none can be."""
 
     gpus: int | None
     engines: Sequence[str]
@@ -19,19 +24,39 @@ class Facts:
     directory: str
     retention: str
     url: str
+    recorded: bool = True
 
 
 def banner(facts: Facts) -> str:
+    url = reachable(facts.url)
+    alertctl = "alertctl" if url == ALERTCTL_URL else f"alertctl --url {url}"
     lines = (
         ("watches", _watched(facts)),
         ("worker", facts.worker),
         ("rules", _rules(facts.rules)),
         ("tells", ", ".join(facts.receivers)),
-        ("keeps", f"incidents and samples in {facts.directory}, samples for {facts.retention}"),
-        ("look at", f"{facts.url}/metrics, {facts.url}/, alertctl incidents, alertctl alerts"),
+        ("keeps", f"{_kept(facts)}, {_samples(facts)}"),
+        ("look at", f"{url}/metrics, {url}/, {alertctl} incidents, {alertctl} alerts"),
     )
     body = "".join(f"  {name:<8} {text}\n" for name, text in lines if text)
     return f"Tocsin {version('tocsin')}\n{body}"
+
+
+def reachable(url: str) -> str:
+    """`url` for somebody on this machine: what listens everywhere is reached on loopback."""
+    parts = urlsplit(url)
+    everywhere = parts.hostname in (None, "0.0.0.0", "::")
+    return f"http://127.0.0.1:{parts.port}" if everywhere else url
+
+
+def _kept(facts: Facts) -> str:
+    if facts.recorded:
+        return f"incidents in {facts.directory}"
+    return f"incidents NOT RECORDED ({facts.directory} cannot be written)"
+
+
+def _samples(facts: Facts) -> str:
+    return f"samples for {facts.retention}" if facts.retention else "samples in memory only"
 
 
 def _watched(facts: Facts) -> str:

@@ -197,8 +197,9 @@ def validate(model: type[M], document: Document) -> M:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean "x"?` when a known word is near, else nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    """`; did you mean "x"?` when another known word is near, else nothing."""
+    others = [one for one in known if one != word]
+    near = difflib.get_close_matches(word, others, n=1, cutoff=0.6)
     return f'; did you mean "{near[0]}"?' if near else ""
 
 
@@ -358,7 +359,7 @@ def _placed(document: Document, model: type[BaseModel], error: Mapping[str, Any]
     path = _real_path(document, error["loc"])
     dotted = ".".join(map(str, path))
     if error["type"] == "extra_forbidden":
-        hint = did_you_mean(str(path[-1]), _siblings(model, path[:-1]))
+        hint = did_you_mean(str(path[-1]), _siblings(model, document.data, path[:-1]))
         return document.problem(path, f'unknown key "{dotted}"{hint}', key=True)
     if error["type"] == "missing":
         return document.problem(path[:-1], f'"{dotted}" is missing; add it')
@@ -391,16 +392,35 @@ def _real_path(document: Document, loc: Sequence[str | int]) -> Path:
     return tuple(path)
 
 
-def _siblings(model: type[BaseModel], path: Path) -> list[str]:
-    """The keys that the model knows at `path`, through lists, dicts, unions and optionals."""
+def _siblings(model: type[BaseModel], data: Any, path: Path) -> list[str]:
+    """The keys that the model knows at `path` of `data`, through lists, dicts and optionals; of a
+    union those of the member that the data's `type` chose."""
     options: list[Any] = [model]
     for step in path:
         options = [inner for kind in options for inner in _inner_types(kind, step)]
+        data = _value(data, step)
+        options = [kind for kind in options if _is_chosen(kind, data)]
     known: list[str] = []
     for kind in options:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             known += [field.alias or name for name, field in kind.model_fields.items()]
     return known
+
+
+def _value(data: Any, step: str | int) -> Any:
+    try:
+        return data[step]
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def _is_chosen(kind: Any, data: Any) -> bool:
+    """Whether `data` can be meant as `kind`: not when `kind` fixes another `type`."""
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return True
+    tag = kind.model_fields.get("type")
+    tags = get_args(tag.annotation) if tag is not None else ()
+    return not tags or not isinstance(data, dict) or data.get("type") in tags
 
 
 def _inner_types(kind: Any, step: str | int) -> list[Any]:

@@ -7,10 +7,12 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
-from tocsin_alerting.box import ports
+from tocsin_alerting.box import directory, ports
+from tocsin_alerting.box.discovery import USUAL_PORTS
 from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.config import BUNDLED_RULES, Config
 from tocsin_alerting.config.load import build_channels, load
@@ -30,6 +32,7 @@ class Options:
     storage_path: str | None = None
     listen_address: str | None = None
     engine_urls: Sequence[str] = ()
+    engine_ports: Sequence[int] = ()
     no_worker: bool = False
     worker_device: str | None = None
     load_rps: float | None = None
@@ -39,8 +42,13 @@ class CannotStart(Exception):
     """The message is for the person at the terminal."""
 
 
+class WrongUsage(CannotStart):
+    """A flag holds what it cannot hold."""
+
+
 def configured(options: Options) -> Config:
-    """The configuration with the flags over it. Raises InvalidDocument."""
+    """The configuration with the flags over it. Raises InvalidDocument and WrongUsage."""
+    _check_flags(options)
     config = load(options.config_file)
     sections: dict[str, Any] = {}
     if options.storage_path:
@@ -57,13 +65,27 @@ def configured(options: Options) -> Config:
     return config.model_copy(update=sections)
 
 
+def _check_flags(options: Options) -> None:
+    if options.config_file and not options.config_file.exists():
+        raise WrongUsage(f"--config.file {options.config_file}: there is no such file")
+    if options.listen_address:
+        _check_address(options.listen_address)
+
+
+def _check_address(address: str) -> None:
+    try:
+        listen.parse(address)
+    except ValueError as error:
+        raise WrongUsage(f"--web.listen-address: {error}") from None
+
+
 def _engine(url: str) -> Any:
     from tocsin_alerting.config.watching import Engine
 
     try:
         return Engine(url=url)
     except ValueError:
-        raise CannotStart(f"--engine.url {url}: not a URL like http://127.0.0.1:8000") from None
+        raise WrongUsage(f"--engine.url {url}: not a URL like http://127.0.0.1:8000") from None
 
 
 def rule_files(config: Config) -> list[RuleFile]:
@@ -72,12 +94,12 @@ def rule_files(config: Config) -> list[RuleFile]:
 
 
 def rule_patterns(config: Config) -> list[str]:
-    ours = str(bundled("rules") / "*.yml")
+    ours = f"{escape(str(bundled('rules')))}/*.yml"
     return [ours if one == BUNDLED_RULES else one for one in config.rule_files]
 
 
 def run(options: Options, log_level: str, log_format: Any) -> int:
-    """`tocsin up`: the exit code, 1 with a message when it cannot start."""
+    """`tocsin up`: the exit code, with a message 2 for wrong flags, 1 when it cannot start."""
     import asyncio
 
     import uvloop
@@ -95,13 +117,15 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
             sockets=[_listen(config.web.listen_address)],
             address=config.web.listen_address,
             load_rps=options.load_rps,
+            engine_ports=options.engine_ports or USUAL_PORTS,
+            log_format=log_format,
         )
-        _make_directory(config.storage.path)
+        _hold_directory(config.storage.path)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(App(setup).serve())
-    except (InvalidDocument, CannotStart, SchemaTooNew, ValueError) as error:
+    except (InvalidDocument, CannotStart, directory.InUse, SchemaTooNew, ValueError) as error:
         sys.stderr.write(f"{error}\n")
-        return 1
+        return 2 if isinstance(error, WrongUsage) else 1
     return 0
 
 
@@ -112,7 +136,10 @@ def run_exporter(
     log_level: str,
     log_format: Any,
 ) -> int:
-    """`tocsin exporter`: the metrics alone. `without` says of each area whether it is off."""
+    """`tocsin exporter`: the metrics alone; the exit code, as of `run`.
+
+    `without` says of each area whether it is off.
+    """
     from tocsin_exporter.collectors import COLLECTORS
     from tocsin_exporter.exporter import Options as ExporterOptions
     from tocsin_exporter.exporter import run_exporter as serve
@@ -121,7 +148,13 @@ def run_exporter(
     off = {area for area, is_off in without.items() if is_off}
     names = frozenset(name for name, entry in COLLECTORS.items() if entry.area in off)
     try:
+        _check_address(listen_address)
+        for url in engine_urls:
+            _engine(url)
         serve(ExporterOptions((listen_address,), without=names, engine_urls=engine_urls))
+    except WrongUsage as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
     except (OSError, ValueError) as error:
         sys.stderr.write(f"{_taken(listen_address, error)}\n")
         return 1
@@ -147,14 +180,14 @@ def _token(config: Config) -> str | None:
     """Read anew each time, so that a changed token needs no restart."""
     file = config.web.token_file
     try:
-        return file.read_text().strip() or None if file else None
-    except OSError:
+        return file.read_text(encoding="utf-8").strip() or None if file else None
+    except (OSError, UnicodeDecodeError):
         return None
 
 
-def _make_directory(path: str) -> None:
-    """Without it we page all the same: the journal says that it is down."""
+def _hold_directory(path: str) -> None:
+    """Without it we page all the same: the journal says that it is down. Raises InUse."""
     try:
-        Path(path).mkdir(parents=True, exist_ok=True)
+        directory.hold(Path(path))
     except OSError as error:
         sys.stderr.write(f"{path}: {error.strerror}; incidents will not be recorded\n")

@@ -9,6 +9,7 @@ import logging
 import platform
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from importlib.metadata import version
 
 from tocsin_exporter.catalogue import OWN
@@ -47,6 +48,7 @@ class Agent:
         self._rounds: dict[Source, int] = {}
         self._missed: dict[Source, int] = {}
         self._steps = 0
+        self._moved_ms = 0
         self._about = labels(version=version("tocsin"), python_version=platform.python_version())
         self._lags: deque[tuple[float, float]] = deque()
         self._group: asyncio.TaskGroup | None = None
@@ -165,10 +167,12 @@ class Agent:
     async def _round(self, scraper: Scraper, due: int) -> None:
         now = self._clock.now_ms()
         at_ms = due if 0 <= now - due <= _ON_TIME_MS else now
+        moved_ms = self._moved_ms
         snapshot = await scraper.round(at_ms)
         self._rounds[scraper.watch.source] += 1
         if snapshot is not None:
-            self._hand_on(snapshot)
+            # The clock was set meanwhile: an hour ahead, it would shut out the rounds to come.
+            self._hand_on(replace(snapshot, at_ms=at_ms + self._moved_ms - moved_ms))
 
     def _hand_on(self, snapshot: Snapshot) -> None:
         for sink in self._sinks:
@@ -187,8 +191,9 @@ class Agent:
             while self._lags[0][0] < now - _LAG_WINDOW_SECONDS:
                 self._lags.popleft()
 
-    def _stepped(self, _delta_ms: int) -> None:
+    def _stepped(self, delta_ms: int) -> None:
         self._steps += 1
+        self._moved_ms += delta_ms
 
     def _age(self, scraper: Scraper) -> float:
         return self._clock.monotonic() - scraper.read_at

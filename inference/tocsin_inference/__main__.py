@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
 
-from tocsin_inference import parent, settings
+from tocsin_inference import logs, parent, settings
 
 FAILED, USAGE = 1, 2
 
@@ -26,11 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if not sys.stderr.isatty():  # a progress bar in a log file is noise
         os.environ.setdefault("TQDM_DISABLE", "1")
-    logging.basicConfig(
-        level=chosen.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    if chosen.log_level != "debug":
-        logging.getLogger("ContinuousBatchingLogger").setLevel(logging.WARNING)
+    logs.configure(chosen.log_level, chosen.log_format, sys.stderr)
     return COMMANDS[command](chosen)
 
 

@@ -10,8 +10,10 @@ from starlette.exceptions import HTTPException
 
 from tocsin_inference import chat, completions, generate, state, thinking
 from tocsin_inference.answers import Answer
-from tocsin_inference.errors import Invalid, Malformed, WorkerError
+from tocsin_inference.body_limit import BodyLimit
+from tocsin_inference.errors import Invalid, Malformed, NotAllowed, NotFound, TooLarge, WorkerError
 from tocsin_inference.guard import Guard
+from tocsin_inference.head import Head
 from tocsin_inference.worker import Worker
 
 ROUTERS = {
@@ -21,6 +23,7 @@ ROUTERS = {
     "thinking": thinking.router,
     "state": state.router,
 }
+HTTP_ERRORS: dict[int, type[Invalid]] = {404: NotFound, 405: NotAllowed, 413: TooLarge}
 
 
 def application(worker: Worker, version: str, wall: Callable[[], float]) -> FastAPI:
@@ -35,6 +38,8 @@ def application(worker: Worker, version: str, wall: Callable[[], float]) -> Fast
     app.add_exception_handler(RequestValidationError, on_malformed)
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(Exception, on_bug)
+    app.add_middleware(BodyLimit)
+    app.add_middleware(Head)
     if worker.settings.api_keys:
         app.add_middleware(
             Guard,
@@ -65,12 +70,12 @@ async def on_malformed(request: Request, error: Exception) -> Response:
 
 
 async def on_http(request: Request, error: Exception) -> Response:
-    """404, 405 and bodies that cannot be read, in the shape of every other error."""
+    """404, 405, 413 and bodies that cannot be read, in the shape of every other error."""
     assert isinstance(error, HTTPException)
     worker: Worker = request.app.state.worker
-    if request.method == "POST" and error.status_code == 400:
+    if request.method == "POST" and error.status_code in (400, 413):
         worker.metrics.refuse("rejected", worker.clock())
-    body = Invalid(str(error.detail)).body()
+    body = HTTP_ERRORS.get(error.status_code, Invalid)(str(error.detail)).body()
     return Answer(body, status_code=error.status_code, headers=error.headers)
 
 

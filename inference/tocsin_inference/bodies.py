@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from tocsin_inference.errors import Invalid
 from tocsin_inference.generation import Ask
@@ -87,16 +89,18 @@ class Part(BaseModel):
 
 
 class Message(BaseModel):
-    """One turn of a conversation."""
+    """One turn of a conversation. `developer` is OpenAI's newer name of `system`, which is the one
+    that chat templates know; there is no `tool`, since tools are not offered."""
 
-    role: Text
+    role: Literal["system", "developer", "user", "assistant"]
     content: str | list[Part]
 
     def plain(self) -> dict[str, str]:
         """As chat templates want it."""
+        role = "system" if self.role == "developer" else self.role
         if isinstance(self.content, str):
-            return {"role": self.role, "content": self.content}
-        return {"role": self.role, "content": "".join(part.text for part in self.content)}
+            return {"role": role, "content": self.content}
+        return {"role": role, "content": "".join(part.text for part in self.content)}
 
 
 class ChatBody(OpenAIBody):
@@ -119,7 +123,23 @@ class CompletionBody(OpenAIBody):
         return list(given)
 
 
-class GenerateBody(BaseModel):
+class OwnBody(BaseModel):
+    """A body of our own endpoints: a key that is not listed is a mistake, and is answered so."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_known_keys(cls, given: Any) -> Any:
+        known = list(cls.model_fields)
+        for key in given if isinstance(given, dict) else ():
+            if key not in known:
+                near = get_close_matches(key, known, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+                said = {"key": repr(key), "hint": hint}
+                raise PydanticCustomError("unknown_key", "unknown key {key}: {hint}", said)
+        return given
+
+
+class GenerateBody(OwnBody):
     """`POST /generate`: `max_length` is the most tokens to generate."""
 
     prompt: Text
@@ -129,7 +149,7 @@ class GenerateBody(BaseModel):
     do_sample: bool = True
 
 
-class BatchBody(BaseModel):
+class BatchBody(OwnBody):
     """`POST /batch_generate`"""
 
     prompts: Annotated[list[Text], Field(min_length=1, max_length=1024)]
@@ -137,7 +157,7 @@ class BatchBody(BaseModel):
     temperature: Temperature | None = None
 
 
-class ThinkingBody(BaseModel):
+class ThinkingBody(OwnBody):
     """`POST /thinking`: `thinking_depth` is the number of reasoning passes before the answer."""
 
     question: Text

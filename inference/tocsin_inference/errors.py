@@ -52,6 +52,24 @@ class Malformed(Invalid):
     status, code = 422, "malformed_request"
 
 
+class NotFound(Invalid):
+    """There is nothing under this path or name."""
+
+    status, code = 404, "not_found"
+
+
+class NotAllowed(Invalid):
+    """The path is there, the method is not."""
+
+    status, code = 405, "method_not_allowed"
+
+
+class TooLarge(Invalid):
+    """The body has more bytes than any request needs."""
+
+    status, code = 413, "request_too_large"
+
+
 class TooLong(Invalid):
     """Prompt and answer do not fit into the context or into the KV cache."""
 

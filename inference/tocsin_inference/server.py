@@ -86,7 +86,7 @@ def _serve_on(listener: socket.socket, settings: Settings) -> int:
     source = weights.locate(settings.model_path, settings.cache_dir, os.isatty(2))
     loaded = model.load(source, settings.served_name, settings.device, settings.dtype)
     log.info("loaded %s in %.1f s", loaded.name, time.perf_counter() - began)
-    config = uvicorn.Config("", loop="auto")
+    config = uvicorn.Config("", loop="auto", log_config=None)
     factory = config.get_loop_factory()
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(run(settings, loaded, listener))

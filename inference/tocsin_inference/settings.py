@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tocsin_inference import logs
+
 LOG_LEVELS = ("critical", "error", "warning", "info", "debug")
 
 
@@ -28,6 +30,7 @@ class Settings:
     dtype: str
     threads: int | None
     log_level: str
+    log_format: str
     default_max_length: int
     default_temperature: float
     default_top_p: float
@@ -55,6 +58,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     add("--dtype", choices=("auto", "float32", "bfloat16", "float16"), help="of the weights (auto)")
     add("--threads", help="CPU threads for one forward pass (all cores of this process)")
     add("--log-level", choices=LOG_LEVELS, help="LOG_LEVEL (info)")
+    add("--log-format", choices=logs.FORMATS, help="of the lines on standard error (logfmt)")
     add("--request-timeout", help="seconds before a request gets 504 (REQUEST_TIMEOUT, 300)")
     add("--max-running", help="requests generated at the same time (16; 256 on CUDA)")
     add("--max-waiting", help="requests that may queue before 429 (4 x max-running)")
@@ -82,6 +86,7 @@ def read(argv: Sequence[str], env: Mapping[str, str], prog: str) -> tuple[str, S
         dtype=source.text("dtype", "", "auto"),
         threads=source.number("threads", "", 0, low=0) or None,
         log_level=source.choice("log_level", "LOG_LEVEL", "info", LOG_LEVELS),
+        log_format=source.text("log_format", "", logs.FORMATS[0]),
         default_max_length=source.number("", "DEFAULT_MAX_LENGTH", 256, low=1),
         default_temperature=source.real("", "DEFAULT_TEMPERATURE", 0.7, 0.0, 2.0),
         default_top_p=source.real("", "DEFAULT_TOP_P", 0.9, 0.0, 1.0),

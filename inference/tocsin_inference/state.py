@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import torch
 from fastapi import APIRouter, Request, Response
@@ -11,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from tocsin_inference import memory, reference
 from tocsin_inference.answers import Answer
+from tocsin_inference.errors import NotFound
 from tocsin_inference.worker import Worker
 
 router = APIRouter()
@@ -40,7 +42,7 @@ async def stats(request: Request) -> Response:
     worker: Worker = request.app.state.worker
     ended = worker.metrics.ended
     good = ended["success"]
-    failed = ended["error"] + ended["timeout"] + ended["rejected"]
+    failed = ended["error"] + ended["timeout"]  # what was rejected is the client's to mend
     size = worker.model.weight_bytes() + worker.engine.cache_bytes()
     body = {
         "total_requests": sum(ended.values()) + worker.metrics.open,
@@ -78,15 +80,28 @@ async def model_info(request: Request) -> Response:
 @router.get("/v1/models", summary="The models that can be named in a request")
 async def models(request: Request) -> Response:
     """The OpenAI list, of one."""
+    return Answer({"object": "list", "data": [described(request)]})
+
+
+@router.get("/v1/models/{name:path}", summary="One model")
+async def one_model(request: Request, name: str) -> Response:
+    """Its entry of the list. Raises NotFound for any other name."""
     worker: Worker = request.app.state.worker
-    one = {
+    if name != worker.model.name:
+        raise NotFound(f"no model {name!r} here, only {worker.model.name!r}", "model")
+    return Answer(described(request))
+
+
+def described(request: Request) -> dict[str, Any]:
+    """The served model as OpenAI's model object."""
+    worker: Worker = request.app.state.worker
+    return {
         "id": worker.model.name,
         "object": "model",
         "created": request.app.state.born,
         "owned_by": "tocsin",
         "max_model_len": worker.engine.longest,
     }
-    return Answer({"object": "list", "data": [one]})
 
 
 @router.get("/metrics", summary="Metrics for Prometheus")

@@ -45,7 +45,7 @@ class Worker:
             default = self.settings.default_max_length
             limits = [self.engine.check(p, ask.limit, default) for p in prompts]
             self.engine.make_room(count)
-        except BaseException as error:
+        except BaseException as error:  # why: cancelled or failed, each ticket must end; re-raised
             for ticket in tickets:
                 self.metrics.end(ticket, outcome_of(error), self.clock())
             if isinstance(error, WorkerError):

@@ -202,3 +202,4 @@ def test_a_near_key_is_proposed_through_mappings_and_unions(text: str) -> None:
 def test_a_near_word_is_proposed() -> None:
     assert did_you_mean("intervall", ["interval", "rules"]) == '; did you mean "interval"?'
     assert did_you_mean("zzz", ["interval"]) == ""
+    assert did_you_mean("interval", ["interval"]) == ""

@@ -39,6 +39,9 @@ class Machine:
         loop = asyncio.get_running_loop()
         self.clock = Clock(lambda: self.offset + loop.time(), loop.time)
 
+    def set_forward(self, seconds: float) -> None:
+        self.offset += seconds
+
 
 def watch(
     collector: Counting, interval: float = 5.0, cheap: bool = False, name: str = "h"
@@ -97,12 +100,31 @@ def test_a_clock_stepped_an_hour_loses_no_round(step: float) -> None:
         times: list[float] = []
         loop = asyncio.get_running_loop()
         agent = Agent([watch(Counting())], machine.clock, [lambda _: times.append(loop.time())])
-        loop.call_later(31.0, lambda: setattr(machine, "offset", machine.offset + step))
+        loop.call_later(31.0, machine.set_forward, step)
         await sample(agent, machine, 60.5)
         gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
         assert len(times) >= 13 and max(gaps) <= 5.1
         steps = [s.value for s in agent.samples() if s.family.name == "tocsin_clock_steps_total"]
         assert steps == [1]
+
+    virtually(story)()
+
+
+@pytest.mark.parametrize("step", [3600.0, -3600.0])
+def test_a_round_in_which_the_clock_is_stepped_carries_the_new_time(step: float) -> None:
+    async def story(machine: Machine) -> None:
+        taken: list[Snapshot] = []
+        late: list[int] = []
+
+        def take(snapshot: Snapshot) -> None:
+            taken.append(snapshot)
+            late.append(machine.clock.now_ms() - snapshot.at_ms)
+
+        agent = Agent([watch(Counting(seconds=3.0))], machine.clock, [take])
+        asyncio.get_running_loop().call_later(11.0, machine.set_forward, step)
+        await sample(agent, machine, 31.0)
+        assert len(taken) >= 6
+        assert late == [pytest.approx(3000, abs=100)] * len(late)
 
     virtually(story)()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,15 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def tiny(tiny_path: Path) -> Model:
     return load(read_source(tiny_path), None, "cpu", "float32")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Puts back what `logs.configure` sets for the whole process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name in ("uvicorn.error", "uvicorn.access", "ContinuousBatchingLogger"):
+        logging.getLogger(name).setLevel(logging.NOTSET)

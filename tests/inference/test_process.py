@@ -98,8 +98,13 @@ def test_it_dies_with_its_parent(tiny_path: Path) -> None:
     ("argv", "env", "code", "message"),
     [
         ([], {"PORT": "x"}, 2, "PORT='x': must be a number"),
-        (["--model-path", "/nowhere"], {}, 1, "MODEL_PATH=/nowhere: neither a directory"),
-        (["--model-path", "/"], {}, 1, "no config.json"),
+        (
+            ["--port", "0", "--model-path", "/nowhere"],
+            {},
+            1,
+            "MODEL_PATH=/nowhere: neither a directory",
+        ),
+        (["--port", "0", "--model-path", "/"], {}, 1, "no config.json"),
     ],
 )
 def test_what_prevents_a_start_is_said_without_a_traceback(
@@ -121,6 +126,18 @@ def test_what_prevents_a_start_is_said_without_a_traceback(
         return
     assert main(argv) == code
     assert message in capsys.readouterr().err
+
+
+def test_every_line_of_a_start_is_logfmt(tiny_path: Path) -> None:
+    port = free_port()
+    flags = ["--model-path", str(tiny_path), "--port", str(port), "--threads", "1"]
+    command = [*WORKER, "serve", *flags]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        wait_until_healthy(port)
+        process.send_signal(signal.SIGTERM)
+        lines = process.communicate(timeout=20)[1].splitlines()
+    assert any(f"http://127.0.0.1:{port}" in line for line in lines)
+    assert [line for line in lines if not line.startswith("time=")] == []
 
 
 def test_another_parent_is_refused() -> None:

@@ -14,6 +14,7 @@ import pytest
 from support.tiny_model import CONTEXT
 from support.worker_server import WorkerServer, serving
 from tocsin_inference import settings
+from tocsin_inference.body_limit import MOST_BYTES
 from tocsin_inference.model import Model
 from tocsin_inference.server import listen, run
 
@@ -124,6 +125,12 @@ async def test_extreme_sampling_harms_nobody(tiny: Model, extra: dict[str, Any])
         ({"top_p": 1.5}, 422, "top_p"),
         ({"max_tokens": 0}, 422, "max_tokens"),
         ({"messages": []}, 422, "messages"),
+        (
+            {"messages": [{"role": "alien", "content": "x"}]},
+            422,
+            "messages.0.role: Input should be",
+        ),
+        ({"messages": [{"role": "tool", "content": "x"}]}, 422, "messages.0.role: Input should be"),
         ({"n": 2}, 400, "n"),
         ({"tools": [{"type": "function"}]}, 400, "tools"),
         ({"logprobs": True}, 400, "logprobs"),
@@ -141,7 +148,105 @@ async def test_what_cannot_be_is_refused_by_name_and_counted(
         assert param in (error["param"] or error["message"])
         assert error["type"] == "invalid_request_error"
         assert await server.ended("rejected") == 1
+        stats = (await server.client.get("/stats")).json()
+        assert (stats["total_requests"], stats["failed_requests"]) == (1, 0)
         await assert_accounts_balance(server)
+
+
+async def test_developer_is_another_name_of_system(tiny: Model) -> None:
+    async with serving(tiny) as server:
+        texts = []
+        for role in ("system", "developer"):
+            said = [{"role": role, "content": "be brief"}, *HELLO["messages"]]
+            body = HELLO | {"messages": said, "max_tokens": 20, "ignore_eos": True}
+            reply = (await server.client.post(CHAT, json=body)).json()
+            texts.append((reply["choices"][0]["message"]["content"], reply["usage"]))
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        (
+            "/generate",
+            {"prompt": "x", "max_lenght": 1},
+            "body: unknown key 'max_lenght': did you mean 'max_length'?",
+        ),
+        (
+            "/batch_generate",
+            {"prompts": ["x"], "seed": 1},
+            "body: unknown key 'seed': known are prompts, max_length, temperature",
+        ),
+        (
+            "/thinking",
+            {"question": "x", "thinking_dept": 1},
+            "body: unknown key 'thinking_dept': did you mean 'thinking_depth'?",
+        ),
+    ],
+)
+async def test_a_misspelt_key_is_named(
+    tiny: Model, path: str, body: dict[str, Any], message: str
+) -> None:
+    async with serving(tiny) as server:
+        reply = await server.client.post(path, json=body)
+        assert (reply.status_code, reply.json()["error"]["message"]) == (422, message)
+        assert (await server.client.post(path, json=[])).status_code == 422
+        chat = await server.client.post(CHAT, json=HELLO | {"max_tokens": 1, "store": True})
+        assert chat.status_code == 200  # as OpenAI's clients expect
+        assert await server.ended("rejected") == 2
+
+
+async def test_a_body_over_the_limit_is_refused_before_its_end(tiny: Model) -> None:
+    head = b"POST /generate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    chunk = b"100000\r\n" + b" " * (1 << 20) + b"\r\n"
+    announced = head + b"content-length: 67108864\r\n\r\n "
+    unannounced = head + b"transfer-encoding: chunked\r\n\r\n" + chunk * 9
+    async with serving(tiny) as server, asyncio.timeout(20):
+        for unfinished in (announced, unannounced):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(unfinished)
+            reply = await reader.readuntil(b"}}")
+            assert reply.startswith(b"HTTP/1.1 413 ") and b'"request_too_large"' in reply
+            writer.close()
+        assert await server.ended("rejected") == 2
+
+
+async def test_the_limit_of_a_body_is_told_to_a_client_that_sends_it_all(tiny: Model) -> None:
+    async with serving(tiny) as server:
+        whole = b'{"prompt": "x", "max_length": 1'
+        fits = whole + b" " * (MOST_BYTES - len(whole) - 1) + b"}"
+        headers = {"content-type": "application/json"}
+        codes = [
+            (await server.client.post("/generate", content=body, headers=headers)).status_code
+            for body in (fits, fits + b" ", fits * 4, fits)
+        ]
+    assert codes == [200, 413, 413, 200]
+
+
+async def test_what_is_not_there_says_so(tiny: Model) -> None:
+    async with serving(tiny) as server:
+        client = server.client
+        codes = {
+            path: (reply.status_code, reply.json()["error"]["code"])
+            for path in ("/nowhere", "/generate", "/v1/models/gpt-4")
+            for reply in [await client.get(path)]
+        }
+        assert codes == {
+            "/nowhere": (404, "not_found"),
+            "/generate": (405, "method_not_allowed"),
+            "/v1/models/gpt-4": (404, "not_found"),
+        }
+        whole = (await client.get("/v1/models")).json()["data"]
+        assert (await client.get("/v1/models/tiny-qwen3")).json() == whole[0]
+
+
+async def test_head_is_get_without_the_body(tiny: Model) -> None:
+    async with serving(tiny) as server:
+        for path in ("/health", "/metrics", "/v1/models", "/docs"):
+            reply = await server.client.head(path)
+            assert (reply.status_code, reply.content) == (200, b"")
+            assert int(reply.headers["content-length"]) > 0
+        assert (await server.client.head("/generate")).status_code == 405
 
 
 async def test_bodies_that_are_not_json_are_422(tiny: Model) -> None:

@@ -42,6 +42,10 @@ def test_the_whole_environment_is_read() -> None:
     assert (chosen.api_keys, chosen.cache_dir) == (("a", "b"), Path("/c"))
 
 
+def test_lines_are_logfmt_unless_json_is_asked_for() -> None:
+    assert (parse().log_format, parse("--log-format json").log_format) == ("logfmt", "json")
+
+
 def test_the_cache_follows_xdg() -> None:
     assert parse(XDG_CACHE_HOME="/x").cache_dir == Path("/x/tocsin")
     assert parse().cache_dir == Path.home() / ".cache/tocsin"

@@ -11,16 +11,18 @@ from support.story import PAGE_SECONDS, Story, reason, story, until
 
 async def test_a_full_disk_silences_nobody(tmp_path: Path) -> None:
     """Full before the agent starts, and full while it runs."""
+    together = asyncio.Barrier(2)
     await asyncio.gather(
-        *(_story(tmp_path / name, name == "before") for name in ("before", "while"))
+        _story(tmp_path / "before", True, together), _story(tmp_path / "while", False, together)
     )
 
 
-async def _story(folder: Path, full_at_start: bool) -> None:
+async def _story(folder: Path, full_at_start: bool, together: asyncio.Barrier) -> None:
     with small_disk(folder / "disk") as disk:
         if full_at_start:
             disk.fill()
-        async with story(folder, escalate="4s", storage=str(disk.path / "data")) as one:
+        storage = str(disk.path / "data")
+        async with story(folder, escalate="4s", storage=storage, together=together) as one:
             if not full_at_start:
                 disk.fill()
             began = time.time()

@@ -27,8 +27,13 @@ class AgentProcess:
     """`tocsin up ARGUMENTS` on a free port; its log goes to `log`, and stays when it is killed."""
 
     def __init__(
-        self, folder: Path, *arguments: str, environment: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        binaries: Path = BIN,
     ) -> None:
+        self.binaries = binaries
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.folder = folder
@@ -41,7 +46,7 @@ class AgentProcess:
         listen = f"--web.listen-address=127.0.0.1:{self.port}"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [str(BIN / "tocsin"), "up", listen, *self.arguments],
+                [str(self.binaries / "tocsin"), "up", listen, *self.arguments],
                 cwd=self.folder,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,

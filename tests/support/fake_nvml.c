@@ -18,7 +18,8 @@ static struct { const char *function; int gpu; int code; int hang; } rules[64];
 static int rule_count, gpus = 2;
 static int devices[8] = {0, 1, 2, 3, 4, 5, 6, 7};
 static struct { int gpu; ull xid; } events[64];
-static int event_head, event_tail;
+static int event_sets; /* created so far */
+static int event_tail; /* each event set has read up to an index of its own */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static int rule_index(const char *function, int gpu) {
@@ -36,6 +37,7 @@ static int rule_for(const char *function, int gpu) {
 void fake_fail(const char *function, int gpu, int code) { rules[rule_for(function, gpu)].code = code; }
 void fake_hang(const char *function, int gpu, int on) { rules[rule_for(function, gpu)].hang = on; }
 void fake_gpus(int count) { gpus = count; }
+int fake_event_sets(void) { return event_sets; }
 void fake_xid(int gpu, ull xid) {
     pthread_mutex_lock(&lock);
     events[event_tail % 64].gpu = gpu;
@@ -159,21 +161,27 @@ int nvmlDeviceGetComputeRunningProcesses_v3(void *device, uint *count, process_t
     *count = 2;
     return SUCCESS;
 }
-int nvmlEventSetCreate(void **out) { ENTER(NULL); *out = malloc(8); return SUCCESS; }
+int nvmlEventSetCreate(void **out) {
+    ENTER(NULL);
+    *out = malloc(sizeof(int));
+    *(int *)*out = event_tail;
+    event_sets++;
+    return SUCCESS;
+}
 int nvmlEventSetFree(void *set) { free(set); return SUCCESS; }
 int nvmlDeviceRegisterEvents(void *device, ull types, void *set) {
     (void)types; (void)set; ENTER(device); return SUCCESS;
 }
 typedef struct { void *device; ull type, data; uint gpu_instance, compute_instance; } event_t;
 int nvmlEventSetWait_v2(void *set, event_t *out, uint timeout_ms) {
-    (void)set;
+    int *read = set;
     for (uint waited = 0; waited < timeout_ms; waited += 5) {
         pthread_mutex_lock(&lock);
-        int there = event_head < event_tail;
+        int there = *read < event_tail;
         if (there) {
-            out->device = &devices[events[event_head % 64].gpu];
+            out->device = &devices[events[*read % 64].gpu];
             out->type = 8;
-            out->data = events[event_head++ % 64].xid;
+            out->data = events[(*read)++ % 64].xid;
         }
         pthread_mutex_unlock(&lock);
         if (there) return SUCCESS;

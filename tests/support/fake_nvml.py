@@ -43,5 +43,9 @@ class FakeNvml:
     def gpus(self, count: int) -> None:
         self._library.fake_gpus(count)
 
+    def event_sets(self) -> int:
+        """How many were created since the library was loaded."""
+        return int(self._library.fake_event_sets())
+
     def xid(self, gpu: int, xid: int) -> None:
         self._library.fake_xid(gpu, ctypes.c_ulonglong(xid))

@@ -87,6 +87,13 @@ class Story:
 
         await until(all_sent, 5)
 
+    async def metric(self, name: str) -> float:
+        """The sum of a metric's values on the metrics page."""
+        text = await asyncio.to_thread(self.agent.text, "/metrics")
+        lines = [line for line in text.splitlines() if line.startswith((name + " ", name + "{"))]
+        assert lines, f"no {name}"
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
     async def alertctl(self, *arguments: str) -> str:
         done = await asyncio.to_thread(self.agent.alertctl, *arguments)
         assert done.returncode == 0, done.stderr
@@ -97,14 +104,32 @@ class Story:
         return [one for one in found["incidents"] if one["labels"]["alertname"] == "EngineDown"]
 
 
+def config_file(
+    folder: Path, engine: str, first: str, second: str, third: str, smarthost: str, escalate: str
+) -> None:
+    """Writes the story's `tocsin.yml` and its rules."""
+    (folder / "rules.yml").write_text(RULES)
+    (folder / "tocsin.yml").write_text(
+        CONFIG.format(
+            engine=engine,
+            first=first,
+            second=second,
+            third=third,
+            smarthost=smarthost,
+            escalate=escalate,
+        )
+    )
+
+
 @asynccontextmanager
 async def story(
     folder: Path,
     escalate: str = "6s",
     storage: str = "data",
     environment: Mapping[str, str] | None = None,
+    together: asyncio.Barrier | None = None,
 ) -> AsyncIterator[Story]:
-    """Everything started, the engine found to be up."""
+    """Everything started, the engine found to be up; in each of the stories told `together`."""
     engine = EngineProcess(free_port())
     async with (
         WebhookSink() as first,
@@ -112,17 +137,8 @@ async def story(
         WebhookSink() as third,
         Mailbox() as mail,
     ):
-        (folder / "rules.yml").write_text(RULES)
-        (folder / "tocsin.yml").write_text(
-            CONFIG.format(
-                engine=engine.url,
-                first=first.url,
-                second=second.url,
-                third=third.url,
-                smarthost=f"127.0.0.1:{mail.port}",
-                escalate=escalate,
-            )
-        )
+        smarthost = f"127.0.0.1:{mail.port}"
+        config_file(folder, engine.url, first.url, second.url, third.url, smarthost, escalate)
         arguments = ("--config.file", "tocsin.yml", "--storage.path", storage, "--no-worker")
         agent = AgentProcess(folder, *arguments, environment=environment)
         try:
@@ -130,6 +146,8 @@ async def story(
             await asyncio.to_thread(agent.start)
             one = Story(agent, engine, first, second, third, mail)
             await one.engine_seen()
+            if together is not None:
+                await together.wait()
             yield one
         finally:
             engine.kill()

@@ -5,13 +5,16 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-# errorType -> HTTP status, as web/api/v1/api.go of Prometheus has them.
+# errorType -> HTTP status: Prometheus's own (web/api/v1/api.go), and what changing needs besides.
 STATUS = {
     "bad_data": 400,
     "unauthorized": 401,
     "forbidden": 403,
     "not_found": 404,
+    "method_not_allowed": 405,
     "conflict": 409,
+    "too_large": 413,
+    "unsupported_media_type": 415,
     "execution": 422,
     "internal": 500,
     "unavailable": 503,
@@ -27,15 +30,8 @@ class ApiError(Exception):
         self.type = type
 
 
-def success(
-    data: Any, *, warnings: list[str] | None = None, infos: list[str] | None = None
-) -> Response:
-    body: dict[str, Any] = {"status": "success", "data": data}
-    if warnings:
-        body["warnings"] = warnings
-    if infos:
-        body["infos"] = infos
-    return json_response(body)
+def success(data: Any) -> Response:
+    return json_response({"status": "success", "data": data})
 
 
 def failure(error: ApiError) -> Response:

@@ -14,7 +14,12 @@ from tocsin_alerting.notify.channel import Channel
 from tocsin_alerting.notify.trial import trial
 
 
-def routes(channels: Mapping[str, Channel], guard: Guard, now_ms: Callable[[], int]) -> list[Route]:
+def routes(
+    channels: Mapping[str, Channel],
+    guard: Guard,
+    now_ms: Callable[[], int],
+    external_url: str = "",
+) -> list[Route]:
     async def test(request: Request) -> Response:
         guard(request)
         name = request.path_params["name"]
@@ -23,11 +28,11 @@ def routes(channels: Mapping[str, Channel], guard: Guard, now_ms: Callable[[], i
             raise ApiError("not_found", f'no receiver is called "{name}"{hint}')
         transcript: list[str] = []
         contact = request.query_params.get("contact", "")
-        sent = trial(name, contact, now_ms())
+        sent = trial(name, contact, now_ms(), external_url)
         outcome = await channels[name].send(sent, now_ms(), transcript)
         return success(told(outcome, transcript))
 
-    return [Route("/api/v1/channels/{name}/test", test, methods=["POST"])]
+    return [Route("/api/v1/channels/{name:path}/test", test, methods=["POST"])]
 
 
 def told(outcome: Outcome, transcript: list[str]) -> dict[str, object]:

@@ -1,61 +1,84 @@
 """Query results as Prometheus's JSON: numbers are texts, times are seconds."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from typing import Any
 
+import orjson
+
+from tocsin_alerting.promql.numbers import format_number
 from tocsin_alerting.promql.result import (
     InstantVector,
     Matrix,
     QueryValue,
+    Result,
     ScalarValue,
     StringValue,
+    Track,
 )
+
+PIECE_BYTES = 256 << 10
 
 
 def number(value: float) -> str:
-    """The shortest text that reads back, as Go's FormatFloat(v, 'f', -1) has it."""
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    if value == int(value) and abs(value) < 1e15:
-        return "-0" if value == 0 and math.copysign(1, value) < 0 else str(int(value))
+    """A sample's value as Prometheus writes it: the shortest text that reads back, with an exponent
+    where the value is far from 1."""
     text = repr(value)
-    return _without_exponent(text) if "e" in text else text
+    if "e" not in text and math.isfinite(value):
+        return text.removesuffix(".0")
+    near = not math.isfinite(value) or 1e-6 <= abs(value) < 1e21
+    return format_number(value) if near else exponent(value)
 
 
-def _without_exponent(text: str) -> str:
-    mantissa, _, exponent = text.partition("e")
-    sign = "-" if mantissa.startswith("-") else ""
-    whole, _, part = mantissa.removeprefix("-").partition(".")
-    shift = int(exponent)
-    if shift < 0:
-        return f"{sign}0.{'0' * (-shift - len(whole))}{whole}{part}".rstrip("0").rstrip(".")
-    digits = (whole + part).ljust(len(whole) + shift, "0")
-    cut = len(whole) + shift
-    return sign + (digits[:cut] + "." + digits[cut:] if digits[cut:] else digits)
+def exponent(value: float) -> str:
+    """Go's FormatFloat(v, 'e', -1): the shortest digits, an exponent of at least two."""
+    if not math.isfinite(value):
+        return format_number(value)
+    negative, digits, power = Decimal(repr(value)).normalize().as_tuple()
+    rest = "".join(map(str, digits[1:]))
+    point = "." if rest else ""
+    return f"{'-' * negative}{digits[0]}{point}{rest}e{int(power) + len(rest):+03d}"
 
 
-def encoded(value: QueryValue) -> dict[str, Any]:
-    """`{"resultType": …, "result": …}`."""
+def document(result: Result) -> Iterator[bytes]:
+    """The body of a query's answer in pieces, each of which but the last is a large one.
+
+    Made piece by piece because the texts of a large answer take twenty times its numbers' memory.
+    """
+    piece = bytearray(b'{"status":"success","data":{"resultType":')
+    kind, rows = _kind_and_rows(result.value)
+    piece += orjson.dumps(kind) + b',"result":'
+    opening = b"["
+    for row in rows:
+        piece += opening + orjson.dumps(row)
+        opening = b","
+        if len(piece) >= PIECE_BYTES:
+            yield bytes(piece)
+            piece.clear()
+    piece += (b"[" if opening == b"[" else b"") + b"]}" + _notes(result) + b"}"
+    yield bytes(piece)
+
+
+def _notes(result: Result) -> bytes:
+    notes = {b"warnings": result.warnings, b"infos": result.infos}
+    return b"".join(b',"%s":%s' % (k, orjson.dumps(texts)) for k, texts in notes.items() if texts)
+
+
+def _kind_and_rows(value: QueryValue) -> tuple[str, Iterable[Any]]:
+    """The result's type and its elements: of a number or a text, time and value."""
     match value:
         case ScalarValue():
-            return {"resultType": "scalar", "result": [value.at_ms / 1000, number(value.value)]}
+            return "scalar", (value.at_ms / 1000, format_number(value.value))
         case StringValue():
-            return {"resultType": "string", "result": [value.at_ms / 1000, value.value]}
+            return "string", (value.at_ms / 1000, value.value)
         case InstantVector():
             at = value.at_ms / 1000
-            rows = [{"metric": dict(ls), "value": [at, number(v)]} for ls, v in value]
-            return {"resultType": "vector", "result": rows}
+            return "vector", ({"metric": dict(ls), "value": (at, number(v))} for ls, v in value)
         case Matrix():
-            series = [
-                {"metric": dict(one.labels), "values": _points(one.times, one.values)}
-                for one in value
-            ]
-            return {"resultType": "matrix", "result": series}
+            return "matrix", (_track(one) for one in value)
 
 
-def _points(times: Iterable[float], values: Iterable[float]) -> list[list[Any]]:
-    pairs = zip(times, values, strict=True)
-    return [[int(at) / 1000, number(float(value))] for at, value in pairs]
+def _track(one: Track) -> dict[str, Any]:
+    pairs = zip(one.times.tolist(), one.values.tolist(), strict=True)
+    return {"metric": dict(one.labels), "values": [(at / 1000, number(v)) for at, v in pairs]}

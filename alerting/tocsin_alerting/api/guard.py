@@ -9,7 +9,7 @@ as well.
 import hmac
 import ipaddress
 from collections.abc import Callable, Collection
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.requests import Request
 
@@ -17,7 +17,7 @@ from tocsin_alerting.api.answers import ApiError
 
 Guard = Callable[[Request], None]
 BODIES = ("application/json", "application/x-www-form-urlencoded")
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
+_FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 
 def guard(token: Callable[[], str | None], hosts: Collection[str] = ()) -> Guard:
@@ -25,9 +25,10 @@ def guard(token: Callable[[], str | None], hosts: Collection[str] = ()) -> Guard
 
     `token` reads the configured token (None: there is none); `hosts` are names that we go by.
     """
+    names = {"localhost", *(host.lower() for host in hosts)}
 
     def check(request: Request) -> None:
-        _check_host(request, hosts)
+        _check_host(request, names)
         _check_origin(request)
         _check_body(request)
         if not _is_local(request):
@@ -37,17 +38,16 @@ def guard(token: Callable[[], str | None], hosts: Collection[str] = ()) -> Guard
 
 
 def _check_host(request: Request, hosts: Collection[str]) -> None:
-    name = urlsplit("//" + request.headers.get("host", "")).hostname or ""
-    if name == "localhost" or name in hosts or _is_address(name):
-        return
-    raise ApiError("forbidden", f'Host "{name}" is not one of ours; add it as web.external_url')
+    name = _parts("//" + request.headers.get("host", "")).hostname or ""
+    if name not in hosts and _address(name) is None:
+        raise ApiError("forbidden", f'Host "{name}" is not one of ours; name it in external_url')
 
 
 def _check_origin(request: Request) -> None:
     origin = request.headers.get("origin")
     if origin is None:
         return
-    if urlsplit(origin).netloc != request.headers.get("host", ""):
+    if _parts(origin).netloc.lower() != request.headers.get("host", "").lower():
         raise ApiError("forbidden", "a page of another origin may not change anything here")
 
 
@@ -55,14 +55,16 @@ def _check_body(request: Request) -> None:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     browser = "origin" in request.headers or "sec-fetch-site" in request.headers
     if kind not in BODIES or (kind != BODIES[0] and browser):
-        raise ApiError("bad_data", "send a body of Content-Type application/json")
+        why = "send a body of Content-Type application/json"
+        raise ApiError("unsupported_media_type", why)
 
 
 def _is_local(request: Request) -> bool:
     if any(name in request.headers for name in _FORWARDED):
         return False  # a proxy on this machine speaks for somebody else
-    host = request.client.host if request.client else ""
-    return _is_address(host) and ipaddress.ip_address(host).is_loopback
+    address = _address(request.client.host if request.client else "")
+    mapped = getattr(address, "ipv4_mapped", None)
+    return address is not None and (mapped or address).is_loopback
 
 
 def _check_token(request: Request, token: str | None) -> None:
@@ -71,14 +73,23 @@ def _check_token(request: Request, token: str | None) -> None:
             "forbidden",
             "changes from other machines need a token; set web.token_file to allow them",
         )
-    given = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
-    if not hmac.compare_digest(given.encode(), token.encode()):
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    right = hmac.compare_digest(given.strip().encode(), token.encode())
+    if scheme.lower() != "bearer" or not right:
         raise ApiError("unauthorized", "wrong or missing token; send Authorization: Bearer TOKEN")
 
 
-def _is_address(text: str) -> bool:
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        ipaddress.ip_address(text)
+        return ipaddress.ip_address(text)
     except ValueError:
-        return False
-    return True
+        return None
+
+
+def _parts(url: str) -> SplitResult:
+    """Nothing but empty parts for what cannot be a URL."""
+    try:
+        parts = urlsplit(url)
+        return parts if parts.port != 0 else urlsplit("")
+    except ValueError:  # of the port, too
+        return urlsplit("")

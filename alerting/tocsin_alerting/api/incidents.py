@@ -1,5 +1,6 @@
 """`/api/v1/incidents`: what people are told about, and what they do about it."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -10,6 +11,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tocsin_alerting.api.answers import ApiError, success
+from tocsin_alerting.api.body import body
+from tocsin_alerting.api.encoding import number
 from tocsin_alerting.api.guard import Guard
 from tocsin_alerting.api.times import time_ms
 from tocsin_alerting.incidents.action import Action, Verb
@@ -21,6 +24,7 @@ from tocsin_alerting.incidents.story import Story
 
 _STATES = {"open": OPEN_STATES, "all": tuple(State)}
 _MOST_BYTES = 64 << 10
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 def routes(desk: Desk, guard: Guard, now_ms: Callable[[], int]) -> list[Route]:
@@ -35,7 +39,7 @@ def routes(desk: Desk, guard: Guard, now_ms: Callable[[], int]) -> list[Route]:
         return success({"incidents": [shown(one) for one in found]})
 
     async def one(request: Request) -> Response:
-        return success(told(await _or_not_found(desk, request.path_params["number"])))
+        return success(told(await _or_not_found(desk, _number(request))))
 
     async def act(request: Request) -> Response:
         guard(request)
@@ -49,9 +53,16 @@ def routes(desk: Desk, guard: Guard, now_ms: Callable[[], int]) -> list[Route]:
 
     return [
         Route("/api/v1/incidents", listed),
-        Route("/api/v1/incidents/{number:int}", one),
-        Route("/api/v1/incidents/{number:int}/{verb}", act, methods=["POST"]),
+        Route("/api/v1/incidents/{number}", one),
+        Route("/api/v1/incidents/{number}/{verb}", act, methods=["POST"]),
     ]
+
+
+def _number(request: Request) -> int:
+    text = request.path_params["number"]
+    if not _NUMBER.fullmatch(text):
+        raise ApiError("not_found", f'there is no incident "{text[:40]}"; they have numbers')
+    return int(text)
 
 
 async def _or_not_found(desk: Desk, number: int) -> Story:
@@ -62,44 +73,42 @@ async def _or_not_found(desk: Desk, number: int) -> Story:
 
 
 async def _action(request: Request) -> Action:
-    verb, body = request.path_params["verb"], await _body(request)
+    verb, sent = request.path_params["verb"], await _sent(request)
     if verb not in list(Verb):
         raise ApiError("not_found", f'no such action: "{verb}"; there are {", ".join(Verb)}')
-    until, step = body.get("until"), body.get("step")
+    until, step = sent.get("until"), sent.get("step")
     if verb == Verb.SNOOZE and not until:
         raise ApiError("bad_data", 'say how long: "until" as Unix seconds or RFC 3339')
-    if step is not None and not isinstance(step, int):
+    if step is not None and type(step) is not int:
         raise ApiError("bad_data", '"step" is the number of a step, from 0')
     return Action(
         Verb(verb),
-        request.path_params["number"],
-        actor=_text(body, "by") or "somebody",
-        note=_text(body, "note"),
-        request_id=_text(body, "request_id"),
+        _number(request),
+        actor=_text(sent, "by") or "somebody",
+        note=_text(sent, "note"),
+        request_id=_text(sent, "request_id"),
         step=step,
         until_ms=time_ms(str(until), "until") if until else None,
-        false_positive=body.get("false_positive") is True,
+        false_positive=sent.get("false_positive") is True,
     )
 
 
-async def _body(request: Request) -> Mapping[str, Any]:
+async def _sent(request: Request) -> Mapping[str, Any]:
     """The JSON object or the form that was sent; an empty body is an empty object."""
-    content = await request.body()
-    if len(content) > _MOST_BYTES:
-        raise ApiError("bad_data", "the body is too large")
+    content = await body(request, _MOST_BYTES)
     if "form" in request.headers.get("content-type", ""):
         return dict(parse_qsl(content.decode("utf-8", "replace")))
     try:
-        body = orjson.loads(content or b"{}")
+        found = orjson.loads(content or b"{}")
     except orjson.JSONDecodeError as error:
         raise ApiError("bad_data", f"the body is not JSON: {error}") from None
-    if not isinstance(body, dict):
+    if not isinstance(found, dict):
         raise ApiError("bad_data", "the body is not a JSON object")
-    return body
+    return found
 
 
-def _text(body: Mapping[str, Any], name: str) -> str:
-    value = body.get(name, "")
+def _text(sent: Mapping[str, Any], name: str) -> str:
+    value = sent.get(name, "")
     if not isinstance(value, str):
         raise ApiError("bad_data", f'"{name}" is not text')
     return value[:1000]
@@ -128,7 +137,7 @@ def shown(incident: Incident) -> dict[str, Any]:
                 "labels": dict(member.alert.labels),
                 "annotations": dict(member.alert.annotations),
                 "source": member.source,
-                "value": str(member.alert.value),
+                "value": number(member.alert.value),
                 "since_ms": member.since_ms,
             }
             for member in incident.members.values()

@@ -1,83 +1,70 @@
-"""`/api/v1/query` and its neighbours: the store in Prometheus's API.
-
-A query runs in a thread of its own, a few at once, so that it never delays a page; it gives the
-processor away between slices of its work and ends when its time is over or its client is gone.
-"""
+"""`/api/v1/query` and its neighbours: the store in Prometheus's API."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import parse_qsl
 
+import orjson
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 
-from tocsin_alerting.api.answers import ApiError, json_response, success
-from tocsin_alerting.api.encoding import encoded
+from tocsin_alerting.api.answers import ApiError
+from tocsin_alerting.api.body import body
+from tocsin_alerting.api.encoding import document
 from tocsin_alerting.api.times import duration_ms, time_ms
-from tocsin_alerting.promql.ast import VectorSelector
+from tocsin_alerting.api.turn import Limits, Queries, Turn, Work
 from tocsin_alerting.promql.engine import Engine
-from tocsin_alerting.promql.evaluation.budget import Budget, QueryError, QueryTimeout
+from tocsin_alerting.promql.evaluation.budget import Budget
 from tocsin_alerting.promql.fault import ParseError
-from tocsin_alerting.promql.parser import parse
-from tocsin_alerting.promql.result import Result
+from tocsin_alerting.promql.parser import parse, parse_selector
+from tocsin_alerting.promql.types import type_of
+from tocsin_alerting.promql.values import ValueType
 from tocsin_alerting.store.rows import MatcherSets
 from tocsin_alerting.store.store import Store
 from tocsin_exporter.snapshot import Labels
 
-T = TypeVar("T")
 EVERYTHING = ((),)
-_LONGEST_MS = 120_000
+_MOST_LOGGED = 1000  # characters of a query in a line of the log
+_MOST_BYTES = 1 << 20  # of a form; a query of this length is nobody's
+_TOO_FINE = (
+    "exceeded maximum resolution of 11,000 points per timeseries."
+    " Try decreasing the query resolution (?step=XX)"
+)
+_MATCHES_ALL = 'invalid parameter "match[]": match[] must contain at least one non-empty matcher'
+_NO_RANGE = (
+    'invalid parameter "query": invalid expression type "{}" for range query,'
+    " must be Scalar or instant Vector"
+)
+_NO_STEP = (
+    'invalid parameter "step": zero or negative query resolution step widths are not accepted.'
+    " Try a positive integer"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What one query may cost; `at_once` is how many run, the others wait for their turn."""
+class Asked:
+    """The parameters of one request: of the query string, and of the form of a POST, which wins."""
 
-    max_samples: int = 10_000_000
-    max_points: int = 11_000
-    timeout_ms: int = 30_000
-    at_once: int = 2
+    lists: Mapping[str, list[str]]
+    path: Mapping[str, str]
+
+    def get(self, name: str) -> str:
+        """The last value; nothing when it is missing."""
+        return self.lists.get(name, [""])[-1]
+
+    def all(self, name: str) -> list[str]:
+        return self.lists.get(name, [])
+
+    def moment(self, name: str, default_ms: int) -> int:
+        """A time that may be missing, in Unix milliseconds."""
+        text = self.get(name)
+        return time_ms(text, name, f"Invalid time value for '{name}': ") if text else default_ms
 
 
-@dataclass(frozen=True, slots=True)
-class Queries:
-    """What the handlers need; `monotonic` gives seconds."""
-
-    store: Store
-    engine: Engine
-    executor: Executor
-    now_ms: Callable[[], int]
-    monotonic: Callable[[], float]
-    limits: Limits
-    places: asyncio.Semaphore
-
-    async def run(self, request: Request, work: Callable[[Budget], T]) -> T:
-        """`work` in a thread, under a budget. Raises ApiError."""
-        asked = (await _parameters(request)).get("timeout")
-        allowed = duration_ms(asked, "timeout") if asked else self.limits.timeout_ms
-        ends = self.monotonic() + min(allowed, _LONGEST_MS) / 1000
-        gone = False
-
-        def expired() -> bool:
-            return gone or self.monotonic() > ends
-
-        budget = Budget(self.limits.max_samples, self.limits.max_points, expired)
-        try:
-            async with asyncio.timeout(max(0.0, ends - self.monotonic())), self.places:
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self.executor, work, budget)
-        except (TimeoutError, QueryTimeout):
-            raise ApiError("timeout", "query timed out in expression evaluation") from None
-        except ParseError as error:
-            raise ApiError("bad_data", f'invalid parameter "query": {error}') from None
-        except QueryError as error:
-            raise ApiError("execution", str(error)) from None
-        finally:
-            gone = True  # a thread whose client has gone ends at its next slice
+Handler = Callable[[Asked, Queries], Work]
 
 
 def routes(
@@ -92,7 +79,7 @@ def routes(
     bounds = limits or Limits()
     places = asyncio.Semaphore(bounds.at_once)
     queries = Queries(store, engine, executor, now_ms, monotonic, bounds, places)
-    handlers = {
+    handlers: dict[str, Handler] = {
         "/api/v1/query": _instant,
         "/api/v1/query_range": _range,
         "/api/v1/series": _series,
@@ -105,130 +92,106 @@ def routes(
     ]
 
 
-def _bound(
-    handler: Callable[[Request, Queries], Any], queries: Queries
-) -> Callable[[Request], Any]:
-    async def answer(request: Request) -> Response:
-        response: Response = await handler(request, queries)
-        return response
+def _bound(handler: Handler, queries: Queries) -> Callable[[Request], Any]:
+    async def answer(request: Request) -> Turn:
+        asked = await _asked(request)
+        allowed = asked.get("timeout")
+        timeout_ms = duration_ms(allowed, "timeout") if allowed else None
+        text = asked.get("query") or " ".join(asked.all("match[]"))
+        told = {"path": request.url.path, "query": text[:_MOST_LOGGED]}
+        return Turn(queries, handler(asked, queries), timeout_ms, told)
 
     return answer
 
 
-async def _instant(request: Request, queries: Queries) -> Response:
-    parameters = await _parameters(request)
-    query, at = _query(parameters), parameters.get("time")
-    at_ms = time_ms(at, "time") if at else queries.now_ms()
-
-    def work(budget: Budget) -> Response:
-        return _answer(queries.engine.evaluate(query, at_ms, budget))
-
-    return await queries.run(request, work)
+def _instant(asked: Asked, queries: Queries) -> Work:
+    query, at_ms = asked.get("query"), asked.moment("time", queries.now_ms())
+    return lambda budget: document(queries.engine.evaluate(query, at_ms, budget))
 
 
-async def _range(request: Request, queries: Queries) -> Response:
-    parameters = await _parameters(request)
-    query = _query(parameters)
-    start_ms = time_ms(parameters.get("start", ""), "start")
-    end_ms = time_ms(parameters.get("end", ""), "end")
-    step_ms = duration_ms(parameters.get("step", ""), "step")
+def _range(asked: Asked, queries: Queries) -> Work:
+    query = asked.get("query")
+    start_ms, end_ms = time_ms(asked.get("start"), "start"), time_ms(asked.get("end"), "end")
+    step_ms = duration_ms(asked.get("step"), "step")
     if end_ms < start_ms:
-        raise ApiError("bad_data", 'invalid parameter "end": end timestamp must not be before'
-                                   " start time")  # fmt: skip
+        why = 'invalid parameter "end": end timestamp must not be before start time'
+        raise ApiError("bad_data", why)
     if step_ms <= 0:
-        raise ApiError("bad_data", 'invalid parameter "step": zero or negative query resolution'
-                                   " step widths are not accepted."
-                                   " Try a positive integer")  # fmt: skip
+        raise ApiError("bad_data", _NO_STEP)
     if (end_ms - start_ms) // step_ms > queries.limits.max_points:
-        raise ApiError("bad_data", "exceeded maximum resolution of 11,000 points per timeseries."
-                                   " Try decreasing the query resolution (?step=XX)")  # fmt: skip
+        raise ApiError("bad_data", _TOO_FINE)
 
-    def work(budget: Budget) -> Response:
-        return _answer(queries.engine.evaluate_range(query, start_ms, end_ms, step_ms, budget))
+    def work(budget: Budget) -> Iterator[bytes]:
+        kind = type_of(parse(query, queries.engine.semantics))
+        if kind not in (ValueType.SCALAR, ValueType.VECTOR):
+            raise ApiError("bad_data", _NO_RANGE.format(kind.documented))
+        return document(queries.engine.evaluate_range(query, start_ms, end_ms, step_ms, budget))
 
-    return await queries.run(request, work)
-
-
-def _answer(result: Result) -> Response:
-    """Encoded where it was evaluated: the texts of 200,000 numbers take 180 ms."""
-    return success(encoded(result.value), warnings=list(result.warnings), infos=list(result.infos))
+    return work
 
 
-async def _series(request: Request, queries: Queries) -> Response:
-    found = await _found(request, queries, required=True)
-    return json_response({"status": "success", "data": [dict(one) for one in found]})
-
-
-async def _labels(request: Request, queries: Queries) -> Response:
-    names = {name for one in await _found(request, queries) for name, _ in one}
-    return success(await _limited(request, sorted(names)))
-
-
-async def _label_values(request: Request, queries: Queries) -> Response:
-    name = request.path_params["name"]
-    values = {value for one in await _found(request, queries) for n, value in one if n == name}
-    return success(await _limited(request, sorted(values)))
-
-
-async def _limited(request: Request, values: list[str]) -> list[str]:
-    limit = (await _parameters(request)).get("limit", "0")
-    if not limit.isdigit():
-        raise ApiError("bad_data", f'invalid parameter "limit": "{limit}" is not a number')
-    return values[: int(limit)] if int(limit) else values
-
-
-async def _found(request: Request, queries: Queries, *, required: bool = False) -> list[Labels]:
-    parameters, selectors = await _parameters(request), await _all(request, "match[]")
-    if required and not selectors:
+def _series(asked: Asked, queries: Queries) -> Work:
+    if not asked.all("match[]"):
         raise ApiError("bad_data", "no match[] parameter provided")
-    start, end = parameters.get("start"), parameters.get("end")
-    start_ms = time_ms(start, "start") if start else queries.now_ms() - queries.store.retention_ms
-    end_ms = time_ms(end, "end") if end else queries.now_ms()
-    sets = _matcher_sets(selectors)
+    return _found(asked, queries, lambda found: [dict(one) for one in found])
 
-    def work(budget: Budget) -> list[Labels]:
-        return queries.store.series(sets, start_ms, end_ms)
 
-    return await queries.run(request, work)
+def _labels(asked: Asked, queries: Queries) -> Work:
+    def names(found: list[Labels]) -> list[str]:
+        return _limited(asked, {name for one in found for name, _ in one})
+
+    return _found(asked, queries, names)
+
+
+def _label_values(asked: Asked, queries: Queries) -> Work:
+    def values(found: list[Labels]) -> list[str]:
+        wanted = asked.path["name"]
+        return _limited(asked, {value for one in found for name, value in one if name == wanted})
+
+    return _found(asked, queries, values)
+
+
+def _limited(asked: Asked, values: set[str]) -> list[str]:
+    limit = asked.get("limit") or "0"
+    if not (limit.isascii() and limit.isdigit()):
+        raise ApiError("bad_data", f'invalid parameter "limit": "{limit}" is not a number')
+    return sorted(values)[: int(limit) or None]
+
+
+def _found(asked: Asked, queries: Queries, told: Callable[[list[Labels]], Any]) -> Work:
+    """What `told` makes of the label sets that were asked for."""
+    now_ms = queries.now_ms()
+    start_ms = asked.moment("start", now_ms - queries.store.retention_ms)
+    end_ms = asked.moment("end", now_ms)
+
+    def work(budget: Budget) -> Iterator[bytes]:
+        sets = _matcher_sets(asked.all("match[]"))
+        data = told(queries.store.series(sets, start_ms, end_ms))
+        return iter([orjson.dumps({"status": "success", "data": data})])
+
+    return work
 
 
 def _matcher_sets(selectors: list[str]) -> MatcherSets:
     sets: list[Any] = []
     for text in selectors:
         try:
-            selector = parse(text)
+            selector = parse_selector(text)
         except ParseError as error:
             raise ApiError("bad_data", f'invalid parameter "match[]": {error}') from None
-        if not isinstance(selector, VectorSelector):
-            raise ApiError("bad_data", f'invalid parameter "match[]": {text} is no selector')
+        if not all(any(not one.matches("") for one in every) for every in selector.matcher_sets):
+            raise ApiError("bad_data", _MATCHES_ALL)
         sets.extend(selector.matcher_sets)
     return tuple(sets) or EVERYTHING
 
 
-def _query(parameters: Mapping[str, str]) -> str:
-    query = parameters.get("query", "")
-    try:
-        parse(query)
-    except ParseError as error:
-        raise ApiError("bad_data", f'invalid parameter "query": {error}') from None
-    return query
-
-
-async def _parameters(request: Request) -> Mapping[str, str]:
-    """Of the query string, and of the form of a POST, which wins."""
-    return {key: values[-1] for key, values in (await _lists(request)).items()}
-
-
-async def _all(request: Request, name: str) -> list[str]:
-    return (await _lists(request)).get(name, [])
-
-
-async def _lists(request: Request) -> Mapping[str, list[str]]:
+async def _asked(request: Request) -> Asked:
     found: dict[str, list[str]] = {}
     pairs = list(request.query_params.multi_items())
-    if request.method == "POST":
-        body = (await request.body()).decode("utf-8", "replace")
-        pairs += parse_qsl(body, keep_blank_values=True)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if request.method == "POST" and kind == "application/x-www-form-urlencoded":
+        form = (await body(request, _MOST_BYTES)).decode("utf-8", "replace")
+        pairs += parse_qsl(form, keep_blank_values=True)
     for key, value in pairs:
         found.setdefault(key, []).append(value)
-    return found
+    return Asked(found, request.path_params)

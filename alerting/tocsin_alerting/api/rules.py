@@ -1,6 +1,5 @@
 """`/api/v1/rules` and `/api/v1/alerts`, in the shapes that Grafana reads from a Prometheus."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -9,7 +8,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tocsin_alerting.api.answers import ApiError, success
+from tocsin_alerting.api.encoding import exponent
 from tocsin_alerting.api.times import rfc3339
+from tocsin_alerting.promql.printer import print_expr
 from tocsin_alerting.rules.alert import Alert, AlertState
 from tocsin_alerting.rules.progress import GroupProgress, RuleProgress
 from tocsin_alerting.rules.rule import AlertingRule
@@ -24,7 +25,7 @@ def routes(groups: Progress) -> list[Route]:
     async def rules(request: Request) -> Response:
         kind = request.query_params.get("type", "")
         if kind not in _TYPES:
-            raise ApiError("bad_data", f'type is "{kind}"; it may be alert or record')
+            raise ApiError("bad_data", f'invalid parameter "type": not supported value "{kind}"')
         chosen = _Chosen(request, _TYPES[kind])
         shown = [_group(one, chosen) for one in groups() if chosen.has_group(one)]
         return success({"groups": [group for group in shown if group["rules"] or chosen.all]})
@@ -80,8 +81,7 @@ def _rule(progress: RuleProgress, chosen: _Chosen) -> dict[str, Any]:
     rule = progress.rule
     shown: dict[str, Any] = {
         "name": rule.name,
-        "query": rule.expr,
-        "labels": dict(rule.labels),
+        "query": print_expr(rule.query),
         "health": progress.health,
         "evaluationTime": progress.evaluation_seconds,
         "lastEvaluation": rfc3339(progress.evaluated_ms),
@@ -89,6 +89,8 @@ def _rule(progress: RuleProgress, chosen: _Chosen) -> dict[str, Any]:
     }
     if progress.last_error:
         shown["lastError"] = progress.last_error
+    if rule.labels or isinstance(rule, AlertingRule):
+        shown["labels"] = dict(rule.labels)
     if isinstance(rule, AlertingRule):
         shown |= {
             "state": progress.state or "unknown",
@@ -119,18 +121,8 @@ def _alert(alert: Alert) -> dict[str, Any]:
         "annotations": dict(alert.annotations),
         "state": alert.state,
         "activeAt": rfc3339(alert.active_at_ms),
-        "value": _exponent(alert.value),
+        "value": exponent(alert.value),
     }
     if alert.keep_firing_since_ms is not None:
         shown["keepFiringSince"] = rfc3339(alert.keep_firing_since_ms)
     return shown
-
-
-def _exponent(value: float) -> str:
-    """Go's FormatFloat(v, 'e', -1): the shortest digits, an exponent of at least two."""
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    digits = repr(value).lower().partition("e")[0].replace(".", "").replace("-", "").strip("0")
-    return f"{value:.{max(0, len(digits) - 1)}e}"

@@ -1,5 +1,6 @@
 """Everything the agent serves, on one port: the metrics page's routes and the API as one app."""
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -9,12 +10,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tocsin_alerting.api.answers import ApiError, failure
 
 log = logging.getLogger(__name__)
 
 GOODBYE_SECONDS = 1
+_SAID = {
+    404: ("not_found", "there is no {1}"),
+    405: ("method_not_allowed", "{0} does nothing at {1}"),
+}
 
 
 def application(routes: Sequence[Route]) -> Starlette:
@@ -27,15 +33,38 @@ def server(app: Starlette) -> uvicorn.Server:
     """Ends within GOODBYE_SECONDS of being told, whatever a client still waits for."""
     return uvicorn.Server(
         uvicorn.Config(
-            app,
+            _Parting(app),
             http="httptools",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # who connected is who asked, whatever the headers say
             timeout_graceful_shutdown=GOODBYE_SECONDS,
         )
     )
+
+
+class _Parting:
+    """Tells a client whose request ends with the agent so; the server would log a traceback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except asyncio.CancelledError:
+            if not begun:
+                parting = failure(ApiError("unavailable", "the agent is ending"))
+                await parting(scope, receive, send)
 
 
 async def _api_error(request: Request, error: Exception) -> Response:
@@ -45,9 +74,12 @@ async def _api_error(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    if request.url.path.startswith("/api/") and error.status_code == 404:
-        return failure(ApiError("not_found", f"there is no {request.url.path}"))
-    return PlainTextResponse(f"{error.detail}\n", error.status_code, error.headers)
+    if not request.url.path.startswith("/api/") or error.status_code not in _SAID:
+        return PlainTextResponse(f"{error.detail}\n", error.status_code, error.headers)
+    kind, words = _SAID[error.status_code]
+    told = failure(ApiError(kind, words.format(request.method, request.url.path)))
+    told.headers.update(error.headers or {})
+    return told
 
 
 async def _fault(request: Request, error: Exception) -> Response:

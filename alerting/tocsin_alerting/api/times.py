@@ -1,12 +1,15 @@
 """Times as Prometheus's API reads and writes them."""
 
 import math
+import re
 from datetime import UTC, datetime
 
 from tocsin_alerting import settings
 from tocsin_alerting.api.answers import ApiError
 
-_MOST_SECONDS = 9_223_372_036  # what int64 nanoseconds hold, near enough
+_MOST_SECONDS = 253_402_300_799  # the end of the year 9999
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[-+]\d\d:\d\d)", re.ASCII)
 NEVER = "0001-01-01T00:00:00Z"
 
 
@@ -18,40 +21,37 @@ def rfc3339(at_ms: int | None) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def time_ms(text: str, name: str) -> int:
-    """Unix seconds (`1700000000.5`) or RFC 3339. Raises ApiError as Prometheus words it."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = _rfc_seconds(text)
+def time_ms(text: str, name: str, before: str = "") -> int:
+    """Unix seconds (`1700000000.5`) or RFC 3339. Raises ApiError as Prometheus words it.
+
+    `before` comes before its words.
+    """
+    seconds = float(text) if _NUMBER.fullmatch(text) else _rfc_seconds(text)
     if math.isnan(seconds) or abs(seconds) > _MOST_SECONDS:
-        raise _bad(text, name, "timestamp")
+        raise _bad(text, name, "timestamp", before)
     return round(seconds * 1000)
 
 
 def _rfc_seconds(text: str) -> float:
     try:
-        moment = datetime.fromisoformat(text)
+        return datetime.fromisoformat(text).timestamp() if _RFC3339.fullmatch(text) else math.nan
     except ValueError:
         return math.nan
-    return moment.timestamp() if moment.tzinfo is not None else math.nan
 
 
 def duration_ms(text: str, name: str) -> int:
     """Seconds (`15`, `0.5`) or Prometheus's notation (`1m30s`), in milliseconds."""
-    try:
-        seconds = float(text)
-    except ValueError:
+    if not _NUMBER.fullmatch(text):
         try:
             return settings.duration_ms(text)
         except ValueError:
             raise _bad(text, name, "duration") from None
+    seconds = float(text)
     if not abs(seconds) <= _MOST_SECONDS:
         raise _bad(text, name, "duration")
     return round(seconds * 1000)
 
 
-def _bad(text: str, name: str, kind: str) -> ApiError:
-    return ApiError(
-        "bad_data", f'invalid parameter "{name}": cannot parse "{text}" to a valid {kind}'
-    )
+def _bad(text: str, name: str, kind: str, before: str = "") -> ApiError:
+    why = f'invalid parameter "{name}": {before}cannot parse "{text}" to a valid {kind}'
+    return ApiError("bad_data", why)

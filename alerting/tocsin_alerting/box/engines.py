@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tocsin_alerting.box.discovery import engines
 from tocsin_alerting.box.load import Load
@@ -31,13 +32,19 @@ class Engines:
         self.worker = worker
         self.load: Load | None = None
         self._worker_url = worker_url
+        self._ports = plan.ports
         self._watch = watch
         self._first = asyncio.Event()
         for engine in plan.engines:
             self._begin(engine.url)
 
-    async def run(self, look_again: bool, load_rps: float | None) -> None:
-        """Until cancelled: supervise the worker, look for engines, and put load on the first."""
+    async def run(
+        self, look_again: bool, load_rps: float | None, env: Mapping[str, str] = os.environ
+    ) -> None:
+        """Until cancelled: supervise the worker, look for engines, and put load on the first.
+
+        The first of `env`'s API_KEYS goes to the worker that this environment sets up, to no other.
+        """
         async with asyncio.TaskGroup() as group:
             if self.worker is not None:
                 group.create_task(self.worker.run())
@@ -45,7 +52,7 @@ class Engines:
             elif look_again:
                 group.create_task(self._look_again())
             if load_rps is not None:
-                group.create_task(self._drive(load_rps))
+                group.create_task(self._drive(load_rps, env.get("API_KEYS", "")))
 
     def _begin(self, url: str) -> None:
         if url not in self.urls:
@@ -64,13 +71,16 @@ class Engines:
     async def _look_again(self) -> None:
         while not self.urls:
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
-            for engine in await engines():
+            for engine in await engines(self._ports):
                 log.info("found an engine", extra={"engine": engine.kind, "url": engine.url})
                 self._begin(engine.url)
 
-    async def _drive(self, rps: float) -> None:
+    async def _drive(self, rps: float, keys: str) -> None:
         await self._first.wait()
-        self.load = Load(self.urls[0], rps, random.Random(), _complain())
+        url = self.urls[0]
+        given = [key.strip() for key in keys.split(",") if key.strip()]
+        key = given[0] if given and url == self._worker_url else None
+        self.load = Load(url, rps, random.Random(), _complain(), key)
         await self.load.run()
 
 

@@ -1,12 +1,16 @@
 """Real chat requests at a given rate, so that a first look at the dashboards shows movement.
 
-Open loop: requests start by a Poisson process and do not wait for each other, as users do not. What
-would be more than `MOST_AT_ONCE` in flight is left out and counted, so that a slow engine is not
-buried.
+Open loop: requests start by a Poisson process and do not wait for each other, as users do not. But
+a first look must not page, so the load never makes an engine queue. It begins with one request in
+flight, allows one more after each answer within `QUICK_SECONDS`, up to `MOST_AT_ONCE`, and half as
+many after each that took longer. An engine that takes `SLOW_SECONDS` for one request alone is then
+left in peace for `REST_SECONDS`: our latency rules want ten requests in five minutes before they
+speak. What would be more is left out and counted.
 """
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +19,11 @@ from tocsin_alerting.http import httpx
 
 log = logging.getLogger(__name__)
 
-MOST_AT_ONCE = 32
+MOST_AT_ONCE = 6  # well below the worker's 16 places on a CPU
+QUICK_SECONDS = 2.0
+SLOW_SECONDS = 3.0  # a median over this is what the rules call slow
+REST_SECONDS = 40.0
+_TOKENS = (4, 16)
 _PROMPTS = (
     "Say hello in one sentence.",
     "Why is the sky blue? Answer in two sentences.",
@@ -35,21 +43,33 @@ class LoadCounts:
 
 
 class Load:
-    """`rps` requests a second on average to the engine at `url`, until cancelled."""
+    """`rps` requests a second on average to the engine at `url`, until cancelled.
+
+    `key` is sent as a bearer key. `on_error` is told `HTTP 401`, or the name of what went wrong.
+    """
 
     def __init__(
-        self, url: str, rps: float, dice: random.Random, on_error: Callable[[str], None]
+        self,
+        url: str,
+        rps: float,
+        dice: random.Random,
+        on_error: Callable[[str], None],
+        key: str | None = None,
     ) -> None:
         self.counts = LoadCounts()
+        self.most = 1
+        self._rest_until = -math.inf  # on the event loop's clock
         self._url = url
         self._rps = rps
         self._dice = dice
         self._on_error = on_error
+        self._headers = {"authorization": f"Bearer {key}"} if key else {}
         self._model = ""
         self._running: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        async with httpx.AsyncClient(timeout=60.0, trust_env=False) as client:
+        headers = self._headers
+        async with httpx.AsyncClient(timeout=60.0, trust_env=False, headers=headers) as client:
             try:
                 while True:
                     await asyncio.sleep(self._dice.expovariate(self._rps))
@@ -60,32 +80,54 @@ class Load:
                 await asyncio.gather(*self._running, return_exceptions=True)
 
     def _start(self, client: httpx.AsyncClient) -> None:
-        if len(self._running) >= MOST_AT_ONCE:
+        clock = asyncio.get_running_loop().time
+        if len(self._running) >= self.most or clock() < self._rest_until:
             self.counts.left_out += 1
             return
         self.counts.started += 1
-        task = asyncio.create_task(self._request(client))
+        task = asyncio.create_task(self._request(client, clock))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _request(self, client: httpx.AsyncClient) -> None:
+    async def _request(self, client: httpx.AsyncClient, clock: Callable[[], float]) -> None:
         try:
             self._model = self._model or await self._first_model(client)
-            body = {
-                "model": self._model,
-                "messages": [{"role": "user", "content": self._dice.choice(_PROMPTS)}],
-                "max_tokens": self._dice.randint(8, 48),
-                "stream": True,
-            }
-            url = self._url + "/v1/chat/completions"
-            async with client.stream("POST", url, json=body) as response:
-                response.raise_for_status()
-                async for _ in response.aiter_bytes():
-                    pass
+            began, allowed = clock(), self.most
+            await self._chat(client)
             self.counts.answered += 1
+            self._pace(allowed, clock() - began, clock())
+        except httpx.HTTPStatusError as error:
+            self._failed(f"HTTP {error.response.status_code}")
         except (httpx.HTTPError, ValueError, LookupError) as error:
-            self.counts.failed += 1
-            self._on_error(type(error).__name__)
+            self._failed(type(error).__name__)
+
+    def _pace(self, allowed: int, seconds: float, now: float) -> None:
+        """After an answer that took `seconds` and began when `allowed` could be in flight."""
+        if seconds <= QUICK_SECONDS:
+            self.most = min(MOST_AT_ONCE, self.most + 1)
+        elif allowed > 1:
+            self.most = min(self.most, allowed // 2)  # one step for all that were slow together
+        else:
+            self.most = 1
+            self._rest_until = now + REST_SECONDS * (seconds > SLOW_SECONDS)
+
+    def _failed(self, why: str) -> None:
+        self.most = 1
+        self.counts.failed += 1
+        self._on_error(why)
+
+    async def _chat(self, client: httpx.AsyncClient) -> None:
+        body = {
+            "model": self._model,
+            "messages": [{"role": "user", "content": self._dice.choice(_PROMPTS)}],
+            "max_tokens": self._dice.randint(*_TOKENS),
+            "stream": True,
+        }
+        url = self._url + "/v1/chat/completions"
+        async with client.stream("POST", url, json=body) as response:
+            response.raise_for_status()
+            async for _ in response.aiter_bytes():
+                pass
 
     async def _first_model(self, client: httpx.AsyncClient) -> str:
         response = await client.get(self._url + "/v1/models")

@@ -1,6 +1,6 @@
 """What is watched and whether a worker is started: never memory taken from a service we protect."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from tocsin_alerting.box import discovery, ports, worker
@@ -8,25 +8,47 @@ from tocsin_alerting.box import discovery, ports, worker
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`engines` are watched; with `start_worker` ours is started, else `why_not` says why."""
+    """`engines` are watched; with `start_worker` ours is started, else `why_not` says why.
+
+    `ports` are where engines were looked for.
+    """
 
     engines: tuple[discovery.Engine, ...]
     start_worker: bool = False
     why_not: str = ""
+    ports: tuple[int, ...] = ()
 
 
-async def make(urls: Sequence[str], worker_wanted: bool, host: str, port: int) -> Plan:
+async def make(
+    urls: Sequence[str],
+    worker_wanted: bool,
+    host: str,
+    port: int,
+    usual: Sequence[int],
+    troubled: Collection[str] = (),
+) -> Plan:
     """Engines that were named; else those that run here; else a worker on host:port.
 
-    `host` and `port` are where our worker would listen.
+    `host` and `port` are where our worker would listen, `usual` the ports where engines do.
+    `troubled` are targets (host:port) of alerts that fired when the agent ended: one that is silent
+    now is down, not gone, so it is watched, and no worker takes its memory. Our own among them is
+    watched from the start, because people were told that it is down.
     """
     if urls:
         return Plan(tuple(discovery.Engine(url, "an engine") for url in urls))
-    found = await discovery.engines(dict.fromkeys((port, *discovery.USUAL_PORTS)))
-    if found:
-        return Plan(tuple(found))
+    where, own = tuple(dict.fromkeys((port, *usual))), f"{host}:{port}"
+    found = await discovery.engines(where)
+    known = {engine.url.partition("//")[2] for engine in found}
+    silent = [_silent(target) for target in sorted(set(troubled) - known - {own})]
+    if found or silent:
+        return Plan((*found, *silent), ports=where)
     why_not = _obstacle(worker_wanted, host, port)
-    return Plan((), start_worker=not why_not, why_not=why_not)
+    waited_for = (_silent(own),) if own in troubled and worker_wanted else ()
+    return Plan(waited_for, start_worker=not why_not, why_not=why_not, ports=where)
+
+
+def _silent(target: str) -> discovery.Engine:
+    return discovery.Engine(f"http://{target}", "an engine that was in trouble")
 
 
 def _obstacle(wanted: bool, host: str, port: int) -> str:

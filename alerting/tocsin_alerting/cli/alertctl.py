@@ -36,14 +36,23 @@ EPILOG = "Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 lint only, 4 the agent is
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0.001, max=86400),
-    default=30.0,
+    type=click.IntRange(min=1, max=86400),
+    default=30,
     show_default=True,
     help="Seconds to wait for an answer.",
 )
+@click.option(
+    "-o",
+    "--output",
+    "format",
+    type=output.FORMATS,
+    help="How the subcommands that list something print.  [default: table]",
+)
 @click.version_option(package_name="tocsin", prog_name="alertctl")
 @click.pass_context
-def main(context: click.Context, url: str, token_file: Path | None, timeout: float) -> None:
+def main(
+    context: click.Context, url: str, token_file: Path | None, timeout: int, format: str | None
+) -> None:
     """See what fires, answer for it, and check rules and configuration."""
     output.prepare()
     context.obj = Agent(url, timeout, _token(token_file) if token_file else "")

@@ -44,26 +44,28 @@ def _tell(name: str, told: dict[str, Any]) -> None:
 def _sent(config_file: Path, name: str, contact: str) -> dict[str, Any]:
     import asyncio  # costs 60 ms, which `--help` need not pay
 
-    from tocsin_alerting.config.load import build_channels, load
+    from tocsin_alerting.config.load import build_channels, external_url, load
     from tocsin_alerting.document import InvalidDocument, did_you_mean
 
     try:
-        built = build_channels(load(config_file), os.environ)
+        config = load(config_file)
+        built = build_channels(config, os.environ)
     except (InvalidDocument, ValueError) as error:
         fail(str(error))
     if name not in built:
         fail(f'no receiver is called "{name}"{did_you_mean(name, built)}')
-    return asyncio.run(_send(built[name], name, contact))
+    return asyncio.run(_send(built[name], name, contact, external_url(config)))
 
 
-async def _send(channel: Any, name: str, contact: str) -> dict[str, Any]:
+async def _send(channel: Any, name: str, contact: str, base: str) -> dict[str, Any]:
     from tocsin_alerting.api.channels import told
     from tocsin_alerting.notify.trial import trial
 
     transcript: list[str] = []
     now_ms = int(time.time() * 1000)  # noqa: TID251  (the command line's own clock)
     try:
-        outcome = await channel.send(trial(name, contact, now_ms), now_ms, transcript)
+        message = trial(name, contact, now_ms, base)
+        outcome = await channel.send(message, now_ms, transcript)
     finally:
         await channel.close()
     return told(outcome, transcript)

@@ -1,7 +1,8 @@
 """`alertctl check`: rule files, their unit tests and configurations, without an agent."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 
 import click
@@ -50,7 +51,8 @@ def _print(lines: Iterable[str]) -> None:
 
 
 def _kind(path: Path) -> Callable[[Path], Checked]:
-    """A file of which nothing can be told is taken for a rule file, and its reader says why."""
+    """By the first key that is known or nearly so. What is no YAML is taken for a rule file, whose
+    reader says why."""
     from tocsin_alerting.config.config import Config
     from tocsin_alerting.document import InvalidDocument, parse, read_text
 
@@ -59,18 +61,36 @@ def _kind(path: Path) -> Callable[[Path], Checked]:
     except InvalidDocument:
         return _rules
     keys = set(data) if isinstance(data, dict) else set()
-    if "groups" in keys:
-        return _rules
-    if "tests" in keys:
-        return _tests
-    return _configuration if keys & set(Config.model_fields) else _rules
+    kinds = {**dict.fromkeys(Config.model_fields, _configuration), **_TELLING}
+    for telling in _TELLING:
+        if telling in keys:
+            return kinds[telling]
+    near = {key: get_close_matches(key, kinds, n=1, cutoff=0.6) for key in keys}
+    sure = [key for key in keys if key in kinds] or [key for key in near if near[key]]
+    return kinds[near[min(sure)][0]] if sure else _unclear
+
+
+def _unclear(path: Path) -> Checked:
+    """None of its keys says what it is to be."""
+    from tocsin_alerting.document import InvalidDocument, parse, read_text
+    from tocsin_alerting.rules.reading import kind
+
+    document = parse(read_text(str(path)), str(path))
+    others = "unit tests (`tests`) and a configuration (`receivers`, `rule_files`, ...)"
+    if document.data in (None, {}):
+        return f"nothing in it, which is right for a rule file (`groups`), {others}", []
+    if isinstance(document.data, dict):
+        said = f"no key of a rule file (`groups`), {others}; add the one that is meant"
+    else:
+        said = f"a rule file must be a mapping, not {kind(document.data)}; so must {others}"
+    raise InvalidDocument([document.problem((), said)])
 
 
 def _configuration(path: Path) -> Checked:
     from tocsin_alerting.config.load import load
     from tocsin_alerting.start import rule_files
 
-    config = load(path)
+    config = load(path)  # when it is wrong, this tells what is wrong in its rule files as well
     receivers = count(len(config.receivers), "receiver")
     policies = count(len(config.policies), "policy", "policies")
     return f"{receivers}, {policies}, {count(len(rule_files(config)), 'rule file')}", []
@@ -92,3 +112,7 @@ def _rules(path: Path) -> Checked:
     file = read(read_text(str(path)), str(path), check_expr)
     rules = sum(len(group.rules) for group in file.groups)
     return f"{count(rules, 'rule')} found", [str(lint) for lint in file.lints]
+
+
+_TELLING: Mapping[str, Callable[[Path], Checked]] = {"groups": _rules, "tests": _tests}
+"""The keys that say of a file what it is, whatever else is in it."""

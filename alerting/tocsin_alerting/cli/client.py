@@ -25,14 +25,16 @@ class Agent:
         Ends the program with a message when there is none, or when it is not of the shape that
         the `with` finds in an agent's.
         """
+        answered = self.ask("GET", path, params=parameters)
         with self._understood():
-            yield self._data(self.ask("GET", path, params=parameters))
+            yield self._data(answered)
 
     @contextmanager
     def post(self, path: str, body: Mapping[str, object]) -> Iterator[Any]:
         """The same for what changes something."""
+        answered = self.ask("POST", path, json=body)
         with self._understood():
-            yield self._data(self.ask("POST", path, json=body))
+            yield self._data(answered)
 
     def ask(self, method: str, path: str, **content: Any) -> tuple[int, str]:
         """The status and the text of an answer. Ends the program when there is none."""

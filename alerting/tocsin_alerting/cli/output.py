@@ -9,9 +9,17 @@ from typing import Any
 
 import click
 
+FORMATS = click.Choice(["table", "json"])
+
+
+def _chosen(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
+    """The subcommand's own choice, else the one given before it."""
+    return value or context.find_root().params.get("format") or "table"
+
+
 format_option = click.option(
-    "-o", "--output", "format", type=click.Choice(["table", "json"]), default="table",
-    show_default=True, help="A table for people, or the API's object.",
+    "-o", "--output", "format", type=FORMATS, callback=_chosen,
+    help="A table for people, or the API's object.  [default: table]",
 )  # fmt: skip
 
 

@@ -52,6 +52,14 @@ def main() -> None:
     help="An inference engine to watch; may be given several times. None is looked for "
     "then, and no worker is started.",
 )
+@click.option(
+    "--engine.port",
+    "engine_ports",
+    multiple=True,
+    type=click.IntRange(1, 65535),
+    help="Look for an engine on this port of the machine, instead of on the usual ones; may be "
+    "given several times.",
+)
 @click.option("--no-worker", is_flag=True, help="Never start an inference worker of our own.")
 @click.option(
     "--worker.device",

@@ -10,7 +10,10 @@ from pydantic import BaseModel
 from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.config import BUNDLED_RULES, Config
 from tocsin_alerting.config.references import Found, each
+from tocsin_alerting.document import InvalidDocument, Problem
 from tocsin_alerting.notify.secret import Vault
+from tocsin_alerting.promql.evaluation.coverage import check
+from tocsin_alerting.rules.file import load as load_rules
 
 T = TypeVar("T")
 
@@ -55,6 +58,20 @@ def file_problems(data: Any, directory: Path, vault: Vault) -> Found:
             problem = _unreadable(str(path[-1]), value, directory, vault)
             if problem:
                 yield path, problem
+
+
+def rule_problems(data: Any, directory: Path) -> list[Problem]:
+    """What is wrong in the rule files that are there, however broken the configuration itself is.
+
+    `data` is the plain content of the configuration, `directory` where it lies.
+    """
+    own = [one for _, one in each(data, "rule_files", "*") if isinstance(one, str)]
+    paths = [str(directory / Path(one).expanduser()) for one in own if one != BUNDLED_RULES]
+    try:
+        load_rules([path for path in paths if glob.has_magic(path) or Path(path).is_file()], check)
+    except InvalidDocument as error:
+        return error.problems
+    return []
 
 
 def _secrets(data: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin_alerting.config.config import BUNDLED_RULES, Config
-from tocsin_alerting.config.files import anchored, file_problems
+from tocsin_alerting.config.files import anchored, file_problems, rule_problems
 from tocsin_alerting.config.policies import Directory, default_policies, policy
 from tocsin_alerting.config.references import reference_problems
 from tocsin_alerting.document import Document, InvalidDocument, Problem, parse, unreadable, validate
@@ -31,7 +31,8 @@ def load(
 ) -> Config:
     """The configuration in `path`, complete with defaults; the defaults alone without a path.
 
-    Raises InvalidDocument with everything that is wrong, each at its place.
+    Raises InvalidDocument with everything that is wrong, in the rule files that it names as well:
+    whoever corrects it is to see all of it at once.
     """
     if path is None:
         return _complete(Config())
@@ -42,10 +43,11 @@ def load(
     try:
         config = _complete(_anchored(validate(Config, document), path.parent))
     except InvalidDocument as error:
-        raise InvalidDocument([*problems, *_own(error.problems)]) from None
+        problems += [*_own(error.problems), *rule_problems(document.data, path.parent)]
+        raise InvalidDocument(problems) from None
     problems += _channel_problems(document, config, vault, {at[1] for at, _ in files if at[1:]})
     if problems:
-        raise InvalidDocument(problems)
+        raise InvalidDocument([*problems, *rule_problems(document.data, path.parent)])
     return config
 
 
@@ -75,8 +77,15 @@ def incident_config(config: Config) -> IncidentConfig:
         reopen_within_ms=config.reopen_within,
         unknown_max_ms=config.unknown_max,
         severity_words=dict(config.severities),
-        external_url=config.external_url,
+        external_url=external_url(config),
     )
+
+
+def external_url(config: Config) -> str:
+    """Where people reach the agent: by the machine's name and the port served, as Prometheus
+    has it, unless the configuration says where."""
+    port = config.web.listen_address.rpartition(":")[2]
+    return config.external_url or f"http://{_ascii(socket.gethostname())}:{port}"
 
 
 def _parsed(path: Path, read_file: ReadFile) -> Document:

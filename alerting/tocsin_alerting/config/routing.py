@@ -1,5 +1,6 @@
 """The sections that say which alerts are one incident, which policy it has, what hushes it."""
 
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -7,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from tocsin_alerting.config.policies import GroupTimes
 from tocsin_alerting.incidents.matcher import matcher
 from tocsin_alerting.incidents.policy import Target
-from tocsin_alerting.incidents.routing import InhibitRule, Route
+from tocsin_alerting.incidents.routing import EVERY_LABEL, InhibitRule, Route
 from tocsin_alerting.settings import Section, Words, several
 
 DEFAULT_GROUP_BY = (
@@ -21,6 +22,19 @@ DEFAULT_GROUP_BY = (
 )
 
 
+_LABEL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _label_name(text: str) -> str:
+    if not _LABEL_NAME.fullmatch(text):
+        raise ValueError(f'"{text}" is no label name; use letters, digits and _')
+    return text
+
+
+def _grouping_label(text: str) -> str:
+    return text if text == EVERY_LABEL else _label_name(text)
+
+
 def _matcher_text(text: str) -> str:
     matcher(text)
     return text
@@ -30,11 +44,18 @@ Matchers = Annotated[
     tuple[Annotated[str, AfterValidator(_matcher_text)], ...], BeforeValidator(several)
 ]
 
+LabelNames = Annotated[
+    tuple[Annotated[str, AfterValidator(_label_name)], ...], BeforeValidator(several)
+]
+GroupingLabels = Annotated[
+    tuple[Annotated[str, AfterValidator(_grouping_label)], ...], BeforeValidator(several)
+]
+
 
 class GroupSection(GroupTimes):
     """Alerts with equal values of the labels `by` are one incident; a missing label is empty."""
 
-    by: Words = DEFAULT_GROUP_BY
+    by: GroupingLabels = DEFAULT_GROUP_BY
 
 
 class RouteSection(Section):
@@ -43,7 +64,7 @@ class RouteSection(Section):
     match: Matchers = ()
     policy: str | None = None
     receivers_add: Words = ()
-    group_by: Words | None = None
+    group_by: GroupingLabels | None = None
     continue_: bool = Field(default=False, alias="continue")
 
     def route(self) -> Route:
@@ -61,7 +82,7 @@ class InhibitSection(Section):
 
     source: Annotated[Matchers, Field(min_length=1)]
     target: Annotated[Matchers, Field(min_length=1)]
-    equal: Words = ()
+    equal: LabelNames = ()
 
     def rule(self) -> InhibitRule:
         return InhibitRule(
@@ -75,6 +96,15 @@ DEFAULT_INHIBIT = (
             "source": ['alertname="InferenceEngineDown"'],
             "target": ['alertname!="InferenceEngineDown"'],
             "equal": ["target"],
+        }
+    ),
+    InhibitSection.model_validate(
+        {
+            "source": ['alertname="InferenceEngineDown"'],
+            "target": [
+                'alertname="HostProcessGone"',
+                'groupname=~"tocsin-worker|vllm|sglang|tgi|llama-server"',
+            ],
         }
     ),
 )

@@ -83,7 +83,7 @@ class Recorder:
                 batch, self.backlog = self.backlog, Batch()
                 try:
                     await self.journal.commit(batch)
-                except BaseException:
+                except BaseException:  # why: what is not written is kept, also when cancelled
                     batch.merge(self.backlog)
                     self.backlog = batch
                     raise

@@ -133,7 +133,7 @@ class SqliteJournal:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             _migrate(connection, str(self._path))
-        except BaseException:
+        except BaseException:  # why: an open file must not outlive whatever went wrong
             connection.close()
             raise
         return connection
@@ -183,7 +183,7 @@ class SqliteJournal:
                     connection.executemany(sql, rows)
             self._at("before commit")
             connection.execute("COMMIT")
-        except BaseException:
+        except BaseException:  # why: whatever happens, nothing half done stays
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
@@ -220,7 +220,7 @@ def _migrate(connection: sqlite3.Connection, path: str) -> None:
                 connection.execute(statement)
         connection.execute(PUT_META, ("schema_version", str(VERSION)))
         connection.execute("COMMIT")
-    except BaseException:
+    except BaseException:  # why: whatever happens, nothing half done stays
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
@@ -245,7 +245,7 @@ def _prune(connection: sqlite3.Connection, before_ms: int) -> int:
         connection.execute("DELETE FROM history WHERE incident = 0 AND ts_ms < ?", (before_ms,))
         count = connection.execute(f"DELETE FROM incidents WHERE id IN ({old})", (before_ms,))
         connection.execute("COMMIT")
-    except BaseException:
+    except BaseException:  # why: whatever happens, nothing half done stays
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise

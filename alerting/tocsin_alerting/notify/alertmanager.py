@@ -6,17 +6,22 @@ Alertmanager read it unchanged; what only we know stands under the one further k
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from tocsin_alerting.incidents.notification import Notification, NotifiedAlert
+from tocsin_alerting.notify.links import shown_links
 
 _ZERO_TIME = "0001-01-01T00:00:00Z"
 
 
 def body(notification: Notification, *, max_alerts: int = 0, extra: bool = True) -> dict[str, Any]:
     """The message as JSON-able data; `max_alerts` 0 sends all of them."""
-    alerts = notification.alerts
+    alerts = [
+        replace(one, annotations=shown_links(one.annotations, notification.external_url))
+        for one in notification.alerts
+    ]
     shown = alerts[:max_alerts] if max_alerts else alerts
     message: dict[str, Any] = {
         "version": "4",

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from tocsin_alerting.incidents.notification import Notification
-from tocsin_alerting.notify.channel import Done, Outcome, RetryAt
+from tocsin_alerting.notify.channel import Done, Outcome, RetryAt, ending
 from tocsin_alerting.notify.supplies import Supplies
 from tocsin_alerting.settings import FilePath, Interval, Refused, Section
 
@@ -61,7 +61,7 @@ class Apprise:
         else:
             failed = RetryAt("apprise could not hand it over, and does not say why")
             result = Done(detail="handed over") if taken else failed
-        said.append(f"= {result}")
+        said.append(ending(result))
         return result
 
     async def close(self) -> None:

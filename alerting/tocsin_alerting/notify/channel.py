@@ -9,6 +9,17 @@ from tocsin_alerting.incidents.outcome import Permanent as Permanent
 from tocsin_alerting.incidents.outcome import RetryAt as RetryAt
 
 
+def ending(outcome: Outcome) -> str:
+    """The last line of a transcript: how it ended, in words."""
+    match outcome:
+        case Done(detail=detail):
+            return f"= delivered: {detail}"
+        case RetryAt(error=error):
+            return f"= not delivered, worth another try: {error}"
+        case Permanent(error=error):
+            return f"= not delivered, and never will be: {error}"
+
+
 class Channel(Protocol):
     """One receiver of the configuration.
 

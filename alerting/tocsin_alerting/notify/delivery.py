@@ -100,8 +100,10 @@ class Courier:
         self._pump(name)
 
     async def _deliver(self, key: str) -> None:
+        began_ms = self._now_ms()
         outcome = await self._attempt(self._held[key])
         delivery = self._held.pop(key)
+        _trace(delivery, outcome, self._now_ms() - began_ms)
         name, kind = delivery.notification.receiver, type(outcome).__name__
         self.counts[name, kind] += 1
         if not isinstance(outcome, Done):
@@ -127,3 +129,17 @@ class Courier:
         except Exception as error:  # a fault of ours in one channel must not end delivery for all
             logger.error("channel %s failed: %s", notification.receiver, type(error).__name__)
             return RetryAt(f"a fault in the channel itself: {type(error).__name__}")
+
+
+def _trace(delivery: Delivery, outcome: Outcome, took_ms: int) -> None:
+    """Who was tried and how it ended; not what was said, which may hold a secret of the reader."""
+    told = {
+        "incident": delivery.notification.incident,
+        "receiver": delivery.notification.receiver,
+        "contact": delivery.notification.contact,
+        "reason": delivery.notification.reason.value,
+        "attempt": delivery.attempt,
+        "outcome": type(outcome).__name__,
+        "took_ms": took_ms,
+    }
+    logger.debug("delivery attempt", extra=told)

@@ -7,7 +7,7 @@ from aiosmtplib import SMTP
 
 from tocsin_alerting.http import tls_context
 from tocsin_alerting.incidents.notification import Notification
-from tocsin_alerting.notify.channel import Done, Outcome, Permanent, RetryAt
+from tocsin_alerting.notify.channel import Done, Outcome, Permanent, RetryAt, ending
 from tocsin_alerting.notify.email_settings import EmailSettings
 from tocsin_alerting.notify.mail import message
 from tocsin_alerting.notify.secret import masked
@@ -50,7 +50,7 @@ class Email:
         self._remember(notification.key, handed.open)
         result = self._without_secrets(handed.outcome)
         if transcript is not None:
-            transcript += [masked(line, self._secrets()) for line in (*said, f"= {result}")]
+            transcript += [masked(line, self._secrets()) for line in (*said, ending(result))]
         return result
 
     async def close(self) -> None:

@@ -23,7 +23,7 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Handed:
-    """`open` are the recipients that were refused for now (4xx): another try may reach them."""
+    """`open` are the recipients that were refused with 4xx: another try may reach them."""
 
     outcome: Outcome
     open: tuple[str, ...] = ()
@@ -74,7 +74,7 @@ async def _converse(
     said += [f"< {who}: {one.code} {one.message}" for who, one in refusals.items()]
     later = tuple(who for who, one in refusals.items() if one.code < 500)
     if later:
-        return Handed(RetryAt(f"refused for now: {', '.join(later)}"), later)
+        return Handed(RetryAt(f"refused, not finally: {', '.join(later)}"), later)
     never = f"; refused: {', '.join(refusals)}" if refusals else ""
     return Handed(Done(reference=str(mail["Message-ID"]), detail=answer + never))
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from tocsin_alerting.incidents.notification import Notification, NotifiedAlert
+from tocsin_alerting.notify.links import shown_links
 from tocsin_alerting.settings import duration_text
 
 LANGUAGES = ("en", "zh")
@@ -58,7 +59,7 @@ def view(notification: Notification, zone: tzinfo = UTC) -> Mapping[str, Any]:
     characters are gone, and a link is there only when it is one to http or https."""
     n = notification
     hidden = {*n.group_labels, "alertname", "severity"}
-    alerts = [_alert(alert, hidden, n.at_ms, zone) for alert in n.alerts[:_MOST_ALERTS]]
+    alerts = [_alert(alert, hidden, n, zone) for alert in n.alerts[:_MOST_ALERTS]]
     return {
         "severity": n.severity,
         "title": _clean(n.title),
@@ -83,10 +84,10 @@ def view(notification: Notification, zone: tzinfo = UTC) -> Mapping[str, Any]:
 
 
 def _alert(
-    alert: NotifiedAlert, hidden: set[str], at_ms: int, zone: tzinfo
+    alert: NotifiedAlert, hidden: set[str], n: Notification, zone: tzinfo
 ) -> Mapping[str, object]:
-    notes = alert.annotations
-    until_ms = at_ms if alert.ends_at_ms is None else alert.ends_at_ms
+    notes = shown_links(alert.annotations, n.external_url)
+    until_ms = n.at_ms if alert.ends_at_ms is None else alert.ends_at_ms
     return {
         "resolved": alert.status == "resolved",
         "summary": _clean(notes.get("summary") or alert.labels.get("alertname", "")),

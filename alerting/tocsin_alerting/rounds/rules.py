@@ -1,7 +1,7 @@
 """The rule groups, each at its slots; what they say goes to the desk at once."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from tocsin_alerting.incidents.desk import Desk
 from tocsin_alerting.rules.alert import Alert, AlertState
@@ -13,6 +13,16 @@ from tocsin_exporter.clock import Clock
 log = logging.getLogger(__name__)
 
 HEARTBEAT_MS = 10_000
+EARLY_MS = 100
+
+
+def after_ms(now_ms: int, done_ms: int) -> int:
+    """The moment after which the next slot is looked for, when the one at `done_ms` was run last.
+
+    A sleeper may be woken a moment early, and must not run the same slot again; a slot that lies
+    further ahead was run before the clock was set back.
+    """
+    return done_ms if now_ms < done_ms <= now_ms + EARLY_MS else now_ms
 
 
 class Instances:
@@ -27,6 +37,19 @@ class Instances:
 
     async def save(self, file: str, group: str, rows: Sequence[InstanceRow]) -> None:
         await self._desk.remember(file, group, rows, self._now_ms())
+
+
+def troubled_targets(rows: Iterable[InstanceRow]) -> set[str]:
+    """The engines (host:port) about which something fired or was in doubt at the last end."""
+    found = (dict(alert.labels).get("target", "") for row in rows for alert in _standing_of(row))
+    return {target for target in found if target}
+
+
+def _standing_of(row: InstanceRow) -> Iterator[Alert]:
+    if row.doubt is not None and not row.doubt.over:
+        yield row.doubt.alert
+    elif row.alert is not None and row.alert.state is AlertState.FIRING:
+        yield row.alert
 
 
 class RuleRounds:
@@ -53,10 +76,12 @@ class RuleRounds:
         self._beat_ms = 0
 
     async def run(self) -> None:
+        done_ms = 0
         while True:
-            due_ms, groups = self._groups.next_due(self._clock.now_ms())
+            due_ms, groups = self._groups.next_due(after_ms(self._clock.now_ms(), done_ms))
             if not await self._clock.sleep_until(due_ms):
                 continue  # the clock was set: the slots are others now
+            done_ms = due_ms
             for progress in groups:
                 await self.evaluate(progress, max(due_ms, self._clock.now_ms()))
             await self._settle()

@@ -1,9 +1,11 @@
 """One evaluation of one rule: ask, step, write what it says, and judge what is unknown."""
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tocsin_alerting.rules.alert import Alert, AlertEvent
+from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState
 from tocsin_alerting.rules.alerting import active, alert_samples, candidates, step
 from tocsin_alerting.rules.progress import RuleHealth, RuleProgress
 from tocsin_alerting.rules.query import Engine, query_at, rows
@@ -12,6 +14,7 @@ from tocsin_alerting.rules.restore import Restore, restored
 from tocsin_alerting.rules.rule import AlertingRule, Group, RecordingRule
 from tocsin_alerting.rules.scope import Rows, Scope
 from tocsin_alerting.rules.unknown import (
+    HISTORY,
     UNKNOWN_MAX_MS,
     Health,
     Sources,
@@ -21,6 +24,8 @@ from tocsin_alerting.rules.unknown import (
     settle,
 )
 from tocsin_exporter.snapshot import Labels, Source
+
+log = logging.getLogger(__name__)
 
 Write = Callable[[Source, int, Sequence[tuple[Labels, float]]], object]
 
@@ -57,7 +62,7 @@ async def evaluate_rule(
         if not progress.ready:
             return ()
     _restore(progress, at_ms, around.restore)
-    started = around.seconds()
+    started, before = around.seconds(), _states(progress)
     try:
         events = await _evaluated(progress, group, at_ms, around)
         progress.health, progress.last_error = RuleHealth.OK, ""
@@ -67,7 +72,26 @@ async def evaluate_rule(
     progress.evaluations += 1
     progress.evaluated_ms = at_ms
     progress.evaluation_seconds = around.seconds() - started
+    if events or _states(progress) != before:
+        _trace(progress, group, events)
     return () if progress.removed else events
+
+
+def _states(progress: RuleProgress) -> Mapping[str, AlertState]:
+    return {key: alert.state for key, alert in progress.alerts.items()}
+
+
+def _trace(progress: RuleProgress, group: Group, events: Sequence[AlertEvent]) -> None:
+    """An evaluation that changed something; the others, which are most, would bury it."""
+    states = Counter(alert.state.value for alert in progress.alerts.values())
+    told = {
+        "group": group.name,
+        "rule": progress.rule.name,
+        "events": ",".join(event.kind.value for event in events),
+        **states,
+        "seconds": round(progress.evaluation_seconds, 6),
+    }
+    log.debug("a rule changed its alerts", extra=told)
 
 
 async def _evaluated(
@@ -105,16 +129,23 @@ async def _alerted(
     stepped = step(rule, vector, at_ms, progress.alerts)
     _check_limit(group, active(stepped.alerts.values()), "alerts")
     dead = _dead_sources(progress, at_ms, around.sources)
+    young = progress.young(at_ms)
 
     def behind(alert: Alert) -> frozenset[Source]:
-        return concerned(alert, dead, progress.keeps_instance)
+        missing = {HISTORY} if young else set()
+        return concerned(alert, dead, progress.keeps_instance) | missing
+
+    def health(source: Source) -> Health:
+        if source == HISTORY:
+            return Health.DEAD if young else Health.ALIVE
+        return around.sources.health(source)
 
     verdict = settle(
         stepped.events,
         stepped.alerts,
         progress.doubts,
         behind,
-        around.sources.health,
+        health,
         at_ms,
         around.unknown_max_ms,
     )
@@ -143,6 +174,7 @@ def _restore(progress: RuleProgress, at_ms: int, how: Restore) -> None:
     rows, progress.rows = progress.rows, ()
     if not rows or not isinstance(progress.rule, AlertingRule):
         return
+    progress.restored_ms = at_ms
     progress.alerts = restored(rows, progress.rule, at_ms, how)
     doubts = [row.doubt for row in rows if row.doubt is not None]
     progress.doubts = {doubt.alert.fingerprint: doubt for doubt in doubts}

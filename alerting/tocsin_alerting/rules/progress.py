@@ -8,7 +8,7 @@ from tocsin_alerting.promql.ast import Expr
 from tocsin_alerting.rules.alert import Alert, AlertState
 from tocsin_alerting.rules.journal import InstanceRow
 from tocsin_alerting.rules.rule import AlertingRule, Group, Rule
-from tocsin_alerting.rules.unknown import Doubt, is_exempt, keeps_instance, reach_ms
+from tocsin_alerting.rules.unknown import Doubt, is_exempt, keeps_instance, reach_ms, window_ms
 from tocsin_exporter.snapshot import Source
 
 RULES_JOB = "tocsin_rules"
@@ -27,7 +27,8 @@ class RuleProgress:
     """One rule's state: `alerts` and `doubts` by fingerprint, times in Unix milliseconds.
 
     `rows` wait to be restored at the first evaluation. `seen` says when each source that the rule
-    touches was last alive at an evaluation. `removed` stops an evaluation that is under way.
+    touches was last alive at an evaluation; `restored_ms` when alerts of the last run were put back
+    in place. `removed` stops an evaluation that is under way.
     `inputs` are its query and those of the recording rules that it reads, directly or not.
     """
 
@@ -52,6 +53,8 @@ class RuleProgress:
     exempt: bool = field(init=False)
     keeps_instance: bool = field(init=False)
     reach_ms: int = field(init=False)
+    window_ms: int = field(init=False)
+    restored_ms: int | None = None
 
     def __post_init__(self) -> None:
         self.reads((self.rule.query,))
@@ -62,11 +65,19 @@ class RuleProgress:
         self.exempt = any(map(is_exempt, inputs))
         self.keeps_instance = all(map(keeps_instance, inputs))
         self.reach_ms = sum(map(reach_ms, inputs))
+        self.window_ms = sum(map(window_ms, inputs))
 
     def become(self, rule: Rule) -> None:
         """The same rule as a reload has it; its alerts take its name."""
         self.rule = rule
         self.alerts = {key: replace(one, rule=rule.uid) for key, one in self.alerts.items()}
+
+    def young(self, at_ms: int) -> bool:
+        """Whether the samples since a restart are too few for the rule's windows.
+
+        What fired before it may then have left the result for want of history alone.
+        """
+        return self.restored_ms is not None and at_ms - self.restored_ms < self.window_ms
 
     @property
     def source(self) -> Source:
@@ -110,6 +121,7 @@ class RuleProgress:
         self.seen = {source: at + delta_ms for source, at in self.seen.items()}
         self.evaluated_ms = _plus(self.evaluated_ms, delta_ms)
         self.good_ms = _plus(self.good_ms, delta_ms)
+        self.restored_ms = _plus(self.restored_ms, delta_ms)
 
 
 @dataclass(slots=True)

@@ -29,6 +29,8 @@ UNKNOWN_MAX_MS = 24 * 3_600_000
 LOOK_BACK_MS = 5 * 60_000
 _UNRESOLVED_MS = 3_600_000  # a duration that is an expression
 _SAYS_ABSENCE = frozenset(("absent", "absent_over_time"))
+# Stands among the sources while the samples since a restart do not fill a rule's windows.
+HISTORY = Source("tocsin_store", "history")
 _LOSES_INSTANCE = frozenset(("scalar", "label_replace", "label_join"))
 
 
@@ -114,6 +116,17 @@ def reach_ms(expr: Expr) -> int:
             return max(map(reach_ms, children(expr)), default=0)
 
 
+def window_ms(expr: Expr) -> int:
+    """How long a history the result is made from: its longest range, and none for a moment's."""
+    match expr:
+        case MatrixSelector(range=window):
+            return _whole(window)
+        case SubqueryExpr(expr=inner, range=window):
+            return window_ms(inner) + _whole(window)
+        case _:
+            return max(map(window_ms, children(expr)), default=0)
+
+
 def concerned(alert: Alert, dead: Iterable[Source], own_instance: bool) -> frozenset[Source]:
     """Those of the dead sources whose silence may be why the alert left the result."""
     instance = dict(alert.labels).get("instance")
@@ -175,7 +188,7 @@ def _judged(
     key = event.alert.fingerprint
     doubt = doubts.get(key)
     if event.kind is EventKind.CLEAR and event.alert.state is AlertState.INACTIVE and dead:
-        reason = f"no longer in the result while {_names(dead)} is dead"
+        reason = _left(dead)
         since = now_ms if doubt is None else doubt.since_ms
         doubts[key] = Doubt(event.alert, since, dead, reason, doubt is not None and doubt.over)
         if doubt is None:
@@ -184,6 +197,12 @@ def _judged(
     doubts.pop(key, None)
     if not (event.kind is EventKind.CLEAR and doubt is not None and doubt.over):
         yield event
+
+
+def _left(dead: frozenset[Source]) -> str:
+    if HISTORY in dead:
+        return "no longer in the result, but the samples since the restart cannot tell yet"
+    return f"no longer in the result while {_names(dead)} is dead"
 
 
 def _ended(
@@ -218,6 +237,8 @@ def _clear(doubt: Doubt, now_ms: int, reason: str) -> AlertEvent:
 
 
 def _why(doubt: Doubt, health: Callable[[Source], Health]) -> str:
+    if HISTORY in doubt.sources:
+        return "the samples since the restart say so"
     gone = [source for source in doubt.sources if health(source) is Health.GONE]
     if gone:
         return f"{_names(gone)} was removed from the configuration"

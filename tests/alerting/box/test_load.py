@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tocsin_alerting.box.load import MOST_AT_ONCE, Load
+from tocsin_alerting.box.load import MOST_AT_ONCE, QUICK_SECONDS, REST_SECONDS, SLOW_SECONDS, Load
 
 seen: list[dict[str, object]] = []
 
@@ -74,11 +74,73 @@ async def test_it_streams_chats_with_the_first_model_of_the_engine() -> None:
     assert seen[0]["model"] == "smol" and seen[0]["stream"] is True
 
 
-async def test_an_engine_that_hangs_is_not_buried() -> None:
+async def test_an_engine_that_hangs_gets_one_request() -> None:
     async with served(hang) as url:
         load = Load(url, 2000, random.Random(1), lambda error: None)
-        await run_until(load, lambda: load.counts.left_out >= 5)
-        assert load.counts.started == MOST_AT_ONCE
+        await run_until(load, lambda: load.counts.left_out >= 50)
+        assert load.counts.started == 1
+
+
+async def test_quick_answers_let_more_go_at_once_up_to_the_most() -> None:
+    at_once: list[int] = []
+    open_now: set[object] = set()
+
+    async def busy(request: Request) -> Response:
+        open_now.add(request)
+        at_once.append(len(open_now))
+        await asyncio.sleep(0.02)
+        open_now.remove(request)
+        return Response(b"data: [DONE]\n\n")
+
+    async with served(busy) as url:
+        load = Load(url, 2000, random.Random(1), lambda error: None)
+        await run_until(load, lambda: load.counts.answered >= 60)
+    assert at_once[0] == 1 and max(at_once) == MOST_AT_ONCE
+    assert load.counts.failed == 0 and load.counts.left_out > 0
+
+
+def test_a_slow_answer_halves_what_goes_at_once() -> None:
+    load = Load("", 1, random.Random(1), lambda error: None)
+    seen_most = []
+    for seconds in [0.1] * 6 + [QUICK_SECONDS + 0.1] * 2:
+        load._pace(load.most, seconds, 0.0)
+        seen_most.append(load.most)
+    load._pace(
+        6, QUICK_SECONDS + 0.1, 0.0
+    )  # began when six could go at once, as the first slow one
+    assert seen_most + [load.most] == [2, 3, 4, 5, 6, 6, 3, 1, 1]
+
+
+async def test_an_engine_that_is_slow_with_one_request_is_left_alone() -> None:
+    asked: list[float] = []
+
+    async def slow(request: Request) -> Response:
+        asked.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(SLOW_SECONDS + 0.1)
+        return Response(b"data: [DONE]\n\n")
+
+    async with served(slow) as url:
+        load = Load(url, 200, random.Random(1), lambda error: None)
+        await run_until(load, lambda: load.counts.answered == 1)
+        left_out = load.counts.left_out
+        await run_until(load, lambda: load.counts.left_out >= left_out + 20)
+    assert len(asked) == load.counts.started == 1
+    assert 300 / (REST_SECONDS + SLOW_SECONDS) < 10  # the floor of the rules about latency
+
+
+async def test_the_key_is_sent_and_a_refusal_is_said_with_its_status() -> None:
+    async def guarded(request: Request) -> Response:
+        known = request.headers.get("authorization") == "Bearer k1"
+        return Response(b"data: [DONE]\n\n", 200 if known else 401)
+
+    said: list[str] = []
+    async with served(guarded) as url:
+        stranger = Load(url, 500, random.Random(1), said.append)
+        await run_until(stranger, lambda: stranger.counts.failed >= 2)
+        assert set(said) == {"HTTP 401"} and stranger.counts.answered == 0
+        friend = Load(url, 500, random.Random(1), said.append, "k1")
+        await run_until(friend, lambda: friend.counts.answered >= 2)
+        assert friend.counts.failed == 0
 
 
 async def test_an_engine_that_is_gone_is_counted_and_said() -> None:

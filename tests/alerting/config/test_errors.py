@@ -51,6 +51,16 @@ CASES = {
         "receivers:\n  m: {type: webhook, url: 'http://h/', timeot: 5s}",
         'unknown key "receivers.m.timeot"; did you mean "timeout"?',
     ),
+    "a key that only another type has": (
+        "receivers:\n  hook: {type: webhook, url: 'http://h/', password: hunter2}",
+        't.yml:2:43: unknown key "receivers.hook.password"',
+    ),
+    "no label name": ("group: {by: [a b]}", 't.yml:1:14: group.by.0: "a b" is no label name'),
+    "no label name in a route": ("routes: [{group_by: ['1']}]", '"1" is no label name'),
+    "no label name in a rule of silence": (
+        "inhibit: [{source: ['a=b'], target: ['a=c'], equal: [a-b]}]",
+        '"a-b" is no label name',
+    ),
     "unknown key of a step": (
         "policies:\n  P0:\n    steps:\n    - {notify: [{receiver: log}], escalate: 5m}",
         't.yml:4:35: unknown key "policies.P0.steps.0.escalate"; did you mean "escalate_after"?',
@@ -271,3 +281,19 @@ def test_no_file_breaks_the_loader(tmp_path: Path, scrap: object) -> None:
     except InvalidDocument as refused:
         assert all(one.file == str(path) and one.line > 0 for one in refused.problems)
         assert "Input should" not in str(refused)
+
+
+def test_neither_the_refused_word_nor_another_type_s_key_is_suggested(tmp_path: Path) -> None:
+    hook = "receivers: {hook: {type: webhook, url: 'http://h/', password: hunter2, smarthos: h}}"
+    told = _problems(tmp_path, hook)
+    assert [one.partition(": ")[2] for one in told] == [
+        'unknown key "receivers.hook.password"',
+        'unknown key "receivers.hook.smarthos"',
+    ]
+    mail = "receivers: {m: {type: email, smarthos: h, from: a@b.c}}"
+    assert 'did you mean "smarthost"?' in "".join(_problems(tmp_path, mail))
+
+
+def test_every_label_is_a_way_to_group(tmp_path: Path) -> None:
+    (tmp_path / "t.yml").write_text("group: {by: [...]}")
+    assert load(tmp_path / "t.yml").group.by == ("...",)

@@ -1,4 +1,5 @@
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,12 @@ def test_a_secret_that_may_not_be_read(directory: Path) -> None:
     (directory / "signing").chmod(0)
     with pytest.raises(InvalidDocument, match="Permission denied"):
         load(directory / "tocsin.yml", {"PW": "x"})
+
+
+def test_links_lead_to_this_machine_by_its_name_unless_told_otherwise(tmp_path: Path) -> None:
+    path = tmp_path / "t.yml"
+    path.write_text("web: {listen_address: ':14921'}")
+    assert load(path).external_url == ""
+    assert incident_config(load(path)).external_url == f"http://{socket.gethostname()}:14921"
+    path.write_text("external_url: https://tocsin.example/gpu")
+    assert incident_config(load(path)).external_url == "https://tocsin.example/gpu"

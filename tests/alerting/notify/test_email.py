@@ -56,6 +56,7 @@ async def test_starttls_with_a_login(authority: Authority) -> None:
     assert letter.encrypted and letter.logged_in_as == "tocsin"
     assert letter.sender == "alerts@example.com" and letter.to == ("ops@example.com",)
     assert "> STARTTLS" in transcript and PASSWORD not in "\n".join(transcript)
+    assert transcript[-1].startswith("= delivered: ") and "queued as 1" in transcript[-1]
 
 
 async def test_implicit_tls(authority: Authority) -> None:

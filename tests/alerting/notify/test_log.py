@@ -1,9 +1,10 @@
 import logging
+from dataclasses import replace
 
 import pytest
 
-from support.notifications import NEW_YEAR_MS, notification, resolved
-from tocsin_alerting.incidents.notification import Notification
+from support.notifications import ENGINE_DOWN, NEW_YEAR_MS, notification, resolved
+from tocsin_alerting.incidents.notification import Notification, Reason
 from tocsin_alerting.notify.channel import Done
 from tocsin_alerting.notify.log import Log, LogSettings
 from tocsin_alerting.notify.secret import Vault
@@ -28,3 +29,15 @@ async def test_one_line_a_message(
     (record,) = caplog.records
     assert record.levelno == level and words in record.getMessage()
     assert "\n" not in record.getMessage()
+
+
+async def test_punctuation_where_there_is_no_reason_and_a_summary_with_a_full_stop(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    slow = replace(ENGINE_DOWN, annotations={"summary": "Answers are slow.\n"})
+    log = Log("log", LogSettings(type="log"), Supplies(vault=Vault({}, lambda path: "")))
+    for reason in (Reason.OPENED, Reason.ESCALATED):
+        await log.send(notification(alerts=(slow,), reason=reason), NEW_YEAR_MS)
+    opened, escalated = (record.getMessage() for record in caplog.records)
+    assert opened.endswith("(#42): Answers are slow; acknowledge: alertctl ack 42")
+    assert "(#42) escalated: Answers are slow; " in escalated

@@ -95,6 +95,22 @@ def test_a_query_may_not_touch_more_samples_than_its_budget() -> None:
         engine.evaluate("rate(requests_total[5m])", 10 * MINUTE, Budget(max_samples=10))
 
 
+def test_a_series_for_each_value_is_paid_for_as_long_as_it_is() -> None:
+    engine, budget = Engine(steady()), Budget(max_samples=10_000)
+    query = 'count_values("value", requests_total * time())'
+    with pytest.raises(QueryLimitExceeded):  # 200 steps with two new values each
+        engine.evaluate_range(query, 60_000, 260_000, 1000, budget)
+    assert budget.samples <= 10_000 + 200
+
+
+@pytest.mark.parametrize("query", ["topk(1, up)", 'count_values("value", up)'])
+def test_time_is_asked_for_at_each_step_that_is_computed_alone(query: str) -> None:
+    asked = iter([False] * 20)
+    budget = Budget(expired=lambda: next(asked, True))
+    with pytest.raises(QueryTimeout):
+        Engine(steady()).evaluate_range(query, 0, 900_000, 15_000, budget)
+
+
 def test_a_sample_in_many_windows_is_counted_once() -> None:
     engine, budget = Engine(steady()), Budget()
     engine.evaluate_range("rate(requests_total[5m])", 0, 15 * MINUTE, 15_000, budget)

@@ -270,6 +270,31 @@ async def test_a_source_that_died_during_the_outage_leaves_it_unknown() -> None:
     assert kinds(await run(third, 32)) == [EventKind.CLEAR]
 
 
+async def test_after_a_restart_a_window_must_fill_before_it_can_clear_anything() -> None:
+    """The store begins empty: `rate(m[5m])` says nothing because there is nothing to say yet."""
+    condition = Condition()
+    around = surroundings({"rate(m[5m]) > 0": condition})
+    groups = loaded(around, group(alerting("rate(m[5m]) > 0")))
+    await run(groups, 0)
+    condition.rows = []
+    again, events = await restarted(around, MemoryJournal(), groups, 30)
+    assert kinds(events) == [EventKind.UNKNOWN]
+    assert kinds(await run(again, 34)) == []
+    assert kinds(await run(again, 35)) == [EventKind.CLEAR]
+
+
+async def test_after_a_restart_what_a_window_finds_again_is_known_again() -> None:
+    condition = Condition()
+    around = surroundings({"rate(m[5m]) > 0": condition})
+    groups = loaded(around, group(alerting("rate(m[5m]) > 0")))
+    await run(groups, 0)
+    rows, condition.rows = condition.rows, []
+    again, events = await restarted(around, MemoryJournal(), groups, 30)
+    assert kinds(events) == [EventKind.UNKNOWN]
+    condition.rows = rows
+    assert EventKind.FIRING in kinds(await run(again, 31))
+
+
 async def test_a_rule_that_is_gone_after_a_restart_is_told() -> None:
     around, journal = surroundings({"m > 0": Condition()}), MemoryJournal()
     groups = loaded(around, group(alerting()))

@@ -186,9 +186,13 @@ async def test_without_a_gpu_it_says_so_and_does_not_ask_every_second(
 async def test_xid_errors_are_counted_and_the_critical_ones_exist_before_they_happen(
     gpu: Gpu, fake: FakeNvml, now: Now
 ) -> None:
+    before = fake.event_sets()
     samples = await gpu.collect()
     assert values(samples, "gpu_xid_errors_total", gpu="0", xid="79") == [0]
     assert values(samples, "gpu_xid_last_timestamp_seconds") == []
+    async with asyncio.timeout(5):
+        while fake.event_sets() == before:  # nobody listens yet
+            await asyncio.sleep(0.01)
     fake.xid(0, 79)
     async with asyncio.timeout(5):
         while values(samples, "gpu_xid_errors_total", gpu="0", xid="79") != [1]:

@@ -108,12 +108,12 @@ def _aggregate(node: AggregateExpr, context: Context) -> Vector:
         return aggregations.aggregated(node, vector, context)
     parameter = evaluate(node.param, context)
     if node.op is AggregateOp.COUNT_VALUES:
-        return ranking.counted_values(node, cast(str, parameter), vector)
+        return ranking.counted_values(node, cast(str, parameter), vector, context)
     if node.op is AggregateOp.QUANTILE:
         return aggregations.quantile(node, cast(Scalar, parameter), vector, context)
     if node.op is AggregateOp.LIMIT_RATIO:
         return ranking.ratio(node, cast(Scalar, parameter), vector, context)
-    return ranking.ranked(node, cast(Scalar, parameter), vector)
+    return ranking.ranked(node, cast(Scalar, parameter), vector, context)
 
 
 def _call(node: Call, context: Context) -> Value:

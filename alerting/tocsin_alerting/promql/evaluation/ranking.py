@@ -19,7 +19,7 @@ from tocsin_exporter.snapshot import Labels
 _LARGEST = float(2**63)
 
 
-def ranked(node: AggregateExpr, k: Scalar, vector: Vector) -> Vector:
+def ranked(node: AggregateExpr, k: Scalar, vector: Vector, context: Context) -> Vector:
     """The first k elements of each group: highest, lowest, or in the order of the series."""
     for one in k.tolist():
         _check_integer(one)
@@ -27,6 +27,7 @@ def ranked(node: AggregateExpr, k: Scalar, vector: Vector) -> Vector:
     keep = np.zeros(vector.values.shape, np.bool_)
     order = np.arange(len(ids))
     for step in range(len(keep)):
+        context.budget.spend(0)
         rows = _by_rank(node.op, vector, step, ids)
         keep[step, rows[_places(ids[rows]) < k[step]]] = True
         order = rows
@@ -83,18 +84,25 @@ def _hashed(series: tuple[Labels, ...]) -> Floats:
     return np.array(numbers, np.float64) / 2.0**64
 
 
-def counted_values(node: AggregateExpr, label: str, vector: Vector) -> Vector:
-    """How many elements of each group have which value; the value becomes a label."""
+def counted_values(node: AggregateExpr, label: str, vector: Vector, context: Context) -> Vector:
+    """How many elements of each group have which value; the value becomes a label.
+
+    Every value may be another, so each series that comes out is paid for, as long as it is.
+    """
     if not label:
         raise QueryError(f'invalid label name "{label}"')
     names = frozenset(node.grouping)
     counts: dict[Labels, Floats] = {}
     for step in range(len(vector.values)):
+        context.budget.spend(0)
         for row in np.flatnonzero(vector.here[step]).tolist():
             text = format_number(float(vector.values[step, row]))
             labels = with_label(vector.series.labels[row], label, text)
             key = without(labels, names | {NAME}) if node.without else only(labels, names | {label})
-            counts.setdefault(key, np.zeros(len(vector.values)))[step] += 1
+            if key not in counts:
+                context.budget.spend(len(vector.values))
+                counts[key] = np.zeros(len(vector.values))
+            counts[key][step] += 1
     series = grouped(list(counts)).groups
     shape = (len(vector.values), len(counts))
     values = np.stack(list(counts.values()), axis=1) if counts else np.zeros(shape)

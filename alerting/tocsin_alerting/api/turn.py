@@ -1,0 +1,135 @@
+"""One query's turn: off the loop, a few at once, under a budget, answered piece by piece.
+
+A query must not delay a page, neither by the processor nor by memory. It runs in a thread, gives
+the processor away between slices of its work, and ends when its time is over or its client has
+gone. A large answer becomes text only as fast as its client reads, and keeps its place until then:
+ten million numbers as Python objects take gigabytes.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from starlette.types import Receive, Scope, Send
+
+from tocsin_alerting.api.answers import ApiError
+from tocsin_alerting.api.encoding import PIECE_BYTES
+from tocsin_alerting.promql.engine import Engine
+from tocsin_alerting.promql.evaluation.budget import Budget, QueryError, QueryTimeout
+from tocsin_alerting.promql.fault import ParseError
+from tocsin_alerting.store.store import Store
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+LONGEST_MS = 120_000
+Work = Callable[[Budget], Iterator[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one query may cost; `at_once` is how many run, the others wait for their turn."""
+
+    max_samples: int = 10_000_000
+    max_points: int = 11_000
+    timeout_ms: int = 30_000
+    at_once: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """What the handlers need; `monotonic` gives seconds."""
+
+    store: Store
+    engine: Engine
+    executor: Executor
+    now_ms: Callable[[], int]
+    monotonic: Callable[[], float]
+    limits: Limits
+    places: asyncio.Semaphore
+
+
+class Turn:
+    """A response: `work` evaluates in a thread and gives the body in pieces, made there too.
+
+    All pieces but the last hold at least PIECE_BYTES. Raises ApiError before anything is sent.
+    `asked` is what the log says of it.
+    """
+
+    def __init__(
+        self,
+        queries: Queries,
+        work: Work,
+        timeout_ms: int | None = None,
+        asked: Mapping[str, str] | None = None,
+    ) -> None:
+        self._queries = queries
+        self._asked = asked or {}
+        self._work = work
+        wanted_ms = queries.limits.timeout_ms if timeout_ms is None else timeout_ms
+        self._seconds = max(0, min(wanted_ms, LONGEST_MS)) / 1000
+        self._over = False
+        self._has_place = False
+        self._begun = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = self._queries.monotonic()
+        client = asyncio.ensure_future(_gone(receive))
+        answer = asyncio.ensure_future(self._answer(send))
+        try:
+            await asyncio.wait({client, answer}, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                await answer
+        finally:
+            self._over = True  # the thread of a client that has gone ends at its next slice
+            client.cancel()
+            answer.cancel()
+            await asyncio.gather(client, answer, return_exceptions=True)
+            seconds = round(self._queries.monotonic() - began, 6)
+            log.debug("a query", extra={**self._asked, "seconds": seconds})
+
+    async def _answer(self, send: Send) -> None:
+        try:
+            async with asyncio.timeout(self._seconds), self._queries.places:
+                await asyncio.sleep(0)  # a time of nothing is over here, before any thread is asked
+                await self._evaluate(send)
+        except (TimeoutError, QueryTimeout):
+            if not self._begun:  # otherwise the connection is cut: no half answer passes for whole
+                where = "expression evaluation" if self._has_place else "query queue"
+                raise ApiError("timeout", f"query timed out in {where}") from None
+        except ParseError as error:
+            raise ApiError("bad_data", f'invalid parameter "query": {error}') from None
+        except QueryError as error:
+            raise ApiError("execution", str(error)) from None
+
+    async def _evaluate(self, send: Send) -> None:
+        self._has_place = True
+        pieces = await self._in_thread(lambda: self._work(self._budget()))
+        piece = await self._in_thread(lambda: next(pieces, b""))
+        whole = len(piece) < PIECE_BYTES
+        headers = [(b"content-type", b"application/json")]
+        headers += [(b"content-length", str(len(piece)).encode())] if whole else []
+        self._begun = True
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        while not whole and piece:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            piece = await self._in_thread(lambda: next(pieces, b""))
+        await send({"type": "http.response.body", "body": piece, "more_body": False})
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._queries.executor, work)
+
+    def _budget(self) -> Budget:
+        limits, monotonic = self._queries.limits, self._queries.monotonic
+        ends = monotonic() + self._seconds
+        steps = limits.max_points + 1  # as in Prometheus, the first one does not count
+        return Budget(limits.max_samples, steps, lambda: self._over or monotonic() > ends)
+
+
+async def _gone(receive: Receive) -> None:
+    """Returns when the client has closed its connection."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,60 @@
+"""Log lines in the shape of the agent's, so that one reader suits both: logfmt or JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from datetime import UTC, datetime
+from typing import TextIO
+
+FORMATS = ("logfmt", "json")
+_NAMES = {logging.WARNING: "WARN", logging.CRITICAL: "ERROR"}
+_BARE = re.compile(r"[^\s=\"\\\x00-\x1f\x7f]+")
+# at info these repeat what our own lines say: the process, the address, each batch
+_TALKATIVE = ("uvicorn.error", "uvicorn.access", "ContinuousBatchingLogger")
+
+
+class Lines(logging.Formatter):
+    """time=2026-11-21T08:27:57.623Z level=INFO source=server.py:51 msg="...", or that in JSON."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self._json = form == "json"
+
+    def format(self, record: logging.LogRecord) -> str:
+        said = fields(record)
+        if self._json:
+            return json.dumps(said, ensure_ascii=False)
+        return " ".join(f"{key}={_quoted(value)}" for key, value in said.items())
+
+
+def configure(level: str, form: str, stream: TextIO) -> None:
+    """Sends everything that is logged to `stream`; `level` is one of LOG_LEVELS."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(Lines(form))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    quiet = root.level if root.level <= logging.DEBUG else max(root.level, logging.WARNING)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(quiet)
+
+
+def fields(record: logging.LogRecord) -> dict[str, str]:
+    """What a line says, in its order."""
+    at = datetime.fromtimestamp(record.created, UTC)
+    said = {
+        "time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "level": _NAMES.get(record.levelno, record.levelname),
+        "source": f"{record.filename}:{record.lineno}",
+        "msg": record.getMessage(),
+    }
+    if record.exc_info:
+        said["stack"] = logging.Formatter().formatException(record.exc_info)
+    return said
+
+
+def _quoted(text: str) -> str:
+    """A value with blanks, quotation marks or line ends is quoted, so that a line stays a line."""
+    return text if _BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,154 @@
+"""`/api/v1/incidents`: lists, one with its story, actions; nothing is changed by looking."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from support.alert_events import alert, fires
+from support.api_client import api_client
+from support.paging_floor import START_MS, Floor
+from support.policies import config
+from tocsin_alerting.api.guard import guard
+from tocsin_alerting.api.incidents import routes
+from tocsin_alerting.http import httpx
+
+INCIDENTS = "/api/v1/incidents"
+Told = Callable[[], Any]
+
+
+async def floor() -> Floor:
+    """A desk with one P0 incident open."""
+    opened = await Floor(config()).open()
+    await opened.desk.reconcile([], opened.now)
+    await opened.hear(fires(alert(target="a:1"), opened.now))
+    return opened
+
+
+def client(at: Floor, address: str = "127.0.0.1") -> httpx.AsyncClient:
+    return api_client(routes(at.desk, guard(lambda: "hunter2"), lambda: at.now), address)
+
+
+async def test_the_list_and_the_story() -> None:
+    at = await floor()
+    async with client(at) as api:
+        (one,) = (await api.get(INCIDENTS)).json()["data"]["incidents"]
+        story = (await api.get(f"{INCIDENTS}/1")).json()["data"]
+    assert one["number"] == 1
+    assert (one["severity"], one["state"], one["owner"]) == ("P0", "TRIGGERED", "")
+    assert one["opened_at_ms"] == START_MS
+    (member,) = one["alerts"]
+    assert member["labels"] == {"alertname": "EngineDown", "severity": "P0", "target": "a:1"}
+    assert member["value"] == "1"
+    assert one.items() <= story.items()
+    assert [entry["event"] for entry in story["history"]][0] == "opened"
+    assert {message["state"] for message in story["messages"]} == {"sent"}
+    assert all(timer["due_at_ms"] > at.now for timer in story["timers"])
+
+
+async def test_lists_by_state() -> None:
+    at = await floor()
+    async with client(at) as api:
+
+        async def numbers(state: str) -> list[int]:
+            answer = await api.get(INCIDENTS, params={"state": state})
+            return [one["number"] for one in answer.json()["data"]["incidents"]]
+
+        assert [await numbers(s) for s in ("open", "all", "triggered", "acked")] == [
+            [1], [1], [1], []
+        ]  # fmt: skip
+        answer = await api.get(INCIDENTS, params={"state": "new"})
+        assert (answer.status_code, answer.json()["errorType"]) == (400, "bad_data")
+
+
+async def test_actions() -> None:
+    at = await floor()
+    async with client(at) as api:
+        acked = await api.post(f"{INCIDENTS}/1/ack", json={"by": "li", "note": "mine"})
+        assert (acked.json()["data"]["state"], acked.json()["data"]["owner"]) == ("ACKED", "li")
+        unacked = await api.post(f"{INCIDENTS}/1/unack", json={"by": "li"})
+        assert unacked.json()["data"]["state"] == "TRIGGERED"
+        until = (START_MS + 600_000) / 1000
+        snoozed = await api.post(f"{INCIDENTS}/1/snooze", json={"by": "li", "until": until})
+        assert snoozed.json()["data"]["state"] == "SNOOZED"
+        done = await api.post(f"{INCIDENTS}/1/resolve", data={"by": "li", "note": "a form"})
+        assert done.json()["data"]["state"] == "RESOLVED"
+        again = await api.post(f"{INCIDENTS}/1/ack", json={})
+        assert (again.status_code, again.json()["errorType"]) == (409, "conflict")
+        story = (await api.get(f"{INCIDENTS}/1")).json()["data"]
+    assert "a form" in str(story["history"])
+
+
+async def test_a_request_that_is_repeated_is_done_once() -> None:
+    at = await floor()
+    body = {"by": "li", "request_id": "7"}
+    async with client(at) as api:
+        answers = await asyncio.gather(
+            *(api.post(f"{INCIDENTS}/1/ack", json=body) for _ in range(5))
+        )
+        story = (await api.get(f"{INCIDENTS}/1")).json()["data"]
+    assert {answer.status_code for answer in answers} == {200}
+    assert {answer.json()["data"]["state"] for answer in answers} == {"ACKED"}
+    assert [e["event"] for e in story["history"]].count("acked") == 1
+
+
+@pytest.mark.parametrize("number", ["2", "0", "9" * 18, "9" * 5000, "x", "-1", "1.0", "%20"])
+async def test_an_incident_that_is_not_there(number: str) -> None:
+    async with client(await floor()) as api:
+        for answer in (
+            await api.get(f"{INCIDENTS}/{number}"),
+            await api.post(f"{INCIDENTS}/{number}/ack", json={}),
+        ):
+            assert (answer.status_code, answer.json()["errorType"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("verb", "body", "status"),
+    [
+        ("bless", b"{}", 404),
+        ("ack", b"[]", 400),
+        ("ack", b"{", 400),
+        ("ack", b"\xff\x00", 400),
+        ("ack", b"[" * 60_000, 400),
+        ("ack", b'{"by": 5}', 400),
+        ("ack", b'{"note": ["a"]}', 400),
+        ("ack", b" " * 70_000, 413),
+        ("snooze", b"{}", 400),
+        ("snooze", b'{"until": "noon"}', 400),
+        ("snooze", b'{"until": true}', 400),
+        ("snooze", b'{"until": 1e300}', 400),
+        ("escalate", b'{"step": "last"}', 400),
+        ("escalate", b'{"step": true}', 400),
+        ("escalate", b'{"step": -1}', 409),
+    ],
+)
+async def test_what_makes_no_sense_changes_nothing(verb: str, body: bytes, status: int) -> None:
+    at = await floor()
+    async with client(at) as api:
+        before = (await api.get(f"{INCIDENTS}/1")).json()
+        headers = {"content-type": "application/json"}
+        answer = await api.post(f"{INCIDENTS}/1/{verb}", content=body, headers=headers)
+        assert answer.status_code == status, answer.text
+        assert answer.json()["status"] == "error"
+        assert (await api.get(f"{INCIDENTS}/1")).json() == before
+
+
+async def test_looking_changes_nothing() -> None:
+    at = await floor()
+    async with client(at) as api:
+        before = (await api.get(f"{INCIDENTS}/1")).json()
+        for verb in ("ack", "unack", "resolve", "snooze", "escalate"):
+            for method in ("GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"):
+                answer = await api.request(method, f"{INCIDENTS}/1/{verb}")
+                assert answer.status_code == 405
+        assert (await api.get(f"{INCIDENTS}/1")).json() == before
+
+
+async def test_another_machine_may_look_and_change_nothing_without_the_token() -> None:
+    at = await floor()
+    async with client(at, "10.0.0.7") as api:
+        assert (await api.get(INCIDENTS)).status_code == 200
+        assert (await api.post(f"{INCIDENTS}/1/ack", json={})).status_code == 401
+        headers = {"authorization": "Bearer hunter2"}
+        assert (await api.post(f"{INCIDENTS}/1/ack", json={}, headers=headers)).status_code == 200

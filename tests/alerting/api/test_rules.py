@@ -1,0 +1,161 @@
+"""`/api/v1/rules` and `/api/v1/alerts` beside a real Prometheus that evaluates the same file."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+
+from support.api_client import api_client
+from support.prometheus import Prometheus, running_prometheus
+from support.rule_surroundings import surroundings
+from tocsin_alerting.api.rules import routes
+from tocsin_alerting.http import httpx
+from tocsin_alerting.promql.engine import Engine
+from tocsin_alerting.rules.file import read
+from tocsin_alerting.rules.groups import Groups
+from tocsin_alerting.store.store import Store
+
+RULES = """
+groups:
+- name: first
+  interval: 1s
+  rules:
+  - alert: Fires
+    expr: vector(42.5) > 1
+    labels: {severity: P1}
+    annotations: {summary: "It is {{ $value }}."}
+  - alert: Waits
+    expr: vector(1000) ^ 7
+    for: 1h
+  - alert: Silent
+    expr: vector(1) > 2
+    keep_firing_for: 5m
+  - record: a:b
+    expr: vector(1)
+    labels: {x: "y"}
+  - record: c:d
+    expr: vector(1)
+- name: second
+  interval: 1s
+  limit: 3
+  rules:
+  - alert: Broken
+    expr: vector(1) * on() label_replace(vector(1), "a", "$1", "x", "(")
+"""
+TIMES = {"lastEvaluation", "activeAt", "evaluationTime"}
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    folder = tmp_path_factory.mktemp("prometheus")
+    without = RULES.replace("    keep_firing_for: 5m\n", "")  # 2.42 does not know it yet
+    with running_prometheus(folder, "--web.enable-lifecycle") as server:
+        (folder / "rules.yml").write_text(without)
+        (folder / "prometheus.yml").write_text("rule_files: [rules.yml]\n")
+        with urlopen(Request(f"{server.url}/-/reload", method="POST")):
+            pass
+        _await_evaluation(server)
+        yield server
+
+
+def _await_evaluation(server: Prometheus) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        groups = _get(server, "rules")["groups"]
+        if groups and all(r["health"] != "unknown" for g in groups for r in g["rules"]):
+            return
+        time.sleep(0.1)
+    raise AssertionError("Prometheus evaluated nothing")
+
+
+def _get(server: Prometheus, path: str) -> Any:
+    with urlopen(f"{server.url}/api/v1/{path}") as answer:
+        return json.load(answer)["data"]
+
+
+async def _ours(path: str) -> Any:
+    """What we answer after one evaluation of the same rules."""
+    groups = Groups(surroundings({}, engine=Engine(Store())), 1000)
+    groups.load([read(RULES, "rules.yml")], 0)
+    for progress in groups.all:
+        await groups.evaluate(progress, groups.slot(progress, 1_700_000_000_000))
+    async with api_client(routes(lambda: groups.all)) as client:
+        answer = await client.get(f"/api/v1/{path}")
+    assert answer.status_code == 200, answer.text
+    return answer.json()["data"]
+
+
+def _timeless(data: Any, file: str) -> Any:
+    """Without what differs from run to run; the types of those stay."""
+    if isinstance(data, list):
+        return [_timeless(one, file) for one in data]
+    if not isinstance(data, dict):
+        return file if isinstance(data, str) and data.endswith("rules.yml") else data
+    return {
+        name: type(value).__name__ if name in TIMES else _timeless(value, file)
+        for name, value in data.items()
+        if name not in ("lastError", "keepFiringFor")
+    }
+
+
+@pytest.mark.parametrize("path", ["rules", "alerts", "rules?type=alert", "rules?type=record"])
+async def test_the_shapes_are_those_of_prometheus(prometheus: Prometheus, path: str) -> None:
+    theirs = _timeless(_get(prometheus, path), "f")
+    ours = _timeless(await _ours(path), "f")
+    if "type=" in path:  # 3.x leaves out a group of which nothing was asked for
+        theirs["groups"] = [group for group in theirs["groups"] if group["rules"]]
+    if path == "alerts":
+        for data in (ours, theirs):
+            data["alerts"].sort(key=lambda one: one["labels"]["alertname"])
+    assert ours == theirs
+
+
+async def test_what_prometheus_2_42_has_not() -> None:
+    (first, second) = (await _ours("rules"))["groups"]
+    by_name = {rule["name"]: rule for rule in first["rules"]}
+    assert by_name["Silent"]["keepFiringFor"] == 300
+    assert "keepFiringFor" not in by_name["a:b"]
+    assert "invalid regular expression" in second["rules"][0]["lastError"]
+    assert "lastError" not in by_name["Fires"]
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("rule_name[]=Fires", ["Fires"]),
+        ("rule_name[]=Fires&rule_name[]=a:b", ["Fires", "a:b"]),
+        ("rule_group[]=second", ["Broken"]),
+        ("file[]=rules.yml&rule_name[]=c:d", ["c:d"]),
+        ("file[]=other.yml", []),
+        ("type=record&rule_name[]=Fires", []),
+    ],
+)
+async def test_some_of_them_can_be_asked_for(query: str, names: list[str]) -> None:
+    groups = (await _ours(f"rules?{query}"))["groups"]
+    assert [rule["name"] for group in groups for rule in group["rules"]] == names
+    assert all(group["rules"] for group in groups)
+
+
+async def test_without_their_alerts() -> None:
+    (first, _) = (await _ours("rules?exclude_alerts=true"))["groups"]
+    assert [rule["alerts"] for rule in first["rules"] if rule["type"] == "alerting"] == [[]] * 3
+
+
+async def test_a_type_that_is_none(prometheus: Prometheus) -> None:
+    async with api_client(routes(lambda: ())) as client, httpx.AsyncClient() as other:
+        ours = await client.get("/api/v1/rules?type=x")
+        theirs = await other.get(f"{prometheus.url}/api/v1/rules?type=x")
+    assert (ours.status_code, ours.json()) == (theirs.status_code, theirs.json())
+
+
+async def test_before_the_first_evaluation() -> None:
+    groups = Groups(surroundings({}), 1000)
+    groups.load([read(RULES, "rules.yml")], 0)
+    async with api_client(routes(lambda: groups.all)) as client:
+        data = (await client.get("/api/v1/rules")).json()["data"]
+    rules = [rule for group in data["groups"] for rule in group["rules"]]
+    assert {rule["health"] for rule in rules} == {"unknown"}
+    assert {rule["lastEvaluation"] for rule in rules} == {"0001-01-01T00:00:00Z"}

@@ -1,0 +1,122 @@
+"""One query's turn, driven as a server drives it: pieces, backpressure, ends, places."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tocsin_alerting.api.answers import ApiError
+from tocsin_alerting.api.encoding import PIECE_BYTES, document
+from tocsin_alerting.api.turn import Limits, Queries, Turn, Work
+from tocsin_alerting.promql.engine import Engine
+from tocsin_alerting.promql.evaluation.budget import Budget
+from tocsin_alerting.promql.result import InstantVector, Matrix, Result, ScalarValue, Track
+from tocsin_alerting.store.store import Store
+
+
+@pytest.fixture
+async def queries() -> AsyncIterator[Queries]:
+    store, limits = Store(), Limits(at_once=1)
+    with ThreadPoolExecutor(1) as executor:
+        places = asyncio.Semaphore(1)
+        now = time.monotonic
+        yield Queries(store, Engine(store), executor, lambda: 0, now, limits, places)
+
+
+class Client:
+    """Takes what is sent; goes away when it is told to."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+        self.left = asyncio.Event()
+
+    async def receive(self) -> Any:
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        self.sent.append(message)
+        await asyncio.sleep(0)
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(one.get("body", b"") for one in self.sent)
+
+
+async def ask(queries: Queries, work: Work, timeout_ms: int | None = None) -> Client:
+    client = Client()
+    await Turn(queries, work, timeout_ms)({}, client.receive, client.send)
+    return client
+
+
+def track(points: int) -> Track:
+    return Track((("n", "1"),), np.arange(points) * 1000, np.full(points, 0.5))
+
+
+async def test_a_small_answer_is_sent_whole_with_its_length(queries: Queries) -> None:
+    result = Result(Matrix((track(1),)), warnings=("w",))
+    client = await ask(queries, lambda budget: document(result))
+    assert len(client.sent) == 2
+    assert dict(client.sent[0]["headers"])[b"content-length"] == str(len(client.body)).encode()
+    values = [{"metric": {"n": "1"}, "values": [[0, "0.5"]]}]
+    data = {"resultType": "matrix", "result": values}
+    assert json.loads(client.body) == {"status": "success", "data": data, "warnings": ["w"]}
+
+
+async def test_a_large_answer_comes_in_pieces_and_is_one_document(queries: Queries) -> None:
+    many = Result(Matrix(tuple(track(11_000) for _ in range(20))))
+    client = await ask(queries, lambda budget: document(many))
+    pieces = [one["body"] for one in client.sent[1:] if one["body"]]
+    assert len(pieces) > 3
+    assert all(len(piece) >= PIECE_BYTES for piece in pieces[:-1])
+    found = json.loads(client.body)["data"]["result"]
+    assert [len(one["values"]) for one in found] == [11_000] * 20
+
+
+@pytest.mark.parametrize("value", [ScalarValue(1500, 2.0), InstantVector(1500, (), np.empty(0))])
+def test_scalars_and_empty_vectors_are_documents_too(value: Any) -> None:
+    data = json.loads(b"".join(document(Result(value))))["data"]
+    assert data["result"] in ([1.5, "2"], [])
+
+
+async def test_a_client_that_goes_ends_the_work_and_frees_its_place(queries: Queries) -> None:
+    client = Client()
+    asyncio.get_running_loop().call_later(0.1, client.left.set)
+    await asyncio.wait_for(Turn(queries, slow(), None)({}, client.receive, client.send), 5)
+    assert not queries.places.locked()
+    await asyncio.wait_for(ask(queries, lambda budget: iter([b"next"])), 5)
+
+
+def slow() -> Work:
+    def work(budget: Budget) -> Iterator[bytes]:
+        while True:
+            time.sleep(0.01)
+            budget.spend(0)
+
+    return work
+
+
+async def test_a_reader_that_is_slow_is_cut_off_in_time(queries: Queries) -> None:
+    class Slow(Client):
+        async def send(self, message: Any) -> None:
+            await super().send(message)
+            await asyncio.sleep(3600 if "body" in message else 0)
+
+    client = Slow()
+    endless = [b"x" * PIECE_BYTES] * 3
+    await asyncio.wait_for(
+        Turn(queries, lambda budget: iter(endless), 100)({}, client.receive, client.send), 5
+    )
+    assert client.sent[-1]["more_body"] is True
+    assert not queries.places.locked()
+
+
+async def test_time_runs_out(queries: Queries) -> None:
+    with pytest.raises(ApiError, match="query timed out in expression evaluation"):
+        await ask(queries, slow(), 50)
+    assert not queries.places.locked()

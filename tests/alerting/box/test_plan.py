@@ -1,0 +1,96 @@
+"""What is watched and whether a worker is started, with real listeners on the loopback."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from support.webhook_sink import Answer, WebhookSink
+from tocsin_alerting.box import worker
+from tocsin_alerting.box.plan import make
+
+VLLM = Answer(body=b"vllm:num_requests_running 1\n")
+HERE = "127.0.0.1"
+
+
+@contextmanager
+def taken() -> Iterator[int]:
+    with socket.socket() as held:
+        held.bind((HERE, 0))
+        held.listen()
+        yield held.getsockname()[1]
+
+
+def free() -> int:
+    with taken() as port:
+        return port
+
+
+async def test_named_engines_are_watched_whatever_else_runs() -> None:
+    async with WebhookSink(usual=VLLM) as sink:
+        plan = await make(["http://h:1", "http://h:2"], True, HERE, free(), [sink.port])
+    assert [engine.url for engine in plan.engines] == ["http://h:1", "http://h:2"]
+    assert not plan.start_worker
+    assert sink.requests == []
+
+
+async def test_an_engine_that_runs_keeps_its_memory() -> None:
+    async with WebhookSink(usual=VLLM) as sink:
+        plan = await make([], True, HERE, free(), [sink.port])
+    assert [engine.url for engine in plan.engines] == [f"http://127.0.0.1:{sink.port}"]
+    assert not plan.start_worker
+
+
+async def test_an_engine_on_the_workers_own_port_is_found_too() -> None:
+    async with WebhookSink(usual=VLLM) as sink:
+        plan = await make([], True, HERE, sink.port, [])
+    assert len(plan.engines) == 1
+    assert not plan.start_worker
+
+
+async def test_a_worker_is_started_only_where_one_can_be() -> None:
+    port = free()
+    plan = await make([], True, HERE, port, [])
+    assert plan.ports == (port,)
+    assert plan.start_worker is worker.installed()
+    assert plan.why_not == ("" if worker.installed() else worker.NO_TORCH)
+
+
+async def test_none_is_started_that_nobody_wants() -> None:
+    plan = await make([], False, HERE, free(), [])
+    assert (plan.start_worker, plan.why_not) == (False, "none was asked for")
+
+
+async def test_a_taken_port_is_named_with_its_owner() -> None:
+    with taken() as port:
+        plan = await make([], True, HERE, port, [])
+    assert not plan.start_worker
+    if worker.installed():
+        assert plan.why_not.startswith(f"port {port} is taken by ")
+        assert f"(pid {os.getpid()})" in plan.why_not
+
+
+async def test_an_address_that_is_not_ours() -> None:
+    plan = await make([], True, "203.0.113.7", free(), [])
+    assert not plan.start_worker
+    if worker.installed():
+        assert plan.why_not.startswith("it cannot listen on 203.0.113.7: ")
+
+
+async def test_an_engine_that_was_in_trouble_is_down_and_not_gone() -> None:
+    """Found by itself in the last run, dead since: no worker may take its memory."""
+    plan = await make([], True, HERE, free(), [], troubled=["127.0.0.1:30000"])
+    assert [engine.url for engine in plan.engines] == ["http://127.0.0.1:30000"]
+    assert not plan.start_worker
+
+
+async def test_our_own_worker_that_was_down_is_watched_before_it_answers() -> None:
+    port = free()
+    plan = await make([], True, HERE, port, [], troubled=[f"{HERE}:{port}"])
+    assert [engine.url for engine in plan.engines] == [f"http://{HERE}:{port}"]
+    assert plan.start_worker is worker.installed()
+
+
+async def test_engines_that_are_named_are_all_there_are() -> None:
+    plan = await make(["http://h:1"], True, HERE, free(), [], troubled=["127.0.0.1:30000"])
+    assert [engine.url for engine in plan.engines] == ["http://h:1"]

@@ -1,0 +1,177 @@
+"""`alertctl check` on right and broken files: places, exit codes, no traceback."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from support.command_line import alertctl
+
+ROOT = Path(__file__).parents[3]
+BROKEN = ROOT / "tests" / "alerting" / "rules" / "broken"
+WANTED: dict[str, list[str]] = json.loads((BROKEN / "wanted.json").read_text())
+PLACE = re.compile(r"  (.*?):[1-9]\d*:[1-9]\d*: .+")
+CLEAN = "groups: [{name: g, rules: [{record: 'a:b', expr: up}]}]"
+LINTED = (
+    "groups: [{name: g, rules: [{alert: A, expr: up == 0, labels: {severity: page}, "
+    "annotations: {summary: It is down.}}]}]"
+)
+TWENTY = "groups:\n- name: g\n  rules:\n" + "\n".join(
+    f"  - alert: A{n}\n    expr: {('sum(up) + on(', 'nosuch(up)')[n % 2]}" for n in range(20)
+)
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> Path:
+    return tmp_path / "rules.yml"
+
+
+@pytest.mark.parametrize("name", sorted(WANTED))
+def test_a_broken_rule_file_fails_with_places(name: str) -> None:
+    ended = alertctl("check", str(BROKEN / name))
+    head, *problems = ended.err.splitlines()
+    assert ended.code == 1
+    assert head.startswith(f"  FAILED: {len(WANTED[name])} problem")
+    for line, wanted in zip(problems, WANTED[name], strict=True):
+        found = PLACE.fullmatch(line)
+        assert found and found[1] == str(BROKEN / name)
+        assert wanted in line
+
+
+def test_twenty_errors_in_one_file_are_told_at_once(rules: Path) -> None:
+    rules.write_text(TWENTY)
+    ended = alertctl("check", str(rules))
+    head, *problems = ended.err.splitlines()
+    assert (ended.code, head) == (1, "  FAILED: 20 problems")
+    lines = [int(line.split(":")[1]) for line in problems]
+    assert lines == list(range(5, 45, 2))
+
+
+def test_what_is_right_and_what_is_lint(rules: Path) -> None:
+    rules.write_text(CLEAN)
+    assert alertctl("check", str(rules)).code == 0
+    rules.write_text(LINTED)
+    ended = alertctl("check", str(rules))
+    assert ended.code == 3
+    assert "  SUCCESS: 1 rule found, 1 lint\n" in ended.out
+    assert ended.err.endswith(" (lint)\n")
+    assert PLACE.match(ended.err)
+
+
+def test_the_worst_file_decides(tmp_path: Path) -> None:
+    files = {"clean": CLEAN, "linted": LINTED, "broken": "groups: 5"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    paths = {name: str(tmp_path / name) for name in files}
+    assert alertctl("check", paths["clean"], paths["linted"]).code == 3
+    ended = alertctl("check", paths["broken"], paths["linted"], paths["clean"])
+    assert ended.code == 1
+    assert ended.out.count("Checking ") == 3
+
+
+def test_without_files_the_bundled_rules_are_checked() -> None:
+    ended = alertctl("check")
+    assert (ended.code, ended.err) == (0, "")
+    names = re.findall(r"Checking .*/(\w+)\.yml", ended.out)
+    assert names == sorted(path.stem for path in (ROOT / "rules").glob("*.yml"))
+
+
+def test_a_configuration_is_known_by_its_keys(rules: Path) -> None:
+    ended = alertctl("check", str(ROOT / "docs" / "config.yml"))
+    assert "SUCCESS: 1 receiver, 5 policies, 3 rule files" in ended.out
+    rules.write_text("langauge: en\nreceivers: 5\n")
+    ended = alertctl("check", str(rules))
+    assert ended.code == 1
+    assert ended.err.splitlines()[1:] == [
+        f'  {rules}:1:1: unknown key "langauge"; did you mean "language"?',
+        f"  {rules}:2:12: receivers: must be a mapping",
+    ]
+
+
+def test_the_rules_of_a_configuration_are_checked_with_it(tmp_path: Path) -> None:
+    (tmp_path / "rules.yml").write_text("groups: [{name: g, rules: [{alert: A, expr: 'up ='}]}]")
+    (tmp_path / "tocsin.yml").write_text("rule_files: [rules.yml]")
+    ended = alertctl("check", str(tmp_path / "tocsin.yml"))
+    assert ended.code == 1
+    assert f"{tmp_path}/rules.yml:1:" in ended.err
+
+
+def test_unit_tests_are_known_by_their_keys(rules: Path) -> None:
+    path = ROOT / "rules" / "tests" / "gpu.test.yml"
+    assert "unit tests found" in alertctl("check", str(path)).out
+    rules.write_text("rule_files: []\ntests: [{interval: 1x}]\n")
+    ended = alertctl("check", str(rules))
+    assert ended.code == 1
+    assert f"{rules}:2:" in ended.err
+
+
+@pytest.mark.parametrize("content", [b"\x7fELF\x02\x01\xff\xfe", b"\x00" * 100, b"\xff" * 100])
+def test_bytes_are_no_rules(rules: Path, content: bytes) -> None:
+    rules.write_bytes(content)
+    ended = alertctl("check", str(rules))
+    assert ended.code == 1
+    assert PLACE.fullmatch(ended.err.splitlines()[1])
+
+
+@pytest.mark.parametrize("name", ["none.yml", "none[1].yml", "."])
+def test_what_cannot_be_read_fails(tmp_path: Path, name: str) -> None:
+    ended = alertctl("check", str(tmp_path / name))
+    assert ended.code == 1
+    assert f"{tmp_path / name}:1:1: cannot read this file: " in ended.err
+
+
+def test_a_name_with_magic_characters_is_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "rules[1]*.yml"
+    path.write_text(CLEAN)
+    assert "1 rule found" in alertctl("check", str(path)).out
+
+
+def test_a_configuration_and_all_its_rule_files_at_once(tmp_path: Path) -> None:
+    for name in ("r01.yml", "r02.yml"):
+        (tmp_path / name).write_text("groups: [{name: g, rules: [{alert: A, expr: 'up ='}]}]")
+    path = tmp_path / "tocsin.yml"
+    path.write_text(
+        "language: fr\nrule_files: [bundled, nope.yml, r01.yml, 'r0*.yml']\n"
+        "group: {by: [alertname, 'a b']}\n"
+    )
+    for command in (("check", str(path)), ("test", "--config.file", str(path))):
+        ended = alertctl(*command)
+        assert ended.code == 1
+        told = [line.strip() for line in ended.err.splitlines()[1:]]
+        assert [line.partition(": ")[0] for line in told] == [
+            f"{tmp_path}/r01.yml:1:49",
+            f"{tmp_path}/r02.yml:1:49",
+            f"{path}:1:11",
+            f"{path}:2:23",
+            f"{path}:3:25",
+        ]
+        assert 'group.by.1: "a b" is no label name; use letters' in told[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("receiver: {}", 'unknown key "receiver"; did you mean "receivers"?'),
+        ("gruops: []", 'unknown key "gruops" in a rule file; did you mean "groups"?'),
+        (
+            "[]",
+            "a rule file must be a mapping, not a list; so must unit tests (`tests`) and a conf",
+        ),
+        ("5", "a rule file must be a mapping, not "),
+        ("zzz: 1", "no key of a rule file (`groups`), unit tests (`tests`) and a configuration ("),
+    ],
+)
+def test_what_a_file_is_meant_to_be(rules: Path, text: str, said: str) -> None:
+    rules.write_text(text)
+    ended = alertctl("check", str(rules))
+    assert ended.code == 1
+    assert said in ended.err and ended.err.splitlines()[1].startswith(f"  {rules}:1:1: ")
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "{}"])
+def test_an_empty_file_is_right_as_any_kind(rules: Path, text: str) -> None:
+    rules.write_text(text)
+    ended = alertctl("check", str(rules))
+    assert (ended.code, ended.err) == (0, "")
+    assert "right for a rule file (`groups`), unit tests (`tests`) and a configuration" in ended.out

@@ -1,0 +1,87 @@
+"""`alertctl test FILE` prints and ends as promtool does; without FILES it drills as well."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support.command_line import alertctl
+from support.promtool import needs_promtool
+
+RULES = """
+groups:
+- name: g
+  rules:
+  - alert: Down
+    expr: up == 0
+    for: 1m
+    labels: {severity: P1}
+"""
+HEAD = "rule_files: [rules.yml]\nevaluation_interval: 1m\ntests:\n- interval: 1m\n"
+INPUT = "  input_series: [{series: 'up{job=\"a\"}', values: '1 0 0 0'}]\n"
+FILES = {
+    "right.yml": f"{HEAD}{INPUT}  alert_rule_test: [{{alertname: Down, eval_time: 3m, exp_alerts: "
+    "[{exp_labels: {severity: P1, job: a}}]}]\n",
+    "wrong.yml": f"{HEAD}{INPUT}  alert_rule_test: [{{alertname: Down, eval_time: 3m}}]\n"
+    "  promql_expr_test: [{expr: up, eval_time: 0, exp_samples: [{labels: 'up{job=\"a\"}', "
+    "value: 7}]}]\n",
+    "empty.yml": "",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "rules.yml").write_text(RULES)
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+@needs_promtool
+@pytest.mark.parametrize("names", [["right.yml"], ["wrong.yml"], ["empty.yml"], [*FILES]])
+def test_it_prints_and_ends_as_promtool_does(folder: Path, names: list[str]) -> None:
+    paths = [str(folder / name) for name in names]
+    theirs = subprocess.run(
+        ["promtool", "test", "rules", *paths], capture_output=True, text=True, check=False
+    )
+    ours = alertctl("test", *paths)
+    assert (ours.code, ours.out, ours.err) == (theirs.returncode, theirs.stdout, theirs.stderr)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"tests: [",
+        b"\xff\x00",
+        b"tests: 5",
+        b"rule_files: [none.yml]",
+        b"tests: [{input_series: [{series: 'up{', values: '1'}]}]",
+        b"nosuch: 1",
+    ],
+)
+def test_a_broken_file_fails_with_its_places_and_the_next_is_run(
+    folder: Path, content: bytes
+) -> None:
+    broken = folder / "broken.yml"
+    broken.write_bytes(content)
+    ended = alertctl("test", str(broken), str(folder / "right.yml"))
+    assert ended.code == 1
+    assert ended.err.startswith("  FAILED:\n")
+    assert f"{folder}/" in ended.err.splitlines()[1]
+    assert ended.out.endswith("right.yml\n  SUCCESS\n\n")
+
+
+@pytest.mark.parametrize("name", ["none.yml", "."])
+def test_what_cannot_be_read_fails(tmp_path: Path, name: str) -> None:
+    ended = alertctl("test", str(tmp_path / name))
+    assert ended.code == 1
+    assert f"{tmp_path / name}:1:1: cannot read this file: " in ended.err
+
+
+@pytest.mark.parametrize("text", ["langauge: en", "rule_files: [none.yml]"])
+def test_a_wrong_configuration_is_told_and_nothing_else_is_done(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "tocsin.yml"
+    path.write_text(text)
+    ended = alertctl("test", "--config.file", str(path))
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith(f"Configuration: {path}: FAILED\n{path}:1:")

@@ -1,0 +1,68 @@
+"""The desk's loop in virtual time: due times run when they come, and messages go out at once."""
+
+import asyncio
+
+from support.alert_events import alert, clears, fires
+from support.paging_floor import START_MS
+from support.policies import MINUTE, config
+from support.virtual_time import VirtualTimeLoop
+from tocsin_alerting.incidents.desk import Desk
+from tocsin_alerting.incidents.memory_journal import MemoryJournal
+from tocsin_alerting.incidents.notification import Notification
+from tocsin_alerting.incidents.outcome import Done, Outcome
+from tocsin_alerting.notify.delivery import Courier
+from tocsin_alerting.rounds.desk import DeskRounds
+from tocsin_exporter.clock import Clock
+
+Told = list[tuple[float, str]]
+
+
+class Ear:
+    """A channel that keeps when it was told why."""
+
+    send_resolved = True
+
+    def __init__(self, clock: Clock, told: Told) -> None:
+        self.name = "ear"
+        self._clock, self._told = clock, told
+
+    async def send(
+        self, notification: Notification, now_ms: int, transcript: list[str] | None = None
+    ) -> Outcome:
+        minutes = (self._clock.now_ms() - START_MS) / MINUTE
+        self._told.append((round(minutes, 2), notification.reason.value))
+        return Done()
+
+    async def close(self) -> None: ...
+
+
+async def _an_hour(told: Told) -> None:
+    loop = asyncio.get_running_loop()
+    clock = Clock(lambda: START_MS / 1000 + loop.time(), loop.time)
+    desk = Desk(config(), MemoryJournal(), lambda: 0.0)
+    await desk.start(clock.now_ms())
+    await desk.reconcile([], clock.now_ms())
+    channels = {name: Ear(clock, told) for name in ("phone", "chat", "mail")}
+    courier = Courier(desk, channels, clock.now_ms)
+    running = asyncio.ensure_future(DeskRounds(desk, courier, clock).run())
+    await asyncio.sleep(MINUTE / 1000 * 4)
+    one = alert(target="a:1")
+    await desk.handle([fires(one, clock.now_ms())], clock.now_ms())
+    await asyncio.sleep(MINUTE / 1000 * 20)
+    await desk.handle([clears(one, clock.now_ms())], clock.now_ms())
+    await asyncio.sleep(MINUTE / 1000 * 60)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await courier.close()
+
+
+def test_messages_go_out_when_they_are_due_and_not_before() -> None:
+    told: Told = []
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(_an_hour(told))
+    assert told == [
+        *[(4.0, "opened")] * 2,
+        *[(9.0, "slo_breach")] * 2,
+        (19.0, "escalated"),
+        *[(24.0, "resolved")] * 3,
+    ]

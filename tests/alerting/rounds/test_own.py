@@ -1,0 +1,74 @@
+"""What the stages say of themselves: every number belongs to a family of the catalogue."""
+
+from collections.abc import Iterable
+
+from support.alert_events import alert, fires
+from support.paging_floor import Floor
+from support.policies import config
+from support.rule_surroundings import surroundings
+from support.rule_texts import alerting, group, recording
+from support.site import only, table
+from tocsin_alerting.box.discovery import Engine
+from tocsin_alerting.box.engines import Engines
+from tocsin_alerting.box.plan import Plan
+from tocsin_alerting.notify.delivery import Courier
+from tocsin_alerting.promql.engine import Engine as QueryEngine
+from tocsin_alerting.rounds import own
+from tocsin_alerting.rules.groups import Groups
+from tocsin_alerting.rules.rule import RuleFile
+from tocsin_alerting.store.store import Store
+from tocsin_exporter.catalogue import STAGES
+from tocsin_exporter.snapshot import Labels, Sample, labels
+
+Rows = dict[tuple[str, Labels], float]
+
+
+def rows(samples: Iterable[Sample]) -> Rows:
+    return table(samples)
+
+
+def test_the_store() -> None:
+    store = Store()
+    store.write([(labels(__name__="m", job="j", instance="i"), at, 1.0) for at in (1000, 2000)])
+    store.write([(labels(__name__="m", job="j", instance="i"), 500, 1.0)])
+    found = rows(own.store_samples(store, STAGES))
+    assert only(found, "tocsin_store_series") == store.size().series
+    assert only(found, "tocsin_store_samples") == store.size().samples >= 2
+    assert only(found, "tocsin_store_bytes") > 0
+    assert sum(v for (name, _), v in found.items() if "samples_refused" in name) == 1
+
+
+async def test_the_rules() -> None:
+    groups = Groups(surroundings({}, engine=QueryEngine(Store())), 5_000)
+    rules = (alerting("vector(1)", severity="P1"), recording("a:b", "vector(1) + on(x) vector(1)"))
+    groups.load([RuleFile("f.yml", (group(*rules),), ())], 0)
+    before = rows(own.rule_samples(groups, STAGES))
+    assert not any("last_evaluation_timestamp" in name for name, _ in before)
+    (progress,) = groups.all
+    await groups.evaluate(progress, groups.slot(progress, 1_700_000_000_000))
+    found = rows(own.rule_samples(groups, STAGES))
+    assert only(found, "tocsin_rule_evaluations_total", rule_group="f.yml;g") == 2
+    assert only(found, "tocsin_rule_evaluation_failures_total") == 0
+    assert only(found, "tocsin_rule_group_interval_seconds") == 5
+    assert only(found, "tocsin_alerts", alertname="A", severity="P1", state="firing") == 1
+
+
+async def test_the_desk_and_the_courier() -> None:
+    floor = await Floor(config()).open()
+    await floor.desk.reconcile([], floor.now)
+    await floor.hear(fires(alert(target="a:1"), floor.now))
+    found = rows(own.desk_samples(floor.desk, lambda: floor.now, STAGES))
+    assert only(found, "tocsin_incidents", severity="P0", state="TRIGGERED") == 1
+    assert only(found, "tocsin_journal_up") == 1
+    assert only(found, "tocsin_notifications_queue_length") == 0
+    assert only(found, "tocsin_timer_overdue_seconds") == 0
+    courier = Courier(floor.desk, {}, lambda: floor.now)
+    courier.counts.update({("mail", "Done"): 3, ("mail", "RetryAt"): 2, ("mail", "Permanent"): 1})
+    told = rows(own.courier_samples(courier, STAGES))
+    assert only(told, "tocsin_notifications_sent_total", receiver="mail") == 3
+    assert only(told, "tocsin_notifications_errors_total", receiver="mail") == 3
+
+
+def test_engines_without_a_worker_or_load_say_nothing() -> None:
+    engines = Engines(Plan((Engine("http://h:1", "vLLM"),)), None, "", list[str]().append)
+    assert rows(own.engines_samples(engines, STAGES)) == {}

@@ -1,0 +1,51 @@
+"""What the rules may know of the sources, from a real store."""
+
+import numpy as np
+
+from tocsin_alerting.promql.parser import parse
+from tocsin_alerting.rounds.sources import StoreSources
+from tocsin_alerting.rules.progress import RULES_JOB
+from tocsin_alerting.rules.unknown import Health
+from tocsin_alerting.store.store import Store
+from tocsin_exporter.snapshot import Family, Layout, Series, Snapshot, Source, labels
+
+ONE, TWO = Source("llm", "one"), Source("llm", "two")
+LAYOUT = Layout((Series(Family("m", "gauge", ""), "m", labels(a="b")),))
+
+
+def _store(**ok: bool) -> Store:
+    store = Store()
+    for instance, well in ok.items():
+        source = Source("llm", instance)
+        values = np.array([1.0]) if well else np.empty(0)
+        layout = LAYOUT if well else Layout(())
+        store.append(Snapshot(source, 1000, True, LAYOUT, np.array([1.0]), 0.1))
+        store.append(Snapshot(source, 2000, well, layout, values, 0.1))
+    return store
+
+
+def test_a_query_touches_the_sources_that_have_such_series() -> None:
+    sources = StoreSources(_store(one=True, two=False), list, lambda: True)
+    assert sources.touched(parse("m > 0")) == {ONE, TWO}
+    assert sources.touched(parse('m{instance="one"} + nosuch')) == {ONE}
+    assert sources.touched(parse("vector(1)")) == frozenset()
+
+
+def test_health() -> None:
+    sources = StoreSources(_store(one=True, two=False), lambda: [ONE, TWO], lambda: True)
+    assert sources.health(ONE) is Health.ALIVE
+    assert sources.health(TWO) is Health.DEAD
+    assert sources.health(Source("llm", "never heard of")) is Health.GONE
+    assert sources.health(Source(RULES_JOB, "f;g/A/0")) is Health.DEAD
+
+
+def test_a_source_that_is_no_longer_watched_is_gone() -> None:
+    sources = StoreSources(_store(two=False), lambda: [ONE], lambda: True)
+    assert sources.health(TWO) is Health.GONE
+    assert sources.health(ONE) is Health.DEAD  # watched, and not heard of yet
+
+
+def test_ready_is_what_the_agent_says() -> None:
+    answers = iter((False, True))
+    sources = StoreSources(Store(), list, lambda: next(answers))
+    assert [sources.ready(parse("m")), sources.ready(parse("m"))] == [False, True]

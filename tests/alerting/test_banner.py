@@ -1,0 +1,68 @@
+"""What the agent says when it has started."""
+
+from dataclasses import replace
+
+import pytest
+
+from support.rule_texts import alerting, group, recording
+from tocsin_alerting.banner import Facts, banner
+from tocsin_alerting.rules.rule import RuleFile
+
+FACTS = Facts(
+    gpus=0,
+    engines=["vLLM at http://127.0.0.1:8000"],
+    worker="",
+    rules=[RuleFile("f.yml", (group(alerting(), alerting(), recording("a:b", "up")),), ())],
+    receivers=["ops", "hook"],
+    directory="data",
+    retention="15d",
+    url="http://127.0.0.1:4911",
+)
+
+
+def test_it_says_what_is_watched_who_is_told_and_where_to_look() -> None:
+    head, *lines = banner(FACTS).splitlines()
+    assert head.startswith("Tocsin 0.")
+    assert lines == [
+        "  watches  this host, no NVIDIA GPU, vLLM at http://127.0.0.1:8000",
+        "  rules    2 alerting and 1 recording rules",
+        "  tells    ops, hook",
+        "  keeps    incidents in data, samples for 15d",
+        "  look at  http://127.0.0.1:4911/metrics, http://127.0.0.1:4911/, alertctl incidents, "
+        "alertctl alerts",
+    ]
+
+
+def test_gpus_engines_and_the_worker() -> None:
+    assert ", 1 GPU, " in banner(replace(FACTS, gpus=1))
+    assert ", 8 GPUs, " in banner(replace(FACTS, gpus=8))
+    assert ", GPUs as they answer, " in banner(replace(FACTS, gpus=None))
+    alone = banner(replace(FACTS, engines=[], worker="none was asked for"))
+    assert ", no inference engine yet\n  worker   none was asked for\n" in alone
+
+
+def test_what_is_not_recorded_is_not_said_to_be_kept() -> None:
+    text = banner(replace(FACTS, recorded=False, retention=""))
+    assert "incidents NOT RECORDED (data cannot be written), samples in memory only" in text
+    assert "incidents in data" not in text
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://:14921", "http://127.0.0.1:14921"),
+        ("http://0.0.0.0:14921", "http://127.0.0.1:14921"),
+        ("http://[::]:14921", "http://127.0.0.1:14921"),
+        ("http://10.0.0.5:4911", "http://10.0.0.5:4911"),
+    ],
+)
+def test_addresses_that_can_be_opened_and_given_to_alertctl(url: str, shown: str) -> None:
+    last = banner(replace(FACTS, url=url)).splitlines()[-1]
+    assert last == (
+        f"  look at  {shown}/metrics, {shown}/, alertctl --url {shown} incidents, "
+        f"alertctl --url {shown} alerts"
+    )
+
+
+def test_alertctl_finds_the_usual_port_on_its_own() -> None:
+    assert "alertctl --url" not in banner(replace(FACTS, url="http://:4911"))

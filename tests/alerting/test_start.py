@@ -1,0 +1,138 @@
+"""From the command line to a checked setup: what wins, and what is said when it cannot start."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from support.agent_process import BIN
+from tocsin_alerting.document import InvalidDocument
+from tocsin_alerting.start import CannotStart, Options, configured, rule_files, rule_patterns
+
+CONFIG = """
+storage: {path: there}
+web: {listen_address: "127.0.0.1:1", token_file: token}
+worker: {device: cuda, port: 9000}
+engines: [{url: "http://h:1"}]
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "token").write_text("hunter2")
+    path = tmp_path / "tocsin.yml"
+    path.write_text(CONFIG)
+    return path
+
+
+def test_the_file_alone(config: Path) -> None:
+    found = configured(Options(config_file=config))
+    assert (found.storage.path, found.web.listen_address) == ("there", "127.0.0.1:1")
+    assert (found.worker.enabled, found.worker.device) == (True, "cuda")
+    assert [engine.url for engine in found.engines] == ["http://h:1"]
+
+
+def test_flags_win_over_the_file_and_leave_the_rest(config: Path) -> None:
+    flags = Options(config, "here", "127.0.0.1:2", ("http://a:1", "http://b:1"), no_worker=True)
+    found = configured(flags)
+    assert (found.storage.path, found.web.listen_address) == ("here", "127.0.0.1:2")
+    assert found.web.token_file == config.parent / "token"
+    assert (found.worker.enabled, found.worker.device, found.worker.port) == (False, "cuda", 9000)
+    assert [engine.url for engine in found.engines] == ["http://a:1", "http://b:1"]
+    assert configured(Options(config, worker_device="cpu")).worker.device == "cpu"
+
+
+def test_an_engine_that_is_no_url() -> None:
+    with pytest.raises(CannotStart, match=r"^--engine.url nonsense: not a URL like http://"):
+        configured(Options(engine_urls=("nonsense",)))
+
+
+def test_the_bundled_rules_stand_for_their_files(tmp_path: Path) -> None:
+    (tmp_path / "mine.yml").write_text("groups: []")
+    path = tmp_path / "tocsin.yml"
+    path.write_text("rule_files: [bundled, mine.yml]")
+    found = configured(Options(config_file=path))
+    assert rule_patterns(found)[1] == str(tmp_path / "mine.yml")
+    names = [Path(file.path).name for file in rule_files(found)]
+    assert names == ["gpu.yml", "host.yml", "inference.yml", "mine.yml"]
+
+
+def test_a_broken_rule_file_is_told_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "mine.yml").write_text("groups: 5")
+    path = tmp_path / "tocsin.yml"
+    path.write_text("rule_files: [mine.yml]")
+    with pytest.raises(InvalidDocument, match="mine.yml:1:9: "):
+        rule_files(configured(Options(config_file=path)))
+
+
+def tocsin(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [BIN / "tocsin", *words], cwd=folder, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize("part", ["up", "exporter"])
+def test_a_taken_address_is_named_with_its_owner(tmp_path: Path, part: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = tocsin(tmp_path, part, f"--web.listen-address={address}")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"{address} is taken by ")
+    assert f"(pid {os.getpid()})" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["up", "--config.file=."], ".:1:1: cannot read this file: "),
+        (["up", "--config.file=wrong.yml"], "wrong.yml:1:1: unknown key "),
+        (["up", "--web.listen-address=203.0.113.7:4911"], "cannot listen on 203.0.113.7:4911: "),
+    ],
+)
+def test_why_it_cannot_start_is_one_line(tmp_path: Path, words: Sequence[str], said: str) -> None:
+    (tmp_path / "wrong.yml").write_text("nonsense: 1")
+    done = tocsin(tmp_path, *words)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["up", "--config.file=none.yml"], "--config.file none.yml: there is no such file"),
+        (["up", "--engine.url=nonsense"], "--engine.url nonsense: not a URL"),
+        (["up", "--web.listen-address=here"], "--web.listen-address: 'here' is not HOST:PORT"),
+        (["up", "--web.listen-address=:99999"], "--web.listen-address: ':99999': '99999' is "),
+        (["exporter", "--web.listen-address=here"], "--web.listen-address: 'here' is not HOST"),
+        (["exporter", "--engine.url=nonsense"], "--engine.url nonsense: not a URL"),
+    ],
+)
+def test_a_flag_of_the_wrong_value_is_wrong_usage(
+    tmp_path: Path, words: Sequence[str], said: str
+) -> None:
+    done = tocsin(tmp_path, *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["up", "--load=0"],
+        ["up", "--worker.device=tpu"],
+        ["up", "--log.level=loud"],
+        ["up", "--nonsense"],
+        ["exporter", "here"],
+        ["nonsense"],
+    ],
+)
+def test_wrong_usage_ends_with_2(tmp_path: Path, words: Sequence[str]) -> None:
+    assert tocsin(tmp_path, *words).returncode == 2

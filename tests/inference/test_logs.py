@@ -1,0 +1,51 @@
+"""The worker's log lines against the agent's own, and what is kept from them."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+
+import pytest
+
+from tocsin_exporter.logs import JsonLines, Logfmt
+from tocsin_inference.logs import FORMATS, Lines, configure
+
+
+def record(level: int, message: str, failed: bool = False) -> logging.LogRecord:
+    try:
+        raise ValueError("no")
+    except ValueError:
+        info = sys.exc_info() if failed else None
+    return logging.LogRecord("tocsin.worker", level, "/x/server.py", 51, message, None, info)
+
+
+@pytest.mark.parametrize("level", [10, 20, 30, 40, 50])
+@pytest.mark.parametrize("message", ["ready", "two words", 'a="b"', "a\nb", "größer", ""])
+@pytest.mark.parametrize("failed", [True, False])
+def test_lines_are_those_of_the_agent(level: int, message: str, failed: bool) -> None:
+    one = record(level, message, failed)
+    assert Lines("logfmt").format(one) == Logfmt().format(one)
+    assert Lines("json").format(one) == JsonLines().format(one)
+    assert "\n" not in Lines("logfmt").format(one)
+
+
+@pytest.mark.parametrize(("level", "heard"), [("info", False), ("debug", True)])
+def test_the_server_speaks_of_its_start_at_debug_only(level: str, heard: bool) -> None:
+    stream = io.StringIO()
+    configure(level, "logfmt", stream)
+    logging.getLogger("uvicorn.error").info("Uvicorn running")
+    logging.getLogger("uvicorn.error").error("trouble")
+    logging.getLogger("tocsin.worker").info("serving")
+    text = stream.getvalue()
+    assert ("Uvicorn running" in text) is heard
+    assert "trouble" in text and "serving" in text
+
+
+def test_json_is_one_object_a_line() -> None:
+    stream = io.StringIO()
+    configure("info", "json", stream)
+    logging.getLogger("tocsin.worker").info("serving %s", "m")
+    assert json.loads(stream.getvalue())["msg"] == "serving m"
+    assert set(FORMATS) == {"logfmt", "json"}

@@ -1,0 +1,23 @@
+"""Routes behind a real server on a free port of the loopback."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from starlette.routing import Route
+
+from tocsin_alerting.api.server import application, server
+from tocsin_exporter import listen
+
+
+@asynccontextmanager
+async def served(routes: Sequence[Route]) -> AsyncIterator[str]:
+    """Yields the URL, without a slash at its end."""
+    socket = listen.bind("127.0.0.1:0")
+    web = server(application(routes))
+    serving = asyncio.ensure_future(web.serve([socket]))
+    try:
+        yield f"http://127.0.0.1:{socket.getsockname()[1]}"
+    finally:
+        web.should_exit = True
+        await serving
