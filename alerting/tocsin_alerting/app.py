@@ -39,7 +39,6 @@ from tocsin_alerting.rounds.sources import StoreSources
 from tocsin_alerting.rules.evaluation import Surroundings
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.rule import RuleFile
-from tocsin_alerting.settings import duration_text
 from tocsin_alerting.store.disk import DiskArchive
 from tocsin_alerting.store.shelf import Shelf
 from tocsin_alerting.store.store import Store
@@ -302,7 +301,7 @@ class App:
             rules=self.setup.rules,
             receivers=list(self.setup.channels),
             directory=storage.path,
-            retention=duration_text(storage.retention) if self.archive.up else "",
+            retention_ms=storage.retention if self.archive.up else None,
             url=self._url,
             recorded=not self.desk.recorder.down,
         )

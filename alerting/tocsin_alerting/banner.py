@@ -6,6 +6,7 @@ from importlib.metadata import version
 from urllib.parse import urlsplit
 
 from tocsin_alerting.rules.rule import AlertingRule, RuleFile
+from tocsin_alerting.settings import duration_text
 
 ALERTCTL_URL = "http://127.0.0.1:4911"  # where alertctl looks when it is not told
 
@@ -13,8 +14,8 @@ ALERTCTL_URL = "http://127.0.0.1:4911"  # where alertctl looks when it is not to
 @dataclass(frozen=True, slots=True)
 class Facts:
     """`gpus` is None while nobody knows. `url` is where the agent serves, as configured: it may
-    name no host. `recorded` says whether the journal can be written, and `retention`
-    how long samples are kept, empty when none can be."""
+    name no host. `recorded` says whether the journal can be written, and `retention_ms`
+    how long samples are kept, None when none can be."""
 
     gpus: int | None
     engines: Sequence[str]
@@ -22,7 +23,7 @@ class Facts:
     rules: Sequence[RuleFile]
     receivers: Sequence[str]
     directory: str
-    retention: str
+    retention_ms: int | None
     url: str
     recorded: bool = True
 
@@ -56,7 +57,10 @@ def _kept(facts: Facts) -> str:
 
 
 def _samples(facts: Facts) -> str:
-    return f"samples for {facts.retention}" if facts.retention else "samples in memory only"
+    if facts.retention_ms is None:
+        return "samples in memory only"
+    days, rest = divmod(facts.retention_ms, 86_400_000)
+    return f"samples for {duration_text(facts.retention_ms) if rest else f'{days}d'}"
 
 
 def _watched(facts: Facts) -> str:

@@ -15,7 +15,7 @@ FACTS = Facts(
     rules=[RuleFile("f.yml", (group(alerting(), alerting(), recording("a:b", "up")),), ())],
     receivers=["ops", "hook"],
     directory="data",
-    retention="15d",
+    retention_ms=15 * 86_400_000,
     url="http://127.0.0.1:4911",
 )
 
@@ -42,7 +42,7 @@ def test_gpus_engines_and_the_worker() -> None:
 
 
 def test_what_is_not_recorded_is_not_said_to_be_kept() -> None:
-    text = banner(replace(FACTS, recorded=False, retention=""))
+    text = banner(replace(FACTS, recorded=False, retention_ms=None))
     assert "incidents NOT RECORDED (data cannot be written), samples in memory only" in text
     assert "incidents in data" not in text
 

@@ -68,7 +68,8 @@ def _ways(series: Floats) -> tuple[NDArray[np.uint8], Ints]:
     for number, scale in enumerate(SCALES):
         if not len(left):
             break
-        scaled = series[left] * 10.0**scale
+        with np.errstate(over="ignore"):  # what overflows does not fit
+            scaled = series[left] * 10.0**scale
         fits: Mask = np.all(np.abs(scaled) < _EXACT, axis=1)
         numbers = np.rint(np.where(fits[:, None], scaled, 0.0)).astype(np.int64)
         same: Mask = (numbers / 10.0**scale).view(np.int64) == series[left].view(np.int64)

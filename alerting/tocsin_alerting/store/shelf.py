@@ -37,6 +37,7 @@ class _Volume:
 
     rows: Rows = field(default_factory=lambda: Rows(_NO_LIMIT, lambda: None))
     sections: list[tuple[Section, Ints]] = field(default_factory=list)
+    newest_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -131,10 +132,7 @@ class Shelf:
     def newest(self) -> dict[Source, int]:
         """The time of the newest column of each source."""
         with self._lock:
-            return {
-                source: max(one.last_ms for one, _ in volume.sections)
-                for source, volume in self._volumes.items()
-            }
+            return {source: volume.newest_ms for source, volume in self._volumes.items()}
 
     def join(
         self, matcher_sets: MatcherSets, live: Sequence[Live], t0_ms: int, t1_ms: int
@@ -229,6 +227,7 @@ class Shelf:
                 if key not in self._series:
                     self._series[key] = volume.rows.all_of(one.labels())[0]
                 volume.sections.append((one, self._series[key]))
+                volume.newest_ms = max(volume.newest_ms, one.last_ms)
             self._segments.append(_Segment(path, path.stat().st_size, found))
 
     def _is_over(self, now_ms: int) -> bool:
@@ -239,6 +238,7 @@ class Shelf:
         """Takes a section off, and the series that no other has."""
         volume = self._volumes[source]
         volume.sections = [kept for kept in volume.sections if kept[0].path != path]
+        volume.newest_ms = max((one.last_ms for one, _ in volume.sections), default=0)
         used = {id(rows): rows for _, rows in volume.sections}
         every = np.concatenate([np.empty(0, np.int64), *used.values()])
         volume.rows.release(np.setdiff1d(volume.rows.owned()[0], every).tolist())
