@@ -39,6 +39,8 @@ from tocsin_alerting.rounds.sources import StoreSources
 from tocsin_alerting.rules.evaluation import Surroundings
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.rule import RuleFile
+from tocsin_alerting.store.disk import DiskArchive
+from tocsin_alerting.store.shelf import Shelf
 from tocsin_alerting.store.store import Store
 from tocsin_exporter.agent import Agent
 from tocsin_exporter.catalogue import STAGES
@@ -88,7 +90,10 @@ class App:
         self.site = Site(now=self.clock.wall, process_groups=_process_groups(config))
         self.scrapes = Scrapes()
         # collectors -> Snapshot -> store
-        self.store = Store()
+        samples = Path(config.storage.path) / "samples"
+        shelf = Shelf(samples, config.storage.retention, config.storage.size)
+        self.archive = DiskArchive(samples, shelf)
+        self.store = Store(archive=self.archive)
         self.agent = Agent(self._local(), self.clock, sinks=[self.store.append])
         # store -> PromQL -> rules
         self.engine = Engine(self.store)
@@ -106,6 +111,8 @@ class App:
         """Everything at work until SIGINT or SIGTERM; then everything ends, the child too."""
         now_ms = self.clock.now_ms()
         await self.desk.start(now_ms)
+        await asyncio.to_thread(self.archive.start, self.store)
+        self.archive.run()
         plan = await self._plan()
         self.engines = Engines(plan, self._worker(plan), self._worker_url, self._watch_engine)
         self._add_own()
@@ -147,6 +154,7 @@ class App:
             await self.engines.worker.stop(WORKER_GRACE_SECONDS)
         await self.courier.close()
         await self.desk.close(self.clock.now_ms())
+        await asyncio.to_thread(self.archive.close)
 
     # collectors
 
@@ -160,6 +168,7 @@ class App:
             Reading("agent", self.agent.samples),
             Reading("server", self.scrapes.samples),
             Reading("store", partial(own.store_samples, self.store, STAGES)),
+            Reading("archive", partial(own.archive_samples, self.archive, STAGES)),
             Reading("rules", partial(own.rule_samples, self.groups, STAGES)),
             Reading("incidents", partial(own.desk_samples, self.desk, now_ms, STAGES)),
             Reading("delivery", partial(own.courier_samples, self.courier, STAGES)),
@@ -284,13 +293,15 @@ class App:
             await asyncio.sleep(0.1)
         counts = self.engine.evaluate("gpu_devices", self.clock.now_ms()).value
         gpus = [int(value) for _, value in counts]  # type: ignore[union-attr,misc]
+        storage = self.setup.config.storage
         facts = Facts(
             gpus=gpus[0] if gpus else 0,
             engines=[f"{engine.kind} at {engine.url}" for engine in plan.engines],
             worker=f"starting at {self._worker_url}" if plan.start_worker else plan.why_not,
             rules=self.setup.rules,
             receivers=list(self.setup.channels),
-            directory=self.setup.config.storage.path,
+            directory=storage.path,
+            retention_ms=storage.retention if self.archive.up else None,
             url=self._url,
             recorded=not self.desk.recorder.down,
         )

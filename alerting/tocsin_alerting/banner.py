@@ -6,6 +6,7 @@ from importlib.metadata import version
 from urllib.parse import urlsplit
 
 from tocsin_alerting.rules.rule import AlertingRule, RuleFile
+from tocsin_alerting.settings import duration_text
 
 ALERTCTL_URL = "http://127.0.0.1:4911"  # where alertctl looks when it is not told
 
@@ -13,7 +14,8 @@ ALERTCTL_URL = "http://127.0.0.1:4911"  # where alertctl looks when it is not to
 @dataclass(frozen=True, slots=True)
 class Facts:
     """`gpus` is None while nobody knows. `url` is where the agent serves, as configured: it may
-    name no host. `recorded` says whether the journal can be written."""
+    name no host. `recorded` says whether the journal can be written, and `retention_ms`
+    how long samples are kept, None when none can be."""
 
     gpus: int | None
     engines: Sequence[str]
@@ -21,6 +23,7 @@ class Facts:
     rules: Sequence[RuleFile]
     receivers: Sequence[str]
     directory: str
+    retention_ms: int | None
     url: str
     recorded: bool = True
 
@@ -33,7 +36,7 @@ def banner(facts: Facts) -> str:
         ("worker", facts.worker),
         ("rules", _rules(facts.rules)),
         ("tells", ", ".join(facts.receivers)),
-        ("keeps", f"{_kept(facts)}, samples of the last hour in memory"),
+        ("keeps", f"{_kept(facts)}, {_samples(facts)}"),
         ("look at", f"{url}/metrics, {url}/, {alertctl} incidents, {alertctl} alerts"),
     )
     body = "".join(f"  {name:<8} {text}\n" for name, text in lines if text)
@@ -51,6 +54,13 @@ def _kept(facts: Facts) -> str:
     if facts.recorded:
         return f"incidents in {facts.directory}"
     return f"incidents NOT RECORDED ({facts.directory} cannot be written)"
+
+
+def _samples(facts: Facts) -> str:
+    if facts.retention_ms is None:
+        return "samples in memory only"
+    days, rest = divmod(facts.retention_ms, 86_400_000)
+    return f"samples for {duration_text(facts.retention_ms) if rest else f'{days}d'}"
 
 
 def _watched(facts: Facts) -> str:

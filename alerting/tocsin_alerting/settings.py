@@ -16,6 +16,8 @@ _UNITS_MS = {
     "ms": 1,
 }
 _DURATION = re.compile("".join(f"(?:([0-9]+){unit})?" for unit in _UNITS_MS))
+_SHIFTS = {"KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}
+_SIZE = re.compile(f"([0-9]{{1,6}})({'|'.join(_SHIFTS)})")
 _LONGEST_MS = 100 * _UNITS_MS["y"]
 
 
@@ -46,6 +48,14 @@ def duration_text(ms: int) -> str:
     return "".join(words) or "0s"
 
 
+def size_bytes(text: object) -> int:
+    """`512MiB` in bytes. Raises ValueError for what is no size, or none at all."""
+    found = _SIZE.fullmatch(text) if isinstance(text, str) else None
+    if found is None or int(found[1]) == 0:
+        raise ValueError("not a size; write it like 512MiB or 2GiB")
+    return int(found[1]) << _SHIFTS[found[2]]
+
+
 def _positive(value: object) -> int:
     ms = duration_ms(value)
     if ms == 0:
@@ -74,6 +84,7 @@ def _refused(value: object, info: ValidationInfo) -> None:
 
 
 Duration = Annotated[int, BeforeValidator(duration_ms)]
+Bytes = Annotated[int, BeforeValidator(size_bytes)]
 Interval = Annotated[int, BeforeValidator(_positive)]
 FilePath = Annotated[Path, BeforeValidator(_path)]
 Refused = Annotated[None, BeforeValidator(_refused)]

@@ -15,6 +15,7 @@ FACTS = Facts(
     rules=[RuleFile("f.yml", (group(alerting(), alerting(), recording("a:b", "up")),), ())],
     receivers=["ops", "hook"],
     directory="data",
+    retention_ms=15 * 86_400_000,
     url="http://127.0.0.1:4911",
 )
 
@@ -26,7 +27,7 @@ def test_it_says_what_is_watched_who_is_told_and_where_to_look() -> None:
         "  watches  this host, no NVIDIA GPU, vLLM at http://127.0.0.1:8000",
         "  rules    2 alerting and 1 recording rules",
         "  tells    ops, hook",
-        "  keeps    incidents in data, samples of the last hour in memory",
+        "  keeps    incidents in data, samples for 15d",
         "  look at  http://127.0.0.1:4911/metrics, http://127.0.0.1:4911/, alertctl incidents, "
         "alertctl alerts",
     ]
@@ -41,8 +42,8 @@ def test_gpus_engines_and_the_worker() -> None:
 
 
 def test_what_is_not_recorded_is_not_said_to_be_kept() -> None:
-    text = banner(replace(FACTS, recorded=False))
-    assert "incidents NOT RECORDED (data cannot be written), samples of" in text
+    text = banner(replace(FACTS, recorded=False, retention_ms=None))
+    assert "incidents NOT RECORDED (data cannot be written), samples in memory only" in text
     assert "incidents in data" not in text
 
 

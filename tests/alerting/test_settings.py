@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import given, strategies
 
-from tocsin_alerting.settings import duration_ms, duration_text
+from tocsin_alerting.settings import duration_ms, duration_text, size_bytes
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,13 @@ def test_what_is_no_duration(text: object) -> None:
 @given(strategies.integers(0, 3_000_000_000_000))
 def test_the_text_of_a_duration_reads_back(ms: int) -> None:
     assert duration_ms(duration_text(ms)) == ms
+
+
+def test_sizes_are_read() -> None:
+    assert [size_bytes(one) for one in ("1KiB", "512MiB", "2GiB")] == [2**10, 2**29, 2**31]
+
+
+@pytest.mark.parametrize("text", ["", "2", "0GiB", "2GB", "-1MiB", "1.5GiB", 2048, None])
+def test_what_is_no_size_is_refused(text: object) -> None:
+    with pytest.raises(ValueError, match="2GiB"):
+        size_bytes(text)

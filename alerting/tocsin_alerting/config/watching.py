@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from tocsin_alerting.settings import Duration, FilePath, Interval, Section
+from tocsin_alerting.settings import Bytes, Duration, FilePath, Interval, Section
 
 
 def _http_url(text: str) -> str:
@@ -105,9 +105,12 @@ class ProcessGroup(Section):
 
 
 class Storage(Section):
-    """`path` is relative to the directory in which the agent is started."""
+    """`path` is relative to the directory in which the agent is started. Samples are deleted when
+    they are older than `retention`, and the oldest while they take more than `size`."""
 
     path: str = Field(default="data", min_length=1)
+    retention: Interval = 15 * 86_400_000
+    size: Bytes = 2 * 2**30
 
 
 class Web(Section):

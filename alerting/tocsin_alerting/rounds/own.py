@@ -11,6 +11,7 @@ from tocsin_alerting.notify.delivery import Courier
 from tocsin_alerting.rules.alert import AlertState
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.progress import GroupProgress
+from tocsin_alerting.store.disk import DiskArchive
 from tocsin_alerting.store.store import Store
 from tocsin_exporter.snapshot import Family, Sample, labels
 
@@ -25,6 +26,20 @@ def store_samples(store: Store, families: Families) -> Iterator[Sample]:
     yield Sample(families["tocsin_store_series_refused_total"], size.over_limit)
     for reason, count in size.refused.items():
         yield Sample(families["tocsin_store_samples_refused_total"], count, labels(reason=reason))
+
+
+def archive_samples(archive: DiskArchive, families: Families) -> Iterator[Sample]:
+    now = archive.condition
+    told = {
+        "tocsin_store_disk_up": float(now.up),
+        "tocsin_store_disk_bytes": now.bytes,
+        "tocsin_store_segments": now.segments,
+        "tocsin_store_disk_failures_total": now.failures,
+        "tocsin_store_disk_lost_total": now.lost,
+        "tocsin_store_disk_broken_total": now.broken,
+    }
+    for name, value in told.items():
+        yield Sample(families[name], value)
 
 
 def rule_samples(groups: Groups, families: Families) -> Iterator[Sample]:

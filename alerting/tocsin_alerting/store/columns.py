@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from tocsin_alerting.store.cell import Floats, Ints, Mask, blank
+from tocsin_alerting.store.cell import Floats, Ints, Mask, blank, is_sample
 
 BLOCK = 128
 RowIndex: TypeAlias = slice | Ints
@@ -82,6 +82,13 @@ class Part:
         if stop == len(self.times):
             mask &= self.column(stop - 1) >= self.column(stop - 2)
         return mask
+
+    def held(self, t0_ms: int, t1_ms: int) -> Mask:
+        """Which rows (count,) have a sample in the closed interval."""
+        start = int(np.searchsorted(self.times, t0_ms, side="left"))
+        stop = int(np.searchsorted(self.times, t1_ms, side="right"))
+        found: Mask = np.any(is_sample(self.slab(start, stop)), axis=0)
+        return found
 
     def some(self, chosen: Ints) -> "Part":
         """The part with only the rows at these positions (ascending)."""

@@ -10,19 +10,26 @@ from tocsin_alerting.store.target import NAME
 from tocsin_exporter.snapshot import Labels
 
 MatcherSets = tuple[tuple[Matcher, ...], ...]
+Taken = Callable[[int, Labels], None]
+
+
+def _nobody(row: int, labels: Labels) -> None:
+    """Nobody wants to know who owns a row."""
 
 
 class Rows:
     """Rows are given out in order and used again once no column holds a sample of theirs.
 
-    `generation` grows, and `changed` is called, whenever a row changes its owner. `limit` is the
-    most rows that there may be; `refused` counts the series that found no place.
+    `generation` grows, and `changed` is called, whenever a row changes its owner; `taken` is told
+    the new one. `limit` is the most rows that there may be; `refused` counts the series that found
+    no place.
     """
 
-    def __init__(self, limit: int, changed: Callable[[], None]) -> None:
+    def __init__(self, limit: int, changed: Callable[[], None], taken: Taken = _nobody) -> None:
         self.generation = 0
         self.refused = 0
         self._changed = changed
+        self._taken = taken
         self._limit = limit
         self._labels: list[Labels | None] = []
         self._row: dict[Labels, int] = {}
@@ -45,6 +52,15 @@ class Rows:
             self.refused += 1
             return None
         return self._take(labels) if row is None else row
+
+    def known(self, labels: Labels) -> int:
+        """The row of a series; -1 if it has none."""
+        return self._row.get(labels, -1)
+
+    def owned(self) -> tuple[Ints, tuple[Labels, ...]]:
+        """All rows that have an owner, ascending, and the owners."""
+        rows = [row for row, labels in enumerate(self._labels) if labels is not None]
+        return np.array(rows, np.int64), self.labels(rows)
 
     def all_of(self, series: Iterable[Labels]) -> tuple[Ints, Ints]:
         """(rows, positions): the rows of those series that have a place, and which these are."""
@@ -83,6 +99,7 @@ class Rows:
             self._labels.append(labels)
         self._row[labels] = row
         self._by_name.setdefault(dict(labels).get(NAME, ""), set()).add(row)
+        self._taken(row, labels)
         self._owner_changed()
         return row
 

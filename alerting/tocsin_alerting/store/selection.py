@@ -7,6 +7,7 @@ import numpy as np
 
 from tocsin_alerting.store.cell import Ints
 from tocsin_alerting.store.columns import Part, part
+from tocsin_alerting.store.history import History
 from tocsin_alerting.store.rows import MatcherSets
 from tocsin_alerting.store.series import SeriesSet
 from tocsin_alerting.store.table import Table
@@ -18,7 +19,7 @@ class Selection:
     """`series` are those of the parts one after the other; equal queries give the same object."""
 
     series: SeriesSet
-    parts: tuple[Part, ...]
+    parts: tuple[Part | History, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

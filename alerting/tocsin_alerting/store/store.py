@@ -4,11 +4,14 @@ import threading
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from tocsin_alerting.store.cell import Ints, Mask, is_sample, normalised
-from tocsin_alerting.store.columns import Part
+from tocsin_alerting.store.archive import Archive, Checkpoint, Column, Live, Owner, Shift
+from tocsin_alerting.store.cell import STALE_BITS, Floats, Ints, is_stale, normalised
+from tocsin_alerting.store.columns import part
+from tocsin_alerting.store.held import Held
 from tocsin_alerting.store.rows import MatcherSets
 from tocsin_alerting.store.selection import Resolved, Selection, resolve
 from tocsin_alerting.store.table import Table
@@ -16,6 +19,8 @@ from tocsin_alerting.store.target import source_of, stored_labels, synthetic_lab
 from tocsin_exporter.snapshot import EMPTY, Family, Labels, Layout, Snapshot, Source
 
 HOUR_MS = 3_600_000
+UNSEALED = 3
+_NEVER_MS = -(2**62)
 _SELECTIONS = 2_000  # as many as a large rule set and some dashboards have selectors
 
 
@@ -48,17 +53,35 @@ class _Placed:
     taken: Ints | None  # positions in the layout; None: all
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Restored:
+    """Cells of these series; `whole` as in `Column`."""
+
+    labels: tuple[Labels, ...]
+    values: Floats
+    whole: bool
+
+
 _NOWHERE = _Placed(None, np.empty(0, np.int64), None)
 
 
 class Store:
-    """Samples of the last `retention_ms`, in memory only.
+    """Samples of the last `retention_ms` in memory; those before, if there is one, in an archive.
 
-    One writer at a time; readers may run in other threads at any moment.
+    One writer at a time; readers may run in other threads at any moment. With an archive, memory
+    keeps what is not sealed yet, but no more than `UNSEALED` times as long.
     """
 
-    def __init__(self, retention_ms: int = HOUR_MS, max_series_per_source: int = 100_000) -> None:
-        self.retention_ms = retention_ms
+    def __init__(
+        self,
+        retention_ms: int = HOUR_MS,
+        max_series_per_source: int = 100_000,
+        archive: Archive | None = None,
+    ) -> None:
+        self.retention_ms = archive.retention_ms if archive else retention_ms
+        self._memory_ms = retention_ms
+        self._archive = archive
+        self._archived_ms = _NEVER_MS  # what is later than this is in memory
         self._max_series = max_series_per_source
         self._tables: dict[Source, Table] = {}
         self._placed: dict[Source, _Placed] = {}
@@ -74,12 +97,14 @@ class Store:
             source, table = snapshot.source, self._table(snapshot.source)
             if not self._in_order(table, snapshot.at_ms, len(snapshot.values) + 3):
                 return False
-            placed = self._place(source, snapshot.layout)
+            placed, ended = self._place(source, snapshot.layout)
             values = normalised(snapshot.values)
             if placed.taken is not None:
                 values = values[placed.taken]
             about = (float(snapshot.ok), snapshot.duration_seconds, float(len(snapshot.values)))
-            table.append(snapshot.at_ms, placed.rows, np.concatenate([values, about]))
+            values = np.concatenate([values, about])
+            table.append(snapshot.at_ms, placed.rows, values)
+            self._record(source, snapshot.at_ms, placed.rows, values, ended)
             self._finish(source, table, Last(snapshot.at_ms, snapshot.ok))
             return True
 
@@ -99,8 +124,10 @@ class Store:
             rows, taken = table.rows.all_of(labels for labels, _ in batch)
             values = normalised(np.fromiter((v for _, v in batch), np.float64, len(batch)))
             before = self._placed.get(source, _NOWHERE)
-            table.end(np.setdiff1d(before.rows, rows))
-            table.append(at_ms, rows, values[taken])
+            ended, values = np.setdiff1d(before.rows, rows), values[taken]
+            table.end(ended)
+            table.append(at_ms, rows, values)
+            self._record(source, at_ms, rows, values, ended)
             self._placed[source] = _Placed(None, rows, None)
             self._finish(source, table, Last(at_ms, True))
             return True
@@ -130,12 +157,15 @@ class Store:
                 return
             table.end(placed.rows)
             table.append(at_ms, _NOWHERE.rows, np.empty(0))
+            self._record(source, at_ms, _NOWHERE.rows, np.empty(0), placed.rows)
 
     def expire(self, now_ms: int) -> None:
         """Drops what is older than the retention, of sources that no longer append too."""
         with self._lock:
+            if self._archive is not None:
+                self._archive.seal_due(now_ms)
             for source, table in list(self._tables.items()):
-                table.expire(now_ms - self.retention_ms)
+                self._drop(table, now_ms)
                 if table.last_ms is None:
                     del self._tables[source]
                     self._rows_changed()
@@ -146,14 +176,21 @@ class Store:
         """The wall clock was set by `delta_ms` and says `now_ms`: move what was stored before.
 
         Windows then reach as far back in real time as they did, whichever way the clock went.
+        What is sealed keeps its times; where memory now overlaps with it, memory is read.
         """
-        until_ms = now_ms - delta_ms
+        self.move(Shift(delta_ms, now_ms - delta_ms))
+
+    def move(self, shift: Shift) -> None:
+        delta_ms, until_ms = shift.delta_ms, shift.until_ms
         with self._lock:
+            if self._archive is not None:
+                self._archive.record(shift)
             for source, table in self._tables.items():
                 table.shift(delta_ms, until_ms)
                 last = self._last.get(source)
                 if last is not None and table.last_ms is not None:
                     self._last[source] = Last(table.last_ms, last.ok)
+            self._look_at_archive()
 
     def select(self, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int) -> Selection:
         """The series that satisfy any of the matcher sets, with their columns.
@@ -161,7 +198,19 @@ class Store:
         It holds at least every sample in [t0_ms, t1_ms]; series without one may be among them.
         """
         with self._lock:
-            return self._resolve(matcher_sets).now()
+            resolved = self._resolve(matcher_sets)
+            if self._archive is None or t0_ms > self._archived_ms:
+                return resolved.now()
+            live = [
+                Live(
+                    one.source,
+                    one.labels,
+                    part(one.table.columns, one.rows),
+                    self._begins(one.source),
+                )
+                for one in resolved.chosen.values()
+            ]
+        return self._archive.join(matcher_sets, live, t0_ms, t1_ms)
 
     def touched(self, matcher_sets: MatcherSets) -> frozenset[Source]:
         """The sources that have, or had within the retention, a series like this."""
@@ -184,7 +233,7 @@ class Store:
     def series(self, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int) -> list[Labels]:
         """The label sets (with `__name__`) that have a sample in [t0_ms, t1_ms]."""
         selection = self.select(matcher_sets, t0_ms, t1_ms)
-        held = [_held(part, t0_ms, t1_ms) for part in selection.parts]
+        held = [part.held(t0_ms, t1_ms) for part in selection.parts]
         flags = np.concatenate(held) if held else np.empty(0, np.bool_)
         return [one for one, here in zip(selection.series.labels, flags, strict=True) if here]
 
@@ -200,11 +249,109 @@ class Store:
                 over_limit=sum(table.rows.refused for table in tables),
             )
 
+    # what the archive asks and says
+
+    def held(self, close_before_ms: int | None = None) -> list[Held]:
+        """What memory holds. The archive is handed a Checkpoint at the same moment.
+
+        With `close_before_ms` the columns before that, and those that memory wants to be rid of,
+        are closed: what is late for them is refused from now on.
+        """
+        with self._lock:
+            if self._archive is not None:
+                self._archive.record(Checkpoint())
+            for table in self._tables.values():
+                if close_before_ms is not None and table.last_ms is not None:
+                    table.close(max(close_before_ms, table.last_ms - self._memory_ms))
+            return [self._held(source, table) for source, table in self._tables.items()]
+
+    def sealed(self, stock: Iterable[Held]) -> None:
+        """The closed columns of `stock` are in the archive, and memory may drop them."""
+        with self._lock:
+            for one in stock:
+                table = self._tables.get(one.source)
+                if table is not None:
+                    table.sealed = max(table.sealed, one.closed)
+            self._look_at_archive()
+
+    def restore(self, source: Source, at_ms: int, found: Restored) -> None:
+        """Cells that a log gave back; it is not handed over again."""
+        with self._lock:
+            table = self._table(source)
+            rows, taken = table.rows.all_of(found.labels)
+            values = found.values[taken]
+            if table.last_ms is None or at_ms > table.last_ms:
+                if found.whole:
+                    stale = is_stale(values)
+                    table.end(rows[stale])
+                    self._placed[source] = _Placed(None, rows[~stale], None)
+                table.append(at_ms, rows, values)
+            else:
+                table.fill(at_ms, rows, values)
+            self._drop(table, at_ms)
+
+    def restore_end(
+        self, source: Source, present: Iterable[Labels], sealed_ms: int, moved_ms: int
+    ) -> None:
+        """After a source's cells: which series it has at present, until when it is sealed, and
+        how far that was moved."""
+        with self._lock:
+            table = self._table(source)
+            rows, _ = table.rows.all_of(present)
+            self._placed[source] = _Placed(None, rows, None)
+            table.close(sealed_ms + 1)
+            table.sealed = table.closed
+            table.move_sealed(moved_ms)
+            self._look_at_archive()
+
+    def _held(self, source: Source, table: Table) -> Held:
+        rows, labels = table.rows.owned()
+        placed = self._placed.get(source, _NOWHERE).rows
+        sealed, closed, moved_ms = table.sealed, table.closed, table.moved_ms
+        return Held(source, table.columns, rows, labels, placed, sealed, closed, moved_ms)
+
+    def _look_at_archive(self) -> None:
+        """Finds out until when no question needs the archive."""
+        newest = self._archive.newest() if self._archive is not None else {}
+        self._archived_ms = max(
+            (min(at_ms, self._begins(source) - 1) for source, at_ms in newest.items()),
+            default=_NEVER_MS,
+        )
+
+    def _begins(self, source: Source) -> int:
+        table = self._tables.get(source)
+        begins_ms = table.begins_ms if table else None
+        return -_NEVER_MS if begins_ms is None else begins_ms
+
+    def _record(self, source: Source, at_ms: int, rows: Ints, values: Floats, ended: Ints) -> None:
+        """Hands over a whole column: what has ended is in it, stale."""
+        if self._archive is None:
+            return
+        if len(ended):
+            stale = np.full(len(ended), STALE_BITS, np.int64).view(np.float64)
+            rows, values = np.concatenate([rows, ended]), np.concatenate([values, stale])
+        self._archive.record(Column(source, at_ms, rows, values, True))
+
+    def _drop(self, table: Table, now_ms: int) -> None:
+        before_ms = now_ms - self._memory_ms
+        if self._archive is None:
+            table.expire(before_ms)
+            return
+        # A source that fell silent waits for the next segment, unless there will be none.
+        since_ms = now_ms if not self._archive.up or table.last_ms is None else table.last_ms
+        if table.expire(before_ms, since_ms - UNSEALED * self._memory_ms):
+            self._look_at_archive()
+
     def _table(self, source: Source) -> Table:
         if source not in self._tables:
-            self._tables[source] = Table(self._max_series, self._rows_changed)
+            taken = partial(self._taken, self._archive, source) if self._archive else None
+            self._tables[source] = Table(self._max_series, self._rows_changed, taken)
             self._rows_changed()
         return self._tables[source]
+
+    @staticmethod
+    def _taken(archive: Archive, source: Source, row: int, labels: Labels) -> None:
+        archive.record(Owner(source, row, labels))
 
     def _rows_changed(self) -> None:
         self._generation += 1
@@ -216,10 +363,11 @@ class Store:
         self._refused["duplicate" if at_ms == last else "out_of_order"] += samples
         return False
 
-    def _place(self, source: Source, layout: Layout) -> _Placed:
+    def _place(self, source: Source, layout: Layout) -> tuple[_Placed, Ints]:
+        """Where the series of a layout go, and the rows of those that have ended with it."""
         before = self._placed.get(source, _NOWHERE)
         if before.layout is layout:
-            return before
+            return before, _NOWHERE.rows
         table = self._tables[source]
         synthetic, _ = table.rows.all_of(synthetic_labels(source))
         own = set(synthetic.tolist())
@@ -227,15 +375,16 @@ class Store:
         # The source's own word on `up` does not count.
         free = np.array([row not in own for row in rows.tolist()], np.bool_)
         rows, taken = np.concatenate([rows[free], synthetic]), taken[free]
-        table.end(np.setdiff1d(before.rows, rows))
+        ended = np.setdiff1d(before.rows, rows)
+        table.end(ended)
         everything = len(taken) == len(layout.series)
         placed = _Placed(layout, rows, None if everything else taken)
         self._placed[source] = placed
-        return placed
+        return placed, ended
 
     def _finish(self, source: Source, table: Table, last: Last) -> None:
         self._last[source] = last
-        table.expire(last.at_ms - self.retention_ms)
+        self._drop(table, last.at_ms)
 
     def _write(self, source: Source, at_ms: int, batch: list[tuple[Labels, float]]) -> int:
         table = self._table(source)
@@ -248,6 +397,8 @@ class Store:
             taken, why = table.fill(at_ms, rows, values)
             if taken < len(rows):
                 self._refused[why] += len(rows) - taken
+        if taken and self._archive is not None:
+            self._archive.record(Column(source, at_ms, rows, values, False))
         self._finish(source, table, Last(max(at_ms, table.last_ms or at_ms), True))
         return taken
 
@@ -261,11 +412,3 @@ class Store:
         if len(self._resolved) > _SELECTIONS:
             self._resolved.popitem(last=False)
         return found
-
-
-def _held(part: Part, t0_ms: int, t1_ms: int) -> Mask:
-    """Which rows (count,) of a part have a sample in the closed interval."""
-    start = int(np.searchsorted(part.times, t0_ms, side="left"))
-    stop = int(np.searchsorted(part.times, t1_ms, side="right"))
-    held: Mask = np.any(is_sample(part.slab(start, stop)), axis=0)
-    return held

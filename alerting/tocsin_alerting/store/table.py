@@ -14,7 +14,7 @@ from tocsin_alerting.store.cell import (
     is_stale,
 )
 from tocsin_alerting.store.columns import BLOCK, Columns
-from tocsin_alerting.store.rows import Rows
+from tocsin_alerting.store.rows import Rows, Taken
 
 _NEVER = -1
 
@@ -24,10 +24,17 @@ class Table:
 
     A row whose series vanished holds stale markers until it is given to another series: to a
     reader this is the same as one marker, and the newest column alone tells what there is.
+
+    Columns numbered below `sealed` are in the archive; those below `closed` are on their way to
+    it, and nothing late may be written into them any more.
     """
 
-    def __init__(self, max_series: int, changed: Callable[[], None]) -> None:
-        self.rows = Rows(max_series, changed)
+    def __init__(
+        self, max_series: int, changed: Callable[[], None], taken: Taken | None = None
+    ) -> None:
+        self.rows = Rows(max_series, changed, taken) if taken else Rows(max_series, changed)
+        self.sealed = self.closed = 0
+        self._moves: list[tuple[int, int]] = []
         self.samples = 0
         self._template = blank(0)  # what a column holds where nobody writes
         self._last_seen = np.empty(0, np.int64)
@@ -60,6 +67,7 @@ class Table:
         """From the next column on these series are stale, unless they are written again."""
         self._fit()
         self._template.view(np.int64)[rows] = STALE_BITS
+        self._last_seen[rows] = self._number  # the marker is as much to keep as a sample
 
     def fill(self, at_ms: int, rows: Ints, values: Floats) -> tuple[int, str]:
         """Late samples into the column at `at_ms`: (how many were taken, why others were not).
@@ -75,7 +83,8 @@ class Table:
         cells = self._cells(index)
         reachable = rows < len(cells)
         rows, values = rows[reachable], values[reachable]
-        late = self._last_seen[rows] < self._first + index
+        open_ = self._first + index >= self.closed
+        late = (self._last_seen[rows] < self._first + index) & open_
         same = ~late & (cells[rows].view(np.int64) == values.view(np.int64))
         cells[rows[late]] = values[late]
         self._last_seen[rows[late]] = self._first + index
@@ -83,11 +92,21 @@ class Table:
         self.columns = self._published()
         return int(np.count_nonzero(late | same)), "out_of_order"
 
-    def expire(self, before_ms: int) -> None:
-        """Drops the blocks all of whose columns are older, and the rows that are then empty."""
-        if not self._blocks or self._last_of_first_block() >= before_ms:
-            return
-        while self._blocks and self._last_of_first_block() < before_ms:
+    def close(self, before_ms: int) -> None:
+        """The columns before that time are about to be sealed."""
+        index = int(np.searchsorted(self.columns.times, before_ms))
+        self.closed = max(self.closed, self._first + index)
+
+    def expire(self, before_ms: int, unsealed_before_ms: int | None = None) -> bool:
+        """Drops the blocks all of whose columns are older, and the rows that are then empty.
+
+        With `unsealed_before_ms` columns that are not sealed stay until they are older than that.
+        False when there was nothing to drop.
+        """
+        limit_ms = before_ms if unsealed_before_ms is None else unsealed_before_ms
+        if not self._blocks or not self._outlived(before_ms, limit_ms):
+            return False
+        while self._blocks and self._outlived(before_ms, limit_ms):
             self._begin += min(BLOCK, self._end - self._begin)
             self._first += BLOCK
             del self._blocks[0]
@@ -96,9 +115,29 @@ class Table:
         self._template[gone] = ABSENT
         self.rows.release(gone.tolist())
         self.columns = self._published()
+        return True
+
+    @property
+    def begins_ms(self) -> int | None:
+        """The time before which only segments have columns: in their times, which do not move."""
+        if self.last_ms is None:
+            return None
+        return int(self._times[self._begin]) - max(self.moved_ms, 0)
+
+    @property
+    def moved_ms(self) -> int:
+        """How far the first column, if it is sealed, lies from its time in a segment."""
+        return sum(delta_ms for below, delta_ms in self._moves if self._first < below)
+
+    def move_sealed(self, delta_ms: int) -> None:
+        """The sealed columns lie so far from their times in segments, besides what moved them."""
+        self._moves = [one for one in self._moves if self._first < one[0]]
+        if delta_ms and self._first < self.sealed:
+            self._moves.append((self.sealed, delta_ms))
 
     def shift(self, delta_ms: int, until_ms: int) -> None:
         """Moves the columns up to `until_ms` in time, because the wall clock was set."""
+        self.move_sealed(delta_ms)
         times = self.columns.times
         moved = np.where(times <= until_ms, times + delta_ms, times)
         self._times = np.concatenate([moved, np.empty(BLOCK, np.int64)])
@@ -179,5 +218,9 @@ class Table:
         self.samples += samples
         self._block_samples[block] += samples
 
-    def _last_of_first_block(self) -> int:
-        return int(self._times[min(self._begin + BLOCK, self._end) - 1])
+    def _outlived(self, before_ms: int, unsealed_before_ms: int) -> bool:
+        """Whether the first block may go."""
+        count = min(BLOCK, self._end - self._begin)
+        last_ms = int(self._times[self._begin + count - 1])
+        sealed = self._first + count <= self.sealed
+        return last_ms < (before_ms if sealed else unsealed_before_ms)

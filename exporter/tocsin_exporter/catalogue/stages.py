@@ -10,6 +10,13 @@ _STORE = (
             "Samples refused: duplicate, out_of_order and the like.", "", "reason"),
     counter("tocsin_store_series_refused_total",
             "Series refused because their source has too many."),
+    gauge("tocsin_store_disk_up", "Whether samples are written to disk: 0 while it takes none."),
+    gauge("tocsin_store_disk_bytes", "Size of the store's segments.", "bytes"),
+    gauge("tocsin_store_segments", "Segments of the store on disk."),
+    counter("tocsin_store_disk_failures_total", "Writes of the store that the disk refused."),
+    counter("tocsin_store_disk_lost_total",
+            "Columns that waited too long for the disk; memory has them."),
+    counter("tocsin_store_disk_broken_total", "Segments and logs that were found damaged."),
 )  # fmt: skip
 
 _GROUP = ("rule_group",)

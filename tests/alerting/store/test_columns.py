@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tocsin_alerting.store.cell import is_sample, is_stale
 from tocsin_alerting.store.columns import Part
+from tocsin_alerting.store.history import History
 from tocsin_alerting.store.matchers import Matcher, MatchOp
 from tocsin_alerting.store.store import Store
 from tocsin_exporter.snapshot import Family, Layout, Series, Snapshot, Source, labels
@@ -44,7 +45,7 @@ def fill(store: Store, script: list[tuple[set[str], int, list[float]]]) -> Model
     return model
 
 
-def read(part: Part, row: int) -> list[tuple[int, float]]:
+def read(part: Part | History, row: int) -> list[tuple[int, float]]:
     cells = np.ascontiguousarray(part.slab(0, len(part.times))[:, row])
     held = is_sample(cells)
     return list(zip(part.times[held].tolist(), cells[held].tolist(), strict=True))

@@ -9,11 +9,11 @@ from tocsin_alerting.promql.ast import Duration, Edge, MatrixSelector, VectorSel
 from tocsin_alerting.promql.durations import InvalidDuration, resolve
 from tocsin_alerting.promql.evaluation.budget import QueryError
 from tocsin_alerting.promql.evaluation.context import Context
+from tocsin_alerting.promql.evaluation.frame import Frame
 from tocsin_alerting.promql.evaluation.ranges import RangeVector
 from tocsin_alerting.promql.evaluation.vector import Vector
 from tocsin_alerting.promql.evaluation.window import Span
 from tocsin_alerting.store.cell import Floats, Ints, Mask, is_absent, is_sample
-from tocsin_alerting.store.columns import Part
 
 Pick = Callable[[Floats, Ints], Floats]
 
@@ -115,7 +115,7 @@ def _shortened(span: Span, last_ms: int) -> Span:
     return replace(span, end_ms=span.end_ms - late_ms, range_ms=span.range_ms - late_ms)
 
 
-def _newest(part: Part, floors: Ints, looks: Ints, times_too: bool) -> tuple[Floats, Mask | None]:
+def _newest(part: Frame, floors: Ints, looks: Ints, times_too: bool) -> tuple[Floats, Mask | None]:
     """(steps, series) values and which are there, of a part of the selection."""
     stops = np.searchsorted(part.times, looks, side="right").tolist()
     starts = np.searchsorted(part.times, floors, side="left").tolist()
@@ -133,7 +133,7 @@ def _newest(part: Part, floors: Ints, looks: Ints, times_too: bool) -> tuple[Flo
     return values, None if present.all() else present
 
 
-def _look_back(part: Part, start: int, stop: int) -> tuple[Floats, Floats]:
+def _look_back(part: Frame, start: int, stop: int) -> tuple[Floats, Floats]:
     """The newest cell of each series in columns start..stop that holds anything, and its time."""
     cells = np.ascontiguousarray(part.column(stop - 1))
     times = np.full(part.count, float(part.times[stop - 1]))

@@ -1,0 +1,83 @@
+"""What the store hands over to be kept, and asks for when it no longer has it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from tocsin_alerting.store.cell import Floats, Ints
+from tocsin_alerting.store.columns import Part
+from tocsin_alerting.store.rows import MatcherSets
+from tocsin_alerting.store.selection import Selection
+from tocsin_exporter.snapshot import Labels, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """This row of a source is of that series from now on."""
+
+    source: Source
+    row: int
+    labels: Labels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Column:
+    """Cells written at `at_ms`. With `whole` they are all that the source has: the series that
+    it has no longer are among them, with a stale marker each."""
+
+    source: Source
+    at_ms: int
+    rows: Ints
+    values: Floats
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """What was stored up to `until_ms` moved by `delta_ms`."""
+
+    delta_ms: int
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Whatever was handed over before this is part of what `Store.held` gave."""
+
+
+Entry: TypeAlias = Owner | Column | Shift | Checkpoint
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Live:
+    """What a selector chose of a source in memory; segments have what is before `begins_ms`."""
+
+    source: Source
+    labels: tuple[Labels, ...]
+    part: Part
+    begins_ms: int
+
+
+class Archive(Protocol):
+    """`retention_ms` is how long it keeps samples."""
+
+    @property
+    def retention_ms(self) -> int: ...
+
+    @property
+    def up(self) -> bool:
+        """Whether what is handed over is kept at present."""
+
+    def record(self, entry: Entry) -> None:
+        """Takes it to be written later, by another thread: no I/O here, and no error."""
+
+    def seal_due(self, now_ms: int) -> None:
+        """It is `now_ms`: what is older than the running hour may be sealed."""
+
+    def newest(self) -> Mapping[Source, int]:
+        """The time of the newest sealed column of each source."""
+
+    def join(
+        self, matcher_sets: MatcherSets, live: Sequence[Live], t0_ms: int, t1_ms: int
+    ) -> Selection:
+        """What was chosen in memory with what was sealed before it."""

@@ -1,0 +1,293 @@
+"""The archive on disk: a thread that writes the log and, every hour, a segment.
+
+    samples/0000000042.seg      sealed columns, never changed
+    samples/0000000007.log      what memory holds; there is one, two for a moment in between
+
+Sealing closes all columns before the running hour, writes them to a segment, and begins a new log
+with what memory still holds: only then is the old log deleted, so a kill at any moment leaves a
+whole one. When the disk does not take it, memory goes on alone, and a new log is begun as soon as
+the disk does.
+"""
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+
+from tocsin_alerting.store.archive import Checkpoint, Entry, Live, Shift
+from tocsin_alerting.store.log import HEAD, BrokenLog, Reader, Writer
+from tocsin_alerting.store.replay import Replay
+from tocsin_alerting.store.rows import MatcherSets
+from tocsin_alerting.store.selection import Selection
+from tocsin_alerting.store.shelf import ASIDE, UNFINISHED, Shelf, sync_directory
+from tocsin_alerting.store.store import HOUR_MS, Store
+from tocsin_exporter.snapshot import Source
+
+log = logging.getLogger(__name__)
+
+SUFFIX = ".log"
+GRACE_MS = 60_000  # remote writers send the end of an hour a little later
+_WAITING = 20_000  # entries; a disk that hangs must not take the memory
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Turns of the writer: how long one waits, and every how many of them it syncs the log, or
+    tries again after a failure."""
+
+    seconds: float = 2.0
+    sync: int = 4
+    retry: int = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How the archive is: `failures` counts writes that the disk refused, `lost` entries that
+    waited too long for it, `broken` segments and logs of which something was damaged."""
+
+    up: bool
+    segments: int
+    bytes: int
+    failures: int
+    lost: int
+    broken: int
+
+
+class DiskArchive:
+    """`start` gives the store its history back, `run` writes in a thread, `close` writes the rest.
+
+    Without `run` whoever calls `turn` is the writer.
+    """
+
+    def __init__(self, directory: Path, shelf: Shelf, pace: Pace | None = None) -> None:
+        self._directory = directory
+        self._shelf = shelf
+        self._pace = pace or Pace()
+        self._queue: deque[Entry] = deque()
+        self._checkpoints = 0  # in the queue
+        self._store: Store | None = None
+        self._writer = Writer()
+        self._file: FileIO | None = None  # None: the disk does not take it
+        self._turn = 0
+        self._now_ms = 0
+        self._sealed_until_ms = 0
+        self._failures = self._lost = self._broken = 0
+        self._overrun = False
+        self._obsolete: list[Path] = []  # logs whose content memory holds
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # what the store asks
+
+    @property
+    def retention_ms(self) -> int:
+        return self._shelf.retention_ms
+
+    @property
+    def up(self) -> bool:
+        return self._file is not None
+
+    def record(self, entry: Entry) -> None:
+        if self._store is None:
+            return
+        if isinstance(entry, Checkpoint):
+            self._checkpoints += 1
+        elif len(self._queue) >= _WAITING:
+            self._lost += 1
+            self._overrun = True
+            return
+        elif isinstance(entry, Shift):
+            self._now_ms += entry.delta_ms
+            self._sealed_until_ms = 0  # the hours are others now
+        self._queue.append(entry)
+
+    def seal_due(self, now_ms: int) -> None:
+        self._now_ms = now_ms
+
+    def newest(self) -> Mapping[Source, int]:
+        return self._shelf.newest()
+
+    def join(
+        self, matcher_sets: MatcherSets, live: Sequence[Live], t0_ms: int, t1_ms: int
+    ) -> Selection:
+        return self._shelf.join(matcher_sets, live, t0_ms, t1_ms)
+
+    # what the application does
+
+    def start(self, store: Store) -> None:
+        """Reads what there is into `store` and begins a log; a disk that fails is said, no more."""
+        self._attempt(lambda: self._read(store))
+        self._store = store
+        self._attempt(self._begin_log)
+
+    def run(self) -> None:
+        self._thread = threading.Thread(target=self._turns, name="store writer", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        self.turn()
+        self._attempt(self._sync)
+        self.let_go()
+        self._store = None
+
+    def turn(self) -> None:
+        """One round of writing: what waits goes to the log, and an hour that is over is sealed."""
+        self._turn += 1
+        if self._file is None or self._overrun:
+            self._clear()
+            if self._overrun or self._turn % self._pace.retry == 0:
+                self._attempt(self._begin_log)
+            return
+        self._attempt(self._drain)
+        if self._turn % self._pace.sync == 0:
+            self._attempt(self._sync)
+        hour_ms = (self._now_ms - GRACE_MS) // HOUR_MS * HOUR_MS
+        if hour_ms > self._sealed_until_ms and self._attempt(lambda: self.seal(hour_ms)):
+            self._sealed_until_ms = hour_ms
+
+    def seal(self, before_ms: int) -> None:
+        """Everything before that time, as far as memory has it, into a segment. Raises OSError."""
+        assert self._store is not None
+        stock = self._store.held(before_ms)
+        if self._shelf.add(stock):
+            self._store.sealed(stock)
+            self._begin_log()
+        self._shelf.prune(self._now_ms)
+
+    @property
+    def condition(self) -> Condition:
+        return Condition(
+            up=self.up,
+            segments=len(self._shelf),
+            bytes=self._shelf.bytes,
+            failures=self._failures,
+            lost=self._lost,
+            broken=self._broken + self._shelf.broken,
+        )
+
+    # reading
+
+    def _read(self, store: Store) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._shelf.open()
+        logs = sorted(self._directory.glob(f"*{SUFFIX}"))
+        if logs:
+            self._replay(logs[-1], store)
+        self._obsolete += logs
+
+    def _replay(self, path: Path, store: Store) -> None:
+        """As much as is whole; what was torn off by a kill is said, what is damaged set aside."""
+        data = path.read_bytes()
+        reader, replay = Reader(data), Replay(store)
+        try:
+            for record in reader.records():
+                replay.apply(record)
+        except (BrokenLog, KeyError) as error:
+            self._broken += 1
+            path.with_suffix(ASIDE).write_bytes(data)
+            log.error("%s: %s; what came before is served", path, error)
+            return
+        if reader.whole < len(data):
+            torn = len(data) - reader.whole
+            log.warning("%s: its last %d bytes are torn and were cut", path, torn)
+
+    # writing
+
+    def _turns(self) -> None:
+        while not self._stop.wait(self._pace.seconds):
+            try:
+                self.turn()
+            except Exception:  # why: nobody else writes, so a fault of ours must not end the thread
+                log.exception("the store's writer failed; it begins a new log")
+                self.let_go()
+
+    def _attempt(self, work: Callable[[], None]) -> bool:
+        """Whether it worked. A failure is said once; memory goes on alone until a log begins."""
+        try:
+            work()
+        except OSError as error:
+            if self._failures == 0 or self._file is not None:
+                log.error("samples are in memory only, the disk takes none: %s", error)
+            self._failures += 1
+            self.let_go()
+            return False
+        return True
+
+    def let_go(self) -> None:
+        """Closes the log as it is, without what waits."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _drain(self) -> None:
+        while self._queue:
+            _put(self._file, b"".join(self._waiting(1000)))
+
+    def _waiting(self, most: int) -> Iterator[bytes]:
+        while self._queue and most:
+            most -= 1
+            entry = self._popped()
+            if not isinstance(entry, Checkpoint):
+                yield self._writer.entry(entry)
+
+    def _popped(self) -> Entry:
+        entry = self._queue.popleft()
+        self._checkpoints -= isinstance(entry, Checkpoint)
+        return entry
+
+    def _clear(self) -> None:
+        while self._queue:
+            self._popped()
+
+    def _begin_log(self) -> None:
+        """A new log, with all that memory holds, takes the place of the old one."""
+        assert self._store is not None
+        self._overrun = False
+        stock = self._store.held()
+        while self._checkpoints:  # what was handed over before it is in it
+            self._popped()
+        self._directory.mkdir(parents=True, exist_ok=True)
+        numbers = [int(one.stem) for one in self._directory.glob(f"*{SUFFIX}")]
+        path = self._directory / f"{max(numbers, default=0) + 1:010d}{SUFFIX}"
+        unfinished = path.with_suffix(UNFINISHED)
+        writer = Writer()
+        file = FileIO(unfinished, "wb")
+        try:
+            _put(file, HEAD)
+            for data in writer.checkpoint(stock):
+                _put(file, data)
+            os.fsync(file.fileno())
+            unfinished.rename(path)
+        except OSError:
+            file.close()
+            unfinished.unlink(missing_ok=True)
+            raise
+        self._take_up(file, writer)
+        sync_directory(self._directory)
+        while self._obsolete:
+            self._obsolete.pop().unlink(missing_ok=True)
+        self._obsolete.append(path)
+
+    def _take_up(self, file: FileIO, writer: Writer) -> None:
+        if self._file is None and self._failures:
+            log.warning("samples are written to disk again")
+        self.let_go()
+        self._file, self._writer = file, writer
+
+    def _sync(self) -> None:
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+
+
+def _put(file: FileIO | None, data: bytes) -> None:
+    """Writes all of it: a file without a buffer may take a part, and a full one keeps no rest."""
+    left = memoryview(data)
+    while file is not None and left:
+        left = left[file.write(left) :]

@@ -1,0 +1,51 @@
+"""What a log says, done to a store: after it memory holds what it held when the log was written."""
+
+import numpy as np
+
+from tocsin_alerting.store.archive import Shift
+from tocsin_alerting.store.cell import Ints, is_absent
+from tocsin_alerting.store.log import Cells, Mark, Owners, Record
+from tocsin_alerting.store.store import Restored, Store
+from tocsin_exporter.snapshot import Labels, Source
+
+
+class Replay:
+    """Rows of a log are not those of the store: series are found by their labels."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._owners: dict[Source, dict[int, Labels]] = {}
+        self._labels: dict[Source, tuple[Ints, tuple[Labels, ...]]] = {}
+
+    def apply(self, record: Record) -> None:
+        """Raises KeyError for a row that nobody owns."""
+        if isinstance(record, Owners):
+            owned = zip(record.rows, record.labels, strict=True)
+            self._owners.setdefault(record.source, {}).update(owned)
+            self._labels.pop(record.source, None)
+        elif isinstance(record, Cells):
+            self._cells(record)
+        elif isinstance(record, Shift):
+            self._store.move(record)
+        elif isinstance(record, Mark):
+            labels = self._of(record.source, record.placed)
+            self._store.restore_end(record.source, labels, record.sealed_ms, record.moved_ms)
+
+    def _cells(self, record: Cells) -> None:
+        labels = self._of(record.source, record.rows)
+        for at_ms, values in zip(record.times.tolist(), record.cells, strict=True):
+            here = ~is_absent(values)
+            if here.all():
+                found = Restored(labels, values, record.whole)
+            else:
+                some = tuple(labels[at] for at in np.flatnonzero(here).tolist())
+                found = Restored(some, values[here], record.whole)
+            self._store.restore(record.source, at_ms, found)
+
+    def _of(self, source: Source, rows: Ints) -> tuple[Labels, ...]:
+        known = self._labels.get(source)
+        if known is None or known[0] is not rows:
+            owners = self._owners.get(source, {})
+            known = rows, tuple(owners[row] for row in rows.tolist())
+            self._labels[source] = known
+        return known[1]

@@ -1,0 +1,246 @@
+"""The archive, by example: damage, a full disk, retention, the clock, what memory answers alone."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support.archives import Kept, cells_of
+from support.small_disk import small_disk
+from tocsin_alerting.promql.engine import Engine
+from tocsin_alerting.promql.result import InstantVector, Matrix
+from tocsin_alerting.store.cell import is_sample
+from tocsin_alerting.store.matchers import Matcher, MatchOp
+from tocsin_alerting.store.store import HOUR_MS
+from tocsin_exporter.snapshot import Family, Layout, Series, Snapshot, Source, labels
+
+NODE = Source("node", "box")
+EVERY = ((Matcher("__name__", MatchOp.EQUAL, "m"),),)
+ONE = ((Matcher("__name__", MatchOp.EQUAL, "m"), Matcher("s", MatchOp.EQUAL, "1")),)
+START_MS = 1_700_000_000_000 // HOUR_MS * HOUR_MS
+STEP_MS = 15_000
+FAMILY = Family("m", "counter", "")
+END_OF_TIME = 10**15
+
+
+def layout(*names: str) -> Layout:
+    return Layout(tuple(Series(FAMILY, "m", labels(s=name)) for name in names))
+
+
+TWO = layout("0", "1")
+
+
+def hours(kept: Kept, first: int, last: int, form: Layout = TWO) -> None:
+    """Columns of these hours after START_MS; each hour is sealed when it is over."""
+    for at_ms in range(START_MS + first * HOUR_MS, START_MS + last * HOUR_MS, STEP_MS):
+        turn = (at_ms - START_MS) // STEP_MS
+        row = np.array([1000.0 * i + turn for i in range(len(form.series))])
+        kept.store.append(Snapshot(NODE, at_ms, True, form, row))
+        if at_ms % HOUR_MS == 60_000:
+            kept.store.expire(at_ms)
+            kept.archive.turn()
+    kept.archive.turn()
+
+
+def times_of(kept: Kept, name: str = "1") -> list[int]:
+    """The times, in steps after START_MS, at which the series has a sample."""
+    times, bits = cells_of(kept.store.select(EVERY, 0, END_OF_TIME))[name]
+    held = is_sample(np.array(bits).view(np.float64))
+    return [(at - START_MS) // STEP_MS for at in np.array(times)[held].tolist()]
+
+
+def test_a_query_reads_what_memory_has_no_longer(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 0, 5)
+    engine = Engine(kept.store)
+    found = engine.evaluate("sum(increase(m[4h]))", START_MS + 5 * HOUR_MS - STEP_MS).value
+    assert isinstance(found, InstantVector)
+    assert float(found.values[0]) == pytest.approx(2 * 4 * 240)
+    tracks = engine.evaluate_range("m", START_MS, START_MS + 5 * HOUR_MS - 1, 60_000).value
+    assert isinstance(tracks, Matrix)
+    assert [one.values.tolist() for one in tracks.series] == [
+        [float(4 * i + 1000 * s) for i in range(300)] for s in range(2)
+    ]
+    kept.archive.let_go()
+
+
+def test_a_query_of_what_memory_has_reads_no_segment(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 0, 5)
+    for path in kept.segments:
+        path.unlink()
+    selection = kept.store.select(EVERY, START_MS + 4 * HOUR_MS, END_OF_TIME)
+    assert selection is not None and len(selection.series) == 2
+    assert kept.store.select(EVERY, START_MS + 4 * HOUR_MS, END_OF_TIME).series is selection.series
+    kept.archive.let_go()
+
+
+def test_what_was_not_there_after_a_restart_is_stale(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 0, 1)
+    kept.archive.close()
+    kept = kept.again()
+    kept.store.append(Snapshot(NODE, START_MS + HOUR_MS, True, layout("0"), np.array([1.0])))
+    found = Engine(kept.store).evaluate("m", START_MS + HOUR_MS).value
+    assert isinstance(found, InstantVector)
+    assert [dict(one)["s"] for one in found.labels] == ["0"]
+    kept.archive.let_go()
+
+
+def test_a_damaged_index_sets_the_segment_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 0, 6)
+    before = times_of(kept)
+    kept.archive.close()
+    victim = kept.segments[1]
+    data = bytearray(victim.read_bytes())
+    data[-40] ^= 1
+    victim.write_bytes(data)
+    kept = kept.again()
+    assert victim.with_suffix(".broken").exists()
+    assert str(victim) in caplog.text and "set aside" in caplog.text
+    assert times_of(kept) == [at for at in before if not 240 <= at < 480]
+    assert kept.archive.condition.broken == 1
+    kept.archive.let_go()
+
+
+def test_a_damaged_bundle_costs_its_own_cells(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 0, 6)
+    before = times_of(kept)
+    kept.archive.close()
+    victim = kept.segments[2]
+    kept = kept.again()
+    section = kept.shelf._segments[2].sections[0]
+    data = bytearray(victim.read_bytes())
+    data[int(section.bundles[0, 0]) + 9] ^= 1
+    victim.write_bytes(data)
+    assert times_of(kept) == [at for at in before if not 480 <= at < 720]
+    times_of(kept)
+    assert caplog.text.count("what else it holds") == 1
+    kept.archive.let_go()
+
+
+def test_a_segment_that_is_cut_off_prevents_no_start(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 0, 4)
+    kept.archive.close()
+    whole = kept.segments[0].read_bytes()
+    for size in (0, 7, 30, len(whole) // 2, len(whole) - 1):
+        for aside in tmp_path.glob("*.broken"):
+            aside.unlink()
+        kept.segments[0].write_bytes(whole[:size])
+        again = kept.again()
+        assert times_of(again)[-1] == 4 * 240 - 1
+        again.archive.let_go()
+        (aside,) = tmp_path.glob("*.broken")
+        aside.write_bytes(whole)
+        aside.rename(aside.with_suffix(".seg"))
+
+
+def test_any_cut_of_the_log_leaves_what_came_before(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 0, 1)
+    kept.archive.let_go()
+    whole, last = kept.log.read_bytes(), -2
+    for size in range(0, len(whole), 997):
+        (path,) = tmp_path.glob("*.log")
+        path.write_bytes(whole[:size])
+        again = kept.again()
+        found = times_of(again) if again.store.size().samples else []
+        assert found == list(range(len(found))) and len(found) - 1 >= last
+        last = len(found) - 1
+        again.archive.let_go()
+    assert last > 200
+
+
+def test_retention_deletes_by_time_and_by_size(tmp_path: Path) -> None:
+    kept = Kept(tmp_path / "time", retention_ms=3 * HOUR_MS)
+    hours(kept, 0, 8)
+    assert len(kept.segments) == 3
+    assert times_of(kept)[0] == 4 * 240
+    kept.archive.let_go()
+    size = sum(path.stat().st_size for path in kept.segments)
+    small = Kept(tmp_path / "size", max_bytes=size)
+    hours(small, 0, 8)
+    assert small.shelf.bytes <= size
+    assert 2 <= len(small.segments) <= 3
+    assert small.store.series(EVERY, 0, END_OF_TIME)
+    small.archive.let_go()
+
+
+def test_a_full_disk_costs_nothing_once_it_is_free(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    with small_disk(tmp_path / "disk") as disk:
+        kept = Kept(disk.path / "samples")
+        hours(kept, 0, 1)
+        disk.fill()
+        hours(kept, 1, 3)
+        assert not kept.archive.up
+        assert caplog.text.count("in memory only") == 1
+        assert kept.archive.condition.failures > 0
+        assert times_of(kept) == list(range(3 * 240))
+        disk.free()
+        for _ in range(15):
+            kept.archive.turn()
+        assert kept.archive.up
+        assert "written to disk again" in caplog.text
+        again = kept.again()
+        assert times_of(again) == list(range(3 * 240))
+        again.archive.let_go()
+
+
+def test_a_directory_that_is_none_lets_the_store_go_on_in_memory(tmp_path: Path) -> None:
+    (tmp_path / "samples").write_text("a file")
+    kept = Kept(tmp_path / "samples")
+    hours(kept, 0, 1)
+    assert times_of(kept) == list(range(240))
+    (tmp_path / "samples").unlink()
+    for _ in range(15):
+        kept.archive.turn()
+    kept = kept.again()
+    assert times_of(kept) == list(range(240))
+    kept.archive.let_go()
+
+
+@pytest.mark.parametrize("delta_ms", [-HOUR_MS, -10 * 60_000, HOUR_MS, -3 * HOUR_MS])
+def test_the_wall_clock_moves_memory_and_leaves_what_is_sealed(
+    tmp_path: Path, delta_ms: int
+) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 0, 4)
+    before = cells_of(kept.store.select(EVERY, 0, END_OF_TIME))["1"]
+    in_memory = int(kept.store.held()[0].columns.times[0])
+    now_ms = START_MS + 4 * HOUR_MS + delta_ms
+    kept.store.shift(delta_ms, now_ms)
+    kept.store.append(Snapshot(NODE, now_ms, True, TWO, np.array([7.0, 8.0])))
+    expected = [at for at in before[0] if at < in_memory + min(delta_ms, 0)]
+    expected += [at + delta_ms for at in before[0] if at >= in_memory]
+    for _ in range(3):
+        times, _ = cells_of(kept.store.select(EVERY, 0, END_OF_TIME))["1"]
+        assert times == [*expected, now_ms]
+        kept.archive.turn()
+        kept = kept.again()
+    kept.archive.let_go()
+
+
+def test_series_lists_what_is_only_in_segments(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 0, 2, layout("gone"))
+    hours(kept, 2, 6)
+
+    def names(t0_ms: int, t1_ms: int) -> list[str]:
+        return sorted(dict(one)["s"] for one in kept.store.series(EVERY, t0_ms, t1_ms))
+
+    assert names(0, END_OF_TIME) == ["0", "1", "gone"]
+    assert names(START_MS, START_MS + HOUR_MS) == ["gone"]
+    assert names(START_MS + 3 * HOUR_MS, END_OF_TIME) == ["0", "1"]
+    assert len(kept.store.select(ONE, 0, END_OF_TIME).series) == 1
+    kept.archive.let_go()

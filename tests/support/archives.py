@@ -1,0 +1,70 @@
+"""A store with its archive in a directory, which tests stop, kill and start again."""
+
+from pathlib import Path
+
+import numpy as np
+
+from tocsin_alerting.store.columns import Part
+from tocsin_alerting.store.disk import DiskArchive
+from tocsin_alerting.store.history import History
+from tocsin_alerting.store.selection import Selection
+from tocsin_alerting.store.shelf import Shelf
+from tocsin_alerting.store.store import Store
+
+DAY_MS = 86_400_000
+
+
+class Kept:
+    """`store` as it is after a start. Nothing runs beside it: `turn` is the writer."""
+
+    def __init__(
+        self,
+        directory: Path,
+        memory_ms: int = 3_600_000,
+        retention_ms: int = 15 * DAY_MS,
+        max_bytes: int = 2**31,
+    ) -> None:
+        self.directory = directory
+        self._memory_ms, self._max_bytes = memory_ms, max_bytes
+        self.shelf = Shelf(directory, retention_ms, max_bytes)
+        self.archive = DiskArchive(directory, self.shelf)
+        self.store = Store(memory_ms, archive=self.archive)
+        self.archive.start(self.store)
+
+    def again(self) -> "Kept":
+        """Another process on the same directory, after this one was killed."""
+        self.archive.let_go()
+        return Kept(self.directory, self._memory_ms, self.shelf.retention_ms, self._max_bytes)
+
+    @property
+    def log(self) -> Path:
+        (path,) = self.directory.glob("*.log")
+        return path
+
+    @property
+    def segments(self) -> list[Path]:
+        return sorted(self.directory.glob("*.seg"))
+
+
+def cells_of(selection: Selection) -> dict[str, tuple[list[int], list[int]]]:
+    """The times and bits of every cell of each series, by its label `s`."""
+    found, row = {}, 0
+    for part in selection.parts:
+        cells = np.ascontiguousarray(whole(part).T).view(np.int64)
+        for bits in cells.tolist():
+            name = dict(selection.series.labels[row])["s"]
+            assert name not in found
+            found[name] = (part.times.tolist(), bits)
+            row += 1
+    return found
+
+
+def whole(part: Part | History) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    return part.slab(0, len(part.times))
+
+
+def newest_ms(store: Store) -> int | None:
+    """The time of the newest column that memory holds."""
+    return max(
+        (int(one.columns.times[-1]) for one in store.held() if one.columns.times.size), default=None
+    )

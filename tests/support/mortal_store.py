@@ -1,0 +1,51 @@
+"""Appends to a store, seals and prunes, fifty times as fast as life, until it is killed. A script.
+
+    mortal_store.py DIRECTORY
+
+Goes on where the store that it finds ends, and writes a line for each column: its time, and when
+it was appended on the monotonic clock, both in milliseconds.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from support.archives import newest_ms
+from tocsin_alerting.store.disk import DiskArchive, Pace
+from tocsin_alerting.store.shelf import Shelf
+from tocsin_alerting.store.store import Store
+from tocsin_exporter.snapshot import Family, Layout, Series, Snapshot, Source, labels
+
+FIRST_MS = 1_700_000_000_000
+STEP_MS = 15_000
+SERIES = 40
+FAMILY = Family("m", "counter", "")
+FORM = Layout(tuple(Series(FAMILY, "m", labels(s=str(i))) for i in range(SERIES)))
+
+
+def values_at(at_ms: int) -> list[float]:
+    turn = (at_ms - FIRST_MS) // STEP_MS
+    return [float(turn * (i + 1)) if i % 2 else (turn % 97) / 7 for i in range(SERIES)]
+
+
+def main() -> None:
+    directory = Path(sys.argv[1])
+    archive = DiskArchive(directory, Shelf(directory, 10**12, 2**30), Pace(seconds=0.01, sync=50))
+    store = Store(archive=archive)
+    archive.start(store)
+    archive.run()
+    at_ms = newest_ms(store) or FIRST_MS - STEP_MS
+    while True:
+        at_ms += STEP_MS
+        store.append(Snapshot(Source("j", "i"), at_ms, True, FORM, np.array(values_at(at_ms))))
+        sys.stdout.write(f"{at_ms} {time.monotonic_ns() // 1_000_000}\n")
+        sys.stdout.flush()
+        if at_ms // STEP_MS % 8 == 0:
+            store.expire(at_ms)
+            time.sleep(0.004)
+
+
+if __name__ == "__main__":
+    main()
