@@ -8,6 +8,7 @@ import numpy as np
 from tocsin_alerting.store.cell import Ints
 from tocsin_alerting.store.columns import Part, part
 from tocsin_alerting.store.history import History
+from tocsin_alerting.store.pairs import Scattered
 from tocsin_alerting.store.rows import MatcherSets
 from tocsin_alerting.store.series import SeriesSet
 from tocsin_alerting.store.table import Table
@@ -16,10 +17,12 @@ from tocsin_exporter.snapshot import Labels, Source
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
-    """`series` are those of the parts one after the other; equal queries give the same object."""
+    """`series` are those of the parts one after the other, then those of the scattered ones, whose
+    samples have times of their own; equal queries give the same object."""
 
     series: SeriesSet
     parts: tuple[Part | History, ...]
+    scattered: tuple[Scattered, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
