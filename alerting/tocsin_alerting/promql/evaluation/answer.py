@@ -1,5 +1,6 @@
 """From the engine's arrays to what a query answers: only what is present, names dropped."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from tocsin_alerting.promql.evaluation.context import Context, distinct, merged
 from tocsin_alerting.promql.evaluation.extended import edges_of
 from tocsin_alerting.promql.evaluation.labelling import partly_nameless
 from tocsin_alerting.promql.evaluation.ranges import RangeVector
+from tocsin_alerting.promql.evaluation.scattered import raw
 from tocsin_alerting.promql.evaluation.vector import Value, Vector, unlabelled
 from tocsin_alerting.promql.evaluation.window import Span, Window, edges
 from tocsin_alerting.promql.result import (
@@ -93,13 +95,19 @@ def samples(windows: RangeVector, context: Context) -> Matrix:
     """The raw samples in the window of an instant query."""
     unnamed = np.broadcast_to(np.asarray(windows.unnamed, np.bool_), (len(windows.series),))
     series = partly_nameless(windows.series, unnamed)
-    tracks, offset = [], 0
+    tracks = []
+    for labels, (times, cells) in zip(series.labels, _raw(windows, context), strict=True):
+        tracks += _track(labels, times, cells, windows.spans[0])
+    return Matrix(tuple(sorted(tracks, key=lambda track: track.labels)))
+
+
+def _raw(windows: RangeVector, context: Context) -> Iterator[tuple[Ints, Floats]]:
+    """The times and cells of each series in its only window."""
     for frame in windows.frames:
         ((start, stop),) = edges(frame.times, windows.spans, context.semantics == 3)
         slab, times = frame.slab(start, stop), frame.times[start:stop]
         context.budget.spend(slab.size)
         for row in range(frame.count):
-            cells = np.ascontiguousarray(slab[:, row])
-            tracks += _track(series.labels[offset + row], times, cells, windows.spans[0])
-        offset += frame.count
-    return Matrix(tuple(sorted(tracks, key=lambda track: track.labels)))
+            yield times, np.ascontiguousarray(slab[:, row])
+    for part in windows.scattered:
+        yield from raw(part, windows.spans[0], context.semantics == 3, context.budget)

@@ -8,9 +8,11 @@ import numpy as np
 from tocsin_alerting.promql.evaluation.context import Context
 from tocsin_alerting.promql.evaluation.elementwise import Function
 from tocsin_alerting.promql.evaluation.frame import Frame
+from tocsin_alerting.promql.evaluation.scattered import windows
 from tocsin_alerting.promql.evaluation.vector import Vector
 from tocsin_alerting.promql.evaluation.window import Span, Window, cut, edges
 from tocsin_alerting.store.cell import Floats, Ints, Mask
+from tocsin_alerting.store.pairs import Scattered
 from tocsin_alerting.store.series import SeriesSet
 
 Answer = tuple[Floats, Mask | None]
@@ -58,12 +60,14 @@ class RangeFunction:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RangeVector:
-    """The series of a range selector or subquery: frames one after the other, a window a step."""
+    """The series of a range selector or subquery: those of the frames one after the other, then
+    the scattered ones; a window a step."""
 
     series: SeriesSet
     frames: Sequence[Frame]
     spans: list[Span]
     unnamed: bool | Mask = False
+    scattered: Sequence[Scattered] = ()
 
 
 def over_windows(
@@ -75,18 +79,47 @@ def over_windows(
     present = np.zeros(values.shape, np.bool_)
     offset = 0
     for frame in given.frames:
-        columns = slice(offset, offset + frame.count)
-        windows = edges(frame.times, given.spans, context.semantics == 3)
-        read = 0  # windows overlap: a sample counts when it is first read
-        for step, (start, stop) in enumerate(windows):
-            if start < stop and frame.count:
-                context.budget.spend(max(0, stop - max(start, read)) * frame.count)
-                read = stop
-                at_step = [float(one[step]) for one in parameters]
-                out = (values[step, columns], present[step, columns])
-                _fill(function, frame, (start, stop), given.spans[step], at_step, out)
-        offset += frame.count
+        columns = slice(offset, offset := offset + frame.count)
+        out = (values[:, columns], present[:, columns])
+        _over_frame(function, frame, given.spans, parameters, context, out)
+    for part in given.scattered:
+        columns = slice(offset, offset := offset + part.count)
+        out = (values[:, columns], present[:, columns])
+        _over_scattered(function, part, given.spans, parameters, context, out)
     return Vector(given.series, values, None if present.all() else present, given.unnamed)
+
+
+def _over_frame(
+    function: RangeFunction,
+    frame: Frame,
+    spans: list[Span],
+    parameters: Sequence[Floats],
+    context: Context,
+    out: tuple[Floats, Mask],
+) -> None:
+    read = 0  # windows overlap: a sample counts when it is first read
+    for step, (start, stop) in enumerate(edges(frame.times, spans, context.semantics == 3)):
+        if start < stop and frame.count:
+            context.budget.spend(max(0, stop - max(start, read)) * frame.count)
+            read = stop
+            at_step = [float(one[step]) for one in parameters]
+            _fill(
+                function, frame, (start, stop), spans[step], at_step, (out[0][step], out[1][step])
+            )
+
+
+def _over_scattered(
+    function: RangeFunction,
+    part: Scattered,
+    spans: list[Span],
+    parameters: Sequence[Floats],
+    context: Context,
+    out: tuple[Floats, Mask],
+) -> None:
+    for step, window, rows in windows(part, spans, context.semantics == 3, context.budget):
+        at_step = [float(one[step]) for one in parameters]
+        answer = function.answer(window, at_step)
+        _put_rows(answer, window, rows, None, (out[0][step], out[1][step]))
 
 
 def _fill(

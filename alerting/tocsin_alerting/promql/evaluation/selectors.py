@@ -11,6 +11,7 @@ from tocsin_alerting.promql.evaluation.budget import QueryError
 from tocsin_alerting.promql.evaluation.context import Context
 from tocsin_alerting.promql.evaluation.frame import Frame
 from tocsin_alerting.promql.evaluation.ranges import RangeVector
+from tocsin_alerting.promql.evaluation.scattered import newest
 from tocsin_alerting.promql.evaluation.vector import Vector
 from tocsin_alerting.promql.evaluation.window import Span
 from tocsin_alerting.store.cell import Floats, Ints, Mask, is_absent, is_sample
@@ -57,6 +58,8 @@ def select_instant(node: VectorSelector, context: Context, times_too: bool = Fal
     chosen = context.reader.select(node.matcher_sets, t0_ms, t1_ms)
     context.budget.spend(len(looks) * len(chosen.series))
     found = [_newest(part, floors, looks, times_too) for part in chosen.parts]
+    budget = context.budget
+    found += [newest(part, floors, looks, times_too, budget) for part in chosen.scattered]
     if len(found) == 1:
         values, present = found[0]
         return Vector(chosen.series, values, present)
@@ -87,7 +90,7 @@ def select_range(node: MatrixSelector, context: Context, slides: bool = False) -
     earliest, latest = (int(looks.min()), int(looks.max())) if spans else (0, 0)
     t0_ms, t1_ms = earliest - range_ms - before_ms, latest + after_ms
     chosen = context.reader.select(selector.matcher_sets, t0_ms, t1_ms)
-    return RangeVector(chosen.series, chosen.parts, spans)
+    return RangeVector(chosen.series, chosen.parts, spans, scattered=chosen.scattered)
 
 
 def _reach(selector: VectorSelector, context: Context) -> tuple[int, int]:
@@ -106,7 +109,7 @@ def select_smoothed(node: VectorSelector, context: Context) -> RangeVector:
     ]
     earliest, latest = int(looks.min()), int(looks.max())
     chosen = context.reader.select(node.matcher_sets, earliest - before_ms, latest + after_ms)
-    return RangeVector(chosen.series, chosen.parts, spans)
+    return RangeVector(chosen.series, chosen.parts, spans, scattered=chosen.scattered)
 
 
 def _shortened(span: Span, last_ms: int) -> Span:

@@ -1,0 +1,93 @@
+"""Series without a common time axis at each step: the newest sample of each, or its window."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tocsin_alerting.promql.evaluation.budget import Budget
+from tocsin_alerting.promql.evaluation.stretch import Stretch, stretches
+from tocsin_alerting.promql.evaluation.window import Span, Window
+from tocsin_alerting.store.cell import Floats, Ints, Mask, is_stale
+from tocsin_alerting.store.pairs import Scattered
+
+_PIECE_MS = 60_000
+_NO_TIMES, _NO_VALUES = np.empty(0, np.int64), np.empty(0)
+
+
+def newest(
+    part: Scattered, floors: Ints, looks: Ints, times_too: bool, budget: Budget
+) -> tuple[Floats, Mask | None]:
+    """(steps, series): the newest value at or before each look and not before its floor.
+
+    A stale marker is the newest too, and says that nothing is there. `times_too` gives the
+    samples' times, in seconds, for their values.
+    """
+    values = np.zeros((len(looks), part.count))
+    present = np.zeros(values.shape, np.bool_)
+    for steps, stretch in stretches(part, floors, looks, stale=True):
+        budget.spend(0)
+        if not len(stretch.keys):
+            continue
+        stops = stretch.behind(looks[steps])
+        at = np.maximum(stops - 1, 0)
+        there = stretch.behind(floors[steps] - 1) < stops
+        present[steps] = there & ~is_stale(stretch.values)[at]
+        values[steps] = stretch.times[at] / 1000.0 if times_too else stretch.values[at]
+    return values, None if present.all() else present
+
+
+def windows(
+    part: Scattered, spans: list[Span], open_left: bool, budget: Budget
+) -> Iterator[tuple[int, Window, Ints]]:
+    """The number of a step, a window of it, and the rows (series,) that have samples in that.
+
+    Series with about as many samples share a window, so that a few long ones do not make the
+    others as deep as themselves.
+    """
+    left = 0 if open_left else 1
+    starts = np.array([one.start_ms - one.before_ms - left for one in spans], np.int64)
+    ends = np.array([one.end_ms + one.after_ms for one in spans], np.int64)
+    read_ms = int(starts[0]) if len(spans) else 0
+    for steps, stretch in stretches(part, starts + 1, ends, stale=False):
+        first, stop = stretch.behind(starts[steps]), stretch.behind(ends[steps])
+        read = np.concatenate([stretch.behind(np.array([read_ms])), stop[:-1]])
+        budget.spend(int(np.maximum(stop - np.maximum(first, read), 0).sum()))
+        read_ms = int(ends[steps][-1])
+        for at, span in enumerate(spans[steps]):
+            budget.spend(0)
+            for rows in _alike(np.maximum(stop[at] - first[at], 0)):
+                window = _packed(stretch, first[at, rows], stop[at, rows], span)
+                yield steps.start + at, window, rows
+
+
+def raw(
+    part: Scattered, span: Span, open_left: bool, budget: Budget
+) -> Iterator[tuple[Ints, Floats]]:
+    """The times and values (samples,) of each series in the window and around it."""
+    t0_ms, t1_ms = span.start_ms - span.before_ms + open_left, span.end_ms + span.after_ms
+    starts = np.arange(t0_ms, t1_ms + 1, _PIECE_MS)
+    pieces = []
+    for _, stretch in stretches(part, starts, np.minimum(starts + _PIECE_MS - 1, t1_ms), False):
+        budget.spend(len(stretch.keys))
+        pieces.append(stretch)
+    for row in range(part.count):
+        own = [(one, slice(one.offsets[row], one.offsets[row + 1])) for one in pieces]
+        times = [one.times[samples] for one, samples in own]
+        values = [one.values[samples] for one, samples in own]
+        yield np.concatenate([_NO_TIMES, *times]), np.concatenate([_NO_VALUES, *values])
+
+
+def _alike(counts: Ints) -> list[Ints]:
+    """The series that have samples, put together by the number of binary digits of how many."""
+    _, digits = np.frexp(counts.astype(np.float64))
+    return [np.flatnonzero(digits == one) for one in np.unique(digits[counts > 0]).tolist()]
+
+
+def _packed(stretch: Stretch, first: Ints, stop: Ints, span: Span) -> Window:
+    counts = stop - first
+    depth = int(counts.max())
+    places = first + np.arange(depth)[:, None]
+    if (counts == depth).all():
+        return Window(stretch.values[places], stretch.times[places], None, span)
+    np.minimum(places, len(stretch.keys) - 1, out=places)
+    return Window(stretch.values[places], stretch.times[places], counts, span)
