@@ -76,7 +76,7 @@ class Ours:
         around = Surroundings(
             engine=Engine(self.store),
             write=self.store.append_rules,
-            sources=StoreSources(self.store, lambda: [source], lambda: True),
+            sources=StoreSources(self.store, lambda: [source], lambda: True, now_ms),
             seconds=time.perf_counter,
         )
         self.groups = Groups(around, 5000)

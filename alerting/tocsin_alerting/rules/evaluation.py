@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState
-from tocsin_alerting.rules.alerting import active, alert_samples, candidates, step
+from tocsin_alerting.rules.alerting import active, candidates, step
 from tocsin_alerting.rules.progress import RuleHealth, RuleProgress
 from tocsin_alerting.rules.query import Engine, query_at, rows
 from tocsin_alerting.rules.recording import record
@@ -108,7 +108,7 @@ async def _evaluated(
         return ()
     verdict = await _alerted(progress, rule, group, result, at_ms, around)
     if not progress.removed:
-        _write(progress, queried_ms, alert_samples(rule, progress.alerts.values()), around.write)
+        _write(progress, queried_ms, progress.alert_samples(rule), around.write)
     return verdict.events
 
 

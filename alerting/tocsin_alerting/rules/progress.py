@@ -1,15 +1,16 @@
 """How far a rule and its group have come: the state between two evaluations, and for the API."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from tocsin_alerting.promql.ast import Expr
 from tocsin_alerting.rules.alert import Alert, AlertState
+from tocsin_alerting.rules.alerting import alert_samples
 from tocsin_alerting.rules.journal import InstanceRow
 from tocsin_alerting.rules.rule import AlertingRule, Group, Rule
 from tocsin_alerting.rules.unknown import Doubt, is_exempt, keeps_instance, reach_ms, window_ms
-from tocsin_exporter.snapshot import Source
+from tocsin_exporter.snapshot import Labels, Source
 
 RULES_JOB = "tocsin_rules"
 
@@ -55,6 +56,8 @@ class RuleProgress:
     reach_ms: int = field(init=False)
     window_ms: int = field(init=False)
     restored_ms: int | None = None
+    _shape: object = None
+    _samples: Sequence[tuple[Labels, float]] = ()
 
     def __post_init__(self) -> None:
         self.reads((self.rule.query,))
@@ -78,6 +81,15 @@ class RuleProgress:
         What fired before it may then have left the result for want of history alone.
         """
         return self.restored_ms is not None and at_ms - self.restored_ms < self.window_ms
+
+    def alert_samples(self, rule: AlertingRule) -> Sequence[tuple[Labels, float]]:
+        """What the alerts of `rule`, which is this one, are in the store; the same object while
+        none of them changed."""
+        alerts = self.alerts.values()
+        shape = [(one.labels, one.state, one.active_at_ms) for one in alerts]
+        if (rule.labels, shape) != self._shape:
+            self._shape, self._samples = (rule.labels, shape), alert_samples(rule, alerts)
+        return self._samples
 
     @property
     def source(self) -> Source:

@@ -51,6 +51,7 @@ class _Placed:
     layout: Layout | None
     rows: Ints  # the synthetic series come last
     taken: Ints | None  # positions in the layout; None: all
+    series: tuple[Labels, ...] | None = None  # instead of a layout, where rules wrote
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,14 +122,12 @@ class Store:
             table = self._table(source)
             if not self._in_order(table, at_ms, len(batch)):
                 return False
-            rows, taken = table.rows.all_of(labels for labels, _ in batch)
             values = normalised(np.fromiter((v for _, v in batch), np.float64, len(batch)))
-            before = self._placed.get(source, _NOWHERE)
-            ended, values = np.setdiff1d(before.rows, rows), values[taken]
-            table.end(ended)
-            table.append(at_ms, rows, values)
-            self._record(source, at_ms, rows, values, ended)
-            self._placed[source] = _Placed(None, rows, None)
+            placed, ended = self._place_rules(source, tuple(labels for labels, _ in batch))
+            if placed.taken is not None:
+                values = values[placed.taken]
+            table.append(at_ms, placed.rows, values)
+            self._record(source, at_ms, placed.rows, values, ended)
             self._finish(source, table, Last(at_ms, True))
             return True
 
@@ -379,6 +378,20 @@ class Store:
         table.end(ended)
         everything = len(taken) == len(layout.series)
         placed = _Placed(layout, rows, None if everything else taken)
+        self._placed[source] = placed
+        return placed, ended
+
+    def _place_rules(self, source: Source, series: tuple[Labels, ...]) -> tuple[_Placed, Ints]:
+        """As `_place`; the same series as the last time, which is most times, stay where they
+        are."""
+        before, table = self._placed.get(source, _NOWHERE), self._tables[source]
+        if before.series == series:
+            return before, _NOWHERE.rows
+        rows, taken = table.rows.all_of(series)
+        ended = np.setdiff1d(before.rows, rows)
+        table.end(ended)
+        everything = len(taken) == len(series)
+        placed = _Placed(None, rows, None if everything else taken, series)
         self._placed[source] = placed
         return placed, ended
 
