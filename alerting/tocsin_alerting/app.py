@@ -5,7 +5,7 @@ import random
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from tocsin_alerting.api import channels as channels_api
-from tocsin_alerting.api import incidents, query, rules, runbooks, server, status
+from tocsin_alerting.api import incidents, query, rules, runbooks, server, status, targets
 from tocsin_alerting.api.guard import guard
 from tocsin_alerting.api.threads import Threads
 from tocsin_alerting.api.turn import Limits
@@ -25,11 +25,13 @@ from tocsin_alerting.box.discovery import USUAL_PORTS
 from tocsin_alerting.box.engines import Engines
 from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.config import Config
+from tocsin_alerting.config.effective import effective
 from tocsin_alerting.config.load import external_url, incident_config
 from tocsin_alerting.incidents.desk import Desk
 from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
 from tocsin_alerting.notify.channel import Channel
 from tocsin_alerting.notify.delivery import Courier
+from tocsin_alerting.promql.durations import format_duration
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.rounds import own
 from tocsin_alerting.rounds.desk import DeskRounds
@@ -39,14 +41,17 @@ from tocsin_alerting.rounds.sources import StoreSources
 from tocsin_alerting.rules.evaluation import Surroundings
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.rule import RuleFile
+from tocsin_alerting.settings import size_text
 from tocsin_alerting.store.disk import DiskArchive
 from tocsin_alerting.store.shelf import Shelf
 from tocsin_alerting.store.store import Store
 from tocsin_exporter.agent import Agent
 from tocsin_exporter.catalogue import STAGES
 from tocsin_exporter.clock import Clock
+from tocsin_exporter.collectors.engine import Engine as EngineCollector
 from tocsin_exporter.collectors.reading import Reading
 from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.scrape import Scraper
 from tocsin_exporter.server import MetricsPage, Scrapes
 from tocsin_exporter.server import routes as metrics_routes
 from tocsin_exporter.watches import (
@@ -77,6 +82,7 @@ class Setup:
     load_rps: float | None = None
     engine_ports: Sequence[int] = USUAL_PORTS
     log_format: str = "logfmt"
+    flags: Mapping[str, str] = field(default_factory=dict)
 
 
 class App:
@@ -86,6 +92,7 @@ class App:
         config = setup.config
         self.setup = setup
         self.clock = Clock()
+        self.started_ms = self.clock.now_ms()
         self.rhythms = _rhythms(config)
         self.site = Site(now=self.clock.wall, process_groups=_process_groups(config))
         self.scrapes = Scrapes()
@@ -265,12 +272,29 @@ class App:
         return [
             *metrics_routes(page, self._ready, links=_LINKS),
             *query.routes(self.store, self.engine, self.queries, now_ms, monotonic),
-            *rules.routes(lambda: self.groups.all),
-            *incidents.routes(self.desk, guarded, now_ms),
+            *targets.routes(self._targets),
+            *rules.routes(lambda: self.groups.all, base),
+            *incidents.routes(self.desk, guarded, now_ms, base),
             *channels_api.routes(self.setup.channels, guarded, now_ms, base),
-            *status.routes(self._about),
+            *status.routes(self._running()),
             *runbooks.routes(lambda: bundled("docs/runbooks")),
         ]
+
+    def _targets(self) -> list[targets.Target]:
+        return [_target(one, self._url) for one in self.agent.scrapers]
+
+    def _running(self) -> status.Running:
+        config = self.setup.config
+        return status.Running(
+            about=self._about,
+            now_ms=self.clock.now_ms,
+            started_ms=self.started_ms,
+            flags=self.setup.flags,
+            config=effective(config),
+            retention=f"{format_duration(config.storage.retention)} or"
+            f" {size_text(config.storage.size)}",
+            broken=lambda: self.archive.condition.broken,
+        )
 
     def _about(self) -> Mapping[str, Any]:
         engines = self.engines
@@ -306,6 +330,22 @@ class App:
             recorded=not self.desk.recorder.down,
         )
         print(banner(facts), end="", flush=True)  # noqa: T201  (this is for the terminal)
+
+
+def _target(scraper: Scraper, own_url: str) -> targets.Target:
+    """A source of this machine is what a scrape of its area shows; an engine has a page itself."""
+    watch, last = scraper.watch, scraper.snapshot
+    pages = [f"{one.url}/metrics" for one in watch.collectors if isinstance(one, EngineCollector)]
+    return targets.Target(
+        source=watch.source,
+        url=pages[0] if pages else f"{own_url}/metrics?collect[]={watch.area}",
+        interval=watch.interval,
+        deadline=watch.deadline,
+        last_ms=last.at_ms if last else None,
+        seconds=last.duration_seconds if last else 0.0,
+        ok=last.ok if last else None,
+        error=scraper.error,
+    )
 
 
 def _rhythms(config: Config) -> dict[str, Rhythm]:

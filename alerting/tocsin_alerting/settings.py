@@ -56,6 +56,12 @@ def size_bytes(text: object) -> int:
     return int(found[1]) << _SHIFTS[found[2]]
 
 
+def size_text(size: int) -> str:
+    """`size` bytes, whole KiB of them, as `size_bytes` reads them: 2147483648 is `2GiB`."""
+    unit = next(unit for unit, shift in reversed(_SHIFTS.items()) if size % (1 << shift) == 0)
+    return f"{size >> _SHIFTS[unit]}{unit}"
+
+
 def _positive(value: object) -> int:
     ms = duration_ms(value)
     if ms == 0:

@@ -88,6 +88,22 @@ def _engine(url: str) -> Any:
         raise WrongUsage(f"--engine.url {url}: not a URL like http://127.0.0.1:8000") from None
 
 
+def flags(options: Options, config: Config, log_level: str, log_format: str) -> dict[str, str]:
+    """Each flag of `tocsin up` with what holds, as `/api/v1/status/flags` tells it."""
+    return {
+        "config.file": str(options.config_file or ""),
+        "engine.port": ",".join(map(str, options.engine_ports or USUAL_PORTS)),
+        "engine.url": ",".join(engine.url for engine in config.engines),
+        "load": str(options.load_rps or ""),
+        "log.format": log_format,
+        "log.level": log_level,
+        "no-worker": str(not config.worker.enabled).lower(),
+        "storage.path": config.storage.path,
+        "web.listen-address": config.web.listen_address,
+        "worker.device": config.worker.device,
+    }
+
+
 def rule_files(config: Config) -> list[RuleFile]:
     """The files that `rule_files` names; `bundled` are ours. Raises InvalidDocument."""
     return load_rules(rule_patterns(config), check)
@@ -119,6 +135,7 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
             load_rps=options.load_rps,
             engine_ports=options.engine_ports or USUAL_PORTS,
             log_format=log_format,
+            flags=flags(options, config, log_level, log_format),
         )
         _hold_directory(config.storage.path)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

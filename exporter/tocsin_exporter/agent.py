@@ -80,6 +80,11 @@ class Agent:
         return list(self._scrapers)
 
     @property
+    def scrapers(self) -> list[Scraper]:
+        """One for each source."""
+        return list(self._scrapers.values())
+
+    @property
     def last(self) -> dict[Source, Snapshot]:
         """The last snapshot of each source that has one."""
         return {

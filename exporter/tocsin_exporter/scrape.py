@@ -81,6 +81,12 @@ class Scraper:
         for one in self._health.values():
             yield from one.samples(now)
 
+    @property
+    def error(self) -> str:
+        """Why those collectors failed that did; nothing when none has."""
+        failed = [one for one in self._health.values() if one.success is False]
+        return "; ".join(f"{one.collector}: {one.error}" for one in failed)
+
     def close(self) -> None:
         for collector in self.watch.collectors:
             collector.close()

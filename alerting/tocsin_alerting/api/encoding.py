@@ -1,7 +1,7 @@
 """Query results as Prometheus's JSON: numbers are texts, times are seconds."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -41,14 +41,29 @@ def exponent(value: float) -> str:
     return f"{'-' * negative}{digits[0]}{point}{rest}e{int(power) + len(rest):+03d}"
 
 
-def document(result: Result) -> Iterator[bytes]:
-    """The body of a query's answer in pieces, each of which but the last is a large one.
-
-    Made piece by piece because the texts of a large answer take twenty times its numbers' memory.
-    """
-    piece = bytearray(b'{"status":"success","data":{"resultType":')
+def document(result: Result, stats: Mapping[str, Any] | None = None) -> Iterator[bytes]:
+    """The body of a query's answer in pieces, each of which but the last is a large one."""
     kind, rows = _kind_and_rows(result.value)
-    piece += orjson.dumps(kind) + b',"result":'
+    head = b'{"status":"success","data":{"resultType":' + orjson.dumps(kind) + b',"result":'
+    told = b',"stats":' + orjson.dumps(stats) if stats else b""
+    notes = _notes(result.warnings, result.infos)
+    return _in_pieces(head, rows, told + b"}" + notes + b"}")
+
+
+def listing(rows: Iterable[Any], warnings: Sequence[str] = ()) -> Iterator[bytes]:
+    """The body of an answer whose data is a list, in pieces as those of `document`."""
+    return _in_pieces(b'{"status":"success","data":', rows, _notes(warnings, ()) + b"}")
+
+
+def whole(data: Any) -> Iterator[bytes]:
+    """The body of an answer of any shape, in one piece."""
+    return iter([orjson.dumps({"status": "success", "data": data})])
+
+
+def _in_pieces(head: bytes, rows: Iterable[Any], tail: bytes) -> Iterator[bytes]:
+    """Made piece by piece because the texts of a large answer take twenty times its numbers'
+    memory, and because whoever makes them holds up everybody else."""
+    piece = bytearray(head)
     opening = b"["
     for row in rows:
         piece += opening + orjson.dumps(row)
@@ -56,12 +71,11 @@ def document(result: Result) -> Iterator[bytes]:
         if len(piece) >= PIECE_BYTES:
             yield bytes(piece)
             piece.clear()
-    piece += (b"[" if opening == b"[" else b"") + b"]}" + _notes(result) + b"}"
-    yield bytes(piece)
+    yield bytes(piece) + (b"[" if opening == b"[" else b"") + b"]" + tail
 
 
-def _notes(result: Result) -> bytes:
-    notes = {b"warnings": result.warnings, b"infos": result.infos}
+def _notes(warnings: Sequence[str], infos: Sequence[str]) -> bytes:
+    notes = {b"warnings": warnings, b"infos": infos}
     return b"".join(b',"%s":%s' % (k, orjson.dumps(texts)) for k, texts in notes.items() if texts)
 
 

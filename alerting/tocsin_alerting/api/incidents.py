@@ -21,14 +21,18 @@ from tocsin_alerting.incidents.desk import OPEN_STATES, Desk
 from tocsin_alerting.incidents.errors import Conflict, NoSuchIncident
 from tocsin_alerting.incidents.incident import Incident, State
 from tocsin_alerting.incidents.story import Story
+from tocsin_alerting.notify.links import shown_links
 
 _STATES = {"open": OPEN_STATES, "all": tuple(State)}
 _MOST_BYTES = 64 << 10
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
 
-def routes(desk: Desk, guard: Guard, now_ms: Callable[[], int]) -> list[Route]:
-    """Lists, one incident with its history, and the actions of `Verb` as POST."""
+def routes(
+    desk: Desk, guard: Guard, now_ms: Callable[[], int], external_url: str = ""
+) -> list[Route]:
+    """Lists, one incident with its history, and the actions of `Verb` as POST; annotations that
+    link to the agent link below `external_url`."""
 
     async def listed(request: Request) -> Response:
         name = request.query_params.get("state", "open")
@@ -36,16 +40,16 @@ def routes(desk: Desk, guard: Guard, now_ms: Callable[[], int]) -> list[Route]:
         if not states:
             raise ApiError("bad_data", f'state is "{name}"; it may be open, all or a state')
         found = await desk.incidents(states)
-        return success({"incidents": [shown(one) for one in found]})
+        return success({"incidents": [shown(one, external_url) for one in found]})
 
     async def one(request: Request) -> Response:
-        return success(told(await _or_not_found(desk, _number(request))))
+        return success(told(await _or_not_found(desk, _number(request)), external_url))
 
     async def act(request: Request) -> Response:
         guard(request)
         action = await _action(request)
         try:
-            return success(shown(await desk.act(action, now_ms())))
+            return success(shown(await desk.act(action, now_ms()), external_url))
         except NoSuchIncident as error:
             raise ApiError("not_found", str(error)) from None
         except Conflict as error:
@@ -114,7 +118,7 @@ def _text(sent: Mapping[str, Any], name: str) -> str:
     return value[:1000]
 
 
-def shown(incident: Incident) -> dict[str, Any]:
+def shown(incident: Incident, external_url: str = "") -> dict[str, Any]:
     """One incident as lists show it; times are Unix milliseconds."""
     return {
         "number": incident.number,
@@ -135,7 +139,7 @@ def shown(incident: Incident) -> dict[str, Any]:
         "alerts": [
             {
                 "labels": dict(member.alert.labels),
-                "annotations": dict(member.alert.annotations),
+                "annotations": shown_links(dict(member.alert.annotations), external_url),
                 "source": member.source,
                 "value": number(member.alert.value),
                 "since_ms": member.since_ms,
@@ -145,9 +149,9 @@ def shown(incident: Incident) -> dict[str, Any]:
     }
 
 
-def told(story: Story) -> dict[str, Any]:
+def told(story: Story, external_url: str = "") -> dict[str, Any]:
     """One incident with everything that happened and will happen."""
-    return shown(story.incident) | {
+    return shown(story.incident, external_url) | {
         "history": [
             {"at_ms": e.at_ms, "event": e.event, "actor": e.actor, "data": e.data}
             for e in story.history

@@ -9,7 +9,9 @@ from starlette.routing import Route
 
 from tocsin_alerting.api.answers import ApiError, success
 from tocsin_alerting.api.encoding import exponent
+from tocsin_alerting.api.reads import read
 from tocsin_alerting.api.times import rfc3339
+from tocsin_alerting.notify.links import shown_links
 from tocsin_alerting.promql.printer import print_expr
 from tocsin_alerting.rules.alert import Alert, AlertState
 from tocsin_alerting.rules.progress import GroupProgress, RuleProgress
@@ -19,28 +21,30 @@ Progress = Callable[[], Sequence[GroupProgress]]
 _TYPES = {"alert": "alerting", "record": "recording", "": ""}
 
 
-def routes(groups: Progress) -> list[Route]:
-    """`groups` gives the state of every rule group as it is now."""
+def routes(groups: Progress, external_url: str = "") -> list[Route]:
+    """`groups` gives the state of every rule group as it is now; annotations that link to the
+    agent link below `external_url`."""
 
     async def rules(request: Request) -> Response:
         kind = request.query_params.get("type", "")
         if kind not in _TYPES:
             raise ApiError("bad_data", f'invalid parameter "type": not supported value "{kind}"')
-        chosen = _Chosen(request, _TYPES[kind])
+        chosen = _Chosen(request, _TYPES[kind], external_url)
         shown = [_group(one, chosen) for one in groups() if chosen.has_group(one)]
         return success({"groups": [group for group in shown if group["rules"] or chosen.all]})
 
     async def alerts(request: Request) -> Response:
-        return success({"alerts": [_alert(one) for one in _active(groups())]})
+        return success({"alerts": [_alert(one, external_url) for one in _active(groups())]})
 
-    return [Route("/api/v1/rules", rules), Route("/api/v1/alerts", alerts)]
+    return [read("/api/v1/rules", rules), read("/api/v1/alerts", alerts)]
 
 
 class _Chosen:
-    """Which groups and rules were asked for."""
+    """Which groups and rules were asked for, and where their links lead."""
 
-    def __init__(self, request: Request, kind: str) -> None:
+    def __init__(self, request: Request, kind: str, external_url: str) -> None:
         self.kind = kind
+        self.external_url = external_url
         self.names = set(request.query_params.getlist("rule_name[]"))
         self.groups = set(request.query_params.getlist("rule_group[]"))
         self.files = set(request.query_params.getlist("file[]"))
@@ -96,8 +100,8 @@ def _rule(progress: RuleProgress, chosen: _Chosen) -> dict[str, Any]:
             "state": progress.state or "unknown",
             "duration": rule.for_ms / 1000,
             "keepFiringFor": rule.keep_firing_for_ms / 1000,
-            "annotations": dict(rule.annotations),
-            "alerts": [_alert(a) for a in _shown(progress.alerts.values())]
+            "annotations": shown_links(dict(rule.annotations), chosen.external_url),
+            "alerts": [_alert(a, chosen.external_url) for a in _shown(progress.alerts.values())]
             if chosen.alerts
             else [],
         }
@@ -115,10 +119,10 @@ def _shown(alerts: Iterable[Alert]) -> Iterator[Alert]:
     return (alert for alert in alerts if alert.state is not AlertState.INACTIVE)
 
 
-def _alert(alert: Alert) -> dict[str, Any]:
+def _alert(alert: Alert, external_url: str) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "labels": dict(alert.labels),
-        "annotations": dict(alert.annotations),
+        "annotations": shown_links(dict(alert.annotations), external_url),
         "state": alert.state,
         "activeAt": rfc3339(alert.active_at_ms),
         "value": exponent(alert.value),

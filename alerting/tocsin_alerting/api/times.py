@@ -8,6 +8,7 @@ from tocsin_alerting import settings
 from tocsin_alerting.api.answers import ApiError
 
 _MOST_SECONDS = 253_402_300_799  # the end of the year 9999
+FARTHEST_S = 9_000_000_000_000  # up to there a float holds every millisecond
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[-+]\d\d:\d\d)", re.ASCII)
 NEVER = "0001-01-01T00:00:00Z"
@@ -21,13 +22,14 @@ def rfc3339(at_ms: int | None) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def time_ms(text: str, name: str, before: str = "") -> int:
+def time_ms(text: str, name: str, before: str = "", most_s: int = _MOST_SECONDS) -> int:
     """Unix seconds (`1700000000.5`) or RFC 3339. Raises ApiError as Prometheus words it.
 
-    `before` comes before its words.
+    `before` comes before its words. Grafana asks for exemplars with milliseconds for seconds, which
+    is the year 57000: whoever only compares the time takes FARTHEST_S for `most_s`.
     """
     seconds = float(text) if _NUMBER.fullmatch(text) else _rfc_seconds(text)
-    if math.isnan(seconds) or abs(seconds) > _MOST_SECONDS:
+    if math.isnan(seconds) or abs(seconds) > most_s:
         raise _bad(text, name, "timestamp", before)
     return round(seconds * 1000)
 

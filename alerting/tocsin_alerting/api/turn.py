@@ -11,32 +11,45 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeVar
 
+from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from tocsin_alerting.api.answers import ApiError
-from tocsin_alerting.api.encoding import PIECE_BYTES
+from tocsin_alerting.api.gzipped import WORTH_BYTES, gzipped
+from tocsin_alerting.api.places import Places
 from tocsin_alerting.promql.engine import Engine
-from tocsin_alerting.promql.evaluation.budget import Budget, QueryError, QueryTimeout
+from tocsin_alerting.promql.evaluation.budget import (
+    Budget,
+    QueryError,
+    QueryLimitExceeded,
+    QueryTimeout,
+)
 from tocsin_alerting.promql.fault import ParseError
+from tocsin_alerting.settings import duration_text
 from tocsin_alerting.store.store import Store
+from tocsin_exporter.negotiation import accepts_gzip
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 LONGEST_MS = 120_000
+_LESS = "ask for fewer series, a shorter range or a wider step"
 Work = Callable[[Budget], Iterator[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one query may cost; `at_once` is how many run, the others wait for their turn."""
+    """What one query may cost; `at_once` is how many run, `waiting` how many wait for their turn,
+    and whoever comes then is sent away."""
 
     max_samples: int = 10_000_000
     max_points: int = 11_000
     timeout_ms: int = 30_000
     at_once: int = 2
+    waiting: int = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +62,14 @@ class Queries:
     now_ms: Callable[[], int]
     monotonic: Callable[[], float]
     limits: Limits
-    places: asyncio.Semaphore
+    places: Places
 
 
 class Turn:
-    """A response: `work` evaluates in a thread and gives the body in pieces, made there too.
+    """A response: `work` evaluates in a thread and gives the body in pieces, made there too, and
+    compressed there for clients that take gzip.
 
-    All pieces but the last hold at least PIECE_BYTES. Raises ApiError before anything is sent.
-    `asked` is what the log says of it.
+    Raises ApiError before anything is sent. `asked` is what the log says of it.
     """
 
     def __init__(
@@ -77,8 +90,10 @@ class Turn:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = self._queries.monotonic()
+        headers = Headers(raw=list(scope.get("headers", ())))
+        zipped = accepts_gzip(headers.get("accept-encoding", ""))
         client = asyncio.ensure_future(_gone(receive))
-        answer = asyncio.ensure_future(self._answer(send))
+        answer = asyncio.ensure_future(self._answer(send, zipped))
         try:
             await asyncio.wait({client, answer}, return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
@@ -91,33 +106,56 @@ class Turn:
             seconds = round(self._queries.monotonic() - began, 6)
             log.debug("a query", extra={**self._asked, "seconds": seconds})
 
-    async def _answer(self, send: Send) -> None:
+    async def _answer(self, send: Send, zipped: bool) -> None:
         try:
             async with asyncio.timeout(self._seconds), self._queries.places:
                 await asyncio.sleep(0)  # a time of nothing is over here, before any thread is asked
-                await self._evaluate(send)
+                await self._evaluate(send, zipped)
         except (TimeoutError, QueryTimeout):
             if not self._begun:  # otherwise the connection is cut: no half answer passes for whole
-                where = "expression evaluation" if self._has_place else "query queue"
-                raise ApiError("timeout", f"query timed out in {where}") from None
+                raise ApiError("timeout", self._too_long()) from None
         except ParseError as error:
             raise ApiError("bad_data", f'invalid parameter "query": {error}') from None
+        except QueryLimitExceeded as error:
+            most = f"{self._queries.limits.max_samples:,} samples"
+            raise ApiError("execution", f"{error}; it may read {most}: {_LESS}") from None
         except QueryError as error:
             raise ApiError("execution", str(error)) from None
 
-    async def _evaluate(self, send: Send) -> None:
+    def _too_long(self) -> str:
+        time = f"it had {duration_text(round(self._seconds * 1000))}"
+        more = f"or for more time with timeout (at most {duration_text(LONGEST_MS)})"
+        if self._has_place:
+            return f"query timed out in expression evaluation; {time}: {_LESS}, {more}"
+        at_once = self._queries.limits.at_once
+        return f"query timed out in query queue; {time}, {at_once} run at once: ask later, {more}"
+
+    async def _evaluate(self, send: Send, zipped: bool) -> None:
         self._has_place = True
-        pieces = await self._in_thread(lambda: self._work(self._budget()))
+        headers, pieces, whole = await self._in_thread(lambda: self._opened(zipped))
         piece = await self._in_thread(lambda: next(pieces, b""))
-        whole = len(piece) < PIECE_BYTES
-        headers = [(b"content-type", b"application/json")]
-        headers += [(b"content-length", str(len(piece)).encode())] if whole else []
         self._begun = True
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        while not whole and piece:
+        while piece and not whole:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
             piece = await self._in_thread(lambda: next(pieces, b""))
         await send({"type": "http.response.body", "body": piece, "more_body": False})
+
+    def _opened(self, zipped: bool) -> tuple[list[tuple[bytes, bytes]], Iterator[bytes], bool]:
+        """The headers, the pieces of the body, and whether it is the first of these alone."""
+        pieces = self._work(self._budget())
+        first, second = next(pieces, b""), next(pieces, b"")
+        whole = not second
+        pieces = chain((first, second), pieces)
+        headers = [(b"content-type", b"application/json")]
+        if zipped and (len(first) >= WORTH_BYTES or not whole):
+            headers.append((b"content-encoding", b"gzip"))
+            pieces = gzipped(pieces)
+        if whole:
+            body = b"".join(pieces)
+            headers.append((b"content-length", str(len(body)).encode()))
+            pieces = iter((body,))
+        return headers, pieces, whole
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._queries.executor, work)

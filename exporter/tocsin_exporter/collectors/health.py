@@ -18,7 +18,8 @@ _ERRORS = OWN["tocsin_collector_errors_total"]
 
 @dataclass
 class Health:
-    """`success` is None while the collector has nothing to read here (no GPU)."""
+    """`success` is None while the collector has nothing to read here (no GPU); `error` says why
+    the last reading failed."""
 
     collector: str
     target: str = ""
@@ -26,6 +27,7 @@ class Health:
     duration_seconds: float = 0.0
     last_success_ms: int | None = None
     last_success_at: float | None = None  # on the monotonic clock
+    error: str = ""
     timeouts: int = 0
     errors: Counter[str] = field(default_factory=lambda: Counter({"CollectorError": 0}))
 
@@ -34,10 +36,13 @@ class Health:
 
     def succeeded(self, at_ms: int, at: float) -> None:
         self.success, self.last_success_ms, self.last_success_at = True, at_ms, at
+        self.error = ""
 
     def failed(self, error: BaseException) -> None:
         self.success = False
+        self.error = str(error) or type(error).__name__
         if isinstance(error, TimeoutError):
+            self.error = "missed its deadline"
             self.timeouts += 1
         else:
             self.errors[type(error).__name__] += 1

@@ -12,6 +12,7 @@ import pytest
 
 from tocsin_alerting.api.answers import ApiError
 from tocsin_alerting.api.encoding import PIECE_BYTES, document
+from tocsin_alerting.api.places import Places
 from tocsin_alerting.api.turn import Limits, Queries, Turn, Work
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.evaluation.budget import Budget
@@ -23,7 +24,7 @@ from tocsin_alerting.store.store import Store
 async def queries() -> AsyncIterator[Queries]:
     store, limits = Store(), Limits(at_once=1)
     with ThreadPoolExecutor(1) as executor:
-        places = asyncio.Semaphore(1)
+        places = Places(1, 1)
         now = time.monotonic
         yield Queries(store, Engine(store), executor, lambda: 0, now, limits, places)
 
@@ -88,7 +89,7 @@ async def test_a_client_that_goes_ends_the_work_and_frees_its_place(queries: Que
     client = Client()
     asyncio.get_running_loop().call_later(0.1, client.left.set)
     await asyncio.wait_for(Turn(queries, slow(), None)({}, client.receive, client.send), 5)
-    assert not queries.places.locked()
+    assert not queries.places.taken
     await asyncio.wait_for(ask(queries, lambda budget: iter([b"next"])), 5)
 
 
@@ -113,10 +114,10 @@ async def test_a_reader_that_is_slow_is_cut_off_in_time(queries: Queries) -> Non
         Turn(queries, lambda budget: iter(endless), 100)({}, client.receive, client.send), 5
     )
     assert client.sent[-1]["more_body"] is True
-    assert not queries.places.locked()
+    assert not queries.places.taken
 
 
 async def test_time_runs_out(queries: Queries) -> None:
     with pytest.raises(ApiError, match="query timed out in expression evaluation"):
         await ask(queries, slow(), 50)
-    assert not queries.places.locked()
+    assert not queries.places.taken

@@ -1,0 +1,109 @@
+"""What a request asks for: its parameters, read as Prometheus reads them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+
+from tocsin_alerting.api.answers import ApiError
+from tocsin_alerting.api.body import body
+from tocsin_alerting.api.times import FARTHEST_S, duration_ms, time_ms
+from tocsin_alerting.promql.fault import ParseError
+from tocsin_alerting.promql.parser import parse_selector
+from tocsin_alerting.promql.quoting import quote
+from tocsin_alerting.store.rows import MatcherSets
+
+EVERYTHING: MatcherSets = ((),)
+TRUNCATED = "results truncated due to limit"
+_MOST_BYTES = 1 << 20  # of a form; a query of this length is nobody's
+_MATCHES_ALL = 'invalid parameter "match[]": match[] must contain at least one non-empty matcher'
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The parameters of one request: of the query string, and of the form of a POST, which wins."""
+
+    lists: Mapping[str, list[str]]
+    path: Mapping[str, str]
+
+    def get(self, name: str) -> str:
+        """The last value; nothing when it is missing."""
+        return self.lists.get(name, [""])[-1]
+
+    def all(self, name: str) -> list[str]:
+        return self.lists.get(name, [])
+
+    def moment(self, name: str, default_ms: int) -> int:
+        """A time that may be missing, in Unix milliseconds."""
+        text = self.get(name)
+        before = f"Invalid time value for '{name}': "
+        return time_ms(text, name, before, FARTHEST_S) if text else default_ms
+
+    def time(self, name: str) -> int:
+        """A time that must be there, in Unix milliseconds."""
+        return time_ms(self.get(name), name, "", FARTHEST_S)
+
+    def duration(self, name: str) -> int | None:
+        """A duration that may be missing, in milliseconds."""
+        text = self.get(name)
+        return duration_ms(text, name) if text else None
+
+    @property
+    def limit(self) -> int:
+        """How many elements an answer may have; 0 is no limit."""
+        text = self.get("limit")
+        if not text:
+            return 0
+        limit = whole_number(text)
+        if limit is None:
+            why = f"strconv.Atoi: parsing {quote(text)}: invalid syntax"
+            raise ApiError("bad_data", f'invalid parameter "limit": {why}')
+        if limit < 0:
+            raise ApiError("bad_data", 'invalid parameter "limit": limit must be non-negative')
+        return limit
+
+    def count(self, name: str) -> int:
+        """A number of elements, -1 when it is missing: as the metadata endpoints word it."""
+        text = self.get(name)
+        found = whole_number(text) if text else -1
+        if found is None:
+            raise ApiError("bad_data", f"{name} must be a number")
+        return found
+
+    def matcher_sets(self) -> MatcherSets:
+        """What `match[]` selects; EVERYTHING without one."""
+        sets: list[Any] = []
+        for text in self.all("match[]"):
+            try:
+                selector = parse_selector(text)
+            except ParseError as error:
+                raise ApiError("bad_data", f'invalid parameter "match[]": {error}') from None
+            if not all(
+                any(not one.matches("") for one in every) for every in selector.matcher_sets
+            ):
+                raise ApiError("bad_data", _MATCHES_ALL)
+            sets.extend(selector.matcher_sets)
+        return tuple(sets) or EVERYTHING
+
+
+def whole_number(text: str) -> int | None:
+    """None for what Go would not read as an int."""
+    digits = text[1:] if text[:1] in ("+", "-") else text
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 19):
+        return None
+    return int(text)
+
+
+async def asked(request: Request) -> Asked:
+    """Raises ApiError for a form that is too long."""
+    found: dict[str, list[str]] = {}
+    pairs = list(request.query_params.multi_items())
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if request.method == "POST" and kind == "application/x-www-form-urlencoded":
+        form = (await body(request, _MOST_BYTES)).decode("utf-8", "replace")
+        pairs += parse_qsl(form, keep_blank_values=True)
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return Asked(found, request.path_params)

@@ -1,0 +1,26 @@
+"""From a request to a Turn: what every endpoint that reads the store has in common."""
+
+from collections.abc import Callable
+
+from starlette.requests import Request
+from starlette.routing import Route
+
+from tocsin_alerting.api.asked import Asked, asked
+from tocsin_alerting.api.reads import read
+from tocsin_alerting.api.turn import Queries, Turn, Work
+
+Handler = Callable[[Asked, Queries], Work]
+_MOST_LOGGED = 1000  # characters of a query in a line of the log
+
+
+def route(path: str, handler: Handler, queries: Queries, *methods: str) -> Route:
+    """`handler` reads the parameters, in the loop, and raises ApiError for those that are wrong;
+    the Work that it gives runs in a thread. `methods` are those besides GET."""
+
+    async def answer(request: Request) -> Turn:
+        found = await asked(request)
+        text = found.get("query") or " ".join(found.all("match[]"))
+        told = {"path": request.url.path, "query": text[:_MOST_LOGGED]}
+        return Turn(queries, handler(found, queries), found.duration("timeout"), told)
+
+    return read(path, answer, *methods)

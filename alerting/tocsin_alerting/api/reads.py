@@ -1,0 +1,62 @@
+"""Routes that read, answered as a Prometheus answers: any web page may read them too.
+
+Prometheus allows every origin to read (`--web.cors.origin=".*"`), and pages that draw graphs live
+on that. What writes is never a Reading: no page of another origin is told that it may.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, request_response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tocsin_alerting.api.answers import ApiError, failure
+
+Endpoint = Callable[[Request], Awaitable[ASGIApp]]
+_CORS = {
+    "access-control-allow-headers": "Accept, Authorization, Content-Type, Origin",
+    "access-control-allow-methods": "GET, POST, OPTIONS",
+    "access-control-allow-origin": "*",
+    "access-control-expose-headers": "Date",
+    "vary": "Origin",
+}
+
+
+def read(path: str, endpoint: Endpoint, *methods: str) -> Route:
+    """GET and OPTIONS at `path`, and `methods`; `endpoint` gives the response."""
+    return Route(path, _Reading(endpoint, {"GET", *methods}))
+
+
+class _Reading:
+    def __init__(self, endpoint: Endpoint, methods: set[str]) -> None:
+        self._app = request_response(endpoint)  # type: ignore[arg-type]
+        self._methods = methods
+        self._allow = ", ".join(sorted({*methods, "OPTIONS"}))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if "origin" in Headers(scope=scope):
+            send = _open_to_all(send)
+        if scope["method"] in self._methods:
+            await self._app(scope, receive, send)
+        elif scope["method"] == "OPTIONS":
+            await Response(status_code=204)(scope, receive, send)
+        else:
+            await self._refused(scope)(scope, receive, send)
+
+    def _refused(self, scope: Scope) -> Response:
+        words = f"{scope['method']} does nothing at {scope['path']}; use {self._allow}"
+        refused = failure(ApiError("method_not_allowed", words))
+        refused.headers["allow"] = self._allow
+        return refused
+
+
+def _open_to_all(send: Send) -> Send:
+    async def opened(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": list(message.get("headers", ()))}
+            MutableHeaders(scope=message).update(_CORS)
+        await send(message)
+
+    return opened

@@ -1,0 +1,89 @@
+"""`/api/v1/targets` and `/scrape_pools`: which sources are read, when, and how that went."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tocsin_alerting.api.answers import success
+from tocsin_alerting.api.reads import read
+from tocsin_alerting.api.times import rfc3339
+from tocsin_alerting.promql.durations import format_duration
+from tocsin_exporter.snapshot import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One source: `url` is the page that shows it, `ok` None before it was first read.
+
+    `interval` and `deadline` are seconds; `last_ms` Unix milliseconds, and `seconds` how long that
+    reading took.
+    """
+
+    source: Source
+    url: str
+    interval: float
+    deadline: float
+    last_ms: int | None
+    seconds: float
+    ok: bool | None
+    error: str
+
+
+def routes(targets: Callable[[], Sequence[Target]]) -> list[Route]:
+    """`targets` gives what is read now. None is ever dropped: nothing is discovered and left."""
+
+    async def listed(request: Request) -> Response:
+        state = request.query_params.get("state", "").lower()
+        pool = request.query_params.get("scrapePool", "")
+        wanted = [one for one in targets() if pool in ("", one.source.job)]
+        active = [_target(one) for one in wanted] if state in ("active", "any", "") else []
+        counts = {"droppedTargetCounts": {one: 0 for one in _pools(wanted)}}
+        return success({"activeTargets": active, "droppedTargets": [], **counts})
+
+    async def pools(request: Request) -> Response:
+        return success({"scrapePools": _pools(targets())})
+
+    async def alertmanagers(request: Request) -> Response:
+        return success({"activeAlertmanagers": [], "droppedAlertmanagers": []})
+
+    return [
+        read("/api/v1/targets", listed),
+        read("/api/v1/scrape_pools", pools),
+        read("/api/v1/alertmanagers", alertmanagers),
+    ]
+
+
+def _pools(targets: Sequence[Target]) -> list[str]:
+    """A job is a pool."""
+    return sorted({one.source.job for one in targets})
+
+
+def _target(target: Target) -> dict[str, Any]:
+    scheme, _, rest = target.url.partition("://")
+    address, slash, path = rest.partition("/")
+    interval = format_duration(round(target.interval * 1000))
+    timeout = format_duration(round(target.deadline * 1000))
+    return {
+        "discoveredLabels": {
+            "__address__": address,
+            "__metrics_path__": slash + path,
+            "__scheme__": scheme,
+            "__scrape_interval__": interval,
+            "__scrape_timeout__": timeout,
+            "job": target.source.job,
+        },
+        "labels": {"instance": target.source.instance, "job": target.source.job},
+        "scrapePool": target.source.job,
+        "scrapeUrl": target.url,
+        "globalUrl": target.url,
+        "lastError": target.error,
+        "lastScrape": rfc3339(target.last_ms),
+        "lastScrapeDuration": target.seconds,
+        "health": {None: "unknown", True: "up", False: "down"}[target.ok],
+        "scrapeInterval": interval,
+        "scrapeTimeout": timeout,
+    }

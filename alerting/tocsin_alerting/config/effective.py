@@ -1,0 +1,79 @@
+"""A configuration back to YAML: what holds, defaults and flags included, and no secret."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from tocsin_alerting.config.config import Config
+from tocsin_alerting.promql.durations import format_duration
+from tocsin_alerting.settings import Bytes, Duration, Interval, size_text
+
+MASK = "<secret>"
+_SECRET = {("webhook", "url"), ("webhook", "headers")}
+_USER = re.compile(r"(?<=://)[^/@]*@")
+
+
+def effective(config: Config) -> str:
+    """YAML that `load` would read again, but for what is masked.
+
+    A webhook's address and headers are its password; every other secret is in a file of its own,
+    and only that is named.
+    """
+    return yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
+
+
+def _plain(value: Any, field: FieldInfo | None = None) -> Any:
+    if isinstance(value, BaseModel):
+        return _section(value)
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, int) and field is not None:
+        return _quantity(value, field)
+    if isinstance(value, str):
+        return _without_user(str(value))
+    return str(value) if isinstance(value, Path) else value
+
+
+def _section(section: BaseModel) -> dict[str, Any]:
+    """Without what is not set: nothing has `null` for a value in the file."""
+    kind = getattr(section, "type", "")
+    shown: dict[str, Any] = {}
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if value is None:
+            continue
+        plain = _plain(value, field)
+        shown[field.alias or name] = _masked(plain) if (kind, name) in _SECRET else plain
+    return shown
+
+
+def _masked(value: Any) -> Any:
+    return {name: MASK for name in value} if isinstance(value, dict) else MASK
+
+
+def _quantity(value: int, field: FieldInfo) -> int | str:
+    """Milliseconds and bytes as they are written in the file."""
+    for kind in (field.annotation, *get_args(field.annotation)):
+        metadata = [*field.metadata, *getattr(kind, "__metadata__", ())]
+        for reads, text in _QUANTITIES:
+            if any(one in metadata for one in reads):
+                return text(value)
+    return value
+
+
+_QUANTITIES = [
+    (Duration.__metadata__ + Interval.__metadata__, format_duration),  # type: ignore[attr-defined]
+    (Bytes.__metadata__, size_text),  # type: ignore[attr-defined]
+]
+
+
+def _without_user(text: str) -> str:
+    """A URL without the user and the password in it."""
+    return _USER.sub(f"{MASK}@", text)
