@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -19,15 +19,21 @@ class Agent:
     token: str = field(default="", repr=False)
 
     @contextmanager
-    def get(self, path: str, parameters: Mapping[str, str] | None = None) -> Iterator[Any]:
+    def get(
+        self,
+        path: str,
+        parameters: Mapping[str, str | Sequence[str]] | None = None,
+        explained: Callable[[str], str] = str,
+    ) -> Iterator[Any]:
         """The `data` of the answer, for a `with` that prints it.
 
         Ends the program with a message when there is none, or when it is not of the shape that
-        the `with` finds in an agent's.
+        the `with` finds in an agent's. `explained` is given the agent's words of what was wrong,
+        and may add to them.
         """
         answered = self.ask("GET", path, params=parameters)
         with self._understood():
-            yield self._data(answered)
+            yield self._data(answered, explained)
 
     @contextmanager
     def post(self, path: str, body: Mapping[str, object]) -> Iterator[Any]:
@@ -49,16 +55,17 @@ class Agent:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             unreachable(f"no answer from the agent at {self.url}: {error}")
 
-    def _data(self, answered: tuple[int, str]) -> Any:
+    def _data(self, answered: tuple[int, str], explained: Callable[[str], str] = str) -> Any:
         status, text = answered
         try:
             answer = json.loads(text)
         except (ValueError, RecursionError):
             self._stranger(f"HTTP {status}, no JSON")
         if answer["status"] != "success":
-            fail(str(answer["error"]))
-        for warning in answer.get("warnings", []):
-            print(f"warning: {warning}", file=sys.stderr)
+            fail(explained(str(answer["error"])))
+        for kind in ("warning", "info"):
+            for said in answer.get(f"{kind}s", []):
+                print(f"{kind}: {said}", file=sys.stderr)
         return answer["data"]
 
     @contextmanager

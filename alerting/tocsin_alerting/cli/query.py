@@ -1,11 +1,69 @@
 """`alertctl query`: PromQL on the agent's store."""
 
-from typing import Any
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial, wraps
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 import click
 
-from tocsin_alerting.cli import output
+from tocsin_alerting.cli import output, samples, terminal
+from tocsin_alerting.cli.canvas import MARKS
+from tocsin_alerting.cli.caret import pointed
 from tocsin_alerting.cli.client import Agent
+from tocsin_alerting.cli.moment import FORMS, Window, moment, parameter, step, window
+from tocsin_alerting.cli.plot import plot, points_across
+from tocsin_alerting.cli.units import UNITS
+
+POINTS = 250
+"""A series has at most so many where no plot says how many find room."""
+Command = Callable[..., None]
+Read = TypeVar("Read")
+
+
+def _usable(option: str, read: Callable[[], Read]) -> Read:
+    """What `read` gives; its ValueError is wrong usage."""
+    try:
+        return read()
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=option) from None
+
+
+def _now() -> float:
+    return time.time()  # noqa: TID251  (the reader's own clock)
+
+
+def _within(default: str) -> Callable[[Command], Command]:
+    """The options of a window of time, which the command takes as `within`."""
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def called(
+            *arguments: Any, start: str | None, end: str | None, since: str | None, **others: Any
+        ) -> None:
+            read = partial(window, start, end, since or (None if start else default), _now())
+            within = _usable("--start, --end or --since", read)
+            command(*arguments, within=within, **others)
+
+        for name, said in {
+            "--end": "Until then instead of now.",
+            "--start": f"From then on: {FORMS}.",
+            "--since": f"So long until the end: 30m, 6h, 1d12h.  [default: {default}]",
+        }.items():
+            metavar = "DURATION" if name == "--since" else "TIME"
+            click.option(name, metavar=metavar, help=said)(called)
+        return called
+
+    return decorate
+
+
+def _explained(*expressions: str) -> Callable[[str], str]:
+    """With several expressions nobody knows which one the place is in."""
+    if len(expressions) != 1:
+        return str
+    return lambda said: pointed(said, expressions[0], terminal.width())
 
 
 @click.group()
@@ -13,28 +71,126 @@ def query() -> None:
     """Ask the agent's store in PromQL."""
 
 
-@query.command()
+@query.command(epilog="Example: alertctl query instant 'sum by (job) (up)' --time 90m")
 @click.argument("expression")
-@click.option("--time", "at", help="Unix seconds or RFC 3339; now without it.")
-@output.format_option
+@click.option("--time", "at", metavar="TIME", help=f"Then instead of now: {FORMS}.")
+@output.data_option
 @click.pass_obj
 def instant(agent: Agent, expression: str, at: str | None, format: str) -> None:
     """The value of EXPRESSION at one moment."""
-    parameters = {"query": expression} | ({"time": at} if at else {})
-    with agent.get("/api/v1/query", parameters) as data:
+    parameters = {"query": expression}
+    if at:
+        parameters["time"] = parameter(_usable("--time", partial(moment, at, _now())))
+    with agent.get("/api/v1/query", parameters, _explained(expression)) as data:
         if format == "json":
             output.as_json(data)
-            return
-        rows = _rows(data["resultType"], data["result"])
-        output.table(["SERIES", "VALUE"], rows, "no series")
+        elif format == "csv":
+            output.comma_separated(samples.csv_rows(data))
+        else:
+            output.table(["SERIES", "VALUE"], samples.value_rows(data), "no series")
 
 
-def _rows(kind: str, result: Any) -> list[list[str]]:
-    if kind in ("scalar", "string"):
-        return [[kind, result[1]]]
-    if kind == "vector":
-        return [[output.labels_text(one["metric"]), one["value"][1]] for one in result]
-    return [
-        [output.labels_text(one["metric"]), " ".join(f"{v}@{at}" for at, v in one["values"])]
-        for one in result
-    ]
+@query.command(
+    "range",
+    epilog="Example: alertctl query range 'rate(node_cpu_seconds_total[5m])' --since 6h --top 4",
+)
+@click.argument("expression")
+@_within("1h")
+@click.option("--step", "spacing", default="auto", show_default=True, metavar="DURATION",
+    help="Between two points; auto gives as many as find room.")  # fmt: skip
+@click.option("--top", type=click.IntRange(1, len(MARKS)), default=8, show_default=True,
+    help="How many series are drawn: those with the highest values.")  # fmt: skip
+@click.option("--unit", type=click.Choice(list(UNITS)),
+    help="What the values are of; without it the metric's name says it.")  # fmt: skip
+@click.option("--utc", is_flag=True, help="Times in UTC instead of the local zone.")
+@click.option("-o", "--output", "--format", "format", callback=output.chosen("plot"),
+    type=click.Choice(["plot", "table", "json", "csv"]),
+    help="A picture, a row a sample, the API's object, or CSV.  [default: plot]")  # fmt: skip
+@click.pass_obj
+def over_time(
+    agent: Agent, expression: str, within: Window, spacing: str, top: int, unit: str | None,
+    utc: bool, format: str,
+) -> None:  # fmt: skip
+    """The values of EXPRESSION over a span of time, drawn.
+
+    Braille dots in colours on a terminal; ASCII in a pipe, with TERM=dumb or NO_COLOR.
+    """
+    style = terminal.style(top, unit, utc)
+    points = points_across(style) if format == "plot" else POINTS
+    apart = _usable("--step", lambda: step(spacing, within, points))
+    parameters = {"query": expression, "step": parameter(apart), **within.parameters()}
+    with agent.get("/api/v1/query_range", parameters, _explained(expression)) as data:
+        if format == "json":
+            output.as_json(data)
+        elif format == "csv":
+            output.comma_separated(samples.csv_rows(data))
+        elif format == "table":
+            header = ["TIME", "SERIES", "VALUE"]
+            output.table(header, samples.sample_rows(data), "no series")
+        elif lines := samples.lines(data):
+            print("\n".join(plot(expression, lines, within, apart, style)))
+        else:
+            print("no series", file=sys.stderr)
+
+
+@query.command(
+    epilog="Example: alertctl query series 'llm_engine_up' '{__name__=~\"node_load.*\"}'"
+)
+@click.argument("matchers", metavar="MATCHER...", nargs=-1, required=True)
+@_within("1h")
+@click.option("--limit", type=click.IntRange(1), help="Not more than so many.")
+@output.data_option
+@click.pass_obj
+def series(
+    agent: Agent, matchers: Sequence[str], within: Window, limit: int | None, format: str
+) -> None:
+    """The series that any MATCHER selects and that had samples in a span of time."""
+    parameters = {"match[]": list(matchers), **within.parameters(), **_limited(limit)}
+    with agent.get("/api/v1/series", parameters, _explained(*matchers)) as found:
+        if format == "json":
+            output.as_json(found)
+        elif format == "csv":
+            output.comma_separated(samples.series_csv_rows(_cut(found, limit)))
+        else:
+            _listed([output.labels_text(one) for one in _cut(found, limit)], "no series")
+
+
+@query.command(epilog="Example: alertctl query labels gpu --match '{__name__=~\"DCGM_.*\"}'")
+@click.argument("name", required=False)
+@click.option("--match", "matchers", multiple=True, metavar="MATCHER",
+    help="Only of the series that it selects; may be given several times.")  # fmt: skip
+@_within("1h")
+@click.option("--limit", type=click.IntRange(1), help="Not more than so many.")
+@output.format_option
+@click.pass_obj
+def labels(
+    agent: Agent, name: str | None, matchers: Sequence[str], within: Window,
+    limit: int | None, format: str,
+) -> None:  # fmt: skip
+    """The names of the labels, or the values of the label NAME."""
+    path = f"/api/v1/label/{quote(name, safe='')}/values" if name else "/api/v1/labels"
+    parameters = {"match[]": list(matchers), **within.parameters(), **_limited(limit)}
+    with agent.get(path, parameters, _explained(*matchers)) as found:
+        if format == "json":
+            output.as_json(found)
+        else:
+            _listed(_cut(found, limit), "no values" if name else "no labels")
+
+
+def _limited(limit: int | None) -> dict[str, str]:
+    return {"limit": str(limit)} if limit else {}
+
+
+def _cut(found: list[Any], limit: int | None) -> list[Any]:
+    """Servers older than the parameter `limit` send everything."""
+    if limit and len(found) > limit:
+        print(f"warning: {len(found) - limit} more are left out (--limit)", file=sys.stderr)
+    return found[:limit]
+
+
+def _listed(found: Sequence[str], empty: str) -> None:
+    """A line each, for `grep` and `wc -l`."""
+    for one in found:
+        print(output.one_line(one))
+    if not found:
+        print(empty, file=sys.stderr)

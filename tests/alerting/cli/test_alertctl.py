@@ -23,6 +23,7 @@ ASKING: dict[str, Sequence[str]] = {
     "incidents": ("incidents",),
     "one incident": ("incidents", "1"),
     "query": ("query", "instant", "up"),
+    "range": ("query", "range", "up"),
     "resolve": ("resolve", "1"),
 }
 MISUSED: dict[str, Sequence[str]] = {
@@ -40,7 +41,7 @@ MISUSED: dict[str, Sequence[str]] = {
 
 def test_every_command_is_tried_here() -> None:
     assert set(MISUSED) == set(main.commands)
-    assert set(ASKING) - {"one incident"} == set(main.commands) - {"check", "test"}
+    assert set(ASKING) - {"one incident", "range"} == set(main.commands) - {"check", "test"}
 
 
 @pytest.mark.parametrize("name", MISUSED)

@@ -1,0 +1,68 @@
+"""The samples of a query's answer as rows and as lines of a plot."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from tocsin_alerting.cli.legend import Line
+from tocsin_alerting.cli.output import labels_text
+
+Sample = tuple[Mapping[str, str], float, str]
+"""The labels, the Unix seconds and the value as the API wrote it."""
+
+
+def lines(data: Mapping[str, Any]) -> list[Line]:
+    """One a series of an answer to a range query."""
+    return [
+        Line(one["metric"], [(float(at), float(value)) for at, value in one["values"]])
+        for one in data["result"]
+    ]
+
+
+def value_rows(data: Mapping[str, Any]) -> list[list[str]]:
+    """Series and value; the values of a range in one cell, each with its time."""
+    kind, result = data["resultType"], data["result"]
+    if kind in ("scalar", "string"):
+        return [[kind, result[1]]]
+    if kind == "vector":
+        return [[labels_text(one["metric"]), one["value"][1]] for one in result]
+    return [
+        [labels_text(one["metric"]), " ".join(f"{v}@{at}" for at, v in one["values"])]
+        for one in result
+    ]
+
+
+def sample_rows(data: Mapping[str, Any]) -> list[list[str]]:
+    """Time, series and value, a row a sample."""
+    return [[_utc(at), labels_text(labels), value] for labels, at, value in _samples(data)]
+
+
+def csv_rows(data: Mapping[str, Any]) -> list[Sequence[str]]:
+    """A header, and a row a sample: time, value, and each label in a column of its own."""
+    samples = list(_samples(data))
+    names = sorted({name for labels, _, _ in samples for name in labels})
+    rows = [
+        [_utc(at), value, *(labels.get(name, "") for name in names)]
+        for labels, at, value in samples
+    ]
+    return [["time", "value", *names], *rows]
+
+
+def series_csv_rows(found: Sequence[Mapping[str, str]]) -> list[Sequence[str]]:
+    """A header, and a row a series: each label in a column of its own."""
+    names = sorted({name for labels in found for name in labels})
+    return [names, *([labels.get(name, "") for name in names] for labels in found)]
+
+
+def _samples(data: Mapping[str, Any]) -> Iterator[Sample]:
+    if data["resultType"] in ("scalar", "string"):
+        yield {}, float(data["result"][0]), data["result"][1]
+        return
+    for one in data["result"]:
+        pairs = one["values"] if "values" in one else [one["value"]]
+        yield from ((one["metric"], float(at), value) for at, value in pairs)
+
+
+def _utc(seconds: float) -> str:
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
