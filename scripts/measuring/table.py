@@ -12,10 +12,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str | float]]) -> str:
     """Columns as wide as what is in them; the first to the left, numbers to the right."""
     texts = [list(head), *([_text(cell) for cell in row] for row in rows)]
     widths = [max(len(row[i]) for row in texts) for i in range(len(head))]
-    return "\n".join(
-        "  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths)))
-        for row in texts
-    )
+    lines = []
+    for first, *others in texts:
+        cells = [one.rjust(width) for one, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells]))
+    return "\n".join(lines)
 
 
 def circumstances() -> dict[str, Any]:
