@@ -27,7 +27,7 @@ LARGEST = sys.float_info.max
 def test_the_four_values(
     values: tuple[float, ...], last: float, low: float, high: float, average: float
 ) -> None:
-    assert line(*values).summary() == (last, low, high, average)
+    assert line(*values).summary() == pytest.approx((last, low, high, average))
 
 
 def test_the_last_value_may_be_none_that_is_a_number() -> None:
