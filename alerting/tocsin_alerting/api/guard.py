@@ -8,7 +8,7 @@ as well.
 
 import hmac
 import ipaddress
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.requests import Request
@@ -20,17 +20,21 @@ BODIES = ("application/json", "application/x-www-form-urlencoded")
 _FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 
-def guard(token: Callable[[], str | None], hosts: Collection[str] = ()) -> Guard:
+def guard(
+    token: Callable[[], str | None], hosts: Collection[str] = (), bodies: Sequence[str] = BODIES
+) -> Guard:
     """A check that raises ApiError for a write that must not happen.
 
     `token` reads the configured token (None: there is none); `hosts` are names that we go by.
+    `bodies` are the media types that a program may send; a page of ours may send the first alone,
+    which must be one that no form can send.
     """
     names = {"localhost", *(host.lower() for host in hosts)}
 
     def check(request: Request) -> None:
         _check_host(request, names)
         _check_origin(request)
-        _check_body(request)
+        _check_body(request, bodies)
         if not _is_local(request):
             _check_token(request, token())
 
@@ -51,11 +55,11 @@ def _check_origin(request: Request) -> None:
         raise ApiError("forbidden", "a page of another origin may not change anything here")
 
 
-def _check_body(request: Request) -> None:
+def _check_body(request: Request, bodies: Sequence[str]) -> None:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     browser = "origin" in request.headers or "sec-fetch-site" in request.headers
-    if kind not in BODIES or (kind != BODIES[0] and browser):
-        why = "send a body of Content-Type application/json"
+    if kind not in bodies or (kind != bodies[0] and browser):
+        why = f"send a body of Content-Type {bodies[0]}"
         raise ApiError("unsupported_media_type", why)
 
 

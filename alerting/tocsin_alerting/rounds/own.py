@@ -8,6 +8,7 @@ from tocsin_alerting.box.engines import Engines
 from tocsin_alerting.incidents.desk import Desk
 from tocsin_alerting.incidents.outcome import Done
 from tocsin_alerting.notify.delivery import Courier
+from tocsin_alerting.remote_write.traffic import Traffic
 from tocsin_alerting.rules.alert import AlertState
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.progress import GroupProgress
@@ -26,6 +27,16 @@ def store_samples(store: Store, families: Families) -> Iterator[Sample]:
     yield Sample(families["tocsin_store_series_refused_total"], size.over_limit)
     for reason, count in size.refused.items():
         yield Sample(families["tocsin_store_samples_refused_total"], count, labels(reason=reason))
+
+
+def write_samples(traffic: Traffic, families: Families) -> Iterator[Sample]:
+    for code, count in dict(traffic.requests).items():
+        own = labels(code=str(code))
+        yield Sample(families["tocsin_remote_write_requests_total"], count, own)
+    yield Sample(families["tocsin_remote_write_samples_total"], traffic.samples)
+    for reason, count in dict(traffic.refused).items():
+        own = labels(reason=reason)
+        yield Sample(families["tocsin_remote_write_samples_refused_total"], count, own)
 
 
 def archive_samples(archive: DiskArchive, families: Families) -> Iterator[Sample]:

@@ -19,6 +19,14 @@ _STORE = (
     counter("tocsin_store_disk_broken_total", "Segments and logs that were found damaged."),
 )  # fmt: skip
 
+_REMOTE_WRITE = (
+    counter("tocsin_remote_write_requests_total", "Requests to /api/v1/write.", "", "code"),
+    counter("tocsin_remote_write_samples_total", "Samples taken over remote write."),
+    counter("tocsin_remote_write_samples_refused_total",
+            "Samples refused over remote write: invalid_labels, out_of_order and the like.",
+            "", "reason"),
+)  # fmt: skip
+
 _GROUP = ("rule_group",)
 _RULES = (
     counter("tocsin_rule_evaluations_total", "Evaluations of rules.", "", *_GROUP),
@@ -53,4 +61,4 @@ _WORKER = (
             "", "outcome"),
 )  # fmt: skip
 
-STAGES = Table((*_STORE, *_RULES, *_INCIDENTS, *_WORKER))
+STAGES = Table((*_STORE, *_REMOTE_WRITE, *_RULES, *_INCIDENTS, *_WORKER))

@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from support.api_client import api_client
 from tocsin_alerting.api.answers import success
-from tocsin_alerting.api.guard import guard
+from tocsin_alerting.api.guard import BODIES, guard
 from tocsin_alerting.http import httpx
 
 JSON = {"content-type": "application/json"}
@@ -21,9 +21,14 @@ CHANGED = 200
 class Site:
     """One route that changes something; `changes` counts how often it did."""
 
-    def __init__(self, token: str | None = None, hosts: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        token: str | None = None,
+        hosts: tuple[str, ...] = (),
+        bodies: tuple[str, ...] = BODIES,
+    ) -> None:
         self.changes = 0
-        self._guard = guard(lambda: token, hosts)
+        self._guard = guard(lambda: token, hosts, bodies)
 
     async def _change(self, request: Request) -> Response:
         self._guard(request)
@@ -142,3 +147,12 @@ async def test_a_form_is_for_programs_not_for_browsers() -> None:
 async def test_json_with_a_charset_is_json() -> None:
     headers = {"content-type": "Application/JSON; charset=utf-8"}
     assert (await Site().post(headers)).status_code == CHANGED
+
+
+async def test_a_route_may_take_bodies_of_its_own() -> None:
+    site = Site(bodies=("application/x-protobuf",))
+    for kind, status in (("application/x-protobuf", CHANGED), ("application/json", 415)):
+        site.changes = 0
+        answer = await site.post({"content-type": kind})
+        assert answer.status_code == status
+    assert "application/x-protobuf" in answer.json()["error"]

@@ -13,6 +13,8 @@ from tocsin_alerting.box.engines import Engines
 from tocsin_alerting.box.plan import Plan
 from tocsin_alerting.notify.delivery import Courier
 from tocsin_alerting.promql.engine import Engine as QueryEngine
+from tocsin_alerting.remote_write.receipt import Receipt
+from tocsin_alerting.remote_write.traffic import Traffic
 from tocsin_alerting.rounds import own
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.rule import RuleFile
@@ -36,6 +38,16 @@ def test_the_store() -> None:
     assert only(found, "tocsin_store_samples") == store.size().samples >= 2
     assert only(found, "tocsin_store_bytes") > 0
     assert sum(v for (name, _), v in found.items() if "samples_refused" in name) == 1
+
+
+def test_remote_write() -> None:
+    traffic = Traffic()
+    traffic.requests.update({204: 3, 400: 1})
+    traffic.add(Receipt(1500, {"out_of_order": 2}, ""))
+    found = rows(own.write_samples(traffic, STAGES))
+    assert only(found, "tocsin_remote_write_requests_total", code="204") == 3
+    assert only(found, "tocsin_remote_write_samples_total") == 1500
+    assert only(found, "tocsin_remote_write_samples_refused_total", reason="out_of_order") == 2
 
 
 async def test_the_rules() -> None:

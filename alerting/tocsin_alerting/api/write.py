@@ -1,0 +1,117 @@
+"""`POST /api/v1/write`: samples of other collectors, over Prometheus's remote write 1.0.
+
+Protocol: https://prometheus.io/docs/specs/prw/remote_write_spec/. A sender drops what is answered
+with 4xx and sends again what is answered with 5xx; it logs the first line of the text.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from email.message import Message
+from functools import partial
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from tocsin_alerting.api.answers import STATUS, ApiError
+from tocsin_alerting.api.guard import Guard
+from tocsin_alerting.remote_write.receiver import Receiver, Unsettled
+from tocsin_alerting.remote_write.wire import Malformed, TooLarge
+
+BODIES = ("application/x-protobuf",)
+MOST_BYTES = 16 << 20
+WAITING_BYTES = 64 << 20  # of all requests together
+_MESSAGE = "prometheus.WriteRequest"
+_UNDERSTOOD = f"remote write 1.0 is understood: {BODIES[0]};proto={_MESSAGE}, in snappy"
+
+
+class Intake:
+    """Takes requests one after the other, off the loop, so that nothing else waits for them.
+
+    `executor` has one thread; `now_ms` gives Unix milliseconds; at most `most_bytes` of bodies
+    wait at a time.
+    """
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        executor: Executor,
+        now_ms: Callable[[], int],
+        most_bytes: int = WAITING_BYTES,
+    ) -> None:
+        self._receiver, self._executor, self._now_ms = receiver, executor, now_ms
+        self._free_bytes = most_bytes
+        self.requests = receiver.traffic.requests
+
+    async def take(self, request: Request) -> Response:
+        """The answer to one request. Raises ApiError."""
+        body = bytearray()
+        try:
+            async for chunk in request.stream():
+                self._hold(body, chunk)
+            return await self._receive(bytes(body))
+        except Malformed as error:
+            raise ApiError("bad_data", str(error)) from None
+        except TooLarge as error:
+            raise ApiError("too_large", str(error)) from None
+        except ClientDisconnect:
+            raise ApiError("bad_data", "the sender went away") from None
+        except Unsettled as error:
+            raise ApiError("unavailable", str(error)) from None
+        finally:
+            self._free_bytes += len(body)
+
+    def _hold(self, body: bytearray, chunk: bytes) -> None:
+        if len(body) + len(chunk) > MOST_BYTES:
+            raise TooLarge(f"the body is longer than {MOST_BYTES >> 20} MiB")
+        if len(chunk) > self._free_bytes:
+            raise ApiError("unavailable", "too many requests wait already; send it again")
+        self._free_bytes -= len(chunk)
+        body += chunk
+
+    async def _receive(self, body: bytes) -> Response:
+        work = partial(self._receiver.receive, body, self._now_ms())
+        receipt = await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        if receipt.refused:
+            return PlainTextResponse(f"{receipt.words}\n", 400)
+        return Response(status_code=204)
+
+
+def routes(intake: Intake, guard: Guard) -> list[Route]:
+    """`guard` lets bodies of BODIES pass."""
+
+    async def write(request: Request) -> Response:
+        status = 500
+        try:
+            answer = await _answer(request, intake, guard)
+            status = answer.status_code
+        finally:
+            intake.requests[status] += 1
+        return answer
+
+    return [Route("/api/v1/write", write, methods=["POST"])]
+
+
+async def _answer(request: Request, intake: Intake, guard: Guard) -> Response:
+    try:
+        guard(request)
+        _check_protocol(request)
+        return await intake.take(request)
+    except ApiError as error:
+        return PlainTextResponse(f"{error}\n", STATUS[error.type])
+
+
+def _check_protocol(request: Request) -> None:
+    """Raises ApiError for another message than ours, or another compression."""
+    message = _MESSAGE
+    if request.headers["content-type"] != BODIES[0]:
+        kind = Message()
+        kind["content-type"] = request.headers["content-type"]
+        message = str(kind.get_param("proto", _MESSAGE))
+    if message != _MESSAGE:
+        raise ApiError("unsupported_media_type", f"{message} is not understood; {_UNDERSTOOD}")
+    # As for Prometheus, a request that names no compression is in snappy: it always was.
+    encoding = request.headers.get("content-encoding", "snappy").strip().lower()
+    if encoding != "snappy":
+        raise ApiError("unsupported_media_type", f"{encoding} is not understood; {_UNDERSTOOD}")

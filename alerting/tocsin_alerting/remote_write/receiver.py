@@ -1,0 +1,69 @@
+"""Remote write's end: a request in, samples in the store, and a receipt."""
+
+from collections import Counter
+
+from tocsin_alerting.remote_write.batch import Batch, joined, read
+from tocsin_alerting.remote_write.numbered import NumberedStore
+from tocsin_alerting.remote_write.others import enrolled, parsed
+from tocsin_alerting.remote_write.receipt import Receipt, Refusals
+from tocsin_alerting.remote_write.roster import Roster
+from tocsin_alerting.remote_write.snappy import unpacked
+from tocsin_alerting.remote_write.traffic import Traffic
+from tocsin_alerting.remote_write.walk import walk
+
+_TRIES = 3
+
+
+class Unsettled(Exception):
+    """The store gave its series new numbers each time that we asked: to be sent again."""
+
+
+class Receiver:
+    """Takes one request at a time, in any thread. `traffic` counts."""
+
+    def __init__(self, store: NumberedStore) -> None:
+        self._store = store
+        self._roster = Roster(store)
+        self.traffic = Traffic()
+
+    def receive(self, body: bytes, now_ms: int) -> Receipt:
+        """Writes what is good in a request. Raises Malformed, TooLarge or Unsettled, and then
+        nothing of it was written."""
+        data = unpacked(body)
+        for _ in range(_TRIES):
+            receipt = self._write(data, now_ms)
+            if receipt is not None:
+                self.traffic.add(receipt)
+                return receipt
+        raise Unsettled("the store is busy with its series; send it again")
+
+    def _write(self, data: bytes, now_ms: int) -> Receipt | None:
+        """None: the numbers of the series are no longer good."""
+        roster, refusals = self._roster, Refusals()
+        batch = roster.layouts.find(data, roster.known)
+        if batch is None:
+            batch = self._decoded(data, refusals)
+        if batch is None:
+            return None
+        if not len(batch.numbers):
+            return Receipt(0, refusals.counts, refusals.first)
+        columns = batch.numbers, batch.times, batch.values
+        written = self._store.write_numbered(roster.epoch, *columns, now_ms)
+        if written is None:
+            roster.forget()
+            return None
+        return Receipt(written.taken, refusals.counts + Counter(written.refused), refusals.first)
+
+    def _decoded(self, data: bytes, refusals: Refusals) -> Batch | None:
+        roster = self._roster
+        walked = walk(data, roster.known)
+        batches = []
+        if len(walked.stops):
+            batches.append(read(data, walked.numbers, walked.stops, walked.zeros))
+        roster.layouts.note(data, roster.known, walked)
+        if walked.others:
+            rest = enrolled(parsed(data, walked.others, roster.known), roster, refusals)
+            if rest is None:
+                return None
+            batches.append(rest)
+        return joined(batches)

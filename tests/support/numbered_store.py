@@ -1,0 +1,60 @@
+"""What remote write asks of a store, with a list behind it: every sample as it arrived."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tocsin_alerting.store.cell import Floats, Ints
+from tocsin_exporter.snapshot import Labels
+
+Row = tuple[Labels, int, int]
+"""(labels, Unix ms, bits of the value)."""
+
+
+@dataclass(frozen=True)
+class Written:
+    taken: int
+    refused: Mapping[str, int]
+
+
+class NumberedStore:
+    """Takes everything, but for the series beyond `most`; `renumber` ends an epoch."""
+
+    def __init__(self, most: int = 10**9, refused: Mapping[str, int] | None = None) -> None:
+        self.rows: list[Row] = []
+        self.epoch = 7
+        self.registered = 0
+        self._most = most
+        self._refused = refused or {}
+        self._series: list[Labels] = []
+
+    def register(self, series: Sequence[Labels]) -> tuple[int, Ints]:
+        self.registered += len(series)
+        return self.epoch, np.array([self._number(one) for one in series], np.int64)
+
+    def write_numbered(
+        self, epoch: int, numbers: Ints, times: Ints, values: Floats, now_ms: int
+    ) -> Written | None:
+        if epoch != self.epoch:
+            return None
+        lists = numbers.tolist(), times.tolist(), values.view(np.int64).tolist()
+        self.rows += [(self._series[n], at, bits) for n, at, bits in zip(*lists, strict=True)]
+        return Written(len(numbers) - sum(self._refused.values()), self._refused)
+
+    def renumber(self) -> None:
+        self.epoch += 1
+        self._series = []
+
+    def taken(self) -> list[Row]:
+        """What arrived since the last call."""
+        rows, self.rows = self.rows, []
+        return rows
+
+    def _number(self, labels: Labels) -> int:
+        if labels in self._series:
+            return self._series.index(labels)
+        if len(self._series) >= self._most:
+            return -1
+        self._series.append(labels)
+        return len(self._series) - 1
