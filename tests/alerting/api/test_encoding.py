@@ -1,15 +1,18 @@
 """Numbers as Go writes them: the oracle is the decimal module, and values that Go printed."""
 
+import json
 import math
 import re
 from decimal import Decimal
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin_alerting.api.encoding import exponent, number
+from tocsin_alerting.api.encoding import document, exponent, number
 from tocsin_alerting.promql.numbers import format_number
+from tocsin_alerting.promql.result import Matrix, Result, Track
 
 # From Go 1.20: strconv.FormatFloat(v, 'f', -1, 64) and strconv.FormatFloat(v, 'e', -1, 64).
 GO = [
@@ -83,3 +86,27 @@ def test_scientific_numbers_are_the_shortest_that_read_back(value: float) -> Non
     assert re.fullmatch(r"-?\d(\.\d*[1-9])?e[+-]\d\d+", text)
     assert Decimal(text) == Decimal(repr(value))
     assert math.copysign(1, float(text)) == math.copysign(1, value)
+
+
+def texts_in_a_matrix(*series: list[float]) -> list[list[str]]:
+    tracks = (Track((), np.arange(len(one)) * 500, np.array(one)) for one in series)
+    (body,) = document(Result(Matrix(tuple(tracks))))
+    rows = [one["values"] for one in json.loads(body)["data"]["result"]]
+    assert [[at for at, _ in row] for row in rows] == [[i / 2 for i in range(len(r))] for r in rows]
+    return [[text for _, text in row] for row in rows]
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=5))
+def test_the_numbers_of_a_series_are_written_as_each_of_them_alone(values: list[float]) -> None:
+    assert texts_in_a_matrix(values) == [[number(value) for value in values]]
+
+
+def test_series_with_other_times_and_with_odd_numbers_stand_side_by_side() -> None:
+    series = [[1.0, -0.0, 100.05], [10.0], [math.nan, 1e22, 0.5], [], [1e-7, math.inf]]
+    assert texts_in_a_matrix(*series) == [
+        ["1", "-0", "100.05"],
+        ["10"],
+        ["NaN", "1e+22", "0.5"],
+        [],
+        ["1e-07", "+Inf"],
+    ]
