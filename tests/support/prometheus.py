@@ -42,17 +42,22 @@ class Prometheus:
 
 
 @contextmanager
-def running_prometheus(directory: Path, *flags: str) -> Iterator[Prometheus]:
-    """Start one with its data in `directory`; skips the test where there is none."""
+def running_prometheus(
+    directory: Path, *flags: str, config: str = "global: {}\n"
+) -> Iterator[Prometheus]:
+    """Start one with its data in `directory`; skips the test where there is none.
+
+    `PORT` in `config` stands for its own.
+    """
     binary = shutil.which("prometheus")
     if binary is None:
         pytest.skip("prometheus is not installed")
-    config = directory / "prometheus.yml"
-    config.write_text("global: {}\n")
     port = _free_port()
+    file = directory / "prometheus.yml"
+    file.write_text(config.replace("PORT", str(port)))
     command = [
         binary,
-        f"--config.file={config}",
+        f"--config.file={file}",
         f"--storage.tsdb.path={directory / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",
         *flags,

@@ -18,7 +18,6 @@ from tocsin_alerting.api.times import duration_ms
 from tocsin_alerting.api.turn import Limits, Queries, Work
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.evaluation.budget import Budget
-from tocsin_alerting.promql.evaluation.steps import between
 from tocsin_alerting.promql.fault import ParseError
 from tocsin_alerting.promql.layout import pretty
 from tocsin_alerting.promql.parser import parse
@@ -73,7 +72,7 @@ def _instant(asked: Asked, queries: Queries) -> Work:
 
     def work(budget: Budget) -> Iterator[bytes]:
         result = meter.evaluation(lambda: engine.evaluate(query, at_ms, budget))
-        stats = meter.statistics(between(at_ms, at_ms, 1), budget)
+        stats = meter.statistics(range(at_ms, at_ms + 1), budget)
         return document(_limited(result, limit), stats)
 
     return work
@@ -99,7 +98,7 @@ def _range(asked: Asked, queries: Queries) -> Work:
             raise ApiError("bad_data", _NO_RANGE.format(kind.documented))
         evaluated = lambda: engine.evaluate_range(query, start_ms, end_ms, step_ms, budget)  # noqa: E731
         result = meter.evaluation(evaluated)
-        stats = meter.statistics(between(start_ms, end_ms, step_ms), budget)
+        stats = meter.statistics(range(start_ms, end_ms + 1, step_ms), budget)
         return document(_limited(result, limit), stats)
 
     return work

@@ -18,7 +18,6 @@ from tocsin_alerting.promql.ast import (
 )
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.evaluation.budget import Budget, QueryError, QueryTimeout
-from tocsin_alerting.promql.evaluation.steps import Steps
 from tocsin_alerting.promql.parser import parse
 from tocsin_alerting.promql.result import Matrix, Result
 from tocsin_alerting.store.cell import Ints
@@ -51,8 +50,8 @@ class Meter:
         self._mark()
         return result
 
-    def statistics(self, steps: Steps, budget: Budget) -> dict[str, Any] | None:
-        """Prometheus's object of a query over these steps; None when nobody asked.
+    def statistics(self, steps: range, budget: Budget) -> dict[str, Any] | None:
+        """Prometheus's object of a query at these Unix ms; None when nobody asked.
 
         `peakSamples` is what our engine has read, which is what it may hold at once.
         """
@@ -63,7 +62,7 @@ class Meter:
         samples: dict[str, Any] = {}
         if counted is not None:
             if self._asked == PER_STEP:
-                pairs = zip(steps.times.tolist(), counted.tolist(), strict=True)
+                pairs = zip(steps, counted.tolist(), strict=True)
                 samples["totalQueryableSamplesPerStep"] = [(at / 1000, n) for at, n in pairs]
             samples["totalQueryableSamples"] = int(counted.sum())
         return {"timings": self._timings(), "samples": {**samples, "peakSamples": read}}
@@ -83,20 +82,23 @@ class Meter:
             "execTotalTime": evaluated - asked,
         }
 
-    def _counted(self, steps: Steps, budget: Budget) -> Ints | None:
+    def _counted(self, steps: range, budget: Budget) -> Ints | None:
         """How many samples each step looks at, as Prometheus counts: those in every window, and
         one a series of an instant selector. None for what no query can count, such as equal series
         under semantics 2.
         """
-        counts = np.zeros(steps.count, np.int64)
+        counts = np.zeros(len(steps), np.int64)
         own = Budget(budget.max_samples, budget.max_points, budget.expired)
-        start_ms, end_ms, step_ms = steps.start_ms, steps.end_ms, steps.step_ms
         try:
             for count in _counts(parse(self._query, self._engine.semantics)):
-                found = self._engine.evaluate_range(count, start_ms, end_ms, step_ms, own).value
+                found = self._engine.evaluate_range(
+                    count, steps.start, steps[-1], steps.step, own
+                ).value
                 assert isinstance(found, Matrix)
                 for track in found:
-                    counts[(track.times - start_ms) // step_ms] += track.values.astype(np.int64)
+                    counts[(track.times - steps.start) // steps.step] += track.values.astype(
+                        np.int64
+                    )
         except QueryTimeout:
             raise
         except QueryError:

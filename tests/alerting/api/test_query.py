@@ -9,17 +9,17 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.error import HTTPError
 from urllib.parse import urlencode
-from urllib.request import Request, urlopen
 
 import pytest
 import pytest_asyncio
 
 from support.api_client import api_client
+from support.asking import Pairs
+from support.asking import ask as request
 from support.prometheus import Prometheus, running_prometheus
 from support.remote_write import remote_write
 from support.served import served
@@ -31,7 +31,6 @@ from tocsin_alerting.store.store import Store
 from tocsin_exporter.snapshot import Labels, labels
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-Pairs = Sequence[tuple[str, str]]
 NOW_MS = int(time.time() * 1000) // 60_000 * 60_000
 START = NOW_MS // 1000 - 600
 VALUES = (1.0, 0.1, -2.5, 1e21, 1e-9, float("inf"), float("-inf"), float("nan"), 123456789.125, 0.0)
@@ -83,15 +82,8 @@ Answer = tuple[int, Any]
 
 
 def ask(url: str, path: str, pairs: Pairs, post: bool = False) -> Answer:
-    form = urlencode(pairs)
-    target = f"{url}/api/v1/{path}"
-    request = Request(target, form.encode()) if post else Request(f"{target}?{form}")
-    try:
-        with urlopen(request, timeout=20) as answer:
-            return answer.status, json.load(answer)
-    except HTTPError as error:
-        with error:
-            return error.code, json.load(error)
+    answer = request(url, path, pairs, "POST" if post else "GET")
+    return answer.status, answer.body
 
 
 def _plain(answer: Answer) -> Answer:
@@ -234,12 +226,44 @@ async def test_a_body_that_is_no_query(
     assert answer.json()["status"] == "error"
 
 
-async def test_a_limit_cuts_names_and_values(ours: str) -> None:
-    whole = await asyncio.to_thread(ask, ours, "labels", [("limit", "0")])
-    cut = await asyncio.to_thread(ask, ours, "labels", [("limit", "2")])
-    assert (len(whole[1]["data"]), len(cut[1]["data"])) == (4, 2)
-    assert (await asyncio.to_thread(ask, ours, "labels", [("limit", "x")]))[0] == 400
-    assert (await asyncio.to_thread(ask, ours, "labels", [("limit", "-1")]))[0] == 400
+@pytest.mark.parametrize("asked", [instant("m"), instant("m[5m]"), over("m")], ids=_name)
+async def test_a_limit_cuts_series_and_says_so(ours: str, asked: tuple[str, Pairs]) -> None:
+    path, pairs = asked
+    _, whole = await asyncio.to_thread(ask, ours, path, [*pairs, ("limit", "5")])
+    _, cut = await asyncio.to_thread(ask, ours, path, [*pairs, ("limit", "2")])
+    assert "warnings" not in whole
+    assert cut["warnings"] == ["results truncated due to limit"]
+    assert cut["data"]["result"] == whole["data"]["result"][:2]
+    assert len(whole["data"]["result"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("limit", "why"),
+    [
+        ("x", 'strconv.Atoi: parsing "x": invalid syntax'),
+        ("-1", "limit must be non-negative"),
+    ],
+)
+async def test_a_limit_is_a_number(ours: str, limit: str, why: str) -> None:
+    for path, pairs in (instant("m"), over("m"), ("labels", []), ("series", [("match[]", "m")])):
+        status, body = await asyncio.to_thread(ask, ours, path, [*pairs, ("limit", limit)])
+        assert (status, body["error"]) == (400, f'invalid parameter "limit": {why}')
+
+
+@pytest.mark.parametrize(
+    ("lookback", "found"), [("0.495", 0), ("0.498", 3), ("1s", 5), ("0", 5), ("", 5)]
+)
+async def test_a_query_chooses_how_far_it_looks_back(ours: str, lookback: str, found: int) -> None:
+    """At that time the samples of the five series are 496 to 500 ms old."""
+    asked = instant("m", time=f"{START + 300.5}", lookback_delta=lookback)
+    _, body = await asyncio.to_thread(ask, ours, *asked)
+    assert len(body["data"]["result"]) == found
+
+
+async def test_a_look_back_is_a_duration(ours: str) -> None:
+    status, body = await asyncio.to_thread(ask, ours, *instant("m", lookback_delta="x"))
+    wanted = 'error parsing lookback delta duration: cannot parse "x" to a valid duration'
+    assert (status, body["error"]) == (400, wanted)
 
 
 async def test_a_query_that_costs_too_much_is_refused() -> None:

@@ -1,0 +1,96 @@
+"""The tree of an expression: the fields and kinds of nodes that Prometheus 3 has."""
+
+from typing import Any
+
+import pytest
+
+from tocsin_alerting.api.syntax_tree import tree
+from tocsin_alerting.promql.parser import parse
+
+NAMED = {"name": "__name__", "value": "m", "type": "="}
+SELECTOR: dict[str, Any] = {
+    "type": "vectorSelector",
+    "name": "m",
+    "matchers": [NAMED],
+    "offset": 0,
+    "timestamp": None,
+    "startOrEnd": None,
+    "anchored": False,
+    "smoothed": False,
+}
+ONE = {"type": "numberLiteral", "val": "1"}
+RANGE = {**SELECTOR, "type": "matrixSelector", "range": 300_000}
+RATE = {
+    "type": "call",
+    "func": {"name": "rate", "argTypes": ["matrix"], "variadic": 0, "returnType": "vector"},
+    "args": [RANGE],
+}
+MATCHING = {
+    "card": "one-to-one",
+    "labels": [],
+    "on": False,
+    "include": [],
+    "fillValues": {"lhs": None, "rhs": None},
+}
+MANY = {**MATCHING, "card": "many-to-one", "labels": ["a"], "on": True, "include": ["b"]}
+SUM = {
+    "type": "aggregation",
+    "op": "sum",
+    "expr": SELECTOR,
+    "param": None,
+    "grouping": ["a"],
+    "without": True,
+}
+
+
+def binary(op: str, rhs: Any, matching: Any, is_bool: bool = False) -> dict[str, Any]:
+    sides = {"lhs": SELECTOR, "rhs": rhs, "matching": matching}
+    return {"type": "binaryExpr", "op": op, **sides, "bool": is_bool}
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ("m", SELECTOR),
+        ("m offset 1m", {**SELECTOR, "offset": 60_000}),
+        ("m @ 1.5", {**SELECTOR, "timestamp": 1500}),
+        ("m @ end()", {**SELECTOR, "startOrEnd": "end"}),
+        (
+            'm{a!~"b"}',
+            {**SELECTOR, "matchers": [{"name": "a", "value": "b", "type": "!~"}, NAMED]},
+        ),
+        ("1", ONE),
+        ("-Inf", {"type": "numberLiteral", "val": "-Inf"}),
+        ('"é"', {"type": "stringLiteral", "val": "é"}),
+        ("(1)", {"type": "parenExpr", "expr": ONE}),
+        ("-m", {"type": "unaryExpr", "op": "-", "expr": SELECTOR}),
+        ("rate(m[5m])", RATE),
+        ("m > bool 1", binary(">", ONE, None, True)),
+        ("m + m", binary("+", SELECTOR, MATCHING)),
+        ("m and m", binary("and", SELECTOR, {**MATCHING, "card": "many-to-many"})),
+        ("m * on (a) group_left (b) m", binary("*", SELECTOR, MANY)),
+        ("sum without (a) (m)", SUM),
+        ("topk(1, m)", {**SUM, "op": "topk", "param": ONE, "grouping": [], "without": False}),
+        (
+            "m[5m:1m] @ start()",
+            {
+                "type": "subquery",
+                "expr": SELECTOR,
+                "range": 300_000,
+                "offset": 0,
+                "step": 60_000,
+                "timestamp": None,
+                "startOrEnd": "start",
+            },
+        ),
+    ],
+)
+def test_a_query_is_a_tree(query: str, wanted: dict[str, Any]) -> None:
+    assert tree(parse(query)) == wanted
+
+
+def test_filled_sides_and_alternatives_are_told() -> None:
+    matching = tree(parse("m + fill_left (1) m"))["matching"]
+    assert matching["fillValues"] == {"lhs": 1.0, "rhs": None}
+    sets = tree(parse('m{a="1" or a="2"}'))["matcherSets"]
+    assert [one[0]["value"] for one in sets] == ["1", "2"]
