@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from measuring.remote_write import RemoteWriter
-from measuring.rule_load import RuleLoad, Values
 from numpy.typing import NDArray
 
+from measuring.remote_write import RemoteWriter
+from measuring.rule_load import RuleLoad, Values
 from tocsin_alerting.store.disk import DiskArchive
 from tocsin_alerting.store.shelf import Shelf
 from tocsin_alerting.store.store import Store

@@ -28,7 +28,7 @@ class RemoteWriter:
 
     def __init__(self, port: int, series: Sequence[Labels]) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        self._labels = [_labels(one) for one in series]
+        self._labels = [label_fields(one) for one in series]
 
     def write(self, times: NDArray[np.int64], values: NDArray[np.float64]) -> None:
         """`times` in Unix ms, ascending; `values` with a row a series and a column a time."""
@@ -54,17 +54,17 @@ class RemoteWriter:
         )
 
 
-def _labels(labels: Labels) -> bytes:
+def label_fields(labels: Labels) -> bytes:
     return b"".join(
         _field(1, _field(1, name.encode()) + _field(2, value.encode())) for name, value in labels
     )
 
 
 def _field(number: int, content: bytes) -> bytes:
-    return bytes([number << 3 | 2]) + _varint(len(content)) + content
+    return bytes([number << 3 | 2]) + varint(len(content)) + content
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
