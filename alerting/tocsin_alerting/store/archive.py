@@ -13,9 +13,9 @@ from tocsin_exporter.snapshot import Labels, Source
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """This row of a source is of that series from now on."""
+    """This row of a source is of that series from now on; without a source, this loose row."""
 
-    source: Source
+    source: Source | None
     row: int
     labels: Labels
 
@@ -32,6 +32,15 @@ class Column:
     whole: bool
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Scraps:
+    """Samples (n,) of loose series, in the order in which they came."""
+
+    rows: Ints
+    times: Ints
+    values: Floats
+
+
 @dataclass(frozen=True, slots=True)
 class Shift:
     """What was stored up to `until_ms` moved by `delta_ms`."""
@@ -45,7 +54,7 @@ class Checkpoint:
     """Whatever was handed over before this is part of what `Store.held` gave."""
 
 
-Entry: TypeAlias = Owner | Column | Shift | Checkpoint
+Entry: TypeAlias = Owner | Column | Scraps | Shift | Checkpoint
 
 
 @dataclass(frozen=True, slots=True, eq=False)

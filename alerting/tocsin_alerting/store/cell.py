@@ -11,6 +11,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
+NEVER_MS = -(2**62)  # a time before all others
+
 NAN_BITS = 0x7FF8000000000001
 STALE_BITS = 0x7FF0000000000002
 ABSENT_BITS = 0x7FF80000000A0B5E

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 import orjson
 
-from tocsin_alerting.store.archive import Column, Owner, Shift
+from tocsin_alerting.store.archive import Column, Owner, Scraps, Shift
 from tocsin_alerting.store.cell import Floats, Ints
 from tocsin_alerting.store.columns import BLOCK, part
 from tocsin_alerting.store.held import Held
@@ -98,10 +98,14 @@ class Writer:
     def __init__(self) -> None:
         self._memory = _Memory()
 
-    def entry(self, entry: Column | Owner | Shift) -> bytes:
+    def entry(self, entry: Column | Owner | Scraps | Shift) -> bytes:
+        if isinstance(entry, Scraps):
+            return b""
         if isinstance(entry, Shift):
             return _framed(_SHIFT_ + _SHIFT.pack(entry.delta_ms, entry.until_ms))
         if isinstance(entry, Owner):
+            if entry.source is None:
+                return b""
             return self._owners(entry.source, [(entry.row, entry.labels)])
         times = np.array([entry.at_ms], np.int64)
         rows, cells = entry.rows, entry.values.reshape(1, -1)

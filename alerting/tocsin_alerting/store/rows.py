@@ -10,26 +10,34 @@ from tocsin_alerting.store.target import NAME
 from tocsin_exporter.snapshot import Labels
 
 MatcherSets = tuple[tuple[Matcher, ...], ...]
-Taken = Callable[[int, Labels], None]
+NO_LIMIT = 2**31
+Told = Callable[[int, Labels], None]
 
 
 def _nobody(row: int, labels: Labels) -> None:
-    """Nobody wants to know who owns a row."""
+    """Nobody wants to know whose row it is, or was."""
 
 
 class Rows:
     """Rows are given out in order and used again once no column holds a sample of theirs.
 
     `generation` grows, and `changed` is called, whenever a row changes its owner; `taken` is told
-    the new one. `limit` is the most rows that there may be; `refused` counts the series that found
-    no place.
+    the new one and `left` the old one. `limit` is the most rows that there may be; `refused`
+    counts the series that found no place.
     """
 
-    def __init__(self, limit: int, changed: Callable[[], None], taken: Taken = _nobody) -> None:
+    def __init__(
+        self,
+        limit: int,
+        changed: Callable[[], None],
+        taken: Told = _nobody,
+        left: Told = _nobody,
+    ) -> None:
         self.generation = 0
         self.refused = 0
         self._changed = changed
         self._taken = taken
+        self._left = left
         self._limit = limit
         self._labels: list[Labels | None] = []
         self._row: dict[Labels, int] = {}
@@ -45,12 +53,21 @@ class Rows:
         """One more than the highest row that was ever given out."""
         return len(self._labels)
 
+    def width_with(self, more: int) -> int:
+        """The width when so many series more have rows."""
+        return len(self._labels) + max(0, more - len(self._free))
+
     def of(self, labels: Labels) -> int | None:
         """The row of a series, a new one if it has none; None when the limit is reached."""
         row = self._row.get(labels)
         if row is None and len(self._row) >= self._limit:
             self.refused += 1
             return None
+        return self.take(labels) if row is None else row
+
+    def take(self, labels: Labels) -> int:
+        """The row of a series, a new one if it has none, whatever the limit."""
+        row = self._row.get(labels)
         return self._take(labels) if row is None else row
 
     def known(self, labels: Labels) -> int:
@@ -78,6 +95,7 @@ class Rows:
             self._labels[row] = None
             self._by_name[dict(labels).get(NAME, "")].discard(row)
             self._free.append(row)
+            self._left(row, labels)
             self._owner_changed()
 
     def labels(self, rows: Sequence[int]) -> tuple[Labels, ...]:

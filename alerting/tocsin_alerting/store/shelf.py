@@ -16,7 +16,7 @@ from tocsin_alerting.store.cell import Floats, Ints
 from tocsin_alerting.store.columns import Part
 from tocsin_alerting.store.held import Held
 from tocsin_alerting.store.history import History, Recent, Sealed, Stretch
-from tocsin_alerting.store.rows import MatcherSets, Rows
+from tocsin_alerting.store.rows import NO_LIMIT, MatcherSets, Rows
 from tocsin_alerting.store.segment import BrokenSegment, Section, sections, written
 from tocsin_alerting.store.selection import Selection
 from tocsin_alerting.store.series import SeriesSet
@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 
 SUFFIX, ASIDE, UNFINISHED = ".seg", ".broken", ".tmp"
 CACHE_BYTES = 24 * 2**20
-_NO_LIMIT = 2**31
 _END_OF_TIME = 2**62
 
 
@@ -35,7 +34,7 @@ class _Volume:
     """The sections of one source, in the order in which they were written, with the row of each
     of their series in `rows`."""
 
-    rows: Rows = field(default_factory=lambda: Rows(_NO_LIMIT, lambda: None))
+    rows: Rows = field(default_factory=lambda: Rows(NO_LIMIT, lambda: None))
     sections: list[tuple[Section, Ints]] = field(default_factory=list)
     newest_ms: int = 0
 

@@ -1,35 +1,28 @@
 """The store: one table of columns a source, and the selections that queries made of them."""
 
 import threading
-from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from tocsin_alerting.store.archive import Archive, Checkpoint, Column, Live, Owner, Shift
-from tocsin_alerting.store.cell import STALE_BITS, Floats, Ints, is_stale, normalised
+from tocsin_alerting.store.cell import NEVER_MS, STALE_BITS, Floats, Ints, is_stale, normalised
 from tocsin_alerting.store.columns import part
 from tocsin_alerting.store.held import Held
-from tocsin_alerting.store.rows import MatcherSets
+from tocsin_alerting.store.intake import AHEAD_MS, Intake, Span, Written
+from tocsin_alerting.store.last import Last, Lasts
+from tocsin_alerting.store.rows import MatcherSets, Rows
 from tocsin_alerting.store.selection import Resolved, Selection, resolve
 from tocsin_alerting.store.table import Table
-from tocsin_alerting.store.target import source_of, stored_labels, synthetic_labels
+from tocsin_alerting.store.target import stored_labels, synthetic_labels
 from tocsin_exporter.snapshot import EMPTY, Family, Labels, Layout, Snapshot, Source
 
 HOUR_MS = 3_600_000
 UNSEALED = 3
-_NEVER_MS = -(2**62)
 _SELECTIONS = 2_000  # as many as a large rule set and some dashboards have selectors
-
-
-@dataclass(frozen=True, slots=True)
-class Last:
-    """When a source was last appended to, and whether it answered then."""
-
-    at_ms: int
-    ok: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,20 +75,29 @@ class Store:
         self.retention_ms = archive.retention_ms if archive else retention_ms
         self._memory_ms = retention_ms
         self._archive = archive
-        self._archived_ms = _NEVER_MS  # what is later than this is in memory
+        self._archived_ms = NEVER_MS  # what is later than this is in memory
         self._max_series = max_series_per_source
         self._tables: dict[Source, Table] = {}
         self._placed: dict[Source, _Placed] = {}
-        self._last: dict[Source, Last] = {}
+        self._lasts = Lasts()
         self._refused: Counter[str] = Counter()
         self._resolved: OrderedDict[MatcherSets, tuple[int, Resolved]] = OrderedDict()
         self._generation = 0
+        self._intake = Intake(
+            self._tables,
+            self._table,
+            self._drop,
+            self._rows_changed,
+            self._lasts,
+            archive,
+            max_series_per_source,
+        )
         self._lock = threading.Lock()
 
     def append(self, snapshot: Snapshot) -> bool:
         """One column of a source; False (and counted) when the source has a later one already."""
         with self._lock:
-            source, table = snapshot.source, self._table(snapshot.source)
+            source, table = snapshot.source, self._own_table(snapshot.source)
             if not self._in_order(table, snapshot.at_ms, len(snapshot.values) + 3):
                 return False
             placed, ended = self._place(source, snapshot.layout)
@@ -119,7 +121,7 @@ class Store:
         """
         with self._lock:
             batch = list(samples)
-            table = self._table(source)
+            table = self._own_table(source)
             if not self._in_order(table, at_ms, len(batch)):
                 return False
             values = normalised(np.fromiter((v for _, v in batch), np.float64, len(batch)))
@@ -132,26 +134,47 @@ class Store:
             return True
 
     def write(self, samples: Iterable[tuple[Labels, int, float]]) -> int:
-        """Samples (labels with `__name__`, Unix ms, value) of anyone; how many were taken.
+        """Samples (labels with `__name__`, Unix ms, value) of any time; how many were taken.
 
-        A source is the `job` and `instance` of the labels. Samples may come in pieces: a column
-        that exists is filled. What is out of order is refused and counted. So is, until such
-        series get time axes of their own, what is older than its source's newest column and
-        falls on no column.
+        As `write_numbered`, for those who have few.
         """
-        batches: dict[tuple[int, Source], list[tuple[Labels, float]]] = defaultdict(list)
-        for labels, at_ms, value in samples:
-            batches[at_ms, source_of(labels)].append((labels, value))
+        batch = list(samples)
+        epoch, numbers = self.register([labels for labels, _, _ in batch])
+        placed = numbers >= 0
+        times = np.fromiter((at_ms for _, at_ms, _ in batch), np.int64, len(batch))
+        values = np.fromiter((value for _, _, value in batch), np.float64, len(batch))
+        span = Span(NEVER_MS, -NEVER_MS)
+        written = self._write(epoch, numbers[placed], times[placed], values[placed], span)
+        return written.taken if written else self.write(batch)
+
+    def register(self, series: Sequence[Labels]) -> tuple[int, Ints]:
+        """(epoch, numbers (n,)) of series that a remote writer sends; -1: no place for it.
+
+        Labels are sorted and hold `__name__`; a source is their `job` and `instance`. A number is
+        good while the epoch lasts.
+        """
         with self._lock:
-            ordered = sorted(batches.items(), key=lambda item: item[0][0])
-            return sum(self._write(source, at_ms, batch) for (at_ms, source), batch in ordered)
+            numbers = self._intake.register(series)
+            return self._intake.numbers.epoch, numbers
+
+    def write_numbered(
+        self, epoch: int, numbers: Ints, times: Ints, values: Floats, now_ms: int
+    ) -> Written | None:
+        """Samples (n,) of series with these numbers, which are 0 or more, at Unix ms; a stale
+        marker is known by its bits. What is out of order is refused, as in Prometheus.
+
+        None, and nothing is done: the epoch is over, and the series must be registered anew.
+        """
+        span = Span(now_ms - self.retention_ms, now_ms + AHEAD_MS)
+        return self._write(epoch, numbers, times, values, span)
 
     def end(self, source: Source, at_ms: int) -> None:
         """The source is gone from the configuration: all its series go stale."""
         with self._lock:
             placed = self._placed.pop(source, None)
             table = self._tables.get(source)
-            self._last.pop(source, None)
+            self._lasts.forget(source)
+            self._intake.own.discard(source)
             if table is None or placed is None or not self._in_order(table, at_ms, 0):
                 return
             table.end(placed.rows)
@@ -169,7 +192,9 @@ class Store:
                     del self._tables[source]
                     self._rows_changed()
                     self._placed.pop(source, None)
-                    self._last.pop(source, None)
+                    self._intake.own.discard(source)
+            self._drop_loose(now_ms)
+            self._intake.expire(now_ms - self._memory_ms)
 
     def shift(self, delta_ms: int, now_ms: int) -> None:
         """The wall clock was set by `delta_ms` and says `now_ms`: move what was stored before.
@@ -186,9 +211,10 @@ class Store:
                 self._archive.record(shift)
             for source, table in self._tables.items():
                 table.shift(delta_ms, until_ms)
-                last = self._last.get(source)
+                last = self._lasts.get(source)
                 if last is not None and table.last_ms is not None:
-                    self._last[source] = Last(table.last_ms, last.ok)
+                    self._lasts.set(source, Last(table.last_ms, last.ok))
+            self._intake.loose.shift(delta_ms, until_ms)
             self._look_at_archive()
 
     def select(self, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int) -> Selection:
@@ -218,11 +244,11 @@ class Store:
 
     def sources(self) -> Mapping[Source, Last]:
         with self._lock:
-            return dict(self._last)
+            return self._lasts.all()
 
     def last(self, source: Source) -> Last | None:
         """None when nothing was ever heard of it."""
-        return self._last.get(source)
+        return self._lasts.get(source)
 
     def families(self) -> Mapping[Source, Mapping[str, Family]]:
         """The families of each source's present layout, for the metadata API."""
@@ -238,14 +264,14 @@ class Store:
 
     def size(self) -> Size:
         with self._lock:
-            tables = list(self._tables.values())
+            tables, loose = list(self._tables.values()), self._intake.loose
             return Size(
                 sources=len(tables),
-                series=sum(len(table.rows) for table in tables),
-                samples=sum(table.samples for table in tables),
-                bytes=sum(table.bytes for table in tables),
+                series=sum(len(table.rows) for table in tables) + len(loose.rows),
+                samples=sum(table.samples for table in tables) + loose.samples,
+                bytes=sum(table.bytes for table in tables) + loose.bytes,
                 refused=dict(self._refused),
-                over_limit=sum(table.rows.refused for table in tables),
+                over_limit=sum(table.rows.refused for table in tables) + self._intake.over_limit,
             )
 
     # what the archive asks and says
@@ -286,7 +312,7 @@ class Store:
                     self._placed[source] = _Placed(None, rows[~stale], None)
                 table.append(at_ms, rows, values)
             else:
-                table.fill(at_ms, rows, values)
+                table.fill(table.index(at_ms), rows, values)
             self._drop(table, at_ms)
 
     def restore_end(
@@ -314,13 +340,13 @@ class Store:
         newest = self._archive.newest() if self._archive is not None else {}
         self._archived_ms = max(
             (min(at_ms, self._begins(source) - 1) for source, at_ms in newest.items()),
-            default=_NEVER_MS,
+            default=NEVER_MS,
         )
 
     def _begins(self, source: Source) -> int:
         table = self._tables.get(source)
         begins_ms = table.begins_ms if table else None
-        return -_NEVER_MS if begins_ms is None else begins_ms
+        return -NEVER_MS if begins_ms is None else begins_ms
 
     def _record(self, source: Source, at_ms: int, rows: Ints, values: Floats, ended: Ints) -> None:
         """Hands over a whole column: what has ended is in it, stale."""
@@ -343,14 +369,28 @@ class Store:
 
     def _table(self, source: Source) -> Table:
         if source not in self._tables:
-            taken = partial(self._taken, self._archive, source) if self._archive else None
-            self._tables[source] = Table(self._max_series, self._rows_changed, taken)
+            taken, left = partial(self._taken, source), self._intake.left_column
+            self._tables[source] = Table(Rows(self._max_series, self._rows_changed, taken, left))
             self._rows_changed()
         return self._tables[source]
 
-    @staticmethod
-    def _taken(archive: Archive, source: Source, row: int, labels: Labels) -> None:
-        archive.record(Owner(source, row, labels))
+    def _own_table(self, source: Source) -> Table:
+        self._intake.own.add(source)
+        return self._table(source)
+
+    def _taken(self, source: Source, row: int, labels: Labels) -> None:
+        if self._archive is not None:
+            self._archive.record(Owner(source, row, labels))
+
+    def _drop_loose(self, now_ms: int) -> None:
+        before_ms = now_ms - self._memory_ms
+        unsealed_ms = before_ms
+        if self._archive is not None:
+            unsealed_ms = now_ms - UNSEALED * self._memory_ms
+        if self._archive is not None and self._archive.up:
+            unsealed_ms = NEVER_MS  # whenever it is from, it waits for the next segment
+        if self._intake.loose.expire(before_ms, unsealed_ms):
+            self._look_at_archive()
 
     def _rows_changed(self) -> None:
         self._generation += 1
@@ -396,24 +436,19 @@ class Store:
         return placed, ended
 
     def _finish(self, source: Source, table: Table, last: Last) -> None:
-        self._last[source] = last
+        self._lasts.set(source, last)
         self._drop(table, last.at_ms)
 
-    def _write(self, source: Source, at_ms: int, batch: list[tuple[Labels, float]]) -> int:
-        table = self._table(source)
-        rows, placed = table.rows.all_of(labels for labels, _ in batch)
-        values = normalised(np.fromiter((v for _, v in batch), np.float64, len(batch)))[placed]
-        if table.last_ms is None or at_ms > table.last_ms:
-            table.append(at_ms, rows, values)
-            taken = len(rows)
-        else:
-            taken, why = table.fill(at_ms, rows, values)
-            if taken < len(rows):
-                self._refused[why] += len(rows) - taken
-        if taken and self._archive is not None:
-            self._archive.record(Column(source, at_ms, rows, values, False))
-        self._finish(source, table, Last(max(at_ms, table.last_ms or at_ms), True))
-        return taken
+    def _write(
+        self, epoch: int, numbers: Ints, times: Ints, values: Floats, span: Span
+    ) -> Written | None:
+        with self._lock:
+            if epoch != self._intake.numbers.epoch:
+                return None
+            written = self._intake.write(numbers, times, values, span)
+            if written is not None:
+                self._refused.update(written.refused)
+            return written
 
     def _resolve(self, matcher_sets: MatcherSets) -> Resolved:
         cached = self._resolved.get(matcher_sets)

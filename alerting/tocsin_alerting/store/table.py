@@ -1,22 +1,36 @@
 """All samples of one source: rows are series, columns are scrapes, one time axis for all."""
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from tocsin_alerting.store.cell import (
     ABSENT,
+    NEVER_MS,
     STALE_BITS,
     Floats,
     Ints,
+    Mask,
     blank,
     is_sample,
     is_stale,
 )
 from tocsin_alerting.store.columns import BLOCK, Columns
-from tocsin_alerting.store.rows import Rows, Taken
+from tocsin_alerting.store.rows import Rows
 
 _NEVER = -1
+_FIRST_HEIGHT = 8  # of a block: thousands of sources may have one series each
+_SPARE_CELLS = 512
+
+
+class Filled(NamedTuple):
+    """Masks (n,) of what happened to samples for a column that was there before: `taken` stand in
+    it now, or did already; `differs`: another value stands there; `late`: a column after it has
+    a sample of the series. The rest cannot be written into this column any more."""
+
+    taken: Mask
+    differs: Mask
+    late: Mask
 
 
 class Table:
@@ -29,10 +43,8 @@ class Table:
     it, and nothing late may be written into them any more.
     """
 
-    def __init__(
-        self, max_series: int, changed: Callable[[], None], taken: Taken | None = None
-    ) -> None:
-        self.rows = Rows(max_series, changed, taken) if taken else Rows(max_series, changed)
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
         self.sealed = self.closed = 0
         self._moves: list[tuple[int, int]] = []
         self.samples = 0
@@ -40,7 +52,7 @@ class Table:
         self._last_seen = np.empty(0, np.int64)
         self._last_gap = np.empty(0, np.int64)
         self._last_fall = np.empty(0, np.int64)
-        self._times = np.empty(BLOCK, np.int64)
+        self._times = np.empty(_FIRST_HEIGHT, np.int64)
         self._begin = self._end = 0  # of the retained columns in _times
         self._first = 0
         self._blocks: list[Floats] = []
@@ -69,28 +81,60 @@ class Table:
         self._template.view(np.int64)[rows] = STALE_BITS
         self._last_seen[rows] = self._number  # the marker is as much to keep as a sample
 
-    def fill(self, at_ms: int, rows: Ints, values: Floats) -> tuple[int, str]:
-        """Late samples into the column at `at_ms`: (how many were taken, why others were not).
-
-        A sample that stands there already is taken again; one that is not the newest of its
-        series, or differs, is out of order; one at a time without a column is off the axis.
-        """
+    def index(self, at_ms: int) -> int:
+        """Which of the columns is at that time; -1 if none is."""
         times = self.columns.times
         index = int(np.searchsorted(times, at_ms))
+        return index if index < len(times) and times[index] == at_ms else -1
+
+    def newest_ms(self, rows: Ints) -> Ints:
+        """The time of the newest sample of each row, as far as it is retained."""
         self._fit()
-        if index == len(times) or times[index] != at_ms:
-            return 0, "unaligned"
-        cells = self._cells(index)
-        reachable = rows < len(cells)
-        rows, values = rows[reachable], values[reachable]
-        open_ = self._first + index >= self.closed
-        late = (self._last_seen[rows] < self._first + index) & open_
-        same = ~late & (cells[rows].view(np.int64) == values.view(np.int64))
-        cells[rows[late]] = values[late]
-        self._last_seen[rows[late]] = self._first + index
-        self._count(int(np.count_nonzero(is_sample(values[late]))), index // BLOCK)
+        index = self._last_seen[rows] - self._first
+        times = self.columns.times
+        found: Ints = np.where(index >= 0, times[np.maximum(index, 0)], NEVER_MS)
+        return found
+
+    def roomy(self, columns: int, rows: int, samples: int) -> bool:
+        """Whether at least half of the cells would hold samples, with so many more of each.
+
+        A source that does not keep to that costs more in columns than in pairs.
+        """
+        width = max(len(self._template), self.rows.width_with(rows))
+        used = self._end - self._begin
+        last = (used - 1) % BLOCK + 1 if used else 0
+        older = BLOCK * sum(block.shape[1] for block in self._blocks[:-1])
+        if columns and last == BLOCK:
+            older, last = older + BLOCK * self._blocks[-1].shape[1], 0
+        cells = older + (last + columns) * width
+        return bool(cells <= 2 * (self.samples + samples) + _SPARE_CELLS)
+
+    def open_to_new(self, index: int) -> bool:
+        """Whether series without a row may be written into this column."""
+        return index // BLOCK == len(self._blocks) - 1 and self._first + index >= self.closed
+
+    def fill(self, index: int, rows: Ints, values: Floats) -> Filled:
+        """Samples into a column that is there already, no row twice."""
+        self._fit()
+        cells, number = self._cells(index), self._first + index
+        seen = self._last_seen[rows]
+        fresh: Mask = seen < number
+        if self._first + index < self.closed:
+            fresh = np.zeros(len(rows), np.bool_)
+        elif rows.max(initial=-1) >= len(cells):  # their rows are younger than this block
+            fresh &= rows < len(cells)
+        if fresh.all():
+            taken, differs = fresh, np.zeros(len(rows), np.bool_)
+        else:
+            there = seen == number
+            same = there & (cells[np.where(there, rows, 0)].view(np.int64) == values.view(np.int64))
+            taken, differs = fresh | same, there & ~same
+            rows, values = rows[fresh], values[fresh]
+        cells[rows] = values
+        self._last_seen[rows] = number
+        self._count(int(np.count_nonzero(is_sample(values))), index // BLOCK)
         self.columns = self._published()
-        return int(np.count_nonzero(late | same)), "out_of_order"
+        return Filled(taken, differs, seen > number)
 
     def close(self, before_ms: int) -> None:
         """The columns before that time are about to be sealed."""
@@ -160,11 +204,16 @@ class Table:
         self._fit()
         offset = (self._end - self._begin) % BLOCK
         if offset == 0:
-            self._blocks.append(np.empty((BLOCK, len(self._template))))
+            height = BLOCK if self._blocks else _FIRST_HEIGHT
+            self._blocks.append(np.empty((height, len(self._template))))
             self._block_samples.append(0)
+        elif offset == len(self._blocks[-1]):
+            self._blocks[-1] = _taller(self._blocks[-1], min(BLOCK, offset + offset // 2))
         if self._end == len(self._times):
-            self._times = np.concatenate([self.columns.times, np.empty(4 * BLOCK, np.int64)])
-            self._begin, self._end = 0, self._end - self._begin
+            kept = self._end - self._begin
+            more = np.empty(max(_FIRST_HEIGHT, kept // 2), np.int64)
+            self._times = np.concatenate([self.columns.times, more])
+            self._begin, self._end = 0, kept
         column: Floats = self._blocks[-1][offset]
         column[:] = self._template
         self._times[self._end] = at_ms
@@ -195,7 +244,7 @@ class Table:
         width = self.rows.width
         if width <= len(self._template):
             return
-        more = width + max(8, width // 8) - len(self._template)
+        more = width + width // 8 - len(self._template)
         self._template = np.concatenate([self._template, blank(more)])
         never = np.full(more, _NEVER, np.int64)
         self._last_seen = np.concatenate([self._last_seen, never])
@@ -209,7 +258,7 @@ class Table:
 
     def _widen(self, used: int, more: int) -> None:
         old = self._blocks[-1]
-        wide = np.empty((BLOCK, old.shape[1] + more))
+        wide = np.empty((len(old), old.shape[1] + more))
         wide[:used, : old.shape[1]] = old[:used]
         wide[:used, old.shape[1] :] = ABSENT
         self._blocks[-1] = wide
@@ -224,3 +273,9 @@ class Table:
         last_ms = int(self._times[self._begin + count - 1])
         sealed = self._first + count <= self.sealed
         return last_ms < (before_ms if sealed else unsealed_before_ms)
+
+
+def _taller(block: Floats, height: int) -> Floats:
+    taller = np.empty((height, block.shape[1]))
+    taller[: len(block)] = block
+    return taller

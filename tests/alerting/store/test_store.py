@@ -199,7 +199,7 @@ def test_remote_samples_come_in_pieces() -> None:
     assert store.write([(a, 2000, 3.0)]) == 1  # sent again
     assert store.write([(a, 2000, 4.0), (a, 1000, 9.0), (b, 1500, 5.0)]) == 0
     assert cells(store, "a") == [1.0, 3.0]
-    assert store.size().refused == {"out_of_order": 2, "unaligned": 1}
+    assert store.size().refused == {"out_of_order": 2, "duplicate": 1}
     assert store.size().samples == 3
 
 

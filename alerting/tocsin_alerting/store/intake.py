@@ -1,0 +1,353 @@
+"""What remote writers send: who may write what, and whether it fits its source's time axis.
+
+A sample fits when its time has a column, or is later than all columns and a new one costs no more
+than pairs would. A series with a sample that does not fit is loose from then on, with a time for
+each sample; what it has in columns stays there.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tocsin_alerting.store.archive import Archive, Column, Owner, Scraps
+from tocsin_alerting.store.cell import NEVER_MS, Floats, Ints, Mask, is_stale, normalised
+from tocsin_alerting.store.last import Lasts
+from tocsin_alerting.store.loose import Loose
+from tocsin_alerting.store.numbers import DEAD, UNPLACED, Numbers, is_loose, loose_place
+from tocsin_alerting.store.requests import columns, in_order, newest, repeats
+from tocsin_alerting.store.rows import NO_LIMIT, Rows
+from tocsin_alerting.store.table import Table
+from tocsin_alerting.store.target import source_of
+from tocsin_exporter.snapshot import Labels, Source
+
+log = logging.getLogger(__name__)
+
+SOURCES = 10_000
+_TABLES = 256  # with more, a source of a few series is cheaper in pairs
+_FEW = 32
+_IDLE = 10_000  # numbers of no use, before all are given out anew
+AHEAD_MS = 600_000
+_NO_NUMBERS = np.empty(0, np.int64)
+
+
+class Verdict(IntEnum):
+    """What becomes of a sample; those from OUT_OF_ORDER on are reasons to refuse it."""
+
+    TAKEN = 0
+    LOOSE = 1  # it does not fit its source's columns
+    TWIN = 2  # the request has another one of the same series and time, which decides
+    OUT_OF_ORDER = 3
+    DUPLICATE = 4
+    TOO_OLD = 5
+    TOO_FAR_AHEAD = 6
+    OWN_SOURCE = 7
+
+
+_REASONS = [(one, one.name.lower()) for one in Verdict if one >= Verdict.OUT_OF_ORDER]
+Verdicts: TypeAlias = NDArray[np.int8]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How many samples were taken, and how many were refused, by reason: out_of_order, duplicate,
+    too_old, too_far_ahead (of the clock), own_source (the agent itself appends to it)."""
+
+    taken: int
+    refused: Mapping[str, int]
+
+
+class Span(NamedTuple):
+    """The times that samples may have, in Unix ms, both included."""
+
+    first_ms: int
+    last_ms: int
+
+
+class Intake:
+    """The store's door for remote writers. Whoever calls it holds the store's lock.
+
+    `table` gives the columns of a source, new ones if it has none, and `drop` is told of each new
+    column; `own` are the sources that the agent itself appends to.
+    """
+
+    def __init__(
+        self,
+        tables: Mapping[Source, Table],
+        table: Callable[[Source], Table],
+        drop: Callable[[Table, int], None],
+        changed: Callable[[], None],
+        lasts: Lasts,
+        archive: Archive | None,
+        max_series: int,
+    ) -> None:
+        self.own: set[Source] = set()
+        self.over_limit = self.over_sources = 0
+        self.numbers = Numbers()
+        self._tables = tables
+        self._table = table
+        self._drop = drop
+        self.loose = Loose(Rows(NO_LIMIT, changed, self._taken_loose, self._left_loose))
+        self._lasts = lasts
+        self._archive = archive
+        self._max_series = max_series
+        self._strays: Counter[Source] = Counter()  # loose series
+        self._said: set[Source] = set()
+
+    def register(self, series: Sequence[Labels]) -> Ints:
+        """The numbers of these series; -1: no place."""
+        return np.fromiter((self._number(labels) for labels in series), np.int64, len(series))
+
+    def write(self, numbers: Ints, times: Ints, values: Floats, span: Span) -> Written | None:
+        """None: some of the numbers are dead, and a new epoch has begun."""
+        places = self.numbers.place[numbers]
+        if (places == DEAD).any():
+            self.numbers.renew()
+            return None
+        values, sources = normalised(values), self.numbers.source[numbers]
+        verdicts = self._screened(sources, times, span)
+        twins = _twins(numbers, times, verdicts) if repeats(numbers) else (_NO_NUMBERS,) * 2
+        if (places < DEAD).any():
+            verdicts[is_loose(places) & (verdicts == Verdict.TAKEN)] = Verdict.LOOSE
+        fitting = np.flatnonzero(verdicts == Verdict.TAKEN)
+        for group in columns(sources[fitting], times[fitting]):
+            here = fitting[group]
+            verdicts[here] = self._column(int(times[here[0]]), numbers[here], values[here])
+        loose = np.flatnonzero(verdicts == Verdict.LOOSE)
+        if len(loose):
+            verdicts[loose] = self._pairs(numbers[loose], times[loose], values[loose])
+        _settle(twins, values, verdicts)
+        self._hear(numbers, times, values, verdicts == Verdict.TAKEN)
+        return _written(verdicts)
+
+    def expire(self, before_ms: int) -> None:
+        """Forgets sources that have no series, and all numbers if too many are of no use."""
+        self._lasts.expire(before_ms)
+        for source in self._lasts.all():
+            if not self._is_live(source):
+                self._lasts.forget(source)
+        live = [one for one in self.numbers.sources if self._is_live(one)]
+        useless = len(self.numbers.sources) - len(live) > SOURCES // 10
+        if useless or self.numbers.idle > _IDLE + len(self.numbers) // 2:
+            self.numbers.renew()
+
+    # what rows say
+
+    def _taken_loose(self, row: int, labels: Labels) -> None:
+        source = source_of(labels)
+        self._strays[source] += 1
+        if self._archive is not None:
+            self._archive.record(Owner(None, row, labels))
+
+    def _left_loose(self, row: int, labels: Labels) -> None:
+        source = source_of(labels)
+        self._strays[source] -= 1
+        if not self._strays[source]:
+            del self._strays[source]
+        table = self._tables.get(source)
+        after = table.rows.known(labels) if table else -1
+        self.numbers.move(labels, loose_place(row), after if after >= 0 else DEAD)
+
+    def left_column(self, row: int, labels: Labels) -> None:
+        self.numbers.move(labels, row, DEAD)
+
+    # numbers
+
+    def _number(self, labels: Labels) -> int:
+        number = self.numbers.known(labels)
+        return self._registered(labels) if number is None else number
+
+    def _registered(self, labels: Labels) -> int:
+        source = source_of(labels)
+        table = self._tables.get(source)
+        loose = self.loose.rows.known(labels)
+        if loose >= 0:
+            return self.numbers.add(labels, loose_place(loose))
+        row = table.rows.known(labels) if table else -1
+        if row < 0 and not self._has_room(source, table):
+            return -1
+        return self.numbers.add(labels, row if row >= 0 else UNPLACED)
+
+    def _has_room(self, source: Source, table: Table | None) -> bool:
+        if len(self.numbers.sources) >= SOURCES and not self.numbers.knows(source):
+            if not self.over_sources:
+                log.warning("remote writers send more than %d sources: others are refused", SOURCES)
+            self.over_sources += 1
+            return False
+        kept = self._strays[source] + self.numbers.waiting[source]
+        if kept + (len(table.rows) if table else 0) >= self._max_series:
+            self.over_limit += 1
+            return False
+        return True
+
+    def _is_live(self, source: Source) -> bool:
+        return source in self._tables or source in self._strays
+
+    # samples
+
+    def _screened(self, sources: Ints, times: Ints, span: Span) -> Verdicts:
+        verdicts = np.zeros(len(times), np.int8)
+        if len(times) and (times.min() < span.first_ms or times.max() > span.last_ms):
+            verdicts[times < span.first_ms] = Verdict.TOO_OLD
+            verdicts[times > span.last_ms] = Verdict.TOO_FAR_AHEAD
+        for at in np.unique(sources).tolist():
+            source = self.numbers.sources[at]
+            if source in self.own:
+                verdicts[sources == at] = Verdict.OWN_SOURCE
+                self._say(source)
+        return verdicts
+
+    def _column(self, at_ms: int, numbers: Ints, values: Floats) -> Verdicts:
+        """Samples of one source and time, of different series, into its columns."""
+        source = self._source(numbers)
+        table = self._tables.get(source)
+        verdicts = np.full(len(numbers), Verdict.LOOSE, np.int8)
+        if table is None or table.last_ms is None or at_ms > table.last_ms:
+            fitting = self._fitting(table, numbers)
+            if fitting.any():
+                table = self._table(source)
+                rows = self._rows(source, table, numbers[fitting])
+                table.append(at_ms, rows, values[fitting])
+                self._record(source, at_ms, rows, values[fitting])
+                self._drop(table, at_ms)
+                verdicts[fitting] = Verdict.TAKEN
+        else:
+            self._late(table, at_ms, numbers, values, verdicts)
+        loose = verdicts == Verdict.LOOSE
+        if loose.any():
+            verdicts[loose] = self._loosen(table, at_ms, numbers[loose])
+        return verdicts
+
+    def _fitting(self, table: Table | None, numbers: Ints) -> Mask:
+        """Which of these samples, later than all columns, are worth a new one."""
+        places = self.numbers.place[numbers]
+        known, new = places >= 0, places == UNPLACED
+        some, more = int(np.count_nonzero(known)), int(np.count_nonzero(new))
+        fits: Mask = known | new
+        if table is None:
+            fits &= len(self._tables) < _TABLES or more >= _FEW
+        elif not table.roomy(1, more, some + more):
+            fits = known & (some > 0 and table.roomy(1, 0, some))
+        return fits
+
+    def _late(
+        self, table: Table, at_ms: int, numbers: Ints, values: Floats, verdicts: Verdicts
+    ) -> None:
+        """Fills the column at that time, if there is one."""
+        places = self.numbers.place[numbers]
+        fits, new = places >= 0, places == UNPLACED
+        index = table.index(at_ms)
+        if index < 0:
+            past = table.newest_ms(places[fits]) >= at_ms
+            verdicts[np.flatnonzero(fits)[past]] = Verdict.OUT_OF_ORDER
+            return
+        if new.any() and table.open_to_new(index):
+            more = int(np.count_nonzero(new))
+            fits |= new & table.roomy(0, more, more)
+        source = self._source(numbers)
+        rows, values = self._rows(source, table, numbers[fits]), values[fits]
+        filled = table.fill(index, rows, values)
+        self._record(source, at_ms, rows[filled.taken], values[filled.taken])
+        if filled.taken.all():
+            verdicts[fits] = Verdict.TAKEN
+            return
+        found = np.where(filled.taken, Verdict.TAKEN, Verdict.LOOSE)
+        found[filled.differs] = Verdict.DUPLICATE
+        found[filled.late] = Verdict.OUT_OF_ORDER
+        verdicts[fits] = found
+
+    def _rows(self, source: Source, table: Table, numbers: Ints) -> Ints:
+        """The rows of these series in their source's columns, new ones where they have none."""
+        rows: Ints = self.numbers.place[numbers]
+        new = np.flatnonzero(rows == UNPLACED)
+        if len(new):
+            labels = self.numbers.labels(numbers[new])
+            rows[new] = [table.rows.take(one) for one in labels]
+            self.numbers.put(source, numbers[new], rows[new])
+        return rows
+
+    def _loosen(self, table: Table | None, at_ms: int, numbers: Ints) -> Verdicts:
+        """Series that are loose from now on, unless nobody knows any more what they had then."""
+        places = self.numbers.place[numbers]
+        verdicts = np.full(len(numbers), Verdict.LOOSE, np.int8)
+        if at_ms < self.loose.floor_ms:
+            verdicts[places == UNPLACED] = Verdict.TOO_OLD
+        moving = ~is_loose(places) & (verdicts == Verdict.LOOSE)
+        if moving.any():
+            places, numbers = places[moving], numbers[moving]
+            labels = self.numbers.labels(numbers)
+            rows = np.array([self.loose.rows.take(one) for one in labels], np.int64)
+            last_ms = np.full(len(rows), NEVER_MS)
+            if table is not None:
+                held = places >= 0
+                last_ms[held] = table.newest_ms(places[held])
+            self.loose.take(rows, last_ms)
+            self.numbers.put(self._source(numbers), numbers, loose_place(rows))
+        return verdicts
+
+    def _pairs(self, numbers: Ints, times: Ints, values: Floats) -> Verdicts:
+        """Samples of loose series, those of one in ascending time."""
+        rows = loose_place(self.numbers.place[numbers])
+        told = self.loose.write(rows, times, values)
+        fresh = told.fresh
+        if self._archive is not None and fresh.any():
+            self._archive.record(Scraps(rows[fresh], times[fresh], values[fresh]))
+        verdicts = np.full(len(rows), Verdict.DUPLICATE, np.int8)
+        verdicts[told.late] = Verdict.OUT_OF_ORDER
+        verdicts[fresh | told.same] = Verdict.TAKEN
+        return verdicts
+
+    def _source(self, numbers: Ints) -> Source:
+        return self.numbers.sources[int(self.numbers.source[numbers[0]])]
+
+    def _record(self, source: Source, at_ms: int, rows: Ints, values: Floats) -> None:
+        if self._archive is not None and len(rows):
+            self._archive.record(Column(source, at_ms, rows, values, False))
+
+    def _hear(self, numbers: Ints, times: Ints, values: Floats, taken: Mask) -> None:
+        real = taken & ~is_stale(values)
+        for at, at_ms in newest(self.numbers.source[numbers[real]], times[real]):
+            self._lasts.heard(self.numbers.sources[at], at_ms)
+        ups = np.flatnonzero(taken & self.numbers.up[numbers])
+        for at in ups[np.argsort(times[ups], kind="stable")].tolist():
+            source = self._source(numbers[at : at + 1])
+            if real[at]:
+                self._lasts.up(source, bool(values[at]))
+            else:
+                self._lasts.ended(source, int(times[at]))
+
+    def _say(self, source: Source) -> None:
+        if source not in self._said:
+            self._said.add(source)
+            log.warning("a remote writer sends %s, which is ours: its samples are refused", source)
+
+
+def _twins(numbers: Ints, times: Ints, verdicts: Verdicts) -> tuple[Ints, Ints]:
+    """Refuses what is late within the request; (those that another decides on, these others)."""
+    here = np.flatnonzero(verdicts == Verdict.TAKEN)
+    if not len(here):
+        return here, here
+    order = in_order(numbers[here], times[here])
+    verdicts[here[order.late]] = Verdict.OUT_OF_ORDER
+    again = ~order.late & (order.twin != np.arange(len(here)))
+    verdicts[here[again]] = Verdict.TWIN
+    return here[again], here[order.twin[again]]
+
+
+def _settle(twins: tuple[Ints, Ints], values: Floats, verdicts: Verdicts) -> None:
+    """A twin of the same value fares like the first one; another value is a duplicate."""
+    at, of = twins
+    same = values[at].view(np.int64) == values[of].view(np.int64)
+    fared = verdicts[of]
+    verdicts[at] = np.where(same | (fared != Verdict.TAKEN), fared, Verdict.DUPLICATE)
+
+
+def _written(verdicts: Verdicts) -> Written:
+    counts = np.bincount(verdicts, minlength=len(Verdict)).tolist()
+    refused = {name: counts[one] for one, name in _REASONS if counts[one]}
+    return Written(counts[Verdict.TAKEN], refused)

@@ -1,0 +1,225 @@
+"""Series off the time axis of their source: each sample keeps its own time.
+
+They are of any source, all in one place: thousands of sources may have one such series each.
+"""
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from tocsin_alerting.store.cell import NEVER_MS, Floats, Ints, Mask, is_sample
+from tocsin_alerting.store.rows import Rows
+from tocsin_alerting.store.runs import (
+    BYTES,
+    LENGTH,
+    LONGEST,
+    Run,
+    Runs,
+    SmallInts,
+    State,
+    joined,
+    joined_up,
+    moved,
+    ordered,
+)
+
+_EVER_MS = 2**62
+
+
+class Told(NamedTuple):
+    """Masks (n,) of what happened to samples: `fresh` were not there before, `same` were; `late`
+    are older than the newest of their series, and the rest has its time and another value."""
+
+    fresh: Mask
+    same: Mask
+    late: Mask
+
+
+class Loose:
+    """The writer of the loose series. `runs` is what readers may look at, at any moment.
+
+    `begins_ms`: whatever was sealed and is not older is still here. `floor_ms`: a series that is
+    new here may have samples from then on; those before may be of a time when it was here already.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self.begins_ms = self.floor_ms = NEVER_MS
+        self._last_ms = np.empty(0, np.int64)
+        self._ordered: list[Run] = []
+        self._rows: SmallInts = np.empty(0, np.int32)  # of the run that is being written
+        self._times = np.empty(0, np.int64)
+        self._values = np.empty(0)
+        self._count = 0
+        self.runs = self._published()
+
+    @property
+    def samples(self) -> int:
+        newest = int(np.count_nonzero(is_sample(self._values[: self._count])))
+        return sum(one.samples for one in self._ordered) + newest
+
+    @property
+    def bytes(self) -> int:
+        kept = sum(map(len, self._ordered)) + len(self._rows)
+        return kept * BYTES + self._last_ms.nbytes
+
+    def take(self, rows: Ints, last_ms: Ints) -> None:
+        """These rows are new; the newest sample that their series have elsewhere is of then."""
+        self._fit()
+        self._last_ms[rows] = last_ms
+
+    def write(self, rows: Ints, times: Ints, values: Floats) -> Told:
+        """Samples as they came: those of one row ascend in time."""
+        last_ms = self._last_ms[rows]
+        fresh: Mask = times > last_ms
+        if fresh.all():
+            self.put(rows, times, values)
+            return Told(fresh, ~fresh, ~fresh)
+        again = np.flatnonzero(times == last_ms)
+        same = np.zeros(len(rows), np.bool_)
+        same[again] = self._stands(rows[again], times[again], values[again])
+        self.put(rows[fresh], times[fresh], values[fresh])
+        return Told(fresh, same, times < last_ms)
+
+    def put(self, rows: Ints, times: Ints, values: Floats) -> None:
+        """Samples that are newer than all of their rows."""
+        self._fit()
+        self._last_ms[rows] = times
+        start = 0
+        while start < len(rows):
+            if self._count == len(self._rows):
+                self._begin_run()
+            stop = min(len(rows), start + len(self._rows) - self._count)
+            here = slice(self._count, self._count + stop - start)
+            self._rows[here] = rows[start:stop]
+            self._times[here] = times[start:stop]
+            self._values[here] = values[start:stop]
+            self._count += stop - start
+            start = stop
+        self.runs = self._published()
+
+    def close(self, before_ms: int) -> None:
+        """What is older than that is about to be sealed; what comes later for it, next time."""
+        self._settle()
+        pieces = []
+        for one in self._ordered:
+            pieces += one.divided(before_ms, State.CLOSED) if one.state is State.OPEN else [one]
+        self._ordered = pieces
+        self.runs = self._published()
+
+    def sealed(self, runs: Collection[Run]) -> None:
+        """These are in the archive, and may be dropped."""
+        there = {id(one) for one in runs}
+        self._ordered = [
+            replace(one, state=State.SEALED) if id(one) in there else one for one in self._ordered
+        ]
+        self.runs = self._published()
+
+    def expire(self, before_ms: int, unsealed_before_ms: int) -> bool:
+        """Drops what is sealed and older than `before_ms`, and what is older than
+        `unsealed_before_ms`; False when there was nothing to drop."""
+        if self._times[: self._count].min(initial=_EVER_MS) < unsealed_before_ms:
+            self._settle()
+        kept: list[Run] = []
+        for one in self._ordered:
+            sealed = one.state is State.SEALED
+            kept += self._kept(one, before_ms if sealed else unsealed_before_ms)
+        if sum(map(len, kept)) == sum(map(len, self._ordered)):
+            return False
+        self._ordered = kept
+        self._release()
+        return True
+
+    def shift(self, delta_ms: int, until_ms: int) -> None:
+        """Moves what is not sealed and not later than `until_ms`; what is sealed goes."""
+        self._settle()
+        kept: list[Run] = []
+        for one in self._ordered:
+            kept += self._kept(one, _EVER_MS if one.state is State.SEALED else NEVER_MS)
+        self.floor_ms += min(delta_ms, 0)
+        self._ordered = [moved(kept, delta_ms, until_ms)] if kept else []
+        for one in self._ordered:
+            self._last_ms[one.rows] = one.times
+        self._release()
+
+    def restore(self, rows: Ints, times: Ints, values: Floats, state: State) -> None:
+        """Samples that a log gave back, newer than all of their rows."""
+        if state is State.OPEN or not len(rows):
+            self.put(rows, times, values)
+            return
+        self._fit()
+        self._last_ms[rows] = times
+        self._settle()
+        self._add(ordered(rows.astype(np.int32), times, values, state))
+        self.runs = self._published()
+
+    def _kept(self, one: Run, before_ms: int) -> list[Run]:
+        """What stays of a run; one of which little is too old stays whole."""
+        if one.first_ms >= before_ms:
+            return [one]
+        old = one.times < before_ms
+        if 2 * np.count_nonzero(old) < len(old):
+            return [one]
+        newest_ms = int(one.times[old].max()) + 1
+        self.begins_ms = max(self.begins_ms, newest_ms)
+        self.floor_ms = max(self.floor_ms, newest_ms)
+        return [] if old.all() else [one.only(~old, one.state)]
+
+    def _release(self) -> None:
+        """Gives up the rows of which nothing is left."""
+        present = np.zeros(self.rows.width, np.bool_)
+        present[self._rows[: self._count]] = True
+        for one in self._ordered:
+            present[one.rows] = True
+        self.runs = self._published()
+        self.rows.release(np.flatnonzero(~present).tolist())
+
+    def _stands(self, rows: Ints, times: Ints, values: Floats) -> Mask:
+        """Whether the newest samples of the rows have these values, or are out of sight."""
+        if not len(rows):
+            return np.empty(0, np.bool_)
+        wanted, who = np.unique(rows, return_inverse=True)
+        found = joined_up(self.runs.find(wanted, int(times.min()), int(times.max())))
+        newest = np.zeros(len(wanted), np.int64)
+        seen = np.zeros(len(wanted), np.bool_)
+        newest[found.who], seen[found.who] = found.values.view(np.int64), True
+        stands: Mask = ~seen[who] | (newest[who] == values.view(np.int64))
+        return stands
+
+    def _begin_run(self) -> None:
+        self._settle()
+        self._rows = np.empty(LENGTH, np.int32)
+        self._times, self._values = np.empty(LENGTH, np.int64), np.empty(LENGTH)
+
+    def _settle(self) -> None:
+        """Puts the run that is being written in order."""
+        if self._count:
+            kept = slice(0, self._count)
+            self._add(ordered(self._rows[kept], self._times[kept], self._values[kept]))
+        self._count = 0
+        self._rows = np.empty(0, np.int32)
+        self._times, self._values = np.empty(0, np.int64), np.empty(0)
+
+    def _add(self, one: Run) -> None:
+        """Joins a run with those before it, as long as they are not much longer."""
+        runs = self._ordered
+        while runs and runs[-1].state is one.state and _alike(runs[-1], one):
+            one = joined(runs.pop(), one)
+        runs.append(one)
+
+    def _fit(self) -> None:
+        width = self.rows.width
+        if width > len(self._last_ms):
+            more = width + width // 8 - len(self._last_ms)
+            self._last_ms = np.concatenate([self._last_ms, np.full(more, NEVER_MS)])
+
+    def _published(self) -> Runs:
+        kept = slice(0, self._count)
+        rows, times, values = self._rows[kept], self._times[kept], self._values[kept]
+        return Runs(tuple(self._ordered), rows, times, values)
+
+
+def _alike(older: Run, newer: Run) -> bool:
+    return len(older) < 2 * len(newer) and len(older) + len(newer) <= LONGEST

@@ -1,0 +1,113 @@
+"""The series of remote writers by number, so that a request is arrays and no labels."""
+
+from collections import Counter
+from typing import TypeVar
+
+import numpy as np
+
+from tocsin_alerting.store.cell import Ints, Mask
+from tocsin_alerting.store.target import NAME, UP, source_of
+from tocsin_exporter.snapshot import Labels, Source
+
+UNPLACED, DEAD = -1, -2
+_LOOSE = -3
+
+
+Some = TypeVar("Some", int, Ints)
+
+
+def loose_place(row: Some) -> Some:
+    """The place that says that a series is loose, in this row; and the row of such a place."""
+    return _LOOSE - row
+
+
+def is_loose(places: Ints) -> Mask:
+    loose: Mask = places <= _LOOSE
+    return loose
+
+
+class Numbers:
+    """`place` (numbers,) says where the samples of a series go: to a row of its source's columns
+    (0 and up), to a loose row (`loose_place`), nowhere yet (UNPLACED) or nowhere any more (DEAD);
+    `source` (numbers,) is a position in `sources`, and `up` whether it is the `up` of that source.
+
+    Numbers hold for an epoch. A new one begins when somebody writes to a dead one, or when too
+    many are of no use.
+    """
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self._begin()
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    @property
+    def idle(self) -> int:
+        """How many are dead, or were never written to."""
+        return len(self._labels) - len(self._number) + self.waiting.total()
+
+    def renew(self) -> None:
+        """A new epoch, in which nobody has a number."""
+        self.epoch += 1
+        self._begin()
+
+    def known(self, labels: Labels) -> int | None:
+        return self._number.get(labels)
+
+    def knows(self, source: Source) -> bool:
+        return source in self._source_at
+
+    def labels(self, numbers: Ints) -> list[Labels]:
+        found = (self._labels[number] for number in numbers.tolist())
+        return [labels for labels in found if labels is not None]
+
+    def add(self, labels: Labels, place: int) -> int:
+        """The number of a series that has none."""
+        number = len(self._labels)
+        if number == len(self.place):
+            self._grow(max(64, number // 4))
+        source = source_of(labels)
+        at = self._source_at.get(source)
+        if at is None:
+            at = self._source_at[source] = len(self.sources)
+            self.sources.append(source)
+        self._number[labels] = number
+        self._labels.append(labels)
+        self.place[number] = place
+        self.source[number] = at
+        self.up[number] = dict(labels).get(NAME) == UP
+        self.waiting[source] += place == UNPLACED
+        return number
+
+    def put(self, source: Source, numbers: Ints, places: Ints) -> None:
+        """The series of these numbers, all of `source`, are kept there from now on."""
+        unplaced = int(np.count_nonzero(self.place[numbers] == UNPLACED))
+        if unplaced:
+            self.waiting[source] -= unplaced
+        self.place[numbers] = places
+
+    def move(self, labels: Labels, before: int, after: int) -> None:
+        """A series left the place `before`; with `after` DEAD its number is of no use any more."""
+        number = self._number.get(labels)
+        if number is None or self.place[number] != before:
+            return
+        self.place[number] = after
+        if after == DEAD:
+            del self._number[labels]
+            self._labels[number] = None
+
+    def _begin(self) -> None:
+        self.sources: list[Source] = []
+        self.waiting: Counter[Source] = Counter()
+        self.place = np.empty(0, np.int64)
+        self.source = np.empty(0, np.int64)
+        self.up = np.empty(0, np.bool_)
+        self._source_at: dict[Source, int] = {}
+        self._number: dict[Labels, int] = {}
+        self._labels: list[Labels | None] = []
+
+    def _grow(self, more: int) -> None:
+        self.place = np.concatenate([self.place, np.full(more, UNPLACED)])
+        self.source = np.concatenate([self.source, np.zeros(more, np.int64)])
+        self.up = np.concatenate([self.up, np.zeros(more, np.bool_)])

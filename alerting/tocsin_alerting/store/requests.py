@@ -1,0 +1,78 @@
+"""The samples of one request: which are of one column, and which are in each other's way."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from tocsin_alerting.store.cell import Floats, Ints, Mask
+
+
+class Order(NamedTuple):
+    """`late` (n,): an earlier sample of the same series in the request is newer. `twin` (n,): the
+    position of the first sample of that series and time, a sample's own if that is it."""
+
+    late: Mask
+    twin: Ints
+
+
+def repeats(numbers: Ints) -> bool:
+    """Whether any series occurs twice."""
+    if len(numbers) < 2 or (np.diff(numbers) > 0).all():
+        return False
+    ascending = np.sort(numbers)
+    return bool((ascending[1:] == ascending[:-1]).any())
+
+
+def in_order(numbers: Ints, times: Ints) -> Order:
+    """Each series by itself, in the order of the request."""
+    order = np.argsort(numbers, kind="stable")
+    of, at = numbers[order], times[order] - times.min()
+    begins = np.ones(len(of), np.bool_)
+    begins[1:] = of[1:] != of[:-1]
+    # Series after series, each on a stretch of its own, so that one running maximum does for all.
+    at += (np.cumsum(begins) - 1) * (int(at.max()) + 1)
+    newest = np.maximum.accumulate(at)
+    late, twin = np.zeros(len(of), np.bool_), np.arange(len(of))
+    late[order] = at < newest
+    again = (at[1:] == newest[:-1]) & ~begins[1:]
+    if again.any():
+        # The first sample at this time: the last one before which the maximum grew.
+        grown = np.ones(len(of), np.bool_)
+        grown[1:] = newest[1:] > newest[:-1]
+        first = np.maximum.accumulate(np.where(grown, np.arange(len(of)), 0))
+        here = np.flatnonzero(np.concatenate([[False], again]))
+        twin[order[here]] = order[first[here]]
+    return Order(late, twin)
+
+
+def columns(sources: Ints, times: Ints) -> Iterator[Ints]:
+    """The positions of the samples of each source and time, those of a source in ascending time."""
+    if not len(times):
+        return
+    if (times == times[0]).all() and (sources == sources[0]).all():
+        yield np.arange(len(times))
+        return
+    order = np.lexsort((times, sources))
+    of, at = sources[order], times[order]
+    borders = np.flatnonzero((of[1:] != of[:-1]) | (at[1:] != at[:-1])) + 1
+    yield from np.split(order, borders)
+
+
+def newest(sources: Ints, times: Ints) -> Iterator[tuple[int, int]]:
+    """Each of the sources, with the newest time that it has here."""
+    if not len(times):
+        return
+    if (sources == sources[0]).all():
+        yield int(sources[0]), int(times.max())
+        return
+    order = np.argsort(sources, kind="stable")
+    of = sources[order]
+    begins = np.flatnonzero(np.concatenate([[True], of[1:] != of[:-1]]))
+    found = np.maximum.reduceat(times[order], begins)
+    yield from zip(of[begins].tolist(), found.tolist(), strict=True)
+
+
+def same_bits(one: Floats, two: Floats) -> Mask:
+    same: Mask = one.view(np.int64) == two.view(np.int64)
+    return same
