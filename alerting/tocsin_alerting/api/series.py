@@ -14,6 +14,7 @@ from tocsin_alerting.api.label_name import unescaped
 from tocsin_alerting.api.turn import Queries, Work
 from tocsin_alerting.promql.evaluation.budget import Budget
 from tocsin_alerting.promql.quoting import quote
+from tocsin_alerting.store.target import NAME
 from tocsin_exporter.snapshot import Labels
 
 _SORTED_AT_ONCE = 2_000  # series; sorting lets nobody else work, so it is done in short runs
@@ -83,6 +84,12 @@ def _warnings(count: int, limit: int) -> tuple[str, ...]:
     return (TRUNCATED,) if limit and count > limit else ()
 
 
-def _ordered(labels: list[Labels]) -> Iterable[Labels]:
-    starts = range(0, len(labels), _SORTED_AT_ONCE)
-    return merge(*(sorted(labels[at : at + _SORTED_AT_ONCE]) for at in starts))
+def _ordered(labels: Iterable[Labels]) -> Iterator[Labels]:
+    """By metric, and by labels within one: the order of a Prometheus."""
+    metrics: dict[str, list[Labels]] = {}
+    for one in labels:
+        metrics.setdefault(dict(one).get(NAME, ""), []).append(one)
+    for name in sorted(metrics):
+        found = metrics[name]
+        starts = range(0, len(found), _SORTED_AT_ONCE)
+        yield from merge(*(sorted(found[at : at + _SORTED_AT_ONCE]) for at in starts))

@@ -70,8 +70,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
 def scraping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """With a target: itself."""
     folder = tmp_path_factory.mktemp("scraping")
-    soon = "--scrape.discovery-reload-interval=100ms"
-    with running_prometheus(folder, soon, config=SELF) as server:
+    with running_prometheus(folder, config=SELF) as server:
         deadline = time.monotonic() + 10
         while not server.get("query", query="up")["data"]["result"]:
             assert time.monotonic() < deadline, "it did not scrape itself"
