@@ -172,9 +172,10 @@ def fill(load: RuleLoad, target: Target, ours: Ours, port: int, seconds: float) 
 async def measure(options: argparse.Namespace, fires: bool, folder: Path) -> dict[str, Any]:
     load, port, every = RuleLoad(options.series, fires, options.every), free_port(), options.every
     target = Target(load)
-    rules = rule_file(options.each, options.waits, f"{every:g}s")
+    interval = f"{every * 1000:.0f}ms"
+    rules = rule_file(options.each, options.waits, interval)
     (folder / "rules.yml").write_text(rules)
-    config = CONFIG.format(every=f"{every:g}s", address=target.address)
+    config = CONFIG.format(every=interval, address=target.address)
     (folder / "ours").mkdir()
     ours = Ours(folder / "ours", Source(JOB, target.address))
     with prometheus(port, folder, config):
