@@ -9,7 +9,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -20,7 +19,7 @@ from tocsin_alerting.store.cell import NEVER_MS, Floats, Ints, Mask, is_stale, n
 from tocsin_alerting.store.last import Lasts
 from tocsin_alerting.store.loose import Loose
 from tocsin_alerting.store.numbers import DEAD, UNPLACED, Numbers, is_loose, loose_place
-from tocsin_alerting.store.requests import columns, in_order, newest, repeats
+from tocsin_alerting.store.requests import alike, columns, distinct, in_order, newest, repeats
 from tocsin_alerting.store.rows import NO_LIMIT, Rows
 from tocsin_alerting.store.table import Table
 from tocsin_alerting.store.target import source_of
@@ -33,23 +32,21 @@ _TABLES = 256  # with more, a source of a few series is cheaper in pairs
 _FEW = 32
 _IDLE = 10_000  # numbers of no use, before all are given out anew
 AHEAD_MS = 600_000
-_NO_NUMBERS = np.empty(0, np.int64)
 
 
-class Verdict(IntEnum):
-    """What becomes of a sample; those from OUT_OF_ORDER on are reasons to refuse it."""
+# What becomes of a sample. Plain numbers: numpy compares them faster than those of an Enum.
+TAKEN = 0
+LOOSE = 1  # it does not fit its source's columns
+TWIN = 2  # the request has another one of the same series and time, which decides
+OUT_OF_ORDER, DUPLICATE, TOO_OLD, TOO_FAR_AHEAD, OWN_SOURCE = range(3, 8)
 
-    TAKEN = 0
-    LOOSE = 1  # it does not fit its source's columns
-    TWIN = 2  # the request has another one of the same series and time, which decides
-    OUT_OF_ORDER = 3
-    DUPLICATE = 4
-    TOO_OLD = 5
-    TOO_FAR_AHEAD = 6
-    OWN_SOURCE = 7
-
-
-_REASONS = [(one, one.name.lower()) for one in Verdict if one >= Verdict.OUT_OF_ORDER]
+_REASONS = {
+    OUT_OF_ORDER: "out_of_order",
+    DUPLICATE: "duplicate",
+    TOO_OLD: "too_old",
+    TOO_FAR_AHEAD: "too_far_ahead",
+    OWN_SOURCE: "own_source",
+}
 Verdicts: TypeAlias = NDArray[np.int8]
 
 
@@ -105,25 +102,24 @@ class Intake:
 
     def write(self, numbers: Ints, times: Ints, values: Floats, span: Span) -> Written | None:
         """None: some of the numbers are dead, and a new epoch has begun."""
+        if not len(numbers):
+            return Written(0, {})
         places = self.numbers.place[numbers]
         if (places == DEAD).any():
             self.numbers.renew()
             return None
         values, sources = normalised(values), self.numbers.source[numbers]
         verdicts = self._screened(sources, times, span)
-        twins = _twins(numbers, times, verdicts) if repeats(numbers) else (_NO_NUMBERS,) * 2
-        if (places < DEAD).any():
-            verdicts[is_loose(places) & (verdicts == Verdict.TAKEN)] = Verdict.LOOSE
-        fitting = np.flatnonzero(verdicts == Verdict.TAKEN)
-        for group in columns(sources[fitting], times[fitting]):
-            here = fitting[group]
-            verdicts[here] = self._column(int(times[here[0]]), numbers[here], values[here])
-        loose = np.flatnonzero(verdicts == Verdict.LOOSE)
-        if len(loose):
-            verdicts[loose] = self._pairs(numbers[loose], times[loose], values[loose])
-        _settle(twins, values, verdicts)
-        self._hear(numbers, times, values, verdicts == Verdict.TAKEN)
-        return _written(verdicts)
+        if repeats(numbers):
+            at, of = _twins(numbers, times, verdicts)
+            self._place(places, numbers, times, values, verdicts)
+            _settle(at, of, values, verdicts)
+        else:
+            self._place(places, numbers, times, values, verdicts)
+        written = _written(verdicts)
+        if written.taken:
+            self._hear(numbers, sources, times, values, verdicts)
+        return written
 
     def expire(self, before_ms: int) -> None:
         """Forgets sources that have no series, and all numbers if too many are of no use."""
@@ -192,34 +188,53 @@ class Intake:
 
     def _screened(self, sources: Ints, times: Ints, span: Span) -> Verdicts:
         verdicts = np.zeros(len(times), np.int8)
-        if len(times) and (times.min() < span.first_ms or times.max() > span.last_ms):
-            verdicts[times < span.first_ms] = Verdict.TOO_OLD
-            verdicts[times > span.last_ms] = Verdict.TOO_FAR_AHEAD
-        for at in np.unique(sources).tolist():
+        if times.min() < span.first_ms or times.max() > span.last_ms:
+            verdicts[times < span.first_ms] = TOO_OLD
+            verdicts[times > span.last_ms] = TOO_FAR_AHEAD
+        for at in distinct(sources):
             source = self.numbers.sources[at]
             if source in self.own:
-                verdicts[sources == at] = Verdict.OWN_SOURCE
+                verdicts[sources == at] = OWN_SOURCE
                 self._say(source)
         return verdicts
+
+    def _place(
+        self, places: Ints, numbers: Ints, times: Ints, values: Floats, verdicts: Verdicts
+    ) -> None:
+        """Where each of those that are TAKEN so far goes, or why it does not."""
+        if places.min() < DEAD:
+            verdicts[is_loose(places) & (verdicts == TAKEN)] = LOOSE
+        sources = self.numbers.source[numbers]
+        if not verdicts.any() and alike(times) and alike(sources):
+            verdicts[:] = self._column(int(times[0]), numbers, values)
+        else:
+            fitting = np.flatnonzero(verdicts == TAKEN)
+            for here in columns(fitting, sources[fitting], times[fitting]):
+                verdicts[here] = self._column(int(times[here[0]]), numbers[here], values[here])
+        if not verdicts.any():
+            return
+        loose = np.flatnonzero(verdicts == LOOSE)
+        if len(loose):
+            verdicts[loose] = self._pairs(numbers[loose], times[loose], values[loose])
 
     def _column(self, at_ms: int, numbers: Ints, values: Floats) -> Verdicts:
         """Samples of one source and time, of different series, into its columns."""
         source = self._source(numbers)
         table = self._tables.get(source)
-        verdicts = np.full(len(numbers), Verdict.LOOSE, np.int8)
+        verdicts = np.full(len(numbers), LOOSE, np.int8)
         if table is None or table.last_ms is None or at_ms > table.last_ms:
-            fitting = self._fitting(table, numbers)
-            if fitting.any():
+            fits = self._fitting(table, numbers)
+            if fits.any():
                 table = self._table(source)
-                rows = self._rows(source, table, numbers[fitting])
-                table.append(at_ms, rows, values[fitting])
-                self._record(source, at_ms, rows, values[fitting])
+                rows, values = self._rows(source, table, numbers[fits]), values[fits]
+                table.append(at_ms, rows, values)
+                self._record(source, at_ms, rows, values)
                 self._drop(table, at_ms)
-                verdicts[fitting] = Verdict.TAKEN
+                verdicts[fits] = TAKEN
         else:
             self._late(table, at_ms, numbers, values, verdicts)
-        loose = verdicts == Verdict.LOOSE
-        if loose.any():
+        if verdicts.any():
+            loose = verdicts == LOOSE
             verdicts[loose] = self._loosen(table, at_ms, numbers[loose])
         return verdicts
 
@@ -239,33 +254,44 @@ class Intake:
         self, table: Table, at_ms: int, numbers: Ints, values: Floats, verdicts: Verdicts
     ) -> None:
         """Fills the column at that time, if there is one."""
-        places = self.numbers.place[numbers]
-        fits, new = places >= 0, places == UNPLACED
         index = table.index(at_ms)
+        places = self.numbers.place[numbers]
+        fits = places >= 0
         if index < 0:
             past = table.newest_ms(places[fits]) >= at_ms
-            verdicts[np.flatnonzero(fits)[past]] = Verdict.OUT_OF_ORDER
+            verdicts[np.flatnonzero(fits)[past]] = OUT_OF_ORDER
             return
-        if new.any() and table.open_to_new(index):
+        if not fits.all() and table.open_to_new(index):
+            new = places == UNPLACED
             more = int(np.count_nonzero(new))
             fits |= new & table.roomy(0, more, more)
+        if fits.all():
+            verdicts[:] = self._fill(table, index, at_ms, numbers, values)
+        else:
+            verdicts[fits] = self._fill(table, index, at_ms, numbers[fits], values[fits])
+
+    def _fill(
+        self, table: Table, index: int, at_ms: int, numbers: Ints, values: Floats
+    ) -> Verdicts:
+        if not len(numbers):
+            return np.empty(0, np.int8)
         source = self._source(numbers)
-        rows, values = self._rows(source, table, numbers[fits]), values[fits]
+        rows = self._rows(source, table, numbers)
         filled = table.fill(index, rows, values)
-        self._record(source, at_ms, rows[filled.taken], values[filled.taken])
         if filled.taken.all():
-            verdicts[fits] = Verdict.TAKEN
-            return
-        found = np.where(filled.taken, Verdict.TAKEN, Verdict.LOOSE)
-        found[filled.differs] = Verdict.DUPLICATE
-        found[filled.late] = Verdict.OUT_OF_ORDER
-        verdicts[fits] = found
+            self._record(source, at_ms, rows, values)
+            return np.zeros(len(rows), np.int8)
+        self._record(source, at_ms, rows[filled.taken], values[filled.taken])
+        verdicts = np.where(filled.taken, TAKEN, LOOSE).astype(np.int8)
+        verdicts[filled.differs] = DUPLICATE
+        verdicts[filled.late] = OUT_OF_ORDER
+        return verdicts
 
     def _rows(self, source: Source, table: Table, numbers: Ints) -> Ints:
         """The rows of these series in their source's columns, new ones where they have none."""
         rows: Ints = self.numbers.place[numbers]
-        new = np.flatnonzero(rows == UNPLACED)
-        if len(new):
+        if rows.min(initial=0) < 0:
+            new = np.flatnonzero(rows == UNPLACED)
             labels = self.numbers.labels(numbers[new])
             rows[new] = [table.rows.take(one) for one in labels]
             self.numbers.put(source, numbers[new], rows[new])
@@ -274,10 +300,10 @@ class Intake:
     def _loosen(self, table: Table | None, at_ms: int, numbers: Ints) -> Verdicts:
         """Series that are loose from now on, unless nobody knows any more what they had then."""
         places = self.numbers.place[numbers]
-        verdicts = np.full(len(numbers), Verdict.LOOSE, np.int8)
+        verdicts = np.full(len(numbers), LOOSE, np.int8)
         if at_ms < self.loose.floor_ms:
-            verdicts[places == UNPLACED] = Verdict.TOO_OLD
-        moving = ~is_loose(places) & (verdicts == Verdict.LOOSE)
+            verdicts[places == UNPLACED] = TOO_OLD
+        moving = ~is_loose(places) & (verdicts == LOOSE)
         if moving.any():
             places, numbers = places[moving], numbers[moving]
             labels = self.numbers.labels(numbers)
@@ -297,9 +323,9 @@ class Intake:
         fresh = told.fresh
         if self._archive is not None and fresh.any():
             self._archive.record(Scraps(rows[fresh], times[fresh], values[fresh]))
-        verdicts = np.full(len(rows), Verdict.DUPLICATE, np.int8)
-        verdicts[told.late] = Verdict.OUT_OF_ORDER
-        verdicts[fresh | told.same] = Verdict.TAKEN
+        verdicts = np.full(len(rows), DUPLICATE, np.int8)
+        verdicts[told.late] = OUT_OF_ORDER
+        verdicts[fresh | told.same] = TAKEN
         return verdicts
 
     def _source(self, numbers: Ints) -> Source:
@@ -309,13 +335,17 @@ class Intake:
         if self._archive is not None and len(rows):
             self._archive.record(Column(source, at_ms, rows, values, False))
 
-    def _hear(self, numbers: Ints, times: Ints, values: Floats, taken: Mask) -> None:
-        real = taken & ~is_stale(values)
-        for at, at_ms in newest(self.numbers.source[numbers[real]], times[real]):
+    def _hear(
+        self, numbers: Ints, sources: Ints, times: Ints, values: Floats, verdicts: Verdicts
+    ) -> None:
+        real = (verdicts == TAKEN) & ~is_stale(values)
+        said = newest(sources, times) if real.all() else newest(sources[real], times[real])
+        for at, at_ms in said:
             self._lasts.heard(self.numbers.sources[at], at_ms)
-        ups = np.flatnonzero(taken & self.numbers.up[numbers])
+        ups = np.flatnonzero(self.numbers.up[numbers])
+        ups = ups[verdicts[ups] == TAKEN]
         for at in ups[np.argsort(times[ups], kind="stable")].tolist():
-            source = self._source(numbers[at : at + 1])
+            source = self.numbers.sources[int(sources[at])]
             if real[at]:
                 self._lasts.up(source, bool(values[at]))
             else:
@@ -329,25 +359,26 @@ class Intake:
 
 def _twins(numbers: Ints, times: Ints, verdicts: Verdicts) -> tuple[Ints, Ints]:
     """Refuses what is late within the request; (those that another decides on, these others)."""
-    here = np.flatnonzero(verdicts == Verdict.TAKEN)
+    here = np.flatnonzero(verdicts == TAKEN)
     if not len(here):
         return here, here
     order = in_order(numbers[here], times[here])
-    verdicts[here[order.late]] = Verdict.OUT_OF_ORDER
+    verdicts[here[order.late]] = OUT_OF_ORDER
     again = ~order.late & (order.twin != np.arange(len(here)))
-    verdicts[here[again]] = Verdict.TWIN
+    verdicts[here[again]] = TWIN
     return here[again], here[order.twin[again]]
 
 
-def _settle(twins: tuple[Ints, Ints], values: Floats, verdicts: Verdicts) -> None:
+def _settle(at: Ints, of: Ints, values: Floats, verdicts: Verdicts) -> None:
     """A twin of the same value fares like the first one; another value is a duplicate."""
-    at, of = twins
     same = values[at].view(np.int64) == values[of].view(np.int64)
     fared = verdicts[of]
-    verdicts[at] = np.where(same | (fared != Verdict.TAKEN), fared, Verdict.DUPLICATE)
+    verdicts[at] = np.where(same | (fared != TAKEN), fared, DUPLICATE)
 
 
 def _written(verdicts: Verdicts) -> Written:
-    counts = np.bincount(verdicts, minlength=len(Verdict)).tolist()
-    refused = {name: counts[one] for one, name in _REASONS if counts[one]}
-    return Written(counts[Verdict.TAKEN], refused)
+    if not verdicts.any():
+        return Written(len(verdicts), {})
+    counts = np.bincount(verdicts, minlength=OWN_SOURCE + 1).tolist()
+    refused = {name: counts[one] for one, name in _REASONS.items() if counts[one]}
+    return Written(counts[TAKEN], refused)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tocsin_alerting.store.cell import Floats, Ints, Mask
+from tocsin_alerting.store.cell import Ints, Mask
 
 
 class Order(NamedTuple):
@@ -16,12 +16,25 @@ class Order(NamedTuple):
     twin: Ints
 
 
+def alike(some: Ints) -> bool:
+    """Whether all of them (at least one) are the same."""
+    return bool((some == some[0]).all())
+
+
 def repeats(numbers: Ints) -> bool:
     """Whether any series occurs twice."""
-    if len(numbers) < 2 or (np.diff(numbers) > 0).all():
+    if len(numbers) < 2 or (numbers[1:] > numbers[:-1]).all():
         return False
     ascending = np.sort(numbers)
     return bool((ascending[1:] == ascending[:-1]).any())
+
+
+def distinct(sources: Ints) -> list[int]:
+    """The sources of a request (at least one sample)."""
+    if alike(sources):
+        return [int(sources[0])]
+    found: list[int] = np.unique(sources).tolist()
+    return found
 
 
 def in_order(numbers: Ints, times: Ints) -> Order:
@@ -46,24 +59,25 @@ def in_order(numbers: Ints, times: Ints) -> Order:
     return Order(late, twin)
 
 
-def columns(sources: Ints, times: Ints) -> Iterator[Ints]:
-    """The positions of the samples of each source and time, those of a source in ascending time."""
-    if not len(times):
+def columns(at: Ints, sources: Ints, times: Ints) -> Iterator[Ints]:
+    """Those of `at` (n,) that are of one source and time, for each such pair of the `sources` and
+    `times` (n,); those of a source in ascending time."""
+    if not len(at):
         return
-    if (times == times[0]).all() and (sources == sources[0]).all():
-        yield np.arange(len(times))
+    if alike(times) and alike(sources):
+        yield at
         return
     order = np.lexsort((times, sources))
-    of, at = sources[order], times[order]
-    borders = np.flatnonzero((of[1:] != of[:-1]) | (at[1:] != at[:-1])) + 1
-    yield from np.split(order, borders)
+    of, when = sources[order], times[order]
+    borders = np.flatnonzero((of[1:] != of[:-1]) | (when[1:] != when[:-1])) + 1
+    yield from np.split(at[order], borders)
 
 
 def newest(sources: Ints, times: Ints) -> Iterator[tuple[int, int]]:
     """Each of the sources, with the newest time that it has here."""
     if not len(times):
         return
-    if (sources == sources[0]).all():
+    if alike(sources):
         yield int(sources[0]), int(times.max())
         return
     order = np.argsort(sources, kind="stable")
@@ -71,8 +85,3 @@ def newest(sources: Ints, times: Ints) -> Iterator[tuple[int, int]]:
     begins = np.flatnonzero(np.concatenate([[True], of[1:] != of[:-1]]))
     found = np.maximum.reduceat(times[order], begins)
     yield from zip(of[begins].tolist(), found.tolist(), strict=True)
-
-
-def same_bits(one: Floats, two: Floats) -> Mask:
-    same: Mask = one.view(np.int64) == two.view(np.int64)
-    return same

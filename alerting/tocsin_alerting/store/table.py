@@ -119,12 +119,12 @@ class Table:
         cells, number = self._cells(index), self._first + index
         seen = self._last_seen[rows]
         fresh: Mask = seen < number
-        if self._first + index < self.closed:
+        if number < self.closed:
             fresh = np.zeros(len(rows), np.bool_)
-        elif rows.max(initial=-1) >= len(cells):  # their rows are younger than this block
+        elif len(cells) < len(self._template):  # some rows are younger than this block
             fresh &= rows < len(cells)
         if fresh.all():
-            taken, differs = fresh, np.zeros(len(rows), np.bool_)
+            taken, differs = fresh, ~fresh
         else:
             there = seen == number
             same = there & (cells[np.where(there, rows, 0)].view(np.int64) == values.view(np.int64))
