@@ -15,6 +15,7 @@ from tocsin_alerting.box import directory, ports
 from tocsin_alerting.box.discovery import USUAL_PORTS
 from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.config import BUNDLED_RULES, Config
+from tocsin_alerting.config.effective import without_user
 from tocsin_alerting.config.load import build_channels, load
 from tocsin_alerting.document import InvalidDocument
 from tocsin_alerting.incidents.errors import SchemaTooNew
@@ -93,7 +94,7 @@ def flags(options: Options, config: Config, log_level: str, log_format: str) -> 
     return {
         "config.file": str(options.config_file or ""),
         "engine.port": ",".join(map(str, options.engine_ports or USUAL_PORTS)),
-        "engine.url": ",".join(engine.url for engine in config.engines),
+        "engine.url": ",".join(without_user(engine.url) for engine in config.engines),
         "load": str(options.load_rps or ""),
         "log.format": log_format,
         "log.level": log_level,

@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import given, strategies
 
-from tocsin_alerting.settings import duration_ms, duration_text, size_bytes
+from tocsin_alerting.settings import duration_ms, duration_text, size_bytes, size_text
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,12 @@ def test_the_text_of_a_duration_reads_back(ms: int) -> None:
 
 def test_sizes_are_read() -> None:
     assert [size_bytes(one) for one in ("1KiB", "512MiB", "2GiB")] == [2**10, 2**29, 2**31]
+
+
+@given(strategies.integers(1, 999_999), strategies.sampled_from(["KiB", "MiB", "GiB", "TiB"]))
+def test_the_text_of_a_size_reads_back(count: int, unit: str) -> None:
+    size = size_bytes(f"{count}{unit}")
+    assert size_bytes(size_text(size)) == size
 
 
 @pytest.mark.parametrize("text", ["", "2", "0GiB", "2GB", "-1MiB", "1.5GiB", 2048, None])

@@ -10,7 +10,7 @@ import pytest
 
 from support.agent_process import BIN
 from tocsin_alerting.document import InvalidDocument
-from tocsin_alerting.start import CannotStart, Options, configured, rule_files, rule_patterns
+from tocsin_alerting.start import CannotStart, Options, configured, flags, rule_files, rule_patterns
 
 CONFIG = """
 storage: {path: there}
@@ -43,6 +43,22 @@ def test_flags_win_over_the_file_and_leave_the_rest(config: Path) -> None:
     assert (found.worker.enabled, found.worker.device, found.worker.port) == (False, "cuda", 9000)
     assert [engine.url for engine in found.engines] == ["http://a:1", "http://b:1"]
     assert configured(Options(config, worker_device="cpu")).worker.device == "cpu"
+
+
+def test_the_flags_that_hold_are_told_without_passwords(config: Path) -> None:
+    options = Options(config, engine_urls=("http://li:hunter2@a:1",), no_worker=True)
+    assert flags(options, configured(options), "debug", "json") == {
+        "config.file": str(config),
+        "engine.port": "8000,30000,3000,8080,11434,23333",
+        "engine.url": "http://<secret>@a:1",
+        "load": "",
+        "log.format": "json",
+        "log.level": "debug",
+        "no-worker": "true",
+        "storage.path": "there",
+        "web.listen-address": "127.0.0.1:1",
+        "worker.device": "cuda",
+    }
 
 
 def test_an_engine_that_is_no_url() -> None:

@@ -91,6 +91,18 @@ async def test_a_source_that_is_down_says_so_and_is_not_ok() -> None:
     assert values(snapshot) == {"llm_engine_up": 0}
 
 
+async def test_the_errors_of_a_source_name_the_collectors() -> None:
+    one = scraper(
+        Double("a", says(1)),
+        Double("b", raises(CollectorError("refused")), says(2)),
+        Hanging("c", says(3)),
+    )
+    await one.round(0)
+    assert one.error == "b: refused; c: missed its deadline"
+    await one.round(1)
+    assert one.error == "c: missed its deadline"
+
+
 async def test_nothing_to_read_is_no_source_and_said_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -11,6 +11,7 @@ from starlette.routing import Route
 from tocsin_alerting.api.answers import success
 from tocsin_alerting.api.reads import read
 from tocsin_alerting.api.times import rfc3339
+from tocsin_alerting.config.effective import without_user
 from tocsin_alerting.promql.durations import format_duration
 from tocsin_exporter.snapshot import Source
 
@@ -63,7 +64,8 @@ def _pools(targets: Sequence[Target]) -> list[str]:
 
 
 def _target(target: Target) -> dict[str, Any]:
-    scheme, _, rest = target.url.partition("://")
+    url = without_user(target.url)
+    scheme, _, rest = url.partition("://")
     address, slash, path = rest.partition("/")
     interval = format_duration(round(target.interval * 1000))
     timeout = format_duration(round(target.deadline * 1000))
@@ -78,8 +80,8 @@ def _target(target: Target) -> dict[str, Any]:
         },
         "labels": {"instance": target.source.instance, "job": target.source.job},
         "scrapePool": target.source.job,
-        "scrapeUrl": target.url,
-        "globalUrl": target.url,
+        "scrapeUrl": url,
+        "globalUrl": url,
         "lastError": target.error,
         "lastScrape": rfc3339(target.last_ms),
         "lastScrapeDuration": target.seconds,

@@ -37,7 +37,7 @@ def _plain(value: Any, field: FieldInfo | None = None) -> Any:
     if isinstance(value, int) and field is not None:
         return _quantity(value, field)
     if isinstance(value, str):
-        return _without_user(str(value))
+        return without_user(str(value))
     return str(value) if isinstance(value, Path) else value
 
 
@@ -74,6 +74,6 @@ _QUANTITIES = [
 ]
 
 
-def _without_user(text: str) -> str:
+def without_user(text: str) -> str:
     """A URL without the user and the password in it."""
     return _USER.sub(f"{MASK}@", text)

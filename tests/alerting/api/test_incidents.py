@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -45,6 +46,19 @@ async def test_the_list_and_the_story() -> None:
     assert [entry["event"] for entry in story["history"]][0] == "opened"
     assert {message["state"] for message in story["messages"]} == {"sent"}
     assert all(timer["due_at_ms"] > at.now for timer in story["timers"])
+
+
+async def test_links_to_the_agent_lead_where_people_reach_it() -> None:
+    at = await floor()
+    notes = (("runbook_url", "http://127.0.0.1:4911/runbooks/HostCpuHigh"),)
+    await at.hear(fires(replace(alert("Other", target="b:1"), annotations=notes), at.now))
+    reading = routes(at.desk, guard(lambda: None), lambda: at.now, "https://bell.example")
+    async with api_client(reading) as api:
+        listed = (await api.get(INCIDENTS)).json()["data"]["incidents"]
+        story = (await api.get(f"{INCIDENTS}/2")).json()["data"]
+    (one,) = (incident for incident in listed if incident["number"] == 2)
+    links = [shown["alerts"][0]["annotations"]["runbook_url"] for shown in (one, story)]
+    assert links == ["https://bell.example/runbooks/HostCpuHigh"] * 2
 
 
 async def test_lists_by_state() -> None:

@@ -159,3 +159,19 @@ async def test_before_the_first_evaluation() -> None:
     rules = [rule for group in data["groups"] for rule in group["rules"]]
     assert {rule["health"] for rule in rules} == {"unknown"}
     assert {rule["lastEvaluation"] for rule in rules} == {"0001-01-01T00:00:00Z"}
+
+
+async def test_links_to_the_agent_lead_where_people_reach_it() -> None:
+    notes = 'annotations: {summary: "It is {{ $value }}.", runbook: "http://127.0.0.1:4911/a/b"}'
+    text = RULES.replace('annotations: {summary: "It is {{ $value }}."}', notes)
+    groups = Groups(surroundings({}, engine=Engine(Store())), 1000)
+    groups.load([read(text, "rules.yml")], 0)
+    for progress in groups.all:
+        await groups.evaluate(progress, groups.slot(progress, 1_700_000_000_000))
+    at = routes(lambda: groups.all, "https://bell.example/tocsin/")
+    async with api_client(at) as client:
+        rules = (await client.get("/api/v1/rules")).json()["data"]["groups"][0]["rules"]
+        alerts = (await client.get("/api/v1/alerts")).json()["data"]["alerts"]
+    (alert,) = (one for one in alerts if one["labels"]["alertname"] == "Fires")
+    shown = [one["annotations"]["runbook"] for one in (rules[0], rules[0]["alerts"][0], alert)]
+    assert shown == ["https://bell.example/tocsin/a/b"] * 3

@@ -1,5 +1,6 @@
 """Which sources are read, and how that went."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -52,6 +53,14 @@ async def test_a_target_is_told_as_prometheus_tells_it() -> None:
         "scrapeTimeout": "4s500ms",
     }
     assert (found[1]["health"], found[1]["lastScrape"]) == ("unknown", "0001-01-01T00:00:00Z")
+
+
+async def test_a_password_in_an_address_is_not_shown() -> None:
+    engine = replace(ENGINE, url="http://li:hunter2@h:8000/metrics")
+    async with api_client(routes(lambda: [engine])) as client:
+        text = (await client.get("/api/v1/targets")).text
+    assert "http://<secret>@h:8000/metrics" in text
+    assert "hunter2" not in text
 
 
 @pytest.mark.parametrize(

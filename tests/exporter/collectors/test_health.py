@@ -18,3 +18,13 @@ def test_age_grows_while_it_fails_and_errors_are_counted_by_kind() -> None:
     assert only(rows, "tocsin_collector_timeouts_total") == 1
     assert only(rows, "tocsin_collector_errors_total", error_type="KeyError") == 1
     assert only(rows, "tocsin_collector_errors_total", error_type="CollectorError") == 0
+
+
+def test_why_the_last_reading_failed_is_known_until_one_succeeds() -> None:
+    health = Health("llm")
+    told = []
+    for error in (TimeoutError(), ValueError("connection refused"), KeyError()):
+        health.failed(error)
+        told.append(health.error)
+    health.succeeded(at_ms=0, at=0.0)
+    assert [*told, health.error] == ["missed its deadline", "connection refused", "KeyError", ""]
