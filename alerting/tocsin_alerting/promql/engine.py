@@ -11,7 +11,7 @@ from tocsin_alerting.promql.evaluation.answer import at_once, over_steps, sample
 from tocsin_alerting.promql.evaluation.budget import Budget
 from tocsin_alerting.promql.evaluation.context import Context, Reader
 from tocsin_alerting.promql.evaluation.evaluate import evaluate, range_vector
-from tocsin_alerting.promql.evaluation.steps import Steps, between, instant
+from tocsin_alerting.promql.evaluation.steps import Steps, instant
 from tocsin_alerting.promql.parser import parse
 from tocsin_alerting.promql.result import QueryValue, Result
 from tocsin_alerting.promql.values import Semantics
@@ -58,7 +58,7 @@ class Engine:
         step_ms: int,
         budget: Budget | None = None,
     ) -> Result:
-        steps = between(start_ms, end_ms, step_ms)
+        steps = Steps(start_ms, step_ms, end_ms)
         context = self._context(query, steps, budget)
         context.budget.check_points(steps.count)
         with np.errstate(all="ignore"):
@@ -82,4 +82,6 @@ class Engine:
 
 
 def _result(value: QueryValue, context: Context) -> Result:
+    if context.semantics == 2:  # which had nothing to say yet
+        return Result(value)
     return Result(value, tuple(context.notes.warnings), tuple(context.notes.infos))

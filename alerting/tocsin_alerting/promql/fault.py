@@ -6,7 +6,7 @@ from tocsin_alerting.promql.ast import Span
 class ParseError(ValueError):
     """A query that is no PromQL; its text is Prometheus's: `1:16: parse error: <message>`.
 
-    Lines and columns count from 1, columns in characters.
+    Lines and columns count from 1, columns in bytes.
     """
 
     def __init__(self, message: str, span: Span, query: str) -> None:
@@ -17,6 +17,6 @@ class ParseError(ValueError):
 
 
 def place(query: str, offset: int) -> str:
-    """`line:column` of a character offset."""
-    before = query[:offset]
-    return f"{before.count(chr(10)) + 1}:{offset - before.rfind(chr(10))}"
+    """`line:column` of a character offset; the column counts bytes of UTF-8, as Prometheus's."""
+    *lines, last = query[:offset].split("\n")
+    return f"{len(lines) + 1}:{len(last.encode(errors='surrogatepass')) + 1}"

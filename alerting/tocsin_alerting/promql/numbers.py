@@ -38,6 +38,22 @@ def format_number(value: float) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def exponent(value: float) -> str:
+    """Go's FormatFloat(v, 'e', -1): the shortest digits, an exponent of at least two."""
+    if not math.isfinite(value):
+        return format_number(value)
+    negative, digits, power = Decimal(repr(value)).normalize().as_tuple()
+    rest = "".join(map(str, digits[1:]))
+    point = "." if rest else ""
+    return f"{'-' * negative}{digits[0]}{point}{rest}e{int(power) + len(rest):+03d}"
+
+
+def shortest(value: float) -> str:
+    """Go's `%v`: the shortest digits, with an exponent from a million on and below 0.0001."""
+    near = not math.isfinite(value) or value == 0 or 1e-4 <= abs(value) < 1e6
+    return format_number(value) if near else exponent(value)
+
+
 def _integer(text: str) -> int:
     digits = text.replace("_", "").lower()
     if digits.startswith("0x"):

@@ -2,6 +2,8 @@
 
 import re
 
+from tocsin_exporter.snapshot import Labels
+
 _ESCAPES = {
     "a": "\a",
     "b": "\b",
@@ -25,6 +27,11 @@ def quote(text: str) -> str:
     if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
         return f'"{text}"'
     return '"' + "".join(_escaped(char, '"') for char in text) + '"'
+
+
+def quote_labels(labels: Labels) -> str:
+    """A label set as Prometheus's messages show it, the name being a label among others."""
+    return "{" + ", ".join(f"{name}={quote(value)}" for name, value in labels) + "}"
 
 
 def quote_char(char: str) -> str:

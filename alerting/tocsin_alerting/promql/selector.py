@@ -42,6 +42,10 @@ def _braces(cursor: Cursor) -> tuple[list[list[Matcher]], int]:
             return sets, closing.end
 
 
+def _old(cursor: Cursor, op: MatchOp) -> bool:
+    return cursor.semantics == 2 and op in (MatchOp.REGEX, MatchOp.NOT_REGEX)
+
+
 def _joined(cursor: Cursor) -> bool:
     """Pass what stands between two matchers; whether it was `or`, which begins a new set."""
     token = cursor.peek()
@@ -78,6 +82,6 @@ def _compared(cursor: Cursor, label: Token) -> Matcher:
     cursor.take()
     name = unquote(label.text) if label.kind is Kind.STRING else label.text
     try:
-        return Matcher(name, op, unquote(value.text))
+        return Matcher(name, op, unquote(value.text), _old(cursor, op))
     except InvalidRegex as error:
         cursor.fail(str(error), Span(label.start, value.end))

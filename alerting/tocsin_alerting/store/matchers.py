@@ -1,9 +1,10 @@
 """What a selector demands of one label: equality, or an anchored RE2 regular expression."""
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import re2
 
@@ -18,7 +19,7 @@ class MatchOp(StrEnum):
 class Regex(Protocol):
     """A compiled pattern of google-re2."""
 
-    def fullmatch(self, text: str) -> object | None: ...
+    def fullmatch(self, text: str) -> Any: ...
 
 
 class InvalidRegex(ValueError):
@@ -29,17 +30,19 @@ class InvalidRegex(ValueError):
 class Matcher:
     """One label matcher; a series without the label has the value "".
 
-    Raises InvalidRegex on construction when RE2 refuses the pattern.
+    With `old` a pattern means what it meant to Prometheus 2.42. Raises InvalidRegex on construction
+    when RE2 refuses the pattern.
     """
 
     name: str
     op: MatchOp
     value: str
+    old: bool = False
     _regex: Regex | None = field(init=False, compare=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         if self.op in (MatchOp.REGEX, MatchOp.NOT_REGEX):
-            object.__setattr__(self, "_regex", compile_anchored(self.value))
+            object.__setattr__(self, "_regex", compile_anchored(self.value, self.old))
 
     def matches(self, value: str) -> bool:
         if self._regex is None:
@@ -48,18 +51,39 @@ class Matcher:
 
 
 @lru_cache(maxsize=1024)
-def compile_anchored(pattern: str) -> Regex:
-    """`pattern` for `fullmatch`, where a dot also matches a line break, as in Prometheus."""
+def compile_anchored(pattern: str, old: bool = False) -> Regex:
+    """`pattern` for `fullmatch`, where a dot also matches a line break, as in Prometheus.
+
+    With `old` it does not, as before Prometheus 3. Raises InvalidRegex.
+    """
     options = re2.Options()
     options.log_errors = False
-    options.dot_nl = True
+    options.dot_nl = not old
     try:
-        return cast(Regex, re2.compile(pattern, options))
+        compiled = cast(Regex, re2.compile(pattern, options))
     except re2.error as refused:
         message = refused.args[0] if refused.args else b""
         raise InvalidRegex(_go_words(message.decode(errors="replace"))) from None
     except UnicodeEncodeError:
         raise InvalidRegex(_go_words(f"invalid UTF-8: {ascii(pattern)}")) from None
+    _check_for_go(pattern, old)
+    return compiled
+
+
+_QUOTED_OR_CLASS = r"\\Q.*?(?:\\E|$)|\[\^?\]?(?:\\.|\[:\^?\w+:\]|[^\]])*\]"
+_NOT_GO = re.compile(rf"{_QUOTED_OR_CLASS}|(?P<byte>\\C)|\\.|\(\?(?P<p>P?)<(?P<name>[^>]*)>", re.S)
+
+
+def _check_for_go(pattern: str, old: bool) -> None:
+    """Refuses what RE2 in C++ takes and Go's does not; the `old` one knows no `(?<name>`."""
+    for found in _NOT_GO.finditer(pattern):
+        name = found["name"]
+        if found["byte"]:
+            raise InvalidRegex(_go_words("invalid escape sequence: \\C"))
+        if name is not None and old and not found["p"]:
+            raise InvalidRegex(_go_words("invalid perl operator: (?<"))
+        if name is not None and not re.fullmatch(r"\w+", name, re.ASCII):
+            raise InvalidRegex(_go_words(f"invalid named capture: {found[0]}"))
 
 
 def _go_words(text: str) -> str:

@@ -52,4 +52,4 @@ def test_no_pattern_can_hang_the_process() -> None:
 def test_a_matcher_is_a_value() -> None:
     one, two = (Matcher("job", MatchOp.REGEX, "a|b") for _ in range(2))
     assert one == two and hash(one) == hash(two)
-    assert repr(one) == "Matcher(name='job', op=<MatchOp.REGEX: '=~'>, value='a|b')"
+    assert repr(one) == "Matcher(name='job', op=<MatchOp.REGEX: '=~'>, value='a|b', old=False)"

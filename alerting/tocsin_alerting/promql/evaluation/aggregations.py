@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from tocsin_alerting.promql.ast import AggregateExpr, AggregateOp
+from tocsin_alerting.promql.evaluation import plain_sums
 from tocsin_alerting.promql.evaluation.context import Context
 from tocsin_alerting.promql.evaluation.grouping import Grouping
 from tocsin_alerting.promql.evaluation.labelling import by_labels
@@ -71,13 +72,20 @@ AGGREGATES: Mapping[AggregateOp, Aggregate] = {
 }
 
 
+_OLD_AGGREGATES: Mapping[AggregateOp, Aggregate] = {
+    **AGGREGATES,
+    AggregateOp.SUM: plain_sums.sums,
+    AggregateOp.AVG: plain_sums.means,
+    AggregateOp.STDVAR: plain_sums.variances,
+    AggregateOp.STDDEV: plain_sums.deviations,
+}
+
+
 def aggregated(node: AggregateExpr, vector: Vector, context: Context) -> Vector:
     """With one of AGGREGATES."""
     groups = by_labels(vector.series, node.grouping, node.without)
-    values = AGGREGATES[node.op](groups, vector)
-    if context.semantics == 2 and node.op in (AggregateOp.STDDEV, AggregateOp.STDVAR):
-        # 2.42 does not look at a single element: that of NaN or of infinity is 0 as well.
-        values = np.where(_counts(groups, vector) == 1, 0.0, values)
+    aggregates = AGGREGATES if context.semantics == 3 else _OLD_AGGREGATES
+    values = aggregates[node.op](groups, vector)
     return Vector(groups.groups, values, groups.any(vector.present), unnamed_of(groups, vector))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from tocsin_alerting.promql.evaluation.annotation import Annotations
 from tocsin_alerting.promql.evaluation.budget import Budget, QueryError
-from tocsin_alerting.promql.evaluation.labelling import equals, nameless
+from tocsin_alerting.promql.evaluation.labelling import equals, nameless, sorted_rows
 from tocsin_alerting.promql.evaluation.steps import Steps
 from tocsin_alerting.promql.evaluation.vector import Vector
 from tocsin_alerting.promql.values import Semantics
@@ -62,6 +62,19 @@ def distinct(vector: Vector) -> Vector:
         if (counts > 1).any():
             raise QueryError(SAME_LABELS)
     return vector
+
+
+def in_order(vector: Vector) -> Vector:
+    """What was read from the store by its labels, as Prometheus reads it.
+
+    The order shows in instant queries, in which of equal elements `topk` keeps, in sums.
+    """
+    if (found := sorted_rows(vector.series)) is None:
+        return vector
+    series, rows = found
+    present = None if vector.present is None else vector.present[:, rows]
+    unnamed = vector.unnamed if isinstance(vector.unnamed, bool) else vector.unnamed[rows]
+    return Vector(series, vector.values[:, rows], present, unnamed)
 
 
 def merged(vector: Vector) -> Vector:

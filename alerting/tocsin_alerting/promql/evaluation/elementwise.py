@@ -50,10 +50,27 @@ def clamp_min(_: Call, args: Sequence[Value], context: Context) -> Vector:
 def _clamped(vector: Vector, low: Scalar, high: Scalar, context: Context) -> Vector:
     """Nothing at all where the bounds cross."""
     low, high = low[:, None], high[:, None]
-    clamped = vector.with_values(np.maximum(low, np.minimum(high, vector.values)))
+    clamped = vector.with_values(_higher(low, _lower(high, vector.values)))
     if (high < low).any():
         clamped = clamped.kept(np.broadcast_to(~(high < low), vector.values.shape))
     return context.unnamed(clamped)
+
+
+def _lower(first: Floats, second: Floats) -> Floats:
+    """Go's math.Min: -Inf is lower than NaN, NaN than all others, and -0 than 0."""
+    zero = np.where(np.signbit(first), first, second)
+    lower = np.where(first == second, zero, np.minimum(first, second))
+    return np.where(np.isneginf(first) | np.isneginf(second), -np.inf, lower)
+
+
+def _higher(first: Floats, second: Floats) -> Floats:
+    """Go's math.Max: +Inf is higher than NaN, NaN than all others, and 0 than -0."""
+    return -_lower(-first, -second)
+
+
+def sign(numbers: Floats) -> Floats:
+    """-1 or 1; zeros and NaN stay what they are."""
+    return np.where(numbers < 0, -1.0, np.where(numbers > 0, 1.0, numbers))
 
 
 def rounded(_: Call, args: Sequence[Value], context: Context) -> Vector:

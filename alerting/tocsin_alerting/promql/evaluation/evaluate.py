@@ -24,7 +24,7 @@ from tocsin_alerting.promql.ast import (
 )
 from tocsin_alerting.promql.evaluation import aggregations, arithmetic, matching, ranking, sets
 from tocsin_alerting.promql.evaluation.budget import QueryError
-from tocsin_alerting.promql.evaluation.context import Context
+from tocsin_alerting.promql.evaluation.context import Context, in_order
 from tocsin_alerting.promql.evaluation.extended import interpolated
 from tocsin_alerting.promql.evaluation.functions import FUNCTIONS
 from tocsin_alerting.promql.evaluation.quantiles import no_quantile, out_of_range
@@ -55,7 +55,7 @@ def evaluate(node: Expr, context: Context) -> Value:
         case VectorSelector(smoothed=True) if context.steps.count:
             return over_windows(_INTERPOLATED, select_smoothed(node, context), [], context)
         case VectorSelector():
-            return select_instant(node, context)
+            return in_order(select_instant(node, context))
         case UnaryExpr():
             return _unary(node, context)
         case BinaryExpr():
@@ -134,7 +134,7 @@ def _over_range(node: Call, function: RangeFunction, context: Context) -> Value:
         for arg, one in zip(node.args, ranges, strict=True)
         if one is None
     ]
-    vector = over_windows(_modified(node, function), given, parameters, context)
+    vector = in_order(over_windows(_modified(node, function), given, parameters, context))
     if function.counter:
         _note_gauges(node, vector, context)
     if function.quantile and vector.here.any():

@@ -20,7 +20,7 @@ from tocsin_alerting.promql.evaluation import (
     relabelling,
     sorting,
 )
-from tocsin_alerting.promql.evaluation.context import Context
+from tocsin_alerting.promql.evaluation.context import Context, in_order
 from tocsin_alerting.promql.evaluation.elementwise import Function, constant, each
 from tocsin_alerting.promql.evaluation.ranges import RangeFunction
 from tocsin_alerting.promql.evaluation.selectors import select_instant
@@ -35,7 +35,7 @@ def timestamp(call: Call, args: Sequence[Value], context: Context) -> Vector:
     while isinstance(inside, ParenExpr):
         inside = inside.expr
     if isinstance(inside, VectorSelector):
-        return context.unnamed(select_instant(inside, context, times_too=True))
+        return context.unnamed(in_order(select_instant(inside, context, times_too=True)))
     vector = cast(Vector, args[0])
     times = np.broadcast_to(context.steps.times[:, None] / 1000.0, vector.values.shape)
     return context.unnamed(vector.with_values(times))
@@ -103,7 +103,7 @@ FUNCTIONS: Mapping[str, Implementation] = {
     "resets": over_time.RESETS,
     "round": elementwise.rounded,
     "scalar": elementwise.to_scalar,
-    "sgn": each(np.sign),
+    "sgn": each(elementwise.sign),
     "sin": each(np.sin),
     "sinh": each(np.sinh),
     "sort": sorting.ascending,

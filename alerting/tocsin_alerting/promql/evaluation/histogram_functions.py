@@ -19,7 +19,7 @@ from tocsin_alerting.promql.evaluation.histograms import (
 )
 from tocsin_alerting.promql.evaluation.labelling import with_label
 from tocsin_alerting.promql.evaluation.quantiles import no_quantile, out_of_range
-from tocsin_alerting.promql.evaluation.vector import Scalar, Value, Vector
+from tocsin_alerting.promql.evaluation.vector import Scalar, Value, Vector, empty
 from tocsin_alerting.promql.numbers import format_number
 from tocsin_alerting.store.cell import Floats, Mask
 from tocsin_alerting.store.series import SeriesSet
@@ -82,6 +82,8 @@ def _quantile_at(quantiles: Scalar, source: Expr, context: Context) -> Compute:
 
 def fraction(call: Call, args: Sequence[Value], context: Context) -> Vector:
     lows, highs, vector = cast(tuple[Scalar, Scalar, Vector], args)
+    if context.semantics == 2:  # which knows it for native histograms only
+        return empty(len(vector.values))
 
     def compute(step: int, bounds: Floats, counts: Floats) -> Floats:
         low, high = float(lows[step]), float(highs[step])

@@ -96,7 +96,8 @@ def bucket_quantiles(q: float, bounds: Floats, counts: Floats) -> tuple[Floats, 
     value: Floats = start + (end - start) * ((rank - below) / (counts[at, found] - below))
     value = np.where(found == buckets - 1, bounds[:, -2], value)
     value = np.where((found == 0) & (bounds[:, 0] <= 0), bounds[:, 0], value)
-    return np.where((total == 0) | ~np.isposinf(bounds[:, -1]), np.nan, value), forced
+    unknown = (total == 0) | ~np.isposinf(bounds[:, -1]) | np.isnan(bounds).any(axis=1)
+    return np.where(unknown, np.nan, value), forced
 
 
 def _rising(counts: Floats) -> tuple[Floats, Mask]:

@@ -50,8 +50,13 @@ class Join:
 def join(many: SeriesSet, one: SeriesSet, node: BinaryExpr, semantics: Semantics) -> Join:
     """For `group_right` the caller swaps the sides."""
     matching = node.matching or VectorMatching()
-    key = ("join", one, matching, keeps_name(node.op, semantics))
+    key = ("join", one, matching, _keeps_name(node, semantics))
     return many.remember(key, lambda: _joined(many, one, node, semantics))
+
+
+def _keeps_name(node: BinaryExpr, semantics: Semantics) -> bool:
+    """2.42 drops it at once where a comparison answers 0 or 1."""
+    return keeps_name(node.op, semantics) and not (semantics == 2 and node.return_bool)
 
 
 def pair_count(many: SeriesSet, one: SeriesSet, matching: VectorMatching) -> int:
@@ -92,7 +97,7 @@ def _result(many: Labels, one: Labels, node: BinaryExpr, semantics: Semantics) -
     """(promql/engine.go, resultMetric)"""
     matching = node.matching or VectorMatching()
     labels = many
-    if not keeps_name(node.op, semantics):
+    if not _keeps_name(node, semantics):
         labels = without(labels, IDENTITY)
     if matching.cardinality is Cardinality.ONE_TO_ONE:
         names = frozenset(matching.labels)

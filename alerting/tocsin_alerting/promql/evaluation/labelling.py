@@ -1,11 +1,14 @@
 """Series sets made from series sets, each computed once: without a name, without some labels."""
 
+import re
 from collections.abc import Iterable
 
 import numpy as np
 
+from tocsin_alerting.promql.evaluation.budget import QueryError
 from tocsin_alerting.promql.evaluation.grouping import Grouping, grouped
-from tocsin_alerting.store.cell import Mask
+from tocsin_alerting.promql.values import Semantics
+from tocsin_alerting.store.cell import Ints, Mask
 from tocsin_alerting.store.series import SeriesSet
 from tocsin_alerting.store.target import NAME
 from tocsin_exporter.snapshot import Labels
@@ -25,6 +28,22 @@ def with_label(labels: Labels, name: str, value: str) -> Labels:
     return tuple(sorted([*rest, (name, value)] if value else rest))
 
 
+def check_label(name: str, message: str, semantics: Semantics) -> None:
+    """Raises QueryError with `message` when no label can be called `name`.
+
+    Any text is a label's name, except none and what was no UTF-8 (the parser marks it); 2.42 takes
+    identifiers only.
+    """
+    fits = (
+        _OLD_LABEL.fullmatch(name)
+        if semantics == 2
+        else name and "\N{REPLACEMENT CHARACTER}" not in name
+    )
+    if not fits:
+        raise QueryError(message)
+
+
+_OLD_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _NAME = frozenset((NAME,))
 IDENTITY = frozenset((NAME, "__type__", "__unit__"))
 """What says which metric a series is of; a result that is none of it any more loses them all."""
@@ -77,6 +96,18 @@ def equals(series: SeriesSet) -> Grouping | None:
 def taken(series: SeriesSet, rows: Iterable[int]) -> SeriesSet:
     """The series at these rows."""
     return SeriesSet(tuple(series.labels[row] for row in rows))
+
+
+def sorted_rows(series: SeriesSet) -> tuple[SeriesSet, Ints] | None:
+    """The series by their labels, and the rows that they come from; None where they lie so."""
+
+    def arrange() -> tuple[tuple[SeriesSet, Ints] | None]:
+        rows = sorted(range(len(series)), key=series.labels.__getitem__)
+        if rows == list(range(len(series))):
+            return (None,)
+        return ((taken(series, rows), np.array(rows, np.int64)),)
+
+    return series.remember("sorted", arrange)[0]
 
 
 def as_rows(flags: Mask) -> list[int]:

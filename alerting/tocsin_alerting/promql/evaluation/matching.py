@@ -16,9 +16,10 @@ from tocsin_alerting.promql.evaluation.budget import QueryError, QueryLimitExcee
 from tocsin_alerting.promql.evaluation.context import Context, distinct
 from tocsin_alerting.promql.evaluation.filling import filled
 from tocsin_alerting.promql.evaluation.joins import Join, join, pair_count, signature
-from tocsin_alerting.promql.evaluation.labelling import as_rows, nameless, taken
+from tocsin_alerting.promql.evaluation.labelling import as_rows, taken
 from tocsin_alerting.promql.evaluation.vector import Vector
-from tocsin_alerting.promql.quoting import quote
+from tocsin_alerting.promql.quoting import quote_labels
+from tocsin_alerting.promql.values import Semantics
 from tocsin_alerting.store.cell import Floats, Mask
 from tocsin_exporter.snapshot import Labels
 
@@ -41,7 +42,7 @@ def matched(node: BinaryExpr, lhs: Vector, rhs: Vector, context: Context) -> Vec
     values, keep = _computed(node, left, right, context)
     kept = present if keep is None else keep if present is None else present & keep
     if not found.plain:
-        _check_one_side(found, many, one, node)
+        _check_one_side(found, many, one, node, context.semantics)
         # 2.42 minds ambiguity only among pairs that a comparison keeps.
         _check_meetings(found, kept if context.semantics == 2 else present, len(values), node)
     return _gathered(found, values, kept, node, context)
@@ -66,14 +67,19 @@ def _both_present(found: Join, many: Vector, one: Vector) -> Mask | None:
     return many.here[:, found.many] & one.here[:, found.one]
 
 
-def _check_one_side(found: Join, many: Vector, one: Vector, node: BinaryExpr) -> None:
+def _check_one_side(
+    found: Join, many: Vector, one: Vector, node: BinaryExpr, semantics: Semantics
+) -> None:
     """Two series of the one side must not have the same signature at a step."""
     twice = found.one_groups.count(one.present, len(one.values)) > 1
     twice &= many.here.any(axis=1, keepdims=True)  # nothing meets nothing
     if twice.any():
-        step, group = np.argwhere(twice)[0].tolist()
-        rows = [row for row in found.one_groups.members()[group].tolist() if one.here[step, row]]
-        _fail_many_to_many(node, [one.series.labels[row] for row in rows[:2]])
+        step = int(np.argwhere(twice)[0, 0])
+        ids, first = found.one_groups.ids.tolist(), dict[int, int]()
+        for row in np.flatnonzero(one.here[step]).tolist():
+            if (before := first.setdefault(ids[row], row)) != row:
+                twins = [one.series.labels[row], one.series.labels[before]]
+                _fail_many_to_many(node, sorted(twins) if semantics == 3 else twins)
 
 
 def _check_meetings(found: Join, present: Mask | None, steps: int, node: BinaryExpr) -> None:
@@ -93,8 +99,6 @@ def _gathered(
     """One row a result, which at any step comes from at most one pair."""
     results = found.results
     series = results.groups
-    if context.semantics == 2 and node.return_bool:
-        series = nameless(series)
     unnamed = node.return_bool and context.semantics == 3
     if len(series) == values.shape[1]:
         return distinct(Vector(series, values, present, unnamed))
@@ -130,17 +134,13 @@ def _present_rows(vector: Vector) -> Vector:
     )
 
 
-def _fail_many_to_many(node: BinaryExpr, series: list[Labels]) -> NoReturn:
+def _fail_many_to_many(node: BinaryExpr, twins: list[Labels]) -> NoReturn:
     matching = node.matching or VectorMatching()
     side = "left" if matching.cardinality is Cardinality.ONE_TO_MANY else "right"
-    group = _shown(signature(series[0], matching))
-    both = ", ".join(sorted(map(_shown, series)))
+    group = quote_labels(signature(twins[0], matching))
+    both = ", ".join(map(quote_labels, twins))
     raise QueryError(
         f"found duplicate series for the match group {group} on the {side} hand-side of the "
         f"operation: [{both}];many-to-many matching not allowed: matching labels must be unique "
         "on one side"
     )
-
-
-def _shown(labels: Labels) -> str:
-    return "{" + ", ".join(f"{name}={quote(value)}" for name, value in labels) + "}"

@@ -5,16 +5,25 @@ import numpy as np
 from tocsin_alerting.promql.evaluation.extended import anchored_pairs
 from tocsin_alerting.promql.evaluation.quantiles import quantile_of_columns
 from tocsin_alerting.promql.evaluation.ranges import Answer, Ends, Parameters, RangeFunction
-from tocsin_alerting.promql.evaluation.summing import added, column_means, column_sums
+from tocsin_alerting.promql.evaluation.summing import (
+    added,
+    column_means,
+    column_sums,
+    exact_sums,
+    running_means,
+)
 from tocsin_alerting.promql.evaluation.window import Window
 from tocsin_alerting.store.cell import Floats, Mask
 
 
 def _sum(window: Window, _: Parameters) -> Answer:
-    return column_sums(window.filled(0.0)), None
+    sums = exact_sums if window.span.semantics == 2 else column_sums
+    return sums(window.filled(0.0)), None
 
 
 def _mean(window: Window, _: Parameters) -> Answer:
+    if window.span.semantics == 2:
+        return running_means(window.values, window.sizes), None
     return column_means(window.filled(0.0), window.sizes), None
 
 
@@ -80,6 +89,7 @@ def _variance(window: Window, _: Parameters) -> Answer:
     """The population's variance by Welford's recurrence, compensated, step by step as Prometheus.
 
     Another order of the same sums differs in the last digit, and `irate` or `==` of it visibly.
+    The compensation of 2.42 does not survive an overflow.
     """
     zeros = np.zeros(window.values.shape[1])
     mean, mean_lost, squares, squares_lost = zeros, zeros, zeros, zeros
@@ -98,7 +108,10 @@ def _variance(window: Window, _: Parameters) -> Answer:
             np.where(here, *both)
             for both in zip(next_squares, (squares, squares_lost), strict=True)
         )
-    return (squares + squares_lost) / sizes, None
+    variance = (squares + squares_lost) / sizes
+    if window.span.semantics == 2:
+        variance = np.where(np.isinf(variance), np.nan, variance)
+    return variance, None
 
 
 def _deviation(window: Window, parameters: Parameters) -> Answer:

@@ -9,9 +9,18 @@ from tocsin_alerting.promql.ast import AggregateExpr, AggregateOp
 from tocsin_alerting.promql.evaluation.budget import QueryError
 from tocsin_alerting.promql.evaluation.context import Context
 from tocsin_alerting.promql.evaluation.grouping import grouped
-from tocsin_alerting.promql.evaluation.labelling import by_labels, only, with_label, without
+from tocsin_alerting.promql.evaluation.heap import Heap
+from tocsin_alerting.promql.evaluation.labelling import (
+    by_labels,
+    check_label,
+    only,
+    with_label,
+    without,
+)
 from tocsin_alerting.promql.evaluation.vector import Scalar, Vector
-from tocsin_alerting.promql.numbers import format_number
+from tocsin_alerting.promql.numbers import format_number, shortest
+from tocsin_alerting.promql.quoting import quote
+from tocsin_alerting.promql.values import Semantics
 from tocsin_alerting.store.cell import Floats, Ints, Mask
 from tocsin_alerting.store.target import NAME
 from tocsin_exporter.snapshot import Labels
@@ -22,25 +31,28 @@ _LARGEST = float(2**63)
 def ranked(node: AggregateExpr, k: Scalar, vector: Vector, context: Context) -> Vector:
     """The first k elements of each group: highest, lowest, or in the order of the series."""
     for one in k.tolist():
-        _check_integer(one)
+        _check_integer(one, context.semantics)
     ids = by_labels(vector.series, node.grouping, node.without).ids
     keep = np.zeros(vector.values.shape, np.bool_)
     order = np.arange(len(ids))
     for step in range(len(keep)):
         context.budget.spend(0)
         rows = _by_rank(node.op, vector, step, ids)
-        keep[step, rows[_places(ids[rows]) < k[step]]] = True
+        first = _places(ids[rows]) < np.trunc(k[step])
+        if context.semantics == 2:
+            rows, first = _as_heaped(node.op, vector.values[step], ids, rows, first)
+        keep[step, rows[first]] = True
         order = rows
     rest = np.setdiff1d(np.arange(len(ids)), order)
     return replace(vector.kept(keep), order=np.concatenate([order, rest]))
 
 
-def _check_integer(k: float) -> None:
-    if np.isnan(k):
+def _check_integer(k: float, semantics: Semantics) -> None:
+    if np.isnan(k) and semantics == 3:
         raise QueryError("Parameter value is NaN")
     if not -_LARGEST <= k < _LARGEST:
-        which = "overflows" if k > 0 else "underflows"
-        raise QueryError(f"Scalar value {k:g} {which} int64")
+        which = "overflows" if semantics == 2 or k > 0 else "underflows"
+        raise QueryError(f"Scalar value {shortest(k)} {which} int64")
 
 
 def _by_rank(op: AggregateOp, vector: Vector, step: int, ids: Ints) -> Ints:
@@ -58,6 +70,22 @@ def _places(ids: Ints) -> Ints:
     begins: Mask = np.concatenate([[True], ids[1:] != ids[:-1]]) if len(ids) else ids == 0
     at = np.arange(len(ids))
     return at - np.maximum.accumulate(np.where(begins, at, 0)) if len(ids) else at
+
+
+def _as_heaped(
+    op: AggregateOp, values: Floats, ids: Ints, rows: Ints, first: Mask
+) -> tuple[Ints, Mask]:
+    """The ranked rows and which of them are kept, where equal elements compete for the places."""
+    keys = values[rows] if op is AggregateOp.TOPK else -values[rows]
+    equal = (keys[1:] == keys[:-1]) | (np.isnan(keys[1:]) & np.isnan(keys[:-1]))
+    rows, first = rows.copy(), first.copy()
+    for group in np.unique(ids[rows[1:]][equal & first[:-1] & (ids[rows[1:]] == ids[rows[:-1]])]):
+        places = np.flatnonzero(ids[rows] == group)
+        members, k = np.sort(rows[places]), int(first[places].sum())
+        competing = values[members] if op is AggregateOp.TOPK else -values[members]
+        best = members[Heap(competing.tolist()).best(k)]
+        rows[places] = np.concatenate([best, np.setdiff1d(members, best)])
+    return rows, first
 
 
 def ratio(node: AggregateExpr, share: Scalar, vector: Vector, context: Context) -> Vector:
@@ -89,8 +117,7 @@ def counted_values(node: AggregateExpr, label: str, vector: Vector, context: Con
 
     Every value may be another, so each series that comes out is paid for, as long as it is.
     """
-    if not label:
-        raise QueryError(f'invalid label name "{label}"')
+    check_label(label, f"invalid label name {quote(label)}", context.semantics)
     names = frozenset(node.grouping)
     counts: dict[Labels, Floats] = {}
     for step in range(len(vector.values)):

@@ -16,6 +16,7 @@ def _extrapolated(
     sizes: Floats | int,
     span: Span,
     counter: bool,
+    per_second: bool,
 ) -> Floats:
     """The change over the whole window, from that between the first and the last sample.
 
@@ -37,11 +38,12 @@ def _extrapolated(
     to_start = np.where(to_start >= threshold, mean_gap / 2, to_start)
     to_start = np.fmin(to_start, to_zero)
     to_end = np.where(to_end >= threshold, mean_gap / 2, to_end)
-    result: Floats = change * ((sampled + to_start + to_end) / sampled)
+    factor = (sampled + to_start + to_end) / sampled
+    result: Floats = change * (factor / (span.range_ms / 1000.0) if per_second else factor)
     return result
 
 
-def _whole(window: Window, counter: bool) -> Answer:
+def _whole(window: Window, counter: bool, per_second: bool = False) -> Answer:
     first, first_ms = window.first()
     last, last_ms = window.last()
     sizes = window.sizes
@@ -50,23 +52,22 @@ def _whole(window: Window, counter: bool) -> Answer:
         earlier, later, both = window.pairs()
         fell = later < earlier if both is None else (later < earlier) & both
         if fell.any():
-            change = change + np.where(fell, earlier, 0.0).sum(axis=0)
-    answer = _extrapolated(first, change, first_ms, last_ms, sizes, window.span, counter)
+            # One after the other: near the largest numbers the order decides.
+            change = np.cumsum(np.vstack([change, np.where(fell, earlier, 0.0)]), axis=0)[-1]
+    answer = _extrapolated(
+        first, change, first_ms, last_ms, sizes, window.span, counter, per_second
+    )
     return answer, sizes >= 2
 
 
-def _ends(ends: Ends, counter: bool) -> Answer:
+def _ends(ends: Ends, counter: bool, per_second: bool = False) -> Answer:
     change = ends.last - ends.first
     if ends.depth < 2:
         return change, np.zeros(change.shape, np.bool_)
     answer = _extrapolated(
-        ends.first, change, ends.first_ms, ends.last_ms, ends.depth, ends.span, counter
+        ends.first, change, ends.first_ms, ends.last_ms, ends.depth, ends.span, counter, per_second
     )
     return answer, None
-
-
-def _per_second(answer: Answer, span: Span) -> Answer:
-    return answer[0] / (span.range_ms / 1000.0), answer[1]
 
 
 def _instant(window: Window, per_second: bool) -> Answer:
@@ -82,11 +83,11 @@ def _instant(window: Window, per_second: bool) -> Answer:
 
 
 def _rate(window: Window, _: Parameters) -> Answer:
-    return _per_second(_whole(window, counter=True), window.span)
+    return _whole(window, counter=True, per_second=True)
 
 
 def _rate_of_ends(ends: Ends) -> Answer:
-    return _per_second(_ends(ends, counter=True), ends.span)
+    return _ends(ends, counter=True, per_second=True)
 
 
 RATE = RangeFunction(

@@ -4,7 +4,7 @@ import numpy as np
 
 from tocsin_alerting.promql.evaluation.budget import QueryError
 from tocsin_alerting.promql.evaluation.ranges import Answer, Parameters, RangeFunction
-from tocsin_alerting.promql.evaluation.summing import column_sums
+from tocsin_alerting.promql.evaluation.summing import exact_sums
 from tocsin_alerting.promql.evaluation.window import Window
 from tocsin_alerting.store.cell import Floats, Ints
 
@@ -19,14 +19,14 @@ def _line(window: Window, zero_ms: Ints | int) -> tuple[Floats, Floats]:
     y = window.values
     if valid is not None:
         x, y = np.where(valid, x, 0.0), np.where(valid, y, 0.0)
-    sum_x, sum_y = column_sums(x), column_sums(y)
-    covariance = column_sums(x * y) - sum_x * sum_y / sizes
-    variance = column_sums(x * x) - sum_x * sum_x / sizes
+    sum_x, sum_y, sum_xy = exact_sums(x), exact_sums(y), exact_sums(x * y)
+    covariance = sum_xy - sum_x * sum_y / sizes
+    variance = exact_sums(x * x) - sum_x * sum_x / sizes
     slope = covariance / variance
     intercept = sum_y / sizes - slope * sum_x / sizes
     first = window.values[0]
     if window.span.semantics == 2:  # 2.42's sums cannot carry an infinity
-        lost = np.isinf(y).any(axis=0)
+        lost = ~np.isfinite(sum_y) | ~np.isfinite(sum_xy)
         slope, intercept = (np.where(lost, np.nan, one) for one in (slope, intercept))
     constant = ((window.values == first) | (np.False_ if valid is None else ~valid)).all(axis=0)
     infinite = np.isinf(first)
@@ -63,9 +63,9 @@ def _smoothed(window: Window, parameters: Parameters) -> Answer:
 
 
 def _check_factor(name: str, factor: float) -> None:
-    if not 0 < factor < 1:
-        message = f"invalid {name} factor. Expected: 0 < {name[0]}f < 1, got: {factor:f}"
-        raise QueryError(message)
+    if factor <= 0 or factor >= 1:  # NaN passes, and makes NaN of everything
+        got = f"{factor:+f}".title() if np.isinf(factor) else f"{factor:f}"
+        raise QueryError(f"invalid {name} factor. Expected: 0 < {name[0]}f < 1, got: {got}")
 
 
 SLOPE = RangeFunction(_slope)

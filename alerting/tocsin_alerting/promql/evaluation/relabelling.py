@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
-import re2
 
 from tocsin_alerting.promql.ast import Call
 from tocsin_alerting.promql.evaluation.budget import QueryError
 from tocsin_alerting.promql.evaluation.context import Context, merged
-from tocsin_alerting.promql.evaluation.labelling import with_label
+from tocsin_alerting.promql.evaluation.labelling import check_label, with_label
 from tocsin_alerting.promql.evaluation.vector import Value, Vector
+from tocsin_alerting.store.matchers import InvalidRegex, Regex, compile_anchored
 from tocsin_alerting.store.series import SeriesSet
 from tocsin_alerting.store.target import NAME
 from tocsin_exporter.snapshot import Labels
@@ -20,11 +20,11 @@ from tocsin_exporter.snapshot import Labels
 _REFERENCE = re.compile(r"\$(?:\$|(\w+)|\{(\w+)\})")
 
 
-def label_replace(_: Call, args: Sequence[Value], __: Context) -> Vector:
+def label_replace(_: Call, args: Sequence[Value], context: Context) -> Vector:
     """Where the pattern matches the source label, the destination gets the expanded template."""
     vector, target, template, source, pattern = cast(tuple[Vector, str, str, str, str], args)
-    expression = _compiled(pattern)
-    _check_name(target, "destination", "label_replace")
+    expression = _compiled(pattern, context)
+    _check_name(target, "destination", "label_replace", context)
 
     def relabel(labels: Labels) -> Labels | None:
         found = expression.fullmatch(dict(labels).get(source, ""))
@@ -33,12 +33,12 @@ def label_replace(_: Call, args: Sequence[Value], __: Context) -> Vector:
     return _relabelled(vector, target, ("replace", *args[1:]), relabel)
 
 
-def label_join(_: Call, args: Sequence[Value], __: Context) -> Vector:
+def label_join(_: Call, args: Sequence[Value], context: Context) -> Vector:
     vector, target, separator = cast(tuple[Vector, str, str], tuple(args[:3]))
     sources = cast(Sequence[str], args[3:])
     for source in sources:
-        _check_name(source, "source", "label_join")
-    _check_name(target, "destination", "label_join")
+        _check_name(source, "source", "label_join", context)
+    _check_name(target, "destination", "label_join", context)
 
     def relabel(labels: Labels) -> Labels:
         held = dict(labels)
@@ -47,10 +47,8 @@ def label_join(_: Call, args: Sequence[Value], __: Context) -> Vector:
     return _relabelled(vector, target, ("join", *args[1:]), relabel)
 
 
-def _check_name(name: str, role: str, function: str) -> None:
-    """Any text is a label's name, except none and what was no UTF-8 (the parser marks it)."""
-    if not name or "\N{REPLACEMENT CHARACTER}" in name:
-        raise QueryError(f"invalid {role} label name in {function}(): {name}")
+def _check_name(name: str, role: str, function: str, context: Context) -> None:
+    check_label(name, f"invalid {role} label name in {function}(): {name}", context.semantics)
 
 
 def _relabelled(
@@ -75,13 +73,10 @@ def _relabelled(
     return merged(result)
 
 
-def _compiled(pattern: str) -> Any:
-    options = re2.Options()
-    options.log_errors = False
-    options.dot_nl = True
+def _compiled(pattern: str, context: Context) -> Regex:
     try:
-        return re2.compile(pattern, options)
-    except re2.error:
+        return compile_anchored(pattern, context.semantics == 2)
+    except InvalidRegex:
         message = f"invalid regular expression in label_replace(): {pattern}"
         raise QueryError(message) from None
 

@@ -9,15 +9,18 @@ from tocsin_alerting.store.cell import Ints
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """`count` moments from `start_ms` on, `step_ms` apart; an instant query has one."""
+    """Moments from `start_ms` on, `step_ms` apart, up to `end_ms`, on which none need fall.
+
+    An instant query has one.
+    """
 
     start_ms: int
     step_ms: int
-    count: int
+    end_ms: int
 
     @property
-    def end_ms(self) -> int:
-        return self.start_ms + (self.count - 1) * self.step_ms
+    def count(self) -> int:
+        return max(0, (self.end_ms - self.start_ms) // self.step_ms + 1)
 
     @property
     def times(self) -> Ints:
@@ -26,8 +29,4 @@ class Steps:
 
 
 def instant(at_ms: int) -> Steps:
-    return Steps(at_ms, 1, 1)
-
-
-def between(start_ms: int, end_ms: int, step_ms: int) -> Steps:
-    return Steps(start_ms, step_ms, max(0, (end_ms - start_ms) // step_ms + 1))
+    return Steps(at_ms, 1, at_ms)

@@ -7,7 +7,7 @@ from tocsin_alerting.promql.evaluation.context import Context
 from tocsin_alerting.promql.evaluation.frame import grid
 from tocsin_alerting.promql.evaluation.ranges import RangeVector
 from tocsin_alerting.promql.evaluation.selectors import moments, span_ms, spans_of
-from tocsin_alerting.promql.evaluation.steps import Steps, between
+from tocsin_alerting.promql.evaluation.steps import Steps
 from tocsin_alerting.promql.evaluation.vector import Value, Vector
 
 Evaluate = Callable[[Expr, Context], Value]
@@ -19,8 +19,9 @@ def subquery(
     range_ms = span_ms(node.range, context)
     looks = moments(node.at, node.offset, context, slides)
     step_ms = context.subquery_step_ms if node.step is None else span_ms(node.step, context)
-    earliest, latest = int(looks.min()) - range_ms, int(looks.max())
-    steps = _grid(earliest, latest, step_ms, context)
+    steps = Steps(0, step_ms, -1)  # none: this subquery stands in one that has no step
+    if len(looks):
+        steps = _grid(int(looks.min()) - range_ms, int(looks.max()), step_ms, context)
     context.budget.spend(steps.count)
     inner = evaluate(node.expr, context.at(steps))
     assert isinstance(inner, Vector)  # the parser lets nothing else into a subquery
@@ -33,4 +34,4 @@ def _grid(earliest: int, latest: int, step_ms: int, context: Context) -> Steps:
     start = -(-earliest // step_ms) * step_ms
     if start == earliest and context.semantics == 3:
         start += step_ms
-    return between(start, latest, step_ms)
+    return Steps(start, step_ms, latest)

@@ -43,6 +43,12 @@ def column_sums(cells: Floats) -> Floats:
     return total
 
 
+def exact_sums(cells: Floats) -> Floats:
+    """The same to the last digit, as a compensated sum has it; slower."""
+    total: Floats = cells.astype(np.longdouble).sum(axis=0).astype(np.float64)
+    return total
+
+
 def column_means(cells: Floats, sizes: Floats) -> Floats:
     """Means of (depth, series) that hold 0 where they have no sample, and `sizes` samples."""
     means = column_sums(cells) / sizes
@@ -50,6 +56,21 @@ def column_means(cells: Floats, sizes: Floats) -> Floats:
         return means
     # The sum left the range of numbers: divide first.
     return np.where(np.isinf(means), column_sums(cells / sizes), means)
+
+
+def running_means(cells: Floats, sizes: Floats) -> Floats:
+    """Means of the first `sizes` of (depth, series) as 2.42 has them: the mean so far, moved."""
+    mean = lost = np.zeros(cells.shape[1])
+    for depth, cell in enumerate(cells):
+        stays = np.isinf(mean) & ~np.isnan(cell) & (np.isfinite(cell) | (cell == mean))
+        counts = depth < sizes
+        moved = cell / (depth + 1) - mean / (depth + 1)
+        total = mean + moved
+        larger = np.abs(mean) >= np.abs(moved)
+        error = np.where(larger, (mean - total) + moved, (moved - total) + mean)
+        lost = np.where(counts & ~stays, lost + error, lost)
+        mean = np.where(counts & ~stays, total, mean)
+    return np.where(np.isinf(mean), mean, mean + lost)
 
 
 def group_sums(groups: Grouping, cells: Floats) -> Floats:
