@@ -11,6 +11,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
+from tocsin_alerting import heap
 from tocsin_alerting.box import directory, ports
 from tocsin_alerting.box.discovery import USUAL_PORTS
 from tocsin_alerting.bundled import bundled
@@ -123,6 +124,7 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
 
     from tocsin_alerting.app import App, Setup
 
+    heap.share(os.environ)
     logs.configure(log_level, log_format)
     try:
         config = configured(options)

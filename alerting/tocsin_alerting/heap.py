@@ -1,0 +1,22 @@
+"""The C library's heap: one for all threads.
+
+glibc gives threads arenas of their own, and what was freed in one serves no other: the threads of
+queries made an agent with 15 days of history grow to 143 MB where one arena takes 107. Python's
+own lock keeps threads from allocating at once, so they lose nothing.
+"""
+
+import ctypes
+from collections.abc import Mapping
+
+_ARENA_MAX = -8  # M_ARENA_MAX of glibc's malloc.h
+
+
+def share(env: Mapping[str, str]) -> bool:
+    """Call it before the first thread. False where the library is another, or the user chose."""
+    if "MALLOC_ARENA_MAX" in env:
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # musl, macOS
+        return False
+    return bool(mallopt(_ARENA_MAX, 1))

@@ -1,0 +1,42 @@
+"""glibc itself says how many heaps a process with threads has."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from tocsin_alerting.heap import share
+
+THREADS = """
+import ctypes, os, sys, threading
+from tocsin_alerting.heap import share
+if "share" in sys.argv:
+    assert share({})
+libc, gate = ctypes.CDLL(None), threading.Barrier(4)
+def work():
+    gate.wait()
+    kept = [bytearray(1000) for _ in range(1000)]
+    gate.wait()
+threads = [threading.Thread(target=work) for _ in range(4)]
+for one in threads: one.start()
+for one in threads: one.join()
+libc.malloc_info(0, ctypes.c_void_p.in_dll(libc, "stdout"))
+libc.fflush(None)
+"""
+
+
+def heaps(*arguments: str) -> int:
+    command = [sys.executable, "-c", THREADS, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout.count("<heap nr=")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_threads_share_one_heap() -> None:
+    assert heaps() > 1
+    assert heaps("share") == 1
+
+
+def test_what_the_user_set_stays() -> None:
+    assert not share({"MALLOC_ARENA_MAX": "4"})
