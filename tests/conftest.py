@@ -1,11 +1,34 @@
 """What holds for every test: in CI no peer may be missing, so a skip for want of one fails."""
 
+import gc
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from support.installed import Ahead
+
 MISSING = ("not installed", "is missing", "not found")
+
+
+def pytest_collection_finish() -> None:
+    """What the imports made stays: each of transformers' managers collects garbage twice when it
+    ends, and looking through all of that takes longer than the test."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def wheel_ahead(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Ahead | None]:
+    """Begun before the first test, where any test asks for it: most of it is waiting for pip."""
+    if not any(item.path.name == "test_wheel.py" for item in request.session.items):
+        yield None
+        return
+    with ThreadPoolExecutor(1) as executor:
+        yield Ahead(tmp_path_factory.mktemp("installed"), executor)
 
 
 @pytest.hookimpl(wrapper=True)

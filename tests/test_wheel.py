@@ -1,58 +1,16 @@
 """The wheel alone, in a clean environment and an empty directory: nothing needs the checkout."""
 
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support.agent_process import AgentProcess
-
-ROOT = Path(__file__).parents[1]
-MINUTES = 60
-
-
-class Installed:
-    """A virtual environment with the core and nothing else; commands run where nothing lies."""
-
-    def __init__(self, folder: Path) -> None:
-        self.bin = folder / "venv" / "bin"
-        self.empty = folder / "empty"
-        self.empty.mkdir()
-        wheels = folder / "wheels"
-        _run(sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", wheels, ROOT)
-        (wheel,) = wheels.glob("tocsin-*.whl")
-        _run(sys.executable, "-m", "venv", folder / "venv")
-        _run(self.bin / "python", "-m", "pip", "install", "-c", ROOT / "constraints.txt", wheel)
-
-    def __call__(self, *command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [self.bin / command[0], *command[1:]],
-            cwd=self.empty,
-            env=_environment(),
-            capture_output=True,
-            text=True,
-            timeout=5 * MINUTES,
-        )
-
-
-def _run(*command: str | Path) -> None:
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=5 * MINUTES, env=_environment()
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def _environment() -> dict[str, str]:
-    hidden = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
-    return {name: value for name, value in os.environ.items() if name not in hidden}
+from support.installed import ROOT, Ahead, Installed
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
-    yield Installed(tmp_path_factory.mktemp("installed"))
+def installed(wheel_ahead: Ahead) -> Installed:
+    return wheel_ahead.installed.result()
 
 
 def test_it_holds_no_torch_and_nothing_of_the_checkout(installed: Installed) -> None:
@@ -79,8 +37,8 @@ def test_the_bundled_rules_are_checked(installed: Installed) -> None:
     assert str(ROOT) not in done.stdout
 
 
-def test_the_bundled_unit_tests_and_the_drill_run(installed: Installed) -> None:
-    done = installed("alertctl", "test")
+def test_the_bundled_unit_tests_and_the_drill_run(wheel_ahead: Ahead) -> None:
+    done = wheel_ahead.rehearsal.result()
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Configuration: the default configuration: SUCCESS, 3 rule files")
     assert done.stdout.count("  SUCCESS\n") == len(list((ROOT / "rules" / "tests").glob("*.yml")))

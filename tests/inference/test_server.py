@@ -6,10 +6,12 @@ import asyncio
 import json
 import shutil
 import subprocess
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
 import pytest
+import pytest_asyncio
 
 from support.tiny_model import CONTEXT
 from support.worker_server import WorkerServer, serving
@@ -21,6 +23,13 @@ from tocsin_inference.server import listen, run
 CHAT = "/v1/chat/completions"
 HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}], "temperature": 0}
 LONG = HELLO | {"max_tokens": 3000, "ignore_eos": True}
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def shared(tiny: Model) -> AsyncIterator[WorkerServer]:
+    """One server for the tests that leave it as they find it, its counters aside."""
+    async with serving(tiny) as server:
+        yield server
 
 
 def events(text: str) -> list[Any]:
@@ -110,11 +119,11 @@ async def test_a_seed_repeats_an_answer(tiny: Model) -> None:
         {"temperature": 2, "top_k": 3, "top_p": 0.5},
     ],
 )
-async def test_extreme_sampling_harms_nobody(tiny: Model, extra: dict[str, Any]) -> None:
-    async with serving(tiny) as server:
-        reply = await server.client.post(CHAT, json=HELLO | {"max_tokens": 8} | extra)
-        assert reply.status_code == 200, reply.text
-        assert (await server.client.get("/health")).status_code == 200
+@pytest.mark.asyncio(loop_scope="module")
+async def test_extreme_sampling_harms_nobody(shared: WorkerServer, extra: dict[str, Any]) -> None:
+    reply = await shared.client.post(CHAT, json=HELLO | {"max_tokens": 8} | extra)
+    assert reply.status_code == 200, reply.text
+    assert (await shared.client.get("/health")).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -138,19 +147,22 @@ async def test_extreme_sampling_harms_nobody(tiny: Model, extra: dict[str, Any])
         ({"max_completion_tokens": CONTEXT}, 400, "prompt"),
     ],
 )
+@pytest.mark.asyncio(loop_scope="module")
 async def test_what_cannot_be_is_refused_by_name_and_counted(
-    tiny: Model, extra: dict[str, Any], status: int, param: str
+    shared: WorkerServer, extra: dict[str, Any], status: int, param: str
 ) -> None:
-    async with serving(tiny) as server:
-        reply = await server.client.post(CHAT, json=HELLO | extra)
-        assert reply.status_code == status
-        error = reply.json()["error"]
-        assert param in (error["param"] or error["message"])
-        assert error["type"] == "invalid_request_error"
-        assert await server.ended("rejected") == 1
-        stats = (await server.client.get("/stats")).json()
-        assert (stats["total_requests"], stats["failed_requests"]) == (1, 0)
-        await assert_accounts_balance(server)
+    rejected = await shared.ended("rejected")
+    before = (await shared.client.get("/stats")).json()
+    reply = await shared.client.post(CHAT, json=HELLO | extra)
+    assert reply.status_code == status
+    error = reply.json()["error"]
+    assert param in (error["param"] or error["message"])
+    assert error["type"] == "invalid_request_error"
+    assert await shared.ended("rejected") == rejected + 1
+    stats = (await shared.client.get("/stats")).json()
+    assert stats["total_requests"] == before["total_requests"] + 1
+    assert stats["failed_requests"] == before["failed_requests"]
+    await assert_accounts_balance(shared)
 
 
 async def test_developer_is_another_name_of_system(tiny: Model) -> None:
@@ -184,16 +196,17 @@ async def test_developer_is_another_name_of_system(tiny: Model) -> None:
         ),
     ],
 )
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_misspelt_key_is_named(
-    tiny: Model, path: str, body: dict[str, Any], message: str
+    shared: WorkerServer, path: str, body: dict[str, Any], message: str
 ) -> None:
-    async with serving(tiny) as server:
-        reply = await server.client.post(path, json=body)
-        assert (reply.status_code, reply.json()["error"]["message"]) == (422, message)
-        assert (await server.client.post(path, json=[])).status_code == 422
-        chat = await server.client.post(CHAT, json=HELLO | {"max_tokens": 1, "store": True})
-        assert chat.status_code == 200  # as OpenAI's clients expect
-        assert await server.ended("rejected") == 2
+    before = await shared.ended("rejected")
+    reply = await shared.client.post(path, json=body)
+    assert (reply.status_code, reply.json()["error"]["message"]) == (422, message)
+    assert (await shared.client.post(path, json=[])).status_code == 422
+    chat = await shared.client.post(CHAT, json=HELLO | {"max_tokens": 1, "store": True})
+    assert chat.status_code == 200  # as OpenAI's clients expect
+    assert await shared.ended("rejected") == before + 2
 
 
 async def test_a_body_over_the_limit_is_refused_before_its_end(tiny: Model) -> None:

@@ -14,6 +14,7 @@ from support.mailbox import Mailbox
 from support.webhook_sink import Received, WebhookSink
 
 PAGE_SECONDS = 3.5
+TOGETHER_SECONDS = 60.0  # how long the others may take to start
 
 RULES = """\
 groups:
@@ -147,7 +148,8 @@ async def story(
             one = Story(agent, engine, first, second, third, mail)
             await one.engine_seen()
             if together is not None:
-                await together.wait()
+                async with asyncio.timeout(TOGETHER_SECONDS):
+                    await together.wait()
             yield one
         finally:
             engine.kill()

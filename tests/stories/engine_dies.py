@@ -10,15 +10,8 @@ from support.story import PAGE_SECONDS, Story, reason, story
 PROBE_SECONDS = 2.0  # how long an engine that hangs may take to answer, at a round a second
 
 
-async def test_from_the_kill_to_the_resolved_notice(tmp_path: Path) -> None:
-    """Killed, and in another place stopped, so that it accepts and never answers."""
-    together = asyncio.Barrier(2)
-    numbers = (signal.SIGKILL, signal.SIGSTOP)
-    await asyncio.gather(*(_story(tmp_path / one.name, one, together) for one in numbers))
-
-
-async def _story(folder: Path, number: signal.Signals, together: asyncio.Barrier) -> None:
-    await asyncio.to_thread(folder.mkdir)
+async def engine_dies(number: signal.Signals, folder: Path, together: asyncio.Barrier) -> None:
+    """Killed, or stopped, so that it accepts and never answers."""
     async with story(folder, together=together) as one:
         began = time.time()
         one.engine.send(number)

@@ -14,15 +14,15 @@ from support.webhook_sink import WebhookSink
 KILLS = 10
 
 
-async def test_every_step_arrives_whenever_the_agent_is_killed(tmp_path: Path) -> None:
+async def killed_again_and_again(folder: Path, together: asyncio.Barrier) -> None:
     dice = random.Random(4911)
-    async with story(tmp_path, escalate="8s") as one:
+    async with story(folder, escalate="8s", together=together) as one:
         one.engine.send(signal.SIGKILL)
         await _seen(one)
         for _ in range(KILLS):
             await asyncio.sleep(dice.uniform(0, 0.4))
             one.agent.kill()
-            _is_sound(tmp_path / "data" / "incidents.db")
+            _is_sound(folder / "data" / "incidents.db")
             await asyncio.to_thread(one.agent.start)
         await one.third.wait_for(1, within=40)
         assert [i["state"] for i in await one.incidents()] == ["TRIGGERED"]

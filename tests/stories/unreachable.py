@@ -10,16 +10,8 @@ from support.webhook_sink import Answer, WebhookSink
 NEXT_AFTER_FAILURE = 30
 
 
-async def test_a_page_that_does_not_get_through(tmp_path: Path) -> None:
-    together = asyncio.Barrier(2)
-    await asyncio.gather(
-        _away_for_a_while(tmp_path / "away", together), _gone_for_good(tmp_path / "gone", together)
-    )
-
-
-async def _away_for_a_while(folder: Path, together: asyncio.Barrier) -> None:
+async def away_for_a_while(folder: Path, together: asyncio.Barrier) -> None:
     """Nobody listens at the webhook: the next step comes in time, and the page when it is back."""
-    await asyncio.to_thread(folder.mkdir)
     async with story(folder, escalate="4s", together=together) as one:
         await one.first.__aexit__()
         one.engine.send(signal.SIGKILL)
@@ -43,9 +35,8 @@ def _tries(one: Story) -> int:
     return max(int(message["attempts"]) for message in told if message["receiver"] == "first")
 
 
-async def _gone_for_good(folder: Path, together: asyncio.Barrier) -> None:
+async def gone_for_good(folder: Path, together: asyncio.Barrier) -> None:
     """The whole step refuses its pages: the next one does not wait for its hour."""
-    await asyncio.to_thread(folder.mkdir)
     async with story(folder, escalate="1h", together=together) as one:
         one.first.usual = Answer(404)
         one.mail.says["RCPT"] = "550 no such mailbox"

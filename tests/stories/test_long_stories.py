@@ -1,0 +1,48 @@
+"""The stories that are mostly waiting are told side by side; each is a test of its own."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from stories.crashes import killed_again_and_again
+from stories.engine_dies import engine_dies
+from stories.unreachable import away_for_a_while, gone_for_good
+
+Told = Callable[[Path, asyncio.Barrier], Awaitable[None]]
+STORIES: Mapping[str, Told] = {
+    "the engine is killed": partial(engine_dies, signal.SIGKILL),
+    "the engine is stopped": partial(engine_dies, signal.SIGSTOP),
+    "the agent is killed again and again": killed_again_and_again,
+    "a receiver is away for a while": away_for_a_while,
+    "a receiver is gone for good": gone_for_good,
+}
+"""Each is given its folder, and waits for the others when everything of its own runs."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def telling(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Mapping[str, asyncio.Future[None]]]:
+    """The stories that are to be told in this run, begun at once."""
+    asked = {item.name for item in request.session.items}
+    chosen = {name: told for name, told in STORIES.items() if f"test_told[{name}]" in asked}
+    together = asyncio.Barrier(len(chosen))
+    tasks = {
+        name: asyncio.ensure_future(told(tmp_path_factory.mktemp("story"), together))
+        for name, told in chosen.items()
+    }
+    yield tasks
+    for task in tasks.values():
+        task.cancel()
+    await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("name", STORIES)
+async def test_told(name: str, telling: Mapping[str, asyncio.Future[None]]) -> None:
+    await telling[name]
