@@ -1,5 +1,6 @@
 """The value of an expression: one case a node, numbers for all steps at once."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import cast
@@ -36,6 +37,7 @@ from tocsin_alerting.promql.evaluation.selectors import (
 )
 from tocsin_alerting.promql.evaluation.subqueries import subquery
 from tocsin_alerting.promql.evaluation.vector import Scalar, Value, Vector
+from tocsin_alerting.store.cell import Ints
 from tocsin_alerting.store.target import NAME
 
 _INTERPOLATED = RangeFunction(interpolated)
@@ -172,12 +174,16 @@ def _note_gauges(node: Call, vector: Vector, context: Context) -> None:
     """Prometheus guesses by the name alone; a series without a name is not guessed about."""
     if context.semantics == 2:
         return
-    for row, name in vector.series.remember("gauges", lambda: _gauges(vector)):
-        if vector.present is None or vector.present[:, row].any():
+    for name, rows in vector.series.remember("gauges", lambda: _gauges(vector)):
+        if vector.present is None or vector.present[:, rows].any():
             context.notes.inform(f'{_NO_COUNTER}: "{name}"', node.args[0].span)
 
 
-def _gauges(vector: Vector) -> tuple[tuple[int, str], ...]:
-    """The rows whose names do not say that they are counters."""
-    names = enumerate(dict(labels).get(NAME, "") for labels in vector.series.labels)
-    return tuple((row, name) for row, name in names if name and not name.endswith(_COUNTERS))
+def _gauges(vector: Vector) -> tuple[tuple[str, Ints], ...]:
+    """The names that do not say that they are counters', with their rows."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for row, labels in enumerate(vector.series.labels):
+        name = dict(labels).get(NAME, "")
+        if name and not name.endswith(_COUNTERS):
+            found[name].append(row)
+    return tuple((name, np.array(rows, np.int64)) for name, rows in found.items())
