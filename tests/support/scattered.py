@@ -1,18 +1,22 @@
 """Series with times of their own, held as plain arrays: what a store gives of unaligned writers."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from tocsin_alerting.promql.evaluation.context import Reader
 from tocsin_alerting.store.cell import Floats, Ints, Mask, is_stale
 from tocsin_alerting.store.pairs import Pairs
 from tocsin_alerting.store.rows import MatcherSets
 from tocsin_alerting.store.selection import Selection
 from tocsin_alerting.store.series import SeriesSet
+from tocsin_alerting.store.store import Store
 from tocsin_exporter.snapshot import Labels
 
 Samples = Sequence[tuple[int, float]]
+Starts = Mapping[int, int]
+"""When the counter of the sample at a time began, both in Unix ms."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +24,7 @@ class HeldPairs:
     """A `Scattered` over `pairs`; `read` gathers the intervals that were asked for."""
 
     pairs: Pairs
-    read: list[tuple[int, int]]
+    read: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def count(self) -> int:
@@ -28,10 +32,11 @@ class HeldPairs:
 
     def between(self, t0_ms: int, t1_ms: int) -> Pairs:
         self.read.append((t0_ms, t1_ms))
-        inside = (self.pairs.times >= t0_ms) & (self.pairs.times <= t1_ms)
-        before = np.concatenate([[0], np.cumsum(inside)])
-        offsets = before[self.pairs.offsets]
-        return Pairs(offsets, self.pairs.times[inside], self.pairs.values[inside])
+        all_ = self.pairs
+        inside = (all_.times >= t0_ms) & (all_.times <= t1_ms)
+        offsets = np.concatenate([[0], np.cumsum(inside)])[all_.offsets]
+        starts = None if all_.starts is None else all_.starts[inside]
+        return Pairs(offsets, all_.times[inside], all_.values[inside], starts)
 
     def held(self, t0_ms: int, t1_ms: int) -> Mask:
         found = self.between(t0_ms, t1_ms)
@@ -40,22 +45,44 @@ class HeldPairs:
         return mask
 
 
-def held_pairs(series: Sequence[Samples]) -> HeldPairs:
+def held_pairs(series: Sequence[Samples], starts: Sequence[Starts] | None = None) -> HeldPairs:
     times: Ints = np.array([at for one in series for at, _ in one], np.int64)
     values: Floats = np.array([value for one in series for _, value in one], np.float64)
     offsets = np.cumsum([0, *(len(one) for one in series)])
-    return HeldPairs(Pairs(offsets, times, values), [])
+    if starts is None:
+        return HeldPairs(Pairs(offsets, times, values))
+    rows = zip(starts, series, strict=True)
+    began: Ints = np.array([own.get(at, 0) for own, one in rows for at, _ in one], np.int64)
+    return HeldPairs(Pairs(offsets, times, values, began))
 
 
 class ScatteredReader:
-    """A reader all of whose series, one to a label set, are scattered."""
+    """A reader whose `series` are scattered, beside those of another one.
 
-    def __init__(self, series: dict[Labels, Samples]) -> None:
-        self._labels = tuple(series)
-        self._part = held_pairs(list(series.values()))
-        self._set = SeriesSet(self._labels)
-        self.read = self._part.read
+    With `starts` it says of each of them when its counters began.
+    """
+
+    def __init__(
+        self,
+        series: Mapping[Labels, Samples],
+        starts: Mapping[Labels, Starts] | None = None,
+        beside: Reader | None = None,
+    ) -> None:
+        self._series = series
+        self._starts = starts
+        self._beside = beside or Store()
+        self.read: list[tuple[int, int]] = []
 
     def select(self, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int) -> Selection:
-        """All series, whatever the matchers say."""
-        return Selection(self._set, (), (self._part,))
+        chosen = [labels for labels in self._series if _selected(dict(labels), matcher_sets)]
+        starts = None if self._starts is None else [self._starts[labels] for labels in chosen]
+        pairs = held_pairs([self._series[labels] for labels in chosen], starts).pairs
+        others = self._beside.select(matcher_sets, t0_ms, t1_ms)
+        series = SeriesSet((*others.series.labels, *chosen))
+        return Selection(series, others.parts, (*others.scattered, HeldPairs(pairs, self.read)))
+
+
+def _selected(labels: dict[str, str], matcher_sets: MatcherSets) -> bool:
+    return any(
+        all(one.matches(labels.get(one.name, "")) for one in matchers) for matchers in matcher_sets
+    )

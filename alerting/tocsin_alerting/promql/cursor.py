@@ -76,7 +76,9 @@ class Cursor:
         context = context or ("aggregation" if self._aggregations else "")
         where = f" in {context}" if context else ""
         instead = f", expected {expected}" if expected else ""
-        self.fail(f"unexpected {token.described}{where}{instead}", token.span)
+        # 2.42 has no name for this one and shows its number.
+        unnamed = '"<Item 57385>" ' if token.name == "@" and self.semantics == 2 else ""
+        self.fail(f"unexpected {unnamed}{token.described}{where}{instead}", token.span)
 
     def fail(self, message: str, span: Span) -> NoReturn:
         raise ParseError(message, span, self.query)

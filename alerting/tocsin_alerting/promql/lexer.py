@@ -88,7 +88,7 @@ class Lexer:
         return self.emit(kind, end, name)
 
     def _bracket_word(self, char: str) -> None:
-        if char == ":":
+        if char == ":" or self.semantics == 2:  # which takes any letter for a colon
             if self.colon_seen:
                 raise self.fail(f"unexpected colon {quote_char(char)}")
             return self._colon()

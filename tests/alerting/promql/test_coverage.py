@@ -9,13 +9,13 @@ from tocsin_alerting.promql.parser import parse
 @pytest.mark.parametrize(
     ("query", "place", "message"),
     [
-        ("1 + histogram_count(x)", (4, 22), "needs native histograms"),
-        ("sum(info(x))", (4, 11), "function info() is not evaluated here"),
+        ("1 + histogram_count(x)", 4, "histogram_count() needs native histograms"),
+        ("sum(histogram_stdvar(x))", 4, "histogram_stdvar() needs native histograms"),
     ],
 )
-def test_it_names_what_it_refuses(query: str, place: tuple[int, int], message: str) -> None:
+def test_it_names_what_it_refuses(query: str, place: int, message: str) -> None:
     ((span, text),) = check(parse(query))
-    assert span.start == place[0]
+    assert span.start == place
     assert message in text
 
 

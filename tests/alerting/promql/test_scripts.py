@@ -1,5 +1,6 @@
 """Test scripts in Prometheus's language: our own, and Prometheus's where they are at hand."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,50 @@ eval instant at 0 n
 eval instant at 0 count(n)
   {} 1
 """
+
+
+SPOILED = """
+load 1m
+  m 1 2
+
+eval instant at 1m m
+  m 2
+
+eval instant at 1m m
+  m 3
+
+eval range from 0 to 1m step 1m m
+  m 1 3
+
+eval instant at 1m m +
+  m 2
+
+eval instant at 1m rate(m[2m])
+  expect no_info
+  {} 0.016666666666666666
+
+evil instant at 1m m
+  m 2
+"""
+
+
+def test_the_command_prints_each_failure_and_ends_with_the_count(tmp_path: Path) -> None:
+    script = tmp_path / "spoiled.test"
+    script.write_text(SPOILED)
+    command = [str(ROOT / "scripts" / "promqltest"), str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
+    named = [line for line in lines if line.startswith(str(script))]
+    assert [line.removeprefix(f"{script}:").split(":")[0] for line in named] == [
+        "8",
+        "11",
+        "14",
+        "17",
+        "21",
+    ]
+    assert f"{script}:21: no command: evil instant at 1m m" in lines
+    assert lines[-1] == "1 passed, 5 failed, 0 skipped"
+    assert done.returncode == 1
 
 
 def test_a_wrong_expectation_fails_and_native_histograms_are_skipped() -> None:

@@ -10,11 +10,15 @@ from support.promqltest.script import parse_script
 def main(files: list[str]) -> int:
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     for file in files:
-        for outcome in Bench().run(parse_script(Path(file).read_text())):
-            kind = "skipped" if outcome.skipped else "failed" if outcome.faults else "passed"
-            counts[kind] += 1
-            if kind == "failed":
-                _print(file, outcome)
+        try:
+            for outcome in Bench().run(parse_script(Path(file).read_text())):
+                kind = "skipped" if outcome.skipped else "failed" if outcome.faults else "passed"
+                counts[kind] += 1
+                if kind == "failed":
+                    _print(file, outcome)
+        except (OSError, ValueError) as error:  # the rest of this script cannot be run
+            counts["failed"] += 1
+            print(f"{file}:{error}")
     print(", ".join(f"{count} {kind}" for kind, count in counts.items()))
     return 1 if counts["failed"] else 0
 

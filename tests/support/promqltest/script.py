@@ -21,6 +21,7 @@ _RANGE = re.compile(
 _EXPECT = re.compile(r"expect\s+(ordered|fail|warn|no_warn|info|no_info)(?:\s+(regex|msg):(.+))?$")
 _EXPECT_RANGE = re.compile(r"expect range vector from (\S+) to (\S+) step (\S+)$")
 _EXPECT_STRING = re.compile(r"""expect string\s+["`](.*)["`]$""")
+_STARTS = re.compile(r"(\S+?)@st\s+(.*)$")
 _TEXT = r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|`[^`]*`'
 _SERIES = re.compile(rf"(?P<metric>[^\s{{]*(?:\{{(?:{_TEXT}|[^}}\"'`])*\}})?)\s*(?P<points>.*)$")
 
@@ -40,6 +41,7 @@ class Load:
     step_ms: int
     series: list[Points]
     nhcb: bool
+    starts: list[Points] = field(default_factory=list)  # milliseconds from the samples' times
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ Command = Load | Clear | Eval
 
 
 def parse_script(text: str) -> Iterator[Command]:
-    """Raises ValueError, with the line, for what is no command."""
+    """Raises ValueError, `line: what`, for what is no command."""
     lines = [re.sub(r"^\s*#.*", "", line).strip() for line in text.splitlines()]
     at = 0
     while at < len(lines):
@@ -90,7 +92,11 @@ def parse_script(text: str) -> Iterator[Command]:
             block.append(lines[at])
             at += 1
         if head:
-            yield _command(head, block, number)
+            try:
+                command = _command(head, block, number)
+            except ValueError as error:
+                raise ValueError(f"{number}: {error}") from None
+            yield command
 
 
 def milliseconds(text: str) -> int:
@@ -106,15 +112,16 @@ def _command(head: str, block: list[str], line: int) -> Command:
     if head == "clear":
         return Clear(line)
     if load := _LOAD.fullmatch(head):
-        series = [points(one) for one in block if "@st" not in one.split()[0]]
-        return Load(line, milliseconds(load[2]), series, load[1] is not None)
+        series = [points(one) for one in block if not _STARTS.match(one)]
+        starts = [_start_times(found) for one in block if (found := _STARTS.match(one))]
+        return Load(line, milliseconds(load[2]), series, load[1] is not None, starts)
     if instant := _INSTANT.fullmatch(head):
         at_ms = milliseconds(instant[2] or "0")
         return Eval(line, instant[3], at_ms, at_ms, 0, _expected(block, instant[1]))
     if ranged := _RANGE.fullmatch(head):
         start, end, step = (milliseconds(ranged[i]) for i in (2, 3, 4))
         return Eval(line, ranged[5], start, end, step, _expected(block, ranged[1]))
-    raise ValueError(f"line {line}: no command: {head}")
+    raise ValueError(f"no command: {head}")
 
 
 def _expected(block: list[str], mode: str | None) -> Expected:
@@ -154,6 +161,12 @@ def points(line: str) -> Points:
     native = "{{" in found["points"]
     values = [] if native else parse_series_notation(found["points"])
     return Points(_labels(found["metric"]), values, native)
+
+
+def _start_times(line: re.Match[str]) -> Points:
+    """The line before that of a series, with the start timestamps of its samples as durations."""
+    notation = re.sub(r"[0-9]+(?:ms|[smhd])", lambda one: str(milliseconds(one[0])), line[2])
+    return Points(_labels(line[1]), parse_series_notation(notation))
 
 
 def _labels(metric: str) -> Labels:

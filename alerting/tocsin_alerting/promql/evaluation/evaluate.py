@@ -119,12 +119,12 @@ def _aggregate(node: AggregateExpr, context: Context) -> Vector:
 
 
 def _call(node: Call, context: Context) -> Value:
-    implementation = FUNCTIONS.get(node.function)
-    if implementation is None:
-        raise QueryError(f"function {node.function}() is not evaluated here")
+    implementation = FUNCTIONS[node.function]
     if isinstance(implementation, RangeFunction):
         return _over_range(node, implementation, context)
-    return implementation(node, [evaluate(arg, context) for arg in node.args], context)
+    # The second argument of info() says which labels; it has no value.
+    args = node.args[:1] if node.function == "info" else node.args
+    return implementation(node, [evaluate(arg, context) for arg in args], context)
 
 
 def _over_range(node: Call, function: RangeFunction, context: Context) -> Value:

@@ -8,11 +8,12 @@ from typing import TypeAlias, cast
 
 import numpy as np
 
-from tocsin_alerting.promql.ast import Call, ParenExpr, VectorSelector
+from tocsin_alerting.promql.ast import Call, Expr, ParenExpr, VectorSelector
 from tocsin_alerting.promql.evaluation import (
     calendar,
     elementwise,
     histogram_functions,
+    info,
     over_time,
     presence,
     rates,
@@ -22,23 +23,39 @@ from tocsin_alerting.promql.evaluation import (
 )
 from tocsin_alerting.promql.evaluation.context import Context, in_order
 from tocsin_alerting.promql.evaluation.elementwise import Function, constant, each
+from tocsin_alerting.promql.evaluation.native import of_native_histograms
 from tocsin_alerting.promql.evaluation.ranges import RangeFunction
 from tocsin_alerting.promql.evaluation.selectors import select_instant
-from tocsin_alerting.promql.evaluation.vector import Value, Vector
+from tocsin_alerting.promql.evaluation.stretch import What
+from tocsin_alerting.promql.evaluation.vector import Value, Vector, empty
 
 Implementation: TypeAlias = Function | RangeFunction
 
 
 def timestamp(call: Call, args: Sequence[Value], context: Context) -> Vector:
     """The time of each sample where a selector stands directly inside, else that of the step."""
-    inside = call.args[0]
-    while isinstance(inside, ParenExpr):
-        inside = inside.expr
+    inside = _bare(call.args[0])
     if isinstance(inside, VectorSelector):
-        return context.unnamed(in_order(select_instant(inside, context, times_too=True)))
+        return context.unnamed(in_order(select_instant(inside, context, What.TIME)))
     vector = cast(Vector, args[0])
     times = np.broadcast_to(context.steps.times[:, None] / 1000.0, vector.values.shape)
     return context.unnamed(vector.with_values(times))
+
+
+def start_timestamp(call: Call, _: Sequence[Value], context: Context) -> Vector:
+    """When the counter of each sample began, 0 where that is unknown; nothing of anything but a
+    selector, and nothing of series whose writers never say it."""
+    inside = _bare(call.args[0])
+    if not isinstance(inside, VectorSelector):
+        return empty(context.steps.count)
+    return context.unnamed(in_order(select_instant(inside, context, What.START)))
+
+
+def _bare(expr: Expr) -> Expr:
+    """The expression without parentheses around it."""
+    while isinstance(expr, ParenExpr):
+        expr = expr.expr
+    return expr
 
 
 FUNCTIONS: Mapping[str, Implementation] = {
@@ -72,13 +89,19 @@ FUNCTIONS: Mapping[str, Implementation] = {
     "exp": each(np.exp),
     "first_over_time": over_time.FIRST,
     "floor": each(np.floor),
+    "histogram_avg": of_native_histograms,
+    "histogram_count": of_native_histograms,
     "histogram_fraction": histogram_functions.fraction,
     "histogram_quantile": histogram_functions.quantile,
     "histogram_quantiles": histogram_functions.quantiles,
+    "histogram_stddev": of_native_histograms,
+    "histogram_stdvar": of_native_histograms,
+    "histogram_sum": of_native_histograms,
     "holt_winters": regression.SMOOTHED,
     "hour": calendar.HOUR,
     "idelta": rates.IDELTA,
     "increase": rates.INCREASE,
+    "info": info.info,
     "irate": rates.IRATE,
     "label_join": relabelling.label_join,
     "label_replace": relabelling.label_replace,
@@ -112,6 +135,7 @@ FUNCTIONS: Mapping[str, Implementation] = {
     "sort_desc": sorting.descending,
     "sqrt": each(np.sqrt),
     "start": elementwise.query_start,
+    "start_timestamp": start_timestamp,
     "stddev_over_time": over_time.DEVIATION,
     "stdvar_over_time": over_time.VARIANCE,
     "step": elementwise.query_step,

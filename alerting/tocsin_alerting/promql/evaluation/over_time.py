@@ -5,6 +5,7 @@ import numpy as np
 from tocsin_alerting.promql.evaluation.extended import anchored_pairs
 from tocsin_alerting.promql.evaluation.quantiles import quantile_of_columns
 from tocsin_alerting.promql.evaluation.ranges import Answer, Ends, Parameters, RangeFunction
+from tocsin_alerting.promql.evaluation.start_times import restarts
 from tocsin_alerting.promql.evaluation.summing import (
     added,
     column_means,
@@ -152,7 +153,10 @@ def _differ(earlier: Floats, later: Floats) -> Mask:
 
 def _resets(window: Window, _: Parameters) -> Answer:
     earlier, later, both = window.pairs()
-    return _pairs_that(later < earlier, both)
+    fell = later < earlier
+    if window.starts is not None:
+        fell |= restarts(window)
+    return _pairs_that(fell, both)
 
 
 def _changes(window: Window, _: Parameters) -> Answer:

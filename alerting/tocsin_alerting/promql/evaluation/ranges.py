@@ -2,18 +2,24 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 
+from tocsin_alerting.promql import ast
 from tocsin_alerting.promql.evaluation.context import Context
 from tocsin_alerting.promql.evaluation.elementwise import Function
 from tocsin_alerting.promql.evaluation.frame import Frame
 from tocsin_alerting.promql.evaluation.scattered import windows
+from tocsin_alerting.promql.evaluation.start_times import overlapping
 from tocsin_alerting.promql.evaluation.vector import Vector
 from tocsin_alerting.promql.evaluation.window import Span, Window, cut, edges
 from tocsin_alerting.store.cell import Floats, Ints, Mask
 from tocsin_alerting.store.pairs import Scattered
 from tocsin_alerting.store.series import SeriesSet
+from tocsin_alerting.store.target import NAME
+
+_OVERLAP = "sample has start time that overlaps with previous sample timestamp"
 
 Answer = tuple[Floats, Mask | None]
 """A number for each series of a window, and which of them have one (None: all)."""
@@ -68,6 +74,7 @@ class RangeVector:
     spans: list[Span]
     unnamed: bool | Mask = False
     scattered: Sequence[Scattered] = ()
+    place: ast.Span = ast.NOWHERE
 
 
 def over_windows(
@@ -85,7 +92,10 @@ def over_windows(
     for part in given.scattered:
         columns = slice(offset, offset := offset + part.count)
         out = (values[:, columns], present[:, columns])
-        _over_scattered(function, part, given.spans, parameters, context, out)
+        overlap = _over_scattered(function, part, given.spans, parameters, context, out)
+        for labels in compress(given.series.labels[columns], overlap.tolist()):
+            text = f'{_OVERLAP} for metric "{dict(labels).get(NAME, "")}"'
+            context.notes.warn(text, given.place)
     return Vector(given.series, values, None if present.all() else present, given.unnamed)
 
 
@@ -115,11 +125,16 @@ def _over_scattered(
     parameters: Sequence[Floats],
     context: Context,
     out: tuple[Floats, Mask],
-) -> None:
+) -> Mask:
+    """Which series (series,) have a sample of a counter that begins before the last one ended."""
+    overlap = np.zeros(part.count, np.bool_)
     for step, window, rows in windows(part, spans, context.semantics == 3, context.budget):
         at_step = [float(one[step]) for one in parameters]
         answer = function.answer(window, at_step)
         _put_rows(answer, window, rows, None, (out[0][step], out[1][step]))
+        if function.counter and window.starts is not None:
+            overlap[rows] |= overlapping(window)
+    return overlap
 
 
 def _fill(

@@ -1,7 +1,6 @@
 """topk, bottomk, limitk, count_values: aggregations that keep or count single elements."""
 
 from dataclasses import replace
-from hashlib import blake2b
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from tocsin_alerting.promql.evaluation.budget import QueryError
 from tocsin_alerting.promql.evaluation.context import Context
 from tocsin_alerting.promql.evaluation.grouping import grouped
 from tocsin_alerting.promql.evaluation.heap import Heap
+from tocsin_alerting.promql.evaluation.label_hash import label_hash
 from tocsin_alerting.promql.evaluation.labelling import (
     by_labels,
     check_label,
@@ -91,7 +91,7 @@ def _as_heaped(
 def ratio(node: AggregateExpr, share: Scalar, vector: Vector, context: Context) -> Vector:
     """About this share of the series, always the same ones; a negative one takes the others.
 
-    Each series has a place between 0 and 1 by the hash of its labels.
+    Each series has a place between 0 and 1 by the hash of its labels, that of Prometheus.
     """
     assert node.param is not None
     if np.isnan(share).any():
@@ -107,9 +107,7 @@ def ratio(node: AggregateExpr, share: Scalar, vector: Vector, context: Context) 
 
 
 def _hashed(series: tuple[Labels, ...]) -> Floats:
-    digests = (blake2b(repr(labels).encode(), digest_size=8).digest() for labels in series)
-    numbers = [int.from_bytes(digest) for digest in digests]
-    return np.array(numbers, np.float64) / 2.0**64
+    return np.array([label_hash(labels) for labels in series], np.float64) / 2.0**64
 
 
 def counted_values(node: AggregateExpr, label: str, vector: Vector, context: Context) -> Vector:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tocsin_alerting.promql.evaluation import extended
+from tocsin_alerting.promql.evaluation import extended, start_times
 from tocsin_alerting.promql.evaluation.ranges import Answer, Ends, Parameters, RangeFunction
 from tocsin_alerting.promql.evaluation.window import Span, Window
 from tocsin_alerting.store.cell import Floats, Ints
@@ -50,14 +50,21 @@ def _whole(window: Window, counter: bool, per_second: bool = False) -> Answer:
     change = last - first
     if counter and window.depth > 1:
         earlier, later, both = window.pairs()
-        fell = later < earlier if both is None else (later < earlier) & both
+        fell = later < earlier
+        if window.starts is not None:
+            fell |= start_times.restarts(window)
+        fell = fell if both is None else fell & both
         if fell.any():
             # One after the other: near the largest numbers the order decides.
             change = np.cumsum(np.vstack([change, np.where(fell, earlier, 0.0)]), axis=0)[-1]
     answer = _extrapolated(
         first, change, first_ms, last_ms, sizes, window.span, counter, per_second
     )
-    return answer, sizes >= 2
+    if not counter or window.starts is None:
+        return answer, sizes >= 2
+    known, has = start_times.from_start(window, change)
+    known = known / (window.span.range_ms / 1000.0) if per_second else known
+    return np.where(has, known, answer), has | (sizes >= 2)
 
 
 def _ends(ends: Ends, counter: bool, per_second: bool = False) -> Answer:
@@ -78,7 +85,10 @@ def _instant(window: Window, per_second: bool) -> Answer:
     before, before_ms = window.last(1)
     change = last - before
     if per_second:
-        change = np.where(last < before, last, change) / ((last_ms - before_ms) / 1000.0)
+        fell = last < before
+        if window.starts is not None:
+            fell |= start_times.last_restart(window)
+        change = np.where(fell, last, change) / ((last_ms - before_ms) / 1000.0)
     return change, window.sizes >= 2
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tocsin_alerting.promql.evaluation.budget import Budget
-from tocsin_alerting.promql.evaluation.stretch import Stretch, stretches
+from tocsin_alerting.promql.evaluation.stretch import Stretch, What, stretches
 from tocsin_alerting.promql.evaluation.window import Span, Window
 from tocsin_alerting.store.cell import Floats, Ints, Mask, is_stale
 from tocsin_alerting.store.pairs import Scattered
@@ -15,24 +15,24 @@ _NO_TIMES, _NO_VALUES = np.empty(0, np.int64), np.empty(0)
 
 
 def newest(
-    part: Scattered, floors: Ints, looks: Ints, times_too: bool, budget: Budget
+    part: Scattered, floors: Ints, looks: Ints, what: What, budget: Budget
 ) -> tuple[Floats, Mask | None]:
-    """(steps, series): the newest value at or before each look and not before its floor.
+    """(steps, series): the newest sample at or before each look and not before its floor.
 
-    A stale marker is the newest too, and says that nothing is there. `times_too` gives the
-    samples' times, in seconds, for their values.
+    A stale marker is the newest too, and says that nothing is there.
     """
     values = np.zeros((len(looks), part.count))
     present = np.zeros(values.shape, np.bool_)
     for steps, stretch in stretches(part, floors, looks, stale=True):
         budget.spend(0)
-        if not len(stretch.keys):
+        numbers = stretch.numbers(what)
+        if numbers is None or not len(numbers):
             continue
         stops = stretch.behind(looks[steps])
         at = np.maximum(stops - 1, 0)
         there = stretch.behind(floors[steps] - 1) < stops
         present[steps] = there & ~is_stale(stretch.values)[at]
-        values[steps] = stretch.times[at] / 1000.0 if times_too else stretch.values[at]
+        values[steps] = numbers[at]
     return values, None if present.all() else present
 
 
@@ -87,7 +87,7 @@ def _packed(stretch: Stretch, first: Ints, stop: Ints, span: Span) -> Window:
     counts = stop - first
     depth = int(counts.max())
     places = first + np.arange(depth)[:, None]
-    if (counts == depth).all():
-        return Window(stretch.values[places], stretch.times[places], None, span)
     np.minimum(places, len(stretch.keys) - 1, out=places)
-    return Window(stretch.values[places], stretch.times[places], counts, span)
+    starts = None if stretch.starts is None else stretch.starts[places]
+    some = None if (counts == depth).all() else counts
+    return Window(stretch.values[places], stretch.times[places], some, span, starts)

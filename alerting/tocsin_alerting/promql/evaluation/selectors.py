@@ -12,6 +12,7 @@ from tocsin_alerting.promql.evaluation.context import Context
 from tocsin_alerting.promql.evaluation.frame import Frame
 from tocsin_alerting.promql.evaluation.ranges import RangeVector
 from tocsin_alerting.promql.evaluation.scattered import newest
+from tocsin_alerting.promql.evaluation.stretch import What
 from tocsin_alerting.promql.evaluation.vector import Vector
 from tocsin_alerting.promql.evaluation.window import Span
 from tocsin_alerting.store.cell import Floats, Ints, Mask, is_absent, is_sample
@@ -44,11 +45,8 @@ def moments(
     return times - span_ms(offset, context, negative=True)
 
 
-def select_instant(node: VectorSelector, context: Context, times_too: bool = False) -> Vector:
-    """The newest sample of each series that is no older than the look-back.
-
-    `times_too` gives the samples' times, in seconds, for their values.
-    """
+def select_instant(node: VectorSelector, context: Context, what: What = What.VALUE) -> Vector:
+    """The newest sample of each series that is no older than the look-back."""
     looks = moments(node.at, node.offset, context)
     edge = 1 if context.semantics == 3 else 0  # the left edge is no longer part of the window
     floors = looks - context.lookback_ms + edge
@@ -57,9 +55,9 @@ def select_instant(node: VectorSelector, context: Context, times_too: bool = Fal
     t0_ms, t1_ms = (int(floors.min()), int(looks.max())) if len(looks) else (0, 0)
     chosen = context.reader.select(node.matcher_sets, t0_ms, t1_ms)
     context.budget.spend(len(looks) * len(chosen.series))
-    found = [_newest(part, floors, looks, times_too) for part in chosen.parts]
+    found = [_newest(part, floors, looks, what) for part in chosen.parts]
     budget = context.budget
-    found += [newest(part, floors, looks, times_too, budget) for part in chosen.scattered]
+    found += [newest(part, floors, looks, what, budget) for part in chosen.scattered]
     if len(found) == 1:
         values, present = found[0]
         return Vector(chosen.series, values, present)
@@ -90,7 +88,9 @@ def select_range(node: MatrixSelector, context: Context, slides: bool = False) -
     earliest, latest = (int(looks.min()), int(looks.max())) if spans else (0, 0)
     t0_ms, t1_ms = earliest - range_ms - before_ms, latest + after_ms
     chosen = context.reader.select(selector.matcher_sets, t0_ms, t1_ms)
-    return RangeVector(chosen.series, chosen.parts, spans, scattered=chosen.scattered)
+    return RangeVector(
+        chosen.series, chosen.parts, spans, scattered=chosen.scattered, place=node.span
+    )
 
 
 def _reach(selector: VectorSelector, context: Context) -> tuple[int, int]:
@@ -118,21 +118,24 @@ def _shortened(span: Span, last_ms: int) -> Span:
     return replace(span, end_ms=span.end_ms - late_ms, range_ms=span.range_ms - late_ms)
 
 
-def _newest(part: Frame, floors: Ints, looks: Ints, times_too: bool) -> tuple[Floats, Mask | None]:
-    """(steps, series) values and which are there, of a part of the selection."""
+def _newest(part: Frame, floors: Ints, looks: Ints, what: What) -> tuple[Floats, Mask | None]:
+    """(steps, series) values and which are there, of a part of the selection.
+
+    Nobody says of samples on a shared time axis when their counters began.
+    """
     stops = np.searchsorted(part.times, looks, side="right").tolist()
     starts = np.searchsorted(part.times, floors, side="left").tolist()
-    if len(stops) == 1 and starts[0] < stops[0] and not times_too:
+    if len(stops) == 1 and starts[0] < stops[0] and what is What.VALUE:
         cells = part.column(stops[0] - 1)
         if not np.isnan(cells).any():
             return cells.reshape(1, -1), None
     values = np.zeros((len(stops), part.count))
     present = np.zeros(values.shape, np.bool_)
     for step, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-        if start < stop:
+        if start < stop and what is not What.START:
             cells, times = _look_back(part, start, stop)
             present[step] = is_sample(cells)
-            values[step] = times / 1000.0 if times_too else cells
+            values[step] = times / 1000.0 if what is What.TIME else cells
     return values, None if present.all() else present
 
 

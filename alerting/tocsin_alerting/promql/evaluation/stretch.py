@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 
@@ -10,6 +11,14 @@ from tocsin_alerting.store.pairs import Pairs, Scattered
 
 _FIRST_MS = 600_000
 _SAMPLES = 1 << 20  # what a stretch should hold, in samples and in places that are looked up
+
+
+class What(Enum):
+    """What is asked of a sample: its value, or one of its times, in seconds."""
+
+    VALUE = 1
+    TIME = 2
+    START = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,6 +35,7 @@ class Stretch:
     times: Ints
     values: Floats
     keys: Ints
+    starts: Ints | None = None
 
     def behind(self, moments: Ints) -> Ints:
         """(moments, series): the place of the first sample later than that moment."""
@@ -33,6 +43,13 @@ class Stretch:
         wanted = np.arange(len(self.offsets) - 1) * self.width + since[:, None]
         places: Ints = np.searchsorted(self.keys, wanted, side="right")
         return places
+
+    def numbers(self, what: What) -> Floats | None:
+        """(samples,) what is asked for; None where no writer says it."""
+        if what is What.VALUE:
+            return self.values
+        moments = self.times if what is What.TIME else self.starts
+        return None if moments is None else moments / 1000.0
 
 
 def stretches(
@@ -63,7 +80,7 @@ def _stretch(pairs: Pairs, t0_ms: int, t1_ms: int, stale: bool) -> Stretch:
     width = t1_ms - t0_ms + 1
     numbers = np.repeat(np.arange(len(pairs.offsets) - 1), np.diff(pairs.offsets))
     keys = numbers * width + (pairs.times - t0_ms)
-    return Stretch(t0_ms, width, pairs.offsets, pairs.times, pairs.values, keys)
+    return Stretch(t0_ms, width, pairs.offsets, pairs.times, pairs.values, keys, pairs.starts)
 
 
 def _unmarked(pairs: Pairs) -> Pairs:
@@ -72,4 +89,5 @@ def _unmarked(pairs: Pairs) -> Pairs:
     if samples.all():
         return pairs
     before = np.concatenate([[0], np.cumsum(samples)])
-    return Pairs(before[pairs.offsets], pairs.times[samples], pairs.values[samples])
+    starts = None if pairs.starts is None else pairs.starts[samples]
+    return Pairs(before[pairs.offsets], pairs.times[samples], pairs.values[samples], starts)

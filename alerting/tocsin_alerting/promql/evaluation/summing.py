@@ -46,7 +46,9 @@ def column_sums(cells: Floats) -> Floats:
 def exact_sums(cells: Floats) -> Floats:
     """The same to the last digit, as a compensated sum has it; slower."""
     total: Floats = cells.astype(np.longdouble).sum(axis=0).astype(np.float64)
-    return total
+    in_turn = np.cumsum(cells, axis=0)[-1]
+    # What left the range of numbers on the way does not come back.
+    return np.where(np.isfinite(in_turn), total, in_turn)
 
 
 def column_means(cells: Floats, sizes: Floats) -> Floats:

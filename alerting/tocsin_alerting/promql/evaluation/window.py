@@ -35,13 +35,16 @@ class Window:
     """`values` (depth, series), oldest first; `times` (depth, 1) or (depth, series) in ms.
 
     `counts` (series,) says how many samples each series has: what follows them in `values` is
-    of no meaning. It is None where every series has `depth` of them.
+    of no meaning. It is None where every series has `depth` of them. `starts` (depth, series) say
+    in ms when the counters behind the samples began, 0 where that is unknown, None where it never
+    is.
     """
 
     values: Floats
     times: Ints
     counts: Ints | None
     span: Span
+    starts: Ints | None = None
 
     @property
     def depth(self) -> int:
