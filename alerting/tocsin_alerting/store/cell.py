@@ -11,7 +11,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-NEVER_MS = -(2**62)  # a time before all others
+NEVER_MS, END_OF_TIME = -(2**62), 2**62  # times before and after all others, in ms
 
 NAN_BITS = 0x7FF8000000000001
 STALE_BITS = 0x7FF0000000000002

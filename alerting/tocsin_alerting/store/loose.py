@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tocsin_alerting.store.cell import NEVER_MS, Floats, Ints, Mask, is_sample
+from tocsin_alerting.store.cell import END_OF_TIME, NEVER_MS, Floats, Ints, Mask, is_sample
 from tocsin_alerting.store.rows import Rows
 from tocsin_alerting.store.runs import (
     BYTES,
@@ -24,8 +24,6 @@ from tocsin_alerting.store.runs import (
     moved,
     ordered,
 )
-
-_EVER_MS = 2**62
 
 
 class Told(NamedTuple):
@@ -120,7 +118,7 @@ class Loose:
     def expire(self, before_ms: int, unsealed_before_ms: int) -> bool:
         """Drops what is sealed and older than `before_ms`, and what is older than
         `unsealed_before_ms`; False when there was nothing to drop."""
-        if self._times[: self._count].min(initial=_EVER_MS) < unsealed_before_ms:
+        if self._times[: self._count].min(initial=END_OF_TIME) < unsealed_before_ms:
             self._settle()
         kept: list[Run] = []
         for one in self._ordered:
@@ -137,7 +135,7 @@ class Loose:
         self._settle()
         kept: list[Run] = []
         for one in self._ordered:
-            kept += self._kept(one, _EVER_MS if one.state is State.SEALED else NEVER_MS)
+            kept += self._kept(one, END_OF_TIME if one.state is State.SEALED else NEVER_MS)
         self.floor_ms += min(delta_ms, 0)
         self._ordered = [moved(kept, delta_ms, until_ms)] if kept else []
         for one in self._ordered:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tocsin_alerting.store.cell import Floats, Ints, Mask, is_sample
+from tocsin_alerting.store.cell import END_OF_TIME, NEVER_MS, Floats, Ints, Mask, is_sample
 
 LENGTH = 4096  # of the run that is being written; then it is put in order
 LONGEST = 65_536  # neighbours are joined up to this
@@ -125,6 +125,19 @@ class Runs:
         """The samples of these rows (ascending) in the closed interval, in the order of arrival."""
         found = [one.find(rows, t0_ms, t1_ms) for one in self.ordered]
         return [one for one in [*found, self._newest(rows, t0_ms, t1_ms)] if len(one.who)]
+
+    def firsts(self, rows: Ints, count: int) -> Ints:
+        """The time (count,) of the first sample of each of `rows` (ascending, at most `count`),
+        END_OF_TIME if it has none here or is not among them."""
+        firsts = np.full(count, END_OF_TIME)
+        known = firsts[: len(rows)]
+        for one in self.ordered:
+            at = np.searchsorted(one.rows, rows.astype(np.int32))
+            at[at == len(one)] = 0
+            np.minimum(known, one.times[at], out=known, where=one.rows[at] == rows)
+        newest = self._newest(rows, NEVER_MS, END_OF_TIME)
+        np.minimum.at(known, newest.who, newest.times)
+        return firsts
 
     def _newest(self, rows: Ints, t0_ms: int, t1_ms: int) -> Found:
         if not len(self.rows) or not len(rows):

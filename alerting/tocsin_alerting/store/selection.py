@@ -1,6 +1,7 @@
 """What a selector selects: a cached set of series, and where their numbers are right now."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,10 +9,13 @@ import numpy as np
 from tocsin_alerting.store.cell import Ints
 from tocsin_alerting.store.columns import Part, part
 from tocsin_alerting.store.history import History
+from tocsin_alerting.store.loose import Loose
 from tocsin_alerting.store.pairs import Scattered
 from tocsin_alerting.store.rows import MatcherSets
+from tocsin_alerting.store.scattered import Cells, Mixed
 from tocsin_alerting.store.series import SeriesSet
 from tocsin_alerting.store.table import Table
+from tocsin_alerting.store.target import source_of
 from tocsin_exporter.snapshot import Labels, Source
 
 
@@ -41,20 +45,44 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Strays:
+    """The loose series that a selector chose, and what they have in columns: of each table some
+    rows (ascending) and the positions of their series."""
+
+    loose: Loose
+    rows: Ints
+    labels: tuple[Labels, ...]
+    sources: frozenset[Source]
+    held: tuple[tuple[Source, Table, Ints, Ints], ...]
+
+    def now(self) -> Mixed:
+        cells = tuple(Cells(part(table.columns, rows), who) for _, table, rows, who in self.held)
+        return Mixed(len(self.labels), self.loose.runs, self.rows, (), cells)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Resolved:
     """A selector resolved against all tables; `generation` is the sum of theirs."""
 
     series: SeriesSet
     chosen: Mapping[Source, Chosen]
-    touched: tuple[Chosen, ...]  # those with any row
+    touched: tuple[Chosen, ...]  # those with any row, without the rows of strays
+    strays: Strays | None
 
     def now(self) -> Selection:
         parts = tuple(part(one.table.columns, one.rows) for one in self.touched)
-        return Selection(self.series, parts)
+        return Selection(self.series, parts, (self.strays.now(),) if self.strays else ())
+
+    def sources(self) -> frozenset[Source]:
+        here = frozenset(one.source for one in self.touched)
+        return here | self.strays.sources if self.strays else here
 
 
 def resolve(
-    matcher_sets: MatcherSets, tables: Mapping[Source, Table], before: Resolved | None
+    matcher_sets: MatcherSets,
+    tables: Mapping[Source, Table],
+    loose: Loose,
+    before: Resolved | None,
 ) -> Resolved:
     """Looks again only where rows changed; keeps the series set when that changed nothing.
 
@@ -66,11 +94,46 @@ def resolve(
         source: _choose(matcher_sets, source, table, old.get(source))
         for source, table in tables.items()
     }
-    touched = tuple(one for one in chosen.values() if len(one.rows))
+    strays = _strays(matcher_sets, tables, loose)
+    touched = tuple(one for one in _aligned(chosen, strays) if len(one.rows))
     labels = tuple(series for one in touched for series in one.labels)
+    labels += strays.labels if strays else ()
     if before and before.series.labels == labels:
-        return Resolved(before.series, chosen, touched)
-    return Resolved(SeriesSet(labels), chosen, touched)
+        return Resolved(before.series, chosen, touched, strays)
+    return Resolved(SeriesSet(labels), chosen, touched, strays)
+
+
+def _strays(
+    matcher_sets: MatcherSets, tables: Mapping[Source, Table], loose: Loose
+) -> Strays | None:
+    rows = loose.rows.find(matcher_sets)
+    if not len(rows):
+        return None
+    labels = loose.rows.labels(rows.tolist())
+    held: dict[Source, list[tuple[int, int]]] = defaultdict(list)
+    sources = [source_of(one) for one in labels]
+    for who, (source, series) in enumerate(zip(sources, labels, strict=True)):
+        table = tables.get(source)
+        row = table.rows.known(series) if table else -1
+        if row >= 0:
+            held[source].append((row, who))
+    columns = []
+    for source, places in held.items():
+        ascending = np.array(sorted(places), np.int64)
+        columns.append((source, tables[source], ascending[:, 0].copy(), ascending[:, 1]))
+    return Strays(loose, rows, labels, frozenset(sources), tuple(columns))
+
+
+def _aligned(chosen: Mapping[Source, Chosen], strays: Strays | None) -> Iterator[Chosen]:
+    """What was chosen, without the rows of strays."""
+    apart = {source: rows for source, _, rows, _ in strays.held} if strays else {}
+    for source, one in chosen.items():
+        if source in apart:
+            kept = np.flatnonzero(~np.isin(one.rows, apart[source]))
+            labels = tuple(one.labels[at] for at in kept.tolist())
+            yield Chosen(source, one.table, one.generation, one.rows[kept], labels)
+        else:
+            yield one
 
 
 def _choose(

@@ -12,7 +12,7 @@ import numpy as np
 
 from tocsin_alerting.store.archive import Live
 from tocsin_alerting.store.cache import Cache
-from tocsin_alerting.store.cell import Floats, Ints
+from tocsin_alerting.store.cell import END_OF_TIME, Floats, Ints
 from tocsin_alerting.store.columns import Part
 from tocsin_alerting.store.held import Held
 from tocsin_alerting.store.history import History, Recent, Sealed, Stretch
@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 
 SUFFIX, ASIDE, UNFINISHED = ".seg", ".broken", ".tmp"
 CACHE_BYTES = 24 * 2**20
-_END_OF_TIME = 2**62
 
 
 @dataclass(slots=True)
@@ -162,7 +161,7 @@ class Shelf:
             return labels, History((), 0)
         rows = np.concatenate([own, others])
         stretches = self._sealed(
-            kept, rows, width, live.begins_ms if live else _END_OF_TIME, (t0_ms, t1_ms)
+            kept, rows, width, live.begins_ms if live else END_OF_TIME, (t0_ms, t1_ms)
         )
         if live is not None and not stretches and not len(others):
             return labels, live.part

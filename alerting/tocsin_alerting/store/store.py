@@ -9,7 +9,15 @@ from functools import partial
 import numpy as np
 
 from tocsin_alerting.store.archive import Archive, Checkpoint, Column, Live, Owner, Shift
-from tocsin_alerting.store.cell import NEVER_MS, STALE_BITS, Floats, Ints, is_stale, normalised
+from tocsin_alerting.store.cell import (
+    END_OF_TIME,
+    NEVER_MS,
+    STALE_BITS,
+    Floats,
+    Ints,
+    is_stale,
+    normalised,
+)
 from tocsin_alerting.store.columns import part
 from tocsin_alerting.store.held import Held
 from tocsin_alerting.store.intake import AHEAD_MS, Intake, Span, Written
@@ -143,7 +151,7 @@ class Store:
         placed = numbers >= 0
         times = np.fromiter((at_ms for _, at_ms, _ in batch), np.int64, len(batch))
         values = np.fromiter((value for _, _, value in batch), np.float64, len(batch))
-        span = Span(NEVER_MS, -NEVER_MS)
+        span = Span(NEVER_MS, END_OF_TIME)
         written = self._write(epoch, numbers[placed], times[placed], values[placed], span)
         return written.taken if written else self.write(batch)
 
@@ -240,7 +248,7 @@ class Store:
     def touched(self, matcher_sets: MatcherSets) -> frozenset[Source]:
         """The sources that have, or had within the retention, a series like this."""
         with self._lock:
-            return frozenset(one.source for one in self._resolve(matcher_sets).touched)
+            return self._resolve(matcher_sets).sources()
 
     def sources(self) -> Mapping[Source, Last]:
         with self._lock:
@@ -258,7 +266,7 @@ class Store:
     def series(self, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int) -> list[Labels]:
         """The label sets (with `__name__`) that have a sample in [t0_ms, t1_ms]."""
         selection = self.select(matcher_sets, t0_ms, t1_ms)
-        held = [part.held(t0_ms, t1_ms) for part in selection.parts]
+        held = [one.held(t0_ms, t1_ms) for one in (*selection.parts, *selection.scattered)]
         flags = np.concatenate(held) if held else np.empty(0, np.bool_)
         return [one for one, here in zip(selection.series.labels, flags, strict=True) if here]
 
@@ -346,7 +354,7 @@ class Store:
     def _begins(self, source: Source) -> int:
         table = self._tables.get(source)
         begins_ms = table.begins_ms if table else None
-        return -NEVER_MS if begins_ms is None else begins_ms
+        return END_OF_TIME if begins_ms is None else begins_ms
 
     def _record(self, source: Source, at_ms: int, rows: Ints, values: Floats, ended: Ints) -> None:
         """Hands over a whole column: what has ended is in it, stale."""
@@ -454,7 +462,9 @@ class Store:
         cached = self._resolved.get(matcher_sets)
         if cached is not None and cached[0] == self._generation:
             return cached[1]
-        found = resolve(matcher_sets, self._tables, cached[1] if cached else None)
+        found = resolve(
+            matcher_sets, self._tables, self._intake.loose, cached[1] if cached else None
+        )
         self._resolved[matcher_sets] = (self._generation, found)
         self._resolved.move_to_end(matcher_sets)
         if len(self._resolved) > _SELECTIONS:
