@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from tocsin_alerting.api import channels as channels_api
-from tocsin_alerting.api import incidents, query, rules, runbooks, server, status, targets
+from tocsin_alerting.api import incidents, query, rules, runbooks, server, status, targets, write
 from tocsin_alerting.api.guard import guard
 from tocsin_alerting.api.threads import Threads
 from tocsin_alerting.api.turn import Limits
@@ -33,6 +33,7 @@ from tocsin_alerting.notify.channel import Channel
 from tocsin_alerting.notify.delivery import Courier
 from tocsin_alerting.promql.durations import format_duration
 from tocsin_alerting.promql.engine import Engine
+from tocsin_alerting.remote_write.receiver import Receiver
 from tocsin_alerting.rounds import own
 from tocsin_alerting.rounds.desk import DeskRounds
 from tocsin_alerting.rounds.endless import endless
@@ -102,6 +103,9 @@ class App:
         self.archive = DiskArchive(samples, shelf)
         self.store = Store(archive=self.archive)
         self.agent = Agent(self._local(), self.clock, sinks=[self.store.append])
+        # remote write -> store
+        self.receiver = Receiver(self.store)
+        self.writes = Threads(1, "write")
         # store -> PromQL -> rules
         self.engine = Engine(self.store)
         self.groups = Groups(self._surroundings(), config.evaluation_interval)
@@ -176,6 +180,7 @@ class App:
             Reading("server", self.scrapes.samples),
             Reading("store", partial(own.store_samples, self.store, STAGES)),
             Reading("archive", partial(own.archive_samples, self.archive, STAGES)),
+            Reading("write", partial(own.write_samples, self.receiver.traffic, STAGES)),
             Reading("rules", partial(own.rule_samples, self.groups, STAGES)),
             Reading("incidents", partial(own.desk_samples, self.desk, now_ms, STAGES)),
             Reading("delivery", partial(own.courier_samples, self.courier, STAGES)),
@@ -220,7 +225,7 @@ class App:
         return Surroundings(
             engine=self.engine,
             write=self.store.append_rules,
-            sources=StoreSources(self.store, watched, self._ready),
+            sources=StoreSources(self.store, watched, self._ready, self.clock.now_ms),
             seconds=self.clock.monotonic,
             external_url=external_url(config),
             unknown_max_ms=config.unknown_max,
@@ -267,11 +272,14 @@ class App:
     def _routes(self) -> list[Any]:
         now_ms, monotonic = self.clock.now_ms, self.clock.monotonic
         page = MetricsPage(self.agent, monotonic, self.scrapes)
-        guarded = guard(self.setup.token, _names(self.setup.config))
+        names = _names(self.setup.config)
+        guarded = guard(self.setup.token, names)
+        intake = write.Intake(self.receiver, self.writes, now_ms)
         base = external_url(self.setup.config)
         return [
             *metrics_routes(page, self._ready, links=_LINKS),
             *query.routes(self.store, self.engine, self.queries, now_ms, monotonic),
+            *write.routes(intake, guard(self.setup.token, names, write.BODIES)),
             *targets.routes(self._targets),
             *rules.routes(lambda: self.groups.all, base),
             *incidents.routes(self.desk, guarded, now_ms, base),

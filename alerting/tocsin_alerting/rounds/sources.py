@@ -4,23 +4,31 @@ from collections.abc import Callable, Collection
 
 from tocsin_alerting.promql.ast import Expr, selectors
 from tocsin_alerting.rules.progress import RULES_JOB
-from tocsin_alerting.rules.unknown import Health
+from tocsin_alerting.rules.unknown import LOOK_BACK_MS, Health
 from tocsin_alerting.store.store import Store
 from tocsin_exporter.snapshot import Source
 
 
 class StoreSources:
-    """`watched` gives the sources of the configuration, `ready` whether each was read once."""
+    """`watched` gives the sources of the configuration, `ready` whether each was read once.
+
+    A source that somebody else watches, and sends us, says nothing when it dies or its sender
+    does: after `silence_ms` without a sample it counts as dead.
+    """
 
     def __init__(
         self,
         store: Store,
         watched: Callable[[], Collection[Source]],
         ready: Callable[[], bool],
+        now_ms: Callable[[], int],
+        silence_ms: int = LOOK_BACK_MS,
     ) -> None:
         self._store = store
         self._watched = watched
         self._ready = ready
+        self._now_ms = now_ms
+        self._silence_ms = silence_ms
 
     def touched(self, expr: Expr) -> frozenset[Source]:
         found = (self._store.touched(one.matcher_sets) for one in selectors(expr))
@@ -28,11 +36,11 @@ class StoreSources:
 
     def health(self, source: Source) -> Health:
         last = self._store.last(source)
-        if last is not None and last.ok:
-            return Health.ALIVE
-        if source in self._watched() or source.job == RULES_JOB:
-            return Health.DEAD
-        return Health.GONE
+        ours = source.job == RULES_JOB or source in self._watched()
+        if last is None:
+            return Health.DEAD if ours else Health.GONE
+        silent = not ours and self._now_ms() - last.at_ms >= self._silence_ms
+        return Health.DEAD if silent or not last.ok else Health.ALIVE
 
     def ready(self, expr: Expr) -> bool:
         return self._ready()

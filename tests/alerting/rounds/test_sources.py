@@ -25,14 +25,16 @@ def _store(**ok: bool) -> Store:
 
 
 def test_a_query_touches_the_sources_that_have_such_series() -> None:
-    sources = StoreSources(_store(one=True, two=False), list, lambda: True)
+    sources = StoreSources(_store(one=True, two=False), list, lambda: True, lambda: 2000)
     assert sources.touched(parse("m > 0")) == {ONE, TWO}
     assert sources.touched(parse('m{instance="one"} + nosuch')) == {ONE}
     assert sources.touched(parse("vector(1)")) == frozenset()
 
 
 def test_health() -> None:
-    sources = StoreSources(_store(one=True, two=False), lambda: [ONE, TWO], lambda: True)
+    sources = StoreSources(
+        _store(one=True, two=False), lambda: [ONE, TWO], lambda: True, lambda: 10**9
+    )
     assert sources.health(ONE) is Health.ALIVE
     assert sources.health(TWO) is Health.DEAD
     assert sources.health(Source("llm", "never heard of")) is Health.GONE
@@ -40,12 +42,30 @@ def test_health() -> None:
 
 
 def test_a_source_that_is_no_longer_watched_is_gone() -> None:
-    sources = StoreSources(_store(two=False), lambda: [ONE], lambda: True)
+    store = _store(two=False)
+    sources = StoreSources(store, lambda: [ONE], lambda: True, lambda: 2000)
+    assert sources.health(TWO) is Health.DEAD
+    store.end(TWO, 3000)
     assert sources.health(TWO) is Health.GONE
     assert sources.health(ONE) is Health.DEAD  # watched, and not heard of yet
 
 
 def test_ready_is_what_the_agent_says() -> None:
     answers = iter((False, True))
-    sources = StoreSources(Store(), list, lambda: next(answers))
+    sources = StoreSources(Store(), list, lambda: next(answers), lambda: 0)
     assert [sources.ready(parse("m")), sources.ready(parse("m"))] == [False, True]
+
+
+def test_a_source_of_others_is_dead_when_it_has_been_silent() -> None:
+    store, now = _store(one=True), 2000
+    sources = StoreSources(store, list, lambda: True, lambda: now)
+    watched = StoreSources(store, lambda: [ONE], lambda: True, lambda: now)
+    now = 2000 + 299_999
+    assert sources.health(ONE) is Health.ALIVE
+    now += 1
+    assert sources.health(ONE) is Health.DEAD
+    assert watched.health(ONE) is Health.ALIVE  # whoever reads it says so when it fails
+    patient = StoreSources(store, list, lambda: True, lambda: now, silence_ms=600_000)
+    assert patient.health(ONE) is Health.ALIVE
+    store.append_rules(Source(RULES_JOB, "f;g/A/0"), 1000, [])
+    assert sources.health(Source(RULES_JOB, "f;g/A/0")) is Health.ALIVE  # its group is slow
