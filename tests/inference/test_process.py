@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
@@ -29,7 +30,7 @@ def free_port() -> int:
 
 @contextmanager
 def started(*command: str) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         yield process
     finally:
@@ -49,7 +50,20 @@ def wait_until_healthy(port: int) -> None:
             time.sleep(0.1)
 
 
-def test_sigterm_ends_it_in_time_during_a_generation(tiny_path: Path) -> None:
+@dataclass(frozen=True)
+class Ending:
+    """Of a worker that was told to end while it answered: the rest of the answer, and its log."""
+
+    port: int
+    rest: bytes
+    code: int
+    seconds: float
+    log: list[str]
+
+
+@pytest.fixture(scope="module")
+def ending(tiny_path: Path) -> Ending:
+    """By SIGTERM, during a generation."""
     port = free_port()
     flags = ["--model-path", str(tiny_path), "--port", str(port), "--threads", "1"]
     with started(*WORKER, "serve", *flags) as process:
@@ -65,9 +79,20 @@ def test_sigterm_ends_it_in_time_during_a_generation(tiny_path: Path) -> None:
             began = time.monotonic()
             process.send_signal(signal.SIGTERM)
             rest = reply.read()
-        assert process.wait(timeout=10) == 0
-        assert time.monotonic() - began < 4
-        assert b'"code":"engine_stopped"' in rest and rest.endswith(b"data: [DONE]\n\n")
+        log = process.communicate(timeout=20)[1].decode().splitlines()
+        return Ending(port, rest, process.returncode, time.monotonic() - began, log)
+
+
+def test_sigterm_ends_it_in_time_during_a_generation(ending: Ending) -> None:
+    assert ending.code == 0
+    assert ending.seconds < 4
+    assert b'"code":"engine_stopped"' in ending.rest
+    assert ending.rest.endswith(b"data: [DONE]\n\n")
+
+
+def test_every_line_of_its_log_is_logfmt(ending: Ending) -> None:
+    assert any(f"http://127.0.0.1:{ending.port}" in line for line in ending.log)
+    assert [line for line in ending.log if not line.startswith("time=")] == []
 
 
 def test_it_dies_with_its_parent(tiny_path: Path) -> None:
@@ -126,18 +151,6 @@ def test_what_prevents_a_start_is_said_without_a_traceback(
         return
     assert main(argv) == code
     assert message in capsys.readouterr().err
-
-
-def test_every_line_of_a_start_is_logfmt(tiny_path: Path) -> None:
-    port = free_port()
-    flags = ["--model-path", str(tiny_path), "--port", str(port), "--threads", "1"]
-    command = [*WORKER, "serve", *flags]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        wait_until_healthy(port)
-        process.send_signal(signal.SIGTERM)
-        lines = process.communicate(timeout=20)[1].splitlines()
-    assert any(f"http://127.0.0.1:{port}" in line for line in lines)
-    assert [line for line in lines if not line.startswith("time=")] == []
 
 
 def test_another_parent_is_refused() -> None:
