@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
@@ -74,18 +73,18 @@ class Asked:
 
     def matcher_sets(self) -> MatcherSets:
         """What `match[]` selects; EVERYTHING without one."""
-        sets: list[Any] = []
-        for text in self.all("match[]"):
-            try:
-                selector = parse_selector(text)
-            except ParseError as error:
-                raise ApiError("bad_data", f'invalid parameter "match[]": {error}') from None
-            if not all(
-                any(not one.matches("") for one in every) for every in selector.matcher_sets
-            ):
-                raise ApiError("bad_data", _MATCHES_ALL)
-            sets.extend(selector.matcher_sets)
+        sets = [one for text in self.all("match[]") for one in selected(text, "match[]")]
+        if not all(any(not one.matches("") for one in every) for every in sets):
+            raise ApiError("bad_data", _MATCHES_ALL)
         return tuple(sets) or EVERYTHING
+
+
+def selected(text: str, name: str) -> MatcherSets:
+    """What a selector in the parameter `name` selects; raises ApiError when it is none."""
+    try:
+        return parse_selector(text).matcher_sets
+    except ParseError as error:
+        raise ApiError("bad_data", f'invalid parameter "{name}": {error}') from None
 
 
 def whole_number(text: str) -> int | None:

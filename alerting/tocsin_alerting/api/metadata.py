@@ -5,14 +5,11 @@ from typing import Any
 
 from starlette.routing import Route
 
-from tocsin_alerting.api.answers import ApiError
-from tocsin_alerting.api.asked import Asked
+from tocsin_alerting.api.asked import EVERYTHING, Asked, selected
 from tocsin_alerting.api.encoding import listing, whole
 from tocsin_alerting.api.handler import route
 from tocsin_alerting.api.turn import Queries, Work
-from tocsin_alerting.promql.fault import ParseError
-from tocsin_alerting.promql.parser import parse_selector
-from tocsin_alerting.store.matchers import Matcher
+from tocsin_alerting.store.rows import MatcherSets
 from tocsin_exporter.snapshot import Family, Source
 
 
@@ -46,7 +43,8 @@ def _metadata(asked: Asked, queries: Queries) -> Work:
 def _of_targets(asked: Asked, queries: Queries) -> Work:
     """`limit` is one of targets: the entries of one are never cut."""
     limit, wanted = asked.count("limit"), asked.get("metric")
-    matchers = _target_matchers(asked.get("match_target"))
+    text = asked.get("match_target")
+    matchers = selected(text, "match_target") if text else EVERYTHING
 
     def work(budget: object) -> Iterator[bytes]:
         told: list[dict[str, Any]] = []
@@ -72,15 +70,6 @@ def _entry(family: Family) -> dict[str, str]:
     return {"type": kind, "help": family.help, "unit": family.unit}
 
 
-def _target_matchers(text: str) -> tuple[tuple[Matcher, ...], ...]:
-    if not text:
-        return ((),)
-    try:
-        return parse_selector(text).matcher_sets
-    except ParseError as error:
-        raise ApiError("bad_data", f'invalid parameter "match_target": {error}') from None
-
-
-def _matches(source: Source, sets: tuple[tuple[Matcher, ...], ...]) -> bool:
+def _matches(source: Source, sets: MatcherSets) -> bool:
     labels = {"job": source.job, "instance": source.instance}
     return any(all(one.matches(labels.get(one.name, "")) for one in every) for every in sets)

@@ -81,10 +81,10 @@ def _instant(asked: Asked, queries: Queries) -> Work:
 def _range(asked: Asked, queries: Queries) -> Work:
     query = asked.get("query")
     start_ms, end_ms = asked.time("start"), asked.time("end")
-    step_ms = duration_ms(asked.get("step"), "step")
     if end_ms < start_ms:
         why = 'invalid parameter "end": end timestamp must not be before start time'
         raise ApiError("bad_data", why)
+    step_ms = duration_ms(asked.get("step"), "step")
     if step_ms <= 0:
         raise ApiError("bad_data", _NO_STEP)
     if (end_ms - start_ms) // step_ms > queries.limits.max_points:
@@ -132,7 +132,8 @@ def _limited(result: Result, limit: int) -> Result:
 def _exemplars(asked: Asked, queries: Queries) -> Work:
     """None are kept; what would be refused otherwise is refused all the same."""
     query = asked.get("query")
-    if asked.moment("end", _LAST_MS) < asked.moment("start", _FIRST_MS):
+    start_ms, end_ms = asked.moment("start", _FIRST_MS), asked.moment("end", _LAST_MS)
+    if end_ms < start_ms:
         raise ApiError("bad_data", "end timestamp must not be before start timestamp")
 
     def work(budget: Budget) -> Iterator[bytes]:
