@@ -59,25 +59,30 @@ def _store() -> Store:
 
 
 @pytest.fixture(scope="module")
-def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """With our samples alone."""
-    folder = tmp_path_factory.mktemp("prometheus")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Prometheus, Prometheus]]:
+    """One with our samples alone, and one that scrapes itself, which takes it 5 s to begin."""
     flags = ["--web.enable-remote-write-receiver", "--enable-feature=promql-per-step-stats"]
-    with running_prometheus(folder, *flags) as server:
-        remote_write(server.url, SERIES.items())
-        yield server
+    one, other = (tmp_path_factory.mktemp(name) for name in ("prometheus", "scraping"))
+    with running_prometheus(other, config=SELF) as scraping:
+        with running_prometheus(one, *flags) as holding:
+            remote_write(holding.url, SERIES.items())
+            yield holding, scraping
 
 
 @pytest.fixture(scope="module")
-def scraping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """With a target: itself."""
-    folder = tmp_path_factory.mktemp("scraping")
-    with running_prometheus(folder, config=SELF) as server:
-        deadline = time.monotonic() + 10
-        while not server.get("query", query="up")["data"]["result"]:
-            assert time.monotonic() < deadline, "it did not scrape itself"
-            time.sleep(0.1)
-        yield server
+def prometheus(servers: tuple[Prometheus, Prometheus]) -> Prometheus:
+    """With our samples alone."""
+    return servers[0]
+
+
+@pytest.fixture(scope="module")
+def scraping(servers: tuple[Prometheus, Prometheus]) -> Prometheus:
+    """With a target, itself, which it has scraped."""
+    deadline = time.monotonic() + 20
+    while not servers[1].get("query", query="up")["data"]["result"]:
+        assert time.monotonic() < deadline, "it did not scrape itself"
+        time.sleep(0.1)
+    return servers[1]
 
 
 TARGET = targets.Target(
