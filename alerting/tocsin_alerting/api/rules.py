@@ -1,6 +1,6 @@
 """`/api/v1/rules` and `/api/v1/alerts`, in the shapes that Grafana reads from a Prometheus."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -8,8 +8,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tocsin_alerting.api.answers import ApiError, success
+from tocsin_alerting.api.asked import selected
 from tocsin_alerting.api.encoding import exponent
 from tocsin_alerting.api.reads import read
+from tocsin_alerting.api.rule_page import page
 from tocsin_alerting.api.times import rfc3339
 from tocsin_alerting.notify.links import shown_links
 from tocsin_alerting.promql.printer import print_expr
@@ -30,8 +32,9 @@ def routes(groups: Progress, external_url: str = "") -> list[Route]:
         if kind not in _TYPES:
             raise ApiError("bad_data", f'invalid parameter "type": not supported value "{kind}"')
         chosen = _Chosen(request, _TYPES[kind], external_url)
+        turned = page(request.query_params)
         shown = [_group(one, chosen) for one in groups() if chosen.has_group(one)]
-        return success({"groups": [group for group in shown if group["rules"] or chosen.all]})
+        return success(turned.cut(group for group in shown if group["rules"] or chosen.all))
 
     async def alerts(request: Request) -> Response:
         return success({"alerts": [_alert(one, external_url) for one in _active(groups())]})
@@ -48,11 +51,13 @@ class _Chosen:
         self.names = set(request.query_params.getlist("rule_name[]"))
         self.groups = set(request.query_params.getlist("rule_group[]"))
         self.files = set(request.query_params.getlist("file[]"))
+        texts = request.query_params.getlist("match[]")
+        self.matcher_sets = [one for text in texts for one in selected(text, "match[]")]
         self.alerts = request.query_params.get("exclude_alerts", "false") != "true"
 
     @property
     def all(self) -> bool:
-        return not (self.kind or self.names)
+        return not (self.kind or self.names or self.matcher_sets)
 
     def has_group(self, progress: GroupProgress) -> bool:
         group = progress.group
@@ -61,7 +66,15 @@ class _Chosen:
 
     def has_rule(self, progress: RuleProgress) -> bool:
         fits = not self.names or progress.rule.name in self.names
+        fits = fits and (not self.matcher_sets or self._matches(dict(progress.rule.labels)))
         return fits and (not self.kind or self.kind == _type(progress))
+
+    def _matches(self, labels: Mapping[str, str]) -> bool:
+        """Only the labels that the rule itself gives count, as they stand in the file."""
+        return any(
+            all(one.matches(labels.get(one.name, "")) for one in every)
+            for every in self.matcher_sets
+        )
 
 
 def _type(progress: RuleProgress) -> str:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from hashlib import sha1
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -131,6 +132,9 @@ async def test_what_prometheus_2_42_has_not() -> None:
         ("file[]=rules.yml&rule_name[]=c:d", ["c:d"]),
         ("file[]=other.yml", []),
         ("type=record&rule_name[]=Fires", []),
+        ('match[]={severity="P1"}', ["Fires"]),
+        ('match[]={severity="P1"}&match[]={x=~".%2B"}', ["Fires", "a:b"]),
+        ('match[]={x="nosuch"}', []),
     ],
 )
 async def test_some_of_them_can_be_asked_for(query: str, names: list[str]) -> None:
@@ -175,3 +179,31 @@ async def test_links_to_the_agent_lead_where_people_reach_it() -> None:
     (alert,) = (one for one in alerts if one["labels"]["alertname"] == "Fires")
     shown = [one["annotations"]["runbook"] for one in (rules[0], rules[0]["alerts"][0], alert)]
     assert shown == ["https://bell.example/tocsin/a/b"] * 3
+
+
+async def test_pages_of_groups_follow_each_other() -> None:
+    first = await _ours("rules?group_limit=1")
+    second = await _ours(f"rules?group_limit=1&group_next_token={first['groupNextToken']}")
+    assert [[one["name"] for one in page["groups"]] for page in (first, second)] == [
+        ["first"], ["second"]
+    ]  # fmt: skip
+    assert first["groupNextToken"] == sha1(b"rules.yml;second").hexdigest()
+    assert "groupNextToken" not in second
+    assert len((await _ours("rules?group_limit=2"))["groups"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        ("group_next_token=x", "needs to be present in order to paginate"),
+        ("group_limit=0", "group_limit needs to be greater than 0"),
+        ("group_limit=x", "needs to be a valid number"),
+        ("group_limit=1&group_next_token=x", "'x'. were rule groups changed?"),
+        ("match[]=sum(", "1:4: parse error"),
+    ],
+)
+async def test_what_is_no_page(query: str, why: str) -> None:
+    async with api_client(routes(lambda: ())) as client:
+        answer = await client.get(f"/api/v1/rules?{query}")
+    assert (answer.status_code, answer.json()["errorType"]) == (400, "bad_data")
+    assert why in answer.json()["error"]
