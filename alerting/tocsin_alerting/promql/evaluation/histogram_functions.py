@@ -21,12 +21,13 @@ from tocsin_alerting.promql.evaluation.labelling import with_label
 from tocsin_alerting.promql.evaluation.quantiles import no_quantile, out_of_range
 from tocsin_alerting.promql.evaluation.vector import Scalar, Value, Vector, empty
 from tocsin_alerting.promql.numbers import format_number
-from tocsin_alerting.store.cell import Floats, Mask
+from tocsin_alerting.store.cell import Floats, Ints, Mask
 from tocsin_alerting.store.series import SeriesSet
 from tocsin_alerting.store.target import NAME
+from tocsin_exporter.snapshot import Labels
 
-Compute = Callable[[int, Floats, Floats], Floats]
-"""(step, bounds, counts) -> one number a histogram; both arrays (histograms, buckets)."""
+Compute = Callable[[int, Ints, Floats, Floats], Floats]
+"""(step, which histograms, bounds, counts) -> a number for each; arrays (histograms, buckets)."""
 
 _BAD_BUCKET = 'bucket label "le" is missing or has a malformed value of'
 _FORCED = (
@@ -39,7 +40,7 @@ def quantile(call: Call, args: Sequence[Value], context: Context) -> Vector:
     asked, vector = cast(tuple[Scalar, Vector], args)
     for q in out_of_range(asked):
         context.notes.warn(no_quantile(q), call.args[0].span)
-    return _over(vector, call.args[1], _quantile_at(asked, call.args[1], context), context)
+    return _over(vector, call.args[1], _quantile_at(asked, vector, call.args[1], context), context)
 
 
 def quantiles(call: Call, args: Sequence[Value], context: Context) -> Vector:
@@ -49,7 +50,8 @@ def quantiles(call: Call, args: Sequence[Value], context: Context) -> Vector:
     for q, source in zip(cast(Sequence[Scalar], args[2:]), call.args[2:], strict=True):
         for one in out_of_range(q):
             context.notes.warn(no_quantile(one), source.span)
-        found = _over(vector, call.args[0], _quantile_at(q, call.args[0], context), context)
+        compute = _quantile_at(q, vector, call.args[0], context)
+        found = _over(vector, call.args[0], compute, context)
         answers.append(replace(found, series=_labelled(found.series, label, float(q[0]))))
     labels = tuple(labels for one in answers for labels in one.series.labels)
     values = np.concatenate([one.values for one in answers], axis=1)
@@ -70,14 +72,24 @@ def open_metrics_number(value: float) -> str:
     return text if set(text) & set("e.") else f"{text}.0"
 
 
-def _quantile_at(quantiles: Scalar, source: Expr, context: Context) -> Compute:
-    def compute(step: int, bounds: Floats, counts: Floats) -> Floats:
-        values, forced = bucket_quantiles(float(quantiles[step]), bounds, counts)
-        if forced.any():
-            context.notes.inform(_FORCED, source.span)
+def _quantile_at(quantiles: Scalar, vector: Vector, source: Expr, context: Context) -> Compute:
+    labels, times = histograms(vector.series).series.labels, context.steps.times.tolist()
+
+    def compute(step: int, numbers: Ints, bounds: Floats, counts: Floats) -> Floats:
+        values, falls = bucket_quantiles(float(quantiles[step]), bounds, counts)
+        for at in np.flatnonzero(falls.mask).tolist():
+            fall = falls.told(at, times[step])
+            text = _of_metric(_FORCED, labels[numbers[at]], context)
+            context.notes.inform(text, source.span, fall)
         return values
 
     return compute
+
+
+def _of_metric(text: str, labels: Labels, context: Context) -> str:
+    """The message with the name of the metric, where that is still known."""
+    name = dict(labels).get(NAME, "") if context.semantics == 3 else ""
+    return f'{text} for metric name "{name}"' if name else text
 
 
 def fraction(call: Call, args: Sequence[Value], context: Context) -> Vector:
@@ -85,7 +97,7 @@ def fraction(call: Call, args: Sequence[Value], context: Context) -> Vector:
     if context.semantics == 2:  # which knows it for native histograms only
         return empty(len(vector.values))
 
-    def compute(step: int, bounds: Floats, counts: Floats) -> Floats:
+    def compute(step: int, _: Ints, bounds: Floats, counts: Floats) -> Floats:
         low, high = float(lows[step]), float(highs[step])
         pairs = zip(bounds.tolist(), counts.tolist(), strict=True)
         return np.array([bucket_fraction(low, high, bound, count) for bound, count in pairs])
@@ -112,25 +124,25 @@ def _at_step(
     counts = vector.values[step][layout.rows]
     twins = layout.bounds[:, 1:] == layout.bounds[:, :-1]
     if vector.present is None and not twins.any():
-        values[layout.numbers] = compute(step, layout.bounds, counts)
+        values[layout.numbers] = compute(step, layout.numbers, layout.bounds, counts)
         present[layout.numbers] = True
         return
     here = vector.here[step][layout.rows]
     whole = here.all(axis=1) & ~twins.any(axis=1)
-    values[layout.numbers[whole]] = compute(step, layout.bounds[whole], counts[whole])
-    present[layout.numbers[whole]] = True
+    numbers = layout.numbers[whole]
+    values[numbers] = compute(step, numbers, layout.bounds[whole], counts[whole])
+    present[numbers] = True
     for row in np.flatnonzero(~whole & here.any(axis=1)).tolist():
         mask = here[row]
         bounds, sums = coalesced(layout.bounds[row][mask].tolist(), counts[row][mask].tolist())
-        number = layout.numbers[row]
-        values[number] = compute(step, np.array([bounds]), np.array([sums]))[0]
-        present[number] = True
+        numbers = layout.numbers[row : row + 1]
+        values[numbers] = compute(step, numbers, np.array([bounds]), np.array([sums]))
+        present[numbers] = True
 
 
 def _note_bad(found: Histograms, vector: Vector, source: Expr, context: Context) -> None:
     for row in found.bad:
         if vector.here[:, row].any():
-            labels = dict(vector.series.labels[row])
-            name = labels.get(NAME, "") if context.semantics == 3 else ""
-            text = f'{_BAD_BUCKET} "{labels.get(LE, "")}"'
-            context.notes.warn(f'{text} for metric name "{name}"' if name else text, source.span)
+            labels = vector.series.labels[row]
+            text = f'{_BAD_BUCKET} "{dict(labels).get(LE, "")}"'
+            context.notes.warn(_of_metric(text, labels, context), source.span)

@@ -8,12 +8,12 @@ import numpy as np
 
 from tocsin_alerting.promql.evaluation.grouping import grouped
 from tocsin_alerting.promql.evaluation.labelling import without
-from tocsin_alerting.store.cell import Floats, Ints, Mask
+from tocsin_alerting.promql.evaluation.monotonicity import Falls, no_falls, risen
+from tocsin_alerting.store.cell import Floats, Ints
 from tocsin_alerting.store.series import SeriesSet
 
 LE = "le"
 _BUCKET = frozenset((LE,))
-_TOLERANCE = 1e-12
 _DECIMAL = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 _HEXADECIMAL = r"0[xX](?:[0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)[pP][+-]?[0-9]+"
 _WORD = r"(?i:inf|infinity|nan)"
@@ -72,19 +72,20 @@ def _bound(text: str) -> float | None:
     return float.fromhex(text) if "x" in text.lower() else float(text)
 
 
-def bucket_quantiles(q: float, bounds: Floats, counts: Floats) -> tuple[Floats, Mask]:
-    """(histograms,) quantiles of cumulative `counts`, and where these had to be made to rise.
+def bucket_quantiles(q: float, bounds: Floats, counts: Floats) -> tuple[Floats, Falls]:
+    """(histograms,) quantiles of cumulative `counts`, and which of these had to be made to rise.
 
     Both arguments have the shape (histograms, buckets); bounds rise strictly. In the bucket that
     holds the rank, observations are taken to lie evenly. (promql/quantile.go, BucketQuantile)
     """
     if math.isnan(q) or q < 0 or q > 1:
         beyond = np.nan if math.isnan(q) else -np.inf if q < 0 else np.inf
-        return np.full(len(bounds), beyond), np.zeros(len(bounds), np.bool_)
-    counts, forced = _rising(counts)
+        return np.full(len(bounds), beyond), no_falls(len(bounds))
+    counts, falls = risen(bounds, counts)
+    falls.mask[~np.isposinf(bounds[:, -1])] = False  # no histogram at all
     buckets = bounds.shape[1]
     if buckets < 2:
-        return np.full(len(bounds), np.nan), forced
+        return np.full(len(bounds), np.nan), falls
     total = counts[:, -1]
     rank = q * total
     found = (counts[:, :-1] < rank[:, None]).sum(axis=1)
@@ -97,28 +98,7 @@ def bucket_quantiles(q: float, bounds: Floats, counts: Floats) -> tuple[Floats, 
     value = np.where(found == buckets - 1, bounds[:, -2], value)
     value = np.where((found == 0) & (bounds[:, 0] <= 0), bounds[:, 0], value)
     unknown = (total == 0) | ~np.isposinf(bounds[:, -1]) | np.isnan(bounds).any(axis=1)
-    return np.where(unknown, np.nan, value), forced
-
-
-def _rising(counts: Floats) -> tuple[Floats, Mask]:
-    """Counts without falls; differences that only rounding made are levelled silently."""
-    before, after = counts[:, :-1], counts[:, 1:]
-    steps = after - before
-    level = np.abs(steps) < _TOLERANCE * (np.abs(after) + np.abs(before))
-    if not (((steps < 0) | level) & (steps != 0)).any():
-        return counts, np.zeros(len(counts), np.bool_)
-    counts = counts.copy()
-    forced = np.zeros(len(counts), np.bool_)
-    highest = counts[:, 0].copy()
-    for bucket in range(1, counts.shape[1]):
-        current = counts[:, bucket]
-        size = np.abs(current) + np.abs(highest)
-        near = np.abs(current - highest) < _TOLERANCE * size
-        falls = ~near & (current < highest)
-        forced |= falls
-        counts[:, bucket] = np.where(near | falls, highest, current)
-        highest = np.where(near | falls, highest, current)
-    return counts, forced
+    return np.where(unknown, np.nan, value), falls
 
 
 def bucket_fraction(low: float, high: float, bounds: list[float], counts: list[float]) -> float:

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import compress
 
 import numpy as np
 
 from tocsin_alerting.promql import ast
+from tocsin_alerting.promql.evaluation.annotation import Occurrences
 from tocsin_alerting.promql.evaluation.context import Context
 from tocsin_alerting.promql.evaluation.elementwise import Function
 from tocsin_alerting.promql.evaluation.frame import Frame
@@ -93,9 +93,10 @@ def over_windows(
         columns = slice(offset, offset := offset + part.count)
         out = (values[:, columns], present[:, columns])
         overlap = _over_scattered(function, part, given.spans, parameters, context, out)
-        for labels in compress(given.series.labels[columns], overlap.tolist()):
-            text = f'{_OVERLAP} for metric "{dict(labels).get(NAME, "")}"'
-            context.notes.warn(text, given.place)
+        for row in np.flatnonzero(overlap).tolist():
+            name = dict(given.series.labels[columns][row]).get(NAME, "")
+            times = Occurrences(int(overlap[row]))
+            context.notes.warn(f'{_OVERLAP} for metric "{name}"', given.place, times)
     return Vector(given.series, values, None if present.all() else present, given.unnamed)
 
 
@@ -125,15 +126,15 @@ def _over_scattered(
     parameters: Sequence[Floats],
     context: Context,
     out: tuple[Floats, Mask],
-) -> Mask:
-    """Which series (series,) have a sample of a counter that begins before the last one ended."""
-    overlap = np.zeros(part.count, np.bool_)
+) -> Ints:
+    """In how many windows of each series a sample of a counter begins before the last one ends."""
+    overlap = np.zeros(part.count, np.int64)
     for step, window, rows in windows(part, spans, context.semantics == 3, context.budget):
         at_step = [float(one[step]) for one in parameters]
         answer = function.answer(window, at_step)
         _put_rows(answer, window, rows, None, (out[0][step], out[1][step]))
         if function.counter and window.starts is not None:
-            overlap[rows] |= overlapping(window)
+            overlap[rows] += overlapping(window)
     return overlap
 
 
