@@ -1,5 +1,7 @@
 """A store with its archive in a directory, which tests stop, kill and start again."""
 
+from collections.abc import Container
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from tocsin_alerting.store.shelf import Shelf
 from tocsin_alerting.store.store import Store
 
 DAY_MS = 86_400_000
+FOR_EVER_MS = 2**60
 
 
 class Kept:
@@ -47,16 +50,25 @@ class Kept:
 
 
 def cells_of(selection: Selection) -> dict[str, tuple[list[int], list[int]]]:
-    """The times and bits of every cell of each series, by its label `s`."""
-    found, row = {}, 0
+    """The times and bits of every cell or sample of each series, by its label `s`."""
+    names = iter([dict(one)["s"] for one in selection.series.labels])
+    found: dict[str, tuple[list[int], list[int]]] = {}
     for part in selection.parts:
         cells = np.ascontiguousarray(whole(part).T).view(np.int64)
         for bits in cells.tolist():
-            name = dict(selection.series.labels[row])["s"]
-            assert name not in found
-            found[name] = (part.times.tolist(), bits)
-            row += 1
+            found[_new(next(names), found)] = (part.times.tolist(), bits)
+    for scattered in selection.scattered:
+        pairs = scattered.between(-FOR_EVER_MS, FOR_EVER_MS)
+        bits = pairs.values.view(np.int64).tolist()
+        for start, stop in pairwise(pairs.offsets.tolist()):
+            found[_new(next(names), found)] = (pairs.times[start:stop].tolist(), bits[start:stop])
+    assert next(names, None) is None
     return found
+
+
+def _new(name: str, found: Container[str]) -> str:
+    assert name not in found
+    return name
 
 
 def whole(part: Part | History) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
@@ -65,6 +77,5 @@ def whole(part: Part | History) -> np.ndarray[tuple[int, ...], np.dtype[np.float
 
 def newest_ms(store: Store) -> int | None:
     """The time of the newest column that memory holds."""
-    return max(
-        (int(one.columns.times[-1]) for one in store.held() if one.columns.times.size), default=None
-    )
+    axes = [one.columns.times for one in store.held().sources]
+    return max((int(times[-1]) for times in axes if times.size), default=None)

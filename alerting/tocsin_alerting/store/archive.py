@@ -7,6 +7,7 @@ from typing import Protocol, TypeAlias
 from tocsin_alerting.store.cell import Floats, Ints
 from tocsin_alerting.store.columns import Part
 from tocsin_alerting.store.rows import MatcherSets
+from tocsin_alerting.store.runs import Runs
 from tocsin_alerting.store.selection import Selection
 from tocsin_exporter.snapshot import Labels, Source
 
@@ -67,6 +68,15 @@ class Live:
     begins_ms: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LivePairs:
+    """What a selector chose of the loose series in memory: `rows` (ascending) of `runs`."""
+
+    labels: tuple[Labels, ...]
+    rows: Ints
+    runs: Runs
+
+
 class Archive(Protocol):
     """`retention_ms` is how long it keeps samples."""
 
@@ -86,7 +96,15 @@ class Archive(Protocol):
     def newest(self) -> Mapping[Source, int]:
         """The time of the newest sealed column of each source."""
 
+    def newest_pairs(self) -> int | None:
+        """The time of the newest sealed sample of a loose series; None: there is none."""
+
     def join(
-        self, matcher_sets: MatcherSets, live: Sequence[Live], t0_ms: int, t1_ms: int
+        self,
+        matcher_sets: MatcherSets,
+        live: Sequence[Live],
+        pairs: LivePairs | None,
+        t0_ms: int,
+        t1_ms: int,
     ) -> Selection:
         """What was chosen in memory with what was sealed before it."""

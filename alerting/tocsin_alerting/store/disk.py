@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-from tocsin_alerting.store.archive import Checkpoint, Entry, Live, Shift
+from tocsin_alerting.store.archive import Checkpoint, Entry, Live, LivePairs, Shift
+from tocsin_alerting.store.cell import NEVER_MS
 from tocsin_alerting.store.log import HEAD, BrokenLog, Reader, Writer
 from tocsin_alerting.store.replay import Replay
 from tocsin_alerting.store.rows import MatcherSets
@@ -111,10 +112,18 @@ class DiskArchive:
     def newest(self) -> Mapping[Source, int]:
         return self._shelf.newest()
 
+    def newest_pairs(self) -> int | None:
+        return self._shelf.newest_pairs()
+
     def join(
-        self, matcher_sets: MatcherSets, live: Sequence[Live], t0_ms: int, t1_ms: int
+        self,
+        matcher_sets: MatcherSets,
+        live: Sequence[Live],
+        pairs: LivePairs | None,
+        t0_ms: int,
+        t1_ms: int,
     ) -> Selection:
-        return self._shelf.join(matcher_sets, live, t0_ms, t1_ms)
+        return self._shelf.join(matcher_sets, live, pairs, t0_ms, t1_ms)
 
     # what the application does
 
@@ -177,6 +186,9 @@ class DiskArchive:
     def _read(self, store: Store) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._shelf.open()
+        pairs_ms = self._shelf.newest_pairs()
+        if pairs_ms is not None:  # until a log says how much of that memory has
+            store.restore_bounds(pairs_ms + 1, NEVER_MS)
         logs = sorted(self._directory.glob(f"*{SUFFIX}"))
         if logs:
             self._replay(logs[-1], store)

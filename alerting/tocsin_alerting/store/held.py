@@ -1,9 +1,11 @@
-"""What memory holds of one source at one moment, for those who write it down."""
+"""What memory holds at one moment, for those who write it down."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tocsin_alerting.store.cell import Ints
+from tocsin_alerting.store.cell import Floats, Ints
 from tocsin_alerting.store.columns import Columns
+from tocsin_alerting.store.runs import Run
 from tocsin_exporter.snapshot import Labels, Source
 
 
@@ -23,3 +25,32 @@ class Held:
     sealed: int
     closed: int
     moved_ms: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldPairs:
+    """What it holds of loose series, in the order of arrival; the times as in `Loose`."""
+
+    rows: Ints
+    labels: tuple[Labels, ...]
+    runs: tuple[Run, ...]
+    begins_ms: int
+    floor_ms: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoosePairs:
+    """Samples (n,) of loose rows, by row; those of one row in the order in which they came."""
+
+    rows: Ints
+    times: Ints
+    values: Floats
+    sealed: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stock:
+    """Everything that memory holds."""
+
+    sources: Sequence[Held]
+    pairs: HeldPairs

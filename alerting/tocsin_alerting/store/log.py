@@ -8,7 +8,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import orjson
@@ -16,8 +16,9 @@ import orjson
 from tocsin_alerting.store.archive import Column, Owner, Scraps, Shift
 from tocsin_alerting.store.cell import Floats, Ints
 from tocsin_alerting.store.columns import BLOCK, part
-from tocsin_alerting.store.held import Held
+from tocsin_alerting.store.held import Held, LoosePairs, Stock
 from tocsin_alerting.store.planes import Words, pack, unpack
+from tocsin_alerting.store.runs import State
 from tocsin_exporter.snapshot import Labels, Source
 
 HEAD = b"TOCLOG1\n"
@@ -26,7 +27,10 @@ LEVEL = 1
 _SHIFT = struct.Struct("<qq")
 _CELLS = struct.Struct("<IIIBI")
 _WHOLE, _SAME_ROWS = 1, 2
-_OWNERS_, _CELLS_, _SHIFT_, _MARK_ = b"O", b"C", b"S", b"M"
+_PAIRS = struct.Struct("<IB")
+_SEALED = 1
+_BOUNDS = struct.Struct("<qq")
+_OWNERS_, _CELLS_, _SHIFT_, _MARK_, _PAIRS_, _BOUNDS_ = b"O", b"C", b"S", b"M", b"P", b"B"
 
 
 class BrokenLog(Exception):
@@ -35,9 +39,9 @@ class BrokenLog(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Owners:
-    """These rows of a source are of those series."""
+    """These rows of a source are of those series; without a source, these loose rows."""
 
-    source: Source
+    source: Source | None
     rows: tuple[int, ...]
     labels: tuple[Labels, ...]
 
@@ -64,7 +68,15 @@ class Mark:
     moved_ms: int
 
 
-Record: TypeAlias = Owners | Cells | Shift | Mark
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """At the end of the loose series's checkpoint: the times as in `Loose`."""
+
+    begins_ms: int
+    floor_ms: int
+
+
+Record: TypeAlias = Owners | Cells | Shift | Mark | LoosePairs | Bounds
 
 
 class _Memory:
@@ -75,10 +87,10 @@ class _Memory:
         self.numbers: dict[Source, int] = {}
         self.sources: list[Source] = []
         self.rows: dict[Source, Ints] = {}
-        self._bits: dict[Source, Words] = {}
+        self._bits: dict[Source | None, Words] = {}
 
-    def bits(self, source: Source, rows: Ints) -> Words:
-        """The last bits (all rows of the source,) with room for `rows`."""
+    def bits(self, source: Source | None, rows: Ints) -> Words:
+        """The last bits (all rows of the source, or loose ones) with room for `rows`."""
         width = int(rows.max(initial=-1)) + 1
         known = self._bits.get(source, np.empty(0, np.uint64))
         if width > len(known):
@@ -100,22 +112,20 @@ class Writer:
 
     def entry(self, entry: Column | Owner | Scraps | Shift) -> bytes:
         if isinstance(entry, Scraps):
-            return b""
+            order = np.argsort(entry.rows, kind="stable")
+            return self._pairs(entry.rows[order], entry.times[order], entry.values[order], False)
         if isinstance(entry, Shift):
             return _framed(_SHIFT_ + _SHIFT.pack(entry.delta_ms, entry.until_ms))
         if isinstance(entry, Owner):
-            if entry.source is None:
-                return b""
             return self._owners(entry.source, [(entry.row, entry.labels)])
         times = np.array([entry.at_ms], np.int64)
         rows, cells = entry.rows, entry.values.reshape(1, -1)
         return self._cells(Cells(entry.source, times, rows, cells, entry.whole))
 
-    def checkpoint(self, stock: Iterable[Held]) -> Iterator[bytes]:
-        for held in stock:
+    def checkpoint(self, stock: Stock) -> Iterator[bytes]:
+        for held in stock.sources:
             columns = held.columns
-            owners = zip(held.rows.tolist(), held.labels, strict=True)
-            yield self._owners(held.source, list(owners))
+            yield self._owners(held.source, zip(held.rows.tolist(), held.labels, strict=True))
             chosen = part(columns, held.rows)
             for start in range(0, len(columns.times), BLOCK):
                 stop = min(start + BLOCK, len(columns.times))
@@ -123,15 +133,19 @@ class Writer:
                 times = columns.times[start:stop]
                 yield self._cells(Cells(held.source, times, held.rows, cells, False))
             yield self._mark(held)
+        pairs = stock.pairs
+        yield self._owners(None, zip(pairs.rows.tolist(), pairs.labels, strict=True))
+        for run in pairs.runs:
+            sealed = run.state is State.SEALED
+            yield self._pairs(run.rows.astype(np.int64), run.times, run.values, sealed)
+        yield _framed(_BOUNDS_ + _BOUNDS.pack(pairs.begins_ms, pairs.floor_ms))
 
-    def _owners(self, source: Source, owners: list[tuple[int, Labels]]) -> bytes:
-        told = {
-            "source": self._number(source),
-            "job": source.job,
-            "instance": source.instance,
-            "owners": [[row, [text for pair in labels for text in pair]] for row, labels in owners],
-        }
-        return _framed(_OWNERS_ + orjson.dumps(told))
+    def _owners(self, source: Source | None, owners: Iterable[tuple[int, Labels]]) -> bytes:
+        told: dict[str, Any] = {"source": None}
+        if source is not None:
+            told = {"source": self._number(source), "job": source.job, "instance": source.instance}
+        flat = [[row, [text for pair in labels for text in pair]] for row, labels in owners]
+        return _framed(_OWNERS_ + orjson.dumps(told | {"owners": flat}))
 
     def _mark(self, held: Held) -> bytes:
         sealed = held.sealed - held.columns.first
@@ -164,6 +178,17 @@ class Writer:
         number = self._number(one.source)
         head = _CELLS.pack(number, len(one.times), len(rows), flags, len(named))
         return first + _framed(_CELLS_ + head + named + body)
+
+    def _pairs(self, rows: Ints, times: Ints, values: Floats, sealed: bool) -> bytes:
+        """By row; rows and times as differences, values XORed with those before in their row."""
+        known = self._memory.bits(None, rows)
+        bits = np.ascontiguousarray(values).view(np.uint64)
+        words, first = bits.copy(), _first_of_row(rows)
+        words[1:] ^= bits[:-1]
+        words[first] = bits[first] ^ known[rows[first]]
+        known[rows] = bits
+        body = pack(np.concatenate([_differences(rows), _differences(times), words]), LEVEL)
+        return _framed(_PAIRS_ + _PAIRS.pack(len(rows), _SEALED * sealed) + body)
 
 
 class Reader:
@@ -201,6 +226,10 @@ class Reader:
             return self._cells(body)
         if kind == _SHIFT_:
             return Shift(*_SHIFT.unpack(body))
+        if kind == _PAIRS_:
+            return self._pairs(body)
+        if kind == _BOUNDS_:
+            return Bounds(*_BOUNDS.unpack(body))
         told = orjson.loads(body)
         if kind == _MARK_:
             source = self._memory.sources[told["source"]]
@@ -210,9 +239,11 @@ class Reader:
             return Mark(source, placed, sealed_ms, told["moved_ms"])
         if kind != _OWNERS_:
             raise ValueError(f"unknown kind {kind!r}")
-        source = Source(told["job"], told["instance"])
-        if told["source"] == len(self._memory.sources):
-            self._memory.add(source)
+        source = None
+        if told["source"] is not None:
+            source = Source(told["job"], told["instance"])
+            if told["source"] == len(self._memory.sources):
+                self._memory.add(source)
         rows, texts = zip(*told["owners"], strict=True) if told["owners"] else ((), ())
         labels = tuple(tuple(zip(one[::2], one[1::2], strict=True)) for one in texts)
         return Owners(source, rows, labels)
@@ -234,6 +265,23 @@ class Reader:
         known[rows] = bits[-1]
         whole = bool(flags & _WHOLE)
         return Cells(source, _sums(words[:columns]), rows, bits.view(np.float64), whole)
+
+    def _pairs(self, body: bytes) -> LoosePairs:
+        count, flags = _PAIRS.unpack_from(body)
+        words = unpack(body[_PAIRS.size :], 3 * count)
+        rows, times = _sums(words[:count]), _sums(words[count : 2 * count])
+        known = self._memory.bits(None, rows)
+        # The running XOR over all rows, less what it was where a row begins.
+        sums, first = np.bitwise_xor.accumulate(words[2 * count :]), _first_of_row(rows)
+        before = np.concatenate([np.zeros(1, np.uint64), sums[:-1]])[first] ^ known[rows[first]]
+        bits = sums ^ np.repeat(before, np.diff(np.append(first, count)))
+        known[rows] = bits
+        return LoosePairs(rows, times, bits.view(np.float64), bool(flags & _SEALED))
+
+
+def _first_of_row(rows: Ints) -> Ints:
+    """The positions at which another row begins."""
+    return np.flatnonzero(np.diff(rows, prepend=-1))
 
 
 def _framed(payload: bytes) -> bytes:

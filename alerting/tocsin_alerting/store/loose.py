@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tocsin_alerting.store.cell import END_OF_TIME, NEVER_MS, Floats, Ints, Mask, is_sample
+from tocsin_alerting.store.held import HeldPairs
 from tocsin_alerting.store.rows import Rows
 from tocsin_alerting.store.runs import (
     BYTES,
@@ -106,6 +107,13 @@ class Loose:
             pieces += one.divided(before_ms, State.CLOSED) if one.state is State.OPEN else [one]
         self._ordered = pieces
         self.runs = self._published()
+
+    def held(self) -> HeldPairs:
+        """All there is, the run that was being written too."""
+        self._settle()
+        self.runs = self._published()
+        rows, labels = self.rows.owned()
+        return HeldPairs(rows, labels, self.runs.ordered, self.begins_ms, self.floor_ms)
 
     def sealed(self, runs: Collection[Run]) -> None:
         """These are in the archive, and may be dropped."""

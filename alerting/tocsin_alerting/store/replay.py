@@ -1,10 +1,13 @@
 """What a log says, done to a store: after it memory holds what it held when the log was written."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from tocsin_alerting.store.archive import Shift
 from tocsin_alerting.store.cell import Ints, is_absent
-from tocsin_alerting.store.log import Cells, Mark, Owners, Record
+from tocsin_alerting.store.held import LoosePairs
+from tocsin_alerting.store.log import Bounds, Cells, Mark, Owners, Record
 from tocsin_alerting.store.store import Restored, Store
 from tocsin_exporter.snapshot import Labels, Source
 
@@ -14,8 +17,8 @@ class Replay:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._owners: dict[Source, dict[int, Labels]] = {}
-        self._labels: dict[Source, tuple[Ints, tuple[Labels, ...]]] = {}
+        self._owners: dict[Source | None, dict[int, Labels]] = {}
+        self._labels: dict[Source | None, tuple[Ints, tuple[Labels, ...]]] = {}
 
     def apply(self, record: Record) -> None:
         """Raises KeyError for a row that nobody owns."""
@@ -30,6 +33,14 @@ class Replay:
         elif isinstance(record, Mark):
             labels = self._of(record.source, record.placed)
             self._store.restore_end(record.source, labels, record.sealed_ms, record.moved_ms)
+
+        elif isinstance(record, LoosePairs):
+            owners = self._owners.get(None, {})
+            rows, which = np.unique(record.rows, return_inverse=True)
+            series = [owners[row] for row in rows.tolist()]
+            self._store.restore_pairs(series, replace(record, rows=which))
+        elif isinstance(record, Bounds):
+            self._store.restore_bounds(record.begins_ms, record.floor_ms)
 
     def _cells(self, record: Cells) -> None:
         labels = self._of(record.source, record.rows)

@@ -148,6 +148,9 @@ class Runs:
         return Found(who[here], self.times[here], self.values[here])
 
 
+NO_RUNS = Runs((), np.empty(0, np.int32), NONE.times, NONE.values)
+
+
 def spread(begins: Ints, ends: Ints) -> tuple[Ints, Ints]:
     """(who, at): the positions begins[i]:ends[i] one after the other, and the i of each."""
     counts = ends - begins

@@ -5,11 +5,12 @@ docs/store-format.md draws it byte by byte. What is read is checked: every piece
 
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cramjam
 import numpy as np
@@ -18,28 +19,24 @@ import orjson
 from tocsin_alerting.store.cell import Floats, Ints, is_absent
 from tocsin_alerting.store.codec import decode, decode_times, encode, encode_times
 from tocsin_alerting.store.columns import BLOCK, part
-from tocsin_alerting.store.held import Held
+from tocsin_alerting.store.held import Held, Stock
+from tocsin_alerting.store.piece import (
+    BrokenSegment,
+    Piece,
+    packed_json,
+    packed_series,
+    read,
+    read_as,
+    unpacked_series,
+)
+from tocsin_alerting.store.sheaf import BUNDLE_CELLS, Sheaf, sheaf, sheaf_pieces
 from tocsin_alerting.store.target import NAME
 from tocsin_exporter.snapshot import Labels, Source
 
 HEAD = b"TOCSEG1\n"
 FOOT = struct.Struct("<QII8s")
 END = b"TOCSEND\n"
-BUNDLE_CELLS = 16_384
-_LABELS_LEVEL = 9
-
-
-class BrokenSegment(Exception):
-    """The message names the file and what is wrong with it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Where some bytes of a segment lie, and their CRC-32."""
-
-    offset: int
-    length: int
-    crc: int
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,42 +61,23 @@ class Section:
 
     def read_times(self) -> Ints:
         """Raises BrokenSegment, and FileNotFoundError when the retention took the file."""
-        times = self.times
-        data = read(self.path, times)
-        found: Ints = self._decoded("time axis", lambda: decode_times(data, self.columns))
-        return found
+        return self._read(self.times, "time axis", lambda data: decode_times(data, self.columns))
 
     def read_bundle(self, number: int) -> Floats:
         """The cells (columns, series of the bundle); raises as `read_times`."""
-        data = read(self.path, Piece(*self.bundles[number].tolist()))
+        piece = Piece(*self.bundles[number].tolist())
         count = min(self.per_bundle, self.count - number * self.per_bundle)
-        found: Floats = self._decoded(f"bundle {number}", lambda: decode(data, self.columns, count))
-        return found
+        return self._read(piece, f"bundle {number}", lambda data: decode(data, self.columns, count))
 
     def labels(self) -> list[Labels]:
         """Its series, in their order; raises as `read_times`."""
-        data = read(self.path, self.series)
-        found = self._decoded("series", lambda: orjson.loads(cramjam.zstd.decompress(data).read()))
-        return [tuple(zip(one[::2], one[1::2], strict=True)) for one in found]
+        return self._read(self.series, "series", unpacked_series)
 
-    def _decoded(self, what: str, decoded: Any) -> Any:
-        try:
-            return decoded()
-        except (ValueError, cramjam.DecompressionError) as error:
-            raise BrokenSegment(f"{self.path}: {what} of {self.source}: {error}") from None
+    def _read(self, piece: Piece, what: str, decoded: Callable[[bytes], T]) -> T:
+        return read_as(self.path, piece, f"{what} of {self.source}", decoded)
 
 
-def read(path: Path, piece: Piece) -> bytes:
-    """The bytes of a piece; raises BrokenSegment when they are not what was written."""
-    with path.open("rb") as file:
-        file.seek(piece.offset)
-        data = file.read(piece.length)
-    if len(data) != piece.length or zlib.crc32(data) != piece.crc:
-        raise BrokenSegment(f"{path}: the {piece.length} bytes at {piece.offset} are damaged")
-    return data
-
-
-def sections(path: Path) -> list[Section]:
+def sections(path: Path) -> list[Section | Sheaf]:
     """What a segment holds. Raises BrokenSegment, and OSError when it cannot be read."""
     size = path.stat().st_size
     if size < len(HEAD) + FOOT.size:
@@ -117,7 +95,9 @@ def sections(path: Path) -> list[Section]:
         raise BrokenSegment(f"{path}: the index is damaged: {error!r}") from None
 
 
-def _section(path: Path, one: dict[str, Any]) -> Section:
+def _section(path: Path, one: dict[str, Any]) -> Section | Sheaf:
+    if "samples" in one:
+        return sheaf(path, one)
     bundles = np.array(one["bundles"], np.int64).reshape(-1, 3)
     series = Piece(*one["series"])
     return Section(
@@ -135,14 +115,15 @@ def _section(path: Path, one: dict[str, Any]) -> Section:
     )
 
 
-def written(stock: Iterable[Held]) -> Iterator[bytes]:
-    """The bytes of a segment with the closed columns of `stock` that are not yet sealed."""
+def written(stock: Stock) -> Iterator[bytes]:
+    """The bytes of a segment with what is closed of `stock` and not yet sealed."""
     yield HEAD
     offset = len(HEAD)
     index: list[dict[str, Any]] = []
-    for held in stock:
+    everything = [partial(_pieces, held) for held in stock.sources]
+    for pieces in [*everything, partial(sheaf_pieces, stock.pairs)]:
         entry: dict[str, Any] = {"bundles": []}
-        for name, data in _pieces(held, entry):
+        for name, data in pieces(entry):
             piece = [offset, len(data), zlib.crc32(data)]
             if name == "bundles":
                 entry["bundles"].append(piece)
@@ -152,7 +133,7 @@ def written(stock: Iterable[Held]) -> Iterator[bytes]:
             yield data
         if entry["bundles"]:
             index.append(entry)
-    data = bytes(cramjam.zstd.compress(orjson.dumps(index), _LABELS_LEVEL))
+    data = packed_json(index)
     yield data
     yield FOOT.pack(offset, len(data), zlib.crc32(data), END)
 
@@ -176,8 +157,7 @@ def _pieces(held: Held, entry: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
         "per_bundle": per_bundle,
     }
     yield "times", encode_times(times)
-    labels = [[text for pair in held.labels[at] for text in pair] for at in order]
-    yield "series", bytes(cramjam.zstd.compress(orjson.dumps(labels), _LABELS_LEVEL))
+    yield "series", packed_series(held.labels[at] for at in order)
     for first in range(0, len(order), per_bundle):
         rows = held.rows[order[first : first + per_bundle]]
         ascending = np.argsort(rows)

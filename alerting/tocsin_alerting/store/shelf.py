@@ -3,24 +3,33 @@
 import logging
 import os
 import threading
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tocsin_alerting.store.archive import Live
+from tocsin_alerting.store.archive import Live, LivePairs
 from tocsin_alerting.store.cache import Cache
 from tocsin_alerting.store.cell import END_OF_TIME, Floats, Ints
 from tocsin_alerting.store.columns import Part
-from tocsin_alerting.store.held import Held
+from tocsin_alerting.store.held import Stock
 from tocsin_alerting.store.history import History, Recent, Sealed, Stretch
+from tocsin_alerting.store.piece import BrokenSegment
 from tocsin_alerting.store.rows import NO_LIMIT, MatcherSets, Rows
-from tocsin_alerting.store.segment import BrokenSegment, Section, sections, written
+from tocsin_alerting.store.runs import NO_RUNS, Runs
+from tocsin_alerting.store.scattered import Cells, Mixed
+from tocsin_alerting.store.segment import Section, sections, written
 from tocsin_alerting.store.selection import Selection
 from tocsin_alerting.store.series import SeriesSet
+from tocsin_alerting.store.sheaf import Sealed as SealedPairs
+from tocsin_alerting.store.sheaf import Sheaf
 from tocsin_exporter.snapshot import Labels, Source
+
+T = TypeVar("T", bound=NDArray[Any])
 
 log = logging.getLogger(__name__)
 
@@ -31,18 +40,47 @@ CACHE_BYTES = 24 * 2**20
 @dataclass(slots=True)
 class _Volume:
     """The sections of one source, in the order in which they were written, with the row of each
-    of their series in `rows`."""
+    of their series in `rows`. The pairs of all sources are a volume too, of sheaves."""
 
     rows: Rows = field(default_factory=lambda: Rows(NO_LIMIT, lambda: None))
-    sections: list[tuple[Section, Ints]] = field(default_factory=list)
+    sections: list[tuple[Section | Sheaf, Ints]] = field(default_factory=list)
     newest_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """Series of one source, those of `live` first, with their `rows` in a volume, or -1."""
+
+    live: Live | None
+    labels: tuple[Labels, ...]
+    rows: Ints
+    kept: list[tuple[Section | Sheaf, Ints]]
+    width: int
+
+    def divided(self, loose: Container[Labels]) -> Iterator[tuple[bool, "_Found"]]:
+        """Those that are loose apart (True) from the others, if there are any."""
+        apart = np.array([one in loose for one in self.labels], np.bool_)
+        if not apart.any():
+            yield from [(False, self)] if self.labels else []
+            return
+        for flag in (False, True):
+            chosen = np.flatnonzero(apart == flag)
+            if len(chosen):
+                yield flag, self._only(chosen)
+
+    def _only(self, chosen: Ints) -> "_Found":
+        labels, live = tuple(self.labels[at] for at in chosen.tolist()), self.live
+        if live is not None:
+            here = chosen[chosen < len(live.labels)]
+            live = replace(live, labels=labels[: len(here)], part=live.part.some(here))
+        return _Found(live, labels, self.rows[chosen], self.kept, self.width)
 
 
 @dataclass(slots=True)
 class _Segment:
     path: Path
     size: int
-    sections: list[Section]
+    sections: list[Section | Sheaf]
 
     @property
     def last_ms(self) -> int:
@@ -69,8 +107,8 @@ class Shelf:
         self._max_bytes = max_bytes
         self._cache = Cache(cache_bytes)
         self._segments: list[_Segment] = []
-        self._volumes: dict[Source, _Volume] = {}
-        self._series: dict[tuple[Source, bytes], Ints] = {}
+        self._volumes: dict[Source | None, _Volume] = {}  # None: the pairs
+        self._series: dict[tuple[Source | None, bytes], Ints] = {}
         self._number = 0
         self._said: set[Path] = set()
         self._lock = threading.Lock()
@@ -95,7 +133,7 @@ class Shelf:
                 path.rename(path.with_suffix(ASIDE))
                 log.error("%s; it is set aside as %s", error, path.with_suffix(ASIDE).name)
 
-    def add(self, stock: Iterable[Held]) -> bool:
+    def add(self, stock: Stock) -> bool:
         """A new segment of what is closed; False when there was nothing. Raises OSError."""
         number = self._number + 1
         path = self._directory / f"{number:010d}{SUFFIX}"
@@ -130,47 +168,106 @@ class Shelf:
     def newest(self) -> dict[Source, int]:
         """The time of the newest column of each source."""
         with self._lock:
-            return {source: volume.newest_ms for source, volume in self._volumes.items()}
+            return {one: volume.newest_ms for one, volume in self._volumes.items() if one}
+
+    def newest_pairs(self) -> int | None:
+        """The time of the newest sample in a sheaf."""
+        with self._lock:
+            return self._volumes[None].newest_ms if None in self._volumes else None
 
     def join(
-        self, matcher_sets: MatcherSets, live: Sequence[Live], t0_ms: int, t1_ms: int
+        self,
+        matcher_sets: MatcherSets,
+        live: Sequence[Live],
+        pairs: LivePairs | None,
+        t0_ms: int,
+        t1_ms: int,
     ) -> Selection:
-        """The chosen series of memory and of the segments, one part a source."""
+        """The chosen series of memory and of the segments: one part a source, and one of those
+        that have, or had, pairs."""
+        loose, rows, runs = self._loose(matcher_sets, pairs)
+        position = {series: at for at, series in enumerate(loose)}
         in_memory = {one.source: one for one in live}
         labels: list[Labels] = []
         parts: list[Part | History] = []
-        for source in dict.fromkeys([*in_memory, *self._volumes]):
-            found, part = self._joined(source, in_memory.get(source), matcher_sets, t0_ms, t1_ms)
-            if found:
-                labels += found
-                parts.append(part)
-        return Selection(SeriesSet(tuple(labels)), tuple(parts))
+        cells: list[Cells] = []
+        for source in dict.fromkeys([*in_memory, *self._sources()]):
+            found = self._found(source, in_memory.get(source), matcher_sets)
+            for apart, one in found.divided(position):
+                part = self._joined(one, (t0_ms, t1_ms))
+                if apart:
+                    who = [position[series] for series in one.labels]
+                    cells.append(Cells(part, np.array(who, np.int64)))
+                else:
+                    labels += one.labels
+                    parts.append(part)
+        if not loose:
+            return Selection(SeriesSet(tuple(labels)), tuple(parts))
+        layers = self._layers(loose, (t0_ms, t1_ms))
+        mixed = Mixed(len(loose), runs, rows, layers, tuple(cells))
+        return Selection(SeriesSet((*labels, *loose)), tuple(parts), (mixed,))
 
-    def _joined(
-        self, source: Source, live: Live | None, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int
-    ) -> tuple[tuple[Labels, ...], Part | History]:
+    def _loose(
+        self, matcher_sets: MatcherSets, pairs: LivePairs | None
+    ) -> tuple[tuple[Labels, ...], Ints, Runs]:
+        """The series that have pairs, those in memory first, with their rows there."""
+        mine = pairs.labels if pairs else ()
+        with self._lock:
+            volume = self._volumes.get(None) or _Volume()
+            there = volume.rows.labels(volume.rows.find(matcher_sets).tolist())
+        known = set(mine)
+        others = tuple(series for series in there if series not in known)
+        if pairs is None:
+            return others, np.empty(0, np.int64), NO_RUNS
+        return mine + others, pairs.rows, pairs.runs
+
+    def _layers(self, loose: Sequence[Labels], asked: tuple[int, int]) -> list[SealedPairs]:
+        """The sheaves with something of the interval, and those that were written after them."""
+        with self._lock:
+            volume = self._volumes.get(None) or _Volume()
+            kept = list(volume.sections)
+            rows = np.array([volume.rows.known(one) for one in loose], np.int64)
+            width = volume.rows.width
+        layers: list[SealedPairs] = []
+        for one, owners in kept:
+            overlaps = one.first_ms <= asked[1] and one.last_ms >= asked[0]
+            if not isinstance(one, Sheaf) or not (overlaps or layers):
+                continue
+            places = _places(owners, rows, width)
+            firsts = self._read(one, "firsts", one.read_firsts) if (places >= 0).any() else None
+            if firsts is not None:
+                layers.append(SealedPairs(one, places, firsts, self._sheaf_bundle))
+        return layers
+
+    def _sheaf_bundle(self, one: Sheaf, number: int) -> Ints | None:
+        return self._read(one, number, partial(one.read_bundle, number))
+
+    def _sources(self) -> list[Source]:
+        with self._lock:
+            return [source for source in self._volumes if source]
+
+    def _found(self, source: Source, live: Live | None, matcher_sets: MatcherSets) -> _Found:
         mine = live.labels if live else ()
         with self._lock:
             volume = self._volumes.get(source) or _Volume()
-            kept = list(volume.sections)
             own = np.array([volume.rows.known(one) for one in mine], np.int64)
             others = np.setdiff1d(volume.rows.find(matcher_sets), own)
             labels = mine + volume.rows.labels(others.tolist())
-            width = volume.rows.width
-        if not labels:
-            return labels, History((), 0)
-        rows = np.concatenate([own, others])
-        stretches = self._sealed(
-            kept, rows, width, live.begins_ms if live else END_OF_TIME, (t0_ms, t1_ms)
-        )
-        if live is not None and not stretches and not len(others):
-            return labels, live.part
-        recent: list[Stretch] = [Recent(live.part, len(labels))] if live else []
-        return labels, History([*stretches, *recent], len(labels))
+            rows = np.concatenate([own, others])
+            return _Found(live, labels, rows, list(volume.sections), volume.rows.width)
+
+    def _joined(self, found: _Found, asked: tuple[int, int]) -> Part | History:
+        live = found.live
+        before_ms = live.begins_ms if live else END_OF_TIME
+        stretches = self._sealed(found.kept, found.rows, found.width, before_ms, asked)
+        if live is not None and not stretches and len(live.labels) == len(found.labels):
+            return live.part
+        recent: list[Stretch] = [Recent(live.part, len(found.labels))] if live else []
+        return History([*stretches, *recent], len(found.labels))
 
     def _sealed(
         self,
-        kept: list[tuple[Section, Ints]],
+        kept: list[tuple[Section | Sheaf, Ints]],
         rows: Ints,
         width: int,
         before_ms: int,
@@ -180,7 +277,7 @@ class Shelf:
         stretches: list[Stretch] = []
         places_in: dict[int, Ints] = {}
         for section, owners in reversed(kept):
-            if section.first_ms < before_ms:
+            if isinstance(section, Section) and section.first_ms < before_ms:
                 if section.first_ms <= asked[1] and section.last_ms >= asked[0]:
                     places = places_in.get(id(owners))
                     if places is None:
@@ -192,22 +289,21 @@ class Shelf:
     def _stretch(self, section: Section, places: Ints, before_ms: int) -> list[Stretch]:
         if not (places >= 0).any():
             return []
-        try:
-            key = (section.path, section.source, -1)
-            times = self._cache.get(key, section.read_times)
-        except (BrokenSegment, OSError) as error:
-            self._say(section.path, error)
+        times = self._read(section, "times", section.read_times)
+        if times is None:
             return []
         times = times[: int(np.searchsorted(times, before_ms))]
         return [Sealed(section, times, places, self._bundle)]
 
     def _bundle(self, section: Section, number: int) -> Floats | None:
-        """The cells of a bundle; None, and said once a segment, when they cannot be read."""
+        return self._read(section, number, partial(section.read_bundle, number))
+
+    def _read(self, one: Section | Sheaf, what: Hashable, read: Callable[[], T]) -> T | None:
+        """A piece of a segment; None, and said once a segment, when it cannot be read."""
         try:
-            key = (section.path, section.source, number)
-            return self._cache.get(key, partial(section.read_bundle, number))
+            return self._cache.get((one.path, one.source, what), read)
         except (BrokenSegment, OSError) as error:
-            self._say(section.path, error)
+            self._say(one.path, error)
             return None
 
     def _say(self, path: Path, error: Exception) -> None:
@@ -217,7 +313,7 @@ class Shelf:
             self.broken += 1
             log.error("%s; what else it holds is served", error)
 
-    def _take(self, path: Path, found: list[Section]) -> None:
+    def _take(self, path: Path, found: list[Section | Sheaf]) -> None:
         with self._lock:
             for one in found:
                 volume = self._volumes.setdefault(one.source, _Volume())
@@ -232,7 +328,7 @@ class Shelf:
         too_old = self._segments[0].last_ms < now_ms - self.retention_ms
         return too_old or self.bytes > self._max_bytes
 
-    def _forget(self, source: Source, path: Path) -> None:
+    def _forget(self, source: Source | None, path: Path) -> None:
         """Takes a section off, and the series that no other has."""
         volume = self._volumes[source]
         volume.sections = [kept for kept in volume.sections if kept[0].path != path]

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from tocsin_alerting.store.archive import Archive, Checkpoint, Column, Live, Owner, Shift
+from tocsin_alerting.store.archive import Archive, Checkpoint, Column, Live, LivePairs, Owner, Shift
 from tocsin_alerting.store.cell import (
     END_OF_TIME,
     NEVER_MS,
@@ -19,10 +19,11 @@ from tocsin_alerting.store.cell import (
     normalised,
 )
 from tocsin_alerting.store.columns import part
-from tocsin_alerting.store.held import Held
+from tocsin_alerting.store.held import Held, LoosePairs, Stock
 from tocsin_alerting.store.intake import AHEAD_MS, Intake, Span, Written
 from tocsin_alerting.store.last import Last, Lasts
 from tocsin_alerting.store.rows import MatcherSets, Rows
+from tocsin_alerting.store.runs import State
 from tocsin_alerting.store.selection import Resolved, Selection, resolve
 from tocsin_alerting.store.table import Table
 from tocsin_alerting.store.target import stored_labels, synthetic_labels
@@ -243,7 +244,9 @@ class Store:
                 )
                 for one in resolved.chosen.values()
             ]
-        return self._archive.join(matcher_sets, live, t0_ms, t1_ms)
+            strays = resolved.strays
+            pairs = LivePairs(strays.labels, strays.rows, strays.loose.runs) if strays else None
+        return self._archive.join(matcher_sets, live, pairs, t0_ms, t1_ms)
 
     def touched(self, matcher_sets: MatcherSets) -> frozenset[Source]:
         """The sources that have, or had within the retention, a series like this."""
@@ -284,11 +287,11 @@ class Store:
 
     # what the archive asks and says
 
-    def held(self, close_before_ms: int | None = None) -> list[Held]:
+    def held(self, close_before_ms: int | None = None) -> Stock:
         """What memory holds. The archive is handed a Checkpoint at the same moment.
 
         With `close_before_ms` the columns before that, and those that memory wants to be rid of,
-        are closed: what is late for them is refused from now on.
+        are closed: what is late for them makes its series loose.
         """
         with self._lock:
             if self._archive is not None:
@@ -296,15 +299,19 @@ class Store:
             for table in self._tables.values():
                 if close_before_ms is not None and table.last_ms is not None:
                     table.close(max(close_before_ms, table.last_ms - self._memory_ms))
-            return [self._held(source, table) for source, table in self._tables.items()]
+            if close_before_ms is not None:
+                self._intake.loose.close(close_before_ms)
+            columns = [self._held(source, table) for source, table in self._tables.items()]
+            return Stock(columns, self._intake.loose.held())
 
-    def sealed(self, stock: Iterable[Held]) -> None:
-        """The closed columns of `stock` are in the archive, and memory may drop them."""
+    def sealed(self, stock: Stock) -> None:
+        """What was closed of `stock` is in the archive, and memory may drop it."""
         with self._lock:
-            for one in stock:
+            for one in stock.sources:
                 table = self._tables.get(one.source)
                 if table is not None:
                     table.sealed = max(table.sealed, one.closed)
+            self._intake.loose.sealed(stock.pairs.runs)
             self._look_at_archive()
 
     def restore(self, source: Source, at_ms: int, found: Restored) -> None:
@@ -315,12 +322,13 @@ class Store:
             values = found.values[taken]
             if table.last_ms is None or at_ms > table.last_ms:
                 if found.whole:
+                    self._intake.own.add(source)
                     stale = is_stale(values)
                     table.end(rows[stale])
                     self._placed[source] = _Placed(None, rows[~stale], None)
                 table.append(at_ms, rows, values)
-            else:
-                table.fill(table.index(at_ms), rows, values)
+            elif (index := table.index(at_ms)) >= 0:
+                table.fill(index, rows, values)
             self._drop(table, at_ms)
 
     def restore_end(
@@ -332,9 +340,26 @@ class Store:
             table = self._table(source)
             rows, _ = table.rows.all_of(present)
             self._placed[source] = _Placed(None, rows, None)
+            if len(rows):
+                self._intake.own.add(source)
             table.close(sealed_ms + 1)
             table.sealed = table.closed
             table.move_sealed(moved_ms)
+            self._look_at_archive()
+
+    def restore_pairs(self, series: Sequence[Labels], found: LoosePairs) -> None:
+        """Samples of loose series that a log gave back; `found.rows` are positions in `series`."""
+        with self._lock:
+            loose = self._intake.loose
+            rows = np.fromiter((loose.rows.take(one) for one in series), np.int64, len(series))
+            state = State.SEALED if found.sealed else State.OPEN
+            loose.restore(rows[found.rows], found.times, found.values, state)
+
+    def restore_bounds(self, begins_ms: int, floor_ms: int) -> None:
+        """After the loose series's samples: the times as in `Loose`."""
+        with self._lock:
+            self._intake.loose.begins_ms = begins_ms
+            self._intake.loose.floor_ms = floor_ms
             self._look_at_archive()
 
     def _held(self, source: Source, table: Table) -> Held:
@@ -345,11 +370,16 @@ class Store:
 
     def _look_at_archive(self) -> None:
         """Finds out until when no question needs the archive."""
-        newest = self._archive.newest() if self._archive is not None else {}
+        if self._archive is None:
+            return
+        newest, pairs_ms = self._archive.newest(), self._archive.newest_pairs()
         self._archived_ms = max(
             (min(at_ms, self._begins(source) - 1) for source, at_ms in newest.items()),
             default=NEVER_MS,
         )
+        if pairs_ms is not None:
+            begins_ms = self._intake.loose.begins_ms
+            self._archived_ms = max(self._archived_ms, min(pairs_ms, begins_ms - 1))
 
     def _begins(self, source: Source) -> int:
         table = self._tables.get(source)

@@ -217,7 +217,7 @@ def test_the_wall_clock_moves_memory_and_leaves_what_is_sealed(
     kept = Kept(tmp_path)
     hours(kept, 0, 4)
     before = cells_of(kept.store.select(EVERY, 0, END_OF_TIME))["1"]
-    in_memory = int(kept.store.held()[0].columns.times[0])
+    in_memory = int(kept.store.held().sources[0].columns.times[0])
     now_ms = START_MS + 4 * HOUR_MS + delta_ms
     kept.store.shift(delta_ms, now_ms)
     kept.store.append(Snapshot(NODE, now_ms, True, TWO, np.array([7.0, 8.0])))

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tocsin_alerting.store.cell import STALE_BITS, is_absent, is_sample, is_stale
+from tocsin_alerting.store.last import Last
 from tocsin_alerting.store.matchers import Matcher, MatchOp
-from tocsin_alerting.store.store import HOUR_MS, Last, Store
+from tocsin_alerting.store.store import HOUR_MS, Store
 from tocsin_exporter.snapshot import Family, Labels, Layout, Series, Snapshot, Source, labels
 
 NODE = Source("node", "box:9100")

@@ -1,0 +1,62 @@
+"""A piece of a segment: some bytes of it, with a CRC-32."""
+
+import struct
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import cramjam
+import orjson
+
+from tocsin_exporter.snapshot import Labels
+
+_LEVEL = 9
+T = TypeVar("T")
+
+
+class BrokenSegment(Exception):
+    """The message names the file and what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Where some bytes of a segment lie, and their CRC-32."""
+
+    offset: int
+    length: int
+    crc: int
+
+
+def read(path: Path, piece: Piece) -> bytes:
+    """The bytes of a piece; raises BrokenSegment when they are not what was written."""
+    with path.open("rb") as file:
+        file.seek(piece.offset)
+        data = file.read(piece.length)
+    if len(data) != piece.length or zlib.crc32(data) != piece.crc:
+        raise BrokenSegment(f"{path}: the {piece.length} bytes at {piece.offset} are damaged")
+    return data
+
+
+def read_as(path: Path, piece: Piece, what: str, decoded: Callable[[bytes], T]) -> T:
+    """What the bytes mean; raises BrokenSegment when it is not `what`."""
+    data = read(path, piece)
+    try:
+        return decoded(data)
+    except (ValueError, struct.error, cramjam.DecompressionError) as error:
+        raise BrokenSegment(f"{path}: {what}: {error}") from None
+
+
+def packed_json(found: object) -> bytes:
+    return bytes(cramjam.zstd.compress(orjson.dumps(found), _LEVEL))
+
+
+def packed_series(series: Iterable[Labels]) -> bytes:
+    """Of each series name, value, name, value, ..."""
+    return packed_json([[text for pair in labels for text in pair] for labels in series])
+
+
+def unpacked_series(data: bytes) -> list[Labels]:
+    found = orjson.loads(cramjam.zstd.decompress(data).read())
+    return [tuple(zip(one[::2], one[1::2], strict=True)) for one in found]
