@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind, fingerprint
 from tocsin_alerting.rules.rule import AlertingRule
@@ -26,9 +27,11 @@ class DuplicateLabelSet(ValueError):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One sample of the rule's result with the alert's labels and annotations made from it."""
+class Candidate(NamedTuple):
+    """One sample of the rule's result with the alert's labels and annotations made from it.
+
+    A tuple, because it is made for each alert at each evaluation.
+    """
 
     labels: Labels
     annotations: Labels

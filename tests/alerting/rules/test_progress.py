@@ -69,3 +69,20 @@ def test_what_lies_behind_a_rule_decides_for_it() -> None:
     assert (progress.exempt, progress.keeps_instance, progress.reach_ms) == (
         True, False, 70 * MINUTE,
     )  # fmt: skip
+
+
+def test_the_samples_of_alerts_are_made_anew_only_when_an_alert_changes() -> None:
+    progress, rule = progress_of(ALERT, PENDING, INACTIVE), alerting()
+    samples = progress.alert_samples(rule)
+    assert sorted(dict(labels)["__name__"] for labels, _ in samples) == [
+        "ALERTS",
+        "ALERTS",
+        "ALERTS_FOR_STATE",
+        "ALERTS_FOR_STATE",
+    ]
+    progress.alerts = {key: replace(one, value=9.0) for key, one in progress.alerts.items()}
+    assert progress.alert_samples(rule) is samples
+    progress.alerts = {ALERT.fingerprint: replace(ALERT, active_at_ms=5_000)}
+    assert sorted(value for _, value in progress.alert_samples(rule)) == [1.0, 5.0]
+    progress.alerts = {}
+    assert not progress.alert_samples(rule)

@@ -37,6 +37,8 @@ def added(more: Floats, total: Floats, lost: Floats) -> tuple[Floats, Floats]:
 def column_sums(cells: Floats) -> Floats:
     """(series,) sums over the depth of (depth, series)."""
     total: Floats = cells.sum(axis=0)
+    if cells.size and cells.min() >= 0.0:  # nothing cancels, and this is quickly known
+        return total
     suspects = np.abs(total) < _CANCELLED * np.abs(cells).sum(axis=0)
     for row in np.flatnonzero(suspects).tolist():
         total[row] = _compensated(cells[:, row])
