@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from support.agent_process import BIN
+from tocsin_alerting.box.discovery import USUAL_PORTS
+from tocsin_alerting.cli.tocsin import up
 from tocsin_alerting.document import InvalidDocument
 from tocsin_alerting.start import CannotStart, Options, configured, flags, rule_files, rule_patterns
 
@@ -45,20 +47,16 @@ def test_flags_win_over_the_file_and_leave_the_rest(config: Path) -> None:
     assert configured(Options(config, worker_device="cpu")).worker.device == "cpu"
 
 
-def test_the_flags_that_hold_are_told_without_passwords(config: Path) -> None:
+def test_every_flag_is_told_with_what_holds_and_without_passwords(config: Path) -> None:
     options = Options(config, engine_urls=("http://li:hunter2@a:1",), no_worker=True)
-    assert flags(options, configured(options), "debug", "json") == {
-        "config.file": str(config),
-        "engine.port": "8000,30000,3000,8080,11434,23333",
-        "engine.url": "http://<secret>@a:1",
-        "load": "",
-        "log.format": "json",
-        "log.level": "debug",
-        "no-worker": "true",
-        "storage.path": "there",
-        "web.listen-address": "127.0.0.1:1",
-        "worker.device": "cuda",
-    }
+    told = flags(options, configured(options), "debug", "json")
+    assert told.keys() == {name.removeprefix("--") for one in up.params for name in one.opts}
+    assert told["config.file"] == str(config)
+    assert told["engine.url"] == "http://<secret>@a:1"
+    assert told["engine.port"] == ",".join(map(str, USUAL_PORTS))
+    assert (told["log.level"], told["log.format"], told["load"]) == ("debug", "json", "")
+    assert (told["no-worker"], told["worker.device"]) == ("true", "cuda")
+    assert (told["storage.path"], told["web.listen-address"]) == ("there", "127.0.0.1:1")
 
 
 def test_an_engine_that_is_no_url() -> None:
