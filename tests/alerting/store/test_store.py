@@ -181,6 +181,20 @@ def test_rules_write_as_a_source_of_their_own_and_their_series_vanish() -> None:
     assert is_stale(part.slab(0, 2)[:, 0]).tolist() == [False, True]
 
 
+def test_rules_that_give_the_same_series_again_or_in_another_order() -> None:
+    store, group = Store(), Source("rules", "file;group")
+    one, two = ((("__name__", "m"), ("a", name)) for name in "12")
+    for at_ms, batch in enumerate(
+        [[(one, 1.0), (two, 2.0)], [(one, 3.0), (two, 4.0)], [(two, 6.0), (one, 5.0)], []]
+    ):
+        assert store.append_rules(group, at_ms, batch)
+    selection = store.select(named("m"), 0, 9000)
+    (part,) = selection.parts
+    assert selection.series.labels == (one, two)
+    assert part.slab(0, 3).tolist() == [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
+    assert is_stale(part.slab(3, 4)).all()
+
+
 def test_a_source_that_is_taken_out_of_the_configuration_ends() -> None:
     store = Store()
     store.append(snapshot(1000, LOAD, 1.0))
