@@ -25,7 +25,7 @@ from tocsin_alerting.box.discovery import USUAL_PORTS
 from tocsin_alerting.box.engines import Engines
 from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.config import Config
-from tocsin_alerting.config.effective import effective
+from tocsin_alerting.config.effective import effective, without_user
 from tocsin_alerting.config.load import external_url, incident_config
 from tocsin_alerting.incidents.desk import Desk
 from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
@@ -307,7 +307,7 @@ class App:
     def _about(self) -> Mapping[str, Any]:
         engines = self.engines
         return {
-            "engines": engines.urls if engines else [],
+            "engines": [without_user(url) for url in engines.urls] if engines else [],
             "worker": engines.worker.state if engines and engines.worker else "none",
             "receivers": list(self.setup.channels),
             "rule_files": [file.path for file in self.setup.rules],
@@ -328,7 +328,7 @@ class App:
         storage = self.setup.config.storage
         facts = Facts(
             gpus=gpus[0] if gpus else 0,
-            engines=[f"{engine.kind} at {engine.url}" for engine in plan.engines],
+            engines=[f"{engine.kind} at {without_user(engine.url)}" for engine in plan.engines],
             worker=f"starting at {self._worker_url}" if plan.start_worker else plan.why_not,
             rules=self.setup.rules,
             receivers=list(self.setup.channels),
