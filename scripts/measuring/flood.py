@@ -13,10 +13,11 @@ class Flood:
         self._sockets = [socket.create_connection(address, 60) for _ in range(connections)]
         self._failures: list[str] = []
 
-    def send(self, requests: Sequence[bytes]) -> None:
-        """Request i goes over connection i modulo their number; ends when all are answered."""
+    def send(self, rounds: Sequence[Sequence[bytes]]) -> None:
+        """The so-manieth request of each round goes over the same connection, so that a series
+        stays in order; ends when all are answered."""
         count = len(self._sockets)
-        shares = [requests[i::count] for i in range(count)]
+        shares = [[one for turn in rounds for one in turn[i::count]] for i in range(count)]
         pairs = zip(self._sockets, shares, strict=True)
         senders = [threading.Thread(target=self._send_all, args=pair) for pair in pairs]
         for sender in senders:
