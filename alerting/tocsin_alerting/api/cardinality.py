@@ -1,7 +1,7 @@
 """`/api/v1/status/tsdb`: which metrics and labels the series in memory are made of."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from starlette.routing import Route
@@ -12,7 +12,7 @@ from tocsin_alerting.api.encoding import whole
 from tocsin_alerting.api.handler import route
 from tocsin_alerting.api.turn import Queries, Work
 from tocsin_alerting.store.columns import Part
-from tocsin_alerting.store.history import History
+from tocsin_alerting.store.selection import Selection
 from tocsin_alerting.store.target import NAME
 from tocsin_exporter.snapshot import Labels
 
@@ -31,18 +31,21 @@ def _tsdb(asked: Asked, queries: Queries) -> Work:
 
     def work(budget: object) -> Iterator[bytes]:
         memory = queries.store.select(EVERYTHING, _AFTER_ALL_MS, _AFTER_ALL_MS)
-        return whole(tables(memory.series.labels, _extent(memory.parts), limit))
+        return whole(tables(memory.series.labels, _extent(memory), limit))
 
     return work
 
 
-def _extent(parts: Iterable[Part | History]) -> dict[str, int]:
-    """When the columns in memory begin and end, and in how many blocks they lie."""
-    columns = [part.columns for part in parts if isinstance(part, Part) and len(part.times)]
+def _extent(memory: Selection) -> dict[str, int]:
+    """When the samples in memory begin and end, and in how many blocks those in columns lie."""
+    columns = [one.columns for one in memory.parts if isinstance(one, Part)]
+    loose = [one.between(-_AFTER_ALL_MS, _AFTER_ALL_MS).times for one in memory.scattered]
+    times = [one for one in (*(each.times for each in columns), *loose) if len(one)]
+    ends = [(int(one.min()), int(one.max())) for one in times]
     return {
         "chunkCount": sum(len(one.blocks) for one in columns),
-        "minTime": min((int(one.times[0]) for one in columns), default=0),
-        "maxTime": max((int(one.times[-1]) for one in columns), default=0),
+        "minTime": min((first for first, _ in ends), default=0),
+        "maxTime": max((last for _, last in ends), default=0),
     }
 
 

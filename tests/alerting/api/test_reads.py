@@ -1,0 +1,68 @@
+"""Who may read from another page, and what other methods are told."""
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from support.api_client import api_client
+from tocsin_alerting.api.answers import ApiError
+from tocsin_alerting.api.reads import read
+
+ORIGIN = {"origin": "https://page.example"}
+
+
+async def _fine(request: Request) -> Response:
+    return PlainTextResponse("fine")
+
+
+async def _refused(request: Request) -> Response:
+    raise ApiError("bad_data", "no")
+
+
+async def _closed(request: Request) -> Response:
+    return PlainTextResponse("for our own pages")
+
+
+ROUTES = [
+    read("/api/v1/open", _fine),
+    read("/api/v1/form", _fine, "POST"),
+    read("/api/v1/refused", _refused),
+    Route("/api/v1/closed", _closed),
+]
+
+
+@pytest.mark.parametrize(("path", "status"), [("open", 200), ("refused", 400)])
+async def test_any_page_may_read_answers_and_errors(path: str, status: int) -> None:
+    async with api_client(ROUTES) as client:
+        answer = await client.get(f"/api/v1/{path}", headers=ORIGIN)
+        own = await client.get(f"/api/v1/{path}")
+    assert (answer.status_code, own.status_code) == (status, status)
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-origin" not in own.headers
+    assert "access-control-allow-credentials" not in answer.headers
+
+
+async def test_what_is_no_reading_is_closed_to_other_pages() -> None:
+    async with api_client(ROUTES) as client:
+        answer = await client.get("/api/v1/closed", headers=ORIGIN)
+        asked = await client.options("/api/v1/closed", headers=ORIGIN)
+    assert "access-control-allow-origin" not in answer.headers
+    assert "access-control-allow-origin" not in asked.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"), [("open", "GET, OPTIONS"), ("form", "GET, OPTIONS, POST")]
+)
+async def test_other_methods_are_told_what_there_is(path: str, allowed: str) -> None:
+    async with api_client(ROUTES) as client:
+        answer = await client.put(f"/api/v1/{path}")
+        head = await client.head(f"/api/v1/{path}")
+        options = await client.options(f"/api/v1/{path}")
+    assert (answer.status_code, head.status_code, options.status_code) == (405, 405, 204)
+    assert answer.headers["allow"] == head.headers["allow"] == allowed
+    assert answer.json() == {
+        "status": "error",
+        "errorType": "method_not_allowed",
+        "error": f"PUT does nothing at /api/v1/{path}; use {allowed}",
+    }
