@@ -107,7 +107,7 @@ class App:
         self.receiver = Receiver(self.store)
         self.writes = Threads(1, "write")
         # store -> PromQL -> rules
-        self.engine = Engine(self.store)
+        self.engine = Engine(self.store, config.promql.semantics)
         self.groups = Groups(self._surroundings(), config.evaluation_interval)
         # alerts -> incidents -> outbox -> channels
         self.journal = SqliteJournal(Path(config.storage.path) / "incidents.db")

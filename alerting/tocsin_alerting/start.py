@@ -38,6 +38,7 @@ class Options:
     no_worker: bool = False
     worker_device: str | None = None
     load_rps: float | None = None
+    promql_semantics: int | None = None
 
 
 class CannotStart(Exception):
@@ -58,6 +59,9 @@ def configured(options: Options) -> Config:
     if options.listen_address:
         web = {"listen_address": options.listen_address}
         sections["web"] = config.web.model_copy(update=web)
+    if options.promql_semantics:
+        semantics = {"semantics": options.promql_semantics}
+        sections["promql"] = config.promql.model_copy(update=semantics)
     worker: dict[str, Any] = {"enabled": False} if options.no_worker else {}
     worker |= {"device": options.worker_device} if options.worker_device else {}
     if worker:
@@ -100,6 +104,7 @@ def flags(options: Options, config: Config, log_level: str, log_format: str) -> 
         "log.format": log_format,
         "log.level": log_level,
         "no-worker": str(not config.worker.enabled).lower(),
+        "promql.semantics": str(config.promql.semantics),
         "storage.path": config.storage.path,
         "web.listen-address": config.web.listen_address,
         "worker.device": config.worker.device,
@@ -108,7 +113,7 @@ def flags(options: Options, config: Config, log_level: str, log_format: str) -> 
 
 def rule_files(config: Config) -> list[RuleFile]:
     """The files that `rule_files` names; `bundled` are ours. Raises InvalidDocument."""
-    return load_rules(rule_patterns(config), check)
+    return load_rules(rule_patterns(config), check, config.promql.semantics)
 
 
 def rule_patterns(config: Config) -> list[str]:

@@ -45,6 +45,8 @@ def test_flags_win_over_the_file_and_leave_the_rest(config: Path) -> None:
     assert (found.worker.enabled, found.worker.device, found.worker.port) == (False, "cuda", 9000)
     assert [engine.url for engine in found.engines] == ["http://a:1", "http://b:1"]
     assert configured(Options(config, worker_device="cpu")).worker.device == "cpu"
+    assert configured(Options(config)).promql.semantics == 3
+    assert configured(Options(config, promql_semantics=2)).promql.semantics == 2
 
 
 def test_every_flag_is_told_with_what_holds_and_without_passwords(config: Path) -> None:
@@ -57,6 +59,20 @@ def test_every_flag_is_told_with_what_holds_and_without_passwords(config: Path) 
     assert (told["log.level"], told["log.format"], told["load"]) == ("debug", "json", "")
     assert (told["no-worker"], told["worker.device"]) == ("true", "cuda")
     assert (told["storage.path"], told["web.listen-address"]) == ("there", "127.0.0.1:1")
+
+
+def test_rules_are_read_as_the_promql_that_is_configured(tmp_path: Path) -> None:
+    (tmp_path / "mine.yml").write_text(
+        "groups: [{name: g, rules: [{record: a, expr: 'limitk(1, up)'}]}]"
+    )
+    path = tmp_path / "tocsin.yml"
+    path.write_text("rule_files: [mine.yml]")
+    assert len(rule_files(configured(Options(path)))) == 1
+    with pytest.raises(InvalidDocument, match="unknown function with name"):
+        rule_files(configured(Options(path, promql_semantics=2)))
+    path.write_text("{rule_files: [mine.yml], promql: {semantics: 2}, evaluation_interval: 0}")
+    with pytest.raises(InvalidDocument, match="unknown function with name"):
+        configured(Options(path))
 
 
 def test_an_engine_that_is_no_url() -> None:

@@ -4,25 +4,32 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tocsin_alerting.cli.client import FAILED, LINT
 from tocsin_alerting.cli.output import count
+from tocsin_alerting.cli.semantics import semantics_option
+
+if TYPE_CHECKING:
+    from tocsin_alerting.promql.values import Semantics
 
 
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
-def check(files: tuple[Path, ...]) -> None:
+@semantics_option
+def check(files: tuple[Path, ...], semantics: "Semantics") -> None:
     """Check FILES: rules, unit tests of rules or configurations, told apart by what they hold.
 
     Without FILES the rules that come with Tocsin. Every problem is told with its place. The exit
-    code is 3 when there is nothing worse than lint.
+    code is 3 when there is nothing worse than lint. A configuration says itself whose PromQL its
+    rules are.
     """
     from tocsin_alerting.bundled import bundled
 
     chosen = files or tuple(sorted(bundled("rules").glob("*.yml")))
-    worst = max((_check(path) for path in chosen), key=(0, LINT, FAILED).index)
+    worst = max((_check(path, semantics) for path in chosen), key=(0, LINT, FAILED).index)
     raise SystemExit(worst)
 
 
@@ -30,12 +37,12 @@ Checked = tuple[str, list[str]]
 """What is in a file that is right, and the lints."""
 
 
-def _check(path: Path) -> int:
+def _check(path: Path, semantics: "Semantics") -> int:
     from tocsin_alerting.document import InvalidDocument
 
     print(f"Checking {path}")
     try:
-        said, lints = _kind(path)(path)
+        said, lints = _kind(path)(path, semantics)
     except InvalidDocument as error:
         print(f"  FAILED: {count(len(error.problems), 'problem')}", file=sys.stderr)
         _print(map(str, error.problems))
@@ -50,7 +57,7 @@ def _print(lines: Iterable[str]) -> None:
         print(f"  {line}", file=sys.stderr)
 
 
-def _kind(path: Path) -> Callable[[Path], Checked]:
+def _kind(path: Path) -> "Callable[[Path, Semantics], Checked]":
     """By the first key that is known or nearly so. What is no YAML is taken for a rule file, whose
     reader says why."""
     from tocsin_alerting.config.config import Config
@@ -70,7 +77,7 @@ def _kind(path: Path) -> Callable[[Path], Checked]:
     return kinds[near[min(sure)][0]] if sure else _unclear
 
 
-def _unclear(path: Path) -> Checked:
+def _unclear(path: Path, _: "Semantics") -> Checked:
     """None of its keys says what it is to be."""
     from tocsin_alerting.document import InvalidDocument, parse, read_text
     from tocsin_alerting.rules.reading import kind
@@ -86,7 +93,7 @@ def _unclear(path: Path) -> Checked:
     raise InvalidDocument([document.problem((), said)])
 
 
-def _configuration(path: Path) -> Checked:
+def _configuration(path: Path, _: "Semantics") -> Checked:
     from tocsin_alerting.config.load import load
     from tocsin_alerting.start import rule_files
 
@@ -96,23 +103,23 @@ def _configuration(path: Path) -> Checked:
     return f"{receivers}, {policies}, {count(len(rule_files(config)), 'rule file')}", []
 
 
-def _tests(path: Path) -> Checked:
+def _tests(path: Path, semantics: "Semantics") -> Checked:
     from tocsin_alerting.document import read_text
     from tocsin_alerting.rules.rule_test_file import read_tests
 
-    tests = read_tests(read_text(str(path)), str(path))
+    tests = read_tests(read_text(str(path)), str(path), semantics)
     return f"{count(len(tests.tests), 'unit test')} found; `alertctl test` runs them", []
 
 
-def _rules(path: Path) -> Checked:
+def _rules(path: Path, semantics: "Semantics") -> Checked:
     from tocsin_alerting.document import read_text
     from tocsin_alerting.promql.evaluation.coverage import check as check_expr
     from tocsin_alerting.rules.file import read
 
-    file = read(read_text(str(path)), str(path), check_expr)
+    file = read(read_text(str(path)), str(path), check_expr, semantics)
     rules = sum(len(group.rules) for group in file.groups)
     return f"{count(rules, 'rule')} found", [str(lint) for lint in file.lints]
 
 
-_TELLING: Mapping[str, Callable[[Path], Checked]] = {"groups": _rules, "tests": _tests}
+_TELLING: "Mapping[str, Callable[[Path, Semantics], Checked]]" = {"groups": _rules, "tests": _tests}
 """The keys that say of a file what it is, whatever else is in it."""

@@ -9,16 +9,19 @@ import click
 
 from tocsin_alerting.cli.client import FAILED
 from tocsin_alerting.cli.output import count
+from tocsin_alerting.cli.semantics import semantics_option
 
 if TYPE_CHECKING:
     from tocsin_alerting.config import Config
+    from tocsin_alerting.promql.values import Semantics
 
 
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--config.file", "config_file", type=click.Path(path_type=Path),
               help="Whose policies to try; the defaults without it.")  # fmt: skip
-def test(files: tuple[Path, ...], config_file: Path | None) -> None:
+@semantics_option
+def test(files: tuple[Path, ...], config_file: Path | None, semantics: "Semantics") -> None:
     """Run the rule unit tests in FILES, which are promtool's.
 
     Without FILES: check the configuration, run the tests of the rules that come with Tocsin, and
@@ -28,22 +31,23 @@ def test(files: tuple[Path, ...], config_file: Path | None) -> None:
     if files and config_file:
         raise click.UsageError("--config.file goes with no FILES: they test rules alone")
     if files:
-        raise SystemExit(_run(files))
+        raise SystemExit(_run(files, semantics))
     config = _checked(config_file)
-    code = _run(_bundled_tests())
+    either = 2 if semantics == 2 else config.promql.semantics
+    code = _run(_bundled_tests(), either)
     _drill(config)
     raise SystemExit(code)
 
 
-def _run(files: Iterable[Path]) -> int:
-    ok = [_passes(str(path)) for path in files]
+def _run(files: Iterable[Path], semantics: "Semantics") -> int:
+    ok = [_passes(str(path), semantics) for path in files]
     return 0 if all(ok) else FAILED
 
 
-def _passes(path: str) -> bool:
+def _passes(path: str, semantics: "Semantics") -> bool:
     """Prints what promtool would, where it would. A broken file fails, and the next one is run."""
     print(f"Unit Testing:  {path}")
-    failures = _failures(path)
+    failures = _failures(path, semantics)
     if not failures:
         print("  SUCCESS\n")
         return True
@@ -55,8 +59,9 @@ def _passes(path: str) -> bool:
     return False
 
 
-def _failures(path: str) -> list[str]:
+def _failures(path: str, semantics: "Semantics") -> list[str]:
     import asyncio
+    from functools import partial
 
     from tocsin_alerting.document import InvalidDocument, read_text
     from tocsin_alerting.promql.evaluation.coverage import check
@@ -65,7 +70,9 @@ def _failures(path: str) -> list[str]:
     from tocsin_alerting.rules.rule_test_file import read_tests
 
     try:
-        report = asyncio.run(run(read_tests(read_text(path), path), make_bench, check))
+        tests = read_tests(read_text(path), path, semantics)
+        bench = partial(make_bench, semantics=semantics)
+        report = asyncio.run(run(tests, bench, check))
     except InvalidDocument as error:
         return [str(error)]
     return [failure.text for failure in report.failures]

@@ -74,6 +74,13 @@ def main() -> None:
     metavar="RPS",
     help="Send so many real chat requests a second, so that the numbers move.",
 )
+@click.option(
+    "--promql.semantics",
+    "promql_semantics",
+    type=click.Choice(["2", "3"]),
+    callback=lambda _, __, value: value and int(value),
+    help="Whose PromQL queries and rules are: of Prometheus 2.42 or of 3.  [default: 3]",
+)
 @_logging
 def up(log_level: str, log_format: str, **options: Any) -> None:
     """Start the agent, and a worker of our own where no engine is found.

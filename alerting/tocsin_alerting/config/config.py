@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BeforeValidator
 
 from tocsin_alerting.config.policies import Contact, PolicySection
+from tocsin_alerting.config.promql import Promql
 from tocsin_alerting.config.routing import (
     DEFAULT_INHIBIT,
     GroupSection,
@@ -60,6 +61,7 @@ class Config(Section):
     worker: Worker = Worker()
     storage: Storage = Storage()
     web: Web = Web()
+    promql: Promql = Promql()
 
     evaluation_interval: Interval = 5_000
     rule_files: Words = (BUNDLED_RULES,)

@@ -13,6 +13,7 @@ from tocsin_alerting.config.references import Found, each
 from tocsin_alerting.document import InvalidDocument, Problem
 from tocsin_alerting.notify.secret import Vault
 from tocsin_alerting.promql.evaluation.coverage import check
+from tocsin_alerting.promql.values import Semantics
 from tocsin_alerting.rules.file import load as load_rules
 
 T = TypeVar("T")
@@ -67,8 +68,11 @@ def rule_problems(data: Any, directory: Path) -> list[Problem]:
     """
     own = [one for _, one in each(data, "rule_files", "*") if isinstance(one, str)]
     paths = [str(directory / Path(one).expanduser()) for one in own if one != BUNDLED_RULES]
+    there = [path for path in paths if glob.has_magic(path) or Path(path).is_file()]
+    old = (("promql", "semantics"), 2) in each(data, "promql", "*")
+    semantics: Semantics = 2 if old else 3
     try:
-        load_rules([path for path in paths if glob.has_magic(path) or Path(path).is_file()], check)
+        load_rules(there, check, semantics)
     except InvalidDocument as error:
         return error.problems
     return []

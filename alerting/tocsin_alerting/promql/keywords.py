@@ -49,5 +49,7 @@ def names_label(token: Token) -> bool:
     return token.kind in _NAMES or token.name in (*_SET_WORDS, "atan2")
 
 
-def begins_expression(token: Token) -> bool:
+def begins_expression(token: Token, semantics: Semantics) -> bool:
+    if token.kind is Kind.DURATION and semantics == 2:  # which knows them in brackets only
+        return False
     return token.kind in _LITERALS or token.name in ("(", "{", "+", "-") or names_metric(token)

@@ -7,7 +7,7 @@ from tocsin_alerting.promql.token import Kind
 from tocsin_alerting.promql.values import Semantics
 
 _PLAIN_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?(?![0-9A-Za-z_.])")
-_PLAIN_DURATION = re.compile(r"(?:[0-9]+(?:ms|[smhdwy]))+(?![0-9A-Za-z_.])")
+_PLAIN_DURATION = re.compile(r"[0-9]+(?:ms|[smhdwy])(?:[0-9]+(?:ms|[smhdw]))*(?![0-9A-Za-z_.])")
 _NO_TEXT = r"\ufffd\ud800-\udfff"
 _PLAIN_STRING = re.compile(
     rf"""(?x) "[^"\\\n{_NO_TEXT}]*(?:\\[abfnrtv\\"][^"\\\n{_NO_TEXT}]*)*"

@@ -82,7 +82,9 @@ def _group(cursor: Cursor, matching: VectorMatching, end: int) -> tuple[VectorMa
     include: tuple[str, ...] = ()
     end = group.end
     following = cursor.peek()
-    if following.name == "(" or not (begins_expression(following) or following.name in FILLS):
+    if following.name == "(" or not (
+        begins_expression(following, cursor.semantics) or following.name in FILLS
+    ):
         include, end = grouping_labels(cursor)
     return replace(matching, cardinality=_GROUPS[group.name], include=include), end
 

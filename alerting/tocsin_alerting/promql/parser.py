@@ -195,7 +195,7 @@ def _arguments(cursor: Cursor) -> tuple[tuple[Expr, ...], int]:
         return (), closing.end
     args = [_expression(cursor)]
     while comma := cursor.accept(","):
-        if not begins_expression(cursor.peek()):
+        if not begins_expression(cursor.peek(), cursor.semantics):
             cursor.fail("trailing commas not allowed in function call args", comma.span)
         args.append(_expression(cursor))
     return tuple(args), cursor.expect(")").end

@@ -13,7 +13,7 @@ from tocsin_alerting.promql.ast import NOWHERE as NO_SPAN
 from tocsin_alerting.promql.ast import Expr, NumberLiteral, Span
 from tocsin_alerting.promql.fault import ParseError
 from tocsin_alerting.promql.types import type_of
-from tocsin_alerting.promql.values import ValueType
+from tocsin_alerting.promql.values import Semantics, ValueType
 from tocsin_alerting.rules import template
 from tocsin_alerting.rules.lint import lint
 from tocsin_alerting.rules.reading import Reading, kind
@@ -47,7 +47,9 @@ def no_objection(expr: Expr) -> Iterable[tuple[Span, str]]:
     return ()
 
 
-def load(patterns: Iterable[str], check_expr: CheckExpr = no_objection) -> list[RuleFile]:
+def load(
+    patterns: Iterable[str], check_expr: CheckExpr = no_objection, semantics: Semantics = 3
+) -> list[RuleFile]:
     """The rule files that the paths and globs name, each once, in order.
 
     Raises InvalidDocument with every problem of every file. A glob may match nothing, a path not.
@@ -56,7 +58,7 @@ def load(patterns: Iterable[str], check_expr: CheckExpr = no_objection) -> list[
     problems: list[Problem] = []
     for path in _paths(patterns):
         try:
-            files.append(read(read_text(path), path, check_expr))
+            files.append(read(read_text(path), path, check_expr, semantics))
         except InvalidDocument as error:
             problems.extend(error.problems)
     if problems:
@@ -64,10 +66,12 @@ def load(patterns: Iterable[str], check_expr: CheckExpr = no_objection) -> list[
     return files
 
 
-def read(text: str, path: str, check_expr: CheckExpr = no_objection) -> RuleFile:
+def read(
+    text: str, path: str, check_expr: CheckExpr = no_objection, semantics: Semantics = 3
+) -> RuleFile:
     """The rule file `text`; `path` is what messages and groups call it. Raises InvalidDocument."""
     document = parse(text, path)
-    reading = Reading(document)
+    reading = Reading(document, semantics)
     groups = _groups(reading, check_expr)
     if reading.problems:
         raise InvalidDocument(reading.problems)
@@ -197,7 +201,7 @@ def _query(reading: Reading, path: Path, check_expr: CheckExpr) -> Expr:
             reading.wrong(path, "`expr` must be set; add the expression")
         return _NO_EXPR
     try:
-        query = parser.parse(text)
+        query = parser.parse(text, reading.semantics)
     except ParseError as error:
         reading.wrong_at(path, error.span.start, f"could not parse expression: {error.message}")
         return _NO_EXPR

@@ -5,13 +5,18 @@ from typing import Any
 
 from tocsin_alerting.document import Document, Path, Problem, did_you_mean
 from tocsin_alerting.promql.durations import parse_duration
+from tocsin_alerting.promql.values import Semantics
 
 
 class Reading:
-    """A document and the problems found in it so far; `where` begins the messages of a part."""
+    """A document and the problems found in it so far; `where` begins the messages of a part.
 
-    def __init__(self, document: Document) -> None:
+    `semantics` says whose PromQL its expressions are.
+    """
+
+    def __init__(self, document: Document, semantics: Semantics = 3) -> None:
         self.document = document
+        self.semantics = semantics
         self.problems: list[Problem] = []
         self.where = ""
 

@@ -106,7 +106,8 @@ async def run(
 ) -> Report:
     """Runs every test of the file. Raises InvalidDocument when a rule file is broken."""
     folder = FilePath(file.path).parent
-    rules = load((str(folder / pattern) for pattern in file.rule_files), check_expr)
+    patterns = (str(folder / pattern) for pattern in file.rule_files)
+    rules = load(patterns, check_expr, file.semantics)
     failures: list[Failure] = []
     for test in file.tests:
         failures.extend(await _Run(file, test, rules, make_bench(file.interval_ms)).failures())

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from tocsin_alerting.document import InvalidDocument, Path, parse
 from tocsin_alerting.promql import parser
 from tocsin_alerting.promql.fault import ParseError
+from tocsin_alerting.promql.values import Semantics
 from tocsin_alerting.rules.reading import Reading
 from tocsin_alerting.rules.rule import Place
 from tocsin_alerting.rules.series_notation import (
@@ -94,11 +95,12 @@ class RuleTestFile:
     group_order: tuple[str, ...]
     fuzzy: bool
     tests: tuple[RuleTest, ...]
+    semantics: Semantics = 3
 
 
-def read_tests(text: str, path: str) -> RuleTestFile:
+def read_tests(text: str, path: str, semantics: Semantics = 3) -> RuleTestFile:
     """The tests in `text`; `path` is what messages call it. Raises InvalidDocument."""
-    reading = Reading(parse(text, path))
+    reading = Reading(parse(text, path), semantics)
     data = reading.mapping((), reading.document.data, _FILE_KEYS, "a test file")
     interval_ms = reading.duration(("evaluation_interval",)) or _MINUTE_MS
     order = _words(reading, ("group_eval_order",), data)
@@ -114,6 +116,7 @@ def read_tests(text: str, path: str) -> RuleTestFile:
         order,
         reading.truth(("fuzzy_compare",)),
         tests,
+        semantics,
     )
     if reading.problems:
         raise InvalidDocument(reading.problems)
@@ -163,7 +166,7 @@ def _expr(reading: Reading, path: Path, value: Any) -> ExprCase:
     )
     expr = reading.text((*path, "expr"))
     try:
-        parser.parse(expr)
+        parser.parse(expr, reading.semantics)
     except ParseError as error:
         reading.wrong_at((*path, "expr"), error.span.start, error.message)
 

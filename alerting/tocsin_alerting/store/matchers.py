@@ -60,6 +60,8 @@ def compile_anchored(pattern: str, old: bool = False) -> Regex:
     options.log_errors = False
     options.dot_nl = not old
     try:
+        if old:
+            re2.compile(f"^(?:{pattern})$", options)  # so its errors come with the anchors
         compiled = cast(Regex, re2.compile(pattern, options))
     except re2.error as refused:
         message = refused.args[0] if refused.args else b""

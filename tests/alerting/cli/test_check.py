@@ -27,6 +27,17 @@ def rules(tmp_path: Path) -> Path:
     return tmp_path / "rules.yml"
 
 
+def test_rules_are_those_of_the_prometheus_that_is_named(rules: Path) -> None:
+    rules.write_text(CLEAN.replace("expr: up", "expr: 'limitk(1, up)'"))
+    assert alertctl("check", str(rules)).code == 0
+    ended = alertctl("check", "--promql.semantics", "2", str(rules))
+    assert ended.code == 1
+    assert 'unknown function with name "limitk"' in ended.err
+    ended = alertctl("check", "--promql.semantics", "1", str(rules))
+    assert ended.code == 2
+    assert "'1' is not one of '2', '3'" in ended.err
+
+
 @pytest.mark.parametrize("name", sorted(WANTED))
 def test_a_broken_rule_file_fails_with_places(name: str) -> None:
     ended = alertctl("check", str(BROKEN / name))

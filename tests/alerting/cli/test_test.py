@@ -85,3 +85,18 @@ def test_a_wrong_configuration_is_told_and_nothing_else_is_done(tmp_path: Path, 
     ended = alertctl("test", "--config.file", str(path))
     assert (ended.code, ended.out) == (1, "")
     assert ended.err.startswith(f"Configuration: {path}: FAILED\n{path}:1:")
+
+
+LEFT_EDGE = """
+tests:
+- input_series: [{series: up, values: 1x9}]
+  promql_expr_test:
+  - {expr: "count_over_time(up[5m])", eval_time: 5m, exp_samples: [{labels: "{}", value: 6}]}
+"""
+
+
+def test_expressions_mean_what_they_mean_to_the_prometheus_that_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "tests.yml"
+    file.write_text(LEFT_EDGE)
+    assert alertctl("test", "--promql.semantics", "2", str(file)).code == 0
+    assert alertctl("test", str(file)).code == 1

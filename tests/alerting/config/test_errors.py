@@ -33,6 +33,10 @@ CASES = {
     "a list that is none": ("rule_files: bundled", "t.yml:1:13: rule_files: must be a list"),
     "a mapping that is none": ("web: 5", "t.yml:1:6: web: must be a mapping"),
     "a section without content": ("contacts:", "t.yml:1:10: contacts: must be a mapping"),
+    "a PromQL of nobody": (
+        "promql: {semantics: 4}",
+        "t.yml:1:21: promql.semantics: must be 3, for the PromQL of Prometheus 3, or 2",
+    ),
     "an entry that is no mapping": ("engines: [5]", "t.yml:1:11: engines.0: must be a mapping"),
     "a document that is no mapping": ("- a", "t.yml:1:1: must be a mapping"),
     "a number for text": ("rule_files: [5]", "rule_files.0: must be text; quote it"),

@@ -13,13 +13,20 @@ from tocsin_alerting.store.cell import Floats, Mask
 _Compute = Callable[[Floats, Floats], Floats]
 _Compare = Callable[[Floats, Floats], Mask]
 
+
+def _power(base: Floats, exponent: Floats) -> Floats:
+    """numpy takes the square root for an exponent of a half, which differs at -0 and -Inf."""
+    root = np.where(np.isneginf(base), np.inf, np.sqrt(base) + 0.0)
+    return np.where(exponent == 0.5, root, np.power(base, exponent))
+
+
 ARITHMETIC: Mapping[BinaryOp, _Compute] = {
     BinaryOp.ADD: np.add,
     BinaryOp.SUB: np.subtract,
     BinaryOp.MUL: np.multiply,
     BinaryOp.DIV: np.divide,
     BinaryOp.MOD: np.fmod,
-    BinaryOp.POW: np.power,
+    BinaryOp.POW: _power,
     BinaryOp.ATAN2: np.arctan2,
 }
 COMPARISON: Mapping[BinaryOp, _Compare] = {
