@@ -116,8 +116,8 @@ class Loose:
         return HeldPairs(rows, labels, self.runs.ordered, self.begins_ms, self.floor_ms)
 
     def sealed(self, runs: Collection[Run]) -> None:
-        """These are in the archive, and may be dropped."""
-        there = {id(one) for one in runs}
+        """Those of them that were closed are in the archive, and may be dropped."""
+        there = {id(one) for one in runs if one.state is State.CLOSED}
         self._ordered = [
             replace(one, state=State.SEALED) if id(one) in there else one for one in self._ordered
         ]
