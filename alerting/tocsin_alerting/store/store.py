@@ -22,38 +22,17 @@ from tocsin_alerting.store.columns import part
 from tocsin_alerting.store.held import Held, LoosePairs, Stock
 from tocsin_alerting.store.intake import AHEAD_MS, Intake, Span, Written
 from tocsin_alerting.store.last import Last, Lasts
+from tocsin_alerting.store.placed import NOWHERE, Placed, place, place_rules
 from tocsin_alerting.store.rows import MatcherSets, Rows
 from tocsin_alerting.store.runs import State
 from tocsin_alerting.store.selection import Resolved, Selection, resolve
+from tocsin_alerting.store.size import Size, size_of
 from tocsin_alerting.store.table import Table
-from tocsin_alerting.store.target import stored_labels, synthetic_labels
-from tocsin_exporter.snapshot import EMPTY, Family, Labels, Layout, Snapshot, Source
+from tocsin_exporter.snapshot import EMPTY, Family, Labels, Snapshot, Source
 
 HOUR_MS = 3_600_000
 UNSEALED = 3
 _SELECTIONS = 2_000  # as many as a large rule set and some dashboards have selectors
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """What the store holds: `refused` counts samples by reason, `over_limit` series."""
-
-    sources: int
-    series: int
-    samples: int
-    bytes: int
-    refused: Mapping[str, int]
-    over_limit: int
-
-
-@dataclass(slots=True)
-class _Placed:
-    """Where the series of a source's present layout go."""
-
-    layout: Layout | None
-    rows: Ints  # the synthetic series come last
-    taken: Ints | None  # positions in the layout; None: all
-    series: tuple[Labels, ...] | None = None  # instead of a layout, where rules wrote
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,9 +42,6 @@ class Restored:
     labels: tuple[Labels, ...]
     values: Floats
     whole: bool
-
-
-_NOWHERE = _Placed(None, np.empty(0, np.int64), None)
 
 
 class Store:
@@ -87,7 +63,7 @@ class Store:
         self._archived_ms = NEVER_MS  # what is later than this is in memory
         self._max_series = max_series_per_source
         self._tables: dict[Source, Table] = {}
-        self._placed: dict[Source, _Placed] = {}
+        self._placed: dict[Source, Placed] = {}
         self._lasts = Lasts()
         self._refused: Counter[str] = Counter()
         self._resolved: OrderedDict[MatcherSets, tuple[int, Resolved]] = OrderedDict()
@@ -109,7 +85,9 @@ class Store:
             source, table = snapshot.source, self._own_table(snapshot.source)
             if not self._in_order(table, snapshot.at_ms, len(snapshot.values) + 3):
                 return False
-            placed, ended = self._place(source, snapshot.layout)
+            before = self._placed.get(source, NOWHERE)
+            placed, ended = place(source, snapshot.layout, table, before)
+            self._placed[source] = placed
             values = normalised(snapshot.values)
             if placed.taken is not None:
                 values = values[placed.taken]
@@ -134,7 +112,9 @@ class Store:
             if not self._in_order(table, at_ms, len(batch)):
                 return False
             values = normalised(np.fromiter((v for _, v in batch), np.float64, len(batch)))
-            placed, ended = self._place_rules(source, tuple(labels for labels, _ in batch))
+            before = self._placed.get(source, NOWHERE)
+            placed, ended = place_rules(tuple(labels for labels, _ in batch), table, before)
+            self._placed[source] = placed
             if placed.taken is not None:
                 values = values[placed.taken]
             table.append(at_ms, placed.rows, values)
@@ -187,8 +167,8 @@ class Store:
             if table is None or placed is None or not self._in_order(table, at_ms, 0):
                 return
             table.end(placed.rows)
-            table.append(at_ms, _NOWHERE.rows, np.empty(0))
-            self._record(source, at_ms, _NOWHERE.rows, np.empty(0), placed.rows)
+            table.append(at_ms, NOWHERE.rows, np.empty(0))
+            self._record(source, at_ms, NOWHERE.rows, np.empty(0), placed.rows)
 
     def expire(self, now_ms: int) -> None:
         """Drops what is older than the retention, of sources that no longer append too."""
@@ -276,14 +256,8 @@ class Store:
     def size(self) -> Size:
         with self._lock:
             tables, loose = list(self._tables.values()), self._intake.loose
-            return Size(
-                sources=len(tables),
-                series=sum(len(table.rows) for table in tables) + len(loose.rows),
-                samples=sum(table.samples for table in tables) + loose.samples,
-                bytes=sum(table.bytes for table in tables) + loose.bytes,
-                refused=dict(self._refused),
-                over_limit=sum(table.rows.refused for table in tables) + self._intake.over_limit,
-            )
+            refused, over = dict(self._refused), self._intake.over_limit
+            return size_of(tables, loose, refused, over, self._intake.over_sources)
 
     # what the archive asks and says
 
@@ -325,7 +299,7 @@ class Store:
                     self._intake.own.add(source)
                     stale = is_stale(values)
                     table.end(rows[stale])
-                    self._placed[source] = _Placed(None, rows[~stale], None)
+                    self._placed[source] = Placed(None, rows[~stale], None)
                 table.append(at_ms, rows, values)
             elif (index := table.index(at_ms)) >= 0:
                 table.fill(index, rows, values)
@@ -339,7 +313,7 @@ class Store:
         with self._lock:
             table = self._table(source)
             rows, _ = table.rows.all_of(present)
-            self._placed[source] = _Placed(None, rows, None)
+            self._placed[source] = Placed(None, rows, None)
             if len(rows):
                 self._intake.own.add(source)
             table.close(sealed_ms + 1)
@@ -364,7 +338,7 @@ class Store:
 
     def _held(self, source: Source, table: Table) -> Held:
         rows, labels = table.rows.owned()
-        placed = self._placed.get(source, _NOWHERE).rows
+        placed = self._placed.get(source, NOWHERE).rows
         sealed, closed, moved_ms = table.sealed, table.closed, table.moved_ms
         return Held(source, table.columns, rows, labels, placed, sealed, closed, moved_ms)
 
@@ -439,39 +413,6 @@ class Store:
             return True
         self._refused["duplicate" if at_ms == last else "out_of_order"] += samples
         return False
-
-    def _place(self, source: Source, layout: Layout) -> tuple[_Placed, Ints]:
-        """Where the series of a layout go, and the rows of those that have ended with it."""
-        before = self._placed.get(source, _NOWHERE)
-        if before.layout is layout:
-            return before, _NOWHERE.rows
-        table = self._tables[source]
-        synthetic, _ = table.rows.all_of(synthetic_labels(source))
-        own = set(synthetic.tolist())
-        rows, taken = table.rows.all_of(stored_labels(source, one) for one in layout.series)
-        # The source's own word on `up` does not count.
-        free = np.array([row not in own for row in rows.tolist()], np.bool_)
-        rows, taken = np.concatenate([rows[free], synthetic]), taken[free]
-        ended = np.setdiff1d(before.rows, rows)
-        table.end(ended)
-        everything = len(taken) == len(layout.series)
-        placed = _Placed(layout, rows, None if everything else taken)
-        self._placed[source] = placed
-        return placed, ended
-
-    def _place_rules(self, source: Source, series: tuple[Labels, ...]) -> tuple[_Placed, Ints]:
-        """As `_place`; the same series as the last time, which is most times, stay where they
-        are."""
-        before, table = self._placed.get(source, _NOWHERE), self._tables[source]
-        if before.series == series:
-            return before, _NOWHERE.rows
-        rows, taken = table.rows.all_of(series)
-        ended = np.setdiff1d(before.rows, rows)
-        table.end(ended)
-        everything = len(taken) == len(series)
-        placed = _Placed(None, rows, None if everything else taken, series)
-        self._placed[source] = placed
-        return placed, ended
 
     def _finish(self, source: Source, table: Table, last: Last) -> None:
         self._lasts.set(source, last)
