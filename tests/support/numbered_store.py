@@ -16,10 +16,12 @@ Row = tuple[Labels, int, int]
 class Written:
     taken: int
     refused: Mapping[str, int]
+    first: tuple[int, str] | None
 
 
 class NumberedStore:
-    """Takes everything, but for the series beyond `most`; `renumber` ends an epoch."""
+    """Takes everything, but for the series beyond `most`; `renumber` ends an epoch. `refused`
+    says for what reasons it refuses the last samples of each request."""
 
     def __init__(self, most: int = 10**9, refused: Mapping[str, int] | None = None) -> None:
         self.rows: list[Row] = []
@@ -38,9 +40,11 @@ class NumberedStore:
     ) -> Written | None:
         if epoch != self.epoch:
             return None
+        lost = sum(self._refused.values())
+        first = (len(numbers) - lost, next(iter(self._refused))) if lost else None
         lists = numbers.tolist(), times.tolist(), values.view(np.int64).tolist()
         self.rows += [(self._series[n], at, bits) for n, at, bits in zip(*lists, strict=True)]
-        return Written(len(numbers) - sum(self._refused.values()), self._refused)
+        return Written(len(numbers) - lost, self._refused, first)
 
     def renumber(self) -> None:
         self.epoch += 1

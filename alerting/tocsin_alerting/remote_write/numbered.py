@@ -8,13 +8,17 @@ from tocsin_exporter.snapshot import Labels
 
 
 class Written(Protocol):
-    """How many samples were taken, and how many were not, by reason."""
+    """How many samples were taken, and how many were not, by reason; `first` is the place of the
+    first that was not, with its reason."""
 
     @property
     def taken(self) -> int: ...
 
     @property
     def refused(self) -> Mapping[str, int]: ...
+
+    @property
+    def first(self) -> tuple[int, str] | None: ...
 
 
 class NumberedStore(Protocol):

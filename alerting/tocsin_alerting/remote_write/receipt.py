@@ -16,6 +16,10 @@ class Refusals:
     def add(self, reason: str, samples: int, at: int, words: str) -> None:
         """`at` is where the series stands in the request."""
         self.counts[reason] += samples
+        self.name(at, words)
+
+    def name(self, at: int, words: str) -> None:
+        """Says of a refused sample which it is; the first in the request is told."""
         if self._at is None or at < self._at:
             self._at, self.first = at, words
 

@@ -1,12 +1,12 @@
 """Remote write's end: a request in, samples in the store, and a receipt."""
 
-from collections import Counter
-
 from tocsin_alerting.remote_write.batch import Batch, joined, read
+from tocsin_alerting.remote_write.message import spans, time_series
 from tocsin_alerting.remote_write.numbered import NumberedStore
 from tocsin_alerting.remote_write.others import enrolled, parsed
 from tocsin_alerting.remote_write.receipt import Receipt, Refusals
 from tocsin_alerting.remote_write.roster import Roster
+from tocsin_alerting.remote_write.series import shown
 from tocsin_alerting.remote_write.snappy import unpacked
 from tocsin_alerting.remote_write.traffic import Traffic
 from tocsin_alerting.remote_write.walk import walk
@@ -52,7 +52,11 @@ class Receiver:
         if written is None:
             roster.forget()
             return None
-        return Receipt(written.taken, refusals.counts + Counter(written.refused), refusals.first)
+        if written.first is not None:
+            place, reason = written.first
+            refusals.counts.update(written.refused)
+            refusals.name(*_named(data, batch, place, reason))
+        return Receipt(written.taken, refusals.counts, refusals.first)
 
     def _decoded(self, data: bytes, refusals: Refusals) -> Batch | None:
         roster = self._roster
@@ -67,3 +71,11 @@ class Receiver:
                 return None
             batches.append(rest)
         return joined(batches)
+
+
+def _named(data: bytes, batch: Batch, place: int, reason: str) -> tuple[int, str]:
+    """Where a sample that the store refused stands in the request, and which one it is."""
+    stop = int(batch.stops[place])
+    begin = next(begin for begin, end in spans(data) if end == stop)
+    pairs = time_series(data, begin, stop, {}).pairs
+    return stop, f"{shown(pairs)} at {int(batch.times[place]) / 1000:.3f}: {reason}"

@@ -53,10 +53,13 @@ Verdicts: TypeAlias = NDArray[np.int8]
 @dataclass(frozen=True, slots=True)
 class Written:
     """How many samples were taken, and how many were refused, by reason: out_of_order, duplicate,
-    too_old, too_far_ahead (of the clock), own_source (the agent itself appends to it)."""
+    too_old, too_far_ahead (of the clock), own_source (the agent itself appends to it).
+
+    `first` is the place of the first that was refused, with its reason."""
 
     taken: int
     refused: Mapping[str, int]
+    first: tuple[int, str] | None = None
 
 
 class Span(NamedTuple):
@@ -381,4 +384,7 @@ def _written(verdicts: Verdicts) -> Written:
         return Written(len(verdicts), {})
     counts = np.bincount(verdicts, minlength=OWN_SOURCE + 1).tolist()
     refused = {name: counts[one] for one, name in _REASONS.items() if counts[one]}
-    return Written(counts[TAKEN], refused)
+    if not refused:
+        return Written(counts[TAKEN], refused)
+    at = int(np.argmax(verdicts >= OUT_OF_ORDER))
+    return Written(counts[TAKEN], refused, (at, _REASONS[int(verdicts[at])]))

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from support.numbered_store import NumberedStore, Row
 from support.write_requests import Series, body, number, odd, plain
+from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.remote_write.receiver import Receiver, Unsettled
 from tocsin_alerting.remote_write.wire import Malformed, TooLarge
+from tocsin_alerting.store.store import Store
 
 NOW = 1_790_000_000_000
 STALE_BITS = 0x7FF0000000000002
@@ -170,10 +172,18 @@ def test_series_without_a_place_are_refused_by_name() -> None:
         )
 
 
-def test_what_the_store_refuses_is_told() -> None:
-    receipt = Receiver(NumberedStore(refused={"too_old": 1})).receive(body(plain([one()])), NOW)
-    assert (receipt.taken, dict(receipt.refused)) == (0, {"too_old": 1})
-    assert receipt.words.startswith("1 of 1 samples refused (too_old 1)")
+def test_what_the_store_refuses_is_told_and_the_first_of_it_by_name() -> None:
+    receiver = Receiver(NumberedStore(refused={"too_old": 1, "duplicate": 1}))
+    request = [one(job="a"), one(job="b", at_ms=NOW + 1), one(job="c")]
+    for message in [plain(request)] * 3 + [odd(request, Random(1))]:
+        receipt = receiver.receive(body(message), NOW)
+        assert (receipt.taken, dict(receipt.refused)) == (1, {"too_old": 1, "duplicate": 1})
+        assert receipt.words == (
+            "2 of 3 samples refused (duplicate 1, too_old 1); "
+            'the first: m{job="b"} at 1790000000.001: too_old'
+        )
+    mixed = [one(b"", job="a"), *request]
+    assert receiver.receive(body(plain(mixed)), NOW).first == '{job="a"}: there is no __name__'
 
 
 def test_series_are_registered_once_and_again_in_a_new_epoch() -> None:
@@ -289,3 +299,27 @@ def test_numbers_may_be_padded() -> None:
     store = NumberedStore()
     Receiver(store).receive(body(padded), NOW)
     assert store.taken() == rows([one()])
+
+
+def test_a_real_store_names_what_it_refuses_and_keeps_the_rest() -> None:
+    store = Store()
+    receiver = Receiver(store)
+    for at_ms in (NOW, NOW + 5_000):
+        request = [one(job=str(n), at_ms=at_ms, value=at_ms) for n in range(20)]
+        assert receiver.receive(body(plain(request)), NOW + 5_000).taken == 20
+    request = [
+        one(job="0", at_ms=NOW + 10_000, value=STALE_BITS),
+        one(job="1", at_ms=NOW + 5_000, value=7),
+        one(job="2", at_ms=NOW - 60_000),
+        one(job="3", at_ms=NOW + 10**7),
+        one(job="4", at_ms=NOW + 10_000),
+    ]
+    receipt = receiver.receive(body(plain(request)), NOW + 10_000)
+    assert (receipt.taken, dict(receipt.refused)) == (
+        2,
+        {"duplicate": 1, "out_of_order": 1, "too_far_ahead": 1},
+    )
+    assert receipt.first == 'm{job="1"} at 1790000005.000: duplicate'
+    engine = Engine(store)
+    alive = engine.evaluate("count(m)", NOW + 10_000).value
+    assert [value for _, value in alive] == [19]  # type: ignore[union-attr,misc]
