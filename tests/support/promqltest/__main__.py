@@ -1,5 +1,7 @@
-"""`promqltest FILE...`: prints each failing evaluation, then how many passed, failed, skipped."""
+"""`promqltest [--semantics 2] FILE...`: prints each failing evaluation, then how many passed,
+failed and were skipped."""
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -7,11 +9,15 @@ from support.promqltest.run import Bench, Outcome
 from support.promqltest.script import parse_script
 
 
-def main(files: list[str]) -> int:
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="promqltest", description=__doc__)
+    parser.add_argument("--semantics", type=int, choices=(2, 3), default=3)
+    parser.add_argument("files", nargs="+", metavar="FILE")
+    asked = parser.parse_args()
     counts = {"passed": 0, "failed": 0, "skipped": 0}
-    for file in files:
+    for file in asked.files:
         try:
-            for outcome in Bench().run(parse_script(Path(file).read_text())):
+            for outcome in Bench(asked.semantics).run(parse_script(Path(file).read_text())):
                 kind = "skipped" if outcome.skipped else "failed" if outcome.faults else "passed"
                 counts[kind] += 1
                 if kind == "failed":
@@ -29,4 +35,4 @@ def _print(file: str, outcome: Outcome) -> None:
         print(f"    {fault}")
 
 
-sys.exit(main(sys.argv[1:]))
+sys.exit(main())
