@@ -335,6 +335,24 @@ async def test_queries_wait_for_their_turn_and_not_for_ever(slow: tuple[str, Slo
     assert impatient.result()[1]["error"].startswith("query timed out in query queue; it had 200ms")
 
 
+async def test_whoever_finds_the_queue_full_is_told_what_to_do() -> None:
+    store = _store()
+    few = Limits(at_once=1, waiting=1)
+    with ThreadPoolExecutor(1) as executor:
+        at = routes(store, Engine(Slow(store)), executor, lambda: NOW_MS, _monotonic, few)
+        async with served(at) as url, asyncio.TaskGroup() as group:
+            asked = [("query", "m or m or m or m")]
+            tasks = [
+                group.create_task(asyncio.to_thread(ask, url, "query", asked)) for _ in range(3)
+            ]
+    answers = sorted((task.result() for task in tasks), key=lambda answer: answer[0])
+    assert [status for status, _ in answers] == [200, 200, 503]
+    assert answers[2][1]["errorType"] == "unavailable"
+    assert answers[2][1]["error"] == (
+        "too many queries: 1 run and 1 wait; ask again in a moment, and for fewer at once"
+    )
+
+
 async def test_a_query_ends_when_its_client_has_gone(slow: tuple[str, Slow]) -> None:
     url, reader = slow
     began = reader.reads

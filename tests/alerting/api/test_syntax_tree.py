@@ -1,10 +1,28 @@
 """The tree of an expression: the fields and kinds of nodes that Prometheus 3 has."""
 
+import json
 from typing import Any
 
+import orjson
 import pytest
+from hypothesis import given, settings
 
+from support.expressions import expressions
 from tocsin_alerting.api.syntax_tree import tree
+from tocsin_alerting.promql.ast import (
+    AggregateExpr,
+    BinaryExpr,
+    Call,
+    Expr,
+    MatrixSelector,
+    NumberLiteral,
+    ParenExpr,
+    StringLiteral,
+    SubqueryExpr,
+    UnaryExpr,
+    VectorSelector,
+    walk,
+)
 from tocsin_alerting.promql.parser import parse
 
 NAMED = {"name": "__name__", "value": "m", "type": "="}
@@ -87,6 +105,39 @@ def binary(op: str, rhs: Any, matching: Any, is_bool: bool = False) -> dict[str,
 )
 def test_a_query_is_a_tree(query: str, wanted: dict[str, Any]) -> None:
     assert tree(parse(query)) == wanted
+
+
+KINDS = {
+    AggregateExpr: "aggregation",
+    BinaryExpr: "binaryExpr",
+    Call: "call",
+    MatrixSelector: "matrixSelector",
+    NumberLiteral: "numberLiteral",
+    ParenExpr: "parenExpr",
+    StringLiteral: "stringLiteral",
+    SubqueryExpr: "subquery",
+    UnaryExpr: "unaryExpr",
+    VectorSelector: "vectorSelector",
+}
+
+
+def kinds(node: Any) -> list[str]:
+    """Of the nodes in a tree, a range's own selector left out, as it has no node of its own."""
+    if isinstance(node, list):
+        return [kind for one in node for kind in kinds(one)]
+    if not isinstance(node, dict):
+        return []
+    own = [node["type"]] if node.get("type") in KINDS.values() else []
+    return own + [kind for one in node.values() for kind in kinds(one)]
+
+
+@settings(max_examples=40)
+@given(expressions())
+def test_every_expression_has_a_tree_with_all_its_nodes(expr: Expr) -> None:
+    ranges = {id(one.vector) for one in walk(expr) if isinstance(one, MatrixSelector)}
+    wanted = [KINDS[type(one)] for one in walk(expr) if id(one) not in ranges]
+    found = json.loads(orjson.dumps(tree(expr)))
+    assert sorted(kinds(found)) == sorted(wanted)
 
 
 def test_filled_sides_and_alternatives_are_told() -> None:
