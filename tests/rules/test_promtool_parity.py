@@ -1,29 +1,39 @@
 """Our verdict on the bundled rules' unit tests is promtool's, on right and wrong expectations."""
 
-import asyncio
 import re
 import shutil
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
 from support.promtool import needs_promtool, run_tests
-from tocsin_alerting.rounds.bench import make_bench
-from tocsin_alerting.rules.rule_test import Report, run
-from tocsin_alerting.rules.rule_test_file import read_tests
+from support.rule_verdict import verdict
 
 RULES = Path(__file__).parents[2] / "rules"
 TESTS = sorted((RULES / "tests").glob("*.yml"))
 SHORT = sorted(TESTS, key=lambda path: path.stat().st_size)[:2]  # the others say the same, slowly
 pytestmark = needs_promtool
+Verdict = tuple[bool, str]
 
 
-def ours(path: Path) -> Report:
-    return asyncio.run(
-        run(read_tests(path.read_text("utf-8"), str(path)), partial(make_bench, semantics=2))
-    )
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Executor]:
+    """As many as the smallest machine has cores; we take longer than promtool."""
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def ours(request: pytest.FixtureRequest, processes: Executor) -> Mapping[Path, Future[Verdict]]:
+    """On each file that is asked for in this run, the longest first."""
+    asked = {item.name for item in request.session.items}
+    name = "test_both_agree_that_the_rules_are_right[{}]"
+    chosen = [path for path in TESTS if name.format(path.name) in asked]
+    chosen.sort(key=lambda path: path.stat().st_size, reverse=True)
+    return {path: processes.submit(verdict, path) for path in chosen}
 
 
 def spoiled(path: Path, folder: Path) -> Path:
@@ -47,21 +57,23 @@ def test_there_are_tests() -> None:
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.name)
-def test_both_agree_that_the_rules_are_right(path: Path) -> None:
-    with ThreadPoolExecutor(1) as other:
-        theirs = other.submit(run_tests, path)
-        report = ours(path)
-        assert report.ok, str(report)
-        assert theirs.result()[0]
+def test_both_agree_that_the_rules_are_right(
+    path: Path, ours: Mapping[Path, Future[Verdict]]
+) -> None:
+    passed, said = run_tests(path)
+    assert passed, said
+    passed, said = ours[path].result()
+    assert passed, said
 
 
 @pytest.mark.parametrize("path", SHORT, ids=lambda path: path.name)
-def test_both_find_the_same_wrong_expectations(path: Path, tmp_path: Path) -> None:
+def test_both_find_the_same_wrong_expectations(
+    path: Path, tmp_path: Path, processes: Executor
+) -> None:
     wrong = spoiled(path, tmp_path)
-    with ThreadPoolExecutor(1) as other:
-        theirs = other.submit(run_tests, wrong)
-        report = ours(wrong)
-    passed, said = theirs.result()
-    assert not passed and not report.ok
-    assert failures(str(report)) == failures(said)
-    assert str(report).split() == said.split()
+    asked = processes.submit(verdict, wrong)
+    passed, theirs = run_tests(wrong)
+    passed_by_us, said = asked.result()
+    assert not passed and not passed_by_us
+    assert failures(said) == failures(theirs)
+    assert said.split() == theirs.split()

@@ -1,0 +1,17 @@
+"""Our own verdict on a unit-test file of rules; a function of its own module, so that another
+process can be asked for it."""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+from tocsin_alerting.rounds.bench import make_bench
+from tocsin_alerting.rules.rule_test import run
+from tocsin_alerting.rules.rule_test_file import read_tests
+
+
+def verdict(path: Path) -> tuple[bool, str]:
+    """Whether the tests pass under semantics 2, and all that is said."""
+    file = read_tests(path.read_text("utf-8"), str(path))
+    report = asyncio.run(run(file, partial(make_bench, semantics=2)))
+    return report.ok, str(report)
