@@ -21,6 +21,7 @@ from tocsin_alerting.promql.result import (
 from tocsin_alerting.store.cell import Floats
 
 PIECE_BYTES = 256 << 10
+_NOTES = 10
 
 
 def number(value: float) -> str:
@@ -77,8 +78,15 @@ def _in_pieces(head: bytes, rows: Iterable[Any], tail: bytes) -> Iterator[bytes]
 
 
 def _notes(warnings: Sequence[str], infos: Sequence[str]) -> bytes:
-    notes = {b"warnings": warnings, b"infos": infos}
+    notes = {b"warnings": _first(warnings, "warning"), b"infos": _first(infos, "info")}
     return b"".join(b',"%s":%s' % (k, orjson.dumps(texts)) for k, texts in notes.items() if texts)
+
+
+def _first(notes: Sequence[str], kind: str) -> list[str]:
+    """As many as Prometheus tells (web/api/v1/api.go); a query of all metrics may have one each."""
+    more = len(notes) - _NOTES
+    told = [f"{more} more {kind} annotations omitted"] if more > 0 else []
+    return [*notes[:_NOTES], *told]
 
 
 def _kind_and_rows(value: QueryValue) -> tuple[str, Iterable[Any]]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tocsin_alerting.api.encoding import document, exponent, number
 from tocsin_alerting.promql.numbers import format_number
-from tocsin_alerting.promql.result import Matrix, Result, Track
+from tocsin_alerting.promql.result import Matrix, Result, ScalarValue, Track
 
 # From Go 1.20: strconv.FormatFloat(v, 'f', -1, 64) and strconv.FormatFloat(v, 'e', -1, 64).
 GO = [
@@ -110,3 +110,11 @@ def test_series_with_other_times_and_with_odd_numbers_stand_side_by_side() -> No
         [],
         ["1e-07", "+Inf"],
     ]
+
+
+def test_ten_notes_of_a_kind_are_told_and_the_others_counted() -> None:
+    notes = tuple(f"note {i}" for i in range(12))
+    result = Result(ScalarValue(0, 1.0), warnings=notes[:10], infos=notes)
+    body = json.loads(b"".join(document(result)))
+    assert body["warnings"] == list(notes[:10])
+    assert body["infos"] == [*notes[:10], "2 more info annotations omitted"]
