@@ -4,6 +4,7 @@ Prometheus allows every origin to read (`--web.cors.origin=".*"`), and pages tha
 on that. What writes is never a Reading: no page of another origin is told that it may.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -13,6 +14,8 @@ from starlette.routing import Route, request_response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tocsin_alerting.api.answers import ApiError, failure
+from tocsin_alerting.api.gzipped import WORTH_BYTES, gzipped
+from tocsin_exporter.negotiation import accepts_gzip
 
 Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 _CORS = {
@@ -25,8 +28,24 @@ _CORS = {
 
 
 def read(path: str, endpoint: Endpoint, *methods: str) -> Route:
-    """GET and OPTIONS at `path`, and `methods`; `endpoint` gives the response."""
-    return Route(path, _Reading(endpoint, {"GET", *methods}))
+    """GET and OPTIONS at `path`, and `methods`; `endpoint` gives the response, which is compressed
+    for those who take it. A response that is no `Response` looks after that itself."""
+
+    async def answer(request: Request) -> ASGIApp:
+        response = await endpoint(request)
+        wanted = accepts_gzip(request.headers.get("accept-encoding", ""))
+        if wanted and isinstance(response, Response) and len(response.body) >= WORTH_BYTES:
+            await _compress(response)
+        return response
+
+    return Route(path, _Reading(answer, {"GET", *methods}))
+
+
+async def _compress(response: Response) -> None:
+    body = iter((bytes(response.body),))
+    response.body = await asyncio.to_thread(lambda: b"".join(gzipped(body)))
+    response.headers["content-encoding"] = "gzip"
+    response.headers["content-length"] = str(len(response.body))
 
 
 class _Reading:

@@ -1,5 +1,7 @@
 """Who may read from another page, and what other methods are told."""
 
+import gzip
+
 import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -24,7 +26,12 @@ async def _closed(request: Request) -> Response:
     return PlainTextResponse("for our own pages")
 
 
+async def _long(request: Request) -> Response:
+    return PlainTextResponse("long " * 1000)
+
+
 ROUTES = [
+    read("/api/v1/long", _long),
     read("/api/v1/open", _fine),
     read("/api/v1/form", _fine, "POST"),
     read("/api/v1/refused", _refused),
@@ -66,3 +73,26 @@ async def test_other_methods_are_told_what_there_is(path: str, allowed: str) -> 
         "errorType": "method_not_allowed",
         "error": f"PUT does nothing at /api/v1/{path}; use {allowed}",
     }
+
+
+@pytest.mark.parametrize(
+    ("path", "accepted", "coding"),
+    [
+        ("long", "gzip", "gzip"),
+        ("long", "deflate, gzip;q=0.5", "gzip"),
+        ("long", "gzip;q=0", None),
+        ("long", "identity", None),
+        ("open", "gzip", None),
+    ],
+)
+async def test_what_is_worth_it_is_compressed_for_who_takes_it(
+    path: str, accepted: str, coding: str | None
+) -> None:
+    async with api_client(ROUTES) as client:
+        headers = {"accept-encoding": accepted}
+        async with client.stream("GET", f"/api/v1/{path}", headers=headers) as answer:
+            raw = b"".join([piece async for piece in answer.aiter_raw()])
+        whole = (await client.get(f"/api/v1/{path}", headers=headers)).text
+    assert answer.headers.get("content-encoding") == coding
+    assert int(answer.headers["content-length"]) == len(raw)
+    assert (gzip.decompress(raw) if coding else raw).decode() == whole
