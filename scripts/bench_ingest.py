@@ -18,24 +18,32 @@ from typing import Any
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
+import numpy as np
 import psutil
-from measuring.flood import Flood
+from measuring.flood import flood
 from measuring.processes import agent, anonymous_mb, free_port, prometheus
 from measuring.rule_load import RuleLoad
 from measuring.table import circumstances, table, write_json
-from measuring.write_requests import WriteRequests
+from measuring.write_requests import Scrape, WriteRequests
 
 from tocsin_alerting.store.disk import DiskArchive
 from tocsin_alerting.store.shelf import Shelf
 from tocsin_alerting.store.store import Store
-from tocsin_alerting.store.target import stored_labels
+from tocsin_alerting.store.target import DURATION, SCRAPED, UP, stored_labels, synthetic_labels
 from tocsin_exporter.snapshot import Snapshot, Source
 
 SOURCE = Source("load", "bench:9100")
-SIZES = (500, 2000)  # samples a request: Prometheus up to 2.5x, and newer ones
+# How a scrape is cut into requests: Prometheus sends 500 samples, newer ones 2,000.
+CASES = {
+    "500, cut alike": (WriteRequests.whole, 500),
+    "500, as Prometheus cuts": (WriteRequests.streamed, 500),
+    "2,000, cut alike": (WriteRequests.whole, 2000),
+    "2,000, as Prometheus cuts": (WriteRequests.streamed, 2000),
+}
 STEP_MS = 5_000
 DAY_MS = 86_400_000
-HELD = 'sum(count_over_time({job="load"}[2h]))'
+NAMES = ("gauge", "c", "b_bucket", UP, DURATION, SCRAPED)
+HELD = " + ".join(f'sum(count_over_time({name}{{job="{SOURCE.job}"}}[2h]))' for name in NAMES)
 AGENT = """
 collect: {host: 5s, gpu: 0s, processes: 0s}
 engines: [{url: "http://127.0.0.1:9"}]
@@ -59,20 +67,19 @@ class Side:
     name: str
     port: int
     pid: int
-    flood: Flood
-    parts: dict[int, list[Part]] = field(default_factory=dict)
+    parts: dict[str, list[Part]] = field(default_factory=dict)
     lag: float = 0.0
 
-    def send(self, each: int, requests: Sequence[Sequence[bytes]], samples: int) -> None:
+    def send(self, case: str, shares: Sequence[Sequence[bytes]], samples: int) -> None:
         process = psutil.Process(self.pid)
         before, client = process.cpu_times(), time.process_time()
         began = time.perf_counter()
-        self.flood.send(requests)
+        flood(self.port, shares)
         seconds = time.perf_counter() - began
         after = process.cpu_times()
         cpu = after.user + after.system - before.user - before.system
         part = Part(samples, seconds, cpu, time.process_time() - client)
-        self.parts.setdefault(each, []).append(part)
+        self.parts.setdefault(case, []).append(part)
 
 
 def append(load: RuleLoad, scrapes: int) -> dict[str, float]:
@@ -100,14 +107,11 @@ def append(load: RuleLoad, scrapes: int) -> dict[str, float]:
     }
 
 
-def rounds(
-    load: RuleLoad, each: int, count: int, first: int, begin_ms: int
-) -> Iterator[list[bytes]]:
-    """The requests of each of `count` rounds, from the first on."""
-    series = [stored_labels(SOURCE, one) for one in load.layout.series]
-    requests = WriteRequests(series, each)
+def scrapes(load: RuleLoad, count: int, first: int, begin_ms: int) -> Iterator[Scrape]:
+    """`count` scrapes with what a Prometheus adds to each; `first` is the number of the first."""
     for number in range(first, first + count):
-        yield list(requests.of(begin_ms + number * STEP_MS, load.values(number)))
+        added = (1.0, 0.1, float(load.series))
+        yield begin_ms + number * STEP_MS, np.concatenate([load.values(number), added])
 
 
 def ask(port: int, query: str) -> float:
@@ -123,33 +127,37 @@ def loop_lag(port: int) -> float:
 
 
 def remote_write(options: argparse.Namespace, load: RuleLoad, sides: list[Side]) -> None:
-    total = options.rounds * options.parts * len(SIZES)
+    series = [stored_labels(SOURCE, one) for one in load.layout.series]
+    series += synthetic_labels(SOURCE)
+    requests = WriteRequests(series)
+    total = options.rounds * options.parts * len(CASES)
     begin_ms = int(time.time() * 1000) - (total + 1) * STEP_MS
     number = 0
-    for each in SIZES:
+    for case, (cut, each) in CASES.items():
         for part in range(options.parts):
-            requests = list(rounds(load, each, options.rounds, number, begin_ms))
+            some = scrapes(load, options.rounds, number, begin_ms)
+            shares = cut(requests, some, each, options.connections)
             number += options.rounds
             for side in sides if part % 2 else sides[::-1]:
-                side.send(each, requests, options.rounds * load.series)
+                side.send(case, shares, options.rounds * len(series))
                 if side.name == "tocsin":
                     side.lag = max(side.lag, loop_lag(side.port))
     for side in sides:
-        if ask(side.port, HELD) != total * load.series:
-            raise SystemExit(f"{side.name} lost some of {total * load.series} samples")
+        if ask(side.port, HELD) != total * len(series):
+            raise SystemExit(f"{side.name} lost some of {total * len(series)} samples")
 
 
 def figures(sides: list[Side]) -> list[dict[str, Any]]:
     rows = []
-    for each in SIZES:
+    for case in CASES:
         for side in sides:
-            parts = side.parts[each]
+            parts = side.parts[case]
             samples = sum(one.samples for one in parts)
             rates = [one.samples / one.seconds for one in parts]
             rows.append(
                 {
                     "name": side.name,
-                    "samples_a_request": each,
+                    "case": case,
                     "samples": samples,
                     "samples_a_second": statistics.median(rates),
                     "server_cpu_us_a_sample": sum(one.server_cpu for one in parts) / samples * 1e6,
@@ -161,14 +169,21 @@ def figures(sides: list[Side]) -> list[dict[str, Any]]:
 
 def show(appended: dict[str, float], rows: list[dict[str, Any]], sides: list[Side]) -> None:
     print(table(["one scrape", *appended], [["Store.append", *appended.values()]]), "\n")
-    peers = {one["samples_a_request"]: one["samples_a_second"] for one in rows[1::2]}
-    head = ["remote write", "a request", "samples/s", "to Prometheus", "server us", "client us"]
+    peers = {one["case"]: one["samples_a_second"] for one in rows[1::2]}
+    head = [
+        "remote write",
+        "samples a request",
+        "samples/s",
+        "to Prometheus",
+        "server us",
+        "client us",
+    ]
     body = [
         [
             one["name"],
-            one["samples_a_request"],
+            one["case"],
             one["samples_a_second"],
-            one["samples_a_second"] / peers[one["samples_a_request"]],
+            one["samples_a_second"] / peers[one["case"]],
             one["server_cpu_us_a_sample"],
             one["client_cpu_us_a_sample"],
         ]
@@ -182,8 +197,8 @@ def show(appended: dict[str, float], rows: list[dict[str, Any]], sides: list[Sid
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--series", type=int, default=5000)
-    parser.add_argument("--rounds", type=int, default=40, help="of all series, a part")
-    parser.add_argument("--parts", type=int, default=5, help="of each request size, by turns")
+    parser.add_argument("--rounds", type=int, default=40, help="scrapes, a part")
+    parser.add_argument("--parts", type=int, default=5, help="of each case, by turns")
     parser.add_argument("--connections", type=int, default=4)
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     options = parser.parse_args()
@@ -198,13 +213,10 @@ def main() -> None:
             stack.enter_context(prometheus(ports[1], folders[1], "global: {}\n")),
         ]
         names = ("tocsin", "prometheus")
-        floods = [Flood(port, options.connections) for port in ports]
-        sides = [Side(*one) for one in zip(names, ports, pids, floods, strict=True)]
+        sides = [Side(*one) for one in zip(names, ports, pids, strict=True)]
         remote_write(options, load, sides)
         rows = figures(sides)
         show(appended, rows, sides)
-        for flood in floods:
-            flood.close()
     about = {**circumstances(), "connections": options.connections, "loop_lag": sides[0].lag}
     write_json(options.json, {**about, "append": appended, "remote_write": rows})
 
