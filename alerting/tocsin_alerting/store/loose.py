@@ -144,7 +144,7 @@ class Loose:
         kept: list[Run] = []
         for one in self._ordered:
             kept += self._kept(one, END_OF_TIME if one.state is State.SEALED else NEVER_MS)
-        self.floor_ms += min(delta_ms, 0)
+        self.floor_ms = max(self.floor_ms + min(delta_ms, 0), NEVER_MS)
         self._ordered = [moved(kept, delta_ms, until_ms)] if kept else []
         for one in self._ordered:
             self._last_ms[one.rows] = one.times

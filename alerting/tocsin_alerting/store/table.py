@@ -184,6 +184,8 @@ class Table:
         self.move_sealed(delta_ms)
         times = self.columns.times
         moved = np.where(times <= until_ms, times + delta_ms, times)
+        if (np.diff(moved) <= 0).any():  # a remote clock was a little ahead of the one that was set
+            moved = times + delta_ms
         self._times = np.concatenate([moved, np.empty(BLOCK, np.int64)])
         self._begin, self._end = 0, len(moved)
         self.columns = self._published()
