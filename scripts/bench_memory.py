@@ -4,8 +4,8 @@ disk: pages of our own agent with its worker under load, recorded every 5 s now 
 as blocks by promtool and as our segments. Identical samples, but for the stale markers that ours
 hold besides.
 
-memory: an agent on a data directory with 15 days of 1,500 series every 15 s, at rest and while a
-client asks what dashboards ask without a pause; RssAnon, every 50 ms. A Prometheus with the same
+memory: an agent on a data directory with 15 days of 1,500 series every 15 s, at rest and while
+clients ask what dashboards ask without a pause; RssAnon, every 50 ms. A Prometheus with the same
 samples, restarted and asked the same, beside it.
 """
 
@@ -14,7 +14,10 @@ import statistics
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -99,25 +102,33 @@ def watched(pid: int, port: int, options: argparse.Namespace, end: float) -> dic
     """MB at rest, while queries run, and afterwards; the time of each query once it was asked."""
     time.sleep(options.settle)
     found: dict[str, Any] = {"rest_mb": anonymous_mb(pid)}
-    client, watch, until = Client(port), Watch(pid), time.time() + options.seconds
-    times: dict[str, list[float]] = {}
-    peaks: dict[str, float] = {}
-    while time.time() < until:
-        for path, form in forms(end, options.days):
-            name = form.get("query", path)
-            before = len(watch.seen)
-            times.setdefault(name, []).append(client.ask(path, form)[0])
-            peaks[name] = max([peaks.get(name, 0.0), *watch.seen[before:]])
+    watch, until = Watch(pid), time.time() + options.seconds
+    asked = forms(end, options.days)
+    with ThreadPoolExecutor(options.clients) as clients:
+        turns = [asked[n:] + asked[:n] for n in range(0, 2 * options.clients, 2)]
+        every = clients.map(lambda turn: ask_until(port, turn, until), turns)
     seen = watch.close()
-    client.close()
     time.sleep(options.settle)
+    times: dict[str, list[float]] = defaultdict(list)
+    for name, milliseconds in chain.from_iterable(every):
+        times[name].append(milliseconds)
     found |= {
         "serving_mb": statistics.median(seen),
         "peak_mb": max(seen),
         "after_mb": anonymous_mb(pid),
         "ms": {name: statistics.median(one) for name, one in times.items()},
-        "peaks_mb": peaks,
     }
+    return found
+
+
+def ask_until(port: int, asked: list[tuple[str, Form]], until: float) -> list[tuple[str, float]]:
+    """One client: every query again and again, and the milliseconds that each took."""
+    client = Client(port)
+    found = []
+    while time.time() < until:
+        for path, form in asked:
+            found.append((form.get("query", path), client.ask(path, form)[0]))
+    client.close()
     return found
 
 
@@ -179,8 +190,10 @@ def show_memory(found: dict[str, Any]) -> None:
     ]  # fmt: skip
     head = ("RssAnon, MB", "start s", "at rest", "serving (median)", "peak", "afterwards")
     print(table(head, rows))
-    for query, peak in found["ours"]["peaks_mb"].items():
-        print(f"  {found['ours']['ms'][query]:8.1f} ms, peak {peak:5.0f} MB: {query}")
+    for query, took in found["ours"]["ms"].items():
+        theirs = found.get("theirs", {}).get("ms", {}).get(query)
+        beside = "" if theirs is None else f" (Prometheus {theirs:.1f} ms)"
+        print(f"  {took:8.1f} ms{beside}: {query}")
     print(f"{found['samples']:,} samples on {found['segments_bytes']:,} bytes")
 
 
@@ -193,6 +206,7 @@ def main() -> None:
     parser.add_argument("--series", type=int, default=1500)
     parser.add_argument("--days", type=float, default=15.0)
     parser.add_argument("--seconds", type=float, default=60.0, help="of queries")
+    parser.add_argument("--clients", type=int, default=2, help="who ask at once")
     parser.add_argument("--settle", type=float, default=10.0, help="seconds before and after them")
     parser.add_argument("--no-peer", dest="peer", action="store_false", help="without Prometheus")
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
