@@ -187,11 +187,23 @@ def test_days_are_read_in_stretches_and_each_sample_of_a_window_is_paid_for_once
     assert max(stop - start for start, stop in reader.read) < 10 * 86_400_000
 
 
-def test_a_window_of_days_that_the_budget_forbids_is_not_read_to_its_end() -> None:
+@pytest.mark.parametrize("query", ["m[2d]", "sum_over_time(m[2d])", "rate(m[36h] anchored)"])
+def test_a_window_of_days_that_the_budget_forbids_is_not_read_to_its_end(query: str) -> None:
     reader = days(2, 60_000)
     with pytest.raises(QueryLimitExceeded):
-        Engine(reader).evaluate("m[2d]", END_MS, Budget(max_samples=20_000))
+        Engine(reader).evaluate(query, END_MS, Budget(max_samples=20_000))
     assert max(stop for _, stop in reader.read) < END_MS - 3_600_000
+
+
+def test_a_long_window_read_in_pieces_is_whole() -> None:
+    reader = days(2, 60_000)
+    found = answer(Engine(reader).evaluate("sum_over_time(m[49h])", END_MS))
+    assert [value for ((_, value),) in found.values()] == [2880.0] * 50
+    assert len(reader.read) == 4
+    raw = answer(Engine(reader).evaluate("m[49h]", END_MS))
+    first_ms = END_MS - 2 * 86_400_000
+    for i, samples in enumerate(raw[labels(__name__="m", i=str(i))] for i in range(50)):
+        assert samples == [(first_ms + i + 60_000 * n, 1.0) for n in range(2880)]
 
 
 @pytest.mark.parametrize("query", ["m", "rate(m[5m])"])

@@ -35,7 +35,11 @@ class Budget:
     def spend(self, samples: int) -> None:
         """Raises QueryLimitExceeded or QueryTimeout."""
         self.samples += samples
-        if self.samples > self.max_samples:
+        self.hold(self.samples)
+
+    def hold(self, samples: int) -> None:
+        """The same when the query would have to hold so many at once."""
+        if samples > self.max_samples:
             where = "query execution"
             message = f"query processing would load too many samples into memory in {where}"
             raise QueryLimitExceeded(message)

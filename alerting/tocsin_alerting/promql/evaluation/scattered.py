@@ -1,6 +1,7 @@
 """Series without a common time axis at each step: the newest sample of each, or its window."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -9,9 +10,6 @@ from tocsin_alerting.promql.evaluation.stretch import Stretch, What, stretches
 from tocsin_alerting.promql.evaluation.window import Span, Window
 from tocsin_alerting.store.cell import Floats, Ints, Mask, is_stale
 from tocsin_alerting.store.pairs import Scattered
-
-_PIECE_MS = 60_000
-_NO_TIMES, _NO_VALUES = np.empty(0, np.int64), np.empty(0)
 
 
 def newest(
@@ -23,7 +21,7 @@ def newest(
     """
     values = np.zeros((len(looks), part.count))
     present = np.zeros(values.shape, np.bool_)
-    for steps, stretch in stretches(part, floors, looks, stale=True):
+    for steps, stretch in stretches(part, floors, looks, stale=True, budget=budget):
         budget.spend(0)
         numbers = stretch.numbers(what)
         if numbers is None or not len(numbers):
@@ -48,7 +46,7 @@ def windows(
     starts = np.array([one.start_ms - one.before_ms - left for one in spans], np.int64)
     ends = np.array([one.end_ms + one.after_ms for one in spans], np.int64)
     read_ms = int(starts[0]) if len(spans) else 0
-    for steps, stretch in stretches(part, starts + 1, ends, stale=False):
+    for steps, stretch in stretches(part, starts + 1, ends, stale=False, budget=budget):
         first, stop = stretch.behind(starts[steps]), stretch.behind(ends[steps])
         read = np.concatenate([stretch.behind(np.array([read_ms])), stop[:-1]])
         budget.spend(int(np.maximum(stop - np.maximum(first, read), 0).sum()))
@@ -65,16 +63,11 @@ def raw(
 ) -> Iterator[tuple[Ints, Floats]]:
     """The times and values (samples,) of each series in the window and around it."""
     t0_ms, t1_ms = span.start_ms - span.before_ms + open_left, span.end_ms + span.after_ms
-    starts = np.arange(t0_ms, t1_ms + 1, _PIECE_MS)
-    pieces = []
-    for _, stretch in stretches(part, starts, np.minimum(starts + _PIECE_MS - 1, t1_ms), False):
+    window = np.array([t0_ms]), np.array([t1_ms])
+    for _, stretch in stretches(part, *window, stale=False, budget=budget):
         budget.spend(len(stretch.keys))
-        pieces.append(stretch)
-    for row in range(part.count):
-        own = [(one, slice(one.offsets[row], one.offsets[row + 1])) for one in pieces]
-        times = [one.times[samples] for one, samples in own]
-        values = [one.values[samples] for one, samples in own]
-        yield np.concatenate([_NO_TIMES, *times]), np.concatenate([_NO_VALUES, *values])
+        for begin, end in pairwise(stretch.offsets.tolist()):
+            yield stretch.times[begin:end], stretch.values[begin:end]
 
 
 def _alike(counts: Ints) -> list[Ints]:
