@@ -3,6 +3,7 @@
 import asyncio
 import math
 from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 import numpy as np
 import pytest
@@ -17,6 +18,9 @@ from tocsin_alerting.promql.evaluation.budget import (
 from tocsin_alerting.promql.fault import ParseError
 from tocsin_alerting.promql.parser import parse
 from tocsin_alerting.promql.result import InstantVector, Matrix, ScalarValue, StringValue
+from tocsin_alerting.store.columns import Part
+from tocsin_alerting.store.selection import Selection
+from tocsin_alerting.store.series import SeriesSet
 from tocsin_alerting.store.store import Store
 from tocsin_exporter.snapshot import Family, Labels, Layout, Series, Snapshot, Source, labels
 
@@ -94,6 +98,23 @@ def test_a_query_may_not_touch_more_samples_than_its_budget() -> None:
     engine.evaluate("rate(requests_total[5m])", 10 * MINUTE, Budget(max_samples=1000))
     with pytest.raises(QueryLimitExceeded, match="query processing would load too many samples"):
         engine.evaluate("rate(requests_total[5m])", 10 * MINUTE, Budget(max_samples=10))
+
+
+class Unreadable:
+    """A source of a thousand series with a thousand scrapes, none of which may be read."""
+
+    times = np.arange(1000, dtype=np.int64) * 1000
+    count = 1000
+    series = SeriesSet(tuple(labels(__name__="m", i=str(i)) for i in range(1000)))
+
+    def select(self, *_: object) -> Selection:
+        return Selection(self.series, (cast(Part, self),))
+
+
+@pytest.mark.parametrize("query", ["m[1h]", "avg_over_time(m[1h])"])
+def test_what_is_too_much_is_not_even_read(query: str) -> None:
+    with pytest.raises(QueryLimitExceeded):
+        Engine(Unreadable()).evaluate(query, 1_000_000, Budget(max_samples=900_000))
 
 
 def test_a_series_for_each_value_is_paid_for_as_long_as_it_is() -> None:

@@ -105,8 +105,8 @@ def _raw(windows: RangeVector, context: Context) -> Iterator[tuple[Ints, Floats]
     """The times and cells of each series in its only window."""
     for frame in windows.frames:
         ((start, stop),) = edges(frame.times, windows.spans, context.semantics == 3)
+        context.budget.spend(max(0, stop - start) * frame.count)
         slab, times = frame.slab(start, stop), frame.times[start:stop]
-        context.budget.spend(slab.size)
         for row in range(frame.count):
             yield times, np.ascontiguousarray(slab[:, row])
     for part in windows.scattered:
