@@ -19,7 +19,7 @@ from tocsin_alerting.store.columns import BLOCK, Columns
 from tocsin_alerting.store.rows import Rows
 
 _NEVER = -1
-_FIRST_HEIGHT = 8  # of a block: thousands of sources may have one series each
+_FEW = 8  # columns that a narrow table begins with: thousands of sources may have one series
 _SPARE_CELLS = 512
 
 
@@ -52,7 +52,7 @@ class Table:
         self._last_seen = np.empty(0, np.int64)
         self._last_gap = np.empty(0, np.int64)
         self._last_fall = np.empty(0, np.int64)
-        self._times = np.empty(_FIRST_HEIGHT, np.int64)
+        self._times = np.empty(_FEW, np.int64)
         self._begin = self._end = 0  # of the retained columns in _times
         self._first = 0
         self._blocks: list[Floats] = []
@@ -206,14 +206,14 @@ class Table:
         self._fit()
         offset = (self._end - self._begin) % BLOCK
         if offset == 0:
-            height = BLOCK if self._blocks else _FIRST_HEIGHT
+            height = BLOCK if self._blocks else max(2, min(_FEW, 512 // len(self._template)))
             self._blocks.append(np.empty((height, len(self._template))))
             self._block_samples.append(0)
         elif offset == len(self._blocks[-1]):
             self._blocks[-1] = _taller(self._blocks[-1], min(BLOCK, offset + offset // 2))
         if self._end == len(self._times):
             kept = self._end - self._begin
-            more = np.empty(max(_FIRST_HEIGHT, kept // 2), np.int64)
+            more = np.empty(max(_FEW, kept // 2), np.int64)
             self._times = np.concatenate([self.columns.times, more])
             self._begin, self._end = 0, kept
         column: Floats = self._blocks[-1][offset]

@@ -1,0 +1,239 @@
+"""Remote writers, by example and against a naive Prometheus: what is taken, and what is refused."""
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support.archives import cells_of
+from tocsin_alerting.store.cell import ABSENT_BITS, STALE_BITS
+from tocsin_alerting.store.intake import SOURCES
+from tocsin_alerting.store.last import Last
+from tocsin_alerting.store.matchers import Matcher, MatchOp
+from tocsin_alerting.store.store import HOUR_MS, Store
+from tocsin_exporter.snapshot import Labels, Layout, Snapshot, Source
+
+EVERY = ((Matcher("__name__", MatchOp.EQUAL, "m"),),)
+NOW_MS = 1_700_000_000_000
+STALE = float(np.array([STALE_BITS], np.int64).view(np.float64)[0])
+FAR = Source("j", "i")
+
+values = st.sampled_from([0.0, 1.0, 2.5, math.inf])
+# One round: how the samples of each of some writers lie on the time axis.
+styles = st.sampled_from(["together", "scattered", "late", "nothing"])
+rounds = st.tuples(
+    st.lists(styles, min_size=2, max_size=2),
+    st.lists(st.tuples(st.integers(0, 39), st.integers(-20, 20), values), max_size=60),
+    st.integers(0, 15),
+)
+
+
+def series(name: object, source: Source = FAR, metric: str = "m") -> Labels:
+    target = {"job": source.job, "instance": source.instance}
+    return tuple(sorted({"__name__": metric, "s": str(name), **target}.items()))
+
+
+class Prometheus:
+    """What one takes of samples in their order, and what it says of the others."""
+
+    def __init__(self) -> None:
+        self.samples: dict[Labels, list[tuple[int, float]]] = {}
+        self.refused: Counter[str] = Counter()
+
+    def write(self, labels: Labels, at_ms: int, value: float) -> bool:
+        known = self.samples.setdefault(labels, [])
+        if not known or at_ms > known[-1][0]:
+            known.append((at_ms, value))
+        elif at_ms < known[-1][0]:
+            self.refused["out_of_order"] += 1
+            return False
+        elif value != known[-1][1]:
+            self.refused["duplicate"] += 1
+            return False
+        return True
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(rounds, max_size=12))
+def test_what_is_taken_is_what_prometheus_takes(
+    script: list[tuple[list[str], list[tuple[int, int, float]], int]],
+) -> None:
+    store, model = Store(retention_ms=10**12), Prometheus()
+    at_ms = 1000
+    for lies, samples, pause in script:
+        at_ms += pause
+        batch = []
+        for writer, style in enumerate(lies):
+            for which, off, value in samples if style != "nothing" else ():
+                own_ms = at_ms if style == "together" else at_ms + off
+                own_ms -= 30 if style == "late" else 0
+                batch.append((series(f"{which}-{writer}", Source("j", str(writer))), own_ms, value))
+        taken = sum(model.write(*sample) for sample in batch)
+        assert store.write(batch) == taken
+        assert store.size().refused == model.refused
+    kept = {dict(one)["s"]: told for one, told in model.samples.items() if told}
+    found = {}
+    for name, (times, bits) in cells_of(store.select(EVERY, 0, 10**15)).items():
+        here = [one for one in zip(times, bits, strict=True) if one[1] != ABSENT_BITS]
+        found[name] = [(at, float(np.int64(bit).view(np.float64))) for at, bit in here]
+    assert found == kept
+    assert store.size().samples == sum(map(len, kept.values()))
+
+
+def write(store: Store, *samples: tuple[Labels, int, float], now_ms: int = NOW_MS) -> Counter[str]:
+    """The reasons for which samples were refused."""
+    epoch, numbers = store.register([one for one, _, _ in samples])
+    times = np.array([at_ms for _, at_ms, _ in samples], np.int64)
+    cells = np.array([value for _, _, value in samples])
+    written = store.write_numbered(epoch, numbers, times, cells, now_ms)
+    assert written is not None
+    assert written.taken + sum(written.refused.values()) == len(samples)
+    return Counter(written.refused)
+
+
+def samples_of(store: Store, name: str) -> list[tuple[int, float]]:
+    times, bits = cells_of(store.select(EVERY, 0, 10**15)).get(name, ([], []))
+    pairs = zip(times, np.array(bits, np.int64).view(np.float64).tolist(), strict=True)
+    return [one for one in pairs if not math.isnan(one[1])]
+
+
+def test_times_that_cannot_be_are_refused_with_the_reason() -> None:
+    store = Store(retention_ms=HOUR_MS)
+    a, b, c = (series(name) for name in "abc")
+    reasons = write(
+        store,
+        (a, NOW_MS - HOUR_MS - 1, 1.0),
+        (b, NOW_MS + 600_001, 1.0),
+        (c, NOW_MS + 600_000, 1.0),
+    )
+    assert reasons == {"too_old": 1, "too_far_ahead": 1}
+    assert store.size().refused == reasons
+    assert store.size().samples == 1
+
+
+def test_order_counts_within_a_request_too() -> None:
+    store = Store()
+    a = series("a")
+    reasons = write(store, (a, 5, 1.0), (a, 3, 1.0), (a, 5, 1.0), (a, 5, 2.0), now_ms=10)
+    assert reasons == {"out_of_order": 1, "duplicate": 1}
+    assert samples_of(store, "a") == [(5, 1.0)]
+
+
+def test_what_we_scrape_ourselves_is_taken_from_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    store = Store()
+    own = Snapshot(FAR, NOW_MS, True, Layout(()), np.empty(0))
+    store.append(own)
+    for _ in range(2):
+        others = (series("b", Source("j", "k")), NOW_MS, 1.0)
+        assert write(store, (series("a"), NOW_MS + 1, 1.0), others) == {"own_source": 1}
+    assert caplog.text.count("which is ours") == 1
+    store.append_rules(Source("rules", "g"), NOW_MS, [])
+    assert write(store, (series("a", Source("rules", "g")), NOW_MS, 1.0)) == {"own_source": 1}
+    store.end(FAR, NOW_MS + 5)
+    assert write(store, (series("a"), NOW_MS + 10, 1.0)) == {}
+
+
+def test_a_source_with_too_many_series_has_no_place_for_more() -> None:
+    store = Store(max_series_per_source=3)
+    _, numbers = store.register([series(i) for i in range(5)])
+    assert numbers.tolist()[:3] != [-1, -1, -1] and numbers.tolist()[3:] == [-1, -1]
+    assert store.register([series(0), series(9, Source("other", ""))])[1].min() >= 0
+    assert store.size().over_limit == 2
+    # Two of them are loose, one is in a column: the limit counts all.
+    assert store.write([(series(0), 50, 1.0), (series(1), 40, 1.0), (series(2), 60, 1.0)]) == 3
+    assert store.register([series(7)])[1].tolist() == [-1]
+
+
+def test_there_are_not_more_remote_sources_than_allowed(caplog: pytest.LogCaptureFixture) -> None:
+    store = Store()
+    many = [series("a", Source("j", str(i))) for i in range(SOURCES + 2)]
+    _, numbers = store.register(many)
+    assert (numbers[:SOURCES] >= 0).all() and (numbers[SOURCES:] == -1).all()
+    assert store.register([many[0]])[1][0] == numbers[0]
+    assert store.size().over_sources == 2
+    assert caplog.text.count("others are refused") == 1
+
+
+def test_a_number_is_good_as_long_as_its_series_is_kept() -> None:
+    store = Store(retention_ms=10_000)
+    gone, stays = series("gone"), series("stays")
+    epoch, numbers = store.register([gone, stays])
+    ones = np.ones(2)
+    for turn in range(400):
+        some = slice(0 if turn == 0 else 1, 2)
+        times = np.full(2, 1000 * turn)[some]
+        assert store.write_numbered(epoch, numbers[some], times, ones[some], 1000 * turn)
+    assert store.write_numbered(epoch, numbers, np.full(2, 400_000), ones, 400_000) is None
+    again, numbers = store.register([gone, stays])
+    assert again != epoch
+    assert store.write_numbered(epoch, numbers, np.full(2, 400_000), ones, 400_000) is None
+    written = store.write_numbered(again, numbers, np.full(2, 400_000), ones, 400_000)
+    assert written is not None and written.taken == 2
+
+
+def test_a_loose_series_that_ends_is_forgotten_and_may_come_back() -> None:
+    store = Store(retention_ms=1000)
+    one, two = series("one"), series("two")
+    assert store.write([(one, 100, 1.0), (two, 200, 1.0)]) == 2
+    assert store.write([(one, 150, 2.0)]) == 1
+    assert store.size().loose == 1
+    assert samples_of(store, "one") == [(100, 1.0), (150, 2.0)]
+    store.expire(5000)
+    assert store.size().series == 0 and store.last(FAR) is None
+    assert store.write([(one, 120, 3.0)]) == 1  # there are no columns, so it opens one
+    assert samples_of(store, "one") == [(120, 3.0)]
+
+
+def test_a_late_sample_of_a_series_that_was_forgotten_is_too_old() -> None:
+    """Who knows whether it is older than those that were dropped."""
+    store = Store(retention_ms=1000)
+    one, two = series("one"), series("two")
+    store.write([(two, 9000, 1.0)])
+    store.write([(one, 5000, 1.0)])
+    assert store.size().loose == 1
+    store.expire(9000)
+    assert store.size().loose == 0
+    assert store.write([(one, 4000, 1.0)]) == 0
+    assert store.size().refused == {"too_old": 1}
+    assert store.write([(one, 6000, 1.0)]) == 1
+
+
+@pytest.mark.parametrize("step", [0, 7])
+def test_the_last_word_on_a_source_is_that_of_its_up(step: int) -> None:
+    """Whether its `up` is in columns or, with a time of its own, loose."""
+    store = Store()
+    up = series("", metric="up")
+    store.write([(series("m"), 1000, 1.0), (up, 1000 + step, 1.0)])
+    assert store.last(FAR) == Last(1000 + step, True)
+    store.write([(series("m"), 2000, 1.0), (up, 2000 + step, 0.0)])
+    assert store.last(FAR) == Last(2000 + step, False)
+    store.write([(series("m"), 2500, 1.0)])
+    assert store.last(FAR) == Last(2500, False)
+    store.write([(series("m"), 3000, 1.0), (up, 3000 + step, 1.0)])
+    assert store.last(FAR) == Last(3000 + step, True)
+    store.write([(up, 4000, STALE)])
+    assert store.last(FAR) is None
+    store.write([(series("m"), 4000, STALE), (series("n"), 3999, 1.0)])
+    assert store.last(FAR) is None
+    store.write([(series("m"), 5000, 1.0)])
+    assert store.last(FAR) == Last(5000, True)
+
+
+def test_pieces_of_a_scrape_fill_one_column_whatever_their_order() -> None:
+    store = Store(retention_ms=10**12)
+    names = [series(i) for i in range(1000)]
+    epoch, numbers = store.register(names)
+    for turn in range(30):
+        at_ms = NOW_MS + 15_000 * turn
+        for piece in range(11):
+            some = numbers[(piece + turn) % 11 :: 11]
+            written = store.write_numbered(
+                epoch, some, np.full(len(some), at_ms), np.full(len(some), 0.5), at_ms
+            )
+            assert written is not None and written.taken == len(some)
+    size = store.size()
+    assert (size.loose, size.samples) == (0, 30_000)
+    assert size.bytes < 20 * size.samples
