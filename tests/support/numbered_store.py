@@ -26,13 +26,13 @@ class NumberedStore:
     def __init__(self, most: int = 10**9, refused: Mapping[str, int] | None = None) -> None:
         self.rows: list[Row] = []
         self.epoch = 7
-        self.registered = 0
+        self.batches: list[int] = []
         self._most = most
         self._refused = refused or {}
         self._series: list[Labels] = []
 
     def register(self, series: Sequence[Labels]) -> tuple[int, Ints]:
-        self.registered += len(series)
+        self.batches.append(len(series))
         return self.epoch, np.array([self._number(one) for one in series], np.int64)
 
     def write_numbered(
@@ -45,6 +45,10 @@ class NumberedStore:
         lists = numbers.tolist(), times.tolist(), values.view(np.int64).tolist()
         self.rows += [(self._series[n], at, bits) for n, at, bits in zip(*lists, strict=True)]
         return Written(len(numbers) - lost, self._refused, first)
+
+    @property
+    def registered(self) -> int:
+        return sum(self.batches)
 
     def renumber(self) -> None:
         self.epoch += 1

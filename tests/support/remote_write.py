@@ -20,7 +20,11 @@ def write_request(series: Iterable[tuple[Labels, Points]]) -> bytes:
 
 def remote_write(url: str, series: Iterable[tuple[Labels, Points]]) -> None:
     """Posts the series to a server that receives remote write; raises when it refuses them."""
-    headers = {"Content-Encoding": "snappy", "X-Prometheus-Remote-Write-Version": "0.1.0"}
+    headers = {
+        "Content-Encoding": "snappy",
+        "Content-Type": "application/x-protobuf",
+        "X-Prometheus-Remote-Write-Version": "0.1.0",
+    }
     target = f"{url}/api/v1/write"
     request = urllib.request.Request(target, write_request(series), headers, method="POST")
     urllib.request.urlopen(request, timeout=20).close()

@@ -17,6 +17,7 @@ from tocsin_alerting.api.answers import ApiError, failure
 log = logging.getLogger(__name__)
 
 GOODBYE_SECONDS = 1
+IDLE_SECONDS = 75  # who scrapes or sends every minute finds its connection still there
 _SAID = {
     404: ("not_found", "there is no {1}"),
     405: ("method_not_allowed", "{0} does nothing at {1}"),
@@ -39,6 +40,7 @@ def server(app: Starlette) -> uvicorn.Server:
             log_config=None,
             access_log=False,
             server_header=False,
+            timeout_keep_alive=IDLE_SECONDS,
             proxy_headers=False,  # who connected is who asked, whatever the headers say
             timeout_graceful_shutdown=GOODBYE_SECONDS,
         )
