@@ -3,9 +3,9 @@
 (promql/info.go)
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeAlias, cast
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from tocsin_alerting.promql.ast import (
 from tocsin_alerting.promql.evaluation.budget import QueryError
 from tocsin_alerting.promql.evaluation.context import Context, merged
 from tocsin_alerting.promql.evaluation.grouping import Grouping, grouped
-from tocsin_alerting.promql.evaluation.labelling import as_rows, only
+from tocsin_alerting.promql.evaluation.labelling import by_labels, only
 from tocsin_alerting.promql.evaluation.selectors import select_instant, span_ms
 from tocsin_alerting.promql.evaluation.stretch import What
 from tocsin_alerting.promql.evaluation.vector import Value, Vector
@@ -49,6 +49,10 @@ class Wanted:
         return all(one.matches(name) for one in self.names)
 
 
+Choice: TypeAlias = tuple[Labels, ...]
+"""The info series that those of one target have at a step, one of each info metric at most."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Newest:
     """The info series of each signature at each step: `rows` (steps, signatures), -1 for none."""
@@ -65,21 +69,46 @@ class Newest:
         return found
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """A series for each one that is given and each choice of info series that it may meet.
+
+    `rows`, `targets` and `choices` (series,) say which these are; `conflicts` are those whose info
+    series disagree about the label that is named.
+    """
+
+    series: SeriesSet
+    rows: Ints
+    targets: Ints
+    choices: Ints
+    conflicts: Mapping[int, str]
+
+
 def info(call: Call, args: Sequence[Value], context: Context) -> Vector:
-    """Each series with the labels of the info series that have its `instance` and `job`."""
+    """Each series with the labels of the info series that have its `instance` and `job`.
+
+    What the labels are depends on the labels alone, and is remembered until they change.
+    """
     vector, wanted = cast(Vector, args[0]), _wanted(call)
-    bases = [not any(w.is_info(one) for w in wanted) for one in vector.series.labels]
+    bases = vector.series.remember(("info", wanted), lambda: _bases(vector.series, wanted))
     infos = _newest(_info_series(call, vector, bases, wanted, context))
-    columns = list(_columns(vector, bases, infos, wanted))
-    rows = [row for row, _, _ in columns]
-    series = SeriesSet(tuple(labels for _, labels, _ in columns))
-    present = np.zeros((len(vector.values), len(columns)), np.bool_)
-    for number, (_, _, steps) in enumerate(columns):
-        present[:, number] = steps
-    return merged(Vector(series, vector.values[:, rows], present, vector.unnamed_rows[rows]))
+    met, chosen = _met(by_labels(vector.series, _IDENTITY, False), infos)
+    key = ("info", wanted, met)
+    plan = vector.series.remember(key, lambda: _planned(vector.series, bases, met, wanted))
+    present = vector.here[:, plan.rows] & (chosen[:, plan.targets] == plan.choices)
+    for row, name in plan.conflicts.items():
+        if present[:, row].any():
+            raise QueryError(f"conflicting label: {name}")
+    unnamed = vector.unnamed_rows[plan.rows]
+    return merged(Vector(plan.series, vector.values[:, plan.rows], present, unnamed))
 
 
-def _wanted(call: Call) -> list[Wanted]:
+def _bases(series: SeriesSet, wanted: tuple[Wanted, ...]) -> Mask:
+    """Which series (series,) are no info series themselves."""
+    return np.array([not any(w.is_info(one) for w in wanted) for one in series.labels], np.bool_)
+
+
+def _wanted(call: Call) -> tuple[Wanted, ...]:
     """What each set of matchers asks for: target_info, unless it says anything about the name."""
     selector = call.args[1] if len(call.args) > 1 else None
     sets = selector.matcher_sets if isinstance(selector, VectorSelector) else ((),)
@@ -89,11 +118,11 @@ def _wanted(call: Call) -> list[Wanted]:
         if not any(one.op in (MatchOp.EQUAL, MatchOp.REGEX) for one in names):
             names = (_ANY_INFO, *names) if names else (_TARGET_INFO,)
         found.append(Wanted(names, tuple(one for one in matchers if one.name != NAME)))
-    return found
+    return tuple(found)
 
 
 def _info_series(
-    call: Call, vector: Vector, bases: list[bool], wanted: list[Wanted], context: Context
+    call: Call, vector: Vector, bases: Mask, wanted: tuple[Wanted, ...], context: Context
 ) -> Vector:
     """The info series that may be of these targets; their values are the times of their samples.
 
@@ -102,9 +131,10 @@ def _info_series(
     at, offset_ms = _looks(call.args[0], context) or (None, 0)
     sets = tuple((*one.names, *one.data) for one in wanted)
     found = select_instant(VectorSelector("", sets, offset_ms, at), context, What.TIME)
+    targets = by_labels(vector.series, _IDENTITY, False)
     known: dict[str, set[str]] = {}
-    for row in as_rows(vector.here.any(axis=0) & np.array(bases, np.bool_)):
-        for name, value in only(vector.series.labels[row], _IDENTITY):
+    for target in np.unique(targets.ids[vector.here.any(axis=0) & bases]).tolist():
+        for name, value in targets.groups.labels[target]:
             known.setdefault(name, set()).add(value)
     rows = [
         row
@@ -145,37 +175,50 @@ def _newest(infos: Vector) -> Newest:
     return Newest(infos.series, groups, groups.max(rows).astype(np.int64))
 
 
-def _columns(
-    vector: Vector, bases: list[bool], infos: Newest, wanted: list[Wanted]
-) -> Iterator[tuple[int, Labels, Mask]]:
-    """(row, labels, steps) for each series and each choice of info series that it meets."""
-    here, by_identity = vector.here, infos.by_identity()
+def _met(targets: Grouping, infos: Newest) -> tuple[tuple[tuple[Choice, ...], ...], Ints]:
+    """The choices of each target, and which of them it has at each step (steps, targets)."""
+    by_identity, labels = infos.by_identity(), infos.series.labels
+    met, chosen = [], np.zeros((len(infos.rows), len(targets.groups)), np.int64)
+    for target, identity in enumerate(targets.groups.labels):
+        picks = infos.rows[:, by_identity.get(identity, [])]
+        choices, which = np.unique(picks, axis=0, return_inverse=True)
+        chosen[:, target] = which.reshape(-1)
+        met.append(tuple(tuple(labels[row] for row in one if row >= 0) for one in choices.tolist()))
+    return tuple(met), chosen
+
+
+def _planned(
+    series: SeriesSet, bases: Mask, met: tuple[tuple[Choice, ...], ...], wanted: tuple[Wanted, ...]
+) -> Plan:
     data = frozenset(one.name for want in wanted for one in want.data)
     bare = any(all(one.matches("") for one in want.data) for want in wanted)
-    for row, labels in enumerate(vector.series.labels):
-        if not bases[row]:
-            yield row, labels, here[:, row]
-            continue
-        picks = infos.rows[:, by_identity.get(only(labels, _IDENTITY), [])]
-        choices, chosen = np.unique(picks, axis=0, return_inverse=True)
-        for number, choice in enumerate(choices.tolist()):
-            steps = here[:, row] & (chosen.reshape(-1) == number)
-            found = [infos.series.labels[one] for one in choice if one >= 0]
-            if steps.any() and (found or bare):
-                yield row, _enriched(labels, found, data), steps
+    targets = by_labels(series, _IDENTITY, False).ids.tolist()
+    found: list[tuple[int, int, int]] = []
+    made: list[Labels] = []
+    conflicts: dict[int, str] = {}
+    for row, labels in enumerate(series.labels):
+        for number, choice in enumerate(met[targets[row]]):
+            if choice or bare or not bases[row]:
+                enriched, conflict = _enriched(labels, choice if bases[row] else (), data)
+                if conflict:
+                    conflicts[len(found)] = conflict
+                found.append((row, targets[row], number))
+                made.append(enriched)
+    rows, of, choices = np.array(found, np.int64).reshape(-1, 3).T
+    return Plan(SeriesSet(tuple(made)), rows, of, choices, conflicts)
 
 
-def _enriched(labels: Labels, infos: list[Labels], data: frozenset[str]) -> Labels:
+def _enriched(labels: Labels, choice: Choice, data: frozenset[str]) -> tuple[Labels, str]:
     """With all labels of the info series, or with those of `data`; its own ones stay.
 
-    Raises QueryError where two info metrics disagree.
+    The text names a label that two info metrics disagree about, "" if there is none.
     """
-    held, added = dict(labels), dict[str, str]()
-    for name, value in (pair for one in infos for pair in one):
+    held, added, conflict = dict(labels), dict[str, str](), ""
+    for name, value in (pair for one in choice for pair in one):
         if name == NAME or data and name not in data:
             continue
         if added.get(name, value) != value:
-            raise QueryError(f"conflicting label: {name}")
+            conflict = name
         if name not in held:
             added[name] = value
-    return sorted_labels({**held, **added})
+    return (sorted_labels({**held, **added}) if added else labels), conflict
