@@ -14,7 +14,7 @@ from tocsin_alerting.remote_write.batch import SAMPLE, ZERO, Batch, read
 from tocsin_alerting.remote_write.walk import Walk
 from tocsin_alerting.store.cell import Ints
 
-MOST_BYTES = 16 << 20
+MOST_BYTES = 8 << 20
 _NOTED = 4096  # requests that were seen once
 _IDLE = 4  # rounds: a layout that was not used for so many may make room
 Signature = tuple[int, int]
