@@ -12,6 +12,7 @@ from tocsin_alerting.store.history import History
 from tocsin_alerting.store.selection import Selection
 from tocsin_alerting.store.shelf import Shelf
 from tocsin_alerting.store.store import Store
+from tocsin_exporter.snapshot import Source
 
 DAY_MS = 86_400_000
 FOR_EVER_MS = 2**60
@@ -75,7 +76,7 @@ def whole(part: Part | History) -> np.ndarray[tuple[int, ...], np.dtype[np.float
     return part.slab(0, len(part.times))
 
 
-def newest_ms(store: Store) -> int | None:
-    """The time of the newest column that memory holds."""
-    axes = [one.columns.times for one in store.held().sources]
+def newest_ms(store: Store, source: Source) -> int | None:
+    """The time of the newest column of a source that memory holds."""
+    axes = [one.columns.times for one in store.held().sources if one.source == source]
     return max((int(times[-1]) for times in axes if times.size), default=None)

@@ -206,7 +206,7 @@ class Table:
         self._fit()
         offset = (self._end - self._begin) % BLOCK
         if offset == 0:
-            height = BLOCK if self._blocks else max(2, min(_FEW, 512 // len(self._template)))
+            height = BLOCK if self._blocks else max(2, min(_FEW, 512 // (len(self._template) + 1)))
             self._blocks.append(np.empty((height, len(self._template))))
             self._block_samples.append(0)
         elif offset == len(self._blocks[-1]):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from support.archives import Kept, cells_of
 from tocsin_alerting.store.cell import ABSENT_BITS, STALE_BITS
 from tocsin_alerting.store.matchers import Matcher, MatchOp
+from tocsin_alerting.store.pairs import Scattered
 from tocsin_alerting.store.store import HOUR_MS
 from tocsin_exporter.snapshot import Family, Labels, Layout, Series, Snapshot, Source, labels
 
@@ -32,8 +33,14 @@ page = st.tuples(
     st.lists(values, min_size=6, max_size=6),
 )
 pieces = st.tuples(st.just("pieces"), st.integers(1, 40), st.lists(values, min_size=6, max_size=6))
+ragged = st.tuples(
+    st.just("ragged"),
+    st.integers(1, 40),
+    st.lists(st.tuples(st.integers(0, 9), st.integers(-40_000, 40_000)), min_size=1, max_size=8),
+    st.lists(values, min_size=6, max_size=6),
+)
 event = st.sampled_from([("seal",), ("turn",), ("stop",), ("kill",), ("tear",)])
-scripts = st.lists(st.one_of(page, pieces, event), max_size=14)
+scripts = st.lists(st.one_of(page, pieces, ragged, event), max_size=14)
 
 
 def layout(names: Sequence[str]) -> Layout:
@@ -75,6 +82,19 @@ class Script:
             self.model.setdefault("x", []).append((self.at_ms, one))
             self.model.setdefault("y", []).append((self.at_ms, two))
 
+    def ragged(self, count: int, samples: list[tuple[int, int]], cells: list[float]) -> None:
+        """Remote write of series with times of their own; what is out of order is refused."""
+        for turn in range(count):
+            self._pass()
+            for which, off in samples:
+                name, value = f"r{which}", cells[(turn + which) % 6]
+                at_ms = self.at_ms + off * (1 + turn % 3)
+                known = self.model.setdefault(name, [])
+                fresh = not known or at_ms > known[-1][0]
+                taken = self.kept.store.write([(remote(name), at_ms, value)])
+                assert taken or not fresh
+                known += [(at_ms, value)] * fresh
+
     def _pass(self) -> None:
         """Memory waits three times its span for a segment, and no longer."""
         self.at_ms += STEP_MS
@@ -104,11 +124,25 @@ class Script:
         self.kept = self.kept.again()
 
     def check(self) -> None:
-        found = cells_of(self.kept.store.select(EVERY, 0, FOR_EVER))
+        selection = self.kept.store.select(EVERY, 0, FOR_EVER)
+        found = cells_of(selection)
         assert sorted(found) == sorted(self.model)
         for name, (times, bits) in found.items():
             assert times == sorted(set(times))
             assert _seen(zip(times, bits, strict=True)) == _seen(_bits(self.model[name]))
+        for part in selection.scattered:
+            self._check_stretches(part)
+
+    def _check_stretches(self, part: Scattered) -> None:
+        """Stretch by stretch there is what there is as a whole."""
+        first_ms = 1_700_000_000_000 - 10 * STEP_MS
+        axis = range(first_ms, self.at_ms + 20 * STEP_MS, max(self.at_ms - first_ms, 7) // 7)
+        pieces = [part.between(one, one + axis.step - 1) for one in axis]
+        whole = part.between(axis.start, axis[-1] + axis.step - 1)
+        for at in range(part.count):
+            times = [one.times[one.offsets[at] : one.offsets[at + 1]] for one in pieces]
+            expected = whole.times[whole.offsets[at] : whole.offsets[at + 1]]
+            assert np.concatenate(times).tolist() == expected.tolist()
 
 
 def _bits(samples: list[tuple[int, float]]) -> list[tuple[int, int]]:
