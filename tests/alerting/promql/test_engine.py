@@ -125,7 +125,10 @@ def test_a_series_for_each_value_is_paid_for_as_long_as_it_is() -> None:
     assert budget.samples <= 10_000 + 200
 
 
-@pytest.mark.parametrize("query", ["topk(1, up)", 'count_values("value", up)'])
+@pytest.mark.parametrize(
+    "query",
+    ["topk(1, up)", 'count_values("value", up)', "quantile(0, up)", "histogram_quantile(0, up)"],
+)
 def test_time_is_asked_for_at_each_step_that_is_computed_alone(query: str) -> None:
     asked = iter([False] * 20)
     budget = Budget(expired=lambda: next(asked, True))

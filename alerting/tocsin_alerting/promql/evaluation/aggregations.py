@@ -95,12 +95,12 @@ def quantile(node: AggregateExpr, q: Scalar, vector: Vector, context: Context) -
         context.notes.warn(no_quantile(one), node.param.span)
     groups = by_labels(vector.series, node.grouping, node.without)
     values = np.zeros((len(vector.values), len(groups.groups)))
-    for number, rows in enumerate(groups.members()):
-        for step in range(len(values)):
-            here = None if vector.present is None else vector.present[step, rows][:, None]
-            if here is None or here.any():
-                cells = vector.values[step, rows][:, None]
-                values[step, number] = quantile_of_columns(float(q[step]), cells, here)[0]
+    for step in range(len(values)):
+        context.budget.spend(0)
+        for which, rows in groups.by_size():
+            here = None if vector.present is None else vector.present[step, rows]
+            cells = vector.values[step, rows]
+            values[step, which] = quantile_of_columns(float(q[step]), cells, here)
     return Vector(groups.groups, values, groups.any(vector.present), unnamed_of(groups, vector))
 
 

@@ -55,6 +55,16 @@ class Grouping:
         order = np.arange(len(self.ids)) if self.order is None else self.order
         return np.split(order, self.starts[1:]) if len(self.groups) else []
 
+    def by_size(self) -> list[tuple[Ints, Ints]]:
+        """For each size of group: which have it, and their series (size, groups), ascending."""
+        order = np.arange(len(self.ids)) if self.order is None else self.order
+        sizes = np.bincount(self.ids, minlength=len(self.groups))
+        found = []
+        for size in np.unique(sizes).tolist():
+            which = np.flatnonzero(sizes == size)
+            found.append((which, order[self.starts[which] + np.arange(size)[:, None]]))
+        return found
+
     def _reduced(self, ufunc: np.ufunc, cells: Floats) -> Floats:
         if not len(self.groups):
             return np.empty((len(cells), 0))

@@ -112,6 +112,7 @@ def _over(vector: Vector, source: Expr, compute: Compute, context: Context) -> V
     values = np.zeros((steps, len(found.series)))
     present = np.zeros(values.shape, np.bool_)
     for step in range(steps):
+        context.budget.spend(0)
         for layout in found.layouts:
             _at_step(step, vector, layout, compute, values[step], present[step])
     whole = None if present.all() else present

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from tocsin_alerting.promql.numbers import shortest
 from tocsin_alerting.store.cell import Floats, Mask
 
 
@@ -15,8 +16,7 @@ def out_of_range(quantiles: Floats) -> list[float]:
 
 def no_quantile(q: float) -> str:
     """What a query's author is told about such an argument."""
-    shown = "NaN" if math.isnan(q) else f"{q:+g}" if math.isinf(q) else f"{q:g}"
-    return f"quantile value should be between 0 and 1, got {shown.replace('inf', 'Inf')}"
+    return f"quantile value should be between 0 and 1, got {shortest(q)}"
 
 
 def quantile_of_columns(q: float, cells: Floats, valid: Mask | None) -> Floats:
