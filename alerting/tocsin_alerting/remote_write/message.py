@@ -8,7 +8,7 @@ Fields that are not known are passed over.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from tocsin_alerting.remote_write.wire import FIXED64, LENGTH, VARINT, expect, fields
+from tocsin_alerting.remote_write.wire import FIXED64, LENGTH, VARINT, expect, fields, varint
 
 SERIES = 1  # of the request
 _LABELS, _SAMPLES, _HISTOGRAMS = 1, 2, 4
@@ -94,6 +94,10 @@ def _label(data: bytes, begin: int, stop: int) -> tuple[bytes, bytes]:
 
 def _sample(data: bytes, begin: int, stop: int) -> tuple[int, int]:
     """(Unix ms, bits of the value): what is not written is 0."""
+    if stop - begin == 16 and data[begin] == 9 and data[begin + 9] == 16:  # as nearly always
+        at_ms, end = varint(data, begin + 10, stop)
+        if end == stop:
+            return at_ms, int.from_bytes(data[begin + 1 : begin + 9], "little", signed=True)
     at_ms = bits = 0
     for found in fields(data, begin, stop):
         if found[0] == 1:

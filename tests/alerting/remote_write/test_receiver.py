@@ -49,7 +49,7 @@ def rows(request: Sequence[Series]) -> list[Row]:
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(requests, min_size=1, max_size=3), st.randoms(use_true_random=False))
 def test_what_was_sent_arrives_however_it_was_written(
     sent: list[list[Series]], random: Random
@@ -75,7 +75,7 @@ def _answer(receiver: Receiver, store: NumberedStore, message: bytes) -> object:
     return store.taken(), receipt.refused, receipt.first
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.lists(series(), min_size=1, max_size=4),
     st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4),
