@@ -47,12 +47,13 @@ def disk(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             record(f"http://127.0.0.1:{port}/metrics", recording, options.minutes * 60)
     (folder / "ours").mkdir()
     (folder / "theirs").mkdir()
-    theirs = blocks(recording, folder / "theirs")
+    theirs, chunks = blocks(recording, folder / "theirs")
     ours, samples = segments(recording, folder / "ours")
     return {
         "pages": len(list(recording.glob("*.prom.gz"))),
         "samples": samples,
         "theirs_bytes": theirs,
+        "chunks_bytes": chunks,
         "ours_bytes": ours,
         "ratio": ours / theirs,
     }
@@ -172,7 +173,11 @@ def show_disk(found: dict[str, Any]) -> None:
     head = ("disk", "bytes", "bytes / sample")
     rows = [
         (name, found[key], found[key] / found["samples"])
-        for name, key in (("Prometheus's blocks", "theirs_bytes"), ("our segments", "ours_bytes"))
+        for name, key in (
+            ("Prometheus's blocks", "theirs_bytes"),
+            ("  their chunks alone", "chunks_bytes"),
+            ("our segments", "ours_bytes"),
+        )
     ]
     print(table(head, rows))
     print(

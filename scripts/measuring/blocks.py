@@ -20,8 +20,8 @@ SOURCE = Source("tocsin", "127.0.0.1:4911")
 DAY_MS = 86_400_000
 
 
-def blocks(recording: Path, folder: Path) -> int:
-    """Bytes of what promtool makes of the pages: chunks, index and all."""
+def blocks(recording: Path, folder: Path) -> tuple[int, int]:
+    """Bytes of what promtool makes of the pages: chunks, index and all; of the chunks alone."""
     text, out = folder / "pages.om", folder / "blocks"
     known: dict[str, Series] = {}
     texts: dict[str, str] = {}
@@ -32,7 +32,9 @@ def blocks(recording: Path, folder: Path) -> int:
         file.write("# EOF\n")
     command = [binary("promtool"), "tsdb", "create-blocks-from", "openmetrics", text, out]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return sum(one.stat().st_size for one in out.rglob("*") if one.is_file())
+    sizes = {one: one.stat().st_size for one in out.rglob("*") if one.is_file()}
+    chunks = sum(size for one, size in sizes.items() if one.parent.name == "chunks")
+    return sum(sizes.values()), chunks
 
 
 def segments(recording: Path, folder: Path) -> tuple[int, int]:
