@@ -23,17 +23,14 @@ from tocsin_alerting.promql.layout import pretty
 from tocsin_alerting.promql.parser import parse
 from tocsin_alerting.promql.result import InstantVector, Matrix, Result
 from tocsin_alerting.promql.types import type_of
-from tocsin_alerting.promql.values import ValueType
+from tocsin_alerting.promql.values import Semantics, ValueType
 from tocsin_alerting.store.store import Store
 
 _TOO_FINE = (
     "exceeded maximum resolution of 11,000 points per timeseries."
     " Try decreasing the query resolution (?step=XX)"
 )
-_NO_RANGE = (
-    'invalid parameter "query": invalid expression type "{}" for range query,'
-    " must be Scalar or instant Vector"
-)
+_NO_RANGE = 'invalid expression type "{}" for range query, must be Scalar or instant Vector'
 _NO_STEP = (
     'invalid parameter "step": zero or negative query resolution step widths are not accepted.'
     " Try a positive integer"
@@ -93,15 +90,24 @@ def _range(asked: Asked, queries: Queries) -> Work:
     meter = Meter(asked.get("stats"), query, engine, queries.monotonic)
 
     def work(budget: Budget) -> Iterator[bytes]:
-        kind = type_of(parse(query, engine.semantics))
-        if kind not in (ValueType.SCALAR, ValueType.VECTOR):
-            raise ApiError("bad_data", _NO_RANGE.format(kind.documented))
+        _check_range(query, engine.semantics)
         evaluated = lambda: engine.evaluate_range(query, start_ms, end_ms, step_ms, budget)  # noqa: E731
         result = meter.evaluation(evaluated)
         stats = meter.statistics(range(start_ms, end_ms + 1, step_ms), budget)
         return document(_limited(result, limit), stats)
 
     return work
+
+
+def _check_range(query: str, semantics: Semantics) -> None:
+    """2.42 does not say here which parameter it is that is wrong."""
+    before = "" if semantics == 2 else 'invalid parameter "query": '
+    try:
+        kind = type_of(parse(query, semantics))
+    except ParseError as error:
+        raise ApiError("bad_data", f"{before}{error}") from None
+    if kind not in (ValueType.SCALAR, ValueType.VECTOR):
+        raise ApiError("bad_data", before + _NO_RANGE.format(kind.documented))
 
 
 def _engine(asked: Asked, queries: Queries) -> Engine:

@@ -42,7 +42,10 @@ def _rfc_seconds(text: str) -> float:
 
 
 def duration_ms(text: str, name: str) -> int:
-    """Seconds (`15`, `0.5`) or Prometheus's notation (`1m30s`), in milliseconds."""
+    """Seconds (`15`, `0.5`) or Prometheus's notation (`1m30s`), in milliseconds.
+
+    Like Prometheus's, which cuts twice, `1.001` is one second: it is 1.0009999... times 10^9 ns.
+    """
     if not _NUMBER.fullmatch(text):
         try:
             return settings.duration_ms(text)
@@ -51,7 +54,7 @@ def duration_ms(text: str, name: str) -> int:
     seconds = float(text)
     if not abs(seconds) <= _MOST_SECONDS:
         raise _bad(text, name, "duration")
-    return round(seconds * 1000)
+    return math.trunc(seconds * 1e9) // 1_000_000
 
 
 def _bad(text: str, name: str, kind: str, before: str = "") -> ApiError:

@@ -113,6 +113,8 @@ QUERIES: list[tuple[str, Pairs]] = [
     *(instant("1", time=at) for at in ("noon", "2023-11-14", "2023-11-14T22:13:20")),
     *(instant("1", timeout=text) for text in ("x", "10s", "1.5")),
     *(instant(text) for text in ("", "sum(", "up{", "foo(1)", "1 +", "m offset", "rate(m)", "#")),
+    *(over(text) for text in ("", "sum(", "up{", "m[5m]", '"text"')),
+    *(over("m", step=text) for text in ("1.001", "0.9999", "2.003")),
     instant('label_replace(m, "a", "$1", "x", "(")'),
     ("query", []),
     *(over(text) for text in ("m", "1", "time()", "sum(m)", "nosuch", "m offset 1m", "m @ end()")),
@@ -139,7 +141,6 @@ QUERIES: list[tuple[str, Pairs]] = [
     ("label/nosuch/values", []),
 ]
 IN_THE_WORDS_OF_3: list[tuple[str, tuple[str, Pairs]]] = [
-    *(("query", over(text)) for text in ("", "sum(", "up{", "m[5m]", '"text"')),
     ("match[]", ("labels", [("match[]", "m(")])),
     ("match[]", ("label/text/values", [("match[]", "{")])),
 ]

@@ -101,6 +101,17 @@ def higher_of(_: Call, args: Sequence[Value], __: Context) -> Scalar:
     return np.maximum(cast(Scalar, args[0]), cast(Scalar, args[1]))
 
 
+def sinh(numbers: Floats) -> Floats:
+    """As Go computes it: beyond 709.78, where e^x ends, it is infinite."""
+    beyond = np.copysign(np.exp(np.abs(numbers)) * 0.5, numbers)
+    return np.where(np.abs(numbers) > 21, beyond, np.sinh(numbers))
+
+
+def cosh(numbers: Floats) -> Floats:
+    """As Go computes it, like `sinh`."""
+    return np.where(np.abs(numbers) > 21, np.exp(np.abs(numbers)) * 0.5, np.cosh(numbers))
+
+
 def log2(numbers: Floats) -> Floats:
     """As Go computes it, to the last digit: powers of two are exact."""
     fraction, exponent = np.frexp(numbers)

@@ -6,7 +6,7 @@ from typing import cast
 
 import numpy as np
 
-from tocsin_alerting.promql.ast import Call, Expr, MatrixSelector, VectorSelector
+from tocsin_alerting.promql.ast import Call, Expr, MatrixSelector, ParenExpr, VectorSelector
 from tocsin_alerting.promql.evaluation.context import Context
 from tocsin_alerting.promql.evaluation.over_time import PRESENT
 from tocsin_alerting.promql.evaluation.vector import Value, Vector
@@ -30,6 +30,8 @@ def absent(call: Call, args: Sequence[Value], _: Context) -> Vector:
 
 def _asked_for(expr: Expr) -> Labels:
     """The labels that `=` matchers name; one that is matched twice is in doubt and left out."""
+    while isinstance(expr, ParenExpr):
+        expr = expr.expr
     selector = expr.vector if isinstance(expr, MatrixSelector) else expr
     if not isinstance(selector, VectorSelector) or len(selector.matcher_sets) != 1:
         return ()

@@ -115,7 +115,8 @@ def counted_values(node: AggregateExpr, label: str, vector: Vector, context: Con
 
     Every value may be another, so each series that comes out is paid for, as long as it is.
     """
-    check_label(label, f"invalid label name {quote(label)}", context.semantics)
+    if len(vector.values):  # a subquery may have no step, and nothing is asked then
+        check_label(label, f"invalid label name {quote(label)}", context.semantics)
     names = frozenset(node.grouping)
     counts: dict[Labels, Floats] = {}
     for step in range(len(vector.values)):

@@ -88,8 +88,9 @@ def _expanded(template: str, found: Any) -> str:
         name = reference[1] or reference[2]
         if name is None:
             return "$"
+        number = name.isascii() and name.isdigit() and (name == "0" or name[0] != "0")
         try:
-            text: str | None = found.group(int(name) if name.isdigit() else name)
+            text: str | None = found.group(int(name) if number else name)
         except (IndexError, KeyError):
             return ""
         return text or ""

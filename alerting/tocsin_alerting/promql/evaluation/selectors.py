@@ -121,9 +121,10 @@ def _shortened(span: Span, last_ms: int) -> Span:
 def _newest(part: Frame, floors: Ints, looks: Ints, what: What) -> tuple[Floats, Mask | None]:
     """(steps, series) values and which are there, of a part of the selection.
 
-    Nobody says of samples on a shared time axis when their counters began.
+    Steps between two columns find the same cells. Nobody says of samples on a shared time axis
+    when their counters began.
     """
-    stops = np.searchsorted(part.times, looks, side="right").tolist()
+    stops = np.searchsorted(part.times, looks, side="right")
     starts = np.searchsorted(part.times, floors, side="left").tolist()
     if len(stops) == 1 and starts[0] < stops[0] and what is What.VALUE:
         cells = part.column(stops[0] - 1)
@@ -131,11 +132,13 @@ def _newest(part: Frame, floors: Ints, looks: Ints, what: What) -> tuple[Floats,
             return cells.reshape(1, -1), None
     values = np.zeros((len(stops), part.count))
     present = np.zeros(values.shape, np.bool_)
-    for step, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+    begins = np.flatnonzero(np.diff(stops, prepend=-1)).tolist()
+    for begin, end in zip(begins, [*begins[1:], len(stops)], strict=False):
+        start, stop = starts[begin], int(stops[begin])
         if start < stop and what is not What.START:
             cells, times = _look_back(part, start, stop)
-            present[step] = is_sample(cells)
-            values[step] = times / 1000.0 if what is What.TIME else cells
+            present[begin:end] = is_sample(cells) & (times >= floors[begin:end, None])
+            values[begin:end] = times / 1000.0 if what is What.TIME else cells
     return values, None if present.all() else present
 
 
