@@ -193,6 +193,7 @@ class DiskArchive:
         if logs:
             self._replay(logs[-1], store)
         self._obsolete += logs
+        store.restored()
 
     def _replay(self, path: Path, store: Store) -> None:
         """As much as is whole; what was torn off by a kill is said, what is damaged set aside."""

@@ -18,11 +18,12 @@ from tocsin_alerting.store.archive import Archive, Column, Owner, Scraps
 from tocsin_alerting.store.cell import NEVER_MS, Floats, Ints, Mask, is_stale, normalised
 from tocsin_alerting.store.last import Lasts
 from tocsin_alerting.store.loose import Loose
+from tocsin_alerting.store.matchers import Matcher, MatchOp
 from tocsin_alerting.store.numbers import DEAD, UNPLACED, Numbers, is_loose, loose_place
 from tocsin_alerting.store.requests import alike, columns, distinct, in_order, newest, repeats
 from tocsin_alerting.store.rows import NO_LIMIT, Rows
 from tocsin_alerting.store.table import Table
-from tocsin_alerting.store.target import source_of
+from tocsin_alerting.store.target import NAME, UP, source_of
 from tocsin_exporter.snapshot import Labels, Source
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ _TABLES = 256  # with more, a source of a few series is cheaper in pairs
 _FEW = 32
 _IDLE = 10_000  # numbers of no use, before all are given out anew
 AHEAD_MS = 600_000
+_UP = ((Matcher(NAME, MatchOp.EQUAL, UP),),)
 
 
 # What becomes of a sample. Plain numbers: numpy compares them faster than those of an Enum.
@@ -134,6 +136,30 @@ class Intake:
         useless = len(self.numbers.sources) - len(live) > SOURCES // 10
         if useless or self.numbers.idle > _IDLE + len(self.numbers) // 2:
             self.numbers.renew()
+
+    def restored(self) -> None:
+        """After a log was read: what the newest samples of each remote source say."""
+        remote = [(one, table) for one, table in self._tables.items() if one not in self.own]
+        for source, table in remote:
+            if (heard_ms := table.heard_ms()) is not None:
+                self._lasts.heard(source, heard_ms)
+        times, values = self.loose.newest()
+        rows, series = self.loose.rows.owned()
+        for row, labels in zip(rows.tolist(), series, strict=True):
+            if not is_stale(values[row : row + 1])[0]:
+                self._lasts.heard(source_of(labels), int(times[row]))
+        ups = [(source, *up) for source, table in remote for up in table.newest(_UP)]
+        for row in self.loose.rows.find(_UP).tolist():
+            (labels,) = self.loose.rows.labels([row])
+            ups.append((source_of(labels), int(times[row]), float(values[row])))
+        for source, at_ms, value in sorted(ups, key=lambda up: up[1]):
+            self._say_up(source, at_ms, value)
+
+    def _say_up(self, source: Source, at_ms: int, value: float) -> None:
+        if is_stale(np.array([value]))[0]:
+            self._lasts.ended(source, at_ms)
+        else:
+            self._lasts.up(source, bool(value))
 
     # what rows say
 
@@ -349,10 +375,7 @@ class Intake:
         ups = ups[verdicts[ups] == TAKEN]
         for at in ups[np.argsort(times[ups], kind="stable")].tolist():
             source = self.numbers.sources[int(sources[at])]
-            if real[at]:
-                self._lasts.up(source, bool(values[at]))
-            else:
-                self._lasts.ended(source, int(times[at]))
+            self._say_up(source, int(times[at]), values[at].item())
 
     def _say(self, source: Source) -> None:
         if source not in self._said:

@@ -54,7 +54,10 @@ class Lasts:
 
     def ended(self, source: Source, at_ms: int) -> None:
         """Its `up` went stale: its writer has removed it, and what comes for that time or an
-        earlier one is no sign of life."""
+        earlier one is no sign of life. Nothing, if a later sample of it is known."""
+        last = self._last.get(source)
+        if last is not None and last.at_ms > at_ms:
+            return
         self._last.pop(source, None)
         self._ended_ms[source] = at_ms
 

@@ -69,6 +69,15 @@ class Loose:
         self._fit()
         self._last_ms[rows] = last_ms
 
+    def newest(self) -> tuple[Ints, Floats]:
+        """The time and value (rows.width,) of each row's newest sample; NEVER_MS: it has none."""
+        self._fit()
+        values = np.zeros(self.rows.width)
+        for one in self._ordered:
+            values[one.rows] = one.values
+        values[self._rows[: self._count]] = self._values[: self._count]
+        return self._last_ms[: self.rows.width], values
+
     def write(self, rows: Ints, times: Ints, values: Floats) -> Told:
         """Samples as they came: those of one row ascend in time."""
         last_ms = self._last_ms[rows]

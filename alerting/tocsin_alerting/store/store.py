@@ -336,6 +336,11 @@ class Store:
             self._intake.loose.floor_ms = floor_ms
             self._look_at_archive()
 
+    def restored(self) -> None:
+        """After everything: remote sources were last heard of when they last had a sample."""
+        with self._lock:
+            self._intake.restored()
+
     def _held(self, source: Source, table: Table) -> Held:
         rows, labels = table.rows.owned()
         placed = self._placed.get(source, NOWHERE).rows

@@ -1,5 +1,6 @@
 """All samples of one source: rows are series, columns are scrapes, one time axis for all."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from tocsin_alerting.store.cell import (
     is_stale,
 )
 from tocsin_alerting.store.columns import BLOCK, Columns
-from tocsin_alerting.store.rows import Rows
+from tocsin_alerting.store.rows import MatcherSets, Rows
 
 _NEVER = -1
 _FEW = 8  # columns that a narrow table begins with: thousands of sources may have one series
@@ -94,6 +95,20 @@ class Table:
         times = self.columns.times
         found: Ints = np.where(index >= 0, times[np.maximum(index, 0)], NEVER_MS)
         return found
+
+    def heard_ms(self) -> int | None:
+        """The time of the newest column with a sample in it that is no stale marker."""
+        for index in range(len(self.columns.times) - 1, -1, -1):
+            if is_sample(self._cells(index)).any():
+                return int(self.columns.times[index])
+        return None
+
+    def newest(self, matcher_sets: MatcherSets) -> Iterator[tuple[int, float]]:
+        """The time and value of the newest sample of each series like this."""
+        rows = self.rows.find(matcher_sets)
+        for row, at_ms in zip(rows.tolist(), self.newest_ms(rows).tolist(), strict=True):
+            if at_ms > NEVER_MS:
+                yield at_ms, self._cells(int(self._last_seen[row]) - self._first)[row].item()
 
     def roomy(self, columns: int, rows: int, samples: int) -> bool:
         """Whether at least half of the cells would hold samples, with so many more of each.

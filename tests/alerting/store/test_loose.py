@@ -1,0 +1,188 @@
+"""Loose series on disk, by example: restart, damage, the clock, what a query reads."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support.archives import Kept, cells_of
+from tocsin_alerting.promql.engine import Engine
+from tocsin_alerting.promql.result import InstantVector
+from tocsin_alerting.store.cell import ABSENT_BITS, STALE_BITS
+from tocsin_alerting.store.last import Last
+from tocsin_alerting.store.matchers import Matcher, MatchOp
+from tocsin_alerting.store.sheaf import Sheaf
+from tocsin_alerting.store.store import HOUR_MS
+from tocsin_exporter.snapshot import Labels, Source
+
+EVERY = ((Matcher("__name__", MatchOp.EQUAL, "m"),),)
+START_MS = 1_700_000_000_000 // HOUR_MS * HOUR_MS
+STEP_MS = 15_000
+END_OF_TIME = 10**15
+FAR = Source("j", "i")
+COUNT = 40
+STALE = float(np.array([STALE_BITS], np.int64).view(np.float64)[0])
+
+
+def series(name: object, metric: str = "m") -> Labels:
+    return (("__name__", metric), ("instance", "i"), ("job", "j"), ("s", str(name)))
+
+
+def own_time(name: int, turn: int) -> int:
+    """Other times for each series, in another order in each turn."""
+    return START_MS + turn * STEP_MS + (name * 7 + turn) % COUNT * 300
+
+
+def hours(kept: Kept, first: int, last: int, names: Iterable[int] = range(COUNT)) -> None:
+    """Samples of these hours after START_MS; each hour is sealed when it is over."""
+    for turn in range(first * 240, last * 240):
+        batch = [(series(name), own_time(name, turn), float(turn)) for name in names]
+        kept.store.write(batch[::2])
+        kept.store.write(batch[1::2])
+        if turn % 240 == 4:
+            kept.store.expire(START_MS + turn * STEP_MS)
+            kept.archive.turn()
+    kept.archive.turn()
+
+
+def samples_of(kept: Kept, name: int, t0_ms: int = 0) -> list[tuple[int, float]]:
+    times, bits = cells_of(kept.store.select(EVERY, t0_ms, END_OF_TIME)).get(str(name), ([], []))
+    here = [one for one in zip(times, bits, strict=True) if one[1] != ABSENT_BITS]
+    return [(at, float(np.int64(bit).view(np.float64))) for at, bit in here]
+
+
+def told(name: int, first: int, last: int) -> list[tuple[int, float]]:
+    return [(own_time(name, turn), float(turn)) for turn in range(first * 240, last * 240)]
+
+
+def test_a_restart_brings_back_what_was_sealed_and_what_was_not(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 0, 5)
+    for _ in range(2):
+        for name in (0, 17, COUNT - 1):
+            assert samples_of(kept, name) == told(name, 0, 5)
+        found = Engine(kept.store).evaluate("count(m)", START_MS + 5 * HOUR_MS).value
+        assert isinstance(found, InstantVector) and found.values.tolist() == [COUNT]
+        kept = kept.again()
+    kept.archive.let_go()
+
+
+def test_memory_keeps_its_span_and_a_query_of_that_reads_no_segment(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 0, 5)
+    assert kept.store.size().samples < 2.5 * 240 * COUNT
+    for path in kept.segments:
+        path.unlink()
+    since_ms = START_MS + 4 * HOUR_MS
+    recent = [one for one in samples_of(kept, 3, since_ms) if one[0] >= since_ms]
+    assert recent == [one for one in told(3, 0, 5) if one[0] >= since_ms]
+    kept.archive.let_go()
+
+
+def test_a_series_with_a_sheaf_and_columns_is_one_series(tmp_path: Path) -> None:
+    """In columns first, then loose, then silent until it is forgotten, then in columns again."""
+    kept = Kept(tmp_path)
+    axis = [series(name) for name in range(COUNT)]
+    expected = []
+
+    def aligned(first: int, last: int) -> None:
+        for turn in range(first, last):
+            at_ms = START_MS + turn * STEP_MS
+            kept.store.write([(one, at_ms, float(turn)) for one in axis])
+            expected.append((at_ms, float(turn)))
+            if turn % 240 == 4:
+                kept.store.expire(at_ms)
+                kept.archive.turn()
+
+    aligned(0, 200)
+    hours(kept, 1, 2)
+    expected += told(5, 1, 2)
+    for turn in range(480, 480 + 4 * 240):
+        at_ms = START_MS + turn * STEP_MS
+        kept.store.write([(series("another"), at_ms, 1.0)])
+        if turn % 240 == 4:
+            kept.store.expire(at_ms)
+            kept.archive.turn()
+    assert kept.store.size().loose == 1  # the other one
+    aligned(6 * 240, 6 * 240 + 100)
+    assert samples_of(kept, 5) == expected
+    kept.archive.close()
+    kept = kept.again()
+    assert samples_of(kept, 5) == expected
+    kept.archive.let_go()
+
+
+def test_a_damaged_bundle_of_pairs_costs_its_own_samples(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 0, 5)
+    kept.archive.close()
+    kept = kept.again()
+    victim = kept.segments[1]
+    (sheaf,) = [one for one in kept.shelf._segments[1].sections if isinstance(one, Sheaf)]
+    data = bytearray(victim.read_bytes())
+    data[int(sheaf.bundles[0, 0]) + 9] ^= 1
+    victim.write_bytes(data)
+    lost = [name for name in range(COUNT) if samples_of(kept, name) != told(name, 0, 5)]
+    assert lost
+    for name in lost:
+        left = [one for one in told(name, 0, 5) if not sheaf.first_ms <= one[0] <= sheaf.last_ms]
+        assert set(left) <= set(samples_of(kept, name))
+    assert caplog.text.count("what else it holds") == 1
+    kept.archive.let_go()
+
+
+def test_any_cut_of_the_log_leaves_what_came_before(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 0, 1, range(20))
+    kept.archive.let_go()
+    whole, last = kept.log.read_bytes(), -1
+    for size in range(len(whole) // 4, len(whole), len(whole) // 9):
+        kept.log.write_bytes(whole[:size])
+        again = kept.again()
+        found = [samples_of(again, name) for name in range(20)]
+        assert found == [told(name, 0, 1)[: len(one)] for name, one in enumerate(found)]
+        assert (count := sum(map(len, found))) > last
+        last = count
+        again.archive.let_go()
+
+
+@pytest.mark.parametrize("delta_ms", [-HOUR_MS, -10 * 60_000, HOUR_MS])
+def test_the_wall_clock_moves_what_is_not_sealed(tmp_path: Path, delta_ms: int) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 0, 3)
+    sealed_ms = kept.shelf.newest_pairs()
+    assert sealed_ms is not None
+    before = samples_of(kept, 3)
+    now_ms = START_MS + 3 * HOUR_MS + delta_ms
+    kept.store.shift(delta_ms, now_ms)
+    moved = [(at + delta_ms, value) for at, value in before if at > sealed_ms]
+    stays = [one for one in before if one[0] <= sealed_ms and one[0] < moved[0][0]]
+    for _ in range(3):
+        assert samples_of(kept, 3) == stays + moved
+        kept.archive.turn()
+        kept = kept.again()
+    assert kept.store.write([(series(3), now_ms + 1, -1.0)]) == 1
+    assert samples_of(kept, 3) == [*stays, *moved, (now_ms + 1, -1.0)]
+    kept.archive.let_go()
+
+
+@pytest.mark.parametrize("off_ms", [0, -7])
+@pytest.mark.parametrize(("value", "last"), [(1.0, True), (0.0, False), (STALE, None)])
+def test_a_restart_knows_what_a_remote_source_said_last(
+    tmp_path: Path, off_ms: int, value: float, last: bool | None
+) -> None:
+    kept = Kept(tmp_path)
+    up = series("", metric="up")
+    kept.store.write([(series("m"), START_MS, 1.0), (up, START_MS, 1.0)])
+    kept.store.write([(series("m"), START_MS + 1000, STALE if math.isnan(value) else 1.0)])
+    kept.store.write([(up, START_MS + 1000 + off_ms, value)])
+    expected = None if last is None else Last(START_MS + 1000, last)
+    for _ in range(2):
+        assert kept.store.last(FAR) == expected
+        kept.archive.turn()
+        kept = kept.again()
+    kept.archive.let_go()
