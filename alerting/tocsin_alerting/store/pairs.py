@@ -9,11 +9,16 @@ from tocsin_alerting.store.cell import Floats, Ints, Mask
 @dataclass(frozen=True, slots=True, eq=False)
 class Pairs:
     """Those of series i stand in offsets[i]:offsets[i + 1] of `times` (Unix ms, ascending within a
-    series) and `values`; stale markers are among them, cells without a sample are not."""
+    series) and `values`; stale markers are among them, cells without a sample are not.
+
+    `starts` (Unix ms) say when the counters behind them began to count, 0 where that is unknown;
+    None where no writer says it.
+    """
 
     offsets: Ints  # (series + 1,)
     times: Ints
     values: Floats
+    starts: Ints | None = None
 
 
 class Scattered(Protocol):
