@@ -85,7 +85,9 @@ class Table:
     def index(self, at_ms: int) -> int:
         """Which of the columns is at that time; -1 if none is."""
         times = self.columns.times
-        index = int(np.searchsorted(times, at_ms))
+        if len(times) and times[-1] == at_ms:  # as mostly
+            return len(times) - 1
+        index = int(times.searchsorted(at_ms))
         return index if index < len(times) and times[index] == at_ms else -1
 
     def newest_ms(self, rows: Ints) -> Ints:
@@ -139,17 +141,17 @@ class Table:
         elif len(cells) < len(self._template):  # some rows are younger than this block
             fresh &= rows < len(cells)
         if fresh.all():
-            taken, differs = fresh, ~fresh
+            taken, differs, late = fresh, ~fresh, ~fresh
         else:
             there = seen == number
             same = there & (cells[np.where(there, rows, 0)].view(np.int64) == values.view(np.int64))
-            taken, differs = fresh | same, there & ~same
+            taken, differs, late = fresh | same, there & ~same, seen > number
             rows, values = rows[fresh], values[fresh]
         cells[rows] = values
         self._last_seen[rows] = number
         self._count(int(np.count_nonzero(is_sample(values))), index // BLOCK)
         self.columns = self._published()
-        return Filled(taken, differs, seen > number)
+        return Filled(taken, differs, late)
 
     def close(self, before_ms: int) -> None:
         """The columns before that time are about to be sealed."""
