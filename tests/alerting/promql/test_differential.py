@@ -27,6 +27,7 @@ from tocsin_exporter.snapshot import Labels, labels
 GAUGES, COUNTERS = ("g", "sparse"), ("c_total", "b_bucket")
 STALE = np.array([STALE_BITS], np.int64).view(np.float64)[0].item()
 STEP_MS, SCRAPES, QUERIES = 15_000, 200, 60
+NAMES = ("start", "end", "step")
 Samples = dict[Labels, list[tuple[int, float]]]
 Answer = dict[Labels, list[tuple[int, float]]]
 
@@ -53,7 +54,19 @@ def samples(start_ms: int) -> Samples:
             sums = np.cumsum([[value for _, value in row] for row in rows], axis=0)
             for le, row in zip(("0.1", "1", "10", "+Inf"), sums.tolist(), strict=True):
                 made[_named(base, "b_bucket", le=le)] = list(zip(times, row, strict=True))
+        _add_odd(random, times, labels(job=job, instance=instance), made)
     return made
+
+
+def _add_odd(random: Random, times: list[int], base: Labels, made: Samples) -> None:
+    """Numbers at the ends of their range, equal ones, labels and buckets that are none."""
+    odd = (-0.0, 5e-324, 1e300, -1.7e308, 1e16, 1.0, math.nan, math.inf, 2.5)
+    for zone in ("a", "b", "line\nbreak", "\u65e5"):
+        made[_named(base, "odd", zone=zone)] = [(t, random.choice(odd)) for t in times]
+        made[_named(base, "near", zone=zone)] = [(t, 1e9 + random.random()) for t in times]
+        made[_named(base, "same", zone=zone)] = [(t, 42.0) for t in times]
+    for le in ("1", "1.0", "2", "inf", "+Inf", "1_0", "x", "0x1p3"):
+        made[_named(base, "strange_bucket", le=le)] = _counter(random, times, resets=False)
 
 
 def _named(base: Labels, name: str, **more: str) -> Labels:
@@ -157,6 +170,92 @@ def _close(a: float, b: float) -> bool:
     )
 
 
+EXACT = [
+    *(
+        "odd",
+        "-odd",
+        "sum(odd)",
+        "avg(odd)",
+        "stddev(near)",
+        "stdvar(odd)",
+        "odd ^ 0.5",
+        "sgn(odd)",
+    ),
+    *("sum by (job) (odd)", "sum_over_time(odd[5m])", "avg_over_time(odd[5m])", "rate(odd[1m])"),
+    *("increase(odd[7m])", "stddev_over_time(odd[2m])", "deriv(near[5m]) > 1", "rad(odd)"),
+    *("topk(3, same)", "bottomk(2, same)", "topk by (job) (1.9, odd)", "topk(3, odd)", "sort(odd)"),
+    *("topk(NaN, odd)", "bottomk(-Inf, odd)", "topk(1e300, odd)", "clamp_max(odd, -0)"),
+    *("clamp(odd, NaN, Inf)", "clamp_min(odd, -0)", "sinh(vector(710.2))", "deg(vector(1.7e308))"),
+    *(
+        'odd{zone=~".*"}',
+        'odd{zone=~"line.break"}',
+        'odd{zone=~"(?s)line.break"}',
+        'odd{zone=~"("}',
+    ),
+    *(
+        'odd{zone=~"(?<n>a)"}',
+        'odd{zone=~"(?P<n\u00e9>a)"}',
+        'odd{zone=~"\\\\C"}',
+        'odd{zone=~"[a"}',
+    ),
+    *('label_replace(odd, "x", "${01}-$1", "zone", "(.*)")', 'label_join(odd, "a-b", "")'),
+    *(
+        'label_replace(odd, "x y", "", "zone", "")',
+        'count_values("a b", odd)',
+        "absent((no{a='b'}))",
+    ),
+    *('label_join(odd, "x", "", "a:b")', "histogram_count(odd)", "histogram_fraction(0, 1, odd)"),
+    *(
+        "histogram_quantile(0.5, strange_bucket)",
+        "histogram_quantile(0.9, rate(strange_bucket[5m]))",
+    ),
+    *("odd + on() odd", "odd + on(job) group_left same", "same == bool on(job) group_right same"),
+    *("holt_winters(near[5m], NaN, 0.5)", "holt_winters(near[5m], Inf, 0.5)", "-same or same"),
+    '{__name__=~"same|near"} == bool ignoring (zone) group_left sum by (job, instance) (same)',
+    *(
+        "max_over_time(min_over_time(odd[15s:7s])[15s:])",
+        "odd @ (",
+        "f(1, 1h",
+        '"\u00e9" + -',
+        "1h1y",
+    ),
+    *("odd[5m x]", "odd[1m on]", "sum by @ (odd)", "round(odd, -2.5)", "odd % 0", "odd atan2 odd"),
+]
+
+
+@pytest.mark.parametrize("query", EXACT)
+def test_values_order_signs_and_errors_are_those_of_prometheus(pair: Pair, query: str) -> None:
+    answer = pair.server.get("query", query=query, time=f"{pair.end_ms / 1000:.3f}")
+    for engine in pair.engines:
+        try:
+            ours = given(engine.evaluate(query, pair.end_ms))
+        except ValueError as error:
+            assert str(error) == answer["error"].removeprefix('invalid parameter "query": ')
+            continue
+        theirs = expected(answer)
+        assert not isinstance(theirs, str), (ours, answer)
+        assert same(ours, theirs), (ours, theirs)
+        assert _zeros(ours) == _zeros(theirs)
+        if not query.startswith("histogram_"):  # whose order is that of a map
+            assert [*ours] == [*theirs]
+
+
+def _zeros(answer: Answer) -> dict[Labels, list[float]]:
+    """The signs of all zeros."""
+    return {
+        one: [math.copysign(1, value) for _, value in points if value == 0]
+        for one, points in answer.items()
+    }
+
+
+def test_the_end_of_a_range_need_be_no_step(pair: Pair) -> None:
+    times = (pair.end_ms - 600_000, pair.end_ms - 1, 60_001)
+    texts = {"start": f"{times[0] / 1000:.3f}", "end": f"{times[1] / 1000:.3f}", "step": "60001ms"}
+    for query in ("near @ end()", "timestamp(near @ end())", "last_over_time(near[1m] @ end())"):
+        answer = expected(pair.server.get("query_range", query=query, **texts))
+        assert [same(ours, answer) for ours in pair.answers(query, times)] == [True, True]
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_random_queries_get_the_answers_of_prometheus(pair: Pair, seed: int) -> None:
     generator, random = QueryGenerator(seed, GAUGES, COUNTERS), Random(seed)
@@ -176,8 +275,7 @@ def test_random_range_queries_get_the_answers_of_prometheus(pair: Pair, seed: in
         start_ms = pair.end_ms - 2_400_000 + random.randint(0, 60_000)
         step_ms = random.choice((15_000, 60_000, 31_000))
         times = (start_ms, start_ms + step_ms * 20, step_ms)
-        names = ("start", "end", "step")
-        texts = {name: f"{one / 1000:.3f}" for name, one in zip(names, times, strict=True)}
+        texts = {name: f"{one / 1000:.3f}" for name, one in zip(NAMES, times, strict=True)}
         answer = pair.server.get("query_range", query=query, **texts)
         for ours in pair.answers(query, times):
             assert same(ours, expected(answer)), (query, times, ours, answer)
