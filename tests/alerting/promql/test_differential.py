@@ -213,7 +213,6 @@ EXACT = [
     *("holt_winters(near[5m], NaN, 0.5)", "holt_winters(near[5m], Inf, 0.5)", "-same or same"),
     '{__name__=~"same|near"} == bool ignoring (zone) group_left sum by (job, instance) (same)',
     *(
-        "max_over_time(min_over_time(odd[15s:7s])[15s:])",
         "odd @ (",
         "f(1, 1h",
         '"\u00e9" + -',

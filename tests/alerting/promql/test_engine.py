@@ -224,3 +224,20 @@ def test_queries_run_in_threads_while_the_store_grows() -> None:
 def test_the_engine_is_async_and_never_waits() -> None:
     result = asyncio.run(Engine(steady()).instant("vector(1)", 0))
     assert isinstance(result.value, InstantVector) and len(result.value) == 1
+
+
+def test_a_subquery_without_a_step_in_one_without_a_step_is_empty() -> None:
+    # 2.42 panics here now and then, so it is no judge.
+    query = "max_over_time(min_over_time(requests_total[15s:7s])[15s:1h])"
+    for semantics in (2, 3):
+        assert vector(Engine(steady(), semantics=semantics), query) == {}
+    assert (
+        vector(Engine(steady()), query.replace("[15s:1h]", '[15s:1h]) or count_values("", x')) == {}
+    )
+
+
+def test_steps_between_two_samples_share_a_look() -> None:
+    """600,000 of them within a second, beside 40 samples; none is older than the look-back."""
+    engine = Engine(steady(), lookback_ms=1_000)
+    found = vector(engine, 'count_over_time(requests_total{code="200"}[10m:1ms])', 11 * MINUTE)
+    assert list(found.values()) == [40 * 1_000.0]
