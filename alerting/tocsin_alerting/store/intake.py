@@ -7,7 +7,7 @@ each sample; what it has in columns stays there.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -29,7 +29,7 @@ from tocsin_exporter.snapshot import Labels, Source
 log = logging.getLogger(__name__)
 
 SOURCES = 10_000
-_TABLES = 256  # with more, a source of a few series is cheaper in pairs
+_TABLES = 64  # with more, a source of a few series is cheaper in pairs
 _FEW = 32
 _IDLE = 10_000  # numbers of no use, before all are given out anew
 AHEAD_MS = 600_000
@@ -163,6 +163,11 @@ class Intake:
             self._lasts.ended(source, at_ms)
         else:
             self._lasts.up(source, bool(value))
+
+    @property
+    def strays(self) -> Collection[Source]:
+        """The sources that have loose series."""
+        return self._strays.keys()
 
     # what rows say
 

@@ -61,6 +61,14 @@ class Lasts:
         self._last.pop(source, None)
         self._ended_ms[source] = at_ms
 
+    def shift(self, delta_ms: int, until_ms: int) -> None:
+        """The wall clock was set: what was heard up to then was heard so much later."""
+        for source, last in self._last.items():
+            if last.at_ms <= until_ms:
+                self._last[source] = Last(last.at_ms + delta_ms, last.ok)
+        for source, at_ms in self._ended_ms.items():
+            self._ended_ms[source] = at_ms + delta_ms
+
     def expire(self, before_ms: int) -> None:
         for source in [one for one, at_ms in self._ended_ms.items() if at_ms < before_ms]:
             del self._ended_ms[source]

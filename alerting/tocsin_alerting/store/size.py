@@ -9,9 +9,12 @@ from tocsin_alerting.store.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What memory holds: `sources` with columns, `series` and of these the `loose` ones, `bytes`
-    of samples without labels. `refused` counts samples by reason, `over_limit` series of sources
-    that have too many, `over_sources` series of sources of which there are too many."""
+    """What memory holds: `sources`, `series` (of these `loose`; one that became so counts twice as
+    long as it has columns), `samples`, and the `bytes` of these without labels.
+
+    `refused` counts samples by reason, `over_limit` series of sources that have too many, and
+    `over_sources` series of sources of which there are too many.
+    """
 
     sources: int
     series: int
@@ -24,6 +27,7 @@ class Size:
 
 
 def size_of(
+    sources: int,
     tables: Collection[Table],
     loose: Loose,
     refused: Mapping[str, int],
@@ -31,7 +35,7 @@ def size_of(
     over_sources: int,
 ) -> Size:
     return Size(
-        sources=len(tables),
+        sources=sources,
         series=sum(len(table.rows) for table in tables) + len(loose.rows),
         loose=len(loose.rows),
         samples=sum(table.samples for table in tables) + loose.samples,

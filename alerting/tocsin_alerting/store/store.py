@@ -198,11 +198,9 @@ class Store:
         with self._lock:
             if self._archive is not None:
                 self._archive.record(shift)
-            for source, table in self._tables.items():
+            for table in self._tables.values():
                 table.shift(delta_ms, until_ms)
-                last = self._lasts.get(source)
-                if last is not None and table.last_ms is not None:
-                    self._lasts.set(source, Last(table.last_ms, last.ok))
+            self._lasts.shift(delta_ms, until_ms)
             self._intake.loose.shift(delta_ms, until_ms)
             self._look_at_archive()
 
@@ -257,7 +255,8 @@ class Store:
         with self._lock:
             tables, loose = list(self._tables.values()), self._intake.loose
             refused, over = dict(self._refused), self._intake.over_limit
-            return size_of(tables, loose, refused, over, self._intake.over_sources)
+            sources = len(self._tables.keys() | self._intake.strays)
+            return size_of(sources, tables, loose, refused, over, self._intake.over_sources)
 
     # what the archive asks and says
 
