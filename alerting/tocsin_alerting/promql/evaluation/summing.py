@@ -39,6 +39,11 @@ def column_sums(cells: Floats) -> Floats:
     total: Floats = cells.sum(axis=0)
     if cells.size and cells.min() >= 0.0:  # nothing cancels, and this is quickly known
         return total
+    return _repaired(total, cells)
+
+
+def _repaired(total: Floats, cells: Floats) -> Floats:
+    """The sums, those anew that have cancelled."""
     suspects = np.abs(total) < _CANCELLED * np.abs(cells).sum(axis=0)
     for row in np.flatnonzero(suspects).tolist():
         total[row] = _compensated(cells[:, row])
@@ -47,7 +52,7 @@ def column_sums(cells: Floats) -> Floats:
 
 def exact_sums(cells: Floats) -> Floats:
     """The same to the last digit, as a compensated sum has it; slower."""
-    total: Floats = cells.astype(np.longdouble).sum(axis=0).astype(np.float64)
+    total = _repaired(cells.astype(np.longdouble).sum(axis=0).astype(np.float64), cells)
     in_turn = np.cumsum(cells, axis=0)[-1]
     # What left the range of numbers on the way does not come back.
     return np.where(np.isfinite(in_turn), total, in_turn)
