@@ -23,6 +23,7 @@ from tocsin_alerting.box import plan as plans
 from tocsin_alerting.box import worker as workers
 from tocsin_alerting.box.discovery import USUAL_PORTS
 from tocsin_alerting.box.engines import Engines
+from tocsin_alerting.box.rhythms import rhythms
 from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.config import Config
 from tocsin_alerting.config.effective import effective, without_user
@@ -58,11 +59,9 @@ from tocsin_exporter.server import routes as metrics_routes
 from tocsin_exporter.watches import (
     ENGINE_AREA,
     OWN_AREA,
-    Rhythm,
     engine_watch,
     local_watches,
     own_watch,
-    rhythms,
 )
 
 CLOSED_FOR_MS = 90 * 86_400_000  # how long a closed incident is remembered
@@ -94,7 +93,7 @@ class App:
         self.setup = setup
         self.clock = Clock()
         self.started_ms = self.clock.now_ms()
-        self.rhythms = _rhythms(config)
+        self.rhythms = rhythms(config)
         self.site = Site(now=self.clock.wall, process_groups=_process_groups(config))
         self.scrapes = Scrapes()
         # collectors -> Snapshot -> store
@@ -190,7 +189,8 @@ class App:
         self.agent.add(own_watch(self.site, self.setup.address, stages, self.rhythms[OWN_AREA]))
 
     def _watch_engine(self, url: str) -> None:
-        self.agent.add(engine_watch(self.site, url, self.rhythms[ENGINE_AREA]))
+        if ENGINE_AREA in self.rhythms:
+            self.agent.add(engine_watch(self.site, url, self.rhythms[ENGINE_AREA]))
 
     async def _plan(self) -> plans.Plan:
         config = self.setup.config
@@ -354,19 +354,6 @@ def _target(scraper: Scraper, own_url: str) -> targets.Target:
         ok=last.ok if last else None,
         error=scraper.error,
     )
-
-
-def _rhythms(config: Config) -> dict[str, Rhythm]:
-    """Intervals in seconds; 0s turns a source off."""
-    collect = config.collect
-    intervals = {
-        "host": collect.host / 1000,
-        "gpu": collect.gpu / 1000,
-        "process": collect.processes / 1000,
-        ENGINE_AREA: collect.engines / 1000,
-        OWN_AREA: collect.host / 1000,
-    }
-    return {area: one for area, one in rhythms(intervals, {}).items() if one.interval > 0}
 
 
 def _process_groups(config: Config) -> Mapping[str, str]:
