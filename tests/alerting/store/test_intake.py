@@ -174,6 +174,17 @@ def test_a_number_is_good_as_long_as_its_series_is_kept() -> None:
     assert written is not None and written.taken == 2
 
 
+def test_numbers_that_nobody_uses_are_given_up_in_the_end() -> None:
+    store = Store()
+    epoch, _ = store.register([series(i, Source("j", str(i % 50))) for i in range(20_001)])
+    store.expire(NOW_MS)
+    again, numbers = store.register([series(1)])
+    assert again != epoch and numbers.tolist() == [0]
+    store.write([(series(1), NOW_MS, 1.0)])
+    store.expire(NOW_MS)
+    assert store.register([series(1)]) == (again, numbers)
+
+
 def test_a_loose_series_that_ends_is_forgotten_and_may_come_back() -> None:
     store = Store(retention_ms=1000)
     one, two = series("one"), series("two")
