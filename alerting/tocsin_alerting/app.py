@@ -234,12 +234,17 @@ class App:
     async def _load_rules(self, now_ms: int) -> None:
         """What the last run remembers of groups that are gone is told once, and forgotten."""
         rows = await self.instances.load()
-        self.groups.remember(rows)
+        self.groups.remember(rows, self._history_ms(now_ms))
         removed = self.groups.load(self.setup.rules, now_ms)
         await self.desk.handle(removed, now_ms)
         present = {progress.group.key for progress in self.groups.all}
         for file, group in {(row.file, row.group) for row in rows} - present:
             await self.instances.save(file, group, ())
+
+    def _history_ms(self, now_ms: int) -> int | None:
+        """When the last run read its last sample, if that was a moment ago."""
+        newest = self.engine.evaluate("max(timestamp(up))", now_ms).value
+        return int(newest[0][1] * 1000) if newest else None  # type: ignore[index]
 
     def _ready(self) -> bool:
         return self.agent.ready

@@ -34,6 +34,7 @@ class Groups:
         self.interval_ms = interval_ms
         self._groups: dict[Key, GroupProgress] = {}
         self._rows: dict[tuple[str, str, str], list[InstanceRow]] = {}
+        self._history_ms: int | None = None
         self._leaving: list[_Leaving] = []
         self._forgotten: set[Key] = set()
 
@@ -41,8 +42,10 @@ class Groups:
     def all(self) -> Sequence[GroupProgress]:
         return tuple(self._groups.values())
 
-    def remember(self, rows: Iterable[InstanceRow]) -> None:
-        """The journal's rows of the last run; call it before the first `load`."""
+    def remember(self, rows: Iterable[InstanceRow], history_ms: int | None = None) -> None:
+        """The journal's rows of the last run, and the time of the newest sample that the store has
+        of it, if any; call it before the first `load`."""
+        self._history_ms = history_ms
         self._rows = defaultdict(list)
         for row in rows:
             self._rows[row.file, row.group, row.rule].append(row)
@@ -147,7 +150,8 @@ class Groups:
         same = old.get(_identity(rule))
         if not same:
             rows = self._rows.pop((*group.key, rule.uid), [])
-            return RuleProgress(*group.key, rule, rows=tuple(rows))
+            kept = tuple(rows)
+            return RuleProgress(*group.key, rule, rows=kept, history_ms=self._history_ms)
         progress = same.pop(0)
         source = progress.source
         progress.become(rule)

@@ -29,7 +29,8 @@ class RuleProgress:
 
     `rows` wait to be restored at the first evaluation. `seen` says when each source that the rule
     touches was last alive at an evaluation; `restored_ms` when alerts of the last run were put back
-    in place. `removed` stops an evaluation that is under way.
+    in place, and `history_ms` the newest sample that it left (None: there is none). `removed` stops
+    an evaluation that is under way.
     `inputs` are its query and those of the recording rules that it reads, directly or not.
     """
 
@@ -56,6 +57,7 @@ class RuleProgress:
     reach_ms: int = field(init=False)
     window_ms: int = field(init=False)
     restored_ms: int | None = None
+    history_ms: int | None = None
     _shape: object = None
     _samples: Sequence[tuple[Labels, float]] = ()
 
@@ -76,11 +78,16 @@ class RuleProgress:
         self.alerts = {key: replace(one, rule=rule.uid) for key, one in self.alerts.items()}
 
     def young(self, at_ms: int) -> bool:
-        """Whether the samples since a restart are too few for the rule's windows.
+        """Whether a restart has cost more than half of the samples in the rule's windows.
 
         What fired before it may then have left the result for want of history alone.
         """
-        return self.restored_ms is not None and at_ms - self.restored_ms < self.window_ms
+        if self.restored_ms is None:
+            return False
+        lost_ms = self.window_ms - (at_ms - self.restored_ms)
+        if self.history_ms is None:
+            return lost_ms > 0
+        return min(lost_ms, self.restored_ms - self.history_ms) > self.window_ms / 2
 
     def alert_samples(self, rule: AlertingRule) -> Sequence[tuple[Labels, float]]:
         """What the alerts of `rule`, which is this one, are in the store; the same object while
@@ -134,6 +141,7 @@ class RuleProgress:
         self.evaluated_ms = _plus(self.evaluated_ms, delta_ms)
         self.good_ms = _plus(self.good_ms, delta_ms)
         self.restored_ms = _plus(self.restored_ms, delta_ms)
+        self.history_ms = _plus(self.history_ms, delta_ms)
 
 
 @dataclass(slots=True)

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from support.rule_texts import MINUTE, alerting, group, recording
 from tocsin_alerting.promql.parser import parse
 from tocsin_alerting.rules.alert import Alert, AlertState
@@ -43,6 +45,26 @@ def test_the_rows_hold_alerts_and_doubts_and_what_still_waits() -> None:
     assert first.sources == {Source("llm", "e")}
     again = RuleProgress("f", "g", alerting(), rows=(first, second))
     assert again.instance_rows() == [first, second]
+
+
+@pytest.mark.parametrize(
+    ("history_ms", "young_until"),
+    [
+        (None, 5),  # nothing is left of the time before
+        (-2 * MINUTE, 0),  # the windows still hold more than half of their samples
+        (-3 * MINUTE, 2.5),
+        (-60 * MINUTE, 2.5),
+    ],
+)
+def test_a_rule_is_young_while_a_restart_has_cost_half_its_window(
+    history_ms: int | None, young_until: float
+) -> None:
+    rule = alerting("rate(m[5m]) > 0")
+    progress = RuleProgress("f", "g", rule, restored_ms=0, history_ms=history_ms)
+    halves = [half / 2 for half in range(12)]
+    young = [minute for minute in halves if progress.young(round(minute * MINUTE))]
+    assert young == [minute for minute in halves if minute < young_until]
+    assert not replace(progress, restored_ms=None).young(MINUTE)
 
 
 def test_every_time_moves_with_the_clock() -> None:
