@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import repeat
 from typing import NamedTuple
 
 from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind, fingerprint
@@ -30,12 +31,33 @@ class DuplicateLabelSet(ValueError):
 class Candidate(NamedTuple):
     """One sample of the rule's result with the alert's labels and annotations made from it.
 
-    A tuple, because it is made for each alert at each evaluation.
+    `key` is the fingerprint of the labels. A tuple, because it is made for each alert at each
+    evaluation.
     """
 
     labels: Labels
     annotations: Labels
     value: float
+    key: str
+
+
+@dataclass(slots=True)
+class Naming:
+    """The `labels` and fingerprints (`keys`) of the alerts that plain labels make of `series`.
+
+    A rule keeps those of its last result, as the next one mostly has the same series.
+    """
+
+    rule: AlertingRule | None = None
+    series: tuple[Labels, ...] = ()
+    labels: tuple[Labels, ...] = ()
+    keys: tuple[str, ...] = ()
+
+    def of(self, rule: AlertingRule, series: tuple[Labels, ...]) -> None:
+        if self.rule is not rule or self.series != series:
+            self.rule, self.series = rule, series
+            self.labels = tuple(_alert_labels(one, rule.labels, rule.name) for one in series)
+            self.keys = tuple(map(fingerprint, self.labels))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +69,19 @@ class Step:
 
 
 async def candidates(
-    rule: AlertingRule, rows: Rows, scope: Callable[[Mapping[str, str], float], Scope]
+    rule: AlertingRule,
+    rows: Rows,
+    scope: Callable[[Mapping[str, str], float], Scope],
+    naming: Naming,
 ) -> list[Candidate]:
     """The rule's result with its templates expanded. Never fails: an error becomes the text."""
+    if not any("{{" in text for _, text in (*rule.labels, *rule.annotations)):
+        naming.of(rule, tuple([labels for labels, _ in rows]))
+        values = [value for _, value in rows]
+        return list(map(Candidate, naming.labels, repeat(rule.annotations), values, naming.keys))
     found: list[Candidate] = []
-    plain = not any("{{" in text for _, text in (*rule.labels, *rule.annotations))
     for number, (labels, value) in enumerate(rows, start=1):
-        if plain:
-            kept = _alert_labels(labels, rule.labels, rule.name)
-            found.append(Candidate(kept, rule.annotations, value))
-        else:
-            found.append(await _candidate(rule, labels, scope(dict(labels), value)))
+        found.append(await _candidate(rule, labels, scope(dict(labels), value)))
         if number % _AT_ONCE == 0:
             await asyncio.sleep(0)
     return found
@@ -68,7 +92,7 @@ async def _candidate(rule: AlertingRule, labels: Labels, scope: Scope) -> Candid
     added = [(k, await expand_or_say(text, name, scope)) for k, text in rule.labels]
     annotations = [(k, await expand_or_say(text, name, scope)) for k, text in rule.annotations]
     kept = _alert_labels(labels, tuple(added), rule.name)
-    return Candidate(kept, tuple(annotations), scope.value)
+    return Candidate(kept, tuple(annotations), scope.value, fingerprint(kept))
 
 
 @lru_cache(_KEPT)
@@ -79,13 +103,15 @@ def _alert_labels(labels: Labels, added: Labels, alertname: str) -> Labels:
 
 
 def step(
-    rule: AlertingRule, vector: Iterable[Candidate], now_ms: int, previous: Mapping[str, Alert]
+    rule: AlertingRule, vector: Sequence[Candidate], now_ms: int, previous: Mapping[str, Alert]
 ) -> Step:
     """The alerts after an evaluation at `now_ms`, and what changed.
 
     Raises DuplicateLabelSet; nothing has changed then.
     """
-    present = _by_fingerprint(vector)
+    present = {one.key: one for one in vector}
+    if len(present) < len(vector):
+        raise DuplicateLabelSet
     alerts: dict[str, Alert] = {}
     events: list[AlertEvent] = []
     for key in dict.fromkeys((*previous, *present)):
@@ -118,16 +144,6 @@ def alert_samples(rule: AlertingRule, alerts: Iterable[Alert]) -> Sequence[tuple
             since = float(alert.active_at_ms // 1000)
             samples[_sorted(labels | {"__name__": "ALERTS_FOR_STATE"})] = since
     return list(samples.items())
-
-
-def _by_fingerprint(vector: Iterable[Candidate]) -> dict[str, Candidate]:
-    present: dict[str, Candidate] = {}
-    for candidate in vector:
-        key = fingerprint(candidate.labels)
-        if key in present:
-            raise DuplicateLabelSet
-        present[key] = candidate
-    return present
 
 
 def _present(rule: AlertingRule, before: Alert | None, found: Candidate, now_ms: int) -> Alert:

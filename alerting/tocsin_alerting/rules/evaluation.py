@@ -62,7 +62,8 @@ async def evaluate_rule(
         if not progress.ready:
             return ()
     _restore(progress, at_ms, around.restore)
-    started, before = around.seconds(), _states(progress)
+    traced = log.isEnabledFor(logging.DEBUG)
+    started, before = around.seconds(), _states(progress) if traced else {}
     try:
         events = await _evaluated(progress, group, at_ms, around)
         progress.health, progress.last_error = RuleHealth.OK, ""
@@ -72,7 +73,7 @@ async def evaluate_rule(
     progress.evaluations += 1
     progress.evaluated_ms = at_ms
     progress.evaluation_seconds = around.seconds() - started
-    if events or _states(progress) != before:
+    if traced and (events or _states(progress) != before):
         _trace(progress, group, events)
     return () if progress.removed else events
 
@@ -125,9 +126,10 @@ async def _alerted(
     def scope(labels: Mapping[str, str], value: float) -> Scope:
         return Scope(labels, value, at_ms, around.external_labels, around.external_url, ask)
 
-    vector = await candidates(rule, result, scope)
+    vector = await candidates(rule, result, scope, progress.naming)
     stepped = step(rule, vector, at_ms, progress.alerts)
-    _check_limit(group, active(stepped.alerts.values()), "alerts")
+    if group.limit:
+        _check_limit(group, active(stepped.alerts.values()), "alerts")
     dead = _dead_sources(progress, at_ms, around.sources)
     young = progress.young(at_ms)
 
@@ -186,7 +188,7 @@ def _dead_sources(progress: RuleProgress, at_ms: int, sources: Sources) -> froze
     """The dead ones among the sources that took part in the last evaluation that succeeded."""
     if progress.exempt:
         return frozenset()
-    touched = {one for query in progress.inputs for one in sources.touched(query)}
+    touched = {source for one in progress.inputs for source in sources.touched(one)}
     health = {one: sources.health(one) for one in touched | set(progress.seen)}
     good_ms = progress.good_ms
     dead = {

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from tocsin_alerting.promql.ast import Expr
+from tocsin_alerting.promql.ast import Expr, VectorSelector, selectors
 from tocsin_alerting.rules.alert import Alert, AlertState
-from tocsin_alerting.rules.alerting import alert_samples
+from tocsin_alerting.rules.alerting import Naming, alert_samples
 from tocsin_alerting.rules.journal import InstanceRow
 from tocsin_alerting.rules.rule import AlertingRule, Group, Rule
 from tocsin_alerting.rules.unknown import Doubt, is_exempt, keeps_instance, reach_ms, window_ms
@@ -31,7 +31,8 @@ class RuleProgress:
     touches was last alive at an evaluation; `restored_ms` when alerts of the last run were put back
     in place, and `history_ms` the newest sample that it left (None: there is none). `removed` stops
     an evaluation that is under way.
-    `inputs` are its query and those of the recording rules that it reads, directly or not.
+    `inputs` are the selectors of its query and of those of the recording rules that it reads,
+    directly or not.
     """
 
     file: str
@@ -51,26 +52,27 @@ class RuleProgress:
     ready: bool = False
     written: bool = False
     removed: bool = False
-    inputs: tuple[Expr, ...] = field(init=False)
+    inputs: tuple[VectorSelector, ...] = field(init=False)
     exempt: bool = field(init=False)
     keeps_instance: bool = field(init=False)
     reach_ms: int = field(init=False)
     window_ms: int = field(init=False)
     restored_ms: int | None = None
     history_ms: int | None = None
+    naming: Naming = field(default_factory=Naming)
     _shape: object = None
     _samples: Sequence[tuple[Labels, float]] = ()
 
     def __post_init__(self) -> None:
         self.reads((self.rule.query,))
 
-    def reads(self, inputs: tuple[Expr, ...]) -> None:
+    def reads(self, queries: tuple[Expr, ...]) -> None:
         """A recorded series stands for the sources that it was made from."""
-        self.inputs = inputs
-        self.exempt = any(map(is_exempt, inputs))
-        self.keeps_instance = all(map(keeps_instance, inputs))
-        self.reach_ms = sum(map(reach_ms, inputs))
-        self.window_ms = sum(map(window_ms, inputs))
+        self.inputs = tuple(one for query in queries for one in selectors(query))
+        self.exempt = any(map(is_exempt, queries))
+        self.keeps_instance = all(map(keeps_instance, queries))
+        self.reach_ms = sum(map(reach_ms, queries))
+        self.window_ms = sum(map(window_ms, queries))
 
     def become(self, rule: Rule) -> None:
         """The same rule as a reload has it; its alerts take its name."""

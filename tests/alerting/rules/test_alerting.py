@@ -8,18 +8,19 @@ from hypothesis import strategies as st
 
 from support.rule_texts import MINUTE, alerting
 from support.scripted_engine import row
-from tocsin_alerting.rules.alert import Alert, AlertState, EventKind
+from tocsin_alerting.rules.alert import Alert, AlertState, EventKind, fingerprint
 from tocsin_alerting.rules.alerting import (
     FOR_RAISED,
     Candidate,
     DuplicateLabelSet,
+    Naming,
     active,
     alert_samples,
     candidates,
     step,
 )
 from tocsin_alerting.rules.rule import AlertingRule
-from tocsin_alerting.rules.scope import Scope
+from tocsin_alerting.rules.scope import Rows, Scope
 
 PENDING, FIRING, INACTIVE = AlertState.PENDING, AlertState.FIRING, AlertState.INACTIVE
 LABELS = (("alertname", "A"), ("i", "1"))
@@ -27,7 +28,7 @@ Path = list[tuple[AlertState | None, list[EventKind]]]
 
 
 def here(value: float = 1.0) -> list[Candidate]:
-    return [Candidate(LABELS, (("s", str(value)),), value)]
+    return [Candidate(LABELS, (("s", str(value)),), value, fingerprint(LABELS))]
 
 
 def walk(rule: AlertingRule, presence: str, step_ms: int = MINUTE) -> Path:
@@ -122,13 +123,33 @@ async def test_the_alerts_labels_are_the_samples_the_rules_and_the_name() -> Non
         annotations={"summary": "{{ $labels.i }} is {{ $value }}", "empty": ""},
     )
     rows = [row(2.0, __name__="m", i="1", job="x", drop="me")]
-    assert await candidates(rule, rows, scope) == [
-        Candidate(
-            (("alertname", "Down"), ("i", "1"), ("job", "m")),
-            (("empty", ""), ("summary", "1 is 2")),
-            2.0,
-        )
+    labels = (("alertname", "Down"), ("i", "1"), ("job", "m"))
+    annotations = (("empty", ""), ("summary", "1 is 2"))
+    assert await candidates(rule, rows, scope, Naming()) == [
+        Candidate(labels, annotations, 2.0, fingerprint(labels))
     ]
+
+
+async def test_plain_labels_follow_the_rule_and_the_series() -> None:
+    naming, text = Naming(), {"summary": "s"}
+    rows = [row(1.0, __name__="m", i="1"), row(2.0, __name__="m", i="2")]
+
+    async def found(rule: AlertingRule, rows: Rows) -> list[tuple[dict[str, str], float]]:
+        vector = await candidates(rule, rows, scope, naming)
+        assert all(one.key == fingerprint(one.labels) for one in vector)
+        assert all(one.annotations == rule.annotations for one in vector)
+        return [(dict(one.labels), one.value) for one in vector]
+
+    rule = alerting(name="A", job="x", annotations=text)
+    first, second = (
+        {"alertname": "A", "job": "x", "i": "1"},
+        {"alertname": "A", "job": "x", "i": "2"},
+    )
+    assert await found(rule, rows) == [(first, 1.0), (second, 2.0)]
+    assert await found(rule, rows[1:]) == [(second, 2.0)]
+    assert await found(rule, [*rows[1:], *rows[:1]]) == [(second, 2.0), (first, 1.0)]
+    changed = alerting(name="A", job="y", annotations=text)
+    assert await found(changed, rows[:1]) == [(first | {"job": "y"}, 1.0)]
 
 
 def test_what_is_pending_or_firing_is_written_as_series() -> None:

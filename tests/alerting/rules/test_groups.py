@@ -339,7 +339,7 @@ async def test_a_quiet_group_never_writes() -> None:
 async def test_a_recorded_series_stands_for_the_sources_that_it_was_made_from() -> None:
     engine = Source("llm", "e:1")
     sources, condition = SetSources({engine: Health.ALIVE}), Condition()
-    sources.touching = {parse("sum(m)"): {engine}}
+    sources.touching = {parse("m"): {engine}}
     around = surroundings({"sum(m)": condition, "r > 0": condition}, sources=sources)
     groups = loaded(around, group(recording("r", "sum(m)"), alerting("r > 0")))
     assert kinds(await run(groups, 0)) == [EventKind.FIRING]

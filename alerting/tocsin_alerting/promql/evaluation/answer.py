@@ -1,7 +1,6 @@
 """From the engine's arrays to what a query answers: only what is present, names dropped."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 
@@ -35,14 +34,13 @@ def at_once(value: Value, context: Context) -> QueryValue:
     if not isinstance(value, Vector):
         return ScalarValue(at_ms, float(value[0]))
     vector = _named(value)
-    rows = np.arange(len(vector.series)) if vector.order is None else vector.order
+    labels, values, rows = vector.series.labels, vector.values[0], vector.order
     if vector.present is not None:
-        rows = rows[vector.present[0, rows]]
-    elif vector.order is None:
-        return InstantVector(at_ms, vector.series.labels, vector.values[0])
-    labels = vector.series.labels
-    chosen = tuple(labels[row] for row in rows.tolist())
-    return InstantVector(at_ms, chosen, vector.values[0, rows])
+        here = vector.present[0]
+        rows = here.nonzero()[0] if rows is None else rows[here[rows]]
+    elif rows is None:
+        return InstantVector(at_ms, labels, values)
+    return InstantVector(at_ms, tuple([labels[row] for row in rows.tolist()]), values[rows])
 
 
 def over_steps(value: Value, context: Context) -> Matrix:
@@ -70,8 +68,8 @@ def _by_labels(vector: Vector) -> list[int]:
 def _named(vector: Vector) -> Vector:
     """With the names dropped whose series lost them; raises QueryError for equal series then."""
     if vector.unnamed is not False:
-        series = partly_nameless(vector.series, vector.unnamed_rows)
-        vector = replace(vector, series=series, unnamed=False)
+        series = partly_nameless(vector.series, vector.unnamed)
+        vector = Vector(series, vector.values, vector.present, order=vector.order)
     return distinct(vector)
 
 
@@ -93,8 +91,7 @@ def _track(labels: Labels, times: Ints, cells: Floats, span: Span) -> list[Track
 
 def samples(windows: RangeVector, context: Context) -> Matrix:
     """The raw samples in the window of an instant query."""
-    unnamed = np.broadcast_to(np.asarray(windows.unnamed, np.bool_), (len(windows.series),))
-    series = partly_nameless(windows.series, unnamed)
+    series = partly_nameless(windows.series, windows.unnamed)
     tracks = []
     for labels, (times, cells) in zip(series.labels, _raw(windows, context), strict=True):
         tracks += _track(labels, times, cells, windows.spans[0])

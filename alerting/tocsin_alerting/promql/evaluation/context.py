@@ -48,10 +48,11 @@ class Context:
 
     def unnamed(self, vector: Vector) -> Vector:
         """The vector as a function gives it: its names do not count any more."""
+        values, present, order = vector.values, vector.present, vector.order
         if self.semantics == 3:
-            return replace(vector, unnamed=True)
+            return Vector(vector.series, values, present, True, order)
         series = nameless(vector.series)
-        return distinct(replace(vector, series=series))
+        return distinct(Vector(series, values, present, vector.unnamed, order))
 
 
 def distinct(vector: Vector) -> Vector:

@@ -144,7 +144,8 @@ def _over_range(node: Call, function: RangeFunction, context: Context) -> Value:
             context.notes.warn(no_quantile(q), node.args[0].span)
     if function.after is not None:
         return function.after(node, [vector], context)
-    return vector if function.keeps_name else context.unnamed(replace(vector, unnamed=False))
+    named = Vector(vector.series, vector.values, vector.present)
+    return vector if function.keeps_name else context.unnamed(named)
 
 
 def _modified(node: Call, function: RangeFunction) -> RangeFunction:

@@ -56,8 +56,10 @@ def nameless(series: SeriesSet) -> SeriesSet:
     )
 
 
-def partly_nameless(series: SeriesSet, unnamed: Mask) -> SeriesSet:
-    """The series, those of the mask (series,) without `__name__`."""
+def partly_nameless(series: SeriesSet, unnamed: bool | Mask) -> SeriesSet:
+    """The series, all or those of the mask (series,) without `__name__`."""
+    if isinstance(unnamed, bool):
+        return nameless(series) if unnamed else series
     if unnamed.all():
         return nameless(series)
     if not unnamed.any():

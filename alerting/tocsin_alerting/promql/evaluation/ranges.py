@@ -178,8 +178,9 @@ def _put_rows(
     values, has = answer
     if window.counts is not None:
         has = window.counts > 0 if has is None else has & (window.counts > 0)
-    target = np.arange(len(out[0])) if rows is None else rows
+    target: slice | Ints = slice(None) if rows is None else rows
     if done is not None:
+        target = np.arange(len(done)) if rows is None else rows
         fresh = ~done[target]
         target, values = target[fresh], values[fresh]
         has = None if has is None else has[fresh]

@@ -22,6 +22,8 @@ Pick = Callable[[Floats, Ints], Floats]
 
 def span_ms(duration: Duration, context: Context, negative: bool = False) -> int:
     """Milliseconds of a duration in this query; raises QueryError."""
+    if isinstance(duration, int):
+        return duration
     query = context.query
     try:
         step_ms = query.step_ms if context.is_range else 0
@@ -33,7 +35,7 @@ def span_ms(duration: Duration, context: Context, negative: bool = False) -> int
 def moments(
     at: int | Edge | None, offset: Duration, context: Context, slides: bool = False
 ) -> Ints:
-    """When a selector looks, at each step: moved by @ and offset, (steps,) in Unix ms.
+    """When a selector looks, at each step: moved by @ and offset, (steps,) in Unix ms, ascending.
 
     With `slides`, @ fixes the first step only and the others follow it.
     """
@@ -42,7 +44,8 @@ def moments(
         fixed = {Edge.START: context.query.start_ms, Edge.END: context.query.end_ms}
         moment = fixed[at] if isinstance(at, Edge) else at
         times = times - context.steps.start_ms + moment if slides else np.full_like(times, moment)
-    return times - span_ms(offset, context, negative=True)
+    offset_ms = span_ms(offset, context, negative=True)
+    return times - offset_ms if offset_ms else times
 
 
 def select_instant(node: VectorSelector, context: Context, what: What = What.VALUE) -> Vector:
@@ -52,7 +55,7 @@ def select_instant(node: VectorSelector, context: Context, what: What = What.VAL
     floors = looks - context.lookback_ms + edge
     if not len(looks):
         floors = looks = np.empty(0, np.int64)
-    t0_ms, t1_ms = (int(floors.min()), int(looks.max())) if len(looks) else (0, 0)
+    t0_ms, t1_ms = (int(floors[0]), int(looks[-1])) if len(looks) else (0, 0)
     chosen = context.reader.select(node.matcher_sets, t0_ms, t1_ms)
     context.budget.spend(len(looks) * len(chosen.series))
     found = [_newest(part, floors, looks, what) for part in chosen.parts]
@@ -70,22 +73,26 @@ def select_instant(node: VectorSelector, context: Context, what: What = What.VAL
     return Vector(chosen.series, values, np.concatenate(masks, axis=1))
 
 
-def spans_of(looks: Ints, range_ms: int, context: Context) -> list[Span]:
-    """The window of each step, which ends when the selector looks."""
+def spans_of(
+    looks: Ints, range_ms: int, context: Context, reach_ms: tuple[int, int] = (0, 0)
+) -> list[Span]:
+    """The window of each step, which ends when the selector looks; `reach_ms` is `_reach`."""
+    before_ms, after_ms = reach_ms
     steps = zip(context.steps.times.tolist(), looks.tolist(), strict=True)
-    return [Span(step, look, range_ms, context.semantics) for step, look in steps]
+    return [
+        Span(step, look, range_ms, context.semantics, before_ms, after_ms) for step, look in steps
+    ]
 
 
 def select_range(node: MatrixSelector, context: Context, slides: bool = False) -> RangeVector:
     selector = node.vector
     range_ms = span_ms(node.range, context)
     looks = moments(selector.at, selector.offset, context, slides)
-    spans = spans_of(looks, range_ms, context)
-    if slides and selector.at is not None:
-        spans = [_shortened(span, int(looks[0])) for span in spans]
     before_ms, after_ms = _reach(selector, context)
-    spans = [replace(span, before_ms=before_ms, after_ms=after_ms) for span in spans]
-    earliest, latest = (int(looks.min()), int(looks.max())) if spans else (0, 0)
+    spans = spans_of(looks, range_ms, context, (before_ms, after_ms))
+    earliest, latest = (int(looks[0]), int(looks[-1])) if spans else (0, 0)
+    if slides and selector.at is not None:
+        spans = [_shortened(span, earliest) for span in spans]
     t0_ms, t1_ms = earliest - range_ms - before_ms, latest + after_ms
     chosen = context.reader.select(selector.matcher_sets, t0_ms, t1_ms)
     return RangeVector(
@@ -103,12 +110,9 @@ def select_smoothed(node: VectorSelector, context: Context) -> RangeVector:
     """What a smoothed instant selector looks at: an empty window and its surroundings."""
     looks = moments(node.at, node.offset, context)
     before_ms, after_ms = _reach(node, context)
-    spans = [
-        replace(span, before_ms=before_ms, after_ms=after_ms)
-        for span in spans_of(looks, 0, context)
-    ]
-    earliest, latest = int(looks.min()), int(looks.max())
-    chosen = context.reader.select(node.matcher_sets, earliest - before_ms, latest + after_ms)
+    spans = spans_of(looks, 0, context, (before_ms, after_ms))
+    t0_ms, t1_ms = int(looks[0]) - before_ms, int(looks[-1]) + after_ms
+    chosen = context.reader.select(node.matcher_sets, t0_ms, t1_ms)
     return RangeVector(chosen.series, chosen.parts, spans, scattered=chosen.scattered)
 
 
@@ -124,8 +128,8 @@ def _newest(part: Frame, floors: Ints, looks: Ints, what: What) -> tuple[Floats,
     Steps between two columns find the same cells. Nobody says of samples on a shared time axis
     when their counters began.
     """
-    stops = np.searchsorted(part.times, looks, side="right")
-    starts = np.searchsorted(part.times, floors, side="left").tolist()
+    stops = part.times.searchsorted(looks, side="right")
+    starts = part.times.searchsorted(floors, side="left").tolist()
     if len(stops) == 1 and starts[0] < stops[0] and what is What.VALUE:
         cells = part.column(stops[0] - 1)
         if not np.isnan(cells).any():

@@ -1,6 +1,6 @@
 """The values of an expression at all steps: rows of numbers beside a set of series."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -30,12 +30,12 @@ class Vector:
         return np.ones(self.values.shape, np.bool_) if self.present is None else self.present
 
     def with_values(self, values: Floats) -> "Vector":
-        return replace(self, values=values, order=None)
+        return Vector(self.series, values, self.present, self.unnamed)
 
     def kept(self, keep: Mask) -> "Vector":
         """Only the cells that are present and where `keep` (steps, series) holds."""
         present = keep if self.present is None else self.present & keep
-        return replace(self, present=present, order=None)
+        return Vector(self.series, self.values, present, self.unnamed)
 
     def filled(self, value: float) -> Floats:
         """The values with `value` in every cell that is not present."""

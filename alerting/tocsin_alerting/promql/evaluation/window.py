@@ -94,8 +94,8 @@ def edges(times: Ints, spans: list[Span], open_left: bool) -> list[tuple[int, in
     """The columns start..stop of each window; one on its left edge counts when it is closed."""
     starts = np.array([span.start_ms - span.before_ms for span in spans], np.int64)
     ends = np.array([span.end_ms + span.after_ms for span in spans], np.int64)
-    left = np.searchsorted(times, starts, side="right" if open_left else "left").tolist()
-    right = np.searchsorted(times, ends, side="right").tolist()
+    left = times.searchsorted(starts, side="right" if open_left else "left").tolist()
+    right = times.searchsorted(ends, side="right").tolist()
     return list(zip(left, right, strict=True))
 
 
