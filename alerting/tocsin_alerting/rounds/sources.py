@@ -32,7 +32,7 @@ class StoreSources:
 
     def touched(self, expr: Expr) -> frozenset[Source]:
         found = (self._store.touched(one.matcher_sets) for one in selectors(expr))
-        return frozenset(source for sources in found for source in sources)
+        return frozenset[Source]().union(*found)
 
     def health(self, source: Source) -> Health:
         last = self._store.last(source)

@@ -17,9 +17,12 @@ class AlertState(StrEnum):
     FIRING = "firing"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Alert:
     """One instance of an alerting rule; times are Unix milliseconds.
+
+    Never change one: others hold it too. It is not frozen, because a frozen one takes four times
+    as long to make, and each alert is made anew at each evaluation.
 
     `rule` is the rule's stable name, `group/alertname/n` with n counting equal names in a group.
     `labels` hold `alertname` and never `__name__`.

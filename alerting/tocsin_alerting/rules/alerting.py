@@ -180,11 +180,11 @@ def _absent(rule: AlertingRule, before: Alert | None, now_ms: int) -> Alert | No
 def _aged(rule: AlertingRule, alert: Alert, now_ms: int) -> Alert:
     """Pending long enough fires; firing goes back when a reload raised `for`."""
     waited = now_ms - alert.active_at_ms >= rule.for_ms
-    if alert.state is AlertState.PENDING and waited:
+    if waited is (alert.state is AlertState.FIRING):
+        return alert
+    if waited:
         return replace(alert, state=AlertState.FIRING, fired_at_ms=now_ms)
-    if alert.state is AlertState.FIRING and not waited:
-        return replace(alert, state=AlertState.PENDING, fired_at_ms=None, keep_firing_since_ms=None)
-    return alert
+    return replace(alert, state=AlertState.PENDING, fired_at_ms=None, keep_firing_since_ms=None)
 
 
 def _events(before: Alert | None, after: Alert, now_ms: int) -> Iterable[AlertEvent]:

@@ -188,8 +188,11 @@ def _dead_sources(progress: RuleProgress, at_ms: int, sources: Sources) -> froze
     """The dead ones among the sources that took part in the last evaluation that succeeded."""
     if progress.exempt:
         return frozenset()
-    touched = {source for one in progress.inputs for source in sources.touched(one)}
-    health = {one: sources.health(one) for one in touched | set(progress.seen)}
+    touched = frozenset[Source]().union(progress.seen, *map(sources.touched, progress.inputs))
+    health = {one: sources.health(one) for one in touched}
+    if all(how is Health.ALIVE for how in health.values()):
+        progress.seen = dict.fromkeys(health, at_ms)
+        return frozenset()
     good_ms = progress.good_ms
     dead = {
         source
