@@ -5,7 +5,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 Array = TypeVar("Array", bound=NDArray[Any])
@@ -25,16 +24,21 @@ class Cache:
         return self._bytes
 
     def get(self, key: Hashable, read: Callable[[], Array]) -> Array:
+        array = self.known(key)
+        if array is None:
+            array = read()
+            self.keep(key, array)
+        return array  # type: ignore[return-value]
+
+    def known(self, key: Hashable) -> NDArray[Any] | None:
+        """None when it is not kept, or no longer."""
         with self._lock:
             found = self._arrays.get(key)
             if found is not None:
                 self._arrays.move_to_end(key)
-                return found  # type: ignore[return-value]
-        array = read()
-        self._keep(key, array)
-        return array
+            return found
 
-    def _keep(self, key: Hashable, array: NDArray[np.generic]) -> None:
+    def keep(self, key: Hashable, array: NDArray[Any]) -> None:
         with self._lock:
             if key not in self._arrays:
                 self._arrays[key] = array

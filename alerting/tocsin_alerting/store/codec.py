@@ -10,11 +10,13 @@ Whole numbers, hundredths of a second and percentages take the latter, which is 
 smaller than XOR alone; what has gaps or a full mantissa takes the first.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from tocsin_alerting.store.cell import Floats, Ints, Mask
-from tocsin_alerting.store.planes import Words, pack, unpack, unzigzag, zigzag
+from tocsin_alerting.store.planes import Planes, Words, pack, unpack, unpacked, unzigzag, zigzag
 
 SCALES = (0, 1, 2, 3, 4, 6, 9)
 LEVEL = 6
@@ -34,21 +36,51 @@ def encode(cells: Floats) -> bytes:
     return ways.tobytes() + pack(flat, LEVEL)
 
 
-def decode(data: bytes, columns: int, count: int) -> Floats:
-    """The cells (columns, count); raises ValueError for what `encode` did not write."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Coded:
+    """Cells (columns, series) of which any series can be decoded without the others: the way of
+    each (series,), and the packed words as byte planes (8, columns * series)."""
+
+    ways: NDArray[np.uint8]
+    planes: Planes
+    columns: int
+
+    def words(self, rows: Ints, stop: int) -> Words:
+        """What was written of these series in the first `stop` columns, (rows, stop), stop > 0."""
+        count = len(self.ways)
+        words = np.zeros((len(rows), stop), np.uint64)
+        places = words.view(np.uint8).reshape(len(rows), stop, 8)
+        places[:, 0] = self.planes[:, rows].T
+        for number in np.flatnonzero(self.planes[:, count:].max(axis=1, initial=0)).tolist():
+            plane = self.planes[number, count:].reshape(count, self.columns - 1)
+            places[:, 1:, number] = plane[rows, : stop - 1]
+        return words
+
+
+def opened(data: bytes, columns: int, count: int) -> Coded:
+    """What `encode` made of cells (columns, count); raises ValueError for anything else."""
     ways = np.frombuffer(data[:count], np.uint8)
     if len(ways) != count or ways.max(initial=0) > 2 * len(SCALES):
         raise ValueError("ways of writing that are unknown")
-    flat = unpack(memoryview(data)[count:], columns * count)
-    words = np.empty((count, columns), np.uint64)
-    first = min(columns, 1)
-    words[:, :first] = flat[: count * first].reshape(count, first)
-    words[:, first:] = flat[count * first :].reshape(count, columns - first)
-    series = np.empty((count, columns))
-    for way in np.unique(ways).tolist():
+    return Coded(ways, unpacked(memoryview(data)[count:], columns * count), columns)
+
+
+def decode(data: bytes, columns: int, count: int) -> Floats:
+    """The cells (columns, count); raises ValueError for what `encode` did not write."""
+    coded = opened(data, columns, count)
+    if not columns:
+        return np.empty((0, count))
+    return np.ascontiguousarray(decoded(coded.ways, coded.words(np.arange(count), columns)).T)
+
+
+def decoded(ways: NDArray[np.uint8], words: Words) -> Floats:
+    """The cells (series, columns) of which `words` (series, columns) were written in such ways."""
+    series = np.empty(words.shape)
+    for way in np.flatnonzero(np.bincount(ways)).tolist():
         rows = ways == way
-        series[rows] = _unxored(words[rows]) if way == _XOR else _summed(words[rows], way)
-    return np.ascontiguousarray(series.T)
+        chosen = slice(None) if rows.all() else rows
+        series[chosen] = _unxored(words[chosen]) if way == _XOR else _summed(words[chosen], way)
+    return series
 
 
 def encode_times(times: Ints) -> bytes:

@@ -17,6 +17,7 @@ import numpy as np
 from tocsin_alerting.store.cell import Floats, Ints, Mask, blank, is_sample
 
 BLOCK = 128
+_CELLS = 2**17  # looked at in one go
 RowIndex: TypeAlias = slice | Ints
 
 
@@ -87,7 +88,14 @@ class Part:
         """Which rows (count,) have a sample in the closed interval."""
         start = int(np.searchsorted(self.times, t0_ms, side="left"))
         stop = int(np.searchsorted(self.times, t1_ms, side="right"))
-        found: Mask = np.any(is_sample(self.slab(start, stop)), axis=0)
+        if start == stop:
+            return np.zeros(self.count, np.bool_)
+        found = is_sample(self.column(stop - 1))  # where most of them have one
+        while start < (stop := stop - 1) and not found.all():
+            rest = np.flatnonzero(~found)
+            first = max(start, stop - max(_CELLS // len(rest), 1))
+            found[rest] = is_sample(self.some(rest).slab(first, stop)).any(axis=0)
+            stop = first + 1
         return found
 
     def some(self, chosen: Ints) -> "Part":

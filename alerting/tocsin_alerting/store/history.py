@@ -1,22 +1,21 @@
 """The series that a selector chose in one source, over what was sealed and what is in memory.
 
 Stretches of columns follow each other on one time axis. Only what an evaluation asks for is read
-from disk, bundle by bundle, through the shelf's cache.
+from disk.
 """
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
 
-from tocsin_alerting.store.cell import ABSENT, Floats, Ints, Mask, is_sample
+from tocsin_alerting.store.cell import ABSENT, Floats, Ints, Mask
 from tocsin_alerting.store.columns import Part
+from tocsin_alerting.store.page import Pages, Places
 from tocsin_alerting.store.segment import Section
-
-ReadBundle = Callable[[Section, int], Floats | None]
 
 
 class Stretch(Protocol):
@@ -25,11 +24,11 @@ class Stretch(Protocol):
     @property
     def times(self) -> Ints: ...
 
-    def slab(self, start: int, stop: int) -> Floats:
-        """The cells (stop - start, count)."""
+    def slab(self, start: int, stop: int, alone: bool) -> Floats:
+        """The cells (stop - start, count); `alone`: do not read more than that."""
 
-    def held(self, start: int, stop: int) -> Mask:
-        """Which series (count,) have a sample there."""
+    def held(self, t0_ms: int, t1_ms: int) -> Mask:
+        """Which series (count,) have a sample in the closed interval."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,64 +42,81 @@ class Recent:
     def times(self) -> Ints:
         return self.part.times
 
-    def slab(self, start: int, stop: int) -> Floats:
+    def slab(self, start: int, stop: int, alone: bool) -> Floats:
+        if self.part.count == self.count:
+            return self.part.slab(start, stop)
         cells = np.full((stop - start, self.count), ABSENT)
         cells[:, : self.part.count] = self.part.slab(start, stop)
         return cells
 
-    def held(self, start: int, stop: int) -> Mask:
-        return _any_sample(self.slab(start, stop))
+    def held(self, t0_ms: int, t1_ms: int) -> Mask:
+        found = np.zeros(self.count, np.bool_)
+        found[: self.part.count] = self.part.held(t0_ms, t1_ms)
+        return found
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Sealed:
-    """The first columns of a section, at `times`; `places` (count,) are its series there or -1.
+    """The columns of a section before `before_ms`. What cannot be read is absent.
 
-    What cannot be read is absent: `read` has said so.
+    `axis` gives the section's times, None if these cannot be read.
     """
 
-    section: Section
-    times: Ints
-    places: Ints
-    read: ReadBundle
-    _bundles: list[tuple[int, Ints, Ints]] = field(default_factory=list)
+    __slots__ = ("_axis", "_before_ms", "_pages", "_places", "_section", "_times")
 
-    def slab(self, start: int, stop: int) -> Floats:
-        cells = np.full((stop - start, len(self.places)), ABSENT)
-        for number, target, within in self._wanted():
-            bundle = self.read(self.section, number)
-            if bundle is not None:
-                cells[:, target] = bundle[start:stop, within]
-        return cells
+    def __init__(
+        self,
+        section: Section,
+        before_ms: int,
+        places: Places,
+        pages: Pages,
+        axis: Callable[[Section], Ints | None],
+    ) -> None:
+        self._section, self._before_ms = section, before_ms
+        self._places, self._pages, self._axis = places, pages, axis
+        self._times: Ints | None = None
 
-    def held(self, start: int, stop: int) -> Mask:
-        if start == 0 and stop == self.section.columns:
-            here: Mask = self.places >= 0  # a series without a cell is not in a section
+    @property
+    def times(self) -> Ints:
+        if self._times is None:
+            axis = self._axis(self._section)
+            times = np.empty(0, np.int64) if axis is None else axis
+            self._times = times[: int(np.searchsorted(times, self._before_ms))]
+        return self._times
+
+    def slab(self, start: int, stop: int, alone: bool) -> Floats:
+        return self._pages.slab(start, stop, alone)
+
+    def held(self, t0_ms: int, t1_ms: int) -> Mask:
+        section = self._section
+        if t0_ms <= section.first_ms and section.last_ms <= min(t1_ms, self._before_ms - 1):
+            here: Mask = self._places.at >= 0  # a series without a cell is not in a section
             return here
-        return _any_sample(self.slab(start, stop))
-
-    def _wanted(self) -> list[tuple[int, Ints, Ints]]:
-        """Of each bundle that is needed: its number, the series here, and their places in it."""
-        if not self._bundles:
-            here = np.flatnonzero(self.places >= 0)
-            numbers, within = np.divmod(self.places[here], self.section.per_bundle)
-            for number in np.unique(numbers).tolist():
-                chosen = numbers == number
-                self._bundles.append((number, here[chosen], within[chosen]))
-        return self._bundles
+        start = int(np.searchsorted(self.times, t0_ms, side="left"))
+        stop = int(np.searchsorted(self.times, t1_ms, side="right"))
+        if start >= stop:
+            return np.zeros(len(self._places.at), np.bool_)
+        return self._pages.held(start, stop)
 
 
 class History:
     """Stretches as one frame: `times` (columns,) ascending in Unix ms, `count` series."""
 
-    __slots__ = ("_starts", "_stretches", "count", "times")
+    __slots__ = ("_axis", "_dense", "_last", "_starts", "_stretches", "count")
 
     def __init__(self, stretches: Sequence[Stretch], count: int) -> None:
-        axes = [one.times for one in stretches]
         self._stretches = stretches
-        self._starts = [0, *accumulate(len(axis) for axis in axes)]
+        self._starts: list[int] = []
+        self._axis: Ints | None = None
+        self._last, self._dense = -1, False
         self.count = count
-        self.times: Ints = np.concatenate([np.empty(0, np.int64), *axes])
+
+    @property
+    def times(self) -> Ints:
+        if self._axis is None:
+            axes = [one.times for one in self._stretches]
+            self._starts = [0, *accumulate(len(axis) for axis in axes)]
+            self._axis = np.concatenate([np.empty(0, np.int64), *axes])
+        return self._axis
 
     def column(self, index: int) -> Floats:
         """The cells (count,) of one column."""
@@ -109,10 +125,18 @@ class History:
 
     def slab(self, start: int, stop: int) -> Floats:
         """The cells (stop - start, count); do not write into it."""
-        cells = [one.slab(first, last) for one, first, last in self._within(start, stop)]
+        cells = [
+            self._read(number, first, last) for number, first, last in self._within(start, stop)
+        ]
         if len(cells) == 1:
             return cells[0]
         return np.concatenate(cells) if cells else np.empty((0, self.count))
+
+    def _read(self, number: int, first: int, last: int) -> Floats:
+        """A column alone, as long as no stretch was asked for a second one: long steps read few."""
+        self._dense = self._dense or number == self._last or last - first > 1
+        self._last = number
+        return self._stretches[number].slab(first, last, not self._dense)
 
     def gapless(self, start: int, stop: int) -> Mask:
         """Series (count,) that hold numbers in all these columns."""
@@ -128,26 +152,29 @@ class History:
 
     def held(self, t0_ms: int, t1_ms: int) -> Mask:
         """Which series (count,) have a sample in the closed interval."""
-        start = int(np.searchsorted(self.times, t0_ms, side="left"))
-        stop = int(np.searchsorted(self.times, t1_ms, side="right"))
         found = np.zeros(self.count, np.bool_)
-        for one, first, last in self._within(start, stop):
-            found |= one.held(first, last)
+        for one in reversed(self._stretches):
+            if found.all():
+                break
+            found |= one.held(t0_ms, t1_ms)
         return found
 
-    def _within(self, start: int, stop: int) -> Iterator[tuple[Stretch, int, int]]:
+    def _within(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         """The stretches that these columns lie in, with the first and last of each."""
-        number = bisect_right(self._starts, start) - 1
+        begins = self._begins
+        number = bisect_right(begins, start) - 1
         while start < stop:
-            first, end = self._starts[number], self._starts[number + 1]
+            first, end = begins[number], begins[number + 1]
             if start < end:
-                yield self._stretches[number], start - first, min(stop, end) - first
+                yield number, start - first, min(stop, end) - first
             start, number = max(start, end), number + 1
 
-
-def _any_sample(cells: Floats) -> Mask:
-    held: Mask = np.any(is_sample(cells), axis=0)
-    return held
+    @property
+    def _begins(self) -> list[int]:
+        """The first column of each stretch, and one more than the last of all."""
+        if self._axis is None:
+            _ = self.times
+        return self._starts
 
 
 def _whole(cells: Floats) -> Mask:

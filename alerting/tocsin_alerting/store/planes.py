@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Words = NDArray[np.uint64]
+Planes = NDArray[np.uint8]
 
 
 def pack(words: Words, level: int) -> bytes:
@@ -17,8 +18,9 @@ def pack(words: Words, level: int) -> bytes:
     return bytes(cramjam.zstd.compress(planes.reshape(-1).data, level))
 
 
-def unpack(data: bytes | memoryview, count: int) -> Words:
-    """The `count` words that were packed; raises ValueError when there are not so many."""
+def unpacked(data: bytes | memoryview, count: int) -> Planes:
+    """The planes (8, count) of words that were packed; raises ValueError when there are not so
+    many."""
     planes = np.empty(8 * count, np.uint8)
     try:
         size = cramjam.zstd.decompress_into(data, planes.data) if count else 0
@@ -26,7 +28,12 @@ def unpack(data: bytes | memoryview, count: int) -> Words:
         raise ValueError(f"not what was packed: {error}") from None
     if size != len(planes):
         raise ValueError(f"{size} bytes where {len(planes)} were packed")
-    words: Words = np.ascontiguousarray(planes.reshape(8, count).T).view("<u8").reshape(-1)
+    return planes.reshape(8, count)
+
+
+def unpack(data: bytes | memoryview, count: int) -> Words:
+    """The `count` words that were packed; raises ValueError when there are not so many."""
+    words: Words = np.ascontiguousarray(unpacked(data, count).T).view("<u8").reshape(-1)
     return words
 
 

@@ -16,8 +16,8 @@ import cramjam
 import numpy as np
 import orjson
 
-from tocsin_alerting.store.cell import Floats, Ints, is_absent
-from tocsin_alerting.store.codec import decode, decode_times, encode, encode_times
+from tocsin_alerting.store.cell import Ints, is_absent
+from tocsin_alerting.store.codec import Coded, decode_times, encode, encode_times, opened
 from tocsin_alerting.store.columns import BLOCK, part
 from tocsin_alerting.store.held import Held, Stock
 from tocsin_alerting.store.piece import (
@@ -63,11 +63,11 @@ class Section:
         """Raises BrokenSegment, and FileNotFoundError when the retention took the file."""
         return self._read(self.times, "time axis", lambda data: decode_times(data, self.columns))
 
-    def read_bundle(self, number: int) -> Floats:
+    def read_bundle(self, number: int) -> Coded:
         """The cells (columns, series of the bundle); raises as `read_times`."""
         piece = Piece(*self.bundles[number].tolist())
         count = min(self.per_bundle, self.count - number * self.per_bundle)
-        return self._read(piece, f"bundle {number}", lambda data: decode(data, self.columns, count))
+        return self._read(piece, f"bundle {number}", lambda data: opened(data, self.columns, count))
 
     def labels(self) -> list[Labels]:
         """Its series, in their order; raises as `read_times`."""

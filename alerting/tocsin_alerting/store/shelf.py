@@ -3,25 +3,27 @@
 import logging
 import os
 import threading
-from collections.abc import Callable, Container, Hashable, Iterator, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tocsin_alerting.store.archive import Live, LivePairs
 from tocsin_alerting.store.cache import Cache
-from tocsin_alerting.store.cell import END_OF_TIME, Floats, Ints
+from tocsin_alerting.store.cell import END_OF_TIME, Ints
+from tocsin_alerting.store.codec import Coded
 from tocsin_alerting.store.columns import Part
 from tocsin_alerting.store.held import Stock
 from tocsin_alerting.store.history import History, Recent, Sealed, Stretch
+from tocsin_alerting.store.page import Pages, Places, places_of
 from tocsin_alerting.store.piece import BrokenSegment
 from tocsin_alerting.store.rows import NO_LIMIT, MatcherSets, Rows
 from tocsin_alerting.store.runs import NO_RUNS, Runs
 from tocsin_alerting.store.scattered import Cells, Mixed
+from tocsin_alerting.store.searches import Searches
 from tocsin_alerting.store.segment import Section, sections, written
 from tocsin_alerting.store.selection import Selection
 from tocsin_alerting.store.series import SeriesSet
@@ -29,12 +31,13 @@ from tocsin_alerting.store.sheaf import Sealed as SealedPairs
 from tocsin_alerting.store.sheaf import Sheaf
 from tocsin_exporter.snapshot import Labels, Source
 
-T = TypeVar("T", bound=NDArray[Any])
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 SUFFIX, ASIDE, UNFINISHED = ".seg", ".broken", ".tmp"
 CACHE_BYTES = 24 * 2**20
+AXES_BYTES = 2 * 2**20
 
 
 @dataclass(slots=True)
@@ -106,6 +109,8 @@ class Shelf:
         self._directory = directory
         self._max_bytes = max_bytes
         self._cache = Cache(cache_bytes)
+        self._axes = Cache(AXES_BYTES)  # which long queries must not drive out
+        self._searches = Searches()
         self._segments: list[_Segment] = []
         self._volumes: dict[Source | None, _Volume] = {}  # None: the pairs
         self._series: dict[tuple[Source | None, bytes], Ints] = {}
@@ -202,10 +207,15 @@ class Shelf:
                     labels += one.labels
                     parts.append(part)
         if not loose:
-            return Selection(SeriesSet(tuple(labels)), tuple(parts))
+            return Selection(self._series_set(matcher_sets, labels), tuple(parts))
         layers = self._layers(loose, (t0_ms, t1_ms))
         mixed = Mixed(len(loose), runs, rows, layers, tuple(cells))
-        return Selection(SeriesSet((*labels, *loose)), tuple(parts), (mixed,))
+        series = self._series_set(matcher_sets, [*labels, *loose])
+        return Selection(series, tuple(parts), (mixed,))
+
+    def _series_set(self, matcher_sets: MatcherSets, labels: Iterable[Labels]) -> SeriesSet:
+        with self._lock:
+            return self._searches.series(matcher_sets, tuple(labels))
 
     def _loose(
         self, matcher_sets: MatcherSets, pairs: LivePairs | None
@@ -247,14 +257,12 @@ class Shelf:
             return [source for source in self._volumes if source]
 
     def _found(self, source: Source, live: Live | None, matcher_sets: MatcherSets) -> _Found:
-        mine = live.labels if live else ()
         with self._lock:
             volume = self._volumes.get(source) or _Volume()
-            own = np.array([volume.rows.known(one) for one in mine], np.int64)
-            others = np.setdiff1d(volume.rows.find(matcher_sets), own)
-            labels = mine + volume.rows.labels(others.tolist())
-            rows = np.concatenate([own, others])
-            return _Found(live, labels, rows, list(volume.sections), volume.rows.width)
+            mine = live.labels if live else ()
+            found = self._searches.find(source, volume.rows, matcher_sets, mine)
+            kept, width = list(volume.sections), volume.rows.width
+        return _Found(live, found.labels, found.rows, kept, width)
 
     def _joined(self, found: _Found, asked: tuple[int, int]) -> Part | History:
         live = found.live
@@ -275,33 +283,35 @@ class Shelf:
     ) -> list[Stretch]:
         """The sections from the last written to the first, each up to where the next begins."""
         stretches: list[Stretch] = []
-        places_in: dict[int, Ints] = {}
+        known: dict[int, Places] = {}
         for section, owners in reversed(kept):
             if isinstance(section, Section) and section.first_ms < before_ms:
                 if section.first_ms <= asked[1] and section.last_ms >= asked[0]:
-                    places = places_in.get(id(owners))
+                    places = known.get(id(owners))
                     if places is None:
-                        places = places_in[id(owners)] = _places(owners, rows, width)
-                    stretches += self._stretch(section, places, before_ms)
+                        places = known[id(owners)] = places_of(_places(owners, rows, width))
+                    if (places.at >= 0).any():
+                        pages = Pages(section, places, self._bundle, self._cache)
+                        stretches.append(Sealed(section, before_ms, places, pages, self._times))
                 before_ms = section.first_ms
         return stretches[::-1]
 
-    def _stretch(self, section: Section, places: Ints, before_ms: int) -> list[Stretch]:
-        if not (places >= 0).any():
-            return []
-        times = self._read(section, "times", section.read_times)
-        if times is None:
-            return []
-        times = times[: int(np.searchsorted(times, before_ms))]
-        return [Sealed(section, times, places, self._bundle)]
+    def _times(self, section: Section) -> Ints | None:
+        def kept() -> Ints:
+            return self._axes.get(section, section.read_times)
 
-    def _bundle(self, section: Section, number: int) -> Floats | None:
-        return self._read(section, number, partial(section.read_bundle, number))
+        return self._attempt(section, kept)
 
-    def _read(self, one: Section | Sheaf, what: Hashable, read: Callable[[], T]) -> T | None:
+    def _bundle(self, section: Section, number: int) -> Coded | None:
+        return self._attempt(section, partial(section.read_bundle, number))
+
+    def _read(self, one: Sheaf, what: Hashable, read: Callable[[], Ints]) -> Ints | None:
+        return self._attempt(one, lambda: self._cache.get((one, what), read))
+
+    def _attempt(self, one: Section | Sheaf, read: Callable[[], T]) -> T | None:
         """A piece of a segment; None, and said once a segment, when it cannot be read."""
         try:
-            return self._cache.get((one.path, one.source, what), read)
+            return read()
         except (BrokenSegment, OSError) as error:
             self._say(one.path, error)
             return None
@@ -341,6 +351,7 @@ class Shelf:
             del self._series[key]
         if not volume.sections:
             del self._volumes[source]
+            self._searches.forget(source)
 
 
 def sync_directory(directory: Path) -> None:
