@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from support.scripted_engine import Answer, ScriptedEngine
-from tocsin_alerting.promql.ast import Expr
+from tocsin_alerting.promql.ast import Expr, VectorSelector
 from tocsin_alerting.rules.evaluation import Surroundings
 from tocsin_alerting.rules.journal import InstanceRow
 from tocsin_alerting.rules.unknown import Health
@@ -13,16 +13,16 @@ from tocsin_exporter.snapshot import Labels, Source
 
 
 class SetSources:
-    """Every expression touches all of `healths`; where `touching` is set, what that says."""
+    """Every selector touches all of `healths`; where `touching` is set, what that says."""
 
     def __init__(self, healths: dict[Source, Health] | None = None) -> None:
         self.healths = healths or {}
         self.unready: set[Expr] = set()
-        self.touching: dict[Expr, set[Source]] | None = None
+        self.touching: dict[VectorSelector, set[Source]] | None = None
 
-    def touched(self, expr: Expr) -> frozenset[Source]:
+    def touched(self, selector: VectorSelector) -> frozenset[Source]:
         if self.touching is not None:
-            return frozenset(self.touching.get(expr, ()))
+            return frozenset(self.touching.get(selector, ()))
         return frozenset(self.healths)
 
     def health(self, source: Source) -> Health:

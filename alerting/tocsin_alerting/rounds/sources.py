@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection
 
-from tocsin_alerting.promql.ast import Expr, selectors
+from tocsin_alerting.promql.ast import Expr, VectorSelector
 from tocsin_alerting.rules.progress import RULES_JOB
 from tocsin_alerting.rules.unknown import LOOK_BACK_MS, Health
 from tocsin_alerting.store.store import Store
@@ -30,9 +30,8 @@ class StoreSources:
         self._now_ms = now_ms
         self._silence_ms = silence_ms
 
-    def touched(self, expr: Expr) -> frozenset[Source]:
-        found = (self._store.touched(one.matcher_sets) for one in selectors(expr))
-        return frozenset[Source]().union(*found)
+    def touched(self, selector: VectorSelector) -> frozenset[Source]:
+        return self._store.touched(selector.matcher_sets)
 
     def health(self, source: Source) -> Health:
         last = self._store.last(source)

@@ -76,8 +76,8 @@ async def candidates(
 ) -> list[Candidate]:
     """The rule's result with its templates expanded. Never fails: an error becomes the text."""
     if not any("{{" in text for _, text in (*rule.labels, *rule.annotations)):
-        naming.of(rule, tuple([labels for labels, _ in rows]))
-        values = [value for _, value in rows]
+        series, values = zip(*rows, strict=True) if rows else ((), ())
+        naming.of(rule, series)
         return list(map(Candidate, naming.labels, repeat(rule.annotations), values, naming.keys))
     found: list[Candidate] = []
     for number, (labels, value) in enumerate(rows, start=1):

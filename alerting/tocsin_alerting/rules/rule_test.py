@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import NamedTuple
 
-from tocsin_alerting.promql.ast import Expr
+from tocsin_alerting.promql.ast import Expr, VectorSelector
 from tocsin_alerting.promql.durations import format_duration
 from tocsin_alerting.promql.quoting import quote
 from tocsin_alerting.rules.alert import AlertState
@@ -83,7 +83,7 @@ class Report:
 class _AllAlive:
     """Tests know no dead sources: instances are Prometheus's alone."""
 
-    def touched(self, expr: Expr) -> frozenset[Source]:
+    def touched(self, selector: VectorSelector) -> frozenset[Source]:
         return frozenset()
 
     def health(self, source: Source) -> Health:

@@ -45,8 +45,8 @@ class Health(Enum):
 class Sources(Protocol):
     """What the rules ask about the sources of the samples."""
 
-    def touched(self, expr: Expr) -> frozenset[Source]:
-        """The sources whose series the selectors of `expr` match."""
+    def touched(self, selector: VectorSelector) -> frozenset[Source]:
+        """The sources whose series it matches."""
 
     def health(self, source: Source) -> Health:
         """Whether it answered when it was last read."""

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tocsin_alerting.promql.ast import selectors
 from tocsin_alerting.promql.parser import parse
 from tocsin_alerting.rounds.sources import StoreSources
 from tocsin_alerting.rules.progress import RULES_JOB
@@ -26,9 +27,10 @@ def _store(**ok: bool) -> Store:
 
 def test_a_query_touches_the_sources_that_have_such_series() -> None:
     sources = StoreSources(_store(one=True, two=False), list, lambda: True, lambda: 2000)
-    assert sources.touched(parse("m > 0")) == {ONE, TWO}
-    assert sources.touched(parse('m{instance="one"} + nosuch')) == {ONE}
-    assert sources.touched(parse("vector(1)")) == frozenset()
+    every, one, none = selectors(parse('m + m{instance="one"} + nosuch'))
+    assert sources.touched(every) == {ONE, TWO}
+    assert sources.touched(one) == {ONE}
+    assert sources.touched(none) == frozenset()
 
 
 def test_health() -> None:

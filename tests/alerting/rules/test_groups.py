@@ -7,6 +7,7 @@ import pytest
 from support.rule_surroundings import MemoryJournal, SetSources, Written, surroundings
 from support.rule_texts import MINUTE, alerting, group, recording
 from support.scripted_engine import Rows, row
+from tocsin_alerting.promql.ast import selectors
 from tocsin_alerting.promql.parser import parse
 from tocsin_alerting.rules.alert import AlertEvent, AlertState, EventKind
 from tocsin_alerting.rules.evaluation import Surroundings
@@ -339,7 +340,7 @@ async def test_a_quiet_group_never_writes() -> None:
 async def test_a_recorded_series_stands_for_the_sources_that_it_was_made_from() -> None:
     engine = Source("llm", "e:1")
     sources, condition = SetSources({engine: Health.ALIVE}), Condition()
-    sources.touching = {parse("m"): {engine}}
+    sources.touching = {one: {engine} for one in selectors(parse("sum(m)"))}
     around = surroundings({"sum(m)": condition, "r > 0": condition}, sources=sources)
     groups = loaded(around, group(recording("r", "sum(m)"), alerting("r > 0")))
     assert kinds(await run(groups, 0)) == [EventKind.FIRING]

@@ -75,7 +75,7 @@ def in_order(vector: Vector) -> Vector:
     series, rows = found
     present = None if vector.present is None else vector.present[:, rows]
     unnamed = vector.unnamed if isinstance(vector.unnamed, bool) else vector.unnamed[rows]
-    return Vector(series, vector.values[:, rows], present, unnamed)
+    return Vector(series, vector.values.take(rows, axis=1), present, unnamed)
 
 
 def merged(vector: Vector) -> Vector:
