@@ -1,6 +1,6 @@
 """`/api/v1/series`, `/labels` and `/label/NAME/values`: which series there are."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from heapq import merge
 from itertools import islice
 
@@ -31,10 +31,11 @@ def routes(queries: Queries) -> list[Route]:
 def _series(asked: Asked, queries: Queries) -> Work:
     if not asked.all("match[]"):
         raise ApiError("bad_data", "no match[] parameter provided")
-    limit, found = asked.limit, _found(asked, queries)
+    limit, interval = asked.limit, _interval(asked, queries)
 
     def work(budget: Budget) -> Iterator[bytes]:
-        labels = found(budget)
+        labels = queries.store.series(asked.matcher_sets(), *interval)
+        budget.spend(0)
         chosen = (dict(one) for one in islice(_ordered(labels), limit or None))
         return listing(chosen, _warnings(len(labels), limit))
 
@@ -42,41 +43,35 @@ def _series(asked: Asked, queries: Queries) -> Work:
 
 
 def _labels(asked: Asked, queries: Queries) -> Work:
-    limit, found = asked.limit, _found(asked, queries)
+    limit, interval = asked.limit, _interval(asked, queries)
 
     def work(budget: Budget) -> Iterator[bytes]:
-        return _texts({name for one in found(budget) for name, _ in one}, limit)
+        return _texts(queries.store.label_names(asked.matcher_sets(), *interval), limit, budget)
 
     return work
 
 
 def _values(asked: Asked, queries: Queries) -> Work:
-    wanted = unescaped(asked.path["name"])
-    if not wanted:
-        raise ApiError("bad_data", f"invalid label name: {quote(wanted)}")
-    limit, found = asked.limit, _found(asked, queries)
+    name = unescaped(asked.path["name"])
+    if not name:
+        raise ApiError("bad_data", f"invalid label name: {quote(name)}")
+    limit, interval = asked.limit, _interval(asked, queries)
 
     def work(budget: Budget) -> Iterator[bytes]:
-        labels = found(budget)
-        return _texts({text for one in labels for name, text in one if name == wanted}, limit)
+        texts = queries.store.label_values(name, asked.matcher_sets(), *interval)
+        return _texts(texts, limit, budget)
 
     return work
 
 
-def _found(asked: Asked, queries: Queries) -> Callable[[Budget], list[Labels]]:
+def _interval(asked: Asked, queries: Queries) -> tuple[int, int]:
     now_ms = queries.now_ms()
     start_ms = asked.moment("start", now_ms - queries.store.retention_ms)
-    end_ms = asked.moment("end", now_ms)
-
-    def search(budget: Budget) -> list[Labels]:
-        found = queries.store.series(asked.matcher_sets(), start_ms, end_ms)
-        budget.spend(0)
-        return found
-
-    return search
+    return start_ms, asked.moment("end", now_ms)
 
 
-def _texts(texts: set[str], limit: int) -> Iterator[bytes]:
+def _texts(texts: Set[str], limit: int, budget: Budget) -> Iterator[bytes]:
+    budget.spend(0)
     return listing(sorted(texts)[: limit or None], _warnings(len(texts), limit))
 
 

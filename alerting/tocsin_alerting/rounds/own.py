@@ -22,9 +22,11 @@ Families = Mapping[str, Family]
 def store_samples(store: Store, families: Families) -> Iterator[Sample]:
     size = store.size()
     yield Sample(families["tocsin_store_series"], size.series)
+    yield Sample(families["tocsin_store_series_loose"], size.loose)
     yield Sample(families["tocsin_store_samples"], size.samples)
     yield Sample(families["tocsin_store_bytes"], size.bytes)
     yield Sample(families["tocsin_store_series_refused_total"], size.over_limit)
+    yield Sample(families["tocsin_store_series_over_sources_total"], size.over_sources)
     for reason, count in size.refused.items():
         yield Sample(families["tocsin_store_samples_refused_total"], count, labels(reason=reason))
 

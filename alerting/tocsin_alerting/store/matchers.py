@@ -1,6 +1,7 @@
 """What a selector demands of one label: equality, or an anchored RE2 regular expression."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
@@ -48,6 +49,26 @@ class Matcher:
         if self._regex is None:
             return (value == self.value) is (self.op is MatchOp.EQUAL)
         return (self._regex.fullmatch(value) is not None) is (self.op is MatchOp.REGEX)
+
+
+class _Verdicts(dict[str, bool]):
+    """What a matcher says of each value: many series share one, and a regex takes its time."""
+
+    def __init__(self, matcher: Matcher) -> None:
+        self._matcher = matcher
+
+    def __missing__(self, value: str) -> bool:
+        verdict = self[value] = self._matcher.matches(value)
+        return verdict
+
+
+def verdict_of(matcher: Matcher) -> Callable[[str], bool]:
+    """`matches`, for very many values."""
+    if matcher.op is MatchOp.EQUAL:
+        return matcher.value.__eq__
+    if matcher.op is MatchOp.NOT_EQUAL:
+        return matcher.value.__ne__
+    return _Verdicts(matcher).__getitem__
 
 
 @lru_cache(maxsize=1024)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from tocsin_alerting.store.cell import Ints
-from tocsin_alerting.store.matchers import Matcher, MatchOp
+from tocsin_alerting.store.matchers import Matcher, MatchOp, verdict_of
 from tocsin_alerting.store.target import NAME
 from tocsin_exporter.snapshot import Labels
 
@@ -125,13 +125,14 @@ class Rows:
         self.generation += 1
         self._changed()
 
-    def _satisfying(self, matchers: Sequence[Matcher]) -> Iterator[int]:
-        on_names = [m for m in matchers if m.name == NAME]
-        others = [m for m in matchers if m.name != NAME]
-        for row in self._named(on_names):
-            labels = dict(self._labels[row] or ())
-            if all(m.matches(labels.get(m.name, "")) for m in others):
-                yield row
+    def _satisfying(self, matchers: Sequence[Matcher]) -> Iterable[int]:
+        rows: Iterable[int] = self._named([m for m in matchers if m.name == NAME])
+        labels = self._labels
+        for one in matchers:
+            if one.name != NAME:
+                name, verdict = one.name, verdict_of(one)
+                rows = [row for row in rows if verdict(dict(labels[row] or ()).get(name, ""))]
+        return rows
 
     def _named(self, matchers: Sequence[Matcher]) -> Iterator[int]:
         exact = {m.value for m in matchers if m.op is MatchOp.EQUAL}

@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,6 +22,7 @@ from tocsin_alerting.store.columns import part
 from tocsin_alerting.store.held import Held, LoosePairs, Stock
 from tocsin_alerting.store.intake import AHEAD_MS, Intake, Span, Written
 from tocsin_alerting.store.last import Last, Lasts
+from tocsin_alerting.store.listing import series_in, values_in
 from tocsin_alerting.store.placed import NOWHERE, Placed, place, place_rules
 from tocsin_alerting.store.rows import MatcherSets, Rows
 from tocsin_alerting.store.runs import State
@@ -242,14 +243,22 @@ class Store:
     def families(self) -> Mapping[Source, Mapping[str, Family]]:
         """The families of each source's present layout, for the metadata API."""
         with self._lock:
-            return {s: (p.layout or EMPTY).families for s, p in self._placed.items()}
+            layouts = {source: one.layout or EMPTY for source, one in self._placed.items()}
+        return {source: layout.families for source, layout in layouts.items()}
 
     def series(self, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int) -> list[Labels]:
         """The label sets (with `__name__`) that have a sample in [t0_ms, t1_ms]."""
-        selection = self.select(matcher_sets, t0_ms, t1_ms)
-        held = [one.held(t0_ms, t1_ms) for one in (*selection.parts, *selection.scattered)]
-        flags = np.concatenate(held) if held else np.empty(0, np.bool_)
-        return [one for one, here in zip(selection.series.labels, flags, strict=True) if here]
+        return series_in(self.select(matcher_sets, t0_ms, t1_ms), t0_ms, t1_ms)
+
+    def label_names(self, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int) -> Set[str]:
+        """The names of the labels of those series."""
+        return values_in(self.select(matcher_sets, t0_ms, t1_ms), t0_ms, t1_ms, None)
+
+    def label_values(
+        self, name: str, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int
+    ) -> Set[str]:
+        """The values that this label has among those series."""
+        return values_in(self.select(matcher_sets, t0_ms, t1_ms), t0_ms, t1_ms, name)
 
     def size(self) -> Size:
         with self._lock:

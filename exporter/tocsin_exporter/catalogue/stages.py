@@ -4,12 +4,15 @@ from tocsin_exporter.catalogue.table import Table, counter, gauge
 
 _STORE = (
     gauge("tocsin_store_series", "Series that the store holds."),
+    gauge("tocsin_store_series_loose", "Of these, series that are off their source's time axis."),
     gauge("tocsin_store_samples", "Samples that the store holds."),
     gauge("tocsin_store_bytes", "Memory of the store's columns.", "bytes"),
     counter("tocsin_store_samples_refused_total",
             "Samples refused: duplicate, out_of_order and the like.", "", "reason"),
     counter("tocsin_store_series_refused_total",
             "Series refused because their source has too many."),
+    counter("tocsin_store_series_over_sources_total",
+            "Series refused because remote writers send too many sources."),
     gauge("tocsin_store_disk_up", "Whether samples are written to disk: 0 while it takes none."),
     gauge("tocsin_store_disk_bytes", "Size of the store's segments.", "bytes"),
     gauge("tocsin_store_segments", "Segments of the store on disk."),

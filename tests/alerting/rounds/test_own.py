@@ -29,6 +29,15 @@ def rows(samples: Iterable[Sample]) -> Rows:
     return table(samples)
 
 
+def test_the_store_says_how_many_series_are_off_their_axis() -> None:
+    store, one = Store(), labels(__name__="m", job="j", instance="i")
+    other = labels(__name__="n", job="j", instance="i")
+    store.write([(one, at, 1.0) for at in (1000, 2000)])
+    store.write([(other, 1500, 1.0)])
+    found = rows(own.store_samples(store, STAGES))
+    assert only(found, "tocsin_store_series_loose") == 1
+
+
 def test_the_store() -> None:
     store = Store()
     store.write([(labels(__name__="m", job="j", instance="i"), at, 1.0) for at in (1000, 2000)])
@@ -36,6 +45,8 @@ def test_the_store() -> None:
     found = rows(own.store_samples(store, STAGES))
     assert only(found, "tocsin_store_series") == store.size().series
     assert only(found, "tocsin_store_samples") == store.size().samples >= 2
+    assert only(found, "tocsin_store_series_loose") == 0
+    assert only(found, "tocsin_store_series_over_sources_total") == 0
     assert only(found, "tocsin_store_bytes") > 0
     assert sum(v for (name, _), v in found.items() if "samples_refused" in name) == 1
 
