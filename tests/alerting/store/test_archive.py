@@ -242,5 +242,8 @@ def test_series_lists_what_is_only_in_segments(tmp_path: Path) -> None:
     assert names(0, END_OF_TIME) == ["0", "1", "gone"]
     assert names(START_MS, START_MS + HOUR_MS) == ["gone"]
     assert names(START_MS + 3 * HOUR_MS, END_OF_TIME) == ["0", "1"]
+    assert names(START_MS + HOUR_MS - 1, START_MS + HOUR_MS + 1) == ["gone"]
+    assert kept.store.label_values("s", EVERY, 0, END_OF_TIME) == {"0", "1", "gone"}
+    assert kept.store.label_values("s", EVERY, START_MS, START_MS + HOUR_MS) == {"gone"}
     assert len(kept.store.select(ONE, 0, END_OF_TIME).series) == 1
     kept.archive.let_go()

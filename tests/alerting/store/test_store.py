@@ -243,3 +243,20 @@ def test_only_series_with_a_sample_in_the_interval_are_listed() -> None:
     assert names(0, 1000) == ["a"]
     assert names(1001, 3000) == ["b"]
     assert names(0, 3000) == ["a", "b"]
+
+
+def test_labels_are_those_of_series_with_a_sample_in_the_interval() -> None:
+    store = Store()
+    store.append(snapshot(1000, layout(("m", (("a", "1"),))), 1.0))
+    for at_ms in range(2000, 302_000, 1000):  # more columns than are looked at in one go
+        store.append(snapshot(at_ms, layout(("m", (("b", "2"),))), 1.0))
+    chosen = ((Matcher("__name__", MatchOp.EQUAL, "m"),),)
+    target = {"__name__", "instance", "job"}
+    for _ in range(2):
+        assert store.label_names(chosen, 0, 400_000) == target | {"a", "b"}
+        assert store.label_names(chosen, 0, 1999) == target | {"a"}
+        assert store.label_values("b", chosen, 0, 400_000) == {"2"}
+        assert store.label_values("a", chosen, 2000, 400_000) == set()
+        assert store.label_values("none", chosen, 0, 400_000) == set()
+    store.append(snapshot(302_000, layout(("m", (("b", "3"),))), 1.0))
+    assert store.label_values("b", chosen, 0, 400_000) == {"2", "3"}

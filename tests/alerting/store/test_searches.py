@@ -1,0 +1,50 @@
+"""A search is done again when the series changed, and not before."""
+
+from tocsin_alerting.store.matchers import Matcher, MatchOp
+from tocsin_alerting.store.rows import NO_LIMIT, Rows
+from tocsin_alerting.store.searches import Searches
+from tocsin_exporter.snapshot import Labels, Source, labels
+
+HERE = Source("j", "i")
+EVERY = ((Matcher("__name__", MatchOp.EQUAL, "m"),),)
+
+
+def series(name: str) -> Labels:
+    return labels(__name__="m", s=name)
+
+
+def test_an_answer_lasts_until_the_series_change() -> None:
+    rows, searches = Rows(NO_LIMIT, lambda: None), Searches()
+    rows.take(series("a"))
+    rows.take(series("b"))
+    mine = (series("c"), series("b"))
+    found = searches.find(HERE, rows, EVERY, mine)
+    assert found.labels == (*mine, series("a"))
+    assert found.rows.tolist() == [-1, 1, 0]
+    assert searches.find(HERE, rows, EVERY, tuple(list(mine))) is found
+    assert searches.find(HERE, rows, EVERY, ()).labels == (series("a"), series("b"))
+    rows.take(series("c"))
+    assert searches.find(HERE, rows, EVERY, mine).rows.tolist() == [2, 1, 0]
+    rows.release([0])
+    assert searches.find(HERE, rows, EVERY, mine).labels == mine
+    searches.forget(HERE)
+    assert searches.find(HERE, Rows(NO_LIMIT, lambda: None), EVERY, ()).labels == ()
+
+
+def test_all_answers_together_have_a_limit() -> None:
+    rows, searches = Rows(NO_LIMIT, lambda: None), Searches(most=100)
+    for number in range(30):
+        rows.take(series(str(number)))
+    first = searches.find(HERE, rows, EVERY, ())
+    elsewhere = [searches.find(Source("j", str(n)), rows, EVERY, ()) for n in range(5)]
+    assert searches.find(Source("j", "4"), rows, EVERY, ()) is elsewhere[4]
+    again = searches.find(HERE, rows, EVERY, ())
+    assert again is not first
+    assert again.labels == first.labels
+
+
+def test_equal_series_are_one_set() -> None:
+    searches = Searches()
+    before = searches.series(EVERY, (series("a"),))
+    assert searches.series(EVERY, (series("a"),)) is before
+    assert searches.series(EVERY, (series("b"),)) is not before
