@@ -34,6 +34,7 @@ from tocsin_alerting.notify.channel import Channel
 from tocsin_alerting.notify.delivery import Courier
 from tocsin_alerting.promql.durations import format_duration
 from tocsin_alerting.promql.engine import Engine
+from tocsin_alerting.promql.result import InstantVector
 from tocsin_alerting.remote_write.receiver import Receiver
 from tocsin_alerting.rounds import own
 from tocsin_alerting.rounds.desk import DeskRounds
@@ -244,7 +245,8 @@ class App:
     def _history_ms(self, now_ms: int) -> int | None:
         """When the last run read its last sample, if that was a moment ago."""
         newest = self.engine.evaluate("max(timestamp(up))", now_ms).value
-        return int(newest[0][1] * 1000) if newest else None  # type: ignore[index]
+        assert isinstance(newest, InstantVector)
+        return int(newest.values[0] * 1000) if len(newest) else None
 
     def _ready(self) -> bool:
         return self.agent.ready
