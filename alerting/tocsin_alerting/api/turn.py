@@ -85,7 +85,7 @@ class Turn:
         wanted_ms = queries.limits.timeout_ms if timeout_ms is None else timeout_ms
         self._seconds = max(0, min(wanted_ms, LONGEST_MS)) / 1000
         self._over = False
-        self._has_place = False
+        self._evaluates = False
         self._begun = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -125,13 +125,12 @@ class Turn:
     def _too_long(self) -> str:
         time = f"it had {duration_text(round(self._seconds * 1000))}"
         more = f"or for more time with timeout (at most {duration_text(LONGEST_MS)})"
-        if self._has_place:
+        if self._evaluates:
             return f"query timed out in expression evaluation; {time}: {_LESS}, {more}"
         at_once = self._queries.limits.at_once
         return f"query timed out in query queue; {time}, {at_once} run at once: ask later, {more}"
 
     async def _evaluate(self, send: Send, zipped: bool) -> None:
-        self._has_place = True
         headers, pieces, whole = await self._in_thread(lambda: self._opened(zipped))
         piece = await self._in_thread(lambda: next(pieces, b""))
         self._begun = True
@@ -143,6 +142,7 @@ class Turn:
 
     def _opened(self, zipped: bool) -> tuple[list[tuple[bytes, bytes]], Iterator[bytes], bool]:
         """The headers, the pieces of the body, and whether it is the first of these alone."""
+        self._evaluates = True
         pieces = self._work(self._budget())
         first, second = next(pieces, b""), next(pieces, b"")
         whole = not second

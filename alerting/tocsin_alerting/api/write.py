@@ -22,6 +22,7 @@ from tocsin_alerting.remote_write.wire import Malformed, TooLarge
 BODIES = ("application/x-protobuf",)
 MOST_BYTES = 16 << 20
 WAITING_BYTES = 64 << 20  # of all requests together
+BODY_SECONDS = 30.0  # as long as a Prometheus waits for our answer
 _MESSAGE = "prometheus.WriteRequest"
 _UNDERSTOOD = f"remote write 1.0 is understood: {BODIES[0]};proto={_MESSAGE}, in snappy"
 
@@ -30,7 +31,7 @@ class Intake:
     """Takes requests one after the other, off the loop, so that nothing else waits for them.
 
     `executor` has one thread; `now_ms` gives Unix milliseconds; at most `most_bytes` of bodies
-    wait at a time.
+    wait at a time, and none is waited for longer than `body_seconds`.
     """
 
     def __init__(
@@ -39,22 +40,27 @@ class Intake:
         executor: Executor,
         now_ms: Callable[[], int],
         most_bytes: int = WAITING_BYTES,
+        body_seconds: float = BODY_SECONDS,
     ) -> None:
         self._receiver, self._executor, self._now_ms = receiver, executor, now_ms
-        self._free_bytes = most_bytes
+        self._free_bytes, self._body_seconds = most_bytes, body_seconds
         self.requests = receiver.traffic.requests
 
     async def take(self, request: Request) -> Response:
         """The answer to one request. Raises ApiError."""
         body = bytearray()
         try:
-            async for chunk in request.stream():
-                self._hold(body, chunk)
+            async with asyncio.timeout(self._body_seconds):
+                async for chunk in request.stream():
+                    self._hold(body, chunk)
             return await self._receive(bytes(body))
         except Malformed as error:
             raise ApiError("bad_data", str(error)) from None
         except TooLarge as error:
             raise ApiError("too_large", str(error)) from None
+        except TimeoutError:
+            why = f"the body did not come within {self._body_seconds:g} s; send it again"
+            raise ApiError("unavailable", why) from None
         except ClientDisconnect:
             raise ApiError("bad_data", "the sender went away") from None
         except Unsettled as error:

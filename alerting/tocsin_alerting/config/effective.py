@@ -16,6 +16,7 @@ from tocsin_alerting.settings import Bytes, Duration, Interval, size_text
 MASK = "<secret>"
 _SECRET = {("webhook", "url"), ("webhook", "headers")}
 _USER = re.compile(r"(?<=://)[^/@]*@")
+_QUERY = re.compile(r"(?<=://)([^?\s]*)\?\S+")
 
 
 def effective(config: Config) -> str:
@@ -75,5 +76,5 @@ _QUANTITIES = [
 
 
 def without_user(text: str) -> str:
-    """A URL without the user and the password in it."""
-    return _USER.sub(f"{MASK}@", text)
+    """A URL without the user, the password and the query in it: any of them may be a key."""
+    return _QUERY.sub(rf"\1?{MASK}", _USER.sub(f"{MASK}@", text))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -115,6 +116,18 @@ async def test_a_reader_that_is_slow_is_cut_off_in_time(queries: Queries) -> Non
     )
     assert client.sent[-1]["more_body"] is True
     assert not queries.places.taken
+
+
+async def test_time_that_runs_out_before_a_thread_is_free_was_spent_waiting(
+    queries: Queries,
+) -> None:
+    free = threading.Event()
+    queries.executor.submit(free.wait)
+    try:
+        with pytest.raises(ApiError, match="query timed out in query queue"):
+            await ask(queries, lambda budget: iter([b"1"]), 50)
+    finally:
+        free.set()
 
 
 async def test_time_runs_out(queries: Queries) -> None:

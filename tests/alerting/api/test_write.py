@@ -36,11 +36,12 @@ class Site:
         token: str | None = None,
         waiting_bytes: int = 10**9,
         store: NumberedStore | None = None,
+        body_seconds: float = 60.0,
     ) -> None:
         self.store = store or NumberedStore()
         self.receiver = Receiver(self.store)
         self.executor = ThreadPoolExecutor(1)
-        self.intake = Intake(self.receiver, self.executor, lambda: NOW, waiting_bytes)
+        self.intake = Intake(self.receiver, self.executor, lambda: NOW, waiting_bytes, body_seconds)
         self.guard = guard(lambda: token, bodies=BODIES)
 
     async def post(
@@ -143,6 +144,21 @@ async def test_a_body_without_end_is_not_read_to_it() -> None:
     answer = await site.post(_pieces(bytes(1 << 20), 100))
     assert answer.status_code == 413
     assert f"longer than {MOST_BYTES >> 20} MiB" in answer.text
+
+
+async def test_a_body_that_does_not_come_holds_up_nobody_for_long() -> None:
+    site = Site(waiting_bytes=len(GOOD) + 10, body_seconds=0.05)
+
+    async def stalled() -> AsyncIterator[bytes]:
+        yield GOOD[:10]
+        await asyncio.Event().wait()
+
+    answer = await site.post(stalled())
+    assert (answer.status_code, answer.text) == (
+        503,
+        "the body did not come within 0.05 s; send it again\n",
+    )
+    assert (await site.post(GOOD)).status_code == 204
 
 
 async def test_more_than_may_wait_is_sent_again_later() -> None:
