@@ -10,18 +10,26 @@ from numpy.typing import NDArray
 Array = TypeVar("Array", bound=NDArray[Any])
 
 
-class Cache:
-    """Arrays by key; the one that was used longest ago goes first. For any number of threads."""
+LARGE = 2**18
 
-    def __init__(self, max_bytes: int) -> None:
+
+class Cache:
+    """Arrays by key; the one that was used longest ago goes first. For any number of threads.
+
+    With `large_bytes` those of more than `LARGE` bytes have that room of their own: one query of
+    very many series would drive out all others otherwise, and not fit even then.
+    """
+
+    def __init__(self, max_bytes: int, large_bytes: int = 0) -> None:
         self._max_bytes = max_bytes
+        self._large = Cache(large_bytes) if large_bytes else None
         self._bytes = 0
         self._arrays: OrderedDict[Hashable, NDArray[Any]] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
     def bytes(self) -> int:
-        return self._bytes
+        return self._bytes + (self._large.bytes if self._large else 0)
 
     def get(self, key: Hashable, read: Callable[[], Array]) -> Array:
         array = self.known(key)
@@ -36,9 +44,13 @@ class Cache:
             found = self._arrays.get(key)
             if found is not None:
                 self._arrays.move_to_end(key)
-            return found
+                return found
+        return self._large.known(key) if self._large else None
 
     def keep(self, key: Hashable, array: NDArray[Any]) -> None:
+        if self._large and array.nbytes > LARGE:
+            self._large.keep(key, array)
+            return
         with self._lock:
             if key not in self._arrays:
                 self._arrays[key] = array

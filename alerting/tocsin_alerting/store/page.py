@@ -1,5 +1,6 @@
 """Cells of chosen series out of a section, put together from its bundles."""
 
+import mmap
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -13,7 +14,8 @@ from tocsin_alerting.store.codec import Coded, decoded
 from tocsin_alerting.store.segment import Section
 
 PAGE_CELLS = 2**19  # 4 MB
-_AT_ONCE = 2**17  # cells that are decoded together: a pass of numpy costs some time, however short
+_OWN_ROOM = 2**12
+_AT_ONCE = 2**16  # cells that are decoded together: a pass of numpy costs some time, however short
 
 ReadBundle = Callable[[Section, int], Coded | None]
 Wanted = tuple[int, Ints, Ints]
@@ -107,7 +109,8 @@ class Pages:
         missing: list[int] = []
         for who, found in self._groups(last, missing):
             cells[who] = found[:, first:]
-        page = np.ascontiguousarray(cells.T)
+        page = _room(last - first, len(cells))
+        page[:] = cells.T
         if not missing:  # what a disk refused once it may give the next time
             self._cache.keep(self._key(first, last), page)
         return page
@@ -128,6 +131,15 @@ class Pages:
                 taken = []
         if taken:
             yield _decoded(taken, stop)
+
+
+def _room(columns: int, count: int) -> Floats:
+    """Memory (columns, count) that the system gets back at once: pages of all sizes that come and
+    go, between what is needed for a moment, would leave the heap in pieces."""
+    if columns * count < _OWN_ROOM:
+        return np.empty((columns, count))
+    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    return np.frombuffer(mmap.mmap(-1, 8 * columns * count, private)).reshape(columns, count)
 
 
 def _decoded(taken: Sequence[tuple[Ints, Coded, Ints]], stop: int) -> _Group:

@@ -36,7 +36,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 SUFFIX, ASIDE, UNFINISHED = ".seg", ".broken", ".tmp"
-CACHE_BYTES = 24 * 2**20
+CACHE_BYTES = 20 * 2**20
+LARGE_BYTES = 6 * 2**20
 AXES_BYTES = 2 * 2**20
 
 
@@ -108,7 +109,7 @@ class Shelf:
         self.broken = 0
         self._directory = directory
         self._max_bytes = max_bytes
-        self._cache = Cache(cache_bytes)
+        self._cache = Cache(cache_bytes, LARGE_BYTES)
         self._axes = Cache(AXES_BYTES)  # which long queries must not drive out
         self._searches = Searches()
         self._segments: list[_Segment] = []
