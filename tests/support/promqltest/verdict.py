@@ -4,6 +4,7 @@ import math
 import re
 
 from support.promqltest.script import Eval, Points
+from tocsin_alerting.promql.quoting import quote_labels
 from tocsin_alerting.promql.result import (
     InstantVector,
     Matrix,
@@ -96,12 +97,18 @@ def _value_faults(command: Eval, value: QueryValue) -> list[str]:
 def vector_faults(command: Eval, found: list[tuple[Labels, float]], ordered: bool) -> list[str]:
     wanted = [(points.labels, _number(points)) for points in command.expected.series]
     if ordered and [one for one, _ in wanted] != [one for one, _ in found]:
-        return [f"order is {[one for one, _ in found]}"]
+        return ["order is " + ", ".join(quote_labels(one) for one, _ in found)]
     have, want = dict(found), dict(wanted)
-    out = [f"unexpected {labels} {value}" for labels, value in found if labels not in want]
-    out += [f"missing {labels} {value}" for labels, value in wanted if labels not in have]
+    out = [
+        f"unexpected {quote_labels(labels)} {value}"
+        for labels, value in found
+        if labels not in want
+    ]
     out += [
-        f"{labels} is {have[labels]!r}, not {value!r}"
+        f"missing {quote_labels(labels)} {value}" for labels, value in wanted if labels not in have
+    ]
+    out += [
+        f"{quote_labels(labels)} is {have[labels]!r}, not {value!r}"
         for labels, value in wanted
         if labels in have and not almost_equal(have[labels], value)
     ]
@@ -128,11 +135,15 @@ def _matrix_faults(command: Eval, matrix: Matrix) -> list[str]:
         one.labels: list(zip(one.times.tolist(), one.values.tolist(), strict=True))
         for one in matrix
     }
-    out = [f"unexpected {labels} {found[labels]}" for labels in found if labels not in wanted]
+    out = [
+        f"unexpected {quote_labels(labels)} {found[labels]}"
+        for labels in found
+        if labels not in wanted
+    ]
     for labels, samples in wanted.items():
         have = found.get(labels, [])
         same = len(have) == len(samples) and all(
             a[0] == b[0] and almost_equal(a[1], b[1]) for a, b in zip(have, samples, strict=True)
         )
-        out += [] if same else [f"{labels} is {have}, not {samples}"]
+        out += [] if same else [f"{quote_labels(labels)} is {have}, not {samples}"]
     return out
