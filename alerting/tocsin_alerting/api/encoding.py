@@ -34,6 +34,12 @@ def number(value: float) -> str:
     return format_number(value) if near else exponent(value)
 
 
+def seconds(at_ms: int) -> int | float:
+    """A time as Prometheus writes it: whole seconds without a fraction."""
+    whole_seconds, rest = divmod(at_ms, 1000)
+    return at_ms / 1000 if rest else whole_seconds
+
+
 def exponent(value: float) -> str:
     """Go's FormatFloat(v, 'e', -1): the shortest digits, an exponent of at least two."""
     if not math.isfinite(value):
@@ -93,11 +99,11 @@ def _kind_and_rows(value: QueryValue) -> tuple[str, Iterable[Any]]:
     """The result's type and its elements: of a number or a text, time and value."""
     match value:
         case ScalarValue():
-            return "scalar", (value.at_ms / 1000, format_number(value.value))
+            return "scalar", (seconds(value.at_ms), format_number(value.value))
         case StringValue():
-            return "string", (value.at_ms / 1000, value.value)
+            return "string", (seconds(value.at_ms), value.value)
         case InstantVector():
-            at = value.at_ms / 1000
+            at = seconds(value.at_ms)
             return "vector", ({"metric": dict(ls), "value": (at, number(v))} for ls, v in value)
         case Matrix():
             return "matrix", map(_Tracks().row, value)
@@ -119,7 +125,7 @@ class _Tracks:
 
 
 def _form(times: Sequence[int]) -> bytes:
-    pairs = (b'[%s,"%%b"]' % orjson.dumps(at / 1000) for at in times)
+    pairs = (b'[%s,"%%b"]' % orjson.dumps(seconds(at)) for at in times)
     return b"[" + b",".join(pairs) + b"]"
 
 

@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from tocsin_alerting.api.answers import ApiError, success
 from tocsin_alerting.api.asked import selected
-from tocsin_alerting.api.encoding import exponent
+from tocsin_alerting.api.encoding import exponent, seconds
 from tocsin_alerting.api.reads import read
 from tocsin_alerting.api.rule_page import page
 from tocsin_alerting.api.times import rfc3339
@@ -87,7 +87,7 @@ def _group(progress: GroupProgress, chosen: _Chosen) -> dict[str, Any]:
         "name": group.name,
         "file": group.file,
         "rules": [_rule(one, chosen) for one in progress.rules if chosen.has_rule(one)],
-        "interval": progress.interval_ms / 1000,
+        "interval": seconds(progress.interval_ms),
         "limit": group.limit,
         "evaluationTime": progress.evaluation_seconds,
         "lastEvaluation": rfc3339(progress.evaluated_ms),
@@ -111,8 +111,8 @@ def _rule(progress: RuleProgress, chosen: _Chosen) -> dict[str, Any]:
     if isinstance(rule, AlertingRule):
         shown |= {
             "state": progress.state or "unknown",
-            "duration": rule.for_ms / 1000,
-            "keepFiringFor": rule.keep_firing_for_ms / 1000,
+            "duration": seconds(rule.for_ms),
+            "keepFiringFor": seconds(rule.keep_firing_for_ms),
             "annotations": shown_links(dict(rule.annotations), chosen.external_url),
             "alerts": [_alert(a, chosen.external_url) for a in _shown(progress.alerts.values())]
             if chosen.alerts

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tocsin_alerting.api.encoding import seconds
 from tocsin_alerting.promql.ast import (
     AggregateExpr,
     AggregateOp,
@@ -63,7 +64,7 @@ class Meter:
         if counted is not None:
             if self._asked == PER_STEP:
                 pairs = zip(steps, counted.tolist(), strict=True)
-                samples["totalQueryableSamplesPerStep"] = [(at / 1000, n) for at, n in pairs]
+                samples["totalQueryableSamplesPerStep"] = [(seconds(at), n) for at, n in pairs]
             samples["totalQueryableSamples"] = int(counted.sum())
         return {"timings": self._timings(), "samples": {**samples, "peakSamples": read}}
 

@@ -118,3 +118,17 @@ def test_ten_notes_of_a_kind_are_told_and_the_others_counted() -> None:
     body = json.loads(b"".join(document(result)))
     assert body["warnings"] == list(notes[:10])
     assert body["infos"] == [*notes[:10], "2 more info annotations omitted"]
+
+
+@pytest.mark.parametrize(
+    ("at_ms", "text"),
+    [
+        (0, "0"),
+        (1_795_271_400_000, "1795271400"),
+        (1_795_271_400_120, "1795271400.12"),
+        (-1, "-0.001"),
+    ],
+)
+def test_whole_seconds_have_no_fraction(at_ms: int, text: str) -> None:
+    body = b"".join(document(Result(ScalarValue(at_ms, 1.0))))
+    assert f'"result":[{text},"1"]'.encode() in body
