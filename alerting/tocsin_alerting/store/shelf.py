@@ -36,7 +36,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 SUFFIX, ASIDE, UNFINISHED = ".seg", ".broken", ".tmp"
-CACHE_BYTES = 20 * 2**20
+CACHE_BYTES = 24 * 2**20
 LARGE_BYTES = 6 * 2**20
 AXES_BYTES = 2 * 2**20
 
