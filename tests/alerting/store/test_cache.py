@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tocsin_alerting.store.cache import Cache
+from tocsin_alerting.store.cache import LARGE, Cache
 
 
 def test_it_forgets_what_was_used_longest_ago() -> None:
@@ -26,3 +26,13 @@ def test_it_forgets_what_was_used_longest_ago() -> None:
     assert read == ["a", "b", "c", "d", "b"]
     get("large", 9)
     assert cache.bytes == 0
+
+
+def test_what_is_large_drives_out_nothing_small() -> None:
+    cache, small, large = Cache(24, 3 * LARGE), np.zeros(3), np.zeros(LARGE // 8 + 1)
+    cache.keep("small", small)
+    for key in "abcde":
+        cache.keep(key, large)
+        assert cache.bytes <= 24 + 3 * LARGE
+    assert cache.known("small") is small
+    assert [key for key in "abcde" if cache.known(key) is not None] == ["d", "e"]
