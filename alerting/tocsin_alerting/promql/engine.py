@@ -16,7 +16,8 @@ from tocsin_alerting.promql.parser import parse
 from tocsin_alerting.promql.result import QueryValue, Result
 from tocsin_alerting.promql.values import Semantics
 
-_parsed = lru_cache(maxsize=4096)(parse)
+_LONGEST_KEPT = 4096  # characters: what is parsed takes many times that, and somebody else's memory
+_kept = lru_cache(maxsize=512)(parse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,10 @@ class Engine:
             return _result(over_steps(value, context), context)
 
     def _expression(self, query: str | Expr) -> Expr:
-        return _parsed(query, self.semantics) if isinstance(query, str) else query
+        if not isinstance(query, str):
+            return query
+        parsed = _kept if len(query) <= _LONGEST_KEPT else parse
+        return parsed(query, self.semantics)
 
     def _context(self, query: str | Expr, steps: Steps, budget: Budget | None) -> Context:
         return Context(

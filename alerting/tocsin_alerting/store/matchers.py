@@ -71,7 +71,7 @@ def verdict_of(matcher: Matcher) -> Callable[[str], bool]:
     return _Verdicts(matcher).__getitem__
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def compile_anchored(pattern: str, old: bool = False) -> Regex:
     """`pattern` for `fullmatch`, where a dot also matches a line break, as in Prometheus.
 
@@ -82,8 +82,8 @@ def compile_anchored(pattern: str, old: bool = False) -> Regex:
     options.dot_nl = not old
     try:
         if old:
-            re2.compile(f"^(?:{pattern})$", options)  # so its errors come with the anchors
-        compiled = cast(Regex, re2.compile(pattern, options))
+            _compiled(f"^(?:{pattern})$", options)  # so its errors come with the anchors
+        compiled = _compiled(pattern, options)
     except re2.error as refused:
         message = refused.args[0] if refused.args else b""
         raise InvalidRegex(_go_words(message.decode(errors="replace"))) from None
@@ -91,6 +91,22 @@ def compile_anchored(pattern: str, old: bool = False) -> Regex:
         raise InvalidRegex(_go_words(f"invalid UTF-8: {ascii(pattern)}")) from None
     _check_for_go(pattern, old)
     return compiled
+
+
+_ROOM = (256 << 10, 8 << 20)  # bytes, for the pattern and for what matching it remembers
+
+
+def _compiled(pattern: str, options: Any) -> Regex:
+    """With much memory only where little is too little: thousands of patterns may be kept."""
+    little, much = _ROOM
+    options.max_mem = little
+    try:
+        return cast(Regex, re2.compile(pattern, options))
+    except re2.error as refused:
+        if not refused.args or b"too large" not in refused.args[0]:
+            raise
+    options.max_mem = much
+    return cast(Regex, re2.compile(pattern, options))
 
 
 _QUOTED_OR_CLASS = r"\\Q.*?(?:\\E|$)|\[\^?\]?(?:\\.|\[:\^?\w+:\]|[^\]])*\]"

@@ -47,6 +47,13 @@ def test_text_that_is_no_utf8_is_refused() -> None:
         Matcher("job", MatchOp.REGEX, "\ud800")
 
 
+def test_a_pattern_that_needs_much_memory_gets_it() -> None:
+    names = "|".join(f"pod-{number:036d}" for number in range(5_000))
+    assert Matcher("pod", MatchOp.REGEX, names).matches(f"pod-{4_999:036d}")
+    letters = Matcher("a", MatchOp.REGEX, r"\pL{100}")
+    assert (letters.matches("é" * 100), letters.matches("1" * 100)) == (True, False)
+
+
 def test_no_pattern_can_hang_the_process() -> None:
     assert not Matcher("job", MatchOp.REGEX, "(a*)*b").matches("a" * 100_000)
 

@@ -43,6 +43,10 @@ class Budget:
             where = "query execution"
             message = f"query processing would load too many samples into memory in {where}"
             raise QueryLimitExceeded(message)
+        self.check_time()
+
+    def check_time(self) -> None:
+        """Raises QueryTimeout."""
         if self.expired():
             raise QueryTimeout("query timed out in expression evaluation")
 
