@@ -137,10 +137,15 @@ class Loose:
         `unsealed_before_ms`; False when there was nothing to drop."""
         if self._times[: self._count].min(initial=END_OF_TIME) < unsealed_before_ms:
             self._settle()
+        # All sealed runs or none: queries take what is older than a series's first sample here
+        # from the archive, and nothing after it.
+        cut = any(_old(one, before_ms) for one in self._ordered if one.state is State.SEALED)
         kept: list[Run] = []
         for one in self._ordered:
             sealed = one.state is State.SEALED
-            kept += self._kept(one, before_ms if sealed else unsealed_before_ms)
+            limit_ms = before_ms if sealed else unsealed_before_ms
+            due = cut if sealed else _old(one, limit_ms)
+            kept += self._kept(one, limit_ms) if due else [one]
         if sum(map(len, kept)) == sum(map(len, self._ordered)):
             return False
         self._ordered = kept
@@ -171,12 +176,10 @@ class Loose:
         self.runs = self._published()
 
     def _kept(self, one: Run, before_ms: int) -> list[Run]:
-        """What stays of a run; one of which little is too old stays whole."""
+        """What stays of a run."""
         if one.first_ms >= before_ms:
             return [one]
         old = one.times < before_ms
-        if 2 * np.count_nonzero(old) < len(old):
-            return [one]
         newest_ms = int(one.times[old].max()) + 1
         self.begins_ms = max(self.begins_ms, newest_ms)
         self.floor_ms = max(self.floor_ms, newest_ms)
@@ -234,6 +237,11 @@ class Loose:
         kept = slice(0, self._count)
         rows, times, values = self._rows[kept], self._times[kept], self._values[kept]
         return Runs(tuple(self._ordered), rows, times, values)
+
+
+def _old(one: Run, before_ms: int) -> bool:
+    """Whether so much of a run is older that it is worth a new one."""
+    return 2 * int(np.count_nonzero(one.times < before_ms)) >= len(one)
 
 
 def _alike(older: Run, newer: Run) -> bool:

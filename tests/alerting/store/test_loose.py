@@ -10,9 +10,12 @@ import pytest
 from support.archives import Kept, cells_of
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.result import InstantVector
-from tocsin_alerting.store.cell import ABSENT_BITS, STALE_BITS
+from tocsin_alerting.store.cell import ABSENT_BITS, NEVER_MS, STALE_BITS, Floats, Ints
 from tocsin_alerting.store.last import Last
+from tocsin_alerting.store.loose import Loose
 from tocsin_alerting.store.matchers import Matcher, MatchOp
+from tocsin_alerting.store.rows import NO_LIMIT, Rows
+from tocsin_alerting.store.runs import State, joined_up
 from tocsin_alerting.store.sheaf import Sheaf
 from tocsin_alerting.store.store import HOUR_MS
 from tocsin_exporter.snapshot import Labels, Source
@@ -186,3 +189,22 @@ def test_a_restart_knows_what_a_remote_source_said_last(
         kept.archive.turn()
         kept = kept.again()
     kept.archive.let_go()
+
+
+def test_memory_lets_go_of_a_series_from_its_oldest_sample_on() -> None:
+    """Or a query would miss those between: it reads segments up to the first sample in memory."""
+    loose = Loose(Rows(NO_LIMIT, lambda: None))
+    late, current = (loose.rows.take(series(name)) for name in ("late", "current"))
+
+    def sealed(row: int, *times: int) -> tuple[Ints, Ints, Floats]:
+        return np.full(len(times), row), np.array(times, np.int64), np.zeros(len(times))
+
+    mixed = zip(sealed(late, *range(40)), sealed(current, *range(1000, 1060)), strict=True)
+    rows, times, values = (np.concatenate(pair) for pair in mixed)
+    loose.restore(rows, times, values, State.SEALED)
+    loose.restore(*sealed(late, *range(40, 50)), State.SEALED)
+    loose.restore(*sealed(late, *range(1000, 1003)), State.SEALED)
+    assert loose.expire(500, NEVER_MS)
+    found = joined_up(loose.runs.find(np.array([late]), 0, END_OF_TIME))
+    assert found.times.tolist() == [1000, 1001, 1002]
+    assert loose.begins_ms == 50
