@@ -7,6 +7,7 @@ import numpy as np
 
 from tocsin_alerting.promql.evaluation.context import Reader
 from tocsin_alerting.store.cell import Floats, Ints, Mask, is_stale
+from tocsin_alerting.store.matchers import Check, unhurried
 from tocsin_alerting.store.pairs import Pairs
 from tocsin_alerting.store.rows import MatcherSets
 from tocsin_alerting.store.selection import Selection
@@ -73,7 +74,9 @@ class ScatteredReader:
         self._beside = beside or Store()
         self.read: list[tuple[int, int]] = []
 
-    def select(self, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int) -> Selection:
+    def select(
+        self, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int, check: Check = unhurried
+    ) -> Selection:
         chosen = [labels for labels in self._series if _selected(dict(labels), matcher_sets)]
         starts = None if self._starts is None else [self._starts[labels] for labels in chosen]
         pairs = held_pairs([self._series[labels] for labels in chosen], starts).pairs

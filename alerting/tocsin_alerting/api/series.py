@@ -34,7 +34,7 @@ def _series(asked: Asked, queries: Queries) -> Work:
     limit, interval = asked.limit, _interval(asked, queries)
 
     def work(budget: Budget) -> Iterator[bytes]:
-        labels = queries.store.series(asked.matcher_sets(), *interval)
+        labels = queries.store.series(asked.matcher_sets(), *interval, budget.check_time)
         budget.spend(0)
         chosen = (dict(one) for one in islice(_ordered(labels), limit or None))
         return listing(chosen, _warnings(len(labels), limit))
@@ -46,7 +46,8 @@ def _labels(asked: Asked, queries: Queries) -> Work:
     limit, interval = asked.limit, _interval(asked, queries)
 
     def work(budget: Budget) -> Iterator[bytes]:
-        return _texts(queries.store.label_names(asked.matcher_sets(), *interval), limit, budget)
+        names = queries.store.label_names(asked.matcher_sets(), *interval, budget.check_time)
+        return _texts(names, limit, budget)
 
     return work
 
@@ -58,7 +59,8 @@ def _values(asked: Asked, queries: Queries) -> Work:
     limit, interval = asked.limit, _interval(asked, queries)
 
     def work(budget: Budget) -> Iterator[bytes]:
-        texts = queries.store.label_values(name, asked.matcher_sets(), *interval)
+        sets = asked.matcher_sets()
+        texts = queries.store.label_values(name, sets, *interval, budget.check_time)
         return _texts(texts, limit, budget)
 
     return work

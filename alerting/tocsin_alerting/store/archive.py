@@ -6,6 +6,7 @@ from typing import Protocol, TypeAlias
 
 from tocsin_alerting.store.cell import Floats, Ints
 from tocsin_alerting.store.columns import Part
+from tocsin_alerting.store.matchers import Verdicts
 from tocsin_alerting.store.rows import MatcherSets
 from tocsin_alerting.store.runs import Runs
 from tocsin_alerting.store.selection import Selection
@@ -106,5 +107,6 @@ class Archive(Protocol):
         pairs: LivePairs | None,
         t0_ms: int,
         t1_ms: int,
+        verdicts: Verdicts,
     ) -> Selection:
         """What was chosen in memory with what was sealed before it."""

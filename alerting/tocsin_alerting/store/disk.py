@@ -21,6 +21,7 @@ from pathlib import Path
 from tocsin_alerting.store.archive import Checkpoint, Entry, Live, LivePairs, Shift
 from tocsin_alerting.store.cell import NEVER_MS
 from tocsin_alerting.store.log import HEAD, BrokenLog, Reader, Writer
+from tocsin_alerting.store.matchers import Verdicts
 from tocsin_alerting.store.replay import Replay
 from tocsin_alerting.store.rows import MatcherSets
 from tocsin_alerting.store.selection import Selection
@@ -122,8 +123,9 @@ class DiskArchive:
         pairs: LivePairs | None,
         t0_ms: int,
         t1_ms: int,
+        verdicts: Verdicts,
     ) -> Selection:
-        return self._shelf.join(matcher_sets, live, pairs, t0_ms, t1_ms)
+        return self._shelf.join(matcher_sets, live, pairs, t0_ms, t1_ms, verdicts)
 
     # what the application does
 

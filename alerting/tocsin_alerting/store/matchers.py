@@ -1,11 +1,11 @@
 """What a selector demands of one label: equality, or an anchored RE2 regular expression."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 import re2
 
@@ -51,24 +51,49 @@ class Matcher:
         return (self._regex.fullmatch(value) is not None) is (self.op is MatchOp.REGEX)
 
 
-class _Verdicts(dict[str, bool]):
-    """What a matcher says of each value: many series share one, and a regex takes its time."""
+Check: TypeAlias = Callable[[], object]
 
-    def __init__(self, matcher: Matcher) -> None:
-        self._matcher = matcher
+
+def unhurried() -> None:
+    """There is no end to the time that a pattern may take."""
+
+
+def has_pattern(matcher_sets: Iterable[Iterable[Matcher]]) -> bool:
+    return any(one._regex is not None for matchers in matcher_sets for one in matchers)
+
+
+class _Said(dict[str, bool]):
+    """What a matcher says of each value: many series share one, and a pattern takes its time."""
+
+    def __init__(self, matcher: Matcher, check: Check) -> None:
+        self._matcher, self._check = matcher, check
 
     def __missing__(self, value: str) -> bool:
+        self._check()
         verdict = self[value] = self._matcher.matches(value)
         return verdict
 
 
-def verdict_of(matcher: Matcher) -> Callable[[str], bool]:
-    """`matches`, for very many values."""
-    if matcher.op is MatchOp.EQUAL:
-        return matcher.value.__eq__
-    if matcher.op is MatchOp.NOT_EQUAL:
-        return matcher.value.__ne__
-    return _Verdicts(matcher).__getitem__
+class Verdicts:
+    """What matchers say of values, for as long as one selection takes.
+
+    `check` is called before a pattern meets a value for the first time; it may raise.
+    """
+
+    def __init__(self, check: Check = unhurried) -> None:
+        self._check = check
+        self._said: dict[Matcher, _Said] = {}
+
+    def of(self, matcher: Matcher) -> Callable[[str], bool]:
+        """`matcher.matches`, for very many values."""
+        if matcher.op is MatchOp.EQUAL:
+            return matcher.value.__eq__
+        if matcher.op is MatchOp.NOT_EQUAL:
+            return matcher.value.__ne__
+        said = self._said.get(matcher)
+        if said is None:
+            said = self._said[matcher] = _Said(matcher, self._check)
+        return said.__getitem__
 
 
 @lru_cache(maxsize=256)

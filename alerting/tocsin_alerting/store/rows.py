@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from tocsin_alerting.store.cell import Ints
-from tocsin_alerting.store.matchers import Matcher, MatchOp, verdict_of
+from tocsin_alerting.store.matchers import Matcher, MatchOp, Verdicts
 from tocsin_alerting.store.target import NAME
 from tocsin_exporter.snapshot import Labels
 
@@ -101,11 +101,16 @@ class Rows:
     def labels(self, rows: Sequence[int]) -> tuple[Labels, ...]:
         return tuple(labels for row in rows if (labels := self._labels[row]) is not None)
 
-    def find(self, matcher_sets: MatcherSets) -> Ints:
-        """The rows that satisfy all matchers of any of the sets, ascending."""
+    def find(self, matcher_sets: MatcherSets, verdicts: Verdicts | None = None) -> Ints:
+        """The rows that satisfy all matchers of any of the sets, ascending.
+
+        It may be asked while others take and release rows. The answer then holds if `generation`
+        was the same before and after.
+        """
+        known = verdicts or Verdicts()
         found: set[int] = set()
         for matchers in matcher_sets:
-            found.update(self._satisfying(matchers))
+            found.update(self._satisfying(matchers, known))
         return np.array(sorted(found), np.int64)
 
     def _take(self, labels: Labels) -> int:
@@ -125,17 +130,18 @@ class Rows:
         self.generation += 1
         self._changed()
 
-    def _satisfying(self, matchers: Sequence[Matcher]) -> Iterable[int]:
-        rows: Iterable[int] = self._named([m for m in matchers if m.name == NAME])
+    def _satisfying(self, matchers: Sequence[Matcher], verdicts: Verdicts) -> Iterable[int]:
+        rows: Iterable[int] = self._named([m for m in matchers if m.name == NAME], verdicts)
         labels = self._labels
         for one in matchers:
             if one.name != NAME:
-                name, verdict = one.name, verdict_of(one)
+                name, verdict = one.name, verdicts.of(one)
                 rows = [row for row in rows if verdict(dict(labels[row] or ()).get(name, ""))]
         return rows
 
-    def _named(self, matchers: Sequence[Matcher]) -> Iterator[int]:
+    def _named(self, matchers: Sequence[Matcher], verdicts: Verdicts) -> Iterator[int]:
+        wanted = [verdicts.of(one) for one in matchers]
         exact = {m.value for m in matchers if m.op is MatchOp.EQUAL}
         for name in exact if exact else tuple(self._by_name):
-            if all(m.matches(name) for m in matchers):
-                yield from self._by_name.get(name, ())
+            if all(verdict(name) for verdict in wanted):
+                yield from tuple(self._by_name.get(name, ()))

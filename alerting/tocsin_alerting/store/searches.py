@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tocsin_alerting.store.cell import Ints
+from tocsin_alerting.store.matchers import Verdicts
 from tocsin_alerting.store.rows import MatcherSets, Rows
 from tocsin_alerting.store.series import SeriesSet
 from tocsin_exporter.snapshot import Labels, Source
@@ -33,8 +34,18 @@ class Searches:
         self._found: OrderedDict[_Key, Search] = OrderedDict()
         self._sets: OrderedDict[MatcherSets, SeriesSet] = OrderedDict()
 
+    def known(self, source: Source, rows: Rows, matcher_sets: MatcherSets) -> bool:
+        """Whether `find` would not have to look; anybody may ask."""
+        before = self._found.get((source, matcher_sets))
+        return before is not None and before.generation == rows.generation
+
     def find(
-        self, source: Source, rows: Rows, matcher_sets: MatcherSets, mine: tuple[Labels, ...]
+        self,
+        source: Source,
+        rows: Rows,
+        matcher_sets: MatcherSets,
+        mine: tuple[Labels, ...],
+        verdicts: Verdicts | None = None,
     ) -> Search:
         """The series of a source that memory chose, and those that only the shelf has."""
         key = (source, matcher_sets)
@@ -43,7 +54,7 @@ class Searches:
             self._found.move_to_end(key)
             return before
         own = np.fromiter((rows.known(one) for one in mine), np.int64, len(mine))
-        others = np.setdiff1d(rows.find(matcher_sets), own)
+        others = np.setdiff1d(rows.find(matcher_sets, verdicts), own)
         labels = mine + rows.labels(others.tolist())
         found = Search(rows.generation, mine, labels, np.concatenate([own, others]))
         self._keep(key, found)

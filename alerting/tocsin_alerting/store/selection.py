@@ -10,6 +10,7 @@ from tocsin_alerting.store.cell import Ints
 from tocsin_alerting.store.columns import Part, part
 from tocsin_alerting.store.history import History
 from tocsin_alerting.store.loose import Loose
+from tocsin_alerting.store.matchers import Verdicts
 from tocsin_alerting.store.pairs import Scattered
 from tocsin_alerting.store.rows import MatcherSets
 from tocsin_alerting.store.scattered import Cells, Mixed
@@ -83,6 +84,7 @@ def resolve(
     tables: Mapping[Source, Table],
     loose: Loose,
     before: Resolved | None,
+    verdicts: Verdicts,
 ) -> Resolved:
     """Looks again only where rows changed; keeps the series set when that changed nothing.
 
@@ -91,10 +93,10 @@ def resolve(
     """
     old = before.chosen if before else {}
     chosen = {
-        source: _choose(matcher_sets, source, table, old.get(source))
+        source: _choose(matcher_sets, source, table, old.get(source), verdicts)
         for source, table in tables.items()
     }
-    strays = _strays(matcher_sets, tables, loose)
+    strays = _strays(matcher_sets, tables, loose, verdicts)
     touched = tuple(one for one in _aligned(chosen, strays) if len(one.rows))
     labels = tuple(series for one in touched for series in one.labels)
     labels += strays.labels if strays else ()
@@ -104,9 +106,9 @@ def resolve(
 
 
 def _strays(
-    matcher_sets: MatcherSets, tables: Mapping[Source, Table], loose: Loose
+    matcher_sets: MatcherSets, tables: Mapping[Source, Table], loose: Loose, verdicts: Verdicts
 ) -> Strays | None:
-    rows = loose.rows.find(matcher_sets)
+    rows = loose.rows.find(matcher_sets, verdicts)
     if not len(rows):
         return None
     labels = loose.rows.labels(rows.tolist())
@@ -137,10 +139,15 @@ def _aligned(chosen: Mapping[Source, Chosen], strays: Strays | None) -> Iterator
 
 
 def _choose(
-    matcher_sets: MatcherSets, source: Source, table: Table, before: Chosen | None
+    matcher_sets: MatcherSets,
+    source: Source,
+    table: Table,
+    before: Chosen | None,
+    verdicts: Verdicts,
 ) -> Chosen:
     if before is not None and before.table is table and before.fresh:
         return before
-    rows = table.rows.find(matcher_sets)
+    generation = table.rows.generation  # first: rows may change while they are looked for
+    rows = table.rows.find(matcher_sets, verdicts)
     labels = table.rows.labels(rows.tolist())
-    return Chosen(source, table, table.rows.generation, np.ascontiguousarray(rows), labels)
+    return Chosen(source, table, generation, np.ascontiguousarray(rows), labels)

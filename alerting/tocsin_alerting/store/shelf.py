@@ -18,6 +18,7 @@ from tocsin_alerting.store.codec import Coded
 from tocsin_alerting.store.columns import Part
 from tocsin_alerting.store.held import Stock
 from tocsin_alerting.store.history import History, Recent, Sealed, Stretch
+from tocsin_alerting.store.matchers import Verdicts, has_pattern
 from tocsin_alerting.store.page import Pages, Places, places_of
 from tocsin_alerting.store.piece import BrokenSegment
 from tocsin_alerting.store.rows import NO_LIMIT, MatcherSets, Rows
@@ -188,17 +189,19 @@ class Shelf:
         pairs: LivePairs | None,
         t0_ms: int,
         t1_ms: int,
+        verdicts: Verdicts,
     ) -> Selection:
         """The chosen series of memory and of the segments: one part a source, and one of those
         that have, or had, pairs."""
-        loose, rows, runs = self._loose(matcher_sets, pairs)
+        self._ask(matcher_sets, verdicts)
+        loose, rows, runs = self._loose(matcher_sets, pairs, verdicts)
         position = {series: at for at, series in enumerate(loose)}
         in_memory = {one.source: one for one in live}
         labels: list[Labels] = []
         parts: list[Part | History] = []
         cells: list[Cells] = []
         for source in dict.fromkeys([*in_memory, *self._sources()]):
-            found = self._found(source, in_memory.get(source), matcher_sets)
+            found = self._found(source, in_memory.get(source), matcher_sets, verdicts)
             for apart, one in found.divided(position):
                 part = self._joined(one, (t0_ms, t1_ms))
                 if apart:
@@ -214,18 +217,28 @@ class Shelf:
         series = self._series_set(matcher_sets, [*labels, *loose])
         return Selection(series, tuple(parts), (mixed,))
 
+    def _ask(self, matcher_sets: MatcherSets, verdicts: Verdicts) -> None:
+        """Lets patterns say what they say of the series here while others may use the shelf."""
+        if not has_pattern(matcher_sets):
+            return
+        with self._lock:
+            volumes = list(self._volumes.items())
+        for source, volume in volumes:
+            if source is None or not self._searches.known(source, volume.rows, matcher_sets):
+                volume.rows.find(matcher_sets, verdicts)
+
     def _series_set(self, matcher_sets: MatcherSets, labels: Iterable[Labels]) -> SeriesSet:
         with self._lock:
             return self._searches.series(matcher_sets, tuple(labels))
 
     def _loose(
-        self, matcher_sets: MatcherSets, pairs: LivePairs | None
+        self, matcher_sets: MatcherSets, pairs: LivePairs | None, verdicts: Verdicts
     ) -> tuple[tuple[Labels, ...], Ints, Runs]:
         """The series that have pairs, those in memory first, with their rows there."""
         mine = pairs.labels if pairs else ()
         with self._lock:
             volume = self._volumes.get(None) or _Volume()
-            there = volume.rows.labels(volume.rows.find(matcher_sets).tolist())
+            there = volume.rows.labels(volume.rows.find(matcher_sets, verdicts).tolist())
         known = set(mine)
         others = tuple(series for series in there if series not in known)
         if pairs is None:
@@ -257,11 +270,13 @@ class Shelf:
         with self._lock:
             return [source for source in self._volumes if source]
 
-    def _found(self, source: Source, live: Live | None, matcher_sets: MatcherSets) -> _Found:
+    def _found(
+        self, source: Source, live: Live | None, matcher_sets: MatcherSets, verdicts: Verdicts
+    ) -> _Found:
         with self._lock:
             volume = self._volumes.get(source) or _Volume()
             mine = live.labels if live else ()
-            found = self._searches.find(source, volume.rows, matcher_sets, mine)
+            found = self._searches.find(source, volume.rows, matcher_sets, mine, verdicts)
             kept, width = list(volume.sections), volume.rows.width
         return _Found(live, found.labels, found.rows, kept, width)
 

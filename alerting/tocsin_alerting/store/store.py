@@ -1,7 +1,7 @@
 """The store: one table of columns a source, and the selections that queries made of them."""
 
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
@@ -18,11 +18,13 @@ from tocsin_alerting.store.cell import (
     is_stale,
     normalised,
 )
+from tocsin_alerting.store.choices import Choices
 from tocsin_alerting.store.columns import part
 from tocsin_alerting.store.held import Held, LoosePairs, Stock
 from tocsin_alerting.store.intake import AHEAD_MS, Intake, Span, Written
 from tocsin_alerting.store.last import Last, Lasts
 from tocsin_alerting.store.listing import series_in, values_in
+from tocsin_alerting.store.matchers import Check, Verdicts, has_pattern, unhurried
 from tocsin_alerting.store.placed import NOWHERE, Placed, place, place_rules
 from tocsin_alerting.store.rows import MatcherSets, Rows
 from tocsin_alerting.store.runs import State
@@ -33,7 +35,6 @@ from tocsin_exporter.snapshot import EMPTY, Family, Labels, Snapshot, Source
 
 HOUR_MS = 3_600_000
 UNSEALED = 3
-_SELECTIONS = 2_000  # as many as a large rule set and some dashboards have selectors
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +68,7 @@ class Store:
         self._placed: dict[Source, Placed] = {}
         self._lasts = Lasts()
         self._refused: Counter[str] = Counter()
-        self._resolved: OrderedDict[MatcherSets, tuple[int, Resolved]] = OrderedDict()
+        self._choices = Choices()
         self._generation = 0
         self._intake = Intake(
             self._tables,
@@ -205,13 +206,22 @@ class Store:
             self._intake.loose.shift(delta_ms, until_ms)
             self._look_at_archive()
 
-    def select(self, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int) -> Selection:
+    def select(
+        self,
+        matcher_sets: MatcherSets,
+        t0_ms: int,
+        t1_ms: int,
+        check: Check = unhurried,
+    ) -> Selection:
         """The series that satisfy any of the matcher sets, with their columns.
 
         It holds at least every sample in [t0_ms, t1_ms]; series without one may be among them.
+        `check` is called again and again while patterns are matched, and may raise.
         """
+        verdicts = Verdicts(check)
+        draft = self._draft(matcher_sets, verdicts)
         with self._lock:
-            resolved = self._resolve(matcher_sets)
+            resolved = self._resolve(matcher_sets, verdicts, draft)
             if self._archive is None or t0_ms > self._archived_ms:
                 return resolved.now()
             live = [
@@ -225,12 +235,14 @@ class Store:
             ]
             strays = resolved.strays
             pairs = LivePairs(strays.labels, strays.rows, strays.loose.runs) if strays else None
-        return self._archive.join(matcher_sets, live, pairs, t0_ms, t1_ms)
+        return self._archive.join(matcher_sets, live, pairs, t0_ms, t1_ms, verdicts)
 
     def touched(self, matcher_sets: MatcherSets) -> frozenset[Source]:
         """The sources that have, or had within the retention, a series like this."""
+        verdicts = Verdicts()
+        draft = self._draft(matcher_sets, verdicts)
         with self._lock:
-            return self._resolve(matcher_sets).sources()
+            return self._resolve(matcher_sets, verdicts, draft).sources()
 
     def sources(self) -> Mapping[Source, Last]:
         with self._lock:
@@ -246,19 +258,28 @@ class Store:
             layouts = {source: one.layout or EMPTY for source, one in self._placed.items()}
         return {source: layout.families for source, layout in layouts.items()}
 
-    def series(self, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int) -> list[Labels]:
+    def series(
+        self, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int, check: Check = unhurried
+    ) -> list[Labels]:
         """The label sets (with `__name__`) that have a sample in [t0_ms, t1_ms]."""
-        return series_in(self.select(matcher_sets, t0_ms, t1_ms), t0_ms, t1_ms)
+        return series_in(self.select(matcher_sets, t0_ms, t1_ms, check), t0_ms, t1_ms)
 
-    def label_names(self, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int) -> Set[str]:
+    def label_names(
+        self, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int, check: Check = unhurried
+    ) -> Set[str]:
         """The names of the labels of those series."""
-        return values_in(self.select(matcher_sets, t0_ms, t1_ms), t0_ms, t1_ms, None)
+        return values_in(self.select(matcher_sets, t0_ms, t1_ms, check), t0_ms, t1_ms, None)
 
     def label_values(
-        self, name: str, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int
+        self,
+        name: str,
+        matcher_sets: MatcherSets,
+        t0_ms: int,
+        t1_ms: int,
+        check: Check = unhurried,
     ) -> Set[str]:
         """The values that this label has among those series."""
-        return values_in(self.select(matcher_sets, t0_ms, t1_ms), t0_ms, t1_ms, name)
+        return values_in(self.select(matcher_sets, t0_ms, t1_ms, check), t0_ms, t1_ms, name)
 
     def size(self) -> Size:
         with self._lock:
@@ -347,6 +368,7 @@ class Store:
     def restored(self) -> None:
         """After everything: remote sources were last heard of when they last had a sample."""
         with self._lock:
+            self._look_at_archive()
             self._intake.restored()
 
     def _held(self, source: Source, table: Table) -> Held:
@@ -360,10 +382,9 @@ class Store:
         if self._archive is None:
             return
         newest, pairs_ms = self._archive.newest(), self._archive.newest_pairs()
-        self._archived_ms = max(
-            (min(at_ms, self._begins(source) - 1) for source, at_ms in newest.items()),
-            default=NEVER_MS,
-        )
+        gone = {one: min(at_ms, self._begins(one) - 1) for one, at_ms in newest.items()}
+        self._intake.gone = gone
+        self._archived_ms = max(gone.values(), default=NEVER_MS)
         if pairs_ms is not None:
             begins_ms = self._intake.loose.begins_ms
             self._archived_ms = max(self._archived_ms, min(pairs_ms, begins_ms - 1))
@@ -442,15 +463,31 @@ class Store:
                 self._refused.update(written.refused)
             return written
 
-    def _resolve(self, matcher_sets: MatcherSets) -> Resolved:
-        cached = self._resolved.get(matcher_sets)
+    def _draft(self, matcher_sets: MatcherSets, verdicts: Verdicts) -> tuple[int, Resolved] | None:
+        """What `_resolve` will find if nothing changes, and what the patterns say at any rate: a
+        slow one must hold up nobody, so they are asked while others may use the store."""
+        cached = self._choices.get(matcher_sets)
+        if (cached and cached[0] == self._generation) or not has_pattern(matcher_sets):
+            return cached
+        with self._lock:
+            generation, tables = self._generation, dict(self._tables)
+        before = cached[1] if cached else None
+        return generation, resolve(matcher_sets, tables, self._intake.loose, before, verdicts)
+
+    def _resolve(
+        self,
+        matcher_sets: MatcherSets,
+        verdicts: Verdicts,
+        draft: tuple[int, Resolved] | None,
+    ) -> Resolved:
+        cached = self._choices.get(matcher_sets)
         if cached is not None and cached[0] == self._generation:
+            self._choices.used(matcher_sets)
             return cached[1]
-        found = resolve(
-            matcher_sets, self._tables, self._intake.loose, cached[1] if cached else None
-        )
-        self._resolved[matcher_sets] = (self._generation, found)
-        self._resolved.move_to_end(matcher_sets)
-        if len(self._resolved) > _SELECTIONS:
-            self._resolved.popitem(last=False)
-        return found
+        if draft is None or draft[0] != self._generation:
+            before, loose = draft[1] if draft else None, self._intake.loose
+            found = resolve(matcher_sets, self._tables, loose, before, verdicts)
+            draft = self._generation, found
+        series = sum(len(table.rows) for table in self._tables.values())
+        self._choices.keep(matcher_sets, draft, series)
+        return draft[1]

@@ -1,6 +1,6 @@
 import pytest
 
-from tocsin_alerting.store.matchers import InvalidRegex, Matcher, MatchOp, verdict_of
+from tocsin_alerting.store.matchers import InvalidRegex, Matcher, MatchOp, Verdicts
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from tocsin_alerting.store.matchers import InvalidRegex, Matcher, MatchOp, verdi
 def test_matchers_match_whole_values(op: str, value: str, yes: list[str], no: list[str]) -> None:
     matcher = Matcher("job", MatchOp(op), value)
     assert [text for text in yes + no if matcher.matches(text)] == yes
-    verdict = verdict_of(matcher)
+    verdict = Verdicts().of(matcher)
     assert [text for text in (yes + no) * 2 if verdict(text)] == yes * 2
 
 

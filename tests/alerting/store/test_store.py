@@ -1,6 +1,7 @@
 """The store, by example: labels from the target, staleness, order, limits, retention, the clock."""
 
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -260,3 +261,42 @@ def test_labels_are_those_of_series_with_a_sample_in_the_interval() -> None:
         assert store.label_values("none", chosen, 0, 400_000) == set()
     store.append(snapshot(302_000, layout(("m", (("b", "3"),))), 1.0))
     assert store.label_values("b", chosen, 0, 400_000) == {"2", "3"}
+
+
+def pattern(text: str) -> tuple[tuple[Matcher, ...], ...]:
+    return ((Matcher("__name__", MatchOp.REGEX, text),),)
+
+
+def test_a_pattern_is_asked_while_others_use_the_store() -> None:
+    """And what they change in the meantime counts."""
+    store, asked = Store(), []
+    store.append(snapshot(1000, layout(("m1", ()), ("m2", ())), 1, 2))
+
+    def check() -> None:
+        asked.append(True)
+        if len(asked) == 1:
+            form = layout(("m2", ()), ("m3", ()))
+            other = threading.Thread(target=store.append, args=[snapshot(2000, form, 3, 4)])
+            other.start()
+            other.join(10)
+            assert not other.is_alive()
+
+    selection = store.select(pattern("m[1-3]"), 0, 3000, check)
+    names = [dict(one)["__name__"] for one in selection.series.labels]
+    assert names == ["m1", "m2", "m3"]
+    assert [cells(store, name)[-1] for name in names][1:] == [3, 4]
+    asked_so_far = len(asked)
+    store.select(pattern("m[1-3]"), 0, 3000, check)
+    assert len(asked) == asked_so_far  # what was found is known
+
+
+def test_a_selection_ends_when_its_time_is_over() -> None:
+    store = Store()
+    store.append(snapshot(1000, layout(("m", ())), 1))
+
+    def over() -> None:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        store.select(pattern("m.*"), 0, 3000, over)
+    assert len(store.select(pattern("m.*"), 0, 3000).series) == 1

@@ -11,6 +11,7 @@ from tocsin_alerting.promql.evaluation.labelling import equals, nameless, sorted
 from tocsin_alerting.promql.evaluation.steps import Steps
 from tocsin_alerting.promql.evaluation.vector import Vector
 from tocsin_alerting.promql.values import Semantics
+from tocsin_alerting.store.matchers import Check, unhurried
 from tocsin_alerting.store.rows import MatcherSets
 from tocsin_alerting.store.selection import Selection
 
@@ -20,7 +21,10 @@ SAME_LABELS = "vector cannot contain metrics with the same labelset"
 class Reader(Protocol):
     """Where samples come from: the store, or one that has more than fits in memory."""
 
-    def select(self, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int) -> Selection: ...
+    def select(
+        self, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int, check: Check = unhurried
+    ) -> Selection:
+        """`check` is called while this takes its time, and may raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,9 @@ class Context:
     subquery_step_ms: int = 60_000
     budget: Budget = field(default_factory=Budget)
     notes: Annotations = field(default_factory=Annotations)
+
+    def select(self, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int) -> Selection:
+        return self.reader.select(matcher_sets, t0_ms, t1_ms, self.budget.check_time)
 
     def at(self, steps: Steps) -> "Context":
         return replace(self, steps=steps)

@@ -56,7 +56,7 @@ def select_instant(node: VectorSelector, context: Context, what: What = What.VAL
     if not len(looks):
         floors = looks = np.empty(0, np.int64)
     t0_ms, t1_ms = (int(floors[0]), int(looks[-1])) if len(looks) else (0, 0)
-    chosen = context.reader.select(node.matcher_sets, t0_ms, t1_ms)
+    chosen = context.select(node.matcher_sets, t0_ms, t1_ms)
     context.budget.spend(len(looks) * len(chosen.series))
     found = [_newest(part, floors, looks, what) for part in chosen.parts]
     budget = context.budget
@@ -94,7 +94,7 @@ def select_range(node: MatrixSelector, context: Context, slides: bool = False) -
     if slides and selector.at is not None:
         spans = [_shortened(span, earliest) for span in spans]
     t0_ms, t1_ms = earliest - range_ms - before_ms, latest + after_ms
-    chosen = context.reader.select(selector.matcher_sets, t0_ms, t1_ms)
+    chosen = context.select(selector.matcher_sets, t0_ms, t1_ms)
     return RangeVector(
         chosen.series, chosen.parts, spans, scattered=chosen.scattered, place=node.span
     )
@@ -112,7 +112,7 @@ def select_smoothed(node: VectorSelector, context: Context) -> RangeVector:
     before_ms, after_ms = _reach(node, context)
     spans = spans_of(looks, 0, context, (before_ms, after_ms))
     t0_ms, t1_ms = int(looks[0]) - before_ms, int(looks[-1]) + after_ms
-    chosen = context.reader.select(node.matcher_sets, t0_ms, t1_ms)
+    chosen = context.select(node.matcher_sets, t0_ms, t1_ms)
     return RangeVector(chosen.series, chosen.parts, spans, scattered=chosen.scattered)
 
 

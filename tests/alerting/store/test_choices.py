@@ -1,0 +1,48 @@
+"""What selectors chose is kept up to a weight."""
+
+from tocsin_alerting.store.choices import Choices
+from tocsin_alerting.store.matchers import Matcher, MatchOp
+from tocsin_alerting.store.rows import MatcherSets
+from tocsin_alerting.store.selection import Resolved
+from tocsin_alerting.store.series import SeriesSet
+from tocsin_exporter.snapshot import labels
+
+
+def selector(number: int) -> MatcherSets:
+    return ((Matcher("n", MatchOp.EQUAL, str(number)),),)
+
+
+def resolved(count: int) -> Resolved:
+    series = SeriesSet(tuple(labels(n=str(at)) for at in range(count)))
+    return Resolved(series, {}, (), None)
+
+
+def kept(choices: Choices) -> list[int]:
+    return [number for number in range(20) if choices.get(selector(number))]
+
+
+def test_what_was_used_longest_ago_goes() -> None:
+    choices = Choices(least=400)
+    for number in range(4):
+        choices.keep(selector(number), (1, resolved(84)), 0)  # 100 each, with its matcher
+    choices.used(selector(0))
+    choices.keep(selector(4), (1, resolved(84)), 0)
+    assert kept(choices) == [0, 2, 3, 4]
+
+
+def test_a_large_store_may_keep_more() -> None:
+    choices = Choices(least=400)
+    for number in range(20):
+        choices.keep(selector(number), (1, resolved(84)), 100)
+    assert kept(choices) == list(range(4, 20))
+
+
+def test_what_is_kept_anew_counts_once() -> None:
+    choices = Choices(least=400)
+    for generation in range(10):
+        choices.keep(selector(0), (generation, resolved(300)), 0)
+    choices.keep(selector(1), (1, resolved(68)), 0)
+    assert kept(choices) == [0, 1]
+    assert choices.get(selector(0)) is not None
+    choices.keep(selector(2), (1, resolved(1000)), 0)  # the last one stays, whatever its weight
+    assert kept(choices) == [2]
