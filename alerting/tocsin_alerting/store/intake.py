@@ -75,7 +75,8 @@ class Intake:
     """The store's door for remote writers. Whoever calls it holds the store's lock.
 
     `table` gives the columns of a source, new ones if it has none, and `drop` is told of each new
-    column; `own` are the sources that the agent itself appends to.
+    column; `own` are the sources that the agent itself appends to. `gone` tells up to when, both
+    included, the columns of a source are in the archive alone.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Intake:
         max_series: int,
     ) -> None:
         self.own: set[Source] = set()
+        self.gone: Mapping[Source, int] = {}
         self.over_limit = self.over_sources = 0
         self.numbers = Numbers()
         self._tables = tables
@@ -289,7 +291,7 @@ class Intake:
         table = self._tables.get(source)
         verdicts = np.full(len(numbers), LOOSE, np.int8)
         if table is None or table.last_ms is None or at_ms > table.last_ms:
-            fits = self._fitting(table, numbers)
+            fits = self._fitting(table, numbers) & (at_ms > self.gone.get(source, NEVER_MS))
             if fits.any():
                 table = self._table(source)
                 rows, values = self._rows(source, table, numbers[fits]), values[fits]
@@ -367,7 +369,8 @@ class Intake:
         """Series that are loose from now on, unless nobody knows any more what they had then."""
         places = self.numbers.place[numbers]
         verdicts = np.full(len(numbers), LOOSE, np.int8)
-        if at_ms < self.loose.floor_ms:
+        gone_ms = self.gone.get(self._source(numbers), NEVER_MS) if len(numbers) else NEVER_MS
+        if at_ms < self.loose.floor_ms or at_ms <= gone_ms:
             verdicts[places == UNPLACED] = TOO_OLD
         moving = ~is_loose(places) & (verdicts == LOOSE)
         if moving.any():

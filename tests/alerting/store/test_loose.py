@@ -208,3 +208,26 @@ def test_memory_lets_go_of_a_series_from_its_oldest_sample_on() -> None:
     found = joined_up(loose.runs.find(np.array([late]), 0, END_OF_TIME))
     assert found.times.tolist() == [1000, 1001, 1002]
     assert loose.begins_ms == 50
+
+
+def test_a_source_that_was_silent_does_not_begin_before_what_is_sealed(tmp_path: Path) -> None:
+    """Memory no longer knows its samples, and columns from then on would hide those sealed."""
+    kept = Kept(tmp_path)
+    for turn in range(10):
+        kept.store.write([(series(s), START_MS + turn * STEP_MS, float(turn)) for s in range(4)])
+    for _ in range(2):
+        kept.store.expire(START_MS + 2 * HOUR_MS)
+        kept.archive.turn()
+    kept.store.expire(START_MS + 2 * HOUR_MS)
+    assert kept.store.size().series == 0 and kept.segments
+    for _ in range(2):
+        assert kept.store.write([(series(s), START_MS + 4 * STEP_MS, 7.0) for s in range(4)]) == 0
+        assert kept.store.write([(series(0), START_MS + 9 * STEP_MS, 7.0)]) == 0
+        assert sum(kept.store.size().refused.values()) == 5
+        times, cells = cells_of(kept.store.select(EVERY, 0, END_OF_TIME))["0"]
+        assert times == [START_MS + turn * STEP_MS for turn in range(10)]
+        assert np.array(cells).view(np.float64).tolist() == list(range(10))
+        kept = kept.again()
+    assert kept.store.write([(series(0), START_MS + 10 * STEP_MS, 7.0)]) == 1
+    assert len(samples_of(kept, 0)) == 11
+    kept.archive.let_go()
