@@ -13,7 +13,7 @@ class Choices:
     """Each with the generation of the store that it holds for; whoever asks has a lock.
 
     They count for their series, some 90 bytes each with what queries remember of them, and for
-    their matchers. What was used longest ago goes when they count for more than `least` and for
+    their matchers. What was chosen longest ago goes when they count for more than `least` and for
     more than 16 times the series of the store: dashboards ask for ever new selectors.
     """
 
@@ -27,9 +27,6 @@ class Choices:
 
     def get(self, matcher_sets: MatcherSets) -> tuple[int, Resolved] | None:
         return self._chosen.get(matcher_sets)
-
-    def used(self, matcher_sets: MatcherSets) -> None:
-        self._chosen.move_to_end(matcher_sets)
 
     def keep(
         self, matcher_sets: MatcherSets, found: tuple[int, Resolved], stored_series: int

@@ -80,6 +80,8 @@ class Verdicts:
     `check` is called before a pattern meets a value for the first time; it may raise.
     """
 
+    __slots__ = ("_check", "_said")
+
     def __init__(self, check: Check = unhurried) -> None:
         self._check = check
         self._said: dict[Matcher, _Said] = {}

@@ -471,8 +471,12 @@ class Store:
             return cached
         with self._lock:
             generation, tables = self._generation, dict(self._tables)
-        before = cached[1] if cached else None
-        return generation, resolve(matcher_sets, tables, self._intake.loose, before, verdicts)
+        before, loose = cached[1] if cached else None, self._intake.loose
+        draft = generation, resolve(matcher_sets, tables, loose, before, verdicts)
+        with self._lock:
+            if generation == self._generation:
+                self._keep(matcher_sets, draft)
+        return draft
 
     def _resolve(
         self,
@@ -480,14 +484,13 @@ class Store:
         verdicts: Verdicts,
         draft: tuple[int, Resolved] | None,
     ) -> Resolved:
-        cached = self._choices.get(matcher_sets)
-        if cached is not None and cached[0] == self._generation:
-            self._choices.used(matcher_sets)
-            return cached[1]
-        if draft is None or draft[0] != self._generation:
-            before, loose = draft[1] if draft else None, self._intake.loose
-            found = resolve(matcher_sets, self._tables, loose, before, verdicts)
-            draft = self._generation, found
+        if draft is not None and draft[0] == self._generation:
+            return draft[1]
+        before, loose = draft[1] if draft else None, self._intake.loose
+        found = resolve(matcher_sets, self._tables, loose, before, verdicts)
+        self._keep(matcher_sets, (self._generation, found))
+        return found
+
+    def _keep(self, matcher_sets: MatcherSets, found: tuple[int, Resolved]) -> None:
         series = sum(len(table.rows) for table in self._tables.values())
-        self._choices.keep(matcher_sets, draft, series)
-        return draft[1]
+        self._choices.keep(matcher_sets, found, series)

@@ -21,11 +21,11 @@ def kept(choices: Choices) -> list[int]:
     return [number for number in range(20) if choices.get(selector(number))]
 
 
-def test_what_was_used_longest_ago_goes() -> None:
+def test_what_was_chosen_longest_ago_goes() -> None:
     choices = Choices(least=400)
     for number in range(4):
         choices.keep(selector(number), (1, resolved(84)), 0)  # 100 each, with its matcher
-    choices.used(selector(0))
+    choices.keep(selector(0), (2, resolved(84)), 0)
     choices.keep(selector(4), (1, resolved(84)), 0)
     assert kept(choices) == [0, 2, 3, 4]
 
