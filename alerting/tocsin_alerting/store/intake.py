@@ -101,6 +101,7 @@ class Intake:
         self._archive = archive
         self._max_series = max_series
         self._strays: Counter[Source] = Counter()  # loose series
+        self._dropped: dict[Labels, int] = {}  # the newest loose sample of those in columns again
         self._said: set[Source] = set()
 
     def register(self, series: Sequence[Labels]) -> Ints:
@@ -186,9 +187,12 @@ class Intake:
             del self._strays[source]
         table = self._tables.get(source)
         after = table.rows.known(labels) if table else -1
+        if after >= 0:
+            self._dropped[labels] = self.loose.last_ms(row)
         self.numbers.move(labels, loose_place(row), after if after >= 0 else DEAD)
 
     def left_column(self, row: int, labels: Labels) -> None:
+        self._dropped.pop(labels, None)
         self.numbers.move(labels, row, DEAD)
 
     # numbers
@@ -381,6 +385,8 @@ class Intake:
             if table is not None:
                 held = places >= 0
                 last_ms[held] = table.newest_ms(places[held])
+            dropped = (self._dropped.pop(one, NEVER_MS) for one in labels)
+            last_ms = np.maximum(last_ms, np.fromiter(dropped, np.int64, len(rows)))
             self.loose.take(rows, last_ms)
             self.numbers.put(self._source(numbers), numbers, loose_place(rows))
         return verdicts

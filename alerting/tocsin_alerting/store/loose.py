@@ -69,6 +69,10 @@ class Loose:
         self._fit()
         self._last_ms[rows] = last_ms
 
+    def last_ms(self, row: int) -> int:
+        """The time of its newest sample, here or elsewhere."""
+        return int(self._last_ms[row])
+
     def newest(self) -> tuple[Ints, Floats]:
         """The time and value (rows.width,) of each row's newest sample; NEVER_MS: it has none."""
         self._fit()

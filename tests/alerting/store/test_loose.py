@@ -231,3 +231,24 @@ def test_a_source_that_was_silent_does_not_begin_before_what_is_sealed(tmp_path:
     assert kept.store.write([(series(0), START_MS + 10 * STEP_MS, 7.0)]) == 1
     assert len(samples_of(kept, 0)) == 11
     kept.archive.let_go()
+
+
+def test_a_series_whose_pairs_were_dropped_is_still_older_in_its_columns(tmp_path: Path) -> None:
+    """What it sends next is measured by its newest sample, not by the newest in columns."""
+    kept = Kept(tmp_path)
+    for turn in range(30):
+        kept.store.write([(series(s), START_MS + turn * STEP_MS, float(turn)) for s in range(4)])
+    for at in (40, 50):
+        kept.store.write([(series(0), START_MS + at * STEP_MS + 1, 1.0)])
+    for minute in range(20, 121):
+        kept.store.write([(series(s), START_MS + minute * 60_000, 1.0) for s in (1, 2, 3)])
+    for _ in range(2):
+        kept.store.expire(START_MS + 2 * HOUR_MS)
+        kept.archive.turn()
+    kept.store.expire(START_MS + 2 * HOUR_MS)
+    before = samples_of(kept, 0)
+    assert kept.store.size().loose == 0 and len(before) == 32
+    assert kept.store.write([(series(0), START_MS + 45 * STEP_MS, 7.0)]) == 0
+    assert kept.store.size().refused == {"out_of_order": 1}
+    assert samples_of(kept, 0) == before
+    kept.archive.let_go()
