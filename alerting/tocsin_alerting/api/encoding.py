@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import orjson
 
-from tocsin_alerting.promql.numbers import format_number
+from tocsin_alerting.promql.numbers import exponent, format_number
 from tocsin_alerting.promql.result import (
     InstantVector,
     Matrix,
@@ -38,16 +37,6 @@ def seconds(at_ms: int) -> int | float:
     """A time as Prometheus writes it: whole seconds without a fraction."""
     whole_seconds, rest = divmod(at_ms, 1000)
     return at_ms / 1000 if rest else whole_seconds
-
-
-def exponent(value: float) -> str:
-    """Go's FormatFloat(v, 'e', -1): the shortest digits, an exponent of at least two."""
-    if not math.isfinite(value):
-        return format_number(value)
-    negative, digits, power = Decimal(repr(value)).normalize().as_tuple()
-    rest = "".join(map(str, digits[1:]))
-    point = "." if rest else ""
-    return f"{'-' * negative}{digits[0]}{point}{rest}e{int(power) + len(rest):+03d}"
 
 
 def document(result: Result, stats: Mapping[str, Any] | None = None) -> Iterator[bytes]:

@@ -9,11 +9,12 @@ from starlette.routing import Route
 
 from tocsin_alerting.api.answers import ApiError, success
 from tocsin_alerting.api.asked import selected
-from tocsin_alerting.api.encoding import exponent, seconds
+from tocsin_alerting.api.encoding import seconds
 from tocsin_alerting.api.reads import read
 from tocsin_alerting.api.rule_page import page
 from tocsin_alerting.api.times import rfc3339
 from tocsin_alerting.notify.links import shown_links
+from tocsin_alerting.promql.numbers import exponent
 from tocsin_alerting.promql.printer import print_expr
 from tocsin_alerting.rules.alert import Alert, AlertState
 from tocsin_alerting.rules.progress import GroupProgress, RuleProgress

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin_alerting.api.encoding import document, exponent, number
-from tocsin_alerting.promql.numbers import format_number
+from tocsin_alerting.api.encoding import document, number
+from tocsin_alerting.promql.numbers import exponent, format_number
 from tocsin_alerting.promql.result import Matrix, Result, ScalarValue, Track
 
 # From Go 1.20: strconv.FormatFloat(v, 'f', -1, 64) and strconv.FormatFloat(v, 'e', -1, 64).
