@@ -89,7 +89,8 @@ class Sealed:
     def held(self, t0_ms: int, t1_ms: int) -> Mask:
         section = self._section
         if t0_ms <= section.first_ms and section.last_ms <= min(t1_ms, self._before_ms - 1):
-            here: Mask = self._places.at >= 0  # a series without a cell is not in a section
+            at = self._places.at  # a series without a cell is not in a section
+            here: Mask = (at >= 0) & ~np.isin(at, section.ended)
             return here
         start = int(np.searchsorted(self.times, t0_ms, side="left"))
         stop = int(np.searchsorted(self.times, t1_ms, side="right"))

@@ -16,7 +16,7 @@ import cramjam
 import numpy as np
 import orjson
 
-from tocsin_alerting.store.cell import Ints, is_absent
+from tocsin_alerting.store.cell import Ints, is_absent, is_sample
 from tocsin_alerting.store.codec import Coded, decode_times, encode, encode_times, opened
 from tocsin_alerting.store.columns import BLOCK, part
 from tocsin_alerting.store.held import Held, Stock
@@ -44,7 +44,7 @@ class Section:
     """The columns of one source in a segment: series in bundles of `per_bundle`, in their order.
 
     `series` says where these are written and `key` is a digest of that: equal keys of one source
-    are equal series.
+    are equal series. `ended` (ascending) are the places of those that have stale markers alone.
     """
 
     path: Path
@@ -58,6 +58,7 @@ class Section:
     series: Piece
     key: bytes
     bundles: Ints  # (bundles, 3): offset, length, CRC-32
+    ended: Ints
 
     def read_times(self) -> Ints:
         """Raises BrokenSegment, and FileNotFoundError when the retention took the file."""
@@ -108,6 +109,7 @@ def _section(path: Path, one: dict[str, Any]) -> Section | Sheaf:
         columns=one["columns"],
         count=one["count"],
         per_bundle=one["per_bundle"],
+        ended=np.array(one.get("ended", []), np.int64),
         times=Piece(*one["times"]),
         series=series,
         key=blake2b(read(path, series), digest_size=16).digest(),
@@ -142,7 +144,7 @@ def _pieces(held: Held, entry: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
     """The pieces of one section by name; what describes them goes into `entry`."""
     start = max(held.sealed - held.columns.first, 0)
     stop = held.closed - held.columns.first
-    order = _order(held, start, stop)
+    order, ended = _order(held, start, stop)
     if not order:
         return
     times = held.columns.times[start:stop]
@@ -155,6 +157,7 @@ def _pieces(held: Held, entry: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
         "columns": len(times),
         "count": len(order),
         "per_bundle": per_bundle,
+        "ended": ended,
     }
     yield "times", encode_times(times)
     yield "series", packed_series(held.labels[at] for at in order)
@@ -165,14 +168,17 @@ def _pieces(held: Held, entry: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
         yield "bundles", encode(cells[:, np.argsort(ascending)])
 
 
-def _order(held: Held, start: int, stop: int) -> list[int]:
-    """The series that have a cell in these columns, those of one name side by side."""
+def _order(held: Held, start: int, stop: int) -> tuple[list[int], list[int]]:
+    """The series that have a cell in these columns, those of one name side by side, and the places
+    of those that have nothing but stale markers there: whether they ended is asked, too."""
+    there, lives = np.zeros((2, len(held.rows)), np.bool_)
     if start >= stop:
-        return []
-    there = np.zeros(len(held.rows), np.bool_)
+        return [], []
     everything = part(held.columns, held.rows)
     for at in range(start, stop, BLOCK):
         slab = np.ascontiguousarray(everything.slab(at, min(at + BLOCK, stop)))
         there |= ~is_absent(slab).all(axis=0)
+        lives |= is_sample(slab).any(axis=0)
     names = [dict(labels).get(NAME, "") for labels in held.labels]
-    return sorted(np.flatnonzero(there).tolist(), key=lambda at: (names[at], held.labels[at]))
+    order = sorted(np.flatnonzero(there).tolist(), key=lambda at: (names[at], held.labels[at]))
+    return order, np.flatnonzero(~lives[order]).tolist()

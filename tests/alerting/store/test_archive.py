@@ -231,6 +231,18 @@ def test_the_wall_clock_moves_memory_and_leaves_what_is_sealed(
     kept.archive.let_go()
 
 
+def test_series_does_not_list_what_had_ended_before(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 0, 1)
+    hours(kept, 1, 6, layout("0"))  # all that hour 1 has of the other one are stale markers
+    after = START_MS + HOUR_MS, START_MS + 2 * HOUR_MS - 1
+    assert [dict(one)["s"] for one in kept.store.series(EVERY, *after)] == ["0"]
+    assert kept.store.label_values("s", EVERY, *after) == {"0"}
+    whole = START_MS, START_MS + 6 * HOUR_MS
+    assert kept.store.label_values("s", EVERY, *whole) == {"0", "1"}
+    kept.archive.let_go()
+
+
 def test_series_lists_what_is_only_in_segments(tmp_path: Path) -> None:
     kept = Kept(tmp_path)
     hours(kept, 0, 2, layout("gone"))

@@ -33,7 +33,7 @@ class Bundles:
         none = np.empty((0, 3), np.int64)
         self.section = Section(
             Path("s"), Source("j", "i"), 0, COLUMNS - 1, COLUMNS, count, PER_BUNDLE,
-            NOWHERE, NOWHERE, b"", none,
+            NOWHERE, NOWHERE, b"", none, np.empty(0, np.int64),
         )  # fmt: skip
         self.reads = 0
         self.broken: set[int] = set()
