@@ -109,7 +109,8 @@ class Part:
         width = cells.shape[1]
         if self.top > width:  # a block from before the newest rows
             cells = np.hstack([cells, np.tile(blank(self.top - width), (len(cells), 1))])
-        return cells[:, self.rows]
+        rows = self.rows
+        return cells[:, rows] if isinstance(rows, slice) else cells.take(rows, axis=1)
 
 
 def part(columns: Columns, rows: Ints) -> Part:
