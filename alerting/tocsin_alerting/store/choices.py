@@ -22,9 +22,6 @@ class Choices:
         self._count = 0
         self._chosen: OrderedDict[MatcherSets, tuple[int, Resolved]] = OrderedDict()
 
-    def __len__(self) -> int:
-        return len(self._chosen)
-
     def get(self, matcher_sets: MatcherSets) -> tuple[int, Resolved] | None:
         return self._chosen.get(matcher_sets)
 
