@@ -72,9 +72,6 @@ class Agent:
         self._scrapers.pop(source).close()
         del self._rounds[source], self._missed[source]
 
-    def add_sink(self, sink: Sink) -> None:
-        self._sinks.append(sink)
-
     @property
     def sources(self) -> list[Source]:
         return list(self._scrapers)
