@@ -52,6 +52,7 @@ from tocsin_exporter.agent import Agent
 from tocsin_exporter.catalogue import STAGES
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.engine import Engine as EngineCollector
+from tocsin_exporter.collectors.program import Matcher, matcher
 from tocsin_exporter.collectors.reading import Reading
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.scrape import Scraper
@@ -363,9 +364,8 @@ def _target(scraper: Scraper, own_url: str) -> targets.Target:
     )
 
 
-def _process_groups(config: Config) -> Mapping[str, str]:
-    own_groups = {one.name: one.pattern for one in config.processes}
-    return {**own_groups, **Site(now=float).process_groups}
+def _process_groups(config: Config) -> Mapping[str, Matcher]:
+    return {one.name: matcher(one.comm, one.exe, one.cmdline) for one in config.processes}
 
 
 def _names(config: Config) -> list[str]:

@@ -13,6 +13,7 @@ from tocsin_exporter.catalogue import HOST
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.collector import Collector, CollectorError, Unavailable
 from tocsin_exporter.collectors.health import Health
+from tocsin_exporter.collectors.reading import ReadsLines
 from tocsin_exporter.snapshot import (
     DuplicateSeries,
     Layout,
@@ -58,7 +59,8 @@ class Scraper:
         self._clock = clock
         self._layouts = LayoutCache()
         self._read: dict[str, Sequence[Sample]] = {}
-        self._health = {c.name: Health(c.name, watch.target) for c in watch.collectors}
+        self._health = {c.name: _health(c, watch.target) for c in watch.collectors}
+        self._refused: str = ""
 
     async def round(self, at_ms: int) -> Snapshot | None:
         """Read everything; None when there is nothing to read here, so that nothing is down."""
@@ -162,10 +164,18 @@ class Scraper:
         try:
             return self._layouts.build(samples)
         except DuplicateSeries as error:
-            log.error("series refused: %s", error, extra={"job": self.watch.source.job})
+            if str(error) != self._refused:  # the same in each round would fill the log
+                log.error("series refused: %s", error, extra={"job": self.watch.source.job})
+            self._refused = str(error)
         kept = {(s.family.name, s.suffix, s.labels): s for s in reversed(samples)}
         self.duplicates += len(samples) - len(kept)
         return self._layouts.build(reversed(kept.values()))
+
+
+def _health(collector: Collector, target: str) -> Health:
+    if isinstance(collector, ReadsLines):
+        return Health(collector.name, target, skipped=collector.lines.skipped)
+    return Health(collector.name, target)
 
 
 def _named(health: Health) -> dict[str, str]:

@@ -79,8 +79,9 @@ class Worker(Section):
 
 
 class ProcessGroup(Section):
-    """Processes counted under one name: found by the process's name (`comm`), its program, with
-    or without a path (`exe`), or a regular expression on name and command line (`cmdline`)."""
+    """Processes counted under one name: found by the process's name (`comm`), its executable or
+    script, with or without a path (`exe`), or a regular expression on name and command line
+    (`cmdline`)."""
 
     name: str = Field(min_length=1)
     comm: str | None = Field(default=None, min_length=1)
@@ -92,16 +93,6 @@ class ProcessGroup(Section):
         if sum(one is not None for one in (self.comm, self.exe, self.cmdline)) != 1:
             raise ValueError("give exactly one of comm, exe and cmdline")
         return self
-
-    @property
-    def pattern(self) -> str:
-        """The same as one regular expression, searched in the process's name, a blank and its
-        command line."""
-        if self.comm is not None:
-            return f"^{re.escape(self.comm)} "
-        if self.exe is not None:  # the kernel cuts a name after 15 characters
-            return rf"^.{{1,15}}? (?:\S*/)?{re.escape(self.exe)}(?: |$)"
-        return self.cmdline or ""
 
 
 class Storage(Section):

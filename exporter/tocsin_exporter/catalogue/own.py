@@ -18,6 +18,9 @@ _COLLECTORS = (
             "", *_COLLECTOR),
     counter("tocsin_collector_errors_total", "Readings of a collector that failed, by error.",
             "", *_COLLECTOR, "error_type"),
+    counter("tocsin_collector_lines_skipped_total",
+            "Lines that a collector left out, by reason (blank, malformed).",
+            "", *_COLLECTOR, "reason"),
 )  # fmt: skip
 
 _PAGE = (

@@ -1,4 +1,4 @@
-"""Watched groups of processes: process-exporter's names and types."""
+"""Watched groups of processes: process-exporter's names and types, and one of ours."""
 
 from tocsin_exporter.catalogue.table import Table, counter, gauge
 
@@ -32,5 +32,8 @@ PROCESS = Table(
                 "", "groupname"),
         counter("namedprocess_namegroup_context_switches_total", "Context switches.",
                 "", "groupname", "ctxswitchtype"),
+        gauge("tocsin_process_group_last_seen_timestamp_seconds",
+              "When this group last had a process, in seconds since 1970; absent if it never had.",
+              "seconds", "groupname"),
     )
 )  # fmt: skip

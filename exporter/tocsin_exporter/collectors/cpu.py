@@ -1,10 +1,11 @@
 """CPU time: the `cpu<N>` lines of /proc/stat."""
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from tocsin_exporter.catalogue import HOST
-from tocsin_exporter.collectors.reading import Reading, text
+from tocsin_exporter.collectors.reading import FileReading, count, text
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.snapshot import Labels, Sample, labels
 
@@ -19,20 +20,26 @@ _GUEST_MODES = ("user", "nice")
 _IDLE = _MODES.index("idle")
 _HOTPLUG_SECONDS = 3.0  # idle time that falls by so much belongs to a CPU that came back
 
+_NAME = re.compile(r"cpu[0-9]+")
+_FEWEST = 4  # columns, in the oldest kernels
+
 Seconds = list[float]  # by mode, then by guest mode
 
 
-def cpu(site: Site) -> Reading:
+def cpu(site: Site) -> FileReading:
     path = str(site.proc / "stat")
     last: dict[str, Seconds] = {}
-    return Reading("cpu", lambda: samples(parse(text(path)), last))
+    return FileReading("cpu", lambda lines: samples(dict(lines.parse(text(path), parse)), last))
 
 
-def parse(stat: str) -> dict[str, Seconds]:
-    """Seconds by CPU. Guest time is part of user and nice as well, as in the kernel."""
-    of_one = (line for line in stat.splitlines() if line.startswith("cpu") and line[3] != " ")
-    rows = (line[3:].split() for line in of_one)
-    return {number: [int(tick) / TICKS for tick in ticks] for number, *ticks in rows}
+def parse(line: str) -> Iterator[tuple[str, Seconds]]:
+    """Seconds of one CPU. Guest time is part of user and nice as well, as in the kernel."""
+    if not line.startswith("cpu") or line.startswith("cpu "):
+        return
+    name, *ticks = line.split()
+    if not _NAME.fullmatch(name) or len(ticks) < _FEWEST:
+        raise ValueError(f"{name} is no CPU with its times")
+    yield name[3:], [count(tick) / TICKS for tick in ticks]
 
 
 def samples(now: Mapping[str, Seconds], last: dict[str, Seconds]) -> Iterator[Sample]:
@@ -43,7 +50,8 @@ def samples(now: Mapping[str, Seconds], last: dict[str, Seconds]) -> Iterator[Sa
     for number, seconds in now.items():
         before = last.get(number)
         if before is not None and before[_IDLE] - seconds[_IDLE] < _HOTPLUG_SECONDS:
-            seconds = [max(pair) for pair in zip(before, seconds, strict=True)]
+            kept = (max(pair) for pair in zip(before, seconds, strict=False))
+            seconds = [*kept, *seconds[len(before) :]]
         last[number] = seconds
         yield from _times(number, seconds)
 

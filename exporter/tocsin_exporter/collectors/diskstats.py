@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 from tocsin_exporter.catalogue import HOST
-from tocsin_exporter.collectors.reading import Reading, text
+from tocsin_exporter.collectors.reading import FileReading, count, text
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.snapshot import Sample, labels
 
@@ -34,32 +35,36 @@ _COLUMNS = tuple(
         ("flush_requests_time_seconds_total", _MILLISECOND),
     )
 )
+_FEWEST = 11  # columns, in the oldest kernels
 _INFO = HOST["node_disk_info"]
 _FROM_UDEV = {"path": "ID_PATH", "wwn": "ID_WWN", "model": "ID_MODEL", "revision": "ID_REVISION"}
 _SERIALS = ("SCSI_IDENT_SERIAL", "ID_SERIAL_SHORT", "ID_SERIAL")  # the first that is there
 
 
-def diskstats(site: Site) -> Reading:
+def diskstats(site: Site) -> FileReading:
     excluded, path = re.compile(site.disks_excluded), str(site.proc / "diskstats")
-    return Reading("diskstats", lambda: _read(text(path), excluded, str(site.udev)))
+    read = partial(_read, excluded=excluded, udev=str(site.udev))
+    return FileReading("diskstats", lambda lines: lines.parse(text(path), read), may_be_empty=True)
 
 
-def _read(said: str, excluded: re.Pattern[str], udev: str) -> Iterator[Sample]:
-    for line in said.splitlines():
-        major, minor, device, *columns = line.split()
-        if not excluded.search(device):
-            yield from parse(device, columns)
-            yield _info(device, major, minor, _properties(f"{udev}/b{major}:{minor}"))
+def _read(line: str, excluded: re.Pattern[str], udev: str) -> Iterator[Sample]:
+    major, minor, device, *columns = line.split()
+    if not excluded.search(device):
+        yield from parse(device, columns)
+        yield _info(device, major, minor, _properties(f"{udev}/b{major}:{minor}"))
 
 
 def parse(device: str, columns: list[str]) -> Iterator[Sample]:
     """The counters of one device; a kernel before 4.18 has no discards, one before 5.5 no flushes.
 
+    One of before 2.6.25 has four for a partition: skipped, they mean something else.
     Multiplied in the order of node_exporter, so that the last digit agrees.
     """
+    if len(columns) < _FEWEST:
+        raise ValueError(f"{device} has {len(columns)} columns")
     of_device = (("device", device),)
     for (family, factor), value in zip(_COLUMNS, columns, strict=False):
-        yield Sample(family, float(value) * factor, of_device)
+        yield Sample(family, count(value) * factor, of_device)
 
 
 def _info(device: str, major: str, minor: str, known: Mapping[str, str]) -> Sample:
@@ -76,5 +81,5 @@ def _properties(path: str) -> dict[str, str]:
         said = text(path)
     except OSError:
         return {}
-    pairs = (line[2:].partition("=") for line in said.splitlines() if line.startswith("E:"))
+    pairs = (line[2:].partition("=") for line in said.split("\n") if line.startswith("E:"))
     return {key: value for key, _, value in pairs}

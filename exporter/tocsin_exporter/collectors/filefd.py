@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from tocsin_exporter.catalogue import HOST
-from tocsin_exporter.collectors.reading import Reading, text
+from tocsin_exporter.collectors.reading import FileReading, count, text
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.snapshot import Sample
 
@@ -11,12 +11,12 @@ _ALLOCATED = HOST["node_filefd_allocated"]
 _MAXIMUM = HOST["node_filefd_maximum"]
 
 
-def filefd(site: Site) -> Reading:
+def filefd(site: Site) -> FileReading:
     path = str(site.proc / "sys/fs/file-nr")
-    return Reading("filefd", lambda: parse(text(path)))
+    return FileReading("filefd", lambda lines: lines.parse(text(path), parse))
 
 
 def parse(line: str) -> Iterator[Sample]:
     allocated, _, maximum = line.split()  # the second has been 0 since Linux 2.6
-    yield Sample(_ALLOCATED, float(allocated))
-    yield Sample(_MAXIMUM, float(maximum))
+    yield Sample(_ALLOCATED, count(allocated))
+    yield Sample(_MAXIMUM, count(maximum))

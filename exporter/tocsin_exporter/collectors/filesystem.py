@@ -12,6 +12,7 @@ from tocsin_exporter.catalogue import HOST
 from tocsin_exporter.collectors.collector import Stuck
 from tocsin_exporter.collectors.lane import Lane
 from tocsin_exporter.collectors.mounts import Mount, watched
+from tocsin_exporter.collectors.reading import Lines
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.snapshot import Sample, labels
 
@@ -28,11 +29,12 @@ class Filesystem:
     name = "filesystem"
 
     def __init__(self, site: Site) -> None:
+        self.lines = Lines(self.name)
         self._site = site
         self._lanes: dict[str, Lane] = {}
 
     async def collect(self) -> Sequence[Sample]:
-        mounts = watched(self._site)
+        mounts = watched(self._site, self.lines)
         points = {mount.point for mount in mounts}
         self._leave({*self._lanes} - points)
         answers = dict(await asyncio.gather(*(self._stat(point) for point in points)))
@@ -58,7 +60,9 @@ class Filesystem:
 
 def parse(mount: Mount, answer: os.statvfs_result | None) -> Iterator[Sample]:
     """`free` is what root could still use, `avail` what others can."""
-    of_mount = labels(device=mount.device, mountpoint=mount.point, fstype=mount.kind)
+    of_mount = labels(
+        device=_shown(mount.device), mountpoint=_shown(mount.point), fstype=_shown(mount.kind)
+    )
     yield Sample(_READ_ONLY, float(mount.read_only), of_mount)
     yield Sample(_ERROR, float(answer is None), of_mount)
     if answer is None:
@@ -68,3 +72,8 @@ def parse(mount: Mount, answer: os.statvfs_result | None) -> Iterator[Sample]:
     yield Sample(_AVAILABLE, float(answer.f_bavail * answer.f_frsize), of_mount)
     yield Sample(_FILES, float(answer.f_files), of_mount)
     yield Sample(_FILES_FREE, float(answer.f_ffree), of_mount)
+
+
+def _shown(name: str) -> str:
+    """Bytes that are not UTF-8 become U+FFFD, as on the rest of the page."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,7 +1,7 @@
 """How one collector is doing: kept by the runner, shown as `tocsin_collector_*`."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -14,12 +14,13 @@ _AGE = OWN["tocsin_collector_age_seconds"]
 _LAST_SUCCESS = OWN["tocsin_collector_last_success_timestamp_seconds"]
 _TIMEOUTS = OWN["tocsin_collector_timeouts_total"]
 _ERRORS = OWN["tocsin_collector_errors_total"]
+_SKIPPED = OWN["tocsin_collector_lines_skipped_total"]
 
 
 @dataclass
 class Health:
     """`success` is None while the collector has nothing to read here (no GPU); `error` says why
-    the last reading failed."""
+    the last reading failed. `skipped` is the collector's own count."""
 
     collector: str
     target: str = ""
@@ -30,6 +31,8 @@ class Health:
     error: str = ""
     timeouts: int = 0
     errors: Counter[str] = field(default_factory=lambda: Counter({"CollectorError": 0}))
+
+    skipped: Mapping[str, int] = field(default_factory=dict)  # lines, by reason
 
     def __post_init__(self) -> None:
         self._labels = labels(collector=self.collector, target=self.target)
@@ -59,9 +62,11 @@ class Health:
             yield Sample(_LAST_SUCCESS, self.last_success_ms / 1000, own)
             yield Sample(_AGE, at - self.last_success_at, own)
         for kind, count in self.errors.items():
-            yield Sample(_ERRORS, count, _and_type(own, kind))
+            yield Sample(_ERRORS, count, _and(own, "error_type", kind))
+        for reason, count in self.skipped.items():
+            yield Sample(_SKIPPED, count, _and(own, "reason", reason))
 
 
 @lru_cache(maxsize=1024)
-def _and_type(own: Labels, kind: str) -> Labels:
-    return tuple(sorted((*own, ("error_type", kind))))
+def _and(own: Labels, name: str, value: str) -> Labels:
+    return tuple(sorted((*own, (name, value))))

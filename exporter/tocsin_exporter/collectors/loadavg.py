@@ -3,19 +3,19 @@
 from collections.abc import Iterator
 
 from tocsin_exporter.catalogue import HOST
-from tocsin_exporter.collectors.reading import Reading, text
+from tocsin_exporter.collectors.reading import FileReading, count, text
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.snapshot import Sample
 
 _FAMILIES = (HOST["node_load1"], HOST["node_load5"], HOST["node_load15"])
 
 
-def loadavg(site: Site) -> Reading:
+def loadavg(site: Site) -> FileReading:
     path = str(site.proc / "loadavg")
-    return Reading("loadavg", lambda: parse(text(path)))
+    return FileReading("loadavg", lambda lines: lines.parse(text(path), parse))
 
 
 def parse(line: str) -> Iterator[Sample]:
     one, five, fifteen, *_ = line.split()
     for family, value in zip(_FAMILIES, (one, five, fifteen), strict=True):
-        yield Sample(family, float(value))
+        yield Sample(family, count(value))

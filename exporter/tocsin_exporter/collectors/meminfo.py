@@ -3,25 +3,29 @@
 psutil is not asked: its `cached` contains SReclaimable and would be wrong under this name.
 """
 
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 
 from tocsin_exporter.catalogue.host import MEMORY
-from tocsin_exporter.collectors.reading import Reading, text
+from tocsin_exporter.collectors.reading import FileReading, number, text
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.snapshot import Family, Sample
 
+_FIELD = re.compile(r"[A-Za-z0-9_]+(\([a-z_]+\))?[A-Za-z0-9_]*:")
 
-def meminfo(site: Site) -> Reading:
+
+def meminfo(site: Site) -> FileReading:
     path = str(site.proc / "meminfo")
-    return Reading("meminfo", lambda: parse(text(path)))
+    return FileReading("meminfo", lambda lines: lines.parse(text(path), parse))
 
 
-def parse(meminfo: str) -> Iterator[Sample]:
+def parse(line: str) -> Iterator[Sample]:
     """`Active(anon):   1568 kB` is node_memory_Active_anon_bytes; without a unit it is a count."""
-    for line in meminfo.splitlines():
-        key, value, *unit = line.split()
-        yield Sample(_family(key, bool(unit)), float(value) * (1024 if unit else 1))
+    key, value, *unit = line.split()
+    if not _FIELD.fullmatch(key) or unit not in ([], ["kB"]):
+        raise ValueError(f"{key} is no field of meminfo")
+    yield Sample(_family(key, bool(unit)), number(value) * (1024 if unit else 1))
 
 
 @lru_cache(maxsize=512)

@@ -3,17 +3,23 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
-from tocsin_exporter.collectors.reading import text
+from tocsin_exporter.collectors.collector import CollectorError
+from tocsin_exporter.collectors.reading import Lines, text
 from tocsin_exporter.collectors.site import Site
 
-_ESCAPED = re.compile(r"\\(040|011|012|134)")
+_ESCAPED = re.compile(r"\\(040|011|012|043|134)")
+_BYTES_KEPT = "surrogateescape"
 _READ_ONLY = {"ro", "emergency_ro"}
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One mounted filesystem; `point` is the path on the host."""
+    """One mounted filesystem; `point` is the path on the host.
+
+    Bytes that are not UTF-8 are surrogates here: the path must lead to the mount.
+    """
 
     device: str
     point: str
@@ -21,33 +27,38 @@ class Mount:
     read_only: bool
 
 
-def watched(site: Site) -> list[Mount]:
+def watched(site: Site, lines: Lines) -> list[Mount]:
     """The mounts that are not excluded, each (device, point, kind) once.
 
-    The table of process 1 is the host's; where it is hidden, our own has to do.
+    The table of process 1 is the host's; where it is hidden, our own has to do. Raises
+    CollectorError where no line of it can be read.
     """
     try:
-        table = text(site.proc / "1/mountinfo")
+        table = text(site.proc / "1/mountinfo", _BYTES_KEPT)
     except OSError:
-        table = text(site.proc / "self/mountinfo")
+        table = text(site.proc / "self/mountinfo", _BYTES_KEPT)
+    mounts = list(lines.parse(table, partial(parse, root=str(site.root))))
+    if not mounts:
+        raise CollectorError("no line of the mount table can be read")
     points, kinds = re.compile(site.mounts_excluded), re.compile(site.filesystems_excluded)
     wanted = {
         (mount.device, mount.point, mount.kind): mount
-        for mount in parse(table, str(site.root))
+        for mount in mounts
         if not points.search(mount.point) and not kinds.search(mount.kind)
     }
     return list(wanted.values())
 
 
-def parse(table: str, root: str = "/") -> Iterator[Mount]:
-    """Lines of proc(5) mountinfo: fields, a lone `-`, then kind, device and its options."""
-    for line in table.splitlines():
-        before, _, after = line.partition(" - ")
-        _, _, _, _, point, options, *_ = before.split(" ")
-        kind, device, *more = after.split(" ")
-        flags = {*options.split(","), *(more[0].split(",") if more else ())}
-        shown = _without(root, _unescape(point))
-        yield Mount(_unescape(device), shown, kind, not flags.isdisjoint(_READ_ONLY))
+def parse(line: str, root: str = "/") -> Iterator[Mount]:
+    """A line of proc(5) mountinfo: fields, a lone `-`, then kind, device and its options."""
+    before, _, after = line.partition(" - ")
+    _, _, _, _, point, options, *_ = before.split(" ")
+    kind, device, more = after.split(" ")
+    if not point.startswith("/") or not kind:
+        raise ValueError(f"{point!r} is no path")
+    flags = {*options.split(","), *more.split(",")}
+    shown = _without(root, _unescape(point))
+    yield Mount(_unescape(device), shown, kind, not flags.isdisjoint(_READ_ONLY))
 
 
 def _unescape(field: str) -> str:

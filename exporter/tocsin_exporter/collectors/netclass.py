@@ -3,6 +3,8 @@
 Reading them may wait for a driver (the speed of a flapping link), so they are read on a lane.
 """
 
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from tocsin_exporter.catalogue import NETWORK
 from tocsin_exporter.catalogue.network import COUNTER_FILES, GAUGE_FILES
 from tocsin_exporter.collectors.collector import Unavailable
 from tocsin_exporter.collectors.lane import Lane
-from tocsin_exporter.collectors.reading import text
+from tocsin_exporter.collectors.reading import Lines, text
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.snapshot import Sample, labels
 
@@ -24,30 +26,32 @@ _TEXTS = ("address", "broadcast", "duplex", "operstate", "ifalias")
 _UP = NETWORK["node_network_up"]
 _INFO = NETWORK["node_network_info"]
 _BYTES_PER_MEGABIT = 125_000
+_INTEGER = re.compile(r"0[xX][0-9a-fA-F]{1,16}|-?(0|[1-9][0-9]{0,19})")
 
 
 class Netclass:
     name = "netclass"
 
     def __init__(self, site: Site) -> None:
+        self.lines = Lines(self.name)
         self._root = site.sys / "class/net"
         self._lane = Lane("netclass")
 
     async def collect(self) -> Sequence[Sample]:
         """Raises Unavailable when sysfs has no network devices."""
-        return await self._lane.run(lambda: _read(self._root))
+        return await self._lane.run(lambda: _read(self._root, self.lines))
 
     def close(self) -> None:
         self._lane.close()
 
 
-def _read(root: Path) -> list[Sample]:
+def _read(root: Path, lines: Lines) -> list[Sample]:
     if not root.is_dir():
         raise Unavailable(f"{root} does not exist on this machine")
     samples: list[Sample] = []
     for directory in sorted(root.iterdir()):
         if directory.is_dir():  # bonding_masters is a file
-            samples += parse(directory.name, _files(directory))
+            samples += parse(_text(directory.name), _files(directory), lines)
     return samples
 
 
@@ -62,7 +66,7 @@ def _files(directory: Path) -> dict[str, str]:
     return said
 
 
-def parse(device: str, files: Mapping[str, str]) -> Iterator[Sample]:
+def parse(device: str, files: Mapping[str, str], lines: Lines) -> Iterator[Sample]:
     """The properties of one device from the texts of its files, by their names."""
     of_device = (("device", device),)
     state = files.get("operstate", "")
@@ -70,8 +74,20 @@ def parse(device: str, files: Mapping[str, str]) -> Iterator[Sample]:
     yield Sample(_INFO, 1, labels(device=device, **{k: files.get(k, "") for k in _TEXTS}))
     for file, family in _NUMBERS.items():
         if file in files:
-            number = int(files[file], 0)  # flags and dev_id are hexadecimal
-            yield Sample(family, _in_unit(file, number), of_device)
+            value = lines.take(files[file], lambda said: [_integer(said)])
+            yield from (Sample(family, _in_unit(file, number), of_device) for number in value)
+
+
+def _integer(said: str) -> int:
+    """Raises ValueError for what is no integer; flags and dev_id are hexadecimal."""
+    if not _INTEGER.fullmatch(said):
+        raise ValueError(f"{said!r} is no integer of 64 bits")
+    return int(said, 0)
+
+
+def _text(name: str) -> str:
+    """A file's name whose bytes need not be UTF-8."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _in_unit(file: str, number: int) -> float:

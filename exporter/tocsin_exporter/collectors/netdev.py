@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from tocsin_exporter.catalogue import NETWORK
 from tocsin_exporter.catalogue.network import RECEIVE, TRANSMIT
-from tocsin_exporter.collectors.reading import Reading, text
+from tocsin_exporter.collectors.reading import FileReading, count, text
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.snapshot import Sample
 
@@ -12,17 +12,21 @@ _FAMILIES = (
     *(NETWORK[f"node_network_receive_{column}_total"] for column in RECEIVE),
     *(NETWORK[f"node_network_transmit_{column}_total"] for column in TRANSMIT),
 )
+_BARS = 2  # in a line of headings
 
 
-def netdev(site: Site) -> Reading:
+def netdev(site: Site) -> FileReading:
     path = str(site.proc / "net/dev")
-    return Reading("netdev", lambda: parse(text(path)))
+    return FileReading("netdev", lambda lines: lines.parse(text(path), parse), may_be_empty=True)
 
 
-def parse(dev: str) -> Iterator[Sample]:
-    """Two lines of headings, then `eth0: <8 columns received> <8 columns transmitted>`."""
-    for line in dev.splitlines()[2:]:
-        device, _, columns = line.rpartition(":")  # an alias has a colon of its own
-        of_device = (("device", device.strip()),)
-        for family, value in zip(_FAMILIES, columns.split(), strict=True):
-            yield Sample(family, float(value), of_device)
+def parse(line: str) -> Iterator[Sample]:
+    """Headings, which have a `|`, then `eth0: <8 columns received> <8 columns transmitted>`."""
+    device, colon, columns = line.rpartition(":")  # an alias has a colon of its own
+    if not colon and line.count("|") == _BARS:
+        return
+    if not device.strip(" "):
+        raise ValueError("a line without a device")
+    of_device = (("device", device.strip(" ")),)
+    for family, value in zip(_FAMILIES, columns.split(), strict=True):
+        yield Sample(family, count(value), of_device)

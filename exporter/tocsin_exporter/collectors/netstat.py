@@ -3,65 +3,76 @@
 import contextlib
 import re
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from tocsin_exporter.catalogue.network import NETSTAT
-from tocsin_exporter.collectors.collector import Unavailable
-from tocsin_exporter.collectors.reading import Reading, text
+from tocsin_exporter.collectors.reading import FileReading, Lines, number, text
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.snapshot import Family, Sample
 
 # node_exporter's default selection.
 _WANTED = re.compile(
-    r"^(.*_(InErrors|InErrs)|Ip_Forwarding|Ip(6|Ext)_(InOctets|OutOctets)|Icmp6?_(InMsgs|OutMsgs)"
-    r"|TcpExt_(Listen.*|Syncookies.*|TCPSynRetrans|TCPTimeouts)"
+    r"^([A-Za-z0-9]*_(InErrors|InErrs)|Ip_Forwarding|Ip(6|Ext)_(InOctets|OutOctets)|Icmp6?_(InMsgs|OutMsgs)"
+    r"|TcpExt_(Listen[A-Za-z0-9]*|Syncookies[A-Za-z0-9]*|TCPSynRetrans|TCPTimeouts)"
     r"|Tcp_(ActiveOpens|InSegs|OutSegs|OutRsts|PassiveOpens|RetransSegs|CurrEstab)"
     r"|Udp6?_(InDatagrams|OutDatagrams|NoPorts|RcvbufErrors|SndbufErrors))$"
 )
-_IN_ONE_WORD = re.compile(r"(Ip6|Icmp6|Udp6|UdpLite6)(.*)")
+_IN_ONE_WORD = re.compile(r"(Ip6|Icmp6|Udp6|UdpLite6)([A-Za-z0-9]*)")
 
 
-def netstat(site: Site) -> Reading:
+def netstat(site: Site) -> FileReading:
     net = str(site.proc / "net")
-    return Reading("netstat", lambda: _read(net))
+    return FileReading("netstat", partial(_read, net))
 
 
-def _read(net: str) -> list[Sample]:
-    samples = [*parse(text(f"{net}/netstat")), *parse(text(f"{net}/snmp"))]
+def _read(net: str, lines: Lines) -> Iterator[Sample]:
+    yield from parse(text(f"{net}/netstat"), lines)
+    yield from parse(text(f"{net}/snmp"), lines)
     with contextlib.suppress(FileNotFoundError):  # where IPv6 is off
-        samples += parse6(text(f"{net}/snmp6"))
-    if not samples:
-        raise Unavailable("the kernel counts no protocol that is wanted")
-    return samples
+        yield from lines.parse(text(f"{net}/snmp6"), parse6)
 
 
-def parse(said: str) -> Iterator[Sample]:
-    """Pairs of lines: `Tcp: ActiveOpens InSegs`, then `Tcp: 26 7808`."""
-    lines = said.splitlines()
-    for heading, numbers in zip(lines[::2], lines[1::2], strict=True):
-        protocol, fields = _columns(heading)
-        values = numbers.split()
-        for index, family in fields:
-            if values[0] != protocol:
-                raise ValueError(f"{values[0]} follows {protocol} in a pair of lines")
-            yield Sample(family, float(values[index]))
+def parse(said: str, lines: Lines) -> Iterator[Sample]:
+    """Pairs of lines: `Tcp: ActiveOpens InSegs`, then `Tcp: 26 7808`.
+
+    A line without its other half is skipped, and the pairs after it are read all the same.
+    """
+    heading = ""
+    for line in lines.split(said):
+        if heading.partition(":")[0] == line.partition(":")[0]:
+            yield from lines.take(line, partial(parse_pair, heading))
+            heading = ""
+            continue
+        if heading:
+            lines.skip(heading)
+        heading = line
+    if heading:
+        lines.skip(heading)
 
 
-def parse6(said: str) -> Iterator[Sample]:
+def parse_pair(heading: str, numbers: str) -> Iterator[Sample]:
+    names, fields = _columns(heading)
+    _, *values = numbers.split()
+    if len(values) != names:
+        raise ValueError(f"{names} names, but {len(values)} numbers")
+    for index, family in fields:
+        yield Sample(family, number(values[index]))
+
+
+def parse6(line: str) -> Iterator[Sample]:
     """Lines such as `Udp6InDatagrams    12`; addresses in hexadecimal do not occur here."""
-    for line in said.splitlines():
-        name, value = line.split()
-        if (family := _family6(name)) is not None:
-            yield Sample(family, float(value))
+    name, value = line.split()
+    if (family := _family6(name)) is not None:
+        yield Sample(family, number(value))
 
 
 @lru_cache(maxsize=64)  # the headings never change while a kernel runs
-def _columns(heading: str) -> tuple[str, tuple[tuple[int, Family], ...]]:
+def _columns(heading: str) -> tuple[int, tuple[tuple[int, Family], ...]]:
     protocol, *names = heading.split()
     of = protocol.removesuffix(":")
-    return protocol, tuple(
+    return len(names), tuple(
         (index, NETSTAT.family(of, name))
-        for index, name in enumerate(names, start=1)
+        for index, name in enumerate(names)
         if _WANTED.match(f"{of}_{name}")
     )
 

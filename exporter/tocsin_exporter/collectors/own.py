@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tocsin_exporter.catalogue import OWN
 from tocsin_exporter.collectors.cpu import TICKS
-from tocsin_exporter.collectors.process_files import parse_stat
+from tocsin_exporter.collectors.process_files import boot_seconds, parse_stat
 from tocsin_exporter.collectors.reading import Reading, text
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.snapshot import Sample
@@ -18,7 +18,7 @@ def own_process(site: Site) -> Reading:
 
 
 def _read(proc: str) -> Iterator[Sample]:
-    yield from parse(text(f"{proc}/self/stat"), _boot_seconds(text(f"{proc}/stat")))
+    yield from parse(text(f"{proc}/self/stat"), boot_seconds(text(f"{proc}/stat")))
     yield Sample(OWN["process_open_fds"], len(os.listdir(f"{proc}/self/fd")) - 1)  # not its own
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     memory, _ = resource.getrlimit(resource.RLIMIT_AS)
@@ -26,20 +26,16 @@ def _read(proc: str) -> Iterator[Sample]:
     yield Sample(OWN["process_virtual_memory_max_bytes"], _limit(memory))
 
 
-def parse(stat: str, boot_seconds: int) -> Iterator[Sample]:
+def parse(stat: str, boot: int | None) -> Iterator[Sample]:
     """Field 14 and 15 are CPU time, 22 the start, 23 and 24 the memory (proc(5))."""
     fields = parse_stat(stat)
     cpu = (int(fields[11]) + int(fields[12])) / TICKS
     yield Sample(OWN["process_cpu_seconds_total"], cpu)
-    yield Sample(OWN["process_start_time_seconds"], boot_seconds + int(fields[19]) / TICKS)
+    if boot is not None:
+        yield Sample(OWN["process_start_time_seconds"], boot + int(fields[19]) / TICKS)
     yield Sample(OWN["process_virtual_memory_bytes"], float(fields[20]))
     resident = int(fields[21]) * resource.getpagesize()
     yield Sample(OWN["process_resident_memory_bytes"], float(resident))
-
-
-def _boot_seconds(stat: str) -> int:
-    line = next(line for line in stat.splitlines() if line.startswith("btime "))
-    return int(line.split()[1])
 
 
 def _limit(value: int) -> float:

@@ -1,10 +1,11 @@
 """Pressure stall information: /proc/pressure/*."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 from tocsin_exporter.catalogue import HOST
 from tocsin_exporter.collectors.collector import Unavailable
-from tocsin_exporter.collectors.reading import Reading, text
+from tocsin_exporter.collectors.reading import FileReading, Lines, count, text
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.snapshot import Sample
 
@@ -17,30 +18,34 @@ _FAMILIES = {
     ("memory", "full"): HOST["node_pressure_memory_stalled_seconds_total"],
     ("irq", "full"): HOST["node_pressure_irq_stalled_seconds_total"],
 }
+_KINDS = ("some", "full")
 _RESOURCES = ("cpu", "io", "memory", "irq")
 
 
-def pressure(site: Site) -> Reading:
+def pressure(site: Site) -> FileReading:
     paths = {resource: str(site.proc / "pressure" / resource) for resource in _RESOURCES}
-    return Reading("pressure", lambda: _read(paths))
+    return FileReading("pressure", partial(_read, paths))
 
 
-def _read(paths: Mapping[str, str]) -> list[Sample]:
+def _read(paths: Mapping[str, str], lines: Lines) -> list[Sample]:
     samples: list[Sample] = []
+    read = False
     for resource, path in paths.items():
         try:
             said = text(path)
         except OSError:  # this kernel lacks it, or was started with psi=0
             continue
-        samples += parse(resource, said)
-    if not samples:
+        read = True
+        samples += lines.parse(said, partial(parse, resource))
+    if not read:
         raise Unavailable("pressure stall information is off: start the kernel with psi=1")
     return samples
 
 
-def parse(resource: str, said: str) -> Iterator[Sample]:
+def parse(resource: str, line: str) -> Iterator[Sample]:
     """`some avg10=0.00 avg60=0.00 avg300=0.00 total=12345`, in microseconds."""
-    for line in said.splitlines():
-        kind, _, rest = line.partition(" ")
-        if (family := _FAMILIES.get((resource, kind))) is not None:
-            yield Sample(family, int(rest.rpartition("total=")[2]) / 1e6)
+    kind, _, rest = line.partition(" ")
+    if (family := _FAMILIES.get((resource, kind))) is not None:
+        yield Sample(family, count(rest.rpartition("total=")[2]) / 1e6)
+    elif kind not in _KINDS:
+        raise ValueError(f"{kind} is no kind of pressure")

@@ -1,6 +1,7 @@
 """One process, from its files under /proc/<pid>."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,20 +60,15 @@ def parse_stat(line: str) -> list[str]:
     return line.rpartition(")")[2].split()
 
 
-def comm(line: str) -> str:
-    """The name in parentheses of proc(5) stat."""
-    return line.partition("(")[2].rpartition(")")[0]
-
-
 def parse_colons(said: str) -> dict[str, str]:
     """Lines such as `VmSwap:   12 kB`."""
-    pairs = (line.partition(":") for line in said.splitlines())
+    pairs = (line.partition(":") for line in said.split("\n"))
     return {key: value.strip() for key, _, value in pairs}
 
 
 def parse_files_limit(limits: str) -> float | None:
     """The soft limit of `Max open files`."""
-    for line in limits.splitlines():
+    for line in limits.split("\n"):
         if line.startswith("Max open files"):
             soft = line.split()[3]
             return float("inf") if soft == _UNLIMITED else float(soft)
@@ -99,15 +95,21 @@ def _numbers(said: Mapping[str, str], names: Mapping[str, str]) -> dict[str, flo
     return {name: float(said[key]) for key, name in names.items() if key in said}
 
 
+def boot_seconds(stat: str) -> int | None:
+    """When the machine started, in Unix seconds; None where /proc/stat does not say."""
+    found = re.search(r"^btime ([0-9]{1,12})$", stat, re.MULTILINE)
+    return int(found[1]) if found else None
+
+
 def _optional(path: Path) -> str:
     try:
         return text(path)
-    except PermissionError:
+    except OSError:  # hidden, or a kernel without it; a process that has gone has no stat either
         return ""
 
 
 def _open_files(directory: Path) -> int | None:
     try:
         return len(os.listdir(directory / "fd"))
-    except PermissionError:
+    except OSError:
         return None

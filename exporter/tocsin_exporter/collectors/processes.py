@@ -4,6 +4,7 @@ A group never disappears: when its last process has gone it stays with 0 process
 counters keep what the dead ones used. That is what lets a rule see the death.
 """
 
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +14,10 @@ from pathlib import Path
 from tocsin_exporter.catalogue import PROCESS
 from tocsin_exporter.collectors.cpu import TICKS
 from tocsin_exporter.collectors.lane import Lane
-from tocsin_exporter.collectors.process_files import Process, comm, read
-from tocsin_exporter.collectors.reading import text
-from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.collectors.process_files import Process, boot_seconds, read
+from tocsin_exporter.collectors.program import parse
+from tocsin_exporter.collectors.reading import Lines, text
+from tocsin_exporter.collectors.site import PROCESS_GROUPS, Site
 from tocsin_exporter.snapshot import Family, Labels, Sample, labels
 
 
@@ -34,6 +36,8 @@ _COUNTS = {
     "voluntary": (_family("context_switches_total"), {"ctxswitchtype": "voluntary"}),
     "nonvoluntary": (_family("context_switches_total"), {"ctxswitchtype": "nonvoluntary"}),
 }
+_LAST_SEEN = PROCESS["tocsin_process_group_last_seen_timestamp_seconds"]
+_PID = re.compile(r"[0-9]+")
 _STATES = ("Running", "Sleeping", "Waiting", "Zombie", "Other")
 
 
@@ -41,10 +45,11 @@ _STATES = ("Running", "Sleeping", "Waiting", "Zombie", "Other")
 class _Group:
     """What is remembered of a group between two scans."""
 
+    last_seen: float | None = None  # Unix seconds
     totals: dict[str, float] = field(default_factory=dict)
     seen: dict[tuple[int, int], Mapping[str, float]] = field(default_factory=dict)
 
-    def add(self, processes: Sequence[Process]) -> None:
+    def add(self, processes: Sequence[Process], at: float) -> None:
         """Add what each process used since the last scan, so that no death lowers a counter."""
         now = {(p.pid, p.started_ticks): p.counts for p in processes}
         for key, counts in now.items():
@@ -53,6 +58,8 @@ class _Group:
                 used = max(0.0, value - before.get(name, 0.0))
                 self.totals[name] = self.totals.get(name, 0.0) + used
         self.seen = now
+        if processes:
+            self.last_seen = at
 
 
 class Processes:
@@ -61,62 +68,65 @@ class Processes:
     name = "processes"
 
     def __init__(self, site: Site) -> None:
+        self.lines = Lines(self.name)
         self._proc = site.proc
-        self._patterns = {name: re.compile(how) for name, how in site.process_groups.items()}
-        self._groups = {name: _Group() for name in site.process_groups}
+        self._now = site.now
+        usual = {n: match for n, match in PROCESS_GROUPS.items() if n not in site.process_groups}
+        self._matchers = {**site.process_groups, **usual}
+        self._groups = {name: _Group() for name in self._matchers}
         self._lane = Lane("processes")
 
     async def collect(self) -> Sequence[Sample]:
-        found, boot = await self._lane.run(lambda: (self._scan(), _boot_seconds(self._proc)))
+        found, boot = await self._lane.run(lambda: (self._scan(), self._boot()))
         samples: list[Sample] = []
         for name, group in self._groups.items():
-            group.add(found[name])
-            samples += _samples(name, found[name], group.totals, boot)
+            group.add(found[name], self._now())
+            samples += _samples(name, found[name], group, boot)
         return samples
 
     def close(self) -> None:
         self._lane.close()
 
     def _scan(self) -> dict[str, list[Process]]:
-        found: dict[str, list[Process]] = {name: [] for name in self._patterns}
+        found: dict[str, list[Process]] = {name: [] for name in self._matchers}
         for directory in self._proc.iterdir():
-            if directory.name.isdigit():
+            if _PID.fullmatch(directory.name):
                 self._look(directory, found)
         return found
 
     def _look(self, directory: Path, found: dict[str, list[Process]]) -> None:
         try:
-            shown = _shown(directory)
-            name = next((n for n, p in self._patterns.items() if p.search(shown)), None)
-            if name is not None:
-                found[name].append(read(directory))
-        except (FileNotFoundError, ProcessLookupError, PermissionError):  # ended, or hidden
+            stat = text(directory / "stat")
+            program = parse(stat, text(directory / "cmdline"))
+            name = next((n for n, match in self._matchers.items() if match(program)), None)
+        except OSError:  # ended, or hidden
             return
+        if name is not None:
+            with contextlib.suppress(OSError):
+                found[name] += self.lines.take(stat, lambda _: [read(directory)])
 
-
-def _shown(directory: Path) -> str:
-    """What a pattern is searched in: the process's name and its command line."""
-    line = text(directory / "cmdline").replace("\0", " ").strip()
-    return f"{comm(text(directory / 'stat'))} {line}"
-
-
-def _boot_seconds(proc: Path) -> int:
-    return int(re.findall(r"^btime (\d+)$", text(proc / "stat"), re.MULTILINE)[0])
+    def _boot(self) -> int | None:
+        try:
+            return boot_seconds(text(self._proc / "stat"))
+        except OSError:
+            return None
 
 
 def _samples(
-    name: str, processes: Sequence[Process], totals: Mapping[str, float], boot: int
+    name: str, processes: Sequence[Process], group: _Group, boot: int | None
 ) -> Iterator[Sample]:
     yield from _sizes(name, processes, boot)
+    if group.last_seen is not None:
+        yield Sample(_LAST_SEEN, group.last_seen, labels(groupname=name))
     states = Counter(p.state for p in processes)
     for state in _STATES:
         yield Sample(_family("states"), states[state], labels(groupname=name, state=state))
-    for key, value in totals.items():
+    for key, value in group.totals.items():
         family, more = _COUNTS[key]
         yield Sample(family, value, labels(groupname=name, **more))
 
 
-def _sizes(name: str, processes: Sequence[Process], boot: int) -> Iterator[Sample]:
+def _sizes(name: str, processes: Sequence[Process], boot: int | None) -> Iterator[Sample]:
     group = labels(groupname=name)
     memory = {
         "resident": sum(p.resident_bytes for p in processes),
@@ -127,7 +137,7 @@ def _sizes(name: str, processes: Sequence[Process], boot: int) -> Iterator[Sampl
     yield Sample(_family("num_threads"), sum(p.threads for p in processes), group)
     for kind, size in memory.items():
         yield Sample(_family("memory_bytes"), size, labels(groupname=name, memtype=kind))
-    if processes:
+    if processes and boot is not None:
         oldest = boot + min(p.started_ticks for p in processes) / TICKS
         yield Sample(_family("oldest_start_time_seconds"), oldest, group)
     yield from _files(processes, group)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tocsin_exporter.collectors.program import Matcher, by_start
+
 # The defaults of node_exporter.
 MOUNTS_EXCLUDED = (
     r"^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)"
@@ -17,15 +19,18 @@ FILESYSTEMS_EXCLUDED = (
 )
 DISKS_EXCLUDED = r"^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$"
 
-# What is looked for in "name command line" of every process; the first group that fits has it.
-# Narrow on purpose: a `grep vllm` that counted as vLLM would hide that vLLM has died.
-PROCESS_GROUPS = {
-    "tocsin-worker": r"\btocsin worker\b|-m tocsin_inference\b",
-    "tocsin": r"\btocsin (up|exporter)\b",
-    "vllm": r"^VLLM::|\bvllm serve\b|-m vllm\.",
-    "sglang": r"^sglang::|\bsglang serve\b|-m sglang\.",
-    "tgi": r"^text-generation",
-    "llama-server": r"^llama-server\b",
+# What was started, from its beginning: the executable or the script, without its directory, and its
+# arguments. Narrow on purpose: what only names vLLM would hide that vLLM has died.
+PROCESS_GROUPS: Mapping[str, Matcher] = {
+    name: by_start(pattern)
+    for name, pattern in {
+        "tocsin-worker": r"tocsin worker\b|-m tocsin_inference\b",
+        "tocsin": r"tocsin (up|exporter)\b",
+        "vllm": r"VLLM::|vllm serve\b|-m vllm(\.| serve\b)",
+        "sglang": r"sglang::|sglang serve\b|-m sglang\.",
+        "tgi": r"text-generation-",
+        "llama-server": r"llama-server( |$)",
+    }.items()
 }
 
 
@@ -35,6 +40,7 @@ class Site:
 
     `root` is where the host's root directory is mounted (a container's /host). `now` gives Unix
     seconds. `mount_seconds` is how long a mount may take to answer.
+    `process_groups` are watched beside the usual ones, and win over them by name and by process.
     """
 
     now: Callable[[], float]
@@ -48,7 +54,7 @@ class Site:
     mounts_excluded: str = MOUNTS_EXCLUDED
     filesystems_excluded: str = FILESYSTEMS_EXCLUDED
     disks_excluded: str = DISKS_EXCLUDED
-    process_groups: Mapping[str, str] = field(default_factory=lambda: dict(PROCESS_GROUPS))
+    process_groups: Mapping[str, Matcher] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for pattern in (self.mounts_excluded, self.filesystems_excluded, self.disks_excluded):

@@ -4,35 +4,40 @@
 """
 
 import contextlib
+import re
 from collections.abc import Iterator
+from functools import partial
 from resource import getpagesize
 
 from tocsin_exporter.catalogue import NETWORK
 from tocsin_exporter.catalogue.network import SOCKSTAT
-from tocsin_exporter.collectors.reading import Reading, text
+from tocsin_exporter.collectors.reading import FileReading, Lines, number, text
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.snapshot import Sample
 
 _USED = NETWORK["node_sockstat_sockets_used"]
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 
 
-def sockstat(site: Site) -> Reading:
+def sockstat(site: Site) -> FileReading:
     net = str(site.proc / "net")
-    return Reading("sockstat", lambda: _read(net))
+    return FileReading("sockstat", partial(_read, net))
 
 
-def _read(net: str) -> Iterator[Sample]:
-    yield from parse(text(f"{net}/sockstat"), getpagesize())
+def _read(net: str, lines: Lines) -> Iterator[Sample]:
+    read = partial(parse, page_bytes=getpagesize())
+    yield from lines.parse(text(f"{net}/sockstat"), read)
     with contextlib.suppress(FileNotFoundError):  # where IPv6 is off
-        yield from parse(text(f"{net}/sockstat6"), getpagesize())
+        yield from lines.parse(text(f"{net}/sockstat6"), read)
 
 
-def parse(sockstat: str, page_bytes: int) -> Iterator[Sample]:
+def parse(line: str, page_bytes: int) -> Iterator[Sample]:
     """Lines such as `TCP: inuse 1 orphan 0 tw 1 alloc 1 mem 44`; `mem` is in pages."""
-    for line in sockstat.splitlines():
-        protocol, *words = line.split()
-        for field, value in zip(words[::2], words[1::2], strict=True):
-            yield from _field(protocol.removesuffix(":"), field, float(value), page_bytes)
+    protocol, *words = line.split()
+    for field, value in zip(words[::2], words[1::2], strict=True):
+        if not (_NAME.fullmatch(field) and _NAME.fullmatch(protocol.removesuffix(":"))):
+            raise ValueError(f"{protocol} {field} is no count of sockets")
+        yield from _field(protocol.removesuffix(":"), field, number(value), page_bytes)
 
 
 def _field(protocol: str, field: str, value: float, page_bytes: int) -> Iterator[Sample]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from tocsin_exporter.catalogue import HOST
-from tocsin_exporter.collectors.reading import Reading, text
+from tocsin_exporter.collectors.reading import FileReading, count, text
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.snapshot import Sample
 
@@ -17,14 +17,13 @@ _FIELDS = {
 }
 
 
-def stat(site: Site) -> Reading:
+def stat(site: Site) -> FileReading:
     path = str(site.proc / "stat")
-    return Reading("stat", lambda: parse(text(path)))
+    return FileReading("stat", lambda lines: lines.parse(text(path), parse))
 
 
-def parse(stat: str) -> Iterator[Sample]:
+def parse(line: str) -> Iterator[Sample]:
     """`intr` and `processes` carry the total first; what follows is by line and not needed."""
-    for line in stat.splitlines():
-        key, _, rest = line.partition(" ")
-        if (family := _FIELDS.get(key)) is not None:
-            yield Sample(family, float(rest.split(" ", 1)[0]))
+    key, _, rest = line.partition(" ")
+    if (family := _FIELDS.get(key)) is not None:
+        yield Sample(family, count(rest.split(None, 1)[0]))

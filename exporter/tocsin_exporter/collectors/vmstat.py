@@ -4,19 +4,23 @@ import re
 from collections.abc import Iterator
 
 from tocsin_exporter.catalogue.host import VMSTAT
-from tocsin_exporter.collectors.reading import Reading, text
+from tocsin_exporter.collectors.reading import FileReading, number, text
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.snapshot import Sample
 
-# node_exporter's default selection, here with the value, so that one search does for the file.
-_LINE = re.compile(r"^((?:oom_kill|pgpg|pswp|pg.*fault)\S*) (\d+)$", re.MULTILINE)
+_WANTED = re.compile(r"oom_kill|pgpg|pswp|pg.*fault")  # node_exporter's default selection
+_NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
-def vmstat(site: Site) -> Reading:
+def vmstat(site: Site) -> FileReading:
     path = str(site.proc / "vmstat")
-    return Reading("vmstat", lambda: parse(text(path)))
+    return FileReading("vmstat", lambda lines: lines.parse(text(path), parse))
 
 
-def parse(vmstat: str) -> Iterator[Sample]:
-    for field, value in _LINE.findall(vmstat):
-        yield Sample(VMSTAT.family(field), float(value))
+def parse(line: str) -> Iterator[Sample]:
+    """Lines such as `pgfault 2456586`."""
+    field, value = line.split()
+    if _WANTED.match(field):
+        if not _NAME.fullmatch(field):
+            raise ValueError(f"{field} is no field of vmstat")
+        yield Sample(VMSTAT.family(field), number(value))

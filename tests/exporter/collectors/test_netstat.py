@@ -2,6 +2,7 @@ import pytest
 
 from support.site import only, recorded_site, table
 from tocsin_exporter.collectors.netstat import netstat, parse
+from tocsin_exporter.collectors.reading import Lines
 
 
 async def test_the_selected_fields_of_three_files() -> None:
@@ -18,6 +19,17 @@ async def test_the_selected_fields_of_three_files() -> None:
     assert samples[0].family.help == "Statistic TcpExtSyncookiesSent."
 
 
-def test_a_pair_of_lines_of_two_protocols_is_an_error() -> None:
-    with pytest.raises(ValueError, match="Udp: follows Tcp:"):
-        list(parse("Tcp: InSegs\nUdp: 3\n"))
+@pytest.mark.parametrize(
+    ("said", "skipped"),
+    [
+        ("Ip: Forwarding\nTcp: InSegs\nTcp: 3\n", 1),  # a half that is missing
+        ("Udp: 3\nTcp: InSegs\nTcp: 3\n", 1),
+        ("Tcp: InSegs\n\nTcp: 3\n", 0),  # a blank line between the halves
+        ("Udp: InErrors NoPorts\nUdp: 3\nTcp: InSegs\nTcp: 3\n", 1),  # a number is missing
+        ("Tcp: InSegs\nTcp: 3\nUdp: InErrors\nUd", 2),  # cut off
+    ],
+)
+def test_pairs_are_found_again_after_an_odd_line(said: str, skipped: int) -> None:
+    lines = Lines("netstat")
+    assert table(parse(said, lines)) == {("node_netstat_Tcp_InSegs", ()): 3}
+    assert lines.skipped["malformed"] == skipped

@@ -1,10 +1,9 @@
 from support.site import RECORDED
-from tocsin_exporter.collectors.process_files import comm, parse_files_limit, parse_stat, read
+from tocsin_exporter.collectors.process_files import parse_files_limit, parse_stat, read
 
 
 def test_a_name_may_hold_blanks_and_parentheses() -> None:
     line = "77 (tricky) name) Z 1 77 77"
-    assert comm(line) == "tricky) name"
     assert parse_stat(line)[0] == "Z"
 
 

@@ -1,16 +1,16 @@
 """Watched groups: who belongs to one, and what stays when its processes have gone."""
 
-import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from support.site import RECORDED, only, recorded_site, table
+from support.site import NOW, RECORDED, only, recorded_site, table
 from tocsin_exporter.collectors.processes import Processes
-from tocsin_exporter.collectors.site import PROCESS_GROUPS
+from tocsin_exporter.collectors.program import by_comm
 
 GROUP = "namedprocess_namegroup_"
+LAST_SEEN = "tocsin_process_group_last_seen_timestamp_seconds"
 
 
 @pytest.fixture
@@ -72,32 +72,42 @@ async def test_what_a_new_process_with_an_old_number_uses_is_added(machine: Path
     collector.close()
 
 
-@pytest.mark.parametrize(
-    ("shown", "group"),
-    [
-        ("VLLM::EngineCor VLLM::EngineCore", "vllm"),
-        ("vllm /opt/venv/bin/python /opt/venv/bin/vllm serve m --port 8000", "vllm"),
-        ("python3 python3 -m vllm.entrypoints.openai.api_server", "vllm"),
-        ("python3 python3 -m sglang.launch_server --model-path m", "sglang"),
-        ("text-generation text-generation-launcher --model-id m", "tgi"),
-        ("llama-server /usr/bin/llama-server -m x.gguf", "llama-server"),
-        ("tocsin /v/bin/python /v/bin/tocsin up --load 2", "tocsin"),
-        ("tocsin /v/bin/python /v/bin/tocsin worker", "tocsin-worker"),
-        ("python /v/bin/python -m tocsin_inference", "tocsin-worker"),
-        ("grep grep -r vllm", None),
-        ("vim vim llama-server.service", None),
-        ("pip pip install sglang", None),
-    ],
-)
-def test_the_default_groups_know_engines_and_not_what_only_names_them(
-    shown: str, group: str | None
-) -> None:
-    found = [name for name, pattern in PROCESS_GROUPS.items() if re.search(pattern, shown)]
-    assert found == ([group] if group else [])
-
-
-async def test_groups_are_configurable() -> None:
-    site = recorded_site(process_groups={"odd": r"tricky\) name"})
-    rows = table(await Processes(site).collect())
+async def test_groups_are_configurable_and_win_over_the_usual_ones_of_the_same_name() -> None:
+    own = {"odd": by_comm("tricky) name"), "vllm": by_comm("llama-server")}
+    rows = table(await Processes(recorded_site(process_groups=own)).collect())
     assert only(rows, GROUP + "num_procs", groupname="odd") == 1
     assert only(rows, GROUP + "states", groupname="odd", state="Zombie") == 1
+    assert only(rows, GROUP + "num_procs", groupname="vllm") == 1
+    assert only(rows, GROUP + "num_procs", groupname="llama-server") == 0, "its process is taken"
+
+
+async def test_a_group_that_used_no_cpu_time_was_there_all_the_same(machine: Path) -> None:
+    collector = Processes(recorded_site(machine))
+    use(machine, 4242, user_ticks=0)
+    use(machine, 4243, user_ticks=0)
+    rows = table(await collector.collect())
+    assert only(rows, LAST_SEEN, groupname="vllm") == NOW
+    assert (LAST_SEEN, (("groupname", "sglang"),)) not in rows, "never seen"
+    for pid in (4242, 4243):
+        shutil.rmtree(machine / "proc" / str(pid))
+    assert only(table(await collector.collect()), LAST_SEEN, groupname="vllm") == NOW
+    collector.close()
+
+
+@pytest.mark.parametrize(
+    "odd", ["", "4242", "4242 (vllm", "4242 (vllm) S 1 x y", "4242 (vllm) S 1"]
+)
+async def test_one_process_that_cannot_be_read_costs_itself_alone(machine: Path, odd: str) -> None:
+    (machine / "proc/4242/stat").write_text(odd)
+    collector = Processes(recorded_site(machine))
+    rows = table(await collector.collect())
+    assert only(rows, GROUP + "num_procs", groupname="vllm") == 1
+    assert collector.lines.skipped["malformed"] == 1
+    collector.close()
+
+
+async def test_without_a_boot_time_only_the_start_is_missing(machine: Path) -> None:
+    (machine / "proc/stat").write_text("cpu 1 2 3 4\n")
+    rows = table(await Processes(recorded_site(machine)).collect())
+    assert only(rows, GROUP + "num_procs", groupname="vllm") == 2
+    assert not [name for name, _ in rows if name.endswith("oldest_start_time_seconds")]
