@@ -23,7 +23,7 @@ from tocsin_alerting.incidents.errors import SchemaTooNew
 from tocsin_alerting.promql.evaluation.coverage import check
 from tocsin_alerting.rules.file import load as load_rules
 from tocsin_alerting.rules.rule import RuleFile
-from tocsin_exporter import listen, logs
+from tocsin_exporter import listen, logs, output
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,7 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
     from tocsin_alerting.app import App, Setup
 
     heap.share(os.environ)
+    output.install()
     logs.configure(log_level, log_format)
     try:
         config = configured(options)
@@ -169,6 +170,7 @@ def run_exporter(
     from tocsin_exporter.exporter import Options as ExporterOptions
     from tocsin_exporter.exporter import run_exporter as serve
 
+    output.install()
     logs.configure(log_level, log_format)
     off = {area for area, is_off in without.items() if is_off}
     names = frozenset(name for name, entry in COLLECTORS.items() if entry.area in off)

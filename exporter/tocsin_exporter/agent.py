@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from importlib.metadata import version
 
+from tocsin_exporter import output
 from tocsin_exporter.catalogue import OWN
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.scrape import Scraper, Watch
@@ -121,6 +122,8 @@ class Agent:
         yield Sample(OWN["tocsin_build_info"], 1, self._about)
         yield Sample(OWN["tocsin_loop_lag_seconds"], max((lag for _, lag in self._lags), default=0))
         yield Sample(OWN["tocsin_clock_steps_total"], self._steps)
+        for reason, lines in output.dropped().items():
+            yield Sample(OWN["tocsin_log_lines_dropped_total"], lines, labels(reason=reason))
         for source, scraper in self._scrapers.items():
             own = labels(job=source.job, target=scraper.watch.target)
             yield Sample(OWN["tocsin_sampling_rounds_total"], self._rounds[source], own)

@@ -22,9 +22,12 @@ _OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
 _BARE = re.compile(r"[^\s=\"\\\x00-\x1f\x7f]+")
 
 
-def configure(level: str, form: LogFormat, stream: TextIO = sys.stderr) -> None:
-    """Send everything that is logged to the stream. Raises KeyError for an unknown level."""
-    handler = logging.StreamHandler(stream)
+def configure(level: str, form: LogFormat, stream: TextIO | None = None) -> None:
+    """Send everything that is logged to the stream, `sys.stderr` as it is now if none is given.
+
+    Raises KeyError for an unknown level.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(Logfmt() if form == "logfmt" else JsonLines())
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from tocsin_inference import logs, parent, settings
+from tocsin_inference import logs, output, parent, settings
 
 FAILED, USAGE = 1, 2
 
@@ -58,4 +58,5 @@ def fetch(chosen: settings.Settings) -> int:
 COMMANDS = {"serve": serve, "fetch": fetch}
 
 if __name__ == "__main__":
+    output.install()
     sys.exit(main())

@@ -22,9 +22,10 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from tocsin_inference import output
 from tocsin_inference.errors import OUTCOMES, Outcome
 
 TTFT = (
@@ -74,6 +75,7 @@ class Metrics:
         self.watch("llm_num_requests_running", "Given to the model.", lambda: self.running)
         self.watch("llm_num_requests_waiting", "Not yet given to the model.", lambda: self.waiting)
         ProcessCollector(registry=self.registry)
+        self.registry.register(_LogLines())
 
     def _counters(self) -> None:
         counter = self._counter
@@ -180,6 +182,17 @@ class Metrics:
     def page(self) -> bytes:
         """The text exposition, format 0.0.4, without the `_created` series that nobody reads."""
         return generate_latest(_WithoutCreated(self.registry))
+
+
+class _LogLines(Collector):
+    """What the agent says of its own log, under the same name."""
+
+    def collect(self) -> Iterator[Metric]:
+        text = "Lines of output that were lost, by reason."
+        family = CounterMetricFamily("tocsin_log_lines_dropped", text, labels=["reason"])
+        for reason, lines in output.dropped().items():
+            family.add_metric([reason], lines)
+        yield family
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 import uvicorn
 
-from tocsin_inference import memory, model, weights
+from tocsin_inference import memory, model, output, weights
 from tocsin_inference.application import application
 from tocsin_inference.batching import shape
 from tocsin_inference.confidence import Scorer
@@ -50,6 +51,7 @@ class Server(uvicorn.Server):
     def finish(self, code: int) -> None:
         """Ends the serving with `code`; the second call ends the process at once."""
         if self.should_exit:
+            output.flush()
             os._exit(code or 1)
         self.exit_code = code
         self.should_exit = True
@@ -83,7 +85,7 @@ def serve(settings: Settings) -> int:
 def _serve_on(listener: socket.socket, settings: Settings) -> int:
     torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
     began = time.perf_counter()
-    source = weights.locate(settings.model_path, settings.cache_dir, os.isatty(2))
+    source = weights.locate(settings.model_path, settings.cache_dir, sys.stderr.isatty())
     loaded = model.load(source, settings.served_name, settings.device, settings.dtype)
     log.info("loaded %s in %.1f s", loaded.name, time.perf_counter() - began)
     config = uvicorn.Config("", loop="auto", log_config=None)
@@ -127,6 +129,7 @@ async def run(settings: Settings, loaded: model.Model, listener: socket.socket) 
     finally:
         engine.stop(_JOIN)
     if engine.thread_runs() or worker.scorer.busy():  # the interpreter would wait for them
+        output.flush()
         os._exit(server.exit_code)
     return server.exit_code
 

@@ -24,7 +24,10 @@ def free_port() -> int:
 
 
 class AgentProcess:
-    """`tocsin up ARGUMENTS` on a free port; its log goes to `log`, and stays when it is killed."""
+    """`tocsin up ARGUMENTS` on a free port; its log goes to `log`, and stays when it is killed.
+
+    `output` is a file descriptor that gets its output instead.
+    """
 
     def __init__(
         self,
@@ -32,7 +35,9 @@ class AgentProcess:
         *arguments: str,
         environment: Mapping[str, str] | None = None,
         binaries: Path = BIN,
+        output: int | None = None,
     ) -> None:
+        self.output = output
         self.binaries = binaries
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -50,8 +55,8 @@ class AgentProcess:
                 cwd=self.folder,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=log if self.output is None else self.output,
+                stderr=log if self.output is None else self.output,
             )
         self.wait_for("/-/ready", timeout)
 

@@ -129,6 +129,7 @@ async def story(
     storage: str = "data",
     environment: Mapping[str, str] | None = None,
     together: asyncio.Barrier | None = None,
+    output: int | None = None,
 ) -> AsyncIterator[Story]:
     """Everything started, the engine found to be up; in each of the stories told `together`."""
     engine = EngineProcess(free_port())
@@ -141,7 +142,7 @@ async def story(
         smarthost = f"127.0.0.1:{mail.port}"
         config_file(folder, engine.url, first.url, second.url, third.url, smarthost, escalate)
         arguments = ("--config.file", "tocsin.yml", "--storage.path", storage, "--no-worker")
-        agent = AgentProcess(folder, *arguments, environment=environment)
+        agent = AgentProcess(folder, *arguments, environment=environment, output=output)
         try:
             await asyncio.to_thread(engine.start)
             await asyncio.to_thread(agent.start)

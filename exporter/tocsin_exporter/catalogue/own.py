@@ -48,6 +48,9 @@ _LOOP = (
             "", "job", "target"),
     counter("tocsin_clock_steps_total",
             "Times that the wall clock was stepped and the rounds were planned anew."),
+    counter("tocsin_log_lines_dropped_total",
+            "Lines of output that were lost: full, nobody read them; failed, no room on the disk.",
+            "", "reason"),
 )  # fmt: skip
 
 _PROCESS = (

@@ -1,0 +1,246 @@
+"""Output that never waits, in real processes: readers that stop, full disks, closed files.
+
+The worker has the same module, because it imports nothing of the exporter.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import tocsin_exporter.output
+import tocsin_inference.output
+from support.full_pipe import full_pipe
+
+BEGIN = """\
+import json, logging, os, signal, subprocess, sys, time
+from {package} import output
+output.install()
+logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(message)s")
+"""
+LINE = 100  # bytes
+
+
+@pytest.fixture(params=["tocsin_exporter", "tocsin_inference"])
+def package(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def program(package: str, body: str) -> list[str]:
+    return [sys.executable, "-c", BEGIN.format(package=package) + body]
+
+
+def test_the_worker_has_the_same_module() -> None:
+    ours, theirs = tocsin_exporter.output.__file__, tocsin_inference.output.__file__
+    assert Path(ours).read_text() == Path(theirs).read_text()
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_stopped_reader_stops_nobody_and_what_is_lost_is_counted(
+    package: str, stream: str, tmp_path: Path
+) -> None:
+    body = f"""\
+for number in range(50_000):
+    print("x" * {LINE - 1}, file=sys.{stream})
+open("dropped", "w").write(json.dumps(output.dropped()))
+"""
+    with full_pipe() as (_, entry):
+        done = subprocess.run(
+            program(package, body), cwd=tmp_path, stdout=entry, stderr=entry, timeout=30
+        )
+    assert done.returncode == 0
+    dropped = json.loads((tmp_path / "dropped").read_text())
+    assert 50_000 - (1 << 20) / LINE - 700 < dropped["full"] < 50_000
+    assert dropped["failed"] == 0
+
+
+def test_what_python_does_not_know_of_does_not_stop_it_either(package: str, tmp_path: Path) -> None:
+    """What a library in C and a child process write goes the same way."""
+    body = """\
+for number in range(3000):
+    try:
+        os.write(2, b"y" * 1000)
+    except BlockingIOError:
+        pass
+subprocess.run([sys.executable, "-c", "print('child')"], check=True, timeout=20)
+open("ended", "w").write("yes")
+"""
+    with full_pipe() as (_, entry):
+        child = program(package, body.replace("subprocess.run", "# "))
+        subprocess.run(child, cwd=tmp_path, stdout=entry, stderr=entry, timeout=30, check=True)
+    assert (tmp_path / "ended").exists()
+
+
+def test_a_child_of_ours_goes_through_our_pipe_and_is_not_stopped(
+    package: str, tmp_path: Path
+) -> None:
+    inner = BEGIN.format(package=package) + "for n in range(30_000): print('z' * 99)\n"
+    inner += "open('ended', 'w').write(json.dumps(output.dropped()))"
+    body = f"subprocess.run([sys.executable, '-c', {inner!r}], check=True, timeout=30)"
+    with full_pipe() as (_, entry):
+        done = subprocess.run(
+            program(package, body), cwd=tmp_path, stdout=entry, stderr=entry, timeout=40
+        )
+    assert done.returncode == 0
+    assert json.loads((tmp_path / "ended").read_text())["full"] > 15_000
+
+
+def test_everything_arrives_whole_and_in_order_where_somebody_reads(package: str) -> None:
+    body = """\
+for number in range(20_000):
+    print(number, file=(sys.stdout, sys.stderr)[number % 2])
+    number % 500 or time.sleep(0.005)
+"""
+    done = subprocess.run(
+        program(package, body),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout.decode().split() == [str(number) for number in range(20_000)]
+
+
+def test_a_reader_that_goes_on_is_told_what_it_missed(package: str) -> None:
+    body = """\
+for number in range(30_000):
+    print("x" * 99, file=sys.stderr)
+sys.stdin.read(1)
+time.sleep(0.5)
+print("and on", file=sys.stderr)
+"""
+    with full_pipe() as (taken, entry):
+        process = subprocess.Popen(
+            program(package, body), stdin=subprocess.PIPE, stdout=entry, stderr=entry
+        )
+        os.close(entry)
+        assert process.stdin is not None
+        time.sleep(1)
+        process.stdin.write(b"\n")
+        process.stdin.close()
+        said = b""
+        while chunk := os.read(taken, 1 << 16):
+            said += chunk
+        process.wait(10)
+        os.dup2(taken, entry)  # for the end of the pipe's context
+    lost = re.findall(rb"WARNING lines of this log were dropped: nobody read it", said)
+    assert len(lost) == 1
+    assert said.rstrip().endswith(b"and on")
+
+
+@pytest.mark.parametrize("redirection", [">/dev/full 2>&1", ">/dev/full", "| true", ">&- 2>&-"])
+def test_output_that_takes_nothing_is_no_reason_to_end(
+    package: str, redirection: str, tmp_path: Path
+) -> None:
+    body = """\
+import tempfile
+time.sleep(0.3)
+mine = open("mine", "wb")
+for number in range(2000):
+    print("line")
+    logging.warning("line")
+os.write(1, b"stray")
+output.flush()
+assert mine.fileno() > 2
+open("ended", "w").write(json.dumps(output.dropped()))
+"""
+    (tmp_path / "program.py").write_text(BEGIN.format(package=package) + body)
+    line = f"{{ {sys.executable} program.py; echo $? >code; }} {redirection}"
+    subprocess.run(["bash", "-c", line], cwd=tmp_path, stdin=subprocess.DEVNULL, timeout=30)
+    assert (tmp_path / "code").read_text() == "0\n"
+    assert (tmp_path / "mine").read_bytes() == b""
+    dropped = json.loads((tmp_path / "ended").read_text())
+    assert dropped["full"] == 0
+    assert bool(dropped["failed"]) == ("-" not in redirection)
+
+
+@contextmanager
+def waiting(package: str, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    body = """\
+print("ready", flush=True)
+while True:
+    time.sleep(0.05)
+"""
+    with log.open("wb") as file:
+        process = subprocess.Popen(program(package, body), stdout=file, stderr=file)
+    try:
+        until_logged(log, "ready")
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def until_logged(log: Path, words: str) -> None:
+    deadline = time.monotonic() + 20
+    while words not in log.read_text():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (signal.SIGHUP, "WARNING SIGHUP: nothing is read again"),
+        (signal.SIGUSR2, "WARNING SIGUSR2: it has no meaning here"),
+        (signal.SIGUSR1, "most recent call first"),
+    ],
+)
+def test_a_signal_is_answered_in_the_log_and_survived(
+    package: str, number: signal.Signals, words: str, tmp_path: Path
+) -> None:
+    with waiting(package, tmp_path / "log") as process:
+        for _ in range(3):
+            process.send_signal(number)
+            until_logged(tmp_path / "log", words)
+        assert process.poll() is None
+
+
+def test_a_terminal_cannot_stop_it(package: str, tmp_path: Path) -> None:
+    """`stty tostop` sends SIGTTOU to a background job that writes."""
+    with waiting(package, tmp_path / "log") as process:
+        for number in (signal.SIGTTOU, signal.SIGTTIN, signal.SIGPIPE):
+            process.send_signal(number)
+        time.sleep(0.2)
+        state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        assert state in "SR"
+
+
+def test_stacks_of_a_process_whose_reader_has_stopped_do_not_stop_it(package: str) -> None:
+    body = """\
+for number in range(20_000):
+    print("x" * 99, file=sys.stderr)
+for number in range(5):
+    os.kill(os.getpid(), signal.SIGUSR1)
+"""
+    with full_pipe() as (_, entry):
+        done = subprocess.run(program(package, body), stdout=entry, stderr=entry, timeout=30)
+    assert done.returncode == 0
+
+
+def test_a_crash_is_in_the_log_although_nothing_carries_it(package: str, tmp_path: Path) -> None:
+    body = "import faulthandler; faulthandler._sigsegv()"
+    with (tmp_path / "log").open("wb") as log:
+        done = subprocess.run(program(package, body), stdout=log, stderr=log, timeout=30)
+    assert done.returncode == -signal.SIGSEGV
+    assert "Fatal Python error: Segmentation fault" in (tmp_path / "log").read_text()
+    with full_pipe() as (_, entry):
+        done = subprocess.run(program(package, body), stdout=entry, stderr=entry, timeout=30)
+    assert done.returncode == -signal.SIGSEGV
+
+
+def test_the_last_words_are_out_before_the_end(package: str) -> None:
+    done = subprocess.run(
+        program(package, "raise SystemExit('tocsin: the reason')"), capture_output=True, timeout=30
+    )
+    assert (done.returncode, done.stderr) == (1, b"tocsin: the reason\n")
+    done = subprocess.run(program(package, "1 / 0"), capture_output=True, timeout=30)
+    assert done.stderr.endswith(b"ZeroDivisionError: division by zero\n")
