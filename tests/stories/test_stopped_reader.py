@@ -78,7 +78,7 @@ async def test_the_exporter_and_the_worker_answer_without_a_reader(tmp_path: Pat
                 await asyncio.sleep(0.002)
             assert "tocsin_log_lines_dropped_total" in await asyncio.to_thread(page, port)
             process.terminate()
-            assert await asyncio.to_thread(process.wait, 6) == 0
+            assert await asyncio.to_thread(process.wait, 20) == 0
 
 
 def page(port: int) -> str:
