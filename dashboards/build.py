@@ -30,6 +30,7 @@ SUBSTITUTED: Mapping[str, str] = {
 _VARIABLE = re.compile(r"\$\{(\w+)(?::\w+)?\}|\$(\w+)")
 
 Json = dict[str, Any]
+UNKNOWN = "#808080"  # Grafana paints "no value" in the first colour, so that must not be a verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Query:
 class Panel:
     """`kind` is Grafana's panel type, `unit` one of its units, `size` columns x rows of the grid.
 
-    `steps` colours values: (from, colour), the first one from None.
+    `steps` colours values: (from, colour), the first one, from None, where nothing is known.
     """
 
     title: str
@@ -53,22 +54,26 @@ class Panel:
     unit: str = "short"
     kind: str = "timeseries"
     size: tuple[int, int] = (8, 8)
-    steps: Sequence[tuple[float | None, str]] = ((None, "green"),)
+    steps: Sequence[tuple[float | None, str]] = ((None, UNKNOWN), (0, "green"))
     custom: Mapping[str, Any] | None = None
     highest: float | None = None
 
 
-GREEN_IS_ZERO = ((None, "green"), (1, "red"))
-FAILED_STEPS = ((None, "green"), (0.01, "yellow"), (0.03, "orange"), (0.05, "red"))
+GREEN_IS_ZERO = ((None, UNKNOWN), (0, "green"), (1, "red"))
+FAILED_STEPS = ((None, UNKNOWN), (0, "green"), (0.01, "yellow"), (0.03, "orange"), (0.05, "red"))
 BARS = {"drawStyle": "bars", "fillOpacity": 80, "stacking": {"mode": "normal"}}
 ENGINE = 'target=~"$target", model_name=~"$model_name"'
 MACHINE = 'instance=~"$instance"'
 DISK = f'{MACHINE}, fstype!~"tmpfs|ramfs"'
 QUARTER = (6, 8)
+UP = 'llm_engine_up{target=~"$target"}'
+EVALUATED = (
+    "(count(tocsin_build_info) and on () inference_throughput:evaluation_timestamp_seconds:last)"
+)
 
 
 def small(title: str, description: str, expr: str, unit: str = "short", **more: Any) -> Panel:
-    """One number."""
+    """One number, of now: the last one of a range would stay green after its source has died."""
     return Panel(title, description, [Query(expr)], unit, kind="stat", size=(3, 4), **more)
 
 
@@ -122,12 +127,16 @@ def gpu(title: str, metric: str, unit: str, highest: float | None = None) -> Pan
 
 # fmt: off
 HEALTH = [
-    small("Engines down", "Engines that do not answer. Metric: `llm_engine_up`",
-        'count(llm_engine_up{target=~"$target"} == 0) or vector(0)', steps=GREEN_IS_ZERO),
-    small("Firing alerts", "Alerts of P0 to P4 that fire now. Metric: `ALERTS`",
-        'count(ALERTS{alertstate="firing"}) or vector(0)', steps=GREEN_IS_ZERO),
-    small("Open incidents", "Incidents that are not closed. Metric: `tocsin_incidents`",
-        "sum(tocsin_incidents) or vector(0)", steps=GREEN_IS_ZERO),
+    small("Engines down", "Engines that do not answer; grey while none is watched or the exporter "
+        "is silent. Metric: `llm_engine_up`",
+        f"count({UP} == 0) or 0 * count({UP})",
+        steps=GREEN_IS_ZERO),
+    small("Firing alerts", "Alerts of P0 to P4 that fire now; grey while no rules of ours are "
+        "evaluated or no Tocsin answers. Metric: `ALERTS`",
+        f'count(ALERTS{{alertstate="firing"}}) or 0 * {EVALUATED}', steps=GREEN_IS_ZERO),
+    small("Open incidents", "Incidents that are not closed; grey where no agent tells. Metric: "
+        "`tocsin_incidents`",
+        "sum(tocsin_incidents) or 0 * count(tocsin_journal_up)", steps=GREEN_IS_ZERO),
     small("Requests",
         "Requests finished a second, whatever their end. Metric: `llm_requests_total`",
         f"sum({rate('llm_requests_total', ENGINE)})", "reqps"),
@@ -139,13 +148,13 @@ HEALTH = [
         "From the request to its first token. Metric: `llm_time_to_first_token_seconds`",
         "histogram_quantile(0.95, sum by (le) "
         f"({rate('llm_time_to_first_token_seconds_bucket', ENGINE)}))", "s",
-        steps=((None, "green"), (2, "orange"))),
+        steps=((None, UNKNOWN), (0, "green"), (2, "orange"))),
     small("Generated",
         "Tokens generated a second, all engines. Metric: `llm_generation_tokens_total`",
         f"sum({rate('llm_generation_tokens_total', ENGINE)})", "suffix: tok/s"),
     small("KV cache", "The fullest engine's. Metric: `llm_kv_cache_usage_ratio`",
         f"max(llm_kv_cache_usage_ratio{{{ENGINE}}})", "percentunit",
-        steps=((None, "green"), (0.95, "orange"))),
+        steps=((None, UNKNOWN), (0, "green"), (0.95, "orange"))),
 ]
 
 ALERTS = [
@@ -160,9 +169,11 @@ ALERTS = [
 ]
 
 INFERENCE = [
-    graph("Engine up", "1 while the engine answers, 0 while it does not. Metric: `llm_engine_up`",
-        'llm_engine_up{target=~"$target"}', "{{target}}", "short", kind="state-timeline",
-        steps=((None, "red"), (1, "green"))),
+    graph("Engine up", "Green while the engine answers, red while it does not, grey while nobody "
+        "knows. Metric: `llm_engine_up`",
+        f"{UP} or 0 * last_over_time({UP}[$__range]) - 1",
+        "{{target}}", "short", kind="state-timeline",
+        steps=((None, UNKNOWN), (0, "red"), (1, "green"))),
     graph("Requests by status", "Requests finished a second. Metric: `llm_requests_total`",
         f"sum by (status) ({rate('llm_requests_total', ENGINE)})", "{{status}}", "reqps",
         custom={"fillOpacity": 20, "stacking": {"mode": "normal"}}),
@@ -253,10 +264,11 @@ def queries(dashboard: Json) -> list[str]:
     """
     targets = [target for panel in dashboard["panels"] for target in panel.get("targets", ())]
     targets += [annotation["target"] for annotation in dashboard["annotations"]["list"]]
-    return [_substitute(target["expr"]) for target in targets]
+    return [substitute(target["expr"]) for target in targets]
 
 
-def _substitute(expr: str) -> str:
+def substitute(expr: str) -> str:
+    """With the variables put in."""
     return _VARIABLE.sub(lambda found: SUBSTITUTED[found[1] or found[2]], expr)
 
 
@@ -301,7 +313,7 @@ def _defaults(panel: Panel) -> Json:
         "min": 0,
         "thresholds": {"mode": "absolute", "steps": steps},
         "color": {"mode": "palette-classic" if panel.kind == "timeseries" else "thresholds"},
-        "noValue": "none",
+        "noValue": "not known" if panel.kind == "stat" else "no data",
     }
     if panel.highest is not None:
         found["max"] = panel.highest
@@ -311,14 +323,14 @@ def _defaults(panel: Panel) -> Json:
 
 
 def _target(query: Query, ref: str, kind: str) -> Json:
-    at_once = kind == "table"
+    at_once = kind in ("table", "stat")
     return {
         "refId": ref,
         "datasource": DATASOURCE,
         "editorMode": "code",
         "expr": query.expr,
         "legendFormat": query.legend or "__auto",
-        "format": "table" if at_once else "time_series",
+        "format": "table" if kind == "table" else "time_series",
         "instant": at_once,
         "range": not at_once,
     }
@@ -335,7 +347,7 @@ _OPTIONS: Mapping[str, Json] = {
     "stat": {
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
         "colorMode": "value",
-        "graphMode": "area",
+        "graphMode": "none",
         "textMode": "auto",
     },
     "timeseries": {

@@ -1,6 +1,7 @@
 """The dashboards: what the script builds, in order, and every query understood by Prometheus."""
 
 import itertools
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from support.dashboards import FILES, build_script, read
 from support.metric_names import named, unknown
 from support.prometheus import Prometheus, running_prometheus
+from support.promtool import needs_promtool, run_tests
 
 BUILD = build_script()
 UNITS = {"short", "reqps", "percentunit", "percent", "s", "Bps", "celsius", "watt", "suffix: tok/s"}
@@ -114,3 +116,56 @@ def test_prometheus_executes_every_query(dashboard: Json, prometheus: Prometheus
 
 def test_prometheus_refuses_what_is_wrong(prometheus: Prometheus) -> None:
     assert prometheus.get("query", query="sum(rate(llm_requests_total[$__x]))")["status"] == "error"
+
+
+VERDICTS = ("Engines down", "Firing alerts", "Open incidents")
+WELL = {
+    'llm_engine_up{instance="i", target="e"}': "1x20 ",
+    'tocsin_build_info{instance="i"}': "1x20 ",
+    'tocsin_journal_up{instance="i"}': "1x20 ",
+    "inference_throughput:evaluation_timestamp_seconds:last": "0+15x80 ",
+}
+
+
+def tile(title: str) -> Json:
+    panels = read(FILES[0])["panels"]
+    return dict(next(panel for panel in panels if panel["title"] == title))
+
+
+def expected(title: str, at: str, value: float | None) -> Json:
+    query = BUILD.substitute(tile(title)["targets"][0]["expr"])
+    samples = [] if value is None else [{"labels": "{}", "value": value}]
+    return {"expr": query, "eval_time": at, "exp_samples": samples}
+
+
+@needs_promtool
+def test_a_tile_is_a_number_while_somebody_knows_it_and_nothing_once_the_exporter_is_dead(
+    tmp_path: Path,
+) -> None:
+    more = {"inference_throughput:evaluation_timestamp_seconds:last": ""}
+    series = [{"series": name, "values": v + more.get(name, "stale")} for name, v in WELL.items()]
+    cases = [expected(title, "4m", 0) for title in VERDICTS]
+    cases += [expected(title, "6m", None) for title in VERDICTS]
+    file = tmp_path / "tiles.test.yml"
+    test = {"interval": "15s", "input_series": series, "promql_expr_test": cases}
+    file.write_text(json.dumps({"tests": [test]}))
+    passed, said = run_tests(file)
+    assert passed, said
+
+
+def test_no_panel_is_green_or_red_where_nothing_is_known(dashboard: Json) -> None:
+    for panel in dashboard["panels"]:
+        if panel["type"] != "row":
+            first = panel["fieldConfig"]["defaults"]["thresholds"]["steps"][0]
+            assert first == {"value": None, "color": BUILD.UNKNOWN}, panel["title"]
+
+
+def test_no_query_makes_a_number_of_nothing(dashboard: Json) -> None:
+    for target in targets(dashboard):
+        assert not re.search(r"vector\s*\(", target["expr"]), target["expr"]
+
+
+def test_a_single_number_is_that_of_now(dashboard: Json) -> None:
+    for panel in dashboard["panels"]:
+        if panel["type"] == "stat":
+            assert all(target["instant"] for target in panel["targets"]), panel["title"]

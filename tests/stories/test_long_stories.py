@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from stories.crashes import killed_again_and_again
 from stories.engine_dies import engine_dies
+from stories.exporter_dies import exporter_dies
 from stories.unreachable import away_for_a_while, gone_for_good
 
 Told = Callable[[Path, asyncio.Barrier], Awaitable[None]]
@@ -18,6 +19,7 @@ STORIES: Mapping[str, Told] = {
     "the engine is killed": partial(engine_dies, signal.SIGKILL),
     "the engine is stopped": partial(engine_dies, signal.SIGSTOP),
     "the agent is killed again and again": killed_again_and_again,
+    "the exporter is killed under a Prometheus": exporter_dies,
     "a receiver is away for a while": away_for_a_while,
     "a receiver is gone for good": gone_for_good,
 }

@@ -11,7 +11,7 @@ from tocsin_alerting.notify.delivery import Courier
 from tocsin_alerting.remote_write.traffic import Traffic
 from tocsin_alerting.rules.alert import AlertState
 from tocsin_alerting.rules.groups import Groups
-from tocsin_alerting.rules.progress import GroupProgress
+from tocsin_alerting.rules.progress import GroupProgress, RuleHealth
 from tocsin_alerting.store.disk import DiskArchive
 from tocsin_alerting.store.store import Store
 from tocsin_exporter.snapshot import Family, Sample, labels
@@ -66,6 +66,9 @@ def _group_samples(progress: GroupProgress, families: Families) -> Iterator[Samp
     told = {
         "tocsin_rule_evaluations_total": sum(rule.evaluations for rule in progress.rules),
         "tocsin_rule_evaluation_failures_total": sum(rule.failures for rule in progress.rules),
+        "tocsin_rule_group_rules_failing": sum(
+            rule.health is RuleHealth.ERR for rule in progress.rules
+        ),
         "tocsin_rule_group_iterations_missed_total": progress.missed,
         "tocsin_rule_group_interval_seconds": progress.interval_ms / 1000,
         "tocsin_rule_group_last_duration_seconds": progress.evaluation_seconds,

@@ -35,6 +35,8 @@ _RULES = (
     counter("tocsin_rule_evaluations_total", "Evaluations of rules.", "", *_GROUP),
     counter("tocsin_rule_evaluation_failures_total", "Evaluations of rules that failed.",
             "", *_GROUP),
+    gauge("tocsin_rule_group_rules_failing", "Rules of a group whose last evaluation failed.",
+          "", *_GROUP),
     counter("tocsin_rule_group_iterations_missed_total",
             "Slots of a group that passed without an evaluation.", "", *_GROUP),
     gauge("tocsin_rule_group_interval_seconds", "Interval of a group.", "seconds", *_GROUP),

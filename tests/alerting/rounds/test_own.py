@@ -73,7 +73,26 @@ async def test_the_rules() -> None:
     assert only(found, "tocsin_rule_evaluations_total", rule_group="f.yml;g") == 2
     assert only(found, "tocsin_rule_evaluation_failures_total") == 0
     assert only(found, "tocsin_rule_group_interval_seconds") == 5
+    assert only(found, "tocsin_rule_group_rules_failing", rule_group="f.yml;g") == 0
     assert only(found, "tocsin_alerts", alertname="A", severity="P1", state="firing") == 1
+
+
+async def test_a_rule_that_fails_is_counted_at_each_evaluation_and_in_its_group() -> None:
+    store = Store()
+    both = [labels(__name__="m", job="j", instance=name, x="1") for name in "ab"]
+    store.write([(one, 1_700_000_000_000, 1.0) for one in both])
+    groups = Groups(surroundings({}, engine=QueryEngine(store)), 5_000)
+    same_labels = recording(
+        "a:b", "max without (instance) (m) or label_replace(m, 'instance', '', '', '')"
+    )
+    joins = recording("c:d", "m * on (x) m")
+    groups.load([RuleFile("f.yml", (group(joins, same_labels),), ())], 0)
+    (progress,) = groups.all
+    for second in (0, 5):
+        await groups.evaluate(progress, 1_700_000_000_000 + 1000 * second)
+    found = rows(own.rule_samples(groups, STAGES))
+    assert only(found, "tocsin_rule_group_rules_failing") == 2
+    assert only(found, "tocsin_rule_evaluation_failures_total") == 4
 
 
 async def test_the_desk_and_the_courier() -> None:
