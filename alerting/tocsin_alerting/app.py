@@ -56,7 +56,7 @@ from tocsin_exporter.collectors.program import Matcher, matcher
 from tocsin_exporter.collectors.reading import Reading
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.scrape import Scraper
-from tocsin_exporter.server import MetricsPage, Scrapes
+from tocsin_exporter.server import UNREAD, MetricsPage, Scrapes
 from tocsin_exporter.server import routes as metrics_routes
 from tocsin_exporter.watches import (
     ENGINE_AREA,
@@ -115,6 +115,7 @@ class App:
         self.desk = Desk(incident_config(config), self.journal, random.random)
         self.instances = Instances(self.desk, self.clock.now_ms)
         self.courier = Courier(self.desk, setup.channels, self.clock.now_ms)
+        self.rounds = RuleRounds(self.groups, self.desk, self.instances, self.clock)
         self.clock.on_move(self._moved)
         self.queries = Threads(Limits().at_once, "query")
         self.engines: Engines | None = None
@@ -139,7 +140,6 @@ class App:
 
     async def _run(self, serving: Any, plan: plans.Plan) -> None:
         """The loops, each for itself, while the server serves."""
-        rounds = RuleRounds(self.groups, self.desk, self.instances, self.clock, self._ready)
         assert self.engines is not None
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -153,7 +153,7 @@ class App:
                 group.create_task(self.agent.run()),
                 group.create_task(endless("clock", self.clock.follow)),
                 group.create_task(endless("engines", watching)),
-                group.create_task(endless("rules", rounds.run)),
+                group.create_task(endless("rules", self.rounds.run)),
                 group.create_task(endless("incidents", paging.run)),
                 group.create_task(self._greet(plan)),
             ]
@@ -252,6 +252,13 @@ class App:
     def _ready(self) -> bool:
         return self.agent.ready
 
+    def _unready(self) -> str:
+        """What keeps pages from going out yet; "" when nothing does."""
+        if not self.agent.ready:
+            return UNREAD
+        waiting = [one.group.name for one in self.rounds.waiting(self.clock.now_ms())]
+        return f"rule groups have not run yet: {', '.join(waiting)}" if waiting else ""
+
     def _moved(self, delta_ms: int) -> None:
         """The wall clock was set: whatever holds a time moves with it, before anyone looks."""
         now_ms = self.clock.now_ms()
@@ -285,7 +292,7 @@ class App:
         intake = write.Intake(self.receiver, self.writes, now_ms)
         base = external_url(self.setup.config)
         return [
-            *metrics_routes(page, self._ready, links=_LINKS),
+            *metrics_routes(page, self._unready, links=_LINKS),
             *query.routes(self.store, self.engine, self.queries, now_ms, monotonic),
             *write.routes(intake, guard(self.setup.token, names, write.BODIES)),
             *targets.routes(self._targets),

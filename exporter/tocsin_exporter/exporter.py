@@ -17,7 +17,7 @@ from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.reading import Reading
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.listen import bind
-from tocsin_exporter.server import MOST_SCRAPES, MetricsPage, Scrapes, routes
+from tocsin_exporter.server import MOST_SCRAPES, UNREAD, MetricsPage, Scrapes, routes
 from tocsin_exporter.watches import (
     ENGINE_AREA,
     OWN_AREA,
@@ -73,7 +73,11 @@ def build(options: Options, clock: Clock) -> tuple[Agent, Starlette]:
         agent.add(own_watch(site, instance, stages, chosen[OWN_AREA]))
     hidden = (OWN_AREA,) if options.disable_exporter_metrics else ()
     page = MetricsPage(agent, clock.monotonic, scrapes, options.max_requests, hidden)
-    return agent, Starlette(routes=routes(page, lambda: agent.ready, options.telemetry_path))
+
+    def unready() -> str:
+        return "" if agent.ready else UNREAD
+
+    return agent, Starlette(routes=routes(page, unready, options.telemetry_path))
 
 
 async def serve(options: Options, sockets: list[socket.socket]) -> None:

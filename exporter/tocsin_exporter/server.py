@@ -21,6 +21,7 @@ from tocsin_exporter.snapshot import Sample, Snapshot, labels
 
 MOST_SCRAPES = 40
 AREAS = ("host", "process", "gpu", "llm", "tocsin")
+UNREAD = "a source has not been read yet"
 _GZIP_LEVEL = 1  # 0.1 ms a page; level 6 takes nine times as long and saves a sixth
 
 
@@ -149,11 +150,14 @@ def _response(request: Request, body: bytes, content_type: str) -> Response:
 
 def routes(
     page: MetricsPage,
-    ready: Callable[[], bool],
+    unready: Callable[[], str],
     telemetry_path: str = "/metrics",
     links: Mapping[str, str] | None = None,
 ) -> list[Route]:
-    """What every Prometheus server has; `links` are further ones for the landing page at `/`."""
+    """What every Prometheus server has; `unready` says what is still missing ("": nothing).
+
+    `links` are further ones for the landing page at `/`.
+    """
     shown = {"Metrics": telemetry_path, **(links or {}), "Health": "/-/healthy"}
     landing = _landing(shown)
 
@@ -164,9 +168,9 @@ def routes(
         return PlainTextResponse("Tocsin is Healthy.\n")
 
     async def readiness(_request: Request) -> Response:
-        if ready():
-            return PlainTextResponse("Tocsin is Ready.\n")
-        return PlainTextResponse("Tocsin is not ready: a source has not been read yet.\n", 503)
+        if why := unready():
+            return PlainTextResponse(f"Tocsin is not ready: {why}.\n", 503)
+        return PlainTextResponse("Tocsin is Ready.\n")
 
     return [
         Route("/", root),

@@ -41,9 +41,12 @@ class Rig:
         self.time = iter(range(1000))
         page = MetricsPage(self.agent, lambda: next(self.time) / 100, self.scrapes, most)
         links = {"Alerts": "/alerts?a=1&b=<2>"}
-        app = Starlette(routes=routes(page, lambda: self.agent.ready, "/metrics", links))
+        app = Starlette(routes=routes(page, self.unready, "/metrics", links))
         transport = httpx2.ASGITransport(app=app)
         self.client = httpx2.AsyncClient(transport=transport, base_url="http://agent")
+
+    def unready(self) -> str:
+        return "" if self.agent.ready else "a source has not been read yet"
 
     async def get(self, path: str, **headers: str) -> httpx2.Response:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -1,6 +1,6 @@
 """Alerts and what happens to them, in as few words as a test needs."""
 
-from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind
+from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind, rules_origin
 
 
 def alert(name: str = "EngineDown", severity: str = "P0", at_ms: int = 0, **labels: str) -> Alert:
@@ -18,17 +18,21 @@ def alert(name: str = "EngineDown", severity: str = "P0", at_ms: int = 0, **labe
     )
 
 
+def origin(one: Alert) -> str:
+    return rules_origin("test.yml", one.rule)
+
+
 def fires(one: Alert, at_ms: int = 0) -> AlertEvent:
-    return AlertEvent(EventKind.FIRING, one, at_ms)
+    return AlertEvent(EventKind.FIRING, one, at_ms, origin=origin(one))
 
 
 def clears(one: Alert, at_ms: int = 0) -> AlertEvent:
-    return AlertEvent(EventKind.CLEAR, one, at_ms)
+    return AlertEvent(EventKind.CLEAR, one, at_ms, origin=origin(one))
 
 
 def unknown(one: Alert, at_ms: int = 0) -> AlertEvent:
-    return AlertEvent(EventKind.UNKNOWN, one, at_ms, "the source is dead")
+    return AlertEvent(EventKind.UNKNOWN, one, at_ms, "the source is dead", origin(one))
 
 
 def removed(one: Alert, at_ms: int = 0) -> AlertEvent:
-    return AlertEvent(EventKind.REMOVED, one, at_ms)
+    return AlertEvent(EventKind.REMOVED, one, at_ms, origin=origin(one))

@@ -1,6 +1,6 @@
 """A desk with its sender and its clock: time is moved by the test, channels answer as told."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from tocsin_alerting.incidents.action import Action, Verb
@@ -48,6 +48,11 @@ class Floor:
     async def hear(self, *events: AlertEvent) -> None:
         await self.desk.handle(events, self.now)
         await self.deliver()
+
+    async def reconcile(self, *standing: AlertEvent, silent: Collection[str] = ()) -> None:
+        """All known origins, and the `silent` ones, were asked anew: this is all that they say."""
+        origins = {*self.desk.origins, *silent, *(event.origin for event in standing)}
+        await self.desk.reconcile(standing, origins, self.now)
 
     async def act(self, verb: Verb, number: int = 1, actor: str = "li", **more: Any) -> Incident:
         after = await self.desk.act(Action(verb, number, actor, **more), self.now)

@@ -13,7 +13,7 @@ from tocsin_alerting.incidents.action import Action
 from tocsin_alerting.incidents.batch import Batch
 from tocsin_alerting.incidents.clocks import TimerDue
 from tocsin_alerting.incidents.errors import Conflict, JournalDown, JournalError, NoSuchIncident
-from tocsin_alerting.incidents.hearing import Hearing
+from tocsin_alerting.incidents.hearing import CLEARED, Hearing
 from tocsin_alerting.incidents.incident import Incident, State
 from tocsin_alerting.incidents.journal import Journal, Saved
 from tocsin_alerting.incidents.ledger import Ledger
@@ -26,7 +26,7 @@ from tocsin_alerting.incidents.routing import IncidentConfig
 from tocsin_alerting.incidents.story import Story
 from tocsin_alerting.incidents.timer import Timer, TimerKind
 from tocsin_alerting.incidents.transitions import StepFailed, step
-from tocsin_alerting.rules.alert import Alert, AlertEvent
+from tocsin_alerting.rules.alert import AlertEvent
 from tocsin_alerting.rules.journal import InstanceRow
 
 T = TypeVar("T")
@@ -75,7 +75,7 @@ class Desk:
         self._unrecorded: set[str] = set()
         self._held: set[int] = set()
         self._hold_until_ms = 0
-        self._reconciled = False
+        self._reconciled: set[str] = set()
         self._blind = False
         self._mending: asyncio.Task[None] | None = None
 
@@ -117,17 +117,34 @@ class Desk:
         self.ledger.changes().meta["clean_shutdown"] = "0"
 
     async def reconcile(
-        self, firing: Sequence[Alert], now_ms: int, unknown: Collection[str] = ()
+        self,
+        standing: Sequence[AlertEvent],
+        origins: Collection[str],
+        now_ms: int,
+        why: str = CLEARED,
     ) -> None:
-        """After the first evaluation: `firing` are all alerts that fire or are held as unknown.
+        """`standing` is all that `origins` have to say: what fires, or is held as unknown.
 
-        What fired before the restart and is not among them has cleared; what is new has begun.
-        `unknown` are fingerprints. Ends the hold on overdue pages.
+        What one of them said before and says no more has cleared, for the reason `why`; what is
+        new has begun. What others say is left alone. Ends the hold on the overdue pages of
+        incidents of which every origin has spoken.
         """
-        self._hearing.reconcile(firing, unknown, now_ms)
-        self._reconciled = True
-        self._held.clear()
+        about = {self.ledger.holder(one) for name in origins for one in self.ledger.said_by(name)}
+        self._hearing.reconcile(standing, origins, now_ms, why)
+        self._reconciled.update(origins)
+        self._held -= {number for number in about if self._is_settled(number)}
         await self._run_and_save(now_ms)
+
+    @property
+    def origins(self) -> Collection[str]:
+        """Those who say of an alert that it fires, or that nobody can tell."""
+        return self.ledger.origins
+
+    def _is_settled(self, number: int) -> bool:
+        """Whether everyone who spoke of the incident's alerts has spoken since the start."""
+        incident = self.ledger.incidents.get(number)
+        members = incident.active if incident else ()
+        return all(self._reconciled.issuperset(one.origins) for one in members)
 
     async def close(self, now_ms: int) -> None:
         """Write what can be written, and let go of the journal."""
@@ -399,7 +416,7 @@ class Desk:
         self.ledger.renumbered(self.recorder.backlog, saved)
         self.ledger.load(saved, now_ms)
         self._blind = False
-        self._hearing.adopt(saved.incidents, now_ms, still_firing=not self._reconciled)
+        self._hearing.adopt(saved.incidents, self._reconciled, now_ms)
         self.recorder.backlog.merge(self.ledger.take(now_ms))
         self._unrecorded |= self.recorder.backlog.messages.keys()
 

@@ -1,6 +1,8 @@
 """Brings alert events to the incidents they belong to, in an order that pages nobody in vain."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from tocsin_alerting.incidents.effects import Record
@@ -13,6 +15,8 @@ from tocsin_alerting.incidents.muting import INHIBITED, Mutes
 from tocsin_alerting.incidents.transitions import step
 from tocsin_alerting.rules.alert import Alert, AlertEvent, EventKind
 
+CLEARED = "clear after the restart"
+
 
 class Hearing:
     def __init__(self, ledger: Ledger) -> None:
@@ -23,23 +27,25 @@ class Hearing:
 
         So one evaluation pages once for all tiers of a symptom, and not for what its cause mutes.
         """
-        sources, others = self._in_order(events)
-        for event in sources:
-            self._one(event, now_ms)
-        if sources:
-            self.mute(now_ms)
-        for event in others:
-            self._one(event, now_ms)
+        for wave in _waves(events):
+            sources, others = self._in_order(wave)
+            for event in sources:
+                self._one(event, now_ms)
+            if sources:
+                self.mute(now_ms)
+            for event in others:
+                self._one(event, now_ms)
 
     def _in_order(self, events: Sequence[AlertEvent]) -> tuple[list[AlertEvent], list[AlertEvent]]:
-        if len({event.alert.fingerprint for event in events}) < len(events):
-            return [], list(events)  # one alert changed twice: the order is the meaning
         rules, config = self._ledger.config.inhibit, self._ledger.config
         firing = [event for event in events if event.kind is EventKind.FIRING]
         firing.sort(key=lambda event: alert_severity(event.alert, config) or "")
-        sources = [one for one in firing if is_source(rules, dict(one.alert.labels))]
-        rest = [one for one in firing if one not in sources]
-        return sources, rest + [one for one in events if one.kind is not EventKind.FIRING]
+        sources: list[AlertEvent] = []
+        others: list[AlertEvent] = []
+        for event in firing:
+            quiets = is_source(rules, dict(event.alert.labels))
+            (sources if quiets else others).append(event)
+        return sources, others + [one for one in events if one.kind is not EventKind.FIRING]
 
     def _one(self, event: AlertEvent, now_ms: int) -> None:
         ledger = self._ledger
@@ -81,40 +87,57 @@ class Hearing:
         found = inhibitions(self._ledger.config.inhibit, (again, *others))
         self._set_mutes(incident, found[incident.number], now_ms)
 
-    def reconcile(self, firing: Iterable[Alert], unknown: Collection[str], now_ms: int) -> None:
-        """Make the incidents agree with the alerts that fire after a restart."""
-        alerts = {alert.fingerprint: alert for alert in firing}
-        events = [
-            AlertEvent(EventKind.UNKNOWN if name in unknown else EventKind.FIRING, alert, now_ms)
-            for name, alert in alerts.items()
-            if self._fires(name) == (name in unknown)
-        ]
-        for incident in list(self._ledger.incidents.values()):
-            for member in incident.active:
-                if member.alert.fingerprint not in alerts:
-                    events.append(_cleared(member, now_ms))
+    def reconcile(
+        self, standing: Sequence[AlertEvent], origins: Iterable[str], now_ms: int, why: str
+    ) -> None:
+        """Make the incidents agree with all that `origins` say now; others are left alone."""
+        events = [event for event in standing if not self._known(event)]
+        said = {(event.origin, event.alert.fingerprint) for event in standing}
+        for origin in origins:
+            for member in self._ledger.said_by(origin):
+                if (origin, member.alert.fingerprint) not in said:
+                    events.append(_cleared(member, origin, now_ms, why))
         self.hear(events, now_ms)
 
-    def _fires(self, fingerprint: str) -> bool:
-        holder = self._ledger.holding(fingerprint)
-        return holder is not None and holder.members[fingerprint].source is Source.FIRING
+    def _known(self, event: AlertEvent) -> bool:
+        holder = self._ledger.holding(event.alert.fingerprint)
+        said = Source.UNKNOWN if event.kind is EventKind.UNKNOWN else Source.FIRING
+        if holder is None:
+            return said is Source.UNKNOWN
+        return holder.members[event.alert.fingerprint].origins.get(event.origin) is said
 
-    def adopt(self, incidents: Iterable[Incident], now_ms: int, *, still_firing: bool) -> None:
+    def adopt(
+        self, incidents: Iterable[Incident], reconciled: AbstractSet[str], now_ms: int
+    ) -> None:
         """Incidents that turned up late: one that was opened anew meanwhile is closed here.
 
-        Unless `still_firing` may yet be found out, what does not fire by now has cleared.
+        What one of the `reconciled` said fires in it has cleared; others have yet to speak.
         """
         ledger = self._ledger
         for incident in incidents:
             if ledger.with_key(incident.key) is not ledger.incidents[incident.number]:
                 closed = replace(incident, state=State.CLOSED)
                 ledger.apply((closed, (Record("superseded"),)), now_ms)
-            elif not still_firing:
-                for member in incident.active:
-                    event = _cleared(member, now_ms)
+                continue
+            for member in incident.active:
+                for origin in reconciled & member.origins.keys():
+                    event = _cleared(member, origin, now_ms, CLEARED)
                     current = ledger.incidents[incident.number]
                     ledger.apply(step(current, event, now_ms, ledger.config), now_ms)
 
 
-def _cleared(member: Member, now_ms: int) -> AlertEvent:
-    return AlertEvent(EventKind.CLEAR, member.alert, now_ms, "clear after the restart")
+def _waves(events: Sequence[AlertEvent]) -> list[list[AlertEvent]]:
+    """What an alert does first, for all alerts, then what they do next: its order is kept."""
+    waves: list[list[AlertEvent]] = []
+    count: Counter[str] = Counter()
+    for event in events:
+        name = event.alert.fingerprint
+        if count[name] == len(waves):
+            waves.append([])
+        waves[count[name]].append(event)
+        count[name] += 1
+    return waves
+
+
+def _cleared(member: Member, origin: str, now_ms: int, why: str) -> AlertEvent:
+    return AlertEvent(EventKind.CLEAR, member.alert, now_ms, why, origin)

@@ -33,12 +33,16 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One alert instance of an incident; `ended_at_ms` is None while it fires or is unknown."""
+    """One alert instance of an incident; `ended_at_ms` is None while it fires or is unknown.
+
+    `origins` are those who say that it fires, or that nobody can tell.
+    """
 
     alert: Alert
     source: Source
     since_ms: int
     ended_at_ms: int | None = None
+    origins: Mapping[str, Source] = field(default_factory=dict)
 
     def shifted(self, delta_ms: int) -> "Member":
         ended = None if self.ended_at_ms is None else self.ended_at_ms + delta_ms

@@ -4,14 +4,14 @@ It leads and the journal follows: what a step changed is collected in a batch, w
 out to be written. So a step goes on when the disk does not.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from tocsin_alerting.incidents.batch import Batch, Entry
 from tocsin_alerting.incidents.composition import compose
 from tocsin_alerting.incidents.effects import Change, Notify, Record, SetTimer, WithdrawPages
-from tocsin_alerting.incidents.incident import Incident, Source, State
+from tocsin_alerting.incidents.incident import Incident, Member, Source, State
 from tocsin_alerting.incidents.journal import Saved
 from tocsin_alerting.incidents.message import Message, MessageState
 from tocsin_alerting.incidents.outbox import Outbox, wants_page
@@ -31,6 +31,8 @@ class Ledger:
         self.stirred = True  # who keeps whom quiet may have changed
         self._by_key: dict[str, int] = {}
         self._holder: dict[str, int] = {}
+        self._origins: dict[str, tuple[str, ...]] = {}
+        self._said_by: dict[str, dict[str, None]] = {}
         self._changes = Batch()
         self._last_number = 0
         self._last_entry = 0
@@ -46,6 +48,20 @@ class Ledger:
         """The incident in which this alert fires or is unknown."""
         number = self._holder.get(fingerprint)
         return None if number is None else self.incidents[number]
+
+    @property
+    def origins(self) -> Collection[str]:
+        """Those who say of an alert that it fires, or that nobody can tell."""
+        return self._said_by.keys()
+
+    def holder(self, member: Member) -> int:
+        """The number of the incident in which an active member is."""
+        return self._holder[member.alert.fingerprint]
+
+    def said_by(self, origin: str) -> list[Member]:
+        """The members of which `origin` says that they fire, or that nobody can tell."""
+        names = self._said_by.get(origin, ())
+        return [self.incidents[self._holder[name]].members[name] for name in names]
 
     def due(self, now_ms: int, held: Callable[[Incident], bool]) -> list[tuple[int, Timer]]:
         """The timers due by `now_ms`, the oldest first."""
@@ -97,22 +113,36 @@ class Ledger:
         self._last_number = max(self._last_number, number)
         self.incidents[number] = incident
         self._changes.incidents[number] = incident
-        known = before.members if before else {}
-        for name, member in incident.members.items():
-            if known.get(name) is not member:
-                self._changes.members[number, name] = member
+        changed = _changed(incident, before)
+        for name, member in changed.items():
+            self._changes.members[number, name] = member
         if incident.state is not State.CLOSED:
             self._by_key[incident.key] = number
-            self._index(incident)
+            self._index(number, changed)
         if before is None or (before.members, before.state) != (incident.members, incident.state):
             self.stirred = True
 
-    def _index(self, incident: Incident) -> None:
-        for name, member in incident.members.items():
+    def _index(self, number: int, members: Mapping[str, Member]) -> None:
+        for name, member in members.items():
             if member.source is not Source.CLEAR:
-                self._holder[name] = incident.number
-            elif self._holder.get(name) == incident.number:
-                del self._holder[name]
+                self._release(name)
+                self._holder[name] = number
+                self._origins[name] = tuple(member.origins)
+                for origin in member.origins:
+                    self._said_by.setdefault(origin, {})[name] = None
+            elif self._holder.get(name) == number:
+                self._release(name)
+
+    def _release(self, name: str) -> None:
+        """Forget in which incident the alert fires, and who says so."""
+        holder = self._holder.pop(name, None)
+        if holder is None:
+            return
+        for origin in self._origins.pop(name):
+            said = self._said_by[origin]
+            said.pop(name, None)
+            if not said:
+                del self._said_by[origin]
 
     def _set_timers(self, incident: Incident, new: Iterable[Timer]) -> None:
         before = self.timers.get(incident.number, {})
@@ -164,7 +194,7 @@ class Ledger:
             del self._by_key[incident.key]
         for name in incident.members:
             if self._holder.get(name) == number:
-                del self._holder[name]
+                self._release(name)
         self.outbox.drop([number])
 
     def _message_changed(self, message: Message) -> None:
@@ -203,7 +233,7 @@ class Ledger:
         for incident in saved.incidents:
             if incident.key not in self._by_key:
                 self._by_key[incident.key] = incident.number
-                self._index(incident)
+                self._index(incident.number, incident.members)
             self.incidents[incident.number] = incident
             timers = saved.timers.get(incident.number, ())
             self.timers[incident.number] = {timer.kind: timer for timer in timers}
@@ -221,3 +251,11 @@ class Ledger:
         for entries in (unwritten.history, self._changes.history):
             entries[:] = [replace(one, seq=one.seq + saved.last_entry) for one in entries]
         self.outbox.renumber(saved.last_message)
+
+
+def _changed(incident: Incident, before: Incident | None) -> Mapping[str, Member]:
+    """The members that are new or different."""
+    if before is None or before.members is incident.members:
+        return {} if before else incident.members
+    known = before.members
+    return {n: one for n, one in incident.members.items() if known.get(n) is not one}

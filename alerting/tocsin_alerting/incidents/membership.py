@@ -1,5 +1,6 @@
 """What alerts do to an incident: rules 1, 18 to 20, 22, 25 to 27 and 30 of docs/incidents.md."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from tocsin_alerting.incidents.answers import resolve
@@ -33,38 +34,69 @@ def open_incident(
         policy=policy,
         severity=severity,
         opened_at_ms=now_ms,
-        members={event.alert.fingerprint: Member(event.alert, Source.FIRING, now_ms)},
+        members={event.alert.fingerprint: _new_member(event, now_ms)},
     )
     data = {"severity": severity.value, "policy": policy.name, "alert": event.alert.name}
     waits = timer(opened, TimerKind.GROUP_WAIT, now_ms + policy.group_wait_ms)
     return opened, (Record("opened", data=data), waits, *slo_timers(opened, config))
 
 
+def _new_member(event: AlertEvent, now_ms: int) -> Member:
+    return Member(event.alert, Source.FIRING, now_ms, origins={event.origin: Source.FIRING})
+
+
 def alert_changed(
     incident: Incident, event: AlertEvent, now_ms: int, config: IncidentConfig
 ) -> Change:
     if event.kind is EventKind.FIRING:
-        return _fired(incident, event.alert, now_ms, config)
+        return _fired(incident, event, now_ms, config)
     known = incident.members.get(event.alert.fingerprint)
     if known is None:
         return incident, (Record("ignored_late", data={"alert": event.alert.name}),)
     if event.kind is EventKind.UNKNOWN:
-        member = replace(known, source=Source.UNKNOWN)
+        member = _doubted(known, event.origin)
     else:
-        member = replace(known, alert=event.alert, source=Source.CLEAR, ended_at_ms=now_ms)
+        member = _cleared(known, event, now_ms)
+    if member is known:
+        return incident, ()
     why = "rule removed" if event.kind is EventKind.REMOVED else event.reason or "clear"
     return _follow(_with(incident, event.alert, member), incident, now_ms, config, why)
+
+
+def _doubted(known: Member, origin: str) -> Member:
+    origins = {**known.origins, origin: Source.UNKNOWN}
+    return replace(known, origins=origins, source=_said(origins))
+
+
+def _cleared(known: Member, event: AlertEvent, now_ms: int) -> Member:
+    """The member as it is without `event.origin`; unchanged when others alone say that it fires."""
+    if known.origins and event.origin not in known.origins:
+        return known
+    origins = {name: said for name, said in known.origins.items() if name != event.origin}
+    if origins:
+        return replace(known, origins=origins, source=_said(origins))
+    return replace(
+        known, alert=event.alert, source=Source.CLEAR, ended_at_ms=now_ms, origins=origins
+    )
+
+
+def _said(origins: Mapping[str, Source]) -> Source:
+    return Source.FIRING if Source.FIRING in origins.values() else Source.UNKNOWN
 
 
 def _with(incident: Incident, alert: Alert, member: Member) -> Incident:
     return replace(incident, members={**incident.members, alert.fingerprint: member})
 
 
-def _fired(incident: Incident, alert: Alert, now_ms: int, config: IncidentConfig) -> Change:
+def _fired(incident: Incident, event: AlertEvent, now_ms: int, config: IncidentConfig) -> Change:
+    alert = event.alert
     known = incident.members.get(alert.fingerprint)
     again = known is None or known.source is Source.CLEAR
     since_ms = now_ms if known is None or again else known.since_ms
-    joined = _with(incident, alert, Member(alert, Source.FIRING, since_ms))
+    before = {} if known is None or again else known.origins
+    origins = {**before, event.origin: Source.FIRING}
+    member = Member(alert, Source.FIRING, since_ms, origins=origins)
+    joined = _with(incident, alert, member)
     severity = alert_severity(alert, config) or Severity.P2
     if incident.state is State.RESOLVED:
         return _reopen(joined, severity, alert, now_ms, config)

@@ -40,7 +40,7 @@ LIVE_MESSAGES = (
     f"SELECT {MESSAGE_COLUMNS} FROM outbox WHERE state IN (?, ?)"
     f" OR incident IN (SELECT id FROM incidents WHERE {OPEN}) ORDER BY id"
 )
-MEMBERS = "SELECT incident, fingerprint, source, since_ms, ended_at_ms, alert_json"
+MEMBERS = "SELECT incident, fingerprint, source, since_ms, ended_at_ms, alert_json, origins_json"
 
 
 class SqliteJournal:

@@ -28,6 +28,7 @@ from tocsin_alerting.incidents.sqlite_schema import (
     PUT_TIMER,
 )
 from tocsin_alerting.incidents.timer import Timer, TimerKind
+from tocsin_alerting.rules.alert import rules_origin
 from tocsin_alerting.rules.journal import InstanceRow
 
 Row = Sequence[Any]
@@ -57,13 +58,22 @@ def statements(batch: Batch) -> Iterable[Statement]:
 
 
 def read_incidents(rows: Iterable[Row], member_rows: Iterable[Row]) -> list[Incident]:
-    """From (data_json) and (incident, fingerprint, source, since, ended, alert_json)."""
+    """From (data_json) and (incident, fingerprint, source, since, ended, alert, origins)."""
     members: dict[int, dict[str, Member]] = {}
-    for number, name, source, since_ms, ended_ms, alert in member_rows:
-        member = Member(alert_from(json.loads(alert)), Source(source), since_ms, ended_ms)
-        members.setdefault(number, {})[name] = member
+    for number, name, *row in member_rows:
+        members.setdefault(number, {})[name] = _member(row)
     found = (json.loads(data) for (data,) in rows)
     return [incident_from(data, members.get(data["number"], {})) for data in found]
+
+
+def _member(row: Row) -> Member:
+    """Before there were origins only rules spoke, and not every alert named its file."""
+    source, since_ms, ended_ms, alert_text, origins_text = row
+    alert, said = alert_from(json.loads(alert_text)), Source(source)
+    origins = {name: Source(word) for name, word in json.loads(origins_text).items()}
+    if not origins and said is not Source.CLEAR:
+        origins = {rules_origin("", alert.rule): said}
+    return Member(alert, said, since_ms, ended_ms, origins)
 
 
 def read_timer(row: Row) -> Timer:
@@ -107,7 +117,8 @@ def _incident_row(one: Incident) -> Row:
 def _member_row(number: int, one: Member) -> Row:
     alert = dumped(alert_json(one.alert))
     name = one.alert.fingerprint
-    return (number, name, one.source.value, one.since_ms, one.ended_at_ms, alert)
+    origins = dumped(one.origins)
+    return (number, name, one.source.value, one.since_ms, one.ended_at_ms, alert, origins)
 
 
 def _timer_row(number: int, one: Timer) -> Row:

@@ -1,12 +1,12 @@
 """The tables of the journal, in SQL that PostgreSQL reads as well.
 
-Version 1. A newer version is refused; an older one is brought forward by the statements of every
+A newer version is refused; an older one is brought forward by the statements of every
 version after it, in one transaction.
 """
 
 from collections.abc import Mapping
 
-VERSION = 1
+VERSION = 2
 
 MIGRATIONS: Mapping[int, tuple[str, ...]] = {
     1: (
@@ -41,6 +41,7 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
         "CREATE TABLE request_ids (id TEXT PRIMARY KEY, incident BIGINT NOT NULL,"
         " at_ms BIGINT NOT NULL)",
     ),
+    2: ("ALTER TABLE incident_instances ADD COLUMN origins_json TEXT NOT NULL DEFAULT '{}'",),
 }
 
 CREATE_META = "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
@@ -67,7 +68,7 @@ PUT_INCIDENT = upsert(
 PUT_MEMBER = upsert(
     "incident_instances",
     ("incident", "fingerprint"),
-    ("source", "since_ms", "ended_at_ms", "alert_json"),
+    ("source", "since_ms", "ended_at_ms", "alert_json", "origins_json"),
 )
 PUT_TIMER = upsert("timers", ("id",), ("incident", "kind", "generation", "due_at_ms"))
 PUT_MESSAGE = upsert(

@@ -34,7 +34,6 @@ async def drill(config: IncidentConfig, severity: Severity) -> list[str]:
     """
     desk = Desk(config, MemoryJournal(), lambda: 0.5)
     await desk.start(0)
-    await desk.reconcile([], 0)
     await desk.handle([_event(EventKind.FIRING, severity, 0)], 0)
     moments = await _unanswered(desk)
     end_ms = (moments[-1].at_ms if moments else 0) + CLEARS_AFTER_MS

@@ -4,10 +4,17 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from tocsin_alerting.incidents.desk import Desk
-from tocsin_alerting.rules.alert import Alert, AlertState
+from tocsin_alerting.rules.alert import (
+    RULES,
+    Alert,
+    AlertEvent,
+    AlertState,
+    EventKind,
+    rules_origin,
+)
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.journal import InstanceJournal, InstanceRow
-from tocsin_alerting.rules.progress import GroupProgress
+from tocsin_alerting.rules.progress import GroupProgress, RuleProgress
 from tocsin_exporter.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -53,27 +60,21 @@ def _standing_of(row: InstanceRow) -> Iterator[Alert]:
 
 
 class RuleRounds:
-    """Evaluates for ever. `ready` says whether every source was read once or missed its deadline.
+    """Evaluates for ever.
 
-    After the first evaluation of every group the desk is told what fires, so that what ended while
-    the agent was down ends now.
+    After the first evaluation of a rule the desk is told all that fires by it, so that what ended
+    while the agent was down ends now. No rule waits for another one's first evaluation.
     """
 
     def __init__(
-        self,
-        groups: Groups,
-        desk: Desk,
-        instances: InstanceJournal,
-        clock: Clock,
-        ready: Callable[[], bool],
+        self, groups: Groups, desk: Desk, instances: InstanceJournal, clock: Clock
     ) -> None:
-        self.reconciled = False
         self._groups = groups
         self._desk = desk
         self._instances = instances
         self._clock = clock
-        self._ready = ready
         self._beat_ms = 0
+        self._reconciled: set[str] = set()
 
     async def run(self) -> None:
         done_ms = 0
@@ -89,31 +90,61 @@ class RuleRounds:
     async def evaluate(self, progress: GroupProgress, now_ms: int) -> None:
         """One group, in the slot that `now_ms` falls into."""
         events = await self._groups.evaluate(progress, self._groups.slot(progress, now_ms))
-        if events and self.reconciled:
-            await self._desk.handle(events, self._clock.now_ms())
+        await self._report(progress, events, self._clock.now_ms())
         await self._groups.persist(progress, self._instances)
+
+    def waiting(self, now_ms: int) -> list[GroupProgress]:
+        """The groups that are due and have never run: nobody is paged by them yet."""
+        return [
+            one
+            for one in self._groups.all
+            if not _has_run(one) and self._groups.slot(one, now_ms) > one.loaded_ms
+        ]
+
+    async def _report(
+        self, progress: GroupProgress, events: Sequence[AlertEvent], now_ms: int
+    ) -> None:
+        """A rule that has run for the first time says all that it holds, then what changes."""
+        first = [
+            rule
+            for rule in progress.rules
+            if rule.evaluated_ms and rule.origin not in self._reconciled
+        ]
+        if first:
+            standing = [event for rule in first for event in _standing(rule, now_ms)]
+            origins = {name for rule in first for name in _origins(rule)}
+            self._reconciled |= origins
+            await self._desk.reconcile(standing, origins, now_ms)
+            events = [event for event in events if event.origin not in origins]
+        if events:
+            await self._desk.handle(events, now_ms)
 
     async def _settle(self) -> None:
         now_ms = self._clock.now_ms()
-        if not self.reconciled and self._ready() and self._all_evaluated():
-            firing, unknown = self._standing()
-            self.reconciled = True
-            await self._desk.reconcile(firing, now_ms, unknown)
+        rules = (rule for one in self._groups.all for rule in one.rules)
+        present = {name for rule in rules for name in _origins(rule)}
+        gone = {one for one in self._desk.origins if one.startswith(RULES)} - present
+        if gone:
+            await self._desk.reconcile([], gone, now_ms, "rule removed")
         if now_ms - self._beat_ms >= HEARTBEAT_MS or now_ms < self._beat_ms:
             self._beat_ms = now_ms
             await self._desk.heartbeat(now_ms)
 
-    def _all_evaluated(self) -> bool:
-        return all(rule.evaluated_ms for group in self._groups.all for rule in group.rules)
 
-    def _standing(self) -> tuple[Sequence[Alert], set[str]]:
-        """The alerts that fire or are in doubt, and the fingerprints of the latter."""
-        firing: list[Alert] = []
-        unknown: set[str] = set()
-        for group in self._groups.all:
-            for rule in group.rules:
-                open_doubts = [one.alert for one in rule.doubts.values() if not one.over]
-                unknown.update(alert.fingerprint for alert in open_doubts)
-                firing += open_doubts
-                firing += [a for a in rule.alerts.values() if a.state is AlertState.FIRING]
-        return list({alert.fingerprint: alert for alert in firing}.values()), unknown
+def _has_run(progress: GroupProgress) -> bool:
+    return all(rule.evaluated_ms for rule in progress.rules)
+
+
+def _origins(rule: RuleProgress) -> tuple[str, str]:
+    """As whom the rule speaks, and spoke before its file was named."""
+    return rule.origin, rules_origin("", rule.rule.uid)
+
+
+def _standing(rule: RuleProgress, now_ms: int) -> Iterator[AlertEvent]:
+    """All that fires by this rule, or is in doubt."""
+    for doubt in rule.doubts.values():
+        if not doubt.over:
+            yield AlertEvent(EventKind.UNKNOWN, doubt.alert, now_ms, origin=rule.origin)
+    for alert in rule.alerts.values():
+        if alert.state is AlertState.FIRING:
+            yield AlertEvent(EventKind.FIRING, alert, now_ms, origin=rule.origin)

@@ -58,12 +58,24 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AlertEvent:
-    """A change of one alert: sent when it begins to fire, clears, or becomes unknown, once each."""
+    """A change of one alert: sent when it begins to fire, clears, or becomes unknown, once each.
+
+    `origin` names who says so. An alert that two origins say fires until both have cleared it.
+    """
 
     kind: EventKind
     alert: Alert
     at_ms: int
     reason: str = ""
+    origin: str = ""
+
+
+RULES = "rules;"
+
+
+def rules_origin(file: str, rule: str) -> str:
+    """The origin of what the rule `rule` (its uid) of `file` says."""
+    return f"{RULES}{file};{rule}"
 
 
 @lru_cache(maxsize=8192)  # an alert is looked up by it at every evaluation

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tocsin_alerting.promql.ast import Expr
-from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind
+from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind, rules_origin
 from tocsin_alerting.rules.evaluation import Surroundings, evaluate_rule
 from tocsin_alerting.rules.journal import InstanceJournal, InstanceRow
 from tocsin_alerting.rules.progress import GroupProgress, RuleProgress
@@ -97,7 +97,8 @@ class Groups:
         progress.missed += missed(progress.evaluated_ms, at_ms, progress.interval_ms)
         events: list[AlertEvent] = []
         for rule in progress.rules:
-            events.extend(await evaluate_rule(rule, progress.group, at_ms, self.around))
+            changed = await evaluate_rule(rule, progress.group, at_ms, self.around)
+            events.extend(replace(event, origin=rule.origin) for event in changed)
         progress.evaluated_ms = at_ms
         progress.evaluation_seconds = self.around.seconds() - started
         self._end_leaving(at_ms)
@@ -226,7 +227,8 @@ def _removed(rows: Iterable[InstanceRow], now_ms: int) -> Iterable[AlertEvent]:
         elif alert is None or alert.state is not AlertState.FIRING:
             continue
         reason = f"rule {row.rule} is no longer in {row.file}"
-        yield AlertEvent(EventKind.REMOVED, alert, now_ms, reason)
+        origin = rules_origin(row.file, row.rule)
+        yield AlertEvent(EventKind.REMOVED, alert, now_ms, reason, origin)
 
 
 def _lasting(row: InstanceRow) -> object:

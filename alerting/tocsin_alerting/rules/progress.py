@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from tocsin_alerting.promql.ast import Expr, VectorSelector, selectors
-from tocsin_alerting.rules.alert import Alert, AlertState
+from tocsin_alerting.rules.alert import Alert, AlertState, rules_origin
 from tocsin_alerting.rules.alerting import Naming, alert_samples
 from tocsin_alerting.rules.journal import InstanceRow
 from tocsin_alerting.rules.rule import AlertingRule, Group, Rule
@@ -104,6 +104,11 @@ class RuleProgress:
     def source(self) -> Source:
         """Under which name the store keeps what this rule writes; it adds no label."""
         return Source(RULES_JOB, f"{self.file};{self.rule.uid}")
+
+    @property
+    def origin(self) -> str:
+        """As whom it speaks to the incident layer."""
+        return rules_origin(self.file, self.rule.uid)
 
     @property
     def state(self) -> AlertState | None:

@@ -22,7 +22,7 @@ Told = Callable[[], Any]
 async def floor() -> Floor:
     """A desk with one P0 incident open."""
     opened = await Floor(config()).open()
-    await opened.desk.reconcile([], opened.now)
+    await opened.reconcile()
     await opened.hear(fires(alert(target="a:1"), opened.now))
     return opened
 

@@ -71,7 +71,7 @@ class Story:
                 self.channel(verb, word)
             case "restart":
                 await floor.restart(down_ms=int(word) * SECOND)
-                await floor.desk.reconcile([ALERTS[name] for name in self.firing], floor.now)
+                await floor.reconcile(*(fires(ALERTS[name]) for name in self.firing))
             case "lose":  # claimed, and the process dies before the answer
                 claimed = await floor.desk.claim(floor.now)
                 self.doubtful |= {way(one.notification) for one in claimed}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from support.alert_events import fires, origin
 from support.mortal_desk import CLEARS_AT_MS, DOWN, POINTS, send
 from support.policies import HOUR, MINUTE, config
 from tocsin_alerting.incidents.desk import Desk
@@ -39,12 +40,12 @@ async def live_on(folder: Path) -> None:
     now = int((folder / "clock").read_text())
     desk = Desk(config(), SqliteJournal(folder / "incidents.db"), lambda: 0.0)
     await desk.start(now)
-    await desk.reconcile([DOWN] if now < CLEARS_AT_MS else [], now)
+    await desk.reconcile([fires(DOWN)] if now < CLEARS_AT_MS else [], [origin(DOWN)], now)
     await send(desk, folder, now, lambda point: None)
     while now < CLEARS_AT_MS:
         now += MINUTE
         if now == CLEARS_AT_MS:
-            await desk.reconcile([], now)
+            await desk.reconcile([], [origin(DOWN)], now)
         await desk.due(now)
         await send(desk, folder, now, lambda point: None)
     await desk.due(now + HOUR)

@@ -1,16 +1,20 @@
 """Killed at any moment and started again: nothing is lost, nothing is said twice for nothing."""
 
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from support.alert_events import alert, clears, fires, unknown
+from support.alert_events import alert, clears, fires, origin, removed, unknown
 from support.paging_floor import START_MS, Floor
 from support.policies import HOUR, MINUTE, SECOND, config
 from tocsin_alerting.incidents.action import Verb
 from tocsin_alerting.incidents.incident import State
 from tocsin_alerting.incidents.outcome import Done
 from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
+from tocsin_alerting.rules.alert import AlertEvent, EventKind, rules_origin
 
 DOWN = alert("EngineDown", "P0", target="a")
 SLOW = alert("Slow", "P1", target="a")
@@ -27,7 +31,7 @@ async def test_a_step_due_while_down_goes_out_once(one: Floor) -> None:
     await one.restart(down_ms=2 * MINUTE)
     await one.advance(0)
     await one.restart()
-    await one.desk.reconcile([DOWN], one.now)
+    await one.reconcile(fires(DOWN))
     await one.advance(14 * MINUTE)
     assert one.reasons("escalated") == [(16 * MINUTE, "wang")]
     assert len(one.reasons("opened")) == 2
@@ -49,7 +53,7 @@ async def test_milder_pages_wait_for_the_first_evaluation(one: Floor) -> None:
     await one.restart(down_ms=HOUR)
     await one.advance(10 * SECOND)
     assert not one.told
-    await one.desk.reconcile([], one.now)  # it is over
+    await one.reconcile()  # it is over
     await one.advance(HOUR)
     assert not one.told and not await one.desk.incidents()
 
@@ -57,7 +61,7 @@ async def test_milder_pages_wait_for_the_first_evaluation(one: Floor) -> None:
 async def test_milder_pages_go_when_it_fires_still(one: Floor) -> None:
     await one.hear(fires(SLOW))
     await one.restart(down_ms=HOUR)
-    await one.desk.reconcile([SLOW], one.now)
+    await one.reconcile(fires(SLOW))
     await one.deliver()
     assert {who for _, who in one.reasons("opened")} == {"chat", "mail"}
 
@@ -74,7 +78,7 @@ async def test_milder_pages_wait_a_minute_at_most(one: Floor) -> None:
 async def test_what_began_and_ended_while_down(one: Floor) -> None:
     await one.hear(fires(DOWN))
     await one.restart(down_ms=MINUTE)
-    await one.desk.reconcile([SLOW], one.now)
+    await one.reconcile(fires(SLOW))
     await one.deliver()
     assert {who for _, who in one.reasons("resolved")} == {"li", "chat"}
     assert [i.severity for i in await one.desk.incidents()] == ["P1"]
@@ -84,12 +88,12 @@ async def test_unknown_survives_and_ends(one: Floor) -> None:
     await one.hear(fires(DOWN))
     await one.hear(unknown(DOWN))
     await one.restart(down_ms=MINUTE)
-    await one.desk.reconcile([DOWN], one.now, unknown={DOWN.fingerprint})
+    await one.reconcile(unknown(DOWN))
     assert (await one.desk.incident(1)).source == "unknown"
-    await one.desk.reconcile([DOWN], one.now)
+    await one.reconcile(fires(DOWN))
     assert (await one.desk.incident(1)).source == "firing"
     await one.restart()
-    await one.desk.reconcile([DOWN], one.now, unknown={DOWN.fingerprint})
+    await one.reconcile(unknown(DOWN))
     assert (await one.desk.incident(1)).source == "unknown"  # began while down
 
 
@@ -106,7 +110,7 @@ async def test_an_answer_and_its_end_survive(one: Floor) -> None:
     await one.hear(fires(DOWN))
     await one.act(Verb.ACK)
     await one.restart(down_ms=5 * MINUTE)
-    await one.desk.reconcile([DOWN], one.now)
+    await one.reconcile(fires(DOWN))
     incident = await one.desk.incident(1)
     assert (incident.state, incident.owner) == (State.ACKED, "li")
     await one.advance(25 * MINUTE)
@@ -135,3 +139,55 @@ async def test_the_downtime_is_in_the_history(one: Floor) -> None:
     await one.restart()
     started = [e for e in await one.journal.history(0) if e.event == "started"][-1]
     assert started.data["clean"] and one.desk.last_eval_ms == START_MS
+
+
+async def test_a_restart_clears_only_what_its_origin_says(one: Floor) -> None:
+    posted = AlertEvent(EventKind.FIRING, alert("Posted", "P0", target="b"), one.now, origin="api")
+    await one.hear(fires(DOWN), fires(SLOW), posted)
+    await one.restart(down_ms=MINUTE)
+    await one.desk.reconcile([], [origin(DOWN)], one.now)
+    assert {i.severity for i in await one.desk.incidents()} == {"P0", "P1"}  # posted, slow
+    await one.desk.reconcile([], [origin(SLOW)], one.now)
+    assert [i.group_labels[0][1] for i in await one.desk.incidents()] == ["Posted"]
+
+
+async def test_the_hold_ends_incident_by_incident(one: Floor) -> None:
+    warm = alert("Warm", "P1", target="a")
+    await one.hear(fires(SLOW), fires(warm))
+    await one.restart(down_ms=HOUR)
+    await one.desk.reconcile([fires(SLOW)], [origin(SLOW)], one.now)
+    await one.deliver()
+    assert {n.title.split()[0] for n in one.sent} == {"Slow"}
+    await one.advance(HOUR)
+    assert {n.title.split()[0] for n in one.sent} == {"Slow", "Warm"}
+
+
+async def test_an_alert_of_two_rules_fires_until_both_have_cleared(one: Floor) -> None:
+    other = replace(DOWN, rule="other/EngineDown/0")
+    await one.hear(fires(DOWN), fires(other))
+    await one.hear(clears(DOWN))
+    await one.restart(down_ms=SECOND)
+    assert (await one.desk.incident(1)).is_open
+    await one.hear(unknown(other))
+    assert (await one.desk.incident(1)).source == "unknown"
+    await one.hear(removed(other))
+    assert (await one.desk.incident(1)).state is State.RESOLVED
+
+
+async def test_a_journal_from_before_origins_is_reconciled_by_the_rule(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    one = await Floor(config(), SqliteJournal(path)).open()
+    await one.hear(fires(DOWN), fires(SLOW))
+    await one.desk.close(one.now)
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("ALTER TABLE incident_instances DROP COLUMN origins_json")
+        file.execute("UPDATE meta SET value = '1' WHERE key = 'schema_version'")
+        file.commit()
+    one.journal = SqliteJournal(path)
+    await one.restart()
+    assert set(one.desk.origins) == {rules_origin("", DOWN.rule), rules_origin("", SLOW.rule)}
+    both = [origin(DOWN), rules_origin("", DOWN.rule)]
+    await one.desk.reconcile([fires(DOWN)], both, one.now)
+    await one.hear(clears(DOWN))
+    assert (await one.desk.incident(1)).state is State.RESOLVED
+    assert (await one.desk.incident(2)).is_open

@@ -41,7 +41,6 @@ async def _an_hour(told: Told) -> None:
     clock = Clock(lambda: START_MS / 1000 + loop.time(), loop.time)
     desk = Desk(config(), MemoryJournal(), lambda: 0.0)
     await desk.start(clock.now_ms())
-    await desk.reconcile([], clock.now_ms())
     channels = {name: Ear(clock, told) for name in ("phone", "chat", "mail")}
     courier = Courier(desk, channels, clock.now_ms)
     running = asyncio.ensure_future(DeskRounds(desk, courier, clock).run())

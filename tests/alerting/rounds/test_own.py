@@ -97,7 +97,7 @@ async def test_a_rule_that_fails_is_counted_at_each_evaluation_and_in_its_group(
 
 async def test_the_desk_and_the_courier() -> None:
     floor = await Floor(config()).open()
-    await floor.desk.reconcile([], floor.now)
+    await floor.reconcile()
     await floor.hear(fires(alert(target="a:1"), floor.now))
     found = rows(own.desk_samples(floor.desk, lambda: floor.now, STAGES))
     assert only(found, "tocsin_incidents", severity="P0", state="TRIGGERED") == 1

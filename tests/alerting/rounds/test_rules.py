@@ -1,6 +1,25 @@
-"""Which slot of the rules comes next."""
+"""Which slot of the rules comes next, and what the desk hears of each group, in virtual time."""
 
-from tocsin_alerting.rounds.rules import after_ms
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from support.alert_events import alert, fires
+from support.paging_floor import START_MS
+from support.policies import MINUTE, SECOND, config
+from support.rule_surroundings import surroundings
+from support.rule_texts import alerting, group
+from support.scripted_engine import Rows, row
+from support.virtual_time import VirtualTimeLoop
+from tocsin_alerting.incidents.desk import Desk
+from tocsin_alerting.incidents.incident import State
+from tocsin_alerting.incidents.journal import Journal
+from tocsin_alerting.incidents.memory_journal import MemoryJournal
+from tocsin_alerting.rounds.rules import Instances, RuleRounds, after_ms
+from tocsin_alerting.rules.alert import AlertEvent, EventKind
+from tocsin_alerting.rules.groups import Groups
+from tocsin_alerting.rules.rule import Group, RuleFile
+from tocsin_exporter.clock import Clock
 
 
 def test_a_sleeper_that_wakes_early_does_not_run_its_slot_again() -> None:
@@ -10,3 +29,97 @@ def test_a_sleeper_that_wakes_early_does_not_run_its_slot_again() -> None:
 
 def test_a_clock_that_was_set_back_does_not_hold_the_rules_up() -> None:
     assert after_ms(now_ms=10_000, done_ms=3_610_000) == 10_000
+
+
+FAST = group(alerting("down == 1", "Down", severity="P0"), name="fast", interval_ms=SECOND)
+HOURLY = group(alerting("old == 1", "Old", severity="P0"), name="hourly", interval_ms=60 * MINUTE)
+
+
+class World:
+    """One run of the agent's rules on a journal; `down` is what fires."""
+
+    def __init__(self, journal: Journal, *groups: Group) -> None:
+        loop = asyncio.get_running_loop()
+        self.clock = Clock(lambda: START_MS / 1000 + loop.time(), loop.time)
+        self.down: Rows = [row(1.0, __name__="down", target="a")]
+        self.old: Rows = []
+        script = {"down == 1": lambda _: self.down, "old == 1": lambda _: self.old}
+        self.groups = Groups(surroundings(script), SECOND)
+        self.desk = Desk(config(), journal, lambda: 0.0)
+        instances = Instances(self.desk, self.clock.now_ms)
+        self.rounds = RuleRounds(self.groups, self.desk, instances, self.clock)
+        self._files = [RuleFile("f.yml", groups)]
+
+    async def run(self, seconds: float) -> None:
+        now_ms = self.clock.now_ms()
+        await self.desk.start(now_ms)
+        self.groups.remember(self.desk.saved_instances)
+        await self.desk.handle(self.groups.load(self._files, now_ms), now_ms)
+        running = asyncio.ensure_future(self.rounds.run())
+        await asyncio.sleep(seconds)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    async def states(self) -> dict[str, str]:
+        every = await self.desk.incidents(tuple(State))
+        return {dict(one.group_labels)["alertname"]: one.state.value for one in every}
+
+
+def in_virtual_time(story: Callable[[], Awaitable[None]]) -> None:
+    async def told() -> None:
+        await story()
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(told())
+
+
+def test_a_group_pages_as_soon_as_it_has_run() -> None:
+    async def story() -> None:
+        world = World(MemoryJournal(), FAST, HOURLY)
+        await world.run(2)
+        assert await world.states() == {"Down": "TRIGGERED"}
+        assert not any(rule.evaluated_ms for rule in world.groups.all[1].rules)
+        assert not world.rounds.waiting(world.clock.now_ms())
+
+    in_virtual_time(story)
+
+
+def test_a_restart_clears_by_a_group_that_has_run_and_by_no_other() -> None:
+    async def story() -> None:
+        journal = MemoryJournal()
+        before = World(journal, FAST, replace(HOURLY, interval_ms=SECOND))
+        before.old = [row(1.0, __name__="old", target="a")]
+        await before.run(2)
+        assert await before.states() == {"Down": "TRIGGERED", "Old": "TRIGGERED"}
+        after = World(journal, FAST, HOURLY)
+        after.down = []
+        await after.run(2)
+        assert await after.states() == {"Down": "RESOLVED", "Old": "TRIGGERED"}
+
+    in_virtual_time(story)
+
+
+def test_what_a_rule_that_is_gone_said_is_over() -> None:
+    async def story() -> None:
+        journal = MemoryJournal()
+        lost = alert("Lost", target="b")
+        world = World(journal, FAST)
+        await world.desk.start(world.clock.now_ms())
+        await world.desk.handle([fires(lost)], world.clock.now_ms())
+        posted = AlertEvent(EventKind.FIRING, alert("Posted", target="c"), START_MS, origin="api")
+        await world.desk.handle([posted], world.clock.now_ms())
+        again = World(journal, FAST)
+        await again.run(2)
+        states = await again.states()
+        assert states == {"Down": "TRIGGERED", "Lost": "RESOLVED", "Posted": "TRIGGERED"}
+
+    in_virtual_time(story)
+
+
+def test_a_group_that_is_due_and_has_not_run_is_named() -> None:
+    async def story() -> None:
+        world = World(MemoryJournal(), FAST)
+        world.groups.load([RuleFile("f.yml", (FAST,))], START_MS)
+        assert [one.group.name for one in world.rounds.waiting(START_MS + 2 * SECOND)] == ["fast"]
+
+    in_virtual_time(story)
