@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tocsin_inference.errors import Invalid
-from tocsin_inference.weights import Source, WeightsError
+from tocsin_inference.weights import Source, WeightsError, one_line, remedy, unreadable
 
 _FAST_BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -39,10 +41,11 @@ class Model:
 
     @property
     def quantization(self) -> str | None:
-        """As the source says, else the method in the model's own configuration."""
+        """The method in which the weights lie in memory; None where they are plain numbers, also if
+        they were made of a quantized file."""
         declared = getattr(self.network.config, "quantization_config", None)
         method = getattr(declared, "quant_method", None)
-        return self.source.quantization or (str(method) if method else None)
+        return str(method) if method else None
 
     def weight_bytes(self) -> int:
         """Bytes of parameters and buffers; tied tensors count once."""
@@ -82,13 +85,27 @@ def load(source: Source, served_name: str | None, device: str, dtype: str) -> Mo
     if device == "cuda" and not torch.cuda.is_available():
         raise WeightsError("--device cuda: torch sees no CUDA device; use --device cpu")
     kind = choose_dtype(device, Path("/proc/cpuinfo")) if dtype == "auto" else _DTYPES[dtype]
+    check_files(source.directory)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.directory, local_files_only=True)
-        network: Any = AutoModelForCausalLM.from_pretrained(
-            source.directory, dtype=kind, attn_implementation="sdpa", local_files_only=True
+        network: Any
+        network, report = AutoModelForCausalLM.from_pretrained(
+            source.directory,
+            dtype=kind,
+            attn_implementation="sdpa",
+            local_files_only=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise WeightsError(f"cannot load {source.directory}: {error}") from error
+    except Exception as error:  # why: for files that are not a model transformers raises anything
+        raise WeightsError(
+            f"cannot load {source.directory}: {one_line(error)}; {remedy(source.directory)}"
+        ) from error
+    if report["missing_keys"]:  # transformers would fill them with noise and serve that
+        lost = ", ".join(sorted(report["missing_keys"])[:3])
+        raise WeightsError(
+            f"{source.directory}: {len(report['missing_keys'])} tensors are missing "
+            f"({lost}); {remedy(source.directory)}"
+        )
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise WeightsError(f"{source.directory}: its tokenizer has no tokenizer.json")
     text = network.config.get_text_config()
@@ -102,6 +119,27 @@ def load(source: Source, served_name: str | None, device: str, dtype: str) -> Mo
         vocabulary=int(text.vocab_size),
         stop_ids=stop_ids(network, tokenizer),
     )
+
+
+def check_files(directory: Path) -> None:
+    """Opens what transformers will load, since of a file that cannot be read it says only that
+    there is none. Raises WeightsError."""
+    weights = sorted(directory.glob("*.safetensors"))
+    for file in [*sorted(directory.glob("*.json")), *weights]:
+        try:
+            with file.open("rb"):
+                pass
+            if file.suffix == ".json":
+                json.loads(file.read_bytes())
+            else:
+                with safe_open(file, "pt"):  # type: ignore[no-untyped-call]
+                    pass
+        except OSError as error:
+            raise unreadable(error, file) from error
+        except (SafetensorError, ValueError) as error:
+            raise WeightsError(
+                f"{file}: cut off or damaged ({one_line(error)}); {remedy(directory)}"
+            ) from error
 
 
 def choose_dtype(device: str, cpuinfo: Path) -> torch.dtype:

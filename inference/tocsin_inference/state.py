@@ -65,6 +65,7 @@ async def model_info(request: Request) -> Response:
         "model_name": model.name,
         "model_type": model.kind,
         "quantization": model.quantization,
+        "converted_from": model.source.converted_from,
         "device": str(model.device),
         "dtype": str(model.network.dtype).removeprefix("torch."),
         "parameters": model.network.num_parameters(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from gguf import GGUFWriter, LlamaFileType
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from support.worker_server import serving
 from tocsin_inference.model import choose_dtype, load
@@ -21,8 +24,9 @@ from tocsin_inference.weights import read_source as read
 WIDTH, WORDS = 32, ["<unk>", "<s>", "</s>", "w", "1", *(f"w{i}" for i in range(59))]
 
 
-def write_gguf(path: Path) -> Path:
-    """A llama of one layer, as llama.cpp's converter lays it out."""
+def write_gguf(path: Path, head: bool = False) -> Path:
+    """A llama of one layer, as llama.cpp's converter lays it out; without `head` its head is the
+    embedding."""
     writer = GGUFWriter(str(path), "llama")
     writer.add_name("tiny")
     writer.add_file_type(LlamaFileType.ALL_F32)
@@ -56,6 +60,8 @@ def write_gguf(path: Path) -> Path:
         "blk.0.ffn_norm": (WIDTH,),
         "output_norm": (WIDTH,),
     }
+    if head:
+        shapes["output"] = (len(WORDS), WIDTH)
     for name, shape in shapes.items():
         writer.add_tensor(f"{name}.weight", rng.normal(size=shape).astype(np.float32))
     writer.write_header_to_file()
@@ -68,7 +74,7 @@ def write_gguf(path: Path) -> Path:
 async def test_a_gguf_file_is_converted_once_and_serves(tmp_path: Path) -> None:
     gguf = write_gguf(tmp_path / "tiny.gguf")
     source = locate(gguf, tmp_path / "cache", progress=False)
-    assert (source.name, source.quantization) == ("tiny", "F32")
+    assert (source.name, source.converted_from) == ("tiny", "F32")
     weights = source.directory / "model.safetensors"
     before = weights.stat().st_mtime_ns
     assert locate(gguf, tmp_path / "cache", progress=False) == source
@@ -80,7 +86,9 @@ async def test_a_gguf_file_is_converted_once_and_serves(tmp_path: Path) -> None:
         reply = (await server.client.post("/v1/completions", json=body)).json()
         assert reply["usage"]["completion_tokens"] >= 1
         generated = await server.client.post("/generate", json={"prompt": "w1", "max_length": 2})
-        assert generated.json()["model_info"] == {"model_type": "llama", "quantization": "F32"}
+        assert generated.json()["model_info"] == {"model_type": "llama", "quantization": None}
+        said = (await server.client.get("/model_info")).json()
+        assert (said["quantization"], said["converted_from"]) == (None, "F32")
 
 
 def test_a_gguf_file_that_is_none_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -89,6 +97,46 @@ def test_a_gguf_file_that_is_none_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="bad.gguf"):
         convert(bad, "bad", tmp_path / "cache" / "bad")
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def keys(directory: Path) -> list[str]:
+    with safe_open(directory / "model.safetensors", "pt") as file:  # type: ignore[no-untyped-call]
+        return sorted(file.keys())
+
+
+def test_tied_weights_are_written_as_every_engine_reads_them(tmp_path: Path) -> None:
+    source = locate(write_gguf(tmp_path / "tiny.gguf"), tmp_path / "cache", progress=False)
+    written = keys(source.directory)
+    assert "model.embed_tokens.weight" in written
+    assert "lm_head.weight" not in written
+
+
+def test_a_head_of_its_own_is_kept(tmp_path: Path) -> None:
+    gguf = write_gguf(tmp_path / "tiny.gguf", head=True)
+    source = locate(gguf, tmp_path / "cache", progress=False)
+    assert {"model.embed_tokens.weight", "lm_head.weight"} <= set(keys(source.directory))
+    network = load(source, None, "cpu", "float32").network
+    assert not torch.equal(network.lm_head.weight, network.model.embed_tokens.weight)
+
+
+def test_a_cache_without_the_embedding_is_written_anew_without_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    made = convert(write_gguf(tmp_path / "tiny.gguf"), SMOLLM2.name, tmp_path / "made").directory
+    tensors = load_file(made / "model.safetensors")
+    tensors["lm_head.weight"] = tensors.pop("model.embed_tokens.weight")
+    save_file(tensors, made / "model.safetensors", metadata={"format": "pt"})
+    target = cached(SMOLLM2, tmp_path / "cache")
+    old = target.with_name(f"{SMOLLM2.name}-{SMOLLM2.sha256[:12]}")
+    old.parent.mkdir()
+    made.rename(old)
+    source = fetch(SMOLLM2, tmp_path / "cache", progress=False)
+    assert (source.directory, source.name, source.converted_from) == (target, SMOLLM2.name, "F32")
+    written = load_file(target / "model.safetensors")
+    assert torch.equal(written["model.embed_tokens.weight"], tensors["lm_head.weight"])
+    assert "lm_head.weight" not in written
+    assert [p.name for p in (tmp_path / "cache").iterdir()] == [target.name]
 
 
 def index(tmp_path: Path, content: bytes) -> Path:
@@ -159,3 +207,78 @@ async def test_the_default_model_speaks_english() -> None:
         thought = {"question": "Is fire hot?", "thinking_depth": 1}
         answer = (await server.client.post("/thinking", json=thought)).json()
         assert answer["final_answer"] and 0.05 < answer["confidence_score"] < 1
+
+
+def damaged(model: Path, file: str, content: bytes | int, tmp_path: Path) -> Path:
+    """A copy of `model` in which `file` is cut to so many bytes, or has other content."""
+    copy = Path(shutil.copytree(model, tmp_path / "damaged"))
+    if isinstance(content, int):
+        os.truncate(copy / file, content)
+    else:
+        (copy / file).write_bytes(content)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("model.safetensors", 1000),
+        ("model.safetensors", 4),
+        ("model.safetensors", 0),
+        ("model.safetensors", b"\x00" * 4096),
+        ("config.json", b"{"),
+        ("config.json", b"[]"),
+        ("config.json", b'{"model_type": "no-such-model"}'),
+        ("tokenizer.json", b"{}"),
+        ("tokenizer.json", b"\xff\xfe"),
+        ("generation_config.json", b"{"),
+    ],
+)
+def test_a_damaged_file_is_one_line_that_says_which_and_what_to_do(
+    file: str, content: bytes | int, tiny_path: Path, tmp_path: Path
+) -> None:
+    copy = damaged(tiny_path, file, content, tmp_path)
+    with pytest.raises(WeightsError) as caught:
+        load(read(copy), None, "cpu", "float32")
+    message = str(caught.value)
+    assert str(copy) in message and "copy or download it again" in message
+    assert len(message.splitlines()) == 1 and len(message) < 600
+
+
+def test_weights_that_lack_a_tensor_are_not_filled_with_noise(
+    tiny_path: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(tiny_path, tmp_path / "lacking"))
+    tensors = load_file(copy / "model.safetensors")
+    del tensors["model.layers.0.mlp.up_proj.weight"]
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(WeightsError, match=r"1 tensors? .*missing.*layers\.0\.mlp\.up_proj"):
+        load(read(copy), None, "cpu", "float32")
+
+
+def test_a_damaged_directory_of_the_cache_can_be_removed(tmp_path: Path) -> None:
+    source = locate(write_gguf(tmp_path / "tiny.gguf"), tmp_path / "cache", progress=False)
+    (source.directory / "source.json").write_text("{")
+    with pytest.raises(WeightsError, match=f"remove {source.directory}"):
+        read(source.directory)
+
+
+@pytest.mark.parametrize("cut", [0, 3, 24, 900, -100])
+def test_a_gguf_file_that_is_cut_off_is_named(tmp_path: Path, cut: int) -> None:
+    gguf = write_gguf(tmp_path / "tiny.gguf")
+    os.truncate(gguf, cut % gguf.stat().st_size)
+    with pytest.raises(WeightsError, match=r"tiny\.gguf: cut off, damaged") as caught:
+        locate(gguf, tmp_path / "cache", progress=False)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    cache = tmp_path / "file" / "cache"
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    for ask in (None, write_gguf(tmp_path / "tiny.gguf")):
+        with pytest.raises(WeightsError, match="TOCSIN_CACHE_DIR") as caught:
+            locate(ask, cache, progress=False)
+        assert str(cache) in str(caught.value) and "Not a directory" in str(caught.value)
