@@ -88,8 +88,7 @@ def load(source: Source, served_name: str | None, device: str, dtype: str) -> Mo
     check_files(source.directory)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.directory, local_files_only=True)
-        network: Any
-        network, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             source.directory,
             dtype=kind,
             attn_implementation="sdpa",
@@ -100,6 +99,7 @@ def load(source: Source, served_name: str | None, device: str, dtype: str) -> Mo
         raise WeightsError(
             f"cannot load {source.directory}: {one_line(error)}; {remedy(source.directory)}"
         ) from error
+    network, report = loaded
     if report["missing_keys"]:  # transformers would fill them with noise and serve that
         lost = ", ".join(sorted(report["missing_keys"])[:3])
         raise WeightsError(
@@ -132,7 +132,7 @@ def check_files(directory: Path) -> None:
             if file.suffix == ".json":
                 json.loads(file.read_bytes())
             else:
-                with safe_open(file, "pt"):  # type: ignore[no-untyped-call]
+                with safe_open(file, "pt"):
                     pass
         except OSError as error:
             raise unreadable(error, file) from error

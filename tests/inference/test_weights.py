@@ -100,7 +100,7 @@ def test_a_gguf_file_that_is_none_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def keys(directory: Path) -> list[str]:
-    with safe_open(directory / "model.safetensors", "pt") as file:  # type: ignore[no-untyped-call]
+    with safe_open(directory / "model.safetensors", "pt") as file:
         return sorted(file.keys())
 
 
