@@ -58,6 +58,7 @@ from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.scrape import Scraper
 from tocsin_exporter.server import UNREAD, MetricsPage, Scrapes
 from tocsin_exporter.server import routes as metrics_routes
+from tocsin_exporter.snapshot import MachineName
 from tocsin_exporter.watches import (
     ENGINE_AREA,
     OWN_AREA,
@@ -81,6 +82,7 @@ class Setup:
     token: Callable[[], str | None]
     sockets: list[socket.socket]
     address: str
+    instance: str
     load_rps: float | None = None
     engine_ports: Sequence[int] = USUAL_PORTS
     log_format: str = "logfmt"
@@ -101,7 +103,8 @@ class App:
         # collectors -> Snapshot -> store
         samples = Path(config.storage.path) / "samples"
         shelf = Shelf(samples, config.storage.retention, config.storage.size)
-        self.archive = DiskArchive(samples, shelf)
+        machine = self._machine()
+        self.archive = DiskArchive(samples, shelf, machine=machine)
         self.store = Store(archive=self.archive)
         self.agent = Agent(self._local(), self.clock, sinks=[self.store.append])
         # remote write -> store
@@ -111,7 +114,7 @@ class App:
         self.engine = Engine(self.store, config.promql.semantics)
         self.groups = Groups(self._surroundings(), config.evaluation_interval)
         # alerts -> incidents -> outbox -> channels
-        self.journal = SqliteJournal(Path(config.storage.path) / "incidents.db")
+        self.journal = SqliteJournal(Path(config.storage.path) / "incidents.db", machine=machine)
         self.desk = Desk(incident_config(config), self.journal, random.random)
         self.instances = Instances(self.desk, self.clock.now_ms)
         self.courier = Courier(self.desk, setup.channels, self.clock.now_ms)
@@ -171,7 +174,12 @@ class App:
     # collectors
 
     def _local(self) -> list[Any]:
-        return local_watches(self.site, self.setup.address, self.rhythms)
+        return local_watches(self.site, self.setup.instance, self.rhythms)
+
+    def _machine(self) -> MachineName:
+        """Earlier versions took the listen address for the name of the machine."""
+        jobs = {one.job for area, one in self.rhythms.items() if area != ENGINE_AREA}
+        return MachineName(frozenset(jobs), self.setup.instance, self.setup.address)
 
     def _add_own(self) -> None:
         """What each stage says of itself comes in as a collector, and is stored like the rest."""
@@ -188,7 +196,7 @@ class App:
         ]
         if self.engines is not None:
             stages.append(Reading("engines", partial(own.engines_samples, self.engines, STAGES)))
-        self.agent.add(own_watch(self.site, self.setup.address, stages, self.rhythms[OWN_AREA]))
+        self.agent.add(own_watch(self.site, self.setup.instance, stages, self.rhythms[OWN_AREA]))
 
     def _watch_engine(self, url: str) -> None:
         if ENGINE_AREA in self.rhythms:

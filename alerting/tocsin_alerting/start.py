@@ -3,7 +3,10 @@
 Everything that can be wrong is wrong here, before anything runs.
 """
 
+import logging
 import os
+import re
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +27,10 @@ from tocsin_alerting.promql.evaluation.coverage import check
 from tocsin_alerting.rules.file import load as load_rules
 from tocsin_alerting.rules.rule import RuleFile
 from tocsin_exporter import listen, logs, output
+
+log = logging.getLogger(__name__)
+
+_CONTAINER_ID = re.compile(r"[0-9a-f]{12}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +148,7 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
             token=lambda: _token(config),
             sockets=[_listen(config.web.listen_address)],
             address=config.web.listen_address,
+            instance=instance_name(config, socket.gethostname()),
             load_rps=options.load_rps,
             engine_ports=options.engine_ports or USUAL_PORTS,
             log_format=log_format,
@@ -186,6 +194,18 @@ def run_exporter(
         sys.stderr.write(f"{_taken(listen_address, error)}\n")
         return 1
     return 0
+
+
+def instance_name(config: Config, host: str) -> str:
+    """The name of this machine: as configured, else that of the host."""
+    name = config.instance or host or "localhost"
+    if not config.instance and _CONTAINER_ID.fullmatch(name):
+        log.warning(
+            "the host name looks like a container's id, and the next container has another one;"
+            " give the container a hostname, or set instance in the configuration",
+            extra={"hostname": name},
+        )
+    return name
 
 
 def _listen(address: str) -> Any:

@@ -42,6 +42,7 @@ class Options:
     """
 
     listen_addresses: Sequence[str] = (DEFAULT_ADDRESS,)
+    instance: str = field(default_factory=socket.gethostname)
     telemetry_path: str = "/metrics"
     max_requests: int = MOST_SCRAPES
     disable_exporter_metrics: bool = False
@@ -63,7 +64,7 @@ def build(options: Options, clock: Clock) -> tuple[Agent, Starlette]:
         udev=options.udev_data,
         root=options.rootfs,
     )
-    instance, chosen = options.listen_addresses[0], rhythms(options.intervals, {})
+    instance, chosen = options.instance, rhythms(options.intervals, {})
     scrapes = Scrapes()
     agent = Agent(local_watches(site, instance, chosen, options.without), clock)
     for url in options.engine_urls:

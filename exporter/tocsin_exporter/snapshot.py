@@ -48,6 +48,37 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class MachineName:
+    """`present` is the `instance` of this machine's sources, those of `jobs`; `before` is what it
+    was as long as nobody noted it: the listen address."""
+
+    jobs: frozenset[str]
+    present: str
+    before: str
+
+
+@dataclass(frozen=True, slots=True)
+class Renaming:
+    """This machine's sources (those of `jobs`) had other values of `instance` before: what is kept
+    under one of `former` is meant as `present`."""
+
+    jobs: frozenset[str] = frozenset()
+    former: frozenset[str] = frozenset()
+    present: str = ""
+
+    def source(self, source: Source) -> Source:
+        ours = source.job in self.jobs and source.instance in self.former
+        return Source(source.job, self.present) if ours else source
+
+    def labels(self, labels: Labels) -> Labels:
+        """Labels without a job are of a rule that has taken it away."""
+        named = dict(labels)
+        if named.get("instance") not in self.former or named.get("job", "") not in (*self.jobs, ""):
+            return labels
+        return tuple((k, self.present if k == "instance" else v) for k, v in labels)
+
+
+@dataclass(frozen=True, slots=True)
 class Exemplar:
     """An example behind a bucket; `at_ms` is when it was observed, in Unix milliseconds."""
 

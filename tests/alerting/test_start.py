@@ -11,8 +11,17 @@ import pytest
 from support.agent_process import BIN
 from tocsin_alerting.box.discovery import USUAL_PORTS
 from tocsin_alerting.cli.tocsin import up
+from tocsin_alerting.config.config import Config
 from tocsin_alerting.document import InvalidDocument
-from tocsin_alerting.start import CannotStart, Options, configured, flags, rule_files, rule_patterns
+from tocsin_alerting.start import (
+    CannotStart,
+    Options,
+    configured,
+    flags,
+    instance_name,
+    rule_files,
+    rule_patterns,
+)
 
 CONFIG = """
 storage: {path: there}
@@ -166,3 +175,26 @@ def test_a_flag_of_the_wrong_value_is_wrong_usage(
 )
 def test_wrong_usage_ends_with_2(tmp_path: Path, words: Sequence[str]) -> None:
     assert tocsin(tmp_path, *words).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("host", "configured_as", "name", "warned"),
+    [
+        ("gpu7", "", "gpu7", False),
+        ("gpu7", "rack 3", "rack 3", False),
+        ("3f2a9c01b7de", "", "3f2a9c01b7de", True),
+        ("3f2a9c01b7de", "gpu7", "gpu7", False),
+        ("", "", "localhost", False),
+    ],
+)
+def test_the_machine_has_its_configured_name_or_the_hosts(
+    host: str, configured_as: str, name: str, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert instance_name(Config(instance=configured_as), host) == name
+    assert ("looks like a container's id" in caplog.text) == warned
+
+
+@pytest.mark.parametrize("name", [" gpu7", "a\nb", "a\x1b[1m", "x" * 254])
+def test_a_name_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="printable"):
+        Config(instance=name)

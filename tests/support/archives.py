@@ -12,7 +12,7 @@ from tocsin_alerting.store.history import History
 from tocsin_alerting.store.selection import Selection
 from tocsin_alerting.store.shelf import Shelf
 from tocsin_alerting.store.store import Store
-from tocsin_exporter.snapshot import Source
+from tocsin_exporter.snapshot import MachineName, Source
 
 DAY_MS = 86_400_000
 FOR_EVER_MS = 2**60
@@ -27,18 +27,20 @@ class Kept:
         memory_ms: int = 3_600_000,
         retention_ms: int = 15 * DAY_MS,
         max_bytes: int = 2**31,
+        machine: MachineName | None = None,
     ) -> None:
         self.directory = directory
         self._memory_ms, self._max_bytes = memory_ms, max_bytes
         self.shelf = Shelf(directory, retention_ms, max_bytes)
-        self.archive = DiskArchive(directory, self.shelf)
+        self.archive = DiskArchive(directory, self.shelf, machine=machine)
         self.store = Store(memory_ms, archive=self.archive)
         self.archive.start(self.store)
 
-    def again(self) -> "Kept":
+    def again(self, machine: MachineName | None = None) -> "Kept":
         """Another process on the same directory, after this one was killed."""
         self.archive.let_go()
-        return Kept(self.directory, self._memory_ms, self.shelf.retention_ms, self._max_bytes)
+        retention_ms = self.shelf.retention_ms
+        return Kept(self.directory, self._memory_ms, retention_ms, self._max_bytes, machine)
 
     @property
     def log(self) -> Path:

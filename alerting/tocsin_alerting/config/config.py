@@ -21,6 +21,7 @@ from tocsin_alerting.config.watching import (
     Storage,
     Web,
     Worker,
+    label_value,
 )
 from tocsin_alerting.incidents.policy import Severity
 from tocsin_alerting.notify.channels import ReceiverSettings
@@ -54,6 +55,7 @@ class Config(Section):
     time_zone: Annotated[str, AfterValidator(_zone)] = "UTC"
     language: Literal["en", "zh"] = "en"
     external_url: OptionalHttpUrl = ""
+    instance: Annotated[str, AfterValidator(label_value)] = ""
 
     collect: Collect = Collect()
     engines: Annotated[tuple[Engine, ...], BeforeValidator(several)] = ()

@@ -33,6 +33,12 @@ def _listen_address(text: str) -> str:
     return text
 
 
+def label_value(text: str) -> str:
+    if not text.isprintable() or text != text.strip() or len(text) > LONGEST_INSTANCE:
+        raise ValueError(f"not a name of at most {LONGEST_INSTANCE} printable characters")
+    return text
+
+
 def _pattern(text: str) -> str:
     try:
         re.compile(text)
@@ -40,6 +46,8 @@ def _pattern(text: str) -> str:
         raise ValueError(f"not a regular expression: {error}") from None
     return text
 
+
+LONGEST_INSTANCE = 253  # as a host's name
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 OptionalHttpUrl = Annotated[str, AfterValidator(_optional_http_url)]

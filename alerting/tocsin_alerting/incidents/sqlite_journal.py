@@ -14,6 +14,7 @@ from tocsin_alerting.incidents.errors import JournalDown, SchemaTooNew
 from tocsin_alerting.incidents.incident import Incident, State
 from tocsin_alerting.incidents.journal import Saved
 from tocsin_alerting.incidents.message import WAITING, Message
+from tocsin_alerting.incidents.renaming import rename
 from tocsin_alerting.incidents.sqlite_rows import (
     MESSAGE_COLUMNS,
     read_entry,
@@ -32,6 +33,7 @@ from tocsin_alerting.incidents.sqlite_schema import (
 )
 from tocsin_alerting.incidents.timer import Timer
 from tocsin_alerting.incidents.writer import Writer
+from tocsin_exporter.snapshot import MachineName
 
 T = TypeVar("T")
 Connect = Callable[[str], sqlite3.Connection]
@@ -46,6 +48,7 @@ MEMBERS = "SELECT incident, fingerprint, source, since_ms, ended_at_ms, alert_js
 class SqliteJournal:
     """`at` is called with the name of each point at which a crash would be interesting.
 
+    What an earlier run kept under another name of the `machine` is moved to the present one.
     `connect` opens the file; the connection is used by one thread, and not by the one that made it.
     """
 
@@ -54,11 +57,13 @@ class SqliteJournal:
         path: Path,
         *,
         connect: Connect | None = None,
+        machine: MachineName | None = None,
         at: Callable[[str], None] = lambda point: None,
     ) -> None:
         self._path = path
         self._connect = connect or _connect
         self._at = at
+        self._machine = machine
         self._open: sqlite3.Connection | None = None
         self._writer = Writer("journal")
 
@@ -133,6 +138,8 @@ class SqliteJournal:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             _migrate(connection, str(self._path))
+            if self._machine is not None:
+                rename(connection, self._machine)
         except BaseException:  # why: an open file must not outlive whatever went wrong
             connection.close()
             raise

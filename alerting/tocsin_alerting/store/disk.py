@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tocsin_alerting.store.archive import Checkpoint, Entry, Live, LivePairs, Shift
 from tocsin_alerting.store.cell import NEVER_MS
+from tocsin_alerting.store.instances import renaming
 from tocsin_alerting.store.log import HEAD, BrokenLog, Reader, Writer
 from tocsin_alerting.store.matchers import Verdicts
 from tocsin_alerting.store.replay import Replay
@@ -27,7 +28,7 @@ from tocsin_alerting.store.rows import MatcherSets
 from tocsin_alerting.store.selection import Selection
 from tocsin_alerting.store.shelf import ASIDE, UNFINISHED, Shelf, sync_directory
 from tocsin_alerting.store.store import HOUR_MS, Store
-from tocsin_exporter.snapshot import Source
+from tocsin_exporter.snapshot import MachineName, Source
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +66,15 @@ class DiskArchive:
     Without `run` whoever calls `turn` is the writer.
     """
 
-    def __init__(self, directory: Path, shelf: Shelf, pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        shelf: Shelf,
+        pace: Pace | None = None,
+        machine: MachineName | None = None,
+    ) -> None:
         self._directory = directory
+        self._machine = machine
         self._shelf = shelf
         self._pace = pace or Pace()
         self._queue: deque[Entry] = deque()
@@ -187,6 +195,8 @@ class DiskArchive:
 
     def _read(self, store: Store) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
+        if self._machine is not None:
+            self._shelf.renaming = renaming(self._directory, self._machine)
         self._shelf.open()
         pairs_ms = self._shelf.newest_pairs()
         if pairs_ms is not None:  # until a log says how much of that memory has
@@ -200,7 +210,7 @@ class DiskArchive:
     def _replay(self, path: Path, store: Store) -> None:
         """As much as is whole; what was torn off by a kill is said, what is damaged set aside."""
         data = path.read_bytes()
-        reader, replay = Reader(data), Replay(store)
+        reader, replay = Reader(data), Replay(store, self._shelf.renaming)
         try:
             for record in reader.records():
                 replay.apply(record)

@@ -9,21 +9,22 @@ from tocsin_alerting.store.cell import Ints, is_absent
 from tocsin_alerting.store.held import LoosePairs
 from tocsin_alerting.store.log import Bounds, Cells, Mark, Owners, Record
 from tocsin_alerting.store.store import Restored, Store
-from tocsin_exporter.snapshot import Labels, Source
+from tocsin_exporter.snapshot import Labels, Renaming, Source
 
 
 class Replay:
     """Rows of a log are not those of the store: series are found by their labels."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, renaming: Renaming) -> None:
         self._store = store
+        self._renaming = renaming
         self._owners: dict[Source | None, dict[int, Labels]] = {}
         self._labels: dict[Source | None, tuple[Ints, tuple[Labels, ...]]] = {}
 
     def apply(self, record: Record) -> None:
         """Raises KeyError for a row that nobody owns."""
         if isinstance(record, Owners):
-            owned = zip(record.rows, record.labels, strict=True)
+            owned = zip(record.rows, map(self._renaming.labels, record.labels), strict=True)
             self._owners.setdefault(record.source, {}).update(owned)
             self._labels.pop(record.source, None)
         elif isinstance(record, Cells):
@@ -32,8 +33,8 @@ class Replay:
             self._store.move(record)
         elif isinstance(record, Mark):
             labels = self._of(record.source, record.placed)
-            self._store.restore_end(record.source, labels, record.sealed_ms, record.moved_ms)
-
+            source = self._renaming.source(record.source)
+            self._store.restore_end(source, labels, record.sealed_ms, record.moved_ms)
         elif isinstance(record, LoosePairs):
             owners = self._owners.get(None, {})
             rows, which = np.unique(record.rows, return_inverse=True)
@@ -51,7 +52,7 @@ class Replay:
             else:
                 some = tuple(labels[at] for at in np.flatnonzero(here).tolist())
                 found = Restored(some, values[here], record.whole)
-            self._store.restore(record.source, at_ms, found)
+            self._store.restore(self._renaming.source(record.source), at_ms, found)
 
     def _of(self, source: Source, rows: Ints) -> tuple[Labels, ...]:
         known = self._labels.get(source)

@@ -30,7 +30,7 @@ from tocsin_alerting.store.selection import Selection
 from tocsin_alerting.store.series import SeriesSet
 from tocsin_alerting.store.sheaf import Sealed as SealedPairs
 from tocsin_alerting.store.sheaf import Sheaf
-from tocsin_exporter.snapshot import Labels, Source
+from tocsin_exporter.snapshot import Labels, Renaming, Source
 
 T = TypeVar("T")
 
@@ -108,6 +108,7 @@ class Shelf:
     ) -> None:
         self.retention_ms = retention_ms
         self.broken = 0
+        self.renaming = Renaming()  # what is read is renamed by it
         self._directory = directory
         self._max_bytes = max_bytes
         self._cache = Cache(cache_bytes, LARGE_BYTES)
@@ -134,7 +135,7 @@ class Shelf:
         for path in sorted(self._directory.glob(f"*{SUFFIX}")):
             self._number = max(self._number, int(path.stem))
             try:
-                self._take(path, sections(path))
+                self._take(path, self._renamed(sections(path)))
             except (BrokenSegment, OSError) as error:
                 self.broken += 1
                 path.rename(path.with_suffix(ASIDE))
@@ -345,10 +346,19 @@ class Shelf:
                 volume = self._volumes.setdefault(one.source, _Volume())
                 key = (one.source, one.key)
                 if key not in self._series:
-                    self._series[key] = volume.rows.all_of(one.labels())[0]
+                    labels = list(map(self.renaming.labels, one.labels()))
+                    self._series[key] = volume.rows.all_of(labels)[0]
                 volume.sections.append((one, self._series[key]))
                 volume.newest_ms = max(volume.newest_ms, one.last_ms)
             self._segments.append(_Segment(path, path.stat().st_size, found))
+
+    def _renamed(self, found: list[Section | Sheaf]) -> list[Section | Sheaf]:
+        return [
+            replace(one, source=self.renaming.source(one.source))
+            if isinstance(one, Section)
+            else one
+            for one in found
+        ]
 
     def _is_over(self, now_ms: int) -> bool:
         too_old = self._segments[0].last_ms < now_ms - self.retention_ms

@@ -37,7 +37,8 @@ class Engine:
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         self.url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
-        self.target = f"{parts.hostname}:{port}"
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        self.target = f"{host}:{port}"
         self._now = now
         self._deadline = deadline_seconds
         self._families = families

@@ -1,0 +1,95 @@
+"""A machine that is renamed keeps its history, in the log and in segments that never change."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support.archives import Kept
+from tocsin_alerting.promql.engine import Engine
+from tocsin_alerting.promql.result import InstantVector
+from tocsin_alerting.store.instances import FILE
+from tocsin_alerting.store.store import HOUR_MS
+from tocsin_exporter.snapshot import Family, Layout, MachineName, Series, Snapshot, Source, labels
+
+START_MS = 1_700_000_000_000 // HOUR_MS * HOUR_MS
+STEP_MS = 60_000
+LISTEN = "127.0.0.1:4911"
+FORM = Layout((Series(Family("m", "counter", ""), "m", labels(s="0")),))
+RULES = Source("rules", "g")
+
+
+def machine(name: str) -> MachineName:
+    return MachineName(frozenset({"node", "tocsin"}), name, LISTEN)
+
+
+def hours(kept: Kept, instance: str, first: int, last: int) -> None:
+    """A counter of the machine and one of an engine, an hour sealed when it is over."""
+    for at_ms in range(START_MS + first * HOUR_MS, START_MS + last * HOUR_MS, STEP_MS):
+        values = np.array([float((at_ms - START_MS) // STEP_MS)])
+        for source in (Source("node", instance), Source("llm", "127.0.0.1:8000")):
+            kept.store.append(Snapshot(source, at_ms, True, FORM, values))
+        alert = labels(__name__="ALERTS", alertname="A", instance=instance)
+        kept.store.append_rules(RULES, at_ms, [(alert, 1.0)])
+        if at_ms % HOUR_MS == STEP_MS:
+            kept.store.expire(at_ms)
+            kept.archive.turn()
+    kept.archive.turn()
+
+
+def asked(kept: Kept, query: str, hour: int) -> dict[str, float]:
+    """Values by `instance`, at the last column of that hour."""
+    found = Engine(kept.store).evaluate(query, START_MS + hour * HOUR_MS - STEP_MS).value
+    assert isinstance(found, InstantVector)
+    names = [dict(one).get("instance", "") for one in found.labels]
+    assert len(set(names)) == len(names)
+    return dict(zip(names, found.values.tolist(), strict=True))
+
+
+def test_history_goes_on_under_the_new_name(tmp_path: Path) -> None:
+    old = Kept(tmp_path)  # a version that took the listen address for a name, and noted none
+    hours(old, LISTEN, 0, 4)
+    new = old.again(machine("gpu7"))
+    hours(new, "gpu7", 4, 6)
+    engine = {"127.0.0.1:8000": 359.0}
+    assert asked(new, "m", 6) == engine | {"gpu7": 359.0}
+    for later in (new, new.again(machine("gpu7"))):
+        assert asked(later, "count_over_time(m[6h])", 6) == {"127.0.0.1:8000": 360, "gpu7": 360}
+        assert asked(later, "resets(m[6h])", 6) == {"127.0.0.1:8000": 0, "gpu7": 0}
+        assert asked(later, "count_over_time(ALERTS[6h])", 6) == {"gpu7": 360}
+        assert asked(later, "count_over_time(up[6h])", 6) == {"127.0.0.1:8000": 360, "gpu7": 360}
+        later.archive.let_go()
+
+
+def test_each_name_that_it_ever_had_counts(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, machine=machine("a"))
+    for number, name in enumerate(("a", "b", "c", "a", "b")):
+        hours(kept, name, 2 * number, 2 * number + 2)
+        assert asked(kept, "count_over_time(m[1d])", 2 * number + 2)[name] == 120 * (number + 1)
+        following = ("b", "c", "a", "b", "d")[number]
+        kept = kept.again(machine(following))
+        assert asked(kept, "count_over_time(m[1d])", 2 * number + 2)[following] == 120 * (
+            number + 1
+        )
+    kept.archive.let_go()
+
+
+def test_what_others_send_keeps_its_name(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, machine=machine("a"))
+    foreign = labels(__name__="m", job="other", instance="a", s="9")
+    kept.store.write([(foreign, START_MS, 1.0)])
+    kept.archive.turn()
+    kept = kept.again(machine("b"))
+    assert asked(kept, 'm{s="9"}', 0) == {} and asked(kept, "last_over_time(m[1h])", 1) == {"a": 1}
+    kept.archive.let_go()
+
+
+@pytest.mark.parametrize("said", ["", "{", '"a"', "[1, 2]"])
+def test_names_that_cannot_be_read_cost_no_start(tmp_path: Path, said: str) -> None:
+    (tmp_path / FILE).write_text(said)
+    kept = Kept(tmp_path, machine=machine("a"))
+    assert json.loads((tmp_path / FILE).read_text())[-1] == "a"
+    hours(kept, "a", 0, 2)
+    assert asked(kept, "m", 2)["a"] == 119
+    kept.archive.let_go()
