@@ -26,7 +26,7 @@ from tocsin_alerting.box.engines import Engines
 from tocsin_alerting.box.rhythms import rhythms
 from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.config import Config
-from tocsin_alerting.config.effective import effective, without_user
+from tocsin_alerting.config.effective import effective
 from tocsin_alerting.config.load import external_url, incident_config
 from tocsin_alerting.incidents.desk import Desk
 from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
@@ -55,6 +55,7 @@ from tocsin_exporter.collectors.engine import Engine as EngineCollector
 from tocsin_exporter.collectors.program import Matcher, matcher
 from tocsin_exporter.collectors.reading import Reading
 from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.scrape import Scraper
 from tocsin_exporter.server import UNREAD, MetricsPage, Scrapes
 from tocsin_exporter.server import routes as metrics_routes
@@ -198,18 +199,18 @@ class App:
             stages.append(Reading("engines", partial(own.engines_samples, self.engines, STAGES)))
         self.agent.add(own_watch(self.site, self.setup.instance, stages, self.rhythms[OWN_AREA]))
 
-    def _watch_engine(self, url: str) -> None:
+    def _watch_engine(self, access: EngineAccess) -> None:
         if ENGINE_AREA in self.rhythms:
-            self.agent.add(engine_watch(self.site, url, self.rhythms[ENGINE_AREA]))
+            self.agent.add(engine_watch(self.site, access, self.rhythms[ENGINE_AREA]))
 
     async def _plan(self) -> plans.Plan:
         config = self.setup.config
-        urls = [engine.url for engine in config.engines]
+        named = [engine.access for engine in config.engines]
         own_one = config.worker
         usual = self.setup.engine_ports
         troubled = troubled_targets(self.desk.saved_instances)
         where = (own_one.host, own_one.port, usual)
-        return await plans.make(urls, own_one.enabled, *where, troubled)
+        return await plans.make(named, own_one.enabled, *where, troubled)
 
     def _worker(self, plan: plans.Plan) -> workers.Worker | None:
         if not plan.start_worker:
@@ -330,7 +331,7 @@ class App:
     def _about(self) -> Mapping[str, Any]:
         engines = self.engines
         return {
-            "engines": [without_user(url) for url in engines.urls] if engines else [],
+            "engines": engines.urls if engines else [],
             "worker": engines.worker.state if engines and engines.worker else "none",
             "receivers": list(self.setup.channels),
             "rule_files": [file.path for file in self.setup.rules],
@@ -351,7 +352,7 @@ class App:
         storage = self.setup.config.storage
         facts = Facts(
             gpus=gpus[0] if gpus else 0,
-            engines=[f"{engine.kind} at {without_user(engine.url)}" for engine in plan.engines],
+            engines=[f"{engine.kind} at {engine.url}" for engine in plan.engines],
             worker=f"starting at {self._worker_url}" if plan.start_worker else plan.why_not,
             rules=self.setup.rules,
             receivers=list(self.setup.channels),
@@ -366,7 +367,7 @@ class App:
 def _target(scraper: Scraper, own_url: str) -> targets.Target:
     """A source of this machine is what a scrape of its area shows; an engine has a page itself."""
     watch, last = scraper.watch, scraper.snapshot
-    pages = [f"{one.url}/metrics" for one in watch.collectors if isinstance(one, EngineCollector)]
+    pages = [one.metrics_url for one in watch.collectors if isinstance(one, EngineCollector)]
     return targets.Target(
         source=watch.source,
         url=pages[0] if pages else f"{own_url}/metrics?collect[]={watch.area}",

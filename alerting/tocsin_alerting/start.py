@@ -74,7 +74,7 @@ def configured(options: Options) -> Config:
     if worker:
         sections["worker"] = config.worker.model_copy(update=worker)
     if options.engine_urls:
-        sections["engines"] = tuple(_engine(url) for url in options.engine_urls)
+        sections["engines"] = _engines(options.engine_urls)
     return config.model_copy(update=sections)
 
 
@@ -92,13 +92,19 @@ def _check_address(address: str) -> None:
         raise WrongUsage(f"--web.listen-address: {error}") from None
 
 
-def _engine(url: str) -> Any:
+def _engines(urls: Sequence[str]) -> tuple[Any, ...]:
+    """Each engine once. Raises WrongUsage, which shows no password."""
     from tocsin_alerting.config.watching import Engine
 
-    try:
-        return Engine(url=url)
-    except ValueError:
-        raise WrongUsage(f"--engine.url {url}: not a URL like http://127.0.0.1:8000") from None
+    engines: dict[str, Engine] = {}
+    for url in urls:
+        try:
+            engine = Engine(url=url)
+        except ValueError:
+            shown = f"--engine.url {without_user(url)}"
+            raise WrongUsage(f"{shown}: not a URL like http://127.0.0.1:8000") from None
+        engines.setdefault(engine.access.target, engine)
+    return tuple(engines.values())
 
 
 def flags(options: Options, config: Config, log_level: str, log_format: str) -> dict[str, str]:
@@ -184,9 +190,8 @@ def run_exporter(
     names = frozenset(name for name, entry in COLLECTORS.items() if entry.area in off)
     try:
         _check_address(listen_address)
-        for url in engine_urls:
-            _engine(url)
-        serve(ExporterOptions((listen_address,), without=names, engine_urls=engine_urls))
+        engines = [engine.access for engine in _engines(engine_urls)]
+        serve(ExporterOptions((listen_address,), without=names, engines=engines))
     except WrongUsage as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -60,7 +60,8 @@ class Agent:
     def add(self, watch: Watch) -> None:
         """Watch one source more, from now on. Raises ValueError for one that is watched already."""
         if watch.source in self._scrapers:
-            raise ValueError(f"{watch.source} is watched already")
+            source = watch.source
+            raise ValueError(f"{source.job} {source.instance} is watched already")
         self._scrapers[watch.source] = Scraper(watch, self._clock)
         self._rounds[watch.source] = self._missed[watch.source] = 0
         if self._group is not None:

@@ -16,6 +16,7 @@ from tocsin_exporter.agent import Agent
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.reading import Reading
 from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.listen import bind
 from tocsin_exporter.server import MOST_SCRAPES, UNREAD, MetricsPage, Scrapes, routes
 from tocsin_exporter.watches import (
@@ -51,7 +52,7 @@ class Options:
     rootfs: Path = Path("/")
     udev_data: Path = Path("/run/udev/data")
     without: frozenset[str] = frozenset()
-    engine_urls: Sequence[str] = ()
+    engines: Sequence[EngineAccess] = ()
     intervals: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -67,8 +68,8 @@ def build(options: Options, clock: Clock) -> tuple[Agent, Starlette]:
     instance, chosen = options.instance, rhythms(options.intervals, {})
     scrapes = Scrapes()
     agent = Agent(local_watches(site, instance, chosen, options.without), clock)
-    for url in options.engine_urls:
-        agent.add(engine_watch(site, url, chosen[ENGINE_AREA]))
+    for access in options.engines:
+        agent.add(engine_watch(site, access, chosen[ENGINE_AREA]))
     if not options.disable_exporter_metrics:
         stages = (Reading("agent", agent.samples), Reading("server", scrapes.samples))
         agent.add(own_watch(site, instance, stages, chosen[OWN_AREA]))

@@ -36,7 +36,8 @@ class Watch:
 
     `interval` and `deadline` are seconds; the deadline holds for each collector by itself.
     `cheap` names the collectors that are read anew at a scrape: they never wait. `target` tells
-    sources of one job apart in `tocsin_collector_*`.
+    sources of one job apart in `tocsin_collector_*`. `silent` is what is known of a source whose
+    collector missed its deadline or broke.
     """
 
     area: str
@@ -46,6 +47,7 @@ class Watch:
     deadline: float
     cheap: frozenset[str] = frozenset()
     target: str = ""
+    silent: tuple[Sample, ...] = ()
 
 
 class Scraper:
@@ -124,7 +126,9 @@ class Scraper:
         self._read[health.collector] = ()
 
     def _failed(self, health: Health, error: Exception) -> None:
-        self._read[health.collector] = error.samples if isinstance(error, CollectorError) else ()
+        self._read[health.collector] = (
+            error.samples if isinstance(error, CollectorError) else self.watch.silent
+        )
         if health.success is not False:
             why = "missed its deadline" if isinstance(error, TimeoutError) else str(error)
             bug = not isinstance(error, CollectorError | TimeoutError)

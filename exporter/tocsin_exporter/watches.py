@@ -7,6 +7,7 @@ from tocsin_exporter.collectors import COLLECTORS
 from tocsin_exporter.collectors.collector import Collector
 from tocsin_exporter.collectors.engine import Engine
 from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.scrape import Watch
 from tocsin_exporter.snapshot import Source
 
@@ -76,12 +77,12 @@ def own_watch(
     )
 
 
-def engine_watch(site: Site, url: str, rhythm: Rhythm = RHYTHMS[ENGINE_AREA]) -> Watch:
-    """One inference engine; its host:port is the instance of its source.
+def engine_watch(site: Site, access: EngineAccess, rhythm: Rhythm = RHYTHMS[ENGINE_AREA]) -> Watch:
+    """One inference engine; its target is the instance of its source.
 
     The engine gets less time than the runner would give it, so that it can say that it is down.
     """
-    engine = Engine(url, site.now, deadline_seconds=rhythm.deadline * _SHARE_OF_DEADLINE)
+    engine = Engine(access, site.now, deadline_seconds=rhythm.deadline * _SHARE_OF_DEADLINE)
     return Watch(
         area=ENGINE_AREA,
         source=Source(rhythm.job, engine.target),
@@ -89,6 +90,7 @@ def engine_watch(site: Site, url: str, rhythm: Rhythm = RHYTHMS[ENGINE_AREA]) ->
         interval=rhythm.interval,
         deadline=rhythm.deadline,
         target=engine.target,
+        silent=(engine.up(0.0),),
     )
 
 

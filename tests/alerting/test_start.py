@@ -58,6 +58,12 @@ def test_flags_win_over_the_file_and_leave_the_rest(config: Path) -> None:
     assert configured(Options(config, promql_semantics=2)).promql.semantics == 2
 
 
+def test_an_engine_that_is_named_twice_is_watched_once(config: Path) -> None:
+    urls = ("http://h:80/", "http://H", "http://h/a")
+    found = configured(Options(config, engine_urls=urls)).engines
+    assert [engine.access.target for engine in found] == ["h:80", "h:80/a"]
+
+
 def test_every_flag_is_told_with_what_holds_and_without_passwords(config: Path) -> None:
     options = Options(config, engine_urls=("http://li:hunter2@a:1",), no_worker=True)
     told = flags(options, configured(options), "debug", "json")

@@ -176,3 +176,10 @@ def test_closing_closes_every_collector() -> None:
     one, two = Double("1", says(1)), Double("2", says(2))
     scraper(one, two).close()
     assert one.closed and two.closed
+
+
+@pytest.mark.parametrize("engine", [Hanging("llm"), Double("llm", raises(KeyError("a bug")))])
+async def test_a_source_that_could_not_be_read_says_what_is_known_of_it(engine: Double) -> None:
+    silent = (Sample(UP, 0.0),)
+    watch = Watch("llm", Source("llm", "h:1"), (engine,), 5.0, 0.02, silent=silent)
+    assert values(await Scraper(watch, Clock()).round(1))["llm_engine_up"] == 0

@@ -4,6 +4,7 @@ import threading
 from support.site import only, recorded_site, statvfs
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.reading import Reading
+from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.scrape import Scraper
 from tocsin_exporter.snapshot import Source
 from tocsin_exporter.watches import (
@@ -47,7 +48,7 @@ def test_a_busy_engine_gets_its_time_at_any_interval() -> None:
 
 
 async def test_an_engine_is_its_own_instance_and_can_still_say_that_it_is_down() -> None:
-    watch = engine_watch(recorded_site(), "http://box:8000/")
+    watch = engine_watch(recorded_site(), EngineAccess.of("http://box:8000/"))
     assert watch.source == Source("llm", "box:8000") and watch.target == "box:8000"
     assert watch.deadline < watch.interval
     for collector in watch.collectors:

@@ -11,14 +11,15 @@ from starlette.routing import Route
 from tocsin_alerting.api.answers import success
 from tocsin_alerting.api.reads import read
 from tocsin_alerting.api.times import rfc3339
-from tocsin_alerting.config.effective import without_user
+from tocsin_alerting.config.effective import without_login
 from tocsin_alerting.promql.durations import format_duration
 from tocsin_exporter.snapshot import Source
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One source: `url` is the page that shows it, `ok` None before it was first read.
+    """One source: `url` is the page that shows it, without keys; `ok` is None before it was first
+    read.
 
     `interval` and `deadline` are seconds; `last_ms` Unix milliseconds, and `seconds` how long that
     reading took.
@@ -64,7 +65,7 @@ def _pools(targets: Sequence[Target]) -> list[str]:
 
 
 def _target(target: Target) -> dict[str, Any]:
-    url = without_user(target.url)
+    url = without_login(target.url)
     scheme, _, rest = url.partition("://")
     address, slash, path = rest.partition("/")
     interval = format_duration(round(target.interval * 1000))

@@ -11,6 +11,7 @@ from tocsin_alerting.box.load import Load
 from tocsin_alerting.box.plan import Plan
 from tocsin_alerting.box.worker import Worker, WorkerState
 from tocsin_alerting.http import httpx
+from tocsin_exporter.engine_access import EngineAccess
 
 log = logging.getLogger(__name__)
 
@@ -19,16 +20,20 @@ _ASK_SECONDS = 0.5
 
 
 class Engines:
-    """`watch(url)` begins to watch one; each is begun once.
+    """`watch(access)` begins to watch one; each target is begun once.
 
     Our own worker is watched from its first answer on, since loading a model is not an outage; or
     when it was given up, which is one. Where nothing was named, engines that start later are found.
     """
 
     def __init__(
-        self, plan: Plan, worker: Worker | None, worker_url: str, watch: Callable[[str], None]
+        self,
+        plan: Plan,
+        worker: Worker | None,
+        worker_url: str,
+        watch: Callable[[EngineAccess], None],
     ) -> None:
-        self.urls: list[str] = []
+        self.watched: dict[str, EngineAccess] = {}
         self.worker = worker
         self.load: Load | None = None
         self._worker_url = worker_url
@@ -36,7 +41,7 @@ class Engines:
         self._watch = watch
         self._first = asyncio.Event()
         for engine in plan.engines:
-            self._begin(engine.url)
+            self._begin(engine.access)
 
     async def run(
         self, look_again: bool, load_rps: float | None, env: Mapping[str, str] = os.environ
@@ -54,10 +59,15 @@ class Engines:
             if load_rps is not None:
                 group.create_task(self._drive(load_rps, env.get("API_KEYS", "")))
 
-    def _begin(self, url: str) -> None:
-        if url not in self.urls:
-            self.urls.append(url)
-            self._watch(url)
+    @property
+    def urls(self) -> list[str]:
+        """Where the engines are, without users and keys."""
+        return [access.url for access in self.watched.values()]
+
+    def _begin(self, access: EngineAccess) -> None:
+        if access.target not in self.watched:
+            self.watched[access.target] = access
+            self._watch(access)
             self._first.set()
 
     async def _await_worker(self, worker: Worker) -> None:
@@ -66,14 +76,14 @@ class Engines:
                 if await _healthy(client, self._worker_url):
                     break
                 await asyncio.sleep(_ASK_SECONDS)
-        self._begin(self._worker_url)
+        self._begin(EngineAccess.of(self._worker_url))
 
     async def _look_again(self) -> None:
-        while not self.urls:
+        while not self.watched:
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
             for engine in await engines(self._ports):
                 log.info("found an engine", extra={"engine": engine.kind, "url": engine.url})
-                self._begin(engine.url)
+                self._begin(engine.access)
 
     async def _drive(self, rps: float, keys: str) -> None:
         await self._first.wait()

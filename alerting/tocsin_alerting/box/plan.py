@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from tocsin_alerting.box import discovery, ports, worker
+from tocsin_exporter.engine_access import EngineAccess
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Plan:
 
 
 async def make(
-    urls: Sequence[str],
+    named: Sequence[EngineAccess],
     worker_wanted: bool,
     host: str,
     port: int,
@@ -34,11 +35,11 @@ async def make(
     now is down, not gone, so it is watched, and no worker takes its memory. Our own among them is
     watched from the start, because people were told that it is down.
     """
-    if urls:
-        return Plan(tuple(discovery.Engine(url, "an engine") for url in urls))
+    if named:
+        return Plan(tuple(discovery.Engine(access, "an engine") for access in named))
     where, own = tuple(dict.fromkeys((port, *usual))), f"{host}:{port}"
     found = await discovery.engines(where)
-    known = {engine.url.partition("//")[2] for engine in found}
+    known = {engine.access.target for engine in found}
     silent = [_silent(target) for target in sorted(set(troubled) - known - {own})]
     if found or silent:
         return Plan((*found, *silent), ports=where)
@@ -48,7 +49,7 @@ async def make(
 
 
 def _silent(target: str) -> discovery.Engine:
-    return discovery.Engine(f"http://{target}", "an engine that was in trouble")
+    return discovery.Engine(EngineAccess.of(f"http://{target}"), "an engine that was in trouble")
 
 
 def _obstacle(wanted: bool, host: str, port: int) -> str:

@@ -14,16 +14,21 @@ from tocsin_alerting.promql.durations import format_duration
 from tocsin_alerting.settings import Bytes, Duration, Interval, size_text
 
 MASK = "<secret>"
-_SECRET = {("webhook", "url"), ("webhook", "headers")}
-_USER = re.compile(r"(?<=://)[^/@]*@")
+_SECRET = {
+    ("webhook", "url"),
+    ("webhook", "headers"),
+    ("Engine", "headers"),
+    ("Engine", "params"),
+}
+_USER = re.compile(r"(?<=://)[^/?#\s]*@")
 _QUERY = re.compile(r"(?<=://)([^?\s]*)\?\S+")
 
 
 def effective(config: Config) -> str:
     """YAML that `load` would read again, but for what is masked.
 
-    A webhook's address and headers are its password; every other secret is in a file of its own,
-    and only that is named.
+    A webhook's address and headers are its password, as an engine's headers and parameters may be;
+    every other secret is in a file of its own, and only that is named.
     """
     return yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
 
@@ -44,7 +49,7 @@ def _plain(value: Any, field: FieldInfo | None = None) -> Any:
 
 def _section(section: BaseModel) -> dict[str, Any]:
     """Without what is not set: nothing has `null` for a value in the file."""
-    kind = getattr(section, "type", "")
+    kind = getattr(section, "type", type(section).__name__)
     shown: dict[str, Any] = {}
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
@@ -75,6 +80,11 @@ _QUANTITIES = [
 ]
 
 
+def without_login(text: str) -> str:
+    """A URL without the user and the password in it."""
+    return _USER.sub(f"{MASK}@", text)
+
+
 def without_user(text: str) -> str:
     """A URL without the user, the password and the query in it: any of them may be a key."""
-    return _QUERY.sub(rf"\1?{MASK}", _USER.sub(f"{MASK}@", text))
+    return _QUERY.sub(rf"\1?{MASK}", without_login(text))

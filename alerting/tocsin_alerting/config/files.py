@@ -79,17 +79,21 @@ def rule_problems(data: Any, directory: Path) -> list[Problem]:
 
 
 def _secrets(data: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    for path, value in (*each(data, "receivers", "*", "*"), *each(data, "web", "*")):
+    sections = (("receivers", "*"), ("web",), ("engines", "*"), ("engines", "*", "basic_auth"))
+    for path, value in (found for one in sections for found in each(data, *one, "*")):
         if str(path[-1]).endswith(("_file", "_env")):
             yield path, value
     yield from each(data, "receivers", "*", "header_files", "*")
+    yield from each(data, "engines", "*", "tls", "*")
 
 
 def _unreadable(key: str, value: str, directory: Path, vault: Vault) -> str | None:
     path = directory / Path(value).expanduser()
     try:
-        if key == "ca_file":
+        if key in ("ca_file", "cert_file", "key_file"):
             vault.read_file(path)
+        elif key == "server_name":
+            pass
         elif key.endswith("_env"):
             vault.secret(None, value)
         else:

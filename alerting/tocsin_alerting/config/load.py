@@ -46,6 +46,7 @@ def load(
         problems += [*_own(error.problems), *rule_problems(document.data, path.parent)]
         raise InvalidDocument(problems) from None
     problems += _channel_problems(document, config, vault, {at[1] for at, _ in files if at[1:]})
+    problems += _engine_problems(document, config, {at[1] for at, _ in files if at[1:]})
     if problems:
         raise InvalidDocument([*problems, *rule_problems(document.data, path.parent)])
     return config
@@ -152,4 +153,16 @@ def _channel_problems(
                 CHANNELS[settings.type](name, settings, supplies)
         except (ValueError, OSError) as error:
             problems.append(document.problem(("receivers", name), f"{name}: {error}"))
+    return problems
+
+
+def _engine_problems(document: Document, config: Config, known: set[str | int]) -> list[Problem]:
+    """Engines that cannot be asked, besides those of which it is known why."""
+    problems = []
+    for number, engine in enumerate(config.engines):
+        try:
+            if number not in known:
+                engine.access.check()
+        except ValueError as error:
+            problems.append(document.problem(("engines", number), str(error)))
     return problems

@@ -10,6 +10,7 @@ from typing import Any
 from tocsin_alerting.document import Document, Path, Problem, did_you_mean
 from tocsin_alerting.incidents.policy import Severity
 from tocsin_alerting.notify.channels import CHANNELS
+from tocsin_exporter.engine_access import EngineAccess
 
 Found = Iterator[tuple[Path, str]]
 
@@ -141,11 +142,16 @@ def _escalation(data: Any) -> Found:
 
 
 def _engines(data: Any) -> Found:
-    seen: list[Any] = []
+    """Two of one target would be two sources of one name."""
+    seen: dict[str, Any] = {}
     for path, url in each(data, "engines", "*", "url"):
-        if url in seen:
-            yield path, "this engine is listed twice; remove one"
-        seen.append(url)
+        try:
+            target = EngineAccess.of(url).target
+        except (ValueError, TypeError, AttributeError):
+            continue  # what is wrong with it is said where it is read
+        if target in seen:
+            yield path, f"{target} is listed twice; remove one"
+        seen[target] = url
 
 
 def _process_names(data: Any) -> Found:

@@ -1,12 +1,18 @@
 """The sections that say what is watched, how often, and where it is kept and served."""
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from tocsin_alerting.settings import Bytes, Duration, FilePath, Interval, Section
+from tocsin_alerting.settings import Bytes, Duration, FilePath, Interval, Refused, Section, Words
+from tocsin_exporter.engine_access import BasicAuth, EngineAccess, Tls
+
+
+LONGEST_INSTANCE = 253  # as a host's name
 
 
 def _http_url(text: str) -> str:
@@ -47,7 +53,21 @@ def _pattern(text: str) -> str:
     return text
 
 
-LONGEST_INSTANCE = 253  # as a host's name
+def _metrics_path(text: str) -> str:
+    if text and not (text.startswith("/") and text.isprintable() and not set(text) & set(" ?#")):
+        raise ValueError('not a path like /metrics, nor "" for an engine without metrics')
+    return text
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _header(value: str) -> str:
+    if not value.isascii() or not value.isprintable():
+        raise ValueError("a header carries plain ASCII only")
+    return value
+
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 OptionalHttpUrl = Annotated[str, AfterValidator(_optional_http_url)]
@@ -62,10 +82,62 @@ class Collect(Section):
     processes: Duration = 15_000
 
 
+class BasicAuthSection(Section):
+    """As Prometheus's `basic_auth`, with the password in a file alone."""
+
+    username: str = Field(min_length=1)
+    password: Refused = None
+    password_file: FilePath | None = None
+
+
+class TlsSection(Section):
+    """As Prometheus's `tls_config`."""
+
+    ca_file: FilePath | None = None
+    cert_file: FilePath | None = None
+    key_file: FilePath | None = None
+    server_name: str = ""
+    insecure_skip_verify: bool = False
+
+
 class Engine(Section):
-    """An inference engine to watch, by the URL below which it serves /metrics."""
+    """An inference engine to watch, by the URL below which it serves /metrics.
+
+    `metrics_path` is where else its metrics are, "" that it has none. `params` go with requests for
+    the metrics, `headers` and keys with every request.
+    """
 
     url: HttpUrl
+    metrics_path: Annotated[str, AfterValidator(_metrics_path)] | None = None
+    params: Mapping[str, Annotated[Words, BeforeValidator(_listed)]] = {}
+    headers: Mapping[str, Annotated[str, AfterValidator(_header)]] = {}
+    bearer_token: Refused = None
+    bearer_token_file: FilePath | None = None
+    basic_auth: BasicAuthSection | None = None
+    tls: TlsSection = TlsSection()
+
+    @model_validator(mode="after")
+    def _one_key(self) -> "Engine":
+        if self.bearer_token_file and self.basic_auth:
+            raise ValueError("give one of bearer_token_file and basic_auth")
+        return self
+
+    @property
+    def access(self) -> EngineAccess:
+        """How it is reached; what the URL says is used where the keys say nothing."""
+        access, given = EngineAccess.of(self.url), self.basic_auth
+        login = BasicAuth(given.username, given.password_file) if given else access.basic_auth
+        path = access.metrics_path if self.metrics_path is None else self.metrics_path
+        params = ((name, value) for name, values in self.params.items() for value in values)
+        return replace(
+            access,
+            metrics_path=path,
+            params=tuple(params),
+            headers=dict(self.headers),
+            bearer_token_file=self.bearer_token_file,
+            basic_auth=None if self.bearer_token_file else login,
+            tls=Tls(**{name: getattr(self.tls, name) for name in TlsSection.model_fields}),
+        )
 
 
 class Restart(Section):

@@ -31,6 +31,8 @@ _UNRESOLVED_MS = 3_600_000  # a duration that is an expression
 _SAYS_ABSENCE = frozenset(("absent", "absent_over_time"))
 # Stands among the sources while the samples since a restart do not fill a rule's windows.
 HISTORY = Source("tocsin_store", "history")
+# Of an engine that is silent, or hides its other series, llm_engine_up is said all the same.
+_ALWAYS_SAID = {"llm_engine_up", "ALERTS", "tocsin_build_info"}
 _LOSES_INSTANCE = frozenset(("scalar", "label_replace", "label_join"))
 
 
@@ -79,7 +81,8 @@ class Verdict:
 
 def is_exempt(expr: Expr) -> bool:
     """A rule that asks whether something is there knows the answer when it is not."""
-    return any(
+    named = {_metric(selector) for selector in selectors(expr)}
+    return "llm_engine_up" in named <= _ALWAYS_SAID or any(
         (isinstance(node, VectorSelector) and _metric(node) == "up")
         or (isinstance(node, Call) and node.function in _SAYS_ABSENCE)
         for node in walk(expr)

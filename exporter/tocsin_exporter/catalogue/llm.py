@@ -81,6 +81,12 @@ _ENGINES = (
     gauge("llm_engine_up", "Whether the engine answered the last reading.", "", "target"),
     gauge("llm_engine_last_scrape_timestamp_seconds",
           "When the engine last answered, in seconds since 1970.", "seconds", "target"),
+    gauge("llm_engine_metrics_refused",
+          "The HTTP status with which an engine that is up refuses its metrics; 0: it does not.",
+          "", "target"),
+    gauge("llm_engine_metrics_unknown",
+          "Whether an engine that is up gives a metrics page without any metrics that we know.",
+          "", "target"),
     gauge("llm_engine_info", "What the engine is; always 1.",
           "", "target", "engine_type", "version", "endpoint"),
 )  # fmt: skip

@@ -1,69 +1,76 @@
 """An inference engine: its own metrics page, read and translated, and whether it answers at all."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from urllib.parse import urlsplit
+from collections.abc import Callable, Sequence
 
 from tocsin_exporter.catalogue import LLM
 from tocsin_exporter.catalogue.table import Table
+from tocsin_exporter.collectors import engine_answers as answers
 from tocsin_exporter.collectors.collector import CollectorError
-from tocsin_exporter.collectors.engine_dialects import DIALECTS, Dialect, recognise
+from tocsin_exporter.collectors.engine_answers import METRICS_PATHS, Page
+from tocsin_exporter.collectors.engine_dialects import DIALECTS, Dialect
 from tocsin_exporter.collectors.engine_translation import Translator
+from tocsin_exporter.engine_access import MOST_BYTES, EngineAccess, EngineClient, Reply, TooLarge
 from tocsin_exporter.http import httpx
 from tocsin_exporter.snapshot import Labels, Sample, labels
 
-MOST_BYTES = 8 << 20
-_PATHS = ("/metrics", "/prometheus/metrics")
 _NAMELESS = ("tgi", "llamacpp")  # engines whose series do not say which model they are about
+_TURN_ON = "turn its metrics on (llama.cpp: --metrics, SGLang: --enable-metrics)"
+_GIVE_KEY = "give it a key: engines: [{url, bearer_token_file}]"
+_FIXES = {401: _GIVE_KEY, 403: _GIVE_KEY, 404: _TURN_ON, 405: _TURN_ON, 501: _TURN_ON}
 
 
 class Engine:
-    """One engine at `url`; `target` is its host:port.
+    """One engine, reached by `access`; its `target` is the label of all its series.
 
-    `deadline_seconds` bounds a whole reading. `now` gives Unix seconds. An engine without a metrics
-    page (Ollama, llama.cpp without --metrics) is watched by its model list alone.
+    `deadline_seconds` bounds a whole reading. `now` gives Unix seconds. An engine that refuses its
+    metrics, or gives others than we know, is up while its model list or its health page answers as
+    an engine's does.
     """
 
     name = "llm"
 
     def __init__(
         self,
-        url: str,
+        access: EngineAccess,
         now: Callable[[], float],
         deadline_seconds: float = 3.0,
         families: Table = LLM,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        self.url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
-        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-        self.target = f"{host}:{port}"
+        self.access = access
+        self.url = access.url
+        self.target = access.target
         self._now = now
         self._deadline = deadline_seconds
         self._families = families
-        # A kept connection that the engine closes just as we ask again would look like an outage.
-        once = httpx.Limits(max_keepalive_connections=0)
-        self._client = httpx.AsyncClient(
-            transport=transport, limits=once, trust_env=False, timeout=None
-        )
+        self._client = EngineClient(access, transport)
         self._translator: Translator | None = None
-        self._path = _PATHS[0]
+        self._kind = ""  # what it was when it was last known
+        self._path = ""
         self._version = ""
         self._closing: asyncio.Future[None] | None = None
 
+    @property
+    def metrics_url(self) -> str:
+        """The page that is read, without keys."""
+        return self.url + (self._path or self._paths[0])
+
     async def collect(self) -> Sequence[Sample]:
-        """Raises CollectorError, with `llm_engine_up 0`, when the engine is down or unwell."""
+        """Raises CollectorError, with `llm_engine_up 0`, when the engine is down or unwell, and
+        with `llm_engine_up 1` when it is up and its metrics cannot be had."""
         try:
             async with asyncio.timeout(self._deadline):
-                found, unwell = await asyncio.gather(self._read(), self._unwell())
+                found, unwell = await self._ask()
         except TimeoutError:
-            raise self._down(f"no answer within {self._deadline:g} s") from None
+            raise self._gone(f"no answer within {self._deadline:g} s") from None
+        except TooLarge:
+            raise self._gone(f"an answer is larger than {MOST_BYTES >> 20} MiB") from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise self._down(str(error) or type(error).__name__) from error
+            raise self._gone(str(error) or type(error).__name__) from error
         if unwell:
             raise self._down(unwell, found)
-        return [self._up(1.0), *found]
+        return [self.up(1.0), *found]
 
     def close(self) -> None:
         """Close the connections soon; `aclose` waits for it."""
@@ -72,79 +79,102 @@ class Engine:
     async def aclose(self) -> None:
         await self._client.aclose()
 
+    @property
+    def _paths(self) -> tuple[str, ...]:
+        named = self.access.metrics_path
+        return METRICS_PATHS if not named else (named,)
+
+    async def _ask(self) -> tuple[list[Sample], str]:
+        """Its samples, and why it is unwell; which health page it has is known by its metrics."""
+        if self._kind:
+            return await asyncio.gather(self._read(), self._unwell())
+        return await self._read(), await self._unwell()
+
     async def _read(self) -> list[Sample]:
+        if self.access.metrics_path == "":
+            return await self._without_page()
         page = await self._page()
-        if page is None:
-            await self._get("/v1/models")
-            return self._about(None)
-        dialect = self._translator.dialect if self._translator else recognise(page)
-        if dialect is None:
-            return self._about(None)
-        translator = self._translator
-        if translator is None:
-            translator = Translator(dialect, self.target, self._families)
-            self._translator = translator
-            self._version = await self._ask_version(dialect, page)
-        if dialect.name in _NAMELESS and not translator.model:
-            translator.model = await self._first_model()
-        found = translator.samples(page)
-        if not found and recognise(page) is not dialect:
-            self._translator = None  # another engine has taken the port
-        return self._about(dialect) + found
+        if page.dialect is None:
+            return await self._without_metrics(page)
+        found = await self._translated(page, page.dialect)
+        return [*self._about(page.dialect.name), *self._metrics(), *found]
 
-    async def _page(self) -> str | None:
-        """The metrics page; None for an engine that has none."""
-        for path in dict.fromkeys((self._path, *_PATHS)):
-            response = await self._fetch(path)
-            if response is not None:
+    async def _page(self) -> Page:
+        """The first page that we know; without one, the answer that says best why there is none."""
+        pages: list[Page] = []
+        for path in dict.fromkeys((self._path or self._paths[0], *self._paths)):
+            page = answers.page(await self._client.get(path, self.access.params))
+            if page.dialect is not None:
                 self._path = path
-                return response
-        return None
+                return page
+            pages.append(page)
+        return max(pages, key=lambda page: page.telling)
 
-    async def _fetch(self, path: str) -> str | None:
-        async with self._client.stream("GET", self.url + path) as response:
-            if response.status_code in (404, 405, 501):
-                return None
-            response.raise_for_status()
-            body = bytearray()
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > MOST_BYTES:
-                    raise self._down(f"its metrics page is larger than {MOST_BYTES >> 20} MiB")
-        return body.decode("utf-8", "replace")
+    async def _translated(self, page: Page, dialect: Dialect) -> list[Sample]:
+        translator = self._translator
+        if translator is not None:
+            found = translator.samples(page.text)
+            if found or translator.dialect is dialect:
+                return found
+        translator = Translator(dialect, self.target, self._families)
+        self._version = await self._ask_version(dialect, page.text)
+        if dialect.name in _NAMELESS:
+            translator.model = await self._first_model()
+        self._translator, self._kind = translator, dialect.name
+        return translator.samples(page.text)
 
-    async def _get(self, path: str) -> httpx.Response:
-        response = await self._client.get(self.url + path)
-        return response.raise_for_status()
+    async def _without_page(self) -> list[Sample]:
+        """An engine that has no metrics page, as we were told: its other answers must do."""
+        models = await self._client.get("/v1/models")
+        if not await self._answers(models):
+            raise self._down(f"/v1/models answers {models.status}, not as an engine does")
+        return [*self._about(_kind(models)), *self._metrics()]
+
+    async def _without_metrics(self, page: Page) -> list[Sample]:
+        """Raises CollectorError, unless it is Ollama, which has none."""
+        models = await self._client.get("/v1/models")
+        if not await self._answers(models):
+            if page.refused or self._kind or not answers.has_samples(page.text):
+                raise self._down(_no_engine(page, models))
+        if page.missing:
+            version = answers.version(await self._client.get("/api/version"))
+            if version:
+                self._version = version
+                return [*self._about("ollama"), *self._metrics()]
+        about = self._about(self._kind or _kind(models))
+        status = [*about, *self._metrics(page)]
+        raise CollectorError(_why(self.target, page), [self.up(1.0), *status])
+
+    async def _answers(self, models: Reply) -> bool:
+        """Whether its model list or its health page answers as an engine's does. Raises
+        CollectorError when the health page says that the engine is not well."""
+        answers_models = answers.models(models) is not None or answers.wants_key(models)
+        if answers.owner(models) == "sglang":
+            return True  # its health page runs a generation
+        health = await self._client.get("/health")
+        if health.status >= 500:
+            raise self._down(f"/health answers {health.status}")
+        return answers_models or answers.is_well(health)
 
     async def _unwell(self) -> str:
         """Why the engine says that it is not well; nothing when it has no such page."""
-        dialect = self._translator.dialect if self._translator else None
+        dialect = DIALECTS.get(self._kind)
         if dialect is None or not dialect.health:
             return ""
-        response = await self._client.get(self.url + dialect.health)
-        if response.status_code >= 500:
-            return f"{dialect.health} answers {response.status_code}"
-        return ""
+        health = await self._client.get(dialect.health)
+        return f"{dialect.health} answers {health.status}" if health.status >= 500 else ""
 
     async def _first_model(self) -> str:
-        try:
-            listed = (await self._get("/v1/models")).json()
-            return str(listed["data"][0]["id"])
-        except (httpx.HTTPStatusError, ValueError, LookupError, TypeError):
-            return ""
+        asked = dict(self.access.params).get("model")  # llama.cpp's router wants to know
+        names = answers.models(await self._client.get("/v1/models"))
+        return asked or next(iter(names or ()), "")
 
     async def _ask_version(self, dialect: Dialect, page: str) -> str:
         if dialect.name != "vllm":
             return _own_version(page)
-        try:
-            answer: Mapping[str, object] = (await self._get("/version")).json()
-            return str(answer.get("version", ""))
-        except (httpx.HTTPStatusError, ValueError, AttributeError):
-            return ""
+        return answers.version(await self._client.get("/version"))
 
-    def _about(self, dialect: Dialect | None) -> list[Sample]:
-        kind = dialect.name if dialect else "openai"
+    def _about(self, kind: str) -> list[Sample]:
         info = labels(
             target=self.target, engine_type=kind, version=self._version, endpoint=self.url
         )
@@ -154,23 +184,58 @@ class Engine:
             Sample(self._families["llm_engine_info"], 1.0, info),
         ]
 
-    def _up(self, value: float) -> Sample:
+    def _metrics(self, page: Page | None = None) -> list[Sample]:
+        """`page` is one that gave no metrics."""
+        refused = page.status if page and page.refused else 0
+        unknown = page is not None and not page.refused
+        return [
+            Sample(self._families["llm_engine_metrics_refused"], refused, self._own()),
+            Sample(self._families["llm_engine_metrics_unknown"], float(unknown), self._own()),
+        ]
+
+    def up(self, value: float) -> Sample:
+        """`llm_engine_up`, which is said of an engine whatever happens."""
         return Sample(self._families["llm_engine_up"], value, self._own())
 
     def _own(self) -> Labels:
         return (("target", self.target),)
 
     def _down(self, why: str, found: Sequence[Sample] = ()) -> CollectorError:
-        return CollectorError(f"engine {self.target}: {why}", [self._up(0.0), *found])
+        return CollectorError(f"engine {self.target}: {why}", [self.up(0.0), *found])
+
+    def _gone(self, why: str) -> CollectorError:
+        self._translator = None  # what comes back may be another version, or another model
+        return self._down(why)
+
+
+def _kind(models: Reply) -> str:
+    owner = answers.owner(models)
+    return owner if owner in DIALECTS else "openai"
+
+
+def _no_engine(page: Page, models: Reply) -> str:
+    said = f"answers {page.status}" if page.refused else "has no metrics that we know"
+    return (
+        f"its metrics page {said}, and neither /v1/models ({models.status}) nor /health answers "
+        "as an engine does"
+    )
+
+
+def _why(target: str, page: Page) -> str:
+    if not page.refused:
+        return f"engine {target} answers, but no metrics that we know"
+    if page.status == 400:
+        fix = "name what it asks for: engines: [{url, params: {model: NAME}}]"
+    else:
+        fix = _FIXES.get(page.status, "see what stands before it")
+    return f"engine {target} answers, but refuses its metrics (HTTP {page.status}): {fix}"
 
 
 def _own_version(page: str) -> str:
     """The version that our own worker puts on `llm_engine_info`."""
-    for line in page.splitlines():
-        if line.startswith("llm_engine_info{"):
-            _, _, rest = line.partition('version="')
-            return rest.partition('"')[0]
-    return ""
+    _, _, rest = page.partition("\nllm_engine_info{")
+    _, found, version = rest.partition("\n")[0].partition('version="')
+    return version.partition('"')[0] if found else ""
 
 
 __all__ = ["DIALECTS", "Engine"]

@@ -4,9 +4,10 @@ A meaning is the name of our family, the factor to its base unit, labels to add,
 upstream series make one of ours (ranks, streamed or not), how they are put together. Sources of the
 names: vLLM v1/metrics/loggers.py, SGLang observability/metrics_collector.py, TGI
 docs/source/reference/metrics.md, llama.cpp tools/server/README.md, TensorRT-LLM
-metrics/collector.py.
+metrics/collector.py, Triton docs/user_guide/metrics.md.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -29,7 +30,8 @@ class Meaning:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """`prefix` recognises the page; `health` is a cheap path that fails when the engine is unwell.
+    """`prefix` recognises the page, and `spelling` is how others write it, who take no colons;
+    `health` is a cheap path that fails when the engine is unwell.
 
     `words` maps a family of the engine to its meaning. `by_label` does so for families whose
     meaning hangs on a label: it gets the labels and returns a meaning or None.
@@ -42,7 +44,13 @@ class Dialect:
     by_label: Mapping[str, Callable[[Mapping[str, str]], Meaning | None]]
     from_labels: Mapping[str, Mapping[str, str]]
     health: str = "/health"
-    metrics: str = "/metrics"
+    spelling: str = ""
+
+    def canonical(self, name: str) -> str:
+        """`name` as the engine itself spells it."""
+        if self.spelling and name.startswith(self.spelling):
+            return self.prefix + name.removeprefix(self.spelling)
+        return name
 
 
 def _requests(status: str, together: Together = "sum") -> Meaning:
@@ -72,6 +80,22 @@ def _server_error(labels: Mapping[str, str]) -> Meaning | None:
 
 def _tgi_failure(labels: Mapping[str, str]) -> Meaning:
     return _requests("rejected" if labels.get("err") in ("validation", "overloaded") else "error")
+
+
+def _trt_llm_requests(labels: Mapping[str, str]) -> Meaning | None:
+    """The batch manager's own queue; Triton's is empty before it."""
+    running = labels.get("request_type") == "scheduled"
+    return Meaning("llm_num_requests_running") if running else None
+
+
+def _trt_llm_blocks(labels: Mapping[str, str]) -> Meaning | None:
+    families = {
+        "fraction": "llm_kv_cache_usage_ratio",
+        "max": "llm_kv_cache_blocks",
+        "tokens_per": "llm_kv_cache_block_size_tokens",
+    }
+    family = families.get(labels.get("kv_cache_block_type", ""))
+    return Meaning(family, together="max") if family else None
 
 
 _STEMS = (
@@ -121,6 +145,7 @@ VLLM = Dialect(
             "kv_cache_size_tokens": "llm_kv_cache_capacity_tokens",
         }
     },
+    spelling="vllm_",
 )
 
 SGLANG = Dialect(
@@ -145,6 +170,7 @@ SGLANG = Dialect(
     {"http_responses_total": _server_error},
     {},
     health="",  # SGLang's runs a generation
+    spelling="sglang_",
 )
 
 TGI = Dialect(
@@ -182,6 +208,7 @@ LLAMACPP = Dialect(
     },
     {},
     {},
+    spelling="llamacpp_",
 )
 
 TRTLLM = Dialect(
@@ -200,19 +227,34 @@ TRTLLM = Dialect(
     },
     {"trtllm_request_success_total": _vllm_finished},
     {},
-    metrics="/prometheus/metrics",
+)
+
+TRITON = Dialect(
+    "triton",
+    "nv_",
+    {
+        "nv_inference_request_success": _requests("success"),
+        "nv_inference_request_failure": _requests("error"),
+        "nv_inference_pending_request_count": Meaning("llm_num_requests_waiting"),
+    },
+    {
+        "nv_trt_llm_request_metrics": _trt_llm_requests,
+        "nv_trt_llm_kv_cache_block_metrics": _trt_llm_blocks,
+    },
+    {},
+    health="",  # its metrics have a port of their own, without any other page
 )
 
 TOCSIN = Dialect("tocsin", "llm_", {}, {}, {})
 
-DIALECTS: Mapping[str, Dialect] = {d.name: d for d in (VLLM, SGLANG, TGI, LLAMACPP, TRTLLM, TOCSIN)}
+DIALECTS: Mapping[str, Dialect] = {
+    d.name: d for d in (VLLM, SGLANG, TGI, LLAMACPP, TRTLLM, TRITON, TOCSIN)
+}
+_BY_PREFIX = {p: d for d in DIALECTS.values() for p in (d.prefix, d.spelling) if p}
+_FIRST = re.compile(rf"^(?:# (?:HELP|TYPE) )?({'|'.join(_BY_PREFIX)})", re.MULTILINE)
 
 
 def recognise(page: str) -> Dialect | None:
     """The dialect of a metrics page, by the first family whose prefix we know."""
-    for line in page.splitlines():
-        name = line.removeprefix("# HELP ").removeprefix("# TYPE ")
-        for dialect in DIALECTS.values():
-            if name.startswith(dialect.prefix):
-                return dialect
-    return None
+    found = _FIRST.search(page)
+    return _BY_PREFIX[found[1]] if found else None

@@ -14,7 +14,7 @@ _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 def lines(page: str) -> Iterator[tuple[str, float]]:
     """(series, value) for each sample line; comments, exemplars and garbage fall away."""
-    for line in page.splitlines():
+    for line in page.split("\n"):  # splitlines would split at what a label may hold
         if not line or line[0] == "#":
             continue
         series, rest = _cut(line)

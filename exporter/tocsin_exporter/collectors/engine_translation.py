@@ -65,7 +65,7 @@ class Translator:
         parsed = engine_text.series(text)
         if parsed is None:
             return
-        name, labels = parsed
+        name, labels = self.dialect.canonical(parsed[0]), parsed[1]
         for meaning, suffix in self._meanings(name, labels):
             family = self._families.get(meaning.family)
             if family is not None:
@@ -113,7 +113,8 @@ class Translator:
         kept = {k: v for k, v in labels.items() if k in known and v}
         if suffix == "_bucket":
             kept["le"] = _bound(labels.get("le", "+Inf"))
-        kept["model_name"] = self._model(labels.get("model_name") or self.model)
+        model = labels.get("model_name") or labels.get("model")  # Triton's
+        kept["model_name"] = self._model(model or self.model)
         kept["engine"] = labels.get("engine") or labels.get("dp_rank") or "0"
         kept["target"] = self._target
         return tuple(sorted({**kept, **dict(added)}.items()))

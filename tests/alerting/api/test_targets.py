@@ -55,6 +55,11 @@ async def test_a_target_is_told_as_prometheus_tells_it() -> None:
     assert (found[1]["health"], found[1]["lastScrape"]) == ("unknown", "0001-01-01T00:00:00Z")
 
 
+async def test_our_own_address_is_shown_whole() -> None:
+    found = (await asked("targets"))["activeTargets"]
+    assert found[1]["scrapeUrl"] == "http://me:4911/metrics?collect[]=gpu"
+
+
 async def test_a_password_in_an_address_is_not_shown() -> None:
     engine = replace(ENGINE, url="http://li:hunter2@h:8000/metrics")
     async with api_client(routes(lambda: [engine])) as client:

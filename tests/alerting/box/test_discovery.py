@@ -1,11 +1,13 @@
 """Discovery against what may listen on an engine's usual port."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
+from support.webhook_sink import Answer, WebhookSink
 from tocsin_alerting.box.discovery import described, engines
 
 VLLM = "# HELP vllm:num_requests_running Number of requests\nvllm:num_requests_running 1\n"
@@ -40,7 +42,12 @@ async def listening(answers: dict[str, str], *, silent: bool = False) -> AsyncIt
     [
         ({"/metrics": VLLM}, "vLLM"),
         ({"/metrics": "sglang:num_running_reqs 1\n"}, "SGLang"),
+        ({"/metrics": "sglang_num_running_reqs 1\n"}, "SGLang"),
+        ({"/metrics": json.dumps("llamacpp:requests_processing 1\n")}, "llama.cpp"),
+        ({"/metrics": "[]", "/prometheus/metrics": "trtllm_x 1\n"}, "TensorRT-LLM"),
         ({"/v1/models": '{"object":"list","data":[]}'}, "an OpenAI-compatible engine"),
+        ({"/v1/models": '{"object":"list","data":null}'}, "an OpenAI-compatible engine"),
+        ({"/v1/models": '{"data":[{"id":"m","owned_by":"llamacpp"}]}'}, "llama.cpp"),
     ],
 )
 async def test_an_engine_is_found_by_what_it_answers(answers: dict[str, str], kind: str) -> None:
@@ -54,6 +61,28 @@ async def test_another_web_server_is_left_alone() -> None:
         {"/metrics": "node_load1 0.5\n", "/v1/models": "<html>data</html>"}
     ) as port:
         assert await engines([port]) == []
+
+
+async def test_an_engine_behind_a_key_is_known_by_its_refusal() -> None:
+    refusal = b'{"error":{"message":"Invalid API Key","type":"authentication_error"}}'
+    async with WebhookSink(usual=Answer(401, body=refusal)) as sink:
+        assert len(await engines([sink.port])) == 1
+
+
+@pytest.mark.parametrize(
+    "usual",
+    [
+        Answer(401, body=b'{"error":"Unauthorized"}'),
+        Answer(401, body=b"<html>"),
+        Answer(200, body=b'{"status":"ok"}'),
+        Answer(200, body=b"<html>vllm: a page about it</html>"),
+        Answer(200, body=b'{"object":"list","data":["a"]}'),
+        Answer(404, body=b""),
+    ],
+)
+async def test_a_stranger_is_no_engine(usual: Answer) -> None:
+    async with WebhookSink(usual=usual) as sink:
+        assert await engines([sink.port]) == []
 
 
 async def test_what_does_not_answer_costs_its_timeout_and_hides_nobody() -> None:

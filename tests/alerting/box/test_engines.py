@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Callable
 
 from support.webhook_sink import Answer, WebhookSink
 from tocsin_alerting.box.discovery import Engine
@@ -9,6 +10,15 @@ from tocsin_alerting.box.engines import Engines
 from tocsin_alerting.box.plan import Plan
 from tocsin_alerting.box.worker import Restart, Worker
 from tocsin_exporter.clock import Clock
+from tocsin_exporter.engine_access import EngineAccess
+
+
+def _engine(url: str, kind: str) -> Engine:
+    return Engine(EngineAccess.of(url), kind)
+
+
+def _into(watched: list[str]) -> Callable[[EngineAccess], None]:
+    return lambda access: watched.append(access.url)
 
 
 def _worker(code: str, restarts: int = 0) -> Worker:
@@ -23,8 +33,12 @@ async def _until(watched: list[str], count: int) -> None:
 
 def test_what_is_named_is_watched_at_once_and_once() -> None:
     watched: list[str] = []
-    named = (Engine("http://h:1", "vLLM"), Engine("http://h:2", "vLLM"), Engine("http://h:1", "x"))
-    engines = Engines(Plan(named), None, "", watched.append)
+    named = (
+        _engine("http://h:1", "vLLM"),
+        _engine("http://h:2", "vLLM"),
+        _engine("http://h:1", "x"),
+    )
+    engines = Engines(Plan(named), None, "", _into(watched))
     assert watched == engines.urls == ["http://h:1", "http://h:2"]
 
 
@@ -35,7 +49,7 @@ async def test_our_worker_is_watched_from_its_first_answer_on() -> None:
         url = f"http://127.0.0.1:{sink.port}"
         worker = _worker("import time; time.sleep(60)")
         running = asyncio.ensure_future(
-            Engines(Plan((), True), worker, url, watched.append).run(False, None)
+            Engines(Plan((), True), worker, url, _into(watched)).run(False, None)
         )
         await sink.wait_for(1)
         assert watched == []
@@ -50,7 +64,12 @@ async def test_our_worker_is_watched_from_its_first_answer_on() -> None:
 async def test_a_worker_that_was_given_up_is_an_outage() -> None:
     watched: list[str] = []
     url = "http://127.0.0.1:9"
-    engines = Engines(Plan((), True), _worker("raise SystemExit(1)"), url, watched.append)
+    engines = Engines(
+        Plan((), True),
+        _worker("raise SystemExit(1)"),
+        url,
+        _into(watched),
+    )
     running = asyncio.ensure_future(engines.run(False, None))
     await _until(watched, 1)
     running.cancel()
@@ -61,7 +80,7 @@ async def test_a_worker_that_was_given_up_is_an_outage() -> None:
 async def test_load_goes_to_the_first_engine() -> None:
     async with WebhookSink(usual=Answer(body=b"{}")) as sink:
         url = f"http://127.0.0.1:{sink.port}"
-        engines = Engines(Plan((Engine(url, "vLLM"),)), None, "", list[str]().append)
+        engines = Engines(Plan((_engine(url, "vLLM"),)), None, "", lambda _: None)
         running = asyncio.ensure_future(engines.run(False, 50.0))
         await sink.wait_for(2)
         running.cancel()
@@ -72,7 +91,7 @@ async def test_load_goes_to_the_first_engine() -> None:
 async def _authorizations(sink: WebhookSink, worker_url: str) -> set[str | None]:
     """What came with the load's first requests."""
     url = f"http://127.0.0.1:{sink.port}"
-    engines = Engines(Plan((Engine(url, "x"),)), None, worker_url or url, list[str]().append)
+    engines = Engines(Plan((_engine(url, "x"),)), None, worker_url or url, lambda _: None)
     running = asyncio.ensure_future(engines.run(False, 50.0, {"API_KEYS": " k1, k2"}))
     await sink.wait_for(2)
     running.cancel()

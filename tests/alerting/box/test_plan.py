@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from support.webhook_sink import Answer, WebhookSink
 from tocsin_alerting.box import worker
 from tocsin_alerting.box.plan import make
+from tocsin_exporter.engine_access import EngineAccess
 
 VLLM = Answer(body=b"vllm:num_requests_running 1\n")
+NAMED = EngineAccess.of("http://h:1")
 HERE = "127.0.0.1"
 
 
@@ -28,7 +30,7 @@ def free() -> int:
 
 async def test_named_engines_are_watched_whatever_else_runs() -> None:
     async with WebhookSink(usual=VLLM) as sink:
-        plan = await make(["http://h:1", "http://h:2"], True, HERE, free(), [sink.port])
+        plan = await make([NAMED, EngineAccess.of("http://h:2")], True, HERE, free(), [sink.port])
     assert [engine.url for engine in plan.engines] == ["http://h:1", "http://h:2"]
     assert not plan.start_worker
     assert sink.requests == []
@@ -92,5 +94,5 @@ async def test_our_own_worker_that_was_down_is_watched_before_it_answers() -> No
 
 
 async def test_engines_that_are_named_are_all_there_are() -> None:
-    plan = await make(["http://h:1"], True, HERE, free(), [], troubled=["127.0.0.1:30000"])
+    plan = await make([NAMED], True, HERE, free(), [], troubled=["127.0.0.1:30000"])
     assert [engine.url for engine in plan.engines] == ["http://h:1"]

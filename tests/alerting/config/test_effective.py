@@ -31,7 +31,8 @@ routes:
 severities: {page: P0}
 """
 SECRETS = """
-engines: [{url: "http://li:hunter2@127.0.0.1:8000"}, {url: "http://127.0.0.1:8001/a?k=hunter2"}]
+engines: [{url: "http://li:hunter2@127.0.0.1:8000"}, {url: "http://127.0.0.1:8001/a?k=hunter2",
+  headers: {X-Key: hunter2}, params: {key: hunter2}}]
 receivers:
   hook: {type: webhook, url: "https://hooks.example/hunter2", headers: {X-Key: hunter2}}
   phone: {type: webhook, url_env: PHONE, bearer_token_file: token}
@@ -70,10 +71,12 @@ def test_no_secret_is_shown(folder: Path) -> None:
     text = effective(loaded(folder, SECRETS))
     assert "hunter2" not in text
     shown = yaml.safe_load(text)
-    assert shown["engines"] == [
-        {"url": "http://<secret>@127.0.0.1:8000"},
-        {"url": "http://127.0.0.1:8001/a?<secret>"},
+    assert [engine["url"] for engine in shown["engines"]] == [
+        "http://<secret>@127.0.0.1:8000",
+        "http://127.0.0.1:8001/a?<secret>",
     ]
+    assert shown["engines"][1]["headers"] == {"X-Key": "<secret>"}
+    assert shown["engines"][1]["params"] == {"key": "<secret>"}
     assert shown["receivers"]["hook"]["url"] == "<secret>"
     assert shown["receivers"]["hook"]["headers"] == {"X-Key": "<secret>"}
     assert shown["receivers"]["phone"]["url_env"] == "PHONE"

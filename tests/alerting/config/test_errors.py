@@ -201,7 +201,31 @@ CASES = {
     "an engine": ("engines: [{url: 127.0.0.1}]", "t.yml:1:17: engines.0.url: not a URL like"),
     "an engine twice": (
         "engines: [{url: 'http://h:1'}, {url: 'http://h:1'}]",
-        "t.yml:1:38: this engine is listed twice",
+        "t.yml:1:38: h:1 is listed twice",
+    ),
+    "an engine twice, written otherwise": (
+        "engines: [{url: 'http://h:80/a'}, {url: 'http://H/a/'}]",
+        "t.yml:1:41: h:80/a is listed twice",
+    ),
+    "an engine's key in the file": (
+        "engines: [{url: 'http://h:1', bearer_token: k}]",
+        "t.yml:1:45: engines.0.bearer_token: a secret has no place in this file",
+    ),
+    "an engine's key that is not there": (
+        "engines: [{url: 'http://h:1', bearer_token_file: gone}]",
+        "t.yml:1:50: cannot read",
+    ),
+    "an engine's authority that is not there": (
+        "engines: [{url: 'https://h:1', tls: {ca_file: gone}}]",
+        "t.yml:1:47: cannot read",
+    ),
+    "an engine's path": (
+        "engines: [{url: 'http://h:1', metrics_path: metrics}]",
+        "t.yml:1:45: engines.0.metrics_path: not a path like /metrics",
+    ),
+    "an engine's key, misspelt": (
+        "engines: [{url: 'http://h:1', metric_path: /m}]",
+        'unknown key "engines.0.metric_path"; did you mean "metrics_path"?',
     ),
     "a process": ("processes: [{name: a, comm: b, exe: c}]", "exactly one of comm, exe and"),
     "a process's pattern": (

@@ -20,6 +20,7 @@ from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.rule import RuleFile
 from tocsin_alerting.store.store import Store
 from tocsin_exporter.catalogue import STAGES
+from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.snapshot import Labels, Sample, labels
 
 Rows = dict[tuple[str, Labels], float]
@@ -112,5 +113,6 @@ async def test_the_desk_and_the_courier() -> None:
 
 
 def test_engines_without_a_worker_or_load_say_nothing() -> None:
-    engines = Engines(Plan((Engine("http://h:1", "vLLM"),)), None, "", list[str]().append)
+    plan = Plan((Engine(EngineAccess.of("http://h:1"), "vLLM"),))
+    engines = Engines(plan, None, "", lambda _: None)
     assert rows(own.engines_samples(engines, STAGES)) == {}

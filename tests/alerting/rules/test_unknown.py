@@ -144,7 +144,9 @@ def test_a_doubt_of_a_broken_rule_waits_for_the_dead_source_as_well() -> None:
         ('{__name__="up"} == 0', True),
         ("absent(m)", True),
         ("sum(rate(m[5m])) > 1 or absent_over_time(m[5m])", True),
-        ("llm_engine_up == 0", False),
+        ("llm_engine_up == 0", True),  # said of a silent engine, too
+        ("llm_engine_up == 0 unless on (instance) tocsin_build_info", True),
+        ("llm_engine_up == 0 and on (target) m > 1", False),
         ("sum(m) > 1", False),
     ],
 )

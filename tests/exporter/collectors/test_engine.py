@@ -1,14 +1,17 @@
 """The engine collector against HTTP servers that answer as engines do, and as broken ones do."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from tocsin_exporter.catalogue import LLM
 from tocsin_exporter.collectors.collector import CollectorError
-from tocsin_exporter.collectors.engine import MOST_BYTES, Engine
+from tocsin_exporter.collectors.engine import Engine
+from tocsin_exporter.engine_access import MOST_BYTES, EngineAccess
 from tocsin_exporter.snapshot import LayoutCache, Sample
 
 VLLM = """\
@@ -115,9 +118,17 @@ async def hangs(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @asynccontextmanager
 async def engine(url: str, deadline: float = 5.0) -> AsyncIterator[Engine]:
-    collector = Engine(url, lambda: 1234.0, deadline)
+    collector = Engine(EngineAccess.of(url), lambda: 1234.0, deadline)
     try:
         yield collector
+    finally:
+        await collector.aclose()
+
+
+async def read_as(access: EngineAccess) -> Sequence[Sample]:
+    collector = Engine(access, lambda: 1234.0)
+    try:
+        return await collector.collect()
     finally:
         await collector.aclose()
 
@@ -204,10 +215,142 @@ async def test_every_label_is_in_the_catalogue_and_no_series_comes_twice() -> No
             assert {n for n, _ in sample.labels} <= {*LLM.labels[sample.family.name], "le"}
 
 
-async def test_an_engine_without_metrics_is_up_while_it_lists_its_models() -> None:
-    async with served(pages({"/v1/models": (200, "{}")})) as url:
+MODELS = '{"object":"list","data":[{"id":"m","object":"model"}]}'
+REFUSED = '{"error":{"code":401,"message":"Invalid API Key","type":"authentication_error"}}'
+
+
+async def refused(answers: Pages) -> CollectorError:
+    async with served(pages(answers)) as url:
+        with pytest.raises(CollectorError) as error:
+            await read(url)
+    return error.value
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 429, 500, 501])
+@pytest.mark.parametrize(
+    "proof",
+    [
+        {"/v1/models": (200, MODELS)},
+        {"/v1/models": (401, REFUSED)},
+        {"/v1/models": (403, '{"error":"Unauthorized"}')},
+        {"/health": (200, '{"status":"ok"}')},
+        {"/health": (200, "")},
+    ],
+    ids=["models", "models refused", "vLLM's refusal", "health", "empty health"],
+)
+async def test_an_engine_that_serves_and_refuses_its_metrics_is_up(
+    status: int, proof: Pages
+) -> None:
+    answers = {"/metrics": (status, "no"), "/prometheus/metrics": (status, "no"), **proof}
+    error = await refused(answers)
+    assert value(error.samples, "llm_engine_up") == 1
+    assert value(error.samples, "llm_engine_metrics_refused") == status
+    assert value(error.samples, "llm_engine_metrics_unknown") == 0
+    assert f"refuses its metrics (HTTP {status})" in str(error)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"/metrics": (401, REFUSED)},
+        {"/metrics": (404, ""), "/health": (404, ""), "/v1/models": (200, "<html>data</html>")},
+        {"/metrics": (401, ""), "/health": (200, "<html>"), "/v1/models": (401, "<html>")},
+        {"/metrics": (401, ""), "/health": (503, "dead"), "/v1/models": (200, MODELS)},
+        {"/metrics": (200, "<html>"), "/health": (200, "<html>"), "/v1/models": (200, "<html>")},
+        {"/metrics": (200, "\x00\x01\x02")},
+        {"/metrics": (200, "[]")},
+        {"/metrics": (204, "")},
+    ],
+    ids=["401 alone", "404", "a web site", "unwell", "all HTML", "junk", "JSON", "nothing"],
+)
+async def test_what_does_not_answer_as_an_engine_is_down(answers: Pages) -> None:
+    error = await refused(answers)
+    assert value(error.samples, "llm_engine_up") == 0
+    assert not any(s.family.name.startswith("llm_engine_metrics") for s in error.samples)
+
+
+async def test_ollama_has_no_metrics_and_refuses_none() -> None:
+    answers = {"/v1/models": (200, MODELS), "/api/version": (200, '{"version":"0.5"}')}
+    async with served(pages(answers)) as url:
         samples = await read(url)
     assert value(samples, "llm_engine_up") == 1
+    assert value(samples, "llm_engine_metrics_refused") == 0
+    assert value(samples, "llm_engine_info", engine_type="ollama", version="0.5") == 1
+
+
+async def test_an_engine_of_which_we_are_told_that_it_has_no_metrics() -> None:
+    async with served(pages({"/v1/models": (200, MODELS)})) as url:
+        samples = await read_as(replace(EngineAccess.of(url), metrics_path=""))
+    assert value(samples, "llm_engine_up") == 1
+    assert value(samples, "llm_engine_metrics_refused") == 0
+
+
+@pytest.mark.parametrize(
+    "page", ["\x00\xff\x01", "[]", '{"a": 1}', '"text"', "<html>", "", "up_time 1\n"]
+)
+async def test_a_page_that_we_do_not_know_is_said(page: str) -> None:
+    error = await refused({"/metrics": (200, page), "/v1/models": (200, MODELS)})
+    assert value(error.samples, "llm_engine_up") == 1
+    assert value(error.samples, "llm_engine_metrics_unknown") == 1
+    assert "answers, but no metrics that we know" in str(error)
+
+
+async def test_metrics_of_another_program_on_a_known_engines_port_are_no_engine() -> None:
+    answers = {"/metrics": (200, "node_load1 1\n")}
+    async with served(pages(answers)) as url, engine(url) as collector:
+        with pytest.raises(CollectorError) as new:
+            await collector.collect()
+        answers["/metrics"] = (200, VLLM)
+        await collector.collect()
+        answers["/metrics"] = (200, "node_load1 1\n")
+        with pytest.raises(CollectorError) as taken:
+            await collector.collect()
+    assert value(new.value.samples, "llm_engine_up") == 1
+    assert value(new.value.samples, "llm_engine_metrics_unknown") == 1
+    assert value(taken.value.samples, "llm_engine_up") == 0
+
+
+async def test_an_unwell_engine_stays_down_from_its_first_reading_on() -> None:
+    answers = {"/metrics": (200, VLLM), "/health": (503, "")}
+    async with served(pages(answers)) as url, engine(url) as collector:
+        for _ in range(3):
+            with pytest.raises(CollectorError, match="/health answers 503"):
+                await collector.collect()
+
+
+async def test_tensorrt_llm_has_json_where_others_have_metrics() -> None:
+    page = 'trtllm_request_success_total{finished_reason="stop",model_name="m"} 4\n'
+    answers = {"/metrics": (200, "[]"), "/prometheus/metrics": (200, page), "/health": (200, "")}
+    async with served(pages(answers)) as url, engine(url) as collector:
+        samples = await collector.collect()
+        assert collector.metrics_url == url + "/prometheus/metrics"
+    assert value(samples, "llm_requests_total", status="success") == 4
+    assert value(samples, "llm_engine_metrics_unknown") == 0
+
+
+@pytest.mark.parametrize(
+    ("page", "kind"),
+    [
+        (json.dumps("# HELP llamacpp:prompt_tokens_total n\nllamacpp:requests_processing 1\n"),
+         "llamacpp"),
+        ("sglang_num_running_reqs 1\n", "sglang"),
+        ("vllm_num_requests_running 1\n", "vllm"),
+        ('llm_num_requests_running{model_name="m"} 1\n', "tocsin"),
+        ('nv_trt_llm_request_metrics{model="m",request_type="scheduled"} 1\n', "triton"),
+    ],
+)  # fmt: skip
+async def test_other_spellings_of_a_page_are_understood(page: str, kind: str) -> None:
+    async with served(pages({"/metrics": (200, page), "/health": (200, "")})) as url:
+        samples = await read(url)
+    assert value(samples, "llm_num_requests_running") == 1
+    assert value(samples, "llm_engine_info", engine_type=kind) == 1
+
+
+async def test_a_line_separator_in_a_label_ends_no_line() -> None:
+    page = 'vllm:num_requests_running{model_name="a\u2028b\x85c"} 2\n'
+    async with served(pages({"/metrics": (200, page), "/health": (200, "")})) as url:
+        samples = await read(url)
+    assert value(samples, "llm_num_requests_running", model_name="a\u2028b\x85c") == 2
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,239 @@
+"""How an inference engine is reached: its address, its keys, and requests that stay on its host."""
+
+import ssl
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from tocsin_exporter.http import httpx
+
+MOST_BYTES = 8 << 20
+MOST_REDIRECTS = 5
+_MOVED = (301, 302, 303, 307, 308)
+_KEY_REFUSED = (401, 403)
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+Params = tuple[tuple[str, str], ...]
+
+
+class TooLarge(Exception):
+    """An answer longer than `MOST_BYTES`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """As Prometheus's `tls_config`; `insecure_skip_verify` trusts anybody."""
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    server_name: str = ""
+    insecure_skip_verify: bool = False
+
+    def context(self) -> ssl.SSLContext:
+        """Raises OSError (ssl.SSLError is one) for a file that cannot be read or used."""
+        context = ssl.create_default_context(cafile=self.ca_file)
+        if self.cert_file is not None:
+            context.load_cert_chain(self.cert_file, self.key_file)
+        if self.insecure_skip_verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+@dataclass(frozen=True, slots=True)
+class BasicAuth:
+    """A user whose password is in a file, or was in the URL."""
+
+    username: str
+    password_file: Path | None = None
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class EngineAccess:
+    """One engine. `url` holds no user and no query; make one with `of`, which takes them out.
+
+    `target` is what its series are labelled with: host:port, and the path if there is one.
+    `metrics_path` None means the usual paths, "" that the engine has no metrics page. `params` go
+    with requests for the metrics page, `query` (of the URL that was given) with every request.
+    """
+
+    url: str
+    target: str
+    metrics_path: str | None = None
+    params: Params = ()
+    query: Params = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    bearer_token_file: Path | None = None
+    basic_auth: BasicAuth | None = None
+    tls: Tls = Tls()
+
+    def __repr__(self) -> str:
+        return f"EngineAccess({self.target})"
+
+    @classmethod
+    def of(cls, url: str) -> Self:
+        """The engine at `url`, which may hold a user, a query, or the path of the metrics page.
+
+        Raises ValueError for what is no URL.
+        """
+        parts = urlsplit(url)
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+        usual = _DEFAULT_PORTS.get(parts.scheme, 80)
+        path = parts.path.rstrip("/")
+        metrics = "/metrics" if path.endswith("/metrics") else None
+        path = path.removesuffix("/metrics")
+        port = "" if parts.port in (None, usual) else f":{parts.port}"
+        access = cls(
+            url=f"{parts.scheme}://{host}{port}{path}",
+            target=f"{host}:{parts.port or usual}{path}",
+            metrics_path=metrics,
+            query=tuple(parse_qsl(parts.query, keep_blank_values=True)),
+        )
+        if parts.username is None:
+            return access
+        user = unquote(parts.username), None, unquote(parts.password or "")
+        return replace(access, basic_auth=BasicAuth(*user))
+
+    def check(self) -> None:
+        """Raises ValueError that names the file which cannot be used, and shows no secret."""
+        password = self.basic_auth.password_file if self.basic_auth else None
+        for file in filter(None, (self.bearer_token_file, password)):
+            _secret(file)
+        try:
+            self.tls.context()
+        except OSError as error:
+            files = (self.tls.ca_file, self.tls.cert_file, self.tls.key_file)
+            named = ", ".join(str(file) for file in files if file)
+            why = error.strerror or "not a certificate or key in PEM"
+            raise ValueError(f"cannot use {named}: {why}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What an engine answered: the HTTP status and the body as text."""
+
+    status: int
+    text: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+
+class EngineClient:
+    """Asks one engine. Redirects are followed while they stay on its host: an engine behind a
+    path prefix answers `/metrics` with one to `/metrics/`."""
+
+    def __init__(
+        self, access: EngineAccess, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._access = access
+        self._keys: dict[Path, str] = {}
+        # A kept connection that the engine closes just as we ask again would look like an outage.
+        once = httpx.Limits(max_keepalive_connections=0)
+        verify = access.tls.context() if access.url.startswith("https:") else False
+        self._client = httpx.AsyncClient(
+            transport=transport, limits=once, trust_env=False, timeout=None, verify=verify
+        )
+
+    async def get(self, path: str, params: Params = ()) -> Reply:
+        """Raises httpx's errors and OSError without an answer, TooLarge for one without end."""
+        url = httpx.URL(self._access.url + path)
+        query = (*self._access.query, *params)
+        if query:
+            url = url.copy_merge_params(httpx.QueryParams(list(query)))
+        for _ in range(MOST_REDIRECTS + 1):
+            reply, location = await self._once(url)
+            onward = _onward(url, location)
+            if onward is None:
+                break
+            url = onward
+        if reply.status in _KEY_REFUSED:
+            self._keys.clear()  # a key that was changed is read again
+        return reply
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def _once(self, url: httpx.URL) -> tuple[Reply, str]:
+        """The answer, and where it sends us, if anywhere."""
+        sni = self._access.tls.server_name
+        stream = self._client.stream(
+            "GET",
+            url,
+            headers=dict(self._headers()),
+            auth=self._auth(),
+            extensions={"sni_hostname": sni} if sni else None,
+        )
+        async with stream as response:
+            if response.status_code in _MOVED:
+                return Reply(response.status_code), response.headers.get("location", "")
+            body = bytearray()
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > MOST_BYTES:
+                    raise TooLarge
+        return Reply(response.status_code, body.decode("utf-8", "replace")), ""
+
+    def _headers(self) -> Iterable[tuple[str, str]]:
+        yield from self._access.headers.items()
+        token = self._key(self._access.bearer_token_file)
+        if token:
+            yield "Authorization", f"Bearer {token}"
+
+    def _auth(self) -> httpx.BasicAuth | None:
+        user = self._access.basic_auth
+        if user is None:
+            return None
+        return httpx.BasicAuth(user.username, self._key(user.password_file) or user.password)
+
+    def _key(self, file: Path | None) -> str:
+        """Without its key a request is refused, which says more than an engine that seems down."""
+        if file is None:
+            return ""
+        if file not in self._keys:
+            try:
+                self._keys[file] = _secret(file)
+            except ValueError:
+                return ""
+        return self._keys[file]
+
+
+def _secret(file: Path) -> str:
+    try:
+        text = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "not text in UTF-8"
+        raise ValueError(f"cannot read {file}: {why}") from None
+    if not text or not text.isascii() or not text.isprintable():
+        raise ValueError(f"{file} must hold the secret in one line of plain ASCII")
+    return text
+
+
+def _onward(url: httpx.URL, location: str) -> httpx.URL | None:
+    """Where a redirect leads; None when there is none, or it leaves the host or its port.
+
+    From http to https the port may change, and never back: the keys come along.
+    """
+    if not location:
+        return None
+    try:
+        there = url.join(location)
+    except (httpx.InvalidURL, ValueError):
+        return None
+    here = (url.scheme, url.port or _DEFAULT_PORTS.get(url.scheme))
+    port = there.port or _DEFAULT_PORTS.get(there.scheme)
+    safer = (url.scheme, there.scheme) == ("http", "https")
+    if not _same_host(url.host, there.host) or ((there.scheme, port) != here and not safer):
+        return None
+    there = there.copy_with(host=url.host, fragment=None)
+    return there if there.query or not url.query else there.copy_with(query=url.query)
+
+
+def _same_host(one: str, other: str) -> bool:
+    return one == other or (one in _LOOPBACK and other in _LOOPBACK)
