@@ -11,7 +11,6 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from tocsin_alerting.settings import Bytes, Duration, FilePath, Interval, Refused, Section, Words
 from tocsin_exporter.engine_access import BasicAuth, EngineAccess, Tls
 
-
 LONGEST_INSTANCE = 253  # as a host's name
 
 
