@@ -20,7 +20,11 @@ from tocsin_inference.generation import Generation
 Chunks = AsyncGenerator[bytes, None]
 DONE = b"data: [DONE]\n\n"
 CLIENT_GONE = 499  # nginx's code; nobody is there to read it
-_HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # else nginx keeps the first tokens until its buffer is full
+]
 
 
 class Answer(Response):

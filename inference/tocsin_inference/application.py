@@ -56,7 +56,7 @@ async def on_error(request: Request, error: Exception) -> Response:
     if not error.counted:
         worker.metrics.refuse(error.outcome, worker.clock())
         error.counted = True
-    return Answer(error.body(), status_code=error.status)
+    return Answer(error.body(), status_code=error.status, headers=error.headers())
 
 
 async def on_malformed(request: Request, error: Exception) -> Response:

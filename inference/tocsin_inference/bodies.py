@@ -1,14 +1,22 @@
-"""The request bodies. Ranges are checked here; what is known but not offered is refused aloud."""
+"""The request bodies. Ranges are checked here; what is known but not offered is refused aloud.
+
+A field that is null counts as left out, as in OpenAI's API, whose clients send all their fields."""
 
 from __future__ import annotations
 
+import json
+import re
 import secrets
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
+from starlette.exceptions import HTTPException
 
 from tocsin_inference.errors import Invalid
 from tocsin_inference.generation import Ask
@@ -17,7 +25,7 @@ from tocsin_inference.worker import Worker
 
 Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
 TopP = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-TopK = Annotated[int, Field(ge=0, le=2**31 - 1)]
+TopK = Annotated[int, Field(ge=-1, le=2**31 - 1)]
 Limit = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Text = Annotated[str, Field(min_length=1)]
 _SEEDS = 2**31
@@ -38,13 +46,29 @@ _NOT_OFFERED: dict[str, tuple[Any, ...]] = {
 }
 
 
-class StreamOptions(BaseModel):
+class Body(BaseModel):
+    """Where a field that is null has a default, the default holds."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_left_out(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        fields = cls.model_fields
+        return {
+            key: value
+            for key, value in given.items()
+            if value is not None or key not in fields or fields[key].is_required()
+        }
+
+
+class StreamOptions(Body):
     """`stream_options` of OpenAI."""
 
     include_usage: bool = False
 
 
-class OpenAIBody(BaseModel):
+class OpenAIBody(Body):
     """What chat and plain completions share. Fields that are not listed are ignored, as elsewhere;
     `model` is accepted and not compared: one worker serves one model."""
 
@@ -77,15 +101,25 @@ class OpenAIBody(BaseModel):
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         if len(stop) > 16:
             raise Invalid("at most 16 stop strings", "stop")
-        how = ask(worker, limit, self.temperature, self.top_p, self.top_k, self.seed, stop)
+        how = ask(worker, limit, self.temperature, self.top_p, max(self.top_k, 0), self.seed, stop)
         return replace(how, ignore_eos=self.ignore_eos)
 
 
-class Part(BaseModel):
+class TextPart(BaseModel):
     """A piece of a message's content."""
 
     type: Literal["text"]
     text: str
+
+
+class RefusalPart(BaseModel):
+    """What a model said instead, in the content of an assistant's turn."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+
+Part = Annotated[TextPart | RefusalPart, Field(discriminator="type")]
 
 
 class Message(BaseModel):
@@ -93,14 +127,25 @@ class Message(BaseModel):
     that chat templates know; there is no `tool`, since tools are not offered."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Part]
+    content: str | list[Part] | None = None
+    tool_calls: list[Any] | None = None
+    function_call: Any = None
+
+    @model_validator(mode="after")
+    def _only_an_assistant_may_say_nothing(self) -> Message:
+        if self.content is None and self.role != "assistant":
+            raise PydanticCustomError("no_content", "a {role} message needs content", vars(self))
+        return self
 
     def plain(self) -> dict[str, str]:
-        """As chat templates want it."""
+        """As chat templates want it. Raises Invalid for a turn that called a tool."""
+        if self.tool_calls or self.function_call:
+            raise Invalid("tool calls are not supported by this worker", "messages")
         role = "system" if self.role == "developer" else self.role
-        if isinstance(self.content, str):
-            return {"role": role, "content": self.content}
-        return {"role": role, "content": "".join(part.text for part in self.content)}
+        if not isinstance(self.content, list):
+            return {"role": role, "content": self.content or ""}
+        pieces = (p.text if isinstance(p, TextPart) else p.refusal for p in self.content)
+        return {"role": role, "content": "".join(pieces)}
 
 
 class ChatBody(OpenAIBody):
@@ -123,7 +168,7 @@ class CompletionBody(OpenAIBody):
         return list(given)
 
 
-class OwnBody(BaseModel):
+class OwnBody(Body):
     """A body of our own endpoints: a key that is not listed is a mistake, and is answered so."""
 
     @model_validator(mode="before")
@@ -164,6 +209,67 @@ class ThinkingBody(OwnBody):
     context: str = ""
     thinking_depth: Annotated[int, Field(ge=1, le=8)] = 3
     include_reasoning: bool = True
+
+
+class JsonRoute(APIRoute):
+    """A route that refuses text with half a character in it, wherever in the body it stands.
+
+    JSON can write one half of a surrogate pair (`"\\ud83d"`, an emoji that was cut in two). Python
+    takes it for text, and then neither the tokenizer nor the answer can be encoded.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, given a request whose `json` refuses such text."""
+        handle = super().get_route_handler()
+
+        async def checked(request: Request) -> Response:
+            return await handle(_WholeText(request.scope, request.receive))
+
+        return checked
+
+
+class _WholeText(Request):
+    async def json(self) -> Any:
+        body = await super().json()
+        if _cannot_hold_halves(await self.body()):
+            return body
+        for place, text in _texts(body, ()):
+            if _HALF.search(text):
+                at = ".".join(map(_shown, place)) or "body"
+                shown = _shown(text[-40:])
+                raise HTTPException(
+                    400, f"{at}: holds half a character ({shown}), not Unicode text"
+                )
+        return body
+
+
+_ESCAPED_HALF = re.compile(rb"\\u[dD][89a-fA-F]|\x00")  # a zero byte: the body is not in UTF-8
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def _cannot_hold_halves(raw: bytes) -> bool:
+    try:
+        raw.decode("utf-8")  # as Python's JSON reader does not ask: it lets halves pass
+    except UnicodeDecodeError:
+        return False
+    return _ESCAPED_HALF.search(raw) is None
+
+
+def _shown(part: object) -> str:
+    return part if isinstance(part, str) and not _HALF.search(part) else json.dumps(part)
+
+
+def _texts(value: Any, place: tuple[object, ...]) -> Iterator[tuple[tuple[object, ...], str]]:
+    """Every string of a JSON value, keys included, with the keys that lead to it."""
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield (*place, key), key
+            yield from _texts(inner, (*place, key))
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            yield from _texts(inner, (*place, i))
 
 
 def ask(

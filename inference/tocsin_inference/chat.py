@@ -8,12 +8,12 @@ from uuid import uuid4
 from fastapi import APIRouter, Request, Response
 
 from tocsin_inference.answers import Chunks, EventStream, event, watched
-from tocsin_inference.bodies import ChatBody
+from tocsin_inference.bodies import ChatBody, JsonRoute
 from tocsin_inference.generation import Generation
 from tocsin_inference.usage import head, usage
 from tocsin_inference.worker import Worker
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.post("/v1/chat/completions", summary="Chat, as in the OpenAI API")

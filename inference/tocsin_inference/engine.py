@@ -22,6 +22,7 @@ from tocsin_inference.errors import (
     QueueFull,
     TimedOut,
     TooLong,
+    TooMany,
     WorkerError,
 )
 from tocsin_inference.model import Model
@@ -191,6 +192,14 @@ class Engine:
                 "prompt",
             )
         return wanted
+
+    def check_count(self, count: int) -> None:
+        """Raises TooMany for more requests at once than there are places."""
+        most = self._max_waiting + self._sizes.running
+        if count > most:
+            raise TooMany(
+                f"{count} prompts in one request: at most {most} fit, send fewer", "prompt"
+            )
 
     def make_room(self, count: int) -> None:
         """Raises QueueFull or EngineStopped unless `count` more requests may be submitted now."""

@@ -21,11 +21,16 @@ class WorkerError(Exception):
     kind = "server_error"
     code = "internal_error"
     outcome: Outcome = "error"
+    retry_after: int | None = None  # seconds, where the same request may succeed later
 
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(message)
         self.param = param
         self.counted = False
+
+    def headers(self) -> dict[str, str]:
+        """Headers of the answer beside its type and length."""
+        return {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
 
     def body(self) -> dict[str, object]:
         """The OpenAI error body: `{"error": {message, type, param, code}}`."""
@@ -87,6 +92,13 @@ class QueueFull(WorkerError):
 
     status, kind, code = 429, "rate_limit_error", "queue_full"
     outcome: Outcome = "rejected"
+    retry_after = 1
+
+
+class TooMany(Invalid):
+    """More prompts in one request than the worker can hold when it is empty."""
+
+    code = "too_many_prompts"
 
 
 class EngineFailed(WorkerError):
@@ -99,6 +111,7 @@ class EngineStopped(WorkerError):
     """The engine is dead or the worker is shutting down; nothing is accepted any more."""
 
     status, code = 503, "engine_stopped"
+    retry_after = 5
 
 
 class TimedOut(WorkerError):

@@ -7,12 +7,12 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from tocsin_inference.answers import watched
-from tocsin_inference.bodies import BatchBody, GenerateBody, ask
+from tocsin_inference.bodies import BatchBody, GenerateBody, JsonRoute, ask
 from tocsin_inference.completions import texts
 from tocsin_inference.generation import Ask
 from tocsin_inference.worker import Worker
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.post("/generate", summary="Continue one prompt")

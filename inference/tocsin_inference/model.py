@@ -53,13 +53,17 @@ class Model:
         return sum({t.data_ptr(): t.nbytes for t in tensors}.values())
 
     def encode(self, text: str, special: bool) -> list[int]:
-        """Token ids; `special` adds what the model expects around plain text.
+        """Token ids; `special` adds what the model expects around plain text. Raises Invalid.
 
         `encode_batch_fast` releases the GIL. `encode` does not: 100,000 tokens held every other
         stream for 1.5 s.
         """
         backend = self.tokenizer.backend_tokenizer
-        return list(backend.encode_batch_fast([text], add_special_tokens=special)[0].ids)
+        try:
+            encoded = backend.encode_batch_fast([text], add_special_tokens=special)[0]
+        except Exception as error:  # why: it depends on the text alone, and is the client's to mend
+            raise Invalid(f"the tokenizer cannot read this text: {error}", "prompt") from error
+        return list(encoded.ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text without special tokens."""

@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from tocsin_inference import memory, reference
 from tocsin_inference.answers import Answer
-from tocsin_inference.errors import NotFound
+from tocsin_inference.errors import EngineStopped, NotFound
 from tocsin_inference.worker import Worker
 
 router = APIRouter()
@@ -32,7 +32,9 @@ async def health(request: Request) -> Response:
         "memory_usage": memory.machine(worker.model.device),
         "uptime_seconds": worker.clock() - worker.started,
     }
-    return Answer(body, status_code=200 if alive else 503)
+    if alive:
+        return Answer(body)
+    return Answer(body, status_code=503, headers={"retry-after": str(EngineStopped.retry_after)})
 
 
 @router.get("/stats", summary="Requests and resources since the start")

@@ -8,12 +8,12 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from tocsin_inference.answers import watched
-from tocsin_inference.bodies import ThinkingBody, ask
+from tocsin_inference.bodies import JsonRoute, ThinkingBody, ask
 from tocsin_inference.errors import EngineFailed
 from tocsin_inference.generation import Ask
 from tocsin_inference.worker import Worker
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 STEP_TOKENS = 128
 _SYSTEM = "You think about questions carefully and answer them correctly."
 _STEP = "Think about the question. Write step {i} of {n} of your reasoning in one or two sentences."

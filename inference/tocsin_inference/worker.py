@@ -37,8 +37,9 @@ class Worker:
         `characters`: on a thread, unless there are so few that the way there would take longer.
 
         Raises the WorkerError of the first prompt that cannot be served; then all are counted
-        under its outcome.
+        under its outcome. More prompts than there are places are counted as one request.
         """
+        self.engine.check_count(count)
         tickets = [self.metrics.start(self.clock()) for _ in range(count)]
         try:
             prompts = encode() if characters <= SHORT else await asyncio.to_thread(encode)
