@@ -86,6 +86,7 @@ class Setup:
     instance: str
     load_rps: float | None = None
     engine_ports: Sequence[int] = USUAL_PORTS
+    max_requests: int = 40
     log_format: str = "logfmt"
     flags: Mapping[str, str] = field(default_factory=dict)
 
@@ -295,7 +296,7 @@ class App:
 
     def _routes(self) -> list[Any]:
         now_ms, monotonic = self.clock.now_ms, self.clock.monotonic
-        page = MetricsPage(self.agent, monotonic, self.scrapes)
+        page = MetricsPage(self.agent, monotonic, self.scrapes, self.setup.max_requests)
         names = _names(self.setup.config)
         guarded = guard(self.setup.token, names)
         intake = write.Intake(self.receiver, self.writes, now_ms)

@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,10 @@ from tocsin_exporter import listen, logs, output
 log = logging.getLogger(__name__)
 
 _CONTAINER_ID = re.compile(r"[0-9a-f]{12}|[0-9a-f]{64}")
+VARIABLES = (  # those of the command line, and the worker's
+    *("TOCSIN_CONFIG_FILE", "TOCSIN_STORAGE_PATH", "TOCSIN_WEB_LISTEN_ADDRESS"),
+    *("TOCSIN_WEB_MAX_REQUESTS", "TOCSIN_LOG_LEVEL", "TOCSIN_LOG_FORMAT", "TOCSIN_CACHE_DIR"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +44,14 @@ class Options:
 
     config_file: Path | None = None
     storage_path: str | None = None
-    listen_address: str | None = None
+    listen_addresses: Sequence[str] = ()
     engine_urls: Sequence[str] = ()
     engine_ports: Sequence[int] = ()
     no_worker: bool = False
     worker_device: str | None = None
     load_rps: float | None = None
     promql_semantics: int | None = None
+    max_requests: int = 40
 
 
 class CannotStart(Exception):
@@ -63,8 +69,8 @@ def configured(options: Options) -> Config:
     sections: dict[str, Any] = {}
     if options.storage_path:
         sections["storage"] = config.storage.model_copy(update={"path": options.storage_path})
-    if options.listen_address:
-        web = {"listen_address": options.listen_address}
+    if options.listen_addresses:
+        web = {"listen_address": options.listen_addresses[0]}
         sections["web"] = config.web.model_copy(update=web)
     if options.promql_semantics:
         semantics = {"semantics": options.promql_semantics}
@@ -81,8 +87,18 @@ def configured(options: Options) -> Config:
 def _check_flags(options: Options) -> None:
     if options.config_file and not options.config_file.exists():
         raise WrongUsage(f"--config.file {options.config_file}: there is no such file")
-    if options.listen_address:
-        _check_address(options.listen_address)
+    for address in options.listen_addresses:
+        _check_address(address)
+    if options.engine_urls and options.engine_ports:
+        raise WrongUsage(
+            "--engine.port looks for engines on this machine, --engine.url names them: "
+            "with both, none would be looked for; give one of them"
+        )
+    if options.worker_device and (options.no_worker or options.engine_urls):
+        raise WrongUsage(
+            "--worker.device is of our own worker, which is not started with --no-worker or "
+            "--engine.url; leave it out"
+        )
 
 
 def _check_address(address: str) -> None:
@@ -119,7 +135,8 @@ def flags(options: Options, config: Config, log_level: str, log_format: str) -> 
         "no-worker": str(not config.worker.enabled).lower(),
         "promql.semantics": str(config.promql.semantics),
         "storage.path": config.storage.path,
-        "web.listen-address": config.web.listen_address,
+        "web.listen-address": ",".join(options.listen_addresses or [config.web.listen_address]),
+        "web.max-requests": str(options.max_requests),
         "worker.device": config.worker.device,
     }
 
@@ -145,6 +162,7 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
     heap.share(os.environ)
     output.install()
     logs.configure(log_level, log_format)
+    _warn_of_variables(os.environ)
     try:
         config = configured(options)
         setup = Setup(
@@ -152,11 +170,12 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
             rules=rule_files(config),
             channels=build_channels(config, os.environ),
             token=lambda: _token(config),
-            sockets=[_listen(config.web.listen_address)],
+            sockets=_listen(options.listen_addresses or [config.web.listen_address]),
             address=config.web.listen_address,
             instance=instance_name(config, socket.gethostname()),
             load_rps=options.load_rps,
             engine_ports=options.engine_ports or USUAL_PORTS,
+            max_requests=options.max_requests,
             log_format=log_format,
             flags=flags(options, config, log_level, log_format),
         )
@@ -170,7 +189,8 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
 
 
 def run_exporter(
-    listen_address: str,
+    listen_addresses: Sequence[str],
+    max_requests: int,
     engine_urls: Sequence[str],
     without: Mapping[str, bool],
     log_level: str,
@@ -181,23 +201,27 @@ def run_exporter(
     `without` says of each area whether it is off.
     """
     from tocsin_exporter.collectors import COLLECTORS
+    from tocsin_exporter.exporter import DEFAULT_ADDRESS
     from tocsin_exporter.exporter import Options as ExporterOptions
     from tocsin_exporter.exporter import run_exporter as serve
 
     output.install()
     logs.configure(log_level, log_format)
+    _warn_of_variables(os.environ)
     off = {area for area, is_off in without.items() if is_off}
     names = frozenset(name for name, entry in COLLECTORS.items() if entry.area in off)
     try:
-        _check_address(listen_address)
+        addresses = listen_addresses or [DEFAULT_ADDRESS]
+        for address in addresses:
+            _check_address(address)
         engines = [engine.access for engine in _engines(engine_urls)]
-        serve(ExporterOptions((listen_address,), without=names, engines=engines))
-    except WrongUsage as error:
+        options = ExporterOptions(
+            addresses, max_requests=max_requests, without=names, engines=engines
+        )
+        serve(options, _listen(addresses))
+    except CannotStart as error:
         sys.stderr.write(f"{error}\n")
-        return 2
-    except (OSError, ValueError) as error:
-        sys.stderr.write(f"{_taken(listen_address, error)}\n")
-        return 1
+        return 2 if isinstance(error, WrongUsage) else 1
     return 0
 
 
@@ -213,11 +237,25 @@ def instance_name(config: Config, host: str) -> str:
     return name
 
 
-def _listen(address: str) -> Any:
-    try:
-        return listen.bind(address)
-    except (OSError, ValueError) as error:
-        raise CannotStart(_taken(address, error)) from None
+def _warn_of_variables(env: Mapping[str, str]) -> None:
+    """A misspelt variable would be ignored without a word."""
+    for name in env:
+        if name.startswith("TOCSIN_") and name not in VARIABLES:
+            for meant in get_close_matches(name, VARIABLES, 1, 0.8):
+                log.warning("no variable is called %s: did you mean %s?", name, meant)
+
+
+def _listen(addresses: Sequence[str]) -> list[Any]:
+    """A socket for each, or none at all. Raises CannotStart."""
+    sockets: list[Any] = []
+    for address in addresses:
+        try:
+            sockets.append(listen.bind(address))
+        except (OSError, ValueError) as error:
+            for one in sockets:
+                one.close()
+            raise CannotStart(_taken(address, error)) from None
+    return sockets
 
 
 def _taken(address: str, error: Exception) -> str:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import platform
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -110,13 +110,26 @@ class Agent:
             for scraper in self._scrapers.values():
                 scraper.close()
 
-    async def page(self, areas: Collection[str] | None = None) -> list[Snapshot]:
-        """What a scrape shows, of these areas or all; cheap sources are read anew first."""
-        chosen = [s for s in self._scrapers.values() if areas is None or s.watch.area in areas]
+    @property
+    def collectors(self) -> Mapping[str, Collection[str]]:
+        """The names of the collectors by area."""
+        names: dict[str, dict[str, None]] = {}
+        for scraper in self._scrapers.values():
+            area = names.setdefault(scraper.watch.area, {})
+            area.update({one.name: None for one in scraper.watch.collectors})
+        return names
+
+    async def page(self, parts: Collection[str] | None = None) -> list[Snapshot]:
+        """What a scrape shows; `parts` are areas and collectors, None is everything.
+
+        Cheap sources are read anew first.
+        """
+        chosen = [s for s in self._scrapers.values() if parts is None or _has_part(s, parts)]
         for scraper in chosen:
             if scraper.watch.cheap and self._age(scraper) > REFRESH_SECONDS:
                 await scraper.refresh(self._clock.now_ms())
-        return [s.snapshot for s in chosen if s.snapshot is not None and self._is_news(s)]
+        shown = [_part(scraper, parts) for scraper in chosen if self._is_news(scraper)]
+        return [one for one in shown if one is not None]
 
     def samples(self) -> Iterator[Sample]:
         """The agent's own metrics: its collectors, its rounds, its loop."""
@@ -206,3 +219,14 @@ class Agent:
 
     def _is_news(self, scraper: Scraper) -> bool:
         return self._age(scraper) <= OLDEST_ROUNDS * scraper.watch.interval
+
+
+def _has_part(scraper: Scraper, parts: Collection[str]) -> bool:
+    names = (scraper.watch.area, *(one.name for one in scraper.watch.collectors))
+    return any(name in parts for name in names)
+
+
+def _part(scraper: Scraper, parts: Collection[str] | None) -> Snapshot | None:
+    if parts is None or scraper.watch.area in parts:
+        return scraper.snapshot
+    return scraper.part([one.name for one in scraper.watch.collectors if one.name in parts])

@@ -107,9 +107,12 @@ async def serve(options: Options, sockets: list[socket.socket]) -> None:
             task.cancel()
 
 
-def run_exporter(options: Options) -> None:
-    """Serve in this thread. Raises OSError when an address is taken, ValueError for a bad one."""
-    sockets = [bind(address) for address in options.listen_addresses]
+def run_exporter(options: Options, sockets: list[socket.socket] | None = None) -> None:
+    """Serve in this thread, on `sockets` or on those of the options.
+
+    Raises OSError when an address is taken, ValueError for a bad one.
+    """
+    sockets = sockets or [bind(address) for address in options.listen_addresses]
     for one in sockets:
         log.info("Listening on", extra={"address": "{}:{}".format(*one.getsockname()[:2])})
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -6,7 +6,7 @@ reading is kept beyond the round that it belongs to: a collector that fails now 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from tocsin_exporter.catalogue import HOST
@@ -22,6 +22,7 @@ from tocsin_exporter.snapshot import (
     Snapshot,
     Source,
     Values,
+    only,
 )
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,13 @@ class Scraper:
             if collector.name in self.watch.cheap:
                 await self._note(collector, collector.collect(), at_ms)
         return self._assemble(at_ms, started)
+
+    def part(self, collectors: Collection[str]) -> Snapshot | None:
+        """The last snapshot with the families of these collectors alone."""
+        if self.snapshot is None:
+            return None
+        said = (sample for name in collectors for sample in self._read.get(name, ()))
+        return only(self.snapshot, frozenset(one.family.name for one in said), frozenset())
 
     def health(self) -> Iterator[Sample]:
         now = self._clock.monotonic()

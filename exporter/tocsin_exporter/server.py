@@ -17,7 +17,7 @@ from tocsin_exporter.catalogue import OWN
 from tocsin_exporter.catalogue.own import SCRAPE_SECONDS
 from tocsin_exporter.exposition import Page, render
 from tocsin_exporter.negotiation import accepts_gzip, negotiate
-from tocsin_exporter.snapshot import Sample, Snapshot, labels
+from tocsin_exporter.snapshot import Sample, Snapshot, labels, only
 
 MOST_SCRAPES = 40
 AREAS = ("host", "process", "gpu", "llm", "tocsin")
@@ -34,7 +34,10 @@ class Agent(Protocol):
     @property
     def duplicates(self) -> int: ...
 
-    async def page(self, areas: Collection[str] | None = None) -> list[Snapshot]: ...
+    @property
+    def collectors(self) -> Mapping[str, Collection[str]]: ...
+
+    async def page(self, parts: Collection[str] | None = None) -> list[Snapshot]: ...
 
 
 @dataclass
@@ -110,10 +113,12 @@ class MetricsPage:
                 f"Limit of concurrent requests reached ({self._most}), try again later.\n", 503
             )
         try:
-            areas = _areas(request, self._areas)
+            parts = _parts(request, self._areas, self._agent.collectors)
         except ValueError as error:
             return wanted.format, PlainTextResponse(f"{error}\n", 400)
-        snapshots = await self._agent.page(areas)
+        snapshots = await self._agent.page(parts)
+        if names := frozenset(request.query_params.getlist("name[]")):
+            snapshots = [only(snapshot, names, names) for snapshot in snapshots]
         page = render(snapshots, wanted.format)
         self._note(snapshots, page)
         return wanted.format, _response(request, page.body, wanted.content_type)
@@ -128,16 +133,33 @@ class MetricsPage:
         self._scrapes.duplicates = self._scrapes.refused + self._agent.duplicates
 
 
-def _areas(request: Request, known: Sequence[str]) -> Collection[str]:
-    """The areas of `collect[]`, or all but those of `exclude[]`."""
+def _parts(
+    request: Request, areas: Sequence[str], collectors: Mapping[str, Collection[str]]
+) -> Collection[str]:
+    """The areas and collectors of `collect[]`, or all but those of `exclude[]`."""
     collect = request.query_params.getlist("collect[]")
     exclude = request.query_params.getlist("exclude[]")
     if collect and exclude:
         raise ValueError("collect[] and exclude[] cannot be used together")
-    for area in (*collect, *exclude):
-        if area not in known:
-            raise ValueError(f"no such area: {area!r}; there are {', '.join(known)}")
-    return collect or [area for area in known if area not in exclude]
+    known = {name for area in areas for name in collectors.get(area, ())}
+    for part in (*collect, *exclude):
+        if part not in areas and part not in known:
+            raise ValueError(
+                f"no such area or collector: {part!r}; the areas are {', '.join(areas)}, "
+                f"the collectors {', '.join(sorted(known))}"
+            )
+    return collect or list(_all_but(exclude, areas, collectors))
+
+
+def _all_but(
+    exclude: Sequence[str], areas: Sequence[str], collectors: Mapping[str, Collection[str]]
+) -> Iterator[str]:
+    """An area as a whole, or its other collectors when one of them is left out."""
+    for area in areas:
+        if area not in exclude:
+            names = collectors.get(area, ())
+            kept = [name for name in names if name not in exclude]
+            yield from kept if len(kept) < len(names) else (area,)
 
 
 def _response(request: Request, body: bytes, content_type: str) -> Response:

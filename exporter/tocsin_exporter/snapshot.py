@@ -6,7 +6,8 @@ so the exposition and the store may remember whatever they computed for it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -125,6 +126,29 @@ class Snapshot:
     @property
     def families(self) -> Mapping[str, Family]:
         return self.layout.families
+
+
+def only(snapshot: Snapshot, families: frozenset[str], series: frozenset[str]) -> Snapshot:
+    """The snapshot without the rows whose family and name are in neither of these."""
+    layout, rows = _chosen(snapshot.layout, families, series)
+    values = snapshot.values[list(rows)]
+    values.flags.writeable = False
+    exemplars = {
+        new: snapshot.exemplars[old] for new, old in enumerate(rows) if old in snapshot.exemplars
+    }
+    return replace(snapshot, layout=layout, values=values, exemplars=exemplars)
+
+
+@lru_cache(maxsize=64)
+def _chosen(
+    layout: Layout, families: frozenset[str], series: frozenset[str]
+) -> tuple[Layout, tuple[int, ...]]:
+    rows = tuple(
+        row
+        for row, one in enumerate(layout.series)
+        if one.family.name in families or one.name in series
+    )
+    return Layout(tuple(layout.series[row] for row in rows)), rows
 
 
 class Sample(NamedTuple):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
 
 from tocsin_inference import logs, output, parent, settings
+
+log = logging.getLogger("tocsin.worker")
 
 FAILED, USAGE = 1, 2
 
@@ -26,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not sys.stderr.isatty():  # a progress bar in a log file is noise
         os.environ.setdefault("TQDM_DISABLE", "1")
     logs.configure(chosen.log_level, chosen.log_format, sys.stderr)
+    for warning in settings.unread(os.environ):
+        log.warning("%s", warning)
     return COMMANDS[command](chosen)
 
 

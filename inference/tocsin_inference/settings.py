@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tocsin_inference import logs
 
+# Variables of other servers that look as if they worked here, and what to write instead.
+NOT_READ = {
+    "QUANTIZATION_FORMAT": "name a model of that format with MODEL_PATH",
+    "BATCH_SIZE": "write --max-running",
+    "MAX_BATCH_SIZE": "write --max-running",
+    "MAX_WORKERS": "one process serves; start further ones on ports of their own",
+    "WORKERS": "one process serves; start further ones on ports of their own",
+    "MAX_CONNECTIONS": "write --max-running and --max-waiting",
+    "ENABLE_CONNECTION_POOLING": "leave it out; connections are kept open",
+    "ENABLE_CPU_OFFLOAD": "write --device cpu, or take a smaller model",
+    "ENABLE_METRICS": "leave it out; /metrics is always there",
+    "ENABLE_MIXED_PRECISION": "write --dtype",
+    "ENABLE_DYNAMIC_BATCHING": "leave it out; requests are always batched",
+    "GRADIENT_ACCUMULATION_STEPS": "leave it out; nothing is trained here",
+    "CUDA_MEMORY_FRACTION": "write --kv-cache-tokens",
+    "DEFAULT_DO_SAMPLE": "write DEFAULT_TEMPERATURE=0 for greedy answers",
+    "DO_SAMPLE": "write DEFAULT_TEMPERATURE=0 for greedy answers",
+    "MAX_LENGTH": "write DEFAULT_MAX_LENGTH",
+    "TEMPERATURE": "write DEFAULT_TEMPERATURE",
+    "TOP_P": "write DEFAULT_TOP_P",
+    "DEVICE": "write --device",
+    "MODEL_NAME": "write --served-name",
+    "API_KEY": "write API_KEYS; without it anybody is answered",
+    "TIMEOUT": "write REQUEST_TIMEOUT",
+}
 LOG_LEVELS = ("critical", "error", "warning", "info", "debug")
 
 
@@ -97,6 +122,13 @@ def read(argv: Sequence[str], env: Mapping[str, str], prog: str) -> tuple[str, S
         api_keys=tuple(k.strip() for k in env.get("API_KEYS", "").split(",") if k.strip()),
         parent_pid=source.number("parent_pid", "", 0, low=0) or None,
     )
+
+
+def unread(env: Mapping[str, str]) -> Iterator[str]:
+    """What `env` sets that does nothing, each with what to write instead; never its value."""
+    for name, instead in NOT_READ.items():
+        if env.get(name):
+            yield f"the environment's {name} does nothing here: {instead}"
 
 
 def default_cache(env: Mapping[str, str]) -> Path:

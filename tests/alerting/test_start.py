@@ -3,12 +3,14 @@
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
-from support.agent_process import BIN
+from support.agent_process import BIN, free_port
 from tocsin_alerting.box.discovery import USUAL_PORTS
 from tocsin_alerting.cli.tocsin import up
 from tocsin_alerting.config.config import Config
@@ -47,7 +49,7 @@ def test_the_file_alone(config: Path) -> None:
 
 
 def test_flags_win_over_the_file_and_leave_the_rest(config: Path) -> None:
-    flags = Options(config, "here", "127.0.0.1:2", ("http://a:1", "http://b:1"), no_worker=True)
+    flags = Options(config, "here", ("127.0.0.1:2",), ("http://a:1", "http://b:1"), no_worker=True)
     found = configured(flags)
     assert (found.storage.path, found.web.listen_address) == ("here", "127.0.0.1:2")
     assert found.web.token_file == config.parent / "token"
@@ -155,6 +157,8 @@ def test_why_it_cannot_start_is_one_line(tmp_path: Path, words: Sequence[str], s
         (["up", "--engine.url=nonsense"], "--engine.url nonsense: not a URL"),
         (["up", "--web.listen-address=here"], "--web.listen-address: 'here' is not HOST:PORT"),
         (["up", "--web.listen-address=:99999"], "--web.listen-address: ':99999': '99999' is "),
+        (["up", "--engine.url=http://a:1", "--engine.port=1"], "--engine.port looks for engines"),
+        (["up", "--no-worker", "--worker.device=cpu"], "--worker.device is of our own worker"),
         (["exporter", "--web.listen-address=here"], "--web.listen-address: 'here' is not HOST"),
         (["exporter", "--engine.url=nonsense"], "--engine.url nonsense: not a URL"),
     ],
@@ -168,6 +172,42 @@ def test_a_flag_of_the_wrong_value_is_wrong_usage(
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("part", [["up", "--no-worker", "--storage.path=data"], ["exporter"]])
+def test_it_listens_on_every_address_that_is_given(tmp_path: Path, part: list[str]) -> None:
+    ports = free_port(), free_port()
+    listening = [f"--web.listen-address=127.0.0.1:{port}" for port in ports]
+    command = [str(BIN / "tocsin"), *part, *listening, "--web.max-requests=1"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    try:
+        for port in ports:
+            assert "tocsin_build_info" in answer(f"http://127.0.0.1:{port}/metrics")
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def answer(url: str) -> str:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with urlopen(url, timeout=5) as page:
+                return str(page.read().decode())
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def test_no_address_is_held_when_another_is_taken(tmp_path: Path) -> None:
+    port = free_port()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        other = f"127.0.0.1:{taken.getsockname()[1]}"
+        addresses = [f"--web.listen-address=127.0.0.1:{port}", f"--web.listen-address={other}"]
+        done = tocsin(tmp_path, "up", *addresses)
+    assert (done.returncode, done.stderr.split(" ")[0]) == (1, other)
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -175,6 +215,9 @@ def test_a_flag_of_the_wrong_value_is_wrong_usage(
         ["up", "--worker.device=tpu"],
         ["up", "--log.level=loud"],
         ["up", "--nonsense"],
+        ["up", "--storage.path=a", "--storage.path", "b"],
+        ["up", "--web.max-requests=-1"],
+        ["exporter", "--log.level=info", "--log.level=debug"],
         ["exporter", "here"],
         ["nonsense"],
     ],

@@ -187,7 +187,7 @@ async def test_a_scrape_reads_cheap_sources_anew_but_not_twice_in_200_ms(
     page = await agent.page()
     assert (cheap.count, dear.count) == (3, 1)
     assert [snapshot.values.tolist() for snapshot in page] == [[3], [1]]
-    assert await agent.page(areas=["gpu"]) == []
+    assert await agent.page(["gpu"]) == []
     running.cancel()
 
 
@@ -238,3 +238,23 @@ async def test_the_lag_of_the_loop_is_measured(machine: Machine) -> None:
 
 def lag(agent: Agent) -> float:
     return next(s.value for s in agent.samples() if s.family.name == "tocsin_loop_lag_seconds")
+
+
+@virtually
+async def test_a_page_of_one_collector_has_its_families_alone(machine: Machine) -> None:
+    other = Family("other", "gauge", "Of another collector.")
+
+    class Other(Counting):
+        async def collect(self) -> Sequence[Sample]:
+            return [Sample(other, 7)]
+
+    both = Watch("host", Source("node", "h"), (Counting("a"), Other("b")), 5, 4)
+    agent = Agent([both], machine.clock)
+    running = asyncio.create_task(agent.run())
+    await asyncio.sleep(1)
+    assert {area: list(names) for area, names in agent.collectors.items()} == {"host": ["a", "b"]}
+    for parts, names in ((["b"], {"other"}), (["host"], {"count", "other"}), (["c"], set())):
+        page = await agent.page(parts)
+        families = {name for one in page for name in one.families}
+        assert {name for name in families if not name.startswith("node_scrape")} == names
+    running.cancel()

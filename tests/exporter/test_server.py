@@ -2,7 +2,7 @@
 
 import asyncio
 import gzip
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import httpx2
 import pytest
@@ -25,14 +25,20 @@ class Agent:
         self.duplicates = 3
         self.may_answer = asyncio.Event()
         self.may_answer.set()
+        self.asked: list[str] = []
         self._pages = {
             "host": snapshot([Sample(LOAD, 0.5)]),
             "llm": snapshot([Sample(UP, 1, labels(target="h:1"))], job="llm"),
         }
 
-    async def page(self, areas: Collection[str] | None = None) -> list[Snapshot]:
+    @property
+    def collectors(self) -> Mapping[str, Collection[str]]:
+        return {"host": ("cpu", "loadavg"), "llm": ("engine",)}
+
+    async def page(self, parts: Collection[str] | None = None) -> list[Snapshot]:
         await self.may_answer.wait()
-        return [page for area, page in self._pages.items() if areas is None or area in areas]
+        self.asked = sorted(parts or ())
+        return [page for area, page in self._pages.items() if parts is None or area in parts]
 
 
 class Rig:
@@ -98,9 +104,45 @@ async def test_a_scrape_may_ask_for_areas(query: str, names: set[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("query", "parts"),
+    [
+        ("collect[]=cpu", ["cpu"]),
+        ("collect[]=cpu&collect[]=llm", ["cpu", "llm"]),
+        ("exclude[]=cpu", ["gpu", "llm", "loadavg", "process", "tocsin"]),
+        ("exclude[]=cpu&exclude[]=llm", ["gpu", "loadavg", "process", "tocsin"]),
+        ("", ["gpu", "host", "llm", "process", "tocsin"]),
+    ],
+)
+async def test_a_scrape_may_ask_for_collectors_as_of_node_exporter(
+    query: str, parts: list[str]
+) -> None:
+    rig = Rig()
+    assert (await rig.get(f"/metrics?{query}")).status_code == 200
+    assert rig.agent.asked == parts
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("name[]=node_load1", {"node_load1"}),
+        ("name[]=node_load1&name[]=llm_engine_up", {"node_load1", "llm_engine_up"}),
+        ("collect[]=llm&name[]=node_load1", set()),
+        ("name[]=nothing", set()),
+    ],
+)
+async def test_a_scrape_may_ask_for_metrics_by_name(query: str, names: set[str]) -> None:
+    body = (await Rig().get(f"/metrics?{query}")).text
+    assert {line.split()[2] for line in body.splitlines() if line.startswith("# TYPE")} == names
+
+
+@pytest.mark.parametrize(
     ("query", "why"),
     [
-        ("collect[]=hosts", "no such area: 'hosts'; there are host, process, gpu, llm, tocsin"),
+        (
+            "collect[]=hosts",
+            "no such area or collector: 'hosts'; the areas are host, process, gpu, llm, tocsin, "
+            "the collectors cpu, engine, loadavg",
+        ),
         ("collect[]=host&exclude[]=llm", "collect[] and exclude[] cannot be used together"),
     ],
 )

@@ -5,12 +5,14 @@ from hypothesis import strategies as st
 
 from tocsin_exporter.snapshot import (
     DuplicateSeries,
+    Exemplar,
     Family,
     LayoutCache,
     Sample,
     Snapshot,
     Source,
     labels,
+    only,
 )
 
 UP = Family("up_now", "gauge", "Up.")
@@ -77,3 +79,23 @@ def test_values_come_in_the_order_of_their_series(pairs: list[tuple[str, float]]
     layout, values = LayoutCache().build([Sample(UP, v, labels(x=k)) for k, v in wanted.items()])
     found = {dict(s.labels)["x"]: v for s, v in zip(layout.series, values.tolist(), strict=True)}
     assert found == wanted and values.dtype == np.float64
+
+
+def test_a_part_of_a_snapshot_keeps_values_and_exemplars_with_their_series() -> None:
+    samples = [
+        Sample(UP, 1),
+        Sample(TIME, 2, labels(le="1.0"), "_bucket"),
+        Sample(TIME, 3, (), "_count"),
+    ]
+    layout, values = LayoutCache().build(samples)
+    example = Exemplar((), 0.5, 1)
+    whole = Snapshot(Source("a", "b"), 1, True, layout, values, exemplars={1: example})
+    part = only(whole, frozenset({"time_seconds"}), frozenset())
+    assert ([one.name for one in part.series], part.values.tolist()) == (
+        ["time_seconds_bucket", "time_seconds_count"],
+        [2, 3],
+    )
+    assert dict(part.exemplars) == {0: example}
+    count = only(whole, frozenset(), frozenset({"time_seconds_count"}))
+    assert (count.values.tolist(), dict(count.exemplars)) == ([3], {})
+    assert only(whole, frozenset({"time_seconds"}), frozenset()).layout is part.layout

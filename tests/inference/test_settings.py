@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from tocsin_inference import settings
 from tocsin_inference.settings import Settings, SettingsError, read
 
 
@@ -69,3 +71,18 @@ def test_what_cannot_be_used_is_named(env: dict[str, str], message: str) -> None
 
 def test_no_key_is_shown() -> None:
     assert "secret" not in repr(parse(API_KEYS="secret"))
+
+
+@pytest.mark.parametrize("name", settings.NOT_READ)
+def test_a_variable_that_does_nothing_is_told_with_what_to_write(name: str) -> None:
+    (said,) = settings.unread({name: "s3cret", "PATH": "/bin", "LOG_LEVEL": "info"})
+    assert name in said and settings.NOT_READ[name] in said and "s3cret" not in said
+    assert not list(settings.unread({name: ""}))
+
+
+def test_what_to_write_instead_exists() -> None:
+    flags = {flag for action in settings.parser("x")._actions for flag in action.option_strings}
+    for instead in settings.NOT_READ.values():
+        assert set(re.findall(r"--[a-z-]+", instead)) <= flags
+        for variable in re.findall(r"[A-Z]+_[A-Z_]+", instead):
+            assert f'"{variable}"' in Path(settings.__file__).read_text()

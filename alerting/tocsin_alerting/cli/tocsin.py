@@ -10,6 +10,28 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class Once(click.Command):
+    """A command whose options are given once, if they take one value: the second would win."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for option in self.params:
+            if isinstance(option, click.Option) and not (option.multiple or option.is_flag):
+                given = [a for a in args if a.partition("=")[0] in option.opts]
+                if len(given) > 1:
+                    raise click.UsageError(f"{option.opts[0]} is given twice; it takes one", ctx)
+        return super().parse_args(ctx, args)
+
+
+def _web(command: F) -> F:
+    command = click.option("--web.max-requests", "max_requests", default=40, show_default=True,
+                           type=click.IntRange(min=0), help="Scrapes of /metrics that are "
+                           "answered at the same time, the others get 503; 0: no limit.",
+                           envvar="TOCSIN_WEB_MAX_REQUESTS")(command)  # fmt: skip
+    return click.option("--web.listen-address", "listen_addresses", multiple=True,
+                        envvar="TOCSIN_WEB_LISTEN_ADDRESS", help="Where to serve; may be given "
+                        "several times.  [default: 127.0.0.1:4911]")(command)  # fmt: skip
+
+
 def _logging(command: F) -> F:
     levels = click.Choice(["debug", "info", "warn", "error"])
     command = click.option("--log.level", "log_level", type=levels, default="info",
@@ -25,7 +47,7 @@ def main() -> None:
     """Watch a self-hosted LLM, from metric to page."""
 
 
-@main.command()
+@main.command(cls=Once)
 @click.option(
     "--config.file",
     "config_file",
@@ -39,12 +61,7 @@ def main() -> None:
     envvar="TOCSIN_STORAGE_PATH",
     help="Where incidents and history are kept.  [default: data]",
 )
-@click.option(
-    "--web.listen-address",
-    "listen_address",
-    envvar="TOCSIN_WEB_LISTEN_ADDRESS",
-    help="Where the agent serves.  [default: 127.0.0.1:4911]",
-)
+@_web
 @click.option(
     "--engine.url",
     "engine_urls",
@@ -92,21 +109,16 @@ def up(log_level: str, log_format: str, **options: Any) -> None:
     sys.exit(run(Options(**options), log_level, log_format))
 
 
-@main.command()
-@click.option(
-    "--web.listen-address",
-    "listen_address",
-    default="127.0.0.1:4911",
-    show_default=True,
-    envvar="TOCSIN_WEB_LISTEN_ADDRESS",
-)
+@main.command(cls=Once)
+@_web
 @click.option("--engine.url", "engine_urls", multiple=True, help="An inference engine to watch.")
 @click.option("--no-collector.host", "host", is_flag=True, help="Nothing of the host.")
 @click.option("--no-collector.gpu", "gpu", is_flag=True, help="Nothing of the GPUs.")
 @click.option("--no-collector.process", "process", is_flag=True, help="No process groups.")
 @_logging
 def exporter(
-    listen_address: str,
+    listen_addresses: tuple[str, ...],
+    max_requests: int,
     engine_urls: tuple[str, ...],
     log_level: str,
     log_format: Any,
@@ -115,7 +127,8 @@ def exporter(
     """The metrics alone: host, GPUs, processes and the engines that are named."""
     from tocsin_alerting.start import run_exporter
 
-    sys.exit(run_exporter(listen_address, engine_urls, without, log_level, log_format))
+    options = (listen_addresses, max_requests, engine_urls)
+    sys.exit(run_exporter(*options, without, log_level, log_format))
 
 
 @main.command(

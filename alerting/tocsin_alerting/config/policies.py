@@ -55,9 +55,18 @@ class AckSection(Section):
     on_timeout: Literal["restart", "resume", "next"] = "restart"
 
 
+def _no_interval(value: object) -> None:
+    if value is not None:
+        raise ValueError(
+            "nothing repeats by group here: an alert that joins an incident is shown in it and "
+            "pages nobody anew; leave it out, and say with escalate_after, ack.remind and "
+            "final.every when people hear again"
+        )
+
+
 class GroupTimes(Section):
     wait: Duration = 15_000
-    interval: Interval = 300_000
+    interval: Annotated[None, BeforeValidator(_no_interval)] = None
 
 
 class PolicySection(Section):
@@ -102,7 +111,6 @@ def policy(name: str, section: PolicySection, group: GroupTimes, directory: Dire
         else Final(directory.targets(final.notify), final.every, final.for_),
         ack=Ack(ack.timeout, ack.remind, ack.on_timeout),
         group_wait_ms=times.wait,
-        group_interval_ms=times.interval,
         recover_within_ms=section.recover_within,
         snooze_max_ms=section.snooze_max,
     )
@@ -121,7 +129,7 @@ def default_policies(notify: list[dict[str, Any]]) -> Mapping[str, PolicySection
     sections: dict[str, dict[str, Any]] = {
         "P0": {
             "recover_within": "5m",
-            "group": {"wait": "0s", "interval": "1m"},
+            "group": {"wait": "0s"},
             "steps": [step("15m"), step("15m"), step("15m")],
             "repeat": 3,
             "final": {"notify": notify, "every": "15m", "for": "1d"},
@@ -137,7 +145,7 @@ def default_policies(notify: list[dict[str, Any]]) -> Mapping[str, PolicySection
         },
         "P2": {
             "recover_within": "1h",
-            "group": {"wait": "30s", "interval": "5m"},
+            "group": {"wait": "30s"},
             "steps": [step("4h"), step()],
             "ack": {"timeout": "8h", "remind": "4h"},
         },

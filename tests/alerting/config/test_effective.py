@@ -22,7 +22,7 @@ receivers:
   mail: {type: email, smarthost: "localhost:25", from: a@example.com}
 policies:
   P0:
-    group: {wait: 0s, interval: 1m}
+    group: {wait: 0s}
     steps: [{notify: [{receiver: hook}, {contact: li, via: [email]}], escalate_after: 1m}]
     final: {notify: [{everyone: true, via: [email]}], every: 5m, for: 1d}
 routes:

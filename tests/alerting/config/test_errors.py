@@ -30,6 +30,14 @@ CASES = {
         't.yml:2:3: unknown key "collect.hots"; did you mean "host"?',
     ),
     "a key that had no effect": ("collect: {probes: 1s}", 'unknown key "collect.probes"'),
+    "an interval of groups": (
+        "group: {interval: 5m}",
+        "t.yml:1:19: group.interval: nothing repeats by group here",
+    ),
+    "an interval of a policy's groups": (
+        "policies: {P0: {group: {interval: 1m}, steps: [{notify: [{receiver: log}]}]}}",
+        "policies.P0.group.interval: nothing repeats by group here",
+    ),
     "a list that is none": ("rule_files: bundled", "t.yml:1:13: rule_files: must be a list"),
     "a mapping that is none": ("web: 5", "t.yml:1:6: web: must be a mapping"),
     "a section without content": ("contacts:", "t.yml:1:10: contacts: must be a mapping"),

@@ -26,7 +26,7 @@ receivers:
   mail: {type: email, smarthost: "localhost:25", from: a@example.com, username: a, password_env: PW}
 policies:
   P0:
-    group: {wait: 0s, interval: 1m}
+    group: {wait: 0s}
     steps:
     - {notify: [{receiver: hook}, {contact: li, via: [email]}], escalate_after: 1m}
     - {notify: [{everyone: true, via: [email]}], escalate_after: 1m}
