@@ -39,6 +39,7 @@ from tocsin_alerting.remote_write.receiver import Receiver
 from tocsin_alerting.rounds import own
 from tocsin_alerting.rounds.desk import DeskRounds
 from tocsin_alerting.rounds.endless import endless
+from tocsin_alerting.rounds.resume import resume
 from tocsin_alerting.rounds.rules import Instances, RuleRounds, troubled_targets
 from tocsin_alerting.rounds.sources import StoreSources
 from tocsin_alerting.rules.evaluation import Surroundings
@@ -59,7 +60,7 @@ from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.scrape import Scraper
 from tocsin_exporter.server import UNREAD, MetricsPage, Scrapes
 from tocsin_exporter.server import routes as metrics_routes
-from tocsin_exporter.snapshot import MachineName
+from tocsin_exporter.snapshot import MachineName, Source
 from tocsin_exporter.watches import (
     ENGINE_AREA,
     OWN_AREA,
@@ -130,6 +131,7 @@ class App:
         now_ms = self.clock.now_ms()
         await self.desk.start(now_ms)
         await asyncio.to_thread(self.archive.start, self.store)
+        await asyncio.to_thread(resume, self.store, self.engine, self._collectors())
         self.archive.run()
         plan = await self._plan()
         self.engines = Engines(plan, self._worker(plan), self._worker_url, self._watch_engine)
@@ -182,6 +184,10 @@ class App:
         """Earlier versions took the listen address for the name of the machine."""
         jobs = {one.job for area, one in self.rhythms.items() if area != ENGINE_AREA}
         return MachineName(frozenset(jobs), self.setup.instance, self.setup.address)
+
+    def _collectors(self) -> list[tuple[Source, object]]:
+        watches = [scraper.watch for scraper in self.agent.scrapers]
+        return [(watch.source, one) for watch in watches for one in watch.collectors]
 
     def _add_own(self) -> None:
         """What each stage says of itself comes in as a collector, and is stored like the rest."""

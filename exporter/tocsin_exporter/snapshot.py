@@ -8,7 +8,7 @@ so the exposition and the store may remember whatever they computed for it.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,6 +162,26 @@ class Sample(NamedTuple):
     value: float
     labels: Labels = ()
     suffix: str = ""
+
+
+class Last(NamedTuple):
+    """What a series said last before a restart; `labels` are without job and instance."""
+
+    name: str
+    labels: Mapping[str, str]
+    value: float
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A collector that must know the last samples of some families, by the name of each."""
+
+    name: str
+    remembered: frozenset[str]
+
+    def resume(self, last: Iterable[Last], at: float) -> None:
+        """Go on from these, before the first reading; they are of Unix second `at`."""
+        ...
 
 
 class DuplicateSeries(ValueError):

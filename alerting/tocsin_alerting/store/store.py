@@ -252,6 +252,14 @@ class Store:
         """None when nothing was ever heard of it."""
         return self._lasts.get(source)
 
+    def newest_ms(self, source: Source) -> int | None:
+        """When it last had a sample of its own, in memory or in the archive."""
+        with self._lock:
+            table = self._tables.get(source)
+            if table is not None and table.last_ms is not None:
+                return table.last_ms
+        return self._archive.newest().get(source) if self._archive else None
+
     def families(self) -> Mapping[Source, Mapping[str, Family]]:
         """The families of each source's present layout, for the metadata API."""
         with self._lock:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from tocsin_exporter.catalogue import GPU
@@ -15,10 +15,10 @@ from tocsin_exporter.collectors.gpu_readings import (
     process_samples,
     samples,
 )
-from tocsin_exporter.collectors.gpu_xid import XidWatcher
+from tocsin_exporter.collectors.gpu_xid import REMEMBERED, XidWatcher
 from tocsin_exporter.collectors.lane import Lane
 from tocsin_exporter.collectors.site import Site
-from tocsin_exporter.snapshot import Sample
+from tocsin_exporter.snapshot import Last, Sample
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ class Gpu:
     """
 
     name = "gpu"
+    remembered = frozenset({"gpu_devices_expected", *REMEMBERED})
 
     def __init__(self, nvml: Any, now: Callable[[], float], device_seconds: float = 0.8) -> None:
         self._nvml = nvml
@@ -64,6 +65,13 @@ class Gpu:
         if failures:
             raise CollectorError("; ".join(failures), found)
         return found
+
+    def resume(self, last: Iterable[Last], at: float) -> None:
+        """XID errors are counted on; a GPU that was missing is missing still."""
+        last = list(last)
+        self.xid.resume(last)
+        counts = [one.value for one in last if one.name == "gpu_devices_expected"]
+        self._expected = max([self._expected, *map(int, counts)])
 
     def close(self) -> None:
         self.xid.close()

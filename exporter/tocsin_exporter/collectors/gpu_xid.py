@@ -8,13 +8,18 @@ from typing import Any
 
 from tocsin_exporter.catalogue import GPU
 from tocsin_exporter.collectors.gpu_readings import Identity
-from tocsin_exporter.snapshot import Sample
+from tocsin_exporter.snapshot import Last, Sample
 
 log = logging.getLogger(__name__)
 
 # Those that mean a broken GPU or a needed reset; each exists at 0 from the start, so that
 # increase() sees the first one.
 CRITICAL = (48, 62, 64, 74, 79, 94, 95, 119, 120)
+_NEWEST, _COUNT, _LAST = REMEMBERED = (
+    "DCGM_FI_DEV_XID_ERRORS",
+    "gpu_xid_errors_total",
+    "gpu_xid_last_timestamp_seconds",
+)
 _WAIT_MS = 1000
 _RETRY_SECONDS = 30.0
 
@@ -40,6 +45,18 @@ class XidWatcher:
             )
             self._thread.start()
 
+    def resume(self, last: Iterable[Last]) -> None:
+        """Go on from what was counted before a restart."""
+        with self._lock:
+            for name, named, value in last:
+                uuid, xid = named.get("UUID", ""), named.get("xid", "")
+                if name == _NEWEST:
+                    self._newest[uuid] = int(value)
+                elif name == _COUNT and value:
+                    self._counts[uuid, int(xid)] = int(value)
+                elif name == _LAST:
+                    self._last[uuid, int(xid)] = value
+
     def close(self) -> None:
         self._stop.set()
 
@@ -57,13 +74,13 @@ class XidWatcher:
             counts |= {x: n for (u, x), n in self._counts.items() if u == uuid}
             last = {x: at for (u, x), at in self._last.items() if u == uuid}
             newest = self._newest.get(uuid, 0)
-        yield Sample(GPU["DCGM_FI_DEV_XID_ERRORS"], float(newest), identity.dcgm)
+        yield Sample(GPU[_NEWEST], float(newest), identity.dcgm)
         for xid, number in sorted(counts.items()):
             labels = (*identity.own, ("xid", str(xid)))
-            yield Sample(GPU["gpu_xid_errors_total"], float(number), labels)
+            yield Sample(GPU[_COUNT], float(number), labels)
         for xid, at in sorted(last.items()):
             labels = (*identity.own, ("xid", str(xid)))
-            yield Sample(GPU["gpu_xid_last_timestamp_seconds"], at, labels)
+            yield Sample(GPU[_LAST], at, labels)
 
     def _listen(self, count: int) -> None:
         while not self._stop.is_set():

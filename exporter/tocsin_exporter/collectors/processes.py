@@ -7,7 +7,7 @@ counters keep what the dead ones used. That is what lets a rule see the death.
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from tocsin_exporter.collectors.process_files import Process, boot_seconds, read
 from tocsin_exporter.collectors.program import parse
 from tocsin_exporter.collectors.reading import Lines, text
 from tocsin_exporter.collectors.site import PROCESS_GROUPS, Site
-from tocsin_exporter.snapshot import Family, Labels, Sample, labels
+from tocsin_exporter.snapshot import Family, Labels, Last, Sample, labels
 
 
 def _family(name: str) -> Family:
@@ -37,6 +37,7 @@ _COUNTS = {
     "nonvoluntary": (_family("context_switches_total"), {"ctxswitchtype": "nonvoluntary"}),
 }
 _LAST_SEEN = PROCESS["tocsin_process_group_last_seen_timestamp_seconds"]
+_TELLING = ("mode", "ctxswitchtype")  # labels that tell counters of one family apart
 _PID = re.compile(r"[0-9]+")
 _STATES = ("Running", "Sleeping", "Waiting", "Zombie", "Other")
 
@@ -51,7 +52,7 @@ class _Group:
 
     def add(self, processes: Sequence[Process], at: float) -> None:
         """Add what each process used since the last scan, so that no death lowers a counter."""
-        now = {(p.pid, p.started_ticks): p.counts for p in processes}
+        now = {_key(p): p.counts for p in processes}
         for key, counts in now.items():
             before = self.seen.get(key, {})
             for name, value in counts.items():
@@ -62,10 +63,15 @@ class _Group:
             self.last_seen = at
 
 
+def _key(process: Process) -> tuple[int, int]:
+    return process.pid, process.started_ticks
+
+
 class Processes:
     """Scans /proc on a lane: a process stuck in the kernel can hold up who reads its files."""
 
     name = "processes"
+    remembered = frozenset({*(family.name for family, _ in _COUNTS.values()), _LAST_SEEN.name})
 
     def __init__(self, site: Site) -> None:
         self.lines = Lines(self.name)
@@ -75,17 +81,44 @@ class Processes:
         self._matchers = {**site.process_groups, **usual}
         self._groups = {name: _Group() for name in self._matchers}
         self._lane = Lane("processes")
+        self._resumed_at: float | None = None
 
     async def collect(self) -> Sequence[Sample]:
         found, boot = await self._lane.run(lambda: (self._scan(), self._boot()))
         samples: list[Sample] = []
+        if self._resumed_at is not None:
+            self._know(found, self._resumed_at, boot)
+            self._resumed_at = None
         for name, group in self._groups.items():
             group.add(found[name], self._now())
             samples += _samples(name, found[name], group, boot)
         return samples
 
+    def resume(self, last: Iterable[Last], at: float) -> None:
+        """The counters go on; what was used between `at` and the first scan is not counted."""
+        keys = {(family.name, *more.items()): key for key, (family, more) in _COUNTS.items()}
+        for name, named, value in last:
+            group = self._groups.get(named.get("groupname", ""))
+            if group is None:
+                continue
+            if name == _LAST_SEEN.name:
+                group.last_seen = value
+                self._resumed_at = at
+            more = ((k, v) for k, v in named.items() if k in _TELLING)
+            if (key := keys.get((name, *more))) is not None:
+                group.totals[key] = value
+
     def close(self) -> None:
         self._lane.close()
+
+    def _know(self, found: Mapping[str, list[Process]], at: float, boot: int | None) -> None:
+        """The processes that ran at `at` are in the counters already."""
+        for name, processes in found.items():
+            self._groups[name].seen = {
+                _key(one): one.counts
+                for one in processes
+                if boot is None or boot + one.started_ticks / TICKS <= at
+            }
 
     def _scan(self) -> dict[str, list[Process]]:
         found: dict[str, list[Process]] = {name: [] for name in self._matchers}

@@ -1,0 +1,167 @@
+"""A restart changes nothing that is true: what collectors counted is read back from the store."""
+
+import logging
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from support.archives import Kept
+from support.fake_nvml import FakeNvml
+from support.site import NOW, RECORDED, only, recorded_site, table
+from tocsin_alerting.promql.engine import Engine
+from tocsin_alerting.rounds.resume import resume
+from tocsin_exporter.collectors.gpu import Gpu
+from tocsin_exporter.collectors.processes import Processes
+from tocsin_exporter.snapshot import Last, LayoutCache, Sample, Snapshot, Source
+
+HERE = Source("process", "box")
+GROUP = "namedprocess_namegroup_"
+LAST_SEEN = "tocsin_process_group_last_seen_timestamp_seconds"
+AT_MS = int(NOW * 1000)
+
+
+@dataclass
+class Noted:
+    """A collector that notes what it is told, or fails at it."""
+
+    name: str = "noted"
+    remembered: frozenset[str] = frozenset({GROUP + "num_procs"})
+    fails: bool = False
+    told: list[Last] = field(default_factory=list)
+    at: float = 0.0
+
+    def resume(self, last: Iterable[Last], at: float) -> None:
+        self.told, self.at = list(last), at
+        if self.fails:
+            raise KeyError("odd")
+
+
+def keep(kept: Kept, source: Source, samples: Iterable[Sample], at_ms: int) -> None:
+    layout, values = LayoutCache().build(samples)
+    kept.store.append(Snapshot(source, at_ms, True, layout, values))
+    kept.archive.turn()
+
+
+async def after_restart(kept: Kept, source: Source, collector: object) -> Kept:
+    later = kept.again()
+    resume(later.store, Engine(later.store), [(source, collector)])
+    return later
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Path:
+    shutil.copytree(RECORDED / "proc", tmp_path / "m" / "proc")
+    return tmp_path / "m"
+
+
+async def test_no_counter_of_a_group_falls_and_none_counts_twice(
+    machine: Path, tmp_path: Path
+) -> None:
+    kept = Kept(tmp_path / "data")
+    before = Processes(recorded_site(machine))
+    keep(kept, HERE, await before.collect(), AT_MS)
+    shutil.rmtree(machine / "proc/4243")
+    said = table(await before.collect())
+    keep(kept, HERE, await before.collect(), AT_MS + 15_000)
+    before.close()
+    after = Processes(recorded_site(machine))
+    kept = await after_restart(kept, HERE, after)
+    assert table(await after.collect()) == said
+    assert only(said, GROUP + "cpu_seconds_total", groupname="vllm", mode="user") == 13
+    after.close()
+    kept.archive.let_go()
+
+
+async def test_a_group_that_was_gone_is_gone_after_a_restart(machine: Path, tmp_path: Path) -> None:
+    kept = Kept(tmp_path / "data")
+    before = Processes(recorded_site(machine))
+    await before.collect()
+    for pid in (4242, 4243):
+        shutil.rmtree(machine / "proc" / str(pid))
+    keep(kept, HERE, await before.collect(), AT_MS)
+    before.close()
+    for _ in range(2):  # and after the next one
+        after = Processes(recorded_site(machine))
+        kept = await after_restart(kept, HERE, after)
+        samples = await after.collect()
+        rows = table(samples)
+        assert only(rows, GROUP + "num_procs", groupname="vllm") == 0
+        assert only(rows, LAST_SEEN, groupname="vllm") == NOW
+        assert only(rows, GROUP + "cpu_seconds_total", groupname="vllm", mode="user") == 13
+        keep(kept, HERE, samples, AT_MS + 86_400_000)
+        after.close()
+    kept.archive.let_go()
+
+
+async def test_a_process_of_after_the_last_sample_counts_from_its_start(
+    machine: Path, tmp_path: Path
+) -> None:
+    kept = Kept(tmp_path / "data")
+    away = machine / "4243"
+    shutil.move(machine / "proc/4243", away)
+    before = Processes(recorded_site(machine))
+    boot = 1_795_254_402
+    keep(kept, HERE, await before.collect(), (boot + 55) * 1000)  # 4242 at 50, 4243 at 60
+    before.close()
+    shutil.move(away, machine / "proc/4243")
+    stat = (machine / "proc/4243/stat").read_text().replace(" 4000 ", " 6000 ")
+    (machine / "proc/4243/stat").write_text(stat)
+    after = Processes(recorded_site(machine))
+    kept = await after_restart(kept, HERE, after)
+    rows = table(await after.collect())
+    assert only(rows, GROUP + "cpu_seconds_total", groupname="vllm", mode="user") == 13
+    after.close()
+    kept.archive.let_go()
+
+
+async def test_gpus_that_were_missing_and_their_errors_are_known_still(tmp_path: Path) -> None:
+    fake, dcgm = FakeNvml(), Source("dcgm", "box")
+    kept = Kept(tmp_path)
+    before = Gpu(fake.nvml, lambda: NOW)
+    await before.collect()
+    before.xid.record("GPU-11111111-0000-0000-0000-000000000000", 79)
+    keep(kept, dcgm, await before.collect(), AT_MS)
+    before.close()
+    fake.gpus(1)
+    after = Gpu(fake.nvml, lambda: NOW + 60)
+    try:
+        kept = await after_restart(kept, dcgm, after)
+        rows = table(await after.collect())
+    finally:
+        fake.gpus(2)
+        after.close()
+    assert only(rows, "gpu_devices") == 1
+    assert only(rows, "gpu_devices_expected") == 2
+    assert only(rows, "gpu_xid_errors_total", gpu="0", xid="79") == 1
+    assert only(rows, "gpu_xid_last_timestamp_seconds", gpu="0", xid="79") == NOW
+    assert only(rows, "DCGM_FI_DEV_XID_ERRORS", gpu="0") == 79
+    kept.archive.let_go()
+
+
+async def test_only_its_own_machine_and_names_are_told_with_their_time(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    samples = await Processes(recorded_site()).collect()
+    for source in (HERE, Source("process", "other")):
+        keep(kept, source, samples, AT_MS)
+    noted = Noted()
+    kept = await after_restart(kept, HERE, noted)
+    assert noted.at == NOW
+    assert {one.labels["groupname"]: one.value for one in noted.told}["vllm"] == 2
+    assert {one.name for one in noted.told} == noted.remembered
+    kept.archive.let_go()
+
+
+async def test_a_collector_that_cannot_go_on_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = Kept(tmp_path)
+    keep(kept, HERE, await Processes(recorded_site()).collect(), AT_MS)
+    with caplog.at_level(logging.ERROR):
+        kept = await after_restart(kept, HERE, Noted(fails=True))
+    assert "counters begin anew" in caplog.text
+    empty = await after_restart(Kept(tmp_path / "empty"), HERE, Noted(fails=True))
+    empty.archive.let_go()
+    kept.archive.let_go()
