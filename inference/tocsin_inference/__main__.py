@@ -42,9 +42,15 @@ def serve(chosen: settings.Settings) -> int:
     try:
         return server.serve(chosen)
     except (weights.WeightsError, OSError, MemoryError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        print(f"tocsin worker: {reason}", file=sys.stderr)
+        print(f"tocsin worker: {reason(error)}", file=sys.stderr)
         return FAILED
+
+
+def reason(error: BaseException) -> str:
+    """Its message, with the name of the file where there is one, and without an errno."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
 
 
 def fetch(chosen: settings.Settings) -> int:
@@ -54,7 +60,7 @@ def fetch(chosen: settings.Settings) -> int:
     try:
         source = weights.fetch(weights.SMOLLM2, chosen.cache_dir, sys.stderr.isatty())
     except (weights.WeightsError, OSError) as error:
-        print(f"tocsin worker: {error}", file=sys.stderr)
+        print(f"tocsin worker: {reason(error)}", file=sys.stderr)
         return FAILED
     print(f"{source.name} is in {source.directory}")
     return 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -167,3 +169,41 @@ def test_a_taken_port_is_named(tiny_path: Path, capsys: pytest.CaptureFixture[st
         port = str(taken.getsockname()[1])
         assert main(["--model-path", str(tiny_path), "--port", port]) == 1
     assert f"127.0.0.1:{port}" in capsys.readouterr().err
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Without root's right to open everything."""
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="whoever is not root cannot become another user")
+@pytest.mark.parametrize(
+    ("shut", "said"),
+    [
+        ("model/model.safetensors", "cannot read {}: Permission denied; "),
+        ("model/tokenizer.json", "cannot read {}: Permission denied; "),
+        ("model", "cannot read {}/config.json: Permission denied; "),
+        ("tiny.gguf", "cannot read {}: Permission denied; "),
+        ("cache", "cannot write {}/"),
+    ],
+)
+def test_what_its_user_may_not_open_is_named(
+    shut: str, said: str, tiny_path: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for parent in (tmp_path, *tmp_path.parents[:2]):
+        parent.chmod(0o755)
+    shutil.copytree(tiny_path, tmp_path / "model")
+    (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / shut).chmod(0)
+    model = {"cache": [], "tiny.gguf": ["--model-path", str(tmp_path / shut)]}
+    given = model.get(shut, ["--model-path", str(tmp_path / "model")])
+    with as_nobody():
+        code = main(["--port", "0", "--cache-dir", str(tmp_path / "cache"), *given])
+    (line,) = [x for x in capfd.readouterr().err.splitlines() if x.startswith("tocsin worker: ")]
+    assert code == 1 and said.format(tmp_path / shut) in line and "Permission denied; " in line
