@@ -73,7 +73,7 @@ class Desk:
         self._start_patience_s = start_patience_s
         self._hearing = Hearing(self.ledger)
         self._unrecorded: set[str] = set()
-        self._held: set[int] = set()
+        self._was_down = False
         self._hold_until_ms = 0
         self._reconciled: set[str] = set()
         self._blind = False
@@ -104,7 +104,8 @@ class Desk:
         clean = saved.meta.get("clean_shutdown", "1") == "1"
         self.ledger.note(0, "started", now_ms, data={"downtime_ms": down_ms, "clean": clean})
         self.ledger.changes().meta["clean_shutdown"] = "0"
-        self._held = {one.number for one in saved.incidents}
+        mild = [one.number for one in saved.incidents if one.severity is not Severity.P0]
+        self.ledger.schedule.hold(mild)
         self._hold_until_ms = now_ms + HOLD_MS
 
     def _start_blind(self, error: Exception, now_ms: int) -> None:
@@ -130,9 +131,10 @@ class Desk:
         incidents of which every origin has spoken.
         """
         about = {self.ledger.holder(one) for name in origins for one in self.ledger.said_by(name)}
-        self._hearing.reconcile(standing, origins, now_ms, why)
+        for _ in self._hearing.reconcile(standing, origins, now_ms, why):
+            await self._run_and_save(now_ms)
         self._reconciled.update(origins)
-        self._held -= {number for number in about if self._is_settled(number)}
+        self.ledger.release(number for number in about if self._is_settled(number))
         await self._run_and_save(now_ms)
 
     @property
@@ -164,14 +166,17 @@ class Desk:
     def reconfigure(self, config: IncidentConfig) -> None:
         """Go on with another configuration. What runs keeps the policy that it began with."""
         self.ledger.config = config
-        self.ledger.stirred = True
+        self.ledger.all_stirred = True
 
     # what happens
 
     async def handle(self, events: Sequence[AlertEvent], now_ms: int) -> None:
-        """Take what changed in one evaluation, all of it in one transaction."""
-        self._hearing.hear(events, now_ms)
-        await self._run_and_save(now_ms)
+        """Take what changed in one evaluation: the worst first, a slice a transaction.
+
+        A crash in between loses nothing: at the next start the rules say again all that fires.
+        """
+        for _ in self._hearing.hear(events, now_ms):
+            await self._run_and_save(now_ms)
 
     async def remember(
         self, file: str, group: str, rows: Sequence[InstanceRow], now_ms: int
@@ -182,17 +187,17 @@ class Desk:
 
     async def due(self, now_ms: int) -> int | None:
         """Run the timers that are due, and say when the next one is (None: never)."""
-        if self._held and now_ms >= self._hold_until_ms:
-            self._held.clear()
+        if self.ledger.schedule.held and now_ms >= self._hold_until_ms:
+            self.ledger.release(self.ledger.schedule.held)
             self.changed.set()
         await self._run_and_save(now_ms)
         self._mend(now_ms)
         return self.next_due_ms()
 
     def next_due_ms(self) -> int | None:
-        held = [self._hold_until_ms] if self._held else []
+        held = [self._hold_until_ms] if self.ledger.schedule.held else []
         retry = [self.recorder.retry_at_ms] if self.recorder.down and not self._mending else []
-        timer = self.ledger.next_due_ms(self._is_held)
+        timer = self.ledger.schedule.next_due_ms()
         return min([*held, *retry, *([] if timer is None else [timer])], default=None)
 
     async def act(self, action: Action, now_ms: int) -> Incident:
@@ -234,7 +239,8 @@ class Desk:
 
     async def claim(self, now_ms: int, limit: int = 32) -> list[Delivery]:
         """Messages to send now. What is not reported within 30 s is handed out again."""
-        marked = self.ledger.outbox.claim(now_ms, limit, lambda one: self._may_go(one, now_ms))
+        self._look_at_journal()
+        marked = self.ledger.outbox.claim(now_ms, limit, self._goes_at)
         recorded = await self._save(now_ms)
         return [
             Delivery(one.key, replace(one.notification, not_recorded=not recorded), one.attempts)
@@ -243,12 +249,8 @@ class Desk:
 
     def next_claim_ms(self, now_ms: int) -> int | None:
         """When there may be something to claim (None: not before `changed` is set)."""
-        due = [self.ledger.outbox.next_due_ms(lambda one: self._may_go(one, now_ms))]
-        if self.recorder.down:
-            waiting = [one for one in self.ledger.outbox.waiting() if not one.urgent]
-            ends = [one.notification.at_ms + UNRECORDED_HOLD_MS for one in waiting]
-            due += [at_ms for at_ms in ends if at_ms > now_ms]
-        return min((at_ms for at_ms in due if at_ms is not None), default=None)
+        self._look_at_journal()
+        return self.ledger.outbox.next_due_ms(now_ms, self._goes_at)
 
     async def delivered(self, delivery: Delivery, outcome: Outcome, now_ms: int) -> None:
         """Take the outcome of an attempt: done, again later, or never (rules 9 and 28)."""
@@ -282,14 +284,19 @@ class Desk:
             failed = StepFailed(message.generation, sent.step, sent.loop)
             self.ledger.apply(step(incident, failed, now_ms, self.ledger.config), now_ms)
 
-    def _may_go(self, message: Message, now_ms: int) -> bool:
-        incident = self.ledger.incidents.get(message.notification.incident)
-        if message.is_page and incident is not None and self._is_held(incident):
-            return False
+    def _goes_at(self, message: Message) -> int | None:
+        """From when on the message may go; None: not before the outbox is told to look again."""
+        if message.is_page and self.ledger.is_held(message.notification.incident):
+            return None
         if self.recorder.down:
-            waited_ms = now_ms - message.notification.at_ms
-            return message.urgent or waited_ms >= UNRECORDED_HOLD_MS
-        return message.key not in self._unrecorded
+            return 0 if message.urgent else message.notification.at_ms + UNRECORDED_HOLD_MS
+        return None if message.key in self._unrecorded else 0
+
+    def _look_at_journal(self) -> None:
+        """With the journal's end or return other messages may go."""
+        if self._was_down != self.recorder.down:
+            self._was_down = self.recorder.down
+            self.ledger.outbox.resume()
 
     # questions
 
@@ -327,12 +334,12 @@ class Desk:
 
     def timers(self, number: int) -> tuple[Timer, ...]:
         """The live timers of an incident, the next one first."""
-        timers = self.ledger.timers.get(number, {}).values()
+        timers = self.ledger.schedule.of(number).values()
         return tuple(sorted(timers, key=lambda one: one.due_at_ms))
 
     def overdue_ms(self, now_ms: int) -> int:
         """How late the oldest timer is; over two minutes the loop that drives the desk is stuck."""
-        next_ms = self.ledger.next_due_ms(self._is_held)
+        next_ms = self.ledger.schedule.next_due_ms()
         return 0 if next_ms is None else max(0, now_ms - next_ms)
 
     async def prune(self, before_ms: int) -> int:
@@ -359,22 +366,19 @@ class Desk:
         """Mute and unmute, run what is due, until nothing is."""
         for _ in range(MOST_ROUNDS):
             self._hearing.mute(now_ms)
-            due = self.ledger.due(now_ms, self._is_held)
+            due = self.ledger.schedule.due(now_ms)
             if not due:
                 return
             for number, timer in due:
                 self._run_timer(number, timer.kind, timer, now_ms)
 
     def _run_timer(self, number: int, kind: TimerKind, timer: Timer, now_ms: int) -> None:
-        if self.ledger.timers.get(number, {}).get(kind) is not timer:
+        if self.ledger.schedule.of(number).get(kind) is not timer:
             return  # replaced by one that ran before it
         self.ledger.remove_timer(number, kind)
         incident = self.ledger.incidents[number]
         change = step(incident, TimerDue(timer), now_ms, self.ledger.config)
         self.ledger.apply(change, now_ms)
-
-    def _is_held(self, incident: Incident) -> bool:
-        return incident.number in self._held and incident.severity is not Severity.P0
 
     async def _save(self, now_ms: int) -> bool:
         batch = self.ledger.take(now_ms)
@@ -387,6 +391,7 @@ class Desk:
 
     def _recorded(self, batch: Batch) -> None:
         self._unrecorded -= batch.messages.keys()
+        self.ledger.outbox.resume(batch.messages)
 
     # when the journal is down
 

@@ -1,40 +1,59 @@
 """Brings alert events to the incidents they belong to, in an order that pages nobody in vain."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from tocsin_alerting.incidents.effects import Record
 from tocsin_alerting.incidents.grouping import group_of
 from tocsin_alerting.incidents.incident import Incident, Member, Source, State
-from tocsin_alerting.incidents.inhibition import inhibitions, is_source
+from tocsin_alerting.incidents.inhibition import Inhibitor, is_source
 from tocsin_alerting.incidents.ledger import Ledger
-from tocsin_alerting.incidents.membership import alert_severity, open_incident
+from tocsin_alerting.incidents.membership import AlertsChanged, alert_severity, open_incident
 from tocsin_alerting.incidents.muting import INHIBITED, Mutes
 from tocsin_alerting.incidents.transitions import step
-from tocsin_alerting.rules.alert import Alert, AlertEvent, EventKind
+from tocsin_alerting.rules.alert import AlertEvent, EventKind
 
+SLICE = 200  # alerts heard before the loop may do something else
 CLEARED = "clear after the restart"
 
 
 class Hearing:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._inhibitor = Inhibitor()
 
-    def hear(self, events: Sequence[AlertEvent], now_ms: int) -> None:
-        """Sources of inhibition first, then the worst, and what clears last.
+    def hear(self, events: Sequence[AlertEvent], now_ms: int) -> Iterator[None]:
+        """Sources of inhibition first, then the worst, and what clears last; yields now and then.
 
+        At each yield the incidents agree with what was heard so far, and may be written and told.
         So one evaluation pages once for all tiers of a symptom, and not for what its cause mutes.
         """
         for wave in _waves(events):
             sources, others = self._in_order(wave)
-            for event in sources:
-                self._one(event, now_ms)
-            if sources:
+            for part in self._slices(sources):
+                self._apply(part, now_ms)
                 self.mute(now_ms)
-            for event in others:
-                self._one(event, now_ms)
+                yield
+            for part in self._slices(others):
+                self._apply(part, now_ms)
+                yield
+
+    def _slices(self, events: Sequence[AlertEvent]) -> Iterator[list[AlertEvent]]:
+        """In order, SLICE at a time, except that events of one incident stay together."""
+        places: dict[str, list[AlertEvent]] = {}
+        for event in events:
+            kind = "fires" if event.kind is EventKind.FIRING else "ends"
+            places.setdefault(f"{kind} {self._place(event)[1]}", []).append(event)
+        part: list[AlertEvent] = []
+        for together in places.values():
+            part += together
+            if len(part) >= SLICE:
+                yield part
+                part = []
+        if part:
+            yield part
 
     def _in_order(self, events: Sequence[AlertEvent]) -> tuple[list[AlertEvent], list[AlertEvent]]:
         rules, config = self._ledger.config.inhibit, self._ledger.config
@@ -47,28 +66,61 @@ class Hearing:
             (sources if quiets else others).append(event)
         return sources, others + [one for one in events if one.kind is not EventKind.FIRING]
 
-    def _one(self, event: AlertEvent, now_ms: int) -> None:
+    def _apply(self, events: Sequence[AlertEvent], now_ms: int) -> None:
+        """One step for all that fires in an incident, and one for all that ends in it."""
+        by_key: dict[str, list[AlertEvent]] = {}
+        by_number: dict[tuple[int, bool], list[AlertEvent]] = {}
+        for event in events:
+            if alert_severity(event.alert, self._ledger.config) is None:
+                continue
+            fires = event.kind is EventKind.FIRING
+            number, key = self._place(event)
+            if number is not None:
+                by_number.setdefault((number, fires), []).append(event)
+            elif fires:
+                by_key.setdefault(key, []).append(event)
+        reopening = {
+            number: several
+            for (number, fires), several in by_number.items()
+            if fires and self._ledger.incidents[number].state is State.RESOLVED
+        }
+        if reopening:
+            self._mute_before_reopening(reopening, now_ms)
+        for several in by_key.values():
+            self._open(several, now_ms)
+        for (number, _), several in by_number.items():
+            self._step(number, several, now_ms)
+
+    def _place(self, event: AlertEvent) -> tuple[int | None, str]:
+        """The number of the incident that the alert belongs to, else the key of a new one."""
+        holder = self._ledger.holding(event.alert.fingerprint)
+        if holder is not None:
+            return holder.number, holder.key
+        key = group_of(self._ledger.config, dict(event.alert.labels)).key
+        incident = self._ledger.with_key(key)
+        return (incident.number if incident else None), key
+
+    def _open(self, events: Sequence[AlertEvent], now_ms: int) -> None:
+        ledger, (worst, *others) = self._ledger, events
+        group, number = group_of(ledger.config, dict(worst.alert.labels)), ledger.next_number()
+        ledger.apply(open_incident(number, group, worst, now_ms, ledger.config), now_ms)
+        if others:
+            self._step(number, others, now_ms)
+
+    def _step(self, number: int, events: Sequence[AlertEvent], now_ms: int) -> None:
         ledger = self._ledger
-        if alert_severity(event.alert, ledger.config) is None:
-            return
-        group = group_of(ledger.config, dict(event.alert.labels))
-        incident = ledger.holding(event.alert.fingerprint) or ledger.with_key(group.key)
-        if incident is not None:
-            if incident.state is State.RESOLVED and event.kind is EventKind.FIRING:
-                self._mute_before_reopening(incident, event.alert, now_ms)
-            incident = ledger.incidents[incident.number]
-            ledger.apply(step(incident, event, now_ms, ledger.config), now_ms)
-        elif event.kind is EventKind.FIRING:
-            number = ledger.next_number()
-            ledger.apply(open_incident(number, group, event, now_ms, ledger.config), now_ms)
+        incident, changed = ledger.incidents[number], AlertsChanged(tuple(events))
+        ledger.apply(step(incident, changed, now_ms, ledger.config), now_ms)
 
     def mute(self, now_ms: int) -> None:
         """Derive from what fires now who is kept quiet."""
         ledger = self._ledger
-        if not ledger.stirred:
+        if ledger.all_stirred:
+            self._inhibitor.forget()
+        elif not ledger.stirred:
             return
-        ledger.stirred = False
-        found = inhibitions(ledger.config.inhibit, ledger.incidents.values())
+        stirred, ledger.stirred, ledger.all_stirred = ledger.stirred, set(), False
+        found = self._muted([ledger.incidents[number] for number in sorted(stirred)])
         for number, names in found.items():
             self._set_mutes(ledger.incidents[number], names, now_ms)
 
@@ -79,17 +131,31 @@ class Hearing:
             change = step(incident, Mutes(names), now_ms, self._ledger.config)
             self._ledger.apply(change, now_ms)
 
-    def _mute_before_reopening(self, incident: Incident, alert: Alert, now_ms: int) -> None:
+    def _mute_before_reopening(
+        self, reopening: Mapping[int, Sequence[AlertEvent]], now_ms: int
+    ) -> None:
         """Reopening pages at once, so what keeps it quiet must be known before."""
-        members = {**incident.members, alert.fingerprint: Member(alert, Source.FIRING, now_ms)}
-        again = replace(incident, state=State.TRIGGERED, members=members)
-        others = (one for one in self._ledger.incidents.values() if one is not incident)
-        found = inhibitions(self._ledger.config.inhibit, (again, *others))
-        self._set_mutes(incident, found[incident.number], now_ms)
+        again: dict[int, Incident] = {}
+        for number, events in reopening.items():
+            new = {
+                one.alert.fingerprint: Member(one.alert, Source.FIRING, now_ms) for one in events
+            }
+            before = self._ledger.incidents[number]
+            members = {**before.members, **new}
+            again[number] = replace(before, state=State.TRIGGERED, members=members)
+        found = self._muted(again.values(), {**self._ledger.incidents, **again})
+        for number in again:
+            self._set_mutes(self._ledger.incidents[number], found[number], now_ms)
+
+    def _muted(
+        self, changed: Iterable[Incident], incidents: Mapping[int, Incident] | None = None
+    ) -> dict[int, frozenset[str]]:
+        every = self._ledger.incidents if incidents is None else incidents
+        return self._inhibitor.muted(self._ledger.config.inhibit, changed, every.values())
 
     def reconcile(
         self, standing: Sequence[AlertEvent], origins: Iterable[str], now_ms: int, why: str
-    ) -> None:
+    ) -> Iterator[None]:
         """Make the incidents agree with all that `origins` say now; others are left alone."""
         events = [event for event in standing if not self._known(event)]
         said = {(event.origin, event.alert.fingerprint) for event in standing}
@@ -97,7 +163,7 @@ class Hearing:
             for member in self._ledger.said_by(origin):
                 if (origin, member.alert.fingerprint) not in said:
                     events.append(_cleared(member, origin, now_ms, why))
-        self.hear(events, now_ms)
+        yield from self.hear(events, now_ms)
 
     def _known(self, event: AlertEvent) -> bool:
         holder = self._ledger.holding(event.alert.fingerprint)

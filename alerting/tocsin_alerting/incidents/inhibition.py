@@ -1,6 +1,6 @@
 """Who is kept quiet by whom: while the engine is down, nobody needs to hear that it is slow."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tocsin_alerting.incidents.incident import Incident, Source
@@ -31,6 +31,49 @@ class Inhibition:
         return {number for number, both in found if not (both and on_both)}
 
 
+class Inhibitor:
+    """Tells of the incidents that changed who keeps them quiet; of all when a source changed."""
+
+    def __init__(self) -> None:
+        self._rules: Sequence[InhibitRule] = ()
+        self._indexed: Sequence[Inhibition] | None = None
+
+    def forget(self) -> None:
+        """What fires on the source side of the rules is to be looked up anew."""
+        self._indexed = None
+
+    def muted(
+        self,
+        rules: Sequence[InhibitRule],
+        changed: Iterable[Incident],
+        every: Collection[Incident],
+    ) -> dict[int, frozenset[str]]:
+        """What mutes each open one of `changed`, or of `every` incident where it may differ."""
+        some = list(changed)
+        if rules is not self._rules or any(self._is_source(rules, one) for one in some):
+            self.forget()
+        if self._indexed is None:
+            still_open = [one for one in every if one.is_open]
+            self._rules, self._indexed = rules, indexed(rules, still_open)
+            return inhibitions(rules, every)
+        return {
+            one.number: named(quieted_by(self._indexed, one, {one.number}))
+            for one in some
+            if one.is_open
+        }
+
+    def _is_source(self, rules: Sequence[InhibitRule], incident: Incident) -> bool:
+        members = incident.members.values()
+        return any(is_source(rules, dict(one.alert.labels)) for one in members)
+
+
+def indexed(rules: Sequence[InhibitRule], incidents: Iterable[Incident]) -> list[Inhibition]:
+    """The rules of which something fires on the source side."""
+    every = list(incidents)
+    found = (Inhibition(rule, _loud(rule, every)) for rule in rules)
+    return [one for one in found if one.loud]
+
+
 def inhibitions(
     rules: Sequence[InhibitRule], incidents: Iterable[Incident]
 ) -> dict[int, frozenset[str]]:
@@ -42,8 +85,7 @@ def inhibitions(
     if not rules:
         return {one.number: frozenset() for one in still_open}
     in_order = sorted(still_open, key=lambda one: (one.severity, one.number))
-    indexed = (Inhibition(rule, _loud(rule, in_order)) for rule in rules)
-    prepared = [one for one in indexed if one.loud]
+    prepared = indexed(rules, in_order)
     found = {one.number: quieted_by(prepared, one, {one.number}) for one in in_order}
     quiet: dict[int, frozenset[str]] = {}
     milder = {one.number for one in in_order}

@@ -4,7 +4,7 @@ It leads and the journal follows: what a step changed is collected in a batch, w
 out to be written. So a step goes on when the disk does not.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,20 +15,21 @@ from tocsin_alerting.incidents.incident import Incident, Member, Source, State
 from tocsin_alerting.incidents.journal import Saved
 from tocsin_alerting.incidents.message import Message, MessageState
 from tocsin_alerting.incidents.outbox import Outbox, wants_page
+from tocsin_alerting.incidents.policy import Severity
 from tocsin_alerting.incidents.routing import IncidentConfig
+from tocsin_alerting.incidents.schedule import Schedule, Timers
 from tocsin_alerting.incidents.timer import Timer, TimerKind
-
-Timers = dict[TimerKind, Timer]
 
 
 class Ledger:
     def __init__(self, config: IncidentConfig) -> None:
         self.config = config
         self.incidents: dict[int, Incident] = {}
-        self.timers: dict[int, Timers] = {}
+        self.schedule = Schedule()
         self.requests: dict[str, tuple[int, int]] = {}
         self.outbox = Outbox(self._message_changed)
-        self.stirred = True  # who keeps whom quiet may have changed
+        self.stirred: set[int] = set()  # their alerts or state changed: who keeps whom quiet?
+        self.all_stirred = True
         self._by_key: dict[str, int] = {}
         self._holder: dict[str, int] = {}
         self._origins: dict[str, tuple[str, ...]] = {}
@@ -63,24 +64,13 @@ class Ledger:
         names = self._said_by.get(origin, ())
         return [self.incidents[self._holder[name]].members[name] for name in names]
 
-    def due(self, now_ms: int, held: Callable[[Incident], bool]) -> list[tuple[int, Timer]]:
-        """The timers due by `now_ms`, the oldest first."""
-        found = [
-            (number, timer)
-            for number, timers in self.timers.items()
-            for timer in timers.values()
-            if timer.due_at_ms <= now_ms and not held(self.incidents[number])
-        ]
-        return sorted(found, key=lambda one: (one[1].due_at_ms, one[0]))
+    def is_held(self, number: int) -> bool:
+        """Whether timers and pages of the incident wait for the first word after a start."""
+        return self.schedule.is_held(number)
 
-    def next_due_ms(self, held: Callable[[Incident], bool]) -> int | None:
-        due = (
-            timer.due_at_ms
-            for number, timers in self.timers.items()
-            for timer in timers.values()
-            if not held(self.incidents[number])
-        )
-        return min(due, default=None)
+    def release(self, numbers: Iterable[int]) -> None:
+        if self.schedule.release(numbers):
+            self.outbox.resume()
 
     # what changes
 
@@ -119,8 +109,16 @@ class Ledger:
         if incident.state is not State.CLOSED:
             self._by_key[incident.key] = number
             self._index(number, changed)
-        if before is None or (before.members, before.state) != (incident.members, incident.state):
-            self.stirred = True
+        if incident.severity is Severity.P0 and self.is_held(number):
+            self.release([number])
+        if before is None or changed or before.state is not incident.state:
+            self._stir(incident)
+
+    def _stir(self, incident: Incident) -> None:
+        if incident.state is not State.CLOSED:
+            self.stirred.add(incident.number)
+        elif incident.active:
+            self.all_stirred = True
 
     def _index(self, number: int, members: Mapping[str, Member]) -> None:
         for name, member in members.items():
@@ -145,18 +143,18 @@ class Ledger:
                 del self._said_by[origin]
 
     def _set_timers(self, incident: Incident, new: Iterable[Timer]) -> None:
-        before = self.timers.get(incident.number, {})
+        before = self.schedule.of(incident.number)
         after = {kind: one for kind, one in before.items() if one.live(incident.generation)}
         after |= {timer.kind: timer for timer in new}
         if after != before:
             self._replace_timers(incident.number, after)
 
     def _replace_timers(self, number: int, timers: Timers) -> None:
-        self.timers[number] = timers
+        self.schedule.replace(number, timers)
         self._changes.timers[number] = tuple(timers.values())
 
     def remove_timer(self, number: int, kind: TimerKind) -> None:
-        left = {one: timer for one, timer in self.timers[number].items() if one is not kind}
+        left = {one: timer for one, timer in self.schedule.of(number).items() if one is not kind}
         self._replace_timers(number, left)
 
     def note(
@@ -177,7 +175,7 @@ class Ledger:
         if wants_page(notify.reason):
             reached = self.outbox.reached(incident.number, incident.cycle)
             targets = [target for target in targets if target in reached]
-        timers = self.timers.get(incident.number, {})
+        timers = self.schedule.of(incident.number)
         follows = timers.get(TimerKind.FINAL if incident.exhausted else TimerKind.STEP)
         due_ms = follows.due_at_ms if follows else None
         for notification in compose(incident, notify, targets, now_ms, self.config, due_ms):
@@ -189,7 +187,9 @@ class Ledger:
     def _forget(self, incident: Incident) -> None:
         number = incident.number
         self._replace_timers(number, {})
-        del self.timers[number], self.incidents[number]
+        self.schedule.forget(number)
+        self.stirred.discard(number)
+        del self.incidents[number]
         if self._by_key.get(incident.key) == number:
             del self._by_key[incident.key]
         for name in incident.members:
@@ -207,7 +207,7 @@ class Ledger:
         """Live by a clock that reads `delta_ms` more from now on."""
         for number, incident in list(self.incidents.items()):
             self._keep(incident.shifted(delta_ms), incident)
-            timers = self.timers.get(number, {})
+            timers = self.schedule.of(number)
             moved = {kind: timer.shifted(delta_ms) for kind, timer in timers.items()}
             self._replace_timers(number, moved)
         self.outbox.shift(delta_ms)
@@ -229,6 +229,7 @@ class Ledger:
 
         Messages that were on their way when the last process ended are sent again, at once.
         """
+        self.all_stirred = True
         self.requests |= saved.requests
         for incident in saved.incidents:
             if incident.key not in self._by_key:
@@ -236,7 +237,7 @@ class Ledger:
                 self._index(incident.number, incident.members)
             self.incidents[incident.number] = incident
             timers = saved.timers.get(incident.number, ())
-            self.timers[incident.number] = {timer.kind: timer for timer in timers}
+            self.schedule.replace(incident.number, {timer.kind: timer for timer in timers})
         for message in sorted(saved.messages, key=lambda one: one.id):
             self.outbox.load(message)
             if message.state is MessageState.SENDING:

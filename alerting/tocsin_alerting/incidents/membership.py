@@ -1,7 +1,7 @@
 """What alerts do to an incident: rules 1, 18 to 20, 22, 25 to 27 and 30 of docs/incidents.md."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from tocsin_alerting.incidents.answers import resolve
 from tocsin_alerting.incidents.effects import Change, Effect, Effects, Record, SetTimer
@@ -45,22 +45,55 @@ def _new_member(event: AlertEvent, now_ms: int) -> Member:
     return Member(event.alert, Source.FIRING, now_ms, origins={event.origin: Source.FIRING})
 
 
-def alert_changed(
-    incident: Incident, event: AlertEvent, now_ms: int, config: IncidentConfig
+@dataclass(frozen=True, slots=True)
+class AlertsChanged:
+    """What one evaluation said of an incident's alerts: all of them fire, or none of them does.
+
+    No alert is named twice.
+    """
+
+    events: tuple[AlertEvent, ...]
+
+
+def alerts_changed(
+    incident: Incident, changed: AlertsChanged, now_ms: int, config: IncidentConfig
 ) -> Change:
-    if event.kind is EventKind.FIRING:
-        return _fired(incident, event, now_ms, config)
-    known = incident.members.get(event.alert.fingerprint)
-    if known is None:
-        return incident, (Record("ignored_late", data={"alert": event.alert.name}),)
+    if changed.events[0].kind is EventKind.FIRING:
+        return _fired(incident, changed.events, now_ms, config)
+    return _ended(incident, changed.events, now_ms, config)
+
+
+def _ended(
+    incident: Incident, events: Sequence[AlertEvent], now_ms: int, config: IncidentConfig
+) -> Change:
+    members = dict(incident.members)
+    late: list[Alert] = []
+    last: AlertEvent | None = None
+    for event in events:
+        name = event.alert.fingerprint
+        known = members.get(name)
+        if known is None:
+            late.append(event.alert)
+        elif (member := _without(known, event, now_ms)) is not known:
+            members[name], last = member, event
+    ignored = (Record("ignored_late", data=_about(late)),) if late else ()
+    if last is None:
+        return incident, ignored
+    why = "rule removed" if last.kind is EventKind.REMOVED else last.reason or "clear"
+    after, effects = _follow(replace(incident, members=members), incident, now_ms, config, why)
+    return after, (*ignored, *effects)
+
+
+def _about(alerts: Sequence[Alert]) -> dict[str, object]:
+    """The first one by name, and how many there are if there are more."""
+    several = {"alerts": len(alerts)} if len(alerts) > 1 else {}
+    return {"alert": alerts[0].name, **several}
+
+
+def _without(known: Member, event: AlertEvent, now_ms: int) -> Member:
     if event.kind is EventKind.UNKNOWN:
-        member = _doubted(known, event.origin)
-    else:
-        member = _cleared(known, event, now_ms)
-    if member is known:
-        return incident, ()
-    why = "rule removed" if event.kind is EventKind.REMOVED else event.reason or "clear"
-    return _follow(_with(incident, event.alert, member), incident, now_ms, config, why)
+        return _doubted(known, event.origin)
+    return _cleared(known, event, now_ms)
 
 
 def _doubted(known: Member, origin: str) -> Member:
@@ -84,32 +117,49 @@ def _said(origins: Mapping[str, Source]) -> Source:
     return Source.FIRING if Source.FIRING in origins.values() else Source.UNKNOWN
 
 
-def _with(incident: Incident, alert: Alert, member: Member) -> Incident:
-    return replace(incident, members={**incident.members, alert.fingerprint: member})
-
-
-def _fired(incident: Incident, event: AlertEvent, now_ms: int, config: IncidentConfig) -> Change:
-    alert = event.alert
-    known = incident.members.get(alert.fingerprint)
-    again = known is None or known.source is Source.CLEAR
-    since_ms = now_ms if known is None or again else known.since_ms
-    before = {} if known is None or again else known.origins
-    origins = {**before, event.origin: Source.FIRING}
-    member = Member(alert, Source.FIRING, since_ms, origins=origins)
-    joined = _with(incident, alert, member)
-    severity = alert_severity(alert, config) or Severity.P2
+def _fired(
+    incident: Incident, events: Sequence[AlertEvent], now_ms: int, config: IncidentConfig
+) -> Change:
+    members = dict(incident.members)
+    fresh: list[Alert] = []
+    for event in events:
+        known = members.get(event.alert.fingerprint)
+        if known is None or known.source is Source.CLEAR:
+            fresh.append(event.alert)
+        members[event.alert.fingerprint] = _firing(known, event, now_ms)
+    joined = replace(incident, members=members)
+    alert = min((event.alert for event in events), key=lambda one: _severity(one, config))
+    severity = _severity(alert, config)
     if incident.state is State.RESOLVED:
-        return _reopen(joined, severity, alert, now_ms, config)
+        reopened, effects = _reopen(joined, severity, alert, now_ms, config)
+        return reopened, (*effects, *_joined([one for one in fresh if one is not alert], config))
     heard: list[Effect] = []
     if incident.source is Source.UNKNOWN:
         heard.append(Record("known_again", data={"source": Source.FIRING.value}))
     joined = replace(joined, source=Source.FIRING, unknown_since_ms=None)
     if severity.worse_than(incident.severity):
-        raised, effects = _raise(joined, severity, alert, now_ms, config)
-        return raised, (*heard, *effects)
-    if again:
-        heard.append(Record("joined", data={"alert": alert.name, "severity": severity.value}))
-    return joined, tuple(heard)
+        joined, effects = _raise(joined, severity, alert, now_ms, config)
+        heard += effects
+        fresh = [one for one in fresh if one is not alert]
+    return joined, (*heard, *_joined(fresh, config))
+
+
+def _severity(alert: Alert, config: IncidentConfig) -> Severity:
+    return alert_severity(alert, config) or Severity.P2
+
+
+def _firing(known: Member | None, event: AlertEvent, now_ms: int) -> Member:
+    if known is None or known.source is Source.CLEAR:
+        return _new_member(event, now_ms)
+    origins = {**known.origins, event.origin: Source.FIRING}
+    return Member(event.alert, Source.FIRING, known.since_ms, origins=origins)
+
+
+def _joined(alerts: Sequence[Alert], config: IncidentConfig) -> tuple[Record, ...]:
+    if not alerts:
+        return ()
+    worst = min(_severity(one, config) for one in alerts)
+    return (Record("joined", data={**_about(alerts), "severity": worst.value}),)
 
 
 def _reopen(
@@ -136,8 +186,8 @@ def _reopen(
 
 def raise_again(incident: Incident, now_ms: int, config: IncidentConfig) -> Change:
     """Resolved by hand, and it fires still: forgotten is worse than told twice."""
-    worst = min(incident.active, key=lambda one: alert_severity(one.alert, config) or Severity.P2)
-    severity = alert_severity(worst.alert, config) or Severity.P2
+    worst = min(incident.active, key=lambda one: _severity(one.alert, config))
+    severity = _severity(worst.alert, config)
     return _reopen(incident, severity, worst.alert, now_ms, config)
 
 

@@ -4,7 +4,8 @@ Delivery is at least once, with the same key on every try. Messages of one incid
 go one at a time, so that nobody reads "resolved" before "firing".
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import heapq
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from tocsin_alerting.incidents.message import (
@@ -18,6 +19,8 @@ from tocsin_alerting.incidents.message import (
 from tocsin_alerting.incidents.notification import Reason
 from tocsin_alerting.incidents.policy import Target
 
+Gate = Callable[[Message], int | None]
+Way = tuple[int, Target]
 REMARKS = frozenset({Reason.SLO_BREACH, Reason.UNKNOWN})
 
 
@@ -29,13 +32,21 @@ class Outbox:
         self._all: dict[str, Message] = {}
         self._waiting: dict[str, None] = {}
         self._of: dict[int, dict[str, None]] = {}
+        self._later: list[tuple[int, str, int | None]] = []  # when, key, the message's due time
+        self._ready: list[tuple[str, int, str]] = []  # severity, id, key
+        self._stopped: dict[str, None] = {}
+        self._busy: dict[Way, str] = {}
+        self._behind: dict[Way, list[str]] = {}
 
     def __len__(self) -> int:
         return len(self._all)
 
     def load(self, message: Message) -> None:
         """Take a message that is already recorded."""
+        before = self._all.get(message.key)
         self._all[message.key] = message
+        self._occupy(message, before)
+        self._plan(message)
         self._of.setdefault(message.notification.incident, {})[message.key] = None
         if message.state in WAITING:
             self._waiting[message.key] = None
@@ -91,39 +102,91 @@ class Outbox:
             if not message.is_page and _same_way(message, failed) and _unsent(message):
                 self.put(replace(withdrawn(message), last_error="its page never arrived"))
 
-    def claim(self, now_ms: int, limit: int, may_go: Callable[[Message], bool]) -> list[Message]:
-        """At most `limit` messages, marked as being sent; the worst severity first."""
-        self._expire(now_ms)
-        chosen = list(self._claimable(now_ms, may_go))[:limit]
-        marked = [claimed(message, now_ms) for message in chosen]
-        for message in marked:
-            self.put(message)
+    def claim(self, now_ms: int, limit: int, goes_at: Gate) -> list[Message]:
+        """At most `limit` messages, marked as being sent; the worst severity first.
+
+        `goes_at` gives the time from which a message may go; None: when `resume` was called.
+        """
+        marked: list[Message] = []
+        while len(marked) < limit and (chosen := self._first(now_ms, goes_at)) is not None:
+            marked.append(claimed(chosen, now_ms))
+            self.put(marked[-1])
         return marked
 
-    def _expire(self, now_ms: int) -> None:
-        for message in self.waiting():
-            if message.state is MessageState.SENDING and (message.due_at_ms or 0) <= now_ms:
+    def next_due_ms(self, now_ms: int, goes_at: Gate) -> int | None:
+        """When there may be one to claim; a message behind another waits for that one."""
+        if self._first(now_ms, goes_at) is not None:
+            return now_ms
+        while self._later and self._at(self._later[0]) is None:
+            heapq.heappop(self._later)
+        return self._later[0][0] if self._later else None
+
+    def resume(self, keys: Iterable[str] | None = None) -> None:
+        """Ask again of these messages (None: of all) whether they may go."""
+        for key in list(self._waiting) if keys is None else keys:
+            if keys is None or key in self._stopped:
+                self._stopped.pop(key, None)
+                self._plan(self._all[key])
+
+    def _first(self, now_ms: int, goes_at: Gate) -> Message | None:
+        """The worst message that may go now; those before it are put where they wait."""
+        self._ripen(now_ms)
+        while self._ready:
+            message = self._all.get(self._ready[0][2])
+            if message is None or not _unsent(message) or message.next_at_ms > now_ms:
+                heapq.heappop(self._ready)  # cancelled, on its way, or to be tried later
+                continue
+            way = _way(message)
+            if way in self._busy:
+                heapq.heappop(self._ready)
+                self._behind.setdefault(way, []).append(message.key)
+                continue
+            at_ms = goes_at(message)
+            if at_ms is not None and at_ms <= now_ms:
+                return message
+            heapq.heappop(self._ready)
+            if at_ms is None:
+                self._stopped[message.key] = None
+            else:
+                heapq.heappush(self._later, (at_ms, message.key, message.due_at_ms))
+        return None
+
+    def _ripen(self, now_ms: int) -> None:
+        """What is due becomes ready; what was not reported in time is to be sent again."""
+        while self._later and self._later[0][0] <= now_ms:
+            message = self._at(heapq.heappop(self._later))
+            if message is None:
+                continue
+            if message.state is MessageState.SENDING:
                 self.put(lease_over(message, now_ms))
+            else:
+                self._make_ready(message)
 
-    def _claimable(self, now_ms: int, may_go: Callable[[Message], bool]) -> Iterator[Message]:
-        waiting = self.waiting()
-        busy = {_way(one) for one in waiting if one.state is MessageState.SENDING}
-        for message in sorted(waiting, key=lambda one: (one.notification.severity, one.id)):
-            due = message.state is MessageState.PENDING and message.next_at_ms <= now_ms
-            if due and _way(message) not in busy and may_go(message):
-                busy.add(_way(message))
-                yield message
+    def _at(self, entry: tuple[int, str, int | None]) -> Message | None:
+        """The message that an entry is about, unless it has moved on."""
+        _, key, due_at_ms = entry
+        message = self._all.get(key)
+        return message if message and message.due_at_ms == due_at_ms is not None else None
 
-    def next_due_ms(self, may_go: Callable[[Message], bool]) -> int | None:
-        """When the next message that `may_go` is due; one behind another waits for that one."""
-        waiting = self.waiting()
-        busy = {_way(one) for one in waiting if one.state is MessageState.SENDING}
-        due = (
-            one.due_at_ms
-            for one in waiting
-            if one.state is MessageState.SENDING or (_way(one) not in busy and may_go(one))
-        )
-        return min((at_ms for at_ms in due if at_ms is not None), default=None)
+    def _make_ready(self, message: Message) -> None:
+        entry = (message.notification.severity, message.id, message.key)
+        heapq.heappush(self._ready, entry)
+
+    def _plan(self, message: Message) -> None:
+        due_at_ms = message.due_at_ms
+        if due_at_ms is not None:
+            heapq.heappush(self._later, (due_at_ms, message.key, due_at_ms))
+
+    def _occupy(self, message: Message, before: Message | None) -> None:
+        """One message of an incident at a time is on its way to an addressee."""
+        way = _way(message)
+        if message.state is MessageState.SENDING:
+            self._busy[way] = message.key
+        elif before is not None and self._busy.get(way) == message.key:
+            del self._busy[way]
+            for key in self._behind.pop(way, ()):
+                if (waiting := self._all.get(key)) is not None:
+                    self._make_ready(waiting)
 
     def step_failed(self, message: Message) -> bool:
         """Whether every page of the message's step failed for good."""
@@ -150,13 +213,14 @@ class Outbox:
         for number in incidents:
             for message in self.of(number):
                 if message.state not in WAITING:
+                    self._stopped.pop(message.key, None)
                     del self._all[message.key]
                     del self._of[number][message.key]
             if not self._of.get(number):
                 self._of.pop(number, None)
 
 
-def _way(message: Message) -> tuple[int, Target]:
+def _way(message: Message) -> Way:
     return message.notification.incident, message.target
 
 

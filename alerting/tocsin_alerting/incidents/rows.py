@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
 from tocsin_alerting.incidents.incident import Incident, Member, Source, State
@@ -13,6 +13,7 @@ from tocsin_alerting.rules.unknown import Doubt
 from tocsin_exporter.snapshot import Labels
 from tocsin_exporter.snapshot import Source as SeriesSource
 
+_ALERT = tuple(one.name for one in fields(Alert))
 Json = dict[str, Any]
 _BY_HAND = frozenset({"members", "policy", "muted_by", "paged", "group_labels"})
 _PLAIN = tuple(one.name for one in fields(Incident) if one.name not in _BY_HAND)
@@ -50,7 +51,8 @@ def incident_from(data: Mapping[str, Any], members: Mapping[str, Member]) -> Inc
 
 
 def alert_json(alert: Alert) -> Json:
-    return asdict(alert)
+    """Of its fields only labels and annotations are not plain, and JSON has pairs as lists."""
+    return {name: getattr(alert, name) for name in _ALERT}
 
 
 def alert_from(data: Mapping[str, Any]) -> Alert:
@@ -90,7 +92,7 @@ def instance_from(
 
 def _doubt_json(doubt: Doubt) -> Json:
     return {
-        **asdict(doubt),
+        **{one.name: getattr(doubt, one.name) for one in fields(Doubt)},
         "alert": alert_json(doubt.alert),
         "sources": _sources_json(doubt.sources),
     }

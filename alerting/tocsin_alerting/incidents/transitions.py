@@ -8,7 +8,7 @@ from tocsin_alerting.incidents.clocks import TimerDue, timer_due
 from tocsin_alerting.incidents.effects import Change, Record
 from tocsin_alerting.incidents.escalation import step_failed
 from tocsin_alerting.incidents.incident import Incident, State
-from tocsin_alerting.incidents.membership import alert_changed
+from tocsin_alerting.incidents.membership import AlertsChanged, alerts_changed
 from tocsin_alerting.incidents.muting import Mutes, mute
 from tocsin_alerting.incidents.routing import IncidentConfig
 from tocsin_alerting.rules.alert import AlertEvent
@@ -23,7 +23,7 @@ class StepFailed:
     loop: int
 
 
-Event = AlertEvent | TimerDue | Action | Mutes | StepFailed
+Event = AlertEvent | AlertsChanged | TimerDue | Action | Mutes | StepFailed
 
 
 def step(incident: Incident, event: Event, now_ms: int, config: IncidentConfig) -> Change:
@@ -37,7 +37,9 @@ def step(incident: Incident, event: Event, now_ms: int, config: IncidentConfig) 
         return incident, (Record("ignored_late"),)
     match event:
         case AlertEvent():
-            return alert_changed(incident, event, now_ms, config)
+            return alerts_changed(incident, AlertsChanged((event,)), now_ms, config)
+        case AlertsChanged():
+            return alerts_changed(incident, event, now_ms, config)
         case TimerDue():
             return timer_due(incident, event, now_ms, config)
         case Mutes():

@@ -78,7 +78,7 @@ def rules_origin(file: str, rule: str) -> str:
     return f"{RULES}{file};{rule}"
 
 
-@lru_cache(maxsize=8192)  # an alert is looked up by it at every evaluation
+@lru_cache(maxsize=32768)  # an alert is looked up by it at every evaluation
 def fingerprint(labels: Labels) -> str:
     """FNV-1a 64 over sorted `name 0xff value 0xff`, as prometheus/common signs a label set."""
     digest = _FNV_OFFSET

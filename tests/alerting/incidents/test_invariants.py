@@ -121,7 +121,7 @@ class Story:
         assert self.floor.desk.overdue_ms(self.floor.now) == 0, "I7"
 
     def check_timers(self, one: Incident) -> None:
-        timers = self.floor.desk.ledger.timers[one.number]
+        timers = self.floor.desk.ledger.schedule.of(one.number)
         live = {kind for kind, timer in timers.items() if timer.live(one.generation)}
         running = live & {TimerKind.STEP, TimerKind.GROUP_WAIT}
         assert live == set(timers), "I6: a stale timer was kept"

@@ -51,7 +51,7 @@ async def test_what_is_committed_is_read_back(tmp_path: Path) -> None:
     read = await SqliteJournal(path).load()
     assert {i.number: i for i in read.incidents} == before.incidents
     assert {n: {t.kind: t for t in ts} for n, ts in read.timers.items()} == {
-        number: timers for number, timers in before.timers.items() if timers
+        number: dict(before.schedule.of(number)) for number in before.incidents
     }
     assert list(read.messages) == [m for number in (1, 2) for m in before.outbox.of(number)] or {
         m.key: m for m in read.messages
@@ -137,7 +137,7 @@ async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(path) as other:
         other.execute("UPDATE meta SET value = '99' WHERE key = 'schema_version'")
     other.close()
-    with pytest.raises(SchemaTooNew, match=r"incidents.db.*schema 99.*knows 1"):
+    with pytest.raises(SchemaTooNew, match=r"incidents.db.*schema 99.*knows [0-9]+"):
         await Floor(config(), SqliteJournal(path)).open()
 
 

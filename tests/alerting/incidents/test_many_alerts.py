@@ -1,0 +1,79 @@
+"""Ten thousand alerts at once: one step for an incident, and no scan for a delivery."""
+
+import time
+from pathlib import Path
+
+from support.alert_events import alert, clears, fires
+from support.paging_floor import START_MS, Floor
+from support.policies import MINUTE, SECOND, config
+from tocsin_alerting.incidents.desk import Desk
+from tocsin_alerting.incidents.matcher import matcher
+from tocsin_alerting.incidents.outcome import Done
+from tocsin_alerting.incidents.routing import InhibitRule
+from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
+
+MANY = 5_000
+INHIBIT = InhibitRule(
+    (matcher('alertname="EngineDown"'),), (matcher('alertname!="EngineDown"'),), ("target",)
+)
+
+
+async def test_many_alerts_of_one_incident_are_one_step(tmp_path: Path) -> None:
+    """Each used to cost a walk over all: ten seconds for 2,000, and the journal declared down."""
+    settings = config(inhibit=(INHIBIT,))
+    one = await Floor(settings, SqliteJournal(tmp_path / "incidents.db")).open()
+    every = [alert("Hot", target="a", gpu=str(number)) for number in range(MANY)]
+    began = time.process_time()
+    await one.hear(*(fires(alert) for alert in every))
+    await one.hear(*(clears(alert) for alert in every))
+    assert time.process_time() - began < 6
+    assert not one.desk.recorder.down
+    assert [reason for _, reason, _ in one.told] == ["opened"] * 2 + ["resolved"] * 2
+    story = await one.desk.story(1)
+    changes = [(e.event, e.data.get("alerts")) for e in story.history if e.event != "delivered"]
+    assert changes == [("opened", None), ("joined", MANY - 1), ("step", None), ("resolved", None)]
+    assert len(story.incident.members) == MANY
+
+
+async def test_a_delivery_costs_no_scan_of_what_else_waits() -> None:
+    """The time for one must not grow with the number of open incidents."""
+
+    async def seconds(count: int) -> float:
+        one = await Floor(config()).open()
+        every = [alert("Hot", target=str(number)) for number in range(count)]
+        await one.desk.handle([fires(alert) for alert in every], one.now)
+        return min([await _round(one.desk) for _ in range(5)])
+
+    few, many = await seconds(100), await seconds(3_000)
+    assert many < 6 * few + 0.005
+
+
+async def _round(desk: Desk) -> float:
+    began = time.process_time()
+    for delivery in await desk.claim(START_MS, 10):
+        await desk.delivered(delivery, Done(), START_MS)
+        desk.next_claim_ms(START_MS)
+        await desk.due(START_MS)
+    return time.process_time() - began
+
+
+async def test_the_worst_goes_first_whatever_waits() -> None:
+    one = await Floor(config()).open()
+    mild = [fires(alert("Warm", "P2", target=str(number))) for number in range(300)]
+    await one.desk.handle(mild, one.now)
+    one.now += 31 * SECOND
+    await one.desk.due(one.now)
+    await one.desk.handle([fires(alert("EngineDown", "P0", target="a"))], one.now)
+    first = await one.desk.claim(one.now, 3)
+    assert [d.notification.severity for d in first] == ["P0", "P0", "P2"]
+
+
+async def test_many_that_open_again_ask_once_who_is_kept_quiet() -> None:
+    one = await Floor(config(inhibit=(INHIBIT,))).open()
+    every = [alert("Hot", target=str(number)) for number in range(600)]
+    for moment in (fires, clears, fires):
+        began = time.process_time()
+        await one.hear(*(moment(alert) for alert in every))
+        assert time.process_time() - began < 5
+        one.now += MINUTE
+    assert {i.flaps for i in await one.desk.incidents()} == {1}

@@ -1,0 +1,178 @@
+"""The outbox and the timers against plain lists that are searched whole each time."""
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support.notifications import notification
+from tocsin_alerting.incidents.message import Message, MessageState, claimed, lease_over
+from tocsin_alerting.incidents.outbox import Outbox
+from tocsin_alerting.incidents.schedule import Schedule
+from tocsin_alerting.incidents.timer import Timer, TimerKind
+
+KINDS = (TimerKind.STEP, TimerKind.SLO_WARN, TimerKind.FINAL)
+Move = tuple[str, object, int, int]
+MOVES = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("post"),
+            st.sampled_from(["P0", "P1", "P2"]),
+            st.integers(1, 3),
+            st.integers(0, 40),
+        ),
+        st.tuples(st.just("claim"), st.integers(1, 4), st.just(0), st.just(0)),
+        st.tuples(
+            st.sampled_from(["sent", "again", "cancel", "stop", "go"]),
+            st.integers(0, 20),
+            st.integers(0, 30),
+            st.just(0),
+        ),
+        st.tuples(st.just("wait"), st.integers(1, 40_000), st.just(0), st.just(0)),
+    ),
+    max_size=60,
+)
+
+
+class Plain:
+    """What may go now, by looking at every message."""
+
+    def __init__(self) -> None:
+        self.all: dict[str, Message] = {}
+        self.stopped: set[str] = set()
+
+    def expire(self, now: int) -> None:
+        for one in list(self.all.values()):
+            if one.state is MessageState.SENDING and (one.due_at_ms or 0) <= now:
+                self.all[one.key] = lease_over(one, now)
+
+    def claim(self, now: int, limit: int) -> list[str]:
+        self.expire(now)
+        busy = {_way(one) for one in self.all.values() if one.state is MessageState.SENDING}
+        chosen: list[Message] = []
+        for one in sorted(self.all.values(), key=lambda one: (one.notification.severity, one.id)):
+            due = one.state is MessageState.PENDING and one.next_at_ms <= now
+            if due and _way(one) not in busy and one.key not in self.stopped:
+                busy.add(_way(one))
+                chosen.append(one)
+        for one in chosen[:limit]:
+            self.all[one.key] = claimed(one, now)
+        return [one.key for one in chosen[:limit]]
+
+
+def _way(one: Message) -> tuple[int, object]:
+    return one.notification.incident, one.target
+
+
+@settings(max_examples=400, deadline=None)
+@given(MOVES)
+def test_the_same_messages_go_as_by_a_search_of_all(
+    moves: list[Move],
+) -> None:
+    plain, outbox, now = Plain(), Outbox(lambda _: None), 1_000
+
+    def goes_at(one: Message) -> int | None:
+        return None if one.key in plain.stopped else 0
+
+    for verb, word, number, delay in moves:
+        keys = list(plain.all)
+        key = keys[word % len(keys)] if isinstance(word, int) and keys else ""
+        if verb == "post":
+            name = str(len(keys))
+            sent = notification(key=name, incident=number, severity=word, receiver="a")
+            plain.all[name] = Message(len(keys), sent, 1, next_at_ms=now + delay)
+            outbox.put(plain.all[name])
+        elif verb == "wait":
+            assert isinstance(word, int)
+            now += word
+        elif verb == "claim":
+            assert isinstance(word, int)
+            expected = plain.claim(now, word)
+            assert [one.key for one in outbox.claim(now, word, goes_at)] == expected
+        elif verb == "stop" and key:
+            plain.stopped.add(key)
+        elif verb == "go":
+            plain.stopped.clear()
+            outbox.resume()
+        elif key:
+            plain.expire(now)
+            outbox.next_due_ms(now, goes_at)
+            _settle(plain, outbox, key, verb, now + 1_000 * number)
+        due = outbox.next_due_ms(now, goes_at)
+        able = Plain()
+        able.all, able.stopped = dict(plain.all), plain.stopped
+        assert (due is not None and due <= now) == bool(able.claim(now, 1))
+
+
+def _settle(plain: Plain, outbox: Outbox, key: str, verb: str, at_ms: int) -> None:
+    one = plain.all[key]
+    if verb == "cancel" and one.state is MessageState.PENDING:
+        plain.all[key] = replace(one, state=MessageState.CANCELLED)
+    elif verb == "sent" and one.state is MessageState.SENDING:
+        plain.all[key] = replace(one, state=MessageState.SENT, lease_until_ms=None)
+    elif verb == "again" and one.state is MessageState.SENDING:
+        state = MessageState.PENDING
+        plain.all[key] = replace(one, state=state, next_at_ms=at_ms, lease_until_ms=None)
+    else:
+        return
+    outbox.put(plain.all[key])
+
+
+TIMERS = st.lists(
+    st.one_of(
+        st.tuples(st.just("set"), st.integers(1, 4), st.sampled_from(KINDS), st.integers(0, 100)),
+        st.tuples(
+            st.sampled_from(["hold", "release", "forget", "remove"]),
+            st.integers(1, 4),
+            st.sampled_from(KINDS),
+            st.just(0),
+        ),
+        st.tuples(st.just("look"), st.integers(0, 120), st.just(KINDS[0]), st.just(0)),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(TIMERS)
+def test_the_same_timers_are_due_as_by_a_search_of_all(
+    moves: list[tuple[str, int, TimerKind, int]],
+) -> None:
+    plain: dict[int, dict[TimerKind, Timer]] = {}
+    held: set[int] = set()
+    schedule = Schedule()
+    for verb, number, kind, at_ms in moves:
+        timers = dict(plain.get(number, {}))
+        match verb:
+            case "set":
+                plain[number] = {**timers, kind: Timer(kind, at_ms, 1)}
+                schedule.replace(number, plain[number])
+            case "remove":
+                plain[number] = {one: timer for one, timer in timers.items() if one is not kind}
+                schedule.replace(number, plain[number])
+            case "hold":
+                held.add(number)
+                schedule.hold([number])
+            case "release":
+                schedule.release([number])
+                held.discard(number)
+            case "forget":
+                plain.pop(number, None)
+                held.discard(number)
+                schedule.forget(number)
+            case "look":
+                assert schedule.due(number) == _due(plain, held, number)
+        every = _due(plain, held, 10**9)
+        assert schedule.next_due_ms() == (every[0][1].due_at_ms if every else None)
+
+
+def _due(
+    plain: dict[int, dict[TimerKind, Timer]], held: set[int], now: int
+) -> list[tuple[int, Timer]]:
+    found = [
+        (number, timer)
+        for number, timers in plain.items()
+        for timer in timers.values()
+        if number not in held and timer.due_at_ms <= now
+    ]
+    return sorted(found, key=lambda pair: (pair[1].due_at_ms, pair[0]))
