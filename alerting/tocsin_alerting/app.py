@@ -28,6 +28,7 @@ from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.config import Config
 from tocsin_alerting.config.effective import effective
 from tocsin_alerting.config.load import external_url, incident_config
+from tocsin_alerting.config.paging import nobody_paged
 from tocsin_alerting.incidents.desk import Desk
 from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
 from tocsin_alerting.notify.channel import Channel
@@ -367,6 +368,7 @@ class App:
             retention_ms=storage.retention if self.archive.up else None,
             url=self._url,
             recorded=not self.desk.recorder.down,
+            nobody=nobody_paged(self.setup.config),
         )
         print(banner(facts), end="", flush=True)  # noqa: T201  (this is for the terminal)
 

@@ -14,8 +14,8 @@ ALERTCTL_URL = "http://127.0.0.1:4911"  # where alertctl looks when it is not to
 @dataclass(frozen=True, slots=True)
 class Facts:
     """`gpus` is None while nobody knows. `url` is where the agent serves, as configured: it may
-    name no host. `recorded` says whether the journal can be written, and `retention_ms`
-    how long samples are kept, None when none can be."""
+    name no host. `nobody`: every message goes to the log alone. `recorded` says whether the journal
+    can be written, and `retention_ms` how long samples are kept, None when none can be."""
 
     gpus: int | None
     engines: Sequence[str]
@@ -26,6 +26,7 @@ class Facts:
     retention_ms: int | None
     url: str
     recorded: bool = True
+    nobody: bool = False
 
 
 def banner(facts: Facts) -> str:
@@ -35,7 +36,7 @@ def banner(facts: Facts) -> str:
         ("watches", _watched(facts)),
         ("worker", facts.worker),
         ("rules", _rules(facts.rules)),
-        ("tells", ", ".join(facts.receivers)),
+        ("tells", "NOBODY, only this log" if facts.nobody else ", ".join(facts.receivers)),
         ("keeps", f"{_kept(facts)}, {_samples(facts)}"),
         ("look at", f"{url}/metrics, {url}/, {alertctl} incidents, {alertctl} alerts"),
     )

@@ -21,9 +21,11 @@ from tocsin_alerting.box.discovery import USUAL_PORTS
 from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.config import BUNDLED_RULES, Config
 from tocsin_alerting.config.effective import without_user
-from tocsin_alerting.config.load import build_channels, load
+from tocsin_alerting.config.load import build_channels, load, read_text
+from tocsin_alerting.config.paging import warnings
 from tocsin_alerting.document import InvalidDocument
 from tocsin_alerting.incidents.errors import SchemaTooNew
+from tocsin_alerting.notify.secret import Vault
 from tocsin_alerting.promql.evaluation.coverage import check
 from tocsin_alerting.rules.file import load as load_rules
 from tocsin_alerting.rules.rule import RuleFile
@@ -180,6 +182,8 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
             flags=flags(options, config, log_level, log_format),
         )
         _hold_directory(config.storage.path)
+        for warning in warnings(config, Vault(os.environ, read_text)):
+            log.warning("%s", warning)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(App(setup).serve())
     except (InvalidDocument, CannotStart, directory.InUse, SchemaTooNew, ValueError) as error:

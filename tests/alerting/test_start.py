@@ -104,7 +104,7 @@ def test_the_bundled_rules_stand_for_their_files(tmp_path: Path) -> None:
     found = configured(Options(config_file=path))
     assert rule_patterns(found)[1] == str(tmp_path / "mine.yml")
     names = [Path(file.path).name for file in rule_files(found)]
-    assert names == ["gpu.yml", "host.yml", "inference.yml", "mine.yml"]
+    assert names == ["gpu.yml", "host.yml", "inference.yml", "tocsin.yml", "mine.yml"]
 
 
 def test_a_broken_rule_file_is_told_with_its_place(tmp_path: Path) -> None:

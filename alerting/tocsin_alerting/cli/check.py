@@ -1,5 +1,6 @@
 """`alertctl check`: rule files, their unit tests and configurations, without an agent."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
@@ -23,8 +24,8 @@ def check(files: tuple[Path, ...], semantics: "Semantics") -> None:
     """Check FILES: rules, unit tests of rules or configurations, told apart by what they hold.
 
     Without FILES the rules that come with Tocsin. Every problem is told with its place. The exit
-    code is 3 when there is nothing worse than lint. A configuration says itself whose PromQL its
-    rules are.
+    code is 3 when there is nothing worse than lint, or than a configuration that is right and
+    pages nobody. A configuration says itself whose PromQL its rules are.
     """
     from tocsin_alerting.bundled import bundled
 
@@ -42,13 +43,15 @@ def _check(path: Path, semantics: "Semantics") -> int:
 
     print(f"Checking {path}")
     try:
-        said, lints = _kind(path)(path, semantics)
+        kind = _kind(path)
+        said, lints = kind(path, semantics)
     except InvalidDocument as error:
         print(f"  FAILED: {count(len(error.problems), 'problem')}", file=sys.stderr)
         _print(map(str, error.problems))
         return FAILED
-    print(f"  SUCCESS: {said}" + (f", {count(len(lints), 'lint')}" if lints else ""))
-    _print(f"{lint} (lint)" for lint in lints)
+    word = "warning" if kind is _configuration else "lint"
+    print(f"  SUCCESS: {said}" + (f", {count(len(lints), word)}" if lints else ""))
+    _print(f"{lint} ({word})" for lint in lints)
     return LINT if lints else 0
 
 
@@ -95,12 +98,17 @@ def _unclear(path: Path, _: "Semantics") -> Checked:
 
 def _configuration(path: Path, _: "Semantics") -> Checked:
     from tocsin_alerting.config.load import load
+    from tocsin_alerting.config.paging import warnings
+    from tocsin_alerting.notify.secret import Vault
     from tocsin_alerting.start import rule_files
 
     config = load(path)  # when it is wrong, this tells what is wrong in its rule files as well
+    vault = Vault(os.environ, lambda file: file.read_text(encoding="utf-8"))
     receivers = count(len(config.receivers), "receiver")
     policies = count(len(config.policies), "policy", "policies")
-    return f"{receivers}, {policies}, {count(len(rule_files(config)), 'rule file')}", []
+    return f"{receivers}, {policies}, {count(len(rule_files(config)), 'rule file')}", warnings(
+        config, vault
+    )
 
 
 def _tests(path: Path, semantics: "Semantics") -> Checked:

@@ -25,6 +25,7 @@ from tocsin_alerting.config.watching import (
 )
 from tocsin_alerting.incidents.policy import Severity
 from tocsin_alerting.notify.channels import ReceiverSettings
+from tocsin_alerting.notify.email_settings import SmtpSection
 from tocsin_alerting.notify.log import LogSettings
 from tocsin_alerting.settings import Interval, Section, Words, several
 
@@ -74,6 +75,7 @@ class Config(Section):
     }
 
     contacts: dict[str, Contact] = {}
+    smtp: SmtpSection | None = None
     receivers: dict[str, ReceiverSettings] = {"log": LogSettings(type="log")}
     policies: dict[str, PolicySection] = {}
     routes: Annotated[tuple[RouteSection, ...], BeforeValidator(several)] = ()

@@ -79,7 +79,13 @@ def rule_problems(data: Any, directory: Path) -> list[Problem]:
 
 
 def _secrets(data: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    sections = (("receivers", "*"), ("web",), ("engines", "*"), ("engines", "*", "basic_auth"))
+    sections = (
+        ("receivers", "*"),
+        ("smtp",),
+        ("web",),
+        ("engines", "*"),
+        ("engines", "*", "basic_auth"),
+    )
     for path, value in (found for one in sections for found in each(data, *one, "*")):
         if str(path[-1]).endswith(("_file", "_env")):
             yield path, value

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from tocsin_alerting.config.config import BUNDLED_RULES, Config
 from tocsin_alerting.config.files import anchored, file_problems, rule_problems
+from tocsin_alerting.config.mailing import mail_problems, mailer, with_mailer
 from tocsin_alerting.config.policies import Directory, default_policies, policy
 from tocsin_alerting.config.references import reference_problems
 from tocsin_alerting.document import Document, InvalidDocument, Problem, parse, unreadable, validate
@@ -16,6 +17,7 @@ from tocsin_alerting.incidents.routing import GroupBy, IncidentConfig
 from tocsin_alerting.notify.channel import Channel
 from tocsin_alerting.notify.channels import CHANNELS, UNKNOWN_TYPE
 from tocsin_alerting.notify.email_settings import EmailSettings
+from tocsin_alerting.notify.local_mail import WhyNot, why_not
 from tocsin_alerting.notify.log import LogSettings
 from tocsin_alerting.notify.secret import ReadFile, Vault
 from tocsin_alerting.notify.supplies import Supplies
@@ -27,21 +29,27 @@ def read_text(path: Path) -> str:
 
 
 def load(
-    path: Path | None, env: Mapping[str, str] = os.environ, read_file: ReadFile = read_text
+    path: Path | None,
+    env: Mapping[str, str] = os.environ,
+    read_file: ReadFile = read_text,
+    local_mail: WhyNot = why_not,
 ) -> Config:
     """The configuration in `path`, complete with defaults; the defaults alone without a path.
 
+    `local_mail` asks this machine's own mail server, where nothing else can write to contacts.
     Raises InvalidDocument with everything that is wrong, in the rule files that it names as well:
     whoever corrects it is to see all of it at once.
     """
     if path is None:
-        return _complete(Config())
+        return _complete(Config(), local_mail)
     vault, document = Vault(env, read_file), _parsed(path, read_file)
     files = list(file_problems(document.data, path.parent, vault))
     problems = reference_problems(document)
+    mail = mail_problems(document.data, _ascii(socket.gethostname()), local_mail)
+    problems += [document.problem(at, message) for at, message in mail]
     problems += [document.problem(at, message) for at, message in files]
     try:
-        config = _complete(_anchored(validate(Config, document), path.parent))
+        config = _complete(_anchored(validate(Config, document), path.parent), local_mail)
     except InvalidDocument as error:
         problems += [*_own(error.problems), *rule_problems(document.data, path.parent)]
         raise InvalidDocument(problems) from None
@@ -65,7 +73,7 @@ def build_channels(
 
 def incident_config(config: Config) -> IncidentConfig:
     """What the incident layer is told."""
-    directory = Directory(config.contacts, _mailer(config))
+    directory = Directory(config.contacts, mailer(config))
     policies = {
         name: policy(name, section, config.group, directory)
         for name, section in config.policies.items()
@@ -104,24 +112,20 @@ def _anchored(config: Config, directory: Path) -> Config:
     return anchored(config, directory).model_copy(update={"rule_files": rules})
 
 
-def _complete(config: Config) -> Config:
+def _complete(config: Config, local_mail: WhyNot) -> Config:
     """With a policy for each severity: those not given tell everybody who can be told."""
     receivers = config.receivers or {"log": LogSettings(type="log")}
+    config = config.model_copy(update={"receivers": receivers})
+    config = with_mailer(config, _ascii(socket.gethostname()), local_mail)
     notify: list[dict[str, Any]] = [
         {"receiver": name}
-        for name, settings in receivers.items()
+        for name, settings in config.receivers.items()
         if not isinstance(settings, EmailSettings) or settings.to
     ]
-    if not notify or (config.contacts and _mailer(config)):
+    if config.contacts and mailer(config):
         notify.append({"everyone": True, "via": ["email"]})
-    policies = {**default_policies(notify), **config.policies}
-    return config.model_copy(update={"receivers": receivers, "policies": policies})
-
-
-def _mailer(config: Config) -> str:
-    """The receiver that writes to contacts: the first of type email."""
-    kinds = config.receivers.items()
-    return next((name for name, one in kinds if isinstance(one, EmailSettings)), "")
+    policies = {**default_policies(notify or [{"receiver": "log"}]), **config.policies}
+    return config.model_copy(update={"policies": policies})
 
 
 def _supplies(config: Config, vault: Vault) -> Supplies:

@@ -67,7 +67,7 @@ def _channel_types(data: Any) -> Found:
             )
 
 
-def _addressees(data: Any) -> Iterator[tuple[Path, Any]]:
+def addressees(data: Any) -> Iterator[tuple[Path, Any]]:
     yield from each(data, "policies", "*", "steps", "*", "notify", "*")
     yield from each(data, "policies", "*", "final", "notify", "*")
 
@@ -76,7 +76,7 @@ def _notified_receivers(data: Any) -> Found:
     known = receivers(data)
     places = [
         ((*path, "receiver"), name)
-        for at, one in _addressees(data)
+        for at, one in addressees(data)
         for path, name in [(at, one.get("receiver") if isinstance(one, Mapping) else None)]
     ]
     places += list(each(data, "routes", "*", "receivers_add", "*"))
@@ -93,7 +93,7 @@ def _has_addressees(data: Any, name: str) -> bool:
 
 def _notified_contacts(data: Any) -> Found:
     known = names(data, "contacts")
-    for path, one in _addressees(data):
+    for path, one in addressees(data):
         if not isinstance(one, Mapping):
             continue
         contact = one.get("contact")
@@ -101,8 +101,6 @@ def _notified_contacts(data: Any) -> Found:
             yield (*path, "contact"), f'no contact is called "{contact}"' + _near(contact, known)
         if one.get("everyone") and not known:
             yield (*path, "everyone"), "there is nobody in contacts; add them"
-        if one.get("via") and not mailers(data):
-            yield (*path, "via"), "no receiver is of type email; add one, it sends to contacts"
 
 
 def _routes(data: Any) -> Found:

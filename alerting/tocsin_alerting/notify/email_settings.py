@@ -35,21 +35,18 @@ def _addresses(texts: tuple[str, ...]) -> tuple[str, ...]:
     return texts
 
 
-class EmailSettings(Section):
-    """`to` may be empty when only contacts are written to; they bring their own addresses."""
+class SmtpSection(Section):
+    """A mail server, and who writes through it; without `from`, `tocsin@` and this machine."""
 
-    type: Literal["email"]
     smarthost: Annotated[str, AfterValidator(_smarthost)]
     tls: Literal["starttls", "implicit", "none"] = "starttls"
-    sender: Annotated[str, AfterValidator(address)] = Field(alias="from")
-    to: Annotated[Words, AfterValidator(_addresses)] = ()
+    sender: Annotated[str, AfterValidator(address)] | None = Field(default=None, alias="from")
     username: str | None = None
     password: Refused = None
     password_file: FilePath | None = None
     password_env: str | None = None
     hello: str | None = None
     timeout: Interval = 20_000
-    send_resolved: bool = True
     ca_file: FilePath | None = None
     insecure_skip_verify: bool = False
 
@@ -62,10 +59,19 @@ class EmailSettings(Section):
         return host_and_port(self.smarthost)[1] or _PORTS[self.tls]
 
     @model_validator(mode="after")
-    def _whole(self) -> "EmailSettings":
+    def _whole(self) -> "SmtpSection":
         passwords = (self.password_file is not None) + (self.password_env is not None)
         if passwords != (self.username is not None):
             raise ValueError("username goes with exactly one of password_file and password_env")
         if passwords and self.tls == "none" and self.host not in _LOOPBACK:
             raise ValueError("tls: none would send the password in the clear; use starttls")
         return self
+
+
+class EmailSettings(SmtpSection):
+    """`to` may be empty when only contacts are written to; they bring their own addresses."""
+
+    type: Literal["email"]
+    sender: Annotated[str, AfterValidator(address)] = Field(alias="from")
+    to: Annotated[Words, AfterValidator(_addresses)] = ()
+    send_resolved: bool = True

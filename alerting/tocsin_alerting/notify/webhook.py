@@ -8,7 +8,8 @@ from tocsin_alerting.http import beginning, certificate_refused, httpx, tls_cont
 from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.notify import alertmanager
 from tocsin_alerting.notify.answer import outcome
-from tocsin_alerting.notify.channel import Outcome, Permanent, RetryAt
+from tocsin_alerting.notify.channel import Done, Outcome, Permanent, RetryAt
+from tocsin_alerting.notify.refusal import refusal, refuses_in_its_body
 from tocsin_alerting.notify.secret import masked
 from tocsin_alerting.notify.signature import signed, signing_key
 from tocsin_alerting.notify.supplies import Supplies
@@ -54,6 +55,8 @@ class Webhook:
     ) -> Outcome:
         said = transcript if transcript is not None else []
         said.append(f"> POST {shown(self._url.value)}")
+        if service := refuses_in_its_body(self._url.value):
+            said.append(f"! {service} reads bodies of its own format only, not that of a webhook")
         limit_s = self._settings.timeout / 1000
         try:
             async with asyncio.timeout(limit_s):
@@ -66,8 +69,11 @@ class Webhook:
             result = self._broken(error)
         else:
             after = response.headers.get("retry-after")
-            result = outcome(response.status_code, after, now_ms, self._masked(text))
-            said.append(f"< HTTP {response.status_code} {self._masked(text)}".rstrip())
+            shown_text = self._masked(text)
+            result = outcome(response.status_code, after, now_ms, shown_text)
+            if isinstance(result, Done):
+                result = refusal(self._url.value, text, shown_text) or result
+            said.append(f"< HTTP {response.status_code} {shown_text}".rstrip())
         if isinstance(result, RetryAt | Permanent):
             said.append(f"! {result.error}")
         return result

@@ -101,7 +101,27 @@ CASES = {
     "contact without a mail receiver": (
         "contacts: {li: {email: l@x.y}}\npolicies:\n  P0:\n"
         "    steps: [{notify: [{contact: li, via: [email]}]}]",
-        "t.yml:4:42: no receiver is of type email; add one",
+        "t.yml:4:42: nothing can write to li: no receiver of type email, no section smtp, and",
+    ),
+    "a contact and no way to reach it": (
+        "contacts: {li: {email: l@x.y}}",
+        "t.yml:1:11: nothing can write to li: ",
+    ),
+    "a mail server that writes to nobody": (
+        "receivers: {m: {type: email, smarthost: localhost, from: a@example.com}}",
+        't.yml:1:16: receiver "m" has no "to" and there are no contacts',
+    ),
+    "unknown key of smtp": (
+        "smtp: {smarthots: localhost}",
+        't.yml:1:8: unknown key "smtp.smarthots"; did you mean "smarthost"?',
+    ),
+    "a secret in smtp": (
+        "smtp: {smarthost: 'h:25', username: a, password: hunter2}",
+        "t.yml:1:50: smtp.password: a secret has no place in this file",
+    ),
+    "a secret of smtp that is not there": (
+        "contacts: {li: {email: l@x.y}}\nsmtp: {smarthost: 'h:25', username: a, password_env: NO}",
+        "t.yml:2:54: environment variable NO is not set",
     ),
     "everyone of nobody": (
         f"receivers: {{m: {MAIL}}}\npolicies:\n  P0:\n"

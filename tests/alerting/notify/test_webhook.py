@@ -184,3 +184,21 @@ def test_headers_that_http_cannot_carry(headers: dict[str, str]) -> None:
 def test_exactly_one_url(settings: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="exactly one of url"):
         _webhook({"U": "http://a/"}, **settings)
+
+
+async def test_a_refusal_in_the_body_of_a_200_is_not_delivered() -> None:
+    body = b'{"errcode": 40008, "errmsg": "invalid message type"}'
+    async with WebhookSink(Answer(200, body=body)) as sink:
+        hook = _webhook(url=sink.url)
+        result = await hook.send(notification(), NEW_YEAR_MS)
+        await hook.close()
+    assert isinstance(result, Permanent) and "40008" in result.error
+
+
+async def test_a_trial_warns_of_a_host_that_reads_other_bodies() -> None:
+    transcript: list[str] = []
+    hook = _webhook(url="http://qyapi.weixin.qq.com.:1/send?key=secret-key", timeout="100ms")
+    await hook.send(notification(), NEW_YEAR_MS, transcript)
+    await hook.close()
+    assert any("WeCom reads bodies of its own format only" in line for line in transcript)
+    assert "secret-key" not in "\n".join(transcript)

@@ -1,0 +1,85 @@
+"""Whether a page reaches a person: what a configuration that is right may still not do."""
+
+from collections.abc import Iterator, Mapping
+
+from tocsin_alerting.config.config import Config
+from tocsin_alerting.config.load import incident_config
+from tocsin_alerting.config.mailing import mailer
+from tocsin_alerting.incidents.policy import Policy, Severity
+from tocsin_alerting.notify.apprise import AppriseSettings
+from tocsin_alerting.notify.log import LogSettings
+from tocsin_alerting.notify.refusal import refuses_in_its_body
+from tocsin_alerting.notify.secret import Vault
+from tocsin_alerting.notify.webhook_settings import WebhookSettings, target_url
+
+_URGENT = (Severity.P0, Severity.P1)
+_HOW = "name your address in contacts and a mail server in smtp (docs/configuration.md#who-is-told)"
+
+
+def nobody_paged(config: Config) -> bool:
+    """Whether every message goes to the log, however bad things are."""
+    return all(isinstance(one, LogSettings) for one in config.receivers.values())
+
+
+def warnings(config: Config, vault: Vault) -> list[str]:
+    """What somebody who relies on being paged should know, a sentence each."""
+    if nobody_paged(config):
+        return [f"nobody is paged: every message goes to the log alone; {_HOW}"]
+    return [*_rules(config), *_unpaged(config), *_unwritten(config), *_robots(config, vault)]
+
+
+def _rules(config: Config) -> Iterator[str]:
+    if not config.rule_files:
+        yield "nobody is paged: rule_files names no rules; `rule_files: [bundled]` has ours"
+
+
+def _unpaged(config: Config) -> Iterator[str]:
+    incidents = incident_config(config)
+    for severity in _URGENT:
+        if not _people(incidents.policies[severity.value], config):
+            yield f"{severity} pages nobody: its policy tells the log alone; name a receiver in it"
+    p0 = _people(incidents.policies[Severity.P0.value], config)
+    if p0 and all(isinstance(config.receivers[name], AppriseSettings) for name in p0):
+        yield (
+            "P0 goes out by apprise alone, which counts some refused messages as told; name mail or"
+            " a webhook beside it"
+        )
+    for number, route in enumerate(config.routes, 1):
+        name = route.policy
+        policy = incidents.policies.get(name) if name and name not in Severity.__members__ else None
+        added = any(_tells(one, config) for one in route.receivers_add)
+        if policy and not added and not _people(policy, config):
+            yield (
+                f"route {number} pages nobody: policy {name} tells the log alone; whatever matches"
+                " it is silent, P0 as well"
+            )
+
+
+def _people(policy: Policy, config: Config) -> set[str]:
+    """The receivers of the policy that are more than the log."""
+    steps = [target for step in policy.steps for target in step.notify]
+    targets = [*steps, *(policy.final.notify if policy.final else ())]
+    return {one.receiver for one in targets if _tells(one.receiver, config)}
+
+
+def _tells(receiver: str, config: Config) -> bool:
+    return not isinstance(config.receivers.get(receiver), LogSettings | None)
+
+
+def _unwritten(config: Config) -> Iterator[str]:
+    if config.contacts and not mailer(config):
+        who = ", ".join(config.contacts)
+        yield f"nothing can write to {who}: they are told nothing; add smtp (docs/channels.md)"
+
+
+def _robots(config: Config, vault: Vault) -> Iterator[str]:
+    webhooks: Mapping[str, WebhookSettings] = {
+        name: one for name, one in config.receivers.items() if isinstance(one, WebhookSettings)
+    }
+    for name, settings in webhooks.items():
+        service = refuses_in_its_body(target_url(settings, vault).value)
+        if service:
+            yield (
+                f'receiver "{name}": {service} does not read the body of a webhook: it answers 200'
+                " and refuses in its answer, so no page arrives there; use mail, or apprise"
+            )

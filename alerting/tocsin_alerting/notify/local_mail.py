@@ -1,0 +1,33 @@
+"""The mail server of this machine: is there one, and would it take mail for these people?"""
+
+import smtplib
+from collections.abc import Callable, Sequence
+
+LOCAL_SERVER = "127.0.0.1:25"
+PATIENCE_S = 3.0
+
+WhyNot = Callable[[str, Sequence[str]], str]
+"""Sender and recipients -> why this machine's mail server is of no use; "" when it takes them."""
+
+
+def why_not(
+    sender: str,
+    recipients: Sequence[str],
+    server: str = LOCAL_SERVER,
+    patience_s: float = PATIENCE_S,
+) -> str:
+    """Asks as far as the recipients and sends nothing. What is refused for now (4xx) may pass."""
+    host, _, port = server.rpartition(":")
+    try:
+        with smtplib.SMTP(host, int(port), timeout=patience_s) as client:
+            client.ehlo_or_helo_if_needed()
+            code, said = client.mail(sender)
+            answers = [(code, said, sender)]
+            answers += [(*client.rcpt(one), one) for one in recipients]
+    except (OSError, smtplib.SMTPException) as error:
+        return f"no mail server answers on {server} ({error})"
+    for code, said, who in answers:
+        if code >= 500:
+            text = said.decode(errors="replace")
+            return f"the mail server on {server} refuses {who}: {code} {text}"
+    return ""

@@ -1,0 +1,74 @@
+"""Services that answer 200 and refuse in the body: what they say there, and who they are.
+
+Where a key is used by others too, the host decides. Unverified, because no document of theirs was
+at hand: PushPlus, WxPusher, ServerChan, KOOK.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from tocsin_alerting.notify.channel import Outcome, Permanent, RetryAt
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """`key` holds `good` when a message was taken."""
+
+    name: str
+    key: str
+    good: tuple[Any, ...] = (0,)
+
+
+_WECOM = Service("WeCom", "errcode")
+_FEISHU = Service("Feishu/Lark", "code")
+SERVICES: Mapping[str, Service] = {
+    "qyapi.weixin.qq.com": _WECOM,
+    "api.weixin.qq.com": Service("WeChat", "errcode"),
+    "oapi.dingtalk.com": Service("DingTalk", "errcode"),
+    "open.feishu.cn": _FEISHU,
+    "open.larksuite.com": _FEISHU,
+    "slack.com": Service("Slack's Web API", "ok", (True,)),
+    "www.slack.com": Service("Slack's Web API", "ok", (True,)),
+    "www.pushplus.plus": Service("PushPlus", "code", (200,)),
+    "wxpusher.zjiecode.com": Service("WxPusher", "code", (1000,)),
+    "sctapi.ftqq.com": Service("ServerChan", "code"),
+    "www.kookapp.cn": Service("KOOK", "code"),
+}
+_LATER = frozenset({-1, 45009, 130101})  # busy; WeCom and DingTalk: too many messages a minute
+_TEAMS = Service("Microsoft Teams", "")
+_SUFFIXES = {".webhook.office.com": _TEAMS, "outlook.office.com": _TEAMS}
+_ANYWHERE = Service("the receiver", "errcode")  # also behind a proxy; nobody else has this key
+
+
+def refuses_in_its_body(url: str) -> str:
+    """The name of the service at `url`, when it is one of those; "" else."""
+    service = _service(url)
+    return "" if service is _ANYWHERE else service.name
+
+
+def refusal(url: str, answer: str, shown: str) -> Outcome | None:
+    """What an answer with status 2xx says against the message, which is `shown` without secrets;
+    None when it says nothing."""
+    service = _service(url)
+    error = f"answered 2xx and refused in the body: {shown}"
+    if service is _TEAMS:
+        return Permanent(error) if "failed" in answer.lower() else None
+    try:
+        body = json.loads(answer)
+    except ValueError:
+        return None
+    if not isinstance(body, dict) or service.key not in body:
+        return None
+    said = body[service.key]
+    if any(said == good and type(said) is type(good) for good in service.good):
+        return None
+    return RetryAt(error) if said in _LATER else Permanent(error)
+
+
+def _service(url: str) -> Service:
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    ends = (one for suffix, one in _SUFFIXES.items() if host.endswith(suffix))
+    return SERVICES.get(host) or next(ends, _ANYWHERE)

@@ -1,0 +1,123 @@
+"""One address in contacts pages: by `smtp`, or by this machine's mail server; else no."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from support.broken_server import broken_server, garbage, silence
+from support.mailbox import Mailbox
+from support.notifications import NEW_YEAR_MS, notification
+from tocsin_alerting.config import Config, build_channels, incident_config, load
+from tocsin_alerting.document import InvalidDocument
+from tocsin_alerting.incidents.policy import Severity, Target
+from tocsin_alerting.notify.channel import Done
+from tocsin_alerting.notify.local_mail import why_not
+
+ME = "contacts: {me: {email: me@example.com}}\n"
+
+
+def _none(sender: str, recipients: Sequence[str]) -> str:
+    return "no mail server answers on 127.0.0.1:25 (refused)"
+
+
+def _takes(sender: str, recipients: Sequence[str]) -> str:
+    assert recipients == ["me@example.com"] and sender.startswith("tocsin@")
+    return ""
+
+
+def _loaded(folder: Path, text: str, local_mail: object = _none) -> Config:
+    path = folder / "tocsin.yml"
+    path.write_text(text)
+    return load(path, {"PW": "hunter2"}, local_mail=local_mail)  # type: ignore[arg-type]
+
+
+def _first_told(config: Config) -> set[frozenset[Target]]:
+    policies = incident_config(config).policies
+    return {frozenset(policies[one].steps[0].notify) for one in Severity}
+
+
+ME_BY_MAIL = Target("mail", "me")
+
+
+def test_a_mail_server_of_this_machine_writes_to_contacts(tmp_path: Path) -> None:
+    config = _loaded(tmp_path, ME, _takes)
+    assert _first_told(config) == {frozenset({Target("log"), ME_BY_MAIL})}
+    assert config.receivers["mail"].smarthost == "127.0.0.1:25"  # type: ignore[union-attr]
+
+
+def test_with_nothing_that_can_send_mail_it_is_refused_and_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InvalidDocument, match=r"tocsin.yml:1:11: nothing can write to me: .*smtp"):
+        _loaded(tmp_path, ME)
+
+
+async def test_a_section_smtp_writes_to_contacts_and_the_page_arrives(tmp_path: Path) -> None:
+    async with Mailbox() as box:
+        smtp = f'smtp: {{smarthost: "{box.smarthost}", tls: none, timeout: 5s}}\n'
+        config = _loaded(tmp_path, ME + smtp)
+        assert _first_told(config) == {frozenset({Target("log"), ME_BY_MAIL})}
+        mail = build_channels(config, {})["mail"]
+        page = notification(receiver="mail", contact="me")
+        assert isinstance(await mail.send(page, NEW_YEAR_MS), Done)
+        (letter,) = await box.wait_for(1)
+    assert letter.to == ("me@example.com",) and letter.sender.startswith("tocsin@")
+
+
+def test_smtp_keeps_all_that_it_says(tmp_path: Path) -> None:
+    smtp = (
+        'smtp: {smarthost: "mx:26", from: a@example.com, username: u, password_env: PW,'
+        " tls: implicit, timeout: 1m30s, insecure_skip_verify: true, hello: h}"
+    )
+    mail = _loaded(tmp_path, ME + smtp).receivers["mail"]
+    assert mail.model_dump(exclude_unset=True, by_alias=True) == {
+        **{"type": "email", "smarthost": "mx:26", "from": "a@example.com", "username": "u"},
+        **{"password_env": "PW", "tls": "implicit", "timeout": 90_000, "hello": "h"},
+        "insecure_skip_verify": True,
+    }
+
+
+def test_a_receiver_of_type_email_comes_first_and_no_name_is_taken_twice(tmp_path: Path) -> None:
+    own = "receivers: {post: {type: email, smarthost: mx, from: a@example.com}}\n"
+    smtp = "smtp: {smarthost: other}\n"
+    assert list(_loaded(tmp_path, ME + own + smtp).receivers) == ["post"]
+    hook = "receivers: {mail: {type: webhook, url: 'http://127.0.0.1:9/'}}\n"
+    assert list(_loaded(tmp_path, ME + hook + smtp).receivers) == ["mail", "smtp"]
+
+
+def test_a_policy_may_name_contacts_without_a_receiver(tmp_path: Path) -> None:
+    policy = "policies: {P0: {steps: [{notify: [{contact: me, via: [email]}]}]}}\n"
+    config = _loaded(tmp_path, ME + policy, _takes)
+    assert incident_config(config).policies["P0"].steps[0].notify == (ME_BY_MAIL,)
+    with pytest.raises(InvalidDocument, match=r"2:\d+: nothing can write to me"):
+        _loaded(tmp_path, ME + policy)
+
+
+def test_nobody_is_asked_about_mail_that_is_not_needed(tmp_path: Path) -> None:
+    def never(sender: str, recipients: Sequence[str]) -> str:
+        raise AssertionError("asked")
+
+    _loaded(tmp_path, "evaluation_interval: 1s", never)
+    _loaded(tmp_path, "smtp: {smarthost: mx}", never)
+    _loaded(tmp_path, ME + "smtp: {smarthost: mx}", never)
+
+
+async def test_a_server_is_asked_for_each_recipient_and_given_no_message() -> None:
+    async with Mailbox(says={"RCPT b@example.com": "550 no relaying"}) as box:
+        server = f"127.0.0.1:{box.port}"
+        ask = asyncio.to_thread
+        assert await ask(why_not, "t@here", ["a@example.com"], server) == ""
+        refused = await ask(why_not, "t@here", ["a@example.com", "b@example.com"], server)
+        assert refused == f"the mail server on {server} refuses b@example.com: 550 no relaying"
+        box.says["RCPT"] = "450 greylisted"
+        assert await ask(why_not, "t@here", ["a@example.com"], server) == ""
+        assert box.messages == []
+
+
+@pytest.mark.parametrize("odd", [garbage, silence])
+async def test_what_is_no_mail_server_does_not_count(odd: object) -> None:
+    async with broken_server(odd) as port:  # type: ignore[arg-type]
+        said = await asyncio.to_thread(
+            why_not, "t@here", ["a@example.com"], f"127.0.0.1:{port}", 0.5
+        )
+    assert said.startswith(f"no mail server answers on 127.0.0.1:{port} (")

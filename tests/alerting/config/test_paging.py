@@ -1,0 +1,85 @@
+"""What a configuration that is right may still not do: page a person."""
+
+from pathlib import Path
+
+import pytest
+
+from tocsin_alerting.config import load
+from tocsin_alerting.config.paging import nobody_paged, warnings
+from tocsin_alerting.notify.secret import Vault
+
+VAULT = Vault(
+    {
+        "URL": "https://oapi.dingtalk.com/robot/send?access_token=abcdef",
+        "APPRISE": "json://127.0.0.1:9/",
+    },
+    Path.read_text,
+)
+HOOK = "receivers: {hook: {type: webhook, url: 'https://example.com/'}, log: {type: log}}\n"
+LOG_ONLY = "{steps: [{notify: [{receiver: log}]}]}"
+
+
+def _warned(folder: Path, text: str) -> list[str]:
+    path = folder / "tocsin.yml"
+    path.write_text(text)
+    config = load(path, VAULT.env, local_mail=lambda sender, to: "none")
+    return warnings(config, VAULT)
+
+
+QUIET = {
+    "a webhook": HOOK,
+    "mail": "contacts: {li: {email: l@example.com}}\nsmtp: {smarthost: mx}",
+    "P2 on the log": HOOK + f"policies: {{P2: {LOG_ONLY}}}",
+    "a route of a severity": HOOK + "routes: [{match: ['a=\"b\"'], policy: P0}, {}]",
+    "a quiet route that tells another": HOOK
+    + f"policies: {{q: {LOG_ONLY}}}\nroutes: [{{policy: q, receivers_add: [hook]}}]",
+    "the log first, people later": HOOK
+    + "policies: {P0: {steps: [{notify: [{receiver: log}], escalate_after: 1m},"
+    " {notify: [{receiver: hook}]}]}}",
+}
+
+
+@pytest.mark.parametrize("name", QUIET)
+def test_nothing_is_said_where_people_are_paged(tmp_path: Path, name: str) -> None:
+    assert _warned(tmp_path, QUIET[name]) == []
+
+
+LOUD = {
+    "nothing at all": ("evaluation_interval: 1s", "nobody is paged: every message goes to the log"),
+    "smtp and no contact": ("smtp: {smarthost: mx}", "nobody is paged: "),
+    "no rules": (HOOK + "rule_files: []", "nobody is paged: rule_files names no rules"),
+    "P0 on the log": (HOOK + f"policies: {{P0: {LOG_ONLY}}}", "P0 pages nobody"),
+    "P1 on the log": (HOOK + f"policies: {{P1: {LOG_ONLY}}}", "P1 pages nobody"),
+    "a route to the log": (
+        HOOK + f"policies: {{q: {LOG_ONLY}}}\nroutes: [{{policy: q}}]",
+        "route 1 pages nobody: policy q tells the log alone",
+    ),
+    "contacts beside a webhook": (
+        HOOK + "contacts: {li: {email: l@example.com}}",
+        "nothing can write to li",
+    ),
+    "a robot by a variable": (
+        "receivers: {r: {type: webhook, url_env: URL}}",
+        'receiver "r": DingTalk does not read the body of a webhook',
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOUD)
+def test_what_pages_nobody_is_said(tmp_path: Path, name: str) -> None:
+    text, expected = LOUD[name]
+    said = _warned(tmp_path, text)
+    assert len(said) == 1 and said[0].startswith(expected), said
+    assert "abcdef" not in said[0]
+
+
+# apprise imports it
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_apprise_alone_is_not_enough_for_p0(tmp_path: Path) -> None:
+    pytest.importorskip("apprise", reason="needs the extra apprise")
+    alone = "receivers: {a: {type: apprise, url_env: APPRISE}}"
+    assert _warned(tmp_path, alone)[0].startswith("P0 goes out by apprise alone")
+
+
+def test_without_a_file_nobody_is_paged() -> None:
+    assert nobody_paged(load(None))

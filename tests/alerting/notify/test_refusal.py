@@ -1,0 +1,58 @@
+"""A receiver that answers 200 and refuses in its body has not taken the message."""
+
+import pytest
+
+from tocsin_alerting.notify.channel import Permanent, RetryAt
+from tocsin_alerting.notify.refusal import SERVICES, refusal, refuses_in_its_body
+
+WECOM = "https://qyapi.weixin.qq.com/cgi-bin/webhook/send?key=k"
+DINGTALK = "https://oapi.dingtalk.com/robot/send?access_token=t"
+FEISHU = "https://open.feishu.cn/open-apis/bot/v2/hook/h"
+TEAMS = "https://acme.webhook.office.com/webhookb2/x"
+OURS = "https://hooks.example.com/wecom-proxy"
+
+REFUSED = [
+    (WECOM, '{"errcode": 40008, "errmsg": "invalid message type"}', Permanent),
+    (WECOM, '{"errcode": 45009, "errmsg": "api freq out of limit"}', RetryAt),
+    (DINGTALK, '{"errcode": 310000, "errmsg": "keywords not in content"}', Permanent),
+    (DINGTALK, '{"errcode": 130101, "errmsg": "send too fast"}', RetryAt),
+    (FEISHU, '{"code": 19001, "msg": "param invalid"}', Permanent),
+    ("https://open.larksuite.com/x", '{"code": 19024, "data": {}, "msg": "Key Words"}', Permanent),
+    ("https://slack.com/api/chat.postMessage", '{"ok": false, "error": "not_authed"}', Permanent),
+    (TEAMS, "Webhook message delivery failed with error: HTTP error 429", Permanent),
+    (OURS, '{"errcode": 93000, "errmsg": "invalid webhook url"}', Permanent),
+]
+
+
+@pytest.mark.parametrize(("url", "answer", "kind"), REFUSED)
+def test_it_is_refused(url: str, answer: str, kind: type) -> None:
+    found = refusal(url, answer, "shown")
+    assert isinstance(found, kind) and isinstance(found, RetryAt | Permanent)
+    assert found.error == "answered 2xx and refused in the body: shown"
+
+
+TAKEN = [
+    (WECOM, '{"errcode": 0, "errmsg": "ok"}'),
+    (FEISHU, '{"StatusCode": 0, "StatusMessage": "success", "code": 0, "msg": "success"}'),
+    ("https://slack.com/api/chat.postMessage", '{"ok": true}'),
+    (TEAMS, "1"),
+    (OURS, '{"code": 200, "msg": "success"}'),
+    (OURS, '{"code": 1}'),
+    (OURS, ""),
+    (OURS, "ok"),
+    (OURS, "[1]"),
+    (OURS, '{"errcode": 0'),
+]
+
+
+@pytest.mark.parametrize(("url", "answer"), TAKEN)
+def test_it_is_taken(url: str, answer: str) -> None:
+    assert refusal(url, answer, "shown") is None
+
+
+def test_those_that_read_only_their_own_format_are_known_by_their_host() -> None:
+    assert all(refuses_in_its_body(f"https://{host}/x?key=1") for host in SERVICES)
+    assert refuses_in_its_body("https://QYAPI.weixin.qq.com:443/x") == "WeCom"
+    assert refuses_in_its_body(TEAMS) == "Microsoft Teams"
+    for other in (OURS, "https://example.com/?u=qyapi.weixin.qq.com", "http://x.slack.com.evil/"):
+        assert refuses_in_its_body(other) == ""
