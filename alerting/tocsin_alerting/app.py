@@ -102,7 +102,9 @@ class App:
         self.clock = Clock()
         self.started_ms = self.clock.now_ms()
         self.rhythms = rhythms(config)
-        self.site = Site(now=self.clock.wall, process_groups=_process_groups(config))
+        self.site = Site(
+            now=self.clock.wall, process_groups=_process_groups(config), gpus=config.gpus
+        )
         self.scrapes = Scrapes()
         # collectors -> Snapshot -> store
         samples = Path(config.storage.path) / "samples"

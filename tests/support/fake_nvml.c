@@ -2,6 +2,7 @@
  *
  * fake_fail(function, gpu, code): every later call answers code (0: works again); gpu -1: all.
  * fake_hang(function, gpu, on):   calls do not come back while on. FAKE_NVML_HANG=function: from the start.
+ * fake_blank(function, on):      its answers are NVML_VALUE_NOT_AVAILABLE, bit by bit. fake_minor(gpu, minor).
  * fake_xid(gpu, xid):             the next event. fake_gpus(n): how many there are.
  */
 #include <pthread.h>
@@ -15,7 +16,10 @@ typedef unsigned int uint;
 typedef unsigned long long ull;
 
 static struct { const char *function; int gpu; int code; int hang; } rules[64];
+static struct { const char *function; int on; } blanks[64];
+static int blank_count;
 static int rule_count, gpus = 2;
+static uint minors[8] = {0, 1, 2, 3, 4, 5, 6, 7};
 static int devices[8] = {0, 1, 2, 3, 4, 5, 6, 7};
 static struct { int gpu; ull xid; } events[64];
 static int event_sets; /* created so far */
@@ -36,6 +40,18 @@ static int rule_for(const char *function, int gpu) {
 }
 void fake_fail(const char *function, int gpu, int code) { rules[rule_for(function, gpu)].code = code; }
 void fake_hang(const char *function, int gpu, int on) { rules[rule_for(function, gpu)].hang = on; }
+void fake_blank(const char *function, int on) {
+    for (int i = 0; i < blank_count; i++)
+        if (!strcmp(blanks[i].function, function)) { blanks[i].on = on; return; }
+    blanks[blank_count].function = strdup(function);
+    blanks[blank_count++].on = on;
+}
+static int is_blank(const char *function) {
+    for (int i = 0; i < blank_count; i++)
+        if (!strcmp(blanks[i].function, function)) return blanks[i].on;
+    return 0;
+}
+void fake_minor(int gpu, uint minor) { minors[gpu] = minor; }
 void fake_gpus(int count) { gpus = count; }
 int fake_event_sets(void) { return event_sets; }
 void fake_xid(int gpu, ull xid) {
@@ -58,15 +74,16 @@ static int check(const char *function, void *device) {
     return SUCCESS;
 }
 #define ENTER(device) do { int bad = check(__func__, device); if (bad) return bad; } while (0)
+#define LEAVE(out, size) do { if (is_blank(__func__)) memset(out, 0xff, size); return SUCCESS; } while (0)
 #define GPU (*(int *)device)
 #define ONE(name, type, value) \
-    int name(void *device, type *out) { ENTER(device); *out = (value); return SUCCESS; }
+    int name(void *device, type *out) { ENTER(device); *out = (value); LEAVE(out, sizeof *out); }
 
 int nvmlInitWithFlags(uint flags) { (void)flags; ENTER(NULL); return SUCCESS; }
 int nvmlShutdown(void) { return SUCCESS; }
 int nvmlSystemGetDriverVersion(char *out, uint size) { strncpy(out, "590.48.01", size); return SUCCESS; }
 int nvmlSystemGetCudaDriverVersion(int *out) { *out = 13010; return SUCCESS; }
-int nvmlDeviceGetCount_v2(uint *out) { ENTER(NULL); *out = gpus; return SUCCESS; }
+int nvmlDeviceGetCount_v2(uint *out) { ENTER(NULL); *out = gpus; LEAVE(out, sizeof *out); }
 int nvmlDeviceGetHandleByIndex_v2(uint index, void **out) {
     int bad = check(__func__, &devices[index]);
     if (bad) return bad;
@@ -91,7 +108,7 @@ int nvmlDeviceGetPciInfo_v3(void *device, pci_t *out) {
     strcpy(out->bus_id, GPU ? "00000000:00:0A.0" : "00000000:00:09.0");
     return SUCCESS;
 }
-ONE(nvmlDeviceGetMinorNumber, uint, GPU)
+ONE(nvmlDeviceGetMinorNumber, uint, minors[GPU])
 ONE(nvmlDeviceGetPowerUsage, uint, 631950)
 ONE(nvmlDeviceGetPowerManagementLimit, uint, 700000)
 ONE(nvmlDeviceGetEnforcedPowerLimit, uint, 690000)
@@ -106,38 +123,40 @@ int nvmlDeviceGetSerial(void *device, char *out, uint size) {
     (void)out; (void)size; ENTER(device); return NOT_SUPPORTED;
 }
 int nvmlDeviceGetCudaComputeCapability(void *device, int *major, int *minor) {
-    ENTER(device); *major = 9; *minor = 0; return SUCCESS;
+    ENTER(device); *major = 9; *minor = 0;
+    if (is_blank(__func__)) *minor = -1;
+    LEAVE(major, sizeof *major);
 }
 int nvmlDeviceGetClockInfo(void *device, uint kind, uint *out) {
-    ENTER(device); *out = kind == 1 ? 1980 : 2619; return SUCCESS;
+    ENTER(device); *out = kind == 1 ? 1980 : 2619; LEAVE(out, sizeof *out);
 }
 int nvmlDeviceGetTemperature(void *device, uint sensor, uint *out) {
-    (void)sensor; ENTER(device); *out = 61 + GPU; return SUCCESS;
+    (void)sensor; ENTER(device); *out = 61 + GPU; LEAVE(out, sizeof *out);
 }
 int nvmlDeviceGetUtilizationRates(void *device, uint *out) {
-    ENTER(device); out[0] = 87; out[1] = 11; return SUCCESS;
+    ENTER(device); out[0] = 87; out[1] = 11; LEAVE(out, 2 * sizeof *out);
 }
 int nvmlDeviceGetEncoderUtilization(void *device, uint *out, uint *period) {
-    ENTER(device); *out = 3; *period = 1000; return SUCCESS;
+    ENTER(device); *out = 3; *period = 1000; LEAVE(out, sizeof *out);
 }
 int nvmlDeviceGetDecoderUtilization(void *device, uint *out, uint *period) {
-    ENTER(device); *out = 5; *period = 1000; return SUCCESS;
+    ENTER(device); *out = 5; *period = 1000; LEAVE(out, sizeof *out);
 }
 typedef struct { uint version; ull total, reserved, free, used; } memory_t;
 int nvmlDeviceGetMemoryInfo_v2(void *device, memory_t *out) {
     ENTER(device);
     out->total = 85520809984ULL; out->reserved = 502267904ULL;
     out->used = 20780679168ULL; out->free = 64237862912ULL;
-    return SUCCESS;
+    LEAVE(out, sizeof *out);
 }
 int nvmlDeviceGetTotalEccErrors(void *device, uint kind, uint counter, ull *out) {
-    ENTER(device); *out = 10 * kind + counter; return SUCCESS;
+    ENTER(device); *out = 10 * kind + counter; LEAVE(out, sizeof *out);
 }
 int nvmlDeviceGetViolationStatus(void *device, uint policy, ull *out) {
-    ENTER(device); out[0] = 1; out[1] = 1000 * policy; return SUCCESS;
+    ENTER(device); out[0] = 1; out[1] = 1000 * policy; LEAVE(out, 2 * sizeof *out);
 }
 int nvmlDeviceGetRemappedRows(void *device, uint *corrected, uint *uncorrected, uint *pending, uint *failed) {
-    ENTER(device); *corrected = 1; *uncorrected = 2; *pending = 0; *failed = 1; return SUCCESS;
+    ENTER(device); *corrected = 1; *uncorrected = 2; *pending = 0; *failed = 1; LEAVE(corrected, sizeof *corrected);
 }
 typedef struct {
     uint32_t id, scope; int64_t timestamp, latency; uint type, code;
@@ -148,7 +167,7 @@ int nvmlDeviceGetFieldValues(void *device, int count, field_t *fields) {
     for (int i = 0; i < count; i++) {
         fields[i].code = fields[i].id == 82 ? SUCCESS : NOT_SUPPORTED;
         fields[i].type = 1;
-        fields[i].value.u = 54;
+        fields[i].value.u = is_blank(__func__) ? ~0u : 54;
     }
     return SUCCESS;
 }
@@ -156,7 +175,7 @@ typedef struct { uint pid; ull used; uint gpu_instance, compute_instance; } proc
 int nvmlDeviceGetComputeRunningProcesses_v3(void *device, uint *count, process_t *out) {
     ENTER(device);
     if (!out) { *count = 2; return INSUFFICIENT_SIZE; }
-    out[0].pid = 4711; out[0].used = 17179869184ULL;
+    out[0].pid = 4711; out[0].used = is_blank(__func__) ? 4294967295ULL : 17179869184ULL;
     out[1].pid = 815; out[1].used = ~0ULL; /* a driver that does not tell */
     *count = 2;
     return SUCCESS;

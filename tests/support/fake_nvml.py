@@ -40,6 +40,13 @@ class FakeNvml:
     def hang(self, function: str, on: bool = True, gpu: int = -1) -> None:
         self._library.fake_hang(function.encode(), gpu, int(on))
 
+    def blank(self, function: str, on: bool = True) -> None:
+        """Its answers are NVML_VALUE_NOT_AVAILABLE."""
+        self._library.fake_blank(function.encode(), int(on))
+
+    def minor(self, gpu: int, minor: int) -> None:
+        self._library.fake_minor(gpu, minor)
+
     def gpus(self, count: int) -> None:
         self._library.fake_gpus(count)
 

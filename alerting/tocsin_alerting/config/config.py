@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from tocsin_alerting.config.policies import Contact, PolicySection
 from tocsin_alerting.config.promql import Promql
@@ -61,6 +61,7 @@ class Config(Section):
     collect: Collect = Collect()
     engines: Annotated[tuple[Engine, ...], BeforeValidator(several)] = ()
     processes: Annotated[tuple[ProcessGroup, ...], BeforeValidator(several)] = ()
+    gpus: Annotated[int, Field(ge=0, le=1024)] | None = None
     worker: Worker = Worker()
     storage: Storage = Storage()
     web: Web = Web()

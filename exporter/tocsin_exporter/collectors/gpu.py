@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from tocsin_exporter.catalogue import GPU
 from tocsin_exporter.collectors.collector import CollectorError, Stuck, Unavailable
 from tocsin_exporter.collectors.gpu_readings import (
+    BLANK,
     READINGS,
     Identity,
     Reading,
@@ -23,31 +26,49 @@ from tocsin_exporter.snapshot import Last, Sample
 log = logging.getLogger(__name__)
 
 ASK_AGAIN_SECONDS = 300.0  # for what a GPU or the machine does not have
-_BLANK = (2**32 - 1, 2**64 - 1)  # how drivers say "no value" without an error
 
 
 def gpu(site: Site) -> "Gpu":
     import pynvml  # 10 ms that a machine without the collector need not pay
 
-    return Gpu(pynvml, site.now)
+    return Gpu(pynvml, site.now, expected=site.gpus, listed=lambda: kernels_gpus(site.proc))
+
+
+def kernels_gpus(proc: Path) -> int:
+    """How many GPUs the kernel's driver lists, whether they answer or not."""
+    try:
+        return len(os.listdir(proc / "driver/nvidia/gpus"))
+    except OSError:
+        return 0
 
 
 class Gpu:
     """All GPUs of the machine. `nvml` is the module pynvml; `now` gives Unix seconds.
 
     `device_seconds` is how long one GPU may take before the others are reported without it.
+    `expected` is how many there have to be; None: as many as were ever counted. `listed` says how
+    many the kernel has, for as long as NVML does not answer.
     """
 
     name = "gpu"
     remembered = frozenset({"gpu_devices_expected", *REMEMBERED})
 
-    def __init__(self, nvml: Any, now: Callable[[], float], device_seconds: float = 0.8) -> None:
+    def __init__(
+        self,
+        nvml: Any,
+        now: Callable[[], float],
+        device_seconds: float = 0.8,
+        expected: int | None = None,
+        listed: Callable[[], int] = lambda: 0,
+    ) -> None:
         self._nvml = nvml
         self._now = now
         self._device_seconds = device_seconds
         self._driver = Lane("nvml")
         self._devices: list[_Device] = []
-        self._expected = 0
+        self._counted = 0  # the most that NVML ever counted
+        self._configured = expected
+        self._listed = listed
         self._absent_until = 0.0
         self._initialised = False
         self.xid = XidWatcher(nvml, now)
@@ -58,9 +79,7 @@ class Gpu:
         answers = await asyncio.gather(*(self._ask(device) for device in self._devices))
         present = [answer for answer in answers if not isinstance(answer, str)]
         found = [sample for answer in present for sample in answer]
-        self._expected = max(self._expected, len(present))
-        found.append(Sample(GPU["gpu_devices"], float(len(present))))
-        found.append(Sample(GPU["gpu_devices_expected"], float(self._expected)))
+        found += self._numbers(len(present))
         failures = [answer for answer in answers if isinstance(answer, str)]
         if failures:
             raise CollectorError("; ".join(failures), found)
@@ -71,7 +90,7 @@ class Gpu:
         last = list(last)
         self.xid.resume(last)
         counts = [one.value for one in last if one.name == "gpu_devices_expected"]
-        self._expected = max([self._expected, *map(int, counts)])
+        self._counted = max([self._counted, *map(int, counts)])
 
     def close(self) -> None:
         self.xid.close()
@@ -81,15 +100,18 @@ class Gpu:
 
     async def _find_devices(self) -> None:
         """A driver that hangs while the GPUs are known does not keep them from being read."""
-        if not self._initialised and self._now() < self._absent_until:
+        if not self._initialised and not self._expected and self._now() < self._absent_until:
             raise Unavailable("no NVIDIA GPU")
         try:
             async with asyncio.timeout(self._device_seconds):
                 count = await self._driver.run(self._count)
         except (TimeoutError, Stuck):
             if not self._devices:
-                raise CollectorError("the NVIDIA driver does not answer") from None
+                # A driver that hangs is there for a GPU at least.
+                numbers = self._numbers(0, self._listed() or 1)
+                raise CollectorError("the NVIDIA driver does not answer", numbers) from None
             return
+        self._counted = max(self._counted, count)
         for index in range(len(self._devices), count):
             self._devices.append(_Device(self._nvml, index, self.xid))
         self.xid.start(count)
@@ -101,16 +123,32 @@ class Gpu:
             if not self._initialised:
                 nvml.nvmlInit()
                 self._initialised = True
+                for device in self._devices:
+                    device.forget()  # the numbers may be other GPUs' now
             count = int(nvml.nvmlDeviceGetCount())
+            if count in BLANK:
+                raise nvml.NVMLError(nvml.NVML_ERROR_UNKNOWN)
         except nvml.NVMLError as error:
             self._absent_until = self._now() + ASK_AGAIN_SECONDS
             self._initialised = False
             if self._expected:
-                raise CollectorError(f"the NVIDIA driver says: {error}") from error
+                said = f"the NVIDIA driver says: {error}"
+                raise CollectorError(said, self._numbers(0)) from error
             raise Unavailable(f"no NVIDIA GPU ({error})") from error
         if not count and not self._expected:
             raise Unavailable("the NVIDIA driver finds no GPU")
         return count
+
+    @property
+    def _expected(self) -> int:
+        return self._counted if self._configured is None else self._configured
+
+    def _numbers(self, present: int, at_least: int = 0) -> list[Sample]:
+        expected = max(self._counted, at_least) if self._configured is None else self._configured
+        return [
+            Sample(GPU["gpu_devices"], float(present)),
+            Sample(GPU["gpu_devices_expected"], float(expected)),
+        ]
 
     async def _ask(self, device: "_Device") -> list[Sample] | str:
         try:
@@ -134,6 +172,10 @@ class _Device:
         self._xid = xid
         self._identity: Identity | None = None
         self._unsupported: dict[str, float] = {}
+
+    def forget(self) -> None:
+        """Identify it anew."""
+        self._identity = None
 
     def read(self, now: float) -> Iterator[Sample]:
         """Raises CollectorError when the GPU is lost; it is identified anew when it comes back."""
@@ -160,8 +202,7 @@ class _Device:
         except self._nvml.NVMLError as error:
             self._note(reading, error, now)
             return
-        if answer not in _BLANK:
-            yield from samples(reading, answer, identity)
+        yield from samples(reading, answer, identity)
 
     def _note(self, reading: Reading, error: Exception, now: float) -> None:
         """What this GPU cannot say is not asked again for a while; a lost GPU ends the reading."""

@@ -12,6 +12,8 @@ from tocsin_exporter.catalogue import GPU
 from tocsin_exporter.snapshot import Labels, Sample
 
 MIB = 2.0**20
+BLANK = (-1, 2**32 - 1, 2**64 - 1)  # NVML_VALUE_NOT_AVAILABLE: "no value" without an error
+SLOWEST_STATE = 15  # 32 stands for an unknown one
 MOST_PROCESSES = 64
 
 # Bits of nvmlDeviceGetCurrentClocksEventReasons, named as dcgm-exporter names them.
@@ -57,9 +59,10 @@ def identify(nvml: Any, handle: Any, index: int) -> Identity:
     name = _text(nvml.nvmlDeviceGetName(handle))
     driver = _text(nvml.nvmlSystemGetDriverVersion())
     own = {"gpu": str(index), "UUID": uuid}
+    minor = _or_none(nvml, lambda: nvml.nvmlDeviceGetMinorNumber(handle))
     dcgm = own | {
         "pci_bus_id": _text(_or_none(nvml, lambda: nvml.nvmlDeviceGetPciInfo(handle).busId)),
-        "device": f"nvidia{_or_none(nvml, lambda: nvml.nvmlDeviceGetMinorNumber(handle)) or index}",
+        "device": f"nvidia{index if minor is None else minor}",
         "modelName": name,
         "DCGM_FI_DRIVER_VERSION": driver,
     }
@@ -130,6 +133,12 @@ def _used_ratio(memory: Any) -> float:
     return memory.used / usable if usable else 0.0
 
 
+def _known_state(state: int) -> float:
+    if state > SLOWEST_STATE:
+        raise NotAvailable
+    return float(state)
+
+
 def _one(name: str, family: str, ask: Ask, factor: float = 1.0) -> Reading:
     return Reading(name, ask, {family: lambda answer: answer * factor})
 
@@ -195,7 +204,11 @@ READINGS: tuple[Reading, ...] = (
     _one(
         "pcie_replays", "DCGM_FI_DEV_PCIE_REPLAY_COUNTER", _call("nvmlDeviceGetPcieReplayCounter")
     ),
-    _one("performance_state", "gpu_performance_state", _call("nvmlDeviceGetPerformanceState")),
+    Reading(
+        "performance_state",
+        _call("nvmlDeviceGetPerformanceState"),
+        {"gpu_performance_state": _known_state},
+    ),
     Reading(
         "remapped_rows",
         _call("nvmlDeviceGetRemappedRows"),
@@ -220,11 +233,40 @@ READINGS: tuple[Reading, ...] = (
 )
 
 
+class NotAvailable(Exception):
+    """The driver said "no value"."""
+
+
+class _Answer:
+    """A struct or tuple of NVML whose fields are there or raise NotAvailable."""
+
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    def __getattr__(self, name: str) -> Any:
+        return _there(getattr(self._answer, name))
+
+    def __getitem__(self, index: int) -> Any:
+        return _there(self._answer[index])
+
+
+def _there(value: Any) -> Any:
+    """A number, or what has numbers in it. Raises NotAvailable for one that stands for none."""
+    if isinstance(value, int | float):
+        if value in BLANK:
+            raise NotAvailable
+        return value
+    return _Answer(value)
+
+
 def samples(reading: Reading, answer: Any, identity: Identity) -> Iterator[Sample]:
     """What one answer says; a throttle mask also gives one 0/1 series a reason."""
     for family, take in reading.fills.items():
-        yield Sample(GPU[family], float(take(answer)), identity.of(family))
-    if reading.name == "throttle":
+        try:
+            yield Sample(GPU[family], float(take(_there(answer))), identity.of(family))
+        except NotAvailable:
+            continue
+    if reading.name == "throttle" and answer not in BLANK:
         for bit, reason in THROTTLE_REASONS.items():
             labels = _sorted(dict(identity.own) | {"reason": reason})
             yield Sample(GPU["gpu_throttle_active"], float(bool(answer & bit)), labels)
@@ -232,7 +274,7 @@ def samples(reading: Reading, answer: Any, identity: Identity) -> Iterator[Sampl
 
 def process_samples(processes: Iterable[Any], identity: Identity) -> Iterator[Sample]:
     """The largest users of memory; a driver that does not tell sizes (None) gives nothing."""
-    told = [p for p in processes if p.usedGpuMemory is not None]
+    told = [p for p in processes if p.usedGpuMemory is not None and p.usedGpuMemory not in BLANK]
     largest = sorted(told, key=lambda p: -p.usedGpuMemory)[:MOST_PROCESSES]
     by_pid = {p.pid: p.usedGpuMemory for p in reversed(largest)}
     for pid, used in sorted(by_pid.items()):
@@ -242,9 +284,10 @@ def process_samples(processes: Iterable[Any], identity: Identity) -> Iterator[Sa
 
 def _or_none(nvml: Any, ask: Callable[[], Any]) -> Any:
     try:
-        return ask()
+        answer = ask()
     except nvml.NVMLError:
         return None
+    return None if answer in BLANK or answer in ((-1, -1), [-1, -1]) else answer
 
 
 def _text(value: object) -> str:

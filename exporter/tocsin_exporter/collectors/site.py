@@ -40,6 +40,7 @@ class Site:
 
     `root` is where the host's root directory is mounted (a container's /host). `now` gives Unix
     seconds. `mount_seconds` is how long a mount may take to answer.
+    `gpus` is how many there have to be, None for as many as are ever seen.
     `process_groups` are watched beside the usual ones, and win over them by name and by process.
     """
 
@@ -50,6 +51,7 @@ class Site:
     root: Path = Path("/")
     statvfs: Callable[[str], os.statvfs_result] = os.statvfs
     mount_seconds: float = 1.0
+    gpus: int | None = None
     machine: str = os.uname().machine
     mounts_excluded: str = MOUNTS_EXCLUDED
     filesystems_excluded: str = FILESYSTEMS_EXCLUDED

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import pytest
 
 from support.fake_nvml import FakeNvml
 from tocsin_exporter.catalogue import GPU
 from tocsin_exporter.collectors.collector import CollectorError, Unavailable
-from tocsin_exporter.collectors.gpu import ASK_AGAIN_SECONDS, Gpu
+from tocsin_exporter.collectors.gpu import ASK_AGAIN_SECONDS, Gpu, kernels_gpus
 from tocsin_exporter.snapshot import Sample
 
 
@@ -201,3 +202,147 @@ async def test_xid_errors_are_counted_and_the_critical_ones_exist_before_they_ha
     assert values(samples, "DCGM_FI_DEV_XID_ERRORS", gpu="0") == [79]
     assert values(samples, "gpu_xid_errors_total", gpu="1", xid="79") == [0]
     assert values(samples, "gpu_xid_last_timestamp_seconds", gpu="0", xid="79") == [now()]
+
+
+# What each call fills; a driver without a value says so bit by bit, without an error.
+FILLS = {
+    "nvmlDeviceGetClockInfo": {"DCGM_FI_DEV_SM_CLOCK", "DCGM_FI_DEV_MEM_CLOCK"},
+    "nvmlDeviceGetTemperature": {"DCGM_FI_DEV_GPU_TEMP"},
+    "nvmlDeviceGetFieldValues": {"DCGM_FI_DEV_MEMORY_TEMP"},
+    "nvmlDeviceGetPowerUsage": {"DCGM_FI_DEV_POWER_USAGE"},
+    "nvmlDeviceGetPowerManagementLimit": {"DCGM_FI_DEV_POWER_MGMT_LIMIT"},
+    "nvmlDeviceGetEnforcedPowerLimit": {"DCGM_FI_DEV_ENFORCED_POWER_LIMIT"},
+    "nvmlDeviceGetTotalEnergyConsumption": {"DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"},
+    "nvmlDeviceGetUtilizationRates": {"DCGM_FI_DEV_GPU_UTIL", "DCGM_FI_DEV_MEM_COPY_UTIL"},
+    "nvmlDeviceGetEncoderUtilization": {"DCGM_FI_DEV_ENC_UTIL"},
+    "nvmlDeviceGetDecoderUtilization": {"DCGM_FI_DEV_DEC_UTIL"},
+    "nvmlDeviceGetMemoryInfo_v2": {name for name in GPU if "_FB_" in name}
+    | {"gpu_memory_used_ratio"},
+    "nvmlDeviceGetCurrentClocksEventReasons": {
+        "DCGM_FI_DEV_CLOCKS_EVENT_REASONS",
+        "gpu_throttle_active",
+    },
+    "nvmlDeviceGetPcieReplayCounter": {"DCGM_FI_DEV_PCIE_REPLAY_COUNTER"},
+    "nvmlDeviceGetPerformanceState": {"gpu_performance_state"},
+    "nvmlDeviceGetRemappedRows": {"DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS"},
+    "nvmlDeviceGetTotalEccErrors": {name for name in GPU if "_ECC_" in name},
+    "nvmlDeviceGetViolationStatus": {name for name in GPU if name.endswith("_VIOLATION")},
+    "nvmlDeviceGetComputeRunningProcesses_v3": {"gpu_process_memory_bytes"},
+}
+
+
+@pytest.mark.parametrize("function", FILLS)
+async def test_a_value_that_is_not_available_is_absent_and_the_others_stay(
+    gpu: Gpu, fake: FakeNvml, function: str
+) -> None:
+    before = {sample.family.name for sample in await gpu.collect()}
+    fake.blank(function)
+    try:
+        samples = await gpu.collect()
+    finally:
+        fake.blank(function, on=False)
+    assert before - {sample.family.name for sample in samples} == FILLS[function]
+    assert max(sample.value for sample in samples) < 2**37
+
+
+async def test_a_count_that_is_not_available_is_a_failure(gpu: Gpu, fake: FakeNvml) -> None:
+    fake.blank("nvmlDeviceGetCount_v2")
+    try:
+        with pytest.raises(CollectorError):
+            await gpu.collect()
+    finally:
+        fake.blank("nvmlDeviceGetCount_v2", on=False)
+
+
+async def test_the_device_is_named_by_its_minor_number(gpu: Gpu, fake: FakeNvml) -> None:
+    fake.minor(0, 1)
+    fake.minor(1, 0)
+    try:
+        samples = await gpu.collect()
+    finally:
+        fake.minor(0, 0)
+        fake.minor(1, 1)
+    assert values(samples, "DCGM_FI_DEV_GPU_TEMP", gpu="1", device="nvidia0") == [62]
+    assert values(samples, "DCGM_FI_DEV_GPU_TEMP", gpu="0", device="nvidia1") == [61]
+
+
+async def test_without_a_minor_number_the_index_names_the_device(gpu: Gpu, fake: FakeNvml) -> None:
+    fake.blank("nvmlDeviceGetMinorNumber")
+    fake.blank("nvmlDeviceGetCudaComputeCapability")
+    try:
+        samples = await gpu.collect()
+    finally:
+        fake.blank("nvmlDeviceGetMinorNumber", on=False)
+        fake.blank("nvmlDeviceGetCudaComputeCapability", on=False)
+    assert values(samples, "DCGM_FI_DEV_GPU_TEMP", gpu="1", device="nvidia1") == [62]
+    assert not [s for s in samples if "compute_cap" in dict(s.labels)]
+
+
+@pytest.mark.parametrize("function", ["nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetUUID"])
+async def test_a_gpu_that_hangs_from_the_start_is_counted_as_expected(
+    gpu: Gpu, fake: FakeNvml, function: str
+) -> None:
+    fake.hang(function, gpu=0)
+    try:
+        with pytest.raises(CollectorError, match="GPU 0 does not answer") as hung:
+            await gpu.collect()
+    finally:
+        fake.hang(function, on=False, gpu=0)
+    assert values(hung.value.samples, "gpu_devices") == [1]
+    assert values(hung.value.samples, "gpu_devices_expected") == [2]
+
+
+async def test_a_gpu_that_is_lost_from_the_start_is_counted_as_expected(
+    gpu: Gpu, fake: FakeNvml
+) -> None:
+    fake.fail("nvmlDeviceGetUUID", fake.nvml.NVML_ERROR_GPU_IS_LOST, gpu=1)
+    try:
+        with pytest.raises(CollectorError) as lost:
+            await gpu.collect()
+    finally:
+        fake.fail("nvmlDeviceGetUUID", 0, gpu=1)
+    assert values(lost.value.samples, "gpu_devices_expected") == [2]
+
+
+@pytest.mark.parametrize(("listed", "expected"), [(0, 1), (4, 4)])
+async def test_a_driver_that_hangs_from_the_start_has_the_gpus_that_the_kernel_lists(
+    fake: FakeNvml, now: Now, listed: int, expected: int
+) -> None:
+    gpu = Gpu(fake.nvml, now, device_seconds=0.05, listed=lambda: listed)
+    fake.hang("nvmlDeviceGetCount_v2")
+    try:
+        for _ in range(2):
+            with pytest.raises(CollectorError, match="driver does not answer") as hung:
+                await gpu.collect()
+            assert values(hung.value.samples, "gpu_devices") == [0]
+            assert values(hung.value.samples, "gpu_devices_expected") == [expected]
+    finally:
+        fake.hang("nvmlDeviceGetCount_v2", on=False)
+        gpu.close()
+
+
+async def test_a_configured_number_is_expected_whatever_is_counted(
+    fake: FakeNvml, now: Now
+) -> None:
+    for number in (1, 3):
+        gpu = Gpu(fake.nvml, now, expected=number)
+        assert values(await gpu.collect(), "gpu_devices_expected") == [number]
+        gpu.close()
+    gpu = Gpu(fake.nvml, now, expected=3)
+    fake.fail("nvmlInitWithFlags", fake.nvml.NVML_ERROR_DRIVER_NOT_LOADED)
+    try:
+        for _ in range(2):  # it is asked each time: it may come
+            with pytest.raises(CollectorError, match="Driver Not Loaded") as missing:
+                await gpu.collect()
+            assert values(missing.value.samples, "gpu_devices") == [0]
+    finally:
+        fake.fail("nvmlInitWithFlags", 0)
+    assert values(await gpu.collect(), "gpu_devices") == [2]
+    gpu.close()
+
+
+async def test_the_kernels_list_is_read(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"driver/nvidia/gpus/0000:0{number}:00.0").mkdir(parents=True)
+    assert kernels_gpus(tmp_path) == 3
+    assert kernels_gpus(tmp_path / "nowhere") == 0
