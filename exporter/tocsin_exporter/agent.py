@@ -76,7 +76,7 @@ class Agent:
 
     @property
     def sources(self) -> list[Source]:
-        return list(self._scrapers)
+        return [source for scraper in self._scrapers.values() for source in scraper.sources]
 
     @property
     def scrapers(self) -> list[Scraper]:
@@ -119,17 +119,22 @@ class Agent:
             area.update({one.name: None for one in scraper.watch.collectors})
         return names
 
-    async def page(self, parts: Collection[str] | None = None) -> list[Snapshot]:
+    async def page(
+        self, parts: Collection[str] | None = None, original: bool = False
+    ) -> list[Snapshot]:
         """What a scrape shows; `parts` are areas and collectors, None is everything.
 
-        Cheap sources are read anew first.
+        Cheap sources are read anew first. With `original` the engines' own pages come last, each
+        series with the `target`.
         """
         chosen = [s for s in self._scrapers.values() if parts is None or _has_part(s, parts)]
         for scraper in chosen:
             if scraper.watch.cheap and self._age(scraper) > REFRESH_SECONDS:
                 await scraper.refresh(self._clock.now_ms())
-        shown = [_part(scraper, parts) for scraper in chosen if self._is_news(scraper)]
-        return [one for one in shown if one is not None]
+        news = [scraper for scraper in chosen if self._is_news(scraper)]
+        shown = [_part(scraper, parts) for scraper in news]
+        pages = [scraper.labelled() for scraper in news] if original else []
+        return [snapshot for snapshot in (*shown, *pages) if snapshot is not None]
 
     def samples(self) -> Iterator[Sample]:
         """The agent's own metrics: its collectors, its rounds, its loop."""
@@ -189,9 +194,11 @@ class Agent:
         moved_ms = self._moved_ms
         snapshot = await scraper.round(at_ms)
         self._rounds[scraper.watch.source] += 1
-        if snapshot is not None:
-            # The clock was set meanwhile: an hour ahead, it would shut out the rounds to come.
-            self._hand_on(replace(snapshot, at_ms=at_ms + self._moved_ms - moved_ms))
+        # The clock was set meanwhile: an hour ahead, it would shut out the rounds to come.
+        set_ms = at_ms + self._moved_ms - moved_ms
+        for taken in (snapshot, scraper.original):
+            if taken is not None:
+                self._hand_on(replace(taken, at_ms=set_ms))
 
     def _hand_on(self, snapshot: Snapshot) -> None:
         for sink in self._sinks:

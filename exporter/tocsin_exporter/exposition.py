@@ -136,7 +136,10 @@ def _labels_text(labels: Labels, family: Family) -> str:
 
 def _bound_text(value: str) -> str:
     """`1` and `1.0` are one bucket to Prometheus 3: write what it would make of it."""
-    text = repr(float(value))
+    try:
+        text = repr(float(value))
+    except ValueError:  # an engine's page may say anything
+        return escape_value(value)
     return _SPECIAL.get(text, text)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from tocsin_exporter.catalogue import HOST
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.collector import Collector, CollectorError, Unavailable
+from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.collectors.health import Health
 from tocsin_exporter.collectors.reading import ReadsLines
 from tocsin_exporter.snapshot import (
@@ -38,7 +39,8 @@ class Watch:
     `interval` and `deadline` are seconds; the deadline holds for each collector by itself.
     `cheap` names the collectors that are read anew at a scrape: they never wait. `target` tells
     sources of one job apart in `tocsin_collector_*`. `silent` is what is known of a source whose
-    collector missed its deadline or broke.
+    collector missed its deadline or broke. `original` is an engine's page in its own
+    words, which its collector reads: a source of its own, out of the same round.
     """
 
     area: str
@@ -49,6 +51,7 @@ class Watch:
     cheap: frozenset[str] = frozenset()
     target: str = ""
     silent: tuple[Sample, ...] = ()
+    original: OriginalPage | None = None
 
 
 class Scraper:
@@ -58,6 +61,7 @@ class Scraper:
         self.watch = watch
         self.read_at = -float("inf")  # monotonic; the last round or refresh
         self.snapshot: Snapshot | None = None
+        self.original: Snapshot | None = None
         self.duplicates = 0
         self._clock = clock
         self._layouts = LayoutCache()
@@ -71,7 +75,20 @@ class Scraper:
         async with asyncio.TaskGroup() as group:
             for collector in self.watch.collectors:
                 group.create_task(self._note(collector, self._in_time(collector), at_ms))
+        if self.watch.original is not None:
+            self.original = self.watch.original.snapshot(at_ms, self._clock.monotonic() - started)
         return self._assemble(at_ms, started)
+
+    def labelled(self) -> Snapshot | None:
+        """The engine's own page of the last round, as our page may show it."""
+        if self.watch.original is None or self.original is None:
+            return None
+        return self.watch.original.labelled(self.original, self.watch.target)
+
+    @property
+    def sources(self) -> list[Source]:
+        """What the snapshots of a round are about: the source, and an engine's own page."""
+        return [self.watch.source, *([self.original.source] if self.original else [])]
 
     async def refresh(self, at_ms: int) -> Snapshot | None:
         """Read the cheap collectors anew; what the others said in the last round stays."""
@@ -157,6 +174,7 @@ class Scraper:
             layout=layout,
             values=values,
             duration_seconds=self.read_at - started,
+            report=self.original is None,
         )
         return self.snapshot
 

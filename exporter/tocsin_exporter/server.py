@@ -37,7 +37,9 @@ class Agent(Protocol):
     @property
     def collectors(self) -> Mapping[str, Collection[str]]: ...
 
-    async def page(self, parts: Collection[str] | None = None) -> list[Snapshot]: ...
+    async def page(
+        self, parts: Collection[str] | None = None, original: bool = False
+    ) -> list[Snapshot]: ...
 
 
 @dataclass
@@ -96,7 +98,7 @@ class MetricsPage:
         self._areas = tuple(area for area in AREAS if area not in hidden)
 
     async def answer(self, request: Request) -> Response:
-        """200; 400 for an area that there is not; 503 when too many scrapes are under way."""
+        """200; 400 for a parameter that means nothing; 503 when too many scrapes are under way."""
         started = self._monotonic()
         self._scrapes.in_flight += 1
         try:
@@ -114,9 +116,10 @@ class MetricsPage:
             )
         try:
             parts = _parts(request, self._areas, self._agent.collectors)
+            original = _original(request)
         except ValueError as error:
             return wanted.format, PlainTextResponse(f"{error}\n", 400)
-        snapshots = await self._agent.page(parts)
+        snapshots = await self._agent.page(parts, original)
         if names := frozenset(request.query_params.getlist("name[]")):
             snapshots = [only(snapshot, names, names) for snapshot in snapshots]
         page = render(snapshots, wanted.format)
@@ -160,6 +163,14 @@ def _all_but(
             names = collectors.get(area, ())
             kept = [name for name in names if name not in exclude]
             yield from kept if len(kept) < len(names) else (area,)
+
+
+def _original(request: Request) -> bool:
+    """Whether the engines' own pages are asked for: `original=true`."""
+    asked = request.query_params.get("original", "false")
+    if asked not in ("true", "false"):
+        raise ValueError(f"original must be true or false, not {asked!r}")
+    return asked == "true"
 
 
 def _response(request: Request, body: bytes, content_type: str) -> Response:

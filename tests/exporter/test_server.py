@@ -35,7 +35,9 @@ class Agent:
     def collectors(self) -> Mapping[str, Collection[str]]:
         return {"host": ("cpu", "loadavg"), "llm": ("engine",)}
 
-    async def page(self, parts: Collection[str] | None = None) -> list[Snapshot]:
+    async def page(
+        self, parts: Collection[str] | None = None, original: bool = False
+    ) -> list[Snapshot]:
         await self.may_answer.wait()
         self.asked = sorted(parts or ())
         return [page for area, page in self._pages.items() if parts is None or area in parts]

@@ -18,16 +18,19 @@ class Placed:
     rows: Ints  # the synthetic series come last
     taken: Ints | None  # positions in the layout; None: all
     series: tuple[Labels, ...] | None = None  # instead of a layout, where rules wrote
+    report: bool = True  # whether `up` and its like are among the rows
 
 
 NOWHERE = Placed(None, np.empty(0, np.int64), None)
 
 
-def place(source: Source, layout: Layout, table: Table, before: Placed) -> tuple[Placed, Ints]:
+def place(
+    source: Source, layout: Layout, report: bool, table: Table, before: Placed
+) -> tuple[Placed, Ints]:
     """Where the series of a layout go, and the rows of those that have ended with it."""
-    if before.layout is layout:
+    if before.layout is layout and before.report is report:
         return before, NOWHERE.rows
-    synthetic, _ = table.rows.all_of(synthetic_labels(source))
+    synthetic, _ = table.rows.all_of(synthetic_labels(source) if report else ())
     own = set(synthetic.tolist())
     rows, taken = table.rows.all_of(stored_labels(source, one) for one in layout.series)
     # The source's own word on `up` does not count.
@@ -36,7 +39,7 @@ def place(source: Source, layout: Layout, table: Table, before: Placed) -> tuple
     ended = np.setdiff1d(before.rows, rows)
     table.end(ended)
     everything = len(taken) == len(layout.series)
-    return Placed(layout, rows, None if everything else taken), ended
+    return Placed(layout, rows, None if everything else taken, report=report), ended
 
 
 def place_rules(series: tuple[Labels, ...], table: Table, before: Placed) -> tuple[Placed, Ints]:

@@ -88,13 +88,14 @@ class Store:
             if not self._in_order(table, snapshot.at_ms, len(snapshot.values) + 3):
                 return False
             before = self._placed.get(source, NOWHERE)
-            placed, ended = place(source, snapshot.layout, table, before)
+            placed, ended = place(source, snapshot.layout, snapshot.report, table, before)
             self._placed[source] = placed
             values = normalised(snapshot.values)
             if placed.taken is not None:
                 values = values[placed.taken]
-            about = (float(snapshot.ok), snapshot.duration_seconds, float(len(snapshot.values)))
-            values = np.concatenate([values, about])
+            if snapshot.report:
+                ok, series = float(snapshot.ok), float(len(snapshot.values))
+                values = np.concatenate([values, (ok, snapshot.duration_seconds, series)])
             table.append(snapshot.at_ms, placed.rows, values)
             self._record(source, snapshot.at_ms, placed.rows, values, ended)
             self._finish(source, table, Last(snapshot.at_ms, snapshot.ok))

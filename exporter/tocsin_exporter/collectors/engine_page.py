@@ -1,0 +1,197 @@
+"""An engine's own metrics page as a Prometheus would store it: its names, types and labels.
+
+`llm_*` is our translation of the page; this is the page itself, so that the engine's own boards and
+rules work unchanged.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tocsin_exporter.collectors.engine_text import series as parse_series
+from tocsin_exporter.snapshot import (
+    EMPTY,
+    Family,
+    Labels,
+    Layout,
+    MetricType,
+    Series,
+    Snapshot,
+    Source,
+    Values,
+)
+
+# Possessive: a page without end quotes costs time in proportion to its length, not to its square.
+_LINE = re.compile(
+    r'([a-zA-Z_:][a-zA-Z0-9_:]*+[ \t]*+(?:\{(?:[^"}]++|"(?:[^"\\]++|\\.)*+")*+\})?)[ \t]*+(\S++)'
+)
+_ESCAPE = re.compile(r"\\(.)")
+_TYPES: dict[str, MetricType] = {
+    "counter": "counter",
+    "gauge": "gauge",
+    "histogram": "histogram",
+    "summary": "summary",
+}
+_BOUNDS = {"histogram": "le", "summary": "quantile"}
+_PARTS = {
+    "_bucket": ("histogram",),
+    "_sum": ("histogram", "summary"),
+    "_count": ("histogram", "summary"),
+}
+
+
+class OriginalPage:
+    """One engine's page, read anew each round; while its series stay, so does its `Layout`.
+
+    `job` overrides the engine's type as the job. There is no source before one of them is known.
+    """
+
+    def __init__(self, instance: str, job: str = "", engine_type: str = "") -> None:
+        self._instance = instance
+        self._job = job
+        self._type = engine_type
+        self._texts: list[str] = []
+        self._rows: NDArray[np.intp] | None = None
+        self._layout = EMPTY
+        self._shown = EMPTY
+        self._shown_of = EMPTY
+        self._values: Values | None = None
+
+    @property
+    def source(self) -> Source | None:
+        """Where a Prometheus would keep the page; None while the type of the engine is unknown."""
+        job = self._job or self._type
+        return Source(job, self._instance) if self._type else None
+
+    def read(self, engine_type: str, page: str) -> None:
+        """Take this round's page of an engine of this type."""
+        self._type = engine_type
+        texts, values = _numbers(page)
+        if texts != self._texts:
+            self._layout, self._rows = _layout(texts, page)
+            self._texts = texts
+        self._values = values if self._rows is None else values[self._rows]
+        self._values.flags.writeable = False
+
+    def snapshot(self, at_ms: int, duration_seconds: float) -> Snapshot | None:
+        """What was read since the last call, not ok if nothing was; None without a source."""
+        if self.source is None:
+            return None
+        values, self._values = self._values, None
+        ok = values is not None
+        return Snapshot(
+            source=self.source,
+            at_ms=at_ms,
+            ok=ok,
+            layout=self._layout if ok else EMPTY,
+            values=values if values is not None else np.empty(0),
+            duration_seconds=duration_seconds,
+        )
+
+    def labelled(self, snapshot: Snapshot, target: str) -> Snapshot:
+        """The snapshot with `target` on each series: two engines never collide on a page."""
+        if snapshot.layout is not self._shown_of:
+            self._shown_of = snapshot.layout
+            self._shown = Layout(tuple(_with_target(one, target) for one in snapshot.layout.series))
+        return replace(snapshot, layout=self._shown)
+
+
+def _numbers(page: str) -> tuple[list[str], Values]:
+    """The series of a page, as they are written, and their values; what is no sample falls away."""
+    texts: list[str] = []
+    values: list[float] = []
+    for line in page.split("\n"):
+        if not line or line[0] == "#":
+            continue
+        text, number = _cut(line.rstrip())
+        try:
+            values.append(float(number))
+        except ValueError:
+            continue
+        texts.append(text)
+    return texts, np.array(values, np.float64)
+
+
+def _cut(line: str) -> tuple[str, str]:
+    """The series and its value; a timestamp and an exemplar fall away, as our times are our own."""
+    text, _, number = line.rpartition(" ")
+    if (text[-1:] == "}" and " # " not in text) or (text and " " not in text):
+        return text, number
+    match = _LINE.match(line)
+    return (match[1], match[2]) if match else ("", "")
+
+
+def _layout(texts: Sequence[str], page: str) -> tuple[Layout, NDArray[np.intp] | None]:
+    """The series in their order and their lines (None: all); a repeated one counts once."""
+    families = _families(page)
+    found: dict[tuple[str, Labels], Series] = {}
+    rows: list[int] = []
+    for row, text in enumerate(texts):
+        parsed = parse_series(text)
+        if parsed is None:
+            continue
+        name, family = parsed[0], _family(parsed[0], families)
+        labels = _labels(_with_bounds(parsed[1], family))
+        if (name, labels) not in found:
+            found[name, labels] = Series(family, name, labels)
+            rows.append(row)
+    layout = Layout(tuple(found.values()))
+    return layout, None if len(rows) == len(texts) else np.array(rows, np.intp)
+
+
+def _with_bounds(labels: dict[str, str], family: Family) -> dict[str, str]:
+    """`le="1"` is `le="1.0"`, as Prometheus 3 stores it; 2 keeps what the page says."""
+    name = _BOUNDS.get(family.type, "")
+    return {**labels, name: _bound(labels[name])} if name in labels else labels
+
+
+def _bound(text: str) -> str:
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return repr(number) if math.isfinite(number) else text
+
+
+def _labels(labels: Mapping[str, str]) -> Labels:
+    return tuple(sorted((name, value) for name, value in labels.items() if value))
+
+
+def _families(page: str) -> dict[str, Family]:
+    """The families that the page's headings name."""
+    families: dict[str, Family] = {}
+    for line in page.split("\n"):
+        if not line.startswith("# "):
+            continue
+        kind, name, text = (*line.rstrip()[2:].split(" ", 2), "", "")[:3]
+        family = families.get(name) or Family(name, "untyped", "")
+        if kind == "TYPE":
+            families[name] = replace(family, type=_TYPES.get(text, "untyped"))
+        elif kind == "HELP":
+            families[name] = replace(family, help=_unescaped(text))
+    return families
+
+
+def _family(name: str, families: dict[str, Family]) -> Family:
+    """The family of a sample's name; one that no heading names is a family by itself."""
+    for part, types in _PARTS.items():
+        family = families.get(name.removesuffix(part))
+        if name.endswith(part) and family is not None and family.type in types:
+            return family
+    return families.setdefault(name, Family(name, "untyped", ""))
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPE.sub(lambda match: "\n" if match[1] == "n" else match[1], text)
+
+
+def _with_target(series: Series, target: str) -> Series:
+    """`target` among its labels; one that the engine says itself becomes `exported_target`."""
+    labels = dict(series.labels)
+    if "target" in labels:
+        labels["exported_target"] = labels["target"]
+    return replace(series, labels=_labels({**labels, "target": target}))
