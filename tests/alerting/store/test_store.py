@@ -2,6 +2,7 @@
 
 import math
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,6 +71,18 @@ def test_a_page_cannot_say_that_it_is_up() -> None:
     store.append(snapshot(1000, layout(("up", ()), ("m", ())), 7.0, 2.0))
     assert cells(store, "up") == [1.0]
     assert cells(store, "m") == [2.0]
+
+
+def test_a_reading_of_two_snapshots_is_up_once() -> None:
+    store = Store()
+    store.append(snapshot(1000, LOAD, 1.5))
+    store.append(replace(snapshot(2000, LOAD, 2.5), report=False))
+    up = np.array(cells(store, "up"))
+    assert up[0] == 1.0
+    assert is_stale(up[1:]).all()
+    assert cells(store, "node_load1") == [1.5, 2.5]
+    store.append(snapshot(3000, LOAD, 3.5))
+    assert cells(store, "up")[2] == 1.0
 
 
 def test_what_vanishes_goes_stale_and_what_returns_is_there_again() -> None:
