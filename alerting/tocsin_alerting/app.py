@@ -376,11 +376,12 @@ class App:
 
 
 def _target(scraper: Scraper, own_url: str) -> targets.Target:
-    """A source of this machine is what a scrape of its area shows; an engine has a page itself."""
-    watch, last = scraper.watch, scraper.snapshot
+    """A source of this machine is what a scrape of its area shows; an engine has a page itself,
+    and is listed once, by the source that has its `up`."""
+    watch, last = scraper.watch, scraper.original or scraper.snapshot
     pages = [one.metrics_url for one in watch.collectors if isinstance(one, EngineCollector)]
     return targets.Target(
-        source=watch.source,
+        source=last.source if last else watch.source,
         url=pages[0] if pages else f"{own_url}/metrics?collect[]={watch.area}",
         interval=watch.interval,
         deadline=watch.deadline,

@@ -60,6 +60,7 @@ class EngineAccess:
     `target` is what its series are labelled with: host:port, and the path if there is one.
     `metrics_path` None means the usual paths, "" that the engine has no metrics page. `params` go
     with requests for the metrics page, `query` (of the URL that was given) with every request.
+    Its own page is kept as well unless `keep_original` is false, under `job` or else its type.
     """
 
     url: str
@@ -71,6 +72,8 @@ class EngineAccess:
     bearer_token_file: Path | None = None
     basic_auth: BasicAuth | None = None
     tls: Tls = Tls()
+    keep_original: bool = True
+    job: str = ""
 
     def __repr__(self) -> str:
         return f"EngineAccess({self.target})"

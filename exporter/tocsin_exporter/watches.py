@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from tocsin_exporter.collectors import COLLECTORS
 from tocsin_exporter.collectors.collector import Collector
 from tocsin_exporter.collectors.engine import Engine
+from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.scrape import Watch
@@ -82,7 +83,9 @@ def engine_watch(site: Site, access: EngineAccess, rhythm: Rhythm = RHYTHMS[ENGI
 
     The engine gets less time than the runner would give it, so that it can say that it is down.
     """
-    engine = Engine(access, site.now, deadline_seconds=rhythm.deadline * _SHARE_OF_DEADLINE)
+    original = OriginalPage(access.target, access.job) if access.keep_original else None
+    patience = rhythm.deadline * _SHARE_OF_DEADLINE
+    engine = Engine(access, site.now, patience, original=original)
     return Watch(
         area=ENGINE_AREA,
         source=Source(rhythm.job, engine.target),
@@ -91,6 +94,7 @@ def engine_watch(site: Site, access: EngineAccess, rhythm: Rhythm = RHYTHMS[ENGI
         deadline=rhythm.deadline,
         target=engine.target,
         silent=(engine.up(0.0),),
+        original=original,
     )
 
 

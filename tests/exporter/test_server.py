@@ -23,6 +23,7 @@ class Agent:
     def __init__(self) -> None:
         self.ready = False
         self.duplicates = 3
+        self.original = False
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.asked: list[str] = []
@@ -39,6 +40,7 @@ class Agent:
         self, parts: Collection[str] | None = None, original: bool = False
     ) -> list[Snapshot]:
         await self.may_answer.wait()
+        self.original = original
         self.asked = sorted(parts or ())
         return [page for area, page in self._pages.items() if parts is None or area in parts]
 
@@ -67,6 +69,19 @@ async def test_a_page_as_text() -> None:
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert "content-encoding" not in answer.headers
     assert answer.text.splitlines()[-1] == 'llm_engine_up{target="h:1"} 1'
+
+
+@pytest.mark.parametrize(("query", "asked"), [("", False), ("?original=true", True)])
+async def test_the_engines_own_pages_come_when_they_are_asked_for(query: str, asked: bool) -> None:
+    rig = Rig()
+    assert (await rig.get("/metrics" + query)).status_code == 200
+    assert rig.agent.original is asked
+
+
+async def test_a_parameter_that_means_nothing_is_refused() -> None:
+    answer = await Rig().get("/metrics?original=yes")
+    assert answer.status_code == 400
+    assert answer.text == "original must be true or false, not 'yes'\n"
 
 
 async def test_open_metrics_and_gzip_when_asked_for() -> None:

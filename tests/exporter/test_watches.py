@@ -1,5 +1,6 @@
 import os
 import threading
+from dataclasses import replace
 
 from support.site import only, recorded_site, statvfs
 from tocsin_exporter.clock import Clock
@@ -53,6 +54,15 @@ async def test_an_engine_is_its_own_instance_and_can_still_say_that_it_is_down()
     assert watch.deadline < watch.interval
     for collector in watch.collectors:
         collector.close()
+
+
+async def test_an_engine_is_kept_in_its_own_words_unless_it_shall_not() -> None:
+    access = EngineAccess.of("http://box:8000/")
+    for chosen, kept in ((access, True), (replace(access, keep_original=False), False)):
+        watch = engine_watch(recorded_site(), chosen)
+        assert (watch.original is not None) is kept
+        for collector in watch.collectors:
+            collector.close()
 
 
 def test_what_the_stages_say_of_themselves_is_read_anew() -> None:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from tocsin_alerting.settings import Bytes, Duration, FilePath, Interval, Refused, Section, Words
 from tocsin_exporter.engine_access import BasicAuth, EngineAccess, Tls
+from tocsin_exporter.watches import ENGINE_AREA, RHYTHMS
 
 LONGEST_INSTANCE = 253  # as a host's name
 
@@ -62,6 +63,12 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _job(text: str) -> str:
+    if text == RHYTHMS[ENGINE_AREA].job:
+        raise ValueError(f"{text} is the job of our own translation; choose another")
+    return text
+
+
 def _header(value: str) -> str:
     if not value.isascii() or not value.isprintable():
         raise ValueError("a header carries plain ASCII only")
@@ -103,7 +110,8 @@ class Engine(Section):
     """An inference engine to watch, by the URL below which it serves /metrics.
 
     `metrics_path` is where else its metrics are, "" that it has none. `params` go with requests for
-    the metrics, `headers` and keys with every request.
+    the metrics, `headers` and keys with every request. `keep_original` keeps the engine's own
+    series as well, under `job` or else the type of the engine.
     """
 
     url: HttpUrl
@@ -114,6 +122,8 @@ class Engine(Section):
     bearer_token_file: FilePath | None = None
     basic_auth: BasicAuthSection | None = None
     tls: TlsSection = TlsSection()
+    keep_original: bool = True
+    job: Annotated[str, AfterValidator(_job)] = ""
 
     @model_validator(mode="after")
     def _one_key(self) -> "Engine":
@@ -136,6 +146,8 @@ class Engine(Section):
             bearer_token_file=self.bearer_token_file,
             basic_auth=None if self.bearer_token_file else login,
             tls=Tls(**{name: getattr(self.tls, name) for name in TlsSection.model_fields}),
+            keep_original=self.keep_original,
+            job=self.job,
         )
 
 

@@ -9,12 +9,14 @@ from tocsin_exporter.collectors import engine_answers as answers
 from tocsin_exporter.collectors.collector import CollectorError
 from tocsin_exporter.collectors.engine_answers import METRICS_PATHS, Page
 from tocsin_exporter.collectors.engine_dialects import DIALECTS, Dialect
+from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.collectors.engine_translation import Translator
 from tocsin_exporter.engine_access import MOST_BYTES, EngineAccess, EngineClient, Reply, TooLarge
 from tocsin_exporter.http import httpx
 from tocsin_exporter.snapshot import Labels, Sample, labels
 
 _NAMELESS = ("tgi", "llamacpp")  # engines whose series do not say which model they are about
+_OURS = "tocsin"  # its words are those that we translate into
 _TURN_ON = "turn its metrics on (llama.cpp: --metrics, SGLang: --enable-metrics)"
 _GIVE_KEY = "give it a key: engines: [{url, bearer_token_file}]"
 _FIXES = {401: _GIVE_KEY, 403: _GIVE_KEY, 404: _TURN_ON, 405: _TURN_ON, 501: _TURN_ON}
@@ -25,7 +27,7 @@ class Engine:
 
     `deadline_seconds` bounds a whole reading. `now` gives Unix seconds. An engine that refuses its
     metrics, or gives others than we know, is up while its model list or its health page answers as
-    an engine's does.
+    an engine's does. `original` gets each page as it is.
     """
 
     name = "llm"
@@ -37,6 +39,7 @@ class Engine:
         deadline_seconds: float = 3.0,
         families: Table = LLM,
         transport: httpx.AsyncBaseTransport | None = None,
+        original: OriginalPage | None = None,
     ) -> None:
         self.access = access
         self.url = access.url
@@ -44,6 +47,7 @@ class Engine:
         self._now = now
         self._deadline = deadline_seconds
         self._families = families
+        self._original = original
         self._client = EngineClient(access, transport)
         self._translator: Translator | None = None
         self._kind = ""  # what it was when it was last known
@@ -97,6 +101,8 @@ class Engine:
         if page.dialect is None:
             return await self._without_metrics(page)
         found = await self._translated(page, page.dialect)
+        if self._original is not None and page.dialect.name != _OURS:
+            self._original.read(page.dialect.name, page.text)
         return [*self._about(page.dialect.name), *self._metrics(), *found]
 
     async def _page(self) -> Page:

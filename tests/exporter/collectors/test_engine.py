@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 import pytest
@@ -11,8 +11,9 @@ import pytest
 from tocsin_exporter.catalogue import LLM
 from tocsin_exporter.collectors.collector import CollectorError
 from tocsin_exporter.collectors.engine import Engine
+from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.engine_access import MOST_BYTES, EngineAccess
-from tocsin_exporter.snapshot import LayoutCache, Sample
+from tocsin_exporter.snapshot import LayoutCache, Sample, Snapshot, Source
 
 VLLM = """\
 # HELP vllm:num_requests_running Number of requests in model execution batches.
@@ -434,3 +435,28 @@ async def test_an_engine_that_drops_idle_connections_is_not_down() -> None:
     async with served(handle) as url, engine(url) as collector:
         for _ in range(3):
             assert value(await collector.collect(), "llm_engine_up") == 1
+
+
+async def kept(url: str) -> Snapshot | None:
+    """What a reading leaves of the engine's own page."""
+    access = EngineAccess.of(url)
+    original = OriginalPage(access.target)
+    collector = Engine(access, lambda: 1234.0, 5.0, original=original)
+    with suppress(CollectorError):
+        await collector.collect()
+    await collector.aclose()
+    return original.snapshot(1_000, 0.1)
+
+
+async def test_the_page_is_kept_in_the_engines_own_words() -> None:
+    async with served(pages({"/metrics": (200, VLLM), "/health": (503, "")})) as url:
+        snapshot = await kept(url)
+    assert snapshot is not None and snapshot.ok  # what can be read is up, unwell or not
+    assert snapshot.source == Source("vllm", url.removeprefix("http://"))
+    assert {"vllm:prompt_tokens_total", "http_requests_total"} <= {s.name for s in snapshot.series}
+
+
+@pytest.mark.parametrize("page", [OURS, "", "[]", "<html>"])
+async def test_what_says_llm_or_nothing_that_we_know_has_no_words_of_its_own(page: str) -> None:
+    async with served(pages({"/metrics": (200, page), "/health": (200, "")})) as url:
+        assert await kept(url) is None
