@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from tocsin_alerting.cli.output import count
 from tocsin_alerting.cli.semantics import semantics_option
 
 if TYPE_CHECKING:
+    from tocsin_alerting.config.config import Config
     from tocsin_alerting.promql.values import Semantics
 
 
@@ -106,9 +107,25 @@ def _configuration(path: Path, _: "Semantics") -> Checked:
     vault = Vault(os.environ, lambda file: file.read_text(encoding="utf-8"))
     receivers = count(len(config.receivers), "receiver")
     policies = count(len(config.policies), "policy", "policies")
-    return f"{receivers}, {policies}, {count(len(rule_files(config)), 'rule file')}", warnings(
-        config, vault
-    )
+    said = f"{receivers}, {policies}, {count(len(rule_files(config)), 'rule file')}"
+    return said, [*warnings(config, vault), *_lost_addressees(path, config)]
+
+
+def _lost_addressees(path: Path, config: "Config") -> Iterator[str]:
+    """Incidents that run now and tell somebody who is not in this file."""
+    from tocsin_alerting.config.load import incident_config
+    from tocsin_alerting.incidents.readdressing import lost_targets, names, present_policy
+    from tocsin_alerting.incidents.sqlite_journal import open_incidents
+
+    settings = incident_config(config)
+    for incident in open_incidents(Path(config.storage.path) / "incidents.db"):
+        if lost := lost_targets(incident, settings):
+            first = present_policy(incident, settings).steps[0].notify
+            yield (
+                f"{path}: incident #{incident.number} [{incident.severity.value}] is running and"
+                f" tells {names(lost)}, not in this file; with it, its first step tells"
+                f" {names(first)}"
+            )
 
 
 def _tests(path: Path, semantics: "Semantics") -> Checked:

@@ -13,6 +13,7 @@ from tocsin_alerting.config.mailing import mail_problems, mailer, with_mailer
 from tocsin_alerting.config.policies import Directory, default_policies, policy
 from tocsin_alerting.config.references import reference_problems
 from tocsin_alerting.document import Document, InvalidDocument, Problem, parse, unreadable, validate
+from tocsin_alerting.incidents.policy import Target
 from tocsin_alerting.incidents.routing import GroupBy, IncidentConfig
 from tocsin_alerting.notify.channel import Channel
 from tocsin_alerting.notify.channels import CHANNELS, UNKNOWN_TYPE
@@ -87,7 +88,17 @@ def incident_config(config: Config) -> IncidentConfig:
         unknown_max_ms=config.unknown_max,
         severity_words=dict(config.severities),
         external_url=external_url(config),
+        addressees=_addressees(config),
     )
+
+
+def _addressees(config: Config) -> frozenset[Target]:
+    """Everybody whom a message can reach: receivers with addressees of their own, and contacts."""
+    receivers = config.receivers.items()
+    own = {n for n, one in receivers if not isinstance(one, EmailSettings) or one.to}
+    by = mailer(config)
+    people = {Target(by, name) for name in config.contacts} if by else set()
+    return frozenset({*map(Target, own), *people})
 
 
 def external_url(config: Config) -> str:

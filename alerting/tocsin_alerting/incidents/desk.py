@@ -5,6 +5,7 @@ machine itself is `transitions.step`; whoever drives the desk owns the clock.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -12,6 +13,7 @@ from typing import TypeVar
 from tocsin_alerting.incidents.action import Action
 from tocsin_alerting.incidents.batch import Batch
 from tocsin_alerting.incidents.clocks import TimerDue
+from tocsin_alerting.incidents.composition import title
 from tocsin_alerting.incidents.errors import Conflict, JournalDown, JournalError, NoSuchIncident
 from tocsin_alerting.incidents.hearing import CLEARED, Hearing
 from tocsin_alerting.incidents.incident import Incident, State
@@ -21,6 +23,7 @@ from tocsin_alerting.incidents.message import Message, MessageState, settled
 from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outcome import Done, Outcome
 from tocsin_alerting.incidents.policy import Severity
+from tocsin_alerting.incidents.readdressing import Reconfigured, lost_targets, names
 from tocsin_alerting.incidents.recorder import PATIENCE_S, Recorder
 from tocsin_alerting.incidents.routing import IncidentConfig
 from tocsin_alerting.incidents.story import Story
@@ -30,6 +33,7 @@ from tocsin_alerting.rules.alert import AlertEvent
 from tocsin_alerting.rules.journal import InstanceRow
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 # After a start, overdue P1..P4 pages wait this long for the first evaluation.
 HOLD_MS = 60_000
@@ -103,6 +107,7 @@ class Desk:
         down_ms = None if self.last_eval_ms is None else max(0, now_ms - self.last_eval_ms)
         clean = saved.meta.get("clean_shutdown", "1") == "1"
         self.ledger.note(0, "started", now_ms, data={"downtime_ms": down_ms, "clean": clean})
+        self._readdress(now_ms)
         self.ledger.changes().meta["clean_shutdown"] = "0"
         mild = [one.number for one in saved.incidents if one.severity is not Severity.P0]
         self.ledger.schedule.hold(mild)
@@ -163,10 +168,30 @@ class Desk:
         except (TimeoutError, JournalError):
             return  # nothing more can be done for this disk
 
-    def reconfigure(self, config: IncidentConfig) -> None:
-        """Go on with another configuration. What runs keeps the policy that it began with."""
+    def reconfigure(self, config: IncidentConfig, now_ms: int) -> None:
+        """Go on with another configuration. What runs keeps the policy that it began with, but for
+        addressees that are gone. It is written with the next step."""
         self.ledger.config = config
+        self._readdress(now_ms)
         self.ledger.all_stirred = True
+
+    def _readdress(self, now_ms: int) -> None:
+        """Incidents that would tell somebody whom the configuration no longer has tell others."""
+        ledger = self.ledger
+        for incident in list(ledger.incidents.values()):
+            if not (lost := lost_targets(incident, ledger.config)):
+                continue
+            reached = ledger.outbox.reached(incident.number, incident.cycle)
+            event = Reconfigured(frozenset(reached))
+            ledger.apply(step(incident, event, now_ms, ledger.config), now_ms)
+            log.warning(
+                "incident #%d [%s] %s: the configuration no longer has %s; who is told now: %s",
+                incident.number,
+                incident.severity.value,
+                title(incident),
+                names(lost),
+                names(ledger.incidents[incident.number].step_targets()),
+            )
 
     # what happens
 
@@ -422,6 +447,7 @@ class Desk:
         self.ledger.load(saved, now_ms)
         self._blind = False
         self._hearing.adopt(saved.incidents, self._reconciled, now_ms)
+        self._readdress(now_ms)
         self.recorder.backlog.merge(self.ledger.take(now_ms))
         self._unrecorded |= self.recorder.backlog.messages.keys()
 

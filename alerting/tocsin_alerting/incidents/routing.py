@@ -72,7 +72,8 @@ class IncidentConfig:
     `policies` holds one of each name in P0..P4 at least. `unknown_notice_ms`: how long a state may
     be unknown before people hear of it; `unknown_max_ms`: when it is given up and resolved.
     `slo_warn` is the share of a policy's `recover_within_ms` at which the warning is noted.
-    `external_url` is the base of the links in messages.
+    `external_url` is the base of the links in messages. `addressees` are all whom a message can
+    reach (empty: that is not known, and nobody is missed).
     """
 
     policies: Mapping[str, Policy]
@@ -86,6 +87,7 @@ class IncidentConfig:
     slo_pages: bool = True
     severity_words: Mapping[str, Severity] = field(default_factory=lambda: dict(SEVERITY_WORDS))
     external_url: str = ""
+    addressees: frozenset[Target] = frozenset()
 
     def __post_init__(self) -> None:
         named = {route.policy for route in self.routes} | {severity.value for severity in Severity}
@@ -97,6 +99,9 @@ class IncidentConfig:
             raise ValueError(f"policy {', '.join(stepless)} has no steps; give it at least one")
         for route in self.routes:
             check_group_by(route.group_by or ())
+
+    def is_addressee(self, target: Target) -> bool:
+        return not self.addressees or target in self.addressees
 
 
 def policy_for(config: IncidentConfig, labels: Mapping[str, str], severity: Severity) -> Policy:

@@ -6,8 +6,10 @@ again after an error, so a disk that comes back is used again.
 
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from tocsin_alerting.incidents.batch import Batch, Entry
 from tocsin_alerting.incidents.errors import JournalDown, SchemaTooNew
@@ -195,6 +197,22 @@ class SqliteJournal:
                 connection.execute("ROLLBACK")
             raise
         self._at("after commit")
+
+
+def open_incidents(path: Path) -> list[Incident]:
+    """The incidents that are not closed, without their alerts, read beside an agent that may run.
+
+    None when there is no journal, or none that this version can read.
+    """
+    if not path.is_file():
+        return []
+    address = f"file:{quote(str(path.resolve()))}?mode=ro"
+    try:
+        with closing(sqlite3.connect(address, uri=True, timeout=1.0)) as connection:
+            sql = f"SELECT data_json FROM incidents WHERE {OPEN} ORDER BY id"
+            return read_incidents(connection.execute(sql).fetchall(), ())
+    except (sqlite3.Error, ValueError, KeyError, TypeError):
+        return []
 
 
 def _connect(path: str) -> sqlite3.Connection:

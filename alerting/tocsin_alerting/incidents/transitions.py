@@ -10,6 +10,7 @@ from tocsin_alerting.incidents.escalation import step_failed
 from tocsin_alerting.incidents.incident import Incident, State
 from tocsin_alerting.incidents.membership import AlertsChanged, alerts_changed
 from tocsin_alerting.incidents.muting import Mutes, mute
+from tocsin_alerting.incidents.readdressing import Reconfigured, readdress
 from tocsin_alerting.incidents.routing import IncidentConfig
 from tocsin_alerting.rules.alert import AlertEvent
 
@@ -23,7 +24,7 @@ class StepFailed:
     loop: int
 
 
-Event = AlertEvent | AlertsChanged | TimerDue | Action | Mutes | StepFailed
+Event = AlertEvent | AlertsChanged | TimerDue | Action | Mutes | StepFailed | Reconfigured
 
 
 def step(incident: Incident, event: Event, now_ms: int, config: IncidentConfig) -> Change:
@@ -46,6 +47,8 @@ def step(incident: Incident, event: Event, now_ms: int, config: IncidentConfig) 
             return mute(incident, event, now_ms)
         case StepFailed():
             return _failed(incident, event, now_ms)
+        case Reconfigured():
+            return readdress(incident, event, now_ms, config)
 
 
 def _failed(incident: Incident, event: StepFailed, now_ms: int) -> Change:

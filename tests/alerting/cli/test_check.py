@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from support.alert_events import alert, fires
 from support.command_line import alertctl
+from support.paging_floor import Floor
+from support.policies import config
+from tocsin_alerting.incidents.policy import Policy, Step, Target
+from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
 
 ROOT = Path(__file__).parents[3]
 BROKEN = ROOT / "tests" / "alerting" / "rules" / "broken"
@@ -186,3 +191,23 @@ def test_an_empty_file_is_right_as_any_kind(rules: Path, text: str) -> None:
     ended = alertctl("check", str(rules))
     assert (ended.code, ended.err) == (0, "")
     assert "right for a rule file (`groups`), unit tests (`tests`) and a configuration" in ended.out
+
+
+async def test_an_incident_that_runs_and_would_lose_its_receiver_is_named(tmp_path: Path) -> None:
+    down = alert("EngineDown", "P0", target="a")
+    ops = Policy("P0", (Step((Target("ops"),)),))
+    journal = SqliteJournal(tmp_path / "data" / "incidents.db")
+    (tmp_path / "data").mkdir()
+    one = await Floor(config(policies={"P0": ops}), journal).open()
+    await one.hear(fires(down))
+    await one.desk.close(one.now)
+    file = tmp_path / "tocsin.yml"
+    text = f"storage: {{path: {tmp_path}/data}}\nrule_files: []\n"
+    text += "receivers: {NAME: {type: log}}\n"
+    file.write_text(text.replace("NAME", "ops"))
+    assert "incident" not in (ended := alertctl("check", str(file))).err, ended.err
+    file.write_text(text.replace("NAME", "oncall"))
+    ended = alertctl("check", str(file))
+    assert "incident #1 [P0] is running and tells ops, not in this file" in ended.err
+    assert "its first step tells oncall" in ended.err
+    assert ended.code == 3

@@ -1,0 +1,139 @@
+"""A receiver, a contact or a policy goes while an incident runs: somebody is told all the same."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from support.alert_events import alert, fires
+from support.paging_floor import Floor
+from support.policies import MINUTE, P0, P1, P2, SECOND, config, to
+from tocsin_alerting.incidents.action import Verb
+from tocsin_alerting.incidents.incident import Incident
+from tocsin_alerting.incidents.outcome import Outcome, Permanent, RetryAt
+from tocsin_alerting.incidents.policy import Policy, Severity, Step
+from tocsin_alerting.incidents.readdressing import lost_targets, present_policy
+from tocsin_alerting.incidents.routing import IncidentConfig
+from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
+
+DOWN = alert("EngineDown", "P0", target="a")
+ONLY = Policy("P0", (Step(to("ops")),))
+
+
+def renamed(*there: str, **policies: Policy) -> IncidentConfig:
+    """What the file says after the rename: `there` are all addressees that it has."""
+    return config(policies=policies, addressees=frozenset(to(*there)))
+
+
+async def started(settings: IncidentConfig, path: Path) -> Floor:
+    return await Floor(settings, SqliteJournal(path / "incidents.db")).open()
+
+
+async def after(one: Floor, settings: IncidentConfig) -> None:
+    """A restart with another configuration, in which lost receivers refuse for good."""
+    one.settings = settings
+    there = {target.receiver for target in settings.addressees}
+    for name in {"ops", "phone", "chat", "mail"} - there:
+        one.answers[name] = lambda _: Permanent("no receiver is called so any more")
+    await one.restart(down_ms=SECOND)
+    await one.deliver()
+
+
+async def test_a_renamed_receiver_is_told_by_its_new_name(tmp_path: Path) -> None:
+    """The page never got through under the old name, and there is no further step."""
+    one = await started(config(policies={"P0": ONLY}), tmp_path)
+    one.answers["ops"] = lambda _: RetryAt("no route")
+    await one.hear(fires(DOWN))
+    await after(one, renamed("oncall", P0=Policy("P0", (Step(to("oncall")),))))
+    assert one.reasons("unreachable") == [(SECOND, "oncall")]
+    assert "ops" in one.arrived[-1][1].note
+    await one.restart(down_ms=MINUTE)
+    await one.advance(MINUTE)
+    assert len(one.told) == 1, "told once"
+    story = await one.desk.story(1)
+    lost = [entry.data for entry in story.history if entry.event == "receivers_lost"]
+    assert lost == [{"lost": "ops", "instead": "oncall"}]
+
+
+async def test_who_was_reached_by_the_old_name_is_not_woken_again(tmp_path: Path) -> None:
+    two = replace(ONLY, steps=(Step(to("ops"), 15 * MINUTE), Step(to("ops"))))
+    one = await started(config(policies={"P0": two}), tmp_path)
+    await one.hear(fires(DOWN))
+    await after(one, renamed("oncall", P0=Policy("P0", (Step(to("oncall")),))))
+    assert [who for _, _, who in one.told] == ["ops"]
+    await one.advance(15 * MINUTE)
+    assert one.reasons("escalated") == [(15 * MINUTE, "oncall")]
+
+
+async def test_the_steps_and_reminders_that_follow_reach_somebody(tmp_path: Path) -> None:
+    one = await started(config(), tmp_path)
+    await one.hear(fires(DOWN))
+    now = Policy("P0", (Step(to("pager"), 15 * MINUTE),))
+    await after(one, renamed("pager", "phone:li", P0=now))
+    await one.advance(30 * MINUTE)
+    assert [who for _, who in one.reasons("escalated")] == ["pager", "pager"]
+    await one.act(Verb.ACK)
+    await one.advance(10 * MINUTE)
+    assert [who for _, who in one.reasons("ack_remind")] == ["li"]
+
+
+async def test_an_exhausted_incident_tells_somebody_again(tmp_path: Path) -> None:
+    """Every page refused, the last step over, no final: nothing else would ever be said."""
+    one = await started(config(policies={"P0": ONLY}), tmp_path)
+    one.answers["ops"] = lambda _: Permanent("gone")
+    await one.hear(fires(DOWN))
+    await one.advance(31 * SECOND)
+    assert (await one.desk.incident(1)).exhausted
+    await after(one, renamed("oncall", P0=Policy("P0", (Step(to("oncall")),))))
+    assert [who for _, who in one.reasons("unreachable")] == ["oncall"]
+
+
+async def test_a_reload_names_the_incident(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = await started(config(), tmp_path)
+    await one.hear(fires(DOWN))
+    with caplog.at_level(logging.WARNING):
+        one.desk.reconfigure(renamed("phone:li", "mail"), one.now)
+        one.desk.reconfigure(renamed("phone:li", "mail"), one.now)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "#1 [P0] EngineDown target=a" in line and "chat, phone (wang)" in line
+
+
+def test_who_is_told_instead() -> None:
+    chat = P1.steps[0].notify[0]
+    incident = Incident(1, "u", "k", (), replace(P1, name="night"), Severity.P1, 0)
+    by_name = renamed("mail", "night", night=Policy("night", (Step(to("night")),)))
+    assert lost_targets(incident, by_name) == (chat, *to("phone:wang"))
+    steps = present_policy(incident, by_name).steps
+    assert [one.notify for one in steps] == [to("mail", "night"), to("night")]
+    by_severity = renamed("pager", P1=Policy("P1", (Step(to("pager")),)))  # `night` is gone
+    assert [one.notify for one in present_policy(incident, by_severity).steps] == [to("pager")] * 2
+    of_p0 = renamed("phone:li")  # nobody of P1 is there
+    assert {one.notify for one in present_policy(incident, of_p0).steps} == {to("phone:li")}
+    assert present_policy(incident, config()) is not None
+    assert present_policy(incident, config()).steps == P1.steps
+
+
+async def test_what_is_quiet_stays_quiet(tmp_path: Path) -> None:
+    one = await started(config(policies={"P0": ONLY}), tmp_path)
+
+    def later(_: object) -> Outcome:
+        return RetryAt("no route")
+
+    one.answers["ops"] = later
+    await one.hear(fires(DOWN))
+    await one.act(Verb.SNOOZE, until_ms=one.now + MINUTE)
+    await after(one, renamed("oncall", P0=Policy("P0", (Step(to("oncall")),))))
+    assert not one.told
+    await one.advance(MINUTE)
+    assert [(why, who) for _, why, who in one.told] == [("snooze_end", "oncall")]
+
+
+def test_p2_is_told_as_before_while_nothing_is_missing() -> None:
+    incident = Incident(1, "u", "k", (), P2, Severity.P2, 0)
+    every = frozenset(
+        target for policy in (P0, P1, P2) for s in policy.steps for target in s.notify
+    )
+    assert lost_targets(incident, config(addressees=every)) == ()
