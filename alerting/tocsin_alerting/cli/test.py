@@ -103,11 +103,13 @@ def _checked(config_file: Path | None) -> "Config":
 
 def _drill(config: "Config") -> None:
     import asyncio
+    import logging
 
     from tocsin_alerting.config.load import incident_config
     from tocsin_alerting.incidents.policy import Severity
     from tocsin_alerting.rounds.drill import drill
 
+    logging.getLogger("tocsin").addHandler(logging.NullHandler())  # the lines below say it all
     incidents = incident_config(config)
     for severity in Severity:
         print(f"\nIncident of severity {severity}, which nobody answers and which ends at last:")

@@ -15,6 +15,7 @@ from tocsin_alerting.incidents.batch import Batch
 from tocsin_alerting.incidents.clocks import TimerDue
 from tocsin_alerting.incidents.composition import title
 from tocsin_alerting.incidents.errors import Conflict, JournalDown, JournalError, NoSuchIncident
+from tocsin_alerting.incidents.event_log import log_entries
 from tocsin_alerting.incidents.hearing import CLEARED, Hearing
 from tocsin_alerting.incidents.incident import Incident, State
 from tocsin_alerting.incidents.journal import Journal, Saved
@@ -291,12 +292,16 @@ class Desk:
 
     def _note_delivery(self, message: Message, now_ms: int) -> None:
         sent = message.notification
-        data = {"receiver": sent.receiver, "contact": sent.contact, "reason": sent.reason.value}
+        data: dict[str, object] = {
+            "receiver": sent.receiver,
+            "contact": sent.contact,
+            "reason": sent.reason.value,
+        }
         if message.state is MessageState.SENT:
             data["reference"] = message.reference
             self.ledger.note(sent.incident, "delivered", now_ms, data=data)
         elif message.state is MessageState.FAILED:
-            data["error"] = message.last_error
+            data |= {"error": message.last_error, "tries": message.attempts}
             self.ledger.note(sent.incident, "delivery_failed", now_ms, data=data)
 
     def _page_failed(self, message: Message, now_ms: int) -> None:
@@ -410,6 +415,7 @@ class Desk:
         if not batch:
             return not self.recorder.down
         self._unrecorded |= batch.messages.keys()
+        log_entries(batch.history, {**batch.incidents, **self.ledger.incidents})
         recorded = await self.recorder.record(batch, now_ms)
         self.changed.set()
         return recorded

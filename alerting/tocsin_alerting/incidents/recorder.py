@@ -6,11 +6,14 @@ memory, merged, and `flush` writes them when the journal is back.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from tocsin_alerting.incidents.batch import Batch
 from tocsin_alerting.incidents.errors import JournalError
 from tocsin_alerting.incidents.journal import Journal
+
+log = logging.getLogger(__name__)
 
 PATIENCE_S = 2.0
 FIRST_RETRY_MS = 1_000
@@ -69,6 +72,7 @@ class Recorder:
 
     def fail(self, trouble: str, now_ms: int) -> None:
         if not self.down:
+            log.error("incidents are not recorded, people are paged all the same: %s", trouble)
             self.since_ms = now_ms
             self._retry_ms = FIRST_RETRY_MS
         self.trouble = trouble

@@ -12,11 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from tocsin_alerting.incidents.desk import Delivery
+from tocsin_alerting.incidents.message import NOTICES
 from tocsin_alerting.incidents.outcome import Done, Outcome, Permanent, RetryAt
 from tocsin_alerting.notify.channel import Channel
+from tocsin_alerting.notify.log import LOGGED
 
 # Messages of one incident to one addressee come one at a time from the outbox; others may overtake.
 AT_ONCE = 4
+
+UNWANTED = "this receiver wants no resolved messages"
+QUIET = frozenset({UNWANTED, LOGGED})  # the log has its line already, or there is none
 
 logger = logging.getLogger("tocsin.delivery")
 
@@ -103,18 +108,8 @@ class Courier:
         began_ms = self._now_ms()
         outcome = await self._attempt(self._held[key])
         delivery = self._held.pop(key)
-        _trace(delivery, outcome, self._now_ms() - began_ms)
-        name, kind = delivery.notification.receiver, type(outcome).__name__
-        self.counts[name, kind] += 1
-        if not isinstance(outcome, Done):
-            logger.warning(
-                "not delivered (%s): incident=%d receiver=%s attempt=%d: %s",
-                "later" if isinstance(outcome, RetryAt) else "for good",
-                delivery.notification.incident,
-                name,
-                delivery.attempt,
-                outcome.error,
-            )
+        _log_attempt(delivery, outcome, self._now_ms() - began_ms)
+        self.counts[delivery.notification.receiver, type(outcome).__name__] += 1
         await self._desk.delivered(delivery, outcome, self._now_ms())
 
     async def _attempt(self, delivery: Delivery) -> Outcome:
@@ -123,7 +118,7 @@ class Courier:
         if channel is None:
             return Permanent(f"no receiver is called {notification.receiver} any more")
         if notification.status == "resolved" and not channel.send_resolved:
-            return Done(detail="this receiver wants no resolved messages")
+            return Done(detail=UNWANTED)
         try:
             return await channel.send(notification, self._now_ms())
         except Exception as error:  # a fault of ours in one channel must not end delivery for all
@@ -131,15 +126,29 @@ class Courier:
             return RetryAt(f"a fault in the channel itself: {type(error).__name__}")
 
 
-def _trace(delivery: Delivery, outcome: Outcome, took_ms: int) -> None:
+def _log_attempt(delivery: Delivery, outcome: Outcome, took_ms: int) -> None:
     """Who was tried and how it ended; not what was said, which may hold a secret of the reader."""
-    told = {
-        "incident": delivery.notification.incident,
-        "receiver": delivery.notification.receiver,
-        "contact": delivery.notification.contact,
-        "reason": delivery.notification.reason.value,
+    sent = delivery.notification
+    fields = {
+        "incident": sent.incident,
+        "severity": sent.severity,
+        "receiver": sent.receiver,
+        "contact": sent.contact,
+        "reason": sent.reason.value,
         "attempt": delivery.attempt,
         "outcome": type(outcome).__name__,
         "took_ms": took_ms,
     }
-    logger.debug("delivery attempt", extra=told)
+    whom = f"{sent.contact} by {sent.receiver}" if sent.contact else sent.receiver
+    what = f"#{sent.incident} {sent.severity} {sent.title}"
+    match outcome:
+        case Done() if outcome.detail in QUIET:
+            logger.debug("nothing to send to %s: %s", whom, outcome.detail, extra=fields)
+        case Done():
+            done = "told" if sent.reason in NOTICES else "paged"
+            words = (done, whom, sent.reason.value, what, took_ms / 1000)
+            logger.info("%s %s (%s): %s, took %.1f s", *words, extra=fields)
+        case RetryAt(error=error):
+            logger.warning("not delivered to %s, retrying: %s: %s", whom, what, error, extra=fields)
+        case Permanent(error=error):
+            logger.error("not delivered to %s, failed: %s: %s", whom, what, error, extra=fields)

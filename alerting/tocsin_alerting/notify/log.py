@@ -8,6 +8,7 @@ from tocsin_alerting.notify.channel import Done, Outcome
 from tocsin_alerting.notify.supplies import Supplies
 from tocsin_alerting.settings import Section
 
+LOGGED = "logged"
 _LEVELS = {"P0": logging.ERROR, "P1": logging.ERROR}
 
 
@@ -37,7 +38,7 @@ class Log:
         self._logger.log(level, "%s", line)
         if transcript is not None:
             transcript.append(line)
-        return Done(detail="logged")
+        return Done(detail=LOGGED)
 
     async def close(self) -> None:
         """Nothing to close."""

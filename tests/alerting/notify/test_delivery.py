@@ -13,7 +13,7 @@ from support.policies import config
 from support.webhook_sink import Answer, WebhookSink
 from tocsin_alerting.incidents.desk import Delivery, Desk
 from tocsin_alerting.incidents.memory_journal import MemoryJournal
-from tocsin_alerting.incidents.notification import Notification
+from tocsin_alerting.incidents.notification import Notification, Reason
 from tocsin_alerting.incidents.policy import Policy, Step, Target
 from tocsin_alerting.notify.channel import Channel, Done, Outcome, Permanent, RetryAt
 from tocsin_alerting.notify.channels import CHANNELS
@@ -157,15 +157,49 @@ async def test_a_fault_in_a_channel_is_told_and_ends_nothing(
     assert "a secret" not in caplog.text and "channel bad failed: RuntimeError" in caplog.text
 
 
-async def test_a_failure_is_logged_with_its_incident(caplog: pytest.LogCaptureFixture) -> None:
-    async def refuse(_: Notification) -> Outcome:
-        return Permanent("550 no such user")
+ENDINGS: list[tuple[Outcome, str, str]] = [
+    (Done("r"), "INFO", "paged ops (opened): #42 P0 "),
+    (RetryAt("503"), "WARNING", "not delivered to ops, retrying: #42 P0 "),
+    (Permanent("550 no such user"), "ERROR", "not delivered to ops, failed: #42 P0 "),
+]
 
-    courier = _courier(Tray(_to("ops", "1")), Scripted("ops", refuse))
-    with caplog.at_level(logging.WARNING):
+
+@pytest.mark.parametrize(("outcome", "level", "text"), ENDINGS)
+async def test_each_attempt_is_a_line_with_whom_and_how_it_ended(
+    caplog: pytest.LogCaptureFixture, outcome: Outcome, level: str, text: str
+) -> None:
+    async def answer(_: Notification) -> Outcome:
+        return outcome
+
+    courier = _courier(Tray(_to("ops", "1")), Scripted("ops", answer))
+    with caplog.at_level(logging.INFO):
         await courier.collect()
         await courier.idle()
-    assert "for good" in caplog.text and "incident=42 receiver=ops attempt=1" in caplog.text
+    (line,) = (one for one in caplog.records if one.name == "tocsin.delivery")
+    assert line.levelname == level and line.getMessage().startswith(text)
+    fields = vars(line)
+    assert (fields["incident"], fields["receiver"], fields["attempt"]) == (42, "ops", 1)
+    assert fields["took_ms"] >= 0 and fields["reason"] == "opened"
+    error = getattr(outcome, "error", "took 0.0 s")
+    assert line.getMessage().endswith(error)
+
+
+async def test_an_answer_is_no_page_and_what_nobody_wants_is_no_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def done(_: Notification) -> Outcome:
+        return Done()
+
+    quiet = Scripted("quiet", done)
+    quiet.send_resolved = False
+    over = resolved(receiver="quiet", key="2")
+    tray = Tray(notification(receiver="ops", contact="li", reason=Reason.ACKED), over)
+    with caplog.at_level(logging.INFO):
+        courier = _courier(tray, Scripted("ops", done), quiet)
+        await courier.collect()
+        await courier.idle()
+    (line,) = (one for one in caplog.records if one.name == "tocsin.delivery")
+    assert line.getMessage().startswith("told li by ops (acked): #42 ")
 
 
 async def test_closing_closes_the_channels() -> None:

@@ -1,0 +1,99 @@
+"""What happens to incidents, on the agent's own log: a line an event, whoever is paged and how.
+
+The text says it to a person, the fields to whoever collects logs. Messages on their way are told
+by the delivery, which knows how long they took.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+
+from tocsin_alerting.incidents.batch import Entry
+from tocsin_alerting.incidents.composition import title
+from tocsin_alerting.incidents.incident import Incident
+from tocsin_alerting.settings import duration_text
+
+log = logging.getLogger("tocsin.incident")
+
+_TAKEN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+MOST_LINES = 50  # of one step: a storm must not hold up its own pages
+
+EVENTS: Mapping[str, tuple[int, str]] = {
+    "opened": (logging.WARNING, "opened"),
+    "reopened": (logging.WARNING, "opened again"),
+    "severity_raised": (logging.WARNING, "got worse"),
+    "source_unknown": (logging.WARNING, "is unknown now: its data no longer comes"),
+    "known_again": (logging.INFO, "is known again"),
+    "acked": (logging.INFO, "acknowledged"),
+    "unacked": (logging.WARNING, "is given back"),
+    "ack_expired": (logging.WARNING, "acknowledgement expired"),
+    "snoozed": (logging.INFO, "snoozed"),
+    "snooze_ended": (logging.WARNING, "snooze ended"),
+    "escalated": (logging.WARNING, "escalated by hand"),
+    "slo_breach": (logging.WARNING, "missed its recovery target"),
+    "no_one_reached": (logging.ERROR, "reached nobody"),
+    "exhausted": (logging.ERROR, "was answered by nobody"),
+    "suppressed": (logging.INFO, "is muted, its page was not sent"),
+    "delivery_failed": (logging.ERROR, "a message was given up"),
+    "resolved": (logging.INFO, "resolved"),
+    "superseded": (logging.INFO, "was superseded"),
+    "journal_back": (logging.WARNING, "the journal is written again"),
+}
+
+
+def log_entries(entries: Iterable[Entry], incidents: Mapping[int, Incident]) -> None:
+    """A line for each entry that people care for; of a step with very many, the first ones."""
+    told = [one for one in entries if one.event in EVENTS]
+    for entry in told[:MOST_LINES]:
+        level, words = EVENTS[entry.event]
+        incident = incidents.get(entry.incident)
+        about = _about(incident)
+        what = f"{words}{_by(entry)}{_after(entry)}{_summary(entry, incident)}"
+        said = f"{_name(entry.incident, incident)} {what}".strip()
+        log.log(level, "%s", said, extra={**_fields(entry), **about})
+    if len(told) > MOST_LINES:
+        log.warning("%d more events of incidents at once", len(told) - MOST_LINES)
+
+
+def _name(number: int, incident: Incident | None) -> str:
+    if incident is None:
+        return f"#{number}" if number else ""
+    return f"#{number} {incident.severity} {title(incident)}"
+
+
+def _by(entry: Entry) -> str:
+    return f" by {entry.actor}" if entry.actor else ""
+
+
+def _after(entry: Entry) -> str:
+    after_ms = entry.data.get("after_ms")
+    return "" if after_ms is None else f" after {_span(after_ms)}"
+
+
+def _span(ms: int) -> str:
+    return duration_text(ms // 1000 * 1000)
+
+
+def _summary(entry: Entry, incident: Incident | None) -> str:
+    if incident is None or entry.event not in ("opened", "reopened"):
+        return ""
+    texts = (dict(one.alert.annotations).get("summary", "") for one in incident.active)
+    first = next((text for text in texts if text), "")
+    return f": {first}" if first else ""
+
+
+def _fields(entry: Entry) -> dict[str, object]:
+    fields: dict[str, object] = {"event": entry.event}
+    if entry.incident:
+        fields["incident"] = entry.incident
+    if entry.actor:
+        fields["by"] = entry.actor
+    for name, value in entry.data.items():
+        if name == "after_ms":
+            fields["after"] = _span(value)
+        elif value not in ("", None, False, ()) and name not in _TAKEN:
+            fields[name] = value
+    return fields
+
+
+def _about(incident: Incident | None) -> dict[str, object]:
+    return {} if incident is None else {"severity": incident.severity, "state": incident.state}

@@ -1,0 +1,105 @@
+"""The agent's own log: a line for what happens to an incident, in words and in fields."""
+
+import logging
+from typing import Any
+
+import pytest
+
+from support.alert_events import alert, clears, fires, unknown
+from support.paging_floor import START_MS, Floor
+from support.policies import config
+from tocsin_alerting.incidents.action import Verb
+from tocsin_alerting.incidents.batch import Entry
+from tocsin_alerting.incidents.event_log import EVENTS, MOST_LINES, log_entries
+from tocsin_alerting.incidents.outcome import Permanent
+from tocsin_exporter.logs import fields
+
+LOGGER = "tocsin.incident"
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
+def _said(lines: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    told = [one for one in lines.records if one.name == LOGGER]
+    return [(one.levelname, one.getMessage()) for one in told]
+
+
+def _fields(lines: pytest.LogCaptureFixture, event: str) -> dict[str, Any]:
+    found = (fields(one) for one in lines.records if one.name == LOGGER)
+    return next(one for one in found if one["event"] == event)
+
+
+async def _open() -> Floor:
+    floor = await Floor(config()).open()
+    await floor.reconcile()
+    await floor.hear(fires(alert(target="a:1"), floor.now))
+    return floor
+
+
+async def test_from_its_opening_to_its_end(lines: pytest.LogCaptureFixture) -> None:
+    floor = await _open()
+    await floor.advance(1_000)
+    await floor.act(Verb.ACK, note="on it")
+    await floor.advance(60_000)
+    await floor.hear(clears(alert(target="a:1"), floor.now))
+    said = _said(lines)
+    name = "#1 P0 EngineDown target=a:1"
+    assert said[0] == ("WARNING", f"{name} opened: EngineDown fires")
+    assert ("INFO", f"{name} acknowledged by li after 1s") in said
+    assert said[-1] == ("INFO", f"{name} resolved after 1m1s")
+    acked = _fields(lines, "acked")
+    assert (acked["incident"], acked["by"], acked["note"]) == (1, "li", "on it")
+    assert acked["severity"] == "P0" and acked["after"] == "1s"
+    assert _fields(lines, "resolved")["after"] == "1m1s"
+
+
+async def test_what_nobody_can_tell_and_what_nobody_got(lines: pytest.LogCaptureFixture) -> None:
+    floor = await Floor(config()).open()
+    await floor.reconcile()
+    for step in floor.settings.policies["P0"].steps:
+        for target in step.notify:
+            floor.answers[target.receiver] = lambda _: Permanent("550 no")
+    await floor.hear(fires(alert(target="a:1"), floor.now))
+    await floor.advance(60_000)
+    await floor.hear(unknown(alert(target="a:1"), floor.now))
+    said = [words for _, words in _said(lines)]
+    assert any("a message was given up" in one for one in said)
+    assert any("is unknown now" in one for one in said)
+    failed = _fields(lines, "delivery_failed")
+    assert failed["error"] == "550 no" and failed["tries"] == 1
+
+
+async def test_a_journal_that_fails_is_said_once(lines: pytest.LogCaptureFixture) -> None:
+    floor = await _open()
+    floor.desk.recorder.fail("disk full", START_MS)
+    floor.desk.recorder.fail("disk full", START_MS + 1)
+    told = [one for one in lines.records if "not recorded" in one.getMessage()]
+    assert [one.levelname for one in told] == ["ERROR"]
+    assert "disk full" in told[0].getMessage()
+
+
+def test_a_storm_has_a_last_line(lines: pytest.LogCaptureFixture) -> None:
+    entries = [Entry(n, START_MS, n, "opened", "", {"severity": "P2"}) for n in range(1, 10_001)]
+    log_entries(entries, {})
+    said = _said(lines)
+    assert len(said) == MOST_LINES + 1
+    assert said[-1][1] == f"{10_000 - MOST_LINES} more events of incidents at once"
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_no_field_breaks_a_line(lines: pytest.LogCaptureFixture, event: str) -> None:
+    odd = {"name": "x", "msg": "x", "args": (1,), "note": "two\nlines %s %d", "after_ms": 1_500}
+    log_entries([Entry(1, START_MS, 7, event, "%s", odd)], {})
+    (line,) = (one for one in lines.records if one.name == LOGGER)
+    assert "by %s" in line.getMessage() and fields(line)["note"] == "two\nlines %s %d"
+
+
+def test_the_history_s_own_business_is_no_line(lines: pytest.LogCaptureFixture) -> None:
+    log_entries(
+        [Entry(1, START_MS, 1, "step", "", {}), Entry(2, START_MS, 1, "joined", "", {})], {}
+    )
+    assert _said(lines) == []
