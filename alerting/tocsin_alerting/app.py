@@ -38,8 +38,10 @@ from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.result import InstantVector
 from tocsin_alerting.remote_write.receiver import Receiver
 from tocsin_alerting.rounds import own
+from tocsin_alerting.rounds.arrivals import Arrivals
 from tocsin_alerting.rounds.desk import DeskRounds
 from tocsin_alerting.rounds.endless import endless
+from tocsin_alerting.rounds.queries import RuleQueries
 from tocsin_alerting.rounds.resume import resume
 from tocsin_alerting.rounds.rules import Instances, RuleRounds, troubled_targets
 from tocsin_alerting.rounds.sources import StoreSources
@@ -72,6 +74,7 @@ from tocsin_exporter.watches import (
 
 CLOSED_FOR_MS = 90 * 86_400_000  # how long a closed incident is remembered
 WORKER_GRACE_SECONDS = 3.0
+RULE_THREADS = 2  # for the rules that take long: one that hangs on the disk leaves one
 _LINKS = {"Alerts": "/api/v1/alerts", "Incidents": "/api/v1/incidents", "Rules": "/api/v1/rules"}
 
 
@@ -124,7 +127,7 @@ class App:
         self.desk = Desk(incident_config(config), self.journal, random.random)
         self.instances = Instances(self.desk, self.clock.now_ms)
         self.courier = Courier(self.desk, setup.channels, self.clock.now_ms)
-        self.rounds = RuleRounds(self.groups, self.desk, self.instances, self.clock)
+        self.rounds = self._rule_rounds()
         self.clock.on_move(self._moved)
         self.queries = Threads(Limits().at_once, "query")
         self.engines: Engines | None = None
@@ -240,11 +243,19 @@ class App:
 
     # rules
 
+    def _rule_rounds(self) -> RuleRounds:
+        agent, store, clock = self.agent, self.store, self.clock
+        touched = self.groups.around.sources.touched
+        watched = partial(getattr, agent, "sources")
+        arrivals = Arrivals(agent.awaited, agent.arrival, watched, touched, store.last, clock)
+        return RuleRounds(self.groups, self.desk, self.instances, clock, arrivals)
+
     def _surroundings(self) -> Surroundings:
         config = self.setup.config
         watched = partial(getattr, self.agent, "sources")
+        threads = Threads(RULE_THREADS, "rules")
         return Surroundings(
-            engine=self.engine,
+            engine=RuleQueries(self.engine, threads, self.store.sealed_at, self.clock.monotonic),
             write=self.store.append_rules,
             sources=StoreSources(self.store, watched, self._ready, self.clock.now_ms),
             seconds=self.clock.monotonic,
@@ -255,7 +266,7 @@ class App:
     async def _load_rules(self, now_ms: int) -> None:
         """What the last run remembers of groups that are gone is told once, and forgotten."""
         rows = await self.instances.load()
-        self.groups.remember(rows, self._history_ms(now_ms))
+        self.groups.remember(rows, self._history_ms(now_ms), self.store.newest_ms)
         removed = self.groups.load(self.setup.rules, now_ms)
         await self.desk.handle(removed, now_ms)
         present = {progress.group.key for progress in self.groups.all}

@@ -48,6 +48,8 @@ class Agent:
         self._loops: dict[Source, asyncio.Task[None]] = {}
         self._rounds: dict[Source, int] = {}
         self._missed: dict[Source, int] = {}
+        self._due: dict[Source, int] = {}  # of the next round, or of the one under way
+        self._arrived = asyncio.Event()
         self._steps = 0
         self._moved_ms = 0
         self._about = labels(version=version("tocsin"), python_version=platform.python_version())
@@ -73,6 +75,7 @@ class Agent:
             loop.cancel()
         self._scrapers.pop(source).close()
         del self._rounds[source], self._missed[source]
+        self._due.pop(source, None)
 
     @property
     def sources(self) -> list[Source]:
@@ -96,6 +99,22 @@ class Agent:
     def ready(self) -> bool:
         """Whether every source was read once, or missed its deadline."""
         return all(self._rounds.values())
+
+    def awaited(self, at_ms: int, patience_ms: int) -> set[Source]:
+        """The sources whose reading of `at_ms`, or of an earlier time, has not come in yet.
+
+        One that is late by more than `patience_ms`, now or the last time, is not waited for.
+        """
+        since_ms = self._clock.now_ms() - patience_ms
+        return {
+            source
+            for source, due_ms in self._due.items()
+            if since_ms < due_ms <= at_ms and self._is_quick(self._scrapers[source], patience_ms)
+        }
+
+    async def arrival(self) -> None:
+        """Until the next reading of any source has been handed on."""
+        await self._arrived.wait()
 
     async def run(self) -> None:
         """Sample for ever; on cancellation every collector is closed, and nobody waited for."""
@@ -161,20 +180,27 @@ class Agent:
     async def _sample(self, scraper: Scraper) -> None:
         """The first round at once, then one at each multiple of the interval."""
         interval_ms = round(scraper.watch.interval * 1000)
-        due = self._clock.now_ms()
+        due = self._plan(scraper, self._clock.now_ms())
         while True:
             started = self._clock.monotonic()
             await self._round(scraper, due)
             late_ms = round((self._clock.monotonic() - started) * 1000)
             self._missed[scraper.watch.source] += late_ms // interval_ms
-            due = await self._wait(self._next(due, interval_ms), interval_ms)
+            due = self._plan(scraper, self._next(due, interval_ms))
+            self._arrived.set()
+            self._arrived = asyncio.Event()
+            due = await self._wait(scraper, due, interval_ms)
+
+    def _plan(self, scraper: Scraper, due: int) -> int:
+        self._due[scraper.watch.source] = due
+        return due
 
     def _next(self, due: int, interval_ms: int) -> int:
         """The due time after `due`, also when the clock woke us a few milliseconds early."""
         now = self._clock.now_ms()
         return next_due(due if now < due < now + _EARLY_MS else now, interval_ms)
 
-    async def _wait(self, due: int, interval_ms: int) -> int:
+    async def _wait(self, scraper: Scraper, due: int, interval_ms: int) -> int:
         """Sleep to the due time, which is returned; a stepped clock gives another one.
 
         That one is never later than the round would have been: an hour is stepped over, and the
@@ -187,6 +213,7 @@ class Agent:
             passed = round((self._clock.monotonic() - left_at) * 1000)
             now = self._clock.now_ms()
             due = min(next_due(now, interval_ms), now + max(0, left - passed))
+            self._plan(scraper, due)
 
     async def _round(self, scraper: Scraper, due: int) -> None:
         now = self._clock.now_ms()
@@ -220,6 +247,10 @@ class Agent:
     def _stepped(self, delta_ms: int) -> None:
         self._steps += 1
         self._moved_ms += delta_ms
+
+    def _is_quick(self, scraper: Scraper, patience_ms: int) -> bool:
+        last = scraper.snapshot
+        return last is None or last.duration_seconds * 1000 <= patience_ms
 
     def _age(self, scraper: Scraper) -> float:
         return self._clock.monotonic() - scraper.read_at

@@ -258,3 +258,56 @@ async def test_a_page_of_one_collector_has_its_families_alone(machine: Machine) 
         families = {name for one in page for name in one.families}
         assert {name for name in families if not name.startswith("node_scrape")} == names
     running.cancel()
+
+
+PATIENCE_MS = 500
+
+
+@virtually
+async def test_a_reading_is_awaited_from_its_due_time_until_it_is_there(machine: Machine) -> None:
+    agent = Agent([watch(Counting(seconds=0.2)), watch(Counting(), name="q")], machine.clock)
+    running = asyncio.create_task(agent.run())
+    slow = Source("node", "h")
+    await asyncio.sleep(4.9)
+    slot = round(START * 1000) + 5_000
+    assert agent.awaited(slot - 1, PATIENCE_MS) == set()
+    assert agent.awaited(slot, PATIENCE_MS) == {slow, Source("node", "q")}
+    await asyncio.sleep(0.15)
+    assert agent.awaited(slot, PATIENCE_MS) == {slow}
+    await agent.arrival()
+    assert agent.last[slow].at_ms == slot
+    assert machine.clock.now_ms() == pytest.approx(slot + 200, abs=2)
+    assert agent.awaited(slot, PATIENCE_MS) == set()
+    running.cancel()
+
+
+@virtually
+async def test_a_source_that_hangs_or_was_slow_the_last_time_is_not_awaited(
+    machine: Machine,
+) -> None:
+    hanging = Counting(seconds=0.1)
+    agent = Agent([watch(hanging)], machine.clock)
+    running = asyncio.create_task(agent.run())
+    await asyncio.sleep(4.0)
+    hanging._seconds = 1.0
+    slot = round(START * 1000) + 5_000
+    await asyncio.sleep(1.4)
+    assert agent.awaited(slot, PATIENCE_MS) == {Source("node", "h")}
+    await asyncio.sleep(0.2)
+    assert agent.awaited(slot, PATIENCE_MS) == set()
+    await asyncio.sleep(4.3)
+    assert agent.awaited(slot + 5_000, PATIENCE_MS) == set()
+    hanging._seconds = 0.1
+    await asyncio.sleep(5.0)
+    assert agent.awaited(slot + 10_000, PATIENCE_MS) == {Source("node", "h")}
+    running.cancel()
+
+
+@virtually
+async def test_what_is_watched_no_more_is_not_awaited(machine: Machine) -> None:
+    agent = Agent([watch(Counting())], machine.clock)
+    running = asyncio.create_task(agent.run())
+    await asyncio.sleep(1.0)
+    agent.remove(Source("node", "h"))
+    assert agent.awaited(round(START * 1000) + 5_000, PATIENCE_MS) == set()
+    running.cancel()

@@ -1,9 +1,18 @@
-"""The rule groups, each at its slots; what they say goes to the desk at once."""
+"""The rule groups, each at its slots; what they say goes to the desk at once.
 
+Every group has a task of its own while it runs, so that none waits for another one's sources.
+"""
+
+import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 from tocsin_alerting.incidents.desk import Desk
+from tocsin_alerting.incidents.policy import Severity, severity_of
+from tocsin_alerting.incidents.routing import SEVERITY_LABEL
+from tocsin_alerting.rounds.arrivals import Arrivals
+from tocsin_alerting.rounds.turns import Turns, Urgency
 from tocsin_alerting.rules.alert import (
     RULES,
     Alert,
@@ -15,12 +24,14 @@ from tocsin_alerting.rules.alert import (
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.journal import InstanceJournal, InstanceRow
 from tocsin_alerting.rules.progress import GroupProgress, RuleProgress
+from tocsin_alerting.rules.rule import AlertingRule, Group
 from tocsin_exporter.clock import Clock
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_MS = 10_000
 EARLY_MS = 100
+Key = tuple[str, str]
 
 
 def after_ms(now_ms: int, done_ms: int) -> int:
@@ -67,31 +78,74 @@ class RuleRounds:
     """
 
     def __init__(
-        self, groups: Groups, desk: Desk, instances: InstanceJournal, clock: Clock
+        self,
+        groups: Groups,
+        desk: Desk,
+        instances: InstanceJournal,
+        clock: Clock,
+        arrivals: Arrivals,
     ) -> None:
         self._groups = groups
         self._desk = desk
         self._instances = instances
         self._clock = clock
+        self._arrivals = arrivals
+        self._turns = Turns(clock.monotonic)
+        self._urgencies: dict[Key, tuple[Group, Urgency]] = {}
+        self._running: set[Key] = set()
+        self._late: set[Key] = set()  # whose next slot has come while they run
         self._beat_ms = 0
         self._reconciled: set[str] = set()
+        self._known: tuple[int, ...] = ()
+        self._present: set[str] = set()  # the origins of the known groups' rules
 
     async def run(self) -> None:
+        self._running.clear()
+        self._late.clear()
         done_ms = 0
-        while True:
-            due_ms, groups = self._groups.next_due(after_ms(self._clock.now_ms(), done_ms))
-            if not await self._clock.sleep_until(due_ms):
-                continue  # the clock was set: the slots are others now
-            done_ms = due_ms
-            for progress in groups:
-                await self.evaluate(progress, max(due_ms, self._clock.now_ms()))
-            await self._settle()
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                due_ms, groups = self._groups.next_due(after_ms(self._clock.now_ms(), done_ms))
+                if not await self._clock.sleep_until(due_ms):
+                    continue  # the clock was set: the slots are others now
+                done_ms = due_ms
+                for progress in groups:
+                    now_ms = max(due_ms, self._clock.now_ms())
+                    progress.begun_ms = self._groups.slot(progress, now_ms)
+                    if progress.group.key in self._running:
+                        self._late.add(progress.group.key)
+                    else:
+                        self._running.add(progress.group.key)
+                        tasks.create_task(self._run_group(progress))
 
-    async def evaluate(self, progress: GroupProgress, now_ms: int) -> None:
-        """One group, in the slot that `now_ms` falls into."""
-        events = await self._groups.evaluate(progress, self._groups.slot(progress, now_ms))
+    async def _run_group(self, progress: GroupProgress) -> None:
+        """The slot that it has begun, and the newest of those that come meanwhile."""
+        key = progress.group.key
+        while True:
+            self._late.discard(key)
+            read_ms = await self._arrivals.wait(progress)
+            await self.evaluate(progress, progress.begun_ms or 0, read_ms)
+            await self._settle()
+            if key not in self._late:
+                break
+        self._running.discard(key)
+
+    async def evaluate(self, progress: GroupProgress, at_ms: int, read_ms: int = 0) -> None:
+        """One group in its slot `at_ms`, with the samples up to `read_ms` if that is later."""
+        pause = partial(self._turns.take, self._urgency(progress))
+        await pause()
+        events = await self._groups.evaluate(progress, at_ms, read_ms, pause)
         await self._report(progress, events, self._clock.now_ms())
         await self._groups.persist(progress, self._instances)
+
+    def _urgency(self, progress: GroupProgress) -> Urgency:
+        """Those that may page P0 go first, then those that run more often."""
+        group, key = progress.group, progress.group.key
+        kept = self._urgencies.get(key)
+        if kept is None or kept[0] is not group:
+            words = self._desk.ledger.config.severity_words
+            kept = self._urgencies[key] = group, (_rank(group, words), progress.interval_ms)
+        return kept[1]
 
     def waiting(self, now_ms: int) -> list[GroupProgress]:
         """The groups that are due and have never run: nobody is paged by them yet."""
@@ -121,9 +175,13 @@ class RuleRounds:
 
     async def _settle(self) -> None:
         now_ms = self._clock.now_ms()
-        rules = (rule for one in self._groups.all for rule in one.rules)
-        present = {name for rule in rules for name in _origins(rule)}
-        gone = {one for one in self._desk.origins if one.startswith(RULES)} - present
+        groups = self._groups.all
+        if tuple(map(id, groups)) != self._known:
+            self._known = tuple(map(id, groups))
+            self._present = {
+                name for one in groups for rule in one.rules for name in _origins(rule)
+            }
+        gone = {one for one in self._desk.origins if one.startswith(RULES)} - self._present
         if gone:
             await self._desk.reconcile([], gone, now_ms, "rule removed")
         if now_ms - self._beat_ms >= HEARTBEAT_MS or now_ms < self._beat_ms:
@@ -148,3 +206,10 @@ def _standing(rule: RuleProgress, now_ms: int) -> Iterator[AlertEvent]:
     for alert in rule.alerts.values():
         if alert.state is AlertState.FIRING:
             yield AlertEvent(EventKind.FIRING, alert, now_ms, origin=rule.origin)
+
+
+def _rank(group: Group, words: Mapping[str, Severity]) -> int:
+    labels = (dict(rule.labels) for rule in group.rules if isinstance(rule, AlertingRule))
+    severities = (severity_of(one.get(SEVERITY_LABEL, ""), words) for one in labels)
+    order = list(Severity)
+    return min((order.index(one) for one in severities if one), default=len(order))

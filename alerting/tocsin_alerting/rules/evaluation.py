@@ -54,9 +54,12 @@ class Surroundings:
 
 
 async def evaluate_rule(
-    progress: RuleProgress, group: Group, at_ms: int, around: Surroundings
+    progress: RuleProgress, group: Group, at_ms: int, around: Surroundings, read_ms: int = 0
 ) -> tuple[AlertEvent, ...]:
-    """The rule's events of this evaluation. Never raises: a failure is kept and counted."""
+    """The rule's events of this evaluation. Never raises: a failure is kept and counted.
+
+    `read_ms` is until when samples are read, if that is later than `at_ms`.
+    """
     if not progress.ready:
         progress.ready = around.sources.ready(progress.rule.query)
         if not progress.ready:
@@ -65,7 +68,7 @@ async def evaluate_rule(
     traced = log.isEnabledFor(logging.DEBUG)
     started, before = around.seconds(), _states(progress) if traced else {}
     try:
-        events = await _evaluated(progress, group, at_ms, around)
+        events = await _evaluated(progress, group, at_ms, around, max(at_ms, read_ms))
         progress.health, progress.last_error = RuleHealth.OK, ""
         progress.good_ms = at_ms
     except Exception as error:  # why: whatever breaks a rule must be told, and not stop the others
@@ -96,20 +99,21 @@ def _trace(progress: RuleProgress, group: Group, events: Sequence[AlertEvent]) -
 
 
 async def _evaluated(
-    progress: RuleProgress, group: Group, at_ms: int, around: Surroundings
+    progress: RuleProgress, group: Group, at_ms: int, around: Surroundings, read_ms: int
 ) -> tuple[AlertEvent, ...]:
     rule = progress.rule
-    offset = group.query_offset_ms
-    queried_ms = at_ms - (around.query_offset_ms if offset is None else offset)
-    result = rows(await around.engine.instant(rule.query, queried_ms))
+    own_offset = group.query_offset_ms
+    offset_ms = around.query_offset_ms if own_offset is None else own_offset
+    written_ms = at_ms - offset_ms
+    result = rows(await around.engine.instant(rule.query, written_ms if offset_ms else read_ms))
     if isinstance(rule, RecordingRule):
         samples = record(rule, result)
         _check_limit(group, len(samples), "series")
-        _write(progress, queried_ms, samples, around.write)
+        _write(progress, written_ms, samples, around.write)
         return ()
     verdict = await _alerted(progress, rule, group, result, at_ms, around)
     if not progress.removed:
-        _write(progress, queried_ms, progress.alert_samples(rule), around.write)
+        _write(progress, written_ms, progress.alert_samples(rule), around.write)
     return verdict.events
 
 

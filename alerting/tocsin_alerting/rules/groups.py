@@ -1,21 +1,27 @@
 """All groups of the configuration: when each is due, what each says, and what a restart needs."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tocsin_alerting.promql.ast import Expr
 from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind, rules_origin
 from tocsin_alerting.rules.evaluation import Surroundings, evaluate_rule
 from tocsin_alerting.rules.journal import InstanceJournal, InstanceRow
-from tocsin_alerting.rules.progress import GroupProgress, RuleProgress
+from tocsin_alerting.rules.progress import RULES_JOB, GroupProgress, RuleProgress
 from tocsin_alerting.rules.rule import Group, RecordingRule, Rule, RuleFile
 from tocsin_alerting.rules.schedule import missed, slot_ms
 from tocsin_alerting.rules.unknown import inputs
 from tocsin_exporter.snapshot import Source
 
-HEARTBEAT_MS = 10_000  # how wrong "down at" may be after a crash, for alerts that wait for `for`
+# How wrong "down at" may be after a crash, for alerts that wait for `for`, when the store has lost
+# what was written of them.
+HEARTBEAT_MS = 10_000
 Key = tuple[str, str]
+
+
+async def at_once() -> None:
+    """No pause between the rules of a group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +48,26 @@ class Groups:
     def all(self) -> Sequence[GroupProgress]:
         return tuple(self._groups.values())
 
-    def remember(self, rows: Iterable[InstanceRow], history_ms: int | None = None) -> None:
+    def remember(
+        self,
+        rows: Iterable[InstanceRow],
+        history_ms: int | None = None,
+        written_ms: Callable[[Source], int | None] = lambda source: None,
+    ) -> None:
         """The journal's rows of the last run, and the time of the newest sample that the store has
-        of it, if any; call it before the first `load`."""
+        of it, if any; call it before the first `load`.
+
+        `written_ms` says when the last run last wrote samples of a rule, by the rule's source:
+        until then its alerts waited or fired, though the rows are older.
+        """
         self._history_ms = history_ms
         self._rows = defaultdict(list)
         for row in rows:
-            self._rows[row.file, row.group, row.rule].append(row)
+            source = Source(RULES_JOB, f"{row.file};{row.rule}")
+            waits = row.alert is not None and row.alert.state is AlertState.PENDING
+            seen_ms = max(row.seen_ms, (written_ms(source) if waits else None) or 0)
+            kept = replace(row, seen_ms=seen_ms)
+            self._rows[row.file, row.group, row.rule].append(kept)
 
     def load(self, files: Iterable[RuleFile], now_ms: int) -> list[AlertEvent]:
         """Start or reload with these files.
@@ -72,7 +91,7 @@ class Groups:
         return events
 
     def next_due(self, now_ms: int) -> tuple[int, list[GroupProgress]]:
-        """The next slot that some group has not run for, and the groups that have it.
+        """The next slot that some group has not begun, and the groups that have it.
 
         It is not after `now_ms` when a group is late: one whose slot came while another ran must
         not be passed over. Without groups, a slot of the global interval and nobody.
@@ -85,19 +104,29 @@ class Groups:
 
     def slot(self, progress: GroupProgress, now_ms: int) -> int:
         """The slot that an evaluation which is late, at `now_ms`, is for."""
-        return slot_ms(progress.group, progress.interval_ms, now_ms)
+        return slot_ms(progress.interval_ms, now_ms)
 
-    async def evaluate(self, progress: GroupProgress, at_ms: int) -> list[AlertEvent]:
+    async def evaluate(
+        self,
+        progress: GroupProgress,
+        at_ms: int,
+        read_ms: int = 0,
+        pause: Callable[[], Awaitable[None]] = at_once,
+    ) -> list[AlertEvent]:
         """Run the group's rules in order at `at_ms`; what changed, in that order.
 
-        Never raises: a rule that fails is told in its progress and by events of kind unknown.
+        They read the samples up to `read_ms`, where that is later: a reading for `at_ms` may have
+        begun late. `pause` is awaited before each rule. Never raises: a rule that fails is told in
+        its progress and by events of kind unknown.
         """
+        progress.begun_ms = at_ms
         started = self.around.seconds()
         progress.iterations += 1
         progress.missed += missed(progress.evaluated_ms, at_ms, progress.interval_ms)
         events: list[AlertEvent] = []
         for rule in progress.rules:
-            changed = await evaluate_rule(rule, progress.group, at_ms, self.around)
+            await pause()
+            changed = await evaluate_rule(rule, progress.group, at_ms, self.around, read_ms)
             events.extend(replace(event, origin=rule.origin) for event in changed)
         progress.evaluated_ms = at_ms
         progress.evaluation_seconds = self.around.seconds() - started
@@ -117,9 +146,9 @@ class Groups:
         late = waits and now_ms - (progress.saved_ms or 0) >= HEARTBEAT_MS
         if shape == (progress.saved or []) and not late and not self._forgotten:
             return False
-        for key in sorted(self._forgotten - {progress.group.key}):
+        forgotten, self._forgotten = self._forgotten - {progress.group.key}, set()
+        for key in sorted(forgotten):
             await journal.save(*key, [] if key not in self._groups else _rows(self._groups[key]))
-        self._forgotten.clear()
         await journal.save(*progress.group.key, rows)
         progress.saved, progress.saved_ms = shape, now_ms
         return True
@@ -196,9 +225,9 @@ class Groups:
 
 
 def _due_ms(progress: GroupProgress, now_ms: int) -> int:
-    """The latest slot, if the group has not run since, else the next."""
-    slot = slot_ms(progress.group, progress.interval_ms, now_ms)
-    last_ms = progress.loaded_ms if progress.evaluated_ms is None else progress.evaluated_ms
+    """The latest slot, if the group has not begun one since, else the next."""
+    slot = slot_ms(progress.interval_ms, now_ms)
+    last_ms = progress.loaded_ms if progress.begun_ms is None else progress.begun_ms
     return slot if slot > last_ms else slot + progress.interval_ms
 
 

@@ -155,13 +155,15 @@ class RuleProgress:
 class GroupProgress:
     """One group's state; `saved` is what the journal has of it, without what always changes.
 
-    `loaded_ms` is when it came: from then on its slots count.
+    `loaded_ms` is when it came: from then on its slots count. `begun_ms` is the slot that was begun
+    last, and `evaluated_ms` the one that has ended.
     """
 
     group: Group
     interval_ms: int
     rules: list[RuleProgress]
     loaded_ms: int
+    begun_ms: int | None = None
     evaluated_ms: int | None = None
     evaluation_seconds: float = 0.0
     iterations: int = 0
@@ -171,6 +173,7 @@ class GroupProgress:
 
     def move(self, delta_ms: int) -> None:
         self.loaded_ms += delta_ms
+        self.begun_ms = _plus(self.begun_ms, delta_ms)
         self.evaluated_ms = _plus(self.evaluated_ms, delta_ms)
         self.saved_ms = _plus(self.saved_ms, delta_ms)
         for rule in self.rules:

@@ -238,6 +238,10 @@ class Store:
             pairs = LivePairs(strays.labels, strays.rows, strays.loose.runs) if strays else None
         return self._archive.join(matcher_sets, live, pairs, t0_ms, t1_ms, verdicts)
 
+    def sealed_at(self, at_ms: int) -> bool:
+        """Whether a question about that time may have to be answered from the disk."""
+        return self._archive is not None and at_ms <= self._archived_ms
+
     def touched(self, matcher_sets: MatcherSets) -> frozenset[Source]:
         """The sources that have, or had within the retention, a series like this."""
         verdicts = Verdicts()

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from support.alert_events import alert, fires
+from support.arrivals import nothing_awaited
 from support.paging_floor import START_MS
 from support.policies import MINUTE, SECOND, config
 from support.rule_surroundings import surroundings
@@ -47,7 +48,9 @@ class World:
         self.groups = Groups(surroundings(script), SECOND)
         self.desk = Desk(config(), journal, lambda: 0.0)
         instances = Instances(self.desk, self.clock.now_ms)
-        self.rounds = RuleRounds(self.groups, self.desk, instances, self.clock)
+        self.rounds = RuleRounds(
+            self.groups, self.desk, instances, self.clock, nothing_awaited(self.clock)
+        )
         self._files = [RuleFile("f.yml", groups)]
 
     async def run(self, seconds: float) -> None:

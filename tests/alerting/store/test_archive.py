@@ -11,6 +11,7 @@ from support.small_disk import small_disk
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.result import InstantVector, Matrix
 from tocsin_alerting.store.cell import is_sample
+from tocsin_alerting.store.disk import Pace
 from tocsin_alerting.store.matchers import Matcher, MatchOp
 from tocsin_alerting.store.store import HOUR_MS
 from tocsin_exporter.snapshot import Family, Layout, Series, Snapshot, Source, labels
@@ -188,7 +189,7 @@ def test_a_full_disk_costs_nothing_once_it_is_free(
         assert kept.archive.condition.failures > 0
         assert times_of(kept) == list(range(3 * 240))
         disk.free()
-        for _ in range(15):
+        for _ in range(Pace().retry):
             kept.archive.turn()
         assert kept.archive.up
         assert "written to disk again" in caplog.text
@@ -203,7 +204,7 @@ def test_a_directory_that_is_none_lets_the_store_go_on_in_memory(tmp_path: Path)
     hours(kept, 0, 1)
     assert times_of(kept) == list(range(240))
     (tmp_path / "samples").unlink()
-    for _ in range(15):
+    for _ in range(Pace().retry):
         kept.archive.turn()
     kept = kept.again()
     assert times_of(kept) == list(range(240))

@@ -1,0 +1,90 @@
+"""Which queries of rules are evaluated on the loop, and which in a thread."""
+
+import threading
+import time
+
+import pytest
+
+from tocsin_alerting.api.threads import Threads
+from tocsin_alerting.promql.engine import Engine
+from tocsin_alerting.promql.parser import parse
+from tocsin_alerting.rounds.queries import SLOW_SECONDS, RuleQueries
+from tocsin_alerting.store.selection import Selection
+from tocsin_alerting.store.store import Store
+
+NOW = 10**12
+HOUR = 3_600_000
+
+
+class Watched(Store):
+    """A store that says in which threads it was asked, and may be slow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[str] = []
+        self.seconds = 0.0
+        self.write([((("__name__", "m"),), NOW, 1.0)])
+
+    def select(self, *arguments: object, **named: object) -> Selection:
+        self.threads.append(threading.current_thread().name)
+        if self.seconds:
+            time.sleep(self.seconds)
+        return super().select(*arguments, **named)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def store() -> Watched:
+    return Watched()
+
+
+def queries(store: Watched, sealed_before_ms: int = 0) -> RuleQueries:
+    def sealed(at_ms: int) -> bool:
+        return at_ms < sealed_before_ms
+
+    return RuleQueries(Engine(store), Threads(2, "rules"), sealed, time.monotonic)
+
+
+def where(store: Watched) -> list[str]:
+    loop = threading.current_thread().name
+    return ["loop" if name == loop else name.partition("-")[0] for name in store.threads]
+
+
+async def test_what_was_quick_runs_on_the_loop_from_then_on(store: Watched) -> None:
+    asked, expr = queries(store), parse("m")
+    for _ in range(3):
+        result = await asked.instant(expr, NOW)
+        assert [value for _, value in result.value] == [1.0]  # type: ignore[union-attr, misc]
+    assert where(store) == ["rules", "loop", "loop"]
+
+
+async def test_what_was_slow_runs_in_a_thread_until_it_is_quick(store: Watched) -> None:
+    asked, expr = queries(store), parse("m")
+    await asked.instant(expr, NOW)
+    store.seconds = 2 * SLOW_SECONDS
+    await asked.instant(expr, NOW)
+    await asked.instant(expr, NOW)
+    store.seconds = 0
+    await asked.instant(expr, NOW)
+    await asked.instant(expr, NOW)
+    assert where(store) == ["rules", "loop", "rules", "rules", "loop"]
+
+
+async def test_what_may_need_the_disk_never_runs_on_the_loop(store: Watched) -> None:
+    asked = queries(store, sealed_before_ms=NOW - HOUR)
+    near, far = parse("max_over_time(m[30m])"), parse("max_over_time(m[2h])")
+    for _ in range(3):
+        await asked.instant(near, NOW)
+        await asked.instant(far, NOW)
+    assert where(store) == ["rules", "rules", *["loop", "rules"] * 2]
+
+
+async def test_what_a_template_asks_runs_in_a_thread(store: Watched) -> None:
+    asked = queries(store)
+    for _ in range(2):
+        await asked.instant("m", NOW)
+    assert where(store) == ["rules", "rules"]
+
+
+async def test_an_error_comes_back_from_the_thread(store: Watched) -> None:
+    with pytest.raises(ValueError, match="unexpected end"):
+        await queries(store).instant("m +", NOW)
