@@ -14,7 +14,7 @@ from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.collector import Collector, CollectorError, Unavailable
 from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.collectors.health import Health
-from tocsin_exporter.collectors.reading import ReadsLines
+from tocsin_exporter.collectors.reading import ReadsLines, SaysMore
 from tocsin_exporter.snapshot import (
     DuplicateSeries,
     Layout,
@@ -109,6 +109,9 @@ class Scraper:
         now = self._clock.monotonic()
         for one in self._health.values():
             yield from one.samples(now)
+        for collector in self.watch.collectors:
+            if isinstance(collector, SaysMore):
+                yield from collector.health()
 
     @property
     def error(self) -> str:

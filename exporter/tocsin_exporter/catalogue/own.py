@@ -21,6 +21,9 @@ _COLLECTORS = (
     counter("tocsin_collector_lines_skipped_total",
             "Lines that a collector left out, by reason (blank, malformed).",
             "", *_COLLECTOR, "reason"),
+    gauge("tocsin_filesystem_mounts",
+          "Mounts by what came of the last reading: read, error, hung, missed (no time for them).",
+          "", "state"),
 )  # fmt: skip
 
 _PAGE = (

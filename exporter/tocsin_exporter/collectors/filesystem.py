@@ -1,17 +1,18 @@
-"""Space on filesystems: statvfs, one lane a mount.
+"""Space on filesystems: statvfs, on a few threads however many mounts there are.
 
 statvfs on a dead NFS server never returns and cannot be stopped. Such a mount costs its own
-metrics, and its node_filesystem_device_error is 1 until the call comes back.
+metrics, and its node_filesystem_device_error is 1 until the call comes back. When so many hang that
+no thread is left, or the others take too long, what was not read is a failure of the collector.
 """
 
-import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 
-from tocsin_exporter.catalogue import HOST
-from tocsin_exporter.collectors.collector import Stuck
-from tocsin_exporter.collectors.lane import Lane
+from tocsin_exporter.catalogue import HOST, OWN
+from tocsin_exporter.collectors.collector import CollectorError
 from tocsin_exporter.collectors.mounts import Mount, watched
+from tocsin_exporter.collectors.pool import Pool
 from tocsin_exporter.collectors.reading import Lines
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.snapshot import Sample, labels
@@ -23,6 +24,11 @@ _FILES = HOST["node_filesystem_files"]
 _FILES_FREE = HOST["node_filesystem_files_free"]
 _READ_ONLY = HOST["node_filesystem_readonly"]
 _ERROR = HOST["node_filesystem_device_error"]
+_MOUNTS = OWN["tocsin_filesystem_mounts"]
+
+THREADS = 8
+SPARE_THREADS = 24  # that may hang before others have fewer than THREADS
+_ROUNDS = 1.8  # times the patience with one mount: within the deadline of the collector
 
 
 class Filesystem:
@@ -31,31 +37,51 @@ class Filesystem:
     def __init__(self, site: Site) -> None:
         self.lines = Lines(self.name)
         self._site = site
-        self._lanes: dict[str, Lane] = {}
+        self._pool = Pool[str, os.statvfs_result]("statvfs", THREADS, SPARE_THREADS)
+        self._states: dict[str, int] = {}
+        self._answered: set[str] = set()  # in the last round: asked first in the next
 
     async def collect(self) -> Sequence[Sample]:
+        """Raises CollectorError, with what was read, when there was no time for some mounts."""
         mounts = watched(self._site, self.lines)
-        points = {mount.point for mount in mounts}
-        self._leave({*self._lanes} - points)
-        answers = dict(await asyncio.gather(*(self._stat(point) for point in points)))
-        return [sample for mount in mounts for sample in parse(mount, answers[mount.point])]
+        points = {mount.point: None for mount in mounts}
+        first = sorted(points, key=lambda point: point not in self._answered)
+        calls = [(point, partial(self._site.statvfs, self._path(point))) for point in first]
+        patience = self._site.mount_seconds
+        found = await self._pool.run(calls, patience, patience * _ROUNDS)
+        answers = {p: one for p, one in found.items() if not isinstance(one, Exception)}
+        self._answered = set(answers)
+        samples = [one for mount in mounts for one in parse(mount, answers.get(mount.point))]
+        return self._complete(samples, points.keys(), found, answers)
 
-    async def _stat(self, point: str) -> tuple[str, os.statvfs_result | None]:
-        """None for a mount that does not answer in time or answers with an error."""
-        lane = self._lanes.setdefault(point, Lane(f"statvfs {point}"))
-        path = os.path.join(self._site.root, point.lstrip("/"))
-        try:
-            async with asyncio.timeout(self._site.mount_seconds):
-                return point, await lane.run(lambda: self._site.statvfs(path))
-        except (OSError, Stuck):  # TimeoutError is an OSError
-            return point, None
+    def _complete(
+        self,
+        samples: list[Sample],
+        points: Collection[str],
+        found: Mapping[str, object],
+        answers: Mapping[str, object],
+    ) -> list[Sample]:
+        hung = self._pool.hung.intersection(points)
+        missed = len(points) - len(found) - len(hung)
+        self._states = {
+            "read": len(answers),
+            "error": len(found) - len(answers),
+            "hung": len(hung),
+            "missed": missed,
+        }
+        if missed:
+            raise CollectorError(f"no time for {missed} of {len(points)} mounts", samples)
+        return samples
 
-    def _leave(self, points: set[str]) -> None:
-        for point in points:
-            self._lanes.pop(point).close()
+    def health(self) -> Iterator[Sample]:
+        for state, count in self._states.items():
+            yield Sample(_MOUNTS, float(count), (("state", state),))
+
+    def _path(self, point: str) -> str:
+        return os.path.join(self._site.root, point.lstrip("/"))
 
     def close(self) -> None:
-        self._leave({*self._lanes})
+        self._pool.close()
 
 
 def parse(mount: Mount, answer: os.statvfs_result | None) -> Iterator[Sample]:

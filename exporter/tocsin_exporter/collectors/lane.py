@@ -34,8 +34,9 @@ class Lane:
         if self.busy:
             raise Stuck(f"{self._name}: an earlier call has not come back")
         if self._thread is None:
-            self._thread = Thread(target=self._work, name=self._name, daemon=True)
-            self._thread.start()
+            thread = Thread(target=self._work, name=self._name, daemon=True)
+            thread.start()  # RuntimeError where there is no room for one: tried again next time
+            self._thread = thread
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[T] = loop.create_future()
         self.busy = True

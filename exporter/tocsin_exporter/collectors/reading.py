@@ -70,6 +70,15 @@ class ReadsLines(Protocol):
     lines: Lines
 
 
+@runtime_checkable
+class SaysMore(Protocol):
+    """A collector whose health is more than whether the last reading succeeded."""
+
+    def health(self) -> Iterable[Sample]:
+        """Samples for the agent's own metrics."""
+        ...
+
+
 class Reading:
     """Calls `read` on the loop: for what takes microseconds and cannot hang."""
 
