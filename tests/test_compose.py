@@ -22,6 +22,40 @@ PROVISIONED = ROOT / "docker" / "grafana" / "provisioning"
 MONITORING = {"prometheus", "grafana"}
 
 
+V1 = Path("/usr/bin/docker-compose")  # Debian 12's
+
+
+def overrides() -> list[str]:
+    """Those that the documentation shows."""
+    return re.findall(r"(?s)```yaml\n(.*?)```", (ROOT / "docs" / "compose.md").read_text())
+
+
+def test_docker_compose_1_29_takes_it_and_every_override(tmp_path: Path) -> None:
+    said = (
+        subprocess.run([V1, "version", "--short"], capture_output=True, text=True)
+        if V1.exists()
+        else None
+    )
+    if said is None or not said.stdout.startswith("1."):
+        pytest.skip("docker-compose 1.29 is not installed")
+    for text in ["", *overrides()]:
+        override = tmp_path / "override.yml"
+        override.write_text(text or "services: {agent: {mem_limit: 1g}}")
+        command = [str(V1), "-f", "docker-compose.yml", "-f", str(override)]
+        command += ["--profile", "monitoring", "config", "-q"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, ""), text
+
+
+def test_the_schema_of_the_compose_specification_takes_it() -> None:
+    checker = Path(sys.executable).parent / "check-jsonschema"
+    if not checker.exists():
+        pytest.skip("check-jsonschema is not installed")
+    command = [str(checker), "--builtin-schema", "vendor.compose-spec", "docker-compose.yml"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
     """The configuration as docker-compose resolves it, with every profile."""
@@ -150,8 +184,8 @@ def test_the_overrides_that_the_documentation_shows_are_right(tmp_path: Path) ->
     binary = Path(sys.executable).parent / "docker-compose"
     if not binary.exists():
         pytest.skip("docker-compose is not installed")
-    shown = re.findall(r"(?s)```yaml\n(.*?)```", (ROOT / "docs" / "compose.md").read_text())
-    assert len(shown) == 3
+    shown = overrides()
+    assert len(shown) == 4
     for text in shown:
         override = tmp_path / "override.yml"
         override.write_text(text)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import uvicorn
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from tocsin_alerting.api import channels as channels_api
@@ -24,6 +25,7 @@ from tocsin_alerting.box import worker as workers
 from tocsin_alerting.box.discovery import USUAL_PORTS
 from tocsin_alerting.box.engines import Engines
 from tocsin_alerting.box.rhythms import rhythms
+from tocsin_alerting.box.systemd import Systemd
 from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.config import Config
 from tocsin_alerting.config.effective import effective
@@ -94,6 +96,7 @@ class Setup:
     max_requests: int = 40
     log_format: str = "logfmt"
     flags: Mapping[str, str] = field(default_factory=dict)
+    systemd: Systemd = field(default_factory=lambda: Systemd({}))
 
 
 class App:
@@ -146,18 +149,19 @@ class App:
         calendar = self._calendar()
         web = server.server(server.application(self._routes()))
         try:
-            await self._run(web.serve(self.setup.sockets), plan)
+            await self._run(web, plan)
         finally:
             calendar.shutdown(wait=False)
             await self._close()
 
-    async def _run(self, serving: Any, plan: plans.Plan) -> None:
+    async def _run(self, web: uvicorn.Server, plan: plans.Plan) -> None:
         """The loops, each for itself, while the server serves."""
         assert self.engines is not None
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             # The server takes them while it serves and raises them again when it has ended.
             loop.add_signal_handler(number, lambda: None)
+        loop.add_signal_handler(signal.SIGHUP, self.setup.systemd.reloading)
         async with asyncio.TaskGroup() as group:
             look_again = not self.setup.config.engines
             watching = partial(self.engines.run, look_again, self.setup.load_rps)
@@ -169,10 +173,18 @@ class App:
                 group.create_task(endless("rules", self.rounds.run)),
                 group.create_task(endless("incidents", paging.run)),
                 group.create_task(self._greet(plan)),
+                group.create_task(self.setup.systemd.attend(lambda: web.started, self._state)),
             ]
-            await serving
+            await web.serve(self.setup.sockets)
+            self.setup.systemd.stopping()
             for task in tasks:
                 task.cancel()
+
+    def _state(self) -> str:
+        """One line for `systemctl status`."""
+        journal = "down" if self.desk.recorder.down else "up"
+        watched = len(self.engines.urls) if self.engines else 0
+        return f"serving at {self._url}; {watched} engines; journal {journal}"
 
     async def _close(self) -> None:
         if self.engines is not None and self.engines.worker is not None:

@@ -18,6 +18,7 @@ from typing import Any
 from tocsin_alerting import heap
 from tocsin_alerting.box import directory, ports
 from tocsin_alerting.box.discovery import USUAL_PORTS
+from tocsin_alerting.box.systemd import Systemd, keep_capabilities_to_ourselves
 from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.config import BUNDLED_RULES, Config
 from tocsin_alerting.config.effective import without_user
@@ -165,6 +166,7 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
     output.install()
     logs.configure(log_level, log_format)
     _warn_of_variables(os.environ)
+    keep_capabilities_to_ourselves()
     try:
         config = configured(options)
         setup = Setup(
@@ -180,6 +182,7 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
             max_requests=options.max_requests,
             log_format=log_format,
             flags=flags(options, config, log_level, log_format),
+            systemd=Systemd(os.environ),
         )
         _hold_directory(config.storage.path)
         for warning in warnings(config, Vault(os.environ, read_text)):

@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command, chosen = settings.read(arguments, os.environ, "tocsin worker")
         if chosen.parent_pid is not None:
             parent.die_with(chosen.parent_pid)
+            parent.die_first()
     except (settings.SettingsError, parent.ParentGone) as error:
         print(f"tocsin worker: {error}", file=sys.stderr)
         return USAGE

@@ -110,6 +110,8 @@ def test_it_dies_with_its_parent(tiny_path: Path) -> None:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
         wait_until_healthy(port)
+        # When memory is out, the kernel ends the guest first.
+        assert int(Path(f"/proc/{child}/oom_score_adj").read_text()) == 500
         parent.kill()
         parent.wait()
         deadline = time.monotonic() + 5

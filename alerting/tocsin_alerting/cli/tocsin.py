@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from tocsin_alerting.cli.service import service
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -45,6 +47,9 @@ def _logging(command: F) -> F:
 @click.version_option(package_name="tocsin", prog_name="tocsin")
 def main() -> None:
     """Watch a self-hosted LLM, from metric to page."""
+
+
+main.add_command(service)
 
 
 @main.command(cls=Once)

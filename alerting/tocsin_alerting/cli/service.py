@@ -1,0 +1,233 @@
+"""`tocsin service`: the agent as a systemd service, for the machine or for one user."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from tocsin_alerting.box import service as units
+
+NOT_RUNNING = 3  # as systemctl status
+_OPTIONS = (
+    click.option("--user", is_flag=True, help="A service of yours, without root."),
+    click.option(
+        "--root",
+        type=click.Path(path_type=Path, file_okay=False, exists=True),
+        help="Below this directory, for an image; nothing is started.",
+    ),
+)
+_SHOWN = ("LoadState", "ActiveState", "SubState", "MainPID", "NRestarts", "UnitFileState",
+          "ActiveEnterTimestamp", "Result", "StatusText")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whose service is meant."""
+
+    user: bool
+    root: Path | None
+
+    @property
+    def places(self) -> units.Places:
+        home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+        return units.places(self.root or Path("/"), home if self.user else None)
+
+    @property
+    def live(self) -> bool:
+        """Whether there is a systemd here to be told."""
+        return self.root is None and units.is_running()
+
+    def systemctl(self, *words: str) -> str:
+        return units.run("systemctl", *(["--user"] if self.user else []), *words)
+
+
+def _on(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.group()
+def service() -> None:
+    """The agent as a systemd service: started at boot, restarted, watched."""
+
+
+@service.command(context_settings={"ignore_unknown_options": True})
+@_on
+@click.option("--with-worker", is_flag=True, help="Let it start our own worker, too.")
+@click.option(
+    "--program",
+    type=click.Path(path_type=Path),
+    help="The `tocsin` that the service starts.  [default: this one]",
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def install(
+    user: bool,
+    root: Path | None,
+    with_worker: bool,
+    program: Path | None,
+    arguments: tuple[str, ...],
+) -> None:
+    """Write the unit, enable it and start it; ARGUMENTS are of `tocsin up`.
+
+    Again after an upgrade or for other arguments: the configuration and what is kept stay.
+    """
+    target = _target(user, root)
+    extra = [*([] if with_worker else ["--no-worker"]), *arguments]
+    _check_arguments(extra)
+    started = program or Path(sys.executable).parent / "tocsin"
+    if root is None and not user:
+        _check_program(started)
+    places = target.places
+    _check_foreign(places.unit)
+    config = "%E/tocsin/tocsin.yml"
+    try:
+        _write(places, units.unit(started, config, extra, user))
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}")
+    print(f"wrote {places.unit}")
+    _start(target) if target.live else print(_not_started(target))
+
+
+def _start(target: Target) -> None:
+    try:
+        if not target.user:
+            units.run("systemd-sysusers", str(target.places.sysusers))
+        target.systemctl("daemon-reload")
+        target.systemctl("enable", units.UNIT)
+        target.systemctl("restart", units.UNIT)
+    except units.Refused as error:
+        _fail(f"{error}\nlook with: journalctl {'--user ' if target.user else ''}-u tocsin -n 50")
+    print("started; it starts at each boot")
+    if target.user:
+        print("so that it runs while you are logged out: loginctl enable-linger")
+
+
+def _not_started(target: Target) -> str:
+    if target.root is not None:
+        return "it starts when a machine boots from there"
+    return "systemd does not run this machine: nothing was started"
+
+
+@service.command()
+@_on
+def remove(user: bool, root: Path | None) -> None:
+    """Stop the service and take its unit away; configuration and data stay."""
+    target = _target(user, root)
+    places = target.places
+    _check_foreign(places.unit)
+    try:
+        if target.live and places.unit.exists():
+            target.systemctl("disable", "--now", units.UNIT)
+        for file in (places.wanted, places.unit, places.sysusers):
+            if file is not None:
+                file.unlink(missing_ok=True)
+        if target.live:
+            target.systemctl("daemon-reload")
+    except units.Refused as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}")
+    print(f"removed {places.unit}; {places.config} and what was recorded stay")
+
+
+@service.command()
+@_on
+def status(user: bool, root: Path | None) -> None:
+    """Whether it is installed, enabled and running; exit code 3 when it does not run."""
+    target = Target(user, root)
+    unit = target.places.unit
+    if not unit.exists():
+        print(f"not installed: there is no {unit}")
+        sys.exit(NOT_RUNNING)
+    print(f"unit      {unit}")
+    if not target.live:
+        print(f"enabled   {'yes' if target.places.wanted.is_symlink() else 'no'}")
+        print(_not_started(target))
+        sys.exit(NOT_RUNNING)
+    sys.exit(_report(target))
+
+
+def _report(target: Target) -> int:
+    """What systemd says of it, in four lines; the exit code."""
+    try:
+        said = target.systemctl("show", units.UNIT, *(f"--property={one}" for one in _SHOWN))
+    except units.Refused as error:
+        _fail(str(error))
+    facts = dict(line.partition("=")[::2] for line in said.splitlines())
+    print(f"enabled   {facts.get('UnitFileState', '')}")
+    print(f"state     {facts.get('ActiveState', '')} ({facts.get('SubState', '')})"
+          f" since {facts.get('ActiveEnterTimestamp') or '-'}")  # fmt: skip
+    print(f"pid       {facts.get('MainPID', '')}, restarted {facts.get('NRestarts', '0')} times")
+    print(f"says      {facts.get('StatusText') or facts.get('Result', '')}")
+    return 0 if facts.get("ActiveState") == "active" else NOT_RUNNING
+
+
+def _target(user: bool, root: Path | None) -> Target:
+    if user and root is not None:
+        raise click.UsageError("--user and --root cannot be used together")
+    if not user and root is None and os.geteuid() != 0:
+        _fail("a service of the machine needs root: use sudo, or --user for one of yours")
+    return Target(user, root)
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """What would be wrong usage at the start is so now."""
+    from tocsin_alerting.cli.tocsin import up
+
+    words = ["--config.file", "tocsin.yml", "--storage.path", "data", *arguments]
+    up.make_context("tocsin up", words)
+
+
+def _check_program(program: Path) -> None:
+    """The service has a user of its own, who must be able to read what it starts."""
+    if not program.exists():
+        _fail(f"{program}: there is no such program; name it with --program")
+    for path in (program, Path(sys.executable).resolve(), Path(__file__)):
+        closed = units.closed_to_others(path)
+        if closed is not None:
+            _fail(
+                f"{closed} is closed to other users, and the service runs as the user tocsin:\n"
+                "install into a directory that everybody may read, for example\n"
+                "  python3 -m venv /opt/tocsin && /opt/tocsin/bin/pip install WHEEL &&"
+                " /opt/tocsin/bin/tocsin service install"
+            )
+
+
+def _check_foreign(unit: Path) -> None:
+    """A unit that somebody wrote is not ours to replace."""
+    try:
+        if not unit.read_text(encoding="utf-8").startswith(units.HEADER):
+            _fail(f"{unit} was not written by `tocsin service install`: move it away first")
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        _fail(f"{unit}: {error}")
+
+
+def _write(places: units.Places, text: str) -> None:
+    _put(places.unit, text)
+    if places.sysusers is not None:
+        _put(places.sysusers, units.SYSUSERS)
+    if not places.config.exists():
+        _put(places.config, units.CONFIG)
+    places.wanted.parent.mkdir(parents=True, exist_ok=True)
+    if not places.wanted.is_symlink():
+        places.wanted.symlink_to(f"../{units.UNIT}")
+
+
+def _put(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.chmod(0o644)
+    fresh.replace(path)
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"tocsin service: {message}", file=sys.stderr)
+    sys.exit(1)
