@@ -79,6 +79,7 @@ class Gpu:
         answers = await asyncio.gather(*(self._ask(device) for device in self._devices))
         present = [answer for answer in answers if not isinstance(answer, str)]
         found = [sample for answer in present for sample in answer]
+        found += self.xid.of_missing({uuid for one in found if (uuid := _uuid(one))})
         found += self._numbers(len(present))
         failures = [answer for answer in answers if isinstance(answer, str)]
         if failures:
@@ -160,6 +161,10 @@ class Gpu:
             return f"GPU {device.index} still does not answer"
         except CollectorError as error:
             return str(error)
+
+
+def _uuid(sample: Sample) -> str:
+    return next((value for name, value in sample.labels if name == "UUID"), "")
 
 
 class _Device:

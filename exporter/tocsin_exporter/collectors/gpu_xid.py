@@ -2,24 +2,29 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from threading import Event, Lock, Thread
 from typing import Any
 
 from tocsin_exporter.catalogue import GPU
 from tocsin_exporter.collectors.gpu_readings import Identity
-from tocsin_exporter.snapshot import Last, Sample
+from tocsin_exporter.snapshot import Labels, Last, Sample
 
 log = logging.getLogger(__name__)
 
 # Those that mean a broken GPU or a needed reset; each exists at 0 from the start, so that
 # increase() sees the first one.
-CRITICAL = (48, 62, 64, 74, 79, 94, 95, 119, 120)
+CRITICAL = (
+    *(46, 48, 62, 64, 74, 79, 94, 95, 109, 110, 119, 120, 136, 140, 143),
+    *range(144, 151),
+    *(155, 156, 158),
+)
 _NEWEST, _COUNT, _LAST = REMEMBERED = (
     "DCGM_FI_DEV_XID_ERRORS",
     "gpu_xid_errors_total",
     "gpu_xid_last_timestamp_seconds",
 )
+_REMEMBERED_SECONDS = 86_400.0
 _WAIT_MS = 1000
 _RETRY_SECONDS = 30.0
 
@@ -34,6 +39,7 @@ class XidWatcher:
         self._counts: dict[tuple[str, int], int] = {}
         self._last: dict[tuple[str, int], float] = {}
         self._newest: dict[str, int] = {}
+        self._labels: dict[str, Labels] = {}  # of each GPU that was ever seen, by UUID
         self._stop = Event()
         self._thread: Thread | None = None
 
@@ -50,6 +56,7 @@ class XidWatcher:
         with self._lock:
             for name, named, value in last:
                 uuid, xid = named.get("UUID", ""), named.get("xid", "")
+                self._labels[uuid] = (("UUID", uuid), ("gpu", named.get("gpu", "")))
                 if name == _NEWEST:
                     self._newest[uuid] = int(value)
                 elif name == _COUNT and value:
@@ -70,17 +77,28 @@ class XidWatcher:
     def samples(self, identity: Identity) -> Iterator[Sample]:
         uuid = dict(identity.own)["UUID"]
         with self._lock:
-            counts = dict.fromkeys(CRITICAL, 0)
-            counts |= {x: n for (u, x), n in self._counts.items() if u == uuid}
-            last = {x: at for (u, x), at in self._last.items() if u == uuid}
+            self._labels[uuid] = identity.own
             newest = self._newest.get(uuid, 0)
         yield Sample(GPU[_NEWEST], float(newest), identity.dcgm)
+        yield from self._errors(uuid, identity.own, dict.fromkeys(CRITICAL, 0))
+
+    def of_missing(self, present: Collection[str]) -> Iterator[Sample]:
+        """The errors of the last day of GPUs that do not answer: an XID is often why."""
+        since = self._now() - _REMEMBERED_SECONDS
+        with self._lock:
+            fresh = {uuid for (uuid, _), at in self._last.items() if at > since}
+            missing = {u: self._labels[u] for u in fresh if u in self._labels and u not in present}
+        for uuid, own in missing.items():
+            yield from self._errors(uuid, own, {})
+
+    def _errors(self, uuid: str, own: Labels, counts: dict[int, int]) -> Iterator[Sample]:
+        with self._lock:
+            counts |= {x: n for (u, x), n in self._counts.items() if u == uuid}
+            last = {x: at for (u, x), at in self._last.items() if u == uuid}
         for xid, number in sorted(counts.items()):
-            labels = (*identity.own, ("xid", str(xid)))
-            yield Sample(GPU[_COUNT], float(number), labels)
+            yield Sample(GPU[_COUNT], float(number), (*own, ("xid", str(xid))))
         for xid, at in sorted(last.items()):
-            labels = (*identity.own, ("xid", str(xid)))
-            yield Sample(GPU[_LAST], at, labels)
+            yield Sample(GPU[_LAST], at, (*own, ("xid", str(xid))))
 
     def _listen(self, count: int) -> None:
         while not self._stop.is_set():

@@ -346,3 +346,27 @@ async def test_the_kernels_list_is_read(tmp_path: Path) -> None:
         (tmp_path / f"driver/nvidia/gpus/0000:0{number}:00.0").mkdir(parents=True)
     assert kernels_gpus(tmp_path) == 3
     assert kernels_gpus(tmp_path / "nowhere") == 0
+
+
+async def test_the_errors_of_a_gpu_that_does_not_answer_are_said_still(
+    gpu: Gpu, fake: FakeNvml, now: Now
+) -> None:
+    uuid = "GPU-22222222-0000-0000-0000-000000000001"
+    before = await gpu.collect()
+    gpu.xid.record(uuid, 79)
+    fake.fail("nvmlDeviceGetUtilizationRates", fake.nvml.NVML_ERROR_GPU_IS_LOST, gpu=1)
+    try:
+        with pytest.raises(CollectorError) as lost:
+            await gpu.collect()
+        said = lost.value.samples
+        assert values(said, "gpu_xid_last_timestamp_seconds", gpu="1", UUID=uuid) == [now()]
+        assert values(said, "gpu_xid_errors_total", gpu="1", xid="79") == [1]
+        labels = {s.labels for s in before if s.family.name == "gpu_xid_errors_total"}
+        assert {s.labels for s in said if s.family.name == "gpu_xid_errors_total"} <= labels
+        now.seconds += 86_400
+        with pytest.raises(CollectorError) as replaced:
+            await gpu.collect()
+        assert not values(replaced.value.samples, "gpu_xid_errors_total", gpu="1")
+    finally:
+        fake.fail("nvmlDeviceGetUtilizationRates", 0, gpu=1)
+    assert values(await gpu.collect(), "gpu_xid_errors_total", gpu="1", xid="79") == [1]
