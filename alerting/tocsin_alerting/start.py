@@ -69,6 +69,11 @@ def configured(options: Options) -> Config:
     """The configuration with the flags over it. Raises InvalidDocument and WrongUsage."""
     _check_flags(options)
     config = load(options.config_file)
+    if options.engine_ports and config.engines:
+        raise WrongUsage(
+            "--engine.port looks for engines on this machine, and the configuration lists engines: "
+            "none would be looked for; leave out one of them"
+        )
     sections: dict[str, Any] = {}
     if options.storage_path:
         sections["storage"] = config.storage.model_copy(update={"path": options.storage_path})

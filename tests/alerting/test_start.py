@@ -158,6 +158,7 @@ def test_why_it_cannot_start_is_one_line(tmp_path: Path, words: Sequence[str], s
         (["up", "--web.listen-address=here"], "--web.listen-address: 'here' is not HOST:PORT"),
         (["up", "--web.listen-address=:99999"], "--web.listen-address: ':99999': '99999' is "),
         (["up", "--engine.url=http://a:1", "--engine.port=1"], "--engine.port looks for engines"),
+        (["up", "--config.file=e.yml", "--engine.port=1"], "--engine.port looks for engines"),
         (["up", "--no-worker", "--worker.device=cpu"], "--worker.device is of our own worker"),
         (["exporter", "--web.listen-address=here"], "--web.listen-address: 'here' is not HOST"),
         (["exporter", "--engine.url=nonsense"], "--engine.url nonsense: not a URL"),
@@ -166,6 +167,7 @@ def test_why_it_cannot_start_is_one_line(tmp_path: Path, words: Sequence[str], s
 def test_a_flag_of_the_wrong_value_is_wrong_usage(
     tmp_path: Path, words: Sequence[str], said: str
 ) -> None:
+    (tmp_path / "e.yml").write_text('engines: [{url: "http://a:1"}]')
     done = tocsin(tmp_path, *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(said)

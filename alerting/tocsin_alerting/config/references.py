@@ -14,6 +14,8 @@ from tocsin_exporter.engine_access import EngineAccess
 
 Found = Iterator[tuple[Path, str]]
 
+_OFF = {f"0{unit}" for unit in ("y", "w", "d", "h", "m", "s", "ms")}
+
 
 def reference_problems(document: Document) -> list[Problem]:
     """Everything that is wrong between the parts, at its place."""
@@ -160,6 +162,16 @@ def _process_names(data: Any) -> Found:
         seen.append(name)
 
 
+def _without_effect(data: Any) -> Found:
+    """What another key turns off would be ignored without a word."""
+    for path, every in each(data, "collect", "engines"):
+        if isinstance(every, str) and every in _OFF and list(each(data, "engines", "*")):
+            yield path, f"{every} turns engines off, and engines lists some; leave out one of them"
+    for path, ack in each(data, "policies", "*", "ack"):
+        if isinstance(ack, Mapping) and ack.get("on_timeout") and not ack.get("timeout"):
+            yield (*path, "on_timeout"), "there is no timeout that could end; add timeout"
+
+
 def _near(word: object, known: Any) -> str:
     return did_you_mean(str(word), known)
 
@@ -173,4 +185,5 @@ CHECKS: tuple[Callable[[Any], Found], ...] = (
     _escalation,
     _engines,
     _process_names,
+    _without_effect,
 )

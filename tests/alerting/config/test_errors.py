@@ -38,6 +38,14 @@ CASES = {
         "policies: {P0: {group: {interval: 1m}, steps: [{notify: [{receiver: log}]}]}}",
         "policies.P0.group.interval: nothing repeats by group here",
     ),
+    "engines that are never read": (
+        'collect: {engines: 0s}\nengines: [{url: "http://a:1"}]',
+        "t.yml:1:20: 0s turns engines off, and engines lists some",
+    ),
+    "the end of a time that does not run": (
+        "policies: {P0: {ack: {on_timeout: next}, steps: [{notify: [{receiver: log}]}]}}",
+        "t.yml:1:35: there is no timeout that could end",
+    ),
     "a list that is none": ("rule_files: bundled", "t.yml:1:13: rule_files: must be a list"),
     "a mapping that is none": ("web: 5", "t.yml:1:6: web: must be a mapping"),
     "a section without content": ("contacts:", "t.yml:1:10: contacts: must be a mapping"),
