@@ -15,6 +15,7 @@ import uvicorn
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from tocsin_alerting.api import channels as channels_api
+from tocsin_alerting.api import engines as engines_api
 from tocsin_alerting.api import incidents, query, rules, runbooks, server, status, targets, write
 from tocsin_alerting.api.guard import guard
 from tocsin_alerting.api.threads import Threads
@@ -23,7 +24,7 @@ from tocsin_alerting.banner import Facts, banner
 from tocsin_alerting.box import plan as plans
 from tocsin_alerting.box import worker as workers
 from tocsin_alerting.box.discovery import USUAL_PORTS
-from tocsin_alerting.box.engines import Engines
+from tocsin_alerting.box.engines import WORKER_GRACE_SECONDS, Engines, Hooks, NotForgotten
 from tocsin_alerting.box.rhythms import rhythms
 from tocsin_alerting.box.systemd import Systemd
 from tocsin_alerting.bundled import bundled
@@ -75,8 +76,11 @@ from tocsin_exporter.watches import (
 )
 
 CLOSED_FOR_MS = 90 * 86_400_000  # how long a closed incident is remembered
-WORKER_GRACE_SECONDS = 3.0
 RULE_THREADS = 2  # for the rules that take long: one that hangs on the disk leaves one
+DEMO = (
+    "a demo with a small model, starting at {}; it ends when an engine is here, on a usual port or "
+    "named with --engine.url http://HOST:PORT"
+)
 _LINKS = {"Alerts": "/api/v1/alerts", "Incidents": "/api/v1/incidents", "Rules": "/api/v1/rules"}
 
 
@@ -143,7 +147,7 @@ class App:
         await asyncio.to_thread(resume, self.store, self.engine, self._collectors())
         self.archive.run()
         plan = await self._plan()
-        self.engines = Engines(plan, self._worker(plan), self._worker_url, self._watch_engine)
+        self.engines = Engines(plan, self._worker(plan), self._worker_url, self._hooks())
         self._add_own()
         await self._load_rules(now_ms)
         calendar = self._calendar()
@@ -228,6 +232,56 @@ class App:
         if ENGINE_AREA in self.rhythms:
             self.agent.add(engine_watch(self.site, access, self.rhythms[ENGINE_AREA]))
 
+    def _unwatch_engine(self, target: str) -> None:
+        """What was said of it ends now: nobody is to take it for the present."""
+        source = self._engine_source(target)
+        ended = {source}
+        for scraper in self.agent.scrapers:
+            if scraper.watch.source == source:
+                ended.update(scraper.sources)
+                self.agent.remove(source)
+        for one in ended:
+            self.store.end(one, self.clock.now_ms())
+
+    def _engine_source(self, target: str) -> Source:
+        return Source(self.rhythms[ENGINE_AREA].job if ENGINE_AREA in self.rhythms else "", target)
+
+    def _engine_up(self, target: str) -> bool | None:
+        """None before it was first read."""
+        last = self.agent.last.get(self._engine_source(target))
+        if last is None:
+            return None
+        named = (one.name == "llm_engine_up" for one in last.series)
+        return any(up and value for up, value in zip(named, last.values, strict=True))
+
+    def _hooks(self) -> Hooks:
+        now_ms = self.clock.now_ms
+        return Hooks(
+            watch=self._watch_engine,
+            unwatch=self._unwatch_engine,
+            answers=lambda target: bool(self._engine_up(target)),
+            remember=lambda row: self.desk.remember_engine(row, now_ms()),
+            forget=lambda target: self.desk.forget_engine(target, now_ms()),
+            now_ms=now_ms,
+        )
+
+    def _watched_engines(self) -> list[engines_api.WatchedEngine]:
+        watched = self.engines.watched.values() if self.engines else ()
+        return [
+            engines_api.WatchedEngine(
+                one.target, one.url, one.kind, one.model, one.origin, self._engine_up(one.target)
+            )
+            for one in watched
+        ]
+
+    async def _forget_engine(self, target: str) -> str:
+        assert self.engines is not None
+        try:
+            await self.engines.forget(target)
+        except NotForgotten as error:
+            return str(error)
+        return ""
+
     async def _plan(self) -> plans.Plan:
         config = self.setup.config
         named = [engine.access for engine in config.engines]
@@ -235,7 +289,7 @@ class App:
         usual = self.setup.engine_ports
         troubled = troubled_targets(self.desk.saved_instances)
         where = (own_one.host, own_one.port, usual)
-        return await plans.make(named, own_one.enabled, *where, troubled)
+        return await plans.make(named, own_one.enabled, *where, troubled, self.desk.saved_engines)
 
     def _worker(self, plan: plans.Plan) -> workers.Worker | None:
         if not plan.start_worker:
@@ -340,6 +394,7 @@ class App:
             *targets.routes(self._targets),
             *rules.routes(lambda: self.groups.all, base),
             *incidents.routes(self.desk, guarded, now_ms, base),
+            *engines_api.routes(self._watched_engines, self._forget_engine, guarded),
             *channels_api.routes(self.setup.channels, guarded, now_ms, base),
             *status.routes(self._running()),
             *runbooks.routes(lambda: bundled("docs/runbooks")),
@@ -386,7 +441,8 @@ class App:
         facts = Facts(
             gpus=gpus[0] if gpus else 0,
             engines=[f"{engine.kind} at {engine.url}" for engine in plan.engines],
-            worker=f"starting at {self._worker_url}" if plan.start_worker else plan.why_not,
+            worker=DEMO.format(self._worker_url) if plan.start_worker else plan.why_not,
+            silent=plan.silent,
             rules=self.setup.rules,
             receivers=list(self.setup.channels),
             directory=storage.path,

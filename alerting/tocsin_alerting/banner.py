@@ -15,7 +15,8 @@ ALERTCTL_URL = "http://127.0.0.1:4911"  # where alertctl looks when it is not to
 class Facts:
     """`gpus` is None while nobody knows. `url` is where the agent serves, as configured: it may
     name no host. `nobody`: every message goes to the log alone. `recorded` says whether the journal
-    can be written, and `retention_ms` how long samples are kept, None when none can be."""
+    can be written, and `retention_ms` how long samples are kept, None when none
+    can be. `silent` are targets of engines that are expected and do not answer."""
 
     gpus: int | None
     engines: Sequence[str]
@@ -27,6 +28,7 @@ class Facts:
     url: str
     recorded: bool = True
     nobody: bool = False
+    silent: Sequence[str] = ()
 
 
 def banner(facts: Facts) -> str:
@@ -35,6 +37,7 @@ def banner(facts: Facts) -> str:
     lines = (
         ("watches", _watched(facts)),
         ("worker", facts.worker),
+        *(("forget", f"{alertctl} engines forget {one}, if it is gone") for one in facts.silent),
         ("rules", _rules(facts.rules)),
         ("tells", "NOBODY, only this log" if facts.nobody else ", ".join(facts.receivers)),
         ("keeps", f"{_kept(facts)}, {_samples(facts)}"),

@@ -66,3 +66,8 @@ def test_addresses_that_can_be_opened_and_given_to_alertctl(url: str, shown: str
 
 def test_alertctl_finds_the_usual_port_on_its_own() -> None:
     assert "alertctl --url" not in banner(replace(FACTS, url="http://:4911"))
+
+
+def test_an_expected_engine_that_is_silent_comes_with_how_to_forget_it() -> None:
+    said = banner(replace(FACTS, silent=["127.0.0.1:8000"], url="http://h:1"))
+    assert "alertctl --url http://h:1 engines forget 127.0.0.1:8000" in said

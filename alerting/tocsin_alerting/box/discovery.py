@@ -7,12 +7,14 @@ list. Any other web server on such a port is left alone.
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.identify import identify
 
 # vLLM and our worker, SGLang, TGI, llama.cpp, Ollama, TensorRT-LLM (with vLLM's), LMDeploy.
 USUAL_PORTS = (8000, 30000, 3000, 8080, 11434, 23333)
+PATIENCE_SECONDS = 1.0
 _KINDS = {
     "vllm": "vLLM",
     "sglang": "SGLang",
@@ -24,28 +26,49 @@ _KINDS = {
 }
 
 
+class Origin(StrEnum):
+    """Why an engine is watched."""
+
+    CONFIGURED = "configured"
+    FOUND = "found"
+    REMEMBERED = "remembered"
+    DEMO = "demo"
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """`kind` is its name as its makers spell it."""
+    """`kind` is its name as its makers spell it; `model` what it serves, "" when unknown."""
 
     access: EngineAccess
     kind: str
+    origin: Origin = Origin.FOUND
+    model: str = ""
 
     @property
     def url(self) -> str:
         return self.access.url
 
+    @property
+    def target(self) -> str:
+        return self.access.target
+
 
 async def engines(
-    ports: Iterable[int] = USUAL_PORTS, timeout_s: float = 1.0, host: str = "127.0.0.1"
+    ports: Iterable[int] = USUAL_PORTS,
+    timeout_s: float = PATIENCE_SECONDS,
+    host: str = "127.0.0.1",
 ) -> list[Engine]:
     """The engines that answer, in the order of the ports; silence costs `timeout_s` once."""
-    asked = [EngineAccess.of(f"http://{host}:{port}") for port in ports]
-    kinds = await asyncio.gather(*(identify(access, timeout_s) for access in asked))
+    return await ask([EngineAccess.of(f"http://{host}:{port}") for port in ports], timeout_s)
+
+
+async def ask(asked: Sequence[EngineAccess], timeout_s: float = PATIENCE_SECONDS) -> list[Engine]:
+    """Those of `asked` that answer as an engine does."""
+    found = await asyncio.gather(*(identify(access, timeout_s) for access in asked))
     return [
-        Engine(access, _KINDS.get(kind, "an OpenAI-compatible engine"))
-        for access, kind in zip(asked, kinds, strict=True)
-        if kind
+        Engine(access, _KINDS.get(one.kind, "an OpenAI-compatible engine"), model=one.model)
+        for access, one in zip(asked, found, strict=True)
+        if one is not None
     ]
 
 

@@ -4,44 +4,66 @@ import asyncio
 import logging
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 
-from tocsin_alerting.box.discovery import engines
+from tocsin_alerting.box import discovery
+from tocsin_alerting.box.discovery import Engine, Origin
 from tocsin_alerting.box.load import Load
-from tocsin_alerting.box.plan import Plan
+from tocsin_alerting.box.plan import Plan, demo, moves
 from tocsin_alerting.box.worker import Worker, WorkerState
 from tocsin_alerting.http import httpx
+from tocsin_alerting.incidents.engine_row import EngineRow
 from tocsin_exporter.engine_access import EngineAccess
 
 log = logging.getLogger(__name__)
 
-LOOK_AGAIN_SECONDS = 30.0
+LOOK_AGAIN_SECONDS = 20.0  # while nothing answers, something is silent, or the demo worker runs
+LOOK_SELDOM_SECONDS = 300.0
+EXPECTED_AFTER_SECONDS = 600.0  # an engine that has answered so long is remembered
+NOTE_SECONDS = 15.0
+WORKER_GRACE_SECONDS = 3.0
 _ASK_SECONDS = 0.5
 
 
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What the engines are watched and remembered with. `answers` says of a target whether it did
+    when it was last read; `unwatch` may be told a target that is not watched."""
+
+    watch: Callable[[EngineAccess], None]
+    unwatch: Callable[[str], None]
+    answers: Callable[[str], bool]
+    remember: Callable[[EngineRow], Awaitable[None]]
+    forget: Callable[[str], Awaitable[None]]
+    now_ms: Callable[[], int]
+
+
+class NotForgotten(Exception):
+    """The message says why the engine stays."""
+
+
 class Engines:
-    """`watch(access)` begins to watch one; each target is begun once.
+    """Each target is watched once.
 
     Our own worker is watched from its first answer on, since loading a model is not an outage; or
-    when it was given up, which is one. Where nothing was named, engines that start later are found.
+    when it was given up, which is one. Where nothing was named, engines that start later are found,
+    and the worker ends when one is: nobody asked for it.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        worker: Worker | None,
-        worker_url: str,
-        watch: Callable[[EngineAccess], None],
-    ) -> None:
-        self.watched: dict[str, EngineAccess] = {}
+    def __init__(self, plan: Plan, worker: Worker | None, worker_url: str, hooks: Hooks) -> None:
+        self.watched: dict[str, Engine] = {}
         self.worker = worker
         self.load: Load | None = None
-        self._worker_url = worker_url
+        self._driving: asyncio.Task[None] | None = None
+        self._demo = demo(worker_url) if worker_url else None
         self._ports = plan.ports
-        self._watch = watch
+        self._moved = dict(plan.moved)
+        self._hooks = hooks
+        self._answered: dict[str, float] = {}  # seconds, by target
         self._first = asyncio.Event()
         for engine in plan.engines:
-            self._begin(engine.access)
+            self._begin(engine)
 
     async def run(
         self, look_again: bool, load_rps: float | None, env: Mapping[str, str] = os.environ
@@ -54,44 +76,131 @@ class Engines:
             if self.worker is not None:
                 group.create_task(self.worker.run())
                 group.create_task(self._await_worker(self.worker))
-            elif look_again:
+            if look_again:
                 group.create_task(self._look_again())
+                group.create_task(self._note_again())
             if load_rps is not None:
-                group.create_task(self._drive(load_rps, env.get("API_KEYS", "")))
+                self._driving = group.create_task(self._drive(load_rps, env.get("API_KEYS", "")))
 
     @property
     def urls(self) -> list[str]:
         """Where the engines are, without users and keys."""
-        return [access.url for access in self.watched.values()]
+        return [engine.url for engine in self.watched.values()]
 
-    def _begin(self, access: EngineAccess) -> None:
-        if access.target not in self.watched:
-            self.watched[access.target] = access
-            self._watch(access)
+    async def look(self) -> None:
+        """Watch what has started since, and let the demo worker go if that is an engine."""
+        places = [EngineAccess.of(f"http://127.0.0.1:{port}") for port in self._ports]
+        ours = self._demo.target if self._demo and self.worker else ""
+        new = [one for one in places if one.target not in {*self.watched, ours}]
+        found = await discovery.ask(new)
+        silent = [_row(one, 0) for one in self.watched.values() if self._is_lost(one)]
+        moved = {engine.target: old for old, engine in moves(silent, found).items()}
+        for engine in found:
+            log.info("found an engine", extra={"engine": engine.kind, "url": engine.url})
+            self._begin(engine)
+            if engine.target in moved:
+                await self._move(moved[engine.target], engine)
+        if found and self.worker is not None:
+            await self._retire(self.worker)
+
+    async def note(self, seconds: float) -> None:
+        """`seconds` have passed: remember the engines that have answered for long enough."""
+        for old, engine in list(self._moved.items()):
+            await self._move(old, engine)
+            del self._moved[old]
+        for target, engine in list(self.watched.items()):
+            if engine.origin in (Origin.FOUND, Origin.REMEMBERED) and self._hooks.answers(target):
+                self._answered[target] = self._answered.get(target, 0.0) + seconds
+                if self._answered[target] >= EXPECTED_AFTER_SECONDS:
+                    self._answered[target] = 0.0
+                    await self._remember(engine)
+
+    async def forget(self, target: str) -> None:
+        """Watch it no longer, and do not expect it after a restart. Raises NotForgotten."""
+        engine = self.watched.get(target)
+        if engine is None:
+            raise KeyError(target)
+        if engine.origin is Origin.CONFIGURED:
+            raise NotForgotten(f"{target} is in the configuration; remove it there and restart")
+        if engine.origin is Origin.DEMO:
+            raise NotForgotten(f"{target} is our own worker; turn it off with worker.enabled")
+        await self._drop(target)
+
+    def _begin(self, engine: Engine) -> None:
+        if engine.target not in self.watched:
+            self.watched[engine.target] = engine
+            self._hooks.watch(engine.access)
             self._first.set()
 
+    async def _drop(self, target: str) -> None:
+        self.watched.pop(target, None)
+        self._hooks.unwatch(target)
+        self._answered.pop(target, None)
+        await self._hooks.forget(target)
+
+    def _is_lost(self, engine: Engine) -> bool:
+        """Whether it may be somewhere else by now: nobody said where it must be."""
+        by_itself = engine.origin in (Origin.FOUND, Origin.REMEMBERED)
+        return by_itself and not self._hooks.answers(engine.target)
+
+    async def _move(self, old: str, engine: Engine) -> None:
+        log.warning("an engine has moved", extra={"was": old, "is": engine.target})
+        await self._drop(old)
+        await self._hooks.remember(_row(engine, self._hooks.now_ms()))
+
+    async def _remember(self, engine: Engine) -> None:
+        """With what it serves now, which is how it is known when it moves."""
+        found = await discovery.ask([engine.access])
+        now = found[0] if found else engine
+        self.watched[engine.target] = replace(now, origin=engine.origin)
+        await self._hooks.remember(_row(now, self._hooks.now_ms()))
+
+    async def _retire(self, worker: Worker) -> None:
+        """Its place is an engine's now; the load, which was for it, ends as well."""
+        log.info("an engine is here: the demo worker ends", extra={"pid": worker.pid})
+        self.worker = None
+        if self._demo is not None and self._demo.target in self.watched:
+            await self._drop(self._demo.target)
+        if self._driving is not None:
+            self._driving.cancel()
+        await worker.stop(WORKER_GRACE_SECONDS)
+
     async def _await_worker(self, worker: Worker) -> None:
+        assert self._demo is not None
         async with httpx.AsyncClient(timeout=_ASK_SECONDS, trust_env=False) as client:
             while worker.state is not WorkerState.GIVEN_UP:
-                if await _healthy(client, self._worker_url):
+                if await _healthy(client, self._demo.url):
                     break
                 await asyncio.sleep(_ASK_SECONDS)
-        self._begin(EngineAccess.of(self._worker_url))
+                if self.worker is not worker:
+                    return
+        if self.worker is worker:
+            self._begin(self._demo)
 
     async def _look_again(self) -> None:
-        while not self.watched:
-            await asyncio.sleep(LOOK_AGAIN_SECONDS)
-            for engine in await engines(self._ports):
-                log.info("found an engine", extra={"engine": engine.kind, "url": engine.url})
-                self._begin(engine.access)
+        while True:
+            waiting = self.worker is not None or not self.watched
+            soon = waiting or any(map(self._is_lost, self.watched.values()))
+            await asyncio.sleep(LOOK_AGAIN_SECONDS if soon else LOOK_SELDOM_SECONDS)
+            await self.look()
+
+    async def _note_again(self) -> None:
+        await self.note(0.0)
+        while True:
+            await asyncio.sleep(NOTE_SECONDS)
+            await self.note(NOTE_SECONDS)
 
     async def _drive(self, rps: float, keys: str) -> None:
         await self._first.wait()
         url = self.urls[0]
         given = [key.strip() for key in keys.split(",") if key.strip()]
-        key = given[0] if given and url == self._worker_url else None
+        key = given[0] if given and self._demo and url == self._demo.url else None
         self.load = Load(url, rps, random.Random(), _complain(), key)
         await self.load.run()
+
+
+def _row(engine: Engine, now_ms: int) -> EngineRow:
+    return EngineRow(engine.target, engine.url, engine.kind, engine.model, now_ms)
 
 
 def _complain() -> Callable[[str], None]:

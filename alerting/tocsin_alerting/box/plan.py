@@ -1,9 +1,11 @@
 """What is watched and whether a worker is started: never memory taken from a service we protect."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from tocsin_alerting.box import discovery, ports, worker
+from tocsin_alerting.box.discovery import Engine, Origin
+from tocsin_alerting.incidents.engine_row import EngineRow
 from tocsin_exporter.engine_access import EngineAccess
 
 
@@ -11,13 +13,16 @@ from tocsin_exporter.engine_access import EngineAccess
 class Plan:
     """`engines` are watched; with `start_worker` ours is started, else `why_not` says why.
 
-    `ports` are where engines were looked for.
+    `ports` are where engines were looked for. `silent` are targets of engines that are expected
+    and do not answer; `moved` says of a remembered target which engine it is now.
     """
 
-    engines: tuple[discovery.Engine, ...]
+    engines: tuple[Engine, ...]
     start_worker: bool = False
     why_not: str = ""
     ports: tuple[int, ...] = ()
+    silent: tuple[str, ...] = ()
+    moved: tuple[tuple[str, Engine], ...] = ()
 
 
 async def make(
@@ -27,29 +32,63 @@ async def make(
     port: int,
     usual: Sequence[int],
     troubled: Collection[str] = (),
+    remembered: Sequence[EngineRow] = (),
 ) -> Plan:
-    """Engines that were named; else those that run here; else a worker on host:port.
+    """Engines that were named; else those that run here or did; else a worker on host:port.
 
     `host` and `port` are where our worker would listen, `usual` the ports where engines do.
-    `troubled` are targets (host:port) of alerts that fired when the agent ended: one that is silent
-    now is down, not gone, so it is watched, and no worker takes its memory. Our own among them is
-    watched from the start, because people were told that it is down.
+    `remembered` are those of earlier runs, and `troubled` targets of alerts that fired when the
+    agent ended: one that is silent now is down, not gone, so it is watched, and no worker takes its
+    memory. Our own among the latter is watched from the start, because people were told that it is
+    down.
     """
     if named:
-        return Plan(tuple(discovery.Engine(access, "an engine") for access in named))
-    where, own = tuple(dict.fromkeys((port, *usual))), f"{host}:{port}"
-    found = await discovery.engines(where)
-    known = {engine.access.target for engine in found}
-    silent = [_silent(target) for target in sorted(set(troubled) - known - {own})]
-    if found or silent:
-        return Plan((*found, *silent), ports=where)
+        return Plan(tuple(Engine(one, "an engine", Origin.CONFIGURED) for one in named))
+    own, rows = f"{host}:{port}", {row.target: row for row in remembered}
+    where = tuple(dict.fromkeys((port, *usual)))
+    here = [EngineAccess.of(f"http://127.0.0.1:{one}") for one in where]
+    known = {access.target for access in here}
+    there = [EngineAccess.of(row.url) for row in remembered if row.target not in known]
+    found = await discovery.ask([*here, *there])
+    answering = {engine.target for engine in found}
+    moved = moves(
+        [row for row in remembered if row.target not in answering],
+        [engine for engine in found if engine.target not in rows],
+    )
+    silent = sorted({*rows, *troubled} - answering - {own} - moved.keys())
+    engines = (*found, *(_silent(target, rows.get(target)) for target in silent))
+    if engines:
+        return Plan(engines, ports=where, silent=tuple(silent), moved=tuple(moved.items()))
     why_not = _obstacle(worker_wanted, host, port)
-    waited_for = (_silent(own),) if own in troubled and worker_wanted else ()
+    waited_for = (demo(f"http://{own}"),) if own in troubled and worker_wanted else ()
     return Plan(waited_for, start_worker=not why_not, why_not=why_not, ports=where)
 
 
-def _silent(target: str) -> discovery.Engine:
-    return discovery.Engine(EngineAccess.of(f"http://{target}"), "an engine that was in trouble")
+def moves(silent: Iterable[EngineRow], new: Iterable[Engine]) -> dict[str, Engine]:
+    """Which silent engine is which new one: the same model on another port of the same host."""
+    moved: dict[str, Engine] = {}
+    left = list(new)
+    for row in silent:
+        same = (one for one in left if row.model and one.model == row.model)
+        engine = next((one for one in same if _host(one.target) == _host(row.target)), None)
+        if engine is not None:
+            moved[row.target] = engine
+            left.remove(engine)
+    return moved
+
+
+def demo(url: str) -> Engine:
+    return Engine(EngineAccess.of(url), "a demo worker", Origin.DEMO)
+
+
+def _host(target: str) -> str:
+    return target.partition("/")[0].rpartition(":")[0]
+
+
+def _silent(target: str, row: EngineRow | None) -> Engine:
+    url, kind, model = (row.url, row.kind, row.model) if row else (f"http://{target}", "", "")
+    said = f"{kind or 'an engine'} that was here"
+    return Engine(EngineAccess.of(url), said, Origin.REMEMBERED, model)
 
 
 def _obstacle(wanted: bool, host: str, port: int) -> str:

@@ -117,6 +117,8 @@ class Worker:
             )
         except OSError as error:
             return f"cannot start {self.command[0]}: {error.strerror}"
+        if self._stopping:  # while it was being started
+            _signal(self._process, signal.SIGKILL)
         self.state = WorkerState.RUNNING
         log.info("worker started", extra={"pid": self._process.pid})
         return await self._process.wait()

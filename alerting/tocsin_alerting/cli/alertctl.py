@@ -12,6 +12,7 @@ from tocsin_alerting.cli.alerts import alerts
 from tocsin_alerting.cli.channels import channels
 from tocsin_alerting.cli.check import check
 from tocsin_alerting.cli.client import Agent
+from tocsin_alerting.cli.engines import engines
 from tocsin_alerting.cli.health import health
 from tocsin_alerting.cli.incidents import ack, incidents, resolve
 from tocsin_alerting.cli.query import query
@@ -67,5 +68,5 @@ def _token(file: Path) -> str:
     return token
 
 
-for command in (ack, alerts, channels, check, health, incidents, query, resolve, test):
+for command in (ack, alerts, channels, check, engines, health, incidents, query, resolve, test):
     main.add_command(command)

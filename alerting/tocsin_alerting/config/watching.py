@@ -159,11 +159,11 @@ class Restart(Section):
 
 
 class Worker(Section):
-    """Our own engine, started only where none is found."""
+    """Our own engine, a demo: started only where none is found, on a port that no engine wants."""
 
     enabled: bool = True
     host: str = Field(default="127.0.0.1", min_length=1)
-    port: int = Field(default=8000, ge=1, le=65535)
+    port: int = Field(default=4912, ge=1, le=65535)
     device: Literal["cpu", "cuda"] = "cpu"
     model_path: str | None = Field(default=None, min_length=1)
     restart: Restart = Restart()

@@ -7,6 +7,7 @@ Batches of a time when the disk was gone are merged into one.
 from dataclasses import dataclass, field
 from typing import Any
 
+from tocsin_alerting.incidents.engine_row import EngineRow
 from tocsin_alerting.incidents.incident import Incident, Member
 from tocsin_alerting.incidents.message import Message
 from tocsin_alerting.incidents.timer import Timer
@@ -41,6 +42,7 @@ class Batch:
     instances: dict[tuple[str, str], tuple[InstanceRow, ...]] = field(default_factory=dict)
     requests: dict[str, tuple[int, int]] = field(default_factory=dict)  # id -> incident, at_ms
     meta: dict[str, str] = field(default_factory=dict)
+    engines: dict[str, EngineRow | None] = field(default_factory=dict)  # None: forgotten
 
     def __bool__(self) -> bool:
         return any(
@@ -53,6 +55,7 @@ class Batch:
                 self.instances,
                 self.requests,
                 self.meta,
+                self.engines,
             )
         )
 
@@ -66,3 +69,4 @@ class Batch:
         self.instances |= later.instances
         self.requests |= later.requests
         self.meta |= later.meta
+        self.engines |= later.engines

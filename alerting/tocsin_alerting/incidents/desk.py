@@ -14,6 +14,7 @@ from tocsin_alerting.incidents.action import Action
 from tocsin_alerting.incidents.batch import Batch
 from tocsin_alerting.incidents.clocks import TimerDue
 from tocsin_alerting.incidents.composition import title
+from tocsin_alerting.incidents.engine_row import EngineRow
 from tocsin_alerting.incidents.errors import Conflict, JournalDown, JournalError, NoSuchIncident
 from tocsin_alerting.incidents.event_log import log_entries
 from tocsin_alerting.incidents.hearing import CLEARED, Hearing
@@ -71,6 +72,7 @@ class Desk:
         self.recorder = Recorder(journal, self._recorded, patience_s)
         self.changed = asyncio.Event()
         self.saved_instances: tuple[InstanceRow, ...] = ()
+        self.saved_engines: tuple[EngineRow, ...] = ()
         self.last_eval_ms: int | None = None
         self._journal = journal
         self._jitter = jitter
@@ -102,7 +104,7 @@ class Desk:
 
     def _start_with(self, saved: Saved, now_ms: int) -> None:
         self.ledger.load(saved, now_ms)
-        self.saved_instances = saved.instances
+        self.saved_instances, self.saved_engines = saved.instances, saved.engines
         last_eval = saved.meta.get("last_eval")
         self.last_eval_ms = int(last_eval) if last_eval else None
         down_ms = None if self.last_eval_ms is None else max(0, now_ms - self.last_eval_ms)
@@ -209,6 +211,15 @@ class Desk:
     ) -> None:
         """Keep these for the rules layer: all that this group of rules has to remember."""
         self.ledger.changes().instances[file, group] = tuple(rows)
+        await self._save(now_ms)
+
+    async def remember_engine(self, row: EngineRow, now_ms: int) -> None:
+        """Keep it for the next start."""
+        self.ledger.changes().engines[row.target] = row
+        await self._save(now_ms)
+
+    async def forget_engine(self, target: str, now_ms: int) -> None:
+        self.ledger.changes().engines[target] = None
         await self._save(now_ms)
 
     async def due(self, now_ms: int) -> int | None:

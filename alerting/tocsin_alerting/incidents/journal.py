@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tocsin_alerting.incidents.batch import Batch, Entry
+from tocsin_alerting.incidents.engine_row import EngineRow
 from tocsin_alerting.incidents.incident import Incident, State
 from tocsin_alerting.incidents.message import Message
 from tocsin_alerting.incidents.timer import Timer
@@ -25,6 +26,7 @@ class Saved:
     instances: tuple[InstanceRow, ...] = ()
     requests: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     meta: Mapping[str, str] = field(default_factory=dict)
+    engines: tuple[EngineRow, ...] = ()
     last_number: int = 0
     last_entry: int = 0
     last_message: int = 0

@@ -27,6 +27,7 @@ class MemoryJournal:
             instances=tuple(row for rows in kept.instances.values() for row in rows),
             requests=dict(kept.requests),
             meta=dict(kept.meta),
+            engines=tuple(row for row in kept.engines.values() if row is not None),
             last_number=max(kept.incidents, default=0),
             last_entry=max((entry.seq for entry in kept.history), default=0),
             last_message=max((one.id for one in kept.messages.values()), default=0),

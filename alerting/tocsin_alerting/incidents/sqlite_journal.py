@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from tocsin_alerting.incidents.batch import Batch, Entry
+from tocsin_alerting.incidents.engine_row import EngineRow
 from tocsin_alerting.incidents.errors import JournalDown, SchemaTooNew
 from tocsin_alerting.incidents.incident import Incident, State
 from tocsin_alerting.incidents.journal import Saved
@@ -27,6 +28,7 @@ from tocsin_alerting.incidents.sqlite_rows import (
     statements,
 )
 from tocsin_alerting.incidents.sqlite_schema import (
+    ADDED,
     CREATE_META,
     MIGRATIONS,
     PUT_META,
@@ -44,6 +46,7 @@ LIVE_MESSAGES = (
     f"SELECT {MESSAGE_COLUMNS} FROM outbox WHERE state IN (?, ?)"
     f" OR incident IN (SELECT id FROM incidents WHERE {OPEN}) ORDER BY id"
 )
+ENGINES = "SELECT target, url, kind, model, seen_ms FROM engines ORDER BY target"
 MEMBERS = "SELECT incident, fingerprint, source, since_ms, ended_at_ms, alert_json, origins_json"
 
 
@@ -140,6 +143,7 @@ class SqliteJournal:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             _migrate(connection, str(self._path))
+            _add_tables(connection)
             if self._machine is not None:
                 rename(connection, self._machine)
         except BaseException:  # why: an open file must not outlive whatever went wrong
@@ -178,6 +182,9 @@ class SqliteJournal:
             instances=tuple(read_instance(row) for row in instances),
             requests={name: (incident, at_ms) for name, incident, at_ms in requests},
             meta=dict(rows("SELECT key, value FROM meta")),
+            engines=tuple(EngineRow(*row) for row in rows(ENGINES))
+            if _has_engines(connection)
+            else (),
             last_number=highest[0] or 0,
             last_entry=highest[1] or 0,
             last_message=highest[2] or 0,
@@ -249,6 +256,20 @@ def _migrate(connection: sqlite3.Connection, path: str) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _add_tables(connection: sqlite3.Connection) -> None:
+    """On a disk that takes no writes they stay away: what is there is still worth reading."""
+    try:
+        for statement in ADDED.values():
+            connection.execute(statement)
+    except sqlite3.OperationalError:
+        return
+
+
+def _has_engines(connection: sqlite3.Connection) -> bool:
+    found = "SELECT 1 FROM sqlite_master WHERE name = 'engines'"
+    return connection.execute(found).fetchone() is not None
 
 
 def _incidents(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Incident]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import astuple
 from typing import Any
 
 from tocsin_alerting.incidents.batch import Batch, Entry
@@ -18,6 +19,7 @@ from tocsin_alerting.incidents.rows import (
     instance_json,
 )
 from tocsin_alerting.incidents.sqlite_schema import (
+    PUT_ENGINE,
     PUT_ENTRY,
     PUT_INCIDENT,
     PUT_INSTANCE,
@@ -55,6 +57,8 @@ def statements(batch: Batch) -> Iterable[Statement]:
     yield PUT_REQUEST, [(name, *about) for name, about in batch.requests.items()]
     meta: list[Row] = [*batch.meta.items()]
     yield PUT_META, meta
+    yield "DELETE FROM engines WHERE target = ?", [(target,) for target in batch.engines]
+    yield PUT_ENGINE, [astuple(row) for row in batch.engines.values() if row is not None]
 
 
 def read_incidents(rows: Iterable[Row], member_rows: Iterable[Row]) -> list[Incident]:

@@ -44,6 +44,12 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
     2: ("ALTER TABLE incident_instances ADD COLUMN origins_json TEXT NOT NULL DEFAULT '{}'",),
 }
 
+# Tables that an older version does not miss, and so no reason for it to refuse the file.
+ADDED: Mapping[str, str] = {
+    "engines": "CREATE TABLE IF NOT EXISTS engines (target TEXT PRIMARY KEY, url TEXT NOT NULL,"
+    " kind TEXT NOT NULL, model TEXT NOT NULL, seen_ms BIGINT NOT NULL)",
+}
+
 CREATE_META = "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
 READ_META = "SELECT value FROM meta WHERE key = ?"
 
@@ -104,4 +110,5 @@ PUT_INSTANCE = upsert(
         "row_json",
     ),
 )
+PUT_ENGINE = upsert("engines", ("target",), ("url", "kind", "model", "seen_ms"))
 PUT_REQUEST = upsert("request_ids", ("id",), ("incident", "at_ms"))

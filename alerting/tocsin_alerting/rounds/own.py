@@ -120,6 +120,8 @@ def courier_samples(courier: Courier, families: Families) -> Iterator[Sample]:
 
 
 def engines_samples(engines: Engines, families: Families) -> Iterator[Sample]:
+    supervised = engines.worker is not None
+    yield Sample(families["tocsin_worker_supervised"], float(supervised))
     if engines.worker is not None:
         up = engines.worker.pid is not None
         yield Sample(families["tocsin_worker_up"], float(up))

@@ -60,6 +60,7 @@ _INCIDENTS = (
 )  # fmt: skip
 
 _WORKER = (
+    gauge("tocsin_worker_supervised", "Whether the agent keeps a demo worker running."),
     gauge("tocsin_worker_up", "Whether our own worker's process runs."),
     counter("tocsin_worker_restarts_total", "Restarts of our own worker."),
     counter("tocsin_load_requests_total", "Requests of the load generator, by outcome.",

@@ -1,6 +1,7 @@
 """What an engine's answers say, whichever engine it is: pure, and never stopped by garbage."""
 
 import json
+import re
 from dataclasses import dataclass
 
 from tocsin_exporter.collectors.engine_dialects import Dialect, recognise
@@ -10,6 +11,7 @@ from tocsin_exporter.engine_access import Reply
 METRICS_PATHS = ("/metrics", "/prometheus/metrics")
 _NO_PAGE = (404, 405, 501)
 _NO_KEY = (401, 403)
+_MODEL = re.compile(r'[{,]model_name="([^"\\\n]+)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,12 @@ def page(reply: Reply) -> Page:
 def has_samples(text: str) -> bool:
     """Whether it is a metrics page of somebody, in the Prometheus text format."""
     return next(lines(text), None) is not None
+
+
+def first_model(text: str) -> str:
+    """The model of the first series of a metrics page that names one."""
+    found = _MODEL.search(text)
+    return found[1] if found else ""
 
 
 def models(reply: Reply) -> list[str] | None:

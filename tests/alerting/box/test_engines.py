@@ -1,28 +1,62 @@
-"""The engines under watch: each once, our own from its first answer on."""
+"""The engines under watch: each once, our own from its first answer on, the expected kept."""
 
 import asyncio
+import json
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
 
 from support.webhook_sink import Answer, WebhookSink
-from tocsin_alerting.box.discovery import Engine
-from tocsin_alerting.box.engines import Engines
+from tocsin_alerting.box.discovery import Engine, Origin
+from tocsin_alerting.box.engines import EXPECTED_AFTER_SECONDS, Engines, Hooks, NotForgotten
 from tocsin_alerting.box.plan import Plan
-from tocsin_alerting.box.worker import Restart, Worker
+from tocsin_alerting.box.worker import Restart, Worker, WorkerState
+from tocsin_alerting.incidents.engine_row import EngineRow
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.engine_access import EngineAccess
 
-
-def _engine(url: str, kind: str) -> Engine:
-    return Engine(EngineAccess.of(url), kind)
+DEMO = "http://127.0.0.1:9"
 
 
-def _into(watched: list[str]) -> Callable[[EngineAccess], None]:
-    return lambda access: watched.append(access.url)
+@dataclass
+class Kept:
+    """What the engines were told to do; `up` are the targets that answer."""
+
+    watched: list[str] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    rows: dict[str, EngineRow] = field(default_factory=dict)
+    up: set[str] = field(default_factory=set)
+
+    @property
+    def hooks(self) -> Hooks:
+        async def remember(row: EngineRow) -> None:
+            self.rows[row.target] = row
+
+        async def forget(target: str) -> None:
+            self.rows.pop(target, None)
+
+        return Hooks(
+            watch=lambda access: self.watched.append(access.url),
+            unwatch=self.ended.append,
+            answers=self.up.__contains__,
+            remember=remember,
+            forget=forget,
+            now_ms=lambda: 1000,
+        )
+
+
+def _engine(url: str, kind: str = "vLLM", origin: Origin = Origin.FOUND, model: str = "") -> Engine:
+    return Engine(EngineAccess.of(url), kind, origin, model)
 
 
 def _worker(code: str, restarts: int = 0) -> Worker:
     return Worker([sys.executable, "-c", code], Restart(restarts, 0.01), Clock().monotonic)
+
+
+def _models(name: str) -> Answer:
+    body = {"object": "list", "data": [{"id": name, "owned_by": "vllm"}]}
+    return Answer(body=json.dumps(body).encode())
 
 
 async def _until(watched: list[str], count: int) -> None:
@@ -31,71 +65,161 @@ async def _until(watched: list[str], count: int) -> None:
             await asyncio.sleep(0.02)
 
 
+async def _end(running: "asyncio.Future[None]") -> None:
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 def test_what_is_named_is_watched_at_once_and_once() -> None:
-    watched: list[str] = []
-    named = (
-        _engine("http://h:1", "vLLM"),
-        _engine("http://h:2", "vLLM"),
-        _engine("http://h:1", "x"),
-    )
-    engines = Engines(Plan(named), None, "", _into(watched))
-    assert watched == engines.urls == ["http://h:1", "http://h:2"]
+    kept = Kept()
+    named = (_engine("http://h:1"), _engine("http://h:2"), _engine("http://h:1", "x"))
+    engines = Engines(Plan(named), None, "", kept.hooks)
+    assert kept.watched == engines.urls == ["http://h:1", "http://h:2"]
 
 
 async def test_our_worker_is_watched_from_its_first_answer_on() -> None:
-    watched: list[str] = []
+    kept = Kept()
     loading, loaded = Answer(503), Answer(200)
     async with WebhookSink(loading, usual=loaded) as sink:
         url = f"http://127.0.0.1:{sink.port}"
         worker = _worker("import time; time.sleep(60)")
-        running = asyncio.ensure_future(
-            Engines(Plan((), True), worker, url, _into(watched)).run(False, None)
-        )
+        engines = Engines(Plan((), True), worker, url, kept.hooks)
+        running = asyncio.ensure_future(engines.run(False, None))
         await sink.wait_for(1)
-        assert watched == []
-        await _until(watched, 1)
+        assert kept.watched == []
+        await _until(kept.watched, 1)
         assert len(sink.requests) >= 2
         await worker.stop(1)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-    assert watched == [url]
+        await _end(running)
+    assert kept.watched == [url]
+    assert engines.watched[f"127.0.0.1:{sink.port}"].origin is Origin.DEMO
 
 
 async def test_a_worker_that_was_given_up_is_an_outage() -> None:
-    watched: list[str] = []
-    url = "http://127.0.0.1:9"
-    engines = Engines(
-        Plan((), True),
-        _worker("raise SystemExit(1)"),
-        url,
-        _into(watched),
-    )
+    kept = Kept()
+    engines = Engines(Plan((), True), _worker("raise SystemExit(1)"), DEMO, kept.hooks)
     running = asyncio.ensure_future(engines.run(False, None))
-    await _until(watched, 1)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-    assert watched == engines.urls == [url]
+    await _until(kept.watched, 1)
+    await _end(running)
+    assert kept.watched == engines.urls == [DEMO]
+
+
+async def test_the_demo_worker_ends_when_an_engine_answers() -> None:
+    kept = Kept()
+    async with WebhookSink(usual=_models("m")) as sink:
+        worker = _worker("import time; time.sleep(60)")
+        plan = Plan((_engine(DEMO, origin=Origin.DEMO),), True, ports=(sink.port, 9))
+        engines = Engines(plan, worker, DEMO, kept.hooks)
+        running = asyncio.ensure_future(engines.run(False, 50.0))
+        async with asyncio.timeout(10):
+            while worker.pid is None:
+                await asyncio.sleep(0.02)
+        await engines.look()
+        assert engines.worker is None
+        await running  # nothing is left to do, and the load has ended
+    assert worker.state is WorkerState.STOPPED
+    assert engines.urls == [f"http://127.0.0.1:{sink.port}"]
+    assert kept.ended == ["127.0.0.1:9"]
+    assert {request.path for request in sink.requests} == {
+        "/metrics",
+        "/prometheus/metrics",
+        "/v1/models",
+    }
+
+
+async def test_a_worker_that_is_stopped_while_it_starts_does_not_stay() -> None:
+    worker = _worker("import time; time.sleep(60)")
+    running = asyncio.ensure_future(worker.run())
+    await asyncio.sleep(0)
+    await worker.stop(1)
+    await asyncio.wait_for(running, 10)
+    assert worker.pid is None
+
+
+async def test_an_engine_is_remembered_once_it_has_answered_for_ten_minutes() -> None:
+    kept = Kept()
+    async with WebhookSink(usual=_models("m")) as sink:
+        url, target = f"http://127.0.0.1:{sink.port}", f"127.0.0.1:{sink.port}"
+        named = _engine("http://h:2", origin=Origin.CONFIGURED)
+        demo = _engine(DEMO, origin=Origin.DEMO)
+        engines = Engines(Plan((_engine(url), named, demo)), None, DEMO, kept.hooks)
+        await engines.note(EXPECTED_AFTER_SECONDS)
+        assert kept.rows == {}  # nobody answers
+        kept.up.update({target, "h:2", "127.0.0.1:9"})
+        await engines.note(EXPECTED_AFTER_SECONDS - 1)
+        assert kept.rows == {}
+        await engines.note(1)
+        row = EngineRow(target, url, "vLLM", "m", 1000)
+        assert kept.rows == {target: row}
+        sink.usual = _models("other")
+        await engines.note(EXPECTED_AFTER_SECONDS)
+        assert kept.rows[target].model == "other"
+        await engines.forget(target)
+    assert kept.rows == {} and kept.ended == [target]
+    assert target not in engines.watched
+
+
+async def test_an_engine_on_another_port_has_moved() -> None:
+    """Known by its model; another model is another engine, and the silent one stays down."""
+    kept = Kept()
+    was = _engine("http://127.0.0.1:9", model="m")
+    async with WebhookSink(usual=_models("m")) as sink, WebhookSink(usual=_models("x")) as other:
+        engines = Engines(Plan((was,), ports=(9, other.port, sink.port)), None, "", kept.hooks)
+        kept.rows[was.target] = EngineRow(was.target, was.url, "vLLM", "m")
+        await engines.look()
+    new = f"127.0.0.1:{sink.port}"
+    assert kept.ended == [was.target]
+    assert set(kept.rows) == {new} and kept.rows[new].model == "m"
+    assert set(engines.watched) == {new, f"127.0.0.1:{other.port}"}
+
+
+async def test_a_second_engine_of_one_model_is_no_move() -> None:
+    kept = Kept()
+    was = _engine("http://127.0.0.1:9", model="m")
+    kept.up.add(was.target)
+    async with WebhookSink(usual=_models("m")) as sink:
+        engines = Engines(Plan((was,), ports=(sink.port,)), None, "", kept.hooks)
+        await engines.look()
+    assert kept.ended == [] and len(engines.watched) == 2
+
+
+async def test_what_moved_while_we_were_away_takes_its_row_along() -> None:
+    kept = Kept()
+    new = _engine("http://127.0.0.1:8", model="m")
+    engines = Engines(Plan((new,), moved=(("127.0.0.1:9", new),)), None, "", kept.hooks)
+    await engines.note(0)
+    assert kept.ended == ["127.0.0.1:9"] and set(kept.rows) == {new.target}
+
+
+@pytest.mark.parametrize(
+    ("origin", "why"),
+    [(Origin.CONFIGURED, "remove it there"), (Origin.DEMO, "worker.enabled")],
+)
+async def test_what_is_watched_for_a_reason_is_not_forgotten(origin: Origin, why: str) -> None:
+    kept = Kept()
+    engines = Engines(Plan((_engine("http://h:1", origin=origin),)), None, "", kept.hooks)
+    with pytest.raises(NotForgotten, match=why):
+        await engines.forget("h:1")
+    assert kept.ended == []
 
 
 async def test_load_goes_to_the_first_engine() -> None:
     async with WebhookSink(usual=Answer(body=b"{}")) as sink:
         url = f"http://127.0.0.1:{sink.port}"
-        engines = Engines(Plan((_engine(url, "vLLM"),)), None, "", lambda _: None)
+        engines = Engines(Plan((_engine(url),)), None, "", Kept().hooks)
         running = asyncio.ensure_future(engines.run(False, 50.0))
         await sink.wait_for(2)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await _end(running)
     assert {request.path for request in sink.requests} & {"/v1/chat/completions", "/v1/models"}
 
 
 async def _authorizations(sink: WebhookSink, worker_url: str) -> set[str | None]:
     """What came with the load's first requests."""
     url = f"http://127.0.0.1:{sink.port}"
-    engines = Engines(Plan((_engine(url, "x"),)), None, worker_url or url, lambda _: None)
+    engines = Engines(Plan((_engine(url, "x"),)), None, worker_url or url, Kept().hooks)
     running = asyncio.ensure_future(engines.run(False, 50.0, {"API_KEYS": " k1, k2"}))
     await sink.wait_for(2)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    await _end(running)
     return {request.headers.get("authorization") for request in sink.requests}
 
 
@@ -103,4 +227,4 @@ async def test_our_worker_gets_the_first_key_and_no_other_engine_does() -> None:
     async with WebhookSink(usual=Answer(body=b"{}")) as sink:
         assert await _authorizations(sink, "") == {"Bearer k1"}
     async with WebhookSink(usual=Answer(body=b"{}")) as sink:
-        assert await _authorizations(sink, "http://127.0.0.1:9") == {None}
+        assert await _authorizations(sink, DEMO) == {None}

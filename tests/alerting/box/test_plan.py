@@ -1,5 +1,6 @@
 """What is watched and whether a worker is started, with real listeners on the loopback."""
 
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -7,7 +8,9 @@ from contextlib import contextmanager
 
 from support.webhook_sink import Answer, WebhookSink
 from tocsin_alerting.box import worker
+from tocsin_alerting.box.discovery import Origin
 from tocsin_alerting.box.plan import make
+from tocsin_alerting.incidents.engine_row import EngineRow
 from tocsin_exporter.engine_access import EngineAccess
 
 VLLM = Answer(body=b"vllm:num_requests_running 1\n")
@@ -93,6 +96,53 @@ async def test_our_own_worker_that_was_down_is_watched_before_it_answers() -> No
     assert plan.start_worker is worker.installed()
 
 
+def _models(name: str) -> Answer:
+    return Answer(body=json.dumps({"object": "list", "data": [{"id": name}]}).encode())
+
+
+def _row(port: int, model: str = "m") -> EngineRow:
+    return EngineRow(f"127.0.0.1:{port}", f"http://127.0.0.1:{port}", "vLLM", model)
+
+
+async def test_an_engine_of_an_earlier_run_that_is_silent_is_expected() -> None:
+    port = free()
+    plan = await make([], True, HERE, free(), [], remembered=[_row(port)])
+    (engine,) = plan.engines
+    assert (engine.target, engine.origin) == (f"{HERE}:{port}", Origin.REMEMBERED)
+    assert engine.kind == "vLLM that was here"
+    assert plan.silent == (engine.target,)
+    assert not plan.start_worker
+
+
+async def test_an_engine_of_an_earlier_run_on_an_unusual_port_is_asked_there() -> None:
+    async with WebhookSink(usual=VLLM) as sink:
+        plan = await make([], True, HERE, free(), [free()], remembered=[_row(sink.port)])
+    assert [engine.kind for engine in plan.engines] == ["vLLM"]
+    assert (plan.silent, plan.moved) == ((), ())
+
+
+async def test_the_same_model_on_another_port_has_moved_and_another_model_has_not() -> None:
+    old, gone = free(), free()
+    async with WebhookSink(usual=_models("m")) as sink:
+        rows = [_row(old), _row(gone, "n"), _row(free(), "")]
+        plan = await make([], True, HERE, free(), [sink.port], remembered=rows)
+    assert [(was, engine.url) for was, engine in plan.moved] == [
+        (f"{HERE}:{old}", f"http://127.0.0.1:{sink.port}")
+    ]
+    assert f"{HERE}:{old}" not in plan.silent and f"{HERE}:{gone}" in plan.silent
+    assert len(plan.engines) == 3
+
+
+async def test_a_remembered_twin_that_answers_is_not_where_the_silent_one_went() -> None:
+    async with WebhookSink(usual=_models("m")) as sink:
+        rows = [_row(free()), _row(sink.port)]
+        plan = await make([], True, HERE, free(), [], remembered=rows)
+    assert plan.moved == () and len(plan.silent) == 1
+
+
 async def test_engines_that_are_named_are_all_there_are() -> None:
-    plan = await make([NAMED], True, HERE, free(), [], troubled=["127.0.0.1:30000"])
+    plan = await make(
+        [NAMED], True, HERE, free(), [], troubled=["127.0.0.1:30000"], remembered=[_row(30001)]
+    )
     assert [engine.url for engine in plan.engines] == ["http://h:1"]
+    assert plan.silent == ()

@@ -3,6 +3,7 @@
 import math
 import re
 import sqlite3
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from support.paging_floor import START_MS, Floor
 from support.policies import HOUR, MINUTE, config
 from tocsin_alerting.incidents.action import Verb
 from tocsin_alerting.incidents.batch import Batch
+from tocsin_alerting.incidents.engine_row import EngineRow
 from tocsin_alerting.incidents.errors import JournalDown, SchemaTooNew
 from tocsin_alerting.incidents.incident import State
 from tocsin_alerting.incidents.journal import Journal
@@ -27,7 +29,7 @@ DOWN = alert("EngineDown", "P0", target="a", 中="文")
 SLOW = alert("Slow", "P1", target="a")
 TABLES = {
     "meta", "incidents", "incident_instances", "timers", "outbox", "history", "rule_instances",
-    "request_ids",
+    "request_ids", "engines",
 }  # fmt: skip
 
 
@@ -211,3 +213,28 @@ async def test_pruning_keeps_what_is_open(tmp_path: Path) -> None:
     await one.restart()
     assert [i.number for i in await one.desk.incidents()] == [1]
     assert one.desk.ledger.next_number() == 2 or one.desk.ledger.next_number() == 3
+
+
+@pytest.mark.parametrize("kind", [SqliteJournal, lambda _: MemoryJournal()])
+async def test_engines_are_kept_until_they_are_forgotten(
+    tmp_path: Path, kind: Callable[[Path], Journal]
+) -> None:
+    journal = kind(tmp_path / "incidents.db")
+    here, gone = EngineRow("h:1", "http://h:1", "vLLM", "m", 5), EngineRow("h:2", "http://h:2", "x")
+    await journal.commit(Batch(engines={"h:1": here, "h:2": gone}))
+    await journal.commit(Batch(engines={"h:2": None}))
+    moved = replace(here, model="n", seen_ms=6)
+    await journal.commit(Batch(engines={"h:1": moved}))
+    assert (await journal.load()).engines == (moved,)
+
+
+async def test_a_file_of_the_same_version_without_engines_gets_the_table(tmp_path: Path) -> None:
+    """An older version that finds the table reads the file as ever: the version is the same."""
+    path = tmp_path / "incidents.db"
+    await a_day(SqliteJournal(path))
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE engines")
+    read = await SqliteJournal(path).load()
+    assert read.engines == () and len(read.incidents) > 0
+    await SqliteJournal(path).commit(Batch(engines={"h:1": EngineRow("h:1", "http://h:1", "x")}))
+    assert len((await SqliteJournal(path).load()).engines) == 1

@@ -9,7 +9,7 @@ from support.rule_surroundings import surroundings
 from support.rule_texts import alerting, group, recording
 from support.site import only, table
 from tocsin_alerting.box.discovery import Engine
-from tocsin_alerting.box.engines import Engines
+from tocsin_alerting.box.engines import Engines, Hooks
 from tocsin_alerting.box.plan import Plan
 from tocsin_alerting.notify.delivery import Courier
 from tocsin_alerting.promql.engine import Engine as QueryEngine
@@ -112,7 +112,18 @@ async def test_the_desk_and_the_courier() -> None:
     assert only(told, "tocsin_notifications_errors_total", receiver="mail") == 3
 
 
-def test_engines_without_a_worker_or_load_say_nothing() -> None:
+def test_engines_without_a_worker_or_load_say_only_that_there_is_no_worker() -> None:
+    async def nothing(_: object) -> None:
+        return None
+
+    hooks = Hooks(
+        watch=lambda _: None,
+        unwatch=lambda _: None,
+        answers=lambda _: True,
+        remember=nothing,
+        forget=nothing,
+        now_ms=lambda: 0,
+    )
     plan = Plan((Engine(EngineAccess.of("http://h:1"), "vLLM"),))
-    engines = Engines(plan, None, "", lambda _: None)
-    assert rows(own.engines_samples(engines, STAGES)) == {}
+    found = rows(own.engines_samples(Engines(plan, None, "", hooks), STAGES))
+    assert found == {("tocsin_worker_supervised", ()): 0}

@@ -1,0 +1,65 @@
+"""`/api/v1/engines`: who is watched; forgetting is guarded as every other change."""
+
+from typing import Any
+
+import pytest
+
+from support.api_client import api_client
+from tocsin_alerting.api.engines import WatchedEngine, routes
+from tocsin_alerting.api.guard import guard
+
+FOUND = WatchedEngine("h:1/a", "http://h:1/a", "vLLM", "m", "found", True)
+NAMED = WatchedEngine("h:2", "http://h:2", "an engine", "", "configured", None)
+
+
+def _api(forgotten: list[str], address: str = "127.0.0.1") -> Any:
+    async def forget(target: str) -> str:
+        if target == NAMED.target:
+            return "it is in the configuration"
+        forgotten.append(target)
+        return ""
+
+    return api_client(routes(lambda: [FOUND, NAMED], forget, guard(lambda: None)), address)
+
+
+async def test_they_are_listed_with_what_is_known() -> None:
+    async with _api([]) as api:
+        found = (await api.get("/api/v1/engines")).json()["data"]["engines"]
+    assert [one["target"] for one in found] == ["h:1/a", "h:2"]
+    assert found[0] == {
+        "target": "h:1/a",
+        "url": "http://h:1/a",
+        "kind": "vLLM",
+        "model": "m",
+        "origin": "found",
+        "up": True,
+    }
+    assert found[1]["up"] is None
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "said"),
+    [
+        ("h:1/a", 200, ""),
+        ("h:1%2Fa", 200, ""),
+        ("h:2", 409, "it is in the configuration"),
+        ("h:3", 404, "no engine is watched as h:3"),
+    ],
+)
+async def test_one_is_forgotten_or_it_is_said_why_not(target: str, status: int, said: str) -> None:
+    forgotten: list[str] = []
+    async with _api(forgotten) as api:
+        answer = await api.post(f"/api/v1/engines/{target}/forget", json={})
+    assert answer.status_code == status
+    assert said in answer.json().get("error", "")
+    assert forgotten == (["h:1/a"] if status == 200 else [])
+
+
+async def test_nobody_else_forgets_one() -> None:
+    forgotten: list[str] = []
+    async with _api(forgotten) as api:
+        assert (await api.get("/api/v1/engines/h:1/a/forget")).status_code == 405
+        assert (await api.post("/api/v1/engines/h:1/a/forget")).status_code == 415
+    async with _api(forgotten, "10.0.0.7") as api:
+        assert (await api.post("/api/v1/engines/h:1/a/forget", json={})).status_code == 403
+    assert forgotten == []
