@@ -16,6 +16,7 @@ from tocsin_alerting.api.encoding import number
 from tocsin_alerting.api.guard import Guard
 from tocsin_alerting.api.times import time_ms
 from tocsin_alerting.incidents.action import Action, Verb
+from tocsin_alerting.incidents.answers import re_raise_after_ms
 from tocsin_alerting.incidents.composition import title
 from tocsin_alerting.incidents.desk import OPEN_STATES, Desk
 from tocsin_alerting.incidents.errors import Conflict, NoSuchIncident
@@ -136,6 +137,8 @@ def shown(incident: Incident, external_url: str = "") -> dict[str, Any]:
         "opened_at_ms": incident.opened_at_ms,
         "acked_at_ms": incident.acked_at_ms,
         "resolved_at_ms": incident.resolved_at_ms,
+        "closed_by_hand": incident.closed_by_hand,
+        "raised_again_at_ms": _raised_again_at_ms(incident),
         "alerts": [
             {
                 "labels": dict(member.alert.labels),
@@ -147,6 +150,13 @@ def shown(incident: Incident, external_url: str = "") -> dict[str, Any]:
             for member in incident.members.values()
         ],
     }
+
+
+def _raised_again_at_ms(incident: Incident) -> int | None:
+    """When what was closed by hand is raised again if it still fires."""
+    if not incident.closed_by_hand or incident.resolved_at_ms is None:
+        return None
+    return incident.resolved_at_ms + re_raise_after_ms(incident)
 
 
 def told(story: Story, external_url: str = "") -> dict[str, Any]:

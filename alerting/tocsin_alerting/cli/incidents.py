@@ -79,11 +79,20 @@ def _act(agent: Agent, number: int, verb: str, actor: str, note: str, **more: ob
     body = {"by": actor, "note": note, "request_id": str(uuid4()), **more}
     with agent.post(f"/api/v1/incidents/{number}/{verb}", body) as one:
         owner = f", owned by {one['owner']}" if one["owner"] else ""
-        print(f"#{one['number']} {one['title']}: {one['state']}{owner}")
+        print(f"#{one['number']} {one['title']}: {_state(one)}{owner}")
+        if again_ms := one.get("raised_again_at_ms"):
+            print(f"  raised again at {output.utc(again_ms)} if it still fires")
+
+
+def _state(one: dict[str, Any]) -> str:
+    if not one.get("closed_by_hand"):
+        return str(one["state"])
+    known = "still firing" if one["source"] == "firing" else "state unknown"
+    return f"{one['state']} (closed by hand, {known})"
 
 
 def _show(one: dict[str, Any]) -> None:
-    print(f"#{one['number']} [{one['severity']}] {one['title']}: {one['state']}")
+    print(f"#{one['number']} [{one['severity']}] {one['title']}: {_state(one)}")
     print(f"opened {output.utc(one['opened_at_ms'])}, owner {one['owner'] or '-'}")
     for alert in one["alerts"]:
         print(f"  {alert['source']}: {output.labels_text(alert['labels'])}")

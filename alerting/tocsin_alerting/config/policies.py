@@ -77,6 +77,7 @@ class PolicySection(Section):
     final: FinalSection | None = None
     ack: AckSection = AckSection()
     snooze_max: Interval | None = None
+    re_raise_after: Interval | None = None
 
 
 class Directory:
@@ -113,6 +114,7 @@ def policy(name: str, section: PolicySection, group: GroupTimes, directory: Dire
         group_wait_ms=times.wait,
         recover_within_ms=section.recover_within,
         snooze_max_ms=section.snooze_max,
+        re_raise_after_ms=section.re_raise_after,
     )
 
 
@@ -135,6 +137,7 @@ def default_policies(notify: list[dict[str, Any]]) -> Mapping[str, PolicySection
             "final": {"notify": notify, "every": "15m", "for": "1d"},
             "ack": {"timeout": "30m", "remind": "10m"},
             "snooze_max": "30m",
+            "re_raise_after": "15m",
         },
         "P1": {
             "recover_within": "15m",

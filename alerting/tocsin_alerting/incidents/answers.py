@@ -9,7 +9,7 @@ from tocsin_alerting.incidents.errors import Conflict
 from tocsin_alerting.incidents.escalation import restart, timer
 from tocsin_alerting.incidents.incident import Incident, Source, State, bumped
 from tocsin_alerting.incidents.notification import Reason
-from tocsin_alerting.incidents.policy import Target
+from tocsin_alerting.incidents.policy import RE_RAISE_MS, RE_RAISE_P0_MS, Severity, Target
 from tocsin_alerting.incidents.routing import IncidentConfig
 from tocsin_alerting.incidents.timer import TimerKind
 
@@ -84,13 +84,43 @@ def snooze(incident: Incident, action: Action, now_ms: int, config: IncidentConf
 def resolve_by_hand(
     incident: Incident, action: Action, now_ms: int, config: IncidentConfig
 ) -> Change:
-    """Rule 21: it may still fire, and then it is raised again when the reopen window ends."""
+    """Rule 21. An open incident has alerts that fire, or of which nobody can tell: it says so."""
+    why = f"by {action.actor}"
+    closed = replace(
+        bumped(incident),
+        state=State.RESOLVED,
+        resolved_at_ms=now_ms,
+        resolution=why,
+        closed_by_hand=True,
+    )
+    unknown = incident.source is Source.UNKNOWN
+    reason = Reason.CLOSED_UNKNOWN if unknown else Reason.CLOSED_BY_HAND
+    closed, told = notice(closed, reason, _in_order(closed.paged), action)
     data = {
+        "why": why,
+        "after_ms": now_ms - incident.opened_at_ms,
         "note": action.note,
-        "still_firing": incident.source is not Source.CLEAR,
+        "source": incident.source.value,
+        "still_firing": not unknown,
         "false_positive": action.false_positive,
     }
-    return resolve(incident, now_ms, config, f"by {action.actor}", action, data)
+    again = timer(closed, TimerKind.RE_RAISE, now_ms + re_raise_after_ms(incident))
+    return closed, (WithdrawPages(), again, *told, Record("closed_by_hand", action.actor, data))
+
+
+def re_raise_after_ms(incident: Incident) -> int:
+    """How long it stays closed by hand while it still fires."""
+    if incident.policy.re_raise_after_ms is not None:
+        return incident.policy.re_raise_after_ms
+    return RE_RAISE_P0_MS if incident.severity is Severity.P0 else RE_RAISE_MS
+
+
+def over(incident: Incident, now_ms: int, config: IncidentConfig, why: str) -> Change:
+    """What was closed by hand fires no more: those who were paged hear the end of it."""
+    ended = replace(bumped(incident), closed_by_hand=False, paged=frozenset())
+    ended, told = notice(ended, Reason.RESOLVED, _in_order(incident.paged), None, why)
+    ends = timer(ended, TimerKind.REOPEN_END, now_ms + config.reopen_within_ms)
+    return ended, (*told, Record("source_clear", data={"why": why}), ends)
 
 
 def resolve(
@@ -98,10 +128,9 @@ def resolve(
     now_ms: int,
     config: IncidentConfig,
     why: str,
-    action: Action | None = None,
-    data: Mapping[str, object] | None = None,
+    reason: Reason = Reason.RESOLVED,
 ) -> Change:
-    """Rules 20, 21, 27: withdraw what is unsent, and tell those who were paged, nobody else."""
+    """Rules 20, 25, 27: withdraw what is unsent, and tell those who were paged, nobody else."""
     resolved = replace(
         bumped(incident),
         state=State.RESOLVED,
@@ -109,10 +138,10 @@ def resolve(
         resolution=why,
     )
     told = tuple(_in_order(resolved.paged))
-    resolved, notices = notice(resolved, Reason.RESOLVED, told, action, why)
+    resolved, notices = notice(resolved, reason, told, None, why)
     resolved = replace(resolved, paged=frozenset())
-    details = {"why": why, "after_ms": now_ms - incident.opened_at_ms, **(data or {})}
-    record = Record("resolved", action.actor if action else "", details)
+    details = {"why": why, "after_ms": now_ms - incident.opened_at_ms}
+    record = Record("resolved", data=details)
     ends = timer(resolved, TimerKind.REOPEN_END, now_ms + config.reopen_within_ms)
     return resolved, (WithdrawPages(), *notices, record, ends)
 

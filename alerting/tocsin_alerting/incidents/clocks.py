@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from tocsin_alerting.incidents.answers import resolve
+from tocsin_alerting.incidents.answers import re_raise_after_ms, resolve
 from tocsin_alerting.incidents.effects import Change, Effects, Record
 from tocsin_alerting.incidents.escalation import (
     SHORTEST_FINAL_MS,
@@ -100,6 +100,14 @@ def _reopen_end(incident: Incident, due: Timer, now_ms: int, config: IncidentCon
     return replace(incident, state=State.CLOSED), (Record("closed"),)
 
 
+def _re_raise(incident: Incident, due: Timer, now_ms: int, config: IncidentConfig) -> Change:
+    """Closed by hand, and it fires still. While nobody can tell it waits for the source."""
+    if incident.source is Source.FIRING:
+        return raise_again(incident, now_ms, config)
+    after_ms = re_raise_after_ms(incident)
+    return incident, (timer(incident, TimerKind.RE_RAISE, now_ms + after_ms),)
+
+
 def _slo_warn(incident: Incident, due: Timer, now_ms: int, config: IncidentConfig) -> Change:
     return incident, (Record("slo_warn"),) if incident.source is Source.FIRING else ()
 
@@ -129,7 +137,8 @@ def _unknown_max(incident: Incident, due: Timer, now_ms: int, config: IncidentCo
     if incident.source is not Source.UNKNOWN or incident.unknown_since_ms is None:
         return incident, ()
     hours = (now_ms - incident.unknown_since_ms) / 3_600_000
-    return resolve(incident, now_ms, config, f"state unknown for {hours:.3g} h, given up")
+    why = f"state unknown for {hours:.3g} h, given up"
+    return resolve(incident, now_ms, config, why, Reason.GIVEN_UP)
 
 
 def _tell_current(incident: Incident, reason: Reason, note: str = "") -> Change:
@@ -151,6 +160,7 @@ CLOCKS: Mapping[TimerKind, tuple[frozenset[State], Clock]] = {
     TimerKind.ACK_TIMEOUT: (ACKED, _ack_timeout),
     TimerKind.SNOOZE_END: (frozenset({State.SNOOZED}), _snooze_end),
     TimerKind.REOPEN_END: (frozenset({State.RESOLVED}), _reopen_end),
+    TimerKind.RE_RAISE: (frozenset({State.RESOLVED}), _re_raise),
     TimerKind.SLO_WARN: (OPEN, _slo_warn),
     TimerKind.SLO_BREACH: (OPEN, _slo_breach),
     TimerKind.SOURCE_UNKNOWN: (OPEN, _source_unknown),

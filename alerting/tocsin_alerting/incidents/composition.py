@@ -32,7 +32,7 @@ def compose(
 ) -> list[Notification]:
     """One notification for each of `targets`. `step_due_ms` is when the next step is due."""
     every = tuple(targets)
-    resolved = notify.reason is Reason.RESOLVED
+    resolved = notify.reason in (Reason.RESOLVED, Reason.FIRED_AND_RESOLVED)
     members = _in_order(incident, config)
     shown = tuple(_alert(one, resolved, now_ms) for one in members[:MOST_ALERTS])
     follows = _next(incident, step_due_ms)
@@ -121,6 +121,8 @@ def _alert(member: Member, resolved: bool, now_ms: int) -> NotifiedAlert:
 
 def _next(incident: Incident, step_due_ms: int | None) -> Next:
     policy = incident.policy
+    if incident.closed_by_hand:
+        return Next(step_due_ms)
     if incident.state is not State.TRIGGERED or step_due_ms is None:
         return Next()
     if incident.exhausted:

@@ -112,8 +112,8 @@ class Desk:
         self.ledger.note(0, "started", now_ms, data={"downtime_ms": down_ms, "clean": clean})
         self._readdress(now_ms)
         self.ledger.changes().meta["clean_shutdown"] = "0"
-        mild = [one.number for one in saved.incidents if one.severity is not Severity.P0]
-        self.ledger.schedule.hold(mild)
+        urgent = {one.number for one in saved.incidents if one.is_open and _is_p0(one)}
+        self.ledger.schedule.hold(one.number for one in saved.incidents if one.number not in urgent)
         self._hold_until_ms = now_ms + HOLD_MS
 
     def _start_blind(self, error: Exception, now_ms: int) -> None:
@@ -314,6 +314,11 @@ class Desk:
         elif message.state is MessageState.FAILED:
             data |= {"error": message.last_error, "tries": message.attempts}
             self.ledger.note(sent.incident, "delivery_failed", now_ms, data=data)
+        else:
+            data |= {"attempt": message.attempts, "error": message.last_error}
+            if message.state is MessageState.PENDING:
+                data["next_at_ms"] = message.next_at_ms
+            self.ledger.note(sent.incident, "delivery_retry", now_ms, data=data)
 
     def _page_failed(self, message: Message, now_ms: int) -> None:
         incident = self.ledger.incidents.get(message.notification.incident)
@@ -467,6 +472,10 @@ class Desk:
         self._readdress(now_ms)
         self.recorder.backlog.merge(self.ledger.take(now_ms))
         self._unrecorded |= self.recorder.backlog.messages.keys()
+
+
+def _is_p0(incident: Incident) -> bool:
+    return incident.severity is Severity.P0
 
 
 def _expected(message: Message, delivery: Delivery, outcome: Outcome) -> bool:

@@ -35,6 +35,7 @@ EVENTS: Mapping[str, tuple[int, str]] = {
     "suppressed": (logging.INFO, "is muted, its page was not sent"),
     "delivery_failed": (logging.ERROR, "a message was given up"),
     "resolved": (logging.INFO, "resolved"),
+    "closed_by_hand": (logging.WARNING, "closed by hand, not over"),
     "superseded": (logging.INFO, "was superseded"),
     "journal_back": (logging.WARNING, "the journal is written again"),
 }

@@ -57,7 +57,7 @@ class Incident:
     the incident resolves. `step` is -1 until the first step was due. `notices` counts the messages
     decided; `cycle` is the generation in which the incident opened or last reopened, and `paged`
     are those to whom a page was decided since. `muted_by` holds `inhibited:NUMBER`,
-    `silence:ID`, `maintenance:NAME`.
+    `silence:ID`, `maintenance:NAME`. `closed_by_hand`: RESOLVED by a person while alerts fired.
     """
 
     number: int
@@ -80,6 +80,7 @@ class Incident:
     paged: frozenset[Target] = frozenset()
     owner: str = ""
     resolution: str = ""
+    closed_by_hand: bool = False
     slo_breached: bool = False
     unreachable: bool = False
     paged_at_ms: int | None = None
@@ -92,6 +93,11 @@ class Incident:
     @property
     def is_open(self) -> bool:
         return self.state in OPEN
+
+    @property
+    def fires_on(self) -> bool:
+        """Whether what it says of its target still counts: open, or closed by hand alone."""
+        return self.is_open or (self.state is State.RESOLVED and self.closed_by_hand)
 
     @property
     def muted(self) -> bool:

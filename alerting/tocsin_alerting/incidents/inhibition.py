@@ -53,8 +53,7 @@ class Inhibitor:
         if rules is not self._rules or any(self._is_source(rules, one) for one in some):
             self.forget()
         if self._indexed is None:
-            still_open = [one for one in every if one.is_open]
-            self._rules, self._indexed = rules, indexed(rules, still_open)
+            self._rules, self._indexed = rules, indexed(rules, every)
             return inhibitions(rules, every)
         return {
             one.number: named(quieted_by(self._indexed, one, {one.number}))
@@ -69,7 +68,7 @@ class Inhibitor:
 
 def indexed(rules: Sequence[InhibitRule], incidents: Iterable[Incident]) -> list[Inhibition]:
     """The rules of which something fires on the source side."""
-    every = list(incidents)
+    every = [one for one in incidents if one.fires_on]
     found = (Inhibition(rule, _loud(rule, every)) for rule in rules)
     return [one for one in found if one.loud]
 
@@ -81,11 +80,12 @@ def inhibitions(
 
     None keeps itself quiet, and of two that would silence each other the worse stays loud.
     """
-    still_open = [one for one in incidents if one.is_open]
+    every = list(incidents)
+    still_open = [one for one in every if one.is_open]
     if not rules:
         return {one.number: frozenset() for one in still_open}
     in_order = sorted(still_open, key=lambda one: (one.severity, one.number))
-    prepared = indexed(rules, in_order)
+    prepared = indexed(rules, every)
     found = {one.number: quieted_by(prepared, one, {one.number}) for one in in_order}
     quiet: dict[int, frozenset[str]] = {}
     milder = {one.number for one in in_order}

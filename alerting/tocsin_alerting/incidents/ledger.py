@@ -4,7 +4,7 @@ It leads and the journal follows: what a step changed is collected in a batch, w
 out to be written. So a step goes on when the disk does not.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +14,9 @@ from tocsin_alerting.incidents.effects import Change, Notify, Record, SetTimer, 
 from tocsin_alerting.incidents.incident import Incident, Member, Source, State
 from tocsin_alerting.incidents.journal import Saved
 from tocsin_alerting.incidents.message import Message, MessageState
+from tocsin_alerting.incidents.notification import Reason
 from tocsin_alerting.incidents.outbox import Outbox, wants_page
-from tocsin_alerting.incidents.policy import Severity
+from tocsin_alerting.incidents.policy import Severity, Target
 from tocsin_alerting.incidents.routing import IncidentConfig
 from tocsin_alerting.incidents.schedule import Schedule, Timers
 from tocsin_alerting.incidents.timer import Timer, TimerKind
@@ -109,7 +110,7 @@ class Ledger:
         if incident.state is not State.CLOSED:
             self._by_key[incident.key] = number
             self._index(number, changed)
-        if incident.severity is Severity.P0 and self.is_held(number):
+        if incident.severity is Severity.P0 and incident.is_open and self.is_held(number):
             self.release([number])
         if before is None or changed or before.state is not incident.state:
             self._stir(incident)
@@ -175,14 +176,29 @@ class Ledger:
         if wants_page(notify.reason):
             reached = self.outbox.reached(incident.number, incident.cycle)
             targets = [target for target in targets if target in reached]
-        timers = self.schedule.of(incident.number)
-        follows = timers.get(TimerKind.FINAL if incident.exhausted else TimerKind.STEP)
-        due_ms = follows.due_at_ms if follows else None
+        self._send(incident, notify, targets, now_ms)
+        if notify.reason is Reason.RESOLVED:
+            missed = self.outbox.missed(incident.number, incident.cycle)
+            late = replace(notify, reason=Reason.FIRED_AND_RESOLVED)
+            self._send(incident, late, [one for one in notify.targets if one in missed], now_ms)
+
+    def _send(
+        self, incident: Incident, notify: Notify, targets: Sequence[Target], now_ms: int
+    ) -> None:
+        due_ms = self._follows_ms(incident)
         for notification in compose(incident, notify, targets, now_ms, self.config, due_ms):
             self._last_message += 1
             self.outbox.post(
                 Message(self._last_message, notification, incident.generation, next_at_ms=now_ms)
             )
+
+    def _follows_ms(self, incident: Incident) -> int | None:
+        """When the next step is due, or when what was closed by hand is raised again."""
+        kind = TimerKind.FINAL if incident.exhausted else TimerKind.STEP
+        if incident.closed_by_hand:
+            kind = TimerKind.RE_RAISE
+        timer = self.schedule.of(incident.number).get(kind)
+        return timer.due_at_ms if timer else None
 
     def _forget(self, incident: Incident) -> None:
         number = incident.number

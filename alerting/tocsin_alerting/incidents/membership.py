@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tocsin_alerting.incidents.answers import resolve
+from tocsin_alerting.incidents.answers import over, resolve
 from tocsin_alerting.incidents.effects import Change, Effect, Effects, Record, SetTimer
 from tocsin_alerting.incidents.escalation import page, restart, timer
 from tocsin_alerting.incidents.grouping import Group
@@ -130,14 +130,14 @@ def _fired(
     joined = replace(incident, members=members)
     alert = min((event.alert for event in events), key=lambda one: _severity(one, config))
     severity = _severity(alert, config)
-    if incident.state is State.RESOLVED:
+    if incident.state is State.RESOLVED and (fresh or not incident.closed_by_hand):
         reopened, effects = _reopen(joined, severity, alert, now_ms, config)
         return reopened, (*effects, *_joined([one for one in fresh if one is not alert], config))
     heard: list[Effect] = []
     if incident.source is Source.UNKNOWN:
         heard.append(Record("known_again", data={"source": Source.FIRING.value}))
     joined = replace(joined, source=Source.FIRING, unknown_since_ms=None)
-    if severity.worse_than(incident.severity):
+    if incident.is_open and severity.worse_than(incident.severity):
         joined, effects = _raise(joined, severity, alert, now_ms, config)
         heard += effects
         fresh = [one for one in fresh if one is not alert]
@@ -163,23 +163,30 @@ def _joined(alerts: Sequence[Alert], config: IncidentConfig) -> tuple[Record, ..
 
 
 def _reopen(
-    incident: Incident, severity: Severity, alert: Alert, now_ms: int, config: IncidentConfig
+    incident: Incident,
+    severity: Severity,
+    alert: Alert,
+    now_ms: int,
+    config: IncidentConfig,
+    reason: Reason = Reason.REOPENED,
 ) -> Change:
-    """Rule 22: the same incident, from its first step."""
+    """Rule 22: the same incident, from its first step. What never ended has not flapped."""
     policy = policy_for(config, dict(alert.labels), severity)
+    again = reason is Reason.REOPENED
     fresh = replace(
         incident,
         policy=policy,
         severity=severity,
         source=Source.FIRING,
-        flaps=incident.flaps + 1,
-        cycle=incident.generation + 1,
+        flaps=incident.flaps + again,
+        cycle=incident.generation + 1 if again else incident.cycle,
         step=-1,
         resolved_at_ms=None,
         unknown_since_ms=None,
         resolution="",
+        closed_by_hand=False,
     )
-    reopened, effects = restart(fresh, Reason.REOPENED, now_ms)
+    reopened, effects = restart(fresh, reason, now_ms)
     data = {"times": reopened.flaps, "severity": severity.value, "policy": policy.name}
     return reopened, (Record("reopened", data=data), *effects)
 
@@ -188,7 +195,7 @@ def raise_again(incident: Incident, now_ms: int, config: IncidentConfig) -> Chan
     """Resolved by hand, and it fires still: forgotten is worse than told twice."""
     worst = min(incident.active, key=lambda one: _severity(one.alert, config))
     severity = _severity(worst.alert, config)
-    return _reopen(incident, severity, worst.alert, now_ms, config)
+    return _reopen(incident, severity, worst.alert, now_ms, config, Reason.STILL_FIRING)
 
 
 def _raise(
@@ -232,6 +239,8 @@ def _follow(
     if Source.UNKNOWN in sources:
         return _unknown(incident, now_ms, config)
     clear = replace(incident, source=Source.CLEAR, unknown_since_ms=None)
+    if clear.closed_by_hand:
+        return over(clear, now_ms, config, why)
     if not clear.is_open:
         return clear, (Record("source_clear", data={"why": why}),)
     return resolve(clear, now_ms, config, why)

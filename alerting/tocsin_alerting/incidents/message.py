@@ -16,7 +16,17 @@ LEASE_MS = 30_000
 GIVE_UP_MS = 24 * 3_600_000
 LONGEST_RETRY_AFTER_MS = 3_600_000
 URGENT = frozenset({Severity.P0.value, Severity.P1.value})
-NOTICES = frozenset({Reason.ACKED, Reason.RESOLVED, Reason.TEST})
+NOTICES = frozenset(
+    {
+        Reason.ACKED,
+        Reason.CLOSED_BY_HAND,
+        Reason.CLOSED_UNKNOWN,
+        Reason.GIVEN_UP,
+        Reason.FIRED_AND_RESOLVED,
+        Reason.RESOLVED,
+        Reason.TEST,
+    }
+)
 
 
 class MessageState(StrEnum):

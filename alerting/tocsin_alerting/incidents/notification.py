@@ -26,6 +26,10 @@ class Reason(StrEnum):
     MANUAL = "manual"
     UNKNOWN = "unknown"
     STILL_FIRING = "still_firing"
+    CLOSED_BY_HAND = "closed_by_hand"  # it still fires
+    CLOSED_UNKNOWN = "closed_unknown"  # by hand, while nobody can tell
+    GIVEN_UP = "given_up"  # nobody could tell for too long
+    FIRED_AND_RESOLVED = "fired_and_resolved"  # no page got through before it was over
     RESOLVED = "resolved"
     TEST = "test"
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from tocsin_alerting.incidents.message import (
+    NOTICES,
     WAITING,
     Message,
     MessageState,
@@ -94,12 +95,27 @@ class Outbox:
             if one.is_page and one.generation >= cycle and one.state in arrived
         }
 
+    def missed(self, incident: int, cycle: int) -> set[Target]:
+        """Whom this cycle's pages were tried for in vain, without being refused for good."""
+        pages = [one for one in self.of(incident) if one.is_page and one.generation >= cycle]
+        tried = {one.target for one in pages if one.attempts}
+        refused = {one.target for one in pages if _refused(one)}
+        return tried - refused - self.reached(incident, cycle)
+
     def retract(self, failed: Message, cycle: int) -> None:
-        """The page never arrived: what was to follow it to the same addressee must not either."""
+        """The page never arrived: what was to follow it to the same addressee must not either.
+
+        But whom no try reached before it was over is told that it fired and has resolved.
+        """
         if failed.target in self.reached(failed.notification.incident, cycle):
             return
         for message in self.of(failed.notification.incident):
-            if not message.is_page and _same_way(message, failed) and _unsent(message):
+            if message.is_page or not _same_way(message, failed) or not _unsent(message):
+                continue
+            if message.notification.reason is Reason.RESOLVED and not _refused(failed):
+                told = replace(message.notification, reason=Reason.FIRED_AND_RESOLVED)
+                self.put(replace(message, notification=told))
+            elif message.notification.reason is not Reason.FIRED_AND_RESOLVED or _refused(failed):
                 self.put(replace(withdrawn(message), last_error="its page never arrived"))
 
     def claim(self, now_ms: int, limit: int, goes_at: Gate) -> list[Message]:
@@ -234,10 +250,14 @@ def _same_step(one: Message, other: Message) -> bool:
     return one.is_page and here == (other.generation, its.step, its.loop)
 
 
+def _refused(message: Message) -> bool:
+    return message.state is MessageState.FAILED
+
+
 def _unsent(message: Message) -> bool:
     return message.state is MessageState.PENDING
 
 
 def wants_page(reason: Reason) -> bool:
     """Whether this message goes only to those whom a page of the incident reached."""
-    return reason in (Reason.RESOLVED, Reason.ACKED)
+    return reason in NOTICES - {Reason.FIRED_AND_RESOLVED, Reason.TEST}

@@ -23,6 +23,7 @@ class Severity(StrEnum):
         return self.value < other.value
 
 
+RE_RAISE_P0_MS, RE_RAISE_MS = 15 * 60_000, 3_600_000
 SEVERITY_WORDS: Mapping[str, Severity] = {
     "critical": Severity.P0,
     "warning": Severity.P1,
@@ -74,6 +75,9 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
+    """`re_raise_after_ms`: what still fires so long after it was closed by hand is raised again;
+    None: RE_RAISE_P0_MS for P0, RE_RAISE_MS for others."""
+
     name: str
     steps: tuple[Step, ...]
     repeat: int = 0
@@ -83,6 +87,7 @@ class Policy:
     group_interval_ms: int = 300_000
     recover_within_ms: int | None = None
     snooze_max_ms: int | None = None
+    re_raise_after_ms: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -12,6 +12,7 @@ class TimerKind(StrEnum):
     ACK_TIMEOUT = "ack_timeout"
     SNOOZE_END = "snooze_end"
     REOPEN_END = "reopen_end"
+    RE_RAISE = "re_raise"
     SLO_WARN = "slo_warn"
     SLO_BREACH = "slo_breach"
     SOURCE_UNKNOWN = "source_unknown"

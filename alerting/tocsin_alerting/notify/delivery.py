@@ -13,6 +13,7 @@ from typing import Protocol
 
 from tocsin_alerting.incidents.desk import Delivery
 from tocsin_alerting.incidents.message import NOTICES
+from tocsin_alerting.incidents.notification import Reason
 from tocsin_alerting.incidents.outcome import Done, Outcome, Permanent, RetryAt
 from tocsin_alerting.notify.channel import Channel
 from tocsin_alerting.notify.log import LOGGED
@@ -117,7 +118,7 @@ class Courier:
         channel = self._channels.get(notification.receiver)
         if channel is None:
             return Permanent(f"no receiver is called {notification.receiver} any more")
-        if notification.status == "resolved" and not channel.send_resolved:
+        if notification.reason is Reason.RESOLVED and not channel.send_resolved:
             return Done(detail=UNWANTED)
         try:
             return await channel.send(notification, self._now_ms())

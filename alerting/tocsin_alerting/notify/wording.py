@@ -7,11 +7,13 @@ from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from tocsin_alerting.incidents.notification import Notification, NotifiedAlert
+from tocsin_alerting.incidents.notification import Notification, NotifiedAlert, Reason
 from tocsin_alerting.notify.links import shown_links
 from tocsin_alerting.settings import duration_text
 
 LANGUAGES = ("en", "zh")
+_CLOSED = (Reason.CLOSED_BY_HAND, Reason.CLOSED_UNKNOWN)
+_UNANSWERABLE = (Reason.TEST, Reason.GIVEN_UP, *_CLOSED)
 _MOST_ALERTS = 20
 _LONGEST_TEXT = 4000
 
@@ -66,6 +68,10 @@ def view(notification: Notification, zone: tzinfo = UTC) -> Mapping[str, Any]:
         "incident": n.incident,
         "reason": n.reason.value,
         "resolved": n.status == "resolved",
+        "answerable": n.status != "resolved" and n.reason not in _UNANSWERABLE,
+        "closed": n.reason in _CLOSED,
+        "began": _clock(n.opened_at_ms, n.at_ms, zone),
+        "ended": _clock(n.at_ms, n.at_ms, zone),
         "since": _moment(n.opened_at_ms, zone),
         "at": _moment(n.at_ms, zone),
         "lasted": _span(n.at_ms - n.opened_at_ms),
@@ -109,6 +115,12 @@ def _moment(ms: int, zone: tzinfo) -> str:
     if local.utcoffset() == utc.utcoffset():
         return f"{utc:%Y-%m-%d %H:%M:%S} UTC"
     return f"{local:%Y-%m-%d %H:%M:%S %z} ({utc:%H:%M:%S} UTC)"
+
+
+def _clock(ms: int, today_ms: int, zone: tzinfo) -> str:
+    """`10:02`, with the day when it is another one than that of `today_ms`."""
+    at, today = (datetime.fromtimestamp(one // 1000, zone) for one in (ms, today_ms))
+    return f"{at:%H:%M}" if at.date() == today.date() else f"{at:%Y-%m-%d %H:%M}"
 
 
 def _span(ms: int) -> str:

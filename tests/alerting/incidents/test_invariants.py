@@ -101,7 +101,7 @@ class Story:
 
     def channel(self, verb: str, name: str) -> None:
         def refuse(one: Notification) -> Outcome:
-            if verb == "broken" and one.reason == "resolved":
+            if verb == "broken" and one.reason in ("resolved", "given_up"):
                 self.refused.add(way(one))
             return RetryAt("503") if verb == "down" else Permanent("gone")
 
@@ -130,14 +130,15 @@ class Story:
         if one.state is State.ACKED:
             assert (TimerKind.ACK_TIMEOUT in live) == (one.policy.ack.timeout_ms is not None), "I3"
         if one.state is State.RESOLVED:
-            assert TimerKind.REOPEN_END in live and not running
+            ends = TimerKind.RE_RAISE if one.closed_by_hand else TimerKind.REOPEN_END
+            assert ends in live and not running
 
     def check_mutes(self, one: Incident) -> None:
         messages = self.floor.desk.ledger.outbox.of(one.number)
         pages = [m for m in messages if m.is_page and m.state is MessageState.PENDING]
         assert not (pages and one.muted), "I8"
         assert not (pages and one.state not in OPEN), "a page is pending for what is over"
-        down = {i.number for i in self.floor.desk.ledger.incidents.values() if i.is_open}
+        down = {i.number for i in self.floor.desk.ledger.incidents.values() if i.fires_on}
         assert {int(name.split(":")[1]) for name in one.muted_by} <= down or not one.is_open
 
     async def check_history(self, one: Incident) -> None:
@@ -161,9 +162,13 @@ class Story:
     def check_told(self) -> None:
         paged: set[tuple[int, str, str]] = set()
         for _, one in self.floor.arrived:
-            if one.reason == "resolved":
+            if one.reason in ("resolved", "given_up"):
                 assert way(one) in paged | self.doubtful, "I9: resolved, and was not paged"
                 paged.discard(way(one))
+            elif one.reason in ("closed_by_hand", "closed_unknown"):
+                assert way(one) in paged | self.doubtful, "I9: closed, and was not paged"
+            elif one.reason == "fired_and_resolved":
+                assert way(one) not in paged, "I9: told that no page came, and had one"
             elif one.reason != "acked":
                 paged.add(way(one))
         assert not paged - self.refused, "I9: paged, and never told that it is over"

@@ -85,7 +85,8 @@ class Bench:
         if one.state is State.SNOOZED:
             assert TimerKind.SNOOZE_END in live
         if one.state is State.RESOLVED:
-            assert TimerKind.REOPEN_END in live and not running
+            ends = TimerKind.RE_RAISE if one.closed_by_hand else TimerKind.REOPEN_END
+            assert ends in live and not running
 
     def do(self, event: Event) -> None:
         self._take(step(self.incident, event, self.now, self.config))
@@ -271,14 +272,66 @@ def test_a_snooze_that_is_not_allowed(until_ms: int | None) -> None:
         one.act(Verb.SNOOZE, until_ms=until_ms)
 
 
-def test_resolved_by_hand_while_it_fires_comes_back_when_the_window_ends() -> None:
+def test_closed_by_hand_while_it_fires_says_so_and_comes_back() -> None:
     one = bench()
     one.act(Verb.RESOLVE, note="false alarm")
     assert (one.incident.state, one.incident.source) == (State.RESOLVED, Source.FIRING)
-    assert one.at(Reason.RESOLVED) == [(0, "chat"), (0, "li")]
-    one.advance(31 * MINUTE)
+    assert one.at(Reason.CLOSED_BY_HAND) == [(0, "chat"), (0, "li")]
+    one.advance(15 * MINUTE - SECOND)
+    assert not one.incident.is_open
+    one.advance(15 * MINUTE)
+    assert one.incident.is_open and not one.incident.closed_by_hand
+    assert one.at(Reason.STILL_FIRING) == [(15, "li"), (15, "chat")]
+    assert one.incident.flaps == 0
+    one.do(clears(one.first))
+    assert one.at(Reason.RESOLVED) == [(15, "chat"), (15, "li")]
+
+
+@pytest.mark.parametrize(
+    ("severity", "own_ms", "minutes"), [("P0", None, 15), ("P1", None, 60), ("P1", 5 * MINUTE, 5)]
+)
+def test_how_long_it_stays_closed(severity: str, own_ms: int | None, minutes: int) -> None:
+    own = replace(P1 if severity == "P1" else P0, re_raise_after_ms=own_ms)
+    one = bench(severity, policies={severity: own})
+    one.advance(MINUTE)
+    one.act(Verb.RESOLVE)
+    one.advance((minutes + 1) * MINUTE - SECOND)
+    assert not one.incident.is_open
+    one.advance((minutes + 1) * MINUTE)
+    assert one.incident.is_open
+
+
+def test_the_end_of_what_was_closed_by_hand_is_told() -> None:
+    one = bench()
+    one.act(Verb.RESOLVE)
+    one.advance(5 * MINUTE)
+    one.do(clears(one.first))
+    assert one.at(Reason.RESOLVED) == [(5, "chat"), (5, "li")]
+    one.advance(34 * MINUTE)
+    one.do(fires(one.first))  # within reopen_within of its end
+    assert one.at(Reason.REOPENED) == [(34, "li"), (34, "chat")]
+
+
+def test_closed_by_hand_it_opens_for_another_alert_and_not_for_the_same_one() -> None:
+    one = bench()
+    one.act(Verb.RESOLVE)
+    one.do(unknown(one.first))
+    one.do(fires(one.first))
+    assert (one.incident.state, one.incident.source) == (State.RESOLVED, Source.FIRING)
+    one.do(fires(alert(gpu="1", target="a:8000")))
     assert one.incident.state == State.TRIGGERED
-    assert one.at(Reason.REOPENED) == [(30, "li"), (30, "chat")]
+
+
+def test_closed_by_hand_while_nobody_can_tell() -> None:
+    one = bench()
+    one.do(unknown(one.first))
+    one.act(Verb.RESOLVE)
+    assert one.at(Reason.CLOSED_UNKNOWN) == [(0, "chat"), (0, "li")]
+    one.advance(HOUR)
+    assert not one.incident.is_open, "it waits for the source"
+    one.do(fires(one.first))
+    one.advance(HOUR + 15 * MINUTE)
+    assert one.incident.is_open
 
 
 def test_fires_again_within_the_window() -> None:
@@ -352,7 +405,8 @@ def test_unknown_for_too_long_is_given_up_with_a_notice() -> None:
     one.do(unknown(one.first))
     one.advance(25 * HOUR)
     assert "given up" in next(r.data["why"] for r in one.history if r.event == "resolved")
-    assert {who for _, who in one.at(Reason.RESOLVED)} == {"chat", "mail", "wang"}
+    assert {who for _, who in one.at(Reason.GIVEN_UP)} == {"chat", "mail", "wang"}
+    assert not one.at(Reason.RESOLVED)
 
 
 def test_a_rule_that_is_gone_resolves() -> None:
