@@ -99,6 +99,7 @@ int nvmlDeviceGetUUID(void *device, char *out, uint size) {
 int nvmlDeviceGetName(void *device, char *out, uint size) {
     ENTER(device);
     strncpy(out, "NVIDIA H100 80GB HBM3", size);
+    if (GPU == 0) LEAVE(out, size - 1);
     return SUCCESS;
 }
 typedef struct { char legacy[16]; uint domain, bus, device, id, subsystem; char bus_id[32]; } pci_t;

@@ -2,7 +2,10 @@
 
 import fcntl
 import os
+import re
 from pathlib import Path
+
+_FLOCK = re.compile(r"\d+: FLOCK .*? (?P<pid>\d{1,10}) \S+:(?P<inode>\d{1,20}) \S+ \S+\s*")
 
 
 class InUse(Exception):
@@ -27,20 +30,20 @@ def hold(path: Path) -> int:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        pid = _holder(os.fstat(descriptor).st_ino)
+        pid = holder(os.fstat(descriptor).st_ino)
         os.close(descriptor)
         raise InUse(path, pid) from None
     return descriptor
 
 
-def _holder(inode: int, locks: Path = Path("/proc/locks")) -> int:
+def holder(inode: int, locks: Path = Path("/proc/locks")) -> int:
     """The process in `1: FLOCK  ADVISORY  WRITE 4711 fe:01:1234 0 EOF` (proc(5))."""
     try:
-        lines = locks.read_text().splitlines()
+        lines = locks.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         return 0
     for line in lines:
-        fields = line.split()
-        if "FLOCK" in fields and fields[-3].rpartition(":")[2] == str(inode):
-            return int(fields[-4])
+        found = _FLOCK.fullmatch(line)
+        if found and int(found["inode"]) == inode:
+            return int(found["pid"])
     return 0

@@ -25,7 +25,7 @@ def owner(port: int) -> str:
     """`vllm (pid 4711)`, or what can be said without the right to look at other users' sockets."""
     try:
         connections = psutil.net_connections("tcp")
-    except psutil.AccessDenied:
+    except (psutil.Error, OSError, RuntimeError, ValueError):  # hidden, or an odd line
         return "another process"
     for connection in connections:
         if connection.status != psutil.CONN_LISTEN or not connection.laddr:

@@ -115,7 +115,6 @@ class Gpu:
         self._counted = max(self._counted, count)
         for index in range(len(self._devices), count):
             self._devices.append(_Device(self._nvml, index, self.xid))
-        self.xid.start(count)
 
     def _count(self) -> int:
         """On the driver's lane. Raises Unavailable where there is no driver or no GPU."""
@@ -161,6 +160,9 @@ class Gpu:
             return f"GPU {device.index} still does not answer"
         except CollectorError as error:
             return str(error)
+        except Exception as error:  # why: an answer that nobody expects costs its own GPU alone
+            log.warning("GPU reading failed", extra={"gpu": device.index, "error": repr(error)})
+            return f"GPU {device.index}: {error!r}"
 
 
 def _uuid(sample: Sample) -> str:
@@ -193,6 +195,7 @@ class _Device:
                 yield from self._take(reading, handle, self._identity, now)
             yield from self._processes(handle, self._identity)
             yield from self._xid.samples(self._identity)
+            self._xid.listen(self.index)
         except self._nvml.NVMLError as error:
             self._identity = None
             raise CollectorError(f"GPU {self.index}: {error}") from error

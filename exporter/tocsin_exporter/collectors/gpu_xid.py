@@ -40,16 +40,20 @@ class XidWatcher:
         self._last: dict[tuple[str, int], float] = {}
         self._newest: dict[str, int] = {}
         self._labels: dict[str, Labels] = {}  # of each GPU that was ever seen, by UUID
+        self._answering: set[int] = set()
+        self.listening: set[int] = set()  # the GPUs whose events come
+        self._silent: set[int] = set()  # those that do not report events
         self._stop = Event()
         self._thread: Thread | None = None
 
-    def start(self, count: int) -> None:
-        """Listen to the first `count` GPUs; once is enough."""
-        if self._thread is None:
-            self._thread = Thread(
-                target=self._listen, args=(count,), name="xid events", daemon=True
-            )
-            self._thread.start()
+    def listen(self, index: int) -> None:
+        """Listen to a GPU that has answered: one that hangs would keep the thread from others."""
+        self._answering.add(index)
+        with self._lock:
+            if self._thread is None:
+                thread = Thread(target=self._listen, name="xid events", daemon=True)
+                thread.start()
+                self._thread = thread
 
     def resume(self, last: Iterable[Last]) -> None:
         """Go on from what was counted before a restart."""
@@ -100,29 +104,46 @@ class XidWatcher:
         for xid, at in sorted(last.items()):
             yield Sample(GPU[_LAST], at, (*own, ("xid", str(xid))))
 
-    def _listen(self, count: int) -> None:
+    def _listen(self) -> None:
         while not self._stop.is_set():
             try:
-                self._listen_until_error(range(count))
-            except self._nvml.NVMLError as error:
-                if error.value == self._nvml.NVML_ERROR_NOT_SUPPORTED:
-                    log.info("this GPU does not report XID events")
+                self._listen_until_error()
+            except Exception as error:  # why: nobody else listens, so no fault may end the thread
+                if getattr(error, "value", None) == self._nvml.NVML_ERROR_NOT_SUPPORTED:
+                    log.info("this driver does not report XID events")
                     return
                 log.warning("XID events lost; listening again", extra={"error": str(error)})
                 self._stop.wait(_RETRY_SECONDS)
 
-    def _listen_until_error(self, indexes: Iterable[int]) -> None:
+    def _listen_until_error(self) -> None:
         nvml = self._nvml
         events = nvml.nvmlEventSetCreate()
+        self.listening = set()
         try:
-            for index in indexes:
-                handle = nvml.nvmlDeviceGetHandleByIndex(index)
-                nvml.nvmlDeviceRegisterEvents(handle, nvml.nvmlEventTypeXidCriticalError, events)
             while not self._stop.is_set():
-                self._take(events)
+                for index in sorted(self._answering - self.listening - self._silent):
+                    self.listening |= self._register(index, events)
+                if self.listening:
+                    self._take(events)
+                else:
+                    self._stop.wait(_WAIT_MS / 1000)
         finally:
             with contextlib.suppress(nvml.NVMLError):
                 nvml.nvmlEventSetFree(events)
+
+    def _register(self, index: int, events: Any) -> set[int]:
+        """One GPU that cannot be listened to costs no other its events."""
+        nvml = self._nvml
+        try:
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            nvml.nvmlDeviceRegisterEvents(handle, nvml.nvmlEventTypeXidCriticalError, events)
+        except nvml.NVMLError as error:
+            if error.value == nvml.NVML_ERROR_NOT_SUPPORTED:
+                log.info("this GPU does not report XID events", extra={"gpu": index})
+                self._silent.add(index)
+            self._answering.discard(index)  # until it answers again
+            return set()
+        return {index}
 
     def _take(self, events: Any) -> None:
         nvml = self._nvml

@@ -370,3 +370,44 @@ async def test_the_errors_of_a_gpu_that_does_not_answer_are_said_still(
     finally:
         fake.fail("nvmlDeviceGetUtilizationRates", 0, gpu=1)
     assert values(await gpu.collect(), "gpu_xid_errors_total", gpu="1", xid="79") == [1]
+
+
+async def test_a_name_that_nobody_can_read_costs_its_own_gpu(gpu: Gpu, fake: FakeNvml) -> None:
+    fake.blank("nvmlDeviceGetName")
+    try:
+        with pytest.raises(CollectorError, match="GPU 0: UnicodeDecodeError") as odd:
+            await gpu.collect()
+    finally:
+        fake.blank("nvmlDeviceGetName", on=False)
+    assert values(odd.value.samples, "DCGM_FI_DEV_GPU_TEMP") == [62]
+    assert values(odd.value.samples, "gpu_devices_expected") == [2]
+
+
+@pytest.mark.parametrize("trouble", ["hangs", "reports no events", "is lost"])
+async def test_a_gpu_in_trouble_costs_no_other_its_xid_errors(
+    gpu: Gpu, fake: FakeNvml, trouble: str
+) -> None:
+    nvml, register = fake.nvml, "nvmlDeviceRegisterEvents"
+    if trouble == "hangs":
+        fake.hang("nvmlDeviceGetHandleByIndex_v2", gpu=0)
+    else:
+        silent = trouble == "reports no events"
+        code = nvml.NVML_ERROR_NOT_SUPPORTED if silent else nvml.NVML_ERROR_GPU_IS_LOST
+        fake.fail(register, code, gpu=0)
+    try:
+        async with asyncio.timeout(10):
+            sent = False
+            while True:
+                try:
+                    samples = await gpu.collect()
+                except CollectorError as error:
+                    samples = error.samples
+                if values(samples, "gpu_xid_errors_total", gpu="1", xid="48") == [1]:
+                    break
+                if not sent and 1 in gpu.xid.listening:
+                    fake.xid(1, 48)
+                    sent = True
+                await asyncio.sleep(0.01)
+    finally:
+        fake.hang("nvmlDeviceGetHandleByIndex_v2", on=False, gpu=0)
+        fake.fail(register, 0, gpu=0)
