@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import psutil
+
 from tocsin_alerting.config.config import BUNDLED_RULES, Config
 from tocsin_alerting.config.files import anchored, file_problems, rule_problems
 from tocsin_alerting.config.mailing import mail_problems, mailer, with_mailer
@@ -89,6 +91,7 @@ def incident_config(config: Config) -> IncidentConfig:
         severity_words=dict(config.severities),
         external_url=external_url(config),
         addressees=_addressees(config),
+        local_names=_local_names(config),
     )
 
 
@@ -99,6 +102,16 @@ def _addressees(config: Config) -> frozenset[Target]:
     by = mailer(config)
     people = {Target(by, name) for name in config.contacts} if by else set()
     return frozenset({*map(Target, own), *people})
+
+
+def _local_names(config: Config) -> frozenset[str]:
+    """By what names an instance may call this machine."""
+    host = socket.gethostname()
+    interfaces = psutil.net_if_addrs().values()
+    addresses = {one.address.partition("%")[0] for several in interfaces for one in several}
+    named = {config.instance, host, host.partition(".")[0], *addresses}
+    bracketed = {f"[{one}]" for one in addresses if ":" in one}
+    return frozenset(one.lower() for one in named | bracketed if one)
 
 
 def external_url(config: Config) -> str:

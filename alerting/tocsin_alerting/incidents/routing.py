@@ -73,7 +73,8 @@ class IncidentConfig:
     be unknown before people hear of it; `unknown_max_ms`: when it is given up and resolved.
     `slo_warn` is the share of a policy's `recover_within_ms` at which the warning is noted.
     `external_url` is the base of the links in messages. `addressees` are all whom a message can
-    reach (empty: that is not known, and nobody is missed).
+    reach (empty: that is not known, and nobody is missed). `local_names` are this machine's
+    names and addresses, in lower case.
     """
 
     policies: Mapping[str, Policy]
@@ -88,6 +89,7 @@ class IncidentConfig:
     severity_words: Mapping[str, Severity] = field(default_factory=lambda: dict(SEVERITY_WORDS))
     external_url: str = ""
     addressees: frozenset[Target] = frozenset()
+    local_names: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         named = {route.policy for route in self.routes} | {severity.value for severity in Severity}

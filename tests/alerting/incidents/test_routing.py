@@ -2,6 +2,8 @@
 
 import pytest
 
+from support.alert_events import alert, clears, fires
+from support.paging_floor import Floor
 from support.policies import P0, config, to
 from tocsin_alerting.incidents.grouping import group_of
 from tocsin_alerting.incidents.matcher import matcher
@@ -68,3 +70,52 @@ def test_groups() -> None:
 def test_an_incident_of_another_time_has_another_name() -> None:
     group = group_of(config(), {"alertname": "Slow"})
     assert group.uid(1) != group.uid(2) and group.uid(1) == group.uid(1)
+
+
+DEFAULT = ("alertname", "instance", "target", "UUID", "groupname", "device", "mountpoint")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        # the agent's own watch of an engine, and an exporter beside it that a Prometheus scrapes
+        ({"instance": "127.0.0.1:8000"}, {"instance": "127.0.0.1:9101", "job": "tocsin"}, True),
+        ({"instance": "gpu-1"}, {"instance": "localhost:9101"}, True),
+        ({"instance": "GPU-1:9101"}, {"instance": "[::1]:9101", "target": "localhost:8000"}, True),
+        ({"instance": "gpu-1"}, {"instance": "10.0.0.4:9101"}, True),
+        # two machines, each with an engine on its loopback
+        ({"instance": "gpu-1"}, {"instance": "gpu-2:9101"}, False),
+        ({"instance": "gpu-2:9101"}, {"instance": "gpu-3:9101"}, False),
+        ({"instance": "gpu-2:9101"}, {"instance": "gpu-2"}, True),
+        # an address that means the same everywhere
+        ({"target": "llm.lan:8000"}, {"target": "llm.lan:8000", "instance": "gpu-2:9101"}, True),
+        ({"target": "llm.lan:8000"}, {"target": "llm.lan:8001"}, False),
+        ({"target": "127.0.0.1:8000"}, {"target": "127.0.0.1:8001"}, False),
+        # what is no address keeps its teller: one host may reach it and another not
+        ({"target": "8.8.8.8", "instance": "a"}, {"target": "8.8.8.8", "instance": "b"}, False),
+        ({"target": "", "instance": "a:1"}, {"target": "", "instance": "a:2"}, False),
+        ({"target": "", "UUID": "GPU-7", "instance": "gpu-1"},
+         {"target": "", "UUID": "GPU-7", "instance": "gpu-1:9400"}, True),
+    ],
+)  # fmt: skip
+def test_one_thing_is_one_incident_whoever_tells_of_it(
+    one: dict[str, str], other: dict[str, str], same: bool
+) -> None:
+    settings = config(group=GroupBy(DEFAULT), local_names=frozenset({"gpu-1", "10.0.0.4"}))
+    plain = {"alertname": "InferenceEngineDown", "target": "127.0.0.1:8000"}
+    keys = {group_of(settings, {**plain, **labels}).key for labels in (one, other)}
+    assert (len(keys) == 1) is same
+
+
+async def test_an_engine_seen_twice_pages_once() -> None:
+    settings = config(group=GroupBy(DEFAULT))
+    floor = await Floor(settings).open()
+    ours = alert("EngineDown", target="127.0.0.1:8000", instance="127.0.0.1:8000", job="llm")
+    theirs = alert("EngineDown", target="127.0.0.1:8000", instance="localhost:9101", job="gpu")
+    await floor.hear(fires(ours))
+    await floor.hear(fires(theirs))
+    assert [why for _, why, _ in floor.told] == ["opened"] * 2
+    await floor.hear(clears(ours))
+    assert (await floor.desk.incident(1)).is_open, "the other one still says that it is down"
+    await floor.hear(clears(theirs))
+    assert not await floor.desk.incidents()
