@@ -87,6 +87,9 @@ _ENGINES = (
     gauge("llm_engine_metrics_unknown",
           "Whether an engine that is up gives a metrics page without any metrics that we know.",
           "", "target"),
+    gauge("llm_engine_series_limited",
+          "Series whose labels have too many values: they are summed as `_other`, or left out.",
+          "", "target"),
     gauge("llm_engine_info", "What the engine is; always 1.",
           "", "target", "engine_type", "version", "endpoint"),
 )  # fmt: skip

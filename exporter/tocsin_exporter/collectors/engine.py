@@ -15,7 +15,6 @@ from tocsin_exporter.engine_access import MOST_BYTES, EngineAccess, EngineClient
 from tocsin_exporter.http import httpx
 from tocsin_exporter.snapshot import Labels, Sample, labels
 
-_NAMELESS = ("tgi", "llamacpp")  # engines whose series do not say which model they are about
 _OURS = "tocsin"  # its words are those that we translate into
 _TURN_ON = "turn its metrics on (llama.cpp: --metrics, SGLang: --enable-metrics)"
 _GIVE_KEY = "give it a key: engines: [{url, bearer_token_file}]"
@@ -103,7 +102,9 @@ class Engine:
         found = await self._translated(page, page.dialect)
         if self._original is not None and page.dialect.name != _OURS:
             self._original.read(page.dialect.name, page.text)
-        return [*self._about(page.dialect.name), *self._metrics(), *found]
+        limited = self._translator.limited if self._translator else 0
+        over = Sample(self._families["llm_engine_series_limited"], limited, self._own())
+        return [*self._about(page.dialect.name), *self._metrics(), over, *found]
 
     async def _page(self) -> Page:
         """The first page that we know; without one, the answer that says best why there is none."""
@@ -124,8 +125,8 @@ class Engine:
                 return found
         translator = Translator(dialect, self.target, self._families)
         self._version = await self._ask_version(dialect, page.text)
-        if dialect.name in _NAMELESS:
-            translator.model = await self._first_model()
+        if not answers.first_model(page.text):
+            translator.model = await self._first_model(dialect)
         self._translator, self._kind = translator, dialect.name
         return translator.samples(page.text)
 
@@ -170,10 +171,13 @@ class Engine:
         health = await self._client.get(dialect.health)
         return f"{dialect.health} answers {health.status}" if health.status >= 500 else ""
 
-    async def _first_model(self) -> str:
+    async def _first_model(self, dialect: Dialect) -> str:
         asked = dict(self.access.params).get("model")  # llama.cpp's router wants to know
         names = answers.models(await self._client.get("/v1/models"))
-        return asked or next(iter(names or ()), "")
+        model = asked or next(iter(names or ()), "")
+        if dialect.name != "llamacpp":
+            return model
+        return answers.gguf_model(model) or answers.alias(await self._client.get("/props"))
 
     async def _ask_version(self, dialect: Dialect, page: str) -> str:
         if dialect.name != "vllm":

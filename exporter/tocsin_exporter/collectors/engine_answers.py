@@ -11,6 +11,7 @@ from tocsin_exporter.engine_access import Reply
 METRICS_PATHS = ("/metrics", "/prometheus/metrics")
 _NO_PAGE = (404, 405, 501)
 _NO_KEY = (401, 403)
+_GGUF = re.compile(r"(-\d{5}-of-\d{5})?\.gguf$", re.IGNORECASE)
 _MODEL = re.compile(r'[{,]model_name="([^"\\\n]+)"')
 
 
@@ -58,8 +59,22 @@ def has_samples(text: str) -> bool:
 
 def first_model(text: str) -> str:
     """The model of the first series of a metrics page that names one."""
-    found = _MODEL.search(text)
-    return found[1] if found else ""
+    named = (found[1] for found in _MODEL.finditer(text))
+    return next((name for name in named if name != "undefined"), "")
+
+
+def gguf_model(name: str) -> str:
+    """llama.cpp goes by the path of its file where it was given no alias."""
+    base = re.split(r"[/\\]", name)[-1] if name.lower().endswith(".gguf") else name
+    return _GGUF.sub("", base)
+
+
+def alias(props: Reply) -> str:
+    """The model of llama.cpp's `/props`."""
+    answer = _json(props.text) if props.ok else None
+    if not isinstance(answer, dict):
+        return ""
+    return gguf_model(str(answer.get("model_alias") or answer.get("model_path") or ""))
 
 
 def models(reply: Reply) -> list[str] | None:

@@ -1,6 +1,6 @@
 """An engine's page, in its own words, into samples in ours: `llm_*` with `target`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tocsin_exporter.catalogue.table import Table
@@ -8,87 +8,143 @@ from tocsin_exporter.collectors import engine_text
 from tocsin_exporter.collectors.engine_dialects import Dialect, Meaning
 from tocsin_exporter.snapshot import Family, Labels, Sample
 
-MOST_MODELS = 64
+# Values that one label may have on a page; what is more is `_other`, a bucket more is left out.
+MOST_VALUES = {"model_name": 64, "engine": 256, "le": 512}
+MOST_OTHER_VALUES = 64
 OTHER = "_other"
 _PARTS = ("_bucket", "_sum", "_count")
 _ABOUT = "llm_engine_"  # said by the collector, which knows whether the engine answers
+_UNNAMED = ("", "undefined")  # TensorRT-LLM says the latter
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where one upstream series goes, worked out once."""
+    """Where one upstream series goes, worked out once.
+
+    `labels` lack model_name where the series did. Aliases are series that mean the same: they have
+    one `claim`, and the one of the lowest `rank` on a page stands for all.
+    """
 
     family: Family
     suffix: str
     labels: Labels
     factor: float
     largest: bool
+    claim: tuple[str, Labels]
+    rank: int
+    limited: bool
     constant: float | None = None
 
 
 class Translator:
     """Remembers what each series of one engine means; `families` are ours by name.
 
-    `model` names the model for engines that do not say it on their series.
+    `model` names the model for engines that do not say it on their series. `limited` counts the
+    series of the last page that a label with too many values has cost their own place.
     """
 
     def __init__(self, dialect: Dialect, target: str, families: Table, model: str = "") -> None:
         self.dialect = dialect
         self.model = model
+        self.limited = 0
         self._target = target
         self._families = families
+        self._ranks = {name: rank for rank, name in enumerate(dialect.words)}
         self._places: dict[str, tuple[_Place, ...]] = {}
-        self._models: set[str] = set()
+        self._values: dict[str, set[str]] = {}
 
     def samples(self, page: str) -> list[Sample]:
         """Our samples, in the order in which the page first named them.
 
         Upstream series that differ only in labels we do not keep become one: summed, or the largest
-        for ratios.
+        for ratios. Of several names of one thing one is taken. A series that names no model is
+        about the only one; where there are several it is the engine's, and has no model_name.
         """
+        said = list(self._said(page))
+        best: dict[tuple[str, Labels], int] = {}
+        for place, _ in said:
+            best[place.claim] = min(place.rank, best.get(place.claim, place.rank))
+        only = self._only_model(place for place, _ in said)
         merged: dict[_Key, float] = {}
+        for place, value in said:
+            if place.rank == best[place.claim] and ("le", OTHER) not in place.labels:
+                _merge(merged, place, _with_model(place.labels, only), value)
+        self.limited = sum(place.limited for place, _ in said)
+        self._forget_old(page)
+        return [Sample(f, value, labels, suffix) for (f, suffix, labels), value in merged.items()]
+
+    def _said(self, page: str) -> Iterator[tuple[_Place, float]]:
+        """Each series once: some engines repeat one, and Prometheus takes the first."""
+        seen: set[str] = set()
         for text, value in engine_text.lines(page):
+            if text in seen:
+                continue
+            seen.add(text)
             places = self._places.get(text)
             if places is None:
                 places = self._places[text] = tuple(self._read(text))
             for place in places:
-                _merge(merged, place, value)
-        self._forget_old(page)
-        return [Sample(f, value, labels, suffix) for (f, suffix, labels), value in merged.items()]
+                yield place, value
+
+    def _only_model(self, places: Iterable[_Place]) -> str:
+        """The model of what names none; "" where there are several."""
+        named = {value for one in places for name, value in one.labels if name == "model_name"}
+        if len(named) > 1:
+            return ""
+        return next(iter(named), self.model or "unknown")
 
     def _forget_old(self, page: str) -> None:
         """An engine that renames its series for ever must not fill our memory."""
         if len(self._places) > 2 * page.count("\n") + 1000:
             self._places.clear()
+            self._values.clear()
 
     def _read(self, text: str) -> Iterator[_Place]:
         parsed = engine_text.series(text)
         if parsed is None:
             return
         name, labels = self.dialect.canonical(parsed[0]), parsed[1]
-        for meaning, suffix in self._meanings(name, labels):
+        spelled = int(name != parsed[0])
+        for meaning, suffix, word in self._meanings(name, labels):
             family = self._families.get(meaning.family)
             if family is not None:
-                kept = self._labels(family, labels, meaning.labels, suffix)
-                yield _Place(family, suffix, kept, meaning.factor, meaning.together == "max")
+                yield from self._placed(family, suffix, labels, meaning, word, spelled)
         yield from self._numbers_in_labels(name, labels)
 
-    def _meanings(self, name: str, labels: Mapping[str, str]) -> Iterator[tuple[Meaning, str]]:
+    def _placed(
+        self,
+        family: Family,
+        suffix: str,
+        labels: Mapping[str, str],
+        meaning: Meaning,
+        word: str,
+        spelled: int,
+    ) -> Iterator[_Place]:
+        """`word` is the engine's name of the family, "" when no other name means the same."""
+        kept, limited = self._labels(family, labels, meaning.labels, suffix)
+        whole = tuple(pair for pair in kept if pair[0] != "le")
+        alias = family.name if word in self._ranks else f"{family.name} {word}"
+        rank = 2 * self._ranks.get(word, 0) + spelled
+        largest = meaning.together == "max"
+        yield _Place(family, suffix, kept, meaning.factor, largest, (alias, whole), rank, limited)
+
+    def _meanings(self, name: str, labels: Mapping[str, str]) -> Iterator[tuple[Meaning, str, str]]:
+        """What a series means, which part of a histogram it is, and of which word."""
         if self.dialect.name == "tocsin":
             base, suffix = self._split(name)
             if not base.startswith(_ABOUT):
-                yield Meaning(base), suffix
+                yield Meaning(base), suffix, base
             return
         if name in self.dialect.words:
-            yield self.dialect.words[name], ""
+            yield self.dialect.words[name], "", name
         if name in self.dialect.by_label:
             meaning = self.dialect.by_label[name](labels)
             if meaning is not None:
-                yield meaning, ""
+                yield meaning, "", name
         for part in _PARTS:
             base = name.removesuffix(part)
             if base != name and base in self.dialect.words:
-                yield self.dialect.words[base], part
+                yield self.dialect.words[base], part, base
 
     def _split(self, name: str) -> tuple[str, str]:
         for part in _PARTS:
@@ -102,35 +158,49 @@ class Translator:
             family = self._families.get(ours)
             number = _number(labels.get(label, ""))
             if family is not None and number is not None:
-                kept = self._labels(family, labels, (), "")
-                yield _Place(family, "", kept, 1.0, True, constant=number)
+                kept, limited = self._labels(family, labels, (), "")
+                claim = f"{family.name} {name}", kept
+                yield _Place(family, "", kept, 1.0, True, claim, 0, limited, constant=number)
 
     def _labels(
         self, family: Family, labels: Mapping[str, str], added: Labels, suffix: str
-    ) -> Labels:
-        """The engine's own further labels are kept only where it is ours and the table has them."""
+    ) -> tuple[Labels, bool]:
+        """Its labels here, and whether one of them had too many values.
+
+        The engine's own further labels are kept only where it is ours and the table has them.
+        """
         known = self._families.labels[family.name] if self.dialect.name == "tocsin" else ()
         kept = {k: v for k, v in labels.items() if k in known and v}
         if suffix == "_bucket":
             kept["le"] = _bound(labels.get("le", "+Inf"))
         model = labels.get("model_name") or labels.get("model")  # Triton's
-        kept["model_name"] = self._model(model or self.model)
+        kept.pop("model_name", None)
+        if model and model not in _UNNAMED:
+            kept["model_name"] = model
         kept["engine"] = labels.get("engine") or labels.get("dp_rank") or "0"
-        kept["target"] = self._target
-        return tuple(sorted({**kept, **dict(added)}.items()))
+        shown = {name: self._bounded(name, value) for name, value in kept.items()}
+        limited = shown != kept
+        return tuple(sorted({**shown, "target": self._target, **dict(added)}.items())), limited
 
-    def _model(self, name: str) -> str:
-        if name not in self._models and len(self._models) >= MOST_MODELS:
+    def _bounded(self, name: str, value: str) -> str:
+        values = self._values.setdefault(name, set())
+        if value not in values and len(values) >= MOST_VALUES.get(name, MOST_OTHER_VALUES):
             return OTHER
-        self._models.add(name)
-        return name or "unknown"
+        values.add(value)
+        return value
 
 
 _Key = tuple[Family, str, Labels]
 
 
-def _merge(merged: dict[_Key, float], place: _Place, value: float) -> None:
-    key = (place.family, place.suffix, place.labels)
+def _with_model(labels: Labels, model: str) -> Labels:
+    if not model or any(name == "model_name" for name, _ in labels):
+        return labels
+    return tuple(sorted((*labels, ("model_name", model))))
+
+
+def _merge(merged: dict[_Key, float], place: _Place, labels: Labels, value: float) -> None:
+    key = (place.family, place.suffix, labels)
     value = value * place.factor if place.constant is None else place.constant
     if key not in merged:
         merged[key] = value
