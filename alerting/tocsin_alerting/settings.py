@@ -1,5 +1,6 @@
 """What every section of a configuration is made of: strict, frozen, durations as Prometheus's."""
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,7 @@ _UNITS_MS = {
 }
 _DURATION = re.compile("".join(f"(?:([0-9]+){unit})?" for unit in _UNITS_MS))
 _SHIFTS = {"KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}
+_LARGE = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
 _SIZE = re.compile(f"([0-9]{{1,6}})({'|'.join(_SHIFTS)})")
 _LONGEST_MS = 100 * _UNITS_MS["y"]
 
@@ -46,6 +48,17 @@ def duration_text(ms: int) -> str:
         count, ms = divmod(ms, size)
         words += [f"{count}{unit}"] if count else []
     return "".join(words) or "0s"
+
+
+def number_text(value: float) -> str:
+    """`value` in at most four digits for people: 0.998, 42, 1.235M, 3.2e-05."""
+    if not math.isfinite(value):
+        return "no number" if math.isnan(value) else ("infinite" if value > 0 else "-infinite")
+    size = abs(float(f"{value:.4g}"))
+    if not 1e4 <= size < 1e15:
+        return f"{value:.3g}" if 0 < size < 0.001 else f"{value:.4g}"
+    unit, scale = next(one for one in _LARGE if size >= one[1])
+    return f"{value / scale:.4g}{unit}"
 
 
 def size_bytes(text: object) -> int:

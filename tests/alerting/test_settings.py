@@ -1,7 +1,13 @@
 import pytest
 from hypothesis import given, strategies
 
-from tocsin_alerting.settings import duration_ms, duration_text, size_bytes, size_text
+from tocsin_alerting.settings import (
+    duration_ms,
+    duration_text,
+    number_text,
+    size_bytes,
+    size_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -47,3 +53,26 @@ def test_the_text_of_a_size_reads_back(count: int, unit: str) -> None:
 def test_what_is_no_size_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match="2GiB"):
         size_bytes(text)
+
+
+NUMBERS = {
+    "0": 0.0,
+    "0.998": 9.98e-01,
+    "42": 42.0,
+    "1235": 1234.56,
+    "9999": 9999.4,
+    "12.35k": 12345.0,
+    "10k": 9999.9,
+    "-1.5M": -1.5e6,
+    "84.2G": 84.2e9,
+    "3.2e-05": 3.2e-5,
+    "1e+18": 1e18,
+    "no number": float("nan"),
+    "infinite": float("inf"),
+    "-infinite": float("-inf"),
+}
+
+
+@pytest.mark.parametrize("text", NUMBERS)
+def test_numbers_for_people(text: str) -> None:
+    assert number_text(NUMBERS[text]) == text

@@ -153,9 +153,10 @@ def _complete(config: Config, local_mail: WhyNot) -> Config:
 
 
 def _supplies(config: Config, vault: Vault) -> Supplies:
+    machine = config.instance or socket.gethostname()
     return Supplies(
         vault=vault,
-        wording=Wording(config.language, ZoneInfo(config.time_zone)),
+        wording=Wording(config.language, ZoneInfo(config.time_zone), machine),
         addresses={name: contact.email for name, contact in config.contacts.items()},
         hostname=_ascii(socket.gethostname()),
     )

@@ -62,6 +62,7 @@ def compose(
             next_to=follows.to,
             truncated_alerts=len(members) - len(shown),
             external_url=config.external_url,
+            began_at_ms=began_ms(members, now_ms),
         )
         for target in every
     ]
@@ -104,6 +105,16 @@ def _in_order(incident: Incident, config: IncidentConfig) -> list[Member]:
     return sorted(incident.members.values(), key=rank)
 
 
+def began_ms(members: Iterable[Member], now_ms: int) -> int | None:
+    """When the last stretch began in which at least one of the alerts' conditions held."""
+    spans = [(one.alert.active_at_ms, one.ended_at_ms or now_ms) for one in members]
+    began: int | None = None
+    for start_ms, end_ms in sorted(spans, key=lambda span: -span[1]):
+        if began is None or end_ms >= began:
+            began = start_ms if began is None else min(began, start_ms)
+    return began
+
+
 def _alert(member: Member, resolved: bool, now_ms: int) -> NotifiedAlert:
     ended = member.ended_at_ms
     if ended is None and resolved:  # by hand, or given up: it ends for those who read it
@@ -116,6 +127,7 @@ def _alert(member: Member, resolved: bool, now_ms: int) -> NotifiedAlert:
         ends_at_ms=ended,
         value=member.alert.value,
         fingerprint=member.alert.fingerprint,
+        active_at_ms=member.alert.active_at_ms,
     )
 
 

@@ -36,7 +36,8 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NotifiedAlert:
-    """An alert as a message shows it; `ends_at_ms` is None while it fires."""
+    """An alert as a message shows it; `ends_at_ms` is None while it fires. `active_at_ms` is when
+    its condition began to hold, which is before it fired if its rule has a `for`."""
 
     status: str  # firing | resolved
     labels: Mapping[str, str]
@@ -46,6 +47,7 @@ class NotifiedAlert:
     value: float
     fingerprint: str
     generator_url: str = ""
+    active_at_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Notification:
     ("" when the receiver has its own addressees); `at_ms` is when the message was decided.
     `others` are told by the same step; `next_to` are told at `next_at_ms` if nobody answers (None:
     nothing follows). `not_recorded` says that the journal could not be written when this was sent.
+    `began_at_ms` is when what it tells of began, if known: before the opening if the rules wait.
     `truncated_alerts` counts the alerts that were left out of `alerts` to keep the message small.
     """
 
@@ -83,6 +86,7 @@ class Notification:
     not_recorded: bool = False
     truncated_alerts: int = 0
     external_url: str = ""
+    began_at_ms: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

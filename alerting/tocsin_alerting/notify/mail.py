@@ -7,6 +7,7 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from hashlib import sha256
 
+from tocsin_alerting.incidents.message import NOTICES
 from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.notify.wording import Wording
 
@@ -37,8 +38,9 @@ def message(
     mail["In-Reply-To"] = mail["References"] = thread
     mail["Auto-Submitted"] = "auto-generated"
     mail["X-Incident-Id"] = str(notification.incident)
-    mail["X-Priority"] = _PRIORITY.get(notification.severity, "3 (Normal)")
-    mail["Importance"] = _IMPORTANCE.get(notification.severity, "normal")
+    pages = notification.reason not in NOTICES
+    mail["X-Priority"] = _PRIORITY.get(notification.severity if pages else "", "3 (Normal)")
+    mail["Importance"] = _IMPORTANCE.get(notification.severity if pages else "", "normal")
     mail.set_content(_sendable(wording.text(notification)))
     mail.add_alternative(_sendable(wording.html(notification)), subtype="html")
     return mail

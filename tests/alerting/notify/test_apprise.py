@@ -28,7 +28,7 @@ async def test_a_message_is_handed_over() -> None:
         channel = _apprise(f"json://127.0.0.1:{sink.port}/", timeout="5s")
         assert await channel.send(notification(), NEW_YEAR_MS) == Done(detail="handed over")
         (request,) = await sink.wait_for(1)
-    assert request.json()["title"] == "[P0] InferenceEngineDown 127.0.0.1:8000 (#42)"
+    assert request.json()["title"].startswith("[P0] gpu-1: The engine at 127.0.0.1:8000")
     assert "alertctl ack 42" in request.json()["message"]
 
 

@@ -196,7 +196,7 @@ async def test_nobody_there(unused_tcp_port: int) -> None:
 
 async def test_long_lines_and_single_dots_arrive_whole() -> None:
     title = "x" * 150
-    summary = "\n.\n..\n" + "y" * 3000
+    summary = "first\n.\n..\n" + "y" * 3000
     page = notification(
         title=title, alerts=(replace(ENGINE_DOWN, annotations={"summary": summary}),)
     )
@@ -206,8 +206,8 @@ async def test_long_lines_and_single_dots_arrive_whole() -> None:
     part = letter.message.get_body(("plain",))
     assert part is not None
     text = part.get_content().replace("\r\n", "\n")
-    assert "\n.\n..\n" + "y" * 3000 in text
-    assert title in letter.message["Subject"]
+    assert "first\n.\n..\n" + "y" * 3000 in text and title in text
+    assert "first . .. yyy" in letter.message["Subject"]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def _parsed(mail: EmailMessage) -> EmailMessage:
 
 def test_headers() -> None:
     mail = _parsed(_mail())
-    assert mail["Subject"] == "[P0] InferenceEngineDown 127.0.0.1:8000 (#42)"
+    assert mail["Subject"] == "[P0] gpu-1: The engine at 127.0.0.1:8000 does not answer (#42)"
     assert mail["Auto-Submitted"] == "auto-generated" and mail["X-Incident-Id"] == "42"
     assert mail["X-Priority"] == "1 (Highest)"
     assert mail["Date"].datetime.timestamp() * 1000 == NEW_YEAR_MS

@@ -8,7 +8,7 @@ from support.notifications import ENGINE_DOWN, NEW_YEAR_MS, notification, resolv
 from tocsin_alerting.incidents.notification import Reason
 from tocsin_alerting.notify.wording import LANGUAGES, Wording
 
-EN, ZH = Wording("en"), Wording("zh", ZoneInfo("Asia/Shanghai"))
+EN, ZH = Wording("en", hostname="gpu-1"), Wording("zh", ZoneInfo("Asia/Shanghai"), "gpu-1")
 
 
 class Tags(HTMLParser):
@@ -29,47 +29,142 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_subjects() -> None:
-    assert EN.subject(notification()) == "[P0] InferenceEngineDown 127.0.0.1:8000 (#42)"
-    assert EN.subject(resolved()) == "[P0 resolved] InferenceEngineDown 127.0.0.1:8000 (#42)"
-    assert ZH.subject(resolved()) == "[P0 已恢复] InferenceEngineDown 127.0.0.1:8000 (#42)"
+SUMMARY = "The engine at 127.0.0.1:8000 does not answer"
+
+
+def test_subjects_say_where_and_what_and_how_it_stands() -> None:
+    assert EN.subject(notification()) == f"[P0] gpu-1: {SUMMARY} (#42)"
+    assert EN.subject(resolved()) == f"[P0 resolved] gpu-1: over after 5m: {SUMMARY} (#42)"
+    assert ZH.subject(resolved()) == f"[P0 已恢复] gpu-1：历时 5m 后恢复：{SUMMARY} (#42)"
     escalated = notification(reason=Reason.ESCALATED, not_recorded=True)
-    title = "InferenceEngineDown 127.0.0.1:8000 (#42)"
-    assert EN.subject(escalated) == f"[P0] [NOT RECORDED] {title} escalated"
+    assert EN.subject(escalated) == f"[P0] [NOT RECORDED] gpu-1: {SUMMARY} (#42) escalated"
+    acked = notification(reason=Reason.ACKED, actor="li", state="ACKED")
+    assert EN.subject(acked) == f"[P0 acknowledged] gpu-1: {SUMMARY} (#42)"
+    unknown = notification(reason=Reason.UNKNOWN)
+    assert EN.subject(unknown) == f"[P0 state unknown] gpu-1: {SUMMARY} (#42)"
+
+
+GPU = replace(
+    ENGINE_DOWN,
+    labels={
+        "alertname": "GPUMemoryHigh",
+        "gpu": "3",
+        "modelName": "NVIDIA H100",
+        "UUID": "GPU-1a2b3c4d-0000-1111-2222-333344445555",
+        "instance": "box:4911",
+    },
+    annotations={},
+    value=0.998,
+)
+
+
+def test_a_subject_has_no_uuid_and_no_value_has_an_exponent() -> None:
+    said = {"summary": "GPU-1a2b3c4d-0000-1111-2222-333344445555 is full."}
+    page = notification(title=f"GPUMemoryHigh UUID={GPU.labels['UUID']}", alerts=(GPU,))
+    assert EN.subject(page) == "[P0] box: GPUMemoryHigh (#42)"
+    page = replace(page, alerts=(replace(GPU, annotations=said),))
+    assert EN.subject(page) == "[P0] box: GPU-1a2b3c4d… is full (#42)"
+    text = EN.text(page)
+    assert "value 0.998" in text and "GPU: 3 (NVIDIA H100)" in text and "Machine: box" in text
+
+
+def test_a_rule_without_a_summary_is_told_by_its_description_or_message() -> None:
+    both = {"description": "It is hot.\nVery.", "message": "Older text."}
+    page = notification(alerts=(replace(GPU, annotations=both),))
+    assert EN.subject(page) == "[P0] box: It is hot (#42)"
+    assert "Very." in EN.text(page) and "Older text." in EN.text(page)
+    page = notification(alerts=(replace(GPU, annotations={"message": "Older text."}),))
+    assert EN.subject(page) == "[P0] box: Older text (#42)"
+    assert EN.text(page).startswith("P0: Older text.")
+
+
+INSTANCES = {
+    "0.0.0.0:4911": "gpu-1",
+    "127.0.0.1:4911": "gpu-1",
+    "": "gpu-1",
+    "[::1]:4911": "gpu-1",
+    "localhost": "gpu-1",
+    "gpu-7": "gpu-7",
+    "gpu-7.example.com:9100": "gpu-7.example.com",
+    "[2001:db8::7]:9100": "2001:db8::7",
+    "2001:db8::7": "2001:db8::7",
+}
+
+
+@pytest.mark.parametrize("instance", INSTANCES)
+def test_the_machine_has_its_own_name(instance: str) -> None:
+    one = replace(ENGINE_DOWN, labels={**ENGINE_DOWN.labels, "instance": instance})
+    assert f"Machine: {INSTANCES[instance]}\n" in EN.text(notification(alerts=(one,)))
 
 
 def test_the_text_says_all_that_a_woken_person_needs() -> None:
-    text = EN.text(notification())
+    labels = {**ENGINE_DOWN.labels, "model_name": "Qwen2.5-7B"}
+    text = EN.text(notification(alerts=(replace(ENGINE_DOWN, labels=labels),)))
     for part in (
-        "P0: InferenceEngineDown 127.0.0.1:8000",
-        "Incident #42, since 2026-01-01 00:00:00 UTC, for 2s",
-        "The engine at 127.0.0.1:8000 does not answer",
+        f"P0: {SUMMARY}\n",
+        "Machine: gpu-1\n",
+        "Model: Qwen2.5-7B\n",
+        "Engine: 127.0.0.1:8000\n",
+        "Severity: P0, critical\n",
+        "Since: 2026-01-01 00:00:00 UTC, for 2s\n",
         "Look at the worker's log.",
-        "value 0, since 2026-01-01 00:00:00 UTC",
-        "instance=gpu-1",
+        "Incident: #42 InferenceEngineDown 127.0.0.1:8000\n",
         "Runbook: https://runbooks.example/InferenceEngineDown",
         "Also told: hook",
-        "Next, if nobody answers: li by email at 2026-01-01 00:15:02 UTC",
+        "If nobody answers: li by email, at 2026-01-01 00:15:02 UTC",
         "Acknowledge: alertctl ack 42",
         "http://127.0.0.1:4911",
     ):
-        assert part in text
+        assert part in text, part
     assert "NOT RECORDED" not in text and "severity=" not in text
+
+
+def test_it_began_when_the_condition_did_and_not_when_the_rule_had_waited() -> None:
+    waited = replace(ENGINE_DOWN, active_at_ms=NEW_YEAR_MS - 60_000)
+    page = notification(alerts=(waited,), began_at_ms=NEW_YEAR_MS - 60_000)
+    assert "Since: 2025-12-31 23:59:00 UTC, for 1m2s" in EN.text(page)
+    over = resolved(alerts=(waited,), began_at_ms=NEW_YEAR_MS - 60_000)
+    lasted = "Lasted: 6m, from 2025-12-31 23:59:00 UTC to 2026-01-01 00:05:00 UTC"
+    assert lasted in EN.text(over) and "It is over. It lasted 6m." in EN.text(over)
 
 
 def test_local_time_comes_with_utc() -> None:
     assert "2026-01-01 08:00:00 +0800 (00:00:00 UTC)" in ZH.text(notification())
 
 
-def test_resolved_asks_for_nothing() -> None:
-    text = EN.text(resolved())
-    assert "lasted 5m" in text and "It is over." in text
-    assert "alertctl ack" not in text and "Next" not in text
+def test_resolved_asks_for_nothing_and_says_what_it_was() -> None:
+    text = EN.text(resolved(note="clear"))
+    assert f"It was: {SUMMARY}" in text and "clear" not in text
+    assert "alertctl" not in text and "If nobody" not in text and "value" not in text
 
 
-def test_who_acknowledged_and_why() -> None:
-    text = EN.text(notification(reason=Reason.ACKED, actor="li", note="restarting it"))
-    assert "Somebody has taken it. By: li. Note: restarting it" in text
+def test_what_ends_without_being_over_does_not_say_that_it_is() -> None:
+    why = "unknown for 24 h, given up: node gpu-1 is dead"
+    lost = notification(reason=Reason.GIVEN_UP, state="RESOLVED", note=why)
+    assert "given up, state unknown" in EN.subject(lost) and "resolved" not in EN.subject(lost)
+    assert "It is over" not in EN.text(lost) and "node gpu-1 is dead" in EN.text(lost)
+    closed = resolved(actor="li", note="by li")
+    assert "Closed by li after 5m." in EN.text(closed) and "Note" not in EN.text(closed)
+
+
+def test_acknowledged_is_calm_and_asks_nobody_to_acknowledge() -> None:
+    page = notification(reason=Reason.ACKED, actor="li", note="restarting it", state="ACKED")
+    text, html = EN.text(page), EN.html(page)
+    assert text.startswith("P0 acknowledged: Acknowledged by li\n") and "restarting it" in text
+    for said in (text, html):
+        assert "alertctl ack" not in said and "alertctl resolve 42" in said
+    red = "#b00020"
+    assert red in EN.html(notification()) and red not in html
+    assert red not in EN.html(resolved()) and red not in EN.html(
+        replace(page, reason=Reason.SLO_BREACH)
+    )
+
+
+def test_the_tiers_of_a_symptom_are_told_once() -> None:
+    tiers = [replace(ENGINE_DOWN, labels={**ENGINE_DOWN.labels, "severity": s}) for s in "123"]
+    page = notification(alerts=tuple(tiers))
+    assert EN.text(page).count("Look at the worker's log.") == 1
+    assert "more" not in EN.subject(page)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -98,18 +193,25 @@ def test_html_escapes_what_labels_hold_and_links_only_to_http() -> None:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_control_characters_never_reach_a_line(language: str) -> None:
-    page = notification(title="a\r\nBcc: x@y\x1b[31m\u2028b")
-    for line in (Wording(language).subject(page), Wording(language).line(page)):
-        assert line.isprintable() and "a Bcc: x@y" in line
+    odd = "a\r\nBcc: x@y\x1b[31m\u2028b"
+    wording = Wording(language, hostname="h\r\nBcc: z@y")
+    labels = {"alertname": odd, "target": odd, "model_name": odd, "gpu": odd, "instance": odd}
+    said = replace(ENGINE_DOWN, labels=labels, annotations={"summary": odd})
+    for alerts in ((), (said,), (replace(said, annotations={}),)):
+        page = notification(title=odd, alerts=alerts)
+        for line in (wording.subject(page), wording.line(page)):
+            assert line.isprintable() and "a Bcc: x@y" in line
 
 
 def test_a_storm_of_alerts_is_cut_and_counted() -> None:
-    many = tuple(replace(ENGINE_DOWN, fingerprint=str(n)) for n in range(50))
+    labels = [{**ENGINE_DOWN.labels, "gpu": str(n)} for n in range(50)]
+    many = tuple(replace(ENGINE_DOWN, labels=one) for one in labels)
     text = EN.text(notification(alerts=many, truncated_alerts=7))
     assert text.count("* The engine") == 20 and "... and 37 more" in text
     long = replace(ENGINE_DOWN, annotations={"summary": "x" * 100_000})
     assert len(EN.text(notification(alerts=(long,)))) < 10_000
-    assert len(EN.subject(notification(title="y" * 10_000))) == 200
+    for page in (notification(alerts=(long,)), notification(title="y" * 10_000, alerts=())):
+        assert len(EN.subject(page)) <= 200 and EN.subject(page).endswith("… (#42)")
 
 
 def test_a_clock_that_ran_backwards_gives_no_negative_time() -> None:

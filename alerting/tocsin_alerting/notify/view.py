@@ -1,0 +1,183 @@
+"""A notification as the templates see it: times, durations and numbers are text, control
+characters are gone, and a link is there only when it is one to http or https."""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+from urllib.parse import urlsplit
+
+from tocsin_alerting.incidents.notification import Notification, NotifiedAlert, Reason
+from tocsin_alerting.notify.links import shown_links
+from tocsin_alerting.settings import duration_text, number_text
+
+View = Mapping[str, Any]
+
+_MOST_ALERTS = 20
+_LONGEST_TEXT = 4000
+_LONGEST_SUBJECT = 110
+_UUID = re.compile(r"\b([0-9A-Fa-f]{8})(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\b")
+_HERE = frozenset({"", "0.0.0.0", "::", "localhost", "127.0.0.1", "::1"})
+_FACTS = frozenset({"alertname", "instance", "model_name", "target"})
+_KINDS = {
+    Reason.TEST: "test",
+    Reason.ACKED: "acked",
+    Reason.UNKNOWN: "unknown",
+    Reason.CLOSED_BY_HAND: "closed_firing",
+    Reason.CLOSED_UNKNOWN: "closed_unknown",
+    Reason.GIVEN_UP: "given_up",
+    Reason.FIRED_AND_RESOLVED: "missed",
+}
+_MACHINE_MADE = ("clear", "by ", "no longer", "answers again")  # says no more than "it is over"
+
+
+def view(n: Notification, zone: tzinfo = UTC, hostname: str = "") -> View:
+    """`hostname` is this machine's: what listens on loopback is on it."""
+    kind = _kind(n)
+    alerts = list(_distinct(n, zone))
+    shown = alerts[:_MOST_ALERTS]
+    began_ms = n.opened_at_ms if n.began_at_ms is None else n.began_at_ms
+    labels = n.alerts[0].labels if n.alerts else n.group_labels
+    what = alerts[0]["summary"] if alerts else clean(n.title)
+    return {
+        "kind": kind,
+        "severity": n.severity,
+        "title": clean(n.title),
+        "what": what,
+        "short": _short(what),
+        "machine": _machine(labels.get("instance", ""), hostname),
+        "model": clean(labels.get("model_name", "")),
+        "engine": clean(labels.get("target", "")),
+        "gpu": clean(_gpu(labels)),
+        "incident": n.incident,
+        "reason": n.reason.value,
+        "answerable": kind in ("firing", "unknown") and n.state == "TRIGGERED",
+        "owned": n.state == "ACKED" and kind in ("firing", "unknown"),
+        "since": moment(began_ms, zone),
+        "until": moment(n.at_ms, zone),
+        "lasted": span(n.at_ms - began_ms),
+        "fired": clock(n.opened_at_ms, n.at_ms, zone),
+        "ended": clock(n.at_ms, n.at_ms, zone),
+        "alerts": shown,
+        "others_firing": max(len(alerts) - 1, 0) + n.truncated_alerts,
+        "more": len(alerts) - len(shown) + n.truncated_alerts,
+        "actor": clean(n.actor),
+        "note": clean(_note(n)),
+        "others": [clean(other) for other in n.others],
+        "next_at": "" if n.next_at_ms is None else moment(n.next_at_ms, zone),
+        "next_to": [clean(other) for other in n.next_to],
+        "not_recorded": n.not_recorded,
+        "link": link(n.external_url),
+    }
+
+
+def _short(what: str) -> str:
+    """For a subject: without the tails of UUIDs, and short enough that the number follows it."""
+    line = _UUID.sub(r"\1…", " ".join(what.split())).rstrip(".。")
+    return line if len(line) <= _LONGEST_SUBJECT else line[: _LONGEST_SUBJECT - 1] + "…"
+
+
+def _kind(n: Notification) -> str:
+    """How it stands, which is what colour and first words say."""
+    if n.reason in _KINDS:
+        return _KINDS[n.reason]
+    if n.status == "resolved":
+        return "closed" if n.actor else "resolved"
+    return "firing"
+
+
+def _note(n: Notification) -> str:
+    made = n.reason in (Reason.RESOLVED, Reason.FIRED_AND_RESOLVED) and n.note.startswith(
+        _MACHINE_MADE
+    )
+    return "" if made else n.note
+
+
+def _gpu(labels: Mapping[str, str]) -> str:
+    number, model = labels.get("gpu", ""), labels.get("modelName", "")
+    return f"{number} ({model})" if number and model else number
+
+
+def _machine(instance: str, hostname: str) -> str:
+    """The host of `instance`, which may have a port; this machine where it names loopback."""
+    host = instance
+    if "://" not in instance and instance.count(":") <= 1 or "]" in instance:
+        host = instance.rpartition("]")[0].lstrip("[") or instance.partition(":")[0]
+    return clean(hostname if host in _HERE else host)
+
+
+def _distinct(n: Notification, zone: tzinfo) -> Iterator[View]:
+    """The alerts as they are shown; the tiers of one symptom, which say the same, are one."""
+    seen: set[tuple[Any, ...]] = set()
+    for one in n.alerts:
+        shown = _alert(one, n, zone)
+        same = (shown["resolved"], shown["summary"], tuple(sorted(_identity(one).items())))
+        if same not in seen:
+            seen.add(same)
+            yield shown
+
+
+def _alert(alert: NotifiedAlert, n: Notification, zone: tzinfo) -> View:
+    notes = shown_links(alert.annotations, n.external_url)
+    until_ms = n.at_ms if alert.ends_at_ms is None else alert.ends_at_ms
+    since_ms = alert.starts_at_ms if alert.active_at_ms is None else alert.active_at_ms
+    summary, rest = _words(notes, alert.labels.get("alertname", ""))
+    hidden = _FACTS if _identity(n.alerts[0]) == _identity(alert) else {"alertname"}
+    labels = [f"{k}={v}" for k, v in sorted(_identity(alert).items()) if k not in hidden]
+    return {
+        "resolved": alert.status == "resolved",
+        "name": clean(alert.labels.get("alertname", "")),
+        "summary": clean(summary),
+        "description": clean(rest),
+        "runbook": link(notes.get("runbook_url", "")),
+        "dashboard": link(notes.get("dashboard_url", "")),
+        "value": number_text(alert.value),
+        "since": moment(since_ms, zone),
+        "lasted": span(until_ms - since_ms),
+        "labels": clean(", ".join(labels)),
+    }
+
+
+def _identity(alert: NotifiedAlert) -> Mapping[str, str]:
+    return {name: value for name, value in alert.labels.items() if name != "severity"}
+
+
+def _words(notes: Mapping[str, str], name: str) -> tuple[str, str]:
+    """What it is in a line, and what else is said: many rules have no summary."""
+    texts = [notes.get(one, "").strip() for one in ("summary", "description", "message")]
+    said = [text for text in texts if text]
+    if not said:
+        return name, ""
+    first, _, rest = said[0].partition("\n") if not texts[0] else (said[0], "", "")
+    return first, "\n".join(text for text in (rest.strip(), *said[1:]) if text)
+
+
+def moment(ms: int, zone: tzinfo) -> str:
+    utc = datetime.fromtimestamp(ms // 1000, UTC)
+    local = utc.astimezone(zone)
+    if local.utcoffset() == utc.utcoffset():
+        return f"{utc:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{local:%Y-%m-%d %H:%M:%S %z} ({utc:%H:%M:%S} UTC)"
+
+
+def clock(ms: int, today_ms: int, zone: tzinfo) -> str:
+    """`10:02`, with the day when it is another one than that of `today_ms`."""
+    at, today = (datetime.fromtimestamp(one // 1000, zone) for one in (ms, today_ms))
+    return f"{at:%H:%M}" if at.date() == today.date() else f"{at:%Y-%m-%d %H:%M}"
+
+
+def span(ms: int) -> str:
+    return duration_text(max(ms, 0) // 1000 * 1000)
+
+
+def clean(text: str) -> str:
+    kept = "".join(c if c.isprintable() or c == "\n" else " " for c in text[: _LONGEST_TEXT + 1])
+    return kept if len(kept) <= _LONGEST_TEXT else kept[: _LONGEST_TEXT - 1] + "…"
+
+
+def link(url: str) -> str:
+    try:
+        usable = urlsplit(url).scheme in ("http", "https") and url.isprintable() and " " not in url
+    except ValueError:
+        return ""
+    return url if usable else ""

@@ -1,0 +1,55 @@
+"""When what a message tells of began: with the condition, not when the rule had waited."""
+
+from dataclasses import replace
+
+from support.alert_events import alert, clears, fires
+from support.paging_floor import START_MS, Floor
+from support.policies import config
+from tocsin_alerting.incidents.composition import began_ms
+from tocsin_alerting.incidents.incident import Member, Source
+from tocsin_alerting.incidents.notification import Notification
+
+
+def _member(active_ms: int, ended_ms: int | None) -> Member:
+    source = Source.FIRING if ended_ms is None else Source.CLEAR
+    return Member(alert(at_ms=active_ms), source, active_ms, ended_ms)
+
+
+def test_the_last_stretch_in_which_something_was_wrong() -> None:
+    assert began_ms([], 100) is None
+    assert began_ms([_member(10, None), _member(20, None)], 100) == 10
+    assert began_ms([_member(10, 30), _member(20, 60), _member(50, None)], 100) == 10
+    assert began_ms([_member(10, 30), _member(40, 60), _member(50, None)], 100) == 40
+    assert began_ms([_member(10, 30), _member(40, 60)], 100) == 40
+
+
+async def test_an_outage_of_80_s_lasted_80_s_though_its_rule_waited_for_60() -> None:
+    floor = await Floor(config()).open()
+    await floor.reconcile()
+    began = floor.now - 60_000
+    down = replace(alert(target="a:1"), active_at_ms=began, fired_at_ms=floor.now)
+    await floor.hear(fires(down, floor.now))
+    await floor.advance(20_000)
+    await floor.hear(clears(down, floor.now))
+    opened, *_, over = (one for _, one in floor.arrived)
+    assert opened.began_at_ms == over.began_at_ms == began
+    assert over.reason.value == "resolved" and over.at_ms - began == 80_000
+    assert opened.alerts[0].active_at_ms == began and opened.alerts[0].starts_at_ms == START_MS
+
+
+def test_what_an_older_outbox_holds_is_read() -> None:
+    floor_page = Notification.from_json(_OLD)
+    assert floor_page.began_at_ms is None and floor_page.alerts[0].active_at_ms is None
+
+
+_OLD = {
+    **{"key": "k", "incident": 1, "receiver": "r", "contact": "", "reason": "opened"},
+    **{"severity": "P0", "status": "firing", "state": "TRIGGERED", "step": 0, "loop": 0},
+    **{"title": "t", "group_key": "g", "group_labels": {}, "opened_at_ms": 1, "at_ms": 2},
+    "alerts": [
+        {
+            **{"status": "firing", "labels": {}, "annotations": {}, "starts_at_ms": 1},
+            **{"ends_at_ms": None, "value": 1.0, "fingerprint": "f"},
+        }
+    ],
+}
