@@ -44,7 +44,7 @@ _SERIALS = ("SCSI_IDENT_SERIAL", "ID_SERIAL_SHORT", "ID_SERIAL")  # the first th
 def diskstats(site: Site) -> FileReading:
     excluded, path = re.compile(site.disks_excluded), str(site.proc / "diskstats")
     read = partial(_read, excluded=excluded, udev=str(site.udev))
-    return FileReading("diskstats", lambda lines: lines.parse(text(path), read), may_be_empty=True)
+    return FileReading("diskstats", lambda lines: lines.parse(text(path), read), if_nothing=None)
 
 
 def _read(line: str, excluded: re.Pattern[str], udev: str) -> Iterator[Sample]:

@@ -11,6 +11,7 @@ from functools import partial
 
 from tocsin_exporter.catalogue import HOST, OWN
 from tocsin_exporter.collectors.collector import CollectorError
+from tocsin_exporter.collectors.lane import Lane
 from tocsin_exporter.collectors.mounts import Mount, watched
 from tocsin_exporter.collectors.pool import Pool
 from tocsin_exporter.collectors.reading import Lines
@@ -37,13 +38,14 @@ class Filesystem:
     def __init__(self, site: Site) -> None:
         self.lines = Lines(self.name)
         self._site = site
+        self._table = Lane("mount table")  # which waits while something is being mounted
         self._pool = Pool[str, os.statvfs_result]("statvfs", THREADS, SPARE_THREADS)
         self._states: dict[str, int] = {}
         self._answered: set[str] = set()  # in the last round: asked first in the next
 
     async def collect(self) -> Sequence[Sample]:
         """Raises CollectorError, with what was read, when there was no time for some mounts."""
-        mounts = watched(self._site, self.lines)
+        mounts = await self._table.run(lambda: watched(self._site, self.lines))
         points = {mount.point: None for mount in mounts}
         first = sorted(points, key=lambda point: point not in self._answered)
         calls = [(point, partial(self._site.statvfs, self._path(point))) for point in first]
@@ -81,6 +83,7 @@ class Filesystem:
         return os.path.join(self._site.root, point.lstrip("/"))
 
     def close(self) -> None:
+        self._table.close()
         self._pool.close()
 
 

@@ -17,7 +17,7 @@ _BARS = 2  # in a line of headings
 
 def netdev(site: Site) -> FileReading:
     path = str(site.proc / "net/dev")
-    return FileReading("netdev", lambda lines: lines.parse(text(path), parse), may_be_empty=True)
+    return FileReading("netdev", lambda lines: lines.parse(text(path), parse), if_nothing=None)
 
 
 def parse(line: str) -> Iterator[Sample]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import lru_cache, partial
 
 from tocsin_exporter.catalogue.network import NETSTAT
+from tocsin_exporter.collectors.collector import Unavailable
 from tocsin_exporter.collectors.reading import FileReading, Lines, number, text
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.snapshot import Family, Sample
@@ -22,7 +23,7 @@ _IN_ONE_WORD = re.compile(r"(Ip6|Icmp6|Udp6|UdpLite6)([A-Za-z0-9]*)")
 
 def netstat(site: Site) -> FileReading:
     net = str(site.proc / "net")
-    return FileReading("netstat", partial(_read, net))
+    return FileReading("netstat", partial(_read, net), Unavailable)
 
 
 def _read(net: str, lines: Lines) -> Iterator[Sample]:

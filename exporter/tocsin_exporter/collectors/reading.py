@@ -101,21 +101,29 @@ class Reading:
 
 
 class FileReading(Reading):
-    """A reading of kernel files by lines. `may_be_empty` is for what a machine may have none of."""
+    """A reading of kernel files by lines. `if_nothing` is raised when they say nothing: None for
+    what a machine may have none of, Unavailable for what a kernel may not count."""
 
     def __init__(
-        self, name: str, read: Callable[[Lines], Iterable[Sample]], may_be_empty: bool = False
+        self,
+        name: str,
+        read: Callable[[Lines], Iterable[Sample]],
+        if_nothing: type[CollectorError] | None = CollectorError,
     ) -> None:
         self.lines = Lines(name)
-        self._may_be_empty = may_be_empty
+        self._if_nothing = if_nothing
         super().__init__(name, lambda: read(self.lines))
 
     async def collect(self) -> Sequence[Sample]:
         """Raises CollectorError where not one line can be read: that is no success."""
         before = self.lines.skipped.total()
         samples = await super().collect()
-        if not samples and (self.lines.skipped.total() > before or not self._may_be_empty):
+        if samples:
+            return samples
+        if self.lines.skipped.total() > before:
             raise CollectorError("no line of the kernel's file can be read")
+        if self._if_nothing is not None:
+            raise self._if_nothing("the kernel's file says nothing")
         return samples
 
 

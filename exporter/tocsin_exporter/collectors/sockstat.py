@@ -11,6 +11,7 @@ from resource import getpagesize
 
 from tocsin_exporter.catalogue import NETWORK
 from tocsin_exporter.catalogue.network import SOCKSTAT
+from tocsin_exporter.collectors.collector import Unavailable
 from tocsin_exporter.collectors.reading import FileReading, Lines, number, text
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.snapshot import Sample
@@ -21,7 +22,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 
 def sockstat(site: Site) -> FileReading:
     net = str(site.proc / "net")
-    return FileReading("sockstat", partial(_read, net))
+    return FileReading("sockstat", partial(_read, net), Unavailable)
 
 
 def _read(net: str, lines: Lines) -> Iterator[Sample]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from tocsin_exporter.catalogue.host import VMSTAT
+from tocsin_exporter.collectors.collector import Unavailable
 from tocsin_exporter.collectors.reading import FileReading, number, text
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.snapshot import Sample
@@ -14,7 +15,7 @@ _NAME = re.compile(r"[A-Za-z0-9_]+")
 
 def vmstat(site: Site) -> FileReading:
     path = str(site.proc / "vmstat")
-    return FileReading("vmstat", lambda lines: lines.parse(text(path), parse))
+    return FileReading("vmstat", lambda lines: lines.parse(text(path), parse), Unavailable)
 
 
 def parse(line: str) -> Iterator[Sample]:

@@ -10,7 +10,7 @@ import pytest
 from support.site import RECORDED, only, recorded_site, statvfs, table
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors import COLLECTORS
-from tocsin_exporter.collectors.collector import CollectorError
+from tocsin_exporter.collectors.collector import CollectorError, Unavailable
 from tocsin_exporter.collectors.reading import ReadsLines
 from tocsin_exporter.scrape import Scraper, Watch
 from tocsin_exporter.snapshot import Labels, Sample, Source
@@ -183,3 +183,11 @@ async def test_what_is_skipped_is_a_metric_of_the_collector(machine: Path) -> No
     assert only(rows, skipped, collector="meminfo", reason="blank") == 1
     assert only(rows, skipped, collector="meminfo", reason="malformed") == 1
     assert only(rows, "tocsin_collector_success", collector="meminfo") == 1
+
+
+@pytest.mark.parametrize("name", ["netstat", "sockstat", "vmstat"])
+async def test_what_a_kernel_does_not_count_is_not_there(machine: Path, name: str) -> None:
+    for file in FILES[name]:
+        (machine / "proc" / file).write_text("")
+    with pytest.raises(Unavailable):
+        await read(machine, name)
