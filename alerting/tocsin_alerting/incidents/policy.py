@@ -5,7 +5,7 @@ incident keeps the policy that it opened with.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -94,20 +94,26 @@ class Policy:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Policy":
-        """The policy that `to_json` wrote."""
+        """The policy that `to_json` wrote; what a newer version added to it is passed over."""
         final = data["final"]
         return cls(
             **{
-                **data,
+                **_known(cls, data),
                 "steps": tuple(
                     Step(_targets(s["notify"]), s["escalate_after_ms"]) for s in data["steps"]
                 ),
                 "final": final
                 and Final(_targets(final["notify"]), final["every_ms"], final["for_ms"]),
-                "ack": Ack(**data["ack"]),
+                "ack": Ack(**_known(Ack, data["ack"])),
             }
         )
 
 
 def _targets(rows: list[dict[str, str]]) -> tuple[Target, ...]:
-    return tuple(Target(**row) for row in rows)
+    return tuple(Target(**_known(Target, row)) for row in rows)
+
+
+def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what a newer version added."""
+    names = {one.name for one in fields(kind)}
+    return {name: value for name, value in data.items() if name in names}

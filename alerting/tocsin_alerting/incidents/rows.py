@@ -7,6 +7,7 @@ from typing import Any
 
 from tocsin_alerting.incidents.incident import Incident, Member, Source, State
 from tocsin_alerting.incidents.policy import Policy, Severity, Target
+from tocsin_alerting.incidents.unknown_fields import known_fields, word
 from tocsin_alerting.rules.alert import Alert, AlertState
 from tocsin_alerting.rules.journal import InstanceRow
 from tocsin_alerting.rules.unknown import Doubt
@@ -37,11 +38,11 @@ def incident_json(incident: Incident) -> Json:
 def incident_from(data: Mapping[str, Any], members: Mapping[str, Member]) -> Incident:
     return Incident(
         **{
-            **data,
+            **known_fields(data, Incident),
             "members": members,
-            "state": State(data["state"]),
-            "source": Source(data["source"]),
-            "severity": Severity(data["severity"]),
+            "state": word(State, data["state"], State.TRIGGERED),
+            "source": word(Source, data["source"], Source.UNKNOWN),
+            "severity": word(Severity, data["severity"], Severity.P2),
             "policy": Policy.from_json(data["policy"]),
             "muted_by": frozenset(data["muted_by"]),
             "paged": frozenset(Target(*pair) for pair in data["paged"]),
@@ -58,10 +59,10 @@ def alert_json(alert: Alert) -> Json:
 def alert_from(data: Mapping[str, Any]) -> Alert:
     return Alert(
         **{
-            **data,
+            **known_fields(data, Alert),
             "labels": _labels(data["labels"]),
             "annotations": _labels(data["annotations"]),
-            "state": AlertState(data["state"]),
+            "state": word(AlertState, data["state"], AlertState.FIRING),
         }
     )
 
@@ -100,7 +101,8 @@ def _doubt_json(doubt: Doubt) -> Json:
 
 def _doubt_from(data: Mapping[str, Any]) -> Doubt:
     sources = _sources_from(data["sources"])
-    return Doubt(**{**data, "alert": alert_from(data["alert"]), "sources": sources})
+    known = known_fields(data, Doubt)
+    return Doubt(**{**known, "alert": alert_from(data["alert"]), "sources": sources})
 
 
 def _sources_json(sources: Iterable[SeriesSource]) -> list[list[str]]:

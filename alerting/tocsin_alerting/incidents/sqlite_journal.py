@@ -4,6 +4,7 @@ A commit survives SIGKILL and a power cut. The connection is opened when it is f
 again after an error, so a disk that comes back is used again.
 """
 
+import logging
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
@@ -36,8 +37,11 @@ from tocsin_alerting.incidents.sqlite_schema import (
     VERSION,
 )
 from tocsin_alerting.incidents.timer import Timer
+from tocsin_alerting.incidents.unknown_fields import UnknownFields
 from tocsin_alerting.incidents.writer import Writer
 from tocsin_exporter.snapshot import MachineName
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Connect = Callable[[str], sqlite3.Connection]
@@ -71,6 +75,7 @@ class SqliteJournal:
         self._machine = machine
         self._open: sqlite3.Connection | None = None
         self._writer = Writer("journal")
+        self._unknown = UnknownFields()
 
     async def load(self) -> Saved:
         return await self._ask(self._load)
@@ -79,13 +84,13 @@ class SqliteJournal:
         await self._ask(lambda connection: self._commit(connection, batch))
 
     async def incident(self, number: int) -> Incident | None:
-        found = await self._ask(lambda one: _incidents(one, "id = ?", (number,)))
+        found = await self._ask(lambda one: self._incidents(one, "id = ?", (number,)))
         return found[0] if found else None
 
     async def incidents(self, states: Collection[State], limit: int) -> list[Incident]:
         marks = ", ".join("?" for _ in states)
         where = f"state IN ({marks}) ORDER BY id DESC LIMIT ?"
-        return await self._ask(lambda one: _incidents(one, where, (*states, limit)))
+        return await self._ask(lambda one: self._incidents(one, where, (*states, limit)))
 
     async def history(self, number: int) -> list[Entry]:
         sql = (
@@ -98,7 +103,7 @@ class SqliteJournal:
     async def messages(self, number: int) -> list[Message]:
         sql = f"SELECT {MESSAGE_COLUMNS} FROM outbox WHERE incident = ? ORDER BY id"
         rows = await self._ask(lambda one: one.execute(sql, (number,)).fetchall())
-        return [read_message(row) for row in rows]
+        return [read_message(row, self._unknown) for row in rows]
 
     async def prune(self, before_ms: int) -> int:
         return await self._ask(lambda connection: _prune(connection, before_ms))
@@ -165,21 +170,27 @@ class SqliteJournal:
 
         timers: dict[int, list[Timer]] = {}
         for number, *timer in rows("SELECT incident, kind, due_at_ms, generation FROM timers"):
-            timers.setdefault(number, []).append(read_timer(timer))
+            if (known := read_timer(timer)) is None:
+                log.warning(
+                    "#%d has a timer %r, not known here: it is left alone", number, timer[0]
+                )
+            else:
+                timers.setdefault(number, []).append(known)
         messages = rows(LIVE_MESSAGES, *WAITING)
         instances = rows(
-            "SELECT file, group_name, rule_uid, last_eval_ms, row_json FROM rule_instances"
+            "SELECT file, group_name, rule_uid, fingerprint, last_eval_ms, row_json"
+            " FROM rule_instances"
         )
         requests = rows("SELECT id, incident, at_ms FROM request_ids")
         highest = rows(
             "SELECT (SELECT MAX(id) FROM incidents), (SELECT MAX(seq) FROM history),"
             " (SELECT MAX(id) FROM outbox)"
         )[0]
-        return Saved(
-            incidents=tuple(_incidents(connection, f"{OPEN} ORDER BY id", ())),
+        saved = Saved(
+            incidents=tuple(self._incidents(connection, f"{OPEN} ORDER BY id", ())),
             timers={number: tuple(several) for number, several in timers.items()},
-            messages=tuple(read_message(row) for row in messages),
-            instances=tuple(read_instance(row) for row in instances),
+            messages=tuple(read_message(row, self._unknown) for row in messages),
+            instances=tuple(read_instance(row, self._unknown) for row in instances),
             requests={name: (incident, at_ms) for name, incident, at_ms in requests},
             meta=dict(rows("SELECT key, value FROM meta")),
             engines=tuple(EngineRow(*row) for row in rows(ENGINES))
@@ -189,12 +200,25 @@ class SqliteJournal:
             last_entry=highest[1] or 0,
             last_message=highest[2] or 0,
         )
+        self._unknown.say()
+        return saved
+
+    def _incidents(
+        self, connection: sqlite3.Connection, where: str, values: Sequence[Any]
+    ) -> list[Incident]:
+        sql = f"SELECT data_json FROM incidents WHERE {where}"
+        rows = connection.execute(sql, values).fetchall()
+        inner = f"SELECT id FROM incidents WHERE {where}"
+        members = connection.execute(
+            f"{MEMBERS} FROM incident_instances WHERE incident IN ({inner})", values
+        ).fetchall()
+        return read_incidents(rows, members, self._unknown)
 
     def _commit(self, connection: sqlite3.Connection, batch: Batch) -> None:
         self._at("begin")
         connection.execute("BEGIN IMMEDIATE")
         try:
-            for sql, rows in statements(batch):
+            for sql, rows in statements(batch, self._unknown):
                 if rows:
                     connection.executemany(sql, rows)
             self._at("before commit")
@@ -217,7 +241,7 @@ def open_incidents(path: Path) -> list[Incident]:
     try:
         with closing(sqlite3.connect(address, uri=True, timeout=1.0)) as connection:
             sql = f"SELECT data_json FROM incidents WHERE {OPEN} ORDER BY id"
-            return read_incidents(connection.execute(sql).fetchall(), ())
+            return read_incidents(connection.execute(sql).fetchall(), (), UnknownFields())
     except (sqlite3.Error, ValueError, KeyError, TypeError):
         return []
 
@@ -270,15 +294,6 @@ def _add_tables(connection: sqlite3.Connection) -> None:
 def _has_engines(connection: sqlite3.Connection) -> bool:
     found = "SELECT 1 FROM sqlite_master WHERE name = 'engines'"
     return connection.execute(found).fetchone() is not None
-
-
-def _incidents(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Incident]:
-    rows = connection.execute(f"SELECT data_json FROM incidents WHERE {where}", values).fetchall()
-    inner = f"SELECT id FROM incidents WHERE {where}"
-    members = connection.execute(
-        f"{MEMBERS} FROM incident_instances WHERE incident IN ({inner})", values
-    ).fetchall()
-    return read_incidents(rows, members)
 
 
 def _prune(connection: sqlite3.Connection, before_ms: int) -> int:

@@ -1,14 +1,14 @@
 """What the journal's tables hold, as values, and the values as rows."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
 from typing import Any
 
 from tocsin_alerting.incidents.batch import Batch, Entry
 from tocsin_alerting.incidents.incident import Incident, Member, Source
 from tocsin_alerting.incidents.message import Message, MessageState
-from tocsin_alerting.incidents.notification import Notification
+from tocsin_alerting.incidents.notification import Notification, NotifiedAlert, Reason
 from tocsin_alerting.incidents.rows import (
     alert_from,
     alert_json,
@@ -30,11 +30,16 @@ from tocsin_alerting.incidents.sqlite_schema import (
     PUT_TIMER,
 )
 from tocsin_alerting.incidents.timer import Timer, TimerKind
+from tocsin_alerting.incidents.unknown_fields import UnknownFields, known_fields, word
 from tocsin_alerting.rules.alert import rules_origin
 from tocsin_alerting.rules.journal import InstanceRow
 
 Row = Sequence[Any]
 Statement = tuple[str, list[Row]]
+_KINDS = frozenset(TimerKind)
+DELETE_TIMERS = (
+    f"DELETE FROM timers WHERE incident = ? AND kind IN ({', '.join('?' for _ in TimerKind)})"
+)
 
 MESSAGE_COLUMNS = (
     "id, payload, generation, state, attempts, next_at_ms, lease_until_ms, withdrawn,"
@@ -42,18 +47,19 @@ MESSAGE_COLUMNS = (
 )
 
 
-def statements(batch: Batch) -> Iterable[Statement]:
+def statements(batch: Batch, unknown: UnknownFields) -> Iterable[Statement]:
     """A batch as statements with rows. A closed incident comes before the one that follows it."""
     incidents = sorted(batch.incidents.values(), key=lambda one: one.number)
-    yield PUT_INCIDENT, [_incident_row(one) for one in incidents]
-    yield PUT_MEMBER, [_member_row(number, one) for (number, _), one in batch.members.items()]
-    yield "DELETE FROM timers WHERE incident = ?", [(number,) for number in batch.timers]
+    yield PUT_INCIDENT, [_incident_row(one, unknown) for one in incidents]
+    yield PUT_MEMBER, [_member_row(n, one, unknown) for (n, _), one in batch.members.items()]
+    yield DELETE_TIMERS, [(number, *TimerKind) for number in batch.timers]
     yield PUT_TIMER, [_timer_row(n, one) for n, timers in batch.timers.items() for one in timers]
-    yield PUT_MESSAGE, [_message_row(one) for one in batch.messages.values()]
+    yield PUT_MESSAGE, [_message_row(one, unknown) for one in batch.messages.values()]
     yield PUT_ENTRY, [_entry_row(one) for one in batch.history]
     groups: list[Row] = [*batch.instances]
     yield "DELETE FROM rule_instances WHERE file = ? AND group_name = ?", groups
-    yield PUT_INSTANCE, [_instance_row(one) for rows in batch.instances.values() for one in rows]
+    instances = (one for rows in batch.instances.values() for one in rows)
+    yield PUT_INSTANCE, [_instance_row(one, unknown) for one in instances]
     yield PUT_REQUEST, [(name, *about) for name, about in batch.requests.items()]
     meta: list[Row] = [*batch.meta.items()]
     yield PUT_META, meta
@@ -61,37 +67,60 @@ def statements(batch: Batch) -> Iterable[Statement]:
     yield PUT_ENGINE, [astuple(row) for row in batch.engines.values() if row is not None]
 
 
-def read_incidents(rows: Iterable[Row], member_rows: Iterable[Row]) -> list[Incident]:
+def read_incidents(
+    rows: Iterable[Row], member_rows: Iterable[Row], unknown: UnknownFields
+) -> list[Incident]:
     """From (data_json) and (incident, fingerprint, source, since, ended, alert, origins)."""
     members: dict[int, dict[str, Member]] = {}
     for number, name, *row in member_rows:
-        members.setdefault(number, {})[name] = _member(row)
+        members.setdefault(number, {})[name] = _member((number, name), row, unknown)
     found = (json.loads(data) for (data,) in rows)
-    return [incident_from(data, members.get(data["number"], {})) for data in found]
+    return [_incident(data, members.get(data["number"], {}), unknown) for data in found]
 
 
-def _member(row: Row) -> Member:
+def _incident(
+    data: dict[str, Any], members: Mapping[str, Member], unknown: UnknownFields
+) -> Incident:
+    one = incident_from(data, members)
+    unknown.keep("incidents", one.number, data, lambda: incident_json(one))
+    return one
+
+
+def _member(key: tuple[int, str], row: Row, unknown: UnknownFields) -> Member:
     """Before there were origins only rules spoke, and not every alert named its file."""
     source, since_ms, ended_ms, alert_text, origins_text = row
-    alert, said = alert_from(json.loads(alert_text)), Source(source)
-    origins = {name: Source(word) for name, word in json.loads(origins_text).items()}
+    data = json.loads(alert_text)
+    alert, said = alert_from(data), word(Source, source, Source.UNKNOWN)
+    unknown.keep("incident_instances", key, data, lambda: alert_json(alert))
+    given = json.loads(origins_text).items()
+    origins = {name: word(Source, what, Source.UNKNOWN) for name, what in given}
     if not origins and said is not Source.CLEAR:
         origins = {rules_origin("", alert.rule): said}
     return Member(alert, said, since_ms, ended_ms, origins)
 
 
-def read_timer(row: Row) -> Timer:
+def read_timer(row: Row) -> Timer | None:
+    """None for a kind that a newer version set; it is left where it is."""
     kind, due_at_ms, generation = row
-    return Timer(TimerKind(kind), due_at_ms, generation)
+    return Timer(TimerKind(kind), due_at_ms, generation) if kind in _KINDS else None
 
 
-def read_message(row: Row) -> Message:
+def read_message(row: Row, unknown: UnknownFields) -> Message:
     number, payload, generation, state, attempts, next_ms, lease_ms, withdrawn, error, ref = row
+    data = json.loads(payload)
+    notification = Notification.from_json(
+        known_fields(data, Notification)
+        | {
+            "alerts": [known_fields(one, NotifiedAlert) for one in data["alerts"]],
+            "reason": word(Reason, data["reason"], Reason.STILL_FIRING),
+        }
+    )
+    unknown.keep("outbox", notification.key, data, notification.to_json)
     return Message(
         id=number,
-        notification=Notification.from_json(json.loads(payload)),
+        notification=notification,
         generation=generation,
-        state=MessageState(state),
+        state=word(MessageState, state, MessageState.CANCELLED),
         attempts=attempts,
         next_at_ms=next_ms,
         lease_until_ms=lease_ms,
@@ -106,7 +135,7 @@ def read_entry(row: Row) -> Entry:
     return Entry(seq, at_ms, incident, event, actor, json.loads(data))
 
 
-def _incident_row(one: Incident) -> Row:
+def _incident_row(one: Incident, unknown: UnknownFields) -> Row:
     return (
         one.number,
         one.key,
@@ -114,13 +143,13 @@ def _incident_row(one: Incident) -> Row:
         one.severity.value,
         one.opened_at_ms,
         one.resolved_at_ms,
-        dumped(incident_json(one)),
+        dumped(unknown.put_back("incidents", one.number, incident_json(one))),
     )
 
 
-def _member_row(number: int, one: Member) -> Row:
-    alert = dumped(alert_json(one.alert))
+def _member_row(number: int, one: Member, unknown: UnknownFields) -> Row:
     name = one.alert.fingerprint
+    alert = dumped(unknown.put_back("incident_instances", (number, name), alert_json(one.alert)))
     origins = dumped(one.origins)
     return (number, name, one.source.value, one.since_ms, one.ended_at_ms, alert, origins)
 
@@ -130,7 +159,7 @@ def _timer_row(number: int, one: Timer) -> Row:
     return (name, number, one.kind.value, one.generation, one.due_at_ms)
 
 
-def _message_row(one: Message) -> Row:
+def _message_row(one: Message, unknown: UnknownFields) -> Row:
     sent = one.notification
     return (
         one.key,
@@ -139,7 +168,7 @@ def _message_row(one: Message) -> Row:
         sent.contact,
         sent.receiver,
         one.generation,
-        dumped(sent.to_json()),
+        dumped(unknown.put_back("outbox", one.key, sent.to_json())),
         one.state.value,
         one.attempts,
         one.next_at_ms,
@@ -154,9 +183,10 @@ def _entry_row(one: Entry) -> Row:
     return (one.seq, one.at_ms, one.incident, one.event, one.actor, dumped(one.data))
 
 
-def _instance_row(one: InstanceRow) -> Row:
+def _instance_row(one: InstanceRow, unknown: UnknownFields) -> Row:
     alert = one.alert if one.doubt is None else one.doubt.alert
     assert alert is not None, "a row is about an alert, a doubt about one, or both"
+    key = (one.file, one.group, one.rule, alert.fingerprint)
     return (
         one.file,
         one.group,
@@ -168,12 +198,15 @@ def _instance_row(one: InstanceRow) -> Row:
         alert.keep_firing_since_ms,
         None if alert.value != alert.value else alert.value,  # SQL has no NaN; row_json keeps it
         one.seen_ms,
-        dumped(instance_json(one)),
+        dumped(unknown.put_back("rule_instances", key, instance_json(one))),
     )
 
 
-def read_instance(row: Row) -> InstanceRow:
-    """From (file, group_name, rule_uid, last_eval_ms, row_json)."""
-    *names, seen_ms, data = row
-    file, group, rule = names
-    return instance_from(file, group, rule, seen_ms, json.loads(data))
+def read_instance(row: Row, unknown: UnknownFields) -> InstanceRow:
+    """From (file, group_name, rule_uid, fingerprint, last_eval_ms, row_json)."""
+    file, group, rule, name, seen_ms, text = row
+    data = json.loads(text)
+    one = instance_from(file, group, rule, seen_ms, data)
+    key = (file, group, rule, name)
+    unknown.keep("rule_instances", key, data, lambda: instance_json(one))
+    return one

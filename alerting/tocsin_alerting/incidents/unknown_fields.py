@@ -1,0 +1,95 @@
+"""What a newer version wrote into a row and this one does not know: kept as it is, and said.
+
+A row is read into an object and written from it again. What the row had beside that is laid aside
+here, and put back whenever the row is written, so that going back a version loses nothing.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
+from typing import Any, TypeVar
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+Kind = TypeVar("Kind", bound=StrEnum)
+
+
+def without(data: Any, known: Any) -> Any:
+    """What `data` has and `known` has not: keys of objects, at any depth; None when nothing."""
+    if isinstance(data, Mapping) and isinstance(known, Mapping):
+        rest = {name: value for name, value in data.items() if name not in known}
+        inner = {name: without(data[name], known[name]) for name in data if name in known}
+        return {**rest, **{name: one for name, one in inner.items() if one is not None}} or None
+    if isinstance(data, list) and isinstance(known, list | tuple) and len(data) == len(known):
+        items = [without(one, other) for one, other in zip(data, known, strict=True)]
+        return items if any(one is not None for one in items) else None
+    return None
+
+
+def together(known: Any, rest: Any) -> Any:
+    """`known` with what `without` laid aside; where both have a value, `known` has it."""
+    if isinstance(known, Mapping) and isinstance(rest, Mapping):
+        merged = {name: together(known[name], rest.get(name)) for name in known}
+        return {**{name: one for name, one in rest.items() if name not in known}, **merged}
+    if isinstance(known, list | tuple) and isinstance(rest, list) and len(known) == len(rest):
+        return [together(one, other) for one, other in zip(known, rest, strict=True)]
+    return known
+
+
+def known_fields(data: Mapping[str, Any], kind: Any) -> Json:
+    """The values of `data` that `kind`, a dataclass, has a field for."""
+    return {name: value for name, value in data.items() if name in kind.__dataclass_fields__}
+
+
+def word(kind: type[Kind], value: str, otherwise: Kind) -> Kind:
+    """The member of `kind`; `otherwise`, and a line in the log, for a word that is not known."""
+    try:
+        return kind(value)
+    except ValueError:
+        said = "the journal has %s %r, not known here: taken as %s"
+        log.warning(said, kind.__name__, value, otherwise.value)
+        return otherwise
+
+
+class UnknownFields:
+    """By table and key of the row."""
+
+    def __init__(self) -> None:
+        self._rest: dict[tuple[str, object], Any] = {}
+
+    def keep(self, table: str, key: object, data: Any, known: Callable[[], Any]) -> None:
+        """`known` gives the row as it would be written again."""
+        rest = without(data, known())
+        if rest is not None:
+            self._rest[table, key] = rest
+
+    def put_back(self, table: str, key: object, known: Any) -> Any:
+        rest = self._rest.get((table, key))
+        return known if rest is None else together(known, rest)
+
+    def say(self) -> None:
+        """One line in the log for each table and field."""
+        counts: Counter[tuple[str, str]] = Counter()
+        for (table, _), rest in self._rest.items():
+            counts.update({(table, name) for name in _names(rest)})
+        for (table, name), rows in sorted(counts.items()):
+            log.warning(
+                "the journal was written by a newer version: %s has %s in %d rows, not known here;"
+                " it is kept as it is",
+                table,
+                name,
+                rows,
+            )
+
+
+def _names(rest: Any, at: str = "") -> Iterator[str]:
+    if isinstance(rest, Mapping):
+        for name, value in rest.items():
+            yield from _names(value, f"{at}.{name}" if at else name)
+    elif isinstance(rest, list) and any(isinstance(one, Mapping) for one in rest):
+        for one in rest:
+            yield from _names(one, at)
+    elif rest is not None:
+        yield at

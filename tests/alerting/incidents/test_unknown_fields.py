@@ -1,0 +1,162 @@
+"""Back from a newer version: what it added to the journal's rows is kept, said, and no obstacle."""
+
+import json
+import logging
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.alert_events import alert, clears, fires
+from support.paging_floor import Floor
+from support.policies import MINUTE, config
+from tocsin_alerting.incidents.action import Verb
+from tocsin_alerting.incidents.outcome import RetryAt
+from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
+from tocsin_alerting.incidents.unknown_fields import together, without
+from tocsin_alerting.rules.journal import InstanceRow
+from tocsin_alerting.rules.unknown import Doubt
+from tocsin_exporter.snapshot import Source
+
+DOWN = alert("EngineDown", "P0", target="a")
+ROW = InstanceRow(
+    "f.yml", "g", DOWN.rule, 0, DOWN, Doubt(DOWN, 0, frozenset({Source("llm", "a")}), "dead")
+)
+JSON = st.recursive(
+    st.none() | st.integers() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+def grown(data: Any) -> Any:
+    """As a newer version might write it: a field more in every object."""
+    if isinstance(data, list):
+        return [grown(one) for one in data]
+    if not isinstance(data, dict):
+        return data
+    return {"newer": {"deep": [1]}, **{name: grown(one) for name, one in data.items()}}
+
+
+def shrunk(data: Any) -> Any:
+    if isinstance(data, list):
+        return [shrunk(one) for one in data]
+    if not isinstance(data, dict):
+        return data
+    return {name: shrunk(one) for name, one in data.items() if name != "newer"}
+
+
+COLUMNS = (
+    ("incidents", "data_json", "id"),
+    ("incident_instances", "alert_json", "fingerprint"),
+    ("outbox", "payload", "key"),
+    ("rule_instances", "row_json", "fingerprint"),
+)
+
+
+def rewrite(path: Path, change: Callable[[Any], Any]) -> None:
+    with closing(sqlite3.connect(path)) as file:
+        for table, column, key in COLUMNS:
+            for name, text in file.execute(f"SELECT {key}, {column} FROM {table}").fetchall():
+                changed = json.dumps(change(json.loads(text)))
+                file.execute(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", (changed, name))
+        file.execute(
+            "INSERT INTO timers (id, incident, kind, generation, due_at_ms)"
+            " VALUES ('1/page_by_pigeon', 1, 'page_by_pigeon', 1, 5)"
+        )
+        file.commit()
+
+
+def rows(path: Path, table: str, column: str) -> list[Any]:
+    with closing(sqlite3.connect(path)) as file:
+        return [json.loads(text) for (text,) in file.execute(f"SELECT {column} FROM {table}")]
+
+
+def count(data: Any) -> int:
+    """How often the field is in it."""
+    if isinstance(data, list):
+        return sum(map(count, data))
+    if not isinstance(data, dict):
+        return 0
+    return ("newer" in data) + sum(map(count, data.values()))
+
+
+async def test_a_field_that_a_newer_version_added(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "incidents.db"
+    one = await Floor(config(), SqliteJournal(path)).open()
+    one.answers["chat"] = lambda _: RetryAt("no route")
+    await one.hear(fires(DOWN))
+    await one.desk.remember("f.yml", "g", [ROW], one.now)
+    await one.desk.close(one.now)
+    before = await SqliteJournal(path).load()
+    rewrite(path, grown)
+    wrote = {table: count(rows(path, table, column)) for table, column, _ in COLUMNS}
+    assert all(wrote.values())
+    one.journal = SqliteJournal(path)
+    with caplog.at_level(logging.WARNING):
+        await one.restart()
+    assert not one.desk.recorder.down
+    assert one.desk.ledger.incidents[1].members == before.incidents[0].members
+    assert one.desk.ledger.incidents[1].policy == before.incidents[0].policy
+    assert one.desk.saved_instances == before.instances
+    said = "\n".join(record.getMessage() for record in caplog.records)
+    for words in ("incidents has newer", "incidents has policy.newer", "policy.steps.newer",
+                  "incident_instances has newer", "outbox has alerts.newer",
+                  "rule_instances has doubt.newer", "page_by_pigeon"):  # fmt: skip
+        assert words in said
+    # every row is written again, and has it still
+    await one.desk.remember("f.yml", "g", [ROW], one.now)
+    await one.act(Verb.ACK)
+    one.answers.clear()
+    await one.advance(MINUTE)
+    await one.hear(clears(DOWN))
+    assert (await one.desk.incident(1)).owner == "li"
+    await one.desk.close(one.now)
+    for table, column, _ in COLUMNS[:2] + COLUMNS[3:]:
+        assert count(rows(path, table, column)) == wrote[table], table
+    assert count(rows(path, "outbox", "payload")) >= wrote["outbox"]
+    with closing(sqlite3.connect(path)) as file:
+        kinds = {kind for (kind,) in file.execute("SELECT kind FROM timers WHERE incident = 1")}
+    assert "page_by_pigeon" in kinds
+
+
+async def test_a_word_that_a_newer_version_added_silences_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.db"
+    one = await Floor(config(), SqliteJournal(path)).open()
+    await one.hear(fires(DOWN))
+    await one.desk.close(one.now)
+    with closing(sqlite3.connect(path)) as file:
+        for old, new in (
+            ('"state":"TRIGGERED"', '"state":"HUSHED"'),
+            ('"firing"', '"smouldering"'),
+        ):
+            file.execute("UPDATE incidents SET data_json = replace(data_json, ?, ?)", (old, new))
+        file.commit()
+    one.journal = SqliteJournal(path)
+    await one.restart()
+    incident = await one.desk.incident(1)
+    assert (incident.state, incident.source) == ("TRIGGERED", "unknown")
+    await one.advance(15 * MINUTE)
+    assert one.reasons("escalated")
+
+
+@given(JSON, JSON)
+def test_what_is_laid_aside_is_all_that_is_missing(known: Any, data: Any) -> None:
+    assert without(grown(known), grown(known)) is None
+    rest = without(grown(known), shrunk(known))
+    assert together(shrunk(known), rest) == grown(known) or not _has_object(known)
+    assert together(known, None) == known
+    assert without(known, together(known, without(data, known))) is None
+
+
+def _has_object(data: Any) -> bool:
+    return isinstance(data, dict) or (isinstance(data, list) and any(map(_has_object, data)))
