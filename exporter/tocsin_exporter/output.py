@@ -47,7 +47,9 @@ class Outlet:
         self._idle = threading.Event()
         self._idle.set()
         self._reported = 0
-        self._cut = self._failing = False
+        self._cut = False  # a line was begun and its end was lost: the next begins on a new one
+        self._open = False  # what was written last does not end a line
+        self._failing = False
         if not _carried(self.target):
             self._pipe, self._entry = _pipe()
             for fd in fds:
@@ -56,14 +58,16 @@ class Outlet:
 
     def put(self, data: bytes) -> None:
         """Take `data`, or count its lines as dropped. Never waits and never fails."""
-        data = b"\n" + data if self._cut else data
+        begun = b"\n" if self._cut else b""
         try:
-            written = os.write(self._entry, data)
+            written = os.write(self._entry, begun + data) - len(begun)
         except OSError as error:
             reason = FULL if isinstance(error, BlockingIOError) else FAILED
             self.dropped[reason] += data.count(b"\n")
+            self._cut = self._open
             return
         self._cut = written < len(data)
+        self._open = data[:written][-1:] != b"\n"
         self.dropped[FULL] += data.count(b"\n", written)
 
     def flush(self, seconds: float) -> bool:

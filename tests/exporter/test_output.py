@@ -3,6 +3,7 @@
 The worker has the same module, because it imports nothing of the exporter.
 """
 
+import fcntl
 import json
 import os
 import re
@@ -133,7 +134,41 @@ print("and on", file=sys.stderr)
         os.dup2(taken, entry)  # for the end of the pipe's context
     lost = re.findall(rb"WARNING lines of this log were dropped: nobody read it", said)
     assert len(lost) == 1
-    assert said.rstrip().endswith(b"and on")
+    assert b"and on" in said.splitlines()
+
+
+@pytest.mark.parametrize(
+    "write", ["print('x' * 9999, file=sys.stderr)", "sys.stderr.write('x' * 9999 + '\\n')"]
+)
+def test_a_line_that_found_half_of_its_room_does_not_swallow_the_next(
+    package: str, write: str
+) -> None:
+    body = f"""\
+for number in range(300):
+    {write}
+sys.stdin.read(1)
+time.sleep(0.5)
+print("and on", file=sys.stderr)
+"""
+    with full_pipe() as (taken, entry):
+        fcntl.fcntl(entry, fcntl.F_SETPIPE_SZ, 1 << 20)
+        os.read(taken, 1 << 20)
+        process = subprocess.Popen(
+            program(package, body), stdin=subprocess.PIPE, stdout=entry, stderr=entry
+        )
+        assert process.stdin is not None
+        time.sleep(1)
+        process.stdin.write(b"\n")
+        process.stdin.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), entry)
+        said = b""
+        while chunk := os.read(taken, 1 << 16):
+            said += chunk
+        process.wait(10)
+    lines = said.splitlines()
+    assert b"and on" in lines
+    assert max(map(len, lines)) == 9999
+    assert [line for line in lines if line.startswith(b"WARNING lines of this log were dropped")]
 
 
 @pytest.mark.parametrize("redirection", [">/dev/full 2>&1", ">/dev/full", "| true", ">&- 2>&-"])
