@@ -1,6 +1,7 @@
 """`/api/v1/incidents`: what people are told about, and what they do about it."""
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -17,7 +18,7 @@ from tocsin_alerting.api.guard import Guard
 from tocsin_alerting.api.times import time_ms
 from tocsin_alerting.incidents.action import Action, Verb
 from tocsin_alerting.incidents.answers import re_raise_after_ms
-from tocsin_alerting.incidents.composition import title
+from tocsin_alerting.incidents.composition import began_ms, title
 from tocsin_alerting.incidents.desk import OPEN_STATES, Desk
 from tocsin_alerting.incidents.errors import Conflict, NoSuchIncident
 from tocsin_alerting.incidents.incident import Incident, State
@@ -134,6 +135,7 @@ def shown(incident: Incident, external_url: str = "") -> dict[str, Any]:
         "step": incident.step,
         "loop": incident.loop,
         "exhausted": incident.exhausted,
+        "began_at_ms": _began_ms(incident),
         "opened_at_ms": incident.opened_at_ms,
         "acked_at_ms": incident.acked_at_ms,
         "resolved_at_ms": incident.resolved_at_ms,
@@ -150,6 +152,12 @@ def shown(incident: Incident, external_url: str = "") -> dict[str, Any]:
             for member in incident.members.values()
         ],
     }
+
+
+def _began_ms(incident: Incident) -> int:
+    """When its condition began to hold, which is before it opened if its rule waits."""
+    began = began_ms(incident.members.values(), incident.resolved_at_ms or sys.maxsize)
+    return incident.opened_at_ms if began is None else began
 
 
 def _raised_again_at_ms(incident: Incident) -> int | None:

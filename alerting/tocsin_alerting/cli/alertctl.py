@@ -21,13 +21,44 @@ from tocsin_alerting.cli.test import test
 EPILOG = "Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 lint only, 4 the agent is not reachable."
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
+_ANYWHERE = ("--url", "--token-file", "--timeout")
+
+
+class Anywhere(click.Group):
+    """A group whose options to reach the agent may also stand after the subcommand."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, _moved_forward(args))
+
+
+def _moved_forward(args: list[str]) -> list[str]:
+    """What follows `--` is left where it is."""
+    end = args.index("--") if "--" in args else len(args)
+    front: list[str] = []
+    rest: list[str] = []
+    words = iter(args[:end])
+    for word in words:
+        if word in _ANYWHERE:
+            front += [word, *(one for one in [next(words, None)] if one is not None)]
+        elif word.startswith(tuple(f"{name}=" for name in _ANYWHERE)):
+            front.append(word)
+        else:
+            rest.append(word)
+    return [*front, *rest, *args[end:]]
+
+
+def _http(url: str) -> str:
+    """`box:4911` is what people write."""
+    return url if "://" in url or not url else f"http://{url}"
+
+
+@click.group(cls=Anywhere, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
 @click.option(
     "--url",
     default="http://127.0.0.1:4911",
     show_default=True,
     envvar="ALERTCTL_URL",
-    help="Where the agent is.",
+    help="Where the agent is: a URL, or HOST:PORT.",
 )
 @click.option(
     "--token-file",
@@ -56,7 +87,7 @@ def main(
 ) -> None:
     """See what fires, answer for it, and check rules and configuration."""
     output.prepare()
-    context.obj = Agent(url, timeout, _token(token_file) if token_file else "")
+    context.obj = Agent(_http(url), timeout, _token(token_file) if token_file else "")
 
 
 def _token(file: Path) -> str:

@@ -1,31 +1,46 @@
 """`alertctl alerts`: the alert instances that are pending or firing now."""
 
+import time
+from datetime import datetime
 from typing import Any
 
 import click
 
-from tocsin_alerting.cli import output
+from tocsin_alerting.cli import output, when
 from tocsin_alerting.cli.client import Agent
-
-HEADER = ["SEVERITY", "ALERT", "STATE", "ACTIVE SINCE", "VALUE", "LABELS"]
+from tocsin_alerting.cli.terminal import width
+from tocsin_alerting.cli.units import human
 
 
 @click.command()
 @output.format_option
 @click.pass_obj
 def alerts(agent: Agent, format: str) -> None:
-    """List the alerts that are pending or firing."""
+    """List the alerts that are pending or firing, the worst first."""
     with agent.get("/api/v1/alerts") as data:
         if format == "json":
             output.as_json(data)
             return
-        worst_first = sorted(data["alerts"], key=lambda one: one["labels"].get("severity", "~"))
-        rows = [_row(one) for one in worst_first]
-        output.table(HEADER, rows, "no alert is pending or firing")
+        now_ms = int(time.time() * 1000)  # noqa: TID251  (the reader's own clock)
+        since = f"SINCE ({when.zone_name(now_ms)})"
+        header = ["SEVERITY", "STATE", since, "FOR", "VALUE", "ALERT"]
+        worst_first = sorted(data["alerts"], key=_rank)
+        rows = [_row(one, now_ms) for one in worst_first]
+        output.listing(header, rows, "no alert is pending or firing", width())
 
 
-def _row(alert: dict[str, Any]) -> list[str]:
+def _rank(alert: dict[str, Any]) -> tuple[bool, str, str]:
+    """What fires first, the worst of it first, the longest first."""
+    severity = alert["labels"].get("severity", "~")
+    return alert["state"] != "firing", severity, alert["activeAt"]
+
+
+def _row(alert: dict[str, Any], now_ms: int) -> tuple[list[str], list[str]]:
     labels = dict(alert["labels"])
     severity, name = labels.pop("severity", "-"), labels.pop("alertname", "")
-    since, value = alert["activeAt"], alert["value"]
-    return [severity, name, alert["state"], since, value, output.labels_text(labels)]
+    since_ms = int(datetime.fromisoformat(alert["activeAt"]).timestamp() * 1000)
+    value = human(float(alert["value"]), "number")
+    clock, lasting = when.clock(since_ms, now_ms), when.span(now_ms - since_ms)
+    texts = [output.summary(alert["annotations"]), output.labels_text(labels) if labels else ""]
+    cells = [severity, alert["state"], clock, lasting, value, name]
+    return cells, [text for text in texts if text]

@@ -1,17 +1,30 @@
 """`alertctl incidents`, `ack`, `resolve`: what people are told about, and how they answer."""
 
 import getpass
+import re
 import time
 from typing import Any
 
 import click
 
-from tocsin_alerting.cli import output
+from tocsin_alerting.cli import output, when
 from tocsin_alerting.cli.client import Agent
+from tocsin_alerting.cli.terminal import width
 
-HEADER = ["ID", "SEVERITY", "STATE", "WHAT", "OPENED", "OWNER", "MUTED BY"]
-HISTORY = ["WHEN (UTC)", "EVENT", "BY", "DETAIL"]
-NUMBER = click.IntRange(min=1)
+
+class Number(click.ParamType[int]):
+    """`42`, or `#42` as everything prints it."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value).removeprefix("#")
+        if not re.fullmatch("[0-9]{1,15}", text) or int(text) == 0:
+            self.fail(f"{value!r} is no incident's number; write it like 42 or '#42'", param, ctx)
+        return int(text)
+
+
+NUMBER = Number()
 
 
 @click.command()
@@ -26,23 +39,46 @@ def incidents(agent: Agent, number: int | None, everything: bool, format: str) -
         if format == "json":
             output.as_json(data)
         elif number is None:
-            now_ms = int(time.time() * 1000)  # noqa: TID251  (the reader's own clock)
-            none = "there is no incident" if everything else "no incident is open"
-            output.table(HEADER, [_row(one, now_ms) for one in data["incidents"]], none)
+            _list(data["incidents"], everything)
         else:
             _show(data)
 
 
-def _row(one: dict[str, Any], now_ms: int) -> list[str]:
-    return [
+def _list(incidents: list[dict[str, Any]], everything: bool) -> None:
+    """The worst first, of one severity the newest; those that are over last."""
+    now_ms = int(time.time() * 1000)  # noqa: TID251  (the reader's own clock)
+    zone = when.zone_name(now_ms)
+    ended = ["ENDED"] if everything else []
+    header = ["ID", "SEVERITY", "STATE", f"SINCE ({zone})", *ended, "FOR", "OWNER"]
+    none = "there is no incident" if everything else "no incident is open"
+    ranked = sorted(incidents, key=lambda one: (_is_over(one), one["severity"], -one["number"]))
+    output.listing(header, [_row(one, now_ms, everything) for one in ranked], none, width())
+
+
+def _is_over(one: dict[str, Any]) -> bool:
+    return one["state"] in ("RESOLVED", "CLOSED")
+
+
+def _row(one: dict[str, Any], now_ms: int, everything: bool) -> tuple[list[str], list[str]]:
+    ended_ms = one["resolved_at_ms"] if _is_over(one) else None
+    ended = [when.clock(ended_ms, now_ms)] if everything else []
+    cells = [
         f"#{one['number']}",
         one["severity"],
         one["state"],
-        one["title"],
-        output.age(one["opened_at_ms"], now_ms),
+        when.clock(one["began_at_ms"], now_ms),
+        *ended,
+        when.span((ended_ms or now_ms) - one["began_at_ms"]),
         one["owner"] or "-",
-        ", ".join(one["muted_by"]) or "-",
     ]
+    muted = f" (muted by {', '.join(one['muted_by'])})" if one["muted_by"] else ""
+    texts = [_summary(one), f"{one['title']}{muted}"]
+    return cells, [text for text in texts if text]
+
+
+def _summary(one: dict[str, Any]) -> str:
+    said = (output.summary(alert["annotations"]) for alert in one["alerts"])
+    return next((text for text in said if text), "")
 
 
 def _user() -> str:
@@ -81,7 +117,7 @@ def _act(agent: Agent, number: int, verb: str, actor: str, note: str, **more: ob
         owner = f", owned by {one['owner']}" if one["owner"] else ""
         print(f"#{one['number']} {one['title']}: {_state(one)}{owner}")
         if again_ms := one.get("raised_again_at_ms"):
-            print(f"  raised again at {output.utc(again_ms)} if it still fires")
+            print(f"  raised again at {when.date_and_clock(again_ms)} if it still fires")
 
 
 def _state(one: dict[str, Any]) -> str:
@@ -92,18 +128,40 @@ def _state(one: dict[str, Any]) -> str:
 
 
 def _show(one: dict[str, Any]) -> None:
-    print(f"#{one['number']} [{one['severity']}] {one['title']}: {_state(one)}")
-    print(f"opened {output.utc(one['opened_at_ms'])}, owner {one['owner'] or '-'}")
+    columns = width()
+    now_ms = int(time.time() * 1000)  # noqa: TID251  (the reader's own clock)
+    output.wrapped(f"#{one['number']} [{one['severity']}] {one['title']}: {_state(one)}", columns)
+    output.wrapped(_times(one, now_ms), columns)
     for alert in one["alerts"]:
-        print(f"  {alert['source']}: {output.labels_text(alert['labels'])}")
+        labels = f"  {alert['source']}: {output.labels_text(alert['labels'])}"
+        output.wrapped(labels, columns, "  ", "    ")
         for name, text in sorted(alert["annotations"].items()):
-            print(f"    {name}: {text}")
-    rows = [
-        [output.utc(entry["at_ms"]), entry["event"], entry["actor"] or "-", _said(entry["data"])]
-        for entry in one["history"]
-    ]
-    output.table(HISTORY, rows, "no history is recorded")
+            output.wrapped(f"{name}: {text}", columns, "    ", "      ")
+    print(f"history, by the clock of {when.zone_name(now_ms)}:")
+    for entry in one["history"]:
+        by = f" by {entry['actor']}" if entry["actor"] else ""
+        said = f"{entry['event']}{by}  {_said(entry['data'], now_ms)}"
+        output.wrapped(f"{when.clock(entry['at_ms'], now_ms)}  {said}", columns, "  ", "      ")
 
 
-def _said(data: dict[str, Any]) -> str:
-    return " ".join(f"{key}={value}" for key, value in sorted(data.items()) if value != "")
+def _times(one: dict[str, Any], now_ms: int) -> str:
+    began_ms = one["began_at_ms"]
+    over_ms = one["resolved_at_ms"] if _is_over(one) else None
+    until = f" to {when.date_and_clock(over_ms)}" if over_ms else ""
+    lasted = when.span((over_ms or now_ms) - began_ms)
+    owner = one["owner"] or "-"
+    return f"since {when.date_and_clock(began_ms)}{until}, for {lasted}, owner {owner}"
+
+
+def _said(data: dict[str, Any], now_ms: int) -> str:
+    """Times by the clock and durations in words, instead of milliseconds."""
+    shown: dict[str, Any] = {}
+    for key, value in sorted(data.items()):
+        name = key.removesuffix("_ms")
+        if name in ("until", "since") and isinstance(value, int):
+            shown[name] = when.clock(value, now_ms)
+        elif name != key and isinstance(value, int):
+            shown[name] = when.span(value)
+        elif value not in ("", None):
+            shown[key] = value
+    return " ".join(f"{key}={value}" for key, value in shown.items())

@@ -4,8 +4,8 @@ import csv
 import io
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -59,10 +59,48 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> N
         print(empty, file=sys.stderr)
         return
     cells = [[one_line(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    for row in cells:
-        line = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(line).rstrip())
+    for line in _aligned(cells):
+        print(line)
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    padded = ((c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in cells)
+    return ["  ".join(row).rstrip() for row in padded]
+
+
+def listing(
+    header: Sequence[str],
+    rows: Sequence[tuple[Sequence[str], Sequence[str]]],
+    empty: str,
+    width: int,
+) -> None:
+    """A table whose rows have lines of text below them; those are wrapped, so that nothing is
+    wider than `width` but a word that is."""
+    if not rows:
+        print(empty, file=sys.stderr)
+        return
+    heads = [[one_line(cell) for cell in row] for row in (header, *(cells for cells, _ in rows))]
+    lines = _aligned(heads)
+    print(lines[0])
+    for line, (_, texts) in zip(lines[1:], rows, strict=True):
+        print(line)
+        for text in texts:
+            wrapped(text, width, "     ")
+
+
+def wrapped(text: str, width: int, indent: str = "", further: str | None = None) -> None:
+    """Prints `text` in lines of at most `width`; `further` begins all but the first."""
+    lines = textwrap.wrap(
+        one_line(text),
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent if further is None else further,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    for line in lines:
+        print(line)
 
 
 def comma_separated(rows: Iterable[Sequence[str]]) -> None:
@@ -70,20 +108,10 @@ def comma_separated(rows: Iterable[Sequence[str]]) -> None:
     csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
 
 
-def age(since_ms: int | None, now_ms: int) -> str:
-    """`4m ago`, by the largest unit that fits."""
-    if since_ms is None:
-        return "-"
-    seconds = max(0, (now_ms - since_ms) // 1000)
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= size:
-            return f"{seconds // size}{unit} ago"
-    return f"{seconds}s ago"
-
-
-def utc(at_ms: int) -> str:
-    """RFC 3339 in UTC, to the second."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def summary(annotations: Mapping[str, str]) -> str:
+    """What an alert says of itself; many rules have no summary."""
+    said = (annotations.get(name, "") for name in ("summary", "description", "message"))
+    return next((text for text in said if text), "")
 
 
 def labels_text(labels: Mapping[str, str]) -> str:

@@ -69,6 +69,27 @@ def test_what_is_no_url_reaches_nobody(url: str) -> None:
     assert alertctl("--url", url, "alerts").code == 4
 
 
+@pytest.mark.parametrize(
+    "command", ["alerts", "incidents", "health", "engines", "query instant up"]
+)
+def test_where_the_agent_is_may_be_said_anywhere_and_without_http(
+    agent: AgentProcess, command: str
+) -> None:
+    words, there = command.split(), f"127.0.0.1:{agent.port}"
+    for arguments in (
+        ["--url", there, *words],
+        [*words, "--url", there],
+        [*words, f"--url={agent.url}"],
+        [words[0], "--url", there, *words[1:], "--timeout", "20"],
+    ):
+        ended = alertctl(*arguments)
+        assert ended.code == 0, (arguments, ended.err)
+
+
+def test_what_follows_two_dashes_is_no_option() -> None:
+    assert alertctl("query", "instant", "--url=127.0.0.1:9", "--", "--url").code == 4
+
+
 @pytest.mark.parametrize("timeout", ["0", "-1", "nan", "soon"])
 def test_a_timeout_is_a_number_of_seconds(timeout: str) -> None:
     assert alertctl("--timeout", timeout, "alerts").code == 2

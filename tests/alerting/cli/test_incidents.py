@@ -1,6 +1,10 @@
 """Incidents as people see them and answer them, on a real agent."""
 
+import asyncio
 import json
+from typing import Any
+
+import pytest
 
 from support.agent_process import AgentProcess
 from support.command_line import alertctl
@@ -9,10 +13,56 @@ from support.webhook_sink import Answer, WebhookSink
 
 def test_the_list(agent: AgentProcess) -> None:
     ended = alertctl("--url", agent.url, "incidents")
-    header, row = ended.out.splitlines()
-    assert header.split() == ["ID", "SEVERITY", "STATE", "WHAT", "OPENED", "OWNER", "MUTED", "BY"]
+    header, row, *texts = ended.out.splitlines()
+    assert header.split()[:3] == ["ID", "SEVERITY", "STATE"]
+    assert header.split()[-2:] == ["FOR", "OWNER"] and "SINCE (" in header
     assert row.split()[:2] == ["#1", "P1"]
-    assert "AlwaysFiring" in row
+    assert [text.strip() for text in texts] == ["It fires at 42.", "AlwaysFiring"]
+
+
+async def _listed(incidents: list[dict[str, Any]], *arguments: str) -> list[str]:
+    body = json.dumps({"status": "success", "data": {"incidents": incidents}}).encode()
+    async with WebhookSink(usual=Answer(body=body)) as sink:
+        words = ("incidents", *arguments, f"--url=127.0.0.1:{sink.port}")
+        ended = await asyncio.to_thread(alertctl, *words)
+    assert (ended.code, ended.err) == (0, "")
+    return ended.out.splitlines()
+
+
+def _incident(number: int, severity: str, **changes: Any) -> dict[str, Any]:
+    return {
+        **{"number": number, "severity": severity, "state": "TRIGGERED", "title": f"T{number}"},
+        **{"began_at_ms": 1_000, "opened_at_ms": 61_000, "resolved_at_ms": None, "owner": ""},
+        **{"muted_by": [], "alerts": []},
+        **changes,
+    }
+
+
+async def test_the_worst_is_first_and_what_is_over_last() -> None:
+    over = _incident(9, "P0", state="RESOLVED", resolved_at_ms=81_000)
+    some = [over, _incident(3, "P2"), _incident(2, "P0"), _incident(4, "P0")]
+    lines = await _listed(some, "--all")
+    assert [line.split()[0] for line in lines if line.startswith("#")] == ["#4", "#2", "#3", "#9"]
+    assert lines[0].split()[-3:] == ["ENDED", "FOR", "OWNER"]
+    (ended,) = (line for line in lines if line.startswith("#9"))
+    assert ended.split()[-2:] == ["1m20s", "-"]  # from its condition to its end
+
+
+async def test_a_list_fits_80_columns_whatever_is_in_it() -> None:
+    said = {"summary": "Requests wait while GPU 0 is not busy. " * 5}
+    labels = {"instance": "gpu-1", "UUID": "GPU-1a2b3c4d-0000-1111-2222-333344445555"}
+    title = "GPUUnderused " + " ".join(f"{name}={value}" for name, value in labels.items()) * 2
+    wide = _incident(
+        *(123456, "P0"),
+        title=title,
+        owner="maximilian",
+        muted_by=["inhibited:42"],
+        alerts=[{"annotations": said, "labels": labels}],
+    )
+    lines = await _listed([wide], "--all")
+    assert max(map(len, lines)) <= 80, lines
+    text = " ".join(" ".join(lines).split())
+    assert said["summary"].strip() in text and f"{title} (muted by inhibited:42)" in text
 
 
 def test_the_list_for_programs(agent: AgentProcess) -> None:
@@ -26,6 +76,9 @@ def test_the_list_for_programs(agent: AgentProcess) -> None:
 def test_one_incident_with_its_history(agent: AgentProcess) -> None:
     ended = alertctl("--url", agent.url, "incidents", "1")
     assert ended.out.startswith("#1 [P1] ")
+    assert max(map(len, ended.out.splitlines())) <= 80
+    assert "since 20" in ended.out and "history, by the clock of " in ended.out
+    assert alertctl("--url", agent.url, "incidents", "#1").out == ended.out
     assert "summary: It fires at 42." in ended.out
     assert "opened" in ended.out
     for_programs = alertctl("--url", agent.url, "incidents", "1", "-o", "json")
@@ -40,7 +93,7 @@ def test_an_incident_that_is_not_there(agent: AgentProcess) -> None:
 
 
 def test_ack_and_resolve(agent: AgentProcess) -> None:
-    acked = alertctl("--url", agent.url, "ack", "1", "--by", "li", "--note", "on it")
+    acked = alertctl("ack", "#1", "--by", "li", "--url", agent.url, "--note", "on it")
     assert (acked.code, acked.err) == (0, "")
     assert acked.out.endswith(": ACKED, owned by li\n")
     history = json.loads(alertctl("--url", agent.url, "incidents", "1", "-o", "json").out)
@@ -51,20 +104,12 @@ def test_ack_and_resolve(agent: AgentProcess) -> None:
 
 
 async def test_what_would_steer_the_terminal_is_not_printed() -> None:
-    import asyncio
+    lines = await _listed([_incident(1, "P0", title="evil\x1b[2J\nname")])
+    assert "\x1b" not in "".join(lines)
+    assert len(lines) == 3
 
-    one = {
-        "number": 1,
-        "severity": "P0",
-        "state": "TRIGGERED",
-        "title": "evil\x1b[2J\nname",
-        "opened_at_ms": 0,
-        "owner": "",
-        "muted_by": [],
-    }
-    body = json.dumps({"status": "success", "data": {"incidents": [one]}}).encode()
-    async with WebhookSink(usual=Answer(body=body)) as sink:
-        url = f"http://127.0.0.1:{sink.port}"
-        ended = await asyncio.to_thread(alertctl, "--url", url, "incidents")
-    assert "\x1b" not in ended.out
-    assert len(ended.out.splitlines()) == 2
+
+@pytest.mark.parametrize("number", ["x", "#", "##1", "1.5", "0", "#0", "9" * 30])
+def test_what_is_no_number_is_refused_in_words(number: str) -> None:
+    ended = alertctl("ack", number)
+    assert ended.code == 2 and "is no incident's number; write it like 42 or '#42'" in ended.err
