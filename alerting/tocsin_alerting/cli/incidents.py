@@ -3,7 +3,7 @@
 import getpass
 import re
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,8 +11,13 @@ from tocsin_alerting.cli import output, when
 from tocsin_alerting.cli.client import Agent
 from tocsin_alerting.cli.terminal import width
 
+if TYPE_CHECKING:
+    IntParam = click.ParamType[int]
+else:
+    IntParam = click.ParamType  # before click 8.3 it takes no type
 
-class Number(click.ParamType[int]):
+
+class Number(IntParam):
     """`42`, or `#42` as everything prints it."""
 
     name = "number"
