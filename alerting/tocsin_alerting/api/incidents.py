@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -22,11 +23,14 @@ from tocsin_alerting.incidents.composition import began_ms, title
 from tocsin_alerting.incidents.desk import OPEN_STATES, Desk
 from tocsin_alerting.incidents.errors import Conflict, NoSuchIncident
 from tocsin_alerting.incidents.incident import Incident, State
+from tocsin_alerting.incidents.journal import NO_NUMBER
 from tocsin_alerting.incidents.story import Story
 from tocsin_alerting.notify.links import shown_links
 
 _STATES = {"open": OPEN_STATES, "all": tuple(State)}
 _MOST_BYTES = 64 << 10
+_MOST_INCIDENTS = 1000  # in one answer
+_MOST_ALERTS = 100  # of an incident in a list; alone it is shown with all of them
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
 
@@ -41,8 +45,11 @@ def routes(
         states = _STATES.get(name) or tuple(s for s in State if s == name.upper())
         if not states:
             raise ApiError("bad_data", f'state is "{name}"; it may be open, all or a state')
-        found = await desk.incidents(states)
-        return success({"incidents": [shown(one, external_url) for one in found]})
+        limit, below = _page(request)
+        found = await desk.incidents(states, limit + 1, below)
+        page = [shown(one, external_url, _MOST_ALERTS) for one in found[:limit]]
+        cursor = str(found[limit - 1].number) if len(found) > limit else None
+        return success({"incidents": page, "next": cursor})
 
     async def one(request: Request) -> Response:
         return success(told(await _or_not_found(desk, _number(request)), external_url))
@@ -62,6 +69,17 @@ def routes(
         Route("/api/v1/incidents/{number}", one),
         Route("/api/v1/incidents/{number}/{verb}", act, methods=["POST"]),
     ]
+
+
+def _page(request: Request) -> tuple[int, int]:
+    """How many at most, and below which number: `cursor` is the `next` of the page before."""
+    limit = request.query_params.get("limit", str(_MOST_INCIDENTS))
+    cursor = request.query_params.get("cursor", "")
+    if not _NUMBER.fullmatch(limit) or not 1 <= int(limit) <= _MOST_INCIDENTS:
+        raise ApiError("bad_data", f'limit is "{limit[:40]}"; it may be 1 to {_MOST_INCIDENTS}')
+    if cursor and not _NUMBER.fullmatch(cursor):
+        raise ApiError("bad_data", f'cursor is "{cursor[:40]}"; it must be the next of an answer')
+    return int(limit), int(cursor) if cursor else NO_NUMBER
 
 
 def _number(request: Request) -> int:
@@ -120,8 +138,11 @@ def _text(sent: Mapping[str, Any], name: str) -> str:
     return value[:1000]
 
 
-def shown(incident: Incident, external_url: str = "") -> dict[str, Any]:
-    """One incident as lists show it; times are Unix milliseconds."""
+def shown(
+    incident: Incident, external_url: str = "", most_alerts: int | None = None
+) -> dict[str, Any]:
+    """One incident as lists show it; times are Unix milliseconds. `alert_count` counts all alerts,
+    also those that `most_alerts` leaves out of `alerts`."""
     return {
         "number": incident.number,
         "title": title(incident),
@@ -149,8 +170,9 @@ def shown(incident: Incident, external_url: str = "") -> dict[str, Any]:
                 "value": number(member.alert.value),
                 "since_ms": member.since_ms,
             }
-            for member in incident.members.values()
+            for member in islice(incident.members.values(), most_alerts)
         ],
+        "alert_count": len(incident.members),
     }
 
 

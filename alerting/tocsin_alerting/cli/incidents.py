@@ -2,6 +2,7 @@
 
 import getpass
 import re
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -30,23 +31,46 @@ class Number(IntParam):
 
 
 NUMBER = Number()
+_PAGE = 500  # incidents an answer
 
 
 @click.command()
 @click.argument("number", required=False, type=NUMBER)
 @click.option("--all", "everything", is_flag=True, help="Also those that are resolved or closed.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="List so many at most, the newest first.",
+)
 @output.format_option
 @click.pass_obj
-def incidents(agent: Agent, number: int | None, everything: bool, format: str) -> None:
+def incidents(agent: Agent, number: int | None, everything: bool, limit: int, format: str) -> None:
     """List the incidents, or show the one with NUMBER and its history."""
-    path = "/api/v1/incidents" if number is None else f"/api/v1/incidents/{number}"
-    with agent.get(path, {"state": "all" if everything else "open"}) as data:
-        if format == "json":
-            output.as_json(data)
-        elif number is None:
-            _list(data["incidents"], everything)
-        else:
-            _show(data)
+    if number is not None:
+        with agent.get(f"/api/v1/incidents/{number}") as data:
+            output.as_json(data) if format == "json" else _show(data)
+        return
+    listed, more = _listed(agent, "all" if everything else "open", limit)
+    if format == "json":
+        output.as_json({"incidents": listed, "next": more})
+    else:
+        _list(listed, everything)
+    if more is not None:
+        print(f"there are more than these {limit}; --limit shows more of them", file=sys.stderr)
+
+
+def _listed(agent: Agent, state: str, limit: int) -> tuple[list[dict[str, Any]], str | None]:
+    """The newest `limit`, page by page, and where the rest begins if there is one."""
+    found: list[dict[str, Any]] = []
+    cursor: str | None = ""
+    while cursor is not None and len(found) < limit:
+        wanted = {"state": state, "limit": str(min(limit - len(found), _PAGE)), "cursor": cursor}
+        with agent.get("/api/v1/incidents", wanted) as data:
+            found += data["incidents"]
+            cursor = data.get("next")
+    return found, cursor
 
 
 def _list(incidents: list[dict[str, Any]], everything: bool) -> None:

@@ -19,7 +19,7 @@ from tocsin_alerting.incidents.errors import Conflict, JournalDown, JournalError
 from tocsin_alerting.incidents.event_log import log_entries
 from tocsin_alerting.incidents.hearing import CLEARED, Hearing
 from tocsin_alerting.incidents.incident import Incident, State
-from tocsin_alerting.incidents.journal import Journal, Saved
+from tocsin_alerting.incidents.journal import NO_NUMBER, Journal, Saved
 from tocsin_alerting.incidents.ledger import Ledger
 from tocsin_alerting.incidents.message import Message, MessageState, settled
 from tocsin_alerting.incidents.notification import Notification
@@ -356,12 +356,16 @@ class Desk:
         return found
 
     async def incidents(
-        self, states: Collection[State] = OPEN_STATES, limit: int = 1000
+        self,
+        states: Collection[State] = OPEN_STATES,
+        limit: int = 1000,
+        below: int = NO_NUMBER,
     ) -> list[Incident]:
-        """The newest first."""
-        found = [one for one in self.ledger.incidents.values() if one.state in states]
+        """The newest first, of those with a number below `below`."""
+        every = self.ledger.incidents.values()
+        found = [one for one in every if one.state in states and one.number < below]
         if State.CLOSED in states:
-            found += await self._ask(self._journal.incidents([State.CLOSED], limit), [])
+            found += await self._ask(self._journal.incidents([State.CLOSED], limit, below), [])
         return sorted(found, key=lambda one: -one.number)[:limit]
 
     async def story(self, number: int) -> Story:

@@ -11,6 +11,8 @@ from tocsin_alerting.incidents.message import Message
 from tocsin_alerting.incidents.timer import Timer
 from tocsin_alerting.rules.journal import InstanceRow
 
+NO_NUMBER = 2**63 - 1  # above every number that an incident may have
+
 
 @dataclass(frozen=True, slots=True)
 class Saved:
@@ -45,8 +47,10 @@ class Journal(Protocol):
 
     async def incident(self, number: int) -> Incident | None: ...
 
-    async def incidents(self, states: Collection[State], limit: int) -> list[Incident]:
-        """The newest first."""
+    async def incidents(
+        self, states: Collection[State], limit: int, below: int = NO_NUMBER
+    ) -> list[Incident]:
+        """The newest first, of those with a number below `below`."""
         ...
 
     async def history(self, number: int) -> list[Entry]:

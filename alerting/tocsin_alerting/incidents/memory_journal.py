@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from tocsin_alerting.incidents.batch import Batch, Entry
 from tocsin_alerting.incidents.incident import Incident, State
-from tocsin_alerting.incidents.journal import Saved
+from tocsin_alerting.incidents.journal import NO_NUMBER, Saved
 from tocsin_alerting.incidents.message import WAITING, Message
 
 
@@ -39,8 +39,11 @@ class MemoryJournal:
     async def incident(self, number: int) -> Incident | None:
         return self._kept.incidents.get(number)
 
-    async def incidents(self, states: Collection[State], limit: int) -> list[Incident]:
-        found = [one for one in self._kept.incidents.values() if one.state in states]
+    async def incidents(
+        self, states: Collection[State], limit: int, below: int = NO_NUMBER
+    ) -> list[Incident]:
+        every = self._kept.incidents.values()
+        found = [one for one in every if one.state in states and one.number < below]
         return sorted(found, key=lambda one: -one.number)[:limit]
 
     async def history(self, number: int) -> list[Entry]:

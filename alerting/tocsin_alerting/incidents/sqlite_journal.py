@@ -16,7 +16,7 @@ from tocsin_alerting.incidents.batch import Batch, Entry
 from tocsin_alerting.incidents.engine_row import EngineRow
 from tocsin_alerting.incidents.errors import JournalDown, SchemaTooNew
 from tocsin_alerting.incidents.incident import Incident, State
-from tocsin_alerting.incidents.journal import Saved
+from tocsin_alerting.incidents.journal import NO_NUMBER, Saved
 from tocsin_alerting.incidents.message import WAITING, Message
 from tocsin_alerting.incidents.renaming import rename
 from tocsin_alerting.incidents.sqlite_rows import (
@@ -87,10 +87,12 @@ class SqliteJournal:
         found = await self._ask(lambda one: self._incidents(one, "id = ?", (number,)))
         return found[0] if found else None
 
-    async def incidents(self, states: Collection[State], limit: int) -> list[Incident]:
+    async def incidents(
+        self, states: Collection[State], limit: int, below: int = NO_NUMBER
+    ) -> list[Incident]:
         marks = ", ".join("?" for _ in states)
-        where = f"state IN ({marks}) ORDER BY id DESC LIMIT ?"
-        return await self._ask(lambda one: self._incidents(one, where, (*states, limit)))
+        where = f"state IN ({marks}) AND id < ? ORDER BY id DESC LIMIT ?"
+        return await self._ask(lambda one: self._incidents(one, where, (*states, below, limit)))
 
     async def history(self, number: int) -> list[Entry]:
         sql = (

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from support.alert_events import alert, fires
+from support.alert_events import alert, clears, fires
 from support.api_client import api_client
 from support.paging_floor import START_MS, Floor
-from support.policies import config
+from support.policies import MINUTE, config
 from tocsin_alerting.api.guard import guard
 from tocsin_alerting.api.incidents import routes
 from tocsin_alerting.http import httpx
+from tocsin_alerting.incidents.action import Verb
 
 INCIDENTS = "/api/v1/incidents"
 Told = Callable[[], Any]
@@ -166,3 +167,39 @@ async def test_another_machine_may_look_and_change_nothing_without_the_token() -
         assert (await api.post(f"{INCIDENTS}/1/ack", json={})).status_code == 401
         headers = {"authorization": "Bearer hunter2"}
         assert (await api.post(f"{INCIDENTS}/1/ack", json={}, headers=headers)).status_code == 200
+
+
+async def test_a_list_has_pages_and_says_where_the_next_begins() -> None:
+    at = await floor()
+    await at.hear(*(fires(alert(target=str(number)), at.now) for number in range(4)))
+    for number in (2, 3):
+        await at.act(Verb.RESOLVE, number)
+        await at.hear(clears(alert(target=str(number - 2)), at.now))
+    await at.advance(31 * MINUTE)  # 2 and 3 are closed: the journal has them
+    pages: list[list[int]] = []
+    async with client(at) as api:
+        cursor = ""
+        while cursor is not None:
+            asked = {"state": "all", "limit": "2", "cursor": cursor}
+            data = (await api.get(INCIDENTS, params=asked)).json()["data"]
+            pages.append([one["number"] for one in data["incidents"]])
+            cursor = data["next"]
+        whole = (await api.get(INCIDENTS, params={"state": "all", "limit": "5"})).json()["data"]
+        wrong = [
+            (await api.get(INCIDENTS, params=one)).status_code
+            for one in ({"limit": "0"}, {"limit": "1001"}, {"limit": "x"}, {"cursor": "-1"})
+        ]
+    assert pages == [[5, 4], [3, 2], [1]]
+    assert [one["number"] for one in whole["incidents"]] == [5, 4, 3, 2, 1]
+    assert whole["next"] is None
+    assert wrong == [400] * 4
+
+
+async def test_a_list_shows_a_hundred_alerts_of_an_incident_and_counts_all() -> None:
+    at = await floor()
+    await at.hear(*(fires(alert(target="a:1", gpu=str(number)), at.now) for number in range(150)))
+    async with client(at) as api:
+        (listed,) = (await api.get(INCIDENTS)).json()["data"]["incidents"]
+        alone = (await api.get(f"{INCIDENTS}/1")).json()["data"]
+    assert (len(listed["alerts"]), listed["alert_count"]) == (100, 151)
+    assert len(alone["alerts"]) == 151

@@ -101,7 +101,9 @@ def test_ack_and_resolve(agent: AgentProcess) -> None:
     assert [e["actor"] for e in history["history"] if e["event"] == "acked"] == ["li"]
     resolved = alertctl("--url", agent.url, "resolve", "1", "--by", "li", "--false-positive")
     assert resolved.code == 0
-    assert "RESOLVED" in resolved.out or "CLOSED" in resolved.out
+    said, again = resolved.out.splitlines()
+    assert said.endswith("RESOLVED (closed by hand, still firing), owned by li")
+    assert again.startswith("  raised again at 20") and again.endswith(" if it still fires")
 
 
 async def test_what_would_steer_the_terminal_is_not_printed() -> None:
@@ -114,3 +116,21 @@ async def test_what_would_steer_the_terminal_is_not_printed() -> None:
 def test_what_is_no_number_is_refused_in_words(number: str) -> None:
     ended = alertctl("ack", number)
     assert ended.code == 2 and "is no incident's number; write it like 42 or '#42'" in ended.err
+
+
+async def test_a_list_that_is_cut_says_so() -> None:
+    import asyncio
+
+    def page(number: int, following: str | None) -> Answer:
+        data = {"incidents": [_incident(number, "P0")], "next": following}
+        return Answer(body=json.dumps({"status": "success", "data": data}).encode())
+
+    async with WebhookSink(page(9, "9"), page(4, "4"), page(9, "9"), page(4, None)) as sink:
+        url = f"http://127.0.0.1:{sink.port}"
+        cut = await asyncio.to_thread(alertctl, "--url", url, "incidents", "--limit", "2")
+        whole = await asyncio.to_thread(alertctl, "--url", url, "incidents", "--limit", "3")
+    found = [line.split()[0] for line in cut.out.splitlines() if line.startswith("#")]
+    assert found == ["#9", "#4"]
+    assert cut.err == "there are more than these 2; --limit shows more of them\n"
+    assert (whole.out, whole.err) == (cut.out, "")
+    assert "limit=1&cursor=9" in sink.requests[1].path
