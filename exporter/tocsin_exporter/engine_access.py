@@ -1,5 +1,6 @@
 """How an inference engine is reached: its address, its keys, and requests that stay on its host."""
 
+import base64
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -102,6 +103,19 @@ class EngineAccess:
         user = unquote(parts.username), None, unquote(parts.password or "")
         return replace(access, basic_auth=BasicAuth(*user))
 
+    def authorization(self) -> Iterable[tuple[str, str]]:
+        """The headers that let us in; without those whose file cannot be read."""
+        yield from self.headers.items()
+        user = self.basic_auth
+        try:
+            if self.bearer_token_file is not None:
+                yield "Authorization", f"Bearer {_secret(self.bearer_token_file)}"
+            elif user is not None:
+                password = _secret(user.password_file) if user.password_file else user.password
+                yield "Authorization", _basic(user.username, password)
+        except ValueError:
+            return
+
     def check(self) -> None:
         """Raises ValueError that names the file which cannot be used, and shows no secret."""
         password = self.basic_auth.password_file if self.basic_auth else None
@@ -136,7 +150,7 @@ class EngineClient:
         self, access: EngineAccess, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
         self._access = access
-        self._keys: dict[Path, str] = {}
+        self._headers = dict(access.authorization())
         # A kept connection that the engine closes just as we ask again would look like an outage.
         once = httpx.Limits(max_keepalive_connections=0)
         verify = access.tls.context() if access.url.startswith("https:") else False
@@ -157,7 +171,7 @@ class EngineClient:
                 break
             url = onward
         if reply.status in _KEY_REFUSED:
-            self._keys.clear()  # a key that was changed is read again
+            self._headers = dict(self._access.authorization())  # a key may have been changed
         return reply
 
     async def aclose(self) -> None:
@@ -169,8 +183,7 @@ class EngineClient:
         stream = self._client.stream(
             "GET",
             url,
-            headers=dict(self._headers()),
-            auth=self._auth(),
+            headers=self._headers,
             extensions={"sni_hostname": sni} if sni else None,
         )
         async with stream as response:
@@ -183,28 +196,9 @@ class EngineClient:
                     raise TooLarge
         return Reply(response.status_code, body.decode("utf-8", "replace")), ""
 
-    def _headers(self) -> Iterable[tuple[str, str]]:
-        yield from self._access.headers.items()
-        token = self._key(self._access.bearer_token_file)
-        if token:
-            yield "Authorization", f"Bearer {token}"
 
-    def _auth(self) -> httpx.BasicAuth | None:
-        user = self._access.basic_auth
-        if user is None:
-            return None
-        return httpx.BasicAuth(user.username, self._key(user.password_file) or user.password)
-
-    def _key(self, file: Path | None) -> str:
-        """Without its key a request is refused, which says more than an engine that seems down."""
-        if file is None:
-            return ""
-        if file not in self._keys:
-            try:
-                self._keys[file] = _secret(file)
-            except ValueError:
-                return ""
-        return self._keys[file]
+def _basic(username: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
 
 
 def _secret(file: Path) -> str:

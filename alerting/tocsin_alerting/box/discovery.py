@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from urllib.parse import urlsplit
 
 from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.identify import identify
@@ -70,6 +71,20 @@ async def ask(asked: Sequence[EngineAccess], timeout_s: float = PATIENCE_SECONDS
         for access, one in zip(asked, found, strict=True)
         if one is not None
     ]
+
+
+async def vacant(access: EngineAccess, timeout_s: float = PATIENCE_SECONDS) -> bool:
+    """Whether nobody listens there: an engine that hangs, or is slow to answer, still does."""
+    parts = urlsplit(access.url)
+    try:
+        async with asyncio.timeout(timeout_s):
+            _, writer = await asyncio.open_connection(parts.hostname, parts.port or 80)
+    except ConnectionRefusedError:
+        return True
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return False
 
 
 def described(found: Sequence[Engine]) -> str:

@@ -94,7 +94,7 @@ class Engines:
         new = [one for one in places if one.target not in {*self.watched, ours}]
         found = await discovery.ask(new)
         silent = [_row(one, 0) for one in self.watched.values() if self._is_lost(one)]
-        moved = {engine.target: old for old, engine in moves(silent, found).items()}
+        moved = {engine.target: old for old, engine in (await moves(silent, found)).items()}
         for engine in found:
             log.info("found an engine", extra={"engine": engine.kind, "url": engine.url})
             self._begin(engine)
@@ -192,10 +192,12 @@ class Engines:
 
     async def _drive(self, rps: float, keys: str) -> None:
         await self._first.wait()
-        url = self.urls[0]
+        engine = next(iter(self.watched.values()))
+        headers = dict(engine.access.authorization())
         given = [key.strip() for key in keys.split(",") if key.strip()]
-        key = given[0] if given and self._demo and url == self._demo.url else None
-        self.load = Load(url, rps, random.Random(), _complain(), key)
+        if given and self._demo and engine.url == self._demo.url:
+            headers["Authorization"] = f"Bearer {given[0]}"
+        self.load = Load(engine.url, rps, random.Random(), _complain(), headers)
         await self.load.run()
 
 

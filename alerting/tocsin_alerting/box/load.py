@@ -12,7 +12,7 @@ import asyncio
 import logging
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tocsin_alerting.http import httpx
@@ -45,7 +45,8 @@ class LoadCounts:
 class Load:
     """`rps` requests a second on average to the engine at `url`, until cancelled.
 
-    `key` is sent as a bearer key. `on_error` is told `HTTP 401`, or the name of what went wrong.
+    `headers` are sent with each, keys among them. `on_error` is told `HTTP 401`, or the name of
+    what went wrong.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Load:
         rps: float,
         dice: random.Random,
         on_error: Callable[[str], None],
-        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self.counts = LoadCounts()
         self.most = 1
@@ -63,7 +64,7 @@ class Load:
         self._rps = rps
         self._dice = dice
         self._on_error = on_error
-        self._headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._headers = dict(headers or {})
         self._model = ""
         self._running: set[asyncio.Task[None]] = set()
 

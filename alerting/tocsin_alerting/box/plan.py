@@ -51,7 +51,7 @@ async def make(
     there = [EngineAccess.of(row.url) for row in remembered if row.target not in known]
     found = await discovery.ask([*here, *there])
     answering = {engine.target for engine in found}
-    moved = moves(
+    moved = await moves(
         [row for row in remembered if row.target not in answering],
         [engine for engine in found if engine.target not in rows],
     )
@@ -64,14 +64,15 @@ async def make(
     return Plan(waited_for, start_worker=not why_not, why_not=why_not, ports=where)
 
 
-def moves(silent: Iterable[EngineRow], new: Iterable[Engine]) -> dict[str, Engine]:
-    """Which silent engine is which new one: the same model on another port of the same host."""
+async def moves(silent: Iterable[EngineRow], new: Iterable[Engine]) -> dict[str, Engine]:
+    """Which silent engine is which new one: the same model on another port of the same host, and
+    nobody listens on the old one."""
     moved: dict[str, Engine] = {}
     left = list(new)
     for row in silent:
         same = (one for one in left if row.model and one.model == row.model)
         engine = next((one for one in same if _host(one.target) == _host(row.target)), None)
-        if engine is not None:
+        if engine is not None and await discovery.vacant(EngineAccess.of(row.url)):
             moved[row.target] = engine
             left.remove(engine)
     return moved

@@ -138,7 +138,7 @@ async def test_the_key_is_sent_and_a_refusal_is_said_with_its_status() -> None:
         stranger = Load(url, 500, random.Random(1), said.append)
         await run_until(stranger, lambda: stranger.counts.failed >= 2)
         assert set(said) == {"HTTP 401"} and stranger.counts.answered == 0
-        friend = Load(url, 500, random.Random(1), said.append, "k1")
+        friend = Load(url, 500, random.Random(1), said.append, {"Authorization": "Bearer k1"})
         await run_until(friend, lambda: friend.counts.answered >= 2)
         assert friend.counts.failed == 0
 

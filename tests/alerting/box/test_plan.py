@@ -146,3 +146,10 @@ async def test_engines_that_are_named_are_all_there_are() -> None:
     )
     assert [engine.url for engine in plan.engines] == ["http://h:1"]
     assert plan.silent == ()
+
+
+async def test_what_hangs_where_it_was_has_not_moved() -> None:
+    with taken() as held:
+        async with WebhookSink(usual=_models("m")) as sink:
+            plan = await make([], True, HERE, free(), [sink.port], remembered=[_row(held)])
+    assert plan.moved == () and plan.silent == (f"{HERE}:{held}",)

@@ -443,6 +443,23 @@ async def test_what_names_no_model_is_about_the_only_one() -> None:
     assert value(samples, "llm_requests_total", status="error", model_name="qwen") == 3
 
 
+async def test_what_each_rank_of_sglang_counts_is_counted_once() -> None:
+    page = "".join(
+        f'sglang:num_{what}_reqs{{model_name="m",tp_rank="{tp}",pp_rank="{pp}"{dp}}} 3\n'
+        for what in ("running", "queue")
+        for tp, pp, dp in (
+            ("0", "0", ""),
+            ("0", "1", ""),
+            ("1", "0", ""),
+            ("2", "0", ',dp_rank="1"'),
+        )
+    )
+    samples = await found_in(page)
+    for family in ("llm_num_requests_running", "llm_num_requests_waiting"):
+        assert value(samples, family, engine="0") == 3
+        assert value(samples, family, engine="1") == 3
+
+
 @pytest.mark.parametrize(
     ("page", "family"),
     [
