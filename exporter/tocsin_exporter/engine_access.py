@@ -61,6 +61,7 @@ class EngineAccess:
     `target` is what its series are labelled with: host:port, and the path if there is one.
     `metrics_path` None means the usual paths, "" that the engine has no metrics page. `params` go
     with requests for the metrics page, `query` (of the URL that was given) with every request.
+    `expected`: an engine that we knew is to be there, so that a stranger's metrics are none of it.
     Its own page is kept as well unless `keep_original` is false, under `job` or else its type.
     """
 
@@ -75,6 +76,7 @@ class EngineAccess:
     tls: Tls = Tls()
     keep_original: bool = True
     job: str = ""
+    expected: bool = False
 
     def __repr__(self) -> str:
         return f"EngineAccess({self.target})"

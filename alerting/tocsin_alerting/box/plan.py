@@ -1,7 +1,7 @@
 """What is watched and whether a worker is started: never memory taken from a service we protect."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tocsin_alerting.box import discovery, ports, worker
 from tocsin_alerting.box.discovery import Engine, Origin
@@ -89,7 +89,8 @@ def _host(target: str) -> str:
 def _silent(target: str, row: EngineRow | None) -> Engine:
     url, kind, model = (row.url, row.kind, row.model) if row else (f"http://{target}", "", "")
     said = f"{kind or 'an engine'} that was here"
-    return Engine(EngineAccess.of(url), said, Origin.REMEMBERED, model)
+    access = replace(EngineAccess.of(url), expected=True)
+    return Engine(access, said, Origin.REMEMBERED, model)
 
 
 def _obstacle(wanted: bool, host: str, port: int) -> str:

@@ -141,7 +141,8 @@ class Engine:
         """Raises CollectorError, unless it is Ollama, which has none."""
         models = await self._client.get("/v1/models")
         if not await self._answers(models):
-            if page.refused or self._kind or not answers.has_samples(page.text):
+            known = self._kind or self.access.expected
+            if page.refused or known or not answers.has_samples(page.text):
                 raise self._down(_no_engine(page, models))
         if page.missing:
             version = answers.version(await self._client.get("/api/version"))

@@ -1,6 +1,6 @@
 """An engine's page, in its own words, into samples in ours: `llm_*` with `target`."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tocsin_exporter.catalogue.table import Table
@@ -17,22 +17,26 @@ _ABOUT = "llm_engine_"  # said by the collector, which knows whether the engine 
 _UNNAMED = ("", "undefined")  # TensorRT-LLM says the latter
 
 
+_Key = tuple[Family, str, Labels]  # family, suffix, labels
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     """Where one upstream series goes, worked out once.
 
-    `labels` lack model_name where the series did. Aliases are series that mean the same: they have
-    one `claim`, and the one of the lowest `rank` on a page stands for all.
+    `key` lacks model_name where the series did, and `model` is "" then. Aliases are series that
+    mean the same: they have one `claim`, and the one of the lowest `rank` on a page stands for all.
+    `limited`: a label had too many values; `left_out`: it has no place for that.
     """
 
-    family: Family
-    suffix: str
-    labels: Labels
+    key: _Key
+    model: str
     factor: float
     largest: bool
-    claim: tuple[str, Labels]
+    claim: int
     rank: int
     limited: bool
+    left_out: bool = False
     constant: float | None = None
 
 
@@ -51,6 +55,7 @@ class Translator:
         self._families = families
         self._ranks = {name: rank for rank, name in enumerate(dialect.words)}
         self._places: dict[str, tuple[_Place, ...]] = {}
+        self._claims: dict[tuple[str, Labels], int] = {}
         self._values: dict[str, set[str]] = {}
 
     def samples(self, page: str) -> list[Sample]:
@@ -61,14 +66,15 @@ class Translator:
         about the only one; where there are several it is the engine's, and has no model_name.
         """
         said = list(self._said(page))
-        best: dict[tuple[str, Labels], int] = {}
+        best: dict[int, int] = {}
         for place, _ in said:
             best[place.claim] = min(place.rank, best.get(place.claim, place.rank))
-        only = self._only_model(place for place, _ in said)
+        only = self._only_model({place.model for place, _ in said})
         merged: dict[_Key, float] = {}
         for place, value in said:
-            if place.rank == best[place.claim] and ("le", OTHER) not in place.labels:
-                _merge(merged, place, _with_model(place.labels, only), value)
+            if place.rank == best[place.claim] and not place.left_out:
+                key = place.key if place.model or not only else _with_model(place.key, only)
+                _merge(merged, place, key, value)
         self.limited = sum(place.limited for place, _ in said)
         self._forget_old(page)
         return [Sample(f, value, labels, suffix) for (f, suffix, labels), value in merged.items()]
@@ -86,17 +92,16 @@ class Translator:
             for place in places:
                 yield place, value
 
-    def _only_model(self, places: Iterable[_Place]) -> str:
+    def _only_model(self, named: set[str]) -> str:
         """The model of what names none; "" where there are several."""
-        named = {value for one in places for name, value in one.labels if name == "model_name"}
-        if len(named) > 1:
-            return ""
-        return next(iter(named), self.model or "unknown")
+        models = named - {""}
+        return "" if len(models) > 1 else next(iter(models), self.model or "unknown")
 
     def _forget_old(self, page: str) -> None:
         """An engine that renames its series for ever must not fill our memory."""
         if len(self._places) > 2 * page.count("\n") + 1000:
             self._places.clear()
+            self._claims.clear()
             self._values.clear()
 
     def _read(self, text: str) -> Iterator[_Place]:
@@ -126,7 +131,13 @@ class Translator:
         alias = family.name if word in self._ranks else f"{family.name} {word}"
         rank = 2 * self._ranks.get(word, 0) + spelled
         largest = meaning.together == "max"
-        yield _Place(family, suffix, kept, meaning.factor, largest, (alias, whole), rank, limited)
+        out = ("le", OTHER) in kept
+        key, claim, model = (family, suffix, kept), self._claim(alias, whole), _model(kept)
+        yield _Place(key, model, meaning.factor, largest, claim, rank, limited, out)
+
+    def _claim(self, alias: str, labels: Labels) -> int:
+        """A number for each: numbers are compared faster, round after round."""
+        return self._claims.setdefault((alias, labels), len(self._claims))
 
     def _meanings(self, name: str, labels: Mapping[str, str]) -> Iterator[tuple[Meaning, str, str]]:
         """What a series means, which part of a histogram it is, and of which word."""
@@ -159,8 +170,9 @@ class Translator:
             number = _number(labels.get(label, ""))
             if family is not None and number is not None:
                 kept, limited = self._labels(family, labels, (), "")
-                claim = f"{family.name} {name}", kept
-                yield _Place(family, "", kept, 1.0, True, claim, 0, limited, constant=number)
+                claim = self._claim(f"{family.name} {name}", kept)
+                key = (family, "", kept)
+                yield _Place(key, _model(kept), 1.0, True, claim, 0, limited, constant=number)
 
     def _labels(
         self, family: Family, labels: Mapping[str, str], added: Labels, suffix: str
@@ -190,17 +202,16 @@ class Translator:
         return value
 
 
-_Key = tuple[Family, str, Labels]
+def _model(labels: Labels) -> str:
+    return next((value for name, value in labels if name == "model_name"), "")
 
 
-def _with_model(labels: Labels, model: str) -> Labels:
-    if not model or any(name == "model_name" for name, _ in labels):
-        return labels
-    return tuple(sorted((*labels, ("model_name", model))))
+def _with_model(key: _Key, model: str) -> _Key:
+    family, suffix, labels = key
+    return family, suffix, tuple(sorted((*labels, ("model_name", model))))
 
 
-def _merge(merged: dict[_Key, float], place: _Place, labels: Labels, value: float) -> None:
-    key = (place.family, place.suffix, labels)
+def _merge(merged: dict[_Key, float], place: _Place, key: _Key, value: float) -> None:
     value = value * place.factor if place.constant is None else place.constant
     if key not in merged:
         merged[key] = value

@@ -110,6 +110,7 @@ async def test_an_engine_of_an_earlier_run_that_is_silent_is_expected() -> None:
     (engine,) = plan.engines
     assert (engine.target, engine.origin) == (f"{HERE}:{port}", Origin.REMEMBERED)
     assert engine.kind == "vLLM that was here"
+    assert engine.access.expected
     assert plan.silent == (engine.target,)
     assert not plan.start_worker
 

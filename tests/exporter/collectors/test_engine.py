@@ -312,6 +312,13 @@ async def test_metrics_of_another_program_on_a_known_engines_port_are_no_engine(
     assert value(taken.value.samples, "llm_engine_up") == 0
 
 
+async def test_where_an_engine_is_expected_another_programs_metrics_are_none() -> None:
+    async with served(pages({"/metrics": (200, "node_load1 1\n")})) as url:
+        with pytest.raises(CollectorError) as taken:
+            await read_as(replace(EngineAccess.of(url), expected=True))
+    assert value(taken.value.samples, "llm_engine_up") == 0
+
+
 async def test_an_unwell_engine_stays_down_from_its_first_reading_on() -> None:
     answers = {"/metrics": (200, VLLM), "/health": (503, "")}
     async with served(pages(answers)) as url, engine(url) as collector:
@@ -444,15 +451,11 @@ async def test_what_names_no_model_is_about_the_only_one() -> None:
 
 
 async def test_what_each_rank_of_sglang_counts_is_counted_once() -> None:
+    ranked = [f'tp_rank="{tp}",pp_rank="{pp}"' for tp, pp in ("00", "01", "10")]
     page = "".join(
-        f'sglang:num_{what}_reqs{{model_name="m",tp_rank="{tp}",pp_rank="{pp}"{dp}}} 3\n'
+        f'sglang:num_{what}_reqs{{model_name="m",{rank}}} 3\n'
         for what in ("running", "queue")
-        for tp, pp, dp in (
-            ("0", "0", ""),
-            ("0", "1", ""),
-            ("1", "0", ""),
-            ("2", "0", ',dp_rank="1"'),
-        )
+        for rank in (*ranked, 'tp_rank="2",pp_rank="0",dp_rank="1"')
     )
     samples = await found_in(page)
     for family in ("llm_num_requests_running", "llm_num_requests_waiting"):
