@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tocsin_exporter.catalogue import HOST
 from tocsin_exporter.clock import Clock
-from tocsin_exporter.collectors.collector import Collector, CollectorError, Unavailable
+from tocsin_exporter.collectors.collector import Collector, CollectorError, Partial, Unavailable
 from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.collectors.health import Health
 from tocsin_exporter.collectors.reading import ReadsLines, SaysMore
@@ -157,7 +157,7 @@ class Scraper:
         self._read[health.collector] = (
             error.samples if isinstance(error, CollectorError) else self.watch.silent
         )
-        if health.success is not False:
+        if health.success is not False or health.partial != isinstance(error, Partial):
             why = "missed its deadline" if isinstance(error, TimeoutError) else str(error)
             bug = not isinstance(error, CollectorError | TimeoutError)
             log.warning("collector failed: %s", why, extra=_named(health), exc_info=bug)

@@ -7,7 +7,7 @@ import pytest
 
 from support.site import only, table
 from tocsin_exporter.clock import Clock
-from tocsin_exporter.collectors.collector import CollectorError, Unavailable
+from tocsin_exporter.collectors.collector import CollectorError, Partial, Unavailable
 from tocsin_exporter.scrape import Scraper, Watch
 from tocsin_exporter.snapshot import Family, Sample, Snapshot, Source, labels
 
@@ -101,6 +101,18 @@ async def test_the_errors_of_a_source_name_the_collectors() -> None:
     assert one.error == "b: refused; c: missed its deadline"
     await one.round(1)
     assert one.error == "c: missed its deadline"
+
+
+async def test_a_failure_that_becomes_another_is_said_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    down, refuses = CollectorError("down"), Partial("answers, but")
+    answers = [raises(error) for error in (down, down, refuses, refuses, down)]
+    runner = scraper(Double("llm", *answers))
+    for at in range(5):
+        await runner.round(at)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [f"collector failed: {one}" for one in ("down", "answers, but", "down")]
 
 
 async def test_nothing_to_read_is_no_source_and_said_once(

@@ -38,5 +38,9 @@ class Unavailable(CollectorError):
     """There is nothing to read here (no GPU, an older kernel): said once, and no error."""
 
 
+class Partial(CollectorError):
+    """It answers, and what it should say cannot be had (an engine that refuses its metrics)."""
+
+
 class Stuck(CollectorError):
     """An earlier call has not come back, so this one was not made."""

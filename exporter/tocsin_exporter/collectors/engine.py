@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from tocsin_exporter.catalogue import LLM
 from tocsin_exporter.catalogue.table import Table
 from tocsin_exporter.collectors import engine_answers as answers
-from tocsin_exporter.collectors.collector import CollectorError
+from tocsin_exporter.collectors.collector import CollectorError, Partial
 from tocsin_exporter.collectors.engine_answers import METRICS_PATHS, Page
 from tocsin_exporter.collectors.engine_dialects import DIALECTS, Dialect
 from tocsin_exporter.collectors.engine_page import OriginalPage
@@ -61,7 +61,7 @@ class Engine:
 
     async def collect(self) -> Sequence[Sample]:
         """Raises CollectorError, with `llm_engine_up 0`, when the engine is down or unwell, and
-        with `llm_engine_up 1` when it is up and its metrics cannot be had."""
+        Partial, with `llm_engine_up 1`, when it is up and its metrics cannot be had."""
         try:
             async with asyncio.timeout(self._deadline):
                 found, unwell = await self._ask()
@@ -138,7 +138,7 @@ class Engine:
         return [*self._about(_kind(models)), *self._metrics()]
 
     async def _without_metrics(self, page: Page) -> list[Sample]:
-        """Raises CollectorError, unless it is Ollama, which has none."""
+        """Raises Partial when it is an engine all the same, and CollectorError when it is none."""
         models = await self._client.get("/v1/models")
         if not await self._answers(models):
             known = self._kind or self.access.expected
@@ -151,7 +151,7 @@ class Engine:
                 return [*self._about("ollama"), *self._metrics()]
         about = self._about(self._kind or _kind(models))
         status = [*about, *self._metrics(page)]
-        raise CollectorError(_why(self.target, page), [self.up(1.0), *status])
+        raise Partial(_why(self.target, page), [self.up(1.0), *status])
 
     async def _answers(self, models: Reply) -> bool:
         """Whether its model list or its health page answers as an engine's does. Raises

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from tocsin_exporter.catalogue import OWN
+from tocsin_exporter.collectors.collector import Partial
 from tocsin_exporter.snapshot import Labels, Sample, labels
 
 _DURATION = OWN["tocsin_collector_duration_seconds"]
@@ -29,6 +30,7 @@ class Health:
     last_success_ms: int | None = None
     last_success_at: float | None = None  # on the monotonic clock
     error: str = ""
+    partial: bool = False  # whether the last failure was a Partial
     timeouts: int = 0
     errors: Counter[str] = field(default_factory=lambda: Counter({"CollectorError": 0}))
 
@@ -43,6 +45,7 @@ class Health:
 
     def failed(self, error: BaseException) -> None:
         self.success = False
+        self.partial = isinstance(error, Partial)
         self.error = str(error) or type(error).__name__
         if isinstance(error, TimeoutError):
             self.error = "missed its deadline"
