@@ -15,6 +15,8 @@ from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from tocsin_alerting.merge_keys import OWN_KEYS_WIN, MergeError, Merging, is_merge, resolve
+
 Path = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
 MAX_DEPTH = 100
@@ -83,7 +85,7 @@ class Document:
         self.file = file
         self.root = root
         self._lines = source.split("\n")
-        self.data: Any = None if root is None else _Plain(file).of(root)
+        self.data: Any = None if root is None else _Plain().of(root)
 
     def position(self, path: Path, *, key: bool = False) -> tuple[int, int]:
         """The line and column of the value at `path` (of its key, with `key`).
@@ -103,6 +105,11 @@ class Document:
         """The scalar at `path` as it is written, `0o17` and `~` too; None when it is no scalar."""
         node = self._at(path)
         return str(node.value) if isinstance(node, yaml.ScalarNode) else None
+
+    def plain(self, path: Path) -> str | None:
+        """The scalar at `path` as it is written, if that is without quotes."""
+        node = self._at(path)
+        return str(node.value) if isinstance(node, yaml.ScalarNode) and not node.style else None
 
     def text_position(self, path: Path, offset: int) -> tuple[int, int]:
         """Where character `offset` of the scalar at `path` stands, in blocks and quotes too.
@@ -154,7 +161,7 @@ def unreadable(file: str, error: OSError | UnicodeDecodeError) -> InvalidDocumen
     return InvalidDocument([Problem(file, line, column, "not text in UTF-8; save it as UTF-8")])
 
 
-def parse(text: str, file: str) -> Document:
+def parse(text: str, file: str, merging: Merging = OWN_KEYS_WIN) -> Document:
     """The first document of `text`. Raises InvalidDocument for what is not YAML."""
     try:
         _refuse_depth(text, file)
@@ -165,9 +172,13 @@ def parse(text: str, file: str) -> Document:
             loader.dispose()
     except (yaml.YAMLError, UnicodeError) as error:
         raise InvalidDocument([_syntax_problem(file, text, error)]) from None
-    problems = _duplicates(file, root)
+    problems = _duplicates(file, root, merging)
     if problems:
         raise InvalidDocument(problems)
+    try:
+        resolve(root, merging)
+    except MergeError as error:
+        raise InvalidDocument([_at_mark(file, error.node.start_mark, str(error))]) from None
     return Document(file, root, text)
 
 
@@ -232,7 +243,7 @@ def _at_mark(file: str, mark: Any, message: str) -> Problem:
     return Problem(file, line, column, message)
 
 
-def _duplicates(file: str, root: yaml.Node | None) -> list[Problem]:
+def _duplicates(file: str, root: yaml.Node | None, merging: Merging) -> list[Problem]:
     found: list[Problem] = []
     pending: list[yaml.Node] = [root] if root is not None else []
     visited: set[int] = set()
@@ -244,19 +255,19 @@ def _duplicates(file: str, root: yaml.Node | None) -> list[Problem]:
         if isinstance(node, yaml.SequenceNode):
             pending.extend(node.value)
         elif isinstance(node, yaml.MappingNode):
-            found.extend(_repeated_keys(file, node))
+            found.extend(_repeated_keys(file, node, merging))
             pending.extend(value for _, value in node.value)
     return found
 
 
-def _repeated_keys(file: str, node: yaml.MappingNode) -> Iterable[Problem]:
+def _repeated_keys(file: str, node: yaml.MappingNode, merging: Merging) -> Iterable[Problem]:
     first: dict[str, int] = {}
     for key, _ in node.value:
         name, mark = str(key.value), key.start_mark
         if not isinstance(key, yaml.ScalarNode):
             yield _at_mark(file, mark, "a key must be text, not a list or a mapping")
             continue
-        if name in first and name != "<<":
+        if name in first and not (merging.in_order and is_merge(key)):
             message = f'key "{name}" stands twice, first in line {first[name]}; remove one'
             yield Problem(file, mark.line + 1, mark.column + 1, message)
         first.setdefault(name, mark.line + 1)
@@ -265,41 +276,20 @@ def _repeated_keys(file: str, node: yaml.MappingNode) -> Iterable[Problem]:
 class _Plain:
     """Nodes as plain Python; an alias gives its anchor's own object, so that none can swell."""
 
-    def __init__(self, file: str) -> None:
-        self._file = file
+    def __init__(self) -> None:
         self._made: dict[int, Any] = {}
-        self._open: set[int] = set()
 
     def of(self, node: yaml.Node) -> Any:
         if isinstance(node, yaml.ScalarNode):
             return _scalar(node)
-        if id(node) in self._open:
-            message = "this anchor contains an alias of itself; write its content out"
-            raise InvalidDocument([_at_mark(self._file, node.start_mark, message)])
         if id(node) not in self._made:
-            self._open.add(id(node))
             self._made[id(node)] = self._collection(node)
-            self._open.remove(id(node))
         return self._made[id(node)]
 
     def _collection(self, node: yaml.Node) -> Any:
         if isinstance(node, yaml.SequenceNode):
             return [self.of(item) for item in node.value]
-        merged: dict[Any, Any] = {}
-        for key, value in node.value:
-            if key.value == "<<" and not key.style:
-                merged = {**self._merge_source(value), **merged}
-            else:
-                merged[str(key.value)] = self.of(value)
-        return merged
-
-    def _merge_source(self, node: yaml.Node) -> dict[Any, Any]:
-        sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
-        merged: dict[Any, Any] = {}
-        for source in reversed(sources):
-            plain = self.of(source)
-            merged.update(plain if isinstance(plain, dict) else {})
-        return merged
+        return {str(key.value): self.of(value) for key, value in node.value}
 
 
 def _scalar(node: yaml.ScalarNode) -> object:

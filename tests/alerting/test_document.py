@@ -115,6 +115,46 @@ def test_merged_keys_and_aliases() -> None:
     }
 
 
+def test_what_is_merged_keeps_its_place_and_its_text() -> None:
+    text = (
+        "a: &a {x: 0o17, y: 1}\nb: &b {x: 2, z: 3}\nc:\n  y: 9\n  <<: [*a, *b]\nd: {<<: *b, x: 5}\n"
+    )
+    document = parse(text, "f")
+    assert document.data["c"] == {"x": 15, "y": 9, "z": 3}
+    assert document.data["d"] == {"x": 5, "z": 3}
+    assert document.text(("c", "x")) == "0o17"
+    assert document.position(("c", "x")) == (1, 11)
+    assert document.position(("c", "z"), key=True) == (2, 14)
+    assert document.position(("d", "x")) == (6, 16)
+
+
+def test_merges_nest_at_every_level() -> None:
+    text = "<<: {a: {<<: {<<: {x: 1}, y: 2}, z: 3}}\nl: [{<<: [{p: 1}, {p: 2, q: 2}]}]\n"
+    assert parse(text, "f").data == {"a": {"x": 1, "y": 2, "z": 3}, "l": [{"p": 1, "q": 2}]}
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [("a: {<<: x}", "f:1:9"), ("a: {<<: ~}", "f:1:9"), ("a: {<<: [{}, [b]]}", "f:1:14")],
+)
+def test_only_mappings_can_be_merged(text: str, place: str) -> None:
+    with pytest.raises(InvalidDocument, match=f"{place}: `<<` takes a mapping"):
+        parse(text, "f")
+
+
+def test_two_merge_keys_are_one_too_many_and_a_quoted_one_is_a_key() -> None:
+    with pytest.raises(InvalidDocument, match='key "<<" stands twice'):
+        parse("a: {<<: {b: 1}, <<: {c: 1}}", "f")
+    assert parse("a: {'<<': 1}", "f").data == {"a": {"<<": 1}}
+
+
+def test_merges_that_swell_are_refused() -> None:
+    lines = ["m0: &m0 {k0: 0}"]
+    lines += [f"m{n}: &m{n} {{<<: *m{n - 1}, k{n}: 0}}" for n in range(1, 1000)]
+    with pytest.raises(InvalidDocument, match="brings more than 100000 keys"):
+        parse("\n".join(lines), "f")
+
+
 def test_only_the_first_document_is_read() -> None:
     assert parse("a: 1\n---\nb: [\n", "f").data == {"a": 1}
 

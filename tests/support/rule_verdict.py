@@ -12,6 +12,6 @@ from tocsin_alerting.rules.rule_test_file import read_tests
 
 def verdict(path: Path) -> tuple[bool, str]:
     """Whether the tests pass under semantics 2, and all that is said."""
-    file = read_tests(path.read_text("utf-8"), str(path))
+    file = read_tests(path.read_text("utf-8"), str(path), semantics=2)
     report = asyncio.run(run(file, partial(make_bench, semantics=2)))
     return report.ok, str(report)

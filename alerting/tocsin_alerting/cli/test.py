@@ -75,6 +75,8 @@ def _failures(path: str, semantics: "Semantics") -> list[str]:
         report = asyncio.run(run(tests, bench, check))
     except InvalidDocument as error:
         return [str(error)]
+    for pattern in report.unmatched:
+        print(f"  WARNING: no file match pattern {pattern}", file=sys.stderr)
     return [failure.text for failure in report.failures]
 
 

@@ -1,13 +1,17 @@
 """Runs unit tests of rules: same verdict and same words as `promtool test rules`.
 
 Every group is evaluated each `evaluation_interval`, whatever its own interval; what a test sees at
-its `eval_time` is the state of the last evaluation at or before it; only firing alerts count.
+its `eval_time` is the state of the last evaluation at or before it, and of the input what came
+until the last evaluation; only firing alerts count.
 """
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from glob import glob
+from itertools import chain
 from pathlib import Path as FilePath
 from typing import NamedTuple
 
@@ -21,7 +25,7 @@ from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.humanize import scientific
 from tocsin_alerting.rules.progress import GroupProgress, RuleProgress
 from tocsin_alerting.rules.query import Engine, rows
-from tocsin_alerting.rules.rule import AlertingRule, Place, RuleFile
+from tocsin_alerting.rules.rule import NOWHERE, AlertingRule, Place, RuleFile
 from tocsin_alerting.rules.rule_test_file import AlertCase, ExprCase, RuleTest, RuleTestFile
 from tocsin_alerting.rules.series_notation import Value
 from tocsin_alerting.rules.unknown import Health
@@ -48,6 +52,7 @@ class Bench:
     write: Write
 
 
+_UNCLOSED = re.compile(r"\[[^]]*$")
 MakeBench = Callable[[int], Bench]
 """Given the default step of subqueries in milliseconds."""
 
@@ -63,11 +68,12 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`str` is what promtool prints of a file."""
+    """`str` is what promtool prints of a file; `unmatched` are rule files that are not there."""
 
     path: str
     tests: int
     failures: tuple[Failure, ...]
+    unmatched: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -104,14 +110,20 @@ class _Broken(Exception):
 async def run(
     file: RuleTestFile, make_bench: MakeBench, check_expr: CheckExpr = no_objection
 ) -> Report:
-    """Runs every test of the file. Raises InvalidDocument when a rule file is broken."""
+    """Runs every test of the file. Raises InvalidDocument when a test needs a broken rule file."""
     folder = FilePath(file.path).parent
-    patterns = (str(folder / pattern) for pattern in file.rule_files)
-    rules = load(patterns, check_expr, file.semantics)
+    patterns = [str(folder / pattern) if pattern else "" for pattern in file.rule_files]
+    if any(map(_UNCLOSED.search, patterns)):
+        return Report(file.path, 0, (Failure("", "syntax error in pattern", NOWHERE),))
+    paths = {pattern: sorted(glob(pattern, include_hidden=True)) for pattern in patterns}
+    unmatched = tuple(pattern for pattern, matched in paths.items() if not matched)
+    rules: list[RuleFile] = []
+    if file.tests:
+        rules = load(chain.from_iterable(paths.values()), check_expr, file.semantics)
     failures: list[Failure] = []
     for test in file.tests:
         failures.extend(await _Run(file, test, rules, make_bench(file.interval_ms)).failures())
-    return Report(file.path, len(file.tests), tuple(failures))
+    return Report(file.path, len(file.tests), tuple(failures), unmatched)
 
 
 class _Run:
@@ -145,8 +157,7 @@ class _Run:
                 return found + error.failures
             while waiting and waiting[0].eval_ms < at_ms + interval_ms - self._test.start_ms:
                 found.extend(self._alert_case(waiting.pop(0)))
-        self._load_until(self._test.end_ms)
-        for case in self._test.exprs:
+        for case in self._test.exprs:  # input after the last evaluation is never loaded
             found.extend(await self._expr_case(case))
         return found
 
@@ -207,12 +218,13 @@ class _Run:
 
 
 def _columns(test: RuleTest) -> list[tuple[int, list[tuple[Labels, Value]]]]:
-    """The input by time."""
+    """The input by time. A series that stands twice is what stands last."""
     columns: dict[int, list[tuple[Labels, Value]]] = defaultdict(list)
-    for series in test.series:
-        for number, value in enumerate(series.values):
+    for labels, values in {one.labels: one.values for one in test.series}.items():
+        first = None if test.interval_ms else 1
+        for number, value in list(enumerate(values))[:first]:
             if value is not None:
-                columns[test.start_ms + number * test.interval_ms].append((series.labels, value))
+                columns[test.start_ms + number * test.interval_ms].append((labels, value))
     return sorted(columns.items())
 
 
@@ -229,7 +241,8 @@ def _same(
 
 
 def _equal(a: float, b: float, fuzzy: bool) -> bool:
-    if a == b or (math.isnan(a) and math.isnan(b)):
+    """A NaN equals nothing, not even the NaN that was expected: promtool compares with `==`."""
+    if a == b:
         return True
     return fuzzy and (math.nextafter(a, math.inf) == b or math.nextafter(a, -math.inf) == b)
 

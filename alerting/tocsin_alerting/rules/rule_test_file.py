@@ -1,11 +1,13 @@
 """Unit tests of rules in promtool's format, read strictly and with every problem placed."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
 from tocsin_alerting.document import InvalidDocument, Path, parse
+from tocsin_alerting.merge_keys import Merging
 from tocsin_alerting.promql import parser
 from tocsin_alerting.promql.fault import ParseError
 from tocsin_alerting.promql.values import Semantics
@@ -30,7 +32,11 @@ _TEST_KEYS = (
     "external_labels",
     "external_url",
 )
+_MERGING = Merging(True, frozenset({"exp_labels", "exp_annotations", "external_labels"}))
 _MINUTE_MS = 60_000
+_OCTAL = re.compile(r"[-+]?0[0-7]+")
+_BASED = re.compile(r"[-+]?0(x[0-9a-fA-F]+|o[0-7]+|b[01]+)")
+_FLOAT = re.compile(r"[-+]?(\.inf|\.nan|(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?)", re.I)
 T = TypeVar("T")
 
 
@@ -100,7 +106,7 @@ class RuleTestFile:
 
 def read_tests(text: str, path: str, semantics: Semantics = 3) -> RuleTestFile:
     """The tests in `text`; `path` is what messages call it. Raises InvalidDocument."""
-    reading = Reading(parse(text, path), semantics)
+    reading = Reading(parse(text, path, _MERGING), semantics)
     data = reading.mapping((), reading.document.data, _FILE_KEYS, "a test file")
     interval_ms = reading.duration(("evaluation_interval",)) or _MINUTE_MS
     order = _words(reading, ("group_eval_order",), data)
@@ -127,7 +133,8 @@ def _test(reading: Reading, default_ms: int, path: Path, value: Any) -> RuleTest
     fields = reading.mapping(path, value, _TEST_KEYS, "a test")
     return RuleTest(
         name=reading.text((*path, "name")),
-        interval_ms=reading.duration((*path, "interval")) or default_ms,
+        # Prometheus 2 has no default: all input has one time, and the first of it counts.
+        interval_ms=reading.duration((*path, "interval")) or default_ms * (reading.semantics == 3),
         start_ms=_start(reading, (*path, "start_timestamp")),
         series=_items(reading, path, "input_series", fields, lambda *at: _series(reading, *at)),
         alerts=_items(reading, path, "alert_rule_test", fields, lambda *at: _alert(reading, *at)),
@@ -210,12 +217,23 @@ def _notation(reading: Reading, path: Path, read: Callable[[str], T]) -> T | Non
 
 
 def _number(reading: Reading, path: Path) -> float:
+    """A number of YAML 1.1 as Go reads it: `2_000`, `0x1f`, `0b11`, `017` and `.inf` as well."""
     text = reading.text(path, "0")
-    try:
-        return float(text.replace(".inf", "inf").replace(".nan", "nan"))
-    except ValueError:
+    quoted = text != "0" and reading.document.plain(path) is None
+    number = None if quoted else _go_number(text.replace("_", ""))
+    if number is None:
         reading.wrong(path, f'"{path[-1]}" must be a number, not {text}')
-        return 0.0
+    return number or 0.0
+
+
+def _go_number(text: str) -> float | None:
+    if _OCTAL.fullmatch(text):
+        return int(text, 8)
+    if _BASED.fullmatch(text):
+        return int(text, 0)
+    if _FLOAT.fullmatch(text):
+        return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+    return None
 
 
 def _start(reading: Reading, path: Path) -> int:

@@ -61,7 +61,8 @@ def parse_metric(text: str) -> Labels:
         label = _LABEL.match(inside, at)
         if label is None or inside[label.end() : label.end() + 1] not in ("", ","):
             raise NotationError('not label="value"', found.start("labels") + at)
-        labels[label["name"]] = unquote(label["text"])
+        if label["name"] != "__name__" or found["name"] is None:
+            labels[label["name"]] = unquote(label["text"])
         at = label.end() + 1
         if not inside[at:].strip():
             break

@@ -54,7 +54,6 @@ def test_it_prints_and_ends_as_promtool_does(folder: Path, names: list[str]) -> 
         b"tests: [",
         b"\xff\x00",
         b"tests: 5",
-        b"rule_files: [none.yml]",
         b"tests: [{input_series: [{series: 'up{', values: '1'}]}]",
         b"nosuch: 1",
     ],
@@ -69,6 +68,14 @@ def test_a_broken_file_fails_with_its_places_and_the_next_is_run(
     assert ended.err.startswith("  FAILED:\n")
     assert f"{folder}/" in ended.err.splitlines()[1]
     assert ended.out.endswith("right.yml\n  SUCCESS\n\n")
+
+
+def test_a_rule_file_that_is_not_there_is_a_warning_as_in_promtool(folder: Path) -> None:
+    path = folder / "tests.yml"
+    path.write_text("rule_files: [none.yml]\ntests: []\n")
+    ended = alertctl("test", str(path))
+    assert (ended.code, ended.out) == (0, f"Unit Testing:  {path}\n  SUCCESS\n\n")
+    assert ended.err == f"  WARNING: no file match pattern {folder}/none.yml\n"
 
 
 @pytest.mark.parametrize("name", ["none.yml", "."])
@@ -89,7 +96,8 @@ def test_a_wrong_configuration_is_told_and_nothing_else_is_done(tmp_path: Path, 
 
 LEFT_EDGE = """
 tests:
-- input_series: [{series: up, values: 1x9}]
+- interval: 1m
+  input_series: [{series: up, values: 1x9}]
   promql_expr_test:
   - {expr: "count_over_time(up[5m])", eval_time: 5m, exp_samples: [{labels: "{}", value: 6}]}
 """

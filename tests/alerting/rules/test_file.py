@@ -112,6 +112,38 @@ def test_json_is_read_and_a_second_document_is_not() -> None:
     assert len(read(FULL + "---\n{not: rules}\n", "f").groups) == 2
 
 
+MERGES = """
+groups:
+- &first
+  name: first
+  interval: 10s
+  rules:
+  - &a
+    alert: A
+    expr: up == 0
+    for: 5m
+    labels: &l {team: x, severity: P1}
+    annotations: {summary: a}
+  - <<: *a
+    alert: B
+    labels: {<<: [*l, {severity: P3, zone: z}], severity: P2}
+- {<<: *first, name: second}
+"""
+
+
+def test_merge_keys_are_read_at_every_level_as_promtool_reads_them(tmp_path: Path) -> None:
+    first, second = read(MERGES, "f.yml").groups
+    assert (second.name, second.interval_ms, len(second.rules)) == ("second", 10_000, 2)
+    assert first.rules[0].labels == (("severity", "P1"), ("team", "x"))
+    assert isinstance(first.rules[1], AlertingRule)
+    assert (first.rules[1].name, first.rules[1].for_ms) == ("B", 300_000)
+    assert first.rules[1].labels == (("severity", "P2"), ("team", "x"), ("zone", "z"))
+    if promtool := shutil.which("promtool"):
+        (tmp_path / "f.yml").write_text(MERGES)
+        command = [promtool, "check", "rules", str(tmp_path / "f.yml")]
+        assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 def test_a_moved_rule_is_the_same_rule() -> None:
     assert read(FULL, "f").groups == read("# moved\n\n" + FULL, "f").groups
 

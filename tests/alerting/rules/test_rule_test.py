@@ -46,7 +46,7 @@ groups:
 
 def ours(path: Path) -> Report:
     return asyncio.run(
-        run(read_tests(path.read_text("utf-8"), str(path)), partial(make_bench, semantics=2))
+        run(read_tests(path.read_text("utf-8"), str(path), 2), partial(make_bench, semantics=2))
     )
 
 
@@ -204,3 +204,106 @@ def test_a_broken_rule_file_is_told_with_its_place(tmp_path: Path) -> None:
         InvalidDocument, match=r"rules\.yml:1:46: group \"g\", rule 1, \"A\": could"
     ):
         ours(path)
+
+
+EXPR = """tests:
+- {head}
+  input_series: [{{series: '{series}', values: '{values}'}}]
+  promql_expr_test: [{{expr: '{expr}', eval_time: {at}, exp_samples: [{expected}]}}]
+"""
+USUAL = {
+    "head": "interval: 30s",
+    "series": "m",
+    "values": "0+1x10",
+    "expr": "m",
+    "at": "1m",
+    "expected": "{labels: m, value: 2}",
+}
+
+
+@needs_promtool
+@pytest.mark.parametrize(
+    ("changes", "passes"),
+    [
+        ({"at": "1m30s"}, True),  # no input is loaded after the last evaluation
+        ({"at": "1m30s", "expected": "{labels: m, value: 3}"}, False),
+        ({"head": "name: n", "expr": "count_over_time(m[5m])",
+          "expected": '{labels: "{}", value: 1}'}, True),
+        ({"expected": "{labels: m, value: 0b10}"}, True),
+        ({"expected": "{labels: m, value: 0x2}"}, True),
+        ({"expected": "{labels: m, value: 02}"}, True),
+        ({"expr": "m * 0 / 0", "expected": '{labels: "{}", value: .nan}'}, False),
+        ({"series": 'm{__name__="x"}'}, True),
+        ({"series": "m', values: '7x10'}, {series: 'm"}, True),  # the later one replaces it
+    ],
+)  # fmt: skip
+def test_promtool_judges_alike(tmp_path: Path, changes: dict[str, str], passes: bool) -> None:
+    tests = "evaluation_interval: 1m\n" + EXPR.format(**{**USUAL, **changes})
+    assert agree(written(tmp_path, tests)).ok is passes
+
+
+@needs_promtool
+@pytest.mark.parametrize("value", ['"2"', "NaN", "nan", "inf", "two"])
+def test_a_value_that_is_no_number_for_promtool_is_none_here(tmp_path: Path, value: str) -> None:
+    changes = {**USUAL, "expected": f"{{labels: m, value: {value}}}"}
+    path = written(tmp_path, "evaluation_interval: 1m\n" + EXPR.format(**changes))
+    assert not run_tests(path)[0]
+    with pytest.raises(InvalidDocument, match="must be a number"):
+        ours(path)
+
+
+@needs_promtool
+@pytest.mark.parametrize(
+    ("rule_files", "tests", "passes"),
+    [
+        ("gone.yml", "tests: [{interval: 1m}]", True),
+        ('"*.gone"', "tests: [{interval: 1m}]", True),
+        ('""', "tests: [{interval: 1m}]", True),
+        ("broken.yml", "tests: []", True),
+        ("broken.yml", "tests: [{interval: 1m}]", False),
+        ('"[a"', "tests: []", False),
+    ],
+)
+def test_rule_files_that_are_gone_or_broken_matter_when_a_test_needs_them(
+    tmp_path: Path, rule_files: str, tests: str, passes: bool
+) -> None:
+    (tmp_path / "broken.yml").write_text("groups: [{name: g, rules: [{alert: A, expr: up ==}]}]")
+    path = tmp_path / "tests.yml"
+    path.write_text(f"rule_files: [{rule_files}]\n{tests}\n")
+    assert run_tests(path)[0] is passes
+    try:
+        assert ours(path).ok is passes
+    except InvalidDocument:
+        assert not passes
+
+
+MERGED = """evaluation_interval: 1m
+tests:
+- interval: 1m
+  input_series: [{{series: m, values: "1x5"}}]
+  alert_rule_test:
+  - &first {{alertname: Plain, eval_time: 1m, exp_alerts: []}}
+  - {{{case}}}
+"""
+
+
+@needs_promtool
+@pytest.mark.parametrize(
+    "case",
+    [
+        "<<: *first, alertname: Nothing",
+        "alertname: Nothing, <<: *first",  # what is merged later wins, as in Go's yaml.v2
+        "<<: [{alertname: Plain}, {alertname: Nothing}], eval_time: 1m",
+        "<<: {alertname: Nothing}, <<: {eval_time: 1m}",
+        "alertname: Plain, eval_time: 1m, exp_alerts: [exp_labels: {<<: {severity: P1}}]",
+        "alertname: Plain, eval_time: 1m, exp_alerts: [exp_labels: {<<: {a: b}, a: b}]",
+        "<<: nothing",
+    ],
+)
+def test_merge_keys_in_tests_are_promtools(tmp_path: Path, case: str) -> None:
+    path = written(tmp_path, MERGED.format(case=case))
+    try:
+        passed = ours(path).ok
+    except InvalidDocument:
+        passed = False
+    assert run_tests(path)[0] is passed
