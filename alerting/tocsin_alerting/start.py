@@ -125,8 +125,9 @@ def _engines(urls: Sequence[str]) -> tuple[Any, ...]:
         try:
             engine = Engine(url=url)
         except ValueError:
-            shown = f"--engine.url {without_user(url)}"
-            raise WrongUsage(f"{shown}: not a URL like http://127.0.0.1:8000") from None
+            shown = url if "@" not in url else "(with a login)"
+            said = f"--engine.url {shown}: not a URL like http://127.0.0.1:8000"
+            raise WrongUsage(said) from None
         engines.setdefault(engine.access.target, engine)
     return tuple(engines.values())
 

@@ -97,6 +97,13 @@ def test_an_engine_that_is_no_url() -> None:
         configured(Options(engine_urls=("nonsense",)))
 
 
+@pytest.mark.parametrize("url", ["http://u:hunter2@h:99999", "http://u:hun/ter2@h", "u:hunter2@h"])
+def test_a_broken_url_shows_no_password(url: str) -> None:
+    with pytest.raises(CannotStart) as error:
+        configured(Options(engine_urls=(url,)))
+    assert "ter2" not in str(error.value)
+
+
 def test_the_bundled_rules_stand_for_their_files(tmp_path: Path) -> None:
     (tmp_path / "mine.yml").write_text("groups: []")
     path = tmp_path / "tocsin.yml"

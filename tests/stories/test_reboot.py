@@ -62,6 +62,9 @@ async def test_the_engine_that_does_not_come_up_pages_until_it_is_forgotten(tmp_
         assert page.at - began < 10
         assert page.json()["commonLabels"]["target"] == f"127.0.0.1:{port}"
         assert f"engines forget 127.0.0.1:{port}" in agent.said()
+        listed = await asyncio.to_thread(agent.alertctl, "engines")
+        (row,) = listed.stdout.splitlines()[1:]
+        assert row.split()[0] == f"127.0.0.1:{port}" and row.split()[-2:] == ["down", "remembered"]
         done = await asyncio.to_thread(agent.alertctl, "engines", "forget", f"127.0.0.1:{port}")
         assert done.returncode == 0, done.stderr
         end = (await hook.wait_for(2, within=20))[1]

@@ -75,6 +75,15 @@ def _header(value: str) -> str:
     return value
 
 
+def _header_name(name: str) -> str:
+    if not _HEADER_NAME.fullmatch(name) or name.lower() in _OURS:
+        raise ValueError("not a header that can be set; remove it")
+    return name
+
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OURS = ("host", "content-length", "transfer-encoding", "connection")
+HeaderName = Annotated[str, AfterValidator(_header_name)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 OptionalHttpUrl = Annotated[str, AfterValidator(_optional_http_url)]
 
@@ -117,7 +126,7 @@ class Engine(Section):
     url: HttpUrl
     metrics_path: Annotated[str, AfterValidator(_metrics_path)] | None = None
     params: Mapping[str, Annotated[Words, BeforeValidator(_listed)]] = {}
-    headers: Mapping[str, Annotated[str, AfterValidator(_header)]] = {}
+    headers: Mapping[HeaderName, Annotated[str, AfterValidator(_header)]] = {}
     bearer_token: Refused = None
     bearer_token_file: FilePath | None = None
     basic_auth: BasicAuthSection | None = None
@@ -127,8 +136,9 @@ class Engine(Section):
 
     @model_validator(mode="after")
     def _one_key(self) -> "Engine":
-        if self.bearer_token_file and self.basic_auth:
-            raise ValueError("give one of bearer_token_file and basic_auth")
+        named = any(name.lower() == "authorization" for name in self.headers)
+        if sum(map(bool, (self.bearer_token_file, self.basic_auth, named))) > 1:
+            raise ValueError("give one of bearer_token_file, basic_auth, Authorization in headers")
         return self
 
     @property

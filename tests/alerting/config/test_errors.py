@@ -255,6 +255,14 @@ CASES = {
         "engines: [{url: 'https://h:1', tls: {ca_file: gone}}]",
         "t.yml:1:47: cannot read",
     ),
+    "an engine's header": (
+        "engines: [{url: 'http://h:1', headers: {'a b': x}}]",
+        "not a header that can be set; remove it",
+    ),
+    "an engine's two keys": (
+        "engines: [{url: 'http://h:1', headers: {authorization: x}, basic_auth: {username: u}}]",
+        "give one of bearer_token_file, basic_auth, Authorization in headers",
+    ),
     "an engine's path": (
         "engines: [{url: 'http://h:1', metrics_path: metrics}]",
         "t.yml:1:45: engines.0.metrics_path: not a path like /metrics",
