@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from tocsin_alerting.incidents.batch import Entry
-from tocsin_alerting.incidents.composition import title
+from tocsin_alerting.incidents.composition import began_ms, title
 from tocsin_alerting.incidents.incident import Incident
 from tocsin_alerting.settings import duration_text
 
@@ -48,7 +48,7 @@ def log_entries(entries: Iterable[Entry], incidents: Mapping[int, Incident]) -> 
         level, words = EVENTS[entry.event]
         incident = incidents.get(entry.incident)
         about = _about(incident)
-        what = f"{words}{_by(entry)}{_after(entry)}{_summary(entry, incident)}"
+        what = f"{words}{_by(entry)}{_after(entry, incident)}{_summary(entry, incident)}"
         said = f"{_name(entry.incident, incident)} {what}".strip()
         log.log(level, "%s", said, extra={**_fields(entry), **about})
     if len(told) > MOST_LINES:
@@ -65,8 +65,12 @@ def _by(entry: Entry) -> str:
     return f" by {entry.actor}" if entry.actor else ""
 
 
-def _after(entry: Entry) -> str:
+def _after(entry: Entry, incident: Incident | None) -> str:
+    """Since it opened; to the end, since its condition began to hold."""
     after_ms = entry.data.get("after_ms")
+    if entry.event == "resolved" and incident is not None:
+        began = began_ms(incident.members.values(), entry.at_ms)
+        after_ms = after_ms if began is None else entry.at_ms - began
     return "" if after_ms is None else f" after {_span(after_ms)}"
 
 

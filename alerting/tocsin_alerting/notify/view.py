@@ -42,13 +42,13 @@ def view(n: Notification, zone: tzinfo = UTC, hostname: str = "") -> View:
     return {
         "kind": kind,
         "severity": n.severity,
-        "title": clean(n.title),
+        "title": line(n.title),
         "what": what,
         "short": _short(what),
         "machine": _machine(labels.get("instance", ""), hostname),
-        "model": clean(labels.get("model_name", "")),
-        "engine": clean(labels.get("target", "")),
-        "gpu": clean(_gpu(labels)),
+        "model": line(labels.get("model_name", "")),
+        "engine": line(labels.get("target", "")),
+        "gpu": line(_gpu(labels)),
         "incident": n.incident,
         "reason": n.reason.value,
         "answerable": kind in ("firing", "unknown") and n.state == "TRIGGERED",
@@ -61,11 +61,11 @@ def view(n: Notification, zone: tzinfo = UTC, hostname: str = "") -> View:
         "alerts": shown,
         "others_firing": max(len(alerts) - 1, 0) + n.truncated_alerts,
         "more": len(alerts) - len(shown) + n.truncated_alerts,
-        "actor": clean(n.actor),
+        "actor": line(n.actor),
         "note": clean(_note(n)),
-        "others": [clean(other) for other in n.others],
+        "others": [line(other) for other in n.others],
         "next_at": "" if n.next_at_ms is None else moment(n.next_at_ms, zone),
-        "next_to": [clean(other) for other in n.next_to],
+        "next_to": [line(other) for other in n.next_to],
         "not_recorded": n.not_recorded,
         "link": link(n.external_url),
     }
@@ -103,7 +103,7 @@ def _machine(instance: str, hostname: str) -> str:
     host = instance
     if "://" not in instance and instance.count(":") <= 1 or "]" in instance:
         host = instance.rpartition("]")[0].lstrip("[") or instance.partition(":")[0]
-    return clean(hostname if host in _HERE else host)
+    return line(hostname if host in _HERE else host)
 
 
 def _distinct(n: Notification, zone: tzinfo) -> Iterator[View]:
@@ -173,6 +173,10 @@ def span(ms: int) -> str:
 def clean(text: str) -> str:
     kept = "".join(c if c.isprintable() or c == "\n" else " " for c in text[: _LONGEST_TEXT + 1])
     return kept if len(kept) <= _LONGEST_TEXT else kept[: _LONGEST_TEXT - 1] + "…"
+
+
+def line(text: str) -> str:
+    return " ".join(clean(text).split())
 
 
 def link(url: str) -> str:
