@@ -130,7 +130,8 @@ def test_a_bad_line_costs_itself_alone(line: str) -> None:
 
 def test_timestamps_and_exemplars_fall_away() -> None:
     page = 'a{x="1"} 3 1700000000000\nb_bucket{le="1.0"} 2 # {trace="}"} 0.5 1.7e9\nc\t4\n'
-    assert list(numbers(read(page)).values()) == [3.0, 2.0, 4.0]
+    page += 'd{x="1"} 5 # {trace="a"} 0.5\n'
+    assert list(numbers(read(page)).values()) == [3.0, 2.0, 4.0, 5.0]
 
 
 def test_the_layout_stays_while_the_series_do() -> None:
