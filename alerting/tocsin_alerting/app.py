@@ -230,7 +230,10 @@ class App:
 
     def _watch_engine(self, access: EngineAccess) -> None:
         if ENGINE_AREA in self.rhythms:
-            self.agent.add(engine_watch(self.site, access, self.rhythms[ENGINE_AREA]))
+            watch = engine_watch(self.site, access, self.rhythms[ENGINE_AREA])
+            if watch.original is not None:
+                watch.original.resume(self.store.newest_ms)
+            self.agent.add(watch)
 
     def _unwatch_engine(self, target: str) -> None:
         """What was said of it ends now: nobody is to take it for the present."""

@@ -11,6 +11,13 @@ from support.prometheus import Prometheus, running_prometheus
 from support.promtool import needs_promtool
 from support.story import until
 
+RULES = """\
+groups:
+- name: own
+  interval: 1s
+  rules:
+  - {alert: TargetDown, expr: up == 0, labels: {severity: P3}}
+"""
 OWN = '{job="vllm",__name__!~"scrape_.*"}'
 
 
@@ -41,8 +48,7 @@ async def test_the_agent_holds_what_a_prometheus_does_and_counts_the_engine_once
 
 
 def _check_once(agent: AgentProcess, address: str) -> None:
-    ups = agent.get(f"/api/v1/query?query=up{{instance=%22{address}%22}}")["result"]
-    assert [(row["metric"]["job"], row["value"][1]) for row in ups] == [("vllm", "1")]
+    assert _ups(agent, address) == [("vllm", "1")]
     listed = agent.get("/api/v1/targets")["activeTargets"]
     (target,) = (one for one in listed if one["labels"]["instance"] == address)
     assert (target["scrapePool"], target["scrapeUrl"]) == ("vllm", f"http://{address}/metrics")
@@ -57,3 +63,23 @@ def _check_page(agent: AgentProcess, address: str) -> None:
     assert own and all(f'target="{address}"' in line for line in own)
     linted = subprocess.run(["promtool", "check", "metrics"], input=page, text=True, check=False)
     assert linted.returncode in (0, 3)  # 3: it reads well, and breaks rules of style
+
+
+async def test_a_restart_beside_a_dead_engine_does_not_change_whose_up_it_is(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "rules.yml").write_text(RULES)
+    with serving(VLLM) as address:
+        engines = f'engines: [{{url: "http://{address}"}}]\ncollect: {{engines: 1s}}\n'
+        (tmp_path / "tocsin.yml").write_text(engines + "rule_files: [rules.yml]\n")
+        agent = AgentProcess(tmp_path, "--config.file=tocsin.yml", "--no-worker")
+        with agent:
+            await until(lambda: _ups(agent, address) == [("vllm", "1")], 30)
+    with agent:
+        await until(lambda: _ups(agent, address) == [("vllm", "0")], 30)
+        await until(lambda: agent.get("/api/v1/incidents")["incidents"], 20)
+
+
+def _ups(agent: AgentProcess, address: str) -> list[tuple[str, str]]:
+    rows = agent.get(f"/api/v1/query?query=up{{instance=%22{address}%22}}")["result"]
+    return [(row["metric"]["job"], row["value"][1]) for row in rows]

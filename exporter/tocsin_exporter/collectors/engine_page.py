@@ -6,12 +6,13 @@ rules work unchanged.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tocsin_exporter.collectors.engine_dialects import DIALECTS
 from tocsin_exporter.collectors.engine_text import series as parse_series
 from tocsin_exporter.snapshot import (
     EMPTY,
@@ -66,6 +67,16 @@ class OriginalPage:
         """Where a Prometheus would keep the page; None while the type of the engine is unknown."""
         job = self._job or self._type
         return Source(job, self._instance) if self._type else None
+
+    def resume(self, newest_ms: Callable[[Source], int | None]) -> None:
+        """Take the type under which the page was kept last: a silent engine is down by that name.
+
+        `newest_ms` gives when a source was last sampled, None for never.
+        """
+        kept = {name: newest_ms(Source(self._job or name, self._instance)) for name in DIALECTS}
+        times = {name: at_ms for name, at_ms in kept.items() if at_ms is not None}
+        if times and not self._type:
+            self._type = max(times, key=lambda name: times[name])
 
     def read(self, engine_type: str, page: str) -> None:
         """Take this round's page of an engine of this type."""

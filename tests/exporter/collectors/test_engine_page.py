@@ -162,6 +162,18 @@ def test_a_job_of_ones_own() -> None:
     assert original.source == Source("chat", "h:1")
 
 
+def test_after_a_restart_a_silent_engine_is_down_under_the_type_that_it_had() -> None:
+    kept = {Source("vllm", "h:1"): 1_000, Source("sglang", "h:1"): 2_000, Source("tgi", "h:2"): 9}
+    original = OriginalPage("h:1")
+    original.resume(kept.get)
+    silent = original.snapshot(3_000, 0.1)
+    assert silent is not None and (silent.source, silent.ok) == (Source("sglang", "h:1"), False)
+    for job, instance in (("", "h:3"), ("chat", "h:1")):
+        stranger = OriginalPage(instance, job)
+        stranger.resume(kept.get)
+        assert stranger.snapshot(3_000, 0.1) is None
+
+
 def test_on_our_page_each_series_has_the_target_that_no_engine_can_feign() -> None:
     original = OriginalPage("h:1")
     original.read("vllm", 'a{target="other"} 1\nb 2\n')
