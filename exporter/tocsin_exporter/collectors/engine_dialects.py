@@ -201,7 +201,9 @@ LLAMACPP = Dialect(
     "llamacpp",
     "llamacpp:",
     {
+        # the former are without those that its cache knew, which its answers' `usage` counts
         "llamacpp:prompt_tokens_total": Meaning("llm_prompt_tokens_total"),
+        "llamacpp:prompt_tokens_cached_total": Meaning("llm_prompt_tokens_total"),
         "llamacpp:tokens_predicted_total": Meaning("llm_generation_tokens_total"),
         "llamacpp:requests_processing": Meaning("llm_num_requests_running"),
         "llamacpp:requests_deferred": Meaning("llm_num_requests_waiting"),

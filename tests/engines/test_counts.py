@@ -1,0 +1,68 @@
+"""A real engine, found without configuration, has the numbers that its client counted."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from engines.conftest import Live
+from engines.watching import Watching, watching
+from support.real_engine import RealEngine
+
+# name of ours -> what the client knows; llama.cpp has neither requests nor histograms
+TOKENS = {
+    "llm_prompt_tokens_total": "prompt_tokens",
+    "llm_generation_tokens_total": "generated_tokens",
+}
+REQUESTS = {
+    "llm_time_to_first_token_seconds_count": "requests",
+    "llm_e2e_request_latency_seconds_count": "requests",
+    "llm_request_queue_time_seconds_count": "requests",
+    "llm_request_prompt_tokens_count": "requests",
+    "llm_request_generation_tokens_count": "requests",
+    "llm_request_prompt_tokens_sum": "prompt_tokens",
+    "llm_request_generation_tokens_sum": "generated_tokens",
+    "llm_inter_token_latency_seconds_count": "gaps",
+}
+WANTED = {"vllm": {**TOKENS, **REQUESTS}, "llamacpp": TOKENS}
+
+
+@pytest.mark.parametrize("kind", WANTED)
+async def test_it_is_found_and_its_numbers_are_the_clients(
+    kind: str, live: Live, tmp_path: Path
+) -> None:
+    engine = live(kind)
+    async with watching(tmp_path) as agent:
+        await agent.until_up(engine.target)
+        await ask(engine)
+        for name, count in WANTED[kind].items():
+            await agree(agent, engine, name, getattr(engine.counts, count))
+        if kind == "vllm":
+            wanted = engine.counts.requests
+            await agree(agent, engine, "llm_requests_total", wanted, status="success")
+            await agree(agent, engine, "llm_requests_total", 0, status="error")
+        await agree(agent, engine, "llm_num_requests_running", 0)
+        await agree(agent, engine, "llm_num_requests_waiting", 0)
+        await agree(agent, engine, "llm_engine_info", 1, engine_type=kind)
+        assert await agent.incidents() == []
+
+
+async def ask(engine: RealEngine) -> None:
+    """Ten chats, three at a time, some of them the same; and one that is refused."""
+    gate = asyncio.Semaphore(3)
+
+    async def one(i: int) -> None:
+        async with gate:
+            await asyncio.to_thread(engine.chat, f"Tell me about number {i % 7}.", 5 + i)
+
+    await asyncio.gather(*(one(i) for i in range(10)))
+    assert await asyncio.to_thread(engine.refused)
+
+
+async def agree(
+    agent: Watching, engine: RealEngine, name: str, wanted: float, **labels: str
+) -> None:
+    """Once the last request is in, the sum of ours is the client's to the last token."""
+    chosen = {"target": engine.target, **labels}
+    matchers = ",".join(f"{key}=%22{value}%22" for key, value in chosen.items())
+    await agent.until_value(f"sum({name}{{{matchers}}})", float(wanted), 15)
