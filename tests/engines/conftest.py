@@ -8,13 +8,11 @@ import pytest
 from support.real_engine import RealEngine
 from tocsin_alerting.box.discovery import USUAL_PORTS
 
-pytest.register_assert_rewrite("engines")
-
-Live = Callable[[str], RealEngine]
+pytest.register_assert_rewrite("engines.watching")
 
 
 @pytest.fixture(scope="session")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], RealEngine]]:
     """The serving engine of a kind, on a port on which an agent looks without being told."""
     engines: dict[str, RealEngine] = {}
     folder = tmp_path_factory.mktemp("engines")

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engines.conftest import Live
-from engines.watching import Watching, watching
+from engines.watching import Live, Watching, watching
 from support.real_engine import RealEngine
 
 # name of ours -> what the client knows; llama.cpp has neither requests nor histograms

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engines.conftest import Live
-from engines.watching import EVERYTHING_ELSE, up, watching
+from engines.watching import EVERYTHING_ELSE, Live, up, watching
 
 DOWN, STALLED = "InferenceEngineDown", "InferenceEngineStalled"
 DOWN_SECONDS = 60 + EVERYTHING_ELSE  # the rule's `for`, and a reading's deadline

@@ -54,3 +54,16 @@ async def test_the_key_in_the_configuration_opens_its_metrics(tmp_path: Path) ->
             await asyncio.to_thread(engine.chat, "Hello", 5)
             await agent.until_value("sum(llm_generation_tokens_total)", 5.0, SOON)
             assert await agent.value("max(llm_engine_metrics_refused)") is None
+
+
+async def test_one_that_comes_back_on_another_port_has_moved(tmp_path: Path) -> None:
+    """Nobody is paged when it serves there before it would have been down for a minute."""
+    old, new = free_port(), free_port()
+    async with watching(tmp_path, old, new) as agent:
+        with RealEngine("llamacpp", tmp_path, port=old) as engine:
+            await agent.until_up(engine.target)
+        with RealEngine("llamacpp", tmp_path, port=new) as engine:
+            await agent.until_up(engine.target)
+            await agent.until_value(up(f"127.0.0.1:{old}"), None, EVERYTHING_ELSE)
+            await asyncio.sleep(75)  # longer than InferenceEngineDown waits
+            assert await agent.incidents() == []

@@ -1,16 +1,18 @@
 """What these stories share: an agent without configured engines, and a webhook for its pages."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from support.agent_process import AgentProcess
+from support.real_engine import RealEngine
 from support.story import until
 from support.webhook_sink import WebhookSink
 
+Live = Callable[[str], RealEngine]  # the fixture `live`: the serving engine of this kind
 SOON = 30.0  # an engine that starts later is found within this time
 EVERYTHING_ELSE = 10.0
 
@@ -75,14 +77,12 @@ def up(target: str) -> str:
 
 
 @asynccontextmanager
-async def watching(
-    folder: Path, port: int | None = None, more: str = ""
-) -> AsyncIterator[Watching]:
-    """An agent that looks for engines on the usual ports, or on `port` alone; `more` is added to
-    its configuration."""
+async def watching(folder: Path, *ports: int, more: str = "") -> AsyncIterator[Watching]:
+    """An agent that looks for engines on `ports`, else on the usual ones; `more` is added to its
+    configuration."""
     async with WebhookSink() as hook:
         (folder / "tocsin.yml").write_text(CONFIG.format(hook=hook.url) + more)
-        where = [] if port is None else [f"--engine.port={port}"]
+        where = [f"--engine.port={port}" for port in ports]
         agent = AgentProcess(folder, "--config.file=tocsin.yml", "--no-worker", *where)
         try:
             await asyncio.to_thread(agent.start)
