@@ -88,7 +88,7 @@ def append(load: RuleLoad, scrapes: int) -> dict[str, float]:
         archive = DiskArchive(Path(folder), Shelf(Path(folder), 15 * DAY_MS, 2 << 30))
         store = Store(archive=archive)
         archive.start(store)
-        archive.run()
+        archive.run(time.monotonic)
         now_ms = int(time.time() * 1000) - scrapes * STEP_MS
         took = []
         for number in range(scrapes + 10):  # the first ten place the series and warm up

@@ -70,7 +70,7 @@ class Ours:
         self.archive = DiskArchive(folder, Shelf(folder, 15 * DAY_MS, 2**31))
         self.store = Store(archive=self.archive)
         self.archive.start(self.store)
-        self.archive.run()
+        self.archive.run(time.monotonic)
         self.desk = Desk(incident_config(load(None)), SqliteJournal(folder / "j.db"), random.random)
         self.instances = Instances(self.desk, now_ms)
         around = Surroundings(

@@ -145,7 +145,7 @@ class App:
         await self.desk.start(now_ms)
         await asyncio.to_thread(self.archive.start, self.store)
         await asyncio.to_thread(resume, self.store, self.engine, self._collectors())
-        self.archive.run()
+        self.archive.run(self.clock.monotonic)
         plan = await self._plan()
         self.engines = Engines(plan, self._worker(plan), self._worker_url, self._hooks())
         self._add_own()
@@ -388,7 +388,7 @@ class App:
         page = MetricsPage(self.agent, monotonic, self.scrapes, self.setup.max_requests)
         names = _names(self.setup.config)
         guarded = guard(self.setup.token, names)
-        intake = write.Intake(self.receiver, self.writes, now_ms)
+        intake = write.Intake(self.receiver, self.writes, now_ms, logged=self._logged)
         base = external_url(self.setup.config)
         return [
             *metrics_routes(page, self._unready, links=_LINKS),
@@ -402,6 +402,9 @@ class App:
             *status.routes(self._running()),
             *runbooks.routes(lambda: bundled("docs/runbooks")),
         ]
+
+    async def _logged(self) -> None:
+        await asyncio.wrap_future(self.archive.logged())
 
     def _targets(self) -> list[targets.Target]:
         return [_target(one, self._url) for one in self.agent.scrapers]

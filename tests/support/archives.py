@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tocsin_alerting.store.columns import Part
-from tocsin_alerting.store.disk import DiskArchive
+from tocsin_alerting.store.disk import DiskArchive, Pace
 from tocsin_alerting.store.history import History
 from tocsin_alerting.store.selection import Selection
 from tocsin_alerting.store.shelf import Shelf
@@ -28,12 +28,14 @@ class Kept:
         retention_ms: int = 15 * DAY_MS,
         max_bytes: int = 2**31,
         machine: MachineName | None = None,
+        early: int = 1_000_000,
+        most_backlog: int = 8_000_000,
     ) -> None:
         self.directory = directory
         self._memory_ms, self._max_bytes = memory_ms, max_bytes
         self.shelf = Shelf(directory, retention_ms, max_bytes)
-        self.archive = DiskArchive(directory, self.shelf, machine=machine)
-        self.store = Store(memory_ms, archive=self.archive)
+        self.archive = DiskArchive(directory, self.shelf, Pace(early=early), machine=machine)
+        self.store = Store(memory_ms, archive=self.archive, most_backlog=most_backlog)
         self.archive.start(self.store)
 
     def again(self, machine: MachineName | None = None) -> "Kept":

@@ -49,7 +49,7 @@ def main() -> None:
     archive = DiskArchive(directory, Shelf(directory, 10**12, 2**30), Pace(seconds=0.01, sync=50))
     store = Store(archive=archive)
     archive.start(store)
-    archive.run()
+    archive.run(time.monotonic)
     at_ms = newest_ms(store, OWN) or FIRST_MS - STEP_MS
     while True:
         at_ms += STEP_MS

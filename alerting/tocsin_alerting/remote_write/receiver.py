@@ -10,12 +10,13 @@ from tocsin_alerting.remote_write.series import shown
 from tocsin_alerting.remote_write.snappy import unpacked
 from tocsin_alerting.remote_write.traffic import Traffic
 from tocsin_alerting.remote_write.walk import walk
+from tocsin_alerting.store.backlog import Backlogged
 
 _TRIES = 3
 
 
 class Unsettled(Exception):
-    """The store gave its series new numbers each time that we asked: to be sent again."""
+    """The store could not take it now: to be sent again."""
 
 
 class Receiver:
@@ -31,7 +32,10 @@ class Receiver:
         nothing of it was written."""
         data = unpacked(body)
         for _ in range(_TRIES):
-            receipt = self._write(data, now_ms)
+            try:
+                receipt = self._write(data, now_ms)
+            except Backlogged as error:
+                raise Unsettled(str(error)) from None
             if receipt is not None:
                 self.traffic.add(receipt)
                 return receipt

@@ -88,6 +88,10 @@ class Archive(Protocol):
     def up(self) -> bool:
         """Whether what is handed over is kept at present."""
 
+    @property
+    def progress(self) -> int:
+        """It grows whenever the archive has written what it was handed."""
+
     def record(self, entry: Entry) -> None:
         """Takes it to be written later, by another thread: no I/O here, and no error."""
 
@@ -99,6 +103,10 @@ class Archive(Protocol):
 
     def newest_pairs(self) -> int | None:
         """The time of the newest sealed sample of a loose series; None: there is none."""
+
+    def newest_of(self, series: Sequence[Labels], pairs_alone: bool = False) -> tuple[Ints, Ints]:
+        """The time (n,) and the bits (n,) of the newest sealed sample of each series, NEVER_MS and
+        0 where there is none; `pairs_alone`: of those that it has in pairs. This reads files."""
 
     def join(
         self,

@@ -7,6 +7,10 @@ Sealing closes all columns before the running hour, writes them to a segment, an
 with what memory still holds: only then is the old log deleted, so a kill at any moment leaves a
 whole one. When the disk does not take it, memory goes on alone, and a new log is begun as soon as
 the disk does.
+
+Much that is late, of a sender that was cut off for hours, is sealed at once: memory does not wait
+for the hour. Whoever has acknowledged something asks `logged` first: a kill then costs nothing of
+it, whatever the writer does at the moment.
 """
 
 import logging
@@ -14,12 +18,24 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from io import FileIO
 from pathlib import Path
 
-from tocsin_alerting.store.archive import Checkpoint, Entry, Live, LivePairs, Shift
-from tocsin_alerting.store.cell import NEVER_MS
+from tocsin_alerting.store.archive import (
+    Checkpoint,
+    Column,
+    Entry,
+    Live,
+    LivePairs,
+    Owner,
+    Scraps,
+    Shift,
+)
+from tocsin_alerting.store.cell import NEVER_MS, Ints
+from tocsin_alerting.store.held import Stock
 from tocsin_alerting.store.instances import renaming
 from tocsin_alerting.store.log import HEAD, BrokenLog, Reader, Writer
 from tocsin_alerting.store.matchers import Verdicts
@@ -28,7 +44,7 @@ from tocsin_alerting.store.rows import MatcherSets
 from tocsin_alerting.store.selection import Selection
 from tocsin_alerting.store.shelf import ASIDE, UNFINISHED, Shelf, sync_directory
 from tocsin_alerting.store.store import HOUR_MS, Store
-from tocsin_exporter.snapshot import MachineName, Source
+from tocsin_exporter.snapshot import Labels, MachineName, Source
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +56,7 @@ _WAITING = 20_000  # entries; a disk that hangs must not take the memory
 @dataclass(frozen=True, slots=True)
 class Pace:
     """Turns of the writer: how long one waits, and every how many of them it syncs the log, or
-    tries again after a failure.
+    tries again after a failure; and how many late samples are sealed before their time.
 
     What was written survives a kill of this process: the shorter a turn, the less is lost.
     """
@@ -48,6 +64,7 @@ class Pace:
     seconds: float = 0.25
     sync: int = 32
     retry: int = 120
+    early: int = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +108,12 @@ class DiskArchive:
         self._failures = self._lost = self._broken = 0
         self._overrun = False
         self._obsolete: list[Path] = []  # logs whose content memory holds
+        self._turns_done = 0
+        self._asked: deque[Future[None]] = deque()
+        # What a log that is being begun still lacks.
+        self._begun: deque[Column | Owner | Scraps | Shift] | None = None
         self._stop = threading.Event()
+        self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 
     # what the store asks
@@ -103,6 +125,17 @@ class DiskArchive:
     @property
     def up(self) -> bool:
         return self._file is not None
+
+    @property
+    def progress(self) -> int:
+        return self._turns_done
+
+    def logged(self) -> Future[None]:
+        """Done when all that was handed over is in the log, or the disk takes nothing."""
+        asked: Future[None] = Future()
+        self._asked.append(asked)
+        self._wake.set()
+        return asked
 
     def record(self, entry: Entry) -> None:
         if self._store is None:
@@ -127,6 +160,9 @@ class DiskArchive:
     def newest_pairs(self) -> int | None:
         return self._shelf.newest_pairs()
 
+    def newest_of(self, series: Sequence[Labels], pairs_alone: bool = False) -> tuple[Ints, Ints]:
+        return self._shelf.newest_of(series, pairs_alone)
+
     def join(
         self,
         matcher_sets: MatcherSets,
@@ -146,12 +182,14 @@ class DiskArchive:
         self._store = store
         self._attempt(self._begin_log)
 
-    def run(self) -> None:
-        self._thread = threading.Thread(target=self._turns, name="store writer", daemon=True)
+    def run(self, monotonic: Callable[[], float]) -> None:
+        work = partial(self._turns, monotonic)
+        self._thread = threading.Thread(target=work, name="store writer", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         self._stop.set()
+        self._wake.set()
         if self._thread is not None:
             self._thread.join()
         self.turn()
@@ -162,23 +200,42 @@ class DiskArchive:
     def turn(self) -> None:
         """One round of writing: what waits goes to the log, and an hour that is over is sealed."""
         self._turn += 1
-        if self._file is None or self._overrun:
+        if self._file is None and not self._overrun:
             self._clear()
-            if self._overrun or self._turn % self._pace.retry == 0:
+            if self._turn % self._pace.retry == 0:
                 self._attempt(self._begin_log)
+            self._answer(len(self._asked))
             return
-        self._attempt(self._drain)
+        self.flush()
         if self._turn % self._pace.sync == 0:
             self._attempt(self._sync)
         hour_ms = (self._now_ms - GRACE_MS) // HOUR_MS * HOUR_MS
         if hour_ms > self._sealed_until_ms and self._attempt(lambda: self.seal(hour_ms)):
             self._sealed_until_ms = hour_ms
+        self._turns_done += self._file is not None
 
-    def seal(self, before_ms: int) -> None:
+    def flush(self) -> None:
+        """What waits goes to the log; and what is late to a segment, when that is much."""
+        asked = len(self._asked)
+        if self._overrun:
+            self._clear()
+            self._attempt(self._begin_log)
+        elif self._file is not None:
+            self._attempt(self._drain)
+        self._answer(asked)
+        if (
+            self._file is not None
+            and self._store is not None
+            and self._store.backlog.samples >= self._pace.early
+        ):
+            hour_ms = (self._now_ms - GRACE_MS) // HOUR_MS * HOUR_MS
+            self._attempt(lambda: self.seal(hour_ms, early=True))
+
+    def seal(self, before_ms: int, early: bool = False) -> None:
         """Everything before that time, as far as memory has it, into a segment. Raises OSError."""
         assert self._store is not None
-        stock = self._store.held(before_ms)
-        if self._shelf.add(stock):
+        stock = self._store.held(before_ms, early)
+        if self._shelf.add(stock, meanwhile=self._meanwhile):
             self._store.sealed(stock)
             self._begin_log()
         self._shelf.prune(self._now_ms)
@@ -228,13 +285,21 @@ class DiskArchive:
 
     # writing
 
-    def _turns(self) -> None:
-        while not self._stop.wait(self._pace.seconds):
+    def _turns(self, monotonic: Callable[[], float]) -> None:
+        due = monotonic() + self._pace.seconds
+        while not self._stop.is_set():
+            self._wake.wait(max(due - monotonic(), 0.0))
+            self._wake.clear()
             try:
-                self.turn()
+                if monotonic() < due:
+                    self.flush()
+                else:
+                    due = monotonic() + self._pace.seconds
+                    self.turn()
             except Exception:  # why: nobody else writes, so a fault of ours must not end the thread
                 log.exception("the store's writer failed; it begins a new log")
                 self.let_go()
+                self._answer(len(self._asked))
 
     def _attempt(self, work: Callable[[], None]) -> bool:
         """Whether it worked. A failure is said once; memory goes on alone until a log begins."""
@@ -254,15 +319,31 @@ class DiskArchive:
             self._file.close()
             self._file = None
 
+    def _meanwhile(self) -> None:
+        """Between two pieces of a segment or a log that is begun: those who wait do not."""
+        asked = len(self._asked)
+        if asked and self._file is not None and not self._overrun:
+            self._drain()
+            self._answer(asked)
+
     def _drain(self) -> None:
         while self._queue:
             _put(self._file, b"".join(self._waiting(1000)))
+
+    def _answer(self, count: int) -> None:
+        """The first ones of those who asked: their entries were in the queue that was written."""
+        for _ in range(count):
+            asked = self._asked.popleft()
+            if asked.set_running_or_notify_cancel():
+                asked.set_result(None)
 
     def _waiting(self, most: int) -> Iterator[bytes]:
         while self._queue and most:
             most -= 1
             entry = self._popped()
             if not isinstance(entry, Checkpoint):
+                if self._begun is not None:
+                    self._begun.append(entry)
                 yield self._writer.entry(entry)
 
     def _popped(self) -> Entry:
@@ -277,6 +358,8 @@ class DiskArchive:
     def _begin_log(self) -> None:
         """A new log, with all that memory holds, takes the place of the old one."""
         assert self._store is not None
+        if self._file is not None and not self._overrun:
+            self._drain()  # the old log is whole until the new one has its name
         self._overrun = False
         stock = self._store.held()
         while self._checkpoints:  # what was handed over before it is in it
@@ -284,24 +367,31 @@ class DiskArchive:
         self._directory.mkdir(parents=True, exist_ok=True)
         numbers = [int(one.stem) for one in self._directory.glob(f"*{SUFFIX}")]
         path = self._directory / f"{max(numbers, default=0) + 1:010d}{SUFFIX}"
-        unfinished = path.with_suffix(UNFINISHED)
-        writer = Writer()
-        file = FileIO(unfinished, "wb")
+        self._take_up(*self._written_log(path, stock))
+        sync_directory(self._directory)
+        while self._obsolete:
+            self._obsolete.pop().unlink(missing_ok=True)
+        self._obsolete.append(path)
+
+    def _written_log(self, path: Path, stock: Stock) -> tuple[FileIO, Writer]:
+        """A log of the stock and of what was handed over meanwhile: that is in the old one too."""
+        unfinished, writer = path.with_suffix(UNFINISHED), Writer()
+        file, self._begun = FileIO(unfinished, "wb"), deque()
         try:
             _put(file, HEAD)
             for data in writer.checkpoint(stock):
                 _put(file, data)
+                self._meanwhile()
+            _put(file, b"".join(writer.entry(one) for one in self._begun))
             os.fsync(file.fileno())
             unfinished.rename(path)
         except OSError:
             file.close()
             unfinished.unlink(missing_ok=True)
             raise
-        self._take_up(file, writer)
-        sync_directory(self._directory)
-        while self._obsolete:
-            self._obsolete.pop().unlink(missing_ok=True)
-        self._obsolete.append(path)
+        finally:
+            self._begun = None
+        return file, writer
 
     def _take_up(self, file: FileIO, writer: Writer) -> None:
         if self._file is None and self._failures:

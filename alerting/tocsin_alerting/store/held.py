@@ -54,3 +54,12 @@ class Stock:
 
     sources: Sequence[Held]
     pairs: HeldPairs
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Restored:
+    """Cells of these series; `whole` as in `Column`."""
+
+    labels: tuple[Labels, ...]
+    values: Floats
+    whole: bool

@@ -2,28 +2,56 @@
 
 A sample fits when its time has a column, or is later than all columns and a new one costs no more
 than pairs would. A series with a sample that does not fit is loose from then on, with a time for
-each sample; what it has in columns stays there.
+each sample; what it has in columns stays there. Columns are later than all that is sealed of
+their source, so what comes for an earlier time is loose. A series may be older than memory: then
+the archive says which is its newest sample.
 """
 
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tocsin_alerting.store.archive import Archive, Column, Owner, Scraps
-from tocsin_alerting.store.cell import NEVER_MS, Floats, Ints, Mask, is_stale, normalised
+from tocsin_alerting.store.cell import (
+    END_OF_TIME,
+    NEVER_MS,
+    Floats,
+    Ints,
+    Mask,
+    is_stale,
+    normalised,
+)
+from tocsin_alerting.store.hearing import Hearing
 from tocsin_alerting.store.last import Lasts
 from tocsin_alerting.store.loose import Loose
-from tocsin_alerting.store.matchers import Matcher, MatchOp
-from tocsin_alerting.store.numbers import DEAD, UNPLACED, Numbers, is_loose, loose_place
-from tocsin_alerting.store.requests import alike, columns, distinct, in_order, newest, repeats
+from tocsin_alerting.store.numbers import (
+    DEAD,
+    UNASKED,
+    UNPLACED,
+    Numbers,
+    is_loose,
+    loose_place,
+)
+from tocsin_alerting.store.requests import alike, columns, distinct, repeats
 from tocsin_alerting.store.rows import NO_LIMIT, Rows
 from tocsin_alerting.store.table import Table
-from tocsin_alerting.store.target import NAME, UP, source_of
+from tocsin_alerting.store.target import source_of
+from tocsin_alerting.store.verdict import (
+    DUPLICATE,
+    LOOSE,
+    OUT_OF_ORDER,
+    OWN_SOURCE,
+    TAKEN,
+    TOO_FAR_AHEAD,
+    TOO_OLD,
+    Verdicts,
+    Written,
+    twins,
+    written,
+)
 from tocsin_exporter.snapshot import Labels, Source
 
 log = logging.getLogger(__name__)
@@ -33,35 +61,6 @@ _TABLES = 64  # with more, a source of a few series is cheaper in pairs
 _FEW = 32
 _IDLE = 10_000  # numbers of no use, before all are given out anew
 AHEAD_MS = 600_000
-_UP = ((Matcher(NAME, MatchOp.EQUAL, UP),),)
-
-
-# What becomes of a sample. Plain numbers: numpy compares them faster than those of an Enum.
-TAKEN = 0
-LOOSE = 1  # it does not fit its source's columns
-TWIN = 2  # the request has another one of the same series and time, which decides
-OUT_OF_ORDER, DUPLICATE, TOO_OLD, TOO_FAR_AHEAD, OWN_SOURCE = range(3, 8)
-
-_REASONS = {
-    OUT_OF_ORDER: "out_of_order",
-    DUPLICATE: "duplicate",
-    TOO_OLD: "too_old",
-    TOO_FAR_AHEAD: "too_far_ahead",
-    OWN_SOURCE: "own_source",
-}
-Verdicts: TypeAlias = NDArray[np.int8]
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """How many samples were taken, and how many were refused, by reason: out_of_order, duplicate,
-    too_old, too_far_ahead (of the clock), own_source (the agent itself appends to it).
-
-    `first` is the place of the first that was refused, with its reason."""
-
-    taken: int
-    refused: Mapping[str, int]
-    first: tuple[int, str] | None = None
 
 
 class Span(NamedTuple):
@@ -76,7 +75,8 @@ class Intake:
 
     `table` gives the columns of a source, new ones if it has none, and `drop` is told of each new
     column; `own` are the sources that the agent itself appends to. `gone` tells up to when, both
-    included, the columns of a source are in the archive alone.
+    included, the columns of a source are in the archive alone; `sealed_ms` is the time of the
+    newest sample in there.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class Intake:
     ) -> None:
         self.own: set[Source] = set()
         self.gone: Mapping[Source, int] = {}
+        self.sealed_ms = NEVER_MS
         self.over_limit = self.over_sources = 0
         self.numbers = Numbers()
         self._tables = tables
@@ -98,15 +99,30 @@ class Intake:
         self._drop = drop
         self.loose = Loose(Rows(NO_LIMIT, changed, self._taken_loose, self._left_loose))
         self._lasts = lasts
+        self.hearing = Hearing(lasts, self.own)
         self._archive = archive
         self._max_series = max_series
         self._strays: Counter[Source] = Counter()  # loose series
-        self._dropped: dict[Labels, int] = {}  # the newest loose sample of those in columns again
         self._said: set[Source] = set()
 
     def register(self, series: Sequence[Labels]) -> Ints:
         """The numbers of these series; -1: no place."""
         return np.fromiter((self._number(labels) for labels in series), np.int64, len(series))
+
+    def unasked(self, numbers: Ints, times: Ints) -> tuple[list[Labels], list[Labels]]:
+        """Series of which only the archive knows whether these samples are newer than all of
+        them: those that memory does not have, and those of which it may lack pairs."""
+        if not len(times) or times.min() > self.sealed_ms:
+            return [], []
+        some = np.unique(numbers[self.numbers.past[numbers] == UNASKED])
+        places = self.numbers.place[some]
+        forgotten, in_columns = some[places == UNPLACED], some[places >= 0]
+        return self.numbers.labels(forgotten), self.numbers.labels(in_columns)
+
+    def learn(self, series: Sequence[Labels], times: Ints, bits: Ints) -> None:
+        """The archive's answer: the newest sample of each, NEVER_MS where it has none."""
+        for labels, at_ms, value in zip(series, times.tolist(), bits.tolist(), strict=True):
+            self.numbers.remember(labels, at_ms, value)
 
     def write(self, numbers: Ints, times: Ints, values: Floats, span: Span) -> Written | None:
         """None: some of the numbers are dead, and a new epoch has begun."""
@@ -120,17 +136,18 @@ class Intake:
         elif (places == DEAD).any():
             self.numbers.renew()
             return None
-        verdicts = self._screened(sources, times, span)
+        verdicts = self._screened(numbers, times, span)
         if repeats(numbers):
-            at, of = _twins(numbers, times, verdicts)
-            self._place(places, numbers, times, values, verdicts)
-            _settle(at, of, values, verdicts)
+            at, of = twins(numbers, times, verdicts)
+            self._place(numbers, times, values, verdicts)
+            self._settle(at, of, numbers, times, values, verdicts)
         else:
-            self._place(places, numbers, times, values, verdicts)
-        written = _written(verdicts)
-        if written.taken:
-            self._hear(numbers, sources, times, values, verdicts)
-        return written
+            self._place(numbers, times, values, verdicts)
+        told = written(verdicts)
+        if told.taken:
+            real = verdicts == TAKEN
+            self.hearing.hear(self.numbers, numbers[real], times[real], values[real])
+        return told
 
     def expire(self, before_ms: int) -> None:
         """Forgets sources that have no series, and all numbers if too many are of no use."""
@@ -142,30 +159,6 @@ class Intake:
         useless = len(self.numbers.sources) - len(live) > SOURCES // 10
         if useless or self.numbers.idle > _IDLE + len(self.numbers) // 2:
             self.numbers.renew()
-
-    def restored(self) -> None:
-        """After a log was read: what the newest samples of each remote source say."""
-        remote = [(one, table) for one, table in self._tables.items() if one not in self.own]
-        for source, table in remote:
-            if (heard_ms := table.heard_ms()) is not None:
-                self._lasts.heard(source, heard_ms)
-        times, values = self.loose.newest()
-        rows, series = self.loose.rows.owned()
-        for row, labels in zip(rows.tolist(), series, strict=True):
-            if not is_stale(values[row : row + 1])[0]:
-                self._lasts.heard(source_of(labels), int(times[row]))
-        ups = [(source, *up) for source, table in remote for up in table.newest(_UP)]
-        for row in self.loose.rows.find(_UP).tolist():
-            (labels,) = self.loose.rows.labels([row])
-            ups.append((source_of(labels), int(times[row]), float(values[row])))
-        for source, at_ms, value in sorted(ups, key=lambda up: up[1]):
-            self._say_up(source, at_ms, value)
-
-    def _say_up(self, source: Source, at_ms: int, value: float) -> None:
-        if is_stale(np.array([value]))[0]:
-            self._lasts.ended(source, at_ms)
-        else:
-            self._lasts.up(source, bool(value))
 
     @property
     def strays(self) -> Collection[Source]:
@@ -186,14 +179,31 @@ class Intake:
         if not self._strays[source]:
             del self._strays[source]
         table = self._tables.get(source)
-        after = table.rows.known(labels) if table else -1
-        if after >= 0:
-            self._dropped[labels] = self.loose.last_ms(row)
+        after = table.rows.known(labels) if table and source not in self.own else -1
+        self.numbers.remember(labels, self.loose.last_ms(row), self.loose.last_bits(row))
         self.numbers.move(labels, loose_place(row), after if after >= 0 else DEAD)
 
-    def left_column(self, row: int, labels: Labels) -> None:
-        self._dropped.pop(labels, None)
-        self.numbers.move(labels, row, DEAD)
+    def took_column(self, source: Source, labels: Labels) -> None:
+        if source in self.own:
+            self.numbers.claim(labels, True)
+
+    def left_column(self, source: Source, row: int, labels: Labels) -> None:
+        if source in self.own:
+            self.numbers.claim(labels, False)
+        else:
+            self.numbers.move(labels, row, DEAD)
+
+    def adopt(self, source: Source) -> None:
+        """The agent itself appends to it from now on."""
+        if source not in self.own:
+            self.own.add(source)
+            self.numbers.renew()
+
+    def disown(self, source: Source) -> None:
+        """The agent no longer appends to it."""
+        if source in self.own:
+            self.own.discard(source)
+            self.numbers.renew()
 
     # numbers
 
@@ -205,12 +215,17 @@ class Intake:
         source = source_of(labels)
         table = self._tables.get(source)
         loose = self.loose.rows.known(labels)
+        ours = self._is_ours(labels)
         if loose >= 0:
-            return self.numbers.add(labels, loose_place(loose))
-        row = table.rows.known(labels) if table else -1
-        if row < 0 and not self._has_room(source, table):
+            return self.numbers.add(labels, loose_place(loose), ours)
+        row = table.rows.known(labels) if table and source not in self.own else -1
+        if row < 0 and not ours and not self._has_room(source, table):
             return -1
-        return self.numbers.add(labels, row if row >= 0 else UNPLACED)
+        return self.numbers.add(labels, row if row >= 0 else UNPLACED, ours)
+
+    def _is_ours(self, labels: Labels) -> bool:
+        tables = (self._tables.get(source) for source in self.own)
+        return any(table is not None and table.rows.known(labels) >= 0 for table in tables)
 
     def _has_room(self, source: Source, table: Table | None) -> bool:
         if len(self.numbers.sources) >= SOURCES and not self.numbers.knows(source):
@@ -242,6 +257,8 @@ class Intake:
         table = self._tables.get(source)
         if table is None or source in self.own or repeats(numbers):
             return False
+        if self.numbers.ours[numbers].any() or self.numbers.past[numbers].max() >= at_ms:
+            return False
         if table.last_ms is None or at_ms > table.last_ms:
             if not table.roomy(1, 0, len(rows)):
                 return False
@@ -255,25 +272,40 @@ class Intake:
         ups = self.numbers.up[numbers]
         if ups.any():
             for value in values[ups].tolist():
-                self._say_up(source, at_ms, value)
+                self.hearing.say_up(source, at_ms, value)
         return True
 
-    def _screened(self, sources: Ints, times: Ints, span: Span) -> Verdicts:
+    def _screened(self, numbers: Ints, times: Ints, span: Span) -> Verdicts:
         verdicts = np.zeros(len(times), np.int8)
         if times.min() < span.first_ms or times.max() > span.last_ms:
             verdicts[times < span.first_ms] = TOO_OLD
             verdicts[times > span.last_ms] = TOO_FAR_AHEAD
-        for at in distinct(sources):
-            source = self.numbers.sources[at]
-            if source in self.own:
-                verdicts[sources == at] = OWN_SOURCE
-                self._say(source)
+        ours = self.numbers.ours[numbers]
+        if ours.any():
+            verdicts[ours] = OWN_SOURCE
+            for at in distinct(self.numbers.source[numbers[ours]]):
+                self._say(self.numbers.sources[at])
         return verdicts
 
-    def _place(
-        self, places: Ints, numbers: Ints, times: Ints, values: Floats, verdicts: Verdicts
-    ) -> None:
+    def _compare_past(self, numbers: Ints, times: Ints, values: Floats, verdicts: Verdicts) -> None:
+        """With what memory has no longer."""
+        past = self.numbers.past[numbers]
+        if times.min() > past.max():
+            return
+        taken, same = verdicts == TAKEN, values.view(np.int64) == self.numbers.past_bits[numbers]
+        verdicts[taken & (times < past)] = OUT_OF_ORDER
+        for at in np.flatnonzero(taken & (times == past) & ~same).tolist():
+            place = self.numbers.place[numbers[at : at + 1]]
+            if place[0] >= UNPLACED:  # of a loose one memory knows the newest
+                table = self._tables.get(self._source(numbers[at : at + 1]))
+                newer = place[0] >= 0 and table and table.newest_ms(place)[0] > times[at]
+                verdicts[at] = OUT_OF_ORDER if newer else DUPLICATE
+
+    def _place(self, numbers: Ints, times: Ints, values: Floats, verdicts: Verdicts) -> None:
         """Where each of those that are TAKEN so far goes, or why it does not."""
+        self._compare_past(numbers, times, values, verdicts)
+        self._loosen_backdated(numbers, times, verdicts)
+        places = self.numbers.place[numbers]
         if places.min() < DEAD:
             verdicts[is_loose(places) & (verdicts == TAKEN)] = LOOSE
         sources = self.numbers.source[numbers]
@@ -293,6 +325,8 @@ class Intake:
         """Samples of one source and time, of different series, into its columns."""
         source = self._source(numbers)
         table = self._tables.get(source)
+        if source in self.own:
+            return self._loosen(table, at_ms, numbers)
         verdicts = np.full(len(numbers), LOOSE, np.int8)
         if table is None or table.last_ms is None or at_ms > table.last_ms:
             fits = self._fitting(table, numbers) & (at_ms > self.gone.get(source, NEVER_MS))
@@ -373,21 +407,20 @@ class Intake:
         """Series that are loose from now on, unless nobody knows any more what they had then."""
         places = self.numbers.place[numbers]
         verdicts = np.full(len(numbers), LOOSE, np.int8)
-        gone_ms = self.gone.get(self._source(numbers), NEVER_MS) if len(numbers) else NEVER_MS
-        if at_ms < self.loose.floor_ms or at_ms <= gone_ms:
+        if self._archive is None and at_ms < self.loose.floor_ms:
             verdicts[places == UNPLACED] = TOO_OLD
         moving = ~is_loose(places) & (verdicts == LOOSE)
         if moving.any():
             places, numbers = places[moving], numbers[moving]
             labels = self.numbers.labels(numbers)
             rows = np.array([self.loose.rows.take(one) for one in labels], np.int64)
-            last_ms = np.full(len(rows), NEVER_MS)
+            last_ms, bits = self.numbers.past[numbers], self.numbers.past_bits[numbers]
             if table is not None:
-                held = places >= 0
+                held = np.flatnonzero(places >= 0)
+                held = held[table.newest_ms(places[held]) > last_ms[held]]
                 last_ms[held] = table.newest_ms(places[held])
-            dropped = (self._dropped.pop(one, NEVER_MS) for one in labels)
-            last_ms = np.maximum(last_ms, np.fromiter(dropped, np.int64, len(rows)))
-            self.loose.take(rows, last_ms)
+                bits[held] = table.newest_bits(places[held])
+            self.loose.take(rows, last_ms, bits)
             self.numbers.put(self._source(numbers), numbers, loose_place(rows))
         return verdicts
 
@@ -403,6 +436,54 @@ class Intake:
         verdicts[fresh | told.same] = TAKEN
         return verdicts
 
+    def _loosen_backdated(self, numbers: Ints, times: Ints, verdicts: Verdicts) -> None:
+        """New series that begin before all columns in which they would find a place: a sender of
+        whole series, one after the other, has thousands of times in a request."""
+        fresh = np.flatnonzero((self.numbers.place[numbers] == UNPLACED) & (verdicts == TAKEN))
+        if len(fresh) < 2 or alike(times[fresh]):
+            return
+        sources = self.numbers.source[numbers[fresh]]
+        for at in distinct(sources):
+            source = self.numbers.sources[at]
+            table = self._tables.get(source)
+            open_ms = END_OF_TIME if source in self.own else self.gone.get(source, NEVER_MS) + 1
+            if table is not None and table.last_ms is not None:
+                open_ms = max(open_ms, min(table.open_ms, table.last_ms))
+            here = fresh[(sources == at) & (times[fresh] < open_ms)]
+            if len(here):
+                self._loosen(table, int(times[here].min()), np.unique(numbers[here]))
+
+    def _settle(
+        self,
+        at: Ints,
+        of: Ints,
+        numbers: Ints,
+        times: Ints,
+        values: Floats,
+        verdicts: Verdicts,
+    ) -> None:
+        """A twin fares like the first one; where that was taken, or its time has a value already,
+        it is a duplicate if its own value is not the one that stands there."""
+        bits = values.view(np.int64)
+        stands = bits[of]
+        for twin in np.flatnonzero(verdicts[of] == DUPLICATE).tolist():
+            number, at_ms = int(numbers[at[twin]]), int(times[at[twin]])
+            stands[twin] = self._standing(number, at_ms)
+        fared = verdicts[of]
+        known = (fared == TAKEN) | (fared == DUPLICATE)
+        verdicts[at] = np.where(known, np.where(bits[at] == stands, TAKEN, DUPLICATE), fared)
+
+    def _standing(self, number: int, at_ms: int) -> int:
+        """The bits of the newest sample of a series, which is of that time."""
+        if self.numbers.past[number] == at_ms:
+            return int(self.numbers.past_bits[number])
+        row = loose_place(int(self.numbers.place[number]))
+        if row >= 0 and self.loose.last_ms(row) == at_ms:
+            return self.loose.last_bits(row)
+        (labels,) = self.numbers.labels(np.array([number]))
+        table = self._tables[source_of(labels)]
+        return table.bits(at_ms, table.rows.known(labels))
+
     def _source(self, numbers: Ints) -> Source:
         return self.numbers.sources[int(self.numbers.source[numbers[0]])]
 
@@ -410,50 +491,9 @@ class Intake:
         if self._archive is not None and len(rows):
             self._archive.record(Column(source, at_ms, rows, values, False))
 
-    def _hear(
-        self, numbers: Ints, sources: Ints, times: Ints, values: Floats, verdicts: Verdicts
-    ) -> None:
-        real = (verdicts == TAKEN) & ~is_stale(values)
-        said = newest(sources, times) if real.all() else newest(sources[real], times[real])
-        for at, at_ms in said:
-            self._lasts.heard(self.numbers.sources[at], at_ms)
-        ups = np.flatnonzero(self.numbers.up[numbers])
-        ups = ups[verdicts[ups] == TAKEN]
-        for at in ups[np.argsort(times[ups], kind="stable")].tolist():
-            source = self.numbers.sources[int(sources[at])]
-            self._say_up(source, int(times[at]), values[at].item())
-
     def _say(self, source: Source) -> None:
         if source not in self._said:
             self._said.add(source)
-            log.warning("a remote writer sends %s, which is ours: its samples are refused", source)
-
-
-def _twins(numbers: Ints, times: Ints, verdicts: Verdicts) -> tuple[Ints, Ints]:
-    """Refuses what is late within the request; (those that another decides on, these others)."""
-    here = np.flatnonzero(verdicts == TAKEN)
-    if not len(here):
-        return here, here
-    order = in_order(numbers[here], times[here])
-    verdicts[here[order.late]] = OUT_OF_ORDER
-    again = ~order.late & (order.twin != np.arange(len(here)))
-    verdicts[here[again]] = TWIN
-    return here[again], here[order.twin[again]]
-
-
-def _settle(at: Ints, of: Ints, values: Floats, verdicts: Verdicts) -> None:
-    """A twin of the same value fares like the first one; another value is a duplicate."""
-    same = values[at].view(np.int64) == values[of].view(np.int64)
-    fared = verdicts[of]
-    verdicts[at] = np.where(same | (fared != TAKEN), fared, DUPLICATE)
-
-
-def _written(verdicts: Verdicts) -> Written:
-    if not verdicts.any():
-        return Written(len(verdicts), {})
-    counts = np.bincount(verdicts, minlength=OWN_SOURCE + 1).tolist()
-    refused = {name: counts[one] for one, name in _REASONS.items() if counts[one]}
-    if not refused:
-        return Written(counts[TAKEN], refused)
-    at = int(np.argmax(verdicts >= OUT_OF_ORDER))
-    return Written(counts[TAKEN], refused, (at, _REASONS[int(verdicts[at])]))
+            log.warning(
+                "a remote writer sends series of %s that are ours: they are refused", source
+            )

@@ -21,7 +21,6 @@ from tocsin_alerting.store.runs import (
     SmallInts,
     State,
     joined,
-    joined_up,
     moved,
     ordered,
 )
@@ -47,6 +46,7 @@ class Loose:
         self.rows = rows
         self.begins_ms = self.floor_ms = NEVER_MS
         self._last_ms = np.empty(0, np.int64)
+        self._last_bits = np.empty(0, np.int64)
         self._ordered: list[Run] = []
         self._rows: SmallInts = np.empty(0, np.int32)  # of the run that is being written
         self._times = np.empty(0, np.int64)
@@ -62,16 +62,20 @@ class Loose:
     @property
     def bytes(self) -> int:
         kept = sum(map(len, self._ordered)) + len(self._rows)
-        return kept * BYTES + self._last_ms.nbytes
+        return kept * BYTES + self._last_ms.nbytes + self._last_bits.nbytes
 
-    def take(self, rows: Ints, last_ms: Ints) -> None:
-        """These rows are new; the newest sample that their series have elsewhere is of then."""
+    def take(self, rows: Ints, last_ms: Ints, last_bits: Ints) -> None:
+        """These rows are new; the newest sample that their series have elsewhere is this."""
         self._fit()
         self._last_ms[rows] = last_ms
+        self._last_bits[rows] = last_bits
 
     def last_ms(self, row: int) -> int:
         """The time of its newest sample, here or elsewhere."""
         return int(self._last_ms[row])
+
+    def last_bits(self, row: int) -> int:
+        return int(self._last_bits[row])
 
     def newest(self) -> tuple[Ints, Floats]:
         """The time and value (rows.width,) of each row's newest sample; NEVER_MS: it has none."""
@@ -89,16 +93,14 @@ class Loose:
         if fresh.all():
             self.put(rows, times, values)
             return Told(fresh, ~fresh, ~fresh)
-        again = np.flatnonzero(times == last_ms)
-        same = np.zeros(len(rows), np.bool_)
-        same[again] = self._stands(rows[again], times[again], values[again])
+        bits = np.ascontiguousarray(values).view(np.int64)
+        same = (times == last_ms) & (self._last_bits[rows] == bits)
         self.put(rows[fresh], times[fresh], values[fresh])
         return Told(fresh, same, times < last_ms)
 
     def put(self, rows: Ints, times: Ints, values: Floats) -> None:
         """Samples that are newer than all of their rows."""
-        self._fit()
-        self._last_ms[rows] = times
+        self._remember(rows, times, values)
         start = 0
         while start < len(rows):
             if self._count == len(self._rows):
@@ -165,7 +167,7 @@ class Loose:
         self.floor_ms = max(self.floor_ms + min(delta_ms, 0), NEVER_MS)
         self._ordered = [moved(kept, delta_ms, until_ms)] if kept else []
         for one in self._ordered:
-            self._last_ms[one.rows] = one.times
+            self._remember(one.rows.astype(np.int64), one.times, one.values)
         self._release()
 
     def restore(self, rows: Ints, times: Ints, values: Floats, state: State) -> None:
@@ -173,8 +175,7 @@ class Loose:
         if state is State.OPEN or not len(rows):
             self.put(rows, times, values)
             return
-        self._fit()
-        self._last_ms[rows] = times
+        self._remember(rows, times, values)
         self._settle()
         self._add(ordered(rows.astype(np.int32), times, values, state))
         self.runs = self._published()
@@ -198,18 +199,6 @@ class Loose:
         self.runs = self._published()
         self.rows.release(np.flatnonzero(~present).tolist())
 
-    def _stands(self, rows: Ints, times: Ints, values: Floats) -> Mask:
-        """Whether the newest samples of the rows have these values, or are out of sight."""
-        if not len(rows):
-            return np.empty(0, np.bool_)
-        wanted, who = np.unique(rows, return_inverse=True)
-        found = joined_up(self.runs.find(wanted, int(times.min()), int(times.max())))
-        newest = np.zeros(len(wanted), np.int64)
-        seen = np.zeros(len(wanted), np.bool_)
-        newest[found.who], seen[found.who] = found.values.view(np.int64), True
-        stands: Mask = ~seen[who] | (newest[who] == values.view(np.int64))
-        return stands
-
     def _begin_run(self) -> None:
         self._settle()
         self._rows = np.empty(LENGTH, np.int32)
@@ -231,11 +220,17 @@ class Loose:
             one = joined(runs.pop(), one)
         runs.append(one)
 
+    def _remember(self, rows: Ints, times: Ints, values: Floats) -> None:
+        self._fit()
+        self._last_ms[rows] = times
+        self._last_bits[rows] = np.ascontiguousarray(values).view(np.int64)
+
     def _fit(self) -> None:
         width = self.rows.width
         if width > len(self._last_ms):
             more = width + width // 8 - len(self._last_ms)
             self._last_ms = np.concatenate([self._last_ms, np.full(more, NEVER_MS)])
+            self._last_bits = np.concatenate([self._last_bits, np.zeros(more, np.int64)])
 
     def _published(self) -> Runs:
         kept = slice(0, self._count)

@@ -5,11 +5,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from tocsin_alerting.store.cell import Ints, Mask
+from tocsin_alerting.store.cell import NEVER_MS, Ints, Mask
 from tocsin_alerting.store.target import NAME, UP, source_of
 from tocsin_exporter.snapshot import Labels, Source
 
 UNPLACED, DEAD = -1, -2
+UNASKED = NEVER_MS - 1
 _LOOSE = -3
 
 
@@ -29,7 +30,11 @@ def is_loose(places: Ints) -> Mask:
 class Numbers:
     """`place` (numbers,) says where the samples of a series go: to a row of its source's columns
     (0 and up), to a loose row (`loose_place`), nowhere yet (UNPLACED) or nowhere any more (DEAD);
-    `source` (numbers,) is a position in `sources`, and `up` whether it is the `up` of that source.
+    `source` (numbers,) is a position in `sources`, `up` whether it is the `up` of that source, and
+    `ours` whether the agent itself appends to the series.
+
+    `past` (numbers,) is the time of the newest sample that only the archive has, UNASKED until
+    that was asked, and `past_bits` its value.
 
     Numbers hold for an epoch. A new one begins when somebody writes to a dead one, or when too
     many are of no use.
@@ -62,7 +67,7 @@ class Numbers:
         found = (self._labels[number] for number in numbers.tolist())
         return [labels for labels in found if labels is not None]
 
-    def add(self, labels: Labels, place: int) -> int:
+    def add(self, labels: Labels, place: int, ours: bool = False) -> int:
         """The number of a series that has none."""
         number = len(self._labels)
         if number == len(self.place):
@@ -77,8 +82,21 @@ class Numbers:
         self.place[number] = place
         self.source[number] = at
         self.up[number] = dict(labels).get(NAME) == UP
+        self.ours[number] = ours
         self.waiting[source] += place == UNPLACED
         return number
+
+    def claim(self, labels: Labels, ours: bool) -> None:
+        """The agent itself appends to this series from now on, or does so no longer."""
+        number = self._number.get(labels)
+        if number is not None:
+            self.ours[number] = ours
+
+    def remember(self, labels: Labels, at_ms: int, bits: int) -> None:
+        """The newest sample of a series that leaves memory."""
+        number = self._number.get(labels)
+        if number is not None:
+            self.past[number], self.past_bits[number] = at_ms, bits
 
     def put(self, source: Source, numbers: Ints, places: Ints) -> None:
         """The series of these numbers, all of `source`, are kept there from now on."""
@@ -103,6 +121,9 @@ class Numbers:
         self.place = np.empty(0, np.int64)
         self.source = np.empty(0, np.int64)
         self.up = np.empty(0, np.bool_)
+        self.ours = np.empty(0, np.bool_)
+        self.past = np.empty(0, np.int64)
+        self.past_bits = np.empty(0, np.int64)
         self._source_at: dict[Source, int] = {}
         self._number: dict[Labels, int] = {}
         self._labels: list[Labels | None] = []
@@ -111,3 +132,6 @@ class Numbers:
         self.place = np.concatenate([self.place, np.full(more, UNPLACED)])
         self.source = np.concatenate([self.source, np.zeros(more, np.int64)])
         self.up = np.concatenate([self.up, np.zeros(more, np.bool_)])
+        self.ours = np.concatenate([self.ours, np.zeros(more, np.bool_)])
+        self.past = np.concatenate([self.past, np.full(more, UNASKED)])
+        self.past_bits = np.concatenate([self.past_bits, np.zeros(more, np.int64)])

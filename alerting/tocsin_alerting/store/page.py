@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tocsin_alerting.store.cache import Cache
-from tocsin_alerting.store.cell import ABSENT, Floats, Ints, Mask, is_sample
+from tocsin_alerting.store.cell import ABSENT, Floats, Ints, Mask, is_absent, is_sample
 from tocsin_alerting.store.codec import Coded, decoded
 from tocsin_alerting.store.segment import Section
 
@@ -90,6 +90,17 @@ class Pages:
         for who, cells in self._groups(stop, []):
             found[who] = is_sample(cells[:, start:]).any(axis=1)
         return found
+
+    def newest(self) -> tuple[Ints, Ints]:
+        """The column (count,) of the newest cell of each series, and its bits; the last column,
+        and 0, for those that cannot be read."""
+        count, columns = len(self._places.at), self._section.columns
+        newest, bits = np.full(count, columns - 1), np.zeros(count, np.int64)
+        for who, cells in self._groups(columns, []):
+            last = columns - 1 - np.argmax(~is_absent(cells[:, ::-1].copy()), axis=1)
+            newest[who] = last
+            bits[who] = cells[np.arange(len(who)), last].view(np.int64)
+        return newest, bits
 
     def _range(self, start: int, stop: int) -> tuple[int, int]:
         """The columns of the page that these are read with."""

@@ -6,9 +6,9 @@ import numpy as np
 
 from tocsin_alerting.store.archive import Shift
 from tocsin_alerting.store.cell import Ints, is_absent
-from tocsin_alerting.store.held import LoosePairs
+from tocsin_alerting.store.held import LoosePairs, Restored
 from tocsin_alerting.store.log import Bounds, Cells, Mark, Owners, Record
-from tocsin_alerting.store.store import Restored, Store
+from tocsin_alerting.store.store import Store
 from tocsin_exporter.snapshot import Labels, Renaming, Source
 
 

@@ -1,5 +1,6 @@
 """A set of series: labels once, with everything that was ever computed from them alone."""
 
+import threading
 from collections.abc import Callable, Hashable
 from typing import TypeVar, cast
 
@@ -17,23 +18,26 @@ class SeriesSet:
 
     Grouping, matching and label dropping depend on the labels alone. `remember` computes such a
     thing once and keeps it as long as the set lives: a set lives while its selection is cached.
+    Any number of threads may ask: two that ask at once may both compute, and get the same object.
     """
 
-    __slots__ = ("_memory", "labels")
+    __slots__ = ("_lock", "_memory", "labels")
 
     def __init__(self, labels: tuple[Labels, ...]) -> None:
         self.labels = labels
         self._memory: dict[Hashable, object] = {}
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def remember(self, key: Hashable, compute: Callable[[], T]) -> T:
         """`compute()`, or what it gave under the same `key` before."""
-        found = self._memory.get(key)
+        found = self._memory.get(key)  # one step of the interpreter: no lock
         if found is None:
-            found = compute()
-            if len(self._memory) >= MEMORIES:
-                self._memory.pop(next(iter(self._memory)), None)
-            self._memory[key] = found
+            computed = compute()
+            with self._lock:
+                found = self._memory.setdefault(key, computed)
+                if len(self._memory) > MEMORIES:
+                    del self._memory[next(iter(self._memory))]
         return cast(T, found)

@@ -92,6 +92,17 @@ class Sealed:
                 found.append(Found(who[series], times[samples, series], values))
         return joined_up(found)
 
+    def newest(self) -> tuple[Ints, Ints]:
+        """The time (count,) and bits of the newest sample of each series, which are all here; of
+        those that cannot be read the time of the newest of all, and 0."""
+        newest = np.full(len(self.places), self.sheaf.last_ms)
+        bits = np.zeros(len(self.places), np.int64)
+        for number, who, within in self._wanted():
+            bundle = self.read(self.sheaf, number)
+            if bundle is not None:
+                newest[who], bits[who] = bundle[:, -1, within]
+        return newest, bits
+
     def firsts(self) -> Ints:
         return np.where(self.places >= 0, self.first_of[self.places], END_OF_TIME)
 

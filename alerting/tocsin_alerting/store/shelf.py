@@ -13,7 +13,7 @@ import numpy as np
 
 from tocsin_alerting.store.archive import Live, LivePairs
 from tocsin_alerting.store.cache import Cache
-from tocsin_alerting.store.cell import END_OF_TIME, Ints
+from tocsin_alerting.store.cell import END_OF_TIME, NEVER_MS, Ints
 from tocsin_alerting.store.codec import Coded
 from tocsin_alerting.store.columns import Part
 from tocsin_alerting.store.held import Stock
@@ -30,6 +30,7 @@ from tocsin_alerting.store.selection import Selection
 from tocsin_alerting.store.series import SeriesSet
 from tocsin_alerting.store.sheaf import Sealed as SealedPairs
 from tocsin_alerting.store.sheaf import Sheaf
+from tocsin_alerting.store.target import source_of
 from tocsin_exporter.snapshot import Labels, Renaming, Source
 
 T = TypeVar("T")
@@ -141,8 +142,11 @@ class Shelf:
                 path.rename(path.with_suffix(ASIDE))
                 log.error("%s; it is set aside as %s", error, path.with_suffix(ASIDE).name)
 
-    def add(self, stock: Stock) -> bool:
-        """A new segment of what is closed; False when there was nothing. Raises OSError."""
+    def add(self, stock: Stock, meanwhile: Callable[[], None] = lambda: None) -> bool:
+        """A new segment of what is closed; False when there was nothing. Raises OSError.
+
+        `meanwhile` is called after each piece of it.
+        """
         number = self._number + 1
         path = self._directory / f"{number:010d}{SUFFIX}"
         unfinished = path.with_suffix(UNFINISHED)
@@ -150,6 +154,7 @@ class Shelf:
             with unfinished.open("wb") as file:
                 for data in written(stock):
                     file.write(data)
+                    meanwhile()
                 file.flush()
                 os.fsync(file.fileno())
             found = sections(unfinished)
@@ -182,6 +187,45 @@ class Shelf:
         """The time of the newest sample in a sheaf."""
         with self._lock:
             return self._volumes[None].newest_ms if None in self._volumes else None
+
+    def newest_of(self, series: Sequence[Labels], pairs_alone: bool = False) -> tuple[Ints, Ints]:
+        """As in Archive."""
+        times, bits = np.full(len(series), NEVER_MS), np.zeros(len(series), np.int64)
+        places: dict[Source | None, list[int]] = {None: list(range(len(series)))}
+        for at in () if pairs_alone else range(len(series)):
+            places.setdefault(source_of(series[at]), []).append(at)
+        for source, some in places.items():
+            here = np.array(some, np.int64)
+            found = self._newest_in(source, [series[at] for at in some])
+            later = found[0] > times[here]
+            times[here[later]], bits[here[later]] = found[0][later], found[1][later]
+        return times, bits
+
+    def _newest_in(self, source: Source | None, series: Sequence[Labels]) -> tuple[Ints, Ints]:
+        """Of what was written last: a series's samples ascend from segment to segment."""
+        with self._lock:
+            volume = self._volumes.get(source) or _Volume()
+            rows = np.array([volume.rows.known(one) for one in series], np.int64)
+            kept, width = list(volume.sections), volume.rows.width
+        times, bits = np.full(len(rows), NEVER_MS), np.zeros(len(rows), np.int64)
+        left = np.flatnonzero(rows >= 0)
+        for section, owners in reversed(kept):
+            places = _places(owners, rows[left], width)
+            here = np.flatnonzero(places >= 0)
+            if len(here):
+                times[left[here]], bits[left[here]] = self._newest(section, places[here])
+                left = left[places < 0]
+            if not len(left):
+                break
+        return times, bits
+
+    def _newest(self, one: Section | Sheaf, places: Ints) -> tuple[Ints, Ints]:
+        if isinstance(one, Sheaf):
+            unused = np.empty(0, np.int64)
+            return SealedPairs(one, places, unused, self._sheaf_bundle).newest()
+        axis = self._times(one)
+        columns, bits = Pages(one, places_of(places), self._bundle, self._cache).newest()
+        return np.full(len(places), one.last_ms) if axis is None else axis[columns], bits
 
     def join(
         self,

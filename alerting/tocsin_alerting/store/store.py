@@ -3,12 +3,12 @@
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from tocsin_alerting.store.archive import Archive, Checkpoint, Column, Live, LivePairs, Owner, Shift
+from tocsin_alerting.store.backlog import MOST, Backlog
 from tocsin_alerting.store.cell import (
     END_OF_TIME,
     NEVER_MS,
@@ -18,39 +18,30 @@ from tocsin_alerting.store.cell import (
     is_stale,
     normalised,
 )
-from tocsin_alerting.store.choices import Choices
+from tocsin_alerting.store.choices import Chooser
 from tocsin_alerting.store.columns import part
-from tocsin_alerting.store.held import Held, LoosePairs, Stock
-from tocsin_alerting.store.intake import AHEAD_MS, Intake, Span, Written
+from tocsin_alerting.store.held import Held, LoosePairs, Restored, Stock
+from tocsin_alerting.store.intake import AHEAD_MS, Intake, Span
 from tocsin_alerting.store.last import Last, Lasts
 from tocsin_alerting.store.listing import series_in, values_in
-from tocsin_alerting.store.matchers import Check, Verdicts, has_pattern, unhurried
+from tocsin_alerting.store.matchers import Check, Verdicts, unhurried
 from tocsin_alerting.store.placed import NOWHERE, Placed, place, place_rules
 from tocsin_alerting.store.rows import MatcherSets, Rows
 from tocsin_alerting.store.runs import State
-from tocsin_alerting.store.selection import Resolved, Selection, resolve
+from tocsin_alerting.store.selection import Selection
 from tocsin_alerting.store.size import Size, size_of
 from tocsin_alerting.store.table import Table
+from tocsin_alerting.store.verdict import Written
 from tocsin_exporter.snapshot import EMPTY, Family, Labels, Snapshot, Source
 
 HOUR_MS = 3_600_000
-UNSEALED = 3
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Restored:
-    """Cells of these series; `whole` as in `Column`."""
-
-    labels: tuple[Labels, ...]
-    values: Floats
-    whole: bool
 
 
 class Store:
     """Samples of the last `retention_ms` in memory; those before, if there is one, in an archive.
 
-    One writer at a time; readers may run in other threads at any moment. With an archive, memory
-    keeps what is not sealed yet, but no more than `UNSEALED` times as long.
+    One writer at a time; readers may run in other threads at any moment. Memory keeps what is not
+    sealed, whatever its age, until the archive did nothing for three times as long.
     """
 
     def __init__(
@@ -58,28 +49,30 @@ class Store:
         retention_ms: int = HOUR_MS,
         max_series_per_source: int = 100_000,
         archive: Archive | None = None,
+        most_backlog: int = MOST,
     ) -> None:
         self.retention_ms = archive.retention_ms if archive else retention_ms
         self._memory_ms = retention_ms
         self._archive = archive
         self._archived_ms = NEVER_MS  # what is later than this is in memory
+        self.backlog = Backlog(archive, retention_ms, most_backlog)
+        self._now_ms = NEVER_MS
         self._max_series = max_series_per_source
         self._tables: dict[Source, Table] = {}
         self._placed: dict[Source, Placed] = {}
         self._lasts = Lasts()
         self._refused: Counter[str] = Counter()
-        self._choices = Choices()
-        self._generation = 0
+        self._lock = threading.Lock()
+        self._chooser = Chooser(self._tables, self._lock)
         self._intake = Intake(
             self._tables,
             self._table,
             self._drop,
-            self._rows_changed,
+            self._chooser.changed,
             self._lasts,
             archive,
             max_series_per_source,
         )
-        self._lock = threading.Lock()
 
     def append(self, snapshot: Snapshot) -> bool:
         """One column of a source; False (and counted) when the source has a later one already."""
@@ -156,9 +149,17 @@ class Store:
         marker is known by its bits. What is out of order is refused, as in Prometheus.
 
         None, and nothing is done: the epoch is over, and the series must be registered anew.
+        Raises Backlogged when the disk does not keep up with what is older than memory keeps.
         """
-        span = Span(now_ms - self.retention_ms, now_ms + AHEAD_MS)
-        return self._write(epoch, numbers, times, values, span)
+        self._now_ms = now_ms
+        late = self.backlog.admit(times, now_ms)
+        keeps_ms = self.backlog.keeps_ms() or self.retention_ms
+        span = Span(now_ms - min(keeps_ms, self.retention_ms), now_ms + AHEAD_MS)
+        written = self._write(epoch, numbers, times, values, span)
+        if late and written and written.taken and self._archive is not None:
+            self.backlog.samples += late
+            self._archive.seal_due(now_ms)
+        return written
 
     def end(self, source: Source, at_ms: int) -> None:
         """The source is gone from the configuration: all its series go stale."""
@@ -166,7 +167,7 @@ class Store:
             placed = self._placed.pop(source, None)
             table = self._tables.get(source)
             self._lasts.forget(source)
-            self._intake.own.discard(source)
+            self._intake.disown(source)
             if table is None or placed is None or not self._in_order(table, at_ms, 0):
                 return
             table.end(placed.rows)
@@ -176,15 +177,17 @@ class Store:
     def expire(self, now_ms: int) -> None:
         """Drops what is older than the retention, of sources that no longer append too."""
         with self._lock:
+            self._now_ms = now_ms
             if self._archive is not None:
                 self._archive.seal_due(now_ms)
+                self.backlog.look(now_ms)
             for source, table in list(self._tables.items()):
                 self._drop(table, now_ms)
                 if table.last_ms is None:
                     del self._tables[source]
-                    self._rows_changed()
+                    self._chooser.changed()
                     self._placed.pop(source, None)
-                    self._intake.own.discard(source)
+                    self._intake.disown(source)
             self._drop_loose(now_ms)
             self._intake.expire(now_ms - self._memory_ms)
 
@@ -220,9 +223,9 @@ class Store:
         `check` is called again and again while patterns are matched, and may raise.
         """
         verdicts = Verdicts(check)
-        draft = self._draft(matcher_sets, verdicts)
+        draft = self._chooser.draft(matcher_sets, verdicts, self._intake.loose)
         with self._lock:
-            resolved = self._resolve(matcher_sets, verdicts, draft)
+            resolved = self._chooser.resolve(matcher_sets, verdicts, self._intake.loose, draft)
             if self._archive is None or t0_ms > self._archived_ms:
                 return resolved.now()
             live = [
@@ -245,9 +248,11 @@ class Store:
     def touched(self, matcher_sets: MatcherSets) -> frozenset[Source]:
         """The sources that have, or had within the retention, a series like this."""
         verdicts = Verdicts()
-        draft = self._draft(matcher_sets, verdicts)
+        draft = self._chooser.draft(matcher_sets, verdicts, self._intake.loose)
         with self._lock:
-            return self._resolve(matcher_sets, verdicts, draft).sources()
+            return self._chooser.resolve(
+                matcher_sets, verdicts, self._intake.loose, draft
+            ).sources()
 
     def sources(self) -> Mapping[Source, Last]:
         with self._lock:
@@ -303,20 +308,24 @@ class Store:
 
     # what the archive asks and says
 
-    def held(self, close_before_ms: int | None = None) -> Stock:
+    def held(self, close_before_ms: int | None = None, early: bool = False) -> Stock:
         """What memory holds. The archive is handed a Checkpoint at the same moment.
 
         With `close_before_ms` the columns before that, and those that memory wants to be rid of,
-        are closed: what is late for them makes its series loose.
+        are closed: what is late for them makes its series loose. `early`: it is not their time
+        yet, so those that memory keeps of each source stay open.
         """
         with self._lock:
             if self._archive is not None:
                 self._archive.record(Checkpoint())
             for table in self._tables.values():
                 if close_before_ms is not None and table.last_ms is not None:
-                    table.close(max(close_before_ms, table.last_ms - self._memory_ms))
+                    kept_ms = table.last_ms - self._memory_ms
+                    limit = min if early else max
+                    table.close(limit(close_before_ms, kept_ms))
             if close_before_ms is not None:
                 self._intake.loose.close(close_before_ms)
+                self.backlog.samples = 0
             columns = [self._held(source, table) for source, table in self._tables.items()]
             return Stock(columns, self._intake.loose.held())
 
@@ -327,8 +336,10 @@ class Store:
                 table = self._tables.get(one.source)
                 if table is not None:
                     table.sealed = max(table.sealed, one.closed)
+                    self._drop(table, table.last_ms or NEVER_MS)
             self._intake.loose.sealed(stock.pairs.runs)
             self._look_at_archive()
+            self._drop_loose(self._now_ms)
 
     def restore(self, source: Source, at_ms: int, found: Restored) -> None:
         """Cells that a log gave back; it is not handed over again."""
@@ -338,7 +349,7 @@ class Store:
             values = found.values[taken]
             if table.last_ms is None or at_ms > table.last_ms:
                 if found.whole:
-                    self._intake.own.add(source)
+                    self._intake.adopt(source)
                     stale = is_stale(values)
                     table.end(rows[stale])
                     self._placed[source] = Placed(None, rows[~stale], None)
@@ -357,7 +368,7 @@ class Store:
             rows, _ = table.rows.all_of(present)
             self._placed[source] = Placed(None, rows, None)
             if len(rows):
-                self._intake.own.add(source)
+                self._intake.adopt(source)
             table.close(sealed_ms + 1)
             table.sealed = table.closed
             table.move_sealed(moved_ms)
@@ -382,7 +393,7 @@ class Store:
         """After everything: remote sources were last heard of when they last had a sample."""
         with self._lock:
             self._look_at_archive()
-            self._intake.restored()
+            self._intake.hearing.restored(self._tables, self._intake.loose)
 
     def _held(self, source: Source, table: Table) -> Held:
         rows, labels = table.rows.owned()
@@ -395,6 +406,8 @@ class Store:
         if self._archive is None:
             return
         newest, pairs_ms = self._archive.newest(), self._archive.newest_pairs()
+        everything = [*newest.values(), NEVER_MS if pairs_ms is None else pairs_ms]
+        self._intake.sealed_ms = max(everything)
         gone = {one: min(at_ms, self._begins(one) - 1) for one, at_ms in newest.items()}
         self._intake.gone = gone
         self._archived_ms = max(gone.values(), default=NEVER_MS)
@@ -421,38 +434,30 @@ class Store:
         if self._archive is None:
             table.expire(before_ms)
             return
-        # A source that fell silent waits for the next segment, unless there will be none.
-        since_ms = now_ms if not self._archive.up or table.last_ms is None else table.last_ms
-        if table.expire(before_ms, since_ms - UNSEALED * self._memory_ms):
+        if table.expire(before_ms, self.backlog.unsealed_ms):
             self._look_at_archive()
 
     def _table(self, source: Source) -> Table:
         if source not in self._tables:
-            taken, left = partial(self._taken, source), self._intake.left_column
-            self._tables[source] = Table(Rows(self._max_series, self._rows_changed, taken, left))
-            self._rows_changed()
+            taken, left = partial(self._taken, source), partial(self._intake.left_column, source)
+            self._tables[source] = Table(Rows(self._max_series, self._chooser.changed, taken, left))
+            self._chooser.changed()
         return self._tables[source]
 
     def _own_table(self, source: Source) -> Table:
-        self._intake.own.add(source)
+        self._intake.adopt(source)
         return self._table(source)
 
     def _taken(self, source: Source, row: int, labels: Labels) -> None:
+        self._intake.took_column(source, labels)
         if self._archive is not None:
             self._archive.record(Owner(source, row, labels))
 
     def _drop_loose(self, now_ms: int) -> None:
         before_ms = now_ms - self._memory_ms
-        unsealed_ms = before_ms
-        if self._archive is not None:
-            unsealed_ms = now_ms - UNSEALED * self._memory_ms
-        if self._archive is not None and self._archive.up:
-            unsealed_ms = NEVER_MS  # whenever it is from, it waits for the next segment
+        unsealed_ms = before_ms if self._archive is None else self.backlog.unsealed_ms
         if self._intake.loose.expire(before_ms, unsealed_ms):
             self._look_at_archive()
-
-    def _rows_changed(self) -> None:
-        self._generation += 1
 
     def _in_order(self, table: Table, at_ms: int, samples: int) -> bool:
         last = table.last_ms
@@ -471,39 +476,22 @@ class Store:
         with self._lock:
             if epoch != self._intake.numbers.epoch:
                 return None
+            forgotten, in_columns = self._intake.unasked(numbers, times)
+        if self._archive is not None and (forgotten or in_columns):
+            self._ask(self._archive, forgotten, in_columns)
+        with self._lock:
+            if epoch != self._intake.numbers.epoch:
+                return None
             written = self._intake.write(numbers, times, values, span)
             if written is not None:
                 self._refused.update(written.refused)
             return written
 
-    def _draft(self, matcher_sets: MatcherSets, verdicts: Verdicts) -> tuple[int, Resolved] | None:
-        """What `_resolve` will find if nothing changes, and what the patterns say at any rate: a
-        slow one must hold up nobody, so they are asked while others may use the store."""
-        cached = self._choices.get(matcher_sets)
-        if (cached and cached[0] == self._generation) or not has_pattern(matcher_sets):
-            return cached
+    def _ask(
+        self, archive: Archive, forgotten: Sequence[Labels], in_columns: Sequence[Labels]
+    ) -> None:
+        """Lets the intake know what it cannot: off the lock, for the archive reads its files."""
+        sealed, pairs = archive.newest_of(forgotten), archive.newest_of(in_columns, True)
         with self._lock:
-            generation, tables = self._generation, dict(self._tables)
-        before, loose = cached[1] if cached else None, self._intake.loose
-        draft = generation, resolve(matcher_sets, tables, loose, before, verdicts)
-        with self._lock:
-            if generation == self._generation:
-                self._keep(matcher_sets, draft)
-        return draft
-
-    def _resolve(
-        self,
-        matcher_sets: MatcherSets,
-        verdicts: Verdicts,
-        draft: tuple[int, Resolved] | None,
-    ) -> Resolved:
-        if draft is not None and draft[0] == self._generation:
-            return draft[1]
-        before, loose = draft[1] if draft else None, self._intake.loose
-        found = resolve(matcher_sets, self._tables, loose, before, verdicts)
-        self._keep(matcher_sets, (self._generation, found))
-        return found
-
-    def _keep(self, matcher_sets: MatcherSets, found: tuple[int, Resolved]) -> None:
-        series = sum(len(table.rows) for table in self._tables.values())
-        self._choices.keep(matcher_sets, found, series)
+            self._intake.learn(forgotten, *sealed)
+            self._intake.learn(in_columns, *pairs)

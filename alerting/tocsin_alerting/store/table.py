@@ -7,6 +7,7 @@ import numpy as np
 
 from tocsin_alerting.store.cell import (
     ABSENT,
+    END_OF_TIME,
     NEVER_MS,
     STALE_BITS,
     Floats,
@@ -98,6 +99,16 @@ class Table:
         found: Ints = np.where(index >= 0, times[np.maximum(index, 0)], NEVER_MS)
         return found
 
+    def newest_bits(self, rows: Ints) -> Ints:
+        """The bits of the newest cell of each row; 0 where none is retained."""
+        places = zip(rows.tolist(), (self._last_seen[rows] - self._first).tolist(), strict=True)
+        cells = (self._bits(index, row) if index >= 0 else 0 for row, index in places)
+        return np.fromiter(cells, np.int64, len(rows))
+
+    def bits(self, at_ms: int, row: int) -> int:
+        """The bits of the cell of a row in the column at that time, which there is."""
+        return self._bits(self.index(at_ms), row)
+
     def heard_ms(self) -> int | None:
         """The time of the newest column with a sample in it that is no stale marker."""
         for index in range(len(self.columns.times) - 1, -1, -1):
@@ -129,6 +140,13 @@ class Table:
     def open_to_new(self, index: int) -> bool:
         """Whether series without a row may be written into this column."""
         return index // BLOCK == len(self._blocks) - 1 and self._first + index >= self.closed
+
+    @property
+    def open_ms(self) -> int:
+        """The first time whose column series without a row may be written into."""
+        times = self.columns.times
+        first = max((len(self._blocks) - 1) * BLOCK, self.closed - self._first, 0)
+        return int(times[first]) if first < len(times) else END_OF_TIME
 
     def fill(self, index: int, rows: Ints, values: Floats) -> Filled:
         """Samples into a column that is there already, no row twice."""
@@ -257,6 +275,9 @@ class Table:
     def _cells(self, index: int) -> Floats:
         cells: Floats = self._blocks[index // BLOCK][index % BLOCK]
         return cells
+
+    def _bits(self, index: int, row: int) -> int:
+        return int(self._cells(index).view(np.int64)[row])
 
     def _fit(self) -> None:
         """Room for every row: an eighth more than needed, since rows come one by one."""

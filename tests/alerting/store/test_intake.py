@@ -14,7 +14,7 @@ from tocsin_alerting.store.intake import SOURCES
 from tocsin_alerting.store.last import Last
 from tocsin_alerting.store.matchers import Matcher, MatchOp
 from tocsin_alerting.store.store import HOUR_MS, Store
-from tocsin_exporter.snapshot import Labels, Layout, Snapshot, Source
+from tocsin_exporter.snapshot import Family, Labels, Layout, Series, Snapshot, Source, labels
 
 EVERY = ((Matcher("__name__", MatchOp.EQUAL, "m"),),)
 NOW_MS = 1_700_000_000_000
@@ -122,18 +122,38 @@ def test_order_counts_within_a_request_too() -> None:
     assert samples_of(store, "a") == [(5, 1.0)]
 
 
-def test_what_we_scrape_ourselves_is_taken_from_nobody(caplog: pytest.LogCaptureFixture) -> None:
+def test_only_series_that_we_append_ourselves_are_taken_from_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     store = Store()
-    own = Snapshot(FAR, NOW_MS, True, Layout(()), np.empty(0))
-    store.append(own)
-    for _ in range(2):
-        others = (series("b", Source("j", "k")), NOW_MS, 1.0)
-        assert write(store, (series("a"), NOW_MS + 1, 1.0), others) == {"own_source": 1}
-    assert caplog.text.count("which is ours") == 1
-    store.append_rules(Source("rules", "g"), NOW_MS, [])
-    assert write(store, (series("a", Source("rules", "g")), NOW_MS, 1.0)) == {"own_source": 1}
+    form = Layout((Series(Family("m", "gauge", ""), "m", labels(s="a")),))
+    store.append(Snapshot(FAR, NOW_MS, False, form, np.array([1.0])))
+    up = series("", metric="up")[:3]
+    for turn in range(2):
+        theirs = [(series("b", Source("j", "k")), NOW_MS + turn, 1.0)]
+        theirs += [(series("recorded"), NOW_MS + turn, 3.0)]  # of our target, by another evaluator
+        assert write(store, (series("a"), NOW_MS + 1, 1.0), *theirs) == {"own_source": 1}
+    assert write(store, (up, NOW_MS + 1, 1.0)) == {"own_source": 1}
+    assert caplog.text.count("that are ours") == 1
+    assert samples_of(store, "recorded") == [(NOW_MS, 3.0), (NOW_MS + 1, 3.0)]
+    assert store.last(FAR) == Last(NOW_MS, False)  # nobody else says that our target lives
+    recorded = (("__name__", "ours"),)
+    assert write(store, (recorded, NOW_MS, 1.0)) == {}
+    store.append_rules(Source("rules", "g"), NOW_MS + 1, [(recorded, 2.0)])
+    assert write(store, (recorded, NOW_MS + 2, 1.0)) == {"own_source": 1}
+    assert write(store, (series("a", Source("rules", "g")), NOW_MS, 1.0)) == {}
     store.end(FAR, NOW_MS + 5)
     assert write(store, (series("a"), NOW_MS + 10, 1.0)) == {}
+
+
+def test_a_sample_that_stands_there_is_no_duplicate_whatever_came_with_it() -> None:
+    for step in (0, 3):  # in columns, and loose
+        store, one, two = Store(), series("one"), series("two")
+        write(store, (one, 1000 + step, 0.0), (two, 1000, 5.0), now_ms=2000)
+        at_ms = 1000 + step
+        again = [(one, at_ms, 1.0), (one, at_ms, 0.0), (one, at_ms, 1.0), (one, at_ms, 0.0)]
+        assert write(store, *again, now_ms=2000) == {"duplicate": 2}
+        assert samples_of(store, "one") == [(at_ms, 0.0)]
 
 
 def test_a_source_with_too_many_series_has_no_place_for_more() -> None:

@@ -1,0 +1,289 @@
+"""Samples of any age in any order, with seals, restarts and kills between, against a dict.
+
+What was acknowledged can be queried, at once and ever after; what was not is counted, by reason.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support.archives import DAY_MS, Kept, cells_of
+from support.small_disk import small_disk
+from tocsin_alerting.promql.engine import Engine
+from tocsin_alerting.promql.result import InstantVector, Matrix
+from tocsin_alerting.store.backlog import Backlogged
+from tocsin_alerting.store.cell import ABSENT_BITS
+from tocsin_alerting.store.disk import DiskArchive, Pace
+from tocsin_alerting.store.held import Stock
+from tocsin_alerting.store.matchers import Matcher, MatchOp
+from tocsin_alerting.store.shelf import Shelf
+from tocsin_alerting.store.store import HOUR_MS, Store
+from tocsin_alerting.store.verdict import Written
+from tocsin_exporter.snapshot import Family, Labels, Layout, Series, Snapshot, Source, labels
+
+NOW_MS = 1_700_000_000_000
+MINUTE_MS = 60_000
+LOOK_BACK_MS = 300_000
+EVERY = ((Matcher("__name__", MatchOp.EQUAL, "m"),),)
+OWN = Source("node", "box")
+FORM = Layout((Series(Family("m", "gauge", ""), "m", labels(s="own")),))
+Sample = tuple[str, int, float]
+
+names = st.sampled_from("abcdef")
+ages = st.integers(0, 48 * 60)  # minutes
+bag = st.lists(st.tuples(names, ages, st.integers(0, 2)), min_size=1, max_size=20)
+# Whole series, one after the other; or all series at each time.
+block = st.tuples(st.sets(names, min_size=1), ages, st.integers(1, 400), st.booleans())
+event = st.sampled_from(["seal", "early", "turn", "hour", "kill", "stop", "own"])
+script = st.lists(st.one_of(bag, block, event), max_size=16)
+
+
+def series(name: str) -> Labels:
+    instance = "i" if name < "d" else "k"
+    return (("__name__", "m"), ("instance", instance), ("job", "j"), ("s", name))
+
+
+@dataclass
+class Run:
+    """A store, and what a dict says must be in it; "own" is what the agent itself appends."""
+
+    kept: Kept
+    now_ms: int = NOW_MS
+    samples: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    refused: Counter[str] = field(default_factory=Counter)
+
+    def write(self, batch: list[Sample]) -> None:
+        expected = Counter(self._take(*sample) for sample in batch)
+        found = write(self.kept.store, batch, self.now_ms)
+        assert found.taken == expected.pop("taken", 0)
+        assert Counter(found.refused) == expected
+
+    def _take(self, name: str, at_ms: int, value: float) -> str:
+        known = self.samples.setdefault(name, [])
+        if known and at_ms < known[-1][0]:
+            return "out_of_order"
+        if known and at_ms == known[-1][0]:
+            return "taken" if value == known[-1][1] else "duplicate"
+        known.append((at_ms, value))
+        return "taken"
+
+    def block(self, chosen: set[str], age: int, count: int, in_time: bool) -> None:
+        times = [self.now_ms - (age - at) * MINUTE_MS for at in range(min(count, age + 1))]
+        batch = [(name, at_ms, float(at_ms % 97)) for name in sorted(chosen) for at_ms in times]
+        if in_time:
+            batch.sort(key=lambda sample: sample[1])
+        for start in range(0, len(batch), 150):
+            self.write(batch[start : start + 150])
+
+    def bag(self, found: list[tuple[str, int, int]]) -> None:
+        self.write([(name, self.now_ms - age * MINUTE_MS, float(v)) for name, age, v in found])
+
+    def event(self, what: str) -> None:
+        archive, store = self.kept.archive, self.kept.store
+        if what in ("seal", "early"):
+            archive.flush()
+            archive.seal(self.now_ms - 60_000, early=what == "early")
+            store.expire(self.now_ms)
+        elif what == "turn":
+            archive.turn()
+        elif what == "hour":
+            self.now_ms += HOUR_MS
+            store.expire(self.now_ms)
+            archive.turn()
+        elif what == "own":
+            self.now_ms += 15_000
+            store.append(Snapshot(OWN, self.now_ms, True, FORM, np.array([1.0])))
+            self.samples.setdefault("own", []).append((self.now_ms, 1.0))
+        elif what == "stop":
+            archive.close()
+            self.kept = self.kept.again()
+        else:  # what was acknowledged is in the log by then
+            archive.flush()
+            self.kept = self.kept.again()
+
+    def check(self) -> None:
+        found = {
+            name: [one for one in zip(*cells, strict=True) if one[1] != ABSENT_BITS]
+            for name, cells in cells_of(self.kept.store.select(EVERY, 0, 10**15)).items()
+        }
+        told = {name: known for name, known in self.samples.items() if known}
+        assert {name: [at for at, _ in cells] for name, cells in found.items()} == {
+            name: [at for at, _ in known] for name, known in told.items()
+        }
+        for name, cells in found.items():
+            values = np.array([bits for _, bits in cells], np.int64).view(np.float64).tolist()
+            assert values == [value for _, value in told[name]]
+
+    def check_queries(self, age: int) -> None:
+        """An instant query, and a range query over a day around it."""
+        at_ms = self.now_ms - age * MINUTE_MS
+        engine = Engine(self.kept.store)
+        vector = engine.evaluate("m", at_ms).value
+        assert isinstance(vector, InstantVector)
+        assert _by_name(vector) == self._seen(at_ms)
+        axis = range(at_ms - DAY_MS // 2, at_ms + DAY_MS // 2, 37 * MINUTE_MS)
+        matrix = engine.evaluate_range("m", axis.start, axis[-1], axis.step).value
+        assert isinstance(matrix, Matrix)
+        seen = {at: self._seen(at) for at in axis}
+        drawn: dict[int, dict[str, float]] = {at: {} for at in axis}
+        for track in matrix:
+            for at, value in zip(track.times.tolist(), track.values.tolist(), strict=True):
+                drawn[at][dict(track.labels)["s"]] = value
+        assert drawn == seen
+
+    def _seen(self, at_ms: int) -> dict[str, float]:
+        seen = {}
+        for name, known in self.samples.items():
+            for when, value in known:
+                if at_ms - LOOK_BACK_MS < when <= at_ms:
+                    seen[name] = value
+        return seen
+
+
+def _by_name(vector: InstantVector) -> dict[str, float]:
+    names = [dict(one)["s"] for one in vector.labels]
+    return dict(zip(names, vector.values.tolist(), strict=True))
+
+
+def write(store: Store, batch: list[Sample], now_ms: int) -> Written:
+    while True:
+        epoch, numbers = store.register([series(name) for name, _, _ in batch])
+        times = np.array([at_ms for _, at_ms, _ in batch], np.int64)
+        values = np.array([value for _, _, value in batch])
+        found = store.write_numbered(epoch, numbers, times, values, now_ms)
+        if found is not None:
+            return found
+
+
+@settings(deadline=None, max_examples=150)
+@given(script, ages)
+def test_any_order_and_any_age_is_what_a_dict_says(what: list[object], age: int) -> None:
+    with TemporaryDirectory() as directory:
+        run = Run(Kept(Path(directory)))
+        try:
+            for one in what:
+                if isinstance(one, str):
+                    run.event(one)
+                elif isinstance(one, tuple):
+                    run.block(*one)
+                elif isinstance(one, list):
+                    run.bag(one)
+                run.check()
+            run.check_queries(age)
+            run.event("stop")
+            run.check()
+            run.check_queries(age)
+        finally:
+            run.kept.archive.let_go()
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+def test_two_days_of_history_are_kept_whatever_their_order(tmp_path: Path, in_time: bool) -> None:
+    """Sealed as they come, so that memory holds no more than an hour or two of them."""
+    run = Run(Kept(tmp_path))
+    run.event("own")
+    for age in range(48 * 60, 0, -480):
+        run.block(set("abcdef"), age, 480, in_time)
+        run.event("early")
+    run.check()
+    assert run.kept.store.size().samples < 6 * 480 + 100
+    for what in ("kill", "hour", "stop", "hour", "hour"):
+        run.event(what)
+        run.check()
+    run.check_queries(30 * 60)
+    run.kept.archive.let_go()
+
+
+def test_much_that_is_late_is_sealed_before_the_hour(tmp_path: Path) -> None:
+    run = Run(Kept(tmp_path, early=1000))
+    run.block(set("abc"), 40 * 60, 300, False)
+    run.kept.archive.flush()
+    assert not run.kept.segments
+    run.block(set("def"), 40 * 60, 300, False)
+    run.kept.archive.flush()
+    assert run.kept.segments and run.kept.store.backlog.samples == 0
+    run.check()
+    run.kept.archive.let_go()
+
+
+def test_more_than_the_disk_takes_is_not_acknowledged(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, most_backlog=2)
+    late = [("a", NOW_MS - (3 - at) * HOUR_MS, 1.0) for at in range(3)]
+    assert write(kept.store, late[:2], NOW_MS).taken == 2
+    with pytest.raises(Backlogged):
+        write(kept.store, [*late, ("b", NOW_MS - 2 * HOUR_MS, 1.0)], NOW_MS)
+    assert write(kept.store, [("a", NOW_MS, 1.0)], NOW_MS).taken == 1
+    kept.archive.seal(NOW_MS - 60_000, early=True)
+    assert write(kept.store, [("b", NOW_MS - 2 * HOUR_MS, 1.0)], NOW_MS).taken == 1
+    kept.archive.let_go()
+
+
+def test_without_the_disk_only_what_memory_keeps_is_acknowledged(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        run = Run(Kept(disk.path / "samples"))
+        run.block({"a"}, 40 * 60, 100, True)
+        disk.fill()
+        run.kept.archive.let_go()
+        old = write(run.kept.store, [("d", NOW_MS - 4 * HOUR_MS, 1.0)], NOW_MS)
+        assert (old.taken, old.refused) == (0, {"too_old": 1})
+        run.write([("e", NOW_MS - 2 * HOUR_MS, 1.0)])
+        for minutes in range(0, 170, 10):
+            run.kept.store.expire(NOW_MS + minutes * MINUTE_MS)
+        run.check()  # what was acknowledged before the disk was full waits for it, too
+        disk.free()
+        for _ in range(Pace().retry):
+            run.kept.archive.turn()
+        run.event("kill")
+        run.check()
+        run.kept.archive.let_go()
+
+
+class Busy(Store):
+    """Something is written whenever it was asked what it holds."""
+
+    meanwhile: Callable[[], None] | None = None
+
+    def held(self, close_before_ms: int | None = None, early: bool = False) -> Stock:
+        stock = super().held(close_before_ms, early)
+        if self.meanwhile is not None:
+            self.meanwhile()
+        return stock
+
+
+def test_an_acknowledgement_waits_for_the_log_and_for_nothing_else(tmp_path: Path) -> None:
+    """Also while a segment or a new log is being written."""
+    shelf = Shelf(tmp_path, 15 * DAY_MS, 2**30)
+    archive = DiskArchive(tmp_path, shelf)
+    store = Busy(archive=archive)
+    archive.start(store)
+    run = Run(Kept(tmp_path / "unused"))
+    run.kept.archive.let_go()
+    run.kept.archive, run.kept.store, run.kept.directory = archive, store, tmp_path
+    run.block(set("abc"), 40 * 60, 300, False)
+    asked = run.kept.archive.logged()
+    assert not asked.done()
+    run.kept.archive.flush()
+    assert asked.done()
+    seen: list[Future[None]] = []
+
+    def meanwhile() -> None:
+        run.write([("f", run.now_ms + len(seen), 1.0)])
+        seen.append(archive.logged())
+
+    store.meanwhile = meanwhile
+    run.kept.archive.seal(run.now_ms - HOUR_MS)
+    assert len(seen) == 2 and all(one.done() for one in seen)
+    run.kept = run.kept.again()
+    run.check()
+    run.kept.archive.let_go()
+    assert run.kept.archive.logged().done() is False
+    run.kept.archive.turn()  # without a disk nobody waits
+    assert not run.kept.archive._asked
