@@ -5,6 +5,7 @@ go one at a time, so that nobody reads "resolved" before "firing".
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -22,22 +23,32 @@ from tocsin_alerting.incidents.policy import Target
 
 Gate = Callable[[Message], int | None]
 Way = tuple[int, Target]
+Entry = tuple[str, int, str]  # severity, id, key
+MOST_SENDING = 16  # of a receiver that are claimed at once; P0 and P1 may be twice as many
 REMARKS = frozenset({Reason.SLO_BREACH, Reason.UNKNOWN})
 
 
 class Outbox:
-    """`changed` is called with every message that is new or different."""
+    """`changed` is called with every message that is new or different.
 
-    def __init__(self, changed: Callable[[Message], None]) -> None:
+    `most_sending` messages of a receiver are handed out at a time; the rest can still be withdrawn.
+    """
+
+    def __init__(
+        self, changed: Callable[[Message], None], most_sending: int = MOST_SENDING
+    ) -> None:
         self._changed = changed
+        self._most = most_sending
         self._all: dict[str, Message] = {}
         self._waiting: dict[str, None] = {}
         self._of: dict[int, dict[str, None]] = {}
         self._later: list[tuple[int, str, int | None]] = []  # when, key, the message's due time
-        self._ready: list[tuple[str, int, str]] = []  # severity, id, key
+        self._ready: list[Entry] = []
         self._stopped: dict[str, None] = {}
         self._busy: dict[Way, str] = {}
         self._behind: dict[Way, list[str]] = {}
+        self._sending: Counter[str] = Counter()
+        self._crowded: dict[str, list[Entry]] = {}
 
     def __len__(self) -> int:
         return len(self._all)
@@ -147,25 +158,59 @@ class Outbox:
     def _first(self, now_ms: int, goes_at: Gate) -> Message | None:
         """The worst message that may go now; those before it are put where they wait."""
         self._ripen(now_ms)
-        while self._ready:
-            message = self._all.get(self._ready[0][2])
+        while self._ready or self._make_room():
+            message = self._all.get(self._next_entry()[2])
             if message is None or not _unsent(message) or message.next_at_ms > now_ms:
-                heapq.heappop(self._ready)  # cancelled, on its way, or to be tried later
-                continue
-            way = _way(message)
-            if way in self._busy:
-                heapq.heappop(self._ready)
-                self._behind.setdefault(way, []).append(message.key)
+                continue  # cancelled, on its way, or to be tried later
+            if self._is_behind(message):
                 continue
             at_ms = goes_at(message)
             if at_ms is not None and at_ms <= now_ms:
+                self._make_ready(message)  # until it is claimed
                 return message
-            heapq.heappop(self._ready)
             if at_ms is None:
                 self._stopped[message.key] = None
             else:
                 heapq.heappush(self._later, (at_ms, message.key, message.due_at_ms))
         return None
+
+    def _next_entry(self) -> Entry:
+        """The worst that is ready, or one to the same receiver that is worse and found no room."""
+        entry = heapq.heappop(self._ready)
+        message = self._all.get(entry[2])
+        crowd = self._crowded.get(message.target.receiver) if message else None
+        return heapq.heappushpop(crowd, entry) if crowd else entry
+
+    def _is_behind(self, message: Message) -> bool:
+        """Whether it waits: for one to the same addressee, or for room with its receiver."""
+        way, entry = _way(message), _entry(message)
+        if way in self._busy:
+            self._behind.setdefault(way, []).append(message.key)
+        elif self._has_room(message):
+            return False
+        else:
+            heapq.heappush(self._crowded.setdefault(message.target.receiver, []), entry)
+        return True
+
+    def _has_room(self, message: Message) -> bool:
+        """What is claimed cannot be taken back: few at a time, and the urgent find room still."""
+        most = 2 * self._most if message.urgent else self._most
+        return self._sending[message.target.receiver] < most
+
+    def _make_room(self) -> bool:
+        """Whether some message that found no room with its receiver does now."""
+        for receiver, crowd in list(self._crowded.items()):
+            while crowd:
+                message = self._all.get(crowd[0][2])
+                if message is not None and _unsent(message):
+                    if self._has_room(message):
+                        heapq.heappush(self._ready, heapq.heappop(crowd))
+                        return True
+                    break
+                heapq.heappop(crowd)
+            if not crowd:
+                del self._crowded[receiver]
+        return False
 
     def _ripen(self, now_ms: int) -> None:
         """What is due becomes ready; what was not reported in time is to be sent again."""
@@ -185,8 +230,7 @@ class Outbox:
         return message if message and message.due_at_ms == due_at_ms is not None else None
 
     def _make_ready(self, message: Message) -> None:
-        entry = (message.notification.severity, message.id, message.key)
-        heapq.heappush(self._ready, entry)
+        heapq.heappush(self._ready, _entry(message))
 
     def _plan(self, message: Message) -> None:
         due_at_ms = message.due_at_ms
@@ -196,7 +240,11 @@ class Outbox:
     def _occupy(self, message: Message, before: Message | None) -> None:
         """One message of an incident at a time is on its way to an addressee."""
         way = _way(message)
-        if message.state is MessageState.SENDING:
+        was, is_now = (
+            one is not None and one.state is MessageState.SENDING for one in (before, message)
+        )
+        self._sending[message.target.receiver] += is_now - was
+        if is_now:
             self._busy[way] = message.key
         elif before is not None and self._busy.get(way) == message.key:
             del self._busy[way]
@@ -238,6 +286,10 @@ class Outbox:
 
 def _way(message: Message) -> Way:
     return message.notification.incident, message.target
+
+
+def _entry(message: Message) -> Entry:
+    return message.notification.severity, message.id, message.key
 
 
 def _same_way(one: Message, other: Message) -> bool:

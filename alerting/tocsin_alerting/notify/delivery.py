@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from tocsin_alerting.incidents.desk import Delivery
-from tocsin_alerting.incidents.message import NOTICES
+from tocsin_alerting.incidents.message import NOTICES, URGENT
 from tocsin_alerting.incidents.notification import Reason
 from tocsin_alerting.incidents.outcome import Done, Outcome, Permanent, RetryAt
 from tocsin_alerting.notify.channel import Channel
@@ -25,6 +25,11 @@ UNWANTED = "this receiver wants no resolved messages"
 QUIET = frozenset({UNWANTED, LOGGED})  # the log has its line already, or there is none
 
 logger = logging.getLogger("tocsin.delivery")
+
+
+def most_at_once(severity: str) -> int:
+    """How many messages a channel sends at once; the urgent find room when the others hang."""
+    return 2 * AT_ONCE if severity in URGENT else AT_ONCE
 
 
 class Desk(Protocol):
@@ -91,11 +96,14 @@ class Courier:
 
     def _pump(self, name: str) -> None:
         queue = self._queues.get(name, [])
-        while queue and sum(one == name for one in self._tasks.values()) < AT_ONCE:
+        while queue and self._running(name) < most_at_once(queue[0][0]):
             _, _, key = heapq.heappop(queue)
             task = asyncio.create_task(self._deliver(key))
             self._tasks[task] = name
             task.add_done_callback(self._finished)
+
+    def _running(self, name: str) -> int:
+        return sum(one == name for one in self._tasks.values())
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         name = self._tasks.pop(task)

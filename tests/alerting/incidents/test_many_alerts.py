@@ -8,6 +8,7 @@ from support.paging_floor import START_MS, Floor
 from support.policies import MINUTE, SECOND, config
 from tocsin_alerting.incidents.desk import Desk
 from tocsin_alerting.incidents.matcher import matcher
+from tocsin_alerting.incidents.outbox import MOST_SENDING
 from tocsin_alerting.incidents.outcome import Done
 from tocsin_alerting.incidents.routing import InhibitRule
 from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
@@ -77,3 +78,18 @@ async def test_many_that_open_again_ask_once_who_is_kept_quiet() -> None:
         assert time.process_time() - began < 5
         one.now += MINUTE
     assert {i.flaps for i in await one.desk.incidents()} == {1}
+
+
+async def test_what_waits_for_its_turn_can_still_be_withdrawn() -> None:
+    """A storm that is over must not be told for minutes because all of it was handed out."""
+    one = await Floor(config()).open()
+    every = [alert("Hot", target=str(number)) for number in range(200)]
+    await one.desk.handle([fires(alert) for alert in every], one.now)
+    taken = []
+    while claimed := await one.desk.claim(one.now):
+        taken += claimed
+    assert len(taken) == 2 * 2 * MOST_SENDING  # two receivers, urgent
+    await one.desk.handle([clears(alert) for alert in every], one.now)
+    keys = {delivery.key for delivery in taken}
+    waiting = [m for m in one.desk.ledger.outbox.waiting() if m.key not in keys]
+    assert {m.notification.reason.value for m in waiting} == {"resolved"}

@@ -105,8 +105,28 @@ async def test_the_worst_goes_first_and_few_go_at_once() -> None:
     courier = _courier(Tray(*several), Scripted("ops", send))
     await courier.collect()
     await courier.idle()
-    assert most == AT_ONCE
-    assert order[AT_ONCE:] == sorted(order[AT_ONCE:]) and order.count("P0") == 8
+    assert most == 2 * AT_ONCE
+    assert order[most:] == sorted(order[most:]) and order.count("P0") == 8
+
+
+async def test_a_p0_goes_while_milder_ones_hang_on_the_same_channel() -> None:
+    never, order = asyncio.Event(), list[str]()
+
+    async def send(one: Notification) -> Outcome:
+        order.append(one.severity)
+        if one.severity != "P0":
+            await never.wait()
+        return Done()
+
+    tray = Tray(*(_to("ops", f"{n}", severity="P2") for n in range(20)))
+    courier = _courier(tray, Scripted("ops", send))
+    await courier.collect()
+    await asyncio.sleep(0)
+    tray.waiting = [Delivery("p0", _to("ops", "p0", severity="P0"), 1)]
+    await courier.collect()
+    await asyncio.sleep(0)
+    assert order == ["P2"] * AT_ONCE + ["P0"]
+    await courier.close()
 
 
 async def test_what_is_handed_out_twice_is_sent_once_and_reported_as_the_last() -> None:
