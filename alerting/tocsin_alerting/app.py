@@ -63,6 +63,7 @@ from tocsin_exporter.collectors.program import Matcher, matcher
 from tocsin_exporter.collectors.reading import Reading
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.engine_access import EngineAccess
+from tocsin_exporter.listen import joined
 from tocsin_exporter.scrape import Scraper
 from tocsin_exporter.server import UNREAD, MetricsPage, Scrapes
 from tocsin_exporter.server import routes as metrics_routes
@@ -308,7 +309,7 @@ class App:
     @property
     def _worker_url(self) -> str:
         own_one = self.setup.config.worker
-        return f"http://{own_one.host}:{own_one.port}"
+        return f"http://{joined(own_one.host, own_one.port)}"
 
     # rules
 

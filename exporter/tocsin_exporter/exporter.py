@@ -17,7 +17,7 @@ from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.reading import Reading
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.engine_access import EngineAccess
-from tocsin_exporter.listen import bind
+from tocsin_exporter.listen import bind, joined
 from tocsin_exporter.server import MOST_SCRAPES, UNREAD, MetricsPage, Scrapes, routes
 from tocsin_exporter.watches import (
     ENGINE_AREA,
@@ -114,6 +114,6 @@ def run_exporter(options: Options, sockets: list[socket.socket] | None = None) -
     """
     sockets = sockets or [bind(address) for address in options.listen_addresses]
     for one in sockets:
-        log.info("Listening on", extra={"address": "{}:{}".format(*one.getsockname()[:2])})
+        log.info("Listening on", extra={"address": joined(*one.getsockname()[:2])})
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(options, sockets))

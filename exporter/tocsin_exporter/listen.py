@@ -16,6 +16,11 @@ def parse(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def joined(host: str, port: int) -> str:
+    """`host:port`, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def bind(address: str) -> socket.socket:
     """A listening socket; `:PORT` takes IPv4 and IPv6. Raises OSError when it is taken."""
     host, port = parse(address)

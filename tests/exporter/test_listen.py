@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from tocsin_exporter.listen import bind, parse
+from tocsin_exporter.listen import bind, joined, parse
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,11 @@ def test_a_taken_address_is_an_error() -> None:
 def test_no_host_takes_ipv4_too() -> None:
     with bind(":0") as listening:
         socket.create_connection(("127.0.0.1", listening.getsockname()[1]), 5).close()
+
+
+@pytest.mark.parametrize(
+    ("host", "address"), [("127.0.0.1", "127.0.0.1:80"), ("::1", "[::1]:80"), ("h", "h:80")]
+)
+def test_an_address_is_put_together_as_it_is_taken_apart(host: str, address: str) -> None:
+    assert joined(host, 80) == address
+    assert parse(address) == (host, 80)

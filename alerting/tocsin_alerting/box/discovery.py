@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.identify import identify
+from tocsin_exporter.listen import joined
 
 # vLLM and our worker, SGLang, TGI, llama.cpp, Ollama, TensorRT-LLM (with vLLM's), LMDeploy.
 USUAL_PORTS = (8000, 30000, 3000, 8080, 11434, 23333)
@@ -60,7 +61,7 @@ async def engines(
     host: str = "127.0.0.1",
 ) -> list[Engine]:
     """The engines that answer, in the order of the ports; silence costs `timeout_s` once."""
-    return await ask([EngineAccess.of(f"http://{host}:{port}") for port in ports], timeout_s)
+    return await ask([EngineAccess.of(f"http://{joined(host, port)}") for port in ports], timeout_s)
 
 
 async def ask(asked: Sequence[EngineAccess], timeout_s: float = PATIENCE_SECONDS) -> list[Engine]:

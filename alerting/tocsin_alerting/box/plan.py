@@ -7,6 +7,7 @@ from tocsin_alerting.box import discovery, ports, worker
 from tocsin_alerting.box.discovery import Engine, Origin
 from tocsin_alerting.incidents.engine_row import EngineRow
 from tocsin_exporter.engine_access import EngineAccess
+from tocsin_exporter.listen import joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ async def make(
     """
     if named:
         return Plan(tuple(Engine(one, "an engine", Origin.CONFIGURED) for one in named))
-    own, rows = f"{host}:{port}", {row.target: row for row in remembered}
+    own, rows = joined(host, port), {row.target: row for row in remembered}
     where = tuple(dict.fromkeys((port, *usual)))
     here = [EngineAccess.of(f"http://127.0.0.1:{one}") for one in where]
     known = {access.target for access in here}
