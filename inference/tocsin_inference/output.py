@@ -50,6 +50,7 @@ class Outlet:
         self._cut = False  # a line was begun and its end was lost: the next begins on a new one
         self._open = False  # what was written last does not end a line
         self._failing = False
+        self._putting = threading.RLock()  # a signal's handler may write in the middle of a write
         if not _carried(self.target):
             self._pipe, self._entry = _pipe()
             for fd in fds:
@@ -58,17 +59,18 @@ class Outlet:
 
     def put(self, data: bytes) -> None:
         """Take `data`, or count its lines as dropped. Never waits and never fails."""
-        begun = b"\n" if self._cut else b""
-        try:
-            written = os.write(self._entry, begun + data) - len(begun)
-        except OSError as error:
-            reason = FULL if isinstance(error, BlockingIOError) else FAILED
-            self.dropped[reason] += data.count(b"\n")
-            self._cut = self._open
-            return
-        self._cut = written < len(data)
-        self._open = data[:written][-1:] != b"\n"
-        self.dropped[FULL] += data.count(b"\n", written)
+        with self._putting:
+            begun = b"\n" if self._cut else b""
+            try:
+                written = os.write(self._entry, begun + data) - len(begun)
+            except OSError as error:
+                reason = FULL if isinstance(error, BlockingIOError) else FAILED
+                self.dropped[reason] += data.count(b"\n")
+                self._cut = self._open
+                return
+            self._cut = written < len(data)
+            self._open = data[:written][-1:] != b"\n"
+            self.dropped[FULL] += data.count(b"\n", written)
 
     def flush(self, seconds: float) -> bool:
         """Whether all that was taken is out; waits for that no longer than `seconds`."""
@@ -112,18 +114,30 @@ class Outlet:
 
 
 class Stream(io.TextIOBase):
-    """`sys.stdout` and `sys.stderr` over an outlet: a write is one call, nothing is kept back."""
+    """`sys.stdout` and `sys.stderr` over an outlet, which gets whole lines: `print` writes a
+    line's end by itself."""
 
     def __init__(self, fd: int, outlet: Outlet, encoding: str) -> None:
         self._fd, self._outlet, self._encoding = fd, outlet, encoding
+        self._begun = ""
+        self._writing = threading.RLock()
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
         return self._encoding
 
     def write(self, text: str) -> int:
-        self._outlet.put(text.encode(self._encoding, "backslashreplace"))
+        with self._writing:
+            self._begun += text
+            if "\n" in text or len(self._begun) > _CHUNK_BYTES:
+                self.flush()
         return len(text)
+
+    def flush(self) -> None:
+        with self._writing:
+            text, self._begun = self._begun, ""
+        if text:
+            self._outlet.put(text.encode(self._encoding, "backslashreplace"))
 
     def writable(self) -> bool:
         return True
@@ -151,6 +165,8 @@ def install() -> None:
 
 def flush() -> None:
     """At the end of the process: give what was written a second to get out."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
     for outlet in _outlets:
         outlet.flush(_GOODBYE_SECONDS / len(_outlets))
 

@@ -141,11 +141,12 @@ print("and on", file=sys.stderr)
     "write", ["print('x' * 9999, file=sys.stderr)", "sys.stderr.write('x' * 9999 + '\\n')"]
 )
 def test_a_line_that_found_half_of_its_room_does_not_swallow_the_next(
-    package: str, write: str
+    package: str, write: str, tmp_path: Path
 ) -> None:
     body = f"""\
 for number in range(300):
     {write}
+open("flooded", "w").close()
 sys.stdin.read(1)
 time.sleep(0.5)
 print("and on", file=sys.stderr)
@@ -154,10 +155,11 @@ print("and on", file=sys.stderr)
         fcntl.fcntl(entry, fcntl.F_SETPIPE_SZ, 1 << 20)
         os.read(taken, 1 << 20)
         process = subprocess.Popen(
-            program(package, body), stdin=subprocess.PIPE, stdout=entry, stderr=entry
+            program(package, body), stdin=subprocess.PIPE, stdout=entry, stderr=entry, cwd=tmp_path
         )
         assert process.stdin is not None
-        time.sleep(1)
+        while not (tmp_path / "flooded").exists():
+            time.sleep(0.05)
         process.stdin.write(b"\n")
         process.stdin.close()
         os.dup2(os.open(os.devnull, os.O_WRONLY), entry)
