@@ -82,6 +82,11 @@ def _tgi_failure(labels: Mapping[str, str]) -> Meaning:
     return _requests("rejected" if labels.get("err") in ("validation", "overloaded") else "error")
 
 
+def _llamacpp_cached(_labels: Mapping[str, str]) -> Meaning:
+    """Added to the others, not another name of them: its answers' `usage` counts both."""
+    return Meaning("llm_prompt_tokens_total")
+
+
 def _trt_llm_requests(labels: Mapping[str, str]) -> Meaning | None:
     """The batch manager's own queue; Triton's is empty before it."""
     running = labels.get("request_type") == "scheduled"
@@ -201,15 +206,13 @@ LLAMACPP = Dialect(
     "llamacpp",
     "llamacpp:",
     {
-        # the former are without those that its cache knew, which its answers' `usage` counts
         "llamacpp:prompt_tokens_total": Meaning("llm_prompt_tokens_total"),
-        "llamacpp:prompt_tokens_cached_total": Meaning("llm_prompt_tokens_total"),
         "llamacpp:tokens_predicted_total": Meaning("llm_generation_tokens_total"),
         "llamacpp:requests_processing": Meaning("llm_num_requests_running"),
         "llamacpp:requests_deferred": Meaning("llm_num_requests_waiting"),
         "llamacpp:kv_cache_usage_ratio": Meaning("llm_kv_cache_usage_ratio", together="max"),
     },
-    {},
+    {"llamacpp:prompt_tokens_cached_total": _llamacpp_cached},
     {},
     spelling="llamacpp_",
 )
