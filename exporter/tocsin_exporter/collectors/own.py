@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tocsin_exporter.catalogue import OWN
 from tocsin_exporter.collectors.cpu import TICKS
 from tocsin_exporter.collectors.process_files import boot_seconds, parse_stat
-from tocsin_exporter.collectors.reading import Reading, text
+from tocsin_exporter.collectors.reading import Reading, count, text
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.snapshot import Sample
 
@@ -29,12 +29,12 @@ def _read(proc: str) -> Iterator[Sample]:
 def parse(stat: str, boot: int | None) -> Iterator[Sample]:
     """Field 14 and 15 are CPU time, 22 the start, 23 and 24 the memory (proc(5))."""
     fields = parse_stat(stat)
-    cpu = (int(fields[11]) + int(fields[12])) / TICKS
+    cpu = (count(fields[11]) + count(fields[12])) / TICKS
     yield Sample(OWN["process_cpu_seconds_total"], cpu)
     if boot is not None:
-        yield Sample(OWN["process_start_time_seconds"], boot + int(fields[19]) / TICKS)
-    yield Sample(OWN["process_virtual_memory_bytes"], float(fields[20]))
-    resident = int(fields[21]) * resource.getpagesize()
+        yield Sample(OWN["process_start_time_seconds"], boot + count(fields[19]) / TICKS)
+    yield Sample(OWN["process_virtual_memory_bytes"], count(fields[20]))
+    resident = count(fields[21]) * resource.getpagesize()
     yield Sample(OWN["process_resident_memory_bytes"], float(resident))
 
 

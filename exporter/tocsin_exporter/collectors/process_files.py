@@ -8,7 +8,7 @@ from pathlib import Path
 from resource import getpagesize
 
 from tocsin_exporter.collectors.cpu import TICKS
-from tocsin_exporter.collectors.reading import text
+from tocsin_exporter.collectors.reading import count, number, text
 
 _STATES = {"R": "Running", "S": "Sleeping", "D": "Waiting", "Z": "Zombie"}
 _UNLIMITED = "unlimited"
@@ -39,12 +39,12 @@ def read(directory: Path) -> Process:
     status = parse_colons(text(directory / "status"))
     return Process(
         pid=int(directory.name),
-        started_ticks=int(fields[19]),
+        started_ticks=int(count(fields[19])),
         state=_STATES.get(fields[0], "Other"),
-        threads=int(fields[17]),
-        resident_bytes=int(fields[21]) * getpagesize(),
-        virtual_bytes=int(fields[20]),
-        swapped_bytes=int(status.get("VmSwap", "0 kB").split()[0]) * 1024,
+        threads=int(count(fields[17])),
+        resident_bytes=int(number(fields[21])) * getpagesize(),
+        virtual_bytes=int(count(fields[20])),
+        swapped_bytes=int(count(status.get("VmSwap", "0 kB").split()[0])) * 1024,
         open_files=_open_files(directory),
         files_limit=parse_files_limit(_optional(directory / "limits")),
         counts={
@@ -71,7 +71,7 @@ def parse_files_limit(limits: str) -> float | None:
     for line in limits.split("\n"):
         if line.startswith("Max open files"):
             soft = line.split()[3]
-            return float("inf") if soft == _UNLIMITED else float(soft)
+            return float("inf") if soft == _UNLIMITED else count(soft)
     return None
 
 
@@ -84,15 +84,15 @@ _IO_COUNTS = {"read_bytes": "read_bytes", "write_bytes": "write_bytes"}
 
 def _stat_counts(fields: list[str]) -> dict[str, float]:
     return {
-        "minor_faults": float(fields[7]),
-        "major_faults": float(fields[9]),
-        "user": int(fields[11]) / TICKS,
-        "system": int(fields[12]) / TICKS,
+        "minor_faults": count(fields[7]),
+        "major_faults": count(fields[9]),
+        "user": count(fields[11]) / TICKS,
+        "system": count(fields[12]) / TICKS,
     }
 
 
 def _numbers(said: Mapping[str, str], names: Mapping[str, str]) -> dict[str, float]:
-    return {name: float(said[key]) for key, name in names.items() if key in said}
+    return {name: count(said[key]) for key, name in names.items() if key in said}
 
 
 def boot_seconds(stat: str) -> int | None:

@@ -1,3 +1,8 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
 from support.site import RECORDED
 from tocsin_exporter.collectors.process_files import parse_files_limit, parse_stat, read
 
@@ -21,3 +26,14 @@ def test_no_limit_is_infinite_and_an_unreadable_one_unknown() -> None:
         "inf"
     )
     assert parse_files_limit("") is None
+
+
+@pytest.mark.parametrize("odd", ["nan", "inf", "1_0", "٣", "-4", "9" * 25])
+def test_a_number_that_is_none_is_an_error(tmp_path: Path, odd: str) -> None:
+    with pytest.raises(ValueError):
+        parse_files_limit(f"Max open files            {odd}  1024  files")
+    shutil.copytree(RECORDED / "proc/4242", tmp_path / "4242")
+    stat = tmp_path / "4242/stat"
+    stat.write_text(stat.read_text().replace(" 5000 ", f" {odd} "))
+    with pytest.raises(ValueError):
+        read(tmp_path / "4242")
