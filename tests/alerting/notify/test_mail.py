@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, strategies
 
 from support.notifications import ENGINE_DOWN, NEW_YEAR_MS, notification, resolved
+from tocsin_alerting.incidents.notification import Reason
 from tocsin_alerting.notify.mail import address, message
 from tocsin_alerting.notify.wording import Wording
 
@@ -44,6 +45,15 @@ def test_headers() -> None:
     assert mail["Auto-Submitted"] == "auto-generated" and mail["X-Incident-Id"] == "42"
     assert mail["X-Priority"] == "1 (Highest)"
     assert mail["Date"].datetime.timestamp() * 1000 == NEW_YEAR_MS
+
+
+def test_only_a_page_is_urgent() -> None:
+    assert (
+        _mail(severity="P1")["Importance"] == "high"
+        and _mail(severity="P4")["X-Priority"][0] == "5"
+    )
+    for calm in (_mail(reason=Reason.ACKED), _mail(reason=Reason.RESOLVED, status="resolved")):
+        assert (calm["X-Priority"], calm["Importance"]) == ("3 (Normal)", "normal")
 
 
 def test_a_retry_has_the_same_id_and_another_message_has_not() -> None:

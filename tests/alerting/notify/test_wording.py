@@ -160,6 +160,14 @@ def test_acknowledged_is_calm_and_asks_nobody_to_acknowledge() -> None:
     )
 
 
+@pytest.mark.parametrize("reason", [Reason.SLO_BREACH, Reason.UNKNOWN, Reason.ACK_REMIND])
+def test_what_somebody_owns_is_not_to_be_acknowledged_again(reason: Reason) -> None:
+    owned = notification(reason=reason, state="ACKED")
+    assert "alertctl ack" not in EN.text(owned) and "alertctl resolve 42" in EN.html(owned)
+    open_still = notification(reason=reason, state="TRIGGERED")
+    assert "alertctl ack 42" in EN.text(open_still) and "alertctl ack 42" in EN.html(open_still)
+
+
 def test_the_tiers_of_a_symptom_are_told_once() -> None:
     tiers = [replace(ENGINE_DOWN, labels={**ENGINE_DOWN.labels, "severity": s}) for s in "123"]
     page = notification(alerts=tuple(tiers))
