@@ -26,6 +26,7 @@ from tocsin_alerting.config.load import build_channels, load, read_text
 from tocsin_alerting.config.paging import warnings
 from tocsin_alerting.document import InvalidDocument
 from tocsin_alerting.incidents.errors import SchemaTooNew
+from tocsin_alerting.notify.local_mail import why_not
 from tocsin_alerting.notify.secret import Vault
 from tocsin_alerting.promql.evaluation.coverage import check
 from tocsin_alerting.rules.file import load as load_rules
@@ -68,7 +69,7 @@ class WrongUsage(CannotStart):
 def configured(options: Options) -> Config:
     """The configuration with the flags over it. Raises InvalidDocument and WrongUsage."""
     _check_flags(options)
-    config = load(options.config_file)
+    config = load(options.config_file, local_mail=_mail_at_start)
     if options.engine_ports and config.engines:
         raise WrongUsage(
             "--engine.port looks for engines on this machine, and the configuration lists engines: "
@@ -90,6 +91,19 @@ def configured(options: Options) -> Config:
     if options.engine_urls:
         sections["engines"] = _engines(options.engine_urls)
     return config.model_copy(update=sections)
+
+
+def _mail_at_start(sender: str, recipients: Sequence[str]) -> str:
+    """A mail server that is not up yet after a reboot must not keep the pager down with it:
+    `alertctl check` refuses what cannot be written to, here it is said and tried again."""
+    trouble = why_not(sender, recipients)
+    if trouble:
+        log.error(
+            "mail to contacts cannot be sent now: %s; each message is tried until it can."
+            " Is there another mail server? Name it in smtp (docs/channels.md#contacts)",
+            trouble,
+        )
+    return ""
 
 
 def _check_flags(options: Options) -> None:

@@ -256,3 +256,15 @@ def test_the_machine_has_its_configured_name_or_the_hosts(
 def test_a_name_that_is_none_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="printable"):
         Config(instance=name)
+
+
+def test_a_mail_server_that_is_not_up_yet_does_not_keep_the_pager_down(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`alertctl check` refuses it where nothing listens on port 25; the agent says so."""
+    path = tmp_path / "tocsin.yml"
+    path.write_text("contacts: {me: {email: me@example.invalid}}\n")
+    config = configured(Options(config_file=path))
+    assert config.receivers["mail"].type == "email"
+    if caplog.records:  # unless this machine has a mail server that takes it
+        assert "mail to contacts cannot be sent now" in caplog.text

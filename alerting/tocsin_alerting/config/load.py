@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -48,6 +48,7 @@ def load(
     vault, document = Vault(env, read_file), _parsed(path, read_file)
     files = list(file_problems(document.data, path.parent, vault))
     problems = reference_problems(document)
+    local_mail = _asked_once(local_mail)
     mail = mail_problems(document.data, _ascii(socket.gethostname()), local_mail)
     problems += [document.problem(at, message) for at, message in mail]
     problems += [document.problem(at, message) for at, message in files]
@@ -150,6 +151,19 @@ def _complete(config: Config, local_mail: WhyNot) -> Config:
         notify.append({"everyone": True, "via": ["email"]})
     policies = {**default_policies(notify or [{"receiver": "log"}]), **config.policies}
     return config.model_copy(update={"policies": policies})
+
+
+def _asked_once(local_mail: WhyNot) -> WhyNot:
+    """It may take seconds, and is asked by the check and for the receiver."""
+    known: dict[tuple[str, ...], str] = {}
+
+    def ask(sender: str, recipients: Sequence[str]) -> str:
+        key = (sender, *recipients)
+        if key not in known:
+            known[key] = local_mail(sender, recipients)
+        return known[key]
+
+    return ask
 
 
 def _supplies(config: Config, vault: Vault) -> Supplies:

@@ -24,7 +24,9 @@ def why_not(
             code, said = client.mail(sender)
             answers = [(code, said, sender)]
             answers += [(*client.rcpt(one), one) for one in recipients]
-    except (OSError, smtplib.SMTPException) as error:
+    except (OSError, ValueError, smtplib.SMTPException) as error:
+        if isinstance(error, smtplib.SMTPResponseException) and 400 <= error.smtp_code < 500:
+            return ""
         return f"no mail server answers on {server} ({error})"
     for code, said, who in answers:
         if code >= 500:

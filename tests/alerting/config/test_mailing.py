@@ -47,6 +47,17 @@ def test_a_mail_server_of_this_machine_writes_to_contacts(tmp_path: Path) -> Non
     assert config.receivers["mail"].smarthost == "127.0.0.1:25"  # type: ignore[union-attr]
 
 
+def test_it_is_asked_once(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def counted(sender: str, recipients: Sequence[str]) -> str:
+        asked.append(sender)
+        return ""
+
+    _loaded(tmp_path, ME, counted)
+    assert len(asked) == 1
+
+
 def test_with_nothing_that_can_send_mail_it_is_refused_and_says_so(tmp_path: Path) -> None:
     with pytest.raises(InvalidDocument, match=r"tocsin.yml:1:11: nothing can write to me: .*smtp"):
         _loaded(tmp_path, ME)
@@ -121,3 +132,14 @@ async def test_what_is_no_mail_server_does_not_count(odd: object) -> None:
             why_not, "t@here", ["a@example.com"], f"127.0.0.1:{port}", 0.5
         )
     assert said.startswith(f"no mail server answers on 127.0.0.1:{port} (")
+
+
+async def test_a_server_that_is_too_busy_now_is_one_all_the_same() -> None:
+    async def busy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"421 4.3.2 too busy\r\n")
+        await writer.drain()
+        await reader.read()
+
+    async with broken_server(busy) as port:
+        server = f"127.0.0.1:{port}"
+        assert await asyncio.to_thread(why_not, "t@here", ["a@example.com"], server) == ""
