@@ -281,3 +281,21 @@ def test_the_last_words_are_out_before_the_end(package: str) -> None:
     assert (done.returncode, done.stderr) == (1, b"tocsin: the reason\n")
     done = subprocess.run(program(package, "1 / 0"), capture_output=True, timeout=30)
     assert done.stderr.endswith(b"ZeroDivisionError: division by zero\n")
+
+
+@pytest.mark.parametrize("outlet", [tocsin_exporter.output.Outlet, tocsin_inference.output.Outlet])
+def test_the_end_of_a_line_that_found_no_room_is_made_up_for(
+    outlet: type[tocsin_exporter.output.Outlet],
+) -> None:
+    with full_pipe() as (taken, entry):
+        os.set_blocking(entry, False)
+        ours = outlet((entry,))
+        ours.put(b"one\n")
+        os.read(taken, 2 * 4096)
+        ours.put(b"x" * 20_000 + b"\n")
+        assert dict(ours.dropped) == {"full": 2, "failed": 0}
+        os.read(taken, 1 << 20)
+        ours.put(b"next\n")
+        ours.put(b"and on\n")
+        assert os.read(taken, 1 << 20) == b"\nnext\nand on\n"
+        os.close(ours.target)
