@@ -111,6 +111,17 @@ def test_the_commands_are_ones_that_our_programs_take(compose: dict[str, Any]) -
     assert (served.host, served.port) == ("0.0.0.0", 8000)
 
 
+def test_the_agent_knows_the_name_by_which_grafana_asks_it(compose: dict[str, Any]) -> None:
+    sources = yaml.safe_load((PROVISIONED / "datasources" / "tocsin.yml").read_text())
+    asked = {urlsplit(source["url"]).hostname for source in sources["datasources"]}
+    command = compose["services"]["agent"]["command"]
+    mounted = {
+        str(inside): one for inside, one in bind_mounts(compose["services"]["agent"]).items()
+    }
+    config = yaml.safe_load(Path(mounted[command[command.index("--config.file") + 1]]).read_text())
+    assert set(config["web"]["allow_hosts"]) == asked & set(compose["services"]) - {"prometheus"}
+
+
 def test_every_file_that_the_image_copies_is_there_and_not_ignored() -> None:
     copied = re.findall(r"(?m)^COPY (?!--from)(.+) \S+$", DOCKERFILE)
     sources = [name for line in copied for name in line.split()]

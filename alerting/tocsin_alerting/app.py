@@ -13,11 +13,13 @@ from urllib.parse import urlsplit
 
 import uvicorn
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from starlette.requests import Request
+from starlette.types import ASGIApp
 
 from tocsin_alerting.api import channels as channels_api
 from tocsin_alerting.api import engines as engines_api
 from tocsin_alerting.api import incidents, query, rules, runbooks, server, status, targets, write
-from tocsin_alerting.api.guard import guard
+from tocsin_alerting.api.guard import bears, guard, refused
 from tocsin_alerting.api.threads import Threads
 from tocsin_alerting.api.turn import Limits
 from tocsin_alerting.banner import Facts, banner
@@ -63,6 +65,7 @@ from tocsin_exporter.collectors.program import Matcher, matcher
 from tocsin_exporter.collectors.reading import Reading
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.engine_access import EngineAccess
+from tocsin_exporter.hosts import HEALTH, HostCheck, own_hosts
 from tocsin_exporter.listen import joined
 from tocsin_exporter.scrape import Scraper
 from tocsin_exporter.server import UNREAD, MetricsPage, Scrapes
@@ -126,6 +129,7 @@ class App:
         self.agent = Agent(self._local(), self.clock, sinks=[self.store.append])
         # remote write -> store
         self.receiver = Receiver(self.store)
+        self.hosts = own_hosts(_names(config))
         self.writes = Threads(1, "write")
         # store -> PromQL -> rules
         self.engine = Engine(self.store, config.promql.semantics)
@@ -152,7 +156,7 @@ class App:
         self._add_own()
         await self._load_rules(now_ms)
         calendar = self._calendar()
-        web = server.server(server.application(self._routes()))
+        web = server.server(self._checked(server.application(self._routes())))
         try:
             await self._run(web, plan)
         finally:
@@ -387,14 +391,13 @@ class App:
     def _routes(self) -> list[Any]:
         now_ms, monotonic = self.clock.now_ms, self.clock.monotonic
         page = MetricsPage(self.agent, monotonic, self.scrapes, self.setup.max_requests)
-        names = _names(self.setup.config)
-        guarded = guard(self.setup.token, names)
+        guarded = guard(self.setup.token, self.hosts)
         intake = write.Intake(self.receiver, self.writes, now_ms, logged=self._logged)
         base = external_url(self.setup.config)
         return [
             *metrics_routes(page, self._unready, links=_LINKS),
             *query.routes(self.store, self.engine, self.queries, now_ms, monotonic),
-            *write.routes(intake, guard(self.setup.token, names, write.BODIES)),
+            *write.routes(intake, guard(self.setup.token, self.hosts, write.BODIES)),
             *targets.routes(self._targets),
             *rules.routes(lambda: self.groups.all, base),
             *incidents.routes(self.desk, guarded, now_ms, base),
@@ -403,6 +406,12 @@ class App:
             *status.routes(self._running()),
             *runbooks.routes(lambda: bundled("docs/runbooks")),
         ]
+
+    def _checked(self, app: ASGIApp) -> ASGIApp:
+        def passes(request: Request) -> bool:
+            return bears(request, self.setup.token())
+
+        return HostCheck(app, self.hosts, ("/metrics", *HEALTH), passes, refused)
 
     async def _logged(self) -> None:
         await asyncio.wrap_future(self.archive.logged())
@@ -483,6 +492,6 @@ def _process_groups(config: Config) -> Mapping[str, Matcher]:
 
 
 def _names(config: Config) -> list[str]:
-    """The names that a Host header may give us, besides addresses."""
+    """The names that a Host header may give us, besides addresses and this machine's own."""
     name = urlsplit(config.external_url).hostname
-    return [one for one in (name, socket.gethostname()) if one]
+    return [*config.web.allow_hosts, *([name] if name else [])]

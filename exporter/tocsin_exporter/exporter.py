@@ -11,12 +11,14 @@ from pathlib import Path
 import uvicorn
 import uvloop
 from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from tocsin_exporter.agent import Agent
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.reading import Reading
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.engine_access import EngineAccess
+from tocsin_exporter.hosts import HEALTH, HostCheck, own_hosts
 from tocsin_exporter.listen import bind, joined
 from tocsin_exporter.server import MOST_SCRAPES, UNREAD, MetricsPage, Scrapes, routes
 from tocsin_exporter.watches import (
@@ -56,7 +58,7 @@ class Options:
     intervals: Mapping[str, float] = field(default_factory=dict)
 
 
-def build(options: Options, clock: Clock) -> tuple[Agent, Starlette]:
+def build(options: Options, clock: Clock) -> tuple[Agent, ASGIApp]:
     """The agent and the web application over it, in the way of the data."""
     site = Site(
         now=clock.wall,
@@ -79,7 +81,8 @@ def build(options: Options, clock: Clock) -> tuple[Agent, Starlette]:
     def unready() -> str:
         return "" if agent.ready else UNREAD
 
-    return agent, Starlette(routes=routes(page, unready, options.telemetry_path))
+    app = Starlette(routes=routes(page, unready, options.telemetry_path))
+    return agent, HostCheck(app, own_hosts(), (options.telemetry_path, *HEALTH))
 
 
 async def serve(options: Options, sockets: list[socket.socket]) -> None:

@@ -1,4 +1,4 @@
-"""Who may change something: reads may be open, writes are guarded.
+"""Who may change something: reads are for those who know our name, writes are guarded.
 
 Any web page can make a browser post to loopback, and any name can be made to resolve to it. So a
 write needs a body that a plain form of another origin cannot send, an Origin that is ours when
@@ -8,12 +8,14 @@ as well.
 
 import hmac
 import ipaddress
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.requests import Request
+from starlette.responses import Response
 
-from tocsin_alerting.api.answers import ApiError
+from tocsin_alerting.api.answers import ApiError, failure
+from tocsin_exporter.hosts import Hosts, plainly_refused
 
 Guard = Callable[[Request], None]
 BODIES = ("application/json", "application/x-www-form-urlencoded")
@@ -21,18 +23,21 @@ _FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real
 
 
 def guard(
-    token: Callable[[], str | None], hosts: Collection[str] = (), bodies: Sequence[str] = BODIES
+    token: Callable[[], str | None], hosts: Hosts | None = None, bodies: Sequence[str] = BODIES
 ) -> Guard:
     """A check that raises ApiError for a write that must not happen.
 
-    `token` reads the configured token (None: there is none); `hosts` are names that we go by.
+    `token` reads the configured token (None: there is none); `hosts` are names that we go by, but
+    who has the token may call us as they like.
     `bodies` are the media types that a program may send; a page of ours may send the first alone,
     which must be one that no form can send.
     """
-    names = {"localhost", *(host.lower() for host in hosts)}
+    known = hosts or Hosts()
 
     def check(request: Request) -> None:
-        _check_host(request, names)
+        why = known.refused(request)
+        if why is not None and not bears(request, token()):
+            raise ApiError("forbidden", why)
         _check_origin(request)
         _check_body(request, bodies)
         if not _is_local(request):
@@ -41,10 +46,18 @@ def guard(
     return check
 
 
-def _check_host(request: Request, hosts: Collection[str]) -> None:
-    name = _parts("//" + request.headers.get("host", "")).hostname or ""
-    if name not in hosts and _address(name) is None:
-        raise ApiError("forbidden", f'Host "{name}" is not one of ours; name it in external_url')
+def bears(request: Request, token: str | None) -> bool:
+    """Whether the request carries the token, and there is one."""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    right = hmac.compare_digest(given.strip().encode(), (token or "").encode())
+    return token is not None and scheme.lower() == "bearer" and right
+
+
+def refused(request: Request, why: str) -> Response:
+    """A read that a page of another name asks for."""
+    if request.url.path.startswith("/api/"):
+        return failure(ApiError("forbidden", why))
+    return plainly_refused(request, why)
 
 
 def _check_origin(request: Request) -> None:
@@ -77,9 +90,7 @@ def _check_token(request: Request, token: str | None) -> None:
             "forbidden",
             "changes from other machines need a token; set web.token_file to allow them",
         )
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    right = hmac.compare_digest(given.strip().encode(), token.encode())
-    if scheme.lower() != "bearer" or not right:
+    if not bears(request, token):
         raise ApiError("unauthorized", "wrong or missing token; send Authorization: Bearer TOKEN")
 
 

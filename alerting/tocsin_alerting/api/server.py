@@ -30,7 +30,7 @@ def application(routes: Sequence[Route]) -> Starlette:
     return Starlette(routes=list(routes), exception_handlers=handlers)
 
 
-def server(app: Starlette) -> uvicorn.Server:
+def server(app: ASGIApp) -> uvicorn.Server:
     """Ends within GOODBYE_SECONDS of being told, whatever a client still waits for."""
     return uvicorn.Server(
         uvicorn.Config(

@@ -196,6 +196,12 @@ class ProcessGroup(Section):
         return self
 
 
+def _host_name(text: str) -> str:
+    if re.fullmatch(r"[^\s\[\]:/?#@*,]+", text) is None:
+        raise ValueError(f"{text!r} is no host name: give one name, without scheme and port")
+    return text
+
+
 class Storage(Section):
     """`path` is relative to the directory in which the agent is started. Samples are deleted when
     they are older than `retention`, and the oldest while they take more than `size`."""
@@ -206,7 +212,9 @@ class Storage(Section):
 
 
 class Web(Section):
-    """`token_file` holds the token that changes from other machines must carry."""
+    """`token_file` holds the token that changes from other machines must carry; `allow_hosts` are
+    names, without a port, by which the agent may be asked besides its own."""
 
     listen_address: Annotated[str, AfterValidator(_listen_address)] = "127.0.0.1:4911"
     token_file: FilePath | None = None
+    allow_hosts: list[Annotated[str, AfterValidator(_host_name)]] = []

@@ -11,6 +11,7 @@ from support.api_client import api_client
 from tocsin_alerting.api.answers import success
 from tocsin_alerting.api.guard import BODIES, guard
 from tocsin_alerting.http import httpx
+from tocsin_exporter.hosts import Hosts
 
 JSON = {"content-type": "application/json"}
 FORM = {"content-type": "application/x-www-form-urlencoded"}
@@ -28,7 +29,7 @@ class Site:
         bodies: tuple[str, ...] = BODIES,
     ) -> None:
         self.changes = 0
-        self._guard = guard(lambda: token, hosts, bodies)
+        self._guard = guard(lambda: token, Hosts(hosts), bodies)
 
     async def _change(self, request: Request) -> Response:
         self._guard(request)
