@@ -75,6 +75,7 @@ async def test_a_restart_beside_a_dead_engine_does_not_change_whose_up_it_is(
         agent = AgentProcess(tmp_path, "--config.file=tocsin.yml", "--no-worker")
         with agent:
             await until(lambda: _ups(agent, address) == [("vllm", "1")], 30)
+            await asyncio.to_thread(agent.terminate)
     with agent:
         await until(lambda: _ups(agent, address) == [("vllm", "0")], 30)
         await until(lambda: agent.get("/api/v1/incidents")["incidents"], 20)
