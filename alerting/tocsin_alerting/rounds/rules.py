@@ -5,6 +5,7 @@ Every group has a task of its own while it runs, so that none waits for another 
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
@@ -57,10 +58,19 @@ class Instances:
         await self._desk.remember(file, group, rows, self._now_ms())
 
 
+_TARGET = re.compile(r"[^/\s]+:[0-9]+(/\S*)?")
+
+
 def troubled_targets(rows: Iterable[InstanceRow]) -> set[str]:
-    """The engines (host:port) about which something fired or was in doubt at the last end."""
-    found = (dict(alert.labels).get("target", "") for row in rows for alert in _standing_of(row))
-    return {target for target in found if target}
+    """The engines (host:port) about which something fired or was in doubt at the last end.
+
+    Others use the label `target` too (probes, whose `instance` is the prober or a URL): an engine
+    of ours is its own instance.
+    """
+    standing = [dict(alert.labels) for row in rows for alert in _standing_of(row)]
+    named = [(one.get("target", ""), one.get("instance")) for one in standing]
+    engines = {target for target, instance in named if instance in (None, target)}
+    return {target for target in engines if _TARGET.fullmatch(target)}
 
 
 def _standing_of(row: InstanceRow) -> Iterator[Alert]:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+import pytest
+
 from support.alert_events import alert, fires
 from support.arrivals import nothing_awaited
 from support.paging_floor import START_MS
@@ -16,9 +18,10 @@ from tocsin_alerting.incidents.desk import Desk
 from tocsin_alerting.incidents.incident import State
 from tocsin_alerting.incidents.journal import Journal
 from tocsin_alerting.incidents.memory_journal import MemoryJournal
-from tocsin_alerting.rounds.rules import Instances, RuleRounds, after_ms
-from tocsin_alerting.rules.alert import AlertEvent, EventKind
+from tocsin_alerting.rounds.rules import Instances, RuleRounds, after_ms, troubled_targets
+from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind
 from tocsin_alerting.rules.groups import Groups
+from tocsin_alerting.rules.journal import InstanceRow
 from tocsin_alerting.rules.rule import Group, RuleFile
 from tocsin_exporter.clock import Clock
 
@@ -126,3 +129,18 @@ def test_a_group_that_is_due_and_has_not_run_is_named() -> None:
         assert [one.group.name for one in world.rounds.waiting(START_MS + 2 * SECOND)] == ["fast"]
 
     in_virtual_time(story)
+
+
+@pytest.mark.parametrize(
+    ("labels", "troubled"),
+    [
+        ({"target": "h:1", "instance": "h:1"}, {"h:1"}),
+        ({"target": "h:1/a"}, {"h:1/a"}),
+        ({"target": "h:1", "instance": "prober:9115"}, set()),
+        ({"target": "https://example.com", "instance": "https://example.com"}, set()),
+        ({"instance": "h:1"}, set()),
+    ],
+)
+def test_only_engines_of_ours_are_in_trouble(labels: dict[str, str], troubled: set[str]) -> None:
+    one = Alert("g/A/0", tuple(sorted(labels.items())), (), AlertState.FIRING, 1.0, 0, 0)
+    assert troubled_targets([InstanceRow("f", "g", "g/A/0", 0, one)]) == troubled
