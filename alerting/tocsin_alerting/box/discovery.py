@@ -5,11 +5,12 @@ list. Any other web server on such a port is left alone.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit
 
+from tocsin_alerting.box import ports
 from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.identify import identify
 from tocsin_exporter.listen import joined
@@ -17,6 +18,12 @@ from tocsin_exporter.listen import joined
 # vLLM and our worker, SGLang, TGI, llama.cpp, Ollama, TensorRT-LLM (with vLLM's), LMDeploy.
 USUAL_PORTS = (8000, 30000, 3000, 8080, 11434, 23333)
 PATIENCE_SECONDS = 1.0
+OURS = "Tocsin's worker"
+_FIRST_PORT = 1024
+# What databases and queues listen on: they log a request as an attack.
+_NOT_HTTP = frozenset(
+    (1433, 1521, 2181, 3306, 4222, 5432, 5433, 5672, 6379, 6380, 9042, 9092, 11211, 27017)
+)
 _KINDS = {
     "vllm": "vLLM",
     "sglang": "SGLang",
@@ -24,7 +31,7 @@ _KINDS = {
     "llamacpp": "llama.cpp",
     "trtllm": "TensorRT-LLM",
     "triton": "Triton",
-    "tocsin": "Tocsin's worker",
+    "tocsin": OURS,
 }
 
 
@@ -56,12 +63,13 @@ class Engine:
 
 
 async def engines(
-    ports: Iterable[int] = USUAL_PORTS,
+    asked: Iterable[int] = USUAL_PORTS,
     timeout_s: float = PATIENCE_SECONDS,
     host: str = "127.0.0.1",
 ) -> list[Engine]:
     """The engines that answer, in the order of the ports; silence costs `timeout_s` once."""
-    return await ask([EngineAccess.of(f"http://{joined(host, port)}") for port in ports], timeout_s)
+    places = [EngineAccess.of(f"http://{joined(host, port)}") for port in asked]
+    return await ask(places, timeout_s)
 
 
 async def ask(asked: Sequence[EngineAccess], timeout_s: float = PATIENCE_SECONDS) -> list[Engine]:
@@ -72,6 +80,14 @@ async def ask(asked: Sequence[EngineAccess], timeout_s: float = PATIENCE_SECONDS
         for access, one in zip(asked, found, strict=True)
         if one is not None
     ]
+
+
+async def elsewhere(known: Collection[str]) -> list[EngineAccess]:
+    """Where else on this machine an engine may be: whoever listens and is not `known`."""
+    heard = await asyncio.to_thread(ports.listening)
+    possible = (port for port in heard if port >= _FIRST_PORT and port not in _NOT_HTTP)
+    places = (EngineAccess.of(f"http://127.0.0.1:{port}") for port in possible)
+    return [access for access in places if access.target not in known]
 
 
 async def vacant(access: EngineAccess, timeout_s: float = PATIENCE_SECONDS) -> bool:

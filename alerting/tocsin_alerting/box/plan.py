@@ -56,6 +56,11 @@ async def make(
         [row for row in remembered if row.target not in answering],
         [engine for engine in found if engine.target not in rows],
     )
+    lost = [row for row in remembered if row.target not in {*answering, *moved}]
+    if lost:
+        places = await discovery.elsewhere({*known, *answering, own})
+        further = await moves(lost, await discovery.ask(places))
+        found, moved = [*found, *further.values()], moved | further
     silent = sorted({*rows, *troubled} - answering - {own} - moved.keys())
     engines = (*found, *(_silent(target, rows.get(target)) for target in silent))
     if engines:
@@ -71,7 +76,8 @@ async def moves(silent: Iterable[EngineRow], new: Iterable[Engine]) -> dict[str,
     moved: dict[str, Engine] = {}
     left = list(new)
     for row in silent:
-        same = (one for one in left if row.model and one.model == row.model)
+        others = (one for one in left if one.kind != discovery.OURS or row.kind == discovery.OURS)
+        same = (one for one in others if row.model and one.model == row.model)
         engine = next((one for one in same if _host(one.target) == _host(row.target)), None)
         if engine is not None and await discovery.vacant(EngineAccess.of(row.url)):
             moved[row.target] = engine

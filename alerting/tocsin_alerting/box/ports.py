@@ -2,8 +2,11 @@
 
 import errno
 import socket
+from pathlib import Path
 
 import psutil
+
+_LISTENS = "0A"  # TCP_LISTEN in /proc/net/tcp
 
 
 def is_free(host: str, port: int) -> bool:
@@ -19,6 +22,19 @@ def is_free(host: str, port: int) -> bool:
                 return False
             raise
     return True
+
+
+def listening(proc: Path = Path("/proc")) -> list[int]:
+    """The TCP ports on which somebody listens here, whoever it is."""
+    found: set[int] = set()
+    for name in ("tcp", "tcp6"):
+        try:
+            lines = (proc / "net" / name).read_text(encoding="ascii").split("\n")[1:]
+        except OSError:
+            continue  # without IPv6 there is no such file
+        fields = (line.split() for line in lines if line.strip())
+        found.update(int(one[1].rpartition(":")[2], 16) for one in fields if one[3] == _LISTENS)
+    return sorted(found)
 
 
 def owner(port: int) -> str:

@@ -9,7 +9,13 @@ import pytest
 
 from support.webhook_sink import Answer, WebhookSink
 from tocsin_alerting.box.discovery import Engine, Origin
-from tocsin_alerting.box.engines import EXPECTED_AFTER_SECONDS, Engines, Hooks, NotForgotten
+from tocsin_alerting.box.engines import (
+    EXPECTED_AFTER_SECONDS,
+    MOST_ASKED,
+    Engines,
+    Hooks,
+    NotForgotten,
+)
 from tocsin_alerting.box.plan import Plan
 from tocsin_alerting.box.worker import Restart, Worker, WorkerState
 from tocsin_alerting.incidents.engine_row import EngineRow
@@ -171,6 +177,20 @@ async def test_an_engine_on_another_port_has_moved() -> None:
     assert kept.ended == [was.target]
     assert set(kept.rows) == {new} and kept.rows[new].model == "m"
     assert set(engines.watched) == {new, f"127.0.0.1:{other.port}"}
+
+
+async def test_an_engine_is_followed_to_any_port_and_strangers_are_left_in_peace() -> None:
+    kept = Kept()
+    was = _engine("http://127.0.0.1:9", model="only here")
+    engines = Engines(Plan((was,)), None, "", kept.hooks)
+    async with WebhookSink(usual=Answer(404)) as stranger:
+        for _ in range(MOST_ASKED + 2):
+            await engines.look()
+        assert len([one for one in stranger.requests if one.path == "/metrics"]) == MOST_ASKED
+        async with WebhookSink(usual=_models("only here")) as sink:
+            await engines.look()
+            assert set(engines.watched) == set(kept.rows) == {f"127.0.0.1:{sink.port}"}
+    assert kept.ended == [was.target]
 
 
 async def test_a_second_engine_of_one_model_is_no_move() -> None:

@@ -154,3 +154,15 @@ async def test_what_hangs_where_it_was_has_not_moved() -> None:
         async with WebhookSink(usual=_models("m")) as sink:
             plan = await make([], True, HERE, free(), [sink.port], remembered=[_row(held)])
     assert plan.moved == () and plan.silent == (f"{HERE}:{held}",)
+
+
+async def test_an_engine_is_followed_to_a_port_that_is_not_usual() -> None:
+    old = free()
+    async with WebhookSink(usual=_models("a model of this test alone")) as sink:
+        row = _row(old, "a model of this test alone")
+        plan = await make([], True, HERE, free(), [free()], remembered=[row])
+    assert [(was, engine.target) for was, engine in plan.moved] == [
+        (f"{HERE}:{old}", f"{HERE}:{sink.port}")
+    ]
+    assert [engine.target for engine in plan.engines] == [f"{HERE}:{sink.port}"]
+    assert plan.silent == ()

@@ -2,10 +2,11 @@
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
-from tocsin_alerting.box.ports import is_free, owner
+from tocsin_alerting.box.ports import is_free, listening, owner
 
 
 def test_a_taken_port_is_named_with_its_owner() -> None:
@@ -16,6 +17,16 @@ def test_a_taken_port_is_named_with_its_owner() -> None:
         assert not is_free("127.0.0.1", port)
         assert owner(port).endswith(f"(pid {os.getpid()})")
     assert is_free("127.0.0.1", port)
+
+
+def test_who_listens_is_heard_and_who_does_not_is_not(tmp_path: Path) -> None:
+    with socket.socket() as heard, socket.socket() as bound:
+        for one in (heard, bound):
+            one.bind(("127.0.0.1", 0))
+        heard.listen()
+        found = listening()
+        assert heard.getsockname()[1] in found and bound.getsockname()[1] not in found
+    assert listening(tmp_path) == []
 
 
 def test_an_address_that_is_not_ours_is_an_error() -> None:
