@@ -44,15 +44,19 @@ class _Pages(BaseHTTPRequestHandler):
 
 
 class EngineProcess:
-    """An engine on `port`: start it again and again, kill it, stop it, let it go on."""
+    """An engine on `port`: start it again and again, kill it, stop it, let it go on.
 
-    def __init__(self, port: int) -> None:
+    `words` stand on its command line besides.
+    """
+
+    def __init__(self, port: int, *words: str) -> None:
+        self.words = words
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self.process = subprocess.Popen([sys.executable, __file__, str(self.port)])
+        self.process = subprocess.Popen([sys.executable, __file__, str(self.port), *self.words])
         deadline = time.monotonic() + 20
         while not self._answers():
             if time.monotonic() > deadline:

@@ -5,6 +5,7 @@ list. Any other web server on such a port is left alone.
 """
 
 import asyncio
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,11 +20,7 @@ from tocsin_exporter.listen import joined
 USUAL_PORTS = (8000, 30000, 3000, 8080, 11434, 23333)
 PATIENCE_SECONDS = 1.0
 OURS = "Tocsin's worker"
-_FIRST_PORT = 1024
-# What databases and queues listen on: they log a request as an attack.
-_NOT_HTTP = frozenset(
-    (1433, 1521, 2181, 3306, 4222, 5432, 5433, 5672, 6379, 6380, 9042, 9092, 11211, 27017)
-)
+_PROGRAM = re.compile(r"vllm|sglang|llama|text-generation|trtllm|tensorrt|triton|lmdeploy", re.I)
 _KINDS = {
     "vllm": "vLLM",
     "sglang": "SGLang",
@@ -83,10 +80,10 @@ async def ask(asked: Sequence[EngineAccess], timeout_s: float = PATIENCE_SECONDS
 
 
 async def elsewhere(known: Collection[str]) -> list[EngineAccess]:
-    """Where else on this machine an engine may be: whoever listens and is not `known`."""
-    heard = await asyncio.to_thread(ports.listening)
-    possible = (port for port in heard if port >= _FIRST_PORT and port not in _NOT_HTTP)
-    places = (EngineAccess.of(f"http://127.0.0.1:{port}") for port in possible)
+    """Where else on this machine an engine may be: what an engine's program listens on, `known`
+    aside. Nobody else is asked: not every server takes a question well."""
+    heard = await asyncio.to_thread(ports.listening, _PROGRAM)
+    places = (EngineAccess.of(f"http://127.0.0.1:{port}") for port in heard)
     return [access for access in places if access.target not in known]
 
 

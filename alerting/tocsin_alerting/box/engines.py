@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import random
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -23,7 +22,6 @@ LOOK_AGAIN_SECONDS = 20.0  # while nothing answers, something is silent, or the 
 LOOK_SELDOM_SECONDS = 300.0
 EXPECTED_AFTER_SECONDS = 600.0  # an engine that has answered so long is remembered
 NOTE_SECONDS = 15.0
-MOST_ASKED = 3
 WORKER_GRACE_SECONDS = 3.0
 _ASK_SECONDS = 0.5
 
@@ -63,7 +61,6 @@ class Engines:
         self._moved = dict(plan.moved)
         self._hooks = hooks
         self._answered: dict[str, float] = {}  # seconds, by target
-        self._asked: Counter[str] = Counter()
         self._first = asyncio.Event()
         for engine in plan.engines:
             self._begin(engine)
@@ -108,13 +105,11 @@ class Engines:
         await self._look_elsewhere()
 
     async def _look_elsewhere(self) -> None:
-        """Follow an engine that is lost to any port; strangers are asked a few times only."""
+        """Follow an engine that is lost to any port on which an engine's program listens."""
         lost = [_row(one, 0) for one in self.watched.values() if self._is_lost(one)]
         if not any(row.model for row in lost):
             return
-        often = {target for target, times in self._asked.items() if times >= MOST_ASKED}
-        places = await discovery.elsewhere({*self.watched, *often})
-        self._asked.update(access.target for access in places)
+        places = await discovery.elsewhere(self.watched)
         for old, engine in (await moves(lost, await discovery.ask(places))).items():
             self._begin(engine)
             await self._move(old, engine)

@@ -1,12 +1,10 @@
 """Who listens on a port of this machine."""
 
 import errno
+import re
 import socket
-from pathlib import Path
 
 import psutil
-
-_LISTENS = "0A"  # TCP_LISTEN in /proc/net/tcp
 
 
 def is_free(host: str, port: int) -> bool:
@@ -24,17 +22,27 @@ def is_free(host: str, port: int) -> bool:
     return True
 
 
-def listening(proc: Path = Path("/proc")) -> list[int]:
-    """The TCP ports on which somebody listens here, whoever it is."""
-    found: set[int] = set()
-    for name in ("tcp", "tcp6"):
-        try:
-            lines = (proc / "net" / name).read_text(encoding="ascii").split("\n")[1:]
-        except OSError:
-            continue  # without IPv6 there is no such file
-        fields = (line.split() for line in lines if line.strip())
-        found.update(int(one[1].rpartition(":")[2], 16) for one in fields if one[3] == _LISTENS)
-    return sorted(found)
+def listening(program: re.Pattern[str]) -> list[int]:
+    """The TCP ports on which a process listens here whose name or command line `program` fits, as
+    far as we may look at it."""
+    try:
+        connections = psutil.net_connections("tcp")
+    except psutil.AccessDenied:
+        return []
+    heard = {
+        (one.laddr.port, one.pid)
+        for one in connections
+        if one.status == psutil.CONN_LISTEN and one.laddr and one.pid
+    }
+    return sorted({port for port, pid in heard if program.search(_command(pid))})
+
+
+def _command(pid: int) -> str:
+    try:
+        process = psutil.Process(pid)
+        return " ".join((process.name(), *process.cmdline()))
+    except psutil.Error:
+        return ""
 
 
 def owner(port: int) -> str:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from support.agent_process import free_port
+from support.engine_process import EngineProcess
 from support.webhook_sink import Answer, WebhookSink
 from tocsin_alerting.box.discovery import Engine, Origin
 from tocsin_alerting.box.engines import (
     EXPECTED_AFTER_SECONDS,
-    MOST_ASKED,
     Engines,
     Hooks,
     NotForgotten,
@@ -179,17 +180,15 @@ async def test_an_engine_on_another_port_has_moved() -> None:
     assert set(engines.watched) == {new, f"127.0.0.1:{other.port}"}
 
 
-async def test_an_engine_is_followed_to_any_port_and_strangers_are_left_in_peace() -> None:
+async def test_an_engine_is_followed_to_any_port_and_nobody_else_is_asked() -> None:
     kept = Kept()
-    was = _engine("http://127.0.0.1:9", model="only here")
+    was = _engine("http://127.0.0.1:9", model="qwen")
     engines = Engines(Plan((was,)), None, "", kept.hooks)
-    async with WebhookSink(usual=Answer(404)) as stranger:
-        for _ in range(MOST_ASKED + 2):
+    async with WebhookSink(usual=_models("qwen")) as stranger:
+        with EngineProcess(free_port(), "vllm serve qwen") as engine:
             await engines.look()
-        assert len([one for one in stranger.requests if one.path == "/metrics"]) == MOST_ASKED
-        async with WebhookSink(usual=_models("only here")) as sink:
-            await engines.look()
-            assert set(engines.watched) == set(kept.rows) == {f"127.0.0.1:{sink.port}"}
+        assert stranger.requests == []
+    assert set(engines.watched) == set(kept.rows) == {f"127.0.0.1:{engine.port}"}
     assert kept.ended == [was.target]
 
 

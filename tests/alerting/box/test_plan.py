@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from support.engine_process import EngineProcess
 from support.webhook_sink import Answer, WebhookSink
 from tocsin_alerting.box import worker
 from tocsin_alerting.box.discovery import Origin
@@ -158,11 +159,8 @@ async def test_what_hangs_where_it_was_has_not_moved() -> None:
 
 async def test_an_engine_is_followed_to_a_port_that_is_not_usual() -> None:
     old = free()
-    async with WebhookSink(usual=_models("a model of this test alone")) as sink:
-        row = _row(old, "a model of this test alone")
-        plan = await make([], True, HERE, free(), [free()], remembered=[row])
-    assert [(was, engine.target) for was, engine in plan.moved] == [
-        (f"{HERE}:{old}", f"{HERE}:{sink.port}")
-    ]
-    assert [engine.target for engine in plan.engines] == [f"{HERE}:{sink.port}"]
+    with EngineProcess(free(), "vllm serve qwen") as engine:
+        plan = await make([], True, HERE, free(), [free()], remembered=[_row(old, "qwen")])
+    assert [(was, new.url) for was, new in plan.moved] == [(f"{HERE}:{old}", engine.url)]
+    assert [one.url for one in plan.engines] == [engine.url]
     assert plan.silent == ()
