@@ -84,7 +84,7 @@ class Ours:
     async def start(self, rules: str) -> None:
         await self.desk.start(now_ms())
         self.groups.load([read(rules, "rules.yml")], now_ms())
-        await self.desk.reconcile([], now_ms())
+        await self.desk.reconcile([], (), now_ms())
 
     def scrape(self, load: RuleLoad, page: int, at_ms: int) -> None:
         self.store.append(Snapshot(self.source, at_ms, True, load.layout, load.values(page)))

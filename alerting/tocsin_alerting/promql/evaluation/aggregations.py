@@ -27,7 +27,7 @@ def _sum(groups: Grouping, vector: Vector) -> Floats:
 
 
 def _mean(groups: Grouping, vector: Vector) -> Floats:
-    return group_means(groups, vector.filled(0.0), _counts(groups, vector))
+    return group_means(groups, vector.filled(0.0), _counts(groups, vector), vector.here)
 
 
 def _counts(groups: Grouping, vector: Vector) -> Floats:
@@ -51,7 +51,7 @@ def _variance(groups: Grouping, vector: Vector) -> Floats:
     counts = _counts(groups, vector)
     origins = groups.max(vector.filled(np.nan))[:, groups.ids]
     cells = vector.with_values(vector.values - origins).filled(0.0)
-    distances = cells - group_means(groups, cells, counts)[:, groups.ids]
+    distances = cells - group_means(groups, cells, counts, vector.here)[:, groups.ids]
     squares = vector.with_values(distances * distances).filled(0.0)
     return groups.sum(squares) / counts
 
