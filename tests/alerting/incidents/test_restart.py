@@ -191,3 +191,16 @@ async def test_a_journal_from_before_origins_is_reconciled_by_the_rule(tmp_path:
     await one.hear(clears(DOWN))
     assert (await one.desk.incident(1)).state is State.RESOLVED
     assert (await one.desk.incident(2)).is_open
+
+
+async def test_the_hold_lasts_until_all_who_spoke_of_an_incident_have_spoken(one: Floor) -> None:
+    beside = alert("Slow", "P1", target="a", gpu="1")
+    other = replace(beside, rule="other/Slow/0")
+    await one.hear(fires(SLOW), fires(other))
+    await one.restart(down_ms=HOUR)
+    await one.desk.reconcile([fires(SLOW)], [origin(SLOW)], one.now)
+    await one.deliver()
+    assert not one.told
+    await one.desk.reconcile([fires(other)], [origin(other)], one.now)
+    await one.deliver()
+    assert {who for _, who in one.reasons("opened")} == {"chat", "mail"}

@@ -615,3 +615,11 @@ def test_ours_pages_whom_the_oracle_pages(
         pair.agree()
         pair.move(move)
         pair.agree()
+
+
+def test_what_comes_back_milder_follows_the_policy_of_its_severity_now() -> None:
+    one = bench("P0")
+    one.do(clears(one.first))
+    one.do(fires(alert("Slow", "P1", target="a")))
+    assert (one.incident.severity, one.incident.policy.name) == (Severity.P1, "P1")
+    assert one.at(Reason.REOPENED) == [(0, "chat"), (0, "mail")]

@@ -144,3 +144,17 @@ def test_a_group_that_is_due_and_has_not_run_is_named() -> None:
 def test_only_engines_of_ours_are_in_trouble(labels: dict[str, str], troubled: set[str]) -> None:
     one = Alert("g/A/0", tuple(sorted(labels.items())), (), AlertState.FIRING, 1.0, 0, 0)
     assert troubled_targets([InstanceRow("f", "g", "g/A/0", 0, one)]) == troubled
+
+
+def test_what_clears_later_says_why() -> None:
+    async def story() -> None:
+        world = World(MemoryJournal(), FAST)
+        await world.run(2)
+        world.down = []
+        running = asyncio.ensure_future(world.rounds.run())
+        await asyncio.sleep(2)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert (await world.desk.incident(1)).resolution == "clear"
+
+    in_virtual_time(story)
