@@ -32,14 +32,14 @@ class Agent:
         and may add to them.
         """
         answered = self.ask("GET", path, params=parameters)
-        with self._understood():
+        with self.understood():
             yield self._data(answered, explained)
 
     @contextmanager
     def post(self, path: str, body: Mapping[str, object]) -> Iterator[Any]:
         """The same for what changes something."""
         answered = self.ask("POST", path, json=body)
-        with self._understood():
+        with self.understood():
             yield self._data(answered)
 
     def ask(self, method: str, path: str, **content: Any) -> tuple[int, str]:
@@ -69,7 +69,8 @@ class Agent:
         return answer["data"]
 
     @contextmanager
-    def _understood(self) -> Iterator[None]:
+    def understood(self) -> Iterator[None]:
+        """For what is done with an answer after its own `with`: the same end when it is odd."""
         try:
             yield
         except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:

@@ -56,7 +56,8 @@ def incidents(agent: Agent, number: int | None, everything: bool, limit: int, fo
     if format == "json":
         output.as_json({"incidents": listed, "next": more})
     else:
-        _list(listed, everything)
+        with agent.understood():
+            _list(listed, everything)
     if more is not None:
         print(f"there are more than these {limit}; --limit shows more of them", file=sys.stderr)
 
