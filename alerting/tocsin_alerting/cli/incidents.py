@@ -102,7 +102,8 @@ def _row(one: dict[str, Any], now_ms: int, everything: bool) -> tuple[list[str],
         one["owner"] or "-",
     ]
     muted = f" (muted by {', '.join(one['muted_by'])})" if one["muted_by"] else ""
-    texts = [_summary(one), f"{one['title']}{muted}"]
+    closed = f" ({_closed_by_hand(one)})" if one.get("closed_by_hand") else ""
+    texts = [_summary(one), f"{one['title']}{muted}{closed}"]
     return cells, [text for text in texts if text]
 
 
@@ -151,10 +152,12 @@ def _act(agent: Agent, number: int, verb: str, actor: str, note: str, **more: ob
 
 
 def _state(one: dict[str, Any]) -> str:
-    if not one.get("closed_by_hand"):
-        return str(one["state"])
-    known = "still firing" if one["source"] == "firing" else "state unknown"
-    return f"{one['state']} (closed by hand, {known})"
+    by_hand = f" ({_closed_by_hand(one)})" if one.get("closed_by_hand") else ""
+    return f"{one['state']}{by_hand}"
+
+
+def _closed_by_hand(one: dict[str, Any]) -> str:
+    return "closed by hand, " + ("still firing" if one["source"] == "firing" else "state unknown")
 
 
 def _show(one: dict[str, Any]) -> None:

@@ -118,6 +118,13 @@ def test_what_is_no_number_is_refused_in_words(number: str) -> None:
     assert ended.code == 2 and "is no incident's number; write it like 42 or '#42'" in ended.err
 
 
+async def test_what_was_closed_by_hand_is_shown_as_that() -> None:
+    closed = _incident(1, "P0", state="RESOLVED", closed_by_hand=True, source="firing")
+    doubtful = {**closed, "number": 2, "source": "unknown"}
+    text = "\n".join(await _listed([closed, doubtful], "--all"))
+    assert "(closed by hand, still firing)" in text and "(closed by hand, state unknown)" in text
+
+
 async def test_a_list_that_is_cut_says_so() -> None:
     import asyncio
 
