@@ -197,7 +197,7 @@ class GenerateBody(OwnBody):
 class BatchBody(OwnBody):
     """`POST /batch_generate`"""
 
-    prompts: Annotated[list[Text], Field(min_length=1, max_length=1024)]
+    prompts: Annotated[list[Text], Field(min_length=1)]
     max_length: Limit | None = None
     temperature: Temperature | None = None
 

@@ -91,7 +91,10 @@ def _given(model_path: Path, cache: Path) -> Source:
         with model_path.open("rb"):  # so that the operating system says what it has against it
             stat = model_path.stat()
         key = hashlib.sha256(f"{model_path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode())
-        return convert(model_path, model_path.stem, _place(cache, model_path.stem, key.hexdigest()))
+        target = _place(cache, model_path.stem, key.hexdigest())
+        source = convert(model_path, model_path.stem, target)
+        shutil.rmtree(_first_layout(target), ignore_errors=True)  # hundreds of MB that nobody reads
+        return source
     raise WeightsError(
         f"MODEL_PATH={model_path}: neither a directory of safetensors nor a .gguf file"
     )

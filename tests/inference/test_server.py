@@ -460,6 +460,7 @@ async def test_top_k_of_minus_one_is_no_limit(shared: WorkerServer) -> None:
         ("/v1/completions", {"prompt": ["x"] * 200, "stream": True}),
         ("/v1/completions", {"prompt": [[65]] * 9}),
         ("/batch_generate", {"prompts": ["x"] * 9}),
+        ("/batch_generate", {"prompts": ["x"] * 5000}),
     ],
 )
 @pytest.mark.asyncio(loop_scope="module")

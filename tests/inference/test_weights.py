@@ -105,7 +105,12 @@ def keys(directory: Path) -> list[str]:
 
 
 def test_tied_weights_are_written_as_every_engine_reads_them(tmp_path: Path) -> None:
-    source = locate(write_gguf(tmp_path / "tiny.gguf"), tmp_path / "cache", progress=False)
+    gguf = write_gguf(tmp_path / "tiny.gguf")
+    source = locate(gguf, tmp_path / "cache", progress=False)
+    old = source.directory.with_name(source.directory.name.removesuffix("-2"))
+    source.directory.rename(old)  # as the cache lay before; the file is there to be converted again
+    assert locate(gguf, tmp_path / "cache", progress=False) == source
+    assert [p.name for p in (tmp_path / "cache").iterdir()] == [source.directory.name]
     written = keys(source.directory)
     assert "model.embed_tokens.weight" in written
     assert "lm_head.weight" not in written
