@@ -1,9 +1,10 @@
-"""What dashboards ask, end to end over HTTP, of the real Prometheus and of a running agent.
+"""What dashboards ask, end to end over HTTP, of Prometheus, VictoriaMetrics and a running agent.
 
-Both hold the same samples: ours in a data directory that the agent is started on, Prometheus's
-by remote write. They are asked by turns, each over a kept-alive connection without compression, and
-their answers are compared. Steps lie between the scrapes, where Prometheus 2 and 3 mean the same by
-a window.
+All hold the same samples: ours in a data directory that the agent is started on, theirs by remote
+write. They are asked by turns, each over a kept-alive connection without compression. Our answers
+are compared with Prometheus's; VictoriaMetrics means other windows by the same query, so only how
+many series it finds is. Its cache of answers is off. Steps lie between the scrapes, where
+Prometheus 2 and 3 mean the same by a window.
 """
 
 import argparse
@@ -15,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from measuring.client import Client, Form, difference
+from measuring.client import Client, Form, difference, entries
 from measuring.history import Stream, to_directory, to_prometheus
-from measuring.processes import agent, free_port, prometheus
+from measuring.processes import agent, free_port, prometheus, victoria_metrics
 from measuring.rule_load import RuleLoad
 from measuring.table import circumstances, table, write_json
 
@@ -79,32 +80,41 @@ def measure(ports: Mapping[str, int], asked: Mapping[str, Question], turns: int)
         bodies: dict[str, bytes] = {}
         for turn in range(turns + 1):  # the first warms up
             for side in sorted(clients, reverse=bool(turn % 2)):
-                milliseconds, bodies[side] = clients[side].ask(one.path, one.form)
+                form = {**one.form, "nocache": "1"} if side == "victoria" else one.form
+                milliseconds, bodies[side] = clients[side].ask(one.path, form)
                 if turn:
                     took[side].append(milliseconds)
-        mine, theirs = statistics.median(took["ours"]), statistics.median(took["theirs"])
+        median = {side: statistics.median(some) for side, some in took.items()}
+        mine, theirs, victoria = (median[side] for side in ("ours", "theirs", "victoria"))
         found[name] = {
             "theirs_ms": theirs,
+            "victoria_ms": victoria,
             "ours_ms": mine,
-            "ratio": mine / theirs,
+            "ratio": mine / min(theirs, victoria),
+            "victoria_series": entries(bodies["victoria"]),
+            "series": entries(bodies["ours"]),
             "bytes": len(bodies["ours"]),
             "difference": difference(bodies["ours"], bodies["theirs"]),
         }
     return found
 
 
-def both(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Fills both, starts both, and asks them."""
+def side_by_side(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Fills all three, starts them, and asks them."""
     end = int(time.time()) // 15 * 15
     history = streams(options, end * 1000)
-    ours, theirs = folder / "ours", folder / "theirs"
-    ours.mkdir()
-    theirs.mkdir()
-    ports = {"ours": free_port(), "theirs": free_port()}
+    ours, theirs, victoria = (folder / name for name in ("ours", "theirs", "victoria"))
+    for one in (ours, theirs, victoria):
+        one.mkdir()
+    ports = {"ours": free_port(), "theirs": free_port(), "victoria": free_port()}
     flags = ["--storage.tsdb.retention.time=30d"]
     arguments = ["--no-worker", "--storage.path=data", "--engine.url=http://127.0.0.1:9"]
-    with prometheus(ports["theirs"], theirs, CONFIG, *flags):
+    with (
+        prometheus(ports["theirs"], theirs, CONFIG, *flags),
+        victoria_metrics(ports["victoria"], victoria),
+    ):
         to_prometheus(history, ports["theirs"])
+        to_prometheus(history, ports["victoria"])
         to_directory(history, ours / "data")
         with agent(ports["ours"], ours, *arguments):
             time.sleep(options.settle)
@@ -113,10 +123,11 @@ def both(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def show(found: Mapping[str, Any], turns: int) -> None:
-    head = ("", "Prometheus ms", "ours ms", "ours / theirs", "KiB", "same answer")
+    head = ("", "Prometheus ms", "VictoriaMetrics ms", "ours ms", "ours / faster one", "KiB",
+            "as Prometheus", "series")  # fmt: skip
     rows = [
-        (name, r["theirs_ms"], r["ours_ms"], r["ratio"], r["bytes"] // 1024,
-         r["difference"] or "yes")
+        (name, r["theirs_ms"], r["victoria_ms"], r["ours_ms"], r["ratio"], r["bytes"] // 1024,
+         r["difference"] or "yes", f"{r['series']} / {r['victoria_series']}")
         for name, r in found.items()
     ]  # fmt: skip
     print(table(head, rows))
@@ -134,7 +145,7 @@ def main() -> None:
     options = parser.parse_args()
     result: dict[str, Any] = {"circumstances": circumstances(), "turns": options.turns}
     with tempfile.TemporaryDirectory() as folder:
-        result["questions"] = both(options, Path(folder))
+        result["questions"] = side_by_side(options, Path(folder))
     show(result["questions"], options.turns)
     write_json(options.json, result)
 

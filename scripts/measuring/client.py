@@ -41,6 +41,11 @@ def difference(ours: bytes, theirs: bytes) -> str:
     return ""
 
 
+def entries(answer: bytes) -> int:
+    """How many series or names an answer has."""
+    return len(_comparable(json.loads(answer)["data"]))
+
+
 def _comparable(data: Any) -> dict[Any, list[Any]]:
     """Samples by labels; names and label sets with none."""
     if isinstance(data, dict):

@@ -72,7 +72,8 @@ def to_directory(streams: Sequence[Stream], storage: Path) -> None:
 
 
 def to_prometheus(streams: Sequence[Stream], port: int) -> None:
-    """By remote write, in the order of time; the series that a scrape adds are among them."""
+    """By remote write, to that or to another server, in the order of time; the series that a scrape
+    adds are among them."""
     writers = {}
     for stream in streams:
         labels = [stored_labels(stream.source, one) for one in stream.load.layout.series]

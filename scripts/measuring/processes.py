@@ -19,11 +19,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def binary(name: str) -> str:
+def binary(name: str, package: str = "prometheus") -> str:
     """Its path; ends the measurement with what to install when there is none."""
     found = shutil.which(name)
     if found is None:
-        raise SystemExit(f"{name} is not installed: apt-get install prometheus")
+        raise SystemExit(f"{name} is not installed: apt-get install {package}")
     return found
 
 
@@ -62,6 +62,21 @@ def prometheus(port: int, folder: Path, config: str, *flags: str) -> Iterator[in
         *flags,
     ]
     with running(command, port, "/-/ready", folder) as pid:
+        yield pid
+
+
+@contextmanager
+def victoria_metrics(port: int, folder: Path) -> Iterator[int]:
+    """The real VictoriaMetrics with its data in `folder`/data, which keeps no answers."""
+    command = [
+        binary("victoria-metrics", "victoria-metrics"),
+        f"-storageDataPath={folder / 'data'}",
+        f"-httpListenAddr=127.0.0.1:{port}",
+        "-retentionPeriod=2",
+        "-search.disableCache",
+        "-search.latencyOffset=0s",
+    ]
+    with running(command, port, "/health", folder) as pid:
         yield pid
 
 

@@ -1,7 +1,6 @@
 """`/api/v1/series`, `/labels` and `/label/NAME/values`: which series there are."""
 
-from collections.abc import Iterable, Iterator, Set
-from heapq import merge
+from collections.abc import Iterator, Set
 from itertools import islice
 
 from starlette.routing import Route
@@ -14,10 +13,6 @@ from tocsin_alerting.api.label_name import unescaped
 from tocsin_alerting.api.turn import Queries, Work
 from tocsin_alerting.promql.evaluation.budget import Budget
 from tocsin_alerting.promql.quoting import quote
-from tocsin_alerting.store.target import NAME
-from tocsin_exporter.snapshot import Labels
-
-_SORTED_AT_ONCE = 2_000  # series; sorting lets nobody else work, so it is done in short runs
 
 
 def routes(queries: Queries) -> list[Route]:
@@ -36,7 +31,7 @@ def _series(asked: Asked, queries: Queries) -> Work:
     def work(budget: Budget) -> Iterator[bytes]:
         labels = queries.store.series(asked.matcher_sets(), *interval, budget.check_time)
         budget.spend(0)
-        chosen = (dict(one) for one in islice(_ordered(labels), limit or None))
+        chosen = (dict(one) for one in islice(labels, limit or None))
         return listing(chosen, _warnings(len(labels), limit))
 
     return work
@@ -79,14 +74,3 @@ def _texts(texts: Set[str], limit: int, budget: Budget) -> Iterator[bytes]:
 
 def _warnings(count: int, limit: int) -> tuple[str, ...]:
     return (TRUNCATED,) if limit and count > limit else ()
-
-
-def _ordered(labels: Iterable[Labels]) -> Iterator[Labels]:
-    """By metric, and by labels within one: the order of a Prometheus."""
-    metrics: dict[str, list[Labels]] = {}
-    for one in labels:
-        metrics.setdefault(dict(one).get(NAME, ""), []).append(one)
-    for name in sorted(metrics):
-        found = metrics[name]
-        starts = range(0, len(found), _SORTED_AT_ONCE)
-        yield from merge(*(sorted(found[at : at + _SORTED_AT_ONCE]) for at in starts))

@@ -23,7 +23,7 @@ from tocsin_alerting.store.columns import part
 from tocsin_alerting.store.held import Held, LoosePairs, Restored, Stock
 from tocsin_alerting.store.intake import AHEAD_MS, Intake, Span
 from tocsin_alerting.store.last import Last, Lasts
-from tocsin_alerting.store.listing import series_in, values_in
+from tocsin_alerting.store.listing import ordered_in, values_in
 from tocsin_alerting.store.matchers import Check, Verdicts, unhurried
 from tocsin_alerting.store.placed import NOWHERE, Placed, place, place_rules
 from tocsin_alerting.store.rows import MatcherSets, Rows
@@ -279,8 +279,8 @@ class Store:
     def series(
         self, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int, check: Check = unhurried
     ) -> list[Labels]:
-        """The label sets (with `__name__`) that have a sample in [t0_ms, t1_ms]."""
-        return series_in(self.select(matcher_sets, t0_ms, t1_ms, check), t0_ms, t1_ms)
+        """The label sets (with `__name__`) that have a sample in [t0_ms, t1_ms], in order."""
+        return ordered_in(self.select(matcher_sets, t0_ms, t1_ms, check), t0_ms, t1_ms)
 
     def label_names(
         self, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int, check: Check = unhurried

@@ -202,6 +202,25 @@ def test_two_days_of_history_are_kept_whatever_their_order(tmp_path: Path, in_ti
     run.kept.archive.let_go()
 
 
+def test_series_are_listed_by_metric_and_then_by_their_labels(tmp_path: Path) -> None:
+    """Whichever of them are asked for, and in whatever order they came."""
+    kept = Kept(tmp_path)
+    found = [
+        (("__name__", metric), ("a", value), ("instance", instance), ("job", "j"))
+        for metric in ("n", "m")
+        for value in ("2", "10", "1")
+        for instance in ("k", "i")
+    ]
+    for at, one in enumerate(found):
+        kept.store.write([(one, NOW_MS + at * 1000, 1.0)])
+    job = ((Matcher("job", MatchOp.EQUAL, "j"),),)
+    for _ in range(2):
+        assert kept.store.series(job, 0, 10**15) == sorted(found)
+        some = kept.store.series(job, NOW_MS + 3000, NOW_MS + 8000)
+        assert some == sorted(found[3:9])
+    kept.archive.let_go()
+
+
 def test_much_that_is_late_is_sealed_before_the_hour(tmp_path: Path) -> None:
     run = Run(Kept(tmp_path, early=1000))
     run.block(set("abc"), 40 * 60, 300, False)
