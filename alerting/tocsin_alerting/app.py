@@ -333,6 +333,7 @@ class App:
             write=self.store.append_rules,
             sources=StoreSources(self.store, watched, self._ready, self.clock.now_ms),
             seconds=self.clock.monotonic,
+            external_labels=config.external_labels,
             external_url=external_url(config),
             unknown_max_ms=config.unknown_max,
         )

@@ -68,6 +68,7 @@ class Config(Section):
     promql: Promql = Promql()
 
     evaluation_interval: Interval = 5_000
+    external_labels: dict[str, str] = {}
     rule_files: Words = (BUNDLED_RULES,)
     severities: dict[str, SeverityWord] = {
         "critical": Severity.P0,

@@ -12,11 +12,21 @@ from goduration.go import Duration
 from gotime.go import Time
 
 from tocsin_alerting.promql.durations import parse_duration
+from tocsin_alerting.promql.quoting import quote
 from tocsin_alerting.rules import humanize
-from tocsin_alerting.rules.scope import SCOPE, text_map
+from tocsin_alerting.rules.scope import SCOPE, GoNumber, go_number, go_text, no_field, text_map
 
 _GROUP = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))")
-_WORD = re.compile(r"[^\W_][\w']*")
+# RE2's words, and those of Go's regexp for the same.
+_REGEX_ERRORS = {
+    "missing )": "missing closing )",
+    "missing ]": "missing closing ]",
+    "bad repetition operator": "invalid nested repetition operator",
+    "no argument for repetition operator": "missing argument to repetition operator",
+    "invalid named capture group": "invalid named capture",
+    "invalid repetition size": "invalid repeat count",
+    "invalid perl operator": "invalid or unsupported Perl syntax",
+}
 
 
 class QueriedSample:
@@ -29,8 +39,14 @@ class QueriedSample:
         if name == "Labels":
             return text_map(self.labels)
         if name == "Value":
-            return self.value
-        raise AttributeError(name)
+            return GoNumber(self.value)
+        raise no_field(name, "*template.sample")
+
+    def __str__(self) -> str:
+        return f"{{{go_text(self.labels)} {go_number(self.value)}}}"
+
+    def __go_format_value__(self, kind: str, mode: str, *, nested: bool) -> str:
+        return "*template.sample" if kind == "type" else f"&{self}"
 
 
 class GoObject:
@@ -40,7 +56,19 @@ class GoObject:
         self._value = value
 
     def __gotemplate_lookup__(self, name: str) -> object:
-        return getattr(self._value, re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower())
+        if name == "Add":
+            return self._add
+        method = getattr(self._value, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower(), None)
+        if method is None:
+            raise no_field(name, f"*time.{type(self._value).__name__}")
+        return method
+
+    def _add(self, nanoseconds: Any) -> "GoObject":
+        """A duration is a number of nanoseconds to Go, and a plain number may stand for one."""
+        other = nanoseconds._value if isinstance(nanoseconds, GoObject) else nanoseconds
+        if not isinstance(other, Duration):
+            other = Duration.from_nanoseconds(int(other))  # type: ignore[arg-type]
+        return GoObject(self._value.add(other))  # type: ignore[attr-defined]
 
     def __str__(self) -> str:
         return str(self._value)
@@ -82,7 +110,10 @@ def args(*values: object) -> dict[str, object]:
 
 def re_replace_all(pattern: str, replacement: str, text: str) -> str:
     """Go's ReplaceAllString: `$1` and `${name}`; an unknown group is the empty text."""
-    compiled = _regex(pattern)
+    try:
+        compiled = _regex(pattern)
+    except ValueError as error:
+        raise ValueError(f"regexp: Compile({_backquoted(pattern)}): {error}") from None
     return str(compiled.sub(lambda found: _expanded(replacement, found), text))
 
 
@@ -92,7 +123,31 @@ def match(pattern: str, text: str) -> bool:
 
 
 def title(text: str) -> str:
-    return _WORD.sub(lambda word: word[0][:1].upper() + word[0][1:], text)
+    """Go's strings.Title: one character for one, so that a ligature stays."""
+    before, titled = " ", []
+    for char in text:
+        titled.append(_single(char, str.title) if _separates(before) else char)
+        before = char
+    return "".join(titled)
+
+
+def _separates(char: str) -> bool:
+    if char.isascii():
+        return not (char.isalnum() or char == "_")
+    return char.isspace()
+
+
+def _single(char: str, change: Callable[[str], str]) -> str:
+    changed = change(char)
+    return changed if len(changed) == 1 else char
+
+
+def upper(text: str) -> str:
+    return "".join(_single(char, str.upper) for char in text)
+
+
+def lower(text: str) -> str:
+    return "".join(char.lower()[:1] for char in text)
 
 
 def graph_link(expression: str) -> str:
@@ -111,10 +166,13 @@ def strip_domain(host_port: str) -> str:
     """The first part of a name; an address stays whole, a port stays."""
     host, port = _split_host_port(host_port)
     try:
-        ipaddress.ip_address(host)
+        ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         host = host.split(".", 1)[0]
-    return f"{host}:{port}" if port is not None else host
+    else:
+        return host_port
+    bracketed = f"[{host}]" if ":" in host else host
+    return f"{bracketed}:{port}" if port else host
 
 
 def to_time(seconds: object) -> GoObject:
@@ -150,7 +208,20 @@ def _regex(pattern: str) -> Any:
     try:
         return re2.compile(pattern, _re2_options())
     except re2.error as error:
-        raise ValueError(f"regexp: Compile(`{pattern}`): {error}") from None
+        raise ValueError(f"error parsing regexp: {_in_go_words(error)}") from None
+
+
+def _in_go_words(error: Exception) -> str:
+    said = error.args[0] if error.args else ""
+    text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
+    if text.startswith("trailing \\"):
+        return "trailing backslash at end of expression: ``"
+    what, _, where = text.partition(": ")
+    return f"{_REGEX_ERRORS.get(what, what)}: `{where}`"
+
+
+def _backquoted(text: str) -> str:
+    return f"`{text}`" if "`" not in text else quote(text)
 
 
 def _re2_options() -> Any:
@@ -198,8 +269,8 @@ FUNCTIONS: Mapping[str, Callable[..., object]] = {
     "match": match,
     "safeHtml": str,
     "title": title,
-    "toUpper": str.upper,
-    "toLower": str.lower,
+    "toUpper": upper,
+    "toLower": lower,
     "graphLink": graph_link,
     "tableLink": table_link,
     "stripPort": strip_port,

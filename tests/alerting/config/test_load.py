@@ -143,3 +143,12 @@ def test_links_lead_to_this_machine_by_its_name_unless_told_otherwise(tmp_path: 
     assert incident_config(load(path)).external_url == f"http://{socket.gethostname()}:14921"
     path.write_text("external_url: https://tocsin.example/gpu")
     assert incident_config(load(path)).external_url == "https://tocsin.example/gpu"
+
+
+def test_external_labels_are_texts_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "tocsin.yml"
+    path.write_text("external_labels: {cluster: a, dc: b}\n")
+    assert load(path).external_labels == {"cluster": "a", "dc": "b"}
+    path.write_text("external_labels: {cluster: [a]}\n")
+    with pytest.raises(InvalidDocument, match="1:28: external_labels.cluster: must be text"):
+        load(path)

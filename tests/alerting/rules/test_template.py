@@ -101,6 +101,26 @@ async def test_a_failure_is_told_in_gos_words(text: str, wanted: str) -> None:
     assert wanted in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("{{ $labels.a.b }}", "string"),
+        ("{{ .Labels.instance.x }}", "string"),
+        ("{{ $externalLabels.nope.x }}", "string"),
+        ("{{ $value.x }}", "float64"),
+        ("{{ (toTime 5).Nope }}", "*time.Time"),
+    ],
+)
+async def test_a_field_that_is_none_is_an_error(text: str, kind: str) -> None:
+    with pytest.raises(ExpansionFailed, match=f"can't evaluate field .* in type {re.escape(kind)}"):
+        await expand(text, "N", scope())
+
+
+async def test_the_dot_prints_as_a_struct_does_in_go() -> None:
+    found = Scope({"b": "1", "a": "2"}, 1.5, external_labels={"dc": "x"}, external_url="http://h")
+    assert await expand("{{ . }}", "N", found) == "{map[a:2 b:1] map[dc:x] http://h 1.5}"
+
+
 async def test_an_alert_fires_with_the_failure_as_its_text() -> None:
     said = await expand_or_say('{{ humanize "abc" }}', "__alert_N", scope())
     assert said == (

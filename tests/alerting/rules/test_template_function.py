@@ -1,5 +1,7 @@
 """The functions of templates where their edges are, without a template around them."""
 
+import re
+
 import pytest
 
 from tocsin_alerting.rules import template_function as functions
@@ -44,8 +46,44 @@ def test_replacements_are_gos(pattern: str, replacement: str, text: str, wanted:
 
 def test_what_re2_refuses_is_an_error() -> None:
     for pattern in ("(", r"(a)\1", "(?=a)"):
-        with pytest.raises(ValueError, match="regexp: Compile"):
+        with pytest.raises(ValueError, match="^error parsing regexp: [^:]*: `"):
             functions.match(pattern, "x")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [("(", "missing closing ): `(`"), ("a**", "invalid nested repetition operator: `**`"),
+     ("[a", "missing closing ]: `[a`"), ("a{2,1}", "invalid repeat count: `{2,1}`"),
+     ("(?=a)", "invalid or unsupported Perl syntax: `(?=`"),
+     ("\\", "trailing backslash at end of expression: ``")],
+)  # fmt: skip
+def test_a_wrong_pattern_is_told_in_the_words_of_go(pattern: str, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        functions.match(pattern, "x")
+    with pytest.raises(ValueError, match=re.escape(f"regexp: Compile(`{pattern}`): error")):
+        functions.re_replace_all(pattern, "", "x")
+
+
+@pytest.mark.parametrize(
+    ("given_", "wanted"),
+    [("[::1]:9100", "[::1]:9100"), ("::1", "::1"), ("1.2.3.4:9", "1.2.3.4:9"), ("a.b:9", "a:9"),
+     ("a.b:", "a"), ("[x:y.z]:9", "[x:y]:9"), ("[fe80::1%eth0]:9", "[fe80::1%eth0]:9")],
+)  # fmt: skip
+def test_a_domain_is_taken_off_and_an_address_stays(given_: str, wanted: str) -> None:
+    assert functions.strip_domain(given_) == wanted
+
+
+def test_letters_change_one_for_one() -> None:
+    assert functions.title("\ufb01 x it's _ab \u01c6 \xdf") == "\ufb01 X It'S _ab \u01c5 \xdf"
+    assert functions.upper("\ufb01\xdfa") == "\ufb01\xdfA"
+    assert functions.lower("\u0130A") == "ia"
+
+
+def test_a_sample_and_a_time_print_as_in_go() -> None:
+    assert str(functions.QueriedSample({"b": "1", "a": "2"}, 3e21)) == "{map[a:2 b:1] 3e+21}"
+    assert str(functions.QueriedSample({}, 0.00001)) == "{map[] 1e-05}"
+    moved = functions.to_time(1_700_000_000).__gotemplate_lookup__("Add")(1)  # type: ignore[operator]
+    assert str(moved) == "2023-11-14 22:13:20.000000001 +0000 UTC"
 
 
 def test_samples_are_told_from_other_things() -> None:
