@@ -185,7 +185,10 @@ def _check_kind(reading: Reading, named: _Named, node: Any) -> None:
         reading.wrong(path, "a rule is either `record` or `alert`, not both; make two of it")
     elif not named.name:
         reading.wrong(path, "one of `record` or `alert` must be set; add one")
-    if named.record and not _METRIC_NAME.fullmatch(named.record):
+    if reading.semantics == 3 and set(named.record) & set("{}"):
+        message = f'"{named.record}" is no metric name: braces belong into `expr`'
+        reading.wrong((*path, "record"), message)
+    elif named.record and not _is_name(reading, _METRIC_NAME, named.record):
         message = f'"{named.record}" is no metric name; use letters, digits, `_` and `:`'
         reading.wrong((*path, "record"), message)
     if named.record and not named.alert and isinstance(node, dict):
@@ -220,7 +223,7 @@ def _labels(reading: Reading, path: Path, templates: bool = False) -> dict[str, 
     for name in labels:
         if name == "__name__":
             reading.wrong((*path, name), "`__name__` cannot be set by a label", key=True)
-        elif not _LABEL_NAME.fullmatch(name):
+        elif not _is_name(reading, _LABEL_NAME, name):
             message = f'invalid label name "{name}"; use letters, digits and `_`'
             reading.wrong((*path, name), message, key=True)
         if templates:
@@ -228,10 +231,15 @@ def _labels(reading: Reading, path: Path, templates: bool = False) -> dict[str, 
     return labels
 
 
+def _is_name(reading: Reading, usual: re.Pattern[str], name: str) -> bool:
+    """Prometheus 3 takes any text that is not empty."""
+    return bool(usual.fullmatch(name)) or (reading.semantics == 3 and name != "")
+
+
 def _annotations(reading: Reading, path: Path) -> dict[str, str]:
     annotations = reading.texts(path, "annotations")
     for name, text in annotations.items():
-        if not _LABEL_NAME.fullmatch(name):
+        if not _is_name(reading, _LABEL_NAME, name):
             message = f'invalid annotation name "{name}"; use letters, digits and `_`'
             reading.wrong((*path, name), message, key=True)
         _check_template(reading, (*path, name), text, f'annotation "{name}"')

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from tocsin_alerting.document import InvalidDocument, Path, parse
@@ -146,7 +147,7 @@ def _test(reading: Reading, default_ms: int, path: Path, value: Any) -> RuleTest
 
 def _series(reading: Reading, path: Path, value: Any) -> InputSeries:
     reading.mapping(path, value, ("series", "values"), "a series")
-    labels = _notation(reading, (*path, "series"), parse_metric)
+    labels = _notation(reading, (*path, "series"), _metric(reading))
     values = _notation(reading, (*path, "values"), parse_series_notation)
     return InputSeries(labels or (), tuple(values or ()))
 
@@ -183,7 +184,7 @@ def _expr(reading: Reading, path: Path, value: Any) -> ExprCase:
         if wanted.get("histogram") is not None:
             message = "native histograms are not supported in tests"
             reading.wrong((*at, "histogram"), message, key=True)
-        labels = _notation(reading, (*at, "labels"), parse_metric)
+        labels = _notation(reading, (*at, "labels"), _metric(reading))
         return labels or (), _number(reading, (*at, "value"))
 
     samples = _items(reading, path, "exp_samples", fields, expected)
@@ -214,6 +215,10 @@ def _notation(reading: Reading, path: Path, read: Callable[[str], T]) -> T | Non
     except NotationError as error:
         reading.wrong_at(path, error.offset, str(error))
         return None
+
+
+def _metric(reading: Reading) -> Callable[[str], Labels]:
+    return partial(parse_metric, quoted=reading.semantics == 3)
 
 
 def _number(reading: Reading, path: Path) -> float:

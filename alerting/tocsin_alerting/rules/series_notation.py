@@ -18,6 +18,7 @@ _ITEM = re.compile(rf"{_START}(?P<step>[-+]{_UNSIGNED})?(?:x(?P<times>[0-9]+))?"
 _NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
 _TEXT = r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|`[^`]*`'
 _LABEL = re.compile(rf"\s*(?P<name>[a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*(?P<text>{_TEXT})\s*")
+_QUOTED = re.compile(rf"\s*(?P<name>{_TEXT})\s*(?:=\s*(?P<text>{_TEXT})\s*)?")
 _METRIC = re.compile(rf"\s*(?P<name>{_NAME})?\s*(?:\{{(?P<labels>.*)\}})?\s*", re.DOTALL)
 _MOST = 1_000_000  # values of one series: far more than a test can mean
 
@@ -50,19 +51,25 @@ def parse_series_notation(text: str) -> list[Value]:
     return values
 
 
-def parse_metric(text: str) -> Labels:
-    """The labels of `name{label="value"}`, `__name__` among them, sorted. Raises NotationError."""
+def parse_metric(text: str, quoted: bool = False) -> Labels:
+    """The labels of `name{label="value"}`, `__name__` among them, sorted. Raises NotationError.
+
+    `quoted` allows names in quotes, `{"name", "label"="value"}`, as Prometheus 3 does.
+    """
     found = _METRIC.fullmatch(text)
     if found is None:
         raise NotationError(f"not a series: {text}", 0)
     labels = {} if found["name"] is None else {"__name__": found["name"]}
     inside, at = found["labels"] or "", 0
     while at < len(inside):
-        label = _LABEL.match(inside, at)
+        label = _LABEL.match(inside, at) or (_QUOTED.match(inside, at) if quoted else None)
         if label is None or inside[label.end() : label.end() + 1] not in ("", ","):
             raise NotationError('not label="value"', found.start("labels") + at)
-        if label["name"] != "__name__" or found["name"] is None:
-            labels[label["name"]] = unquote(label["text"])
+        name = unquote(label["name"]) if label["name"][0] in "\"'`" else label["name"]
+        if label["text"] is None:
+            labels["__name__"] = name
+        elif name != "__name__" or found["name"] is None:
+            labels[name] = unquote(label["text"])
         at = label.end() + 1
         if not inside[at:].strip():
             break

@@ -50,7 +50,7 @@ def messages(error: InvalidDocument) -> list[str]:
 @pytest.mark.parametrize("name", sorted(WANTED))
 def test_a_broken_file_is_told_with_places(name: str) -> None:
     with pytest.raises(InvalidDocument) as caught:
-        load([str(BROKEN / name)])
+        load([str(BROKEN / name)], semantics=2)
     told = messages(caught.value)
     assert len(told) == len(WANTED[name])
     for said, wanted in zip(told, WANTED[name], strict=True):
@@ -142,6 +142,39 @@ def test_merge_keys_are_read_at_every_level_as_promtool_reads_them(tmp_path: Pat
         (tmp_path / "f.yml").write_text(MERGES)
         command = [promtool, "check", "rules", str(tmp_path / "f.yml")]
         assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+UTF8 = """
+groups:
+- name: g
+  labels: {größe: x}
+  rules:
+  - record: http.server.duration:sum
+    expr: sum({"http.server.duration"})
+    labels: {service.name: a}
+  - alert: A
+    expr: '{"http.server.duration:sum"} > 0'
+    annotations: {run.book: b}
+"""
+
+
+def test_names_are_any_text_to_prometheus_3_and_words_to_prometheus_2() -> None:
+    ((recorded, alert),) = [group.rules for group in read(UTF8, "f").groups]
+    assert recorded.name == "http.server.duration:sum"
+    assert dict(recorded.labels) == {"größe": "x", "service.name": "a"}
+    assert isinstance(alert, AlertingRule)
+    assert alert.annotations == (("run.book", "b"),)
+    with pytest.raises(InvalidDocument) as caught:
+        read(UTF8, "f", semantics=2)
+    said = str(caught.value)
+    for name in ("größe", "http.server.duration:sum", "service.name", "run.book"):
+        assert f'"{name}"' in said
+
+
+@pytest.mark.parametrize("text", ["record: 'up{a=\"b\"}'", "record: up\n    labels: {'': x}"])
+def test_a_name_is_not_empty_and_a_recorded_one_has_no_braces(text: str) -> None:
+    with pytest.raises(InvalidDocument):
+        read(f"groups:\n- name: g\n  rules:\n  - {text}\n    expr: up\n", "f")
 
 
 def test_a_moved_rule_is_the_same_rule() -> None:

@@ -84,3 +84,10 @@ def test_no_text_makes_it_fail_otherwise(text: str) -> None:
             parse(text)
         except NotationError as error:
             assert 0 <= error.offset <= len(text)
+
+
+def test_quoted_names_are_prometheus_3s() -> None:
+    labels = (("__name__", "a.b"), ("c", "e"), ("c.d", "x"))
+    assert parse_metric('{"a.b", "c.d"="x", c="e"}', quoted=True) == labels
+    with pytest.raises(NotationError):
+        parse_metric('{"a.b"}')
