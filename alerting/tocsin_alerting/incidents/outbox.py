@@ -25,6 +25,7 @@ Gate = Callable[[Message], int | None]
 Way = tuple[int, Target]
 Entry = tuple[str, int, str]  # severity, id, key
 MOST_SENDING = 16  # of a receiver that are claimed at once; P0 and P1 may be twice as many
+CLOSED = frozenset({Reason.CLOSED_BY_HAND, Reason.CLOSED_UNKNOWN})
 REMARKS = frozenset({Reason.SLO_BREACH, Reason.UNKNOWN})
 
 
@@ -83,6 +84,7 @@ class Outbox:
 
         A remark (the recover target was missed, the state is unknown) makes way for such a page.
         """
+        self._outdate(message)
         unsent = [one for one in self.of(message.notification.incident) if _unsent(one)]
         pages = [one for one in unsent if one.is_page and _same_way(one, message)]
         if message.notification.reason in REMARKS and pages:
@@ -91,6 +93,13 @@ class Outbox:
         for older in pages if message.is_page else ():
             self.put(replace(withdrawn(older), last_error=f"replaced by {message.key}"))
         self.put(message)
+
+    def _outdate(self, message: Message) -> None:
+        """ "Closed, still firing" must not arrive after what came of it."""
+        for older in self.of(message.notification.incident):
+            closed = older.notification.reason in CLOSED and older.state in WAITING
+            if closed and _same_way(older, message):
+                self.put(replace(withdrawn(older), last_error=f"replaced by {message.key}"))
 
     def withdraw_pages(self, incident: int) -> None:
         for message in self.of(incident):

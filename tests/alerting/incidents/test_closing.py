@@ -125,3 +125,14 @@ async def test_each_try_is_a_line_in_the_history() -> None:
         (n, "chat", "connection refused") for n in (1, 2, 3)
     ]
     assert tries[0]["next_at_ms"] - one.now == -3 * SECOND
+
+
+async def test_closed_by_hand_does_not_arrive_after_the_end() -> None:
+    one = await Floor(config()).open()
+    await one.hear(fires(DOWN))
+    one.answers["phone"] = lambda _: RetryAt("busy")
+    await one.act(Verb.RESOLVE)
+    one.answers.clear()
+    await one.hear(clears(DOWN))
+    await one.advance(MINUTE)
+    assert [why for _, why, who in one.told if who == "li"] == ["opened", "resolved"]
