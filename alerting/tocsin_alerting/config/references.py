@@ -162,13 +162,17 @@ def _process_names(data: Any) -> Found:
         seen.append(name)
 
 
+_DEFAULT_ON_TIMEOUT = "restart"  # written out, as the configuration that holds is, it is no choice
+
+
 def _without_effect(data: Any) -> Found:
     """What another key turns off would be ignored without a word."""
     for path, every in each(data, "collect", "engines"):
         if isinstance(every, str) and every in _OFF and list(each(data, "engines", "*")):
             yield path, f"{every} turns engines off, and engines lists some; leave out one of them"
     for path, ack in each(data, "policies", "*", "ack"):
-        if isinstance(ack, Mapping) and ack.get("on_timeout") and not ack.get("timeout"):
+        chosen = isinstance(ack, Mapping) and ack.get("on_timeout", _DEFAULT_ON_TIMEOUT)
+        if chosen and chosen != _DEFAULT_ON_TIMEOUT and not ack.get("timeout"):
             yield (*path, "on_timeout"), "there is no timeout that could end; add timeout"
 
 

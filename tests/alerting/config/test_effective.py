@@ -11,7 +11,7 @@ from tocsin_alerting.config.effective import effective
 WHOLE = """
 time_zone: Asia/Shanghai
 external_url: https://bell.example/
-collect: {gpu: 500ms, engines: 0s}
+collect: {gpu: 500ms, host: 0s}
 engines: [{url: "http://127.0.0.1:8000"}]
 processes: [{name: vllm, exe: vllm}]
 storage: {path: there, retention: 15d, size: 512MiB}
@@ -61,7 +61,7 @@ def test_it_reads_back_as_itself(folder: Path, text: str) -> None:
 
 def test_quantities_are_written_as_people_write_them(folder: Path) -> None:
     shown = yaml.safe_load(effective(loaded(folder, WHOLE)))
-    assert shown["collect"] == {"host": "5s", "gpu": "500ms", "engines": "0s", "processes": "15s"}
+    assert shown["collect"] == {"host": "0s", "gpu": "500ms", "engines": "5s", "processes": "15s"}
     assert shown["storage"] == {"path": "there", "retention": "15d", "size": "512MiB"}
     assert shown["policies"]["P0"]["final"]["for"] == "1d"
     assert shown["policies"]["P0"]["repeat"] == 0
