@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 import torch
 
 from support.tiny_model import write_tiny_model
+from support.worker_server import WorkerServer, serving
 from tocsin_inference.model import Model, load
 from tocsin_inference.weights import read_source
 
@@ -26,6 +28,13 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def tiny(tiny_path: Path) -> Model:
     return load(read_source(tiny_path), None, "cpu", "float32")
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def shared(tiny: Model) -> AsyncIterator[WorkerServer]:
+    """One server for the tests that leave it as they find it, its counters aside."""
+    async with serving(tiny) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import httpx2
 import uvicorn
@@ -87,3 +89,17 @@ async def serving(
         server.should_exit = True
         await task
         engine.stop(5.0)
+
+
+async def assert_accounts_balance(server: WorkerServer) -> None:
+    s = await server.samples()
+    ended = sum(v for name, v in s.items() if name.startswith("llm_requests_total"))
+    now = s["llm_num_requests_running"] + s["llm_num_requests_waiting"]
+    assert s["llm_requests_started_total"] == ended + now
+
+
+def events(text: str) -> list[Any]:
+    """The data of an event stream; checks its end."""
+    lines = [line.removeprefix("data: ") for line in text.split("\n\n") if line]
+    assert lines[-1] == "[DONE]"
+    return [json.loads(line) for line in lines[:-1]]

@@ -5,7 +5,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.collectors.test_engine import SGLANG, VLLM
+from exporter.collectors.test_engine import OURS, SGLANG, VLLM, pages, served
 from support.prometheus import running_prometheus
+from tocsin_exporter.collectors.collector import CollectorError
+from tocsin_exporter.collectors.engine import Engine
 from tocsin_exporter.collectors.engine_page import OriginalPage
+from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.snapshot import Labels, Snapshot, Source
 
 Line = tuple[str, Labels]
@@ -196,6 +199,31 @@ def test_a_line_of_braces_takes_time_by_its_length() -> None:
         read(page)
         times.append(time.process_time() - started)
     assert times[1] < 3.5 * times[0] + 0.05
+
+
+async def kept(url: str) -> Snapshot | None:
+    """What a reading leaves of the engine's own page."""
+    access = EngineAccess.of(url)
+    original = OriginalPage(access.target)
+    collector = Engine(access, lambda: 1234.0, 5.0, original=original)
+    with suppress(CollectorError):
+        await collector.collect()
+    await collector.aclose()
+    return original.snapshot(1_000, 0.1)
+
+
+async def test_the_page_is_kept_in_the_engines_own_words() -> None:
+    async with served(pages({"/metrics": (200, VLLM), "/health": (503, "")})) as url:
+        snapshot = await kept(url)
+    assert snapshot is not None and snapshot.ok  # what can be read is up, unwell or not
+    assert snapshot.source == Source("vllm", url.removeprefix("http://"))
+    assert {"vllm:prompt_tokens_total", "http_requests_total"} <= {s.name for s in snapshot.series}
+
+
+@pytest.mark.parametrize("page", [OURS, "", "[]", "<html>"])
+async def test_what_says_llm_or_nothing_that_we_know_has_no_words_of_its_own(page: str) -> None:
+    async with served(pages({"/metrics": (200, page), "/health": (200, "")})) as url:
+        assert await kept(url) is None
 
 
 # beside the real one
