@@ -46,7 +46,7 @@ def test_both_answer_each_query_alike(tmp_path: Path) -> None:
     table, figures = ran(tmp_path, "query", *small)
     assert [one["difference"] for one in figures["questions"].values()] == [""] * 10
     assert all(one["bytes"] > 30 for one in figures["questions"].values())
-    assert "ours / theirs" in table
+    assert "ours / faster one" in table
 
 
 @needs_prometheus

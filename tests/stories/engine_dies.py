@@ -21,7 +21,7 @@ async def engine_dies(number: signal.Signals, folder: Path, together: asyncio.Ba
         assert page.at - began < allowed
         assert letter.at - began < allowed
         assert page.json()["commonLabels"]["severity"] == "P0"
-        assert "EngineDown" in str(letter.message["Subject"])
+        assert "is down" in str(letter.message["Subject"])
         await _crash_before_the_next_step(one, page.at)
         await _acknowledged(one)
         await _comes_back(one)
