@@ -17,7 +17,7 @@ from tocsin_alerting.promql.result import (
     StringValue,
     Track,
 )
-from tocsin_alerting.store.cell import Floats
+from tocsin_alerting.store.cell import Floats, Ints
 
 PIECE_BYTES = 256 << 10
 _NOTES = 10
@@ -103,19 +103,24 @@ class _Tracks:
     a set becomes a form once, and the numbers of a series are put into it all together."""
 
     def __init__(self) -> None:
-        self._times: object = None
+        self._times: Ints | None = None
         self._form = b""
 
     def row(self, one: Track) -> dict[str, Any]:
-        if one.times is not self._times:
-            self._times, self._form = one.times, _form(one.times.tolist())
+        if self._times is None or not np.array_equal(one.times, self._times):
+            self._times, self._form = one.times, _form(one.times)
         values = self._form % tuple(_numbers(one.values))
         return {"metric": dict(one.labels), "values": orjson.Fragment(values)}
 
 
-def _form(times: Sequence[int]) -> bytes:
-    pairs = (b'[%s,"%%b"]' % orjson.dumps(seconds(at)) for at in times)
-    return b"[" + b",".join(pairs) + b"]"
+def _form(times: Ints) -> bytes:
+    if not len(times):
+        return b"[]"
+    if (times % 1000).any():
+        text = orjson.dumps([seconds(at) for at in times.tolist()])
+    else:
+        text = orjson.dumps(times // 1000, option=orjson.OPT_SERIALIZE_NUMPY)
+    return b"[[" + text[1:-1].replace(b",", b',"%b"],[') + b',"%b"]]'
 
 
 def _numbers(values: Floats) -> list[bytes]:

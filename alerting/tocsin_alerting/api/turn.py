@@ -38,6 +38,7 @@ T = TypeVar("T")
 LONGEST_MS = 120_000
 _LESS = "ask for fewer series, a shorter range or a wider step"
 Work = Callable[[Budget], Iterator[bytes]]
+Headings = list[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +132,7 @@ class Turn:
         return f"query timed out in query queue; {time}, {at_once} run at once: ask later, {more}"
 
     async def _evaluate(self, send: Send, zipped: bool) -> None:
-        headers, pieces, whole = await self._in_thread(lambda: self._opened(zipped))
-        piece = await self._in_thread(lambda: next(pieces, b""))
+        headers, piece, pieces, whole = await self._in_thread(lambda: self._opened(zipped))
         self._begun = True
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         while piece and not whole:
@@ -140,8 +140,8 @@ class Turn:
             piece = await self._in_thread(lambda: next(pieces, b""))
         await send({"type": "http.response.body", "body": piece, "more_body": False})
 
-    def _opened(self, zipped: bool) -> tuple[list[tuple[bytes, bytes]], Iterator[bytes], bool]:
-        """The headers, the pieces of the body, and whether it is the first of these alone."""
+    def _opened(self, zipped: bool) -> tuple[Headings, bytes, Iterator[bytes], bool]:
+        """The headers, the first piece of the body, the others, and whether there are none."""
         self._evaluates = True
         pieces = self._work(self._budget())
         first, second = next(pieces, b""), next(pieces, b"")
@@ -152,10 +152,10 @@ class Turn:
             headers.append((b"content-encoding", b"gzip"))
             pieces = gzipped(pieces)
         if whole:
-            body = b"".join(pieces)
-            headers.append((b"content-length", str(len(body)).encode()))
-            pieces = iter((body,))
-        return headers, pieces, whole
+            first = b"".join(pieces)
+            headers.append((b"content-length", str(len(first)).encode()))
+            return headers, first, iter(()), True
+        return headers, next(pieces, b""), pieces, False
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._queries.executor, work)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin_alerting.api.encoding import document, number
+from tocsin_alerting.api.encoding import document, number, seconds
 from tocsin_alerting.promql.numbers import exponent, format_number
 from tocsin_alerting.promql.result import Matrix, Result, ScalarValue, Track
 
@@ -110,6 +110,25 @@ def test_series_with_other_times_and_with_odd_numbers_stand_side_by_side() -> No
         [],
         ["1e-07", "+Inf"],
     ]
+
+
+TIMES = st.lists(
+    st.one_of(st.integers(-(2**62), 2**62), st.integers(-(10**6), 10**6).map(lambda s: s * 1000)),
+    max_size=4,
+)
+
+
+@given(st.lists(TIMES, min_size=1, max_size=4), st.booleans())
+def test_times_in_a_matrix_are_written_as_each_of_them_alone(
+    series: list[list[int]], twice: bool
+) -> None:
+    series = [one for one in series for _ in range(1 + twice)]  # equal times, not the same array
+    tracks = tuple(Track((), np.array(one, np.int64), np.ones(len(one))) for one in series)
+    body = b"".join(document(Result(Matrix(tracks))))
+    for one in series:
+        pairs = ",".join(f'[{json.dumps(seconds(at))},"1"]' for at in one)
+        assert f'"values":[{pairs}]'.encode() in body
+    assert body.count(b'"1"') == sum(map(len, series))
 
 
 def test_ten_notes_of_a_kind_are_told_and_the_others_counted() -> None:

@@ -1,7 +1,8 @@
 """Sums and means under semantics 3: to the last digit those of Prometheus 3's loops."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tocsin_alerting.promql.evaluation.summing import (
     group_sums,
 )
 from tocsin_alerting.promql.result import InstantVector
+from tocsin_alerting.store.cell import Floats
 from tocsin_alerting.store.store import Store
 
 NUMBERS = st.lists(
@@ -86,6 +88,100 @@ def test_many_at_once_are_added_alike(width: int) -> None:
     sizes = np.full(width, 50.0)
     assert column_sums(cells).tolist() == [their_sum(one) for one in cells.T.tolist()]
     assert column_means(cells, sizes).tolist() == [their_mean(one) for one in cells.T.tolist()]
+
+
+Shape = tuple[int, int]
+KINDS: Mapping[str, Callable[[np.random.Generator, Shape], Any]] = {
+    "gauges": lambda random, shape: random.uniform(10, 80, shape[1]) + random.normal(size=shape),
+    "integers": lambda random, shape: random.integers(-(10**9), 10**9, shape) * 1.0,
+    "counters past 2**53 in sum": lambda random, shape: random.integers(2**48, 2**53, shape) * 1.0,
+    "ratios with zeros": lambda random, shape: random.integers(0, 3, shape) / 7.0,
+    "both signs": lambda random, shape: random.normal(size=shape) * 1e6,
+    "that cancel": lambda random, shape: random.permuted(np.repeat([1e9, -1e9, 0.1], 300))[
+        random.integers(0, 900, shape)
+    ],
+    "debts": lambda random, shape: -(10.0 ** random.uniform(0, 6, shape)),
+    "that cancel and leave what was lost": lambda random, shape: np.where(
+        (np.arange(shape[0]) % 3 < 2)[:, None],
+        (1e22 * (-1.0) ** (np.arange(shape[0]) % 3))[:, None],
+        random.normal(size=shape) * 10.0 ** random.uniform(-12, 5, shape),
+    ),
+    "every column of its own size": lambda random, shape: (
+        random.normal(size=shape) * 10.0 ** (np.arange(shape[1]) ** 2 % 11 * 5)
+    ),
+    "a range too wide": lambda random, shape: 10.0 ** random.uniform(-30, 30, shape),
+    "a little too fine": lambda random, shape: random.choice([1e6, 1e-9 / 3, 1.0 / 3], shape),
+    "zeros": lambda random, shape: np.zeros(shape),
+    "minus zeros": lambda random, shape: np.full(shape, -0.0),
+    "near the end of the range": lambda random, shape: random.uniform(-1.0, 1.7, shape) * 1e308,
+    "below the least normal one": lambda random, shape: random.integers(-9, 9, shape) * 5e-324,
+    "no numbers": lambda random, shape: random.choice([1.5, math.nan, math.inf], shape),
+}
+"""What the sums may be of; some of it can be added without rounding in two halves, some not."""
+LAYOUTS: Mapping[str, Callable[[Floats], Floats]] = {
+    "rows": lambda cells: cells,
+    "columns": np.asfortranarray,
+    "some of wider rows": lambda cells: np.pad(cells, ((0, 0), (3, 5)))[:, 3:-5],
+    "backwards": lambda cells: np.ascontiguousarray(cells[::-1])[::-1],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", [(1, 1100), (2, 501), (33, 300), (200, 129), (60, 40), (1100, 1)])
+def test_whatever_is_added_and_however_it_lies_the_last_digit_is_theirs(
+    kind: str, layout: str, shape: Shape
+) -> None:
+    cells = KINDS[kind](np.random.default_rng(shape), shape)
+    columns = cells.T.tolist()
+    laid = LAYOUTS[layout](cells)
+    with np.errstate(all="ignore"):
+        sums, means = column_sums(laid), column_means(laid, np.full(shape[1], float(shape[0])))
+    np.testing.assert_array_equal(sums, [their_sum(one) for one in columns])
+    np.testing.assert_array_equal(means, [their_mean(one) for one in columns])
+
+
+def test_the_mean_of_one_long_series_is_theirs() -> None:
+    cells = KINDS["gauges"](np.random.default_rng(3), (1500, 30))
+    means = [column_means(cells[:, [place]], np.array([1500.0]))[0] for place in range(30)]
+    assert means == [their_mean(one) for one in cells.T.tolist()]
+
+
+@given(
+    st.lists(st.sampled_from(["gauges", "both signs", "integers"]), min_size=1, max_size=4),
+    st.integers(-60, 60),
+    st.integers(2, 40),
+    st.integers(0, 2**32),
+)
+def test_no_mixture_of_scales_is_added_otherwise(
+    kinds: list[str], exponent: int, depth: int, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    parts = [KINDS[kind](random, (depth, 600)) for kind in kinds]
+    parts = [part * 2.0 ** (exponent * place) for place, part in enumerate(parts)]
+    cells = np.hstack([part[:, :3] for part in parts] + [parts[0][:, 3:]])
+    sizes = np.full(cells.shape[1], float(depth))
+    chosen = range(0, 3 * len(parts))
+    columns = [cells[:, place].tolist() for place in chosen]
+    assert column_sums(cells)[: len(chosen)].tolist() == [their_sum(one) for one in columns]
+    means = column_means(cells, sizes)[: len(chosen)]
+    assert means.tolist() == [their_mean(one) for one in columns]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_groups_over_many_steps_are_theirs_too(kind: str) -> None:
+    series, steps = 300, 120
+    cells = KINDS[kind](np.random.default_rng(steps), (steps, series))
+    groups = grouped([(("g", str(place * place % 11)),) for place in range(series)])
+    counts = groups.count(None, steps)
+    here = np.ones(cells.shape, np.bool_)
+    with np.errstate(all="ignore"):
+        sums, means = group_sums(groups, cells), group_means(groups, cells, counts, here)
+    for group, rows in enumerate(groups.members()):
+        theirs = [their_sum(one) for one in cells[:, rows].tolist()]
+        np.testing.assert_array_equal(sums[:, group], theirs)
+        theirs = [their_mean(one) for one in cells[:, rows].tolist()]
+        np.testing.assert_array_equal(means[:, group], theirs)
 
 
 @given(NUMBERS, st.integers(1, 4))

@@ -9,22 +9,30 @@ from tocsin_alerting.store.cell import Floats, Mask
 
 # Below this share of the sum of magnitudes, rounding may show in the digits that users see.
 _CANCELLED = 1e-4
-_IN_CACHE = 8192  # cells
-_WIDE = 256  # from so many sums at once on, a step of all of them is worth its call
+_SHIFT = 1.5 * 2.0**52  # of units: a sum with it has no digit below the unit
+_HUGE = 1e300  # what is as high may leave the range of numbers when a shift is added
+_IN_CACHE = 16_000  # cells: an array of so many is in the processor's cache, and malloc keeps it
+_WIDE = 128  # from so many sums at once on, a step of all of them is worth its call
+_WORTH = 1_000  # cells, from which on it pays to ask whether they can be added exactly
 
 
 def _in_turn(cells: Floats) -> tuple[Floats, Floats]:
-    """Sums over the first axis, and what rounding lost of each: Kahan's sum as Neumaier improved
-    it, one after the other, as Prometheus 3 adds. What is lost of an infinite sum is 0."""
-    if not len(cells):
-        return np.zeros(cells.shape[1:]), np.zeros(cells.shape[1:])
-    wide = cells.size > _IN_CACHE and cells.size > _WIDE * len(cells)
-    total, lost = _row_by_row(cells) if wide else _at_once(cells)
+    """(sums,) over the first axis of (depth, sums), and what rounding lost of each: Kahan's sum as
+    Neumaier improved it, one after the other, as Prometheus 3 adds. What is lost of an infinite
+    sum is 0."""
+    depth, width = cells.shape
+    if not cells.size:
+        return np.zeros(width), np.zeros(width)
+    if not cells.strides[0] > cells.strides[1] == cells.itemsize:
+        cells = np.ascontiguousarray(cells)  # add.reduce adds rows one after the other, then
+    if cells.size > _WORTH and width > 1 and (exact := _halved(cells)):
+        return exact
+    total, lost = _row_by_row(cells) if width >= _WIDE else _at_once(cells)
     return total, np.where(np.isfinite(lost), lost, 0.0)
 
 
 def _at_once(cells: Floats) -> tuple[Floats, Floats]:
-    """Quick while all of it is in the processor's cache, or the rows are short."""
+    """Quick while the rows are short."""
     sums = np.cumsum(cells, axis=0)
     before, after, more = sums[:-1], sums[1:], cells[1:]
     moved = after - before
@@ -35,17 +43,75 @@ def _at_once(cells: Floats) -> tuple[Floats, Floats]:
 
 
 def _row_by_row(cells: Floats) -> tuple[Floats, Floats]:
-    total, lost = cells[0].copy(), np.zeros(cells.shape[1:])
-    both, moved, error = np.empty_like(lost), np.empty_like(lost), np.empty_like(lost)
-    for more in cells[1:]:
-        np.add(total, more, out=both)
-        np.subtract(both, total, out=moved)
-        np.subtract(both, moved, out=error)
-        np.subtract(total, error, out=error)
-        error += np.subtract(more, moved, out=moved)
-        lost += error
-        total, both = both, total
-    return total, lost
+    """Quick where rows are wide: the sums row by row, their errors in blocks that stay in cache."""
+    width = cells.shape[1]
+    most = min(len(cells), _rows_in_cache(width))
+    sums, errors = np.empty((most + 1, width)), np.zeros((most + 1, width))
+    moved = np.empty((most, width))
+    sums[0] = cells[0]
+    for start in range(1, len(cells), most):
+        more = cells[start : start + most]
+        count = len(more)
+        for row in range(count):
+            np.add(sums[row], more[row], out=sums[row + 1])
+        before, after = sums[:count], sums[1 : count + 1]
+        steps, lost = moved[:count], errors[1 : count + 1]
+        np.subtract(after, before, out=steps)
+        np.subtract(after, steps, out=lost)
+        np.subtract(before, lost, out=lost)
+        lost += np.subtract(more, steps, out=steps)
+        errors[0] = np.add.reduce(errors[: count + 1], axis=0)
+        sums[0] = sums[count]
+    return sums[0].copy(), errors[0].copy()
+
+
+def _rows_in_cache(width: int) -> int:
+    return max(1, _IN_CACHE // max(1, width))
+
+
+def _halved(cells: Floats) -> tuple[Floats, Floats] | None:
+    """The same as `_in_turn`, if a coarse and a fine half of each cell can be added without any
+    rounding. What Kahan's sum has lost is then exact too, so it is the exact sum less the plain."""
+    grids = _grids(cells, len(cells))
+    if grids is None:
+        return None
+    most, width = _rows_in_cache(cells.shape[1]), cells.shape[1]
+    buffer = np.empty((min(most, len(cells)), width))
+    coarse, fine = np.zeros(width), np.zeros(width)
+    for start in range(0, len(cells), most):
+        block = cells[start : start + most]
+        half = _rounded(block, grids[0], buffer[: len(block)])
+        coarse += np.add.reduce(half, axis=0)
+        np.subtract(block, half, out=half)
+        if grids[1] and not np.array_equal(half, _rounded(half, grids[1])):
+            return None
+        fine += np.add.reduce(half, axis=0)
+    total = np.add.reduce(cells, axis=0)
+    return total, (coarse - total) + fine
+
+
+def _grids(cells: Floats, depth: int) -> tuple[float, float] | None:
+    """What `_rounded` needs to halve cells of which `depth` are added, None if they have not the
+    range for it; for the fine half 0 if every cell surely lies on that grid.
+
+    The coarse sums are below 2**53 of their unit. The fine halves are at most half of it, and so
+    are the errors of the steps of a plain sum; of the fine unit, their sums are below 2**53 too.
+    """
+    lowest, highest = float(cells.min()), float(cells.max())
+    bound = max(highest, -lowest) * max(depth, 2)
+    if not bound < _HUGE:  # or it is NaN
+        return None
+    unit = math.ldexp(1.0, math.frexp(bound)[1] - 51)
+    finer = math.ldexp(unit, math.frexp(depth)[1] - 53)
+    smallest = max(lowest, -highest, 0.0)
+    return _SHIFT * unit, 0.0 if math.ulp(smallest) >= finer else _SHIFT * finer
+
+
+def _rounded(cells: Floats, shift: float, out: Floats | None = None) -> Floats:
+    """To the grid whose unit is the last digit of `shift`."""
+    out = np.add(cells, shift, out=out)
+    out -= shift
+    return out
 
 
 def _mean_in_turn(cells: Floats) -> float:
@@ -76,8 +142,8 @@ def _step(more: float, total: float, lost: float) -> tuple[float, float]:
 
 def _compensated(cells: Floats) -> float:
     """The sum of one series or group."""
-    total, lost = _in_turn(cells)
-    return float(total + lost)
+    total, lost = _in_turn(cells[:, None])
+    return float((total + lost)[0])
 
 
 def added(more: Floats, total: Floats, lost: Floats) -> tuple[Floats, Floats]:
@@ -136,6 +202,20 @@ def running_means(cells: Floats, sizes: Floats) -> Floats:
 
 def group_sums(groups: Grouping, cells: Floats) -> Floats:
     """(steps, groups) sums of (steps, series)."""
+    if not len(groups.groups) or not len(cells):
+        return np.zeros((len(cells), len(groups.groups)))
+    most = _rows_in_cache(cells.shape[1])
+    parts = [cells[start : start + most] for start in range(0, len(cells), most)]
+    return np.concatenate([_sums_of_steps(groups, part) for part in parts])
+
+
+def _sums_of_steps(groups: Grouping, cells: Floats) -> Floats:
+    grids = _grids(cells, int(np.diff(groups.starts, append=len(groups.ids)).max()))
+    if grids is not None:
+        coarse = _rounded(cells, grids[0])
+        fine = cells - coarse
+        if not grids[1] or np.array_equal(fine, _rounded(fine, grids[1])):
+            return groups.sum(coarse) + groups.sum(fine)  # rounded here for the first time
     total, lost = _group_sums(groups, cells)
     return total + lost
 
@@ -144,8 +224,10 @@ def _group_sums(groups: Grouping, cells: Floats) -> tuple[Floats, Floats]:
     """The sums and what rounding lost of them."""
     total = np.empty((len(cells), len(groups.groups)))
     lost = np.empty_like(total)
+    by_series = np.ascontiguousarray(cells.T)
     for which, rows in groups.by_size():
-        total[:, which], lost[:, which] = _in_turn(np.moveaxis(cells[:, rows], 1, 0))
+        sums = _in_turn(by_series[rows].reshape(len(rows), -1))
+        total[:, which], lost[:, which] = (half.reshape(len(which), -1).T for half in sums)
     return total, lost
 
 
