@@ -7,6 +7,8 @@ from typing import cast
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.evaluation.budget import (
@@ -239,3 +241,51 @@ def test_steps_between_two_samples_share_a_look() -> None:
     engine = Engine(steady(), lookback_ms=1_000)
     found = vector(engine, 'count_over_time(requests_total{code="200"}[10m:1ms])', 11 * MINUTE)
     assert list(found.values()) == [40 * 1_000.0]
+
+
+@given(
+    st.lists(
+        st.one_of(st.none(), st.sets(st.sampled_from("abcd"), min_size=1)), min_size=8, max_size=40
+    ),
+    st.integers(5_000, 50_000),
+    st.integers(-20_000, 20_000),
+    st.sampled_from([1, 15_000, 40_000, 300_000]),
+)
+def test_a_range_query_is_an_instant_query_at_each_of_its_steps(
+    scrapes: list[set[str] | None], step_ms: int, start_ms: int, lookback_ms: int
+) -> None:
+    """Series come and go, and targets are down (None); those that are sent have gaps."""
+    query = '{__name__=~"requests_total|sent"}'
+    store, at = Store(retention_ms=100 * 3_600_000), 10**9
+    for number, names in enumerate(scrapes):
+        chosen = sorted(names or ())
+        layout = Layout(tuple(Series(REQUESTS, "requests_total", labels(code=c)) for c in chosen))
+        values = np.array([number + ord(c) / 128 for c in chosen])
+        at_ms = at + 15_000 * number
+        store.append(Snapshot(SOURCE, at_ms, names is not None, layout, values))
+        store.write([((("__name__", "sent"), ("i", c)), at_ms, float(number)) for c in chosen])
+    engine = Engine(store, lookback_ms=lookback_ms)
+    end_ms = min(at + 15_000 * len(scrapes) + 20_000, at + start_ms + 60 * step_ms)
+    result = engine.evaluate_range(query, at + start_ms, end_ms, step_ms).value
+    assert isinstance(result, Matrix)
+    found = {
+        (one.labels, t): v for one in result for t, v in zip(one.times, one.values, strict=True)
+    }
+    assert found == {
+        (series, step): value
+        for step in range(at + start_ms, end_ms + 1, step_ms)
+        for series, value in vector(engine, query, step).items()
+    }
+
+
+def test_a_range_query_of_many_series_at_many_steps_has_every_cell() -> None:
+    places, store = np.arange(3000), Store(retention_ms=100 * 3_600_000)
+    layout = Layout(tuple(Series(REQUESTS, "requests_total", labels(i=str(i))) for i in places))
+    for number in range(150):
+        cells = number * 10_000.0 + places
+        store.append(Snapshot(SOURCE, 15_000 * (number + 1), True, layout, cells))
+    result = Engine(store).evaluate_range("requests_total", 15_000, 150 * 15_000, 15_000).value
+    assert isinstance(result, Matrix) and len(result) == 3000
+    for one in result:
+        place = int(dict(one.labels)["i"])
+        assert one.values.tolist() == [number * 10_000.0 + place for number in range(150)]

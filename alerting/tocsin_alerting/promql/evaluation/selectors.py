@@ -17,6 +17,9 @@ from tocsin_alerting.promql.evaluation.vector import Vector
 from tocsin_alerting.promql.evaluation.window import Span
 from tocsin_alerting.store.cell import Floats, Ints, Mask, is_absent, is_sample
 
+_DENSE = 4  # columns a step, or steps a column: with more, columns are looked at one by one
+_CELLS = 2**17  # read at once
+
 Pick = Callable[[Floats, Ints], Floats]
 
 
@@ -136,14 +139,36 @@ def _newest(part: Frame, floors: Ints, looks: Ints, what: What) -> tuple[Floats,
             return cells.reshape(1, -1), None
     values = np.zeros((len(stops), part.count))
     present = np.zeros(values.shape, np.bool_)
+    done = np.zeros(len(stops), np.bool_)
+    if what is What.VALUE and len(stops) > 1:
+        span = int(stops[-1] - stops[0])
+        if span < _DENSE * len(stops) and len(stops) < _DENSE * span:
+            done = _at_once(part, floors, stops, values, present)
     begins = np.flatnonzero(np.diff(stops, prepend=-1)).tolist()
     for begin, end in zip(begins, [*begins[1:], len(stops)], strict=False):
         start, stop = starts[begin], int(stops[begin])
-        if start < stop and what is not What.START:
+        if start < stop and what is not What.START and not done[begin]:
             cells, times = _look_back(part, start, stop)
             present[begin:end] = is_sample(cells) & (times >= floors[begin:end, None])
             values[begin:end] = times / 1000.0 if what is What.TIME else cells
     return values, None if present.all() else present
+
+
+def _at_once(part: Frame, floors: Ints, stops: Ints, values: Floats, present: Mask) -> Mask:
+    """Writes `values` and `present` of the steps whose newest column has a cell of every series,
+    many columns at a time; the steps (steps,) that it did."""
+    done = np.zeros(len(stops), np.bool_)
+    most = max(1, _CELLS // max(1, part.count))
+    for begin in range(int(stops.searchsorted(1)), len(stops), most):
+        some = slice(begin, begin + most)
+        columns = stops[some] - 1
+        first = int(columns[0])
+        cells = part.slab(first, int(columns[-1]) + 1)[columns - first]
+        fresh = part.times[columns] >= floors[some]
+        values[some] = cells
+        present[some] = is_sample(cells) & fresh[:, None]
+        done[some] = ~is_absent(cells).any(axis=1)
+    return done
 
 
 def _look_back(part: Frame, start: int, stop: int) -> tuple[Floats, Floats]:
