@@ -279,10 +279,12 @@ def test_a_range_query_is_an_instant_query_at_each_of_its_steps(
 
 
 def test_a_range_query_of_many_series_at_many_steps_has_every_cell() -> None:
-    places, store = np.arange(3000), Store(retention_ms=100 * 3_600_000)
-    layout = Layout(tuple(Series(REQUESTS, "requests_total", labels(i=str(i))) for i in places))
+    places, store = np.arange(3000.0), Store(retention_ms=100 * 3_600_000)
+    layout = Layout(
+        tuple(Series(REQUESTS, "requests_total", labels(i=str(int(i)))) for i in places)
+    )
     for number in range(150):
-        cells = number * 10_000.0 + places
+        cells = np.array(number * 10_000.0 + places, np.float64)
         store.append(Snapshot(SOURCE, 15_000 * (number + 1), True, layout, cells))
     result = Engine(store).evaluate_range("requests_total", 15_000, 150 * 15_000, 15_000).value
     assert isinstance(result, Matrix) and len(result) == 3000
