@@ -191,7 +191,8 @@ def _said(data: dict[str, Any], now_ms: int) -> str:
     shown: dict[str, Any] = {}
     for key, value in sorted(data.items()):
         name = key.removesuffix("_ms")
-        if name in ("until", "since") and isinstance(value, int):
+        is_moment = name.rpartition("_")[2] in ("at", "until", "since")
+        if is_moment and isinstance(value, int):
             shown[name] = when.clock(value, now_ms)
         elif name != key and isinstance(value, int):
             shown[name] = when.span(value)

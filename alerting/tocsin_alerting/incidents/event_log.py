@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from tocsin_alerting.incidents.batch import Entry
 from tocsin_alerting.incidents.composition import began_ms, title
 from tocsin_alerting.incidents.incident import Incident
+from tocsin_alerting.rules.alert import Alert
 from tocsin_alerting.settings import duration_text
 
 log = logging.getLogger("tocsin.incident")
@@ -81,9 +82,16 @@ def _span(ms: int) -> str:
 def _summary(entry: Entry, incident: Incident | None) -> str:
     if incident is None or entry.event not in ("opened", "reopened"):
         return ""
-    texts = (dict(one.alert.annotations).get("summary", "") for one in incident.active)
+    texts = (_text(one.alert) for one in incident.active)
     first = next((text for text in texts if text), "")
     return f": {first}" if first else ""
+
+
+def _text(alert: Alert) -> str:
+    """Its first line as messages have it: many rules have no summary. The line has its name."""
+    notes = dict(alert.annotations)
+    texts = (notes.get(name, "").strip() for name in ("summary", "description", "message"))
+    return next((text.partition("\n")[0] for text in texts if text), "")
 
 
 def _fields(entry: Entry) -> dict[str, object]:

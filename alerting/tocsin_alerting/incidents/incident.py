@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from tocsin_alerting.incidents.policy import Policy, Severity, Target
 from tocsin_alerting.rules.alert import Alert
+from tocsin_alerting.rules.progress import moved
 from tocsin_exporter.snapshot import Labels
 
 
@@ -46,7 +47,8 @@ class Member:
 
     def shifted(self, delta_ms: int) -> "Member":
         ended = None if self.ended_at_ms is None else self.ended_at_ms + delta_ms
-        return replace(self, since_ms=self.since_ms + delta_ms, ended_at_ms=ended)
+        alert = moved(self.alert, delta_ms)
+        return replace(self, alert=alert, since_ms=self.since_ms + delta_ms, ended_at_ms=ended)
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,9 +108,8 @@ def _cleared(known: Member, event: AlertEvent, now_ms: int) -> Member:
     origins = {name: said for name, said in known.origins.items() if name != event.origin}
     if origins:
         return replace(known, origins=origins, source=_said(origins))
-    return replace(
-        known, alert=event.alert, source=Source.CLEAR, ended_at_ms=now_ms, origins=origins
-    )
+    alert = _as_first_seen(known, event.alert)
+    return replace(known, alert=alert, source=Source.CLEAR, ended_at_ms=now_ms, origins=origins)
 
 
 def _said(origins: Mapping[str, Source]) -> Source:
@@ -152,7 +151,13 @@ def _firing(known: Member | None, event: AlertEvent, now_ms: int) -> Member:
     if known is None or known.source is Source.CLEAR:
         return _new_member(event, now_ms)
     origins = {**known.origins, event.origin: Source.FIRING}
-    return Member(event.alert, Source.FIRING, known.since_ms, origins=origins)
+    alert = _as_first_seen(known, event.alert)
+    return Member(alert, Source.FIRING, known.since_ms, origins=origins)
+
+
+def _as_first_seen(known: Member, alert: Alert) -> Alert:
+    """A rule counts anew after a time without data, or for a second origin; what began did not."""
+    return replace(alert, active_at_ms=min(known.alert.active_at_ms, alert.active_at_ms))
 
 
 def _joined(alerts: Sequence[Alert], config: IncidentConfig) -> tuple[Record, ...]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from support.agent_process import AgentProcess
 from support.command_line import alertctl
 from support.webhook_sink import Answer, WebhookSink
+from tocsin_alerting.cli import when
 
 
 def test_the_list(agent: AgentProcess) -> None:
@@ -141,3 +143,22 @@ async def test_a_list_that_is_cut_says_so() -> None:
     assert cut.err == "there are more than these 2; --limit shows more of them\n"
     assert (whole.out, whole.err) == (cut.out, "")
     assert "limit=1&cursor=9" in sink.requests[1].path
+
+
+async def test_moments_in_the_history_are_clock_times_and_durations_are_not() -> None:
+    at_ms = 1_795_900_800_000
+    data = {
+        **{"next_at_ms": at_ms, "until_ms": at_ms, "raised_again_at_ms": at_ms},
+        **{"after_ms": 61_000, "attempt": 1},
+    }
+    entry = {"at_ms": at_ms, "event": "delivery_retry", "actor": "", "data": data}
+    body = {"status": "success", "data": {**_incident(1, "P0"), "history": [entry]}}
+    async with WebhookSink(usual=Answer(body=json.dumps(body).encode())) as sink:
+        words = ("incidents", "1", f"--url=127.0.0.1:{sink.port}")
+        ended = await asyncio.to_thread(alertctl, *words)
+    assert ended.code == 0, ended.err
+    text = " ".join(ended.out.partition("history")[2].split())
+    clock = when.clock(at_ms, int(time.time() * 1000))
+    for name in ("next_at", "until", "raised_again_at"):
+        assert f"{name}={clock}" in text, text
+    assert "after=1m1s" in text and "attempt=1" in text

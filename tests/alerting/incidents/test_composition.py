@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from support.alert_events import alert, clears, fires
+from support.alert_events import alert, clears, fires, unknown
 from support.paging_floor import START_MS, Floor
 from support.policies import config
 from tocsin_alerting.incidents.composition import began_ms
@@ -35,6 +35,31 @@ async def test_an_outage_of_80_s_lasted_80_s_though_its_rule_waited_for_60() -> 
     assert opened.began_at_ms == over.began_at_ms == began
     assert over.reason.value == "resolved" and over.at_ms - began == 80_000
     assert opened.alerts[0].active_at_ms == began and opened.alerts[0].starts_at_ms == START_MS
+
+
+async def test_it_began_before_the_time_in_which_nobody_could_tell() -> None:
+    floor = await Floor(config()).open()
+    await floor.reconcile()
+    began = floor.now - 60_000
+    down = replace(alert(target="a:1"), active_at_ms=began, fired_at_ms=floor.now)
+    await floor.hear(fires(down, floor.now))
+    await floor.advance(60_000)
+    await floor.hear(unknown(down, floor.now))
+    await floor.advance(60_000)
+    again = replace(down, active_at_ms=floor.now - 1_000, fired_at_ms=floor.now)
+    await floor.hear(fires(again, floor.now))
+    incident = await floor.desk.incident(1)
+    assert began_ms(incident.members.values(), floor.now) == began
+    await floor.advance(60_000)
+    await floor.hear(clears(again, floor.now))
+    over = floor.arrived[-1][1]
+    assert over.reason.value == "resolved" and over.began_at_ms == began
+    assert over.alerts[0].active_at_ms == began
+
+
+def test_by_another_clock_it_began_as_long_ago() -> None:
+    moved = _member(10, 30).shifted(1_000)
+    assert began_ms([moved], 2_000) == 1_010 and moved.ended_at_ms == 1_030
 
 
 def test_what_an_older_outbox_holds_is_read() -> None:

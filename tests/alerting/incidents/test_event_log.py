@@ -1,6 +1,7 @@
 """The agent's own log: a line for what happens to an incident, in words and in fields."""
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -103,3 +104,22 @@ def test_the_history_s_own_business_is_no_line(lines: pytest.LogCaptureFixture) 
         [Entry(1, START_MS, 1, "step", "", {}), Entry(2, START_MS, 1, "joined", "", {})], {}
     )
     assert _said(lines) == []
+
+
+@pytest.mark.parametrize(
+    ("notes", "text"),
+    [
+        ({"description": "It is hot.\nVery.", "message": "Older."}, ": It is hot."),
+        ({"message": "Older."}, ": Older."),
+        ({"summary": " ", "description": "It is hot."}, ": It is hot."),
+        ({}, ""),
+    ],
+)
+async def test_the_opening_has_a_text_though_the_rule_has_no_summary(
+    notes: dict[str, str], text: str, lines: pytest.LogCaptureFixture
+) -> None:
+    floor = await Floor(config()).open()
+    await floor.reconcile()
+    down = replace(alert(target="a:1"), annotations=tuple(notes.items()))
+    await floor.hear(fires(down, floor.now))
+    assert _said(lines)[0] == ("WARNING", f"#1 P0 EngineDown target=a:1 opened{text}")
