@@ -78,7 +78,7 @@ def install(
     """
     target = _target(user, root)
     extra = [*([] if with_worker else ["--no-worker"]), *arguments]
-    _check_arguments(extra)
+    _check_arguments(extra, target)
     started = program or Path(sys.executable).parent / "tocsin"
     if root is None and not user:
         _check_program(started)
@@ -175,12 +175,40 @@ def _target(user: bool, root: Path | None) -> Target:
     return Target(user, root)
 
 
-def _check_arguments(arguments: Sequence[str]) -> None:
-    """What would be wrong usage at the start is so now."""
+def _check_arguments(arguments: Sequence[str], target: Target) -> None:
+    """What would be wrong usage at the start is so now, and what is wrong in the configuration."""
+    from click.core import ParameterSource
+
     from tocsin_alerting.cli.tocsin import up
+    from tocsin_alerting.document import InvalidDocument
+    from tocsin_alerting.start import Options, WrongUsage, configured, rule_files
 
     words = ["--config.file", "tocsin.yml", "--storage.path", "data", *arguments]
-    up.make_context("tocsin up", words)
+    context = up.make_context("tocsin up", words)
+    ours = (ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT)  # not those of the service
+    given = {k: v for k, v in context.params.items() if context.get_parameter_source(k) not in ours}
+    options = {k: v for k, v in given.items() if k not in ("log_level", "log_format")}
+    config = target.places.config
+    try:
+        options["config_file"] = config if config.exists() else None
+        rule_files(configured(Options(**options)))
+    except WrongUsage as error:
+        raise click.UsageError(str(error)) from None
+    except OSError as error:
+        _fail(f"{config}: {error.strerror}")
+    except InvalidDocument as error:
+        _refuse_configuration(error, target)
+
+
+def _refuse_configuration(error: Exception, target: Target) -> None:
+    """Of an image it is only said: its absolute paths are those of another machine."""
+    print(error, file=sys.stderr)
+    if target.root is None:
+        _fail(
+            "nothing was written or started: the agent would not start with this configuration."
+            " A variable that it names must be set for this command, too"
+        )
+    print("tocsin service: an agent does not start with this configuration", file=sys.stderr)
 
 
 def _check_program(program: Path) -> None:

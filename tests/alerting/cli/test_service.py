@@ -79,12 +79,61 @@ def test_a_unit_that_somebody_wrote_is_neither_replaced_nor_removed(tmp_path: Pa
         (["--nonsense"], "No such option"),
         (["--storage.path", "elsewhere"], "--storage.path is given twice"),
         (["--user"], "--user and --root cannot be used together"),
+        (["--engine.url", "ftp://x"], "--engine.url ftp://x: not a URL like"),
+        (["--web.listen-address", "127.0.0.1:80:1"], "is not HOST:PORT"),
+        (["--engine.url", "http://a:1", "--engine.port", "9"], "give one of them"),
+        (["--worker.device", "cuda"], "which is not started with --no-worker"),
     ],
 )
 def test_what_could_not_start_is_not_installed(words: list[str], said: str, tmp_path: Path) -> None:
     done = tocsin("install", "--root", str(tmp_path), *words)
     assert (done.exit_code, said in done.output) == (2, True), done.output
     assert tree(tmp_path) == set()
+
+
+def test_arguments_and_configuration_must_go_together(tmp_path: Path) -> None:
+    config = tmp_path / "etc/tocsin/tocsin.yml"
+    config.parent.mkdir(parents=True)
+    config.write_text('engines: [{url: "http://a:1"}]')
+    done = tocsin("install", "--root", str(tmp_path), "--engine.port", "9")
+    assert (done.exit_code, "leave out one of them" in done.output) == (2, True), done.output
+    assert tree(tmp_path) == {"etc/tocsin/tocsin.yml"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("nonsense: 1", ":1:1: unknown key "),
+        ("rule_files: [none.yml]", "there is no file none.yml"),
+        ("rule_files: [wrong.yml]", "wrong.yml:1:9: "),
+    ],
+)
+def test_a_wrong_configuration_keeps_the_service_that_runs(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    config = tmp_path / "tocsin/tocsin.yml"
+    config.parent.mkdir()
+    config.write_text(text)
+    (config.parent / "wrong.yml").write_text("groups: 5")
+    done = tocsin("install", "--user")
+    assert (done.exit_code, said in done.output) == (1, True), done.output
+    assert not (tmp_path / "systemd").exists()
+
+
+def test_of_an_image_a_wrong_configuration_is_only_said(tmp_path: Path) -> None:
+    config = tmp_path / "etc/tocsin/tocsin.yml"
+    config.parent.mkdir(parents=True)
+    config.write_text("web: {token_file: /etc/tocsin/token-of-the-image}")
+    done = tocsin("install", "--root", str(tmp_path))
+    assert (done.exit_code, "cannot read /etc/tocsin/token" in done.output) == (0, True)
+
+
+def test_the_installers_own_environment_is_not_the_services(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOCSIN_WEB_LISTEN_ADDRESS", "nonsense")
+    assert tocsin("install", "--root", str(tmp_path)).exit_code == 0
 
 
 def test_a_user_has_a_service_without_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
