@@ -181,7 +181,7 @@ def _restore(progress: RuleProgress, at_ms: int, how: Restore) -> None:
     if not rows or not isinstance(progress.rule, AlertingRule):
         return
     progress.restored_ms = at_ms
-    progress.alerts = restored(rows, progress.rule, at_ms, how)
+    progress.alerts = restored(rows, progress.rule, at_ms, how, progress.interval_ms)
     doubts = [row.doubt for row in rows if row.doubt is not None]
     progress.doubts = {doubt.alert.fingerprint: doubt for doubt in doubts}
     progress.good_ms = max(row.seen_ms for row in rows)

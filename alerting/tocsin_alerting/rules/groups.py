@@ -180,8 +180,13 @@ class Groups:
         same = old.get(_identity(rule))
         if not same:
             rows = self._rows.pop((*group.key, rule.uid), [])
-            kept = tuple(rows)
-            return RuleProgress(*group.key, rule, rows=kept, history_ms=self._history_ms)
+            return RuleProgress(
+                *group.key,
+                rule,
+                rows=tuple(rows),
+                interval_ms=group.interval_ms or self.interval_ms,
+                history_ms=self._history_ms,
+            )
         progress = same.pop(0)
         source = progress.source
         progress.become(rule)

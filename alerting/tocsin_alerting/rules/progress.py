@@ -41,6 +41,7 @@ class RuleProgress:
     alerts: Mapping[str, Alert] = field(default_factory=dict)
     doubts: Mapping[str, Doubt] = field(default_factory=dict)
     rows: tuple[InstanceRow, ...] = ()
+    interval_ms: int = 0
     seen: dict[Source, int] = field(default_factory=dict)
     health: RuleHealth = RuleHealth.UNKNOWN
     last_error: str = ""

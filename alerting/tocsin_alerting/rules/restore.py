@@ -38,14 +38,25 @@ def active_since_ms(
 
 
 def restored(
-    rows: Iterable[InstanceRow], rule: AlertingRule, now_ms: int, how: Restore = Restore.FULL
+    rows: Iterable[InstanceRow],
+    rule: AlertingRule,
+    now_ms: int,
+    how: Restore = Restore.FULL,
+    interval_ms: int = 0,
 ) -> dict[str, Alert]:
-    """The alerts of `rule` by fingerprint, as they stand before its first evaluation."""
-    alerts = (_alert(row, rule, now_ms, how) for row in rows)
+    """The alerts of `rule` by fingerprint, as they stand before its first evaluation.
+
+    The outage begins where the next evaluation was due, `interval_ms` after the last one: up to
+    then nobody would have looked. To Prometheus it begins with the last one.
+    """
+    missed_ms = interval_ms if how is Restore.FULL else 0
+    alerts = (_alert(row, rule, now_ms, how, missed_ms) for row in rows)
     return {alert.fingerprint: alert for alert in alerts if alert is not None}
 
 
-def _alert(row: InstanceRow, rule: AlertingRule, now_ms: int, how: Restore) -> Alert | None:
+def _alert(
+    row: InstanceRow, rule: AlertingRule, now_ms: int, how: Restore, missed_ms: int
+) -> Alert | None:
     alert = row.alert
     if alert is None:
         return None
@@ -61,5 +72,6 @@ def _alert(row: InstanceRow, rule: AlertingRule, now_ms: int, how: Restore) -> A
         return None
     # A shorter `for` than the grace period would never pass it.
     grace = GRACE_MS if rule.for_ms >= GRACE_MS else 0
-    since = active_since_ms(alert.active_at_ms, row.seen_ms, now_ms, rule.for_ms, grace)
+    down_ms = min(now_ms, row.seen_ms + missed_ms)
+    since = active_since_ms(alert.active_at_ms, down_ms, now_ms, rule.for_ms, grace)
     return replace(alert, rule=rule.uid, active_at_ms=since)

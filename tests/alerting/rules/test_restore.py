@@ -53,6 +53,20 @@ def test_a_short_for_is_restored_by_ours_alone() -> None:
     assert restored(rows, rule, 21 * MINUTE, Restore.PROMETHEUS) == {}
 
 
+@pytest.mark.parametrize(
+    ("now_s", "since_s"),
+    [
+        (20, 0),  # killed between two evaluations, none missed: as if nothing had been
+        (25, 5),  # one was missed
+        (100, 80),
+    ],
+)
+def test_an_outage_costs_the_evaluations_that_it_missed(now_s: int, since_s: int) -> None:
+    rule, rows = alerting(for_ms=MINUTE), [row(PENDING, 15_000)]
+    (alert,) = restored(rows, rule, now_s * 1000, interval_ms=5_000).values()
+    assert alert.active_at_ms == since_s * 1000
+
+
 def test_a_firing_alert_goes_on_firing_however_long_the_outage() -> None:
     rule = alerting(for_ms=FOR)
     (alert,) = restored([row(FIRING, 30 * MINUTE)], rule, 600 * MINUTE).values()
