@@ -68,6 +68,11 @@ class Part:
             return pieces[0]
         return np.concatenate(pieces) if pieces else np.empty((0, self.count))
 
+    def ends(self, start: int, stop: int, rising: bool) -> tuple[Floats, Floats, Mask]:
+        """The first and the last column, and which rows are `rising` or else `gapless`."""
+        whole = self.rising(start, stop) if rising else self.gapless(start, stop)
+        return self.column(start), self.column(stop - 1), whole
+
     def gapless(self, start: int, stop: int) -> Mask:
         """Rows (count,) that surely hold numbers in columns start..stop; others may."""
         mask: Mask = self.columns.last_gap[self.rows] < self.columns.first + start

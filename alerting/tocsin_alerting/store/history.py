@@ -139,17 +139,19 @@ class History:
         self._last = number
         return self._stretches[number].slab(first, last, not self._dense)
 
+    def ends(self, start: int, stop: int, rising: bool) -> tuple[Floats, Floats, Mask]:
+        """The first and the last of these columns, and which series are `rising` or else `gapless`;
+        read in one go."""
+        cells = self.slab(start, stop)
+        return cells[0], cells[-1], _rising(cells) if rising else _whole(cells)
+
     def gapless(self, start: int, stop: int) -> Mask:
         """Series (count,) that hold numbers in all these columns."""
         return _whole(self.slab(start, stop))
 
     def rising(self, start: int, stop: int) -> Mask:
         """Series (count,) that hold numbers and never fall in these columns."""
-        cells = self.slab(start, stop)
-        if len(cells) == 1:
-            return _whole(cells)
-        rises: Mask = np.all(cells[1:] >= cells[:-1], axis=0)
-        return rises
+        return _rising(self.slab(start, stop))
 
     def held(self, t0_ms: int, t1_ms: int) -> Mask:
         """Which series (count,) have a sample in the closed interval."""
@@ -181,3 +183,10 @@ class History:
 def _whole(cells: Floats) -> Mask:
     gaps: Mask = np.any(np.isnan(cells), axis=0)
     return ~gaps
+
+
+def _rising(cells: Floats) -> Mask:
+    if len(cells) == 1:
+        return _whole(cells)
+    rises: Mask = np.all(cells[1:] >= cells[:-1], axis=0)
+    return rises

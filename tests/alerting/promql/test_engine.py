@@ -3,6 +3,7 @@
 import asyncio
 import math
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from typing import cast
 
 import numpy as np
@@ -127,15 +128,90 @@ def test_a_series_for_each_value_is_paid_for_as_long_as_it_is() -> None:
     assert budget.samples <= 10_000 + 200
 
 
-@pytest.mark.parametrize(
-    "query",
-    ["topk(1, up)", 'count_values("value", up)', "quantile(0, up)", "histogram_quantile(0, up)"],
-)
+@pytest.mark.parametrize("query", ["topk(1, up)", 'count_values("value", up)', "quantile(0, up)"])
 def test_time_is_asked_for_at_each_step_that_is_computed_alone(query: str) -> None:
     asked = iter([False] * 20)
     budget = Budget(expired=lambda: next(asked, True))
     with pytest.raises(QueryTimeout):
         Engine(steady()).evaluate_range(query, 0, 900_000, 15_000, budget)
+
+
+@pytest.mark.parametrize("function", ["histogram_quantile(0.5, b)", "histogram_fraction(0, 1, b)"])
+def test_time_is_asked_for_within_many_histograms(function: str) -> None:
+    """Their steps go together, but never so many that they could take long."""
+    family = Family("b", "histogram", "")
+    buckets = tuple(Series(family, "b", labels(le=str(bound))) for bound in range(40))
+    store = Store()
+    store.append(Snapshot(SOURCE, MINUTE, True, Layout(buckets), np.ones(40)))
+
+    def questions(query: str) -> int:
+        asked = count()
+        budget = Budget(expired=lambda: next(asked) < 0)
+        Engine(store).evaluate_range(query, 0, 10_000_000, 1000, budget)
+        return next(asked)
+
+    assert questions(function) - questions("b") >= 10_000 * 40 // 2**15
+
+
+def ragged(scrapes: int = 100) -> Store:
+    """Buckets of sixty histograms: some fall back to zero, miss scrapes, or fall from one bucket to
+    the next; of one third the first bucket is there twice (`le="1"` and `le="1.0"`)."""
+    random = np.random.default_rng(5)
+    bounds = ("1", "2", "4", "+Inf")
+    family, store = Family("b", "histogram", ""), Store(retention_ms=100 * 3_600_000)
+    rows = [(str(h), le) for h in range(60) for le in (*bounds, *(("1.0",) if h % 3 == 0 else ()))]
+    counts = np.zeros(len(rows))
+    for scrape in range(scrapes):
+        counts = np.where(
+            random.random(len(rows)) < 0.02, 0.0, counts + random.integers(0, 9, len(rows))
+        )
+        here = np.flatnonzero(random.random(len(rows)) < 0.97)
+        series = (Series(family, "b", labels(h=rows[at][0], le=rows[at][1])) for at in here)
+        page = Snapshot(SOURCE, 15_000 * (scrape + 1), True, Layout(tuple(series)), counts[here])
+        store.append(page)
+    return store
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "rate(b[2m])",
+        "increase(b[40s])",
+        "delta(b[1m])",
+        "count_over_time(b[1m])",
+        "present_over_time(b[16s])",
+        "histogram_quantile(0.9, b)",
+        "histogram_quantile(0.05, b)",
+        "histogram_quantile(scalar(sin(vector(time()))) * 1.2, rate(b[2m]))",
+        "histogram_fraction(0.5, scalar(cos(vector(time()))) * 4, b)",
+    ],
+)
+@pytest.mark.parametrize("semantics", [2, 3])
+def test_each_step_of_a_range_is_what_an_instant_query_says(query: str, semantics: int) -> None:
+    engine = Engine(ragged(), 3 if semantics == 3 else 2)
+    steps = range(-30_000, 1_700_000, 20_000)
+    matrix = engine.evaluate_range(query, steps[0], steps[-1], 20_000).value
+    assert isinstance(matrix, Matrix)
+    found: dict[int, dict[Labels, str]] = {at_ms: {} for at_ms in steps}
+    for track in matrix:
+        for at_ms, number in zip(track.times.tolist(), track.values.tolist(), strict=True):
+            found[at_ms][track.labels] = repr(number)
+    for at_ms in steps:
+        alone = vector(engine, query, at_ms)
+        assert found[at_ms] == {series: repr(number) for series, number in alone.items()}
+
+
+def test_a_note_says_from_when_to_when_buckets_fell() -> None:
+    buckets = tuple(
+        Series(Family("b", "histogram", ""), "b", labels(le=le)) for le in ("1", "+Inf")
+    )
+    store = Store()
+    for minute in range(1, 10):
+        counts = np.array([6.0 if 3 <= minute <= 5 else 4.0, 5.0])
+        store.append(Snapshot(SOURCE, minute * MINUTE, True, Layout(buckets), counts))
+    result = Engine(store).evaluate_range("histogram_quantile(0.5, b)", MINUTE, 9 * MINUTE, MINUTE)
+    (note,) = result.infos
+    assert "over 3 samples from 1970-01-01T00:03:00Z to 1970-01-01T00:05:00Z" in note
 
 
 def test_a_sample_in_many_windows_is_counted_once() -> None:

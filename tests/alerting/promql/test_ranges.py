@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tocsin_alerting.promql.evaluation.functions import FUNCTIONS
 from tocsin_alerting.promql.evaluation.ranges import Ends, RangeFunction
 from tocsin_alerting.promql.evaluation.window import Span, Window
+from tocsin_alerting.store.cell import Floats, Ints
 
 SHORT = {
     name: function
@@ -34,9 +35,23 @@ def test_the_ends_of_a_window_give_the_same_as_all_of_it(
     with np.errstate(all="ignore"):
         whole, has = function.answer(Window(values, times, None, span), [])
         assert function.ends is not None
-        ends = Ends(values[0], values[-1], int(times[0, 0]), int(times[-1, 0]), len(values), span)
-        short, has_short = function.ends(ends)
+        short, has_short = function.ends(_ends(values, times, span))
     everywhere = np.ones(3, np.bool_)
     has = everywhere if has is None else has
-    assert (has == (everywhere if has_short is None else has_short)).all()
-    assert np.allclose(whole[has], short[has], rtol=1e-12, atol=0)
+    assert (has == (everywhere if has_short is None else has_short[0])).all()
+    assert np.allclose(whole[has], short[0][has], rtol=1e-12, atol=0)
+
+
+def _ends(values: Floats, times: Ints, span: Span) -> Ends:
+    """One window of them all."""
+    return Ends(
+        values[:1],
+        values[-1:],
+        times[:1],
+        times[-1:],
+        np.array([[len(values)]]),
+        np.array([[span.start_ms]]),
+        np.array([[span.end_ms]]),
+        span.range_ms,
+        span.semantics,
+    )

@@ -4,12 +4,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tocsin_alerting.store.cell import is_sample, is_stale
 from tocsin_alerting.store.columns import Part
-from tocsin_alerting.store.history import History
+from tocsin_alerting.store.history import History, Recent
 from tocsin_alerting.store.matchers import Matcher, MatchOp
 from tocsin_alerting.store.store import Store
 from tocsin_exporter.snapshot import Family, Layout, Series, Snapshot, Source, labels
@@ -97,6 +98,32 @@ def test_what_is_called_gapless_or_rising_is(
     assert not np.isnan(slab[:, part.gapless(start, stop)]).any()
     rising = slab[:, part.rising(start, stop)]
     assert (rising[1:] >= rising[:-1]).all() and not np.isnan(rising).any()
+
+
+@pytest.mark.parametrize("rising", [True, False])
+@settings(deadline=None, max_examples=40)
+@given(script=st.lists(rounds, min_size=1, max_size=8), data=st.data())
+def test_the_ends_of_some_columns_are_the_first_and_the_last(
+    rising: bool, script: list[tuple[set[str], int, list[float]]], data: st.DataObject
+) -> None:
+    """Of what is in memory, and of the same columns as a part of a longer history."""
+    store = Store(retention_ms=10**9)
+    if not fill(store, script):
+        return
+    (part,) = store.select(EVERY, 0, 10**9).parts
+    assert isinstance(part, Part)
+    stop = data.draw(st.integers(1, len(part.times)))
+    start = data.draw(st.integers(0, stop - 1))
+    for frame in (part, History([Recent(part, part.count)], part.count)):
+        first, last, whole = frame.ends(start, stop, rising)
+        columns = np.array([frame.column(start), frame.column(stop - 1)])
+        assert (np.array([first, last]).view(np.int64) == columns.view(np.int64)).all()
+        slab = frame.slab(start, stop)
+        held = ~np.isnan(slab).any(axis=0)
+        rises = held & (slab[1:] >= slab[:-1]).all(axis=0)
+        assert (whole <= (rises if rising else held)).all()
+        if frame is not part:
+            assert (whole == (rises if rising else held)).all()
 
 
 def test_a_steady_source_is_gapless_and_rising_as_a_whole() -> None:

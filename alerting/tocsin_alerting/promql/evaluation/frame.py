@@ -24,6 +24,9 @@ class Frame(Protocol):
     def slab(self, start: int, stop: int) -> Floats:
         """The cells (stop - start, count); read only."""
 
+    def ends(self, start: int, stop: int, rising: bool) -> tuple[Floats, Floats, Mask]:
+        """The first and the last column, and which series are `rising` or else `gapless`."""
+
     def gapless(self, start: int, stop: int) -> Mask:
         """Series (count,) that surely hold numbers in these columns."""
 
@@ -48,6 +51,10 @@ class Grid:
 
     def slab(self, start: int, stop: int) -> Floats:
         return self.cells[start:stop]
+
+    def ends(self, start: int, stop: int, rising: bool) -> tuple[Floats, Floats, Mask]:
+        whole = self.rising(start, stop) if rising else self.gapless(start, stop)
+        return self.column(start), self.column(stop - 1), whole
 
     def gapless(self, start: int, stop: int) -> Mask:
         gaps: Mask = np.any(np.isnan(self.cells[start:stop]), axis=0)

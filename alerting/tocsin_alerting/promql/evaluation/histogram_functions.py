@@ -26,8 +26,10 @@ from tocsin_alerting.store.series import SeriesSet
 from tocsin_alerting.store.target import NAME
 from tocsin_exporter.snapshot import Labels
 
-Compute = Callable[[int, Ints, Floats, Floats], Floats]
-"""(step, which histograms, bounds, counts) -> a number for each; arrays (histograms, buckets)."""
+Compute = Callable[[Ints, Ints, Floats, Floats], Floats]
+"""(steps (n,), which histograms (n,), bounds, counts (n, buckets)) -> a number for each, (n,)."""
+
+_TOGETHER = 2**15  # buckets: few enough for the processor's cache, many to a pass of numpy
 
 _BAD_BUCKET = 'bucket label "le" is missing or has a malformed value of'
 _FORCED = (
@@ -75,10 +77,10 @@ def open_metrics_number(value: float) -> str:
 def _quantile_at(quantiles: Scalar, vector: Vector, source: Expr, context: Context) -> Compute:
     labels, times = histograms(vector.series).series.labels, context.steps.times.tolist()
 
-    def compute(step: int, numbers: Ints, bounds: Floats, counts: Floats) -> Floats:
-        values, falls = bucket_quantiles(float(quantiles[step]), bounds, counts)
+    def compute(steps: Ints, numbers: Ints, bounds: Floats, counts: Floats) -> Floats:
+        values, falls = bucket_quantiles(quantiles[steps], bounds, counts)
         for at in np.flatnonzero(falls.mask).tolist():
-            fall = falls.told(at, times[step])
+            fall = falls.told(at, times[steps[at]])
             text = _of_metric(_FORCED, labels[numbers[at]], context)
             context.notes.inform(text, source.span, fall)
         return values
@@ -97,10 +99,10 @@ def fraction(call: Call, args: Sequence[Value], context: Context) -> Vector:
     if context.semantics == 2:  # which knows it for native histograms only
         return empty(len(vector.values))
 
-    def compute(step: int, _: Ints, bounds: Floats, counts: Floats) -> Floats:
-        low, high = float(lows[step]), float(highs[step])
-        pairs = zip(bounds.tolist(), counts.tolist(), strict=True)
-        return np.array([bucket_fraction(low, high, bound, count) for bound, count in pairs])
+    def compute(steps: Ints, _: Ints, bounds: Floats, counts: Floats) -> Floats:
+        of_each = (lows[steps], highs[steps], bounds, counts)
+        rows = zip(*(numbers.tolist() for numbers in of_each), strict=True)
+        return np.array([bucket_fraction(*row) for row in rows])
 
     return _over(vector, call.args[2], compute, context)
 
@@ -111,34 +113,39 @@ def _over(vector: Vector, source: Expr, compute: Compute, context: Context) -> V
     steps = len(vector.values)
     values = np.zeros((steps, len(found.series)))
     present = np.zeros(values.shape, np.bool_)
-    for step in range(steps):
-        context.budget.spend(0)
-        for layout in found.layouts:
-            _at_step(step, vector, layout, compute, values[step], present[step])
+    for layout in found.layouts:
+        most = max(1, _TOGETHER // layout.rows.size)
+        for first in range(0, steps, most):
+            context.budget.spend(0)
+            few = np.arange(first, min(first + most, steps))
+            _at_steps(few, vector, layout, compute, (values, present))
     whole = None if present.all() else present
     return context.unnamed(Vector(found.series, values, whole))
 
 
-def _at_step(
-    step: int, vector: Vector, layout: Layout, compute: Compute, values: Floats, present: Mask
+def _at_steps(
+    few: Ints, vector: Vector, layout: Layout, compute: Compute, out: tuple[Floats, Mask]
 ) -> None:
-    counts = vector.values[step][layout.rows]
-    twins = layout.bounds[:, 1:] == layout.bounds[:, :-1]
-    if vector.present is None and not twins.any():
-        values[layout.numbers] = compute(step, layout.numbers, layout.bounds, counts)
-        present[layout.numbers] = True
-        return
-    here = vector.here[step][layout.rows]
-    whole = here.all(axis=1) & ~twins.any(axis=1)
-    numbers = layout.numbers[whole]
-    values[numbers] = compute(step, numbers, layout.bounds[whole], counts[whole])
-    present[numbers] = True
-    for row in np.flatnonzero(~whole & here.any(axis=1)).tolist():
-        mask = here[row]
-        bounds, sums = coalesced(layout.bounds[row][mask].tolist(), counts[row][mask].tolist())
-        numbers = layout.numbers[row : row + 1]
-        values[numbers] = compute(step, numbers, np.array([bounds]), np.array([sums]))
-        present[numbers] = True
+    """The histograms of a layout at a few steps, in a row; `out` is (steps, histograms)."""
+    values, present = out
+    rows = slice(int(few[0]), int(few[-1]) + 1)
+    counts = vector.values[rows][:, layout.rows]
+    twins = (layout.bounds[:, 1:] == layout.bounds[:, :-1]).any(axis=1)
+    here = None if vector.present is None else vector.present[rows][:, layout.rows]
+    every = np.ones(counts.shape[:2], np.bool_)
+    whole = (every if here is None else here.all(axis=2)) & ~twins
+    steps, which = np.nonzero(whole)
+    at, numbers = few[steps], layout.numbers[which]
+    values[at, numbers] = compute(at, numbers, layout.bounds[which], counts[whole])
+    present[at, numbers] = True
+    some = ~whole & (every if here is None else here.any(axis=2))
+    for step, row in np.argwhere(some).tolist():
+        mask = slice(None) if here is None else here[step, row]
+        held = layout.bounds[row][mask].tolist(), counts[step, row][mask].tolist()
+        bounds, sums = coalesced(*held)
+        at, numbers = few[step : step + 1], layout.numbers[row : row + 1]
+        values[at, numbers] = compute(at, numbers, np.array([bounds]), np.array([sums]))
+        present[at, numbers] = True
 
 
 def _note_bad(found: Histograms, vector: Vector, source: Expr, context: Context) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from tocsin_alerting.promql.evaluation.grouping import grouped
 from tocsin_alerting.promql.evaluation.labelling import without
-from tocsin_alerting.promql.evaluation.monotonicity import Falls, no_falls, risen
+from tocsin_alerting.promql.evaluation.monotonicity import Falls, risen
 from tocsin_alerting.store.cell import Floats, Ints
 from tocsin_alerting.store.series import SeriesSet
 
@@ -72,33 +72,38 @@ def _bound(text: str) -> float | None:
     return float.fromhex(text) if "x" in text.lower() else float(text)
 
 
-def bucket_quantiles(q: float, bounds: Floats, counts: Floats) -> tuple[Floats, Falls]:
+def bucket_quantiles(q: Floats, bounds: Floats, counts: Floats) -> tuple[Floats, Falls]:
     """(histograms,) quantiles of cumulative `counts`, and which of these had to be made to rise.
 
-    Both arguments have the shape (histograms, buckets); bounds rise strictly. In the bucket that
-    holds the rank, observations are taken to lie evenly. (promql/quantile.go, BucketQuantile)
+    `q` (histograms,) says which quantile of each; the others have the shape (histograms, buckets),
+    and bounds rise strictly. In the bucket that holds the rank, observations are taken to lie
+    evenly. (promql/quantile.go, BucketQuantile)
     """
-    if math.isnan(q) or q < 0 or q > 1:
-        beyond = np.nan if math.isnan(q) else -np.inf if q < 0 else np.inf
-        return np.full(len(bounds), beyond), no_falls(len(bounds))
+    asked = (q >= 0) & (q <= 1)
     counts, falls = risen(bounds, counts)
-    falls.mask[~np.isposinf(bounds[:, -1])] = False  # no histogram at all
+    falls.mask[~(asked & np.isposinf(bounds[:, -1]))] = False  # no quantile, or no histogram at all
+    beyond = np.where(np.isnan(q), np.nan, np.where(q < 0, -np.inf, np.inf))
+    if bounds.shape[1] < 2:
+        return np.where(asked, np.nan, beyond), falls
+    return np.where(asked, _within_buckets(q, bounds, counts), beyond), falls
+
+
+def _within_buckets(q: Floats, bounds: Floats, counts: Floats) -> Floats:
+    """The quantiles of `counts` that do not fall; what they are worth where `q` is none is open."""
     buckets = bounds.shape[1]
-    if buckets < 2:
-        return np.full(len(bounds), np.nan), falls
     total = counts[:, -1]
     rank = q * total
-    found = (counts[:, :-1] < rank[:, None]).sum(axis=1)
+    bucket = (counts[:, :-1] < rank[:, None]).sum(axis=1)
     at = np.arange(len(bounds))
-    before = np.maximum(found - 1, 0)
-    start = np.where(found > 0, bounds[at, before], 0.0)
-    below = np.where(found > 0, counts[at, before], 0.0)
-    end = bounds[at, found]
-    value: Floats = start + (end - start) * ((rank - below) / (counts[at, found] - below))
-    value = np.where(found == buckets - 1, bounds[:, -2], value)
-    value = np.where((found == 0) & (bounds[:, 0] <= 0), bounds[:, 0], value)
+    before = np.maximum(bucket - 1, 0)
+    start = np.where(bucket > 0, bounds[at, before], 0.0)
+    below = np.where(bucket > 0, counts[at, before], 0.0)
+    end = bounds[at, bucket]
+    value: Floats = start + (end - start) * ((rank - below) / (counts[at, bucket] - below))
+    value = np.where(bucket == buckets - 1, bounds[:, -2], value)
+    value = np.where((bucket == 0) & (bounds[:, 0] <= 0), bounds[:, 0], value)
     unknown = (total == 0) | ~np.isposinf(bounds[:, -1]) | np.isnan(bounds).any(axis=1)
-    return np.where(unknown, np.nan, value), falls
+    return np.where(unknown, np.nan, value)
 
 
 def bucket_fraction(low: float, high: float, bounds: list[float], counts: list[float]) -> float:

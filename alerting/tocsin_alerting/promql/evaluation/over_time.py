@@ -33,7 +33,7 @@ def _count(window: Window, _: Parameters) -> Answer:
 
 
 def _count_of_ends(ends: Ends) -> Answer:
-    return np.full(ends.first.shape, float(ends.depth)), None
+    return np.broadcast_to(ends.depth.astype(np.float64), ends.first.shape), None
 
 
 def _max(window: Window, _: Parameters) -> Answer:

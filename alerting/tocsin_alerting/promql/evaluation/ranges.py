@@ -1,7 +1,8 @@
 """How a function of a range vector is evaluated: over each window, all series at once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from tocsin_alerting.promql.evaluation.scattered import windows
 from tocsin_alerting.promql.evaluation.start_times import overlapping
 from tocsin_alerting.promql.evaluation.vector import Vector
 from tocsin_alerting.promql.evaluation.window import Span, Window, cut, edges
+from tocsin_alerting.promql.values import Semantics
 from tocsin_alerting.store.cell import Floats, Ints, Mask
 from tocsin_alerting.store.pairs import Scattered
 from tocsin_alerting.store.series import SeriesSet
@@ -24,20 +26,30 @@ _OVERLAP = "sample has start time that overlaps with previous sample timestamp"
 Answer = tuple[Floats, Mask | None]
 """A number for each series of a window, and which of them have one (None: all)."""
 
+_TOGETHER = 2**15  # numbers: few enough for the processor's cache, many to a pass of numpy
+
 Parameters = Sequence[float]
 """The scalar arguments at this step, in the order of the call."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Ends:
-    """The first and last of `depth` samples that every series has, and nothing between."""
+    """The first and the last of `depth` samples in some windows (windows, series), and nothing
+    between.
+
+    The other arrays are (windows, 1), or what spreads to the same: times of these samples, and
+    where the windows start and end, in ms. All windows are `range_ms` long.
+    """
 
     first: Floats
     last: Floats
-    first_ms: int
-    last_ms: int
-    depth: int
-    span: Span
+    first_ms: Ints
+    last_ms: Ints
+    depth: Ints
+    start_ms: Ints
+    end_ms: Ints
+    range_ms: int
+    semantics: Semantics
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +120,32 @@ def _over_frame(
     context: Context,
     out: tuple[Floats, Mask],
 ) -> None:
+    most = max(1, _TOGETHER // max(1, frame.count)) if function.ends is not None else 1
+    read = _read(frame, spans, context)
+    while few := list(islice(read, most)):
+        done = _from_ends(function, frame, few, spans, out)
+        for (step, start, stop), mask in zip(few, done, strict=True):
+            if mask is not None and mask.all():
+                continue
+            at_step = [float(one[step]) for one in parameters]
+            for window, rows in cut(frame, start, stop, spans[step]):
+                if window.depth:
+                    answer = function.answer(window, at_step)
+                    _put_rows(answer, window, rows, mask, (out[0][step], out[1][step]))
+
+
+_Columns = tuple[int, int, int]
+"""A step, and the columns start..stop of its window."""
+
+
+def _read(frame: Frame, spans: list[Span], context: Context) -> Iterator[_Columns]:
+    """The windows that have columns; each column counts against the budget."""
     read = 0  # windows overlap: a sample counts when it is first read
     for step, (start, stop) in enumerate(edges(frame.times, spans, context.semantics == 3)):
         if start < stop and frame.count:
             context.budget.spend(max(0, stop - max(start, read)) * frame.count)
             read = stop
-            at_step = [float(one[step]) for one in parameters]
-            _fill(
-                function, frame, (start, stop), spans[step], at_step, (out[0][step], out[1][step])
-            )
+            yield step, start, stop
 
 
 def _over_scattered(
@@ -138,38 +167,48 @@ def _over_scattered(
     return overlap
 
 
-def _fill(
+def _from_ends(
     function: RangeFunction,
     frame: Frame,
-    columns: tuple[int, int],
-    span: Span,
-    parameters: Parameters,
+    few: list[_Columns],
+    spans: list[Span],
     out: tuple[Floats, Mask],
-) -> None:
-    start, stop = columns
-    done = None
-    if function.ends is not None:
-        plain = frame.rising(start, stop) if function.rising else frame.gapless(start, stop)
-        if plain.any():
-            done = plain
-            _put(function.ends(_ends(frame, start, stop, span)), plain, out)
-            if plain.all():
-                return
-    for window, rows in cut(frame, start, stop, span):
-        if window.depth:
-            _put_rows(function.answer(window, parameters), window, rows, done, out)
+) -> Sequence[Mask | None]:
+    """Fills in what the ends of these windows tell, and says of which series (None: of none)."""
+    if function.ends is None:
+        return [None] * len(few)
+    first = np.empty((len(few), frame.count))
+    last, done = np.empty_like(first), np.empty(first.shape, np.bool_)
+    for at, (_, start, stop) in enumerate(few):
+        first[at], last[at], done[at] = frame.ends(start, stop, function.rising)
+    if not done.any():
+        return [None] * len(few)
+    steps, starts, stops = np.array(few).T
+    values, has = function.ends(_ends(frame, (first, last), (starts, stops), _of(spans, steps)))
+    has = done if has is None else done & has
+    out[0][steps] = values if has.all() else np.where(has, values, 0.0)
+    out[1][steps] = has
+    return list(done)
 
 
-def _ends(frame: Frame, start: int, stop: int, span: Span) -> Ends:
-    first_ms, last_ms = int(frame.times[start]), int(frame.times[stop - 1])
-    first, last = frame.column(start), frame.column(stop - 1)
-    return Ends(first, last, first_ms, last_ms, stop - start, span)
+def _of(spans: list[Span], steps: Ints) -> list[Span]:
+    return [spans[step] for step in steps.tolist()]
 
 
-def _put(answer: Answer, rows: Mask, out: tuple[Floats, Mask]) -> None:
-    values, has = answer
-    np.copyto(out[0], values, where=rows)
-    np.copyto(out[1], rows if has is None else rows & has)
+def _ends(
+    frame: Frame, cells: tuple[Floats, Floats], columns: tuple[Ints, Ints], spans: list[Span]
+) -> Ends:
+    starts, stops = columns
+    return Ends(
+        *cells,
+        first_ms=frame.times[starts, None],
+        last_ms=frame.times[stops - 1, None],
+        depth=(stops - starts)[:, None],
+        start_ms=np.array([[span.start_ms] for span in spans]),
+        end_ms=np.array([[span.end_ms] for span in spans]),
+        range_ms=spans[0].range_ms,
+        semantics=spans[0].semantics,
+    )
 
 
 def _put_rows(

@@ -4,20 +4,11 @@ import numpy as np
 
 from tocsin_alerting.promql.evaluation import extended, start_times
 from tocsin_alerting.promql.evaluation.ranges import Answer, Ends, Parameters, RangeFunction
-from tocsin_alerting.promql.evaluation.window import Span, Window
-from tocsin_alerting.store.cell import Floats, Ints
+from tocsin_alerting.promql.evaluation.window import Window
+from tocsin_alerting.store.cell import Floats
 
 
-def _extrapolated(
-    first: Floats,
-    change: Floats,
-    first_ms: Ints | int,
-    last_ms: Ints | int,
-    sizes: Floats | int,
-    span: Span,
-    counter: bool,
-    per_second: bool,
-) -> Floats:
+def _extrapolated(ends: Ends, change: Floats, counter: bool, per_second: bool) -> Floats:
     """The change over the whole window, from that between the first and the last sample.
 
     Where samples lie close to an edge of the window (nearer than 1.1 times their mean distance)
@@ -25,29 +16,32 @@ def _extrapolated(
     where the series begins or ends. A counter cannot have been below zero: its slope begins no
     earlier than where it would have been zero. (Prometheus, promql/functions.go, extrapolatedRate)
     """
-    sampled = (last_ms - first_ms) / 1000.0
-    mean_gap = sampled / (sizes - 1)
+    sampled = (ends.last_ms - ends.first_ms) / 1000.0
+    mean_gap = sampled / (ends.depth - 1)
     threshold = mean_gap * 1.1
-    to_start = (first_ms - span.start_ms) / 1000.0
-    to_end = (span.end_ms - last_ms) / 1000.0
+    to_start: Floats = (ends.first_ms - ends.start_ms) / 1000.0
+    to_end = (ends.end_ms - ends.last_ms) / 1000.0
     to_zero: Floats | float = np.inf
     if counter:
-        to_zero = np.where((change > 0) & (first >= 0), sampled * (first / change), np.inf)
-    if span.semantics == 2:  # in 2.42 the zero point may also bring the start within reach
+        to_zero = ends.first / change
+        to_zero *= sampled
+        np.copyto(to_zero, np.inf, where=~((change > 0) & (ends.first >= 0)))
+    if ends.semantics == 2:  # in 2.42 the zero point may also bring the start within reach
         to_start = np.fmin(to_start, to_zero)
     to_start = np.where(to_start >= threshold, mean_gap / 2, to_start)
     to_start = np.fmin(to_start, to_zero)
     to_end = np.where(to_end >= threshold, mean_gap / 2, to_end)
-    factor = (sampled + to_start + to_end) / sampled
-    result: Floats = change * (factor / (span.range_ms / 1000.0) if per_second else factor)
-    return result
+    factor: Floats = sampled + to_start
+    factor += to_end
+    factor /= sampled
+    if per_second:
+        factor /= ends.range_ms / 1000.0
+    return change * factor
 
 
 def _whole(window: Window, counter: bool, per_second: bool = False) -> Answer:
-    first, first_ms = window.first()
-    last, last_ms = window.last()
-    sizes = window.sizes
-    change = last - first
+    ends = _ends_of(window)
+    sizes, change = window.sizes, ends.last - ends.first
     if counter and window.depth > 1:
         earlier, later, both = window.pairs()
         fell = later < earlier
@@ -57,9 +51,7 @@ def _whole(window: Window, counter: bool, per_second: bool = False) -> Answer:
         if fell.any():
             # One after the other: near the largest numbers the order decides.
             change = np.cumsum(np.vstack([change, np.where(fell, earlier, 0.0)]), axis=0)[-1]
-    answer = _extrapolated(
-        first, change, first_ms, last_ms, sizes, window.span, counter, per_second
-    )
+    answer = _extrapolated(ends, change, counter, per_second)
     if not counter or window.starts is None:
         return answer, sizes >= 2
     known, has = start_times.from_start(window, change)
@@ -67,14 +59,27 @@ def _whole(window: Window, counter: bool, per_second: bool = False) -> Answer:
     return np.where(has, known, answer), has | (sizes >= 2)
 
 
-def _ends(ends: Ends, counter: bool, per_second: bool = False) -> Answer:
-    change = ends.last - ends.first
-    if ends.depth < 2:
-        return change, np.zeros(change.shape, np.bool_)
-    answer = _extrapolated(
-        ends.first, change, ends.first_ms, ends.last_ms, ends.depth, ends.span, counter, per_second
+def _ends_of(window: Window) -> Ends:
+    """Its arrays have one axis, of series, and `depth` may differ between these."""
+    first, first_ms = window.first()
+    last, last_ms = window.last()
+    span = window.span
+    return Ends(
+        first,
+        last,
+        first_ms,
+        last_ms,
+        np.full(first.shape, window.depth) if window.counts is None else window.counts,
+        np.array(span.start_ms),
+        np.array(span.end_ms),
+        span.range_ms,
+        span.semantics,
     )
-    return answer, None
+
+
+def _ends(ends: Ends, counter: bool, per_second: bool = False) -> Answer:
+    answer = _extrapolated(ends, ends.last - ends.first, counter, per_second)
+    return answer, np.broadcast_to(ends.depth >= 2, answer.shape)
 
 
 def _instant(window: Window, per_second: bool) -> Answer:
