@@ -32,6 +32,7 @@ from tocsin_alerting.promql.evaluation.coverage import check
 from tocsin_alerting.rules.file import load as load_rules
 from tocsin_alerting.rules.rule import RuleFile
 from tocsin_exporter import listen, logs, output
+from tocsin_exporter.engine_access import place
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ def _engines(urls: Sequence[str]) -> tuple[Any, ...]:
             shown = url if "@" not in url else "(with a login)"
             said = f"--engine.url {shown}: not a URL like http://127.0.0.1:8000"
             raise WrongUsage(said) from None
-        engines.setdefault(engine.access.target, engine)
+        engines.setdefault(place(engine.access.target), engine)
     return tuple(engines.values())
 
 

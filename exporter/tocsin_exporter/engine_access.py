@@ -1,9 +1,11 @@
 """How an inference engine is reached: its address, its keys, and requests that stay on its host."""
 
 import base64
+import socket
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Self
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -15,9 +17,40 @@ MOST_REDIRECTS = 5
 _MOVED = (301, 302, 303, 307, 308)
 _KEY_REFUSED = (401, 403)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_LOOPBACK_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 Params = tuple[tuple[str, str], ...]
+
+
+def place(target: str) -> str:
+    """Where `target` is, however its host is written: of two targets of one place one is enough.
+
+    `localhost:8000`, `127.1:8000`, `[::1]:8000` and `0.0.0.0:8000` are `127.0.0.1:8000`.
+    """
+    address, slash, path = target.partition("/")
+    host, _, port = address.rpartition(":")
+    return f"{_host(host)}:{port}{slash}{unquote(path)}"
+
+
+def _host(written: str) -> str:
+    name = written.strip("[]").rstrip(".").lower()
+    try:
+        address = ip_address(_dotted(name))
+    except ValueError:
+        return "127.0.0.1" if name in _LOOPBACK_NAMES else name
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    # Who connects to the unspecified address reaches this machine.
+    return "127.0.0.1" if address.is_loopback or address.is_unspecified else str(address)
+
+
+def _dotted(name: str) -> str:
+    """IPv4 in its short forms (`127.1`, `0x7f000001`, `2130706433`) as the resolver reads it."""
+    try:
+        return socket.inet_ntoa(socket.inet_aton(name))
+    except (OSError, ValueError):
+        return name
 
 
 class TooLarge(Exception):

@@ -61,7 +61,7 @@ def test_flags_win_over_the_file_and_leave_the_rest(config: Path) -> None:
 
 
 def test_an_engine_that_is_named_twice_is_watched_once(config: Path) -> None:
-    urls = ("http://h:80/", "http://H", "http://h/a")
+    urls = ("http://h:80/", "http://H", "http://h/a", "http://h./a")
     found = configured(Options(config, engine_urls=urls)).engines
     assert [engine.access.target for engine in found] == ["h:80", "h:80/a"]
 

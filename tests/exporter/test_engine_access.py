@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from support.webhook_sink import Answer, WebhookSink
-from tocsin_exporter.engine_access import BasicAuth, EngineAccess, EngineClient, Tls
+from tocsin_exporter.engine_access import BasicAuth, EngineAccess, EngineClient, Tls, place
 
 OK = Answer(body=b"well")
 
@@ -32,6 +32,30 @@ async def asked(access: EngineAccess, path: str = "/metrics") -> tuple[int, str]
 
 def to(location: str, status: int = 307) -> Answer:
     return Answer(status, {"Location": location})
+
+
+@pytest.mark.parametrize(
+    ("target", "where"),
+    [
+        ("localhost:8000/a", "127.0.0.1:8000/a"),
+        ("LocalHost.:8000", "127.0.0.1:8000"),
+        ("127.1:8000", "127.0.0.1:8000"),
+        ("0x7f000001:8000", "127.0.0.1:8000"),
+        ("127.9.9.9:8000", "127.0.0.1:8000"),
+        ("0.0.0.0:8000", "127.0.0.1:8000"),
+        ("[::1]:8000/%61", "127.0.0.1:8000/a"),
+        ("[0:0::1]:8000", "127.0.0.1:8000"),
+        ("[::ffff:10.0.0.1]:8000", "10.0.0.1:8000"),
+        ("10.1:8000", "10.0.0.1:8000"),
+        ("[FE80::0:1]:8000", "fe80::1:8000"),
+        ("gpu7.lab.:8000", "gpu7.lab:8000"),
+        ("localhost.lab:8000", "localhost.lab:8000"),
+        ("a\0b:1", "a\0b:1"),
+        ("nonsense", ":nonsense"),
+    ],
+)
+def test_a_place_is_one_however_its_host_is_written(target: str, where: str) -> None:
+    assert place(target) == where
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from enum import StrEnum
 from urllib.parse import urlsplit
 
 from tocsin_alerting.box import ports
-from tocsin_exporter.engine_access import EngineAccess
+from tocsin_exporter.engine_access import EngineAccess, place
 from tocsin_exporter.identify import identify
 from tocsin_exporter.listen import joined
 
@@ -84,7 +84,8 @@ async def elsewhere(known: Collection[str]) -> list[EngineAccess]:
     aside. Nobody else is asked: not every server takes a question well."""
     heard = await asyncio.to_thread(ports.listening, _PROGRAM)
     places = (EngineAccess.of(f"http://127.0.0.1:{port}") for port in heard)
-    return [access for access in places if access.target not in known]
+    taken = set(map(place, known))
+    return [access for access in places if place(access.target) not in taken]
 
 
 async def vacant(access: EngineAccess, timeout_s: float = PATIENCE_SECONDS) -> bool:

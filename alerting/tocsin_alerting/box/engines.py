@@ -14,7 +14,7 @@ from tocsin_alerting.box.plan import Plan, demo, moves
 from tocsin_alerting.box.worker import Worker, WorkerState
 from tocsin_alerting.http import httpx
 from tocsin_alerting.incidents.engine_row import EngineRow
-from tocsin_exporter.engine_access import EngineAccess
+from tocsin_exporter.engine_access import EngineAccess, place
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class NotForgotten(Exception):
 
 
 class Engines:
-    """Each target is watched once.
+    """Each target is watched once, however its host is written.
 
     Our own worker is watched from its first answer on, since loading a model is not an outage; or
     when it was given up, which is one. Where nothing was named, engines that start later are found,
@@ -90,8 +90,9 @@ class Engines:
     async def look(self) -> None:
         """Watch what has started since, and let the demo worker go if that is an engine."""
         places = [EngineAccess.of(f"http://127.0.0.1:{port}") for port in self._ports]
-        ours = self._demo.target if self._demo and self.worker else ""
-        new = [one for one in places if one.target not in {*self.watched, ours}]
+        ours = [self._demo.target] if self._demo and self.worker else []
+        known = set(map(place, [*self.watched, *ours]))
+        new = [one for one in places if place(one.target) not in known]
         found = await discovery.ask(new)
         silent = [_row(one, 0) for one in self.watched.values() if self._is_lost(one)]
         moved = {engine.target: old for old, engine in (await moves(silent, found)).items()}
@@ -138,7 +139,7 @@ class Engines:
         await self._drop(target)
 
     def _begin(self, engine: Engine) -> None:
-        if engine.target not in self.watched:
+        if place(engine.target) not in map(place, self.watched):
             self.watched[engine.target] = engine
             self._hooks.watch(engine.access)
             self._first.set()

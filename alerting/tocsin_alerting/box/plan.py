@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from tocsin_alerting.box import discovery, ports, worker
 from tocsin_alerting.box.discovery import Engine, Origin
 from tocsin_alerting.incidents.engine_row import EngineRow
-from tocsin_exporter.engine_access import EngineAccess
+from tocsin_exporter.engine_access import EngineAccess, place
 from tocsin_exporter.listen import joined
 
 
@@ -50,23 +50,29 @@ async def make(
     here = [EngineAccess.of(f"http://127.0.0.1:{one}") for one in where]
     known = {access.target for access in here}
     there = [EngineAccess.of(row.url) for row in remembered if row.target not in known]
-    found = await discovery.ask([*here, *there])
-    answering = {engine.target for engine in found}
+    told = _told_otherwise(known, {*troubled} - rows.keys())
+    found = _once(await discovery.ask([*here, *there, *told]), {*rows, *troubled})
+    answering = {place(engine.target) for engine in found}
     moved = await moves(
-        [row for row in remembered if row.target not in answering],
+        [row for row in remembered if place(row.target) not in answering],
         [engine for engine in found if engine.target not in rows],
     )
-    lost = [row for row in remembered if row.target not in {*answering, *moved}]
+    lost = [
+        row for row in remembered if place(row.target) not in answering and row.target not in moved
+    ]
     if lost:
         places = await discovery.elsewhere({*known, *answering, own})
         further = await moves(lost, await discovery.ask(places))
         found, moved = [*found, *further.values()], moved | further
-    silent = sorted({*rows, *troubled} - answering - {own} - moved.keys())
+    heard = {*answering, place(own)}
+    expected = {*rows, *troubled} - moved.keys()
+    silent = sorted(target for target in expected if place(target) not in heard)
     engines = (*found, *(_silent(target, rows.get(target)) for target in silent))
     if engines:
         return Plan(engines, ports=where, silent=tuple(silent), moved=tuple(moved.items()))
     why_not = _obstacle(worker_wanted, host, port)
-    waited_for = (demo(f"http://{own}"),) if own in troubled and worker_wanted else ()
+    was_down = place(own) in map(place, troubled)
+    waited_for = (demo(f"http://{own}"),) if was_down and worker_wanted else ()
     return Plan(waited_for, start_worker=not why_not, why_not=why_not, ports=where)
 
 
@@ -85,12 +91,29 @@ async def moves(silent: Iterable[EngineRow], new: Iterable[Engine]) -> dict[str,
     return moved
 
 
+def _told_otherwise(known: Collection[str], troubled: Iterable[str]) -> list[EngineAccess]:
+    """Engines of `known` by the names that alerts have for them, which end under that name only."""
+    places = set(map(place, known))
+    names = (one for one in troubled if one not in known and place(one) in places)
+    return [EngineAccess.of(f"http://{name}") for name in names]
+
+
+def _once(found: Sequence[Engine], expected: Collection[str]) -> list[Engine]:
+    """One of each place: by the name that people were told, if there is one."""
+    chosen: dict[str, Engine] = {}
+    for engine in found:
+        first = chosen.setdefault(place(engine.target), engine)
+        if engine.target in expected and first.target not in expected:
+            chosen[place(engine.target)] = engine
+    return list(chosen.values())
+
+
 def demo(url: str) -> Engine:
     return Engine(EngineAccess.of(url), "a demo worker", Origin.DEMO)
 
 
 def _host(target: str) -> str:
-    return target.partition("/")[0].rpartition(":")[0]
+    return place(target).partition("/")[0].rpartition(":")[0]
 
 
 def _silent(target: str, row: EngineRow | None) -> Engine:

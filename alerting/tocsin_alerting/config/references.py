@@ -10,7 +10,7 @@ from typing import Any
 from tocsin_alerting.document import Document, Path, Problem, did_you_mean
 from tocsin_alerting.incidents.policy import Severity
 from tocsin_alerting.notify.channels import CHANNELS
-from tocsin_exporter.engine_access import EngineAccess
+from tocsin_exporter.engine_access import EngineAccess, place
 
 Found = Iterator[tuple[Path, str]]
 
@@ -142,16 +142,26 @@ def _escalation(data: Any) -> Found:
 
 
 def _engines(data: Any) -> Found:
-    """Two of one target would be two sources of one name."""
-    seen: dict[str, Any] = {}
-    for path, url in each(data, "engines", "*", "url"):
+    """Two of one place would tell one fault twice."""
+    seen: dict[str, tuple[str, bool]] = {}
+    for path, engine in each(data, "engines", "*"):
         try:
-            target = EngineAccess.of(url).target
-        except (ValueError, TypeError, AttributeError):
+            target, chooses = EngineAccess.of(engine["url"]).target, bool(engine.get("params"))
+        except (ValueError, TypeError, AttributeError, KeyError):
             continue  # what is wrong with it is said where it is read
-        if target in seen:
-            yield path, f"{target} is listed twice; remove one"
-        seen[target] = url
+        first, chose = seen.get(place(target), ("", False))
+        if first:
+            yield (*path, "url"), _twice(target, first, chooses or chose)
+        seen.setdefault(place(target), (target, chooses))
+
+
+def _twice(target: str, first: str, by_params: bool) -> str:
+    same = "" if first == target else f": it is {first}, written otherwise"
+    models = (
+        " (params do not tell two models apart, as both would be one target: give each model a port"
+        " or a path of its own, or list the engine once)"
+    )
+    return f"{target} is listed twice{same}; remove one{models if by_params else ''}"
 
 
 def _process_names(data: Any) -> Found:

@@ -247,3 +247,21 @@ async def test_our_worker_gets_the_first_key_and_no_other_engine_does() -> None:
         assert await _authorizations(sink, "") == {"Bearer k1"}
     async with WebhookSink(usual=Answer(body=b"{}")) as sink:
         assert await _authorizations(sink, DEMO) == {None}
+
+
+async def test_our_own_worker_on_localhost_is_no_engine_that_is_found() -> None:
+    async with WebhookSink(usual=_models("qwen3")) as sink:
+        kept, worker = Kept(), _worker("")
+        engines = Engines(
+            Plan((), ports=(sink.port,)), worker, f"http://localhost:{sink.port}", kept.hooks
+        )
+        await engines.look()
+    assert (kept.watched, engines.worker) == ([], worker)
+
+
+async def test_what_is_watched_as_localhost_is_not_found_again() -> None:
+    async with WebhookSink(usual=_models("qwen3")) as sink:
+        kept, url = Kept(), f"http://localhost:{sink.port}"
+        engines = Engines(Plan((_engine(url),), ports=(sink.port,)), None, "", kept.hooks)
+        await engines.look()
+    assert kept.watched == [url]

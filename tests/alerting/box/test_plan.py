@@ -164,3 +164,14 @@ async def test_an_engine_is_followed_to_a_port_that_is_not_usual() -> None:
     assert [(was, new.url) for was, new in plan.moved] == [(f"{HERE}:{old}", engine.url)]
     assert [one.url for one in plan.engines] == [engine.url]
     assert plan.silent == ()
+
+
+async def test_an_engine_is_watched_once_by_the_name_that_people_were_told() -> None:
+    async with WebhookSink(usual=VLLM) as sink:
+        told = f"localhost:{sink.port}"
+        plan = await make([], True, HERE, free(), [sink.port], troubled={told})
+        row = EngineRow(told, f"http://{told}", "vLLM", "", 0)
+        again = await make([], True, HERE, free(), [sink.port], remembered=[row])
+    assert [engine.target for engine in plan.engines] == [told]
+    assert [engine.target for engine in again.engines] == [told]
+    assert (plan.silent, again.silent) == ((), ())

@@ -243,6 +243,14 @@ CASES = {
         "engines: [{url: 'http://h:80/a'}, {url: 'http://H/a/'}]",
         "t.yml:1:41: h:80/a is listed twice",
     ),
+    "an engine twice, by another name of this machine": (
+        "engines: [{url: 'http://localhost:1/a'}, {url: 'http://127.1:1/a/'}]",
+        "t.yml:1:48: 127.1:1/a is listed twice: it is localhost:1/a, written otherwise; remove one",
+    ),
+    "two models behind one address": (
+        "engines: [{url: 'http://h:1', params: {model: a}}, {url: 'http://h:1'}]",
+        "t.yml:1:58: h:1 is listed twice; remove one (params do not tell two models apart",
+    ),
     "an engine's key in the file": (
         "engines: [{url: 'http://h:1', bearer_token: k}]",
         "t.yml:1:45: engines.0.bearer_token: a secret has no place in this file",
