@@ -3,12 +3,10 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from urllib.parse import urlsplit
 
+from tocsin_alerting.http import alertctl_command, reachable
 from tocsin_alerting.rules.rule import AlertingRule, RuleFile
 from tocsin_alerting.settings import duration_text
-
-ALERTCTL_URL = "http://127.0.0.1:4911"  # where alertctl looks when it is not told
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,7 @@ class Facts:
 
 def banner(facts: Facts) -> str:
     url = reachable(facts.url)
-    alertctl = "alertctl" if url == ALERTCTL_URL else f"alertctl --url {url}"
+    alertctl = alertctl_command(facts.url)
     lines = (
         ("watches", _watched(facts)),
         ("worker", facts.worker),
@@ -45,13 +43,6 @@ def banner(facts: Facts) -> str:
     )
     body = "".join(f"  {name:<8} {text}\n" for name, text in lines if text)
     return f"Tocsin {version('tocsin')}\n{body}"
-
-
-def reachable(url: str) -> str:
-    """`url` for somebody on this machine: what listens everywhere is reached on loopback."""
-    parts = urlsplit(url)
-    everywhere = parts.hostname in (None, "0.0.0.0", "::")
-    return f"http://127.0.0.1:{parts.port}" if everywhere else url
 
 
 def _kept(facts: Facts) -> str:

@@ -3,10 +3,20 @@
 import asyncio
 import logging
 import ssl
+from urllib.parse import urlsplit
 
 import httpx2 as httpx
 
-__all__ = ["beginning", "certificate_refused", "httpx", "tls_context"]
+__all__ = [
+    "alertctl_command",
+    "beginning",
+    "certificate_refused",
+    "httpx",
+    "reachable",
+    "tls_context",
+]
+
+_ALERTCTL_URL = "http://127.0.0.1:4911"  # where alertctl looks when it is not told
 
 # Their request lines hold whole URLs, and a webhook's URL is a password.
 for _name in ("httpx2", "httpcore2"):
@@ -23,6 +33,19 @@ def tls_context(ca_file: str | None, *, verify: bool = True) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def reachable(url: str) -> str:
+    """`url` for somebody on this machine: what listens everywhere is reached on loopback."""
+    parts = urlsplit(url)
+    everywhere = parts.hostname in (None, "0.0.0.0", "::")
+    return f"http://127.0.0.1:{parts.port}" if everywhere else url
+
+
+def alertctl_command(url: str) -> str:
+    """`alertctl`, with `--url` where the agent at `url` is not at the usual address."""
+    url = reachable(url)
+    return "alertctl" if url == _ALERTCTL_URL else f"alertctl --url {url}"
 
 
 async def beginning(response: httpx.Response, limit: int, patience_s: float) -> str:

@@ -15,6 +15,7 @@ from tocsin_alerting.config.mailing import mail_problems, mailer, with_mailer
 from tocsin_alerting.config.policies import Directory, default_policies, policy
 from tocsin_alerting.config.references import reference_problems
 from tocsin_alerting.document import Document, InvalidDocument, Problem, parse, unreadable, validate
+from tocsin_alerting.http import alertctl_command
 from tocsin_alerting.incidents.policy import Target
 from tocsin_alerting.incidents.routing import GroupBy, IncidentConfig
 from tocsin_alerting.notify.channel import Channel
@@ -167,13 +168,18 @@ def _asked_once(local_mail: WhyNot) -> WhyNot:
 
 
 def _supplies(config: Config, vault: Vault) -> Supplies:
-    machine = config.instance or socket.gethostname()
     return Supplies(
         vault=vault,
-        wording=Wording(config.language, ZoneInfo(config.time_zone), machine),
+        wording=_wording(config),
         addresses={name: contact.email for name, contact in config.contacts.items()},
         hostname=_ascii(socket.gethostname()),
     )
+
+
+def _wording(config: Config) -> Wording:
+    machine = config.instance or socket.gethostname()
+    alertctl = alertctl_command(f"http://{config.web.listen_address}")
+    return Wording(config.language, ZoneInfo(config.time_zone), machine, alertctl)
 
 
 def _ascii(hostname: str) -> str:

@@ -1,6 +1,6 @@
 """An incident put into messages: everything that a channel needs to know, and no more."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tocsin_alerting.incidents.effects import Notify
@@ -12,6 +12,7 @@ from tocsin_alerting.incidents.routing import IncidentConfig
 
 # A message must stay small enough to be sent; what is left out is counted in it.
 MOST_ALERTS = 100
+MOST_NAMES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,10 @@ def compose(
     now_ms: int,
     config: IncidentConfig,
     step_due_ms: int | None,
+    paged: Mapping[Target, int] | None = None,
 ) -> list[Notification]:
-    """One notification for each of `targets`. `step_due_ms` is when the next step is due."""
+    """One notification for each of `targets`. `step_due_ms` is when the next step is due; `paged`
+    says when those who have got a page were told first."""
     every = tuple(targets)
     resolved = notify.reason in (Reason.RESOLVED, Reason.FIRED_AND_RESOLVED)
     members = _in_order(incident, config)
@@ -63,9 +66,20 @@ def compose(
             truncated_alerts=len(members) - len(shown),
             external_url=config.external_url,
             began_at_ms=began_ms(members, now_ms),
+            unanswered=_unanswered(notify, paged or {}),
         )
         for target in every
     ]
+
+
+def _unanswered(notify: Notify, paged: Mapping[Target, int]) -> tuple[tuple[str, int], ...]:
+    """Each person once, though told in several ways; the first ones are enough."""
+    if notify.reason not in (Reason.ESCALATED, Reason.REPEAT, Reason.FINAL):
+        return ()
+    people: dict[str, int] = {}
+    for target, at_ms in sorted(paged.items(), key=lambda one: one[1]):
+        people.setdefault(_name(target), at_ms)
+    return tuple(people.items())[:MOST_NAMES]
 
 
 def message_key(incident: Incident, notify: Notify, target: Target) -> str:

@@ -186,7 +186,8 @@ class Ledger:
         self, incident: Incident, notify: Notify, targets: Sequence[Target], now_ms: int
     ) -> None:
         due_ms = self._follows_ms(incident)
-        for notification in compose(incident, notify, targets, now_ms, self.config, due_ms):
+        paged = self.outbox.paged(incident.number, incident.cycle)
+        for notification in compose(incident, notify, targets, now_ms, self.config, due_ms, paged):
             self._last_message += 1
             self.outbox.post(
                 Message(self._last_message, notification, incident.generation, next_at_ms=now_ms)

@@ -59,6 +59,7 @@ class Notification:
     `others` are told by the same step; `next_to` are told at `next_at_ms` if nobody answers (None:
     nothing follows). `not_recorded` says that the journal could not be written when this was sent.
     `began_at_ms` is when what it tells of began, if known: before the opening if the rules wait.
+    `unanswered` are those who got a page before and did not answer, each with when it was decided.
     `truncated_alerts` counts the alerts that were left out of `alerts` to keep the message small.
     """
 
@@ -87,6 +88,7 @@ class Notification:
     truncated_alerts: int = 0
     external_url: str = ""
     began_at_ms: int | None = None
+    unanswered: tuple[tuple[str, int], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -96,4 +98,6 @@ class Notification:
         """The notification that `to_json` wrote."""
         alerts = tuple(NotifiedAlert(**alert) for alert in data["alerts"])
         people = {name: tuple(data.get(name, ())) for name in ("others", "next_to")}
+        unanswered = tuple((name, at_ms) for name, at_ms in data.get("unanswered", ()))
+        people |= {"unanswered": unanswered}
         return cls(**{**data, **people, "alerts": alerts, "reason": Reason(data["reason"])})

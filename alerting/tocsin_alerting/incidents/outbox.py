@@ -115,6 +115,15 @@ class Outbox:
             if one.is_page and one.generation >= cycle and one.state in arrived
         }
 
+    def paged(self, incident: int, cycle: int) -> dict[Target, int]:
+        """Who has got a page in this cycle, and when the first one was decided."""
+        first: dict[Target, int] = {}
+        for one in self.of(incident):
+            if one.is_page and one.generation >= cycle and one.state is MessageState.SENT:
+                at_ms = one.notification.at_ms
+                first[one.target] = min(at_ms, first.get(one.target, at_ms))
+        return first
+
     def missed(self, incident: int, cycle: int) -> set[Target]:
         """Whom this cycle's pages were tried for in vain, without being refused for good."""
         pages = [one for one in self.of(incident) if one.is_page and one.generation >= cycle]

@@ -52,7 +52,7 @@ class Apprise:
     ) -> Outcome:
         said = transcript if transcript is not None else []
         said.append("> handed to apprise")
-        title, body = self._wording.subject(notification), self._wording.text(notification)
+        title, body = self._wording.subject(notification), self._wording.text(notification, now_ms)
         try:
             async with asyncio.timeout(self._limit_s):
                 taken = await _on_thread(self._service, title, body)

@@ -41,8 +41,8 @@ def message(
     pages = notification.reason not in NOTICES
     mail["X-Priority"] = _PRIORITY.get(notification.severity if pages else "", "3 (Normal)")
     mail["Importance"] = _IMPORTANCE.get(notification.severity if pages else "", "normal")
-    mail.set_content(_sendable(wording.text(notification)))
-    mail.add_alternative(_sendable(wording.html(notification)), subtype="html")
+    mail.set_content(_sendable(wording.text(notification, now_ms)))
+    mail.add_alternative(_sendable(wording.html(notification, now_ms)), subtype="html")
     return mail
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from tocsin_alerting.incidents.notification import Notification, NotifiedAlert, Reason
 from tocsin_alerting.notify.links import shown_links
 from tocsin_alerting.settings import duration_text, number_text
+from tocsin_exporter.watches import RHYTHMS
 
 View = Mapping[str, Any]
 
@@ -19,6 +20,7 @@ _LONGEST_SUBJECT = 110
 _UUID = re.compile(r"\b([0-9A-Fa-f]{8})(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\b")
 _HERE = frozenset({"", "0.0.0.0", "::", "localhost", "127.0.0.1", "::1"})
 _FACTS = frozenset({"alertname", "instance", "model_name", "target"})
+_OUR_JOBS = frozenset(f"job={rhythm.job}" for rhythm in RHYTHMS.values())
 _KINDS = {
     Reason.TEST: "test",
     Reason.ACKED: "acked",
@@ -31,8 +33,11 @@ _KINDS = {
 _MACHINE_MADE = ("clear", "by ", "no longer", "answers again")  # says no more than "it is over"
 
 
-def view(n: Notification, zone: tzinfo = UTC, hostname: str = "") -> View:
-    """`hostname` is this machine's: what listens on loopback is on it."""
+def view(
+    n: Notification, zone: tzinfo = UTC, hostname: str = "", now_ms: int | None = None
+) -> View:
+    """`hostname` is this machine's: what listens on loopback is on it. `now_ms` is when it is sent,
+    which may be minutes after it was decided."""
     kind = _kind(n)
     alerts = list(_distinct(n, zone))
     shown = alerts[:_MOST_ALERTS]
@@ -56,6 +61,8 @@ def view(n: Notification, zone: tzinfo = UTC, hostname: str = "") -> View:
         "since": moment(began_ms, zone),
         "until": moment(n.at_ms, zone),
         "lasted": span(n.at_ms - began_ms),
+        "age": _age((n.at_ms if now_ms is None else now_ms) - began_ms),
+        "unanswered": [(line(who), clock(at, n.at_ms, zone)) for who, at in n.unanswered],
         "fired": clock(n.opened_at_ms, n.at_ms, zone),
         "ended": clock(n.at_ms, n.at_ms, zone),
         "alerts": shown,
@@ -124,6 +131,7 @@ def _alert(alert: NotifiedAlert, n: Notification, zone: tzinfo) -> View:
     summary, rest = _words(notes, alert.labels.get("alertname", ""))
     hidden = _FACTS if _identity(n.alerts[0]) == _identity(alert) else {"alertname"}
     labels = [f"{k}={v}" for k, v in sorted(_identity(alert).items()) if k not in hidden]
+    labels = [one for one in labels if one not in _OUR_JOBS]
     return {
         "resolved": alert.status == "resolved",
         "name": clean(alert.labels.get("alertname", "")),
@@ -131,7 +139,7 @@ def _alert(alert: NotifiedAlert, n: Notification, zone: tzinfo) -> View:
         "description": clean(rest),
         "runbook": link(notes.get("runbook_url", "")),
         "dashboard": link(notes.get("dashboard_url", "")),
-        "value": number_text(alert.value),
+        "value": "" if n.reason is Reason.TEST else _value(alert.value),
         "since": moment(since_ms, zone),
         "lasted": span(until_ms - since_ms),
         "labels": clean(", ".join(labels)),
@@ -164,6 +172,16 @@ def clock(ms: int, today_ms: int, zone: tzinfo) -> str:
     """`10:02`, with the day when it is another one than that of `today_ms`."""
     at, today = (datetime.fromtimestamp(one // 1000, zone) for one in (ms, today_ms))
     return f"{at:%H:%M}" if at.date() == today.date() else f"{at:%Y-%m-%d %H:%M}"
+
+
+def _age(ms: int) -> str:
+    """Nothing where it says nothing."""
+    return span(ms) if ms >= 1000 else ""
+
+
+def _value(value: float) -> str:
+    """Of what is down or does not come the value is 0, and the words say that."""
+    return "" if value == 0 else number_text(value)
 
 
 def span(ms: int) -> str:

@@ -15,10 +15,16 @@ _TEMPLATES = ("line.txt", "subject.txt", "text.txt", "page.html")
 
 class Wording:
     """Renders notifications in one language, with times in `zone` and in UTC; `hostname` is this
-    machine's name."""
+    machine's name, and `alertctl` how the reader calls it there. `now_ms` is when it is sent."""
 
-    def __init__(self, language: str = "en", zone: tzinfo = UTC, hostname: str = "") -> None:
-        self._zone, self._hostname = zone, hostname
+    def __init__(
+        self,
+        language: str = "en",
+        zone: tzinfo = UTC,
+        hostname: str = "",
+        alertctl: str = "alertctl",
+    ) -> None:
+        self._zone, self._hostname, self._alertctl = zone, hostname, alertctl
         environment = Environment(
             loader=PackageLoader("tocsin_alerting.notify"),
             autoescape=select_autoescape(["html"]),
@@ -34,21 +40,22 @@ class Wording:
 
     def line(self, notification: Notification) -> str:
         """All in one line, for a log: what it is, its summary, how to answer."""
-        return _one_line(self._render("line.txt", notification), longest=500)
+        return _one_line(self._render("line.txt", notification, None), longest=500)
 
     def subject(self, notification: Notification) -> str:
         """`[P0] gpu-1: Engine 127.0.0.1:8000 does not answer (#42)`, then `[P0 resolved] …`."""
-        return _one_line(self._render("subject.txt", notification))
+        return _one_line(self._render("subject.txt", notification, None))
 
-    def text(self, notification: Notification) -> str:
-        return self._render("text.txt", notification).strip() + "\n"
+    def text(self, notification: Notification, now_ms: int | None = None) -> str:
+        return self._render("text.txt", notification, now_ms).strip() + "\n"
 
-    def html(self, notification: Notification) -> str:
-        return self._render("page.html", notification).strip() + "\n"
+    def html(self, notification: Notification, now_ms: int | None = None) -> str:
+        return self._render("page.html", notification, now_ms).strip() + "\n"
 
-    def _render(self, name: str, notification: Notification) -> str:
-        shown = view(notification, self._zone, self._hostname)
-        return self._templates[name].render(shown, head=self._headline(shown))
+    def _render(self, name: str, notification: Notification, now_ms: int | None) -> str:
+        shown = view(notification, self._zone, self._hostname, now_ms)
+        head = self._headline(shown)
+        return self._templates[name].render(shown, head=head, alertctl=self._alertctl)
 
     def _headline(self, shown: View) -> str:
         """How it stands; what fires, as long as it does and nobody is on it."""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from support.notifications import notification
 from tocsin_alerting.config import Config, build_channels, incident_config, load, rule_paths
 from tocsin_alerting.document import InvalidDocument
 from tocsin_alerting.incidents.policy import Severity, Target
@@ -152,3 +153,20 @@ def test_external_labels_are_texts_by_name(tmp_path: Path) -> None:
     path.write_text("external_labels: {cluster: [a]}\n")
     with pytest.raises(InvalidDocument, match="1:28: external_labels.cluster: must be text"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    ("address", "command"),
+    [
+        ("127.0.0.1:21011", "alertctl --url http://127.0.0.1:21011 ack 42"),
+        ("0.0.0.0:21011", "alertctl --url http://127.0.0.1:21011 ack 42"),
+        ("0.0.0.0:4911", ": alertctl ack 42"),
+    ],
+)
+async def test_messages_say_how_alertctl_finds_the_agent(address: str, command: str) -> None:
+    config = Config.model_validate(
+        {"web": {"listen_address": address}, "receivers": {"log": {"type": "log"}}}
+    )
+    said: list[str] = []
+    await build_channels(config, {})["log"].send(notification(), 0, said)
+    assert command in said[0]

@@ -1,13 +1,15 @@
 """When what a message tells of began: with the condition, not when the rule had waited."""
 
+import json
 from dataclasses import replace
 
 from support.alert_events import alert, clears, fires, unknown
 from support.paging_floor import START_MS, Floor
-from support.policies import config
+from support.policies import MINUTE, config
 from tocsin_alerting.incidents.composition import began_ms
 from tocsin_alerting.incidents.incident import Member, Source
 from tocsin_alerting.incidents.notification import Notification
+from tocsin_alerting.incidents.outcome import Permanent
 
 
 def _member(active_ms: int, ended_ms: int | None) -> Member:
@@ -60,6 +62,25 @@ async def test_it_began_before_the_time_in_which_nobody_could_tell() -> None:
 def test_by_another_clock_it_began_as_long_ago() -> None:
     moved = _member(10, 30).shifted(1_000)
     assert began_ms([moved], 2_000) == 1_010 and moved.ended_at_ms == 1_030
+
+
+async def test_an_escalation_names_who_got_the_page_before_and_when() -> None:
+    floor = await Floor(config()).open()
+    floor.answers["chat"] = lambda _: Permanent("gone")
+    await floor.reconcile()
+    await floor.hear(fires(alert(target="a:1"), floor.now))
+    (first, *_) = (one for _, one in floor.arrived)
+    assert first.unanswered == ()
+    await floor.restart()
+    await floor.reconcile(fires(alert(target="a:1"), floor.now))
+    await floor.advance(15 * MINUTE)
+    escalated = floor.arrived[-1][1]
+    assert (escalated.reason.value, escalated.contact) == ("escalated", "wang")
+    assert escalated.unanswered == (("li", START_MS),)  # and not the chat, which refused
+    assert Notification.from_json(json.loads(json.dumps(escalated.to_json()))) == escalated
+    await floor.advance(15 * MINUTE)
+    names = [name for name, _ in floor.arrived[-1][1].unanswered]
+    assert names == ["li", "wang"]
 
 
 def test_what_an_older_outbox_holds_is_read() -> None:

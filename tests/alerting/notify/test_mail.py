@@ -97,3 +97,10 @@ def test_addresses(text: str) -> None:
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(ValueError, match="is not an address"):
         address(text)
+
+
+def test_what_a_retry_sends_tells_how_long_it_is_by_then() -> None:
+    page = notification(at_ms=NEW_YEAR_MS)
+    late = message(page, WORDING, "alerts@example.com", ["l@example.com"], NEW_YEAR_MS + 120_000)
+    bodies = [part.get_content() for part in _parsed(late).iter_parts()]
+    assert len(bodies) == 2 and all("for 2m" in body for body in bodies)

@@ -223,4 +223,50 @@ def test_a_storm_of_alerts_is_cut_and_counted() -> None:
 
 
 def test_a_clock_that_ran_backwards_gives_no_negative_time() -> None:
-    assert "for 0s" in EN.text(notification(at_ms=NEW_YEAR_MS - 5_000))
+    for page in (EN.text, EN.html):
+        said = page(notification(at_ms=NEW_YEAR_MS - 5_000))
+        assert "2026-01-01 00:00:00 UTC" in said and "for " not in said.partition("UTC")[2][:9]
+    assert "It lasted 0s." in EN.text(resolved(at_ms=NEW_YEAR_MS - 5_000))
+
+
+@pytest.mark.parametrize("wording", [EN, ZH])
+def test_a_duration_is_that_of_the_sending_and_none_where_it_just_began(wording: Wording) -> None:
+    page = notification(at_ms=NEW_YEAR_MS)
+    for render in (wording.text, wording.html):
+        assert "0s" not in render(page, NEW_YEAR_MS)
+        assert " 2m5s" in render(page, NEW_YEAR_MS + 125_000)
+    assert "It lasted 5m." in EN.text(resolved(), NEW_YEAR_MS + 900_000)
+
+
+def test_a_value_that_says_nothing_and_our_own_jobs_are_left_out() -> None:
+    labels = {**ENGINE_DOWN.labels, "job": "llm", "zone": "a"}
+    down = replace(ENGINE_DOWN, labels=labels)
+    second = replace(down, labels={**labels, "zone": "b"})
+    for page in (EN.text, EN.html):
+        said = page(notification(alerts=(down, second)))
+        assert "value" not in said and "job=" not in said and "zone=a" in said
+        assert page(notification(alerts=(replace(down, value=0.5),))).count("value 0.5") == 1
+        theirs = replace(down, labels={**labels, "job": "api"})
+        assert "job=api" in page(notification(alerts=(theirs,)))
+
+
+def test_the_commands_find_an_agent_elsewhere() -> None:
+    there = "alertctl --url http://127.0.0.1:21011"
+    wording = Wording(alertctl=there)
+    owned = notification(reason=Reason.ACK_REMIND, state="ACKED")
+    for page in (wording.text, wording.html, wording.line):
+        assert f"{there} ack 42" in page(notification())
+    for page in (wording.text, wording.html):
+        assert f"{there} resolve 42" in page(owned)
+
+
+def test_the_next_one_hears_who_did_not_answer() -> None:
+    before = (("li", NEW_YEAR_MS - 900_000), ("<wang>", NEW_YEAR_MS - 60_000))
+    page = notification(reason=Reason.ESCALATED, unanswered=before)
+    assert (
+        "Nobody answered the step before. li was told at 2025-12-31 23:45 and did not answer."
+        " <wang> was told at 2025-12-31 23:59 and did not answer.\n"
+    ) in EN.text(page)
+    assert "li was told at 2025-12-31 23:45" in EN.html(page)
+    assert "&lt;wang&gt; was told at" in EN.html(page)
+    assert "上一步无人响应。 li 于 07:45 收到通知，未响应。" in ZH.text(page)
