@@ -12,7 +12,7 @@ import psutil
 from tocsin_alerting.config.config import BUNDLED_RULES, Config
 from tocsin_alerting.config.files import anchored, file_problems, rule_problems
 from tocsin_alerting.config.mailing import mail_problems, mailer, with_mailer
-from tocsin_alerting.config.policies import Directory, default_policies, policy
+from tocsin_alerting.config.policies import Directory, GroupTimes, default_policies, policy
 from tocsin_alerting.config.references import reference_problems
 from tocsin_alerting.document import Document, InvalidDocument, Problem, parse, unreadable, validate
 from tocsin_alerting.http import alertctl_command
@@ -151,6 +151,11 @@ def _complete(config: Config, local_mail: WhyNot) -> Config:
     if config.contacts and mailer(config):
         notify.append({"everyone": True, "via": ["email"]})
     policies = {**default_policies(notify or [{"receiver": "log"}]), **config.policies}
+    if policies["P0"].group is None and "wait" not in config.group.model_fields_set:
+        # The wait gathers what belongs together; nobody who writes steps means to page P0 late.
+        policies["P0"] = policies["P0"].model_copy(
+            update={"group": GroupTimes.model_validate({"wait": "0s"})}
+        )
     return config.model_copy(update={"policies": policies})
 
 

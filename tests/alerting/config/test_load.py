@@ -109,6 +109,19 @@ receivers:
     assert policies["P3"].steps[0].notify == (Target("hook"), Target("mail", "li"))
 
 
+@pytest.mark.parametrize(
+    ("group", "wait_ms"), [("", 0), ("group: {by: [alertname]}", 0), ("group: {wait: 20s}", 20_000)]
+)
+def test_a_p0_of_ones_own_waits_for_nobody_unless_it_is_said(
+    tmp_path: Path, group: str, wait_ms: int
+) -> None:
+    steps = "steps: [{notify: [{receiver: log}]}]"
+    config = _load(tmp_path, f"policies: {{P0: {{{steps}}}, P1: {{{steps}}}}}\n{group}\n")
+    policies = incident_config(config).policies
+    assert policies["P0"].group_wait_ms == wait_ms
+    assert policies["P1"].group_wait_ms == (wait_ms or 15_000)
+
+
 def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
     assert _load(tmp_path, "# nothing yet\n") == load(None)
     assert _load(tmp_path, "receivers: {}\npolicies: {}\n") == load(None)
