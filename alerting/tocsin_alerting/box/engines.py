@@ -58,6 +58,7 @@ class Engines:
         self._driving: asyncio.Task[None] | None = None
         self._demo = demo(worker_url) if worker_url else None
         self._ports = plan.ports
+        self._reserved = plan.reserved
         self._moved = dict(plan.moved)
         self._hooks = hooks
         self._answered: dict[str, float] = {}  # seconds, by target
@@ -110,7 +111,7 @@ class Engines:
         lost = [_row(one, 0) for one in self.watched.values() if self._is_lost(one)]
         if not any(row.model for row in lost):
             return
-        places = await discovery.elsewhere(self.watched)
+        places = await discovery.elsewhere({*self.watched, *self._reserved})
         for old, engine in (await moves(lost, await discovery.ask(places))).items():
             self._begin(engine)
             await self._move(old, engine)

@@ -9,19 +9,23 @@ from tocsin_alerting.incidents.engine_row import EngineRow
 from tocsin_exporter.engine_access import EngineAccess, place
 from tocsin_exporter.listen import joined
 
+LOOPBACK = "127.0.0.1"
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """`engines` are watched; with `start_worker` ours is started, else `why_not` says why.
 
-    `ports` are where engines were looked for. `silent` are targets of engines that are expected
-    and do not answer; `moved` says of a remembered target which engine it is now.
+    `ports` are where engines were looked for, `reserved` the targets that are no engine's: the
+    demo's port. `silent` are targets of engines that are expected and do not answer; `moved` says
+    of a remembered target which engine it is now.
     """
 
     engines: tuple[Engine, ...]
     start_worker: bool = False
     why_not: str = ""
     ports: tuple[int, ...] = ()
+    reserved: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
     moved: tuple[tuple[str, Engine], ...] = ()
 
@@ -37,7 +41,9 @@ async def make(
 ) -> Plan:
     """Engines that were named; else those that run here or did; else a worker on host:port.
 
-    `host` and `port` are where our worker would listen, `usual` the ports where engines do.
+    `host` and `port` are where our worker would listen, `usual` the ports where engines do. What
+    answers on `port` is a demo, maybe another agent's, that leaves when it likes: it is no engine
+    unless `usual` has that port too.
     `remembered` are those of earlier runs, and `troubled` targets of alerts that fired when the
     agent ended: one that is silent now is down, not gone, so it is watched, and no worker takes its
     memory. Our own among the latter is watched from the start, because people were told that it is
@@ -45,35 +51,36 @@ async def make(
     """
     if named:
         return Plan(tuple(Engine(one, "an engine", Origin.CONFIGURED) for one in named))
-    own, rows = joined(host, port), {row.target: row for row in remembered}
-    where = tuple(dict.fromkeys((port, *usual)))
-    here = [EngineAccess.of(f"http://127.0.0.1:{one}") for one in where]
+    own = joined(host, port)
+    reserved = () if port in usual else tuple({place(own), f"{LOOPBACK}:{port}"})
+    rows = {row.target: row for row in remembered if place(row.target) not in reserved}
+    here = [EngineAccess.of(f"http://{LOOPBACK}:{one}") for one in usual]
     known = {access.target for access in here}
-    there = [EngineAccess.of(row.url) for row in remembered if row.target not in known]
+    there = [EngineAccess.of(row.url) for row in rows.values() if row.target not in known]
     told = _told_otherwise(known, {*troubled} - rows.keys())
     found = _once(await discovery.ask([*here, *there, *told]), {*rows, *troubled})
     answering = {place(engine.target) for engine in found}
     moved = await moves(
-        [row for row in remembered if place(row.target) not in answering],
+        [row for row in rows.values() if place(row.target) not in answering],
         [engine for engine in found if engine.target not in rows],
     )
-    lost = [
-        row for row in remembered if place(row.target) not in answering and row.target not in moved
-    ]
+    settled = {*answering, *map(place, moved)}
+    lost = [row for row in rows.values() if place(row.target) not in settled]
     if lost:
-        places = await discovery.elsewhere({*known, *answering, own})
+        places = await discovery.elsewhere({*known, *answering, *reserved, own})
         further = await moves(lost, await discovery.ask(places))
         found, moved = [*found, *further.values()], moved | further
-    heard = {*answering, place(own)}
+    heard = {*answering, *reserved, place(own)}
     expected = {*rows, *troubled} - moved.keys()
     silent = sorted(target for target in expected if place(target) not in heard)
     engines = (*found, *(_silent(target, rows.get(target)) for target in silent))
+    looked = Plan(engines, ports=tuple(usual), reserved=reserved)
     if engines:
-        return Plan(engines, ports=where, silent=tuple(silent), moved=tuple(moved.items()))
+        return replace(looked, silent=tuple(silent), moved=tuple(moved.items()))
     why_not = _obstacle(worker_wanted, host, port)
     was_down = place(own) in map(place, troubled)
-    waited_for = (demo(f"http://{own}"),) if was_down and worker_wanted else ()
-    return Plan(waited_for, start_worker=not why_not, why_not=why_not, ports=where)
+    waited_for = (demo(f"http://{own}"),) if was_down and not why_not else ()
+    return replace(looked, engines=waited_for, start_worker=not why_not, why_not=why_not)
 
 
 async def moves(silent: Iterable[EngineRow], new: Iterable[Engine]) -> dict[str, Engine]:

@@ -192,6 +192,15 @@ async def test_an_engine_is_followed_to_any_port_and_nobody_else_is_asked() -> N
     assert kept.ended == [was.target]
 
 
+async def test_no_engine_is_followed_to_the_demos_port() -> None:
+    kept = Kept()
+    was = _engine("http://127.0.0.1:9", model="qwen")
+    with EngineProcess(free_port(), "vllm serve qwen") as other:
+        plan = Plan((was,), reserved=(f"127.0.0.1:{other.port}",))
+        await Engines(plan, None, "", kept.hooks).look()
+    assert kept.ended == [] and kept.watched == [was.url]
+
+
 async def test_a_second_engine_of_one_model_is_no_move() -> None:
     kept = Kept()
     was = _engine("http://127.0.0.1:9", model="m")

@@ -47,17 +47,39 @@ async def test_an_engine_that_runs_keeps_its_memory() -> None:
     assert not plan.start_worker
 
 
-async def test_an_engine_on_the_workers_own_port_is_found_too() -> None:
+async def test_what_answers_on_the_demos_port_is_no_engine() -> None:
+    """Another agent's demo, which leaves when it likes; also one that is remembered."""
+    async with WebhookSink(usual=_models("m")) as sink:
+        row, target = _row(sink.port), f"{HERE}:{sink.port}"
+        for wanted in (True, False):
+            plan = await make([], wanted, HERE, sink.port, [free()])
+            again = await make([], wanted, HERE, sink.port, [], [target], [row])
+            assert plan.engines == again.engines == ()
+            assert not plan.start_worker and not again.start_worker
+            assert sink.port not in plan.ports and target in plan.reserved
+        assert sink.requests == []
+    if worker.installed():
+        plan = await make([], True, "0.0.0.0", sink.port, [], remembered=[row])
+        assert (plan.engines, plan.start_worker) == ((), True)
+
+
+async def test_the_demos_port_is_looked_at_when_it_is_named() -> None:
     async with WebhookSink(usual=VLLM) as sink:
-        plan = await make([], True, HERE, sink.port, [])
-    assert len(plan.engines) == 1
-    assert not plan.start_worker
+        plan = await make([], True, HERE, sink.port, [sink.port])
+    assert [engine.url for engine in plan.engines] == [f"http://127.0.0.1:{sink.port}"]
+    assert plan.reserved == () and not plan.start_worker
+
+
+async def test_nothing_is_followed_to_the_demos_port() -> None:
+    old = free()
+    with EngineProcess(free(), "vllm serve qwen") as other:
+        plan = await make([], True, HERE, other.port, [free()], remembered=[_row(old, "qwen")])
+    assert plan.moved == () and plan.silent == (f"{HERE}:{old}",)
 
 
 async def test_a_worker_is_started_only_where_one_can_be() -> None:
-    port = free()
-    plan = await make([], True, HERE, port, [])
-    assert plan.ports == (port,)
+    plan = await make([], True, HERE, free(), [])
+    assert plan.ports == ()
     assert plan.start_worker is worker.installed()
     assert plan.why_not == ("" if worker.installed() else worker.NO_TORCH)
 
@@ -93,8 +115,9 @@ async def test_an_engine_that_was_in_trouble_is_down_and_not_gone() -> None:
 async def test_our_own_worker_that_was_down_is_watched_before_it_answers() -> None:
     port = free()
     plan = await make([], True, HERE, port, [], troubled=[f"{HERE}:{port}"])
-    assert [engine.url for engine in plan.engines] == [f"http://{HERE}:{port}"]
     assert plan.start_worker is worker.installed()
+    if worker.installed():
+        assert [engine.url for engine in plan.engines] == [f"http://{HERE}:{port}"]
 
 
 def _models(name: str) -> Answer:
