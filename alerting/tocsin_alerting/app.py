@@ -25,7 +25,7 @@ from tocsin_alerting.api.turn import Limits
 from tocsin_alerting.banner import Facts, banner
 from tocsin_alerting.box import plan as plans
 from tocsin_alerting.box import worker as workers
-from tocsin_alerting.box.discovery import USUAL_PORTS
+from tocsin_alerting.box.discovery import USUAL_PORTS, as_read, is_up
 from tocsin_alerting.box.engines import WORKER_GRACE_SECONDS, Engines, Hooks, NotForgotten
 from tocsin_alerting.box.rhythms import rhythms
 from tocsin_alerting.box.systemd import Systemd
@@ -70,7 +70,7 @@ from tocsin_exporter.listen import joined
 from tocsin_exporter.scrape import Scraper
 from tocsin_exporter.server import UNREAD, MetricsPage, Scrapes
 from tocsin_exporter.server import routes as metrics_routes
-from tocsin_exporter.snapshot import MachineName, Source
+from tocsin_exporter.snapshot import MachineName, Snapshot, Source
 from tocsin_exporter.watches import (
     ENGINE_AREA,
     OWN_AREA,
@@ -254,32 +254,27 @@ class App:
     def _engine_source(self, target: str) -> Source:
         return Source(self.rhythms[ENGINE_AREA].job if ENGINE_AREA in self.rhythms else "", target)
 
-    def _engine_up(self, target: str) -> bool | None:
-        """None before it was first read."""
-        last = self.agent.last.get(self._engine_source(target))
-        if last is None:
-            return None
-        named = (one.name == "llm_engine_up" for one in last.series)
-        return any(up and value for up, value in zip(named, last.values, strict=True))
+    def _engine_read(self, target: str) -> Snapshot | None:
+        return self.agent.last.get(self._engine_source(target))
 
     def _hooks(self) -> Hooks:
         now_ms = self.clock.now_ms
         return Hooks(
             watch=self._watch_engine,
             unwatch=self._unwatch_engine,
-            answers=lambda target: bool(self._engine_up(target)),
+            answers=lambda target: bool(is_up(self._engine_read(target))),
             remember=lambda row: self.desk.remember_engine(row, now_ms()),
             forget=lambda target: self.desk.forget_engine(target, now_ms()),
             now_ms=now_ms,
         )
 
     def _watched_engines(self) -> list[engines_api.WatchedEngine]:
-        watched = self.engines.watched.values() if self.engines else ()
+        engines = self.engines.watched.values() if self.engines else ()
+        read = [(one, self._engine_read(one.target)) for one in engines]
+        known = [(as_read(one, last), is_up(last)) for one, last in read]
         return [
-            engines_api.WatchedEngine(
-                one.target, one.url, one.kind, one.model, one.origin, self._engine_up(one.target)
-            )
-            for one in watched
+            engines_api.WatchedEngine(one.target, one.url, one.kind, one.model, one.origin, up)
+            for one, up in known
         ]
 
     async def _forget_engine(self, target: str) -> str:

@@ -7,7 +7,7 @@ list. Any other web server on such a port is left alone.
 import asyncio
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from urllib.parse import urlsplit
 
@@ -15,6 +15,7 @@ from tocsin_alerting.box import ports
 from tocsin_exporter.engine_access import EngineAccess, place
 from tocsin_exporter.identify import identify
 from tocsin_exporter.listen import joined
+from tocsin_exporter.snapshot import Snapshot
 
 # vLLM and our worker, SGLang, TGI, llama.cpp, Ollama, TensorRT-LLM (with vLLM's), LMDeploy.
 USUAL_PORTS = (8000, 30000, 3000, 8080, 11434, 23333)
@@ -30,6 +31,7 @@ _KINDS = {
     "triton": "Triton",
     "tocsin": OURS,
 }
+_UNNAMED = "an OpenAI-compatible engine"
 
 
 class Origin(StrEnum):
@@ -73,10 +75,29 @@ async def ask(asked: Sequence[EngineAccess], timeout_s: float = PATIENCE_SECONDS
     """Those of `asked` that answer as an engine does."""
     found = await asyncio.gather(*(identify(access, timeout_s) for access in asked))
     return [
-        Engine(access, _KINDS.get(one.kind, "an OpenAI-compatible engine"), model=one.model)
+        Engine(access, _KINDS.get(one.kind, _UNNAMED), model=one.model)
         for access, one in zip(asked, found, strict=True)
         if one is not None
     ]
+
+
+def as_read(engine: Engine, last: Snapshot | None) -> Engine:
+    """`engine` with the type and the model that its metrics named when they were last read."""
+    kind, model = engine.kind, ""
+    for one in last.series if last else ():
+        labels = dict(one.labels)
+        if one.name == "llm_engine_info" and engine.origin is not Origin.DEMO:
+            kind = _KINDS.get(labels["engine_type"], _UNNAMED)
+        model = model or labels.get("model_name", "")
+    return replace(engine, kind=kind, model=model or engine.model)
+
+
+def is_up(last: Snapshot | None) -> bool | None:
+    """Whether the engine answered when it was last read; None before it was first read."""
+    if last is None:
+        return None
+    named = (one.name == "llm_engine_up" for one in last.series)
+    return any(up and value for up, value in zip(named, last.values, strict=True))
 
 
 async def elsewhere(known: Collection[str]) -> list[EngineAccess]:

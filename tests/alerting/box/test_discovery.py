@@ -8,7 +8,13 @@ from contextlib import asynccontextmanager
 import pytest
 
 from support.webhook_sink import Answer, WebhookSink
-from tocsin_alerting.box.discovery import described, engines
+from tocsin_alerting.box.discovery import Engine, Origin, as_read, described, engines, is_up
+from tocsin_exporter.clock import Clock
+from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.engine_access import EngineAccess
+from tocsin_exporter.scrape import Scraper
+from tocsin_exporter.snapshot import Snapshot
+from tocsin_exporter.watches import ENGINE_AREA, RHYTHMS, engine_watch
 
 VLLM = "# HELP vllm:num_requests_running Number of requests\nvllm:num_requests_running 1\n"
 
@@ -89,3 +95,24 @@ async def test_what_does_not_answer_costs_its_timeout_and_hides_nobody() -> None
     async with listening({}, silent=True) as hung, listening({"/metrics": VLLM}) as port:
         found = await engines([hung, 1, port], timeout_s=0.3)
     assert [engine.url for engine in found] == [f"http://127.0.0.1:{port}"]
+
+
+async def _last_read(port: int) -> Snapshot | None:
+    access = EngineAccess.of(f"http://127.0.0.1:{port}")
+    watch = engine_watch(Site(now=Clock().wall), access, RHYTHMS[ENGINE_AREA])
+    return await Scraper(watch, Clock()).round(1000)
+
+
+async def test_type_and_model_are_those_of_the_page_that_was_last_read() -> None:
+    page = 'vllm:num_requests_running{model_name="qwen3"} 1\n'
+    async with listening({"/metrics": page}) as port:
+        last = await _last_read(port)
+    gone = await _last_read(port)
+    access = EngineAccess.of(f"http://127.0.0.1:{port}")
+    named = Engine(access, "an engine", Origin.CONFIGURED)
+    assert as_read(named, last) == Engine(access, "vLLM", Origin.CONFIGURED, "qwen3")
+    demo = Engine(access, "a demo worker", Origin.DEMO)
+    assert as_read(demo, last) == Engine(access, "a demo worker", Origin.DEMO, "qwen3")
+    known = Engine(access, "vLLM", Origin.REMEMBERED, "qwen3")
+    assert as_read(known, gone) == as_read(known, None) == known
+    assert [is_up(one) for one in (last, gone, None)] == [True, False, None]
