@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from support.promtool import needs_promtool
-from tocsin_alerting.cli.tocsin import up
+from tocsin_alerting.cli.commands import up
 from tocsin_inference import settings
 
 ROOT = Path(__file__).parents[1]

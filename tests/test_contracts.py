@@ -12,7 +12,7 @@ import yaml
 
 from support.metric_names import unknown
 from tocsin_alerting.cli.alertctl import main as alertctl
-from tocsin_alerting.cli.tocsin import main as tocsin
+from tocsin_alerting.cli.commands import tocsin
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])

@@ -8,6 +8,7 @@ What finds no room in the pipe is dropped and counted.
 import atexit
 import faulthandler
 import fcntl
+import gc
 import io
 import logging
 import os
@@ -19,7 +20,9 @@ import termios
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from traceback import walk_stack
 from types import FrameType
 
 log = logging.getLogger(__name__)
@@ -30,6 +33,7 @@ _PIPE_BYTES = 1 << 20  # what Linux grants without asking
 _CHUNK_BYTES = 1 << 16
 _GOODBYE_SECONDS = 1.0
 _LOOK_SECONDS = 0.005
+_MOST_FRAMES = 60  # of each thread, the innermost
 _IGNORED = {  # signals that would end or stop the process, and what the log says instead
     signal.SIGHUP: "SIGHUP: nothing is read again; restart to take a new configuration",
     signal.SIGUSR2: "SIGUSR2: it has no meaning here",
@@ -154,6 +158,7 @@ _outlets: list[Outlet] = []
 
 def install() -> None:
     """Put the process behind outlets, and its signals with them. Once, before anything runs."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})  # in all threads that follow
     _open_standard_files()
     same = os.path.sameopenfile(1, STDERR)
     _outlets[:] = [Outlet((1, STDERR))] if same else [Outlet((1,)), Outlet((STDERR,))]
@@ -223,17 +228,63 @@ def _handle_signals() -> None:
     """None that a terminal or an operator sends by the way ends us; SIGUSR1 shows all stacks.
 
     A terminal stops a background job that writes to it, if `stty tostop` is set: all threads.
+    A thread of its own waits for SIGUSR1, so that a hung loop is shown too. The handler is for a
+    thread that a library started earlier, which does not block the signal.
     """
     for stopping in (signal.SIGTTOU, signal.SIGTTIN):
         signal.signal(stopping, signal.SIG_IGN)
     for number in _IGNORED:
         signal.signal(number, _say)
-    faulthandler.register(signal.SIGUSR1, file=STDERR, all_threads=True)
+    signal.signal(signal.SIGUSR1, lambda *_: _show_stacks())
+    threading.Thread(target=_await_sigusr1, name="signals", daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)
     faulthandler.enable(file=_crash_file(_outlets[-1].target))
 
 
 def _say(number: int, _frame: FrameType | None) -> None:
     log.warning(_IGNORED[signal.Signals(number)])
+
+
+def _await_sigusr1() -> None:
+    while True:
+        signal.sigwait({signal.SIGUSR1})
+        _show_stacks()
+
+
+def _show_stacks() -> None:
+    """All stacks, the main thread's first, in one write of bounded size.
+
+    Not by `faulthandler`: it reads the frames of threads that run meanwhile, and crashes.
+    """
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    lines = [
+        line
+        for ident, frame in reversed(_frames().items())
+        for line in _stack(names.get(ident, f"{ident}"), frame)
+    ]
+    text = "\n".join(lines).encode("utf-8", "backslashreplace")
+    _outlets[-1].put(text[:_CHUNK_BYTES] + b"\n")
+
+
+def _frames() -> dict[int, FrameType]:
+    """The innermost frame of each thread.
+
+    Without a collection meanwhile: it could let a thread run that waits for the interpreter's
+    lock on the list of threads, for ever.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return sys._current_frames()
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _stack(name: str, frame: FrameType) -> Iterator[str]:
+    yield f"Thread {name} (most recent call first):"
+    for inner, line in islice(walk_stack(frame), _MOST_FRAMES):
+        yield f'  File "{inner.f_code.co_filename}", line {line} in {inner.f_code.co_qualname}'
 
 
 def _crash_file(target: int) -> int:

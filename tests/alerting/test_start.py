@@ -12,7 +12,7 @@ import pytest
 
 from support.agent_process import BIN, free_port
 from tocsin_alerting.box.discovery import USUAL_PORTS
-from tocsin_alerting.cli.tocsin import up
+from tocsin_alerting.cli.commands import up
 from tocsin_alerting.config.config import Config
 from tocsin_alerting.document import InvalidDocument
 from tocsin_alerting.start import (

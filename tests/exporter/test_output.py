@@ -3,6 +3,7 @@
 The worker has the same module, because it imports nothing of the exporter.
 """
 
+import ctypes
 import fcntl
 import json
 import os
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -199,15 +200,19 @@ open("ended", "w").write(json.dumps(output.dropped()))
     assert bool(dropped["failed"]) == ("-" not in redirection)
 
 
-@contextmanager
-def waiting(package: str, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def waiting(package: str, log: Path) -> AbstractContextManager["subprocess.Popen[bytes]"]:
     body = """\
 print("ready", flush=True)
 while True:
     time.sleep(0.05)
 """
+    return running(program(package, body), log)
+
+
+@contextmanager
+def running(command: list[str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
     with log.open("wb") as file:
-        process = subprocess.Popen(program(package, body), stdout=file, stderr=file)
+        process = subprocess.Popen(command, stdout=file, stderr=file)
     try:
         until_logged(log, "ready")
         yield process
@@ -261,6 +266,61 @@ for number in range(5):
     with full_pipe() as (_, entry):
         done = subprocess.run(program(package, body), stdout=entry, stderr=entry, timeout=30)
     assert done.returncode == 0
+
+
+BUSY = """\
+import threading
+def dive(depth):
+    return depth and dive(depth - 1)
+def busy():
+    while True:
+        dive(50)
+for _ in range(8):
+    threading.Thread(target=busy, daemon=True, name="diver").start()
+"""
+HUNG = "print('ready', flush=True); time.sleep(600)"  # in C: no handler runs in this thread
+STARTED_EARLIER = """\
+import signal, threading
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+"""
+
+
+def test_stacks_of_busy_threads_are_shown_with_their_names_and_do_not_end_it(
+    package: str, tmp_path: Path
+) -> None:
+    with running(program(package, BUSY + HUNG), tmp_path / "log") as process:
+        for _ in range(40):
+            process.send_signal(signal.SIGUSR1)
+            time.sleep(0.01)
+        until_logged(tmp_path / "log", "Thread MainThread (most recent call first):")
+        until_logged(tmp_path / "log", "Thread diver (most recent call first):")
+        until_logged(tmp_path / "log", " in dive")
+        assert process.poll() is None
+
+
+def test_a_thread_that_does_not_block_the_signal_is_no_reason_to_end(
+    package: str, tmp_path: Path
+) -> None:
+    """A library's, started before: the signal may reach it."""
+    command = program(package, "print('ready', flush=True)\nwhile True:\n    time.sleep(0.01)")
+    command[-1] = STARTED_EARLIER + command[-1]
+    with running(command, tmp_path / "log") as process:
+        threads = sorted(int(task.name) for task in Path(f"/proc/{process.pid}/task").iterdir())
+        assert threads[0] == process.pid
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.tgkill(process.pid, threads[1], signal.SIGUSR1) == 0
+        until_logged(tmp_path / "log", "Thread MainThread (most recent call first):")
+        assert process.poll() is None
+
+
+def test_stacks_are_of_bounded_size(package: str, tmp_path: Path) -> None:
+    body = BUSY.replace("range(8)", "range(100)").replace("dive(50)", "dive(900)")
+    body = body.replace("return depth and", "depth or time.sleep(600);") + HUNG
+    with running(program(package, body), tmp_path / "log") as process:
+        before = len((tmp_path / "log").read_bytes())
+        process.send_signal(signal.SIGUSR1)
+        until_logged(tmp_path / "log", "Thread MainThread (most recent call first):")
+        assert len((tmp_path / "log").read_bytes()) - before <= (1 << 16) + 1
 
 
 def test_a_crash_is_in_the_log_although_nothing_carries_it(package: str, tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def _check_arguments(arguments: Sequence[str], target: Target) -> None:
     """What would be wrong usage at the start is so now, and what is wrong in the configuration."""
     from click.core import ParameterSource
 
-    from tocsin_alerting.cli.tocsin import up
+    from tocsin_alerting.cli.commands import up
     from tocsin_alerting.document import InvalidDocument
     from tocsin_alerting.start import Options, WrongUsage, configured, rule_files
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from tocsin_alerting.cli.commands import tocsin as main
 from tocsin_alerting.cli.service import NOT_RUNNING, Target, _report, _start
-from tocsin_alerting.cli.tocsin import main
 
 SYSTEMCTL = """\
 #!/bin/sh

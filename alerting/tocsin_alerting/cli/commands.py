@@ -1,0 +1,148 @@
+"""`tocsin`: the agent with everything, or its parts alone."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from tocsin_alerting.cli.service import service
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Once(click.Command):
+    """A command whose options are given once, if they take one value: the second would win."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for option in self.params:
+            if isinstance(option, click.Option) and not (option.multiple or option.is_flag):
+                given = [a for a in args if a.partition("=")[0] in option.opts]
+                if len(given) > 1:
+                    raise click.UsageError(f"{option.opts[0]} is given twice; it takes one", ctx)
+        return super().parse_args(ctx, args)
+
+
+def _web(command: F) -> F:
+    command = click.option("--web.max-requests", "max_requests", default=40, show_default=True,
+                           type=click.IntRange(min=0), help="Scrapes of /metrics that are "
+                           "answered at the same time, the others get 503; 0: no limit.",
+                           envvar="TOCSIN_WEB_MAX_REQUESTS")(command)  # fmt: skip
+    return click.option("--web.listen-address", "listen_addresses", multiple=True,
+                        envvar="TOCSIN_WEB_LISTEN_ADDRESS", help="Where to serve; may be given "
+                        "several times.  [default: 127.0.0.1:4911]")(command)  # fmt: skip
+
+
+def _logging(command: F) -> F:
+    levels = click.Choice(["debug", "info", "warn", "error"])
+    command = click.option("--log.level", "log_level", type=levels, default="info",
+                           show_default=True, envvar="TOCSIN_LOG_LEVEL")(command)  # fmt: skip
+    formats = click.Choice(["logfmt", "json"])
+    return click.option("--log.format", "log_format", type=formats, default="logfmt",
+                        show_default=True, envvar="TOCSIN_LOG_FORMAT")(command)  # fmt: skip
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tocsin", prog_name="tocsin")
+def tocsin() -> None:
+    """Watch a self-hosted LLM, from metric to page."""
+
+
+tocsin.add_command(service)
+
+
+@tocsin.command(cls=Once)
+@click.option(
+    "--config.file",
+    "config_file",
+    type=click.Path(path_type=Path),
+    envvar="TOCSIN_CONFIG_FILE",
+    help="Configuration in YAML; everything has a default.",
+)
+@click.option(
+    "--storage.path",
+    "storage_path",
+    envvar="TOCSIN_STORAGE_PATH",
+    help="Where incidents and history are kept.  [default: data]",
+)
+@_web
+@click.option(
+    "--engine.url",
+    "engine_urls",
+    multiple=True,
+    help="An inference engine to watch; may be given several times. None is looked for "
+    "then, and no worker is started.",
+)
+@click.option(
+    "--engine.port",
+    "engine_ports",
+    multiple=True,
+    type=click.IntRange(1, 65535),
+    help="Look for an engine on this port of the machine, instead of on the usual ones; may be "
+    "given several times.",
+)
+@click.option("--no-worker", is_flag=True, help="Never start an inference worker of our own.")
+@click.option(
+    "--worker.device",
+    "worker_device",
+    type=click.Choice(["cpu", "cuda"]),
+    help="Where our own worker runs its model.  [default: cpu]",
+)
+@click.option(
+    "--load",
+    "load_rps",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="RPS",
+    help="Send so many real chat requests a second, so that the numbers move.",
+)
+@click.option(
+    "--promql.semantics",
+    "promql_semantics",
+    type=click.Choice(["2", "3"]),
+    callback=lambda _, __, value: value and int(value),
+    help="Whose PromQL queries and rules are: of Prometheus 2.42 or of 3.  [default: 3]",
+)
+@_logging
+def up(log_level: str, log_format: str, **options: Any) -> None:
+    """Start the agent, and a worker of our own where no engine is found.
+
+    Ctrl-C and SIGTERM end both within 5 seconds.
+    """
+    from tocsin_alerting.start import Options, run  # what --help does not need
+
+    sys.exit(run(Options(**options), log_level, log_format))
+
+
+@tocsin.command(cls=Once)
+@_web
+@click.option("--engine.url", "engine_urls", multiple=True, help="An inference engine to watch.")
+@click.option("--no-collector.host", "host", is_flag=True, help="Nothing of the host.")
+@click.option("--no-collector.gpu", "gpu", is_flag=True, help="Nothing of the GPUs.")
+@click.option("--no-collector.process", "process", is_flag=True, help="No process groups.")
+@_logging
+def exporter(
+    listen_addresses: tuple[str, ...],
+    max_requests: int,
+    engine_urls: tuple[str, ...],
+    log_level: str,
+    log_format: Any,
+    **without: bool,
+) -> None:
+    """The metrics alone: host, GPUs, processes and the engines that are named."""
+    from tocsin_alerting.start import run_exporter
+
+    options = (listen_addresses, max_requests, engine_urls)
+    sys.exit(run_exporter(*options, without, log_level, log_format))
+
+
+@tocsin.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def worker(arguments: tuple[str, ...]) -> None:
+    """The inference worker alone (`worker --help`), or its model (`worker fetch`)."""
+    from tocsin_alerting.box.worker import become_worker
+
+    become_worker(arguments)
