@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,3 +155,11 @@ def test_the_deadlines_of_the_exporter_are_those_of_the_page() -> None:
     row = re.compile(r"(?m)^\| `(\w+)` \| `(\w+)` \| ([\d.]+) s \| ([\d.]+) s \|")
     told = {area: (job, float(every), float(last)) for area, job, every, last in row.findall(text)}
     assert told == {area: (one.job, one.interval, one.deadline) for area, one in RHYTHMS.items()}
+
+
+def test_a_module_that_is_no_part_of_python_is_installed_first() -> None:
+    for page in (ROOT / "docs").glob("*.md"):
+        text = page.read_text("utf-8")
+        for use in re.finditer(r"python3? -m (\w+)", text):
+            known = use[1] in sys.stdlib_module_names or use[1].startswith("tocsin_")
+            assert known or f"pip install {use[1]}" in text[: use.start()], (page, use[0])

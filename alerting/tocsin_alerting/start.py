@@ -3,12 +3,12 @@
 Everything that can be wrong is wrong here, before anything runs.
 """
 
+import errno
 import logging
 import os
-import re
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from glob import escape
@@ -23,7 +23,7 @@ from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.config import BUNDLED_RULES, Config
 from tocsin_alerting.config.effective import without_user
 from tocsin_alerting.config.load import build_channels, load, read_text
-from tocsin_alerting.config.paging import warnings
+from tocsin_alerting.config.paging import CONTAINER_ID, warnings
 from tocsin_alerting.document import InvalidDocument
 from tocsin_alerting.incidents.errors import SchemaTooNew
 from tocsin_alerting.notify.local_mail import why_not
@@ -36,11 +36,22 @@ from tocsin_exporter.engine_access import place
 
 log = logging.getLogger(__name__)
 
-_CONTAINER_ID = re.compile(r"[0-9a-f]{12}|[0-9a-f]{64}")
 VARIABLES = (  # those of the command line, and the worker's
     *("TOCSIN_CONFIG_FILE", "TOCSIN_STORAGE_PATH", "TOCSIN_WEB_LISTEN_ADDRESS"),
     *("TOCSIN_WEB_MAX_REQUESTS", "TOCSIN_LOG_LEVEL", "TOCSIN_LOG_FORMAT", "TOCSIN_CACHE_DIR"),
 )
+_NOT_OURS = {  # variables of other monitors and servers, and what to write instead
+    "GPU_COLLECT_INTERVAL": "write collect: {gpu: 1s} in the configuration of `tocsin up`",
+    "METRICS_PORT": "write --web.listen-address",
+    "PORT": "write --web.listen-address",
+    "ALERT_WEBHOOK_URL": "name it in the configuration of `tocsin up`:"
+    " receivers: {NAME: {type: webhook, url_env: ALERT_WEBHOOK_URL}}",
+    "ALERT_EMAIL": "write contacts: {NAME: {email: ...}} in the configuration of `tocsin up`",
+}
+_WORKERS = {  # those that only our own worker reads
+    "API_KEYS": "the key of an engine is in its bearer_token_file, our own in web.token_file",
+    "MODEL_PATH": "write worker: {model_path: ...}, or name the engine that serves it",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +201,7 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
     keep_capabilities_to_ourselves()
     try:
         config = configured(options)
+        _warn_of_unread(os.environ, variables_read(config))
         setup = Setup(
             config=config,
             rules=rule_files(config),
@@ -236,6 +248,7 @@ def run_exporter(
     output.install()
     logs.configure(log_level, log_format)
     _warn_of_variables(os.environ)
+    _warn_of_unread(os.environ, ())
     off = {area for area, is_off in without.items() if is_off}
     names = frozenset(name for name, entry in COLLECTORS.items() if entry.area in off)
     try:
@@ -256,7 +269,7 @@ def run_exporter(
 def instance_name(config: Config, host: str) -> str:
     """The name of this machine: as configured, else that of the host."""
     name = config.instance or host or "localhost"
-    if not config.instance and _CONTAINER_ID.fullmatch(name):
+    if not config.instance and CONTAINER_ID.fullmatch(name):
         log.warning(
             "the host name looks like a container's id, and the next container has another one;"
             " give the container a hostname, or set instance in the configuration",
@@ -273,6 +286,27 @@ def _warn_of_variables(env: Mapping[str, str]) -> None:
                 log.warning("no variable is called %s: did you mean %s?", name, meant)
 
 
+def _warn_of_unread(env: Mapping[str, str], read: Collection[str]) -> None:
+    """Variables that do nothing here, `read` aside; never with their values."""
+    for name, instead in {**_NOT_OURS, **_WORKERS}.items():
+        if env.get(name) and name not in read:
+            log.warning("the environment's %s does nothing here: %s", name, instead)
+
+
+def variables_read(config: Config) -> set[str]:
+    """Those that the configuration names, and those that a worker of ours may read."""
+    sections = filter(None, [*config.receivers.values(), config.smtp])
+    named = {
+        getattr(one, key)
+        for one in sections
+        for key in one.model_fields_set
+        if key.endswith("_env")
+    }
+    if not config.worker.enabled or config.engines:
+        return named
+    return named | {"API_KEYS", *(() if config.worker.model_path else ("MODEL_PATH",))}
+
+
 def _listen(addresses: Sequence[str]) -> list[Any]:
     """A socket for each, or none at all. Raises CannotStart."""
     sockets: list[Any] = []
@@ -280,18 +314,32 @@ def _listen(addresses: Sequence[str]) -> list[Any]:
         try:
             sockets.append(listen.bind(address))
         except (OSError, ValueError) as error:
+            ours = [one.getsockname()[:2] for one in sockets]
             for one in sockets:
                 one.close()
-            raise CannotStart(_taken(address, error)) from None
+            raise CannotStart(_taken(address, error, ours)) from None
     return sockets
 
 
-def _taken(address: str, error: Exception) -> str:
-    port = address.rpartition(":")[2]
-    if isinstance(error, OSError) and port.isdigit() and "in use" in str(error):
-        who = ports.owner(int(port))
-        return f"{address} is taken by {who}; end it, or choose another with --web.listen-address"
-    return f"cannot listen on {address}: {error}"
+def _taken(address: str, error: Exception, ours: Sequence[tuple[str, int]]) -> str:
+    """`ours` are host and port of the addresses before it."""
+    if not isinstance(error, OSError) or error.errno != errno.EADDRINUSE:
+        return f"cannot listen on {address}: {error}"
+    host, port = listen.parse(address)
+    if any(port == other and _overlap(host, name) for name, other in ours):
+        return (
+            f"{address} is taken by ourselves: another --web.listen-address has port {port};"
+            " leave one of them out"
+        )
+    who = ports.owner(port)
+    return f"{address} is taken by {who}; end it, or choose another with --web.listen-address"
+
+
+def _overlap(host: str, bound: str) -> bool:
+    every = ("", "::", "0.0.0.0")
+    if host in every or bound in every:
+        return True
+    return bool(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0] == bound)
 
 
 def _token(config: Config) -> str | None:

@@ -1,6 +1,7 @@
 """From the command line to a checked setup: what wins, and what is said when it cannot start."""
 
 import os
+import re
 import socket
 import subprocess
 import time
@@ -215,6 +216,60 @@ def test_no_address_is_held_when_another_is_taken(tmp_path: Path) -> None:
         addresses = [f"--web.listen-address=127.0.0.1:{port}", f"--web.listen-address={other}"]
         done = tocsin(tmp_path, "up", *addresses)
     assert (done.returncode, done.stderr.split(" ")[0]) == (1, other)
+
+
+@pytest.mark.parametrize("hosts", [("", "127.0.0.1"), ("127.0.0.1", ""), ("localhost",) * 2])
+def test_an_address_of_our_own_is_no_other_process(tmp_path: Path, hosts: tuple[str, str]) -> None:
+    port = free_port()
+    addresses = [f"--web.listen-address={host}:{port}" for host in hosts]
+    done = tocsin(tmp_path, "exporter", *addresses)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{hosts[1]}:{port} is taken by ourselves: another --web.listen")
+
+
+def test_another_process_on_the_port_of_our_first_address_is_named(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.2", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        addresses = [f"--web.listen-address=127.0.0.{last}:{port}" for last in (1, 2)]
+        done = tocsin(tmp_path, "exporter", *addresses)
+    assert f"(pid {os.getpid()})" in done.stderr
+
+
+STRANGE = {
+    "GPU_COLLECT_INTERVAL": "hunter2",
+    "METRICS_PORT": "hunter2",
+    "PORT": "hunter2",
+    "API_KEYS": "hunter2",
+    "MODEL_PATH": "hunter2",
+    "ALERT_WEBHOOK_URL": "http://127.0.0.1:9/hunter2",
+}
+WEBHOOK = "receivers: {r: {type: webhook, url_env: ALERT_WEBHOOK_URL}}"
+
+
+@pytest.mark.parametrize(
+    ("words", "unread"),
+    [
+        (["exporter"], set(STRANGE)),
+        (["up", "--no-worker"], set(STRANGE)),
+        (["up", "--engine.url=http://a:1"], set(STRANGE)),
+        (["up"], set(STRANGE) - {"API_KEYS", "MODEL_PATH"}),
+        (["up", "--config.file=hook.yml", "--no-worker"], set(STRANGE) - {"ALERT_WEBHOOK_URL"}),
+        (["up", "--config.file=model.yml"], set(STRANGE) - {"API_KEYS"}),
+    ],
+)
+def test_a_variable_that_does_nothing_is_said_without_its_value(
+    tmp_path: Path, words: Sequence[str], unread: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hook.yml").write_text(WEBHOOK)
+    (tmp_path / "model.yml").write_text("worker: {model_path: /m}")
+    for name, value in STRANGE.items():
+        monkeypatch.setenv(name, value)
+    done = tocsin(tmp_path, *words, "--web.listen-address=203.0.113.7:4911")
+    said = re.findall(r"the environment's (\w+) does nothing here: \w+", done.stderr)
+    assert sorted(said) == sorted(unread)
+    assert "hunter2" not in done.stderr
 
 
 @pytest.mark.parametrize(

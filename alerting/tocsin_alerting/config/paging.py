@@ -1,8 +1,10 @@
 """Whether a page reaches a person: what a configuration that is right may still not do."""
 
+import glob
+import re
 from collections.abc import Iterator, Mapping
 
-from tocsin_alerting.config.config import Config
+from tocsin_alerting.config.config import BUNDLED_RULES, Config
 from tocsin_alerting.config.load import incident_config
 from tocsin_alerting.config.mailing import mailer
 from tocsin_alerting.incidents.policy import Policy, Severity
@@ -12,6 +14,7 @@ from tocsin_alerting.notify.refusal import refuses_in_its_body
 from tocsin_alerting.notify.secret import Vault
 from tocsin_alerting.notify.webhook_settings import WebhookSettings, target_url
 
+CONTAINER_ID = re.compile(r"[0-9a-f]{12}|[0-9a-f]{64}")
 _URGENT = (Severity.P0, Severity.P1)
 _HOW = "name your address in contacts and a mail server in smtp (docs/configuration.md#who-is-told)"
 
@@ -23,9 +26,30 @@ def nobody_paged(config: Config) -> bool:
 
 def warnings(config: Config, vault: Vault) -> list[str]:
     """What somebody who relies on being paged should know, a sentence each."""
+    besides = [*_no_files(config), *_passing_name(config)]
     if nobody_paged(config):
-        return [f"nobody is paged: every message goes to the log alone; {_HOW}"]
-    return [*_rules(config), *_unpaged(config), *_unwritten(config), *_robots(config, vault)]
+        return [f"nobody is paged: every message goes to the log alone; {_HOW}", *besides]
+    return [
+        *besides,
+        *_rules(config),
+        *_unpaged(config),
+        *_unwritten(config),
+        *_robots(config, vault),
+    ]
+
+
+def _no_files(config: Config) -> Iterator[str]:
+    for pattern in config.rule_files:
+        if pattern != BUNDLED_RULES and not glob.glob(pattern):
+            yield f"rule_files: no file is called {pattern}: it brings no rule; correct the pattern"
+
+
+def _passing_name(config: Config) -> Iterator[str]:
+    if CONTAINER_ID.fullmatch(config.instance):
+        yield (
+            f"instance: {config.instance} looks like a container's id, and the next container has"
+            " another one; name the machine"
+        )
 
 
 def _rules(config: Config) -> Iterator[str]:

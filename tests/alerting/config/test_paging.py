@@ -48,6 +48,14 @@ LOUD = {
     "nothing at all": ("evaluation_interval: 1s", "nobody is paged: every message goes to the log"),
     "smtp and no contact": ("smtp: {smarthost: mx}", "nobody is paged: "),
     "no rules": (HOOK + "rule_files: []", "nobody is paged: rule_files names no rules"),
+    "a glob without a file": (
+        HOOK + "rule_files: ['nope*.yml', bundled]",
+        "rule_files: no file is called /",
+    ),
+    "a container's id": (
+        HOOK + "instance: 3f2a9c1b7d4e",
+        "instance: 3f2a9c1b7d4e looks like a container's id",
+    ),
     "P0 on the log": (HOOK + f"policies: {{P0: {LOG_ONLY}}}", "P0 pages nobody"),
     "P1 on the log": (HOOK + f"policies: {{P1: {LOG_ONLY}}}", "P1 pages nobody"),
     "a route to the log": (
@@ -79,6 +87,11 @@ def test_apprise_alone_is_not_enough_for_p0(tmp_path: Path) -> None:
     pytest.importorskip("apprise", reason="needs the extra apprise")
     alone = "receivers: {a: {type: apprise, url_env: APPRISE}}"
     assert _warned(tmp_path, alone)[0].startswith("P0 goes out by apprise alone")
+
+
+def test_nobody_paged_hides_no_other_warning(tmp_path: Path) -> None:
+    said = _warned(tmp_path, "instance: 3f2a9c1b7d4e\nrule_files: ['nope*.yml']")
+    assert [one.split(":")[0] for one in said] == ["nobody is paged", "rule_files", "instance"]
 
 
 def test_without_a_file_nobody_is_paged() -> None:
