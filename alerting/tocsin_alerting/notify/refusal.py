@@ -37,16 +37,23 @@ SERVICES: Mapping[str, Service] = {
     "sctapi.ftqq.com": Service("ServerChan", "code"),
     "www.kookapp.cn": Service("KOOK", "code"),
 }
-_LATER = frozenset({-1, 45009, 130101})  # busy; WeCom and DingTalk: too many messages a minute
+_LATER = (-1, 45009, 130101)  # busy; WeCom and DingTalk: too many messages a minute
 _TEAMS = Service("Microsoft Teams", "")
 _SUFFIXES = {".webhook.office.com": _TEAMS, "outlook.office.com": _TEAMS}
-_ANYWHERE = Service("the receiver", "errcode")  # also behind a proxy; nobody else has this key
+_OTHER = Service("the receiver", "")
+# Also from another host, which relays: nobody else means something else by these.
+_ANYWHERE = (
+    Service("WeCom or DingTalk", "errcode"),
+    Service("Slack's Web API", "ok", (True,)),
+    Service("Feishu/Lark", "StatusCode", (0, *range(200, 300))),
+)
+_BESIDE = {"StatusCode": "StatusMessage"}  # else it may be of anything
 
 
 def refuses_in_its_body(url: str) -> str:
     """The name of the service at `url`, when it is one of those; "" else."""
     service = _service(url)
-    return "" if service is _ANYWHERE else service.name
+    return "" if service is _OTHER else service.name
 
 
 def refusal(url: str, answer: str, shown: str) -> Outcome | None:
@@ -57,18 +64,25 @@ def refusal(url: str, answer: str, shown: str) -> Outcome | None:
     if service is _TEAMS:
         return Permanent(error) if "failed" in answer.lower() else None
     try:
-        body = json.loads(answer)
-    except ValueError:
+        body = json.loads(answer.removeprefix("\ufeff"))
+    except (ValueError, RecursionError):
         return None
-    if not isinstance(body, dict) or service.key not in body:
+    if not isinstance(body, dict):
         return None
+    bad = [body[one.key] for one in (service, *_ANYWHERE) if _refuses(one, body)]
+    if not bad:
+        return None
+    return RetryAt(error) if any(said in _LATER for said in bad) else Permanent(error)
+
+
+def _refuses(service: Service, body: Mapping[str, Any]) -> bool:
+    if service.key not in body or _BESIDE.get(service.key, service.key) not in body:
+        return False
     said = body[service.key]
-    if any(said == good and type(said) is type(good) for good in service.good):
-        return None
-    return RetryAt(error) if said in _LATER else Permanent(error)
+    return not any(said == good and type(said) is type(good) for good in service.good)
 
 
 def _service(url: str) -> Service:
     host = (urlsplit(url).hostname or "").rstrip(".")
     ends = (one for suffix, one in _SUFFIXES.items() if host.endswith(suffix))
-    return SERVICES.get(host) or next(ends, _ANYWHERE)
+    return SERVICES.get(host) or next(ends, _OTHER)

@@ -21,6 +21,13 @@ REFUSED = [
     ("https://slack.com/api/chat.postMessage", '{"ok": false, "error": "not_authed"}', Permanent),
     (TEAMS, "Webhook message delivery failed with error: HTTP error 429", Permanent),
     (OURS, '{"errcode": 93000, "errmsg": "invalid webhook url"}', Permanent),
+    (OURS, '\ufeff{"errcode": 40008, "errmsg": "invalid message type"}', Permanent),
+    (WECOM, '\ufeff{"errcode": 45009}', RetryAt),
+    (OURS, '{"ok": false, "error": "channel_not_found"}', Permanent),
+    (OURS, '{"StatusCode": 19001, "StatusMessage": "param invalid"}', Permanent),
+    (FEISHU, '{"StatusCode": 19001, "StatusMessage": "param invalid"}', Permanent),
+    (OURS, '{"errcode": -1, "ok": false}', RetryAt),
+    (OURS, '{"errcode": [1]}', Permanent),
 ]
 
 
@@ -38,9 +45,15 @@ TAKEN = [
     (TEAMS, "1"),
     (OURS, '{"code": 200, "msg": "success"}'),
     (OURS, '{"code": 1}'),
+    (OURS, '\ufeff{"errcode": 0}'),
+    (OURS, '{"ok": true}'),
+    (OURS, '{"StatusCode": 0, "StatusMessage": "success"}'),
+    (OURS, '{"StatusCode": 200, "StatusMessage": "OK"}'),
+    (OURS, '{"StatusCode": 19001}'),
     (OURS, ""),
     (OURS, "ok"),
     (OURS, "[1]"),
+    (OURS, "[" * 100_000),
     (OURS, '{"errcode": 0'),
 ]
 
