@@ -23,7 +23,7 @@ from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.config import BUNDLED_RULES, Config
 from tocsin_alerting.config.effective import without_user
 from tocsin_alerting.config.load import build_channels, load, read_text
-from tocsin_alerting.config.paging import CONTAINER_ID, warnings
+from tocsin_alerting.config.paging import CONTAINER_ID, notes, warnings
 from tocsin_alerting.document import InvalidDocument
 from tocsin_alerting.incidents.errors import SchemaTooNew
 from tocsin_alerting.notify.local_mail import why_not
@@ -218,8 +218,7 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
             systemd=Systemd(os.environ),
         )
         _hold_directory(config.storage.path)
-        for warning in warnings(config, Vault(os.environ, read_text)):
-            log.warning("%s", warning)
+        _warn_of_paging(config, options.listen_addresses)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(App(setup).serve())
     except (InvalidDocument, CannotStart, directory.InUse, SchemaTooNew, ValueError) as error:
@@ -276,6 +275,12 @@ def instance_name(config: Config, host: str) -> str:
             extra={"hostname": name},
         )
     return name
+
+
+def _warn_of_paging(config: Config, listen_addresses: Sequence[str]) -> None:
+    vault = Vault(os.environ, read_text)
+    for warning in (*warnings(config, vault), *notes(config, listen_addresses)):
+        log.warning("%s", warning)
 
 
 def _warn_of_variables(env: Mapping[str, str]) -> None:

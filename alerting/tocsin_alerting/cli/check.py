@@ -26,7 +26,8 @@ def check(files: tuple[Path, ...], semantics: "Semantics") -> None:
 
     Without FILES the rules that come with Tocsin. Every problem is told with its place. The exit
     code is 3 when there is nothing worse than lint, or than a configuration that is right and
-    pages nobody. A configuration says itself whose PromQL its rules are.
+    pages nobody; a note changes no exit code. A configuration says itself whose PromQL its rules
+    are.
     """
     from tocsin_alerting.bundled import bundled
 
@@ -99,7 +100,7 @@ def _unclear(path: Path, _: "Semantics") -> Checked:
 
 def _configuration(path: Path, _: "Semantics") -> Checked:
     from tocsin_alerting.config.load import load
-    from tocsin_alerting.config.paging import warnings
+    from tocsin_alerting.config.paging import notes, warnings
     from tocsin_alerting.notify.secret import Vault
     from tocsin_alerting.start import rule_files
 
@@ -108,6 +109,7 @@ def _configuration(path: Path, _: "Semantics") -> Checked:
     receivers = count(len(config.receivers), "receiver")
     policies = count(len(config.policies), "policy", "policies")
     said = f"{receivers}, {policies}, {count(len(rule_files(config)), 'rule file')}"
+    _print(f"{note} (note)" for note in notes(config))
     return said, [*warnings(config, vault), *_lost_addressees(path, config)]
 
 

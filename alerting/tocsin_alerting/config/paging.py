@@ -2,10 +2,11 @@
 
 import glob
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import ip_address
 
 from tocsin_alerting.config.config import BUNDLED_RULES, Config
-from tocsin_alerting.config.load import incident_config
+from tocsin_alerting.config.load import external_url, incident_config
 from tocsin_alerting.config.mailing import mailer
 from tocsin_alerting.incidents.policy import Policy, Severity
 from tocsin_alerting.notify.apprise import AppriseSettings
@@ -13,6 +14,7 @@ from tocsin_alerting.notify.log import LogSettings
 from tocsin_alerting.notify.refusal import refuses_in_its_body
 from tocsin_alerting.notify.secret import Vault
 from tocsin_alerting.notify.webhook_settings import WebhookSettings, target_url
+from tocsin_exporter import listen
 
 CONTAINER_ID = re.compile(r"[0-9a-f]{12}|[0-9a-f]{64}")
 _URGENT = (Severity.P0, Severity.P1)
@@ -50,6 +52,28 @@ def _passing_name(config: Config) -> Iterator[str]:
             f"instance: {config.instance} looks like a container's id, and the next container has"
             " another one; name the machine"
         )
+
+
+def notes(config: Config, listen_addresses: Sequence[str] = ()) -> list[str]:
+    """What is right and works, and still makes messages worse than they could be.
+
+    `listen_addresses` are those of the command line, which come before the configuration's.
+    """
+    addresses = listen_addresses or [config.web.listen_address]
+    if config.external_url or nobody_paged(config) or not all(map(_is_local, addresses)):
+        return []
+    return [
+        f"links in messages point to {external_url(config)}, and the agent listens on"
+        f" {', '.join(addresses)}, which only this machine can reach; set external_url"
+    ]
+
+
+def _is_local(address: str) -> bool:
+    host = listen.parse(address)[0]
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _rules(config: Config) -> Iterator[str]:

@@ -105,6 +105,14 @@ def test_a_configuration_is_known_by_its_keys(rules: Path) -> None:
     ]
 
 
+def test_a_note_changes_no_exit_code(rules: Path) -> None:
+    rules.write_text("receivers: {hook: {type: webhook, url: 'https://example.com/'}}\n")
+    ended = alertctl("check", str(rules))
+    assert ended.code == 0 and "warning" not in ended.out
+    assert "links in messages point to http://" in ended.err
+    assert ended.err.endswith("which only this machine can reach; set external_url (note)\n")
+
+
 def test_the_rules_of_a_configuration_are_checked_with_it(tmp_path: Path) -> None:
     (tmp_path / "rules.yml").write_text("groups: [{name: g, rules: [{alert: A, expr: 'up ='}]}]")
     (tmp_path / "tocsin.yml").write_text("rule_files: [rules.yml]")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tocsin_alerting.config import load
-from tocsin_alerting.config.paging import nobody_paged, warnings
+from tocsin_alerting.config.paging import nobody_paged, notes, warnings
 from tocsin_alerting.notify.secret import Vault
 
 VAULT = Vault(
@@ -96,3 +96,38 @@ def test_nobody_paged_hides_no_other_warning(tmp_path: Path) -> None:
 
 def test_without_a_file_nobody_is_paged() -> None:
     assert nobody_paged(load(None))
+
+
+LINKS = {
+    HOOK: "127.0.0.1:4911",
+    HOOK + "web: {listen_address: '127.0.0.2:21011'}": "127.0.0.2:21011",
+    HOOK + "web: {listen_address: '[::1]:21011'}": "[::1]:21011",
+    HOOK + "web: {listen_address: 'localhost:21011'}": "localhost:21011",
+    HOOK + "web: {listen_address: ':4911'}": None,
+    HOOK + "web: {listen_address: '0.0.0.0:4911'}": None,
+    HOOK + "web: {listen_address: '10.0.0.5:4911'}": None,
+    HOOK + "external_url: 'https://tocsin.example.com/'": None,
+    "receivers: {log: {type: log}}": None,
+}
+
+
+@pytest.mark.parametrize("text", LINKS)
+def test_links_that_only_this_machine_can_follow_are_noted(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "tocsin.yml"
+    path.write_text(text)
+    said = notes(load(path, VAULT.env, local_mail=lambda sender, to: "none"))
+    address = LINKS[text]
+    assert len(said) == (address is not None)
+    for note in said:
+        port = (address or "").rpartition(":")[2]
+        assert note.startswith("links in messages point to http://") and f":{port}, and" in note
+        assert f"listens on {address}, which only this machine can reach" in note
+        assert note.endswith("; set external_url")
+
+
+def test_the_addresses_of_the_command_line_count(tmp_path: Path) -> None:
+    path = tmp_path / "tocsin.yml"
+    path.write_text(HOOK)
+    config = load(path, VAULT.env)
+    assert notes(config, ["127.0.0.1:4911", "10.0.0.5:4911"]) == []
+    assert "127.0.0.1:1, [::1]:1, which only" in notes(config, ["127.0.0.1:1", "[::1]:1"])[0]
