@@ -170,7 +170,8 @@ class App:
         for number in (signal.SIGINT, signal.SIGTERM):
             # The server takes them while it serves and raises them again when it has ended.
             loop.add_signal_handler(number, lambda: None)
-        loop.add_signal_handler(signal.SIGHUP, self.setup.systemd.reloading)
+        # Not the loop's: that is gone with the loop, and the signal would end us while we end.
+        signal.signal(signal.SIGHUP, lambda *_: self.setup.systemd.reloading())
         async with asyncio.TaskGroup() as group:
             look_again = not self.setup.config.engines
             watching = partial(self.engines.run, look_again, self.setup.load_rps)

@@ -164,7 +164,7 @@ def install() -> None:
     _outlets[:] = [Outlet((1, STDERR))] if same else [Outlet((1,)), Outlet((STDERR,))]
     sys.stdout = Stream(1, _outlets[0], getattr(sys.stdout, "encoding", None) or "utf-8")
     sys.stderr = Stream(STDERR, _outlets[-1], getattr(sys.stderr, "encoding", None) or "utf-8")
-    atexit.register(flush)
+    atexit.register(_end)
     _handle_signals()
 
 
@@ -174,6 +174,13 @@ def flush() -> None:
         stream.flush()
     for outlet in _outlets:
         outlet.flush(_GOODBYE_SECONDS / len(_outlets))
+
+
+def _end() -> None:
+    """The interpreter takes handlers away as it ends; what is ignored stays so."""
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    flush()
 
 
 def dropped() -> Counter[str]:

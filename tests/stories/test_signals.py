@@ -109,6 +109,23 @@ async def test_stacks_asked_for_under_load_end_nothing(program: Program, tmp_pat
         assert await asyncio.to_thread(answers, port)
 
 
+@pytest.mark.parametrize("program", [up, exporter, worker])
+async def test_no_signal_while_it_ends_changes_how_it_ends(
+    program: Program, tmp_path: Path
+) -> None:
+    port = free_port()
+    with started(program(tmp_path, port), tmp_path) as process:
+        await until(lambda: answers(port), within=90)
+        process.terminate()
+        deadline = time.monotonic() + 20
+        while process.poll() is None:
+            for number in SIGNALS:
+                process.send_signal(number)
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.005)
+        assert process.returncode == 0
+
+
 @pytest.mark.parametrize("command", [["tocsin", "service", "--help"], ["alertctl", "--help"]])
 def test_what_does_not_serve_ends_as_usual(command: list[str], tmp_path: Path) -> None:
     """A terminal that closes ends it."""
