@@ -17,6 +17,7 @@ DEFAULT_GROUP_BY = (
     "target",
     "UUID",
     "groupname",
+    "rule_group",
     "device",
     "mountpoint",
 )

@@ -5,6 +5,7 @@ import pytest
 from support.alert_events import alert, clears, fires
 from support.paging_floor import Floor
 from support.policies import P0, config, to
+from tocsin_alerting.config.routing import DEFAULT_GROUP_BY
 from tocsin_alerting.incidents.grouping import group_of
 from tocsin_alerting.incidents.matcher import matcher
 from tocsin_alerting.incidents.policy import Policy, Severity, Step
@@ -72,9 +73,6 @@ def test_an_incident_of_another_time_has_another_name() -> None:
     assert group.uid(1) != group.uid(2) and group.uid(1) == group.uid(1)
 
 
-DEFAULT = ("alertname", "instance", "target", "UUID", "groupname", "device", "mountpoint")
-
-
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [
@@ -94,6 +92,8 @@ DEFAULT = ("alertname", "instance", "target", "UUID", "groupname", "device", "mo
         # what is no address keeps its teller: one host may reach it and another not
         ({"target": "8.8.8.8", "instance": "a"}, {"target": "8.8.8.8", "instance": "b"}, False),
         ({"target": "", "instance": "a:1"}, {"target": "", "instance": "a:2"}, False),
+        # each group of rules that fails
+        ({"rule_group": "a.yml;x"}, {"rule_group": "a.yml;y"}, False),
         ({"target": "", "UUID": "GPU-7", "instance": "gpu-1"},
          {"target": "", "UUID": "GPU-7", "instance": "gpu-1:9400"}, True),
     ],
@@ -101,14 +101,14 @@ DEFAULT = ("alertname", "instance", "target", "UUID", "groupname", "device", "mo
 def test_one_thing_is_one_incident_whoever_tells_of_it(
     one: dict[str, str], other: dict[str, str], same: bool
 ) -> None:
-    settings = config(group=GroupBy(DEFAULT), local_names=frozenset({"gpu-1", "10.0.0.4"}))
+    settings = config(group=GroupBy(DEFAULT_GROUP_BY), local_names=frozenset({"gpu-1", "10.0.0.4"}))
     plain = {"alertname": "InferenceEngineDown", "target": "127.0.0.1:8000"}
     keys = {group_of(settings, {**plain, **labels}).key for labels in (one, other)}
     assert (len(keys) == 1) is same
 
 
 async def test_an_engine_seen_twice_pages_once() -> None:
-    settings = config(group=GroupBy(DEFAULT))
+    settings = config(group=GroupBy(DEFAULT_GROUP_BY))
     floor = await Floor(settings).open()
     ours = alert("EngineDown", target="127.0.0.1:8000", instance="127.0.0.1:8000", job="llm")
     theirs = alert("EngineDown", target="127.0.0.1:8000", instance="localhost:9101", job="gpu")
