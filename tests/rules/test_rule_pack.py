@@ -51,7 +51,8 @@ def test_an_alert_says_what_a_person_needs(rule: Rule) -> None:
     assert rule["labels"].keys() == {"severity"}
     assert re.fullmatch("P[0-4]", rule["labels"]["severity"])
     annotations = rule["annotations"]
-    assert annotations.keys() == {"summary", "description", "runbook_url"}
+    assert annotations.keys() - {"model_name"} == {"summary", "description", "runbook_url"}
+    assert ("model_name" in annotations) == (".Labels.model_name" in annotations["summary"])
     assert annotations["summary"][0].isupper() or annotations["summary"].startswith("{{")
     assert annotations["summary"].endswith(".")
     assert re.sub(r"\s*\{\{- end \}\}$", "", annotations["description"]).endswith(".")

@@ -51,7 +51,7 @@ def view(
         "what": what,
         "short": _short(what),
         "machine": _machine(labels.get("instance", ""), hostname),
-        "model": line(labels.get("model_name", "")),
+        "model": line(_model(n)),
         "engine": line(labels.get("target", "")),
         "gpu": line(_gpu(labels)),
         "incident": n.incident,
@@ -98,6 +98,14 @@ def _note(n: Notification) -> str:
         _MACHINE_MADE
     )
     return "" if made else n.note
+
+
+def _model(n: Notification) -> str:
+    """A rule may tell it in an annotation where its series have none: an engine that is down."""
+    if not n.alerts:
+        return n.group_labels.get("model_name", "")
+    first = n.alerts[0]
+    return first.labels.get("model_name", "") or first.annotations.get("model_name", "")
 
 
 def _gpu(labels: Mapping[str, str]) -> str:

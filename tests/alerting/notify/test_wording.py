@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from zoneinfo import ZoneInfo
@@ -5,7 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from support.notifications import ENGINE_DOWN, NEW_YEAR_MS, notification, resolved
-from tocsin_alerting.incidents.notification import Reason
+from tocsin_alerting.incidents.notification import Notification, Reason
 from tocsin_alerting.notify.wording import LANGUAGES, Wording
 
 EN, ZH = Wording("en", hostname="gpu-1"), Wording("zh", ZoneInfo("Asia/Shanghai"), "gpu-1")
@@ -117,6 +118,22 @@ def test_the_text_says_all_that_a_woken_person_needs() -> None:
     ):
         assert part in text, part
     assert "NOT RECORDED" not in text and "severity=" not in text
+
+
+@pytest.mark.parametrize(("wording", "label", "colon"), [(EN, "Model", ": "), (ZH, "模型", "：")])
+def test_the_model_of_an_engine_that_is_down_comes_from_the_annotation(
+    wording: Wording, label: str, colon: str
+) -> None:
+    def page(annotation: str, **labels: str) -> Notification:
+        notes = {**ENGINE_DOWN.annotations, "model_name": annotation}
+        alert = replace(ENGINE_DOWN, annotations=notes, labels={**ENGINE_DOWN.labels, **labels})
+        return notification(alerts=(alert,))
+
+    assert f"\n{label}{colon}Qwen2.5-7B\n" in wording.text(page("Qwen2.5-7B"))
+    assert re.search(rf">{label}</td><td[^>]*>Qwen2.5-7B</td>", wording.html(page("Qwen2.5-7B")))
+    assert f"\n{label}{colon}served\n" in wording.text(page("Qwen2.5-7B", model_name="served"))
+    for message in (wording.text(page("")), wording.html(page(""))):
+        assert label not in message
 
 
 def test_it_began_when_the_condition_did_and_not_when_the_rule_had_waited() -> None:
