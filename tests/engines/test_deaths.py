@@ -60,7 +60,9 @@ async def test_a_killed_engine_core_pages(live: Live, tmp_path: Path) -> None:
         await agent.until_up(engine.target)
         engine.send(signal.SIGKILL, core=True)
         await agent.until_value(up(engine.target), 0.0, EVERYTHING_ELSE)
-        await agent.until_paged(DOWN, DOWN_SECONDS)
+        page = await agent.until_paged(DOWN, DOWN_SECONDS)
+        assert page["commonLabels"]["severity"] == "P0"
+        assert page["commonLabels"]["target"] == engine.target
 
 
 @pytest.mark.parametrize("kind", ["llamacpp", "vllm"])

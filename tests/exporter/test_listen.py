@@ -32,7 +32,10 @@ def test_a_taken_address_is_an_error() -> None:
 
 def test_no_host_takes_ipv4_too() -> None:
     with bind(":0") as listening:
-        socket.create_connection(("127.0.0.1", listening.getsockname()[1]), 5).close()
+        with socket.create_connection(("127.0.0.1", listening.getsockname()[1]), 5) as client:
+            accepted, peer = listening.accept()
+            accepted.close()
+            assert peer[1] == client.getsockname()[1]
 
 
 @pytest.mark.parametrize(

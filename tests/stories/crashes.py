@@ -14,7 +14,7 @@ from support.webhook_sink import WebhookSink
 KILLS = 10
 
 
-async def killed_again_and_again(folder: Path, together: asyncio.Barrier) -> None:
+async def killed_again_and_again(folder: Path, together: asyncio.Barrier) -> list[str]:
     dice = random.Random(4911)
     async with story(folder, escalate="8s", together=together) as one:
         one.engine.send(signal.SIGKILL)
@@ -41,6 +41,7 @@ async def killed_again_and_again(folder: Path, together: asyncio.Barrier) -> Non
         ):
             _each_once_but_for_repeats(sink, first)
         assert "Traceback" not in one.agent.said()
+        return [reason(sink.requests[0]) for sink in (one.first, one.second, one.third)]
 
 
 async def _seen(one: Story) -> None:

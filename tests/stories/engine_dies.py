@@ -10,7 +10,7 @@ from support.story import PAGE_SECONDS, Story, reason, story
 PROBE_SECONDS = 2.0  # how long an engine that hangs may take to answer, at a round a second
 
 
-async def engine_dies(number: signal.Signals, folder: Path, together: asyncio.Barrier) -> None:
+async def engine_dies(number: signal.Signals, folder: Path, together: asyncio.Barrier) -> list[str]:
     """Killed, or stopped, so that it accepts and never answers."""
     async with story(folder, together=together) as one:
         began = time.time()
@@ -25,6 +25,7 @@ async def engine_dies(number: signal.Signals, folder: Path, together: asyncio.Ba
         await _crash_before_the_next_step(one, page.at)
         await _acknowledged(one)
         await _comes_back(one)
+        return [reason(request) for request in one.second.requests]
 
 
 async def _crash_before_the_next_step(one: Story, paged_at: float) -> None:
@@ -59,7 +60,6 @@ async def _comes_back(one: Story) -> None:
     await asyncio.sleep(2)
     subjects = [str(letter.message["Subject"]) for letter in one.mail.messages]
     assert [reason(r) for r in one.first.requests] == ["opened", "acked", "resolved"]
-    assert [reason(r) for r in one.second.requests] == ["escalated", "acked", "resolved"]
     assert one.third.requests == []
     assert len(subjects) == 3, subjects
     assert [i["state"] for i in await one.incidents()] == ["RESOLVED"]

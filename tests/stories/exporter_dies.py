@@ -27,7 +27,7 @@ scrape_configs:
 """
 
 
-async def exporter_dies(folder: Path, together: asyncio.Barrier) -> None:
+async def exporter_dies(folder: Path, together: asyncio.Barrier) -> list[str]:
     """With an engine down: a P0 fires at each moment, and no tile of the board is a number."""
     if shutil.which("prometheus") is None:
         await together.wait()
@@ -47,9 +47,8 @@ async def exporter_dies(folder: Path, together: asyncio.Barrier) -> None:
             assert "InferenceEngineDown" in _firing(server)
             assert time.monotonic() - killed < 20
             await asyncio.sleep(0.2)
-        assert {"InferenceEngineDown", "TocsinDown"} <= _firing(server)
-        assert "TocsinAbsent" not in _firing(server)
         assert await asyncio.to_thread(_tile, server, "Firing alerts") != ["0"]
+        return sorted(_firing(server))
 
 
 def _sooner(folder: Path) -> Path:

@@ -79,6 +79,9 @@ async def test_a_restart_beside_a_dead_engine_does_not_change_whose_up_it_is(
     with agent:
         await until(lambda: _ups(agent, address) == [("vllm", "0")], 30)
         await until(lambda: agent.get("/api/v1/incidents")["incidents"], 20)
+        (incident,) = agent.get("/api/v1/incidents")["incidents"]
+        assert incident["labels"] == {"alertname": "TargetDown", "instance": address}
+        assert _ups(agent, address) == [("vllm", "0")]
 
 
 def _ups(agent: AgentProcess, address: str) -> list[tuple[str, str]]:

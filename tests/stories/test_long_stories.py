@@ -14,25 +14,38 @@ from stories.engine_dies import engine_dies
 from stories.exporter_dies import exporter_dies
 from stories.unreachable import away_for_a_while, gone_for_good
 
-Told = Callable[[Path, asyncio.Barrier], Awaitable[None]]
-STORIES: Mapping[str, Told] = {
-    "the engine is killed": partial(engine_dies, signal.SIGKILL),
-    "the engine is stopped": partial(engine_dies, signal.SIGSTOP),
-    "the agent is killed again and again": killed_again_and_again,
-    "the exporter is killed under a Prometheus": exporter_dies,
-    "a receiver is away for a while": away_for_a_while,
-    "a receiver is gone for good": gone_for_good,
+Told = Callable[[Path, asyncio.Barrier], Awaitable[list[str]]]
+STORIES: Mapping[str, tuple[Told, list[str]]] = {
+    "the engine is killed": (
+        partial(engine_dies, signal.SIGKILL),
+        ["escalated", "acked", "resolved"],
+    ),
+    "the engine is stopped": (
+        partial(engine_dies, signal.SIGSTOP),
+        ["escalated", "acked", "resolved"],
+    ),
+    "the agent is killed again and again": (
+        killed_again_and_again,
+        ["opened", "escalated", "escalated"],
+    ),
+    "the exporter is killed under a Prometheus": (
+        exporter_dies,
+        ["InferenceEngineDown", "TocsinDown"],
+    ),
+    "a receiver is away for a while": (away_for_a_while, ["opened"]),
+    "a receiver is gone for good": (gone_for_good, ["unreachable"]),
 }
-"""Each is given its folder, and waits for the others when everything of its own runs."""
+"""Each is given its folder, and waits for the others when everything of its own runs; what it
+ends with: the messages of whom it is about, or the alerts that fire."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def telling(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Mapping[str, asyncio.Future[None]]]:
+) -> AsyncIterator[Mapping[str, asyncio.Future[list[str]]]]:
     """The stories that are to be told in this run, begun at once."""
     asked = {item.name for item in request.session.items}
-    chosen = {name: told for name, told in STORIES.items() if f"test_told[{name}]" in asked}
+    chosen = {name: told for name, (told, _) in STORIES.items() if f"test_told[{name}]" in asked}
     together = asyncio.Barrier(len(chosen))
     tasks = {
         name: asyncio.ensure_future(told(tmp_path_factory.mktemp("story"), together))
@@ -46,5 +59,5 @@ async def telling(
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("name", STORIES)
-async def test_told(name: str, telling: Mapping[str, asyncio.Future[None]]) -> None:
-    await telling[name]
+async def test_told(name: str, telling: Mapping[str, asyncio.Future[list[str]]]) -> None:
+    assert await telling[name] == STORIES[name][1]

@@ -17,37 +17,48 @@ async def test_systemd_hears_that_the_loop_turns_and_when_it_does_not(tmp_path: 
         agent = AgentProcess(tmp_path, "--no-worker", environment=environment)
         try:
             await asyncio.to_thread(agent.start)
-            await asyncio.to_thread(_story, agent, heard)
+            words, code = await asyncio.to_thread(_story, agent, heard)
+            assert words == ["READY", "WATCHDOG", "RELOADING", "READY", "", "WATCHDOG", "STOPPING"]
+            assert code == 0
         finally:
             agent.kill()
 
 
-def _story(agent: AgentProcess, heard: socket.socket) -> None:
+def _story(agent: AgentProcess, heard: socket.socket) -> tuple[list[str], int]:
+    """What was heard, "" for a silence longer than a watchdog's time; the exit status."""
     assert agent.process is not None
     heard.settimeout(10)
-    assert heard.recv(1000).startswith(b"READY=1\nSTATUS=serving at http://127.0.0.1:")
-    _until(heard, b"WATCHDOG=1")
+    first = heard.recv(1000)
+    assert first.startswith(b"READY=1\nSTATUS=serving at http://127.0.0.1:")
+    words = ["READY", _next(heard, "WATCHDOG")]
     agent.process.send_signal(signal.SIGHUP)
-    _until(heard, b"RELOADING=1")
-    _until(heard, b"READY=1")
+    words += [_next(heard, "RELOADING"), _next(heard, "READY")]
     agent.process.send_signal(signal.SIGSTOP)
     os.waitid(os.P_PID, agent.process.pid, os.WSTOPPED)
-    heard.settimeout(1.2)
-    silent = False
-    while not silent:
-        try:
-            heard.recv(1000)
-        except TimeoutError:
-            silent = True
+    words.append(_silence(heard))
     agent.process.send_signal(signal.SIGCONT)
-    heard.settimeout(10)
-    _until(heard, b"WATCHDOG=1")
+    words.append(_next(heard, "WATCHDOG"))
     agent.process.terminate()
-    _until(heard, b"STOPPING=1")
-    assert agent.process.wait(20) == 0
+    words.append(_next(heard, "STOPPING"))
+    return words, agent.process.wait(20)
 
 
-def _until(heard: socket.socket, word: bytes) -> None:
+def _next(heard: socket.socket, word: str) -> str:
+    """The word once it comes; the last that came where it does not within 10 s."""
+    heard.settimeout(10)
     deadline = time.monotonic() + 10
-    while not heard.recv(1000).startswith(word):
-        assert time.monotonic() < deadline
+    while True:
+        last = heard.recv(1000).decode().partition("=")[0]
+        if last == word or time.monotonic() > deadline:
+            return last
+
+
+def _silence(heard: socket.socket) -> str:
+    """What was said before it stood still may lie there yet."""
+    heard.settimeout(1.2)
+    for _ in range(100):
+        try:
+            last = heard.recv(1000).decode()
+        except TimeoutError:
+            return ""
+    return last

@@ -10,7 +10,7 @@ from support.webhook_sink import Answer, WebhookSink
 NEXT_AFTER_FAILURE = 30
 
 
-async def away_for_a_while(folder: Path, together: asyncio.Barrier) -> None:
+async def away_for_a_while(folder: Path, together: asyncio.Barrier) -> list[str]:
     """Nobody listens at the webhook: the next step comes in time, and the page when it is back."""
     async with story(folder, escalate="4s", together=together) as one:
         await one.first.__aexit__()
@@ -20,12 +20,11 @@ async def away_for_a_while(folder: Path, together: asyncio.Barrier) -> None:
         assert 3.5 < step.at - letter.at < 4 + PAGE_SECONDS
         await until(lambda: _tries(one) >= 3, 20)
         async with WebhookSink(port=one.first.port) as back:
-            page = (await back.wait_for(1, within=20))[0]
-            assert reason(page) == "opened"
+            await back.wait_for(1, within=20)
             await asyncio.sleep(2)
-            assert len(back.requests) == 1
         assert len(one.second.requests) == 1
         assert "Traceback" not in one.agent.said()
+        return [reason(page) for page in back.requests]
 
 
 def _tries(one: Story) -> int:
@@ -35,7 +34,7 @@ def _tries(one: Story) -> int:
     return max(int(message["attempts"]) for message in told if message["receiver"] == "first")
 
 
-async def gone_for_good(folder: Path, together: asyncio.Barrier) -> None:
+async def gone_for_good(folder: Path, together: asyncio.Barrier) -> list[str]:
     """The whole step refuses its pages: the next one does not wait for its hour."""
     async with story(folder, escalate="1h", together=together) as one:
         one.first.usual = Answer(404)
@@ -44,6 +43,6 @@ async def gone_for_good(folder: Path, together: asyncio.Barrier) -> None:
         refused = (await one.first.wait_for(1, within=20))[0]
         step = (await one.second.wait_for(1, within=NEXT_AFTER_FAILURE + 20))[0]
         assert step.at - refused.at < NEXT_AFTER_FAILURE + PAGE_SECONDS
-        assert reason(step) == "unreachable", step.json()["tocsin"]
         assert len(one.first.requests) == 1
         assert "Traceback" not in one.agent.said()
+        return [reason(page) for page in one.second.requests]

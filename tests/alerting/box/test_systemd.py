@@ -1,6 +1,7 @@
 """sd_notify(3), on a real socket of the test."""
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -77,7 +78,22 @@ def test_a_socket_that_takes_nothing_is_not_waited_for(
     receiver: tuple[socket.socket, str],
 ) -> None:
     systemd = Systemd({"NOTIFY_SOCKET": receiver[1]})
-    for _ in range(2000):  # nobody reads: the kernel's queue is full after a few
-        systemd.stopping()
-    Systemd({"NOTIFY_SOCKET": "/nowhere/at/all"}).stopping()
-    Systemd({}).stopping()
+    for number in range(2000):  # nobody reads: the kernel's queue is full after a few
+        systemd.notify(f"STATUS={number}")
+    receiver[0].setblocking(False)
+    taken = []
+    with pytest.raises(BlockingIOError):
+        while True:
+            taken.append(receiver[0].recv(1000))
+    assert taken[0] == b"STATUS=0" and len(taken) < 2000
+    systemd.stopping()
+    assert receiver[0].recv(1000) == b"STOPPING=1"
+
+
+@pytest.mark.parametrize("env", [{"NOTIFY_SOCKET": "/nowhere/at/all"}, {}])
+def test_without_a_systemd_that_hears_nothing_fails(
+    env: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "tocsin_alerting.box.systemd")
+    Systemd(dict(env)).stopping()
+    assert ["systemd does not hear us" in one for one in caplog.messages] == [True] * len(env)

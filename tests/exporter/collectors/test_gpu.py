@@ -408,6 +408,7 @@ async def test_a_gpu_in_trouble_costs_no_other_its_xid_errors(
                     fake.xid(1, 48)
                     sent = True
                 await asyncio.sleep(0.01)
+        assert 1 not in values(samples, "gpu_xid_errors_total", gpu="0", xid="48")
     finally:
         fake.hang("nvmlDeviceGetHandleByIndex_v2", on=False, gpu=0)
         fake.fail(register, 0, gpu=0)
