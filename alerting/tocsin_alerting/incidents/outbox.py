@@ -178,8 +178,11 @@ class Outbox:
         self._ripen(now_ms)
         while self._ready or self._make_room():
             message = self._all.get(self._next_entry()[2])
-            if message is None or not _unsent(message) or message.next_at_ms > now_ms:
-                continue  # cancelled, on its way, or to be tried later
+            if message is None or not _unsent(message):
+                continue  # cancelled, or on its way
+            if message.next_at_ms > now_ms:  # tried again later, or the clock went back a little
+                self._plan(message)
+                continue
             if self._is_behind(message):
                 continue
             at_ms = goes_at(message)

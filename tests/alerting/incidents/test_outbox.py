@@ -107,6 +107,15 @@ def test_the_same_messages_go_as_by_a_search_of_all(
         assert (due is not None and due <= now) == bool(able.claim(now, 1))
 
 
+def test_a_message_that_was_due_goes_though_the_clock_went_back_a_little() -> None:
+    outbox = Outbox(lambda _: None)
+    outbox.put(Message(1, notification(key="a"), 1, next_at_ms=1_000))
+    assert outbox.next_due_ms(1_000, lambda _: 0) == 1_000
+    assert outbox.claim(960, 1, lambda _: 0) == []
+    assert outbox.next_due_ms(960, lambda _: 0) == 1_000
+    assert [one.key for one in outbox.claim(1_000, 1, lambda _: 0)] == ["a"]
+
+
 def _settle(plain: Plain, outbox: Outbox, key: str, verb: str, at_ms: int) -> None:
     one = plain.all[key]
     if verb == "cancel" and one.state is MessageState.PENDING:
