@@ -127,11 +127,12 @@ def _fired(
             fresh.append(event.alert)
         members[event.alert.fingerprint] = _firing(known, event, now_ms)
     joined = replace(incident, members=members)
+    if incident.state is State.RESOLVED and (fresh or not incident.closed_by_hand):
+        worst = _worst(joined, config)
+        reopened, effects = _reopen(joined, worst, now_ms, config)
+        return reopened, (*effects, *_joined([one for one in fresh if one is not worst], config))
     alert = min((event.alert for event in events), key=lambda one: _severity(one, config))
     severity = _severity(alert, config)
-    if incident.state is State.RESOLVED and (fresh or not incident.closed_by_hand):
-        reopened, effects = _reopen(joined, severity, alert, now_ms, config)
-        return reopened, (*effects, *_joined([one for one in fresh if one is not alert], config))
     heard: list[Effect] = []
     if incident.source is Source.UNKNOWN:
         heard.append(Record("known_again", data={"source": Source.FIRING.value}))
@@ -145,6 +146,11 @@ def _fired(
 
 def _severity(alert: Alert, config: IncidentConfig) -> Severity:
     return alert_severity(alert, config) or Severity.P2
+
+
+def _worst(incident: Incident, config: IncidentConfig) -> Alert:
+    """Of all that fire or are unknown, those that did so before as well."""
+    return min((one.alert for one in incident.active), key=lambda one: _severity(one, config))
 
 
 def _firing(known: Member | None, event: AlertEvent, now_ms: int) -> Member:
@@ -169,14 +175,14 @@ def _joined(alerts: Sequence[Alert], config: IncidentConfig) -> tuple[Record, ..
 
 def _reopen(
     incident: Incident,
-    severity: Severity,
-    alert: Alert,
+    worst: Alert,
     now_ms: int,
     config: IncidentConfig,
     reason: Reason = Reason.REOPENED,
 ) -> Change:
     """Rule 22: the same incident, from its first step. What never ended has not flapped."""
-    policy = policy_for(config, dict(alert.labels), severity)
+    severity = _severity(worst, config)
+    policy = policy_for(config, dict(worst.labels), severity)
     again = reason is Reason.REOPENED
     fresh = replace(
         incident,
@@ -198,9 +204,7 @@ def _reopen(
 
 def raise_again(incident: Incident, now_ms: int, config: IncidentConfig) -> Change:
     """Resolved by hand, and it fires still: forgotten is worse than told twice."""
-    worst = min(incident.active, key=lambda one: _severity(one.alert, config))
-    severity = _severity(worst.alert, config)
-    return _reopen(incident, severity, worst.alert, now_ms, config, Reason.STILL_FIRING)
+    return _reopen(incident, _worst(incident, config), now_ms, config, Reason.STILL_FIRING)
 
 
 def _raise(

@@ -40,6 +40,15 @@ async def test_closed_by_hand_says_so_and_is_no_green_mail() -> None:
     assert "若告警仍在，将重新通知：2026-01-01 00:15:00 UTC" in chinese.text(sent[0])
 
 
+async def test_a_milder_alert_opens_again_what_still_fires_as_bad_as_it_is() -> None:
+    one = await Floor(config()).open()
+    await one.hear(fires(DOWN))
+    await one.act(Verb.RESOLVE)
+    await one.hear(fires(alert("EngineDown", "P2", target="a")))
+    again = await one.desk.incident(1)
+    assert (again.state, again.severity, again.policy.name) == (State.TRIGGERED, "P0", "P0")
+
+
 async def test_closed_by_hand_unmutes_nothing() -> None:
     one = await Floor(config(inhibit=(INHIBIT,))).open()
     await one.hear(fires(DOWN), fires(SLOW))
