@@ -413,7 +413,7 @@ class App:
     async def _logged(self) -> None:
         await asyncio.wrap_future(self.archive.logged())
 
-    def _targets(self) -> list[targets.Target]:
+    def _targets(self) -> list[targets.ActiveTarget]:
         return [_target(one, self._url) for one in self.agent.scrapers]
 
     def _running(self) -> status.Running:
@@ -467,12 +467,12 @@ class App:
         print(banner(facts), end="", flush=True)  # noqa: T201  (this is for the terminal)
 
 
-def _target(scraper: Scraper, own_url: str) -> targets.Target:
+def _target(scraper: Scraper, own_url: str) -> targets.ActiveTarget:
     """A source of this machine is what a scrape of its area shows; an engine has a page itself,
     and is listed once, by the source that has its `up`."""
     watch, last = scraper.watch, scraper.original or scraper.snapshot
     pages = [one.metrics_url for one in watch.collectors if isinstance(one, EngineCollector)]
-    return targets.Target(
+    return targets.ActiveTarget(
         source=last.source if last else watch.source,
         url=pages[0] if pages else f"{own_url}/metrics?collect[]={watch.area}",
         interval=watch.interval,

@@ -53,7 +53,7 @@ def _dotted(name: str) -> str:
         return name
 
 
-class TooLarge(Exception):
+class ReplyTooLarge(Exception):
     """An answer longer than `MOST_BYTES`."""
 
 
@@ -194,7 +194,7 @@ class EngineClient:
         )
 
     async def get(self, path: str, params: Params = ()) -> Reply:
-        """Raises httpx's errors and OSError without an answer, TooLarge for one without end."""
+        """Raises httpx's errors and OSError without an answer, ReplyTooLarge for an endless one."""
         url = httpx.URL(self._access.url + path)
         query = (*self._access.query, *params)
         if query:
@@ -228,7 +228,7 @@ class EngineClient:
             async for chunk in response.aiter_bytes():
                 body += chunk
                 if len(body) > MOST_BYTES:
-                    raise TooLarge
+                    raise ReplyTooLarge
         return Reply(response.status_code, body.decode("utf-8", "replace")), ""
 
 

@@ -4,9 +4,9 @@ import asyncio
 from dataclasses import dataclass
 
 from tocsin_exporter.collectors import engine_answers as answers
-from tocsin_exporter.collectors.engine_answers import METRICS_PATHS, Page
+from tocsin_exporter.collectors.engine_answers import METRICS_PATHS, EnginePage
 from tocsin_exporter.collectors.engine_dialects import DIALECTS
-from tocsin_exporter.engine_access import EngineAccess, EngineClient, Reply, TooLarge
+from tocsin_exporter.engine_access import EngineAccess, EngineClient, Reply, ReplyTooLarge
 from tocsin_exporter.http import httpx
 
 UNNAMED = "openai"
@@ -32,7 +32,7 @@ async def identify(access: EngineAccess, timeout_s: float) -> Identity | None:
     try:
         async with asyncio.timeout(timeout_s):
             page, models = await asyncio.gather(_metrics(client), client.get("/v1/models"))
-    except (TimeoutError, TooLarge, httpx.HTTPError, httpx.InvalidURL, OSError):
+    except (TimeoutError, ReplyTooLarge, httpx.HTTPError, httpx.InvalidURL, OSError):
         return None
     finally:
         await client.aclose()
@@ -41,7 +41,7 @@ async def identify(access: EngineAccess, timeout_s: float) -> Identity | None:
     return Identity(kind, model) if kind else None
 
 
-async def _metrics(client: EngineClient) -> Page:
+async def _metrics(client: EngineClient) -> EnginePage:
     for path in METRICS_PATHS:
         page = answers.page(await client.get(path))
         if page.dialect is not None:

@@ -15,7 +15,7 @@ _BARE = re.compile(r"[^\s=\"\\\x00-\x1f\x7f]+")
 _TALKATIVE = ("uvicorn.error", "uvicorn.access", "ContinuousBatchingLogger")
 
 
-class Lines(logging.Formatter):
+class LineFormatter(logging.Formatter):
     """time=2026-11-21T08:27:57.623Z level=INFO source=server.py:51 msg="...", or that in JSON."""
 
     def __init__(self, form: str) -> None:
@@ -32,7 +32,7 @@ class Lines(logging.Formatter):
 def configure(level: str, form: str, stream: TextIO) -> None:
     """Sends everything that is logged to `stream`; `level` is one of LOG_LEVELS."""
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(Lines(form))
+    handler.setFormatter(LineFormatter(form))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

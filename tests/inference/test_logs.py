@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from tocsin_exporter.logs import JsonLines, Logfmt
-from tocsin_inference.logs import FORMATS, Lines, configure
+from tocsin_inference.logs import FORMATS, LineFormatter, configure
 
 
 def record(level: int, message: str, failed: bool = False) -> logging.LogRecord:
@@ -26,9 +26,9 @@ def record(level: int, message: str, failed: bool = False) -> logging.LogRecord:
 @pytest.mark.parametrize("failed", [True, False])
 def test_lines_are_those_of_the_agent(level: int, message: str, failed: bool) -> None:
     one = record(level, message, failed)
-    assert Lines("logfmt").format(one) == Logfmt().format(one)
-    assert Lines("json").format(one) == JsonLines().format(one)
-    assert "\n" not in Lines("logfmt").format(one)
+    assert LineFormatter("logfmt").format(one) == Logfmt().format(one)
+    assert LineFormatter("json").format(one) == JsonLines().format(one)
+    assert "\n" not in LineFormatter("logfmt").format(one)
 
 
 @pytest.mark.parametrize(("level", "heard"), [("info", False), ("debug", True)])

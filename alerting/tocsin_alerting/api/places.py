@@ -5,7 +5,7 @@ import asyncio
 from tocsin_alerting.api.answers import ApiError
 
 
-class Places:
+class QueryGate:
     """An asynchronous context in which at most `at_once` are inside and `waiting` before it.
 
     Entering raises ApiError when there is no room to wait.

@@ -11,7 +11,7 @@ from tocsin_alerting.api.answers import ApiError
 from tocsin_alerting.api.asked import TRUNCATED, Asked
 from tocsin_alerting.api.encoding import document, whole
 from tocsin_alerting.api.handler import Handler, route
-from tocsin_alerting.api.places import Places
+from tocsin_alerting.api.places import QueryGate
 from tocsin_alerting.api.statistics import Meter
 from tocsin_alerting.api.syntax_tree import tree
 from tocsin_alerting.api.times import duration_ms
@@ -52,7 +52,7 @@ def routes(
     All of it runs there, as a Turn each.
     """
     bounds = limits or Limits()
-    places = Places(bounds.at_once, bounds.waiting)
+    places = QueryGate(bounds.at_once, bounds.waiting)
     queries = Queries(store, engine, executor, now_ms, monotonic, bounds, places)
     return [
         *(route(path, handler, queries, "POST") for path, handler in _HANDLERS.items()),

@@ -12,7 +12,7 @@ from tocsin_alerting.api.asked import whole_number
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class RulePage:
     """At most `limit` groups, from the one that `token` names on; 0 is all of them."""
 
     limit: int
@@ -34,7 +34,7 @@ class Page:
         return page | {"groupNextToken": tokens[end]} if end < len(every) else page
 
 
-def page(parameters: QueryParams) -> Page:
+def page(parameters: QueryParams) -> RulePage:
     """Raises ApiError for a limit that is none."""
     limit, token = parameters.get("group_limit", ""), parameters.get("group_next_token", "")
     if not limit and token:
@@ -46,7 +46,7 @@ def page(parameters: QueryParams) -> Page:
         raise _invalid("group_limit", why)
     if most <= 0:
         raise _invalid("group_limit", "group_limit needs to be greater than 0")
-    return Page(most if limit else 0, token)
+    return RulePage(most if limit else 0, token)
 
 
 def _invalid(name: str, why: str) -> ApiError:

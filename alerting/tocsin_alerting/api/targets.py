@@ -17,7 +17,7 @@ from tocsin_exporter.snapshot import Source
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ActiveTarget:
     """One source: `url` is the page that shows it, without keys; `ok` is None before it was first
     read.
 
@@ -35,7 +35,7 @@ class Target:
     error: str
 
 
-def routes(targets: Callable[[], Sequence[Target]]) -> list[Route]:
+def routes(targets: Callable[[], Sequence[ActiveTarget]]) -> list[Route]:
     """`targets` gives what is read now. None is ever dropped: nothing is discovered and left."""
 
     async def listed(request: Request) -> Response:
@@ -59,12 +59,12 @@ def routes(targets: Callable[[], Sequence[Target]]) -> list[Route]:
     ]
 
 
-def _pools(targets: Sequence[Target]) -> list[str]:
+def _pools(targets: Sequence[ActiveTarget]) -> list[str]:
     """A job is a pool."""
     return sorted({one.source.job for one in targets})
 
 
-def _target(target: Target) -> dict[str, Any]:
+def _target(target: ActiveTarget) -> dict[str, Any]:
     url = without_login(target.url)
     scheme, _, rest = url.partition("://")
     address, slash, path = rest.partition("/")

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from tocsin_alerting.api.answers import ApiError
 from tocsin_alerting.api.gzipped import WORTH_BYTES, gzipped
-from tocsin_alerting.api.places import Places
+from tocsin_alerting.api.places import QueryGate
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.evaluation.budget import (
     Budget,
@@ -63,7 +63,7 @@ class Queries:
     now_ms: Callable[[], int]
     monotonic: Callable[[], float]
     limits: Limits
-    places: Places
+    places: QueryGate
 
 
 class Turn:

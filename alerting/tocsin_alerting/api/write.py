@@ -18,7 +18,7 @@ from starlette.routing import Route
 from tocsin_alerting.api.answers import STATUS, ApiError
 from tocsin_alerting.api.guard import Guard
 from tocsin_alerting.remote_write.receiver import Receiver, Unsettled
-from tocsin_alerting.remote_write.wire import Malformed, TooLarge
+from tocsin_alerting.remote_write.wire import Malformed, RequestTooLarge
 
 BODIES = ("application/x-protobuf",)
 MOST_BYTES = 16 << 20
@@ -66,7 +66,7 @@ class Intake:
             return await self._receive(bytes(body))
         except Malformed as error:
             raise ApiError("bad_data", str(error)) from None
-        except TooLarge as error:
+        except RequestTooLarge as error:
             raise ApiError("too_large", str(error)) from None
         except TimeoutError:
             why = f"the body did not come within {self._body_seconds:g} s; send it again"
@@ -80,7 +80,7 @@ class Intake:
 
     def _hold(self, body: bytearray, chunk: bytes) -> None:
         if len(body) + len(chunk) > MOST_BYTES:
-            raise TooLarge(f"the body is longer than {MOST_BYTES >> 20} MiB")
+            raise RequestTooLarge(f"the body is longer than {MOST_BYTES >> 20} MiB")
         if len(chunk) > self._free_bytes:
             raise ApiError("unavailable", "too many requests wait already; send it again")
         self._free_bytes -= len(chunk)

@@ -13,7 +13,7 @@ from tocsin_alerting.box.load import Load
 from tocsin_alerting.box.plan import Plan, demo, moves
 from tocsin_alerting.box.worker import Worker, WorkerState
 from tocsin_alerting.http import httpx
-from tocsin_alerting.incidents.engine_row import EngineRow
+from tocsin_alerting.incidents.rows import EngineRow
 from tocsin_exporter.engine_access import EngineAccess, place
 
 log = logging.getLogger(__name__)

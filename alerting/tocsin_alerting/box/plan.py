@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from tocsin_alerting.box import discovery, ports, worker
 from tocsin_alerting.box.discovery import Engine, Origin
-from tocsin_alerting.incidents.engine_row import EngineRow
+from tocsin_alerting.incidents.rows import EngineRow
 from tocsin_exporter.engine_access import EngineAccess, place
 from tocsin_exporter.listen import joined
 

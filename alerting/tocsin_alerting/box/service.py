@@ -76,7 +76,7 @@ _SECONDS = 90.0
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class ServicePaths:
     """Where the files of the service lie; `user` is None for the system's."""
 
     unit: Path
@@ -85,15 +85,15 @@ class Places:
     sysusers: Path | None
 
 
-def places(root: Path, user: Path | None) -> Places:
+def places(root: Path, user: Path | None) -> ServicePaths:
     """Below `root`; of the user whose `~/.config` is `user`, or of the system."""
     if user is not None:
         units = user / "systemd" / "user"
         wanted = units / "default.target.wants" / UNIT
-        return Places(units / UNIT, wanted, user / NAME / "tocsin.yml", None)
+        return ServicePaths(units / UNIT, wanted, user / NAME / "tocsin.yml", None)
     etc = root / "etc"
     units = etc / "systemd" / "system"
-    return Places(
+    return ServicePaths(
         units / UNIT,
         units / "multi-user.target.wants" / UNIT,
         etc / NAME / "tocsin.yml",

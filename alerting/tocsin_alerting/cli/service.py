@@ -25,14 +25,14 @@ _SHOWN = ("LoadState", "ActiveState", "SubState", "MainPID", "NRestarts", "UnitF
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ServiceScope:
     """Whose service is meant."""
 
     user: bool
     root: Path | None
 
     @property
-    def places(self) -> units.Places:
+    def places(self) -> units.ServicePaths:
         home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
         return units.places(self.root or Path("/"), home if self.user else None)
 
@@ -93,7 +93,7 @@ def install(
     _start(target) if target.live else print(_not_started(target))
 
 
-def _start(target: Target) -> None:
+def _start(target: ServiceScope) -> None:
     try:
         if not target.user:
             units.run("systemd-sysusers", str(target.places.sysusers))
@@ -107,7 +107,7 @@ def _start(target: Target) -> None:
         print("so that it runs while you are logged out: loginctl enable-linger")
 
 
-def _not_started(target: Target) -> str:
+def _not_started(target: ServiceScope) -> str:
     if target.root is not None:
         return "it starts when a machine boots from there"
     return "systemd does not run this machine: nothing was started"
@@ -139,7 +139,7 @@ def remove(user: bool, root: Path | None) -> None:
 @_on
 def status(user: bool, root: Path | None) -> None:
     """Whether it is installed, enabled and running; exit code 3 when it does not run."""
-    target = Target(user, root)
+    target = ServiceScope(user, root)
     unit = target.places.unit
     if not unit.exists():
         print(f"not installed: there is no {unit}")
@@ -152,7 +152,7 @@ def status(user: bool, root: Path | None) -> None:
     sys.exit(_report(target))
 
 
-def _report(target: Target) -> int:
+def _report(target: ServiceScope) -> int:
     """What systemd says of it, in four lines; the exit code."""
     try:
         said = target.systemctl("show", units.UNIT, *(f"--property={one}" for one in _SHOWN))
@@ -167,15 +167,15 @@ def _report(target: Target) -> int:
     return 0 if facts.get("ActiveState") == "active" else NOT_RUNNING
 
 
-def _target(user: bool, root: Path | None) -> Target:
+def _target(user: bool, root: Path | None) -> ServiceScope:
     if user and root is not None:
         raise click.UsageError("--user and --root cannot be used together")
     if not user and root is None and os.geteuid() != 0:
         _fail("a service of the machine needs root: use sudo, or --user for one of yours")
-    return Target(user, root)
+    return ServiceScope(user, root)
 
 
-def _check_arguments(arguments: Sequence[str], target: Target) -> None:
+def _check_arguments(arguments: Sequence[str], target: ServiceScope) -> None:
     """What would be wrong usage at the start is so now, and what is wrong in the configuration."""
     from click.core import ParameterSource
 
@@ -200,7 +200,7 @@ def _check_arguments(arguments: Sequence[str], target: Target) -> None:
         _refuse_configuration(error, target)
 
 
-def _refuse_configuration(error: Exception, target: Target) -> None:
+def _refuse_configuration(error: Exception, target: ServiceScope) -> None:
     """Of an image it is only said: its absolute paths are those of another machine."""
     print(error, file=sys.stderr)
     if target.root is None:
@@ -237,7 +237,7 @@ def _check_foreign(unit: Path) -> None:
         _fail(f"{unit}: {error}")
 
 
-def _write(places: units.Places, text: str) -> None:
+def _write(places: units.ServicePaths, text: str) -> None:
     _put(places.unit, text)
     if places.sysusers is not None:
         _put(places.sysusers, units.SYSUSERS)

@@ -7,9 +7,9 @@ Batches of a time when the disk was gone are merged into one.
 from dataclasses import dataclass, field
 from typing import Any
 
-from tocsin_alerting.incidents.engine_row import EngineRow
 from tocsin_alerting.incidents.incident import Incident, Member
 from tocsin_alerting.incidents.message import Message
+from tocsin_alerting.incidents.rows import EngineRow
 from tocsin_alerting.incidents.timer import Timer
 from tocsin_alerting.rules.journal import InstanceRow
 

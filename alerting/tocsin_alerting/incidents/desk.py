@@ -14,7 +14,6 @@ from tocsin_alerting.incidents.action import Action
 from tocsin_alerting.incidents.batch import Batch
 from tocsin_alerting.incidents.clocks import TimerDue
 from tocsin_alerting.incidents.composition import title
-from tocsin_alerting.incidents.engine_row import EngineRow
 from tocsin_alerting.incidents.errors import Conflict, JournalDown, JournalError, NoSuchIncident
 from tocsin_alerting.incidents.event_log import log_entries
 from tocsin_alerting.incidents.hearing import CLEARED, Hearing
@@ -28,6 +27,7 @@ from tocsin_alerting.incidents.policy import Severity
 from tocsin_alerting.incidents.readdressing import Reconfigured, lost_targets, names
 from tocsin_alerting.incidents.recorder import PATIENCE_S, Recorder
 from tocsin_alerting.incidents.routing import IncidentConfig
+from tocsin_alerting.incidents.rows import EngineRow
 from tocsin_alerting.incidents.story import Story
 from tocsin_alerting.incidents.timer import Timer, TimerKind
 from tocsin_alerting.incidents.transitions import StepFailed, step

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tocsin_alerting.incidents.batch import Batch, Entry
-from tocsin_alerting.incidents.engine_row import EngineRow
 from tocsin_alerting.incidents.incident import Incident, State
 from tocsin_alerting.incidents.message import Message
+from tocsin_alerting.incidents.rows import EngineRow
 from tocsin_alerting.incidents.timer import Timer
 from tocsin_alerting.rules.journal import InstanceRow
 

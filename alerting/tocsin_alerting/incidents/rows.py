@@ -1,8 +1,9 @@
-"""Incidents, members, messages and alerts as plain JSON, and back again without a loss."""
+"""Rows of the journal: an engine, and incidents, members, messages and alerts as plain JSON, and
+back again without a loss."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from tocsin_alerting.incidents.incident import Incident, Member, Source, State
@@ -18,6 +19,20 @@ _ALERT = tuple(one.name for one in fields(Alert))
 Json = dict[str, Any]
 _BY_HAND = frozenset({"members", "policy", "muted_by", "paged", "group_labels"})
 _PLAIN = tuple(one.name for one in fields(Incident) if one.name not in _BY_HAND)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRow:
+    """An engine that was found by itself: it is expected after a restart.
+
+    `model` is what it served, "" when it did not say; `seen_ms` when that was last noted.
+    """
+
+    target: str
+    url: str
+    kind: str
+    model: str = ""
+    seen_ms: int = 0
 
 
 def dumped(data: object) -> str:

@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from tocsin_alerting.incidents.batch import Batch, Entry
-from tocsin_alerting.incidents.engine_row import EngineRow
 from tocsin_alerting.incidents.errors import JournalDown, SchemaTooNew
 from tocsin_alerting.incidents.incident import Incident, State
 from tocsin_alerting.incidents.journal import NO_NUMBER, Saved
 from tocsin_alerting.incidents.message import WAITING, Message
 from tocsin_alerting.incidents.renaming import rename
+from tocsin_alerting.incidents.rows import EngineRow
 from tocsin_alerting.incidents.sqlite_rows import (
     MESSAGE_COLUMNS,
     read_entry,

@@ -16,7 +16,10 @@ def why_not(
     server: str = LOCAL_SERVER,
     patience_s: float = PATIENCE_S,
 ) -> str:
-    """Asks as far as the recipients and sends nothing. What is refused for now (4xx) may pass."""
+    """Asks as far as the recipients and sends nothing.
+
+    SMTP's replies from 400 to 499 mean "not now", such as greylisting: what is refused so may pass.
+    """
     host, _, port = server.rpartition(":")
     try:
         with smtplib.SMTP(host, int(port), timeout=patience_s) as client:

@@ -23,7 +23,7 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Handed:
-    """`open` are the recipients that were refused with 4xx: another try may reach them."""
+    """`open` are the recipients refused for now (SMTP 400 to 499): a later try may reach them."""
 
     outcome: Outcome
     open: tuple[str, ...] = ()
@@ -95,8 +95,8 @@ async def _authenticate(client: SMTP, login: Login) -> None:
 
 
 def broken(error: Exception) -> Outcome:
-    """The outcome of a conversation that ended in `error`: 5xx is final, 4xx is not, and neither
-    is a broken connection."""
+    """The outcome of a conversation that ended in `error`: SMTP's replies from 500 are final, those
+    from 400 to 499 are not, and neither is a broken connection."""
     if isinstance(error, SMTPRecipientsRefused):
         worst = min(error.recipients, key=lambda one: one.code)
         listed = "; ".join(f"{one.recipient}: {one.code} {one.message}" for one in error.recipients)

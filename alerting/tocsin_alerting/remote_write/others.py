@@ -10,7 +10,7 @@ from tocsin_alerting.remote_write.message import TimeSeries, time_series
 from tocsin_alerting.remote_write.receipt import Refusals
 from tocsin_alerting.remote_write.roster import Roster
 from tocsin_alerting.remote_write.series import BadLabels, checked, shown
-from tocsin_alerting.remote_write.wire import TooLarge
+from tocsin_alerting.remote_write.wire import RequestTooLarge
 from tocsin_exporter.snapshot import Labels
 
 MOST_PARTS = 1_000_000  # labels and samples of a request, each a Python object or two
@@ -25,14 +25,14 @@ class _New:
 def parsed(
     data: bytes, spans: Iterable[tuple[int, int]], known: Mapping[bytes, int]
 ) -> list[TimeSeries]:
-    """Raises Malformed, or TooLarge when there are more than MOST_PARTS labels and samples."""
+    """Raises Malformed, or RequestTooLarge for more than MOST_PARTS labels and samples."""
     found: list[TimeSeries] = []
     parts = 0
     for begin, stop in spans:
         found.append(time_series(data, begin, stop, known))
         parts += len(found[-1].pairs) + len(found[-1].times)
         if parts > MOST_PARTS:
-            raise TooLarge(f"more than {MOST_PARTS} labels and samples in one request")
+            raise RequestTooLarge(f"more than {MOST_PARTS} labels and samples in one request")
     return found
 
 

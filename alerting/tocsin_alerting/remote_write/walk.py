@@ -11,7 +11,7 @@ import numpy as np
 
 from tocsin_alerting.remote_write.batch import SAMPLE, ZERO, usual
 from tocsin_alerting.remote_write.message import SERIES, spans
-from tocsin_alerting.remote_write.wire import LENGTH, Malformed, TooLarge, expect, field
+from tocsin_alerting.remote_write.wire import LENGTH, Malformed, RequestTooLarge, expect, field
 from tocsin_alerting.store.cell import Ints
 
 # A series may take two bytes of a request, and some hundred of memory.
@@ -34,7 +34,7 @@ class Walk:
 
 
 def walk(data: bytes, known: Mapping[bytes, int]) -> Walk:
-    """Raises Malformed when `data` is not a sequence of fields, TooLarge when it has too many."""
+    """Raises Malformed when `data` is no sequence of fields, RequestTooLarge for too many."""
     try:
         found = _walk(data, known)
     except IndexError:
@@ -90,9 +90,9 @@ def _pass(data: bytes, at: int, others: list[tuple[int, int]]) -> int:
 
 def _note(others: list[tuple[int, int]], begin: int, stop: int) -> None:
     if len(others) >= MOST_SERIES:
-        raise TooLarge(f"more than {MOST_SERIES} new or unusual series in one request")
+        raise RequestTooLarge(f"more than {MOST_SERIES} new or unusual series in one request")
     if stop - begin > MOST_SERIES_BYTES:
-        raise TooLarge(f"a series of more than {MOST_SERIES_BYTES >> 20} MiB in one request")
+        raise RequestTooLarge(f"a series of more than {MOST_SERIES_BYTES >> 20} MiB in one request")
     others.append((begin, stop))
 
 

@@ -17,7 +17,7 @@ class Malformed(ValueError):
     """The request is not what it says it is. Nothing of it was taken."""
 
 
-class TooLarge(ValueError):
+class RequestTooLarge(ValueError):
     """The request would take more memory than one may. Nothing of it was taken."""
 
 

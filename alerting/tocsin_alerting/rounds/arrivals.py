@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 
 from tocsin_alerting.promql.ast import VectorSelector
 from tocsin_alerting.rules.progress import GroupProgress
-from tocsin_alerting.store.last import Last
+from tocsin_alerting.store.last import LastSeen
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.snapshot import Source
 
@@ -32,7 +32,7 @@ class Arrivals:
         arrival: Callable[[], Awaitable[object]],
         watched: Callable[[], Iterable[Source]],
         touched: Callable[[VectorSelector], frozenset[Source]],
-        last: Callable[[Source], Last | None],
+        last: Callable[[Source], LastSeen | None],
         clock: Clock,
     ) -> None:
         self._awaited = awaited

@@ -17,7 +17,7 @@ from tocsin_exporter.snapshot import Source
 _UP = ((Matcher(NAME, MatchOp.EQUAL, UP),),)
 
 
-class Hearing:
+class RemoteHealth:
     """Of `own`, the sources that the agent itself appends to, only the agent knows how they are."""
 
     def __init__(self, lasts: Lasts, own: Collection[Source]) -> None:

@@ -24,7 +24,7 @@ from tocsin_alerting.store.cell import (
     is_stale,
     normalised,
 )
-from tocsin_alerting.store.hearing import Hearing
+from tocsin_alerting.store.hearing import RemoteHealth
 from tocsin_alerting.store.last import Lasts
 from tocsin_alerting.store.loose import Loose
 from tocsin_alerting.store.numbers import (
@@ -99,7 +99,7 @@ class Intake:
         self._drop = drop
         self.loose = Loose(Rows(NO_LIMIT, changed, self._taken_loose, self._left_loose))
         self._lasts = lasts
-        self.hearing = Hearing(lasts, self.own)
+        self.hearing = RemoteHealth(lasts, self.own)
         self._archive = archive
         self._max_series = max_series
         self._strays: Counter[Source] = Counter()  # loose series

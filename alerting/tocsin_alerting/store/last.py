@@ -8,7 +8,7 @@ from tocsin_exporter.snapshot import Source
 
 
 @dataclass(frozen=True, slots=True)
-class Last:
+class LastSeen:
     """When a source last had a sample, and whether it answered then."""
 
     at_ms: int
@@ -19,16 +19,16 @@ class Lasts:
     """Of our own sources and of those that remote writers send."""
 
     def __init__(self) -> None:
-        self._last: dict[Source, Last] = {}
+        self._last: dict[Source, LastSeen] = {}
         self._ended_ms: dict[Source, int] = {}
 
-    def get(self, source: Source) -> Last | None:
+    def get(self, source: Source) -> LastSeen | None:
         return self._last.get(source)
 
-    def all(self) -> Mapping[Source, Last]:
+    def all(self) -> Mapping[Source, LastSeen]:
         return dict(self._last)
 
-    def set(self, source: Source, last: Last) -> None:
+    def set(self, source: Source, last: LastSeen) -> None:
         self._last[source] = last
 
     def forget(self, source: Source) -> None:
@@ -44,13 +44,13 @@ class Lasts:
             if at_ms <= self._ended_ms.get(source, NEVER_MS):
                 return
             self._ended_ms.pop(source, None)
-        self._last[source] = Last(at_ms, before is None or before.ok)
+        self._last[source] = LastSeen(at_ms, before is None or before.ok)
 
     def up(self, source: Source, ok: bool) -> None:
         """The newest sample of its `up` says so."""
         last = self._last.get(source)
         if last is not None and last.ok is not ok:
-            self._last[source] = Last(last.at_ms, ok)
+            self._last[source] = LastSeen(last.at_ms, ok)
 
     def ended(self, source: Source, at_ms: int) -> None:
         """Its `up` went stale: its writer has removed it, and what comes for that time or an
@@ -65,7 +65,7 @@ class Lasts:
         """The wall clock was set: what was heard up to then was heard so much later."""
         for source, last in self._last.items():
             if last.at_ms <= until_ms:
-                self._last[source] = Last(last.at_ms + delta_ms, last.ok)
+                self._last[source] = LastSeen(last.at_ms + delta_ms, last.ok)
         for source, at_ms in self._ended_ms.items():
             self._ended_ms[source] = at_ms + delta_ms
 

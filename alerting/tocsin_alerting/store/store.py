@@ -22,7 +22,7 @@ from tocsin_alerting.store.choices import Chooser
 from tocsin_alerting.store.columns import part
 from tocsin_alerting.store.held import Held, LoosePairs, Restored, Stock
 from tocsin_alerting.store.intake import AHEAD_MS, Intake, Span
-from tocsin_alerting.store.last import Last, Lasts
+from tocsin_alerting.store.last import Lasts, LastSeen
 from tocsin_alerting.store.listing import ordered_in, values_in
 from tocsin_alerting.store.matchers import Check, Verdicts, unhurried
 from tocsin_alerting.store.placed import NOWHERE, Placed, place, place_rules
@@ -91,7 +91,7 @@ class Store:
                 values = np.concatenate([values, (ok, snapshot.duration_seconds, series)])
             table.append(snapshot.at_ms, placed.rows, values)
             self._record(source, snapshot.at_ms, placed.rows, values, ended)
-            self._finish(source, table, Last(snapshot.at_ms, snapshot.ok))
+            self._finish(source, table, LastSeen(snapshot.at_ms, snapshot.ok))
             return True
 
     def append_rules(
@@ -115,7 +115,7 @@ class Store:
                 values = values[placed.taken]
             table.append(at_ms, placed.rows, values)
             self._record(source, at_ms, placed.rows, values, ended)
-            self._finish(source, table, Last(at_ms, True))
+            self._finish(source, table, LastSeen(at_ms, True))
             return True
 
     def write(self, samples: Iterable[tuple[Labels, int, float]]) -> int:
@@ -254,11 +254,11 @@ class Store:
                 matcher_sets, verdicts, self._intake.loose, draft
             ).sources()
 
-    def sources(self) -> Mapping[Source, Last]:
+    def sources(self) -> Mapping[Source, LastSeen]:
         with self._lock:
             return self._lasts.all()
 
-    def last(self, source: Source) -> Last | None:
+    def last(self, source: Source) -> LastSeen | None:
         """None when nothing was ever heard of it."""
         return self._lasts.get(source)
 
@@ -466,7 +466,7 @@ class Store:
         self._refused["duplicate" if at_ms == last else "out_of_order"] += samples
         return False
 
-    def _finish(self, source: Source, table: Table, last: Last) -> None:
+    def _finish(self, source: Source, table: Table, last: LastSeen) -> None:
         self._lasts.set(source, last)
         self._drop(table, last.at_ms)
 

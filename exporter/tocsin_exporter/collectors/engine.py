@@ -7,11 +7,17 @@ from tocsin_exporter.catalogue import LLM
 from tocsin_exporter.catalogue.table import Table
 from tocsin_exporter.collectors import engine_answers as answers
 from tocsin_exporter.collectors.collector import CollectorError, Partial
-from tocsin_exporter.collectors.engine_answers import METRICS_PATHS, Page
+from tocsin_exporter.collectors.engine_answers import METRICS_PATHS, EnginePage
 from tocsin_exporter.collectors.engine_dialects import DIALECTS, Dialect
 from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.collectors.engine_translation import Translator
-from tocsin_exporter.engine_access import MOST_BYTES, EngineAccess, EngineClient, Reply, TooLarge
+from tocsin_exporter.engine_access import (
+    MOST_BYTES,
+    EngineAccess,
+    EngineClient,
+    Reply,
+    ReplyTooLarge,
+)
 from tocsin_exporter.http import httpx
 from tocsin_exporter.snapshot import Labels, Sample, labels
 
@@ -67,7 +73,7 @@ class Engine:
                 found, unwell = await self._ask()
         except TimeoutError:
             raise self._gone(f"no answer within {self._deadline:g} s") from None
-        except TooLarge:
+        except ReplyTooLarge:
             raise self._gone(f"an answer is larger than {MOST_BYTES >> 20} MiB") from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise self._gone(str(error) or type(error).__name__) from error
@@ -106,9 +112,9 @@ class Engine:
         over = Sample(self._families["llm_engine_series_limited"], limited, self._own())
         return [*self._about(page.dialect.name), *self._metrics(), over, *found]
 
-    async def _page(self) -> Page:
+    async def _page(self) -> EnginePage:
         """The first page that we know; without one, the answer that says best why there is none."""
-        pages: list[Page] = []
+        pages: list[EnginePage] = []
         for path in dict.fromkeys((self._path or self._paths[0], *self._paths)):
             page = answers.page(await self._client.get(path, self.access.params))
             if page.dialect is not None:
@@ -117,7 +123,7 @@ class Engine:
             pages.append(page)
         return max(pages, key=lambda page: page.telling)
 
-    async def _translated(self, page: Page, dialect: Dialect) -> list[Sample]:
+    async def _translated(self, page: EnginePage, dialect: Dialect) -> list[Sample]:
         translator = self._translator
         if translator is not None:
             found = translator.samples(page.text)
@@ -137,7 +143,7 @@ class Engine:
             raise self._down(f"/v1/models answers {models.status}, not as an engine does")
         return [*self._about(_kind(models)), *self._metrics()]
 
-    async def _without_metrics(self, page: Page) -> list[Sample]:
+    async def _without_metrics(self, page: EnginePage) -> list[Sample]:
         """Raises Partial when it is an engine all the same, and CollectorError when it is none."""
         models = await self._client.get("/v1/models")
         if not await self._answers(models):
@@ -195,7 +201,7 @@ class Engine:
             Sample(self._families["llm_engine_info"], 1.0, info),
         ]
 
-    def _metrics(self, page: Page | None = None) -> list[Sample]:
+    def _metrics(self, page: EnginePage | None = None) -> list[Sample]:
         """`page` is one that gave no metrics."""
         refused = page.status if page and page.refused else 0
         unknown = page is not None and not page.refused
@@ -224,7 +230,7 @@ def _kind(models: Reply) -> str:
     return owner if owner in DIALECTS else "openai"
 
 
-def _no_engine(page: Page, models: Reply) -> str:
+def _no_engine(page: EnginePage, models: Reply) -> str:
     said = f"answers {page.status}" if page.refused else "has no metrics that we know"
     return (
         f"its metrics page {said}, and neither /v1/models ({models.status}) nor /health answers "
@@ -232,7 +238,7 @@ def _no_engine(page: Page, models: Reply) -> str:
     )
 
 
-def _why(target: str, page: Page) -> str:
+def _why(target: str, page: EnginePage) -> str:
     if not page.refused:
         return f"engine {target} answers, but no metrics that we know"
     if page.status == 400:

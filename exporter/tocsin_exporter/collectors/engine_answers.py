@@ -16,7 +16,7 @@ _MODEL = re.compile(r'[{,]model_name="([^"\\\n]+)"')
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class EnginePage:
     """A metrics page: `text` is empty for what cannot be one, `dialect` None when unknown."""
 
     status: int
@@ -39,17 +39,17 @@ class Page:
         return 3 if self.status in _NO_KEY else 2 if self.refused else 1
 
 
-def page(reply: Reply) -> Page:
+def page(reply: Reply) -> EnginePage:
     """The metrics page in an answer; some builds of llama.cpp put it into JSON's quotes."""
     if not reply.ok:
-        return Page(reply.status)
+        return EnginePage(reply.status)
     text = reply.text
     if text.lstrip()[:1] in ("<", "[", "{"):
-        return Page(reply.status)
+        return EnginePage(reply.status)
     if text.lstrip()[:1] == '"':
         quoted = _json(text)
         text = quoted if isinstance(quoted, str) else text
-    return Page(reply.status, text, recognise(text))
+    return EnginePage(reply.status, text, recognise(text))
 
 
 def has_samples(text: str) -> bool:

@@ -85,7 +85,7 @@ def scraping(servers: tuple[Prometheus, Prometheus]) -> Prometheus:
     return servers[1]
 
 
-TARGET = targets.Target(
+TARGET = targets.ActiveTarget(
     Source("self", "127.0.0.1:1"), "http://127.0.0.1:1/metrics", 1.0, 1.0, NOW_MS, 0.1, True, ""
 )
 RUNNING = status.Running(dict, lambda: NOW_MS, NOW_MS, {"a": "b"}, "a: b\n", "15d", lambda: 0)

@@ -5,11 +5,11 @@ import asyncio
 import pytest
 
 from tocsin_alerting.api.answers import ApiError
-from tocsin_alerting.api.places import Places
+from tocsin_alerting.api.places import QueryGate
 
 
 async def test_whoever_finds_no_room_to_wait_is_sent_away() -> None:
-    places, entered = Places(1, 1), list[int]()
+    places, entered = QueryGate(1, 1), list[int]()
 
     async def enter(number: int) -> None:
         async with places:
@@ -31,7 +31,7 @@ async def test_whoever_finds_no_room_to_wait_is_sent_away() -> None:
 
 
 async def test_whoever_stops_waiting_makes_room() -> None:
-    places = Places(1, 1)
+    places = QueryGate(1, 1)
     async with places:
         for _ in range(3):
             with pytest.raises(TimeoutError):

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from support.api_client import api_client
-from tocsin_alerting.api.targets import Target, routes
+from tocsin_alerting.api.targets import ActiveTarget, routes
 from tocsin_exporter.snapshot import Source
 
 AT_MS = 1_700_000_000_000
-ENGINE = Target(
+ENGINE = ActiveTarget(
     Source("llm", "h:8000"), "http://h:8000/metrics", 5.0, 4.5, AT_MS, 0.25, False, "llm: refused"
 )
-GPU = Target(
+GPU = ActiveTarget(
     Source("dcgm", "me:4911"),
     "http://me:4911/metrics?collect[]=gpu",
     1.0,

@@ -13,7 +13,7 @@ import pytest
 
 from tocsin_alerting.api.answers import ApiError
 from tocsin_alerting.api.encoding import PIECE_BYTES, document
-from tocsin_alerting.api.places import Places
+from tocsin_alerting.api.places import QueryGate
 from tocsin_alerting.api.turn import Limits, Queries, Turn, Work
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.evaluation.budget import Budget
@@ -25,7 +25,7 @@ from tocsin_alerting.store.store import Store
 async def queries() -> AsyncIterator[Queries]:
     store, limits = Store(), Limits(at_once=1)
     with ThreadPoolExecutor(1) as executor:
-        places = Places(1, 1)
+        places = QueryGate(1, 1)
         now = time.monotonic
         yield Queries(store, Engine(store), executor, lambda: 0, now, limits, places)
 

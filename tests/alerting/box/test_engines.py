@@ -19,7 +19,7 @@ from tocsin_alerting.box.engines import (
 )
 from tocsin_alerting.box.plan import Plan
 from tocsin_alerting.box.worker import Restart, Worker, WorkerState
-from tocsin_alerting.incidents.engine_row import EngineRow
+from tocsin_alerting.incidents.rows import EngineRow
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.engine_access import EngineAccess
 

@@ -11,7 +11,7 @@ from support.webhook_sink import Answer, WebhookSink
 from tocsin_alerting.box import worker
 from tocsin_alerting.box.discovery import Origin
 from tocsin_alerting.box.plan import make
-from tocsin_alerting.incidents.engine_row import EngineRow
+from tocsin_alerting.incidents.rows import EngineRow
 from tocsin_exporter.engine_access import EngineAccess
 
 VLLM = Answer(body=b"vllm:num_requests_running 1\n")

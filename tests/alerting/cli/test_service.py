@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tocsin_alerting.cli.commands import tocsin as main
-from tocsin_alerting.cli.service import NOT_RUNNING, Target, _report, _start
+from tocsin_alerting.cli.service import NOT_RUNNING, ServiceScope, _report, _start
 
 SYSTEMCTL = """\
 #!/bin/sh
@@ -166,7 +166,7 @@ def systemctl(
 
 
 def test_the_user_is_made_before_the_service_is_started(calls: Path) -> None:
-    _start(Target(user=False, root=None))
+    _start(ServiceScope(user=False, root=None))
     assert calls.read_text().splitlines() == [
         "systemd-sysusers /etc/sysusers.d/tocsin.conf",
         "systemctl daemon-reload",
@@ -176,7 +176,7 @@ def test_the_user_is_made_before_the_service_is_started(calls: Path) -> None:
 
 
 def test_the_service_of_a_user_is_started_by_that_users_systemd(calls: Path) -> None:
-    _start(Target(user=True, root=None))
+    _start(ServiceScope(user=True, root=None))
     assert all(line.startswith("systemctl --user ") for line in calls.read_text().splitlines())
 
 
@@ -184,10 +184,10 @@ def test_the_report_is_systemds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     systemctl(tmp_path, monkeypatch, "active")
-    assert _report(Target(user=False, root=None)) == 0
+    assert _report(ServiceScope(user=False, root=None)) == 0
     assert "pid       4711, restarted 2 times" in capsys.readouterr().out
     systemctl(tmp_path, monkeypatch, "failed")
-    assert _report(Target(user=False, root=None)) == NOT_RUNNING
+    assert _report(ServiceScope(user=False, root=None)) == NOT_RUNNING
 
 
 def test_why_it_did_not_start_is_said(
@@ -195,5 +195,5 @@ def test_why_it_did_not_start_is_said(
 ) -> None:
     systemctl(tmp_path, monkeypatch, code=1)
     with pytest.raises(SystemExit):
-        _start(Target(user=False, root=None))
+        _start(ServiceScope(user=False, root=None))
     assert "journalctl -u tocsin" in capsys.readouterr().err

@@ -14,11 +14,11 @@ from support.paging_floor import START_MS, Floor
 from support.policies import HOUR, MINUTE, config
 from tocsin_alerting.incidents.action import Verb
 from tocsin_alerting.incidents.batch import Batch
-from tocsin_alerting.incidents.engine_row import EngineRow
 from tocsin_alerting.incidents.errors import JournalDown, SchemaTooNew
 from tocsin_alerting.incidents.incident import State
 from tocsin_alerting.incidents.journal import Journal
 from tocsin_alerting.incidents.memory_journal import MemoryJournal
+from tocsin_alerting.incidents.rows import EngineRow
 from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
 from tocsin_alerting.incidents.sqlite_schema import CREATE_META, MIGRATIONS
 from tocsin_alerting.rules.journal import InstanceRow

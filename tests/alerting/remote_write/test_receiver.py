@@ -12,7 +12,7 @@ from support.numbered_store import NumberedStore, Row
 from support.write_requests import Series, body, number, odd, plain
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.remote_write.receiver import Receiver, Unsettled
-from tocsin_alerting.remote_write.wire import Malformed, TooLarge
+from tocsin_alerting.remote_write.wire import Malformed, RequestTooLarge
 from tocsin_alerting.store.store import Store
 
 NOW = 1_790_000_000_000
@@ -68,7 +68,7 @@ def test_what_was_sent_arrives_however_it_was_written(
 def _answer(receiver: Receiver, store: NumberedStore, message: bytes) -> object:
     try:
         receipt = receiver.receive(body(message), NOW)
-    except (Malformed, TooLarge) as error:
+    except (Malformed, RequestTooLarge) as error:
         assert str(error)
         assert store.taken() == []
         return "refused"
@@ -114,7 +114,7 @@ def test_noise_is_refused_in_words(noise: bytes) -> None:
     for sent in (noise, body(noise)):
         try:
             Receiver(store).receive(sent, NOW)
-        except (Malformed, TooLarge) as error:
+        except (Malformed, RequestTooLarge) as error:
             assert str(error)
 
 
@@ -269,7 +269,7 @@ def test_an_empty_message_is_no_mistake() -> None:
     ids=["series", "one series", "samples"],
 )
 def test_a_request_that_would_take_much_memory_is_refused(message: bytes) -> None:
-    with pytest.raises(TooLarge):
+    with pytest.raises(RequestTooLarge):
         Receiver(NumberedStore()).receive(body(message), NOW)
 
 

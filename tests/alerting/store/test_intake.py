@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.archives import cells_of
 from tocsin_alerting.store.cell import ABSENT_BITS, STALE_BITS
 from tocsin_alerting.store.intake import SOURCES
-from tocsin_alerting.store.last import Last
+from tocsin_alerting.store.last import LastSeen
 from tocsin_alerting.store.matchers import Matcher, MatchOp
 from tocsin_alerting.store.store import HOUR_MS, Store
 from tocsin_exporter.snapshot import Family, Labels, Layout, Series, Snapshot, Source, labels
@@ -136,7 +136,7 @@ def test_only_series_that_we_append_ourselves_are_taken_from_nobody(
     assert write(store, (up, NOW_MS + 1, 1.0)) == {"own_source": 1}
     assert caplog.text.count("that are ours") == 1
     assert samples_of(store, "recorded") == [(NOW_MS, 3.0), (NOW_MS + 1, 3.0)]
-    assert store.last(FAR) == Last(NOW_MS, False)  # nobody else says that our target lives
+    assert store.last(FAR) == LastSeen(NOW_MS, False)  # nobody else says that our target lives
     recorded = (("__name__", "ours"),)
     assert write(store, (recorded, NOW_MS, 1.0)) == {}
     store.append_rules(Source("rules", "g"), NOW_MS + 1, [(recorded, 2.0)])
@@ -238,19 +238,19 @@ def test_the_last_word_on_a_source_is_that_of_its_up(step: int) -> None:
     store = Store()
     up = series("", metric="up")
     store.write([(series("m"), 1000, 1.0), (up, 1000 + step, 1.0)])
-    assert store.last(FAR) == Last(1000 + step, True)
+    assert store.last(FAR) == LastSeen(1000 + step, True)
     store.write([(series("m"), 2000, 1.0), (up, 2000 + step, 0.0)])
-    assert store.last(FAR) == Last(2000 + step, False)
+    assert store.last(FAR) == LastSeen(2000 + step, False)
     store.write([(series("m"), 2500, 1.0)])
-    assert store.last(FAR) == Last(2500, False)
+    assert store.last(FAR) == LastSeen(2500, False)
     store.write([(series("m"), 3000, 1.0), (up, 3000 + step, 1.0)])
-    assert store.last(FAR) == Last(3000 + step, True)
+    assert store.last(FAR) == LastSeen(3000 + step, True)
     store.write([(up, 4000, STALE)])
     assert store.last(FAR) is None
     store.write([(series("m"), 4000, STALE), (series("n"), 3999, 1.0)])
     assert store.last(FAR) is None
     store.write([(series("m"), 5000, 1.0)])
-    assert store.last(FAR) == Last(5000, True)
+    assert store.last(FAR) == LastSeen(5000, True)
 
 
 def test_pieces_of_a_scrape_fill_one_column_whatever_their_order() -> None:

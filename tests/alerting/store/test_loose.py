@@ -11,7 +11,7 @@ from support.archives import Kept, cells_of
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.result import InstantVector
 from tocsin_alerting.store.cell import ABSENT_BITS, NEVER_MS, STALE_BITS, Floats, Ints
-from tocsin_alerting.store.last import Last
+from tocsin_alerting.store.last import LastSeen
 from tocsin_alerting.store.loose import Loose
 from tocsin_alerting.store.matchers import Matcher, MatchOp
 from tocsin_alerting.store.rows import NO_LIMIT, Rows
@@ -183,7 +183,7 @@ def test_a_restart_knows_what_a_remote_source_said_last(
     kept.store.write([(series("m"), START_MS, 1.0), (up, START_MS, 1.0)])
     kept.store.write([(series("m"), START_MS + 1000, STALE if math.isnan(value) else 1.0)])
     kept.store.write([(up, START_MS + 1000 + off_ms, value)])
-    expected = None if last is None else Last(START_MS + 1000, last)
+    expected = None if last is None else LastSeen(START_MS + 1000, last)
     for _ in range(2):
         assert kept.store.last(FAR) == expected
         kept.archive.turn()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tocsin_alerting.store.cell import STALE_BITS, is_absent, is_sample, is_stale
-from tocsin_alerting.store.last import Last
+from tocsin_alerting.store.last import LastSeen
 from tocsin_alerting.store.matchers import Matcher, MatchOp
 from tocsin_alerting.store.store import HOUR_MS, Store
 from tocsin_exporter.snapshot import Family, Labels, Layout, Series, Snapshot, Source, labels
@@ -63,7 +63,7 @@ def test_a_source_says_whether_it_is_up_how_long_it_took_and_how_much_it_said() 
     assert cells(store, "up") == [1.0, 0.0]
     assert cells(store, "scrape_duration_seconds") == [0.25, 0.25]
     assert cells(store, "scrape_samples_scraped") == [1.0, 0.0]
-    assert store.last(NODE) == Last(2000, False)
+    assert store.last(NODE) == LastSeen(2000, False)
 
 
 def test_a_page_cannot_say_that_it_is_up() -> None:
