@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import uvicorn
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -32,7 +31,7 @@ from tocsin_alerting.box.systemd import Systemd
 from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.config import Config
 from tocsin_alerting.config.effective import effective
-from tocsin_alerting.config.load import external_url, incident_config
+from tocsin_alerting.config.load import external_url, host_names, incident_config
 from tocsin_alerting.config.paging import nobody_paged
 from tocsin_alerting.incidents.desk import Desk
 from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
@@ -67,6 +66,7 @@ from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.hosts import HEALTH, HostCheck, own_hosts
 from tocsin_exporter.listen import joined
+from tocsin_exporter.loop_watch import LoopWatch, own_request
 from tocsin_exporter.scrape import Scraper
 from tocsin_exporter.server import UNREAD, MetricsPage, Scrapes
 from tocsin_exporter.server import routes as metrics_routes
@@ -114,6 +114,7 @@ class App:
         config = setup.config
         self.setup = setup
         self.clock = Clock()
+        self.loop_watch = LoopWatch(own_request(setup.sockets), self.clock.monotonic)
         self.started_ms = self.clock.now_ms()
         self.rhythms = rhythms(config)
         self.site = Site(
@@ -129,7 +130,7 @@ class App:
         self.agent = Agent(self._local(), self.clock, sinks=[self.store.append])
         # remote write -> store
         self.receiver = Receiver(self.store)
-        self.hosts = own_hosts(_names(config))
+        self.hosts = own_hosts(host_names(config))
         self.writes = Threads(1, "write")
         # store -> PromQL -> rules
         self.engine = Engine(self.store, config.promql.semantics)
@@ -152,7 +153,9 @@ class App:
         await asyncio.to_thread(resume, self.store, self.engine, self._collectors())
         self.archive.run(self.clock.monotonic)
         plan = await self._plan()
-        self.engines = Engines(plan, self._worker(plan), self._worker_url, self._hooks())
+        worker = workers.configured(self.setup.config.worker, self.setup.log_format)
+        demo = worker if plan.start_worker else None
+        self.engines = Engines(plan, demo, self._worker_url, self._hooks())
         self._add_own()
         await self._load_rules(now_ms)
         calendar = self._calendar()
@@ -172,6 +175,7 @@ class App:
             loop.add_signal_handler(number, lambda: None)
         # Not the loop's: that is gone with the loop, and the signal would end us while we end.
         signal.signal(signal.SIGHUP, lambda *_: self.setup.systemd.reloading())
+        self.loop_watch.start()
         async with asyncio.TaskGroup() as group:
             look_again = not self.setup.config.engines
             watching = partial(self.engines.run, look_again, self.setup.load_rps)
@@ -186,6 +190,7 @@ class App:
                 group.create_task(self.setup.systemd.attend(lambda: web.started, self._state)),
             ]
             await web.serve(self.setup.sockets)
+            self.loop_watch.stop()
             self.setup.systemd.stopping()
             for task in tasks:
                 task.cancel()
@@ -222,6 +227,7 @@ class App:
         now_ms = self.clock.now_ms
         stages = [
             Reading("agent", self.agent.samples),
+            Reading("loop", self.loop_watch.samples),
             Reading("server", self.scrapes.samples),
             Reading("store", partial(own.store_samples, self.store, STAGES)),
             Reading("archive", partial(own.archive_samples, self.archive, STAGES)),
@@ -294,17 +300,6 @@ class App:
         troubled = troubled_targets(self.desk.saved_instances)
         where = (own_one.host, own_one.port, usual)
         return await plans.make(named, own_one.enabled, *where, troubled, self.desk.saved_engines)
-
-    def _worker(self, plan: plans.Plan) -> workers.Worker | None:
-        if not plan.start_worker:
-            return None
-        own_one = self.setup.config.worker
-        where = ["--host", own_one.host, "--port", str(own_one.port), "--device", own_one.device]
-        model = ["--model-path", own_one.model_path] if own_one.model_path else []
-        restart = workers.Restart(own_one.restart.max, own_one.restart.backoff / 1000)
-        logs = ["--log-format", self.setup.log_format]
-        command = workers.command("serve", *where, *model, *logs)
-        return workers.Worker(command, restart, self.clock.monotonic)
 
     @property
     def _worker_url(self) -> str:
@@ -486,9 +481,3 @@ def _target(scraper: Scraper, own_url: str) -> targets.ActiveTarget:
 
 def _process_groups(config: Config) -> Mapping[str, Matcher]:
     return {one.name: matcher(one.comm, one.exe, one.cmdline) for one in config.processes}
-
-
-def _names(config: Config) -> list[str]:
-    """The names that a Host header may give us, besides addresses and this machine's own."""
-    name = urlsplit(config.external_url).hostname
-    return [*config.web.allow_hosts, *([name] if name else [])]

@@ -7,7 +7,6 @@ that a clock set an hour either way loses none of them.
 import asyncio
 import logging
 import platform
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import version
@@ -24,8 +23,6 @@ Sink = Callable[[Snapshot], object]
 
 REFRESH_SECONDS = 0.2  # at a scrape, cheap readings are at most this old
 OLDEST_ROUNDS = 3  # a snapshot that is older is not shown: nothing stale passes for news
-_LAG_CHECK_SECONDS = 0.25
-_LAG_WINDOW_SECONDS = 15.0
 _EARLY_MS = 100  # the clock follows drifts, so a sleeper may wake this much before its time
 _ON_TIME_MS = 20  # a round that starts this close to its due time carries the due time
 
@@ -53,7 +50,6 @@ class Agent:
         self._steps = 0
         self._moved_ms = 0
         self._about = labels(version=version("tocsin"), python_version=platform.python_version())
-        self._lags: deque[tuple[float, float]] = deque()
         self._group: asyncio.TaskGroup | None = None
         clock.on_move(self._stepped)
         for watch in watches:
@@ -121,7 +117,6 @@ class Agent:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                group.create_task(self._measure_lag())
                 for source in self._scrapers:
                     self._start(source)
         finally:
@@ -156,9 +151,8 @@ class Agent:
         return [snapshot for snapshot in (*shown, *pages) if snapshot is not None]
 
     def samples(self) -> Iterator[Sample]:
-        """The agent's own metrics: its collectors, its rounds, its loop."""
+        """The agent's own metrics: its collectors, its rounds."""
         yield Sample(OWN["tocsin_build_info"], 1, self._about)
-        yield Sample(OWN["tocsin_loop_lag_seconds"], max((lag for _, lag in self._lags), default=0))
         yield Sample(OWN["tocsin_clock_steps_total"], self._steps)
         for reason, lines in output.dropped().items():
             yield Sample(OWN["tocsin_log_lines_dropped_total"], lines, labels(reason=reason))
@@ -233,16 +227,6 @@ class Agent:
                 sink(snapshot)
             except Exception:  # why: what a reader cannot take must not stop the sampling
                 log.exception("a snapshot was not taken", extra={"job": snapshot.source.job})
-
-    async def _measure_lag(self) -> None:
-        """How late the loop wakes a sleeper up: the time that something else held it."""
-        while True:
-            before = self._clock.monotonic()
-            await asyncio.sleep(_LAG_CHECK_SECONDS)
-            now = self._clock.monotonic()
-            self._lags.append((now, max(0.0, now - before - _LAG_CHECK_SECONDS)))
-            while self._lags[0][0] < now - _LAG_WINDOW_SECONDS:
-                self._lags.popleft()
 
     def _stepped(self, delta_ms: int) -> None:
         self._steps += 1

@@ -20,6 +20,7 @@ from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.hosts import HEALTH, HostCheck, own_hosts
 from tocsin_exporter.listen import bind, joined
+from tocsin_exporter.loop_watch import LoopWatch, own_request
 from tocsin_exporter.server import MOST_SCRAPES, UNREAD, MetricsPage, Scrapes, routes
 from tocsin_exporter.watches import (
     ENGINE_AREA,
@@ -58,7 +59,7 @@ class Options:
     intervals: Mapping[str, float] = field(default_factory=dict)
 
 
-def build(options: Options, clock: Clock) -> tuple[Agent, ASGIApp]:
+def build(options: Options, clock: Clock, loop_watch: LoopWatch) -> tuple[Agent, ASGIApp]:
     """The agent and the web application over it, in the way of the data."""
     site = Site(
         now=clock.wall,
@@ -73,7 +74,11 @@ def build(options: Options, clock: Clock) -> tuple[Agent, ASGIApp]:
     for access in options.engines:
         agent.add(engine_watch(site, access, chosen[ENGINE_AREA]))
     if not options.disable_exporter_metrics:
-        stages = (Reading("agent", agent.samples), Reading("server", scrapes.samples))
+        stages = (
+            Reading("agent", agent.samples),
+            Reading("loop", loop_watch.samples),
+            Reading("server", scrapes.samples),
+        )
         agent.add(own_watch(site, instance, stages, chosen[OWN_AREA]))
     hidden = (OWN_AREA,) if options.disable_exporter_metrics else ()
     page = MetricsPage(agent, clock.monotonic, scrapes, options.max_requests, hidden)
@@ -88,7 +93,8 @@ def build(options: Options, clock: Clock) -> tuple[Agent, ASGIApp]:
 async def serve(options: Options, sockets: list[socket.socket]) -> None:
     """Sample and answer until SIGINT or SIGTERM."""
     clock = Clock()
-    agent, app = build(options, clock)
+    loop_watch = LoopWatch(own_request(sockets), clock.monotonic)
+    agent, app = build(options, clock, loop_watch)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -103,9 +109,11 @@ async def serve(options: Options, sockets: list[socket.socket]) -> None:
     loop = asyncio.get_running_loop()
     for one in (signal.SIGINT, signal.SIGTERM):  # uvicorn ends, and then raises what it caught
         loop.add_signal_handler(one, lambda: None)
+    loop_watch.start()
     async with asyncio.TaskGroup() as group:
         sampling = [group.create_task(agent.run()), group.create_task(clock.follow())]
         await server.serve(sockets)
+        loop_watch.stop()
         for task in sampling:
             task.cancel()
 

@@ -191,6 +191,12 @@ def dropped() -> Counter[str]:
     return counts
 
 
+def stack_of(name: str, thread: int) -> list[str]:
+    """The calls that the thread of this identifier is in, the innermost first; [] without it."""
+    frame = _frames().get(thread)
+    return list(_stack(name, frame)) if frame is not None else []
+
+
 def _open_standard_files() -> None:
     """A closed standard file is /dev/null: else the next file that is opened takes its place."""
     for fd in range(3):

@@ -222,25 +222,6 @@ async def test_it_is_ready_when_every_source_was_read_or_missed_its_deadline(
 
 
 @virtually
-async def test_the_lag_of_the_loop_is_measured(machine: Machine) -> None:
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, VirtualTimeLoop)
-    agent = Agent([], machine.clock)
-    running = asyncio.create_task(agent.run())
-    await asyncio.sleep(1.0)
-    loop.hold(0.7)
-    await asyncio.sleep(1.0)
-    assert lag(agent) == pytest.approx(0.7, abs=0.25)
-    await asyncio.sleep(20.0)
-    assert lag(agent) == pytest.approx(0.0, abs=1e-6)
-    running.cancel()
-
-
-def lag(agent: Agent) -> float:
-    return next(s.value for s in agent.samples() if s.family.name == "tocsin_loop_lag_seconds")
-
-
-@virtually
 async def test_a_page_of_one_collector_has_its_families_alone(machine: Machine) -> None:
     other = Family("other", "gauge", "Of another collector.")
 

@@ -27,11 +27,13 @@ from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.exporter import Options, build
 from tocsin_exporter.exposition import render
+from tocsin_exporter.loop_watch import LoopWatch
 from tocsin_exporter.scrape import Scraper
 from tocsin_exporter.watches import RHYTHMS, local_watches
 
 Key = tuple[str, frozenset[tuple[str, str]]]
 
+UNWATCHED = LoopWatch(lambda: None, Clock().monotonic)
 _BUILD_INFO = "node_exporter_build_info"
 _OWN_MEASUREMENT = "node_scrape_collector_duration_seconds"  # differs by nature
 
@@ -58,7 +60,7 @@ async def our_page(agent: Agent) -> str:
 
 async def three_pages() -> tuple[str, str, str]:
     """Ours, node_exporter's, and ours again: a true value lies between the outer ones."""
-    agent, _ = build(Options(without=frozenset({"gpu"})), Clock())
+    agent, _ = build(Options(without=frozenset({"gpu"})), Clock(), UNWATCHED)
     running = asyncio.create_task(agent.run())
     try:
         with running_node_exporter() as address:
@@ -133,7 +135,7 @@ async def test_no_counter_falls_and_no_series_disappears() -> None:
 
 async def test_the_agents_own_metrics_can_be_left_out() -> None:
     without = frozenset({"gpu", "process"})
-    agent, app = build(Options(disable_exporter_metrics=True, without=without), Clock())
+    agent, app = build(Options(disable_exporter_metrics=True, without=without), Clock(), UNWATCHED)
     assert {source.job for source in agent.sources} == {"node"}
     client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://a")
     answer = await client.get("/metrics?collect[]=tocsin")
@@ -142,7 +144,7 @@ async def test_the_agents_own_metrics_can_be_left_out() -> None:
 
 @pytest.fixture
 async def page() -> str:
-    agent, _ = build(Options(without=frozenset({"gpu"})), Clock())
+    agent, _ = build(Options(without=frozenset({"gpu"})), Clock(), UNWATCHED)
     running = asyncio.create_task(agent.run())
     while not agent.ready:
         await asyncio.sleep(0.05)

@@ -12,6 +12,7 @@ from tocsin_alerting.http import httpx
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.exporter import Options, build
 from tocsin_exporter.hosts import HEALTH, HostCheck, Hosts, own_hosts
+from tocsin_exporter.loop_watch import LoopWatch
 
 OURS = [
     "127.0.0.1:4911",
@@ -93,7 +94,8 @@ async def test_only_metrics_and_health_are_for_any_name() -> None:
 
 
 async def test_the_exporter_alone_checks_it_too() -> None:
-    _, app = build(Options(telemetry_path="/page"), Clock())
+    clock = Clock()
+    _, app = build(Options(telemetry_path="/page"), clock, LoopWatch(lambda: None, clock.monotonic))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://evil.example") as client:
         assert (await client.get("/")).status_code == 403

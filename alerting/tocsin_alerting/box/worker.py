@@ -6,10 +6,13 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NoReturn
+
+from tocsin_alerting.config.watching import Worker as WorkerSection
 
 log = logging.getLogger(__name__)
 
@@ -151,3 +154,12 @@ def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None
         process.send_signal(number)
     except ProcessLookupError:
         return
+
+
+def configured(settings: WorkerSection, log_format: str) -> Worker:
+    """The worker that a configuration asks for; nothing runs yet."""
+    where = ["--host", settings.host, "--port", str(settings.port), "--device", settings.device]
+    model = ["--model-path", settings.model_path] if settings.model_path else []
+    restart = Restart(settings.restart.max, settings.restart.backoff / 1000)
+    logs = ["--log-format", log_format]
+    return Worker(command("serve", *where, *model, *logs), restart, time.monotonic)

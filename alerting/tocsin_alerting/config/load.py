@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import psutil
@@ -121,6 +122,12 @@ def external_url(config: Config) -> str:
     has it, unless the configuration says where."""
     port = config.web.listen_address.rpartition(":")[2]
     return config.external_url or f"http://{_ascii(socket.gethostname())}:{port}"
+
+
+def host_names(config: Config) -> list[str]:
+    """The names that a Host header may give us, besides addresses and this machine's own."""
+    name = urlsplit(config.external_url).hostname
+    return [*config.web.allow_hosts, *([name] if name else [])]
 
 
 def _parsed(path: Path, read_file: ReadFile) -> Document:

@@ -1,0 +1,169 @@
+"""How long a request waits for the event loop, and what held the loop up.
+
+Two threads look at the loop from outside. One sends a real request to our own server each second:
+the time to the answer holds everything that anybody's request waits for. The other asks the loop
+four times a second to turn; one that does not within a second is blocked, and its stack is logged.
+"""
+
+import asyncio
+import logging
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+from tocsin_exporter import output
+from tocsin_exporter.catalogue import OWN
+from tocsin_exporter.listen import joined
+from tocsin_exporter.snapshot import Sample
+
+log = logging.getLogger(__name__)
+
+BLOCKED_SECONDS = 1.0
+_TICK_SECONDS = 0.25
+_ASK_SECONDS = 1.0
+_GIVE_UP_SECONDS = 60.0
+_WINDOW_SECONDS = 15.0
+_FRAMES = 25  # of the loop's stack, the innermost
+_IDLE_SHARE = 0.5  # a process that used less of the time was stopped, or had no CPU
+
+
+class Waits:
+    """The waits of the last 15 s; one thread writes them, another may read."""
+
+    def __init__(self) -> None:
+        self._began: float | None = None
+        self._ended: deque[tuple[float, float]] = deque()
+
+    def begin(self, now: float) -> None:
+        self._began = now
+
+    def end(self, now: float, counts: bool = True) -> None:
+        """`counts`: whether that was an answer."""
+        if self._began is not None and counts:
+            self._ended.append((now, now - self._began))
+        self._began = None
+        while self._ended and self._ended[0][0] < now - _WINDOW_SECONDS:
+            self._ended.popleft()
+
+    def longest(self, now: float) -> float:
+        """Seconds; a wait that still lasts counts as long as it has lasted."""
+        began = self._began
+        ended = [s for at, s in tuple(self._ended) if at >= now - _WINDOW_SECONDS]
+        return max([*ended, now - began if began is not None else 0.0])
+
+
+class LoopWatch:
+    """`start` within the loop that is watched; `samples` is what it found.
+
+    `ask` sends one request to the server and returns at the answer; OSError: there was none.
+    `monotonic` and `cpu` give seconds: of the clock, and of work by this process.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[], object],
+        monotonic: Callable[[], float],
+        cpu: Callable[[], float] = time.process_time,
+    ) -> None:
+        self.waits = Waits()
+        self.turns = Waits()
+        self.blocked = 0
+        self._ask, self._monotonic, self._cpu = ask, monotonic, cpu
+        self._asked: tuple[float, float] | None = None  # when the loop was asked, and the CPU then
+        self._ticked = monotonic()
+        self._logged = False
+        self._ended = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+
+    def start(self) -> None:
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
+        for work, seconds in ((self.tick, _TICK_SECONDS), (self.request, _ASK_SECONDS)):
+            run = (work, seconds)
+            threading.Thread(target=self._repeat, args=run, name="loop-watch", daemon=True).start()
+
+    def stop(self) -> None:
+        self._ended.set()
+
+    def samples(self) -> Iterator[Sample]:
+        now = self._monotonic()
+        longest = max(self.waits.longest(now), self.turns.longest(now))
+        yield Sample(OWN["tocsin_loop_lag_seconds"], longest)
+        yield Sample(OWN["tocsin_loop_blocked_total"], self.blocked)
+
+    def tick(self) -> None:
+        """Ask the loop to turn, or look at one that has not turned yet."""
+        now, asked = self._monotonic(), self._asked
+        silent, self._ticked = now - self._ticked, now
+        if asked is None:
+            self._asked = now, self._cpu()
+            self.turns.begin(now)
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(self._turned)
+        elif now - asked[0] >= BLOCKED_SECONDS and not self._logged:
+            self._logged = True
+            self._say_blocked(now - asked[0], self._cpu() - asked[1], silent)
+
+    def request(self) -> None:
+        """Measure one request of our own."""
+        self.waits.begin(self._monotonic())
+        try:
+            self._ask()
+        except OSError:  # not served yet, or refused: that is no wait
+            self.waits.end(self._monotonic(), counts=False)
+        else:
+            self.waits.end(self._monotonic())
+
+    def _repeat(self, work: Callable[[], None], seconds: float) -> None:
+        while not self._ended.wait(seconds):
+            try:
+                work()
+            except RuntimeError:  # the loop is closed
+                return
+
+    def _turned(self) -> None:
+        """In the loop: it turns."""
+        assert self._asked is not None
+        now = self._monotonic()
+        seconds, cpu = now - self._asked[0], self._cpu() - self._asked[1]
+        self.turns.end(now)
+        if seconds >= BLOCKED_SECONDS:
+            if not self._logged:
+                self._say_blocked(seconds, cpu, now - self._ticked)
+            log.warning("the event loop turns again", extra={"seconds": f"{seconds:.2f}"})
+        self._logged, self._asked = False, None
+
+    def _say_blocked(self, seconds: float, cpu: float, silent: float) -> None:
+        """`silent`: seconds in which this watch did not run either."""
+        self.blocked += 1
+        if silent >= BLOCKED_SECONDS / 2 and cpu < _IDLE_SHARE * seconds:
+            why = "the process was stopped, or had no CPU"
+        else:  # a call into C that keeps the interpreter's lock is seen just after its end
+            why = "\n".join(output.stack_of("of the event loop", self._thread)[:_FRAMES])
+        said = "the event loop was blocked for %.1f s; nothing is paged while it is: %s"
+        log.error(said, seconds, why)
+
+
+def own_request(listeners: Sequence[socket.socket]) -> Callable[[], None]:
+    """A GET of /-/healthy over the first of `listeners`, by a connection of its own."""
+    family, address = listeners[0].family, listeners[0].getsockname()
+    if family == socket.AF_INET and address[0] == "0.0.0.0":
+        address = ("127.0.0.1", address[1])
+    if family == socket.AF_INET6 and address[0] == "::":
+        address = ("::1", *address[1:])
+    host = joined(*address[:2])
+    head = f"GET /-/healthy HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+
+    def ask() -> None:
+        with socket.socket(family, socket.SOCK_STREAM) as connection:
+            connection.settimeout(_GIVE_UP_SECONDS)
+            try:
+                connection.connect(address)
+                connection.sendall(head)
+                connection.recv(1)
+            except TimeoutError:
+                return  # it has waited that long
+
+    return ask
