@@ -30,10 +30,11 @@ def place(target: str) -> str:
     """
     address, slash, path = target.partition("/")
     host, _, port = address.rpartition(":")
-    return f"{_host(host)}:{port}{slash}{unquote(path)}"
+    return f"{canonical_host(host)}:{port}{slash}{unquote(path)}"
 
 
-def _host(written: str) -> str:
+def canonical_host(written: str) -> str:
+    """A host in its one way to be written: in lower case, without brackets, loopback 127.0.0.1."""
     name = written.strip("[]").rstrip(".").lower()
     try:
         address = ip_address(_dotted(name))

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tocsin_alerting.incidents.routing import (
     EVERY_LABEL,
@@ -12,10 +13,11 @@ from tocsin_alerting.incidents.routing import (
     group_by_for,
 )
 from tocsin_alerting.rules.alert import fingerprint
+from tocsin_exporter.engine_access import canonical_host, place
 from tocsin_exporter.snapshot import Labels
 
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
-_ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\s/:]+):(?P<port>[0-9]{1,5})")
+LOOPBACK = "127.0.0.1"
+_PORT = re.compile("[0-9]{1,5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +53,45 @@ def _placed(labels: dict[str, str], local: Collection[str]) -> dict[str, str]:
     An engine may be watched by the agent and by an exporter; its `target` says which one it is, and
     a GPU's `UUID` does. A target on the loopback is told apart by the machine.
     """
-    if "instance" not in labels:
-        return labels
-    target = _ADDRESS.fullmatch(labels.get("target", ""))
-    if target is None:
-        return {**labels, "instance": ""} if labels.get("UUID") else labels
-    if target["host"] not in LOOPBACK:
-        return {**labels, "instance": ""}
-    teller = _ADDRESS.fullmatch(labels["instance"])
-    machine = teller["host"] if teller else labels["instance"]
-    machine = "" if machine in LOOPBACK or machine.lower() in local else machine
-    return {**labels, "instance": machine, "target": f"127.0.0.1:{target['port']}"}
+    address = address_of(labels.get("target", ""))
+    if address is None:
+        named = labels.get("UUID") and "instance" in labels
+        return {**labels, "instance": ""} if named else labels
+    placed = {**labels, "target": str(address)}
+    if "instance" in labels:
+        placed["instance"] = machine_of(labels["instance"], local) if address.on_loopback else ""
+    return placed
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """`host` as `canonical_host` has it; `rest` is the port and the path: `:8000/v1`."""
+
+    host: str
+    rest: str
+
+    @property
+    def on_loopback(self) -> bool:
+        return self.host == LOOPBACK
+
+    def __str__(self) -> str:
+        return (f"[{self.host}]" if ":" in self.host else self.host) + self.rest
+
+
+@lru_cache(4096)
+def address_of(written: str) -> Address | None:
+    """What a `target` or `instance` says, however it is written; None for what has no port."""
+    host = written.partition("/")[0].rpartition(":")[0]
+    if not host or (":" in host and not host.startswith("[")):
+        return None
+    where, slash, path = place(written).partition("/")
+    host, _, port = where.rpartition(":")
+    return Address(host, f":{port}{slash}{path}") if _PORT.fullmatch(port) else None
+
+
+def machine_of(instance: str, local: Collection[str]) -> str:
+    """The machine that an instance names; "" for the one that we run on."""
+    address = address_of(instance)
+    bare = instance.lower() if instance.isdigit() else canonical_host(instance)
+    machine = address.host if address else bare
+    return "" if machine == LOOPBACK or machine in local else machine

@@ -151,7 +151,7 @@ class Hearing:
         self, changed: Iterable[Incident], incidents: Mapping[int, Incident] | None = None
     ) -> dict[int, frozenset[str]]:
         every = self._ledger.incidents if incidents is None else incidents
-        return self._inhibitor.muted(self._ledger.config.inhibit, changed, every.values())
+        return self._inhibitor.muted(self._ledger.config, changed, every.values())
 
     def reconcile(
         self, standing: Sequence[AlertEvent], origins: Iterable[str], now_ms: int, why: str

@@ -3,10 +3,11 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tocsin_alerting.incidents.grouping import address_of, machine_of
 from tocsin_alerting.incidents.incident import Incident, Source
 from tocsin_alerting.incidents.matcher import all_match
 from tocsin_alerting.incidents.muting import INHIBITED
-from tocsin_alerting.incidents.routing import InhibitRule
+from tocsin_alerting.incidents.routing import IncidentConfig, InhibitRule
 
 Labels = Mapping[str, str]
 Loud = dict[tuple[str, ...], set[tuple[int, bool]]]
@@ -18,6 +19,7 @@ class Inhibition:
 
     rule: InhibitRule
     loud: Loud
+    local: Collection[str]
 
     def sources_of(self, labels: Labels) -> set[int]:
         """The incidents that keep an alert with `labels` quiet.
@@ -27,7 +29,7 @@ class Inhibition:
         if not all_match(self.rule.target, labels):
             return set()
         on_both = all_match(self.rule.source, labels)
-        found = self.loud.get(_equal(self.rule, labels), set())
+        found = self.loud.get(_equal(self.rule, labels, self.local), set())
         return {number for number, both in found if not (both and on_both)}
 
 
@@ -44,17 +46,17 @@ class Inhibitor:
 
     def muted(
         self,
-        rules: Sequence[InhibitRule],
+        config: IncidentConfig,
         changed: Iterable[Incident],
         every: Collection[Incident],
     ) -> dict[int, frozenset[str]]:
         """What mutes each open one of `changed`, or of `every` incident where it may differ."""
-        some = list(changed)
+        some, rules = list(changed), config.inhibit
         if rules is not self._rules or any(self._is_source(rules, one) for one in some):
             self.forget()
         if self._indexed is None:
-            self._rules, self._indexed = rules, indexed(rules, every)
-            return inhibitions(rules, every)
+            self._rules, self._indexed = rules, indexed(config, every)
+            return inhibitions(config, every)
         return {
             one.number: named(quieted_by(self._indexed, one, {one.number}))
             for one in some
@@ -66,26 +68,24 @@ class Inhibitor:
         return any(is_source(rules, dict(one.alert.labels)) for one in members)
 
 
-def indexed(rules: Sequence[InhibitRule], incidents: Iterable[Incident]) -> list[Inhibition]:
+def indexed(config: IncidentConfig, incidents: Iterable[Incident]) -> list[Inhibition]:
     """The rules of which something fires on the source side."""
-    every = [one for one in incidents if one.fires_on]
-    found = (Inhibition(rule, _loud(rule, every)) for rule in rules)
+    every, local = [one for one in incidents if one.fires_on], config.local_names
+    found = (Inhibition(rule, _loud(rule, every, local), local) for rule in config.inhibit)
     return [one for one in found if one.loud]
 
 
-def inhibitions(
-    rules: Sequence[InhibitRule], incidents: Iterable[Incident]
-) -> dict[int, frozenset[str]]:
+def inhibitions(config: IncidentConfig, incidents: Iterable[Incident]) -> dict[int, frozenset[str]]:
     """What mutes each open incident: an incident is quiet when each of its active alerts is.
 
     None keeps itself quiet, and of two that would silence each other the worse stays loud.
     """
     every = list(incidents)
     still_open = [one for one in every if one.is_open]
-    if not rules:
+    if not config.inhibit:
         return {one.number: frozenset() for one in still_open}
     in_order = sorted(still_open, key=lambda one: (one.severity, one.number))
-    prepared = indexed(rules, every)
+    prepared = indexed(config, every)
     found = {one.number: quieted_by(prepared, one, {one.number}) for one in in_order}
     quiet: dict[int, frozenset[str]] = {}
     milder = {one.number for one in in_order}
@@ -116,17 +116,25 @@ def is_source(rules: Sequence[InhibitRule], labels: Labels) -> bool:
     return any(all_match(rule.source, labels) for rule in rules)
 
 
-def _loud(rule: InhibitRule, incidents: Iterable[Incident]) -> Loud:
+def _loud(rule: InhibitRule, incidents: Iterable[Incident], local: Collection[str]) -> Loud:
     loud: Loud = {}
     for incident in incidents:
         for member in incident.members.values():
             labels = dict(member.alert.labels)
             if member.source is not Source.CLEAR and all_match(rule.source, labels):
                 both = all_match(rule.target, labels)
-                loud.setdefault(_equal(rule, labels), set()).add((incident.number, both))
+                loud.setdefault(_equal(rule, labels, local), set()).add((incident.number, both))
     return loud
 
 
-def _equal(rule: InhibitRule, labels: Labels) -> tuple[str, ...]:
-    """A missing label equals an empty one."""
-    return tuple(labels.get(name, "") for name in rule.equal)
+def _equal(rule: InhibitRule, labels: Labels, local: Collection[str]) -> tuple[str, ...]:
+    """A missing label equals an empty one; of addresses the place counts, not how it is written.
+
+    A target on the loopback is told apart by the machine, as in grouping.
+    """
+    values = {name: labels.get(name, "") for name in rule.equal}
+    address = address_of(values.get("target", ""))
+    if address is None:
+        return tuple(values.values())
+    machine = machine_of(labels.get("instance", ""), local) if address.on_loopback else ""
+    return (*{**values, "target": str(address)}.values(), machine)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from tocsin_alerting.incidents.notification import Notification, NotifiedAlert, Reason
 from tocsin_alerting.notify.links import shown_links
 from tocsin_alerting.settings import duration_text, number_text
+from tocsin_exporter.engine_access import canonical_host
 from tocsin_exporter.watches import RHYTHMS
 
 View = Mapping[str, Any]
@@ -18,7 +19,7 @@ _MOST_ALERTS = 20
 _LONGEST_TEXT = 4000
 _LONGEST_SUBJECT = 110
 _UUID = re.compile(r"\b([0-9A-Fa-f]{8})(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\b")
-_HERE = frozenset({"", "0.0.0.0", "::", "localhost", "127.0.0.1", "::1"})
+_HERE = frozenset({"", "127.0.0.1"})
 _FACTS = frozenset({"alertname", "instance", "model_name", "target"})
 _OUR_JOBS = frozenset(f"job={rhythm.job}" for rhythm in RHYTHMS.values())
 _KINDS = {
@@ -118,7 +119,7 @@ def _machine(instance: str, hostname: str) -> str:
     host = instance
     if "://" not in instance and instance.count(":") <= 1 or "]" in instance:
         host = instance.rpartition("]")[0].lstrip("[") or instance.partition(":")[0]
-    return line(hostname if host in _HERE else host)
+    return line(hostname if canonical_host(host) in _HERE else host)
 
 
 def _distinct(n: Notification, zone: tzinfo) -> Iterator[View]:

@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.alert_events import alert
-from support.policies import P0, P1
+from support.policies import P0, P1, config
 from tocsin_alerting.incidents.incident import Incident, Member, Source, State
 from tocsin_alerting.incidents.inhibition import Inhibitor, inhibitions
 from tocsin_alerting.incidents.matcher import matcher
@@ -17,6 +18,7 @@ RULES = (
     InhibitRule((matcher("alertname=Down"),), (matcher("alertname!=Down"),), ("target",)),
     InhibitRule((matcher("alertname=Slow"),), (matcher("alertname=~Down|Warm"),), ("target",)),
 )
+SETTINGS = config(inhibit=RULES)
 CHANGES = st.lists(
     st.tuples(
         st.integers(1, 5),
@@ -41,9 +43,37 @@ def test_what_changed_alone_comes_to_the_same(
         fired = alert(name, target=target)
         members = {**before.members, fired.fingerprint: Member(fired, source, 0)}
         incidents[number] = replace(before, members=members, state=state)
-        muted |= inhibitor.muted(RULES, [incidents[number]], incidents.values())
-        expected = inhibitions(RULES, incidents.values())
+        muted |= inhibitor.muted(SETTINGS, [incidents[number]], incidents.values())
+        expected = inhibitions(SETTINGS, incidents.values())
         assert {one: muted[one] for one in expected} == expected
+
+
+SAME = {"target": "127.0.0.1:8000", "instance": "127.0.0.1:8000"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "quiet"),
+    [
+        (SAME, True),
+        ({"target": "localhost:8000", "instance": "gpu-1"}, True),
+        ({"target": "[::1]:8000", "instance": "127.1:9101"}, True),
+        ({"target": "127.1:8000"}, True),
+        ({"target": "127.0.0.1:8001", "instance": "gpu-1"}, False),
+        ({"target": "127.0.0.1:8000/v1", "instance": "gpu-1"}, False),
+        ({"target": "127.0.0.1:8000", "instance": "gpu-2"}, False),  # of another machine
+        ({"target": "127.0.0.1:8000", "instance": "gpu-2:9101"}, False),
+    ],
+)
+def test_an_engine_that_is_down_keeps_quiet_what_is_said_of_itself_alone(
+    labels: dict[str, str], quiet: bool
+) -> None:
+    here = config(inhibit=RULES, local_names=frozenset({"gpu-1"}))
+    alerts = alert("Down", "P0", 0, **SAME), alert("Late", "P0", 0, **labels)
+    down, slow = (
+        replace(_incident(number), members={fired.fingerprint: Member(fired, Source.FIRING, 0)})
+        for number, fired in enumerate(alerts, start=1)
+    )
+    assert bool(inhibitions(here, [down, slow])[2]) is quiet
 
 
 def _incident(number: int) -> Incident:

@@ -81,7 +81,21 @@ def test_an_incident_of_another_time_has_another_name() -> None:
         ({"instance": "gpu-1"}, {"instance": "localhost:9101"}, True),
         ({"instance": "GPU-1:9101"}, {"instance": "[::1]:9101", "target": "localhost:8000"}, True),
         ({"instance": "gpu-1"}, {"instance": "10.0.0.4:9101"}, True),
+        # one place, however it is written
+        ({"target": "127.1:8000"}, {"target": "[::1]:8000"}, True),
+        ({"target": "LocalHost.:8000"}, {"target": "0.0.0.0:8000"}, True),
+        ({"target": "127.0.0.1:8000/v1"}, {"target": "localhost:8000/v1"}, True),
+        ({"target": "localhost:8000/a", "instance": "gpu-1"},
+         {"target": "127.1:8000/a", "instance": "127.1:9101"}, True),
+        ({"target": "localhost:8000/a"}, {"target": "localhost:8000/b"}, False),
+        ({"target": "LLM.lan.:8000"}, {"target": "llm.lan:8000", "instance": "gpu-2:9101"}, True),
+        ({"target": "[2001:db8:0::7]:1"}, {"target": "[2001:DB8::7]:1", "instance": "b"}, True),
+        ({"instance": "[::1]:9101"}, {"instance": "gpu-1"}, True),
+        ({"instance": "::1"}, {"instance": "127.1"}, True),
         # two machines, each with an engine on its loopback
+        ({"instance": "gpu-1", "target": "127.1:8000/a"},
+         {"instance": "gpu-2", "target": "127.1:8000/a"}, False),
+        ({"instance": "0"}, {"instance": "127.0.0.1"}, False),
         ({"instance": "gpu-1"}, {"instance": "gpu-2:9101"}, False),
         ({"instance": "gpu-2:9101"}, {"instance": "gpu-3:9101"}, False),
         ({"instance": "gpu-2:9101"}, {"instance": "gpu-2"}, True),
@@ -105,6 +119,21 @@ def test_one_thing_is_one_incident_whoever_tells_of_it(
     plain = {"alertname": "InferenceEngineDown", "target": "127.0.0.1:8000"}
     keys = {group_of(settings, {**plain, **labels}).key for labels in (one, other)}
     assert (len(keys) == 1) is same
+
+
+@pytest.mark.parametrize(
+    ("target", "shown"),
+    [
+        ("[::1]:8000/v1", "127.0.0.1:8000/v1"),
+        ("[2001:DB8::7]:1", "[2001:db8::7]:1"),
+        ("8.8.8.8", "8.8.8.8"),
+        ("2001:db8::7", "2001:db8::7"),
+        ("http://h:80/", "http://h:80/"),
+    ],
+)
+def test_a_target_is_shown_as_the_place_that_it_names(target: str, shown: str) -> None:
+    group = group_of(config(group=GroupBy(("target",))), {"target": target})
+    assert group.labels == (("target", shown),)
 
 
 async def test_an_engine_seen_twice_pages_once() -> None:

@@ -84,6 +84,7 @@ INSTANCES = {
     "127.0.0.1:4911": "gpu-1",
     "": "gpu-1",
     "[::1]:4911": "gpu-1",
+    "127.1:4911": "gpu-1",
     "localhost": "gpu-1",
     "gpu-7": "gpu-7",
     "gpu-7.example.com:9100": "gpu-7.example.com",
