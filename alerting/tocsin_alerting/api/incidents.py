@@ -19,10 +19,10 @@ from tocsin_alerting.api.guard import Guard
 from tocsin_alerting.api.times import time_ms
 from tocsin_alerting.incidents.action import Action, Verb
 from tocsin_alerting.incidents.answers import re_raise_after_ms
-from tocsin_alerting.incidents.composition import began_ms, title
+from tocsin_alerting.incidents.composition import title
 from tocsin_alerting.incidents.desk import OPEN_STATES, Desk
 from tocsin_alerting.incidents.errors import Conflict, NoSuchIncident
-from tocsin_alerting.incidents.incident import Incident, State
+from tocsin_alerting.incidents.incident import Incident, State, began_ms
 from tocsin_alerting.incidents.journal import NO_NUMBER
 from tocsin_alerting.incidents.story import Story
 from tocsin_alerting.notify.links import shown_links
@@ -178,7 +178,7 @@ def shown(
 
 def _began_ms(incident: Incident) -> int:
     """When its condition began to hold, which is before it opened if its rule waits."""
-    began = began_ms(incident.members.values(), incident.resolved_at_ms or sys.maxsize)
+    began = began_ms(incident, incident.resolved_at_ms or sys.maxsize)
     return incident.opened_at_ms if began is None else began
 
 

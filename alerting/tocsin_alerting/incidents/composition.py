@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tocsin_alerting.incidents.effects import Notify
-from tocsin_alerting.incidents.incident import Incident, Member, Source, State
+from tocsin_alerting.incidents.incident import Incident, Member, Source, State, began_ms
 from tocsin_alerting.incidents.membership import alert_severity
 from tocsin_alerting.incidents.notification import Notification, NotifiedAlert, Reason
 from tocsin_alerting.incidents.policy import Target
@@ -65,7 +65,7 @@ def compose(
             next_to=follows.to,
             truncated_alerts=len(members) - len(shown),
             external_url=config.external_url,
-            began_at_ms=began_ms(members, now_ms),
+            began_at_ms=began_ms(incident, now_ms),
             unanswered=_unanswered(notify, paged or {}),
         )
         for target in every
@@ -117,16 +117,6 @@ def _in_order(incident: Incident, config: IncidentConfig) -> list[Member]:
         return member.source is Source.CLEAR, severity or "", member.since_ms
 
     return sorted(incident.members.values(), key=rank)
-
-
-def began_ms(members: Iterable[Member], now_ms: int) -> int | None:
-    """When the last stretch began in which at least one of the alerts' conditions held."""
-    spans = [(one.alert.active_at_ms, one.ended_at_ms or now_ms) for one in members]
-    began: int | None = None
-    for start_ms, end_ms in sorted(spans, key=lambda span: -span[1]):
-        if began is None or end_ms >= began:
-            began = start_ms if began is None else min(began, start_ms)
-    return began
 
 
 def _alert(member: Member, resolved: bool, now_ms: int) -> NotifiedAlert:

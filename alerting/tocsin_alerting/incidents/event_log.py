@@ -8,8 +8,8 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from tocsin_alerting.incidents.batch import Entry
-from tocsin_alerting.incidents.composition import began_ms, title
-from tocsin_alerting.incidents.incident import Incident
+from tocsin_alerting.incidents.composition import title
+from tocsin_alerting.incidents.incident import Incident, began_ms
 from tocsin_alerting.rules.alert import Alert
 from tocsin_alerting.settings import duration_text
 
@@ -70,7 +70,7 @@ def _after(entry: Entry, incident: Incident | None) -> str:
     """Since it opened; to the end, since its condition began to hold."""
     after_ms = entry.data.get("after_ms")
     if entry.event == "resolved" and incident is not None:
-        began = began_ms(incident.members.values(), entry.at_ms)
+        began = began_ms(incident, entry.at_ms)
         after_ms = after_ms if began is None else entry.at_ms - began
     return "" if after_ms is None else f" after {_span(after_ms)}"
 

@@ -60,6 +60,7 @@ class Incident:
     decided; `cycle` is the generation in which the incident opened or last reopened, and `paged`
     are those to whom a page was decided since. `muted_by` holds `inhibited:NUMBER`,
     `silence:ID`, `maintenance:NAME`. `closed_by_hand`: RESOLVED by a person while alerts fired.
+    `began_at_ms` is kept of alerts that have fired anew since: see `began_ms`.
     """
 
     number: int
@@ -91,6 +92,7 @@ class Incident:
     exhausted_at_ms: int | None = None
     resolved_at_ms: int | None = None
     unknown_since_ms: int | None = None
+    began_at_ms: int | None = None
 
     @property
     def is_open(self) -> bool:
@@ -144,7 +146,22 @@ TIMES = (
     "exhausted_at_ms",
     "resolved_at_ms",
     "unknown_since_ms",
+    "began_at_ms",
 )
+
+
+def began_ms(incident: Incident, now_ms: int) -> int | None:
+    """When the last stretch began in which at least one of the alerts' conditions held."""
+    spans = [
+        (one.alert.active_at_ms, one.ended_at_ms or now_ms) for one in incident.members.values()
+    ]
+    if incident.began_at_ms is not None and spans:
+        spans.append((incident.began_at_ms, max(end_ms for _, end_ms in spans)))
+    began: int | None = None
+    for start_ms, end_ms in sorted(spans, key=lambda span: -span[1]):
+        if began is None or end_ms >= began:
+            began = start_ms if began is None else min(began, start_ms)
+    return began
 
 
 def bumped(incident: Incident) -> Incident:

@@ -7,7 +7,7 @@ from tocsin_alerting.incidents.answers import over, resolve
 from tocsin_alerting.incidents.effects import Change, Effect, Effects, Record, SetTimer
 from tocsin_alerting.incidents.escalation import page, restart, timer
 from tocsin_alerting.incidents.grouping import Group
-from tocsin_alerting.incidents.incident import Incident, Member, Source, State
+from tocsin_alerting.incidents.incident import Incident, Member, Source, State, began_ms
 from tocsin_alerting.incidents.notification import Reason
 from tocsin_alerting.incidents.policy import Policy, Severity, severity_of
 from tocsin_alerting.incidents.routing import SEVERITY_LABEL, IncidentConfig, policy_for
@@ -126,7 +126,8 @@ def _fired(
         if known is None or known.source is Source.CLEAR:
             fresh.append(event.alert)
         members[event.alert.fingerprint] = _firing(known, event, now_ms)
-    joined = replace(incident, members=members)
+    began_at_ms = _began_before(incident, events, now_ms)
+    joined = replace(incident, members=members, began_at_ms=began_at_ms)
     if incident.state is State.RESOLVED and (fresh or not incident.closed_by_hand):
         worst = _worst(joined, config)
         reopened, effects = _reopen(joined, worst, now_ms, config)
@@ -142,6 +143,16 @@ def _fired(
         heard += effects
         fresh = [one for one in fresh if one is not alert]
     return joined, (*heard, *_joined(fresh, config))
+
+
+def _began_before(incident: Incident, events: Sequence[AlertEvent], now_ms: int) -> int | None:
+    """When the stretch began that goes on with `events`: an alert that fires anew forgets when it
+    fired before. None when nothing held between its last end and now."""
+    if not incident.active:
+        ended_ms = max(one.ended_at_ms or 0 for one in incident.members.values())
+        if all(event.alert.active_at_ms > ended_ms for event in events):
+            return None
+    return began_ms(incident, now_ms)
 
 
 def _severity(alert: Alert, config: IncidentConfig) -> Severity:

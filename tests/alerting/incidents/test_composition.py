@@ -5,11 +5,12 @@ from dataclasses import replace
 
 from support.alert_events import alert, clears, fires, unknown
 from support.paging_floor import START_MS, Floor
-from support.policies import MINUTE, config
-from tocsin_alerting.incidents.composition import began_ms
-from tocsin_alerting.incidents.incident import Member, Source
+from support.policies import MINUTE, P0, config
+from tocsin_alerting.incidents.incident import Incident, Member, Source, began_ms
 from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outcome import Permanent
+from tocsin_alerting.incidents.policy import Severity
+from tocsin_alerting.rules.alert import Alert
 
 
 def _member(active_ms: int, ended_ms: int | None) -> Member:
@@ -17,12 +18,20 @@ def _member(active_ms: int, ended_ms: int | None) -> Member:
     return Member(alert(at_ms=active_ms), source, active_ms, ended_ms)
 
 
+def _incident(*members: Member) -> Incident:
+    named = {str(number): member for number, member in enumerate(members)}
+    return Incident(1, "u", "k", (), P0, Severity.P0, 0, members=named)
+
+
 def test_the_last_stretch_in_which_something_was_wrong() -> None:
-    assert began_ms([], 100) is None
-    assert began_ms([_member(10, None), _member(20, None)], 100) == 10
-    assert began_ms([_member(10, 30), _member(20, 60), _member(50, None)], 100) == 10
-    assert began_ms([_member(10, 30), _member(40, 60), _member(50, None)], 100) == 40
-    assert began_ms([_member(10, 30), _member(40, 60)], 100) == 40
+    for members, began in (
+        ((), None),
+        ((_member(10, None), _member(20, None)), 10),
+        ((_member(10, 30), _member(20, 60), _member(50, None)), 10),
+        ((_member(10, 30), _member(40, 60), _member(50, None)), 40),
+        ((_member(10, 30), _member(40, 60)), 40),
+    ):
+        assert began_ms(_incident(*members), 100) == began
 
 
 async def test_an_outage_of_80_s_lasted_80_s_though_its_rule_waited_for_60() -> None:
@@ -39,6 +48,42 @@ async def test_an_outage_of_80_s_lasted_80_s_though_its_rule_waited_for_60() -> 
     assert opened.alerts[0].active_at_ms == began and opened.alerts[0].starts_at_ms == START_MS
 
 
+async def test_it_began_with_its_first_alert_though_that_one_cleared_and_fires_again() -> None:
+    floor = await Floor(config()).open()
+    await floor.reconcile()
+    began = floor.now
+
+    async def fire(gpu: str) -> Alert:
+        one = replace(alert(target="a:1", gpu=gpu), active_at_ms=floor.now, fired_at_ms=floor.now)
+        await floor.hear(fires(one, floor.now))
+        await floor.advance(10_000)
+        return one
+
+    first, second = await fire("0"), await fire("1")
+    for _ in range(2):
+        await floor.hear(clears(first, floor.now))
+        await floor.advance(10_000)
+        first = await fire("0")
+    await floor.hear(clears(second, floor.now))
+    await floor.restart()
+    second = await fire("1")
+    assert began_ms(await floor.desk.incident(1), floor.now) == began
+    await floor.hear(clears(first, floor.now), clears(second, floor.now))
+    ended, over = floor.now, floor.arrived[-1][1]
+    assert (over.reason.value, over.began_at_ms, over.at_ms) == ("resolved", began, ended)
+    assert began_ms(await floor.desk.incident(1), floor.now + 1) == began
+    await floor.advance(10_000)
+    again = floor.now
+    first = await fire("0")
+    assert floor.arrived[-1][1].reason.value == "reopened"
+    assert floor.arrived[-1][1].began_at_ms == again, "it was over in between"
+    await floor.hear(clears(first, floor.now))
+    pending = replace(first, active_at_ms=floor.now - 1_000, fired_at_ms=floor.now + 5_000)
+    await floor.advance(5_000)
+    await floor.hear(fires(pending, floor.now))
+    assert floor.arrived[-1][1].began_at_ms == again, "its condition held when the other ended"
+
+
 async def test_it_began_before_the_time_in_which_nobody_could_tell() -> None:
     floor = await Floor(config()).open()
     await floor.reconcile()
@@ -51,7 +96,7 @@ async def test_it_began_before_the_time_in_which_nobody_could_tell() -> None:
     again = replace(down, active_at_ms=floor.now - 1_000, fired_at_ms=floor.now)
     await floor.hear(fires(again, floor.now))
     incident = await floor.desk.incident(1)
-    assert began_ms(incident.members.values(), floor.now) == began
+    assert began_ms(incident, floor.now) == began
     await floor.advance(60_000)
     await floor.hear(clears(again, floor.now))
     over = floor.arrived[-1][1]
@@ -61,7 +106,9 @@ async def test_it_began_before_the_time_in_which_nobody_could_tell() -> None:
 
 def test_by_another_clock_it_began_as_long_ago() -> None:
     moved = _member(10, 30).shifted(1_000)
-    assert began_ms([moved], 2_000) == 1_010 and moved.ended_at_ms == 1_030
+    assert began_ms(_incident(moved), 2_000) == 1_010 and moved.ended_at_ms == 1_030
+    fired_again = replace(_incident(_member(20, None)), began_at_ms=10)
+    assert began_ms(fired_again.shifted(1_000), 2_000) == 1_010
 
 
 async def test_an_escalation_names_who_got_the_page_before_and_when() -> None:
