@@ -71,8 +71,9 @@ class LoopWatch:
         self.turns = Waits()
         self.blocked = 0
         self._ask, self._monotonic, self._cpu = ask, monotonic, cpu
-        self._asked: tuple[float, float] | None = None  # when the loop was asked, and the CPU then
-        self._ticked = monotonic()
+        self._asked: tuple[float, float] | None = None  # since when it is to turn, and the CPU then
+        self._ticked = monotonic(), cpu()
+        self._silent = 0.0  # seconds between the last ticks
         self._logged = False
         self._ended = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -95,16 +96,17 @@ class LoopWatch:
 
     def tick(self) -> None:
         """Ask the loop to turn, or look at one that has not turned yet."""
-        now, asked = self._monotonic(), self._asked
-        silent, self._ticked = now - self._ticked, now
-        if asked is None:
-            self._asked = now, self._cpu()
-            self.turns.begin(now)
+        now, cpu, asked = self._monotonic(), self._cpu(), self._asked
+        (last, cpu_then), self._ticked = self._ticked, (now, cpu)
+        self._silent = now - last
+        if asked is None:  # a tick that is late itself was due earlier: what held it held the loop
+            self._asked = min(now, last + _TICK_SECONDS), cpu_then
+            self.turns.begin(self._asked[0])
             assert self._loop is not None
             self._loop.call_soon_threadsafe(self._turned)
         elif now - asked[0] >= BLOCKED_SECONDS and not self._logged:
             self._logged = True
-            self._say_blocked(now - asked[0], self._cpu() - asked[1], silent)
+            self._say_blocked(now - asked[0], cpu - asked[1])
 
     def request(self) -> None:
         """Measure one request of our own."""
@@ -131,13 +133,13 @@ class LoopWatch:
         self.turns.end(now)
         if seconds >= BLOCKED_SECONDS:
             if not self._logged:
-                self._say_blocked(seconds, cpu, now - self._ticked)
+                self._say_blocked(seconds, cpu)
             log.warning("the event loop turns again", extra={"seconds": f"{seconds:.2f}"})
         self._logged, self._asked = False, None
 
-    def _say_blocked(self, seconds: float, cpu: float, silent: float) -> None:
-        """`silent`: seconds in which this watch did not run either."""
+    def _say_blocked(self, seconds: float, cpu: float) -> None:
         self.blocked += 1
+        silent = max(self._silent, self._monotonic() - self._ticked[0])  # this watch did not run
         if silent >= BLOCKED_SECONDS / 2 and cpu < _IDLE_SHARE * seconds:
             why = "the process was stopped, or had no CPU"
         else:  # a call into C that keeps the interpreter's lock is seen just after its end

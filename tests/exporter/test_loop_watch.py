@@ -132,20 +132,23 @@ async def test_one_block_is_counted_and_logged_once(caplog: pytest.LogCaptureFix
     assert said(watch)["tocsin_loop_blocked_total"] == 2
 
 
+@pytest.mark.parametrize("asked_before", [True, False])
 @pytest.mark.parametrize("loop_first", [True, False])
 async def test_a_stopped_process_is_told_from_a_blocked_loop(
-    loop_first: bool, caplog: pytest.LogCaptureFixture
+    loop_first: bool, asked_before: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     times = Times()
     watch = watching(times)
     watch.start()
     watch.stop()
-    watch.tick()
+    if asked_before:
+        watch.tick()
     times.pass_by(20.0, cpu=0.01)
-    if not loop_first:
+    if not (loop_first and asked_before):
         watch.tick()
     await asyncio.sleep(0)
     assert watch.blocked == 1
+    assert said(watch)["tocsin_loop_lag_seconds"] == pytest.approx(20.0, abs=0.3)
     assert "the process was stopped, or had no CPU" in caplog.text
 
 
