@@ -149,7 +149,8 @@ def _began_before(incident: Incident, events: Sequence[AlertEvent], now_ms: int)
     """When the stretch began that goes on with `events`: an alert that fires anew forgets when it
     fired before. None when nothing held between its last end and now."""
     if not incident.active:
-        ended_ms = max(one.ended_at_ms or 0 for one in incident.members.values())
+        ends = [one.ended_at_ms or 0 for one in incident.members.values()]
+        ended_ms = max(ends, default=0)
         if all(event.alert.active_at_ms > ended_ms for event in events):
             return None
     return began_ms(incident, now_ms)

@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
+from tocsin_alerting.incidents.composition import MOST_ALERTS
 from tocsin_alerting.notify.secret import Secret, Vault
 from tocsin_alerting.settings import FilePath, Interval, Refused, Section
 
@@ -27,6 +28,15 @@ def _usable(url: str) -> str:
     return url
 
 
+def _sendable(max_alerts: int) -> int:
+    if max_alerts > MOST_ALERTS:
+        most = f"a message has at most {MOST_ALERTS} alerts and counts the rest in truncatedAlerts"
+        raise ValueError(
+            f"{max_alerts} is too many: {most}; give 1 to {MOST_ALERTS}, or 0 for as many as fit"
+        )
+    return max_alerts
+
+
 class WebhookSettings(Section):
     """One of `url`, `url_file` and `url_env` says where; a `secret` signs, a token authorises."""
 
@@ -44,7 +54,7 @@ class WebhookSettings(Section):
     header_files: Mapping[str, FilePath] = {}
     timeout: Interval = 10_000
     send_resolved: bool = True
-    max_alerts: int = Field(default=0, ge=0)
+    max_alerts: Annotated[int, AfterValidator(_sendable)] = Field(default=0, ge=0)
     extra: bool = True
     ca_file: FilePath | None = None
     insecure_skip_verify: bool = False

@@ -46,6 +46,10 @@ CASES = {
         "policies: {P0: {ack: {on_timeout: next}, steps: [{notify: [{receiver: log}]}]}}",
         "t.yml:1:35: there is no timeout that could end",
     ),
+    "more alerts than a message carries": (
+        f"receivers: {{hook: {HOOK[:-1]}, max_alerts: 101}}}}",
+        "receivers.hook.max_alerts: 101 is too many: a message has at most 100 alerts",
+    ),
     "a list that is none": ("rule_files: bundled", "t.yml:1:13: rule_files: must be a list"),
     "a mapping that is none": ("web: 5", "t.yml:1:6: web: must be a mapping"),
     "a section without content": ("contacts:", "t.yml:1:10: contacts: must be a mapping"),
