@@ -290,15 +290,15 @@ class Desk:
         return self.ledger.outbox.next_due_ms(now_ms, self._goes_at)
 
     async def delivered(self, delivery: Delivery, outcome: Outcome, now_ms: int) -> None:
-        """Take the outcome of an attempt: done, again later, or never (rules 9 and 28)."""
+        """Take the outcome of an attempt: done, again later, or refused (rules 9 and 28)."""
         message = self.ledger.outbox.get(delivery.key)
         if message is None or not _expected(message, delivery, outcome):
             return
         after = settled(message, outcome, now_ms, self._jitter())
         self.ledger.outbox.put(after)
         self._note_delivery(after, now_ms)
-        if after.is_page and after.state in (MessageState.FAILED, MessageState.CANCELLED):
-            self._page_failed(after, now_ms)
+        if after.is_page and after.state is not MessageState.SENT:
+            self._page_failed(after, now_ms, news=after.lost and not message.lost)
         await self._run_and_save(now_ms)
 
     def _note_delivery(self, message: Message, now_ms: int) -> None:
@@ -320,12 +320,14 @@ class Desk:
                 data["next_at_ms"] = message.next_at_ms
             self.ledger.note(sent.incident, "delivery_retry", now_ms, data=data)
 
-    def _page_failed(self, message: Message, now_ms: int) -> None:
+    def _page_failed(self, message: Message, now_ms: int, *, news: bool) -> None:
+        """`news`: until now there was hope that the page would reach somebody in time."""
         incident = self.ledger.incidents.get(message.notification.incident)
         if incident is None:
             return
-        self.ledger.outbox.retract(message, incident.cycle)
-        if message.state is MessageState.FAILED and self.ledger.outbox.step_failed(message):
+        if message.state in (MessageState.FAILED, MessageState.CANCELLED):
+            self.ledger.outbox.retract(message, incident.cycle)
+        if news and self.ledger.outbox.step_failed(message):
             sent = message.notification
             failed = StepFailed(message.generation, sent.step, sent.loop)
             self.ledger.apply(step(incident, failed, now_ms, self.ledger.config), now_ms)

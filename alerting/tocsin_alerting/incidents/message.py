@@ -1,7 +1,7 @@
 """One row of the outbox: a notification on its way, and how far it came.
 
 PENDING ---> SENDING ---> SENT
-   ^            |------> FAILED      refused for good, or tried for too long
+   ^            |------> FAILED      refused for good, or for too long
    +------------+------> CANCELLED   answered or over before anybody got it
 """
 
@@ -15,6 +15,10 @@ from tocsin_alerting.incidents.policy import Severity, Target
 LEASE_MS = 30_000
 GIVE_UP_MS = 24 * 3_600_000
 LONGEST_RETRY_AFTER_MS = 3_600_000
+# After each refusal that may be mended: 15, 30 and 60 s after the first, then each minute for ten;
+# of milder severities 1, 5, 10, 30 and 60 min after it.
+URGENT_WAITS_MS = (15_000, 15_000, 30_000, *(60_000,) * 10)
+REFUSED_WAITS_MS = (60_000, 240_000, 300_000, 1_200_000, 1_800_000)
 URGENT = frozenset({Severity.P0.value, Severity.P1.value})
 NOTICES = frozenset(
     {
@@ -42,7 +46,10 @@ WAITING = frozenset({MessageState.PENDING, MessageState.SENDING})
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """`withdrawn`: on its way when it was no longer wanted; a failure is not tried again then."""
+    """`withdrawn`: on its way when it was no longer wanted; a failure is not tried again then.
+
+    `refusals` counts the attempts that ended as if for good.
+    """
 
     id: int
     notification: Notification
@@ -54,6 +61,7 @@ class Message:
     withdrawn: bool = False
     last_error: str = ""
     reference: str = ""
+    refusals: int = 0
 
     @property
     def key(self) -> str:
@@ -71,6 +79,12 @@ class Message:
     @property
     def urgent(self) -> bool:
         return self.notification.severity in URGENT
+
+    @property
+    def lost(self) -> bool:
+        """Whether nobody is to wait for it: it failed, or was refused and is tried all the same."""
+        refused = self.refusals > 0 and self.state is not MessageState.SENT
+        return refused or self.state is MessageState.FAILED
 
     @property
     def due_at_ms(self) -> int | None:
@@ -97,8 +111,11 @@ def settled(message: Message, outcome: Outcome, now_ms: int, jitter: float) -> M
             return replace(
                 free, state=MessageState.SENT, reference=outcome.reference, last_error=""
             )
-        case Permanent():
+        case Permanent(final=True):
             return replace(free, state=MessageState.FAILED, last_error=outcome.error)
+        case Permanent():
+            refused = replace(free, last_error=outcome.error, refusals=free.refusals + 1)
+            return _all_the_same(refused, now_ms, jitter)
         case RetryAt():
             return _again(replace(free, last_error=outcome.error), outcome, now_ms, jitter)
 
@@ -113,6 +130,17 @@ def _again(message: Message, outcome: RetryAt, now_ms: int, jitter: float) -> Me
     if outcome.not_before_ms is not None:
         next_at_ms = min(outcome.not_before_ms, now_ms + LONGEST_RETRY_AFTER_MS)
     return replace(message, state=MessageState.PENDING, next_at_ms=max(next_at_ms, now_ms))
+
+
+def _all_the_same(message: Message, now_ms: int, jitter: float) -> Message:
+    """Refused, and tried again: what is wrong with a server is often mended within minutes."""
+    if message.withdrawn:
+        return replace(message, state=MessageState.CANCELLED)
+    waits = URGENT_WAITS_MS if message.urgent else REFUSED_WAITS_MS
+    if message.refusals > len(waits):
+        return replace(message, state=MessageState.FAILED)
+    next_at_ms = now_ms + _shortened(waits[message.refusals - 1], jitter)
+    return replace(message, state=MessageState.PENDING, next_at_ms=next_at_ms)
 
 
 def withdrawn(message: Message) -> Message:
@@ -141,4 +169,8 @@ def backoff_ms(attempts: int, jitter: float, *, urgent: bool) -> int:
     """
     longest_ms = 60_000 if urgent else 600_000
     planned = min(1000 << min(attempts - 1, 20), longest_ms)
-    return round(planned * (1 - 0.2 * jitter))
+    return _shortened(planned, jitter)
+
+
+def _shortened(planned_ms: int, jitter: float) -> int:
+    return round(planned_ms * (1 - 0.2 * jitter))

@@ -274,9 +274,9 @@ class Outbox:
                     self._make_ready(waiting)
 
     def step_failed(self, message: Message) -> bool:
-        """Whether every page of the message's step failed for good."""
+        """Whether no page of the message's step may be waited for."""
         same = [one for one in self.of(message.notification.incident) if _same_step(one, message)]
-        return all(one.state in (MessageState.FAILED, MessageState.CANCELLED) for one in same)
+        return all(one.lost or one.state is MessageState.CANCELLED for one in same)
 
     def shift(self, delta_ms: int) -> None:
         for message in self.waiting():
@@ -324,7 +324,8 @@ def _same_step(one: Message, other: Message) -> bool:
 
 
 def _refused(message: Message) -> bool:
-    return message.state is MessageState.FAILED
+    """For good: what was refused in vain for minutes may be taken again when it is over."""
+    return message.state is MessageState.FAILED and not message.refusals
 
 
 def _unsent(message: Message) -> bool:

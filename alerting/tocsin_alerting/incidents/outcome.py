@@ -21,9 +21,12 @@ class RetryAt:
 
 @dataclass(frozen=True, slots=True)
 class Permanent:
-    """Not delivered, and the same message never will be: a refused address, a wrong password."""
+    """Refused as if for good: a wrong password, a bad certificate, 4xx. It may be mended soon, so
+    it is tried again, but nobody waits for it. `final`: nobody is there, and no try helps.
+    """
 
     error: str
+    final: bool = False
 
 
 Outcome = Done | RetryAt | Permanent

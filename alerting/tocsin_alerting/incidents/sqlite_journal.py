@@ -30,6 +30,7 @@ from tocsin_alerting.incidents.sqlite_rows import (
 )
 from tocsin_alerting.incidents.sqlite_schema import (
     ADDED,
+    ADDED_COLUMNS,
     CREATE_META,
     MIGRATIONS,
     PUT_META,
@@ -47,8 +48,7 @@ T = TypeVar("T")
 Connect = Callable[[str], sqlite3.Connection]
 OPEN = "state <> 'CLOSED'"
 LIVE_MESSAGES = (
-    f"SELECT {MESSAGE_COLUMNS} FROM outbox WHERE state IN (?, ?)"
-    f" OR incident IN (SELECT id FROM incidents WHERE {OPEN}) ORDER BY id"
+    f"state IN (?, ?) OR incident IN (SELECT id FROM incidents WHERE {OPEN}) ORDER BY id"
 )
 ENGINES = "SELECT target, url, kind, model, seen_ms FROM engines ORDER BY target"
 MEMBERS = "SELECT incident, fingerprint, source, since_ms, ended_at_ms, alert_json, origins_json"
@@ -103,8 +103,8 @@ class SqliteJournal:
         return [read_entry(row) for row in rows]
 
     async def messages(self, number: int) -> list[Message]:
-        sql = f"SELECT {MESSAGE_COLUMNS} FROM outbox WHERE incident = ? ORDER BY id"
-        rows = await self._ask(lambda one: one.execute(sql, (number,)).fetchall())
+        where = "incident = ? ORDER BY id"
+        rows = await self._ask(lambda one: _messages(one, where, (number,)))
         return [read_message(row, self._unknown) for row in rows]
 
     async def prune(self, before_ms: int) -> int:
@@ -150,7 +150,7 @@ class SqliteJournal:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             _migrate(connection, str(self._path))
-            _add_tables(connection)
+            _add(connection)
             if self._machine is not None:
                 rename(connection, self._machine)
         except BaseException:  # why: an open file must not outlive whatever went wrong
@@ -178,7 +178,7 @@ class SqliteJournal:
                 )
             else:
                 timers.setdefault(number, []).append(known)
-        messages = rows(LIVE_MESSAGES, *WAITING)
+        messages = _messages(connection, LIVE_MESSAGES, (*WAITING,))
         instances = rows(
             "SELECT file, group_name, rule_uid, fingerprint, last_eval_ms, row_json"
             " FROM rule_instances"
@@ -284,13 +284,28 @@ def _migrate(connection: sqlite3.Connection, path: str) -> None:
         raise
 
 
-def _add_tables(connection: sqlite3.Connection) -> None:
-    """On a disk that takes no writes they stay away: what is there is still worth reading."""
+def _add(connection: sqlite3.Connection) -> None:
+    """Tables and columns that an older version does without. On a disk that takes no writes they
+    stay away: what is there is still worth reading."""
+    missing = [
+        how for (table, name), how in ADDED_COLUMNS.items() if not _has(connection, table, name)
+    ]
     try:
-        for statement in ADDED.values():
+        for statement in (*ADDED.values(), *missing):
             connection.execute(statement)
     except sqlite3.OperationalError:
         return
+
+
+def _has(connection: sqlite3.Connection, table: str, column: str) -> bool:
+    return any(row[1] == column for row in connection.execute(f"PRAGMA table_info({table})"))
+
+
+def _messages(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Any]:
+    columns = MESSAGE_COLUMNS
+    if not _has(connection, "outbox", "refusals"):
+        columns = columns.replace("refusals", "0")
+    return connection.execute(f"SELECT {columns} FROM outbox WHERE {where}", values).fetchall()
 
 
 def _has_engines(connection: sqlite3.Connection) -> bool:

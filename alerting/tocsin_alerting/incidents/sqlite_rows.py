@@ -43,7 +43,7 @@ DELETE_TIMERS = (
 
 MESSAGE_COLUMNS = (
     "id, payload, generation, state, attempts, next_at_ms, lease_until_ms, withdrawn,"
-    " last_error, provider_ref"
+    " last_error, provider_ref, refusals"
 )
 
 
@@ -106,7 +106,8 @@ def read_timer(row: Row) -> Timer | None:
 
 
 def read_message(row: Row, unknown: UnknownFields) -> Message:
-    number, payload, generation, state, attempts, next_ms, lease_ms, withdrawn, error, ref = row
+    number, payload, generation, state, attempts, next_ms, lease_ms, *rest = row
+    withdrawn, error, ref, refusals = rest
     data = json.loads(payload)
     notification = Notification.from_json(
         known_fields(data, Notification)
@@ -127,6 +128,7 @@ def read_message(row: Row, unknown: UnknownFields) -> Message:
         withdrawn=bool(withdrawn),
         last_error=error,
         reference=ref,
+        refusals=refusals,
     )
 
 
@@ -176,6 +178,7 @@ def _message_row(one: Message, unknown: UnknownFields) -> Row:
         int(one.withdrawn),
         one.last_error,
         one.reference,
+        one.refusals,
     )
 
 

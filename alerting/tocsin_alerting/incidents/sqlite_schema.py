@@ -50,6 +50,11 @@ ADDED: Mapping[str, str] = {
     " kind TEXT NOT NULL, model TEXT NOT NULL, seen_ms BIGINT NOT NULL)",
 }
 
+# Columns likewise: (table, column) -> how to add it.
+ADDED_COLUMNS: Mapping[tuple[str, str], str] = {
+    ("outbox", "refusals"): "ALTER TABLE outbox ADD COLUMN refusals BIGINT NOT NULL DEFAULT 0",
+}
+
 CREATE_META = "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
 READ_META = "SELECT value FROM meta WHERE key = ?"
 
@@ -94,6 +99,7 @@ PUT_MESSAGE = upsert(
         "withdrawn",
         "last_error",
         "provider_ref",
+        "refusals",
     ),
 )
 PUT_ENTRY = upsert("history", ("seq",), ("ts_ms", "incident", "event", "actor", "data_json"))

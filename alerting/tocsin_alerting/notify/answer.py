@@ -10,7 +10,8 @@ _WORTH_A_RETRY = frozenset({408, 425, 429})
 
 
 def outcome(status: int, retry_after: str | None, now_ms: int, detail: str = "") -> Outcome:
-    """2xx is done; 408, 425, 429 and 5xx are worth another try; all else is final."""
+    """2xx is done; 408, 425, 429 and 5xx are worth another try; all else is a refusal, 410 for
+    good: the receiver is gone."""
     said = f"HTTP {status}" + (f": {detail}" if detail else "")
     if 200 <= status < 300:
         return Done(detail=said)
@@ -18,7 +19,7 @@ def outcome(status: int, retry_after: str | None, now_ms: int, detail: str = "")
         return RetryAt(said, not_before(retry_after, now_ms))
     if 300 <= status < 400:
         return Permanent(f"HTTP {status}: a redirect, which is not followed; configure the new URL")
-    return Permanent(said)
+    return Permanent(said, final=status == 410)
 
 
 def not_before(retry_after: str | None, now_ms: int) -> int | None:

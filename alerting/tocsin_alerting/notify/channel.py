@@ -16,8 +16,8 @@ def ending(outcome: Outcome) -> str:
             return f"= delivered: {detail}"
         case RetryAt(error=error):
             return f"= not delivered, worth another try: {error}"
-        case Permanent(error=error):
-            return f"= not delivered, and never will be: {error}"
+        case Permanent(error=error, final=final):
+            return f"= not delivered, {'and never will be' if final else 'refused'}: {error}"
 
 
 class Channel(Protocol):

@@ -160,4 +160,4 @@ def _log_attempt(delivery: Delivery, outcome: Outcome, took_ms: int) -> None:
         case RetryAt(error=error):
             logger.warning("not delivered to %s, retrying: %s: %s", whom, what, error, extra=fields)
         case Permanent(error=error):
-            logger.error("not delivered to %s, failed: %s: %s", whom, what, error, extra=fields)
+            logger.error("not delivered to %s, refused: %s: %s", whom, what, error, extra=fields)

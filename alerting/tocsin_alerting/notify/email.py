@@ -2,12 +2,13 @@
 
 import base64
 from collections import OrderedDict
+from dataclasses import replace
 
 from aiosmtplib import SMTP
 
 from tocsin_alerting.http import tls_context
 from tocsin_alerting.incidents.notification import Notification
-from tocsin_alerting.notify.channel import Done, Outcome, Permanent, RetryAt, ending
+from tocsin_alerting.notify.channel import Done, Outcome, Permanent, ending
 from tocsin_alerting.notify.email_settings import EmailSettings
 from tocsin_alerting.notify.mail import message
 from tocsin_alerting.notify.secret import masked
@@ -86,7 +87,7 @@ class Email:
         if isinstance(outcome, Done):
             return Done(outcome.reference, masked(outcome.detail, secrets))
         error = masked(f"{self._settings.smarthost}: {outcome.error}", secrets)
-        return RetryAt(error) if isinstance(outcome, RetryAt) else Permanent(error)
+        return replace(outcome, error=error)
 
     def _secrets(self) -> tuple[str, ...]:
         if self._login is None:

@@ -1,18 +1,25 @@
 """One conversation with a mail server, and what its answers mean: delivered, later, or never."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
 
 from aiosmtplib import SMTP
-from aiosmtplib.errors import SMTPException, SMTPRecipientsRefused, SMTPResponseException
+from aiosmtplib.errors import (
+    SMTPException,
+    SMTPRecipientRefused,
+    SMTPRecipientsRefused,
+    SMTPResponseException,
+)
 
 from tocsin_alerting.http import certificate_refused
 from tocsin_alerting.notify.channel import Done, Outcome, Permanent, RetryAt
 
 _FAREWELL_S = 2.0
+_UNKNOWN = re.compile(r"5\.1\.10?\b")  # RFC 3463 and 7505; the text alone may mean anything
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -23,7 +30,7 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Handed:
-    """`open` are the recipients refused for now (SMTP 400 to 499): a later try may reach them."""
+    """`open` are the recipients whom another try may reach."""
 
     outcome: Outcome
     open: tuple[str, ...] = ()
@@ -46,6 +53,9 @@ async def hand_over(
         return handed
     except TimeoutError:
         return Handed(RetryAt(f"no answer in {limit_s:g} s, {said[-1]}"), tuple(recipients))
+    except SMTPRecipientsRefused as error:
+        left = tuple(one.recipient for one in error.recipients if not _is_unknown(one))
+        return Handed(broken(error), left)
     except (SMTPException, OSError, ValueError) as error:
         return Handed(broken(error), tuple(recipients))
     finally:
@@ -95,12 +105,14 @@ async def _authenticate(client: SMTP, login: Login) -> None:
 
 
 def broken(error: Exception) -> Outcome:
-    """The outcome of a conversation that ended in `error`: SMTP's replies from 500 are final, those
-    from 400 to 499 are not, and neither is a broken connection."""
+    """The outcome of a conversation that ended in `error`. SMTP's replies from 500 refuse, for good
+    when no recipient is known; those from 400 to 499 and a broken connection may pass."""
     if isinstance(error, SMTPRecipientsRefused):
-        worst = min(error.recipients, key=lambda one: one.code)
         listed = "; ".join(f"{one.recipient}: {one.code} {one.message}" for one in error.recipients)
-        return _answered(worst.code, f"recipients refused: {listed}")
+        text = f"recipients refused: {listed}"
+        if all(map(_is_unknown, error.recipients)):
+            return Permanent(text, final=True)
+        return _answered(min(one.code for one in error.recipients), text)
     if isinstance(error, SMTPResponseException):
         return _answered(error.code, f"{error.code} {error.message}")
     text = str(error) or type(error).__name__
@@ -109,6 +121,10 @@ def broken(error: Exception) -> Outcome:
     if not isinstance(error, OSError):
         return Permanent(text)
     return RetryAt(text)
+
+
+def _is_unknown(refusal: SMTPRecipientRefused) -> bool:
+    return refusal.code >= 500 and _UNKNOWN.match(refusal.message.lstrip()) is not None
 
 
 def _answered(code: int, text: str) -> Outcome:

@@ -116,7 +116,7 @@ async def test_a_page_on_its_way_when_it_was_over_and_then_lost() -> None:
 
 async def test_who_refused_for_good_and_who_was_never_tried_hear_nothing() -> None:
     one = await Floor(config()).open()
-    one.answers["chat"] = lambda _: Permanent("no such channel")
+    one.answers["chat"] = lambda _: Permanent("no such channel", final=True)
     await one.hear(fires(DOWN))
     one.answers.clear()
     await one.hear(clears(DOWN))

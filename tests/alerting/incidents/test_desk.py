@@ -1,5 +1,7 @@
 """The desk end to end: alerts in, messages out, with a journal that remembers."""
 
+from collections import Counter
+
 import pytest
 
 from support.alert_events import alert, clears, fires, removed, unknown
@@ -186,7 +188,7 @@ async def test_a_p0_is_tried_as_long_as_it_is_open_and_newer_pages_replace_older
 
 async def test_resolved_goes_to_nobody_whose_page_failed() -> None:
     one = await floor()
-    one.answers["phone"] = lambda n: Permanent("no such number")
+    one.answers["phone"] = lambda n: Permanent("no such number", final=True)
     await one.hear(fires(DOWN))
     await one.hear(clears(DOWN))
     assert [who for _, who in one.reasons("resolved")] == ["chat"]
@@ -202,6 +204,55 @@ async def test_a_step_that_nobody_got_is_followed_within_30_seconds() -> None:
     one.answers["phone"] = lambda n: Done()
     await one.advance(MINUTE)
     assert one.reasons("unreachable") == [(30 * SECOND, "wang")]
+
+
+async def test_what_is_refused_for_seconds_arrives_all_the_same_and_once() -> None:
+    """The password was wrong for 6 s: the next step does not wait, and neither does the first."""
+    one = await floor()
+    for name in ("phone", "chat"):
+        one.answers[name] = lambda n: Permanent("535 wrong password")
+    await one.hear(fires(DOWN))
+    await one.advance(6 * SECOND)
+    one.answers.clear()
+    await one.advance(MINUTE)
+    assert one.told[:3] == [
+        (15 * SECOND, "opened", "li"),
+        (15 * SECOND, "opened", "chat"),
+        (30 * SECOND, "unreachable", "wang"),
+    ]
+    await one.advance(12 * MINUTE)
+    assert max(Counter(n.key for _, n in one.arrived).values()) == 1
+
+
+async def test_a_step_that_is_refused_again_and_again_is_given_up_once() -> None:
+    lasting = Policy("P0", (Step(to("phone:li")),))
+    one = await floor(policies={"P0": lasting})
+    one.answers["phone"] = lambda n: Permanent("550 policy")
+    await one.hear(fires(DOWN))
+    await one.advance(20 * MINUTE)
+    tries = [n for n in one.sent if n.reason == "opened"]
+    events = [entry.event for entry in (await one.desk.story(1)).history]
+    assert len(tries) == 14
+    assert events.count("no_one_reached") == 1 and events.count("delivery_failed") == 1
+    await one.hear(clears(DOWN))
+    one.answers.clear()
+    await one.advance(MINUTE)
+    assert [why for _, why, _ in one.told] == ["fired_and_resolved"]
+
+
+async def test_an_answer_or_the_end_ends_what_is_refused() -> None:
+    for over in (Verb.ACK, None):
+        one = await floor()
+        one.answers["chat"] = lambda n: Permanent("403")
+        await one.hear(fires(DOWN))
+        if over is None:
+            await one.hear(clears(DOWN))
+        else:
+            await one.act(over)
+        one.answers.clear()
+        await one.advance(11 * MINUTE)
+        told = [why for _, why, who in one.told if who == "chat"]
+        assert told == ([] if over else ["fired_and_resolved"])
 
 
 async def test_in_flight_at_the_end_counts_as_told_unless_it_fails() -> None:

@@ -63,7 +63,7 @@ async def test_what_nobody_can_tell_and_what_nobody_got(lines: pytest.LogCapture
     await floor.reconcile()
     for step in floor.settings.policies["P0"].steps:
         for target in step.notify:
-            floor.answers[target.receiver] = lambda _: Permanent("550 no")
+            floor.answers[target.receiver] = lambda _: Permanent("550 no", final=True)
     await floor.hear(fires(alert(target="a:1"), floor.now))
     await floor.advance(60_000)
     await floor.hear(unknown(alert(target="a:1"), floor.now))

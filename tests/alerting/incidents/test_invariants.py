@@ -37,7 +37,7 @@ MOVES = st.one_of(
         st.sampled_from(["ack", "unack", "resolve", "escalate", "snooze"]),
         st.sampled_from(["1", "2", "3", "4"]),
     ),
-    st.tuples(st.sampled_from(["down", "broken", "up"]), st.sampled_from(CHANNELS)),
+    st.tuples(st.sampled_from(["down", "broken", "gone", "up"]), st.sampled_from(CHANNELS)),
     st.tuples(st.just("restart"), st.sampled_from(["0", "30", "1000", "8000"])),
     st.tuples(st.just("lose"), st.just("")),
     st.tuples(st.just("jump"), st.sampled_from(["-3600", "3600", "45"])),
@@ -70,7 +70,7 @@ class Story:
         match verb:
             case "fire" | "clear" | "unknown":
                 await self.hear(verb, word)
-            case "down" | "broken" | "up":
+            case "down" | "broken" | "gone" | "up":
                 self.channel(verb, word)
             case "restart":
                 await floor.restart(down_ms=int(word) * SECOND)
@@ -104,9 +104,9 @@ class Story:
 
     def channel(self, verb: str, name: str) -> None:
         def refuse(one: Notification) -> Outcome:
-            if verb == "broken" and one.reason in ("resolved", "given_up"):
+            if verb in ("broken", "gone") and one.reason in ("resolved", "given_up"):
                 self.refused.add(way(one))
-            return RetryAt("503") if verb == "down" else Permanent("gone")
+            return RetryAt("503") if verb == "down" else Permanent("gone", final=verb == "gone")
 
         if verb == "up":
             self.floor.answers.pop(name, None)

@@ -1,9 +1,11 @@
 """How a message goes from pending to sent, and how long it is tried."""
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from support.notifications import ENGINE_DOWN, NEW_YEAR_MS
 from tocsin_alerting.incidents.message import (
@@ -16,7 +18,7 @@ from tocsin_alerting.incidents.message import (
     settled,
 )
 from tocsin_alerting.incidents.notification import Notification, Reason
-from tocsin_alerting.incidents.outcome import Done, Permanent, RetryAt
+from tocsin_alerting.incidents.outcome import Done, Outcome, Permanent, RetryAt
 
 
 def message(reason: Reason = Reason.OPENED, severity: str = "P0") -> Message:
@@ -43,8 +45,12 @@ def test_outcomes() -> None:
     now = NEW_YEAR_MS + 500
     sent = settled(message(), Done("id-7"), now, 0.0)
     assert (sent.state, sent.reference, sent.lease_until_ms) == (MessageState.SENT, "id-7", None)
-    refused = settled(message(), Permanent("550 no such user"), now, 0.0)
-    assert (refused.state, refused.last_error) == (MessageState.FAILED, "550 no such user")
+    gone = settled(message(), Permanent("550 no such user", final=True), now, 0.0)
+    assert (gone.state, gone.last_error) == (MessageState.FAILED, "550 no such user")
+    assert gone.lost and gone.refusals == 0
+    refused = settled(message(), Permanent("535 no"), now, 0.0)
+    assert (refused.state, refused.next_at_ms) == (MessageState.PENDING, now + 15_000)
+    assert refused.lost and not settled(claimed(refused, now), Done(), now, 0.0).lost
     again = settled(message(), RetryAt("503"), now, 0.0)
     assert (again.state, again.next_at_ms) == (MessageState.PENDING, now + 1000)
 
@@ -79,3 +85,66 @@ def test_what_is_no_longer_wanted_is_not_tried_again() -> None:
     unwanted = replace(message(), withdrawn=True)
     assert settled(unwanted, RetryAt("503"), 0, 0.0).state is MessageState.CANCELLED
     assert settled(unwanted, Done(), 0, 0.0).state is MessageState.SENT
+    assert settled(unwanted, Permanent("535"), 0, 0.0).state is MessageState.CANCELLED
+    assert settled(unwanted, Permanent("410", final=True), 0, 0.0).state is MessageState.FAILED
+
+
+SECONDS = {
+    "P0": [15, 30, 60, *range(120, 661, 60)],
+    "P1": [15, 30, 60, *range(120, 661, 60)],
+    "P2": [60, 300, 600, 1800, 3600],
+    "P4": [60, 300, 600, 1800, 3600],
+}
+
+
+@pytest.mark.parametrize("severity", SECONDS)
+@pytest.mark.parametrize("reason", [Reason.OPENED, Reason.RESOLVED])
+def test_what_is_refused_is_tried_at_these_seconds_and_then_given_up(
+    severity: str, reason: Reason
+) -> None:
+    one, now = message(reason, severity), NEW_YEAR_MS
+    tries = []
+    while (one := settled(one, Permanent("550"), now, 0.0)).state is MessageState.PENDING:
+        now = one.next_at_ms
+        tries.append((now - NEW_YEAR_MS) // 1000)
+        one = claimed(one, now)
+    assert one.state is MessageState.FAILED
+    assert tries == SECONDS[severity]
+
+
+OUTCOMES = st.sampled_from(["refused", "later", "named", "gone", "done"])
+KINDS: dict[str, Outcome] = {
+    "refused": Permanent("535"),
+    "later": RetryAt("503"),
+    "gone": Permanent("410", final=True),
+    "done": Done("ref"),
+}
+
+
+@given(st.lists(OUTCOMES, max_size=40), st.sampled_from(["P0", "P2"]), st.floats(0, 0.999))
+def test_any_row_of_answers_against_a_plain_count(
+    answers: list[str], severity: str, jitter: float
+) -> None:
+    """A refusal moves one place on in its list of waits, whatever came between."""
+    waits = [b - a for a, b in pairwise([0, *SECONDS[severity]])]
+    assert list(accumulate(waits)) == SECONDS[severity]
+    one, now, refused = message(Reason.OPENED, severity), NEW_YEAR_MS, 0
+    for count, answer in enumerate(answers, start=1):
+        refused += answer == "refused"
+        outcome = KINDS.get(answer) or RetryAt("429", now + 7_000)
+        one = settled(one, outcome, now, jitter)
+        over = answer in ("gone", "done") or refused > len(waits)
+        assert (one.state is not MessageState.PENDING) == over
+        assert one.lost == (answer != "done" and (refused > 0 or answer == "gone"))
+        if over:
+            assert (one.state is MessageState.SENT) == (answer == "done")
+            return
+        planned = {
+            "refused": waits[min(refused, len(waits)) - 1] * 1000,
+            "named": 7_000,
+            "later": backoff_ms(count, 0.0, urgent=severity == "P0"),
+        }[answer]
+        shortest = planned if answer == "named" else 0.8 * planned - 1
+        assert shortest <= one.next_at_ms - now <= planned
+        now = one.next_at_ms
+        one = claimed(one, now)

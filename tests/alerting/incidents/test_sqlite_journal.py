@@ -238,3 +238,27 @@ async def test_a_file_of_the_same_version_without_engines_gets_the_table(tmp_pat
     assert read.engines == () and len(read.incidents) > 0
     await SqliteJournal(path).commit(Batch(engines={"h:1": EngineRow("h:1", "http://h:1", "x")}))
     assert len((await SqliteJournal(path).load()).engines) == 1
+
+
+@pytest.mark.parametrize("writable", [True, False])
+async def test_a_file_of_the_same_version_that_counts_no_refusals(
+    tmp_path: Path, writable: bool
+) -> None:
+    """Such a column is added, or read as 0 from a disk that takes no writes."""
+    path = tmp_path / "incidents.db"
+    await a_day(SqliteJournal(path))
+    before = await SqliteJournal(path).load()
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE outbox DROP COLUMN refusals")
+
+    def read_only(name: str) -> sqlite3.Connection:
+        address = f"file:{name}?mode=ro"
+        return sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+
+    journal = SqliteJournal(path, connect=None if writable else read_only)
+    read = await journal.load()
+    assert read.messages == before.messages and read.messages
+    if writable:
+        refused = replace(read.messages[0], refusals=3)
+        await journal.commit(Batch(messages={refused.key: refused}))
+        assert refused in (await SqliteJournal(path).load()).messages

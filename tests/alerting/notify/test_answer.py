@@ -18,7 +18,7 @@ def test_every_status_has_one_meaning() -> None:
         elif status in RETRIED or status >= 500:
             assert result == RetryAt(f"HTTP {status}")
         else:
-            assert isinstance(result, Permanent), status
+            assert isinstance(result, Permanent) and result.final == (status == 410), status
 
 
 def _date(seconds: int) -> str:

@@ -180,7 +180,7 @@ async def test_a_fault_in_a_channel_is_told_and_ends_nothing(
 ENDINGS: list[tuple[Outcome, str, str]] = [
     (Done("r"), "INFO", "paged ops (opened): #42 P0 "),
     (RetryAt("503"), "WARNING", "not delivered to ops, retrying: #42 P0 "),
-    (Permanent("550 no such user"), "ERROR", "not delivered to ops, failed: #42 P0 "),
+    (Permanent("550 no such user"), "ERROR", "not delivered to ops, refused: #42 P0 "),
 ]
 
 

@@ -167,6 +167,21 @@ async def test_a_retry_goes_to_those_who_were_not_reached() -> None:
     ]
 
 
+async def test_whom_nobody_knows_is_not_tried_again() -> None:
+    to = ["gone@example.com", "slow@example.com", "odd@example.com"]
+    says = {
+        "RCPT gone@example.com": "550 5.1.1 user unknown",
+        "RCPT slow@example.com": "450 4.2.1 later",
+        "RCPT odd@example.com": "550 5.7.1 policy",
+    }
+    async with Mailbox(says=says) as box:
+        email = _email(box.smarthost, to=to)
+        assert isinstance(await email.send(notification(), NEW_YEAR_MS), RetryAt)
+        box.says.clear()
+        assert isinstance(await email.send(notification(), NEW_YEAR_MS), Done)
+    assert [letter.to for letter in box.messages] == [("slow@example.com", "odd@example.com")]
+
+
 SMTP_UP_TO_DATA = (b"220 hi\r\n", b"250 hello\r\n", b"250 ok\r\n", b"250 ok\r\n", b"354 go\r\n")
 BROKEN = {
     "reset": reset,

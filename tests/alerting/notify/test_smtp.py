@@ -31,6 +31,23 @@ def test_recipients_refused_for_different_reasons_are_worth_a_retry() -> None:
     assert isinstance(broken(SMTPRecipientsRefused([never])), Permanent)
 
 
+UNKNOWN = ("5.1.1 user unknown", "5.1.1 <a@x>: Recipient address rejected", " 5.1.10 no mail here")
+REFUSED = ("no such user", "5.7.1 spam", "5.1.2 bad host", "5.1.11 what", "see 5.1.1", "")
+
+
+def test_only_the_code_of_an_unknown_recipient_is_for_good() -> None:
+    gone = [SMTPRecipientRefused(550, text, "a@x") for text in UNKNOWN]
+    others = [SMTPRecipientRefused(550, text, "b@x") for text in REFUSED]
+    later = SMTPRecipientRefused(450, "5.1.1 odd", "c@x")
+    for refusal in (*gone, *others):
+        found = broken(SMTPRecipientsRefused([refusal]))
+        assert isinstance(found, Permanent) and found.final == (refusal in gone), refusal
+    assert isinstance(broken(SMTPRecipientsRefused([later])), RetryAt)
+    some = broken(SMTPRecipientsRefused([gone[0], others[0]]))
+    assert isinstance(some, Permanent) and not some.final
+    assert not isinstance(broken(SMTPResponseException(550, "5.1.1 at the end")), RetryAt)
+
+
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
