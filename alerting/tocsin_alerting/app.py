@@ -332,7 +332,8 @@ class App:
     async def _load_rules(self, now_ms: int) -> None:
         """What the last run remembers of groups that are gone is told once, and forgotten."""
         rows = await self.instances.load()
-        self.groups.remember(rows, self._history_ms(now_ms), self.store.newest_ms)
+        known = self._history_ms(now_ms), self.store.newest_ms, self.desk.ledger.held()
+        self.groups.remember(rows, *known)
         removed = self.groups.load(self.setup.rules, now_ms)
         await self.desk.handle(removed, now_ms)
         present = {progress.group.key for progress in self.groups.all}

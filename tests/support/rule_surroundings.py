@@ -8,7 +8,7 @@ from support.scripted_engine import Answer, ScriptedEngine
 from tocsin_alerting.promql.ast import Expr, VectorSelector
 from tocsin_alerting.rules.evaluation import Surroundings
 from tocsin_alerting.rules.journal import InstanceRow
-from tocsin_alerting.rules.unknown import Health
+from tocsin_alerting.rules.unknown import Health, Said
 from tocsin_exporter.snapshot import Labels, Source
 
 
@@ -19,6 +19,8 @@ class SetSources:
         self.healths = healths or {}
         self.unready: set[Expr] = set()
         self.touching: dict[VectorSelector, set[Source]] | None = None
+        self.words: dict[Source, Said] = {}
+        self.samples: dict[str, list[int]] = {}
 
     def touched(self, selector: VectorSelector) -> frozenset[Source]:
         if self.touching is not None:
@@ -30,6 +32,13 @@ class SetSources:
 
     def ready(self, expr: Expr) -> bool:
         return expr not in self.unready
+
+    def said(self, source: Source, since_ms: int) -> Said:
+        known = Said.ALL if source in self.healths else Said.NOTHING
+        return self.words.get(source, known)
+
+    def has(self, selector: VectorSelector, labels: Labels, t0_ms: int, t1_ms: int) -> bool:
+        return any(t0_ms <= at <= t1_ms for at in self.samples.get(selector.name, ()))
 
 
 class Written:

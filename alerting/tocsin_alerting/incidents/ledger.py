@@ -20,6 +20,7 @@ from tocsin_alerting.incidents.policy import Severity, Target
 from tocsin_alerting.incidents.routing import IncidentConfig
 from tocsin_alerting.incidents.schedule import Schedule, Timers
 from tocsin_alerting.incidents.timer import Timer, TimerKind
+from tocsin_alerting.rules.alert import AlertEvent, EventKind
 
 
 class Ledger:
@@ -64,6 +65,16 @@ class Ledger:
         """The members of which `origin` says that they fire, or that nobody can tell."""
         names = self._said_by.get(origin, ())
         return [self.incidents[self._holder[name]].members[name] for name in names]
+
+    def held(self) -> list[AlertEvent]:
+        """What its origins said last of each alert that fires, or of which nobody can tell."""
+        kinds = {Source.FIRING: EventKind.FIRING, Source.UNKNOWN: EventKind.UNKNOWN}
+        return [
+            AlertEvent(kinds[member.origins[name]], member.alert, member.since_ms, origin=name)
+            for name in self.origins
+            for member in self.said_by(name)
+            if member.origins.get(name) in kinds
+        ]
 
     def is_held(self, number: int) -> bool:
         """Whether timers and pages of the incident wait for the first word after a start."""

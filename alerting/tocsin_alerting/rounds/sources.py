@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Collection
 
+import re2
+
 from tocsin_alerting.promql.ast import Expr, VectorSelector
 from tocsin_alerting.rules.progress import RULES_JOB
-from tocsin_alerting.rules.unknown import LOOK_BACK_MS, Health
+from tocsin_alerting.rules.unknown import LOOK_BACK_MS, Health, Said
+from tocsin_alerting.store.matchers import Matcher, MatchOp
 from tocsin_alerting.store.store import Store
-from tocsin_exporter.snapshot import Source
+from tocsin_exporter.snapshot import Labels, Source
 
 
 class StoreSources:
@@ -43,3 +46,18 @@ class StoreSources:
 
     def ready(self, expr: Expr) -> bool:
         return self._ready()
+
+    def said(self, source: Source, since_ms: int) -> Said:
+        last = self._store.last(source)
+        if last is None:
+            return Said.NOTHING
+        if source in self._watched():
+            return Said.ALL  # a reading is all that it has
+        return Said.SOME if last.at_ms > since_ms else Said.NOTHING
+
+    def has(self, selector: VectorSelector, labels: Labels, t0_ms: int, t1_ms: int) -> bool:
+        if self._store.sealed_at(t0_ms):
+            return False  # the loop does not wait for the disk; newer samples are in memory
+        own = tuple(Matcher(name, MatchOp.REGEX, f"{re2.escape(text)}|") for name, text in labels)
+        chosen = tuple((*one, *own) for one in selector.matcher_sets)
+        return len(self._store.series(chosen, t0_ms, t1_ms)) > 0

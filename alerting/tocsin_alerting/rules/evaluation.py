@@ -3,24 +3,28 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState
 from tocsin_alerting.rules.alerting import active, candidates, step
+from tocsin_alerting.rules.journal import InstanceRow
 from tocsin_alerting.rules.progress import RuleHealth, RuleProgress
+from tocsin_alerting.rules.proof import unproven
 from tocsin_alerting.rules.query import Engine, query_at, rows
 from tocsin_alerting.rules.recording import record
 from tocsin_alerting.rules.restore import Restore, restored
 from tocsin_alerting.rules.rule import AlertingRule, Group, RecordingRule
 from tocsin_alerting.rules.scope import Rows, Scope
 from tocsin_alerting.rules.unknown import (
-    HISTORY,
     UNKNOWN_MAX_MS,
+    Fired,
     Health,
     Sources,
     Verdict,
     concerned,
     doubt_all,
+    history_of,
+    is_history,
     settle,
 )
 from tocsin_exporter.snapshot import Labels, Source
@@ -136,14 +140,16 @@ async def _alerted(
         _check_limit(group, active(stepped.alerts.values()), "alerts")
     dead = _dead_sources(progress, at_ms, around.sources)
     young = progress.young(at_ms)
+    lost = unproven(progress, rule, stepped.alerts, at_ms, around.sources)
 
     def behind(alert: Alert) -> frozenset[Source]:
-        missing = {HISTORY} if young else set()
+        key = alert.fingerprint
+        missing = {history_of(key)} if young or key in lost else set()
         return concerned(alert, dead, progress.keeps_instance) | missing
 
     def health(source: Source) -> Health:
-        if source == HISTORY:
-            return Health.DEAD if young else Health.ALIVE
+        if is_history(source):
+            return Health.DEAD if young or source.instance in lost else Health.ALIVE
         return around.sources.health(source)
 
     verdict = settle(
@@ -182,10 +188,20 @@ def _restore(progress: RuleProgress, at_ms: int, how: Restore) -> None:
         return
     progress.restored_ms = at_ms
     progress.alerts = restored(rows, progress.rule, at_ms, how, progress.interval_ms)
-    doubts = [row.doubt for row in rows if row.doubt is not None]
-    progress.doubts = {doubt.alert.fingerprint: doubt for doubt in doubts}
+    progress.fired = dict(_fired(row) for row in rows if row.holds)
+    doubts = {row.doubt.alert.fingerprint: row.doubt for row in rows if row.doubt is not None}
+    progress.doubts = {
+        key: replace(doubt, sources=doubt.sources | {history_of(key)})
+        for key, doubt in doubts.items()
+    }
     progress.good_ms = max(row.seen_ms for row in rows)
     progress.seen = {source: row.seen_ms for row in rows for source in row.sources}
+
+
+def _fired(row: InstanceRow) -> tuple[str, Fired]:
+    alert = row.doubt.alert if row.doubt is not None else row.alert
+    assert alert is not None
+    return alert.fingerprint, Fired(alert, row.seen_ms, row.sources)
 
 
 def _dead_sources(progress: RuleProgress, at_ms: int, sources: Sources) -> frozenset[Source]:

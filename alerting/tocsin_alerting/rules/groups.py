@@ -11,7 +11,7 @@ from tocsin_alerting.rules.journal import InstanceJournal, InstanceRow
 from tocsin_alerting.rules.progress import RULES_JOB, GroupProgress, RuleProgress
 from tocsin_alerting.rules.rule import Group, RecordingRule, Rule, RuleFile
 from tocsin_alerting.rules.schedule import missed, slot_ms
-from tocsin_alerting.rules.unknown import inputs
+from tocsin_alerting.rules.unknown import Doubt, inputs
 from tocsin_exporter.snapshot import Source
 
 # How wrong "down at" may be after a crash, for alerts that wait for `for`, when the store has lost
@@ -41,6 +41,8 @@ class Groups:
         self._groups: dict[Key, GroupProgress] = {}
         self._rows: dict[tuple[str, str, str], list[InstanceRow]] = {}
         self._history_ms: int | None = None
+        self._written_ms: Callable[[Source], int | None] = lambda source: None
+        self._held: dict[str, list[AlertEvent]] = {}
         self._leaving: list[_Leaving] = []
         self._forgotten: set[Key] = set()
 
@@ -53,14 +55,19 @@ class Groups:
         rows: Iterable[InstanceRow],
         history_ms: int | None = None,
         written_ms: Callable[[Source], int | None] = lambda source: None,
+        held: Iterable[AlertEvent] = (),
     ) -> None:
         """The journal's rows of the last run, and the time of the newest sample that the store has
         of it, if any; call it before the first `load`.
 
         `written_ms` says when the last run last wrote samples of a rule, by the rule's source:
-        until then its alerts waited or fired, though the rows are older.
+        until then its alerts waited or fired, though the rows are older. `held` is what the open
+        incidents say of alerts: a crash may have cost the rows of what people were told.
         """
-        self._history_ms = history_ms
+        self._history_ms, self._written_ms = history_ms, written_ms
+        self._held = defaultdict(list)
+        for event in held:
+            self._held[event.origin].append(event)
         self._rows = defaultdict(list)
         for row in rows:
             source = Source(RULES_JOB, f"{row.file};{row.rule}")
@@ -179,14 +186,7 @@ class Groups:
     ) -> RuleProgress:
         same = old.get(_identity(rule))
         if not same:
-            rows = self._rows.pop((*group.key, rule.uid), [])
-            return RuleProgress(
-                *group.key,
-                rule,
-                rows=tuple(rows),
-                interval_ms=group.interval_ms or self.interval_ms,
-                history_ms=self._history_ms,
-            )
+            return self._restarted(group, rule)
         progress = same.pop(0)
         source = progress.source
         progress.become(rule)
@@ -194,6 +194,22 @@ class Groups:
             self._leaving.append(_Leaving(source, progress.evaluated_ms or 0))
             progress.written = False
         return progress
+
+    def _restarted(self, group: Group, rule: Rule) -> RuleProgress:
+        """As the last run left it."""
+        rows = self._rows.pop((*group.key, rule.uid), [])
+        held = self._held.pop(rules_origin(group.file, rule.uid), ())
+        known = {row.fingerprint for row in rows if row.holds}
+        told = [_row(group, rule, one) for one in held if one.alert.fingerprint not in known]
+        names = {row.fingerprint for row in told}
+        return RuleProgress(
+            *group.key,
+            rule,
+            rows=(*(row for row in rows if row.fingerprint not in names), *told),
+            interval_ms=group.interval_ms or self.interval_ms,
+            history_ms=self._history_ms,
+            complete_ms=self._written_ms(Source(RULES_JOB, f"{group.file};{rule.uid}")),
+        )
 
     def _remove(
         self,
@@ -238,6 +254,15 @@ def _due_ms(progress: GroupProgress, now_ms: int) -> int:
 
 def _rows(progress: GroupProgress) -> list[InstanceRow]:
     return [row for rule in progress.rules for row in rule.instance_rows()]
+
+
+def _row(group: Group, rule: Rule, event: AlertEvent) -> InstanceRow:
+    """Of an alert that people were told of."""
+    alert = event.alert
+    if event.kind is EventKind.UNKNOWN or alert.state is not AlertState.FIRING:
+        doubt = Doubt(alert, event.at_ms)
+        return InstanceRow(*group.key, rule.uid, event.at_ms, doubt=doubt)
+    return InstanceRow(*group.key, rule.uid, alert.fired_at_ms or event.at_ms, alert)
 
 
 def _identity(rule: Rule) -> object:

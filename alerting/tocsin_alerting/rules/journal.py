@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tocsin_alerting.rules.alert import Alert
+from tocsin_alerting.rules.alert import Alert, AlertState
 from tocsin_alerting.rules.unknown import Doubt
 from tocsin_exporter.snapshot import Source
 
@@ -24,6 +24,18 @@ class InstanceRow:
     alert: Alert | None = None
     doubt: Doubt | None = None
     sources: frozenset[Source] = frozenset()
+
+    @property
+    def holds(self) -> bool:
+        """Whether it fires, or nobody can tell."""
+        if self.doubt is not None:
+            return not self.doubt.over
+        return self.alert is not None and self.alert.state is AlertState.FIRING
+
+    @property
+    def fingerprint(self) -> str:
+        alert = self.alert or (self.doubt.alert if self.doubt else None)
+        return alert.fingerprint if alert else ""
 
 
 class InstanceJournal(Protocol):

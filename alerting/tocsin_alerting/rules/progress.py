@@ -9,7 +9,15 @@ from tocsin_alerting.rules.alert import Alert, AlertState, rules_origin
 from tocsin_alerting.rules.alerting import Naming, alert_samples
 from tocsin_alerting.rules.journal import InstanceRow
 from tocsin_alerting.rules.rule import AlertingRule, Group, Rule
-from tocsin_alerting.rules.unknown import Doubt, is_exempt, keeps_instance, reach_ms, window_ms
+from tocsin_alerting.rules.unknown import (
+    Doubt,
+    Fired,
+    is_exempt,
+    keeps_instance,
+    mixes_series,
+    reach_ms,
+    window_ms,
+)
 from tocsin_exporter.snapshot import Labels, Source
 
 RULES_JOB = "tocsin_rules"
@@ -29,8 +37,10 @@ class RuleProgress:
 
     `rows` wait to be restored at the first evaluation. `seen` says when each source that the rule
     touches was last alive at an evaluation; `restored_ms` when alerts of the last run were put back
-    in place, and `history_ms` the newest sample that it left (None: there is none). `removed` stops
-    an evaluation that is under way.
+    in place, `history_ms` the newest sample that it left (None: there is none), and `complete_ms`
+    the last evaluation of this rule that the store holds, and so all that came before it. `fired`
+    are the alerts of the last run, by fingerprint, of which nothing has shown yet how they stand.
+    `removed` stops an evaluation that is under way.
     `inputs` are the selectors of its query and of those of the recording rules that it reads,
     directly or not.
     """
@@ -60,6 +70,9 @@ class RuleProgress:
     window_ms: int = field(init=False)
     restored_ms: int | None = None
     history_ms: int | None = None
+    complete_ms: int | None = None
+    fired: dict[str, Fired] = field(default_factory=dict)
+    mixes_series: bool = field(init=False)
     naming: Naming = field(default_factory=Naming)
     _shape: object = None
     _samples: Sequence[tuple[Labels, float]] = ()
@@ -72,6 +85,7 @@ class RuleProgress:
         self.inputs = tuple(one for query in queries for one in selectors(query))
         self.exempt = any(map(is_exempt, queries))
         self.keeps_instance = all(map(keeps_instance, queries))
+        self.mixes_series = any(map(mixes_series, queries))
         self.reach_ms = sum(map(reach_ms, queries))
         self.window_ms = sum(map(window_ms, queries))
 
@@ -150,6 +164,10 @@ class RuleProgress:
         self.good_ms = _plus(self.good_ms, delta_ms)
         self.restored_ms = _plus(self.restored_ms, delta_ms)
         self.history_ms = _plus(self.history_ms, delta_ms)
+        self.complete_ms = _plus(self.complete_ms, delta_ms)
+        self.fired = {
+            key: replace(one, at_ms=one.at_ms + delta_ms) for key, one in self.fired.items()
+        }
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ from tocsin_alerting.rules.query import Engine, rows
 from tocsin_alerting.rules.rule import NOWHERE, AlertingRule, Place, RuleFile
 from tocsin_alerting.rules.rule_test_file import AlertCase, ExprCase, RuleTest, RuleTestFile
 from tocsin_alerting.rules.series_notation import Value
-from tocsin_alerting.rules.unknown import Health
+from tocsin_alerting.rules.unknown import Health, Said
 from tocsin_exporter.snapshot import Labels, Source
 
 
@@ -96,6 +96,12 @@ class _AllAlive:
         return Health.ALIVE
 
     def ready(self, expr: Expr) -> bool:
+        return True
+
+    def said(self, source: Source, since_ms: int) -> Said:
+        return Said.ALL
+
+    def has(self, selector: VectorSelector, labels: Labels, t0_ms: int, t1_ms: int) -> bool:
         return True
 
 

@@ -23,14 +23,13 @@ from tocsin_alerting.promql.ast import (
     walk,
 )
 from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind
-from tocsin_exporter.snapshot import Source
+from tocsin_exporter.snapshot import Labels, Source
 
 UNKNOWN_MAX_MS = 24 * 3_600_000
 LOOK_BACK_MS = 5 * 60_000
 _UNRESOLVED_MS = 3_600_000  # a duration that is an expression
 _SAYS_ABSENCE = frozenset(("absent", "absent_over_time"))
-# Stands among the sources while the samples since a restart do not fill a rule's windows.
-HISTORY = Source("tocsin_store", "history")
+_STORE_JOB = "tocsin_store"
 # Of an engine that is silent, or hides its other series, llm_engine_up is said all the same.
 _ALWAYS_SAID = {"llm_engine_up", "ALERTS", "tocsin_build_info"}
 _LOSES_INSTANCE = frozenset(("scalar", "label_replace", "label_join"))
@@ -42,6 +41,15 @@ class Health(Enum):
     ALIVE = "alive"
     DEAD = "dead"
     GONE = "gone"
+
+
+class Said(Enum):
+    """What a source has said since a moment: `ALL` that it has to say, as when we have read it
+    since the start, or `SOME` of it, as when a remote writer has sent a sample."""
+
+    ALL = "all"
+    SOME = "some"
+    NOTHING = "nothing"
 
 
 class Sources(Protocol):
@@ -56,6 +64,13 @@ class Sources(Protocol):
     def ready(self, expr: Expr) -> bool:
         """Whether each source that `expr` may touch was read once or has missed its deadline."""
 
+    def said(self, source: Source, since_ms: int) -> Said:
+        """What it has said in this run, with times after `since_ms`."""
+
+    def has(self, selector: VectorSelector, labels: Labels, t0_ms: int, t1_ms: int) -> bool:
+        """Whether a series that it matches, and that has each of `labels` or lacks that name, has
+        a sample in [t0_ms, t1_ms]."""
+
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
@@ -69,6 +84,16 @@ class Doubt:
     sources: frozenset[Source] = frozenset()
     reason: str = ""
     over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """An alert that the last run saw firing or in doubt, at `at_ms` for the last time; `sources`
+    were alive and took part then."""
+
+    alert: Alert
+    at_ms: int
+    sources: frozenset[Source] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +117,21 @@ def is_exempt(expr: Expr) -> bool:
 def keeps_instance(expr: Expr) -> bool:
     """Whether a result with an `instance` label was made from that instance's series alone."""
     return len(selectors(expr)) > 0 and not any(map(_mixes_instances, walk(expr)))
+
+
+def mixes_series(expr: Expr) -> bool:
+    """Whether a result may be made from several series of one selector."""
+    return any(isinstance(node, AggregateExpr) for node in walk(expr))
+
+
+def history_of(key: str) -> Source:
+    """Stands among the sources of the alert with that fingerprint while the samples since a
+    restart do not show whether it holds."""
+    return Source(_STORE_JOB, key)
+
+
+def is_history(source: Source) -> bool:
+    return source.job == _STORE_JOB
 
 
 def inputs(query: Expr, recorded: Mapping[str, Iterable[Expr]]) -> tuple[Expr, ...]:
@@ -203,7 +243,7 @@ def _judged(
 
 
 def _left(dead: frozenset[Source]) -> str:
-    if HISTORY in dead:
+    if any(map(is_history, dead)):
         return "no longer in the result, but the samples since the restart cannot tell yet"
     return f"no longer in the result while {_names(dead)} is dead"
 
@@ -240,12 +280,13 @@ def _clear(doubt: Doubt, now_ms: int, reason: str) -> AlertEvent:
 
 
 def _why(doubt: Doubt, health: Callable[[Source], Health]) -> str:
-    if HISTORY in doubt.sources:
-        return "the samples since the restart say so"
-    gone = [source for source in doubt.sources if health(source) is Health.GONE]
+    sources = [source for source in doubt.sources if not is_history(source)]
+    gone = [source for source in sources if health(source) is Health.GONE]
     if gone:
         return f"{_names(gone)} was removed from the configuration"
-    return f"{_names(doubt.sources)} answers again" if doubt.sources else ""
+    if sources:
+        return f"{_names(sources)} answers again"
+    return "the samples since the restart say so" if doubt.sources else ""
 
 
 def _too_long(doubt: Doubt, max_ms: int) -> str:

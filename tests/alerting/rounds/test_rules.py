@@ -10,7 +10,7 @@ from support.alert_events import alert, fires
 from support.arrivals import nothing_awaited
 from support.paging_floor import START_MS
 from support.policies import MINUTE, SECOND, config
-from support.rule_surroundings import surroundings
+from support.rule_surroundings import SetSources, surroundings
 from support.rule_texts import alerting, group
 from support.scripted_engine import Rows, row
 from support.virtual_time import VirtualTimeLoop
@@ -23,7 +23,9 @@ from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.journal import InstanceRow
 from tocsin_alerting.rules.rule import Group, RuleFile
+from tocsin_alerting.rules.unknown import Health
 from tocsin_exporter.clock import Clock
+from tocsin_exporter.snapshot import Source
 
 
 def test_a_sleeper_that_wakes_early_does_not_run_its_slot_again() -> None:
@@ -48,7 +50,8 @@ class World:
         self.down: Rows = [row(1.0, __name__="down", target="a")]
         self.old: Rows = []
         script = {"down == 1": lambda _: self.down, "old == 1": lambda _: self.old}
-        self.groups = Groups(surroundings(script), SECOND)
+        around = surroundings(script, sources=SetSources({Source("j", "a"): Health.ALIVE}))
+        self.groups = Groups(around, SECOND)
         self.desk = Desk(config(), journal, lambda: 0.0)
         instances = Instances(self.desk, self.clock.now_ms)
         self.rounds = RuleRounds(

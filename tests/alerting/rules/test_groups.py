@@ -18,6 +18,7 @@ from tocsin_exporter.snapshot import Source
 
 UP = [row(1.0, __name__="m", instance="e:1")]
 HOUR = 60 * MINUTE
+ENGINE = Source("llm", "e:1")
 
 
 class Condition:
@@ -284,7 +285,7 @@ async def test_a_kill_costs_no_more_of_for_than_what_was_not_written() -> None:
 
 async def test_what_cleared_during_the_outage_is_cleared_at_the_first_evaluation() -> None:
     condition = Condition()
-    around = surroundings({"m > 0": condition})
+    around = surroundings({"m > 0": condition}, sources=SetSources({ENGINE: Health.ALIVE}))
     groups = loaded(around, group(alerting()))
     await run(groups, 0)
     condition.rows = []
@@ -293,24 +294,25 @@ async def test_what_cleared_during_the_outage_is_cleared_at_the_first_evaluation
 
 
 async def test_a_source_that_died_during_the_outage_leaves_it_unknown() -> None:
-    engine = Source("llm", "e:1")
-    sources, condition = SetSources({engine: Health.ALIVE}), Condition()
+    sources, condition = SetSources({ENGINE: Health.ALIVE}), Condition()
     around = surroundings({"m > 0": condition}, sources=sources)
     groups, journal = loaded(around, group(alerting())), MemoryJournal()
     await run(groups, 0)
-    condition.rows, sources.healths[engine] = [], Health.DEAD
+    condition.rows, sources.healths[ENGINE] = [], Health.DEAD
     again, events = await restarted(around, journal, groups, 30)
     assert kinds(events) == [EventKind.UNKNOWN]
     third, events = await restarted(around, journal, again, 31)
     assert events == []
-    sources.healths[engine] = Health.ALIVE
+    sources.healths[ENGINE] = Health.ALIVE
     assert kinds(await run(third, 32)) == [EventKind.CLEAR]
 
 
 async def test_after_a_restart_a_window_must_fill_before_it_can_clear_anything() -> None:
     """The store begins empty: `rate(m[5m])` says nothing because there is nothing to say yet."""
     condition = Condition()
-    around = surroundings({"rate(m[5m]) > 0": condition})
+    around = surroundings(
+        {"rate(m[5m]) > 0": condition}, sources=SetSources({ENGINE: Health.ALIVE})
+    )
     groups = loaded(around, group(alerting("rate(m[5m]) > 0")))
     await run(groups, 0)
     condition.rows = []
@@ -374,11 +376,10 @@ async def test_a_quiet_group_never_writes() -> None:
 
 
 async def test_a_recorded_series_stands_for_the_sources_that_it_was_made_from() -> None:
-    engine = Source("llm", "e:1")
-    sources, condition = SetSources({engine: Health.ALIVE}), Condition()
-    sources.touching = {one: {engine} for one in selectors(parse("sum(m)"))}
+    sources, condition = SetSources({ENGINE: Health.ALIVE}), Condition()
+    sources.touching = {one: {ENGINE} for one in selectors(parse("sum(m)"))}
     around = surroundings({"sum(m)": condition, "r > 0": condition}, sources=sources)
     groups = loaded(around, group(recording("r", "sum(m)"), alerting("r > 0")))
     assert kinds(await run(groups, 0)) == [EventKind.FIRING]
-    condition.rows, sources.healths[engine] = [], Health.DEAD
+    condition.rows, sources.healths[ENGINE] = [], Health.DEAD
     assert kinds(await run(groups, 1)) == [EventKind.UNKNOWN]

@@ -1,0 +1,117 @@
+"""After a restart: have alerts of the last run cleared, or are the samples lost that they stood on?
+
+What was not on the disk when the last run ended is unknown, not clear. An alert that is no longer
+in its rule's result has cleared only if samples show it: the store holds all that the last run had
+seen (each evaluation writes the rule's alerts into the store's log, behind the samples that it
+read), or new samples have come since. docs/store.md ("After a crash") says what is enough, and why.
+"""
+
+from collections.abc import Mapping
+
+from tocsin_alerting.promql.ast import VectorSelector
+from tocsin_alerting.rules.alert import Alert, AlertState
+from tocsin_alerting.rules.progress import RULES_JOB, RuleProgress
+from tocsin_alerting.rules.rule import AlertingRule
+from tocsin_alerting.rules.unknown import (
+    LOOK_BACK_MS,
+    Fired,
+    Health,
+    Said,
+    Sources,
+    concerned,
+)
+from tocsin_exporter.snapshot import Labels, Source
+
+MOST = 200  # alerts that are looked at in one evaluation: each may ask the store
+
+
+def unproven(
+    progress: RuleProgress,
+    rule: AlertingRule,
+    alerts: Mapping[str, Alert],
+    at_ms: int,
+    sources: Sources,
+) -> frozenset[str]:
+    """The alerts of the last run (fingerprints) that have left the result of `rule`, which is that
+    of `progress`, without a sample that shows why; `alerts` are those after this evaluation.
+
+    What is settled is forgotten in `progress.fired`.
+    """
+    fired = progress.fired
+    for key in [key for key, one in fired.items() if _stands(alerts.get(key))]:
+        if _is_full(progress, at_ms):
+            del fired[key]
+    left = [key for key in fired if not _stands(alerts.get(key))]
+    for key in left[:MOST]:
+        one = fired.pop(key)
+        if not _is_proven(one, progress, rule, at_ms, sources):
+            fired[key] = one  # at the end: next time others come first
+    return frozenset(key for key in left if key in fired)
+
+
+def _stands(alert: Alert | None) -> bool:
+    """Whether it is in the result."""
+    if alert is None or alert.state is AlertState.INACTIVE:
+        return False
+    return alert.keep_firing_since_ms is None
+
+
+def _is_full(progress: RuleProgress, at_ms: int) -> bool:
+    """Whether this run has held all samples for as long as the rule looks back."""
+    return at_ms - (progress.restored_ms or 0) >= progress.reach_ms
+
+
+def _is_proven(
+    fired: Fired, progress: RuleProgress, rule: AlertingRule, at_ms: int, sources: Sources
+) -> bool:
+    restored_ms, complete_ms = progress.restored_ms or 0, progress.complete_ms
+    kept = complete_ms is not None and complete_ms >= fired.at_ms
+    if kept and 0 <= restored_ms - (complete_ms or 0) <= progress.reach_ms // 2:
+        return True
+    if at_ms <= fired.at_ms or at_ms - restored_ms < progress.window_ms:
+        return False  # the clock was set back, or the windows are not filled yet
+    return _shown(fired, progress, rule, at_ms, sources) or _all_spoke(
+        fired, progress, at_ms, sources, kept
+    )
+
+
+def _shown(
+    fired: Fired, progress: RuleProgress, rule: AlertingRule, at_ms: int, sources: Sources
+) -> bool:
+    """Whether the very series of the alert have samples that are newer than it."""
+    if progress.mixes_series or not progress.inputs:
+        return False
+    own = {"alertname", *dict(rule.labels)}
+    labels: Labels = tuple(pair for pair in fired.alert.labels if pair[0] not in own)
+    since_ms = max(fired.at_ms + 1, progress.restored_ms or 0, at_ms - LOOK_BACK_MS)
+    return all(
+        _is_plain(one) and sources.has(one, labels, since_ms, at_ms) for one in progress.inputs
+    )
+
+
+def _is_plain(selector: VectorSelector) -> bool:
+    return selector.offset == 0 and selector.at is None
+
+
+def _all_spoke(
+    fired: Fired, progress: RuleProgress, at_ms: int, sources: Sources, kept: bool
+) -> bool:
+    """Whether everyone who took part has said enough since; where it is not known who did, anyone
+    whom the alert concerns."""
+
+    def enough(source: Source) -> bool:
+        said, health = sources.said(source, fired.at_ms), sources.health(source)
+        if said is Said.SOME:
+            return health is Health.ALIVE and _is_full(progress, at_ms)
+        return said is Said.ALL or (kept and health is Health.GONE)
+
+    took_part = _theirs(fired, progress, fired.sources)
+    if took_part:
+        return all(map(enough, took_part))
+    touched = frozenset[Source]().union(*map(sources.touched, progress.inputs))
+    return any(map(enough, _theirs(fired, progress, touched)))
+
+
+def _theirs(fired: Fired, progress: RuleProgress, sources: frozenset[Source]) -> frozenset[Source]:
+    others = (source for source in sources if source.job != RULES_JOB)
+    return concerned(fired.alert, others, progress.keeps_instance)

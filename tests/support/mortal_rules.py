@@ -1,0 +1,133 @@
+"""A store on disk, rules and a desk that may lose the end of what they wrote, as a crash may.
+
+A remote writer sends; nothing runs beside it, and time is moved by the test.
+"""
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Self
+
+from support.archives import Kept
+from support.arrivals import nothing_awaited
+from support.paging_floor import START_MS
+from support.policies import config
+from support.rule_texts import alerting, group
+from tocsin_alerting.incidents.batch import Batch
+from tocsin_alerting.incidents.desk import Desk
+from tocsin_alerting.incidents.memory_journal import MemoryJournal
+from tocsin_alerting.incidents.outcome import Done
+from tocsin_alerting.promql.engine import Engine
+from tocsin_alerting.promql.result import InstantVector
+from tocsin_alerting.rounds.rules import Instances, RuleRounds
+from tocsin_alerting.rounds.sources import StoreSources
+from tocsin_alerting.rules.evaluation import Surroundings
+from tocsin_alerting.rules.groups import Groups
+from tocsin_alerting.rules.rule import RuleFile
+from tocsin_exporter.clock import Clock
+from tocsin_exporter.snapshot import Labels
+
+Samples = Mapping[str, float]
+
+
+class ForgetfulJournal(MemoryJournal):
+    """Keeps its transactions, so that a prefix of them can be what has survived."""
+
+    def __init__(self, batches: Iterable[Batch] = ()) -> None:
+        super().__init__()
+        self.batches: list[Batch] = []
+        for batch in batches:
+            self._keep(batch)
+
+    async def commit(self, batch: Batch) -> None:
+        self._keep(batch)
+
+    def _keep(self, batch: Batch) -> None:
+        own = Batch()
+        own.merge(batch)
+        self.batches.append(own)
+        again = Batch()
+        again.merge(batch)
+        self._kept.merge(again)
+
+
+class MortalRules:
+    """One run after another on `folder`; `now_ms` is the time. `expr` is a P0 rule."""
+
+    def __init__(self, folder: Path, expr: str, for_ms: int = 0) -> None:
+        self.folder, self.expr, self.for_ms = folder, expr, for_ms
+        self.now_ms = START_MS
+        self.journal = ForgetfulJournal()
+        self.reasons: list[str] = []
+
+    async def __aenter__(self) -> Self:
+        await self.begin()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.kept.archive.let_go()
+
+    async def begin(self) -> None:
+        clock = Clock(lambda: self.now_ms / 1000, lambda: self.now_ms / 1000)
+        self.kept = Kept(self.folder)
+        store = self.kept.store
+        sources = StoreSources(store, tuple, lambda: True, lambda: self.now_ms)
+        engine = Engine(store)
+        around = Surroundings(engine, store.append_rules, sources, lambda: 0.0)
+        self.desk = Desk(config(), self.journal, lambda: 0.0)
+        groups = Groups(around, 5_000)
+        arrivals = nothing_awaited(clock)
+        instances = Instances(self.desk, lambda: self.now_ms)
+        self.rounds = RuleRounds(groups, self.desk, instances, clock, arrivals)
+        await self.desk.start(self.now_ms)
+        newest = engine.evaluate("max(timestamp(up))", self.now_ms).value
+        assert isinstance(newest, InstantVector)
+        history_ms = int(newest.values[0] * 1000) if len(newest) else None
+        known = history_ms, store.newest_ms, self.desk.ledger.held()
+        groups.remember(self.desk.saved_instances, *known)
+        rule = alerting(self.expr, "Bad", self.for_ms, severity="P0")
+        groups.load([RuleFile("f.yml", (group(rule),))], self.now_ms)
+        (self.progress,) = groups.all
+
+    async def tick(self, *requests: Samples) -> None:
+        """Five seconds later these were sent, one request each, and the rule has run."""
+        self.now_ms += 5_000
+        for request in requests:
+            self.kept.store.write(
+                [(labels_of(name), self.now_ms - 1_000, value) for name, value in request.items()]
+            )
+        await self.rounds.evaluate(self.progress, self.now_ms)
+        await self.desk.due(self.now_ms)
+        for one in await self.desk.claim(self.now_ms):
+            self.reasons.append(one.notification.reason.value)
+            await self.desk.delivered(one, Done(), self.now_ms)
+        self.kept.archive.turn()
+
+    def crash(self, log_share: float | None, transactions: int) -> None:
+        """What survives: a share of the log's bytes (None: not even the directory), and the first
+        transactions of the journal."""
+        path = self.kept.log
+        self.kept.archive.let_go()
+        data = path.read_bytes()
+        path.write_bytes(data[: round(len(data) * (log_share or 0.0))])
+        if log_share is None:
+            shutil.rmtree(self.folder)
+        self.journal = ForgetfulJournal(self.journal.batches[:transactions])
+
+    @property
+    def states(self) -> list[str]:
+        return [one.state.value for one in self.desk.ledger.incidents.values()]
+
+    @property
+    def says(self) -> list[str]:
+        """What the alerts of the open incidents say."""
+        return [one.source.value for one in self.desk.ledger.incidents.values()]
+
+
+def labels_of(name: str) -> Labels:
+    """`m1` is m of gpu 1; all are of one target."""
+    metric = name.rstrip("0123456789")
+    named = {"__name__": metric, "instance": "far:1", "job": "far"}
+    if metric != name:
+        named["gpu"] = name[len(metric) :]
+    return tuple(sorted(named.items()))
