@@ -385,7 +385,7 @@ class App:
         now_ms, monotonic = self.clock.now_ms, self.clock.monotonic
         page = MetricsPage(self.agent, monotonic, self.scrapes, self.setup.max_requests)
         guarded = guard(self.setup.token, self.hosts)
-        intake = write.Intake(self.receiver, self.writes, now_ms, logged=self._logged)
+        intake = write.Intake(self.receiver, self.writes, now_ms, logged=self.archive.logged)
         base = external_url(self.setup.config)
         return [
             *metrics_routes(page, self._unready, links=_LINKS),
@@ -405,9 +405,6 @@ class App:
             return bears(request, self.setup.token())
 
         return HostCheck(app, self.hosts, ("/metrics", *HEALTH), passes, refused)
-
-    async def _logged(self) -> None:
-        await asyncio.wrap_future(self.archive.logged())
 
     def _targets(self) -> list[targets.ActiveTarget]:
         return [_target(one, self._url) for one in self.agent.scrapers]

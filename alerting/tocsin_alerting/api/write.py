@@ -5,11 +5,9 @@ with 4xx and sends again what is answered with 5xx; it logs the first line of th
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
-from contextlib import suppress
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from email.message import Message
-from functools import partial
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
@@ -17,6 +15,7 @@ from starlette.routing import Route
 
 from tocsin_alerting.api.answers import STATUS, ApiError
 from tocsin_alerting.api.guard import Guard
+from tocsin_alerting.remote_write.group_commit import GroupCommit
 from tocsin_alerting.remote_write.receiver import Receiver, Unsettled
 from tocsin_alerting.remote_write.wire import Malformed, RequestTooLarge
 
@@ -24,22 +23,17 @@ BODIES = ("application/x-protobuf",)
 MOST_BYTES = 16 << 20
 WAITING_BYTES = 64 << 20  # of all requests together
 BODY_SECONDS = 30.0  # as long as a Prometheus waits for our answer
-LOG_SECONDS = 2.0  # a disk that is slower must not hold up what rules are to see
 _MESSAGE = "prometheus.WriteRequest"
 _UNDERSTOOD = f"remote write 1.0 is understood: {BODIES[0]};proto={_MESSAGE}, in snappy"
-
-
-async def _nothing() -> None:
-    """Samples are kept in memory alone."""
 
 
 class Intake:
     """Takes requests one after the other, off the loop, so that nothing else waits for them.
 
     `executor` has one thread; `now_ms` gives Unix milliseconds; at most `most_bytes` of bodies
-    wait at a time, and none is waited for longer than `body_seconds`. `logged` ends when what was
-    taken so far would outlive the process; only then the sender is told, if that takes no longer
-    than two seconds.
+    wait at a time, and none is waited for longer than `body_seconds`. `logged` is done when what
+    was taken so far would outlive the process; only then the sender is told, if that takes no
+    longer than some seconds. Without it samples are kept in memory alone.
     """
 
     def __init__(
@@ -49,10 +43,10 @@ class Intake:
         now_ms: Callable[[], int],
         most_bytes: int = WAITING_BYTES,
         body_seconds: float = BODY_SECONDS,
-        logged: Callable[[], Awaitable[None]] = _nothing,
+        logged: "Callable[[], Future[None]] | None" = None,
     ) -> None:
-        self._logged = logged
-        self._receiver, self._executor, self._now_ms = receiver, executor, now_ms
+        self._commits = GroupCommit(receiver.receive, executor, logged)
+        self._now_ms = now_ms
         self._free_bytes, self._body_seconds = most_bytes, body_seconds
         self.requests = receiver.traffic.requests
 
@@ -87,12 +81,7 @@ class Intake:
         body += chunk
 
     async def _receive(self, body: bytes) -> Response:
-        work = partial(self._receiver.receive, body, self._now_ms())
-        receipt = await asyncio.get_running_loop().run_in_executor(self._executor, work)
-        if receipt.taken:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOG_SECONDS):
-                    await self._logged()
+        receipt = await self._commits.receipt(body, self._now_ms())
         if receipt.refused:
             return PlainTextResponse(f"{receipt.words}\n", 400)
         return Response(status_code=204)

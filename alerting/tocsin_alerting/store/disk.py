@@ -37,7 +37,7 @@ from tocsin_alerting.store.archive import (
 from tocsin_alerting.store.cell import NEVER_MS, Ints
 from tocsin_alerting.store.held import Stock
 from tocsin_alerting.store.instances import renaming
-from tocsin_alerting.store.log import HEAD, BrokenLog, Reader, Writer
+from tocsin_alerting.store.log import HEAD, BrokenLog, Reader, Writer, joined
 from tocsin_alerting.store.matchers import Verdicts
 from tocsin_alerting.store.replay import Replay
 from tocsin_alerting.store.rows import MatcherSets
@@ -338,13 +338,17 @@ class DiskArchive:
                 asked.set_result(None)
 
     def _waiting(self, most: int) -> Iterator[bytes]:
+        for entry in joined(self._entries(most)):
+            if self._begun is not None:
+                self._begun.append(entry)
+            yield self._writer.entry(entry)
+
+    def _entries(self, most: int) -> Iterator[Column | Owner | Scraps | Shift]:
         while self._queue and most:
             most -= 1
             entry = self._popped()
             if not isinstance(entry, Checkpoint):
-                if self._begun is not None:
-                    self._begun.append(entry)
-                yield self._writer.entry(entry)
+                yield entry
 
     def _popped(self) -> Entry:
         entry = self._queue.popleft()

@@ -18,6 +18,7 @@ from tocsin_alerting.store.cell import Floats, Ints
 from tocsin_alerting.store.columns import BLOCK, part
 from tocsin_alerting.store.held import Held, LoosePairs, Stock
 from tocsin_alerting.store.planes import Words, pack, unpack
+from tocsin_alerting.store.requests import repeats
 from tocsin_alerting.store.runs import State
 from tocsin_exporter.snapshot import Labels, Source
 
@@ -189,6 +190,36 @@ class Writer:
         known[rows] = bits
         body = pack(np.concatenate([_differences(rows), _differences(times), words]), LEVEL)
         return _framed(_PAIRS_ + _PAIRS.pack(len(rows), _SEALED * sealed) + body)
+
+
+def joined(
+    entries: Iterable[Column | Owner | Scraps | Shift],
+) -> Iterator[Column | Owner | Scraps | Shift]:
+    """The same entries, the pieces of a scrape as one column: a record costs as much as some
+    hundred cells. Each row keeps its order, and so does what is no piece of a column."""
+    pieces: list[Column] = []
+    for entry in entries:
+        if isinstance(entry, Column) and not entry.whole:
+            pieces.append(entry)
+        else:
+            yield from _columns(pieces)
+            pieces = []
+            yield entry
+    yield from _columns(pieces)
+
+
+def _columns(pieces: list[Column]) -> Iterator[Column]:
+    """What a request wrote of the next scrape may come before another's piece of this one."""
+    together: dict[tuple[int, Source], list[Column]] = {}
+    for one in pieces:
+        together.setdefault((one.at_ms, one.source), []).append(one)
+    for (at_ms, source), some in sorted(together.items(), key=lambda pair: pair[0][0]):
+        rows = np.concatenate([one.rows for one in some])
+        if len(some) == 1 or repeats(rows):  # the same sample was sent twice
+            yield from some
+        else:
+            values = np.concatenate([one.values for one in some])
+            yield Column(source, at_ms, rows, values, False)
 
 
 class Reader:
