@@ -387,10 +387,10 @@ class App:
         guarded = guard(self.setup.token, self.hosts)
         intake = write.Intake(self.receiver, self.writes, now_ms, logged=self.archive.logged)
         base = external_url(self.setup.config)
-        return [
+        return [  # they are tried in this order: what comes most often is first
+            *write.routes(intake, guard(self.setup.token, self.hosts, write.BODIES)),
             *metrics_routes(page, self._unready, links=_LINKS),
             *query.routes(self.store, self.engine, self.queries, now_ms, monotonic),
-            *write.routes(intake, guard(self.setup.token, self.hosts, write.BODIES)),
             *targets.routes(self._targets),
             *rules.routes(lambda: self.groups.all, base),
             *incidents.routes(self.desk, guarded, now_ms, base),

@@ -9,6 +9,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Collection, Iterable
+from functools import lru_cache
 from typing import TypeAlias
 
 from starlette.requests import Request
@@ -90,6 +91,7 @@ def _plain(name: str) -> str:
     return name.strip().lower().removesuffix(".")
 
 
+@lru_cache(1024)  # a sender asks many times a second
 def _is_address(text: str) -> bool:
     try:
         ipaddress.ip_address(text)

@@ -9,6 +9,7 @@ as well.
 import hmac
 import ipaddress
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.requests import Request
@@ -19,7 +20,9 @@ from tocsin_exporter.hosts import Hosts, plainly_refused
 
 Guard = Callable[[Request], None]
 BODIES = ("application/json", "application/x-www-form-urlencoded")
-_FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+_FORWARDED = frozenset(
+    (b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip")
+)
 
 
 def guard(
@@ -77,11 +80,9 @@ def _check_body(request: Request, bodies: Sequence[str]) -> None:
 
 
 def _is_local(request: Request) -> bool:
-    if any(name in request.headers for name in _FORWARDED):
+    if any(name.lower() in _FORWARDED for name, _ in request.headers.raw):
         return False  # a proxy on this machine speaks for somebody else
-    address = _address(request.client.host if request.client else "")
-    mapped = getattr(address, "ipv4_mapped", None)
-    return address is not None and (mapped or address).is_loopback
+    return _is_loopback(request.client.host if request.client else "")
 
 
 def _check_token(request: Request, token: str | None) -> None:
@@ -94,11 +95,14 @@ def _check_token(request: Request, token: str | None) -> None:
         raise ApiError("unauthorized", "wrong or missing token; send Authorization: Bearer TOKEN")
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+@lru_cache(1024)
+def _is_loopback(text: str) -> bool:
     try:
-        return ipaddress.ip_address(text)
+        address = ipaddress.ip_address(text)
     except ValueError:
-        return None
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
 
 
 def _parts(url: str) -> SplitResult:
