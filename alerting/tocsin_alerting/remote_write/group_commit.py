@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tocsin_alerting.remote_write.receipt import Receipt
 
@@ -22,7 +22,7 @@ class _Request:
     body: bytes
     now_ms: int
     answer: "asyncio.Future[Receipt]"
-    outcome: Receipt | BaseException | None = field(default=None)
+    outcome: Receipt | BaseException | None = None
 
     def settle(self) -> None:
         if self.answer.done():  # whoever asked has gone
@@ -76,7 +76,7 @@ class GroupCommit:
             self._commit(loop, group)
 
     def _group(self) -> list[_Request]:
-        """Those that wait, as many as may wait for each other. None: the work is done."""
+        """Those that wait, as many as may wait for each other. Without any the work is done."""
         group: list[_Request] = []
         size = 0
         with self._lock:
@@ -99,10 +99,9 @@ class GroupCommit:
             told()
 
     def _overdue(self, loop: asyncio.AbstractEventLoop, request: _Request) -> None:
-        if request.answer.done():
-            return
         request.settle()
-        loop.call_later(self._log_seconds, self._overdue, loop, request)
+        if not request.answer.done():  # it was not received yet
+            loop.call_later(self._log_seconds, self._overdue, loop, request)
 
 
 def _settle(group: Sequence[_Request]) -> None:

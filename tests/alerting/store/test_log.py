@@ -1,0 +1,89 @@
+"""The log: pieces of a scrape that wait together are one record, and give back the same."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tocsin_alerting.store.archive import Column, Owner, Scraps, Shift
+from tocsin_alerting.store.log import HEAD, Cells, Reader, Writer, joined
+from tocsin_exporter.snapshot import Source
+
+A, B = Source("j", "a"), Source("j", "b")
+OWNER = Owner(A, 9, (("__name__", "m"),))
+Entry = Column | Owner | Scraps | Shift
+
+
+def column(
+    at_ms: int, *cells: tuple[int, float], source: Source = A, whole: bool = False
+) -> Column:
+    rows, values = zip(*cells, strict=True)
+    return Column(source, at_ms, np.array(rows, np.int64), np.array(values, np.float64), whole)
+
+
+def shape(entries: Iterable[Entry]) -> list[object]:
+    return [
+        (one.source.instance, one.at_ms, one.rows.tolist()) if isinstance(one, Column) else one
+        for one in entries
+    ]
+
+
+def read(entries: Iterable[Entry]) -> dict[tuple[Source, int, int], float]:
+    """What a log of these gives back: the last value of each source, time and row."""
+    writer, found = Writer(), dict[tuple[Source, int, int], float]()
+    for record in Reader(HEAD + b"".join(map(writer.entry, entries))).records():
+        if isinstance(record, Cells):
+            for at, cells in zip(record.times.tolist(), record.cells, strict=True):
+                for row, value in zip(record.rows.tolist(), cells.tolist(), strict=True):
+                    found[record.source, at, row] = value
+    return found
+
+
+def test_pieces_of_a_scrape_are_one_column() -> None:
+    pieces = [column(1, (0, 1.0), (2, 2.0)), column(1, (1, 3.0)), column(1, (0, 4.0), source=B)]
+    assert shape(joined(pieces)) == [("a", 1, [0, 2, 1]), ("b", 1, [0])]
+
+
+def test_what_another_sent_of_the_next_scrape_does_not_part_them() -> None:
+    pieces = [column(1, (0, 1.0)), column(2, (0, 2.0)), column(1, (1, 3.0)), column(2, (1, 4.0))]
+    assert shape(joined(pieces)) == [("a", 1, [0, 1]), ("a", 2, [0, 1])]
+
+
+def test_the_same_sample_twice_is_not_two_of_one_column() -> None:
+    pieces = [column(1, (0, 1.0), (1, 2.0)), column(1, (1, 2.0))]
+    assert shape(joined(pieces)) == [("a", 1, [0, 1]), ("a", 1, [1])]
+
+
+def test_a_row_that_changes_hands_parts_them() -> None:
+    pieces: list[Entry] = [column(1, (9, 1.0)), OWNER, column(1, (9, 2.0), (1, 3.0))]
+    assert shape(joined(pieces)) == [("a", 1, [9]), OWNER, ("a", 1, [9, 1])]
+
+
+def test_a_whole_scrape_stays_one_for_itself() -> None:
+    pieces = [column(1, (0, 1.0)), column(1, (1, 2.0), whole=True), column(1, (2, 3.0))]
+    assert shape(joined(pieces)) == [("a", 1, [0]), ("a", 1, [1]), ("a", 1, [2])]
+
+
+cells = st.lists(
+    st.tuples(st.integers(0, 5), st.floats(0, 9)), min_size=1, unique_by=lambda c: c[0]
+)
+pieces = st.builds(
+    lambda at, some, source: column(at, *some, source=source),
+    st.integers(1, 3),
+    cells,
+    st.sampled_from([A, B]),
+)
+
+
+@given(st.lists(pieces))
+def test_a_log_gives_back_the_same(pieces: list[Column]) -> None:
+    fresh: list[Column] = []  # each row's samples ascend in time, as the store sees to
+    newest: dict[tuple[Source, int], int] = {}
+    for one in pieces:
+        rows = one.rows.tolist()
+        kept = [at for at, row in enumerate(rows) if newest.get((one.source, row), 0) < one.at_ms]
+        newest |= {(one.source, rows[at]): one.at_ms for at in kept}
+        if kept:
+            fresh.append(Column(one.source, one.at_ms, one.rows[kept], one.values[kept], False))
+    assert read(joined(fresh)) == read(fresh)
