@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import sys
+import unicodedata
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
@@ -19,7 +20,7 @@ _NAMES = {logging.WARNING: "WARN", logging.CRITICAL: "ERROR"}
 _OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
     *("message", "asctime", "taskName", "color_message")
 }
-_BARE = re.compile(r"[^\s=\"\\\x00-\x1f\x7f]+")
+_BARE = re.compile(r"[^\s=\"\\]+")
 
 
 def configure(level: str, form: LogFormat, stream: TextIO | None = None) -> None:
@@ -47,7 +48,7 @@ class JsonLines(logging.Formatter):
     """{"time": ..., "level": ..., "source": ..., "msg": ..., "key": ...}"""
 
     def format(self, record: logging.LogRecord) -> str:
-        return json.dumps(fields(record), default=str, ensure_ascii=False)
+        return visible(json.dumps(fields(record), default=str, ensure_ascii=False))
 
 
 def fields(record: logging.LogRecord) -> dict[str, Any]:
@@ -70,4 +71,22 @@ def fields(record: logging.LogRecord) -> dict[str, Any]:
 def _quoted(value: Any) -> str:
     """A value with blanks, quotation marks or line ends is quoted, so that a line stays a line."""
     text = str(value)
-    return text if _BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+    bare = _BARE.fullmatch(text) and text.isprintable()
+    return text if bare else visible(json.dumps(text, ensure_ascii=False))
+
+
+def visible(text: str) -> str:
+    r"""What would steer a terminal or turn the direction of writing, as JSON escapes: `\u001b`.
+
+    In a JSON document it is the same document after as before.
+    """
+    if text.isprintable():
+        return text
+    return "".join(map(_escaped, text))
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    if char.isprintable() or unicodedata.category(char) == "Zs":  # blanks, as Chinese has them
+        return char
+    return f"\\u{code:04x}" if code <= 0xFFFF else json.dumps(char)[1:-1]  # a surrogate pair

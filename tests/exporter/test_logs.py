@@ -4,8 +4,10 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tocsin_exporter.logs import LogFormat, configure
+from tocsin_exporter.logs import LogFormat, configure, visible
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +64,23 @@ def test_the_level_holds_and_chatty_libraries_are_quiet() -> None:
 def test_an_unknown_level_is_refused() -> None:
     with pytest.raises(KeyError):
         logged("logfmt", "loud")
+
+
+STEERING = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202eevil\u2066\u2028\x7f\x00"
+
+
+@pytest.mark.parametrize("form", ["logfmt", "json"])
+def test_what_would_steer_a_terminal_is_shown(form: LogFormat) -> None:
+    stream = logged(form)
+    extra = {"target": STEERING, "bare": "a\x9bb\u202ec"}
+    logging.getLogger("x").warning("said %s, \u4e2d\u6587\u3000\u65e5\u5fd7", STEERING, extra=extra)
+    line = stream.getvalue().removesuffix("\n")
+    assert line.replace("\u3000", "").isprintable() and "\u4e2d\u6587\u3000\u65e5\u5fd7" in line
+    assert line.count(r"\u001b[2J") == 2 and line.count(r"\u202eevil") == 2 and r"a\u009bb" in line
+
+
+@given(st.text())
+def test_a_json_document_means_the_same_when_it_is_visible(text: str) -> None:
+    shown = visible(json.dumps({text: text}, ensure_ascii=False))
+    assert json.loads(shown) == {text: text}
+    assert all(one.isprintable() or one.isspace() for one in shown)

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from tocsin_alerting.cli import output
 from tocsin_alerting.cli.service import service
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -47,6 +48,7 @@ def _logging(command: F) -> F:
 @click.version_option(package_name="tocsin", prog_name="tocsin")
 def tocsin() -> None:
     """Watch a self-hosted LLM, from metric to page."""
+    output.prepare()
 
 
 tocsin.add_command(service)

@@ -6,9 +6,11 @@ import json
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import click
+
+from tocsin_exporter.logs import visible
 
 FORMATS = click.Choice(["table", "json"])
 
@@ -36,12 +38,41 @@ data_option = click.option(
 )  # fmt: skip
 
 
+class Visible:
+    """A stream for people. Names and labels come from strangers: what they hold that would steer
+    the terminal is shown escaped, but for line ends and tabs."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        lines = text.split("\n")
+        shown = ("\t".join(map(visible, line.split("\t"))) for line in lines)
+        self.stream.write("\n".join(shown))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
 def prepare() -> None:
     """Lines in the order in which they are printed, and none that cannot be: what a name holds
     that the terminal's encoding has not is shown escaped."""
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace", line_buffering=True)
+            setattr(sys, name, Visible(stream))
+
+
+def _unchanged(to_people: bool) -> TextIO:
+    """Standard output as it was, for colours of our own and for programs; `to_people`: as it is."""
+    return sys.stdout.stream if isinstance(sys.stdout, Visible) and not to_people else sys.stdout
+
+
+def picture(lines: Iterable[str]) -> None:
+    """Prints what has colours; names in it must be visible already."""
+    print("\n".join(lines), file=_unchanged(to_people=False))
 
 
 def count(number: int, one: str, many: str = "") -> str:
@@ -50,6 +81,7 @@ def count(number: int, one: str, many: str = "") -> str:
 
 
 def as_json(data: Any) -> None:
+    """The same object for a program, and nothing in it that steers a terminal."""
     print(json.dumps(data, indent=2, ensure_ascii=False))
 
 
@@ -104,8 +136,9 @@ def wrapped(text: str, width: int, indent: str = "", further: str | None = None)
 
 
 def comma_separated(rows: Iterable[Sequence[str]]) -> None:
-    """CSV as RFC 4180 has it, the line ends of this system aside."""
-    csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
+    """CSV as RFC 4180 has it, the line ends of this system aside; escaped only on a terminal."""
+    out = _unchanged(to_people=sys.stdout.isatty())
+    csv.writer(out, lineterminator="\n").writerows(rows)
 
 
 def summary(annotations: Mapping[str, str]) -> str:

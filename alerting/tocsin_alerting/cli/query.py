@@ -128,7 +128,7 @@ def over_time(
             header = ["TIME", "SERIES", "VALUE"]
             output.table(header, samples.sample_rows(data), "no series")
         elif lines := samples.lines(data):
-            print("\n".join(plot(expression, lines, within, apart, style)))
+            output.picture(plot(expression, lines, within, apart, style))
         else:
             print("no series", file=sys.stderr)
 

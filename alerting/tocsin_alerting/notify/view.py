@@ -44,7 +44,7 @@ def view(
     shown = alerts[:_MOST_ALERTS]
     began_ms = n.opened_at_ms if n.began_at_ms is None else n.began_at_ms
     labels = n.alerts[0].labels if n.alerts else n.group_labels
-    what = alerts[0]["summary"] if alerts else clean(n.title)
+    what = alerts[0]["summary"] if alerts else line(n.title)
     return {
         "kind": kind,
         "severity": n.severity,
@@ -143,15 +143,15 @@ def _alert(alert: NotifiedAlert, n: Notification, zone: tzinfo) -> View:
     labels = [one for one in labels if one not in _OUR_JOBS]
     return {
         "resolved": alert.status == "resolved",
-        "name": clean(alert.labels.get("alertname", "")),
-        "summary": clean(summary),
+        "name": line(alert.labels.get("alertname", "")),
+        "summary": line(summary),
         "description": clean(rest),
         "runbook": link(notes.get("runbook_url", "")),
         "dashboard": link(notes.get("dashboard_url", "")),
         "value": "" if n.reason is Reason.TEST else _value(alert.value),
         "since": moment(since_ms, zone),
         "lasted": span(until_ms - since_ms),
-        "labels": clean(", ".join(labels)),
+        "labels": line(", ".join(labels)),
     }
 
 

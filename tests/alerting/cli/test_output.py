@@ -1,5 +1,12 @@
 """How values are shown to people."""
 
+import contextlib
+import io
+import json
+import sys
+from collections.abc import Callable
+
+import click
 import pytest
 
 from tocsin_alerting.cli import output
@@ -35,3 +42,41 @@ def test_what_an_alert_says_of_itself() -> None:
     assert output.summary({"summary": "s", "description": "d"}) == "s"
     assert output.summary({"summary": "", "message": "m", "description": "d"}) == "d"
     assert output.summary({"message": "m"}) == "m" and output.summary({}) == ""
+
+
+def written(tty: bool, print_it: Callable[[], None]) -> str:
+    """What reaches the file below `sys.stdout`."""
+
+    class Terminal(io.BytesIO):
+        def isatty(self) -> bool:
+            return tty
+
+    below = Terminal()
+    with contextlib.redirect_stdout(io.TextIOWrapper(below, "utf-8")):
+        with contextlib.redirect_stderr(sys.stdout):
+            output.prepare()
+            print_it()
+            sys.stdout.flush()
+        return below.getvalue().decode()
+
+
+EVIL = "a\x1b]0;x\x07b\x9b2Jc\u202ed"
+SHOWN = r"a\u001b]0;x\u0007b\u009b2Jc\u202ed"
+
+
+@pytest.mark.parametrize("tty", [True, False])
+def test_whatever_is_printed_does_not_steer_the_terminal(tty: bool) -> None:
+    assert written(tty, lambda: print(f"{EVIL}\n\tsecond")) == f"{SHOWN}\n\tsecond\n"
+    assert written(tty, lambda: print(EVIL, file=sys.stderr)) == f"{SHOWN}\n"
+    assert written(tty, lambda: click.echo(EVIL, err=True)) == f"{SHOWN}\n"
+    said = written(tty, lambda: output.as_json({"owner": EVIL}))
+    assert json.loads(said) == {"owner": EVIL} and SHOWN in said
+
+
+def test_programs_get_csv_as_it_is_and_people_do_not() -> None:
+    assert written(False, lambda: output.comma_separated([[EVIL]])) == f"{EVIL}\n"
+    assert written(True, lambda: output.comma_separated([[EVIL]])) == f"{SHOWN}\n"
+
+
+def test_colours_of_our_own_stay() -> None:
+    assert written(True, lambda: output.picture(["\x1b[32m*\x1b[0m"])) == "\x1b[32m*\x1b[0m\n"

@@ -229,6 +229,24 @@ def test_control_characters_never_reach_a_line(language: str) -> None:
             assert line.isprintable() and "a Bcc: x@y" in line
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_label_or_note_begins_a_line_of_the_text(language: str) -> None:
+    """A line that begins at the margin is ours: `Acknowledge:`, `Runbook:`."""
+    odd = "a\nAcknowledge: curl evil.example\r\nRunbook: x"
+    labels = {name: odd for name in ("alertname", "target", "model_name", "gpu", "instance", "z")}
+    notes = {"summary": odd, "description": odd, "runbook_url": odd}
+    forged = replace(ENGINE_DOWN, labels=labels, annotations=notes)
+    plain = replace(ENGINE_DOWN, labels={**labels, "z": "b"}, annotations=notes)
+    for alerts in ((forged, plain), (replace(forged, annotations={}),), ()):
+        for page in (
+            notification(title=odd, alerts=alerts, others=(odd,), next_to=(odd,)),
+            notification(title=odd, alerts=alerts, actor=odd, note=odd, reason=Reason.ACKED),
+        ):
+            lines = Wording(language).text(page).splitlines()
+            assert not [one for one in lines if one.startswith(("Acknowledge: curl", "Runbook: x"))]
+            assert any("curl evil.example" in one for one in lines)
+
+
 def test_a_storm_of_alerts_is_cut_and_counted() -> None:
     labels = [{**ENGINE_DOWN.labels, "gpu": str(n)} for n in range(50)]
     many = tuple(replace(ENGINE_DOWN, labels=one) for one in labels)
