@@ -50,6 +50,8 @@ def negotiate(accept: str) -> Answer:
 
 def accepts_gzip(accept_encoding: str) -> bool:
     """gzip by name, or by `*` when it is not named."""
+    if "gzip" not in (asked := accept_encoding.lower()) and "*" not in asked:
+        return False
     qualities = {coding: quality for coding, _, quality in _elements(accept_encoding)}
     return qualities.get("gzip", qualities.get("*", 0.0)) > 0
 

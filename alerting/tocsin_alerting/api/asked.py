@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
@@ -17,6 +18,8 @@ from tocsin_alerting.store.rows import MatcherSets
 EVERYTHING: MatcherSets = ((),)
 TRUNCATED = "results truncated due to limit"
 _MOST_BYTES = 1 << 20  # of a form; a query of this length is nobody's
+_LONGEST_KEPT = 4096  # characters
+_kept = lru_cache(maxsize=512)(parse_selector)
 _MATCHES_ALL = 'invalid parameter "match[]": match[] must contain at least one non-empty matcher'
 
 
@@ -82,7 +85,8 @@ class Asked:
 def selected(text: str, name: str) -> MatcherSets:
     """What a selector in the parameter `name` selects; raises ApiError when it is none."""
     try:
-        return parse_selector(text).matcher_sets
+        parsed = _kept if len(text) <= _LONGEST_KEPT else parse_selector
+        return parsed(text).matcher_sets
     except ParseError as error:
         raise ApiError("bad_data", f'invalid parameter "{name}": {error}') from None
 

@@ -20,7 +20,7 @@ def route(path: str, handler: Handler, queries: Queries, *methods: str) -> Route
     async def answer(request: Request) -> Turn:
         found = await asked(request)
         text = found.get("query") or " ".join(found.all("match[]"))
-        told = {"path": request.url.path, "query": text[:_MOST_LOGGED]}
+        told = {"path": request.scope["path"], "query": text[:_MOST_LOGGED]}
         return Turn(queries, handler(found, queries), found.duration("timeout"), told)
 
     return read(path, answer, *methods)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, request_response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tocsin_alerting.api.answers import ApiError, failure
@@ -50,7 +50,7 @@ async def _compress(response: Response) -> None:
 
 class _Reading:
     def __init__(self, endpoint: Endpoint, methods: set[str]) -> None:
-        self._app = request_response(endpoint)  # type: ignore[arg-type]
+        self._endpoint = endpoint
         self._methods = methods
         self._allow = ", ".join(sorted({*methods, "OPTIONS"}))
 
@@ -58,11 +58,18 @@ class _Reading:
         if "origin" in Headers(scope=scope):
             send = _open_to_all(send)
         if scope["method"] in self._methods:
-            await self._app(scope, receive, send)
+            await self._respond(scope, receive, send)
         elif scope["method"] == "OPTIONS":
             await Response(status_code=204)(scope, receive, send)
         else:
             await self._refused(scope)(scope, receive, send)
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            response = await self._endpoint(Request(scope, receive, send))
+            await response(scope, receive, send)
+        except ApiError as error:  # other origins may read that as well
+            await failure(error)(scope, receive, send)
 
     def _refused(self, scope: Scope) -> Response:
         words = f"{scope['method']} does nothing at {scope['path']}; use {self._allow}"

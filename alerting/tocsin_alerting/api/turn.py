@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import TypeVar
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 LONGEST_MS = 120_000
+_PATIENCE_SECONDS = 0.02  # before a client is watched: a task for each would take longer than they
 _LESS = "ask for fewer series, a shorter range or a wider step"
 Work = Callable[[Budget], Iterator[bytes]]
 Headings = list[tuple[bytes, bytes]]
@@ -86,6 +88,7 @@ class Turn:
         wanted_ms = queries.limits.timeout_ms if timeout_ms is None else timeout_ms
         self._seconds = max(0, min(wanted_ms, LONGEST_MS)) / 1000
         self._over = False
+        self._left = False
         self._evaluates = False
         self._begun = False
 
@@ -93,27 +96,25 @@ class Turn:
         began = self._queries.monotonic()
         headers = Headers(raw=list(scope.get("headers", ())))
         zipped = accepts_gzip(headers.get("accept-encoding", ""))
-        client = asyncio.ensure_future(_gone(receive))
-        answer = asyncio.ensure_future(self._answer(send, zipped))
         try:
-            await asyncio.wait({client, answer}, return_when=asyncio.FIRST_COMPLETED)
-            if answer.done():
-                await answer
+            await self._answer(receive, send, zipped)
         finally:
             self._over = True  # the thread of a client that has gone ends at its next slice
-            client.cancel()
-            answer.cancel()
-            await asyncio.gather(client, answer, return_exceptions=True)
-            seconds = round(self._queries.monotonic() - began, 6)
-            log.debug("a query", extra={**self._asked, "seconds": seconds})
+            if log.isEnabledFor(logging.DEBUG):
+                seconds = round(self._queries.monotonic() - began, 6)
+                log.debug("a query", extra={**self._asked, "seconds": seconds})
 
-    async def _answer(self, send: Send, zipped: bool) -> None:
+    async def _answer(self, receive: Receive, send: Send, zipped: bool) -> None:
         try:
-            async with asyncio.timeout(self._seconds), self._queries.places:
-                await asyncio.sleep(0)  # a time of nothing is over here, before any thread is asked
-                await self._evaluate(send, zipped)
+            if not self._seconds:
+                raise TimeoutError
+            async with asyncio.timeout(self._seconds) as deadline:
+                with self._watching(receive, deadline):
+                    async with self._queries.places:
+                        await self._evaluate(send, zipped)
         except (TimeoutError, QueryTimeout):
-            if not self._begun:  # otherwise the connection is cut: no half answer passes for whole
+            # Otherwise the connection is cut: no half answer passes for whole.
+            if not (self._begun or self._left):
                 raise ApiError("timeout", self._too_long()) from None
         except ParseError as error:
             raise ApiError("bad_data", f'invalid parameter "query": {error}') from None
@@ -122,6 +123,30 @@ class Turn:
             raise ApiError("execution", f"{error}; it may read {most}: {_LESS}") from None
         except QueryError as error:
             raise ApiError("execution", str(error)) from None
+
+    @contextmanager
+    def _watching(self, receive: Receive, deadline: asyncio.Timeout) -> Iterator[None]:
+        """The time is over, too, when the client closes its connection. Most answers are there
+        before anybody need look."""
+        watchers = set[asyncio.Task[None]]()
+
+        def begin() -> None:
+            watchers.add(asyncio.create_task(self._gone(receive, deadline)))
+
+        timer = asyncio.get_running_loop().call_later(_PATIENCE_SECONDS, begin)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            for one in watchers:
+                one.cancel()
+
+    async def _gone(self, receive: Receive, deadline: asyncio.Timeout) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        if not deadline.expired():
+            self._left = True
+            deadline.reschedule(0)
 
     def _too_long(self) -> str:
         time = f"it had {duration_text(round(self._seconds * 1000))}"
@@ -165,9 +190,3 @@ class Turn:
         ends = monotonic() + self._seconds
         steps = limits.max_points + 1  # as in Prometheus, the first one does not count
         return Budget(limits.max_samples, steps, lambda: self._over or monotonic() > ends)
-
-
-async def _gone(receive: Receive) -> None:
-    """Returns when the client has closed its connection."""
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -1,6 +1,6 @@
 """Which series of a selection have samples in an interval, and what their labels say."""
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from heapq import merge
 
 import numpy as np
@@ -19,16 +19,9 @@ def held(selection: Selection, t0_ms: int, t1_ms: int) -> Mask:
     return np.concatenate([np.empty(0, np.bool_), *found])
 
 
-def series_in(selection: Selection, t0_ms: int, t1_ms: int) -> list[Labels]:
-    """The label sets that have a sample in the closed interval."""
-    flags, labels = held(selection, t0_ms, t1_ms), selection.series.labels
-    if flags.all():
-        return list(labels)
-    return [labels[at] for at in np.flatnonzero(flags).tolist()]
-
-
 def ordered_in(selection: Selection, t0_ms: int, t1_ms: int) -> list[Labels]:
-    """As `series_in`, by metric, and by labels within one: the order of a Prometheus."""
+    """The label sets that have a sample in the closed interval, by metric, and by labels within
+    one: the order of a Prometheus."""
     flags, labels = held(selection, t0_ms, t1_ms), selection.series.labels
     order = selection.series.remember("order", lambda: _order(labels))
     return [labels[at] for at in order[flags[order]].tolist()]
@@ -53,12 +46,12 @@ def _order(labels: Sequence[Labels]) -> Ints:
 def values_in(selection: Selection, t0_ms: int, t1_ms: int, name: str | None) -> Set[str]:
     """The values of a label of those series; None: the names of their labels."""
 
-    def texts(series: list[Labels]) -> frozenset[str]:
+    def texts(series: Iterable[Labels]) -> frozenset[str]:
         if name is None:
             return frozenset(one for labels in series for one, _ in labels)
         return frozenset(text for labels in series for one, text in labels if one == name)
 
-    found = series_in(selection, t0_ms, t1_ms)
-    if len(found) == len(selection.series):
-        return selection.series.remember(("texts", name), lambda: texts(found))
-    return texts(found)
+    flags, labels = held(selection, t0_ms, t1_ms), selection.series.labels
+    if flags.all():
+        return selection.series.remember(("texts", name), lambda: texts(labels))
+    return texts(labels[at] for at in np.flatnonzero(flags).tolist())
