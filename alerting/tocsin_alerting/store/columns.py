@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 
 from tocsin_alerting.store.cell import Floats, Ints, Mask, blank, is_sample
+from tocsin_alerting.store.windows import Ends
 
 BLOCK = 128
 _CELLS = 2**17  # looked at in one go
@@ -68,10 +69,15 @@ class Part:
             return pieces[0]
         return np.concatenate(pieces) if pieces else np.empty((0, self.count))
 
-    def ends(self, start: int, stop: int, rising: bool) -> tuple[Floats, Floats, Mask]:
-        """The first and the last column, and which rows are `rising` or else `gapless`."""
-        whole = self.rising(start, stop) if rising else self.gapless(start, stop)
-        return self.column(start), self.column(stop - 1), whole
+    def ends(self, starts: Ints, stops: Ints, rising: bool) -> Ends:
+        """Of these windows; what lies between is not read."""
+        surely = self.rising if rising else self.gapless
+        first = np.empty((len(starts), self.count))
+        last, whole = np.empty_like(first), np.empty(first.shape, np.bool_)
+        for at, (start, stop) in enumerate(zip(starts.tolist(), stops.tolist(), strict=True)):
+            first[at], last[at] = self.column(start), self.column(stop - 1)
+            whole[at] = surely(start, stop)
+        return first, last, whole
 
     def gapless(self, start: int, stop: int) -> Mask:
         """Rows (count,) that surely hold numbers in columns start..stop; others may."""

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from tocsin_alerting.store import windows
 from tocsin_alerting.store.cell import ABSENT, Floats, Ints, Mask
 from tocsin_alerting.store.columns import Part
 from tocsin_alerting.store.page import Pages, Places
@@ -80,7 +81,9 @@ class Sealed:
         if self._times is None:
             axis = self._axis(self._section)
             times = np.empty(0, np.int64) if axis is None else axis
-            self._times = times[: int(np.searchsorted(times, self._before_ms))]
+            if self._section.last_ms >= self._before_ms:
+                times = times[: int(np.searchsorted(times, self._before_ms))]
+            self._times = times
         return self._times
 
     def slab(self, start: int, stop: int, alone: bool) -> Floats:
@@ -139,19 +142,22 @@ class History:
         self._last = number
         return self._stretches[number].slab(first, last, not self._dense)
 
-    def ends(self, start: int, stop: int, rising: bool) -> tuple[Floats, Floats, Mask]:
-        """The first and the last of these columns, and which series are `rising` or else `gapless`;
-        read in one go."""
-        cells = self.slab(start, stop)
-        return cells[0], cells[-1], _rising(cells) if rising else _whole(cells)
+    def ends(self, starts: Ints, stops: Ints, rising: bool) -> windows.Ends:
+        """Of these windows; neighbours are read in one go."""
+        read = []
+        for begin, end in windows.runs(starts, stops, self.count):
+            first, some = int(starts[begin]), slice(begin, end)
+            cells = self.slab(first, int(stops[end - 1]))
+            read.append(windows.ends(cells, starts[some] - first, stops[some] - first, rising))
+        if len(read) == 1:
+            return read[0]
+        firsts, lasts, whole = zip(*read, strict=True)
+        return np.concatenate(firsts), np.concatenate(lasts), np.concatenate(whole)
 
     def gapless(self, start: int, stop: int) -> Mask:
         """Series (count,) that hold numbers in all these columns."""
-        return _whole(self.slab(start, stop))
-
-    def rising(self, start: int, stop: int) -> Mask:
-        """Series (count,) that hold numbers and never fall in these columns."""
-        return _rising(self.slab(start, stop))
+        gaps: Mask = np.any(np.isnan(self.slab(start, stop)), axis=0)
+        return ~gaps
 
     def held(self, t0_ms: int, t1_ms: int) -> Mask:
         """Which series (count,) have a sample in the closed interval."""
@@ -178,15 +184,3 @@ class History:
         if self._axis is None:
             _ = self.times
         return self._starts
-
-
-def _whole(cells: Floats) -> Mask:
-    gaps: Mask = np.any(np.isnan(cells), axis=0)
-    return ~gaps
-
-
-def _rising(cells: Floats) -> Mask:
-    if len(cells) == 1:
-        return _whole(cells)
-    rises: Mask = np.all(cells[1:] >= cells[:-1], axis=0)
-    return rises

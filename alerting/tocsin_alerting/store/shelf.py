@@ -344,24 +344,24 @@ class Shelf:
     ) -> list[Stretch]:
         """The sections from the last written to the first, each up to where the next begins."""
         stretches: list[Stretch] = []
-        known: dict[int, Places] = {}
+        known: dict[int, Places | None] = {}  # most sections have the same owners; None: no series
         for section, owners in reversed(kept):
             if isinstance(section, Section) and section.first_ms < before_ms:
                 if section.first_ms <= asked[1] and section.last_ms >= asked[0]:
-                    places = known.get(id(owners))
-                    if places is None:
-                        places = known[id(owners)] = places_of(_places(owners, rows, width))
-                    if (places.at >= 0).any():
+                    if id(owners) not in known:
+                        at = _places(owners, rows, width)
+                        known[id(owners)] = places_of(at) if (at >= 0).any() else None
+                    if (places := known[id(owners)]) is not None:
                         pages = Pages(section, places, self._bundle, self._cache)
                         stretches.append(Sealed(section, before_ms, places, pages, self._times))
                 before_ms = section.first_ms
         return stretches[::-1]
 
     def _times(self, section: Section) -> Ints | None:
-        def kept() -> Ints:
-            return self._axes.get(section, section.read_times)
-
-        return self._attempt(section, kept)
+        axis = self._axes.known(section)
+        if axis is None:
+            return self._attempt(section, lambda: self._axes.get(section, section.read_times))
+        return axis
 
     def _bundle(self, section: Section, number: int) -> Coded | None:
         return self._attempt(section, partial(section.read_bundle, number))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tocsin_alerting.store.cell import is_sample, is_stale
+from tocsin_alerting.store.cell import Ints, is_sample, is_stale
 from tocsin_alerting.store.columns import Part
 from tocsin_alerting.store.history import History, Recent
 from tocsin_alerting.store.matchers import Matcher, MatchOp
@@ -92,6 +92,7 @@ def test_what_is_called_gapless_or_rising_is(
     if not fill(store, script):
         return
     (part,) = store.select(EVERY, 0, 10**9).parts
+    assert isinstance(part, Part)
     stop = data.draw(st.integers(1, len(part.times)))
     start = data.draw(st.integers(0, stop - 1))
     slab = part.slab(start, stop)
@@ -112,18 +113,28 @@ def test_the_ends_of_some_columns_are_the_first_and_the_last(
         return
     (part,) = store.select(EVERY, 0, 10**9).parts
     assert isinstance(part, Part)
-    stop = data.draw(st.integers(1, len(part.times)))
-    start = data.draw(st.integers(0, stop - 1))
+    starts, stops = data.draw(windows(len(part.times)))
     for frame in (part, History([Recent(part, part.count)], part.count)):
-        first, last, whole = frame.ends(start, stop, rising)
-        columns = np.array([frame.column(start), frame.column(stop - 1)])
-        assert (np.array([first, last]).view(np.int64) == columns.view(np.int64)).all()
-        slab = frame.slab(start, stop)
-        held = ~np.isnan(slab).any(axis=0)
-        rises = held & (slab[1:] >= slab[:-1]).all(axis=0)
-        assert (whole <= (rises if rising else held)).all()
-        if frame is not part:
-            assert (whole == (rises if rising else held)).all()
+        first, last, whole = frame.ends(starts, stops, rising)
+        for at, (start, stop) in enumerate(zip(starts.tolist(), stops.tolist(), strict=True)):
+            columns = np.array([frame.column(start), frame.column(stop - 1)])
+            assert (np.array([first[at], last[at]]).view(np.int64) == columns.view(np.int64)).all()
+            slab = frame.slab(start, stop)
+            held = ~np.isnan(slab).any(axis=0)
+            rises = held & (slab[1:] >= slab[:-1]).all(axis=0)
+            assert (whole[at] <= (rises if rising else held)).all()
+            if frame is not part:
+                assert (whole[at] == (rises if rising else held)).all()
+
+
+@st.composite
+def windows(draw: st.DrawFn, columns: int) -> tuple[Ints, Ints]:
+    """Some whose starts and stops ascend, with columns between them or in several."""
+    count = draw(st.integers(1, 8))
+    starts = sorted(draw(st.lists(st.integers(0, columns - 1), min_size=count, max_size=count)))
+    lengths = draw(st.lists(st.integers(1, columns), min_size=count, max_size=count))
+    stops = np.minimum(np.array(starts) + lengths, columns)
+    return np.array(starts), np.maximum.accumulate(stops)
 
 
 def test_a_steady_source_is_gapless_and_rising_as_a_whole() -> None:
@@ -132,6 +143,7 @@ def test_a_steady_source_is_gapless_and_rising_as_a_whole() -> None:
     for i in range(300):
         store.append(Snapshot(SOURCE, 1000 * i, True, form, np.array([i, 2.0 * i, 1.0])))
     (part,) = store.select(EVERY, 0, 10**9).parts
+    assert isinstance(part, Part)
     assert part.gapless(0, 300).all() and part.rising(0, 300).all()
     assert part.slab(100, 300)[:, 1].tolist() == [2.0 * i for i in range(100, 300)]
 

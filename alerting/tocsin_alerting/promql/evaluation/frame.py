@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from tocsin_alerting.promql.evaluation.vector import Vector
+from tocsin_alerting.store import windows
 from tocsin_alerting.store.cell import ABSENT, Floats, Ints, Mask, normalised
 
 
@@ -24,14 +25,13 @@ class Frame(Protocol):
     def slab(self, start: int, stop: int) -> Floats:
         """The cells (stop - start, count); read only."""
 
-    def ends(self, start: int, stop: int, rising: bool) -> tuple[Floats, Floats, Mask]:
-        """The first and the last column, and which series are `rising` or else `gapless`."""
+    def ends(self, starts: Ints, stops: Ints, rising: bool) -> windows.Ends:
+        """Of the windows start..stop, whose starts and stops ascend, (windows, series) each: the
+        first and the last cell, and where the series surely has no gap and, with `rising`, does
+        not fall."""
 
     def gapless(self, start: int, stop: int) -> Mask:
         """Series (count,) that surely hold numbers in these columns."""
-
-    def rising(self, start: int, stop: int) -> Mask:
-        """Series (count,) that surely hold numbers and never fall in these columns."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,17 +52,12 @@ class Grid:
     def slab(self, start: int, stop: int) -> Floats:
         return self.cells[start:stop]
 
-    def ends(self, start: int, stop: int, rising: bool) -> tuple[Floats, Floats, Mask]:
-        whole = self.rising(start, stop) if rising else self.gapless(start, stop)
-        return self.column(start), self.column(stop - 1), whole
+    def ends(self, starts: Ints, stops: Ints, rising: bool) -> windows.Ends:
+        return windows.ends(self.cells, starts, stops, rising)
 
     def gapless(self, start: int, stop: int) -> Mask:
         gaps: Mask = np.any(np.isnan(self.cells[start:stop]), axis=0)
         return ~gaps
-
-    def rising(self, start: int, stop: int) -> Mask:
-        rises: Mask = np.all(self.cells[start + 1 : stop] >= self.cells[start : stop - 1], axis=0)
-        return rises & self.gapless(start, stop)
 
 
 def grid(times: Ints, vector: Vector) -> Grid:

@@ -124,9 +124,9 @@ def _over_frame(
     read = _read(frame, spans, context)
     while few := list(islice(read, most)):
         done = _from_ends(function, frame, few, spans, out)
-        for (step, start, stop), mask in zip(few, done, strict=True):
-            if mask is not None and mask.all():
-                continue
+        for at in np.flatnonzero(~done.all(axis=1)).tolist():
+            step, start, stop = few[at]
+            mask = done[at] if done[at].any() else None
             at_step = [float(one[step]) for one in parameters]
             for window, rows in cut(frame, start, stop, spans[step]):
                 if window.depth:
@@ -173,22 +173,20 @@ def _from_ends(
     few: list[_Columns],
     spans: list[Span],
     out: tuple[Floats, Mask],
-) -> Sequence[Mask | None]:
-    """Fills in what the ends of these windows tell, and says of which series (None: of none)."""
+) -> Mask:
+    """Fills in what the ends of these windows tell; for which series (windows, series) it did."""
+    done = np.zeros((len(few), frame.count), np.bool_)
     if function.ends is None:
-        return [None] * len(few)
-    first = np.empty((len(few), frame.count))
-    last, done = np.empty_like(first), np.empty(first.shape, np.bool_)
-    for at, (_, start, stop) in enumerate(few):
-        first[at], last[at], done[at] = frame.ends(start, stop, function.rising)
-    if not done.any():
-        return [None] * len(few)
+        return done
     steps, starts, stops = np.array(few).T
+    first, last, done = frame.ends(starts, stops, function.rising)
+    if not done.any():
+        return done
     values, has = function.ends(_ends(frame, (first, last), (starts, stops), _of(spans, steps)))
     has = done if has is None else done & has
     out[0][steps] = values if has.all() else np.where(has, values, 0.0)
     out[1][steps] = has
-    return list(done)
+    return done
 
 
 def _of(spans: list[Span], steps: Ints) -> list[Span]:
