@@ -387,7 +387,7 @@ class App:
         guarded = guard(self.setup.token, self.hosts)
         intake = write.Intake(self.receiver, self.writes, now_ms, logged=self.archive.logged)
         base = external_url(self.setup.config)
-        return [  # they are tried in this order: what comes most often is first
+        return [
             *write.routes(intake, guard(self.setup.token, self.hosts, write.BODIES)),
             *metrics_routes(page, self._unready, links=_LINKS),
             *query.routes(self.store, self.engine, self.queries, now_ms, monotonic),

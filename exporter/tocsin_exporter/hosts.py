@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+_LONGEST = 100  # characters; no address has as many
 HEALTH = ("/-/healthy", "/-/ready")
 _HOST = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<name>[^\s\[\]:/?#@\\]+))(?::\d*)?", re.ASCII)
 Refusal: TypeAlias = Callable[[Request, str], Response]
@@ -45,8 +46,8 @@ class Hosts:
         if found is None:
             return False
         if found["v6"] is not None:
-            return _is_address(found["v6"])
-        return _plain(found["name"]) in self._names or _is_address(found["name"])
+            return _is_address(found["v6"][:_LONGEST])
+        return _plain(found["name"]) in self._names or _is_address(found["name"][:_LONGEST])
 
 
 def own_hosts(names: Iterable[str] = ()) -> Hosts:
