@@ -2,8 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Mapping
-from itertools import islice
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -19,11 +18,12 @@ from tocsin_alerting.api.guard import Guard
 from tocsin_alerting.api.times import time_ms
 from tocsin_alerting.incidents.action import Action, Verb
 from tocsin_alerting.incidents.answers import re_raise_after_ms
-from tocsin_alerting.incidents.composition import title
+from tocsin_alerting.incidents.composition import title, worst_first
 from tocsin_alerting.incidents.desk import OPEN_STATES, Desk
 from tocsin_alerting.incidents.errors import Conflict, NoSuchIncident
 from tocsin_alerting.incidents.incident import Incident, State, began_ms
 from tocsin_alerting.incidents.journal import NO_NUMBER
+from tocsin_alerting.incidents.routing import IncidentConfig
 from tocsin_alerting.incidents.story import Story
 from tocsin_alerting.notify.links import shown_links
 
@@ -32,6 +32,8 @@ _MOST_BYTES = 64 << 10
 _MOST_INCIDENTS = 1000  # in one answer
 _MOST_ALERTS = 100  # of an incident in a list; alone it is shown with all of them
 _NUMBER = re.compile(r"[0-9]{1,18}")
+_NEWEST_ENDED = "9" * 18  # a cursor that leads to all of those that are over
+_RANK = re.compile(r"(P[0-4])-([0-9]{1,18})")  # a cursor among open ones, by severity
 
 
 def routes(
@@ -45,20 +47,25 @@ def routes(
         states = _STATES.get(name) or tuple(s for s in State if s == name.upper())
         if not states:
             raise ApiError("bad_data", f'state is "{name}"; it may be open, all or a state')
-        limit, below = _page(request)
-        found = await desk.incidents(states, limit + 1, below)
-        page = [shown(one, external_url, _MOST_ALERTS) for one in found[:limit]]
-        cursor = str(found[limit - 1].number) if len(found) > limit else None
-        return success({"incidents": page, "next": cursor})
+        order = request.query_params.get("order", "newest")
+        if order not in _ORDERS:
+            raise ApiError("bad_data", f'order is "{order[:40]}"; it may be {" or ".join(_ORDERS)}')
+        cursor = request.query_params.get("cursor", "")
+        found, following = await _ORDERS[order](desk, states, _limit(request), cursor)
+        page = [shown(one, desk.ledger.config, external_url, _MOST_ALERTS) for one in found]
+        still_open = sum(one.is_open for one in desk.ledger.incidents.values())
+        return success({"incidents": page, "next": following, "open": still_open})
 
     async def one(request: Request) -> Response:
-        return success(told(await _or_not_found(desk, _number(request)), external_url))
+        story = await _or_not_found(desk, _number(request))
+        return success(told(story, desk.ledger.config, external_url))
 
     async def act(request: Request) -> Response:
         guard(request)
         action = await _action(request)
         try:
-            return success(shown(await desk.act(action, now_ms()), external_url))
+            answered = await desk.act(action, now_ms())
+            return success(shown(answered, desk.ledger.config, external_url))
         except NoSuchIncident as error:
             raise ApiError("not_found", str(error)) from None
         except Conflict as error:
@@ -71,15 +78,55 @@ def routes(
     ]
 
 
-def _page(request: Request) -> tuple[int, int]:
-    """How many at most, and below which number: `cursor` is the `next` of the page before."""
+def _limit(request: Request) -> int:
     limit = request.query_params.get("limit", str(_MOST_INCIDENTS))
-    cursor = request.query_params.get("cursor", "")
     if not _NUMBER.fullmatch(limit) or not 1 <= int(limit) <= _MOST_INCIDENTS:
         raise ApiError("bad_data", f'limit is "{limit[:40]}"; it may be 1 to {_MOST_INCIDENTS}')
+    return int(limit)
+
+
+async def _newest(
+    desk: Desk, states: Collection[State], limit: int, cursor: str
+) -> tuple[list[Incident], str | None]:
+    """A page of them, and where the next one begins."""
     if cursor and not _NUMBER.fullmatch(cursor):
-        raise ApiError("bad_data", f'cursor is "{cursor[:40]}"; it must be the next of an answer')
-    return int(limit), int(cursor) if cursor else NO_NUMBER
+        raise _no_cursor(cursor)
+    found = await desk.incidents(states, limit + 1, int(cursor) if cursor else NO_NUMBER)
+    return found[:limit], str(found[limit - 1].number) if len(found) > limit else None
+
+
+async def _worst(
+    desk: Desk, states: Collection[State], limit: int, cursor: str
+) -> tuple[list[Incident], str | None]:
+    """The worst of the open ones first, of one severity the newest; then those that are over."""
+    ended = [state for state in states if state not in OPEN_STATES]
+    if _NUMBER.fullmatch(cursor):
+        return await _newest(desk, ended, limit, cursor)
+    after = _RANK.fullmatch(cursor)
+    if cursor and not after:
+        raise _no_cursor(cursor)
+    place = (after[1], -int(after[2])) if after else ("", 0)
+    still_open = await desk.incidents([one for one in states if one in OPEN_STATES], sys.maxsize)
+    ranked = sorted(still_open, key=_rank)
+    found = [one for one in ranked if _rank(one) > place]
+    if found[limit:]:
+        return found[:limit], f"{found[limit - 1].severity}-{found[limit - 1].number}"
+    room = limit - len(found)
+    over, more = await _newest(desk, ended, max(room, 1), "")
+    if not room:
+        return found, _NEWEST_ENDED if over else None
+    return found + over, more
+
+
+def _rank(incident: Incident) -> tuple[str, int]:
+    return incident.severity, -incident.number
+
+
+_ORDERS = {"newest": _newest, "severity": _worst}
+
+
+def _no_cursor(cursor: str) -> ApiError:
+    return ApiError("bad_data", f'cursor is "{cursor[:40]}"; it must be the next of an answer')
 
 
 def _number(request: Request) -> int:
@@ -139,10 +186,14 @@ def _text(sent: Mapping[str, Any], name: str) -> str:
 
 
 def shown(
-    incident: Incident, external_url: str = "", most_alerts: int | None = None
+    incident: Incident,
+    config: IncidentConfig,
+    external_url: str = "",
+    most_alerts: int | None = None,
 ) -> dict[str, Any]:
-    """One incident as lists show it; times are Unix milliseconds. `alert_count` counts all alerts,
-    also those that `most_alerts` leaves out of `alerts`."""
+    """One incident as lists show it, what fires and the worst of it first; times are Unix
+    milliseconds. `alert_count` counts all alerts, also those that `most_alerts` leaves out of
+    `alerts`."""
     return {
         "number": incident.number,
         "title": title(incident),
@@ -170,7 +221,7 @@ def shown(
                 "value": number(member.alert.value),
                 "since_ms": member.since_ms,
             }
-            for member in islice(incident.members.values(), most_alerts)
+            for member in worst_first(incident, config)[:most_alerts]
         ],
         "alert_count": len(incident.members),
     }
@@ -189,9 +240,9 @@ def _raised_again_at_ms(incident: Incident) -> int | None:
     return incident.resolved_at_ms + re_raise_after_ms(incident)
 
 
-def told(story: Story, external_url: str = "") -> dict[str, Any]:
+def told(story: Story, config: IncidentConfig, external_url: str = "") -> dict[str, Any]:
     """One incident with everything that happened and will happen."""
-    return shown(story.incident, external_url) | {
+    return shown(story.incident, config, external_url) | {
         "history": [
             {"at_ms": e.at_ms, "event": e.event, "actor": e.actor, "data": e.data}
             for e in story.history

@@ -42,7 +42,7 @@ _PAGE = 500  # incidents an answer
     type=click.IntRange(min=1),
     default=1000,
     show_default=True,
-    help="List so many at most, the newest first.",
+    help="List so many at most: the worst of the open ones, then the newest that are over.",
 )
 @output.format_option
 @click.pass_obj
@@ -52,26 +52,35 @@ def incidents(agent: Agent, number: int | None, everything: bool, limit: int, fo
         with agent.get(f"/api/v1/incidents/{number}") as data:
             output.as_json(data) if format == "json" else _show(data)
         return
-    listed, more = _listed(agent, "all" if everything else "open", limit)
+    listed, more, still_open = _listed(agent, "all" if everything else "open", limit)
     if format == "json":
-        output.as_json({"incidents": listed, "next": more})
+        output.as_json({"incidents": listed, "next": more, "open": still_open})
     else:
         with agent.understood():
             _list(listed, everything)
     if more is not None:
-        print(f"there are more than these {limit}; --limit shows more of them", file=sys.stderr)
+        print(f"{_left_out(listed, still_open)}; --limit shows more of them", file=sys.stderr)
 
 
-def _listed(agent: Agent, state: str, limit: int) -> tuple[list[dict[str, Any]], str | None]:
-    """The newest `limit`, page by page, and where the rest begins if there is one."""
+def _listed(agent: Agent, state: str, limit: int) -> tuple[list[dict[str, Any]], str | None, int]:
+    """The worst `limit`, page by page; where the rest begins, if anywhere; how many are open."""
     found: list[dict[str, Any]] = []
     cursor: str | None = ""
+    still_open = 0
     while cursor is not None and len(found) < limit:
-        wanted = {"state": state, "limit": str(min(limit - len(found), _PAGE)), "cursor": cursor}
+        size = {"limit": str(min(limit - len(found), _PAGE)), "cursor": cursor}
+        wanted = {"state": state, "order": "severity", **size}
         with agent.get("/api/v1/incidents", wanted) as data:
             found += data["incidents"]
-            cursor = data.get("next")
-    return found, cursor
+            cursor, still_open = data.get("next"), data.get("open", 0)
+    return found, cursor, still_open
+
+
+def _left_out(listed: list[dict[str, Any]], still_open: int) -> str:
+    left = still_open - sum(not _is_over(one) for one in listed)
+    if left <= 0:
+        return f"there are more than these {len(listed)}"
+    return f"{left} more are open, none of them worse than {listed[-1]['severity']}"
 
 
 def _list(incidents: list[dict[str, Any]], everything: bool) -> None:

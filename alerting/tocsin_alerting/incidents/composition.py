@@ -36,7 +36,7 @@ def compose(
     says when those who have got a page were told first."""
     every = tuple(targets)
     resolved = notify.reason in (Reason.RESOLVED, Reason.FIRED_AND_RESOLVED)
-    members = _in_order(incident, config)
+    members = worst_first(incident, config)
     shown = tuple(_alert(one, resolved, now_ms) for one in members[:MOST_ALERTS])
     follows = _next(incident, step_due_ms)
     names = [_name(one) for one in every]
@@ -109,7 +109,7 @@ def title(incident: Incident) -> str:
     return " ".join((name, *(f"{label}={value}" for value, label in shown.items()))).strip()
 
 
-def _in_order(incident: Incident, config: IncidentConfig) -> list[Member]:
+def worst_first(incident: Incident, config: IncidentConfig) -> list[Member]:
     """What fires first, the worst of it first."""
 
     def rank(member: Member) -> tuple[bool, str, int]:

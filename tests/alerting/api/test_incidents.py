@@ -195,6 +195,64 @@ async def test_a_list_has_pages_and_says_where_the_next_begins() -> None:
     assert wrong == [400] * 4
 
 
+async def test_by_severity_no_old_p0_is_cut_off_and_what_is_over_comes_last() -> None:
+    at = await floor()
+    for severity, count in (("P2", 3), ("P0", 1), ("P1", 2)):
+        alerts = (alert("Slow", severity, target=f"{severity}-{n}") for n in range(count))
+        await at.hear(*(fires(one, at.now) for one in alerts))
+    over = alert("Slow", "P2", target="P2-1")
+    await at.hear(clears(over, at.now))
+    numbers = {one.group_labels: one.number for one in await at.desk.incidents()}
+    assert sorted(numbers.values()) == [1, 2, 4, 5, 6, 7]
+
+    async def pages(**asked: str) -> list[list[int]]:
+        found: list[list[int]] = []
+        cursor = ""
+        while cursor is not None:
+            wanted = {"order": "severity", "cursor": cursor, **asked}
+            data = (await api.get(INCIDENTS, params=wanted)).json()["data"]
+            found.append([one["number"] for one in data["incidents"]])
+            cursor = data["next"]
+            assert data["open"] == 6
+        return found
+
+    async with client(at) as api:
+        assert await pages(limit="2") == [[5, 1], [7, 6], [4, 2]]
+        assert await pages(limit="4") == [[5, 1, 7, 6], [4, 2]]
+        assert await pages(limit="6") == [[5, 1, 7, 6, 4, 2]]
+        assert await pages(limit="6", state="all") == [[5, 1, 7, 6, 4, 2], [3]]
+        assert await pages(limit="5", state="all") == [[5, 1, 7, 6, 4], [2, 3]]
+        assert await pages(limit="1", state="resolved") == [[3]]
+        await at.advance(31 * MINUTE)  # it is closed: the journal has it
+        assert await pages(state="all") == [[5, 1, 7, 6, 4, 2, 3]]
+        wrong = [
+            (await api.get(INCIDENTS, params=one)).json()["error"]
+            for one in (
+                {"order": "number"},
+                {"order": "severity", "cursor": "P7-1"},
+                {"cursor": "P1-1"},
+            )
+        ]
+    assert wrong == [
+        'order is "number"; it may be newest or severity',
+        'cursor is "P7-1"; it must be the next of an answer',
+        'cursor is "P1-1"; it must be the next of an answer',
+    ]
+
+
+async def test_of_many_alerts_a_list_shows_the_worst() -> None:
+    at = await floor()
+    some = [alert("Slow", "P3", target="b:1", gpu=str(number)) for number in range(110)]
+    worst = alert("Slow", "P0", target="b:1", gpu="last")
+    await at.hear(*(fires(one, at.now) for one in some))
+    await at.hear(fires(worst, at.now), *(clears(one, at.now) for one in some[:5]))
+    async with client(at) as api:
+        listed = (await api.get(INCIDENTS)).json()["data"]["incidents"]
+    (slow,) = (one for one in listed if one["labels"]["target"] == "b:1")
+    assert slow["alerts"][0]["labels"]["gpu"] == "last"
+    assert {one["source"] for one in slow["alerts"]} == {"firing"}
+
+
 async def test_a_list_shows_a_hundred_alerts_of_an_incident_and_counts_all() -> None:
     at = await floor()
     await at.hear(*(fires(alert(target="a:1", gpu=str(number)), at.now) for number in range(150)))

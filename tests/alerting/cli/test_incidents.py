@@ -131,10 +131,10 @@ async def test_a_list_that_is_cut_says_so() -> None:
     import asyncio
 
     def page(number: int, following: str | None) -> Answer:
-        data = {"incidents": [_incident(number, "P0")], "next": following}
+        data = {"incidents": [_incident(number, "P0")], "next": following, "open": 1}
         return Answer(body=json.dumps({"status": "success", "data": data}).encode())
 
-    async with WebhookSink(page(9, "9"), page(4, "4"), page(9, "9"), page(4, None)) as sink:
+    async with WebhookSink(page(9, "P0-9"), page(4, "4"), page(9, "9"), page(4, None)) as sink:
         url = f"http://127.0.0.1:{sink.port}"
         cut = await asyncio.to_thread(alertctl, "--url", url, "incidents", "--limit", "2")
         whole = await asyncio.to_thread(alertctl, "--url", url, "incidents", "--limit", "3")
@@ -142,7 +142,17 @@ async def test_a_list_that_is_cut_says_so() -> None:
     assert found == ["#9", "#4"]
     assert cut.err == "there are more than these 2; --limit shows more of them\n"
     assert (whole.out, whole.err) == (cut.out, "")
-    assert "limit=1&cursor=9" in sink.requests[1].path
+    assert "state=open&order=severity&limit=1&cursor=P0-9" in sink.requests[1].path
+
+
+async def test_a_list_that_is_cut_says_how_many_are_open_and_how_bad() -> None:
+    some = [_incident(3, "P0"), _incident(9, "P2")]
+    data = {"incidents": some, "next": "P2-9", "open": 40}
+    answer = Answer(body=json.dumps({"status": "success", "data": data}).encode())
+    async with WebhookSink(usual=answer) as sink:
+        url = f"http://127.0.0.1:{sink.port}"
+        cut = await asyncio.to_thread(alertctl, "--url", url, "incidents", "--limit", "2")
+    assert cut.err == "38 more are open, none of them worse than P2; --limit shows more of them\n"
 
 
 async def test_moments_in_the_history_are_clock_times_and_durations_are_not() -> None:
