@@ -25,7 +25,7 @@ from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outcome import Done, Outcome
 from tocsin_alerting.incidents.policy import Severity
 from tocsin_alerting.incidents.readdressing import Reconfigured, lost_targets, names
-from tocsin_alerting.incidents.recorder import PATIENCE_S, Recorder
+from tocsin_alerting.incidents.recorder import LIMIT_S, PATIENCE_S, Recorder
 from tocsin_alerting.incidents.routing import IncidentConfig
 from tocsin_alerting.incidents.rows import EngineRow
 from tocsin_alerting.incidents.story import Story
@@ -66,6 +66,7 @@ class Desk:
         jitter: Callable[[], float],
         *,
         patience_s: float = PATIENCE_S,
+        answer_s: float = LIMIT_S,
         start_patience_s: float = 5.0,
     ) -> None:
         self.ledger = Ledger(config)
@@ -76,11 +77,11 @@ class Desk:
         self.last_eval_ms: int | None = None
         self._journal = journal
         self._jitter = jitter
-        self._patience_s = patience_s
+        self._claim_s, self._answer_s = patience_s / 3, answer_s
         self._start_patience_s = start_patience_s
         self._hearing = Hearing(self.ledger)
         self._unrecorded: set[str] = set()
-        self._was_down = False
+        self._journal_was = (False, False)
         self._hold_until_ms = 0
         self._reconciled: set[str] = set()
         self._blind = False
@@ -164,8 +165,8 @@ class Desk:
             self._mending.cancel()
             await asyncio.gather(self._mending, return_exceptions=True)
         try:
-            async with asyncio.timeout(self._patience_s):
-                if self.recorder.down and not self._blind:
+            async with asyncio.timeout(self._answer_s):
+                if not self._blind:
                     await self.recorder.flush(now_ms)
                 await self._journal.close()
         except (TimeoutError, JournalError):
@@ -253,7 +254,7 @@ class Desk:
         if action.request_id:
             self.ledger.requests[action.request_id] = (action.incident, now_ms)
             self.ledger.changes().requests[action.request_id] = (action.incident, now_ms)
-        await self._run_and_save(now_ms)
+        await self._run_and_save(now_ms, self._answer_s)
         return self.ledger.incidents[action.incident]
 
     async def heartbeat(self, now_ms: int) -> None:
@@ -278,9 +279,13 @@ class Desk:
         """Messages to send now. What is not reported within 30 s is handed out again."""
         self._look_at_journal()
         marked = self.ledger.outbox.claim(now_ms, limit, self._goes_at)
-        recorded = await self._save(now_ms)
+        missing = self._unrecorded.copy()
+        await self._save(now_ms, self._claim_s)
+        missing &= self._unrecorded
         return [
-            Delivery(one.key, replace(one.notification, not_recorded=not recorded), one.attempts)
+            Delivery(
+                one.key, replace(one.notification, not_recorded=one.key in missing), one.attempts
+            )
             for one in marked
         ]
 
@@ -338,12 +343,14 @@ class Desk:
             return None
         if self.recorder.down:
             return 0 if message.urgent else message.notification.at_ms + UNRECORDED_HOLD_MS
+        if message.urgent and self.recorder.slow:
+            return 0
         return None if message.key in self._unrecorded else 0
 
     def _look_at_journal(self) -> None:
-        """With the journal's end or return other messages may go."""
-        if self._was_down != self.recorder.down:
-            self._was_down = self.recorder.down
+        """When the journal is slow, down or back, other messages may go."""
+        if self._journal_was != (now := (self.recorder.slow, self.recorder.down)):
+            self._journal_was = now
             self.ledger.outbox.resume()
 
     # questions
@@ -374,7 +381,7 @@ class Desk:
         """Raises NoSuchIncident."""
         incident = await self.incident(number)
         written = await self._ask(self._journal.history(number), [])
-        entries = {one.seq: one for one in (*written, *self.recorder.backlog.history)}
+        entries = {one.seq: one for one in (*written, *self.recorder.unwritten)}
         messages = {one.key: one for one in await self._ask(self._journal.messages(number), [])}
         messages |= {one.key: one for one in self.ledger.outbox.of(number)}
         return Story(
@@ -403,16 +410,16 @@ class Desk:
     async def _ask(self, answer: Awaitable[T], otherwise: T) -> T:
         """The journal's answer; what memory knows must do when it does not answer."""
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(self._answer_s):
                 return await answer
         except (JournalError, TimeoutError):
             return otherwise
 
     # one step
 
-    async def _run_and_save(self, now_ms: int) -> None:
+    async def _run_and_save(self, now_ms: int, patience_s: float | None = None) -> None:
         self._run(now_ms)
-        await self._save(now_ms)
+        await self._save(now_ms, patience_s)
 
     def _run(self, now_ms: int) -> None:
         """Mute and unmute, run what is due, until nothing is."""
@@ -432,13 +439,13 @@ class Desk:
         change = step(incident, TimerDue(timer), now_ms, self.ledger.config)
         self.ledger.apply(change, now_ms)
 
-    async def _save(self, now_ms: int) -> bool:
+    async def _save(self, now_ms: int, patience_s: float | None = None) -> bool:
         batch = self.ledger.take(now_ms)
         if not batch:
             return not self.recorder.down
         self._unrecorded |= batch.messages.keys()
         log_entries(batch.history, {**batch.incidents, **self.ledger.incidents})
-        recorded = await self.recorder.record(batch, now_ms)
+        recorded = await self.recorder.record(batch, now_ms, patience_s)
         self.changed.set()
         return recorded
 

@@ -1,21 +1,23 @@
 """Writes batches to the journal, and keeps them when it cannot.
 
-The disk must not silence the pager. While the journal is up, `record` waits for the commit, for
-`patience_s` at most. Once it failed or was too slow nothing waits any more: batches are kept in
-memory, merged, and `flush` writes them when the journal is back.
+The disk must not silence the pager. `record` waits for its batch, but never longer than it is told
+to. What comes while the journal writes is merged, and is its next transaction. A journal that
+takes longer than `patience_s` is slow, and urgent pages go without it; one that fails, or takes
+longer than `limit_s`, is down: batches are kept in memory, and `flush` writes them when it is back.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable
 
-from tocsin_alerting.incidents.batch import Batch
+from tocsin_alerting.incidents.batch import Batch, Entry
 from tocsin_alerting.incidents.errors import JournalError
 from tocsin_alerting.incidents.journal import Journal
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 2.0
+PATIENCE_S = 0.15  # and 0.05 for the mark that a message is on its way: 200 ms in all
+LIMIT_S = 2.0
 FIRST_RETRY_MS = 1_000
 LONGEST_RETRY_MS = 30_000
 
@@ -24,51 +26,115 @@ class Recorder:
     """`recorded` is called with each batch on the disk; `trouble` is "" while all is well."""
 
     def __init__(
-        self, journal: Journal, recorded: Callable[[Batch], None], patience_s: float = PATIENCE_S
+        self,
+        journal: Journal,
+        recorded: Callable[[Batch], None],
+        patience_s: float = PATIENCE_S,
+        limit_s: float = LIMIT_S,
     ) -> None:
         self.journal = journal
-        self.backlog = Batch()
+        self.backlog = Batch()  # what the journal has not been given
         self.trouble = ""
         self.since_ms = 0
         self.retry_at_ms = 0
+        self.late = 0  # batches that nobody waited for any longer
         self._recorded = recorded
         self._patience_s = patience_s
-        self._turn = asyncio.Lock()
+        self._limit_s = limit_s
+        self._writing = Batch()
+        self._begun_s: float | None = None
+        self._asked = self._written = 0
+        self._moved = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
         self._retry_ms = FIRST_RETRY_MS
-        self._late: asyncio.Task[None] | None = None
+        self._late: asyncio.Future[None] | None = None
 
     @property
     def down(self) -> bool:
         return bool(self.trouble)
 
-    async def record(self, batch: Batch, now_ms: int) -> bool:
-        """Whether the batch is on the disk. Batches are written in the order of the calls."""
-        async with self._turn:
-            if self.down:
-                self.backlog.merge(batch)
-                return False
-            return not batch or await self._commit(batch, now_ms)
+    @property
+    def slow(self) -> bool:
+        """Whether the journal has been writing for longer than a page waits."""
+        return self._writes_for_s() >= self._patience_s
 
-    async def _commit(self, batch: Batch, now_ms: int) -> bool:
-        writing = asyncio.ensure_future(self.journal.commit(batch))
+    @property
+    def unwritten(self) -> list[Entry]:
+        """The lines of the history that are not known to be on the disk."""
+        return [*self._writing.history, *self.backlog.history]
+
+    def _writes_for_s(self) -> float:
+        if self._begun_s is None:
+            return 0.0
+        return asyncio.get_running_loop().time() - self._begun_s
+
+    async def record(self, batch: Batch, now_ms: int, patience_s: float | None = None) -> bool:
+        """Whether the batch is on the disk. Batches are written in the order of the calls."""
+        if not batch:
+            return not self.down
+        self.backlog.merge(batch)
+        if self.down:
+            return False
+        self._asked += 1
+        if self._task is None:
+            self._task = asyncio.create_task(self._write(now_ms))
+        patience_s = self._patience_s if patience_s is None else patience_s
+        done = await self._waited(self._asked, patience_s)
+        self.late += not done
+        return done
+
+    async def _waited(self, number: int, patience_s: float) -> bool:
+        """Whether that many batches are written; not at once when it has taken so long already."""
+        if self._writes_for_s() < patience_s:
+            try:
+                async with asyncio.timeout(patience_s):
+                    while self._written < number and not self.down:
+                        await self._moved.wait()
+            except TimeoutError:
+                pass
+        return self._written >= number
+
+    async def _write(self, now_ms: int) -> None:
+        """All that waits, and what comes meanwhile."""
         try:
-            async with asyncio.timeout(self._patience_s):
-                await asyncio.shield(writing)
+            while self.backlog and not self.down:
+                self._writing, self.backlog = self.backlog, Batch()
+                number, self._begun_s = self._asked, asyncio.get_running_loop().time()
+                trouble = await self._committed(self._writing)
+                waited_ms, self._begun_s = round(1000 * self._writes_for_s()), None
+                if trouble:
+                    self.fail(trouble, max(now_ms, self._writing.at_ms) + waited_ms)
+                else:
+                    self._recorded(self._writing)
+                    self._written, self._writing = number, Batch()
+                self._tell()
+        finally:
+            self._begun_s, self._task = None, None
+            self._take_back()
+            self._tell()
+
+    async def _committed(self, batch: Batch) -> str:
+        """Why it is not written; "" if it is. Writing it twice does no harm."""
+        commit = asyncio.ensure_future(self.journal.commit(batch))
+        try:
+            async with asyncio.timeout(self._limit_s):
+                await asyncio.shield(commit)
         except TimeoutError:
-            self._late = writing
-            self.backlog.merge(batch)
-            self.fail(f"the journal took longer than {self._patience_s:g} s", now_ms)
-            return False
+            self._late = commit
+            return f"the journal took longer than {self._limit_s:g} s"
         except JournalError as error:
-            self.backlog.merge(batch)
-            self.fail(str(error), now_ms)
-            return False
-        except asyncio.CancelledError:  # unknown how it ends; writing it twice does no harm
-            self._late = writing
-            self.backlog.merge(batch)
-            raise
-        self._recorded(batch)
-        return True
+            return str(error)
+        return ""
+
+    def _take_back(self) -> None:
+        """What may not be written waits again, before what came after it."""
+        taken, self._writing = self._writing, Batch()
+        taken.merge(self.backlog)
+        self.backlog = taken
+
+    def _tell(self) -> None:
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
 
     def fail(self, trouble: str, now_ms: int) -> None:
         if not self.down:
@@ -82,6 +148,8 @@ class Recorder:
     async def flush(self, now_ms: int) -> bool:
         """Write what was kept. Whether all of it is on the disk now."""
         try:
+            if self._task is not None:
+                await asyncio.shield(self._task)
             await self._late_end()
             while self.backlog:
                 batch, self.backlog = self.backlog, Batch()

@@ -99,6 +99,7 @@ def desk_samples(desk: Desk, now_ms: Callable[[], int], families: Families) -> I
         own = labels(severity=severity, state=state)
         yield Sample(families["tocsin_incidents"], count, own)
     yield Sample(families["tocsin_journal_up"], float(not desk.recorder.down))
+    yield Sample(families["tocsin_journal_late_total"], desk.recorder.late)
     late = desk.overdue_ms(now_ms()) / 1000
     yield Sample(families["tocsin_timer_overdue_seconds"], late)
     waiting = sum(1 for _ in desk.ledger.outbox.waiting())

@@ -51,6 +51,8 @@ _RULES = (
 _INCIDENTS = (
     gauge("tocsin_incidents", "Incidents that are not closed.", "", "severity", "state"),
     gauge("tocsin_journal_up", "Whether incidents are being recorded."),
+    counter("tocsin_journal_late_total",
+            "Steps that went on before the journal had them, for its disk is slow."),
     gauge("tocsin_timer_overdue_seconds", "How late the oldest timer of an incident is.",
           "seconds"),
     gauge("tocsin_notifications_queue_length", "Messages that wait to be sent."),

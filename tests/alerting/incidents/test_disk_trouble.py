@@ -57,7 +57,7 @@ def fill(disk: Path) -> Path:
 async def settle(one: Floor) -> None:
     """Let the background writing of the backlog end."""
     for _ in range(400):
-        if not one.desk.recorder.down:
+        if not (one.desk.recorder.down or one.desk.recorder.unwritten):
             return
         await asyncio.sleep(0.005)
 
@@ -178,6 +178,69 @@ async def test_slower_than_patience(tmp_path: Path) -> None:
     await one.deliver()
     assert len(one.sent) == count  # all of it was recorded, nothing goes out again
     assert len(await one.desk.incidents()) == 2
+
+
+async def test_an_urgent_page_waits_no_longer_for_a_slow_disk_and_others_do(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.db"
+    Slow.gate.set()
+    one = await Floor(config(), SqliteJournal(path, connect=slow_connect)).open()
+    Slow.gate.clear()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    try:
+        handling = [
+            asyncio.create_task(one.desk.handle([fires(what)], one.now))
+            for what in (MILD, *(alert("EngineDown", "P0", target=f"t{n}") for n in range(50)))
+        ]
+        await asyncio.gather(*handling)
+        await one.advance(MINUTE)  # the group wait of the mild one
+        waited = loop.time() - began
+        assert [n.severity for n in one.sent] == ["P0"] * 100
+        assert waited < 1.5, "all of them waited together"
+        assert one.desk.recorder.slow and not one.desk.recorder.down
+        assert all(n.not_recorded for n in one.sent)
+    finally:
+        Slow.gate.set()
+    await settle(one)
+    assert not one.desk.recorder.slow
+    await one.deliver()
+    assert (one.sent[-1].severity, one.sent[-1].not_recorded) == ("P2", False)
+    saved = await one.journal.load()
+    assert len(saved.incidents) == 51
+
+
+async def test_a_journal_that_hangs_is_down_after_two_seconds(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.db"
+    Slow.gate.set()
+    one = await Floor(config(), SqliteJournal(path, connect=slow_connect), patience_s=0.01).open()
+    Slow.gate.clear()
+    try:
+        await one.hear(fires(DOWN))
+        assert not one.desk.recorder.down
+        while not one.desk.recorder.down:
+            await asyncio.sleep(0.05)
+        assert one.desk.recorder.trouble == "the journal took longer than 2 s"
+        await one.hear(fires(SLOW))
+        await one.advance(MINUTE)
+        assert one.reasons("opened")[-1] == (15 * SECOND, "mail")
+    finally:
+        Slow.gate.set()
+    await one.advance(MINUTE)
+    await settle(one)
+    assert len((await one.journal.load()).incidents) == 2
+
+
+async def test_what_a_slow_disk_had_not_got_at_the_end_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.db"
+    Slow.gate.set()
+    one = await Floor(config(), SqliteJournal(path, connect=slow_connect)).open()
+    Slow.gate.clear()
+    await one.hear(fires(DOWN))
+    await one.hear(fires(SLOW))
+    threading.Timer(0.3, Slow.gate.set).start()
+    await one.desk.close(one.now)
+    await one.restart()
+    assert len(one.desk.ledger.incidents) == 2
 
 
 async def test_nothing_is_sent_before_it_is_recorded(tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ async def test_the_desk_and_the_courier() -> None:
     found = rows(own.desk_samples(floor.desk, lambda: floor.now, STAGES))
     assert only(found, "tocsin_incidents", severity="P0", state="TRIGGERED") == 1
     assert only(found, "tocsin_journal_up") == 1
+    assert only(found, "tocsin_journal_late_total") == 0
     assert only(found, "tocsin_notifications_queue_length") == 0
     assert only(found, "tocsin_timer_overdue_seconds") == 0
     courier = Courier(floor.desk, {}, lambda: floor.now)
