@@ -20,7 +20,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._virtual += seconds
 
     def _run_once(self) -> None:
-        if not self._ready and self._scheduled:  # type: ignore[attr-defined]
-            when = self._scheduled[0]._when  # type: ignore[attr-defined]
-            self._virtual = max(self._virtual, when)
+        if not self._ready:  # type: ignore[attr-defined]
+            # Not to a timer that was cancelled: what is left to the next one would be waited for.
+            timers = [one for one in self._scheduled if not one.cancelled()]  # type: ignore[attr-defined]
+            if timers:
+                self._virtual = max(self._virtual, min(timers).when())
         super()._run_once()  # type: ignore[misc]

@@ -115,12 +115,19 @@ def re_raise_after_ms(incident: Incident) -> int:
     return RE_RAISE_P0_MS if incident.severity is Severity.P0 else RE_RAISE_MS
 
 
-def over(incident: Incident, now_ms: int, config: IncidentConfig, why: str) -> Change:
-    """What was closed by hand fires no more: those who were paged hear the end of it."""
+def over(
+    incident: Incident,
+    now_ms: int,
+    config: IncidentConfig,
+    why: str,
+    reason: Reason = Reason.RESOLVED,
+) -> Change:
+    """What was closed by hand fires no more, or is given up: those who were paged hear of it."""
     ended = replace(bumped(incident), closed_by_hand=False, paged=frozenset())
-    ended, told = notice(ended, Reason.RESOLVED, _in_order(incident.paged), None, why)
+    ended, told = notice(ended, reason, _in_order(incident.paged), None, why)
     ends = timer(ended, TimerKind.REOPEN_END, now_ms + config.reopen_within_ms)
-    return ended, (*told, Record("source_clear", data={"why": why}), ends)
+    noted = "source_clear" if reason is Reason.RESOLVED else reason.value
+    return ended, (*told, Record(noted, data={"why": why}), ends)
 
 
 def resolve(
@@ -141,7 +148,7 @@ def resolve(
     resolved, notices = notice(resolved, reason, told, None, why)
     resolved = replace(resolved, paged=frozenset())
     details = {"why": why, "after_ms": now_ms - incident.opened_at_ms}
-    record = Record("resolved", data=details)
+    record = Record(reason.value, data=details)
     ends = timer(resolved, TimerKind.REOPEN_END, now_ms + config.reopen_within_ms)
     return resolved, (WithdrawPages(), *notices, record, ends)
 

@@ -93,11 +93,21 @@ def _about(alerts: Sequence[Alert]) -> dict[str, object]:
 def _without(known: Member, event: AlertEvent, now_ms: int) -> Member:
     if event.kind is EventKind.UNKNOWN:
         return _doubted(known, event.origin)
+    if event.kind is EventKind.GIVEN_UP:
+        return _given_up(known, event.origin)
     return _cleared(known, event, now_ms)
 
 
 def _doubted(known: Member, origin: str) -> Member:
     origins = {**known.origins, origin: Source.UNKNOWN}
+    return replace(known, origins=origins, source=_said(origins))
+
+
+def _given_up(known: Member, origin: str) -> Member:
+    """`origin` says nothing of it any more. Of whom nobody says anything, that is unknown still."""
+    origins = {name: said for name, said in known.origins.items() if name != origin}
+    if origins == known.origins:
+        return known
     return replace(known, origins=origins, source=_said(origins))
 
 
@@ -257,6 +267,8 @@ def _follow(
     sources = {member.source for member in incident.members.values()}
     if Source.FIRING in sources:
         return _lowered(replace(incident, source=Source.FIRING), before, config)
+    if Source.UNKNOWN in sources and not any(member.origins for member in incident.active):
+        return _give_up(incident, now_ms, config, why)
     if Source.UNKNOWN in sources:
         return _unknown(incident, now_ms, config)
     clear = replace(incident, source=Source.CLEAR, unknown_since_ms=None)
@@ -265,6 +277,16 @@ def _follow(
     if not clear.is_open:
         return clear, (Record("source_clear", data={"why": why}),)
     return resolve(clear, now_ms, config, why)
+
+
+def _give_up(incident: Incident, now_ms: int, config: IncidentConfig, why: str) -> Change:
+    """Whoever spoke of the alerts gave them up: it ends, and nobody is told that it is over."""
+    lost = replace(incident, source=Source.UNKNOWN)
+    if lost.closed_by_hand:
+        return over(lost, now_ms, config, why, Reason.GIVEN_UP)
+    if not lost.is_open:
+        return lost, ()
+    return resolve(lost, now_ms, config, why, Reason.GIVEN_UP)
 
 
 def _lowered(incident: Incident, before: Incident, config: IncidentConfig) -> Change:

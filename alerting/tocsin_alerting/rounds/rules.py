@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from operator import is_not
 
 from tocsin_alerting.incidents.desk import Desk
 from tocsin_alerting.incidents.policy import Severity, severity_of
@@ -106,7 +107,7 @@ class RuleRounds:
         self._late: set[Key] = set()  # whose next slot has come while they run
         self._beat_ms = 0
         self._reconciled: set[str] = set()
-        self._known: tuple[int, ...] = ()
+        self._known: Sequence[GroupProgress] = ()
         self._present: set[str] = set()  # the origins of the known groups' rules
 
     async def run(self) -> None:
@@ -131,21 +132,28 @@ class RuleRounds:
     async def _run_group(self, progress: GroupProgress) -> None:
         """The slot that it has begun, and the newest of those that come meanwhile."""
         key = progress.group.key
-        while True:
-            self._late.discard(key)
-            read_ms = await self._arrivals.wait(progress)
-            await self.evaluate(progress, progress.begun_ms or 0, read_ms)
-            await self._settle()
-            if key not in self._late:
-                break
+        try:
+            while True:
+                self._late.discard(key)
+                read_ms = await self._arrivals.wait(progress)
+                await self.evaluate(progress, progress.begun_ms or 0, read_ms)
+                await self._settle()
+                if key not in self._late:
+                    break
+        except Exception:  # why: whatever breaks one group must cost no other an evaluation
+            log.exception("a rule group broke; it goes on at its next slot", extra=_about(progress))
         self._running.discard(key)
 
     async def evaluate(self, progress: GroupProgress, at_ms: int, read_ms: int = 0) -> None:
         """One group in its slot `at_ms`, with the samples up to `read_ms` if that is later."""
         pause = partial(self._turns.take, self._urgency(progress))
         await pause()
-        events = await self._groups.evaluate(progress, at_ms, read_ms, pause)
-        await self._report(progress, events, self._clock.now_ms())
+        try:
+            events = await self._groups.evaluate(progress, at_ms, read_ms, pause)
+            await self._report(progress, events, self._clock.now_ms())
+        except BaseException:  # why: who was to hear the events did not, so all is said again
+            self._reconciled.difference_update(rule.origin for rule in progress.rules)
+            raise
         await self._groups.persist(progress, self._instances)
 
     def _urgency(self, progress: GroupProgress) -> Urgency:
@@ -177,8 +185,8 @@ class RuleRounds:
         if first:
             standing = [event for rule in first for event in _standing(rule, now_ms)]
             origins = {name for rule in first for name in _origins(rule)}
-            self._reconciled |= origins
             await self._desk.reconcile(standing, origins, now_ms)
+            self._reconciled |= origins
             events = [event for event in events if event.origin not in origins]
         if events:
             await self._desk.handle(events, now_ms)
@@ -186,8 +194,8 @@ class RuleRounds:
     async def _settle(self) -> None:
         now_ms = self._clock.now_ms()
         groups = self._groups.all
-        if tuple(map(id, groups)) != self._known:
-            self._known = tuple(map(id, groups))
+        if len(groups) != len(self._known) or any(map(is_not, groups, self._known)):
+            self._known = groups
             self._present = {
                 name for one in groups for rule in one.rules for name in _origins(rule)
             }
@@ -203,18 +211,22 @@ def _has_run(progress: GroupProgress) -> bool:
     return all(rule.evaluated_ms for rule in progress.rules)
 
 
+def _about(progress: GroupProgress) -> dict[str, str]:
+    return {"file": progress.group.file, "group": progress.group.name}
+
+
 def _origins(rule: RuleProgress) -> tuple[str, str]:
     """As whom the rule speaks, and spoke before its file was named."""
     return rule.origin, rules_origin("", rule.rule.uid)
 
 
 def _standing(rule: RuleProgress, now_ms: int) -> Iterator[AlertEvent]:
-    """All that fires by this rule, or is in doubt."""
+    """All that fires by this rule, or is in doubt; what was given up is neither."""
     for doubt in rule.doubts.values():
         if not doubt.over:
             yield AlertEvent(EventKind.UNKNOWN, doubt.alert, now_ms, origin=rule.origin)
-    for alert in rule.alerts.values():
-        if alert.state is AlertState.FIRING:
+    for key, alert in rule.alerts.items():
+        if alert.state is AlertState.FIRING and key not in rule.doubts:
             yield AlertEvent(EventKind.FIRING, alert, now_ms, origin=rule.origin)
 
 

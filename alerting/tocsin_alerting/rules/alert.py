@@ -53,6 +53,7 @@ class EventKind(StrEnum):
     FIRING = "firing"
     CLEAR = "clear"
     UNKNOWN = "unknown"
+    GIVEN_UP = "given_up"  # unknown for so long that nobody will tell any more
     REMOVED = "removed"  # the rule is gone from the configuration
 
 

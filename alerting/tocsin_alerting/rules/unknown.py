@@ -220,7 +220,7 @@ def doubt_all(
             told.append(AlertEvent(EventKind.UNKNOWN, alert, now_ms, reason))
     for key, doubt in open_doubts.items():
         if _given_up(doubt, now_ms, max_ms):
-            told.append(_clear(doubt, now_ms, _too_long(doubt, max_ms)))
+            told.append(_give_up(doubt, now_ms, max_ms))
             open_doubts[key] = replace(doubt, over=True)
     return Verdict(tuple(told), open_doubts)
 
@@ -263,7 +263,7 @@ def _ended(
     if not silent and (alert is None or alert.state is AlertState.INACTIVE):
         return Verdict(() if doubt.over else (_clear(doubt, now_ms, _why(doubt, health)),), {})
     if _given_up(doubt, now_ms, max_ms):
-        told = _clear(doubt, now_ms, _too_long(doubt, max_ms))
+        told = _give_up(doubt, now_ms, max_ms)
         return Verdict((told,), {key: replace(doubt, over=True)})
     return Verdict((), {key: doubt})
 
@@ -289,8 +289,9 @@ def _why(doubt: Doubt, health: Callable[[Source], Health]) -> str:
     return "the samples since the restart say so" if doubt.sources else ""
 
 
-def _too_long(doubt: Doubt, max_ms: int) -> str:
-    return f"unknown for {max_ms // 3_600_000} h, given up: {doubt.reason}"
+def _give_up(doubt: Doubt, now_ms: int, max_ms: int) -> AlertEvent:
+    reason = f"unknown for {max_ms / 3_600_000:.3g} h, given up: {doubt.reason}"
+    return AlertEvent(EventKind.GIVEN_UP, doubt.alert, now_ms, reason)
 
 
 def _names(sources: Iterable[Source]) -> str:

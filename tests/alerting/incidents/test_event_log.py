@@ -8,7 +8,7 @@ import pytest
 
 from support.alert_events import alert, clears, fires, unknown
 from support.paging_floor import START_MS, Floor
-from support.policies import config
+from support.policies import HOUR, config
 from tocsin_alerting.incidents.action import Verb
 from tocsin_alerting.incidents.batch import Entry
 from tocsin_alerting.incidents.event_log import EVENTS, MOST_LINES, log_entries
@@ -72,6 +72,10 @@ async def test_what_nobody_can_tell_and_what_nobody_got(lines: pytest.LogCapture
     assert any("is unknown now" in one for one in said)
     failed = _fields(lines, "delivery_failed")
     assert failed["error"] == "550 no" and failed["tries"] == 1
+    await floor.advance(25 * HOUR)
+    said = [words for _, words in _said(lines)]
+    assert said[-1].startswith("#1 P0 EngineDown target=a:1 given up, its state is unknown")
+    assert not any("resolved" in words for words in said)
 
 
 async def test_a_journal_that_fails_is_said_once(lines: pytest.LogCaptureFixture) -> None:

@@ -96,7 +96,7 @@ def test_unknown_for_too_long_is_given_up_with_a_notice() -> None:
     one = bench("P1")
     one.do(unknown(one.first))
     one.advance(25 * HOUR)
-    assert "given up" in next(r.data["why"] for r in one.history if r.event == "resolved")
+    assert "given up" in next(r.data["why"] for r in one.history if r.event == "given_up")
     assert {who for _, who in one.at(Reason.GIVEN_UP)} == {"chat", "mail", "wang"}
     assert not one.at(Reason.RESOLVED)
 

@@ -1,23 +1,27 @@
 """Which slot of the rules comes next, and what the desk hears of each group, in virtual time."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Never
 
 import pytest
 
 from support.alert_events import alert, fires
 from support.arrivals import nothing_awaited
 from support.paging_floor import START_MS
-from support.policies import MINUTE, SECOND, config
+from support.policies import HOUR, MINUTE, SECOND, config
 from support.rule_surroundings import SetSources, surroundings
 from support.rule_texts import alerting, group
 from support.scripted_engine import Rows, row
 from support.virtual_time import VirtualTimeLoop
+from tocsin_alerting.incidents.action import Action, Verb
 from tocsin_alerting.incidents.desk import Desk
 from tocsin_alerting.incidents.incident import State
 from tocsin_alerting.incidents.journal import Journal
 from tocsin_alerting.incidents.memory_journal import MemoryJournal
+from tocsin_alerting.incidents.notification import Reason
+from tocsin_alerting.incidents.outcome import Done
 from tocsin_alerting.rounds.rules import Instances, RuleRounds, after_ms, troubled_targets
 from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind
 from tocsin_alerting.rules.groups import Groups
@@ -44,7 +48,13 @@ HOURLY = group(alerting("old == 1", "Old", severity="P0"), name="hourly", interv
 class World:
     """One run of the agent's rules on a journal; `down` is what fires."""
 
-    def __init__(self, journal: Journal, *groups: Group) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        *groups: Group,
+        desk: type[Desk] = Desk,
+        instances: type[Instances] = Instances,
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.clock = Clock(lambda: START_MS / 1000 + loop.time(), loop.time)
         self.down: Rows = [row(1.0, __name__="down", target="a")]
@@ -52,10 +62,10 @@ class World:
         script = {"down == 1": lambda _: self.down, "old == 1": lambda _: self.old}
         around = surroundings(script, sources=SetSources({Source("j", "a"): Health.ALIVE}))
         self.groups = Groups(around, SECOND)
-        self.desk = Desk(config(), journal, lambda: 0.0)
-        instances = Instances(self.desk, self.clock.now_ms)
+        self.desk = desk(config(), journal, lambda: 0.0)
+        kept = instances(self.desk, self.clock.now_ms)
         self.rounds = RuleRounds(
-            self.groups, self.desk, instances, self.clock, nothing_awaited(self.clock)
+            self.groups, self.desk, kept, self.clock, nothing_awaited(self.clock)
         )
         self._files = [RuleFile("f.yml", groups)]
 
@@ -159,5 +169,104 @@ def test_what_clears_later_says_why() -> None:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         assert (await world.desk.incident(1)).resolution == "clear"
+
+    in_virtual_time(story)
+
+
+SELDOM = group(alerting("down == 1", "Down", severity="P0"), name="seldom", interval_ms=HOUR)
+
+
+@pytest.mark.parametrize("by_hand", [False, True], ids=["open", "closed by hand"])
+def test_what_was_unknown_for_a_day_is_given_up_and_never_called_over(by_hand: bool) -> None:
+    async def story() -> None:
+        world = World(MemoryJournal(), SELDOM)
+        running = asyncio.ensure_future(world.run(28 * 3600))
+        await asyncio.sleep(3600 + 60)
+        await _deliver(world)
+        world.down = _Broken()
+        await asyncio.sleep(3600)
+        if by_hand:
+            await world.desk.act(Action(Verb.RESOLVE, 1, "li"), world.clock.now_ms())
+        await running
+        story = await world.desk.story(1)
+        assert not story.incident.is_open
+        told = [one.notification.reason for one in story.messages]
+        assert Reason.GIVEN_UP in told and Reason.RESOLVED not in told
+        assert not story.incident.closed_by_hand
+
+    in_virtual_time(story)
+
+
+class _Broken(list):  # type: ignore[type-arg]
+    """Rows that cannot be had."""
+
+    def __iter__(self) -> Never:
+        raise RuntimeError("the source is broken")
+
+
+async def _deliver(world: World) -> None:
+    for delivery in await world.desk.claim(world.clock.now_ms()):
+        await world.desk.delivered(delivery, Done(), world.clock.now_ms())
+
+
+def test_what_was_unknown_is_unknown_still_after_a_restart_with_a_broken_rule() -> None:
+    async def story() -> None:
+        journal = MemoryJournal()
+        before = World(journal, FAST)
+        running = asyncio.ensure_future(before.run(4))
+        await asyncio.sleep(2)
+        before.down = _Broken()
+        await running
+        assert (await before.desk.incident(1)).source == "unknown"
+        after = World(journal, FAST)
+        after.down = _Broken()
+        await after.run(2)
+        assert (await after.desk.incident(1)).source == "unknown"
+
+    in_virtual_time(story)
+
+
+class _Stumbling(Desk):
+    """It breaks once, when it is to take what changed."""
+
+    stumbles = 1
+
+    async def handle(self, events: Sequence[AlertEvent], now_ms: int) -> None:
+        if events and self.stumbles:
+            self.stumbles -= 1
+            raise RuntimeError("a fault of ours")
+        await super().handle(events, now_ms)
+
+
+def test_what_a_fault_kept_from_the_desk_is_said_again() -> None:
+    async def story() -> None:
+        world = World(MemoryJournal(), FAST, desk=_Stumbling)
+        world.down = []
+        running = asyncio.ensure_future(world.run(6))
+        await asyncio.sleep(2)
+        world.down = [row(1.0, __name__="down", target="a")]
+        await running
+        assert await world.states() == {"Down": "TRIGGERED"}
+
+    in_virtual_time(story)
+
+
+class _Refusing(Instances):
+    """It cannot keep what one group has to remember."""
+
+    async def save(self, file: str, group: str, rows: Sequence[InstanceRow]) -> None:
+        if group == "fast":
+            raise RuntimeError("a fault of ours")
+        await super().save(file, group, rows)
+
+
+def test_a_group_that_breaks_costs_no_other_its_evaluations() -> None:
+    async def story() -> None:
+        other = replace(HOURLY, name="other", interval_ms=SECOND)
+        world = World(MemoryJournal(), FAST, other, instances=_Refusing)
+        world.old = [row(1.0, __name__="old", target="a")]
+        await world.run(10)
+        assert await world.states() == {"Down": "TRIGGERED", "Old": "TRIGGERED"}
+        assert [group.iterations for group in world.groups.all] == [9, 9]
 
     in_virtual_time(story)

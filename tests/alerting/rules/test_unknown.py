@@ -84,7 +84,7 @@ def test_it_ends_after_unknown_max_with_a_notice_and_is_not_said_twice() -> None
     at = 1000 + UNKNOWN_MAX_MS
     assert after((), None, doubts, dead, now_ms=at - 1).events == ()
     verdict = after((), None, doubts, dead, now_ms=at)
-    assert kinds(verdict) == [EventKind.CLEAR]
+    assert kinds(verdict) == [EventKind.GIVEN_UP]
     assert verdict.events[0].reason.startswith("unknown for 24 h, given up: no longer in the")
     assert after((), None, verdict.doubts, dead, now_ms=at + 1).events == ()
     assert after((), None, verdict.doubts, now_ms=at + 2) == Verdict((), {})
@@ -112,11 +112,10 @@ def test_a_broken_rule_leaves_what_fires_unknown_once_and_pending_alone() -> Non
     assert doubt_all([FIRING, pending], verdict.doubts, "it broke", 600).events == ()
 
 
-def test_a_rule_broken_for_a_day_is_given_up_with_a_clear() -> None:
+def test_a_rule_broken_for_a_day_is_given_up_and_not_cleared() -> None:
     doubts = doubt_all([FIRING], {}, "it broke", 0).doubts
     verdict = doubt_all([FIRING], doubts, "it broke", UNKNOWN_MAX_MS)
-    assert kinds(verdict) == [EventKind.CLEAR]
-    assert verdict.events[0].alert.state is AlertState.INACTIVE
+    assert kinds(verdict) == [EventKind.GIVEN_UP] and verdict.events[0].alert == FIRING
     assert doubt_all([FIRING], verdict.doubts, "it broke", UNKNOWN_MAX_MS + 1).events == ()
     assert kinds(after((), FIRING, verdict.doubts)) == [EventKind.FIRING]
     assert after((CLEAR,), GONE, verdict.doubts) == Verdict((), {})
