@@ -23,13 +23,13 @@ from typing import Any
 import torch
 import uvicorn
 
+from tocsin_exporter.http_server import Config
 from tocsin_inference import batching, model, settings, weights
 from tocsin_inference.application import application
 from tocsin_inference.confidence import Scorer
 from tocsin_inference.engine import Engine
 from tocsin_inference.metrics import Metrics
 from tocsin_inference.sampling import GREEDY, Sampling
-from tocsin_inference.server import uvicorn_config
 from tocsin_inference.worker import Worker
 
 MODES = {
@@ -124,7 +124,7 @@ async def start_worker(
         clock = time.perf_counter
         metrics = Metrics(loaded.name, "bench")
         worker = Worker(chosen, loaded, engine, metrics, clock, clock(), Scorer())
-        config = uvicorn_config(chosen, application(worker, "bench", time.time))
+        config = Config(application(worker, "bench", time.time), metrics.connections, 1)
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve())
         while not server.started:  # noqa: ASYNC110  # uvicorn offers no event

@@ -159,7 +159,8 @@ class App:
         self._add_own()
         await self._load_rules(now_ms)
         calendar = self._calendar()
-        web = server.server(self._checked(server.application(self._routes())))
+        app = self._checked(server.application(self._routes()))
+        web = server.server(app, self.scrapes.connections)
         try:
             await self._run(web, plan)
         finally:

@@ -6,6 +6,7 @@ Everything that can be wrong is wrong here, before anything runs.
 import errno
 import logging
 import os
+import secrets
 import socket
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tocsin_alerting import heap
-from tocsin_alerting.box import directory, ports
+from tocsin_alerting.box import directory, local_socket, ports
 from tocsin_alerting.box.discovery import USUAL_PORTS
 from tocsin_alerting.box.systemd import Systemd, keep_capabilities_to_ourselves
 from tocsin_alerting.bundled import bundled
@@ -32,6 +33,7 @@ from tocsin_alerting.promql.evaluation.coverage import check
 from tocsin_alerting.rules.file import load as load_rules
 from tocsin_alerting.rules.rule import RuleFile
 from tocsin_exporter import listen, logs, output
+from tocsin_exporter.connections import raise_descriptor_limit
 from tocsin_exporter.engine_access import place
 
 log = logging.getLogger(__name__)
@@ -196,6 +198,7 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
 
     heap.share(os.environ)
     output.install()
+    raise_descriptor_limit()
     logs.configure(log_level, log_format)
     _warn_of_variables(os.environ)
     keep_capabilities_to_ourselves()
@@ -218,6 +221,7 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
             systemd=Systemd(os.environ),
         )
         _hold_directory(config.storage.path)
+        setup.sockets.extend(_local_socket(config))
         _warn_of_paging(config, options.listen_addresses)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(App(setup).serve())
@@ -245,6 +249,7 @@ def run_exporter(
     from tocsin_exporter.exporter import run_exporter as serve
 
     output.install()
+    raise_descriptor_limit()
     logs.configure(log_level, log_format)
     _warn_of_variables(os.environ)
     _warn_of_unread(os.environ, ())
@@ -348,12 +353,21 @@ def _overlap(host: str, bound: str) -> bool:
 
 
 def _token(config: Config) -> str | None:
-    """Read anew each time, so that a changed token needs no restart."""
+    """Read anew each time, so that a changed token needs no restart. Where one is configured and
+    cannot be read, it is one that nobody knows: none would open loopback to everybody on it."""
     file = config.web.token_file
-    try:
-        return file.read_text(encoding="utf-8").strip() or None if file else None
-    except (OSError, UnicodeDecodeError):
+    if file is None:
         return None
+    try:
+        text = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    return text or secrets.token_hex()
+
+
+def _local_socket(config: Config) -> list[Any]:
+    listener = local_socket.bind(local_socket.place(os.environ, config.storage.path))
+    return [] if listener is None else [listener]
 
 
 def _hold_directory(path: str) -> None:

@@ -13,6 +13,7 @@ import uvloop
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from tocsin_exporter import http_server
 from tocsin_exporter.agent import Agent
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.reading import Reading
@@ -59,7 +60,9 @@ class Options:
     intervals: Mapping[str, float] = field(default_factory=dict)
 
 
-def build(options: Options, clock: Clock, loop_watch: LoopWatch) -> tuple[Agent, ASGIApp]:
+def build(
+    options: Options, clock: Clock, loop_watch: LoopWatch, scrapes: Scrapes | None = None
+) -> tuple[Agent, ASGIApp]:
     """The agent and the web application over it, in the way of the data."""
     site = Site(
         now=clock.wall,
@@ -69,7 +72,7 @@ def build(options: Options, clock: Clock, loop_watch: LoopWatch) -> tuple[Agent,
         root=options.rootfs,
     )
     instance, chosen = options.instance, rhythms(options.intervals, {})
-    scrapes = Scrapes()
+    scrapes = scrapes or Scrapes()
     agent = Agent(local_watches(site, instance, chosen, options.without), clock)
     for access in options.engines:
         agent.add(engine_watch(site, access, chosen[ENGINE_AREA]))
@@ -94,18 +97,9 @@ async def serve(options: Options, sockets: list[socket.socket]) -> None:
     """Sample and answer until SIGINT or SIGTERM."""
     clock = Clock()
     loop_watch = LoopWatch(own_request(sockets), clock.monotonic)
-    agent, app = build(options, clock, loop_watch)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http="httptools",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=_GOODBYE_SECONDS,
-        )
-    )
+    scrapes = Scrapes()
+    agent, app = build(options, clock, loop_watch, scrapes)
+    server = uvicorn.Server(http_server.Config(app, scrapes.connections, _GOODBYE_SECONDS))
     loop = asyncio.get_running_loop()
     for one in (signal.SIGINT, signal.SIGTERM):  # uvicorn ends, and then raises what it caught
         loop.add_signal_handler(one, lambda: None)

@@ -8,6 +8,8 @@ import unicodedata
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
+from tocsin_exporter.log_limit import LogLimit
+
 LogFormat = Literal["logfmt", "json"]
 LEVELS = {
     "debug": logging.DEBUG,
@@ -30,6 +32,7 @@ def configure(level: str, form: LogFormat, stream: TextIO | None = None) -> None
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(Logfmt() if form == "logfmt" else JsonLines())
+    handler.addFilter(LogLimit())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(LEVELS[level])

@@ -15,6 +15,8 @@ from starlette.routing import Route
 
 from tocsin_exporter.catalogue import OWN
 from tocsin_exporter.catalogue.own import SCRAPE_SECONDS
+from tocsin_exporter.connections import Connections
+from tocsin_exporter.connections import samples as connection_samples
 from tocsin_exporter.exposition import Page, render
 from tocsin_exporter.negotiation import accepts_gzip, negotiate
 from tocsin_exporter.snapshot import Sample, Snapshot, labels, only
@@ -54,6 +56,7 @@ class Scrapes:
     last_series: Mapping[str, int] = field(default_factory=dict)
     refused: int = 0  # series that pages lacked because they were there already
     duplicates: int = 0  # those, and those that sources said twice
+    connections: Connections = field(default_factory=Connections)
 
     def answered(self, form: str, code: int, seconds: float) -> None:
         self.answers[form, str(code)] += 1
@@ -69,6 +72,8 @@ class Scrapes:
         for job, count in self.last_series.items():
             yield Sample(OWN["tocsin_exposition_series"], count, labels(job=job))
         yield from self._durations()
+        for name, own, value in connection_samples(self.connections):
+            yield Sample(OWN[name], value, labels(**own))
 
     def _durations(self) -> Iterator[Sample]:
         family, below = OWN["tocsin_scrape_duration_seconds"], 0

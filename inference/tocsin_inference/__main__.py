@@ -12,7 +12,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from tocsin_inference import logs, output, parent, settings
+from tocsin_exporter import output
+from tocsin_exporter.connections import raise_descriptor_limit
+from tocsin_inference import logs, parent, settings
 
 log = logging.getLogger("tocsin.worker")
 
@@ -76,4 +78,5 @@ COMMANDS = {"serve": serve, "fetch": fetch}
 
 if __name__ == "__main__":
     output.install()
+    raise_descriptor_limit()
     sys.exit(main())

@@ -8,6 +8,8 @@ import re
 from datetime import UTC, datetime
 from typing import TextIO
 
+from tocsin_exporter.log_limit import LogLimit
+
 FORMATS = ("logfmt", "json")
 _NAMES = {logging.WARNING: "WARN", logging.CRITICAL: "ERROR"}
 _BARE = re.compile(r"[^\s=\"\\\x00-\x1f\x7f]+")
@@ -33,6 +35,7 @@ def configure(level: str, form: str, stream: TextIO) -> None:
     """Sends everything that is logged to `stream`; `level` is one of LOG_LEVELS."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(LineFormatter(form))
+    handler.addFilter(LogLimit())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -22,10 +22,11 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from tocsin_inference import output
+from tocsin_exporter import output
+from tocsin_exporter.connections import Connections, samples
 from tocsin_inference.errors import OUTCOMES, Outcome
 
 TTFT = (
@@ -76,6 +77,8 @@ class Metrics:
         self.watch("llm_num_requests_waiting", "Not yet given to the model.", lambda: self.waiting)
         ProcessCollector(registry=self.registry)
         self.registry.register(_LogLines())
+        self.connections = Connections()
+        self.registry.register(_Http(self.connections))
 
     def _counters(self) -> None:
         counter = self._counter
@@ -193,6 +196,22 @@ class _LogLines(Collector):
         for reason, lines in output.dropped().items():
             family.add_metric([reason], lines)
         yield family
+
+
+@dataclass(frozen=True, slots=True)
+class _Http(Collector):
+    """What the agent says of its own connections, under the same names."""
+
+    connections: Connections
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+        for name, labels, value in samples(self.connections):
+            kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            if name not in families:
+                families[name] = kind(name, "Connections of clients.", labels=list(labels))
+            families[name].add_metric(list(labels.values()), value)
+        yield from families.values()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 import uvicorn
 
-from tocsin_inference import memory, model, output, weights
+from tocsin_exporter import http_server, output
+from tocsin_inference import memory, model, weights
 from tocsin_inference.application import application
 from tocsin_inference.batching import shape
 from tocsin_inference.confidence import Scorer
@@ -121,7 +122,7 @@ async def run(settings: Settings, loaded: model.Model, listener: socket.socket) 
         settings, loaded, engine, metrics, time.perf_counter, time.perf_counter(), Scorer()
     )
     app = application(worker, release, time.time)
-    server = Server(uvicorn_config(settings, app), engine)
+    server = Server(http_server.Config(app, metrics.connections, _GRACE), engine)
     death.server = server
     log.info("serving %s on http://%s:%d", loaded.name, *listener.getsockname()[:2])
     try:
@@ -146,21 +147,6 @@ def observe(metrics: Metrics, engine: Engine, death: Death) -> None:
         return memory.read(loaded.device, weight_bytes, engine.cache_bytes(), death.ooms)
 
     metrics.registry.register(memory.MemoryCollector(read, loaded.name, ENGINE, gpu))
-
-
-def uvicorn_config(settings: Settings, app: object) -> uvicorn.Config:
-    """uvloop and httptools where they are installed; no access log, which costs a token's time."""
-    return uvicorn.Config(
-        app,  # type: ignore[arg-type]
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        lifespan="off",
-        ws="none",
-        timeout_graceful_shutdown=_GRACE,
-    )
 
 
 def package_version() -> str:

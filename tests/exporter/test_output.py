@@ -1,7 +1,4 @@
-"""Output that never waits, in real processes: readers that stop, full disks, closed files.
-
-The worker has the same module, because it imports nothing of the exporter.
-"""
+"""Output that never waits, in real processes: readers that stop, full disks, closed files."""
 
 import ctypes
 import fcntl
@@ -18,36 +15,25 @@ from pathlib import Path
 
 import pytest
 
-import tocsin_exporter.output
-import tocsin_inference.output
 from support.full_pipe import full_pipe
+from tocsin_exporter.output import Outlet
 
 BEGIN = """\
 import json, logging, os, signal, subprocess, sys, time
-from {package} import output
+from tocsin_exporter import output
 output.install()
 logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(message)s")
 """
 LINE = 100  # bytes
 
 
-@pytest.fixture(params=["tocsin_exporter", "tocsin_inference"])
-def package(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-def program(package: str, body: str) -> list[str]:
-    return [sys.executable, "-c", BEGIN.format(package=package) + body]
-
-
-def test_the_worker_has_the_same_module() -> None:
-    ours, theirs = tocsin_exporter.output.__file__, tocsin_inference.output.__file__
-    assert Path(ours).read_text() == Path(theirs).read_text()
+def program(body: str) -> list[str]:
+    return [sys.executable, "-c", BEGIN + body]
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_stopped_reader_stops_nobody_and_what_is_lost_is_counted(
-    package: str, stream: str, tmp_path: Path
+    stream: str, tmp_path: Path
 ) -> None:
     body = f"""\
 for number in range(50_000):
@@ -55,16 +41,14 @@ for number in range(50_000):
 open("dropped", "w").write(json.dumps(output.dropped()))
 """
     with full_pipe() as (_, entry):
-        done = subprocess.run(
-            program(package, body), cwd=tmp_path, stdout=entry, stderr=entry, timeout=30
-        )
+        done = subprocess.run(program(body), cwd=tmp_path, stdout=entry, stderr=entry, timeout=30)
     assert done.returncode == 0
     dropped = json.loads((tmp_path / "dropped").read_text())
     assert 50_000 - (1 << 20) / LINE - 700 < dropped["full"] < 50_000
     assert dropped["failed"] == 0
 
 
-def test_what_python_does_not_know_of_does_not_stop_it_either(package: str, tmp_path: Path) -> None:
+def test_what_python_does_not_know_of_does_not_stop_it_either(tmp_path: Path) -> None:
     """What a library in C and a child process write goes the same way."""
     body = """\
 for number in range(3000):
@@ -76,33 +60,29 @@ subprocess.run([sys.executable, "-c", "print('child')"], check=True, timeout=20)
 open("ended", "w").write("yes")
 """
     with full_pipe() as (_, entry):
-        child = program(package, body.replace("subprocess.run", "# "))
+        child = program(body.replace("subprocess.run", "# "))
         subprocess.run(child, cwd=tmp_path, stdout=entry, stderr=entry, timeout=30, check=True)
     assert (tmp_path / "ended").exists()
 
 
-def test_a_child_of_ours_goes_through_our_pipe_and_is_not_stopped(
-    package: str, tmp_path: Path
-) -> None:
-    inner = BEGIN.format(package=package) + "for n in range(30_000): print('z' * 99)\n"
+def test_a_child_of_ours_goes_through_our_pipe_and_is_not_stopped(tmp_path: Path) -> None:
+    inner = BEGIN + "for n in range(30_000): print('z' * 99)\n"
     inner += "open('ended', 'w').write(json.dumps(output.dropped()))"
     body = f"subprocess.run([sys.executable, '-c', {inner!r}], check=True, timeout=30)"
     with full_pipe() as (_, entry):
-        done = subprocess.run(
-            program(package, body), cwd=tmp_path, stdout=entry, stderr=entry, timeout=40
-        )
+        done = subprocess.run(program(body), cwd=tmp_path, stdout=entry, stderr=entry, timeout=40)
     assert done.returncode == 0
     assert json.loads((tmp_path / "ended").read_text())["full"] > 15_000
 
 
-def test_everything_arrives_whole_and_in_order_where_somebody_reads(package: str) -> None:
+def test_everything_arrives_whole_and_in_order_where_somebody_reads() -> None:
     body = """\
 for number in range(20_000):
     print(number, file=(sys.stdout, sys.stderr)[number % 2])
     number % 500 or time.sleep(0.005)
 """
     done = subprocess.run(
-        program(package, body),
+        program(body),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         timeout=30,
@@ -111,7 +91,7 @@ for number in range(20_000):
     assert done.stdout.decode().split() == [str(number) for number in range(20_000)]
 
 
-def test_a_reader_that_goes_on_is_told_what_it_missed(package: str) -> None:
+def test_a_reader_that_goes_on_is_told_what_it_missed() -> None:
     body = """\
 for number in range(30_000):
     print("x" * 99, file=sys.stderr)
@@ -120,9 +100,7 @@ time.sleep(0.5)
 print("and on", file=sys.stderr)
 """
     with full_pipe() as (taken, entry):
-        process = subprocess.Popen(
-            program(package, body), stdin=subprocess.PIPE, stdout=entry, stderr=entry
-        )
+        process = subprocess.Popen(program(body), stdin=subprocess.PIPE, stdout=entry, stderr=entry)
         os.close(entry)
         assert process.stdin is not None
         time.sleep(1)
@@ -142,7 +120,7 @@ print("and on", file=sys.stderr)
     "write", ["print('x' * 9999, file=sys.stderr)", "sys.stderr.write('x' * 9999 + '\\n')"]
 )
 def test_a_line_that_found_half_of_its_room_does_not_swallow_the_next(
-    package: str, write: str, tmp_path: Path
+    write: str, tmp_path: Path
 ) -> None:
     body = f"""\
 for number in range(300):
@@ -156,7 +134,7 @@ print("and on", file=sys.stderr)
         fcntl.fcntl(entry, fcntl.F_SETPIPE_SZ, 1 << 20)
         os.read(taken, 1 << 20)
         process = subprocess.Popen(
-            program(package, body), stdin=subprocess.PIPE, stdout=entry, stderr=entry, cwd=tmp_path
+            program(body), stdin=subprocess.PIPE, stdout=entry, stderr=entry, cwd=tmp_path
         )
         assert process.stdin is not None
         while not (tmp_path / "flooded").exists():
@@ -175,9 +153,7 @@ print("and on", file=sys.stderr)
 
 
 @pytest.mark.parametrize("redirection", [">/dev/full 2>&1", ">/dev/full", "| true", ">&- 2>&-"])
-def test_output_that_takes_nothing_is_no_reason_to_end(
-    package: str, redirection: str, tmp_path: Path
-) -> None:
+def test_output_that_takes_nothing_is_no_reason_to_end(redirection: str, tmp_path: Path) -> None:
     body = """\
 import tempfile
 time.sleep(0.3)
@@ -190,7 +166,7 @@ output.flush()
 assert mine.fileno() > 2
 open("ended", "w").write(json.dumps(output.dropped()))
 """
-    (tmp_path / "program.py").write_text(BEGIN.format(package=package) + body)
+    (tmp_path / "program.py").write_text(BEGIN + body)
     line = f"{{ {sys.executable} program.py; echo $? >code; }} {redirection}"
     subprocess.run(["bash", "-c", line], cwd=tmp_path, stdin=subprocess.DEVNULL, timeout=30)
     assert (tmp_path / "code").read_text() == "0\n"
@@ -200,13 +176,13 @@ open("ended", "w").write(json.dumps(output.dropped()))
     assert bool(dropped["failed"]) == ("-" not in redirection)
 
 
-def waiting(package: str, log: Path) -> AbstractContextManager["subprocess.Popen[bytes]"]:
+def waiting(log: Path) -> AbstractContextManager["subprocess.Popen[bytes]"]:
     body = """\
 print("ready", flush=True)
 while True:
     time.sleep(0.05)
 """
-    return running(program(package, body), log)
+    return running(program(body), log)
 
 
 @contextmanager
@@ -237,18 +213,18 @@ def until_logged(log: Path, words: str) -> None:
     ],
 )
 def test_a_signal_is_answered_in_the_log_and_survived(
-    package: str, number: signal.Signals, words: str, tmp_path: Path
+    number: signal.Signals, words: str, tmp_path: Path
 ) -> None:
-    with waiting(package, tmp_path / "log") as process:
+    with waiting(tmp_path / "log") as process:
         for _ in range(3):
             process.send_signal(number)
             until_logged(tmp_path / "log", words)
         assert process.poll() is None
 
 
-def test_a_terminal_cannot_stop_it(package: str, tmp_path: Path) -> None:
+def test_a_terminal_cannot_stop_it(tmp_path: Path) -> None:
     """`stty tostop` sends SIGTTOU to a background job that writes."""
-    with waiting(package, tmp_path / "log") as process:
+    with waiting(tmp_path / "log") as process:
         for number in (signal.SIGTTOU, signal.SIGTTIN, signal.SIGPIPE):
             process.send_signal(number)
         time.sleep(0.2)
@@ -256,7 +232,7 @@ def test_a_terminal_cannot_stop_it(package: str, tmp_path: Path) -> None:
         assert state in "SR"
 
 
-def test_stacks_of_a_process_whose_reader_has_stopped_do_not_stop_it(package: str) -> None:
+def test_stacks_of_a_process_whose_reader_has_stopped_do_not_stop_it() -> None:
     body = """\
 for number in range(20_000):
     print("x" * 99, file=sys.stderr)
@@ -264,7 +240,7 @@ for number in range(5):
     os.kill(os.getpid(), signal.SIGUSR1)
 """
     with full_pipe() as (_, entry):
-        done = subprocess.run(program(package, body), stdout=entry, stderr=entry, timeout=30)
+        done = subprocess.run(program(body), stdout=entry, stderr=entry, timeout=30)
     assert done.returncode == 0
 
 
@@ -286,9 +262,9 @@ threading.Thread(target=threading.Event().wait, daemon=True).start()
 
 
 def test_stacks_of_busy_threads_are_shown_with_their_names_and_do_not_end_it(
-    package: str, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
-    with running(program(package, BUSY + HUNG), tmp_path / "log") as process:
+    with running(program(BUSY + HUNG), tmp_path / "log") as process:
         for _ in range(40):
             process.send_signal(signal.SIGUSR1)
             time.sleep(0.01)
@@ -298,11 +274,9 @@ def test_stacks_of_busy_threads_are_shown_with_their_names_and_do_not_end_it(
         assert process.poll() is None
 
 
-def test_a_thread_that_does_not_block_the_signal_is_no_reason_to_end(
-    package: str, tmp_path: Path
-) -> None:
+def test_a_thread_that_does_not_block_the_signal_is_no_reason_to_end(tmp_path: Path) -> None:
     """A library's, started before: the signal may reach it."""
-    command = program(package, "print('ready', flush=True)\nwhile True:\n    time.sleep(0.01)")
+    command = program("print('ready', flush=True)\nwhile True:\n    time.sleep(0.01)")
     command[-1] = STARTED_EARLIER + command[-1]
     with running(command, tmp_path / "log") as process:
         threads = sorted(int(task.name) for task in Path(f"/proc/{process.pid}/task").iterdir())
@@ -313,43 +287,40 @@ def test_a_thread_that_does_not_block_the_signal_is_no_reason_to_end(
         assert process.poll() is None
 
 
-def test_stacks_are_of_bounded_size(package: str, tmp_path: Path) -> None:
+def test_stacks_are_of_bounded_size(tmp_path: Path) -> None:
     body = BUSY.replace("range(8)", "range(100)").replace("dive(50)", "dive(900)")
     body = body.replace("return depth and", "depth or time.sleep(600);") + HUNG
-    with running(program(package, body), tmp_path / "log") as process:
+    with running(program(body), tmp_path / "log") as process:
         before = len((tmp_path / "log").read_bytes())
         process.send_signal(signal.SIGUSR1)
         until_logged(tmp_path / "log", "Thread MainThread (most recent call first):")
         assert len((tmp_path / "log").read_bytes()) - before <= (1 << 16) + 1
 
 
-def test_a_crash_is_in_the_log_although_nothing_carries_it(package: str, tmp_path: Path) -> None:
+def test_a_crash_is_in_the_log_although_nothing_carries_it(tmp_path: Path) -> None:
     body = "import faulthandler; faulthandler._sigsegv()"
     with (tmp_path / "log").open("wb") as log:
-        done = subprocess.run(program(package, body), stdout=log, stderr=log, timeout=30)
+        done = subprocess.run(program(body), stdout=log, stderr=log, timeout=30)
     assert done.returncode == -signal.SIGSEGV
     assert "Fatal Python error: Segmentation fault" in (tmp_path / "log").read_text()
     with full_pipe() as (_, entry):
-        done = subprocess.run(program(package, body), stdout=entry, stderr=entry, timeout=30)
+        done = subprocess.run(program(body), stdout=entry, stderr=entry, timeout=30)
     assert done.returncode == -signal.SIGSEGV
 
 
-def test_the_last_words_are_out_before_the_end(package: str) -> None:
+def test_the_last_words_are_out_before_the_end() -> None:
     done = subprocess.run(
-        program(package, "raise SystemExit('tocsin: the reason')"), capture_output=True, timeout=30
+        program("raise SystemExit('tocsin: the reason')"), capture_output=True, timeout=30
     )
     assert (done.returncode, done.stderr) == (1, b"tocsin: the reason\n")
-    done = subprocess.run(program(package, "1 / 0"), capture_output=True, timeout=30)
+    done = subprocess.run(program("1 / 0"), capture_output=True, timeout=30)
     assert done.stderr.endswith(b"ZeroDivisionError: division by zero\n")
 
 
-@pytest.mark.parametrize("outlet", [tocsin_exporter.output.Outlet, tocsin_inference.output.Outlet])
-def test_the_end_of_a_line_that_found_no_room_is_made_up_for(
-    outlet: type[tocsin_exporter.output.Outlet],
-) -> None:
+def test_the_end_of_a_line_that_found_no_room_is_made_up_for() -> None:
     with full_pipe() as (taken, entry):
         os.set_blocking(entry, False)
-        ours = outlet((entry,))
+        ours = Outlet((entry,))
         ours.put(b"one\n")
         os.read(taken, 2 * 4096)
         ours.put(b"x" * 20_000 + b"\n")

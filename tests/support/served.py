@@ -8,13 +8,14 @@ from starlette.routing import Route
 
 from tocsin_alerting.api.server import application, server
 from tocsin_exporter import listen
+from tocsin_exporter.connections import Connections, Limits
 
 
 @asynccontextmanager
-async def served(routes: Sequence[Route]) -> AsyncIterator[str]:
+async def served(routes: Sequence[Route], limits: Limits | None = None) -> AsyncIterator[str]:
     """Yields the URL, without a slash at its end."""
     socket = listen.bind("127.0.0.1:0")
-    web = server(application(routes))
+    web = server(application(routes), Connections(limits))
     serving = asyncio.ensure_future(web.serve([socket]))
     try:
         yield f"http://127.0.0.1:{socket.getsockname()[1]}"

@@ -14,6 +14,7 @@ import httpx2
 import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
+from tocsin_exporter.http_server import Config
 from tocsin_inference import settings
 from tocsin_inference.application import application
 from tocsin_inference.batching import shape
@@ -21,7 +22,7 @@ from tocsin_inference.confidence import Scorer
 from tocsin_inference.engine import Engine
 from tocsin_inference.metrics import Metrics
 from tocsin_inference.model import Model
-from tocsin_inference.server import Death, observe, uvicorn_config
+from tocsin_inference.server import Death, observe
 from tocsin_inference.worker import Worker
 
 
@@ -73,7 +74,8 @@ async def serving(
     worker = Worker(
         chosen, model, engine, metrics, time.perf_counter, time.perf_counter(), Scorer()
     )
-    server = uvicorn.Server(uvicorn_config(chosen, application(worker, "test", time.time)))
+    app = application(worker, "test", time.time)
+    server = uvicorn.Server(Config(app, metrics.connections, 1))
     task = asyncio.create_task(server._serve())
     try:
         while not server.started:

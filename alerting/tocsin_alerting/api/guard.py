@@ -2,12 +2,14 @@
 
 Any web page can make a browser post to loopback, and any name can be made to resolve to it. So a
 write needs a body that a plain form of another origin cannot send, an Origin that is ours when
-there is one, and a Host that is an address or a name that we know. Off loopback it needs the token
-as well.
+there is one, and a Host that is an address or a name that we know. It needs the token as well,
+unless it came by our Unix socket, whose file says who may use it. Where there is no token, loopback
+may write: but a proxy there speaks for strangers, and other users of this machine are on it too.
 """
 
 import hmac
 import ipaddress
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
@@ -17,11 +19,13 @@ from starlette.responses import Response
 
 from tocsin_alerting.api.answers import ApiError, failure
 from tocsin_exporter.hosts import Hosts, plainly_refused
+from tocsin_exporter.http_server import by_unix_socket
 
 Guard = Callable[[Request], None]
 BODIES = ("application/json", "application/x-www-form-urlencoded")
-_FORWARDED = frozenset(
-    (b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip")
+_FORWARDED = re.compile(  # what proxies and their like add
+    "forwarded|via|x-forwarded-.*|x-real-ip|x-original-.*|x-envoy-.*|x-proxy-.*|cdn-loop|cf-.*"
+    "|true-client-ip|client-ip|.*-client-?ip|x-proxyuser-ip|x-scheme|x-remote-.*|remote-.*"
 )
 
 
@@ -43,7 +47,7 @@ def guard(
             raise ApiError("forbidden", why)
         _check_origin(request)
         _check_body(request, bodies)
-        if not _is_local(request):
+        if not by_unix_socket(request.scope):
             _check_token(request, token())
 
     return check
@@ -80,19 +84,30 @@ def _check_body(request: Request, bodies: Sequence[str]) -> None:
 
 
 def _is_local(request: Request) -> bool:
-    if any(name.lower() in _FORWARDED for name, _ in request.headers.raw):
+    if any(_forwards(name) for name, _ in request.headers.raw):
         return False  # a proxy on this machine speaks for somebody else
     return _is_loopback(request.client.host if request.client else "")
 
 
 def _check_token(request: Request, token: str | None) -> None:
+    if token is None and _is_local(request):
+        return
     if token is None:
         raise ApiError(
             "forbidden",
             "changes from other machines need a token; set web.token_file to allow them",
         )
     if not bears(request, token):
-        raise ApiError("unauthorized", "wrong or missing token; send Authorization: Bearer TOKEN")
+        raise ApiError(
+            "unauthorized",
+            "wrong or missing token; send Authorization: Bearer TOKEN"
+            " (on the agent's machine alertctl needs none, without --url)",
+        )
+
+
+@lru_cache(1024)
+def _forwards(header: bytes) -> bool:
+    return _FORWARDED.fullmatch(header.decode("latin-1").lower()) is not None
 
 
 @lru_cache(1024)

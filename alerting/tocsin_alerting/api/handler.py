@@ -23,4 +23,4 @@ def route(path: str, handler: Handler, queries: Queries, *methods: str) -> Route
         told = {"path": request.scope["path"], "query": text[:_MOST_LOGGED]}
         return Turn(queries, handler(found, queries), found.duration("timeout"), told)
 
-    return read(path, answer, *methods)
+    return read(path, answer, *methods, any_origin=True)

@@ -1,7 +1,9 @@
-"""Routes that read, answered as a Prometheus answers: any web page may read them too.
+"""Routes that read, answered as a Prometheus answers.
 
-Prometheus allows every origin to read (`--web.cors.origin=".*"`), and pages that draw graphs live
-on that. What writes is never a Reading: no page of another origin is told that it may.
+Prometheus allows every origin to read everything (`--web.cors.origin=".*"`), and pages that draw
+graphs live on that. Ours allows it for samples, which `/metrics` shows to whoever connects; what
+tells of people, addresses and settings no page of another origin may read, and what writes is
+never a Reading.
 """
 
 import asyncio
@@ -27,9 +29,10 @@ _CORS = {
 }
 
 
-def read(path: str, endpoint: Endpoint, *methods: str) -> Route:
+def read(path: str, endpoint: Endpoint, *methods: str, any_origin: bool = False) -> Route:
     """GET and OPTIONS at `path`, and `methods`; `endpoint` gives the response, which is compressed
-    for those who take it. A response that is no `Response` looks after that itself."""
+    for those who take it. A response that is no `Response` looks after that itself.
+    `any_origin`: every web page may read it."""
 
     async def answer(request: Request) -> ASGIApp:
         response = await endpoint(request)
@@ -38,7 +41,7 @@ def read(path: str, endpoint: Endpoint, *methods: str) -> Route:
             await _compress(response)
         return response
 
-    return Route(path, _Reading(answer, {"GET", *methods}))
+    return Route(path, _Reading(answer, {"GET", *methods}, any_origin))
 
 
 async def _compress(response: Response) -> None:
@@ -49,13 +52,14 @@ async def _compress(response: Response) -> None:
 
 
 class _Reading:
-    def __init__(self, endpoint: Endpoint, methods: set[str]) -> None:
+    def __init__(self, endpoint: Endpoint, methods: set[str], any_origin: bool) -> None:
         self._endpoint = endpoint
+        self._any_origin = any_origin
         self._methods = methods
         self._allow = ", ".join(sorted({*methods, "OPTIONS"}))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if "origin" in Headers(scope=scope):
+        if self._any_origin and "origin" in Headers(scope=scope):
             send = _open_to_all(send)
         if scope["method"] in self._methods:
             await self._respond(scope, receive, send)

@@ -8,17 +8,18 @@ from collections.abc import Sequence
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tocsin_alerting.api.answers import ApiError, failure
+from tocsin_exporter import http_server
+from tocsin_exporter.connections import Connections
 
 log = logging.getLogger(__name__)
 
 GOODBYE_SECONDS = 1
-IDLE_SECONDS = 75  # who scrapes or sends every minute finds its connection still there
 _SAID = {
     404: ("not_found", "there is no {1}"),
     405: ("method_not_allowed", "{0} does nothing at {1}"),
@@ -27,27 +28,20 @@ _SAID = {
 
 def application(routes: Sequence[Route]) -> Starlette:
     """The routes, with errors in the words of the part of the tree that they happen in."""
-    handlers = {ApiError: _api_error, HTTPException: _http_error, Exception: _fault}
+    handlers = {
+        ApiError: _api_error,
+        HTTPException: _http_error,
+        ClientDisconnect: _broken_off,
+        Exception: _fault,
+    }
     plain = [one for one in routes if "{" not in one.path]
     others = [one for one in routes if one not in plain]
     return Starlette(routes=[_ByPath(plain), *others], exception_handlers=handlers)
 
 
-def server(app: ASGIApp) -> uvicorn.Server:
+def server(app: ASGIApp, connections: Connections) -> uvicorn.Server:
     """Ends within GOODBYE_SECONDS of being told, whatever a client still waits for."""
-    return uvicorn.Server(
-        uvicorn.Config(
-            _Parting(app),
-            http="httptools",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=IDLE_SECONDS,
-            proxy_headers=False,  # who connected is who asked, whatever the headers say
-            timeout_graceful_shutdown=GOODBYE_SECONDS,
-        )
-    )
+    return uvicorn.Server(http_server.Config(_Parting(app), connections, GOODBYE_SECONDS))
 
 
 class _ByPath(BaseRoute):
@@ -106,6 +100,12 @@ async def _http_error(request: Request, error: Exception) -> Response:
     told = failure(ApiError(kind, words.format(request.method, request.url.path)))
     told.headers.update(error.headers or {})
     return told
+
+
+async def _broken_off(request: Request, error: Exception) -> Response:
+    """Nobody is there to read the answer."""
+    log.info("a client went away in the middle of a request", extra={"path": request.url.path})
+    return Response(status_code=400)
 
 
 async def _fault(request: Request, error: Exception) -> Response:

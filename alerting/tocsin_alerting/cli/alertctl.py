@@ -3,10 +3,13 @@
 Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 lint only, 4 the agent cannot be reached.
 """
 
+import os
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
+from tocsin_alerting.box.local_socket import answers, candidates
 from tocsin_alerting.cli import output
 from tocsin_alerting.cli.alerts import alerts
 from tocsin_alerting.cli.channels import channels
@@ -18,6 +21,7 @@ from tocsin_alerting.cli.incidents import ack, incidents, resolve
 from tocsin_alerting.cli.query import query
 from tocsin_alerting.cli.test import test
 
+LOCAL = "http://127.0.0.1:4911"
 EPILOG = "Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 lint only, 4 the agent is not reachable."
 
 
@@ -55,16 +59,16 @@ def _http(url: str) -> str:
 @click.group(cls=Anywhere, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
 @click.option(
     "--url",
-    default="http://127.0.0.1:4911",
-    show_default=True,
+    default=LOCAL,
     envvar="ALERTCTL_URL",
-    help="Where the agent is: a URL, or HOST:PORT.",
+    help="Where the agent is: a URL, or HOST:PORT.  "
+    f"[default: the Unix socket of the agent on this machine, else {LOCAL}]",
 )
 @click.option(
     "--token-file",
     type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
     envvar="ALERTCTL_TOKEN_FILE",
-    help="Holds the token that changes from other machines need.",
+    help="Holds the token that changes need, but for those by the Unix socket.",
 )
 @click.option(
     "--timeout",
@@ -87,7 +91,9 @@ def main(
 ) -> None:
     """See what fires, answer for it, and check rules and configuration."""
     output.prepare()
-    context.obj = Agent(_http(url), timeout, _token(token_file) if token_file else "")
+    given = context.get_parameter_source("url") is not ParameterSource.DEFAULT
+    socket = None if given else next(filter(answers, candidates(os.environ)), None)
+    context.obj = Agent(_http(url), timeout, _token(token_file) if token_file else "", socket)
 
 
 def _token(file: Path) -> str:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NoReturn
 
 FAILED, USAGE, LINT, UNREACHABLE = 1, 2, 3, 4
@@ -12,11 +13,13 @@ FAILED, USAGE, LINT, UNREACHABLE = 1, 2, 3, 4
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """Where the agent is; `token` is sent with what changes something."""
+    """Where the agent is: at a URL, or behind a Unix socket of this machine, where it needs no
+    token; `token` is sent with what changes something."""
 
     url: str
     timeout: float
     token: str = field(default="", repr=False)
+    unix_socket: Path | None = None
 
     @contextmanager
     def get(
@@ -48,12 +51,19 @@ class Agent:
 
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         url = self.url.rstrip("/") + path
+        socket = httpx.HTTPTransport(uds=str(self.unix_socket)) if self.unix_socket else None
         try:
-            with httpx.Client(timeout=self.timeout, trust_env=False, headers=headers) as client:
+            with httpx.Client(
+                timeout=self.timeout, trust_env=False, headers=headers, transport=socket
+            ) as client:
                 response = client.request(method, url, **content)
                 return response.status_code, response.text
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            unreachable(f"no answer from the agent at {self.url}: {error}")
+            unreachable(f"no answer from the agent at {self._place}: {error}")
+
+    @property
+    def _place(self) -> str:
+        return str(self.unix_socket or self.url)
 
     def _data(self, answered: tuple[int, str], explained: Callable[[str], str] = str) -> Any:
         status, text = answered
@@ -77,7 +87,7 @@ class Agent:
             self._stranger(f"its answer has another shape: {type(error).__name__} {error}")
 
     def _stranger(self, why: str) -> NoReturn:
-        unreachable(f"what answers at {self.url} is not a Tocsin agent ({why})")
+        unreachable(f"what answers at {self._place} is not a Tocsin agent ({why})")
 
 
 def fail(message: str) -> NoReturn:

@@ -39,6 +39,22 @@ _PAGE = (
             "Series refused because their name and labels were on the page already."),
 )  # fmt: skip
 
+_CONNECTIONS = (
+    gauge("tocsin_http_connections", "Open connections of clients."),
+    gauge("tocsin_http_connections_max",
+          "How many there may be at once; one address may have half of them."),
+    counter("tocsin_http_connections_refused_total",
+            "Connections refused because all were in use: full; or those of one client: address.",
+            "", "reason"),
+    counter("tocsin_http_connections_closed_total",
+            "Connections ended by the server: evicted, another needed the place; idle; slow_request"
+            " and slow_reader, the client took too long.",
+            "", "reason"),
+    counter("tocsin_http_bad_requests_total",
+            "Requests refused unread: malformed (400), slow (408), long URL (414), headers (431).",
+            "", "code"),
+)  # fmt: skip
+
 _LOOP = (
     gauge("tocsin_build_info", "The version that runs; always 1.",
           "", "version", "python_version"),
@@ -71,4 +87,4 @@ _PROCESS = (
           "Start time of the process since unix epoch in seconds.", "seconds"),
 )  # fmt: skip
 
-OWN = Table((*_COLLECTORS, *_PAGE, *_LOOP, *_PROCESS))
+OWN = Table((*_COLLECTORS, *_PAGE, *_CONNECTIONS, *_LOOP, *_PROCESS))

@@ -321,6 +321,10 @@ READS = [
     *(f"status/{name}" for name in ("buildinfo", "runtimeinfo", "flags", "config", "tsdb")),
 ]
 OURS_TAKE_FORMS = {"label/mode/values"}
+CLOSED = {  # what tells of addresses, people and settings: no page of another origin reads it
+    *("targets", "scrape_pools", "alertmanagers", "rules", "alerts"),
+    *(f"status/{name}" for name in ("buildinfo", "runtimeinfo", "flags", "config")),
+}
 
 
 @pytest.mark.parametrize("path", READS)
@@ -340,7 +344,7 @@ async def test_methods_and_origins_are_answered_alike(
     names = [name for name in theirs.headers if name.startswith("access-control-")]
     assert names
     for name in [*names, "vary"]:
-        assert mine.headers[name] == theirs.headers[name]
+        assert mine.headers.get(name) == (None if path in CLOSED else theirs.headers[name])
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from support.api_client import api_client
-from tocsin_alerting.api.answers import success
+from tocsin_alerting.api.answers import ApiError, success
 from tocsin_alerting.api.guard import BODIES, guard
 from tocsin_alerting.http import httpx
 from tocsin_exporter.hosts import Hosts
@@ -50,14 +50,18 @@ class Site:
         return answer
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"])
-async def test_this_machine_may_without_a_token(address: str) -> None:
-    assert (await Site("hunter2").post(JSON, address)).status_code == CHANGED
+LOOPBACK = ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"]
+
+
+@pytest.mark.parametrize("address", LOOPBACK)
+async def test_this_machine_may_where_there_is_no_token(address: str) -> None:
     assert (await Site(None).post(JSON, address)).status_code == CHANGED
 
 
-@pytest.mark.parametrize("address", ["10.0.0.7", "192.168.1.2", "fe80::1", "::ffff:10.0.0.7", ""])
-async def test_another_machine_needs_the_token(address: str) -> None:
+@pytest.mark.parametrize(
+    "address", [*LOOPBACK, "10.0.0.7", "192.168.1.2", "fe80::1", "::ffff:10.0.0.7", ""]
+)
+async def test_where_there_is_a_token_every_client_over_tcp_needs_it(address: str) -> None:
     assert (await Site("hunter2").post({**JSON, **RIGHT}, address)).status_code == CHANGED
     without = await Site("hunter2").post(JSON, address)
     assert without.status_code == 401
@@ -89,12 +93,33 @@ async def test_without_a_configured_token_no_other_machine_may() -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"]
+    "header",
+    [
+        *("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"),
+        *("x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip", "fastly-client-ip"),
+        *("x-envoy-external-address", "x-original-forwarded-for", "cdn-loop", "x-azure-clientip"),
+    ],
 )
 async def test_a_proxy_on_this_machine_speaks_for_somebody_else(header: str) -> None:
     forwarded = {**JSON, header: "127.0.0.1"}
-    assert (await Site("hunter2").post(forwarded)).status_code == 401
+    assert (await Site(None).post(forwarded)).status_code == 403
     assert (await Site("hunter2").post({**forwarded, **RIGHT})).status_code == CHANGED
+
+
+async def test_by_the_unix_socket_nobody_needs_a_token() -> None:
+    site = Site("hunter2")
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    scope = {
+        **{"type": "http", "method": "POST", "path": "/", "query_string": b""},
+        **{"client": None, "server": ("/run/tocsin/agent.sock", None)},
+        "headers": headers,
+    }
+    site._guard(Request(scope))
+    with pytest.raises(ApiError, match="token"):
+        site._guard(Request({**scope, "server": ("127.0.0.1", 4911)}))
+    foreign = [*headers, (b"origin", b"http://evil.example")]
+    with pytest.raises(ApiError, match="origin"):
+        site._guard(Request({**scope, "headers": foreign}))
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,8 @@ async def floor() -> Floor:
     return opened
 
 
-def client(at: Floor, address: str = "127.0.0.1") -> httpx.AsyncClient:
-    return api_client(routes(at.desk, guard(lambda: "hunter2"), lambda: at.now), address)
+def client(at: Floor, address: str = "127.0.0.1", token: str | None = None) -> httpx.AsyncClient:
+    return api_client(routes(at.desk, guard(lambda: token), lambda: at.now), address)
 
 
 async def test_the_list_and_the_story() -> None:
@@ -162,7 +162,7 @@ async def test_looking_changes_nothing() -> None:
 
 async def test_another_machine_may_look_and_change_nothing_without_the_token() -> None:
     at = await floor()
-    async with client(at, "10.0.0.7") as api:
+    async with client(at, "10.0.0.7", "hunter2") as api:
         assert (await api.get(INCIDENTS)).status_code == 200
         assert (await api.post(f"{INCIDENTS}/1/ack", json={})).status_code == 401
         headers = {"authorization": "Bearer hunter2"}

@@ -32,15 +32,16 @@ async def _long(request: Request) -> Response:
 
 ROUTES = [
     read("/api/v1/long", _long),
-    read("/api/v1/open", _fine),
+    read("/api/v1/open", _fine, any_origin=True),
     read("/api/v1/form", _fine, "POST"),
-    read("/api/v1/refused", _refused),
+    read("/api/v1/refused", _refused, any_origin=True),
+    read("/api/v1/settings", _closed),
     Route("/api/v1/closed", _closed),
 ]
 
 
 @pytest.mark.parametrize(("path", "status"), [("open", 200), ("refused", 400)])
-async def test_any_page_may_read_answers_and_errors(path: str, status: int) -> None:
+async def test_any_page_may_read_samples_and_errors(path: str, status: int) -> None:
     async with api_client(ROUTES) as client:
         answer = await client.get(f"/api/v1/{path}", headers=ORIGIN)
         own = await client.get(f"/api/v1/{path}")
@@ -50,10 +51,12 @@ async def test_any_page_may_read_answers_and_errors(path: str, status: int) -> N
     assert "access-control-allow-credentials" not in answer.headers
 
 
-async def test_what_is_no_reading_is_closed_to_other_pages() -> None:
+@pytest.mark.parametrize("path", ["closed", "settings"])
+async def test_what_is_not_public_is_closed_to_other_pages(path: str) -> None:
     async with api_client(ROUTES) as client:
-        answer = await client.get("/api/v1/closed", headers=ORIGIN)
-        asked = await client.options("/api/v1/closed", headers=ORIGIN)
+        answer = await client.get(f"/api/v1/{path}", headers=ORIGIN)
+        asked = await client.options(f"/api/v1/{path}", headers=ORIGIN)
+    assert answer.status_code == 200
     assert "access-control-allow-origin" not in answer.headers
     assert "access-control-allow-origin" not in asked.headers
 

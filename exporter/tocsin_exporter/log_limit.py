@@ -1,0 +1,78 @@
+"""A bound on how often the log says the same thing, where strangers can make it say it.
+
+Lines of one kind have the logger and the message template in common, whatever they are filled
+with. After the first MOST of a minute the others are counted, and one line says how many they were.
+What can page, and what became of it, is never left out: only the loggers in LIMITED are looked at.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+MOST = 20
+LIMITED = (
+    *("asyncio", "uvicorn", "tocsin_exporter", "tocsin_inference", "tocsin.worker"),
+    *("tocsin_alerting.api", "tocsin_alerting.remote_write", "tocsin_alerting.box"),
+)
+_WINDOW_SECONDS = 60.0
+_MOST_KINDS = 1000  # templates are written in programs: nobody reaches it but by a fault
+
+Later = Callable[[float, Callable[[], None]], None]
+
+
+@dataclass(slots=True)
+class _Kind:
+    began: float
+    lines: int = 0
+    record: logging.LogRecord | None = None  # the last that was left out
+
+
+class LogLimit(logging.Filter):
+    """Of a handler. `later` calls a function after so many seconds."""
+
+    def __init__(self, most: int = MOST, later: Later | None = None) -> None:
+        super().__init__()
+        self._most, self._later = most, later or _in_a_thread
+        self._kinds: dict[tuple[str, int, str], _Kind] = {}
+        self._lock = threading.Lock()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        asked_for = record.levelno < logging.INFO or hasattr(record, "lines_left_out")
+        if asked_for or not _is_limited(record.name):
+            return True
+        key = record.name, record.levelno, str(record.msg)
+        with self._lock:
+            kind = self._kinds.get(key)
+            if kind is None or not 0 <= record.created - kind.began < _WINDOW_SECONDS:
+                if len(self._kinds) >= _MOST_KINDS:
+                    self._kinds = {k: one for k, one in self._kinds.items() if one.record}
+                kind = self._kinds[key] = _Kind(record.created)
+            kind.lines += 1
+            if kind.lines <= self._most:
+                return True
+            if kind.record is None:
+                rest = max(0.0, kind.began + _WINDOW_SECONDS - record.created)
+                self._later(rest, lambda: self._sum_up(kind))
+            kind.record = record
+            return False
+
+    def _sum_up(self, kind: _Kind) -> None:
+        with self._lock:
+            record, more = kind.record, kind.lines - self._most
+            kind.record, kind.lines = None, self._most
+        if record is not None:
+            extra = {"lines_left_out": more, "last": record.getMessage()[:200]}
+            logging.getLogger(record.name).log(
+                record.levelno, "%d more like this in the last minute", more, extra=extra
+            )
+
+
+def _is_limited(name: str) -> bool:
+    return any(name == one or name.startswith(f"{one}.") for one in LIMITED)
+
+
+def _in_a_thread(seconds: float, call: Callable[[], None]) -> None:
+    timer = threading.Timer(seconds, call)
+    timer.daemon = True
+    timer.start()

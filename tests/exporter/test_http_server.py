@@ -1,0 +1,266 @@
+"""The server's bounds on its clients, over real sockets; time is short here, and taken from it."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+import uvloop
+
+from tocsin_exporter.connections import Connections, Limits
+from tocsin_exporter.http_server import Config, Scope, by_unix_socket
+
+HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
+CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+SHORT = Limits(connections=64, head_seconds=1, body_seconds=1, read_seconds=1, idle_seconds=2)
+
+
+@dataclass
+class Served:
+    port: int
+    table: Connections
+    scopes: list[Scope]
+    gone: list[str]
+
+
+@asynccontextmanager
+async def served(
+    limits: Limits | None = None, listener: socket.socket | None = None
+) -> AsyncIterator[Served]:
+    """An app that reads all of a request and answers its length; `/big` with 16 MiB, `/slow` never,
+    `/there/` with a redirect."""
+    listener = listener or socket.create_server(("127.0.0.1", 0))
+    table = Connections(limits or Limits(connections=64))
+    state = Served(0 if listener.family == socket.AF_UNIX else listener.getsockname()[1],
+                   table, [], [])  # fmt: skip
+
+    async def app(scope: Scope, receive: Any, send: Any) -> None:
+        state.scopes.append(scope)
+        length, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                state.gone.append(scope["path"])
+                return
+            length, more = length + len(message["body"]), message["more_body"]
+        if scope["path"] == "/slow":
+            await receive()
+            state.gone.append(scope["path"])
+            return
+        body = b"x" * (16 << 20) if scope["path"] == "/big" else b"%d" % length
+        status, headers = 200, [(b"content-length", b"%d" % len(body))]
+        if scope["path"] == "/there/":
+            headers.append((b"location", b"http://evil.example//there?a=b"))
+            status = 307
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    server = uvicorn.Server(Config(app, table, 1))
+
+    def serve() -> None:  # on the loop that the servers have
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(server.serve([listener]))
+
+    serving = asyncio.create_task(asyncio.to_thread(serve))
+    while not server.started:
+        await asyncio.sleep(0.005)
+    try:
+        yield state
+    finally:
+        server.should_exit = True
+        await serving
+
+
+async def exchange(port: int, *pieces: bytes, read: bool = True) -> bytes:
+    """All that comes back until the server closes, whatever becomes of what is sent."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+        return await asyncio.wait_for(reader.read(), 30) if read else b""
+    except ConnectionError:
+        return await reader.read()
+    finally:
+        writer.close()
+
+
+async def until(true: Callable[[], object], within: float = 10.0) -> None:
+    async with asyncio.timeout(within):
+        while not true():
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "status"),
+    [
+        ([HEAD + b"A: " + b"x" * 6_000_000], 431),
+        ([HEAD + b"A: ", *[b"x" * 10_000] * 50], 431),
+        ([HEAD + b"x" * 6_000_000], 431),
+        ([HEAD + b"A: " + b"x" * 40_000 + b"\r\nB: " + b"x" * 40_000 + b"\r\n\r\n"], 431),
+        ([HEAD + b"A: 1\r\n" * 101 + b"\r\n"], 431),
+        ([b"\r\n" * 1_000_000], 431),
+        ([b"GET /" + b"x" * 17_000 + b" HTTP/1.1\r\n"], 414),
+        ([b"GET /?a=" + b"x" * 6_000_000], 414),
+        ([b"GET /?a=", *[b"x" * 1_000] * 17], 414),
+        ([CHUNKED + b"3\r\nabc\r\n0\r\nX: " + b"x" * 6_000_000], 431),
+        ([CHUNKED + b"3\r\nabc\r\n0\r\n" + b"X: y\r\n" * 500_000], 431),
+        ([CHUNKED + b"3;" + b"x" * 6_000_000], 431),
+        ([b"\x16\x03\x01\x02\x00\x01"], 400),
+        ([b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n"], 400),
+    ],
+)
+async def test_what_is_too_long_or_no_request_is_answered_and_ended(
+    pieces: list[bytes], status: int
+) -> None:
+    async with served() as server:
+        answer = await exchange(server.port, *pieces)
+        assert answer.startswith(b"HTTP/1.1 %d " % status), answer[:200]
+        assert answer.count(b"HTTP/1.1") == 1
+        assert b"\r\nconnection: close\r\n" in answer
+        assert server.table.bad_requests[status] == 1
+        await until(lambda: len(server.table) == 0)
+
+
+@pytest.mark.parametrize(
+    ("request_", "length"),
+    [
+        (HEAD + b"Connection: close\r\nA: " + b"x" * 60_000 + b"\r\n\r\n", 0),
+        (b"GET /?a=" + b"x" * 16_000 + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 0),
+        (HEAD + b"Connection: close\r\n" + b"A: 1\r\n" * 98 + b"\r\n", 0),
+        (HEAD.replace(b"GET", b"POST") + b"Connection: close\r\nContent-Length: 3000000\r\n\r\n"
+         + b"x" * 3_000_000, 3_000_000),
+        (CHUNKED.replace(b"Host", b"Connection: close\r\nHost") + b"1\r\na\r\n" * 100_000
+         + b"0\r\nTrailer: 1\r\n\r\n", 100_000),
+        (HEAD + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n", 0),
+    ],
+)  # fmt: skip
+async def test_what_is_just_short_enough_is_served(request_: bytes, length: int) -> None:
+    async with served(SHORT) as server:
+        answer = await exchange(server.port, request_)
+        assert answer.startswith(b"HTTP/1.1 200 "), answer[:200]
+        assert answer.endswith(b"\r\n\r\n%d" % length)
+        assert (b"trailer", b"1") not in server.scopes[0]["headers"]
+        assert not server.table.bad_requests.total()
+
+
+async def test_a_request_that_begins_in_the_same_piece_as_another_ends_is_whole() -> None:
+    """What came before it in the piece does not count as its head."""
+    before = HEAD.replace(b"GET", b"POST") + b"Content-Length: 250000\r\n\r\n" + b"x" * 250_000
+    after = HEAD + b"Connection: close\r\nA: " + b"x" * 50_000 + b"\r\n\r\n"
+    async with served() as server:
+        answer = await exchange(server.port, before + after[:40_000], after[40_000:])
+        assert answer.count(b"HTTP/1.1 200 ") == 2
+
+
+@pytest.mark.parametrize(
+    ("sent", "answer", "reason"),
+    [
+        (HEAD, b"HTTP/1.1 408 ", "slow_request"),
+        (b"G", b"HTTP/1.1 408 ", "slow_request"),
+        (CHUNKED + b"3\r\nabc\r\n", b"HTTP/1.1 408 ", "slow_request"),
+        (HEAD.replace(b"GET", b"POST") + b"Content-Length: 9\r\n\r\nx", b"HTTP/1.1 408 ",
+         "slow_request"),
+        (b"", b"", "idle"),
+        (b"\r\n", b"", "idle"),
+        (HEAD + b"\r\n", b"HTTP/1.1 200 ", "idle"),
+    ],
+)  # fmt: skip
+async def test_whoever_takes_too_long_is_let_go(sent: bytes, answer: bytes, reason: str) -> None:
+    async with served(SHORT) as server:
+        assert (await exchange(server.port, sent)).startswith(answer)
+        assert server.table.closed == {**dict.fromkeys(server.table.closed, 0), reason: 1}
+        await until(lambda: len(server.table) == 0)
+        assert server.gone == ([] if not sent.startswith(b"POST") else ["/"])
+
+
+async def test_a_head_that_comes_byte_by_byte_has_no_more_time() -> None:
+    async def dribble(writer: asyncio.StreamWriter) -> None:
+        for byte in b"A: " + b"x" * 1000:
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0.1)
+
+    async with served(SHORT) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(HEAD)
+        dribbling = asyncio.create_task(dribble(writer))
+        assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 408 ")
+        dribbling.cancel()
+        writer.close()
+
+
+async def test_who_reads_nothing_of_the_answer_is_let_go_and_the_memory_with_him() -> None:
+    async with served(SHORT) as server:
+        client = socket.create_connection(("127.0.0.1", server.port))
+        client.setblocking(False)
+        client.sendall(HEAD.replace(b"/ ", b"/big ") + b"\r\n")
+        await until(lambda: len(server.table) == 1)
+        await until(lambda: len(server.table) == 0)
+        assert server.table.closed["slow_reader"] == 1
+        client.close()
+
+
+async def test_who_reads_slowly_gets_all_of_it() -> None:
+    async with served(SHORT) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(HEAD.replace(b"/ ", b"/big ") + b"Connection: close\r\n\r\n")
+        size = 0
+        while piece := await reader.read(1 << 20):
+            size += len(piece)
+            await asyncio.sleep(0.02)
+        writer.close()
+        assert size > 16 << 20
+
+
+async def test_a_request_that_is_being_answered_has_no_deadline_here() -> None:
+    async with served(SHORT) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(HEAD.replace(b"/ ", b"/slow ") + b"\r\n")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(), 4)
+        writer.close()
+        await until(lambda: server.gone == ["/slow"])
+
+
+async def test_idle_connections_make_room_and_busy_ones_do_not() -> None:
+    limits = Limits(connections=8)
+    async with served(limits) as server:
+        idle = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(40)]
+        await until(lambda: len(server.table) == 4 and server.table.closed["evicted"] == 36)
+        assert b" 200 " in await exchange(server.port, HEAD + b"Connection: close\r\n\r\n")
+        busy = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(4)]
+        for _, writer in busy:
+            writer.write(HEAD.replace(b"/ ", b"/slow ") + b"\r\n")
+        await until(lambda: [s["path"] for s in server.scopes].count("/slow") == 4)
+        assert (await exchange(server.port, b"")).startswith(b"HTTP/1.1 503 ")
+        assert server.table.refused["address"] == 1
+        for _, writer in [*idle, *busy]:
+            writer.close()
+
+
+async def test_no_redirect_names_a_host() -> None:
+    async with served() as server, httpx2.AsyncClient() as client:
+        answer = await client.get(
+            f"http://127.0.0.1:{server.port}/there/", headers={"host": "evil.example"}
+        )
+        assert (answer.status_code, answer.headers["location"]) == (307, "/there?a=b")
+
+
+async def test_a_request_by_a_unix_socket_is_known_as_such(tmp_path: Path) -> None:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "a"))
+    async with served(listener=listener) as server:
+        transport = httpx2.AsyncHTTPTransport(uds=str(tmp_path / "a"))
+        async with httpx2.AsyncClient(transport=transport) as client:
+            assert (await client.get("http://localhost/")).text == "0"
+        assert by_unix_socket(server.scopes[0])
+        assert server.scopes[0]["client"] is None
+    async with served() as server:
+        await exchange(server.port, HEAD + b"Connection: close\r\n\r\n")
+        assert not by_unix_socket(server.scopes[0])

@@ -1,0 +1,92 @@
+"""What strangers can make the log say often is said a few times and then counted."""
+
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from tocsin_exporter.log_limit import LogLimit
+
+
+class Log:
+    """A handler behind the limit; `later` holds what is to be called at the end of the minute."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.later: list[tuple[float, Callable[[], None]]] = []
+        self.limit = LogLimit(3, lambda seconds, call: self.later.append((seconds, call)))
+
+    def say(
+        self,
+        message: str,
+        *values: object,
+        at: float = 0.0,
+        name: str = "tocsin_alerting.api.server",
+        level: int = logging.WARNING,
+    ) -> None:
+        record = logging.LogRecord(name, level, "", 1, message, values, None)
+        record.created = 1000.0 + at
+        if self.limit.filter(record):
+            self.lines.append(record.getMessage())
+
+
+def test_lines_of_one_kind_are_counted_whatever_they_are_filled_with(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = Log()
+    for number in range(10):
+        log.say("no %d", number, at=number)
+    log.say("another", at=10)
+    log.say("no %d", 7, name="tocsin_exporter.http_server")
+    assert log.lines == ["no 0", "no 1", "no 2", "another", "no 7"]
+    ((seconds, sum_up),) = log.later
+    assert seconds == 57
+    sum_up()
+    (summary,) = caplog.records
+    assert summary.getMessage() == "7 more like this in the last minute"
+    assert (summary.name, summary.levelno) == ("tocsin_alerting.api.server", logging.WARNING)
+    assert vars(summary)["last"] == "no 9"
+    assert log.limit.filter(summary)
+    sum_up()
+    assert len(caplog.records) == 1
+
+
+def test_the_next_minute_begins_anew() -> None:
+    log = Log()
+    for at in (0, 1, 2, 3, 59.9, 60, 61, 62, 63):
+        log.say("no", at=at)
+    assert log.lines == ["no"] * 6
+    assert len(log.later) == 2
+
+
+def test_a_clock_that_is_set_back_hides_nothing_for_long() -> None:
+    log = Log()
+    for at in (0, 1, 2, 3, -3600, -3599, -3598, -3597):
+        log.say("no", at=at)
+    assert log.lines == ["no"] * 6
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tocsin.incident", "tocsin.page", "tocsin_alerting.notify.log", "tocsin_alerting.incidents.a",
+     "tocsin_alerting.rounds.rules", "tocsin_alerting.app", "tocsin_exporters"],
+)  # fmt: skip
+def test_what_may_page_is_never_left_out(name: str) -> None:
+    log = Log()
+    for _ in range(1000):
+        log.say("P0 EngineDown", name=name)
+    assert len(log.lines) == 1000
+
+
+def test_what_was_asked_for_with_the_level_debug_is_all_there() -> None:
+    log = Log()
+    for _ in range(1000):
+        log.say("a query", level=logging.DEBUG)
+    assert len(log.lines) == 1000
+
+
+def test_levels_are_kinds_of_their_own() -> None:
+    log = Log()
+    for level in (logging.INFO, logging.ERROR) * 3:
+        log.say("no", level=level)
+    assert len(log.lines) == 6
