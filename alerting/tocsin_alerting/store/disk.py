@@ -110,6 +110,7 @@ class DiskArchive:
         self._obsolete: list[Path] = []  # logs whose content memory holds
         self._turns_done = 0
         self._asked: deque[Future[None]] = deque()
+        self._answered = 0
         # What a log that is being begun still lacks.
         self._begun: deque[Column | Owner | Scraps | Shift] | None = None
         self._stop = threading.Event()
@@ -204,7 +205,7 @@ class DiskArchive:
             self._clear()
             if self._turn % self._pace.retry == 0:
                 self._attempt(self._begin_log)
-            self._answer(len(self._asked))
+            self._answer(self._askers)
             return
         self.flush()
         if self._turn % self._pace.sync == 0:
@@ -216,13 +217,13 @@ class DiskArchive:
 
     def flush(self) -> None:
         """What waits goes to the log; and what is late to a segment, when that is much."""
-        asked = len(self._asked)
+        askers = self._askers
         if self._overrun:
             self._clear()
             self._attempt(self._begin_log)
         elif self._file is not None:
             self._attempt(self._drain)
-        self._answer(asked)
+        self._answer(askers)
         if (
             self._file is not None
             and self._store is not None
@@ -299,7 +300,7 @@ class DiskArchive:
             except Exception:  # why: nobody else writes, so a fault of ours must not end the thread
                 log.exception("the store's writer failed; it begins a new log")
                 self.let_go()
-                self._answer(len(self._asked))
+                self._answer(self._askers)
 
     def _attempt(self, work: Callable[[], None]) -> bool:
         """Whether it worked. A failure is said once; memory goes on alone until a log begins."""
@@ -321,18 +322,24 @@ class DiskArchive:
 
     def _meanwhile(self) -> None:
         """Between two pieces of a segment or a log that is begun: those who wait do not."""
-        asked = len(self._asked)
-        if asked and self._file is not None and not self._overrun:
+        askers = self._askers
+        if self._asked and self._file is not None and not self._overrun:
             self._drain()
-            self._answer(asked)
+            self._answer(askers)
 
     def _drain(self) -> None:
         while self._queue:
             _put(self._file, b"".join(self._waiting(1000)))
 
-    def _answer(self, count: int) -> None:
-        """The first ones of those who asked: their entries were in the queue that was written."""
-        for _ in range(count):
+    @property
+    def _askers(self) -> int:
+        """How many asked since the start."""
+        return self._answered + len(self._asked)
+
+    def _answer(self, askers: int) -> None:
+        """The first so many since the start: their entries were in the queue that was written."""
+        while self._answered < askers:
+            self._answered += 1
             asked = self._asked.popleft()
             if asked.set_running_or_notify_cancel():
                 asked.set_result(None)

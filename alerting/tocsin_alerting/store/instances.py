@@ -17,13 +17,19 @@ FILE = "instances.json"
 
 
 def renaming(directory: Path, machine: MachineName) -> Renaming:
-    """What the samples in `directory` are renamed by; notes the present name. Raises OSError."""
+    """What the samples in `directory` are renamed by; notes the present name.
+
+    A disk that takes no note costs no history: the name is noted at a later start.
+    """
     names = _noted(directory / FILE)
     if names is None:
         names = [machine.before]
     names = [*(name for name in names if name != machine.present), machine.present]
     if names != _noted(directory / FILE):
-        _note(directory / FILE, names)
+        try:
+            _note(directory / FILE, names)
+        except OSError as error:
+            log.error("%s: %s; noted at the next start", directory / FILE, error.strerror)
     return Renaming(machine.jobs, frozenset(names[:-1]), machine.present)
 
 
@@ -33,7 +39,7 @@ def _noted(path: Path) -> list[str] | None:
         names = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         log.error("%s: %s; former names of this machine are not known", path, error)
         return None
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else None

@@ -4,6 +4,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -130,17 +131,23 @@ class Shelf:
         return len(self._segments)
 
     def open(self) -> None:
-        """Reads what each segment holds. A broken one is set aside, and the rest is served."""
+        """Reads what each segment holds. A broken one is set aside, one that cannot be read is left
+        for the next start, and the rest is served."""
         for path in sorted(self._directory.glob(f"*{UNFINISHED}")):
-            path.unlink()
+            with suppress(OSError):
+                path.unlink()
         for path in sorted(self._directory.glob(f"*{SUFFIX}")):
             self._number = max(self._number, int(path.stem))
             try:
                 self._take(path, self._renamed(sections(path)))
-            except (BrokenSegment, OSError) as error:
+            except OSError as error:
                 self.broken += 1
-                path.rename(path.with_suffix(ASIDE))
+                log.error("%s: %s; it is left out until the next start", path, error.strerror)
+            except BrokenSegment as error:
+                self.broken += 1
                 log.error("%s; it is set aside as %s", error, path.with_suffix(ASIDE).name)
+                with suppress(OSError):
+                    path.rename(path.with_suffix(ASIDE))
 
     def add(self, stock: Stock, meanwhile: Callable[[], None] = lambda: None) -> bool:
         """A new segment of what is closed; False when there was nothing. Raises OSError.

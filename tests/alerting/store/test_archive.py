@@ -13,6 +13,7 @@ from tocsin_alerting.promql.result import InstantVector, Matrix
 from tocsin_alerting.store.cell import is_sample
 from tocsin_alerting.store.disk import Pace
 from tocsin_alerting.store.matchers import Matcher, MatchOp
+from tocsin_alerting.store.shelf import ASIDE, UNFINISHED
 from tocsin_alerting.store.store import HOUR_MS
 from tocsin_exporter.snapshot import Family, Layout, Series, Snapshot, Source, labels
 
@@ -144,6 +145,27 @@ def test_a_segment_that_is_cut_off_prevents_no_start(tmp_path: Path) -> None:
         aside.rename(aside.with_suffix(".seg"))
 
 
+def test_what_cannot_be_tidied_up_at_the_start_costs_no_history(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 0, 6)
+    before = times_of(kept)
+    kept.archive.close()
+    unreadable, broken = kept.segments[1:3]
+    broken.write_bytes(b"no segment")
+    for path in (broken.with_suffix(ASIDE), tmp_path / f"9{UNFINISHED}", tmp_path / "aside"):
+        (path / "in the way").mkdir(parents=True)
+    unreadable.rename(tmp_path / "aside" / unreadable.name)
+    unreadable.mkdir()
+    kept = kept.again()
+    assert times_of(kept) == [at for at in before if not 240 <= at < 720]
+    kept.archive.let_go()
+    unreadable.rmdir()
+    (tmp_path / "aside" / unreadable.name).rename(unreadable)
+    kept = kept.again()
+    assert times_of(kept) == [at for at in before if not 480 <= at < 720]
+    kept.archive.let_go()
+
+
 def test_any_cut_of_the_log_leaves_what_came_before(tmp_path: Path) -> None:
     kept = Kept(tmp_path)
     hours(kept, 0, 1)
@@ -196,6 +218,19 @@ def test_a_full_disk_costs_nothing_once_it_is_free(
         again = kept.again()
         assert times_of(again) == list(range(3 * 240))
         again.archive.let_go()
+
+
+def test_who_waits_for_the_log_gets_it_though_the_queue_overran(tmp_path: Path) -> None:
+    kept, form = Kept(tmp_path), layout("0")
+    for number in range(20_010):  # more than wait for the writer
+        kept.store.append(Snapshot(NODE, START_MS + number, True, form, np.array([1.0])))
+    asked = [kept.archive.logged() for _ in range(3)]
+    kept.archive.turn()
+    assert [one.done() for one in asked] == [True] * 3
+    assert kept.archive.up and kept.archive.condition.lost > 0
+    again = kept.again()
+    assert len(cells_of(again.store.select(EVERY, 0, END_OF_TIME))["0"][0]) == 20_010
+    again.archive.let_go()
 
 
 def test_a_directory_that_is_none_lets_the_store_go_on_in_memory(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from support.archives import Kept
+from support.small_disk import small_disk
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.result import InstantVector
+from tocsin_alerting.store.disk import Pace
 from tocsin_alerting.store.instances import FILE
 from tocsin_alerting.store.store import HOUR_MS
 from tocsin_exporter.snapshot import Family, Layout, MachineName, Series, Snapshot, Source, labels
@@ -93,3 +95,20 @@ def test_names_that_cannot_be_read_cost_no_start(tmp_path: Path, said: str) -> N
     hours(kept, "a", 0, 2)
     assert asked(kept, "m", 2)["a"] == 119
     kept.archive.let_go()
+
+
+def test_a_full_disk_at_the_start_under_a_new_name_costs_no_history(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        kept = Kept(disk.path / "samples", machine=machine("a"))
+        hours(kept, "a", 0, 4)
+        disk.fill()
+        kept = kept.again(machine("b"))
+        assert asked(kept, "count_over_time(m[1d])", 4)["b"] == 240
+        disk.free()
+        for _ in range(Pace().retry):
+            kept.archive.turn()
+        hours(kept, "b", 4, 6)
+        kept = kept.again(machine("b"))
+        assert asked(kept, "count_over_time(m[1d])", 6)["b"] == 360
+        assert json.loads((kept.directory / FILE).read_text()) == ["127.0.0.1:4911", "a", "b"]
+        kept.archive.let_go()
