@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tocsin_alerting.store.cell import Floats, Ints
+from tocsin_alerting.store.cell import Floats, Ints, Mask
 
 SAMPLE, ZERO = 18, 9  # bytes
 _SAMPLE_HEAD, _ZERO_HEAD, _HEAD = 0x09_10_12, 0x10_07_12, 0xFF_FF_FF
@@ -39,8 +39,8 @@ class Batch:
 _NOTHING = Batch(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64))
 
 
-def read(data: bytes, numbers: Ints, stops: Ints, zeros: Ints) -> Batch:
-    """The samples of usual series that end at `stops`; `zeros` are the places of values 0."""
+def read(data: bytes, numbers: Ints, stops: Ints, zeros: Mask) -> Batch:
+    """The samples of usual series that end at `stops`; `zeros` are those of value 0."""
     count = len(data) - 7
     words = np.ndarray((count,), "<i8", data, 0, (1,))
     tails = words[stops - 8] >> 16
@@ -52,12 +52,11 @@ def read(data: bytes, numbers: Ints, stops: Ints, zeros: Ints) -> Batch:
     return Batch(numbers, times, values, stops)
 
 
-def usual(data: bytes, stops: Ints, zeros: Ints) -> bool:
+def usual(data: bytes, stops: Ints, zeros: Mask) -> bool:
     """Whether each of the series, whose labels are known to be what they are, ends like that."""
     words = np.ndarray((len(data) - 7,), "<i8", data, 0, (1,))
-    heads = np.full(len(stops), SAMPLE)
-    heads[zeros] = ZERO
-    wanted = np.where(heads == SAMPLE, _SAMPLE_HEAD, _ZERO_HEAD)
+    heads = np.where(zeros, ZERO, SAMPLE)
+    wanted = np.where(zeros, _ZERO_HEAD, _SAMPLE_HEAD)
     right = (words[stops - heads] & _HEAD) == wanted
     right &= (words[stops - 8] & _TIME_MARKS) == _TIME_MARKED
     return bool(right.all())

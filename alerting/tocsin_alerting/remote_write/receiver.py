@@ -44,9 +44,7 @@ class Receiver:
     def _write(self, data: bytes, now_ms: int) -> Receipt | None:
         """None: the numbers of the series are no longer good."""
         roster, refusals = self._roster, Refusals()
-        batch = roster.layouts.find(data, roster.known)
-        if batch is None:
-            batch = self._decoded(data, refusals)
+        batch = self._decoded(data, refusals)
         if batch is None:
             return None
         if not len(batch.numbers):
@@ -64,11 +62,13 @@ class Receiver:
 
     def _decoded(self, data: bytes, refusals: Refusals) -> Batch | None:
         roster = self._roster
-        walked = walk(data, roster.known)
+        walked = roster.layouts.find(data, roster.known)
+        if walked is None:
+            walked = walk(data, roster.known)
+            roster.layouts.learn(data, walked)
         batches = []
         if len(walked.stops):
             batches.append(read(data, walked.numbers, walked.stops, walked.zeros))
-        roster.layouts.note(data, roster.known, walked)
         if walked.others:
             rest = enrolled(parsed(data, walked.others, roster.known), roster, refusals)
             if rest is None:

@@ -12,24 +12,24 @@ import numpy as np
 from tocsin_alerting.remote_write.batch import SAMPLE, ZERO, usual
 from tocsin_alerting.remote_write.message import SERIES, spans
 from tocsin_alerting.remote_write.wire import LENGTH, Malformed, RequestTooLarge, expect, field
-from tocsin_alerting.store.cell import Ints
+from tocsin_alerting.store.cell import Ints, Mask
 
 # A series may take two bytes of a request, and some hundred of memory.
 MOST_SERIES = 100_000
 MOST_SERIES_BYTES = 1 << 20
 _SERIES_TAG = SERIES << 3 | LENGTH
 # A first series that stops earlier has no room for labels and a sample: what was found was not it.
-_SHORTEST = SAMPLE + 2
+SHORTEST = SAMPLE + 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Walk:
-    """`numbers` and `stops` of the known series with one sample; `zeros` are the places of those
-    whose value is 0. `others` is where all other series begin and stop."""
+    """`numbers` and `stops` of the known series with one sample; `zeros` (n,) are those whose
+    value is 0. `others` is where all other series begin and stop."""
 
     numbers: Ints
     stops: Ints
-    zeros: Ints
+    zeros: Mask
     others: list[tuple[int, int]]
 
 
@@ -40,7 +40,7 @@ def walk(data: bytes, known: Mapping[bytes, int]) -> Walk:
     except IndexError:
         raise Malformed("the request is cut off in the middle of a series") from None
     if len(found.stops) and (
-        found.stops[0] < _SHORTEST or not usual(data, found.stops, found.zeros)
+        found.stops[0] < SHORTEST or not usual(data, found.stops, found.zeros)
     ):
         return _walk_strictly(data)
     return found
@@ -76,7 +76,24 @@ def _walk(data: bytes, known: Mapping[bytes, int]) -> Walk:
         stop(at)
     if at > size:
         raise Malformed("the request is cut off in the middle of a series")
-    return Walk(_ints(numbers), _ints(stops), _ints(zeros), others)
+    return Walk(_ints(numbers), _ints(stops), _marked(zeros, len(stops)), others)
+
+
+def next_series(data: bytes, at: int, known: Mapping[bytes, int]) -> Walk | None:
+    """The series at `at`, as `walk` would find it if it is written as usual; None: it is no known
+    one, or it is cut off."""
+    head = data[at : at + 3]
+    if len(head) < 3 or head[0] != _SERIES_TAG or head[1] > 0x7F < head[2]:
+        return None
+    length, begin = (head[1], at + 2) if head[1] < 0x80 else (head[1] & 0x7F | head[2] << 7, at + 3)
+    stop = begin + length
+    number = known.get(data[begin : max(begin, stop - SAMPLE)])
+    zero = number is None
+    if number is None:
+        number = known.get(data[begin : max(begin, stop - ZERO)])
+    if number is None or stop > len(data):
+        return None
+    return Walk(_ints([number]), _ints([stop]), np.array([zero]), [])
 
 
 def _pass(data: bytes, at: int, others: list[tuple[int, int]]) -> int:
@@ -100,7 +117,13 @@ def _walk_strictly(data: bytes) -> Walk:
     others: list[tuple[int, int]] = []
     for begin, stop in spans(data):
         _note(others, begin, stop)
-    return Walk(_ints([]), _ints([]), _ints([]), others)
+    return Walk(_ints([]), _ints([]), _marked([], 0), others)
+
+
+def _marked(places: list[int], count: int) -> Mask:
+    mask = np.zeros(count, np.bool_)
+    mask[places] = True
+    return mask
 
 
 def _ints(numbers: list[int]) -> Ints:
