@@ -215,9 +215,9 @@ def _about(progress: GroupProgress) -> dict[str, str]:
     return {"file": progress.group.file, "group": progress.group.name}
 
 
-def _origins(rule: RuleProgress) -> tuple[str, str]:
-    """As whom the rule speaks, and spoke before its file was named."""
-    return rule.origin, rules_origin("", rule.rule.uid)
+def _origins(rule: RuleProgress) -> tuple[str, ...]:
+    """As whom the rule speaks, and spoke before it was moved or its file was named."""
+    return rule.origin, rules_origin("", rule.rule.uid), *rule.former
 
 
 def _standing(rule: RuleProgress, now_ms: int) -> Iterator[AlertEvent]:

@@ -5,10 +5,18 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tocsin_alerting.promql.ast import Expr
-from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind, rules_origin
+from tocsin_alerting.rules.alert import (
+    RULES,
+    Alert,
+    AlertEvent,
+    AlertState,
+    EventKind,
+    rules_origin,
+)
 from tocsin_alerting.rules.evaluation import Surroundings, evaluate_rule
 from tocsin_alerting.rules.journal import InstanceJournal, InstanceRow
 from tocsin_alerting.rules.progress import RULES_JOB, GroupProgress, RuleProgress
+from tocsin_alerting.rules.restore import heirs
 from tocsin_alerting.rules.rule import Group, RecordingRule, Rule, RuleFile
 from tocsin_alerting.rules.schedule import missed, slot_ms
 from tocsin_alerting.rules.unknown import Doubt, inputs
@@ -39,7 +47,8 @@ class Groups:
         self.around = around
         self.interval_ms = interval_ms
         self._groups: dict[Key, GroupProgress] = {}
-        self._rows: dict[tuple[str, str, str], list[InstanceRow]] = {}
+        self._rows: dict[str, list[InstanceRow]] = {}  # by origin
+        self._heirs: dict[str, str] = {}
         self._history_ms: int | None = None
         self._written_ms: Callable[[Source], int | None] = lambda source: None
         self._held: dict[str, list[AlertEvent]] = {}
@@ -74,18 +83,19 @@ class Groups:
             waits = row.alert is not None and row.alert.state is AlertState.PENDING
             seen_ms = max(row.seen_ms, (written_ms(source) if waits else None) or 0)
             kept = replace(row, seen_ms=seen_ms)
-            self._rows[row.file, row.group, row.rule].append(kept)
+            self._rows[rules_origin(row.file, row.rule)].append(kept)
 
     def load(self, files: Iterable[RuleFile], now_ms: int) -> list[AlertEvent]:
         """Start or reload with these files.
 
         An equal group goes on untouched. In a changed one a rule keeps its state when its name and
-        labels are the same, the k-th with the k-th. Gives an event for each alert whose rule is
-        gone, from the last run too.
+        labels are the same, the k-th with the k-th; so does one that has moved since the last run.
+        Gives an event for each alert whose rule is gone, from the last run too.
         """
         wanted = {group.key: group for file in files for group in file.groups}
         events: list[AlertEvent] = []
         before, self._groups = self._groups, {}
+        self._heirs = self._inherited(wanted.values())
         for key, group in wanted.items():
             self._groups[key] = self._loaded(group, before.pop(key, None), now_ms, events)
         self._connect()
@@ -93,7 +103,7 @@ class Groups:
             self._remove(progress.rules, progress.interval_ms, now_ms, events)
         orphans = [row for rows in self._rows.values() for row in rows]
         events.extend(_removed(orphans, now_ms))
-        self._rows = {}
+        self._rows, self._held = {}, {}
         self._forgotten |= {*before, *((row.file, row.group) for row in orphans)}
         return events
 
@@ -195,10 +205,34 @@ class Groups:
             progress.written = False
         return progress
 
+    def _inherited(self, groups: Iterable[Group]) -> dict[str, str]:
+        """By the origin of each rule the one that it had when the last run ended, if it had alerts
+        then; that of a rule which moved is forgotten in the journal."""
+        saved: dict[str, list[Alert]] = defaultdict(list)
+        for origin, rows in self._rows.items():
+            about = (row.alert or (row.doubt and row.doubt.alert) for row in rows)
+            saved[origin] += [alert for alert in about if alert]
+        for origin, events in self._held.items():
+            if origin.startswith(RULES):
+                saved[origin] += [event.alert for event in events]
+        rules = {
+            rules_origin(group.file, rule.uid): rule for group in groups for rule in group.rules
+        }
+        found = heirs(rules, saved)
+        moved = (self._rows.get(old, ()) for new, old in found.items() if new != old)
+        self._forgotten |= {(row.file, row.group) for rows in moved for row in rows}
+        return found
+
     def _restarted(self, group: Group, rule: Rule) -> RuleProgress:
-        """As the last run left it."""
-        rows = self._rows.pop((*group.key, rule.uid), [])
-        held = self._held.pop(rules_origin(group.file, rule.uid), ())
+        """As the last run left it, which may have had it elsewhere."""
+        origin = rules_origin(group.file, rule.uid)
+        before = self._heirs.get(origin, "")
+        rows = [
+            replace(row, file=group.file, group=group.name, rule=rule.uid)
+            for row in self._rows.pop(before, ())
+        ]
+        held = self._held.pop(before, ())
+        source = (before or origin).removeprefix(RULES)
         known = {row.fingerprint for row in rows if row.holds}
         told = [_row(group, rule, one) for one in held if one.alert.fingerprint not in known]
         names = {row.fingerprint for row in told}
@@ -208,7 +242,8 @@ class Groups:
             rows=(*(row for row in rows if row.fingerprint not in names), *told),
             interval_ms=group.interval_ms or self.interval_ms,
             history_ms=self._history_ms,
-            complete_ms=self._written_ms(Source(RULES_JOB, f"{group.file};{rule.uid}")),
+            complete_ms=self._written_ms(Source(RULES_JOB, source)),
+            former=(before,) if before not in ("", origin) else (),
         )
 
     def _remove(

@@ -40,7 +40,8 @@ class RuleProgress:
     in place, `history_ms` the newest sample that it left (None: there is none), and `complete_ms`
     the last evaluation of this rule that the store holds, and so all that came before it. `fired`
     are the alerts of the last run, by fingerprint, of which nothing has shown yet how they stand.
-    `removed` stops an evaluation that is under way.
+    `removed` stops an evaluation that is under way. `former` are the origins that it had in the
+    last run, when it stood in another group or file.
     `inputs` are the selectors of its query and of those of the recording rules that it reads,
     directly or not.
     """
@@ -72,6 +73,7 @@ class RuleProgress:
     history_ms: int | None = None
     complete_ms: int | None = None
     fired: dict[str, Fired] = field(default_factory=dict)
+    former: tuple[str, ...] = ()
     mixes_series: bool = field(init=False)
     naming: Naming = field(default_factory=Naming)
     _shape: object = None

@@ -4,13 +4,13 @@ Prometheus restores nothing for rules with a `for` below 10 minutes, nor when an
 fire; ours does both, because the rows hold it. `Restore.PROMETHEUS` does as Prometheus.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 
 from tocsin_alerting.rules.alert import Alert, AlertState
 from tocsin_alerting.rules.journal import InstanceRow
-from tocsin_alerting.rules.rule import AlertingRule
+from tocsin_alerting.rules.rule import AlertingRule, Rule
 
 OUTAGE_TOLERANCE_MS = 3_600_000
 GRACE_MS = 10 * 60_000
@@ -75,3 +75,42 @@ def _alert(
     down_ms = min(now_ms, row.seen_ms + missed_ms)
     since = active_since_ms(alert.active_at_ms, down_ms, now_ms, rule.for_ms, grace)
     return replace(alert, rule=rule.uid, active_at_ms=since)
+
+
+def heirs(rules: Mapping[str, Rule], saved: Mapping[str, Sequence[Alert]]) -> dict[str, str]:
+    """Which rule goes on with the alerts of the last run; both by origin, the present one first.
+
+    A rule that moved to another group or file, or among rules of its name, is the same: it has the
+    name of the alerts, and its labels. Which of several is told by what stayed the same.
+    """
+    own = {origin for origin, alerts in saved.items() if _fits(rules.get(origin), alerts)}
+    found = {origin: origin for origin in own}
+    for before in sorted(saved.keys() - own):
+        fitting = [
+            origin
+            for origin, rule in rules.items()
+            if origin not in found and _fits(rule, saved[before])
+        ]
+        if fitting:
+            found[min(fitting, key=lambda origin: _distance(origin, before))] = before
+    for origin in saved.keys() & rules.keys() - found.keys() - set(found.values()):
+        found[origin] = origin  # its labels were changed: it tells what it no longer says
+    return found
+
+
+def _fits(rule: Rule | None, alerts: Sequence[Alert]) -> bool:
+    """Labels that are templates may have become anything."""
+    if not isinstance(rule, AlertingRule):
+        return False
+    plain = [(name, value) for name, value in rule.labels if "{{" not in value]
+    labels = (dict(alert.labels) for alert in alerts)
+    return all(
+        alert.name == rule.name and all(one.get(name, "") == value for name, value in plain)
+        for alert, one in zip(alerts, labels, strict=True)
+    )
+
+
+def _distance(origin: str, before: str) -> tuple[bool, bool]:
+    file, _, uid = origin.rpartition(";")
+    file_before, _, uid_before = before.rpartition(";")
+    return uid != uid_before, file != file_before

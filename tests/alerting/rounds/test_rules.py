@@ -12,10 +12,11 @@ from support.arrivals import nothing_awaited
 from support.paging_floor import START_MS
 from support.policies import HOUR, MINUTE, SECOND, config
 from support.rule_surroundings import SetSources, surroundings
-from support.rule_texts import alerting, group
+from support.rule_texts import alerting, group, recording
 from support.scripted_engine import Rows, row
 from support.virtual_time import VirtualTimeLoop
 from tocsin_alerting.incidents.action import Action, Verb
+from tocsin_alerting.incidents.batch import Batch
 from tocsin_alerting.incidents.desk import Desk
 from tocsin_alerting.incidents.incident import State
 from tocsin_alerting.incidents.journal import Journal
@@ -72,7 +73,7 @@ class World:
     async def run(self, seconds: float) -> None:
         now_ms = self.clock.now_ms()
         await self.desk.start(now_ms)
-        self.groups.remember(self.desk.saved_instances)
+        self.groups.remember(self.desk.saved_instances, held=self.desk.ledger.held())
         await self.desk.handle(self.groups.load(self._files, now_ms), now_ms)
         running = asyncio.ensure_future(self.rounds.run())
         await asyncio.sleep(seconds)
@@ -131,6 +132,64 @@ def test_what_a_rule_that_is_gone_said_is_over() -> None:
         await again.run(2)
         states = await again.states()
         assert states == {"Down": "TRIGGERED", "Lost": "RESOLVED", "Posted": "TRIGGERED"}
+
+    in_virtual_time(story)
+
+
+MOVED = {
+    "to another group": ("f.yml", "later", "later/Down/1"),
+    "to another file": ("g.yml", "fast", "fast/Down/1"),
+    "to both": ("g.yml", "later", "later/Down/7"),
+}
+
+
+@pytest.mark.parametrize("where", MOVED)
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_rule_that_moved_over_a_restart_goes_on_with_its_alerts(where: str, killed: bool) -> None:
+    """Another group runs first, and it waits for half a minute: nobody hears of an end."""
+    file, name, uid = MOVED[where]
+    rule = alerting("down == 1", "Down", uid="fast/Down/1", for_ms=30 * SECOND, severity="P0")
+
+    async def story() -> None:
+        journal = MemoryJournal()
+        before = World(journal, group(rule, name="fast", interval_ms=SECOND))
+        await before.run(32)
+        await before.desk.act(Action(Verb.ACK, 1, "li"), before.clock.now_ms())
+        if killed:  # the rows were not written in time
+            await journal.commit(Batch(instances={("f.yml", "fast"): ()}))
+        moved = group(replace(rule, uid=uid), name=name, file=file, interval_ms=5 * SECOND)
+        after = World(journal, group(recording("r", "old == 1"), name="a", interval_ms=SECOND))
+        after._files.append(RuleFile(file, (moved,)))
+        await after.run(12)
+        incident = await after.desk.incident(1)
+        assert (incident.state, incident.owner) == (State.ACKED, "li")
+        events = [entry.event for entry in (await after.desk.story(1)).history]
+        assert "resolved" not in events and "reopened" not in events
+        third = World(journal, moved)
+        third.down = []
+        await third.run(12)
+        assert (await third.desk.incident(1)).state is State.RESOLVED
+
+    in_virtual_time(story)
+
+
+def test_tiers_that_change_places_over_a_restart_stay_what_they_are() -> None:
+    tiers = [
+        alerting("down == 1", "Down", uid=f"fast/Down/{place}", for_ms=for_ms, severity=severity)
+        for place, (severity, for_ms) in enumerate((("P0", 30 * SECOND), ("P1", 30 * SECOND)))
+    ]
+    swapped = [replace(tiers[1], uid=tiers[0].uid), replace(tiers[0], uid=tiers[1].uid)]
+
+    async def story() -> None:
+        journal = MemoryJournal()
+        await World(journal, group(*tiers, name="fast", interval_ms=SECOND)).run(32)
+        after = World(journal, group(*swapped, name="fast", interval_ms=SECOND))
+        await after.run(3)
+        incident = await after.desk.incident(1)
+        assert (incident.state, incident.severity) == (State.TRIGGERED, "P0")
+        assert [one.source.value for one in incident.members.values()] == ["firing"] * 2
+        told = (await after.desk.story(1)).history
+        assert not {"resolved", "severity_lowered"} & {entry.event for entry in told}
 
     in_virtual_time(story)
 

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from support.rule_texts import MINUTE, alerting
-from tocsin_alerting.rules.alert import Alert, AlertState
+from support.alert_events import alert
+from support.rule_texts import MINUTE, alerting, recording
+from tocsin_alerting.rules.alert import Alert, AlertState, rules_origin
 from tocsin_alerting.rules.journal import InstanceRow
-from tocsin_alerting.rules.restore import Restore, active_since_ms, restored
+from tocsin_alerting.rules.restore import Restore, active_since_ms, heirs, restored
+from tocsin_alerting.rules.rule import Rule
 
 FOR, GRACE = 25 * MINUTE, 10 * MINUTE
 PENDING = Alert("old/A/1", (("alertname", "A"),), (), AlertState.PENDING, 1.0, 0)
@@ -82,3 +84,32 @@ def test_prometheus_makes_a_firing_alert_pending_first() -> None:
 
 def test_a_row_of_a_doubt_alone_is_no_alert() -> None:
     assert restored([InstanceRow("f", "g", "g/A/1", 0)], alerting(), MINUTE) == {}
+
+
+DOWN = replace(alert("Down", "P0", target="a"), rule="g/Down/0")
+HERE, THERE = rules_origin("f.yml", "g/Down/0"), rules_origin("e.yml", "g/Down/0")
+
+
+def _rules(*origins: str, severity: str = "P0") -> dict[str, Rule]:
+    rule = alerting(name="Down", severity=severity, tier="{{ $labels.tier }}")
+    return {origin: replace(rule, uid=origin.rpartition(";")[2]) for origin in origins}
+
+
+@pytest.mark.parametrize(
+    ("rules", "saved", "found"),
+    [
+        (_rules(HERE, THERE), {HERE: [DOWN]}, {HERE: HERE}),
+        (_rules(rules_origin("f.yml", "h/Down/0"), THERE), {HERE: [DOWN]}, {THERE: HERE}),
+        (_rules(rules_origin("f.yml", "h/Down/0"), rules_origin("e.yml", "h/Down/0")),
+         {HERE: [DOWN]}, {rules_origin("f.yml", "h/Down/0"): HERE}),
+        (_rules(THERE), {HERE: [DOWN], THERE: [DOWN]}, {THERE: THERE}),
+        (_rules(THERE, severity="P1"), {HERE: [DOWN]}, {}),
+        (_rules(HERE, severity="P1"), {HERE: [DOWN]}, {HERE: HERE}),
+        (_rules(HERE, severity="P1") | _rules(THERE), {HERE: [DOWN]}, {THERE: HERE}),
+        ({THERE: recording("Down", "m")}, {HERE: [DOWN]}, {}),
+    ],
+)  # fmt: skip
+def test_which_rule_goes_on_with_the_alerts_of_one_that_moved(
+    rules: dict[str, Rule], saved: dict[str, list[Alert]], found: dict[str, str]
+) -> None:
+    assert heirs(rules, saved) == found
