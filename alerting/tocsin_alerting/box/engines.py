@@ -164,6 +164,8 @@ class Engines:
     async def _remember(self, engine: Engine) -> None:
         """With what it serves now, which is how it is known when it moves."""
         found = await discovery.ask([engine.access])
+        if engine.target not in self.watched:
+            return  # forgotten meanwhile
         now = found[0] if found else engine
         self.watched[engine.target] = replace(now, origin=engine.origin)
         await self._hooks.remember(_row(now, self._hooks.now_ms()))

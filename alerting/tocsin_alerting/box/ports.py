@@ -25,16 +25,22 @@ def is_free(host: str, port: int) -> bool:
 def listening(program: re.Pattern[str]) -> list[int]:
     """The TCP ports on which a process listens here whose name or command line `program` fits, as
     far as we may look at it."""
+    heard = {(port, pid) for port, pid in _listeners() or () if pid is not None}
+    return sorted({port for port, pid in heard if program.search(_command(pid))})
+
+
+def _listeners() -> list[tuple[int, int | None]] | None:
+    """The port and the process of each listening socket; None for a process that is hidden, and
+    None at all where the kernel does not tell, or tells something odd."""
     try:
         connections = psutil.net_connections("tcp")
-    except psutil.AccessDenied:
-        return []
-    heard = {
-        (one.laddr.port, one.pid)
+    except (psutil.Error, OSError, RuntimeError, ValueError):
+        return None
+    return [
+        (one.laddr.port, one.pid or None)
         for one in connections
-        if one.status == psutil.CONN_LISTEN and one.laddr and one.pid
-    }
-    return sorted({port for port, pid in heard if program.search(_command(pid))})
+        if one.status == psutil.CONN_LISTEN and one.laddr
+    ]
 
 
 def _command(pid: int) -> str:
@@ -47,16 +53,12 @@ def _command(pid: int) -> str:
 
 def owner(port: int) -> str:
     """`vllm (pid 4711)`, or what can be said without the right to look at other users' sockets."""
-    try:
-        connections = psutil.net_connections("tcp")
-    except (psutil.Error, OSError, RuntimeError, ValueError):  # hidden, or an odd line
+    listeners = _listeners()
+    if listeners is None:
         return "another process"
-    for connection in connections:
-        if connection.status != psutil.CONN_LISTEN or not connection.laddr:
-            continue
-        if connection.laddr.port == port and connection.pid:
-            return _described(connection.pid)
-    return "another user's process"
+    pids = (pid for heard, pid in listeners if heard == port and pid is not None)
+    pid = next(pids, None)
+    return "another user's process" if pid is None else _described(pid)
 
 
 def _described(pid: int) -> str:

@@ -28,6 +28,7 @@ from tocsin_alerting.rules.journal import InstanceJournal, InstanceRow
 from tocsin_alerting.rules.progress import GroupProgress, RuleProgress
 from tocsin_alerting.rules.rule import AlertingRule, Group
 from tocsin_exporter.clock import Clock
+from tocsin_exporter.engine_access import EngineAccess
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,16 @@ def troubled_targets(rows: Iterable[InstanceRow]) -> set[str]:
     standing = [dict(alert.labels) for row in rows for alert in _standing_of(row)]
     named = [(one.get("target", ""), one.get("instance")) for one in standing]
     engines = {target for target, instance in named if instance in (None, target)}
-    return {target for target in engines if _TARGET.fullmatch(target)}
+    return {target for target in engines if _TARGET.fullmatch(target) and _can_be_asked(target)}
+
+
+def _can_be_asked(target: str) -> bool:
+    """A rule may write anything into a label, a port that cannot be as well."""
+    try:
+        EngineAccess.of(f"http://{target}")
+    except ValueError:
+        return False
+    return True
 
 
 def _standing_of(row: InstanceRow) -> Iterator[Alert]:

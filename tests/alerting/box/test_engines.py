@@ -166,6 +166,15 @@ async def test_an_engine_is_remembered_once_it_has_answered_for_ten_minutes() ->
     assert target not in engines.watched
 
 
+async def test_what_is_forgotten_while_it_is_asked_stays_forgotten() -> None:
+    kept = Kept(up={"127.0.0.1:9"})
+    engines = Engines(Plan((_engine(DEMO),)), None, "", kept.hooks)
+    await asyncio.gather(
+        engines.note(EXPECTED_AFTER_SECONDS), engines.forget("127.0.0.1:9"), return_exceptions=False
+    )
+    assert engines.watched == {} and kept.rows == {}
+
+
 async def test_an_engine_on_another_port_has_moved() -> None:
     """Known by its model; another model is another engine, and the silent one stays down."""
     kept = Kept()

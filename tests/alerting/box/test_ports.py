@@ -3,7 +3,9 @@
 import os
 import re
 import socket
+from pathlib import Path
 
+import psutil
 import pytest
 
 from tocsin_alerting.box.ports import is_free, listening, owner
@@ -27,6 +29,18 @@ def test_who_listens_is_heard_and_who_does_not_is_not() -> None:
         found = listening(re.compile("pytest"))
         assert heard.getsockname()[1] in found and bound.getsockname()[1] not in found
         assert heard.getsockname()[1] not in listening(re.compile("no such program"))
+
+
+@pytest.mark.parametrize("said", ["heading\nodd\n", None], ids=["an odd line", "no such file"])
+def test_what_the_kernel_does_not_tell_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str | None
+) -> None:
+    if said is not None:
+        (tmp_path / "net").mkdir()
+        (tmp_path / "net" / "tcp").write_text(said)
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    assert listening(re.compile("")) == []
+    assert owner(4911) == "another process"
 
 
 def test_an_address_that_is_not_ours_is_an_error() -> None:

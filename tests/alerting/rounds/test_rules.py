@@ -211,6 +211,8 @@ def test_a_group_that_is_due_and_has_not_run_is_named() -> None:
         ({"target": "h:1", "instance": "prober:9115"}, set()),
         ({"target": "https://example.com", "instance": "https://example.com"}, set()),
         ({"instance": "h:1"}, set()),
+        ({"target": "h:99999"}, set()),
+        ({"target": "[h:1"}, set()),
     ],
 )
 def test_only_engines_of_ours_are_in_trouble(labels: dict[str, str], troubled: set[str]) -> None:
