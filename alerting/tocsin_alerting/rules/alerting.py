@@ -10,12 +10,12 @@ from typing import NamedTuple
 from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind, fingerprint
 from tocsin_alerting.rules.rule import AlertingRule
 from tocsin_alerting.rules.scope import Rows, Scope
-from tocsin_alerting.rules.template import expand_or_say
+from tocsin_alerting.rules.template import expand_label, expand_or_say
 from tocsin_exporter.snapshot import Labels
 
 RESOLVED_RETENTION_MS = 15 * 60_000
 _KEPT = 8192  # label sets of alerts that are known from the last evaluation
-_AT_ONCE = 100  # a thousand alerts take 0.1 s, and pages go out on the same loop
+_AT_ONCE = 10  # a thousand alerts take 0.1 s, and pages go out on the same loop
 FOR_RAISED = "its `for` was raised and has not passed yet"
 
 
@@ -89,7 +89,7 @@ async def candidates(
 
 async def _candidate(rule: AlertingRule, labels: Labels, scope: Scope) -> Candidate:
     name = f"__alert_{rule.name}"
-    added = [(k, await expand_or_say(text, name, scope)) for k, text in rule.labels]
+    added = [(k, await expand_label(text, name, scope)) for k, text in rule.labels]
     annotations = [(k, await expand_or_say(text, name, scope)) for k, text in rule.annotations]
     kept = _alert_labels(labels, tuple(added), rule.name)
     return Candidate(kept, tuple(annotations), scope.value, fingerprint(kept))

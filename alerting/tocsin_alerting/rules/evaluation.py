@@ -14,7 +14,7 @@ from tocsin_alerting.rules.query import Engine, query_at, rows
 from tocsin_alerting.rules.recording import record
 from tocsin_alerting.rules.restore import Restore, restored
 from tocsin_alerting.rules.rule import AlertingRule, Group, RecordingRule
-from tocsin_alerting.rules.scope import Rows, Scope
+from tocsin_alerting.rules.scope import Rows, Scope, Spending
 from tocsin_alerting.rules.unknown import (
     UNKNOWN_MAX_MS,
     Fired,
@@ -129,10 +129,12 @@ async def _alerted(
     at_ms: int,
     around: Surroundings,
 ) -> Verdict:
-    ask = query_at(around.engine, at_ms)
+    ask, spending = query_at(around.engine, at_ms), Spending()
 
     def scope(labels: Mapping[str, str], value: float) -> Scope:
-        return Scope(labels, value, at_ms, around.external_labels, around.external_url, ask)
+        return Scope(
+            labels, value, at_ms, around.external_labels, around.external_url, ask, spending
+        )
 
     vector = await candidates(rule, result, scope, progress.naming)
     stepped = step(rule, vector, at_ms, progress.alerts)

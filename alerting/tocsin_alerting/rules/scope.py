@@ -1,16 +1,23 @@
 """What a label's or annotation's template can see while it is expanded."""
 
+import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, NoReturn
 
 from tocsin_alerting.promql.numbers import format_number
 from tocsin_exporter.snapshot import Labels
 
 Rows = Sequence[tuple[Labels, float]]
+TEXT_SECONDS = 0.5  # one text's own work; the event loop stands still meanwhile
+ALL_SECONDS = 10.0  # that of all alerts of a rule in one evaluation
+WAIT_SECONDS = 10.0  # one text's waiting for the answers of its queries
+MOST_QUERIES = 100  # of one text
 _ROOT_TYPE = (
     "struct { Labels map[string]string; ExternalLabels map[string]string;"
     " ExternalURL string; Value float64 }"
@@ -20,6 +27,67 @@ _ROOT_TYPE = (
 async def no_query(text: str) -> Rows:
     """For texts that are expanded where there is nothing to ask."""
     raise ValueError(f"no query can be run here: {text}")
+
+
+class OutOfTime(ValueError):
+    """A text took too long; the next time it may be done in time."""
+
+
+class Spending:
+    """What the texts of one rule take in one evaluation, each and all of them.
+
+    Work is counted by `cpu`, the seconds of work by this thread: a busy machine spoils no text.
+    Waiting for the answers of queries is counted apart.
+    """
+
+    def __init__(
+        self, cpu: Callable[[], float] = time.thread_time, wait_seconds: float = WAIT_SECONDS
+    ) -> None:
+        self.exceeded = False  # by the last text
+        self._cpu = cpu
+        self._wait_seconds = wait_seconds
+        self._began = self._elsewhere = self._before = self._waited = 0.0
+        self._queries = 0
+
+    @contextmanager
+    def text(self) -> Iterator[None]:
+        """Around the expansion of one text."""
+        self._began, self._elsewhere, self._waited = self._cpu(), 0.0, 0.0
+        self._queries, self.exceeded = 0, False
+        try:
+            yield
+        finally:
+            self._before += self._worked
+
+    def check(self) -> None:
+        """Raises OutOfTime; called by each function of a template."""
+        if self._worked > TEXT_SECONDS or self._before + self._worked > ALL_SECONDS:
+            self._refuse("the template takes too long")
+
+    async def query(self, ask: Awaitable[Rows]) -> Rows:
+        """The answer. Raises OutOfTime for one query too many, or too long a wait."""
+        self._queries += 1
+        clock = asyncio.get_running_loop().time
+        began, cpu = clock(), self._cpu()
+        try:
+            async with asyncio.timeout(self._wait_seconds - self._waited):
+                rows = await ask
+        except TimeoutError:
+            self._refuse("the queries of the template take too long")
+        finally:
+            self._waited += clock() - began
+            self._elsewhere += self._cpu() - cpu
+        if self._queries > MOST_QUERIES:
+            self._refuse(f"the template asks more than {MOST_QUERIES} queries")
+        return rows
+
+    @property
+    def _worked(self) -> float:
+        return self._cpu() - self._began - self._elsewhere
+
+    def _refuse(self, why: str) -> NoReturn:
+        self.exceeded = True
+        raise OutOfTime(why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +100,7 @@ class Scope:
     external_labels: Mapping[str, str] = field(default_factory=dict)
     external_url: str = ""
     query: Callable[[str], Awaitable[Rows]] = no_query
+    spending: Spending = field(default_factory=Spending)
 
 
 SCOPE: ContextVar[Scope] = ContextVar("scope")

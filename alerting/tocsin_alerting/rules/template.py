@@ -8,7 +8,7 @@ import re
 from functools import cache, lru_cache
 from typing import Any
 
-from tocsin_alerting.rules.scope import SCOPE, Root, Scope
+from tocsin_alerting.rules.scope import SCOPE, OutOfTime, Root, Scope
 
 DEFINITIONS = (
     "{{$labels := .Labels}}{{$externalLabels := .ExternalLabels}}"
@@ -16,6 +16,10 @@ DEFINITIONS = (
 )
 _MAIN = "main template"  # never seen: errors say the name that they are given
 _CALL_FAILED = re.compile(r"function '(?P<name>\w+)' failed: (?P<why>.*)", re.DOTALL)
+# Where a text can be made from itself again and again, or a width be large. Most have neither.
+_GROWING = re.compile(
+    r"=|\b(?:with|template|define|block)\b|%[^%A-Za-z]*(?:\d{3}|\*)|\bprintf\b(?!\s+[\"`])"
+)
 _TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|`[^`]*`|\s*-?\}\}|[()|]|\s+|[^\s()|"`}]+|.', re.DOTALL)
 
 
@@ -53,9 +57,10 @@ async def _rendered(text: str, name: str, scope: Scope) -> str:
 
     try:
         template = _compiled(text)
-        if "query" in text:
-            return str(await template.render_async(Root(scope)))
-        return str(template.render(Root(scope)))
+        with scope.spending.text():
+            if "query" in text:
+                return str(await template.render_async(Root(scope)))
+            return str(template.render(Root(scope)))
     except TemplateSyntaxProblem as error:
         raise ExpansionFailed(
             f"error parsing template {name}: template: {name}:1: {error}"
@@ -78,13 +83,23 @@ async def expand_or_say(text: str, name: str, scope: Scope) -> str:
         return f"<error expanding template: {error}>"
 
 
+async def expand_label(text: str, name: str, scope: Scope) -> str:
+    """As `expand_or_say`, but raises OutOfTime: the labels are the alert, so that with a text that
+    is there now and then it would resolve and fire again."""
+    said = await expand_or_say(text, name, scope)
+    if scope.spending.exceeded:
+        raise OutOfTime(said)
+    return said
+
+
 # Only what has fired is compiled and kept: a compiled template takes about 20 kB.
 @lru_cache(maxsize=512)
 def _compiled(text: str) -> Any:
     import gotpl
 
     try:
-        return _environment().from_string(DEFINITIONS + text, name=_MAIN)
+        environment = _environment(bounded=_GROWING.search(text) is not None)
+        return environment.from_string(DEFINITIONS + text, name=_MAIN)
     except gotpl.TemplateSyntaxError as error:
         reason = str(error).split(": ", 1)[1].replace("'", '"')
         before = (DEFINITIONS + text).encode()[: error.position].decode(errors="ignore")
@@ -94,12 +109,20 @@ def _compiled(text: str) -> Any:
 
 
 @cache
-def _environment() -> Any:
+def _environment(bounded: bool) -> Any:
+    """`bounded`: also what Go's own functions make of values."""
     import gotpl
 
-    from tocsin_alerting.rules.template_function import FUNCTIONS
+    from tocsin_alerting.rules.template_function import BOUNDED_BUILTINS, FUNCTIONS, LONGEST_TEXT
 
-    return gotpl.Environment(functions=dict(FUNCTIONS), missing_key="zero")
+    budget = gotpl.ExecutionBudget(
+        max_output_chars=LONGEST_TEXT,
+        max_iterations=20_000,
+        max_function_calls=20_000,
+        max_template_depth=1_000,  # Go's is 100,000, and takes 10 s here
+    )
+    functions = {**FUNCTIONS, **(BOUNDED_BUILTINS if bounded else {})}
+    return gotpl.Environment(functions=functions, missing_key="zero", budget=budget)
 
 
 def _in_go_words(error: Any, name: str, source: str) -> str:

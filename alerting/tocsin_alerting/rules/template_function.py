@@ -3,7 +3,8 @@
 import ipaddress
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial, wraps
 from typing import Any
 from urllib.parse import quote_plus, urlsplit
 
@@ -16,6 +17,10 @@ from tocsin_alerting.promql.quoting import quote
 from tocsin_alerting.rules import humanize
 from tocsin_alerting.rules.scope import SCOPE, GoNumber, go_number, go_text, no_field, text_map
 
+LONGEST_TEXT = 100_000  # characters, of a template's text and of all that it is made from
+_TOO_LONG = f"the text has more than {LONGEST_TEXT:,} characters"
+_WIDEST = 1_000_000  # to Go: fmt's tooLarge
+_DIRECTIVE = re.compile(r"%%|%[-+# 0]*(?:\[\d*\])?(\*|\d+)?(?:\.(?:\[\d*\])?(\*|\d+)?)?")
 _GROUP = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))")
 # RE2's words, and those of Go's regexp for the same.
 _REGEX_ERRORS = {
@@ -78,7 +83,8 @@ class GoObject:
 
 
 async def query(text: str) -> list[QueriedSample]:
-    rows = await SCOPE.get().query(text)
+    scope = SCOPE.get()
+    rows = await scope.spending.query(scope.query(text))
     return [QueriedSample(dict(labels), value) for labels, value in rows]
 
 
@@ -114,7 +120,15 @@ def re_replace_all(pattern: str, replacement: str, text: str) -> str:
         compiled = _regex(pattern)
     except ValueError as error:
         raise ValueError(f"regexp: Compile({_backquoted(pattern)}): {error}") from None
-    return str(compiled.sub(lambda found: _expanded(replacement, found), text))
+    written = 0
+
+    def replaced(found: Any) -> str:
+        nonlocal written
+        said = _expanded(replacement, found)
+        written += len(said)
+        return _limited(said, written)
+
+    return str(compiled.sub(replaced, text))
 
 
 def match(pattern: str, text: str) -> bool:
@@ -257,7 +271,66 @@ def _nothing(*_: object) -> str:
     return ""
 
 
-FUNCTIONS: Mapping[str, Callable[..., object]] = {
+def _limited(text: str, length: int) -> str:
+    if length > LONGEST_TEXT:
+        raise ValueError(_TOO_LONG)
+    return text
+
+
+def printf(text: str, *values: object) -> object:
+    """Go's, also for a width or precision that is too large to it: above a million."""
+    values = (*values,)
+    at = 0
+    for found in _DIRECTIVE.finditer(text):
+        if any(size.isdigit() and int(size) > _WIDEST for size in found.groups("")):
+            return _builtin("printf", text[: found.start()] + "%", *values)  # %!(NOVERB)
+        for size in found.groups(""):
+            if size == "*" and _too_wide(values, at):
+                values = (*values[:at], None, *values[at + 1 :])  # %!(BADWIDTH)
+            at += size == "*"
+        at += found[0] != "%%"
+    return _builtin("printf", text, *values)
+
+
+def _too_wide(values: Sequence[object], at: int) -> bool:
+    value = values[at] if at < len(values) else 0
+    return isinstance(value, int) and abs(value) > _WIDEST
+
+
+def _builtin(name: str, *values: object) -> object:
+    """What gotpl's own function of this name says of `values`, LONGEST_TEXT of it at most."""
+    import gotpl
+
+    source = f"{{{{{name}{''.join(f' (index . {n})' for n in range(len(values)))}}}}}"
+    try:
+        return _plain(source).render(values)
+    except gotpl.BudgetExceededError:
+        raise ValueError(_TOO_LONG) from None
+
+
+@lru_cache(maxsize=128)
+def _plain(source: str) -> Any:
+    import gotpl
+
+    budget = gotpl.ExecutionBudget(max_output_chars=LONGEST_TEXT)
+    return gotpl.Environment(missing_key="zero", budget=budget).from_string(source)
+
+
+def _bounded(function: Callable[..., object]) -> Callable[..., object]:
+    """`function`, which gives no text that is too long, in the time that is left."""
+    if function is query:
+        return function
+
+    @wraps(function)
+    def called(*values: object) -> object:
+        SCOPE.get().spending.check()
+        said = function(*values)
+        return _limited(said, len(said)) if isinstance(said, str) else said
+
+    return called
+
+
+_FUNCTIONS: Mapping[str, Callable[..., object]] = {
     "query": query,
     "first": first,
     "label": label,
@@ -288,4 +361,14 @@ FUNCTIONS: Mapping[str, Callable[..., object]] = {
     "parseDuration": parse_duration_seconds,
     "urlQueryEscape": quote_plus,
     "tmpl": _nothing,
+}
+
+FUNCTIONS = {name: _bounded(function) for name, function in _FUNCTIONS.items()}
+# In place of gotpl's own, which set no bound and are faster.
+BOUNDED_BUILTINS = {
+    "printf": _bounded(printf),
+    **{
+        name: _bounded(partial(_builtin, name))
+        for name in ("print", "println", "html", "js", "urlquery")
+    },
 }

@@ -1,21 +1,27 @@
 """Templates: our own cases, and all of what promtool 2.42 rendered where that record is at hand."""
 
+import asyncio
 import json
 import re
+import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from support.scripted_engine import Rows, row
-from tocsin_alerting.rules.scope import Scope
+from tocsin_alerting.rules.scope import ALL_SECONDS, OutOfTime, Scope, Spending
 from tocsin_alerting.rules.template import (
     ExpansionFailed,
     TemplateSyntaxProblem,
     check,
     expand,
+    expand_label,
     expand_or_say,
 )
 
@@ -183,3 +189,95 @@ async def test_it_renders_what_promtool_rendered() -> None:
             assert await expand_or_say(text, f"__alert_{name}", at) == wanted[key], (name, key)
         seen += 1
     assert seen >= 64
+
+
+async def hundred(_: str) -> Rows:
+    return [((("n", str(number)),), 1.0) for number in range(100)]
+
+
+# Each took seconds to for ever, or gigabytes; all are texts that a rule file may hold.
+BOMBS = {
+    "wide": '{{printf "%1000000d%1000000d" 1 2}}',
+    "queries": '{{range query "a"}}{{range query "a"}}{{range query "a"}}{{end}}{{end}}{{end}}',
+    "print": '{{$x := "aa"}}{{range query "a"}}{{$x = print $x $x}}{{end}}{{len $x}}',
+    "printf": '{{$x := "aa"}}{{range query "a"}}{{$x = printf "%s%s" $x $x}}{{end}}{{len $x}}',
+    "replaced": '{{$x := "a"}}{{range query "a"}}{{$x = reReplaceAll "a" "aaa" $x}}{{end}}',
+    "escaped": '{{$x := "%"}}{{range query "a"}}{{$x = urlquery $x}}{{end}}{{len $x}}'
+    '{{range query "a"}}{{range query "a"}}{{$x = print $x $x}}{{end}}{{end}}',
+    "slow": '{{$x := printf "%90000d" 1}}{{range query "a"}}{{range query "a"}}'
+    "{{$y := title $x}}{{end}}{{end}}",
+    "loops": '{{$q := query "a"}}{{range $q}}{{range $q}}{{range $q}}{{end}}{{end}}{{end}}',
+    "recursion": '{{define "a"}}{{template "a"}}{{template "a"}}{{end}}{{template "a"}}',
+    "by its dot": '{{define "a"}}{{template "a" (print . .)}}{{end}}{{template "a" "aa"}}',
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+async def test_no_text_takes_more_than_its_share(name: str) -> None:
+    tracemalloc.start()
+    began = time.thread_time()
+    said = await expand_or_say(BOMBS[name], "N", Scope(LABELS, 1.0, query=hundred))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert said.startswith("<error expanding template: error executing template N")
+    assert time.thread_time() - began < 20 and most < 50_000_000
+
+
+async def test_all_alerts_of_a_rule_together_have_a_share() -> None:
+    cpu = 0.0
+    spending = Spending(lambda: cpu)
+    scope = Scope(LABELS, 1.0, spending=spending)
+    for _ in range(3):
+        cpu += 100.0  # between the texts: others' work
+        assert await expand("{{ title $labels.job }}", "N", scope)
+    with spending.text():
+        cpu += ALL_SECONDS + 1
+    said = await expand_or_say("{{ title $labels.job }}", "N", scope)
+    assert "error calling title: the template takes too long" in said
+
+
+async def test_a_label_out_of_time_fails_the_evaluation_and_changes_no_alert() -> None:
+    text = '{{range query "a"}}{{range query "a"}}{{with query "b"}}{{end}}{{end}}{{end}}'
+    scope = Scope(LABELS, 1.0, query=hundred)
+    with pytest.raises(OutOfTime, match="more than 100 queries"):
+        await expand_label(text, "N", scope)
+    assert await expand_label('{{ printf "%d" }}', "N", scope) == "%!d(MISSING)"
+    assert (await expand_label("{{ first }}", "N", scope)).startswith("<error expanding")
+
+
+async def test_queries_that_are_not_answered_end_with_the_texts_share() -> None:
+    async def never(_: str) -> Rows:
+        return await asyncio.Future()
+
+    spending = Spending(wait_seconds=0.01)
+    asking = Scope(LABELS, 1.0, query=never, spending=spending)
+    said = await expand_or_say('{{ query "a" }}', "N", asking)
+    assert "the queries of the template take too long" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),  # what Prometheus 2.42 prints
+    [
+        ('{{printf "%999999999d" 1}}', "%!(NOVERB)%!(EXTRA int=1)"),
+        ('{{printf "x%*d|%d" 999999999 1 2}}', "x%!(BADWIDTH)1|2"),
+        ('{{printf "%.999999999f" 1.5}}', "%!(NOVERB)%!(EXTRA float64=1.5)"),
+        ('{{printf "%%999999999d" 1}}', "%999999999d%!(EXTRA int=1)"),
+        ('{{printf "%.*f" 999999999 1.5}}', "%!(BADPREC)1.500000"),
+        ('{{printf "%3d|%-3d|%*d" 1 2 4 3}}', "  1|2  |   3"),
+    ],
+)
+async def test_a_width_that_is_too_large_to_go(text: str, said: str) -> None:
+    assert await expand(text, "N", Scope(LABELS, 1.0)) == said
+
+
+@given(
+    st.text(max_size=20),
+    st.floats(allow_nan=False),
+    st.sampled_from(["%v", "%5.2f", "%q", "%s %d"]),
+)
+async def test_bounded_functions_say_what_gotpls_own_say(
+    text: str, value: float, form: str
+) -> None:
+    scope = Scope({"a": text}, value)
+    own = f'{{{{ printf "{form}" $labels.a $value | print "x" }}}}{{{{ html $labels.a }}}}'
+    assert await expand(own, "N", scope) == await expand(own + "{{/* = */}}", "N", scope)
