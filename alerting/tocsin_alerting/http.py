@@ -1,26 +1,25 @@
-"""The HTTP client of this package: the one place that imports it, and what it may say in a log."""
+"""What the HTTP clients of this package share; bodies are read by the exporter's `http` alone."""
 
 import asyncio
-import logging
 import ssl
 from urllib.parse import urlsplit
 
-import httpx2 as httpx
+from tocsin_exporter.http import BadAnswer, httpx, read_text, read_text_now
 
 __all__ = [
+    "BadAnswer",
     "alertctl_command",
     "beginning",
     "certificate_refused",
     "httpx",
     "reachable",
+    "read_text",
+    "read_text_now",
+    "status_of",
     "tls_context",
 ]
 
 _ALERTCTL_URL = "http://127.0.0.1:4911"  # where alertctl looks when it is not told
-
-# Their request lines hold whole URLs, and a webhook's URL is a password.
-for _name in ("httpx2", "httpcore2"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 def tls_context(ca_file: str | None, *, verify: bool = True) -> ssl.SSLContext:
@@ -50,18 +49,21 @@ def alertctl_command(url: str) -> str:
 
 async def beginning(response: httpx.Response, limit: int, patience_s: float) -> str:
     """At most `limit` bytes of the answer, as far as they come in time; closes the response."""
-    read = b""
+    read: list[str] = []
     try:
         async with asyncio.timeout(patience_s):
-            async for piece in response.aiter_raw():
-                read += piece
-                if len(read) >= limit:
-                    break
-    except (TimeoutError, httpx.HTTPError, OSError):
+            await read_text(response, limit, cut=True, into=read)
+    except (BadAnswer, TimeoutError, httpx.HTTPError, OSError):
         pass  # the status has already spoken
     finally:
         await response.aclose()
-    return read[:limit].decode(errors="replace")
+    return "".join(read)
+
+
+async def status_of(client: httpx.AsyncClient, url: str) -> int:
+    """The HTTP status of an answer whose body nobody reads. Raises httpx's errors and OSError."""
+    async with client.stream("GET", url) as response:
+        return response.status_code
 
 
 def certificate_refused(error: BaseException | None) -> bool:

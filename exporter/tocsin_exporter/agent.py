@@ -147,7 +147,7 @@ class Agent:
                 await scraper.refresh(self._clock.now_ms())
         news = [scraper for scraper in chosen if self._is_news(scraper)]
         shown = [_part(scraper, parts) for scraper in news]
-        pages = [scraper.labelled() for scraper in news] if original else []
+        pages = [await scraper.labelled() for scraper in news] if original else []
         return [snapshot for snapshot in (*shown, *pages) if snapshot is not None]
 
     def samples(self) -> Iterator[Sample]:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from tocsin_exporter.http import httpx
+from tocsin_exporter.http import httpx, read_text
 
-MOST_BYTES = 8 << 20
+MOST_BYTES = 8 << 20  # of a metrics page
+MOST_OTHER_BYTES = 1 << 20  # of any other answer
 MOST_REDIRECTS = 5
 _MOVED = (301, 302, 303, 307, 308)
 _KEY_REFUSED = (401, 403)
@@ -52,10 +53,6 @@ def _dotted(name: str) -> str:
         return socket.inet_ntoa(socket.inet_aton(name))
     except (OSError, ValueError):
         return name
-
-
-class ReplyTooLarge(Exception):
-    """An answer longer than `MOST_BYTES`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,17 +188,33 @@ class EngineClient:
         once = httpx.Limits(max_keepalive_connections=0)
         verify = access.tls.context() if access.url.startswith("https:") else False
         self._client = httpx.AsyncClient(
-            transport=transport, limits=once, trust_env=False, timeout=None, verify=verify
+            transport=transport,
+            headers={"Accept-Encoding": "gzip"},
+            limits=once,
+            trust_env=False,
+            timeout=None,
+            verify=verify,
         )
 
-    async def get(self, path: str, params: Params = ()) -> Reply:
-        """Raises httpx's errors and OSError without an answer, ReplyTooLarge for an endless one."""
+    async def metrics(self, path: str) -> Reply:
+        """A metrics page; raises as `get`."""
+        return await self.get(path, self._access.params, MOST_BYTES)
+
+    async def status(self, path: str) -> int:
+        """The HTTP status of an answer whose body nobody reads."""
+        return (await self.get(path, most_bytes=0)).status
+
+    async def get(
+        self, path: str, params: Params = (), most_bytes: int = MOST_OTHER_BYTES, cut: bool = False
+    ) -> Reply:
+        """Raises httpx's errors and OSError without an answer, and BadAnswer for one without end
+        or that cannot be unpacked; with `cut` the beginning of it is enough."""
         url = httpx.URL(self._access.url + path)
         query = (*self._access.query, *params)
         if query:
             url = url.copy_merge_params(httpx.QueryParams(list(query)))
         for _ in range(MOST_REDIRECTS + 1):
-            reply, location = await self._once(url)
+            reply, location = await self._once(url, most_bytes, cut)
             onward = _onward(url, location)
             if onward is None:
                 break
@@ -213,7 +226,7 @@ class EngineClient:
     async def aclose(self) -> None:
         await self._client.aclose()
 
-    async def _once(self, url: httpx.URL) -> tuple[Reply, str]:
+    async def _once(self, url: httpx.URL, most_bytes: int, cut: bool) -> tuple[Reply, str]:
         """The answer, and where it sends us, if anywhere."""
         sni = self._access.tls.server_name
         stream = self._client.stream(
@@ -225,12 +238,8 @@ class EngineClient:
         async with stream as response:
             if response.status_code in _MOVED:
                 return Reply(response.status_code), response.headers.get("location", "")
-            body = bytearray()
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > MOST_BYTES:
-                    raise ReplyTooLarge
-        return Reply(response.status_code, body.decode("utf-8", "replace")), ""
+            text = await read_text(response, most_bytes, cut) if most_bytes else ""
+        return Reply(response.status_code, text), ""
 
 
 def _basic(username: str, password: str) -> str:

@@ -1,10 +1,136 @@
-"""The HTTP client of this package: the one place that imports it."""
+"""The HTTP client of the agent, and the one place that reads the body of an answer.
 
+Whoever answers may be hostile: a body without end, one that unpacks to gigabytes, one in a million
+pieces. It is read up to a limit, before and after it is unpacked, and in slices that leave the
+loop to others. The time is limited by whoever asks, with `asyncio.timeout` around the whole.
+"""
+
+import asyncio
+import codecs
 import logging
+import zlib
+from collections.abc import Callable, Iterator
 
 import httpx2 as httpx
 
-__all__ = ["httpx"]
+__all__ = ["BadAnswer", "TooLarge", "httpx", "read_text", "read_text_now"]
 
 for _name in ("httpx2", "httpcore2"):  # a line a request, every second, says nothing
     logging.getLogger(_name).setLevel(logging.WARNING)
+
+MOST_PIECES = 20_000  # and one for each 512 bytes that may come: a packet holds more
+_BLOCK = 64 << 10
+_PIECES_A_TURN = 64
+_WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+
+
+class BadAnswer(Exception):
+    """A body that cannot be read as what it says it is; the message ends "its answer ..."."""
+
+
+class TooLarge(BadAnswer):
+    """A body longer than we take, packed or unpacked."""
+
+
+async def read_text(
+    response: httpx.Response, most_bytes: int, cut: bool = False, into: list[str] | None = None
+) -> str:
+    """The body of a streamed answer as text; what is no UTF-8 is replaced.
+
+    With `cut` a longer one ends after `most_bytes`; `into` gets what has come, also when the rest
+    does not. Raises TooLarge, BadAnswer and httpx's errors.
+    """
+    texts = [] if into is None else into
+    body, since = _Body(response.headers, most_bytes, cut, texts), 0
+    async for piece in response.aiter_raw():
+        for _ in body.take(piece):
+            await asyncio.sleep(0)
+        since += 1
+        if body.full:
+            break
+        if since == _PIECES_A_TURN:
+            since = 0
+            await asyncio.sleep(0)
+    return body.text()
+
+
+def read_text_now(
+    response: httpx.Response, most_bytes: int, seconds: float, clock: Callable[[], float]
+) -> str:
+    """The same for a program that waits for nothing else. Raises TimeoutError as well: the whole
+    has to come in `seconds` of `clock`."""
+    body, until = _Body(response.headers, most_bytes, False, []), clock() + seconds
+    for piece in response.iter_raw():
+        for _ in body.take(piece):
+            pass
+        if clock() > until:
+            raise TimeoutError(f"its answer has not ended after {seconds:g} s")
+    return body.text()
+
+
+class _Body:
+    """What has come of a body so far; `full` when no more is wanted."""
+
+    def __init__(
+        self, headers: httpx.Headers, most_bytes: int, cut: bool, texts: list[str]
+    ) -> None:
+        self.full = False
+        self._most = self._left = self._left_packed = most_bytes
+        self._cut = cut
+        self._pieces = MOST_PIECES + most_bytes // 512
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._texts = texts
+        self._unpack = _unpacker(headers)
+        length = headers.get("content-length", "")
+        if not cut and length.isascii() and length.isdigit() and int(length[:18]) > most_bytes:
+            raise self._too_large()
+
+    def take(self, piece: bytes) -> Iterator[None]:
+        """Yields after each block."""
+        self._pieces -= 1
+        self._left_packed -= len(piece)
+        if self._pieces < 0 or (self._left_packed < 0 and not self._cut):
+            raise self._too_large()
+        for block in self._blocks(piece):
+            if len(block) > self._left and not self._cut:
+                raise self._too_large()
+            self._texts.append(self._decode(block[: self._left]))
+            self._left -= len(block)
+            if self._left <= 0 and self._cut:
+                self.full = True
+                return
+            yield
+
+    def text(self) -> str:
+        self._texts.append(self._decode(b"", True))
+        return "".join(self._texts)
+
+    def _blocks(self, piece: bytes) -> Iterator[bytes]:
+        unpack = self._unpack
+        if unpack is None:
+            yield from (piece[at : at + _BLOCK] for at in range(0, len(piece), _BLOCK))
+            return
+        try:
+            while piece and not unpack.eof:  # what follows the end is nobody's
+                yield unpack.decompress(piece, _BLOCK)
+                piece = unpack.unconsumed_tail
+        except zlib.error:
+            raise BadAnswer("its answer is not packed as it says") from None
+
+    def _too_large(self) -> TooLarge:
+        if self._pieces < 0:
+            return TooLarge("its answer comes in too many pieces")
+        return TooLarge(f"its answer is larger than {self._most / (1 << 20):g} MiB")
+
+
+def _unpacker(headers: httpx.Headers) -> "zlib._Decompress | None":
+    """None for a body that is not packed. One packed twice is a bomb, not an answer."""
+    named = [one.strip().lower() for one in headers.get("content-encoding", "").split(",")]
+    packed = [one for one in named if one not in ("", "identity")]
+    if not packed:
+        return None
+    if len(packed) > 1 or packed[0] not in _WINDOWS:
+        raise BadAnswer(
+            f"its answer is packed in a way that we did not ask for: {str(packed)[:100]}"
+        )
+    return zlib.decompressobj(_WINDOWS[packed[0]])

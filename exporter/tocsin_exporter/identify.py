@@ -4,10 +4,12 @@ import asyncio
 from dataclasses import dataclass
 
 from tocsin_exporter.collectors import engine_answers as answers
+from tocsin_exporter.collectors import engine_text
 from tocsin_exporter.collectors.engine_answers import METRICS_PATHS, EnginePage
 from tocsin_exporter.collectors.engine_dialects import DIALECTS
-from tocsin_exporter.engine_access import EngineAccess, EngineClient, Reply, ReplyTooLarge
-from tocsin_exporter.http import httpx
+from tocsin_exporter.engine_access import EngineAccess, EngineClient, Reply
+from tocsin_exporter.http import BadAnswer, httpx
+from tocsin_exporter.slices import in_slices
 
 UNNAMED = "openai"
 
@@ -31,22 +33,35 @@ async def identify(access: EngineAccess, timeout_s: float) -> Identity | None:
     client = EngineClient(access)
     try:
         async with asyncio.timeout(timeout_s):
-            page, models = await asyncio.gather(_metrics(client), client.get("/v1/models"))
-    except (TimeoutError, ReplyTooLarge, httpx.HTTPError, httpx.InvalidURL, OSError):
+            page, models = await asyncio.gather(_metrics(client), _models(client))
+            kind = page.dialect.name if page.dialect else _served_by(models)
+            model = next(iter(answers.models(models) or ()), "")
+            if page.dialect and not model:
+                model = answers.first_model(await in_slices(engine_text.read(page.text)))
+    except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, OSError):
         return None
     finally:
         await client.aclose()
-    kind = page.dialect.name if page.dialect else _served_by(models)
-    model = next(iter(answers.models(models) or ()), "") or answers.first_model(page.text)
     return Identity(kind, model) if kind else None
 
 
 async def _metrics(client: EngineClient) -> EnginePage:
+    page = EnginePage(0)
     for path in METRICS_PATHS:
-        page = answers.page(await client.get(path))
+        try:
+            page = await in_slices(answers.page(await client.metrics(path)))
+        except BadAnswer:
+            continue
         if page.dialect is not None:
             break
     return page
+
+
+async def _models(client: EngineClient) -> Reply:
+    try:
+        return await client.get("/v1/models")
+    except BadAnswer:
+        return Reply(0)
 
 
 def _served_by(models: Reply) -> str:

@@ -15,6 +15,7 @@ from tocsin_exporter.collectors.collector import Collector, CollectorError, Part
 from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.collectors.health import Health
 from tocsin_exporter.collectors.reading import ReadsLines, SaysMore
+from tocsin_exporter.slices import in_slices
 from tocsin_exporter.snapshot import (
     DuplicateSeries,
     Layout,
@@ -79,11 +80,11 @@ class Scraper:
             self.original = self.watch.original.snapshot(at_ms, self._clock.monotonic() - started)
         return self._assemble(at_ms, started)
 
-    def labelled(self) -> Snapshot | None:
+    async def labelled(self) -> Snapshot | None:
         """The engine's own page of the last round, as our page may show it."""
         if self.watch.original is None or self.original is None:
             return None
-        return self.watch.original.labelled(self.original, self.watch.target)
+        return await in_slices(self.watch.original.labelled(self.original, self.watch.target))
 
     @property
     def sources(self) -> list[Source]:

@@ -12,7 +12,7 @@ from tocsin_alerting.box.discovery import Engine, Origin
 from tocsin_alerting.box.load import Load
 from tocsin_alerting.box.plan import Plan, demo, moves
 from tocsin_alerting.box.worker import Worker, WorkerState
-from tocsin_alerting.http import httpx
+from tocsin_alerting.http import httpx, status_of
 from tocsin_alerting.incidents.rows import EngineRow
 from tocsin_exporter.engine_access import EngineAccess, place
 
@@ -234,6 +234,7 @@ def _complain() -> Callable[[str], None]:
 
 async def _healthy(client: httpx.AsyncClient, url: str) -> bool:
     try:
-        return (await client.get(url + "/health")).status_code == 200
-    except (httpx.HTTPError, OSError):
+        async with asyncio.timeout(_ASK_SECONDS):
+            return await status_of(client, url + "/health") == 200
+    except (TimeoutError, httpx.HTTPError, OSError):
         return False

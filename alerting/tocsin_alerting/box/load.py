@@ -9,13 +9,14 @@ speak. What would be more is left out and counted.
 """
 
 import asyncio
+import json
 import logging
 import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tocsin_alerting.http import httpx
+from tocsin_alerting.http import BadAnswer, httpx, read_text
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,9 @@ MOST_AT_ONCE = 6  # well below the worker's 16 places on a CPU
 QUICK_SECONDS = 2.0
 SLOW_SECONDS = 3.0  # a median over this is what the rules call slow
 REST_SECONDS = 40.0
+_PATIENCE_SECONDS = 60.0
+_MOST_BYTES = 1 << 20
+_ODD = (httpx.HTTPError, ValueError, LookupError, TypeError, RecursionError)
 _TOKENS = (4, 16)
 _PROMPTS = (
     "Say hello in one sentence.",
@@ -69,8 +73,9 @@ class Load:
         self._running: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        headers = self._headers
-        async with httpx.AsyncClient(timeout=60.0, trust_env=False, headers=headers) as client:
+        headers = {"Accept-Encoding": "identity", **self._headers}
+        patience = _PATIENCE_SECONDS
+        async with httpx.AsyncClient(timeout=patience, trust_env=False, headers=headers) as client:
             try:
                 while True:
                     await asyncio.sleep(self._dice.expovariate(self._rps))
@@ -92,14 +97,15 @@ class Load:
 
     async def _request(self, client: httpx.AsyncClient, clock: Callable[[], float]) -> None:
         try:
-            self._model = self._model or await self._first_model(client)
-            began, allowed = clock(), self.most
-            await self._chat(client)
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                self._model = self._model or await self._first_model(client)
+                began, allowed = clock(), self.most
+                await self._chat(client)
             self.counts.answered += 1
             self._pace(allowed, clock() - began, clock())
         except httpx.HTTPStatusError as error:
             self._failed(f"HTTP {error.response.status_code}")
-        except (httpx.HTTPError, ValueError, LookupError) as error:
+        except (BadAnswer, TimeoutError, *_ODD) as error:
             self._failed(type(error).__name__)
 
     def _pace(self, allowed: int, seconds: float, now: float) -> None:
@@ -127,10 +133,10 @@ class Load:
         url = self._url + "/v1/chat/completions"
         async with client.stream("POST", url, json=body) as response:
             response.raise_for_status()
-            async for _ in response.aiter_bytes():
-                pass
+            await read_text(response, _MOST_BYTES)
 
     async def _first_model(self, client: httpx.AsyncClient) -> str:
-        response = await client.get(self._url + "/v1/models")
-        response.raise_for_status()
-        return str(response.json()["data"][0]["id"])
+        async with client.stream("GET", self._url + "/v1/models") as response:
+            response.raise_for_status()
+            text = await read_text(response, _MOST_BYTES)
+        return str(json.loads(text)["data"][0]["id"])

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 FAILED, USAGE, LINT, UNREACHABLE = 1, 2, 3, 4
+_MOST_BYTES = 128 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +49,26 @@ class Agent:
 
     def ask(self, method: str, path: str, **content: Any) -> tuple[int, str]:
         """The status and the text of an answer. Ends the program when there is none."""
-        from tocsin_alerting.http import httpx  # costs 90 ms, which `--help` need not pay
+        # Costs 90 ms, which `--help` need not pay.
+        from tocsin_alerting.http import BadAnswer, httpx, read_text_now
 
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        headers = {"Accept-Encoding": "gzip"}
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
         url = self.url.rstrip("/") + path
         socket = httpx.HTTPTransport(uds=str(self.unix_socket)) if self.unix_socket else None
         try:
             with httpx.Client(
                 timeout=self.timeout, trust_env=False, headers=headers, transport=socket
             ) as client:
-                response = client.request(method, url, **content)
-                return response.status_code, response.text
+                with client.stream(method, url, **content) as response:
+                    clock = time.monotonic  # noqa: TID251  (a person waits)
+                    text = read_text_now(response, _MOST_BYTES, self.timeout, clock)
+                    return response.status_code, text
+        except BadAnswer as error:
+            self._stranger(str(error))
+        except TimeoutError as error:
+            unreachable(f"no whole answer from the agent at {self._place}: {error}")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             unreachable(f"no answer from the agent at {self._place}: {error}")
 

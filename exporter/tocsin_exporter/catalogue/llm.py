@@ -85,10 +85,12 @@ _ENGINES = (
           "The HTTP status with which an engine that is up refuses its metrics; 0: it does not.",
           "", "target"),
     gauge("llm_engine_metrics_unknown",
-          "Whether an engine that is up gives a metrics page without any metrics that we know.",
+          "Whether an engine that is up gives a metrics page without any metrics that we know, or "
+          "one that we cannot read.",
           "", "target"),
     gauge("llm_engine_series_limited",
-          "Series whose labels have too many values: they are summed as `_other`, or left out.",
+          "Series whose labels have too many values (they are summed as `_other`, or left out), "
+          "lines that are too long, and series over the most of a page.",
           "", "target"),
     gauge("llm_engine_info", "What the engine is; always 1.",
           "", "target", "engine_type", "version", "endpoint"),

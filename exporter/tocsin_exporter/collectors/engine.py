@@ -2,28 +2,29 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from tocsin_exporter.catalogue import LLM
 from tocsin_exporter.catalogue.table import Table
 from tocsin_exporter.collectors import engine_answers as answers
+from tocsin_exporter.collectors import engine_text
 from tocsin_exporter.collectors.collector import CollectorError, Partial
 from tocsin_exporter.collectors.engine_answers import METRICS_PATHS, EnginePage
 from tocsin_exporter.collectors.engine_dialects import DIALECTS, Dialect
 from tocsin_exporter.collectors.engine_page import OriginalPage
+from tocsin_exporter.collectors.engine_text import Lines
 from tocsin_exporter.collectors.engine_translation import Translator
-from tocsin_exporter.engine_access import (
-    MOST_BYTES,
-    EngineAccess,
-    EngineClient,
-    Reply,
-    ReplyTooLarge,
-)
-from tocsin_exporter.http import httpx
+from tocsin_exporter.engine_access import EngineAccess, EngineClient, Reply
+from tocsin_exporter.http import BadAnswer, httpx
+from tocsin_exporter.slices import Work, in_slices
 from tocsin_exporter.snapshot import Labels, Sample, labels
 
 _OURS = "tocsin"  # its words are those that we translate into
 _TURN_ON = "turn its metrics on (llama.cpp: --metrics, SGLang: --enable-metrics)"
 _GIVE_KEY = "give it a key: engines: [{url, bearer_token_file}]"
+_SHARE_OF_ASIDE = 0.25  # of the deadline: the most that a page besides the metrics may cost
+_LONGEST_ERROR = 300
+T = TypeVar("T")
 _FIXES = {401: _GIVE_KEY, 403: _GIVE_KEY, 404: _TURN_ON, 405: _TURN_ON, 501: _TURN_ON}
 
 
@@ -58,6 +59,7 @@ class Engine:
         self._kind = ""  # what it was when it was last known
         self._path = ""
         self._version = ""
+        self._reading = False  # a page of an engine that has come
         self._closing: asyncio.Future[None] | None = None
 
     @property
@@ -68,15 +70,18 @@ class Engine:
     async def collect(self) -> Sequence[Sample]:
         """Raises CollectorError, with `llm_engine_up 0`, when the engine is down or unwell, and
         Partial, with `llm_engine_up 1`, when it is up and its metrics cannot be had."""
+        self._reading = False
         try:
             async with asyncio.timeout(self._deadline):
                 found, unwell = await self._ask()
         except TimeoutError:
+            if self._reading:
+                why = f"it takes more than {self._deadline:g} s to read"
+                raise self._without(EnginePage(200, why=why)) from None
             raise self._gone(f"no answer within {self._deadline:g} s") from None
-        except ReplyTooLarge:
-            raise self._gone(f"an answer is larger than {MOST_BYTES >> 20} MiB") from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise self._gone(str(error) or type(error).__name__) from error
+            why = str(error)[:_LONGEST_ERROR]  # some quote the answer
+            raise self._gone(why or type(error).__name__) from error
         if unwell:
             raise self._down(unwell, found)
         return [self.up(1.0), *found]
@@ -105,9 +110,10 @@ class Engine:
         page = await self._page()
         if page.dialect is None:
             return await self._without_metrics(page)
-        found = await self._translated(page, page.dialect)
+        lines = await self._in_slices(engine_text.read(page.text))
+        found = await self._translated(lines, page.dialect)
         if self._original is not None and page.dialect.name != _OURS:
-            self._original.read(page.dialect.name, page.text)
+            await self._in_slices(self._original.read(page.dialect.name, lines))
         limited = self._translator.limited if self._translator else 0
         over = Sample(self._families["llm_engine_series_limited"], limited, self._own())
         return [*self._about(page.dialect.name), *self._metrics(), over, *found]
@@ -116,80 +122,121 @@ class Engine:
         """The first page that we know; without one, the answer that says best why there is none."""
         pages: list[EnginePage] = []
         for path in dict.fromkeys((self._path or self._paths[0], *self._paths)):
-            page = answers.page(await self._client.get(path, self.access.params))
+            try:
+                page = await in_slices(answers.page(await self._client.metrics(path)))
+            except BadAnswer as error:
+                page = EnginePage(200, why=str(error))
             if page.dialect is not None:
                 self._path = path
                 return page
             pages.append(page)
         return max(pages, key=lambda page: page.telling)
 
-    async def _translated(self, page: EnginePage, dialect: Dialect) -> list[Sample]:
+    async def _in_slices(self, work: Work[T]) -> T:
+        """Reads a page that has come: what takes too long now is no silence of the engine."""
+        self._reading = True
+        found = await in_slices(work)
+        self._reading = False
+        return found
+
+    async def _aside(self, path: str, cut: bool = False) -> Reply:
+        """A page besides the metrics; one that cannot be had does not cost the metrics."""
+        try:
+            async with asyncio.timeout(self._deadline * _SHARE_OF_ASIDE):
+                return await self._client.get(path, cut=cut)
+        except (BadAnswer, TimeoutError, httpx.HTTPError, httpx.InvalidURL, OSError):
+            return Reply(0)
+
+    async def _translated(self, page: Lines, dialect: Dialect) -> list[Sample]:
         translator = self._translator
         if translator is not None:
-            found = translator.samples(page.text)
+            found = await self._in_slices(translator.samples(page))
             if found or translator.dialect is dialect:
                 return found
         translator = Translator(dialect, self.target, self._families)
-        self._version = await self._ask_version(dialect, page.text)
-        if not answers.first_model(page.text):
+        self._version = await self._ask_version(dialect, page)
+        if not answers.first_model(page):
             translator.model = await self._first_model(dialect)
         self._translator, self._kind = translator, dialect.name
-        return translator.samples(page.text)
+        return await self._in_slices(translator.samples(page))
 
     async def _without_page(self) -> list[Sample]:
         """An engine that has no metrics page, as we were told: its other answers must do."""
-        models = await self._client.get("/v1/models")
+        try:
+            models = await self._client.get("/v1/models")
+        except BadAnswer:
+            models = Reply(0)
         if not await self._answers(models):
             raise self._down(f"/v1/models answers {models.status}, not as an engine does")
         return [*self._about(_kind(models)), *self._metrics()]
 
     async def _without_metrics(self, page: EnginePage) -> list[Sample]:
         """Raises Partial when it is an engine all the same, and CollectorError when it is none."""
-        models = await self._client.get("/v1/models")
-        if not await self._answers(models):
-            known = self._kind or self.access.expected
-            if page.refused or known or not answers.has_samples(page.text):
+        models = await self._aside("/v1/models")
+        if not await self._answers(models, page):
+            if page.refused or self._known or not await in_slices(answers.has_samples(page)):
                 raise self._down(_no_engine(page, models))
         if page.missing:
-            version = answers.version(await self._client.get("/api/version"))
+            version = answers.version(await self._aside("/api/version"))
             if version:
                 self._version = version
                 return [*self._about("ollama"), *self._metrics()]
-        about = self._about(self._kind or _kind(models))
-        status = [*about, *self._metrics(page)]
-        raise Partial(_why(self.target, page), [self.up(1.0), *status])
+        raise self._without(page, _kind(models))
 
-    async def _answers(self, models: Reply) -> bool:
+    @property
+    def _known(self) -> bool:
+        """Whether an engine with metrics was here before, in this run or an earlier one."""
+        kept = self._original is not None and self._original.source is not None
+        return bool(self._kind) or self.access.expected or kept
+
+    async def _answers(self, models: Reply, page: EnginePage | None = None) -> bool:
         """Whether its model list or its health page answers as an engine's does. Raises
-        CollectorError when the health page says that the engine is not well."""
+        CollectorError when the health page says that the engine is not well.
+
+        `page` is what stands where its metrics should be.
+        """
         answers_models = answers.models(models) is not None or answers.wants_key(models)
         if answers.owner(models) == "sglang":
             return True  # its health page runs a generation
-        health = await self._client.get("/health")
+        health = await self._aside("/health", cut=True)
         if health.status >= 500:
             raise self._down(f"/health answers {health.status}")
-        return answers_models or answers.is_well(health)
+        return answers_models or (answers.is_well(health) and not self._replaced(page, health))
+
+    def _replaced(self, page: EnginePage | None, health: Reply) -> bool:
+        """Whether a health page proves nothing, as every other server has one: somebody else may
+        have taken the engine's place, who says the same to whatever is asked."""
+        if page is None:
+            return False
+        if page.refused:
+            return page.missing and self._known
+        return self._known or page.is_web_page or health.text.strip() == page.text.strip()
+
+    def _without(self, page: EnginePage, kind: str = "") -> Partial:
+        """It is up; `page` says why there are no metrics."""
+        status = [*self._about(self._kind or kind), *self._metrics(page)]
+        return Partial(_why(self.target, page), [self.up(1.0), *status])
 
     async def _unwell(self) -> str:
         """Why the engine says that it is not well; nothing when it has no such page."""
         dialect = DIALECTS.get(self._kind)
         if dialect is None or not dialect.health:
             return ""
-        health = await self._client.get(dialect.health)
-        return f"{dialect.health} answers {health.status}" if health.status >= 500 else ""
+        status = await self._client.status(dialect.health)
+        return f"{dialect.health} answers {status}" if status >= 500 else ""
 
     async def _first_model(self, dialect: Dialect) -> str:
         asked = dict(self.access.params).get("model")  # llama.cpp's router wants to know
-        names = answers.models(await self._client.get("/v1/models"))
+        names = answers.models(await self._aside("/v1/models"))
         model = asked or next(iter(names or ()), "")
         if dialect.name != "llamacpp":
             return model
-        return answers.gguf_model(model) or answers.alias(await self._client.get("/props"))
+        return answers.gguf_model(model) or answers.alias(await self._aside("/props"))
 
-    async def _ask_version(self, dialect: Dialect, page: str) -> str:
+    async def _ask_version(self, dialect: Dialect, page: Lines) -> str:
         if dialect.name != "vllm":
-            return _own_version(page)
-        return answers.version(await self._client.get("/version"))
+            return answers.own_version(page)
+        return answers.version(await self._aside("/version"))
 
     def _about(self, kind: str) -> list[Sample]:
         info = labels(
@@ -231,7 +278,7 @@ def _kind(models: Reply) -> str:
 
 
 def _no_engine(page: EnginePage, models: Reply) -> str:
-    said = f"answers {page.status}" if page.refused else "has no metrics that we know"
+    said = f"answers {page.status}" if page.refused else page.why or "has no metrics that we know"
     return (
         f"its metrics page {said}, and neither /v1/models ({models.status}) nor /health answers "
         "as an engine does"
@@ -239,6 +286,8 @@ def _no_engine(page: EnginePage, models: Reply) -> str:
 
 
 def _why(target: str, page: EnginePage) -> str:
+    if page.why:
+        return f"engine {target} answers, but its metrics page cannot be read: {page.why}"
     if not page.refused:
         return f"engine {target} answers, but no metrics that we know"
     if page.status == 400:
@@ -246,13 +295,6 @@ def _why(target: str, page: EnginePage) -> str:
     else:
         fix = _FIXES.get(page.status, "see what stands before it")
     return f"engine {target} answers, but refuses its metrics (HTTP {page.status}): {fix}"
-
-
-def _own_version(page: str) -> str:
-    """The version that our own worker puts on `llm_engine_info`."""
-    _, _, rest = page.partition("\nllm_engine_info{")
-    _, found, version = rest.partition("\n")[0].partition('version="')
-    return version.partition('"')[0] if found else ""
 
 
 __all__ = ["DIALECTS", "Engine"]

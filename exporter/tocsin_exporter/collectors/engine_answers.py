@@ -4,24 +4,34 @@ import json
 import re
 from dataclasses import dataclass
 
+from tocsin_exporter.collectors import engine_text
 from tocsin_exporter.collectors.engine_dialects import Dialect, recognise
-from tocsin_exporter.collectors.engine_text import lines
+from tocsin_exporter.collectors.engine_text import LONGEST_NAME, Lines
 from tocsin_exporter.engine_access import Reply
+from tocsin_exporter.slices import Work
 
 METRICS_PATHS = ("/metrics", "/prometheus/metrics")
 _NO_PAGE = (404, 405, 501)
 _NO_KEY = (401, 403)
+_WELL = ("ok", "healthy", "true", '"ok"', '"healthy"')
 _GGUF = re.compile(r"(-\d{5}-of-\d{5})?\.gguf$", re.IGNORECASE)
 _MODEL = re.compile(r'[{,]model_name="([^"\\\n]+)"')
+_LOOKED_AT = 2_000  # series
+_LONGEST_VERSION = 100
+_SPACE = 1_000  # characters before an answer begins
+_BLANK = "\ufeff \t\r\n"
+_LONGEST_JSON = 1 << 20  # characters: what takes 50 ms to parse at the worst
 
 
 @dataclass(frozen=True, slots=True)
 class EnginePage:
-    """A metrics page: `text` is empty for what cannot be one, `dialect` None when unknown."""
+    """What was answered for a metrics page: `text` is the page, `dialect` None when unknown;
+    `why` says why an answer cannot be read at all."""
 
     status: int
     text: str = ""
     dialect: Dialect | None = None
+    why: str = ""
 
     @property
     def missing(self) -> bool:
@@ -32,6 +42,10 @@ class EnginePage:
         return not 200 <= self.status < 300
 
     @property
+    def is_web_page(self) -> bool:
+        return self.text[:_SPACE].lstrip(_BLANK)[:1] == "<"
+
+    @property
     def telling(self) -> int:
         """The larger, the better it says why there are no metrics: a refusal says what to do."""
         if self.missing:
@@ -39,28 +53,37 @@ class EnginePage:
         return 3 if self.status in _NO_KEY else 2 if self.refused else 1
 
 
-def page(reply: Reply) -> EnginePage:
+def page(reply: Reply) -> Work[EnginePage]:
     """The metrics page in an answer; some builds of llama.cpp put it into JSON's quotes."""
-    if not reply.ok:
-        return EnginePage(reply.status)
     text = reply.text
-    if text.lstrip()[:1] in ("<", "[", "{"):
-        return EnginePage(reply.status)
-    if text.lstrip()[:1] == '"':
+    first = text[:_SPACE].lstrip(_BLANK)[:1]
+    if not reply.ok or first in ("<", "[", "{"):
+        return EnginePage(reply.status, text)
+    if first == '"':
         quoted = _json(text)
         text = quoted if isinstance(quoted, str) else text
-    return EnginePage(reply.status, text, recognise(text))
+    return EnginePage(reply.status, text, (yield from recognise(text)))
 
 
-def has_samples(text: str) -> bool:
+def has_samples(page: EnginePage) -> Work[bool]:
     """Whether it is a metrics page of somebody, in the Prometheus text format."""
-    return next(lines(text), None) is not None
+    if page.text[:_SPACE].lstrip(_BLANK)[:1] in ("<", "[", "{"):
+        return False
+    lines = yield from engine_text.read(page.text, 1)
+    return any(engine_text.series(text) for text in lines.texts)
 
 
-def first_model(text: str) -> str:
+def first_model(page: Lines) -> str:
     """The model of the first series of a metrics page that names one."""
-    named = (found[1] for found in _MODEL.finditer(text))
-    return next((name for name in named if name != "undefined"), "")
+    named = (found[1] for text in page.texts[:_LOOKED_AT] for found in _MODEL.finditer(text))
+    return next((name for name in named if name != "undefined" and len(name) <= LONGEST_NAME), "")
+
+
+def own_version(page: Lines) -> str:
+    """The version that our own worker puts on `llm_engine_info`."""
+    about = (text for text in page.texts[:_LOOKED_AT] if text.startswith("llm_engine_info{"))
+    parsed = engine_text.series(next(about, ""))
+    return parsed[1].get("version", "")[:_LONGEST_VERSION] if parsed else ""
 
 
 def gguf_model(name: str) -> str:
@@ -74,7 +97,8 @@ def alias(props: Reply) -> str:
     answer = _json(props.text) if props.ok else None
     if not isinstance(answer, dict):
         return ""
-    return gguf_model(str(answer.get("model_alias") or answer.get("model_path") or ""))
+    name = str(answer.get("model_alias") or answer.get("model_path") or "")
+    return gguf_model(name[-LONGEST_NAME:])
 
 
 def models(reply: Reply) -> list[str] | None:
@@ -82,7 +106,8 @@ def models(reply: Reply) -> list[str] | None:
     listed = _listed(reply)
     if listed is None:
         return None
-    return [str(one["id"]) for one in listed if isinstance(one, dict) and one.get("id")]
+    names = (str(one["id"]) for one in listed if isinstance(one, dict) and one.get("id"))
+    return [name for name in names if len(name) <= LONGEST_NAME]
 
 
 def owner(reply: Reply) -> str:
@@ -104,13 +129,18 @@ def is_openai_error(reply: Reply) -> bool:
 
 
 def is_well(reply: Reply) -> bool:
-    """Whether a health page says so: 2xx, and no web page of somebody else."""
-    return reply.ok and not reply.text.lstrip().startswith("<")
+    """Whether a health page says so as engines do: 2xx with nothing, a word, or JSON's object.
+
+    Many a server answers 200 to whatever it is asked, with a page for people.
+    """
+    text = reply.text.strip()
+    words = text == "" or text.lower() in _WELL
+    return reply.ok and (words or (text[:1] == "{" and isinstance(_json(text), dict)))
 
 
 def version(reply: Reply) -> str:
     answer = _json(reply.text) if reply.ok else None
-    return str(answer.get("version", "")) if isinstance(answer, dict) else ""
+    return str(answer.get("version", ""))[:_LONGEST_VERSION] if isinstance(answer, dict) else ""
 
 
 def _listed(reply: Reply) -> list[object] | None:
@@ -131,6 +161,6 @@ def _error(reply: Reply) -> object:
 
 def _json(text: str) -> object:
     try:
-        return json.loads(text)
+        return json.loads(text) if len(text) <= _LONGEST_JSON else None
     except (ValueError, RecursionError):
         return None

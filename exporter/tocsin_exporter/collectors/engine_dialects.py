@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from tocsin_exporter.collectors.engine_text import LONGEST_LINE, windows
+from tocsin_exporter.slices import SLICE, Work
 from tocsin_exporter.snapshot import Labels
 
 Together = Literal["sum", "max"]
@@ -260,7 +262,11 @@ _BY_PREFIX = {p: d for d in DIALECTS.values() for p in (d.prefix, d.spelling) if
 _FIRST = re.compile(rf"^(?:# (?:HELP|TYPE) )?({'|'.join(_BY_PREFIX)})", re.MULTILINE)
 
 
-def recognise(page: str) -> Dialect | None:
+def recognise(page: str) -> Work[Dialect | None]:
     """The dialect of a metrics page, by the first family whose prefix we know."""
-    found = _FIRST.search(page)
-    return _BY_PREFIX[found[1]] if found else None
+    for part in windows(page):
+        found = _FIRST.search(part, 0, SLICE + LONGEST_LINE)
+        if found is not None:
+            return _BY_PREFIX[found[1]]
+        yield
+    return None

@@ -5,7 +5,6 @@ rules work unchanged.
 """
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -13,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tocsin_exporter.collectors.engine_dialects import DIALECTS
+from tocsin_exporter.collectors.engine_text import Lines, unescaped
 from tocsin_exporter.collectors.engine_text import series as parse_series
+from tocsin_exporter.slices import NEW, SLICE, Work, parts
 from tocsin_exporter.snapshot import (
     EMPTY,
     Family,
@@ -26,11 +27,6 @@ from tocsin_exporter.snapshot import (
     Values,
 )
 
-# Possessive: a page without end quotes costs time in proportion to its length, not to its square.
-_LINE = re.compile(
-    r'([a-zA-Z_:][a-zA-Z0-9_:]*+[ \t]*+(?:\{(?:[^"}]++|"(?:[^"\\]++|\\.)*+")*+\})?)[ \t]*+(\S++)'
-)
-_ESCAPE = re.compile(r"\\(.)")
 _TYPES: dict[str, MetricType] = {
     "counter": "counter",
     "gauge": "gauge",
@@ -78,13 +74,13 @@ class OriginalPage:
         if times and not self._type:
             self._type = max(times, key=lambda name: times[name])
 
-    def read(self, engine_type: str, page: str) -> None:
+    def read(self, engine_type: str, page: Lines) -> Work[None]:
         """Take this round's page of an engine of this type."""
         self._type = engine_type
-        texts, values = _numbers(page)
-        if texts != self._texts:
-            self._layout, self._rows = _layout(texts, page)
-            self._texts = texts
+        if page.texts != self._texts:
+            self._layout, self._rows = yield from _layout(page)
+            self._texts = page.texts
+        values = np.array(page.values, np.float64)
         self._values = values if self._rows is None else values[self._rows]
         self._values.flags.writeable = False
 
@@ -103,45 +99,28 @@ class OriginalPage:
             duration_seconds=duration_seconds,
         )
 
-    def labelled(self, snapshot: Snapshot, target: str) -> Snapshot:
+    def labelled(self, snapshot: Snapshot, target: str) -> Work[Snapshot]:
         """The snapshot with `target` on each series: two engines never collide on a page."""
         if snapshot.layout is not self._shown_of:
-            self._shown_of = snapshot.layout
-            self._shown = Layout(tuple(_with_target(one, target) for one in snapshot.layout.series))
+            shown: list[Series] = []
+            for part in parts(snapshot.layout.series, SLICE // NEW):
+                shown += (_with_target(one, target) for one in part)
+                yield
+            self._shown_of, self._shown = snapshot.layout, Layout(tuple(shown))
         return replace(snapshot, layout=self._shown)
 
 
-def _numbers(page: str) -> tuple[list[str], Values]:
-    """The series of a page, as they are written, and their values; what is no sample falls away."""
-    texts: list[str] = []
-    values: list[float] = []
-    for line in page.split("\n"):
-        if not line or line[0] == "#":
-            continue
-        text, number = _cut(line.rstrip())
-        try:
-            values.append(float(number))
-        except ValueError:
-            continue
-        texts.append(text)
-    return texts, np.array(values, np.float64)
-
-
-def _cut(line: str) -> tuple[str, str]:
-    """The series and its value; a timestamp and an exemplar fall away, as our times are our own."""
-    text, _, number = line.rpartition(" ")
-    if (text[-1:] == "}" and " # " not in text) or (text and " " not in text):
-        return text, number
-    match = _LINE.match(line)
-    return (match[1], match[2]) if match else ("", "")
-
-
-def _layout(texts: Sequence[str], page: str) -> tuple[Layout, NDArray[np.intp] | None]:
+def _layout(page: Lines) -> Work[tuple[Layout, NDArray[np.intp] | None]]:
     """The series in their order and their lines (None: all); a repeated one counts once."""
-    families = _families(page)
+    families = yield from _families(page.comments)
     found: dict[tuple[str, Labels], Series] = {}
     rows: list[int] = []
-    for row, text in enumerate(texts):
+    cost = 0
+    for row, text in enumerate(page.texts):
+        cost += NEW + len(text)
+        if cost > SLICE:
+            cost = 0
+            yield
         parsed = parse_series(text)
         if parsed is None:
             continue
@@ -151,7 +130,7 @@ def _layout(texts: Sequence[str], page: str) -> tuple[Layout, NDArray[np.intp] |
             found[name, labels] = Series(family, name, labels)
             rows.append(row)
     layout = Layout(tuple(found.values()))
-    return layout, None if len(rows) == len(texts) else np.array(rows, np.intp)
+    return layout, None if len(rows) == len(page.texts) else np.array(rows, np.intp)
 
 
 def _with_bounds(labels: dict[str, str], family: Family) -> dict[str, str]:
@@ -172,10 +151,11 @@ def _labels(labels: Mapping[str, str]) -> Labels:
     return tuple(sorted((name, value) for name, value in labels.items() if value))
 
 
-def _families(page: str) -> dict[str, Family]:
+def _families(comments: Sequence[str]) -> Work[dict[str, Family]]:
     """The families that the page's headings name."""
     families: dict[str, Family] = {}
-    for line in page.split("\n"):
+    cost = 0
+    for line in comments:
         if not line.startswith("# "):
             continue
         kind, name, text = (*line.rstrip()[2:].split(" ", 2), "", "")[:3]
@@ -183,7 +163,11 @@ def _families(page: str) -> dict[str, Family]:
         if kind == "TYPE":
             families[name] = replace(family, type=_TYPES.get(text, "untyped"))
         elif kind == "HELP":
-            families[name] = replace(family, help=_unescaped(text))
+            families[name] = replace(family, help=unescaped(text))
+        cost += NEW // 4 + len(line)
+        if cost > SLICE:
+            cost = 0
+            yield
     return families
 
 
@@ -194,10 +178,6 @@ def _family(name: str, families: dict[str, Family]) -> Family:
         if name.endswith(part) and family is not None and family.type in types:
             return family
     return families.setdefault(name, Family(name, "untyped", ""))
-
-
-def _unescaped(text: str) -> str:
-    return _ESCAPE.sub(lambda match: "\n" if match[1] == "n" else match[1], text)
 
 
 def _with_target(series: Series, target: str) -> Series:

@@ -1,27 +1,59 @@
 """The Prometheus text format as engines write it: fast, and never stopped by garbage.
 
 A page repeats its series round after round, so whoever reads it remembers what a line's part before
-the value meant; here a line is only cut in two, and a series is parsed when it is new.
+the value meant; here a line is only cut in two, and a series is parsed when it is new. Whoever
+wrote the page may be hostile: all of this takes time in proportion to its length, in slices.
 """
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-_LABEL = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*"((?:[^"\\\n]|\\.)*)"\s*,?')
+from tocsin_exporter.slices import SLICE, Work
+
+LONGEST_LINE = 32 << 10  # characters; an engine's are below 4,000
+LONGEST_NAME = 1024  # of a model, or another label's value that stands on many series of ours
+MOST_SERIES = 100_000
+
+# Possessive: a page without end quotes costs time in proportion to its length, not to its square.
+_LABEL = re.compile(r'\s*+([a-zA-Z_][a-zA-Z0-9_]*+)\s*+=\s*+"((?:[^"\\\n]++|\\.)*+)"\s*+,?')
+_LINE = re.compile(
+    r'([a-zA-Z_:][a-zA-Z0-9_:]*+[ \t]*+(?:\{(?:[^"}]++|"(?:[^"\\]++|\\.)*+")*+\})?)[ \t]*+(\S++)'
+)
 _ESCAPE = re.compile(r"\\(.)")
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
-def lines(page: str) -> Iterator[tuple[str, float]]:
-    """(series, value) for each sample line; comments, exemplars and garbage fall away."""
-    for line in page.split("\n"):  # splitlines would split at what a label may hold
-        if not line or line[0] == "#":
-            continue
-        series, rest = _cut(line)
-        try:
-            yield series, float(rest.split(None, 1)[0])
-        except (ValueError, IndexError):
-            continue
+@dataclass(slots=True)
+class Lines:
+    """The series of a page as they are written, a value for each, and its comments.
+
+    `left_out` counts lines that are too long, and those after the first `MOST_SERIES` series.
+    """
+
+    texts: list[str] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    comments: list[str] = field(default_factory=list)
+    left_out: int = 0
+
+
+def read(page: str, most: int = MOST_SERIES) -> Work[Lines]:
+    """The lines of a page, `most` series of it; timestamps, exemplars and garbage fall away."""
+    found = Lines()
+    for part in windows(page):
+        _read_part(part, most, found)
+        yield
+    return found
+
+
+def windows(page: str) -> Iterator[str]:
+    """The page in pieces that end where a line ends."""
+    at = 0
+    while at < len(page):
+        end = page.find("\n", at + SLICE)
+        end = len(page) if end < 0 else end
+        yield page[at:end]
+        at = end + 1
 
 
 def series(text: str) -> tuple[str, dict[str, str]] | None:
@@ -35,31 +67,48 @@ def series(text: str) -> tuple[str, dict[str, str]] | None:
     return _labels(name, inside.rstrip().removesuffix("}"))
 
 
-def _labels(name: str, inside: str) -> tuple[str, dict[str, str]] | None:
-    found: dict[str, str] = {}
-    at = 0
-    while inside[at:].strip():
-        match = _LABEL.match(inside, at)
-        if match is None:
-            return None
-        found[match[1]] = _unescaped(match[2])
-        at = match.end()
-    return name, found
+def unescaped(value: str) -> str:
+    if "\\" not in value:
+        return value
+    return _ESCAPE.sub(lambda match: "\n" if match[1] == "n" else match[1], value)
+
+
+def _read_part(part: str, most: int, found: Lines) -> None:
+    texts, values = found.texts, found.values
+    for line in part.split("\n"):  # splitlines would split at what a label may hold
+        if not line:
+            continue
+        if len(line) > LONGEST_LINE:
+            found.left_out += 1
+        elif line[0] == "#":
+            found.comments.append(line)
+        elif len(texts) >= most:
+            found.left_out += 1
+        else:
+            text, number = _cut(line.rstrip())
+            try:
+                values.append(float(number))
+            except ValueError:
+                continue
+            texts.append(text)
 
 
 def _cut(line: str) -> tuple[str, str]:
-    """Series and the rest; a `}` inside a label's value does not end the labels."""
-    brace = line.find("{")
-    if brace < 0:
-        series_text, _, rest = line.partition(" ")
-        return series_text, rest
-    end = line.find("}", brace)
-    while end >= 0 and line.count('"', brace, end) - line.count('\\"', brace, end) & 1:
-        end = line.find("}", end + 1)
-    return line[: end + 1], line[end + 1 :]
+    """The series and its value; a timestamp and an exemplar fall away, as our times are our own."""
+    text, _, number = line.rpartition(" ")
+    if (text[-1:] == "}" and " # " not in text) or (text and " " not in text):
+        return text, number
+    match = _LINE.match(line)
+    return (match[1], match[2]) if match else ("", "")
 
 
-def _unescaped(value: str) -> str:
-    if "\\" not in value:
-        return value
-    return _ESCAPE.sub(lambda m: "\n" if m[1] == "n" else m[1], value)
+def _labels(name: str, inside: str) -> tuple[str, dict[str, str]] | None:
+    found: dict[str, str] = {}
+    at, end = 0, len(inside)
+    while at < end:
+        match = _LABEL.match(inside, at)
+        if match is None:
+            return None if inside[at:].strip() else (name, found)
+        found[match[1]] = unescaped(match[2])
+        at = match.end()
+    return name, found

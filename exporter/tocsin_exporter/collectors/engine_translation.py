@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from tocsin_exporter.catalogue.table import Table
 from tocsin_exporter.collectors import engine_text
 from tocsin_exporter.collectors.engine_dialects import Dialect, Meaning
+from tocsin_exporter.collectors.engine_text import Lines
+from tocsin_exporter.slices import NEW, SLICE, Work, parts
 from tocsin_exporter.snapshot import Family, Labels, Sample
 
 # Values that one label may have on a page; what is more is `_other`, a bucket more is left out.
@@ -15,6 +17,7 @@ OTHER = "_other"
 _PARTS = ("_bucket", "_sum", "_count")
 _ABOUT = "llm_engine_"  # said by the collector, which knows whether the engine answers
 _UNNAMED = ("", "undefined")  # TensorRT-LLM says the latter
+_A_SLICE = 4_000  # samples
 
 
 _Key = tuple[Family, str, Labels]  # family, suffix, labels
@@ -58,48 +61,71 @@ class Translator:
         self._claims: dict[tuple[str, Labels], int] = {}
         self._values: dict[str, set[str]] = {}
 
-    def samples(self, page: str) -> list[Sample]:
+    def samples(self, page: Lines) -> Work[list[Sample]]:
         """Our samples, in the order in which the page first named them.
 
         Upstream series that differ only in labels we do not keep become one: summed, or the largest
         for ratios. Of several names of one thing one is taken. A series that names no model is
         about the only one; where there are several it is the engine's, and has no model_name.
         """
-        said = list(self._said(page))
+        said = yield from self._said(page)
         best: dict[int, int] = {}
-        for place, _ in said:
-            best[place.claim] = min(place.rank, best.get(place.claim, place.rank))
-        only = self._only_model({place.model for place, _ in said})
-        merged: dict[_Key, float] = {}
-        for place, value in said:
-            if place.rank == best[place.claim] and not place.left_out:
-                key = place.key if place.model or not only else _with_model(place.key, only)
-                _merge(merged, place, key, value)
-        self.limited = sum(place.limited for place, _ in said)
+        models: set[str] = set()
+        for part in parts(said, _A_SLICE):
+            for place, _ in part:
+                best[place.claim] = min(place.rank, best.get(place.claim, place.rank))
+                models.add(place.model)
+            yield
+        merged = yield from self._merged(said, best, self._only_model(models))
+        self.limited = page.left_out + sum(place.limited for place, _ in said)
         self._forget_old(page)
-        return [Sample(f, value, labels, suffix) for (f, suffix, labels), value in merged.items()]
+        samples: list[Sample] = []
+        for rows in parts(list(merged.items()), _A_SLICE):
+            samples += (Sample(f, value, labels, suffix) for (f, suffix, labels), value in rows)
+            yield
+        return samples
 
-    def _said(self, page: str) -> Iterator[tuple[_Place, float]]:
+    def _merged(
+        self, said: list[tuple[_Place, float]], best: Mapping[int, int], only: str
+    ) -> Work[dict[_Key, float]]:
+        merged: dict[_Key, float] = {}
+        for part in parts(said, _A_SLICE):
+            for place, value in part:
+                if place.rank == best[place.claim] and not place.left_out:
+                    key = place.key if place.model or not only else _with_model(place.key, only)
+                    _merge(merged, place, key, value)
+            yield
+        return merged
+
+    def _said(self, page: Lines) -> Work[list[tuple[_Place, float]]]:
         """Each series once: some engines repeat one, and Prometheus takes the first."""
         seen: set[str] = set()
-        for text, value in engine_text.lines(page):
+        said: list[tuple[_Place, float]] = []
+        cost = 0
+        for text, value in zip(page.texts, page.values, strict=True):
             if text in seen:
                 continue
             seen.add(text)
             places = self._places.get(text)
             if places is None:
                 places = self._places[text] = tuple(self._read(text))
+                cost += NEW + len(text)
             for place in places:
-                yield place, value
+                said.append((place, value))
+            cost += 2
+            if cost > SLICE:
+                cost = 0
+                yield
+        return said
 
     def _only_model(self, named: set[str]) -> str:
         """The model of what names none; "" where there are several."""
         models = named - {""}
         return "" if len(models) > 1 else next(iter(models), self.model or "unknown")
 
-    def _forget_old(self, page: str) -> None:
+    def _forget_old(self, page: Lines) -> None:
         """An engine that renames its series for ever must not fill our memory."""
-        if len(self._places) > 2 * page.count("\n") + 1000:
+        if len(self._places) > 2 * len(page.texts) + 1000:
             self._places.clear()
             self._claims.clear()
             self._values.clear()
@@ -196,7 +222,10 @@ class Translator:
 
     def _bounded(self, name: str, value: str) -> str:
         values = self._values.setdefault(name, set())
-        if value not in values and len(values) >= MOST_VALUES.get(name, MOST_OTHER_VALUES):
+        if value in values:
+            return value
+        most = MOST_VALUES.get(name, MOST_OTHER_VALUES)
+        if len(values) >= most or len(value) > engine_text.LONGEST_NAME:
             return OTHER
         values.add(value)
         return value

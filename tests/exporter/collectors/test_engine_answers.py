@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin_exporter.collectors import engine_answers as answers
+from tocsin_exporter.collectors import engine_text
 from tocsin_exporter.engine_access import Reply
+from tocsin_exporter.slices import at_once
 
 LEAF = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
 KEYS = st.sampled_from(["data", "object", "id", "owned_by", "error", "message", "version"])
@@ -20,7 +22,7 @@ BODIES = st.text(max_size=80) | VALUES.map(json.dumps)
 @given(st.sampled_from([200, 204, 301, 401, 403, 404, 500]), BODIES)
 def test_no_answer_breaks_the_reading(status: int, body: str) -> None:
     reply = Reply(status, body)
-    page = answers.page(reply)
+    page = at_once(answers.page(reply))
     assert page.refused is not reply.ok
     assert page.dialect is None or page.text
     named = answers.models(reply)
@@ -61,4 +63,4 @@ def test_a_model_list_is_openais(body: str, names: list[str] | None) -> None:
     ],
 )
 def test_the_first_model_of_a_page(text: str, model: str) -> None:
-    assert answers.first_model(text) == model
+    assert answers.first_model(at_once(engine_text.read(text))) == model

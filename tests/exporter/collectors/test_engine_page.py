@@ -15,10 +15,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.collectors.test_engine import OURS, SGLANG, VLLM, pages, served
 from support.prometheus import running_prometheus
+from tocsin_exporter.collectors import engine_text
 from tocsin_exporter.collectors.collector import CollectorError
 from tocsin_exporter.collectors.engine import Engine
 from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.engine_access import EngineAccess
+from tocsin_exporter.slices import at_once
 from tocsin_exporter.snapshot import Labels, Snapshot, Source
 
 Line = tuple[str, Labels]
@@ -43,9 +45,13 @@ alone{job="their job",instance="theirs"} 4
 """
 
 
+def take(original: OriginalPage, engine_type: str, page: str) -> None:
+    at_once(original.read(engine_type, at_once(engine_text.read(page))))
+
+
 def read(page: str, engine_type: str = "vllm") -> Snapshot:
     original = OriginalPage("127.0.0.1:8000")
-    original.read(engine_type, page)
+    take(original, engine_type, page)
     snapshot = original.snapshot(1_000, 0.25)
     assert snapshot is not None
     return snapshot
@@ -139,9 +145,9 @@ def test_timestamps_and_exemplars_fall_away() -> None:
 
 def test_the_layout_stays_while_the_series_do() -> None:
     original = OriginalPage("h:1")
-    original.read("vllm", "a 1\nb 2\n")
+    take(original, "vllm", "a 1\nb 2\n")
     first = original.snapshot(1_000, 0.1)
-    original.read("vllm", "a 3\nb 4\n")
+    take(original, "vllm", "a 3\nb 4\n")
     second = original.snapshot(2_000, 0.1)
     assert first is not None and second is not None
     assert first.layout is second.layout
@@ -152,7 +158,7 @@ def test_the_layout_stays_while_the_series_do() -> None:
 def test_without_a_page_the_engine_is_down_to_prometheus_once_its_type_is_known() -> None:
     original = OriginalPage("h:1")
     assert original.snapshot(1_000, 0.1) is None
-    original.read("sglang", "a 1\n")
+    take(original, "sglang", "a 1\n")
     assert original.snapshot(2_000, 0.1) is not None
     silent = original.snapshot(3_000, 0.1)
     assert silent is not None
@@ -161,7 +167,7 @@ def test_without_a_page_the_engine_is_down_to_prometheus_once_its_type_is_known(
 
 def test_a_job_of_ones_own() -> None:
     original = OriginalPage("h:1", job="chat")
-    original.read("vllm", "a 1\n")
+    take(original, "vllm", "a 1\n")
     assert original.source == Source("chat", "h:1")
 
 
@@ -179,15 +185,15 @@ def test_after_a_restart_a_silent_engine_is_down_under_the_type_that_it_had() ->
 
 def test_on_our_page_each_series_has_the_target_that_no_engine_can_feign() -> None:
     original = OriginalPage("h:1")
-    original.read("vllm", 'a{target="other"} 1\nb 2\n')
+    take(original, "vllm", 'a{target="other"} 1\nb 2\n')
     snapshot = original.snapshot(1_000, 0.1)
     assert snapshot is not None
-    shown = original.labelled(snapshot, "h:1")
+    shown = at_once(original.labelled(snapshot, "h:1"))
     assert [series.labels for series in shown.series] == [
         (("exported_target", "other"), ("target", "h:1")),
         (("target", "h:1"),),
     ]
-    assert original.labelled(snapshot, "h:1").layout is shown.layout
+    assert at_once(original.labelled(snapshot, "h:1")).layout is shown.layout
 
 
 def test_a_line_of_braces_takes_time_by_its_length() -> None:

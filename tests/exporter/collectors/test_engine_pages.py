@@ -11,8 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from support.site import table
 from tocsin_exporter.catalogue import LLM
+from tocsin_exporter.collectors import engine_text
 from tocsin_exporter.collectors.engine_dialects import recognise
 from tocsin_exporter.collectors.engine_translation import Translator
+from tocsin_exporter.slices import at_once
 from tocsin_exporter.snapshot import Labels
 
 PAGES = Path(__file__).parents[2] / "golden" / "engines"
@@ -63,9 +65,10 @@ def page(name: str) -> str:
 
 
 def translated(text: str) -> dict[tuple[str, Labels], float]:
-    dialect = recognise(text)
+    dialect = at_once(recognise(text))
     assert dialect is not None
-    return table(Translator(dialect, TARGET, LLM, "smol").samples(text))
+    page = at_once(engine_text.read(text))
+    return table(at_once(Translator(dialect, TARGET, LLM, "smol").samples(page)))
 
 
 def theirs(text: str) -> dict[str, float]:

@@ -1,0 +1,253 @@
+"""What an engine answers, and which state that is: each row of the table in docs/engines.md."""
+
+import asyncio
+import gzip
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from exporter.collectors.test_engine import (
+    MODELS,
+    REFUSED,
+    VLLM,
+    Handler,
+    Pages,
+    engine,
+    pages,
+    raw,
+    served,
+    value,
+)
+from tocsin_exporter.collectors.collector import CollectorError, Partial
+from tocsin_exporter.collectors.engine import Engine
+from tocsin_exporter.collectors.engine_page import OriginalPage
+from tocsin_exporter.engine_access import MOST_BYTES, EngineAccess
+from tocsin_exporter.snapshot import Sample, Source
+
+WEB = "<!DOCTYPE html><html><title>Welcome</title></html>"
+OTHER = "up_time 1\n"
+WELL: Pages = {"/health": (200, '{"status":"ok"}')}
+LISTED: Pages = {"/v1/models": (200, MODELS)}
+PROOFS = {"models": LISTED, "refused models": {"/v1/models": (401, REFUSED)}}
+
+
+async def said(collector: Engine) -> Sequence[Sample]:
+    try:
+        return await collector.collect()
+    except CollectorError as error:
+        return error.samples
+
+
+def state(samples: Sequence[Sample]) -> str:
+    """`up`, `down`, or why it is up without its metrics."""
+    if not value(samples, "llm_engine_up"):
+        return "down"
+    refused = value(samples, "llm_engine_metrics_refused")
+    unknown = value(samples, "llm_engine_metrics_unknown")
+    return f"refused {refused:g}" if refused else "unknown" if unknown else "up"
+
+
+async def configured(answers: Pages) -> str:
+    async with served(pages(answers)) as url, engine(url) as collector:
+        return state(await said(collector))
+
+
+async def replaced(answers: Pages) -> str:
+    """The state when it answers so where vLLM was before."""
+    present: Pages = {"/metrics": (200, VLLM), "/health": (200, "")}
+    async with served(pages(present)) as url, engine(url) as collector:
+        assert state(await said(collector)) == "up"
+        present.clear()
+        present.update(answers)
+        return state(await said(collector))
+
+
+async def remembered(answers: Pages) -> str:
+    async with served(pages(answers)) as url:
+        collector = Engine(replace(EngineAccess.of(url), expected=True), lambda: 0.0)
+        try:
+            return state(await said(collector))
+        finally:
+            await collector.aclose()
+
+
+async def kept_before(answers: Pages) -> str:
+    """Configured, and the store has its page from before the agent's restart."""
+    async with served(pages(answers)) as url:
+        access = EngineAccess.of(url)
+        original = OriginalPage(access.target)
+        original.resume({Source("vllm", access.target): 1}.get)
+        collector = Engine(access, lambda: 0.0, original=original)
+        try:
+            return state(await said(collector))
+        finally:
+            await collector.aclose()
+
+
+def everywhere(status: int, body: str) -> Pages:
+    paths = ("/metrics", "/prometheus/metrics", "/health", "/v1/models", "/version")
+    return dict.fromkeys(paths, (status, body))
+
+
+STRANGERS: dict[str, Pages] = {
+    "a web site": everywhere(200, WEB),
+    "a web site with a mark before it": everywhere(200, "\ufeff\n" + WEB),
+    "a web site whose health is well": {**everywhere(200, WEB), **WELL},
+    "one answer to everything": everywhere(200, "hello"),
+    "JSON to everything": everywhere(200, '{"status":"ok"}'),
+    "nothing to everything": everywhere(200, ""),
+    "a proxy without its engine": everywhere(502, WEB),
+    "a proxy in maintenance": everywhere(503, WEB),
+    "a web server without pages": everywhere(404, WEB),
+    "a web server that wants a password": everywhere(401, WEB),
+    "junk": {"/metrics": (200, "\x00\x01")},
+}
+# Where an engine was before, these are no engine either; where none was, somebody says it is one.
+DOUBTFUL: dict[str, tuple[Pages, str]] = {
+    "other metrics": ({"/metrics": (200, OTHER)}, "unknown"),
+    "other metrics and health": ({"/metrics": (200, OTHER), **WELL}, "unknown"),
+    "JSON and health": ({"/metrics": (200, "[]"), **WELL}, "unknown"),
+    "no page and health": ({"/metrics": (404, ""), **WELL}, "refused 404"),
+}
+
+
+@pytest.mark.parametrize("answers", STRANGERS.values(), ids=STRANGERS)
+async def test_what_is_no_engine_is_down(answers: Pages) -> None:
+    assert await configured(answers) == "down"
+    assert await replaced(answers) == "down"
+    assert await remembered(answers) == "down"
+
+
+@pytest.mark.parametrize(("answers", "alone"), DOUBTFUL.values(), ids=DOUBTFUL)
+async def test_a_health_page_proves_nothing_where_an_engine_was(answers: Pages, alone: str) -> None:
+    assert await configured(answers) == alone
+    assert await replaced(answers) == "down"
+    assert await remembered(answers) == "down"
+    assert await kept_before(answers) == "down"
+
+
+@pytest.mark.parametrize("proof", PROOFS.values(), ids=PROOFS)
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        ((200, WEB), "unknown"),
+        ((200, OTHER), "unknown"),
+        ((200, "[]"), "unknown"),
+        ((200, ""), "unknown"),
+        ((401, WEB), "refused 401"),
+        ((404, WEB), "refused 404"),
+        ((502, WEB), "refused 502"),
+        ((503, "busy"), "refused 503"),
+    ],
+)
+async def test_a_healthy_engine_is_never_down(
+    page: tuple[int, str], expected: str, proof: Pages
+) -> None:
+    answers = {"/metrics": page, "/prometheus/metrics": page, **proof}
+    for how in (configured, replaced, remembered, kept_before):
+        assert await how(answers) == expected
+
+
+@pytest.mark.parametrize("page", [(401, WEB), (403, ""), (400, "")])
+async def test_behind_a_login_a_health_page_is_enough(page: tuple[int, str]) -> None:
+    answers = {"/metrics": page, "/prometheus/metrics": page, "/v1/models": (401, WEB), **WELL}
+    for how in (configured, replaced, remembered):
+        assert await how(answers) == f"refused {page[0]}"
+
+
+async def test_a_proxy_that_fails_for_a_moment_is_down_for_that_moment() -> None:
+    answers: Pages = {"/metrics": (200, VLLM), "/health": (200, "")}
+    async with served(pages(answers)) as url, engine(url) as collector:
+        states = [state(await said(collector))]
+        good = dict(answers)
+        for now in (everywhere(502, WEB), good):
+            answers.clear()
+            answers.update(now)
+            states.append(state(await said(collector)))
+    assert states == ["up", "down", "up"]
+
+
+def engine_with(odd: dict[str, bytes], answers: Pages) -> Handler:
+    """`odd` maps a path to the raw bytes of its answer; with `...` at their end they go on."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while request := await reader.readline():
+            while (await reader.readline()).strip():
+                pass
+            path = request.split()[1].decode()
+            if path not in odd:
+                status, body = answers.get(path, (404, ""))
+                head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body.encode())}\r\n\r\n"
+                writer.write((head + body).encode())
+                await writer.drain()
+                continue
+            sent, endless, _ = odd[path].partition(b"...")
+            writer.write(sent)
+            while endless:
+                writer.write(b"x" * 65536)
+                await writer.drain()
+            return
+
+    return handle
+
+
+ENDLESS = b"HTTP/1.1 200 OK\r\n\r\n..."
+BOMB = gzip.compress(gzip.compress(b"x" * 1000))
+NESTED = (
+    f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip, gzip\r\nContent-Length: {len(BOMB)}\r\n\r\n"
+).encode() + BOMB
+HANGING = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"
+
+
+@pytest.mark.parametrize("path", ["/health", "/version", "/v1/models"])
+@pytest.mark.parametrize("odd", [ENDLESS, NESTED], ids=["endless", "packed twice"])
+async def test_what_stands_beside_the_metrics_does_not_cost_them(path: str, odd: bytes) -> None:
+    page = VLLM.replace('model_name="qwen"', 'other="x"')  # so that its list of models is asked
+    answers: Pages = {"/metrics": (200, page), "/health": (200, "")}
+    async with served(engine_with({path: odd}, answers)) as url, engine(url) as collector:
+        for _ in range(2):
+            assert state(await said(collector)) == "up"
+
+
+@pytest.mark.parametrize("odd", [ENDLESS, NESTED], ids=["endless", "packed twice"])
+async def test_a_page_that_cannot_be_read_is_said_of_an_engine_and_of_nobody_else(
+    odd: bytes,
+) -> None:
+    for answers, expected in ((LISTED, "unknown"), ({}, "down")):
+        async with served(engine_with({"/metrics": odd}, answers)) as url, engine(url) as one:
+            assert state(await said(one)) == expected
+
+
+async def test_nothing_but_endless_answers_is_down() -> None:
+    odd = dict.fromkeys(("/metrics", "/prometheus/metrics", "/health", "/v1/models"), ENDLESS)
+    async with served(engine_with(odd, {})) as url, engine(url) as collector:
+        assert state(await said(collector)) == "down"
+
+
+async def test_too_large_a_page_is_named() -> None:
+    page = "vllm:x 1\n" * (MOST_BYTES // 8)
+    async with served(pages({"/metrics": (200, page), **LISTED})) as url, engine(url) as one:
+        with pytest.raises(Partial, match="cannot be read: its answer is larger than 8 MiB"):
+            await one.collect()
+
+
+async def test_a_page_that_takes_us_too_long_is_no_silence_of_the_engine() -> None:
+    page = "".join(f"vllm:x{i} 1\n" for i in range(100_000))
+    async with served(pages({"/metrics": (200, page)})) as url, engine(url, 0.35) as collector:
+        with pytest.raises(Partial, match=r"takes more than 0\.35 s to read"):
+            await collector.collect()
+
+
+@pytest.mark.parametrize(
+    "handler", [raw(b""), raw(HANGING), raw(b"HTTP/1.1 200 OK\r\nA: " + b"x" * 300_000)],
+    ids=["hangs up", "half a page", "headers without end"],
+)  # fmt: skip
+async def test_no_whole_answer_is_down(handler: Handler) -> None:
+    async with served(handler) as url, engine(url, 0.5) as collector:
+        assert state(await said(collector)) == "down"
+
+
+async def test_health_that_fails_is_down_whatever_the_models_say() -> None:
+    assert await configured({"/metrics": (401, ""), **LISTED, "/health": (503, "")}) == "down"
+    assert await configured({"/metrics": (200, VLLM), "/health": (500, "")}) == "down"
