@@ -6,6 +6,7 @@ machine itself is `transitions.step`; whoever drives the desk owns the clock.
 
 import asyncio
 import logging
+from collections import ChainMap
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -444,7 +445,7 @@ class Desk:
         if not batch:
             return not self.recorder.down
         self._unrecorded |= batch.messages.keys()
-        log_entries(batch.history, {**batch.incidents, **self.ledger.incidents})
+        log_entries(batch.history, ChainMap(self.ledger.incidents, batch.incidents))
         recorded = await self.recorder.record(batch, now_ms, patience_s)
         self.changed.set()
         return recorded

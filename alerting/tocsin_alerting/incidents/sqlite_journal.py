@@ -235,7 +235,7 @@ class SqliteJournal:
 def open_incidents(path: Path) -> list[Incident]:
     """The incidents that are not closed, without their alerts, read beside an agent that may run.
 
-    None when there is no journal, or none that this version can read.
+    The list is empty where there is no journal, or none that this version can read.
     """
     if not path.is_file():
         return []

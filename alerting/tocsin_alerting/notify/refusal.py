@@ -41,10 +41,11 @@ _LATER = (-1, 45009, 130101)  # busy; WeCom and DingTalk: too many messages a mi
 _TEAMS = Service("Microsoft Teams", "")
 _SUFFIXES = {".webhook.office.com": _TEAMS, "outlook.office.com": _TEAMS}
 _OTHER = Service("the receiver", "")
-# Also from another host, which relays: nobody else means something else by these.
+# Also from another host, which relays: nobody else means something else by these. A host of one's own
+# may say that all is well in other types than they do.
 _ANYWHERE = (
-    Service("WeCom or DingTalk", "errcode"),
-    Service("Slack's Web API", "ok", (True,)),
+    Service("WeCom or DingTalk", "errcode", (0, "0", None)),
+    Service("Slack's Web API", "ok", (True, 1, "true", "ok", None)),
     Service("Feishu/Lark", "StatusCode", (0, *range(200, 300))),
 )
 _BESIDE = {"StatusCode": "StatusMessage"}  # else it may be of anything
