@@ -175,13 +175,18 @@ def convert(gguf: Path, name: str, target: Path) -> Source:
 
 
 def rewrite(old: Path, target: Path) -> Source:
-    """Makes `target` of `old`, a directory of the first layout, which it then removes."""
+    """Makes `target` of `old`, a directory of the first layout, which it then removes. Raises
+    WeightsError."""
 
     def write(made: Path) -> None:
         for file in old.iterdir():
             if file.name != WEIGHTS:
                 shutil.copy(file, made)
-        save(AutoModelForCausalLM.from_pretrained(old, dtype=torch.bfloat16), made)
+        try:
+            model = AutoModelForCausalLM.from_pretrained(old, dtype=torch.bfloat16)
+        except Exception as error:  # why: for a broken file transformers raises anything
+            raise WeightsError(f"{old}: damaged ({one_line(error)}); {remedy(old)}") from error
+        save(model, made)
 
     source = _appear(write, target)
     shutil.rmtree(old, ignore_errors=True)

@@ -268,6 +268,23 @@ def test_a_damaged_directory_of_the_cache_can_be_removed(tmp_path: Path) -> None
         read(source.directory)
 
 
+@pytest.mark.parametrize("content", [b"cut off", None])
+def test_a_damaged_cache_of_the_first_layout_can_be_removed(
+    content: bytes | None, tmp_path: Path
+) -> None:
+    made = convert(write_gguf(tmp_path / "tiny.gguf"), SMOLLM2.name, tmp_path / "made").directory
+    old = tmp_path / f"{SMOLLM2.name}-{SMOLLM2.sha256[:12]}"
+    made.rename(old)
+    (old / "model.safetensors").unlink()
+    if content is not None:
+        (old / "model.safetensors").write_bytes(content)
+    with pytest.raises(
+        WeightsError, match=f"remove {old}, the next start makes it again"
+    ) as caught:
+        fetch(SMOLLM2, tmp_path, progress=False)
+    assert len(str(caught.value).splitlines()) == 1
+
+
 @pytest.mark.parametrize("cut", [0, 3, 24, 900, -100])
 def test_a_gguf_file_that_is_cut_off_is_named(tmp_path: Path, cut: int) -> None:
     gguf = write_gguf(tmp_path / "tiny.gguf")
