@@ -41,8 +41,8 @@ _LATER = (-1, 45009, 130101)  # busy; WeCom and DingTalk: too many messages a mi
 _TEAMS = Service("Microsoft Teams", "")
 _SUFFIXES = {".webhook.office.com": _TEAMS, "outlook.office.com": _TEAMS}
 _OTHER = Service("the receiver", "")
-# Also from another host, which relays: nobody else means something else by these. A host of one's own
-# may say that all is well in other types than they do.
+# Also from another host, which relays: nobody else means something else by these. A host of one's
+# own may say that all is well in other types than they do.
 _ANYWHERE = (
     Service("WeCom or DingTalk", "errcode", (0, "0", None)),
     Service("Slack's Web API", "ok", (True, 1, "true", "ok", None)),
