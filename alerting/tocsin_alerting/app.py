@@ -4,7 +4,7 @@ import asyncio
 import random
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -46,7 +46,7 @@ from tocsin_alerting.rounds.arrivals import Arrivals
 from tocsin_alerting.rounds.desk import DeskRounds
 from tocsin_alerting.rounds.endless import endless
 from tocsin_alerting.rounds.queries import RuleQueries
-from tocsin_alerting.rounds.resume import resume
+from tocsin_alerting.rounds.resume import resume, warn_of_lost_journal
 from tocsin_alerting.rounds.rules import Instances, RuleRounds, troubled_targets
 from tocsin_alerting.rounds.sources import StoreSources
 from tocsin_alerting.rules.evaluation import Surroundings
@@ -70,7 +70,7 @@ from tocsin_exporter.loop_watch import LoopWatch, own_request
 from tocsin_exporter.scrape import Scraper
 from tocsin_exporter.server import UNREAD, MetricsPage, Scrapes
 from tocsin_exporter.server import routes as metrics_routes
-from tocsin_exporter.snapshot import MachineName, Snapshot, Source
+from tocsin_exporter.snapshot import MachineName, Sample, Snapshot, Source
 from tocsin_exporter.watches import (
     ENGINE_AREA,
     OWN_AREA,
@@ -125,7 +125,7 @@ class App:
         samples = Path(config.storage.path) / "samples"
         shelf = Shelf(samples, config.storage.retention, config.storage.size)
         machine = self._machine()
-        self.archive = DiskArchive(samples, shelf, machine=machine)
+        self.archive = DiskArchive(samples, shelf, machine=machine, wall=self.clock.wall)
         self.store = Store(archive=self.archive)
         self.agent = Agent(self._local(), self.clock, sinks=[self.store.append])
         # remote write -> store
@@ -136,7 +136,8 @@ class App:
         self.engine = Engine(self.store, config.promql.semantics)
         self.groups = Groups(self._surroundings(), config.evaluation_interval)
         # alerts -> incidents -> outbox -> channels
-        self.journal = SqliteJournal(Path(config.storage.path) / "incidents.db", machine=machine)
+        path = Path(config.storage.path) / "incidents.db"
+        self.journal = SqliteJournal(path, machine=machine, wall=self.clock.wall)
         self.desk = Desk(incident_config(config), self.journal, random.random)
         self.instances = Instances(self.desk, self.clock.now_ms)
         self.courier = Courier(self.desk, setup.channels, self.clock.now_ms)
@@ -233,6 +234,7 @@ class App:
             Reading("store", partial(own.store_samples, self.store, STAGES)),
             Reading("archive", partial(own.archive_samples, self.archive, STAGES)),
             Reading("write", partial(own.write_samples, self.receiver.traffic, STAGES)),
+            Reading("files", self._set_aside),
             Reading("rules", partial(own.rule_samples, self.groups, STAGES)),
             Reading("incidents", partial(own.desk_samples, self.desk, now_ms, STAGES)),
             Reading("delivery", partial(own.courier_samples, self.courier, STAGES)),
@@ -240,6 +242,10 @@ class App:
         if self.engines is not None:
             stages.append(Reading("engines", partial(own.engines_samples, self.engines, STAGES)))
         self.agent.add(own_watch(self.site, self.setup.instance, stages, self.rhythms[OWN_AREA]))
+
+    def _set_aside(self) -> Iterator[Sample]:
+        times = {"incidents.db": self.journal.set_aside_s, "samples": self.archive.set_aside_s}
+        return own.set_aside_samples(times, STAGES)
 
     def _watch_engine(self, access: EngineAccess) -> None:
         if ENGINE_AREA in self.rhythms:
@@ -333,8 +339,10 @@ class App:
     async def _load_rules(self, now_ms: int) -> None:
         """What the last run remembers of groups that are gone is told once, and forgotten."""
         rows = await self.instances.load()
-        known = self._history_ms(now_ms), self.store.newest_ms, self.desk.ledger.held()
-        self.groups.remember(rows, *known)
+        history_ms = self._history_ms(now_ms)
+        warn_of_lost_journal(self.desk.last_eval_ms, history_ms)
+        held = self.desk.ledger.held()
+        self.groups.remember(rows, history_ms, self.store.newest_ms, held)
         removed = self.groups.load(self.setup.rules, now_ms)
         await self.desk.handle(removed, now_ms)
         present = {progress.group.key for progress in self.groups.all}

@@ -15,15 +15,27 @@ from tocsin_alerting.incidents.action import Action
 from tocsin_alerting.incidents.batch import Batch
 from tocsin_alerting.incidents.clocks import TimerDue
 from tocsin_alerting.incidents.composition import title
-from tocsin_alerting.incidents.errors import Conflict, JournalDown, JournalError, NoSuchIncident
+from tocsin_alerting.incidents.errors import (
+    Conflict,
+    JournalDown,
+    JournalError,
+    JournalReplaced,
+    NoSuchIncident,
+)
 from tocsin_alerting.incidents.event_log import log_entries
 from tocsin_alerting.incidents.hearing import CLEARED, Hearing
 from tocsin_alerting.incidents.incident import Incident, State
 from tocsin_alerting.incidents.journal import NO_NUMBER, Journal, Saved
 from tocsin_alerting.incidents.ledger import Ledger
-from tocsin_alerting.incidents.message import Message, MessageState, settled
+from tocsin_alerting.incidents.message import (
+    Message,
+    MessageState,
+    history_of,
+    is_awaited,
+    settled,
+)
 from tocsin_alerting.incidents.notification import Notification
-from tocsin_alerting.incidents.outcome import Done, Outcome
+from tocsin_alerting.incidents.outcome import Outcome
 from tocsin_alerting.incidents.policy import Severity
 from tocsin_alerting.incidents.readdressing import Reconfigured, lost_targets, names
 from tocsin_alerting.incidents.recorder import LIMIT_S, PATIENCE_S, Recorder
@@ -97,12 +109,25 @@ class Desk:
         """
         try:
             async with asyncio.timeout(self._start_patience_s):
-                saved = await self._journal.load()
+                saved = await self._first_load(now_ms)
         except (JournalDown, TimeoutError) as error:
             self._start_blind(error, now_ms)
         else:
             self._start_with(saved, now_ms)
         await self._save(now_ms)
+
+    async def _first_load(self, now_ms: int) -> Saved:
+        """What a broken journal held is not known: its numbers are not given again."""
+        try:
+            return await self._journal.load()
+        except JournalReplaced as error:
+            saved = await self._journal.load()
+            self._number_apart(now_ms)
+            self.ledger.note(0, "journal_replaced", now_ms, data={"trouble": str(error)})
+            return saved
+
+    def _number_apart(self, now_ms: int) -> None:
+        self.ledger.begin_at(BLIND_NUMBERS + now_ms // 1000 % (9 * BLIND_NUMBERS))
 
     def _start_with(self, saved: Saved, now_ms: int) -> None:
         self.ledger.load(saved, now_ms)
@@ -114,7 +139,9 @@ class Desk:
         self.ledger.note(0, "started", now_ms, data={"downtime_ms": down_ms, "clean": clean})
         self._readdress(now_ms)
         self.ledger.changes().meta["clean_shutdown"] = "0"
-        urgent = {one.number for one in saved.incidents if one.is_open and _is_p0(one)}
+        urgent = {
+            one.number for one in saved.incidents if one.is_open and one.severity is Severity.P0
+        }
         self.ledger.schedule.hold(one.number for one in saved.incidents if one.number not in urgent)
         self._hold_until_ms = now_ms + HOLD_MS
 
@@ -122,7 +149,7 @@ class Desk:
         trouble = str(error) or "the journal took too long to open"
         self._blind = not (isinstance(error, JournalDown) and error.blank)
         if self._blind:
-            self.ledger.begin_at(BLIND_NUMBERS + now_ms // 1000 % (9 * BLIND_NUMBERS))
+            self._number_apart(now_ms)
         self.recorder.fail(trouble, now_ms)
         self.ledger.note(0, "started", now_ms, data={"journal": trouble})
         self.ledger.changes().meta["clean_shutdown"] = "0"
@@ -284,10 +311,8 @@ class Desk:
         await self._save(now_ms, self._claim_s)
         missing &= self._unrecorded
         return [
-            Delivery(
-                one.key, replace(one.notification, not_recorded=one.key in missing), one.attempts
-            )
-            for one in marked
+            Delivery(key, replace(one.notification, not_recorded=key in missing), one.attempts)
+            for key, one in ((one.key, one) for one in marked)
         ]
 
     def next_claim_ms(self, now_ms: int) -> int | None:
@@ -298,33 +323,15 @@ class Desk:
     async def delivered(self, delivery: Delivery, outcome: Outcome, now_ms: int) -> None:
         """Take the outcome of an attempt: done, again later, or refused (rules 9 and 28)."""
         message = self.ledger.outbox.get(delivery.key)
-        if message is None or not _expected(message, delivery, outcome):
+        if message is None or not is_awaited(message, delivery.attempt, outcome):
             return
         after = settled(message, outcome, now_ms, self._jitter())
         self.ledger.outbox.put(after)
-        self._note_delivery(after, now_ms)
+        event, data = history_of(after)
+        self.ledger.note(after.notification.incident, event, now_ms, data=data)
         if after.is_page and after.state is not MessageState.SENT:
             self._page_failed(after, now_ms, news=after.lost and not message.lost)
         await self._run_and_save(now_ms)
-
-    def _note_delivery(self, message: Message, now_ms: int) -> None:
-        sent = message.notification
-        data: dict[str, object] = {
-            "receiver": sent.receiver,
-            "contact": sent.contact,
-            "reason": sent.reason.value,
-        }
-        if message.state is MessageState.SENT:
-            data["reference"] = message.reference
-            self.ledger.note(sent.incident, "delivered", now_ms, data=data)
-        elif message.state is MessageState.FAILED:
-            data |= {"error": message.last_error, "tries": message.attempts}
-            self.ledger.note(sent.incident, "delivery_failed", now_ms, data=data)
-        else:
-            data |= {"attempt": message.attempts, "error": message.last_error}
-            if message.state is MessageState.PENDING:
-                data["next_at_ms"] = message.next_at_ms
-            self.ledger.note(sent.incident, "delivery_retry", now_ms, data=data)
 
     def _page_failed(self, message: Message, now_ms: int, *, news: bool) -> None:
         """`news`: until now there was hope that the page would reach somebody in time."""
@@ -469,6 +476,10 @@ class Desk:
         try:
             if self._blind:
                 self._adopt(await self._journal.load(), now_ms)
+            elif self.recorder.replaced:
+                await self._journal.load()
+                self.ledger.note(0, "journal_replaced", now_ms, data={"trouble": trouble})
+                self.recorder.begin_anew(self.ledger.everything(now_ms))
         except JournalError as error:
             self.recorder.fail(str(error), now_ms)
             return
@@ -486,14 +497,3 @@ class Desk:
         self._readdress(now_ms)
         self.recorder.backlog.merge(self.ledger.take(now_ms))
         self._unrecorded |= self.recorder.backlog.messages.keys()
-
-
-def _is_p0(incident: Incident) -> bool:
-    return incident.severity is Severity.P0
-
-
-def _expected(message: Message, delivery: Delivery, outcome: Outcome) -> bool:
-    """Whether this outcome still tells something; a late success always does."""
-    waiting = message.state in (MessageState.PENDING, MessageState.SENDING)
-    current = message.state is MessageState.SENDING and message.attempts == delivery.attempt
-    return current or (waiting and isinstance(outcome, Done))

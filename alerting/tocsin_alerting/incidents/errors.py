@@ -5,6 +5,7 @@ IncidentError
   Conflict           the incident's state does not allow the action
 JournalError
   JournalDown        the journal cannot be read or written now; it may come back
+    JournalReplaced  what lay there was broken and is set aside; the next call begins anew
   SchemaTooNew       a newer Tocsin wrote the journal; this one must not touch it
 """
 
@@ -37,6 +38,10 @@ class JournalDown(JournalError):
     def __init__(self, why: str, *, blank: bool = False) -> None:
         self.blank = blank
         super().__init__(why)
+
+
+class JournalReplaced(JournalDown):
+    pass
 
 
 class SchemaTooNew(JournalError):

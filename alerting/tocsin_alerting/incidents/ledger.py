@@ -21,6 +21,9 @@ from tocsin_alerting.incidents.routing import IncidentConfig
 from tocsin_alerting.incidents.schedule import Schedule, Timers
 from tocsin_alerting.incidents.timer import Timer, TimerKind
 from tocsin_alerting.rules.alert import AlertEvent, EventKind
+from tocsin_alerting.rules.journal import InstanceRow
+
+LASTING = ("instances", "meta", "engines")
 
 
 class Ledger:
@@ -37,6 +40,7 @@ class Ledger:
         self._origins: dict[str, tuple[str, ...]] = {}
         self._said_by: dict[str, dict[str, None]] = {}
         self._changes = Batch()
+        self._lasting = Batch()  # the newest of what only the journal keeps
         self._last_number = 0
         self._last_entry = 0
         self._last_message = 0
@@ -250,7 +254,22 @@ class Ledger:
         """What changed since the last call."""
         taken, self._changes = self._changes, Batch()
         taken.at_ms = now_ms
+        self._lasting.merge(Batch(taken.at_ms, **{name: getattr(taken, name) for name in LASTING}))
         return taken
+
+    def everything(self, now_ms: int) -> Batch:
+        """All that is known, as a journal that begins anew must hold it; closed incidents are not,
+        and of the history only what was not written yet, which `take` gives."""
+        whole = Batch(now_ms)
+        whole.merge(self._lasting)
+        whole.incidents = dict(self.incidents)
+        whole.timers = {one: tuple(self.schedule.of(one).values()) for one in self.incidents}
+        whole.requests = dict(self.requests)
+        for number, incident in self.incidents.items():
+            whole.members |= {(number, name): one for name, one in incident.members.items()}
+            whole.messages |= {one.key: one for one in self.outbox.of(number)}
+        whole.messages |= {one.key: one for one in self.outbox.waiting()}
+        return whole
 
     def load(self, saved: Saved, now_ms: int) -> None:
         """Take what the journal holds; a key that is known here already keeps the incident here.
@@ -259,6 +278,7 @@ class Ledger:
         """
         self.all_stirred = True
         self.requests |= saved.requests
+        self._keep_lasting(saved)
         for incident in saved.incidents:
             if incident.key not in self._by_key:
                 self._by_key[incident.key] = incident.number
@@ -274,6 +294,16 @@ class Ledger:
         self._last_number = max(self._last_number, saved.last_number)
         self._last_entry += saved.last_entry
         self._last_message += saved.last_message
+
+    def _keep_lasting(self, saved: Saved) -> None:
+        """What came since the start is newer."""
+        kept = Batch(meta=dict(saved.meta), engines={one.target: one for one in saved.engines})
+        rows: dict[tuple[str, str], list[InstanceRow]] = {}
+        for row in saved.instances:
+            rows.setdefault((row.file, row.group), []).append(row)
+        kept.instances = {group: tuple(several) for group, several in rows.items()}
+        kept.merge(self._lasting)
+        self._lasting = kept
 
     def renumbered(self, unwritten: Batch, saved: Saved) -> None:
         """Number what was never written after what the journal turned out to hold."""

@@ -120,6 +120,31 @@ def settled(message: Message, outcome: Outcome, now_ms: int, jitter: float) -> M
             return _again(replace(free, last_error=outcome.error), outcome, now_ms, jitter)
 
 
+def is_awaited(message: Message, attempt: int, outcome: Outcome) -> bool:
+    """Whether the outcome of that attempt still tells something; a late success always does."""
+    waiting = message.state in (MessageState.PENDING, MessageState.SENDING)
+    current = message.state is MessageState.SENDING and message.attempts == attempt
+    return current or (waiting and isinstance(outcome, Done))
+
+
+def history_of(message: Message) -> tuple[str, dict[str, object]]:
+    """The event and the data of the line that says how an attempt ended."""
+    sent = message.notification
+    data: dict[str, object] = {
+        "receiver": sent.receiver,
+        "contact": sent.contact,
+        "reason": sent.reason.value,
+    }
+    if message.state is MessageState.SENT:
+        return "delivered", data | {"reference": message.reference}
+    if message.state is MessageState.FAILED:
+        return "delivery_failed", data | {"error": message.last_error, "tries": message.attempts}
+    data |= {"attempt": message.attempts, "error": message.last_error}
+    if message.state is MessageState.PENDING:
+        data["next_at_ms"] = message.next_at_ms
+    return "delivery_retry", data
+
+
 def _again(message: Message, outcome: RetryAt, now_ms: int, jitter: float) -> Message:
     if message.withdrawn:
         return replace(message, state=MessageState.CANCELLED)

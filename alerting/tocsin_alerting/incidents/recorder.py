@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 
 from tocsin_alerting.incidents.batch import Batch, Entry
-from tocsin_alerting.incidents.errors import JournalError
+from tocsin_alerting.incidents.errors import JournalError, JournalReplaced
 from tocsin_alerting.incidents.journal import Journal
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ class Recorder:
         self.trouble = ""
         self.since_ms = 0
         self.retry_at_ms = 0
+        self.replaced = False  # what is down is broken, and another one will begin
         self.late = 0  # batches that nobody waited for any longer
         self._recorded = recorded
         self._patience_s = patience_s
@@ -123,6 +124,7 @@ class Recorder:
             self._late = commit
             return f"the journal took longer than {self._limit_s:g} s"
         except JournalError as error:
+            self.replaced = isinstance(error, JournalReplaced)
             return str(error)
         return ""
 
@@ -142,8 +144,13 @@ class Recorder:
             self.since_ms = now_ms
             self._retry_ms = FIRST_RETRY_MS
         self.trouble = trouble
-        self.retry_at_ms = now_ms + self._retry_ms
+        self.retry_at_ms = now_ms + (0 if self.replaced else self._retry_ms)
         self._retry_ms = min(2 * self._retry_ms, LONGEST_RETRY_MS)
+
+    def begin_anew(self, everything: Batch) -> None:
+        """The journal is another one and empty: all of this goes first."""
+        everything.merge(self.backlog)
+        self.backlog, self.replaced = everything, False
 
     async def flush(self, now_ms: int) -> bool:
         """Write what was kept. Whether all of it is on the disk now."""
@@ -161,6 +168,7 @@ class Recorder:
                     raise
                 self._recorded(batch)
         except JournalError as error:
+            self.replaced = isinstance(error, JournalReplaced)
             self.fail(str(error), now_ms)
             return False
         self.trouble = ""

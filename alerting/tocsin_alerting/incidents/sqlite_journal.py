@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from tocsin_alerting.incidents.batch import Batch, Entry
-from tocsin_alerting.incidents.errors import JournalDown, SchemaTooNew
+from tocsin_alerting.incidents.broken_file import is_broken, last_set_aside_s, set_aside
+from tocsin_alerting.incidents.errors import JournalDown, JournalReplaced, SchemaTooNew
 from tocsin_alerting.incidents.incident import Incident, State
 from tocsin_alerting.incidents.journal import NO_NUMBER, Saved
 from tocsin_alerting.incidents.message import WAITING, Message
@@ -59,6 +60,8 @@ class SqliteJournal:
 
     What an earlier run kept under another name of the `machine` is moved to the present one.
     `connect` opens the file; the connection is used by one thread, and not by the one that made it.
+    A file that is broken is set aside, and JournalReplaced raised: the next call begins a new one.
+    `wall` gives Unix seconds; `set_aside_s` is when that was done last, in this run or before it.
     """
 
     def __init__(
@@ -68,17 +71,22 @@ class SqliteJournal:
         connect: Connect | None = None,
         machine: MachineName | None = None,
         at: Callable[[str], None] = lambda point: None,
+        wall: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        self.set_aside_s: float | None = None
         self._path = path
+        self._wall = wall
         self._connect = connect or _connect
         self._at = at
         self._machine = machine
         self._open: sqlite3.Connection | None = None
         self._writer = Writer("journal")
         self._unknown = UnknownFields()
+        self._replaced = ""
 
     async def load(self) -> Saved:
-        return await self._ask(self._load)
+        """As Journal; after it what was replaced takes batches again."""
+        return await self._writer.call(lambda: self._guarded(self._load, anew=True))
 
     async def commit(self, batch: Batch) -> None:
         await self._ask(lambda connection: self._commit(connection, batch))
@@ -119,18 +127,50 @@ class SqliteJournal:
     async def _ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._writer.call(lambda: self._guarded(work))
 
-    def _guarded(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _guarded(self, work: Callable[[sqlite3.Connection], T], anew: bool = False) -> T:
+        if anew:
+            self._replaced = ""
+        elif self._replaced:  # whoever writes only what changed would leave the rest out
+            raise JournalReplaced(self._replaced)
         try:
             if self._open is None:
                 self._open = self._opened()
+                self.set_aside_s = self.set_aside_s or last_set_aside_s(self._path)
             return work(self._open)
         except SchemaTooNew:
             self._close()
             raise
         except Exception as error:  # why: also a fault of ours must not silence the pager
-            blank = self._open is None and _is_blank(self._path)
+            opened = self._open is not None
+            blank = not opened and _is_blank(self._path)
             self._close()
+            if is_broken(self._path, error, opened, reading=work == self._load):
+                self._replace(error)
             raise JournalDown(f"{self._path}: {error}", blank=blank) from error
+
+    def _replace(self, error: Exception) -> None:
+        """Puts a broken file out of the way and raises JournalReplaced; nothing, if it stays."""
+        try:
+            aside = set_aside(self._path, self._wall())
+        except OSError as refused:
+            log.error(
+                "%s is broken (%s) and cannot be set aside (%s): move it away by hand",
+                self._path,
+                error,
+                refused,
+            )
+            return
+        self.set_aside_s = self._wall()
+        log.error(
+            "%s is broken (%s): it is set aside as %s, and a new journal begins. Incidents that"
+            " are open and known here go into it; to look at the old ones: sqlite3 %s .recover",
+            self._path,
+            error,
+            aside.name,
+            aside,
+        )
+        self._replaced = f"{self._path} was broken ({error}), set aside as {aside.name}"
+        raise JournalReplaced(self._replaced)
 
     def _opened(self) -> sqlite3.Connection:
         """A connection with the schema in place.
@@ -265,6 +305,8 @@ def _migrate(connection: sqlite3.Connection, path: str) -> None:
     """Bring the schema to this version. Raises SchemaTooNew."""
     found = connection.execute("SELECT name FROM sqlite_master WHERE name = 'meta'").fetchone()
     row = connection.execute(READ_META, ("schema_version",)).fetchone() if found else None
+    if not found and connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        raise sqlite3.DatabaseError("no such table: meta, so it is another program's database")
     version = int(row[0]) if row else 0
     if version > VERSION:
         raise SchemaTooNew(path, version, VERSION)

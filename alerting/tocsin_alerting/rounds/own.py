@@ -106,6 +106,13 @@ def desk_samples(desk: Desk, now_ms: Callable[[], int], families: Families) -> I
     yield Sample(families["tocsin_notifications_queue_length"], waiting)
 
 
+def set_aside_samples(times: Mapping[str, float | None], families: Families) -> Iterator[Sample]:
+    """Unix seconds by the kind of file; None: never."""
+    for file, at_s in times.items():
+        if at_s is not None:
+            yield Sample(families["tocsin_set_aside_timestamp_seconds"], at_s, labels(file=file))
+
+
 def courier_samples(courier: Courier, families: Families) -> Iterator[Sample]:
     """`Done` is delivered; the other outcomes are attempts that failed."""
     failed: Counter[str] = Counter()

@@ -26,6 +26,15 @@ def resume(store: Store, engine: Engine, collectors: Iterable[tuple[Source, obje
             log.exception("counters begin anew", extra={"collector": one.name})
 
 
+def warn_of_lost_journal(last_eval_ms: int | None, history_ms: int | None) -> None:
+    """A journal that is new beside a store that is not: it was lost, or moved away."""
+    if last_eval_ms is None and history_ms is not None:
+        log.warning(
+            "the journal is new, though samples of an earlier run are here: incidents of before"
+            " are not known, and what still fires is told again"
+        )
+
+
 def _last(engine: Engine, source: Source, names: Collection[str], at_ms: int) -> Iterator[Last]:
     """The last sample of each series of these names."""
     wanted = (

@@ -42,7 +42,7 @@ from tocsin_alerting.store.matchers import Verdicts
 from tocsin_alerting.store.replay import Replay
 from tocsin_alerting.store.rows import MatcherSets
 from tocsin_alerting.store.selection import Selection
-from tocsin_alerting.store.shelf import ASIDE, UNFINISHED, Shelf, sync_directory
+from tocsin_alerting.store.shelf import UNFINISHED, Shelf, numbered, sync_directory
 from tocsin_alerting.store.store import HOUR_MS, Store
 from tocsin_exporter.snapshot import Labels, MachineName, Source
 
@@ -92,8 +92,10 @@ class DiskArchive:
         shelf: Shelf,
         pace: Pace | None = None,
         machine: MachineName | None = None,
+        wall: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._directory = directory
+        self._wall = wall
         self._machine = machine
         self._shelf = shelf
         self._pace = pace or Pace()
@@ -174,6 +176,11 @@ class DiskArchive:
         verdicts: Verdicts,
     ) -> Selection:
         return self._shelf.join(matcher_sets, live, pairs, t0_ms, t1_ms, verdicts)
+
+    @property
+    def set_aside_s(self) -> float | None:
+        """When a file was set aside last, in this run or before it, in Unix seconds."""
+        return max(self._shelf.set_aside, default=None)
 
     # what the application does
 
@@ -258,27 +265,28 @@ class DiskArchive:
         self._directory.mkdir(parents=True, exist_ok=True)
         if self._machine is not None:
             self._shelf.renaming = renaming(self._directory, self._machine)
-        self._shelf.open()
+        self._shelf.open(self._wall)
         pairs_ms = self._shelf.newest_pairs()
         if pairs_ms is not None:  # until a log says how much of that memory has
             store.restore_bounds(pairs_ms + 1, NEVER_MS)
-        logs = sorted(self._directory.glob(f"*{SUFFIX}"))
+        logs = numbered(self._directory, SUFFIX)
         if logs:
             self._replay(logs[-1], store)
-        self._obsolete += logs
+        self._obsolete += [one for one in logs if one.is_file()]
         store.restored()
 
     def _replay(self, path: Path, store: Store) -> None:
         """As much as is whole; what was torn off by a kill is said, what is damaged set aside."""
-        data = path.read_bytes()
-        reader, replay = Reader(data), Replay(store, self._shelf.renaming)
         try:
+            data = path.read_bytes()
+            reader, replay = Reader(data), Replay(store, self._shelf.renaming)
+            if not data.startswith(HEAD):
+                raise BrokenLog("it does not begin as a log of ours")
             for record in reader.records():
                 replay.apply(record)
-        except (BrokenLog, KeyError) as error:
+        except (BrokenLog, KeyError, OSError) as error:
             self._broken += 1
-            path.with_suffix(ASIDE).write_bytes(data)
-            log.error("%s: %s; what came before is served", path, error)
+            self._shelf.put_aside(path, error, "what came before is served")
             return
         if reader.whole < len(data):
             torn = len(data) - reader.whole
@@ -376,7 +384,7 @@ class DiskArchive:
         while self._checkpoints:  # what was handed over before it is in it
             self._popped()
         self._directory.mkdir(parents=True, exist_ok=True)
-        numbers = [int(one.stem) for one in self._directory.glob(f"*{SUFFIX}")]
+        numbers = [int(one.stem) for one in numbered(self._directory, SUFFIX)]
         path = self._directory / f"{max(numbers, default=0) + 1:010d}{SUFFIX}"
         self._take_up(*self._written_log(path, stock))
         sync_directory(self._directory)

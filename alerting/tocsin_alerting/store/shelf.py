@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -110,6 +111,8 @@ class Shelf:
     ) -> None:
         self.retention_ms = retention_ms
         self.broken = 0
+        self.set_aside: list[float] = []  # when, in Unix seconds
+        self._wall: Callable[[], float] = lambda: 0.0
         self.renaming = Renaming()  # what is read is renamed by it
         self._directory = directory
         self._max_bytes = max_bytes
@@ -130,13 +133,18 @@ class Shelf:
     def __len__(self) -> int:
         return len(self._segments)
 
-    def open(self) -> None:
+    def open(self, wall: Callable[[], float] = lambda: 0.0) -> None:
         """Reads what each segment holds. A broken one is set aside, one that cannot be read is left
-        for the next start, and the rest is served."""
-        for path in sorted(self._directory.glob(f"*{UNFINISHED}")):
+        for the next start, and the rest is served.
+
+        `wall` gives Unix seconds. Files whose names are not ours are left alone.
+        """
+        self._wall = wall
+        self.set_aside += [one.lstat().st_mtime for one in self._directory.glob(f"*{ASIDE}")]
+        for path in numbered(self._directory, UNFINISHED):
             with suppress(OSError):
                 path.unlink()
-        for path in sorted(self._directory.glob(f"*{SUFFIX}")):
+        for path in numbered(self._directory, SUFFIX):
             self._number = max(self._number, int(path.stem))
             try:
                 self._take(path, self._renamed(sections(path)))
@@ -145,9 +153,19 @@ class Shelf:
                 log.error("%s: %s; it is left out until the next start", path, error.strerror)
             except BrokenSegment as error:
                 self.broken += 1
-                log.error("%s; it is set aside as %s", error, path.with_suffix(ASIDE).name)
-                with suppress(OSError):
-                    path.rename(path.with_suffix(ASIDE))
+                self.put_aside(path, error, "the rest is served")
+
+    def put_aside(self, path: Path, error: Exception, rest: str) -> None:
+        """A damaged file goes out of the way, and is said; one that cannot be moved stays."""
+        self.set_aside.append(self._wall())
+        aside = path.with_suffix(ASIDE)
+        try:
+            path.rename(aside)
+            os.utime(aside, (self._wall(), self._wall()))
+        except OSError as refused:
+            log.error("%s: %s; it cannot be set aside (%s); %s", path, error, refused, rest)
+        else:
+            log.error("%s: %s; it is set aside as %s; %s", path, error, aside.name, rest)
 
     def add(self, stock: Stock, meanwhile: Callable[[], None] = lambda: None) -> bool:
         """A new segment of what is closed; False when there was nothing. Raises OSError.
@@ -429,6 +447,12 @@ class Shelf:
         if not volume.sections:
             del self._volumes[source]
             self._searches.forget(source)
+
+
+def numbered(directory: Path, suffix: str) -> list[Path]:
+    """The files of ours with that suffix, in the order in which they were written."""
+    every = directory.glob(f"*{suffix}")
+    return sorted(one for one in every if re.fullmatch("[0-9]{1,18}", one.stem))
 
 
 def sync_directory(directory: Path) -> None:

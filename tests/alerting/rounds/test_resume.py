@@ -12,7 +12,7 @@ from support.archives import Kept
 from support.fake_nvml import FakeNvml
 from support.site import NOW, RECORDED, only, recorded_site, table
 from tocsin_alerting.promql.engine import Engine
-from tocsin_alerting.rounds.resume import resume
+from tocsin_alerting.rounds.resume import resume, warn_of_lost_journal
 from tocsin_exporter.collectors.gpu import Gpu
 from tocsin_exporter.collectors.processes import Processes
 from tocsin_exporter.snapshot import Last, LayoutCache, Sample, Snapshot, Source
@@ -165,3 +165,13 @@ async def test_a_collector_that_cannot_go_on_stops_nothing(
     empty = await after_restart(Kept(tmp_path / "empty"), HERE, Noted(fails=True))
     empty.archive.let_go()
     kept.archive.let_go()
+
+
+@pytest.mark.parametrize(
+    ("last_eval_ms", "history_ms", "said"), [(None, 5, 1), (5, 5, 0), (None, None, 0)]
+)
+def test_a_journal_that_was_lost_is_said(
+    last_eval_ms: int | None, history_ms: int | None, said: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_of_lost_journal(last_eval_ms, history_ms)
+    assert len(caplog.records) == said

@@ -295,3 +295,44 @@ def test_series_lists_what_is_only_in_segments(tmp_path: Path) -> None:
     assert kept.store.label_values("s", EVERY, START_MS, START_MS + HOUR_MS) == {"gone"}
     assert len(kept.store.select(ONE, 0, END_OF_TIME).series) == 1
     kept.archive.let_go()
+
+
+def test_files_that_are_not_ours_and_odd_things_in_our_places_prevent_no_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 0, 3)
+    kept.archive.close()
+    before = times_of(kept)
+    strange = [tmp_path / name for name in ("notes.seg", "my.log", "x.tmp", "9" * 40 + ".seg")]
+    for path in strange:
+        path.write_text("mine")
+    (tmp_path / "0000000900.seg").mkdir()
+    (tmp_path / "0000000901.tmp").mkdir()
+    kept = kept.again()
+    assert times_of(kept) == before
+    assert {path.read_text() for path in strange} == {"mine"}
+    assert "0000000900.seg" in caplog.text and kept.archive.up
+    assert kept.archive.condition.broken == 1
+    kept.archive.let_go()
+
+
+@pytest.mark.parametrize("content", [b"", b"TOCLOG9\n" + bytes(500), None])
+def test_a_log_that_is_none_of_ours_is_set_aside(tmp_path: Path, content: bytes | None) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 0, 1)
+    kept.archive.close()
+    path = kept.log
+    path.unlink()
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    kept = kept.again()
+    aside = path.with_suffix(".broken")
+    assert aside.is_dir() if content is None else aside.read_bytes() == content
+    assert kept.archive.condition.broken == 1 and kept.archive.up
+    kept.archive.let_go()
+    again = kept.again()
+    assert again.archive.set_aside_s is not None and again.archive.condition.broken == 0
+    again.archive.let_go()

@@ -1,0 +1,77 @@
+"""A journal that is no database of ours any more: how one is known, and put out of the way.
+
+`incidents.db.broken-20261128T221503Z` lies beside the new one, with its `-wal` and `-shm`.
+"""
+
+import logging
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_MARK = ".broken-"
+_TIME = "%Y%m%dT%H%M%SZ"
+_BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT)
+_NOT_OURS = re.compile("no such (table|column)|has no column|malformed")
+_BESIDE = ("", "-wal", "-shm", "-journal")
+
+
+def is_broken(path: Path, error: Exception, opened: bool, reading: bool) -> bool:
+    """Whether trying again cannot help: what lies there is damaged, or none of ours. A disk that
+    is full or fails, and a file that others hold, may come back. `opened`: it could be opened.
+    `reading`: its rows were read back, and a row that cannot be understood is damaged."""
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in _BROKEN:
+            return True
+        return bool(_NOT_OURS.search(str(error))) or not (opened or _is_readable(path))
+    return reading and isinstance(
+        error, (ValueError, KeyError, TypeError, IndexError, AttributeError)
+    )
+
+
+def _is_readable(path: Path) -> bool:
+    """Whether there is no file yet, or one that we may read."""
+    try:
+        if not path.parent.is_dir() or not os.path.lexists(path):
+            return True
+        return path.is_file() and os.access(path, os.R_OK)
+    except OSError:
+        return True  # the disk says nothing now
+
+
+def set_aside(path: Path, at_s: float) -> Path:
+    """The new place of what lies at `path`. Raises OSError."""
+    mark = _MARK + datetime.fromtimestamp(at_s, UTC).strftime(_TIME)
+    aside, number = path.with_name(path.name + mark), 1
+    while os.path.lexists(aside):
+        number += 1
+        aside = path.with_name(f"{path.name}{mark}-{number}")
+    for ending in _BESIDE:
+        beside = path.with_name(path.name + ending)
+        if os.path.lexists(beside):
+            beside.rename(aside.with_name(aside.name + ending))
+    return aside
+
+
+def last_set_aside_s(path: Path) -> float | None:
+    """When one was set aside last, in Unix seconds, by the names that lie there."""
+    return max(_times(path), default=None)
+
+
+def _times(path: Path) -> Iterator[float]:
+    try:
+        names = [one.name for one in path.parent.iterdir()]
+    except OSError:
+        return
+    for name in names:
+        text = name.removeprefix(path.name + _MARK)[:16]
+        if text != name[:16]:
+            try:
+                yield datetime.strptime(text, _TIME).replace(tzinfo=UTC).timestamp()
+            except ValueError:
+                continue  # somebody else's file

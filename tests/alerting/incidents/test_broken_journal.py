@@ -1,0 +1,247 @@
+"""A journal that is damaged is said, set aside and begun anew; what memory knows goes into it."""
+
+import logging
+import os
+import re
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.alert_events import alert, fires
+from support.paging_floor import START_MS, Floor
+from support.policies import HOUR, MINUTE, SECOND, config
+from tocsin_alerting.incidents.action import Verb
+from tocsin_alerting.incidents.batch import Batch
+from tocsin_alerting.incidents.broken_file import is_broken, last_set_aside_s, set_aside
+from tocsin_alerting.incidents.desk import BLIND_NUMBERS
+from tocsin_alerting.incidents.errors import JournalDown, JournalReplaced, SchemaTooNew
+from tocsin_alerting.incidents.rows import EngineRow
+from tocsin_alerting.incidents.sqlite_journal import SqliteJournal, open_incidents
+from tocsin_alerting.rules.journal import InstanceRow
+
+DOWN, SLOW = alert("EngineDown", "P0", target="a"), alert("Slow", "P1", target="a")
+MARK = "incidents.db.broken-20251231T"
+
+
+def wall() -> float:
+    return START_MS / 1000 - 60
+
+
+def set_aside_in(folder: Path) -> list[str]:
+    return [one.name for one in folder.iterdir() if re.search(r"\.broken-\w+Z$", one.name)]
+
+
+async def filled(path: Path) -> None:
+    """A journal with one incident, and pages enough to be torn."""
+    one = await Floor(config(), SqliteJournal(path)).open()
+    for number in range(40):
+        await one.hear(fires(alert("EngineDown", "P0", target=f"t{number}", pad="x" * 3000)))
+    await one.desk.close(one.now)
+
+
+def garbage_header(path: Path) -> None:
+    path.write_bytes(b"certainly not a database" + path.read_bytes()[24:])
+
+
+def torn_pages(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    for start in range(4096, len(data), 4096):
+        data[start : start + 512] = os.urandom(512)
+    path.write_bytes(data)
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3 + 100])
+
+
+def directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def without_a_table(path: Path) -> None:
+    with sqlite3.connect(path) as other:
+        other.execute("DROP TABLE timers")
+    other.close()
+
+
+def odd_row(path: Path) -> None:
+    with sqlite3.connect(path) as other:
+        other.execute("UPDATE incidents SET data_json = '{' WHERE id = 7")
+    other.close()
+
+
+def of_another_database(path: Path) -> None:
+    """Its own pages, and the WAL of another one."""
+    elsewhere = path.with_name("other.db")
+    other = sqlite3.connect(elsewhere, isolation_level=None)
+    other.execute("PRAGMA journal_mode = WAL")
+    other.execute("CREATE TABLE a (b)")
+    other.executemany("INSERT INTO a VALUES (?)", [("x" * 5000,)] * 40)
+    shutil.copy(f"{elsewhere}-wal", f"{path}-wal")
+    other.close()
+    elsewhere.unlink()
+
+
+DAMAGES = (
+    garbage_header,
+    torn_pages,
+    truncated,
+    directory,
+    without_a_table,
+    odd_row,
+    of_another_database,
+)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_it_is_set_aside_and_a_new_one_takes_what_happens(
+    tmp_path: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "incidents.db"
+    await filled(path)
+    damage(path)
+    caplog.clear()
+    journal = SqliteJournal(path, wall=wall)
+    one = await Floor(config(), journal).open()
+    await one.hear(fires(DOWN))
+    for _ in range(3):  # what is damaged may turn up with the first transaction
+        await one.advance(2 * SECOND)
+        if one.desk._mending is not None:
+            await one.desk._mending
+    await one.hear(fires(SLOW))
+    await one.advance(MINUTE)
+    assert not one.sent[-1].not_recorded
+    (said,) = [one for one in caplog.records if one.levelno == logging.ERROR and "aside" in one.msg]
+    assert str(path) in said.getMessage() and MARK in said.getMessage()
+    assert journal.set_aside_s == wall()
+    assert [one.startswith(MARK) for one in set_aside_in(tmp_path)] == [True]
+    assert "journal_replaced" in [e.event for e in await journal.history(0)]
+    await one.desk.close(one.now)
+    assert len(open_incidents(path)) == 2
+    assert {i.number > BLIND_NUMBERS for i in open_incidents(path)} == {True}
+    again = SqliteJournal(path, wall=wall)
+    await again.load()
+    assert again.set_aside_s == float(round(wall()))
+
+
+async def test_what_breaks_while_it_runs_loses_nothing_that_memory_knows(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.db"
+    broken = False
+
+    class Breaking(sqlite3.Connection):
+        def execute(self, sql: str, *rest: Any) -> sqlite3.Cursor:
+            if broken and sql.startswith("BEGIN"):
+                error = sqlite3.DatabaseError("database disk image is malformed")
+                error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+                raise error
+            return super().execute(sql, *rest)
+
+    def connect(name: str) -> sqlite3.Connection:
+        nonlocal broken
+        broken = False
+        return sqlite3.connect(
+            name, factory=Breaking, isolation_level=None, check_same_thread=False
+        )
+
+    journal = SqliteJournal(path, connect=connect, wall=wall)
+    one = await Floor(config(), journal).open()
+    row = InstanceRow("f.yml", "g", "g/A/1", 5, DOWN)
+    await one.desk.remember("f.yml", "g", [row], one.now)
+    await one.desk.remember_engine(EngineRow("h:1", "http://h:1", "vLLM", "m", 5), one.now)
+    await one.hear(fires(DOWN))
+    await one.act(Verb.ACK, request_id="once")
+    broken = True
+    await one.hear(fires(SLOW))  # finds it broken
+    await one.hear(fires(alert("EngineDown", "P0", target="b")))
+    await one.advance(2 * SECOND)
+    assert one.desk._mending is not None
+    await one.desk._mending
+    assert not one.desk.recorder.down, one.desk.recorder.trouble
+    saved = await journal.load()
+    assert [(i.number, i.owner) for i in saved.incidents] == [(1, "li"), (2, ""), (3, "")]
+    assert set(saved.timers) >= {1, 2, 3} and saved.incidents[0].members
+    assert (saved.instances, [e.target for e in saved.engines]) == ((row,), ["h:1"])
+    assert "once" in saved.requests and saved.meta["clean_shutdown"] == "0"
+    assert {m.notification.incident for m in saved.messages} == {1, 3}  # the other waits
+    count = len(one.sent)
+    await one.restart()
+    await one.deliver()
+    assert len(one.sent) == count
+    assert (await one.desk.incident(1)).owner == "li"
+
+
+async def test_whoever_finds_it_broken_with_a_question_does_not_lose_the_rest(
+    tmp_path: Path,
+) -> None:
+    """What is written next must not be a part of what is known."""
+    path = tmp_path / "incidents.db"
+    journal = SqliteJournal(path, wall=wall)
+    one = await Floor(config(), journal).open()
+    await one.hear(fires(DOWN))
+    await journal.close()
+    torn_pages(path)
+    with pytest.raises(JournalDown):
+        await journal.history(1)
+    with pytest.raises(JournalReplaced):
+        await journal.commit(Batch(meta={"a": "b"}))
+    await one.hear(fires(SLOW))
+    await one.advance(2 * SECOND)
+    if one.desk._mending is not None:
+        await one.desk._mending
+    assert len((await journal.load()).incidents) == 2
+
+
+async def test_a_newer_schema_is_refused_and_stays(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.db"
+    await filled(path)
+    with sqlite3.connect(path) as other:
+        other.execute("UPDATE meta SET value = '99' WHERE key = 'schema_version'")
+    other.close()
+    with pytest.raises(SchemaTooNew, match="written by a newer Tocsin"):
+        await Floor(config(), SqliteJournal(path)).open()
+    assert set_aside_in(tmp_path) == []
+
+
+def code(number: int) -> sqlite3.Error:
+    error = sqlite3.OperationalError("it fails")
+    error.sqlite_errorcode = number
+    return error
+
+
+@pytest.mark.parametrize(
+    "number",
+    [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY]
+    + [sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_CANTOPEN],
+)
+def test_what_may_come_back_stays(tmp_path: Path, number: int) -> None:
+    path = tmp_path / "incidents.db"
+    path.write_bytes(b"x")
+    assert not is_broken(path, code(number), opened=False, reading=True)
+    assert not is_broken(tmp_path / "no" / "such.db", code(number), opened=False, reading=True)
+
+
+def test_a_fault_of_ours_while_writing_is_no_damage(tmp_path: Path) -> None:
+    assert not is_broken(tmp_path / "i.db", TypeError("a row"), opened=True, reading=False)
+    assert is_broken(tmp_path / "i.db", TypeError("a row"), opened=True, reading=True)
+    assert is_broken(tmp_path / "i.db", code(sqlite3.SQLITE_CORRUPT | 2 << 8), True, False)
+
+
+def test_two_in_one_second_have_two_names(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.db"
+    assert last_set_aside_s(path) is None
+    for _ in range(2):
+        for ending in ("", "-wal", "-shm"):
+            path.with_name(path.name + ending).write_text("x")
+        set_aside(path, HOUR / 1000)
+    assert {one.name for one in tmp_path.iterdir()} == {
+        f"incidents.db.broken-19700101T010000Z{number}{ending}"
+        for number in ("", "-2")
+        for ending in ("", "-shm", "-wal")
+    }
+    (tmp_path / "incidents.db.broken-by-hand").write_text("")
+    assert last_set_aside_s(path) == 3600
