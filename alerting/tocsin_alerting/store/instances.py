@@ -7,6 +7,7 @@ read. The present name is the last of a JSON list beside the segments.
 import json
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from tocsin_exporter.snapshot import MachineName, Renaming
@@ -39,8 +40,19 @@ def _noted(path: Path) -> list[str] | None:
         names = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         log.error("%s: %s; former names of this machine are not known", path, error)
+        return None
+    except (ValueError, RecursionError) as error:
+        aside = path.with_suffix(".broken")
+        log.error(
+            "%s: %s; former names of this machine are not known, it is set aside as %s",
+            path,
+            error,
+            aside.name,
+        )
+        with suppress(OSError):
+            path.rename(aside)
         return None
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else None
 

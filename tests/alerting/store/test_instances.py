@@ -11,7 +11,7 @@ from support.small_disk import small_disk
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.result import InstantVector
 from tocsin_alerting.store.disk import Pace
-from tocsin_alerting.store.instances import FILE
+from tocsin_alerting.store.instances import FILE, renaming
 from tocsin_alerting.store.store import HOUR_MS
 from tocsin_exporter.snapshot import Family, Layout, MachineName, Series, Snapshot, Source, labels
 
@@ -112,3 +112,13 @@ def test_a_full_disk_at_the_start_under_a_new_name_costs_no_history(tmp_path: Pa
         assert asked(kept, "count_over_time(m[1d])", 6)["b"] == 360
         assert json.loads((kept.directory / FILE).read_text()) == ["127.0.0.1:4911", "a", "b"]
         kept.archive.let_go()
+
+
+@pytest.mark.parametrize("content", [b"[", b"[" * 200_000, b"\xff\xfe", b""])
+def test_damaged_names_are_set_aside_and_noted_anew(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / FILE
+    path.write_bytes(content)
+    machine = MachineName(frozenset({"node"}), "new", "old")
+    assert renaming(tmp_path, machine).former == {"old"}
+    assert path.with_suffix(".broken").read_bytes() == content
+    assert json.loads(path.read_text()) == ["old", "new"]
