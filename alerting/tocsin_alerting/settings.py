@@ -50,6 +50,11 @@ def duration_text(ms: int) -> str:
     return "".join(words) or "0s"
 
 
+def elapsed_text(ms: int) -> str:
+    """What has passed, in whole seconds: `2m1s`."""
+    return duration_text(max(ms, 0) // 1000 * 1000)
+
+
 def number_text(value: float) -> str:
     """`value` in at most four digits for people: 0.998, 42, 1.235M, 3.2e-05."""
     if not math.isfinite(value):

@@ -11,7 +11,7 @@ from tocsin_alerting.incidents.batch import Entry
 from tocsin_alerting.incidents.composition import title
 from tocsin_alerting.incidents.incident import Incident, began_ms
 from tocsin_alerting.rules.alert import Alert
-from tocsin_alerting.settings import duration_text
+from tocsin_alerting.settings import elapsed_text
 
 log = logging.getLogger("tocsin.incident")
 
@@ -73,11 +73,7 @@ def _after(entry: Entry, incident: Incident | None) -> str:
     if entry.event in ("resolved", "given_up") and incident is not None:
         began = began_ms(incident, entry.at_ms)
         after_ms = after_ms if began is None else entry.at_ms - began
-    return "" if after_ms is None else f" after {_span(after_ms)}"
-
-
-def _span(ms: int) -> str:
-    return duration_text(ms // 1000 * 1000)
+    return "" if after_ms is None else f" after {elapsed_text(after_ms)}"
 
 
 def _summary(entry: Entry, incident: Incident | None) -> str:
@@ -103,7 +99,7 @@ def _fields(entry: Entry) -> dict[str, object]:
         fields["by"] = entry.actor
     for name, value in entry.data.items():
         if name == "after_ms":
-            fields["after"] = _span(value)
+            fields["after"] = elapsed_text(value)
         elif value not in ("", None, False, ()) and name not in _TAKEN:
             fields[name] = value
     return fields

@@ -5,9 +5,11 @@ incident keeps the policy that it opened with.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Literal
+
+from tocsin_alerting.incidents.unknown_fields import known_fields
 
 
 class Severity(StrEnum):
@@ -98,22 +100,16 @@ class Policy:
         final = data["final"]
         return cls(
             **{
-                **_known(cls, data),
+                **known_fields(data, cls),
                 "steps": tuple(
                     Step(_targets(s["notify"]), s["escalate_after_ms"]) for s in data["steps"]
                 ),
                 "final": final
                 and Final(_targets(final["notify"]), final["every_ms"], final["for_ms"]),
-                "ack": Ack(**_known(Ack, data["ack"])),
+                "ack": Ack(**known_fields(data["ack"], Ack)),
             }
         )
 
 
 def _targets(rows: list[dict[str, str]]) -> tuple[Target, ...]:
-    return tuple(Target(**_known(Target, row)) for row in rows)
-
-
-def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what a newer version added."""
-    names = {one.name for one in fields(kind)}
-    return {name: value for name, value in data.items() if name in names}
+    return tuple(Target(**known_fields(row, Target)) for row in rows)

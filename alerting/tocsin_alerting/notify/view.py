@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from tocsin_alerting.incidents.notification import Notification, NotifiedAlert, Reason
 from tocsin_alerting.notify.links import shown_links
-from tocsin_alerting.settings import duration_text, number_text
+from tocsin_alerting.settings import elapsed_text, number_text
 from tocsin_exporter.engine_access import canonical_host
 from tocsin_exporter.watches import RHYTHMS
 
@@ -31,7 +31,7 @@ _KINDS = {
     Reason.GIVEN_UP: "given_up",
     Reason.FIRED_AND_RESOLVED: "missed",
 }
-_MACHINE_MADE = ("clear", "by ", "no longer", "answers again")  # says no more than "it is over"
+_OVER = "clear"  # a note that begins so says no more than that it is over
 
 
 def view(
@@ -61,7 +61,7 @@ def view(
         "owned": n.state == "ACKED" and kind in ("firing", "unknown"),
         "since": moment(began_ms, zone),
         "until": moment(n.at_ms, zone),
-        "lasted": span(n.at_ms - began_ms),
+        "lasted": elapsed_text(n.at_ms - began_ms),
         "age": _age((n.at_ms if now_ms is None else now_ms) - began_ms),
         "unanswered": [(line(who), clock(at, n.at_ms, zone)) for who, at in n.unanswered],
         "fired": clock(n.opened_at_ms, n.at_ms, zone),
@@ -87,18 +87,13 @@ def _short(what: str) -> str:
 
 def _kind(n: Notification) -> str:
     """How it stands, which is what colour and first words say."""
-    if n.reason in _KINDS:
-        return _KINDS[n.reason]
-    if n.status == "resolved":
-        return "closed" if n.actor else "resolved"
-    return "firing"
+    otherwise = "resolved" if n.status == "resolved" else "firing"
+    return _KINDS.get(n.reason, otherwise)
 
 
 def _note(n: Notification) -> str:
-    made = n.reason in (Reason.RESOLVED, Reason.FIRED_AND_RESOLVED) and n.note.startswith(
-        _MACHINE_MADE
-    )
-    return "" if made else n.note
+    over = n.reason in (Reason.RESOLVED, Reason.FIRED_AND_RESOLVED)
+    return "" if over and n.note.startswith(_OVER) else n.note
 
 
 def _model(n: Notification) -> str:
@@ -150,7 +145,7 @@ def _alert(alert: NotifiedAlert, n: Notification, zone: tzinfo) -> View:
         "dashboard": link(notes.get("dashboard_url", "")),
         "value": "" if n.reason is Reason.TEST else _value(alert.value),
         "since": moment(since_ms, zone),
-        "lasted": span(until_ms - since_ms),
+        "lasted": elapsed_text(until_ms - since_ms),
         "labels": line(", ".join(labels)),
     }
 
@@ -185,16 +180,12 @@ def clock(ms: int, today_ms: int, zone: tzinfo) -> str:
 
 def _age(ms: int) -> str:
     """Nothing where it says nothing."""
-    return span(ms) if ms >= 1000 else ""
+    return elapsed_text(ms) if ms >= 1000 else ""
 
 
 def _value(value: float) -> str:
     """Of what is down or does not come the value is 0, and the words say that."""
     return "" if value == 0 else number_text(value)
-
-
-def span(ms: int) -> str:
-    return duration_text(max(ms, 0) // 1000 * 1000)
 
 
 def clean(text: str) -> str:

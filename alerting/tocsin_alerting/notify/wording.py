@@ -65,8 +65,6 @@ class Wording:
                 return self._headlines["owned"] if shown["owned"] else str(shown["what"])
             case "acked":
                 return self._headlines["acked"] % actor
-            case "closed":
-                return self._headlines["closed"] % (actor, lasted)
             case "resolved" | "given_up" as kind:
                 return self._headlines[kind] % lasted
             case "closed_firing" | "closed_unknown" as kind:
