@@ -197,13 +197,13 @@ class Engines:
             waiting = self.worker is not None or not self.watched
             soon = waiting or any(map(self._is_lost, self.watched.values()))
             await asyncio.sleep(LOOK_AGAIN_SECONDS if soon else LOOK_SELDOM_SECONDS)
-            await self.look()
+            await _whatever_happens(self.look())
 
     async def _note_again(self) -> None:
-        await self.note(0.0)
+        await _whatever_happens(self.note(0.0))
         while True:
             await asyncio.sleep(NOTE_SECONDS)
-            await self.note(NOTE_SECONDS)
+            await _whatever_happens(self.note(NOTE_SECONDS))
 
     async def _drive(self, rps: float, keys: str) -> None:
         await self._first.wait()
@@ -214,6 +214,13 @@ class Engines:
             headers["Authorization"] = f"Bearer {given[0]}"
         self.load = Load(engine.url, rps, random.Random(), _complain(), headers)
         await self.load.run()
+
+
+async def _whatever_happens(work: Awaitable[None]) -> None:
+    try:
+        await work
+    except Exception:  # why: a fault here must not end the worker, nor the looking
+        log.exception("engines could not be looked for; it is tried again")
 
 
 def _row(engine: Engine, now_ms: int) -> EngineRow:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -141,6 +141,26 @@ async def test_a_worker_that_is_stopped_while_it_starts_does_not_stay() -> None:
     await worker.stop(1)
     await asyncio.wait_for(running, 10)
     assert worker.pid is None
+
+
+async def test_what_breaks_while_engines_are_noted_ends_no_worker() -> None:
+    asked: list[EngineRow] = []
+
+    async def remember(row: EngineRow) -> None:
+        asked.append(row)
+        raise RuntimeError("a fault of ours")
+
+    new, worker = _engine("http://127.0.0.1:8"), _worker("import time; time.sleep(60)")
+    plan = Plan((new,), True, moved=(("127.0.0.1:9", new),))
+    engines = Engines(plan, worker, DEMO, replace(Kept().hooks, remember=remember))
+    running = asyncio.ensure_future(engines.run(True, None))
+    async with asyncio.timeout(10):
+        while not (asked and worker.pid) and not running.done():
+            await asyncio.sleep(0.02)
+    await asyncio.sleep(0.1)
+    assert asked and worker.pid is not None and not running.done()
+    await _end(running)
+    await worker.stop(1)
 
 
 async def test_an_engine_is_remembered_once_it_has_answered_for_ten_minutes() -> None:
