@@ -19,6 +19,7 @@ from tocsin_inference.server import listen, run
 
 CHAT = "/v1/chat/completions"
 HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}], "temperature": 0}
+LONGEST = HELLO | {"max_tokens": CONTEXT - 500, "ignore_eos": True}
 LONG = HELLO | {"max_tokens": 3000, "ignore_eos": True}
 
 
@@ -303,24 +304,27 @@ async def test_a_request_past_its_time_is_a_timeout(tiny: Model, stream: bool) -
 
 async def test_the_death_of_the_engine_fails_all_and_is_told(tiny: Model) -> None:
     async with serving(tiny) as server:
-        response, lines = await hold(server, LONG)
-        waiting = asyncio.create_task(server.client.post(CHAT, json=LONG))
-        while server.worker.engine.running < 2:
-            await asyncio.sleep(0.01)
+        response, lines = await hold(server, LONGEST)
+        waiting = asyncio.create_task(server.client.post(CHAT, json=LONGEST))
+        async with asyncio.timeout(60):
+            while server.worker.engine.running < 2:
+                await asyncio.sleep(0)
         manager = server.worker.engine._manager
         manager.batch_processor.cache.cache_allocators.clear()  # the next iteration cannot work
         assert (await waiting).status_code == 500
         rest = [line async for line in lines if line]
         assert '"code":"engine_failed"' in rest[-2] and rest[-1] == "data: [DONE]"
         await response.aclose()
-        while server.worker.engine.alive:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(60):
+            while server.worker.engine.alive:
+                await asyncio.sleep(0.01)
         refused = await server.client.post(CHAT, json=HELLO)
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
         health = await server.client.get("/health")
         assert (health.status_code, health.headers["retry-after"]) == (503, "5")
         assert health.json()["status"] == "unhealthy"
-        assert await server.ended("error") == 3
+        await server.until("error", 3)  # the held answer ends after its last line was read
+        assert await server.ended("success") == 0
         await assert_accounts_balance(server)
 
 
