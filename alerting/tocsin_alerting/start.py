@@ -196,6 +196,7 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
 
     from tocsin_alerting.app import App, Setup
 
+    os.umask(directory.PRIVATE)
     heap.share(os.environ)
     output.install()
     raise_descriptor_limit()
@@ -225,7 +226,7 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
         _warn_of_paging(config, options.listen_addresses)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(App(setup).serve())
-    except (InvalidDocument, CannotStart, directory.InUse, SchemaTooNew, ValueError) as error:
+    except (InvalidDocument, CannotStart, SchemaTooNew, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 2 if isinstance(error, WrongUsage) else 1
     return 0
@@ -248,6 +249,7 @@ def run_exporter(
     from tocsin_exporter.exporter import Options as ExporterOptions
     from tocsin_exporter.exporter import run_exporter as serve
 
+    os.umask(directory.PRIVATE)
     output.install()
     raise_descriptor_limit()
     logs.configure(log_level, log_format)
@@ -371,8 +373,27 @@ def _local_socket(config: Config) -> list[Any]:
 
 
 def _hold_directory(path: str) -> None:
-    """Without it we page all the same: the journal says that it is down. Raises InUse."""
+    """Without it we page all the same: the journal says that it is down. Raises CannotStart."""
     try:
         directory.hold(Path(path))
+    except (directory.InUse, directory.NotTrusted) as error:
+        raise CannotStart(str(error)) from None
     except OSError as error:
-        sys.stderr.write(f"{path}: {error.strerror}; incidents will not be recorded\n")
+        log.error(
+            "%s: %s; incidents will not be recorded, people are paged all the same%s",
+            path,
+            error.strerror,
+            _owner_of(Path(path)),
+        )
+
+
+def _owner_of(path: Path) -> str:
+    """Whose it is, if that is why we may not use it."""
+    try:
+        owner = path.stat().st_uid
+    except OSError:
+        return ""
+    if owner == os.geteuid():
+        return ""
+    here, ours = directory.user_name(owner), directory.user_name(os.geteuid())
+    return f". It belongs to {here}, and this runs as {ours}: chown it, or choose another"
