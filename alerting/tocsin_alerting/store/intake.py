@@ -7,7 +7,6 @@ their source, so what comes for an earlier time is loose. A series may be older 
 the archive says which is its newest sample.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
@@ -26,6 +25,7 @@ from tocsin_alerting.store.cell import (
 )
 from tocsin_alerting.store.hearing import RemoteHealth
 from tocsin_alerting.store.last import Lasts
+from tocsin_alerting.store.limits import SOURCES, Limits
 from tocsin_alerting.store.loose import Loose
 from tocsin_alerting.store.numbers import (
     DEAD,
@@ -54,11 +54,9 @@ from tocsin_alerting.store.verdict import (
 )
 from tocsin_exporter.snapshot import Labels, Source
 
-log = logging.getLogger(__name__)
-
-SOURCES = 10_000
 _TABLES = 64  # with more, a source of a few series is cheaper in pairs
 _FEW = 32
+_SCRAPES = 8  # in a request; one with more times is of another kind
 _IDLE = 10_000  # numbers of no use, before all are given out anew
 AHEAD_MS = 600_000
 
@@ -92,7 +90,6 @@ class Intake:
         self.own: set[Source] = set()
         self.gone: Mapping[Source, int] = {}
         self.sealed_ms = NEVER_MS
-        self.over_limit = self.over_sources = 0
         self.numbers = Numbers()
         self._tables = tables
         self._table = table
@@ -101,9 +98,8 @@ class Intake:
         self._lasts = lasts
         self.hearing = RemoteHealth(lasts, self.own)
         self._archive = archive
-        self._max_series = max_series
         self._strays: Counter[Source] = Counter()  # loose series
-        self._said: set[Source] = set()
+        self.limits = Limits(self.numbers, self._strays, max_series)
 
     def register(self, series: Sequence[Labels]) -> Ints:
         """The numbers of these series; -1: no place."""
@@ -128,26 +124,20 @@ class Intake:
         """None: some of the numbers are dead, and a new epoch has begun."""
         if not len(numbers):
             return Written(0, {})
-        places, sources = self.numbers.place[numbers], self.numbers.source[numbers]
+        places = self.numbers.place[numbers]
         values = normalised(values)
+        scrapes = 0
         if places.min() >= 0:
-            if self._piece(places, numbers, sources, times, values, span):
-                return Written(len(numbers), {})
+            scrapes = self._scrapes(places, numbers, times, values, span)
+            if scrapes == len(numbers):
+                return Written(scrapes, {})
         elif (places == DEAD).any():
             self.numbers.renew()
             return None
-        verdicts = self._screened(numbers, times, span)
-        if repeats(numbers):
-            at, of = twins(numbers, times, verdicts)
-            self._place(numbers, times, values, verdicts)
-            self._settle(at, of, numbers, times, values, verdicts)
-        else:
-            self._place(numbers, times, values, verdicts)
-        told = written(verdicts)
-        if told.taken:
-            real = verdicts == TAKEN
-            self.hearing.hear(self.numbers, numbers[real], times[real], values[real])
-        return told
+        verdicts = np.zeros(len(numbers), np.int8)
+        rest = slice(scrapes, None)
+        verdicts[rest] = self._judged(numbers[rest], times[rest], values[rest], span)
+        return written(verdicts)
 
     def expire(self, before_ms: int) -> None:
         """Forgets sources that have no series, and all numbers if too many are of no use."""
@@ -219,7 +209,7 @@ class Intake:
         if loose >= 0:
             return self.numbers.add(labels, loose_place(loose), ours)
         row = table.rows.known(labels) if table and source not in self.own else -1
-        if row < 0 and not ours and not self._has_room(source, table):
+        if row < 0 and not ours and not self.limits.admits(source, table):
             return -1
         return self.numbers.add(labels, row if row >= 0 else UNPLACED, ours)
 
@@ -227,33 +217,32 @@ class Intake:
         tables = (self._tables.get(source) for source in self.own)
         return any(table is not None and table.rows.known(labels) >= 0 for table in tables)
 
-    def _has_room(self, source: Source, table: Table | None) -> bool:
-        if len(self.numbers.sources) >= SOURCES and not self.numbers.knows(source):
-            if not self.over_sources:
-                log.warning("remote writers send more than %d sources: others are refused", SOURCES)
-            self.over_sources += 1
-            return False
-        kept = self._strays[source] + self.numbers.waiting[source]
-        if kept + (len(table.rows) if table else 0) >= self._max_series:
-            self.over_limit += 1
-            return False
-        return True
-
     def _is_live(self, source: Source) -> bool:
         return source in self._tables or source in self._strays
 
     # samples
 
-    def _piece(
-        self, rows: Ints, numbers: Ints, sources: Ints, times: Ints, values: Floats, span: Span
-    ) -> bool:
-        """The shortest way, for most requests: a piece of one scrape of series in columns.
+    def _scrapes(self, places: Ints, numbers: Ints, times: Ints, values: Floats, span: Span) -> int:
+        """The shortest way, for most requests: pieces of a few scrapes of series in columns, one
+        after the other. How many samples of the request were that, from the first on."""
+        sources = self.numbers.source[numbers]
+        borders = np.flatnonzero((times[1:] != times[:-1]) | (sources[1:] != sources[:-1])) + 1
+        if len(borders) >= _SCRAPES or (times[borders] < times[borders - 1]).any():
+            return 0  # columns are made in the order of their times
+        begin = 0
+        for end in (*borders.tolist(), len(times)):
+            here, source = slice(begin, end), self.numbers.sources[int(sources[begin])]
+            at_ms = int(times[begin])
+            if not span.first_ms <= at_ms <= span.last_ms or not self._piece(
+                source, at_ms, places[here], numbers[here], values[here]
+            ):
+                break
+            begin = end
+        return begin
 
-        False: it is not just that, and goes the long way, where what was taken is taken again.
-        """
-        at_ms, source = int(times[0]), self.numbers.sources[int(sources[0])]
-        if not (alike(times) and alike(sources) and span.first_ms <= at_ms <= span.last_ms):
-            return False
+    def _piece(self, source: Source, at_ms: int, rows: Ints, numbers: Ints, values: Floats) -> bool:
+        """False: it is not just that, and goes the long way, where what was taken is taken
+        again."""
         table = self._tables.get(source)
         if table is None or source in self.own or repeats(numbers):
             return False
@@ -275,6 +264,20 @@ class Intake:
                 self.hearing.say_up(source, at_ms, value)
         return True
 
+    def _judged(self, numbers: Ints, times: Ints, values: Floats, span: Span) -> Verdicts:
+        """What becomes of samples of any kind, each written to where it belongs."""
+        verdicts = self._screened(numbers, times, span)
+        if repeats(numbers):
+            at, of = twins(numbers, times, verdicts)
+            self._place(numbers, times, values, verdicts)
+            self._settle(at, of, numbers, times, values, verdicts)
+        else:
+            self._place(numbers, times, values, verdicts)
+        real = verdicts == TAKEN
+        if real.any():
+            self.hearing.hear(self.numbers, numbers[real], times[real], values[real])
+        return verdicts
+
     def _screened(self, numbers: Ints, times: Ints, span: Span) -> Verdicts:
         verdicts = np.zeros(len(times), np.int8)
         if times.min() < span.first_ms or times.max() > span.last_ms:
@@ -284,7 +287,7 @@ class Intake:
         if ours.any():
             verdicts[ours] = OWN_SOURCE
             for at in distinct(self.numbers.source[numbers[ours]]):
-                self._say(self.numbers.sources[at])
+                self.limits.refuse(self.numbers.sources[at])
         return verdicts
 
     def _compare_past(self, numbers: Ints, times: Ints, values: Floats, verdicts: Verdicts) -> None:
@@ -490,10 +493,3 @@ class Intake:
     def _record(self, source: Source, at_ms: int, rows: Ints, values: Floats) -> None:
         if self._archive is not None and len(rows):
             self._archive.record(Column(source, at_ms, rows, values, False))
-
-    def _say(self, source: Source) -> None:
-        if source not in self._said:
-            self._said.add(source)
-            log.warning(
-                "a remote writer sends series of %s that are ours: they are refused", source
-            )

@@ -302,9 +302,10 @@ class Store:
     def size(self) -> Size:
         with self._lock:
             tables, loose = list(self._tables.values()), self._intake.loose
-            refused, over = dict(self._refused), self._intake.over_limit
+            refused, limits = dict(self._refused), self._intake.limits
             sources = len(self._tables.keys() | self._intake.strays)
-            return size_of(sources, tables, loose, refused, over, self._intake.over_sources)
+            over = limits.over_limit, limits.over_sources
+            return size_of(sources, tables, loose, refused, *over)
 
     # what the archive asks and says
 

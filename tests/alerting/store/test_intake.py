@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from support.archives import cells_of
 from tocsin_alerting.store.cell import ABSENT_BITS, STALE_BITS
-from tocsin_alerting.store.intake import SOURCES
 from tocsin_alerting.store.last import LastSeen
+from tocsin_alerting.store.limits import SOURCES
 from tocsin_alerting.store.matchers import Matcher, MatchOp
 from tocsin_alerting.store.store import HOUR_MS, Store
 from tocsin_exporter.snapshot import Family, Labels, Layout, Series, Snapshot, Source, labels
