@@ -124,7 +124,8 @@ class Table:
                 yield at_ms, self._cells(int(self._last_seen[row]) - self._first)[row].item()
 
     def roomy(self, columns: int, rows: int, samples: int) -> bool:
-        """Whether at least half of the cells would hold samples, with so many more of each.
+        """Whether at least half of the cells, but for one column, would hold samples, with so many
+        more of each: of a scrape that comes over several connections one is ahead.
 
         A source that does not keep to that costs more in columns than in pairs.
         """
@@ -135,7 +136,7 @@ class Table:
         if columns and last == BLOCK:
             older, last = older + BLOCK * self._blocks[-1].shape[1], 0
         cells = older + (last + columns) * width
-        return bool(cells <= 2 * (self.samples + samples) + _SPARE_CELLS)
+        return bool(cells <= 2 * (self.samples + samples) + width + _SPARE_CELLS)
 
     def open_to_new(self, index: int) -> bool:
         """Whether series without a row may be written into this column."""

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.archives import cells_of
-from tocsin_alerting.store.cell import ABSENT_BITS, STALE_BITS
+from tocsin_alerting.store.cell import ABSENT_BITS, STALE_BITS, Ints
 from tocsin_alerting.store.last import LastSeen
 from tocsin_alerting.store.limits import SOURCES
 from tocsin_alerting.store.matchers import Matcher, MatchOp
@@ -54,6 +54,61 @@ class Prometheus:
             self.refused["duplicate"] += 1
             return False
         return True
+
+
+def test_a_scrape_that_comes_over_several_connections_is_no_reason_to_leave_the_columns() -> None:
+    """Each has a quarter of the series and sends when 2,000 samples wait, so one is ahead."""
+    store, numbers = Store(), range(5000)
+    streams = [
+        [(series(one), at_ms, 1.0) for at_ms in range(1000, 9000, 1000) for one in numbers[at::4]]
+        for at in range(4)
+    ]
+    for begin in range(0, len(streams[0]), 2000):
+        for stream in streams:
+            some = stream[begin : begin + 2000]
+            assert store.write(some) == len(some)
+    assert (store.size().samples, store.size().loose) == (40_000, 0)
+
+
+def _known(count: int) -> tuple[Store, int, Ints]:
+    """A store in which so many series have columns up to NOW_MS."""
+    store = Store()
+    epoch, numbers = store.register([series(one) for one in range(count)])
+    for at_ms in (NOW_MS - 1000, NOW_MS):
+        times = np.full(count, at_ms)
+        assert store.write_numbered(epoch, numbers, times, np.ones(count), NOW_MS) is not None
+    return store, epoch, numbers
+
+
+@pytest.mark.parametrize(("off_ms", "why"), [(700_000, "too_far_ahead"), (-7_200_000, "too_old")])
+def test_a_scrape_of_another_time_is_refused_as_a_whole_or_in_part(off_ms: int, why: str) -> None:
+    store, epoch, numbers = _known(4)
+    times = np.array([NOW_MS + 5, NOW_MS + 5, NOW_MS + off_ms, NOW_MS + off_ms])
+    for some in ([2, 3], [0, 1, 2, 3]):
+        written = store.write_numbered(
+            epoch, numbers[some], times[some], np.ones(len(some)), NOW_MS
+        )
+        assert written is not None
+        assert (written.taken, written.refused) == (len(some) - 2, {why: 2})
+        assert written.first == (len(some) - 2, why)
+
+
+def test_several_scrapes_in_a_request_of_which_the_last_is_odd() -> None:
+    store, epoch, numbers = _known(2)
+    times = NOW_MS + np.array([1, 2, 3, 3])
+    values = np.array([1.0, 2.0, 3.0, 4.0])
+    written = store.write_numbered(epoch, numbers[[0, 0, 0, 0]], times, values, NOW_MS)
+    assert written is not None
+    assert (written.taken, written.refused) == (3, {"duplicate": 1})
+    assert written.first == (3, "duplicate")
+
+
+def test_the_later_scrape_first_is_no_reason_to_leave_the_columns() -> None:
+    store, epoch, numbers = _known(2)
+    times = NOW_MS + np.array([2, 1])
+    written = store.write_numbered(epoch, numbers, times, np.ones(2), NOW_MS)
+    assert written is not None and written.taken == 2
+    assert store.size().loose == 0
 
 
 @settings(deadline=None, max_examples=150)
