@@ -211,17 +211,16 @@ async def test_nobody_there(unused_tcp_port: int) -> None:
 
 async def test_long_lines_and_single_dots_arrive_whole() -> None:
     title = "x" * 150
-    summary = "first\n.\n..\n" + "y" * 3000
-    page = notification(
-        title=title, alerts=(replace(ENGINE_DOWN, annotations={"summary": summary}),)
-    )
+    words = "first\n.\n..\n" + "y" * 3000
+    notes = {"summary": words, "description": words}
+    page = notification(title=title, alerts=(replace(ENGINE_DOWN, annotations=notes),))
     async with Mailbox() as box:
         assert isinstance(await _email(box.smarthost).send(page, NEW_YEAR_MS), Done)
         (letter,) = await box.wait_for(1)
     part = letter.message.get_body(("plain",))
     assert part is not None
     text = part.get_content().replace("\r\n", "\n")
-    assert "first\n.\n..\n" + "y" * 3000 in text and title in text
+    assert "first\n  .\n  ..\n  " + "y" * 3000 in text and title in text
     assert "first . .. yyy" in letter.message["Subject"]
 
 
