@@ -101,6 +101,7 @@ class Setup:
     instance: str
     load_rps: float | None = None
     engine_ports: Sequence[int] = USUAL_PORTS
+    engine_owners: frozenset[int] | None = None
     max_requests: int = 40
     log_format: str = "logfmt"
     flags: Mapping[str, str] = field(default_factory=dict)
@@ -306,7 +307,14 @@ class App:
         usual = self.setup.engine_ports
         troubled = troubled_targets(self.desk.saved_instances)
         where = (own_one.host, own_one.port, usual)
-        return await plans.make(named, own_one.enabled, *where, troubled, self.desk.saved_engines)
+        return await plans.make(
+            named,
+            own_one.enabled,
+            *where,
+            troubled,
+            self.desk.saved_engines,
+            self.setup.engine_owners,
+        )
 
     @property
     def _worker_url(self) -> str:
@@ -458,6 +466,7 @@ class App:
             engines=[f"{engine.kind} at {engine.url}" for engine in plan.engines],
             worker=DEMO.format(self._worker_url) if plan.start_worker else plan.why_not,
             silent=plan.silent,
+            strangers=[(one.url, one.user) for one in plan.strangers],
             rules=self.setup.rules,
             receivers=list(self.setup.channels),
             directory=storage.path,

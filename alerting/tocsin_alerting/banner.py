@@ -14,7 +14,8 @@ class Facts:
     """`gpus` is None while nobody knows. `url` is where the agent serves, as configured: it may
     name no host. `nobody`: every message goes to the log alone. `recorded` says whether the journal
     can be written, and `retention_ms` how long samples are kept, None when none
-    can be. `silent` are targets of engines that are expected and do not answer."""
+    can be. `silent` are targets of engines that are expected and do not answer, `strangers` (URL,
+    user) of those that belong to others and are not read."""
 
     gpus: int | None
     engines: Sequence[str]
@@ -27,6 +28,7 @@ class Facts:
     recorded: bool = True
     nobody: bool = False
     silent: Sequence[str] = ()
+    strangers: Sequence[tuple[str, str]] = ()
 
 
 def banner(facts: Facts) -> str:
@@ -36,6 +38,7 @@ def banner(facts: Facts) -> str:
         ("watches", _watched(facts)),
         ("worker", facts.worker),
         *(("forget", f"{alertctl} engines forget {one}, if it is gone") for one in facts.silent),
+        *(("not read", _stranger(*one)) for one in facts.strangers),
         ("rules", _rules(facts.rules)),
         ("tells", "NOBODY, only this log" if facts.nobody else ", ".join(facts.receivers)),
         ("keeps", f"{_kept(facts)}, {_samples(facts)}"),
@@ -62,6 +65,10 @@ def _watched(facts: Facts) -> str:
     gpus = {None: "GPUs as they answer", 0: "no NVIDIA GPU", 1: "1 GPU"}
     gpu = gpus.get(facts.gpus, f"{facts.gpus} GPUs")
     return ", ".join(("this host", gpu, *(facts.engines or ("no inference engine yet",))))
+
+
+def _stranger(url: str, user: str) -> str:
+    return f"{url} is of the user {user}; to watch it: discovery: {{allow_users: [{user}]}}"
 
 
 def _rules(files: Iterable[RuleFile]) -> str:

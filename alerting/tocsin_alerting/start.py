@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tocsin_alerting import heap
-from tocsin_alerting.box import directory, local_socket, ports
+from tocsin_alerting.box import directory, local_socket, ports, service
 from tocsin_alerting.box.discovery import USUAL_PORTS
 from tocsin_alerting.box.systemd import Systemd, keep_capabilities_to_ourselves
 from tocsin_alerting.bundled import bundled
@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 VARIABLES = (  # those of the command line, and the worker's
     *("TOCSIN_CONFIG_FILE", "TOCSIN_STORAGE_PATH", "TOCSIN_WEB_LISTEN_ADDRESS"),
     *("TOCSIN_WEB_MAX_REQUESTS", "TOCSIN_LOG_LEVEL", "TOCSIN_LOG_FORMAT", "TOCSIN_CACHE_DIR"),
+    service.INSTALLED_BY,
 )
 _NOT_OURS = {  # variables of other monitors and servers, and what to write instead
     "GPU_COLLECT_INTERVAL": "write collect: {gpu: 1s} in the configuration of `tocsin up`",
@@ -216,6 +217,7 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
             instance=instance_name(config, socket.gethostname()),
             load_rps=options.load_rps,
             engine_ports=options.engine_ports or USUAL_PORTS,
+            engine_owners=ports.trusted_users(config.discovery.user_ids(), os.environ),
             max_requests=options.max_requests,
             log_format=log_format,
             flags=flags(options, config, log_level, log_format),

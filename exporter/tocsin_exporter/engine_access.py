@@ -11,6 +11,7 @@ from typing import Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tocsin_exporter.http import httpx, read_text
+from tocsin_exporter.socket_owner import owners
 
 MOST_BYTES = 8 << 20  # of a metrics page
 MOST_OTHER_BYTES = 1 << 20  # of any other answer
@@ -55,6 +56,10 @@ def _dotted(name: str) -> str:
         return name
 
 
+class NotTheirs(OSError):
+    """The port of an engine that was found by itself is held by a user who may not have it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tls:
     """As Prometheus's `tls_config`; `insecure_skip_verify` trusts anybody."""
@@ -93,6 +98,7 @@ class EngineAccess:
     `metrics_path` None means the usual paths, "" that the engine has no metrics page. `params` go
     with requests for the metrics page, `query` (of the URL that was given) with every request.
     `expected`: an engine that we knew is to be there, so that a stranger's metrics are none of it.
+    `owners` are the ids of the users one of whom must hold its port here; None: it may be anybody.
     Its own page is kept as well unless `keep_original` is false, under `job` or else its type.
     """
 
@@ -108,6 +114,7 @@ class EngineAccess:
     keep_original: bool = True
     job: str = ""
     expected: bool = False
+    owners: frozenset[int] | None = None
 
     def __repr__(self) -> str:
         return f"EngineAccess({self.target})"
@@ -135,6 +142,15 @@ class EngineAccess:
             return access
         user = unquote(parts.username), None, unquote(parts.password or "")
         return replace(access, basic_auth=BasicAuth(*user))
+
+    def strangers(self) -> frozenset[int]:
+        """The ids of the users who hold its port and may not. Where no socket of this machine
+        listens, only root can have sent a connection elsewhere."""
+        if self.owners is None:
+            return frozenset()
+        parts = urlsplit(self.url)
+        port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 80)
+        return (owners(parts.hostname or "", port) or frozenset()) - self.owners
 
     def authorization(self) -> Iterable[tuple[str, str]]:
         """The headers that let us in; without those whose file cannot be read."""
@@ -209,6 +225,7 @@ class EngineClient:
     ) -> Reply:
         """Raises httpx's errors and OSError without an answer, and BadAnswer for one without end
         or that cannot be unpacked; with `cut` the beginning of it is enough."""
+        self._check_owner()
         url = httpx.URL(self._access.url + path)
         query = (*self._access.query, *params)
         if query:
@@ -225,6 +242,14 @@ class EngineClient:
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+    def _check_owner(self) -> None:
+        strangers = self._access.strangers()
+        if strangers:
+            raise NotTheirs(
+                f"its port is held by the user with id {min(strangers)}, who may not be an engine: "
+                "discovery: {allow_users: [...]} lets others"
+            )
 
     async def _once(self, url: httpx.URL, most_bytes: int, cut: bool) -> tuple[Reply, str]:
         """The answer, and where it sends us, if anywhere."""

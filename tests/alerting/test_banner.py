@@ -33,6 +33,14 @@ def test_it_says_what_is_watched_who_is_told_and_where_to_look() -> None:
     ]
 
 
+def test_whose_engine_is_not_read_and_the_line_that_lets_it_in() -> None:
+    said = banner(replace(FACTS, strangers=[("http://127.0.0.1:8000", "alice")]))
+    line = (
+        "http://127.0.0.1:8000 is of the user alice; to watch it: discovery: {allow_users: [alice]}"
+    )
+    assert f"  not read {line}\n" in said
+
+
 def test_gpus_engines_and_the_worker() -> None:
     assert ", 1 GPU, " in banner(replace(FACTS, gpus=1))
     assert ", 8 GPUs, " in banner(replace(FACTS, gpus=8))

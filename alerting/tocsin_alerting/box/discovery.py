@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from tocsin_alerting.box import ports
@@ -20,6 +21,8 @@ from tocsin_exporter.snapshot import Snapshot
 # vLLM and our worker, SGLang, TGI, llama.cpp, Ollama, TensorRT-LLM (with vLLM's), LMDeploy.
 USUAL_PORTS = (8000, 30000, 3000, 8080, 11434, 23333)
 PATIENCE_SECONDS = 1.0
+LOOPBACK = "127.0.0.1"
+Owners: TypeAlias = frozenset[int] | None
 OURS = "Tocsin's worker"
 _PROGRAM = re.compile(r"vllm|sglang|llama|text-generation|trtllm|tensorrt|triton|lmdeploy", re.I)
 _KINDS = {
@@ -32,6 +35,14 @@ _KINDS = {
     "tocsin": OURS,
 }
 _UNNAMED = "an OpenAI-compatible engine"
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """Somebody else's server where an engine may be: it is not read. `user` is its owner."""
+
+    url: str
+    user: str
 
 
 class Origin(StrEnum):
@@ -72,7 +83,7 @@ async def engines(
 
 
 async def ask(asked: Sequence[EngineAccess], timeout_s: float = PATIENCE_SECONDS) -> list[Engine]:
-    """Those of `asked` that answer as an engine does."""
+    """Those of `asked` that answer as an engine does, and belong to somebody who may have one."""
     found = await asyncio.gather(*(identify(access, timeout_s) for access in asked))
     return [
         Engine(access, _KINDS.get(one.kind, _UNNAMED), model=one.model)
@@ -100,11 +111,29 @@ def is_up(last: Snapshot | None) -> bool | None:
     return any(up and value for up, value in zip(named, last.values, strict=True))
 
 
-async def elsewhere(known: Collection[str]) -> list[EngineAccess]:
+def here(port: int, owners: Owners) -> EngineAccess:
+    """An engine on this machine that nobody has named."""
+    return replace(EngineAccess.of(f"http://{LOOPBACK}:{port}"), owners=owners)
+
+
+def owned(access: EngineAccess, owners: Owners) -> EngineAccess:
+    """`access` with the users one of whom must hold its port, if that is on this machine."""
+    is_here = place(access.target).startswith(f"{LOOPBACK}:")
+    return replace(access, owners=owners) if is_here else access
+
+
+async def strangers(asked: Iterable[EngineAccess]) -> tuple[Stranger, ...]:
+    """Those of `asked` whose port is held by somebody who may not have an engine."""
+    held = [(access.url, min(users)) for access in asked if (users := access.strangers())]
+    names = await asyncio.to_thread(lambda: [ports.user_name(uid) for _, uid in held])
+    return tuple(Stranger(url, name) for (url, _), name in zip(held, names, strict=True))
+
+
+async def elsewhere(known: Collection[str], owners: Owners = None) -> list[EngineAccess]:
     """Where else on this machine an engine may be: what an engine's program listens on, `known`
     aside. Nobody else is asked: not every server takes a question well."""
     heard = await asyncio.to_thread(ports.listening, _PROGRAM)
-    places = (EngineAccess.of(f"http://127.0.0.1:{port}") for port in heard)
+    places = (here(port, owners) for port in heard)
     taken = set(map(place, known))
     return [access for access in places if place(access.target) not in taken]
 

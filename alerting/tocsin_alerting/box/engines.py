@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from tocsin_alerting.box import discovery
@@ -59,6 +59,8 @@ class Engines:
         self._demo = demo(worker_url) if worker_url else None
         self._ports = plan.ports
         self._reserved = plan.reserved
+        self._owners = plan.owners
+        self._told = {(one.url, one.user) for one in plan.strangers}
         self._moved = dict(plan.moved)
         self._hooks = hooks
         self._answered: dict[str, float] = {}  # seconds, by target
@@ -90,11 +92,12 @@ class Engines:
 
     async def look(self) -> None:
         """Watch what has started since, and let the demo worker go if that is an engine."""
-        places = [EngineAccess.of(f"http://127.0.0.1:{port}") for port in self._ports]
+        places = [discovery.here(port, self._owners) for port in self._ports]
         ours = [self._demo.target] if self._demo and self.worker else []
         known = set(map(place, [*self.watched, *ours]))
         new = [one for one in places if place(one.target) not in known]
         found = await discovery.ask(new)
+        await self._tell_of_strangers(new)
         silent = [_row(one, 0) for one in self.watched.values() if self._is_lost(one)]
         moved = {engine.target: old for old, engine in (await moves(silent, found)).items()}
         for engine in found:
@@ -106,12 +109,20 @@ class Engines:
             await self._retire(self.worker)
         await self._look_elsewhere()
 
+    async def _tell_of_strangers(self, asked: Iterable[EngineAccess]) -> None:
+        """Once of each: one that is let in later is found the next time we start."""
+        for one in await discovery.strangers(asked):
+            if (one.url, one.user) not in self._told:
+                self._told.add((one.url, one.user))
+                log.warning("not read, for its user may not have an engine: discovery.allow_users",
+                            extra={"url": one.url, "user": one.user})  # fmt: skip
+
     async def _look_elsewhere(self) -> None:
         """Follow an engine that is lost to any port on which an engine's program listens."""
         lost = [_row(one, 0) for one in self.watched.values() if self._is_lost(one)]
         if not any(row.model for row in lost):
             return
-        places = await discovery.elsewhere({*self.watched, *self._reserved})
+        places = await discovery.elsewhere({*self.watched, *self._reserved}, self._owners)
         for old, engine in (await moves(lost, await discovery.ask(places))).items():
             self._begin(engine)
             await self._move(old, engine)
@@ -184,7 +195,7 @@ class Engines:
         assert self._demo is not None
         async with httpx.AsyncClient(timeout=_ASK_SECONDS, trust_env=False) as client:
             while worker.state is not WorkerState.GIVEN_UP:
-                if await _healthy(client, self._demo.url):
+                if not self._demo.access.strangers() and await _healthy(client, self._demo.url):
                     break
                 await asyncio.sleep(_ASK_SECONDS)
                 if self.worker is not worker:

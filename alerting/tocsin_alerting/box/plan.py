@@ -4,12 +4,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from tocsin_alerting.box import discovery, ports, worker
-from tocsin_alerting.box.discovery import Engine, Origin
+from tocsin_alerting.box.discovery import LOOPBACK, Engine, Origin, Owners, Stranger
 from tocsin_alerting.incidents.rows import EngineRow
 from tocsin_exporter.engine_access import EngineAccess, place
 from tocsin_exporter.listen import joined
-
-LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +16,8 @@ class Plan:
 
     `ports` are where engines were looked for, `reserved` the targets that are no engine's: the
     demo's port. `silent` are targets of engines that are expected and do not answer; `moved` says
-    of a remembered target which engine it is now.
+    of a remembered target which engine it is now. `owners` are the users whose engines are found by
+    themselves, None for everybody's; `strangers` are those of others, which are not read.
     """
 
     engines: tuple[Engine, ...]
@@ -28,6 +27,8 @@ class Plan:
     reserved: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
     moved: tuple[tuple[str, Engine], ...] = ()
+    owners: Owners = None
+    strangers: tuple[Stranger, ...] = ()
 
 
 async def make(
@@ -38,6 +39,7 @@ async def make(
     usual: Sequence[int],
     troubled: Collection[str] = (),
     remembered: Sequence[EngineRow] = (),
+    owners: Owners = None,
 ) -> Plan:
     """Engines that were named; else those that run here or did; else a worker on host:port.
 
@@ -54,11 +56,12 @@ async def make(
     own = joined(host, port)
     reserved = () if port in usual else tuple({place(own), f"{LOOPBACK}:{port}"})
     rows = {row.target: row for row in remembered if place(row.target) not in reserved}
-    here = [EngineAccess.of(f"http://{LOOPBACK}:{one}") for one in usual]
+    here = [discovery.here(one, owners) for one in usual]
     known = {access.target for access in here}
     there = [EngineAccess.of(row.url) for row in rows.values() if row.target not in known]
     told = _told_otherwise(known, {*troubled} - rows.keys())
-    found = _once(await discovery.ask([*here, *there, *told]), {*rows, *troubled})
+    others = [discovery.owned(one, owners) for one in (*there, *told)]
+    found = _once(await discovery.ask([*here, *others]), {*rows, *troubled})
     answering = {place(engine.target) for engine in found}
     moved = await moves(
         [row for row in rows.values() if place(row.target) not in answering],
@@ -67,14 +70,16 @@ async def make(
     settled = {*answering, *map(place, moved)}
     lost = [row for row in rows.values() if place(row.target) not in settled]
     if lost:
-        places = await discovery.elsewhere({*known, *answering, *reserved, own})
+        places = await discovery.elsewhere({*known, *answering, *reserved, own}, owners)
         further = await moves(lost, await discovery.ask(places))
         found, moved = [*found, *further.values()], moved | further
     heard = {*answering, *reserved, place(own)}
     expected = {*rows, *troubled} - moved.keys()
     silent = sorted(target for target in expected if place(target) not in heard)
-    engines = (*found, *(_silent(target, rows.get(target)) for target in silent))
+    engines = (*found, *(_silent(target, rows.get(target), owners) for target in silent))
+    strangers = await discovery.strangers(here)
     looked = Plan(engines, ports=tuple(usual), reserved=reserved)
+    looked = replace(looked, owners=owners, strangers=strangers)
     if engines:
         return replace(looked, silent=tuple(silent), moved=tuple(moved.items()))
     why_not = _obstacle(worker_wanted, host, port)
@@ -116,17 +121,19 @@ def _once(found: Sequence[Engine], expected: Collection[str]) -> list[Engine]:
 
 
 def demo(url: str) -> Engine:
-    return Engine(EngineAccess.of(url), "a demo worker", Origin.DEMO)
+    """Our own worker; whoever else has taken its port is not it."""
+    ours = discovery.owned(EngineAccess.of(url), ports.trusted_users(frozenset(), {}))
+    return Engine(ours, "a demo worker", Origin.DEMO)
 
 
 def _host(target: str) -> str:
     return place(target).partition("/")[0].rpartition(":")[0]
 
 
-def _silent(target: str, row: EngineRow | None) -> Engine:
+def _silent(target: str, row: EngineRow | None, owners: Owners) -> Engine:
     url, kind, model = (row.url, row.kind, row.model) if row else (f"http://{target}", "", "")
     said = f"{kind or 'an engine'} that was here"
-    access = replace(EngineAccess.of(url), expected=True)
+    access = replace(discovery.owned(EngineAccess.of(url), owners), expected=True)
     return Engine(access, said, Origin.REMEMBERED, model)
 
 

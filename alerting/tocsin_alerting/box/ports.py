@@ -1,10 +1,31 @@
 """Who listens on a port of this machine."""
 
 import errno
+import os
+import pwd
 import re
 import socket
+from collections.abc import Mapping
 
 import psutil
+
+from tocsin_alerting.box.service import INSTALLED_BY
+
+
+def trusted_users(allowed: frozenset[int], env: Mapping[str, str]) -> frozenset[int]:
+    """The ids of the users whose engines are watched without being named: root, our own, whoever
+    installed the service, and those `allowed`."""
+    installed = env.get(INSTALLED_BY, "")
+    by = {int(installed)} if installed.isascii() and installed.isdigit() else set()
+    return frozenset({0, os.geteuid(), *by, *allowed})
+
+
+def user_name(uid: int) -> str:
+    """`alice`, or the number where it has no name. It may ask a directory on the network."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OSError):
+        return str(uid)
 
 
 def is_free(host: str, port: int) -> bool:

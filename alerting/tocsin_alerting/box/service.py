@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+INSTALLED_BY = "TOCSIN_INSTALLED_BY"  # the id of a user
 NAME = "tocsin"
 UNIT = f"{NAME}.service"
 HEADER = "# Written by `tocsin service install`; change it with `systemctl edit tocsin`.\n"
@@ -23,7 +24,7 @@ StartLimitIntervalSec=0
 Type=notify
 NotifyAccess=main
 ExecStart={command}
-{account}WorkingDirectory=%S/tocsin
+{account}{installer}WorkingDirectory=%S/tocsin
 StateDirectory=tocsin
 StateDirectoryMode=0700
 RuntimeDirectory=tocsin
@@ -101,13 +102,17 @@ def places(root: Path, user: Path | None) -> ServicePaths:
     )
 
 
-def unit(program: Path, config: str, arguments: Sequence[str], user: bool) -> str:
-    """The unit's text. `program` is the `tocsin` to start, `config` its configuration's path."""
+def unit(
+    program: Path, config: str, arguments: Sequence[str], user: bool, installer: str = ""
+) -> str:
+    """The unit's text. `program` is the `tocsin` to start, `config` its configuration's path,
+    `installer` the id of the user who installs it, whose engines are watched."""
     words = [str(program), "up", "--config.file", config, "--storage.path", "%S/tocsin"]
     command = " ".join([*map(_word, words), *(_word(_escaped(one)) for one in arguments)])
     text = _UNIT.format(
         command=command,
         account="" if user else _ACCOUNT,
+        installer=f"Environment={INSTALLED_BY}={installer}\n" if installer.isdigit() else "",
         hardening=_HARDENING if user else _HARDENING + _OF_ROOT,
         target="default.target" if user else "multi-user.target",
     )

@@ -113,6 +113,11 @@ def _not_started(target: ServiceScope) -> str:
     return "systemd does not run this machine: nothing was started"
 
 
+def _installer() -> str:
+    """Who became root to install: sudo and pkexec say so."""
+    return os.environ.get("SUDO_UID") or os.environ.get("PKEXEC_UID") or ""
+
+
 @service.command()
 @_on
 def remove(user: bool, root: Path | None) -> None:

@@ -15,12 +15,14 @@ from tocsin_alerting.config.routing import (
 )
 from tocsin_alerting.config.watching import (
     Collect,
+    Discovery,
     Engine,
     OptionalHttpUrl,
     ProcessGroup,
     Storage,
     Web,
     Worker,
+    engine_list,
     label_value,
 )
 from tocsin_alerting.incidents.policy import Severity
@@ -59,7 +61,8 @@ class Config(Section):
     instance: Annotated[str, AfterValidator(label_value)] = ""
 
     collect: Collect = Collect()
-    engines: Annotated[tuple[Engine, ...], BeforeValidator(several)] = ()
+    engines: Annotated[tuple[Engine, ...], BeforeValidator(engine_list)] = ()
+    discovery: Discovery = Discovery()
     processes: Annotated[tuple[ProcessGroup, ...], BeforeValidator(several)] = ()
     gpus: Annotated[int, Field(ge=0, le=1024)] | None = None
     worker: Worker = Worker()

@@ -1,14 +1,25 @@
 """The sections that say what is watched, how often, and where it is kept and served."""
 
+import pwd
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from tocsin_alerting.settings import Bytes, Duration, FilePath, Interval, Refused, Section, Words
+from tocsin_alerting.settings import (
+    Bytes,
+    Duration,
+    FilePath,
+    Interval,
+    Refused,
+    Section,
+    Words,
+    several,
+)
 from tocsin_exporter.engine_access import BasicAuth, EngineAccess, Tls
 from tocsin_exporter.watches import ENGINE_AREA, RHYTHMS
 
@@ -159,6 +170,50 @@ class Engine(Section):
             keep_original=self.keep_original,
             job=self.job,
         )
+
+
+def engine_list(value: object) -> object:
+    if isinstance(value, dict) and "allow_users" in value:
+        raise ValueError(
+            "a list of engines; write discovery: {allow_users: [...]} for whose are found"
+        )
+    return several(value)
+
+
+def _users(value: object) -> object:
+    """Names as they are, numbers as YAML has them."""
+    if not isinstance(value, list):
+        return value
+    return tuple(str(one) if type(one) is int else one for one in value)
+
+
+def _user(text: str) -> str:
+    _user_id(text)
+    return text
+
+
+def _user_id(text: str) -> int:
+    if text.isascii() and text.isdigit():
+        return int(text)
+    try:
+        return pwd.getpwnam(text).pw_uid
+    except (KeyError, OSError, ValueError):
+        near = get_close_matches(text, [one.pw_name for one in pwd.getpwall()], 1)
+        meant = f'; did you mean "{near[0]}"?' if near else ""
+        raise ValueError(f'no user of this machine is called "{text}"{meant}') from None
+
+
+class Discovery(Section):
+    """Engines that are found by themselves belong to root, the agent's own user, the one who ran
+    `tocsin service install`, or one of `allow_users`, by name or number."""
+
+    allow_users: Annotated[
+        tuple[Annotated[str, AfterValidator(_user)], ...], BeforeValidator(_users)
+    ] = ()
+
+    def user_ids(self) -> frozenset[int]:
+        """Raises ValueError for a user that there is no longer."""
+        return frozenset(map(_user_id, self.allow_users))
 
 
 class Restart(Section):

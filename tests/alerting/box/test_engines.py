@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 from dataclasses import dataclass, field, replace
 
@@ -9,6 +10,7 @@ import pytest
 
 from support.agent_process import free_port
 from support.engine_process import EngineProcess
+from support.other_user import only_root, served_by_another_user
 from support.webhook_sink import Answer, WebhookSink
 from tocsin_alerting.box.discovery import Engine, Origin
 from tocsin_alerting.box.engines import (
@@ -303,3 +305,37 @@ async def test_what_is_watched_as_localhost_is_not_found_again() -> None:
         engines = Engines(Plan((_engine(url),), ports=(sink.port,)), None, "", kept.hooks)
         await engines.look()
     assert kept.watched == [url]
+
+
+NOBODY: frozenset[int] = frozenset()  # whose engines are watched: not even ours
+
+
+async def test_an_engine_of_another_user_is_not_asked_and_is_named_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    kept = Kept()
+    async with WebhookSink(usual=_models("m")) as sink:
+        engines = Engines(Plan((), ports=(sink.port,), owners=NOBODY), None, "", kept.hooks)
+        for _ in range(2):
+            await engines.look()
+        assert sink.requests == [] and kept.watched == []
+        said = [one for one in caplog.records if "discovery.allow_users" in one.message]
+        assert [getattr(one, "url", "") for one in said] == [f"http://127.0.0.1:{sink.port}"]
+        mine = Plan((), ports=(sink.port,), owners=frozenset({os.geteuid()}))
+        await Engines(mine, None, "", kept.hooks).look()
+        assert kept.watched == [f"http://127.0.0.1:{sink.port}"]
+
+
+@only_root
+async def test_what_another_user_runs_on_the_demos_port_is_not_the_demo() -> None:
+    kept = Kept()
+    port = free_port()
+    with served_by_another_user(port, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"):
+        worker = _worker("import time; time.sleep(60)")
+        engines = Engines(Plan((), True), worker, f"http://127.0.0.1:{port}", kept.hooks)
+        running = asyncio.ensure_future(engines.run(False, None))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.2):  # it is asked twice a second
+                await _until(kept.watched, 1)
+        await _end(running)
+        await worker.stop(1.0)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from support.engine_process import EngineProcess
 from support.webhook_sink import Answer, WebhookSink
-from tocsin_alerting.box import worker
+from tocsin_alerting.box import ports, worker
 from tocsin_alerting.box.discovery import Origin
 from tocsin_alerting.box.plan import make
 from tocsin_alerting.incidents.rows import EngineRow
@@ -198,3 +198,23 @@ async def test_an_engine_is_watched_once_by_the_name_that_people_were_told() -> 
     assert [engine.target for engine in plan.engines] == [told]
     assert [engine.target for engine in again.engines] == [told]
     assert (plan.silent, again.silent) == ((), ())
+
+
+async def test_an_engine_of_another_user_is_named_and_not_read() -> None:
+    """Neither one on a usual port, nor one that has taken the port of an engine that was ours."""
+    async with WebhookSink(usual=VLLM) as sink:
+        row, nobody = _row(sink.port), frozenset[int]()
+        plan = await make([], False, HERE, free(), [sink.port], owners=nobody)
+        lost = await make([], False, HERE, free(), [], remembered=[row], owners=nobody)
+        assert sink.requests == []
+        ours = await make([], False, HERE, free(), [sink.port], owners=frozenset({os.geteuid()}))
+    assert plan.engines == () and [one.url for one in plan.strangers] == [row.url]
+    assert plan.strangers[0].user == ports.user_name(os.geteuid())
+    assert [one.origin for one in lost.engines] == [Origin.REMEMBERED]
+    assert lost.silent == (row.target,) and lost.engines[0].access.owners == nobody
+    assert [one.url for one in ours.engines] == [row.url] and ours.strangers == ()
+
+
+async def test_an_engine_that_is_named_is_anybodys() -> None:
+    plan = await make([NAMED], False, HERE, free(), [], owners=frozenset())
+    assert plan.engines[0].access.owners is None

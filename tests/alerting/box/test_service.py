@@ -1,5 +1,6 @@
 """The unit, as systemd itself reads it."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tocsin_alerting.box import service
+from tocsin_alerting.box import ports, service
 
 TOCSIN = Path(sys.executable).parent / "tocsin"
 NAMESPACED = (  # each gives the service mounts of its own, or hides processes or devices
@@ -107,3 +108,14 @@ def test_what_systemds_program_says_is_told() -> None:
 
 def test_whether_systemd_runs_the_machine(tmp_path: Path) -> None:
     assert service.is_running(tmp_path) and not service.is_running(tmp_path / "none")
+
+
+def test_whoever_installs_it_has_engines_that_are_found() -> None:
+    unit = service.unit(TOCSIN, "c", (), user=False, installer="1000")
+    assert settings(unit)["Environment"] == "TOCSIN_INSTALLED_BY=1000"
+    for installer in ("", "1000\nUser=root"):
+        assert "Environment" not in settings(service.unit(TOCSIN, "c", (), False, installer))
+    allowed = frozenset({7})
+    trusted = ports.trusted_users(allowed, {service.INSTALLED_BY: "1000"})
+    assert trusted == {0, 7, 1000, os.geteuid()}
+    assert ports.trusted_users(allowed, {service.INSTALLED_BY: "alice"}) == trusted - {1000}
