@@ -1,15 +1,19 @@
 """Which series of a selection have samples in an interval, and what their labels say."""
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from heapq import merge
+from itertools import chain
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tocsin_alerting.store.cell import Ints, Mask
 from tocsin_alerting.store.selection import Selection
 from tocsin_alerting.store.target import NAME
 from tocsin_exporter.snapshot import Labels
 
+Texts = tuple[str, ...]
+Numbers = NDArray[np.int32]
 _SORTED_AT_ONCE = 2_000  # series; sorting lets nobody else work, so it is done in short runs
 
 
@@ -45,13 +49,20 @@ def _order(labels: Sequence[Labels]) -> Ints:
 
 def values_in(selection: Selection, t0_ms: int, t1_ms: int, name: str | None) -> Set[str]:
     """The values of a label of those series; None: the names of their labels."""
+    series, flags = selection.series, held(selection, t0_ms, t1_ms)
+    texts, numbers = series.remember(("texts", name), lambda: _texts(series.labels, name))
+    if not flags.all():
+        texts = [texts[at] for at in np.flatnonzero(np.bincount(numbers[flags])).tolist()]
+    return frozenset(chain.from_iterable(texts))
 
-    def texts(series: Iterable[Labels]) -> frozenset[str]:
-        if name is None:
-            return frozenset(one for labels in series for one, _ in labels)
-        return frozenset(text for labels in series for one, text in labels if one == name)
 
-    flags, labels = held(selection, t0_ms, t1_ms), selection.series.labels
-    if flags.all():
-        return selection.series.remember(("texts", name), lambda: texts(labels))
-    return texts(labels[at] for at in np.flatnonzero(flags).tolist())
+def _texts(series: Sequence[Labels], name: str | None) -> tuple[list[Texts], Numbers]:
+    """What the series say, each thing once, and which of these (series,) each of them says."""
+
+    def said(labels: Labels) -> Texts:
+        return tuple(one if name is None else text for one, text in labels if name in (None, one))
+
+    known: dict[Texts, int] = {}
+    numbers = (known.setdefault(said(labels), len(known)) for labels in series)
+    every = np.fromiter(numbers, np.int32, len(series))
+    return list(known), every
