@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -65,9 +65,9 @@ class _Found:
     kept: list[tuple[Section | Sheaf, Ints]]
     width: int
 
-    def divided(self, loose: Container[Labels]) -> Iterator[tuple[bool, "_Found"]]:
+    def divided(self, loose: Collection[Labels]) -> Iterator[tuple[bool, "_Found"]]:
         """Those that are loose apart (True) from the others, if there are any."""
-        apart = np.array([one in loose for one in self.labels], np.bool_)
+        apart = np.array([one in loose for one in self.labels] if loose else [], np.bool_)
         if not apart.any():
             yield from [(False, self)] if self.labels else []
             return
