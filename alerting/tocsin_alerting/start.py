@@ -226,6 +226,7 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
         _hold_directory(config.storage.path)
         setup.sockets.extend(_local_socket(config))
         _warn_of_paging(config, options.listen_addresses)
+        heap.settle()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(App(setup).serve())
     except (InvalidDocument, CannotStart, SchemaTooNew, ValueError) as error:

@@ -1,12 +1,13 @@
 """glibc itself says how many heaps a process with threads has."""
 
+import gc
 import platform
 import subprocess
 import sys
 
 import pytest
 
-from tocsin_alerting.heap import share
+from tocsin_alerting.heap import settle, share
 
 THREADS = """
 import ctypes, os, sys, threading
@@ -40,3 +41,13 @@ def test_threads_share_one_heap() -> None:
 
 def test_what_the_user_set_stays() -> None:
     assert not share({"MALLOC_ARENA_MAX": "4"})
+
+
+def test_the_collector_looks_no_more_at_what_was_there() -> None:
+    before = gc.get_objects()
+    settle()
+    try:
+        assert gc.get_freeze_count() > len(before) / 2
+        assert len(gc.get_objects()) < len(before) / 10
+    finally:
+        gc.unfreeze()
