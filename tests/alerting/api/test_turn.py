@@ -94,6 +94,32 @@ async def test_a_client_that_goes_ends_the_work_and_frees_its_place(queries: Que
     await asyncio.wait_for(ask(queries, lambda budget: iter([b"next"])), 5)
 
 
+async def test_a_client_that_has_gone_before_its_turn_begins_nothing_long(queries: Queries) -> None:
+    client = Client()
+    client.left.set()
+    await asyncio.wait_for(Turn(queries, slow(), None)({}, client.receive, client.send), 5)
+    assert client.sent == [] and not queries.places.taken
+
+
+async def test_nobody_is_watched_after_the_answer(queries: Queries) -> None:
+    before, free = asyncio.all_tasks(), threading.Event()
+
+    class Watched(Client):
+        async def receive(self) -> Any:
+            free.set()
+            return await super().receive()
+
+    def work(budget: Budget) -> Iterator[bytes]:
+        free.wait(5)
+        return iter([b"1"])
+
+    client = Watched()
+    await Turn(queries, work)({}, client.receive, client.send)
+    assert client.body == b"1"
+    ended = asyncio.all_tasks() - before
+    await asyncio.wait_for(asyncio.gather(*ended, return_exceptions=True), 5)
+
+
 def slow() -> Work:
     def work(budget: Budget) -> Iterator[bytes]:
         while True:
