@@ -178,6 +178,7 @@ def vmagent(folder: Path, url: str, target: str) -> Iterator[None]:
         "vmagent",
         "-promscrape.config=scrape.yml",
         f"-remoteWrite.url={url}/api/v1/write",
+        "-remoteWrite.bearerToken=hunter2",
         "-remoteWrite.tmpDataPath=data",
         "-httpListenAddr=127.0.0.1:0",
     ]
