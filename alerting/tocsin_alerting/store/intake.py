@@ -184,10 +184,12 @@ class Intake:
             self.numbers.move(labels, row, DEAD)
 
     def adopt(self, source: Source) -> None:
-        """The agent itself appends to it from now on."""
+        """The agent itself appends to it from now on. Series that it takes are claimed one by one;
+        an agent that begins adopts many, and that is nothing to those who write others."""
         if source not in self.own:
             self.own.add(source)
-            self.numbers.renew()
+            if self.numbers.knows(source):
+                self.numbers.renew()
 
     def disown(self, source: Source) -> None:
         """The agent no longer appends to it."""

@@ -103,6 +103,25 @@ def test_several_scrapes_in_a_request_of_which_the_last_is_odd() -> None:
     assert written.first == (3, "duplicate")
 
 
+def test_what_the_agent_begins_to_append_is_nothing_to_writers_of_other_sources() -> None:
+    store, epoch, numbers = _known(2)
+    form = Layout((Series(Family("own", "gauge", ""), "own", ()),))
+    assert store.append(Snapshot(Source("node", "here"), NOW_MS, True, form, np.ones(1)))
+    one, written = np.array([NOW_MS + 1]), np.ones(1)
+    assert store.write_numbered(epoch, numbers[:1], one, written, NOW_MS) is not None
+    assert store.append(Snapshot(FAR, NOW_MS + 2, True, form, np.ones(1)))
+    assert store.write_numbered(epoch, numbers[:1], one, written, NOW_MS) is None
+
+
+def test_a_rule_that_begins_to_record_a_series_takes_it_from_a_remote_writer() -> None:
+    store, epoch, numbers = _known(2)
+    assert store.append_rules(Source("rules", "g"), NOW_MS + 1, [(series(0), 5.0)])
+    times = np.full(2, NOW_MS + 2)
+    written = store.write_numbered(epoch, numbers, times, np.ones(2), NOW_MS)
+    assert written is not None
+    assert (written.taken, written.refused) == (1, {"own_source": 1})
+
+
 def test_the_later_scrape_first_is_no_reason_to_leave_the_columns() -> None:
     store, epoch, numbers = _known(2)
     times = NOW_MS + np.array([2, 1])
