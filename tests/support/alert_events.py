@@ -34,5 +34,9 @@ def unknown(one: Alert, at_ms: int = 0) -> AlertEvent:
     return AlertEvent(EventKind.UNKNOWN, one, at_ms, "the source is dead", origin(one))
 
 
+def gives_up(one: Alert, at_ms: int = 0) -> AlertEvent:
+    return AlertEvent(EventKind.GIVEN_UP, one, at_ms, "unknown for 24 h, given up", origin(one))
+
+
 def removed(one: Alert, at_ms: int = 0) -> AlertEvent:
     return AlertEvent(EventKind.REMOVED, one, at_ms, origin=origin(one))

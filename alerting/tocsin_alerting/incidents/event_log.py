@@ -100,7 +100,7 @@ def _fields(entry: Entry) -> dict[str, object]:
     for name, value in entry.data.items():
         if name == "after_ms":
             fields["after"] = elapsed_text(value)
-        elif value not in ("", None, False, ()) and name not in _TAKEN:
+        elif value is not False and value not in ("", None, ()) and name not in _TAKEN:
             fields[name] = value
     return fields
 

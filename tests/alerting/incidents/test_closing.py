@@ -1,17 +1,19 @@
 """Closed by hand while it fires, and over before anybody could be told: what people hear."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from support.alert_events import alert, clears, fires
+from support.alert_events import alert, clears, fires, gives_up, unknown
 from support.paging_floor import Floor
 from support.policies import HOUR, MINUTE, SECOND, config
 from tocsin_alerting.incidents.action import Verb
-from tocsin_alerting.incidents.incident import State
+from tocsin_alerting.incidents.incident import Source, State
 from tocsin_alerting.incidents.matcher import matcher
 from tocsin_alerting.incidents.outcome import Permanent, RetryAt
 from tocsin_alerting.incidents.routing import InhibitRule
 from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
 from tocsin_alerting.notify.wording import Wording
+from tocsin_alerting.rules.alert import EventKind
 
 DOWN = alert("EngineDown", "P0", target="a")
 SLOW = alert("Slow", "P1", target="a")
@@ -60,6 +62,18 @@ async def test_closed_by_hand_unmutes_nothing() -> None:
     await one.advance(2 * MINUTE)
     await one.hear(clears(DOWN))
     assert not (await one.desk.incident(2)).muted
+
+
+async def test_what_is_raised_again_is_as_quiet_as_what_keeps_it_quiet_by_then() -> None:
+    one = await Floor(config(inhibit=(INHIBIT,))).open()
+    await one.hear(fires(SLOW))
+    await one.advance(MINUTE)
+    await one.act(Verb.RESOLVE)
+    await one.hear(fires(DOWN))
+    await one.advance(HOUR)
+    slow = await one.desk.incident(1)
+    assert slow.state is State.TRIGGERED and slow.muted
+    assert one.reasons("still_firing") == []
 
 
 async def test_closed_by_hand_survives_a_restart(tmp_path: Path) -> None:
@@ -145,3 +159,30 @@ async def test_closed_by_hand_does_not_arrive_after_the_end() -> None:
     await one.hear(clears(DOWN))
     await one.advance(MINUTE)
     assert [why for _, why, who in one.told if who == "li"] == ["opened", "resolved"]
+
+
+async def test_one_alert_given_up_and_the_other_over_is_given_up() -> None:
+    tier = alert("EngineDown", "P1", target="a")
+    one = await Floor(config()).open()
+    await one.hear(fires(DOWN), fires(tier))
+    await one.hear(unknown(DOWN))
+    await one.hear(gives_up(DOWN))
+    assert (await one.desk.incident(1)).source is Source.FIRING
+    await one.hear(clears(tier))
+    assert {who for _, who in one.reasons("given_up")} == {"li", "chat"}
+    assert one.reasons("resolved") == []
+    await one.hear(fires(DOWN))
+    assert {who for _, who in one.reasons("reopened")} == {"li", "chat"}
+
+
+async def test_what_another_rule_still_doubts_is_not_given_up() -> None:
+    one = await Floor(config()).open()
+    elsewhere = replace(fires(DOWN), origin="rules;other.yml;o/EngineDown/0")
+    await one.hear(fires(DOWN), elsewhere)
+    await one.hear(unknown(DOWN), replace(elsewhere, kind=EventKind.UNKNOWN))
+    await one.hear(gives_up(DOWN))
+    assert (await one.desk.incident(1)).source is Source.UNKNOWN
+    await one.hear(gives_up(DOWN))
+    assert (await one.desk.incident(1)).is_open
+    await one.hear(replace(elsewhere, kind=EventKind.CLEAR))
+    assert one.reasons("given_up") == [] and len(one.reasons("resolved")) == 2

@@ -127,3 +127,9 @@ async def test_the_opening_has_a_text_though_the_rule_has_no_summary(
     down = replace(alert(target="a:1"), annotations=tuple(notes.items()))
     await floor.hear(fires(down, floor.now))
     assert _said(lines)[0] == ("WARNING", f"#1 P0 EngineDown target=a:1 opened{text}")
+
+
+async def test_a_number_is_a_field_though_it_is_zero(lines: pytest.LogCaptureFixture) -> None:
+    floor = await _open()
+    await floor.act(Verb.ESCALATE, step=0)
+    assert _fields(lines, "escalated")["step"] == 0

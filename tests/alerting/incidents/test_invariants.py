@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.alert_events import alert, clears, fires, unknown
+from support.alert_events import alert, clears, fires, gives_up, unknown
 from support.paging_floor import Floor
 from support.policies import HOUR, MINUTE, SECOND, config
 from tocsin_alerting.incidents.action import Verb
@@ -32,7 +32,9 @@ INHIBIT = InhibitRule(
 )
 CHANNELS = ("phone", "chat", "mail")
 MOVES = st.one_of(
-    st.tuples(st.sampled_from(["fire", "clear", "unknown"]), st.sampled_from(list(ALERTS))),
+    st.tuples(
+        st.sampled_from(["fire", "clear", "unknown", "give_up"]), st.sampled_from(list(ALERTS))
+    ),
     st.tuples(
         st.sampled_from(["ack", "unack", "resolve", "escalate", "snooze"]),
         st.sampled_from(["1", "2", "3", "4"]),
@@ -68,7 +70,7 @@ class Story:
     async def move(self, verb: str, word: str) -> None:
         floor = self.floor
         match verb:
-            case "fire" | "clear" | "unknown":
+            case "fire" | "clear" | "unknown" | "give_up":
                 await self.hear(verb, word)
             case "down" | "broken" | "gone" | "up":
                 self.channel(verb, word)
@@ -88,10 +90,10 @@ class Story:
                 await self.act(Verb(verb), int(word))
 
     async def hear(self, verb: str, name: str) -> None:
-        kind = {"fire": fires, "clear": clears, "unknown": unknown}[verb]
+        kind = {"fire": fires, "clear": clears, "unknown": unknown, "give_up": gives_up}[verb]
         if verb == "fire":
             self.firing.add(name)
-        elif verb == "clear":
+        elif verb in ("clear", "give_up"):
             self.firing.discard(name)
         await self.floor.hear(kind(ALERTS[name]))
 
