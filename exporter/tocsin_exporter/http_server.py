@@ -34,7 +34,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _PIECE_BYTES = 16 << 10
-_LINGER_SECONDS = 2.0
+_LINGER_SECONDS = 5.0
 _WORDS = {
     400: "this is no HTTP request",
     408: "the request did not come in time",

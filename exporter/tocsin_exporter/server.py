@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from operator import is_not
 from typing import Protocol
 
 import cramjam
@@ -18,7 +19,7 @@ from tocsin_exporter.catalogue.own import SCRAPE_SECONDS
 from tocsin_exporter.connections import Connections
 from tocsin_exporter.connections import samples as connection_samples
 from tocsin_exporter.exposition import Page, render
-from tocsin_exporter.negotiation import accepts_gzip, negotiate
+from tocsin_exporter.negotiation import Format, accepts_gzip, negotiate
 from tocsin_exporter.snapshot import Sample, Snapshot, labels, only
 
 MOST_SCRAPES = 40
@@ -101,6 +102,7 @@ class MetricsPage:
         self._scrapes = scrapes
         self._most = most
         self._areas = tuple(area for area in AREAS if area not in hidden)
+        self._last: dict[Format, tuple[tuple[Snapshot, ...], Page | None]] = {}
 
     async def answer(self, request: Request) -> Response:
         """200; 400 for a parameter that means nothing; 503 when too many scrapes are under way."""
@@ -127,9 +129,18 @@ class MetricsPage:
         snapshots = await self._agent.page(parts, original)
         if names := frozenset(request.query_params.getlist("name[]")):
             snapshots = [only(snapshot, names, names) for snapshot in snapshots]
-        page = render(snapshots, wanted.format)
+        page = self._rendered(snapshots, wanted.format)
         self._note(snapshots, page)
         return wanted.format, _response(request, page.body, wanted.content_type)
+
+    def _rendered(self, snapshots: Sequence[Snapshot], form: Format) -> Page:
+        """The last page again as long as all on it is the same: readings are used for a moment, and
+        many may ask in that."""
+        last, page = self._last.get(form, ((), None))
+        if page is None or len(last) != len(snapshots) or any(map(is_not, last, snapshots)):
+            page = render(snapshots, form)
+            self._last[form] = tuple(snapshots), page
+        return page
 
     def _note(self, snapshots: Sequence[Snapshot], page: Page) -> None:
         series: Counter[str] = Counter()

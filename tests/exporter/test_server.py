@@ -13,6 +13,7 @@ from support.snapshots import snapshot
 from tocsin_exporter.server import MetricsPage, Scrapes, routes
 from tocsin_exporter.snapshot import Family, Sample, Snapshot, labels
 
+OPEN_METRICS = "application/openmetrics-text;version=1.0.0"
 LOAD = Family("node_load1", "gauge", "Load.")
 UP = Family("llm_engine_up", "gauge", "Up.")
 
@@ -27,7 +28,7 @@ class Agent:
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.asked: list[str] = []
-        self._pages = {
+        self.pages = {
             "host": snapshot([Sample(LOAD, 0.5)]),
             "llm": snapshot([Sample(UP, 1, labels(target="h:1"))], job="llm"),
         }
@@ -42,7 +43,7 @@ class Agent:
         await self.may_answer.wait()
         self.original = original
         self.asked = sorted(parts or ())
-        return [page for area, page in self._pages.items() if parts is None or area in parts]
+        return [page for area, page in self.pages.items() if parts is None or area in parts]
 
 
 class Rig:
@@ -213,3 +214,14 @@ async def test_the_landing_page_links_and_escapes() -> None:
     assert '<a href="/metrics">' in answer.text
     assert '<a href="/alerts?a=1&amp;b=&lt;2&gt;">' in answer.text
     assert (await Rig().get("/nothing")).status_code == 404
+
+
+async def test_a_page_shows_what_is_new_although_one_like_it_was_written_before() -> None:
+    rig = Rig()
+    first = await rig.get("/metrics")
+    assert (await rig.get("/metrics")).content == first.content
+    assert "openmetrics" in (await rig.get("/metrics", accept=OPEN_METRICS)).headers["content-type"]
+    rig.agent.pages["host"] = snapshot([Sample(LOAD, 123456.5)])
+    assert "node_load1 123456.5" in (await rig.get("/metrics")).text
+    assert "node_load1" not in (await rig.get("/metrics?collect[]=llm")).text
+    assert "node_load1 123456.5" in (await rig.get("/metrics")).text

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from support.agent_process import AgentProcess, free_port
+from support.agent_process import BIN, AgentProcess, free_port
 from support.engine_process import EngineProcess
 from support.mailbox import Mailbox
 from support.webhook_sink import Received, WebhookSink
@@ -130,6 +130,7 @@ async def story(
     environment: Mapping[str, str] | None = None,
     together: asyncio.Barrier | None = None,
     output: int | None = None,
+    binaries: Path = BIN,
 ) -> AsyncIterator[Story]:
     """Everything started, the engine found to be up; in each of the stories told `together`."""
     engine = EngineProcess(free_port())
@@ -142,7 +143,9 @@ async def story(
         smarthost = f"127.0.0.1:{mail.port}"
         config_file(folder, engine.url, first.url, second.url, third.url, smarthost, escalate)
         arguments = ("--config.file", "tocsin.yml", "--storage.path", storage, "--no-worker")
-        agent = AgentProcess(folder, *arguments, environment=environment, output=output)
+        agent = AgentProcess(
+            folder, *arguments, environment=environment, output=output, binaries=binaries
+        )
         try:
             await asyncio.to_thread(engine.start)
             await asyncio.to_thread(agent.start)

@@ -1,0 +1,76 @@
+"""Clients without manners, over real sockets: each does what it does and says what it was told."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+HEAD = b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+FORM = (
+    b"POST /api/v1/query HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 1000\r\n\r\nquery="
+)
+MB = 1_000_000
+
+
+async def ask(port: int, *pieces: bytes, within: float = 30.0) -> bytes:
+    """The answer's status line, although the server may not want to hear all of it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        async with asyncio.timeout(within):
+            with suppress(ConnectionError):
+                for piece in pieces:
+                    writer.write(piece)
+                    await writer.drain()
+            return await reader.readline()
+    except ConnectionError:
+        return b""
+    finally:
+        writer.transport.abort()
+
+
+async def long_headers(port: int) -> bytes:
+    return await ask(port, HEAD + b"A: ", *[b"x" * MB] * 60)
+
+
+async def many_headers(port: int) -> bytes:
+    return await ask(port, HEAD, *[b"".join(b"h%d: x\r\n" % n for n in range(100_000))] * 60)
+
+
+async def long_url(port: int) -> bytes:
+    return await ask(port, b"GET /api/v1/query?query=", *[b"x" * MB] * 50)
+
+
+async def long_trailer(port: int) -> bytes:
+    chunked = FORM.replace(b"Content-Length: 1000", b"Transfer-Encoding: chunked")[:-6]
+    return await ask(port, chunked + b"1\r\na\r\n0\r\nA: ", *[b"x" * MB] * 60)
+
+
+async def broken_off(port: int, times: int) -> None:
+    """Forms of which the end never comes."""
+    for _ in range(times):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(FORM)
+        await writer.drain()
+        writer.transport.abort()
+
+
+@asynccontextmanager
+async def silent(port: int, count: int, said: bytes = b"") -> AsyncIterator[list[socket.socket]]:
+    """So many connections on which nothing more is said and nothing read; those that the server
+    closed are opened no more."""
+    loop = asyncio.get_running_loop()
+    opened: list[socket.socket] = []
+    try:
+        for _ in range(count):
+            one = socket.socket()
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            one.setblocking(False)
+            opened.append(one)
+            with suppress(ConnectionError):
+                await loop.sock_connect(one, ("127.0.0.1", port))
+                await loop.sock_sendall(one, said)
+        yield opened
+    finally:
+        for one in opened:
+            one.close()
