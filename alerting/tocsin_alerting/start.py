@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from glob import escape
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,13 @@ from tocsin_alerting.promql.evaluation.coverage import check
 from tocsin_alerting.rules.file import load as load_rules
 from tocsin_alerting.rules.rule import RuleFile
 from tocsin_exporter import listen, logs, output
-from tocsin_exporter.connections import raise_descriptor_limit
+from tocsin_exporter.connections import (
+    MOST_CONNECTIONS,
+    Connections,
+    Limits,
+    most_connections,
+    raise_descriptor_limit,
+)
 from tocsin_exporter.engine_access import place
 
 log = logging.getLogger(__name__)
@@ -71,6 +78,7 @@ class Options:
     load_rps: float | None = None
     promql_semantics: int | None = None
     max_requests: int = 40
+    max_connections: int = MOST_CONNECTIONS
 
 
 class CannotStart(Exception):
@@ -174,6 +182,7 @@ def flags(options: Options, config: Config, log_level: str, log_format: str) -> 
         "promql.semantics": str(config.promql.semantics),
         "storage.path": config.storage.path,
         "web.listen-address": ",".join(options.listen_addresses or [config.web.listen_address]),
+        "web.max-connections": str(options.max_connections),
         "web.max-requests": str(options.max_requests),
         "worker.device": config.worker.device,
     }
@@ -219,6 +228,7 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
             engine_ports=options.engine_ports or USUAL_PORTS,
             engine_owners=ports.trusted_users(config.discovery.user_ids(), os.environ),
             max_requests=options.max_requests,
+            connections=Connections(connection_limits(options, config)),
             log_format=log_format,
             flags=flags(options, config, log_level, log_format),
             systemd=Systemd(os.environ),
@@ -235,9 +245,16 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
     return 0
 
 
+def connection_limits(options: Options, config: Config) -> Limits:
+    """What clients may take; proxies that are trusted come with those of everybody."""
+    proxies = [ip_network(one, strict=False) for one in config.web.trusted_proxies]
+    return Limits(connections=most_connections(options.max_connections), exempt=proxies)
+
+
 def run_exporter(
     listen_addresses: Sequence[str],
     max_requests: int,
+    max_connections: int,
     engine_urls: Sequence[str],
     without: Mapping[str, bool],
     log_level: str,
@@ -266,7 +283,11 @@ def run_exporter(
             _check_address(address)
         engines = [engine.access for engine in _engines(engine_urls)]
         options = ExporterOptions(
-            addresses, max_requests=max_requests, without=names, engines=engines
+            addresses,
+            max_requests=max_requests,
+            max_connections=max_connections,
+            without=names,
+            engines=engines,
         )
         serve(options, _listen(addresses))
     except CannotStart as error:

@@ -25,7 +25,7 @@ EVICTED, IDLE, SLOW_REQUEST, SLOW_READER = "evicted", "idle", "slow_request", "s
 UNIX = "unix"  # the address of all clients of a Unix socket
 BACKLOG = 1024
 _MOST_DESCRIPTORS = 65536
-_MOST_CONNECTIONS = 2048
+MOST_CONNECTIONS = 2048
 _SHARE = 2  # of the descriptors at most every second one is a client's
 _LOOK_SECONDS = 1.0
 
@@ -39,7 +39,7 @@ class Limits:
     whole. `read_seconds` without a client taking any of its answer end it, as `idle_seconds`
     without a request do. `exempt` networks may have all connections: proxies that are trusted."""
 
-    connections: int = _MOST_CONNECTIONS
+    connections: int = MOST_CONNECTIONS
     url_bytes: int = 16 << 10
     head_bytes: int = 64 << 10
     headers: int = 100
@@ -182,12 +182,12 @@ def raise_descriptor_limit() -> int:
     return most
 
 
-def most_connections() -> int:
-    """The rest of the descriptors is for collectors, deliveries and the disk."""
+def most_connections(wanted: int = MOST_CONNECTIONS) -> int:
+    """At most as many; the rest of the descriptors is for collectors, deliveries and the disk."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if soft == resource.RLIM_INFINITY:
-        return _MOST_CONNECTIONS
-    return max(1, min(_MOST_CONNECTIONS, soft // _SHARE))
+        return wanted
+    return max(1, min(wanted, soft // _SHARE))
 
 
 def samples(connections: Connections) -> Iterator[tuple[str, dict[str, str], float]]:

@@ -18,6 +18,12 @@ from tocsin_exporter.agent import Agent
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.reading import Reading
 from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.connections import (
+    MOST_CONNECTIONS,
+    Connections,
+    Limits,
+    most_connections,
+)
 from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.hosts import HEALTH, HostCheck, own_hosts
 from tocsin_exporter.listen import bind, joined
@@ -50,6 +56,7 @@ class Options:
     instance: str = field(default_factory=socket.gethostname)
     telemetry_path: str = "/metrics"
     max_requests: int = MOST_SCRAPES
+    max_connections: int = MOST_CONNECTIONS
     disable_exporter_metrics: bool = False
     procfs: Path = Path("/proc")
     sysfs: Path = Path("/sys")
@@ -97,7 +104,8 @@ async def serve(options: Options, sockets: list[socket.socket]) -> None:
     """Sample and answer until SIGINT or SIGTERM."""
     clock = Clock()
     loop_watch = LoopWatch(own_request(sockets), clock.monotonic)
-    scrapes = Scrapes()
+    limits = Limits(connections=most_connections(options.max_connections))
+    scrapes = Scrapes(connections=Connections(limits))
     agent, app = build(options, clock, loop_watch, scrapes)
     server = uvicorn.Server(http_server.Config(app, scrapes.connections, _GOODBYE_SECONDS))
     loop = asyncio.get_running_loop()

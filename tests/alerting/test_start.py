@@ -20,6 +20,7 @@ from tocsin_alerting.start import (
     CannotStart,
     Options,
     configured,
+    connection_limits,
     flags,
     instance_name,
     rule_files,
@@ -323,3 +324,15 @@ def test_a_mail_server_that_is_not_up_yet_does_not_keep_the_pager_down(
     assert config.receivers["mail"].type == "email"
     if caplog.records:  # unless this machine has a mail server that takes it
         assert "mail to contacts cannot be sent now" in caplog.text
+
+
+def test_the_connections_are_those_of_flag_and_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "tocsin.yml"
+    file.write_text("web: {trusted_proxies: [10.0.0.7, 10.1.2.3/16, '::1']}\n")
+    options = Options(file, max_connections=10)
+    limits = connection_limits(options, configured(options))
+    assert (limits.connections, limits.per_address) == (10, 5)
+    assert [str(one) for one in limits.exempt] == ["10.0.0.7/32", "10.1.0.0/16", "::1/128"]
+    file.write_text("web: {trusted_proxies: [proxy.example]}\n")
+    with pytest.raises(InvalidDocument, match="not an address or network like 10.0.0.7"):
+        configured(options)

@@ -30,6 +30,10 @@ def _web(command: F) -> F:
                            type=click.IntRange(min=0), help="Scrapes of /metrics that are "
                            "answered at the same time, the others get 503; 0: no limit.",
                            envvar="TOCSIN_WEB_MAX_REQUESTS")(command)  # fmt: skip
+    command = click.option("--web.max-connections", "max_connections", default=2048,
+                           show_default=True, type=click.IntRange(min=1), help="Connections at the "
+                           "same time, half of them of one address; never more than half of the "
+                           "open files that the process may have.")(command)  # fmt: skip
     return click.option("--web.listen-address", "listen_addresses", multiple=True,
                         envvar="TOCSIN_WEB_LISTEN_ADDRESS", help="Where to serve; may be given "
                         "several times.  [default: 127.0.0.1:4911]")(command)  # fmt: skip
@@ -126,6 +130,7 @@ def up(log_level: str, log_format: str, **options: Any) -> None:
 def exporter(
     listen_addresses: tuple[str, ...],
     max_requests: int,
+    max_connections: int,
     engine_urls: tuple[str, ...],
     log_level: str,
     log_format: Any,
@@ -134,7 +139,7 @@ def exporter(
     """The metrics alone: host, GPUs, processes and the engines that are named."""
     from tocsin_alerting.start import run_exporter
 
-    options = (listen_addresses, max_requests, engine_urls)
+    options = (listen_addresses, max_requests, max_connections, engine_urls)
     sys.exit(run_exporter(*options, without, log_level, log_format))
 
 

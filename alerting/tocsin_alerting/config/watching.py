@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
+from ipaddress import ip_network
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -39,6 +40,14 @@ def _http_url(text: str) -> str:
 
 def _optional_http_url(text: str) -> str:
     return _http_url(text) if text else text
+
+
+def _network(text: str) -> str:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError("not an address or network like 10.0.0.7 or 10.0.0.0/24") from None
+    return text
 
 
 def _listen_address(text: str) -> str:
@@ -268,8 +277,10 @@ class Storage(Section):
 
 class Web(Section):
     """`token_file` holds the token that changes from other machines must carry; `allow_hosts` are
-    names, without a port, by which the agent may be asked besides its own."""
+    names, without a port, by which the agent may be asked besides its own. `trusted_proxies` are
+    addresses and networks from which many may come at once."""
 
     listen_address: Annotated[str, AfterValidator(_listen_address)] = "127.0.0.1:4911"
     token_file: FilePath | None = None
     allow_hosts: list[Annotated[str, AfterValidator(_host_name)]] = []
+    trusted_proxies: list[Annotated[str, AfterValidator(_network)]] = []
