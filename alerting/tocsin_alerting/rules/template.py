@@ -5,10 +5,20 @@ words. It is imported when the first text with an action is met: most boxes neve
 """
 
 import re
+from collections.abc import Callable
 from functools import cache, lru_cache
+from math import isfinite
 from typing import Any
 
-from tocsin_alerting.rules.scope import SCOPE, OutOfTime, Root, Scope
+from tocsin_alerting.rules.scope import (
+    SCOPE,
+    GoNumber,
+    GoText,
+    OutOfTime,
+    Root,
+    Scope,
+    go_number,
+)
 
 DEFINITIONS = (
     "{{$labels := .Labels}}{{$externalLabels := .ExternalLabels}}"
@@ -21,6 +31,19 @@ _GROWING = re.compile(
     r"=|\b(?:with|template|define|block)\b|%[^%A-Za-z]*(?:\d{3}|\*)|\bprintf\b(?!\s+[\"`])"
 )
 _TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|`[^`]*`|\s*-?\}\}|[()|]|\s+|[^\s()|"`}]+|.', re.DOTALL)
+
+
+# What most texts have, and nothing else: a thousand alerts are expanded at every evaluation.
+_PLAIN = re.compile(
+    r"(?<!\{)\{\{\s*(?:(?:\$labels|\.Labels)\.(?P<label>[A-Za-z_][A-Za-z0-9_]*)|\$value|\.Value"
+    r'|printf\s+"%\.(?P<digits>\d)f"\s+(?:\$value|\.Value))\s*(?:\|\s*(?P<function>\w+)\s*)?\}\}'
+)
+_OF_ONE = frozenset(
+    """humanize humanize1024 humanizeDuration humanizePercentage humanizeTimestamp
+    title toLower toUpper stripPort stripDomain""".split()
+)
+_MOST_PIECES = 64  # so that no text grows far beyond its labels
+_Piece = Callable[[Scope], str]
 
 
 class TemplateSyntaxProblem(ValueError):
@@ -47,9 +70,68 @@ async def expand(text: str, name: str, scope: Scope) -> str:
         return text
     token = SCOPE.set(scope)
     try:
+        if (plain := _plain(text, scope)) is not None:
+            return plain
         return await _rendered(text, name, scope)
     finally:
         SCOPE.reset(token)
+
+
+def _plain(text: str, scope: Scope) -> str | None:
+    """As gotpl would have it, a tenth of the time; None for what only gotpl can, or can refuse."""
+    pieces = _pieces(text)
+    if pieces is None:
+        return None
+    try:
+        with scope.spending.text():
+            return "".join(piece if isinstance(piece, str) else piece(scope) for piece in pieces)
+    except Exception:  # why: whatever it is, gotpl says it in Go's words
+        return None
+
+
+@lru_cache(maxsize=512)
+def _pieces(text: str) -> tuple[str | _Piece, ...] | None:
+    """The texts between plain actions, and the actions; None when there are others."""
+    pieces: list[str | _Piece] = []
+    end = 0
+    for found in _PLAIN.finditer(text):
+        if (piece := _piece(found)) is None:
+            return None
+        pieces += [text[end : found.start()], piece]
+        end = found.end()
+    pieces.append(text[end:])
+    other = any(isinstance(one, str) and "{{" in one for one in pieces)
+    return None if other or len(pieces) > _MOST_PIECES else tuple(pieces)
+
+
+def _piece(found: re.Match[str]) -> _Piece | None:
+    label, digits, function = found["label"], found["digits"], found["function"]
+    if function is None:
+        if digits is not None:
+            return lambda scope: _fixed(scope.value, int(digits))
+        if label is not None:
+            return lambda scope: scope.labels.get(label, "")
+        return lambda scope: _decimal(scope.value)
+    if digits is not None or function not in _OF_ONE:
+        return None
+    from tocsin_alerting.rules.template_function import FUNCTIONS
+
+    change = FUNCTIONS[function]
+    if label is not None:
+        return lambda scope: str(change(GoText(scope.labels.get(label, ""))))
+    return lambda scope: str(change(GoNumber(scope.value)))
+
+
+def _decimal(value: float) -> str:
+    if value and not 1e-4 <= abs(value) < 1e6:
+        raise ValueError("Go may write it with an exponent")
+    return go_number(value)
+
+
+def _fixed(value: float, digits: int) -> str:
+    if not isfinite(value):
+        raise ValueError("Go writes these otherwise")
+    return f"{value:.{digits}f}"
 
 
 async def _rendered(text: str, name: str, scope: Scope) -> str:

@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.scripted_engine import Rows, row
-from tocsin_alerting.rules.scope import ALL_SECONDS, OutOfTime, Scope, Spending
+from tocsin_alerting.rules.scope import ALL_SECONDS, SCOPE, OutOfTime, Scope, Spending
 from tocsin_alerting.rules.template import (
     ExpansionFailed,
     TemplateSyntaxProblem,
+    _plain,
     check,
     expand,
     expand_label,
@@ -281,3 +282,53 @@ async def test_bounded_functions_say_what_gotpls_own_say(
     scope = Scope({"a": text}, value)
     own = f'{{{{ printf "{form}" $labels.a $value | print "x" }}}}{{{{ html $labels.a }}}}'
     assert await expand(own, "N", scope) == await expand(own + "{{/* = */}}", "N", scope)
+
+
+PIECES = st.sampled_from(
+    [
+        "text ", "}} ", "{", "{{ $labels.a }}", "{{.Labels.b_1}}", "{{ $labels.none }}",
+        "{{ $value }}", "{{.Value}}", "{{ $value | humanize }}", "{{ $value|humanizePercentage }}",
+        "{{ $value | humanizeDuration}}", "{{ $value | humanize1024 }}", "{{$labels.a|toUpper}}",
+        "{{ $labels.a | title }}", "{{ $labels.b_1 | stripPort }}", "{{ $labels.a | humanize }}",
+        '{{ printf "%.2f" $value }}', "{{ $value|humanizeTimestamp }}", "{{ $labels.a | noSuch }}",
+        "{{ $value | toUpper }}", "{{ $labels.a | stripDomain }}", "{{ $labels.a | len }}",
+    ]
+)  # fmt: skip
+VALUES = st.one_of(
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.sampled_from([0.0, -0.0, 1e21, 1e20, 999_999.0, 0.1, 12.5, 1e-5, 2.0**53]),
+)
+TEXTS = st.one_of(
+    st.text(max_size=8), st.sampled_from(["host-1.example.com:8000", "12", "1e3", ""])
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(PIECES, max_size=5), VALUES, TEXTS, TEXTS)
+def test_plain_texts_are_what_the_whole_language_makes_of_them(
+    pieces: list[str], value: float, a: str, b: str
+) -> None:
+    text, seen = "".join(pieces), scope(value, a=a, b_1=b)
+    asyncio.run(_alike(text, seen))
+
+
+async def _alike(text: str, seen: Scope) -> None:
+    # An assignment of nothing is no plain action, so the whole language is used.
+    whole = "{{ $nothing := 0 }}" + text
+    try:
+        wanted = await expand(whole, "t", seen)
+    except ExpansionFailed:
+        with pytest.raises(ExpansionFailed):
+            await expand(text, "t", seen)
+    else:
+        assert await expand(text, "t", seen) == wanted
+
+
+@pytest.mark.parametrize(
+    "text", ["{{ $labels.a }} at {{ $value | humanize }}", 'x{{ printf "%.1f" $value }}']
+)
+def test_the_usual_text_needs_no_language(text: str) -> None:
+    seen = scope(3.0, a="b")
+    token = SCOPE.set(seen)
+    assert _plain(text, seen) is not None
+    SCOPE.reset(token)
