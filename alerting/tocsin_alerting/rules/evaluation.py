@@ -197,7 +197,8 @@ def _restore(progress: RuleProgress, at_ms: int, how: Restore) -> None:
         for key, doubt in doubts.items()
     }
     progress.good_ms = max(row.seen_ms for row in rows)
-    progress.seen = {source: row.seen_ms for row in rows for source in row.sources}
+    sets = {id(row.sources): row for row in rows}  # rows of a rule share one, of any size
+    progress.seen = {source: row.seen_ms for row in sets.values() for source in row.sources}
 
 
 def _fired(row: InstanceRow) -> tuple[str, Fired]:

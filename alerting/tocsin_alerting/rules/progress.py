@@ -138,6 +138,7 @@ class RuleProgress:
 
     def instance_rows(self) -> list[InstanceRow]:
         """What a restart needs; rows that still wait to be restored among them."""
+        sources = frozenset(self.seen)
 
         def row(key: str) -> InstanceRow:
             return InstanceRow(
@@ -147,7 +148,7 @@ class RuleProgress:
                 self.good_ms or 0,
                 self.alerts.get(key),
                 self.doubts.get(key),
-                frozenset(self.seen),
+                sources,
             )
 
         return [*self.rows, *map(row, dict.fromkeys((*self.alerts, *self.doubts)))]
