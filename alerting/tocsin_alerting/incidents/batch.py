@@ -4,10 +4,12 @@ Writing a batch twice is writing it once: rows have keys of their own, history e
 Batches of a time when the disk was gone are merged into one.
 """
 
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tocsin_alerting.incidents.incident import Incident, Member
+from tocsin_alerting.incidents.incident import Incident, Member, Source, State
 from tocsin_alerting.incidents.message import Message
 from tocsin_alerting.incidents.rows import EngineRow
 from tocsin_alerting.incidents.timer import Timer
@@ -30,6 +32,7 @@ class Entry:
 class Batch:
     """New values by their keys.
 
+    Of the messages in `moved` only the state is new: what they say was written before.
     `timers` are all that an incident has, `instances` all that a (file, group) of rules has.
     """
 
@@ -38,6 +41,7 @@ class Batch:
     members: dict[tuple[int, str], Member] = field(default_factory=dict)
     timers: dict[int, tuple[Timer, ...]] = field(default_factory=dict)
     messages: dict[str, Message] = field(default_factory=dict)
+    moved: set[str] = field(default_factory=set)
     history: list[Entry] = field(default_factory=list)
     instances: dict[tuple[str, str], tuple[InstanceRow, ...]] = field(default_factory=dict)
     requests: dict[str, tuple[int, int]] = field(default_factory=dict)  # id -> incident, at_ms
@@ -64,9 +68,78 @@ class Batch:
         self.incidents |= later.incidents
         self.members |= later.members
         self.timers |= later.timers
-        self.messages |= later.messages
+        for message in later.messages.values():
+            self.put_message(message, moved=message.key in later.moved)
         self.history += later.history
         self.instances |= later.instances
         self.requests |= later.requests
         self.meta |= later.meta
         self.engines |= later.engines
+
+    def put_message(self, message: Message, *, moved: bool) -> None:
+        """`moved`: what it says is in the journal, or stands here already."""
+        if not moved:
+            self.moved.discard(message.key)
+        elif message.key not in self.messages:
+            self.moved.add(message.key)
+        self.messages[message.key] = message
+
+    def split(self, most: int) -> tuple["Batch", "Batch"]:
+        """About `most` rows to write first, and the rest: a transaction that takes seconds would
+        hold up every page.
+
+        Closed incidents come first, as a key has one that is not, then the worst. What is new of an
+        incident stays together, but for alerts that fire: after a crash the rules say them again.
+        """
+        sizes = self._sizes()
+        if sizes.total() <= most:
+            return self, Batch()
+        chosen = self._first(sizes, most)
+        first, rest = Batch(self.at_ms), Batch(self.at_ms)
+        for name, number in _NUMBERS.items():
+            for key, row in getattr(self, name).items():
+                getattr(first if number(key, row) in chosen else rest, name)[key] = row
+        for entry in self.history:
+            (first if entry.incident in chosen else rest).history.append(entry)
+        for part in (first, rest):
+            part.moved = self.moved & part.messages.keys()
+        firing = [key for key, one in first.members.items() if one.source is Source.FIRING]
+        for key in firing[most:]:
+            rest.members[key] = first.members.pop(key)
+        rest.instances, rest.meta, rest.engines = self.instances, self.meta, self.engines
+        return first, rest
+
+    def _sizes(self) -> Counter[int]:
+        """How many rows there are of each incident."""
+        sizes = Counter(entry.incident for entry in self.history)
+        for name, number in _NUMBERS.items():
+            sizes.update(number(key, row) for key, row in getattr(self, name).items())
+        return sizes
+
+    def _first(self, sizes: Counter[int], most: int) -> set[int]:
+        worst = {
+            one.notification.incident: one.notification.severity for one in self.messages.values()
+        }
+
+        def rank(number: int) -> tuple[bool, str, int]:
+            incident = self.incidents.get(number)
+            closed = incident is not None and incident.state is State.CLOSED
+            severity = incident.severity if incident else worst.get(number, "")
+            return not closed, severity, number
+
+        chosen: set[int] = set()
+        for number in sorted(sizes, key=rank):
+            if most <= 0:
+                break
+            chosen.add(number)
+            most -= sizes[number]
+        return chosen
+
+
+_NUMBERS: Mapping[str, Callable[[Any, Any], int]] = {
+    "incidents": lambda number, _: number,
+    "members": lambda key, _: key[0],
+    "timers": lambda number, _: number,
+    "messages": lambda _, message: message.notification.incident,
+    "requests": lambda _, about: about[0],
+}

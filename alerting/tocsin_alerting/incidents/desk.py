@@ -303,7 +303,7 @@ class Desk:
 
     # delivery
 
-    async def claim(self, now_ms: int, limit: int = 32) -> list[Delivery]:
+    async def claim(self, now_ms: int, limit: int = 64) -> list[Delivery]:
         """Messages to send now. What is not reported within 30 s is handed out again."""
         self._look_at_journal()
         marked = self.ledger.outbox.claim(now_ms, limit, self._goes_at)
@@ -357,9 +357,12 @@ class Desk:
 
     def _look_at_journal(self) -> None:
         """When the journal is slow, down or back, other messages may go."""
-        if self._journal_was != (now := (self.recorder.slow, self.recorder.down)):
-            self._journal_was = now
+        slow, down = self.recorder.slow, self.recorder.down
+        (was_slow, was_down), self._journal_was = self._journal_was, (slow, down)
+        if down != was_down:
             self.ledger.outbox.resume()
+        elif slow and not was_slow:
+            self.ledger.outbox.resume(urgent=True)
 
     # questions
 

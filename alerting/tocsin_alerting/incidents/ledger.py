@@ -189,8 +189,8 @@ class Ledger:
     def _post(self, incident: Incident, notify: Notify, now_ms: int) -> None:
         targets = list(notify.targets)
         if wants_page(notify.reason):
-            reached = self.outbox.reached(incident.number, incident.cycle)
-            targets = [target for target in targets if target in reached]
+            informed = self.outbox.informed(incident.number, incident.cycle)
+            targets = [target for target in targets if target in informed]
         self._send(incident, notify, targets, now_ms)
         if notify.reason is Reason.RESOLVED:
             missed = self.outbox.missed(incident.number, incident.cycle)
@@ -229,8 +229,8 @@ class Ledger:
                 self._release(name)
         self.outbox.drop([number])
 
-    def _message_changed(self, message: Message) -> None:
-        self._changes.messages[message.key] = message
+    def _message_changed(self, message: Message, moved: bool) -> None:
+        self._changes.put_message(message, moved=moved)
         number = message.notification.incident
         if number not in self.incidents and message.due_at_ms is None:
             self.outbox.drop([number])

@@ -23,20 +23,25 @@ from tocsin_alerting.incidents.policy import Target
 
 Gate = Callable[[Message], int | None]
 Way = tuple[int, Target]
-Entry = tuple[str, int, str]  # severity, id, key
-MOST_SENDING = 16  # of a receiver that are claimed at once; P0 and P1 may be twice as many
+Kind = tuple[str, str]  # severity, alertname
+Entry = tuple[str, int, int, str]  # severity, turn, id, key
+MOST_SENDING = 32  # of a receiver that are claimed at once; P0 and P1 may be twice as many
 CLOSED = frozenset({Reason.CLOSED_BY_HAND, Reason.CLOSED_UNKNOWN})
+ENDED = frozenset({Reason.RESOLVED, Reason.FIRED_AND_RESOLVED, Reason.GIVEN_UP})
 REMARKS = frozenset({Reason.SLO_BREACH, Reason.UNKNOWN})
 
 
 class Outbox:
-    """`changed` is called with every message that is new or different.
+    """`changed` is called with every message that is new or different, and whether only its state
+    is.
 
     `most_sending` messages of a receiver are handed out at a time; the rest can still be withdrawn.
+    The worst severity goes first, and of one severity the alerts by turns: five thousand messages
+    of one do not hold up the first of another.
     """
 
     def __init__(
-        self, changed: Callable[[Message], None], most_sending: int = MOST_SENDING
+        self, changed: Callable[[Message, bool], None], most_sending: int = MOST_SENDING
     ) -> None:
         self._changed = changed
         self._most = most_sending
@@ -50,6 +55,9 @@ class Outbox:
         self._behind: dict[Way, list[str]] = {}
         self._sending: Counter[str] = Counter()
         self._crowded: dict[str, list[Entry]] = {}
+        self._turns: dict[str, int] = {}
+        self._next_turn: dict[Kind, int] = {}
+        self._turn: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._all)
@@ -58,17 +66,20 @@ class Outbox:
         """Take a message that is already recorded."""
         before = self._all.get(message.key)
         self._all[message.key] = message
+        self._line_up(message)
         self._occupy(message, before)
         self._plan(message)
         self._of.setdefault(message.notification.incident, {})[message.key] = None
         if message.state in WAITING:
             self._waiting[message.key] = None
         else:
-            self._waiting.pop(message.key, None)
+            for kept in (self._waiting, self._turns, self._stopped):
+                kept.pop(message.key, None)
 
     def put(self, message: Message) -> None:
+        before = self._all.get(message.key)
         self.load(message)
-        self._changed(message)
+        self._changed(message, before is not None and _says_the_same(message, before))
 
     def get(self, key: str) -> Message | None:
         return self._all.get(key)
@@ -95,10 +106,12 @@ class Outbox:
         self.put(message)
 
     def _outdate(self, message: Message) -> None:
-        """ "Closed, still firing" must not arrive after what came of it."""
+        """ "Closed, still firing" must not arrive after what came of it, nor "resolved" after that
+        it fires again."""
+        outdated = CLOSED | ENDED if message.is_page else CLOSED
         for older in self.of(message.notification.incident):
-            closed = older.notification.reason in CLOSED and older.state in WAITING
-            if closed and _same_way(older, message):
+            waits = older.notification.reason in outdated and older.state in WAITING
+            if waits and _same_way(older, message):
                 self.put(replace(withdrawn(older), last_error=f"replaced by {message.key}"))
 
     def withdraw_pages(self, incident: int) -> None:
@@ -115,6 +128,14 @@ class Outbox:
             if one.is_page and one.generation >= cycle and one.state in arrived
         }
 
+    def informed(self, incident: int, cycle: int) -> set[Target]:
+        """Who believes that it fires: those reached, and whom nobody told of an earlier end."""
+        last: dict[Target, bool] = {}
+        for one in self.of(incident):
+            if one.state is MessageState.SENT and (one.is_page or one.notification.reason in ENDED):
+                last[one.target] = one.is_page
+        return self.reached(incident, cycle) | {target for target, page in last.items() if page}
+
     def paged(self, incident: int, cycle: int) -> dict[Target, int]:
         """Who has got a page in this cycle, and when the first one was decided."""
         first: dict[Target, int] = {}
@@ -129,14 +150,14 @@ class Outbox:
         pages = [one for one in self.of(incident) if one.is_page and one.generation >= cycle]
         tried = {one.target for one in pages if one.attempts}
         refused = {one.target for one in pages if _refused(one)}
-        return tried - refused - self.reached(incident, cycle)
+        return tried - refused - self.informed(incident, cycle)
 
     def retract(self, failed: Message, cycle: int) -> None:
         """The page never arrived: what was to follow it to the same addressee must not either.
 
         But whom no try reached before it was over is told that it fired and has resolved.
         """
-        if failed.target in self.reached(failed.notification.incident, cycle):
+        if failed.target in self.informed(failed.notification.incident, cycle):
             return
         for message in self.of(failed.notification.incident):
             if message.is_page or not _same_way(message, failed) or not _unsent(message):
@@ -154,6 +175,8 @@ class Outbox:
         """
         marked: list[Message] = []
         while len(marked) < limit and (chosen := self._first(now_ms, goes_at)) is not None:
+            severity = chosen.notification.severity
+            self._turn[severity] = max(self._turn[severity], self._turns[chosen.key])
             marked.append(claimed(chosen, now_ms))
             self.put(marked[-1])
         return marked
@@ -166,18 +189,19 @@ class Outbox:
             heapq.heappop(self._later)
         return self._later[0][0] if self._later else None
 
-    def resume(self, keys: Iterable[str] | None = None) -> None:
-        """Ask again of these messages (None: of all) whether they may go."""
-        for key in list(self._waiting) if keys is None else keys:
-            if keys is None or key in self._stopped:
-                self._stopped.pop(key, None)
+    def resume(self, keys: Iterable[str] | None = None, *, urgent: bool = False) -> None:
+        """Ask again whether they may go: of these messages, or of all that might not, or of the
+        `urgent` ones among them."""
+        for key in list(self._stopped if keys is None else keys):
+            if key in self._stopped and (self._all[key].urgent or not urgent):
+                del self._stopped[key]
                 self._plan(self._all[key])
 
     def _first(self, now_ms: int, goes_at: Gate) -> Message | None:
         """The worst message that may go now; those before it are put where they wait."""
         self._ripen(now_ms)
         while self._ready or self._make_room():
-            message = self._all.get(self._next_entry()[2])
+            message = self._all.get(self._next_entry()[-1])
             if message is None or not _unsent(message):
                 continue  # cancelled, or on its way
             if message.next_at_ms > now_ms:  # tried again later, or the clock went back a little
@@ -189,22 +213,21 @@ class Outbox:
             if at_ms is not None and at_ms <= now_ms:
                 self._make_ready(message)  # until it is claimed
                 return message
-            if at_ms is None:
-                self._stopped[message.key] = None
-            else:
+            self._stopped[message.key] = None
+            if at_ms is not None:
                 heapq.heappush(self._later, (at_ms, message.key, message.due_at_ms))
         return None
 
     def _next_entry(self) -> Entry:
         """The worst that is ready, or one to the same receiver that is worse and found no room."""
         entry = heapq.heappop(self._ready)
-        message = self._all.get(entry[2])
+        message = self._all.get(entry[-1])
         crowd = self._crowded.get(message.target.receiver) if message else None
         return heapq.heappushpop(crowd, entry) if crowd else entry
 
     def _is_behind(self, message: Message) -> bool:
         """Whether it waits: for one to the same addressee, or for room with its receiver."""
-        way, entry = _way(message), _entry(message)
+        way, entry = _way(message), self._entry(message)
         if way in self._busy:
             self._behind.setdefault(way, []).append(message.key)
         elif self._has_room(message):
@@ -222,7 +245,7 @@ class Outbox:
         """Whether some message that found no room with its receiver does now."""
         for receiver, crowd in list(self._crowded.items()):
             while crowd:
-                message = self._all.get(crowd[0][2])
+                message = self._all.get(crowd[0][-1])
                 if message is not None and _unsent(message):
                     if self._has_room(message):
                         heapq.heappush(self._ready, heapq.heappop(crowd))
@@ -251,7 +274,20 @@ class Outbox:
         return message if message and message.due_at_ms == due_at_ms is not None else None
 
     def _make_ready(self, message: Message) -> None:
-        heapq.heappush(self._ready, _entry(message))
+        heapq.heappush(self._ready, self._entry(message))
+
+    def _line_up(self, message: Message) -> None:
+        """Its turn is the one after the last of its kind, or the present one."""
+        sent = message.notification
+        if message.key in self._turns or message.state not in WAITING:
+            return
+        kind = (sent.severity, sent.group_labels.get("alertname", ""))
+        turn = max(self._next_turn.get(kind, 0), self._turn[sent.severity])
+        self._turns[message.key], self._next_turn[kind] = turn, turn + 1
+
+    def _entry(self, message: Message) -> Entry:
+        severity, key = message.notification.severity, message.key
+        return severity, self._turns[key], message.id, key
 
     def _plan(self, message: Message) -> None:
         due_at_ms = message.due_at_ms
@@ -299,6 +335,7 @@ class Outbox:
             for message in self.of(number):
                 if message.state not in WAITING:
                     self._stopped.pop(message.key, None)
+                    self._turns.pop(message.key, None)
                     del self._all[message.key]
                     del self._of[number][message.key]
             if not self._of.get(number):
@@ -309,8 +346,8 @@ def _way(message: Message) -> Way:
     return message.notification.incident, message.target
 
 
-def _entry(message: Message) -> Entry:
-    return message.notification.severity, message.id, message.key
+def _says_the_same(message: Message, before: Message) -> bool:
+    return message.id == before.id and message.notification is before.notification
 
 
 def _same_way(one: Message, other: Message) -> bool:

@@ -20,6 +20,7 @@ PATIENCE_S = 0.15  # and 0.05 for the mark that a message is on its way: 200 ms 
 LIMIT_S = 2.0
 FIRST_RETRY_MS = 1_000
 LONGEST_RETRY_MS = 30_000
+MOST_ROWS = 1_000  # of a transaction, about 50 ms
 
 
 class Recorder:
@@ -99,8 +100,9 @@ class Recorder:
         """All that waits, and what comes meanwhile."""
         try:
             while self.backlog and not self.down:
-                self._writing, self.backlog = self.backlog, Batch()
-                number, self._begun_s = self._asked, asyncio.get_running_loop().time()
+                self._writing, self.backlog = self.backlog.split(MOST_ROWS)
+                number = self._written if self.backlog else self._asked
+                self._begun_s = asyncio.get_running_loop().time()
                 trouble = await self._committed(self._writing)
                 waited_ms, self._begun_s = round(1000 * self._writes_for_s()), None
                 if trouble:
@@ -159,7 +161,7 @@ class Recorder:
                 await asyncio.shield(self._task)
             await self._late_end()
             while self.backlog:
-                batch, self.backlog = self.backlog, Batch()
+                batch, self.backlog = self.backlog.split(MOST_ROWS)
                 try:
                     await self.journal.commit(batch)
                 except BaseException:  # why: what is not written is kept, also when cancelled

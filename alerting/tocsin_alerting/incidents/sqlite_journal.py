@@ -24,7 +24,7 @@ from tocsin_alerting.incidents.sqlite_rows import (
     MESSAGE_COLUMNS,
     read_entry,
     read_incidents,
-    read_instance,
+    read_instances,
     read_message,
     read_timer,
     statements,
@@ -232,7 +232,7 @@ class SqliteJournal:
             incidents=tuple(self._incidents(connection, f"{OPEN} ORDER BY id", ())),
             timers={number: tuple(several) for number, several in timers.items()},
             messages=tuple(read_message(row, self._unknown) for row in messages),
-            instances=tuple(read_instance(row, self._unknown) for row in instances),
+            instances=read_instances(instances, self._unknown),
             requests={name: (incident, at_ms) for name, incident, at_ms in requests},
             meta=dict(rows("SELECT key, value FROM meta")),
             engines=tuple(EngineRow(*row) for row in rows(ENGINES))

@@ -1,8 +1,8 @@
 """What the journal's tables hold, as values, and the values as rows."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, replace
 from typing import Any
 
 from tocsin_alerting.incidents.batch import Batch, Entry
@@ -19,6 +19,7 @@ from tocsin_alerting.incidents.rows import (
     instance_json,
 )
 from tocsin_alerting.incidents.sqlite_schema import (
+    MOVE_MESSAGE,
     PUT_ENGINE,
     PUT_ENTRY,
     PUT_INCIDENT,
@@ -33,6 +34,7 @@ from tocsin_alerting.incidents.timer import Timer, TimerKind
 from tocsin_alerting.incidents.unknown_fields import UnknownFields, known_fields, word
 from tocsin_alerting.rules.alert import rules_origin
 from tocsin_alerting.rules.journal import InstanceRow
+from tocsin_exporter.snapshot import Source as SeriesSource
 
 Row = Sequence[Any]
 Statement = tuple[str, list[Row]]
@@ -54,12 +56,14 @@ def statements(batch: Batch, unknown: UnknownFields) -> Iterable[Statement]:
     yield PUT_MEMBER, [_member_row(n, one, unknown) for (n, _), one in batch.members.items()]
     yield DELETE_TIMERS, [(number, *TimerKind) for number in batch.timers]
     yield PUT_TIMER, [_timer_row(n, one) for n, timers in batch.timers.items() for one in timers]
-    yield PUT_MESSAGE, [_message_row(one, unknown) for one in batch.messages.values()]
+    new = [one for key, one in batch.messages.items() if key not in batch.moved]
+    yield PUT_MESSAGE, [_message_row(one, unknown) for one in new]
+    yield MOVE_MESSAGE, [(*_message_state(batch.messages[key]), key) for key in batch.moved]
     yield PUT_ENTRY, [_entry_row(one) for one in batch.history]
     groups: list[Row] = [*batch.instances]
     yield "DELETE FROM rule_instances WHERE file = ? AND group_name = ?", groups
-    instances = (one for rows in batch.instances.values() for one in rows)
-    yield PUT_INSTANCE, [_instance_row(one, unknown) for one in instances]
+    several = map(_sources_once, batch.instances.values())
+    yield PUT_INSTANCE, [_instance_row(one, unknown) for rows in several for one in rows]
     yield PUT_REQUEST, [(name, *about) for name, about in batch.requests.items()]
     meta: list[Row] = [*batch.meta.items()]
     yield PUT_META, meta
@@ -171,6 +175,13 @@ def _message_row(one: Message, unknown: UnknownFields) -> Row:
         sent.receiver,
         one.generation,
         dumped(unknown.put_back("outbox", one.key, sent.to_json())),
+        *_message_state(one),
+    )
+
+
+def _message_state(one: Message) -> Row:
+    """In the order of MESSAGE_STATE."""
+    return (
         one.state.value,
         one.attempts,
         one.next_at_ms,
@@ -202,6 +213,34 @@ def _instance_row(one: InstanceRow, unknown: UnknownFields) -> Row:
         None if alert.value != alert.value else alert.value,  # SQL has no NaN; row_json keeps it
         one.seen_ms,
         dumped(unknown.put_back("rule_instances", key, instance_json(one))),
+    )
+
+
+def _sources_once(rows: Iterable[InstanceRow]) -> Iterator[InstanceRow]:
+    """The first row of a rule names its sources, for all others that have the same: there may be
+    as many sources as alerts, and the disk would hold their product."""
+    named: dict[str, frozenset[SeriesSource]] = {}
+    for row in rows:
+        first = named.get(row.rule)
+        if first is None:
+            named[row.rule] = row.sources
+        same = first is row.sources or first == row.sources
+        yield replace(row, sources=frozenset()) if same else row
+
+
+def read_instances(rows: Iterable[Row], unknown: UnknownFields) -> tuple[InstanceRow, ...]:
+    """A row that names no sources has those of its rule."""
+    read = [read_instance(row, unknown) for row in rows]
+    named: dict[tuple[str, str, str], frozenset[SeriesSource]] = {}
+    for one in read:
+        rule = (one.file, one.group, one.rule)
+        if one.sources:
+            named[rule] = named.get(rule, frozenset()) | one.sources
+    return tuple(
+        one
+        if one.sources
+        else replace(one, sources=named.get((one.file, one.group, one.rule), one.sources))
+        for one in read
     )
 
 

@@ -82,25 +82,23 @@ PUT_MEMBER = upsert(
     ("source", "since_ms", "ended_at_ms", "alert_json", "origins_json"),
 )
 PUT_TIMER = upsert("timers", ("id",), ("incident", "kind", "generation", "due_at_ms"))
+MESSAGE_STATE = (
+    "state",
+    "attempts",
+    "next_at_ms",
+    "lease_until_ms",
+    "withdrawn",
+    "last_error",
+    "provider_ref",
+    "refusals",
+)
 PUT_MESSAGE = upsert(
     "outbox",
     ("key",),
-    (
-        "id",
-        "incident",
-        "contact",
-        "channel",
-        "generation",
-        "payload",
-        "state",
-        "attempts",
-        "next_at_ms",
-        "lease_until_ms",
-        "withdrawn",
-        "last_error",
-        "provider_ref",
-        "refusals",
-    ),
+    ("id", "incident", "contact", "channel", "generation", "payload", *MESSAGE_STATE),
+)
+MOVE_MESSAGE = (
+    f"UPDATE outbox SET {', '.join(f'{name} = ?' for name in MESSAGE_STATE)} WHERE key = ?"
 )
 PUT_ENTRY = upsert("history", ("seq",), ("ts_ms", "incident", "event", "actor", "data_json"))
 PUT_INSTANCE = upsert(

@@ -39,6 +39,7 @@ class Apprise:
 
     def __init__(self, name: str, settings: AppriseSettings, supplies: Supplies) -> None:
         self.name = name
+        self.at_once = 4
         self.send_resolved = settings.send_resolved
         self._limit_s = settings.timeout / 1000
         self._wording = supplies.wording

@@ -24,11 +24,13 @@ class Channel(Protocol):
     """One receiver of the configuration.
 
     `send` never raises for what the other side does: it says so in the outcome, without a secret.
+    `at_once` messages are sent side by side, twice as many with those of P0 and P1.
     `transcript`, when given, is filled with the lines of the conversation, secrets masked.
     """
 
     name: str
     send_resolved: bool
+    at_once: int
 
     async def send(
         self, notification: Notification, now_ms: int, transcript: list[str] | None = None

@@ -18,18 +18,10 @@ from tocsin_alerting.incidents.outcome import Done, Outcome, Permanent, RetryAt
 from tocsin_alerting.notify.channel import Channel
 from tocsin_alerting.notify.log import LOGGED
 
-# Messages of one incident to one addressee come one at a time from the outbox; others may overtake.
-AT_ONCE = 4
-
 UNWANTED = "this receiver wants no resolved messages"
 QUIET = frozenset({UNWANTED, LOGGED})  # the log has its line already, or there is none
 
 logger = logging.getLogger("tocsin.delivery")
-
-
-def most_at_once(severity: str) -> int:
-    """How many messages a channel sends at once; the urgent find room when the others hang."""
-    return 2 * AT_ONCE if severity in URGENT else AT_ONCE
 
 
 class Desk(Protocol):
@@ -53,7 +45,8 @@ class Courier:
         self._held: dict[str, Delivery] = {}
         self._queues: dict[str, list[tuple[str, int, str]]] = {}
         self._taken = 0
-        self._tasks: dict[asyncio.Task[None], str] = {}
+        self._running: Counter[str] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def busy(self) -> int:
@@ -96,26 +89,31 @@ class Courier:
 
     def _pump(self, name: str) -> None:
         queue = self._queues.get(name, [])
-        while queue and self._running(name) < most_at_once(queue[0][0]):
+        while queue and self._running[name] < self._most_at_once(name, queue[0][0]):
             _, _, key = heapq.heappop(queue)
-            task = asyncio.create_task(self._deliver(key))
-            self._tasks[task] = name
+            self._running[name] += 1
+            task = asyncio.create_task(self._deliver(name, key))
+            self._tasks.add(task)
             task.add_done_callback(self._finished)
 
-    def _running(self, name: str) -> int:
-        return sum(one == name for one in self._tasks.values())
+    def _most_at_once(self, name: str, severity: str) -> int:
+        """The urgent find room when the others hang."""
+        channel = self._channels.get(name)
+        most = channel.at_once if channel else 1
+        return 2 * most if severity in URGENT else most
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        name = self._tasks.pop(task)
-        if task.cancelled():
-            return
-        if task.exception() is not None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
             logger.error("an outcome was not taken", exc_info=task.exception())
-        self._pump(name)
 
-    async def _deliver(self, key: str) -> None:
+    async def _deliver(self, name: str, key: str) -> None:
         began_ms = self._now_ms()
-        outcome = await self._attempt(self._held[key])
+        try:
+            outcome = await self._attempt(self._held[key])
+        finally:  # the next one need not wait until this outcome is on the disk
+            self._running[name] -= 1
+        self._pump(name)
         delivery = self._held.pop(key)
         _log_attempt(delivery, outcome, self._now_ms() - began_ms)
         self.counts[delivery.notification.receiver, type(outcome).__name__] += 1

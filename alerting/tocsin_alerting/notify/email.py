@@ -23,6 +23,7 @@ class Email:
 
     def __init__(self, name: str, settings: EmailSettings, supplies: Supplies) -> None:
         self.name = name
+        self.at_once = 4
         self.send_resolved = settings.send_resolved
         self._settings, self._supplies = settings, supplies
         secret = supplies.vault.secret(settings.password_file, settings.password_env)

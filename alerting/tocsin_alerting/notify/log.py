@@ -22,6 +22,7 @@ class Log:
 
     def __init__(self, name: str, settings: LogSettings, supplies: Supplies) -> None:
         self.name = name
+        self.at_once = 16
         self.send_resolved = settings.send_resolved
         self._wording = supplies.wording
         self._logger = logging.getLogger("tocsin.page")

@@ -30,6 +30,7 @@ class Webhook:
 
     def __init__(self, name: str, settings: WebhookSettings, supplies: Supplies) -> None:
         self.name = name
+        self.at_once = 16
         self.send_resolved = settings.send_resolved
         self._settings = settings
         self._url = target_url(settings, supplies.vault)

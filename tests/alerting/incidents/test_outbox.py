@@ -72,7 +72,7 @@ def _way(one: Message) -> tuple[int, object]:
 def test_the_same_messages_go_as_by_a_search_of_all(
     moves: list[Move],
 ) -> None:
-    plain, outbox, now = Plain(), Outbox(lambda _: None, MOST), 1_000
+    plain, outbox, now = Plain(), Outbox(lambda *_: None, MOST), 1_000
 
     def goes_at(one: Message) -> int | None:
         return None if one.key in plain.stopped else 0
@@ -108,7 +108,7 @@ def test_the_same_messages_go_as_by_a_search_of_all(
 
 
 def test_a_message_that_was_due_goes_though_the_clock_went_back_a_little() -> None:
-    outbox = Outbox(lambda _: None)
+    outbox = Outbox(lambda *_: None)
     outbox.put(Message(1, notification(key="a"), 1, next_at_ms=1_000))
     assert outbox.next_due_ms(1_000, lambda _: 0) == 1_000
     assert outbox.claim(960, 1, lambda _: 0) == []

@@ -262,3 +262,16 @@ async def test_a_file_of_the_same_version_that_counts_no_refusals(
         refused = replace(read.messages[0], refusals=3)
         await journal.commit(Batch(messages={refused.key: refused}))
         assert refused in (await SqliteJournal(path).load()).messages
+
+
+async def test_of_a_message_that_moved_on_only_the_state_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.db"
+    journal = SqliteJournal(path)
+    await a_day(journal)
+    before = (await journal.load()).messages[0]
+    later = replace(before, attempts=7, notification=replace(before.notification, title="other"))
+    await journal.commit(Batch(messages={later.key: later}, moved={later.key}))
+    (read,) = [one for one in (await journal.load()).messages if one.key == before.key]
+    assert (read.attempts, read.notification) == (7, before.notification)
+    await journal.commit(Batch(messages={later.key: later}))
+    assert later in (await journal.load()).messages

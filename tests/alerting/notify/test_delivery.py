@@ -17,7 +17,7 @@ from tocsin_alerting.incidents.notification import Notification, Reason
 from tocsin_alerting.incidents.policy import Policy, Step, Target
 from tocsin_alerting.notify.channel import Channel, Done, Outcome, Permanent, RetryAt
 from tocsin_alerting.notify.channels import CHANNELS
-from tocsin_alerting.notify.delivery import AT_ONCE, Courier
+from tocsin_alerting.notify.delivery import Courier
 from tocsin_alerting.notify.email_settings import EmailSettings
 from tocsin_alerting.notify.secret import Vault
 from tocsin_alerting.notify.supplies import Supplies
@@ -45,6 +45,7 @@ class Scripted:
     """A channel that does what the test says."""
 
     send_resolved = True
+    at_once = 4
 
     def __init__(self, name: str, send: Send) -> None:
         self.name, self._send, self.closed = name, send, False
@@ -105,7 +106,7 @@ async def test_the_worst_goes_first_and_few_go_at_once() -> None:
     courier = _courier(Tray(*several), Scripted("ops", send))
     await courier.collect()
     await courier.idle()
-    assert most == 2 * AT_ONCE
+    assert most == 2 * Scripted.at_once
     assert order[most:] == sorted(order[most:]) and order.count("P0") == 8
 
 
@@ -125,7 +126,7 @@ async def test_a_p0_goes_while_milder_ones_hang_on_the_same_channel() -> None:
     tray.waiting = [Delivery("p0", _to("ops", "p0", severity="P0"), 1)]
     await courier.collect()
     await asyncio.sleep(0)
-    assert order == ["P2"] * AT_ONCE + ["P0"]
+    assert order == ["P2"] * Scripted.at_once + ["P0"]
     await courier.close()
 
 

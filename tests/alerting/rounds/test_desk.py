@@ -21,6 +21,7 @@ class Ear:
     """A channel that keeps when it was told why."""
 
     send_resolved = True
+    at_once = 4
 
     def __init__(self, clock: Clock, told: Told) -> None:
         self.name = "ear"
