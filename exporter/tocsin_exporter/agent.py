@@ -15,7 +15,7 @@ from tocsin_exporter import output
 from tocsin_exporter.catalogue import OWN
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.scrape import Scraper, Watch
-from tocsin_exporter.snapshot import Sample, Snapshot, Source, labels
+from tocsin_exporter.snapshot import Sample, Snapshot, Source, labels, unread
 
 log = logging.getLogger(__name__)
 
@@ -213,13 +213,18 @@ class Agent:
         now = self._clock.now_ms()
         at_ms = due if 0 <= now - due <= _ON_TIME_MS else now
         moved_ms = self._moved_ms
-        snapshot = await scraper.round(at_ms)
+        try:
+            read = [await scraper.round(at_ms), scraper.original]
+        except Exception:  # why: a fault with one source must end no other, nor the pager
+            named = {"job": scraper.watch.source.job, "target": scraper.watch.target}
+            log.exception("a source could not be read", extra=named)
+            read = [unread(scraper.watch.source, at_ms)]
         self._rounds[scraper.watch.source] += 1
         # The clock was set meanwhile: an hour ahead, it would shut out the rounds to come.
         set_ms = at_ms + self._moved_ms - moved_ms
-        for taken in (snapshot, scraper.original):
-            if taken is not None:
-                self._hand_on(replace(taken, at_ms=set_ms))
+        for snapshot in read:
+            if snapshot is not None:
+                self._hand_on(replace(snapshot, at_ms=set_ms))
 
     def _hand_on(self, snapshot: Snapshot) -> None:
         for sink in self._sinks:

@@ -130,6 +130,11 @@ class Snapshot:
         return self.layout.families
 
 
+def unread(source: Source, at_ms: int) -> Snapshot:
+    """A reading that failed: not ok, and without a series."""
+    return Snapshot(source, at_ms, ok=False, layout=EMPTY, values=np.empty(0))
+
+
 def only(snapshot: Snapshot, families: frozenset[str], series: frozenset[str]) -> Snapshot:
     """The snapshot without the rows whose family and name are in neither of these."""
     layout, rows = _chosen(snapshot.layout, families, series)

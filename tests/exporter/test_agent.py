@@ -154,6 +154,26 @@ async def test_a_sink_that_raises_stops_neither_the_others_nor_the_sampling(
     assert len(taken) == 3
 
 
+class Odd(Counting):
+    """It says a number that is none, which no collector may."""
+
+    async def collect(self) -> Sequence[Sample]:
+        self.count += 1
+        return [Sample(COUNT, "many")]  # type: ignore[arg-type]
+
+
+@virtually
+async def test_a_fault_with_one_source_ends_no_other_and_is_no_success(machine: Machine) -> None:
+    taken: list[Snapshot] = []
+    good, odd = Counting(), Odd("odd")
+    watches = [watch(good), watch(odd, name="odd")]
+    agent = Agent(watches, machine.clock, sinks=[taken.append])
+    await sample(agent, machine, 22)
+    assert good.count == odd.count == 5 and agent.ready
+    told = [(one.source.instance, one.ok) for one in taken]
+    assert told.count(("h", True)) == told.count(("odd", False)) == 5 and len(told) == 10
+
+
 @virtually
 async def test_a_source_can_come_and_go_while_it_runs(machine: Machine) -> None:
     staying, coming = Counting(), Counting()
