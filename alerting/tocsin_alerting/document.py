@@ -5,10 +5,11 @@ stands twice is an error, not a silent winner.
 """
 
 import difflib
+import errno
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
@@ -20,6 +21,10 @@ from tocsin_alerting.merge_keys import OWN_KEYS_WIN, MergeError, Merging, is_mer
 Path = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
 MAX_DEPTH = 100
+MOST_BYTES = 16_000_000  # of a file: ten times the largest set of rules that is known
+MOST_PROBLEMS = 100
+_LONGEST_WORD = 200  # that may be a known one mistyped
+_LONGEST_NUMBER = 400  # digits; the largest double has 309
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
@@ -71,10 +76,17 @@ class Problem:
 
 
 class InvalidDocument(ValueError):
-    """Every problem of a document at once, in the order of the lines."""
+    """Every problem of a document at once, in the order of the lines; of very many the first.
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = sorted(problems)
+    `more` is how many there are besides `problems`.
+    """
+
+    def __init__(self, problems: Iterable[Problem], more: int = 0) -> None:
+        every = sorted(problems)
+        self.problems = every[:MOST_PROBLEMS]
+        if more := more + len(every) - len(self.problems):
+            last = self.problems[-1]
+            self.problems.append(replace(last, message=f"{more:,} more problems are not shown"))
         super().__init__("\n".join(map(str, self.problems)))
 
 
@@ -85,6 +97,7 @@ class Document:
         self.file = file
         self.root = root
         self._lines = source.split("\n")
+        self._by_key: dict[int, dict[str, tuple[yaml.Node, yaml.Node]]] = {}
         self.data: Any = None if root is None else _Plain().of(root)
 
     def position(self, path: Path, *, key: bool = False) -> tuple[int, int]:
@@ -122,11 +135,25 @@ class Document:
         found = _follow(self._lines, node, offset)
         return self.position(path) if found is None else found
 
+    def child(
+        self, node: yaml.Node | None, step: str | int
+    ) -> tuple[yaml.Node | None, yaml.Node] | None:
+        """The key and the value that `step` leads to."""
+        if isinstance(node, yaml.MappingNode):
+            keys = self._by_key.get(id(node))
+            if keys is None:
+                keys = {str(key.value): (key, value) for key, value in reversed(node.value)}
+                self._by_key[id(node)] = keys
+            return keys.get(str(step))
+        if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            return None, node.value[step]
+        return None
+
     def _at(self, path: Path) -> yaml.Node | None:
         """The node at `path`, None when it does not lead there."""
         node = self.root
         for step in path:
-            found = _child(node, step)
+            found = self.child(node, step)
             if found is None:
                 return None
             node = found[1]
@@ -135,7 +162,7 @@ class Document:
     def _find(self, path: Path) -> tuple[yaml.Node | None, yaml.Node | None]:
         node, key_node = self.root, None
         for step in path:
-            found = _child(node, step)
+            found = self.child(node, step)
             if found is None:
                 break
             key_node, node = found
@@ -145,8 +172,11 @@ class Document:
 def read_text(file: str) -> str:
     """What stands in `file`. Raises InvalidDocument when it cannot be read."""
     try:
-        with open(file, encoding="utf-8") as opened:
-            return opened.read()
+        with open(file, "rb") as opened:
+            data = opened.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise OSError(errno.EFBIG, f"more than {MOST_BYTES:,} bytes; split it")
+        return data.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise unreadable(file, error) from None
 
@@ -202,14 +232,14 @@ def validate(model: type[M], document: Document) -> M:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise InvalidDocument(
-            _placed(document, model, cast(Mapping[str, Any], one)) for one in error.errors()
-        ) from None
+        every = cast(Sequence[Mapping[str, Any]], error.errors(include_url=False))
+        shown = (_placed(document, model, one) for one in every[:MOST_PROBLEMS])
+        raise InvalidDocument(shown, max(0, len(every) - MOST_PROBLEMS)) from None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean "x"?` when another known word is near, else nothing."""
-    others = [one for one in known if one != word]
+    others = [one for one in known if one != word and len(word) < _LONGEST_WORD]
     near = difflib.get_close_matches(word, others, n=1, cutoff=0.6)
     return f'; did you mean "{near[0]}"?' if near else ""
 
@@ -299,20 +329,12 @@ def _scalar(node: yaml.ScalarNode) -> object:
     if text in _WORDS:
         return _WORDS[text]
     if _INT.fullmatch(text):
+        if len(text) > _LONGEST_NUMBER:
+            return text  # no number that anything here could be
         return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
     if _FLOAT.fullmatch(text):
         return float(text)
     return text
-
-
-def _child(node: yaml.Node | None, step: str | int) -> tuple[yaml.Node | None, yaml.Node] | None:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if str(key.value) == str(step):
-                return key, value
-    if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-        return None, node.value[step]
-    return None
 
 
 def _follow(lines: Sequence[str], node: yaml.ScalarNode, offset: int) -> tuple[int, int] | None:
@@ -372,7 +394,7 @@ def _real_path(document: Document, loc: Sequence[str | int]) -> Path:
     path: list[str | int] = []
     node = document.root
     for step in loc:
-        found = _child(node, step)
+        found = document.child(node, step)
         if found is not None:
             path.append(step)
             node = found[1]

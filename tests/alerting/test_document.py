@@ -1,14 +1,23 @@
 """YAML with places: what is read, where it stands, and what is refused."""
 
 import math
+import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
-from tocsin_alerting.document import InvalidDocument, did_you_mean, parse, validate
+from tocsin_alerting.document import (
+    MOST_BYTES,
+    InvalidDocument,
+    did_you_mean,
+    parse,
+    read_text,
+    validate,
+)
 
 BLOCKS = """\
 folded: >-
@@ -243,3 +252,35 @@ def test_a_near_word_is_proposed() -> None:
     assert did_you_mean("intervall", ["interval", "rules"]) == '; did you mean "interval"?'
     assert did_you_mean("zzz", ["interval"]) == ""
     assert did_you_mean("interval", ["interval"]) == ""
+
+
+def test_a_file_is_read_to_a_bound(tmp_path: Path) -> None:
+    large = tmp_path / "large.yml"
+    large.write_bytes(b"#" * MOST_BYTES + b"\n")
+    with pytest.raises(InvalidDocument, match="large.yml:1:1: cannot read this file: more than 16"):
+        read_text(str(large))
+    with pytest.raises(InvalidDocument, match="more than 16,000,000 bytes; split it"):
+        read_text("/dev/zero")
+    large.write_bytes(b"#" * MOST_BYTES)
+    assert len(read_text(str(large))) == MOST_BYTES
+
+
+def test_a_number_that_nothing_could_be_is_text() -> None:
+    for digits in ("9" * 5_000, "0x" + "f" * 5_000, "-" + "1" * 5_000):
+        assert parse(f"a: {digits}", "f").data == {"a": digits}
+    assert parse(f"a: {'9' * 308}", "f").data == {"a": int("9" * 308)}
+
+
+def test_of_very_many_problems_the_first_are_shown_and_the_others_counted() -> None:
+    class Model(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        known: int = 0
+
+    document = parse("".join(f"knwon{number}: 1\n" for number in range(30_000)), "f.yml")
+    began = time.thread_time()
+    with pytest.raises(InvalidDocument) as refused:
+        validate(Model, document)
+    assert time.thread_time() - began < 10  # it was quadratic: 40 s
+    lines = str(refused.value).splitlines()
+    assert lines[0] == 'f.yml:1:1: unknown key "knwon0"; did you mean "known"?'
+    assert len(lines) == 101 and lines[-1] == "f.yml:100:1: 29,900 more problems are not shown"

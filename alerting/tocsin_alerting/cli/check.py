@@ -77,9 +77,10 @@ def _kind(path: Path) -> "Callable[[Path, Semantics], Checked]":
     for telling in _TELLING:
         if telling in keys:
             return kinds[telling]
-    near = {key: get_close_matches(key, kinds, n=1, cutoff=0.6) for key in keys}
-    sure = [key for key in keys if key in kinds] or [key for key in near if near[key]]
-    return kinds[near[min(sure)][0]] if sure else _unclear
+    if sure := keys & set(kinds):
+        return kinds[min(sure)]
+    near = (get_close_matches(key[:100], kinds, n=1, cutoff=0.6) for key in sorted(keys)[:100])
+    return next((kinds[found[0]] for found in near if found), _unclear)
 
 
 def _unclear(path: Path, _: "Semantics") -> Checked:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tocsin_alerting.document import Document, Path, Problem, did_you_mean
+from tocsin_alerting.document import MOST_PROBLEMS, Document, Path, Problem, did_you_mean
 from tocsin_alerting.promql.durations import parse_duration
 from tocsin_alerting.promql.values import Semantics
 
@@ -39,7 +39,9 @@ class Reading:
         names = tuple(known)
         for key in value:
             if key not in names:
-                hint = did_you_mean(key, names) or f"; known are {', '.join(names)}"
+                shown = len(self.problems) < MOST_PROBLEMS  # to look for a near one takes long
+                near = did_you_mean(key, names) if shown else ""
+                hint = near or f"; known are {', '.join(names)}"
                 self.wrong((*path, key), f'unknown key "{key}" in {what}{hint}', key=True)
         return value
 
