@@ -16,4 +16,5 @@ class Traffic:
 
     def add(self, receipt: Receipt) -> None:
         self.samples += receipt.taken
-        self.refused.update(receipt.refused)
+        if receipt.refused:
+            self.refused.update(receipt.refused)

@@ -484,7 +484,7 @@ class Store:
             if epoch != self._intake.numbers.epoch:
                 return None
             written = self._intake.write(numbers, times, values, span)
-            if written is not None:
+            if written is not None and written.refused:
                 self._refused.update(written.refused)
             return written
 
