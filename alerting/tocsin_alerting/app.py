@@ -71,7 +71,7 @@ from tocsin_exporter.loop_watch import LoopWatch, own_request
 from tocsin_exporter.scrape import Scraper
 from tocsin_exporter.server import UNREAD, MetricsPage, Scrapes
 from tocsin_exporter.server import routes as metrics_routes
-from tocsin_exporter.snapshot import MachineName, Sample, Snapshot, Source
+from tocsin_exporter.snapshot import MachineName, Sample, Snapshot, Source, values_of
 from tocsin_exporter.watches import (
     ENGINE_AREA,
     OWN_AREA,
@@ -460,11 +460,10 @@ class App:
         """A few lines for whoever started us, once the GPUs were asked."""
         while not self.agent.ready:  # noqa: ASYNC110  (the agent has no event for it)
             await asyncio.sleep(0.1)
-        counts = self.engine.evaluate("gpu_devices", self.clock.now_ms()).value
-        gpus = [int(value) for _, value in counts]  # type: ignore[union-attr,misc]
+        counts = [n for one in self.agent.last.values() for n in values_of(one, "gpu_devices")]
         storage = self.setup.config.storage
         facts = Facts(
-            gpus=gpus[0] if gpus else 0,
+            gpus=int(sum(counts)),
             engines=[f"{engine.kind} at {engine.url}" for engine in plan.engines],
             worker=DEMO.format(self._worker_url) if plan.start_worker else plan.why_not,
             silent=plan.silent,

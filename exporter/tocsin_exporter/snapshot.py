@@ -135,6 +135,12 @@ def unread(source: Source, at_ms: int) -> Snapshot:
     return Snapshot(source, at_ms, ok=False, layout=EMPTY, values=np.empty(0))
 
 
+def values_of(snapshot: Snapshot, name: str) -> list[float]:
+    """The values of the series of that name."""
+    named = zip(snapshot.series, snapshot.values.tolist(), strict=True)
+    return [value for series, value in named if series.name == name]
+
+
 def only(snapshot: Snapshot, families: frozenset[str], series: frozenset[str]) -> Snapshot:
     """The snapshot without the rows whose family and name are in neither of these."""
     layout, rows = _chosen(snapshot.layout, families, series)

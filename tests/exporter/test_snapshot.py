@@ -13,6 +13,7 @@ from tocsin_exporter.snapshot import (
     Source,
     labels,
     only,
+    values_of,
 )
 
 UP = Family("up_now", "gauge", "Up.")
@@ -79,6 +80,12 @@ def test_values_come_in_the_order_of_their_series(pairs: list[tuple[str, float]]
     layout, values = LayoutCache().build([Sample(UP, v, labels(x=k)) for k, v in wanted.items()])
     found = {dict(s.labels)["x"]: v for s, v in zip(layout.series, values.tolist(), strict=True)}
     assert found == wanted and values.dtype == np.float64
+
+
+def test_the_values_of_a_name_are_those_of_its_series() -> None:
+    layout, values = LayoutCache().build([Sample(UP, 1.0, labels(a="1")), Sample(UP, 2.0)])
+    snapshot = Snapshot(Source("j", "i"), 0, True, layout, values)
+    assert values_of(snapshot, UP.name) == [1.0, 2.0] and values_of(snapshot, "other") == []
 
 
 def test_a_part_of_a_snapshot_keeps_values_and_exemplars_with_their_series() -> None:

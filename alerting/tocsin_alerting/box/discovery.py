@@ -16,7 +16,7 @@ from tocsin_alerting.box import ports
 from tocsin_exporter.engine_access import EngineAccess, place
 from tocsin_exporter.identify import identify
 from tocsin_exporter.listen import joined
-from tocsin_exporter.snapshot import Snapshot
+from tocsin_exporter.snapshot import Snapshot, values_of
 
 # vLLM and our worker, SGLang, TGI, llama.cpp, Ollama, TensorRT-LLM (with vLLM's), LMDeploy.
 USUAL_PORTS = (8000, 30000, 3000, 8080, 11434, 23333)
@@ -105,10 +105,7 @@ def as_read(engine: Engine, last: Snapshot | None) -> Engine:
 
 def is_up(last: Snapshot | None) -> bool | None:
     """Whether the engine answered when it was last read; None before it was first read."""
-    if last is None:
-        return None
-    named = (one.name == "llm_engine_up" for one in last.series)
-    return any(up and value for up, value in zip(named, last.values, strict=True))
+    return None if last is None else any(values_of(last, "llm_engine_up"))
 
 
 def here(port: int, owners: Owners) -> EngineAccess:
