@@ -54,8 +54,6 @@ log = logging.getLogger(__name__)
 HOLD_MS = 60_000
 # P2..P4 messages wait this long for a journal that is down; P0 and P1 do not wait.
 UNRECORDED_HOLD_MS = 300_000
-# Numbers of a start that could not read the journal begin above this.
-BLIND_NUMBERS = 1_000_000
 MOST_ROUNDS = 100
 OPEN_STATES = (State.TRIGGERED, State.ACKED, State.SNOOZED)
 
@@ -91,10 +89,11 @@ class Desk:
         self._journal = journal
         self._jitter = jitter
         self._claim_s, self._answer_s = patience_s / 3, answer_s
+        self._page_wait_ms = round(1000 * patience_s)
         self._start_patience_s = start_patience_s
         self._hearing = Hearing(self.ledger)
-        self._unrecorded: set[str] = set()
-        self._journal_was = (False, False)
+        self._unrecorded: dict[str, int] = {}  # since when
+        self._was_down = False
         self._hold_until_ms = 0
         self._reconciled: set[str] = set()
         self._blind = False
@@ -122,12 +121,9 @@ class Desk:
             return await self._journal.load()
         except JournalReplaced as error:
             saved = await self._journal.load()
-            self._number_apart(now_ms)
+            self.ledger.number_apart(now_ms)
             self.ledger.note(0, "journal_replaced", now_ms, data={"trouble": str(error)})
             return saved
-
-    def _number_apart(self, now_ms: int) -> None:
-        self.ledger.begin_at(BLIND_NUMBERS + now_ms // 1000 % (9 * BLIND_NUMBERS))
 
     def _start_with(self, saved: Saved, now_ms: int) -> None:
         self.ledger.load(saved, now_ms)
@@ -149,7 +145,7 @@ class Desk:
         trouble = str(error) or "the journal took too long to open"
         self._blind = not (isinstance(error, JournalDown) and error.blank)
         if self._blind:
-            self._number_apart(now_ms)
+            self.ledger.number_apart(now_ms)
         self.recorder.fail(trouble, now_ms)
         self.ledger.note(0, "started", now_ms, data={"journal": trouble})
         self.ledger.changes().meta["clean_shutdown"] = "0"
@@ -298,6 +294,7 @@ class Desk:
         self.ledger.shift(delta_ms)
         self.recorder.shift(delta_ms)
         self._hold_until_ms += delta_ms
+        self._unrecorded = {key: at + delta_ms for key, at in self._unrecorded.items()}
         self.ledger.note(0, "clock_jumped", now_ms, data={"delta_ms": delta_ms})
         self.changed.set()
 
@@ -307,9 +304,9 @@ class Desk:
         """Messages to send now. What is not reported within 30 s is handed out again."""
         self._look_at_journal()
         marked = self.ledger.outbox.claim(now_ms, limit, self._goes_at)
-        missing = self._unrecorded.copy()
+        before = {one.key for one in marked if one.key in self._unrecorded}
         await self._save(now_ms, self._claim_s)
-        missing &= self._unrecorded
+        missing = before & self._unrecorded.keys()
         return [
             Delivery(key, replace(one.notification, not_recorded=key in missing), one.attempts)
             for key, one in ((one.key, one) for one in marked)
@@ -351,18 +348,16 @@ class Desk:
             return None
         if self.recorder.down:
             return 0 if message.urgent else message.notification.at_ms + UNRECORDED_HOLD_MS
-        if message.urgent and self.recorder.slow:
+        since_ms = self._unrecorded.get(message.key)
+        if since_ms is None:
             return 0
-        return None if message.key in self._unrecorded else 0
+        return since_ms + self._page_wait_ms if message.urgent else None
 
     def _look_at_journal(self) -> None:
-        """When the journal is slow, down or back, other messages may go."""
-        slow, down = self.recorder.slow, self.recorder.down
-        (was_slow, was_down), self._journal_was = self._journal_was, (slow, down)
-        if down != was_down:
+        """With the journal's end or return other messages may go."""
+        if self._was_down != self.recorder.down:
+            self._was_down = self.recorder.down
             self.ledger.outbox.resume()
-        elif slow and not was_slow:
-            self.ledger.outbox.resume(urgent=True)
 
     # questions
 
@@ -454,15 +449,17 @@ class Desk:
         batch = self.ledger.take(now_ms)
         if not batch:
             return not self.recorder.down
-        self._unrecorded |= batch.messages.keys()
+        for key in batch.messages:
+            self._unrecorded.setdefault(key, now_ms)
         log_entries(batch.history, ChainMap(self.ledger.incidents, batch.incidents))
-        recorded = await self.recorder.record(batch, now_ms, patience_s)
-        self.changed.set()
-        return recorded
+        self.changed.set()  # whoever waits is to know until when
+        return await self.recorder.record(batch, now_ms, patience_s)
 
     def _recorded(self, batch: Batch) -> None:
-        self._unrecorded -= batch.messages.keys()
+        for key in batch.messages:
+            self._unrecorded.pop(key, None)
         self.ledger.outbox.resume(batch.messages)
+        self.changed.set()
 
     # when the journal is down
 
@@ -499,4 +496,4 @@ class Desk:
         self._hearing.adopt(saved.incidents, self._reconciled, now_ms)
         self._readdress(now_ms)
         self.recorder.backlog.merge(self.ledger.take(now_ms))
-        self._unrecorded |= self.recorder.backlog.messages.keys()
+        self._unrecorded |= dict.fromkeys(self.recorder.backlog.messages, now_ms)

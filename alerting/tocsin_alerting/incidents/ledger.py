@@ -23,6 +23,7 @@ from tocsin_alerting.incidents.timer import Timer, TimerKind
 from tocsin_alerting.rules.alert import AlertEvent, EventKind
 from tocsin_alerting.rules.journal import InstanceRow
 
+BLIND_NUMBERS = 1_000_000
 LASTING = ("instances", "meta", "engines")
 
 
@@ -93,8 +94,9 @@ class Ledger:
     def next_number(self) -> int:
         return self._last_number + 1
 
-    def begin_at(self, number: int) -> None:
-        self._last_number = number
+    def number_apart(self, now_ms: int) -> None:
+        """Begin above the numbers of a journal that could not be read."""
+        self._last_number = BLIND_NUMBERS + now_ms // 1000 % (9 * BLIND_NUMBERS)
 
     def apply(self, change: Change, now_ms: int) -> None:
         """Take an incident's next state and do what it asks for."""

@@ -189,11 +189,10 @@ class Outbox:
             heapq.heappop(self._later)
         return self._later[0][0] if self._later else None
 
-    def resume(self, keys: Iterable[str] | None = None, *, urgent: bool = False) -> None:
-        """Ask again whether they may go: of these messages, or of all that might not, or of the
-        `urgent` ones among them."""
+    def resume(self, keys: Iterable[str] | None = None) -> None:
+        """Ask again whether they may go: of these messages, or of all that might not."""
         for key in list(self._stopped if keys is None else keys):
-            if key in self._stopped and (self._all[key].urgent or not urgent):
+            if key in self._stopped:
                 del self._stopped[key]
                 self._plan(self._all[key])
 

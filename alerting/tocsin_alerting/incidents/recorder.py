@@ -2,8 +2,8 @@
 
 The disk must not silence the pager. `record` waits for its batch, but never longer than it is told
 to. What comes while the journal writes is merged, and is its next transaction. A journal that
-takes longer than `patience_s` is slow, and urgent pages go without it; one that fails, or takes
-longer than `limit_s`, is down: batches are kept in memory, and `flush` writes them when it is back.
+fails, or takes longer than `limit_s`, is down: batches are kept in memory, and `flush` writes them
+when it is back.
 """
 
 import asyncio
@@ -54,11 +54,6 @@ class Recorder:
     @property
     def down(self) -> bool:
         return bool(self.trouble)
-
-    @property
-    def slow(self) -> bool:
-        """Whether the journal has been writing for longer than a page waits."""
-        return self._writes_for_s() >= self._patience_s
 
     @property
     def unwritten(self) -> list[Entry]:

@@ -17,8 +17,8 @@ from support.policies import HOUR, MINUTE, SECOND, config
 from tocsin_alerting.incidents.action import Verb
 from tocsin_alerting.incidents.batch import Batch
 from tocsin_alerting.incidents.broken_file import is_broken, last_set_aside_s, set_aside
-from tocsin_alerting.incidents.desk import BLIND_NUMBERS
 from tocsin_alerting.incidents.errors import JournalDown, JournalReplaced, SchemaTooNew
+from tocsin_alerting.incidents.ledger import BLIND_NUMBERS
 from tocsin_alerting.incidents.rows import EngineRow
 from tocsin_alerting.incidents.sqlite_journal import SqliteJournal, open_incidents
 from tocsin_alerting.rules.journal import InstanceRow

@@ -1,0 +1,247 @@
+"""Kills, damaged files, slow disks: people are paged, and no mistake says that it is over."""
+
+import asyncio
+import os
+import random
+import shutil
+import sqlite3
+import stat
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.agent_process import AgentProcess
+from support.alert_events import alert, fires
+from support.policies import config
+from support.remote_write import remote_write
+from support.story import reason, until
+from support.webhook_sink import WebhookSink
+from tocsin_alerting.incidents.desk import Desk
+from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
+from tocsin_alerting.notify.delivery import Courier
+from tocsin_alerting.notify.secret import Vault
+from tocsin_alerting.notify.supplies import Supplies
+from tocsin_alerting.notify.webhook import Webhook
+from tocsin_alerting.notify.webhook_settings import WebhookSettings
+from tocsin_alerting.rounds.desk import DeskRounds
+from tocsin_exporter.clock import Clock
+from tocsin_exporter.snapshot import Labels
+
+RULES = """\
+groups:
+- name: pushed
+  rules:
+  - {alert: Pushed, expr: pushed_faults > 5, labels: {severity: P0}}
+"""
+CONFIG = """\
+collect: {{host: 0s, engines: 0s, gpu: 0s, processes: 0s}}
+evaluation_interval: 1s
+rule_files: [rules.yml, bundled]
+receivers: {{hook: {{type: webhook, url: "{url}"}}}}
+policies:
+  P0: {{group: {{wait: 0s}}, steps: [{{notify: [{{receiver: hook}}]}}]}}
+  P1: {{group: {{wait: 0s}}, steps: [{{notify: [{{receiver: hook}}]}}]}}
+"""
+KILLS = 2
+
+
+@dataclass
+class Box:
+    agent: AgentProcess
+    sink: WebhookSink
+
+    @property
+    def data(self) -> Path:
+        return self.agent.folder / "data"
+
+    async def push(self, value: float, machine: str = "far") -> None:
+        labels: Labels = (("__name__", "pushed_faults"), ("instance", machine), ("job", "others"))
+        now_ms = int(time.time() * 1000)
+        await asyncio.to_thread(remote_write, self.agent.url, [(labels, [(now_ms, value)])])
+
+    def pages(self, name: str = "Pushed", why: str = "opened") -> list[dict[str, Any]]:
+        told = (one for one in self.sink.requests if reason(one) == why)
+        return [one.json() for one in told if name in one.body.decode()]
+
+    async def paged(self, count: int, name: str = "Pushed", within: float = 20) -> None:
+        deadline = time.monotonic() + within
+        while len(self.pages(name)) < count:
+            assert time.monotonic() < deadline, self.agent.said()[-3000:]
+            await asyncio.sleep(0.01)
+
+    async def source(self) -> list[str]:
+        found = await asyncio.to_thread(self.agent.get, "/api/v1/incidents")
+        open_ones = [one for one in found["incidents"] if "Pushed" in str(one["labels"])]
+        return [one["source"] for one in open_ones]
+
+
+@asynccontextmanager
+async def box(folder: Path) -> AsyncIterator[Box]:
+    async with WebhookSink() as sink:
+        (folder / "rules.yml").write_text(RULES)
+        (folder / "tocsin.yml").write_text(CONFIG.format(url=sink.url))
+        agent = AgentProcess(
+            folder, "--config.file", "tocsin.yml", "--storage.path", "data", "--no-worker"
+        )
+        try:
+            yield Box(agent, sink)
+        finally:
+            agent.kill()
+
+
+def _nothing(data: Path) -> None:
+    """A kill alone."""
+
+
+def _emptied(data: Path) -> None:
+    for log in (data / "samples").glob("*.log"):
+        os.truncate(log, 0)
+
+
+def _lost(data: Path) -> None:
+    shutil.rmtree(data / "samples")
+
+
+@pytest.mark.parametrize("loss", [_nothing, _emptied, _lost])
+async def test_killed_right_after_the_page_and_nobody_hears_that_it_is_over(
+    tmp_path: Path, loss: Callable[[Path], None]
+) -> None:
+    dice = random.Random(loss.__name__)
+    async with box(tmp_path) as one:
+        await asyncio.to_thread(one.agent.start)
+        for number in range(1, KILLS + 1):
+            await one.push(9, f"far{number}")
+            await one.paged(number)
+            await asyncio.sleep(dice.uniform(0, 0.2))
+            one.agent.kill()
+            loss(one.data)
+            await asyncio.to_thread(one.agent.start)
+        await asyncio.sleep(3)  # the rule has run again
+        assert not one.pages(why="resolved")
+        assert len(await one.source()) == KILLS
+        for number in range(1, KILLS + 1):
+            await one.push(0, f"far{number}")
+        await until(lambda: len(one.pages(why="resolved")) == KILLS, 20)
+        modes = [
+            stat.S_IMODE(path.stat().st_mode) for path in one.data.rglob("*") if path.is_file()
+        ]
+        assert set(modes) == {0o600}
+        assert stat.S_IMODE(one.data.stat().st_mode) == 0o700
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(b"certainly not a database" * 400)
+
+
+def _directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _strangers(path: Path) -> None:
+    path.unlink()
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE letters (text)")
+    other.close()
+
+
+@pytest.mark.parametrize("damage", [_garbage, _directory, _strangers])
+async def test_a_damaged_journal_is_set_aside_and_a_fault_pages(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    async with box(tmp_path) as one:
+        await asyncio.to_thread(one.agent.start)
+        await one.push(9)
+        await one.paged(1)
+        await asyncio.to_thread(one.agent.terminate)
+        for beside in ("-wal", "-shm"):
+            (one.data / f"incidents.db{beside}").unlink(missing_ok=True)
+        damage(one.data / "incidents.db")
+        await asyncio.to_thread(one.agent.start)
+        await one.push(9, "another")
+        began = time.monotonic()
+        await one.paged(3)  # the one of before is told again
+        assert time.monotonic() - began < 6
+        await one.paged(1, "TocsinFileSetAside")
+        assert "is set aside as incidents.db.broken-" in one.agent.said()
+        assert [page["tocsin"]["notRecorded"] for page in one.pages()] == [False] * 3
+        assert one.agent.status()["journal"] == "up"
+        assert not one.pages(why="resolved")
+
+
+async def test_a_journal_that_is_overwritten_while_it_runs_silences_nobody(tmp_path: Path) -> None:
+    async with box(tmp_path) as one:
+        await asyncio.to_thread(one.agent.start)
+        await one.push(9)
+        await one.paged(1)
+        for ending in ("", "-wal"):
+            path = one.data / f"incidents.db{ending}"
+            with path.open("r+b") as file:
+                file.write(os.urandom(path.stat().st_size))
+        await one.push(9, "another")
+        began = time.monotonic()
+        await one.paged(2)
+        assert time.monotonic() - began < 6
+        one.agent.kill()
+        await asyncio.to_thread(one.agent.start)
+        await one.paged(1, "TocsinFileSetAside")
+        await until(lambda: one.agent.status()["journal"] == "up", 10)
+        assert not one.pages(why="resolved")
+
+
+class Disk(sqlite3.Connection):
+    """One that takes `seconds` for each transaction."""
+
+    seconds = 0.0
+
+    def execute(self, sql: str, *rest: Any) -> sqlite3.Cursor:
+        if sql == "COMMIT":
+            time.sleep(self.seconds)
+        return super().execute(sql, *rest)
+
+
+def _disk(name: str) -> sqlite3.Connection:
+    return sqlite3.connect(name, factory=Disk, isolation_level=None, check_same_thread=False)
+
+
+def _webhook(name: str, url: str) -> Webhook:
+    settings = WebhookSettings.model_validate({"type": "webhook", "url": url})
+    return Webhook(name, settings, Supplies(vault=Vault({}, Path.read_text)))
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.1, 1.0, 5.0])
+async def test_a_page_waits_no_longer_than_the_limit_for_a_slow_disk(
+    tmp_path: Path, seconds: float, record_property: Callable[[str, object], None]
+) -> None:
+    clock = Clock(time.time, time.monotonic)
+    journal = SqliteJournal(tmp_path / "incidents.db", connect=_disk)
+    async with WebhookSink() as sink:
+        channels = {name: _webhook(name, sink.url) for name in ("phone", "chat", "mail")}
+        desk = Desk(config(), journal, lambda: 0.0)
+        courier = Courier(desk, channels, clock.now_ms)
+        await desk.start(clock.now_ms())
+        paging = asyncio.create_task(DeskRounds(desk, courier, clock).run())
+        Disk.seconds = seconds
+        waits: list[float] = []
+        for number in range(3):
+            began = time.time()
+            fault = fires(alert("EngineDown", "P0", target=f"h{number}"), clock.now_ms())
+            handling = asyncio.create_task(desk.handle([fault], clock.now_ms()))
+            seen = await sink.wait_for(2 * number + 2, within=10)
+            waits.append(max(one.at for one in seen[2 * number :]) - began)
+            await handling
+        Disk.seconds = 0.0
+        record_property("seconds from fault to page", [round(one, 3) for one in waits])
+        print([round(one, 3) for one in waits])
+        assert max(waits) < 1.0, waits
+        marked = {one.json()["tocsin"]["notRecorded"] for one in sink.requests}
+        assert marked == {True} if seconds >= 1 else False in marked or seconds
+        paging.cancel()
+        await asyncio.gather(paging, return_exceptions=True)
+        await courier.close()
+        await desk.close(clock.now_ms())
