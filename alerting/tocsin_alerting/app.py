@@ -130,7 +130,7 @@ class App:
         machine = self._machine()
         self.archive = DiskArchive(samples, shelf, machine=machine, wall=self.clock.wall)
         self.store = Store(archive=self.archive)
-        self.agent = Agent(self._local(), self.clock, sinks=[self.store.append])
+        self.agent = Agent(self._local(), self.clock, [self.store.append], self.store.prepare)
         # remote write -> store
         self.receiver = Receiver(self.store)
         self.hosts = own_hosts(host_names(config))

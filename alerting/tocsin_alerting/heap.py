@@ -3,12 +3,16 @@
 glibc gives threads arenas of their own, and what was freed in one serves no other: the threads of
 queries made an agent with 15 days of history grow to 143 MB where one arena takes 107. Python's
 own lock keeps threads from allocating at once, so they lose nothing.
+
+Python looks for cycles among all objects whenever a quarter more of them has come: with the series
+of a large engine everything stood still for half a second, and with it whoever was to be paged.
 """
 
 import ctypes
 import gc
 from collections.abc import Mapping
 
+_THRESHOLDS = (5_000, 10, 1_000)  # the youngest often, all of them almost never
 _ARENA_MAX = -8  # M_ARENA_MAX of glibc's malloc.h
 
 
@@ -28,3 +32,4 @@ def settle() -> None:
     nobody else work meanwhile, never looks at it again: 60 ms each time."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*_THRESHOLDS)

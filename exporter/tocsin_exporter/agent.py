@@ -15,11 +15,13 @@ from tocsin_exporter import output
 from tocsin_exporter.catalogue import OWN
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.scrape import Scraper, Watch
+from tocsin_exporter.slices import Work, in_slices
 from tocsin_exporter.snapshot import Sample, Snapshot, Source, labels, unread
 
 log = logging.getLogger(__name__)
 
 Sink = Callable[[Snapshot], object]
+Prepare = Callable[[Snapshot], Work[None]]
 
 REFRESH_SECONDS = 0.2  # at a scrape, cheap readings are at most this old
 OLDEST_ROUNDS = 3  # a snapshot that is older is not shown: nothing stale passes for news
@@ -35,12 +37,20 @@ def next_due(now_ms: int, interval_ms: int) -> int:
 class Agent:
     """Owns the loops. `page()` is what a scrape shows, `samples()` what the agent says of itself.
 
-    A sink is called in the loop with every Snapshot of a round; it must not wait.
+    A sink is called in the loop with every Snapshot of a round; it must not wait. `prepare` does,
+    before that and in slices, what takes long.
     """
 
-    def __init__(self, watches: Iterable[Watch], clock: Clock, sinks: Iterable[Sink] = ()) -> None:
+    def __init__(
+        self,
+        watches: Iterable[Watch],
+        clock: Clock,
+        sinks: Iterable[Sink] = (),
+        prepare: Prepare | None = None,
+    ) -> None:
         self._clock = clock
         self._sinks = list(sinks)
+        self._prepare = prepare
         self._scrapers: dict[Source, Scraper] = {}
         self._loops: dict[Source, asyncio.Task[None]] = {}
         self._rounds: dict[Source, int] = {}
@@ -220,11 +230,20 @@ class Agent:
             log.exception("a source could not be read", extra=named)
             read = [unread(scraper.watch.source, at_ms)]
         self._rounds[scraper.watch.source] += 1
+        for snapshot in read:
+            await self._prepared(scraper.watch, snapshot)
         # The clock was set meanwhile: an hour ahead, it would shut out the rounds to come.
         set_ms = at_ms + self._moved_ms - moved_ms
         for snapshot in read:
             if snapshot is not None:
                 self._hand_on(replace(snapshot, at_ms=set_ms))
+
+    async def _prepared(self, watch: Watch, snapshot: Snapshot | None) -> None:
+        try:
+            if self._prepare is not None and snapshot is not None:
+                await in_slices(self._prepare(snapshot))
+        except Exception:  # why: it is appended all the same, only slower
+            log.exception("a snapshot was not prepared", extra={"job": watch.source.job})
 
     def _hand_on(self, snapshot: Snapshot) -> None:
         for sink in self._sinks:

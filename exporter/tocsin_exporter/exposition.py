@@ -5,16 +5,18 @@ the order of the lines) is made once and remembered for a tuple of layouts, so t
 join over numbers.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tocsin_exporter.negotiation import Format
+from tocsin_exporter.slices import Work, at_once, parts
 from tocsin_exporter.snapshot import Exemplar, Family, Labels, Layout, Series, Snapshot
 
+_A_SLICE = 2_000  # series
+_MOST_PLANS = 16
 _EXEMPLAR_RUNES = 128  # OpenMetrics: names and values of an exemplar's labels together
 _BOUNDS = {"histogram": "le", "summary": "quantile"}
 
@@ -43,10 +45,19 @@ class _Plan:
 
 def render(snapshots: Sequence[Snapshot], form: Format) -> Page:
     """The page of these snapshots; families of several are merged, and come in the first order."""
-    plan = _plan(tuple(snapshot.layout for snapshot in snapshots), form)
+    return at_once(rendered(snapshots, form))
+
+
+def rendered(snapshots: Sequence[Snapshot], form: Format) -> Work[Page]:
+    """The same in slices: an engine may have tens of thousands of series."""
+    plan = yield from _remembered(tuple(snapshot.layout for snapshot in snapshots), form)
     values = [snapshot.values for snapshot in snapshots]
     numbers = np.concatenate(values)[plan.rows].tolist() if values else []
-    texts = [number_text(number) for number in numbers]
+    texts: list[str] = []
+    for part in parts(numbers, _A_SLICE):
+        if texts:
+            yield
+        texts += [number_text(number) for number in part]
     if form == "openmetrics":
         _append_exemplars(texts, plan, snapshots)
     lines = [part for pair in zip(plan.before, texts, strict=True) for part in pair]
@@ -69,32 +80,47 @@ def number_text(value: float) -> str:
 _SPECIAL = {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}
 
 
-@lru_cache(maxsize=16)  # layouts compare by identity; formats and filters make a few tuples
-def _plan(layouts: tuple[Layout, ...], form: Format) -> _Plan:
+def _remembered(layouts: tuple[Layout, ...], form: Format) -> Work[_Plan]:
+    """Layouts compare by identity; formats and filters make a few tuples of them."""
+    plan = _plans.pop((layouts, form), None)
+    if plan is None:
+        plan = yield from _plan(layouts, form)
+    _plans[layouts, form] = plan
+    while len(_plans) > _MOST_PLANS:
+        del _plans[next(iter(_plans))]
+    return plan
+
+
+_plans: dict[tuple[tuple[Layout, ...], Format], _Plan] = {}
+
+
+def _plan(layouts: tuple[Layout, ...], form: Format) -> Work[_Plan]:
     families: dict[str, Family] = {}
     lines: dict[str, dict[tuple[str, Labels], int]] = {}
     rows = duplicates = 0
     for layout in layouts:
-        for row, series in enumerate(layout.series, start=rows):
-            family = families.setdefault(series.family.name, series.family)
-            of_family = lines.setdefault(family.name, {})
-            duplicates += (series.name, series.labels) in of_family
-            of_family.setdefault((series.name, series.labels), row)
-        rows += len(layout.series)
+        for part in parts(layout.series, _A_SLICE):
+            if rows:
+                yield
+            for row, series in enumerate(part, start=rows):
+                family = families.setdefault(series.family.name, series.family)
+                of_family = lines.setdefault(family.name, {})
+                duplicates += (series.name, series.labels) in of_family
+                of_family.setdefault((series.name, series.labels), row)
+            rows += len(part)
     before: list[str] = []
     for name, of_family in lines.items():
-        heading = _heading(families[name], form, families)
-        before += _befores(heading, families[name], of_family)
+        opening = "\n" + _heading(families[name], form, families)
+        for some in parts(list(of_family), _A_SLICE):
+            for sample, labels in some:
+                before.append(f"{opening}{sample}{_labels_text(labels, families[name])} ")
+                opening = "\n"
+            if len(some) == _A_SLICE:
+                yield
     if before:
         before[0] = before[0].removeprefix("\n")
     order = [row for of_family in lines.values() for row in of_family.values()]
     return _Plan(tuple(before), np.array(order, np.intp), duplicates)
-
-
-def _befores(heading: str, family: Family, of_family: Iterable[tuple[str, Labels]]) -> list[str]:
-    before = [f"\n{name}{_labels_text(labels, family)} " for name, labels in of_family]
-    before[0] = "\n" + heading + before[0].removeprefix("\n")
-    return before
 
 
 def _heading(family: Family, form: Format, families: Mapping[str, Family]) -> str:

@@ -78,7 +78,7 @@ class Scraper:
                 group.create_task(self._note(collector, self._in_time(collector), at_ms))
         if self.watch.original is not None:
             self.original = self.watch.original.snapshot(at_ms, self._clock.monotonic() - started)
-        return self._assemble(at_ms, started)
+        return await self._assemble(at_ms, started)
 
     async def labelled(self) -> Snapshot | None:
         """The engine's own page of the last round, as our page may show it."""
@@ -97,7 +97,7 @@ class Scraper:
         for collector in self.watch.collectors:
             if collector.name in self.watch.cheap:
                 await self._note(collector, collector.collect(), at_ms)
-        return self._assemble(at_ms, started)
+        return await self._assemble(at_ms, started)
 
     def part(self, collectors: Collection[str]) -> Snapshot | None:
         """The last snapshot with the families of these collectors alone."""
@@ -164,13 +164,13 @@ class Scraper:
             log.warning("collector failed: %s", why, extra=_named(health), exc_info=bug)
         health.failed(error)
 
-    def _assemble(self, at_ms: int, started: float) -> Snapshot | None:
+    async def _assemble(self, at_ms: int, started: float) -> Snapshot | None:
         self.read_at = self._clock.monotonic()
         states = [health.success for health in self._health.values()]
         if all(state is None for state in states):
             self.snapshot = None
             return None
-        layout, values = self._build(list(self._samples()))
+        layout, values = await self._build(list(self._samples()))
         self.snapshot = Snapshot(
             source=self.watch.source,
             at_ms=at_ms,
@@ -194,16 +194,16 @@ class Scraper:
             yield Sample(_NODE_DURATION, health.duration_seconds, own)
             yield Sample(_NODE_SUCCESS, float(health.success is True), own)
 
-    def _build(self, samples: list[Sample]) -> tuple[Layout, Values]:
+    async def _build(self, samples: list[Sample]) -> tuple[Layout, Values]:
         try:
-            return self._layouts.build(samples)
+            return await in_slices(self._layouts.steps(samples))
         except DuplicateSeries as error:
             if str(error) != self._refused:  # the same in each round would fill the log
                 log.error("series refused: %s", error, extra={"job": self.watch.source.job})
             self._refused = str(error)
         kept = {(s.family.name, s.suffix, s.labels): s for s in reversed(samples)}
         self.duplicates += len(samples) - len(kept)
-        return self._layouts.build(reversed(kept.values()))
+        return await in_slices(self._layouts.steps([*reversed(kept.values())]))
 
 
 def _health(collector: Collector, target: str) -> Health:

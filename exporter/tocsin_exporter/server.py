@@ -1,5 +1,6 @@
 """The metrics page and its neighbours over HTTP: /metrics, /-/healthy, /-/ready and /."""
 
+import asyncio
 import html
 import platform
 from collections import Counter
@@ -18,13 +19,15 @@ from tocsin_exporter.catalogue import OWN
 from tocsin_exporter.catalogue.own import SCRAPE_SECONDS
 from tocsin_exporter.connections import Connections
 from tocsin_exporter.connections import samples as connection_samples
-from tocsin_exporter.exposition import Page, render
+from tocsin_exporter.exposition import Page, rendered
 from tocsin_exporter.negotiation import Format, accepts_gzip, negotiate
+from tocsin_exporter.slices import in_slices
 from tocsin_exporter.snapshot import Sample, Snapshot, labels, only
 
 MOST_SCRAPES = 40
 AREAS = ("host", "process", "gpu", "llm", "tocsin")
 UNREAD = "a source has not been read yet"
+_LARGE_BYTES = 512 << 10
 _GZIP_LEVEL = 1  # 0.1 ms a page; level 6 takes nine times as long and saves a sixth
 
 
@@ -129,16 +132,16 @@ class MetricsPage:
         snapshots = await self._agent.page(parts, original)
         if names := frozenset(request.query_params.getlist("name[]")):
             snapshots = [only(snapshot, names, names) for snapshot in snapshots]
-        page = self._rendered(snapshots, wanted.format)
+        page = await self._rendered(snapshots, wanted.format)
         self._note(snapshots, page)
-        return wanted.format, _response(request, page.body, wanted.content_type)
+        return wanted.format, await _response(request, page.body, wanted.content_type)
 
-    def _rendered(self, snapshots: Sequence[Snapshot], form: Format) -> Page:
+    async def _rendered(self, snapshots: Sequence[Snapshot], form: Format) -> Page:
         """The last page again as long as all on it is the same: readings are used for a moment, and
         many may ask in that."""
         last, page = self._last.get(form, ((), None))
         if page is None or len(last) != len(snapshots) or any(map(is_not, last, snapshots)):
-            page = render(snapshots, form)
+            page = await in_slices(rendered(snapshots, form))
             self._last[form] = tuple(snapshots), page
         return page
 
@@ -189,10 +192,13 @@ def _original(request: Request) -> bool:
     return asked == "true"
 
 
-def _response(request: Request, body: bytes, content_type: str) -> Response:
+async def _response(request: Request, body: bytes, content_type: str) -> Response:
     headers = {"content-type": content_type, "vary": "Accept, Accept-Encoding"}
     if accepts_gzip(request.headers.get("accept-encoding", "")):
-        body = bytes(cramjam.gzip.compress(body, _GZIP_LEVEL))
+        if len(body) < _LARGE_BYTES:
+            body = bytes(cramjam.gzip.compress(body, _GZIP_LEVEL))
+        else:  # it would hold up the loop
+            body = bytes(await asyncio.to_thread(cramjam.gzip.compress, body, _GZIP_LEVEL))
         headers["content-encoding"] = "gzip"
     return Response(body, headers=headers)
 

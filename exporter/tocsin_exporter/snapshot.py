@@ -5,13 +5,15 @@ number a series. A source whose series did not change hands out the *same* `Layo
 so the exposition and the store may remember whatever they computed for it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tocsin_exporter.slices import Work, at_once, parts
 
 MetricType = Literal["counter", "gauge", "histogram", "summary", "untyped"]
 Labels = tuple[tuple[str, str], ...]
@@ -100,6 +102,7 @@ class Layout:
 
 
 EMPTY = Layout(())
+_A_SLICE = 2_000  # series
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,25 +222,34 @@ class LayoutCache:
 
     def build(self, samples: Iterable[Sample]) -> tuple[Layout, Values]:
         """Raises DuplicateSeries when two samples have one name and label set."""
-        batch = list(samples)
-        keys = [(s.family.name, s.suffix, s.labels) for s in batch]
+        return at_once(self.steps(list(samples)))
+
+    def steps(self, batch: Sequence[Sample]) -> Work[tuple[Layout, Values]]:
+        """The same in slices, if there are many."""
+        keys: list[tuple[str, str, Labels]] = []
+        for part in parts(batch, _A_SLICE):
+            if keys:
+                yield
+            keys += [(s.family.name, s.suffix, s.labels) for s in part]
+        layout = self._layout
         if keys != self._keys:
-            self._layout = Layout(tuple(_distinct(_series(batch))))
-            self._keys = keys
+            layout = yield from _layout(batch)
+            self._layout, self._keys = layout, keys
         values = np.fromiter((s.value for s in batch), np.float64, len(batch))
         values.flags.writeable = False
-        return self._layout, values
+        return layout, values
 
 
-def _series(batch: Iterable[Sample]) -> Iterator[Series]:
-    for sample in batch:
-        yield Series(sample.family, sample.family.name + sample.suffix, sample.labels)
-
-
-def _distinct(series: Iterable[Series]) -> Iterator[Series]:
+def _layout(batch: Sequence[Sample]) -> Work[Layout]:
+    series: list[Series] = []
     seen: set[tuple[str, Labels]] = set()
-    for one in series:
-        if (one.name, one.labels) in seen:
-            raise DuplicateSeries(one)
-        seen.add((one.name, one.labels))
-        yield one
+    for part in parts(batch, _A_SLICE):
+        if series:
+            yield
+        for sample in part:
+            one = Series(sample.family, sample.family.name + sample.suffix, sample.labels)
+            if (one.name, one.labels) in seen:
+                raise DuplicateSeries(one)
+            seen.add((one.name, one.labels))
+            series.append(one)
+    return Layout(tuple(series))

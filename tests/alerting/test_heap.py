@@ -44,10 +44,25 @@ def test_what_the_user_set_stays() -> None:
 
 
 def test_the_collector_looks_no_more_at_what_was_there() -> None:
-    before = gc.get_objects()
+    before, thresholds = gc.get_objects(), gc.get_threshold()
     settle()
     try:
         assert gc.get_freeze_count() > len(before) / 2
         assert len(gc.get_objects()) < len(before) / 10
     finally:
         gc.unfreeze()
+        gc.set_threshold(*thresholds)
+
+
+def test_a_million_objects_are_not_looked_at_whenever_some_more_have_come() -> None:
+    thresholds = gc.get_threshold()
+    try:
+        settle()
+        before = gc.get_stats()[2]["collections"]
+        kept = [[number] for number in range(1_000_000)]
+        assert len(kept) == 1_000_000
+        assert gc.get_stats()[2]["collections"] == before
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)

@@ -9,6 +9,7 @@ from support.virtual_time import VirtualTimeLoop
 from tocsin_exporter.agent import Agent, next_due
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.scrape import Watch
+from tocsin_exporter.slices import Work
 from tocsin_exporter.snapshot import Family, Sample, Snapshot, Source
 
 COUNT = Family("count", "gauge", "Readings so far.")
@@ -312,3 +313,21 @@ async def test_what_is_watched_no_more_is_not_awaited(machine: Machine) -> None:
     agent.remove(Source("node", "h"))
     assert agent.awaited(round(START * 1000) + 5_000, PATIENCE_MS) == set()
     running.cancel()
+
+
+@virtually
+async def test_what_takes_long_is_prepared_in_slices_before_a_sink_is_called(
+    machine: Machine,
+) -> None:
+    said: list[str] = []
+
+    def prepare(_snapshot: Snapshot) -> Work[None]:
+        for _ in range(3):
+            said.append("slice")
+            yield
+
+    agent = Agent([watch(Counting())], machine.clock, [lambda _: said.append("sink")], prepare)
+    task = asyncio.create_task(agent.run())
+    await asyncio.sleep(1)
+    task.cancel()
+    assert said == ["slice", "slice", "slice", "sink"]

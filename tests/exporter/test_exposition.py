@@ -12,8 +12,9 @@ from prometheus_client import parser as text_parser
 from prometheus_client.openmetrics import parser as open_metrics_parser
 
 from support.snapshots import snapshot
-from tocsin_exporter.exposition import number_text, render
+from tocsin_exporter.exposition import number_text, render, rendered
 from tocsin_exporter.negotiation import Format
+from tocsin_exporter.slices import at_once
 from tocsin_exporter.snapshot import Exemplar, Family, Sample, Snapshot, labels
 
 Parser = Callable[[str], Iterable[Metric]]
@@ -213,3 +214,21 @@ def test_both_parsers_read_the_whole_page() -> None:
     for form, parse in PARSERS:
         families = list(parse(render(PAGE, form).body.decode()))
         assert sum(len(family.samples) for family in families) == 10
+
+
+@pytest.mark.parametrize(("form", "parse"), PARSERS)
+def test_a_page_of_many_series_comes_in_slices_and_is_the_same(form: Format, parse: Parser) -> None:
+    many = [
+        *(Sample(LOAD, n, labels(n=str(n))) for n in range(5_000)),
+        *(Sample(Family(f"f{n}", "gauge", "F."), n) for n in range(3_000)),
+    ]
+    page = [*PAGE, snapshot(many)]
+    assert sum(1 for _ in rendered(page, form)) >= 4
+    body = at_once(rendered(page, form)).body
+    assert body == render(page, form).body
+    found = [sample for family in parse(body.decode()) for sample in family.samples]
+    loads = {sample.labels["n"]: sample.value for sample in found if "n" in sample.labels}
+    assert loads == {str(n): n for n in range(5_000)}
+    assert {sample.name for sample in found if sample.name[0] == "f"} == {
+        f"f{n}" for n in range(3_000)
+    }

@@ -106,3 +106,15 @@ def test_a_part_of_a_snapshot_keeps_values_and_exemplars_with_their_series() -> 
     count = only(whole, frozenset(), frozenset({"time_seconds_count"}))
     assert (count.values.tolist(), dict(count.exemplars)) == ([3], {})
     assert only(whole, frozenset({"time_seconds"}), frozenset()).layout is part.layout
+
+
+def test_many_series_are_built_in_slices_and_a_duplicate_among_them_is_seen() -> None:
+    many = [Sample(UP, n, labels(n=str(n))) for n in range(5_000)]
+    cache = LayoutCache()
+    assert sum(1 for _ in cache.steps(many)) >= 4
+    layout, values = cache.build(many)
+    assert [dict(one.labels)["n"] for one in layout.series] == [str(n) for n in range(5_000)]
+    assert values.tolist() == list(range(5_000))
+    assert cache.build(many)[0] is layout
+    with pytest.raises(DuplicateSeries):
+        cache.build([*many, many[0]])

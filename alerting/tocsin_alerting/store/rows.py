@@ -11,6 +11,8 @@ from tocsin_exporter.snapshot import Labels
 
 MatcherSets = tuple[tuple[Matcher, ...], ...]
 NO_LIMIT = 2**31
+BYTES_A_SERIES = 1024  # on average; one of vLLM has 400 to 700
+_BYTES_A_LABEL = 64
 Told = Callable[[int, Labels], None]
 
 
@@ -18,12 +20,18 @@ def _nobody(row: int, labels: Labels) -> None:
     """Nobody wants to know whose row it is, or was."""
 
 
+def _bytes(labels: Labels) -> int:
+    """What a series costs in memory, nearly."""
+    return sum(_BYTES_A_LABEL + len(name) + len(value) for name, value in labels)
+
+
 class Rows:
     """Rows are given out in order and used again once no column holds a sample of theirs.
 
     `generation` grows, and `changed` is called, whenever a row changes its owner; `taken` is told
-    the new one and `left` the old one. `limit` is the most rows that there may be; `refused`
-    counts the series that found no place.
+    the new one and `left` the old one. `limit` is the most rows that there may be, and with
+    `BYTES_A_SERIES` the most that all of them may cost; `refused`
+    counts the series that found no place, `released` the rows that became free.
     """
 
     def __init__(
@@ -35,12 +43,14 @@ class Rows:
     ) -> None:
         self.generation = 0
         self.refused = 0
+        self.released = 0
         self._changed = changed
         self._taken = taken
         self._left = left
         self._limit = limit
         self._labels: list[Labels | None] = []
         self._row: dict[Labels, int] = {}
+        self._bytes = 0
         self._free: list[int] = []
         self._by_name: dict[str, set[int]] = {}
 
@@ -60,10 +70,14 @@ class Rows:
     def of(self, labels: Labels) -> int | None:
         """The row of a series, a new one if it has none; None when the limit is reached."""
         row = self._row.get(labels)
-        if row is None and len(self._row) >= self._limit:
+        if row is None and self._full:
             self.refused += 1
             return None
         return self.take(labels) if row is None else row
+
+    @property
+    def _full(self) -> bool:
+        return len(self._row) >= self._limit or self._bytes >= self._limit * BYTES_A_SERIES
 
     def take(self, labels: Labels) -> int:
         """The row of a series, a new one if it has none, whatever the limit."""
@@ -92,9 +106,11 @@ class Rows:
             if labels is None:
                 continue
             del self._row[labels]
+            self._bytes -= _bytes(labels)
             self._labels[row] = None
             self._by_name[dict(labels).get(NAME, "")].discard(row)
             self._free.append(row)
+            self.released += 1
             self._left(row, labels)
             self._owner_changed()
 
@@ -121,6 +137,7 @@ class Rows:
             row = len(self._labels)
             self._labels.append(labels)
         self._row[labels] = row
+        self._bytes += _bytes(labels)
         self._by_name.setdefault(dict(labels).get(NAME, ""), set()).add(row)
         self._taken(row, labels)
         self._owner_changed()

@@ -25,7 +25,7 @@ from tocsin_alerting.store.intake import AHEAD_MS, Intake, Span
 from tocsin_alerting.store.last import Lasts, LastSeen
 from tocsin_alerting.store.listing import ordered_in, values_in
 from tocsin_alerting.store.matchers import Check, Verdicts, unhurried
-from tocsin_alerting.store.placed import NOWHERE, Placed, place, place_rules
+from tocsin_alerting.store.placed import NOWHERE, Placed, Preparation, place, place_rules
 from tocsin_alerting.store.rows import MatcherSets, Rows
 from tocsin_alerting.store.runs import State
 from tocsin_alerting.store.selection import Selection
@@ -64,6 +64,7 @@ class Store:
         self._refused: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._chooser = Chooser(self._tables, self._lock)
+        self.prepare = Preparation(self._lock, self._own_table)
         self._intake = Intake(
             self._tables,
             self._table,
@@ -81,7 +82,8 @@ class Store:
             if not self._in_order(table, snapshot.at_ms, len(snapshot.values) + 3):
                 return False
             before = self._placed.get(source, NOWHERE)
-            placed, ended = place(source, snapshot.layout, snapshot.report, table, before)
+            found = self.prepare.found(source, snapshot.layout, table)
+            placed, ended = place(source, snapshot.layout, snapshot.report, table, before, found)
             self._placed[source] = placed
             values = normalised(snapshot.values)
             if placed.taken is not None:
