@@ -21,10 +21,10 @@ def ends(cells: Floats, starts: Ints, stops: Ints, rising: bool) -> Ends:
     """Of windows in `cells` (columns, series)."""
     first, last = cells[starts], cells[stops - 1]
     if not rising:
-        return first, last, _throughout(~np.isnan(cells), starts, stops)
+        return first, last, throughout(~np.isnan(cells), starts, stops)
     # What is no number is not as high as another; one that is alone has no other.
     whole = ~np.isnan(first)
-    whole &= _throughout(cells[1:] >= cells[:-1], starts, stops - 1)
+    whole &= throughout(cells[1:] >= cells[:-1], starts, stops - 1)
     return first, last, whole
 
 
@@ -42,7 +42,7 @@ def runs(starts: Ints, stops: Ints, count: int) -> Iterator[tuple[int, int]]:
     yield begin, len(columns)
 
 
-def _throughout(good: Mask, starts: Ints, stops: Ints) -> Mask:
+def throughout(good: Mask, starts: Ints, stops: Ints) -> Mask:
     """(windows, series): whether rows start..stop of `good` all are."""
     whole = np.ones((len(starts), good.shape[1]), np.bool_)
     if good.all():

@@ -1,14 +1,29 @@
 """The short cut of a range function gives what the function gives."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tocsin_alerting.promql.evaluation.annotation import Annotations
+from tocsin_alerting.promql.evaluation.budget import Budget
+from tocsin_alerting.promql.evaluation.context import Context
+from tocsin_alerting.promql.evaluation.frame import Grid
 from tocsin_alerting.promql.evaluation.functions import FUNCTIONS
-from tocsin_alerting.promql.evaluation.ranges import Ends, RangeFunction
+from tocsin_alerting.promql.evaluation.ranges import (
+    Ends,
+    RangeFunction,
+    RangeVector,
+    over_windows,
+)
+from tocsin_alerting.promql.evaluation.steps import Steps
 from tocsin_alerting.promql.evaluation.window import Span, Window
-from tocsin_alerting.store.cell import Floats, Ints
+from tocsin_alerting.promql.values import Semantics
+from tocsin_alerting.store.cell import ABSENT, Floats, Ints
+from tocsin_alerting.store.series import SeriesSet
+from tocsin_alerting.store.store import Store
 
 SHORT = {
     name: function
@@ -55,3 +70,53 @@ def _ends(values: Floats, times: Ints, span: Span) -> Ends:
         span.range_ms,
         span.semantics,
     )
+
+
+ANYWHERE = {
+    name: function
+    for name, function in FUNCTIONS.items()
+    if isinstance(function, RangeFunction) and function.anywhere
+}
+PARAMETERS = {"quantile_over_time": [0.7], "double_exponential_smoothing": [0.3, 0.6]}
+PARAMETERS["holt_winters"] = PARAMETERS["double_exponential_smoothing"]
+holes = st.sampled_from([ABSENT, float("nan")])
+
+
+@pytest.mark.parametrize("name", ANYWHERE)
+@pytest.mark.parametrize("semantics", [2, 3])
+@settings(max_examples=25, deadline=None)
+@given(
+    cells=st.lists(st.lists(numbers | holes, min_size=3, max_size=3), min_size=4, max_size=40),
+    gaps=st.lists(st.integers(1, 9_000), min_size=40, max_size=40),
+    range_ms=st.integers(5_000, 60_000),
+    step_ms=st.integers(1_000, 60_000),
+)
+def test_windows_give_together_what_each_gives_alone(
+    name: str,
+    semantics: Semantics,
+    cells: list[list[float]],
+    gaps: list[int],
+    range_ms: int,
+    step_ms: int,
+) -> None:
+    times = np.cumsum(gaps[: len(cells)])
+    steps = Steps(int(times[0]), step_ms, int(times[-1]) + 20_000)
+    frame = Grid(times, np.array(cells))
+    spans = [Span(at, at, range_ms, semantics) for at in steps.times.tolist()]
+    series = SeriesSet(tuple((("n", str(number)),) for number in range(3)))
+    parameters = [np.full(steps.count, one) for one in PARAMETERS.get(name, ())]
+    context = Context(
+        Store(), steps, steps, semantics, 300_000, 60_000, Budget(), Annotations("")
+    )  # fmt: skip
+    given_ = RangeVector(series, [frame], spans)
+    with np.errstate(all="ignore"):
+        together = over_windows(ANYWHERE[name], given_, parameters, context)
+        alone = over_windows(replace(ANYWHERE[name], anywhere=False), given_, parameters, context)
+    assert (together.here == alone.here).all()
+    mine, theirs = together.values[together.here], alone.values[alone.here]
+    assert (mine.view(np.int64) == theirs.view(np.int64)).all()
+
+
+def test_most_of_what_looks_at_samples_alone_is_answered_together() -> None:
+    assert {"avg_over_time", "max_over_time", "irate", "changes", "deriv"} <= ANYWHERE.keys()
+    assert not {"rate", "predict_linear"} & ANYWHERE.keys()

@@ -160,7 +160,7 @@ def _modified(node: Call, function: RangeFunction) -> RangeFunction:
         which = ", ".join(sorted(known))
         message = f"{word} modifier can only be used with: {which} - not with {node.function}"
         raise QueryError(message)
-    return replace(function, answer=answer, ends=None)
+    return replace(function, answer=answer, ends=None, anywhere=False)
 
 
 def _window_selectors(node: Expr) -> Iterator[VectorSelector]:

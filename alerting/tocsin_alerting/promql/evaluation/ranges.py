@@ -7,15 +7,16 @@ from itertools import islice
 import numpy as np
 
 from tocsin_alerting.promql import ast
+from tocsin_alerting.promql.evaluation import scattered
 from tocsin_alerting.promql.evaluation.annotation import Occurrences
 from tocsin_alerting.promql.evaluation.context import Context
 from tocsin_alerting.promql.evaluation.elementwise import Function
 from tocsin_alerting.promql.evaluation.frame import Frame
-from tocsin_alerting.promql.evaluation.scattered import windows
 from tocsin_alerting.promql.evaluation.start_times import overlapping
 from tocsin_alerting.promql.evaluation.vector import Vector
 from tocsin_alerting.promql.evaluation.window import Span, Window, cut, edges
 from tocsin_alerting.promql.values import Semantics
+from tocsin_alerting.store import windows
 from tocsin_alerting.store.cell import Floats, Ints, Mask
 from tocsin_alerting.store.pairs import Scattered
 from tocsin_alerting.store.series import SeriesSet
@@ -59,7 +60,9 @@ class RangeFunction:
     Where only the ends of a window matter, `ends` gives the same from them alone: for series that
     have no gap, and, with `rising`, do not fall. Most counters are such, at any time. `counter`
     says that it is meant for counters, `quantile` that its parameter is a quantile; `after`
-    makes the final answer of what there was. With `slides`, 2.42
+    makes the final answer of what there was. `anywhere`: it depends on the samples alone, not on
+    where the window lies, so that windows of as many samples can be answered as one. With
+    `slides`, 2.42
     moves the window on with the steps in spite of an @. `anchored` and `smoothed` are what it
     means of a selector with these modifiers.
     """
@@ -70,6 +73,7 @@ class RangeFunction:
     keeps_name: bool = False
     counter: bool = False
     quantile: bool = False
+    anywhere: bool = False
     slides: bool = False
     after: Function | None = None
     anchored: Callable[[Window, Parameters], Answer] | None = None
@@ -120,10 +124,14 @@ def _over_frame(
     context: Context,
     out: tuple[Floats, Mask],
 ) -> None:
-    most = max(1, _TOGETHER // max(1, frame.count)) if function.ends is not None else 1
+    ahead = function.ends is not None or function.anywhere
+    most = max(1, _TOGETHER // max(1, frame.count)) if ahead else 1
     read = _read(frame, spans, context)
     while few := list(islice(read, most)):
-        done = _from_ends(function, frame, few, spans, out)
+        if function.anywhere and len(few) > 1:
+            done = _as_one(function, frame, few, spans, parameters, out)
+        else:
+            done = _from_ends(function, frame, few, spans, out)
         for at in np.flatnonzero(~done.all(axis=1)).tolist():
             step, start, stop = few[at]
             mask = done[at] if done[at].any() else None
@@ -158,7 +166,9 @@ def _over_scattered(
 ) -> Ints:
     """In how many windows of each series a sample of a counter begins before the last one ends."""
     overlap = np.zeros(part.count, np.int64)
-    for step, window, rows in windows(part, spans, context.semantics == 3, context.budget):
+    for step, window, rows in scattered.windows(
+        part, spans, context.semantics == 3, context.budget
+    ):
         at_step = [float(one[step]) for one in parameters]
         answer = function.answer(window, at_step)
         _put_rows(answer, window, rows, None, (out[0][step], out[1][step]))
@@ -187,6 +197,52 @@ def _from_ends(
     out[0][steps] = values if has.all() else np.where(has, values, 0.0)
     out[1][steps] = has
     return done
+
+
+def _as_one(
+    function: RangeFunction,
+    frame: Frame,
+    few: list[_Columns],
+    spans: list[Span],
+    parameters: Sequence[Floats],
+    out: tuple[Floats, Mask],
+) -> Mask:
+    """Puts windows of as many samples side by side, as if they were the series of one; for which
+    series (windows, series) it did: those without a gap."""
+    steps, starts, stops = np.array(few).T
+    done = np.zeros((len(few), frame.count), np.bool_)
+    if any(len(np.unique(one[steps])) > 1 for one in parameters):
+        return done
+    at_step = [float(one[steps[0]]) for one in parameters]
+    for begin, end in windows.runs(starts, stops, frame.count):
+        first, some = int(starts[begin]), slice(begin, end)
+        cells = frame.slab(first, int(stops[end - 1]))
+        whole = windows.throughout(~np.isnan(cells), starts[some] - first, stops[some] - first)
+        for depth, which in _as_long((stops - starts)[some], frame.count):
+            chosen = begin + which
+            columns = starts[chosen] - first + np.arange(depth)[:, None]
+            values = cells[columns].reshape(depth, -1)
+            times = np.repeat(frame.times[first + columns], frame.count, axis=1)
+            here = whole[which]
+            if not here.any():
+                continue
+            if not here.all():
+                values, times = values[:, here.ravel()], times[:, here.ravel()]
+            answer, has = function.answer(Window(values, times, None, spans[0]), at_step)
+            rows, series = np.nonzero(here)
+            done[chosen] = here
+            out[0][steps[chosen][rows], series] = answer
+            out[1][steps[chosen][rows], series] = True if has is None else has
+    return done
+
+
+def _as_long(depths: Ints, count: int) -> Iterator[tuple[int, Ints]]:
+    """Which windows of `count` series have that many columns, not too many at once."""
+    for depth in np.unique(depths).tolist():
+        which = np.flatnonzero(depths == depth)
+        most = _TOGETHER // (depth * count)
+        for at in range(0, len(which), most) if most > 1 else ():
+            yield depth, which[at : at + most]
 
 
 def _of(spans: list[Span], steps: Ints) -> list[Span]:

@@ -127,5 +127,5 @@ DELTA = RangeFunction(
     anchored=lambda window, _: extended.change(window, counter=False, smoothed=False),
     smoothed=lambda window, _: extended.change(window, counter=False, smoothed=True),
 )
-IRATE = RangeFunction(lambda window, _: _instant(window, per_second=True))
-IDELTA = RangeFunction(lambda window, _: _instant(window, per_second=False))
+IRATE = RangeFunction(lambda window, _: _instant(window, per_second=True), anywhere=True)
+IDELTA = RangeFunction(lambda window, _: _instant(window, per_second=False), anywhere=True)

@@ -68,7 +68,7 @@ def _check_factor(name: str, factor: float) -> None:
         raise QueryError(f"invalid {name} factor. Expected: 0 < {name[0]}f < 1, got: {got}")
 
 
-SLOPE = RangeFunction(_slope)
+SLOPE = RangeFunction(_slope, anywhere=True)
 # 2.42 takes no function that depends on the step's time for a constant of the query.
 PREDICTION = RangeFunction(_prediction, slides=True)
-SMOOTHED = RangeFunction(_smoothed)
+SMOOTHED = RangeFunction(_smoothed, anywhere=True)
