@@ -40,7 +40,6 @@ class Join:
 
     many: Ints
     one: Ints
-    many_groups: Grouping
     one_groups: Grouping
     results: Grouping
     meetings: Grouping
@@ -86,7 +85,7 @@ def _joined(many: SeriesSet, one: SeriesSet, node: BinaryExpr, semantics: Semant
     one_groups = _sides(right)
     unique = len(one_groups.groups) == len(right) and len(results.groups) == len(pairs)
     plain = unique and len(meetings.groups) == len(pairs)
-    return Join(many_rows, one_rows, _sides(left), one_groups, results, meetings, plain)
+    return Join(many_rows, one_rows, one_groups, results, meetings, plain)
 
 
 def _sides(numbers: list[int]) -> Grouping:

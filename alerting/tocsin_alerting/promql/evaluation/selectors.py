@@ -1,6 +1,5 @@
 """From selectors to numbers: instant vectors with look-back, and range vectors."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -19,8 +18,6 @@ from tocsin_alerting.store.cell import Floats, Ints, Mask, is_absent, is_sample
 
 _DENSE = 4  # columns a step, or steps a column: with more, columns are looked at one by one
 _CELLS = 2**17  # read at once
-
-Pick = Callable[[Floats, Ints], Floats]
 
 
 def span_ms(duration: Duration, context: Context, negative: bool = False) -> int:
