@@ -2,8 +2,8 @@
 
 A query must not delay a page, neither by the processor nor by memory. It runs in a thread, gives
 the processor away between slices of its work, and ends when its time is over or its client has
-gone. A large answer becomes text only as fast as its client reads, and keeps its place until then:
-ten million numbers as Python objects take gigabytes.
+gone. A large answer becomes text only as fast as its client reads: ten million numbers as Python
+objects take gigabytes. A client that does not read for half a second keeps no other query waiting.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import TypeVar
 
@@ -20,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from tocsin_alerting.api.answers import ApiError
 from tocsin_alerting.api.gzipped import WORTH_BYTES, gzipped
-from tocsin_alerting.api.places import QueryGate
+from tocsin_alerting.api.places import Place, QueryGate
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.evaluation.budget import (
     Budget,
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 LONGEST_MS = 120_000
 _PATIENCE_SECONDS = 0.02  # before a client is watched: a task for each would take longer than they
+_READ_SECONDS = 0.5  # for a piece; who takes longer has no place any more
 _LESS = "ask for fewer series, a shorter range or a wider step"
 Work = Callable[[Budget], Iterator[bytes]]
 Headings = list[tuple[bytes, bytes]]
@@ -110,8 +112,8 @@ class Turn:
                 raise TimeoutError
             async with asyncio.timeout(self._seconds) as deadline:
                 with self._watching(receive, deadline):
-                    async with self._queries.places:
-                        await self._evaluate(send, zipped)
+                    async with self._queries.places.place(partial(self._cut, deadline)) as place:
+                        await self._evaluate(send, zipped, place)
         except (TimeoutError, QueryTimeout):
             # Otherwise the connection is cut: no half answer passes for whole.
             if not (self._begun or self._left):
@@ -144,6 +146,9 @@ class Turn:
     async def _gone(self, receive: Receive, deadline: asyncio.Timeout) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
+        self._cut(deadline)
+
+    def _cut(self, deadline: asyncio.Timeout) -> None:
         if not deadline.expired():
             self._left = True
             deadline.reschedule(0)
@@ -156,12 +161,16 @@ class Turn:
         at_once = self._queries.limits.at_once
         return f"query timed out in query queue; {time}, {at_once} run at once: ask later, {more}"
 
-    async def _evaluate(self, send: Send, zipped: bool) -> None:
+    async def _evaluate(self, send: Send, zipped: bool, place: Place) -> None:
         headers, piece, pieces, whole = await self._in_thread(lambda: self._opened(zipped))
         self._begun = True
+        if whole:
+            place.leave()
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         while piece and not whole:
+            slow = asyncio.get_running_loop().call_later(_READ_SECONDS, place.wait_outside)
             await send({"type": "http.response.body", "body": piece, "more_body": True})
+            slow.cancel()
             piece = await self._in_thread(lambda: next(pieces, b""))
         await send({"type": "http.response.body", "body": piece, "more_body": False})
 

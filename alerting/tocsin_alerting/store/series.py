@@ -31,11 +31,18 @@ class SeriesSet:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def remember(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """`compute()`, or what it gave under the same `key` before."""
+    def remember(
+        self,
+        key: Hashable,
+        compute: Callable[[], T],
+        small: Callable[[T], bool] = lambda _: True,
+    ) -> T:
+        """`compute()`, or what it gave under the same `key` before, if that was `small`."""
         found = self._memory.get(key)  # one step of the interpreter: no lock
         if found is None:
             computed = compute()
+            if not small(computed):
+                return computed
             with self._lock:
                 found = self._memory.setdefault(key, computed)
                 if len(self._memory) > MEMORIES:

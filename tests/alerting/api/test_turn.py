@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -160,3 +161,32 @@ async def test_time_runs_out(queries: Queries) -> None:
     with pytest.raises(ApiError, match="query timed out in expression evaluation"):
         await ask(queries, slow(), 50)
     assert not queries.places.taken
+
+
+async def test_who_does_not_read_holds_no_other_query_up(queries: Queries) -> None:
+    """Two answers that nobody reads, where one query may run: others are answered at once."""
+    many = Result(Matrix(tuple(track(11_000) for _ in range(20))))
+    queries = replace(queries, places=QueryGate(1, 5))
+
+    class Deaf(Client):
+        async def send(self, message: Any) -> None:
+            self.sent.append(message)
+            if message.get("more_body"):
+                await asyncio.Future()
+
+    deaf = [Deaf(), Deaf(), Deaf()]
+    turns = [
+        asyncio.create_task(Turn(queries, lambda budget: document(many))({}, one.receive, one.send))
+        for one in deaf[:2]
+    ]
+    async with asyncio.timeout(10):
+        quick = await ask(queries, lambda budget: document(Result(Matrix((track(1),)))))
+        assert b"success" in quick.body
+        assert not any(turn.done() for turn in turns)
+        third = Turn(queries, lambda budget: document(many))({}, deaf[2].receive, deaf[2].send)
+        turns.append(asyncio.create_task(third))
+        await turns[0]  # one too many: the oldest is cut, without an end of its body
+    assert not any(turn.done() for turn in turns[1:])
+    assert all(one.get("more_body") for one in deaf[0].sent[1:])
+    for turn in turns:
+        turn.cancel()

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import cast
@@ -367,3 +368,27 @@ def test_a_range_query_of_many_series_at_many_steps_has_every_cell() -> None:
     for one in result:
         place = int(dict(one.labels)["i"])
         assert one.values.tolist() == [number * 10_000.0 + place for number in range(150)]
+
+
+@pytest.mark.parametrize(
+    "doubled",
+    [
+        'label_join({}, "a", "", "a", "a")',
+        'label_replace({}, "a", "$1$1", "a", "(.*)")',
+        'label_join({}, "a", "", ' + ", ".join(['"a"'] * 2_000) + ")",
+        'label_replace({}, "a", "' + "$1" * 2_000 + '", "a", "(.*)")',
+    ],
+)
+def test_labels_that_double_have_a_bound_and_are_not_kept(doubled: str) -> None:
+    """27 nested calls took 2.6 GB, and kept them."""
+    engine = Engine(steady(1, 10 * MINUTE))
+    query = 'label_join(requests_total, "a", "", "code", "code")'
+    for _ in range(4 if len(doubled) > 1_000 else 40):
+        query = doubled.replace("{}", query)
+    tracemalloc.start()
+    with pytest.raises(QueryError, match="labels made by the query have more than 16,000,000"):
+        engine.evaluate(query, 10 * MINUTE)
+    kept, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 200_000_000 and kept < 10_000_000
+    assert len(vector(engine, 'label_join(requests_total, "a", "-", "code", "code")')) == 2

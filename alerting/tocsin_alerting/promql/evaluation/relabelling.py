@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from tocsin_alerting.store.series import SeriesSet
 from tocsin_alerting.store.target import NAME
 from tocsin_exporter.snapshot import Labels
 
+T = TypeVar("T")
+MOST_WRITTEN = 16_000_000  # characters in labels that one call makes: a call doubles them
+_MOST_REMEMBERED = 1_000_000
 _REFERENCE = re.compile(r"\$(?:\$|(\w+)|\{(\w+)\})")
 
 
@@ -42,7 +45,9 @@ def label_join(_: Call, args: Sequence[Value], context: Context) -> Vector:
 
     def relabel(labels: Labels) -> Labels:
         held = dict(labels)
-        return with_label(labels, target, separator.join(held.get(one, "") for one in sources))
+        texts = [held.get(one, "") for one in sources]
+        _limited(None, sum(map(len, texts)) + len(separator) * len(texts))
+        return with_label(labels, target, separator.join(texts))
 
     return _relabelled(vector, target, ("join", *args[1:]), relabel)
 
@@ -59,18 +64,35 @@ def _relabelled(
 ) -> Vector:
     """With the labels that `relabel` gives, None meaning that they stay."""
 
+    written = 0
+
+    def relabelled(labels: Labels) -> Labels | None:
+        nonlocal written
+        found = relabel(labels)
+        written += len(dict(found or ()).get(target, ""))
+        return _limited(found, written)
+
     def compute() -> tuple[SeriesSet, list[bool]]:
-        found = [relabel(labels) for labels in vector.series.labels]
+        found = [relabelled(labels) for labels in vector.series.labels]
         pairs = zip(found, vector.series.labels, strict=True)
         return SeriesSet(tuple(b if a is None else a for a, b in pairs)), [
             a is not None for a in found
         ]
 
-    series, changed = vector.series.remember(("relabelled", key), compute)
+    series, changed = vector.series.remember(
+        ("relabelled", key), compute, lambda _: written <= _MOST_REMEMBERED
+    )
     result = replace(vector, series=series)
     if target == NAME:  # a name that was given on purpose is kept
         result = replace(result, unnamed=vector.unnamed_rows & ~np.array(changed, np.bool_))
     return merged(result)
+
+
+def _limited(value: T, written: int) -> T:
+    """`value`, if the labels that are made have no more than `MOST_WRITTEN` characters so far."""
+    if written > MOST_WRITTEN:
+        raise QueryError(f"the labels made by the query have more than {MOST_WRITTEN:,} characters")
+    return value
 
 
 def _compiled(pattern: str, context: Context) -> Regex:
@@ -83,8 +105,15 @@ def _compiled(pattern: str, context: Context) -> Regex:
 
 def _expanded(template: str, found: Any) -> str:
     """Go's Regexp.Expand: `$1`, `${name}`, `$$`; a group that does not exist is empty."""
+    written = 0
 
     def value(reference: re.Match[str]) -> str:
+        nonlocal written
+        text = group(reference)
+        written += len(text)
+        return _limited(text, written)
+
+    def group(reference: re.Match[str]) -> str:
         name = reference[1] or reference[2]
         if name is None:
             return "$"
