@@ -69,3 +69,15 @@ def page(number: int) -> str:
     """Three series, one of which ends half-way; one label is named like a target's, and quoted."""
     text = f'# TYPE a gauge\na {number}\nb_total{{job="x \\"y\\"",z="1"}} {number * 10}\n'
     return text + ("c 1\n" if number < 20 else "")
+
+
+@pytest.mark.skipif(
+    not shutil.which("prometheus-alertmanager"), reason="Alertmanager is not installed"
+)
+def test_a_storm_is_told_whole_by_both(tmp_path: Path) -> None:
+    _, figures = ran(tmp_path, "storm", "--alerts=20", "--patience=20")
+    for kind, messages in (("one", 1), ("each", 20)):
+        for side in ("ours", "theirs"):
+            found = figures[kind][side]
+            assert found["messages"] >= messages and found["ends"] >= messages
+            assert found["P0 after s"] < 20
