@@ -3,7 +3,7 @@
 import ipaddress
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial, wraps
 from typing import Any
 from urllib.parse import quote_plus, urlsplit
@@ -11,16 +11,16 @@ from urllib.parse import quote_plus, urlsplit
 import re2
 from goduration.go import Duration
 from gotime.go import Time
+from gotpl.runtime.values import UNTYPED_NIL
 
 from tocsin_alerting.promql.durations import parse_duration
 from tocsin_alerting.promql.quoting import quote
 from tocsin_alerting.rules import humanize
+from tocsin_alerting.rules.printf import NotPlain, sprintf
 from tocsin_alerting.rules.scope import SCOPE, GoNumber, go_number, go_text, no_field, text_map
 
 LONGEST_TEXT = 100_000  # characters, of a template's text and of all that it is made from
 _TOO_LONG = f"the text has more than {LONGEST_TEXT:,} characters"
-_WIDEST = 1_000_000  # to Go: fmt's tooLarge
-_DIRECTIVE = re.compile(r"%%|%[-+# 0]*(?:\[\d*\])?(\*|\d+)?(?:\.(?:\[\d*\])?(\*|\d+)?)?")
 _GROUP = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))")
 # RE2's words, and those of Go's regexp for the same.
 _REGEX_ERRORS = {
@@ -278,23 +278,12 @@ def _limited(text: str, length: int) -> str:
 
 
 def printf(text: str, *values: object) -> object:
-    """Go's, also for a width or precision that is too large to it: above a million."""
-    values = (*values,)
-    at = 0
-    for found in _DIRECTIVE.finditer(text):
-        if any(size.isdigit() and int(size) > _WIDEST for size in found.groups("")):
-            return _builtin("printf", text[: found.start()] + "%", *values)  # %!(NOVERB)
-        for size in found.groups(""):
-            if size == "*" and _too_wide(values, at):
-                values = (*values[:at], None, *values[at + 1 :])  # %!(BADWIDTH)
-            at += size == "*"
-        at += found[0] != "%%"
-    return _builtin("printf", text, *values)
-
-
-def _too_wide(values: Sequence[object], at: int) -> bool:
-    value = values[at] if at < len(values) else 0
-    return isinstance(value, int) and abs(value) > _WIDEST
+    """Go's; of times, durations and samples what gotpl makes of them."""
+    plain = [None if one is UNTYPED_NIL else one for one in values]
+    try:
+        return sprintf(text, plain, LONGEST_TEXT)
+    except NotPlain:
+        return _builtin("printf", text, *values)
 
 
 def _builtin(name: str, *values: object) -> object:
@@ -360,15 +349,13 @@ _FUNCTIONS: Mapping[str, Callable[..., object]] = {
     "externalURL": lambda: SCOPE.get().external_url,
     "parseDuration": parse_duration_seconds,
     "urlQueryEscape": quote_plus,
+    "printf": printf,
     "tmpl": _nothing,
 }
 
 FUNCTIONS = {name: _bounded(function) for name, function in _FUNCTIONS.items()}
 # In place of gotpl's own, which set no bound and are faster.
 BOUNDED_BUILTINS = {
-    "printf": _bounded(printf),
-    **{
-        name: _bounded(partial(_builtin, name))
-        for name in ("print", "println", "html", "js", "urlquery")
-    },
+    name: _bounded(partial(_builtin, name))
+    for name in ("print", "println", "html", "js", "urlquery")
 }

@@ -1,10 +1,18 @@
 """The functions of templates where their edges are, without a template around them."""
 
+import math
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from support.golden import golden_rows
+from tocsin_alerting.promql.quoting import quote
 from tocsin_alerting.rules import template_function as functions
+from tocsin_alerting.rules.scope import Scope
+from tocsin_alerting.rules.template import expand
+from tocsin_alerting.rules.template_function import QueriedSample, printf
 
 
 @pytest.mark.parametrize(
@@ -110,3 +118,37 @@ def test_durations_have_a_sign_and_no_fraction() -> None:
         functions.parse_duration_seconds("1.5h")
     with pytest.raises(ValueError, match="value is NaN or Inf"):
         functions.to_duration("NaN")
+
+
+async def test_printf_is_that_of_go() -> None:
+    """What promtool 2.42 prints of 521 formats, for `m{a="x y"} 42.5`."""
+    scope = Scope({"__name__": "m", "a": "x y"}, 42.5)
+    rows = golden_rows("printf.jsonl")
+    said = [
+        (form, values, await expand(f"{{{{ printf {quote(form)} {values} }}}}", "N", scope))
+        for form, values, _ in rows
+    ]
+    assert said == [tuple(row) for row in rows]
+
+
+@given(st.floats(), st.sampled_from("eEfFgGxX"), st.integers(0, 20))
+async def test_printf_rounds_as_c_does(value: float, verb: str, precision: int) -> None:
+    form = f"%.{precision}{verb}"
+    if not math.isfinite(value):
+        assert printf(form, value) == {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}[str(value)]
+    elif verb in "xX":
+        assert abs(float.fromhex(str(printf(form, value))) - value) <= abs(value) * 2.0**-precision
+    else:
+        assert printf(form, value) == form.replace("F", "f") % value
+        assert float(str(printf("%g", value))) == value
+
+
+def test_printf_of_what_is_too_long_is_refused() -> None:
+    for form, values in (("%100001d", [1]), ("%.100001f", [1.5]), ("%60000s%60000s", ["a", "b"])):
+        with pytest.raises(ValueError, match="the text has more than 100,000 characters"):
+            printf(form, *values)
+
+
+def test_printf_of_samples_and_times() -> None:
+    sample = QueriedSample({"a": "b"}, 1.5)
+    assert printf("%v %d", sample, 3) == "&{map[a:b] 1.5} 3"
