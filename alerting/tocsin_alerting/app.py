@@ -63,7 +63,6 @@ from tocsin_exporter.collectors.engine import Engine as EngineCollector
 from tocsin_exporter.collectors.program import Matcher, matcher
 from tocsin_exporter.collectors.reading import Reading
 from tocsin_exporter.collectors.site import Site
-from tocsin_exporter.connections import Connections
 from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.hosts import HEALTH, HostCheck, own_hosts
 from tocsin_exporter.listen import joined
@@ -104,7 +103,7 @@ class Setup:
     engine_ports: Sequence[int] = USUAL_PORTS
     engine_owners: frozenset[int] | None = None
     max_requests: int = 40
-    connections: Connections = field(default_factory=Connections)
+    scrapes: Scrapes = field(default_factory=Scrapes)
     log_format: str = "logfmt"
     flags: Mapping[str, str] = field(default_factory=dict)
     systemd: Systemd = field(default_factory=lambda: Systemd({}))
@@ -123,7 +122,7 @@ class App:
         self.site = Site(
             now=self.clock.wall, process_groups=_process_groups(config), gpus=config.gpus
         )
-        self.scrapes = Scrapes(connections=setup.connections)
+        self.scrapes = setup.scrapes
         # collectors -> Snapshot -> store
         samples = Path(config.storage.path) / "samples"
         shelf = Shelf(samples, config.storage.retention, config.storage.size)

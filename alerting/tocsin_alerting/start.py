@@ -42,6 +42,7 @@ from tocsin_exporter.connections import (
     raise_descriptor_limit,
 )
 from tocsin_exporter.engine_access import place
+from tocsin_exporter.server import Scrapes
 
 log = logging.getLogger(__name__)
 
@@ -228,7 +229,7 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
             engine_ports=options.engine_ports or USUAL_PORTS,
             engine_owners=ports.trusted_users(config.discovery.user_ids(), os.environ),
             max_requests=options.max_requests,
-            connections=Connections(connection_limits(options, config)),
+            scrapes=Scrapes(connections=Connections(connection_limits(options, config))),
             log_format=log_format,
             flags=flags(options, config, log_level, log_format),
             systemd=Systemd(os.environ),

@@ -29,6 +29,18 @@ MOST_CONNECTIONS = 2048
 _SHARE = 2  # of the descriptors at most every second one is a client's
 _LOOK_SECONDS = 1.0
 
+HELP = {
+    "tocsin_http_connections": "Open connections of clients.",
+    "tocsin_http_connections_max": "How many there may be at once; one address may have half of"
+    " them.",
+    "tocsin_http_connections_refused_total": "Connections refused because all were in use: full; or"
+    " those of one client: address.",
+    "tocsin_http_connections_closed_total": "Connections ended by the server: evicted, another"
+    " needed the place; idle; slow_request and slow_reader, the client took too long.",
+    "tocsin_http_bad_requests_total": "Requests refused unread: malformed (400), slow (408), long"
+    " URL (414), headers (431).",
+}
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from tocsin_inference import chat, completions, generate, state, thinking
 from tocsin_inference.answers import Answer
@@ -73,7 +74,9 @@ async def on_http(request: Request, error: Exception) -> Response:
     """404, 405, 413 and bodies that cannot be read, in the shape of every other error."""
     assert isinstance(error, HTTPException)
     worker: Worker = request.app.state.worker
-    if request.method == "POST" and error.status_code in (400, 413):
+    if isinstance(error.__cause__, ClientDisconnect):  # nobody was refused anything
+        worker.metrics.refuse("cancelled", worker.clock())
+    elif request.method == "POST" and error.status_code in (400, 413):
         worker.metrics.refuse("rejected", worker.clock())
     body = HTTP_ERRORS.get(error.status_code, Invalid)(str(error.detail)).body()
     return Answer(body, status_code=error.status_code, headers=error.headers)

@@ -26,7 +26,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from tocsin_exporter import output
-from tocsin_exporter.connections import Connections, samples
+from tocsin_exporter.connections import HELP, Connections, samples
 from tocsin_inference.errors import OUTCOMES, Outcome
 
 TTFT = (
@@ -209,7 +209,7 @@ class _Http(Collector):
         for name, labels, value in samples(self.connections):
             kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
             if name not in families:
-                families[name] = kind(name, "Connections of clients.", labels=list(labels))
+                families[name] = kind(name, HELP[name], labels=list(labels))
             families[name].add_metric(list(labels.values()), value)
         yield from families.values()
 

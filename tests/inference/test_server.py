@@ -201,6 +201,20 @@ async def test_a_body_over_the_limit_is_refused_before_its_end(tiny: Model) -> N
         assert await server.ended("rejected") == 2
 
 
+async def test_a_request_that_is_broken_off_was_refused_by_nobody(tiny: Model) -> None:
+    async with serving(tiny) as server, asyncio.timeout(20):
+        for path in (b"/generate", b"/v1/chat/completions"):
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            head = b"POST " + path + b" HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            writer.write(head + b"content-length: 100\r\n\r\n{")
+            await writer.drain()
+            writer.close()
+        while await server.ended("cancelled") < 2:
+            await asyncio.sleep(0.02)
+        assert await server.ended("rejected") == 0
+        assert await server.ended("error") == 0
+
+
 async def test_the_limit_of_a_body_is_told_to_a_client_that_sends_it_all(tiny: Model) -> None:
     async with serving(tiny) as server:
         whole = b'{"prompt": "x", "max_length": 1'

@@ -1,6 +1,7 @@
 """What the agent says of itself: `tocsin_*` of this package, and `process_*`."""
 
 from tocsin_exporter.catalogue.table import Table, counter, gauge, histogram
+from tocsin_exporter.connections import HELP
 
 SCRAPE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
@@ -40,19 +41,9 @@ _PAGE = (
 )  # fmt: skip
 
 _CONNECTIONS = (
-    gauge("tocsin_http_connections", "Open connections of clients."),
-    gauge("tocsin_http_connections_max",
-          "How many there may be at once; one address may have half of them."),
-    counter("tocsin_http_connections_refused_total",
-            "Connections refused because all were in use: full; or those of one client: address.",
-            "", "reason"),
-    counter("tocsin_http_connections_closed_total",
-            "Connections ended by the server: evicted, another needed the place; idle; slow_request"
-            " and slow_reader, the client took too long.",
-            "", "reason"),
-    counter("tocsin_http_bad_requests_total",
-            "Requests refused unread: malformed (400), slow (408), long URL (414), headers (431).",
-            "", "code"),
+    *(gauge(name, text) for name, text in HELP.items() if not name.endswith("_total")),
+    *(counter(name, text, "", "code" if "requests" in name else "reason")
+      for name, text in HELP.items() if name.endswith("_total")),
 )  # fmt: skip
 
 _LOOP = (
