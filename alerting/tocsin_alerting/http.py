@@ -4,10 +4,11 @@ import asyncio
 import ssl
 from urllib.parse import urlsplit
 
-from tocsin_exporter.http import BadAnswer, httpx, read_text, read_text_now
+from tocsin_exporter.http import BadAnswer, TooLarge, httpx, read_text, read_text_now
 
 __all__ = [
     "BadAnswer",
+    "TooLarge",
     "alertctl_command",
     "beginning",
     "certificate_refused",

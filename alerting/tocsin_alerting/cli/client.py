@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 FAILED, USAGE, LINT, UNREACHABLE = 1, 2, 3, 4
-_MOST_BYTES = 128 << 20
+_MOST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Agent:
     def ask(self, method: str, path: str, **content: Any) -> tuple[int, str]:
         """The status and the text of an answer. Ends the program when there is none."""
         # Costs 90 ms, which `--help` need not pay.
-        from tocsin_alerting.http import BadAnswer, httpx, read_text_now
+        from tocsin_alerting.http import BadAnswer, TooLarge, httpx, read_text_now
 
         headers = {"Accept-Encoding": "gzip"}
         if self.token:
@@ -65,6 +65,8 @@ class Agent:
                     clock = time.monotonic  # noqa: TID251  (a person waits)
                     text = read_text_now(response, _MOST_BYTES, self.timeout, clock)
                     return response.status_code, text
+        except TooLarge as error:
+            fail(f"{self._place}: {error}; ask for fewer series or a shorter range")
         except BadAnswer as error:
             self._stranger(str(error))
         except TimeoutError as error:

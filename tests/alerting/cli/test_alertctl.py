@@ -1,5 +1,6 @@
 """What holds for every command: exit codes, no traceback, and what is imported when."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -133,6 +134,34 @@ async def test_an_agent_of_another_kind_ends_with_4(stranger: str) -> None:
             ended = await asyncio.to_thread(alertctl, "--url", url, *words)
             assert ended.code == 4, name
             assert "is not a Tocsin agent" in ended.err
+
+
+def _endless(piece: bytes, pause_s: float) -> Behaviour:
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(pause_s)
+
+    return behave
+
+
+@pytest.mark.parametrize(
+    ("piece", "pause_s", "code", "said"),
+    [
+        (b" " * (1 << 20), 0.0, 1, "larger than 64 MiB; ask for fewer"),
+        (b" ", 0.05, 4, "has not ended after 1 s"),
+    ],
+)
+async def test_an_answer_without_end_ends(
+    piece: bytes, pause_s: float, code: int, said: str
+) -> None:
+    async with broken_server(_endless(piece, pause_s)) as port:
+        url = f"http://127.0.0.1:{port}"
+        timeout = "1" if pause_s else "60"
+        ended = await asyncio.to_thread(alertctl, "--timeout", timeout, "--url", url, "alerts")
+    assert ended.code == code and said in ended.err
 
 
 async def test_the_agents_refusal_ends_with_1_and_its_words(tmp_path: Path) -> None:
