@@ -6,7 +6,7 @@ Batches of a time when the disk was gone are merged into one.
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tocsin_alerting.incidents.incident import Incident, Member, Source, State
@@ -14,6 +14,9 @@ from tocsin_alerting.incidents.message import Message
 from tocsin_alerting.incidents.rows import EngineRow
 from tocsin_alerting.incidents.timer import Timer
 from tocsin_alerting.rules.journal import InstanceRow
+
+Group = tuple[str, str]
+"""A group of rules: its file and name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,9 @@ class Batch:
     """New values by their keys.
 
     Of the messages in `moved` only the state is new: what they say was written before.
-    `timers` are all that an incident has, `instances` all that a (file, group) of rules has.
+    `timers` are all that an incident has, `instances` all that a (file, group) of rules has. Where
+    these are very many, `begun` holds those from one number to another that are written first, and
+    `upserted` how many were.
     """
 
     at_ms: int = 0
@@ -43,7 +48,9 @@ class Batch:
     messages: dict[str, Message] = field(default_factory=dict)
     moved: set[str] = field(default_factory=set)
     history: list[Entry] = field(default_factory=list)
-    instances: dict[tuple[str, str], tuple[InstanceRow, ...]] = field(default_factory=dict)
+    instances: dict[Group, tuple[InstanceRow, ...]] = field(default_factory=dict)
+    begun: dict[Group, tuple[tuple[InstanceRow, ...], int, int]] = field(default_factory=dict)
+    upserted: dict[Group, int] = field(default_factory=dict)
     requests: dict[str, tuple[int, int]] = field(default_factory=dict)  # id -> incident, at_ms
     meta: dict[str, str] = field(default_factory=dict)
     engines: dict[str, EngineRow | None] = field(default_factory=dict)  # None: forgotten
@@ -57,6 +64,7 @@ class Batch:
                 self.messages,
                 self.history,
                 self.instances,
+                self.begun,
                 self.requests,
                 self.meta,
                 self.engines,
@@ -72,6 +80,9 @@ class Batch:
             self.put_message(message, moved=message.key in later.moved)
         self.history += later.history
         self.instances |= later.instances
+        self.begun |= later.begun
+        for group in later.instances:
+            self.upserted[group] = later.upserted.get(group, 0)
         self.requests |= later.requests
         self.meta |= later.meta
         self.engines |= later.engines
@@ -93,7 +104,7 @@ class Batch:
         """
         sizes = self._sizes()
         if sizes.total() <= most:
-            return self, Batch()
+            return self._split_instances(most)
         chosen = self._first(sizes, most)
         first, rest = Batch(self.at_ms), Batch(self.at_ms)
         for name, number in _NUMBERS.items():
@@ -107,7 +118,23 @@ class Batch:
         for key in firing[most:]:
             rest.members[key] = first.members.pop(key)
         rest.instances, rest.meta, rest.engines = self.instances, self.meta, self.engines
+        rest.begun, rest.upserted = self.begun, self.upserted
         return first, rest
+
+    def _split_instances(self, most: int) -> tuple["Batch", "Batch"]:
+        """The first rows of a group that has very many; the last of them end what is gone."""
+        for group, rows in self.instances.items():
+            begin = stop = self.upserted.get(group, 0)
+            if group in self.begun and self.begun[group][0] is rows:
+                begin = self.begun[group][1]  # they were to be written, and may not have been
+            stop += most
+            if stop < len(rows):
+                rest = Batch(self.at_ms, instances=self.instances, meta=self.meta)
+                rest.engines, rest.upserted = self.engines, {**self.upserted, group: stop}
+                first = replace(self, instances={}, upserted={}, meta={}, engines={})
+                first.begun = {**self.begun, group: (rows, begin, stop)}
+                return first, rest
+        return self, Batch()
 
     def _sizes(self) -> Counter[int]:
         """How many rows there are of each incident."""

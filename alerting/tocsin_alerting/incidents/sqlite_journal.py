@@ -22,6 +22,7 @@ from tocsin_alerting.incidents.renaming import rename
 from tocsin_alerting.incidents.rows import EngineRow
 from tocsin_alerting.incidents.sqlite_rows import (
     MESSAGE_COLUMNS,
+    forget_instances,
     read_entry,
     read_incidents,
     read_instances,
@@ -263,6 +264,7 @@ class SqliteJournal:
             for sql, rows in statements(batch, self._unknown):
                 if rows:
                     connection.executemany(sql, rows)
+            forget_instances(connection, batch)
             self._at("before commit")
             connection.execute("COMMIT")
         except BaseException:  # why: whatever happens, nothing half done stays

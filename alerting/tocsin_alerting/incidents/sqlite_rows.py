@@ -1,8 +1,10 @@
 """What the journal's tables hold, as values, and the values as rows."""
 
 import json
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, replace
+from itertools import islice
 from typing import Any
 
 from tocsin_alerting.incidents.batch import Batch, Entry
@@ -60,10 +62,9 @@ def statements(batch: Batch, unknown: UnknownFields) -> Iterable[Statement]:
     yield PUT_MESSAGE, [_message_row(one, unknown) for one in new]
     yield MOVE_MESSAGE, [(*_message_state(batch.messages[key]), key) for key in batch.moved]
     yield PUT_ENTRY, [_entry_row(one) for one in batch.history]
-    groups: list[Row] = [*batch.instances]
+    groups: list[Row] = [one for one in batch.instances if not batch.upserted.get(one)]
     yield "DELETE FROM rule_instances WHERE file = ? AND group_name = ?", groups
-    several = map(_sources_once, batch.instances.values())
-    yield PUT_INSTANCE, [_instance_row(one, unknown) for rows in several for one in rows]
+    yield PUT_INSTANCE, [_instance_row(one, unknown) for one in _instances(batch)]
     yield PUT_REQUEST, [(name, *about) for name, about in batch.requests.items()]
     meta: list[Row] = [*batch.meta.items()]
     yield PUT_META, meta
@@ -214,6 +215,24 @@ def _instance_row(one: InstanceRow, unknown: UnknownFields) -> Row:
         one.seen_ms,
         dumped(unknown.put_back("rule_instances", key, instance_json(one))),
     )
+
+
+def _instances(batch: Batch) -> Iterator[InstanceRow]:
+    """Those that are to be written now: parts of sets, and what is left of others."""
+    for rows, begin, stop in batch.begun.values():
+        yield from islice(_sources_once(rows), begin, stop)
+    for group, rows in batch.instances.items():
+        yield from islice(_sources_once(rows), batch.upserted.get(group, 0), None)
+
+
+def forget_instances(connection: sqlite3.Connection, batch: Batch) -> None:
+    """What is gone from the groups of rules whose rows were written in parts."""
+    for group in (one for one, count in batch.upserted.items() if count):
+        kept = {(row.rule, row.fingerprint) for row in batch.instances[group]}
+        own = " FROM rule_instances WHERE file = ? AND group_name = ?"
+        there = connection.execute("SELECT rule_uid, fingerprint" + own, group).fetchall()
+        gone = [(*group, *key) for key in there if tuple(key) not in kept]
+        connection.executemany(f"DELETE{own} AND rule_uid = ? AND fingerprint = ?", gone)
 
 
 def _sources_once(rows: Iterable[InstanceRow]) -> Iterator[InstanceRow]:

@@ -3,7 +3,7 @@
 import math
 import re
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -275,3 +275,60 @@ async def test_of_a_message_that_moved_on_only_the_state_is_written(tmp_path: Pa
     assert (read.attempts, read.notification) == (7, before.notification)
     await journal.commit(Batch(messages={later.key: later}))
     assert later in (await journal.load()).messages
+
+
+def _instances(names: Iterable[int], seen_ms: int) -> tuple[InstanceRow, ...]:
+    sources = frozenset({Source("job", "a"), Source("job", "b")})
+    alerts = (alert("Hot", n=str(number)) for number in names)
+    return tuple(InstanceRow("f", "g", "g/Hot/1", seen_ms, one, None, sources) for one in alerts)
+
+
+async def _parts(journal: SqliteJournal, batch: Batch, most: int, failing: int) -> None:
+    """As the recorder writes; the attempt number `failing` breaks before it has begun."""
+    count = 0
+    while batch:
+        part, batch = batch.split(most)
+        count += 1
+        if count == failing:
+            part.merge(batch)
+            batch = part
+        else:
+            await journal.commit(part)
+            assert len(part.begun) <= 1 and (part.begun or not batch)
+
+
+@pytest.mark.parametrize("failing", range(1, 8))
+async def test_the_rows_of_a_group_in_parts_are_those_of_one_transaction(
+    tmp_path: Path, failing: int
+) -> None:
+    """A crash in between finds the rows of before, of now, or both; at the end what is gone is."""
+    path = tmp_path / "incidents.db"
+    journal = SqliteJournal(path)
+    before, now = _instances(range(20), 1), _instances(range(5, 30), 2)
+    other = (InstanceRow("f", "h", "h/Cold/1", 1, alert("Cold")),)
+    await journal.commit(Batch(instances={("f", "g"): before, ("f", "h"): other}))
+    crashed = SqliteJournal(tmp_path / "crashed.db")
+    await crashed.commit(Batch(instances={("f", "g"): before}))
+    first, _ = Batch(instances={("f", "g"): now}).split(6)
+    await crashed.commit(first)
+    left = {one.fingerprint: one.seen_ms for one in (await crashed.load()).instances}
+    assert left == {one.fingerprint: one.seen_ms for one in (*before, *now[:6])}
+    batch = Batch(instances={("f", "g"): now}, meta={"last_eval": "7"})
+    await _parts(journal, batch, 6, failing)
+    saved = await SqliteJournal(path).load()
+    assert sorted(saved.instances, key=_key) == sorted((*now, *other), key=_key)
+    assert saved.meta["last_eval"] == "7"
+
+
+async def test_a_newer_set_of_rows_begins_anew(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "incidents.db")
+    first, rest = Batch(instances={("f", "g"): _instances(range(20), 1)}).split(6)
+    await journal.commit(first)
+    newer = _instances(range(10, 15), 2)
+    rest.merge(Batch(instances={("f", "g"): newer}))
+    await _parts(journal, rest, 6, 0)
+    assert sorted((await journal.load()).instances, key=_key) == sorted(newer, key=_key)
+
+
+def _key(row: InstanceRow) -> tuple[str, str]:
+    return row.rule, row.fingerprint
