@@ -158,12 +158,21 @@ def _fired(
 def _began_before(incident: Incident, events: Sequence[AlertEvent], now_ms: int) -> int | None:
     """When the stretch began that goes on with `events`: an alert that fires anew forgets when it
     fired before. None when nothing held between its last end and now."""
+    known = incident.began_at_ms
+    if incident.is_open and known is not None:  # an incident may have thousands of alerts
+        named = (incident.members.get(event.alert.fingerprint) for event in events)
+        again = [one.alert.active_at_ms for one in named if one and _reaches(one, known)]
+        return min([known, *again])
     if not incident.active:
         ends = [one.ended_at_ms or 0 for one in incident.members.values()]
         ended_ms = max(ends, default=0)
         if all(event.alert.active_at_ms > ended_ms for event in events):
             return None
     return began_ms(incident, now_ms)
+
+
+def _reaches(member: Member, at_ms: int) -> bool:
+    return member.ended_at_ms is None or member.ended_at_ms >= at_ms
 
 
 def _severity(alert: Alert, config: IncidentConfig) -> Severity:

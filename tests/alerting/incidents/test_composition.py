@@ -84,6 +84,26 @@ async def test_it_began_with_its_first_alert_though_that_one_cleared_and_fires_a
     assert floor.arrived[-1][1].began_at_ms == again, "its condition held when the other ended"
 
 
+async def test_it_began_with_an_alert_that_had_waited_longer_and_fires_again() -> None:
+    floor = await Floor(config()).open()
+    await floor.reconcile()
+    opened = floor.now
+    first = replace(alert(target="a:1", gpu="0"), active_at_ms=opened, fired_at_ms=opened)
+    waited = replace(
+        alert(target="a:1", gpu="1"), active_at_ms=opened - 60_000, fired_at_ms=opened + 5_000
+    )
+    await floor.hear(fires(first, floor.now))
+    await floor.advance(5_000)
+    await floor.hear(fires(waited, floor.now))
+    for _ in range(2):
+        await floor.advance(5_000)
+        await floor.hear(clears(waited, floor.now))
+        await floor.advance(5_000)
+        waited = replace(waited, active_at_ms=floor.now, fired_at_ms=floor.now)
+        await floor.hear(fires(waited, floor.now))
+        assert began_ms(await floor.desk.incident(1), floor.now) == opened - 60_000
+
+
 async def test_it_began_before_the_time_in_which_nobody_could_tell() -> None:
     floor = await Floor(config()).open()
     await floor.reconcile()
