@@ -4,6 +4,7 @@ Prometheus restores nothing for rules with a `for` below 10 minutes, nor when an
 fire; ours does both, because the rows hold it. `Restore.PROMETHEUS` does as Prometheus.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
@@ -85,11 +86,16 @@ def heirs(rules: Mapping[str, Rule], saved: Mapping[str, Sequence[Alert]]) -> di
     """
     own = {origin for origin, alerts in saved.items() if _fits(rules.get(origin), alerts)}
     found = {origin: origin for origin in own}
+    named: dict[str, list[str]] = defaultdict(list)
+    for origin, rule in rules.items():
+        named[rule.name].append(origin)
     for before in sorted(saved.keys() - own):
+        names = {alert.name for alert in saved[before]}
         fitting = [
             origin
-            for origin, rule in rules.items()
-            if origin not in found and _fits(rule, saved[before])
+            for name in names
+            for origin in named[name]
+            if origin not in found and _fits(rules[origin], saved[before])
         ]
         if fitting:
             found[min(fitting, key=lambda origin: _distance(origin, before))] = before
