@@ -141,6 +141,7 @@ class App:
         path = Path(config.storage.path) / "incidents.db"
         self.journal = SqliteJournal(path, machine=machine, wall=self.clock.wall)
         self.desk = Desk(incident_config(config), self.journal, random.random)
+        self.desk.recall = self.groups.recall
         self.instances = Instances(self.desk, self.clock.now_ms)
         self.courier = Courier(self.desk, setup.channels, self.clock.now_ms)
         self.rounds = self._rule_rounds()
@@ -350,8 +351,7 @@ class App:
         rows = await self.instances.load()
         history_ms = self._history_ms(now_ms)
         warn_of_lost_journal(self.desk.last_eval_ms, history_ms)
-        held = self.desk.ledger.held()
-        self.groups.remember(rows, history_ms, self.store.newest_ms, held)
+        self.groups.remember(rows, history_ms, self.store.newest_ms, self.desk.ledger.held())
         removed = self.groups.load(self.setup.rules, now_ms)
         await self.desk.handle(removed, now_ms)
         present = {progress.group.key for progress in self.groups.all}

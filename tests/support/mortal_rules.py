@@ -15,6 +15,8 @@ from support.policies import config
 from support.rule_texts import alerting, group
 from tocsin_alerting.incidents.batch import Batch
 from tocsin_alerting.incidents.desk import Desk
+from tocsin_alerting.incidents.errors import JournalDown
+from tocsin_alerting.incidents.journal import Saved
 from tocsin_alerting.incidents.memory_journal import MemoryJournal
 from tocsin_alerting.incidents.outcome import Done
 from tocsin_alerting.promql.engine import Engine
@@ -36,8 +38,14 @@ class ForgetfulJournal(MemoryJournal):
     def __init__(self, batches: Iterable[Batch] = ()) -> None:
         super().__init__()
         self.batches: list[Batch] = []
+        self.unreadable = False
         for batch in batches:
             self._keep(batch)
+
+    async def load(self) -> Saved:
+        if self.unreadable:
+            raise JournalDown("the disk hangs")
+        return await super().load()
 
     async def commit(self, batch: Batch) -> None:
         self._keep(batch)
@@ -76,6 +84,7 @@ class MortalRules:
         around = Surroundings(engine, store.append_rules, sources, lambda: 0.0)
         self.desk = Desk(config(), self.journal, lambda: 0.0)
         groups = Groups(around, 5_000)
+        self.desk.recall = groups.recall
         arrivals = nothing_awaited(clock)
         instances = Instances(self.desk, lambda: self.now_ms)
         self.rounds = RuleRounds(groups, self.desk, instances, clock, arrivals)
@@ -98,6 +107,8 @@ class MortalRules:
             )
         await self.rounds.evaluate(self.progress, self.now_ms)
         await self.desk.due(self.now_ms)
+        if self.desk._mending is not None:
+            await self.desk._mending
         for one in await self.desk.claim(self.now_ms):
             self.reasons.append(one.notification.reason.value)
             await self.desk.delivered(one, Done(), self.now_ms)

@@ -23,7 +23,7 @@ from tocsin_alerting.incidents.errors import (
     NoSuchIncident,
 )
 from tocsin_alerting.incidents.event_log import log_entries
-from tocsin_alerting.incidents.hearing import CLEARED, Hearing
+from tocsin_alerting.incidents.hearing import CLEARED, Hearing, Recall
 from tocsin_alerting.incidents.incident import Incident, State
 from tocsin_alerting.incidents.journal import NO_NUMBER, Journal, Saved
 from tocsin_alerting.incidents.ledger import Ledger
@@ -68,7 +68,7 @@ class Delivery:
 
 
 class Desk:
-    """`jitter` gives numbers in [0, 1). `changed` is set whenever a due time may have moved."""
+    """`jitter` gives numbers in [0, 1). `changed`: a due time may move. `recall`: as in Hearing."""
 
     def __init__(
         self,
@@ -83,6 +83,7 @@ class Desk:
         self.ledger = Ledger(config)
         self.recorder = Recorder(journal, self._recorded, patience_s)
         self.changed = asyncio.Event()
+        self.recall: Recall = tuple
         self.saved_instances: tuple[InstanceRow, ...] = ()
         self.saved_engines: tuple[EngineRow, ...] = ()
         self.last_eval_ms: int | None = None
@@ -128,8 +129,8 @@ class Desk:
     def _start_with(self, saved: Saved, now_ms: int) -> None:
         self.ledger.load(saved, now_ms)
         self.saved_instances, self.saved_engines = saved.instances, saved.engines
-        last_eval = saved.meta.get("last_eval")
-        self.last_eval_ms = int(last_eval) if last_eval else None
+        last_eval = saved.meta.get("last_eval", "")
+        self.last_eval_ms = int(last_eval) if last_eval.isdecimal() else None
         down_ms = None if self.last_eval_ms is None else max(0, now_ms - self.last_eval_ms)
         clean = saved.meta.get("clean_shutdown", "1") == "1"
         self.ledger.note(0, "started", now_ms, data={"downtime_ms": down_ms, "clean": clean})
@@ -493,7 +494,7 @@ class Desk:
         self.ledger.renumbered(self.recorder.backlog, saved)
         self.ledger.load(saved, now_ms)
         self._blind = False
-        self._hearing.adopt(saved.incidents, self._reconciled, now_ms)
+        self._hearing.adopt(saved.incidents, self._reconciled, self.recall, now_ms)
         self._readdress(now_ms)
         self.recorder.backlog.merge(self.ledger.take(now_ms))
         self._unrecorded |= dict.fromkeys(self.recorder.backlog.messages, now_ms)

@@ -1,7 +1,7 @@
 """Brings alert events to the incidents they belong to, in an order that pages nobody in vain."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
@@ -17,6 +17,8 @@ from tocsin_alerting.rules.alert import AlertEvent, EventKind
 
 SLICE = 200  # alerts heard before the loop may do something else
 CLEARED = "clear after the restart"
+Recall = Callable[[Sequence[AlertEvent]], Sequence[AlertEvent]]
+"""Tells those who spoke of these alerts before; gives what nobody takes back."""
 
 
 class Hearing:
@@ -173,23 +175,30 @@ class Hearing:
         return holder.members[event.alert.fingerprint].origins.get(event.origin) is said
 
     def adopt(
-        self, incidents: Iterable[Incident], reconciled: AbstractSet[str], now_ms: int
+        self,
+        incidents: Iterable[Incident],
+        reconciled: AbstractSet[str],
+        recall: Recall,
+        now_ms: int,
     ) -> None:
         """Incidents that turned up late: one that was opened anew meanwhile is closed here.
 
-        What one of the `reconciled` said fires in it has cleared; others have yet to speak.
+        What one of the `reconciled` said of alerts in it is recalled to them; what they do not take
+        back has cleared. Others have yet to speak.
         """
-        ledger = self._ledger
+        ledger, said = self._ledger, list[AlertEvent]()
         for incident in incidents:
             if ledger.with_key(incident.key) is not ledger.incidents[incident.number]:
                 closed = replace(incident, state=State.CLOSED)
                 ledger.apply((closed, (Record("superseded"),)), now_ms)
                 continue
-            for member in incident.active:
-                for origin in reconciled & member.origins.keys():
-                    event = _cleared(member, origin, now_ms, CLEARED)
-                    current = ledger.incidents[incident.number]
-                    ledger.apply(step(current, event, now_ms, ledger.config), now_ms)
+            said += (one for one in ledger.held(incident) if one.origin in reconciled)
+        for event in recall(said):
+            holder = ledger.holding(event.alert.fingerprint)
+            if holder is not None:
+                member = holder.members[event.alert.fingerprint]
+                cleared = _cleared(member, event.origin, now_ms, CLEARED)
+                ledger.apply(step(holder, cleared, now_ms, ledger.config), now_ms)
 
 
 def _waves(events: Sequence[AlertEvent]) -> list[list[AlertEvent]]:

@@ -71,14 +71,17 @@ class Ledger:
         names = self._said_by.get(origin, ())
         return [self.incidents[self._holder[name]].members[name] for name in names]
 
-    def held(self) -> list[AlertEvent]:
-        """What its origins said last of each alert that fires, or of which nobody can tell."""
+    def held(self, of: Incident | None = None) -> list[AlertEvent]:
+        """What its origins said last of each alert that fires, or of which nobody can tell; in all
+        incidents, or in one."""
         kinds = {Source.FIRING: EventKind.FIRING, Source.UNKNOWN: EventKind.UNKNOWN}
+        every = self.incidents.values() if of is None else (of,)
         return [
-            AlertEvent(kinds[member.origins[name]], member.alert, member.since_ms, origin=name)
-            for name in self.origins
-            for member in self.said_by(name)
-            if member.origins.get(name) in kinds
+            AlertEvent(kinds[said], member.alert, member.since_ms, origin=name)
+            for incident in every
+            for member in incident.active
+            for name, said in member.origins.items()
+            if said in kinds
         ]
 
     def is_held(self, number: int) -> bool:

@@ -19,10 +19,10 @@ from tocsin_alerting.incidents.incident import Incident, State
 from tocsin_alerting.incidents.journal import NO_NUMBER, Saved
 from tocsin_alerting.incidents.message import WAITING, Message
 from tocsin_alerting.incidents.renaming import rename
-from tocsin_alerting.incidents.rows import EngineRow
 from tocsin_alerting.incidents.sqlite_rows import (
     MESSAGE_COLUMNS,
     forget_instances,
+    read_engine,
     read_entry,
     read_incidents,
     read_instances,
@@ -236,7 +236,7 @@ class SqliteJournal:
             instances=read_instances(instances, self._unknown),
             requests={name: (incident, at_ms) for name, incident, at_ms in requests},
             meta=dict(rows("SELECT key, value FROM meta")),
-            engines=tuple(EngineRow(*row) for row in rows(ENGINES))
+            engines=tuple(filter(None, map(read_engine, rows(ENGINES))))
             if _has_engines(connection)
             else (),
             last_number=highest[0] or 0,

@@ -1,6 +1,7 @@
 """What the journal's tables hold, as values, and the values as rows."""
 
 import json
+import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, replace
@@ -12,6 +13,7 @@ from tocsin_alerting.incidents.incident import Incident, Member, Source
 from tocsin_alerting.incidents.message import Message, MessageState
 from tocsin_alerting.incidents.notification import Notification, NotifiedAlert, Reason
 from tocsin_alerting.incidents.rows import (
+    EngineRow,
     alert_from,
     alert_json,
     dumped,
@@ -36,7 +38,10 @@ from tocsin_alerting.incidents.timer import Timer, TimerKind
 from tocsin_alerting.incidents.unknown_fields import UnknownFields, known_fields, word
 from tocsin_alerting.rules.alert import rules_origin
 from tocsin_alerting.rules.journal import InstanceRow
+from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.snapshot import Source as SeriesSource
+
+log = logging.getLogger(__name__)
 
 Row = Sequence[Any]
 Statement = tuple[str, list[Row]]
@@ -107,7 +112,20 @@ def _member(key: tuple[int, str], row: Row, unknown: UnknownFields) -> Member:
 def read_timer(row: Row) -> Timer | None:
     """None for a kind that a newer version set; it is left where it is."""
     kind, due_at_ms, generation = row
+    if not isinstance(due_at_ms, int):
+        raise ValueError(f"a timer {kind!r} is due at {due_at_ms!r}")
     return Timer(TimerKind(kind), due_at_ms, generation) if kind in _KINDS else None
+
+
+def read_engine(row: Row) -> EngineRow | None:
+    """None for one that nobody could read: it is left out, and found again if it is there."""
+    engine = EngineRow(*row)
+    try:
+        EngineAccess.of(engine.url)
+    except (ValueError, TypeError, AttributeError) as error:
+        log.warning("the remembered engine %r is left out: %s", engine.target, error)
+        return None
+    return engine if isinstance(engine.seen_ms, int) else None
 
 
 def read_message(row: Row, unknown: UnknownFields) -> Message:

@@ -184,21 +184,26 @@ def _failed(
 
 
 def _restore(progress: RuleProgress, at_ms: int, how: Restore) -> None:
-    """Puts the rows of the last run in place, once."""
+    """Puts the rows of the last run in place, once; those of a journal that came late beside what
+    this run has found out since."""
     rows, progress.rows = progress.rows, ()
     if not rows or not isinstance(progress.rule, AlertingRule):
         return
-    progress.restored_ms = at_ms
-    progress.alerts = restored(rows, progress.rule, at_ms, how, progress.interval_ms)
-    progress.fired = dict(_fired(row) for row in rows if row.holds)
+    if progress.restored_ms is None:
+        progress.restored_ms = at_ms
+    firing = {k: one for k, one in progress.alerts.items() if one.state is AlertState.FIRING}
+    before = restored(rows, progress.rule, at_ms, how, progress.interval_ms)
+    progress.alerts = {**progress.alerts, **before, **firing}
+    progress.fired |= dict(_fired(row) for row in rows if row.holds)
     doubts = {row.doubt.alert.fingerprint: row.doubt for row in rows if row.doubt is not None}
     progress.doubts = {
         key: replace(doubt, sources=doubt.sources | {history_of(key)})
         for key, doubt in doubts.items()
-    }
-    progress.good_ms = max(row.seen_ms for row in rows)
+    } | dict(progress.doubts)
+    progress.good_ms = max(progress.good_ms or 0, *(row.seen_ms for row in rows))
     sets = {id(row.sources): row for row in rows}  # rows of a rule share one, of any size
-    progress.seen = {source: row.seen_ms for row in sets.values() for source in row.sources}
+    seen = {source: row.seen_ms for row in sets.values() for source in row.sources}
+    progress.seen = seen | progress.seen
 
 
 def _fired(row: InstanceRow) -> tuple[str, Fired]:

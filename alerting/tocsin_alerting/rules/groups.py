@@ -107,6 +107,21 @@ class Groups:
         self._forgotten |= {*before, *((row.file, row.group) for row in orphans)}
         return events
 
+    def recall(self, held: Sequence[AlertEvent]) -> list[AlertEvent]:
+        """What people were told of, by a journal that could not be read at the start: the rules
+        take it up with their next evaluation. Gives what is of no rule here."""
+        rules = {
+            rule.origin: (one.group, rule) for one in self._groups.values() for rule in one.rules
+        }
+        left = []
+        for event in held:
+            if event.origin in rules:
+                group, progress = rules[event.origin]
+                progress.rows += (_row(group, progress.rule, event),)
+            else:
+                left.append(event)
+        return left
+
     def next_due(self, now_ms: int) -> tuple[int, list[GroupProgress]]:
         """The next slot that some group has not begun, and the groups that have it.
 

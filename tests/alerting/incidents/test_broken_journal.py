@@ -75,6 +75,12 @@ def odd_row(path: Path) -> None:
     other.close()
 
 
+def odd_timer(path: Path) -> None:
+    with sqlite3.connect(path) as other:
+        other.execute("UPDATE timers SET due_at_ms = 'soon' WHERE incident = 7")
+    other.close()
+
+
 def of_another_database(path: Path) -> None:
     """Its own pages, and the WAL of another one."""
     elsewhere = path.with_name("other.db")
@@ -94,6 +100,7 @@ DAMAGES = (
     directory,
     without_a_table,
     odd_row,
+    odd_timer,
     of_another_database,
 )
 
@@ -194,6 +201,21 @@ async def test_whoever_finds_it_broken_with_a_question_does_not_lose_the_rest(
     if one.desk._mending is not None:
         await one.desk._mending
     assert len((await journal.load()).incidents) == 2
+
+
+async def test_odd_rows_that_cost_nobody_an_incident_cost_no_start(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.db"
+    await filled(path)
+    with sqlite3.connect(path) as other:
+        other.execute("INSERT OR REPLACE INTO meta VALUES ('last_eval', 'soon')")
+        other.execute("INSERT INTO engines VALUES ('a:1', 'http://[::1', 'vLLM', 'm', 5)")
+        other.execute("INSERT INTO engines VALUES ('b:1', 'http://b:1', 'vLLM', 'm', 'now')")
+        other.execute("INSERT INTO engines VALUES ('c:1', 'http://c:1', 'vLLM', 'm', 5)")
+    other.close()
+    one = await Floor(config(), SqliteJournal(path)).open()
+    assert [row.target for row in one.desk.saved_engines] == ["c:1"]
+    assert one.desk.last_eval_ms is None and len(one.desk.ledger.incidents) == 40
+    assert set_aside_in(tmp_path) == []
 
 
 async def test_a_newer_schema_is_refused_and_stays(tmp_path: Path) -> None:

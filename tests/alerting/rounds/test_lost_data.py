@@ -200,3 +200,26 @@ async def test_a_spike_that_only_the_lost_end_held_is_unknown_until_the_window_i
             assert one.says == ["unknown"]
         await one.tick(GOOD)
         assert one.states == ["RESOLVED"]
+
+
+@pytest.mark.parametrize("late", [OTHERS, BAD, GOOD])
+async def test_a_journal_that_comes_late_resolves_nothing_by_itself(
+    tmp_path: Path, late: Samples
+) -> None:
+    """It could not be read at the start, the rules have run without it, and the store is lost."""
+    async with MortalRules(tmp_path / "samples", "m > 5") as one:
+        await _until_paged(one, BAD)
+        one.crash(None, len(one.journal.batches))
+        one.journal.unreadable = True
+        await one.begin()
+        await one.tick(OTHERS)
+        assert one.states == []
+        one.journal.unreadable = False
+        for _ in range(3):
+            await one.tick(OTHERS)
+        assert (one.says, "resolved" in one.reasons) == (["unknown"], False)
+        await one.tick(late)
+        (says, state), *_ = zip(one.says, one.states, strict=True)
+        wanted = {"unknown": OTHERS, "firing": BAD, "clear": GOOD}
+        assert wanted[says] is late
+        assert state == ("RESOLVED" if late is GOOD else "TRIGGERED")
