@@ -6,10 +6,12 @@ stands twice is an error, not a silent winner.
 
 import difflib
 import errno
+import io
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path as FilePath
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
@@ -169,14 +171,19 @@ class Document:
         return node, key_node
 
 
+def file_text(file: str | FilePath) -> str:
+    """What stands in `file`. Raises OSError, also for too large a one, or UnicodeDecodeError."""
+    with open(file, "rb") as opened:
+        data = opened.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise OSError(errno.EFBIG, f"more than {MOST_BYTES:,} bytes; split it")
+    return io.StringIO(data.decode(), newline=None).read()  # every kind of line end is one
+
+
 def read_text(file: str) -> str:
-    """What stands in `file`. Raises InvalidDocument when it cannot be read."""
+    """As `file_text`; raises InvalidDocument when it cannot be read."""
     try:
-        with open(file, "rb") as opened:
-            data = opened.read(MOST_BYTES + 1)
-        if len(data) > MOST_BYTES:
-            raise OSError(errno.EFBIG, f"more than {MOST_BYTES:,} bytes; split it")
-        return data.decode()
+        return file_text(file)
     except (OSError, UnicodeDecodeError) as error:
         raise unreadable(file, error) from None
 

@@ -24,9 +24,9 @@ from tocsin_alerting.box.systemd import Systemd, keep_capabilities_to_ourselves
 from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.config import BUNDLED_RULES, Config
 from tocsin_alerting.config.effective import without_user
-from tocsin_alerting.config.load import build_channels, load, read_text
+from tocsin_alerting.config.load import build_channels, load
 from tocsin_alerting.config.paging import CONTAINER_ID, notes, warnings
-from tocsin_alerting.document import InvalidDocument
+from tocsin_alerting.document import InvalidDocument, file_text
 from tocsin_alerting.incidents.errors import SchemaTooNew
 from tocsin_alerting.notify.local_mail import why_not
 from tocsin_alerting.notify.secret import Vault
@@ -310,7 +310,7 @@ def instance_name(config: Config, host: str) -> str:
 
 
 def _warn_of_paging(config: Config, listen_addresses: Sequence[str]) -> None:
-    vault = Vault(os.environ, read_text)
+    vault = Vault(os.environ, file_text)
     for warning in (*warnings(config, vault), *notes(config, listen_addresses)):
         log.warning("%s", warning)
 
@@ -386,7 +386,7 @@ def _token(config: Config) -> str | None:
     if file is None:
         return None
     try:
-        text = file.read_text(encoding="utf-8").strip()
+        text = file_text(file).strip()
     except (OSError, UnicodeDecodeError):
         text = ""
     return text or secrets.token_hex()

@@ -263,6 +263,8 @@ def test_a_file_is_read_to_a_bound(tmp_path: Path) -> None:
         read_text("/dev/zero")
     large.write_bytes(b"#" * MOST_BYTES)
     assert len(read_text(str(large))) == MOST_BYTES
+    large.write_bytes(b"a: 1\r\nb: 2\rc: 3\n")
+    assert read_text(str(large)) == "a: 1\nb: 2\nc: 3\n"
 
 
 def test_a_number_that_nothing_could_be_is_text() -> None:

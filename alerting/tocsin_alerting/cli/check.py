@@ -102,11 +102,12 @@ def _unclear(path: Path, _: "Semantics") -> Checked:
 def _configuration(path: Path, _: "Semantics") -> Checked:
     from tocsin_alerting.config.load import load
     from tocsin_alerting.config.paging import notes, warnings
+    from tocsin_alerting.document import file_text
     from tocsin_alerting.notify.secret import Vault
     from tocsin_alerting.start import rule_files
 
     config = load(path)  # when it is wrong, this tells what is wrong in its rule files as well
-    vault = Vault(os.environ, lambda file: file.read_text(encoding="utf-8"))
+    vault = Vault(os.environ, file_text)
     receivers = count(len(config.receivers), "receiver")
     policies = count(len(config.policies), "policy", "policies")
     said = f"{receivers}, {policies}, {count(len(rule_files(config)), 'rule file')}"

@@ -15,7 +15,15 @@ from tocsin_alerting.config.files import anchored, file_problems, rule_problems
 from tocsin_alerting.config.mailing import mail_problems, mailer, with_mailer
 from tocsin_alerting.config.policies import Directory, GroupTimes, default_policies, policy
 from tocsin_alerting.config.references import reference_problems
-from tocsin_alerting.document import Document, InvalidDocument, Problem, parse, unreadable, validate
+from tocsin_alerting.document import (
+    Document,
+    InvalidDocument,
+    Problem,
+    file_text,
+    parse,
+    unreadable,
+    validate,
+)
 from tocsin_alerting.http import alertctl_command
 from tocsin_alerting.incidents.policy import Target
 from tocsin_alerting.incidents.routing import GroupBy, IncidentConfig
@@ -29,14 +37,10 @@ from tocsin_alerting.notify.supplies import Supplies
 from tocsin_alerting.notify.wording import Wording
 
 
-def read_text(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
-
-
 def load(
     path: Path | None,
     env: Mapping[str, str] = os.environ,
-    read_file: ReadFile = read_text,
+    read_file: ReadFile = file_text,
     local_mail: WhyNot = why_not,
 ) -> Config:
     """The configuration in `path`, complete with defaults; the defaults alone without a path.
@@ -67,7 +71,7 @@ def load(
 
 
 def build_channels(
-    config: Config, env: Mapping[str, str], read_file: ReadFile = read_text
+    config: Config, env: Mapping[str, str], read_file: ReadFile = file_text
 ) -> dict[str, Channel]:
     """A channel for each receiver. Raises ValueError when a secret is missing or unusable."""
     supplies = _supplies(config, Vault(env, read_file))
