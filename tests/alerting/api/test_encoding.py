@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin_alerting.api.encoding import document, number, seconds
+from tocsin_alerting.api.encoding import document, listing, number, seconds
 from tocsin_alerting.promql.numbers import exponent, format_number
-from tocsin_alerting.promql.result import Matrix, Result, ScalarValue, Track
+from tocsin_alerting.promql.result import InstantVector, Matrix, Result, ScalarValue, Track
 
 # From Go 1.20: strconv.FormatFloat(v, 'f', -1, 64) and strconv.FormatFloat(v, 'e', -1, 64).
 GO = [
@@ -151,3 +151,15 @@ def test_ten_notes_of_a_kind_are_told_and_the_others_counted() -> None:
 def test_whole_seconds_have_no_fraction(at_ms: int, text: str) -> None:
     body = b"".join(document(Result(ScalarValue(at_ms, 1.0))))
     assert f'"result":[{text},"1"]'.encode() in body
+
+
+@pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250])
+def test_many_small_rows_are_one_list(count: int) -> None:
+    rows = [{"name": str(row)} for row in range(count)]
+    assert json.loads(b"".join(listing(rows))) == {"status": "success", "data": rows}
+    labels = tuple((("n", str(row)),) for row in range(count))
+    vector = InstantVector(2000, labels, np.arange(count) / 2)
+    answer = json.loads(b"".join(document(Result(vector))))["data"]["result"]
+    assert [(one["metric"]["n"], one["value"]) for one in answer] == [
+        (str(row), [2, number(row / 2)]) for row in range(count)
+    ]
