@@ -58,13 +58,13 @@ def test_only_new_layouts_of_many_series_take_slices() -> None:
 def test_what_was_found_does_not_hold_once_a_row_has_changed_hands() -> None:
     store = Store(retention_ms=1000)
     store.append(taken(0, 1200))
-    for at_ms in range(100, 20_000, 100):
-        store.append(taken(at_ms, 5, 50_000))  # so that the first rows are free after a while
-    late = taken(30_000, 1200, 10_000)
+    for at_ms in range(100, 13_001, 100):  # more than a block of columns
+        store.append(taken(at_ms, 5, 50_000))
+    late = taken(14_000, 1200, 10_000)
     at_once(store.prepare(late))
-    store.expire(60_000)
+    store.expire(13_900)  # the first block goes, and with it rows that hold no sample
     assert store.append(late)
-    assert len(stored(store, 30_000)) == 1200 + 3
+    assert len(stored(store, 14_000)) == 1200 + 3
 
 
 def test_nobody_waits_for_the_store_between_two_slices() -> None:

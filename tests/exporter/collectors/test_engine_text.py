@@ -70,6 +70,16 @@ def test_four_times_as_long_takes_at_most_some_times_as_long(kind: str, lines: i
     assert seconds(long) < 9 * min(seconds(short) for _ in range(3)) + 0.05
 
 
+@pytest.mark.parametrize("end", ["}", " " * 9, "?}"])
+def test_a_series_of_many_labels_takes_time_by_its_length(end: str) -> None:
+    times = []
+    for count in (50_000, 200_000):
+        began = time.process_time()
+        engine_text.series("x{" + 'a="",' * count + end)
+        times.append(time.process_time() - began)
+    assert times[1] < 9 * times[0] + 0.05
+
+
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_line_that_is_too_long_costs_itself_alone(kind: str) -> None:
     hostile = HOSTILE[kind](400_000).replace("\n", " ").replace("\r", " ")
