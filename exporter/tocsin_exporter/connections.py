@@ -119,7 +119,6 @@ class Connections:
     def waits(self, connection: Connection) -> None:
         """It was answered."""
         if connection in self._open:
-            self._waiting.pop(connection, None)
             self._waiting[connection] = None
 
     def remove(self, connection: Connection) -> None:

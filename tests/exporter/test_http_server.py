@@ -159,6 +159,13 @@ async def test_a_request_that_begins_in_the_same_piece_as_another_ends_is_whole(
         assert answer.count(b"HTTP/1.1 200 ") == 2
 
 
+async def test_the_trailers_of_one_request_do_not_count_as_the_head_of_the_next() -> None:
+    before = CHUNKED + b"1\r\na\r\n0\r\nT: " + b"x" * 40_000 + b"\r\n\r\n"
+    after = HEAD + b"Connection: close\r\nA: " + b"x" * 40_000 + b"\r\n\r\n"
+    async with served() as server:
+        assert (await exchange(server.port, before, after)).count(b"HTTP/1.1 200 ") == 2
+
+
 @pytest.mark.parametrize(
     ("sent", "answer", "reason"),
     [

@@ -49,6 +49,10 @@ def test_lines_of_one_kind_are_counted_whatever_they_are_filled_with(
     assert log.limit.filter(summary)
     sum_up()
     assert len(caplog.records) == 1
+    for _ in range(2):
+        log.say("no %d", 10, at=59)
+    log.later[1][1]()
+    assert caplog.records[1].getMessage() == "2 more like this in the last minute"
 
 
 def test_the_next_minute_begins_anew() -> None:
