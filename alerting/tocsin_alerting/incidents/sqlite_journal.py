@@ -48,6 +48,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Connect = Callable[[str], sqlite3.Connection]
+NEVER_S = float("-inf")
+PAUSE_S = 60.0  # between two files that are set aside
 OPEN = "state <> 'CLOSED'"
 LIVE_MESSAGES = (
     f"state IN (?, ?) OR incident IN (SELECT id FROM incidents WHERE {OPEN}) ORDER BY id"
@@ -150,7 +152,10 @@ class SqliteJournal:
             raise JournalDown(f"{self._path}: {error}", blank=blank) from error
 
     def _replace(self, error: Exception) -> None:
-        """Puts a broken file out of the way and raises JournalReplaced; nothing, if it stays."""
+        """Puts a broken file out of the way and raises JournalReplaced; nothing, if it stays. One
+        that breaks again at once stays for a while, or a disk that fails would fill with them."""
+        if 0 <= self._wall() - (self.set_aside_s or NEVER_S) < PAUSE_S:
+            return
         try:
             aside = set_aside(self._path, self._wall())
         except OSError as refused:

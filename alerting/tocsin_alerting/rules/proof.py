@@ -22,7 +22,7 @@ from tocsin_alerting.rules.unknown import (
 )
 from tocsin_exporter.snapshot import Labels, Source
 
-MOST = 200  # alerts that are looked at in one evaluation: each may ask the store
+MOST = 100  # alerts that the store is asked about in one evaluation
 
 
 def unproven(
@@ -42,7 +42,10 @@ def unproven(
         if _is_full(progress, at_ms):
             del fired[key]
     left = [key for key in fired if not _stands(alerts.get(key))]
-    for key in left[:MOST]:
+    for key in left:
+        if _was_kept(fired[key], progress):
+            del fired[key]
+    for key in [key for key in left if key in fired][:MOST]:
         one = fired.pop(key)
         if not _is_proven(one, progress, rule, at_ms, sources):
             fired[key] = one  # at the end: next time others come first
@@ -61,17 +64,21 @@ def _is_full(progress: RuleProgress, at_ms: int) -> bool:
     return at_ms - (progress.restored_ms or 0) >= progress.reach_ms
 
 
+def _was_kept(fired: Fired, progress: RuleProgress) -> bool:
+    """Whether the store has all that was seen of it, and the restart took no time to speak of."""
+    restored_ms, complete_ms = progress.restored_ms or 0, progress.complete_ms
+    if complete_ms is None or complete_ms < fired.at_ms:
+        return False
+    return 0 <= restored_ms - complete_ms <= progress.reach_ms // 2
+
+
 def _is_proven(
     fired: Fired, progress: RuleProgress, rule: AlertingRule, at_ms: int, sources: Sources
 ) -> bool:
-    restored_ms, complete_ms = progress.restored_ms or 0, progress.complete_ms
-    kept = complete_ms is not None and complete_ms >= fired.at_ms
-    if kept and 0 <= restored_ms - (complete_ms or 0) <= progress.reach_ms // 2:
-        return True
-    if at_ms <= fired.at_ms or at_ms - restored_ms < progress.window_ms:
+    if at_ms <= fired.at_ms or at_ms - (progress.restored_ms or 0) < progress.window_ms:
         return False  # the clock was set back, or the windows are not filled yet
-    return _shown(fired, progress, rule, at_ms, sources) or _all_spoke(
-        fired, progress, at_ms, sources, kept
+    return _all_spoke(fired, progress, at_ms, sources) or _shown(
+        fired, progress, rule, at_ms, sources
     )
 
 
@@ -93,11 +100,10 @@ def _is_plain(selector: VectorSelector) -> bool:
     return selector.offset == 0 and selector.at is None
 
 
-def _all_spoke(
-    fired: Fired, progress: RuleProgress, at_ms: int, sources: Sources, kept: bool
-) -> bool:
+def _all_spoke(fired: Fired, progress: RuleProgress, at_ms: int, sources: Sources) -> bool:
     """Whether everyone who took part has said enough since; where it is not known who did, anyone
     whom the alert concerns."""
+    kept = progress.complete_ms is not None and progress.complete_ms >= fired.at_ms
 
     def enough(source: Source) -> bool:
         said, health = sources.said(source, fired.at_ms), sources.health(source)

@@ -1,5 +1,6 @@
 """A journal that is damaged is said, set aside and begun anew; what memory knows goes into it."""
 
+import contextlib
 import logging
 import os
 import re
@@ -175,6 +176,7 @@ async def test_what_breaks_while_it_runs_loses_nothing_that_memory_knows(tmp_pat
     assert (saved.instances, [e.target for e in saved.engines]) == ((row,), ["h:1"])
     assert "once" in saved.requests and saved.meta["clean_shutdown"] == "0"
     assert {m.notification.incident for m in saved.messages} == {1, 3}  # the other waits
+    assert [e.event for e in await journal.history(2)] == ["opened"]  # after it broke
     count = len(one.sent)
     await one.restart()
     await one.deliver()
@@ -216,6 +218,23 @@ async def test_odd_rows_that_cost_nobody_an_incident_cost_no_start(tmp_path: Pat
     assert [row.target for row in one.desk.saved_engines] == ["c:1"]
     assert one.desk.last_eval_ms is None and len(one.desk.ledger.incidents) == 40
     assert set_aside_in(tmp_path) == []
+
+
+async def test_one_that_breaks_again_at_once_is_not_set_aside_again_and_again(
+    tmp_path: Path,
+) -> None:
+    path, now = tmp_path / "incidents.db", [wall()]
+    journal = SqliteJournal(path, wall=lambda: now[0])
+    await journal.load()
+    for seconds, files in ((0, 1), (1, 1), (58, 1), (1, 2), (-600, 3)):
+        now[0] += seconds
+        await journal.close()
+        garbage_header(path)
+        with pytest.raises(JournalDown):
+            await journal.load()
+        assert len(set_aside_in(tmp_path)) == files
+        with contextlib.suppress(JournalDown):
+            await journal.load()
 
 
 async def test_a_newer_schema_is_refused_and_stays(tmp_path: Path) -> None:

@@ -115,3 +115,10 @@ def test_many_are_looked_at_by_and_by() -> None:
     progress.fired = {str(at): Fired(ALERT, AT) for at in range(MOST + 5)}
     assert len(unproven(progress, rule, {}, BEGAN + 1, sources)) == 5
     assert not unproven(progress, rule, {}, BEGAN + 2, sources)
+
+
+def test_those_that_the_store_kept_are_settled_at_once_however_many() -> None:
+    rule, sources = alerting(), SetSources({})
+    progress = RuleProgress("f", "g", rule, restored_ms=BEGAN, complete_ms=BEGAN - 1)
+    progress.fired = {str(at): Fired(ALERT, AT) for at in range(10 * MOST)}
+    assert not unproven(progress, rule, {}, BEGAN + 1, sources) and not progress.fired
