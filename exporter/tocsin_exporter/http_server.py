@@ -251,7 +251,8 @@ class HttpProtocol(HttpToolsProtocol):
                 self.transport.abort()
                 return
         self.transport.write(_answer(status))
-        self.transport.write_eof()
+        if self.transport.can_write_eof():  # not over TLS
+            self.transport.write_eof()
         self.flow.resume_reading()
         self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
