@@ -1,5 +1,6 @@
 """How an inference engine is reached: its address, its keys, and requests that stay on its host."""
 
+import asyncio
 import base64
 import socket
 import ssl
@@ -144,8 +145,10 @@ class EngineAccess:
         return replace(access, basic_auth=BasicAuth(*user))
 
     def strangers(self) -> frozenset[int]:
-        """The ids of the users who hold its port and may not. Where no socket of this machine
-        listens, only root can have sent a connection elsewhere."""
+        """The ids of the users who hold its port and may not; it may take some milliseconds.
+
+        Where no socket of this machine listens, only root can have sent a connection elsewhere.
+        """
         if self.owners is None:
             return frozenset()
         parts = urlsplit(self.url)
@@ -225,7 +228,7 @@ class EngineClient:
     ) -> Reply:
         """Raises httpx's errors and OSError without an answer, and BadAnswer for one without end
         or that cannot be unpacked; with `cut` the beginning of it is enough."""
-        self._check_owner()
+        await self._check_owner()
         url = httpx.URL(self._access.url + path)
         query = (*self._access.query, *params)
         if query:
@@ -243,8 +246,10 @@ class EngineClient:
     async def aclose(self) -> None:
         await self._client.aclose()
 
-    def _check_owner(self) -> None:
-        strangers = self._access.strangers()
+    async def _check_owner(self) -> None:
+        if self._access.owners is None:
+            return
+        strangers = await asyncio.to_thread(self._access.strangers)
         if strangers:
             raise NotTheirs(
                 f"its port is held by the user with id {min(strangers)}, who may not be an engine: "

@@ -121,9 +121,12 @@ def owned(access: EngineAccess, owners: Owners) -> EngineAccess:
 
 async def strangers(asked: Iterable[EngineAccess]) -> tuple[Stranger, ...]:
     """Those of `asked` whose port is held by somebody who may not have an engine."""
-    held = [(access.url, min(users)) for access in asked if (users := access.strangers())]
-    names = await asyncio.to_thread(lambda: [ports.user_name(uid) for _, uid in held])
-    return tuple(Stranger(url, name) for (url, _), name in zip(held, names, strict=True))
+
+    def look() -> list[Stranger]:
+        held = [(access.url, min(users)) for access in asked if (users := access.strangers())]
+        return [Stranger(url, ports.user_name(uid)) for url, uid in held]
+
+    return tuple(await asyncio.to_thread(look))
 
 
 async def elsewhere(known: Collection[str], owners: Owners = None) -> list[EngineAccess]:
