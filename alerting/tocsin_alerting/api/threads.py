@@ -28,8 +28,9 @@ class Threads(Executor):
         self._jobs.put((future, partial(fn, *args, **kwargs)))
         if len(self._threads) < self._most:
             name = f"{self._name}-{len(self._threads)}"
-            self._threads.append(threading.Thread(target=self._serve, name=name, daemon=True))
-            self._threads[-1].start()
+            thread = threading.Thread(target=self._serve, name=name, daemon=True)
+            thread.start()  # one that could not be started is tried again with the next job
+            self._threads.append(thread)
         return future
 
     def _serve(self) -> None:

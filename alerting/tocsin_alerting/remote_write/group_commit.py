@@ -59,12 +59,20 @@ class GroupCommit:
             self._waiting.append(request)
             idle, self._at_work = not self._at_work, True
         if idle:
-            self._executor.submit(self._work, loop)
+            self._begin(loop)
         timer = loop.call_later(self._log_seconds, self._overdue, loop, request)
         try:
             return await request.answer
         finally:
             timer.cancel()
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            self._executor.submit(self._work, loop)
+        except RuntimeError:  # the machine has no thread for us: the next request tries again
+            with self._lock:
+                self._at_work = False
+            raise
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         while group := self._group():

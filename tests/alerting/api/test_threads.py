@@ -39,3 +39,15 @@ def test_a_process_ends_while_one_works() -> None:
     began = time.monotonic()
     subprocess.run([sys.executable, "-c", HANGS], check=True, timeout=30)
     assert time.monotonic() - began < 20
+
+
+def test_a_thread_that_cannot_be_had_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    threads = Threads(1, "query")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            threads.submit(int)
+    assert threads.submit(divmod, 7, 2).result(5) == (3, 1)

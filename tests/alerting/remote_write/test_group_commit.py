@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -22,9 +23,9 @@ class Site:
         self.asked: list[Future[None]] = []
         self.open, self.begun = threading.Event(), threading.Event()
         self.executor: Executor = ThreadPoolExecutor(1)
-        self.commits = GroupCommit(self._receive, self.executor, self._logged, log_seconds)
+        self.commits = GroupCommit(self.receive, self.executor, self._logged, log_seconds)
 
-    def _receive(self, body: bytes, now_ms: int) -> Receipt:
+    def receive(self, body: bytes, now_ms: int) -> Receipt:
         self.begun.set()
         self.open.wait(LONG)
         if body == b"bad":
@@ -132,14 +133,36 @@ async def test_the_first_of_a_group_waits_for_no_more_than_so_many_bytes() -> No
 
 async def test_a_sender_that_went_away_disturbs_nobody() -> None:
     site = Site()
-    site.open.set()
+    first = site.send(b"first")
+    await asyncio.to_thread(site.begun.wait)
     gone, stays = site.send(b"gone", b"stays")
-    await until(site, 1)
+    await asyncio.sleep(0)  # they wait, and will be one group
     gone.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await gone
-    await asyncio.to_thread(site.executor.shutdown)
+    site.open.set()
+    await until(site, 2)
     for one in site.asked:
         one.set_result(None)
-    assert await settled([stays]) == [2]
-    assert site.received == [b"gone", b"stays"]
+    assert await settled([*first, stays]) == [1, 2]
+    assert site.received == [b"first", b"gone", b"stays"]
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+
+
+class Scarce(ThreadPoolExecutor):
+    """The first thread cannot be had."""
+
+    tries = 0
+
+    def submit(self, *args: Any, **kwargs: Any) -> "Future[Any]":
+        self.tries += 1
+        if self.tries == 1:
+            raise RuntimeError("can't start new thread")
+        return super().submit(*args, **kwargs)
+
+
+async def test_when_there_is_no_thread_the_next_request_tries_again() -> None:
+    site = Site()
+    site.open.set()
+    site.commits = GroupCommit(site.receive, Scarce(1))
+    assert await settled(site.send(b"a")) == ["can't start new thread"]
+    assert await settled(site.send(b"b")) == [1]
