@@ -38,7 +38,7 @@ from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outcome import Outcome
 from tocsin_alerting.incidents.policy import Severity
 from tocsin_alerting.incidents.readdressing import Reconfigured, lost_targets, names
-from tocsin_alerting.incidents.recorder import LIMIT_S, PATIENCE_S, Recorder
+from tocsin_alerting.incidents.recorder import LIMIT_S, NOT_AT_ALL_S, PATIENCE_S, Recorder
 from tocsin_alerting.incidents.routing import IncidentConfig
 from tocsin_alerting.incidents.rows import EngineRow
 from tocsin_alerting.incidents.story import Story
@@ -225,12 +225,12 @@ class Desk:
     # what happens
 
     async def handle(self, events: Sequence[AlertEvent], now_ms: int) -> None:
-        """Take what changed in one evaluation: the worst first, a slice a transaction.
-
-        A crash in between loses nothing: at the next start the rules say again all that fires.
-        """
+        """Take what changed in one evaluation: the worst first, in slices, others in between. A
+        crash loses nothing: at the next start the rules say again all that fires."""
         for _ in self._hearing.hear(events, now_ms):
-            await self._run_and_save(now_ms)
+            await self._run_and_save(now_ms, NOT_AT_ALL_S)
+            await asyncio.sleep(0)
+        await self.recorder.wait()
 
     async def remember(
         self, file: str, group: str, rows: Sequence[InstanceRow], now_ms: int

@@ -17,6 +17,7 @@ from tocsin_alerting.incidents.journal import Journal
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 0.15  # and 0.05 for the mark that a message is on its way: 200 ms in all
+NOT_AT_ALL_S = 0.0
 LIMIT_S = 2.0
 FIRST_RETRY_MS = 1_000
 LONGEST_RETRY_MS = 30_000
@@ -77,8 +78,12 @@ class Recorder:
             self._task = asyncio.create_task(self._write(now_ms))
         patience_s = self._patience_s if patience_s is None else patience_s
         done = await self._waited(self._asked, patience_s)
-        self.late += not done
+        self.late += not done and patience_s > NOT_AT_ALL_S
         return done
+
+    async def wait(self) -> bool:
+        """Whether all that was recorded so far is on the disk, as far as one waits for it."""
+        return await self._waited(self._asked, self._patience_s)
 
     async def _waited(self, number: int, patience_s: float) -> bool:
         """Whether that many batches are written; not at once when it has taken so long already."""
