@@ -1,7 +1,6 @@
 """The desk's stored due times, run when they come, and its messages, sent when they may go."""
 
 import asyncio
-import contextlib
 
 from tocsin_alerting.incidents.desk import Desk
 from tocsin_alerting.notify.delivery import Courier
@@ -35,5 +34,4 @@ class DeskRounds:
         finally:
             for task in (sleeper, waker):
                 task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(sleeper, waker)
+            await asyncio.wait({sleeper, waker})  # theirs ends here, our own cancellation does not

@@ -66,3 +66,25 @@ def test_messages_go_out_when_they_are_due_and_not_before() -> None:
         (19.0, "escalated"),
         *[(24.0, "resolved")] * 3,
     ]
+
+
+async def _ends(turns: int) -> bool:
+    """Whether it ends when it is cancelled that many turns of the loop after its start."""
+    loop = asyncio.get_running_loop()
+    clock = Clock(lambda: START_MS / 1000 + loop.time(), loop.time)
+    desk = Desk(config(), MemoryJournal(), lambda: 0.0)
+    await desk.start(clock.now_ms())
+    running = asyncio.ensure_future(DeskRounds(desk, Courier(desk, {}, clock.now_ms), clock).run())
+    for _ in range(turns):
+        desk.changed.set()
+        await asyncio.sleep(0)
+    running.cancel()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    return running.done()
+
+
+def test_it_ends_at_whatever_moment_it_is_told_to() -> None:
+    """In a storm it mostly was where it took the end for that of its own sleep, and went on."""
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        assert [turns for turns in range(60) if not runner.run(_ends(turns))] == []
