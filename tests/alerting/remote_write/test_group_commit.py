@@ -12,13 +12,13 @@ from tocsin_alerting.remote_write.group_commit import GROUP_BYTES, GroupCommit
 from tocsin_alerting.remote_write.receipt import Receipt
 from tocsin_alerting.remote_write.wire import Malformed
 
-LONG = 60.0
+LONG = 20.0
 
 
 class Site:
     """`open` lets the receiver go on; `asked` are those who wait for the log."""
 
-    def __init__(self, log_seconds: float = LONG) -> None:
+    def __init__(self, log_seconds: float = 10 * LONG) -> None:
         self.received: list[bytes] = []
         self.asked: list[Future[None]] = []
         self.open, self.begun = threading.Event(), threading.Event()
