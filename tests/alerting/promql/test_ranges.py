@@ -90,6 +90,7 @@ holes = st.sampled_from([ABSENT, float("nan")])
     gaps=st.lists(st.integers(1, 9_000), min_size=40, max_size=40),
     range_ms=st.integers(5_000, 60_000),
     step_ms=st.integers(1_000, 60_000),
+    varies=st.booleans(),
 )
 def test_windows_give_together_what_each_gives_alone(
     name: str,
@@ -98,13 +99,15 @@ def test_windows_give_together_what_each_gives_alone(
     gaps: list[int],
     range_ms: int,
     step_ms: int,
+    varies: bool,
 ) -> None:
     times = np.cumsum(gaps[: len(cells)])
     steps = Steps(int(times[0]), step_ms, int(times[-1]) + 20_000)
     frame = Grid(times, np.array(cells))
     spans = [Span(at, at, range_ms, semantics) for at in steps.times.tolist()]
     series = SeriesSet(tuple((("n", str(number)),) for number in range(3)))
-    parameters = [np.full(steps.count, one) for one in PARAMETERS.get(name, ())]
+    factors = np.linspace(1.0, 0.5 if varies else 1.0, steps.count)
+    parameters = [factors * one for one in PARAMETERS.get(name, ())]
     context = Context(
         Store(), steps, steps, semantics, 300_000, 60_000, Budget(), Annotations("")
     )  # fmt: skip
