@@ -163,3 +163,17 @@ def test_a_module_that_is_no_part_of_python_is_installed_first() -> None:
         for use in re.finditer(r"python3? -m (\w+)", text):
             known = use[1] in sys.stdlib_module_names or use[1].startswith("tocsin_")
             assert known or f"pip install {use[1]}" in text[: use.start()], (page, use[0])
+
+
+SECURITY = (ROOT / "docs" / "security.md").read_text("utf-8")
+HELD = re.compile(r"`([a-z_/]+\.py)::(test_\w+)`")
+
+
+def test_each_line_of_the_security_page_names_a_test_that_exists() -> None:
+    rows = [line for line in SECURITY.splitlines() if re.match(r"\| (?!---)", line)]
+    lines = [line for line in rows if not line.endswith("| test |")]
+    assert len(lines) >= 35
+    assert [line for line in lines if not HELD.search(line.rpartition("| ")[2])] == []
+    for path, name in HELD.findall(SECURITY):
+        text = (ROOT / "tests" / path).read_text("utf-8")
+        assert re.search(rf"(?m)^(?:async )?def {name}\(", text), f"{path}::{name}"

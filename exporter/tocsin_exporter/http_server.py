@@ -35,6 +35,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _PIECE_BYTES = 16 << 10
 _LINGER_SECONDS = 5.0
+_GONE = "the handler is closed"  # uvloop's words until the protocol hears of the connection's end
 _WORDS = {
     400: "this is no HTTP request",
     408: "the request did not come in time",
@@ -258,7 +259,9 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 class RelativeRedirects:
-    """An app that sends nobody to the Host that a request was made to: anybody can name one."""
+    """An app that sends nobody to the Host that a request was made to: anybody can name one.
+
+    What it sends to a client that has just gone is nothing, as it is a moment later."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -270,7 +273,11 @@ class RelativeRedirects:
                     (name, _relative(value) if name.lower() == b"location" else value)
                     for name, value in message.get("headers", ())
                 ]
-            await send(message)
+            try:
+                await send(message)
+            except RuntimeError as error:
+                if _GONE not in str(error):
+                    raise
 
         await self._app(scope, receive, relative)
 

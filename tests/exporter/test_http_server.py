@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import uvicorn
 import uvloop
 
 from tocsin_exporter.connections import Connections, Limits
-from tocsin_exporter.http_server import Config, Scope, by_unix_socket
+from tocsin_exporter.http_server import App, Config, Scope, by_unix_socket
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -31,16 +32,18 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    limits: Limits | None = None, listener: socket.socket | None = None
+    limits: Limits | None = None,
+    listener: socket.socket | None = None,
+    app: App | None = None,
 ) -> AsyncIterator[Served]:
-    """An app that reads all of a request and answers its length; `/big` with 16 MiB, `/slow` never,
-    `/there/` with a redirect."""
+    """`app`, or one that reads all of a request and answers its length; `/big` with 16 MiB, `/slow`
+    never, `/there/` with a redirect."""
     listener = listener or socket.create_server(("127.0.0.1", 0))
     table = Connections(limits or Limits(connections=64))
     state = Served(0 if listener.family == socket.AF_UNIX else listener.getsockname()[1],
                    table, [], [])  # fmt: skip
 
-    async def app(scope: Scope, receive: Any, send: Any) -> None:
+    async def usual(scope: Scope, receive: Any, send: Any) -> None:
         state.scopes.append(scope)
         length, more = 0, True
         while more:
@@ -61,7 +64,7 @@ async def served(
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    server = uvicorn.Server(Config(app, table, 1))
+    server = uvicorn.Server(Config(app or usual, table, 1))
 
     def serve() -> None:  # on the loop that the servers have
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -271,3 +274,25 @@ async def test_a_request_by_a_unix_socket_is_known_as_such(tmp_path: Path) -> No
     async with served() as server:
         await exchange(server.port, HEAD + b"Connection: close\r\n\r\n")
         assert not by_unix_socket(server.scopes[0])
+
+
+async def test_what_is_sent_to_a_client_that_has_just_gone_is_no_fault(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its connection is reset while the app answers, before the loop can hear of it."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    reached: list[str] = []
+
+    async def app(scope: Scope, receive: Any, send: Any) -> None:
+        client.close()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(10):
+            await send({"type": "http.response.body", "body": b"x" * 9, "more_body": True})
+        reached.append("the end")
+
+    async with served(app=app) as server:
+        client.connect(("127.0.0.1", server.port))
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await until(lambda: reached)
+    assert not [one for one in caplog.records if one.exc_info]

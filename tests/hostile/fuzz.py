@@ -4,6 +4,7 @@ Run as a program: `fuzz.py [MINUTES [SEED]]`. The same seed says the same; what 
 kept below tests/hostile/cases, and the exit code is 1.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -15,18 +16,19 @@ from pathlib import Path
 from support.fuzzing import FUZZERS, Tally, WorkerNeighbourhood, fuzz, fuzz_worker
 from support.neighbourhood import GROWTH_MIB, Neighbourhood
 
-SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
+PLACES = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+SCHEMATHESIS = shutil.which("schemathesis", path=PLACES)  # of the extra `hostile`
 CHECKS = "not_a_server_error"
 
 
-def schemathesis(folder: Path, seconds: float, number: int) -> Tally:
+def schemathesis(program: str, folder: Path, seconds: float, number: int) -> Tally:
     """Its own run over the worker's OpenAPI document, until its time is over."""
     worker = WorkerNeighbourhood(folder)
     url = f"http://127.0.0.1:{worker.port}/openapi.json"
     options = ["--checks", CHECKS, "--seed", str(number), "--max-examples", "10000", "--no-color"]
     options += ["--max-time", str(round(seconds)), "--request-timeout", "60"]
     try:
-        done = subprocess.run([SCHEMATHESIS, "run", url, *options], capture_output=True, text=True)
+        done = subprocess.run([program, "run", url, *options], capture_output=True, text=True)
         worker.healthy_within(20)
         said = done.stdout + done.stderr
         print("\n".join(said.splitlines()[-30:]))
@@ -36,17 +38,17 @@ def schemathesis(folder: Path, seconds: float, number: int) -> Tally:
 
 
 def tallies(folder: Path, minutes: float, number: int) -> Iterator[tuple[str, Tally]]:
-    others = 2 if SCHEMATHESIS.exists() else 1
-    share = minutes * 60 / (len(FUZZERS) + others)
+    share = minutes * 60 / (len(FUZZERS) + (2 if SCHEMATHESIS else 1))
     (folder / "agent").mkdir()
     with Neighbourhood(folder / "agent") as place:
         for kind in FUZZERS:
             yield kind, fuzz(place, kind, share, number, GROWTH_MIB)
-    for name in ("worker", "schemathesis")[:others]:
+    for name in ("worker", "schemathesis"):
         (folder / name).mkdir()
     yield "worker", fuzz_worker(folder / "worker", share, number, GROWTH_MIB)
-    if others == 2:
-        yield "schemathesis", schemathesis(folder / "schemathesis", share, number)
+    if SCHEMATHESIS:
+        ended = schemathesis(SCHEMATHESIS, folder / "schemathesis", share, number)
+        yield "schemathesis", ended
 
 
 def main(minutes: float, number: int) -> int:

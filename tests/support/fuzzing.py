@@ -42,14 +42,19 @@ class Broken(AssertionError):
     """Something that no neighbour may bring about."""
 
 
-def raw_status(port: int, raw: bytes, within: float = 40) -> int | None:
-    """The status of the answer to these bytes; None where the connection just ended."""
-    with socket.create_connection(("127.0.0.1", port), timeout=within) as connection:
+def raw_status(port: int, raw: bytes, patience: float = 0.3) -> int | None:
+    """The status of the answer to these bytes; None where the connection just ended. After
+    `patience` seconds without an answer we say that nothing more comes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=patience) as connection:
         with suppress(ConnectionError):
             connection.sendall(raw)
-            connection.shutdown(socket.SHUT_WR)
         answer = b""
+        with suppress(OSError):
+            answer = connection.recv(4096)
+        connection.settimeout(40)
         with suppress(ConnectionError):
+            if not answer:
+                connection.shutdown(socket.SHUT_WR)
             while len(answer) < 13 and (piece := connection.recv(4096)):
                 answer += piece
     return int(answer[9:12]) if answer[:5] == b"HTTP/" else None

@@ -181,13 +181,19 @@ class Neighbourhood:
         status = Path(f"/proc/{self.agent.process.pid}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
-    def page_seconds(self, within: float = PAGE_SECONDS) -> float:
-        """Raises a fault, and gives the seconds until its page arrived."""
+    def page_seconds(self, within: float = PAGE_SECONDS, at_ms: int | None = None) -> float:
+        """Raises a fault, and gives the seconds until its page arrived. `at_ms` is the agent's time
+        where it has one of its own."""
         self._faults += 1
         trial = f"trial-{self._faults}-{time.time_ns()}"
-        labels = (("__name__", "trial_fault"), ("instance", trial), ("job", "x"), ("trial", trial))
+        labels = (
+            ("__name__", "trial_fault"),
+            ("instance", "trials"),
+            ("job", "x"),
+            ("trial", trial),
+        )
         began = time.monotonic()
-        body = write_request([(labels, [(time.time_ns() // 10**6, 1.0)])])
+        body = write_request([(labels, [(at_ms or time.time_ns() // 10**6, 1.0)])])
         while (status := self.write(body)) == 503:  # a sender's part: again, a moment later
             assert time.monotonic() - began < within, "no fault can be written"
             time.sleep(0.1)

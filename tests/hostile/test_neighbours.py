@@ -1,0 +1,219 @@
+"""Clients, senders, web pages and rules that want more than their share, at one agent that pages.
+
+In each trial a fault is raised, and its P0 arrives; memory, answers and the loop have bounds.
+"""
+
+import signal
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle, islice
+from socket import create_connection
+
+import pytest
+
+from support.fuzz_bodies import nested, protobuf_bomb, request, snappy_bomb
+from support.fuzzing import FORM, raw_status
+from support.greedy_clients import QUERIES, GreedyClients
+from support.neighbourhood import RULES, Neighbourhood
+from support.remote_write import write_request
+
+JSON = {"Content-Type": "application/json"}
+HOSTILE_RULES = (
+    RULES
+    + """\
+- name: careless
+  rules:
+  - alert: Wide
+    expr: vector(1)
+    annotations: {summary: '{{ printf "%999999999d" 1 }}'}
+  - alert: Endless
+    expr: vector(1)
+    annotations:
+      summary: '{{ range query "up" }}{{ range query "{__name__=~\\".+\\"}" }}{{ range query
+        "{__name__=~\\".+\\"}" }}{{ .Value }}{{ end }}{{ end }}{{ end }}'
+  - alert: Steers
+    expr: vector(1)
+    labels: {who: "\\e]0;owned\\a\\u009b2J\\u202e\\n#999 P0 FORGED"}
+    annotations: {summary: "{{ $labels.who }}"}
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neighbourhood]:
+    """Its rules are hostile all the time."""
+    with Neighbourhood(tmp_path_factory.mktemp("neighbours"), HOSTILE_RULES) as one:
+        yield one
+
+
+def joined() -> str:
+    query = "up"
+    for _ in range(27):
+        query = f'label_join({query}, "job", "", "job", "job")'
+    return query
+
+
+def test_a_query_whose_labels_double_27_times(place: Neighbourhood) -> None:
+    """87 MB became 2.6 GB, and stayed."""
+    form = urllib.parse.urlencode({"query": joined()}).encode()
+
+    def trial() -> None:
+        for _ in range(4):
+            status, said = place.ask("POST", "/api/v1/query", form, FORM)
+            assert status == 422, said[:300]
+
+    place.pages_during(trial)
+
+
+def test_a_flood_of_heavy_queries(place: Neighbourhood) -> None:
+    with GreedyClients(place.agent.url) as clients:
+        place.pages_during(lambda: threading.Event().wait(4), growth_mib=400)
+    assert set(clients.answers()) <= {"200", "400", "422", "503", "0"}
+
+
+def test_clients_that_ask_for_much_and_read_none_of_it(place: Neighbourhood) -> None:
+    """Two of them held all other queries up for 118 s."""
+    asked = urllib.parse.urlencode(
+        {"query": QUERIES[0], "start": "1", "end": "10999", "step": "1", "timeout": "2m"}
+    )
+    head = f"GET /api/v1/query_range?{asked} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+
+    def trial() -> None:
+        others = [create_connection(("127.0.0.1", place.agent.port)) for _ in range(8)]
+        try:
+            for one in others:
+                one.sendall(head * 20)
+            status, _ = place.ask("GET", "/api/v1/query?query=vector(1)", within=20)
+            assert status == 200
+        finally:
+            for one in others:
+                one.close()
+
+    place.pages_during(trial)
+
+
+def bombs() -> list[bytes]:
+    return [snappy_bomb(2), snappy_bomb(3), protobuf_bomb(4_000_000), nested(5_000), nested(3)]
+
+
+def test_bombs_of_snappy_and_of_protobuf(place: Neighbourhood) -> None:
+    def trial() -> None:
+        assert {place.write(one) for one in bombs()} <= {204, 400, 413}
+
+    place.pages_during(trial)
+
+
+def test_a_sender_of_thousands_of_sources_and_its_limit(place: Neighbourhood) -> None:
+    """After them every source that was new was refused, without a word. Their sender is told, and
+    the page of another fault, which is a source of its own too, still goes out."""
+    instances = [f"many-{number}" for number in range(12_000)]
+    names = [(("__name__", "many"), ("instance", one), ("job", "many")) for one in instances]
+    at_ms = 10**3 * int(place.data("/api/v1/query?query=time()")["result"][0])
+
+    def trial() -> None:
+        body = write_request([(labels, [(at_ms, 1.0)]) for labels in names])
+        assert place.write(body) in (200, 204, 400)
+
+    place.page_seconds()  # the faults' own writer is there before
+    place.pages_during(trial)
+
+
+def test_rules_that_would_take_all_time_and_memory(place: Neighbourhood) -> None:
+    """Texts of 4.9 GB and of 47 s; their alerts fire all the same."""
+    place.pages_during(lambda: None)
+    alerts = {one["labels"]["alertname"]: one for one in place.data("/api/v1/alerts")["alerts"]}
+    assert {"Wide", "Endless", "Steers"} <= set(alerts)
+    assert all(len(str(one["annotations"])) < 200_000 for one in alerts.values())
+
+
+def test_names_that_would_steer_a_terminal_are_shown(place: Neighbourhood) -> None:
+    for words in (["alerts"], ["incidents"]):
+        done = place.agent.alertctl(*words)
+        assert done.returncode in (0, 1), done.stderr
+        assert not set("\x1b\x07\x9b\u202e") & set(done.stdout + done.stderr)
+        assert not any(line.startswith("#999") for line in done.stdout.splitlines())
+    assert not set("\x1b\x07\x9b\u202e") & set(place.agent.said())
+
+
+STRANGERS: dict[str, tuple[str, str, dict[str, str], bytes]] = {
+    "a form of another page": (
+        "POST", "/api/v1/incidents/1/ack", {**FORM, "Origin": "http://evil.example"}, b"by=x"
+    ),
+    "a simple body of another page": (
+        "POST", "/api/v1/incidents/1/ack", {"Content-Type": "text/plain"}, b"{}"
+    ),
+    "a page that has rebound its name": (
+        "POST", "/api/v1/incidents/1/ack", {**JSON, "Host": "evil.example"}, b"{}"
+    ),
+    "a proxy on this machine": (
+        "POST", "/api/v1/incidents/1/ack", {**JSON, "X-Forwarded-For": "127.0.0.1"}, b"{}"
+    ),
+    "another user of this machine": ("POST", "/api/v1/incidents/1/ack", JSON, b"{}"),
+    "who has a wrong token": (
+        "POST", "/api/v1/incidents/1/ack", {**JSON, "Authorization": "Bearer x"}, b"{}"
+    ),
+    "a sender without the token": (
+        "POST", "/api/v1/write", {"Content-Type": "application/x-protobuf"}, write_request([])
+    ),
+    "who forgets engines": ("POST", "/api/v1/engines/127.0.0.1:1/forget", JSON, b"{}"),
+    "who tries channels": ("POST", "/api/v1/channels/pager/test", JSON, b"{}"),
+    "a rebound page that reads incidents": (
+        "GET", "/api/v1/incidents", {"Host": "evil.example"}, b""
+    ),
+    "a rebound page that reads settings": (
+        "GET", "/api/v1/status/config", {"Host": "evil.example"}, b""
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("who", STRANGERS)
+def test_strangers_change_nothing_and_read_no_incident(who: str, place: Neighbourhood) -> None:
+    method, path, headers, body = STRANGERS[who]
+    told = len(place.pager.bodies)
+    status, said = place.ask(method, path, body, headers)
+    assert status in (401, 403, 415), said
+    assert "Access-Control-Allow-Origin" not in said.decode()
+    assert len(place.pager.bodies) == told or b"trial" in place.pager.bodies[-1][1]
+
+
+def test_no_other_page_reads_settings_and_no_redirect_names_a_host(place: Neighbourhood) -> None:
+    def head_of(path: str, host: str) -> bytes:
+        raw = request("GET", path, [("Host", host), ("Origin", "http://evil.example")], b"", None)
+        with create_connection(("127.0.0.1", place.agent.port), timeout=20) as connection:
+            connection.sendall(raw)
+            answer = b""
+            while b"\r\n\r\n" not in answer and (piece := connection.recv(65536)):
+                answer += piece
+        return answer.partition(b"\r\n\r\n")[0].lower()
+
+    for path in ("/api/v1/status/config", "/api/v1/incidents", "/api/v1/targets"):
+        assert b"access-control" not in head_of(path, "127.0.0.1")
+    assert b"evil.example" not in head_of("/metrics/", "evil.example")
+
+
+def test_one_request_of_each_kind_at_once(place: Neighbourhood) -> None:
+    """600 connections of clients that do not wait for each other."""
+    heavy = urllib.parse.quote(QUERIES[1])
+    targets = ["/metrics", "/api/v1/rules", f"/api/v1/query?query={heavy}", "/api/v1/incidents"]
+    raws = [request("GET", target, [("Host", "127.0.0.1")], b"", None) for target in targets]
+
+    def trial() -> None:
+        with ThreadPoolExecutor(64) as pool:
+            ports = [place.agent.port] * 600
+            answers = set(pool.map(raw_status, ports, islice(cycle(raws), 600), [40.0] * 600))
+        assert answers <= {200, 503}, answers
+
+    place.pages_during(trial, growth_mib=400)
+
+
+def test_the_lag_says_what_a_request_waits(place: Neighbourhood) -> None:
+    """It said 0.44 s while requests waited for 7.5 s. Stopped for two seconds, it must be more."""
+    assert place.agent.process is not None
+    place.agent.process.send_signal(signal.SIGSTOP)
+    threading.Event().wait(2)
+    place.agent.process.send_signal(signal.SIGCONT)
+    threading.Event().wait(0.5)
+    lags = [place.metric("tocsin_loop_lag_seconds") for _ in range(3)]
+    assert max(lags) > 1.0
