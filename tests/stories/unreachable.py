@@ -37,8 +37,8 @@ def _tries(one: Story) -> int:
 async def gone_for_good(folder: Path, together: asyncio.Barrier) -> list[str]:
     """The whole step refuses its pages: the next one does not wait for its hour."""
     async with story(folder, escalate="1h", together=together) as one:
-        one.first.usual = Answer(404)
-        one.mail.says["RCPT"] = "550 no such mailbox"
+        one.first.usual = Answer(410)
+        one.mail.says["RCPT"] = "550 5.1.1 no such mailbox"
         one.engine.send(signal.SIGKILL)
         refused = (await one.first.wait_for(1, within=20))[0]
         step = (await one.second.wait_for(1, within=NEXT_AFTER_FAILURE + 20))[0]
