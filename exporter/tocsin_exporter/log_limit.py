@@ -14,6 +14,7 @@ MOST = 20
 LIMITED = (
     *("asyncio", "uvicorn", "tocsin_exporter", "tocsin_inference", "tocsin.worker"),
     *("tocsin_alerting.api", "tocsin_alerting.remote_write", "tocsin_alerting.box"),
+    "tocsin_alerting.store.limits",
 )
 _WINDOW_SECONDS = 60.0
 _MOST_KINDS = 1000  # templates are written in programs: nobody reaches it but by a fault

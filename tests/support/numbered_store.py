@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tocsin_alerting.store.cell import Floats, Ints
+from tocsin_alerting.store.senders import UNKNOWN, Sender
 from tocsin_exporter.snapshot import Labels
 
 Row = tuple[Labels, int, int]
@@ -27,12 +28,14 @@ class NumberedStore:
         self.rows: list[Row] = []
         self.epoch = 7
         self.batches: list[int] = []
+        self.senders: list[Sender] = []
         self._most = most
         self._refused = refused or {}
         self._series: list[Labels] = []
 
-    def register(self, series: Sequence[Labels]) -> tuple[int, Ints]:
+    def register(self, series: Sequence[Labels], sender: Sender = UNKNOWN) -> tuple[int, Ints]:
         self.batches.append(len(series))
+        self.senders.append(sender)
         return self.epoch, np.array([self._number(one) for one in series], np.int64)
 
     def write_numbered(

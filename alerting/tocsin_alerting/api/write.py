@@ -5,6 +5,7 @@ with 4xx and sends again what is answered with 5xx; it logs the first line of th
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from email.message import Message
@@ -18,11 +19,14 @@ from tocsin_alerting.api.guard import Guard
 from tocsin_alerting.remote_write.group_commit import GroupCommit
 from tocsin_alerting.remote_write.receiver import Receiver, Unsettled
 from tocsin_alerting.remote_write.wire import Malformed, RequestTooLarge
+from tocsin_alerting.store.senders import Sender
+from tocsin_exporter.connections import counted_address
 
 BODIES = ("application/x-protobuf",)
 MOST_BYTES = 16 << 20
 WAITING_BYTES = 64 << 20  # of all requests together
 BODY_SECONDS = 30.0  # as long as a Prometheus waits for our answer
+_PRODUCT = re.compile(r"[A-Za-z0-9._+-]{1,40}")
 _MESSAGE = "prometheus.WriteRequest"
 _UNDERSTOOD = f"remote write 1.0 is understood: {BODIES[0]};proto={_MESSAGE}, in snappy"
 
@@ -57,7 +61,7 @@ class Intake:
             async with asyncio.timeout(self._body_seconds):
                 async for chunk in request.stream():
                     self._hold(body, chunk)
-            return await self._receive(bytes(body))
+            return await self._receive(bytes(body), sender_of(request))
         except Malformed as error:
             raise ApiError("bad_data", str(error)) from None
         except RequestTooLarge as error:
@@ -80,11 +84,17 @@ class Intake:
         self._free_bytes -= len(chunk)
         body += chunk
 
-    async def _receive(self, body: bytes) -> Response:
-        receipt = await self._commits.receipt(body, self._now_ms())
+    async def _receive(self, body: bytes, sender: Sender) -> Response:
+        receipt = await self._commits.receipt(body, self._now_ms(), sender)
         if receipt.refused:
             return PlainTextResponse(f"{receipt.words}\n", 400)
         return Response(status_code=204)
+
+
+def sender_of(request: Request) -> Sender:
+    """Who sends: the address, and the product that `User-Agent` names, without its version."""
+    product = _PRODUCT.match(request.headers.get("user-agent", ""))
+    return Sender(counted_address(request.client), product[0] if product else "")
 
 
 def routes(intake: Intake, guard: Guard) -> list[Route]:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from tocsin_alerting.remote_write.receipt import Receipt
+from tocsin_alerting.store.senders import UNKNOWN, Sender
 
 LOG_SECONDS = 2.0  # a disk that is slower must not hold up what rules are to see
 GROUP_BYTES = 1 << 20  # of bodies: the first of a group waits until the last is received
@@ -21,6 +22,7 @@ class _Request:
 
     body: bytes
     now_ms: int
+    sender: Sender
     answer: "asyncio.Future[Receipt]"
     outcome: Receipt | BaseException | None = None
 
@@ -39,7 +41,7 @@ class GroupCommit:
 
     def __init__(
         self,
-        receive: Callable[[bytes, int], Receipt],
+        receive: Callable[[bytes, int, Sender], Receipt],
         executor: Executor,
         logged: Callable[[], "Future[None]"] | None = None,
         log_seconds: float = LOG_SECONDS,
@@ -50,11 +52,11 @@ class GroupCommit:
         self._lock = threading.Lock()
         self._at_work = False
 
-    async def receipt(self, body: bytes, now_ms: int) -> Receipt:
+    async def receipt(self, body: bytes, now_ms: int, sender: Sender = UNKNOWN) -> Receipt:
         """What became of a request, once its samples are in the log; or are not although they
         wait for `log_seconds`, twice that at most. Raises what `receive` raises."""
         loop = asyncio.get_running_loop()
-        request = _Request(body, now_ms, loop.create_future())
+        request = _Request(body, now_ms, sender, loop.create_future())
         with self._lock:
             self._waiting.append(request)
             idle, self._at_work = not self._at_work, True
@@ -78,7 +80,7 @@ class GroupCommit:
         while group := self._group():
             for one in group:
                 try:
-                    one.outcome = self._receive(one.body, one.now_ms)
+                    one.outcome = self._receive(one.body, one.now_ms, one.sender)
                 except BaseException as error:  # why: whatever it is, the others are received
                     one.outcome = error
             self._commit(loop, group)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from tocsin_alerting.store.cell import Floats, Ints
+from tocsin_alerting.store.senders import Sender
 from tocsin_exporter.snapshot import Labels
 
 
@@ -24,8 +25,9 @@ class Written(Protocol):
 class NumberedStore(Protocol):
     """Numbers hold for an epoch; whoever uses them later is told so."""
 
-    def register(self, series: Sequence[Labels]) -> tuple[int, Ints]:
-        """The epoch, and a number for each series: -1 where there is no place for it."""
+    def register(self, series: Sequence[Labels], sender: Sender) -> tuple[int, Ints]:
+        """The epoch, and a number for each series: below 0, as in limits.REASONS, where there is
+        no place for it."""
 
     def write_numbered(
         self, epoch: int, numbers: Ints, times: Ints, values: Floats, now_ms: int

@@ -11,9 +11,25 @@ from tocsin_alerting.remote_write.receipt import Refusals
 from tocsin_alerting.remote_write.roster import Roster
 from tocsin_alerting.remote_write.series import BadLabels, checked, shown
 from tocsin_alerting.remote_write.wire import RequestTooLarge
+from tocsin_alerting.store.limits import (
+    OVER_SERIES,
+    OVER_SOURCES,
+    PER_SENDER,
+    PER_SOURCE,
+    REASONS,
+)
+from tocsin_alerting.store.senders import UNKNOWN, Sender
 from tocsin_exporter.snapshot import Labels
 
 MOST_PARTS = 1_000_000  # labels and samples of a request, each a Python object or two
+
+
+_WORDS = {
+    PER_SOURCE: "its source has too many series",
+    PER_SENDER: "this sender has its share of the sources or series of all senders",
+    OVER_SERIES: "the agent holds as many series as it may",
+    OVER_SOURCES: "the agent holds as many sources as it may",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +52,9 @@ def parsed(
     return found
 
 
-def enrolled(series: Iterable[TimeSeries], roster: Roster, refusals: Refusals) -> Batch | None:
+def enrolled(
+    series: Iterable[TimeSeries], roster: Roster, refusals: Refusals, sender: Sender = UNKNOWN
+) -> Batch | None:
     """Their samples, but for those refused. None as in Roster.enrol."""
     placed: list[tuple[int, TimeSeries]] = []
     new: list[_New] = []
@@ -46,14 +64,14 @@ def enrolled(series: Iterable[TimeSeries], roster: Roster, refusals: Refusals) -
             placed.append((one.number, one))
         elif one.times:
             new += _accepted(one, refusals)
-    numbers = roster.enrol([one.labels for one in new])
+    numbers = roster.enrol([one.labels for one in new], sender)
     if numbers is None:
         return None
     for number, candidate in zip(numbers, new, strict=True):
         one = candidate.series
         if number < 0:
-            words = f"{shown(one.pairs)}: its source has too many series"
-            refusals.add("series_limit", len(one.times), one.stop, words)
+            words = f"{shown(one.pairs)}: {_WORDS[number]}"
+            refusals.add(REASONS[number], len(one.times), one.stop, words)
             continue
         if one.key is not None:
             roster.remember(one.key, number)

@@ -11,6 +11,7 @@ from tocsin_alerting.remote_write.snappy import unpacked
 from tocsin_alerting.remote_write.traffic import Traffic
 from tocsin_alerting.remote_write.walk import walk
 from tocsin_alerting.store.backlog import Backlogged
+from tocsin_alerting.store.senders import UNKNOWN, Sender
 
 _TRIES = 3
 
@@ -27,13 +28,13 @@ class Receiver:
         self._roster = Roster(store)
         self.traffic = Traffic()
 
-    def receive(self, body: bytes, now_ms: int) -> Receipt:
+    def receive(self, body: bytes, now_ms: int, sender: Sender = UNKNOWN) -> Receipt:
         """Writes what is good in a request. Raises Malformed, TooLarge or Unsettled, and then
         nothing of it was written."""
         data = unpacked(body)
         for _ in range(_TRIES):
             try:
-                receipt = self._write(data, now_ms)
+                receipt = self._write(data, now_ms, sender)
             except Backlogged as error:
                 raise Unsettled(str(error)) from None
             if receipt is not None:
@@ -41,10 +42,10 @@ class Receiver:
                 return receipt
         raise Unsettled("the store is busy with its series; send it again")
 
-    def _write(self, data: bytes, now_ms: int) -> Receipt | None:
+    def _write(self, data: bytes, now_ms: int, sender: Sender) -> Receipt | None:
         """None: the numbers of the series are no longer good."""
         roster, refusals = self._roster, Refusals()
-        batch = self._decoded(data, refusals)
+        batch = self._decoded(data, refusals, sender)
         if batch is None:
             return None
         if not len(batch.numbers):
@@ -60,7 +61,7 @@ class Receiver:
             refusals.name(*_named(data, batch, place, reason))
         return Receipt(written.taken, refusals.counts, refusals.first)
 
-    def _decoded(self, data: bytes, refusals: Refusals) -> Batch | None:
+    def _decoded(self, data: bytes, refusals: Refusals, sender: Sender) -> Batch | None:
         roster = self._roster
         walked = roster.layouts.find(data, roster.known)
         if walked is None:
@@ -70,7 +71,8 @@ class Receiver:
         if len(walked.stops):
             batches.append(read(data, walked.numbers, walked.stops, walked.zeros))
         if walked.others:
-            rest = enrolled(parsed(data, walked.others, roster.known), roster, refusals)
+            others = parsed(data, walked.others, roster.known)
+            rest = enrolled(others, roster, refusals, sender)
             if rest is None:
                 return None
             batches.append(rest)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from tocsin_alerting.remote_write.layouts import Layouts
 from tocsin_alerting.remote_write.numbered import NumberedStore
+from tocsin_alerting.store.senders import UNKNOWN, Sender
 from tocsin_exporter.snapshot import Labels
 
 MOST = 200_000  # series whose label bytes are remembered
@@ -29,12 +30,12 @@ class Roster:
         """The epoch of the numbers; one that never was while there are none."""
         return -1 if self._epoch is None else self._epoch
 
-    def enrol(self, series: Sequence[Labels]) -> list[int] | None:
-        """The number of each; -1 where the store has no place. None: begin anew, with no one
+    def enrol(self, series: Sequence[Labels], sender: Sender = UNKNOWN) -> list[int] | None:
+        """The number of each; below 0 where the store has no place. None: begin anew, with no one
         known, because the numbers given out before are no longer good."""
         numbers: list[int] = []
         for begin in range(0, len(series), _AT_ONCE):
-            epoch, some = self._store.register(series[begin : begin + _AT_ONCE])
+            epoch, some = self._store.register(series[begin : begin + _AT_ONCE], sender)
             if self._epoch is not None and epoch != self._epoch:
                 self.forget()
                 return None

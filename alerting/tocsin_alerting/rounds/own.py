@@ -25,8 +25,12 @@ def store_samples(store: Store, families: Families) -> Iterator[Sample]:
     yield Sample(families["tocsin_store_series_loose"], size.loose)
     yield Sample(families["tocsin_store_samples"], size.samples)
     yield Sample(families["tocsin_store_bytes"], size.bytes)
-    yield Sample(families["tocsin_store_series_refused_total"], size.over_limit)
-    yield Sample(families["tocsin_store_series_over_sources_total"], size.over_sources)
+    yield Sample(families["tocsin_store_series_max"], size.most.series)
+    yield Sample(families["tocsin_store_remote_sources"], size.remote_sources)
+    yield Sample(families["tocsin_store_remote_sources_max"], size.most.sources)
+    yield Sample(families["tocsin_store_remote_sources_evicted_total"], size.evicted)
+    for reason, count in size.series_refused.items():
+        yield Sample(families["tocsin_store_series_refused_total"], count, labels(reason=reason))
     for reason, count in size.refused.items():
         yield Sample(families["tocsin_store_samples_refused_total"], count, labels(reason=reason))
 

@@ -25,7 +25,7 @@ from tocsin_alerting.store.cell import (
 )
 from tocsin_alerting.store.hearing import RemoteHealth
 from tocsin_alerting.store.last import Lasts
-from tocsin_alerting.store.limits import SOURCES, Limits
+from tocsin_alerting.store.limits import Limits, Most
 from tocsin_alerting.store.loose import Loose
 from tocsin_alerting.store.numbers import (
     DEAD,
@@ -37,6 +37,7 @@ from tocsin_alerting.store.numbers import (
 )
 from tocsin_alerting.store.requests import alike, columns, distinct, repeats
 from tocsin_alerting.store.rows import NO_LIMIT, Rows
+from tocsin_alerting.store.senders import Sender
 from tocsin_alerting.store.table import Table
 from tocsin_alerting.store.target import source_of
 from tocsin_alerting.store.verdict import (
@@ -57,6 +58,7 @@ from tocsin_exporter.snapshot import Labels, Source
 _TABLES = 64  # with more, a source of a few series is cheaper in pairs
 _FEW = 32
 _SCRAPES = 8  # in a request; one with more times is of another kind
+_IDLE_SOURCES = 1_000
 _IDLE = 10_000  # numbers of no use, before all are given out anew
 AHEAD_MS = 600_000
 
@@ -85,7 +87,7 @@ class Intake:
         changed: Callable[[], None],
         lasts: Lasts,
         archive: Archive | None,
-        max_series: int,
+        most: Most,
     ) -> None:
         self.own: set[Source] = set()
         self.gone: Mapping[Source, int] = {}
@@ -99,11 +101,13 @@ class Intake:
         self.hearing = RemoteHealth(lasts, self.own)
         self._archive = archive
         self._strays: Counter[Source] = Counter()  # loose series
-        self.limits = Limits(self.numbers, self._strays, max_series)
+        loose = self.loose.rows
+        self.limits = Limits(self.numbers, tables, loose, self._strays, self.own, lasts, most)
 
-    def register(self, series: Sequence[Labels]) -> Ints:
-        """The numbers of these series; -1: no place."""
-        return np.fromiter((self._number(labels) for labels in series), np.int64, len(series))
+    def register(self, series: Sequence[Labels], sender: Sender, now_ms: int) -> Ints:
+        """The numbers of these series; below 0: why there is no place, as in limits.REASONS."""
+        numbers = (self._number(labels, sender, now_ms) for labels in series)
+        return np.fromiter(numbers, np.int64, len(series))
 
     def unasked(self, numbers: Ints, times: Ints) -> tuple[list[Labels], list[Labels]]:
         """Series of which only the archive knows whether these samples are newer than all of
@@ -143,12 +147,13 @@ class Intake:
         """Forgets sources that have no series, and all numbers if too many are of no use."""
         self._lasts.expire(before_ms)
         for source in self._lasts.all():
-            if not self._is_live(source):
+            if not self.limits.is_live(source):
                 self._lasts.forget(source)
-        live = [one for one in self.numbers.sources if self._is_live(one)]
-        useless = len(self.numbers.sources) - len(live) > SOURCES // 10
+        live = [one for one in self.numbers.sources if self.limits.is_live(one)]
+        useless = len(self.numbers.sources) - len(live) > _IDLE_SOURCES
         if useless or self.numbers.idle > _IDLE + len(self.numbers) // 2:
             self.numbers.renew()
+        self.limits.recount()
 
     @property
     def strays(self) -> Collection[Source]:
@@ -188,6 +193,7 @@ class Intake:
         an agent that begins adopts many, and that is nothing to those who write others."""
         if source not in self.own:
             self.own.add(source)
+            self.limits.adopted(self._tables.get(source))
             if self.numbers.knows(source):
                 self.numbers.renew()
 
@@ -199,28 +205,25 @@ class Intake:
 
     # numbers
 
-    def _number(self, labels: Labels) -> int:
+    def _number(self, labels: Labels, sender: Sender, now_ms: int) -> int:
         number = self.numbers.known(labels)
-        return self._registered(labels) if number is None else number
+        return self._registered(labels, sender, now_ms) if number is None else number
 
-    def _registered(self, labels: Labels) -> int:
+    def _registered(self, labels: Labels, sender: Sender, now_ms: int) -> int:
         source = source_of(labels)
         table = self._tables.get(source)
         loose = self.loose.rows.known(labels)
         ours = self._is_ours(labels)
-        if loose >= 0:
-            return self.numbers.add(labels, loose_place(loose), ours)
-        row = table.rows.known(labels) if table and source not in self.own else -1
-        if row < 0 and not ours and not self.limits.admits(source, table):
-            return -1
-        return self.numbers.add(labels, row if row >= 0 else UNPLACED, ours)
+        row = table.rows.known(labels) if table and source not in self.own else UNPLACED
+        place = row if loose < 0 else loose_place(loose)
+        kept = place != UNPLACED
+        if not ours and (refusal := self.limits.admit(source, labels, sender, kept, now_ms)):
+            return refusal
+        return self.numbers.add(labels, place, ours, sender)
 
     def _is_ours(self, labels: Labels) -> bool:
         tables = (self._tables.get(source) for source in self.own)
         return any(table is not None and table.rows.known(labels) >= 0 for table in tables)
-
-    def _is_live(self, source: Source) -> bool:
-        return source in self._tables or source in self._strays
 
     # samples
 

@@ -1,11 +1,14 @@
 """The series of remote writers by number, so that a request is arrays and no labels."""
 
 from collections import Counter
+from collections.abc import Collection
 from typing import TypeVar
 
 import numpy as np
 
 from tocsin_alerting.store.cell import NEVER_MS, Ints, Mask
+from tocsin_alerting.store.rows import cost_of
+from tocsin_alerting.store.senders import UNKNOWN, Sender, Tally
 from tocsin_alerting.store.target import NAME, UP, source_of
 from tocsin_exporter.snapshot import Labels, Source
 
@@ -34,7 +37,7 @@ class Numbers:
     `ours` whether the agent itself appends to the series.
 
     `past` (numbers,) is the time of the newest sample that only the archive has, UNASKED until
-    that was asked, and `past_bits` its value.
+    that was asked, and `past_bits` its value. `series` is what each sender brought.
 
     Numbers hold for an epoch. A new one begins when somebody writes to a dead one, or when too
     many are of no use.
@@ -67,7 +70,7 @@ class Numbers:
         found = (self._labels[number] for number in numbers.tolist())
         return [labels for labels in found if labels is not None]
 
-    def add(self, labels: Labels, place: int, ours: bool = False) -> int:
+    def add(self, labels: Labels, place: int, ours: bool = False, sender: Sender = UNKNOWN) -> int:
         """The number of a series that has none."""
         number = len(self._labels)
         if number == len(self.place):
@@ -79,6 +82,8 @@ class Numbers:
             self.sources.append(source)
         self._number[labels] = number
         self._labels.append(labels)
+        self._sender.append(sender)
+        self.series.add(sender, cost_of(labels))
         self.place[number] = place
         self.source[number] = at
         self.up[number] = dict(labels).get(NAME) == UP
@@ -112,8 +117,24 @@ class Numbers:
             return
         self.place[number] = after
         if after == DEAD:
-            del self._number[labels]
-            self._labels[number] = None
+            self._end(number, labels)
+
+    def drop(self, sources: Collection[Source]) -> None:
+        """The numbers of their series are of no use any more."""
+        at = [self._source_at[one] for one in sources if one in self._source_at]
+        of_them = np.isin(self.source[: len(self._labels)], at)
+        for number in np.flatnonzero(of_them).tolist():
+            labels = self._labels[number]
+            if labels is not None:
+                self._end(number, labels)
+                self.place[number] = DEAD
+        for source in sources:
+            self.waiting.pop(source, None)
+
+    def _end(self, number: int, labels: Labels) -> None:
+        del self._number[labels]
+        self._labels[number] = None
+        self.series.add(self._sender[number], -cost_of(labels))
 
     def _begin(self) -> None:
         self.sources: list[Source] = []
@@ -127,6 +148,8 @@ class Numbers:
         self._source_at: dict[Source, int] = {}
         self._number: dict[Labels, int] = {}
         self._labels: list[Labels | None] = []
+        self._sender: list[Sender] = []
+        self.series = Tally()
 
     def _grow(self, more: int) -> None:
         self.place = np.concatenate([self.place, np.full(more, UNPLACED)])

@@ -25,6 +25,11 @@ def _bytes(labels: Labels) -> int:
     return sum(_BYTES_A_LABEL + len(name) + len(value) for name, value in labels)
 
 
+def cost_of(labels: Labels) -> int:
+    """As how many series one counts: a long one costs as much memory as several."""
+    return 1 + _bytes(labels) // BYTES_A_SERIES
+
+
 class Rows:
     """Rows are given out in order and used again once no column holds a sample of theirs.
 
@@ -47,7 +52,7 @@ class Rows:
         self._changed = changed
         self._taken = taken
         self._left = left
-        self._limit = limit
+        self.limit = limit
         self._labels: list[Labels | None] = []
         self._row: dict[Labels, int] = {}
         self._bytes = 0
@@ -57,6 +62,11 @@ class Rows:
     def __len__(self) -> int:
         """How many series have a row."""
         return len(self._row)
+
+    @property
+    def cost(self) -> int:
+        """As how many series of usual length they count."""
+        return max(len(self._row), self._bytes // BYTES_A_SERIES)
 
     @property
     def width(self) -> int:
@@ -77,7 +87,7 @@ class Rows:
 
     @property
     def _full(self) -> bool:
-        return len(self._row) >= self._limit or self._bytes >= self._limit * BYTES_A_SERIES
+        return len(self._row) >= self.limit or self._bytes >= self.limit * BYTES_A_SERIES
 
     def take(self, labels: Labels) -> int:
         """The row of a series, a new one if it has none, whatever the limit."""

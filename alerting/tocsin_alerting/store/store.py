@@ -23,12 +23,14 @@ from tocsin_alerting.store.columns import part
 from tocsin_alerting.store.held import Held, LoosePairs, Restored, Stock
 from tocsin_alerting.store.intake import AHEAD_MS, Intake, Span
 from tocsin_alerting.store.last import Lasts, LastSeen
+from tocsin_alerting.store.limits import Most
 from tocsin_alerting.store.listing import ordered_in, values_in
 from tocsin_alerting.store.matchers import Check, Verdicts, unhurried
 from tocsin_alerting.store.placed import NOWHERE, Placed, Preparation, place, place_rules
 from tocsin_alerting.store.rows import MatcherSets, Rows
 from tocsin_alerting.store.runs import State
 from tocsin_alerting.store.selection import Selection
+from tocsin_alerting.store.senders import UNKNOWN, Sender
 from tocsin_alerting.store.size import Size, size_of
 from tocsin_alerting.store.table import Table
 from tocsin_alerting.store.verdict import Written
@@ -50,6 +52,7 @@ class Store:
         max_series_per_source: int = 100_000,
         archive: Archive | None = None,
         most_backlog: int = MOST,
+        most: Most | None = None,
     ) -> None:
         self.retention_ms = archive.retention_ms if archive else retention_ms
         self._memory_ms = retention_ms
@@ -72,7 +75,7 @@ class Store:
             self._chooser.changed,
             self._lasts,
             archive,
-            max_series_per_source,
+            most or Most(max_series_per_source),
         )
 
     def append(self, snapshot: Snapshot) -> bool:
@@ -134,14 +137,13 @@ class Store:
         written = self._write(epoch, numbers[placed], times[placed], values[placed], span)
         return written.taken if written else self.write(batch)
 
-    def register(self, series: Sequence[Labels]) -> tuple[int, Ints]:
-        """(epoch, numbers (n,)) of series that a remote writer sends; -1: no place for it.
-
-        Labels are sorted and hold `__name__`; a source is their `job` and `instance`. A number is
-        good while the epoch lasts.
+    def register(self, series: Sequence[Labels], sender: Sender = UNKNOWN) -> tuple[int, Ints]:
+        """(epoch, numbers (n,)) of series of a remote writer; below 0: no place, for a reason as
+        in limits.REASONS. Labels are sorted and hold `__name__`; a source is their `job` and
+        `instance`. A number is good while the epoch lasts.
         """
         with self._lock:
-            numbers = self._intake.register(series)
+            numbers = self._intake.register(series, sender, self._now_ms)
             return self._intake.numbers.epoch, numbers
 
     def write_numbered(
@@ -303,11 +305,8 @@ class Store:
 
     def size(self) -> Size:
         with self._lock:
-            tables, loose = list(self._tables.values()), self._intake.loose
-            refused, limits = dict(self._refused), self._intake.limits
-            sources = len(self._tables.keys() | self._intake.strays)
-            over = limits.over_limit, limits.over_sources
-            return size_of(sources, tables, loose, refused, *over)
+            intake, refused = self._intake, dict(self._refused)
+            return size_of(self._tables, intake.strays, intake.loose, refused, intake.limits)
 
     # what the archive asks and says
 
@@ -397,6 +396,7 @@ class Store:
         with self._lock:
             self._look_at_archive()
             self._intake.hearing.restored(self._tables, self._intake.loose)
+            self._intake.limits.restored()
 
     def _held(self, source: Source, table: Table) -> Held:
         rows, labels = table.rows.owned()

@@ -14,6 +14,7 @@ from tocsin_alerting.api.write import BODIES, MOST_BYTES, Intake, routes
 from tocsin_alerting.http import httpx
 from tocsin_alerting.remote_write.receiver import Receiver
 from tocsin_alerting.store.cell import Ints
+from tocsin_alerting.store.senders import UNKNOWN, Sender
 from tocsin_exporter.snapshot import Labels
 
 NOW = 1_790_000_000_000
@@ -200,7 +201,7 @@ async def test_a_page_of_another_origin_may_not_send() -> None:
 
 
 class Broken(NumberedStore):
-    def register(self, series: Sequence[Labels]) -> tuple[int, Ints]:
+    def register(self, series: Sequence[Labels], sender: Sender = UNKNOWN) -> tuple[int, Ints]:
         raise MemoryError
 
 
@@ -208,3 +209,16 @@ async def test_a_fault_is_no_answer_that_makes_a_sender_drop_its_samples() -> No
     site = Site(store=Broken())
     assert (await site.post(GOOD)).status_code == 500
     assert site.receiver.traffic.requests == {500: 1}
+
+
+async def test_a_sender_is_an_address_and_a_product_without_its_version() -> None:
+    site, headers = Site(token="t"), {**PROMETHEUS, "authorization": "Bearer t"}
+    await site.post(GOOD, headers)
+    await site.post(BAD, {**headers, "user-agent": "vmagent-1.79"}, "10.0.0.7")
+    other = body(plain([Series([(b"__name__", b"n")], [(NOW, 1)])]))
+    await site.post(other, {**headers, "user-agent": "\u001b[31m"}, "2001:db8::7")
+    assert site.store.senders == [
+        Sender("127.0.0.1", "Prometheus"),
+        Sender("10.0.0.7", "vmagent-1.79"),
+        Sender("2001:db8::", ""),
+    ]

@@ -11,6 +11,7 @@ import pytest
 from tocsin_alerting.remote_write.group_commit import GROUP_BYTES, GroupCommit
 from tocsin_alerting.remote_write.receipt import Receipt
 from tocsin_alerting.remote_write.wire import Malformed
+from tocsin_alerting.store.senders import Sender
 
 LONG = 20.0
 
@@ -25,7 +26,7 @@ class Site:
         self.executor: Executor = ThreadPoolExecutor(1)
         self.commits = GroupCommit(self.receive, self.executor, self._logged, log_seconds)
 
-    def receive(self, body: bytes, now_ms: int) -> Receipt:
+    def receive(self, body: bytes, now_ms: int, sender: Sender) -> Receipt:
         self.begun.set()
         self.open.wait(LONG)
         if body == b"bad":

@@ -13,7 +13,10 @@ from support.write_requests import Series, body, number, odd, plain
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.remote_write.receiver import Receiver, Unsettled
 from tocsin_alerting.remote_write.wire import Malformed, RequestTooLarge
+from tocsin_alerting.store.cell import Ints
+from tocsin_alerting.store.senders import UNKNOWN, Sender
 from tocsin_alerting.store.store import Store
+from tocsin_exporter.snapshot import Labels
 
 NOW = 1_790_000_000_000
 STALE_BITS = 0x7FF0000000000002
@@ -167,7 +170,7 @@ def test_series_without_a_place_are_refused_by_name() -> None:
         receipt = receiver.receive(body(plain([one(job="a"), one(job="b")])), NOW)
         assert store.taken() == rows([one(job="a")])
         assert receipt.words == (
-            "1 of 2 samples refused (series_limit 1); the first: "
+            "1 of 2 samples refused (per_source 1); the first: "
             'm{job="b"}: its source has too many series'
         )
 
@@ -218,15 +221,15 @@ def test_an_epoch_that_ends_while_new_series_are_registered() -> None:
 class Restless(NumberedStore):
     """Ends its epoch whenever a series was registered."""
 
-    def register(self, series: Sequence[object]) -> tuple[int, object]:  # type: ignore[override]
+    def register(self, series: Sequence[Labels], sender: Sender = UNKNOWN) -> tuple[int, Ints]:
         self.renumber()
-        return self.epoch - 1, super().register(series)[1]  # type: ignore[arg-type]
+        return self.epoch - 1, super().register(series)[1]
 
 
 def test_a_store_that_never_settles_is_to_be_asked_again() -> None:
     store = Restless()
     with pytest.raises(Unsettled, match="send it again"):
-        Receiver(store).receive(body(plain([one()])), NOW)  # type: ignore[arg-type]
+        Receiver(store).receive(body(plain([one()])), NOW)
     assert store.taken() == []
 
 

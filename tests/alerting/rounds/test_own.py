@@ -47,7 +47,11 @@ def test_the_store() -> None:
     assert only(found, "tocsin_store_series") == store.size().series
     assert only(found, "tocsin_store_samples") == store.size().samples >= 2
     assert only(found, "tocsin_store_series_loose") == 0
-    assert only(found, "tocsin_store_series_over_sources_total") == 0
+    assert only(found, "tocsin_store_series_refused_total", reason="per_sender") == 0
+    assert only(found, "tocsin_store_series_max") == store.size().most.series
+    assert only(found, "tocsin_store_remote_sources") == 1
+    assert only(found, "tocsin_store_remote_sources_max") == store.size().most.sources
+    assert only(found, "tocsin_store_remote_sources_evicted_total") == 0
     assert only(found, "tocsin_store_bytes") > 0
     assert sum(v for (name, _), v in found.items() if "samples_refused" in name) == 1
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from support.archives import cells_of
 from tocsin_alerting.store.cell import ABSENT_BITS, STALE_BITS, Ints
 from tocsin_alerting.store.last import LastSeen
-from tocsin_alerting.store.limits import SOURCES
 from tocsin_alerting.store.matchers import Matcher, MatchOp
 from tocsin_alerting.store.store import HOUR_MS, Store
 from tocsin_exporter.snapshot import Family, Labels, Layout, Series, Snapshot, Source, labels
@@ -235,20 +234,10 @@ def test_a_source_with_too_many_series_has_no_place_for_more() -> None:
     _, numbers = store.register([series(i) for i in range(5)])
     assert numbers.tolist()[:3] != [-1, -1, -1] and numbers.tolist()[3:] == [-1, -1]
     assert store.register([series(0), series(9, Source("other", ""))])[1].min() >= 0
-    assert store.size().over_limit == 2
+    assert store.size().series_refused["per_source"] == 2
     # Two of them are loose, one is in a column: the limit counts all.
     assert store.write([(series(0), 50, 1.0), (series(1), 40, 1.0), (series(2), 60, 1.0)]) == 3
     assert store.register([series(7)])[1].tolist() == [-1]
-
-
-def test_there_are_not_more_remote_sources_than_allowed(caplog: pytest.LogCaptureFixture) -> None:
-    store = Store()
-    many = [series("a", Source("j", str(i))) for i in range(SOURCES + 2)]
-    _, numbers = store.register(many)
-    assert (numbers[:SOURCES] >= 0).all() and (numbers[SOURCES:] == -1).all()
-    assert store.register([many[0]])[1][0] == numbers[0]
-    assert store.size().over_sources == 2
-    assert caplog.text.count("others are refused") == 1
 
 
 def test_a_number_is_good_as_long_as_its_series_is_kept() -> None:

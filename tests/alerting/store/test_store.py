@@ -154,7 +154,8 @@ def test_series_over_the_limit_are_cut_and_counted_and_up_is_never_one_of_them()
     store.append(snapshot(2000, form, 0.0, 1.0, 2.0, 3.0))
     assert len(store.select(named("m"), 0, 9000).series) == 2
     assert cells(store, "up") == [1.0, 1.0]
-    assert (store.size().series, store.size().over_limit) == (5, 2)
+    size = store.size()
+    assert (size.series, size.series_refused["per_source"]) == (5, 2)
 
 
 def test_retention_drops_columns_and_gives_dead_rows_to_new_series() -> None:

@@ -1,0 +1,173 @@
+"""What remote writers may bring, and who must make room: no sender shuts out the others."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from support.archives import Kept
+from support.snapshots import snapshot
+from tocsin_alerting.store.cell import Ints
+from tocsin_alerting.store.limits import (
+    OVER_SERIES,
+    OVER_SOURCES,
+    PER_SENDER,
+    PER_SOURCE,
+    Most,
+)
+from tocsin_alerting.store.senders import Sender
+from tocsin_alerting.store.store import HOUR_MS, Store
+from tocsin_exporter.snapshot import Family, Labels, Sample, labels
+
+NOW = 1_700_000_000_000
+MINUTE_MS = 60_000
+A, B, C, D, E = (Sender(f"10.0.0.{number}", "x") for number in range(1, 6))
+
+
+def sources(first: int, count: int) -> list[Labels]:
+    return [one(instance=str(number)) for number in range(first, first + count)]
+
+
+def one(instance: str = "i", **others: str) -> Labels:
+    return labels(__name__="m", job="j", instance=instance, **others)
+
+
+class Site:
+    """A store in which at most 100 sources have places, and its senders."""
+
+    def __init__(self, most: Most | None = None, store: Store | None = None) -> None:
+        self.store = store or Store(most=most or Most(sources=100))
+        self.now = NOW
+        self.store.expire(NOW)
+
+    def send(self, sender: Sender, series: Sequence[Labels]) -> list[int]:
+        """One sample of each, as a request has them; why some of them were refused."""
+        epoch, numbers = self.store.register(series, sender)
+        taken = numbers[numbers >= 0]
+        written = self._write(epoch, taken)
+        if written is None:
+            return self.send(sender, series)
+        assert written == len(taken)
+        return numbers[numbers < 0].tolist()
+
+    def _write(self, epoch: int, numbers: Ints) -> int | None:
+        times, values = numbers * 0 + self.now, numbers * 1.0
+        written = self.store.write_numbered(epoch, numbers, times, values, self.now)
+        return None if written is None else written.taken
+
+    def passes(self, ms: int) -> None:
+        self.now += ms
+        self.store.expire(self.now)
+
+    def refused(self) -> dict[str, int]:
+        return {name: count for name, count in self.store.size().series_refused.items() if count}
+
+
+def test_a_sender_with_too_many_sources_shuts_out_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    site = Site()
+    assert site.send(A, sources(0, 120)) == [PER_SENDER] * 70
+    assert site.send(B, sources(1000, 25)) == []
+    assert site.send(A, sources(0, 120)) == [PER_SENDER] * 70  # those it has, it keeps
+    assert site.refused() == {"per_sender": 140}
+    assert caplog.text.count("10.0.0.1 (x) are refused: per_sender") == 1
+    assert site.store.size().remote_sources == 75
+
+
+def test_there_are_not_more_sources_in_all_than_allowed() -> None:
+    site = Site(Most(sources=8))
+    for first, (sender, count) in enumerate(((A, 4), (B, 2), (C, 1), (D, 1)), 1):
+        assert site.send(sender, sources(100 * first, count)) == []
+    assert site.send(E, sources(0, 2)) == [OVER_SOURCES] * 2
+    assert site.refused() == {"over_sources": 2}
+
+
+def test_series_are_limited_in_all_and_for_each_sender() -> None:
+    site = Site(Most(series=16))
+    assert site.send(A, [one(i=str(number)) for number in range(10)]) == [PER_SENDER] * 2
+    for first, (sender, count) in enumerate(((B, 4), (C, 2), (D, 1), (E, 1)), 1):
+        assert site.send(sender, sources(100 * first, count)) == []
+    assert site.send(Sender("10.0.0.9", ""), sources(0, 1)) == [OVER_SERIES]
+
+
+def test_a_series_with_long_labels_counts_as_several() -> None:
+    site = Site(Most(series=16))
+    series = [one(i=str(number), long="x" * 3 * 1024) for number in range(10)]
+    assert site.send(A, series) == [PER_SENDER] * 8
+    site.store.expire(site.now)
+    assert site.send(A, series[2:]) == [PER_SENDER] * 8
+    assert site.send(A, series[:2]) == []
+
+
+def test_another_sender_fills_at_most_half_of_a_source() -> None:
+    site = Site(Most(of_source=10))
+    assert site.send(A, [one(i="a")]) == []
+    assert site.send(B, [one(i=str(number)) for number in range(10)]) == [PER_SOURCE] * 6
+    assert site.send(A, [one(j=str(number)) for number in range(10)]) == [PER_SOURCE] * 5
+    assert site.refused() == {"per_source": 11}
+
+
+def test_the_silent_make_room_and_come_back_when_there_is_some() -> None:
+    site = Site(store=Store(3 * HOUR_MS, most=Most(sources=100)))
+    site.send(A, sources(0, 50))
+    site.passes(HOUR_MS - MINUTE_MS)
+    site.send(A, sources(0, 10))
+    assert site.send(A, sources(100, 1)) == [PER_SENDER]
+    site.passes(MINUTE_MS + 1)
+    assert site.send(A, sources(100, 40)) == []
+    size = site.store.size()
+    assert (size.remote_sources, size.evicted) == (50, 40)
+    assert site.send(A, sources(0, 11)) == [PER_SENDER]
+    assert site.store.size().series == 90  # what they had is still there
+    assert site.send(B, sources(10, 5)) == []
+
+
+def test_who_writes_is_not_evicted_though_its_samples_are_late() -> None:
+    site = Site(Most(sources=4))
+    site.passes(-2 * HOUR_MS)
+    site.store.write([(series, site.now, 1.0) for series in sources(0, 1)])
+    assert site.store.size().remote_sources == 1
+    site.passes(2 * HOUR_MS)
+    site.send(A, sources(0, 1))
+    site.send(A, sources(10, 4))
+    assert site.store.size().evicted == 0
+
+
+def test_sources_that_memory_has_no_more_give_up_their_places() -> None:
+    site = Site()
+    site.send(A, sources(0, 50))
+    site.store.expire(NOW + 2 * HOUR_MS)
+    assert site.store.size().remote_sources == 0
+    site.passes(2 * HOUR_MS)
+    assert site.send(A, sources(100, 50)) == []
+    assert site.store.size().evicted == 0
+
+
+def test_no_remote_writer_takes_the_room_of_what_the_agent_itself_reads() -> None:
+    site = Site(Most(of_source=10, sources=4, series=20))
+    family = Family("m", "gauge", "", "")
+    read = snapshot([Sample(family, number, labels(i=str(number))) for number in range(5)])
+    here = read.source
+    own = {"job": here.job, "instance": here.instance}
+    theirs = [labels(__name__="theirs", i=str(number), **own) for number in range(12)]
+    assert site.send(A, theirs) == [PER_SOURCE] * 2
+    for second in range(1, 3):
+        assert site.store.append(replace(read, at_ms=NOW + second))
+    assert site.refused() == {"per_source": 2}
+    assert site.store.last(here) is not None
+    assert site.store.size().series == 18
+
+
+def test_after_a_restart_sources_belong_to_whoever_sends_them_again(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    site = Site(store=kept.store)
+    site.send(A, sources(0, 3))
+    kept.archive.turn()
+    again = kept.again()
+    assert again.store.size().remote_sources == 3
+    site = Site(store=again.store)
+    assert site.send(B, sources(0, 3)) == []
+    site.passes(MINUTE_MS)
+    assert site.send(B, sources(0, 4)) == []
+    assert again.store.size().remote_sources == 4
+    again.archive.let_go()
