@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from support.archives import Kept
@@ -49,10 +50,10 @@ class Site:
         if written is None:
             return self.send(sender, series)
         assert written == len(taken)
-        return numbers[numbers < 0].tolist()
+        return [int(number) for number in numbers if number < 0]
 
     def _write(self, epoch: int, numbers: Ints) -> int | None:
-        times, values = numbers * 0 + self.now, numbers * 1.0
+        times, values = np.full(len(numbers), self.now), np.ones(len(numbers))
         written = self.store.write_numbered(epoch, numbers, times, values, self.now)
         return None if written is None else written.taken
 
