@@ -58,7 +58,8 @@ def main(minutes: float, number: int) -> int:
     for kind, tally in tallies(folder, minutes, number):
         print(
             f"{kind}: {tally.examples} examples, an answer within {tally.answer_seconds:.2f} s,"
-            f" a page within {tally.page_seconds:.2f} s, {len(tally.kept)} kept",
+            f" a page within {tally.page_seconds:.2f} s, {tally.grown_mib:.0f} MiB grown,"
+            f" {len(tally.kept)} kept",
             flush=True,
         )
         kept += tally.kept

@@ -174,11 +174,13 @@ class WorkerNeighbourhood:
 
 @dataclass
 class Tally:
-    """What a fuzzer did: examples, the longest wait for /-/healthy and for a page, in seconds."""
+    """What a fuzzer did: examples, the longest wait for /-/healthy and for a page, in seconds, and
+    by how much the process grew."""
 
     examples: int = 0
     answer_seconds: float = 0.0
     page_seconds: float = 0.0
+    grown_mib: float = 0.0
     kept: list[str] = field(default_factory=list)
 
 
@@ -247,6 +249,7 @@ def fuzz(place: Neighbourhood, kind: str, seconds: float, number: int, growth_mi
             tally.kept.append(str(keep(kind, broken)))
             break
         tally.page_seconds = max(tally.page_seconds, place.page_seconds())
+        tally.grown_mib = place.resident_mib() - before
     if place.metric("tocsin_loop_blocked_total") > blocked:
         tally.kept.append(f"the loop was blocked, by rounds up to seed {number - 1}")
     return tally
@@ -269,6 +272,7 @@ def fuzz_worker(folder: Path, seconds: float, number: int, growth_mib: float) ->
         while time.monotonic() < until and not tally.kept:
             broken = examples_of(says, say, number, EXAMPLES, until)
             number += 1
+            tally.grown_mib = worker.resident_mib() - before
             if broken is not None:
                 tally.kept.append(str(keep("worker", broken)))
     finally:

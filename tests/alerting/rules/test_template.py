@@ -332,3 +332,24 @@ def test_the_usual_text_needs_no_language(text: str) -> None:
     token = SCOPE.set(seen)
     assert _plain(text, seen) is not None
     SCOPE.reset(token)
+
+
+async def test_the_loop_turns_between_the_queries_of_a_text() -> None:
+    """Answers that are there at once would let one text keep everybody else waiting."""
+    turns: list[int] = []
+
+    async def others() -> None:
+        while True:
+            turns.append(1)
+            await asyncio.sleep(0)
+
+    async def answer() -> Rows:
+        return []
+
+    other = asyncio.create_task(others())
+    spending = Spending()
+    with spending.text():
+        for _ in range(20):
+            await spending.query(answer())
+    other.cancel()
+    assert len(turns) >= 20
