@@ -60,7 +60,7 @@ class Store:
         self._archived_ms = NEVER_MS  # what is later than this is in memory
         self.backlog = Backlog(archive, retention_ms, most_backlog)
         self._now_ms = NEVER_MS
-        self._max_series = max_series_per_source
+        self._max_series = most.of_source if most else max_series_per_source
         self._tables: dict[Source, Table] = {}
         self._placed: dict[Source, Placed] = {}
         self._lasts = Lasts()

@@ -23,6 +23,8 @@ from tocsin_exporter.snapshot import Family, Labels, Sample, labels
 
 NOW = 1_700_000_000_000
 MINUTE_MS = 60_000
+FAMILY = Family("m", "gauge", "", "")
+READ = snapshot([Sample(FAMILY, number, labels(i=str(number))) for number in range(5)])
 A, B, C, D, E = (Sender(f"10.0.0.{number}", "x") for number in range(1, 6))
 
 
@@ -91,6 +93,27 @@ def test_series_are_limited_in_all_and_for_each_sender() -> None:
     assert site.send(Sender("10.0.0.9", ""), sources(0, 1)) == [OVER_SERIES]
 
 
+def test_what_the_agent_itself_has_leaves_less_for_others() -> None:
+    site = Site(Most(series=16))
+    assert site.store.append(replace(READ, at_ms=NOW))
+    site.store.expire(NOW)
+    assert site.send(A, [one(i=str(number)) for number in range(10)]) == [PER_SENDER] * 6
+
+
+def test_series_that_memory_has_no_more_count_no_longer() -> None:
+    site = Site(Most(series=16))
+    assert site.send(A, [one(i=str(number)) for number in range(8)]) == []
+    site.passes(2 * HOUR_MS)
+    assert site.send(A, [one(j=str(number)) for number in range(8)]) == []
+
+
+def test_who_sends_what_nobody_brought_has_brought_it() -> None:
+    site = Site(Most(sources=4))
+    site.store.write([(series, NOW - 1, 1.0) for series in sources(0, 2)])
+    assert site.send(A, [one(instance=str(number), i="new") for number in range(2)]) == []
+    assert site.send(A, sources(10, 1)) == [PER_SENDER]
+
+
 def test_a_series_with_long_labels_counts_as_several() -> None:
     site = Site(Most(series=16))
     series = [one(i=str(number), long="x" * 3 * 1024) for number in range(10)]
@@ -146,14 +169,12 @@ def test_sources_that_memory_has_no_more_give_up_their_places() -> None:
 
 def test_no_remote_writer_takes_the_room_of_what_the_agent_itself_reads() -> None:
     site = Site(Most(of_source=10, sources=4, series=20))
-    family = Family("m", "gauge", "", "")
-    read = snapshot([Sample(family, number, labels(i=str(number))) for number in range(5)])
-    here = read.source
+    here = READ.source
     own = {"job": here.job, "instance": here.instance}
     theirs = [labels(__name__="theirs", i=str(number), **own) for number in range(12)]
     assert site.send(A, theirs) == [PER_SOURCE] * 2
     for second in range(1, 3):
-        assert site.store.append(replace(read, at_ms=NOW + second))
+        assert site.store.append(replace(READ, at_ms=NOW + second))
     assert site.refused() == {"per_source": 2}
     assert site.store.last(here) is not None
     assert site.store.size().series == 18
