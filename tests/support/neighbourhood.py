@@ -165,8 +165,9 @@ class Neighbourhood:
         finally:
             connection.close()
 
-    def write(self, body: bytes) -> int:
-        return self.ask("POST", "/api/v1/write", body, {**WRITE_HEADERS, **SECRET_HEADERS})[0]
+    def write(self, body: bytes, sender: str = "trial/1") -> int:
+        headers = {**WRITE_HEADERS, **SECRET_HEADERS, "User-Agent": sender}
+        return self.ask("POST", "/api/v1/write", body, headers)[0]
 
     def metric(self, name: str) -> float:
         page = self.ask("GET", "/metrics")[1].decode()
@@ -182,9 +183,11 @@ class Neighbourhood:
         status = Path(f"/proc/{self.agent.process.pid}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
-    def page_seconds(self, within: float = PAGE_SECONDS, at_ms: int | None = None) -> float:
+    def page_seconds(
+        self, within: float = PAGE_SECONDS, at_ms: int | None = None, source: str = "trials"
+    ) -> float:
         """Raises a fault, and gives the seconds until its page arrived. `at_ms` is the agent's time
-        where it has one of its own."""
+        where it has one of its own; `source` is a sender and source of samples of its own."""
         self._faults += 1
         trial = f"trial-{self._faults}-{time.time_ns()}"
         labels = (
@@ -195,7 +198,9 @@ class Neighbourhood:
         )
         began = time.monotonic()
         body = write_request([(labels, [(at_ms or time.time_ns() // 10**6, 1.0)])])
-        while (status := self.write(body)) == 503:  # a sender's part: again, a moment later
+        while (
+            status := self.write(body, f"{source}/1")
+        ) == 503:  # a sender's part: again, a moment later
             assert time.monotonic() - began < within, "no fault can be written"
             time.sleep(0.1)
         assert status in (200, 204), status
