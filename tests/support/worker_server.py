@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -59,7 +60,7 @@ async def serving(
     model: Model, env: Mapping[str, str] | None = None, flags: str = ""
 ) -> AsyncGenerator[WorkerServer]:
     """Serves `model` under settings from `env` and `flags`."""
-    base = "--max-running 4 --max-waiting 4 --kv-cache-tokens 20000 --port 0 "
+    base = "--max-running 4 --max-waiting 4 --kv-cache-tokens 20000 "
     _, chosen = settings.read((base + flags).split(), env or {}, "test")
     death = Death()
     metrics = Metrics(model.name, "test")
@@ -76,11 +77,12 @@ async def serving(
     )
     app = application(worker, "test", time.time)
     server = uvicorn.Server(Config(app, metrics.connections, 1))
-    task = asyncio.create_task(server._serve())
+    listener = socket.create_server(("127.0.0.1", 0))
+    task = asyncio.create_task(server._serve([listener]))
     try:
         while not server.started:
             await asyncio.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
+        port = listener.getsockname()[1]
         limits = httpx2.Limits(max_connections=None)
         async with httpx2.AsyncClient(
             base_url=f"http://127.0.0.1:{port}", timeout=60, limits=limits
