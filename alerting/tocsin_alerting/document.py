@@ -85,7 +85,8 @@ class InvalidDocument(ValueError):
 
     def __init__(self, problems: Iterable[Problem], more: int = 0) -> None:
         every = sorted(problems)
-        self.problems = every[:MOST_PROBLEMS]
+        # One more is the line that counts the others of a part.
+        self.problems = every if len(every) <= MOST_PROBLEMS + 1 else every[:MOST_PROBLEMS]
         if more := more + len(every) - len(self.problems):
             last = self.problems[-1]
             self.problems.append(replace(last, message=f"{more:,} more problems are not shown"))

@@ -156,6 +156,10 @@ def _families(comments: Sequence[str]) -> Work[dict[str, Family]]:
     families: dict[str, Family] = {}
     cost = 0
     for line in comments:
+        cost += NEW // 4 + len(line) if line.startswith("# ") else 1
+        if cost > SLICE:
+            cost = 0
+            yield
         if not line.startswith("# "):
             continue
         kind, name, text = (*line.rstrip()[2:].split(" ", 2), "", "")[:3]
@@ -164,10 +168,6 @@ def _families(comments: Sequence[str]) -> Work[dict[str, Family]]:
             families[name] = replace(family, type=_TYPES.get(text, "untyped"))
         elif kind == "HELP":
             families[name] = replace(family, help=unescaped(text))
-        cost += NEW // 4 + len(line)
-        if cost > SLICE:
-            cost = 0
-            yield
     return families
 
 
