@@ -410,7 +410,7 @@ class App:
             *metrics_routes(page, self._unready, links=_LINKS),
             *query.routes(self.store, self.engine, self.queries, now_ms, monotonic),
             *targets.routes(self._targets),
-            *rules.routes(lambda: self.groups.all, base),
+            *rules.routes(lambda: self.groups.all, base, monotonic),
             *incidents.routes(self.desk, guarded, now_ms, base),
             *engines_api.routes(self._watched_engines, self._forget_engine, guarded),
             *channels_api.routes(self.setup.channels, guarded, now_ms, base),

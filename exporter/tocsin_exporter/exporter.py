@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from tocsin_exporter import http_server
+from tocsin_exporter.admission import Admission
 from tocsin_exporter.agent import Agent
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.reading import Reading
@@ -107,7 +108,8 @@ async def serve(options: Options, sockets: list[socket.socket]) -> None:
     limits = Limits(connections=most_connections(options.max_connections))
     scrapes = Scrapes(connections=Connections(limits))
     agent, app = build(options, clock, loop_watch, scrapes)
-    server = uvicorn.Server(http_server.Config(app, scrapes.connections, _GOODBYE_SECONDS))
+    admitted = Admission(app)
+    server = uvicorn.Server(http_server.Config(admitted, scrapes.connections, _GOODBYE_SECONDS))
     loop = asyncio.get_running_loop()
     for one in (signal.SIGINT, signal.SIGTERM):  # uvicorn ends, and then raises what it caught
         loop.add_signal_handler(one, lambda: None)

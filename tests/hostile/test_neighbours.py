@@ -3,6 +3,7 @@
 In each trial a fault is raised, and its P0 arrives; memory, answers and the loop have bounds.
 """
 
+import asyncio
 import signal
 import threading
 import time
@@ -17,6 +18,7 @@ import pytest
 from support.fuzz_bodies import nested, protobuf_bomb, request, snappy_bomb
 from support.fuzzing import FORM, raw_status
 from support.greedy_clients import QUERIES, GreedyClients
+from support.hostile_clients import asking_again
 from support.neighbourhood import RULES, Neighbourhood
 from support.remote_write import write_request
 
@@ -42,6 +44,15 @@ HOSTILE_RULES = (
 """
 )
 
+MANY_RULES = (
+    RULES
+    + "- name: many\n  interval: 1m\n  rules:\n"
+    + "".join(
+        f"  - {{alert: A{number}, expr: 'vector({number}) < 0', annotations: {{summary: text}}}}\n"
+        for number in range(600)
+    )
+)
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neighbourhood]:
@@ -53,6 +64,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neighbourhood]:
 def careless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neighbourhood]:
     """Its rules are hostile all the time."""
     with Neighbourhood(tmp_path_factory.mktemp("careless"), HOSTILE_RULES) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def ruled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neighbourhood]:
+    """Its page of rules takes milliseconds to make."""
+    with Neighbourhood(tmp_path_factory.mktemp("ruled"), MANY_RULES) as one:
         yield one
 
 
@@ -218,6 +236,20 @@ def test_a_crowd_that_asks_at_once(place: Neighbourhood) -> None:
         assert answers <= {200, 503}, answers
 
     place.pages_during(trial, growth_mib=400)
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/rules", "/metrics", "/api/v1/incidents", "/-/healthy", "/api/v1/nothing"]
+)
+def test_a_crowd_that_asks_again_and_again(path: str, ruled: Neighbourhood) -> None:
+    """All of them in each turn of the loop: a page took 17 s."""
+
+    def trial() -> None:
+        answers = asyncio.run(asking_again(ruled.agent.port, path, 200, 8.0))
+        assert sum(answers.values()) > 200
+        assert set(answers) <= {b"200", b"404", b"503"}, answers
+
+    ruled.pages_during(trial, growth_mib=400)
 
 
 def test_the_lag_says_what_a_request_waits(place: Neighbourhood) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -74,3 +76,25 @@ async def silent(port: int, count: int, said: bytes = b"") -> AsyncIterator[list
     finally:
         for one in opened:
             one.close()
+
+
+async def asking_again(port: int, path: str, clients: int, seconds: float) -> Counter[bytes]:
+    """So many connections, each of which asks the next time as soon as it is answered; how often
+    each status came."""
+    statuses: Counter[bytes] = Counter()
+    raw = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+
+    async def client(until: float) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            while time.monotonic() < until:
+                writer.write(raw)
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                await reader.readexactly(int(head.split(b"content-length:")[1].split()[0]))
+                statuses[head[9:12]] += 1
+        finally:
+            writer.transport.abort()
+
+    until = time.monotonic() + seconds
+    await asyncio.gather(*(client(until) for _ in range(clients)))
+    return statuses

@@ -7,6 +7,7 @@ never a Reading.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -20,6 +21,8 @@ from tocsin_alerting.api.gzipped import WORTH_BYTES, gzipped
 from tocsin_exporter.negotiation import accepts_gzip
 
 Endpoint = Callable[[Request], Awaitable[ASGIApp]]
+SHARED_SECONDS = 0.2
+_MOST_SHARED = 4  # they may be long
 _CORS = {
     "access-control-allow-headers": "Accept, Authorization, Content-Type, Origin",
     "access-control-allow-methods": "GET, POST, OPTIONS",
@@ -29,19 +32,55 @@ _CORS = {
 }
 
 
-def read(path: str, endpoint: Endpoint, *methods: str, any_origin: bool = False) -> Route:
+def read(
+    path: str,
+    endpoint: Endpoint,
+    *methods: str,
+    any_origin: bool = False,
+    shared_by: Callable[[], float] | None = None,
+) -> Route:
     """GET and OPTIONS at `path`, and `methods`; `endpoint` gives the response, which is compressed
     for those who take it. A response that is no `Response` looks after that itself.
-    `any_origin`: every web page may read it."""
+    `any_origin`: every web page may read it. `shared_by`: a clock in seconds, by which an answer
+    is given again for SHARED_SECONDS to all who ask the same."""
 
-    async def answer(request: Request) -> ASGIApp:
+    async def answer(request: Request, zipped: bool) -> ASGIApp:
         response = await endpoint(request)
-        wanted = accepts_gzip(request.headers.get("accept-encoding", ""))
-        if wanted and isinstance(response, Response) and len(response.body) >= WORTH_BYTES:
+        if zipped and isinstance(response, Response) and len(response.body) >= WORTH_BYTES:
             await _compress(response)
         return response
 
-    return Route(path, _Reading(answer, {"GET", *methods}, any_origin))
+    share = _Shared(answer, shared_by).answer if shared_by else answer
+
+    async def respond(request: Request) -> ASGIApp:
+        return await share(request, accepts_gzip(request.headers.get("accept-encoding", "")))
+
+    return Route(path, _Reading(respond, {"GET", *methods}, any_origin))
+
+
+class _Shared:
+    """Answers of the last moment: to make a long one takes milliseconds of the loop, and hundreds
+    may ask in that moment."""
+
+    def __init__(
+        self, answer: Callable[[Request, bool], Awaitable[ASGIApp]], monotonic: Callable[[], float]
+    ) -> None:
+        self._make, self._monotonic = answer, monotonic
+        self._last: dict[tuple[bytes, bool], tuple[float, asyncio.Future[ASGIApp]]] = {}
+
+    async def answer(self, request: Request, zipped: bool) -> ASGIApp:
+        key, now = (request.scope["query_string"], zipped), self._monotonic()
+        began, making = self._last.get(key, (-math.inf, None))
+        if making is None or now - began >= SHARED_SECONDS:
+            making = asyncio.ensure_future(self._make(request, zipped))
+            self._keep(key, now, making)
+        return await asyncio.shield(making)  # who goes takes it from no other
+
+    def _keep(self, key: tuple[bytes, bool], now: float, making: asyncio.Future[ASGIApp]) -> None:
+        self._last.pop(key, None)
+        if len(self._last) >= _MOST_SHARED:
+            del self._last[next(iter(self._last))]
+        self._last[key] = now, making
 
 
 async def _compress(response: Response) -> None:

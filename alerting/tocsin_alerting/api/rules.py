@@ -24,9 +24,12 @@ Progress = Callable[[], Sequence[GroupProgress]]
 _TYPES = {"alert": "alerting", "record": "recording", "": ""}
 
 
-def routes(groups: Progress, external_url: str = "") -> list[Route]:
+def routes(
+    groups: Progress, external_url: str = "", monotonic: Callable[[], float] | None = None
+) -> list[Route]:
     """`groups` gives the state of every rule group as it is now; annotations that link to the
-    agent link below `external_url`."""
+    agent link below `external_url`. By `monotonic`, in seconds, who asks at once shares an answer.
+    """
 
     async def rules(request: Request) -> Response:
         kind = request.query_params.get("type", "")
@@ -40,7 +43,10 @@ def routes(groups: Progress, external_url: str = "") -> list[Route]:
     async def alerts(request: Request) -> Response:
         return success({"alerts": [_alert(one, external_url) for one in _active(groups())]})
 
-    return [read("/api/v1/rules", rules), read("/api/v1/alerts", alerts)]
+    return [
+        read("/api/v1/rules", rules, shared_by=monotonic),
+        read("/api/v1/alerts", alerts, shared_by=monotonic),
+    ]
 
 
 class _Chosen:

@@ -15,11 +15,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tocsin_alerting.api.answers import ApiError, failure
 from tocsin_exporter import http_server
+from tocsin_exporter.admission import Admission, is_health
 from tocsin_exporter.connections import Connections
 
 log = logging.getLogger(__name__)
 
 GOODBYE_SECONDS = 1
+_WRITES = tuple(f"/api/v1/{name}" for name in ("write", "incidents/", "engines/", "channels/"))
 _SAID = {
     404: ("not_found", "there is no {1}"),
     405: ("method_not_allowed", "{0} does nothing at {1}"),
@@ -41,7 +43,13 @@ def application(routes: Sequence[Route]) -> Starlette:
 
 def server(app: ASGIApp, connections: Connections) -> uvicorn.Server:
     """Ends within GOODBYE_SECONDS of being told, whatever a client still waits for."""
-    return uvicorn.Server(http_server.Config(_Parting(app), connections, GOODBYE_SECONDS))
+    admitted = _Parting(Admission(app, _urgent))
+    return uvicorn.Server(http_server.Config(admitted, connections, GOODBYE_SECONDS))
+
+
+def _urgent(scope: Scope) -> bool:
+    """What pages depend on, and what people do: neither waits behind those who read."""
+    return is_health(scope) or scope["method"] == "POST" and scope["path"].startswith(_WRITES)
 
 
 class _ByPath(BaseRoute):

@@ -1,5 +1,6 @@
 """Who may read from another page, and what other methods are told."""
 
+import asyncio
 import gzip
 
 import pytest
@@ -9,7 +10,7 @@ from starlette.routing import Route
 
 from support.api_client import api_client
 from tocsin_alerting.api.answers import ApiError
-from tocsin_alerting.api.reads import read
+from tocsin_alerting.api.reads import SHARED_SECONDS, read
 
 ORIGIN = {"origin": "https://page.example"}
 
@@ -99,3 +100,62 @@ async def test_what_is_worth_it_is_compressed_for_who_takes_it(
     assert answer.headers.get("content-encoding") == coding
     assert int(answer.headers["content-length"]) == len(raw)
     assert (gzip.decompress(raw) if coding else raw).decode() == whole
+
+
+class Costly:
+    """An answer that somebody has to make, and a clock; it is made while `free` is set."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.made = 0
+        self.free = asyncio.Event()
+        self.free.set()
+        self.routes = [read("/api/v1/costly", self._answer, shared_by=lambda: self.now)]
+
+    async def _answer(self, request: Request) -> Response:
+        self.made += 1
+        await self.free.wait()
+        if request.query_params.get("bad"):
+            raise ApiError("bad_data", "no")
+        return PlainTextResponse(f"number {self.made} " * 200)
+
+
+async def test_who_asks_at_once_shares_an_answer_and_nobody_later() -> None:
+    costly = Costly()
+    async with api_client(costly.routes) as client:
+        answers = [await client.get("/api/v1/costly") for _ in range(5)]
+        assert {one.text[:8] for one in answers} == {"number 1"}
+        costly.now += SHARED_SECONDS / 2
+        assert (await client.get("/api/v1/costly")).text == answers[0].text
+        costly.now += SHARED_SECONDS / 2
+        assert (await client.get("/api/v1/costly")).text.startswith("number 2")
+
+
+async def test_only_the_same_question_is_shared() -> None:
+    costly = Costly()
+    plain = {"accept-encoding": "identity"}
+    async with api_client(costly.routes) as client:
+        for number, query in enumerate(("", "?a=1", "?a=2", "?a=3", "?a=4"), 1):
+            for _ in range(2):
+                answer = await client.get(f"/api/v1/costly{query}", headers=plain)
+                assert answer.text.startswith(f"number {number} ")
+        packed = await client.get("/api/v1/costly?a=4", headers={"accept-encoding": "gzip"})
+        assert packed.headers["content-encoding"] == "gzip"
+        again = await client.get("/api/v1/costly?a=4", headers=plain)
+        assert "content-encoding" not in again.headers and again.text == answer.text
+        refused = [await client.get("/api/v1/costly?bad=1") for _ in range(2)]
+    assert [one.status_code for one in refused] == [400, 400]
+    assert costly.made == 7
+
+
+async def test_who_goes_takes_the_answer_from_no_other() -> None:
+    costly = Costly()
+    costly.free.clear()
+    async with api_client(costly.routes) as client:
+        first, second = (asyncio.create_task(client.get("/api/v1/costly")) for _ in range(2))
+        while not costly.made:
+            await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        costly.free.set()
+        assert (await second).text.startswith("number 1")

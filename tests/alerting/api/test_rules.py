@@ -17,6 +17,7 @@ from tocsin_alerting.http import httpx
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.rules.file import read
 from tocsin_alerting.rules.groups import Groups
+from tocsin_alerting.rules.progress import GroupProgress
 from tocsin_alerting.store.store import Store
 
 RULES = """
@@ -207,3 +208,18 @@ async def test_what_is_no_page(query: str, why: str) -> None:
         answer = await client.get(f"/api/v1/rules?{query}")
     assert (answer.status_code, answer.json()["errorType"]) == (400, "bad_data")
     assert why in answer.json()["error"]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/rules", "/api/v1/alerts"])
+async def test_a_crowd_costs_one_answer(path: str) -> None:
+    """Two hundred clients that asked again and again delayed a page by 17 s."""
+    asked: list[str] = []
+
+    def groups() -> list[GroupProgress]:
+        asked.append(path)
+        return []
+
+    async with api_client(routes(groups, monotonic=lambda: 0.0)) as client:
+        for _ in range(20):
+            assert (await client.get(path)).status_code == 200
+    assert len(asked) == 1

@@ -1,5 +1,8 @@
 """The app: errors in the words of the part of the tree in which they happen."""
 
+import asyncio
+from typing import Any
+
 import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -8,7 +11,9 @@ from starlette.routing import Route
 from support.api_client import api_client
 from support.served import served
 from tocsin_alerting.api.answers import STATUS, ApiError
+from tocsin_alerting.api.server import server
 from tocsin_alerting.http import httpx
+from tocsin_exporter.connections import Connections
 
 
 async def _well(request: Request) -> Response:
@@ -89,3 +94,24 @@ async def test_the_server_does_not_say_what_it_is_made_of() -> None:
         answer = await client.get(f"{url}/well")
     assert answer.text == "well"
     assert "server" not in answer.headers
+
+
+async def test_writes_and_people_wait_for_no_reader() -> None:
+    """Hundreds of readers in each turn of the loop delayed a page by seconds."""
+    begun: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        begun.append(f"{scope['method']} {scope['path']}")
+
+    reads = [("GET", "/api/v1/rules"), ("POST", "/api/v1/query"), ("GET", "/api/v1/incidents/1")]
+    first = [
+        ("POST", "/api/v1/write"),
+        ("POST", "/api/v1/incidents/1/ack"),
+        ("POST", "/api/v1/engines/a:1/forget"),
+        ("GET", "/-/healthy"),
+    ]
+    served_app: Any = server(app, Connections()).config.app
+    asked = [{"type": "http", "method": m, "path": p} for m, p in [*reads * 100, *first]]
+    await asyncio.gather(*(served_app(scope, None, None) for scope in asked))
+    assert len(begun) == len(asked)
+    assert max(begun.index(f"{method} {path}") for method, path in first) < 30
