@@ -120,6 +120,10 @@ class Turn:
                 raise ApiError("timeout", self._too_long()) from None
         except ParseError as error:
             raise ApiError("bad_data", f'invalid parameter "query": {error}') from None
+        except MemoryError:
+            if not self._begun:
+                why = f"no memory is left to answer this query: {_LESS}"
+                raise ApiError("execution", why) from None
         except QueryLimitExceeded as error:
             most = f"{self._queries.limits.max_samples:,} samples"
             raise ApiError("execution", f"{error}; it may read {most}: {_LESS}") from None

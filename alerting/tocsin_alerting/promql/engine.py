@@ -8,7 +8,7 @@ import numpy as np
 from tocsin_alerting.promql.ast import Expr
 from tocsin_alerting.promql.evaluation.annotation import Annotations
 from tocsin_alerting.promql.evaluation.answer import at_once, over_steps, samples
-from tocsin_alerting.promql.evaluation.budget import Budget
+from tocsin_alerting.promql.evaluation.budget import Budget, within_memory
 from tocsin_alerting.promql.evaluation.context import Context, Reader
 from tocsin_alerting.promql.evaluation.evaluate import evaluate, range_vector
 from tocsin_alerting.promql.evaluation.steps import Steps, instant
@@ -44,7 +44,7 @@ class Engine:
 
     def evaluate(self, query: str | Expr, at_ms: int, budget: Budget | None = None) -> Result:
         context = self._context(query, instant(at_ms), budget)
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), within_memory():
             expr = self._expression(query)
             windows = range_vector(expr, context)
             if windows is not None:
@@ -62,7 +62,7 @@ class Engine:
         steps = Steps(start_ms, step_ms, end_ms)
         context = self._context(query, steps, budget)
         context.budget.check_points(steps.count)
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), within_memory():
             value = evaluate(self._expression(query), context)
             return _result(over_steps(value, context), context)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tocsin_alerting.api.answers import ApiError
+from tocsin_alerting.api.answers import STATUS, ApiError
 from tocsin_alerting.api.encoding import PIECE_BYTES, document
 from tocsin_alerting.api.places import QueryGate
 from tocsin_alerting.api.turn import Limits, Queries, Turn, Work
@@ -69,6 +69,27 @@ async def test_a_small_answer_is_sent_whole_with_its_length(queries: Queries) ->
     values = [{"metric": {"n": "1"}, "values": [[0, "0.5"]]}]
     data = {"resultType": "matrix", "result": values}
     assert json.loads(client.body) == {"status": "success", "data": data, "warnings": ["w"]}
+
+
+def _no_memory(_: Budget) -> Iterator[bytes]:
+    raise MemoryError
+    yield b""
+
+
+async def test_an_answer_without_memory_is_refused_in_words(queries: Queries) -> None:
+    with pytest.raises(ApiError, match="^no memory is left to answer this query: ask for") as found:
+        await ask(queries, _no_memory)
+    assert STATUS[found.value.type] == 422
+
+
+async def test_memory_that_ends_within_an_answer_cuts_it(queries: Queries) -> None:
+    def work(_: Budget) -> Iterator[bytes]:
+        yield from [b"x" * 10, b"y" * 10]
+        raise MemoryError
+
+    client = await ask(queries, work)
+    assert client.body == b"x" * 10 + b"y" * 10
+    assert client.sent[-1]["more_body"]
 
 
 async def test_a_large_answer_comes_in_pieces_and_is_one_document(queries: Queries) -> None:

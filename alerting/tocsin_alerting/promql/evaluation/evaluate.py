@@ -36,7 +36,7 @@ from tocsin_alerting.promql.evaluation.selectors import (
     select_smoothed,
 )
 from tocsin_alerting.promql.evaluation.subqueries import subquery
-from tocsin_alerting.promql.evaluation.vector import Scalar, Value, Vector
+from tocsin_alerting.promql.evaluation.vector import Scalar, Value, Vector, size_of
 from tocsin_alerting.store.cell import Ints
 from tocsin_alerting.store.target import NAME
 
@@ -46,7 +46,18 @@ _NO_COUNTER = "metric might not be a counter, name does not end in _total/_sum/_
 
 
 def evaluate(node: Expr, context: Context) -> Value:
-    """Raises QueryError; `node` is not of type range vector (see `range_vector`)."""
+    """Raises QueryError; `node` is not of type range vector (see `range_vector`).
+
+    The operands have been dropped when it returns, and only its value counts against the budget.
+    """
+    held = context.budget.held
+    value = _evaluated(node, context)
+    context.budget.held = held
+    context.budget.keep(size_of(value))
+    return value
+
+
+def _evaluated(node: Expr, context: Context) -> Value:
     match node:
         case NumberLiteral(value=value):
             return np.full(context.steps.count, value)
@@ -95,7 +106,7 @@ def _binary(node: BinaryExpr, context: Context) -> Value:
     lhs, rhs = evaluate(node.lhs, context), evaluate(node.rhs, context)
     if isinstance(lhs, Vector) and isinstance(rhs, Vector):
         if node.op in SET_OPS:
-            return sets.combined(node, lhs, rhs)
+            return sets.combined(node, lhs, rhs, context.budget)
         return matching.matched(node, lhs, rhs, context)
     if isinstance(lhs, Vector):
         return arithmetic.with_scalar(node, lhs, cast(Scalar, rhs), False, context)

@@ -19,7 +19,7 @@ from tocsin_alerting.promql.evaluation.histograms import (
 )
 from tocsin_alerting.promql.evaluation.labelling import with_label
 from tocsin_alerting.promql.evaluation.quantiles import no_quantile, out_of_range
-from tocsin_alerting.promql.evaluation.vector import Scalar, Value, Vector, empty
+from tocsin_alerting.promql.evaluation.vector import CELL_BYTES, Scalar, Value, Vector, empty
 from tocsin_alerting.promql.numbers import format_number
 from tocsin_alerting.store.cell import Floats, Ints, Mask
 from tocsin_alerting.store.series import SeriesSet
@@ -48,6 +48,8 @@ def quantile(call: Call, args: Sequence[Value], context: Context) -> Vector:
 def quantiles(call: Call, args: Sequence[Value], context: Context) -> Vector:
     """Several quantiles at once; each series says in the given label which one it is."""
     vector, label = cast(tuple[Vector, str], tuple(args[:2]))
+    steps, results = len(vector.values), len(histograms(vector.series).series) * len(args[2:])
+    context.budget.room(2 * CELL_BYTES * steps * results)
     answers = []
     for q, source in zip(cast(Sequence[Scalar], args[2:]), call.args[2:], strict=True):
         for one in out_of_range(q):

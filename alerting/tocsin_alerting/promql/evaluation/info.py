@@ -23,7 +23,7 @@ from tocsin_alerting.promql.evaluation.grouping import Grouping, grouped
 from tocsin_alerting.promql.evaluation.labelling import by_labels, only
 from tocsin_alerting.promql.evaluation.selectors import select_instant, span_ms
 from tocsin_alerting.promql.evaluation.stretch import What
-from tocsin_alerting.promql.evaluation.vector import Value, Vector
+from tocsin_alerting.promql.evaluation.vector import CELL_BYTES, Value, Vector
 from tocsin_alerting.promql.quoting import quote_labels
 from tocsin_alerting.store.cell import Ints, Mask
 from tocsin_alerting.store.matchers import Matcher, MatchOp
@@ -95,6 +95,7 @@ def info(call: Call, args: Sequence[Value], context: Context) -> Vector:
     met, chosen = _met(by_labels(vector.series, _IDENTITY, False), infos)
     key = ("info", wanted, met)
     plan = vector.series.remember(key, lambda: _planned(vector.series, bases, met, wanted))
+    context.budget.room(2 * CELL_BYTES * len(vector.values) * len(plan.rows))
     present = vector.here[:, plan.rows] & (chosen[:, plan.targets] == plan.choices)
     for row, name in plan.conflicts.items():
         if present[:, row].any():

@@ -14,6 +14,8 @@ from tocsin_alerting.store.series import SeriesSet
 from tocsin_alerting.store.target import NAME
 from tocsin_exporter.snapshot import Labels
 
+_LASTING = 100_000  # pairs: their labels take some hundred bytes each
+
 
 def signature(labels: Labels, matching: VectorMatching) -> Labels:
     """The labels by which a series finds its partner."""
@@ -33,14 +35,13 @@ def signatures(lhs: SeriesSet, rhs: SeriesSet, matching: VectorMatching) -> Grou
 class Join:
     """Pairs of a series of the many side and one of the one side, with equal signatures.
 
-    `many` and `one` (pairs,) are their rows; `results` groups pairs that make the same series,
-    and `meetings` those that have, beside that, the same signature. `plain`: no two pairs share a
+    `many` and `one` (pairs,) are their rows; `results` groups pairs that make the same series, and
+    `meetings` those that have, beside that, the same signature. `plain`: no two pairs share a
     series of the one side's signature, so nothing can be ambiguous and every pair is a result.
     """
 
     many: Ints
     one: Ints
-    one_groups: Grouping
     results: Grouping
     meetings: Grouping
     plain: bool
@@ -50,7 +51,19 @@ def join(many: SeriesSet, one: SeriesSet, node: BinaryExpr, semantics: Semantics
     """For `group_right` the caller swaps the sides."""
     matching = node.matching or VectorMatching()
     key = ("join", one, matching, _keeps_name(node, semantics))
-    return many.remember(key, lambda: _joined(many, one, node, semantics))
+    return many.remember(
+        key, lambda: _joined(many, one, node, semantics), lambda made: len(made.many) < _LASTING
+    )
+
+
+def one_side(many: SeriesSet, one: SeriesSet, matching: VectorMatching) -> Grouping:
+    """The series of the one side, grouped by signature."""
+    key = ("one side", one, matching.on, matching.labels)
+
+    def sides() -> Grouping:
+        return _sides(signatures(many, one, matching).ids[len(many) :].tolist())
+
+    return many.remember(key, sides)
 
 
 def _keeps_name(node: BinaryExpr, semantics: Semantics) -> bool:
@@ -82,10 +95,10 @@ def _joined(many: SeriesSet, one: SeriesSet, node: BinaryExpr, semantics: Semant
     )
     if matching.cardinality is Cardinality.ONE_TO_ONE:
         meetings = grouped([(("\xff", str(left[a])),) for a, _ in pairs])
-    one_groups = _sides(right)
+    one_groups = one_side(many, one, matching)
     unique = len(one_groups.groups) == len(right) and len(results.groups) == len(pairs)
     plain = unique and len(meetings.groups) == len(pairs)
-    return Join(many_rows, one_rows, one_groups, results, meetings, plain)
+    return Join(many_rows, one_rows, results, meetings, plain)
 
 
 def _sides(numbers: list[int]) -> Grouping:

@@ -15,9 +15,15 @@ from tocsin_alerting.promql.evaluation.arithmetic import (
 from tocsin_alerting.promql.evaluation.budget import QueryError, QueryLimitExceeded
 from tocsin_alerting.promql.evaluation.context import Context, distinct
 from tocsin_alerting.promql.evaluation.filling import filled
-from tocsin_alerting.promql.evaluation.joins import Join, join, pair_count, signature
+from tocsin_alerting.promql.evaluation.joins import (
+    Join,
+    join,
+    one_side,
+    pair_count,
+    signature,
+)
 from tocsin_alerting.promql.evaluation.labelling import as_rows, taken
-from tocsin_alerting.promql.evaluation.vector import Vector
+from tocsin_alerting.promql.evaluation.vector import CELL_BYTES, Vector
 from tocsin_alerting.promql.quoting import quote_labels
 from tocsin_alerting.promql.values import Semantics
 from tocsin_alerting.store.cell import Floats, Mask
@@ -34,17 +40,21 @@ def matched(node: BinaryExpr, lhs: Vector, rhs: Vector, context: Context) -> Vec
     many, one = _compact(many, one, matching)
     if matching.fill_left is not None or matching.fill_right is not None:
         many, one = filled(many, one, matching)
+    _check_one_side(many, one, node, context.semantics)
     found = join(many.series, one.series, node, context.semantics)
+    # Both sides of each pair, and what they make.
+    context.budget.room(3 * CELL_BYTES * len(many.values) * len(found.many))
     present = _both_present(found, many, one)
+    if context.semantics == 3 and not found.plain:
+        _check_meetings(found, present, len(many.values), node)
     left, right = many.values[:, found.many], one.values[:, found.one]
     if swapped:
         left, right = right, left
     values, keep = _computed(node, left, right, context)
     kept = present if keep is None else keep if present is None else present & keep
-    if not found.plain:
-        _check_one_side(found, many, one, node, context.semantics)
+    if context.semantics == 2 and not found.plain:
         # 2.42 minds ambiguity only among pairs that a comparison keeps.
-        _check_meetings(found, kept if context.semantics == 2 else present, len(values), node)
+        _check_meetings(found, kept, len(values), node)
     return _gathered(found, values, kept, node, context)
 
 
@@ -67,15 +77,16 @@ def _both_present(found: Join, many: Vector, one: Vector) -> Mask | None:
     return many.here[:, found.many] & one.here[:, found.one]
 
 
-def _check_one_side(
-    found: Join, many: Vector, one: Vector, node: BinaryExpr, semantics: Semantics
-) -> None:
+def _check_one_side(many: Vector, one: Vector, node: BinaryExpr, semantics: Semantics) -> None:
     """Two series of the one side must not have the same signature at a step."""
-    twice = found.one_groups.count(one.present, len(one.values)) > 1
+    groups = one_side(many.series, one.series, node.matching or VectorMatching())
+    if len(groups.groups) == len(one.series):
+        return
+    twice = groups.count(one.present, len(one.values)) > 1
     twice &= many.here.any(axis=1, keepdims=True)  # nothing meets nothing
     if twice.any():
         step = int(np.argwhere(twice)[0, 0])
-        ids, first = found.one_groups.ids.tolist(), dict[int, int]()
+        ids, first = groups.ids.tolist(), dict[int, int]()
         for row in np.flatnonzero(one.here[step]).tolist():
             if (before := first.setdefault(ids[row], row)) != row:
                 twins = [one.series.labels[row], one.series.labels[before]]

@@ -13,7 +13,7 @@ from tocsin_alerting.promql.evaluation.context import Context
 from tocsin_alerting.promql.evaluation.elementwise import Function
 from tocsin_alerting.promql.evaluation.frame import Frame
 from tocsin_alerting.promql.evaluation.start_times import overlapping
-from tocsin_alerting.promql.evaluation.vector import Vector
+from tocsin_alerting.promql.evaluation.vector import CELL_BYTES, Vector, empty
 from tocsin_alerting.promql.evaluation.window import Span, Window, cut, edges
 from tocsin_alerting.promql.values import Semantics
 from tocsin_alerting.store import windows
@@ -28,6 +28,8 @@ Answer = tuple[Floats, Mask | None]
 """A number for each series of a window, and which of them have one (None: all)."""
 
 _TOGETHER = 2**15  # numbers: few enough for the processor's cache, many to a pass of numpy
+
+_MANY = 1_000_000  # cells of an answer: with more, see first whether there is anything
 
 Parameters = Sequence[float]
 """The scalar arguments at this step, in the order of the call."""
@@ -97,7 +99,10 @@ def over_windows(
     function: RangeFunction, given: RangeVector, parameters: Sequence[Floats], context: Context
 ) -> Vector:
     """`function` at every step; `parameters` hold one number a step each."""
-    context.budget.spend(len(given.spans) * len(given.series))
+    cells = len(given.spans) * len(given.series)
+    if cells > _MANY and not _holds(given, context):
+        return empty(len(given.spans))
+    context.budget.room(CELL_BYTES * cells)
     values = np.zeros((len(given.spans), len(given.series)))
     present = np.zeros(values.shape, np.bool_)
     offset = 0
@@ -114,6 +119,17 @@ def over_windows(
             times = Occurrences(int(overlap[row]))
             context.notes.warn(f'{_OVERLAP} for metric "{name}"', given.place, times)
     return Vector(given.series, values, None if present.all() else present, given.unnamed)
+
+
+def _holds(given: RangeVector, context: Context) -> bool:
+    """Whether any window has a column or a sample."""
+    for frame in given.frames:
+        places = edges(frame.times, given.spans, context.semantics == 3)
+        if any(start < stop for start, stop in places):
+            return True
+    first, last = given.spans[0], given.spans[-1]
+    t0_ms, t1_ms = first.start_ms - first.before_ms, last.end_ms + last.after_ms
+    return any(part.held(t0_ms, t1_ms).any() for part in given.scattered)
 
 
 def _over_frame(
@@ -147,11 +163,12 @@ _Columns = tuple[int, int, int]
 
 
 def _read(frame: Frame, spans: list[Span], context: Context) -> Iterator[_Columns]:
-    """The windows that have columns; each column counts against the budget."""
+    """The windows that have columns; each column, and what becomes of the window, counts against
+    the budget."""
     read = 0  # windows overlap: a sample counts when it is first read
     for step, (start, stop) in enumerate(edges(frame.times, spans, context.semantics == 3)):
         if start < stop and frame.count:
-            context.budget.spend(max(0, stop - max(start, read)) * frame.count)
+            context.budget.spend((1 + max(0, stop - max(start, read))) * frame.count)
             read = stop
             yield step, start, stop
 
@@ -169,6 +186,7 @@ def _over_scattered(
     for step, window, rows in scattered.windows(
         part, spans, context.semantics == 3, context.budget
     ):
+        context.budget.spend(len(rows))
         at_step = [float(one[step]) for one in parameters]
         answer = function.answer(window, at_step)
         _put_rows(answer, window, rows, None, (out[0][step], out[1][step]))

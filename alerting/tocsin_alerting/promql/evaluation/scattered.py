@@ -31,6 +31,7 @@ def newest(
         there = stretch.behind(floors[steps] - 1) < stops
         present[steps] = there & ~is_stale(stretch.values)[at]
         values[steps] = numbers[at]
+        budget.spend(int(there.sum()))
     return values, None if present.all() else present
 
 

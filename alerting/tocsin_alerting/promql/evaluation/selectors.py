@@ -6,17 +6,19 @@ import numpy as np
 
 from tocsin_alerting.promql.ast import Duration, Edge, MatrixSelector, VectorSelector
 from tocsin_alerting.promql.durations import InvalidDuration, resolve
-from tocsin_alerting.promql.evaluation.budget import QueryError
+from tocsin_alerting.promql.evaluation.budget import Budget, QueryError
 from tocsin_alerting.promql.evaluation.context import Context
 from tocsin_alerting.promql.evaluation.frame import Frame
 from tocsin_alerting.promql.evaluation.ranges import RangeVector
 from tocsin_alerting.promql.evaluation.scattered import newest
 from tocsin_alerting.promql.evaluation.stretch import What
-from tocsin_alerting.promql.evaluation.vector import Vector
+from tocsin_alerting.promql.evaluation.vector import CELL_BYTES, Vector, empty
 from tocsin_alerting.promql.evaluation.window import Span
 from tocsin_alerting.store.cell import Floats, Ints, Mask, is_absent, is_sample
+from tocsin_alerting.store.selection import Selection
 
 _DENSE = 4  # columns a step, or steps a column: with more, columns are looked at one by one
+_MANY = 1_000_000  # cells of an answer: with more, see first whether there is anything
 _CELLS = 2**17  # read at once
 
 
@@ -57,9 +59,11 @@ def select_instant(node: VectorSelector, context: Context, what: What = What.VAL
         floors = looks = np.empty(0, np.int64)
     t0_ms, t1_ms = (int(floors[0]), int(looks[-1])) if len(looks) else (0, 0)
     chosen = context.select(node.matcher_sets, t0_ms, t1_ms)
-    context.budget.spend(len(looks) * len(chosen.series))
-    found = [_newest(part, floors, looks, what) for part in chosen.parts]
-    budget = context.budget
+    budget, cells = context.budget, len(looks) * len(chosen.series)
+    if cells > _MANY and not _holds(chosen, floors, looks):
+        return empty(len(looks))
+    budget.room(CELL_BYTES * cells)
+    found = [_newest(part, floors, looks, what, budget) for part in chosen.parts]
     found += [newest(part, floors, looks, what, budget) for part in chosen.scattered]
     if len(found) == 1:
         values, present = found[0]
@@ -71,6 +75,14 @@ def select_instant(node: VectorSelector, context: Context, what: What = What.VAL
         return Vector(chosen.series, values)
     masks = [np.ones(v.shape, np.bool_) if p is None else p for v, p in found]
     return Vector(chosen.series, values, np.concatenate(masks, axis=1))
+
+
+def _holds(chosen: Selection, floors: Ints, looks: Ints) -> bool:
+    """Whether any series has a sample between the first floor and the last look."""
+    t0_ms, t1_ms = int(floors[0]), int(looks[-1])
+    if any(((one.times >= t0_ms) & (one.times <= t1_ms)).any() for one in chosen.parts):
+        return True
+    return any(one.held(t0_ms, t1_ms).any() for one in chosen.scattered)
 
 
 def spans_of(
@@ -122,14 +134,18 @@ def _shortened(span: Span, last_ms: int) -> Span:
     return replace(span, end_ms=span.end_ms - late_ms, range_ms=span.range_ms - late_ms)
 
 
-def _newest(part: Frame, floors: Ints, looks: Ints, what: What) -> tuple[Floats, Mask | None]:
+def _newest(
+    part: Frame, floors: Ints, looks: Ints, what: What, budget: Budget
+) -> tuple[Floats, Mask | None]:
     """(steps, series) values and which are there, of a part of the selection.
 
     Steps between two columns find the same cells. Nobody says of samples on a shared time axis
     when their counters began.
     """
     stops = part.times.searchsorted(looks, side="right")
-    starts = part.times.searchsorted(floors, side="left").tolist()
+    lefts = part.times.searchsorted(floors, side="left")
+    budget.spend(int((lefts < stops).sum()) * part.count)
+    starts = lefts.tolist()
     if len(stops) == 1 and starts[0] < stops[0] and what is What.VALUE:
         cells = part.column(stops[0] - 1)
         if not np.isnan(cells).any():

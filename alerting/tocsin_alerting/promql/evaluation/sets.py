@@ -3,15 +3,19 @@
 import numpy as np
 
 from tocsin_alerting.promql.ast import BinaryExpr, BinaryOp, VectorMatching
+from tocsin_alerting.promql.evaluation.budget import Budget
 from tocsin_alerting.promql.evaluation.context import merged
 from tocsin_alerting.promql.evaluation.grouping import Grouping
 from tocsin_alerting.promql.evaluation.joins import signatures
-from tocsin_alerting.promql.evaluation.vector import Vector
+from tocsin_alerting.promql.evaluation.vector import Vector, size_of
 from tocsin_alerting.store.cell import Mask
 from tocsin_alerting.store.series import SeriesSet
 
 
-def combined(node: BinaryExpr, lhs: Vector, rhs: Vector) -> Vector:
+def combined(node: BinaryExpr, lhs: Vector, rhs: Vector, budget: Budget) -> Vector:
+    """Raises QueryLimitExceeded."""
+    # What it makes, and the masks of both sides.
+    budget.room(2 * (size_of(lhs) + size_of(rhs)))
     groups = signatures(lhs.series, rhs.series, node.matching or VectorMatching())
     split = len(lhs.series)
     if node.op is BinaryOp.OR:

@@ -56,6 +56,19 @@ Value: TypeAlias = Vector | Scalar | str
 NOTHING = SeriesSet(())
 
 
+CELL_BYTES = 9
+"""A number, and whether it is present."""
+
+
+def size_of(value: Value) -> int:
+    """Bytes of its arrays."""
+    if isinstance(value, str):
+        return 0
+    if isinstance(value, Vector):
+        return value.values.nbytes + (0 if value.present is None else value.present.nbytes)
+    return value.nbytes
+
+
 def empty(steps: int) -> Vector:
     return Vector(NOTHING, np.empty((steps, 0)))
 
