@@ -37,8 +37,8 @@ HELP = {
     " those of one client: address.",
     "tocsin_http_connections_closed_total": "Connections ended by the server: evicted, another"
     " needed the place; idle; slow_request and slow_reader, the client took too long.",
-    "tocsin_http_bad_requests_total": "Requests refused unread: malformed (400), slow (408), long"
-    " URL (414), headers (431).",
+    "tocsin_http_bad_requests_total": "Requests refused unread: malformed (400), slow (408), too"
+    " many small chunks (413), long URL (414), headers (431).",
 }
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -91,7 +91,7 @@ class Connections:
         self.closed: Counter[str] = Counter(
             dict.fromkeys((EVICTED, IDLE, SLOW_REQUEST, SLOW_READER), 0)
         )
-        self.bad_requests: Counter[int] = Counter({400: 0, 408: 0, 414: 0, 431: 0})
+        self.bad_requests: Counter[int] = Counter({400: 0, 408: 0, 413: 0, 414: 0, 431: 0})
         self._open: set[Connection] = set()
         self._waiting: dict[Connection, None] = {}  # the longest first
         self._by_address: Counter[str] = Counter()

@@ -1,7 +1,8 @@
 """The HTTP server of the agent, the exporter and the worker: uvicorn, with bounds on its clients.
 
-uvicorn reads a request's head without end, waits for it without end, and keeps for ever what a
-client does not read. Nothing but the standard library, uvicorn and httptools is imported here.
+uvicorn reads a request's head without end, waits for it without end, keeps for ever what a client
+does not read, and takes any number of requests on one connection before it has answered the first.
+Nothing but the standard library, uvicorn and httptools is imported here.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 import httptools
 import uvicorn
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -34,11 +36,15 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _PIECE_BYTES = 16 << 10
+_HEAD_END = b"\r\n\r\n"
+_STEPS_A_TURN = 1000  # pieces and chunks of one connection, until the others have their turn
+_FREE_CHUNKS, _CHUNK_BYTES = 4096, 16  # beyond so many, those of a body are on average as long
 _LINGER_SECONDS = 5.0
 _GONE = "the handler is closed"  # uvloop's words until the protocol hears of the connection's end
 _WORDS = {
     400: "this is no HTTP request",
     408: "the request did not come in time",
+    413: "the body comes in too many small chunks",
     414: "the URL is too long; send a query as a form in a POST",
     431: "the headers are too long or too many",
     503: "too many connections, try again later",
@@ -71,9 +77,20 @@ def by_unix_socket(scope: Scope) -> bool:
     return server is not None and server[1] is None
 
 
+class _Flow(FlowControl):
+    """Reading goes on for nobody while `full`: uvicorn resumes it whenever an app asks for more."""
+
+    full = False
+
+    def resume_reading(self) -> None:
+        if not self.full:
+            super().resume_reading()
+
+
 class HttpProtocol(HttpToolsProtocol):
     """One connection: a request's head and body are bounded in size and time, its answer by how
-    long nobody reads it."""
+    long nobody reads it. The next request is parsed when this one is answered and the client takes
+    the answer; until then what was read of it is kept, and nothing more is read."""
 
     config: Config
 
@@ -95,11 +112,18 @@ class HttpProtocol(HttpToolsProtocol):
         self._status = 400  # of the refusal, should the parser fail
         self._buffered = 0
         self._over = False  # what still comes is thrown away
+        self._kept = b""  # read and not yet parsed
+        self._between = True  # one request is whole, and no other has begun
+        self._parsing_later = False
+        self._steps = 0  # in this turn of the loop
+        self._body_left = 0  # bytes, where the head says how long the body is
+        self._body_bytes = self._chunks = 0
 
     # of asyncio
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = self._flow = _Flow(transport)
         self.address = counted_address(self.client)
         self._idle_since = self._read_at = self.loop.time()
         if reason := self.table.admit(self):
@@ -113,18 +137,73 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.table.remove(self)
+        self._over, self._kept = True, b""
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
-        for begin in range(0, len(data), _PIECE_BYTES):
-            if self._over or self.transport.is_closing():
-                return
-            self._parse(data[begin : begin + _PIECE_BYTES])
+        if self._over or self.transport.is_closing():
+            return
+        self._kept = self._kept + data if self._kept else data
+        if not self._parsing_later:
+            self._parse_kept()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._parse_later()
 
     def eof_received(self) -> None:
         if self._over:
             self.transport.close()
+
+    def _parse_later(self) -> None:
+        """The others' turn is between two requests of one connection."""
+        if self._kept and not self._parsing_later:
+            self._parsing_later = True
+            self.loop.call_soon(self._parse_kept)
+
+    def _parse_kept(self) -> None:
+        self._parsing_later, self._steps = False, 0
+        data, begin = self._kept, 0
+        while begin < len(data) and not self._over and not self._must_wait():
+            if self.transport.is_closing():
+                return
+            if self._steps >= _STEPS_A_TURN:
+                self._parsing_later = True
+                self.loop.call_soon(self._parse_kept)
+                break
+            end = self._piece_end(data, begin)
+            self._parse(data[begin:end])
+            begin, self._steps = end, self._steps + 1
+        if not self._over:
+            self._keep(data[begin:])
+
+    def _must_wait(self) -> bool:
+        """Whether the next request must wait: for the answer to this one, or for who reads none."""
+        if self.pipeline:
+            return True
+        if self.cycle is None or not self._between:
+            return False
+        return not self.cycle.response_complete or self.flow.write_paused
+
+    def _piece_end(self, data: bytes, begin: int) -> int:
+        """Where a request may end, its piece ends: what follows is the next one's."""
+        if self._body_left:
+            return begin + min(_PIECE_BYTES, self._body_left)
+        found = data.find(_HEAD_END, begin, begin + _PIECE_BYTES)
+        return begin + _PIECE_BYTES if found < 0 else found + len(_HEAD_END)
+
+    def _keep(self, rest: bytes) -> None:
+        self._kept, self._flow.full = rest, bool(rest)
+        if rest:
+            self._unset_keepalive_if_required()
+            self.flow.pause_reading()
+        elif (
+            self.cycle is None
+            or self.cycle.response_complete
+            or len(self.cycle.body) <= HIGH_WATER_LIMIT
+        ):
+            self.flow.resume_reading()
 
     def _parse(self, piece: bytes) -> None:
         self._unparsed += len(piece)
@@ -142,7 +221,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._between = False
         self._unparsed = self._head_bytes = 0
+        self._body_left = self._body_bytes = self._chunks = 0
         self._head_since = self.loop.time()
 
     def on_url(self, url: bytes) -> None:
@@ -165,17 +246,26 @@ class HttpProtocol(HttpToolsProtocol):
         self._unparsed = self._head_bytes = 0
         self._head_since, self._body_since = 0.0, self.loop.time()
         self.table.busy(self)
+        lengths = [value for name, value in self.headers if name == b"content-length"]
+        self._body_left = int(lengths[0]) if lengths else 0  # the parser has seen that it is one
         super().on_headers_complete()
 
     def on_chunk_header(self) -> None:
         self._unparsed = 0
+        self._steps += 1
+        self._chunks += 1
+        if self._chunks > max(_FREE_CHUNKS, self._body_bytes // _CHUNK_BYTES):
+            self._fail(413)
 
     def on_body(self, body: bytes) -> None:
         self._unparsed = 0
+        self._body_bytes += len(body)
+        self._body_left = max(0, self._body_left - len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._unparsed, self._body_since = 0, 0.0
+        self._between = True
+        self._unparsed, self._body_left, self._body_since = 0, 0, 0.0
         super().on_message_complete()
 
     def _fail(self, status: int) -> None:
@@ -186,6 +276,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self._parse_later()
         if self.cycle.response_complete:
             self._served, self._idle_since = True, self.loop.time()
             self.table.waits(self)
@@ -254,6 +345,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.write(_answer(status))
         if self.transport.can_write_eof():  # not over TLS
             self.transport.write_eof()
+        self._kept, self._flow.full = b"", False
         self.flow.resume_reading()
         self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 

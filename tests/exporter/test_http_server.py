@@ -115,6 +115,8 @@ async def until(true: Callable[[], object], within: float = 10.0) -> None:
         ([CHUNKED + b"3\r\nabc\r\n0\r\nX: " + b"x" * 6_000_000], 431),
         ([CHUNKED + b"3\r\nabc\r\n0\r\n" + b"X: y\r\n" * 500_000], 431),
         ([CHUNKED + b"3;" + b"x" * 6_000_000], 431),
+        ([CHUNKED + b"1\r\na\r\n" * 5_000], 413),
+        ([CHUNKED, *[b"5\r\n\r\n\r\na\r\n" * 5_000] * 20], 413),
         ([b"\x16\x03\x01\x02\x00\x01"], 400),
         ([b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n"], 400),
     ],
@@ -139,8 +141,10 @@ async def test_what_is_too_long_or_no_request_is_answered_and_ended(
         (HEAD + b"Connection: close\r\n" + b"A: 1\r\n" * 98 + b"\r\n", 0),
         (HEAD.replace(b"GET", b"POST") + b"Connection: close\r\nContent-Length: 3000000\r\n\r\n"
          + b"x" * 3_000_000, 3_000_000),
-        (CHUNKED.replace(b"Host", b"Connection: close\r\nHost") + b"1\r\na\r\n" * 100_000
-         + b"0\r\nTrailer: 1\r\n\r\n", 100_000),
+        (CHUNKED.replace(b"Host", b"Connection: close\r\nHost") + b"1\r\na\r\n" * 4_000
+         + b"0\r\nTrailer: 1\r\n\r\n", 4_000),
+        (CHUNKED.replace(b"Host", b"Connection: close\r\nHost")
+         + (b"20\r\n" + b"\r\n\r\n" * 8 + b"\r\n") * 100_000 + b"0\r\n\r\n", 3_200_000),
         (HEAD + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n", 0),
     ],
 )  # fmt: skip
@@ -160,6 +164,78 @@ async def test_a_request_that_begins_in_the_same_piece_as_another_ends_is_whole(
     async with served() as server:
         answer = await exchange(server.port, before + after[:40_000], after[40_000:])
         assert answer.count(b"HTTP/1.1 200 ") == 2
+
+
+def request(method: str, path: str, body: bytes = b"") -> bytes:
+    return f"{method} {path} HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+async def test_of_many_requests_at_once_each_begins_when_the_one_before_was_answered() -> None:
+    running: list[int] = []
+    most: list[int] = []
+    asked: list[str] = []
+
+    async def app(scope: Scope, receive: Any, send: Any) -> None:
+        running.append(1)
+        message = await receive()
+        most.append(len(running))
+        asked.append(scope["path"])
+        await asyncio.sleep(0)
+        body = b"<%s%d>" % (scope["path"].encode(), len(message["body"]))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        running.pop()
+        await send({"type": "http.response.body", "body": body})
+
+    bodies = [b"", b"x" * 30, b"\r\n\r\n" * 9, b"GET /no HTTP/1.1\r\n\r\n"]
+    sent = b"".join(request("POST", f"/{n}", bodies[n % 4]) for n in range(500))
+    end = b"GET /end HTTP/1.1\r\nConnection: close\r\n\r\n"
+    for cut in (0, 1, len(sent) // 2, len(sent) - 2):
+        asked.clear()
+        async with served(app=app) as server:
+            got = await exchange(server.port, sent[:cut], sent[cut:] + end)
+            assert asked == [*(f"/{n}" for n in range(500)), "/end"]
+            assert set(most) == {1}
+            assert got.count(b"HTTP/1.1 200 ") == 501
+            assert b"</499%d>" % len(bodies[3]) in got
+
+
+async def test_who_reads_no_answer_has_no_more_requests_taken() -> None:
+    async with served() as server:
+        client = socket.create_connection(("127.0.0.1", server.port))
+        client.setblocking(False)
+        sent = refused = 0
+        while sent < 60_000_000 and refused < 200:  # others are served meanwhile
+            try:
+                sent += client.send(request("GET", "/a") * 20_000)
+                refused = 0
+            except BlockingIOError:
+                refused += 1
+                await exchange(server.port, HEAD + b"Connection: close\r\n\r\n")
+        assert sent < 30_000_000
+        client.close()
+
+
+async def test_within_a_body_of_many_chunks_others_have_their_turn() -> None:
+    """The app is one of them: it gets the body in parts."""
+    parts: list[int] = []
+
+    async def app(scope: Scope, receive: Any, send: Any) -> None:
+        more = True
+        while more:
+            message = await receive()
+            parts.append(len(message["body"]))
+            more = message.get("more_body", False)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"all"})
+
+    chunks = (b"20\r\n" + b"x" * 32 + b"\r\n") * 100_000 + b"0\r\n\r\n"
+    async with served(app=app) as server:
+        answer = await exchange(
+            server.port, CHUNKED.replace(b"Host", b"Connection: close\r\nHost") + chunks
+        )
+    assert b" 200 " in answer
+    assert sum(parts) == 3_200_000
+    assert max(parts) < 150_000
 
 
 async def test_the_trailers_of_one_request_do_not_count_as_the_head_of_the_next() -> None:

@@ -115,6 +115,21 @@ async def test_long_and_broken_requests_silence_nobody_and_fill_neither_memory_n
         assert len(one.agent.said().splitlines()) - lines < 100
 
 
+async def test_requests_that_are_sent_at_once_and_tiny_chunks_silence_nobody(
+    tmp_path: Path,
+) -> None:
+    async with story(tmp_path) as one:
+        port, before = one.agent.port, resident_mib(pid(one.agent.process))
+        taken = [asyncio.create_task(clients.ask_without_end(port, 15)) for _ in range(10)]
+        chunks = [asyncio.create_task(clients.tiny_chunks(port)) for _ in range(10)]
+        await paged(one)
+        assert await one.metric("tocsin_loop_lag_seconds") < PAGE_SECONDS
+        assert {line[9:12] for line in await asyncio.gather(*chunks)} == {b"413"}
+        assert sum(await asyncio.gather(*taken)) < 100 * clients.MB
+        assert resident_mib(pid(one.agent.process)) - before < GROWTH_MIB
+        assert "Traceback" not in one.agent.said()
+
+
 @contextmanager
 def started(port: int, path: str, *command: str) -> Iterator["subprocess.Popen[bytes]"]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -48,6 +48,25 @@ async def long_trailer(port: int) -> bytes:
     return await ask(port, chunked + b"1\r\na\r\n0\r\nA: ", *[b"x" * MB] * 60)
 
 
+async def tiny_chunks(port: int) -> bytes:
+    chunked = FORM.replace(b"Content-Length: 1000", b"Transfer-Encoding: chunked")[:-6]
+    return await ask(port, chunked, *[b"1\r\na\r\n" * 50_000] * 20)
+
+
+async def ask_without_end(port: int, seconds: float) -> int:
+    """As many requests at once as the server takes in so many seconds, no answer read; the bytes
+    that it took."""
+    loop, taken = asyncio.get_running_loop(), 0
+    with socket.socket() as one, suppress(ConnectionError, TimeoutError):
+        one.setblocking(False)
+        await loop.sock_connect(one, ("127.0.0.1", port))
+        async with asyncio.timeout(seconds):
+            while True:
+                await loop.sock_sendall(one, (HEAD + b"\r\n") * 200)
+                taken += 200 * (len(HEAD) + 2)
+    return taken
+
+
 async def broken_off(port: int, times: int) -> None:
     """Forms of which the end never comes."""
     for _ in range(times):
