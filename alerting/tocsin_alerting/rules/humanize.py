@@ -4,6 +4,8 @@ import math
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from tocsin_alerting.rules.scope import Stringer, go_type
+
 _LARGE = ("k", "M", "G", "T", "P", "E", "Z", "Y")
 _SMALL = ("m", "u", "n", "p", "f", "a", "z", "y")
 _BINARY = ("ki", "Mi", "Gi", "Ti", "Pi", "Ei", "Zi", "Yi")
@@ -25,9 +27,9 @@ def to_float(value: object) -> float:
             return float(value)
         except ValueError:
             raise ValueError(f'strconv.ParseFloat: parsing "{value}": invalid syntax') from None
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool | Stringer):
         return float(value)
-    raise ValueError(f"can't convert {type(value).__name__} to float")
+    raise ValueError(f"can't convert {go_type(value)} to float")
 
 
 def shortest(value: float) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from tocsin_alerting.promql.quoting import quote, quote_char
 from tocsin_alerting.rules.go_float import format_float
+from tocsin_alerting.rules.scope import Stringer
 
 _REPLACED = "\ufffd"  # what is no character; Go's quotes leave it as it is
 _WIDEST = 1_000_000  # fmt's tooLarge
@@ -203,7 +204,16 @@ def _value(value: object, verb: str, form: _Form) -> str:
         return form.pad(form.cut(_type(value)))
     if verb == "p" and not isinstance(value, Mapping):
         return _bad(value, verb, form)
+    if isinstance(value, Stringer) and (text := _own_text(value, verb, form)) is not None:
+        return form.pad(text) if form.go else _text(text, verb, form)
     return _PRINTERS[_kind(value)](value, verb, form)
+
+
+def _own_text(value: Stringer, verb: str, form: _Form) -> str | None:
+    """None where Go prints the number that a month or a duration is."""
+    if form.go:
+        return value.go_string() if verb == "v" else None
+    return str(value) if verb in "vsqxX" else None
 
 
 def _kind(value: object) -> type:
@@ -214,13 +224,16 @@ def _kind(value: object) -> type:
 
 
 def _type(value: object) -> str:
+    if isinstance(value, Stringer):
+        return value.go_type
     if isinstance(value, Mapping):
         return "map[string]interface {}" if type(value) is dict else "map[string]string"
     return {str: "string", bool: "bool", int: "int", float: "float64"}[_kind(value)]
 
 
 def _bad(value: object, verb: str, form: _Form) -> str:
-    return f"%!{verb}({_type(value)}={_value(value, 'v', form)})"
+    plain = int(value) if isinstance(value, int) and isinstance(value, Stringer) else value
+    return f"%!{verb}({_type(value)}={_value(plain, 'v', form)})"
 
 
 def _text(value: str, verb: str, form: _Form) -> str:

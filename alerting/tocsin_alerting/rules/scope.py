@@ -18,6 +18,8 @@ TEXT_SECONDS = 0.5  # one text's own work; the event loop turns between its quer
 ALL_SECONDS = 10.0  # that of all alerts of a rule in one evaluation
 WAIT_SECONDS = 10.0  # one text's waiting for the answers of its queries
 MOST_QUERIES = 100  # of one text
+LONGEST_TEXT = 100_000  # characters, of a template's text and of all that it is made from
+TOO_LONG = f"the text has more than {LONGEST_TEXT:,} characters"
 _ROOT_TYPE = (
     "struct { Labels map[string]string; ExternalLabels map[string]string;"
     " ExternalURL string; Value float64 }"
@@ -157,6 +159,42 @@ class GoNumber(float):
 
     def __gotemplate_lookup__(self, name: str) -> object:
         raise no_field(name, "float64")
+
+
+class GoInteger(int):
+    """An int, which has none."""
+
+    def __gotemplate_lookup__(self, name: str) -> object:
+        raise no_field(name, "int")
+
+
+class Stringer:
+    """A value of a named type of Go which has a text of its own: a time, a month, a duration."""
+
+    go_type = ""
+
+    def __go_format_value__(self, kind: str, mode: str, *, nested: bool) -> str:
+        return self.go_type if kind == "type" else str(self)
+
+    def go_string(self) -> str | None:
+        """What `%#v` prints; None where that is its number."""
+        return None
+
+
+def go_type(value: object) -> str:
+    """What Go calls the type of a template's value."""
+    formatted = getattr(value, "__go_format_value__", None)
+    if formatted is not None:
+        return str(formatted("type", "go", nested=False))
+    kinds = {str: "string", bool: "bool", int: "int", float: "float64", bytes: "[]uint8"}
+    names = (name for kind, name in kinds.items() if isinstance(value, kind))
+    return next(names, type(value).__name__)
+
+
+def check_length(length: int) -> None:
+    """Raises ValueError for a text that is too long."""
+    if length > LONGEST_TEXT:
+        raise ValueError(TOO_LONG)
 
 
 def go_text(value: object) -> str:

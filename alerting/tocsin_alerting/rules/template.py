@@ -11,6 +11,7 @@ from math import isfinite
 from typing import Any
 
 from tocsin_alerting.rules.scope import (
+    LONGEST_TEXT,
     SCOPE,
     GoNumber,
     GoText,
@@ -195,7 +196,7 @@ def _environment(bounded: bool) -> Any:
     """`bounded`: also what Go's own functions make of values."""
     import gotpl
 
-    from tocsin_alerting.rules.template_function import BOUNDED_BUILTINS, FUNCTIONS, LONGEST_TEXT
+    from tocsin_alerting.rules.template_function import BOUNDED_BUILTINS, FUNCTIONS
 
     budget = gotpl.ExecutionBudget(
         max_output_chars=LONGEST_TEXT,

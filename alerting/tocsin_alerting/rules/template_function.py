@@ -10,17 +10,26 @@ from urllib.parse import quote_plus, urlsplit
 
 import re2
 from goduration.go import Duration
-from gotime.go import Time
+from gotime.go import UTC, Time
 from gotpl.runtime.values import UNTYPED_NIL
 
 from tocsin_alerting.promql.durations import parse_duration
 from tocsin_alerting.promql.quoting import quote
 from tocsin_alerting.rules import humanize
+from tocsin_alerting.rules.go_time import GoDuration, GoTime
 from tocsin_alerting.rules.printf import NotPlain, sprintf
-from tocsin_alerting.rules.scope import SCOPE, GoNumber, go_number, go_text, no_field, text_map
+from tocsin_alerting.rules.scope import (
+    LONGEST_TEXT,
+    SCOPE,
+    TOO_LONG,
+    GoNumber,
+    check_length,
+    go_number,
+    go_text,
+    no_field,
+    text_map,
+)
 
-LONGEST_TEXT = 100_000  # characters, of a template's text and of all that it is made from
-_TOO_LONG = f"the text has more than {LONGEST_TEXT:,} characters"
 _GROUP = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))")
 # RE2's words, and those of Go's regexp for the same.
 _REGEX_ERRORS = {
@@ -52,34 +61,6 @@ class QueriedSample:
 
     def __go_format_value__(self, kind: str, mode: str, *, nested: bool) -> str:
         return "*template.sample" if kind == "type" else f"&{self}"
-
-
-class GoObject:
-    """A value whose methods have Go's names: `.Year` is `year()`, `.Format "2006"` formats."""
-
-    def __init__(self, value: object) -> None:
-        self._value = value
-
-    def __gotemplate_lookup__(self, name: str) -> object:
-        if name == "Add":
-            return self._add
-        method = getattr(self._value, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower(), None)
-        if method is None:
-            raise no_field(name, f"*time.{type(self._value).__name__}")
-        return method
-
-    def _add(self, nanoseconds: Any) -> "GoObject":
-        """A duration is a number of nanoseconds to Go, and a plain number may stand for one."""
-        other = nanoseconds._value if isinstance(nanoseconds, GoObject) else nanoseconds
-        if not isinstance(other, Duration):
-            other = Duration.from_nanoseconds(int(other))  # type: ignore[arg-type]
-        return GoObject(self._value.add(other))  # type: ignore[attr-defined]
-
-    def __str__(self) -> str:
-        return str(self._value)
-
-    def __go_format_value__(self, kind: str, mode: str, *, nested: bool) -> str:
-        return str(self)
 
 
 async def query(text: str) -> list[QueriedSample]:
@@ -126,7 +107,8 @@ def re_replace_all(pattern: str, replacement: str, text: str) -> str:
         nonlocal written
         said = _expanded(replacement, found)
         written += len(said)
-        return _limited(said, written)
+        check_length(written)
+        return said
 
     return str(compiled.sub(replaced, text))
 
@@ -189,15 +171,17 @@ def strip_domain(host_port: str) -> str:
     return f"{bracketed}:{port}" if port else host
 
 
-def to_time(seconds: object) -> GoObject:
-    return GoObject(Time.from_unix_milliseconds(humanize.to_millis(humanize.to_float(seconds))))
+def to_time(seconds: object) -> GoTime:
+    """In UTC, wherever this runs."""
+    millis = humanize.to_millis(humanize.to_float(seconds))
+    return GoTime(Time.from_unix_milliseconds(millis, location=UTC), pointer=True)
 
 
-def to_duration(seconds: object) -> GoObject:
+def to_duration(seconds: object) -> GoDuration:
     number = humanize.to_float(seconds)
     if not math.isfinite(number):
         raise humanize.NotFinite
-    return GoObject(Duration.from_nanoseconds(int(number * 1e9)))
+    return GoDuration(Duration.from_nanoseconds(int(number * 1e9)).nanoseconds)
 
 
 def parse_duration_seconds(text: str) -> float:
@@ -271,12 +255,6 @@ def _nothing(*_: object) -> str:
     return ""
 
 
-def _limited(text: str, length: int) -> str:
-    if length > LONGEST_TEXT:
-        raise ValueError(_TOO_LONG)
-    return text
-
-
 def printf(text: str, *values: object) -> object:
     """Go's; of times, durations and samples what gotpl makes of them."""
     plain = [None if one is UNTYPED_NIL else one for one in values]
@@ -294,7 +272,7 @@ def _builtin(name: str, *values: object) -> object:
     try:
         return _plain(source).render(values)
     except gotpl.BudgetExceededError:
-        raise ValueError(_TOO_LONG) from None
+        raise ValueError(TOO_LONG) from None
 
 
 @lru_cache(maxsize=128)
@@ -314,7 +292,9 @@ def _bounded(function: Callable[..., object]) -> Callable[..., object]:
     def called(*values: object) -> object:
         SCOPE.get().spending.check()
         said = function(*values)
-        return _limited(said, len(said)) if isinstance(said, str) else said
+        if isinstance(said, str):
+            check_length(len(said))
+        return said
 
     return called
 
