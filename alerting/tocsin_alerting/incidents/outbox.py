@@ -305,7 +305,8 @@ class Outbox:
         elif before is not None and self._busy.get(way) == message.key:
             del self._busy[way]
             for key in self._behind.pop(way, ()):
-                if (waiting := self._all.get(key)) is not None:
+                waiting = self._all.get(key)
+                if waiting is not None and _unsent(waiting):
                     self._make_ready(waiting)
 
     def step_failed(self, message: Message) -> bool:

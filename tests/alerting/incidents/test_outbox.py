@@ -116,6 +116,16 @@ def test_a_message_that_was_due_goes_though_the_clock_went_back_a_little() -> No
     assert [one.key for one in outbox.claim(1_000, 1, lambda _: 0)] == ["a"]
 
 
+def test_a_message_that_was_withdrawn_behind_another_stays_behind() -> None:
+    outbox = Outbox(lambda *_: None)
+    outbox.put(Message(0, notification(key="a", receiver="r"), 1, next_at_ms=0))
+    outbox.put(Message(1, notification(key="b", receiver="r"), 1, next_at_ms=0))
+    (sending,) = outbox.claim(0, 4, lambda _: 0)
+    outbox.put(replace(outbox.waiting()[1], state=MessageState.CANCELLED))
+    outbox.put(replace(sending, state=MessageState.SENT, lease_until_ms=None))
+    assert outbox.next_due_ms(0, lambda _: 0) is None
+
+
 def _settle(plain: Plain, outbox: Outbox, key: str, verb: str, at_ms: int) -> None:
     one = plain.all[key]
     if verb == "cancel" and one.state is MessageState.PENDING:
