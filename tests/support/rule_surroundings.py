@@ -8,7 +8,7 @@ from support.scripted_engine import Answer, ScriptedEngine
 from tocsin_alerting.promql.ast import Expr, VectorSelector
 from tocsin_alerting.rules.evaluation import Surroundings
 from tocsin_alerting.rules.journal import InstanceRow
-from tocsin_alerting.rules.unknown import Health, Said
+from tocsin_alerting.rules.unknown import Health, Said, Window
 from tocsin_exporter.snapshot import Labels, Source
 
 
@@ -20,6 +20,7 @@ class SetSources:
         self.unready: set[Expr] = set()
         self.touching: dict[VectorSelector, set[Source]] | None = None
         self.words: dict[Source, Said] = {}
+        self.patchy: set[Source] = set()
         self.samples: dict[str, list[int]] = {}
 
     def touched(self, selector: VectorSelector) -> frozenset[Source]:
@@ -29,6 +30,9 @@ class SetSources:
 
     def health(self, source: Source) -> Health:
         return self.healths.get(source, Health.GONE)
+
+    def fills(self, source: Source, window: Window, at_ms: int) -> bool:
+        return source not in self.patchy
 
     def ready(self, expr: Expr) -> bool:
         return expr not in self.unready

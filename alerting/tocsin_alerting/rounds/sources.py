@@ -6,7 +6,7 @@ import re2
 
 from tocsin_alerting.promql.ast import Expr, VectorSelector
 from tocsin_alerting.rules.progress import RULES_JOB
-from tocsin_alerting.rules.unknown import LOOK_BACK_MS, Health, Said
+from tocsin_alerting.rules.unknown import LOOK_BACK_MS, Health, Said, Window
 from tocsin_alerting.store.matchers import Matcher, MatchOp
 from tocsin_alerting.store.store import Store
 from tocsin_exporter.snapshot import Labels, Source
@@ -43,6 +43,11 @@ class StoreSources:
             return Health.DEAD if ours else Health.GONE
         silent = not ours and self._now_ms() - last.at_ms >= self._silence_ms
         return Health.DEAD if silent or not last.ok else Health.ALIVE
+
+    def fills(self, source: Source, window: Window, at_ms: int) -> bool:
+        t1_ms = at_ms - window.offset_ms
+        t0_ms = t1_ms - window.length_ms
+        return self._store.covers(source, t0_ms, t1_ms, at_ms, window.two)
 
     def ready(self, expr: Expr) -> bool:
         return self._ready()

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState
+from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind
 from tocsin_alerting.rules.alerting import active, candidates, step
 from tocsin_alerting.rules.journal import InstanceRow
 from tocsin_alerting.rules.progress import RuleHealth, RuleProgress
@@ -144,15 +144,18 @@ async def _alerted(
     young = progress.young(at_ms)
     lost = unproven(progress, rule, stepped.alerts, at_ms, around.sources)
 
-    def behind(alert: Alert) -> frozenset[Source]:
-        key = alert.fingerprint
-        missing = {history_of(key)} if young or key in lost else set()
-        return concerned(alert, dead, progress.keeps_instance) | missing
-
     def health(source: Source) -> Health:
         if is_history(source):
             return Health.DEAD if young or source.instance in lost else Health.ALIVE
-        return around.sources.health(source)
+        return _health(source, progress, at_ms, around.sources)
+
+    told = any(event.kind is EventKind.CLEAR for event in stepped.events)
+    patchy = {one for one in progress.seen if told and health(one) is Health.PATCHY}
+
+    def behind(alert: Alert) -> frozenset[Source]:
+        key = alert.fingerprint
+        missing = {history_of(key)} if young or key in lost else set()
+        return concerned(alert, dead | patchy, progress.keeps_instance) | missing
 
     verdict = settle(
         stepped.events,
@@ -232,6 +235,15 @@ def _dead_sources(progress: RuleProgress, at_ms: int, sources: Sources) -> froze
     alive = dict.fromkeys((one for one, how in health.items() if how is Health.ALIVE), at_ms)
     progress.seen = {source: progress.seen[source] for source in dead} | alive
     return frozenset(dead)
+
+
+def _health(source: Source, progress: RuleProgress, at_ms: int, sources: Sources) -> Health:
+    """What it means for a clear of this rule: a window with samples missing shows none."""
+    health = sources.health(source)
+    if health is not Health.ALIVE or progress.exempt:
+        return health
+    filled = all(sources.fills(source, window, at_ms) for window in progress.windows)
+    return Health.ALIVE if filled else Health.PATCHY
 
 
 def _check_limit(group: Group, count: int, what: str) -> None:

@@ -12,11 +12,13 @@ from tocsin_alerting.rules.rule import AlertingRule, Group, Rule
 from tocsin_alerting.rules.unknown import (
     Doubt,
     Fired,
+    Window,
     is_exempt,
     keeps_instance,
     mixes_series,
     reach_ms,
     window_ms,
+    windows,
 )
 from tocsin_exporter.snapshot import Labels, Source
 
@@ -69,6 +71,7 @@ class RuleProgress:
     keeps_instance: bool = field(init=False)
     reach_ms: int = field(init=False)
     window_ms: int = field(init=False)
+    windows: frozenset[Window] = field(init=False)
     restored_ms: int | None = None
     history_ms: int | None = None
     complete_ms: int | None = None
@@ -90,6 +93,9 @@ class RuleProgress:
         self.mixes_series = any(map(mixes_series, queries))
         self.reach_ms = sum(map(reach_ms, queries))
         self.window_ms = sum(map(window_ms, queries))
+        self.windows = frozenset[Window]().union(*map(windows, queries))
+        if self.window_ms not in {0, *(one.length_ms for one in self.windows)}:
+            self.windows |= {Window(self.window_ms)}  # of a range of what others recorded
 
     def become(self, rule: Rule) -> None:
         """The same rule as a reload has it; its alerts take its name."""

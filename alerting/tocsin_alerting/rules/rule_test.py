@@ -28,7 +28,7 @@ from tocsin_alerting.rules.query import Engine, rows
 from tocsin_alerting.rules.rule import NOWHERE, AlertingRule, Place, RuleFile
 from tocsin_alerting.rules.rule_test_file import AlertCase, ExprCase, RuleTest, RuleTestFile
 from tocsin_alerting.rules.series_notation import Value
-from tocsin_alerting.rules.unknown import Health, Said
+from tocsin_alerting.rules.unknown import Health, Said, Window
 from tocsin_exporter.snapshot import Labels, Source
 
 
@@ -94,6 +94,9 @@ class _AllAlive:
 
     def health(self, source: Source) -> Health:
         return Health.ALIVE
+
+    def fills(self, source: Source, window: Window, at_ms: int) -> bool:
+        return True
 
     def ready(self, expr: Expr) -> bool:
         return True

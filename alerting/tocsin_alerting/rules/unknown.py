@@ -32,15 +32,24 @@ _SAYS_ABSENCE = frozenset(("absent", "absent_over_time"))
 _STORE_JOB = "tocsin_store"
 # Of an engine that is silent, or hides its other series, llm_engine_up is said all the same.
 _ALWAYS_SAID = {"llm_engine_up", "ALERTS", "tocsin_build_info"}
+_NEEDS_TWO = frozenset(
+    ("rate", "irate", "increase", "delta", "idelta", "deriv", "predict_linear")
+    + ("double_exponential_smoothing", "holt_winters")
+)
 _LOSES_INSTANCE = frozenset(("scalar", "label_replace", "label_join"))
 
 
 class Health(Enum):
-    """How a source is: `gone` is removed from the configuration."""
+    """How a source is: `gone` is removed from the configuration; of one that is `patchy` samples
+    are missing that a rule's windows should hold: it is silent for longer than usual, or was."""
 
     ALIVE = "alive"
+    PATCHY = "patchy"
     DEAD = "dead"
     GONE = "gone"
+
+
+_KEEPS_DOUBT = frozenset((Health.DEAD, Health.PATCHY))
 
 
 class Said(Enum):
@@ -52,6 +61,15 @@ class Said(Enum):
     NOTHING = "nothing"
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The time that a range selector looks at; `two`: one sample in it gives no result."""
+
+    length_ms: int
+    offset_ms: int = 0
+    two: bool = False
+
+
 class Sources(Protocol):
     """What the rules ask about the sources of the samples."""
 
@@ -60,6 +78,9 @@ class Sources(Protocol):
 
     def health(self, source: Source) -> Health:
         """Whether it answered when it was last read."""
+
+    def fills(self, source: Source, window: Window, at_ms: int) -> bool:
+        """Whether its samples up to `at_ms` come as often as usual at both ends of the window."""
 
     def ready(self, expr: Expr) -> bool:
         """Whether each source that `expr` may touch was read once or has missed its deadline."""
@@ -170,6 +191,19 @@ def window_ms(expr: Expr) -> int:
             return max(map(window_ms, children(expr)), default=0)
 
 
+def windows(expr: Expr, two: bool = False) -> frozenset[Window]:
+    """Those that the result is made from."""
+    match expr:
+        case MatrixSelector(vector=vector, range=length):
+            return frozenset((Window(_whole(length), max(0, _whole(vector.offset)), two),))
+        case SubqueryExpr(expr=inner, range=length, offset=offset):
+            whole = Window(window_ms(inner) + _whole(length), max(0, _whole(offset)), two)
+            return windows(inner) | {whole}
+        case Call(function=function):
+            two = function in _NEEDS_TWO
+    return frozenset[Window]().union(*(windows(child, two) for child in children(expr)))
+
+
 def concerned(alert: Alert, dead: Iterable[Source], own_instance: bool) -> frozenset[Source]:
     """Those of the dead sources whose silence may be why the alert left the result."""
     instance = dict(alert.labels).get("instance")
@@ -189,13 +223,13 @@ def settle(
 ) -> Verdict:
     """After an evaluation that succeeded: `events` of the step, with doubt where it is due.
 
-    A clear becomes unknown while `dead(alert)` names sources. An older doubt ends when its alert
-    fires again, when its sources answer or are gone, or after `max_ms`.
+    A clear becomes unknown while `dead(alert)` names sources, which are dead or patchy. An older
+    doubt ends when its alert fires again, when its sources answer or are gone, or after `max_ms`.
     """
     open_doubts = dict(doubts)
     told: list[AlertEvent] = []
     for event in events:
-        told.extend(_judged(event, open_doubts, dead(event.alert), now_ms))
+        told.extend(_judged(event, open_doubts, dead(event.alert), health, now_ms))
     for key, doubt in list(open_doubts.items()):
         ended = _ended(doubt, alerts.get(key), health, now_ms, max_ms)
         told.extend(ended.events)
@@ -226,12 +260,16 @@ def doubt_all(
 
 
 def _judged(
-    event: AlertEvent, doubts: dict[str, Doubt], dead: frozenset[Source], now_ms: int
+    event: AlertEvent,
+    doubts: dict[str, Doubt],
+    dead: frozenset[Source],
+    health: Callable[[Source], Health],
+    now_ms: int,
 ) -> Iterable[AlertEvent]:
     key = event.alert.fingerprint
     doubt = doubts.get(key)
     if event.kind is EventKind.CLEAR and event.alert.state is AlertState.INACTIVE and dead:
-        reason = _left(dead)
+        reason = _left(dead, health)
         since = now_ms if doubt is None else doubt.since_ms
         doubts[key] = Doubt(event.alert, since, dead, reason, doubt is not None and doubt.over)
         if doubt is None:
@@ -242,10 +280,13 @@ def _judged(
         yield event
 
 
-def _left(dead: frozenset[Source]) -> str:
+def _left(dead: frozenset[Source], health: Callable[[Source], Health]) -> str:
     if any(map(is_history, dead)):
         return "no longer in the result, but the samples since the restart cannot tell yet"
-    return f"no longer in the result while {_names(dead)} is dead"
+    patchy = {source for source in dead if health(source) is Health.PATCHY}
+    if patchy == dead:
+        return f"no longer in the result, but samples of {_names(patchy)} are missing"
+    return f"no longer in the result while {_names(dead - patchy)} is dead"
 
 
 def _ended(
@@ -259,7 +300,7 @@ def _ended(
     key = doubt.alert.fingerprint
     if alert is not None and alert.state is AlertState.FIRING:
         return Verdict((AlertEvent(EventKind.FIRING, alert, now_ms, "known again"),), {})
-    silent = {source for source in doubt.sources if health(source) is Health.DEAD}
+    silent = {source for source in doubt.sources if health(source) in _KEEPS_DOUBT}
     if not silent and (alert is None or alert.state is AlertState.INACTIVE):
         return Verdict(() if doubt.over else (_clear(doubt, now_ms, _why(doubt, health)),), {})
     if _given_up(doubt, now_ms, max_ms):

@@ -6,6 +6,53 @@ from dataclasses import dataclass
 from tocsin_alerting.store.cell import NEVER_MS
 from tocsin_exporter.snapshot import Source
 
+_INTERVALS = (
+    5  # the usual interval is the middle one of these, so that an outage does not change it
+)
+_GAPS = 32
+
+
+@dataclass(slots=True)
+class Pace:
+    """When a source was heard and well: its newest intervals and gaps, in milliseconds."""
+
+    last_ms: int
+    intervals: tuple[int, ...] = ()
+    gaps: tuple[tuple[int, int], ...] = ()
+
+    def heard(self, at_ms: int) -> None:
+        interval = at_ms - self.last_ms
+        if interval <= 0:
+            return
+        if not self.intervals or interval > 1.5 * self._usual_ms():
+            self.gaps = (*self.gaps, (self.last_ms, at_ms))[-_GAPS:]
+        self.intervals = (*self.intervals, interval)[-_INTERVALS:]
+        self.last_ms = at_ms
+
+    def covers(self, t0_ms: int, t1_ms: int, now_ms: int, two: bool) -> bool:
+        """Whether it was heard at both ends of [t0_ms, t1_ms], give or take 2.5 usual intervals,
+        or a tenth of the window at its begin; and twice within it, if `two`."""
+        window_ms = t1_ms - t0_ms
+        usual_ms = self._usual_ms() if self.intervals else window_ms
+        most_ms = min(2.5 * usual_ms, window_ms / 2 if two else window_ms)
+        if two and self.intervals and self.last_ms <= t1_ms:
+            if self.last_ms - self.intervals[-1] < t0_ms:
+                return False
+        for start_ms, end_ms in (*self.gaps, (self.last_ms, now_ms)):
+            if end_ms - start_ms <= most_ms:
+                continue
+            begins = start_ms <= t0_ms < end_ms - window_ms / 10
+            if begins or start_ms + most_ms < t1_ms <= end_ms:
+                return False
+        return True
+
+    def shift(self, delta_ms: int) -> None:
+        self.last_ms += delta_ms
+        self.gaps = tuple((start + delta_ms, end + delta_ms) for start, end in self.gaps)
+
+    def _usual_ms(self) -> int:
+        return sorted(self.intervals)[len(self.intervals) // 2]
+
 
 @dataclass(frozen=True, slots=True)
 class LastSeen:
@@ -21,19 +68,29 @@ class Lasts:
     def __init__(self) -> None:
         self._last: dict[Source, LastSeen] = {}
         self._ended_ms: dict[Source, int] = {}
+        self._paces: dict[Source, Pace] = {}
 
     def get(self, source: Source) -> LastSeen | None:
+        """None when nothing was ever heard of it."""
         return self._last.get(source)
 
     def all(self) -> Mapping[Source, LastSeen]:
         return dict(self._last)
 
+    def covers(self, source: Source, t0_ms: int, t1_ms: int, now_ms: int, two: bool) -> bool:
+        """Whether it was heard, and well, as often as usual at both ends of [t0_ms, t1_ms]."""
+        pace = self._paces.get(source)
+        return pace is None or pace.covers(t0_ms, t1_ms, now_ms, two)
+
     def set(self, source: Source, last: LastSeen) -> None:
         self._last[source] = last
+        if last.ok:
+            self._well(source, last.at_ms)
 
     def forget(self, source: Source) -> None:
         self._last.pop(source, None)
         self._ended_ms.pop(source, None)
+        self._paces.pop(source, None)
 
     def heard(self, source: Source, at_ms: int) -> None:
         """A remote writer sent a sample of it that is no stale marker."""
@@ -44,13 +101,18 @@ class Lasts:
             if at_ms <= self._ended_ms.get(source, NEVER_MS):
                 return
             self._ended_ms.pop(source, None)
-        self._last[source] = LastSeen(at_ms, before is None or before.ok)
+        ok = before is None or before.ok
+        self._last[source] = LastSeen(at_ms, ok)
+        if ok:
+            self._well(source, at_ms)
 
     def up(self, source: Source, ok: bool) -> None:
         """The newest sample of its `up` says so."""
         last = self._last.get(source)
         if last is not None and last.ok is not ok:
             self._last[source] = LastSeen(last.at_ms, ok)
+            if ok:
+                self._well(source, last.at_ms)
 
     def ended(self, source: Source, at_ms: int) -> None:
         """Its `up` went stale: its writer has removed it, and what comes for that time or an
@@ -66,9 +128,19 @@ class Lasts:
         for source, last in self._last.items():
             if last.at_ms <= until_ms:
                 self._last[source] = LastSeen(last.at_ms + delta_ms, last.ok)
+                if source in self._paces:
+                    self._paces[source].shift(delta_ms)
         for source, at_ms in self._ended_ms.items():
             self._ended_ms[source] = at_ms + delta_ms
 
     def expire(self, before_ms: int) -> None:
         for source in [one for one, at_ms in self._ended_ms.items() if at_ms < before_ms]:
             del self._ended_ms[source]
+            self._paces.pop(source, None)
+
+    def _well(self, source: Source, at_ms: int) -> None:
+        pace = self._paces.get(source)
+        if pace is None:
+            self._paces[source] = Pace(at_ms)
+        else:
+            pace.heard(at_ms)

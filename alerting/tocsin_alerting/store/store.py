@@ -64,6 +64,8 @@ class Store:
         self._tables: dict[Source, Table] = {}
         self._placed: dict[Source, Placed] = {}
         self._lasts = Lasts()
+        self.last = self._lasts.get
+        self.covers = self._lasts.covers
         self._refused: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._chooser = Chooser(self._tables, self._lock)
@@ -261,10 +263,6 @@ class Store:
     def sources(self) -> Mapping[Source, LastSeen]:
         with self._lock:
             return self._lasts.all()
-
-    def last(self, source: Source) -> LastSeen | None:
-        """None when nothing was ever heard of it."""
-        return self._lasts.get(source)
 
     def newest_ms(self, source: Source) -> int | None:
         """When it last had a sample of its own, in memory or in the archive."""

@@ -147,6 +147,32 @@ async def test_an_alert_that_leaves_while_its_source_is_dead_is_unknown_until_it
     assert (event.kind, event.reason) == (EventKind.CLEAR, "llm e:1 answers again")
 
 
+async def test_an_alert_that_leaves_while_samples_are_missing_is_unknown() -> None:
+    sources = SetSources({ENGINE: Health.ALIVE})
+    expr = "rate(m[5m]) > 0"
+    around = surroundings({expr: by_time(UP, [], [], UP, [])}, sources=sources)
+    progress = progress_of(alerting(expr))
+    await run(progress, around, 0)
+    sources.patchy.add(ENGINE)
+    (event,) = await run(progress, around, 1, 2)
+    assert (event.kind, event.reason) == (
+        EventKind.UNKNOWN,
+        "no longer in the result, but samples of llm e:1 are missing",
+    )
+    assert kinds(await run(progress, around, 3)) == [EventKind.FIRING]
+    assert kinds(await run(progress, around, 4)) == [EventKind.UNKNOWN]
+    sources.patchy.clear()
+    assert kinds(await run(progress, around, 4)) == [EventKind.CLEAR]
+
+
+async def test_missing_samples_are_nothing_to_a_rule_without_a_range() -> None:
+    sources = SetSources({ENGINE: Health.ALIVE})
+    around = surroundings({"m > 0": by_time(UP, [])}, sources=sources)
+    progress = progress_of(alerting())
+    sources.patchy.add(ENGINE)
+    assert kinds(await run(progress, around, 0, 1)) == [EventKind.FIRING, EventKind.CLEAR]
+
+
 async def test_a_source_that_died_before_the_last_good_evaluation_took_no_part_in_it() -> None:
     sources = SetSources({ENGINE: Health.ALIVE})
     rule = alerting("sum(m) > 0")

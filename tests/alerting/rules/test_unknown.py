@@ -11,6 +11,7 @@ from tocsin_alerting.rules.unknown import (
     Doubt,
     Health,
     Verdict,
+    Window,
     concerned,
     doubt_all,
     inputs,
@@ -18,6 +19,7 @@ from tocsin_alerting.rules.unknown import (
     keeps_instance,
     reach_ms,
     settle,
+    windows,
 )
 from tocsin_exporter.snapshot import Source
 
@@ -194,6 +196,21 @@ def test_only_the_alerts_own_instance_concerns_it_where_that_is_known() -> None:
 )
 def test_it_knows_how_far_back_a_sample_counts(expr: str, minutes: int) -> None:
     assert reach_ms(parse(expr)) == minutes * 60_000
+
+
+@pytest.mark.parametrize(
+    ("expr", "wanted"),
+    [
+        ("m > 1", set()),
+        ("rate(m[5m]) / max_over_time(n[1m]) > 1", {(5, 0, True), (1, 0, False)}),
+        ("sum by (job) (increase(m[10m] offset 5m))", {(10, 5, True)}),
+        ("max_over_time(rate(m[10m])[60m:1m])", {(10, 0, True), (70, 0, False)}),
+        ("rate(m[5m:1m])", {(5, 0, True)}),
+    ],
+)
+def test_it_knows_the_windows_of_a_rule(expr: str, wanted: set[tuple[int, int, bool]]) -> None:
+    expected = {Window(length * 60_000, offset * 60_000, two) for length, offset, two in wanted}
+    assert windows(parse(expr)) == expected
 
 
 def test_it_finds_the_queries_behind_a_query() -> None:
