@@ -116,7 +116,7 @@ class Root:
         self._fields = {
             "Labels": text_map(scope.labels),
             "ExternalLabels": text_map(scope.external_labels),
-            "ExternalURL": scope.external_url,
+            "ExternalURL": GoText(scope.external_url),
             "Value": GoNumber(scope.value),
         }
 

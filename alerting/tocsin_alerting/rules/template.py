@@ -5,6 +5,7 @@ words. It is imported when the first text with an action is met: most boxes neve
 """
 
 import re
+import sys
 from collections.abc import Callable
 from functools import cache, lru_cache
 from math import isfinite
@@ -31,6 +32,9 @@ _CALL_FAILED = re.compile(r"function '(?P<name>\w+)' failed: (?P<why>.*)", re.DO
 _GROWING = re.compile(
     r"=|\b(?:with|template|define|block)\b|%[^%A-Za-z]*(?:\d{3}|\*)|\bprintf\b(?!\s+[\"`])"
 )
+# Where a field may be one of Python's own texts and numbers, which have methods: `("x").zfill`.
+_ANY_FIELD = re.compile(r"=|\)\s*\.|\b(?:with|range|template|define|block)\b")
+_NO_FIELD = re.compile(r"(?:attribute|property|method) '(?P<name>\w+)' is not allowed")
 _TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|`[^`]*`|\s*-?\}\}|[()|]|\s+|[^\s()|"`}]+|.', re.DOTALL)
 
 
@@ -181,7 +185,10 @@ def _compiled(text: str) -> Any:
     import gotpl
 
     try:
-        environment = _environment(bounded=_GROWING.search(text) is not None)
+        environment = _environment(
+            bounded=_GROWING.search(text) is not None,
+            sandboxed=_ANY_FIELD.search(text) is not None,
+        )
         return environment.from_string(DEFINITIONS + text, name=_MAIN)
     except gotpl.TemplateSyntaxError as error:
         reason = str(error).split(": ", 1)[1].replace("'", '"')
@@ -192,8 +199,8 @@ def _compiled(text: str) -> Any:
 
 
 @cache
-def _environment(bounded: bool) -> Any:
-    """`bounded`: also what Go's own functions make of values."""
+def _environment(bounded: bool, sandboxed: bool) -> Any:
+    """`bounded`: also what Go's own functions make of values; `sandboxed`: no field is Python's."""
     import gotpl
 
     from tocsin_alerting.rules.template_function import BOUNDED_BUILTINS, FUNCTIONS
@@ -205,7 +212,15 @@ def _environment(bounded: bool) -> Any:
         max_template_depth=1_000,  # Go's is 100,000, and takes 10 s here
     )
     functions = {**FUNCTIONS, **(BOUNDED_BUILTINS if bounded else {})}
-    return gotpl.Environment(functions=functions, missing_key="zero", budget=budget)
+    sandbox = gotpl.SandboxPolicy(
+        allow_functions=functions, allow_custom_lookup=True, max_template_chars=sys.maxsize
+    )
+    return gotpl.Environment(
+        functions=functions,
+        missing_key="zero",
+        budget=budget,
+        sandbox=sandbox if sandboxed else None,  # each text takes 0.1 ms more in it
+    )
 
 
 def _in_go_words(error: Any, name: str, source: str) -> str:
@@ -214,6 +229,8 @@ def _in_go_words(error: Any, name: str, source: str) -> str:
     found = _CALL_FAILED.fullmatch(message)
     if found:
         message, called = f"error calling {found['name']}: {found['why']}", found["name"]
+    elif field := _NO_FIELD.fullmatch(message):
+        message = f"can't evaluate field {field['name']}"
     inside = name if error.template_name in (None, _MAIN) else error.template_name
     offset, command = _command(source, _characters(source, error.position or 0), called)
     before = source[:offset].encode()

@@ -353,3 +353,24 @@ async def test_the_loop_turns_between_the_queries_of_a_text() -> None:
             await spending.query(answer())
     other.cancel()
     assert len(turns) >= 20
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{{ ("x").zfill 99999999999 }}', '{{ $x := "{0.__class__}" }}{{ $x.format $value }}',
+        '{{ $labels := "x" }}{{ $labels.upper }}', '{{ with "x" }}{{ .upper }}{{ end }}',
+        "{{ range args 5 }}{{ .bit_length }}{{ end }}", '{{ (query "up").clear }}',
+        '{{ template "t" "x" }}{{ define "t" }}{{ .upper }}{{ end }}',
+        '{{ (printf "x").upper }}', "{{ $externalURL.upper }}", "{{ .ExternalURL.upper }}",
+        "{{ (toTime 1).IsZero.real }}", "{{ $labels.a.upper }}", "{{ $value.hex }}",
+        '{{ ("x" | toUpper)\n.lower }}', '{{ block "t" "x" }}{{ .upper }}{{ end }}',
+        "{{ (1).Nope }}", "{{ now.hex }}", '{{ (index $labels "a").upper }}',
+    ],
+)  # fmt: skip
+async def test_no_field_is_one_of_python(text: str) -> None:
+    async def up(text: str) -> Rows:
+        return []
+
+    scope = Scope({"a": "b"}, 1.0, external_url="http://h/", query=up)
+    assert (await expand_or_say(text, "N", scope)).startswith("<error expanding template: ")
