@@ -46,7 +46,7 @@ from tocsin_alerting.rounds.arrivals import Arrivals
 from tocsin_alerting.rounds.desk import DeskRounds
 from tocsin_alerting.rounds.endless import endless
 from tocsin_alerting.rounds.queries import RuleQueries
-from tocsin_alerting.rounds.resume import resume, warn_of_lost_journal
+from tocsin_alerting.rounds.resume import answered_seconds, look_for_lost_journal, resume
 from tocsin_alerting.rounds.rules import Instances, RuleRounds, troubled_targets
 from tocsin_alerting.rounds.sources import StoreSources
 from tocsin_alerting.rules.evaluation import Surroundings
@@ -283,7 +283,13 @@ class App:
             remember=lambda row: self.desk.remember_engine(row, now_ms()),
             forget=lambda target: self.desk.forget_engine(target, now_ms()),
             now_ms=now_ms,
+            answered=self._answered,
         )
+
+    async def _answered(self, target: str) -> float:
+        interval = self.rhythms[ENGINE_AREA].interval if ENGINE_AREA in self.rhythms else 0.0
+        asked = (self._engine_source(target), interval, self.clock.now_ms())
+        return await asyncio.to_thread(answered_seconds, self.engine, *asked)
 
     def _watched_engines(self) -> list[engines_api.WatchedEngine]:
         engines = self.engines.watched.values() if self.engines else ()
@@ -308,15 +314,9 @@ class App:
         own_one = config.worker
         usual = self.setup.engine_ports
         troubled = troubled_targets(self.desk.saved_instances)
-        where = (own_one.host, own_one.port, usual)
-        return await plans.make(
-            named,
-            own_one.enabled,
-            *where,
-            troubled,
-            self.desk.saved_engines,
-            self.setup.engine_owners,
-        )
+        where = (own_one.enabled, own_one.host, own_one.port, usual)
+        owners = self.setup.engine_owners
+        return await plans.make(named, *where, troubled, self.desk.saved_engines, owners)
 
     @property
     def _worker_url(self) -> str:
@@ -350,7 +350,7 @@ class App:
         """What the last run remembers of groups that are gone is told once, and forgotten."""
         rows = await self.instances.load()
         history_ms = self._history_ms(now_ms)
-        warn_of_lost_journal(self.desk.last_eval_ms, history_ms)
+        look_for_lost_journal(self.desk, self.store, self._collectors(), now_ms)
         self.groups.remember(rows, history_ms, self.store.newest_ms, self.desk.ledger.held())
         removed = self.groups.load(self.setup.rules, now_ms)
         await self.desk.handle(removed, now_ms)
@@ -474,6 +474,7 @@ class App:
             url=self._url,
             recorded=not self.desk.recorder.down,
             nobody=nobody_paged(self.setup.config),
+            load_rps=self.setup.load_rps,
         )
         print(banner(facts), end="", flush=True)  # noqa: T201  (this is for the terminal)
 

@@ -15,7 +15,8 @@ class Facts:
     name no host. `nobody`: every message goes to the log alone. `recorded` says whether the journal
     can be written, and `retention_ms` how long samples are kept, None when none
     can be. `silent` are targets of engines that are expected and do not answer, `strangers` (URL,
-    user) of those that belong to others and are not read."""
+    user) of those that belong to others and are not read. `load_rps`: chat requests a second that
+    `--load` sends to the first engine."""
 
     gpus: int | None
     engines: Sequence[str]
@@ -29,6 +30,7 @@ class Facts:
     nobody: bool = False
     silent: Sequence[str] = ()
     strangers: Sequence[tuple[str, str]] = ()
+    load_rps: float | None = None
 
 
 def banner(facts: Facts) -> str:
@@ -37,6 +39,7 @@ def banner(facts: Facts) -> str:
     lines = (
         ("watches", _watched(facts)),
         ("worker", facts.worker),
+        ("load", _load(facts)),
         *(("forget", f"{alertctl} engines forget {one}, if it is gone") for one in facts.silent),
         *(("not read", _stranger(*one)) for one in facts.strangers),
         ("rules", _rules(facts.rules)),
@@ -65,6 +68,13 @@ def _watched(facts: Facts) -> str:
     gpus = {None: "GPUs as they answer", 0: "no NVIDIA GPU", 1: "1 GPU"}
     gpu = gpus.get(facts.gpus, f"{facts.gpus} GPUs")
     return ", ".join(("this host", gpu, *(facts.engines or ("no inference engine yet",))))
+
+
+def _load(facts: Facts) -> str:
+    if facts.load_rps is None:
+        return ""
+    where = facts.engines[0] if facts.engines else "what answers first"
+    return f"{facts.load_rps:g} real chat requests a second to {where}, until you leave out --load"
 
 
 def _stranger(url: str, user: str) -> str:

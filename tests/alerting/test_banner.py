@@ -41,6 +41,13 @@ def test_whose_engine_is_not_read_and_the_line_that_lets_it_in() -> None:
     assert f"  not read {line}\n" in said
 
 
+def test_where_the_load_goes() -> None:
+    assert "  load  " not in banner(FACTS)
+    said = "  load     2 real chat requests a second to {}, until you leave out --load\n"
+    assert said.format("vLLM at http://127.0.0.1:8000") in banner(replace(FACTS, load_rps=2.0))
+    assert said.format("what answers first") in banner(replace(FACTS, engines=[], load_rps=2.0))
+
+
 def test_gpus_engines_and_the_worker() -> None:
     assert ", 1 GPU, " in banner(replace(FACTS, gpus=1))
     assert ", 8 GPUs, " in banner(replace(FACTS, gpus=8))

@@ -22,6 +22,7 @@ LOOK_AGAIN_SECONDS = 20.0  # while nothing answers, something is silent, or the 
 LOOK_SELDOM_SECONDS = 300.0
 EXPECTED_AFTER_SECONDS = 600.0  # an engine that has answered so long is remembered
 NOTE_SECONDS = 15.0
+STORE_SECONDS = 10.0
 WORKER_GRACE_SECONDS = 3.0
 _ASK_SECONDS = 0.5
 
@@ -29,7 +30,8 @@ _ASK_SECONDS = 0.5
 @dataclass(frozen=True, slots=True)
 class Hooks:
     """What the engines are watched and remembered with. `answers` says of a target whether it did
-    when it was last read; `unwatch` may be told a target that is not watched."""
+    when it was last read, `answered` for how many seconds it did of late, in earlier runs too;
+    `unwatch` may be told a target that is not watched."""
 
     watch: Callable[[EngineAccess], None]
     unwatch: Callable[[str], None]
@@ -37,6 +39,7 @@ class Hooks:
     remember: Callable[[EngineRow], Awaitable[None]]
     forget: Callable[[str], Awaitable[None]]
     now_ms: Callable[[], int]
+    answered: Callable[[str], Awaitable[float]]
 
 
 class NotForgotten(Exception):
@@ -133,11 +136,25 @@ class Engines:
             await self._move(old, engine)
             del self._moved[old]
         for target, engine in list(self.watched.items()):
-            if engine.origin in (Origin.FOUND, Origin.REMEMBERED) and self._hooks.answers(target):
-                self._answered[target] = self._answered.get(target, 0.0) + seconds
+            if engine.origin not in (Origin.FOUND, Origin.REMEMBERED):
+                continue
+            if target not in self._answered:
+                self._answered[target] = await self._answered_before(target)
+            if target in self.watched and self._hooks.answers(target):
+                self._answered[target] += seconds
                 if self._answered[target] >= EXPECTED_AFTER_SECONDS:
                     self._answered[target] = 0.0
                     await self._remember(engine)
+
+    async def _answered_before(self, target: str) -> float:
+        """Short runs of ours count together. A disk that hangs, or old samples that cannot be read,
+        cost an engine what it answered before."""
+        try:
+            async with asyncio.timeout(STORE_SECONDS):
+                return await self._hooks.answered(target)
+        except Exception:  # why: see above
+            log.exception("when it answered is counted from now on", extra={"engine": target})
+            return 0.0
 
     async def forget(self, target: str) -> None:
         """Watch it no longer, and do not expect it after a restart. Raises NotForgotten."""

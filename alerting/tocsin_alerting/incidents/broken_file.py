@@ -1,4 +1,5 @@
-"""A journal that is no database of ours any more: how one is known, and put out of the way.
+"""A journal that is no database of ours any more, or not at its place: how one is known, and put
+out of the way.
 
 `incidents.db.broken-20261128T221503Z` lies beside the new one, with its `-wal` and `-shm`.
 """
@@ -7,7 +8,7 @@ import logging
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,6 +43,28 @@ def _is_readable(path: Path) -> bool:
         return path.is_file() and os.access(path, os.R_OK)
     except OSError:
         return True  # the disk says nothing now
+
+
+def places(path: Path) -> dict[str, tuple[int, int]]:
+    """Device and inode of what lies at `path` and beside it, by the ending of its name."""
+    return {ending: one for ending in _BESIDE if (one := _inode(path, ending)) is not None}
+
+
+def moved(path: Path, before: Mapping[str, tuple[int, int]]) -> list[str]:
+    """The endings of what is not where it was: it was deleted, or another file took its place."""
+    return [ending for ending, was in before.items() if _inode(path, ending, was) != was]
+
+
+def _inode(
+    path: Path, ending: str, unknown: tuple[int, int] | None = None
+) -> tuple[int, int] | None:
+    try:
+        found = path.with_name(path.name + ending).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        return unknown  # the disk says nothing now
+    return found.st_dev, found.st_ino
 
 
 def set_aside(path: Path, at_s: float) -> Path:

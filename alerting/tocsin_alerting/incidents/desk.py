@@ -86,7 +86,7 @@ class Desk:
         self.recall: Recall = tuple
         self.saved_instances: tuple[InstanceRow, ...] = ()
         self.saved_engines: tuple[EngineRow, ...] = ()
-        self.last_eval_ms: int | None = None
+        self.journal_is_new = False
         self._journal = journal
         self._jitter = jitter
         self._claim_s, self._answer_s = patience_s / 3, answer_s
@@ -105,7 +105,7 @@ class Desk:
     async def start(self, now_ms: int) -> None:
         """Load the journal. Without one that answers the desk starts empty, and pages all the same.
 
-        Sets `saved_instances` and `last_eval_ms` for the rules layer. Raises SchemaTooNew.
+        Sets `saved_instances` for the rules layer, and `journal_is_new`. Raises SchemaTooNew.
         """
         try:
             async with asyncio.timeout(self._start_patience_s):
@@ -130,8 +130,8 @@ class Desk:
         self.ledger.load(saved, now_ms)
         self.saved_instances, self.saved_engines = saved.instances, saved.engines
         last_eval = saved.meta.get("last_eval", "")
-        self.last_eval_ms = int(last_eval) if last_eval.isdecimal() else None
-        down_ms = None if self.last_eval_ms is None else max(0, now_ms - self.last_eval_ms)
+        down_ms = max(0, now_ms - int(last_eval)) if last_eval.isdecimal() else None
+        self.journal_is_new = "clean_shutdown" not in saved.meta
         clean = saved.meta.get("clean_shutdown", "1") == "1"
         self.ledger.note(0, "started", now_ms, data={"downtime_ms": down_ms, "clean": clean})
         self._readdress(now_ms)
@@ -482,7 +482,7 @@ class Desk:
                 self.ledger.note(0, "journal_replaced", now_ms, data={"trouble": trouble})
                 self.recorder.begin_anew(self.ledger.everything(now_ms))
         except JournalError as error:
-            self.recorder.fail(str(error), now_ms)
+            self.recorder.fail(str(error), now_ms, soon=isinstance(error, JournalReplaced))
             return
         if await self.recorder.flush(now_ms):
             data = {"trouble": trouble, "since_ms": since_ms}

@@ -24,6 +24,7 @@ from tocsin_alerting.rules.alert import AlertEvent, EventKind
 from tocsin_alerting.rules.journal import InstanceRow
 
 BLIND_NUMBERS = 1_000_000
+LAST_NUMBER = "last_number"
 LASTING = ("instances", "meta", "engines")
 
 
@@ -259,6 +260,8 @@ class Ledger:
         """What changed since the last call."""
         taken, self._changes = self._changes, Batch()
         taken.at_ms = now_ms
+        if taken.incidents:
+            taken.meta[LAST_NUMBER] = str(self._last_number)  # closed ones are lost, or pruned
         self._lasting.merge(Batch(taken.at_ms, **{name: getattr(taken, name) for name in LASTING}))
         return taken
 
@@ -296,7 +299,9 @@ class Ledger:
             if message.state is MessageState.SENDING:
                 expired = replace(message, lease_until_ms=now_ms)
                 self.outbox.put(expired)
-        self._last_number = max(self._last_number, saved.last_number)
+        told = saved.meta.get(LAST_NUMBER, "")
+        given = int(told) if told.isdecimal() else 0
+        self._last_number = max(self._last_number, saved.last_number, given)
         self._last_entry += saved.last_entry
         self._last_message += saved.last_message
 

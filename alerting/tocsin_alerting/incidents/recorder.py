@@ -106,7 +106,8 @@ class Recorder:
                 trouble = await self._committed(self._writing)
                 waited_ms, self._begun_s = round(1000 * self._writes_for_s()), None
                 if trouble:
-                    self.fail(trouble, max(now_ms, self._writing.at_ms) + waited_ms)
+                    failed_ms = max(now_ms, self._writing.at_ms) + waited_ms
+                    self.fail(trouble, failed_ms, soon=self.replaced)
                 else:
                     self._recorded(self._writing)
                     self._written, self._writing = number, Batch()
@@ -140,13 +141,14 @@ class Recorder:
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
 
-    def fail(self, trouble: str, now_ms: int) -> None:
+    def fail(self, trouble: str, now_ms: int, *, soon: bool = False) -> None:
+        """`soon`: it is worth trying at once."""
         if not self.down:
             log.error("incidents are not recorded, people are paged all the same: %s", trouble)
             self.since_ms = now_ms
             self._retry_ms = FIRST_RETRY_MS
         self.trouble = trouble
-        self.retry_at_ms = now_ms + (0 if self.replaced else self._retry_ms)
+        self.retry_at_ms = now_ms + (0 if soon else self._retry_ms)
         self._retry_ms = min(2 * self._retry_ms, LONGEST_RETRY_MS)
 
     def begin_anew(self, everything: Batch) -> None:
@@ -171,7 +173,7 @@ class Recorder:
                 self._recorded(batch)
         except JournalError as error:
             self.replaced = isinstance(error, JournalReplaced)
-            self.fail(str(error), now_ms)
+            self.fail(str(error), now_ms, soon=self.replaced)
             return False
         self.trouble = ""
         return True

@@ -13,7 +13,13 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from tocsin_alerting.incidents.batch import Batch, Entry
-from tocsin_alerting.incidents.broken_file import is_broken, last_set_aside_s, set_aside
+from tocsin_alerting.incidents.broken_file import (
+    is_broken,
+    last_set_aside_s,
+    moved,
+    places,
+    set_aside,
+)
 from tocsin_alerting.incidents.errors import JournalDown, JournalReplaced, SchemaTooNew
 from tocsin_alerting.incidents.incident import Incident, State
 from tocsin_alerting.incidents.journal import NO_NUMBER, Saved
@@ -64,6 +70,7 @@ class SqliteJournal:
     What an earlier run kept under another name of the `machine` is moved to the present one.
     `connect` opens the file; the connection is used by one thread, and not by the one that made it.
     A file that is broken is set aside, and JournalReplaced raised: the next call begins a new one.
+    So it is with one that was deleted, or replaced by another: what went into it would be lost.
     `wall` gives Unix seconds; `set_aside_s` is when that was done last, in this run or before it.
     """
 
@@ -83,6 +90,7 @@ class SqliteJournal:
         self._at = at
         self._machine = machine
         self._open: sqlite3.Connection | None = None
+        self._places: dict[str, tuple[int, int]] = {}  # of the file that is open
         self._writer = Writer("journal")
         self._unknown = UnknownFields()
         self._replaced = ""
@@ -135,9 +143,12 @@ class SqliteJournal:
             self._replaced = ""
         elif self._replaced:  # whoever writes only what changed would leave the rest out
             raise JournalReplaced(self._replaced)
+        if self._open is not None:
+            self._keep_place(self._open)
         try:
             if self._open is None:
                 self._open = self._opened()
+                self._places = places(self._path)
                 self.set_aside_s = self.set_aside_s or last_set_aside_s(self._path)
             return work(self._open)
         except SchemaTooNew:
@@ -150,6 +161,37 @@ class SqliteJournal:
             if is_broken(self._path, error, opened, reading=work == self._load):
                 self._replace(error)
             raise JournalDown(f"{self._path}: {error}", blank=blank) from error
+
+    def _keep_place(self, connection: sqlite3.Connection) -> None:
+        """Raises JournalReplaced when the file that is open is not the one at the path."""
+        gone = moved(self._path, self._places)
+        if gone and "" not in gone and _is_checkpointed(connection):
+            log.error("%s: deleted while it was open; nothing is lost", _named(self._path, gone))
+            self._close()
+        elif gone:
+            self._leave(f"{_named(self._path, gone)}: deleted or replaced while it was open")
+
+    def _leave(self, trouble: str) -> None:
+        """Begin a new file where ours was; another one that lies there is set aside."""
+        lies = bool(places(self._path))
+        if lies and 0 <= self._wall() - (self.set_aside_s or NEVER_S) < PAUSE_S:
+            raise JournalDown(trouble)
+        self._close()
+        lies = bool(places(self._path))
+        try:
+            aside = (
+                f", {set_aside(self._path, self._wall()).name} is what lay there" if lies else ""
+            )
+        except OSError as refused:
+            raise JournalDown(f"{trouble}, and what lies there stays: {refused}") from refused
+        log.error(
+            "%s: a new journal begins%s. Incidents that are open go into it; closed ones and older"
+            " history are lost with the old one",
+            trouble,
+            aside,
+        )
+        self.set_aside_s, self._replaced = self._wall(), trouble
+        raise JournalReplaced(trouble)
 
     def _replace(self, error: Exception) -> None:
         """Puts a broken file out of the way and raises JournalReplaced; nothing, if it stays. One
@@ -306,6 +348,19 @@ def _is_blank(path: Path) -> bool:
         return True
     except OSError:
         return False
+
+
+def _named(path: Path, endings: Sequence[str]) -> str:
+    return ", ".join(f"{path}{ending}" for ending in endings)
+
+
+def _is_checkpointed(connection: sqlite3.Connection) -> bool:
+    """Whether all of the WAL, which may have no name any more, is in the database now."""
+    try:
+        busy, pages, done = connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+    except sqlite3.Error:
+        return False
+    return not busy and pages == done
 
 
 def _migrate(connection: sqlite3.Connection, path: str) -> None:

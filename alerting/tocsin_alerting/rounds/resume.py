@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Iterable, Iterator
 
+from tocsin_alerting.incidents.desk import Desk
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.quoting import quote
 from tocsin_alerting.promql.result import InstantVector
@@ -26,13 +27,26 @@ def resume(store: Store, engine: Engine, collectors: Iterable[tuple[Source, obje
             log.exception("counters begin anew", extra={"collector": one.name})
 
 
-def warn_of_lost_journal(last_eval_ms: int | None, history_ms: int | None) -> None:
-    """A journal that is new beside a store that is not: it was lost, or moved away."""
-    if last_eval_ms is None and history_ms is not None:
+def look_for_lost_journal(
+    desk: Desk, store: Store, collectors: Iterable[tuple[Source, object]], now_ms: int
+) -> None:
+    """A journal that is new beside a store that is not was lost, or moved away: the numbers in it
+    are not given again, or a receiver would take new messages for old ones."""
+    if desk.journal_is_new and any(store.newest_ms(one) is not None for one, _ in collectors):
         log.warning(
             "the journal is new, though samples of an earlier run are here: incidents of before"
             " are not known, and what still fires is told again"
         )
+        desk.ledger.number_apart(now_ms)
+
+
+def answered_seconds(engine: Engine, source: Source, interval_seconds: float, now_ms: int) -> float:
+    """For how long an inference engine, read every so many seconds, answered in the last hour."""
+    wanted = f"job={quote(source.job)}, instance={quote(source.instance)}"
+    query = f"max(sum_over_time(llm_engine_up{{{wanted}}}[{LOOK_BACK}]))"
+    found = engine.evaluate(query, now_ms).value
+    assert isinstance(found, InstantVector)
+    return interval_seconds * float(found.values[0]) if len(found) else 0.0
 
 
 def _last(engine: Engine, source: Source, names: Collection[str], at_ms: int) -> Iterator[Last]:

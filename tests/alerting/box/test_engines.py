@@ -36,6 +36,7 @@ class Kept:
     ended: list[str] = field(default_factory=list)
     rows: dict[str, EngineRow] = field(default_factory=dict)
     up: set[str] = field(default_factory=set)
+    before: dict[str, float] = field(default_factory=dict)  # seconds that it answered in other runs
 
     @property
     def hooks(self) -> Hooks:
@@ -45,6 +46,9 @@ class Kept:
         async def forget(target: str) -> None:
             self.rows.pop(target, None)
 
+        async def answered(target: str) -> float:
+            return self.before.get(target, 0.0)
+
         return Hooks(
             watch=lambda access: self.watched.append(access.url),
             unwatch=self.ended.append,
@@ -52,6 +56,7 @@ class Kept:
             remember=remember,
             forget=forget,
             now_ms=lambda: 1000,
+            answered=answered,
         )
 
 
@@ -186,6 +191,33 @@ async def test_an_engine_is_remembered_once_it_has_answered_for_ten_minutes() ->
         await engines.forget(target)
     assert kept.rows == {} and kept.ended == [target]
     assert target not in engines.watched
+
+
+async def test_what_it_answered_in_earlier_runs_counts_once() -> None:
+    kept = Kept(before={"127.0.0.1:9": EXPECTED_AFTER_SECONDS - 30})
+    engines = Engines(Plan((_engine(DEMO),)), None, "", kept.hooks)
+    await engines.note(0)
+    kept.up.add("127.0.0.1:9")
+    await engines.note(15)
+    assert kept.rows == {}
+    await engines.note(15)
+    assert set(kept.rows) == {"127.0.0.1:9"}
+    kept.rows.clear()
+    await engines.note(EXPECTED_AFTER_SECONDS - 1)
+    assert kept.rows == {}
+
+
+async def test_samples_that_cannot_be_read_begin_the_count_anew() -> None:
+    async def answered(target: str) -> float:
+        raise OSError("the disk")
+
+    kept = Kept(up={"127.0.0.1:9"})
+    hooks = replace(kept.hooks, answered=answered)
+    engines = Engines(Plan((_engine(DEMO),)), None, "", hooks)
+    await engines.note(EXPECTED_AFTER_SECONDS - 1)
+    assert kept.rows == {}
+    await engines.note(1)
+    assert set(kept.rows) == {"127.0.0.1:9"}
 
 
 async def test_what_is_forgotten_while_it_is_asked_stays_forgotten() -> None:

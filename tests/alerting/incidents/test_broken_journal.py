@@ -19,6 +19,7 @@ from tocsin_alerting.incidents.action import Verb
 from tocsin_alerting.incidents.batch import Batch
 from tocsin_alerting.incidents.broken_file import is_broken, last_set_aside_s, set_aside
 from tocsin_alerting.incidents.errors import JournalDown, JournalReplaced, SchemaTooNew
+from tocsin_alerting.incidents.incident import State
 from tocsin_alerting.incidents.ledger import BLIND_NUMBERS
 from tocsin_alerting.incidents.rows import EngineRow
 from tocsin_alerting.incidents.sqlite_journal import SqliteJournal, open_incidents
@@ -205,6 +206,124 @@ async def test_whoever_finds_it_broken_with_a_question_does_not_lose_the_rest(
     assert len((await journal.load()).incidents) == 2
 
 
+def deleted(path: Path) -> None:
+    for ending in ("", "-wal", "-shm"):
+        path.with_name(path.name + ending).unlink()
+
+
+def deleted_alone(path: Path) -> None:
+    path.unlink()
+
+
+def replaced_by_another(path: Path) -> None:
+    deleted(path)
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE a (b)")
+    other.close()
+
+
+def restored(path: Path) -> None:
+    """An older copy is put back under a running agent."""
+    with sqlite3.connect(path) as live, sqlite3.connect(path.with_name("copy.db")) as copy:
+        live.backup(copy)
+    live.close()
+    copy.close()
+    deleted(path)
+    path.with_name("copy.db").rename(path)
+
+
+@pytest.mark.parametrize("remove", [deleted, deleted_alone, replaced_by_another, restored])
+async def test_one_that_is_deleted_while_it_runs_is_written_anew(
+    tmp_path: Path, remove: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "incidents.db"
+    journal = SqliteJournal(path, wall=wall)
+    one = await Floor(config(), journal).open()
+    await one.hear(fires(DOWN))
+    await one.act(Verb.ACK)
+    await one.hear(fires(SLOW))
+    await one.advance(MINUTE)
+    await one.act(Verb.RESOLVE, 2)
+    caplog.clear()
+    remove(path)
+    await one.desk.heartbeat(one.now)
+    await one.advance(2 * SECOND)
+    if one.desk._mending is not None:
+        await one.desk._mending
+    assert not one.desk.recorder.down, one.desk.recorder.trouble
+    said = [r for r in caplog.records if "deleted or replaced" in r.getMessage()]
+    assert said and str(path) in said[0].getMessage()
+    assert journal.set_aside_s == wall()
+    assert "journal_replaced" in [e.event for e in await journal.history(0)]
+    await one.hear(fires(alert("EngineDown", "P0", target="b")))
+    assert not one.sent[-1].not_recorded
+    keys = {n.key for n in one.sent}
+    one.journal = SqliteJournal(path)
+    await one.restart()  # as after kill -9
+    assert (await one.desk.incident(1)).owner == "li"
+    await one.hear(fires(alert("EngineDown", "P0", target="c")))
+    assert one.sent[-1].incident not in {1, 2, 3} and one.sent[-1].key not in keys
+
+
+async def test_numbers_of_closed_incidents_are_not_given_again(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.db"
+    one = await Floor(config(), SqliteJournal(path, wall=wall)).open()
+    await one.hear(fires(DOWN))
+    await one.act(Verb.RESOLVE)
+    numbers = []
+    for remove in (deleted, None):
+        if remove is None:
+            await one.desk.prune(one.now + HOUR)
+        else:
+            remove(path)
+        await one.desk.heartbeat(one.now)
+        await one.advance(2 * SECOND)
+        if one.desk._mending is not None:
+            await one.desk._mending
+        one.journal = SqliteJournal(path, wall=wall)
+        await one.restart()
+        numbers.append(one.desk.ledger.next_number())
+    assert numbers == [2, 2]
+
+
+async def test_what_was_in_a_wal_that_is_deleted_alone_is_not_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "incidents.db"
+    one = await Floor(config(), SqliteJournal(path, wall=wall)).open()
+    await one.hear(fires(DOWN))
+    await one.act(Verb.RESOLVE)
+    path.with_name("incidents.db-wal").unlink()
+    await one.hear(fires(SLOW))
+    assert not one.desk.recorder.down
+    assert "incidents.db-wal: deleted" in caplog.text and set_aside_in(tmp_path) == []
+    one.journal = SqliteJournal(path)
+    await one.restart()  # as after kill -9
+    numbers = [i.number for i in await one.desk.incidents(tuple(State))]
+    assert numbers == [2, 1] and (await one.desk.story(1)).history
+
+
+async def test_a_folder_that_is_gone_is_not_asked_all_the_time(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "incidents.db"
+    path.parent.mkdir()
+    one = await Floor(config(), SqliteJournal(path, wall=wall)).open()
+    shutil.rmtree(path.parent)
+    await one.hear(fires(DOWN))
+    assert one.sent[-1].not_recorded
+    for _ in range(20):
+        await one.advance(SECOND)
+        await one.desk.due(one.now)
+        if one.desk._mending is not None:
+            await one.desk._mending
+    assert one.desk.recorder.retry_at_ms - one.now >= 2 * SECOND
+    path.parent.mkdir()
+    await one.advance(MINUTE)
+    await one.desk.due(one.now)
+    if one.desk._mending is not None:
+        await one.desk._mending
+    assert not one.desk.recorder.down and len(open_incidents(path)) == 1
+
+
 async def test_odd_rows_that_cost_nobody_an_incident_cost_no_start(tmp_path: Path) -> None:
     path = tmp_path / "incidents.db"
     await filled(path)
@@ -216,7 +335,7 @@ async def test_odd_rows_that_cost_nobody_an_incident_cost_no_start(tmp_path: Pat
     other.close()
     one = await Floor(config(), SqliteJournal(path)).open()
     assert [row.target for row in one.desk.saved_engines] == ["c:1"]
-    assert one.desk.last_eval_ms is None and len(one.desk.ledger.incidents) == 40
+    assert not one.desk.journal_is_new and len(one.desk.ledger.incidents) == 40
     assert set_aside_in(tmp_path) == []
 
 

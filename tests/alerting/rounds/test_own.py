@@ -121,6 +121,9 @@ def test_engines_without_a_worker_or_load_say_only_that_there_is_no_worker() -> 
     async def nothing(_: object) -> None:
         return None
 
+    async def answered(_: str) -> float:
+        return 0.0
+
     hooks = Hooks(
         watch=lambda _: None,
         unwatch=lambda _: None,
@@ -128,6 +131,7 @@ def test_engines_without_a_worker_or_load_say_only_that_there_is_no_worker() -> 
         remember=nothing,
         forget=nothing,
         now_ms=lambda: 0,
+        answered=answered,
     )
     plan = Plan((Engine(EngineAccess.of("http://h:1"), "vLLM"),))
     found = rows(own.engines_samples(Engines(plan, None, "", hooks), STAGES))

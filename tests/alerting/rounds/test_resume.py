@@ -3,16 +3,25 @@
 import logging
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from support.archives import Kept
 from support.fake_nvml import FakeNvml
+from support.policies import config
 from support.site import NOW, RECORDED, only, recorded_site, table
+from tocsin_alerting.incidents.desk import Desk
+from tocsin_alerting.incidents.ledger import BLIND_NUMBERS
+from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
 from tocsin_alerting.promql.engine import Engine
-from tocsin_alerting.rounds.resume import resume, warn_of_lost_journal
+from tocsin_alerting.rounds.resume import (
+    answered_seconds,
+    look_for_lost_journal,
+    resume,
+)
+from tocsin_exporter.catalogue import LLM
 from tocsin_exporter.collectors.gpu import Gpu
 from tocsin_exporter.collectors.processes import Processes
 from tocsin_exporter.snapshot import Last, LayoutCache, Sample, Snapshot, Source
@@ -167,11 +176,39 @@ async def test_a_collector_that_cannot_go_on_stops_nothing(
     kept.archive.let_go()
 
 
-@pytest.mark.parametrize(
-    ("last_eval_ms", "history_ms", "said"), [(None, 5, 1), (5, 5, 0), (None, None, 0)]
-)
-def test_a_journal_that_was_lost_is_said(
-    last_eval_ms: int | None, history_ms: int | None, said: int, caplog: pytest.LogCaptureFixture
+async def numbered(path: Path, kept: Kept) -> int:
+    """The number that an incident gets next."""
+    desk = Desk(config(), SqliteJournal(path), lambda: 0.0)
+    await desk.start(AT_MS)
+    look_for_lost_journal(desk, kept.store, [(HERE, None)], AT_MS)
+    await desk.close(AT_MS)
+    return desk.ledger.next_number()
+
+
+async def test_a_journal_that_was_lost_is_said_and_its_numbers_are_not_given_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    warn_of_lost_journal(last_eval_ms, history_ms)
-    assert len(caplog.records) == said
+    kept, path = Kept(tmp_path / "data"), tmp_path / "incidents.db"
+    assert await numbered(path, kept) == 1  # the first start of all
+    keep(kept, HERE, await Processes(recorded_site()).collect(), AT_MS)
+    assert await numbered(path, kept) == 1  # no incident so far, and nothing was lost
+    assert caplog.records == []
+    path.unlink()
+    assert await numbered(path, kept) > BLIND_NUMBERS
+    (said,) = caplog.records
+    assert "the journal is new" in said.message
+    kept.archive.let_go()
+
+
+async def test_how_long_an_engine_answered_is_read_back(tmp_path: Path) -> None:
+    kept, engine = Kept(tmp_path / "data"), Source("llm", "127.0.0.1:8000")
+    for second in range(0, 600, 5):
+        up = float(second < 300 or second >= 450)
+        keep(kept, engine, [Sample(LLM["llm_engine_up"], up, ())], AT_MS + 1000 * second)
+    later = kept.again()
+    now_ms = AT_MS + 1_200_000  # nobody was here for 600 s
+    asked = Engine(later.store)
+    assert answered_seconds(asked, engine, 5.0, now_ms) == 450
+    assert answered_seconds(asked, replace(engine, instance="127.0.0.1:8"), 5.0, now_ms) == 0
+    assert answered_seconds(asked, engine, 5.0, now_ms + 3_600_000) == 0
+    later.archive.let_go()
