@@ -30,6 +30,7 @@ from tocsin_alerting.store.cell import Floats, Mask
 from tocsin_exporter.snapshot import Labels
 
 _MANY_PAIRS = 1_000_000
+_PAIR_BYTES = 600  # its labels; beside them, at each step, both sides and what they make
 
 
 def matched(node: BinaryExpr, lhs: Vector, rhs: Vector, context: Context) -> Vector:
@@ -41,9 +42,9 @@ def matched(node: BinaryExpr, lhs: Vector, rhs: Vector, context: Context) -> Vec
     if matching.fill_left is not None or matching.fill_right is not None:
         many, one = filled(many, one, matching)
     _check_one_side(many, one, node, context.semantics)
+    pairs = pair_count(many.series, one.series, matching)
+    context.budget.room(pairs * (_PAIR_BYTES + 3 * CELL_BYTES * len(many.values)))
     found = join(many.series, one.series, node, context.semantics)
-    # Both sides of each pair, and what they make.
-    context.budget.room(3 * CELL_BYTES * len(many.values) * len(found.many))
     present = _both_present(found, many, one)
     if context.semantics == 3 and not found.plain:
         _check_meetings(found, present, len(many.values), node)

@@ -14,8 +14,7 @@ from tocsin_alerting.store.series import SeriesSet
 
 def combined(node: BinaryExpr, lhs: Vector, rhs: Vector, budget: Budget) -> Vector:
     """Raises QueryLimitExceeded."""
-    # What it makes, and the masks of both sides.
-    budget.room(2 * (size_of(lhs) + size_of(rhs)))
+    budget.room(size_of(lhs) + size_of(rhs))
     groups = signatures(lhs.series, rhs.series, node.matching or VectorMatching())
     split = len(lhs.series)
     if node.op is BinaryOp.OR:
