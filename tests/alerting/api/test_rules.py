@@ -1,5 +1,6 @@
 """`/api/v1/rules` and `/api/v1/alerts` beside a real Prometheus that evaluates the same file."""
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from support.api_client import api_client
 from support.prometheus import Prometheus, running_prometheus
 from support.rule_surroundings import surroundings
+from support.scripted_engine import row
 from tocsin_alerting.api.rules import routes
 from tocsin_alerting.http import httpx
 from tocsin_alerting.promql.engine import Engine
@@ -223,3 +225,29 @@ async def test_a_crowd_costs_one_answer(path: str) -> None:
         for _ in range(20):
             assert (await client.get(path)).status_code == 200
     assert len(asked) == 1
+
+
+async def test_thousands_of_alerts_leave_the_loop_its_turns() -> None:
+    """Two such answers in each turn of the loop: a write waited 27 s for its connection."""
+    rows = [row(1.0, i=str(number)) for number in range(5000)]
+    groups = Groups(surroundings({"n > 0": lambda at_ms: rows}), 1000)
+    text = "groups: [{name: g, rules: [{alert: Many, expr: 'n > 0'}]}]"
+    groups.load([read(text, "rules.yml")], 0)
+    for progress in groups.all:
+        await groups.evaluate(progress, groups.slot(progress, 1_700_000_000_000))
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with api_client(routes(lambda: groups.all)) as client:
+        for path in ("/api/v1/rules", "/api/v1/alerts"):
+            ticking = asyncio.create_task(others())
+            before = turns
+            answer = await client.get(path, headers={"accept-encoding": "identity"})
+            ticking.cancel()
+            assert answer.text.count('"state":"firing"') >= 5000
+            assert turns - before > 40
