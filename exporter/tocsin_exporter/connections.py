@@ -1,8 +1,10 @@
 """Who may be connected to a server of ours, how many at once, and how long each may take.
 
 Clients must not use up the descriptors that collection and delivery need, nor each other's place.
-When there is no room, the connection that has waited longest for its next request makes room; one
-whose request is being answered never does. Whoever finds no room is refused and counted.
+When there is no room, the connection that has waited longest for its next request makes room, then
+the one whose body has been incomplete the longest, then one that takes nothing of its answer; one
+whose request is being answered never does. Whoever finds no room is refused and counted, but for
+a few who ask for our health, and for clients of the Unix socket.
 
 For the agent, the exporter and the worker alike: nothing but the standard library is imported here.
 """
@@ -15,6 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:  # what takes long to import, and a wrong flag need not wait for
@@ -49,7 +52,8 @@ class Limits:
     """`connections` in all, half of them for one address. Of one request: `url_bytes` and
     `head_bytes` (request line and headers), `headers`; seconds until its head and its body are
     whole. `read_seconds` without a client taking any of its answer end it, as `idle_seconds`
-    without a request do. `exempt` networks may have all connections: proxies that are trusted."""
+    without a request do. `spare` more may ask for our health when all are in use, and as many more
+    come by the Unix socket. `exempt` networks, proxies that are trusted, may have all."""
 
     connections: int = MOST_CONNECTIONS
     url_bytes: int = 16 << 10
@@ -60,6 +64,7 @@ class Limits:
     read_seconds: float = 30.0
     idle_seconds: float = 75.0  # who scrapes or sends every minute finds its connection still there
     exempt: Collection[Network] = ()
+    spare: int = 8
 
     @property
     def per_address(self) -> int:
@@ -72,7 +77,11 @@ class Connection(Protocol):
     address: str
 
     def can_go(self) -> bool:
-        """Whether nothing is lost when it is closed now: no request, no answer on its way."""
+        """Whether nothing is lost when it is closed now: no whole request, no answer on its way."""
+        ...
+
+    def stalled(self) -> bool:
+        """Whether the client has taken nothing of its answer for some seconds."""
         ...
 
     def drop(self) -> None: ...
@@ -94,6 +103,8 @@ class Connections:
         self.bad_requests: Counter[int] = Counter({400: 0, 408: 0, 413: 0, 414: 0, 431: 0})
         self._open: set[Connection] = set()
         self._waiting: dict[Connection, None] = {}  # the longest first
+        self._reading: dict[Connection, None] = {}  # a request's body; the longest first
+        self._spare: dict[Connection, str] = {}  # why there was no room
         self._by_address: Counter[str] = Counter()
         self._looking = False
 
@@ -103,21 +114,37 @@ class Connections:
     def admit(self, connection: Connection) -> str | None:
         """Take it in, in place of one that waits if need be; or why there is no room."""
         address = connection.address
-        if self._by_address[address] >= self._most_of(address) and not self._evict(address):
-            return self._refuse(ADDRESS)
-        if len(self._open) >= self.limits.connections and not self._evict(None):
-            return self._refuse(FULL)
+        if reason := self._no_room(address):
+            most = self.limits.spare * (2 if address == UNIX else 1)
+            if len(self._spare) >= most:
+                return self._refuse(reason)
+            self._spare[connection] = reason
         self._open.add(connection)
         self._by_address[address] += 1
         self._waiting[connection] = None
         return None
 
+    def is_spare(self, connection: Connection) -> bool:
+        """Whether it was let in although there is no room."""
+        return connection in self._spare
+
+    def refuse_spare(self, connection: Connection) -> None:
+        self._refuse(self._spare[connection])
+
+    def reads(self, connection: Connection) -> None:
+        """The head of a request has come on it, and its body may not have."""
+        self._waiting.pop(connection, None)
+        if connection in self._open:
+            self._reading[connection] = None
+
     def busy(self, connection: Connection) -> None:
         """A request has come on it."""
         self._waiting.pop(connection, None)
+        self._reading.pop(connection, None)
 
     def waits(self, connection: Connection) -> None:
         """It was answered."""
+        self._reading.pop(connection, None)
         if connection in self._open:
             self._waiting[connection] = None
 
@@ -125,6 +152,8 @@ class Connections:
         if connection in self._open:
             self._open.discard(connection)
             self._waiting.pop(connection, None)
+            self._reading.pop(connection, None)
+            self._spare.pop(connection, None)
             self._by_address[connection.address] -= 1
             if not self._by_address[connection.address]:
                 del self._by_address[connection.address]
@@ -147,15 +176,31 @@ class Connections:
         trusted = exempt and any(_address(address) in network for network in exempt)
         return sys.maxsize if trusted else self.limits.per_address
 
+    def _no_room(self, address: str) -> str | None:
+        """Why there is none, and nobody makes it."""
+        while self._by_address[address] >= self._most_of(address):  # a spare one makes no room
+            if not self._evict(address):
+                return ADDRESS
+        while len(self._open) >= self.limits.connections:
+            if not self._evict(None):
+                return FULL
+        return None
+
     def _evict(self, address: str | None) -> bool:
         """Whether one made room: of this address, or of any."""
-        for connection in self._waiting:
+        for connection in chain(self._waiting, self._reading):
             if address in (None, connection.address) and connection.can_go():
-                self.closed[EVICTED] += 1
-                self.remove(connection)
-                connection.drop()
-                return True
+                return self._drop(connection)
+        for connection in self._open:
+            if address in (None, connection.address) and connection.stalled():
+                return self._drop(connection)
         return False
+
+    def _drop(self, connection: Connection) -> bool:
+        self.closed[EVICTED] += 1
+        self.remove(connection)
+        connection.drop()
+        return True
 
     def _refuse(self, reason: str) -> str:
         self.refused[reason] += 1

@@ -23,6 +23,7 @@ from tocsin_exporter.connections import (
     IDLE,
     SLOW_READER,
     SLOW_REQUEST,
+    UNIX,
     Connections,
     counted_address,
 )
@@ -40,6 +41,8 @@ _HEAD_END = b"\r\n\r\n"
 _STEPS_A_TURN = 1000  # pieces and chunks of one connection, until the others have their turn
 _FREE_CHUNKS, _CHUNK_BYTES = 4096, 16  # beyond so many, those of a body are on average as long
 _LINGER_SECONDS = 5.0
+_STALLED_SECONDS = 5.0
+_HEALTH = frozenset((b"/-/healthy", b"/-/ready", b"/health"))
 _GONE = "the handler is closed"  # uvloop's words until the protocol hears of the connection's end
 _WORDS = {
     400: "this is no HTTP request",
@@ -245,10 +248,15 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._unparsed = self._head_bytes = 0
         self._head_since, self._body_since = 0.0, self.loop.time()
-        self.table.busy(self)
+        self.table.reads(self)
+        spare = self.table.is_spare(self)
+        if spare and self.address != UNIX and self.url.partition(b"?")[0] not in _HEALTH:
+            self._fail(503)
         lengths = [value for name, value in self.headers if name == b"content-length"]
         self._body_left = int(lengths[0]) if lengths else 0  # the parser has seen that it is one
         super().on_headers_complete()
+        if spare:
+            self.cycle.keep_alive = False
 
     def on_chunk_header(self) -> None:
         self._unparsed = 0
@@ -266,6 +274,8 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._between = True
         self._unparsed, self._body_left, self._body_since = 0, 0, 0.0
+        if not self.cycle.response_complete:
+            self.table.busy(self)
         super().on_message_complete()
 
     def _fail(self, status: int) -> None:
@@ -287,9 +297,20 @@ class HttpProtocol(HttpToolsProtocol):
     # of the table
 
     def can_go(self) -> bool:
-        return self.transport.get_write_buffer_size() == 0
+        return self.transport.get_write_buffer_size() == 0 and not self.flow.read_paused
+
+    def stalled(self) -> bool:
+        now = self.loop.time()
+        return now - self._read(now) >= _STALLED_SECONDS
 
     def drop(self) -> None:
+        """At once: who lingers has a descriptor that another needs."""
+        refused, self._over = self._over, True
+        if refused or self.transport.get_write_buffer_size():
+            self.transport.abort()
+            return
+        if self._body_since and not (self.cycle.response_started or self.pipeline):
+            self.transport.write(_answer(408))
         self.transport.close()
 
     def check(self, now: float) -> None:
@@ -331,7 +352,10 @@ class HttpProtocol(HttpToolsProtocol):
         """Answer and end the connection, with a moment for the client to read it: a close at once
         would take it from one that still sends."""
         self._over = True
-        self.table.bad_requests[status] += 1
+        if status == 503:
+            self.table.refuse_spare(self)
+        else:
+            self.table.bad_requests[status] += 1
         if status == 408:
             self.table.closed[SLOW_REQUEST] += 1
         log.warning("a bad request: %s", _WORDS[status], extra={"client": self.address})

@@ -21,10 +21,13 @@ class Client:
     def __init__(self, address: str = "10.0.0.1", reading: bool = False) -> None:
         self.address = address
         self.reading = reading
-        self.dropped = False
+        self.dropped = self.takes_nothing = False
 
     def can_go(self) -> bool:
         return not self.reading
+
+    def stalled(self) -> bool:
+        return self.takes_nothing
 
     def drop(self) -> None:
         self.dropped = True
@@ -40,7 +43,7 @@ def clients(count: int, table: Connections, address: str | None = None) -> list[
 
 
 def test_one_address_has_half_of_all_and_no_more() -> None:
-    table = Connections(Limits(connections=8))
+    table = Connections(Limits(connections=8, spare=0))
     greedy = clients(4, table, "10.0.0.1")
     for one in greedy:
         table.busy(one)
@@ -51,7 +54,7 @@ def test_one_address_has_half_of_all_and_no_more() -> None:
 
 
 def test_the_longest_waiting_of_the_same_address_makes_room() -> None:
-    table = Connections(Limits(connections=8))
+    table = Connections(Limits(connections=8, spare=0))
     other = clients(1, table, "10.0.0.9")[0]
     first, second, third, fourth = clients(4, table, "10.0.0.1")
     table.busy(first)
@@ -66,7 +69,7 @@ def test_the_longest_waiting_of_the_same_address_makes_room() -> None:
 
 
 def test_when_all_is_full_whoever_waits_longest_makes_room_and_nobody_in_a_request() -> None:
-    table = Connections(Limits(connections=4))
+    table = Connections(Limits(connections=4, spare=0))
     asking, reading, waiting, late = clients(4, table)
     table.busy(asking)
     reading.reading = True
@@ -80,8 +83,53 @@ def test_when_all_is_full_whoever_waits_longest_makes_room_and_nobody_in_a_reque
     assert table.refused["full"] == 1
 
 
+def test_who_sends_no_body_makes_room_after_who_waits_and_before_who_takes_no_answer() -> None:
+    table = Connections(Limits(connections=4, spare=0))
+    stalled, late, early, waiting = clients(4, table)
+    table.reads(stalled)
+    table.busy(stalled)
+    stalled.takes_nothing = True
+    table.reads(early)
+    table.reads(late)
+    for gone in (waiting, early, late, stalled):
+        assert not gone.dropped
+        newest = Client(f"10.1.0.{table.closed['evicted']}")
+        assert table.admit(newest) is None
+        assert gone.dropped
+        table.busy(newest)
+    assert table.admit(Client("10.2.0.1")) == "full"
+
+
+def test_a_few_more_find_room_for_a_question_and_the_unix_socket_has_its_own() -> None:
+    table = Connections(Limits(connections=2, spare=2))
+    for one in clients(2, table):
+        table.busy(one)
+    spare = [Client(f"10.1.0.{number}") for number in range(2)]
+    for one in spare:
+        assert table.admit(one) is None
+        assert table.is_spare(one)
+        table.busy(one)
+    assert table.admit(Client("10.2.0.1")) == "full"
+    assert table.admit(Client("unix")) is None
+    table.remove(spare[0])
+    assert not table.is_spare(spare[0])
+    table.refuse_spare(spare[1])
+    assert table.refused["full"] == 2
+
+
+def test_a_spare_connection_that_makes_room_leaves_a_spare_place() -> None:
+    table = Connections(Limits(connections=2, spare=1))
+    for one in clients(2, table):
+        table.busy(one)
+    for number in range(9):
+        newest = Client(f"10.1.0.{number}")
+        assert table.admit(newest) is None
+        assert table.is_spare(newest)
+    assert len(table) == 3
+
+
 def test_what_has_gone_leaves_its_place() -> None:
-    table = Connections(Limits(connections=4))
+    table = Connections(Limits(connections=4, spare=0))
     first, second = clients(2, table, "10.0.0.1")
     for one in (first, second):
         table.busy(one)
@@ -94,11 +142,11 @@ def test_what_has_gone_leaves_its_place() -> None:
 
 def test_a_trusted_network_may_have_all() -> None:
     proxies = (ipaddress.ip_network("10.0.0.0/24"),)
-    table = Connections(Limits(connections=4, exempt=proxies))
+    table = Connections(Limits(connections=4, exempt=proxies, spare=0))
     for one in clients(4, table, "10.0.0.1"):
         table.busy(one)
     assert table.admit(Client("10.0.0.1")) == "full"
-    assert Connections(Limits(connections=4, exempt=proxies)).admit(Client("unix")) is None
+    assert Connections(Limits(connections=4, exempt=proxies, spare=0)).admit(Client("unix")) is None
 
 
 @pytest.mark.parametrize(

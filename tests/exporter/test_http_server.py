@@ -324,9 +324,31 @@ async def test_idle_connections_make_room_and_busy_ones_do_not() -> None:
         for _, writer in busy:
             writer.write(HEAD.replace(b"/ ", b"/slow ") + b"\r\n")
         await until(lambda: [s["path"] for s in server.scopes].count("/slow") == 4)
-        assert (await exchange(server.port, b"")).startswith(b"HTTP/1.1 503 ")
+        busy.append(await asyncio.open_connection("127.0.0.1", server.port))
+        busy[-1][1].write(HEAD + b"\r\n")
+        assert (await busy[-1][0].readline()).startswith(b"HTTP/1.1 503 ")
         assert server.table.refused["address"] == 1
+        health = HEAD.replace(b"/ ", b"/-/healthy ") + b"\r\n"
+        assert (await exchange(server.port, health)).startswith(b"HTTP/1.1 200 ")
+        assert server.table.bad_requests.total() == 0
         for _, writer in [*idle, *busy]:
+            writer.close()
+
+
+async def test_bodies_that_do_not_come_make_room_and_the_longest_wait_is_the_first() -> None:
+    half = HEAD.replace(b"GET", b"POST") + b"Content-Length: 9\r\n\r\nx"
+    async with served(Limits(connections=8)) as server:
+        open_ = []
+        for number in range(4):
+            open_.append(await asyncio.open_connection("127.0.0.1", server.port))
+            open_[-1][1].write(half)
+            await until(lambda count=number: len(server.scopes) > count)  # type: ignore[misc]
+        assert b" 200 " in await exchange(server.port, HEAD + b"Connection: close\r\n\r\n")
+        assert (await open_[0][0].read()).startswith(b"HTTP/1.1 408 ")
+        assert server.table.closed["evicted"] == 1
+        open_[1][1].write(b"x" * 8)
+        assert await open_[1][0].readline() == b"HTTP/1.1 200 OK\r\n"
+        for _, writer in open_:
             writer.close()
 
 
