@@ -107,7 +107,9 @@ def _lost(data: Path) -> None:
     shutil.rmtree(data / "samples")
 
 
-@pytest.mark.parametrize("loss", [_nothing, _emptied, _lost])
+@pytest.mark.parametrize(
+    "loss", [_emptied, *(pytest.param(one, marks=pytest.mark.long) for one in (_nothing, _lost))]
+)
 async def test_killed_right_after_the_page_and_nobody_hears_that_it_is_over(
     tmp_path: Path, loss: Callable[[Path], None]
 ) -> None:
@@ -150,7 +152,10 @@ def _strangers(path: Path) -> None:
     other.close()
 
 
-@pytest.mark.parametrize("damage", [_garbage, _directory, _strangers])
+@pytest.mark.parametrize(
+    "damage",
+    [_garbage, *(pytest.param(one, marks=pytest.mark.long) for one in (_directory, _strangers))],
+)
 async def test_a_damaged_journal_is_set_aside_and_a_fault_pages(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:

@@ -69,7 +69,8 @@ def resident_mib(agent: AgentProcess) -> float:
 
 
 @pytest.mark.parametrize(
-    ("by", "severity"), [("[alertname, machine]", "P0"), ("[alertname]", "P2")]
+    ("by", "severity"),
+    [pytest.param("[alertname, machine]", "P0", marks=pytest.mark.long), ("[alertname]", "P2")],
 )
 async def test_a_storm_holds_up_no_page_and_takes_no_memory(
     tmp_path: Path, by: str, severity: str

@@ -71,6 +71,7 @@ def page(number: int) -> str:
     return text + ("c 1\n" if number < 20 else "")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(
     not shutil.which("prometheus-alertmanager"), reason="Alertmanager is not installed"
 )
