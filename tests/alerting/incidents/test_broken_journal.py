@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from support.alert_events import alert, fires
+from support.alert_events import alert, clears, fires
 from support.paging_floor import START_MS, Floor
 from support.policies import HOUR, MINUTE, SECOND, config
 from tocsin_alerting.incidents.action import Verb
@@ -93,6 +93,11 @@ def of_another_database(path: Path) -> None:
     shutil.copy(f"{elsewhere}-wal", f"{path}-wal")
     other.close()
     elsewhere.unlink()
+
+
+def deleted(path: Path) -> None:
+    for ending in ("", "-wal", "-shm"):
+        path.with_name(path.name + ending).unlink()
 
 
 DAMAGES = (
@@ -185,16 +190,18 @@ async def test_what_breaks_while_it_runs_loses_nothing_that_memory_knows(tmp_pat
     assert (await one.desk.incident(1)).owner == "li"
 
 
+@pytest.mark.parametrize("damage", [torn_pages, deleted])
 async def test_whoever_finds_it_broken_with_a_question_does_not_lose_the_rest(
-    tmp_path: Path,
+    tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     """What is written next must not be a part of what is known."""
     path = tmp_path / "incidents.db"
     journal = SqliteJournal(path, wall=wall)
     one = await Floor(config(), journal).open()
     await one.hear(fires(DOWN))
-    await journal.close()
-    torn_pages(path)
+    if damage is torn_pages:
+        await journal.close()
+    damage(path)
     with pytest.raises(JournalDown):
         await journal.history(1)
     with pytest.raises(JournalReplaced):
@@ -204,11 +211,6 @@ async def test_whoever_finds_it_broken_with_a_question_does_not_lose_the_rest(
     if one.desk._mending is not None:
         await one.desk._mending
     assert len((await journal.load()).incidents) == 2
-
-
-def deleted(path: Path) -> None:
-    for ending in ("", "-wal", "-shm"):
-        path.with_name(path.name + ending).unlink()
 
 
 def deleted_alone(path: Path) -> None:
@@ -269,7 +271,9 @@ async def test_numbers_of_closed_incidents_are_not_given_again(tmp_path: Path) -
     path = tmp_path / "incidents.db"
     one = await Floor(config(), SqliteJournal(path, wall=wall)).open()
     await one.hear(fires(DOWN))
-    await one.act(Verb.RESOLVE)
+    await one.hear(clears(DOWN))
+    await one.advance(2 * HOUR)
+    assert one.desk.ledger.incidents == {}  # it is closed
     numbers = []
     for remove in (deleted, None):
         if remove is None:
