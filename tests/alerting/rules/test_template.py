@@ -271,6 +271,7 @@ async def test_a_width_that_is_too_large_to_go(text: str, said: str) -> None:
     assert await expand(text, "N", Scope(LABELS, 1.0)) == said
 
 
+@settings(deadline=None)
 @given(
     st.text(max_size=20),
     st.floats(allow_nan=False),

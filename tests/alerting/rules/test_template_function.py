@@ -4,7 +4,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from support.golden import golden_rows
@@ -136,6 +136,7 @@ async def test_printf_rounds_as_c_does(value: float, verb: str, precision: int) 
     if not math.isfinite(value):
         assert printf(form, value) == {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}[str(value)]
     elif verb in "xX":
+        assume(abs(value) < 1e308)  # rounded up it may be none that Python reads back
         assert abs(float.fromhex(str(printf(form, value))) - value) <= abs(value) * 2.0**-precision
     else:
         assert printf(form, value) == form.replace("F", "f") % value
