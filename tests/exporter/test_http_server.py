@@ -215,6 +215,16 @@ async def test_who_reads_no_answer_has_no_more_requests_taken() -> None:
         client.close()
 
 
+async def test_no_request_begins_while_the_answer_before_it_is_not_taken() -> None:
+    async with served() as server:
+        client = socket.create_connection(("127.0.0.1", server.port))
+        client.sendall(request("GET", "/big") * 3)
+        for _ in range(10):
+            await exchange(server.port, HEAD + b"Connection: close\r\n\r\n")
+        assert [scope["path"] for scope in server.scopes].count("/big") == 1
+        client.close()
+
+
 async def test_within_a_body_of_many_chunks_others_have_their_turn() -> None:
     """The app is one of them: it gets the body in parts."""
     parts: list[int] = []
