@@ -26,8 +26,11 @@ class Pace:
             return
         if not self.intervals or interval > 1.5 * self._usual_ms():
             self.gaps = (*self.gaps, (self.last_ms, at_ms))[-_GAPS:]
-        self.intervals = (*self.intervals, interval)[-_INTERVALS:]
         self.last_ms = at_ms
+        if self.intervals.count(interval) == _INTERVALS:  # mostly: no new object for each source
+            return
+        same = next((one for one in self.intervals if one == interval), interval)
+        self.intervals = (*self.intervals, same)[-_INTERVALS:]
 
     def covers(self, t0_ms: int, t1_ms: int, now_ms: int, two: bool) -> bool:
         """Whether it was heard at both ends of [t0_ms, t1_ms], give or take 2.5 usual intervals,
