@@ -46,6 +46,7 @@ def test_nothing_that_a_neighbour_says_silences_the_pager(kind: str, place: Neig
     place.pages_during(trial)
 
 
+@pytest.mark.long
 def test_nothing_that_a_client_says_breaks_the_worker(worker: WorkerNeighbourhood) -> None:
     for content in kept("worker"):
         worker.say(content)

@@ -170,6 +170,7 @@ async def test_the_exporter_withstands_them() -> None:
         await withstands(port, process)
 
 
+@pytest.mark.long
 async def test_the_worker_withstands_them(tmp_path: Path) -> None:
     model = write_tiny_model(tmp_path / "model")
     port = free_port()

@@ -239,7 +239,14 @@ def test_a_crowd_that_asks_at_once(place: Neighbourhood) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/api/v1/rules", "/metrics", "/api/v1/incidents", "/-/healthy", "/api/v1/nothing"]
+    "path",
+    [
+        "/api/v1/rules",
+        *(
+            pytest.param(one, marks=pytest.mark.long)
+            for one in ("/metrics", "/api/v1/incidents", "/-/healthy", "/api/v1/nothing")
+        ),
+    ],
 )
 def test_a_crowd_that_asks_again_and_again(path: str, ruled: Neighbourhood) -> None:
     """All of them in each turn of the loop: a page took 17 s."""

@@ -29,6 +29,7 @@ FILES = {
 }
 
 
+@pytest.mark.long
 def test_killed_at_any_moment_of_the_start(tmp_path: Path) -> None:
     place, dice = Neighbourhood(tmp_path), random.Random(8)
     flags = ["--config.file=tocsin.yml", "--storage.path=data", "--no-worker"]
