@@ -115,6 +115,7 @@ async def test_long_and_broken_requests_silence_nobody_and_fill_neither_memory_n
         assert len(one.agent.said().splitlines()) - lines < 100
 
 
+@pytest.mark.long
 async def test_requests_that_are_sent_at_once_and_tiny_chunks_silence_nobody(
     tmp_path: Path,
 ) -> None:

@@ -35,6 +35,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neighbourhood]:
         yield one
 
 
+@pytest.mark.long
 def test_no_receiver_that_misbehaves_delays_another(place: Neighbourhood) -> None:
     """Of the same step: whatever mail server and webhook say, the pager is told at once."""
     with place.watched():
