@@ -9,7 +9,7 @@ from itertools import zip_longest
 import pytest
 
 from support.fuzz_bodies import HOOK_ANSWERS
-from support.neighbourhood import PART, SOUND_HOOK, SOUND_MAIL, Neighbourhood
+from support.neighbourhood import PAGE_SECONDS, PART, SOUND_HOOK, SOUND_MAIL, Neighbourhood
 
 MENDED_SECONDS = 6
 RETRIED_SECONDS = 45  # the first retry comes 15 s after the refusal
@@ -41,7 +41,7 @@ def test_no_receiver_that_misbehaves_delays_another(place: Neighbourhood) -> Non
     with place.watched():
         for mail, hook in zip_longest(MAILS.values(), HOOK_ANSWERS, fillvalue=b""):
             place.mail.answer, place.hook.answer = mail, hook
-            place.page_seconds()
+            assert place.page_seconds() < PAGE_SECONDS
     place.mail.answer, place.hook.answer = SOUND_MAIL, SOUND_HOOK
 
 

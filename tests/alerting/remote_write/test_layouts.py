@@ -143,7 +143,10 @@ def test_whatever_is_found_is_what_a_walk_finds(
     layouts = Known(most_bytes)
     for turn, (begin, count, zeros) in enumerate(cuts):
         names = [one % 61 for one in range(begin, begin + count)]
-        layouts.sees(request(names, turn, list(zeros)))
+        layouts.sees(request(names, turn, list(zeros)))  # asserts it of each that is found
+        again = request(names, turn + 100, list(zeros))
+        found, walked = layouts.find(again, layouts.series), walk(again, layouts.series)
+        assert found is None or found.numbers.tolist() == walked.numbers.tolist()
 
 
 def _round(layouts: Known, firsts: Sequence[int], turn: int) -> Mapping[int, bool]:

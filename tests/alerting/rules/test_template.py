@@ -310,19 +310,17 @@ def test_plain_texts_are_what_the_whole_language_makes_of_them(
     pieces: list[str], value: float, a: str, b: str
 ) -> None:
     text, seen = "".join(pieces), scope(value, a=a, b_1=b)
-    asyncio.run(_alike(text, seen))
-
-
-async def _alike(text: str, seen: Scope) -> None:
     # An assignment of nothing is no plain action, so the whole language is used.
     whole = "{{ $nothing := 0 }}" + text
+    assert asyncio.run(_expanded(text, seen)) == asyncio.run(_expanded(whole, seen))
+
+
+async def _expanded(text: str, seen: Scope) -> str | None:
+    """None where it fails: the words name another place."""
     try:
-        wanted = await expand(whole, "t", seen)
+        return await expand(text, "t", seen)
     except ExpansionFailed:
-        with pytest.raises(ExpansionFailed):
-            await expand(text, "t", seen)
-    else:
-        assert await expand(text, "t", seen) == wanted
+        return None
 
 
 @pytest.mark.parametrize(
