@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_MS = 10_000
 EARLY_MS = 100
+GRACE_MS = 5_000
 Key = tuple[str, str]
 
 
@@ -176,11 +177,15 @@ class RuleRounds:
         return kept[1]
 
     def waiting(self, now_ms: int) -> list[GroupProgress]:
-        """The groups that are due and have never run: nobody is paged by them yet."""
+        """The groups that have never run and whose slot came a while ago: they page nobody yet.
+
+        A group that runs in its time waits for its sources first: that is not late.
+        """
+        due_ms = now_ms - GRACE_MS
         return [
             one
             for one in self._groups.all
-            if not _has_run(one) and self._groups.slot(one, now_ms) > one.loaded_ms
+            if not _has_run(one) and self._groups.slot(one, due_ms) > one.loaded_ms
         ]
 
     async def _report(
