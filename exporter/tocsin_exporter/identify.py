@@ -10,6 +10,7 @@ from tocsin_exporter.collectors.engine_dialects import DIALECTS
 from tocsin_exporter.engine_access import EngineAccess, EngineClient, Reply
 from tocsin_exporter.http import BadAnswer, httpx
 from tocsin_exporter.slices import in_slices
+from tocsin_exporter.tasks import task_group
 
 UNNAMED = "openai"
 
@@ -33,7 +34,9 @@ async def identify(access: EngineAccess, timeout_s: float) -> Identity | None:
     client = EngineClient(access)
     try:
         async with asyncio.timeout(timeout_s):
-            page, models = await asyncio.gather(_metrics(client), _models(client))
+            async with task_group() as group:
+                asked = group.create_task(_metrics(client)), group.create_task(_models(client))
+            page, models = asked[0].result(), asked[1].result()
             kind = page.dialect.name if page.dialect else _served_by(models)
             model = next(iter(answers.models(models) or ()), "")
             if page.dialect and not model:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -10,6 +9,7 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Request, Response
 
+from tocsin_exporter.tasks import task_group
 from tocsin_inference.answers import Chunks, EventStream, event, watched
 from tocsin_inference.bodies import CompletionBody, JsonRoute
 from tocsin_inference.errors import Invalid
@@ -45,7 +45,9 @@ async def texts(generations: Sequence[Generation]) -> list[str]:
     with ExitStack() as stack:
         for generation in generations:
             stack.enter_context(generation)
-        return await asyncio.gather(*(g.rest() for g in generations))
+        async with task_group() as group:
+            read = [group.create_task(generation.rest()) for generation in generations]
+        return [one.result() for one in read]
 
 
 async def whole(generations: Sequence[Generation], about: dict[str, Any]) -> dict[str, Any]:

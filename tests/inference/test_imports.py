@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-GROUND_FLOOR = {"connections", "http_server", "listen", "log_limit", "output"}
+GROUND_FLOOR = {"connections", "http_server", "listen", "log_limit", "output", "tasks"}
 _OTHERS = {"psutil", "pynvml", "httpx2", "pydantic", "numpy", "starlette", "prometheus_client"}
 
 

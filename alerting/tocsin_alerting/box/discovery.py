@@ -17,6 +17,7 @@ from tocsin_exporter.engine_access import EngineAccess, place
 from tocsin_exporter.identify import identify
 from tocsin_exporter.listen import joined
 from tocsin_exporter.snapshot import Snapshot, values_of
+from tocsin_exporter.tasks import task_group
 
 # vLLM and our worker, SGLang, TGI, llama.cpp, Ollama, TensorRT-LLM (with vLLM's), LMDeploy.
 USUAL_PORTS = (8000, 30000, 3000, 8080, 11434, 23333)
@@ -84,11 +85,12 @@ async def engines(
 
 async def ask(asked: Sequence[EngineAccess], timeout_s: float = PATIENCE_SECONDS) -> list[Engine]:
     """Those of `asked` that answer as an engine does, and belong to somebody who may have one."""
-    found = await asyncio.gather(*(identify(access, timeout_s) for access in asked))
+    async with task_group() as group:
+        found = [group.create_task(identify(access, timeout_s)) for access in asked]
     return [
         Engine(access, _KINDS.get(one.kind, _UNNAMED), model=one.model)
-        for access, one in zip(asked, found, strict=True)
-        if one is not None
+        for access, task in zip(asked, found, strict=True)
+        if (one := task.result()) is not None
     ]
 
 

@@ -18,6 +18,7 @@ from tocsin_exporter.engine_access import EngineAccess, EngineClient, Reply
 from tocsin_exporter.http import BadAnswer, httpx
 from tocsin_exporter.slices import Work, in_slices
 from tocsin_exporter.snapshot import Labels, Sample, labels
+from tocsin_exporter.tasks import task_group
 
 _OURS = "tocsin"  # its words are those that we translate into
 _TURN_ON = "turn its metrics on (llama.cpp: --metrics, SGLang: --enable-metrics)"
@@ -101,7 +102,9 @@ class Engine:
     async def _ask(self) -> tuple[list[Sample], str]:
         """Its samples, and why it is unwell; which health page it has is known by its metrics."""
         if self._kind:
-            return await asyncio.gather(self._read(), self._unwell())
+            async with task_group() as group:
+                read, unwell = group.create_task(self._read()), group.create_task(self._unwell())
+            return read.result(), unwell.result()
         return await self._read(), await self._unwell()
 
     async def _read(self) -> list[Sample]:

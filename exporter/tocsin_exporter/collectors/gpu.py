@@ -22,6 +22,7 @@ from tocsin_exporter.collectors.gpu_xid import REMEMBERED, XidWatcher
 from tocsin_exporter.collectors.lane import Lane
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.snapshot import Last, Sample
+from tocsin_exporter.tasks import task_group
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,9 @@ class Gpu:
     async def collect(self) -> Sequence[Sample]:
         """Raises Unavailable without a GPU, CollectorError when a GPU does not answer."""
         await self._find_devices()
-        answers = await asyncio.gather(*(self._ask(device) for device in self._devices))
+        async with task_group() as group:
+            asked = [group.create_task(self._ask(device)) for device in self._devices]
+        answers = [one.result() for one in asked]
         present = [answer for answer in answers if not isinstance(answer, str)]
         found = [sample for answer in present for sample in answer]
         found += self.xid.of_missing({uuid for one in found if (uuid := _uuid(one))})

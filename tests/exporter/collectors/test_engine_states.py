@@ -251,3 +251,76 @@ async def test_no_whole_answer_is_down(handler: Handler) -> None:
 async def test_health_that_fails_is_down_whatever_the_models_say() -> None:
     assert await configured({"/metrics": (401, ""), **LISTED, "/health": (503, "")}) == "down"
     assert await configured({"/metrics": (200, VLLM), "/health": (500, "")}) == "down"
+
+
+class Changing:
+    """An engine whose `odd` pages never answer (None) until `release`, or are cut off ("")."""
+
+    def __init__(self) -> None:
+        self.odd: dict[str, str | None] = {}
+        self.release = asyncio.Event()
+        self.unanswered = 0  # requests that hang
+        self._answer = engine_with({}, {"/metrics": (200, VLLM), "/health": (200, "")})
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard = await reader.readuntil(b"\r\n\r\n")
+        path = heard.split()[1].decode()
+        if self.odd.get(path) is None and path in self.odd:
+            self.unanswered += 1
+            gone = asyncio.create_task(reader.read())
+            released = asyncio.create_task(self.release.wait())
+            await asyncio.wait({gone, released}, return_when=asyncio.FIRST_COMPLETED)
+            self.unanswered -= 1
+            released.cancel()
+            if gone.done():
+                return
+        elif path in self.odd:
+            writer.write((self.odd[path] or "").encode())
+            return
+        again = asyncio.StreamReader()
+        again.feed_data(heard)
+        again.feed_eof()
+        await self._answer(again, writer)
+
+
+async def turns(number: int = 200) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"/health": "", "/metrics": None}, {"/metrics": "not HTTP\r\n\r\n", "/health": None}],
+    ids=["health fails", "metrics fail"],
+)
+async def test_no_request_outlives_its_reading(odd: dict[str, str | None]) -> None:
+    server = Changing()
+    async with served(server.handle) as url, engine(url) as collector:
+        assert state(await said(collector)) == "up"
+        before = len(asyncio.all_tasks())
+        server.odd = odd
+        for _ in range(5):
+            assert state(await said(collector)) == "down"
+        await turns()
+        assert server.unanswered == 0
+        assert len(asyncio.all_tasks()) <= before + 1  # the server may be about to hang up
+
+
+async def test_a_page_that_came_too_late_is_not_a_later_rounds() -> None:
+    server = Changing()
+    async with served(server.handle) as url:
+        access = EngineAccess.of(url)
+        original = OriginalPage(access.target)
+        collector = Engine(access, lambda: 1234.0, 5.0, original=original)
+        oks = []
+        rounds: list[dict[str, str | None]] = [
+            {}, {"/metrics": None, "/health": ""}, {"/metrics": "", "/health": ""}
+        ]  # fmt: skip
+        for server.odd in rounds:
+            await said(collector)
+            snapshot = original.snapshot(1_000, 0.1)
+            oks.append(snapshot is not None and snapshot.ok)
+            server.release.set()
+            await turns()
+        await collector.aclose()
+    assert oks == [True, False, False]
