@@ -19,6 +19,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from support.other_user import open_to_others
 from tocsin_inference.__main__ import main
 
 WORKER = [sys.executable, "-m", "tocsin_inference"]
@@ -204,8 +205,7 @@ def as_nobody() -> Iterator[None]:
 def test_what_its_user_may_not_open_is_named(
     shut: str, said: str, tiny_path: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o755)
+    open_to_others(tmp_path)
     shutil.copytree(tiny_path, tmp_path / "model")
     (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
     (tmp_path / "cache").mkdir()

@@ -6,11 +6,20 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.synchronize import Event
+from pathlib import Path
 
 import pytest
 
 NOBODY = 65534
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+def open_to_others(folder: Path) -> None:
+    """Lets others into a folder for tests, as deep as pytest made it."""
+    for part in (folder, *folder.parents):
+        if part.stat().st_uid != os.geteuid() or part.stat().st_mode & 0o005 == 0o005:
+            return
+        part.chmod(0o755)
 
 
 @contextmanager

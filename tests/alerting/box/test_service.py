@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support.other_user import open_to_others
 from tocsin_alerting.box import ports, service
 
 TOCSIN = Path(sys.executable).parent / "tocsin"
@@ -91,8 +92,7 @@ def test_a_directory_that_is_closed_to_others_is_found(tmp_path: Path) -> None:
     program.parent.mkdir(parents=True)
     program.write_text("")
     program.chmod(0o755)
-    for part in (tmp_path.parent.parent, tmp_path.parent, tmp_path):
-        part.chmod(0o755)
+    open_to_others(tmp_path)
     assert service.closed_to_others(program) is None
     program.parent.parent.chmod(0o750)
     assert service.closed_to_others(program) == program.parent.parent
