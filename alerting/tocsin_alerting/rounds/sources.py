@@ -16,7 +16,8 @@ class StoreSources:
     """`watched` gives the sources of the configuration, `ready` whether each was read once.
 
     A source that somebody else watches, and sends us, says nothing when it dies or its sender
-    does: after `silence_ms` without a sample it counts as dead.
+    does: after `silence_ms` without a sample it counts as dead, however long that lasts. It is gone
+    only when it was said to be: its `up` went stale.
     """
 
     def __init__(
@@ -40,7 +41,8 @@ class StoreSources:
         last = self._store.last(source)
         ours = source.job == RULES_JOB or source in self._watched()
         if last is None:
-            return Health.DEAD if ours else Health.GONE
+            gone = not ours and self._store.has_ended(source)
+            return Health.GONE if gone else Health.DEAD
         silent = not ours and self._now_ms() - last.at_ms >= self._silence_ms
         return Health.DEAD if silent or not last.ok else Health.ALIVE
 

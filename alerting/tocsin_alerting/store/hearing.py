@@ -45,7 +45,11 @@ class RemoteHealth:
             self._lasts.up(source, bool(value))
 
     def restored(self, tables: Mapping[Source, Table], loose: Loose) -> None:
-        """After a log was read: what the newest samples of each remote source say."""
+        """After a log was read: what the newest samples of each remote source say. What the last
+        run read itself has ended, unless this one reads it again."""
+        for source, table in tables.items():
+            if source in self._own and table.last_ms is not None:
+                self._lasts.ended(source, table.last_ms)
         remote = [(one, table) for one, table in tables.items() if one not in self._own]
         for source, table in remote:
             if (heard_ms := table.heard_ms()) is not None:

@@ -10,6 +10,7 @@ _INTERVALS = (
     5  # the usual interval is the middle one of these, so that an outage does not change it
 )
 _GAPS = 32
+MOST_ENDED = 20_000
 
 
 @dataclass(slots=True)
@@ -77,6 +78,10 @@ class Lasts:
         """None when nothing was ever heard of it."""
         return self._last.get(source)
 
+    def has_ended(self, source: Source) -> bool:
+        """Whether it was removed: of the others that are not known nobody said so."""
+        return source in self._ended_ms
+
     def all(self) -> Mapping[Source, LastSeen]:
         return dict(self._last)
 
@@ -87,6 +92,8 @@ class Lasts:
 
     def set(self, source: Source, last: LastSeen) -> None:
         self._last[source] = last
+        if self._ended_ms:
+            self._ended_ms.pop(source, None)
         if last.ok:
             self._well(source, last.at_ms)
 
@@ -118,13 +125,19 @@ class Lasts:
                 self._well(source, last.at_ms)
 
     def ended(self, source: Source, at_ms: int) -> None:
-        """Its `up` went stale: its writer has removed it, and what comes for that time or an
-        earlier one is no sign of life. Nothing, if a later sample of it is known."""
+        """Its `up` went stale, or we read it no longer: it was removed, and what comes for that
+        time or an earlier one is no sign of life. Nothing, if a later sample of it is known.
+
+        The newest MOST_ENDED removals are known for good.
+        """
         last = self._last.get(source)
         if last is not None and last.at_ms > at_ms:
             return
         self._last.pop(source, None)
+        self._ended_ms.pop(source, None)
         self._ended_ms[source] = at_ms
+        if len(self._ended_ms) > MOST_ENDED:
+            self.forget(next(iter(self._ended_ms)))
 
     def shift(self, delta_ms: int, until_ms: int) -> None:
         """The wall clock was set: what was heard up to then was heard so much later."""
@@ -137,9 +150,10 @@ class Lasts:
             self._ended_ms[source] = at_ms + delta_ms
 
     def expire(self, before_ms: int) -> None:
-        for source in [one for one, at_ms in self._ended_ms.items() if at_ms < before_ms]:
-            del self._ended_ms[source]
-            self._paces.pop(source, None)
+        """How often those were heard that have ended before."""
+        for source, at_ms in self._ended_ms.items():
+            if at_ms < before_ms:
+                self._paces.pop(source, None)
 
     def _well(self, source: Source, at_ms: int) -> None:
         pace = self._paces.get(source)

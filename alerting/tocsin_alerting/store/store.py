@@ -66,6 +66,7 @@ class Store:
         self._lasts = Lasts()
         self.last = self._lasts.get
         self.covers = self._lasts.covers
+        self.has_ended = self._lasts.has_ended
         self._refused: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._chooser = Chooser(self._tables, self._lock)
@@ -173,6 +174,7 @@ class Store:
             placed = self._placed.pop(source, None)
             table = self._tables.get(source)
             self._lasts.forget(source)
+            self._lasts.ended(source, at_ms)
             self._intake.disown(source)
             if table is None or placed is None or not self._in_order(table, at_ms, 0):
                 return

@@ -97,6 +97,25 @@ async def test_a_page_that_outlived_its_samples_is_unknown_until_they_come(
         assert one.states == ["RESOLVED"]
 
 
+async def test_a_source_that_was_silent_for_hours_is_unknown_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    async with MortalRules(tmp_path / "samples", "m > 5") as one:
+        await _until_paged(one, BAD)
+        for _ in range(20):
+            one.now_ms += 600 * SECOND
+            await one.tick()
+            one.kept.store.expire(one.now_ms)
+        assert one.says == ["unknown"]
+        one.crash(1.0, len(one.journal.batches))
+        await one.begin()
+        for _ in range(100):
+            await one.tick()
+        assert (one.says, "resolved" in one.reasons) == (["unknown"], False)
+        await one.tick(GOOD)
+        assert one.states == ["RESOLVED"]
+
+
 async def test_the_incident_alone_is_enough_to_be_in_doubt(tmp_path: Path) -> None:
     """Killed between the incident's transaction and that of the rule's rows."""
     async with MortalRules(tmp_path / "samples", "m > 5") as one:

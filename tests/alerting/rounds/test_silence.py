@@ -106,6 +106,20 @@ async def test_a_window_may_hold_one_sample_where_that_is_enough() -> None:
     assert await one.go(200) == [EventKind.CLEAR]
 
 
+@pytest.mark.parametrize("expr", ["c_total > 5", "sum by (instance) (c_total) > 5", RULES[0]])
+async def test_a_source_that_is_silent_for_hours_is_not_removed(expr: str) -> None:
+    one = Pushed(expr, 5)
+    assert EventKind.FIRING in await one.go(400)
+    told = []
+    for _ in range(12):  # memory keeps an hour
+        one.now_s += 1200
+        told += await one.go(5, talks=False)
+        one.store.expire(one.now_s * SECOND)
+    assert told == [EventKind.UNKNOWN]
+    one.count = 0
+    assert (await one.go(400, bad=False))[-1:] == [EventKind.CLEAR]
+
+
 @settings(max_examples=12, deadline=None)
 @given(
     expr=st.sampled_from(RULES),

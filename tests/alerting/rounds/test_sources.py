@@ -1,15 +1,20 @@
 """What the rules may know of the sources, from a real store."""
 
+from pathlib import Path
+
 import numpy as np
 
+from support.archives import Kept
 from tocsin_alerting.promql.ast import selectors
 from tocsin_alerting.promql.parser import parse
 from tocsin_alerting.rounds.sources import StoreSources
 from tocsin_alerting.rules.progress import RULES_JOB
 from tocsin_alerting.rules.unknown import Health
-from tocsin_alerting.store.store import Store
+from tocsin_alerting.store.cell import STALE_BITS
+from tocsin_alerting.store.store import HOUR_MS, Store
 from tocsin_exporter.snapshot import Family, Layout, Series, Snapshot, Source, labels
 
+STALE = float(np.array([STALE_BITS], np.int64).view(np.float64)[0])
 ONE, TWO = Source("llm", "one"), Source("llm", "two")
 LAYOUT = Layout((Series(Family("m", "gauge", ""), "m", labels(a="b")),))
 
@@ -39,7 +44,7 @@ def test_health() -> None:
     )
     assert sources.health(ONE) is Health.ALIVE
     assert sources.health(TWO) is Health.DEAD
-    assert sources.health(Source("llm", "never heard of")) is Health.GONE
+    assert sources.health(Source("llm", "never heard of")) is Health.DEAD  # nobody removed it
     assert sources.health(Source(RULES_JOB, "f;g/A/0")) is Health.DEAD
 
 
@@ -50,6 +55,39 @@ def test_a_source_that_is_no_longer_watched_is_gone() -> None:
     store.end(TWO, 3000)
     assert sources.health(TWO) is Health.GONE
     assert sources.health(ONE) is Health.DEAD  # watched, and not heard of yet
+
+
+def test_a_source_is_gone_when_its_writer_or_the_configuration_says_so() -> None:
+    store = Store()
+    sources = StoreSources(store, list, lambda: True, lambda: 9 * HOUR_MS)
+    far = labels(instance="two", job="llm")
+    up = tuple(sorted((*far, ("__name__", "up"))))
+    store.write([(up, 1000, 1.0)])
+    store.expire(2000 + HOUR_MS)
+    assert (store.last(TWO), sources.health(TWO)) == (None, Health.DEAD)
+    store.write([(up, 2 * HOUR_MS, STALE)])
+    store.expire(4 * HOUR_MS)
+    assert sources.health(TWO) is Health.GONE
+    store.write([(up, 4 * HOUR_MS, 1.0)])
+    store.expire(9 * HOUR_MS)
+    assert sources.health(TWO) is Health.DEAD
+
+
+def test_what_the_last_run_read_is_gone_if_this_one_reads_it_no_more(tmp_path: Path) -> None:
+    snapshots = [Snapshot(ONE, at_ms, True, LAYOUT, np.array([1.0]), 0.1) for at_ms in (1000, 2000)]
+    before = Kept(tmp_path)
+    before.store.append(snapshots[0])
+    before.archive.turn()
+    after = before.again()
+    store = after.store
+    watched = [ONE]
+    sources = StoreSources(store, lambda: watched, lambda: True, lambda: 3000)
+    assert sources.health(ONE) is Health.DEAD  # not read yet
+    watched.clear()
+    assert sources.health(ONE) is Health.GONE
+    store.append(snapshots[1])
+    assert sources.health(ONE) is Health.ALIVE
+    after.archive.let_go()
 
 
 def test_ready_is_what_the_agent_says() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from support.archives import cells_of
 from tocsin_alerting.store.cell import ABSENT_BITS, STALE_BITS, Ints
-from tocsin_alerting.store.last import LastSeen
+from tocsin_alerting.store.last import MOST_ENDED, Lasts, LastSeen
 from tocsin_alerting.store.matchers import Matcher, MatchOp
 from tocsin_alerting.store.store import HOUR_MS, Store
 from tocsin_exporter.snapshot import Family, Labels, Layout, Series, Snapshot, Source, labels
@@ -314,6 +314,16 @@ def test_the_last_word_on_a_source_is_that_of_its_up(step: int) -> None:
     assert store.last(FAR) is None
     store.write([(series("m"), 5000, 1.0)])
     assert store.last(FAR) == LastSeen(5000, True)
+
+
+def test_no_number_of_removals_is_kept_for_ever() -> None:
+    lasts = Lasts()
+    every = [Source("j", str(number)) for number in range(MOST_ENDED + 1)]
+    for at_ms, source in enumerate([every[1], *every, every[0], FAR]):
+        lasts.ended(source, at_ms)
+    assert [source for source in (*every, FAR) if not lasts.has_ended(source)] == every[1:3]
+    lasts.set(FAR, LastSeen(1, True))
+    assert not lasts.has_ended(FAR)
 
 
 def test_pieces_of_a_scrape_fill_one_column_whatever_their_order() -> None:
