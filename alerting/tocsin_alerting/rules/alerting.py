@@ -1,7 +1,7 @@
 """One evaluation of an alerting rule, exactly as Prometheus does it (rules/alerting.go, Eval)."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import repeat
@@ -79,20 +79,37 @@ async def candidates(
         series, values = zip(*rows, strict=True) if rows else ((), ())
         naming.of(rule, series)
         return list(map(Candidate, naming.labels, repeat(rule.annotations), values, naming.keys))
+    name = f"__alert_{rule.name}"
+    scopes = [scope(dict(labels), value) for labels, value in rows]
+    # The labels first: they are the alerts. The annotations share the time that is left.
+    named = await _expanded(rule.labels, expand_label, name, scopes)
+    noted = await _expanded(rule.annotations, expand_or_say, name, scopes)
     found: list[Candidate] = []
-    for number, (labels, value) in enumerate(rows, start=1):
-        found.append(await _candidate(rule, labels, scope(dict(labels), value)))
-        if number % _AT_ONCE == 0:
-            await asyncio.sleep(0)
+    for (series, value), added, annotations in zip(rows, named, noted, strict=True):
+        labels = _alert_labels(series, added, rule.name)
+        found.append(Candidate(labels, annotations, value, fingerprint(labels)))
+        await _turn(found)
     return found
 
 
-async def _candidate(rule: AlertingRule, labels: Labels, scope: Scope) -> Candidate:
-    name = f"__alert_{rule.name}"
-    added = [(k, await expand_label(text, name, scope)) for k, text in rule.labels]
-    annotations = [(k, await expand_or_say(text, name, scope)) for k, text in rule.annotations]
-    kept = _alert_labels(labels, tuple(added), rule.name)
-    return Candidate(kept, tuple(annotations), scope.value, fingerprint(kept))
+async def _expanded(
+    texts: Labels,
+    expand: Callable[[str, str, Scope], Awaitable[str]],
+    name: str,
+    scopes: Iterable[Scope],
+) -> list[Labels]:
+    """The labels, or the annotations, of each alert."""
+    found: list[Labels] = []
+    for scope in scopes:
+        found.append(tuple([(key, await expand(text, name, scope)) for key, text in texts]))
+        await _turn(found)
+    return found
+
+
+async def _turn(done: Sized) -> None:
+    """Others have theirs after every few alerts."""
+    if len(done) % _AT_ONCE == 0:
+        await asyncio.sleep(0)
 
 
 @lru_cache(_KEPT)

@@ -16,7 +16,10 @@ from tocsin_exporter.snapshot import Labels
 Rows = Sequence[tuple[Labels, float]]
 TEXT_SECONDS = 0.5  # one text's own work; the event loop turns between its queries alone
 ALL_SECONDS = 10.0  # that of all alerts of a rule in one evaluation
-WAIT_SECONDS = 10.0  # one text's waiting for the answers of its queries
+TEXT_WAIT_SECONDS = (
+    2.0  # one text's waiting for its queries; after one that is too long, none waits
+)
+WAIT_SECONDS = 5.0  # the waiting of all alerts of a rule in one evaluation: the page is late by it
 MOST_QUERIES = 100  # of one text
 LONGEST_TEXT = 100_000  # characters, of a template's text and of all that it is made from
 TOO_LONG = f"the text has more than {LONGEST_TEXT:,} characters"
@@ -39,22 +42,22 @@ class Spending:
     """What the texts of one rule take in one evaluation, each and all of them.
 
     Work is counted by `cpu`, the seconds of work by this thread: a busy machine spoils no text.
-    Waiting for the answers of queries is counted apart.
+    Waiting for the answers of queries is counted apart. Who asks in vain is not waited for again:
+    the disk hangs, and the alerts are to go out.
     """
 
-    def __init__(
-        self, cpu: Callable[[], float] = time.thread_time, wait_seconds: float = WAIT_SECONDS
-    ) -> None:
+    def __init__(self, cpu: Callable[[], float] = time.thread_time) -> None:
         self.exceeded = False  # by the last text
         self._cpu = cpu
-        self._wait_seconds = wait_seconds
-        self._began = self._elsewhere = self._before = self._waited = 0.0
+        self._began = self._elsewhere = self._before = 0.0
+        self._text_wait_seconds, self._wait_seconds = 0.0, WAIT_SECONDS  # what is left
         self._queries = 0
 
     @contextmanager
     def text(self) -> Iterator[None]:
         """Around the expansion of one text."""
-        self._began, self._elsewhere, self._waited = self._cpu(), 0.0, 0.0
+        self._began, self._elsewhere = self._cpu(), 0.0
+        self._text_wait_seconds = min(TEXT_WAIT_SECONDS, self._wait_seconds)
         self._queries, self.exceeded = 0, False
         try:
             yield
@@ -66,19 +69,23 @@ class Spending:
         if self._worked > TEXT_SECONDS or self._before + self._worked > ALL_SECONDS:
             self._refuse("the template takes too long")
 
-    async def query(self, ask: Awaitable[Rows]) -> Rows:
+    async def query(self, ask: Callable[[], Awaitable[Rows]]) -> Rows:
         """The answer. Raises OutOfTime for one query too many, or too long a wait."""
         self._queries += 1
+        if self._text_wait_seconds <= 0:
+            self._refuse("the queries of the template take too long")
         clock = asyncio.get_running_loop().time
         began, cpu = clock(), self._cpu()
         try:
-            async with asyncio.timeout(self._wait_seconds - self._waited):
+            async with asyncio.timeout(self._text_wait_seconds):
                 await asyncio.sleep(0)  # an answer that is there at once would give nobody a turn
-                rows = await ask
+                rows = await ask()
         except TimeoutError:
+            self._wait_seconds = 0.0
             self._refuse("the queries of the template take too long")
         finally:
-            self._waited += clock() - began
+            self._text_wait_seconds -= clock() - began
+            self._wait_seconds -= clock() - began
             self._elsewhere += self._cpu() - cpu
         if self._queries > MOST_QUERIES:
             self._refuse(f"the template asks more than {MOST_QUERIES} queries")

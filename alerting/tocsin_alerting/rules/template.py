@@ -173,6 +173,7 @@ async def expand_or_say(text: str, name: str, scope: Scope) -> str:
 async def expand_label(text: str, name: str, scope: Scope) -> str:
     """As `expand_or_say`, but raises OutOfTime: the labels are the alert, so that with a text that
     is there now and then it would resolve and fire again."""
+    scope.spending.exceeded = False
     said = await expand_or_say(text, name, scope)
     if scope.spending.exceeded:
         raise OutOfTime(said)

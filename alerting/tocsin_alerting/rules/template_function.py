@@ -65,7 +65,7 @@ class QueriedSample:
 
 async def query(text: str) -> list[QueriedSample]:
     scope = SCOPE.get()
-    rows = await scope.spending.query(scope.query(text))
+    rows = await scope.spending.query(partial(scope.query, text))
     return [QueriedSample(dict(labels), value) for labels, value in rows]
 
 

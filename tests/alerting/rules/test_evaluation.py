@@ -1,15 +1,24 @@
 """One rule at a time: what it writes, what it tells when it fails, and when it may run at all."""
 
+import asyncio
+from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from support.rule_surroundings import SetSources, Written, surroundings
 from support.rule_texts import MINUTE, alerting, group, recording
 from support.scripted_engine import Rows, ScriptedEngine, row
+from support.virtual_time import VirtualTimeLoop
+from tocsin_alerting.promql.ast import Expr
 from tocsin_alerting.promql.parser import parse
+from tocsin_alerting.promql.result import Result
 from tocsin_alerting.rules.alert import AlertEvent, AlertState, EventKind
 from tocsin_alerting.rules.evaluation import Surroundings, evaluate_rule
 from tocsin_alerting.rules.progress import RuleHealth, RuleProgress
+from tocsin_alerting.rules.query import Engine
 from tocsin_alerting.rules.rule import Rule
+from tocsin_alerting.rules.scope import TEXT_WAIT_SECONDS
 from tocsin_alerting.rules.unknown import Health
 from tocsin_exporter.snapshot import Source
 
@@ -65,6 +74,50 @@ async def test_a_rule_that_never_said_anything_leaves_no_trace() -> None:
     around = surroundings({"m > 0": by_time([], [])})
     await run(progress_of(alerting()), around, 0, 1)
     assert isinstance(around.write, Written) and around.write.calls == []
+
+
+HEAVY = '{{ range query "n" }}{{ range query "n" }}{{ with query "n" }}{{ end }}{{ end }}{{ end }}'
+
+
+@pytest.mark.parametrize(
+    "job", ["page", "{{ $labels.instance }}", "{{ toUpper $labels.instance }}"]
+)
+async def test_an_annotation_that_takes_too_long_costs_no_alert(job: str) -> None:
+    """Not that of the next row either, nor where the annotations have used up the rule's time."""
+    rows = [row(1.0, __name__="m", instance=f"e:{number}") for number in range(40)]
+    around = surroundings({"m > 0": by_time(rows), "n": lambda t_ms: rows})
+    progress = progress_of(alerting(annotations={"s": HEAVY, "t": "{{ $value }}"}, job=job))
+    events = await run(progress, around, 0)
+    assert kinds(events) == [EventKind.FIRING] * 40 and progress.health is RuleHealth.OK
+    assert "more than 100 queries" in dict(events[1].alert.annotations)["s"]
+
+
+def test_an_engine_that_hangs_delays_the_alerts_of_a_rule_once() -> None:
+    async def story() -> None:
+        rows = [row(1.0, __name__="m", instance=f"e:{number}") for number in range(30)]
+        around = surroundings({"m > 0": by_time(rows)})
+        around = replace(around, engine=HangsOnText(around.engine))
+        progress = progress_of(alerting(annotations={"s": '{{ query "n" }}', "t": "{{ $value }}"}))
+        events = await run(progress, around, 0)
+        assert kinds(events) == [EventKind.FIRING] * 30
+        assert asyncio.get_running_loop().time() == pytest.approx(TEXT_WAIT_SECONDS)
+        notes = dict(events[-1].alert.annotations)
+        assert "take too long" in notes["s"] and notes["t"] == "1"
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(story())
+
+
+class HangsOnText:
+    """Answers what rules ask, and never what their templates do."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def instant(self, query: str | Expr, at_ms: int, /) -> Result:
+        return await (
+            asyncio.Future() if isinstance(query, str) else self._engine.instant(query, at_ms)
+        )
 
 
 async def test_the_offset_moves_the_query_and_the_samples_not_the_time_of_the_alert() -> None:

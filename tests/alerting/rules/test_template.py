@@ -5,7 +5,7 @@ import json
 import re
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.scripted_engine import Rows, row
-from tocsin_alerting.rules.scope import ALL_SECONDS, SCOPE, OutOfTime, Scope, Spending
+from support.virtual_time import VirtualTimeLoop
+from tocsin_alerting.rules.scope import (
+    ALL_SECONDS,
+    SCOPE,
+    TEXT_WAIT_SECONDS,
+    WAIT_SECONDS,
+    OutOfTime,
+    Scope,
+    Spending,
+)
 from tocsin_alerting.rules.template import (
     ExpansionFailed,
     TemplateSyntaxProblem,
@@ -246,14 +255,55 @@ async def test_a_label_out_of_time_fails_the_evaluation_and_changes_no_alert() -
     assert (await expand_label("{{ first }}", "N", scope)).startswith("<error expanding")
 
 
-async def test_queries_that_are_not_answered_end_with_the_texts_share() -> None:
-    async def never(_: str) -> Rows:
-        return await asyncio.Future()
+async def never(_: str) -> Rows:
+    return await asyncio.Future()
 
-    spending = Spending(wait_seconds=0.01)
-    asking = Scope(LABELS, 1.0, query=never, spending=spending)
-    said = await expand_or_say('{{ query "a" }}', "N", asking)
-    assert "the queries of the template take too long" in said
+
+def test_queries_that_are_not_answered_end_with_the_texts_share() -> None:
+    """The others of that evaluation do not wait at all: the disk hangs, and the page is due."""
+
+    async def story() -> None:
+        clock = asyncio.get_running_loop().time
+        asking = Scope(LABELS, 1.0, query=never)
+        for waited in (TEXT_WAIT_SECONDS, 0.0, 0.0):
+            began = clock()
+            said = await expand_or_say('{{ query "a" }}{{ query "b" }}', "N", asking)
+            assert "the queries of the template take too long" in said
+            assert clock() - began == pytest.approx(waited)
+        with pytest.raises(OutOfTime):
+            await expand_label('{{ query "a" }}', "N", asking)
+
+    _virtually(story())
+
+
+def test_slow_answers_end_with_the_rules_share() -> None:
+    async def slow(_: str) -> Rows:
+        await asyncio.sleep(TEXT_WAIT_SECONDS * 0.6)
+        return []
+
+    async def story() -> None:
+        asking = Scope(LABELS, 1.0, query=slow)
+        for _ in range(int(WAIT_SECONDS / TEXT_WAIT_SECONDS / 0.6)):
+            assert await expand('{{ query "a" }}', "N", asking)
+        began = asyncio.get_running_loop().time()
+        for _ in range(9):
+            assert "too long" in await expand_or_say('{{ query "a" }}', "N", asking)
+        assert asyncio.get_running_loop().time() - began < TEXT_WAIT_SECONDS
+
+    _virtually(story())
+
+
+def _virtually(story: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(story)
+
+
+async def test_a_label_pays_for_no_other_text() -> None:
+    asking = Scope(LABELS, 1.0, query=hundred)
+    greedy = '{{range query "a"}}{{range query "a"}}{{with query "b"}}{{end}}{{end}}{{end}}'
+    assert "more than 100 queries" in await expand_or_say(greedy, "N", asking)
+    assert await expand_label("page", "N", asking) == "page"
+    assert await expand_label("{{ $labels.job }}", "N", asking) == "x"
 
 
 @pytest.mark.parametrize(
@@ -349,7 +399,7 @@ async def test_the_loop_turns_between_the_queries_of_a_text() -> None:
     spending = Spending()
     with spending.text():
         for _ in range(20):
-            await spending.query(answer())
+            await spending.query(answer)
     other.cancel()
     assert len(turns) >= 20
 
