@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from tocsin_alerting.store.cell import Floats, Ints, is_stale
+from tocsin_alerting.store.cell import Floats, Ints, Mask, is_stale
 from tocsin_alerting.store.last import Lasts
 from tocsin_alerting.store.loose import Loose
 from tocsin_alerting.store.matchers import Matcher, MatchOp
@@ -34,6 +34,15 @@ class RemoteHealth:
         for at in ups[np.argsort(times[ups], kind="stable")].tolist():
             source = known.sources[int(sources[at])]
             self.say_up(source, int(times[at]), values[at].item())
+
+    def hear_scrape(self, source: Source, at_ms: int, values: Floats, ups: Mask) -> None:
+        """Samples (n,) of one time that were taken, of a source that is not ours; `ups` (n,) are
+        those of its `up`."""
+        if not is_stale(values).all():
+            self._lasts.heard(source, at_ms)
+        if ups.any():
+            for value in values[ups].tolist():
+                self.say_up(source, at_ms, value)
 
     def say_up(self, source: Source, at_ms: int, value: float) -> None:
         """Its newest `up`."""

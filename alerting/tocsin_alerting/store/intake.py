@@ -20,7 +20,6 @@ from tocsin_alerting.store.cell import (
     Floats,
     Ints,
     Mask,
-    is_stale,
     normalised,
 )
 from tocsin_alerting.store.hearing import RemoteHealth
@@ -50,6 +49,8 @@ from tocsin_alerting.store.verdict import (
     TOO_OLD,
     Verdicts,
     Written,
+    of_cells,
+    of_pairs,
     twins,
     written,
 )
@@ -73,10 +74,10 @@ class Span(NamedTuple):
 class Intake:
     """The store's door for remote writers. Whoever calls it holds the store's lock.
 
-    `table` gives the columns of a source, new ones if it has none, and `drop` is told of each new
-    column; `own` are the sources that the agent itself appends to. `gone` tells up to when, both
-    included, the columns of a source are in the archive alone; `sealed_ms` is the time of the
-    newest sample in there.
+    `table` gives the columns of a source, new ones if it has none, and `drop` is told of new
+    columns once a request is done; `own` are the sources that the agent itself appends to. `gone`
+    tells up to when, both included, the columns of a source are in the archive alone; `sealed_ms`
+    is the time of the newest sample in there.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Intake:
         self._tables = tables
         self._table = table
         self._drop = drop
+        self._grown: dict[Table, int] = {}  # in this request, with the time of the newest column
         self.loose = Loose(Rows(NO_LIMIT, changed, self._taken_loose, self._left_loose))
         self._lasts = lasts
         self.hearing = RemoteHealth(lasts, self.own)
@@ -134,6 +136,7 @@ class Intake:
         if places.min() >= 0:
             scrapes = self._scrapes(places, numbers, times, values, span)
             if scrapes == len(numbers):
+                self._drop_outlived()
                 return Written(scrapes, {})
         elif (places == DEAD).any():
             self.numbers.renew()
@@ -141,7 +144,14 @@ class Intake:
         verdicts = np.zeros(len(numbers), np.int8)
         rest = slice(scrapes, None)
         verdicts[rest] = self._judged(numbers[rest], times[rest], values[rest], span)
+        self._drop_outlived()
         return written(verdicts)
+
+    def _drop_outlived(self) -> None:
+        """Not before a request is done: rows that are given up must be none of its own."""
+        for table, at_ms in self._grown.items():
+            self._drop(table, at_ms)
+        self._grown.clear()
 
     def expire(self, before_ms: int) -> None:
         """Forgets sources that have no series, and all numbers if too many are of no use."""
@@ -257,16 +267,11 @@ class Intake:
             if not table.roomy(1, 0, len(rows)):
                 return False
             table.append(at_ms, rows, values)
-            self._drop(table, at_ms)
+            self._grown[table] = at_ms
         elif (index := table.index(at_ms)) < 0 or not table.fill(index, rows, values).taken.all():
             return False
         self._record(source, at_ms, rows, values)
-        if not is_stale(values).all():
-            self._lasts.heard(source, at_ms)
-        ups = self.numbers.up[numbers]
-        if ups.any():
-            for value in values[ups].tolist():
-                self.hearing.say_up(source, at_ms, value)
+        self.hearing.hear_scrape(source, at_ms, values, self.numbers.up[numbers])
         return True
 
     def _judged(self, numbers: Ints, times: Ints, values: Floats, span: Span) -> Verdicts:
@@ -343,7 +348,7 @@ class Intake:
                 rows, values = self._rows(source, table, numbers[fits]), values[fits]
                 table.append(at_ms, rows, values)
                 self._record(source, at_ms, rows, values)
-                self._drop(table, at_ms)
+                self._grown[table] = at_ms
                 verdicts[fits] = TAKEN
         else:
             self._late(table, at_ms, numbers, values, verdicts)
@@ -396,10 +401,7 @@ class Intake:
             self._record(source, at_ms, rows, values)
             return np.zeros(len(rows), np.int8)
         self._record(source, at_ms, rows[filled.taken], values[filled.taken])
-        verdicts = np.where(filled.taken, TAKEN, LOOSE).astype(np.int8)
-        verdicts[filled.differs] = DUPLICATE
-        verdicts[filled.late] = OUT_OF_ORDER
-        return verdicts
+        return of_cells(filled)
 
     def _rows(self, source: Source, table: Table, numbers: Ints) -> Ints:
         """The rows of these series in their source's columns, new ones where they have none."""
@@ -439,10 +441,7 @@ class Intake:
         fresh = told.fresh
         if self._archive is not None and fresh.any():
             self._archive.record(Scraps(rows[fresh], times[fresh], values[fresh]))
-        verdicts = np.full(len(rows), DUPLICATE, np.int8)
-        verdicts[told.late] = OUT_OF_ORDER
-        verdicts[fresh | told.same] = TAKEN
-        return verdicts
+        return of_pairs(told)
 
     def _loosen_backdated(self, numbers: Ints, times: Ints, verdicts: Verdicts) -> None:
         """New series that begin before all columns in which they would find a place: a sender of

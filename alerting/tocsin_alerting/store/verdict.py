@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tocsin_alerting.store.cell import Ints
+from tocsin_alerting.store.loose import Told
 from tocsin_alerting.store.requests import in_order
+from tocsin_alerting.store.table import Filled
 
 # Plain numbers: numpy compares them faster than those of an Enum.
 TAKEN = 0
@@ -47,6 +49,22 @@ def written(verdicts: Verdicts) -> Written:
         return Written(counts[TAKEN], refused)
     at = int(np.argmax(verdicts >= OUT_OF_ORDER))
     return Written(counts[TAKEN], refused, (at, _REASONS[int(verdicts[at])]))
+
+
+def of_cells(filled: Filled) -> Verdicts:
+    """Of samples for a column that was there; what it cannot take is loose."""
+    verdicts = np.where(filled.taken, TAKEN, LOOSE).astype(np.int8)
+    verdicts[filled.differs] = DUPLICATE
+    verdicts[filled.late] = OUT_OF_ORDER
+    return verdicts
+
+
+def of_pairs(told: Told) -> Verdicts:
+    """Of samples of loose series."""
+    verdicts = np.full(len(told.fresh), DUPLICATE, np.int8)
+    verdicts[told.late] = OUT_OF_ORDER
+    verdicts[told.fresh | told.same] = TAKEN
+    return verdicts
 
 
 def twins(numbers: Ints, times: Ints, verdicts: Verdicts) -> tuple[Ints, Ints]:

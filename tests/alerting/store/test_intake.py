@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from support.archives import cells_of
 from tocsin_alerting.store.cell import ABSENT_BITS, STALE_BITS, Ints
+from tocsin_alerting.store.columns import BLOCK
 from tocsin_alerting.store.last import MOST_ENDED, Lasts, LastSeen
 from tocsin_alerting.store.matchers import Matcher, MatchOp
 from tocsin_alerting.store.store import HOUR_MS, Store
@@ -21,6 +23,10 @@ STALE = float(np.array([STALE_BITS], np.int64).view(np.float64)[0])
 FAR = Source("j", "i")
 
 values = st.sampled_from([0.0, 1.0, 2.5, math.inf])
+# Scrapes as a request has them: seconds since the one before, and the series that are in it.
+members = st.sets(st.integers(0, 5), min_size=1)
+scrapes = st.lists(st.tuples(st.sampled_from([1, 1, 1, 40, 90]), members), max_size=20)
+steady = st.tuples(st.integers(1, BLOCK + 5), members)  # so many requests of one scrape each
 # One round: how the samples of each of some writers lie on the time axis.
 styles = st.sampled_from(["together", "scattered", "late", "nothing"])
 rounds = st.tuples(
@@ -156,13 +162,43 @@ def test_what_is_taken_is_what_prometheus_takes(
     assert store.size().samples == sum(map(len, kept.values()))
 
 
+def _at(start_ms: int, steps: list[tuple[int, set[int]]]) -> Iterator[tuple[Labels, int, float]]:
+    for seconds, some in steps:
+        start_ms += seconds * 1000
+        yield from ((series(one), start_ms, float(start_ms % 89 + one)) for one in sorted(some))
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.one_of(scrapes, steady), max_size=8))
+def test_requests_over_the_border_of_a_block_are_what_prometheus_takes(
+    script: list[list[tuple[int, set[int]]] | tuple[int, set[int]]],
+) -> None:
+    """Also where the first scrapes of one drive series out of memory that the next ones have."""
+    keeps_ms = 60_000
+    store, model, now_ms = Store(retention_ms=keeps_ms), Prometheus(), NOW_MS
+    for one in script:
+        requests = [[(1, one[1])]] * one[0] if isinstance(one, tuple) else [one]
+        for steps in requests:
+            batch = list(_at(now_ms, steps))
+            now_ms += 1000 * sum(seconds for seconds, _ in steps)
+            young = [sample for sample in batch if sample[1] >= now_ms - keeps_ms]
+            assert all(model.write(*sample) for sample in young)
+            assert sum(write(store, *batch, now_ms=now_ms).values()) == len(batch) - len(young)
+        for labels_, known in model.samples.items():
+            found = samples_of(store, dict(labels_)["s"])
+            assert set(found) <= set(known)
+            kept = [sample for sample in known if sample[0] >= now_ms - keeps_ms]
+            assert found[len(found) - len(kept) :] == kept
+
+
 def write(store: Store, *samples: tuple[Labels, int, float], now_ms: int = NOW_MS) -> Counter[str]:
     """The reasons for which samples were refused."""
-    epoch, numbers = store.register([one for one, _, _ in samples])
     times = np.array([at_ms for _, at_ms, _ in samples], np.int64)
     cells = np.array([value for _, _, value in samples])
-    written = store.write_numbered(epoch, numbers, times, cells, now_ms)
-    assert written is not None
+    written = None
+    while written is None:
+        epoch, numbers = store.register([one for one, _, _ in samples])
+        written = store.write_numbered(epoch, numbers, times, cells, now_ms)
     assert written.taken + sum(written.refused.values()) == len(samples)
     return Counter(written.refused)
 

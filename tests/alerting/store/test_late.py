@@ -21,6 +21,7 @@ from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.result import InstantVector, Matrix
 from tocsin_alerting.store.backlog import Backlogged
 from tocsin_alerting.store.cell import ABSENT_BITS
+from tocsin_alerting.store.columns import BLOCK
 from tocsin_alerting.store.disk import DiskArchive, Pace
 from tocsin_alerting.store.held import Stock
 from tocsin_alerting.store.matchers import Matcher, MatchOp
@@ -183,6 +184,24 @@ def test_any_order_and_any_age_is_what_a_dict_says(what: list[object], age: int)
             run.check_queries(age)
         finally:
             run.kept.archive.let_go()
+
+
+@pytest.mark.parametrize("count", [3, 10])
+def test_a_request_may_drive_sealed_columns_out_whose_series_it_has_too(
+    tmp_path: Path, count: int
+) -> None:
+    run = Run(Kept(tmp_path, memory_ms=MINUTE_MS))
+    for second in range(BLOCK):
+        run.write([(name, NOW_MS + 1000 * second, 1.0) for name in ("ab" if not second else "a")])
+    run.kept.archive.flush()
+    run.kept.archive.seal(NOW_MS + 1000 * BLOCK)
+    times = [NOW_MS + 1000 * (BLOCK + 40 * at) for at in range(1, count + 1)]
+    run.write([("a", at, 2.0) for at in times] + [("b", at, 3.0) for at in times[-1:]])
+    run.write([("c", times[-1] + 1000, 4.0), ("a", times[-1] + 1000, 5.0)])
+    run.check()
+    run.event("kill")
+    run.check()
+    run.kept.archive.let_go()
 
 
 @pytest.mark.parametrize("in_time", [True, False])
