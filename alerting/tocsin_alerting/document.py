@@ -182,7 +182,14 @@ def file_text(file: str | FilePath) -> str:
 
 
 def read_text(file: str) -> str:
-    """As `file_text`; raises InvalidDocument when it cannot be read."""
+    """As `file_text`; raises InvalidDocument when it cannot be read, or has a name that is no
+    UTF-8: neither a label nor the journal can hold it."""
+    try:
+        file.encode()
+    except UnicodeEncodeError:
+        shown = file.encode(errors="backslashreplace").decode()
+        why = "the name of this file is not UTF-8; rename it"
+        raise InvalidDocument([Problem(shown, 1, 1, why)]) from None
     try:
         return file_text(file)
     except (OSError, UnicodeDecodeError) as error:

@@ -1,6 +1,7 @@
 """YAML with places: what is read, where it stands, and what is refused."""
 
 import math
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -265,6 +266,13 @@ def test_a_file_is_read_to_a_bound(tmp_path: Path) -> None:
     assert len(read_text(str(large))) == MOST_BYTES
     large.write_bytes(b"a: 1\r\nb: 2\rc: 3\n")
     assert read_text(str(large)) == "a: 1\nb: 2\nc: 3\n"
+
+
+def test_a_file_whose_name_is_no_utf8_is_to_be_renamed(tmp_path: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.yml"))
+    odd.write_text("groups: []\n")
+    with pytest.raises(InvalidDocument, match=r"caf\\udce9.yml:1:1: the name of .* rename it"):
+        read_text(str(odd))
 
 
 def test_a_number_that_nothing_could_be_is_text() -> None:

@@ -81,8 +81,10 @@ class Batch:
         self.history += later.history
         self.instances |= later.instances
         self.begun |= later.begun
-        for group in later.instances:
+        for group, rows in later.instances.items():
             self.upserted[group] = later.upserted.get(group, 0)
+            if group in self.begun and self.begun[group][0] is not rows:
+                del self.begun[group]  # of rows that are gone
         self.requests |= later.requests
         self.meta |= later.meta
         self.engines |= later.engines

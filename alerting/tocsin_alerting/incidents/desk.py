@@ -14,7 +14,6 @@ from typing import TypeVar
 from tocsin_alerting.incidents.action import Action
 from tocsin_alerting.incidents.batch import Batch
 from tocsin_alerting.incidents.clocks import TimerDue
-from tocsin_alerting.incidents.composition import title
 from tocsin_alerting.incidents.errors import (
     Conflict,
     JournalDown,
@@ -37,7 +36,6 @@ from tocsin_alerting.incidents.message import (
 from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outcome import Outcome
 from tocsin_alerting.incidents.policy import Severity
-from tocsin_alerting.incidents.readdressing import Reconfigured, lost_targets, names
 from tocsin_alerting.incidents.recorder import LIMIT_S, NOT_AT_ALL_S, PATIENCE_S, Recorder
 from tocsin_alerting.incidents.routing import IncidentConfig
 from tocsin_alerting.incidents.rows import EngineRow
@@ -134,7 +132,7 @@ class Desk:
         self.journal_is_new = "clean_shutdown" not in saved.meta
         clean = saved.meta.get("clean_shutdown", "1") == "1"
         self.ledger.note(0, "started", now_ms, data={"downtime_ms": down_ms, "clean": clean})
-        self._readdress(now_ms)
+        self.ledger.readdress(now_ms)
         self.ledger.changes().meta["clean_shutdown"] = "0"
         urgent = {
             one.number for one in saved.incidents if one.is_open and one.severity is Severity.P0
@@ -201,26 +199,8 @@ class Desk:
         """Go on with another configuration. What runs keeps the policy that it began with, but for
         addressees that are gone. It is written with the next step."""
         self.ledger.config = config
-        self._readdress(now_ms)
+        self.ledger.readdress(now_ms)
         self.ledger.all_stirred = True
-
-    def _readdress(self, now_ms: int) -> None:
-        """Incidents that would tell somebody whom the configuration no longer has tell others."""
-        ledger = self.ledger
-        for incident in list(ledger.incidents.values()):
-            if not (lost := lost_targets(incident, ledger.config)):
-                continue
-            reached = ledger.outbox.reached(incident.number, incident.cycle)
-            event = Reconfigured(frozenset(reached))
-            ledger.apply(step(incident, event, now_ms, ledger.config), now_ms)
-            log.warning(
-                "incident #%d [%s] %s: the configuration no longer has %s; who is told now: %s",
-                incident.number,
-                incident.severity.value,
-                title(incident),
-                names(lost),
-                names(ledger.incidents[incident.number].step_targets()),
-            )
 
     # what happens
 
@@ -441,9 +421,9 @@ class Desk:
     def _run_timer(self, number: int, kind: TimerKind, timer: Timer, now_ms: int) -> None:
         if self.ledger.schedule.of(number).get(kind) is not timer:
             return  # replaced by one that ran before it
-        self.ledger.remove_timer(number, kind)
         incident = self.ledger.incidents[number]
         change = step(incident, TimerDue(timer), now_ms, self.ledger.config)
+        self.ledger.remove_timer(number, kind)  # after the step: one that fails keeps its timer
         self.ledger.apply(change, now_ms)
 
     async def _save(self, now_ms: int, patience_s: float | None = None) -> bool:
@@ -484,6 +464,10 @@ class Desk:
         except JournalError as error:
             self.recorder.fail(str(error), now_ms, soon=isinstance(error, JournalReplaced))
             return
+        except Exception as error:  # why: a fault of ours must not have it tried without a pause
+            log.exception("what the journal remembers could not be taken over")
+            self.recorder.fail(f"{type(error).__name__}: {error}", now_ms)
+            return
         if await self.recorder.flush(now_ms):
             data = {"trouble": trouble, "since_ms": since_ms}
             self.ledger.note(0, "journal_back", now_ms, data=data)
@@ -495,6 +479,6 @@ class Desk:
         self.ledger.load(saved, now_ms)
         self._blind = False
         self._hearing.adopt(saved.incidents, self._reconciled, self.recall, now_ms)
-        self._readdress(now_ms)
+        self.ledger.readdress(now_ms)
         self.recorder.backlog.merge(self.ledger.take(now_ms))
         self._unrecorded |= dict.fromkeys(self.recorder.backlog.messages, now_ms)

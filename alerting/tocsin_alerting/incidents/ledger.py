@@ -4,12 +4,13 @@ It leads and the journal follows: what a step changed is collected in a batch, w
 out to be written. So a step goes on when the disk does not.
 """
 
+import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from tocsin_alerting.incidents.batch import Batch, Entry
-from tocsin_alerting.incidents.composition import compose
+from tocsin_alerting.incidents.composition import compose, title
 from tocsin_alerting.incidents.effects import Change, Notify, Record, SetTimer, WithdrawPages
 from tocsin_alerting.incidents.incident import Incident, Member, Source, State
 from tocsin_alerting.incidents.journal import Saved
@@ -17,11 +18,15 @@ from tocsin_alerting.incidents.message import Message, MessageState
 from tocsin_alerting.incidents.notification import Reason
 from tocsin_alerting.incidents.outbox import Outbox, wants_page
 from tocsin_alerting.incidents.policy import Severity, Target
+from tocsin_alerting.incidents.readdressing import Reconfigured, lost_targets, names
 from tocsin_alerting.incidents.routing import IncidentConfig
 from tocsin_alerting.incidents.schedule import Schedule, Timers
 from tocsin_alerting.incidents.timer import Timer, TimerKind
+from tocsin_alerting.incidents.transitions import step
 from tocsin_alerting.rules.alert import AlertEvent, EventKind
 from tocsin_alerting.rules.journal import InstanceRow
+
+log = logging.getLogger(__name__)
 
 BLIND_NUMBERS = 1_000_000
 LAST_NUMBER = "last_number"
@@ -315,10 +320,28 @@ class Ledger:
         kept.merge(self._lasting)
         self._lasting = kept
 
+    def readdress(self, now_ms: int) -> None:
+        """Incidents that would tell somebody whom the configuration no longer has tell others."""
+        for incident in list(self.incidents.values()):
+            if not (lost := lost_targets(incident, self.config)):
+                continue
+            event = Reconfigured(frozenset(self.outbox.reached(incident.number, incident.cycle)))
+            self.apply(step(incident, event, now_ms, self.config), now_ms)
+            log.warning(
+                "incident #%d [%s] %s: the configuration no longer has %s; who is told now: %s",
+                incident.number,
+                incident.severity.value,
+                title(incident),
+                names(lost),
+                names(self.incidents[incident.number].step_targets()),
+            )
+
     def renumbered(self, unwritten: Batch, saved: Saved) -> None:
         """Number what was never written after what the journal turned out to hold."""
         for entries in (unwritten.history, self._changes.history):
             entries[:] = [replace(one, seq=one.seq + saved.last_entry) for one in entries]
+        for key, one in unwritten.messages.items():  # those of closed incidents stand only there
+            unwritten.messages[key] = replace(one, id=one.id + saved.last_message)
         self.outbox.renumber(saved.last_message)
 
 

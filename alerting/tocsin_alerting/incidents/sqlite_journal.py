@@ -27,6 +27,7 @@ from tocsin_alerting.incidents.message import WAITING, Message
 from tocsin_alerting.incidents.renaming import rename
 from tocsin_alerting.incidents.sqlite_rows import (
     MESSAGE_COLUMNS,
+    Row,
     forget_instances,
     read_engine,
     read_entry,
@@ -310,7 +311,7 @@ class SqliteJournal:
         try:
             for sql, rows in statements(batch, self._unknown):
                 if rows:
-                    connection.executemany(sql, rows)
+                    _put(connection, sql, rows)
             forget_instances(connection, batch)
             self._at("before commit")
             connection.execute("COMMIT")
@@ -335,6 +336,19 @@ def open_incidents(path: Path) -> list[Incident]:
             return read_incidents(connection.execute(sql).fetchall(), (), UnknownFields())
     except (sqlite3.Error, ValueError, KeyError, TypeError):
         return []
+
+
+def _put(connection: sqlite3.Connection, sql: str, rows: Sequence[Row]) -> None:
+    """A name that is no Unicode, of a file or a machine, must not keep all else off the disk."""
+    try:
+        connection.executemany(sql, rows)
+    except UnicodeEncodeError as error:
+        log.warning("the journal writes what UTF-8 cannot say as ?: %s", error)
+        connection.executemany(sql, [[_unicode(value) for value in row] for row in rows])
+
+
+def _unicode(value: Any) -> Any:
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value
 
 
 def _connect(path: str) -> sqlite3.Connection:

@@ -97,14 +97,15 @@ def _incident(
 
 
 def _member(key: tuple[int, str], row: Row, unknown: UnknownFields) -> Member:
-    """Before there were origins only rules spoke, and not every alert named its file."""
+    """Before there were origins only rules spoke, and not every alert named its file. One that is
+    unknown and has no origin was given up: nobody speaks about it any more."""
     source, since_ms, ended_ms, alert_text, origins_text = row
     data = json.loads(alert_text)
     alert, said = alert_from(data), word(Source, source, Source.UNKNOWN)
     unknown.keep("incident_instances", key, data, lambda: alert_json(alert))
     given = json.loads(origins_text).items()
     origins = {name: word(Source, what, Source.UNKNOWN) for name, what in given}
-    if not origins and said is not Source.CLEAR:
+    if not origins and said is Source.FIRING:
         origins = {rules_origin("", alert.rule): said}
     return Member(alert, said, since_ms, ended_ms, origins)
 

@@ -1,4 +1,4 @@
-"""The tables of the journal, in SQL that PostgreSQL reads as well.
+"""The tables of the journal, in SQL that PostgreSQL reads as well, but for the step to version 2.
 
 A newer version is refused; an older one is brought forward by the statements of every
 version after it, in one transaction.
@@ -41,7 +41,12 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
         "CREATE TABLE request_ids (id TEXT PRIMARY KEY, incident BIGINT NOT NULL,"
         " at_ms BIGINT NOT NULL)",
     ),
-    2: ("ALTER TABLE incident_instances ADD COLUMN origins_json TEXT NOT NULL DEFAULT '{}'",),
+    2: (
+        "ALTER TABLE incident_instances ADD COLUMN origins_json TEXT NOT NULL DEFAULT '{}'",
+        "UPDATE incident_instances SET origins_json ="
+        " json_object('rules;;' || json_extract(alert_json, '$.rule'), source)"
+        " WHERE source <> 'clear'",
+    ),
 }
 
 # Tables that an older version does not miss, and so no reason for it to refuse the file.

@@ -84,6 +84,6 @@ def fingerprint(labels: Labels) -> str:
     """FNV-1a 64 over sorted `name 0xff value 0xff`, as prometheus/common signs a label set."""
     digest = _FNV_OFFSET
     for name, value in sorted(labels):
-        for byte in (*name.encode(), 0xFF, *value.encode(), 0xFF):
+        for byte in (*name.encode(errors="replace"), 0xFF, *value.encode(errors="replace"), 0xFF):
             digest = ((digest ^ byte) * _FNV_PRIME) & _MASK
     return f"{digest:016x}"

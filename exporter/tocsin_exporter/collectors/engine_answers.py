@@ -160,7 +160,12 @@ def _error(reply: Reply) -> object:
 
 
 def _json(text: str) -> object:
+    """None for what is no JSON. Half of a surrogate pair, which JSON can say and UTF-8 cannot, is
+    `?`: no label may hold what neither a page nor the disk can take."""
     try:
-        return json.loads(text) if len(text) <= _LONGEST_JSON else None
+        said = json.loads(text) if len(text) <= _LONGEST_JSON else None
+        if "\\ud" in text or "\\uD" in text:
+            return json.loads(json.dumps(said, ensure_ascii=False).encode("utf-8", "replace"))
+        return said
     except (ValueError, RecursionError):
         return None

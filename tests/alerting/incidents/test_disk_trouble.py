@@ -309,3 +309,29 @@ async def test_a_journal_that_comes_late_is_taken_up(tmp_path: Path) -> None:
     await one.advance(HOUR)
     await one.restart()
     assert not await one.desk.incidents(list(State)[:4])
+
+
+async def test_a_journal_that_comes_after_a_whole_incident_is_taken_up(tmp_path: Path) -> None:
+    """What was opened and closed without it used to take the numbers of messages in it: the good
+    file was set aside, and another one every minute."""
+    path, connect = tmp_path / "incidents.db", Locked()
+    old = await Floor(config(), SqliteJournal(path)).open()
+    await old.hear(fires(DOWN), fires(SLOW))
+    await old.act(Verb.ACK, 2)
+    await old.desk.close(old.now)
+    journal = SqliteJournal(path, connect=connect)
+    one = await Floor(config(), journal).open()
+    await one.hear(fires(MILD))
+    await one.advance(6 * MINUTE)
+    await one.hear(clears(MILD))
+    await one.advance(2 * HOUR)
+    assert not await one.desk.incidents()
+    connect.locked = False
+    await one.advance(MINUTE)
+    await settle(one)
+    assert not one.desk.recorder.down, one.desk.recorder.trouble
+    assert journal.set_aside_s is None
+    await one.restart()
+    assert (await one.desk.incident(2)).owner == "li"
+    numbers = [m.id for m in (await one.journal.load()).messages]
+    assert len(numbers) == len(set(numbers))

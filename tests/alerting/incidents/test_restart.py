@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from support.alert_events import alert, clears, fires, origin, removed, unknown
+from support.alert_events import alert, clears, fires, gives_up, origin, removed, unknown
 from support.paging_floor import Floor
 from support.policies import HOUR, MINUTE, SECOND, config
 from tocsin_alerting.incidents.action import Verb
-from tocsin_alerting.incidents.incident import State
+from tocsin_alerting.incidents.incident import Source, State
 from tocsin_alerting.incidents.outcome import Done
 from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
 from tocsin_alerting.rules.alert import AlertEvent, EventKind, rules_origin
@@ -204,3 +204,17 @@ async def test_the_hold_lasts_until_all_who_spoke_of_an_incident_have_spoken(one
     await one.desk.reconcile([fires(other)], [origin(other)], one.now)
     await one.deliver()
     assert {who for _, who in one.reasons("opened")} == {"chat", "mail"}
+
+
+async def test_what_was_given_up_is_not_over_after_a_restart(tmp_path: Path) -> None:
+    both = [alert("Hot", "P0", gpu=gpu) for gpu in "01"]
+    one = await Floor(config(), SqliteJournal(tmp_path / "incidents.db")).open()
+    await one.hear(*map(fires, both))
+    await one.hear(unknown(both[0]))
+    await one.hear(gives_up(both[0]))
+    await one.restart()
+    await one.desk.reconcile([fires(both[1])], [origin(one) for one in both], one.now)
+    states = {m.alert.labels[1][1]: m.source for m in (await one.desk.incident(1)).members.values()}
+    assert states == {"0": Source.UNKNOWN, "1": Source.FIRING}
+    await one.hear(clears(both[1]))
+    assert one.reasons("given_up") and not one.reasons("resolved")

@@ -332,3 +332,24 @@ async def test_a_newer_set_of_rows_begins_anew(tmp_path: Path) -> None:
 
 def _key(row: InstanceRow) -> tuple[str, str]:
     return row.rule, row.fingerprint
+
+
+async def test_rows_that_are_gone_before_they_were_written_stay_gone(tmp_path: Path) -> None:
+    """Those of the first part, which failed, came back with the rows that took their place."""
+    journal = SqliteJournal(tmp_path / "incidents.db")
+    first, rest = Batch(instances={("f", "g"): _instances(range(20), 1)}).split(6)
+    first.merge(rest)
+    newer = _instances(range(10, 13), 2)
+    first.merge(Batch(instances={("f", "g"): newer}))
+    await _parts(journal, first, 6, 0)
+    assert sorted((await journal.load()).instances, key=_key) == sorted(newer, key=_key)
+
+
+async def test_what_utf8_cannot_say_costs_one_letter(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "incidents.db")
+    odd = InstanceRow("caf\udce9.yml", "g", "g/Hot/1", 1, alert("Hot", model="m\ud800"))
+    well = InstanceRow("f", "g", "g/Cold/1", 1, alert("Cold"))
+    await journal.commit(Batch(instances={("caf\udce9.yml", "g"): (odd,), ("f", "g"): (well,)}))
+    kept = {row.file: row.alert for row in (await journal.load()).instances}
+    assert kept["f"] == well.alert and (there := kept["caf?.yml"]) is not None
+    assert dict(there.labels)["model"] == "m?"

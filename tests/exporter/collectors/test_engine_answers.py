@@ -40,6 +40,8 @@ def test_no_answer_breaks_the_reading(status: int, body: str) -> None:
         ('{"data":[{"id":"a"}]}', ["a"]),
         ('{"object":"list","data":[]}', []),
         ('{"object":"list","data":null}', []),
+        ('{"object":"list","data":[{"id":"m\\ud800"}]}', ["m?"]),  # half of a pair
+        ('{"object":"list","data":[{"id":"\\uD83D\\uDE00"}]}', ["\U0001f600"]),
         ('{"data":[]}', None),
         ('{"object":"list","data":["a"]}', None),
         ('{"object":"list","data":{"id":"a"}}', None),
