@@ -491,7 +491,7 @@ def _target(scraper: Scraper, own_url: str) -> targets.ActiveTarget:
         deadline=watch.deadline,
         last_ms=last.at_ms if last else None,
         seconds=last.duration_seconds if last else 0.0,
-        ok=last.ok if last else None,
+        ok=last.ok if last and last.report else None,
         error=scraper.error,
     )
 

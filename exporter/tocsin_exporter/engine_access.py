@@ -1,10 +1,10 @@
 """How an inference engine is reached: its address, its keys, and requests that stay on its host."""
 
-import asyncio
 import base64
 import socket
 import ssl
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tocsin_exporter.http import httpx, read_text
 from tocsin_exporter.socket_owner import owners
+from tocsin_exporter.tasks import in_thread
 
 MOST_BYTES = 8 << 20  # of a metrics page
 MOST_OTHER_BYTES = 1 << 20  # of any other answer
@@ -22,6 +23,7 @@ _KEY_REFUSED = (401, 403)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _LOOPBACK_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_LOOKING = ThreadPoolExecutor(1, "port owners")  # the loop's own threads may be busy for seconds
 
 Params = tuple[tuple[str, str], ...]
 
@@ -144,16 +146,19 @@ class EngineAccess:
         user = unquote(parts.username), None, unquote(parts.password or "")
         return replace(access, basic_auth=BasicAuth(*user))
 
-    def strangers(self) -> frozenset[int]:
-        """The ids of the users who hold its port and may not; it may take some milliseconds.
+    async def strangers(self) -> frozenset[int]:
+        """The ids of the users who hold its port and may not.
 
         Where no socket of this machine listens, only root can have sent a connection elsewhere.
         """
-        if self.owners is None:
-            return frozenset()
+        return frozenset() if self.owners is None else await in_thread(self._strangers, _LOOKING)
+
+    def _strangers(self) -> frozenset[int]:
+        """It may take some milliseconds."""
         parts = urlsplit(self.url)
         port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 80)
-        return (owners(parts.hostname or "", port) or frozenset()) - self.owners
+        held_by = owners(parts.hostname or "", port) or frozenset()
+        return held_by - (self.owners or frozenset())
 
     def authorization(self) -> Iterable[tuple[str, str]]:
         """The headers that let us in; without those whose file cannot be read."""
@@ -247,10 +252,7 @@ class EngineClient:
         await self._client.aclose()
 
     async def _check_owner(self) -> None:
-        if self._access.owners is None:
-            return
-        strangers = await asyncio.to_thread(self._access.strangers)
-        if strangers:
+        if strangers := await self._access.strangers():
             raise NotTheirs(
                 f"its port is held by the user with id {min(strangers)}, who may not be an engine: "
                 "discovery: {allow_users: [...]} lets others"

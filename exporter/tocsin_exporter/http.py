@@ -7,13 +7,15 @@ loop to others. The time is limited by whoever asks, with `asyncio.timeout` arou
 
 import asyncio
 import codecs
+import errno
 import logging
+import os
 import zlib
 from collections.abc import Callable, Iterator
 
 import httpx2 as httpx
 
-__all__ = ["BadAnswer", "TooLarge", "httpx", "read_text", "read_text_now"]
+__all__ = ["BadAnswer", "TooLarge", "httpx", "read_text", "read_text_now", "what_we_lack"]
 
 for _name in ("httpx2", "httpcore2"):  # a line a request, every second, says nothing
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -21,6 +23,11 @@ for _name in ("httpx2", "httpcore2"):  # a line a request, every second, says no
 MOST_PIECES = 20_000  # and one for each 512 bytes that may come: a packet holds more
 _BLOCK = 64 << 10
 _PIECES_A_TURN = 64
+# Descriptors, memory, local ports; the resolver says EBUSY when it cannot open its files.
+_LACKS = {
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS),
+    *(errno.EADDRNOTAVAIL, errno.EAGAIN, errno.EBUSY),
+}
 _WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
@@ -30,6 +37,20 @@ class BadAnswer(Exception):
 
 class TooLarge(BadAnswer):
     """A body longer than we take, packed or unpacked."""
+
+
+def what_we_lack(error: BaseException) -> str:
+    """What we ourselves lacked for a request that failed: a thread, a descriptor, memory; "" for
+    every other failure. It tells nothing of whoever was asked."""
+    if isinstance(error, BaseExceptionGroup):  # the addresses of one name
+        lacks = [what_we_lack(one) for one in error.exceptions]
+        return lacks[0] if all(lacks) else ""
+    if isinstance(error, RuntimeError | MemoryError):  # "can't start new thread"
+        return str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.errno in _LACKS:
+        return os.strerror(error.errno)
+    cause = error.__cause__ or error.__context__  # the HTTP library hides some as "from None"
+    return what_we_lack(cause) if cause is not None else ""
 
 
 async def read_text(

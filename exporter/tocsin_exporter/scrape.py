@@ -7,11 +7,17 @@ reading is kept beyond the round that it belongs to: a collector that fails now 
 import asyncio
 import logging
 from collections.abc import Awaitable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tocsin_exporter.catalogue import HOST
 from tocsin_exporter.clock import Clock
-from tocsin_exporter.collectors.collector import Collector, CollectorError, Partial, Unavailable
+from tocsin_exporter.collectors.collector import (
+    Collector,
+    CollectorError,
+    Partial,
+    Unavailable,
+    Unread,
+)
 from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.collectors.health import Health
 from tocsin_exporter.collectors.reading import ReadsLines, SaysMore
@@ -39,9 +45,9 @@ class Watch:
 
     `interval` and `deadline` are seconds; the deadline holds for each collector by itself.
     `cheap` names the collectors that are read anew at a scrape: they never wait. `target` tells
-    sources of one job apart in `tocsin_collector_*`. `silent` is what is known of a source whose
-    collector missed its deadline or broke. `original` is an engine's page in its own
-    words, which its collector reads: a source of its own, out of the same round.
+    sources of one job apart in `tocsin_collector_*`. `silent` is what is known of one whose
+    collector missed its deadline; where we could not ask, nothing is. `original` is an engine's
+    page in its own words, which its collector reads: a source of its own, out of the same round.
     """
 
     area: str
@@ -69,15 +75,18 @@ class Scraper:
         self._read: dict[str, Sequence[Sample]] = {}
         self._health = {c.name: _health(c, watch.target) for c in watch.collectors}
         self._refused: str = ""
+        self._unread = False  # for a reason of our own: its source is neither up nor down
 
     async def round(self, at_ms: int) -> Snapshot | None:
         """Read everything; None when there is nothing to read here, so that nothing is down."""
-        started = self._clock.monotonic()
+        started, self._unread = self._clock.monotonic(), False
         async with asyncio.TaskGroup() as group:
             for collector in self.watch.collectors:
                 group.create_task(self._note(collector, self._in_time(collector), at_ms))
         if self.watch.original is not None:
             self.original = self.watch.original.snapshot(at_ms, self._clock.monotonic() - started)
+        if self.original is not None and self._unread:
+            self.original = replace(self.original, report=False)
         return await self._assemble(at_ms, started)
 
     async def labelled(self) -> Snapshot | None:
@@ -155,11 +164,12 @@ class Scraper:
         self._read[health.collector] = ()
 
     def _failed(self, health: Health, error: Exception) -> None:
-        self._read[health.collector] = (
-            error.samples if isinstance(error, CollectorError) else self.watch.silent
-        )
+        late = isinstance(error, TimeoutError)
+        known = error.samples if isinstance(error, CollectorError) else ()
+        self._read[health.collector] = self.watch.silent if late else known
+        self._unread = bool(self.watch.target) and _is_our_own(error)
         if health.success is not False or health.partial != isinstance(error, Partial):
-            why = "missed its deadline" if isinstance(error, TimeoutError) else str(error)
+            why = "missed its deadline" if late else str(error)
             bug = not isinstance(error, CollectorError | TimeoutError)
             log.warning("collector failed: %s", why, extra=_named(health), exc_info=bug)
         health.failed(error)
@@ -178,7 +188,7 @@ class Scraper:
             layout=layout,
             values=values,
             duration_seconds=self.read_at - started,
-            report=self.original is None,
+            report=self.original is None and not self._unread,
         )
         return self.snapshot
 
@@ -204,6 +214,11 @@ class Scraper:
         kept = {(s.family.name, s.suffix, s.labels): s for s in reversed(samples)}
         self.duplicates += len(samples) - len(kept)
         return await in_slices(self._layouts.steps([*reversed(kept.values())]))
+
+
+def _is_our_own(error: Exception) -> bool:
+    """Whether we could not ask, or a bug of ours kept us from reading the answer."""
+    return isinstance(error, Unread) or not isinstance(error, CollectorError | TimeoutError)
 
 
 def _health(collector: Collector, target: str) -> Health:

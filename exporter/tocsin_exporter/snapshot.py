@@ -112,7 +112,7 @@ class Snapshot:
     `at_ms` is Unix milliseconds, `duration_seconds` the time the reading took. `ok` is false when
     the source did not answer; it may then still carry the series that say so (`llm_engine_up 0`).
     `values` has the shape (len(layout.series),) and is read-only. Without `report` the store adds
-    no `up` and no `scrape_*`: another snapshot of the same reading has them.
+    no `up` and no `scrape_*`: another snapshot of the same reading has them, or nothing is known.
     """
 
     source: Source

@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import errno
 import gzip
 import time
 import zlib
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.broken_server import broken_server
-from tocsin_exporter.http import BadAnswer, TooLarge, httpx, read_text, read_text_now
+from tocsin_exporter.http import BadAnswer, TooLarge, httpx, read_text, read_text_now, what_we_lack
 
 ROOT = Path(__file__).parents[2]
 MOST = 1 << 20
@@ -145,6 +146,33 @@ def test_who_waits_for_nothing_else_is_bound_as_well() -> None:
         read_text_now(httpx.Response(200, content=endless(b"x" * 1000)), MOST, 9.0, lambda: 0.0)
     whole = httpx.Response(200, content=iter([b"a", b"b"]))
     assert read_text_now(whole, MOST, 9.0, lambda: 0.0) == "ab"
+
+
+def caused(error: Exception, by: BaseException) -> Exception:
+    error.__cause__ = by
+    return error
+
+
+FULL, GONE = OSError(errno.EMFILE, "x"), ConnectionRefusedError(errno.ECONNREFUSED, "x")
+EITHER = [ExceptionGroup("either", [FULL, FULL]), ExceptionGroup("either", [FULL, GONE])]
+
+
+@pytest.mark.parametrize(
+    ("error", "lack"),
+    [
+        (RuntimeError("can't start new thread"), "can't start new thread"),
+        (MemoryError(), "MemoryError"),
+        (caused(httpx.ConnectError("all failed"), caused(OSError("all"), FULL)), "open files"),
+        (caused(httpx.ConnectError("all failed"), caused(OSError("all"), EITHER[0])), "open files"),
+        (caused(httpx.ConnectError("all failed"), caused(OSError("all"), EITHER[1])), None),
+        (caused(httpx.ConnectError("all failed"), GONE), None),
+        (httpx.ReadError("x"), None),
+        (TimeoutError(), None),
+    ],
+)
+def test_what_we_lack_is_told_from_what_others_did(error: Exception, lack: str | None) -> None:
+    said = what_we_lack(error)
+    assert lack in said if lack else said == ""
 
 
 READERS = ("exporter/tocsin_exporter/http.py",)

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
 from support.site import only, table
 from tocsin_exporter.clock import Clock
-from tocsin_exporter.collectors.collector import CollectorError, Partial, Unavailable
+from tocsin_exporter.collectors.collector import CollectorError, Partial, Unavailable, Unread
+from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.scrape import Scraper, Watch
 from tocsin_exporter.snapshot import Family, Sample, Snapshot, Source, labels
 
@@ -190,8 +192,33 @@ def test_closing_closes_every_collector() -> None:
     assert one.closed and two.closed
 
 
-@pytest.mark.parametrize("engine", [Hanging("llm"), Double("llm", raises(KeyError("a bug")))])
-async def test_a_source_that_could_not_be_read_says_what_is_known_of_it(engine: Double) -> None:
-    silent = (Sample(UP, 0.0),)
-    watch = Watch("llm", Source("llm", "h:1"), (engine,), 5.0, 0.02, silent=silent)
-    assert values(await Scraper(watch, Clock()).round(1))["llm_engine_up"] == 0
+def engine_scraper(engine: Double, original: OriginalPage | None = None) -> Scraper:
+    silent, source = (Sample(UP, 0.0),), Source("llm", "h:1")
+    watch = Watch("llm", source, (engine,), 5.0, 0.02, target="h:1", silent=silent)
+    return Scraper(replace(watch, original=original), Clock())
+
+
+async def test_a_source_that_missed_its_deadline_says_what_is_known_of_it() -> None:
+    snapshot = await engine_scraper(Hanging("llm")).round(1)
+    assert values(snapshot) == {"llm_engine_up": 0}
+    assert snapshot is not None and snapshot.report and not snapshot.ok
+
+
+@pytest.mark.parametrize("error", [KeyError("a bug"), Unread("no thread"), RuntimeError("no")])
+async def test_a_source_that_we_could_not_ask_is_neither_up_nor_down(error: Exception) -> None:
+    original = OriginalPage("h:1", engine_type="vllm")
+    runner = engine_scraper(Double("llm", raises(error), says(1)), original)
+    snapshot = await runner.round(1)
+    for one in (snapshot, runner.original):
+        assert one is not None
+        assert (one.ok, one.report, one.series) == (False, False, ())
+    assert only(table(runner.health()), "tocsin_collector_success", target="h:1") == 0
+    well = await runner.round(2)
+    assert well is not None and well.ok
+    assert runner.original is not None and runner.original.report
+
+
+async def test_a_collector_of_this_machine_that_breaks_is_reported_as_before() -> None:
+    watch = Watch("host", Source("node", "h"), (Double("x", raises(KeyError("bug"))),), 5.0, 0.02)
+    snapshot = await Scraper(watch, Clock()).round(1)
+    assert snapshot is not None and snapshot.report and not snapshot.ok

@@ -106,8 +106,10 @@ def as_read(engine: Engine, last: Snapshot | None) -> Engine:
 
 
 def is_up(last: Snapshot | None) -> bool | None:
-    """Whether the engine answered when it was last read; None before it was first read."""
-    return None if last is None else any(values_of(last, "llm_engine_up"))
+    """Whether the engine answered when it was last read; None before it was first read, and when
+    it could not be asked."""
+    said = values_of(last, "llm_engine_up") if last else []
+    return any(said) if said else None
 
 
 def here(port: int, owners: Owners) -> EngineAccess:
@@ -123,12 +125,9 @@ def owned(access: EngineAccess, owners: Owners) -> EngineAccess:
 
 async def strangers(asked: Iterable[EngineAccess]) -> tuple[Stranger, ...]:
     """Those of `asked` whose port is held by somebody who may not have an engine."""
-
-    def look() -> list[Stranger]:
-        held = [(access.url, min(users)) for access in asked if (users := access.strangers())]
-        return [Stranger(url, ports.user_name(uid)) for url, uid in held]
-
-    return tuple(await asyncio.to_thread(look))
+    held = [(access.url, min(users)) for access in asked if (users := await access.strangers())]
+    named = [(url, await asyncio.to_thread(ports.user_name, uid)) for url, uid in held]
+    return tuple(Stranger(url, name) for url, name in named)
 
 
 async def elsewhere(known: Collection[str], owners: Owners = None) -> list[EngineAccess]:

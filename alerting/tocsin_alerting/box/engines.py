@@ -212,7 +212,7 @@ class Engines:
         assert self._demo is not None
         async with httpx.AsyncClient(timeout=_ASK_SECONDS, trust_env=False) as client:
             while worker.state is not WorkerState.GIVEN_UP:
-                strangers = await asyncio.to_thread(self._demo.access.strangers)
+                strangers = await self._demo.access.strangers()
                 if not strangers and await _healthy(client, self._demo.url):
                     break
                 await asyncio.sleep(_ASK_SECONDS)

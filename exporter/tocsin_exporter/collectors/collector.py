@@ -42,5 +42,9 @@ class Partial(CollectorError):
     """It answers, and what it should say cannot be had (an engine that refuses its metrics)."""
 
 
+class Unread(CollectorError):
+    """We could not ask, which tells nothing of what was to be read: it is neither up nor down."""
+
+
 class Stuck(CollectorError):
     """An earlier call has not come back, so this one was not made."""

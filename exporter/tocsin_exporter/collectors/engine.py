@@ -8,14 +8,14 @@ from tocsin_exporter.catalogue import LLM
 from tocsin_exporter.catalogue.table import Table
 from tocsin_exporter.collectors import engine_answers as answers
 from tocsin_exporter.collectors import engine_text
-from tocsin_exporter.collectors.collector import CollectorError, Partial
+from tocsin_exporter.collectors.collector import CollectorError, Partial, Unread
 from tocsin_exporter.collectors.engine_answers import METRICS_PATHS, EnginePage
 from tocsin_exporter.collectors.engine_dialects import DIALECTS, Dialect
 from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.collectors.engine_text import Lines
 from tocsin_exporter.collectors.engine_translation import Translator
 from tocsin_exporter.engine_access import EngineAccess, EngineClient, Reply
-from tocsin_exporter.http import BadAnswer, httpx
+from tocsin_exporter.http import BadAnswer, httpx, what_we_lack
 from tocsin_exporter.slices import Work, in_slices
 from tocsin_exporter.snapshot import Labels, Sample, labels
 from tocsin_exporter.tasks import task_group
@@ -69,8 +69,9 @@ class Engine:
         return self.url + (self._path or self._paths[0])
 
     async def collect(self) -> Sequence[Sample]:
-        """Raises CollectorError, with `llm_engine_up 0`, when the engine is down or unwell, and
-        Partial, with `llm_engine_up 1`, when it is up and its metrics cannot be had."""
+        """Raises CollectorError, with `llm_engine_up 0`, when the engine is down or unwell,
+        Partial, with `llm_engine_up 1`, when it is up and its metrics cannot be had, and Unread
+        when we lack what it takes to ask."""
         self._reading = False
         try:
             async with asyncio.timeout(self._deadline):
@@ -80,7 +81,9 @@ class Engine:
                 why = f"it takes more than {self._deadline:g} s to read"
                 raise self._without(EnginePage(200, why=why)) from None
             raise self._gone(f"no answer within {self._deadline:g} s") from None
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, RuntimeError, MemoryError) as error:
+            if lack := what_we_lack(error):
+                raise Unread(f"engine {self.target} cannot be asked: {lack}") from error
             why = str(error)[:_LONGEST_ERROR]  # some quote the answer
             raise self._gone(why or type(error).__name__) from error
         if unwell:
@@ -147,7 +150,9 @@ class Engine:
         try:
             async with asyncio.timeout(self._deadline * _SHARE_OF_ASIDE):
                 return await self._client.get(path, cut=cut)
-        except (BadAnswer, TimeoutError, httpx.HTTPError, httpx.InvalidURL, OSError):
+        except (BadAnswer, TimeoutError, httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            if what_we_lack(error):
+                raise
             return Reply(0)
 
     async def _translated(self, page: Lines, dialect: Dialect) -> list[Sample]:

@@ -13,7 +13,7 @@ from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.scrape import Scraper
-from tocsin_exporter.snapshot import Snapshot
+from tocsin_exporter.snapshot import Snapshot, Source, unread
 from tocsin_exporter.watches import ENGINE_AREA, RHYTHMS, engine_watch
 
 VLLM = "# HELP vllm:num_requests_running Number of requests\nvllm:num_requests_running 1\n"
@@ -115,4 +115,5 @@ async def test_type_and_model_are_those_of_the_page_that_was_last_read() -> None
     assert as_read(demo, last) == Engine(access, "a demo worker", Origin.DEMO, "qwen3")
     known = Engine(access, "vLLM", Origin.REMEMBERED, "qwen3")
     assert as_read(known, gone) == as_read(known, None) == known
-    assert [is_up(one) for one in (last, gone, None)] == [True, False, None]
+    unasked = unread(Source("llm", "h:1"), 2_000)
+    assert [is_up(one) for one in (last, gone, unasked, None)] == [True, False, None, None]

@@ -1,7 +1,10 @@
 """What an engine answers, and which state that is: each row of the table in docs/engines.md."""
 
 import asyncio
+import errno
 import gzip
+import os
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -19,10 +22,13 @@ from exporter.collectors.test_engine import (
     served,
     value,
 )
-from tocsin_exporter.collectors.collector import CollectorError, Partial
+from support.exhausted import no_descriptors
+from tocsin_exporter.collectors.collector import CollectorError, Partial, Unread
 from tocsin_exporter.collectors.engine import Engine
+from tocsin_exporter.collectors.engine_answers import METRICS_PATHS
 from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.engine_access import MOST_BYTES, EngineAccess
+from tocsin_exporter.http import httpx
 from tocsin_exporter.snapshot import Sample, Source
 
 WEB = "<!DOCTYPE html><html><title>Welcome</title></html>"
@@ -324,3 +330,42 @@ async def test_a_page_that_came_too_late_is_not_a_later_rounds() -> None:
             await turns()
         await collector.aclose()
     assert oks == [True, False, False]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_without_a_descriptor_of_ours_nothing_is_known_of_an_engine(host: str) -> None:
+    answers: Pages = {"/metrics": (200, VLLM), "/health": (200, "")}
+    async with served(pages(answers)) as url:
+        async with engine(url.replace("127.0.0.1", host)) as known:
+            assert state(await said(known)) == "up"
+            with no_descriptors(), pytest.raises(Unread, match="cannot be asked: ") as failed:
+                await known.collect()
+            assert failed.value.samples == ()
+            assert state(await said(known)) == "up"
+
+
+async def test_without_a_descriptor_for_the_pages_beside_it_nothing_is_known() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path in METRICS_PATHS:
+            return httpx.Response(404)
+        raise httpx.ConnectError("all attempts failed") from OSError(errno.EMFILE, "no more")
+
+    access = EngineAccess.of("http://127.0.0.1:1")
+    collector = Engine(access, lambda: 1.0, transport=httpx.MockTransport(answer))
+    with pytest.raises(Unread, match="Too many open files"):
+        await collector.collect()
+
+
+async def test_whose_port_it_is_is_asked_though_the_loops_own_threads_are_busy() -> None:
+    answers: Pages = {"/metrics": (200, VLLM), "/health": (200, "")}
+    busy, loop = threading.Event(), asyncio.get_running_loop()
+    waiting = [loop.run_in_executor(None, busy.wait) for _ in range(200)]
+    try:
+        async with served(pages(answers)) as url:
+            ours = replace(EngineAccess.of(url), owners=frozenset({os.getuid()}))
+            collector = Engine(ours, lambda: 1234.0, 5.0)
+            assert state(await said(collector)) == "up"
+            await collector.aclose()
+    finally:
+        busy.set()
+        await asyncio.gather(*waiting)

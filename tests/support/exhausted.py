@@ -1,0 +1,39 @@
+"""What a process can run out of: descriptors, threads."""
+
+import os
+import resource
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """This process cannot open anything more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = max(map(int, os.listdir("/proc/self/fd"))) + 10
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    taken: list[int] = []
+    try:
+        while True:
+            try:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+            except OSError:
+                break
+        yield
+    finally:
+        for one in taken:
+            os.close(one)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class NoThreads(Executor):
+    """As one of the standard library that cannot begin a thread: it keeps the call all the same."""
+
+    def __init__(self) -> None:
+        self.kept: list[Callable[[], object]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.kept.append(lambda: fn(*args, **kwargs))
+        raise RuntimeError("can't start new thread")
