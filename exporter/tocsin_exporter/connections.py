@@ -4,7 +4,8 @@ Clients must not use up the descriptors that collection and delivery need, nor e
 When there is no room, the connection that has waited longest for its next request makes room, then
 the one whose body has been incomplete the longest, then one that takes nothing of its answer; one
 whose request is being answered never does. Whoever finds no room is refused and counted, but for
-a few who ask for our health, and for clients of the Unix socket.
+a few who ask for our health, and for clients of the Unix socket: these have spare places of their
+own, and none that has one makes room for anybody but its like.
 
 For the agent, the exporter and the worker alike: nothing but the standard library is imported here.
 """
@@ -13,11 +14,9 @@ from __future__ import annotations
 
 import ipaddress
 import resource
-import sys
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:  # what takes long to import, and a wrong flag need not wait for
@@ -44,7 +43,9 @@ HELP = {
     " many small chunks (413), long URL (414), headers (431).",
 }
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Client = tuple[str, int]  # its address and port
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Limits:
     `head_bytes` (request line and headers), `headers`; seconds until its head and its body are
     whole. `read_seconds` without a client taking any of its answer end it, as `idle_seconds`
     without a request do. `spare` more may ask for our health when all are in use, and as many more
-    come by the Unix socket. `exempt` networks, proxies that are trusted, may have all."""
+    come by the Unix socket. `exempt` are the networks of trusted proxies, which may have all."""
 
     connections: int = MOST_CONNECTIONS
     url_bytes: int = 16 << 10
@@ -70,11 +71,18 @@ class Limits:
     def per_address(self) -> int:
         return max(1, self.connections // 2)
 
+    def trusts(self, client: Client | None) -> bool:
+        """Whether it comes from one of the `exempt` networks."""
+        address = _address(client) if self.exempt and client else None
+        return address is not None and any(address in network for network in self.exempt)
+
 
 class Connection(Protocol):
-    """What the table needs of one connection. `address` is shared by those that count as one."""
+    """What the table needs of one connection. `address` is shared by those that count as one;
+    one that is `trusted` may have all places."""
 
     address: str
+    trusted: bool
 
     def can_go(self) -> bool:
         """Whether nothing is lost when it is closed now: no whole request, no answer on its way."""
@@ -91,6 +99,114 @@ class Connection(Protocol):
         ...
 
 
+class _Line:
+    """Connections in the order in which they make room, by address and (None) all of them.
+
+    One that cannot go when its turn comes is passed over until the next look: however many ask for
+    room in a second, each connection is tried once."""
+
+    def __init__(self, can_go: Callable[[Connection], bool]) -> None:
+        self._can_go = can_go
+        self._all: dict[Connection, None] = {}
+        self._lines: dict[str | None, dict[Connection, None]] = {}
+        self._passed_over = False
+
+    def add(self, connection: Connection) -> None:
+        self._all[connection] = None
+        self._join(connection)
+
+    def discard(self, connection: Connection) -> None:
+        if connection in self._all:
+            del self._all[connection]
+            self._leave(connection)
+
+    def first(self, address: str | None) -> Connection | None:
+        line = self._lines.get(address, {})
+        while line:
+            connection = next(iter(line))
+            if self._can_go(connection):
+                return connection
+            self._leave(connection)
+            self._passed_over = True
+        return None
+
+    def look_again(self) -> None:
+        if self._passed_over:
+            self._passed_over = False
+            self._lines.clear()
+            for connection in self._all:
+                self._join(connection)
+
+    def _join(self, connection: Connection) -> None:
+        for key in (None, connection.address):
+            self._lines.setdefault(key, {})[connection] = None
+
+    def _leave(self, connection: Connection) -> None:
+        for key in (None, connection.address):
+            line = self._lines.get(key, {})
+            line.pop(connection, None)
+            if not line:
+                self._lines.pop(key, None)
+
+
+class _Places:
+    """At most `most` connections, and who of them makes room."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.by_address: Counter[str] = Counter()
+        self._open: dict[Connection, None] = {}
+        self._waiting = _Line(lambda connection: connection.can_go())
+        self._reading = _Line(lambda connection: connection.can_go())  # a request's body
+        self._stalled: _Line | None = None  # as of the last look, once somebody needs to know
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, connection: Connection) -> None:
+        self._open[connection] = None
+        self.by_address[connection.address] += 1
+        self._waiting.add(connection)
+
+    def remove(self, connection: Connection) -> None:
+        del self._open[connection]
+        self.busy(connection)
+        if self._stalled is not None:
+            self._stalled.discard(connection)
+        self.by_address[connection.address] -= 1
+        if not self.by_address[connection.address]:
+            del self.by_address[connection.address]
+
+    def reads(self, connection: Connection) -> None:
+        self._waiting.discard(connection)
+        self._reading.add(connection)
+
+    def busy(self, connection: Connection) -> None:
+        self._waiting.discard(connection)
+        self._reading.discard(connection)
+
+    def waits(self, connection: Connection) -> None:
+        self.busy(connection)
+        self._waiting.add(connection)
+
+    def makes_room(self, address: str | None) -> Connection | None:
+        """Which one of this address, or (None) of any."""
+        for line in (self._waiting, self._reading):
+            if connection := line.first(address):
+                return connection
+        if self._stalled is None:
+            self._stalled = _Line(lambda connection: connection.stalled())
+            for connection in self._open:
+                if connection.stalled():
+                    self._stalled.add(connection)
+        return self._stalled.first(address)
+
+    def look_again(self) -> None:
+        self._waiting.look_again()
+        self._reading.look_again()
+        self._stalled = None
+
+
 class Connections:
     """The open connections of all listeners of one server, and what became of the others."""
 
@@ -101,11 +217,10 @@ class Connections:
             dict.fromkeys((EVICTED, IDLE, SLOW_REQUEST, SLOW_READER), 0)
         )
         self.bad_requests: Counter[int] = Counter({400: 0, 408: 0, 413: 0, 414: 0, 431: 0})
-        self._open: set[Connection] = set()
-        self._waiting: dict[Connection, None] = {}  # the longest first
-        self._reading: dict[Connection, None] = {}  # a request's body; the longest first
+        self._ordinary = _Places(self.limits.connections)
+        self._spare_health, self._spare_unix = (_Places(self.limits.spare) for _ in range(2))
+        self._open: dict[Connection, _Places] = {}
         self._spare: dict[Connection, str] = {}  # why there was no room
-        self._by_address: Counter[str] = Counter()
         self._looking = False
 
     def __len__(self) -> int:
@@ -113,15 +228,14 @@ class Connections:
 
     def admit(self, connection: Connection) -> str | None:
         """Take it in, in place of one that waits if need be; or why there is no room."""
-        address = connection.address
-        if reason := self._no_room(address):
-            most = self.limits.spare * (2 if address == UNIX else 1)
-            if len(self._spare) >= most:
+        places = self._ordinary
+        if reason := self._no_room(connection):
+            places = self._spare_unix if connection.address == UNIX else self._spare_health
+            if not self._spare_room(places, connection.address):
                 return self._refuse(reason)
             self._spare[connection] = reason
-        self._open.add(connection)
-        self._by_address[address] += 1
-        self._waiting[connection] = None
+        self._open[connection] = places
+        places.add(connection)
         return None
 
     def is_spare(self, connection: Connection) -> bool:
@@ -133,30 +247,23 @@ class Connections:
 
     def reads(self, connection: Connection) -> None:
         """The head of a request has come on it, and its body may not have."""
-        self._waiting.pop(connection, None)
         if connection in self._open:
-            self._reading[connection] = None
+            self._open[connection].reads(connection)
 
     def busy(self, connection: Connection) -> None:
         """A request has come on it."""
-        self._waiting.pop(connection, None)
-        self._reading.pop(connection, None)
+        if connection in self._open:
+            self._open[connection].busy(connection)
 
     def waits(self, connection: Connection) -> None:
         """It was answered."""
-        self._reading.pop(connection, None)
         if connection in self._open:
-            self._waiting[connection] = None
+            self._open[connection].waits(connection)
 
     def remove(self, connection: Connection) -> None:
         if connection in self._open:
-            self._open.discard(connection)
-            self._waiting.pop(connection, None)
-            self._reading.pop(connection, None)
+            self._open.pop(connection).remove(connection)
             self._spare.pop(connection, None)
-            self._by_address[connection.address] -= 1
-            if not self._by_address[connection.address]:
-                del self._by_address[connection.address]
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Check every connection each second, as long as there are any."""
@@ -166,37 +273,40 @@ class Connections:
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         self._looking = False
-        for connection in list(self._open):
-            connection.check(loop.time())
+        self.look(loop.time())
         if self._open:
             self.watch(loop)
 
-    def _most_of(self, address: str) -> int:
-        exempt = self.limits.exempt
-        trusted = exempt and any(_address(address) in network for network in exempt)
-        return sys.maxsize if trusted else self.limits.per_address
+    def look(self, now: float) -> None:
+        """Check every connection at `now`, seconds of the loop's clock."""
+        for connection in list(self._open):
+            connection.check(now)
+        for places in (self._ordinary, self._spare_health, self._spare_unix):
+            places.look_again()
 
-    def _no_room(self, address: str) -> str | None:
+    def _no_room(self, connection: Connection) -> str | None:
         """Why there is none, and nobody makes it."""
-        while self._by_address[address] >= self._most_of(address):  # a spare one makes no room
-            if not self._evict(address):
-                return ADDRESS
-        while len(self._open) >= self.limits.connections:
-            if not self._evict(None):
-                return FULL
+        places, address = self._ordinary, connection.address
+        has_its_share = places.by_address[address] >= self.limits.per_address
+        if has_its_share and not connection.trusted and not self._evict(places, address):
+            return ADDRESS
+        if len(places) >= places.most and not self._evict(places, None):
+            return FULL
         return None
 
-    def _evict(self, address: str | None) -> bool:
-        """Whether one made room: of this address, or of any."""
-        for connection in chain(self._waiting, self._reading):
-            if address in (None, connection.address) and connection.can_go():
-                return self._drop(connection)
-        for connection in self._open:
-            if address in (None, connection.address) and connection.stalled():
-                return self._drop(connection)
-        return False
+    def _spare_room(self, places: _Places, address: str) -> bool:
+        """Whether there is a spare place: one of the address that has most of them makes room, so
+        that no crowd takes them from others."""
+        if len(places) < places.most:
+            return True
+        counts = places.by_address + Counter([address])
+        return any(self._evict(places, most) for most, _ in counts.most_common())
 
-    def _drop(self, connection: Connection) -> bool:
+    def _evict(self, places: _Places, address: str | None) -> bool:
+        """Whether one made room: of this address, or of any."""
+        connection = places.makes_room(address)
+        if connection is None:
+            return False
         self.closed[EVICTED] += 1
         self.remove(connection)
         connection.drop()
@@ -207,22 +317,26 @@ class Connections:
         return reason
 
 
-def counted_address(client: tuple[str, int] | None) -> str:
-    """What a client counts under: its address, of IPv6 the /64 that one subscriber has whole."""
+def counted_address(client: Client | None, trusted: bool = False) -> str:
+    """What a client counts under: its address, of IPv6 the /64 that one subscriber has whole. One
+    that is trusted shares its with nobody."""
     if client is None:
         return UNIX
-    try:
-        address = ipaddress.ip_address(client[0].partition("%")[0])
-    except ValueError:
+    address = _address(client)
+    if address is None:
         return client[0]
-    mapped = getattr(address, "ipv4_mapped", None)
-    if address.version == 4 or mapped:
-        return str(mapped or address)
+    if address.version == 4 or trusted:
+        return str(address)
     return str(ipaddress.ip_network((int(address), 64), strict=False).network_address)
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    return ipaddress.ip_address(text if text != UNIX else "::1")
+def _address(client: Client) -> Address | None:
+    """The IPv4 address also where it came to an IPv6 socket."""
+    try:
+        address = ipaddress.ip_address(client[0].partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def raise_descriptor_limit() -> int:

@@ -68,7 +68,6 @@ class Config(uvicorn.Config):
             server_header=False,
             proxy_headers=False,  # who connected is who asked, whatever the headers say
             backlog=min(BACKLOG, connections.limits.connections),
-            timeout_keep_alive=int(connections.limits.idle_seconds),
             timeout_graceful_shutdown=goodbye_seconds,
         )
         self.connections = connections
@@ -107,7 +106,7 @@ class HttpProtocol(HttpToolsProtocol):
         assert isinstance(config, Config)
         super().__init__(config, server_state, app_state, _loop)
         self.table, self.limits = config.connections, config.connections.limits
-        self.address = ""
+        self.address, self.trusted = "", False
         self._idle_since = self._head_since = self._body_since = self._read_at = 0.0
         self._served = False
         self._head_bytes = 0  # of the request that is being read; then those of its trailers
@@ -127,7 +126,8 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.flow = self._flow = _Flow(transport)
-        self.address = counted_address(self.client)
+        self.trusted = self.limits.trusts(self.client)
+        self.address = counted_address(self.client, self.trusted)
         self._idle_since = self._read_at = self.loop.time()
         if reason := self.table.admit(self):
             extra = {"reason": reason, "client": self.address}
@@ -292,7 +292,8 @@ class HttpProtocol(HttpToolsProtocol):
             self.table.waits(self)
 
     def timeout_keep_alive_handler(self) -> None:
-        self._close(IDLE)
+        """`check` ends what is idle: a request may have been kept back when this timer began, and
+        the last of an answer may not have been taken."""
 
     # of the table
 
@@ -315,7 +316,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     def check(self, now: float) -> None:
         limits = self.limits
-        if now - self._read(now) >= limits.read_seconds:
+        read_at = self._read(now)
+        if self._buffered:  # it still takes its answer
+            self._idle_since = now
+        if now - read_at >= limits.read_seconds:
             self._close(SLOW_READER)
         elif self._over:
             return

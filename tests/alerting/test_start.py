@@ -333,6 +333,10 @@ def test_the_connections_are_those_of_flag_and_configuration(tmp_path: Path) -> 
     limits = connection_limits(options, configured(options))
     assert (limits.connections, limits.per_address) == (10, 5)
     assert [str(one) for one in limits.exempt] == ["10.0.0.7/32", "10.1.0.0/16", "::1/128"]
-    file.write_text("web: {trusted_proxies: [proxy.example]}\n")
-    with pytest.raises(InvalidDocument, match="not an address or network like 10.0.0.7"):
-        configured(options)
+    for proxy, wrong in (
+        ("proxy.example", "not an address or network like 10.0.0.7"),
+        ("'::ffff:10.0.0.7'", "write it as one of IPv4, like 10.0.0.7"),
+    ):
+        file.write_text(f"web: {{trusted_proxies: [{proxy}]}}\n")
+        with pytest.raises(InvalidDocument, match=wrong):
+            configured(options)

@@ -18,15 +18,20 @@ from tocsin_exporter.connections import (
 class Client:
     """A connection without a socket; `reading` still takes its answer."""
 
-    def __init__(self, address: str = "10.0.0.1", reading: bool = False) -> None:
-        self.address = address
+    def __init__(
+        self, address: str = "10.0.0.1", reading: bool = False, trusted: bool = False
+    ) -> None:
+        self.address, self.trusted = address, trusted
         self.reading = reading
         self.dropped = self.takes_nothing = False
+        self.asked = 0
 
     def can_go(self) -> bool:
+        self.asked += 1
         return not self.reading
 
     def stalled(self) -> bool:
+        self.asked += 1
         return self.takes_nothing
 
     def drop(self) -> None:
@@ -36,8 +41,10 @@ class Client:
         """Nothing takes long here."""
 
 
-def clients(count: int, table: Connections, address: str | None = None) -> list[Client]:
-    made = [Client(address or f"10.0.0.{number}") for number in range(count)]
+def clients(
+    count: int, table: Connections, address: str | None = None, trusted: bool = False
+) -> list[Client]:
+    made = [Client(address or f"10.0.0.{number}", trusted=trusted) for number in range(count)]
     assert [table.admit(one) for one in made] == [None] * count
     return made
 
@@ -128,6 +135,82 @@ def test_a_spare_connection_that_makes_room_leaves_a_spare_place() -> None:
     assert len(table) == 3
 
 
+def test_nobody_takes_the_spare_places_of_those_that_wait_in_them() -> None:
+    """The first to come and to say nothing yet were closed for others, though that made no room."""
+    table = Connections(Limits(connections=2))
+    for one in clients(2, table):
+        table.busy(one)
+    checkers = [Client(f"10.1.0.{number}") for number in range(7)]
+    local = [Client("unix") for _ in range(8)]
+    for one in [*local, *checkers]:
+        assert table.admit(one) is None
+    for _ in range(100):
+        assert table.admit(Client("10.2.0.1")) is None
+    assert not [one.address for one in [*local, *checkers] if one.dropped]
+    assert len(table) == 2 + 8 + 8
+    assert table.admit(Client("unix")) is None
+    assert [one.dropped for one in local] == [True, *[False] * 7]
+
+
+def test_of_spare_places_the_address_with_most_gives_one_up() -> None:
+    table = Connections(Limits(connections=1))
+    table.busy(clients(1, table)[0])
+    crowd = [Client("10.1.0.1") for _ in range(8)]
+    checkers = [Client(f"10.2.0.{number}") for number in range(7)]
+    for one in [*crowd, *checkers]:
+        assert table.admit(one) is None
+    assert [one.dropped for one in crowd] == [*[True] * 7, False]
+    last = Client("10.3.0.1")
+    assert table.admit(last) is None  # each has one: the longest waiting goes
+    assert crowd[-1].dropped
+    for one in [*checkers, last]:
+        table.busy(one)
+    assert table.admit(Client("10.4.0.1")) == "full"
+
+
+def test_the_places_of_the_unix_socket_and_of_health_are_not_each_others() -> None:
+    table = Connections(Limits(connections=1))
+    table.busy(clients(1, table)[0])
+    for address in ("unix", "10.1.0.1"):
+        for one in clients(8, table, address):
+            table.busy(one)
+        assert table.admit(Client(address)) == "full"
+
+
+def test_however_many_come_in_a_second_each_connection_is_asked_once_to_make_room() -> None:
+    """Each newcomer cost a look at all of them: 2.4 ms of the loop at 1,500 connections."""
+    table = Connections(Limits(connections=2048, spare=0))
+    others = clients(200, table)
+    greedy = clients(1024, table, "10.9.0.1")
+    for one in greedy[:1000]:
+        table.busy(one)
+    for one in greedy[1000:]:
+        one.reading = True
+    for _ in range(500):
+        assert table.admit(Client("10.9.0.1")) == "address"
+    assert max(one.asked for one in [*others, *greedy]) <= 2
+    greedy[0].takes_nothing = True
+    greedy[1010].reading = greedy[1020].reading = False
+    table.look(1.0)
+    for gone in (1010, 1020, 0):
+        newest = clients(1, table, "10.9.0.1")[0]
+        table.busy(newest)
+        assert greedy.pop(gone - (gone == 1020)).dropped
+    assert not any(one.dropped for one in [*others, *greedy])
+
+
+def test_who_was_passed_over_keeps_its_turn() -> None:
+    table = Connections(Limits(connections=8, spare=0))
+    first, second, third, fourth = clients(4, table, "10.0.0.1")
+    first.reading = True
+    assert table.admit(Client("10.0.0.1")) is None
+    assert second.dropped
+    first.reading = False
+    table.look(1.0)
+    assert table.admit(Client("10.0.0.1")) is None
+    assert (first.dropped, third.dropped, fourth.dropped) == (True, False, False)
+
+
 def test_what_has_gone_leaves_its_place() -> None:
     table = Connections(Limits(connections=4, spare=0))
     first, second = clients(2, table, "10.0.0.1")
@@ -140,13 +223,37 @@ def test_what_has_gone_leaves_its_place() -> None:
     assert len(table) == 2
 
 
-def test_a_trusted_network_may_have_all() -> None:
-    proxies = (ipaddress.ip_network("10.0.0.0/24"),)
-    table = Connections(Limits(connections=4, exempt=proxies, spare=0))
-    for one in clients(4, table, "10.0.0.1"):
+def test_a_trusted_client_may_have_all() -> None:
+    table = Connections(Limits(connections=4, spare=0))
+    for one in clients(4, table, "10.0.0.1", trusted=True):
         table.busy(one)
-    assert table.admit(Client("10.0.0.1")) == "full"
-    assert Connections(Limits(connections=4, exempt=proxies, spare=0)).admit(Client("unix")) is None
+    assert table.admit(Client("10.0.0.1", trusted=True)) == "full"
+
+
+@pytest.mark.parametrize(
+    ("network", "address", "trusted"),
+    [
+        ("10.0.0.0/24", "10.0.0.7", True),
+        ("10.0.0.0/24", "::ffff:10.0.0.7", True),
+        ("10.0.0.0/24", "10.0.1.7", False),
+        ("10.0.0.0/24", "2001:db8::7", False),
+        ("::1", "::1", True),
+        ("2001:db8:1:2::7", "2001:db8:1:2::7", True),
+        ("2001:db8:1:2::7", "2001:db8:1:2::8", False),
+        ("2001:db8:1:2::/96", "2001:db8:1:2::8", True),
+        ("fe80::1", "fe80::1%eth0", True),
+        ("10.0.0.0/24", "a name", False),
+    ],
+)
+def test_who_is_trusted(network: str, address: str, trusted: bool) -> None:
+    limits = Limits(exempt=[ipaddress.ip_network(network)])
+    assert limits.trusts((address, 5)) is trusted
+    assert not limits.trusts(None)
+
+
+def test_a_trusted_address_shares_its_place_with_no_neighbour() -> None:
+    assert counted_address(("2001:db8:1:2::7", 5), trusted=True) == "2001:db8:1:2::7"
+    assert counted_address(("2001:db8:1:2::8", 5)) == "2001:db8:1:2::"
 
 
 @pytest.mark.parametrize(

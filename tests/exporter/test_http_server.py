@@ -6,6 +6,7 @@ import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -314,6 +315,38 @@ async def test_who_reads_slowly_gets_all_of_it() -> None:
         assert size > 16 << 20
 
 
+async def test_who_reads_slowly_gets_all_of_it_on_a_connection_that_stays_open() -> None:
+    """It was cut in the middle of the answer, as idle: the server had written the last of it."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+    async with served(SHORT) as server:
+        client.connect(("127.0.0.1", server.port))
+        reader, writer = await asyncio.open_connection(sock=client)
+        writer.write(HEAD.replace(b"/ ", b"/big ") + b"\r\n")
+        loop = asyncio.get_running_loop()
+        began, size = loop.time(), 0
+        while size < 16 << 20 and (piece := await reader.read(256 << 10)):
+            size += len(piece)
+            await asyncio.sleep(0.07 if loop.time() - began < 4 else 0)
+        assert size >= 16 << 20
+        assert loop.time() - began >= 4
+        await until(lambda: server.table.closed["idle"] == 1)
+        writer.close()
+
+
+async def test_a_request_that_was_kept_back_is_answered_however_long_that_takes() -> None:
+    """It was cut when the connection would have been idle, had it not been sent already."""
+    async with served(SHORT) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(request("GET", "/first") + request("GET", "/slow"))
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        closed = asyncio.create_task(reader.read())
+        await asyncio.wait([closed], timeout=4)
+        assert not closed.done()
+        writer.close()
+        await closed
+
+
 async def test_a_request_that_is_being_answered_has_no_deadline_here() -> None:
     async with served(SHORT) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
@@ -342,6 +375,40 @@ async def test_idle_connections_make_room_and_busy_ones_do_not() -> None:
         assert (await exchange(server.port, health)).startswith(b"HTTP/1.1 200 ")
         assert server.table.bad_requests.total() == 0
         for _, writer in [*idle, *busy]:
+            writer.close()
+
+
+async def test_who_asks_for_our_health_is_not_closed_for_a_crowd_that_says_nothing() -> None:
+    """The crowd comes between the connection and its request."""
+
+    async def connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", server.port, local_addr=(address, 0))
+
+    slow, health = (HEAD.replace(b"/ ", path) + b"\r\n" for path in (b"/slow ", b"/-/healthy "))
+    async with served(Limits(connections=4)) as server:
+        open_ = [await connect(f"127.0.0.{2 + number % 2}") for number in range(4)]
+        for _, writer in open_:
+            writer.write(slow)
+        await until(lambda: len(server.scopes) == 4)
+        checker = await connect("127.0.0.1")
+        open_ += [await connect("127.0.0.4") for _ in range(40)]
+        await until(lambda: server.table.closed["evicted"] == 33)
+        checker[1].write(health)
+        assert (await checker[0].readline()).startswith(b"HTTP/1.1 200 ")
+        for _, writer in [*open_, checker]:
+            writer.close()
+
+
+async def test_a_trusted_address_of_ipv6_may_have_all() -> None:
+    limits = Limits(connections=4, spare=0, exempt=[ip_network("::1")])
+    listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    async with served(limits, listener) as server:
+        open_ = [await asyncio.open_connection("::1", server.port) for _ in range(4)]
+        for _, writer in open_:
+            writer.write(HEAD.replace(b"/ ", b"/slow ") + b"\r\n")
+        await until(lambda: len(server.scopes) == 4)
+        assert server.table.refused == {"full": 0, "address": 0}
+        for _, writer in open_:
             writer.close()
 
 

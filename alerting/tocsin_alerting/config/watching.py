@@ -44,9 +44,11 @@ def _optional_http_url(text: str) -> str:
 
 def _network(text: str) -> str:
     try:
-        ip_network(text, strict=False)
+        network = ip_network(text, strict=False)
     except ValueError:
         raise ValueError("not an address or network like 10.0.0.7 or 10.0.0.0/24") from None
+    if getattr(network.network_address, "ipv4_mapped", None):  # clients have their IPv4 address
+        raise ValueError("write it as one of IPv4, like 10.0.0.7 or 10.0.0.0/24")
     return text
 
 
