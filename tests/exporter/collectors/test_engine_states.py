@@ -5,7 +5,7 @@ import errno
 import gzip
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -345,9 +345,12 @@ async def test_without_a_descriptor_of_ours_nothing_is_known_of_an_engine(host: 
 
 
 async def test_without_a_descriptor_for_the_pages_beside_it_nothing_is_known() -> None:
+    async def nothing() -> AsyncIterator[bytes]:
+        yield b""
+
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.path in METRICS_PATHS:
-            return httpx.Response(404)
+            return httpx.Response(404, content=nothing())
         raise httpx.ConnectError("all attempts failed") from OSError(errno.EMFILE, "no more")
 
     access = EngineAccess.of("http://127.0.0.1:1")
