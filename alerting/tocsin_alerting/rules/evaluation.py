@@ -137,12 +137,13 @@ async def _alerted(
         )
 
     vector = await candidates(rule, result, scope, progress.naming)
-    stepped = step(rule, vector, at_ms, progress.alerts)
+    present = {one.key for one in vector}
+    lost = await unproven(progress, rule, present, at_ms, around.sources, around.seconds)
+    stepped = step(rule, vector, at_ms, progress.alerts)  # from here on nobody else has a turn
     if group.limit:
         _check_limit(group, active(stepped.alerts.values()), "alerts")
     dead = _dead_sources(progress, at_ms, around.sources)
     young = progress.young(at_ms)
-    lost = unproven(progress, rule, stepped.alerts, at_ms, around.sources)
 
     def health(source: Source) -> Health:
         if is_history(source):
@@ -216,7 +217,8 @@ def _fired(row: InstanceRow) -> tuple[str, Fired]:
 
 
 def _dead_sources(progress: RuleProgress, at_ms: int, sources: Sources) -> frozenset[Source]:
-    """The dead ones among the sources that took part in the last evaluation that succeeded."""
+    """The dead ones among the sources that took part in the last evaluation that succeeded, or in
+    the last one in whose result an alert stood that was kept firing until now."""
     if progress.exempt:
         return frozenset()
     touched = frozenset[Source]().union(progress.seen, *map(sources.touched, progress.inputs))
@@ -230,7 +232,7 @@ def _dead_sources(progress: RuleProgress, at_ms: int, sources: Sources) -> froze
         for source, seen_ms in progress.seen.items()
         if health[source] is Health.DEAD
         and good_ms is not None
-        and good_ms - seen_ms <= progress.reach_ms
+        and good_ms - seen_ms <= progress.lasts_ms
     }
     alive = dict.fromkeys((one for one, how in health.items() if how is Health.ALIVE), at_ms)
     progress.seen = {source: progress.seen[source] for source in dead} | alive

@@ -124,6 +124,12 @@ class RuleProgress:
         return self._samples
 
     @property
+    def lasts_ms(self) -> int:
+        """How long after its source's last sample an alert may fire."""
+        kept_ms = self.rule.keep_firing_for_ms if isinstance(self.rule, AlertingRule) else 0
+        return self.reach_ms + kept_ms
+
+    @property
     def source(self) -> Source:
         """Under which name the store keeps what this rule writes; it adds no label."""
         return Source(RULES_JOB, f"{self.file};{self.rule.uid}")

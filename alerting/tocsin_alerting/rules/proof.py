@@ -6,10 +6,10 @@ seen (each evaluation writes the rule's alerts into the store's log, behind the 
 read), or new samples have come since. docs/store.md ("After a crash") says what is enough, and why.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Container
 
 from tocsin_alerting.promql.ast import VectorSelector
-from tocsin_alerting.rules.alert import Alert, AlertState
 from tocsin_alerting.rules.progress import RULES_JOB, RuleProgress
 from tocsin_alerting.rules.rule import AlertingRule
 from tocsin_alerting.rules.unknown import (
@@ -22,41 +22,46 @@ from tocsin_alerting.rules.unknown import (
 )
 from tocsin_exporter.snapshot import Labels, Source
 
-MOST = 100  # alerts that the store is asked about in one evaluation
+MOST_SECONDS = 0.1  # in which the store is asked about alerts, in one evaluation
+TURN_SECONDS = 0.005  # after which the loop turns: a page may have to go out
 
 
-def unproven(
+async def unproven(
     progress: RuleProgress,
     rule: AlertingRule,
-    alerts: Mapping[str, Alert],
+    present: Container[str],
     at_ms: int,
     sources: Sources,
+    seconds: Callable[[], float],
 ) -> frozenset[str]:
     """The alerts of the last run (fingerprints) that have left the result of `rule`, which is that
-    of `progress`, without a sample that shows why; `alerts` are those after this evaluation.
+    of `progress`, without a sample that shows why; `present` are those in the result.
 
-    What is settled is forgotten in `progress.fired`.
+    What is settled is forgotten in `progress.fired`. Whom there was no time to ask about comes
+    first the next time. `seconds` is a monotonic clock.
     """
-    fired = progress.fired
-    for key in [key for key, one in fired.items() if _stands(alerts.get(key))]:
+    if not progress.fired:
+        return frozenset()
+    for key in [key for key in progress.fired if key in present]:
         if _is_full(progress, at_ms):
-            del fired[key]
-    left = [key for key in fired if not _stands(alerts.get(key))]
+            del progress.fired[key]
+    left = [key for key in progress.fired if key not in present]
     for key in left:
-        if _was_kept(fired[key], progress):
-            del fired[key]
-    for key in [key for key in left if key in fired][:MOST]:
-        one = fired.pop(key)
+        if _was_kept(progress.fired[key], progress):
+            del progress.fired[key]
+    began = turned = seconds()
+    for key in left:
+        if (one := progress.fired.pop(key, None)) is None:
+            continue
         if not _is_proven(one, progress, rule, at_ms, sources):
-            fired[key] = one  # at the end: next time others come first
-    return frozenset(key for key in left if key in fired)
-
-
-def _stands(alert: Alert | None) -> bool:
-    """Whether it is in the result."""
-    if alert is None or alert.state is AlertState.INACTIVE:
-        return False
-    return alert.keep_firing_since_ms is None
+            progress.fired[key] = one  # at the end
+        now = seconds()
+        if now - began >= MOST_SECONDS:
+            break
+        if now - turned >= TURN_SECONDS:
+            await asyncio.sleep(0)
+            turned = seconds()
+    return frozenset(key for key in left if key in progress.fired)
 
 
 def _is_full(progress: RuleProgress, at_ms: int) -> bool:

@@ -93,31 +93,35 @@ async def test_an_annotation_that_takes_too_long_costs_no_alert(job: str) -> Non
 
 
 def test_an_engine_that_hangs_delays_the_alerts_of_a_rule_once() -> None:
+    """Their labels are complete, though the annotations have used up the time of all texts."""
+
     async def story() -> None:
         rows = [row(1.0, __name__="m", instance=f"e:{number}") for number in range(30)]
-        around = surroundings({"m > 0": by_time(rows)})
-        around = replace(around, engine=HangsOnText(around.engine))
-        progress = progress_of(alerting(annotations={"s": '{{ query "n" }}', "t": "{{ $value }}"}))
+        around = surroundings({"m > 0": by_time(rows), "n": by_time(UP)})
+        around = replace(around, engine=Hangs(around.engine, "hung"))
+        notes = {"s": '{{ query "hung" }}', "t": "{{ $value }}"}
+        progress = progress_of(alerting(annotations=notes, n='{{ query "n" | first | value }}'))
         events = await run(progress, around, 0)
         assert kinds(events) == [EventKind.FIRING] * 30
+        assert {dict(event.alert.labels)["n"] for event in events} == {"1"}
         assert asyncio.get_running_loop().time() == pytest.approx(TEXT_WAIT_SECONDS)
-        notes = dict(events[-1].alert.annotations)
-        assert "take too long" in notes["s"] and notes["t"] == "1"
+        said = dict(events[-1].alert.annotations)
+        assert "take too long" in said["s"] and said["t"] == "1"
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(story())
 
 
-class HangsOnText:
-    """Answers what rules ask, and never what their templates do."""
+class Hangs:
+    """Never answers `text`."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, text: str) -> None:
+        self._engine, self._text = engine, text
 
     async def instant(self, query: str | Expr, at_ms: int, /) -> Result:
-        return await (
-            asyncio.Future() if isinstance(query, str) else self._engine.instant(query, at_ms)
-        )
+        if query == self._text:
+            await asyncio.Future()
+        return await self._engine.instant(query, at_ms)
 
 
 async def test_the_offset_moves_the_query_and_the_samples_not_the_time_of_the_alert() -> None:
@@ -236,6 +240,29 @@ async def test_a_source_that_died_before_the_last_good_evaluation_took_no_part_i
     sources.healths[ENGINE] = Health.DEAD
     events = await run(progress, around, *range(1, 10))
     assert kinds(events) == [EventKind.CLEAR]  # dead for 9 minutes, and the rule looks back 5
+
+
+@pytest.mark.parametrize("expr", ["m > 0", "sum(m) > 0", "max_over_time(m[9m]) > 0"])
+async def test_an_alert_that_is_kept_firing_over_the_end_of_its_source_is_unknown(
+    expr: str,
+) -> None:
+    sources = SetSources({ENGINE: Health.ALIVE})
+    around = surroundings({expr: by_time(UP, *[UP] * 9, *[[]] * 40)}, sources=sources)
+    progress = progress_of(alerting(expr, keep_ms=20 * MINUTE))
+    assert kinds(await run(progress, around, *range(6))) == [EventKind.FIRING]
+    sources.healths[ENGINE] = Health.DEAD
+    assert kinds(await run(progress, around, *range(6, 45))) == [EventKind.UNKNOWN]
+    sources.healths[ENGINE] = Health.ALIVE
+    assert kinds(await run(progress, around, 45)) == [EventKind.CLEAR]
+
+
+async def test_a_source_that_died_long_before_an_alert_was_kept_took_no_part() -> None:
+    sources = SetSources({ENGINE: Health.ALIVE})
+    around = surroundings({"sum(m) > 0": by_time(*[UP] * 20, *[[]] * 40)}, sources=sources)
+    progress = progress_of(alerting("sum(m) > 0", keep_ms=10 * MINUTE))
+    await run(progress, around, *range(8))
+    sources.healths[ENGINE] = Health.DEAD
+    assert kinds(await run(progress, around, *range(8, 31))) == [EventKind.CLEAR]
 
 
 async def test_a_rule_on_up_knows_the_answer() -> None:

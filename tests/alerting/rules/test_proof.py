@@ -1,12 +1,17 @@
 """What shows, after a restart, that an alert of the last run has cleared."""
 
+import asyncio
+from collections.abc import Callable, Container
+
 import pytest
 
-from support.rule_surroundings import SetSources
-from support.rule_texts import MINUTE, alerting
-from tocsin_alerting.rules.alert import Alert, AlertState
+from support.rule_surroundings import SetSources, surroundings
+from support.rule_texts import MINUTE, alerting, group
+from tocsin_alerting.rules.alert import Alert, AlertState, EventKind
+from tocsin_alerting.rules.evaluation import evaluate_rule
 from tocsin_alerting.rules.progress import RuleProgress
-from tocsin_alerting.rules.proof import MOST, unproven
+from tocsin_alerting.rules.proof import MOST_SECONDS, TURN_SECONDS, unproven
+from tocsin_alerting.rules.rule import AlertingRule
 from tocsin_alerting.rules.unknown import Fired, Health, Said
 from tocsin_exporter.snapshot import Source
 
@@ -17,22 +22,33 @@ KEY = ALERT.fingerprint
 AT, BEGAN = 10 * MINUTE, 20 * MINUTE
 
 
+def asked(
+    progress: RuleProgress,
+    sources: SetSources,
+    at_ms: int,
+    present: Container[str] = (),
+    seconds: Callable[[], float] = lambda: 0.0,
+) -> frozenset[str]:
+    rule = progress.rule
+    assert isinstance(rule, AlertingRule)
+    found = asyncio.run(unproven(progress, rule, present, at_ms, sources, seconds))
+    assert found <= progress.fired.keys()
+    return found
+
+
 def lost(
     sources: SetSources,
     took_part: frozenset[Source] = frozenset((FAR,)),
     minutes: float = 0,
     expr: str = "m > 0",
     complete_ms: int | None = None,
-    alert: Alert | None = None,
+    present: bool = False,
 ) -> bool:
-    """Whether the alert is unproven so many minutes after the restart; `alert` is in the result."""
-    rule = alerting(expr)
-    progress = RuleProgress("f", "g", rule, restored_ms=BEGAN, complete_ms=complete_ms)
+    """Whether the alert is unproven so many minutes after the restart; `present`: in the result."""
+    progress = RuleProgress("f", "g", alerting(expr), restored_ms=BEGAN, complete_ms=complete_ms)
     progress.fired = {KEY: Fired(ALERT, AT, took_part)}
-    alerts = {} if alert is None else {KEY: alert}
-    found = unproven(progress, rule, alerts, BEGAN + round(minutes * MINUTE), sources)
-    assert found <= progress.fired.keys()
-    return KEY in found
+    at_ms = BEGAN + round(minutes * MINUTE)
+    return KEY in asked(progress, sources, at_ms, [KEY] if present else [])
 
 
 def test_what_the_store_kept_to_the_end_is_believed_if_that_was_a_moment_ago() -> None:
@@ -92,33 +108,80 @@ def test_windows_must_be_full() -> None:
     assert not lost(sources, minutes=5, expr="rate(m[5m]) > 0")
 
 
-def test_what_stands_in_the_result_is_not_lost_unless_it_is_only_kept_firing() -> None:
+def test_what_stands_in_the_result_is_not_lost() -> None:
     sources = SetSources({})
-    assert not lost(sources, alert=ALERT)
-    kept = Alert("g/A/1", LABELS, (), AlertState.FIRING, 1.0, 0, 0, keep_firing_since_ms=1)
-    assert lost(sources, alert=kept, minutes=60)
+    assert not lost(sources, present=True)
+    assert lost(sources, minutes=60)
+
+
+async def test_what_is_only_kept_firing_is_lost() -> None:
+    progress = RuleProgress("f.yml", "g", alerting(keep_ms=60 * MINUTE), restored_ms=AT)
+    progress.alerts, progress.fired = {KEY: ALERT}, {KEY: Fired(ALERT, AT)}
+    around = surroundings({"m > 0": lambda t_ms: []})
+    for minutes in (70, 130):
+        events = await evaluate_rule(progress, group(progress.rule), minutes * MINUTE, around)
+    assert [event.kind for event in events] == [EventKind.UNKNOWN]
 
 
 def test_what_stood_as_long_as_the_rule_looks_back_is_known_for_good() -> None:
-    rule, sources = alerting(), SetSources({})
-    progress = RuleProgress("f", "g", rule, restored_ms=BEGAN)
+    sources = SetSources({})
+    progress = RuleProgress("f", "g", alerting(), restored_ms=BEGAN)
     progress.fired = {KEY: Fired(ALERT, AT)}
     for minutes, known in ((4, True), (5, False)):
-        unproven(progress, rule, {KEY: ALERT}, BEGAN + minutes * MINUTE, sources)
+        asked(progress, sources, BEGAN + minutes * MINUTE, [KEY])
         assert (KEY in progress.fired) is known
-    assert not unproven(progress, rule, {}, BEGAN + 6 * MINUTE, sources)
+    assert not asked(progress, sources, BEGAN + 6 * MINUTE)
+
+
+class Slow(SetSources):
+    """Each question takes a while."""
+
+    def __init__(self, took_seconds: float) -> None:
+        super().__init__({FAR: Health.ALIVE})
+        self.now, self.took_seconds = 0.0, took_seconds
+        self.questions = 0
+
+    def said(self, source: Source, since_ms: int) -> Said:
+        self.now += self.took_seconds
+        self.questions += 1
+        return super().said(source, since_ms)
 
 
 def test_many_are_looked_at_by_and_by() -> None:
-    rule, sources = alerting(), SetSources({FAR: Health.ALIVE})
-    progress = RuleProgress("f", "g", rule, restored_ms=BEGAN)
-    progress.fired = {str(at): Fired(ALERT, AT) for at in range(MOST + 5)}
-    assert len(unproven(progress, rule, {}, BEGAN + 1, sources)) == 5
-    assert not unproven(progress, rule, {}, BEGAN + 2, sources)
+    """Whoever could not be asked about is the first the next time."""
+    sources = Slow(0.26 * MOST_SECONDS)
+    sources.words[FAR] = Said.NOTHING
+    progress = RuleProgress("f", "g", alerting(), restored_ms=BEGAN)
+    every = [str(number) for number in range(7)]
+    progress.fired = {key: Fired(ALERT, AT, frozenset((FAR,))) for key in every}
+    assert asked(progress, sources, BEGAN + 1, (), lambda: sources.now) == {*every}
+    assert (sources.questions, list(progress.fired)) == (4, [*every[4:], *every[:4]])
+    sources.words.clear()
+    assert asked(progress, sources, BEGAN + 2, (), lambda: sources.now) == {*every[1:4]}
+    assert not asked(progress, sources, BEGAN + 3, (), lambda: sources.now)
+
+
+async def test_the_loop_turns_while_the_store_is_asked() -> None:
+    sources = Slow(1.5 * TURN_SECONDS)
+    progress = RuleProgress("f", "g", alerting(), restored_ms=BEGAN)
+    progress.fired = {str(at): Fired(ALERT, AT) for at in range(9)}
+    turns: list[float] = []
+
+    async def others() -> None:
+        while True:
+            turns.append(sources.now)
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(others())
+    rule = alerting()
+    assert not await unproven(progress, rule, (), BEGAN + 1, sources, lambda: sources.now)
+    other.cancel()
+    assert len(set(turns)) >= 9
 
 
 def test_those_that_the_store_kept_are_settled_at_once_however_many() -> None:
-    rule, sources = alerting(), SetSources({})
-    progress = RuleProgress("f", "g", rule, restored_ms=BEGAN, complete_ms=BEGAN - 1)
-    progress.fired = {str(at): Fired(ALERT, AT) for at in range(10 * MOST)}
-    assert not unproven(progress, rule, {}, BEGAN + 1, sources) and not progress.fired
+    sources = Slow(1.0)
+    progress = RuleProgress("f", "g", alerting(), restored_ms=BEGAN, complete_ms=BEGAN - 1)
+    progress.fired = {str(at): Fired(ALERT, AT) for at in range(1_000)}
+    assert not asked(progress, sources, BEGAN + 1, (), lambda: sources.now)
+    assert not progress.fired
