@@ -73,7 +73,6 @@ async def evaluate_rule(
     started, before = around.seconds(), _states(progress) if traced else {}
     try:
         events = await _evaluated(progress, group, at_ms, around, max(at_ms, read_ms))
-        progress.health, progress.last_error = RuleHealth.OK, ""
         progress.good_ms = at_ms
     except Exception as error:  # why: whatever breaks a rule must be told, and not stop the others
         events = _failed(progress, error, at_ms, around)
@@ -114,10 +113,16 @@ async def _evaluated(
         samples = record(rule, result)
         _check_limit(group, len(samples), "series")
         _write(progress, written_ms, samples, around.write)
+        progress.health, progress.last_error = RuleHealth.OK, ""
         return ()
     verdict = await _alerted(progress, rule, group, result, at_ms, around)
-    if not progress.removed:
-        _write(progress, written_ms, progress.alert_samples(rule), around.write)
+    progress.health, progress.last_error = RuleHealth.OK, ""
+    try:
+        if not progress.removed:
+            _write(progress, written_ms, progress.alert_samples(rule), around.write)
+    except Exception as error:  # why: people must hear of the alerts all the same
+        log.exception("the alerts of a rule could not be stored", extra={"rule": rule.uid})
+        _count_failure(progress, error)
     return verdict.events
 
 
@@ -175,8 +180,7 @@ def _failed(
     progress: RuleProgress, error: Exception, at_ms: int, around: Surroundings
 ) -> tuple[AlertEvent, ...]:
     """State is held; what fires is unknown. Only a `limit` drops the alerts, as in Prometheus."""
-    progress.health, progress.last_error = RuleHealth.ERR, str(error) or type(error).__name__
-    progress.failures += 1
+    _count_failure(progress, error)
     reason = f"{progress.rule.name} could not be evaluated: {progress.last_error}"
     verdict = doubt_all(
         progress.alerts.values(), progress.doubts, reason, at_ms, around.unknown_max_ms
@@ -185,6 +189,11 @@ def _failed(
     if isinstance(error, LimitExceeded):
         progress.alerts = {}
     return verdict.events
+
+
+def _count_failure(progress: RuleProgress, error: Exception) -> None:
+    progress.health, progress.last_error = RuleHealth.ERR, str(error) or type(error).__name__
+    progress.failures += 1
 
 
 def _restore(progress: RuleProgress, at_ms: int, how: Restore) -> None:

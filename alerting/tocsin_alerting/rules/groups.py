@@ -1,5 +1,6 @@
 """All groups of the configuration: when each is due, what each says, and what a restart needs."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from tocsin_alerting.rules.rule import Group, RecordingRule, Rule, RuleFile
 from tocsin_alerting.rules.schedule import missed, slot_ms
 from tocsin_alerting.rules.unknown import Doubt, inputs
 from tocsin_exporter.snapshot import Source
+
+log = logging.getLogger(__name__)
 
 # How wrong "down at" may be after a crash, for alerts that wait for `for`, when the store has lost
 # what was written of them.
@@ -286,10 +289,14 @@ class Groups:
         if not self._leaving:
             return
         taken = {rule.source for one in self._groups.values() for rule in one.rules}
-        for leaving in self._leaving:
-            if leaving.due_ms <= at_ms and leaving.source not in taken:
-                self.around.write(leaving.source, at_ms, ())
+        due = [one for one in self._leaving if one.due_ms <= at_ms]
         self._leaving = [one for one in self._leaving if one.due_ms > at_ms]
+        for leaving in due:
+            try:
+                if leaving.source not in taken:
+                    self.around.write(leaving.source, at_ms, ())
+            except Exception:  # why: its series age out, and the events of this evaluation count
+                log.exception("series of a rule that is gone could not be ended")
 
 
 def _due_ms(progress: GroupProgress, now_ms: int) -> int:

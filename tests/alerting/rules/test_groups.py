@@ -1,6 +1,6 @@
 """Groups: order, slots, reloads, restarts, and a clock that is set."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pytest
 
@@ -12,10 +12,12 @@ from tocsin_alerting.promql.parser import parse
 from tocsin_alerting.rules.alert import AlertEvent, AlertState, EventKind
 from tocsin_alerting.rules.evaluation import Surroundings
 from tocsin_alerting.rules.groups import HEARTBEAT_MS, Groups
+from tocsin_alerting.rules.progress import RuleHealth
 from tocsin_alerting.rules.rule import Group, RuleFile
 from tocsin_alerting.rules.unknown import Health
-from tocsin_exporter.snapshot import Source
+from tocsin_exporter.snapshot import Labels, Source
 
+Samples = Sequence[tuple[Labels, float]]
 UP = [row(1.0, __name__="m", instance="e:1")]
 HOUR = 60 * MINUTE
 ENGINE = Source("llm", "e:1")
@@ -208,6 +210,31 @@ async def test_the_series_of_a_removed_rule_go_stale_after_two_intervals() -> No
     assert len(written.now()) == 2
     await run(groups, 3)
     assert written.now() == {}
+
+
+async def test_a_store_that_takes_nothing_keeps_no_event_from_people() -> None:
+    """Neither what the rules write is taken, nor the end of a rule that is gone."""
+    condition, written = Condition(), Written()
+    full = False
+
+    def write(source: Source, at_ms: int, samples: Samples) -> None:
+        if full:
+            raise OSError("the disk is full")
+        written(source, at_ms, samples)
+
+    around = surroundings({"m > 0": condition}, write=write)
+    groups = loaded(around, group(alerting()), group(alerting(uid="other"), name="other"))
+    assert kinds(await run(groups, 1)) == [EventKind.FIRING] * 2
+    groups.load(files(group(alerting())), MINUTE)
+    full, condition.rows = True, []
+    assert kinds(await run(groups, 3, 4)) == [EventKind.CLEAR]
+    (progress,) = groups.all
+    (rule,) = progress.rules
+    assert (rule.health, rule.last_error) == (RuleHealth.ERR, "the disk is full")
+    assert (rule.failures, rule.good_ms) == (2, 4 * MINUTE)
+    full = False
+    assert await run(groups, 5) == [] and written.last(rule.source) == {}
+    assert rule.health is RuleHealth.OK
 
 
 async def test_times_move_with_a_clock_that_is_set_and_nothing_else_happens() -> None:
