@@ -150,7 +150,7 @@ class SqliteJournal:
             if self._open is None:
                 self._open = self._opened()
                 self._places = places(self._path)
-                self.set_aside_s = self.set_aside_s or last_set_aside_s(self._path)
+                self.set_aside_s = self.set_aside_s or last_set_aside_s(self._path, self._wall())
             return work(self._open)
         except SchemaTooNew:
             self._close()

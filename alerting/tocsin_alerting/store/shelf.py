@@ -140,7 +140,8 @@ class Shelf:
         `wall` gives Unix seconds. Files whose names are not ours are left alone.
         """
         self._wall = wall
-        self.set_aside += [one.lstat().st_mtime for one in self._directory.glob(f"*{ASIDE}")]
+        times = (one.lstat().st_mtime for one in self._directory.glob(f"*{ASIDE}"))
+        self.set_aside += [at_s for at_s in times if at_s <= wall()]  # a clock was ahead: ignored
         for path in numbered(self._directory, UNFINISHED):
             with suppress(OSError):
                 path.unlink()

@@ -397,7 +397,7 @@ def test_a_fault_of_ours_while_writing_is_no_damage(tmp_path: Path) -> None:
 
 def test_two_in_one_second_have_two_names(tmp_path: Path) -> None:
     path = tmp_path / "incidents.db"
-    assert last_set_aside_s(path) is None
+    assert last_set_aside_s(path, 4000.0) is None
     for _ in range(2):
         for ending in ("", "-wal", "-shm"):
             path.with_name(path.name + ending).write_text("x")
@@ -408,4 +408,5 @@ def test_two_in_one_second_have_two_names(tmp_path: Path) -> None:
         for ending in ("", "-shm", "-wal")
     }
     (tmp_path / "incidents.db.broken-by-hand").write_text("")
-    assert last_set_aside_s(path) == 3600
+    assert last_set_aside_s(path, 4000.0) == 3600
+    assert last_set_aside_s(path, 3599.0) is None  # the clock was ahead then

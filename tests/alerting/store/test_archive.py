@@ -1,6 +1,7 @@
 """The archive, by example: damage, a full disk, retention, the clock, what memory answers alone."""
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -335,4 +336,7 @@ def test_a_log_that_is_none_of_ours_is_set_aside(tmp_path: Path, content: bytes 
     kept.archive.let_go()
     again = kept.again()
     assert again.archive.set_aside_s is not None and again.archive.condition.broken == 0
-    again.archive.let_go()
+    os.utime(aside, (2**33, 2**33))
+    later = again.again()
+    assert later.archive.set_aside_s is None  # the clock was ahead then
+    later.archive.let_go()
