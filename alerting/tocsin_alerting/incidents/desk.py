@@ -195,13 +195,6 @@ class Desk:
         except (TimeoutError, JournalError):
             return  # nothing more can be done for this disk
 
-    def reconfigure(self, config: IncidentConfig, now_ms: int) -> None:
-        """Go on with another configuration. What runs keeps the policy that it began with, but for
-        addressees that are gone. It is written with the next step."""
-        self.ledger.config = config
-        self.ledger.readdress(now_ms)
-        self.ledger.all_stirred = True
-
     # what happens
 
     async def handle(self, events: Sequence[AlertEvent], now_ms: int) -> None:

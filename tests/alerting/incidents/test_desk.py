@@ -346,7 +346,8 @@ async def test_rule_removed_and_unknown() -> None:
 async def test_an_alert_keeps_its_incident_when_the_grouping_changes() -> None:
     one = await floor()
     await one.hear(fires(DOWN))
-    one.desk.reconfigure(config(routes=(Route((), None, group_by=("alertname",)),)), one.now)
+    one.settings = config(routes=(Route((), None, group_by=("alertname",)),))
+    await one.restart()
     await one.hear(clears(DOWN))
     assert (await one.desk.incident(1)).state is State.RESOLVED
 
@@ -355,7 +356,8 @@ async def test_an_inhibition_ends_with_its_rule() -> None:
     one = await floor(inhibit=(INHIBIT,))
     await one.hear(fires(DOWN), fires(SLOW))
     await one.advance(MINUTE)
-    one.desk.reconfigure(config(), one.now)
+    one.settings = config()
+    await one.restart()
     await one.advance(5 * MINUTE)
     assert len(one.reasons("unmuted")) == 2
 

@@ -89,14 +89,14 @@ async def test_an_exhausted_incident_tells_somebody_again(tmp_path: Path) -> Non
     assert [who for _, who in one.reasons("unreachable")] == ["oncall"]
 
 
-async def test_a_reload_names_the_incident(
+async def test_a_start_names_the_incident_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = await started(config(), tmp_path)
     await one.hear(fires(DOWN))
     with caplog.at_level(logging.WARNING):
-        one.desk.reconfigure(renamed("phone:li", "mail"), one.now)
-        one.desk.reconfigure(renamed("phone:li", "mail"), one.now)
+        await after(one, renamed("phone:li", "mail"))
+        await after(one, renamed("phone:li", "mail"))
     said = [record.getMessage() for record in caplog.records]
     (line,) = [one for one in said if "no longer has" in one]
     assert "#1 [P0] EngineDown target=a" in line and "chat, phone (wang)" in line
