@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Collection
 
+import numpy as np
 import re2
 
 from tocsin_alerting.promql.ast import Expr, VectorSelector
 from tocsin_alerting.rules.progress import RULES_JOB
 from tocsin_alerting.rules.unknown import LOOK_BACK_MS, Health, Said, Window
+from tocsin_alerting.store.listing import held
 from tocsin_alerting.store.matchers import Matcher, MatchOp
+from tocsin_alerting.store.rows import MatcherSets
 from tocsin_alerting.store.store import Store
 from tocsin_exporter.snapshot import Labels, Source
 
@@ -33,6 +36,8 @@ class StoreSources:
         self._ready = ready
         self._now_ms = now_ms
         self._silence_ms = silence_ms
+        self._span = 0, 0
+        self._spoke: dict[MatcherSets, frozenset[Labels]] = {}  # the series that did within `_span`
 
     def touched(self, selector: VectorSelector) -> frozenset[Source]:
         return self._store.touched(selector.matcher_sets)
@@ -65,6 +70,19 @@ class StoreSources:
     def has(self, selector: VectorSelector, labels: Labels, t0_ms: int, t1_ms: int) -> bool:
         if self._store.sealed_at(t0_ms):
             return False  # the loop does not wait for the disk; newer samples are in memory
+        exact = tuple(sorted((*labels, ("__name__", selector.name))))
+        if exact in self._speaking(selector.matcher_sets, (t0_ms, t1_ms)):
+            return True  # as most do; to look for others takes as long for one as this for all
         own = tuple(Matcher(name, MatchOp.REGEX, f"{re2.escape(text)}|") for name, text in labels)
         chosen = tuple((*one, *own) for one in selector.matcher_sets)
         return len(self._store.series(chosen, t0_ms, t1_ms)) > 0
+
+    def _speaking(self, matcher_sets: MatcherSets, span: tuple[int, int]) -> frozenset[Labels]:
+        """The series with a sample in `span`; all alerts of a rule ask for the same."""
+        if span != self._span:
+            self._span, self._spoke = span, {}
+        if matcher_sets not in self._spoke:
+            selection = self._store.select(matcher_sets, *span)
+            spoke = np.flatnonzero(held(selection, *span)).tolist()
+            self._spoke[matcher_sets] = frozenset(selection.series.labels[at] for at in spoke)
+        return self._spoke[matcher_sets]

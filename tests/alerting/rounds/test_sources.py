@@ -1,6 +1,7 @@
 """What the rules may know of the sources, from a real store."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from tocsin_alerting.rules.progress import RULES_JOB
 from tocsin_alerting.rules.unknown import Health
 from tocsin_alerting.store.cell import STALE_BITS
 from tocsin_alerting.store.store import HOUR_MS, Store
-from tocsin_exporter.snapshot import Family, Layout, Series, Snapshot, Source, labels
+from tocsin_exporter.snapshot import Family, Labels, Layout, Series, Snapshot, Source, labels
 
 STALE = float(np.array([STALE_BITS], np.int64).view(np.float64)[0])
 ONE, TWO = Source("llm", "one"), Source("llm", "two")
@@ -88,6 +89,34 @@ def test_what_the_last_run_read_is_gone_if_this_one_reads_it_no_more(tmp_path: P
     store.append(snapshots[1])
     assert sources.health(ONE) is Health.ALIVE
     after.archive.let_go()
+
+
+class Asked(Store):
+    """Counts who asks for series with certain labels."""
+
+    questions = 0
+
+    def series(self, *arguments: Any, **named: Any) -> list[Labels]:
+        self.questions += 1
+        return super().series(*arguments, **named)
+
+
+def test_many_alerts_ask_for_their_series_at_once() -> None:
+    store = Asked()
+    sources = StoreSources(store, list, lambda: True, lambda: 2000)
+    every = [labels(job="llm", instance="one", s=str(number)) for number in range(50)]
+    series = [(*one, ("__name__", name)) for one in every for name in ("m", "n")]
+    store.write([(tuple(sorted(one)), 1000, 1.0) for one in series])
+    both = selectors(parse('m{s!="7"} + n'))
+    shown = [[sources.has(one, alert, 500, 1500) for alert in every] for one in both]
+    assert shown == [[alert[-1] != ("s", "7") for alert in every], [True] * 50]
+    assert store.questions == 1  # for the one that is not there
+    (m, n) = both
+    assert sources.has(n, labels(s="7", job="llm", instance="one", other="x"), 500, 1500)
+    assert not sources.has(n, every[7], 1001, 1500)
+    store.write([(tuple(sorted((*every[7], ("__name__", "n")))), 1400, 1.0)])
+    assert sources.has(n, every[7], 1002, 1500) and not sources.has(n, every[8], 1002, 1500)
+    assert not sources.has(n, every[7], 500, 999)
 
 
 def test_ready_is_what_the_agent_says() -> None:
