@@ -30,18 +30,22 @@ class _Kind:
 
 
 class LogLimit(logging.Filter):
-    """Of a handler. `later` calls a function after so many seconds."""
+    """Of a handler. `later` calls a function after so many seconds. Where it cannot (no room for a
+    thread), what was left out is said with the first line after the minute. It never raises."""
 
     def __init__(self, most: int = MOST, later: Later | None = None) -> None:
         super().__init__()
         self._most, self._later = most, later or _in_a_thread
         self._kinds: dict[tuple[str, int, str], _Kind] = {}
         self._lock = threading.Lock()
+        self._overdue: list[_Kind] = []  # nobody calls for these
 
     def filter(self, record: logging.LogRecord) -> bool:
         asked_for = record.levelno < logging.INFO or hasattr(record, "lines_left_out")
         if asked_for or not _is_limited(record.name):
             return True
+        if self._overdue:
+            self._catch_up(record.created)
         key = record.name, record.levelno, str(record.msg)
         with self._lock:
             kind = self._kinds.get(key)
@@ -53,20 +57,41 @@ class LogLimit(logging.Filter):
             if kind.lines <= self._most:
                 return True
             if kind.record is None:
-                rest = max(0.0, kind.began + _WINDOW_SECONDS - record.created)
-                self._later(rest, lambda: self._sum_up(kind))
+                self._plan(kind, record.created)
             kind.record = record
             return False
+
+    def _plan(self, kind: _Kind, now: float) -> None:
+        rest = max(0.0, kind.began + _WINDOW_SECONDS - now)
+        try:
+            self._later(rest, lambda: self._sum_up(kind))
+        except (RuntimeError, MemoryError):
+            self._overdue.append(kind)
+
+    def _catch_up(self, now: float) -> None:
+        with self._lock:
+            kinds, self._overdue = self._overdue, []
+            due = [one for one in kinds if not 0 <= now - one.began < _WINDOW_SECONDS]
+            self._overdue = [one for one in kinds if one not in due]
+        for kind in due:
+            self._sum_up(kind)
 
     def _sum_up(self, kind: _Kind) -> None:
         with self._lock:
             record, more = kind.record, kind.lines - self._most
             kind.record, kind.lines = None, self._most
         if record is not None:
-            extra = {"lines_left_out": more, "last": record.getMessage()[:200]}
+            extra = {"lines_left_out": more, "last": _message(record)[:200]}
             logging.getLogger(record.name).log(
                 record.levelno, "%d more like this in the last minute", more, extra=extra
             )
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # why: values that do not fit a template must not end whoever logs next
+        return str(record.msg)
 
 
 def _is_limited(name: str) -> bool:

@@ -1,8 +1,13 @@
 """Which format and encoding a scraper gets, from its Accept and Accept-Encoding headers."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
+
+# Of their own: hundreds of large answers must not keep the loop's threads from everything else.
+_COMPRESSING = ThreadPoolExecutor(2, "compress")
 
 Format = Literal["text", "openmetrics"]
 
@@ -71,3 +76,12 @@ def _quality(text: str) -> float:
         return min(1.0, max(0.0, float(text)))
     except ValueError:
         return 0.0
+
+
+async def compressed(work: Callable[[], bytes]) -> bytes | None:
+    """The result of `work`, in its turn after other answers; None where there is no room for a
+    thread: such an answer goes out as it is."""
+    try:
+        return await asyncio.get_running_loop().run_in_executor(_COMPRESSING, work)
+    except RuntimeError:
+        return None

@@ -1,6 +1,5 @@
 """The metrics page and its neighbours over HTTP: /metrics, /-/healthy, /-/ready and /."""
 
-import asyncio
 import html
 import platform
 from collections import Counter
@@ -20,7 +19,7 @@ from tocsin_exporter.catalogue.own import SCRAPE_SECONDS
 from tocsin_exporter.connections import Connections
 from tocsin_exporter.connections import samples as connection_samples
 from tocsin_exporter.exposition import Page, rendered
-from tocsin_exporter.negotiation import Format, accepts_gzip, negotiate
+from tocsin_exporter.negotiation import Format, accepts_gzip, compressed, negotiate
 from tocsin_exporter.slices import in_slices
 from tocsin_exporter.snapshot import Sample, Snapshot, labels, only
 
@@ -195,12 +194,16 @@ def _original(request: Request) -> bool:
 async def _response(request: Request, body: bytes, content_type: str) -> Response:
     headers = {"content-type": content_type, "vary": "Accept, Accept-Encoding"}
     if accepts_gzip(request.headers.get("accept-encoding", "")):
-        if len(body) < _LARGE_BYTES:
-            body = bytes(cramjam.gzip.compress(body, _GZIP_LEVEL))
-        else:  # it would hold up the loop
-            body = bytes(await asyncio.to_thread(cramjam.gzip.compress, body, _GZIP_LEVEL))
-        headers["content-encoding"] = "gzip"
+        small = len(body) < _LARGE_BYTES  # a large one would hold up the loop
+        packed = _gzipped(body) if small else await compressed(lambda: _gzipped(body))
+        if packed is not None:
+            headers["content-encoding"] = "gzip"
+            return Response(packed, headers=headers)
     return Response(body, headers=headers)
+
+
+def _gzipped(body: bytes) -> bytes:
+    return bytes(cramjam.gzip.compress(body, _GZIP_LEVEL))
 
 
 def routes(

@@ -1,20 +1,23 @@
 """What strangers can make the log say often is said a few times and then counted."""
 
+import io
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
-from tocsin_exporter.log_limit import LogLimit
+from support.exhausted import no_threads
+from tocsin_exporter.log_limit import Later, LogLimit
 
 
 class Log:
     """A handler behind the limit; `later` holds what is to be called at the end of the minute."""
 
-    def __init__(self) -> None:
+    def __init__(self, later: Later | None = lambda seconds, call: None) -> None:
         self.lines: list[str] = []
         self.later: list[tuple[float, Callable[[], None]]] = []
-        self.limit = LogLimit(3, lambda seconds, call: self.later.append((seconds, call)))
+        self.limit = LogLimit(3, later and (lambda *planned: self.later.append(planned)))
 
     def say(
         self,
@@ -94,3 +97,46 @@ def test_levels_are_kinds_of_their_own() -> None:
     for level in (logging.INFO, logging.ERROR) * 3:
         log.say("no", level=level)
     assert len(log.lines) == 6
+
+
+def test_without_a_thread_nothing_is_raised_and_the_count_comes_later(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = Log(later=None)
+    with no_threads():
+        for number in range(5):
+            log.say("no %d", number, at=number)
+    log.say("another", at=59)
+    assert log.lines == ["no 0", "no 1", "no 2", "another"] and not caplog.records
+    log.say("another", at=60)
+    log.say("another", at=61)
+    (summary,) = caplog.records
+    assert summary.getMessage() == "2 more like this in the last minute"
+    assert vars(summary)["last"] == "no 4"
+
+
+def test_an_exception_is_logged_where_no_thread_can_be_had() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.addFilter(LogLimit(1))
+    logger = logging.getLogger("tocsin_exporter.agent.test")
+    logger.addHandler(handler)
+    try:
+        with no_threads():
+            for _ in range(3):
+                logger.exception("a source could not be read")
+    finally:
+        logger.removeHandler(handler)
+    assert stream.getvalue().count("could not be read") == 1
+
+
+def test_values_that_do_not_fit_their_template_cost_no_summary(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = Log()
+    for number in range(3):
+        log.say("no %d", number)
+    with suppress(TypeError):
+        log.say("no %d", "not", "these")
+    log.later[0][1]()
+    assert vars(caplog.records[0])["last"] == "no %d"

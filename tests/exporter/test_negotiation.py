@@ -1,8 +1,11 @@
 """Which scraper gets which format: the headers are those that they really send."""
 
+import asyncio
+import threading
+
 import pytest
 
-from tocsin_exporter.negotiation import accepts_gzip, negotiate
+from tocsin_exporter.negotiation import accepts_gzip, compressed, negotiate
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OM1 = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -69,3 +72,17 @@ def test_the_format_for_an_accept_header(accept: str, content_type: str) -> None
 )
 def test_gzip(header: str, accepted: bool) -> None:
     assert accepts_gzip(header) is accepted
+
+
+async def test_many_answers_to_compress_keep_no_other_thread_busy() -> None:
+    free = threading.Event()
+
+    def packed() -> bytes:
+        free.wait()
+        return b"packed"
+
+    waiting = [asyncio.create_task(compressed(packed)) for _ in range(200)]
+    await asyncio.sleep(0)
+    assert await asyncio.to_thread(lambda: "else") == "else"
+    free.set()
+    assert set(await asyncio.gather(*waiting)) == {b"packed"}

@@ -2,10 +2,13 @@
 
 import os
 import resource
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from typing import Any
+
+import pytest
 
 
 @contextmanager
@@ -37,3 +40,15 @@ class NoThreads(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         self.kept.append(lambda: fn(*args, **kwargs))
         raise RuntimeError("can't start new thread")
+
+
+@contextmanager
+def no_threads() -> Iterator[None]:
+    """No thread can be started."""
+
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        yield

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tocsin_alerting.api.answers import ApiError, failure
 from tocsin_alerting.api.gzipped import WORTH_BYTES, gzipped
-from tocsin_exporter.negotiation import accepts_gzip
+from tocsin_exporter.negotiation import accepts_gzip, compressed
 
 Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 SHARED_SECONDS = 0.2
@@ -85,7 +85,10 @@ class _Shared:
 
 async def _compress(response: Response) -> None:
     body = iter((bytes(response.body),))
-    response.body = await asyncio.to_thread(lambda: b"".join(gzipped(body)))
+    packed = await compressed(lambda: b"".join(gzipped(body)))
+    if packed is None:
+        return
+    response.body = packed
     response.headers["content-encoding"] = "gzip"
     response.headers["content-length"] = str(len(response.body))
 

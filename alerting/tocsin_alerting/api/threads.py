@@ -16,7 +16,10 @@ T = TypeVar("T")
 
 
 class Threads(Executor):
-    """At most `most` daemon threads, begun when they are first needed."""
+    """At most `most` daemon threads, begun when they are first needed; as many as can be had.
+
+    `submit` raises RuntimeError, and does not keep the work, where there is not even one.
+    """
 
     def __init__(self, most: int, name: str) -> None:
         self._most, self._name = most, name
@@ -29,8 +32,14 @@ class Threads(Executor):
         if len(self._threads) < self._most:
             name = f"{self._name}-{len(self._threads)}"
             thread = threading.Thread(target=self._serve, name=name, daemon=True)
-            thread.start()  # one that could not be started is tried again with the next job
-            self._threads.append(thread)
+            try:
+                thread.start()
+            except RuntimeError:  # tried again with the next job; those that there are go on
+                if not self._threads:
+                    future.cancel()
+                    raise
+            else:
+                self._threads.append(thread)
         return future
 
     def _serve(self) -> None:

@@ -98,7 +98,7 @@ class SqliteJournal:
 
     async def load(self) -> Saved:
         """As Journal; after it what was replaced takes batches again."""
-        return await self._writer.call(lambda: self._guarded(self._load, anew=True))
+        return await self._on_thread(lambda: self._guarded(self._load, anew=True))
 
     async def commit(self, batch: Batch) -> None:
         await self._ask(lambda connection: self._commit(connection, batch))
@@ -137,7 +137,13 @@ class SqliteJournal:
     # on the writer's thread
 
     async def _ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await self._writer.call(lambda: self._guarded(work))
+        return await self._on_thread(lambda: self._guarded(work))
+
+    async def _on_thread(self, work: Callable[[], T]) -> T:
+        try:
+            return await self._writer.call(work)
+        except RuntimeError as error:  # no room for the thread, for now
+            raise JournalDown(f"{self._path}: {error}") from error
 
     def _guarded(self, work: Callable[[sqlite3.Connection], T], anew: bool = False) -> T:
         if anew:

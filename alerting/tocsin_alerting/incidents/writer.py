@@ -20,10 +20,12 @@ class Writer:
         self._thread: threading.Thread | None = None
 
     async def call(self, work: Callable[[], T]) -> T:
-        """The result of `work`, or what it raised. Cancelling does not stop it."""
+        """The result of `work`, or what it raised. Cancelling does not stop it. Raises RuntimeError
+        where there is no room for the thread."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
+            thread.start()  # one that could not be started is tried again with the next call
+            self._thread = thread
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._jobs.put((work, answer))
         return await answer

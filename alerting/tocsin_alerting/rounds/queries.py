@@ -1,6 +1,5 @@
 """Queries of rules: on the loop what is known to be quick, in a thread what may take long."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ from tocsin_alerting.promql.ast import Expr
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.result import Result
 from tocsin_alerting.rules.unknown import reach_ms
+from tocsin_exporter.tasks import in_thread
 
 SLOW_SECONDS = 0.005
 _MOST_KNOWN = 100_000
@@ -52,8 +52,7 @@ class RuleQueries:
         return self._timed(query, at_ms, known)
 
     async def _apart(self, query: str | Expr, at_ms: int, known: _Known | None = None) -> Result:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._timed, query, at_ms, known)
+        return await in_thread(lambda: self._timed(query, at_ms, known), self._threads)
 
     def _timed(self, query: str | Expr, at_ms: int, known: _Known | None) -> Result:
         began = self._seconds()

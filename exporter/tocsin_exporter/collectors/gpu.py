@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tocsin_exporter.catalogue import GPU
-from tocsin_exporter.collectors.collector import CollectorError, Stuck, Unavailable
+from tocsin_exporter.collectors.collector import CollectorError, Stuck, Unavailable, Unread
 from tocsin_exporter.collectors.gpu_readings import (
     BLANK,
     READINGS,
@@ -75,7 +75,8 @@ class Gpu:
         self.xid = XidWatcher(nvml, now)
 
     async def collect(self) -> Sequence[Sample]:
-        """Raises Unavailable without a GPU, CollectorError when a GPU does not answer."""
+        """Raises Unavailable without a GPU, CollectorError when a GPU does not answer, Unread when
+        we have no thread to ask in: no GPU is missing for that."""
         await self._find_devices()
         async with task_group() as group:
             asked = [group.create_task(self._ask(device)) for device in self._devices]
@@ -161,6 +162,8 @@ class Gpu:
             return f"GPU {device.index} does not answer"
         except Stuck:
             return f"GPU {device.index} still does not answer"
+        except Unread:
+            raise
         except CollectorError as error:
             return str(error)
         except Exception as error:  # why: an answer that nobody expects costs its own GPU alone

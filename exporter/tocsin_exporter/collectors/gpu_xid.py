@@ -52,7 +52,11 @@ class XidWatcher:
         with self._lock:
             if self._thread is None:
                 thread = Thread(target=self._listen, name="xid events", daemon=True)
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError as error:  # tried again at the next reading, which is not lost
+                    log.warning("XID events are not heard", extra={"error": str(error)})
+                    return
                 self._thread = thread
 
     def resume(self, last: Iterable[Last]) -> None:

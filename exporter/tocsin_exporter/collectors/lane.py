@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TypeVar
 
-from tocsin_exporter.collectors.collector import Stuck
+from tocsin_exporter.collectors.collector import Stuck, Unread
 
 T = TypeVar("T")
 
@@ -27,7 +27,8 @@ class Lane:
         self.busy = False  # a call has not come back, even if nobody waits for it any more
 
     async def run(self, call: Callable[[], T]) -> T:
-        """The result of `call`, or its exception. Raises Stuck while an earlier call hangs.
+        """The result of `call`, or its exception. Raises Stuck while an earlier call hangs, Unread
+        where there is no room for a thread.
 
         Cancelling (a deadline) stops the waiting, not the call: nothing can stop that.
         """
@@ -35,7 +36,10 @@ class Lane:
             raise Stuck(f"{self._name}: an earlier call has not come back")
         if self._thread is None:
             thread = Thread(target=self._work, name=self._name, daemon=True)
-            thread.start()  # RuntimeError where there is no room for one: tried again next time
+            try:
+                thread.start()
+            except RuntimeError as error:  # tried again next time
+                raise Unread(f"no thread for {self._name}: {error}") from error
             self._thread = thread
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[T] = loop.create_future()

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from support.exhausted import no_threads
 from tocsin_alerting.api.threads import Threads
 
 HANGS = """
@@ -41,13 +42,16 @@ def test_a_process_ends_while_one_works() -> None:
     assert time.monotonic() - began < 20
 
 
-def test_a_thread_that_cannot_be_had_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    threads = Threads(1, "query")
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refused)
-        with pytest.raises(RuntimeError, match="can't start new thread"):
-            threads.submit(int)
+def test_a_thread_that_cannot_be_had_is_tried_again_and_its_work_is_not_kept() -> None:
+    threads, ran = Threads(1, "query"), threading.Event()
+    with no_threads(), pytest.raises(RuntimeError, match="can't start new thread"):
+        threads.submit(ran.set)
     assert threads.submit(divmod, 7, 2).result(5) == (3, 1)
+    assert not ran.is_set()
+
+
+def test_where_there_is_no_room_for_more_the_threads_that_there_are_go_on() -> None:
+    threads = Threads(4, "query")
+    threads.submit(int).result(5)
+    with no_threads():
+        assert threads.submit(divmod, 7, 2).result(5) == (3, 1)

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from support.exhausted import no_threads
 from tocsin_alerting.api.threads import Threads
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.parser import parse
@@ -88,3 +89,11 @@ async def test_what_a_template_asks_runs_in_a_thread(store: Watched) -> None:
 async def test_an_error_comes_back_from_the_thread(store: Watched) -> None:
     with pytest.raises(ValueError, match="unexpected end"):
         await queries(store).instant("m +", NOW)
+
+
+async def test_without_a_thread_a_rule_is_evaluated_all_the_same(store: Watched) -> None:
+    asked, expr = queries(store), parse("m")
+    with no_threads():
+        result = await asked.instant(expr, NOW)
+    assert [value for _, value in result.value] == [1.0]  # type: ignore[union-attr, misc]
+    assert where(store) == ["loop"]

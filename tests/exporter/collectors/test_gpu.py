@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from support.exhausted import no_threads
 from support.fake_nvml import FakeNvml
 from tocsin_exporter.catalogue import GPU
-from tocsin_exporter.collectors.collector import CollectorError, Unavailable
+from tocsin_exporter.collectors.collector import CollectorError, Unavailable, Unread
 from tocsin_exporter.collectors.gpu import ASK_AGAIN_SECONDS, Gpu, kernels_gpus
 from tocsin_exporter.snapshot import Sample
 
@@ -412,3 +413,21 @@ async def test_a_gpu_in_trouble_costs_no_other_its_xid_errors(
     finally:
         fake.hang("nvmlDeviceGetHandleByIndex_v2", on=False, gpu=0)
         fake.fail(register, 0, gpu=0)
+
+
+async def test_without_a_thread_of_ours_no_gpu_is_missing(gpu: Gpu) -> None:
+    with no_threads(), pytest.raises(Unread, match="no thread for nvml") as driver:
+        await gpu.collect()
+    assert driver.value.samples == ()
+    await gpu._driver.run(lambda: None)
+    with no_threads(), pytest.raises(Unread, match="no thread for") as device:
+        await gpu.collect()
+    assert device.value.samples == ()
+    assert values(await gpu.collect(), "gpu_devices") == [2]
+
+
+async def test_without_a_thread_for_xid_events_the_gpu_is_read(gpu: Gpu) -> None:
+    with no_threads():
+        gpu.xid.listen(0)
+    gpu.xid.listen(0)
+    assert gpu.xid._thread is not None
