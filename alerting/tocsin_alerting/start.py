@@ -420,5 +420,5 @@ def _owner_of(path: Path) -> str:
         return ""
     if owner == os.geteuid():
         return ""
-    here, ours = directory.user_name(owner), directory.user_name(os.geteuid())
+    here, ours = ports.user_name(owner), ports.user_name(os.geteuid())
     return f". It belongs to {here}, and this runs as {ours}: chown it, or choose another"

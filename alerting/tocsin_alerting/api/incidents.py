@@ -30,7 +30,7 @@ from tocsin_alerting.notify.links import shown_links
 
 _STATES = {"open": OPEN_STATES, "all": tuple(State)}
 _MOST_BYTES = 64 << 10
-_IN_A_SLICE = 10  # incidents, some milliseconds
+_IN_A_SLICE = 50  # alerts, some milliseconds
 _MOST_INCIDENTS = 1000  # in one answer
 _MOST_ALERTS = 100  # of an incident in a list; alone it is shown with all of them
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -85,12 +85,15 @@ def routes(
 async def _page(
     incidents: Iterable[Incident], config: IncidentConfig, external_url: str
 ) -> list[dict[str, Any]]:
-    """Made with a turn of the loop after every few."""
+    """Made with a turn of the loop after every few, or one with many alerts."""
     page: list[dict[str, Any]] = []
+    alerts = 0
     for incident in incidents:
         page.append(shown(incident, config, external_url, _MOST_ALERTS))
-        if len(page) % _IN_A_SLICE == 0:
+        alerts += 1 + len(incident.members)
+        if alerts >= _IN_A_SLICE:
             await asyncio.sleep(0)
+            alerts = 0
     return page
 
 
@@ -237,7 +240,7 @@ def shown(
                 "value": number(member.alert.value),
                 "since_ms": member.since_ms,
             }
-            for member in worst_first(incident, config)[:most_alerts]
+            for member in worst_first(incident, config, most_alerts)
         ],
         "alert_count": len(incident.members),
     }

@@ -3,13 +3,14 @@
 import fcntl
 import logging
 import os
-import pwd
 import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+
+from tocsin_alerting.box.ports import user_name
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,6 @@ def hold(path: Path) -> int:
     _check_link(path)
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    close_to_others(path, os.fstat(descriptor))
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -60,6 +60,7 @@ def hold(path: Path) -> int:
         if described(pid) is None:  # it has ended, and a child of it has the descriptor still
             pid = next(_openers(place), 0)
         raise InUse(path, pid) from None
+    close_to_others(path, os.fstat(descriptor))
     return descriptor
 
 
@@ -80,8 +81,7 @@ def close_to_others(path: Path, found: os.stat_result) -> None:
     entries = list(_entries(path))
     if found.st_mode & PRIVATE and found.st_uid == os.geteuid():
         if all(_OURS.fullmatch(one.name) for one in entries):
-            log.warning("%s was open to others (mode %o) and is 0700 now", path, _mode(found))
-            os.chmod(path, 0o700)
+            _close_directory(path, found)
         else:
             log.warning(
                 "%s is open to others (mode %o) and holds files that are not ours, so it stays so;"
@@ -94,6 +94,16 @@ def close_to_others(path: Path, found: os.stat_result) -> None:
             _close(one)
             for inner in _entries(one):
                 _close(inner)
+
+
+def _close_directory(path: Path, found: os.stat_result) -> None:
+    try:
+        os.chmod(path, 0o700)
+    except OSError as error:
+        why = error.strerror
+        log.warning("%s is open to others (mode %o) and stays so: %s", path, _mode(found), why)
+    else:
+        log.warning("%s was open to others (mode %o) and is 0700 now", path, _mode(found))
 
 
 def _entries(path: Path) -> Iterator[Path]:
@@ -126,13 +136,6 @@ def _check_link(path: Path) -> None:
         return
     if stat.S_ISLNK(found.st_mode) and found.st_uid not in (0, os.geteuid()):
         raise NotTrusted(path, user_name(found.st_uid))
-
-
-def user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"user {uid}"
 
 
 def _whose(path: Path, pid: int) -> str:

@@ -25,7 +25,7 @@ def user_name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
     except (KeyError, OSError):
-        return str(uid)
+        return f"user {uid}"
 
 
 def is_free(host: str, port: int) -> bool:

@@ -17,7 +17,7 @@ _UNIT = """\
 [Unit]
 Description=Tocsin: watches this machine's language model and pages
 Wants=network-online.target
-After=network-online.target nss-lookup.target
+After=network-online.target nss-lookup.target nss-user-lookup.target
 StartLimitIntervalSec=0
 
 [Service]

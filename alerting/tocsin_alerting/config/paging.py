@@ -28,7 +28,7 @@ def nobody_paged(config: Config) -> bool:
 
 def warnings(config: Config, vault: Vault) -> list[str]:
     """What somebody who relies on being paged should know, a sentence each."""
-    besides = [*_no_files(config), *_passing_name(config)]
+    besides = [*_no_files(config), *_passing_name(config), *_no_users(config)]
     if nobody_paged(config):
         return [f"nobody is paged: every message goes to the log alone; {_HOW}", *besides]
     return [
@@ -51,6 +51,15 @@ def _passing_name(config: Config) -> Iterator[str]:
         yield (
             f"instance: {config.instance} looks like a container's id, and the next container has"
             " another one; name the machine"
+        )
+
+
+def _no_users(config: Config) -> Iterator[str]:
+    for name, near in config.discovery.unknown_users():
+        meant = f'did you mean "{near}"?' if near else "correct it, or give the user's number"
+        yield (
+            f'discovery.allow_users: no user of this machine is called "{name}", so no engine is'
+            f" found by it; {meant}"
         )
 
 

@@ -198,33 +198,33 @@ def _users(value: object) -> object:
     return tuple(str(one) if type(one) is int else one for one in value)
 
 
-def _user(text: str) -> str:
-    _user_id(text)
-    return text
-
-
-def _user_id(text: str) -> int:
+def _user_id(text: str) -> int | None:
     if text.isascii() and text.isdigit():
         return int(text)
     try:
         return pwd.getpwnam(text).pw_uid
     except (KeyError, OSError, ValueError):
-        near = get_close_matches(text, [one.pw_name for one in pwd.getpwall()], 1)
-        meant = f'; did you mean "{near[0]}"?' if near else ""
-        raise ValueError(f'no user of this machine is called "{text}"{meant}') from None
+        return None
 
 
 class Discovery(Section):
     """Engines that are found by themselves belong to root, the agent's own user, the one who ran
-    `tocsin service install`, or one of `allow_users`, by name or number."""
+    `tocsin service install`, or one of `allow_users`, by name or number.
 
-    allow_users: Annotated[
-        tuple[Annotated[str, AfterValidator(_user)], ...], BeforeValidator(_users)
-    ] = ()
+    One who has left, or a directory of users that does not answer, must not keep the agent from
+    starting: `unknown_users` are told, and nobody's engine is found by their names.
+    """
+
+    allow_users: Annotated[Words, BeforeValidator(_users)] = ()
 
     def user_ids(self) -> frozenset[int]:
-        """Raises ValueError for a user that there is no longer."""
-        return frozenset(map(_user_id, self.allow_users))
+        return frozenset(uid for one in self.allow_users if (uid := _user_id(one)) is not None)
+
+    def unknown_users(self) -> list[tuple[str, str]]:
+        """Each name that is nobody's here, and the user's that is the nearest, if any is near."""
+        unknown = [one for one in self.allow_users if _user_id(one) is None]
+        names = [one.pw_name for one in pwd.getpwall()] if unknown else []
+        return [(one, next(iter(get_close_matches(one, names, 1)), "")) for one in unknown]
 
 
 class Restart(Section):

@@ -1,5 +1,6 @@
 """An incident put into messages: everything that a channel needs to know, and no more."""
 
+import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -109,14 +110,19 @@ def title(incident: Incident) -> str:
     return " ".join((name, *(f"{label}={value}" for value, label in shown.items()))).strip()
 
 
-def worst_first(incident: Incident, config: IncidentConfig) -> list[Member]:
-    """What fires first, the worst of it first."""
+def worst_first(
+    incident: Incident, config: IncidentConfig, most: int | None = None
+) -> list[Member]:
+    """What fires first, the worst of it first; the first `most` of them."""
 
     def rank(member: Member) -> tuple[bool, str, int]:
         severity = alert_severity(member.alert, config)
         return member.source is Source.CLEAR, severity or "", member.since_ms
 
-    return sorted(incident.members.values(), key=rank)
+    members = incident.members.values()
+    if most is None or most >= len(members):
+        return sorted(members, key=rank)
+    return heapq.nsmallest(most, members, key=rank)
 
 
 def _alert(member: Member, resolved: bool, now_ms: int) -> NotifiedAlert:

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from support.small_disk import small_disk
 from tocsin_alerting.box.directory import InUse, NotTrusted, hold, holder
 
 HOLD = """
@@ -155,3 +156,17 @@ def test_a_link_that_somebody_else_laid_is_refused(tmp_path: Path) -> None:
     os.lchown(link, 65534, 65534)
     with pytest.raises(NotTrusted, match="is a symbolic link that belongs to nobody"):
         hold(link)
+
+
+def test_one_that_stays_open_to_others_is_held_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its lock was not taken where its mode could not be changed, and a second agent ran."""
+    with small_disk(tmp_path / "disk") as disk:
+        disk.path.chmod(0o755)
+        subprocess.run(["mount", "-o", "remount,ro", str(disk.path)], check=True)
+        held = hold(disk.path)
+        with pytest.raises(InUse):
+            hold(disk.path)
+        os.close(held)
+    assert "is open to others (mode 755) and stays so: Read-only file system" in caplog.text
