@@ -4,10 +4,11 @@ one write of the log. Each way between threads costs as much as some hundred sam
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from tocsin_alerting.remote_write.receipt import Receipt
 from tocsin_alerting.store.senders import UNKNOWN, Sender
@@ -18,13 +19,16 @@ GROUP_BYTES = 1 << 20  # of bodies: the first of a group waits until the last is
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    """`outcome` is set once the store has, or has refused, its samples."""
+    """`outcome` is set once the store has, or has refused, its samples; then `body` is empty.
+    `committed_at` (of the loop's clock) is set when nothing but the log is waited for."""
 
     body: bytes
     now_ms: int
     sender: Sender
     answer: "asyncio.Future[Receipt]"
     outcome: Receipt | BaseException | None = None
+    committed_at: float | None = None
+    timer: asyncio.TimerHandle | None = None
 
     def settle(self) -> None:
         if self.answer.done():  # whoever asked has gone
@@ -37,7 +41,9 @@ class _Request:
 
 class GroupCommit:
     """`receive` is called by `executor`, for one request after the other in their order; `logged`
-    is done when all that was taken so far would outlive the process (None: it never would)."""
+    is done when all that was taken so far would outlive the process (None: it never would). While
+    the log does not move it may give the same future again.
+    """
 
     def __init__(
         self,
@@ -49,31 +55,33 @@ class GroupCommit:
         self._receive, self._executor, self._logged = receive, executor, logged
         self._log_seconds = log_seconds
         self._waiting: deque[_Request] = deque()
+        self._unlogged: dict[Future[None], set[_Request]] = {}
         self._lock = threading.Lock()
         self._at_work = False
 
     async def receipt(self, body: bytes, now_ms: int, sender: Sender = UNKNOWN) -> Receipt:
         """What became of a request, once its samples are in the log; or are not although they
-        wait for `log_seconds`, twice that at most. Raises what `receive` raises."""
+        have waited for `log_seconds` since the store has them. Raises what `receive` raises."""
         loop = asyncio.get_running_loop()
         request = _Request(body, now_ms, sender, loop.create_future())
         with self._lock:
             self._waiting.append(request)
             idle, self._at_work = not self._at_work, True
         if idle:
-            self._begin(loop)
-        timer = loop.call_later(self._log_seconds, self._overdue, loop, request)
+            self._begin(loop, request)
+        self._overdue(loop, request)
         try:
             return await request.answer
         finally:
-            timer.cancel()
+            self._forget(request)
 
-    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _begin(self, loop: asyncio.AbstractEventLoop, request: _Request) -> None:
         try:
             self._executor.submit(self._work, loop)
         except RuntimeError:  # the machine has no thread for us: the next request tries again
             with self._lock:
                 self._at_work = False
+                self._waiting.remove(request)  # its sender hears that it was not taken
             raise
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -83,6 +91,7 @@ class GroupCommit:
                     one.outcome = self._receive(one.body, one.now_ms, one.sender)
                 except BaseException as error:  # why: whatever it is, the others are received
                     one.outcome = error
+                one.body = b""  # it may wait for the log as long as a disk hangs
             self._commit(loop, group)
 
     def _group(self) -> list[_Request]:
@@ -97,23 +106,50 @@ class GroupCommit:
         return group
 
     def _commit(self, loop: asyncio.AbstractEventLoop, group: Sequence[_Request]) -> None:
-        def told(_: object = None) -> None:
-            with suppress(RuntimeError):  # the loop has ended, and with it whoever asked
-                loop.call_soon_threadsafe(_settle, group)
-
         outcomes = [one.outcome for one in group]
         taken = any(isinstance(one, Receipt) and one.taken for one in outcomes)
-        if taken and self._logged is not None:
-            self._logged().add_done_callback(told)
-        else:
-            told()
+        if not taken or self._logged is None:
+            _tell(loop, group)
+            return
+        asked, now = self._logged(), loop.time()
+        with self._lock:
+            new = asked not in self._unlogged
+            unlogged = self._unlogged.setdefault(asked, set())
+            for one in group:
+                one.committed_at = now
+                if not one.answer.done():
+                    unlogged.add(one)
+        if new:
+            asked.add_done_callback(partial(self._is_logged, loop))
+
+    def _is_logged(self, loop: asyncio.AbstractEventLoop, asked: "Future[None]") -> None:
+        with self._lock:
+            group = self._unlogged.pop(asked)
+        _tell(loop, group)
 
     def _overdue(self, loop: asyncio.AbstractEventLoop, request: _Request) -> None:
-        request.settle()
-        if not request.answer.done():  # it was not received yet
-            loop.call_later(self._log_seconds, self._overdue, loop, request)
+        """Settles a request that has waited long enough for the log alone; looks again if not."""
+        since, now = request.committed_at, loop.time()
+        due = now + self._log_seconds if since is None else since + self._log_seconds
+        if due <= now:
+            request.settle()
+        else:
+            request.timer = loop.call_at(due, self._overdue, loop, request)
+
+    def _forget(self, request: _Request) -> None:
+        """It was answered, or whoever asked has gone."""
+        if request.timer is not None:
+            request.timer.cancel()
+        with self._lock:
+            for unlogged in self._unlogged.values():
+                unlogged.discard(request)
 
 
-def _settle(group: Sequence[_Request]) -> None:
+def _tell(loop: asyncio.AbstractEventLoop, group: Collection[_Request]) -> None:
+    with suppress(RuntimeError):  # the loop has ended, and with it whoever asked
+        loop.call_soon_threadsafe(_settle, group)
+
+
+def _settle(group: Collection[_Request]) -> None:
     for one in group:
         one.settle()

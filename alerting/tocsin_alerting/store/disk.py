@@ -19,6 +19,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from io import FileIO
@@ -50,7 +51,9 @@ log = logging.getLogger(__name__)
 
 SUFFIX = ".log"
 GRACE_MS = 60_000  # remote writers send the end of an hour a little later
-_WAITING = 20_000  # entries; a disk that hangs must not take the memory
+# A disk that hangs must not take the memory.
+_WAITING = 20_000  # entries
+_WAITING_SAMPLES = 4_000_000  # in them, of 16 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +114,11 @@ class DiskArchive:
         self._overrun = False
         self._obsolete: list[Path] = []  # logs whose content memory holds
         self._turns_done = 0
-        self._asked: deque[Future[None]] = deque()
-        self._answered = 0
+        self._asked: Future[None] | None = None  # one for all who wait for the next write
+        self._asking = threading.Lock()
+        # Samples that entries brought, and that left: each counted by one thread, under the
+        # store's lock and in the writer.
+        self._brought = self._taken_off = 0
         # What a log that is being begun still lacks.
         self._begun: deque[Column | Owner | Scraps | Shift] | None = None
         self._stop = threading.Event()
@@ -135,8 +141,8 @@ class DiskArchive:
 
     def logged(self) -> Future[None]:
         """Done when all that was handed over is in the log, or the disk takes nothing."""
-        asked: Future[None] = Future()
-        self._asked.append(asked)
+        with self._asking:
+            asked = self._asked = self._asked or Future()
         self._wake.set()
         return asked
 
@@ -145,7 +151,7 @@ class DiskArchive:
             return
         if isinstance(entry, Checkpoint):
             self._checkpoints += 1
-        elif len(self._queue) >= _WAITING:
+        elif self._is_full:
             self._lost += 1
             self._overrun = True
             return
@@ -153,6 +159,12 @@ class DiskArchive:
             self._now_ms += entry.delta_ms
             self._sealed_until_ms = 0  # the hours are others now
         self._queue.append(entry)
+        self._brought += _samples(entry)
+
+    @property
+    def _is_full(self) -> bool:
+        samples = self._brought - self._taken_off
+        return len(self._queue) >= _WAITING or samples >= _WAITING_SAMPLES
 
     def seal_due(self, now_ms: int) -> None:
         self._now_ms = now_ms
@@ -209,10 +221,10 @@ class DiskArchive:
         """One round of writing: what waits goes to the log, and an hour that is over is sealed."""
         self._turn += 1
         if self._file is None and not self._overrun:
-            self._clear()
-            if self._turn % self._pace.retry == 0:
-                self._attempt(self._begin_log)
-            self._answer(self._askers)
+            with self._answering():
+                self._clear()
+                if self._turn % self._pace.retry == 0:
+                    self._attempt(self._begin_log)
             return
         self.flush()
         if self._turn % self._pace.sync == 0:
@@ -224,13 +236,12 @@ class DiskArchive:
 
     def flush(self) -> None:
         """What waits goes to the log; and what is late to a segment, when that is much."""
-        askers = self._askers
-        if self._overrun:
-            self._clear()
-            self._attempt(self._begin_log)
-        elif self._file is not None:
-            self._attempt(self._drain)
-        self._answer(askers)
+        with self._answering():
+            if self._overrun:
+                self._clear()
+                self._attempt(self._begin_log)
+            elif self._file is not None:
+                self._attempt(self._drain)
         if (
             self._file is not None
             and self._store is not None
@@ -308,7 +319,6 @@ class DiskArchive:
             except Exception:  # why: nobody else writes, so a fault of ours must not end the thread
                 log.exception("the store's writer failed; it begins a new log")
                 self.let_go()
-                self._answer(self._askers)
 
     def _attempt(self, work: Callable[[], None]) -> bool:
         """Whether it worked. A failure is said once; memory goes on alone until a log begins."""
@@ -330,26 +340,23 @@ class DiskArchive:
 
     def _meanwhile(self) -> None:
         """Between two pieces of a segment or a log that is begun: those who wait do not."""
-        askers = self._askers
         if self._asked and self._file is not None and not self._overrun:
-            self._drain()
-            self._answer(askers)
+            with self._answering():
+                self._drain()
 
     def _drain(self) -> None:
         while self._queue:
             _put(self._file, b"".join(self._waiting(1000)))
 
-    @property
-    def _askers(self) -> int:
-        """How many asked since the start."""
-        return self._answered + len(self._asked)
-
-    def _answer(self, askers: int) -> None:
-        """The first so many since the start: their entries were in the queue that was written."""
-        while self._answered < askers:
-            self._answered += 1
-            asked = self._asked.popleft()
-            if asked.set_running_or_notify_cancel():
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Those who asked before this: their entries are in the queue, and are written in it."""
+        with self._asking:
+            asked, self._asked = self._asked, None
+        try:
+            yield
+        finally:
+            if asked is not None:
                 asked.set_result(None)
 
     def _waiting(self, most: int) -> Iterator[bytes]:
@@ -368,6 +375,7 @@ class DiskArchive:
     def _popped(self) -> Entry:
         entry = self._queue.popleft()
         self._checkpoints -= isinstance(entry, Checkpoint)
+        self._taken_off += _samples(entry)
         return entry
 
     def _clear(self) -> None:
@@ -421,6 +429,10 @@ class DiskArchive:
     def _sync(self) -> None:
         if self._file is not None:
             os.fsync(self._file.fileno())
+
+
+def _samples(entry: Entry) -> int:
+    return len(entry.rows) if isinstance(entry, Column | Scraps) else 0
 
 
 def _put(file: FileIO | None, data: bytes) -> None:

@@ -1,17 +1,23 @@
 """Requests that wait together: received in their order, answered once the log has them."""
 
 import asyncio
+import gc
 import threading
+import tracemalloc
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.virtual_time import VirtualTimeLoop
 from tocsin_alerting.remote_write.group_commit import GROUP_BYTES, GroupCommit
 from tocsin_alerting.remote_write.receipt import Receipt
 from tocsin_alerting.remote_write.wire import Malformed
+from tocsin_alerting.store.disk import DiskArchive
 from tocsin_alerting.store.senders import Sender
+from tocsin_alerting.store.shelf import Shelf
 
 LONG = 20.0
 
@@ -167,3 +173,94 @@ async def test_when_there_is_no_thread_the_next_request_tries_again() -> None:
     site.commits = GroupCommit(site.receive, Scarce(1))
     assert await settled(site.send(b"a")) == ["can't start new thread"]
     assert await settled(site.send(b"b")) == [1]
+
+
+async def test_a_request_that_is_not_begun_is_not_begun_later_either() -> None:
+    """Its sender was told so, and sends it again."""
+    site = Site()
+    site.open.set()
+    site.commits = GroupCommit(site.receive, Scarce(1))
+    assert await settled(site.send(b"a")) == ["can't start new thread"]
+    assert await settled(site.send(b"b")) == [1]
+    assert site.received == [b"b"]
+
+
+class Later(Executor):
+    """Work is done on the loop, `seconds` after it was handed over."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self._loop, self._seconds = loop, seconds
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        self._loop.call_later(self._seconds, lambda: fn(*args, **kwargs))
+        return Future()
+
+
+async def _answered_at(
+    begins: float, takes: float, logs: float | None, log_seconds: float
+) -> float:
+    """When the first of two requests is answered: receiving begins so late, takes so long for
+    each, and the log so long after it was asked (None: it hangs)."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+
+    def receive(body: bytes, now_ms: int, sender: Sender) -> Receipt:
+        loop.hold(takes)
+        return Receipt(1, {}, "")
+
+    def logged() -> "Future[None]":
+        asked: Future[None] = Future()
+        if logs is not None:
+            loop.call_later(logs, asked.set_result, None)
+        return asked
+
+    commits = GroupCommit(receive, Later(loop, begins), logged, log_seconds)
+    tasks = [asyncio.create_task(commits.receipt(body, 1)) for body in (b"a", b"b")]
+    await tasks[0]
+    return loop.time()
+
+
+@pytest.mark.parametrize(
+    ("begins", "takes", "logs", "answered"),
+    [
+        (1.95, 0.0, 0.3, 2.25),  # it waited for its turn nearly as long as for the log
+        (0.0, 1.5, 0.3, 3.3),  # it was received, and then another one
+        (5.0, 0.0, 1.9, 6.9),
+        (0.0, 0.0, 0.3, 0.3),
+        (1.95, 0.0, None, 3.95),  # the disk hangs
+        (5.0, 1.5, 60.0, 10.0),
+    ],
+)
+def test_only_the_log_is_given_so_long_from_when_nothing_else_is_waited_for(
+    begins: float, takes: float, logs: float | None, answered: float
+) -> None:
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        at = runner.run(_answered_at(begins, takes, logs, 2.0))
+    assert at == pytest.approx(answered)
+
+
+async def _bytes_held(tmp_path: Path, body: bytes, count: int) -> int:
+    """What so many requests leave in memory that were answered while the disk hangs."""
+    archive = DiskArchive(tmp_path, Shelf(tmp_path, 1000, 1000))  # nobody writes
+    site = Site()
+    site.open.set()
+    commits = GroupCommit(
+        lambda *_: Receipt(1, {}, ""), site.executor, archive.logged, log_seconds=0.01
+    )
+    await commits.receipt(bytes(body), 1)
+    tracemalloc.start()
+    try:
+        for _ in range(count // 20):
+            some = [commits.receipt(bytes(bytearray(body)), 1) for _ in range(20)]
+            assert len(await asyncio.gather(*some)) == 20
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("size", "count"), [(1 << 20, 100), (10, 2000)])
+async def test_requests_that_were_answered_while_the_disk_hangs_leave_nothing_in_memory(
+    tmp_path: Path, size: int, count: int
+) -> None:
+    assert await _bytes_held(tmp_path, bytes(size), count) < 200_000

@@ -234,6 +234,20 @@ def test_who_waits_for_the_log_gets_it_though_the_queue_overran(tmp_path: Path) 
     again.archive.let_go()
 
 
+def test_few_large_entries_may_not_fill_the_memory_either(tmp_path: Path) -> None:
+    """While the disk hangs: they are in memory, from where a new log takes them."""
+    kept, form = Kept(tmp_path), layout(*map(str, range(20_000)))
+    for number in range(210):
+        kept.store.append(Snapshot(NODE, START_MS + number, True, form, np.ones(20_000)))
+        if not number:
+            kept.archive.turn()
+    assert 0 < kept.archive.condition.lost < 50
+    kept.archive.turn()
+    again = kept.again()
+    assert again.store.size().samples == 210 * 20_003
+    again.archive.let_go()
+
+
 def test_a_directory_that_is_none_lets_the_store_go_on_in_memory(tmp_path: Path) -> None:
     (tmp_path / "samples").write_text("a file")
     kept = Kept(tmp_path / "samples")
