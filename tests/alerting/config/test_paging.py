@@ -97,8 +97,8 @@ def test_nobody_paged_hides_no_other_warning(tmp_path: Path) -> None:
 def test_a_user_who_has_left_is_told_and_is_no_reason_not_to_start(tmp_path: Path) -> None:
     text = HOOK + "discovery: {allow_users: [rooot, root, 1234567, ' ']}"
     first, second = _warned(tmp_path, text)
-    assert 'no user of this machine is called "rooot": ' in first and 'mean "root"?' in first
-    assert 'called " ": ' in second and "correct it, or give the user's number" in second
+    assert 'no user of this machine is called "rooot"' in first and 'mean "root"?' in first
+    assert 'called " "' in second and "correct it, or give the user's number" in second
     config = load(tmp_path / "tocsin.yml", VAULT.env, local_mail=lambda sender, to: "none")
     assert config.discovery.user_ids() == {0, 1234567}
 
