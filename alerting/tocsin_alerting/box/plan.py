@@ -77,7 +77,7 @@ async def make(
     expected = {*rows, *troubled} - moved.keys()
     silent = sorted(target for target in expected if place(target) not in heard)
     engines = (*found, *(_silent(target, rows.get(target), owners) for target in silent))
-    strangers = await discovery.strangers(here)
+    strangers = await discovery.strangers([*here, *others])
     looked = Plan(engines, ports=tuple(usual), reserved=reserved)
     looked = replace(looked, owners=owners, strangers=strangers)
     if engines:

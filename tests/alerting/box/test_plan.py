@@ -212,6 +212,7 @@ async def test_an_engine_of_another_user_is_named_and_not_read() -> None:
     assert plan.strangers[0].user == ports.user_name(os.geteuid())
     assert [one.origin for one in lost.engines] == [Origin.REMEMBERED]
     assert lost.silent == (row.target,) and lost.engines[0].access.owners == nobody
+    assert [one.url for one in lost.strangers] == [row.url]  # the banner says whose it is
     assert [one.url for one in ours.engines] == [row.url] and ours.strangers == ()
 
 
