@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from tocsin_exporter.negotiation import Format
 from tocsin_exporter.slices import Work, at_once, parts
-from tocsin_exporter.snapshot import Exemplar, Family, Labels, Layout, Series, Snapshot
+from tocsin_exporter.snapshot import (
+    Exemplar,
+    Family,
+    Labels,
+    Layout,
+    Remembered,
+    Series,
+    Snapshot,
+)
 
 _A_SLICE = 2_000  # series
 _MOST_PLANS = 16
@@ -82,16 +90,14 @@ _SPECIAL = {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}
 
 def _remembered(layouts: tuple[Layout, ...], form: Format) -> Work[_Plan]:
     """Layouts compare by identity; formats and filters make a few tuples of them."""
-    plan = _plans.pop((layouts, form), None)
+    plan = _plans.get((layouts, form))
     if plan is None:
         plan = yield from _plan(layouts, form)
-    _plans[layouts, form] = plan
-    while len(_plans) > _MOST_PLANS:
-        del _plans[next(iter(_plans))]
+        _plans.keep((layouts, form), plan, sum(len(layout.series) for layout in layouts))
     return plan
 
 
-_plans: dict[tuple[tuple[Layout, ...], Format], _Plan] = {}
+_plans: Remembered[tuple[tuple[Layout, ...], Format], _Plan] = Remembered(_MOST_PLANS)
 
 
 def _plan(layouts: tuple[Layout, ...], form: Format) -> Work[_Plan]:

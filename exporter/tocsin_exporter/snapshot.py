@@ -7,8 +7,7 @@ so the exposition and the store may remember whatever they computed for it.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,11 @@ from tocsin_exporter.slices import Work, at_once, parts
 MetricType = Literal["counter", "gauge", "histogram", "summary", "untyped"]
 Labels = tuple[tuple[str, str], ...]
 Values = NDArray[np.float64]
+Rows = NDArray[np.intp]
+K = TypeVar("K")
+V = TypeVar("V")
+
+MOST_REMEMBERED = 200_000  # series: what is kept of 100,000 takes some 90 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +105,41 @@ class Layout:
         return {s.family.name: s.family for s in self.series}
 
 
+class Remembered(Generic[K, V]):
+    """What was computed for layouts and is asked for again: at most `most` such answers, about
+    MOST_REMEMBERED series in all. The last is kept in any case: an engine may have more."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: dict[K, tuple[V, int]] = {}
+        self._series = 0
+
+    def get(self, key: K) -> V | None:
+        kept = self._kept.pop(key, None)
+        if kept is None:
+            return None
+        self._kept[key] = kept
+        return kept[0]
+
+    def keep(self, key: K, value: V, series: int) -> None:
+        """`series` is how many the layouts of the key have."""
+        self._drop(key)
+        self._kept[key] = value, series
+        self._series += series
+        while len(self._kept) > 1 and (
+            len(self._kept) > self._most or self._series > MOST_REMEMBERED
+        ):
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, key: K) -> None:
+        _, series = self._kept.pop(key, (None, 0))
+        self._series -= series
+
+
 EMPTY = Layout(())
 _A_SLICE = 2_000  # series
+_Choice: TypeAlias = tuple[Layout, frozenset[str], frozenset[str]]
+_choices: Remembered[_Choice, tuple[Layout, Rows]] = Remembered(64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,24 +184,30 @@ def values_of(snapshot: Snapshot, name: str) -> list[float]:
 def only(snapshot: Snapshot, families: frozenset[str], series: frozenset[str]) -> Snapshot:
     """The snapshot without the rows whose family and name are in neither of these."""
     layout, rows = _chosen(snapshot.layout, families, series)
-    values = snapshot.values[list(rows)]
+    values = snapshot.values[rows]
     values.flags.writeable = False
     exemplars = {
-        new: snapshot.exemplars[old] for new, old in enumerate(rows) if old in snapshot.exemplars
+        new: snapshot.exemplars[old]
+        for new, old in enumerate(rows.tolist() if snapshot.exemplars else ())
+        if old in snapshot.exemplars
     }
     return replace(snapshot, layout=layout, values=values, exemplars=exemplars)
 
 
-@lru_cache(maxsize=64)
 def _chosen(
     layout: Layout, families: frozenset[str], series: frozenset[str]
-) -> tuple[Layout, tuple[int, ...]]:
-    rows = tuple(
-        row
-        for row, one in enumerate(layout.series)
-        if one.family.name in families or one.name in series
-    )
-    return Layout(tuple(layout.series[row] for row in rows)), rows
+) -> tuple[Layout, Rows]:
+    key = layout, families, series
+    known = _choices.get(key)
+    if known is None:
+        rows = [
+            row
+            for row, one in enumerate(layout.series)
+            if one.family.name in families or one.name in series
+        ]
+        known = Layout(tuple(layout.series[row] for row in rows)), np.array(rows, np.intp)
+        _choices.keep(key, known, len(layout.series))
+    return known
 
 
 class Sample(NamedTuple):

@@ -1,9 +1,13 @@
 """The page against literal text, and against two parsers that are not ours."""
 
+import gc
 import math
 import struct
+import weakref
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -15,7 +19,15 @@ from support.snapshots import snapshot
 from tocsin_exporter.exposition import number_text, render, rendered
 from tocsin_exporter.negotiation import Format
 from tocsin_exporter.slices import at_once
-from tocsin_exporter.snapshot import Exemplar, Family, Sample, Snapshot, labels
+from tocsin_exporter.snapshot import (
+    Exemplar,
+    Family,
+    Layout,
+    Sample,
+    Snapshot,
+    labels,
+    only,
+)
 
 Parser = Callable[[str], Iterable[Metric]]
 parse_text: Parser = text_parser.text_string_to_metric_families
@@ -232,3 +244,19 @@ def test_a_page_of_many_series_comes_in_slices_and_is_the_same(form: Format, par
     assert {sample.name for sample in found if sample.name[0] == "f"} == {
         f"f{n}" for n in range(3_000)
     }
+
+
+@pytest.mark.parametrize("filtered", [False, True])
+def test_series_that_an_engine_names_anew_each_round_are_let_go(filtered: bool) -> None:
+    one = snapshot([Sample(LOAD, 1.0)])
+    names = frozenset({LOAD.name})
+    former: list[weakref.ref[Layout]] = []
+    for _ in range(3):
+        layout = Layout(one.series * 150_000)
+        former.append(weakref.ref(layout))
+        shown = replace(one, layout=layout, values=np.ones(150_000))
+        page = render([only(shown, names, names) if filtered else shown], "text")
+        assert page.series == 1
+        del layout, shown
+    gc.collect()
+    assert [layout() is None for layout in former] == [True, True, False]

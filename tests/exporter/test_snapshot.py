@@ -4,10 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin_exporter.snapshot import (
+    MOST_REMEMBERED,
     DuplicateSeries,
     Exemplar,
     Family,
     LayoutCache,
+    Remembered,
     Sample,
     Snapshot,
     Source,
@@ -118,3 +120,18 @@ def test_many_series_are_built_in_slices_and_a_duplicate_among_them_is_seen() ->
     assert cache.build(many)[0] is layout
     with pytest.raises(DuplicateSeries):
         cache.build([*many, many[0]])
+
+
+def test_what_is_remembered_has_a_bound_by_number_and_by_series() -> None:
+    kept: Remembered[str, int] = Remembered(3)
+    for key in "abcd":
+        kept.keep(key, ord(key), 10)
+    assert [kept.get(key) for key in "abcd"] == [None, 98, 99, 100]
+    kept.get("b")  # was asked for last
+    kept.keep("e", 101, MOST_REMEMBERED - 10)
+    assert [kept.get(key) for key in "bcde"] == [98, None, None, 101]
+    kept.keep("f", 102, 2 * MOST_REMEMBERED)
+    assert [kept.get(key) for key in "bef"] == [None, None, 102]
+    kept.keep("f", 103, 10)
+    kept.keep("g", 104, MOST_REMEMBERED - 10)
+    assert [kept.get(key) for key in "fg"] == [103, 104]
