@@ -1,8 +1,9 @@
 """How long a request waits for the event loop, and what held the loop up.
 
 Two threads look at the loop from outside. One sends a real request to our own server each second:
-the time to the answer holds everything that anybody's request waits for. The other asks the loop
-four times a second to turn; one that does not within a second is blocked, and its stack is logged.
+the time to the answer holds everything that anybody's request waits for, refusals too. The other
+asks the loop four times a second to turn; one that does not within a second is blocked, and its
+stack is logged.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ BLOCKED_SECONDS = 1.0
 _TICK_SECONDS = 0.25
 _ASK_SECONDS = 1.0
 _GIVE_UP_SECONDS = 60.0
+_STATUS_BYTES = 64
 _WINDOW_SECONDS = 15.0
 _FRAMES = 25  # of the loop's stack, the innermost
 _IDLE_SHARE = 0.5  # a process that used less of the time was stopped, or had no CPU
@@ -37,7 +39,9 @@ class Waits:
         self._ended: deque[tuple[float, float]] = deque()
 
     def begin(self, now: float) -> None:
-        self._began = now
+        """One that has not ended goes on."""
+        if self._began is None:
+            self._began = now
 
     def end(self, now: float, counts: bool = True) -> None:
         """`counts`: whether that was an answer."""
@@ -57,7 +61,8 @@ class Waits:
 class LoopWatch:
     """`start` within the loop that is watched; `samples` is what it found.
 
-    `ask` sends one request to the server and returns at the answer; OSError: there was none.
+    `ask` sends one request to the server and returns at the answer. OSError: there was none, and
+    the wait goes on until there is one; ConnectionRefusedError: nobody listens, so nobody waits.
     `monotonic` and `cpu` give seconds: of the clock, and of work by this process.
     """
 
@@ -109,12 +114,14 @@ class LoopWatch:
             self._say_blocked(now - asked[0], cpu - asked[1])
 
     def request(self) -> None:
-        """Measure one request of our own."""
+        """Measure one request of our own; where the last had no answer, in its stead."""
         self.waits.begin(self._monotonic())
         try:
             self._ask()
-        except OSError:  # not served yet, or refused: that is no wait
+        except ConnectionRefusedError:  # not served yet, or no more
             self.waits.end(self._monotonic(), counts=False)
+        except OSError:
+            log.debug("the agent's own request had no answer, retrying", exc_info=True)
         else:
             self.waits.end(self._monotonic())
 
@@ -149,23 +156,26 @@ class LoopWatch:
 
 
 def own_request(listeners: Sequence[socket.socket]) -> Callable[[], None]:
-    """A GET of /-/healthy over the first of `listeners`, by a connection of its own."""
+    """A GET of the landing page over the first of `listeners`, by a connection of its own.
+
+    It is served as anybody's request is: a health check would wait in no queue, and find a place
+    where others are refused. It raises OSError if there is no answer or a 503, the refusal."""
     family, address = listeners[0].family, listeners[0].getsockname()
     if family == socket.AF_INET and address[0] == "0.0.0.0":
         address = ("127.0.0.1", address[1])
     if family == socket.AF_INET6 and address[0] == "::":
         address = ("::1", *address[1:])
     host = joined(*address[:2])
-    head = f"GET /-/healthy HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+    head = f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
 
     def ask() -> None:
         with socket.socket(family, socket.SOCK_STREAM) as connection:
             connection.settimeout(_GIVE_UP_SECONDS)
-            try:
-                connection.connect(address)
-                connection.sendall(head)
-                connection.recv(1)
-            except TimeoutError:
-                return  # it has waited that long
+            connection.connect(address)
+            connection.sendall(head)
+            with connection.makefile("rb") as answer:
+                status = answer.readline(_STATUS_BYTES).split()[1:2]
+        if not status or status == [b"503"]:
+            raise ConnectionAbortedError("closed or refused")
 
     return ask

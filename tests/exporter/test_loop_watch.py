@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tocsin_exporter.admission import is_health
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.loop_watch import BLOCKED_SECONDS, LoopWatch, own_request
 
@@ -165,19 +166,57 @@ async def test_a_call_that_keeps_the_interpreters_lock_is_no_stopped_process(
     assert "test_a_call_that_keeps" in caplog.text
 
 
-@pytest.mark.parametrize(("bound", "host"), [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1")])
-async def test_the_request_goes_to_our_own_listener(bound: str, host: str) -> None:
+@pytest.mark.parametrize(
+    "fault", [ConnectionResetError, BrokenPipeError, ConnectionAbortedError, TimeoutError, OSError]
+)
+async def test_who_is_refused_or_cut_off_still_waits(fault: type[OSError]) -> None:
+    """An end without an answer counted as one: the lag was low while nobody was answered."""
+    times, broken = Times(), True
+
+    def ask() -> None:
+        times.pass_by(0.5)
+        if broken:
+            raise fault
+
+    watch = watching(times, ask)
+    for _ in range(4):
+        watch.request()
+        times.pass_by(1.0)
+    assert said(watch)["tocsin_loop_lag_seconds"] == pytest.approx(6.0)
+    broken = False
+    watch.request()
+    assert said(watch)["tocsin_loop_lag_seconds"] == pytest.approx(6.5)
+    times.pass_by(16.0)
+    assert said(watch)["tocsin_loop_lag_seconds"] == 0
+    watch.request()
+    assert said(watch)["tocsin_loop_lag_seconds"] == pytest.approx(0.5)
+
+
+async def heads_of(bound: str, answer: bytes) -> list[bytes]:
+    """What our own request says to a server that says `answer` and closes."""
     heads = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heads.append(await reader.readuntil(b"\r\n\r\n"))
-        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        writer.write(answer)
         writer.close()
 
     with socket.create_server((bound, 0)) as listener:
         port = listener.getsockname()[1]
         async with await asyncio.start_server(serve, sock=listener):
             await asyncio.to_thread(own_request([listener]))
-    assert heads == [
-        f"GET /-/healthy HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode()
-    ]
+    return [head.replace(b":%d\r\n" % port, b":PORT\r\n") for head in heads]
+
+
+@pytest.mark.parametrize("bound", ["0.0.0.0", "127.0.0.1"])
+async def test_the_request_goes_to_our_own_listener_and_is_nothing_special(bound: str) -> None:
+    """One for our health would find a place, and wait for nobody, where others are refused."""
+    heads = await heads_of(bound, b"HTTP/1.1 200 OK\r\n\r\n")
+    assert heads == [b"GET / HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nConnection: close\r\n\r\n"]
+    assert not is_health({"path": "/"})
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 503 Service Unavailable\r\n\r\n"])
+async def test_an_end_or_a_refusal_is_no_answer(answer: bytes) -> None:
+    with pytest.raises(ConnectionAbortedError):
+        await heads_of("127.0.0.1", answer)

@@ -50,7 +50,8 @@ _LOOP = (
     gauge("tocsin_build_info", "The version that runs; always 1.",
           "", "version", "python_version"),
     gauge("tocsin_loop_lag_seconds",
-          "Longest time in the last 15 s that a request to the agent itself waited.", "seconds"),
+          "Longest time in the last 15 s that a request to the agent itself waited for its answer,"
+          " refusals included.", "seconds"),
     counter("tocsin_loop_blocked_total",
             "Times that the event loop stood still for a second; the log has what held it."),
     counter("tocsin_sampling_rounds_total", "Finished sampling rounds, by source.",
