@@ -80,7 +80,7 @@ from tocsin_exporter.watches import (
 )
 
 CLOSED_FOR_MS = 90 * 86_400_000  # how long a closed incident is remembered
-RULE_THREADS = 2  # for the rules that take long: one that hangs on the disk leaves one
+RULE_THREADS = 2  # for the rules that take long, for those that need the disk, and for templates
 DEMO = (
     "a demo with a small model, starting at {}; it ends when an engine is here, on a usual port or "
     "named with --engine.url http://HOST:PORT"
@@ -335,7 +335,7 @@ class App:
     def _surroundings(self) -> Surroundings:
         config = self.setup.config
         watched = partial(getattr, self.agent, "sources")
-        threads = Threads(RULE_THREADS, "rules")
+        threads = [Threads(RULE_THREADS, name) for name in ("rules", "disk", "texts")]
         return Surroundings(
             engine=RuleQueries(self.engine, threads, self.store.sealed_at, self.clock.monotonic),
             write=self.store.append_rules,

@@ -22,14 +22,14 @@ class Threads(Executor):
     """
 
     def __init__(self, most: int, name: str) -> None:
-        self._most, self._name = most, name
+        self.most, self._name = most, name
         self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future: Future[T] = Future()
         self._jobs.put((future, partial(fn, *args, **kwargs)))
-        if len(self._threads) < self._most:
+        if len(self._threads) < self.most:
             name = f"{self._name}-{len(self._threads)}"
             thread = threading.Thread(target=self._serve, name=name, daemon=True)
             try:

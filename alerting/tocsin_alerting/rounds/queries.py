@@ -1,16 +1,19 @@
 """Queries of rules: on the loop what is known to be quick, in a thread what may take long."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tocsin_alerting.api.threads import Threads
 from tocsin_alerting.promql.ast import Expr
 from tocsin_alerting.promql.engine import Engine
+from tocsin_alerting.promql.evaluation.budget import QueryTimeout
 from tocsin_alerting.promql.result import Result
 from tocsin_alerting.rules.unknown import reach_ms
 from tocsin_exporter.tasks import in_thread
 
 SLOW_SECONDS = 0.005
+MOST_SECONDS = 30.0  # until an answer of a thread; a disk that hangs gives none
 _MOST_KNOWN = 100_000
 
 
@@ -23,36 +26,75 @@ class _Known:
     seconds: float
 
 
+@dataclass(slots=True, eq=False)
+class _Asked:
+    """How far a thread is with a query."""
+
+    began: bool = False
+    ended: bool = False
+
+
 class RuleQueries:
     """An engine for rules. A query that was quick the last time and needs memory only is evaluated
     at once: going to a thread and back takes longer. `sealed(at_ms)` says whether samples of that
-    time lie on the disk, which may be slow, or hang.
+    time lie on the disk, which may be slow, or hang: of the `threads` the second ones are for those
+    that need it and the third ones for templates, so that neither keep the first from the others.
     """
 
     def __init__(
         self,
         engine: Engine,
-        threads: Threads,
+        threads: Sequence[Threads],
         sealed: Callable[[int], bool],
         seconds: Callable[[], float],
+        most_seconds: float = MOST_SECONDS,
     ) -> None:
         self._engine = engine
-        self._threads = threads
+        self._memory, self._disk, self._texts = threads
         self._sealed = sealed
         self._seconds = seconds
+        self._most_seconds = most_seconds
+        self._stuck: dict[Threads, set[_Asked]] = {one: set() for one in threads}
         self._known: dict[int, _Known] = {}
 
     async def instant(self, query: str | Expr, at_ms: int) -> Result:
-        """As Engine.instant; text, which only templates ask, is always asked in a thread."""
+        """As Engine.instant; text, which only templates ask, is always asked in a thread. Raises
+        QueryTimeout when that does not answer, and at once while none of its kind does."""
         if isinstance(query, str):
-            return await self._apart(query, at_ms)
+            return await self._apart(self._texts, query, at_ms)
         known = self._of(query)
-        if known.seconds >= SLOW_SECONDS or self._sealed(at_ms - known.reach_ms):
-            return await self._apart(query, at_ms, known)
+        if self._sealed(at_ms - known.reach_ms):
+            return await self._apart(self._disk, query, at_ms, known)
+        if known.seconds >= SLOW_SECONDS:
+            return await self._apart(self._memory, query, at_ms, known)
         return self._timed(query, at_ms, known)
 
-    async def _apart(self, query: str | Expr, at_ms: int, known: _Known | None = None) -> Result:
-        return await in_thread(lambda: self._timed(query, at_ms, known), self._threads)
+    async def _apart(
+        self, threads: Threads, query: str | Expr, at_ms: int, known: _Known | None = None
+    ) -> Result:
+        stuck = self._stuck[threads]
+        if len(stuck) >= threads.most:
+            raise QueryTimeout("the queries before it have no answer yet; does the disk hang?")
+        asked = _Asked()
+
+        def answer() -> Result:
+            asked.began = True
+            try:
+                return self._timed(query, at_ms, known)
+            finally:
+                asked.ended = True
+                stuck.discard(asked)
+
+        try:
+            async with asyncio.timeout(self._most_seconds):
+                return await in_thread(answer, threads)
+        except TimeoutError:
+            if asked.began:
+                stuck.add(asked)
+            if asked.ended:
+                stuck.discard(asked)
+            why = f"no answer within {self._most_seconds:g} s: the disk hangs, or others take long"
+            raise QueryTimeout(why) from None
 
     def _timed(self, query: str | Expr, at_ms: int, known: _Known | None) -> Result:
         began = self._seconds()

@@ -1,5 +1,6 @@
 """Which queries of rules are evaluated on the loop, and which in a thread."""
 
+import asyncio
 import threading
 import time
 
@@ -7,9 +8,11 @@ import pytest
 
 from support.exhausted import no_threads
 from tocsin_alerting.api.threads import Threads
+from tocsin_alerting.promql.ast import Expr
 from tocsin_alerting.promql.engine import Engine
+from tocsin_alerting.promql.evaluation.budget import QueryTimeout
 from tocsin_alerting.promql.parser import parse
-from tocsin_alerting.rounds.queries import SLOW_SECONDS, RuleQueries
+from tocsin_alerting.rounds.queries import MOST_SECONDS, SLOW_SECONDS, RuleQueries
 from tocsin_alerting.store.selection import Selection
 from tocsin_alerting.store.store import Store
 
@@ -24,10 +27,14 @@ class Watched(Store):
         super().__init__()
         self.threads: list[str] = []
         self.seconds = 0.0
+        self.answers = threading.Event()  # of the disk, and to templates
+        self.answers.set()
         self.write([((("__name__", "m"),), NOW, 1.0)])
 
     def select(self, *arguments: object, **named: object) -> Selection:
         self.threads.append(threading.current_thread().name)
+        if not threading.current_thread().name.startswith(("rules", "Main")):
+            self.answers.wait()
         if self.seconds:
             time.sleep(self.seconds)
         return super().select(*arguments, **named)  # type: ignore[arg-type]
@@ -38,11 +45,14 @@ def store() -> Watched:
     return Watched()
 
 
-def queries(store: Watched, sealed_before_ms: int = 0) -> RuleQueries:
+def queries(
+    store: Watched, sealed_before_ms: int = 0, most_seconds: float = MOST_SECONDS
+) -> RuleQueries:
     def sealed(at_ms: int) -> bool:
         return at_ms < sealed_before_ms
 
-    return RuleQueries(Engine(store), Threads(2, "rules"), sealed, time.monotonic)
+    threads = [Threads(2, name) for name in ("rules", "disk", "texts")]
+    return RuleQueries(Engine(store), threads, sealed, time.monotonic, most_seconds)
 
 
 def where(store: Watched) -> list[str]:
@@ -76,14 +86,14 @@ async def test_what_may_need_the_disk_never_runs_on_the_loop(store: Watched) -> 
     for _ in range(3):
         await asked.instant(near, NOW)
         await asked.instant(far, NOW)
-    assert where(store) == ["rules", "rules", *["loop", "rules"] * 2]
+    assert where(store) == ["rules", "disk", *["loop", "disk"] * 2]
 
 
 async def test_what_a_template_asks_runs_in_a_thread(store: Watched) -> None:
     asked = queries(store)
     for _ in range(2):
         await asked.instant("m", NOW)
-    assert where(store) == ["rules", "rules"]
+    assert where(store) == ["texts", "texts"]
 
 
 async def test_an_error_comes_back_from_the_thread(store: Watched) -> None:
@@ -97,3 +107,46 @@ async def test_without_a_thread_a_rule_is_evaluated_all_the_same(store: Watched)
         result = await asked.instant(expr, NOW)
     assert [value for _, value in result.value] == [1.0]  # type: ignore[union-attr, misc]
     assert where(store) == ["loop"]
+
+
+async def test_a_disk_that_hangs_fails_those_alone_that_need_it(store: Watched) -> None:
+    """And each of them at once, when all threads for the disk wait in vain."""
+    asked = queries(store, sealed_before_ms=NOW - HOUR, most_seconds=0.05)
+    far = [parse(f"max_over_time(m[{hours}h])") for hours in range(2, 6)]
+    store.answers.clear()
+    for query in far[:2]:
+        with pytest.raises(QueryTimeout, match="no answer within 0.05 s"):
+            await asked.instant(query, NOW)
+    for query in far[2:]:
+        with pytest.raises(QueryTimeout, match="does the disk hang"):
+            await asked.instant(query, NOW)
+    for _ in range(3):
+        with pytest.raises(QueryTimeout):
+            await asked.instant("m", NOW)
+    assert store.threads[2:4] == ["texts-0", "texts-1"]
+    for _ in range(2):
+        assert (await asked.instant(parse("m"), NOW)).value
+    store.answers.set()
+    async with asyncio.timeout(30):
+        while not await _answers(asked, far[3]):
+            await asyncio.sleep(0)
+
+
+async def _answers(asked: RuleQueries, query: Expr) -> bool:
+    try:
+        return bool((await asked.instant(query, NOW)).value)
+    except QueryTimeout:
+        return False
+
+
+async def test_a_query_that_waits_for_a_thread_in_vain_is_not_run_later(store: Watched) -> None:
+    asked = queries(store, sealed_before_ms=NOW - HOUR, most_seconds=0.05)
+    store.answers.clear()
+    far = [parse(f"max_over_time(m[{hours}h])") for hours in range(2, 7)]
+    done = await asyncio.gather(*(asked.instant(one, NOW) for one in far), return_exceptions=True)
+    assert [type(one) for one in done] == [QueryTimeout] * 5
+    store.answers.set()
+    async with asyncio.timeout(30):
+        while not await _answers(asked, far[4]):
+            await asyncio.sleep(0)
+    assert len(store.threads) == 3 and where(store) == ["disk"] * 3
