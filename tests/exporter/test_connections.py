@@ -199,12 +199,16 @@ def test_however_many_come_in_a_second_each_connection_is_asked_once_to_make_roo
     assert not any(one.dropped for one in [*others, *greedy])
 
 
-def test_who_was_passed_over_keeps_its_turn() -> None:
+@pytest.mark.parametrize("reads", [False, True])
+def test_who_was_passed_over_keeps_its_turn(reads: bool) -> None:
     table = Connections(Limits(connections=8, spare=0))
     first, second, third, fourth = clients(4, table, "10.0.0.1")
+    for one in (first, second, third, fourth) if reads else ():
+        table.reads(one)
     first.reading = True
-    assert table.admit(Client("10.0.0.1")) is None
+    newest = clients(1, table, "10.0.0.1")[0]
     assert second.dropped
+    table.busy(newest)
     first.reading = False
     table.look(1.0)
     assert table.admit(Client("10.0.0.1")) is None
