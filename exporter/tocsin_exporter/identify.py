@@ -40,7 +40,8 @@ async def identify(access: EngineAccess, timeout_s: float) -> Identity | None:
             kind = page.dialect.name if page.dialect else _served_by(models)
             model = next(iter(answers.models(models) or ()), "")
             if page.dialect and not model:
-                model = answers.first_model(await in_slices(engine_text.read(page.text)))
+                lines = await in_slices(engine_text.read(page.text))
+                model = await in_slices(answers.first_model(lines))
     except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, OSError):
         return None
     finally:

@@ -163,7 +163,7 @@ class Engine:
                 return found
         translator = Translator(dialect, self.target, self._families)
         self._version = await self._ask_version(dialect, page)
-        if not answers.first_model(page):
+        if not await in_slices(answers.first_model(page)):
             translator.model = await self._first_model(dialect)
         self._translator, self._kind = translator, dialect.name
         return await self._in_slices(translator.samples(page))

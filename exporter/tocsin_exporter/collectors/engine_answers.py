@@ -8,7 +8,7 @@ from tocsin_exporter.collectors import engine_text
 from tocsin_exporter.collectors.engine_dialects import Dialect, recognise
 from tocsin_exporter.collectors.engine_text import LONGEST_NAME, Lines
 from tocsin_exporter.engine_access import Reply
-from tocsin_exporter.slices import Work
+from tocsin_exporter.slices import SLICE, Work
 
 METRICS_PATHS = ("/metrics", "/prometheus/metrics")
 _NO_PAGE = (404, 405, 501)
@@ -73,10 +73,19 @@ def has_samples(page: EnginePage) -> Work[bool]:
     return any(engine_text.series(text) for text in lines.texts)
 
 
-def first_model(page: Lines) -> str:
+def first_model(page: Lines) -> Work[str]:
     """The model of the first series of a metrics page that names one."""
-    named = (found[1] for text in page.texts[:_LOOKED_AT] for found in _MODEL.finditer(text))
-    return next((name for name in named if name != "undefined" and len(name) <= LONGEST_NAME), "")
+    cost = 0
+    for text in page.texts[:_LOOKED_AT]:
+        cost += len(text)
+        if cost > SLICE:
+            cost = 0
+            yield
+        named = (found[1] for found in _MODEL.finditer(text))
+        for name in named:
+            if name != "undefined" and len(name) <= LONGEST_NAME:
+                return name
+    return ""
 
 
 def own_version(page: Lines) -> str:

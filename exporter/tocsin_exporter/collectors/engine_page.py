@@ -112,7 +112,7 @@ class OriginalPage:
 
 def _layout(page: Lines) -> Work[tuple[Layout, NDArray[np.intp] | None]]:
     """The series in their order and their lines (None: all); a repeated one counts once."""
-    families = yield from _families(page.comments)
+    families = yield from _families(page.headings)
     found: dict[tuple[str, Labels], Series] = {}
     rows: list[int] = []
     cost = 0
@@ -151,17 +151,15 @@ def _labels(labels: Mapping[str, str]) -> Labels:
     return tuple(sorted((name, value) for name, value in labels.items() if value))
 
 
-def _families(comments: Sequence[str]) -> Work[dict[str, Family]]:
-    """The families that the page's headings name."""
+def _families(headings: Sequence[str]) -> Work[dict[str, Family]]:
+    """The families that the page's `# HELP` and `# TYPE` name."""
     families: dict[str, Family] = {}
     cost = 0
-    for line in comments:
-        cost += NEW // 4 + len(line) if line.startswith("# ") else 1
+    for line in headings:
+        cost += NEW // 4 + len(line)
         if cost > SLICE:
             cost = 0
             yield
-        if not line.startswith("# "):
-            continue
         kind, name, text = (*line.rstrip()[2:].split(" ", 2), "", "")[:3]
         family = families.get(name) or Family(name, "untyped", "")
         if kind == "TYPE":

@@ -14,26 +14,29 @@ from tocsin_exporter.slices import SLICE, Work
 LONGEST_LINE = 32 << 10  # characters; an engine's are below 4,000
 LONGEST_NAME = 1024  # of a model, or another label's value that stands on many series of ours
 MOST_SERIES = 100_000
+MOST_HEADINGS = 2 * MOST_SERIES  # a help and a type for each
 
 # Possessive: a page without end quotes costs time in proportion to its length, not to its square.
 _LABEL = re.compile(r'\s*+([a-zA-Z_][a-zA-Z0-9_]*+)\s*+=\s*+"((?:[^"\\\n]++|\\.)*+)"\s*+,?')
 _LINE = re.compile(
     r'([a-zA-Z_:][a-zA-Z0-9_:]*+[ \t]*+(?:\{(?:[^"}]++|"(?:[^"\\]++|\\.)*+")*+\})?)[ \t]*+(\S++)'
 )
+_HEADINGS = ("# HELP ", "# TYPE ")
 _ESCAPE = re.compile(r"\\(.)")
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
 @dataclass(slots=True)
 class Lines:
-    """The series of a page as they are written, a value for each, and its comments.
+    """The series of a page as they are written, a value for each, and its `# HELP` and `# TYPE`.
 
-    `left_out` counts lines that are too long, and those after the first `MOST_SERIES` series.
+    `left_out` counts lines that are too long, and those after the first `MOST_SERIES` series and
+    `MOST_HEADINGS` headings. Other comments mean nothing.
     """
 
     texts: list[str] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
-    comments: list[str] = field(default_factory=list)
+    headings: list[str] = field(default_factory=list)
     left_out: int = 0
 
 
@@ -81,7 +84,8 @@ def _read_part(part: str, most: int, found: Lines) -> None:
         if len(line) > LONGEST_LINE:
             found.left_out += 1
         elif line[0] == "#":
-            found.comments.append(line)
+            if line.startswith(_HEADINGS):
+                _add_heading(line, found)
         elif len(texts) >= most:
             found.left_out += 1
         else:
@@ -91,6 +95,13 @@ def _read_part(part: str, most: int, found: Lines) -> None:
             except ValueError:
                 continue
             texts.append(text)
+
+
+def _add_heading(line: str, found: Lines) -> None:
+    if len(found.headings) < MOST_HEADINGS:
+        found.headings.append(line)
+    else:
+        found.left_out += 1
 
 
 def _cut(line: str) -> tuple[str, str]:

@@ -65,4 +65,10 @@ def test_a_model_list_is_openais(body: str, names: list[str] | None) -> None:
     ],
 )
 def test_the_first_model_of_a_page(text: str, model: str) -> None:
-    assert answers.first_model(at_once(engine_text.read(text))) == model
+    assert at_once(answers.first_model(at_once(engine_text.read(text)))) == model
+
+
+def test_the_first_model_is_looked_for_in_slices() -> None:
+    line = "x{" + 'model_name="undefined",' * 1_400 + "} 1\n"
+    looking = answers.first_model(at_once(engine_text.read(line * 240)))
+    assert sum(1 for _ in looking) > 200

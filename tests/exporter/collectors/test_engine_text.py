@@ -14,7 +14,12 @@ from tocsin_exporter.catalogue import LLM
 from tocsin_exporter.collectors import engine_text
 from tocsin_exporter.collectors.engine_dialects import VLLM, recognise
 from tocsin_exporter.collectors.engine_page import OriginalPage
-from tocsin_exporter.collectors.engine_text import LONGEST_LINE, LONGEST_NAME, Lines
+from tocsin_exporter.collectors.engine_text import (
+    LONGEST_LINE,
+    LONGEST_NAME,
+    MOST_HEADINGS,
+    Lines,
+)
 from tocsin_exporter.collectors.engine_translation import OTHER, Translator
 from tocsin_exporter.slices import SLICE, Work, at_once
 
@@ -117,9 +122,17 @@ def test_no_slice_of_a_page_of_megabytes_takes_long(kind: str) -> None:
 
 
 def test_series_over_the_limit_are_counted_and_not_read() -> None:
-    lines = at_once(engine_text.read("a 1\nb 2\nc 3\n# d\n", most=2))
-    assert (lines.texts, lines.values, lines.comments) == (["a", "b"], [1.0, 2.0], ["# d"])
+    lines = at_once(engine_text.read("a 1\nb 2\nc 3\n# TYPE d gauge\n", most=2))
+    assert (lines.texts, lines.values) == (["a", "b"], [1.0, 2.0])
+    assert lines.headings == ["# TYPE d gauge"]
     assert lines.left_out == 1
+
+
+def test_comments_that_mean_nothing_are_not_kept_and_headings_have_a_bound() -> None:
+    lines = read("#a\n" * 10_000 + "# b\n#HELP c c\n# HELP d d\n# TYPE d gauge\n")
+    assert (lines.headings, lines.left_out) == (["# HELP d d", "# TYPE d gauge"], 0)
+    lines = read("# TYPE d gauge\n" * (MOST_HEADINGS + 7))
+    assert (len(lines.headings), lines.left_out) == (MOST_HEADINGS, 7)
 
 
 def test_what_was_left_out_is_counted_by_the_translation() -> None:
