@@ -22,6 +22,7 @@ _HOTPLUG_SECONDS = 3.0  # idle time that falls by so much belongs to a CPU that 
 
 _NAME = re.compile(r"cpu[0-9]+")
 _FEWEST = 4  # columns, in the oldest kernels
+_MOST = len(_MODES) + len(_GUEST_MODES)
 
 Seconds = list[float]  # by mode, then by guest mode
 
@@ -39,7 +40,7 @@ def parse(line: str) -> Iterator[tuple[str, Seconds]]:
     name, *ticks = line.split()
     if not _NAME.fullmatch(name) or len(ticks) < _FEWEST:
         raise ValueError(f"{name} is no CPU with its times")
-    yield name[3:], [count(tick) / TICKS for tick in ticks]
+    yield name[3:], [count(tick) / TICKS for tick in ticks[:_MOST]]
 
 
 def samples(now: Mapping[str, Seconds], last: dict[str, Seconds]) -> Iterator[Sample]:

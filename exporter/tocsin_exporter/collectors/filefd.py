@@ -17,6 +17,6 @@ def filefd(site: Site) -> FileReading:
 
 
 def parse(line: str) -> Iterator[Sample]:
-    allocated, _, maximum = line.split()  # the second has been 0 since Linux 2.6
+    allocated, _, maximum, *_ = line.split()  # the second has been 0 since Linux 2.6
     yield Sample(_ALLOCATED, count(allocated))
     yield Sample(_MAXIMUM, count(maximum))

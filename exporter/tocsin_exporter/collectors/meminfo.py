@@ -22,10 +22,11 @@ def meminfo(site: Site) -> FileReading:
 
 def parse(line: str) -> Iterator[Sample]:
     """`Active(anon):   1568 kB` is node_memory_Active_anon_bytes; without a unit it is a count."""
-    key, value, *unit = line.split()
-    if not _FIELD.fullmatch(key) or unit not in ([], ["kB"]):
+    key, value, *more = line.split()
+    in_bytes = more[:1] == ["kB"]
+    if not _FIELD.fullmatch(key) or (more and not in_bytes and more[0].isalpha()):
         raise ValueError(f"{key} is no field of meminfo")
-    yield Sample(_family(key, bool(unit)), number(value) * (1024 if unit else 1))
+    yield Sample(_family(key, in_bytes), number(value) * (1024 if in_bytes else 1))
 
 
 @lru_cache(maxsize=512)

@@ -53,7 +53,7 @@ def parse(line: str, root: str = "/") -> Iterator[Mount]:
     """A line of proc(5) mountinfo: fields, a lone `-`, then kind, device and its options."""
     before, _, after = line.partition(" - ")
     _, _, _, _, point, options, *_ = before.split(" ")
-    kind, device, more = after.split(" ")
+    kind, device, more, *_ = after.split(" ")
     if not point.startswith("/") or not kind:
         raise ValueError(f"{point!r} is no path")
     flags = {*options.split(","), *more.split(",")}

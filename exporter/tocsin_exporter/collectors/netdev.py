@@ -28,5 +28,5 @@ def parse(line: str) -> Iterator[Sample]:
     if not device.strip(" "):
         raise ValueError("a line without a device")
     of_device = (("device", device.strip(" ")),)
-    for family, value in zip(_FAMILIES, columns.split(), strict=True):
+    for family, value in zip(_FAMILIES, columns.split()[: len(_FAMILIES)], strict=True):
         yield Sample(family, count(value), of_device)

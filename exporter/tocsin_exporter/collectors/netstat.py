@@ -54,7 +54,7 @@ def parse(said: str, lines: Lines) -> Iterator[Sample]:
 def parse_pair(heading: str, numbers: str) -> Iterator[Sample]:
     names, fields = _columns(heading)
     _, *values = numbers.split()
-    if len(values) != names:
+    if len(values) < names:
         raise ValueError(f"{names} names, but {len(values)} numbers")
     for index, family in fields:
         yield Sample(family, number(values[index]))
@@ -62,7 +62,7 @@ def parse_pair(heading: str, numbers: str) -> Iterator[Sample]:
 
 def parse6(line: str) -> Iterator[Sample]:
     """Lines such as `Udp6InDatagrams    12`; addresses in hexadecimal do not occur here."""
-    name, value = line.split()
+    name, value, *_ = line.split()
     if (family := _family6(name)) is not None:
         yield Sample(family, number(value))
 

@@ -46,6 +46,7 @@ def parse(resource: str, line: str) -> Iterator[Sample]:
     """`some avg10=0.00 avg60=0.00 avg300=0.00 total=12345`, in microseconds."""
     kind, _, rest = line.partition(" ")
     if (family := _FAMILIES.get((resource, kind))) is not None:
-        yield Sample(family, count(rest.rpartition("total=")[2]) / 1e6)
+        fields = dict(word.partition("=")[::2] for word in rest.split())
+        yield Sample(family, count(fields["total"]) / 1e6)
     elif kind not in _KINDS:
         raise ValueError(f"{kind} is no kind of pressure")

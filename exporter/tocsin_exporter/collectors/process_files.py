@@ -92,12 +92,12 @@ def _stat_counts(fields: list[str]) -> dict[str, float]:
 
 
 def _numbers(said: Mapping[str, str], names: Mapping[str, str]) -> dict[str, float]:
-    return {name: count(said[key]) for key, name in names.items() if key in said}
+    return {name: count(said[key].split()[0]) for key, name in names.items() if key in said}
 
 
 def boot_seconds(stat: str) -> int | None:
     """When the machine started, in Unix seconds; None where /proc/stat does not say."""
-    found = re.search(r"^btime ([0-9]{1,12})$", stat, re.MULTILINE)
+    found = re.search(r"^btime ([0-9]{1,12})(?=\s|$)", stat, re.MULTILINE)
     return int(found[1]) if found else None
 
 

@@ -25,6 +25,7 @@ _LARGEST = 2.0**64
 
 class Lines:
     """Takes kernel files apart line by line: a line that does not parse costs itself alone.
+    A newer kernel may add fields at the end of any line: a parser ignores those.
 
     `skipped` counts what was left out, by reason; the first line of a reason is logged.
     """

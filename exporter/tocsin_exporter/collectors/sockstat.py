@@ -34,10 +34,13 @@ def _read(net: str, lines: Lines) -> Iterator[Sample]:
 
 def parse(line: str, page_bytes: int) -> Iterator[Sample]:
     """Lines such as `TCP: inuse 1 orphan 0 tw 1 alloc 1 mem 44`; `mem` is in pages."""
-    protocol, *words = line.split()
-    for field, value in zip(words[::2], words[1::2], strict=True):
-        if not (_NAME.fullmatch(field) and _NAME.fullmatch(protocol.removesuffix(":"))):
-            raise ValueError(f"{protocol} {field} is no count of sockets")
+    protocol, first, *words = line.split()
+    if not (_NAME.fullmatch(first) and _NAME.fullmatch(protocol.removesuffix(":")) and words):
+        raise ValueError(f"{protocol} {first} is no count of sockets")
+    fields = (first, *words)
+    for field, value in zip(fields[::2], fields[1::2], strict=False):
+        if not _NAME.fullmatch(field):
+            return
         yield from _field(protocol.removesuffix(":"), field, number(value), page_bytes)
 
 

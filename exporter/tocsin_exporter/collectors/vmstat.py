@@ -20,8 +20,9 @@ def vmstat(site: Site) -> FileReading:
 
 def parse(line: str) -> Iterator[Sample]:
     """Lines such as `pgfault 2456586`."""
-    field, value = line.split()
+    field, count_text, *_ = line.split()
+    value = number(count_text)
     if _WANTED.match(field):
         if not _NAME.fullmatch(field):
             raise ValueError(f"{field} is no field of vmstat")
-        yield Sample(VMSTAT.family(field), number(value))
+        yield Sample(VMSTAT.family(field), value)

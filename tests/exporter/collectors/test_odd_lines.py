@@ -191,3 +191,20 @@ async def test_what_a_kernel_does_not_count_is_not_there(machine: Path, name: st
         (machine / "proc" / file).write_text("")
     with pytest.raises(Unavailable):
         await read(machine, name)
+
+
+@pytest.mark.parametrize("further", [b" new=5", b" 99", b" 99 new=5", b"\r"])
+@pytest.mark.parametrize(("name", "file"), PAIRS)
+async def test_further_fields_at_the_end_of_every_line_cost_nothing(
+    machine: Path, name: str, file: str, further: bytes
+) -> None:
+    path = machine / "proc" / file
+    lines = path.read_bytes().split(b"\n")[:-1]
+    if file == "diskstats":  # only a kernel that has all the fields that we know has one more
+        lines = [line for line in lines if len(line.split()) >= 20]
+    path.write_bytes(b"\n".join([*lines, b""]))
+    whole = (await read(machine, name))[0]
+    path.write_bytes(b"".join(line + further * (b"|" not in line) + b"\n" for line in lines))
+    rows, _, malformed = await read(machine, name)
+    assert ({key: rows.get(key) for key in whole}, malformed) == (whole, 0)
+    assert whole

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from support.site import RECORDED
-from tocsin_exporter.collectors.process_files import parse_files_limit, parse_stat, read
+from tocsin_exporter.collectors.process_files import boot_seconds, parse_files_limit, parse_stat, read
 
 
 def test_a_name_may_hold_blanks_and_parentheses() -> None:
@@ -37,3 +37,15 @@ def test_a_number_that_is_none_is_an_error(tmp_path: Path, odd: str) -> None:
     stat.write_text(stat.read_text().replace(" 5000 ", f" {odd} "))
     with pytest.raises(ValueError):
         read(tmp_path / "4242")
+
+
+def test_further_fields_at_the_end_of_every_line_cost_nothing(tmp_path: Path) -> None:
+    shutil.copytree(RECORDED / "proc/4242", tmp_path / "4242")
+    whole = read(tmp_path / "4242")
+    for name in ("stat", "status", "limits", "io"):
+        path = tmp_path / "4242" / name
+        path.write_text("".join(f"{line} new=5\n" for line in path.read_text().splitlines()))
+    assert read(tmp_path / "4242").counts == whole.counts
+    assert read(tmp_path / "4242").swapped_bytes == whole.swapped_bytes
+    assert read(tmp_path / "4242").files_limit == whole.files_limit
+    assert boot_seconds("ctxt 5\nbtime 1700000000 new=5\n") == 1_700_000_000
