@@ -20,9 +20,10 @@ def vmstat(site: Site) -> FileReading:
 
 def parse(line: str) -> Iterator[Sample]:
     """Lines such as `pgfault 2456586`."""
-    field, count_text, *_ = line.split()
-    value = number(count_text)
+    field, value, *_ = line.split()
     if _WANTED.match(field):
         if not _NAME.fullmatch(field):
             raise ValueError(f"{field} is no field of vmstat")
-        yield Sample(VMSTAT.family(field), value)
+        yield Sample(VMSTAT.family(field), number(value))
+    elif not value.lstrip("-").isdigit():
+        raise ValueError(f"{field} has no count")

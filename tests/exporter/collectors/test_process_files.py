@@ -4,7 +4,12 @@ from pathlib import Path
 import pytest
 
 from support.site import RECORDED
-from tocsin_exporter.collectors.process_files import boot_seconds, parse_files_limit, parse_stat, read
+from tocsin_exporter.collectors.process_files import (
+    boot_seconds,
+    parse_files_limit,
+    parse_stat,
+    read,
+)
 
 
 def test_a_name_may_hold_blanks_and_parentheses() -> None:
