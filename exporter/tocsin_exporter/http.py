@@ -29,6 +29,7 @@ _LACKS = {
     *(errno.EADDRNOTAVAIL, errno.EAGAIN, errno.EBUSY),
 }
 _WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+_GZIP = b"\x1f\x8b"  # a stream of gzip may be several, one after the other
 
 
 class BadAnswer(Exception):
@@ -113,7 +114,7 @@ class _Body:
         if self._pieces < 0 or (self._left_packed < 0 and not self._cut):
             raise self._too_large()
         for block in self._blocks(piece):
-            if len(block) > self._left and not self._cut:
+            if self._pieces < 0 or (len(block) > self._left and not self._cut):
                 raise self._too_large()
             self._texts.append(self._decode(block[: self._left]))
             self._left -= len(block)
@@ -123,6 +124,8 @@ class _Body:
             yield
 
     def text(self) -> str:
+        if self._unpack is not None and not (self.full or self._unpack.whole):
+            raise BadAnswer("its answer ends too early")  # its last number may be half of one
         self._texts.append(self._decode(b"", True))
         return "".join(self._texts)
 
@@ -131,12 +134,9 @@ class _Body:
         if unpack is None:
             yield from (piece[at : at + _BLOCK] for at in range(0, len(piece), _BLOCK))
             return
-        try:
-            while piece and not unpack.eof:  # what follows the end is nobody's
-                yield unpack.decompress(piece, _BLOCK)
-                piece = unpack.unconsumed_tail
-        except zlib.error:
-            raise BadAnswer("its answer is not packed as it says") from None
+        for block in unpack.blocks(piece):
+            yield block
+            self._pieces -= unpack.whole  # each stream within it costs as much as a piece
 
     def _too_large(self) -> TooLarge:
         if self._pieces < 0:
@@ -144,7 +144,39 @@ class _Body:
         return TooLarge(f"its answer is larger than {self._most / (1 << 20):g} MiB")
 
 
-def _unpacker(headers: httpx.Headers) -> "zlib._Decompress | None":
+class _Unpacker:
+    """`whole` while what has come ends where it says, as does a body of nothing."""
+
+    def __init__(self, window: int) -> None:
+        self.whole = True
+        self._window = window
+        self._stream = zlib.decompressobj(window)
+        self._held = b""  # it may be the first byte of another stream
+
+    def blocks(self, piece: bytes) -> Iterator[bytes]:
+        """What `piece` adds. Raises BadAnswer."""
+        piece = self._held + piece
+        try:
+            while piece := self._next(piece):
+                yield self._stream.decompress(piece, _BLOCK)
+                self.whole = self._stream.eof
+                piece = self._stream.unconsumed_tail or self._stream.unused_data
+        except zlib.error:
+            raise BadAnswer("its answer is not packed as it says") from None
+
+    def _next(self, piece: bytes) -> bytes:
+        """`piece`, or nothing when it follows the end and begins no other stream."""
+        self._held = b""
+        if not self._stream.eof:
+            return piece
+        if self._window == _WINDOWS["gzip"] and piece.startswith(_GZIP):
+            self._stream = zlib.decompressobj(self._window)
+            return piece
+        self._held = piece if piece == _GZIP[:1] else b""
+        return b""
+
+
+def _unpacker(headers: httpx.Headers) -> _Unpacker | None:
     """None for a body that is not packed. One packed twice is a bomb, not an answer."""
     named = [one.strip().lower() for one in headers.get("content-encoding", "").split(",")]
     packed = [one for one in named if one not in ("", "identity")]
@@ -154,4 +186,4 @@ def _unpacker(headers: httpx.Headers) -> "zlib._Decompress | None":
         raise BadAnswer(
             f"its answer is packed in a way that we did not ask for: {str(packed)[:100]}"
         )
-    return zlib.decompressobj(_WINDOWS[packed[0]])
+    return _Unpacker(_WINDOWS[packed[0]])

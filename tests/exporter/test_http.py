@@ -97,6 +97,41 @@ async def test_what_is_packed_twice_or_in_another_way_is_refused(way: str) -> No
         await read_text(answer([body], content_encoding=way), MOST)
 
 
+@pytest.mark.parametrize(("way", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+async def test_what_ends_too_early_is_refused(
+    way: str, pack: Callable[[bytes], bytes], step: int
+) -> None:
+    packed = pack(b"requests_total 123456\n")
+    for end in (1, len(packed) // 2, len(packed) - 9, len(packed) - 1):
+        given = [packed[at : min(at + step, end)] for at in range(0, end, step)]
+        with pytest.raises(BadAnswer, match="ends too early"):
+            await read_text(answer(given, content_encoding=way), MOST)
+        late = httpx.Response(200, headers={"content-encoding": way}, content=iter(given))
+        with pytest.raises(BadAnswer, match="ends too early"):
+            read_text_now(late, MOST, 9.0, lambda: 0.0)
+
+
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+async def test_several_streams_of_gzip_are_one_body(step: int) -> None:
+    packed = b"".join(gzip.compress(part) for part in (b"a 1\n", b"", b"b 2\n"))
+    for rest in (b"", b"\0\0\0", b"\x1f", b"\x1fx"):
+        whole = packed + rest
+        given = [whole[at : at + step] for at in range(0, len(whole), step)]
+        assert await read_text(answer(given, content_encoding="gzip"), MOST) == "a 1\nb 2\n"
+    with pytest.raises(BadAnswer, match="ends too early"):
+        await read_text(answer([packed[:-1]], content_encoding="gzip"), MOST)
+
+
+async def test_streams_of_gzip_without_end_are_refused() -> None:
+    with pytest.raises(TooLarge, match="too many pieces"):
+        await read_text(answer([gzip.compress(b"") * 50_000], content_encoding="gzip"), MOST)
+
+
+async def test_a_body_of_nothing_is_nothing_however_it_is_packed() -> None:
+    assert await read_text(answer([], content_encoding="gzip"), MOST) == ""
+
+
 async def test_what_is_not_packed_as_it_says_is_refused() -> None:
     with pytest.raises(BadAnswer, match="not packed as it says"):
         await read_text(answer([b"a 1\n"], content_encoding="gzip"), MOST)
