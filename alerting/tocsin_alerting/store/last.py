@@ -6,30 +6,46 @@ from dataclasses import dataclass
 from tocsin_alerting.store.cell import NEVER_MS
 from tocsin_exporter.snapshot import Source
 
-_INTERVALS = (
-    5  # the usual interval is the middle one of these, so that an outage does not change it
-)
+# The usual interval is the second of these, by length: one outage does not change it, and the short
+# ones between the samples of several senders do not either.
+_INTERVALS = 5
 _GAPS = 32
 MOST_ENDED = 20_000
 
 
 @dataclass(slots=True)
 class Pace:
-    """When a source was heard and well: its newest intervals and gaps, in milliseconds."""
+    """When a source was heard and well: its newest intervals and gaps, in milliseconds.
+
+    Several may send of one source, each at its own pace: a scraper, and rules that record. Their
+    samples come in rounds. An interval reaches from the begin of a round (`round_ms`) to that of
+    the next: what is heard within half of the usual one belongs to the round that is there.
+    """
 
     last_ms: int
     intervals: tuple[int, ...] = ()
     gaps: tuple[tuple[int, int], ...] = ()
+    round_ms: int = -1
+
+    def __post_init__(self) -> None:
+        self.round_ms = self.last_ms
 
     def heard(self, at_ms: int) -> None:
-        interval = at_ms - self.last_ms
-        if interval <= 0:
+        silent_ms, interval = at_ms - self.last_ms, at_ms - self.round_ms
+        if silent_ms <= 0:
             return
-        if not self.intervals or interval > 1.5 * self._usual_ms():
-            self.gaps = (*self.gaps, (self.last_ms, at_ms))[-_GAPS:]
-        self.last_ms = at_ms
         if self.intervals.count(interval) == _INTERVALS:  # mostly: no new object for each source
+            self.last_ms = self.round_ms = at_ms
             return
+        usual_ms = self._usual_ms() if self.intervals else 0
+        if silent_ms > 1.5 * usual_ms:
+            self.gaps = (*self.gaps, (self.last_ms, at_ms))[-_GAPS:]
+            if (pace_ms := self._silence_ms()) > usual_ms:
+                self.intervals = (pace_ms,) * _INTERVALS
+        self.last_ms = at_ms
+        if 2 * interval < usual_ms:
+            return
+        self.round_ms = at_ms
         same = next((one for one in self.intervals if one == interval), interval)
         self.intervals = (*self.intervals, same)[-_INTERVALS:]
 
@@ -52,10 +68,19 @@ class Pace:
 
     def shift(self, delta_ms: int) -> None:
         self.last_ms += delta_ms
+        self.round_ms += delta_ms
         self.gaps = tuple((start + delta_ms, end + delta_ms) for start, end in self.gaps)
 
     def _usual_ms(self) -> int:
-        return sorted(self.intervals)[len(self.intervals) // 2]
+        return sorted(self.intervals)[-2:][0]
+
+    def _silence_ms(self) -> int:
+        """Who falls silent again and again, for a third of all the time, has that for a pace: the
+        length of the shortest of its last three gaps, 0 if they are rarer."""
+        lengths = [end_ms - start_ms for start_ms, end_ms in self.gaps[-3:]]
+        if len(lengths) < 3 or 3 * sum(lengths) < self.gaps[-1][1] - self.gaps[-3][0]:
+            return 0
+        return min(lengths)
 
 
 @dataclass(frozen=True, slots=True)
