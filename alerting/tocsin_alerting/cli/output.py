@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 import click
 
+from tocsin_alerting.annotations import annotation_texts
 from tocsin_exporter.logs import visible
 
 FORMATS = click.Choice(["table", "json"])
@@ -142,9 +143,8 @@ def comma_separated(rows: Iterable[Sequence[str]]) -> None:
 
 
 def summary(annotations: Mapping[str, str]) -> str:
-    """What an alert says of itself; many rules have no summary."""
-    said = (annotations.get(name, "") for name in ("summary", "description", "message"))
-    return next((text for text in said if text), "")
+    """What an alert says of itself, in one text."""
+    return next(iter(annotation_texts(annotations)), "")
 
 
 def labels_text(labels: Mapping[str, str]) -> str:

@@ -7,6 +7,7 @@ by the delivery, which knows how long they took.
 import logging
 from collections.abc import Iterable, Mapping
 
+from tocsin_alerting.annotations import annotation_texts
 from tocsin_alerting.incidents.batch import Entry
 from tocsin_alerting.incidents.composition import title
 from tocsin_alerting.incidents.incident import Incident, began_ms
@@ -85,10 +86,8 @@ def _summary(entry: Entry, incident: Incident | None) -> str:
 
 
 def _text(alert: Alert) -> str:
-    """Its first line as messages have it: many rules have no summary. The line has its name."""
-    notes = dict(alert.annotations)
-    texts = (notes.get(name, "").strip() for name in ("summary", "description", "message"))
-    return next((text.partition("\n")[0] for text in texts if text), "")
+    """Its first line as messages have it. The line has its name."""
+    return next(iter(annotation_texts(dict(alert.annotations))), "").partition("\n")[0]
 
 
 def _fields(entry: Entry) -> dict[str, object]:

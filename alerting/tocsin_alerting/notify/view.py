@@ -7,6 +7,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Any
 from urllib.parse import urlsplit
 
+from tocsin_alerting.annotations import EXPANSION_FAILED, annotation_texts
 from tocsin_alerting.incidents.notification import Notification, NotifiedAlert, Reason
 from tocsin_alerting.notify.links import shown_links
 from tocsin_alerting.settings import elapsed_text, number_text
@@ -35,23 +36,30 @@ _OVER = "clear"  # a note that begins so says no more than that it is over
 
 
 def view(
-    n: Notification, zone: tzinfo = UTC, hostname: str = "", now_ms: int | None = None
+    n: Notification,
+    zone: tzinfo = UTC,
+    hostname: str = "",
+    now_ms: int | None = None,
+    failed: str = "",
 ) -> View:
     """`hostname` is this machine's: what listens on loopback is on it. `now_ms` is when it is sent,
-    which may be minutes after it was decided."""
+    which may be minutes after it was decided. `failed` follows the name of an alert none of whose
+    texts could be expanded."""
     kind = _kind(n)
-    alerts = list(_distinct(n, zone))
+    alerts = list(_distinct(n, zone, failed))
     shown = alerts[:_MOST_ALERTS]
     began_ms = n.opened_at_ms if n.began_at_ms is None else n.began_at_ms
     labels = n.alerts[0].labels if n.alerts else n.group_labels
     what = alerts[0]["summary"] if alerts else line(n.title)
+    short, machine = _short(what), _machine(labels.get("instance", ""), hostname)
     return {
         "kind": kind,
         "severity": n.severity,
         "title": line(n.title),
         "what": what,
-        "short": _short(what),
-        "machine": _machine(labels.get("instance", ""), hostname),
+        "short": short,
+        "machine": machine,
+        "machine_named": _names(short, machine),
         "model": line(_model(n)),
         "engine": line(labels.get("target", "")),
         "gpu": line(_gpu(labels)),
@@ -117,22 +125,31 @@ def _machine(instance: str, hostname: str) -> str:
     return line(hostname if canonical_host(host) in _HERE else host)
 
 
-def _distinct(n: Notification, zone: tzinfo) -> Iterator[View]:
+def _names(text: str, machine: str) -> bool:
+    """Whether the text has this machine's name as a whole: gpu-1 is not gpu-12 or gpu-1.lab, nor
+    what a cut text may have meant."""
+    before, after = r"(?<![A-Za-z0-9_.-])", r"(?![A-Za-z0-9_…-]|\.[A-Za-z0-9_])"
+    if ":" in machine:  # an IPv6 address
+        before, after = r"(?<![0-9A-Fa-f:.])", r"(?![0-9A-Fa-f:…])"
+    return re.search(before + re.escape(machine) + after, text) is not None
+
+
+def _distinct(n: Notification, zone: tzinfo, failed: str) -> Iterator[View]:
     """The alerts as they are shown; the tiers of one symptom, which say the same, are one."""
     seen: set[tuple[Any, ...]] = set()
     for one in n.alerts:
-        shown = _alert(one, n, zone)
+        shown = _alert(one, n, zone, failed)
         same = (shown["resolved"], shown["summary"], tuple(sorted(_identity(one).items())))
         if same not in seen:
             seen.add(same)
             yield shown
 
 
-def _alert(alert: NotifiedAlert, n: Notification, zone: tzinfo) -> View:
+def _alert(alert: NotifiedAlert, n: Notification, zone: tzinfo, failed: str) -> View:
     notes = shown_links(alert.annotations, n.external_url)
     until_ms = n.at_ms if alert.ends_at_ms is None else alert.ends_at_ms
     since_ms = alert.starts_at_ms if alert.active_at_ms is None else alert.active_at_ms
-    summary, rest = _words(notes, alert.labels.get("alertname", ""))
+    summary, rest = _words(notes, alert.labels.get("alertname", ""), failed)
     hidden = _FACTS if _identity(n.alerts[0]) == _identity(alert) else {"alertname"}
     labels = [f"{k}={v}" for k, v in sorted(_identity(alert).items()) if k not in hidden]
     labels = [one for one in labels if one not in _OUR_JOBS]
@@ -154,13 +171,15 @@ def _identity(alert: NotifiedAlert) -> Mapping[str, str]:
     return {name: value for name, value in alert.labels.items() if name != "severity"}
 
 
-def _words(notes: Mapping[str, str], name: str) -> tuple[str, str]:
-    """What it is in a line, and what else is said: many rules have no summary."""
-    texts = [notes.get(one, "").strip() for one in ("summary", "description", "message")]
-    said = [text for text in texts if text]
+def _words(notes: Mapping[str, str], name: str, failed: str) -> tuple[str, str]:
+    """What it is in a line, and what else is said: the error of a template, too."""
+    said = annotation_texts(notes)
     if not said:
         return name, ""
-    first, _, rest = said[0].partition("\n") if not texts[0] else (said[0], "", "")
+    if said[0].startswith(EXPANSION_FAILED):
+        return name + failed, "\n".join(said)
+    is_summary = said[0] == notes.get("summary", "").strip()
+    first, _, rest = (said[0], "", "") if is_summary else said[0].partition("\n")
     return first, "\n".join(text for text in (rest.strip(), *said[1:]) if text)
 
 

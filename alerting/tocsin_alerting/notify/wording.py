@@ -35,6 +35,7 @@ class Wording:
         words: Any = environment.get_template(f"words.{language}.txt").module
         environment.globals |= {"language": language, "w": words}
         self._headlines: Mapping[str, str] = words.headlines
+        self._failed: str = words.label["failed"]
         # Compiled now: on a busy machine that takes a second which the first page does not have.
         self._templates = {name: environment.get_template(name) for name in _TEMPLATES}
 
@@ -53,7 +54,7 @@ class Wording:
         return self._render("page.html", notification, now_ms).strip() + "\n"
 
     def _render(self, name: str, notification: Notification, now_ms: int | None) -> str:
-        shown = view(notification, self._zone, self._hostname, now_ms)
+        shown = view(notification, self._zone, self._hostname, now_ms, self._failed)
         head = self._headline(shown)
         return self._templates[name].render(shown, head=head, alertctl=self._alertctl)
 

@@ -11,6 +11,7 @@ from functools import cache, lru_cache
 from math import isfinite
 from typing import Any
 
+from tocsin_alerting.annotations import EXPANSION_FAILED
 from tocsin_alerting.rules.scope import (
     LONGEST_TEXT,
     SCOPE,
@@ -167,7 +168,7 @@ async def expand_or_say(text: str, name: str, scope: Scope) -> str:
     try:
         return await expand(text, name, scope)
     except ExpansionFailed as error:
-        return f"<error expanding template: {error}>"
+        return f"{EXPANSION_FAILED}{error}>"
 
 
 async def expand_label(text: str, name: str, scope: Scope) -> str:

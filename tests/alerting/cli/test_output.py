@@ -42,6 +42,9 @@ def test_what_an_alert_says_of_itself() -> None:
     assert output.summary({"summary": "s", "description": "d"}) == "s"
     assert output.summary({"summary": "", "message": "m", "description": "d"}) == "d"
     assert output.summary({"message": "m"}) == "m" and output.summary({}) == ""
+    failed = "<error expanding template: x>"
+    assert output.summary({"summary": failed, "message": "m"}) == "m"
+    assert output.summary({"summary": failed}) == failed
 
 
 def written(tty: bool, print_it: Callable[[], None]) -> str:

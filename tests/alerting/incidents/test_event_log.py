@@ -116,6 +116,7 @@ def test_the_history_s_own_business_is_no_line(lines: pytest.LogCaptureFixture) 
         ({"description": "It is hot.\nVery.", "message": "Older."}, ": It is hot."),
         ({"message": "Older."}, ": Older."),
         ({"summary": " ", "description": "It is hot."}, ": It is hot."),
+        ({"summary": "<error expanding template: x>", "description": "Hot."}, ": Hot."),
         ({}, ""),
     ],
 )

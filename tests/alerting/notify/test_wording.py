@@ -79,6 +79,55 @@ def test_a_rule_without_a_summary_is_told_by_its_description_or_message() -> Non
     assert EN.text(page).startswith("P0: Older text.")
 
 
+FAILED = "<error expanding template: error executing template __alert_X: nil>"
+
+
+def test_a_summary_that_cannot_be_expanded_is_no_headline() -> None:
+    said = {"summary": FAILED, "description": "It is hot.\nVery."}
+    page = notification(alerts=(replace(GPU, annotations=said),))
+    assert EN.subject(page) == "[P0] box: It is hot (#42)"
+    assert EN.line(page).count("It is hot") == 1 and FAILED not in EN.line(page)
+    assert EN.text(page).startswith("P0: It is hot.") and FAILED in EN.text(page)
+    assert "Very." in EN.text(page)
+    page = notification(alerts=(replace(GPU, annotations={"summary": FAILED}),))
+    why = "GPUMemoryHigh: the template of its summary failed"
+    assert EN.subject(page) == f"[P0] box: {why} (#42)"
+    assert EN.text(page).startswith(f"P0: {why}\n") and FAILED in EN.text(page)
+    assert ZH.subject(page) == "[P0] box：GPUMemoryHigh：摘要模板展开失败 (#42)"
+
+
+# Machine -> what a summary says of others, and of this one.
+NAMES = {
+    "gpu-1": (
+        "gpu-12 gpu-1-a gpu-1.lab my-gpu-1 x.gpu-1 GPU-1 gpu-1_b gpu-11".split(),
+        ["gpu-1", "gpu-1: hot", "on gpu-1.", "gpu-1:9100", "(gpu-1)", "gpu-1上的引擎", "引擎gpu-1"],
+    ),
+    "10.0.0.1": (["10.0.0.12", "110.0.0.1", "10.0.0.1.2"], ["10.0.0.1:9100", "10.0.0.1"]),
+    "2001:db8::7": (
+        ["2001:db8::71", "2001:db8::7:1", "12001:db8::7"],
+        ["[2001:db8::7]:9100", "2001:db8::7 is hot"],
+    ),
+}
+
+
+@pytest.mark.parametrize("machine", NAMES)
+def test_a_subject_names_the_machine_unless_the_summary_has_its_whole_name(machine: str) -> None:
+    others, own = NAMES[machine]
+
+    def subject(wording: Wording, summary: str) -> str:
+        labels = {**GPU.labels, "instance": machine}
+        one = replace(GPU, labels=labels, annotations={"summary": summary})
+        return wording.subject(notification(alerts=(one,)))
+
+    for name in others:
+        assert subject(EN, name) == f"[P0] {machine}: {name} (#42)"
+        assert subject(ZH, f"引擎{name}慢") == f"[P0] {machine}：引擎{name}慢 (#42)"
+    for name in own:
+        assert subject(EN, name) == f"[P0] {name.rstrip('.')} (#42)"
+    cut = "x" * (108 - len(machine)) + f" {machine}23 is slow"
+    assert subject(EN, cut).startswith(f"[P0] {machine}: xxx")
+
+
 INSTANCES = {
     "0.0.0.0:4911": "gpu-1",
     "127.0.0.1:4911": "gpu-1",
