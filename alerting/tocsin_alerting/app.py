@@ -107,6 +107,7 @@ class Setup:
     log_format: str = "logfmt"
     flags: Mapping[str, str] = field(default_factory=dict)
     systemd: Systemd = field(default_factory=lambda: Systemd({}))
+    hold: Callable[[], None] = lambda: None
 
 
 class App:
@@ -138,8 +139,8 @@ class App:
         self.engine = Engine(self.store, config.promql.semantics)
         self.groups = Groups(self._surroundings(), config.evaluation_interval)
         # alerts -> incidents -> outbox -> channels
-        path = Path(config.storage.path) / "incidents.db"
-        self.journal = SqliteJournal(path, machine=machine, wall=self.clock.wall)
+        path, wall = Path(config.storage.path) / "incidents.db", self.clock.wall
+        self.journal = SqliteJournal(path, machine=machine, wall=wall, hold=setup.hold)
         self.desk = Desk(incident_config(config), self.journal, random.random)
         self.desk.recall = self.groups.recall
         self.instances = Instances(self.desk, self.clock.now_ms)
@@ -334,12 +335,12 @@ class App:
 
     def _surroundings(self) -> Surroundings:
         config = self.setup.config
-        watched = partial(getattr, self.agent, "sources")
+        watched, ready = (partial(getattr, self.agent, name) for name in ("sources", "ready"))
         threads = [Threads(RULE_THREADS, name) for name in ("rules", "disk", "texts")]
         return Surroundings(
             engine=RuleQueries(self.engine, threads, self.store.sealed_at, self.clock.monotonic),
             write=self.store.append_rules,
-            sources=StoreSources(self.store, watched, self._ready, self.clock.now_ms),
+            sources=StoreSources(self.store, watched, ready, self.clock.now_ms),
             seconds=self.clock.monotonic,
             external_labels=config.external_labels,
             external_url=external_url(config),
@@ -363,9 +364,6 @@ class App:
         newest = self.engine.evaluate("max(timestamp(up))", now_ms).value
         assert isinstance(newest, InstantVector)
         return int(newest.values[0] * 1000) if len(newest) else None
-
-    def _ready(self) -> bool:
-        return self.agent.ready
 
     def _unready(self) -> str:
         """What keeps pages from going out yet; "" when nothing does."""

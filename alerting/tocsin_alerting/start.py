@@ -217,6 +217,7 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
     try:
         config = configured(options)
         _warn_of_unread(os.environ, variables_read(config))
+        held = directory.Held(Path(config.storage.path))
         setup = Setup(
             config=config,
             rules=rule_files(config),
@@ -233,8 +234,9 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
             log_format=log_format,
             flags=flags(options, config, log_level, log_format),
             systemd=Systemd(os.environ),
+            hold=held.keep,
         )
-        _hold_directory(config.storage.path)
+        _hold_directory(held)
         setup.sockets.extend(_local_socket(config))
         _warn_of_paging(config, options.listen_addresses)
         heap.settle()
@@ -397,18 +399,18 @@ def _local_socket(config: Config) -> list[Any]:
     return [] if listener is None else [listener]
 
 
-def _hold_directory(path: str) -> None:
+def _hold_directory(held: directory.Held) -> None:
     """Without it we page all the same: the journal says that it is down. Raises CannotStart."""
     try:
-        directory.hold(Path(path))
+        held.take()
     except (directory.InUse, directory.NotTrusted) as error:
         raise CannotStart(str(error)) from None
     except OSError as error:
         log.error(
             "%s: %s; incidents will not be recorded, people are paged all the same%s",
-            path,
+            held.path,
             error.strerror,
-            _owner_of(Path(path)),
+            _owner_of(held.path),
         )
 
 

@@ -64,6 +64,30 @@ def hold(path: Path) -> int:
     return descriptor
 
 
+class Held:
+    """The directory at `path` is held, and one that takes its place before anything is begun in it:
+    it may be another agent's by then. Both raise as `hold`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    def take(self) -> None:
+        before, self._descriptor = self._descriptor, hold(self.path)
+        if before is not None:
+            os.close(before)
+
+    def keep(self) -> None:
+        if self._descriptor is None or not self._is_there(self._descriptor):
+            self.take()
+
+    def _is_there(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), self.path.stat())
+        except FileNotFoundError:
+            return False
+
+
 def _openers(place: os.stat_result) -> Iterator[int]:
     """The processes that have it open, as far as we may look at them."""
     for descriptor in Path("/proc").glob("[0-9]*/fd/[0-9]*"):

@@ -55,6 +55,33 @@ def moved(path: Path, before: Mapping[str, tuple[int, int]]) -> list[str]:
     return [ending for ending, was in before.items() if _inode(path, ending, was) != was]
 
 
+def sizes(path: Path) -> dict[str, int]:
+    """The bytes of the database and its WAL, by the ending of the name; they never get fewer while
+    they are open, but when somebody vacuums the one or has the other written back."""
+    found = {}
+    for ending in _BESIDE[:2]:
+        try:
+            found[ending] = path.with_name(path.name + ending).stat().st_size
+        except OSError:
+            continue  # it is gone, which `moved` tells, or the disk says nothing now
+    return found
+
+
+def cut(path: Path, before: Mapping[str, int]) -> list[str]:
+    """The endings of what is shorter than it was."""
+    now = sizes(path)
+    return [ending for ending, size in before.items() if now.get(ending, size) < size]
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the database is as long as it says itself (sqlite.org/fileformat2.html, 1.3)."""
+    with path.open("rb") as file:
+        head = file.read(32)
+        page = int.from_bytes(head[16:18], "big")
+        pages = int.from_bytes(head[28:32], "big")
+        return len(head) == 32 and file.seek(0, 2) == pages * (65536 if page == 1 else page)
+
+
 def _inode(
     path: Path, ending: str, unknown: tuple[int, int] | None = None
 ) -> tuple[int, int] | None:

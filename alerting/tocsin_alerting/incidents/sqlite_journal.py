@@ -14,11 +14,14 @@ from urllib.parse import quote
 
 from tocsin_alerting.incidents.batch import Batch, Entry
 from tocsin_alerting.incidents.broken_file import (
+    cut,
     is_broken,
+    is_whole,
     last_set_aside_s,
     moved,
     places,
     set_aside,
+    sizes,
 )
 from tocsin_alerting.incidents.errors import JournalDown, JournalReplaced, SchemaTooNew
 from tocsin_alerting.incidents.incident import Incident, State
@@ -71,7 +74,8 @@ class SqliteJournal:
     What an earlier run kept under another name of the `machine` is moved to the present one.
     `connect` opens the file; the connection is used by one thread, and not by the one that made it.
     A file that is broken is set aside, and JournalReplaced raised: the next call begins a new one.
-    So it is with one that was deleted, or replaced by another: what went into it would be lost.
+    So it is with one that was deleted, cut short, or replaced by another: what went into it would
+    be lost. `hold` makes sure that the directory is ours before a file is begun in it, or raises.
     `wall` gives Unix seconds; `set_aside_s` is when that was done last, in this run or before it.
     """
 
@@ -83,15 +87,18 @@ class SqliteJournal:
         machine: MachineName | None = None,
         at: Callable[[str], None] = lambda point: None,
         wall: Callable[[], float] = lambda: 0.0,
+        hold: Callable[[], None] = lambda: None,
     ) -> None:
         self.set_aside_s: float | None = None
         self._path = path
         self._wall = wall
+        self._hold = hold
         self._connect = connect or _connect
         self._at = at
         self._machine = machine
         self._open: sqlite3.Connection | None = None
         self._places: dict[str, tuple[int, int]] = {}  # of the file that is open
+        self._sizes: dict[str, int] = {}
         self._writer = Writer("journal")
         self._unknown = UnknownFields()
         self._replaced = ""
@@ -157,7 +164,9 @@ class SqliteJournal:
                 self._open = self._opened()
                 self._places = places(self._path)
                 self.set_aside_s = self.set_aside_s or last_set_aside_s(self._path, self._wall())
-            return work(self._open)
+            done = work(self._open)
+            self._sizes = sizes(self._path)
+            return done
         except SchemaTooNew:
             self._close()
             raise
@@ -172,14 +181,30 @@ class SqliteJournal:
     def _keep_place(self, connection: sqlite3.Connection) -> None:
         """Raises JournalReplaced when the file that is open is not the one at the path."""
         gone = moved(self._path, self._places)
+        short = [] if gone else cut(self._path, self._sizes)
+        if short and not self._survived(short, connection):
+            self._leave(f"{_named(self._path, short)}: cut short while it was open")
         if gone and "" not in gone and _is_checkpointed(connection):
             log.error("%s: deleted while it was open; nothing is lost", _named(self._path, gone))
             self._close()
         elif gone:
             self._leave(f"{_named(self._path, gone)}: deleted or replaced while it was open")
 
+    def _survived(self, short: Sequence[str], connection: sqlite3.Connection) -> bool:
+        """Whether nothing is lost: it was vacuumed, or all of its WAL written back."""
+        try:
+            return ("" not in short or is_whole(self._path)) and _is_checkpointed(connection)
+        except OSError:
+            return False
+
     def _leave(self, trouble: str) -> None:
         """Begin a new file where ours was; another one that lies there is set aside."""
+        try:
+            self._hold()
+        except Exception as refused:  # why: whatever keeps us out, what lies there is not ours
+            self._close()
+            self._replaced = f"{trouble}; {refused}"
+            raise JournalReplaced(self._replaced) from refused
         lies = bool(places(self._path))
         if lies and 0 <= self._wall() - (self.set_aside_s or NEVER_S) < PAUSE_S:
             raise JournalDown(trouble)
@@ -233,6 +258,7 @@ class SqliteJournal:
         A full disk may have no room for the shared index beside the file: without other readers
         SQLite can do without it.
         """
+        self._hold()
         try:
             return self._prepared("NORMAL")
         except sqlite3.OperationalError:

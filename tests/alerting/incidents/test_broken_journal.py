@@ -15,6 +15,7 @@ import pytest
 from support.alert_events import alert, clears, fires
 from support.paging_floor import START_MS, Floor
 from support.policies import HOUR, MINUTE, SECOND, config
+from tocsin_alerting.box.directory import Held, InUse, hold
 from tocsin_alerting.incidents.action import Verb
 from tocsin_alerting.incidents.batch import Batch
 from tocsin_alerting.incidents.broken_file import is_broken, last_set_aside_s, set_aside
@@ -234,7 +235,20 @@ def restored(path: Path) -> None:
     path.with_name("copy.db").rename(path)
 
 
-@pytest.mark.parametrize("remove", [deleted, deleted_alone, replaced_by_another, restored])
+def cut_to_nothing(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def cut_wal(path: Path) -> None:
+    os.truncate(f"{path}-wal", 0)
+
+
+@pytest.mark.parametrize(
+    "remove",
+    [
+        *(deleted, deleted_alone, replaced_by_another, restored, cut_to_nothing, cut_wal),
+    ],
+)
 async def test_one_that_is_deleted_while_it_runs_is_written_anew(
     tmp_path: Path, remove: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -253,7 +267,8 @@ async def test_one_that_is_deleted_while_it_runs_is_written_anew(
     if one.desk._mending is not None:
         await one.desk._mending
     assert not one.desk.recorder.down, one.desk.recorder.trouble
-    said = [r for r in caplog.records if "deleted or replaced" in r.getMessage()]
+    words = "deleted or replaced|cut short"
+    said = [r for r in caplog.records if re.search(words, r.getMessage())]
     assert said and str(path) in said[0].getMessage()
     assert journal.set_aside_s == wall()
     assert "journal_replaced" in [e.event for e in await journal.history(0)]
@@ -410,3 +425,46 @@ def test_two_in_one_second_have_two_names(tmp_path: Path) -> None:
     (tmp_path / "incidents.db.broken-by-hand").write_text("")
     assert last_set_aside_s(path, 4000.0) == 3600
     assert last_set_aside_s(path, 3599.0) is None  # the clock was ahead then
+
+
+@pytest.mark.parametrize("command", ["VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"])
+async def test_what_an_operator_tidies_up_is_no_damage(tmp_path: Path, command: str) -> None:
+    path = tmp_path / "incidents.db"
+    await filled(path)
+    journal = SqliteJournal(path, wall=wall)
+    one = await Floor(config(), journal).open()
+    await one.hear(fires(SLOW))
+    await journal.prune(one.now + HOUR)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute(command)
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    await one.hear(clears(SLOW))
+    await one.advance(MINUTE)
+    assert journal.set_aside_s is None and not one.desk.recorder.down
+
+
+async def test_a_directory_that_another_agent_has_by_now_is_left_to_it(tmp_path: Path) -> None:
+    """The journal went into its folder, and its own was set aside."""
+    path = tmp_path / "data" / "incidents.db"
+    held = Held(path.parent)
+    held.take()
+    journal = SqliteJournal(path, wall=wall, hold=held.keep)
+    one = await Floor(config(), journal).open()
+    await one.hear(fires(DOWN))
+    path.parent.rename(tmp_path / "gone")
+    theirs = hold(path.parent)
+    path.write_text("of the other agent")
+    await one.hear(fires(SLOW))
+    await one.advance(MINUTE)
+    assert "data is locked by" in one.desk.recorder.trouble
+    assert path.read_text() == "of the other agent" and journal.set_aside_s is None
+    assert [n.not_recorded for n in one.sent if n.incident == 2] == [True, True]
+    os.close(theirs)
+    shutil.rmtree(path.parent)
+    await one.advance(2 * MINUTE)
+    if one.desk._mending is not None:
+        await one.desk._mending
+    assert not one.desk.recorder.down, one.desk.recorder.trouble
+    with pytest.raises(InUse):
+        hold(path.parent)
+    assert len((await journal.load()).incidents) == 2
