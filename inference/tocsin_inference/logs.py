@@ -6,12 +6,15 @@ import json
 import logging
 import re
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import Any, TextIO
 
 from tocsin_exporter.log_limit import LogLimit
 
 FORMATS = ("logfmt", "json")
 _NAMES = {logging.WARNING: "WARN", logging.CRITICAL: "ERROR"}
+_OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
+    *("message", "asctime", "taskName", "color_message")  # the last is uvicorn's
+}
 _BARE = re.compile(r"[^\s=\"\\\x00-\x1f\x7f]+")
 # at info these repeat what our own lines say: the process, the address, each batch
 _TALKATIVE = ("uvicorn.error", "uvicorn.access", "ContinuousBatchingLogger")
@@ -27,7 +30,7 @@ class LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         said = fields(record)
         if self._json:
-            return json.dumps(said, ensure_ascii=False)
+            return json.dumps(said, default=str, ensure_ascii=False)
         return " ".join(f"{key}={_quoted(value)}" for key, value in said.items())
 
 
@@ -44,20 +47,22 @@ def configure(level: str, form: str, stream: TextIO) -> None:
         logging.getLogger(name).setLevel(quiet)
 
 
-def fields(record: logging.LogRecord) -> dict[str, str]:
-    """What a line says, in its order."""
+def fields(record: logging.LogRecord) -> dict[str, Any]:
+    """What a line says, in its order; `extra=` of the call comes after the message."""
     at = datetime.fromtimestamp(record.created, UTC)
-    said = {
+    said: dict[str, Any] = {
         "time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "level": _NAMES.get(record.levelno, record.levelname),
         "source": f"{record.filename}:{record.lineno}",
         "msg": record.getMessage(),
     }
+    said |= {key: value for key, value in vars(record).items() if key not in _OWN_FIELDS}
     if record.exc_info:
         said["stack"] = logging.Formatter().formatException(record.exc_info)
     return said
 
 
-def _quoted(text: str) -> str:
+def _quoted(value: Any) -> str:
     """A value with blanks, quotation marks or line ends is quoted, so that a line stays a line."""
+    text = str(value)
     return text if _BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False)

@@ -6,9 +6,11 @@ import io
 import json
 import logging
 import sys
+from collections.abc import Callable
 
 import pytest
 
+from tocsin_exporter.log_limit import LogLimit
 from tocsin_exporter.logs import JsonLines, Logfmt
 from tocsin_inference.logs import FORMATS, LineFormatter, configure
 
@@ -41,6 +43,28 @@ def test_the_server_speaks_of_its_start_at_debug_only(level: str, heard: bool) -
     text = stream.getvalue()
     assert ("Uvicorn running" in text) is heard
     assert "trouble" in text and "serving" in text
+
+
+def test_what_a_line_says_besides_its_message_is_said_as_the_agent_says_it() -> None:
+    one = record(30, "a bad request: %s", True)
+    one.args = ("no",)
+    vars(one).update(client="10.0.0.7:5", status=400, taskName="Task-1", where={"a": 1})
+    assert LineFormatter("logfmt").format(one) == Logfmt().format(one)
+    assert LineFormatter("json").format(one) == JsonLines().format(one)
+    assert 'client=10.0.0.7:5 status=400 where="' in LineFormatter("logfmt").format(one)
+
+
+def test_a_summary_says_of_what_there_was_more() -> None:
+    stream = io.StringIO()
+    configure("info", "logfmt", stream)
+    (limit,) = logging.getLogger().handlers[0].filters
+    calls: list[Callable[[], None]] = []
+    assert isinstance(limit, LogLimit)
+    limit._later = lambda seconds, call: calls.append(call)
+    for number in range(30):
+        logging.getLogger("tocsin.worker").warning("a bad request: %d", number)
+    calls[0]()
+    assert 'lines_left_out=10 last="a bad request: 29"' in stream.getvalue().splitlines()[-1]
 
 
 def test_json_is_one_object_a_line() -> None:
