@@ -30,6 +30,7 @@ from tocsin_inference.confidence import Scorer
 from tocsin_inference.engine import Engine
 from tocsin_inference.metrics import Metrics
 from tocsin_inference.sampling import GREEDY, Sampling
+from tocsin_inference.server import listen
 from tocsin_inference.worker import Worker
 
 MODES = {
@@ -116,6 +117,7 @@ async def start_worker(
     """The worker's real application on a free loopback port, on a thread and loop of its own."""
     ready = threading.Event()
     made: list[Any] = []
+    place = listen("127.0.0.1", 0)
 
     async def serve() -> None:
         shape = batching.shape(chosen.device == "cpu", None, chosen.max_running)
@@ -126,15 +128,23 @@ async def start_worker(
         worker = Worker(chosen, loaded, engine, metrics, clock, clock(), Scorer())
         config = Config(application(worker, "bench", time.time), metrics.connections, 1)
         server = uvicorn.Server(config)
-        serving = asyncio.create_task(server.serve())
-        while not server.started:  # noqa: ASYNC110  # uvicorn offers no event
+        serving = asyncio.create_task(server.serve([place]))
+        while not (server.started or serving.done()):  # noqa: ASYNC110  # uvicorn offers no event
             await asyncio.sleep(0.01)
         made.extend([engine, server])
         ready.set()
         await serving
 
-    threading.Thread(target=lambda: asyncio.run(serve()), daemon=True).start()
+    def run() -> None:
+        try:
+            asyncio.run(serve())
+        finally:
+            ready.set()  # whoever waits must not wait for what has failed
+
+    threading.Thread(target=run, daemon=True).start()
     await asyncio.to_thread(ready.wait)
+    if not made:
+        raise RuntimeError("the worker did not start; its thread says why")
     return made[0], made[1]
 
 

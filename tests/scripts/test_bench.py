@@ -3,8 +3,10 @@
 import gzip
 import json
 import shutil
+import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ def ran(folder: Path, name: str, *arguments: str) -> tuple[str, dict[str, Any]]:
     figures = folder / "figures.json"
     script = str(SCRIPTS / f"bench_{name}.py")
     command = [sys.executable, script, *arguments, "--json", str(figures)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout, json.loads(figures.read_text())
 
@@ -82,3 +84,21 @@ def test_a_storm_is_told_whole_by_both(tmp_path: Path) -> None:
             found = figures[kind][side]
             assert found["messages"] >= messages and found["ends"] >= messages
             assert found["P0 after s"] < 20
+
+
+def test_bench_worker_runs_wherever_the_usual_port_is_taken(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from support.tiny_model import write_tiny_model
+
+    path = write_tiny_model(tmp_path / "tiny-qwen3")
+    small = ("--pairs", "1", "--streams", "2", "--tokens", "4", "--at-least", "0")
+    with socket.socket() as taken:
+        with suppress(OSError):  # then somebody else has it
+            taken.bind(("127.0.0.1", 8000))
+            taken.listen()
+        said, figures = ran(tmp_path, "worker", "--model-path", str(path), *small)
+    assert "tiny-qwen3" in said
+    assert {mode: len(one["rates"]["http"]) for mode, one in figures.items()} == {
+        "greedy": 1,
+        "sampled": 1,
+    }
