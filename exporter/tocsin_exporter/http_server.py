@@ -42,6 +42,7 @@ _STEPS_A_TURN = 1000  # pieces and chunks of one connection, until the others ha
 _FREE_CHUNKS, _CHUNK_BYTES = 4096, 16  # beyond so many, those of a body are on average as long
 _LINGER_SECONDS = 5.0
 _STALLED_SECONDS = 5.0
+_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 _HEALTH = frozenset((b"/-/healthy", b"/-/ready", b"/health"))
 _GONE = "the handler is closed"  # uvloop's words until the protocol hears of the connection's end
 _WORDS = {
@@ -120,6 +121,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._steps = 0  # in this turn of the loop
         self._body_left = 0  # bytes, where the head says how long the body is
         self._body_bytes = self._chunks = 0
+        self._rest_of_head = b""  # what a request for another protocol says of its body
 
     # of asyncio
 
@@ -211,18 +213,34 @@ class HttpProtocol(HttpToolsProtocol):
     def _parse(self, piece: bytes) -> None:
         self._unparsed += len(piece)
         try:
-            self.parser.feed_data(piece)
-        except httptools.HttpParserUpgrade:
-            log.debug("a request for another protocol is answered in this one")
+            self._feed(piece)
         except httptools.HttpParserError:
             self._refuse(self._status)
             return
         if self._unparsed > self.limits.head_bytes:  # in one header, or in what is none
             self._refuse(414 if self._head_since and not self.url else 431)
 
+    def _feed(self, piece: bytes) -> None:
+        """A request for another protocol is answered in this one, as if it asked for none."""
+        while piece:
+            try:
+                return self.parser.feed_data(piece)
+            except httptools.HttpParserUpgrade as upgrade:
+                piece = piece[upgrade.args[0] :]
+                if self._rest_of_head:
+                    self._read_body()
+
+    def _read_body(self) -> None:
+        """With a new parser, which is told of the body alone: the last one took what follows the
+        head for another protocol, and would take it for the next request."""
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n" + self._rest_of_head + b"\r\n")
+
     # of the parser
 
     def on_message_begin(self) -> None:
+        if self._rest_of_head:
+            return
         super().on_message_begin()
         self._between = False
         self._unparsed = self._head_bytes = 0
@@ -230,12 +248,16 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_since = self.loop.time()
 
     def on_url(self, url: bytes) -> None:
+        if self._rest_of_head:
+            return
         super().on_url(url)
         self._unparsed = 0
         if len(self.url) > self.limits.url_bytes:
             self._fail(414)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._rest_of_head:
+            return
         self._unparsed = 0
         self._head_bytes += len(name) + len(value) + 4
         if self._head_bytes + len(self.url) > self.limits.head_bytes:
@@ -246,6 +268,9 @@ class HttpProtocol(HttpToolsProtocol):
                 self._fail(431)
 
     def on_headers_complete(self) -> None:
+        if self._rest_of_head:
+            self._rest_of_head = b""
+            return
         self._unparsed = self._head_bytes = 0
         self._head_since, self._body_since = 0.0, self.loop.time()
         self.table.reads(self)
@@ -257,6 +282,9 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if spare:
             self.cycle.keep_alive = False
+        if self.parser.should_upgrade():
+            lines = (b"%s: %s\r\n" % one for one in self.headers if one[0] in _FRAMING)
+            self._rest_of_head = b"".join(lines)
 
     def on_chunk_header(self) -> None:
         self._unparsed = 0
@@ -272,6 +300,8 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._rest_of_head:
+            return
         self._between = True
         self._unparsed, self._body_left, self._body_since = 0, 0, 0.0
         if not self.cycle.response_complete:

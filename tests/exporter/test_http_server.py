@@ -171,6 +171,60 @@ def request(method: str, path: str, body: bytes = b"") -> bytes:
     return f"{method} {path} HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
+UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"
+INNER = b"POST /inner HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize("upgrade", [UPGRADE, UPGRADE.replace(b"h2c", b"websocket")])
+@pytest.mark.parametrize("cut", [1, 40, 100_000])
+@pytest.mark.parametrize(
+    ("framing", "body", "length"),
+    [
+        (b"Content-Length: %d\r\n" % len(INNER), INNER, len(INNER)),
+        (b"Content-Length: 300000\r\n", (INNER * 6_000)[:300_000], 300_000),
+        (b"Content-Length: 0\r\n", b"", 0),
+        (b"", b"", 0),
+        (b"Transfer-Encoding: chunked\r\n",
+         b"%x\r\n%s\r\n2;a=b\r\n\r\n\r\n0\r\nTrailer: 1\r\n\r\n" % (len(INNER), INNER),
+         len(INNER) + 2),
+    ],
+)  # fmt: skip
+async def test_the_body_of_a_request_for_another_protocol_is_its_body_and_no_request(
+    upgrade: bytes, framing: bytes, body: bytes, length: int, cut: int
+) -> None:
+    """It was taken for the next request, without what a proxy had said of the one around it."""
+    sent = b"POST /outer HTTP/1.1\r\nHost: a\r\n" + upgrade + framing + b"\r\n" + body
+    last = b"POST /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\nxx"
+    pieces = [sent[begin : begin + cut] for begin in range(0, min(len(sent), 2000), cut)]
+    async with served(SHORT) as server:
+        answers = await exchange(server.port, *pieces, sent[len(b"".join(pieces)) :] + last)
+        assert [scope["path"] for scope in server.scopes] == ["/outer", "/last"]
+        assert answers.count(b"HTTP/1.1 200 ") == 2
+        assert b"\r\n\r\n%dHTTP" % length in answers
+        assert answers.endswith(b"\r\n\r\n2")
+        assert server.table.bad_requests.total() == 0
+        assert (b"trailer", b"1") not in server.scopes[1]["headers"]
+
+
+@pytest.mark.parametrize(
+    ("framing", "status"),
+    [
+        (b"Content-Length: 3\r\nContent-Length: 4\r\n", 400),
+        (b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", 400),
+        (b"Transfer-Encoding: chunked, gzip\r\n", 400),
+        (b"Content-Length: x\r\n", 400),
+    ],
+)
+async def test_a_request_for_another_protocol_has_the_rules_of_others_for_its_body(
+    framing: bytes, status: int
+) -> None:
+    async with served() as server:
+        sent = b"POST / HTTP/1.1\r\nHost: a\r\n" + UPGRADE + framing + b"\r\nxxxx" + INNER
+        answer = await exchange(server.port, sent)
+        assert answer.startswith(b"HTTP/1.1 %d " % status)
+        assert "/inner" not in [scope["path"] for scope in server.scopes]
+
+
 async def test_of_many_requests_at_once_each_begins_when_the_one_before_was_answered() -> None:
     running: list[int] = []
     most: list[int] = []
