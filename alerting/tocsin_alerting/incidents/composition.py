@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tocsin_alerting.incidents.effects import Notify
-from tocsin_alerting.incidents.incident import Incident, Member, Source, State, began_ms
+from tocsin_alerting.incidents.incident import ENDED, Incident, Member, State, began_ms
 from tocsin_alerting.incidents.membership import alert_severity
 from tocsin_alerting.incidents.notification import Notification, NotifiedAlert, Reason
 from tocsin_alerting.incidents.policy import Target
@@ -14,6 +14,8 @@ from tocsin_alerting.incidents.routing import IncidentConfig
 # A message must stay small enough to be sent; what is left out is counted in it.
 MOST_ALERTS = 100
 MOST_NAMES = 10
+# To a receiver of Alertmanager's messages; the text says what is known.
+_RESOLVED = frozenset({Reason.RESOLVED, Reason.FIRED_AND_RESOLVED, Reason.UNWATCHED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ def compose(
     """One notification for each of `targets`. `step_due_ms` is when the next step is due; `paged`
     says when those who have got a page were told first."""
     every = tuple(targets)
-    resolved = notify.reason in (Reason.RESOLVED, Reason.FIRED_AND_RESOLVED)
+    resolved = notify.reason in _RESOLVED
     members = worst_first(incident, config)
     shown = tuple(_alert(one, resolved, now_ms) for one in members[:MOST_ALERTS])
     follows = _next(incident, step_due_ms)
@@ -117,7 +119,7 @@ def worst_first(
 
     def rank(member: Member) -> tuple[bool, str, int]:
         severity = alert_severity(member.alert, config)
-        return member.source is Source.CLEAR, severity or "", member.since_ms
+        return member.source in ENDED, severity or "", member.since_ms
 
     members = incident.members.values()
     if most is None or most >= len(members):

@@ -22,7 +22,7 @@ from tocsin_alerting.incidents.errors import (
     NoSuchIncident,
 )
 from tocsin_alerting.incidents.event_log import log_entries
-from tocsin_alerting.incidents.hearing import CLEARED, Hearing, Recall
+from tocsin_alerting.incidents.hearing import Hearing, Recall
 from tocsin_alerting.incidents.incident import Incident, State
 from tocsin_alerting.incidents.journal import NO_NUMBER, Journal, Saved
 from tocsin_alerting.incidents.ledger import Ledger
@@ -42,7 +42,7 @@ from tocsin_alerting.incidents.rows import EngineRow
 from tocsin_alerting.incidents.story import Story
 from tocsin_alerting.incidents.timer import Timer, TimerKind
 from tocsin_alerting.incidents.transitions import StepFailed, step
-from tocsin_alerting.rules.alert import AlertEvent
+from tocsin_alerting.rules.alert import AlertEvent, EventKind
 from tocsin_alerting.rules.journal import InstanceRow
 
 T = TypeVar("T")
@@ -154,16 +154,16 @@ class Desk:
         standing: Sequence[AlertEvent],
         origins: Collection[str],
         now_ms: int,
-        why: str = CLEARED,
+        kind: EventKind = EventKind.CLEAR,
     ) -> None:
-        """`standing` is all that `origins` have to say: what fires, or is held as unknown.
+        """`standing` is all that `origins` have to say: what fires, is unknown or lost its rule.
 
-        What one of them said before and says no more has cleared, for the reason `why`; what is
+        What one of them said before and says no more has cleared or lost its rule (`kind`); what is
         new has begun. What others say is left alone. Ends the hold on the overdue pages of
         incidents of which every origin has spoken.
         """
         about = {self.ledger.holder(one) for name in origins for one in self.ledger.said_by(name)}
-        for _ in self._hearing.reconcile(standing, origins, now_ms, why):
+        for _ in self._hearing.reconcile(standing, origins, now_ms, kind):
             await self._run_and_save(now_ms)
         self._reconciled.update(origins)
         self.ledger.release(number for number in about if self._is_settled(number))

@@ -38,6 +38,7 @@ EVENTS: Mapping[str, tuple[int, str]] = {
     "delivery_failed": (logging.ERROR, "a message was given up"),
     "resolved": (logging.INFO, "resolved"),
     "given_up": (logging.WARNING, "given up, its state is unknown,"),
+    "unwatched": (logging.WARNING, "is no longer watched: its rule was removed or changed,"),
     "closed_by_hand": (logging.WARNING, "closed by hand, not over"),
     "superseded": (logging.INFO, "was superseded"),
     "journal_back": (logging.WARNING, "the journal is written again"),
@@ -71,7 +72,7 @@ def _by(entry: Entry) -> str:
 def _after(entry: Entry, incident: Incident | None) -> str:
     """Since it opened; to the end, since its condition began to hold."""
     after_ms = entry.data.get("after_ms")
-    if entry.event in ("resolved", "given_up") and incident is not None:
+    if entry.event in ("resolved", "given_up", "unwatched") and incident is not None:
         began = began_ms(incident, entry.at_ms)
         after_ms = after_ms if began is None else entry.at_ms - began
     return "" if after_ms is None else f" after {elapsed_text(after_ms)}"

@@ -156,15 +156,17 @@ class Hearing:
         return self._inhibitor.muted(self._ledger.config, changed, every.values())
 
     def reconcile(
-        self, standing: Sequence[AlertEvent], origins: Iterable[str], now_ms: int, why: str
+        self, standing: Sequence[AlertEvent], origins: Iterable[str], now_ms: int, kind: EventKind
     ) -> Iterator[None]:
         """Make the incidents agree with all that `origins` say now; others are left alone."""
-        events = [event for event in standing if not self._known(event)]
+        events = [
+            event for event in standing if event.kind is EventKind.REMOVED or not self._known(event)
+        ]
         said = {(event.origin, event.alert.fingerprint) for event in standing}
         for origin in origins:
             for member in self._ledger.said_by(origin):
                 if (origin, member.alert.fingerprint) not in said:
-                    events.append(_cleared(member, origin, now_ms, why))
+                    events.append(_ended(member, origin, now_ms, kind))
         yield from self.hear(events, now_ms)
 
     def _known(self, event: AlertEvent) -> bool:
@@ -197,7 +199,7 @@ class Hearing:
             holder = ledger.holding(event.alert.fingerprint)
             if holder is not None:
                 member = holder.members[event.alert.fingerprint]
-                cleared = _cleared(member, event.origin, now_ms, CLEARED)
+                cleared = _ended(member, event.origin, now_ms)
                 ledger.apply(step(holder, cleared, now_ms, ledger.config), now_ms)
 
 
@@ -214,5 +216,8 @@ def _waves(events: Sequence[AlertEvent]) -> list[list[AlertEvent]]:
     return waves
 
 
-def _cleared(member: Member, origin: str, now_ms: int, why: str) -> AlertEvent:
-    return AlertEvent(EventKind.CLEAR, member.alert, now_ms, why, origin)
+def _ended(
+    member: Member, origin: str, now_ms: int, kind: EventKind = EventKind.CLEAR
+) -> AlertEvent:
+    why = CLEARED if kind is EventKind.CLEAR else ""
+    return AlertEvent(kind, member.alert, now_ms, why, origin)

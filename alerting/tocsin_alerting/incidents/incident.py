@@ -30,6 +30,10 @@ class Source(StrEnum):
     FIRING = "firing"
     CLEAR = "clear"
     UNKNOWN = "unknown"
+    UNWATCHED = "unwatched"  # of a member alone: it ended because its rule is gone
+
+
+ENDED = frozenset({Source.CLEAR, Source.UNWATCHED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ class Incident:
     @property
     def active(self) -> tuple[Member, ...]:
         """The members that fire, or of which nobody can tell."""
-        return tuple(one for one in self.members.values() if one.source is not Source.CLEAR)
+        return tuple(one for one in self.members.values() if one.source not in ENDED)
 
     def step_targets(self) -> tuple[Target, ...]:
         """Whom the current step tells."""

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tocsin_alerting.incidents.grouping import address_of, machine_of
-from tocsin_alerting.incidents.incident import Incident, Source
+from tocsin_alerting.incidents.incident import ENDED, Incident
 from tocsin_alerting.incidents.matcher import all_match
 from tocsin_alerting.incidents.muting import INHIBITED
 from tocsin_alerting.incidents.routing import IncidentConfig, InhibitRule
@@ -121,7 +121,7 @@ def _loud(rule: InhibitRule, incidents: Iterable[Incident], local: Collection[st
     for incident in incidents:
         for member in incident.members.values():
             labels = dict(member.alert.labels)
-            if member.source is not Source.CLEAR and all_match(rule.source, labels):
+            if member.source not in ENDED and all_match(rule.source, labels):
                 both = all_match(rule.target, labels)
                 loud.setdefault(_equal(rule, labels, local), set()).add((incident.number, both))
     return loud

@@ -12,7 +12,7 @@ from typing import Any
 from tocsin_alerting.incidents.batch import Batch, Entry
 from tocsin_alerting.incidents.composition import compose, title
 from tocsin_alerting.incidents.effects import Change, Notify, Record, SetTimer, WithdrawPages
-from tocsin_alerting.incidents.incident import Incident, Member, Source, State
+from tocsin_alerting.incidents.incident import ENDED, Incident, Member, Source, State
 from tocsin_alerting.incidents.journal import Saved
 from tocsin_alerting.incidents.message import Message, MessageState
 from tocsin_alerting.incidents.notification import Reason
@@ -149,7 +149,7 @@ class Ledger:
 
     def _index(self, number: int, members: Mapping[str, Member]) -> None:
         for name, member in members.items():
-            if member.source is not Source.CLEAR:
+            if member.source not in ENDED:
                 self._release(name)
                 self._holder[name] = number
                 self._origins[name] = tuple(member.origins)

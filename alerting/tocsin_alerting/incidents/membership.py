@@ -7,12 +7,14 @@ from tocsin_alerting.incidents.answers import over, resolve
 from tocsin_alerting.incidents.effects import Change, Effect, Effects, Record, SetTimer
 from tocsin_alerting.incidents.escalation import page, restart, timer
 from tocsin_alerting.incidents.grouping import Group
-from tocsin_alerting.incidents.incident import Incident, Member, Source, State, began_ms
+from tocsin_alerting.incidents.incident import ENDED, Incident, Member, Source, State, began_ms
 from tocsin_alerting.incidents.notification import Reason
 from tocsin_alerting.incidents.policy import Policy, Severity, severity_of
 from tocsin_alerting.incidents.routing import SEVERITY_LABEL, IncidentConfig, policy_for
 from tocsin_alerting.incidents.timer import TimerKind
 from tocsin_alerting.rules.alert import Alert, AlertEvent, EventKind
+
+RULE_REMOVED = "rule removed"
 
 
 def alert_severity(alert: Alert, config: IncidentConfig) -> Severity | None:
@@ -79,7 +81,7 @@ def _ended(
     ignored = (Record("ignored_late", data=_about(late)),) if late else ()
     if last is None:
         return incident, ignored
-    why = "rule removed" if last.kind is EventKind.REMOVED else last.reason or "clear"
+    why = last.reason or (RULE_REMOVED if last.kind is EventKind.REMOVED else "clear")
     after, effects = _follow(replace(incident, members=members), incident, now_ms, config, why)
     return after, (*ignored, *effects)
 
@@ -119,7 +121,8 @@ def _cleared(known: Member, event: AlertEvent, now_ms: int) -> Member:
     if origins:
         return replace(known, origins=origins, source=_said(origins))
     alert = _as_first_seen(known, event.alert)
-    return replace(known, alert=alert, source=Source.CLEAR, ended_at_ms=now_ms, origins=origins)
+    source = Source.UNWATCHED if event.kind is EventKind.REMOVED else Source.CLEAR
+    return replace(known, alert=alert, source=source, ended_at_ms=now_ms, origins=origins)
 
 
 def _said(origins: Mapping[str, Source]) -> Source:
@@ -133,7 +136,7 @@ def _fired(
     fresh: list[Alert] = []
     for event in events:
         known = members.get(event.alert.fingerprint)
-        if known is None or known.source is Source.CLEAR:
+        if known is None or known.source in ENDED:
             fresh.append(event.alert)
         members[event.alert.fingerprint] = _firing(known, event, now_ms)
     began_at_ms = _began_before(incident, events, now_ms)
@@ -185,7 +188,7 @@ def _worst(incident: Incident, config: IncidentConfig) -> Alert:
 
 
 def _firing(known: Member | None, event: AlertEvent, now_ms: int) -> Member:
-    if known is None or known.source is Source.CLEAR:
+    if known is None or known.source in ENDED:
         return _new_member(event, now_ms)
     origins = {**known.origins, event.origin: Source.FIRING}
     alert = _as_first_seen(known, event.alert)
@@ -277,9 +280,11 @@ def _follow(
     if Source.FIRING in sources:
         return _lowered(replace(incident, source=Source.FIRING), before, config)
     if Source.UNKNOWN in sources and not any(member.origins for member in incident.active):
-        return _give_up(incident, now_ms, config, why)
+        return _lost(incident, now_ms, config, why, Reason.GIVEN_UP)
     if Source.UNKNOWN in sources:
         return _unknown(incident, now_ms, config)
+    if Source.UNWATCHED in sources and _left_unwatched(incident):
+        return _lost(incident, now_ms, config, why, Reason.UNWATCHED)
     clear = replace(incident, source=Source.CLEAR, unknown_since_ms=None)
     if clear.closed_by_hand:
         return over(clear, now_ms, config, why)
@@ -288,14 +293,31 @@ def _follow(
     return resolve(clear, now_ms, config, why)
 
 
-def _give_up(incident: Incident, now_ms: int, config: IncidentConfig, why: str) -> Change:
-    """Whoever spoke of the alerts gave them up: it ends, and nobody is told that it is over."""
-    lost = replace(incident, source=Source.UNKNOWN)
+def _left_unwatched(incident: Incident) -> bool:
+    """Whether its rule is gone of an alert that no other of its name has outlived and cleared."""
+    cleared: dict[str, int] = {}
+    for member in incident.members.values():
+        if member.source is Source.CLEAR:
+            name, ended_ms = member.alert.name, member.ended_at_ms or 0
+            cleared[name] = max(cleared.get(name, 0), ended_ms)
+    return any(
+        cleared.get(member.alert.name, 0) <= (member.ended_at_ms or 0)
+        for member in incident.members.values()
+        if member.source is Source.UNWATCHED
+    )
+
+
+def _lost(
+    incident: Incident, now_ms: int, config: IncidentConfig, why: str, reason: Reason
+) -> Change:
+    """Whoever spoke of the alerts gave them up or is gone: it ends, and nobody is told that it is
+    over."""
+    lost = replace(incident, source=Source.UNKNOWN, unknown_since_ms=None)
     if lost.closed_by_hand:
-        return over(lost, now_ms, config, why, Reason.GIVEN_UP)
+        return over(lost, now_ms, config, why, reason)
     if not lost.is_open:
         return lost, ()
-    return resolve(lost, now_ms, config, why, Reason.GIVEN_UP)
+    return resolve(lost, now_ms, config, why, reason)
 
 
 def _lowered(incident: Incident, before: Incident, config: IncidentConfig) -> Change:

@@ -26,6 +26,7 @@ NOTICES = frozenset(
         Reason.CLOSED_BY_HAND,
         Reason.CLOSED_UNKNOWN,
         Reason.GIVEN_UP,
+        Reason.UNWATCHED,
         Reason.FIRED_AND_RESOLVED,
         Reason.RESOLVED,
         Reason.TEST,

@@ -27,7 +27,7 @@ Kind = tuple[str, str]  # severity, alertname
 Entry = tuple[str, int, int, str]  # severity, turn, id, key
 MOST_SENDING = 32  # of a receiver that are claimed at once; P0 and P1 may be twice as many
 CLOSED = frozenset({Reason.CLOSED_BY_HAND, Reason.CLOSED_UNKNOWN})
-ENDED = frozenset({Reason.RESOLVED, Reason.FIRED_AND_RESOLVED, Reason.GIVEN_UP})
+ENDED = frozenset({Reason.RESOLVED, Reason.FIRED_AND_RESOLVED, Reason.GIVEN_UP, Reason.UNWATCHED})
 REMARKS = frozenset({Reason.SLO_BREACH, Reason.UNKNOWN})
 
 

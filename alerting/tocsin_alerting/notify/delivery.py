@@ -18,6 +18,7 @@ from tocsin_alerting.incidents.outcome import Done, Outcome, Permanent, RetryAt
 from tocsin_alerting.notify.channel import Channel
 from tocsin_alerting.notify.log import LOGGED
 
+_ENDS = frozenset({Reason.RESOLVED, Reason.UNWATCHED})
 UNWANTED = "this receiver wants no resolved messages"
 QUIET = frozenset({UNWANTED, LOGGED})  # the log has its line already, or there is none
 
@@ -124,7 +125,7 @@ class Courier:
         channel = self._channels.get(notification.receiver)
         if channel is None:
             return Permanent(f"no receiver is called {notification.receiver} any more")
-        if notification.reason is Reason.RESOLVED and not channel.send_resolved:
+        if notification.reason in _ENDS and not channel.send_resolved:
             return Done(detail=UNWANTED)
         try:
             return await channel.send(notification, self._now_ms())

@@ -30,6 +30,7 @@ _KINDS = {
     Reason.CLOSED_BY_HAND: "closed_firing",
     Reason.CLOSED_UNKNOWN: "closed_unknown",
     Reason.GIVEN_UP: "given_up",
+    Reason.UNWATCHED: "unwatched",
     Reason.FIRED_AND_RESOLVED: "missed",
 }
 _OVER = "clear"  # a note that begins so says no more than that it is over
@@ -100,7 +101,7 @@ def _kind(n: Notification) -> str:
 
 
 def _note(n: Notification) -> str:
-    over = n.reason in (Reason.RESOLVED, Reason.FIRED_AND_RESOLVED)
+    over = n.reason in (Reason.RESOLVED, Reason.FIRED_AND_RESOLVED, Reason.UNWATCHED)
     return "" if over and n.note.startswith(_OVER) else n.note
 
 

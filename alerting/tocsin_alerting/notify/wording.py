@@ -66,7 +66,7 @@ class Wording:
                 return self._headlines["owned"] if shown["owned"] else str(shown["what"])
             case "acked":
                 return self._headlines["acked"] % actor
-            case "resolved" | "given_up" as kind:
+            case "resolved" | "given_up" | "unwatched" as kind:
                 return self._headlines[kind] % lasted
             case "closed_firing" | "closed_unknown" as kind:
                 return self._headlines[kind] % actor

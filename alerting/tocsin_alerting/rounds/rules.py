@@ -7,6 +7,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from operator import is_not
 
@@ -198,7 +199,7 @@ class RuleRounds:
             if rule.evaluated_ms and rule.origin not in self._reconciled
         ]
         if first:
-            standing = [event for rule in first for event in _standing(rule, now_ms)]
+            standing = [event for rule in first for event in _standing(rule, events, now_ms)]
             origins = {name for rule in first for name in _origins(rule)}
             await self._desk.reconcile(standing, origins, now_ms)
             self._reconciled |= origins
@@ -216,7 +217,7 @@ class RuleRounds:
             }
         gone = {one for one in self._desk.origins if one.startswith(RULES)} - self._present
         if gone:
-            await self._desk.reconcile([], gone, now_ms, "rule removed")
+            await self._desk.reconcile([], gone, now_ms, EventKind.REMOVED)
         if now_ms - self._beat_ms >= HEARTBEAT_MS or now_ms < self._beat_ms:
             self._beat_ms = now_ms
             await self._desk.heartbeat(now_ms)
@@ -235,8 +236,14 @@ def _origins(rule: RuleProgress) -> tuple[str, ...]:
     return rule.origin, rules_origin("", rule.rule.uid), *rule.former
 
 
-def _standing(rule: RuleProgress, now_ms: int) -> Iterator[AlertEvent]:
-    """All that fires by this rule, or is in doubt; what was given up is neither."""
+def _standing(
+    rule: RuleProgress, events: Iterable[AlertEvent], now_ms: int
+) -> Iterator[AlertEvent]:
+    """All that fires by this rule, or is in doubt, or that it no longer watches, as `events` say;
+    what was given up is neither."""
+    for event in events:
+        if event.kind is EventKind.REMOVED and event.origin == rule.origin:
+            yield from (replace(event, origin=name) for name in _origins(rule))
     for doubt in rule.doubts.values():
         if not doubt.over:
             yield AlertEvent(EventKind.UNKNOWN, doubt.alert, now_ms, origin=rule.origin)

@@ -54,7 +54,7 @@ class EventKind(StrEnum):
     CLEAR = "clear"
     UNKNOWN = "unknown"
     GIVEN_UP = "given_up"  # unknown for so long that nobody will tell any more
-    REMOVED = "removed"  # the rule is gone from the configuration
+    REMOVED = "removed"  # its rule is gone, or says something else now
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,8 +210,9 @@ def _events(before: Alert | None, after: Alert, now_ms: int) -> Iterable[AlertEv
     if fires and not was:
         yield AlertEvent(EventKind.FIRING, after, now_ms)
     if was and not fires:
-        reason = FOR_RAISED if after.state is AlertState.PENDING else ""
-        yield AlertEvent(EventKind.CLEAR, after, now_ms, reason)
+        waits = after.state is AlertState.PENDING  # it holds still, and the rule waits anew
+        kind, reason = (EventKind.REMOVED, FOR_RAISED) if waits else (EventKind.CLEAR, "")
+        yield AlertEvent(kind, after, now_ms, reason)
 
 
 def _sorted(labels: Mapping[str, str]) -> Labels:

@@ -12,7 +12,7 @@ from tocsin_alerting.rules.progress import RuleHealth, RuleProgress
 from tocsin_alerting.rules.proof import unproven
 from tocsin_alerting.rules.query import Engine, query_at, rows
 from tocsin_alerting.rules.recording import record
-from tocsin_alerting.rules.restore import Restore, restored
+from tocsin_alerting.rules.restore import Restore, fits, restored
 from tocsin_alerting.rules.rule import AlertingRule, Group, RecordingRule
 from tocsin_alerting.rules.scope import Rows, Scope, Spending
 from tocsin_alerting.rules.unknown import (
@@ -31,6 +31,7 @@ from tocsin_exporter.snapshot import Labels, Source
 
 log = logging.getLogger(__name__)
 
+LABELS_CHANGED = "the labels of its rule were changed"
 Write = Callable[[Source, int, Sequence[tuple[Labels, float]]], object]
 
 
@@ -164,7 +165,7 @@ async def _alerted(
         return concerned(alert, dead | patchy, progress.keeps_instance) | missing
 
     verdict = settle(
-        stepped.events,
+        [_or_removed(event, rule) for event in stepped.events],
         stepped.alerts,
         progress.doubts,
         behind,
@@ -174,6 +175,13 @@ async def _alerted(
     )
     progress.alerts, progress.doubts = stepped.alerts, verdict.doubts
     return verdict
+
+
+def _or_removed(event: AlertEvent, rule: AlertingRule) -> AlertEvent:
+    """Of an alert of the last run with labels that the rule no longer gives it has cleared none."""
+    if event.kind is EventKind.CLEAR and not fits(rule, (event.alert,)):
+        return replace(event, kind=EventKind.REMOVED, reason=LABELS_CHANGED)
+    return event
 
 
 def _failed(

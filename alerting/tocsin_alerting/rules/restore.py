@@ -84,7 +84,7 @@ def heirs(rules: Mapping[str, Rule], saved: Mapping[str, Sequence[Alert]]) -> di
     A rule that moved to another group or file, or among rules of its name, is the same: it has the
     name of the alerts, and its labels. Which of several is told by what stayed the same.
     """
-    own = {origin for origin, alerts in saved.items() if _fits(rules.get(origin), alerts)}
+    own = {origin for origin, alerts in saved.items() if fits(rules.get(origin), alerts)}
     found = {origin: origin for origin in own}
     named: dict[str, list[str]] = defaultdict(list)
     for origin, rule in rules.items():
@@ -95,7 +95,7 @@ def heirs(rules: Mapping[str, Rule], saved: Mapping[str, Sequence[Alert]]) -> di
             origin
             for name in names
             for origin in named[name]
-            if origin not in found and _fits(rules[origin], saved[before])
+            if origin not in found and fits(rules[origin], saved[before])
         ]
         if fitting:
             found[min(fitting, key=lambda origin: _distance(origin, before))] = before
@@ -104,7 +104,7 @@ def heirs(rules: Mapping[str, Rule], saved: Mapping[str, Sequence[Alert]]) -> di
     return found
 
 
-def _fits(rule: Rule | None, alerts: Sequence[Alert]) -> bool:
+def fits(rule: Rule | None, alerts: Sequence[Alert]) -> bool:
     """Labels that are templates may have become anything."""
     if not isinstance(rule, AlertingRule):
         return False

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from support.alert_events import alert, clears, fires, gives_up, unknown
+from support.alert_events import alert, clears, fires, gives_up, removed, unknown
 from support.paging_floor import Floor
 from support.policies import HOUR, MINUTE, SECOND, config
 from tocsin_alerting.incidents.action import Verb
@@ -171,6 +171,28 @@ async def test_one_alert_given_up_and_the_other_over_is_given_up() -> None:
     await one.hear(clears(tier))
     assert {who for _, who in one.reasons("given_up")} == {"li", "chat"}
     assert one.reasons("resolved") == []
+    await one.hear(fires(DOWN))
+    assert {who for _, who in one.reasons("reopened")} == {"li", "chat"}
+
+
+async def test_closed_by_hand_and_then_without_its_rule_is_not_over() -> None:
+    one = await Floor(config()).open()
+    await one.hear(fires(DOWN))
+    await one.act(Verb.RESOLVE)
+    await one.hear(removed(DOWN))
+    await one.advance(HOUR)
+    assert {who for _, who in one.reasons("unwatched")} == {"li", "chat"}
+    assert one.reasons("resolved") == one.reasons("still_firing") == []
+
+
+async def test_without_its_rule_it_inhibits_nothing_and_may_come_back(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "incidents.db")
+    one = await Floor(config(inhibit=(INHIBIT,)), journal).open()
+    await one.hear(fires(DOWN), fires(SLOW))
+    await one.hear(removed(DOWN))
+    assert not (await one.desk.incident(2)).muted
+    await one.restart()
+    assert (await one.desk.incident(1)).members[DOWN.fingerprint].source is Source.UNWATCHED
     await one.hear(fires(DOWN))
     assert {who for _, who in one.reasons("reopened")} == {"li", "chat"}
 

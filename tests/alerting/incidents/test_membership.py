@@ -1,5 +1,7 @@
 """What alerts do to their incident: it resolves, reopens, gets worse or milder, is unknown."""
 
+import pytest
+
 from support.alert_events import alert, clears, fires, removed, unknown
 from support.incident_bench import bench
 from support.policies import HOUR, MINUTE, P0, SECOND
@@ -101,10 +103,30 @@ def test_unknown_for_too_long_is_given_up_with_a_notice() -> None:
     assert not one.at(Reason.RESOLVED)
 
 
-def test_a_rule_that_is_gone_resolves() -> None:
+def test_what_loses_its_rule_is_no_longer_watched_and_not_over() -> None:
     one = bench()
     one.do(removed(one.first))
     assert one.incident.state is State.RESOLVED and one.incident.resolution == "rule removed"
+    assert one.incident.source is Source.UNKNOWN and not one.incident.active
+    assert one.at(Reason.UNWATCHED) == [(0, "chat"), (0, "li")]
+    assert not one.at(Reason.RESOLVED) and one.history[-1].event == "unwatched"
+
+
+@pytest.mark.parametrize(("name", "told"), [("Slow", Reason.RESOLVED), ("Other", Reason.UNWATCHED)])
+def test_it_is_over_when_another_alert_of_its_name_outlives_it_and_clears(
+    name: str, told: Reason
+) -> None:
+    """A rule whose labels were changed goes on under the new ones; another rule knows nothing."""
+    one, other = bench(), alert(name, "P0", target="a", team="ml")
+    one.do(fires(other))
+    one.do(removed(one.first))
+    assert one.incident.is_open and one.incident.source is Source.FIRING
+    one.advance(MINUTE)
+    one.do(clears(other))
+    assert [one.at(reason) != [] for reason in (Reason.RESOLVED, Reason.UNWATCHED)] == [
+        told is Reason.RESOLVED,
+        told is Reason.UNWATCHED,
+    ]
 
 
 def test_what_comes_back_milder_follows_the_policy_of_its_severity_now() -> None:

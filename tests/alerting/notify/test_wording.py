@@ -212,6 +212,24 @@ def test_what_ends_without_being_over_does_not_say_that_it_is() -> None:
     assert "It is over" not in EN.text(lost) and "node gpu-1 is dead" in EN.text(lost)
 
 
+@pytest.mark.parametrize(
+    ("wording", "tag", "head"),
+    [
+        (EN, "[P0 no longer watched]", "No longer watched after 5m: its rule was removed"),
+        (ZH, "[P0 不再监控]", "5m 后不再监控：其规则已被删除或修改。"),
+    ],
+)
+def test_without_a_rule_it_is_not_over(wording: Wording, tag: str, head: str) -> None:
+    lost = resolved(reason=Reason.UNWATCHED, note="rule g/Down/0 is no longer in r.yml")
+    assert wording.subject(lost).startswith(tag) and SUMMARY in wording.subject(lost)
+    for said in (wording.text(lost), wording.html(lost), wording.line(lost)):
+        assert not {
+            word for word in ("resolved", "over after", "It is over", "已恢复，") if word in said
+        }
+    for said in (wording.text(lost), wording.html(lost)):
+        assert head in said and "#2b8a3e" not in said and "no longer in r.yml" in said
+
+
 def test_acknowledged_is_calm_and_asks_nobody_to_acknowledge() -> None:
     page = notification(reason=Reason.ACKED, actor="li", note="restarting it", state="ACKED")
     text, html = EN.text(page), EN.html(page)

@@ -289,6 +289,57 @@ def test_what_was_unknown_is_unknown_still_after_a_restart_with_a_broken_rule() 
     in_virtual_time(story)
 
 
+RENAMED = group(alerting("down == 1", "Gone", severity="P0"), name="fast", interval_ms=SECOND)
+NOT_PAGED = group(alerting("down == 1", "Down", severity="none"), name="fast", interval_ms=SECOND)
+WAITS = group(alerting("down == 1", "Down", MINUTE, severity="P0"), name="fast", interval_ms=SECOND)
+OTHER_LABELS = group(
+    alerting("down == 1", "Down", severity="P0", team="ml"), name="fast", interval_ms=SECOND
+)
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["same file", "another file"])
+@pytest.mark.parametrize(
+    "groups",
+    [(), (RENAMED,), (NOT_PAGED,), (WAITS,)],
+    ids=["no rule", "renamed", "severity none", "longer for"],
+)
+def test_what_a_changed_rule_no_longer_watches_is_not_over(
+    groups: tuple[Group, ...], moved: bool
+) -> None:
+    async def story() -> None:
+        journal = MemoryJournal()
+        before = World(journal, FAST)
+        await before.run(2)
+        await _deliver(before)
+        path = "other.yml" if moved else "f.yml"
+        after = World(journal, *(replace(one, file=path) for one in groups))
+        await after.run(2)
+        story = await after.desk.story(1)
+        assert not story.incident.is_open
+        told = [one.notification.reason for one in story.messages]
+        assert Reason.UNWATCHED in told and Reason.RESOLVED not in told
+
+    in_virtual_time(story)
+
+
+def test_a_rule_with_other_labels_goes_on_and_says_when_it_is_over() -> None:
+    async def story() -> None:
+        journal = MemoryJournal()
+        before = World(journal, FAST)
+        await before.run(2)
+        await _deliver(before)
+        after = World(journal, OTHER_LABELS)
+        running = asyncio.ensure_future(after.run(6))
+        await asyncio.sleep(3)
+        assert (await after.desk.incident(1)).state is State.TRIGGERED
+        after.down = []
+        await running
+        told = [one.notification.reason for one in (await after.desk.story(1)).messages]
+        assert told == [Reason.OPENED, Reason.OPENED, Reason.RESOLVED, Reason.RESOLVED]
+
+    in_virtual_time(story)
+
+
 class _Stumbling(Desk):
     """It breaks once, when it is to take what changed."""
 

@@ -101,7 +101,9 @@ def test_a_raised_for_takes_a_firing_alert_back_to_pending() -> None:
     done = step(alerting(for_ms=10 * MINUTE), here(), MINUTE, before)
     (alert,) = done.alerts.values()
     assert (alert.state, alert.fired_at_ms, alert.active_at_ms) == (PENDING, None, 0)
-    assert [(event.kind, event.reason) for event in done.events] == [(EventKind.CLEAR, FOR_RAISED)]
+    assert [(event.kind, event.reason) for event in done.events] == [
+        (EventKind.REMOVED, FOR_RAISED)
+    ]
 
 
 def test_two_samples_with_one_label_set_fail_the_rule() -> None:
