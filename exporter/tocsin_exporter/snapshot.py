@@ -53,6 +53,10 @@ class Source:
     job: str
     instance: str
 
+    def __str__(self) -> str:
+        """For messages."""
+        return f"job {self.job}, instance {self.instance}"
+
 
 @dataclass(frozen=True, slots=True)
 class MachineName:

@@ -135,3 +135,7 @@ def test_what_is_remembered_has_a_bound_by_number_and_by_series() -> None:
     kept.keep("f", 103, 10)
     kept.keep("g", 104, MOST_REMEMBERED - 10)
     assert [kept.get(key) for key in "fg"] == [103, 104]
+
+
+def test_a_source_is_shown_in_words() -> None:
+    assert f"series of {Source('node', 'h:1')}" == "series of job node, instance h:1"

@@ -22,7 +22,8 @@ def checked(pairs: Pairs) -> Labels:
     try:
         decoded = [(name.decode(), value.decode()) for name, value in pairs]
     except UnicodeDecodeError as error:
-        raise BadLabels(f"{error.object[:_SHOWN]!r} is not UTF-8") from None
+        text = error.object[:_SHOWN].decode("latin-1").encode("unicode_escape").decode()
+        raise BadLabels(f'the label text "{text}" is not UTF-8') from None
     labels = dict(decoded)
     if len(labels) < len(decoded):
         twice, _ = Counter(name for name, _ in decoded).most_common(1)[0]

@@ -188,14 +188,28 @@ class Stringer:
         return None
 
 
+GO_TYPES = {
+    **dict.fromkeys(("str", "GoText"), "string"),
+    **dict.fromkeys(("int", "GoInteger"), "int"),
+    **dict.fromkeys(("float", "GoNumber"), "float64"),
+    **dict.fromkeys(("NoneType", "_UntypedNil"), "nil"),
+    "bytes": "[]uint8",
+    "TypedMap": "map[string]string",
+    "dict": "map[string]interface {}",
+    "list": "template.queryResult",
+    "QueriedSample": "*template.sample",
+    "GoTime": "*time.Time",
+    "GoDuration": "time.Duration",
+}
+"""What Go calls the values that a template can have, by the names of their classes here."""
+
+
 def go_type(value: object) -> str:
     """What Go calls the type of a template's value."""
     formatted = getattr(value, "__go_format_value__", None)
     if formatted is not None:
         return str(formatted("type", "go", nested=False))
-    kinds = {str: "string", bool: "bool", int: "int", float: "float64", bytes: "[]uint8"}
-    names = (name for kind, name in kinds.items() if isinstance(value, kind))
-    return next(names, type(value).__name__)
+    return GO_TYPES.get(type(value).__name__, type(value).__name__)
 
 
 def check_length(length: int) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tocsin_alerting.annotations import EXPANSION_FAILED
 from tocsin_alerting.rules.scope import (
+    GO_TYPES,
     LONGEST_TEXT,
     SCOPE,
     GoNumber,
@@ -36,6 +37,19 @@ _GROWING = re.compile(
 # Where a field may be one of Python's own texts and numbers, which have methods: `("x").zfill`.
 _ANY_FIELD = re.compile(r"=|\)\s*\.|\b(?:with|range|template|define|block)\b")
 _NO_FIELD = re.compile(r"(?:attribute|property|method) '(?P<name>\w+)' is not allowed")
+# gotpl's words for a value of a wrong type, and Go's; both name the type.
+_TYPES_NAMED = {
+    re.compile(pattern): words
+    for pattern, words in {
+        r"argument \d+ to \w+: expected (\w+), got (\w+)": (
+            "wrong type for value; expected {}; got {}"
+        ),
+        r"range cannot iterate over (\w+)": "range can't iterate over {}",
+        r"cannot slice value of type (\w+)": "can't slice item of type {}",
+        r"value of type (\w+) has no length": "len of type {}",
+        r"value of type (\w+) is not callable": "non-function of type {}",
+    }.items()
+}
 _TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|`[^`]*`|\s*-?\}\}|[()|]|\s+|[^\s()|"`}]+|.', re.DOTALL)
 
 
@@ -227,10 +241,11 @@ def _environment(bounded: bool, sandboxed: bool) -> Any:
 
 def _in_go_words(error: Any, name: str, source: str) -> str:
     """`template: N:1:116: executing "N" at <toTime $value>: error calling toTime: …`"""
-    message, called = error.message, ""
+    message, called = _go_types(error.message), ""
     found = _CALL_FAILED.fullmatch(message)
     if found:
-        message, called = f"error calling {found['name']}: {found['why']}", found["name"]
+        why = _go_types(found["why"])
+        message, called = f"error calling {found['name']}: {why}", found["name"]
     elif field := _NO_FIELD.fullmatch(message):
         message = f"can't evaluate field {field['name']}"
     inside = name if error.template_name in (None, _MAIN) else error.template_name
@@ -238,6 +253,14 @@ def _in_go_words(error: Any, name: str, source: str) -> str:
     before = source[:offset].encode()
     line, column = before.count(b"\n") + 1, len(before.rpartition(b"\n")[2])
     return f'template: {name}:{line}:{column}: executing "{inside}" at <{command}>: {message}'
+
+
+def _go_types(said: str) -> str:
+    """Without the names of Python's types."""
+    for pattern, words in _TYPES_NAMED.items():
+        if named := pattern.fullmatch(said):
+            return words.format(*(GO_TYPES.get(one, one) for one in named.groups()))
+    return said
 
 
 def _characters(source: str, position: int) -> int:

@@ -3,7 +3,7 @@
 import ipaddress
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial, wraps
 from typing import Any
 from urllib.parse import quote_plus, urlsplit
@@ -11,7 +11,7 @@ from urllib.parse import quote_plus, urlsplit
 import re2
 from goduration.go import Duration
 from gotime.go import UTC, Time
-from gotpl.runtime.values import UNTYPED_NIL
+from gotpl.runtime.values import INVALID, UNTYPED_NIL
 
 from tocsin_alerting.promql.durations import parse_duration
 from tocsin_alerting.promql.quoting import quote
@@ -26,6 +26,7 @@ from tocsin_alerting.rules.scope import (
     check_length,
     go_number,
     go_text,
+    go_type,
     no_field,
     text_map,
 )
@@ -69,9 +70,9 @@ async def query(text: str) -> list[QueriedSample]:
     return [QueriedSample(dict(labels), value) for labels, value in rows]
 
 
-def first(samples: Any) -> QueriedSample:
-    for sample in samples:
-        return _sample(sample)
+def first(found: Any) -> QueriedSample:
+    for sample in _samples(found):
+        return sample
     raise ValueError("first() called on vector with no elements")
 
 
@@ -87,8 +88,32 @@ def strvalue(sample: Any) -> str:
     return _sample(sample).labels.get("__value__", "")
 
 
-def sort_by_label(name: str, samples: Any) -> list[QueriedSample]:
-    return sorted(map(_sample, samples), key=lambda sample: sample.labels.get(name, ""))
+def sort_by_label(name: str, found: Any) -> list[QueriedSample]:
+    return sorted(_samples(found), key=lambda sample: sample.labels.get(name, ""))
+
+
+def index(item: Any, *keys: Any) -> Any:
+    """Go's own: of a map, the zero value where a key is not there."""
+    for key in keys:
+        if isinstance(item, Mapping):
+            if not isinstance(key, str):
+                raise ValueError(f"value has type {go_type(key)}; should be string")
+            item = item[key] if key in item else getattr(item, "zero", INVALID)
+        elif isinstance(item, list | str):
+            item = _element(item, key)
+        else:
+            raise ValueError(f"can't index item of type {go_type(item)}")
+    return item
+
+
+def _element(item: Sequence[Any], key: Any) -> Any:
+    """Of a text, the byte."""
+    if not isinstance(key, int) or isinstance(key, bool):
+        raise ValueError(f"cannot index slice/array with type {go_type(key)}")
+    elements = item.encode() if isinstance(item, str) else item
+    if not 0 <= key < len(elements):
+        raise ValueError(f"index out of range: {key}")
+    return elements[key]
 
 
 def args(*values: object) -> dict[str, object]:
@@ -198,8 +223,21 @@ def _numeric(format_one: Callable[[float], str]) -> Callable[[object], str]:
 
 def _sample(found: Any) -> QueriedSample:
     if not isinstance(found, QueriedSample):
-        raise ValueError(f"wrong type for value; expected *template.sample; got {found!r}")
+        raise ValueError(_wrong_type("*template.sample", found))
     return found
+
+
+def _samples(found: Any) -> list[QueriedSample]:
+    """Go's nil is a vector without elements."""
+    if found is None or found is UNTYPED_NIL:
+        return []
+    if not isinstance(found, list):
+        raise ValueError(_wrong_type("template.queryResult", found))
+    return [_sample(one) for one in found]
+
+
+def _wrong_type(expected: str, value: object) -> str:
+    return f"wrong type for value; expected {expected}; got {go_type(value)}"
 
 
 def _regex(pattern: str) -> Any:
@@ -251,8 +289,12 @@ def _split_host_port(text: str) -> tuple[str, str | None]:
     return found[3], found[4]
 
 
-def _nothing(*_: object) -> str:
-    return ""
+def safe_html(text: str) -> str:
+    return text
+
+
+def url_query_escape(text: str) -> str:
+    return quote_plus(text)
 
 
 def printf(text: str, *values: object) -> object:
@@ -309,7 +351,7 @@ _FUNCTIONS: Mapping[str, Callable[..., object]] = {
     "args": args,
     "reReplaceAll": re_replace_all,
     "match": match,
-    "safeHtml": str,
+    "safeHtml": safe_html,
     "title": title,
     "toUpper": upper,
     "toLower": lower,
@@ -328,9 +370,9 @@ _FUNCTIONS: Mapping[str, Callable[..., object]] = {
     "pathPrefix": lambda: urlsplit(SCOPE.get().external_url).path,
     "externalURL": lambda: SCOPE.get().external_url,
     "parseDuration": parse_duration_seconds,
-    "urlQueryEscape": quote_plus,
+    "urlQueryEscape": url_query_escape,
     "printf": printf,
-    "tmpl": _nothing,
+    "index": index,
 }
 
 FUNCTIONS = {name: _bounded(function) for name, function in _FUNCTIONS.items()}

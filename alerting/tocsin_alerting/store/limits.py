@@ -122,7 +122,8 @@ class Limits:
         if source not in self._claimed:
             self._claimed.add(source)
             log.warning(
-                "a remote writer sends series of %s that are ours: they are refused", source
+                "a remote writer sends series of %s, which are the agent's own: they are refused",
+                source,
             )
 
     def _refusal(self, source: Source, sender: Sender, kept: bool) -> int:

@@ -134,8 +134,8 @@ def one(name: bytes = b"m", at_ms: int = NOW, value: int = 1, **labels: str) -> 
         ([(b"__name__", b"m"), (b"a", b"b"), (b"a", b"c")], 'label "a" is there twice'),
         ([(b"__name__", b"m"), (b"a", b""), (b"a", b"c")], 'label "a" is there twice'),
         ([(b"__name__", b"m"), (b"", b"c")], "a label has no name"),
-        ([(b"__name__", b"m"), (b"a", b"\xff\n")], r"b'\xff\n' is not UTF-8"),
-        ([(b"__name__", b"m"), (b"\xed\xa0\x80", b"x")], r"b'\xed\xa0\x80' is not UTF-8"),
+        ([(b"__name__", b"m"), (b"a", b"\xff\n")], r'the label text "\xff\n" is not UTF-8'),
+        ([(b"__name__", b"m"), (b"\xed\xa0\x80", b"x")], r'"\xed\xa0\x80" is not UTF-8'),
     ],
 )
 def test_a_series_that_nobody_would_keep_costs_itself_alone(

@@ -78,5 +78,5 @@ def test_only_numbers_and_their_texts_are_numbers() -> None:
     assert humanize.to_float("1e3") == humanize.to_float(1000) == 1000.0
     with pytest.raises(ValueError, match='strconv.ParseFloat: parsing "abc": invalid syntax'):
         humanize.to_float("abc")
-    with pytest.raises(ValueError, match="can't convert list to float"):
+    with pytest.raises(ValueError, match="can't convert template.queryResult to float"):
         humanize.to_float([])

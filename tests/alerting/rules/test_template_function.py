@@ -177,7 +177,7 @@ async def test_times_and_durations_are_those_of_go() -> None:
         ('{{ call $t.Format "2006" }}', "call"),
         ("{{ $t.IsZero.Nope }}", "can't evaluate field Nope"),
         ("{{ ($t.IsZero).Nope }}", "can't evaluate field Nope"),
-        ("{{ index $t 0 }}", "index"), ("{{ len $t }}", "length"),
+        ("{{ index $t 0 }}", "index"), ("{{ len $t }}", "len of type *time.Time"),
         ("{{ range $t }}{{ end }}", "range"), ("{{ toUpper $t.Month }}", "toUpper"),
         ("{{ $t.Add 1e30 }}", "expected integer"),
         ("{{ $t.AppendFormat 5 \"06\" }}", "can't handle 5 for arg of type []uint8"),

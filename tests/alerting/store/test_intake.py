@@ -243,7 +243,7 @@ def test_only_series_that_we_append_ourselves_are_taken_from_nobody(
         theirs += [(series("recorded"), NOW_MS + turn, 3.0)]  # of our target, by another evaluator
         assert write(store, (series("a"), NOW_MS + 1, 1.0), *theirs) == {"own_source": 1}
     assert write(store, (up, NOW_MS + 1, 1.0)) == {"own_source": 1}
-    assert caplog.text.count("that are ours") == 1
+    assert caplog.text.count(f"of job {FAR.job}, instance {FAR.instance}, which are the agent") == 1
     assert samples_of(store, "recorded") == [(NOW_MS, 3.0), (NOW_MS + 1, 3.0)]
     assert store.last(FAR) == LastSeen(NOW_MS, False)  # nobody else says that our target lives
     recorded = (("__name__", "ours"),)
