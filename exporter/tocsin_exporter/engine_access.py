@@ -189,10 +189,11 @@ class EngineAccess:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What an engine answered: the HTTP status and the body as text."""
+    """What an engine answered: the HTTP status, the body as text and its Content-Type."""
 
     status: int
     text: str = ""
+    media: str = ""
 
     @property
     def ok(self) -> bool:
@@ -271,7 +272,8 @@ class EngineClient:
             if response.status_code in _MOVED:
                 return Reply(response.status_code), response.headers.get("location", "")
             text = await read_text(response, most_bytes, cut) if most_bytes else ""
-        return Reply(response.status_code, text), ""
+        media = response.headers.get("content-type", "")
+        return Reply(response.status_code, text, media), ""
 
 
 def _basic(username: str, password: str) -> str:

@@ -11,6 +11,7 @@ from tocsin_exporter.engine_access import Reply
 from tocsin_exporter.slices import SLICE, Work
 
 METRICS_PATHS = ("/metrics", "/prometheus/metrics")
+CUT_OFF = "its answer ends too early"
 _NO_PAGE = (404, 405, 501)
 _NO_KEY = (401, 403)
 _WELL = ("ok", "healthy", "true", '"ok"', '"healthy"')
@@ -62,7 +63,10 @@ def page(reply: Reply) -> Work[EnginePage]:
     if first == '"':
         quoted = _json(text)
         text = quoted if isinstance(quoted, str) else text
-    return EnginePage(reply.status, text, (yield from recognise(text)))
+    dialect = yield from recognise(text)
+    if dialect is not None and engine_text.ends_early(text, reply.media):
+        return EnginePage(reply.status, text, why=CUT_OFF)
+    return EnginePage(reply.status, text, dialect)
 
 
 def has_samples(page: EnginePage) -> Work[bool]:

@@ -22,6 +22,7 @@ _LINE = re.compile(
     r'([a-zA-Z_:][a-zA-Z0-9_:]*+[ \t]*+(?:\{(?:[^"}]++|"(?:[^"\\]++|\\.)*+")*+\})?)[ \t]*+(\S++)'
 )
 _HEADINGS = ("# HELP ", "# TYPE ")
+_LONGEST_END = 1_000  # characters in which the end of a page is looked for
 _ESCAPE = re.compile(r"\\(.)")
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
@@ -47,6 +48,25 @@ def read(page: str, most: int = MOST_SERIES) -> Work[Lines]:
         _read_part(part, most, found)
         yield
     return found
+
+
+def ends_early(page: str, media: str = "") -> bool:
+    """Whether the page of this Content-Type was cut off: whoever gets it would believe that what
+    is missing is not there. OpenMetrics has a last line; in the text format only a line that was
+    cut in two shows it."""
+    if "openmetrics" in media.lower():
+        return not page[-_LONGEST_END:].rstrip().endswith("# EOF")
+    last = page[page.rfind("\n") + 1 :].strip()
+    if not last or len(last) > LONGEST_LINE:
+        return False
+    if last[0] == "#":
+        return last.startswith(_HEADINGS)
+    text, number = _cut(last)
+    try:
+        float(number)
+    except ValueError:
+        return True
+    return series(text) is None
 
 
 def windows(page: str) -> Iterator[str]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from tocsin_exporter.catalogue import LLM
-from tocsin_exporter.collectors.collector import CollectorError
+from tocsin_exporter.collectors.collector import CollectorError, Partial
 from tocsin_exporter.collectors.engine import Engine
 from tocsin_exporter.engine_access import MOST_BYTES, EngineAccess
 from tocsin_exporter.snapshot import LayoutCache, Sample
@@ -403,6 +403,18 @@ async def test_garbage_between_the_lines_costs_those_lines_only() -> None:
     async with served(pages({"/metrics": (200, page), "/health": (200, "")})) as url:
         samples = await read(url)
     assert value(samples, "llm_prompt_tokens_total") == 3010
+
+
+async def test_a_page_that_is_cut_off_is_not_read() -> None:
+    """What is missing would be over: an engine that dies in its answer resolved its alerts."""
+    answers = {"/metrics": (200, VLLM), "/v1/models": (200, MODELS), "/health": (200, "")}
+    async with served(pages(answers)) as url, engine(url) as collector:
+        await collector.collect()
+        answers["/metrics"] = (200, VLLM[: VLLM.rindex("{") + 9])
+        with pytest.raises(Partial, match="its answer ends too early") as error:
+            await collector.collect()
+    assert value(error.value.samples, "llm_engine_up") == 1
+    assert value(error.value.samples, "llm_engine_metrics_unknown") == 1
 
 
 async def test_a_page_without_end_is_refused() -> None:

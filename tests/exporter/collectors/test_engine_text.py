@@ -176,7 +176,7 @@ def test_whatever_stands_on_a_page_it_is_read(pieces: list[tuple[str, int]]) -> 
 
 _names = st.from_regex(r"[a-z_:][a-z0-9_:]{0,6}", fullmatch=True)
 _values = st.dictionaries(
-    st.from_regex(r"[a-z_][a-z0-9_]{0,4}", fullmatch=True),
+    st.from_regex(r"_?[a-z][a-z0-9_]{0,3}", fullmatch=True),
     st.text(
         st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from('"\\}{#, '), max_size=9
     ),
@@ -201,3 +201,26 @@ def test_a_sane_page_is_read_as_prometheus_client_reads_it(lines: list[str]) -> 
     ]
     assert sorted(map(repr, ours)) == sorted(map(repr, theirs))
     assert not any(math.isnan(value) for value in found.values)
+
+
+_LINES = st.builds(_line, _names, _values, st.floats(allow_nan=False))
+
+
+@given(st.lists(_LINES, min_size=1), st.data())
+def test_a_page_that_is_cut_in_a_line_ends_early(lines: list[str], data: st.DataObject) -> None:
+    """But where what is left of the line is one: half of a number is a number."""
+    page = "\n".join(lines)
+    assert not engine_text.ends_early(page) and not engine_text.ends_early(page + "\n")
+    last = lines[-1]
+    kept = data.draw(st.integers(1, last.rindex(" ")))
+    assert engine_text.ends_early("\n".join([*lines[:-1], last[:kept]])) or not last[:kept].strip()
+
+
+def test_openmetrics_ends_where_it_says() -> None:
+    media = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert not engine_text.ends_early("vllm:x 1\n# EOF\n", media)
+    assert not engine_text.ends_early("vllm:x 1\n# EOF", media)
+    assert engine_text.ends_early("vllm:x 1\n", media)
+    assert not engine_text.ends_early("vllm:x 1\n", "text/plain")
+    assert engine_text.ends_early("vllm:x 1\n# TYPE vllm:num_re")
+    assert not engine_text.ends_early("vllm:x 1\n# that is all")
