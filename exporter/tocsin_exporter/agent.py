@@ -228,7 +228,9 @@ class Agent:
         except Exception:  # why: a fault with one source must end no other, nor the pager
             named = {"job": scraper.watch.source.job, "target": scraper.watch.target}
             log.exception("a source could not be read", extra=named)
-            read = [unread(scraper.watch.source, at_ms)]
+            # Of another program we know nothing then, not that it is down.
+            missed = unread(scraper.watch.source, at_ms)
+            read = [replace(missed, report=not scraper.watch.target)]
         self._rounds[scraper.watch.source] += 1
         for snapshot in read:
             await self._prepared(scraper.watch, snapshot)

@@ -6,9 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
-# Of their own: hundreds of large answers must not keep the loop's threads from everything else.
-_COMPRESSING = ThreadPoolExecutor(2, "compress")
-
 Format = Literal["text", "openmetrics"]
 
 
@@ -78,10 +75,26 @@ def _quality(text: str) -> float:
         return 0.0
 
 
-async def compressed(work: Callable[[], bytes]) -> bytes | None:
-    """The result of `work`, in its turn after other answers; None where there is no room for a
-    thread: such an answer goes out as it is."""
-    try:
-        return await asyncio.get_running_loop().run_in_executor(_COMPRESSING, work)
-    except RuntimeError:
-        return None
+class Compression:
+    """Compresses answers in `threads` of its own: hundreds of them keep no other thread busy. At
+    most `most` are under way or wait, with their bodies; others go out as they are."""
+
+    def __init__(self, threads: int = 2, most: int = 32) -> None:
+        self._threads = ThreadPoolExecutor(threads, "compress")
+        self._most = most
+        self._waiting = 0
+
+    async def compressed(self, work: Callable[[], bytes]) -> bytes | None:
+        """The result of `work`; None where too many wait, or there is no room for a thread."""
+        if self._waiting >= self._most:
+            return None
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except RuntimeError:
+            return None
+        finally:
+            self._waiting -= 1
+
+
+compressed = Compression().compressed

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -173,6 +174,16 @@ async def test_a_fault_with_one_source_ends_no_other_and_is_no_success(machine: 
     assert good.count == odd.count == 5 and agent.ready
     told = [(one.source.instance, one.ok) for one in taken]
     assert told.count(("h", True)) == told.count(("odd", False)) == 5 and len(told) == 10
+
+
+@virtually
+async def test_a_fault_of_ours_with_another_program_says_nothing_of_it(machine: Machine) -> None:
+    taken: list[Snapshot] = []
+    engine = replace(watch(Odd("llm"), name="h:1"), target="h:1")
+    agent = Agent([engine, watch(Odd("odd"))], machine.clock, sinks=[taken.append])
+    await sample(agent, machine, 2)
+    told = {one.source.instance: (one.ok, one.report) for one in taken}
+    assert told == {"h:1": (False, False), "h": (False, True)}
 
 
 @virtually

@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from tocsin_exporter.negotiation import accepts_gzip, compressed, negotiate
+from support.exhausted import no_threads
+from tocsin_exporter.negotiation import Compression, accepts_gzip, compressed, negotiate
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OM1 = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -85,4 +86,28 @@ async def test_many_answers_to_compress_keep_no_other_thread_busy() -> None:
     await asyncio.sleep(0)
     assert await asyncio.to_thread(lambda: "else") == "else"
     free.set()
-    assert set(await asyncio.gather(*waiting)) == {b"packed"}
+    answers = await asyncio.gather(*waiting)
+    assert set(answers) == {b"packed", None}  # the others go out as they are
+    assert await compressed(packed) == b"packed"
+
+
+async def test_answers_that_wait_to_be_compressed_have_a_bound() -> None:
+    free, compression = threading.Event(), Compression(threads=1, most=3)
+    waiting = [
+        asyncio.create_task(compression.compressed(lambda: bytes(free.wait()))) for _ in range(3)
+    ]
+    await asyncio.sleep(0)
+    assert await compression.compressed(bytes) is None
+    waiting[2].cancel()
+    await asyncio.wait({waiting[2]})
+    late = asyncio.create_task(compression.compressed(lambda: b"late"))
+    free.set()
+    assert await late == b"late"
+    await asyncio.gather(*waiting[:2])
+
+
+async def test_without_a_thread_an_answer_goes_out_as_it_is() -> None:
+    compression = Compression()
+    with no_threads():
+        assert await compression.compressed(lambda: b"packed") is None
+    assert await compression.compressed(lambda: b"packed") == b"packed"
