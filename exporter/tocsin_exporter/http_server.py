@@ -42,6 +42,7 @@ _STEPS_A_TURN = 1000  # pieces and chunks of one connection, until the others ha
 _FREE_CHUNKS, _CHUNK_BYTES = 4096, 16  # beyond so many, those of a body are on average as long
 _LINGER_SECONDS = 5.0
 _STALLED_SECONDS = 5.0
+_ENDED_SECONDS = 2.0  # until the answer begins, where the client has ended its side
 _FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 _HEALTH = frozenset((b"/-/healthy", b"/-/ready", b"/health"))
 _GONE = "the handler is closed"  # uvloop's words until the protocol hears of the connection's end
@@ -115,6 +116,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._status = 400  # of the refusal, should the parser fail
         self._buffered = 0
         self._over = False  # what still comes is thrown away
+        self._ended = False  # nothing more comes
         self._kept = b""  # read and not yet parsed
         self._between = True  # one request is whole, and no other has begun
         self._parsing_later = False
@@ -157,9 +159,19 @@ class HttpProtocol(HttpToolsProtocol):
         super().resume_writing()
         self._parse_later()
 
-    def eof_received(self) -> None:
-        if self._over:
-            self.transport.close()
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whether the connection stays: a client may end its side and read the answer to what it
+        has sent (`nc -N`). One that has gone looks the same, and no work is done for it for long.
+        """
+        if self._over or not self._between or self.cycle is None or self.cycle.response_complete:
+            return False
+        self._ended = True
+        self.loop.call_later(_ENDED_SECONDS, self._give_up)
+        return True
+
+    def _give_up(self) -> None:
+        if not self.cycle.response_started:
+            self.transport.abort()
 
     def _parse_later(self) -> None:
         """The others' turn is between two requests of one connection."""
@@ -320,6 +332,8 @@ class HttpProtocol(HttpToolsProtocol):
         if self.cycle.response_complete:
             self._served, self._idle_since = True, self.loop.time()
             self.table.waits(self)
+            if self._ended:
+                self.transport.close()
 
     def timeout_keep_alive_handler(self) -> None:
         """`check` ends what is idle: a request may have been kept back when this timer began, and

@@ -401,6 +401,48 @@ async def test_a_request_that_was_kept_back_is_answered_however_long_that_takes(
         await closed
 
 
+async def half_closed(port: int, sent: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sent)
+    writer.write_eof()
+    answer = await asyncio.wait_for(reader.read(), 20)
+    writer.close()
+    return answer
+
+
+async def test_who_ends_its_side_after_its_requests_gets_all_answers() -> None:
+    """`nc -N` got nothing of what takes more than a turn of the loop."""
+
+    async def app(scope: Scope, receive: Any, send: Any) -> None:
+        message = await receive()
+        for _ in range(50):
+            await asyncio.sleep(0.001)
+        length = b"%d" % (2 << 20)
+        headers = [(b"content-length", length), (b"at", scope["path"].encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"x" * (2 << 20)})
+        assert message["type"] == "http.request"
+
+    async with served(app=app) as server:
+        answers = await half_closed(server.port, request("GET", "/a") + request("POST", "/b", b"x"))
+        assert [answers.count(at) for at in (b"at: /a\r\n", b"at: /b\r\n")] == [1, 1]
+        assert len(answers) > 4 << 20
+        await until(lambda: len(server.table) == 0)
+
+
+async def test_who_has_gone_is_not_worked_for_and_half_a_body_is_no_request() -> None:
+    async with served() as server:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        assert await half_closed(server.port, request("GET", "/slow")) == b""
+        assert loop.time() - began >= 1.9
+        await until(lambda: server.gone == ["/slow"])
+        half = request("POST", "/half", b"x" * 9)[:-1]
+        assert await half_closed(server.port, half) == b""
+        await until(lambda: server.gone == ["/slow", "/half"])
+        await until(lambda: len(server.table) == 0)
+
+
 async def test_a_request_that_is_being_answered_has_no_deadline_here() -> None:
     async with served(SHORT) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
