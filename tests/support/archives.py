@@ -9,6 +9,7 @@ import numpy as np
 from tocsin_alerting.store.columns import Part
 from tocsin_alerting.store.disk import DiskArchive, Pace
 from tocsin_alerting.store.history import History
+from tocsin_alerting.store.limits import Most
 from tocsin_alerting.store.selection import Selection
 from tocsin_alerting.store.shelf import Shelf
 from tocsin_alerting.store.store import Store
@@ -30,19 +31,23 @@ class Kept:
         machine: MachineName | None = None,
         early: int = 1_000_000,
         most_backlog: int = 8_000_000,
+        most: Most | None = None,
     ) -> None:
         self.directory = directory
-        self._memory_ms, self._max_bytes = memory_ms, max_bytes
+        self._memory_ms, self._max_bytes, self._most = memory_ms, max_bytes, most
         self.shelf = Shelf(directory, retention_ms, max_bytes)
         self.archive = DiskArchive(directory, self.shelf, Pace(early=early), machine=machine)
-        self.store = Store(memory_ms, archive=self.archive, most_backlog=most_backlog)
+        self.store = Store(
+            memory_ms, archive=self.archive, most_backlog=most_backlog, most=self._most
+        )
         self.archive.start(self.store)
 
     def again(self, machine: MachineName | None = None) -> "Kept":
         """Another process on the same directory, after this one was killed."""
         self.archive.let_go()
         retention_ms = self.shelf.retention_ms
-        return Kept(self.directory, self._memory_ms, retention_ms, self._max_bytes, machine)
+        sizes = self._memory_ms, retention_ms, self._max_bytes
+        return Kept(self.directory, *sizes, machine, most=self._most)
 
     @property
     def log(self) -> Path:

@@ -98,7 +98,8 @@ class Intake:
         self._table = table
         self._drop = drop
         self._grown: dict[Table, int] = {}  # in this request, with the time of the newest column
-        self.loose = Loose(Rows(NO_LIMIT, changed, self._taken_loose, self._left_loose))
+        held = self.numbers.held
+        self.loose = Loose(Rows(NO_LIMIT, changed, self._taken_loose, self._left_loose, held))
         self._lasts = lasts
         self.hearing = RemoteHealth(lasts, self.own)
         self._archive = archive
@@ -173,8 +174,7 @@ class Intake:
     # what rows say
 
     def _taken_loose(self, row: int, labels: Labels) -> None:
-        source = source_of(labels)
-        self._strays[source] += 1
+        self._strays[source_of(labels)] += 1
         if self._archive is not None:
             self._archive.record(Owner(None, row, labels))
 
@@ -409,7 +409,7 @@ class Intake:
         if rows.min(initial=0) < 0:
             new = np.flatnonzero(rows == UNPLACED)
             labels = self.numbers.labels(numbers[new])
-            rows[new] = [table.rows.take(one) for one in labels]
+            rows[new] = table.rows.take_all(labels, self.numbers.senders(numbers[new]))
             self.numbers.put(source, numbers[new], rows[new])
         return rows
 
@@ -423,7 +423,7 @@ class Intake:
         if moving.any():
             places, numbers = places[moving], numbers[moving]
             labels = self.numbers.labels(numbers)
-            rows = np.array([self.loose.rows.take(one) for one in labels], np.int64)
+            rows = self.loose.rows.take_all(labels, self.numbers.senders(numbers))
             last_ms, bits = self.numbers.past[numbers], self.numbers.past_bits[numbers]
             if table is not None:
                 held = np.flatnonzero(places >= 0)

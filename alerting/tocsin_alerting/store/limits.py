@@ -2,13 +2,13 @@
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from tocsin_alerting.store.cell import NEVER_MS
 from tocsin_alerting.store.last import Lasts
 from tocsin_alerting.store.numbers import Numbers
-from tocsin_alerting.store.rows import Rows, cost_of
+from tocsin_alerting.store.rows import Rows, Told, cost_of
 from tocsin_alerting.store.senders import UNKNOWN, Sender, Tally
 from tocsin_alerting.store.table import Table
 from tocsin_exporter.snapshot import Labels, Source
@@ -94,7 +94,15 @@ class Limits:
         place = self._places.get(source)
         if place is None or (place.sender == UNKNOWN and sender != UNKNOWN):
             self._enter(source, _Place(sender, now_ms))
+            if place is not None and source in self._tables:
+                self._tables[source].rows.give(sender)
+        if kept and (row := self._loose.known(labels)) >= 0:
+            self._loose.give(sender, [row])
         return 0
+
+    def rows(self, changed: Callable[[], None], taken: Told, left: Told) -> Rows:
+        """The rows of a source."""
+        return Rows(self.most.of_source, changed, taken, left, self._numbers.held)
 
     def restored(self) -> None:
         """Sources of before a restart have their places; whoever sends them again brought them."""
@@ -109,12 +117,15 @@ class Limits:
         for source in [*gone, *(one for one in self._own if one in self._places)]:
             self._leave(source)
         rows = [table.rows for table in self._tables.values()]
-        held = sum(one.cost for one in (*rows, self._loose)) + waiting.total()
-        self._series = max(held, self._numbers.series.total)  # of those that wait, the long ones
+        in_use = sum(one.cost for one in (*rows, self._loose)) + waiting.total()
+        self._series = max(
+            in_use, self._numbers.held.total
+        )  # there each long one counts for itself
 
     def adopted(self, table: Table | None) -> None:
         """Series that remote writers sent of a source take no room from the agent's own of it."""
         if table is not None:
+            table.rows.disown()
             table.rows.limit = self.most.of_source + table.rows.cost
 
     def refuse(self, source: Source) -> None:
@@ -134,7 +145,7 @@ class Limits:
                 return PER_SOURCE
             if series >= most.series:
                 return OVER_SERIES
-            if self._numbers.series.over_share(sender, series, most.series):
+            if self._numbers.held.over_share(sender, series, most.series):
                 return PER_SENDER
         if place is not None or source in self._own:
             return 0

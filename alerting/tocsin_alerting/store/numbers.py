@@ -37,14 +37,16 @@ class Numbers:
     `ours` whether the agent itself appends to the series.
 
     `past` (numbers,) is the time of the newest sample that only the archive has, UNASKED until
-    that was asked, and `past_bits` its value. `series` is what each sender brought.
+    that was asked, and `past_bits` its value. `held` is what each sender has: the rows that it
+    brought, and its numbers without a place.
 
     Numbers hold for an epoch. A new one begins when somebody writes to a dead one, or when too
-    many are of no use.
+    many are of no use; rows are held beyond it.
     """
 
     def __init__(self) -> None:
         self.epoch = 0
+        self.held = Tally()
         self._begin()
 
     def __len__(self) -> int:
@@ -58,6 +60,9 @@ class Numbers:
     def renew(self) -> None:
         """A new epoch, in which nobody has a number."""
         self.epoch += 1
+        given = self.place[: len(self._labels)]
+        for number in np.flatnonzero(given == UNPLACED).tolist():
+            self._hold(number, -1)
         self._begin()
 
     def known(self, labels: Labels) -> int | None:
@@ -83,7 +88,9 @@ class Numbers:
         self._number[labels] = number
         self._labels.append(labels)
         self._sender.append(sender)
-        self.series.add(sender, cost_of(labels))
+        self._cost.append(cost_of(labels))
+        if place == UNPLACED:
+            self._hold(number, 1)
         self.place[number] = place
         self.source[number] = at
         self.up[number] = dict(labels).get(NAME) == UP
@@ -105,9 +112,11 @@ class Numbers:
 
     def put(self, source: Source, numbers: Ints, places: Ints) -> None:
         """The series of these numbers, all of `source`, are kept there from now on."""
-        unplaced = int(np.count_nonzero(self.place[numbers] == UNPLACED))
-        if unplaced:
-            self.waiting[source] -= unplaced
+        kept = numbers[self.place[numbers] != UNPLACED]  # in another row, too
+        for number in kept.tolist():
+            self._hold(number, 1)
+        if len(kept) < len(numbers):
+            self.waiting[source] -= len(numbers) - len(kept)
         self.place[numbers] = places
 
     def move(self, labels: Labels, before: int, after: int) -> None:
@@ -131,10 +140,21 @@ class Numbers:
         for source in sources:
             self.waiting.pop(source, None)
 
+    def senders(self, numbers: Ints) -> list[Sender]:
+        """Who asked for each of these numbers."""
+        return [self._sender[number] for number in numbers.tolist()]
+
+    def _hold(self, number: int, times: int) -> None:
+        """Its sender has so many rows more of this series, or waits for one more."""
+        sender = self._sender[number]
+        if sender is not UNKNOWN:
+            self.held.add(sender, times * self._cost[number])
+
     def _end(self, number: int, labels: Labels) -> None:
         del self._number[labels]
         self._labels[number] = None
-        self.series.add(self._sender[number], -cost_of(labels))
+        if self.place[number] == UNPLACED:
+            self._hold(number, -1)
 
     def _begin(self) -> None:
         self.sources: list[Source] = []
@@ -149,7 +169,7 @@ class Numbers:
         self._number: dict[Labels, int] = {}
         self._labels: list[Labels | None] = []
         self._sender: list[Sender] = []
-        self.series = Tally()
+        self._cost: list[int] = []
 
     def _grow(self, more: int) -> None:
         self.place = np.concatenate([self.place, np.full(more, UNPLACED)])

@@ -6,6 +6,7 @@ import numpy as np
 
 from tocsin_alerting.store.cell import Ints
 from tocsin_alerting.store.matchers import Matcher, MatchOp, Verdicts
+from tocsin_alerting.store.senders import UNKNOWN, Sender, Tally
 from tocsin_alerting.store.target import NAME
 from tocsin_exporter.snapshot import Labels
 
@@ -36,7 +37,8 @@ class Rows:
     `generation` grows, and `changed` is called, whenever a row changes its owner; `taken` is told
     the new one and `left` the old one. `limit` is the most rows that there may be, and with
     `BYTES_A_SERIES` the most that all of them may cost; `refused`
-    counts the series that found no place, `released` the rows that became free.
+    counts the series that found no place, `released` the rows that became free. `held` says what
+    each sender has of rows that remote writers brought.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Rows:
         changed: Callable[[], None],
         taken: Told = _nobody,
         left: Told = _nobody,
+        held: Tally | None = None,
     ) -> None:
         self.generation = 0
         self.refused = 0
@@ -53,7 +56,9 @@ class Rows:
         self._taken = taken
         self._left = left
         self.limit = limit
+        self._held = held or Tally()
         self._labels: list[Labels | None] = []
+        self._senders: list[Sender] = []  # of each row; UNKNOWN: it counts for nobody
         self._row: dict[Labels, int] = {}
         self._bytes = 0
         self._free: list[int] = []
@@ -116,13 +121,44 @@ class Rows:
             if labels is None:
                 continue
             del self._row[labels]
-            self._bytes -= _bytes(labels)
+            size = _bytes(labels)
+            self._bytes -= size
             self._labels[row] = None
+            if self._senders[row] is not UNKNOWN:
+                self._credit(row, UNKNOWN, 1 + size // BYTES_A_SERIES)
             self._by_name[dict(labels).get(NAME, "")].discard(row)
             self._free.append(row)
             self.released += 1
             self._left(row, labels)
             self._owner_changed()
+
+    def take_all(self, series: Sequence[Labels], senders: Iterable[Sender]) -> Ints:
+        """New rows (n,) of series for which these senders are held already."""
+        rows = [self.take(one) for one in series]
+        for row, sender in zip(rows, senders, strict=True):
+            self._senders[row] = sender
+        return np.array(rows, np.int64)
+
+    def give(self, sender: Sender, rows: Iterable[int] | None = None) -> None:
+        """Those rows, or all, are this sender's as far as they are nobody's."""
+        for row in range(len(self._labels)) if rows is None else rows:
+            labels = self._labels[row]
+            if labels is not None and self._senders[row] is UNKNOWN:
+                self._credit(row, sender, cost_of(labels))
+
+    def disown(self) -> None:
+        """All rows are nobody's from now on."""
+        for row, sender in enumerate(self._senders):
+            labels = self._labels[row]
+            if labels is not None and sender is not UNKNOWN:
+                self._credit(row, UNKNOWN, cost_of(labels))
+
+    def _credit(self, row: int, sender: Sender, cost: int) -> None:
+        before, self._senders[row] = self._senders[row], sender
+        if before is not UNKNOWN:
+            self._held.add(before, -cost)
+        if sender is not UNKNOWN:
+            self._held.add(sender, cost)
 
     def labels(self, rows: Sequence[int]) -> tuple[Labels, ...]:
         return tuple(labels for row in rows if (labels := self._labels[row]) is not None)
@@ -146,6 +182,7 @@ class Rows:
         else:
             row = len(self._labels)
             self._labels.append(labels)
+            self._senders.append(UNKNOWN)
         self._row[labels] = row
         self._bytes += _bytes(labels)
         self._by_name.setdefault(dict(labels).get(NAME, ""), set()).add(row)

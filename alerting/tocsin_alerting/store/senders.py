@@ -32,7 +32,11 @@ class Tally:
             if not self._has[who]:
                 del self._has[who]
 
+    def of(self, who: Sender | str) -> int:
+        """What a sender has, or all of an address together."""
+        return self._has[who]
+
     def over_share(self, sender: Sender, used: int, most: int) -> bool:
         """Whether it has its share of `most`, of which `used` are in use: no more than is free, so
         that any number of senders leave room for another, and three quarters for an address."""
-        return self._has[sender] >= most - used or self._has[sender.address] >= most - most // 4
+        return self.of(sender) >= most - used or self.of(sender.address) >= most - most // 4

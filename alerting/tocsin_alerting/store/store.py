@@ -27,7 +27,7 @@ from tocsin_alerting.store.limits import Most
 from tocsin_alerting.store.listing import ordered_in, values_in
 from tocsin_alerting.store.matchers import Check, Verdicts, unhurried
 from tocsin_alerting.store.placed import NOWHERE, Placed, Preparation, place, place_rules
-from tocsin_alerting.store.rows import MatcherSets, Rows
+from tocsin_alerting.store.rows import MatcherSets
 from tocsin_alerting.store.runs import State
 from tocsin_alerting.store.selection import Selection
 from tocsin_alerting.store.senders import UNKNOWN, Sender
@@ -60,7 +60,6 @@ class Store:
         self._archived_ms = NEVER_MS  # what is later than this is in memory
         self.backlog = Backlog(archive, retention_ms, most_backlog)
         self._now_ms = NEVER_MS
-        self._max_series = most.of_source if most else max_series_per_source
         self._tables: dict[Source, Table] = {}
         self._placed: dict[Source, Placed] = {}
         self._lasts = Lasts()
@@ -443,7 +442,8 @@ class Store:
     def _table(self, source: Source) -> Table:
         if source not in self._tables:
             taken, left = partial(self._taken, source), partial(self._intake.left_column, source)
-            self._tables[source] = Table(Rows(self._max_series, self._chooser.changed, taken, left))
+            rows = self._intake.limits.rows(self._chooser.changed, taken, left)
+            self._tables[source] = Table(rows)
             self._chooser.changed()
         return self._tables[source]
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from support.archives import Kept
 from support.snapshots import snapshot
@@ -62,6 +64,13 @@ class Site:
     def passes(self, ms: int) -> None:
         self.now += ms
         self.store.expire(self.now)
+
+    def renew(self) -> None:
+        """All numbers are given anew."""
+        epoch, _ = self.store.register([])
+        self.store.append(replace(READ, at_ms=self.now))
+        self.store.end(READ.source, self.now + 1)
+        assert self.store.register([])[0] > epoch
 
     def refused(self) -> dict[str, int]:
         return {name: count for name, count in self.store.size().series_refused.items() if count}
@@ -121,6 +130,122 @@ def test_a_series_with_long_labels_counts_as_several() -> None:
     site.store.expire(site.now)
     assert site.send(A, series[2:]) == [PER_SENDER] * 8
     assert site.send(A, series[:2]) == []
+
+
+def fresh(name: str, count: int, instance: str = "i") -> list[Labels]:
+    return [one(instance, **{name: str(number)}) for number in range(count)]
+
+
+def test_what_a_sender_has_in_memory_counts_when_all_numbers_are_given_anew() -> None:
+    """A sender brings that about at will: it writes to a series that it let go of before."""
+    site = Site(Most(series=1000))
+    assert len(site.send(A, fresh("a", 600))) == 100
+    for turn in range(8):
+        site.passes(MINUTE_MS)
+        site.renew()
+        assert len(site.send(A, fresh(f"b{turn}", 100))) == 100
+    assert site.send(B, fresh("c", 200)) == []
+
+
+@pytest.mark.parametrize("off_ms", [0, 7])
+def test_what_left_memory_is_held_for_nobody(off_ms: int) -> None:
+    """In columns, or loose."""
+    site = Site(Most(series=1000))
+    for turn in range(4):
+        site.send(B, [one("clock")])
+        site.now -= off_ms
+        assert len(site.send(A, fresh(f"a{turn}", 600, "clock"))) in (100, 101)
+        site.passes(2 * HOUR_MS)
+    assert site.store.size().series == 0
+
+
+def test_series_that_were_never_written_count_until_their_numbers_are_given_up() -> None:
+    site = Site(Most(series=1000))
+    _, numbers = site.store.register(fresh("a", 600), A)
+    assert np.count_nonzero(numbers < 0) == 100
+    assert len(site.send(A, fresh("b", 10))) == 10
+    site.send(A, fresh("a", 500))
+    assert len(site.send(A, fresh("b", 10))) == 10
+
+
+@pytest.mark.parametrize("loose", [False, True])
+def test_after_a_restart_series_count_for_whoever_sends_of_them_again(
+    tmp_path: Path, loose: bool
+) -> None:
+    """One of a source in columns is enough; of those with times of their own it is each."""
+    kept = Kept(tmp_path, most=Most(series=1000))
+    site = Site(store=kept.store)
+    if loose:
+        site.send(B, [one("i", clock="")])
+        site.now -= 7
+    refused = site.send(A, fresh("a", 510))
+    kept.archive.turn()
+    again = kept.again()
+    site = Site(store=again.store)
+    assert site.send(A, fresh("a", 500 if loose else 1)) == []
+    assert len(refused) >= 10 and len(site.send(A, fresh("b", 10))) == 10
+    assert site.send(B, fresh("c", 200)) == []
+    again.archive.let_go()
+
+
+def test_a_series_in_columns_that_becomes_loose_has_two_rows_until_both_are_gone() -> None:
+    site = Site(Most(series=1000))
+    for ms, name in ((0, "a"), (2000, "clock"), (-1000, "a")):
+        site.now += ms
+        site.send(A, [one(name=name)])
+    assert site.store.size().loose == 1
+    assert site.store._intake.numbers.held.of(A) == 3
+    site.passes(3 * HOUR_MS)
+    assert site.store._intake.numbers.held.of(A) == 0
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["register", "send", "late", "renew", "evict"]),
+            st.sampled_from([A, B]),
+            st.sets(st.integers(0, 5), min_size=1),
+            st.sampled_from("ik"),
+        ),
+        max_size=12,
+    )
+)
+def test_who_has_nothing_left_is_held_for_nothing(
+    script: list[tuple[str, Sender, set[int], str]],
+) -> None:
+    site = Site(Most(series=1000, sources=2))
+    site.send(B, [one("clock")])
+    for what, sender, some, instance in script:
+        site.now += 1000
+        series = [one(instance, i=str(number)) for number in some]
+        if what == "renew":
+            site.renew()
+        elif what == "register":
+            site.store.register(series, sender)
+        elif what == "evict":  # there is no place for a third source
+            site.now += HOUR_MS + MINUTE_MS
+            site.store.register([one("x")], sender)
+        else:
+            site.now -= 1500 * (what == "late")
+            epoch, numbers = site.store.register(series, sender)
+            site._write(epoch, numbers[numbers >= 0])
+    site.passes(5 * HOUR_MS)
+    site.renew()
+    site.passes(5 * HOUR_MS)
+    assert site.store.size().series == 0
+    assert site.store._intake.numbers.held.total == 0
+
+
+def test_what_the_agent_takes_over_is_no_senders_any_more() -> None:
+    site = Site(Most(series=1000))
+    here = READ.source
+    own = {"job": here.job, "instance": here.instance}
+    theirs = [labels(__name__="m", i=str(number), **own) for number in range(500)]
+    assert site.send(A, theirs) == []
+    assert site.store.append(replace(READ, at_ms=NOW + 1))
+    site.store.expire(NOW + 1)
+    assert site.send(A, fresh("a", 100)) == []
 
 
 def test_another_sender_fills_at_most_half_of_a_source() -> None:
