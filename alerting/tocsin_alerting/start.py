@@ -6,6 +6,7 @@ Everything that can be wrong is wrong here, before anything runs.
 import errno
 import logging
 import os
+import re
 import secrets
 import socket
 import sys
@@ -155,17 +156,17 @@ def _check_address(address: str) -> None:
 
 
 def _engines(urls: Sequence[str]) -> tuple[Any, ...]:
-    """Each engine once. Raises WrongUsage, which shows no password."""
-    from tocsin_alerting.config.watching import Engine
+    """Each engine once. Raises WrongUsage, which shows no password and no key."""
+    from tocsin_alerting.config.watching import WITH_FRAGMENT, Engine
 
     engines: dict[str, Engine] = {}
     for url in urls:
         try:
             engine = Engine(url=url)
         except ValueError:
-            shown = url if "@" not in url else "(with a login)"
-            said = f"--engine.url {shown}: not a URL like http://127.0.0.1:8000"
-            raise WrongUsage(said) from None
+            shown = re.split("[?#]", url)[0] if "@" not in url else "(with a login)"
+            said = WITH_FRAGMENT if "#" in url else "not a URL like http://127.0.0.1:8000"
+            raise WrongUsage(f"--engine.url {shown}: {said}") from None
         engines.setdefault(place(engine.access.target), engine)
     return tuple(engines.values())
 

@@ -99,7 +99,18 @@ def test_an_engine_that_is_no_url() -> None:
         configured(Options(engine_urls=("nonsense",)))
 
 
-@pytest.mark.parametrize("url", ["http://u:hunter2@h:99999", "http://u:hun/ter2@h", "u:hunter2@h"])
+def test_a_url_with_a_fragment() -> None:
+    with pytest.raises(CannotStart, match=r"^--engine.url http://h:1/q: no server sees what follo"):
+        configured(Options(engine_urls=("http://h:1/q#hunter2",)))
+
+
+BROKEN = [
+    *("http://u:hunter2@h:99999", "http://u:hun/ter2@h", "u:hunter2@h"),
+    *("http://h:99999/q?key=hunter2", "http://tok@h:1/q#hunter2", "h?hunter2", "h#hunter2"),
+]
+
+
+@pytest.mark.parametrize("url", BROKEN)
 def test_a_broken_url_shows_no_password(url: str) -> None:
     with pytest.raises(CannotStart) as error:
         configured(Options(engine_urls=(url,)))

@@ -77,7 +77,7 @@ def install(
     Again after an upgrade or for other arguments: the configuration and what is kept stay.
     """
     target = _target(user, root)
-    extra = [*([] if with_worker else ["--no-worker"]), *arguments]
+    extra = _extra(with_worker, arguments, target)
     _check_arguments(extra, target)
     started = program or Path(sys.executable).parent / "tocsin"
     if root is None and not user:
@@ -91,6 +91,25 @@ def install(
         _fail(f"{error.filename}: {error.strerror}")
     print(f"wrote {places.unit}")
     _start(target) if target.live else print(_not_started(target))
+
+
+def _extra(with_worker: bool, arguments: Sequence[str], target: ServiceScope) -> list[str]:
+    """The arguments of `tocsin up` in the unit besides those that are the service's own."""
+    for word in arguments:
+        option = word.partition("=")[0]
+        if option == "--config.file":
+            raise click.UsageError(
+                f"{option} is the service's own: it reads {target.places.config}; leave it out"
+            )
+        if option == "--storage.path":
+            raise click.UsageError(
+                f"{option} is the service's own: systemd keeps its data under the name tocsin"
+                " (StateDirectory=); leave it out"
+            )
+    none = "--no-worker" in arguments
+    if with_worker and none:
+        raise click.UsageError("--with-worker and --no-worker exclude each other: give one")
+    return [*([] if with_worker or none else ["--no-worker"]), *arguments]
 
 
 def _start(target: ServiceScope) -> None:
@@ -125,12 +144,15 @@ def remove(user: bool, root: Path | None) -> None:
     target = _target(user, root)
     places = target.places
     _check_foreign(places.unit)
+    files = [one for one in (places.wanted, places.unit, places.sysusers) if _is_there(one)]
+    if not files:
+        print(f"nothing to remove: there is no {places.unit}")
+        return
     try:
         if target.live and places.unit.exists():
             target.systemctl("disable", "--now", units.UNIT)
-        for file in (places.wanted, places.unit, places.sysusers):
-            if file is not None:
-                file.unlink(missing_ok=True)
+        for file in filter(None, files):
+            file.unlink(missing_ok=True)
         if target.live:
             target.systemctl("daemon-reload")
     except units.Refused as error:
@@ -138,6 +160,10 @@ def remove(user: bool, root: Path | None) -> None:
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}")
     print(f"removed {places.unit}; {places.config} and what was recorded stay")
+
+
+def _is_there(file: Path | None) -> bool:
+    return file is not None and (file.exists() or file.is_symlink())
 
 
 @service.command()

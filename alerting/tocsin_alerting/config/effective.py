@@ -21,7 +21,7 @@ _SECRET = {
     ("Engine", "params"),
 }
 _USER = re.compile(r"(?<=://)[^/?#\s]*@")
-_QUERY = re.compile(r"(?<=://)([^?\s]*)\?\S+")
+_QUERY = re.compile(r"(?<=://)([^?#\s]*)([?#])\S+")
 
 
 def effective(config: Config) -> str:
@@ -86,5 +86,5 @@ def without_login(text: str) -> str:
 
 
 def without_user(text: str) -> str:
-    """A URL without the user, the password and the query in it: any of them may be a key."""
-    return _QUERY.sub(rf"\1?{MASK}", without_login(text))
+    """A URL without the user, the password, the query and the fragment: any may be a key."""
+    return _QUERY.sub(rf"\1\2{MASK}", without_login(text))

@@ -24,6 +24,7 @@ from tocsin_alerting.settings import (
 from tocsin_exporter.engine_access import BasicAuth, EngineAccess, Tls
 from tocsin_exporter.watches import ENGINE_AREA, RHYTHMS
 
+WITH_FRAGMENT = "no server sees what follows the # of a URL: leave it out, or write %23"
 LONGEST_INSTANCE = 253  # as a host's name
 
 
@@ -35,6 +36,8 @@ def _http_url(text: str) -> str:
         usable = False
     if not usable or not text.isprintable() or " " in text:
         raise ValueError("not a URL like http://127.0.0.1:8000")
+    if "#" in text:
+        raise ValueError(WITH_FRAGMENT)
     return text
 
 

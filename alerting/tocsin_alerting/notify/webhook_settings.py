@@ -92,7 +92,11 @@ def secrets_of(url: str, headers: Iterable[str]) -> tuple[str, ...]:
     """Everything that an error must not repeat: the URL beyond its host, and header values."""
     parts = urlsplit(url)
     values = [pair.partition("=")[2] for pair in parts.query.split("&")]
-    found = [one for one in (url, parts.query, parts.path, *values) if len(one) >= _SHORTEST]
+    found = [
+        one
+        for one in (url, parts.query, parts.path, parts.fragment, *values)
+        if len(one) >= _SHORTEST
+    ]
     if parts.password or parts.username:
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         basic = base64.b64encode(f"{user}:{password}".encode()).decode()

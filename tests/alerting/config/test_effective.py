@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tocsin_alerting.config import Config, load
-from tocsin_alerting.config.effective import effective
+from tocsin_alerting.config.effective import effective, without_user
 
 WHOLE = """
 time_zone: Asia/Shanghai
@@ -81,3 +81,15 @@ def test_no_secret_is_shown(folder: Path) -> None:
     assert shown["receivers"]["hook"]["headers"] == {"X-Key": "<secret>"}
     assert shown["receivers"]["phone"]["url_env"] == "PHONE"
     assert shown["receivers"]["phone"]["bearer_token_file"] == str(folder / "token")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://tok@h:1/q#hunter2", "http://<secret>@h:1/q#<secret>"),
+        ("http://h:1/q?a=1#hunter2", "http://h:1/q?<secret>"),
+        ("http://h:1/q#hunter2?a", "http://h:1/q#<secret>"),
+    ],
+)
+def test_a_url_is_shown_without_what_may_be_a_key(url: str, shown: str) -> None:
+    assert without_user(url) == shown

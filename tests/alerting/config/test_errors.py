@@ -243,6 +243,11 @@ CASES = {
     "a listen address": ("web: {listen_address: 4911}", "t.yml:1:23: web.listen_address:"),
     "a port": ("worker: {port: 99999}", "t.yml:1:16: worker.port: must be at most 65535"),
     "an engine": ("engines: [{url: 127.0.0.1}]", "t.yml:1:17: engines.0.url: not a URL like"),
+    "fragment": (
+        'engines: [{url: "http://h:1/#k"}]',
+        "t.yml:1:17: engines.0.url: no server",
+    ),
+    "a fragment of ours": ('external_url: "http://h/#k"', "t.yml:1:15: external_url: no server"),
     "an engine twice": (
         "engines: [{url: 'http://h:1'}, {url: 'http://h:1'}]",
         "t.yml:1:38: h:1 is listed twice",
