@@ -90,7 +90,8 @@ _ENGINES = (
           "", "target"),
     gauge("llm_engine_series_limited",
           "Series whose labels have too many values (they are summed as `_other`, or left out), "
-          "lines that are too long, and series over the most of a page.",
+          "lines that are too long, series over the most of a page, and those of its own page "
+          "whose names are the agent's.",
           "", "target"),
     gauge("llm_engine_info", "What the engine is; always 1.",
           "", "target", "engine_type", "version", "endpoint"),

@@ -121,6 +121,7 @@ class Engine:
         if self._original is not None and page.dialect.name != _OURS:
             await self._in_slices(self._original.read(page.dialect.name, lines))
         limited = self._translator.limited if self._translator else 0
+        limited += self._original.left_out if self._original is not None else 0
         over = Sample(self._families["llm_engine_series_limited"], limited, self._own())
         return [*self._about(page.dialect.name), *self._metrics(), over, *found]
 

@@ -259,14 +259,19 @@ DIALECTS: Mapping[str, Dialect] = {
     d.name: d for d in (VLLM, SGLANG, TGI, LLAMACPP, TRTLLM, TRITON, TOCSIN)
 }
 _BY_PREFIX = {p: d for d in DIALECTS.values() for p in (d.prefix, d.spelling) if p}
-_FIRST = re.compile(rf"^(?:# (?:HELP|TYPE) )?({'|'.join(_BY_PREFIX)})", re.MULTILINE)
+_FIRST, _OURS = (
+    re.compile(rf"^(?:# (?:HELP|TYPE) )?({'|'.join(prefixes)})", re.MULTILINE)
+    for prefixes in (_BY_PREFIX.keys() - {TOCSIN.prefix}, {TOCSIN.prefix})
+)
 
 
 def recognise(page: str) -> Work[Dialect | None]:
-    """The dialect of a metrics page, by the first family whose prefix we know."""
+    """The dialect of a metrics page, by the first family whose prefix we know. Our own words count
+    where there are no others: any engine may have some of them besides."""
+    ours = False
     for part in windows(page):
-        found = _FIRST.search(part, 0, SLICE + LONGEST_LINE)
-        if found is not None:
+        if (found := _FIRST.search(part, 0, SLICE + LONGEST_LINE)) is not None:
             return _BY_PREFIX[found[1]]
+        ours = ours or _OURS.search(part, 0, SLICE + LONGEST_LINE) is not None
         yield
-    return None
+    return TOCSIN if ours else None

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tocsin_exporter.catalogue import GPU
 from tocsin_exporter.collectors.engine_dialects import DIALECTS
 from tocsin_exporter.collectors.engine_text import Lines, unescaped
 from tocsin_exporter.collectors.engine_text import series as parse_series
@@ -33,6 +34,8 @@ _TYPES: dict[str, MetricType] = {
     "histogram": "histogram",
     "summary": "summary",
 }
+# Names that we give: what an engine says under them would be taken for our own finding.
+_OURS = ("llm_", "tocsin_", "node_", "DCGM_FI_", "namedprocess_", "scrape_", "ALERTS")
 _BOUNDS = {"histogram": "le", "summary": "quantile"}
 _PARTS = {
     "_bucket": ("histogram",),
@@ -45,12 +48,14 @@ class OriginalPage:
     """One engine's page, read anew each round; while its series stay, so does its `Layout`.
 
     `job` overrides the engine's type as the job. There is no source before one of them is known.
+    `left_out` counts the series of the page whose names are ours.
     """
 
     def __init__(self, instance: str, job: str = "", engine_type: str = "") -> None:
         self._instance = instance
         self._job = job
         self._type = engine_type
+        self.left_out = 0
         self._texts: list[str] = []
         self._rows: NDArray[np.intp] | None = None
         self._layout = EMPTY
@@ -78,7 +83,7 @@ class OriginalPage:
         """Take this round's page of an engine of this type."""
         self._type = engine_type
         if page.texts != self._texts:
-            self._layout, self._rows = yield from _layout(page)
+            self._layout, self._rows, self.left_out = yield from _layout(page)
             self._texts = page.texts
         values = np.array(page.values, np.float64)
         self._values = values if self._rows is None else values[self._rows]
@@ -110,12 +115,13 @@ class OriginalPage:
         return replace(snapshot, layout=self._shown)
 
 
-def _layout(page: Lines) -> Work[tuple[Layout, NDArray[np.intp] | None]]:
-    """The series in their order and their lines (None: all); a repeated one counts once."""
+def _layout(page: Lines) -> Work[tuple[Layout, NDArray[np.intp] | None, int]]:
+    """The series in their order, their lines (None: all), and how many have a name of ours; a
+    repeated one counts once."""
     families = yield from _families(page.headings)
     found: dict[tuple[str, Labels], Series] = {}
     rows: list[int] = []
-    cost = 0
+    cost = left_out = 0
     for row, text in enumerate(page.texts):
         cost += NEW + len(text)
         if cost > SLICE:
@@ -124,13 +130,21 @@ def _layout(page: Lines) -> Work[tuple[Layout, NDArray[np.intp] | None]]:
         parsed = parse_series(text)
         if parsed is None:
             continue
+        if _is_ours(parsed[0]):
+            left_out += 1
+            continue
         name, family = parsed[0], _family(parsed[0], families)
         labels = _labels(_with_bounds(parsed[1], family))
         if (name, labels) not in found:
             found[name, labels] = Series(family, name, labels)
             rows.append(row)
     layout = Layout(tuple(found.values()))
-    return layout, None if len(rows) == len(page.texts) else np.array(rows, np.intp)
+    whole = len(rows) == len(page.texts)
+    return layout, None if whole else np.array(rows, np.intp), left_out
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith(_OURS) or name == "up" or name in GPU
 
 
 def _with_bounds(labels: dict[str, str], family: Family) -> dict[str, str]:

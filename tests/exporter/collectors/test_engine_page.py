@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.collectors.test_engine import OURS, SGLANG, VLLM, pages, served
 from support.prometheus import running_prometheus
+from support.site import only, table
 from tocsin_exporter.collectors import engine_text
 from tocsin_exporter.collectors.collector import CollectorError
 from tocsin_exporter.collectors.engine import Engine
@@ -81,7 +82,9 @@ def test_a_page_says_what_prometheus_client_reads_in_it(page: str) -> None:
 
 
 _texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from('"\\}{#, '))
-_names = st.from_regex(r"[a-z_:][a-z0-9_:]{0,6}", fullmatch=True)
+_names = st.from_regex(r"[a-z_:][a-z0-9_:]{0,6}", fullmatch=True).filter(
+    lambda name: name != "up" and not name.startswith(("llm_", "node_", "scrape_"))
+)
 _labels = st.dictionaries(st.sampled_from(["a", "b", "le", "job"]), _texts, max_size=3)
 
 
@@ -165,6 +168,43 @@ def test_without_a_page_the_engine_is_down_to_prometheus_once_its_type_is_known(
     assert (silent.source, silent.ok, silent.series) == (Source("sglang", "h:1"), False, ())
 
 
+FEIGNED = """\
+llm_engine_up 0
+llm_engine_up{target="127.0.0.1:8000"} 0
+# TYPE llm_time_to_first_token_seconds histogram
+llm_time_to_first_token_seconds_bucket{le="1.0"} 5
+node_load1 99
+node_filesystem_avail_bytes{mountpoint="/"} 0
+DCGM_FI_DEV_XID_ERRORS{gpu="0"} 79
+gpu_devices 0
+gpu_xid_last_timestamp_seconds{xid="79"} 1
+namedprocess_namegroup_num_procs{groupname="vllm"} 0
+tocsin_collector_success{collector="gpu"} 0
+up 0
+up{instance="other"} 0
+scrape_duration_seconds 99
+ALERTS{alertname="InferenceEngineDown",alertstate="firing"} 1
+"""
+
+
+def test_an_engine_cannot_speak_under_our_names() -> None:
+    original = OriginalPage("127.0.0.1:8000")
+    take(original, "vllm", VLLM)
+    own = original.snapshot(1, 0.1)
+    take(original, "vllm", VLLM + FEIGNED)
+    both = original.snapshot(2, 0.1)
+    assert own is not None and both is not None
+    assert numbers(both) == numbers(own)
+    assert original.left_out == FEIGNED.count("\n") - FEIGNED.count("# ")
+    take(original, "vllm", VLLM)
+    assert original.left_out == 0
+
+
+def test_names_that_only_begin_like_ours_are_the_engines() -> None:
+    said = "upstream 1\ngpu_utilization 5\nprocess_open_fds 3\nnodes 1\nllm:x 2\n"
+    assert len(numbers(read(said))) == 5
+
+
 def test_a_job_of_ones_own() -> None:
     original = OriginalPage("h:1", job="chat")
     take(original, "vllm", "a 1\n")
@@ -224,6 +264,18 @@ async def test_the_page_is_kept_in_the_engines_own_words() -> None:
     assert snapshot is not None and snapshot.ok  # what can be read is up, unwell or not
     assert snapshot.source == Source("vllm", url.removeprefix("http://"))
     assert {"vllm:prompt_tokens_total", "http_requests_total"} <= {s.name for s in snapshot.series}
+
+
+@pytest.mark.parametrize("page", [VLLM + FEIGNED, FEIGNED + VLLM])
+async def test_what_has_our_names_is_counted_and_hides_no_other(page: str) -> None:
+    async with served(pages({"/metrics": (200, page), "/health": (200, "")})) as url:
+        original = OriginalPage("i")
+        engine = Engine(EngineAccess.of(url), lambda: 1234.0, 5.0, original=original)
+        rows = table(await engine.collect())
+        await engine.aclose()
+    assert only(rows, "llm_engine_up") == 1
+    assert only(rows, "llm_engine_info", engine_type="vllm") == 1
+    assert only(rows, "llm_engine_series_limited") == original.left_out == 14
 
 
 @pytest.mark.parametrize("page", [OURS, "", "[]", "<html>"])
