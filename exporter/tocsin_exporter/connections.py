@@ -40,7 +40,7 @@ HELP = {
     "tocsin_http_connections_closed_total": "Connections ended by the server: evicted, another"
     " needed the place; idle; slow_request and slow_reader, the client took too long.",
     "tocsin_http_bad_requests_total": "Requests refused unread: malformed (400), slow (408), too"
-    " many small chunks (413), long URL (414), headers (431).",
+    " many small chunks (413), long URL (414), headers (431), not chunked but coded (501).",
 }
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -216,7 +216,7 @@ class Connections:
         self.closed: Counter[str] = Counter(
             dict.fromkeys((EVICTED, IDLE, SLOW_REQUEST, SLOW_READER), 0)
         )
-        self.bad_requests: Counter[int] = Counter({400: 0, 408: 0, 413: 0, 414: 0, 431: 0})
+        self.bad_requests: Counter[int] = Counter(dict.fromkeys((400, 408, 413, 414, 431, 501), 0))
         self._ordinary = _Places(self.limits.connections)
         self._spare_health, self._spare_unix = (_Places(self.limits.spare) for _ in range(2))
         self._open: dict[Connection, _Places] = {}

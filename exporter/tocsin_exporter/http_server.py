@@ -47,11 +47,12 @@ _FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 _HEALTH = frozenset((b"/-/healthy", b"/-/ready", b"/health"))
 _GONE = "the handler is closed"  # uvloop's words until the protocol hears of the connection's end
 _WORDS = {
-    400: "this is no HTTP request",
+    400: "this is no HTTP request, or its Host is missing or there twice",
     408: "the request did not come in time",
     413: "the body comes in too many small chunks",
     414: "the URL is too long; send a query as a form in a POST",
     431: "the headers are too long or too many",
+    501: "of transfer codings only chunked is understood",
     503: "too many connections, try again later",
 }
 
@@ -285,6 +286,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self._unparsed = self._head_bytes = 0
         self._head_since, self._body_since = 0.0, self.loop.time()
+        self._check_head()
         self.table.reads(self)
         spare = self.table.is_spare(self)
         if spare and self.address != UNIX and self.url.partition(b"?")[0] not in _HEALTH:
@@ -297,6 +299,14 @@ class HttpProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             lines = (b"%s: %s\r\n" % one for one in self.headers if one[0] in _FRAMING)
             self._rest_of_head = b"".join(lines)
+
+    def _check_head(self) -> None:
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or not hosts and self.parser.get_http_version() == "1.1":
+            self._fail(400)
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if codings not in ([], [b"chunked"]):  # the parser would skip the others
+            self._fail(501)
 
     def on_chunk_header(self) -> None:
         self._unparsed = 0

@@ -119,6 +119,11 @@ async def until(true: Callable[[], object], within: float = 10.0) -> None:
         ([CHUNKED + b"1\r\na\r\n" * 5_000], 413),
         ([CHUNKED, *[b"5\r\n\r\n\r\na\r\n" * 5_000] * 20], 413),
         ([b"\x16\x03\x01\x02\x00\x01"], 400),
+        ([b"GET / HTTP/1.1\r\nA: b\r\n\r\n"], 400),
+        ([HEAD + b"HOST: b\r\n\r\n"], 400),
+        ([b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n"], 400),
+        ([CHUNKED.replace(b": ch", b": gzip, ch") + b"1\r\na\r\n0\r\n\r\n"], 501),
+        ([CHUNKED.replace(b"Tr", b"Transfer-Encoding: chunked\r\nTr")], 400),
         ([b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n"], 400),
     ],
 )
@@ -147,6 +152,9 @@ async def test_what_is_too_long_or_no_request_is_answered_and_ended(
         (CHUNKED.replace(b"Host", b"Connection: close\r\nHost")
          + (b"20\r\n" + b"\r\n\r\n" * 8 + b"\r\n") * 100_000 + b"0\r\n\r\n", 3_200_000),
         (HEAD + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n", 0),
+        (b"GET / HTTP/1.0\r\n\r\n", 0),
+        (CHUNKED.replace(b"chunked\r\n", b"Chunked\r\nConnection: close\r\n")
+         + b"1\r\na\r\n0\r\n\r\n", 1),
     ],
 )  # fmt: skip
 async def test_what_is_just_short_enough_is_served(request_: bytes, length: int) -> None:
@@ -168,7 +176,10 @@ async def test_a_request_that_begins_in_the_same_piece_as_another_ends_is_whole(
 
 
 def request(method: str, path: str, body: bytes = b"") -> bytes:
-    return f"{method} {path} HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    return (
+        f"{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
 
 
 UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"
@@ -212,6 +223,7 @@ async def test_the_body_of_a_request_for_another_protocol_is_its_body_and_no_req
         (b"Content-Length: 3\r\nContent-Length: 4\r\n", 400),
         (b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", 400),
         (b"Transfer-Encoding: chunked, gzip\r\n", 400),
+        (b"Transfer-Encoding: gzip, chunked\r\n", 501),
         (b"Content-Length: x\r\n", 400),
     ],
 )
@@ -243,7 +255,7 @@ async def test_of_many_requests_at_once_each_begins_when_the_one_before_was_answ
 
     bodies = [b"", b"x" * 30, b"\r\n\r\n" * 9, b"GET /no HTTP/1.1\r\n\r\n"]
     sent = b"".join(request("POST", f"/{n}", bodies[n % 4]) for n in range(500))
-    end = b"GET /end HTTP/1.1\r\nConnection: close\r\n\r\n"
+    end = b"GET /end HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
     for cut in (0, 1, len(sent) // 2, len(sent) - 2):
         asked.clear()
         async with served(app=app) as server:
