@@ -189,11 +189,13 @@ class EngineAccess:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What an engine answered: the HTTP status, the body as text and its Content-Type."""
+    """What an engine answered: the HTTP status, the body as text and its Content-Type. `framed`:
+    it said how long it is; else it ends with the connection, whatever ended that."""
 
     status: int
     text: str = ""
     media: str = ""
+    framed: bool = True
 
     @property
     def ok(self) -> bool:
@@ -273,7 +275,8 @@ class EngineClient:
                 return Reply(response.status_code), response.headers.get("location", "")
             text = await read_text(response, most_bytes, cut) if most_bytes else ""
         media = response.headers.get("content-type", "")
-        return Reply(response.status_code, text, media), ""
+        framed = bool({"content-length", "transfer-encoding"} & response.headers.keys())
+        return Reply(response.status_code, text, media, framed), ""
 
 
 def _basic(username: str, password: str) -> str:

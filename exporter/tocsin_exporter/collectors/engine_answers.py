@@ -64,7 +64,7 @@ def page(reply: Reply) -> Work[EnginePage]:
         quoted = _json(text)
         text = quoted if isinstance(quoted, str) else text
     dialect = yield from recognise(text)
-    if dialect is not None and engine_text.ends_early(text, reply.media):
+    if dialect is not None and engine_text.ends_early(text, reply.media, reply.framed):
         return EnginePage(reply.status, text, why=CUT_OFF)
     return EnginePage(reply.status, text, dialect)
 

@@ -50,10 +50,11 @@ def read(page: str, most: int = MOST_SERIES) -> Work[Lines]:
     return found
 
 
-def ends_early(page: str, media: str = "") -> bool:
+def ends_early(page: str, media: str = "", framed: bool = True) -> bool:
     """Whether the page of this Content-Type was cut off: whoever gets it would believe that what
-    is missing is not there. OpenMetrics has a last line; in the text format only a line that was
-    cut in two shows it."""
+    is missing is not there. OpenMetrics has a last line; in the text format a line that was cut in
+    two shows it, or one without its end where the answer (not `framed`) ends when the connection
+    does: half of a number is a number."""
     if "openmetrics" in media.lower():
         return not page[-_LONGEST_END:].rstrip().endswith("# EOF")
     last = page[page.rfind("\n") + 1 :].strip()
@@ -61,6 +62,8 @@ def ends_early(page: str, media: str = "") -> bool:
         return False
     if last[0] == "#":
         return last.startswith(_HEADINGS)
+    if not framed and page[-1] != "\n":
+        return True
     text, number = _cut(last)
     try:
         float(number)

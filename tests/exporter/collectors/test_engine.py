@@ -417,6 +417,20 @@ async def test_a_page_that_is_cut_off_is_not_read() -> None:
     assert value(error.value.samples, "llm_engine_metrics_unknown") == 1
 
 
+@pytest.mark.parametrize(("end", "up"), [("", "unknown"), ("\n", "known")])
+async def test_half_of_a_number_is_none_where_the_connection_ends_the_page(
+    end: str, up: str
+) -> None:
+    page = b"HTTP/1.0 200 OK\r\n\r\n" + VLLM.rstrip().encode() + end.encode()
+    async with served(raw(page)) as url, engine(url) as collector:
+        try:
+            samples = await collector.collect()
+        except CollectorError as error:
+            samples = list(error.samples)
+    about = [one for one in samples if one.family.name == "llm_num_requests_running"]
+    assert bool(about) == (up == "known")
+
+
 async def test_a_page_without_end_is_refused() -> None:
     async with served(pages({"/metrics": (200, "vllm:x 1\n" * (MOST_BYTES // 8))})) as url:
         with pytest.raises(CollectorError, match="larger than 8 MiB"):

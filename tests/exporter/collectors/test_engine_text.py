@@ -223,4 +223,6 @@ def test_openmetrics_ends_where_it_says() -> None:
     assert engine_text.ends_early("vllm:x 1\n", media)
     assert not engine_text.ends_early("vllm:x 1\n", "text/plain")
     assert engine_text.ends_early("vllm:x 1\n# TYPE vllm:num_re")
+    assert engine_text.ends_early("vllm:x 1", framed=False)
+    assert not engine_text.ends_early("vllm:x 1\n", framed=False)
     assert not engine_text.ends_early("vllm:x 1\n# that is all")
