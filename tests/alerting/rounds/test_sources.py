@@ -1,5 +1,6 @@
 """What the rules may know of the sources, from a real store."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +8,23 @@ import numpy as np
 
 from support.archives import Kept
 from tocsin_alerting.promql.ast import selectors
+from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.parser import parse
 from tocsin_alerting.rounds.sources import StoreSources
 from tocsin_alerting.rules.progress import RULES_JOB
 from tocsin_alerting.rules.unknown import Health
 from tocsin_alerting.store.cell import STALE_BITS
 from tocsin_alerting.store.store import HOUR_MS, Store
-from tocsin_exporter.snapshot import Family, Labels, Layout, Series, Snapshot, Source, labels
+from tocsin_exporter.snapshot import (
+    Family,
+    Labels,
+    Layout,
+    Series,
+    Snapshot,
+    Source,
+    labels,
+    unread,
+)
 
 STALE = float(np.array([STALE_BITS], np.int64).view(np.float64)[0])
 ONE, TWO = Source("llm", "one"), Source("llm", "two")
@@ -47,6 +58,19 @@ def test_health() -> None:
     assert sources.health(TWO) is Health.DEAD
     assert sources.health(Source("llm", "never heard of")) is Health.DEAD  # nobody removed it
     assert sources.health(Source(RULES_JOB, "f;g/A/0")) is Health.DEAD
+
+
+async def test_a_source_that_we_could_not_ask_is_unknown_and_not_down(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    kept.store.append(Snapshot(ONE, 1000, True, LAYOUT, np.array([1.0]), 0.1))
+    kept.store.append(replace(unread(ONE, 2000), report=False))
+    kept.archive.turn()
+    for one in (kept, kept.again()):
+        sources = StoreSources(one.store, lambda: [ONE], lambda: True, lambda: 3000)
+        assert sources.health(ONE) is Health.DEAD
+        result = await Engine(one.store).instant('{__name__=~"up|m"}', 3000)
+        assert list(result.value) == []  # type: ignore[arg-type]
+        one.archive.let_go()
 
 
 def test_a_source_that_is_no_longer_watched_is_gone() -> None:
