@@ -39,14 +39,19 @@ from tocsin_alerting.notify.channel import Channel
 from tocsin_alerting.notify.delivery import Courier
 from tocsin_alerting.promql.durations import format_duration
 from tocsin_alerting.promql.engine import Engine
-from tocsin_alerting.promql.result import InstantVector
 from tocsin_alerting.remote_write.receiver import Receiver
 from tocsin_alerting.rounds import own
 from tocsin_alerting.rounds.arrivals import Arrivals
 from tocsin_alerting.rounds.desk import DeskRounds
 from tocsin_alerting.rounds.endless import endless
 from tocsin_alerting.rounds.queries import RuleQueries
-from tocsin_alerting.rounds.resume import answered_seconds, look_for_lost_journal, resume
+from tocsin_alerting.rounds.resume import (
+    answered_seconds,
+    look_for_lost_journal,
+    newest_reading_ms,
+    resume,
+    take_up,
+)
 from tocsin_alerting.rounds.rules import Instances, RuleRounds, troubled_targets
 from tocsin_alerting.rounds.sources import StoreSources
 from tocsin_alerting.rules.evaluation import Surroundings
@@ -153,8 +158,8 @@ class App:
     async def serve(self) -> None:
         """Everything at work until SIGINT or SIGTERM; then everything ends, the child too."""
         now_ms = self.clock.now_ms()
-        await self.desk.start(now_ms)
         await asyncio.to_thread(self.archive.start, self.store)
+        await take_up(self.store, self.desk, now_ms)
         await asyncio.to_thread(resume, self.store, self.engine, self._collectors())
         self.archive.run(self.clock.monotonic)
         plan = await self._plan()
@@ -350,7 +355,7 @@ class App:
     async def _load_rules(self, now_ms: int) -> None:
         """What the last run remembers of groups that are gone is told once, and forgotten."""
         rows = await self.instances.load()
-        history_ms = self._history_ms(now_ms)
+        history_ms = newest_reading_ms(self.engine, now_ms)
         look_for_lost_journal(self.desk, self.store, self._collectors(), now_ms)
         self.groups.remember(rows, history_ms, self.store.newest_ms, self.desk.ledger.held())
         removed = self.groups.load(self.setup.rules, now_ms)
@@ -358,12 +363,6 @@ class App:
         present = {progress.group.key for progress in self.groups.all}
         for file, group in {(row.file, row.group) for row in rows} - present:
             await self.instances.save(file, group, ())
-
-    def _history_ms(self, now_ms: int) -> int | None:
-        """When the last run read its last sample, if that was a moment ago."""
-        newest = self.engine.evaluate("max(timestamp(up))", now_ms).value
-        assert isinstance(newest, InstantVector)
-        return int(newest.values[0] * 1000) if len(newest) else None
 
     def _unready(self) -> str:
         """What keeps pages from going out yet; "" when nothing does."""

@@ -14,8 +14,23 @@ from collections.abc import Callable
 STEP_MS = 2_000  # a difference from here on is a jump, below it is drift
 _SLEW_MS = 50  # drift is followed by at most this much a check
 CHECK_SECONDS = 0.5
+SAME_END_MS = 60_000  # what one run wrote last, here and there, is no further apart
 
 Moved = Callable[[int], None]
+
+
+def set_back_ms(now_ms: int, newest_ms: int | None, other_ms: int | None = None) -> int:
+    """By how much, 0 or less, the times of an earlier run move to lie before `now_ms`.
+
+    `newest_ms` is the newest of them, None for none. They lie ahead when the clock was set back
+    while nothing ran, or was ahead then. `other_ms` is the newest of what that run left elsewhere:
+    if both are of its end, they move alike. All in Unix milliseconds.
+    """
+    if newest_ms is None:
+        return 0
+    if other_ms is not None and abs(other_ms - newest_ms) <= SAME_END_MS:
+        newest_ms = max(newest_ms, other_ms)
+    return now_ms - 1 - newest_ms if newest_ms > now_ms else 0
 
 
 class Clock:

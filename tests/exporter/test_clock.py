@@ -2,7 +2,9 @@
 
 import asyncio
 
-from tocsin_exporter.clock import Clock
+import pytest
+
+from tocsin_exporter.clock import Clock, set_back_ms
 
 
 class Wall:
@@ -55,3 +57,27 @@ async def test_a_sleeper_is_woken_by_a_jump_and_told_so() -> None:
     clock.check()
     assert await sleeper is False
     assert await clock.sleep_until(clock.now_ms()) is True
+
+
+@pytest.mark.parametrize(
+    ("newest_s", "other_s", "moved_s"),
+    [
+        (None, None, None),
+        (None, 50, None),
+        (-1, None, None),
+        (50, None, 50),
+        (50, 58, 58),  # one run wrote both at its end
+        (58, 50, 58),
+        (50, 200, 50),  # another run's, or already moved
+        (7200, -3, 7200),
+        (-3, 7200, None),
+        (-3, 10, 10),
+    ],
+)
+def test_what_an_earlier_run_left_lies_before_now(
+    newest_s: int | None, other_s: int | None, moved_s: int | None
+) -> None:
+    now_ms = 1_000_000_000
+    newest, other = (None if one is None else now_ms + one * 1000 for one in (newest_s, other_s))
+    moved = 0 if moved_s is None else -1 - moved_s * 1000
+    assert set_back_ms(now_ms, newest, other) == moved

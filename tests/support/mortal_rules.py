@@ -20,7 +20,7 @@ from tocsin_alerting.incidents.journal import Saved
 from tocsin_alerting.incidents.memory_journal import MemoryJournal
 from tocsin_alerting.incidents.outcome import Done
 from tocsin_alerting.promql.engine import Engine
-from tocsin_alerting.promql.result import InstantVector
+from tocsin_alerting.rounds.resume import newest_reading_ms, take_up
 from tocsin_alerting.rounds.rules import Instances, RuleRounds
 from tocsin_alerting.rounds.sources import StoreSources
 from tocsin_alerting.rules.evaluation import Surroundings
@@ -88,10 +88,8 @@ class MortalRules:
         arrivals = nothing_awaited(clock)
         instances = Instances(self.desk, lambda: self.now_ms)
         self.rounds = RuleRounds(groups, self.desk, instances, clock, arrivals)
-        await self.desk.start(self.now_ms)
-        newest = engine.evaluate("max(timestamp(up))", self.now_ms).value
-        assert isinstance(newest, InstantVector)
-        history_ms = int(newest.values[0] * 1000) if len(newest) else None
+        await take_up(store, self.desk, self.now_ms)
+        history_ms = newest_reading_ms(engine, self.now_ms)
         known = history_ms, store.newest_ms, self.desk.ledger.held()
         groups.remember(self.desk.saved_instances, *known)
         rule = alerting(self.expr, "Bad", self.for_ms, severity="P0")
@@ -124,6 +122,18 @@ class MortalRules:
         if log_share is None:
             shutil.rmtree(self.folder)
         self.journal = ForgetfulJournal(self.journal.batches[:transactions])
+
+    def set_clock(self, seconds: int) -> None:
+        """So much later by the clock, and no moment by any other."""
+        self.now_ms += seconds * 1_000
+        self.kept.store.shift(seconds * 1_000, self.now_ms)
+        self.rounds._groups.move(seconds * 1_000)
+        self.desk.clock_jumped(seconds * 1_000, self.now_ms)
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """Samples that the store did not take, by why."""
+        return self.kept.store.size().refused
 
     @property
     def states(self) -> list[str]:

@@ -24,7 +24,7 @@ from tocsin_alerting.incidents.errors import (
 from tocsin_alerting.incidents.event_log import log_entries
 from tocsin_alerting.incidents.hearing import Hearing, Recall
 from tocsin_alerting.incidents.incident import Incident, State
-from tocsin_alerting.incidents.journal import NO_NUMBER, Journal, Saved
+from tocsin_alerting.incidents.journal import LAST_EVAL, NO_NUMBER, Journal, Saved
 from tocsin_alerting.incidents.ledger import Ledger
 from tocsin_alerting.incidents.message import (
     Message,
@@ -44,6 +44,7 @@ from tocsin_alerting.incidents.timer import Timer, TimerKind
 from tocsin_alerting.incidents.transitions import StepFailed, step
 from tocsin_alerting.rules.alert import AlertEvent, EventKind
 from tocsin_alerting.rules.journal import InstanceRow
+from tocsin_exporter.clock import set_back_ms
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -85,6 +86,10 @@ class Desk:
         self.saved_instances: tuple[InstanceRow, ...] = ()
         self.saved_engines: tuple[EngineRow, ...] = ()
         self.journal_is_new = False
+        self.saved_ms: int | None = None  # when the last run was alive, by its clock and journal
+        self._started_ms = 0
+        self._samples_ms: int | None = None
+        self._moved_ms = 0  # of our clock, since the start
         self._journal = journal
         self._jitter = jitter
         self._claim_s, self._answer_s = patience_s / 3, answer_s
@@ -100,11 +105,13 @@ class Desk:
 
     # the start and the end
 
-    async def start(self, now_ms: int) -> None:
+    async def start(self, now_ms: int, samples_ms: int | None = None) -> None:
         """Load the journal. Without one that answers the desk starts empty, and pages all the same.
 
-        Sets `saved_instances` for the rules layer, and `journal_is_new`. Raises SchemaTooNew.
+        `samples_ms` is the time of the last run's newest sample. Sets `saved_instances` for the
+        rules layer, `saved_ms` and `journal_is_new`. Raises SchemaTooNew.
         """
+        self._started_ms, self._samples_ms = now_ms, samples_ms
         try:
             async with asyncio.timeout(self._start_patience_s):
                 saved = await self._first_load(now_ms)
@@ -125,9 +132,9 @@ class Desk:
             return saved
 
     def _start_with(self, saved: Saved, now_ms: int) -> None:
-        self.ledger.load(saved, now_ms)
+        saved = self._load(saved, now_ms)
         self.saved_instances, self.saved_engines = saved.instances, saved.engines
-        last_eval = saved.meta.get("last_eval", "")
+        last_eval = saved.meta.get(LAST_EVAL, "")
         down_ms = max(0, now_ms - int(last_eval)) if last_eval.isdecimal() else None
         self.journal_is_new = "clean_shutdown" not in saved.meta
         clean = saved.meta.get("clean_shutdown", "1") == "1"
@@ -139,6 +146,20 @@ class Desk:
         }
         self.ledger.schedule.hold(one.number for one in saved.incidents if one.number not in urgent)
         self._hold_until_ms = now_ms + HOLD_MS
+
+    def _load(self, saved: Saved, now_ms: int) -> Saved:
+        """Take what the journal holds, by our clock: it may have been written by one that was ahead
+        of it, and ours may have been set since the start."""
+        self.saved_ms = saved.newest_ms
+        delta_ms = set_back_ms(self._started_ms, self.saved_ms, self._samples_ms) + self._moved_ms
+        if not delta_ms:
+            self.ledger.load(saved, now_ms)
+            return saved
+        saved = saved.shifted(delta_ms)
+        self.ledger.load(saved, now_ms)
+        self.ledger.changes().merge(self.ledger.everything(now_ms))
+        self.ledger.note(0, "clock_jumped", now_ms, data={"delta_ms": delta_ms})
+        return saved
 
     def _start_blind(self, error: Exception, now_ms: int) -> None:
         trouble = str(error) or "the journal took too long to open"
@@ -257,7 +278,7 @@ class Desk:
 
     async def heartbeat(self, now_ms: int) -> None:
         """Remember that evaluation was alive now."""
-        self.ledger.changes().meta["last_eval"] = str(now_ms)
+        self.ledger.changes().meta[LAST_EVAL] = str(now_ms)
         await self._save(now_ms)
 
     def clock_jumped(self, delta_ms: int, now_ms: int) -> None:
@@ -268,6 +289,7 @@ class Desk:
         self.ledger.shift(delta_ms)
         self.recorder.shift(delta_ms)
         self._hold_until_ms += delta_ms
+        self._moved_ms += delta_ms
         self._unrecorded = {key: at + delta_ms for key, at in self._unrecorded.items()}
         self.ledger.note(0, "clock_jumped", now_ms, data={"delta_ms": delta_ms})
         self.changed.set()
@@ -469,7 +491,7 @@ class Desk:
     def _adopt(self, saved: Saved, now_ms: int) -> None:
         """The journal that could not be read at the start is there: take what it remembers."""
         self.ledger.renumbered(self.recorder.backlog, saved)
-        self.ledger.load(saved, now_ms)
+        saved = self._load(saved, now_ms)
         self._blind = False
         self._hearing.adopt(saved.incidents, self._reconciled, self.recall, now_ms)
         self.ledger.readdress(now_ms)

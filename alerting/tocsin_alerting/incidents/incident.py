@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from tocsin_alerting.incidents.policy import Policy, Severity, Target
-from tocsin_alerting.rules.alert import Alert
-from tocsin_alerting.rules.progress import moved
+from tocsin_alerting.rules.alert import Alert, moved
 from tocsin_exporter.snapshot import Labels
 
 

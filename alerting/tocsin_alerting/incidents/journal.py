@@ -1,7 +1,7 @@
 """Where incidents survive: one transaction a step, read back whole at the start."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from tocsin_alerting.incidents.batch import Batch, Entry
@@ -12,6 +12,8 @@ from tocsin_alerting.incidents.timer import Timer
 from tocsin_alerting.rules.journal import InstanceRow
 
 NO_NUMBER = 2**63 - 1  # above every number that an incident may have
+LAST_EVAL = "last_eval"
+_LAST_YEAR_MS = 253_402_300_800_000  # what is later is no time of any clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,35 @@ class Saved:
     last_number: int = 0
     last_entry: int = 0
     last_message: int = 0
+
+    @property
+    def newest_ms(self) -> int | None:
+        """When the run that wrote it was last alive, by its clock; None: it does not say."""
+        told = self.meta.get(LAST_EVAL, "")
+        times = [int(told)] if told.isdecimal() else []
+        times += [one.seen_ms for one in self.instances]
+        return max((at for at in times if at < _LAST_YEAR_MS), default=None)
+
+    def shifted(self, delta_ms: int) -> "Saved":
+        """The same by a clock that reads `delta_ms` more: ages stay what they are."""
+        meta, told = dict(self.meta), self.meta.get(LAST_EVAL, "")
+        if told.isdecimal():
+            meta[LAST_EVAL] = str(int(told) + delta_ms)
+        timers = {
+            number: tuple(one.shifted(delta_ms) for one in several)
+            for number, several in self.timers.items()
+        }
+        requests = {name: (one, at + delta_ms) for name, (one, at) in self.requests.items()}
+        return replace(
+            self,
+            incidents=tuple(one.shifted(delta_ms) for one in self.incidents),
+            timers=timers,
+            messages=tuple(one.shifted(delta_ms) for one in self.messages),
+            instances=tuple(one.shifted(delta_ms) for one in self.instances),
+            requests=requests,
+            meta=meta,
+            engines=tuple(replace(one, seen_ms=one.seen_ms + delta_ms) for one in self.engines),
+        )
 
 
 class Journal(Protocol):

@@ -87,6 +87,11 @@ class Message:
         refused = self.refusals > 0 and self.state is not MessageState.SENT
         return refused or self.state is MessageState.FAILED
 
+    def shifted(self, delta_ms: int) -> "Message":
+        """The same by a clock that reads `delta_ms` more; what it says stays as it is."""
+        lease_ms = None if self.lease_until_ms is None else self.lease_until_ms + delta_ms
+        return replace(self, next_at_ms=self.next_at_ms + delta_ms, lease_until_ms=lease_ms)
+
     @property
     def due_at_ms(self) -> int | None:
         """When it may be claimed; None when it never may be again."""

@@ -316,14 +316,7 @@ class Outbox:
 
     def shift(self, delta_ms: int) -> None:
         for message in self.waiting():
-            lease_ms = message.lease_until_ms
-            self.put(
-                replace(
-                    message,
-                    next_at_ms=message.next_at_ms + delta_ms,
-                    lease_until_ms=None if lease_ms is None else lease_ms + delta_ms,
-                )
-            )
+            self.put(message.shifted(delta_ms))
 
     def renumber(self, offset: int) -> None:
         for message in list(self._all.values()):

@@ -1,4 +1,4 @@
-"""What the agent counts by itself goes on after a restart: its last samples are in the store."""
+"""What the last run left is taken up: samples, incidents, and what collectors counted."""
 
 import logging
 from collections.abc import Collection, Iterable, Iterator
@@ -7,12 +7,40 @@ from tocsin_alerting.incidents.desk import Desk
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.quoting import quote
 from tocsin_alerting.promql.result import InstantVector
+from tocsin_alerting.store.archive import Shift
+from tocsin_alerting.store.cell import END_OF_TIME
 from tocsin_alerting.store.store import Store
+from tocsin_exporter.clock import STEP_MS, set_back_ms
 from tocsin_exporter.snapshot import Last, Remembering, Source
 
 log = logging.getLogger(__name__)
 
 LOOK_BACK = "1h"  # before a source's end: a GPU that hung until then has no newer samples
+
+
+async def take_up(store: Store, desk: Desk, now_ms: int) -> None:
+    """Incidents and samples of the last run, by our clock: one that was set back meanwhile, or was
+    ahead then, would have us refuse every new sample until it has caught up.
+
+    `store` holds what the disk had. Raises SchemaTooNew.
+    """
+    samples_ms = store.last_read_ms()
+    await desk.start(now_ms, samples_ms)
+    delta_ms = set_back_ms(now_ms, samples_ms, desk.saved_ms)
+    if delta_ms:
+        store.move(Shift(delta_ms, END_OF_TIME))
+    if delta_ms <= -STEP_MS:
+        log.warning(
+            "the clock is %.0f s behind that of the last run: what that run left moves with it",
+            -delta_ms / 1000,
+        )
+
+
+def newest_reading_ms(engine: Engine, now_ms: int) -> int | None:
+    """When the last run read its last sample, if that was a moment ago."""
+    newest = engine.evaluate("max(timestamp(up))", now_ms).value
+    assert isinstance(newest, InstantVector)
+    return int(newest.values[0] * 1000) if len(newest) else None
 
 
 def resume(store: Store, engine: Engine, collectors: Iterable[tuple[Source, object]]) -> None:

@@ -1,6 +1,6 @@
 """An alert instance as Prometheus means it, and what the incident layer is told about it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 
@@ -87,3 +87,19 @@ def fingerprint(labels: Labels) -> str:
         for byte in (*name.encode(errors="replace"), 0xFF, *value.encode(errors="replace"), 0xFF):
             digest = ((digest ^ byte) * _FNV_PRIME) & _MASK
     return f"{digest:016x}"
+
+
+def moved(alert: Alert, delta_ms: int) -> Alert:
+    """The alert with every time moved by `delta_ms`."""
+    return replace(
+        alert,
+        active_at_ms=alert.active_at_ms + delta_ms,
+        fired_at_ms=plus(alert.fired_at_ms, delta_ms),
+        resolved_at_ms=plus(alert.resolved_at_ms, delta_ms),
+        keep_firing_since_ms=plus(alert.keep_firing_since_ms, delta_ms),
+    )
+
+
+def plus(at_ms: int | None, delta_ms: int) -> int | None:
+    """The time, if there is one, moved by `delta_ms`."""
+    return None if at_ms is None else at_ms + delta_ms

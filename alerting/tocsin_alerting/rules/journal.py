@@ -1,10 +1,10 @@
 """What is kept of the alert instances over a restart."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from tocsin_alerting.rules.alert import Alert, AlertState
+from tocsin_alerting.rules.alert import Alert, AlertState, moved
 from tocsin_alerting.rules.unknown import Doubt
 from tocsin_exporter.snapshot import Source
 
@@ -36,6 +36,15 @@ class InstanceRow:
     def fingerprint(self) -> str:
         alert = self.alert or (self.doubt.alert if self.doubt else None)
         return alert.fingerprint if alert else ""
+
+    def shifted(self, delta_ms: int) -> "InstanceRow":
+        """The same by a clock that reads `delta_ms` more."""
+        return replace(
+            self,
+            seen_ms=self.seen_ms + delta_ms,
+            alert=self.alert and moved(self.alert, delta_ms),
+            doubt=self.doubt and self.doubt.shifted(delta_ms),
+        )
 
 
 class InstanceJournal(Protocol):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from tocsin_alerting.promql.ast import Expr, VectorSelector, selectors
-from tocsin_alerting.rules.alert import Alert, AlertState, rules_origin
+from tocsin_alerting.rules.alert import Alert, AlertState, moved, plus, rules_origin
 from tocsin_alerting.rules.alerting import Naming, alert_samples
 from tocsin_alerting.rules.journal import InstanceRow
 from tocsin_alerting.rules.rule import AlertingRule, Group, Rule
@@ -168,18 +168,14 @@ class RuleProgress:
     def move(self, delta_ms: int) -> None:
         """The wall clock was set: every time of this rule moves with it."""
         self.alerts = {key: moved(alert, delta_ms) for key, alert in self.alerts.items()}
-        self.doubts = {
-            key: replace(
-                doubt, since_ms=doubt.since_ms + delta_ms, alert=moved(doubt.alert, delta_ms)
-            )
-            for key, doubt in self.doubts.items()
-        }
+        self.doubts = {key: doubt.shifted(delta_ms) for key, doubt in self.doubts.items()}
+        self.rows = tuple(row.shifted(delta_ms) for row in self.rows)
         self.seen = {source: at + delta_ms for source, at in self.seen.items()}
-        self.evaluated_ms = _plus(self.evaluated_ms, delta_ms)
-        self.good_ms = _plus(self.good_ms, delta_ms)
-        self.restored_ms = _plus(self.restored_ms, delta_ms)
-        self.history_ms = _plus(self.history_ms, delta_ms)
-        self.complete_ms = _plus(self.complete_ms, delta_ms)
+        self.evaluated_ms = plus(self.evaluated_ms, delta_ms)
+        self.good_ms = plus(self.good_ms, delta_ms)
+        self.restored_ms = plus(self.restored_ms, delta_ms)
+        self.history_ms = plus(self.history_ms, delta_ms)
+        self.complete_ms = plus(self.complete_ms, delta_ms)
         self.fired = {
             key: replace(one, at_ms=one.at_ms + delta_ms) for key, one in self.fired.items()
         }
@@ -207,23 +203,8 @@ class GroupProgress:
 
     def move(self, delta_ms: int) -> None:
         self.loaded_ms += delta_ms
-        self.begun_ms = _plus(self.begun_ms, delta_ms)
-        self.evaluated_ms = _plus(self.evaluated_ms, delta_ms)
-        self.saved_ms = _plus(self.saved_ms, delta_ms)
+        self.begun_ms = plus(self.begun_ms, delta_ms)
+        self.evaluated_ms = plus(self.evaluated_ms, delta_ms)
+        self.saved_ms = plus(self.saved_ms, delta_ms)
         for rule in self.rules:
             rule.move(delta_ms)
-
-
-def moved(alert: Alert, delta_ms: int) -> Alert:
-    """The alert with every time moved by `delta_ms`."""
-    return replace(
-        alert,
-        active_at_ms=alert.active_at_ms + delta_ms,
-        fired_at_ms=_plus(alert.fired_at_ms, delta_ms),
-        resolved_at_ms=_plus(alert.resolved_at_ms, delta_ms),
-        keep_firing_since_ms=_plus(alert.keep_firing_since_ms, delta_ms),
-    )
-
-
-def _plus(at_ms: int | None, delta_ms: int) -> int | None:
-    return None if at_ms is None else at_ms + delta_ms

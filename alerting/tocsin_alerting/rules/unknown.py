@@ -22,7 +22,7 @@ from tocsin_alerting.promql.ast import (
     selectors,
     walk,
 )
-from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind
+from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind, moved
 from tocsin_exporter.snapshot import Labels, Source
 
 UNKNOWN_MAX_MS = 24 * 3_600_000
@@ -105,6 +105,11 @@ class Doubt:
     sources: frozenset[Source] = frozenset()
     reason: str = ""
     over: bool = False
+
+    def shifted(self, delta_ms: int) -> "Doubt":
+        """The same by a clock that reads `delta_ms` more."""
+        alert = moved(self.alert, delta_ms)
+        return replace(self, alert=alert, since_ms=self.since_ms + delta_ms)
 
 
 @dataclass(frozen=True, slots=True)

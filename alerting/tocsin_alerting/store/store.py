@@ -20,7 +20,7 @@ from tocsin_alerting.store.cell import (
 )
 from tocsin_alerting.store.choices import Chooser
 from tocsin_alerting.store.columns import part
-from tocsin_alerting.store.held import Held, LoosePairs, Restored, Stock
+from tocsin_alerting.store.held import LoosePairs, Restored, Stock
 from tocsin_alerting.store.intake import AHEAD_MS, Intake, Span
 from tocsin_alerting.store.last import Lasts, LastSeen
 from tocsin_alerting.store.limits import Most
@@ -257,9 +257,8 @@ class Store:
         verdicts = Verdicts()
         draft = self._chooser.draft(matcher_sets, verdicts, self._intake.loose)
         with self._lock:
-            return self._chooser.resolve(
-                matcher_sets, verdicts, self._intake.loose, draft
-            ).sources()
+            resolved = self._chooser.resolve(matcher_sets, verdicts, self._intake.loose, draft)
+            return resolved.sources()
 
     def sources(self) -> Mapping[Source, LastSeen]:
         with self._lock:
@@ -273,11 +272,16 @@ class Store:
                 return table.last_ms
         return self._archive.newest().get(source) if self._archive else None
 
+    def last_read_ms(self) -> int | None:
+        """The newest time in memory of what the agent itself read or wrote; None: there is none."""
+        with self._lock:
+            own = (table for one, table in self._tables.items() if one in self._intake.own)
+            return max((one.last_ms for one in own if one.last_ms is not None), default=None)
+
     def families(self) -> Mapping[Source, Mapping[str, Family]]:
         """The families of each source's present layout, for the metadata API."""
         with self._lock:
-            layouts = {source: one.layout or EMPTY for source, one in self._placed.items()}
-        return {source: layout.families for source, layout in layouts.items()}
+            return {source: (one.layout or EMPTY).families for source, one in self._placed.items()}
 
     def series(
         self, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int, check: Check = unhurried
@@ -327,7 +331,10 @@ class Store:
             if close_before_ms is not None:
                 self._intake.loose.close(close_before_ms)
                 self.backlog.samples = 0
-            columns = [self._held(source, table) for source, table in self._tables.items()]
+            columns = [
+                table.held(source, self._placed.get(source, NOWHERE).rows)
+                for source, table in self._tables.items()
+            ]
             return Stock(columns, self._intake.loose.held())
 
     def sealed(self, stock: Stock) -> None:
@@ -397,12 +404,6 @@ class Store:
             self._intake.hearing.restored(self._tables, self._intake.loose)
             self._intake.limits.restored()
 
-    def _held(self, source: Source, table: Table) -> Held:
-        rows, labels = table.rows.owned()
-        placed = self._placed.get(source, NOWHERE).rows
-        sealed, closed, moved_ms = table.sealed, table.closed, table.moved_ms
-        return Held(source, table.columns, rows, labels, placed, sealed, closed, moved_ms)
-
     def _look_at_archive(self) -> None:
         """Finds out until when no question needs the archive."""
         if self._archive is None:
@@ -411,8 +412,7 @@ class Store:
         everything = [*newest.values(), NEVER_MS if pairs_ms is None else pairs_ms]
         self._intake.sealed_ms = max(everything)
         gone = {one: min(at_ms, self._begins(one) - 1) for one, at_ms in newest.items()}
-        self._intake.gone = gone
-        self._archived_ms = max(gone.values(), default=NEVER_MS)
+        self._intake.gone, self._archived_ms = gone, max(gone.values(), default=NEVER_MS)
         if pairs_ms is not None:
             begins_ms = self._intake.loose.begins_ms
             self._archived_ms = max(self._archived_ms, min(pairs_ms, begins_ms - 1))

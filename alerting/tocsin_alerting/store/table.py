@@ -18,7 +18,9 @@ from tocsin_alerting.store.cell import (
     is_stale,
 )
 from tocsin_alerting.store.columns import BLOCK, Columns
+from tocsin_alerting.store.held import Held
 from tocsin_alerting.store.rows import MatcherSets, Rows
+from tocsin_exporter.snapshot import Source
 
 _NEVER = -1
 _FEW = 8  # columns that a narrow table begins with: thousands of sources may have one series
@@ -208,6 +210,12 @@ class Table:
     def moved_ms(self) -> int:
         """How far the first column, if it is sealed, lies from its time in a segment."""
         return sum(delta_ms for below, delta_ms in self._moves if self._first < below)
+
+    def held(self, source: Source, placed: Ints) -> Held:
+        """What it holds of `source`, which has the rows `placed` at present."""
+        rows, labels = self.rows.owned()
+        moved_ms = self.moved_ms
+        return Held(source, self.columns, rows, labels, placed, self.sealed, self.closed, moved_ms)
 
     def move_sealed(self, delta_ms: int) -> None:
         """The sealed columns lie so far from their times in segments, besides what moved them."""

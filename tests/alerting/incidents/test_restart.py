@@ -13,8 +13,11 @@ from support.policies import HOUR, MINUTE, SECOND, config
 from tocsin_alerting.incidents.action import Verb
 from tocsin_alerting.incidents.incident import Source, State
 from tocsin_alerting.incidents.outcome import Done
+from tocsin_alerting.incidents.rows import EngineRow
 from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
 from tocsin_alerting.rules.alert import AlertEvent, EventKind, rules_origin
+from tocsin_alerting.rules.journal import InstanceRow
+from tocsin_alerting.rules.unknown import Doubt
 
 DOWN = alert("EngineDown", "P0", target="a")
 SLOW = alert("Slow", "P1", target="a")
@@ -218,3 +221,50 @@ async def test_what_was_given_up_is_not_over_after_a_restart(tmp_path: Path) -> 
     assert states == {"0": Source.UNKNOWN, "1": Source.FIRING}
     await one.hear(clears(both[1]))
     assert one.reasons("given_up") and not one.reasons("resolved")
+
+
+@pytest.mark.parametrize("back", [MINUTE, 2 * HOUR, 20_000 * HOUR])
+async def test_a_clock_that_was_set_back_meanwhile_moves_no_timer(one: Floor, back: int) -> None:
+    """What the first restart has written, the second reads as it is."""
+    await one.hear(fires(DOWN))
+    await one.advance(14 * MINUTE)
+    before = (await one.desk.incident(1)).opened_at_ms
+    await one.desk.heartbeat(one.now)
+    await one.restart(down_ms=-back)
+    await one.advance(10 * SECOND)
+    assert abs(before - back - (await one.desk.incident(1)).opened_at_ms) < SECOND
+    await one.restart()
+    await one.reconcile(fires(DOWN))
+    await one.advance(45 * SECOND)
+    assert not one.reasons("escalated")
+    await one.advance(10 * SECOND)
+    assert [who for _, who in one.reasons("escalated")] == ["wang"]
+    assert not one.reasons("resolved")
+
+
+async def test_all_that_an_earlier_clock_wrote_is_written_anew(one: Floor, tmp_path: Path) -> None:
+    """A message on its way, an action that was done, a rule's rows, an engine."""
+    await one.hear(fires(DOWN), fires(SLOW))
+    await one.act(Verb.ACK, request_id="r")
+    rows = [InstanceRow("f", "g", "g/A/1", one.now, DOWN, Doubt(SLOW, one.now))]
+    await one.desk.remember("f", "g", rows, one.now)
+    await one.desk.remember_engine(EngineRow("e:1", "http://e:1", "vllm", "", one.now), one.now)
+    await one.desk.heartbeat(one.now)
+    await one.restart(down_ms=-2 * HOUR)
+    ahead = "SELECT {0} FROM {1} WHERE {0} > " + str(one.now)
+    with closing(sqlite3.connect(tmp_path / "incidents.db")) as read:
+        for table, column in (
+            ("incidents", "opened_at_ms"),
+            ("incident_instances", "since_ms"),
+            ("outbox", "next_at_ms"),
+            ("rule_instances", "last_eval_ms"),
+            ("rule_instances", "active_at_ms"),
+            ("request_ids", "at_ms"),
+            ("engines", "seen_ms"),
+        ):
+            assert read.execute(f"SELECT {column} FROM {table}").fetchall(), table
+            assert not read.execute(ahead.format(column, table)).fetchall(), (table, column)
+        (heard,) = read.execute("SELECT value FROM meta WHERE key = 'last_eval'").fetchone()
+        assert int(heard) <= one.now
+    (kept,) = one.desk.saved_instances
+    assert kept.doubt is not None and kept.doubt.since_ms < one.now

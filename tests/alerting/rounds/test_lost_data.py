@@ -26,6 +26,8 @@ RULES = (
     "max by (instance) (avg_over_time(m[1m])) > 5",
 )
 SECOND = 1_000
+DAY_S = 86_400
+YEAR_S = 365 * DAY_S
 
 
 async def _until_paged(one: MortalRules, bad: Samples) -> None:
@@ -158,15 +160,106 @@ async def test_without_the_series_itself_its_source_must_speak_as_long_as_the_ru
         assert one.states == ["RESOLVED"]
 
 
-async def test_a_clock_set_back_while_the_agent_was_down_shows_nothing(tmp_path: Path) -> None:
-    """The samples of an hour ago are no news."""
+@pytest.mark.parametrize("back_s", [30, 600, 7_200, 90 * DAY_S, 20 * YEAR_S])
+@pytest.mark.parametrize("expr", [*RULES, "absent(nothing)", "m > 5 unless on (instance) nosuch"])
+async def test_a_clock_set_back_while_the_agent_was_down_changes_nothing(
+    tmp_path: Path, expr: str, back_s: int
+) -> None:
+    """Nor does one that was ahead in the last run, and one that becomes right later."""
+    async with MortalRules(tmp_path / "samples", expr) as one:
+        await _until_paged(one, BAD)
+        for _ in range(2):
+            one.crash(1.0, len(one.journal.batches))
+            one.now_ms -= back_s * SECOND
+            await one.begin()
+            await one.tick()
+            await one.tick(BAD)
+            assert (one.says, _resolutions(one)) == (["firing"], set())
+            assert one.refused == {}
+        one.set_clock(2 * back_s)
+        await one.tick(BAD)
+        assert (one.says, _resolutions(one)) == (["firing"], set())
+        for _ in range(30):
+            await one.tick({**GOOD, "nothing": 1.0, "nosuch": 1.0})
+        assert one.states == ["RESOLVED"]
+        assert one.refused == {}
+
+
+@pytest.mark.parametrize("back_s", [30, 7_200, 20 * YEAR_S])
+async def test_what_waits_when_the_clock_is_set_back_fires_no_later(
+    tmp_path: Path, back_s: int
+) -> None:
+    """A minute of bad samples; the rest of them after the restart."""
+    async with MortalRules(tmp_path / "samples", "m > 5", 60 * SECOND) as one:
+        for _ in range(7):
+            await one.tick(BAD)
+        one.crash(1.0, len(one.journal.batches))
+        one.now_ms -= back_s * SECOND
+        await one.begin()
+        for _ in range(5):
+            await one.tick(BAD)
+            assert one.states == []
+        await one.tick(BAD)
+        await one.tick(BAD)
+        assert one.says == ["firing"]
+
+
+@pytest.mark.parametrize("journal", [False, True])
+async def test_a_clock_set_back_between_two_crashes_moves_each_time_once(
+    tmp_path: Path, journal: bool
+) -> None:
+    """The second comes when the one that was begun has written the journal, or the log."""
+    async with MortalRules(tmp_path / "samples", "m > 5", 60 * SECOND) as one:
+        for _ in range(7):
+            await one.tick(BAD)
+        log, batches = one.kept.log.read_bytes(), len(one.journal.batches)
+        one.crash(1.0, batches)
+        one.now_ms -= 7_200 * SECOND
+        await one.begin()
+        if not journal:
+            one.kept.archive.turn()
+            one.crash(1.0, batches)
+        else:
+            one.crash(1.0, len(one.journal.batches))
+            one.kept.log.write_bytes(log)
+        await one.begin()
+        for _ in range(7):
+            await one.tick(BAD)
+        assert one.says == ["firing"]
+        assert one.refused == {}
+
+
+async def test_a_journal_that_comes_late_is_by_an_earlier_clock_too(tmp_path: Path) -> None:
     async with MortalRules(tmp_path / "samples", "m > 5") as one:
         await _until_paged(one, BAD)
         one.crash(1.0, len(one.journal.batches))
-        one.now_ms -= 30 * SECOND
+        one.now_ms -= 7_200 * SECOND
+        one.journal.unreadable = True
         await one.begin()
-        await one.tick()
-        assert one.says == ["unknown"]
+        await one.tick(BAD)
+        one.set_clock(3_600)
+        one.journal.unreadable = False
+        for _ in range(5):
+            await one.tick(BAD)
+        old = await one.desk.incident(1)
+        assert 0 < one.now_ms - old.opened_at_ms < 120 * SECOND
+
+
+async def test_a_clock_that_begins_again_in_1970(tmp_path: Path) -> None:
+    """What the last run left then lies before that."""
+    async with MortalRules(tmp_path / "samples", "m > 5") as one:
+        await _until_paged(one, BAD)
+        one.crash(1.0, len(one.journal.batches))
+        one.now_ms = 10 * SECOND
+        for _ in range(2):
+            await one.begin()
+            await one.tick()
+            await one.tick(BAD)
+            assert (one.says, _resolutions(one), one.refused) == (["firing"], set(), {})
+            one.crash(1.0, len(one.journal.batches))
+        await one.begin()
+        await one.tick(GOOD)
+        assert one.states == ["RESOLVED"]
 
 
 async def test_a_log_of_an_older_time_shows_nothing(tmp_path: Path) -> None:
