@@ -1,7 +1,9 @@
-"""Alert state after a restart (rules/group.go, RestoreForState, without its 10 minute floor).
+"""Alert state after a restart (rules/group.go, RestoreForState, without its 10 minutes).
 
 Prometheus restores nothing for rules with a `for` below 10 minutes, nor when an alert began to
-fire; ours does both, because the rows hold it. `Restore.PROMETHEUS` does as Prometheus.
+fire; ours does both, because the rows hold it. It also has what lacks less than 10 minutes wait for
+10 more, as its server may not have scraped yet; our rules wait for their sources, and restarts that
+come again and again would never let it fire. `Restore.PROMETHEUS` does as Prometheus.
 """
 
 from collections import defaultdict
@@ -71,8 +73,7 @@ def _alert(
         return replace(alert, rule=rule.uid)  # people were told: it must be cleared by us, too
     if now_ms - row.seen_ms > OUTAGE_TOLERANCE_MS:
         return None
-    # A shorter `for` than the grace period would never pass it.
-    grace = GRACE_MS if rule.for_ms >= GRACE_MS else 0
+    grace = GRACE_MS if how is Restore.PROMETHEUS else 0
     down_ms = min(now_ms, row.seen_ms + missed_ms)
     since = active_since_ms(alert.active_at_ms, down_ms, now_ms, rule.for_ms, grace)
     return replace(alert, rule=rule.uid, active_at_ms=since)

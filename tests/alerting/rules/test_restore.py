@@ -69,6 +69,19 @@ def test_an_outage_costs_the_evaluations_that_it_missed(now_s: int, since_s: int
     assert alert.active_at_ms == since_s * 1000
 
 
+@pytest.mark.parametrize("for_minutes", [9, 10, 15, 60, 600])
+def test_restarts_again_and_again_cost_what_they_missed_and_no_more(for_minutes: int) -> None:
+    """A restart at each minute, which takes 15 s and misses two evaluations of 5 s."""
+    rule, now_ms, missed_ms, alert = alerting(for_ms=for_minutes * MINUTE), 0, 0, PENDING
+    while now_ms + MINUTE + 5_000 - alert.active_at_ms < rule.for_ms:
+        rows = [row(alert, now_ms + MINUTE)]
+        now_ms += MINUTE + 15_000
+        missed_ms += 10_000
+        (alert,) = restored(rows, rule, now_ms, interval_ms=5_000).values()
+        assert alert.active_at_ms == missed_ms
+    assert 0 < rule.for_ms - (now_ms - missed_ms) <= MINUTE + 5_000
+
+
 def test_a_firing_alert_goes_on_firing_however_long_the_outage() -> None:
     rule = alerting(for_ms=FOR)
     (alert,) = restored([row(FIRING, 30 * MINUTE)], rule, 600 * MINUTE).values()
