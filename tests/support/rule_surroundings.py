@@ -21,6 +21,7 @@ class SetSources:
         self.touching: dict[VectorSelector, set[Source]] | None = None
         self.words: dict[Source, Said] = {}
         self.patchy: set[Source] = set()
+        self.silent: set[Source] = set()
         self.samples: dict[str, list[int]] = {}
 
     def touched(self, selector: VectorSelector) -> frozenset[Source]:
@@ -30,6 +31,9 @@ class SetSources:
 
     def health(self, source: Source) -> Health:
         return self.healths.get(source, Health.GONE)
+
+    def speaks(self, source: Source) -> bool:
+        return source not in self.silent and self.health(source) is not Health.GONE
 
     def fills(self, source: Source, window: Window, at_ms: int) -> bool:
         return source not in self.patchy

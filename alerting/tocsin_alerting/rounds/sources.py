@@ -8,6 +8,7 @@ import re2
 from tocsin_alerting.promql.ast import Expr, VectorSelector
 from tocsin_alerting.rules.progress import RULES_JOB
 from tocsin_alerting.rules.unknown import LOOK_BACK_MS, Health, Said, Window
+from tocsin_alerting.store.last import LastSeen
 from tocsin_alerting.store.listing import held
 from tocsin_alerting.store.matchers import Matcher, MatchOp
 from tocsin_alerting.store.rows import MatcherSets
@@ -44,12 +45,22 @@ class StoreSources:
 
     def health(self, source: Source) -> Health:
         last = self._store.last(source)
-        ours = source.job == RULES_JOB or source in self._watched()
+        ours = self._is_ours(source)
         if last is None:
             gone = not ours and self._store.has_ended(source)
             return Health.GONE if gone else Health.DEAD
-        silent = not ours and self._now_ms() - last.at_ms >= self._silence_ms
-        return Health.DEAD if silent or not last.ok else Health.ALIVE
+        return Health.ALIVE if last.ok and not self._is_silent(source, last) else Health.DEAD
+
+    def _is_ours(self, source: Source) -> bool:
+        return source.job == RULES_JOB or source in self._watched()
+
+    def _is_silent(self, source: Source, last: LastSeen) -> bool:
+        """Whoever reads our own ones says so when that fails."""
+        return not self._is_ours(source) and self._now_ms() - last.at_ms >= self._silence_ms
+
+    def speaks(self, source: Source) -> bool:
+        last = self._store.last(source)
+        return last is not None and last.reports and not self._is_silent(source, last)
 
     def fills(self, source: Source, window: Window, at_ms: int) -> bool:
         t1_ms = at_ms - window.offset_ms

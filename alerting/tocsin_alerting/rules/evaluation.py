@@ -2,9 +2,10 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from tocsin_alerting.promql.ast import VectorSelector
 from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind
 from tocsin_alerting.rules.alerting import active, candidates, step
 from tocsin_alerting.rules.journal import InstanceRow
@@ -24,6 +25,7 @@ from tocsin_alerting.rules.unknown import (
     concerned,
     doubt_all,
     history_of,
+    is_alerts,
     is_history,
     settle,
 )
@@ -148,12 +150,15 @@ async def _alerted(
     stepped = step(rule, vector, at_ms, progress.alerts)  # from here on nobody else has a turn
     if group.limit:
         _check_limit(group, active(stepped.alerts.values()), "alerts")
+    unsure = progress.unknown_alerts()
     dead = _dead_sources(progress, at_ms, around.sources)
     young = progress.young(at_ms)
 
     def health(source: Source) -> Health:
         if is_history(source):
             return Health.DEAD if young or source.instance in lost else Health.ALIVE
+        if is_alerts(source):
+            return Health.DEAD if source in unsure else Health.ALIVE
         return _health(source, progress, at_ms, around.sources)
 
     told = any(event.kind is EventKind.CLEAR for event in stepped.events)
@@ -162,7 +167,7 @@ async def _alerted(
     def behind(alert: Alert) -> frozenset[Source]:
         key = alert.fingerprint
         missing = {history_of(key)} if young or key in lost else set()
-        return concerned(alert, dead | patchy, progress.keeps_instance) | missing
+        return concerned(alert, dead | patchy, progress.keeps_instance) | missing | unsure
 
     verdict = settle(
         [_or_removed(event, rule) for event in stepped.events],
@@ -234,32 +239,57 @@ def _fired(row: InstanceRow) -> tuple[str, Fired]:
 
 
 def _dead_sources(progress: RuleProgress, at_ms: int, sources: Sources) -> frozenset[Source]:
+    """Those of which a rule no longer knows what it asks: a dead one of what it measures, and of
+    what tells whether it is up, one that is silent."""
+
+    def health(source: Source) -> Health:
+        return _presence(source, sources)
+
+    dead, progress.seen = _dead(progress, progress.seen, progress.measured, sources, at_ms)
+    silent, progress.spoke = _dead(
+        progress, progress.spoke, progress.presence, sources, at_ms, health
+    )
+    return dead | silent
+
+
+def _dead(
+    progress: RuleProgress,
+    seen: dict[Source, int],
+    asked: Iterable[VectorSelector],
+    sources: Sources,
+    at_ms: int,
+    health_of: Callable[[Source], Health] | None = None,
+) -> tuple[frozenset[Source], dict[Source, int]]:
     """The dead ones among the sources that took part in the last evaluation that succeeded, or in
-    the last one in whose result an alert stood that was kept firing until now."""
-    if progress.exempt:
-        return frozenset()
-    touched = frozenset[Source]().union(progress.seen, *map(sources.touched, progress.inputs))
-    health = {one: sources.health(one) for one in touched}
+    the last one in whose result an alert stood that was kept firing until now; and when each was
+    last seen."""
+    touched = frozenset[Source]().union(seen, *map(sources.touched, asked))
+    health = {one: (health_of or sources.health)(one) for one in touched}
     if all(how is Health.ALIVE for how in health.values()):
-        progress.seen = dict.fromkeys(health, at_ms)
-        return frozenset()
+        return frozenset(), dict.fromkeys(health, at_ms)
     good_ms = progress.good_ms
     dead = {
         source
-        for source, seen_ms in progress.seen.items()
+        for source, seen_ms in seen.items()
         if health[source] is Health.DEAD
         and good_ms is not None
         and good_ms - seen_ms <= progress.lasts_ms
     }
     alive = dict.fromkeys((one for one, how in health.items() if how is Health.ALIVE), at_ms)
-    progress.seen = {source: progress.seen[source] for source in dead} | alive
-    return frozenset(dead)
+    return frozenset(dead), {source: seen[source] for source in dead} | alive
+
+
+def _presence(source: Source, sources: Sources) -> Health:
+    """Who is down and says so is no secret."""
+    return Health.ALIVE if sources.speaks(source) else sources.health(source)
 
 
 def _health(source: Source, progress: RuleProgress, at_ms: int, sources: Sources) -> Health:
     """What it means for a clear of this rule: a window with samples missing shows none."""
+    if not progress.measured:
+        return _presence(source, sources)
     health = sources.health(source)
-    if health is not Health.ALIVE or progress.exempt:
+    if health is not Health.ALIVE:
         return health
     filled = all(sources.fills(source, window, at_ms) for window in progress.windows)
     return Health.ALIVE if filled else Health.PATCHY

@@ -276,7 +276,7 @@ class Groups:
                 self._leaving.append(_Leaving(rule.source, now_ms + 2 * interval_ms))
 
     def _connect(self) -> None:
-        """Has each rule know the recording rules behind it."""
+        """Has each rule know the recording rules behind it, and whose alerts it may read."""
         rules = [rule for one in self._groups.values() for rule in one.rules]
         recorded: dict[str, list[Expr]] = defaultdict(list)
         for progress in rules:
@@ -284,6 +284,7 @@ class Groups:
                 recorded[progress.rule.name].append(progress.rule.query)
         for progress in rules:
             progress.reads(inputs(progress.rule.query, recorded))
+            progress.others = rules
 
     def _end_leaving(self, at_ms: int) -> None:
         if not self._leaving:

@@ -13,10 +13,14 @@ from tocsin_alerting.rules.unknown import (
     Doubt,
     Fired,
     Window,
-    is_exempt,
+    alerts_of,
+    alerts_read,
     keeps_instance,
+    measured,
     mixes_series,
+    presence,
     reach_ms,
+    reads_alert,
     window_ms,
     windows,
 )
@@ -38,14 +42,16 @@ class RuleProgress:
     """One rule's state: `alerts` and `doubts` by fingerprint, times in Unix milliseconds.
 
     `rows` wait to be restored at the first evaluation. `seen` says when each source that the rule
-    touches was last alive at an evaluation; `restored_ms` when alerts of the last run were put back
-    in place, `history_ms` the newest sample that it left (None: there is none), and `complete_ms`
-    the last evaluation of this rule that the store holds, and so all that came before it. `fired`
-    are the alerts of the last run, by fingerprint, of which nothing has shown yet how they stand.
-    `removed` stops an evaluation that is under way. `former` are the origins that it had in the
-    last run, when it stood in another group or file.
+    measures was last alive at an evaluation, `spoke` when each said last whether it is up;
+    `restored_ms` when alerts of the last run were put back in place, `history_ms` the newest sample
+    that it left (None: there is none), and `complete_ms` the last evaluation of this rule that the
+    store holds, and so all that came before it. `fired` are the alerts of the last run, by
+    fingerprint, of which nothing has shown yet how they stand. `removed` stops an evaluation that
+    is under way. `former` are the origins that it had in the last run, when it stood in another
+    group or file.
     `inputs` are the selectors of its query and of those of the recording rules that it reads,
-    directly or not.
+    directly or not: `measured` those whose series end when their source dies, `presence` those of
+    what is said of it all the same, and `alerts_read` those of ALERTS, which are of `others`.
     """
 
     file: str
@@ -56,6 +62,7 @@ class RuleProgress:
     rows: tuple[InstanceRow, ...] = ()
     interval_ms: int = 0
     seen: dict[Source, int] = field(default_factory=dict)
+    spoke: dict[Source, int] = field(default_factory=dict)
     health: RuleHealth = RuleHealth.UNKNOWN
     last_error: str = ""
     evaluated_ms: int | None = None
@@ -67,7 +74,9 @@ class RuleProgress:
     written: bool = False
     removed: bool = False
     inputs: tuple[VectorSelector, ...] = field(init=False)
-    exempt: bool = field(init=False)
+    measured: tuple[VectorSelector, ...] = field(init=False)
+    presence: tuple[VectorSelector, ...] = field(init=False)
+    alerts_read: tuple[VectorSelector, ...] = field(init=False)
     keeps_instance: bool = field(init=False)
     reach_ms: int = field(init=False)
     window_ms: int = field(init=False)
@@ -77,6 +86,7 @@ class RuleProgress:
     complete_ms: int | None = None
     fired: dict[str, Fired] = field(default_factory=dict)
     former: tuple[str, ...] = ()
+    others: Sequence["RuleProgress"] = ()
     mixes_series: bool = field(init=False)
     naming: Naming = field(default_factory=Naming)
     _shape: object = None
@@ -88,13 +98,15 @@ class RuleProgress:
     def reads(self, queries: tuple[Expr, ...]) -> None:
         """A recorded series stands for the sources that it was made from."""
         self.inputs = tuple(one for query in queries for one in selectors(query))
-        self.exempt = any(map(is_exempt, queries))
+        self.measured = tuple(one for query in queries for one in measured(query))
+        self.presence = tuple(one for query in queries for one in presence(query))
+        self.alerts_read = tuple(one for query in queries for one in alerts_read(query))
         self.keeps_instance = all(map(keeps_instance, queries))
         self.mixes_series = any(map(mixes_series, queries))
         self.reach_ms = sum(map(reach_ms, queries))
         self.window_ms = sum(map(window_ms, queries))
         self.windows = frozenset[Window]().union(*map(windows, queries))
-        if self.window_ms not in {0, *(one.length_ms for one in self.windows)}:
+        if self.windows and self.window_ms not in {0, *(one.length_ms for one in self.windows)}:
             self.windows |= {Window(self.window_ms)}  # of a range of what others recorded
 
     def become(self, rule: Rule) -> None:
@@ -113,6 +125,22 @@ class RuleProgress:
         if self.history_ms is None:
             return lost_ms > 0
         return min(lost_ms, self.restored_ms - self.history_ms) > self.window_ms / 2
+
+    def unknown_alerts(self) -> frozenset[Source]:
+        """By whose alerts, which are in doubt, this rule may have lost its own."""
+        if not self.alerts_read:
+            return frozenset()
+        unsure = (
+            (other, doubt)
+            for other in self.others
+            for doubt in (*other.doubts.values(), *(row.doubt for row in other.rows))
+            if other is not self and doubt is not None and not doubt.over
+        )
+        return frozenset(
+            alerts_of(other.source)
+            for other, doubt in unsure
+            if any(reads_alert(one, doubt.alert) for one in self.alerts_read)
+        )
 
     def alert_samples(self, rule: AlertingRule) -> Sequence[tuple[Labels, float]]:
         """What the alerts of `rule`, which is this one, are in the store; the same object while
@@ -171,6 +199,7 @@ class RuleProgress:
         self.doubts = {key: doubt.shifted(delta_ms) for key, doubt in self.doubts.items()}
         self.rows = tuple(row.shifted(delta_ms) for row in self.rows)
         self.seen = {source: at + delta_ms for source, at in self.seen.items()}
+        self.spoke = {source: at + delta_ms for source, at in self.spoke.items()}
         self.evaluated_ms = plus(self.evaluated_ms, delta_ms)
         self.good_ms = plus(self.good_ms, delta_ms)
         self.restored_ms = plus(self.restored_ms, delta_ms)

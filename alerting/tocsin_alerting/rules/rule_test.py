@@ -95,6 +95,9 @@ class _AllAlive:
     def health(self, source: Source) -> Health:
         return Health.ALIVE
 
+    def speaks(self, source: Source) -> bool:
+        return True
+
     def fills(self, source: Source, window: Window, at_ms: int) -> bool:
         return True
 

@@ -4,7 +4,7 @@ The alert instances themselves resolve exactly as in Prometheus. A `Doubt` is ke
 alert that was firing when its source died or its rule broke, and has not been settled since.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
@@ -30,8 +30,10 @@ LOOK_BACK_MS = 5 * 60_000
 _UNRESOLVED_MS = 3_600_000  # a duration that is an expression
 _SAYS_ABSENCE = frozenset(("absent", "absent_over_time"))
 _STORE_JOB = "tocsin_store"
-# Of an engine that is silent, or hides its other series, llm_engine_up is said all the same.
-_ALWAYS_SAID = {"llm_engine_up", "ALERTS", "tocsin_build_info"}
+_ALERTS_JOB = "tocsin_alerts"
+# Of a target that is down, or an engine that hides its other series, these are said all the same.
+_PRESENCE = frozenset(("up", "llm_engine_up", "tocsin_build_info"))
+_ALERTS = frozenset(("ALERTS", "ALERTS_FOR_STATE"))
 _NEEDS_TWO = frozenset(
     ("rate", "irate", "increase", "delta", "idelta", "deriv", "predict_linear")
     + ("double_exponential_smoothing", "holt_winters")
@@ -78,6 +80,9 @@ class Sources(Protocol):
 
     def health(self, source: Source) -> Health:
         """Whether it answered when it was last read."""
+
+    def speaks(self, source: Source) -> bool:
+        """Whether it still says of itself that it is up or down."""
 
     def fills(self, source: Source, window: Window, at_ms: int) -> bool:
         """Whether its samples up to `at_ms` come as often as usual at both ends of the window."""
@@ -130,14 +135,30 @@ class Verdict:
     doubts: Mapping[str, Doubt]
 
 
-def is_exempt(expr: Expr) -> bool:
-    """A rule that asks whether something is there knows the answer when it is not."""
-    named = {_metric(selector) for selector in selectors(expr)}
-    return "llm_engine_up" in named <= _ALWAYS_SAID or any(
-        (isinstance(node, VectorSelector) and _metric(node) == "up")
-        or (isinstance(node, Call) and node.function in _SAYS_ABSENCE)
-        for node in walk(expr)
-    )
+def measured(expr: Expr) -> tuple[VectorSelector, ...]:
+    """The selectors whose series end when their source dies, which then says nothing: not those
+    that ask whether something is there, and know the answer when it is not."""
+    named = (one for one in _asked(expr) if _metric(one) not in _PRESENCE | _ALERTS)
+    return tuple(named)
+
+
+def presence(expr: Expr) -> tuple[VectorSelector, ...]:
+    """The selectors of what is said of a source that is down, too."""
+    return tuple(one for one in _asked(expr) if _metric(one) in _PRESENCE)
+
+
+def alerts_read(expr: Expr) -> tuple[VectorSelector, ...]:
+    """The selectors of what the alerts of rules are."""
+    return tuple(one for one in _asked(expr) if _metric(one) in _ALERTS)
+
+
+def _asked(expr: Expr) -> Iterator[VectorSelector]:
+    """All but what is asked to be absent: that is, while its source is dead."""
+    if isinstance(expr, VectorSelector):
+        yield expr
+    elif not (isinstance(expr, Call) and expr.function in _SAYS_ABSENCE):
+        for child in children(expr):
+            yield from _asked(child)
 
 
 def keeps_instance(expr: Expr) -> bool:
@@ -158,6 +179,25 @@ def history_of(key: str) -> Source:
 
 def is_history(source: Source) -> bool:
     return source.job == _STORE_JOB
+
+
+def alerts_of(rule: Source) -> Source:
+    """Stands among the sources of an alert whose rule reads ALERTS while those of `rule` that it
+    reads are unknown themselves."""
+    return Source(_ALERTS_JOB, rule.instance)
+
+
+def is_alerts(source: Source) -> bool:
+    return source.job == _ALERTS_JOB
+
+
+def reads_alert(selector: VectorSelector, alert: Alert) -> bool:
+    """Whether `selector`, of ALERTS, matches `alert` as it fires."""
+    labels = {**dict(alert.labels), "alertstate": AlertState.FIRING.value}
+    return any(
+        all(one.matches(labels.get(one.name, "")) for one in several if one.name != "__name__")
+        for several in selector.matcher_sets
+    )
 
 
 def inputs(query: Expr, recorded: Mapping[str, Iterable[Expr]]) -> tuple[Expr, ...]:
@@ -197,7 +237,9 @@ def window_ms(expr: Expr) -> int:
 
 
 def windows(expr: Expr, two: bool = False) -> frozenset[Window]:
-    """Those that the result is made from."""
+    """Those that the result is made from, of series that end when their source dies."""
+    if not measured(expr):
+        return frozenset()
     match expr:
         case MatrixSelector(vector=vector, range=length):
             return frozenset((Window(_whole(length), max(0, _whole(vector.offset)), two),))
@@ -288,6 +330,8 @@ def _judged(
 def _left(dead: frozenset[Source], health: Callable[[Source], Health]) -> str:
     if any(map(is_history, dead)):
         return "no longer in the result, but the samples since the restart cannot tell yet"
+    if rules := {source for source in dead if is_alerts(source)}:
+        return f"no longer in the result while alerts of {_rules(rules)} are unknown"
     patchy = {source for source in dead if health(source) is Health.PATCHY}
     if patchy == dead:
         return f"no longer in the result, but samples of {_names(patchy)} are missing"
@@ -330,6 +374,8 @@ def _why(doubt: Doubt, health: Callable[[Source], Health]) -> str:
     gone = [source for source in sources if health(source) is Health.GONE]
     if gone:
         return f"{_names(gone)} was removed from the configuration"
+    if rules := [source for source in sources if is_alerts(source)]:
+        return f"alerts of {_rules(rules)} are known again"
     if sources:
         return f"{_names(sources)} answers again"
     return "the samples since the restart say so" if doubt.sources else ""
@@ -342,6 +388,10 @@ def _give_up(doubt: Doubt, now_ms: int, max_ms: int) -> AlertEvent:
 
 def _names(sources: Iterable[Source]) -> str:
     return ", ".join(sorted(f"{source.job} {source.instance}" for source in sources))
+
+
+def _rules(sources: Iterable[Source]) -> str:
+    return ", ".join(sorted(source.instance for source in sources))
 
 
 def _whole(duration: Duration) -> int:

@@ -1,7 +1,7 @@
 """When each source was last heard of, and whether it was well then."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tocsin_alerting.store.cell import NEVER_MS
 from tocsin_exporter.snapshot import Source
@@ -85,10 +85,11 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class LastSeen:
-    """When a source last had a sample, and whether it answered then."""
+    """When a source last had a sample, whether it answered then, and whether its `up` says so."""
 
     at_ms: int
     ok: bool
+    reports: bool = True
 
 
 class Lasts:
@@ -168,7 +169,7 @@ class Lasts:
         """The wall clock was set: what was heard up to then was heard so much later."""
         for source, last in self._last.items():
             if last.at_ms <= until_ms:
-                self._last[source] = LastSeen(last.at_ms + delta_ms, last.ok)
+                self._last[source] = replace(last, at_ms=last.at_ms + delta_ms)
                 if source in self._paces:
                     self._paces[source].shift(delta_ms)
         for source, at_ms in self._ended_ms.items():

@@ -58,7 +58,8 @@ class Pushed:
             self.store.append(Snapshot(OURS, at_ms, talks, layout, np.array(values), 0.1))
         elif talks:
             named = (("__name__", "c_total"), ("instance", "i"), ("job", "x"))
-            self.store.write([(named, at_ms, self.count)])
+            up = (("__name__", "up"), *named[1:])
+            self.store.write([(named, at_ms, self.count), (up, at_ms, 1.0)])
 
 
 RULES = (
@@ -67,6 +68,8 @@ RULES = (
     "sum by (job) (increase(c_total[1m])) > 30",
     "rate(c_total[5m]) > 0.5",
     "rate(c_total[30s]) > 0.5 and rate(c_total[5m]) > 0.5",
+    "rate(c_total[30s]) > 0.5 and on (instance) up == 1",
+    "rate(c_total[30s]) > 0.5 unless on (instance) up == 0",
 )
 
 

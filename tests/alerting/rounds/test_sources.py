@@ -67,10 +67,21 @@ async def test_a_source_that_we_could_not_ask_is_unknown_and_not_down(tmp_path: 
     kept.archive.turn()
     for one in (kept, kept.again()):
         sources = StoreSources(one.store, lambda: [ONE], lambda: True, lambda: 3000)
-        assert sources.health(ONE) is Health.DEAD
+        assert sources.health(ONE) is Health.DEAD and not sources.speaks(ONE)
         result = await Engine(one.store).instant('{__name__=~"up|m"}', 3000)
         assert list(result.value) == []  # type: ignore[arg-type]
         one.archive.let_go()
+
+
+def test_who_is_down_speaks_and_who_is_silent_does_not() -> None:
+    store, now = _store(one=True, two=False), 2000
+    others = StoreSources(store, list, lambda: True, lambda: now)
+    ours = StoreSources(store, lambda: [ONE, TWO], lambda: True, lambda: now)
+    every = (ONE, TWO, Source("llm", "never heard of"))
+    assert [others.speaks(one) for one in every] == [True, True, False]
+    now += 300_000
+    assert [others.speaks(one) for one in every] == [False, False, False]
+    assert [ours.speaks(one) for one in every] == [True, True, False]
 
 
 def test_a_source_that_is_no_longer_watched_is_gone() -> None:

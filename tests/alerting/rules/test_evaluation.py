@@ -274,6 +274,46 @@ async def test_a_rule_on_up_knows_the_answer() -> None:
     assert kinds(await run(progress, around, 1)) == [EventKind.CLEAR]
 
 
+async def test_a_rule_on_up_knows_nothing_while_nobody_says_it() -> None:
+    sources = SetSources({ENGINE: Health.DEAD})
+    around = surroundings({"up == 0": by_time(UP, [], [], UP)}, sources=sources)
+    progress = progress_of(alerting("up == 0"))
+    await run(progress, around, 0)
+    sources.silent.add(ENGINE)
+    assert kinds(await run(progress, around, 1, 2)) == [EventKind.UNKNOWN]
+    sources.silent.clear()
+    assert kinds(await run(progress, around, 3)) == [EventKind.FIRING]
+
+
+async def test_one_that_is_down_still_keeps_no_count_of_the_down_in_doubt() -> None:
+    sources = SetSources({ENGINE: Health.DEAD, Source("llm", "e:2"): Health.ALIVE})
+    around = surroundings({"count(up == 0) > 1": by_time(UP, [])}, sources=sources)
+    progress = progress_of(alerting("count(up == 0) > 1"))
+    assert kinds(await run(progress, around, 0, 1)) == [EventKind.FIRING, EventKind.CLEAR]
+
+
+@pytest.mark.parametrize(
+    "expr",
+    [
+        "m > 1 and on (instance) up == 1",
+        "m > 1 unless on (instance) up == 0",
+        "sum(m) / sum(up) > 1",
+        "m > 1 or absent(n)",
+        "m > 1 unless absent(n)",
+        "llm_engine_up == 1 and on (instance) m > 1",
+    ],
+)
+async def test_a_rule_that_asks_for_presence_too_does_not_know_the_rest(expr: str) -> None:
+    sources = SetSources({ENGINE: Health.ALIVE})
+    around = surroundings({expr: by_time(UP, [], [])}, sources=sources)
+    progress = progress_of(alerting(expr))
+    await run(progress, around, 0)
+    sources.healths[ENGINE] = Health.DEAD
+    assert kinds(await run(progress, around, 1)) == [EventKind.UNKNOWN]
+    sources.healths[ENGINE] = Health.ALIVE
+    assert kinds(await run(progress, around, 2)) == [EventKind.CLEAR]
+
+
 async def test_no_rule_runs_before_its_sources_were_read() -> None:
     sources = SetSources({ENGINE: Health.ALIVE})
     sources.unready.add(parse("m > 0"))

@@ -410,3 +410,36 @@ async def test_a_recorded_series_stands_for_the_sources_that_it_was_made_from() 
     assert kinds(await run(groups, 0)) == [EventKind.FIRING]
     condition.rows, sources.healths[ENGINE] = [], Health.DEAD
     assert kinds(await run(groups, 1)) == [EventKind.UNKNOWN]
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["behind it", "before it"])
+@pytest.mark.parametrize(
+    ("expr", "wanted"),
+    [
+        ('ALERTS{alertname="A"} == 1', EventKind.UNKNOWN),
+        ('count(ALERTS{alertstate="firing"}) > 0', EventKind.UNKNOWN),
+        ('max_over_time(ALERTS{instance="e:1"}[5m]) > 0', EventKind.UNKNOWN),
+        ("n:alerts > 0", EventKind.UNKNOWN),
+        ('ALERTS{alertname="B"} == 1', EventKind.CLEAR),
+        ('ALERTS{alertstate="pending"} == 1', EventKind.CLEAR),
+    ],
+)
+async def test_a_rule_on_alerts_that_are_unknown_is_unknown_with_them(
+    expr: str, wanted: EventKind, first: bool
+) -> None:
+    sources, condition, alerts = SetSources({ENGINE: Health.ALIVE}), Condition(), Condition()
+    sources.touching = {one: {ENGINE} for one in selectors(parse("m > 0"))}
+    script = {"m > 0": condition, expr: alerts, "count(ALERTS)": alerts}
+    both = [alerting("m > 0"), alerting(expr, "OnAlerts")]
+    rules = [*(reversed(both) if first else both), recording("n:alerts", "count(ALERTS)")]
+    groups = loaded(surroundings(script, sources=sources), group(*rules))
+    await run(groups, 0)
+    condition.rows, sources.healths[ENGINE] = [], Health.DEAD
+    await run(groups, 1)
+    alerts.rows = []
+    (event,) = await run(groups, 2)
+    assert (event.alert.name, event.kind) == ("OnAlerts", wanted)
+    sources.healths[ENGINE] = Health.ALIVE
+    told = {(one.alert.name, one.kind) for one in await run(groups, 3, 4)}
+    known = {("OnAlerts", EventKind.CLEAR)} if wanted is EventKind.UNKNOWN else set()
+    assert told == {("A", EventKind.CLEAR), *known}

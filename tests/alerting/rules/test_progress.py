@@ -84,13 +84,11 @@ def test_every_time_moves_with_the_clock() -> None:
 
 def test_what_lies_behind_a_rule_decides_for_it() -> None:
     progress = progress_of()
-    assert (progress.exempt, progress.keeps_instance, progress.reach_ms) == (
-        False, True, 5 * MINUTE,
-    )  # fmt: skip
+    assert (progress.keeps_instance, progress.reach_ms) == (True, 5 * MINUTE)
     progress.reads((parse("r > 0"), parse("sum(up)"), parse("rate(m[1h])")))
-    assert (progress.exempt, progress.keeps_instance, progress.reach_ms) == (
-        True, False, 70 * MINUTE,
-    )  # fmt: skip
+    assert (progress.keeps_instance, progress.reach_ms) == (False, 70 * MINUTE)
+    assert [one.name for one in progress.measured] == ["r", "m"]
+    assert [one.name for one in progress.presence] == ["up"]
 
 
 def test_the_samples_of_alerts_are_made_anew_only_when_an_alert_changes() -> None:

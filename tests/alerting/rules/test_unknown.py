@@ -15,8 +15,9 @@ from tocsin_alerting.rules.unknown import (
     concerned,
     doubt_all,
     inputs,
-    is_exempt,
     keeps_instance,
+    measured,
+    presence,
     reach_ms,
     settle,
     windows,
@@ -139,20 +140,35 @@ def test_a_doubt_of_a_broken_rule_waits_for_the_dead_source_as_well() -> None:
 
 
 @pytest.mark.parametrize(
-    ("expr", "wanted"),
+    ("expr", "asked", "said"),
     [
-        ("up == 0", True),
-        ('{__name__="up"} == 0', True),
-        ("absent(m)", True),
-        ("sum(rate(m[5m])) > 1 or absent_over_time(m[5m])", True),
-        ("llm_engine_up == 0", True),  # said of a silent engine, too
-        ("llm_engine_up == 0 unless on (instance) tocsin_build_info", True),
-        ("llm_engine_up == 0 and on (target) m > 1", False),
-        ("sum(m) > 1", False),
+        ("up == 0", "", "up"),
+        ('{__name__="up"} == 0', "", "up"),
+        ("absent(m)", "", ""),
+        ("n or absent(m)", "n", ""),
+        ("sum(rate(m[5m])) > 1 or absent_over_time(m[5m])", "m", ""),
+        ("rate(m[5m]) > 1 and on (instance) up == 1", "m", "up"),
+        ("m unless up == 0", "m", "up"),
+        ("sum(m) / sum(up)", "m", "up"),
+        ("llm_engine_up == 0", "", "llm_engine_up"),  # said of a silent engine, too
+        (
+            "llm_engine_up == 0 unless on (instance) tocsin_build_info",
+            "",
+            "llm_engine_up tocsin_build_info",
+        ),
+        ("llm_engine_up == 0 and on (target) m > 1", "m", "llm_engine_up"),
+        ('ALERTS{alertname="A"} and on () m', "m", ""),
+        ("sum(m) > 1", "m", ""),
     ],
 )
-def test_rules_that_ask_for_presence_are_exempt(expr: str, wanted: bool) -> None:
-    assert is_exempt(parse(expr)) is wanted
+def test_what_a_rule_measures_and_what_is_said_of_the_dead_too(
+    expr: str, asked: str, said: str
+) -> None:
+    names = [
+        " ".join(one.name or one.matcher_sets[0][0].value for one in several)
+        for several in (measured(parse(expr)), presence(parse(expr)))
+    ]
+    assert names == [asked, said]
 
 
 @pytest.mark.parametrize(
@@ -206,6 +222,8 @@ def test_it_knows_how_far_back_a_sample_counts(expr: str, minutes: int) -> None:
         ("sum by (job) (increase(m[10m] offset 5m))", {(10, 5, True)}),
         ("max_over_time(rate(m[10m])[60m:1m])", {(10, 0, True), (70, 0, False)}),
         ("rate(m[5m:1m])", {(5, 0, True)}),
+        ("changes(up[5m]) > 3", set()),
+        ("rate(m[2m]) > 1 unless absent_over_time(n[5m])", {(2, 0, True)}),
     ],
 )
 def test_it_knows_the_windows_of_a_rule(expr: str, wanted: set[tuple[int, int, bool]]) -> None:
