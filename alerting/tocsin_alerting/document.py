@@ -4,6 +4,7 @@ Scalars follow YAML 1.2's core schema: `no` and `1:30` are text, `0o17` is octal
 stands twice is an error, not a silent winner.
 """
 
+import codecs
 import difflib
 import errno
 import io
@@ -178,7 +179,9 @@ def file_text(file: str | FilePath) -> str:
         data = opened.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
         raise OSError(errno.EFBIG, f"more than {MOST_BYTES:,} bytes; split it")
-    return io.StringIO(data.decode(), newline=None).read()  # every kind of line end is one
+    wide = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    text = data.decode("utf-16" if wide else "utf-8")
+    return io.StringIO(text, newline=None).read()  # every kind of line end is one
 
 
 def read_text(file: str) -> str:

@@ -94,6 +94,8 @@ def _groups(reading: Reading, check_expr: CheckExpr) -> tuple[Group, ...]:
     groups: list[Group] = []
     lines: dict[str, int] = {}
     for number, value in enumerate(reading.sequence(("groups",), root.get("groups"), "groups")):
+        if value is None:  # Prometheus's YAML leaves it out
+            continue
         path: Path = ("groups", number)
         group = _group(reading, path, value, check_expr)
         line, _ = reading.document.position((*path, "name"))
@@ -120,7 +122,9 @@ def _group(reading: Reading, path: Path, value: Any, check_expr: CheckExpr) -> G
     interval_ms = reading.duration((*path, "interval"))
     for number, node in enumerate(reading.sequence((*path, "rules"), fields.get("rules"), "rules")):
         at = (*path, "rules", number)
-        if isinstance(node, dict | None):
+        if node is None:  # as a group
+            continue
+        if isinstance(node, dict):
             rules.append(_rule(reading, at, node, (name, labels), counts, check_expr))
         else:
             reading.wrong(at, f"rule {number + 1} must be a mapping, not {kind(node)}")
@@ -155,7 +159,7 @@ def _rule(
     reading.mapping(path, node, _RULE_KEYS, "a rule")
     counts[named.name] += 1
     uid = f"{group_name}/{named.name}/{counts[named.name]}"
-    _check_kind(reading, named, node)
+    _check_kind(reading, named)
     labels = group_labels | _labels(reading, (*path, "labels"), templates=bool(named.alert))
     query = _query(reading, (*path, "expr"), check_expr)
     place = _place(reading.document, path)
@@ -164,6 +168,9 @@ def _rule(
     keep_ms = reading.duration((*path, "keep_firing_for")) or 0
     annotations = _annotations(reading, (*path, "annotations"))
     if named.record:
+        of_alerts = {"for": for_ms, "keep_firing_for": keep_ms, "annotations": annotations}
+        for key in () if named.alert else (key for key, value in of_alerts.items() if value):
+            reading.wrong((*path, key), f"a recording rule has no `{key}`; remove it", key=True)
         return RecordingRule(uid, named.record, expr, query, _sorted(labels), place)
     return AlertingRule(
         uid,
@@ -178,8 +185,8 @@ def _rule(
     )
 
 
-def _check_kind(reading: Reading, named: _Named, node: Any) -> None:
-    """Exactly one of record and alert, and nothing that only the other may have."""
+def _check_kind(reading: Reading, named: _Named) -> None:
+    """Exactly one of record and alert."""
     path = named.path
     if named.record and named.alert:
         reading.wrong(path, "a rule is either `record` or `alert`, not both; make two of it")
@@ -191,10 +198,6 @@ def _check_kind(reading: Reading, named: _Named, node: Any) -> None:
     elif named.record and not _is_name(reading, _METRIC_NAME, named.record):
         message = f'"{named.record}" is no metric name; use letters, digits, `_` and `:`'
         reading.wrong((*path, "record"), message)
-    if named.record and not named.alert and isinstance(node, dict):
-        for key in ("for", "keep_firing_for", "annotations"):
-            if node.get(key) is not None:
-                reading.wrong((*path, key), f"a recording rule has no `{key}`; remove it", key=True)
 
 
 def _query(reading: Reading, path: Path, check_expr: CheckExpr) -> Expr:

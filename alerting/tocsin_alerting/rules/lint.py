@@ -1,7 +1,8 @@
 """What a rule file may say and probably does not mean: told apart from errors."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from tocsin_alerting.document import Document, Path, Problem
 from tocsin_alerting.promql.ast import (
@@ -26,8 +27,9 @@ def lint(document: Document, groups: Iterable[Group]) -> Iterator[Problem]:
     """The lints of a file without errors, in its order."""
     first: dict[tuple[str, Labels], int] = {}
     empty = True
-    for at, group in enumerate(groups):
-        for number, rule in enumerate(group.rules):
+    written = (document.data or {}).get("groups") or []
+    for at, group in zip(_numbers(written), groups, strict=True):
+        for number, rule in zip(_numbers(written[at].get("rules") or []), group.rules, strict=True):
             empty = False
             path: Path = ("groups", at, "rules", number)
             where = f'group "{group.name}", rule {number + 1}, "{rule.name}": '
@@ -36,6 +38,11 @@ def lint(document: Document, groups: Iterable[Group]) -> Iterator[Problem]:
             first.setdefault((rule.name, rule.labels), rule.place.line)
     if empty:
         yield document.problem((), "no rules in this file; nothing will ever fire")
+
+
+def _numbers(items: Sequence[Any]) -> list[int]:
+    """Where the items stand: a `null` is none."""
+    return [number for number, one in enumerate(items) if one is not None]
 
 
 def _rule(

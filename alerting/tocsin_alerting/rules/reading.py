@@ -1,11 +1,14 @@
 """Reading typed values out of a YAML document, with every problem kept and none in the way."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tocsin_alerting.document import MOST_PROBLEMS, Document, Path, Problem, did_you_mean
 from tocsin_alerting.promql.durations import parse_duration
 from tocsin_alerting.promql.values import Semantics
+
+_UNDERSCORED = re.compile(r"[-+]?[0-9][0-9_]{0,30}")
 
 
 class Reading:
@@ -66,20 +69,21 @@ class Reading:
         return written
 
     def whole(self, path: Path, default: int = 0) -> int:
-        """A whole number."""
+        """A whole number, which may be written as `1e3`, `5.0` or `1_000`."""
         value, present = self._value(path)
         if not present or value is None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int):
+        number = _whole(value, self.document.plain(path) or "")
+        if number is None:
             written = self.document.text(path) or kind(value)
             self.wrong(path, f'"{path[-1]}" must be a whole number, not {written}')
             return default
-        return value
+        return number
 
     def duration(self, path: Path) -> int | None:
         """Milliseconds; None where there is none or where it is wrong."""
         written = self.text(path)
-        if not written:
+        if not written and self._value(path)[0] is None:
             return None
         try:
             return 0 if written == "0" else parse_duration(written)
@@ -108,6 +112,16 @@ class Reading:
             except (KeyError, IndexError, TypeError):
                 return None, False
         return value, True
+
+
+def _whole(value: Any, written: str) -> int | None:
+    """None for what is none, or has more than 64 bits."""
+    if isinstance(value, str) and _UNDERSCORED.fullmatch(written):
+        value = int(written.replace("_", ""))
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    whole = isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+    return value if whole else None
 
 
 def kind(value: Any) -> str:

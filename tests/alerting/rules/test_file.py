@@ -231,3 +231,50 @@ def test_twenty_semantic_errors_are_told_at_once() -> None:
         read(f"groups:\n  - name: g\n    rules:\n{rules}", "f.yml")
     assert len(caught.value.problems) == 20
     assert len({(one.line, one.column) for one in caught.value.problems}) == 20
+
+
+ONE = "groups:\n- name: g\n  %s\n  rules:\n  - {%s}\n"
+TAKEN = {
+    "limit 1e3": ONE % ("limit: 1e3", "alert: A, expr: up"),
+    "limit 5.0": ONE % ("limit: 5.0", "alert: A, expr: up"),
+    "limit 1_0": ONE % ("limit: 1_0", "alert: A, expr: up"),
+    "for 0s": ONE % ("", "record: a, expr: up, for: 0s, annotations: {}"),
+    "null for": ONE % ("", "alert: A, expr: up, for: "),
+    "null rule": ONE % ("", "alert: A, expr: up") + "  - null\n  - \n",
+    "null group": "groups:\n- null\n- ~\n",
+}
+REFUSED = {
+    "empty for": ONE % ("", "alert: A, expr: up, for: ''"),
+    "empty interval": ONE % ("interval: ''", "alert: A, expr: up"),
+    "a large limit": ONE % ("limit: 99999999999999999999", "alert: A, expr: up"),
+    "half a limit": ONE % ("limit: 1.5", "alert: A, expr: up"),  # promtool makes 1 of it
+    "a text for a limit": ONE % ("limit: '1_0'", "alert: A, expr: up"),
+    "for of a recording rule": ONE % ("", "record: a, expr: up, for: 1s"),
+}
+
+
+@pytest.mark.parametrize("name", [*TAKEN, *REFUSED])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_the_verdict_is_promtools(tmp_path: Path, name: str, encoding: str) -> None:
+    path = tmp_path / "r.yml"
+    path.write_text((TAKEN | REFUSED)[name], encoding=encoding)
+    if shutil.which("promtool") is not None:
+        done = subprocess.run(
+            ["promtool", "check", "rules", path], capture_output=True, check=False
+        )
+        assert (done.returncode == 0) == (name in TAKEN or name == "half a limit")
+    if name in TAKEN:
+        load([str(path)], semantics=2)
+    else:
+        with pytest.raises(InvalidDocument):
+            load([str(path)], semantics=2)
+
+
+def test_a_limit_is_the_number_that_is_written() -> None:
+    limits = [read(TAKEN[f"limit {one}"], "r.yml").groups[0].limit for one in ("1e3", "5.0", "1_0")]
+    assert limits == [1000, 5, 10]
+    [group] = read(TAKEN["null rule"], "r.yml").groups
+    assert [rule.name for rule in group.rules] == ["A"]
+    between = "groups:\n- null\n- name: g\n  rules:\n  - null\n  - {alert: A, expr: up}\n"
+    found = read(between, "r.yml")
+    assert [(one.line, one.column) for one in found.lints] == [(6, 5), (6, 5)]
