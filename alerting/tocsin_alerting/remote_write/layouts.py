@@ -19,6 +19,9 @@ MOST_BYTES = 8 << 20
 _IDLE = 4  # rounds: a layout that was not used for so many may make room
 _MISSES = 16  # series that were not as in their layout, before it is made anew
 _RELEARN = 16  # requests in another order than known, of which one is learned
+# Bytes that are compared at first, and then twice as many: of a request in another order only the
+# next series are as in the layout.
+_CHUNK = 16 << 10
 _AHEAD, _PACE = 4, 4096  # pieces that may be short; bytes that the others must have on average
 
 
@@ -41,11 +44,22 @@ class Layout:
         """How many series, from `first` on, stand in data[at:] with other values and times."""
         begin = self.begin(first)
         length = min(len(data) - at, len(self._mask) - begin)
+        same, chunk = 0, _CHUNK
+        while same < length:
+            more = min(chunk, length - same)
+            alike = self._alike(data, at + same, begin + same, more)
+            same += alike
+            if alike < more:
+                break
+            chunk *= 2
+        return int(self.stops.searchsorted(begin + same, "right")) - first
+
+    def _alike(self, data: bytes, at: int, begin: int, length: int) -> int:
+        """How many bytes of data[at:] are as in the layout from `begin` on, of so many."""
         here = slice(begin, begin + length)
         seen = np.frombuffer(data, np.uint8, length, at) & self._mask[here]
         differs = seen != self._template[here]
-        same = int(differs.argmax()) if differs.any() else length
-        return int(self.stops.searchsorted(begin + same, "right")) - first
+        return int(differs.argmax()) if differs.any() else length
 
     def piece(self, first: int, count: int, at: int) -> Walk:
         """As if these series had been walked, from `at` on."""

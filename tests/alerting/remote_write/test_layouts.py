@@ -1,6 +1,8 @@
 """Series that come again: found wherever a request begins and ends, as a walk finds them."""
 
+import time
 from collections.abc import Mapping, Sequence
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -168,3 +170,42 @@ def test_what_is_not_used_any_more_makes_room() -> None:
     seen = [layouts.sees(request(range(50, 53), turn)) for turn in range(30)]
     assert seen[-1]
     assert not layouts.sees(request(range(3), 41))
+
+
+def shuffled(count: int, block: int) -> list[int]:
+    """So many series in blocks, which come in another order."""
+    blocks = [list(range(begin, begin + block)) for begin in range(0, count, block)]
+    Random(7).shuffle(blocks)
+    return [one for some in blocks for one in some]
+
+
+@pytest.mark.parametrize("block", [250, 1000, 5000])
+def test_a_long_request_is_found_however_its_blocks_lie(block: int) -> None:
+    layouts = Known(16 << 20)
+    for turn in range(2):
+        layouts.sees(request(range(10_000), turn))
+    assert layouts.sees(request(shuffled(10_000, block), 5))
+    assert layouts.sees(request(range(10_000), 6))
+    assert layouts.sees(request(range(10_000), 7, zeros=[0, 4999, 9999]))
+
+
+def _seconds_to_find(count: int) -> float:
+    """Of blocks of 4 KiB in another order, the least of several times."""
+    layouts = Known(256 << 20)
+    for turn in range(2):
+        data = request(range(count), turn)
+        walked = walk(data, layouts.series)
+        layouts.learn(data, walked)
+        for one in (time_series(data, *span, layouts.series) for span in spans(data)):
+            assert one.key is not None
+            layouts.series.setdefault(one.key, len(layouts.series))
+    data, seconds = request(shuffled(count, 110), 5), []
+    for _ in range(4):
+        begin = time.process_time()
+        assert layouts.find(data, layouts.series) is not None
+        seconds.append(time.process_time() - begin)
+    return min(seconds)
+
+
+def test_a_request_in_another_order_costs_by_its_length_and_not_by_the_square_of_it() -> None:
+    assert _seconds_to_find(88_000) < 9 * _seconds_to_find(22_000)
