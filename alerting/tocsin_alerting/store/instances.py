@@ -10,6 +10,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from tocsin_alerting.store.shelf import aside_of
 from tocsin_exporter.snapshot import MachineName, Renaming
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def _noted(path: Path) -> list[str] | None:
         log.error("%s: %s; former names of this machine are not known", path, error)
         return None
     except (ValueError, RecursionError) as error:
-        aside = path.with_suffix(".broken")
+        aside = aside_of(path)
         log.error(
             "%s: %s; former names of this machine are not known, it is set aside as %s",
             path,

@@ -1,7 +1,7 @@
 """Where the series of a source that the agent itself appends to are kept."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from tocsin_exporter.slices import Work, parts
 from tocsin_exporter.snapshot import Labels, Layout, Snapshot, Source
 
 _FEW = 500  # series
+_MOST_FOUND = 64
 
 
 @dataclass(slots=True)
@@ -45,18 +46,25 @@ class Preparation:
     """Finds rows for the series of a layout before it is appended: in slices, between which the
     store is free, because a source may bring tens of thousands of new ones.
 
-    `lock` is the store's, and `table` gives the columns of a source to whoever has it.
+    `lock` is the store's, and `table` gives the columns of a source to whoever has it; `placed`
+    is where each source's series go at present.
     """
 
-    def __init__(self, lock: threading.Lock, table: Callable[[Source], Table]) -> None:
+    def __init__(
+        self,
+        lock: threading.Lock,
+        table: Callable[[Source], Table],
+        placed: Mapping[Source, Placed],
+    ) -> None:
         self._lock = lock
         self._table = table
+        self._placed = placed
         self._found: dict[Source, Found] = {}
-        self._last: dict[Source, Layout] = {}
 
     def __call__(self, snapshot: Snapshot) -> Work[None]:
         source, layout = snapshot.source, snapshot.layout
-        if len(layout.series) <= _FEW or self._last.get(source) is layout:
+        placed = self._placed.get(source)
+        if len(layout.series) <= _FEW or (placed is not None and placed.layout is layout):
             return
         with self._lock:
             table = self._table(source)
@@ -71,13 +79,14 @@ class Preparation:
             yield
         rows, taken = map(np.concatenate, zip(*found, strict=True))
         self._found[source] = Found(layout, table, released, rows, taken)
+        if len(self._found) > _MOST_FOUND:  # of sources that were removed before they appended
+            del self._found[next(iter(self._found))]
 
     def found(self, source: Source, layout: Layout, table: Table) -> Found | None:
         """What was found for this layout, once; None when it holds no longer."""
         found = self._found.pop(source, None)
         if found is None or found.layout is not layout or found.table is not table:
             return None
-        self._last[source] = layout
         return found if found.released == table.rows.released else None
 
 

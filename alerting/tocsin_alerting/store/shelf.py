@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import TypeVar
 
@@ -159,7 +160,7 @@ class Shelf:
     def put_aside(self, path: Path, error: Exception, rest: str) -> None:
         """A damaged file goes out of the way, and is said; one that cannot be moved stays."""
         self.set_aside.append(self._wall())
-        aside = path.with_suffix(ASIDE)
+        aside = aside_of(path)
         try:
             path.rename(aside)
             os.utime(aside, (self._wall(), self._wall()))
@@ -454,6 +455,14 @@ def numbered(directory: Path, suffix: str) -> list[Path]:
     """The files of ours with that suffix, in the order in which they were written."""
     every = directory.glob(f"*{suffix}")
     return sorted(one for one in every if re.fullmatch("[0-9]{1,18}", one.stem))
+
+
+def aside_of(path: Path) -> Path:
+    """A name that no file has: segments and logs have the same numbers, and a number may come
+    again once its file is out of the way."""
+    first = path.with_name(path.name + ASIDE)
+    others = (path.with_name(f"{path.name}-{number}{ASIDE}") for number in count(2))
+    return next(one for one in chain([first], others) if not os.path.lexists(one))
 
 
 def sync_directory(directory: Path) -> None:

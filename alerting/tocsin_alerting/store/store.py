@@ -69,7 +69,7 @@ class Store:
         self._refused: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._chooser = Chooser(self._tables, self._lock)
-        self.prepare = Preparation(self._lock, self._own_table)
+        self.prepare = Preparation(self._lock, self._own_table, self._placed)
         self._intake = Intake(
             self._tables,
             self._table,

@@ -103,7 +103,7 @@ def test_a_damaged_index_sets_the_segment_aside(
     data[-40] ^= 1
     victim.write_bytes(data)
     kept = kept.again()
-    assert victim.with_suffix(".broken").exists()
+    assert victim.with_name(victim.name + ".broken").exists()
     assert str(victim) in caplog.text and "set aside" in caplog.text
     assert times_of(kept) == [at for at in before if not 240 <= at < 480]
     assert kept.archive.condition.broken == 1
@@ -143,7 +143,7 @@ def test_a_segment_that_is_cut_off_prevents_no_start(tmp_path: Path) -> None:
         again.archive.let_go()
         (aside,) = tmp_path.glob("*.broken")
         aside.write_bytes(whole)
-        aside.rename(aside.with_suffix(".seg"))
+        aside.rename(aside.with_suffix(""))
 
 
 def test_what_cannot_be_tidied_up_at_the_start_costs_no_history(tmp_path: Path) -> None:
@@ -153,7 +153,11 @@ def test_what_cannot_be_tidied_up_at_the_start_costs_no_history(tmp_path: Path) 
     kept.archive.close()
     unreadable, broken = kept.segments[1:3]
     broken.write_bytes(b"no segment")
-    for path in (broken.with_suffix(ASIDE), tmp_path / f"9{UNFINISHED}", tmp_path / "aside"):
+    for path in (
+        broken.with_name(broken.name + ASIDE),
+        tmp_path / f"9{UNFINISHED}",
+        tmp_path / "aside",
+    ):
         (path / "in the way").mkdir(parents=True)
     unreadable.rename(tmp_path / "aside" / unreadable.name)
     unreadable.mkdir()
@@ -232,6 +236,22 @@ def test_who_waits_for_the_log_gets_it_though_the_queue_overran(tmp_path: Path) 
     again = kept.again()
     assert len(cells_of(again.store.select(EVERY, 0, END_OF_TIME))["0"][0]) == 20_010
     again.archive.let_go()
+
+
+def test_no_file_that_is_set_aside_takes_the_place_of_another(tmp_path: Path) -> None:
+    """A segment and a log have the same number, and a number may come again."""
+    kept = Kept(tmp_path)
+    kept.archive.let_go()
+    (tmp_path / "0000000007.log").unlink(missing_ok=True)
+    contents = []
+    for turn in range(3):
+        for suffix in (".seg", ".log"):
+            contents.append(f"{suffix} {turn}".encode())
+            (tmp_path / f"0000000007{suffix}").write_bytes(contents[-1])
+        kept = kept.again()
+        kept.archive.let_go()
+    asides = [one.read_bytes() for one in tmp_path.glob("*.broken")]
+    assert sorted(asides) == sorted(contents)
 
 
 def test_few_large_entries_may_not_fill_the_memory_either(tmp_path: Path) -> None:
@@ -344,7 +364,7 @@ def test_a_log_that_is_none_of_ours_is_set_aside(tmp_path: Path, content: bytes 
     else:
         path.write_bytes(content)
     kept = kept.again()
-    aside = path.with_suffix(".broken")
+    aside = path.with_name(path.name + ".broken")
     assert aside.is_dir() if content is None else aside.read_bytes() == content
     assert kept.archive.condition.broken == 1 and kept.archive.up
     kept.archive.let_go()

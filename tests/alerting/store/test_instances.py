@@ -120,5 +120,8 @@ def test_damaged_names_are_set_aside_and_noted_anew(tmp_path: Path, content: byt
     path.write_bytes(content)
     machine = MachineName(frozenset({"node"}), "new", "old")
     assert renaming(tmp_path, machine).former == {"old"}
-    assert path.with_suffix(".broken").read_bytes() == content
+    assert path.with_name(path.name + ".broken").read_bytes() == content
     assert json.loads(path.read_text()) == ["old", "new"]
+    path.write_bytes(b"{")
+    assert renaming(tmp_path, machine).former == {"old"}
+    assert len(list(tmp_path.glob("*.broken"))) == 2

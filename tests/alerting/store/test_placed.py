@@ -1,5 +1,7 @@
 """Series of which there are many are placed in slices before they are appended, and alike."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -78,3 +80,19 @@ def test_labels_without_end_are_refused_before_they_fill_the_memory() -> None:
     store = Store(max_series_per_source=100)
     store.append(taken(1000, 90, text="x" * BYTES_A_SERIES * 10))
     assert len(stored(store, 1000)) < 15
+
+
+def test_nothing_stays_of_a_source_that_is_removed() -> None:
+    """Nor of one that is removed before it appended."""
+    store, kept = Store(), []
+    for number in range(200):
+        one = replace(taken(1000, 600), source=Source("llm", f"h:{number}"))
+        at_once(store.prepare(one))
+        if number % 2:
+            store.append(one)
+        store.end(one.source, 2000)
+        kept.append(weakref.ref(one.layout))
+    store.expire(10**9)
+    del one
+    gc.collect()
+    assert sum(ref() is not None for ref in kept) < 100
