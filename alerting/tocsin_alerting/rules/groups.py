@@ -116,6 +116,8 @@ class Groups:
         rules = {
             rule.origin: (one.group, rule) for one in self._groups.values() for rule in one.rules
         }
+        for one in self._groups.values():
+            one.saved = None
         left = []
         for event in held:
             if event.origin in rules:
@@ -176,7 +178,7 @@ class Groups:
         """
         shape, now_ms = _shape(progress), progress.evaluated_ms or 0
         late = _waits(progress) and now_ms - (progress.saved_ms or 0) >= HEARTBEAT_MS
-        if shape == (progress.saved or []) and not late and not self._forgotten:
+        if shape == progress.saved and not late and not self._forgotten:
             return False
         forgotten, self._forgotten = self._forgotten - {progress.group.key}, set()
         for key in sorted(forgotten):
@@ -201,7 +203,8 @@ class Groups:
         rules = [self._carried(group, rule, old) for rule in group.rules]
         kept = {id(rule) for rule in rules}
         if before is None:
-            return GroupProgress(group, interval_ms, rules, now_ms)
+            saved: list[object] | None = None if any(rule.rows for rule in rules) else []
+            return GroupProgress(group, interval_ms, rules, now_ms, saved=saved)
         gone = [rule for rule in before.rules if id(rule) not in kept]
         self._remove(gone, interval_ms, now_ms, events)
         return replace(before, group=group, interval_ms=interval_ms, rules=rules)

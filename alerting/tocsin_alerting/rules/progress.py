@@ -212,7 +212,8 @@ class RuleProgress:
 
 @dataclass(slots=True)
 class GroupProgress:
-    """One group's state; `saved` is what the journal has of it, without what always changes.
+    """One group's state; `saved` is what the journal has of it, without what always changes; None
+    when it has rows that nothing of this run stands for.
 
     `loaded_ms` is when it came: from then on its slots count. `begun_ms` is the slot that was begun
     last, and `evaluated_ms` the one that has ended.
@@ -227,7 +228,7 @@ class GroupProgress:
     evaluation_seconds: float = 0.0
     iterations: int = 0
     missed: int = 0
-    saved: object = None
+    saved: list[object] | None = field(default_factory=list)
     saved_ms: int | None = None
 
     def move(self, delta_ms: int) -> None:

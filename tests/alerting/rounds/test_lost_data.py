@@ -245,6 +245,29 @@ async def test_a_journal_that_comes_late_is_by_an_earlier_clock_too(tmp_path: Pa
         assert 0 < one.now_ms - old.opened_at_ms < 120 * SECOND
 
 
+@pytest.mark.parametrize("late", [False, True])
+async def test_what_waited_before_a_restart_and_ended_since_counts_no_more(
+    tmp_path: Path, late: bool
+) -> None:
+    """Not after another restart either. `late`: the first could not read the journal."""
+    async with MortalRules(tmp_path / "samples", "m > 5", 60 * SECOND) as one:
+        for _ in range(7):
+            await one.tick(BAD)
+        one.crash(1.0, len(one.journal.batches))
+        one.journal.unreadable = late
+        await one.begin()
+        for _ in range(10):
+            await one.tick(GOOD)
+            one.journal.unreadable = False
+        one.crash(1.0, len(one.journal.batches))
+        await one.begin()
+        for _ in range(12):
+            await one.tick(BAD)
+            assert one.states == []
+        await one.tick(BAD)
+        assert one.states == ["TRIGGERED"]
+
+
 async def test_a_clock_that_begins_again_in_1970(tmp_path: Path) -> None:
     """What the last run left then lies before that."""
     async with MortalRules(tmp_path / "samples", "m > 5") as one:
