@@ -442,16 +442,26 @@ async def test_who_ends_its_side_after_its_requests_gets_all_answers() -> None:
         await until(lambda: len(server.table) == 0)
 
 
+async def test_an_answer_that_has_begun_is_ended_for_who_ended_its_side() -> None:
+    async def app(scope: Scope, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await asyncio.sleep(2.5)
+        await send({"type": "http.response.body", "body": b"late"})
+
+    async with served(app=app) as server:
+        assert b"late" in await half_closed(server.port, request("GET", "/"))
+
+
 async def test_who_has_gone_is_not_worked_for_and_half_a_body_is_no_request() -> None:
     async with served() as server:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        assert await half_closed(server.port, request("GET", "/slow")) == b""
+        slow = asyncio.create_task(half_closed(server.port, request("GET", "/slow")))
+        await until(lambda: server.scopes)
+        assert await half_closed(server.port, request("POST", "/half", b"x" * 9)[:-1]) == b""
+        assert await slow == b""
         assert loop.time() - began >= 1.9
-        await until(lambda: server.gone == ["/slow"])
-        half = request("POST", "/half", b"x" * 9)[:-1]
-        assert await half_closed(server.port, half) == b""
-        await until(lambda: server.gone == ["/slow", "/half"])
+        await until(lambda: server.gone == ["/half", "/slow"])
         await until(lambda: len(server.table) == 0)
 
 
