@@ -133,7 +133,8 @@ class App:
         samples = Path(config.storage.path) / "samples"
         shelf = Shelf(samples, config.storage.retention, config.storage.size)
         machine = self._machine()
-        self.archive = DiskArchive(samples, shelf, machine=machine, wall=self.clock.wall)
+        wall, hold = self.clock.wall, setup.hold
+        self.archive = DiskArchive(samples, shelf, machine=machine, wall=wall, hold=hold)
         self.store = Store(archive=self.archive)
         self.agent = Agent(self._local(), self.clock, [self.store.append], self.store.prepare)
         # remote write -> store
@@ -144,8 +145,8 @@ class App:
         self.engine = Engine(self.store, config.promql.semantics)
         self.groups = Groups(self._surroundings(), config.evaluation_interval)
         # alerts -> incidents -> outbox -> channels
-        path, wall = Path(config.storage.path) / "incidents.db", self.clock.wall
-        self.journal = SqliteJournal(path, machine=machine, wall=wall, hold=setup.hold)
+        path = Path(config.storage.path) / "incidents.db"
+        self.journal = SqliteJournal(path, machine=machine, wall=wall, hold=hold)
         self.desk = Desk(incident_config(config), self.journal, random.random)
         self.desk.recall = self.groups.recall
         self.instances = Instances(self.desk, self.clock.now_ms)

@@ -1,6 +1,6 @@
 """A store with its archive in a directory, which tests stop, kill and start again."""
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from itertools import pairwise
 from pathlib import Path
 
@@ -32,11 +32,13 @@ class Kept:
         early: int = 1_000_000,
         most_backlog: int = 8_000_000,
         most: Most | None = None,
+        hold: Callable[[], None] = lambda: None,
     ) -> None:
         self.directory = directory
         self._memory_ms, self._max_bytes, self._most = memory_ms, max_bytes, most
         self.shelf = Shelf(directory, retention_ms, max_bytes)
-        self.archive = DiskArchive(directory, self.shelf, Pace(early=early), machine=machine)
+        pace = Pace(early=early)
+        self.archive = DiskArchive(directory, self.shelf, pace, machine=machine, hold=hold)
         self.store = Store(
             memory_ms, archive=self.archive, most_backlog=most_backlog, most=self._most
         )

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ _OURS = re.compile(r"incidents\.db\S*|samples|worker\S*|agent\.sock")
 _AGENT = re.compile(r"\btocsin\b.*\sup\b|tocsin_alerting")
 
 
-class InUse(Exception):
+class InUse(OSError):
     """Another process holds the directory; `pid` is 0 where nobody can tell whose."""
 
     def __init__(self, path: Path, pid: int) -> None:
@@ -31,7 +32,7 @@ class InUse(Exception):
         super().__init__(_whose(path, pid))
 
 
-class NotTrusted(Exception):
+class NotTrusted(OSError):
     """The path leads where somebody else wants it to."""
 
     def __init__(self, path: Path, user: str) -> None:
@@ -66,20 +67,23 @@ def hold(path: Path) -> int:
 
 class Held:
     """The directory at `path` is held, and one that takes its place before anything is begun in it:
-    it may be another agent's by then. Both raise as `hold`."""
+    it may be another agent's by then. Both raise as `hold`, and may be called by any thread."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor: int | None = None
+        self._taking = threading.RLock()
 
     def take(self) -> None:
-        before, self._descriptor = self._descriptor, hold(self.path)
+        with self._taking:
+            before, self._descriptor = self._descriptor, hold(self.path)
         if before is not None:
             os.close(before)
 
     def keep(self) -> None:
-        if self._descriptor is None or not self._is_there(self._descriptor):
-            self.take()
+        with self._taking:
+            if self._descriptor is None or not self._is_there(self._descriptor):
+                self.take()
 
     def _is_there(self, descriptor: int) -> bool:
         try:

@@ -19,7 +19,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from io import FileIO
@@ -86,7 +86,8 @@ class Condition:
 class DiskArchive:
     """`start` gives the store its history back, `run` writes in a thread, `close` writes the rest.
 
-    Without `run` whoever calls `turn` is the writer.
+    Without `run` whoever calls `turn` is the writer. `hold` makes sure that the directory is ours
+    before a file is begun or removed in it, or raises OSError.
     """
 
     def __init__(
@@ -96,8 +97,10 @@ class DiskArchive:
         pace: Pace | None = None,
         machine: MachineName | None = None,
         wall: Callable[[], float] = lambda: 0.0,
+        hold: Callable[[], None] = lambda: None,
     ) -> None:
         self._directory = directory
+        self._hold = hold
         self._wall = wall
         self._machine = machine
         self._shelf = shelf
@@ -112,7 +115,7 @@ class DiskArchive:
         self._sealed_until_ms = 0
         self._failures = self._lost = self._broken = 0
         self._overrun = False
-        self._obsolete: list[Path] = []  # logs whose content memory holds
+        self._obsolete: list[tuple[Path, os.stat_result]] = []  # logs whose content memory holds
         self._turns_done = 0
         self._asked: Future[None] | None = None  # one for all who wait for the next write
         self._asking = threading.Lock()
@@ -253,6 +256,7 @@ class DiskArchive:
     def seal(self, before_ms: int, early: bool = False) -> None:
         """Everything before that time, as far as memory has it, into a segment. Raises OSError."""
         assert self._store is not None
+        self._hold()
         stock = self._store.held(before_ms, early)
         if self._shelf.add(stock, meanwhile=self._meanwhile):
             self._store.sealed(stock)
@@ -283,7 +287,7 @@ class DiskArchive:
         logs = numbered(self._directory, SUFFIX)
         if logs:
             self._replay(logs[-1], store)
-        self._obsolete += [one for one in logs if one.is_file()]
+        self._obsolete += [(one, one.stat()) for one in logs if one.is_file()]
         store.restored()
 
     def _replay(self, path: Path, store: Store) -> None:
@@ -385,6 +389,7 @@ class DiskArchive:
     def _begin_log(self) -> None:
         """A new log, with all that memory holds, takes the place of the old one."""
         assert self._store is not None
+        self._hold()
         if self._file is not None and not self._overrun:
             self._drain()  # the old log is whole until the new one has its name
         self._overrun = False
@@ -394,11 +399,12 @@ class DiskArchive:
         self._directory.mkdir(parents=True, exist_ok=True)
         numbers = [int(one.stem) for one in numbered(self._directory, SUFFIX)]
         path = self._directory / f"{max(numbers, default=0) + 1:010d}{SUFFIX}"
-        self._take_up(*self._written_log(path, stock))
+        file, writer = self._written_log(path, stock)
+        self._take_up(file, writer)
         sync_directory(self._directory)
         while self._obsolete:
-            self._obsolete.pop().unlink(missing_ok=True)
-        self._obsolete.append(path)
+            _remove(*self._obsolete.pop())
+        self._obsolete.append((path, os.fstat(file.fileno())))
 
     def _written_log(self, path: Path, stock: Stock) -> tuple[FileIO, Writer]:
         """A log of the stock and of what was handed over meanwhile: that is in the old one too."""
@@ -429,6 +435,13 @@ class DiskArchive:
     def _sync(self) -> None:
         if self._file is not None:
             os.fsync(self._file.fileno())
+
+
+def _remove(path: Path, was: os.stat_result) -> None:
+    """The file that was there: another agent may have put one of that name in its place."""
+    with suppress(FileNotFoundError):
+        if os.path.samestat(was, path.stat()):
+            path.unlink()
 
 
 def _samples(entry: Entry) -> int:

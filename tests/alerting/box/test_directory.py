@@ -5,13 +5,14 @@ import signal
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 
 from support.small_disk import small_disk
-from tocsin_alerting.box.directory import InUse, NotTrusted, hold, holder
+from tocsin_alerting.box.directory import Held, InUse, NotTrusted, hold, holder
 
 HOLD = """
 import sys, time
@@ -170,3 +171,15 @@ def test_one_that_stays_open_to_others_is_held_all_the_same(
             hold(disk.path)
         os.close(held)
     assert "is open to others (mode 755) and stays so: Read-only file system" in caplog.text
+
+
+def test_threads_that_take_it_anew_do_not_keep_each_other_out(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    held = Held(data)
+    held.take()
+    for _ in range(20):
+        data.rmdir()
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: held.keep(), range(8)))
+        with pytest.raises(InUse):
+            hold(data)

@@ -9,6 +9,7 @@ import pytest
 
 from support.archives import Kept, cells_of
 from support.small_disk import small_disk
+from tocsin_alerting.box.directory import Held, InUse, hold
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.result import InstantVector, Matrix
 from tocsin_alerting.store.cell import is_sample
@@ -223,6 +224,34 @@ def test_a_full_disk_costs_nothing_once_it_is_free(
         again = kept.again()
         assert times_of(again) == list(range(3 * 240))
         again.archive.let_go()
+
+
+def test_a_directory_that_another_agent_has_by_now_is_left_to_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its log was removed, and a segment and a log of ours put beside it."""
+    data, samples = tmp_path / "data", tmp_path / "data" / "samples"
+    held = Held(data)
+    held.take()
+    kept = Kept(samples, hold=held.keep)
+    hours(kept, 0, 1)
+    name = kept.log.name
+    data.rename(tmp_path / "gone")
+    theirs = hold(data)
+    samples.mkdir()
+    (samples / name).write_text("of the other agent")
+    hours(kept, 1, 3)
+    assert [one.name for one in samples.iterdir()] == [name]
+    assert (samples / name).read_text() == "of the other agent"
+    assert caplog.text.count("data is locked by") + caplog.text.count("data is in use by") == 1
+    assert not kept.archive.up
+    os.close(theirs)
+    for _ in range(Pace().retry):
+        kept.archive.turn()
+    assert kept.archive.up and (samples / name).read_text() == "of the other agent"
+    with pytest.raises(InUse):
+        hold(data)
+    kept.archive.let_go()
 
 
 def test_who_waits_for_the_log_gets_it_though_the_queue_overran(tmp_path: Path) -> None:
