@@ -65,7 +65,7 @@ class StoreSources:
     def fills(self, source: Source, window: Window, at_ms: int) -> bool:
         t1_ms = at_ms - window.offset_ms
         t0_ms = t1_ms - window.length_ms
-        return self._store.covers(source, t0_ms, t1_ms, at_ms, window.two)
+        return self._store.covers(source, t0_ms, t1_ms, at_ms, window.two, window.whole)
 
     def ready(self, expr: Expr) -> bool:
         return self._ready()

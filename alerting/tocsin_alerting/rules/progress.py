@@ -107,7 +107,10 @@ class RuleProgress:
         self.window_ms = sum(map(window_ms, queries))
         self.windows = frozenset[Window]().union(*map(windows, queries))
         if self.windows and self.window_ms not in {0, *(one.length_ms for one in self.windows)}:
-            self.windows |= {Window(self.window_ms)}  # of a range of what others recorded
+            whole = any(one.whole for one in self.windows)
+            self.windows |= {
+                Window(self.window_ms, whole=whole)
+            }  # of a range of what others recorded
 
     def become(self, rule: Rule) -> None:
         """The same rule as a reload has it; its alerts take its name."""

@@ -38,6 +38,10 @@ _NEEDS_TWO = frozenset(
     ("rate", "irate", "increase", "delta", "idelta", "deriv", "predict_linear")
     + ("double_exponential_smoothing", "holt_winters")
 )
+_NEEDS_AN_END = frozenset(
+    ("last_over_time", "present_over_time", "first_over_time")
+    + ("ts_of_last_over_time", "ts_of_first_over_time")
+)
 _LOSES_INSTANCE = frozenset(("scalar", "label_replace", "label_join"))
 
 
@@ -65,11 +69,13 @@ class Said(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The time that a range selector looks at; `two`: one sample in it gives no result."""
+    """The time that a range selector looks at; `two`: one sample in it gives no result; `whole`:
+    every sample in it counts, not those at its ends alone."""
 
     length_ms: int
     offset_ms: int = 0
     two: bool = False
+    whole: bool = False
 
 
 class Sources(Protocol):
@@ -236,19 +242,21 @@ def window_ms(expr: Expr) -> int:
             return max(map(window_ms, children(expr)), default=0)
 
 
-def windows(expr: Expr, two: bool = False) -> frozenset[Window]:
+def windows(expr: Expr, two: bool = False, whole: bool = False) -> frozenset[Window]:
     """Those that the result is made from, of series that end when their source dies."""
     if not measured(expr):
         return frozenset()
     match expr:
         case MatrixSelector(vector=vector, range=length):
-            return frozenset((Window(_whole(length), max(0, _whole(vector.offset)), two),))
+            own = Window(_whole(length), max(0, _whole(vector.offset)), two, whole)
+            return frozenset((own,))
         case SubqueryExpr(expr=inner, range=length, offset=offset):
-            whole = Window(window_ms(inner) + _whole(length), max(0, _whole(offset)), two)
-            return windows(inner) | {whole}
+            length_ms = window_ms(inner) + _whole(length)
+            return windows(inner) | {Window(length_ms, max(0, _whole(offset)), two, whole)}
         case Call(function=function):
             two = function in _NEEDS_TWO
-    return frozenset[Window]().union(*(windows(child, two) for child in children(expr)))
+            whole = not two and function not in _NEEDS_AN_END
+    return frozenset[Window]().union(*(windows(child, two, whole) for child in children(expr)))
 
 
 def concerned(alert: Alert, dead: Iterable[Source], own_instance: bool) -> frozenset[Source]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from tocsin_alerting.store.cell import NEVER_MS
 from tocsin_exporter.snapshot import Source
@@ -49,22 +50,28 @@ class Pace:
         same = next((one for one in self.intervals if one == interval), interval)
         self.intervals = (*self.intervals, same)[-_INTERVALS:]
 
-    def covers(self, t0_ms: int, t1_ms: int, now_ms: int, two: bool) -> bool:
+    def covers(self, t0_ms: int, t1_ms: int, now_ms: int, two: bool, whole: bool) -> bool:
         """Whether it was heard at both ends of [t0_ms, t1_ms], give or take 2.5 usual intervals,
-        or a tenth of the window at its begin; and twice within it, if `two`."""
+        or a tenth of the window at its begin; twice within it, if `two`, and all the time, if
+        `whole`, but for a tenth."""
         window_ms = t1_ms - t0_ms
         usual_ms = self._usual_ms() if self.intervals else window_ms
         most_ms = min(2.5 * usual_ms, window_ms / 2 if two else window_ms)
-        if two and self.intervals and self.last_ms <= t1_ms:
-            if self.last_ms - self.intervals[-1] < t0_ms:
-                return False
+        if two and self.intervals and self._once(t0_ms, t1_ms):
+            return False
         for start_ms, end_ms in (*self.gaps, (self.last_ms, now_ms)):
             if end_ms - start_ms <= most_ms:
                 continue
-            begins = start_ms <= t0_ms < end_ms - window_ms / 10
-            if begins or start_ms + most_ms < t1_ms <= end_ms:
+            silent_ms = min(end_ms, t1_ms) - max(start_ms, t0_ms)
+            misses = silent_ms > window_ms / 10 and (whole or start_ms <= t0_ms)
+            if misses or start_ms + most_ms < t1_ms <= end_ms:
                 return False
         return True
+
+    def _once(self, t0_ms: int, t1_ms: int) -> bool:
+        """Whether of its newest rounds, if they reach back so far, one at most is in the window."""
+        rounds = list(accumulate((-one for one in reversed(self.intervals)), initial=self.last_ms))
+        return rounds[-1] <= t0_ms and sum(t0_ms < one <= t1_ms for one in rounds) < 2
 
     def shift(self, delta_ms: int) -> None:
         self.last_ms += delta_ms
@@ -111,10 +118,13 @@ class Lasts:
     def all(self) -> Mapping[Source, LastSeen]:
         return dict(self._last)
 
-    def covers(self, source: Source, t0_ms: int, t1_ms: int, now_ms: int, two: bool) -> bool:
-        """Whether it was heard, and well, as often as usual at both ends of [t0_ms, t1_ms]."""
+    def covers(
+        self, source: Source, t0_ms: int, t1_ms: int, now_ms: int, two: bool, whole: bool
+    ) -> bool:
+        """Whether it was heard, and well, as often as usual at both ends of [t0_ms, t1_ms], and in
+        between, if `whole`."""
         pace = self._paces.get(source)
-        return pace is None or pace.covers(t0_ms, t1_ms, now_ms, two)
+        return pace is None or pace.covers(t0_ms, t1_ms, now_ms, two, whole)
 
     def set(self, source: Source, last: LastSeen) -> None:
         self._last[source] = last

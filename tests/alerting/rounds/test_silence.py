@@ -87,6 +87,43 @@ async def test_a_source_that_stops_and_returns_clears_nothing(
     assert (EventKind.CLEAR in await one.go(400, bad=False)) is True
 
 
+@pytest.mark.parametrize(
+    "expr",
+    [
+        "changes(c_total[1m]) > 8",
+        "sum by (job) (changes(c_total[1m])) > 8",
+        "sum_over_time(changes(c_total[10s])[1m:5s]) > 8",
+        "stddev_over_time(c_total[1m]) > 12 < 20",
+    ],
+)
+@pytest.mark.parametrize("ours", [True, False])
+@pytest.mark.parametrize("gap_s", [20, 40, 90])
+async def test_a_pause_in_the_middle_of_a_range_clears_nothing(
+    expr: str, ours: bool, gap_s: int
+) -> None:
+    one = Pushed(expr, 5, ours)
+    assert EventKind.FIRING in await one.go(400)
+    told = await one.go(gap_s, talks=False) + await one.go(200)
+    assert EventKind.CLEAR not in told
+    assert told[-1:] != [EventKind.UNKNOWN]
+    assert (EventKind.CLEAR in await one.go(400, bad=False)) is True
+
+
+async def test_a_short_pause_in_a_long_range_keeps_nothing_in_doubt() -> None:
+    one = Pushed("changes(c_total[10m]) > 60", 5)
+    assert await one.go(900) == [EventKind.FIRING]
+    assert await one.go(40, talks=False) == []
+    assert await one.go(300, bad=False) == [EventKind.CLEAR]
+
+
+async def test_a_range_of_the_past_is_judged_by_what_came_then() -> None:
+    one = Pushed("rate(c_total[30s] offset 30s) > 0.5", 5)
+    assert EventKind.FIRING in await one.go(400)
+    one.every_s = 20
+    assert EventKind.CLEAR not in await one.go(400)
+    assert (await one.go(200, bad=False))[-1:] == [EventKind.CLEAR]
+
+
 @pytest.mark.parametrize("every_s", [1, 5, 15, 60])
 @pytest.mark.parametrize("ours", [True, False])
 async def test_what_a_healthy_source_shows_is_clear_at_once(every_s: int, ours: bool) -> None:

@@ -218,16 +218,20 @@ def test_it_knows_how_far_back_a_sample_counts(expr: str, minutes: int) -> None:
     ("expr", "wanted"),
     [
         ("m > 1", set()),
-        ("rate(m[5m]) / max_over_time(n[1m]) > 1", {(5, 0, True), (1, 0, False)}),
+        ("rate(m[5m]) / max_over_time(n[1m]) > 1", {(5, 0, True), (1, 0, False, True)}),
         ("sum by (job) (increase(m[10m] offset 5m))", {(10, 5, True)}),
-        ("max_over_time(rate(m[10m])[60m:1m])", {(10, 0, True), (70, 0, False)}),
+        ("max_over_time(rate(m[10m])[60m:1m])", {(10, 0, True), (70, 0, False, True)}),
         ("rate(m[5m:1m])", {(5, 0, True)}),
+        ("sum by (a) (changes(m[5m])) > 3", {(5, 0, False, True)}),
+        ("last_over_time(m[5m]) > 3", {(5, 0, False)}),
         ("changes(up[5m]) > 3", set()),
         ("rate(m[2m]) > 1 unless absent_over_time(n[5m])", {(2, 0, True)}),
     ],
 )
-def test_it_knows_the_windows_of_a_rule(expr: str, wanted: set[tuple[int, int, bool]]) -> None:
-    expected = {Window(length * 60_000, offset * 60_000, two) for length, offset, two in wanted}
+def test_it_knows_the_windows_of_a_rule(
+    expr: str, wanted: set[tuple[int, int, *tuple[bool, ...]]]
+) -> None:
+    expected = {Window(one[0] * 60_000, one[1] * 60_000, *one[2:]) for one in wanted}
     assert windows(parse(expr)) == expected
 
 

@@ -27,10 +27,12 @@ def rounds(offsets: Iterable[float], begin: int, end: int, every: int = 15) -> l
     return [at + offset for at in range(begin, end, every) for offset in offsets]
 
 
-def covered(lasts: Lasts, second: float, window_ms: int = WINDOW_MS, two: bool = False) -> bool:
+def covered(
+    lasts: Lasts, second: float, window_ms: int = WINDOW_MS, two: bool = False, whole: bool = False
+) -> bool:
     """Whether a window that ends then, which is now, is filled."""
     now_ms = START_MS + int(second * SECOND_MS)
-    return lasts.covers(FAR, now_ms - window_ms, now_ms, now_ms, two)
+    return lasts.covers(FAR, now_ms - window_ms, now_ms, now_ms, two, whole)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +70,7 @@ def test_outages_stay_gaps_however_many_send(offsets: tuple[float, ...], outages
     for begin in begins:
         t1_ms = START_MS + (begin + 150) * SECOND_MS
         now_ms = START_MS + int(max(times)) * SECOND_MS
-        assert not lasts.covers(FAR, t1_ms - 60_000, t1_ms, now_ms, False)
+        assert not lasts.covers(FAR, t1_ms - 60_000, t1_ms, now_ms, False, False)
     assert covered(lasts, max(times) + 20, 30_000)
     assert not covered(lasts, max(times) + 60)
 
