@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 
 from tocsin_alerting.store.loose import Loose
-from tocsin_alerting.store.matchers import Verdicts, has_pattern
+from tocsin_alerting.store.matchers import Verdicts
 from tocsin_alerting.store.rows import MatcherSets
 from tocsin_alerting.store.selection import Resolved, resolve
 from tocsin_alerting.store.table import Table
@@ -13,6 +13,8 @@ from tocsin_exporter.snapshot import Source
 
 _LEAST = 400_000
 _MATCHER = 16
+_MOST_MATCHERS = 1000  # of a selector that is kept: to look for a long one takes time, too
+_SEARCHES = 3  # before what changed meanwhile is left to the next query
 
 
 class Choices:
@@ -63,38 +65,32 @@ class Chooser:
     def changed(self) -> None:
         self._generation += 1
 
-    def draft(
+    def search(
         self, matcher_sets: MatcherSets, verdicts: Verdicts, loose: Loose
-    ) -> tuple[int, Resolved] | None:
-        """What `resolve` will find if nothing changes, and what the patterns say at any rate: a
-        slow one must hold up nobody, so they are asked while others may use the store."""
-        cached = self._choices.get(matcher_sets)
-        if (cached and cached[0] == self._generation) or not has_pattern(matcher_sets):
-            return cached
-        with self._lock:
-            generation, tables = self._generation, dict(self._tables)
-        before = cached[1] if cached else None
-        draft = generation, resolve(matcher_sets, tables, loose, before, verdicts)
-        with self._lock:
-            if generation == self._generation:
-                self._keep(matcher_sets, draft)
-        return draft
-
-    def resolve(
-        self,
-        matcher_sets: MatcherSets,
-        verdicts: Verdicts,
-        loose: Loose,
-        draft: tuple[int, Resolved] | None,
-    ) -> Resolved:
-        """Whoever asks has the lock."""
-        if draft is not None and draft[0] == self._generation:
-            return draft[1]
-        before = draft[1] if draft else None
-        found = resolve(matcher_sets, self._tables, loose, before, verdicts)
-        self._keep(matcher_sets, (self._generation, found))
+    ) -> tuple[int, Resolved]:
+        """What the selector chooses, and for which generation. A long search must hold up nobody:
+        others use the store meanwhile, and `still` says what of it holds then."""
+        found = self._choices.get(matcher_sets)
+        for _ in range(_SEARCHES):
+            if found is not None and found[0] == self._generation:
+                break
+            with self._lock:
+                generation, tables = self._generation, dict(self._tables)
+            before = found[1] if found else None
+            found = generation, resolve(matcher_sets, tables, loose, before, verdicts)
+            self._keep(matcher_sets, found)
+        assert found is not None
         return found
 
+    def still(self, found: tuple[int, Resolved]) -> Resolved:
+        """What was found, without the rows that have another owner by now; whoever asks has the
+        lock. Series that came during the search may be missing."""
+        generation, resolved = found
+        return resolved if generation == self._generation else resolved.still()
+
     def _keep(self, matcher_sets: MatcherSets, found: tuple[int, Resolved]) -> None:
-        series = sum(len(table.rows) for table in self._tables.values())
-        self._choices.keep(matcher_sets, found, series)
+        if sum(map(len, matcher_sets)) > _MOST_MATCHERS:
+            return
+        with self._lock:
+            series = sum(len(table.rows) for table in self._tables.values())
+            self._choices.keep(matcher_sets, found, series)

@@ -1,7 +1,7 @@
 """What a selector demands of one label: equality, or an anchored RE2 regular expression."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
@@ -58,10 +58,6 @@ def unhurried() -> None:
     """There is no end to the time that a pattern may take."""
 
 
-def has_pattern(matcher_sets: Iterable[Iterable[Matcher]]) -> bool:
-    return any(one._regex is not None for matchers in matcher_sets for one in matchers)
-
-
 class _Said(dict[str, bool]):
     """What a matcher says of each value: many series share one, and a pattern takes its time."""
 
@@ -77,13 +73,14 @@ class _Said(dict[str, bool]):
 class Verdicts:
     """What matchers say of values, for as long as one selection takes.
 
-    `check` is called before a pattern meets a value for the first time; it may raise.
+    `check` is called before a pattern meets a value for the first time, and before each look at
+    many series; it may raise.
     """
 
-    __slots__ = ("_check", "_said")
+    __slots__ = ("_said", "check")
 
     def __init__(self, check: Check = unhurried) -> None:
-        self._check = check
+        self.check = check
         self._said: dict[Matcher, _Said] = {}
 
     def of(self, matcher: Matcher) -> Callable[[str], bool]:
@@ -94,7 +91,7 @@ class Verdicts:
             return matcher.value.__ne__
         said = self._said.get(matcher)
         if said is None:
-            said = self._said[matcher] = _Said(matcher, self._check)
+            said = self._said[matcher] = _Said(matcher, self.check)
         return said.__getitem__
 
 

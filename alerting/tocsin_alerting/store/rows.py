@@ -11,6 +11,7 @@ from tocsin_alerting.store.target import NAME
 from tocsin_exporter.snapshot import Labels
 
 MatcherSets = tuple[tuple[Matcher, ...], ...]
+Owners = tuple[Labels, ...]
 NO_LIMIT = 2**31
 BYTES_A_SERIES = 1024  # on average; one of vLLM has 400 to 700
 _BYTES_A_LABEL = 64
@@ -173,7 +174,24 @@ class Rows:
         found: set[int] = set()
         for matchers in matcher_sets:
             found.update(self._satisfying(matchers, known))
-        return np.array(sorted(found), np.int64)
+        return np.sort(np.fromiter(found, np.int64, len(found)))
+
+    def search(self, matcher_sets: MatcherSets, verdicts: Verdicts) -> tuple[Ints, Owners]:
+        """The rows that `find` finds, and the series that own them, also while others take and
+        release rows."""
+        released = self.released
+        rows = self.find(matcher_sets, verdicts).tolist()
+        owned = [(row, one) for row in rows if (one := self._labels[row]) is not None]
+        if self.released != released:  # a row may have another owner since it was looked at
+            owned = [one for one in owned if _satisfies(one[1], matcher_sets, verdicts)]
+        found = np.fromiter((row for row, _ in owned), np.int64, len(owned))
+        return found, tuple(labels for _, labels in owned)
+
+    def kept(self, rows: Ints, owners: Sequence[Labels]) -> Ints:
+        """The positions of those owners that still own their row."""
+        now = self._labels
+        pairs = zip(rows.tolist(), owners, strict=True)
+        return np.flatnonzero(np.array([now[row] == one for row, one in pairs], np.bool_))
 
     def _take(self, labels: Labels) -> int:
         if self._free:
@@ -199,6 +217,7 @@ class Rows:
         labels = self._labels
         for one in matchers:
             if one.name != NAME:
+                verdicts.check()
                 name, verdict = one.name, verdicts.of(one)
                 rows = [row for row in rows if verdict(dict(labels[row] or ()).get(name, ""))]
         return rows
@@ -207,5 +226,15 @@ class Rows:
         wanted = [verdicts.of(one) for one in matchers]
         exact = {m.value for m in matchers if m.op is MatchOp.EQUAL}
         for name in exact if exact else tuple(self._by_name):
+            verdicts.check()
             if all(verdict(name) for verdict in wanted):
                 yield from tuple(self._by_name.get(name, ()))
+
+
+def _satisfies(series: Labels, matcher_sets: MatcherSets, verdicts: Verdicts) -> bool:
+    verdicts.check()
+    values = dict(series)
+    return any(
+        all(verdicts.of(one)(values.get(one.name, "")) for one in matchers)
+        for matchers in matcher_sets
+    )

@@ -1,8 +1,8 @@
 """What a selector selects: a cached set of series, and where their numbers are right now."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,17 +32,34 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chosen:
-    """The rows that a selector chose in one table while it had this generation."""
+    """The rows that a selector chose in one table while it had this generation, and had released
+    so many rows."""
 
     source: Source
     table: Table
     generation: int
+    released: int
     rows: Ints
     labels: tuple[Labels, ...]
 
     @property
     def fresh(self) -> bool:
         return self.generation == self.table.rows.generation
+
+    @property
+    def whole(self) -> bool:
+        """Whether no row of the table lost its owner since."""
+        return self.released == self.table.rows.released
+
+    def still(self) -> Ints:
+        """The positions of those that have their row yet."""
+        if self.whole:
+            return np.arange(len(self.rows))
+        return self.table.rows.kept(self.rows, self.labels)
+
+    def only(self, positions: Ints) -> "Chosen":
+        labels = tuple(self.labels[at] for at in positions.tolist())
+        return replace(self, rows=self.rows[positions], labels=labels)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,14 +68,29 @@ class Strays:
     rows (ascending) and the positions of their series."""
 
     loose: Loose
+    released: int
     rows: Ints
     labels: tuple[Labels, ...]
     sources: frozenset[Source]
-    held: tuple[tuple[Source, Table, Ints, Ints], ...]
+    held: tuple[tuple[Chosen, Ints], ...]
 
     def now(self) -> Mixed:
-        cells = tuple(Cells(part(table.columns, rows), who) for _, table, rows, who in self.held)
+        cells = tuple(Cells(part(one.table.columns, one.rows), who) for one, who in self.held)
         return Mixed(len(self.labels), self.loose.runs, self.rows, (), cells)
+
+    @property
+    def whole(self) -> bool:
+        loose = self.released == self.loose.rows.released
+        return loose and all(one.whole for one, _ in self.held)
+
+    def still(self) -> "Strays":
+        """Without the rows that have another owner by now."""
+        kept = self.loose.rows.kept(self.rows, self.labels)
+        places = np.full(len(self.labels), -1)
+        places[kept] = np.arange(len(kept))
+        held = tuple(_moved(one, places[who]) for one, who in self.held)
+        labels = tuple(self.labels[at] for at in kept.tolist())
+        return replace(self, rows=self.rows[kept], labels=labels, held=held)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,6 +109,16 @@ class Resolved:
     def sources(self) -> frozenset[Source]:
         here = frozenset(one.source for one in self.touched)
         return here | self.strays.sources if self.strays else here
+
+    def still(self) -> "Resolved":
+        """Without the rows that have another owner by now; whoever asks has the store's lock."""
+        strays = self.strays
+        if all(one.whole for one in self.chosen.values()) and (not strays or strays.whole):
+            return self
+        chosen = {source: one.only(one.still()) for source, one in self.chosen.items()}
+        touched = tuple(one.only(one.still()) for one in self.touched)
+        strays = strays.still() if strays else None
+        return Resolved(SeriesSet(_labels(touched, strays)), chosen, touched, strays)
 
 
 def resolve(
@@ -98,20 +140,32 @@ def resolve(
     }
     strays = _strays(matcher_sets, tables, loose, verdicts)
     touched = tuple(one for one in _aligned(chosen, strays) if len(one.rows))
-    labels = tuple(series for one in touched for series in one.labels)
-    labels += strays.labels if strays else ()
+    labels = _labels(touched, strays)
     if before and before.series.labels == labels:
         return Resolved(before.series, chosen, touched, strays)
     return Resolved(SeriesSet(labels), chosen, touched, strays)
 
 
+def _labels(touched: Iterable[Chosen], strays: Strays | None) -> tuple[Labels, ...]:
+    labels = tuple(series for one in touched for series in one.labels)
+    return labels + strays.labels if strays else labels
+
+
+def _moved(one: Chosen, who: Ints) -> tuple[Chosen, Ints]:
+    """What the series of Strays have in columns, by their places now; -1: they have none."""
+    still = one.still()
+    kept = still[who[still] >= 0]
+    return one.only(kept), who[kept]
+
+
 def _strays(
     matcher_sets: MatcherSets, tables: Mapping[Source, Table], loose: Loose, verdicts: Verdicts
 ) -> Strays | None:
-    rows = loose.rows.find(matcher_sets, verdicts)
+    released = loose.rows.released  # first: rows may change while they are looked for
+    rows, labels = loose.rows.search(matcher_sets, verdicts)
     if not len(rows):
         return None
-    labels = loose.rows.labels(rows.tolist())
+    left = {source: table.rows.released for source, table in tables.items()}
     held: dict[Source, list[tuple[int, int]]] = defaultdict(list)
     sources = [source_of(one) for one in labels]
     for who, (source, series) in enumerate(zip(sources, labels, strict=True)):
@@ -122,18 +176,18 @@ def _strays(
     columns = []
     for source, places in held.items():
         ascending = np.array(sorted(places), np.int64)
-        columns.append((source, tables[source], ascending[:, 0].copy(), ascending[:, 1]))
-    return Strays(loose, rows, labels, frozenset(sources), tuple(columns))
+        at, whose = ascending[:, 0].copy(), ascending[:, 1]
+        owners = tuple(labels[who] for who in whose.tolist())
+        columns.append((Chosen(source, tables[source], 0, left[source], at, owners), whose))
+    return Strays(loose, released, rows, labels, frozenset(sources), tuple(columns))
 
 
 def _aligned(chosen: Mapping[Source, Chosen], strays: Strays | None) -> Iterator[Chosen]:
     """What was chosen, without the rows of strays."""
-    apart = {source: rows for source, _, rows, _ in strays.held} if strays else {}
+    apart = {one.source: one.rows for one, _ in strays.held} if strays else {}
     for source, one in chosen.items():
         if source in apart:
-            kept = np.flatnonzero(~np.isin(one.rows, apart[source]))
-            labels = tuple(one.labels[at] for at in kept.tolist())
-            yield Chosen(source, one.table, one.generation, one.rows[kept], labels)
+            yield one.only(np.flatnonzero(~np.isin(one.rows, apart[source])))
         else:
             yield one
 
@@ -147,7 +201,6 @@ def _choose(
 ) -> Chosen:
     if before is not None and before.table is table and before.fresh:
         return before
-    generation = table.rows.generation  # first: rows may change while they are looked for
-    rows = table.rows.find(matcher_sets, verdicts)
-    labels = table.rows.labels(rows.tolist())
-    return Chosen(source, table, generation, np.ascontiguousarray(rows), labels)
+    generation, released = table.rows.generation, table.rows.released  # first, as above
+    rows, labels = table.rows.search(matcher_sets, verdicts)
+    return Chosen(source, table, generation, released, rows, labels)

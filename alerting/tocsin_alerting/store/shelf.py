@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,13 +21,13 @@ from tocsin_alerting.store.codec import Coded
 from tocsin_alerting.store.columns import Part
 from tocsin_alerting.store.held import Stock
 from tocsin_alerting.store.history import History, Recent, Sealed, Stretch
-from tocsin_alerting.store.matchers import Verdicts, has_pattern
+from tocsin_alerting.store.matchers import Verdicts
 from tocsin_alerting.store.page import Pages, Places, places_of
 from tocsin_alerting.store.piece import BrokenSegment
 from tocsin_alerting.store.rows import NO_LIMIT, MatcherSets, Rows
 from tocsin_alerting.store.runs import NO_RUNS, Runs
 from tocsin_alerting.store.scattered import Cells, Mixed
-from tocsin_alerting.store.searches import Searches
+from tocsin_alerting.store.searches import Search, Searches
 from tocsin_alerting.store.segment import Section, sections, written
 from tocsin_alerting.store.selection import Selection
 from tocsin_alerting.store.series import SeriesSet
@@ -265,15 +265,15 @@ class Shelf:
     ) -> Selection:
         """The chosen series of memory and of the segments: one part a source, and one of those
         that have, or had, pairs."""
-        self._ask(matcher_sets, verdicts)
-        loose, rows, runs = self._loose(matcher_sets, pairs, verdicts)
+        looked = self._look(matcher_sets, verdicts)
+        loose, rows, runs = self._loose(pairs, looked.get(None))
         position = {series: at for at, series in enumerate(loose)}
         in_memory = {one.source: one for one in live}
         labels: list[Labels] = []
         parts: list[Part | History] = []
         cells: list[Cells] = []
         for source in dict.fromkeys([*in_memory, *self._sources()]):
-            found = self._found(source, in_memory.get(source), matcher_sets, verdicts)
+            found = self._found(source, in_memory.get(source), matcher_sets, looked)
             for apart, one in found.divided(position):
                 part = self._joined(one, (t0_ms, t1_ms))
                 if apart:
@@ -289,29 +289,26 @@ class Shelf:
         series = self._series_set(matcher_sets, [*labels, *loose])
         return Selection(series, tuple(parts), (mixed,))
 
-    def _ask(self, matcher_sets: MatcherSets, verdicts: Verdicts) -> None:
-        """Lets patterns say what they say of the series here while others may use the shelf."""
-        if not has_pattern(matcher_sets):
-            return
+    def _look(
+        self, matcher_sets: MatcherSets, verdicts: Verdicts
+    ) -> Mapping[Source | None, Search]:
+        """What the selector finds here, while others may use the shelf."""
         with self._lock:
             volumes = list(self._volumes.items())
-        for source, volume in volumes:
-            if source is None or not self._searches.known(source, volume.rows, matcher_sets):
-                volume.rows.find(matcher_sets, verdicts)
+        look = self._searches.look
+        return {one: look(one, volume.rows, matcher_sets, verdicts) for one, volume in volumes}
 
     def _series_set(self, matcher_sets: MatcherSets, labels: Iterable[Labels]) -> SeriesSet:
         with self._lock:
             return self._searches.series(matcher_sets, tuple(labels))
 
     def _loose(
-        self, matcher_sets: MatcherSets, pairs: LivePairs | None, verdicts: Verdicts
+        self, pairs: LivePairs | None, looked: Search | None
     ) -> tuple[tuple[Labels, ...], Ints, Runs]:
         """The series that have pairs, those in memory first, with their rows there."""
         mine = pairs.labels if pairs else ()
-        with self._lock:
-            volume = self._volumes.get(None) or _Volume()
-            there = volume.rows.labels(volume.rows.find(matcher_sets, verdicts).tolist())
         known = set(mine)
+        there = looked.labels if looked else ()
         others = tuple(series for series in there if series not in known)
         if pairs is None:
             return others, np.empty(0, np.int64), NO_RUNS
@@ -343,12 +340,19 @@ class Shelf:
             return [source for source in self._volumes if source]
 
     def _found(
-        self, source: Source, live: Live | None, matcher_sets: MatcherSets, verdicts: Verdicts
+        self,
+        source: Source,
+        live: Live | None,
+        matcher_sets: MatcherSets,
+        looked: Mapping[Source | None, Search],
     ) -> _Found:
+        mine = live.labels if live else ()
         with self._lock:
-            volume = self._volumes.get(source) or _Volume()
-            mine = live.labels if live else ()
-            found = self._searches.find(source, volume.rows, matcher_sets, mine, verdicts)
+            volume = self._volumes.get(source)
+            if volume is None:
+                return _Found(live, mine, np.full(len(mine), -1), [], 0)
+            there = looked.get(source)
+            found = self._searches.find(source, volume.rows, matcher_sets, mine, there)
             kept, width = list(volume.sections), volume.rows.width
         return _Found(live, found.labels, found.rows, kept, width)
 

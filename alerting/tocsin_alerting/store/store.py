@@ -227,12 +227,12 @@ class Store:
         """The series that satisfy any of the matcher sets, with their columns.
 
         It holds at least every sample in [t0_ms, t1_ms]; series without one may be among them.
-        `check` is called again and again while patterns are matched, and may raise.
+        `check` is called again and again while they are looked for, and may raise.
         """
         verdicts = Verdicts(check)
-        draft = self._chooser.draft(matcher_sets, verdicts, self._intake.loose)
+        found = self._chooser.search(matcher_sets, verdicts, self._intake.loose)
         with self._lock:
-            resolved = self._chooser.resolve(matcher_sets, verdicts, self._intake.loose, draft)
+            resolved = self._chooser.still(found)
             if self._archive is None or t0_ms > self._archived_ms:
                 return resolved.now()
             live = [
@@ -254,11 +254,7 @@ class Store:
 
     def touched(self, matcher_sets: MatcherSets) -> frozenset[Source]:
         """The sources that have, or had within the retention, a series like this."""
-        verdicts = Verdicts()
-        draft = self._chooser.draft(matcher_sets, verdicts, self._intake.loose)
-        with self._lock:
-            resolved = self._chooser.resolve(matcher_sets, verdicts, self._intake.loose, draft)
-            return resolved.sources()
+        return self._chooser.search(matcher_sets, Verdicts(), self._intake.loose)[1].sources()
 
     def sources(self) -> Mapping[Source, LastSeen]:
         with self._lock:

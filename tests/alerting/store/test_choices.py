@@ -1,11 +1,15 @@
 """What selectors chose is kept up to a weight."""
 
-from tocsin_alerting.store.choices import Choices
-from tocsin_alerting.store.matchers import Matcher, MatchOp
-from tocsin_alerting.store.rows import MatcherSets
+import threading
+
+from tocsin_alerting.store.choices import Choices, Chooser
+from tocsin_alerting.store.loose import Loose
+from tocsin_alerting.store.matchers import Matcher, MatchOp, Verdicts
+from tocsin_alerting.store.rows import NO_LIMIT, MatcherSets, Rows
 from tocsin_alerting.store.selection import Resolved
 from tocsin_alerting.store.series import SeriesSet
-from tocsin_exporter.snapshot import labels
+from tocsin_alerting.store.table import Table
+from tocsin_exporter.snapshot import Source, labels
 
 
 def selector(number: int) -> MatcherSets:
@@ -46,3 +50,15 @@ def test_what_is_kept_anew_counts_once() -> None:
     assert choices.get(selector(0)) is not None
     choices.keep(selector(2), (1, resolved(1000)), 0)  # the last one stays, whatever its weight
     assert kept(choices) == [2]
+
+
+def test_a_selector_of_thousands_of_matchers_is_not_kept() -> None:
+    """To look for it among others takes as long as to find it."""
+    tables: dict[Source, Table] = {}
+    chooser = Chooser(tables, threading.Lock())
+    loose = Loose(Rows(NO_LIMIT, lambda: None))
+    short = selector(1)
+    long: MatcherSets = (tuple(Matcher("n", MatchOp.NOT_EQUAL, str(at)) for at in range(2000)),)
+    kept = [chooser.search(sets, Verdicts(), loose)[1] for sets in (short, short, long, long)]
+    assert kept[0] is kept[1]
+    assert kept[2] is not kept[3]

@@ -1,12 +1,17 @@
 """A search is done again when the series changed, and not before."""
 
-from tocsin_alerting.store.matchers import Matcher, MatchOp
+from tocsin_alerting.store.matchers import Matcher, MatchOp, Verdicts
 from tocsin_alerting.store.rows import NO_LIMIT, Rows
-from tocsin_alerting.store.searches import Searches
+from tocsin_alerting.store.searches import Search, Searches
 from tocsin_exporter.snapshot import Labels, Source, labels
 
 HERE = Source("j", "i")
 EVERY = ((Matcher("__name__", MatchOp.EQUAL, "m"),),)
+
+
+def find(searches: Searches, rows: Rows, mine: tuple[Labels, ...], source: Source = HERE) -> Search:
+    looked = searches.look(source, rows, EVERY, Verdicts())
+    return searches.find(source, rows, EVERY, mine, looked)
 
 
 def series(name: str) -> Labels:
@@ -18,27 +23,27 @@ def test_an_answer_lasts_until_the_series_change() -> None:
     rows.take(series("a"))
     rows.take(series("b"))
     mine = (series("c"), series("b"))
-    found = searches.find(HERE, rows, EVERY, mine)
+    found = find(searches, rows, mine)
     assert found.labels == (*mine, series("a"))
     assert found.rows.tolist() == [-1, 1, 0]
-    assert searches.find(HERE, rows, EVERY, tuple(list(mine))) is found
-    assert searches.find(HERE, rows, EVERY, ()).labels == (series("a"), series("b"))
+    assert find(searches, rows, tuple(list(mine))) is found
+    assert find(searches, rows, ()).labels == (series("a"), series("b"))
     rows.take(series("c"))
-    assert searches.find(HERE, rows, EVERY, mine).rows.tolist() == [2, 1, 0]
+    assert find(searches, rows, mine).rows.tolist() == [2, 1, 0]
     rows.release([0])
-    assert searches.find(HERE, rows, EVERY, mine).labels == mine
+    assert find(searches, rows, mine).labels == mine
     searches.forget(HERE)
-    assert searches.find(HERE, Rows(NO_LIMIT, lambda: None), EVERY, ()).labels == ()
+    assert find(searches, Rows(NO_LIMIT, lambda: None), ()).labels == ()
 
 
 def test_all_answers_together_have_a_limit() -> None:
     rows, searches = Rows(NO_LIMIT, lambda: None), Searches(most=100)
     for number in range(30):
         rows.take(series(str(number)))
-    first = searches.find(HERE, rows, EVERY, ())
-    elsewhere = [searches.find(Source("j", str(n)), rows, EVERY, ()) for n in range(5)]
-    assert searches.find(Source("j", "4"), rows, EVERY, ()) is elsewhere[4]
-    again = searches.find(HERE, rows, EVERY, ())
+    first = find(searches, rows, ())
+    elsewhere = [find(searches, rows, (), Source("j", str(n))) for n in range(5)]
+    assert find(searches, rows, (), Source("j", "4")) is elsewhere[4]
+    again = find(searches, rows, ())
     assert again is not first
     assert again.labels == first.labels
 

@@ -281,30 +281,58 @@ def pattern(text: str) -> tuple[tuple[Matcher, ...], ...]:
     return ((Matcher("__name__", MatchOp.REGEX, text),),)
 
 
-def test_a_pattern_is_asked_while_others_use_the_store() -> None:
+def differs(**others: str) -> tuple[tuple[Matcher, ...], ...]:
+    return (tuple(Matcher(name, MatchOp.NOT_EQUAL, text) for name, text in others.items()),)
+
+
+EQUAL = tuple((Matcher("extra", MatchOp.EQUAL, ""), *one) for m in "123" for one in named(f"m{m}"))
+
+
+@pytest.mark.parametrize(
+    "chosen", [pattern("m[1-3]"), differs(__name__="m9", job="x"), EQUAL], ids=["=~", "!=", "="]
+)
+def test_series_are_looked_for_while_others_use_the_store(
+    chosen: tuple[tuple[Matcher, ...], ...],
+) -> None:
     """And what they change in the meantime counts."""
     store, asked = Store(), []
-    store.append(snapshot(1000, layout(("m1", ()), ("m2", ())), 1, 2))
+    store.append(replace(snapshot(1000, layout(("m1", ()), ("m2", ())), 1, 2), report=False))
 
     def check() -> None:
         asked.append(True)
         if len(asked) == 1:
             form = layout(("m2", ()), ("m3", ()))
-            other = threading.Thread(target=store.append, args=[snapshot(2000, form, 3, 4)])
+            late = replace(snapshot(2000, form, 3, 4), report=False)
+            other = threading.Thread(target=store.append, args=[late])
             other.start()
             other.join(10)
             assert not other.is_alive()
 
-    selection = store.select(pattern("m[1-3]"), 0, 3000, check)
+    selection = store.select(chosen, 0, 3000, check)
     names = [dict(one)["__name__"] for one in selection.series.labels]
     assert names == ["m1", "m2", "m3"]
     assert [cells(store, name)[-1] for name in names][1:] == [3, 4]
     asked_so_far = len(asked)
-    store.select(pattern("m[1-3]"), 0, 3000, check)
+    store.select(chosen, 0, 3000, check)
     assert len(asked) == asked_so_far  # what was found is known
 
 
-def test_a_selection_ends_when_its_time_is_over() -> None:
+def test_a_search_ends_though_series_come_all_the_time() -> None:
+    """Nobody waits for it, and it misses none that was there before."""
+    store, numbers = Store(), iter(range(1, 1000))
+    store.append(snapshot(1000, layout(("m0", ())), 0))
+
+    def check() -> None:
+        number = next(numbers)
+        store.append(snapshot(1000 + number, layout(("m0", ()), (f"m{number}", ())), 0, 1))
+
+    found = store.select(differs(__name__="x", a="1"), 0, 3000, check).series.labels
+    assert "m0" in {dict(one)["__name__"] for one in found}
+    assert next(numbers) < 100
+
+
+@pytest.mark.parametrize("chosen", [pattern("m.*"), differs(a="1"), named("m", job="node")])
+def test_a_selection_ends_when_its_time_is_over(chosen: tuple[tuple[Matcher, ...], ...]) -> None:
     store = Store()
     store.append(snapshot(1000, layout(("m", ())), 1))
 
@@ -312,5 +340,5 @@ def test_a_selection_ends_when_its_time_is_over() -> None:
         raise TimeoutError
 
     with pytest.raises(TimeoutError):
-        store.select(pattern("m.*"), 0, 3000, over)
-    assert len(store.select(pattern("m.*"), 0, 3000).series) == 1
+        store.select(chosen, 0, 3000, over)
+    assert len(store.select((*chosen, *named("m")), 0, 3000).series) >= 1
