@@ -99,6 +99,45 @@ def test_a_flood_of_heavy_queries(place: Neighbourhood) -> None:
     assert set(clients.answers()) <= {"200", "400", "422", "503", "0"}
 
 
+def test_selectors_that_take_long_to_compare(place: Neighbourhood) -> None:
+    """One of them held the store, and with it the pager, for two minutes."""
+    at_ms = time.time_ns() // 10**6
+    names = [
+        (("__name__", f"big_{n % 50}"), ("instance", "big"), ("job", "big"), ("n", str(n)))
+        for n in range(8000)
+    ]
+    assert place.write(write_request([(one, [(at_ms, 1.0)]) for one in names]), "big/1") == 204
+    unequal = ",".join(f'a!="{number}"' for number in range(850))
+    query = urllib.parse.urlencode({"query": f'{{__name__!="",{unequal}}}', "timeout": "8s"})
+    many = "&".join(f'match[]={{a!="{number}",job!=""}}' for number in range(4000))
+    form = f"{many}&timeout=8s".encode()
+
+    def trial() -> None:
+        with ThreadPoolExecutor(4) as pool:
+            queries = [pool.submit(place.ask, "POST", "/api/v1/query", query.encode(), FORM)]
+            for path in ("/api/v1/labels", "/api/v1/series"):
+                queries.append(pool.submit(place.ask, "POST", path, form, FORM))
+            assert {one.result()[0] for one in queries} <= {200, 503}
+
+    place.pages_during(trial, growth_mib=400)
+
+
+def test_forms_of_very_many_fields(place: Neighbourhood) -> None:
+    """They were read on the loop: 20 of them held a page up for 7 s."""
+    many = [one * ((1 << 20) // len(one)) for one in (b"a&", b"a=b&")]
+    long = [b"query=" + one * 300_000 for one in (b"%zz", b"%ff", b"%41")]
+
+    def trial() -> None:
+        with ThreadPoolExecutor(20) as pool:
+            asked = [
+                pool.submit(place.ask, "POST", "/api/v1/query", one, FORM)
+                for one in (*many, *long) * 8
+            ]
+            assert {one.result()[0] for one in asked} <= {200, 400, 503}
+
+    place.pages_during(trial, growth_mib=400)
+
+
 def test_clients_that_ask_for_much_and_read_none_of_it(place: Neighbourhood) -> None:
     """Two of them held all other queries up for 118 s."""
     asked = urllib.parse.urlencode(

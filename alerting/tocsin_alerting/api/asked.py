@@ -1,6 +1,6 @@
 """What a request asks for: its parameters, read as Prometheus reads them."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import parse_qsl
@@ -13,13 +13,23 @@ from tocsin_alerting.api.times import FARTHEST_S, duration_ms, time_ms
 from tocsin_alerting.promql.fault import ParseError
 from tocsin_alerting.promql.parser import parse_selector
 from tocsin_alerting.promql.quoting import quote
+from tocsin_alerting.store.matchers import Matcher
 from tocsin_alerting.store.rows import MatcherSets
 
+Fields = Mapping[str, list[str]]
+InTurn = Callable[[Callable[[], Fields]], Awaitable[Fields]]
 EVERYTHING: MatcherSets = ((),)
 TRUNCATED = "results truncated due to limit"
 _MOST_BYTES = 1 << 20  # of a form; a query of this length is nobody's
+_SHORT = 4096  # characters of a form that is read on the loop
+_MOST_FIELDS = 5_000
+_MOST_MATCHERS = 20_000
 _LONGEST_KEPT = 4096  # characters
 _kept = lru_cache(maxsize=512)(parse_selector)
+_TOO_MANY_FIELDS = f"more than {_MOST_FIELDS:,} parameters; ask for fewer series at once"
+_TOO_MANY_MATCHERS = (
+    f'invalid parameter "match[]": more than {_MOST_MATCHERS:,} matchers; ask for fewer at once'
+)
 _MATCHES_ALL = 'invalid parameter "match[]": match[] must contain at least one non-empty matcher'
 
 
@@ -27,7 +37,7 @@ _MATCHES_ALL = 'invalid parameter "match[]": match[] must contain at least one n
 class Asked:
     """The parameters of one request: of the query string, and of the form of a POST, which wins."""
 
-    lists: Mapping[str, list[str]]
+    lists: Fields
     path: Mapping[str, str]
 
     def get(self, name: str) -> str:
@@ -76,7 +86,14 @@ class Asked:
 
     def matcher_sets(self) -> MatcherSets:
         """What `match[]` selects; EVERYTHING without one."""
-        sets = [one for text in self.all("match[]") for one in selected(text, "match[]")]
+        sets: dict[tuple[Matcher, ...], None] = {}
+        count = 0
+        for text in dict.fromkeys(self.all("match[]")):
+            found = selected(text, "match[]")
+            count += sum(map(len, found))
+            if count > _MOST_MATCHERS:
+                raise ApiError("bad_data", _TOO_MANY_MATCHERS)
+            sets.update(dict.fromkeys(found))
         if not all(any(not one.matches("") for one in every) for every in sets):
             raise ApiError("bad_data", _MATCHES_ALL)
         return tuple(sets) or EVERYTHING
@@ -99,14 +116,23 @@ def whole_number(text: str) -> int | None:
     return int(text)
 
 
-async def asked(request: Request) -> Asked:
-    """Raises ApiError for a form that is too long."""
-    found: dict[str, list[str]] = {}
-    pairs = list(request.query_params.multi_items())
+async def asked(request: Request, in_turn: InTurn) -> Asked:
+    """Raises ApiError for a form that is too long, or has too many fields; `in_turn` does the work
+    of reading a long one off the loop."""
+    texts = [request.scope["query_string"].decode("latin-1")]
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if request.method == "POST" and kind == "application/x-www-form-urlencoded":
-        form = (await body(request, _MOST_BYTES)).decode("utf-8", "replace")
-        pairs += parse_qsl(form, keep_blank_values=True)
-    for key, value in pairs:
-        found.setdefault(key, []).append(value)
-    return Asked(found, request.path_params)
+        texts.append((await body(request, _MOST_BYTES)).decode("utf-8", "replace"))
+    if sum(text.count("&") + bool(text) for text in texts) > _MOST_FIELDS:
+        raise ApiError("bad_data", _TOO_MANY_FIELDS)
+    if sum(map(len, texts)) <= _SHORT:
+        return Asked(_fields(texts), request.path_params)
+    return Asked(await in_turn(lambda: _fields(texts)), request.path_params)
+
+
+def _fields(texts: Iterable[str]) -> Fields:
+    fields: dict[str, list[str]] = {}
+    for text in texts:
+        for key, value in parse_qsl(text, keep_blank_values=True):
+            fields.setdefault(key, []).append(value)
+    return fields

@@ -11,6 +11,7 @@ from tocsin_alerting.api.asked import EVERYTHING, Asked, whole_number
 from tocsin_alerting.api.encoding import whole
 from tocsin_alerting.api.handler import route
 from tocsin_alerting.api.turn import Queries, Work
+from tocsin_alerting.promql.evaluation.budget import Budget
 from tocsin_alerting.store.columns import Part
 from tocsin_alerting.store.selection import Selection
 from tocsin_alerting.store.target import NAME
@@ -29,8 +30,9 @@ def _tsdb(asked: Asked, queries: Queries) -> Work:
     if limit is None or limit < 1:
         raise ApiError("bad_data", "limit must be a positive number")
 
-    def work(budget: object) -> Iterator[bytes]:
-        memory = queries.store.select(EVERYTHING, _AFTER_ALL_MS, _AFTER_ALL_MS)
+    def work(budget: Budget) -> Iterator[bytes]:
+        check = budget.check_time
+        memory = queries.store.select(EVERYTHING, _AFTER_ALL_MS, _AFTER_ALL_MS, check)
         return whole(tables(memory.series.labels, _extent(memory), limit))
 
     return work

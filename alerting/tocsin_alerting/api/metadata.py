@@ -9,6 +9,7 @@ from tocsin_alerting.api.asked import EVERYTHING, Asked, selected
 from tocsin_alerting.api.encoding import listing, whole
 from tocsin_alerting.api.handler import route
 from tocsin_alerting.api.turn import Queries, Work
+from tocsin_alerting.promql.evaluation.budget import Budget
 from tocsin_alerting.store.rows import MatcherSets
 from tocsin_exporter.snapshot import Family, Source
 
@@ -44,13 +45,14 @@ def _of_targets(asked: Asked, queries: Queries) -> Work:
     """`limit` is one of targets: the entries of one are never cut."""
     limit, wanted = asked.count("limit"), asked.get("metric")
     text = asked.get("match_target")
-    matchers = selected(text, "match_target") if text else EVERYTHING
 
-    def work(budget: object) -> Iterator[bytes]:
+    def work(budget: Budget) -> Iterator[bytes]:
+        matchers = selected(text, "match_target") if text else EVERYTHING
         told: list[dict[str, Any]] = []
         for source, families in queries.store.families().items():
             if 0 <= limit <= len(told):
                 break
+            budget.check_time()
             if _matches(source, matchers):
                 told += _entries(source, [f for n, f in families.items() if wanted in ("", n)])
         if wanted:
