@@ -153,6 +153,9 @@ class App:
         self.courier = Courier(self.desk, setup.channels, self.clock.now_ms)
         self.rounds = self._rule_rounds()
         self.clock.on_move(self._moved)
+        self.asides = (self.journal.asides, shelf.set_aside)
+        for one in self.asides:
+            self.clock.on_move(one.move)
         self.queries = Threads(Limits().at_once, "query")
         self.engines: Engines | None = None
 
@@ -160,8 +163,8 @@ class App:
         """Everything at work until SIGINT or SIGTERM; then everything ends, the child too."""
         now_ms = self.clock.now_ms()
         await asyncio.to_thread(self.archive.start, self.store)
-        await take_up(self.store, self.desk, now_ms)
-        await asyncio.to_thread(resume, self.store, self.engine, self._collectors())
+        moved_ms = await take_up(self.store, self.desk, now_ms, self.asides)
+        await asyncio.to_thread(resume, self.store, self.engine, self._collectors(), moved_ms)
         self.archive.run(self.clock.monotonic)
         plan = await self._plan()
         worker = workers.configured(self.setup.config.worker, self.setup.log_format)

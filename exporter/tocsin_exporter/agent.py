@@ -16,7 +16,7 @@ from tocsin_exporter.catalogue import OWN
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.scrape import Scraper, Watch
 from tocsin_exporter.slices import Work, in_slices
-from tocsin_exporter.snapshot import Sample, Snapshot, Source, labels, unread
+from tocsin_exporter.snapshot import Dated, Sample, Snapshot, Source, labels, unread
 
 log = logging.getLogger(__name__)
 
@@ -257,6 +257,10 @@ class Agent:
     def _stepped(self, delta_ms: int) -> None:
         self._steps += 1
         self._moved_ms += delta_ms
+        for scraper in self._scrapers.values():
+            for one in scraper.watch.collectors:
+                if isinstance(one, Dated):
+                    one.move(delta_ms / 1000)
 
     def _is_quick(self, scraper: Scraper, patience_ms: int) -> bool:
         last = scraper.snapshot

@@ -9,7 +9,7 @@ them, all in one turn of the loop, so that nobody sees an hour without samples o
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 STEP_MS = 2_000  # a difference from here on is a jump, below it is drift
 _SLEW_MS = 50  # drift is followed by at most this much a check
@@ -31,6 +31,40 @@ def set_back_ms(now_ms: int, newest_ms: int | None, other_ms: int | None = None)
     if other_ms is not None and abs(other_ms - newest_ms) <= SAME_END_MS:
         newest_ms = max(newest_ms, other_ms)
     return now_ms - 1 - newest_ms if newest_ms > now_ms else 0
+
+
+class Stamps:
+    """When something happened, in this run and before it, in Unix seconds of `wall` as it is."""
+
+    def __init__(self, wall: Callable[[], float] = lambda: 0.0) -> None:
+        self.wall = wall
+        self._own: list[float] = []
+        self._earlier: list[float] | None = None
+        self._earlier_moved_s = 0.0
+
+    def add(self) -> None:
+        """It happens now."""
+        self._own.append(self.wall())
+
+    def remember(self, earlier: Iterable[float]) -> None:
+        """When it did in earlier runs, by their clocks; only the first call counts."""
+        if self._earlier is None:
+            self._earlier = list(earlier)
+
+    def newest(self) -> float | None:
+        """Of a time to come nothing is known but that a clock was wrong."""
+        before = (at_s + self._earlier_moved_s for at_s in self._earlier or ())
+        now_s = self.wall()
+        return max((at_s for at_s in (*self._own, *before) if at_s <= now_s), default=None)
+
+    def move(self, delta_ms: int) -> None:
+        """The clock was set."""
+        self._own = [at_s + delta_ms / 1000 for at_s in self._own]
+        self.move_earlier(delta_ms)
+
+    def move_earlier(self, delta_ms: int) -> None:
+        """The clock was set since the last run."""
+        self._earlier_moved_s += delta_ms / 1000
 
 
 class Clock:

@@ -247,6 +247,15 @@ class Remembering(Protocol):
         ...
 
 
+@runtime_checkable
+class Dated(Protocol):
+    """A collector that keeps times by the wall clock."""
+
+    def move(self, seconds: float) -> None:
+        """The clock was set, and reads so many more now."""
+        ...
+
+
 class DuplicateSeries(ValueError):
     """Two samples of one snapshot have the same name and labels."""
 

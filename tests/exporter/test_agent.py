@@ -112,6 +112,23 @@ def test_a_clock_stepped_an_hour_loses_no_round(step: float) -> None:
     virtually(story)()
 
 
+def test_a_collector_that_keeps_times_hears_that_the_clock_was_set() -> None:
+    class Dating(Counting):
+        moved = 0.0
+
+        def move(self, seconds: float) -> None:
+            self.moved += seconds
+
+    async def story(machine: Machine) -> None:
+        dating = Dating()
+        agent = Agent([watch(dating), watch(Counting(), name="other")], machine.clock)
+        asyncio.get_running_loop().call_later(11.0, machine.set_forward, 3600.0)
+        await sample(agent, machine, 20.0)
+        assert dating.moved == pytest.approx(3600.0, abs=0.1)
+
+    virtually(story)()
+
+
 @pytest.mark.parametrize("step", [3600.0, -3600.0])
 def test_a_round_in_which_the_clock_is_stepped_carries_the_new_time(step: float) -> None:
     async def story(machine: Machine) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tocsin_exporter.clock import Clock, set_back_ms
+from tocsin_exporter.clock import Clock, Stamps, set_back_ms
 
 
 class Wall:
@@ -81,3 +81,37 @@ def test_what_an_earlier_run_left_lies_before_now(
     newest, other = (None if one is None else now_ms + one * 1000 for one in (newest_s, other_s))
     moved = 0 if moved_s is None else -1 - moved_s * 1000
     assert set_back_ms(now_ms, newest, other) == moved
+
+
+def test_stamps_keep_their_age_when_the_clock_is_set() -> None:
+    wall = Wall()
+    stamps = Stamps(lambda: wall.wall)
+    assert stamps.newest() is None
+    stamps.add()
+    wall.pass_(600)
+    for step in (7200, -7200, -10 * 365 * 86_400):
+        wall.wall += step
+        stamps.move(step * 1000)
+        assert stamps.newest() == wall.wall - 600
+    stamps.add()
+    assert stamps.newest() == wall.wall
+
+
+def test_stamps_of_an_earlier_run_are_by_its_clock() -> None:
+    """Set back by two hours since; what lies ahead of that too says only that a clock was wrong."""
+    wall = Wall()
+    stamps = Stamps(lambda: wall.wall)
+    stamps.move_earlier(-7_200_000)  # before or after they were read
+    stamps.remember([wall.wall + at for at in (-9000, 7200 - 600, 8000)])
+    assert stamps.newest() == wall.wall - 600
+    stamps.remember([wall.wall])
+    stamps.move(60_000)
+    wall.wall += 60
+    assert stamps.newest() == wall.wall - 600
+
+
+def test_what_an_earlier_run_stamped_with_a_time_to_come_is_not_known() -> None:
+    wall = Wall()
+    stamps = Stamps(lambda: wall.wall)
+    stamps.remember([wall.wall + 1, wall.wall - 5])
+    assert stamps.newest() == wall.wall - 5

@@ -108,13 +108,8 @@ def set_aside(path: Path, at_s: float) -> Path:
     return aside
 
 
-def last_set_aside_s(path: Path, now_s: float) -> float | None:
-    """When one was set aside last, in Unix seconds, by the names that lie there; of a time to come
-    nothing is known but that a clock was wrong."""
-    return max((at_s for at_s in _times(path) if at_s <= now_s), default=None)
-
-
-def _times(path: Path) -> Iterator[float]:
+def times_set_aside(path: Path) -> Iterator[float]:
+    """When files were, in Unix seconds, by the names that lie there."""
     try:
         names = [one.name for one in path.parent.iterdir()]
     except OSError:

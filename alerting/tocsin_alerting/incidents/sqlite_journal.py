@@ -17,11 +17,11 @@ from tocsin_alerting.incidents.broken_file import (
     cut,
     is_broken,
     is_whole,
-    last_set_aside_s,
     moved,
     places,
     set_aside,
     sizes,
+    times_set_aside,
 )
 from tocsin_alerting.incidents.errors import JournalDown, JournalReplaced, SchemaTooNew
 from tocsin_alerting.incidents.incident import Incident, State
@@ -52,6 +52,7 @@ from tocsin_alerting.incidents.sqlite_schema import (
 from tocsin_alerting.incidents.timer import Timer
 from tocsin_alerting.incidents.unknown_fields import UnknownFields
 from tocsin_alerting.incidents.writer import Writer
+from tocsin_exporter.clock import Stamps
 from tocsin_exporter.snapshot import MachineName
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ class SqliteJournal:
         wall: Callable[[], float] = lambda: 0.0,
         hold: Callable[[], None] = lambda: None,
     ) -> None:
-        self.set_aside_s: float | None = None
+        self.asides = Stamps(wall)
         self._path = path
         self._wall = wall
         self._hold = hold
@@ -102,6 +103,10 @@ class SqliteJournal:
         self._writer = Writer("journal")
         self._unknown = UnknownFields()
         self._replaced = ""
+
+    @property
+    def set_aside_s(self) -> float | None:
+        return self.asides.newest()
 
     async def load(self) -> Saved:
         """As Journal; after it what was replaced takes batches again."""
@@ -163,7 +168,7 @@ class SqliteJournal:
             if self._open is None:
                 self._open = self._opened()
                 self._places = places(self._path)
-                self.set_aside_s = self.set_aside_s or last_set_aside_s(self._path, self._wall())
+                self.asides.remember(times_set_aside(self._path))
             done = work(self._open)
             self._sizes = sizes(self._path)
             return done
@@ -222,7 +227,8 @@ class SqliteJournal:
             trouble,
             aside,
         )
-        self.set_aside_s, self._replaced = self._wall(), trouble
+        self.asides.add()
+        self._replaced = trouble
         raise JournalReplaced(trouble)
 
     def _replace(self, error: Exception) -> None:
@@ -240,7 +246,7 @@ class SqliteJournal:
                 refused,
             )
             return
-        self.set_aside_s = self._wall()
+        self.asides.add()
         log.error(
             "%s is broken (%s): it is set aside as %s, and a new journal begins. Incidents that"
             " are open and known here go into it; to look at the old ones: sqlite3 %s .recover",

@@ -10,30 +10,34 @@ from tocsin_alerting.promql.result import InstantVector
 from tocsin_alerting.store.archive import Shift
 from tocsin_alerting.store.cell import END_OF_TIME
 from tocsin_alerting.store.store import Store
-from tocsin_exporter.clock import STEP_MS, set_back_ms
-from tocsin_exporter.snapshot import Last, Remembering, Source
+from tocsin_exporter.clock import STEP_MS, Stamps, set_back_ms
+from tocsin_exporter.snapshot import Dated, Last, Remembering, Source
 
 log = logging.getLogger(__name__)
 
 LOOK_BACK = "1h"  # before a source's end: a GPU that hung until then has no newer samples
 
 
-async def take_up(store: Store, desk: Desk, now_ms: int) -> None:
+async def take_up(store: Store, desk: Desk, now_ms: int, stamps: Iterable[Stamps] = ()) -> int:
     """Incidents and samples of the last run, by our clock: one that was set back meanwhile, or was
     ahead then, would have us refuse every new sample until it has caught up.
 
-    `store` holds what the disk had. Raises SchemaTooNew.
+    `store` holds what the disk had, `stamps` other times of that run. Gives how far these moved, in
+    milliseconds. Raises SchemaTooNew.
     """
     samples_ms = store.last_read_ms()
     await desk.start(now_ms, samples_ms)
     delta_ms = set_back_ms(now_ms, samples_ms, desk.saved_ms)
     if delta_ms:
         store.move(Shift(delta_ms, END_OF_TIME))
+    for one in stamps:
+        one.move_earlier(delta_ms)
     if delta_ms <= -STEP_MS:
         log.warning(
             "the clock is %.0f s behind that of the last run: what that run left moves with it",
             -delta_ms / 1000,
         )
+    return delta_ms
 
 
 def newest_reading_ms(engine: Engine, now_ms: int) -> int | None:
@@ -43,14 +47,22 @@ def newest_reading_ms(engine: Engine, now_ms: int) -> int | None:
     return int(newest.values[0] * 1000) if len(newest) else None
 
 
-def resume(store: Store, engine: Engine, collectors: Iterable[tuple[Source, object]]) -> None:
-    """A collector that cannot go on begins anew: the pager starts, whatever lies in the store."""
+def resume(
+    store: Store, engine: Engine, collectors: Iterable[tuple[Source, object]], moved_ms: int = 0
+) -> None:
+    """A collector that cannot go on begins anew: the pager starts, whatever lies in the store.
+
+    `moved_ms`: how far the times in the store moved since they were written; those that samples
+    have as their values did not.
+    """
     for source, one in collectors:
         at_ms = store.newest_ms(source)
         if at_ms is None or not isinstance(one, Remembering):
             continue
         try:
             one.resume(_last(engine, source, one.remembered, at_ms), at_ms / 1000)
+            if isinstance(one, Dated):
+                one.move(moved_ms / 1000)
         except Exception:  # why: see above
             log.exception("counters begin anew", extra={"collector": one.name})
 

@@ -195,7 +195,7 @@ class DiskArchive:
     @property
     def set_aside_s(self) -> float | None:
         """When a file was set aside last, in this run or before it, in Unix seconds."""
-        return max(self._shelf.set_aside, default=None)
+        return self._shelf.set_aside.newest()
 
     # what the application does
 

@@ -34,6 +34,7 @@ from tocsin_alerting.store.series import SeriesSet
 from tocsin_alerting.store.sheaf import Sealed as SealedPairs
 from tocsin_alerting.store.sheaf import Sheaf
 from tocsin_alerting.store.target import source_of
+from tocsin_exporter.clock import Stamps
 from tocsin_exporter.snapshot import Labels, Renaming, Source
 
 T = TypeVar("T")
@@ -112,8 +113,7 @@ class Shelf:
     ) -> None:
         self.retention_ms = retention_ms
         self.broken = 0
-        self.set_aside: list[float] = []  # when, in Unix seconds
-        self._wall: Callable[[], float] = lambda: 0.0
+        self.set_aside = Stamps()  # when files were
         self.renaming = Renaming()  # what is read is renamed by it
         self._directory = directory
         self._max_bytes = max_bytes
@@ -140,9 +140,9 @@ class Shelf:
 
         `wall` gives Unix seconds. Files whose names are not ours are left alone.
         """
-        self._wall = wall
-        times = (one.lstat().st_mtime for one in self._directory.glob(f"*{ASIDE}"))
-        self.set_aside += [at_s for at_s in times if at_s <= wall()]  # a clock was ahead: ignored
+        self.set_aside.wall = wall
+        aside = self._directory.glob(f"*{ASIDE}")
+        self.set_aside.remember(one.lstat().st_mtime for one in aside)
         for path in numbered(self._directory, UNFINISHED):
             with suppress(OSError):
                 path.unlink()
@@ -159,11 +159,11 @@ class Shelf:
 
     def put_aside(self, path: Path, error: Exception, rest: str) -> None:
         """A damaged file goes out of the way, and is said; one that cannot be moved stays."""
-        self.set_aside.append(self._wall())
-        aside = aside_of(path)
+        self.set_aside.add()
+        aside, now_s = aside_of(path), self.set_aside.wall()
         try:
             path.rename(aside)
-            os.utime(aside, (self._wall(), self._wall()))
+            os.utime(aside, (now_s, now_s))
         except OSError as refused:
             log.error("%s: %s; it cannot be set aside (%s); %s", path, error, refused, rest)
         else:

@@ -97,6 +97,10 @@ class Gpu:
         counts = [one.value for one in last if one.name == "gpu_devices_expected"]
         self._counted = max([self._counted, *map(int, counts)])
 
+    def move(self, seconds: float) -> None:
+        self.xid.move(seconds)
+        self._absent_until += seconds
+
     def close(self) -> None:
         self.xid.close()
         self._driver.close()

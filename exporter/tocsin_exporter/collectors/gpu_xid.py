@@ -72,6 +72,12 @@ class XidWatcher:
                 elif name == _LAST:
                     self._last[uuid, int(xid)] = value
 
+    def move(self, seconds: float) -> None:
+        """The clock was set; what came since is by the new one already."""
+        with self._lock:
+            now = self._now()
+            self._last = {key: min(at + seconds, now) for key, at in self._last.items()}
+
     def close(self) -> None:
         self._stop.set()
 

@@ -108,6 +108,11 @@ class Processes:
             if (key := keys.get((name, *more))) is not None:
                 group.totals[key] = value
 
+    def move(self, seconds: float) -> None:
+        for group in self._groups.values():
+            if group.last_seen is not None:
+                group.last_seen = min(group.last_seen + seconds, self._now())
+
     def close(self) -> None:
         self._lane.close()
 

@@ -14,15 +14,19 @@ from support.policies import config
 from support.site import NOW, RECORDED, only, recorded_site, table
 from tocsin_alerting.incidents.desk import Desk
 from tocsin_alerting.incidents.ledger import BLIND_NUMBERS
+from tocsin_alerting.incidents.memory_journal import MemoryJournal
 from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.rounds.resume import (
     answered_seconds,
     look_for_lost_journal,
     resume,
+    take_up,
 )
 from tocsin_exporter.catalogue import LLM
+from tocsin_exporter.clock import Stamps
 from tocsin_exporter.collectors.gpu import Gpu
+from tocsin_exporter.collectors.gpu_xid import XidWatcher
 from tocsin_exporter.collectors.processes import Processes
 from tocsin_exporter.snapshot import Last, LayoutCache, Sample, Snapshot, Source
 
@@ -212,3 +216,55 @@ async def test_how_long_an_engine_answered_is_read_back(tmp_path: Path) -> None:
     assert answered_seconds(asked, replace(engine, instance="127.0.0.1:8"), 5.0, now_ms) == 0
     assert answered_seconds(asked, engine, 5.0, now_ms + 3_600_000) == 0
     later.archive.let_go()
+
+
+async def test_what_the_last_run_left_moves_with_a_clock_that_was_set_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a remote writer sent last is a little ahead of what was read here."""
+    kept, sent = Kept(tmp_path), (("__name__", "m"), ("instance", "far:1"), ("job", "far"))
+    keep(kept, HERE, [Sample(LLM["llm_engine_up"], 1.0, ())], AT_MS)
+    kept.store.write([(sent, AT_MS + 5_000, 1.0)])
+    kept.archive.turn()
+    now_ms = AT_MS - 7_200_000
+    for behind_ms in (7_200_000, 0):
+        kept, desk = kept.again(), Desk(config(), MemoryJournal(), lambda: 0.0)
+        stamps = Stamps(lambda: now_ms / 1000)
+        stamps.remember([(now_ms + behind_ms) / 1000 - 60])
+        caplog.clear()
+        assert await take_up(kept.store, desk, now_ms, [stamps]) == -behind_ms - (behind_ms > 0)
+        assert ("7200 s behind" in caplog.text) == (behind_ms > 0)
+        assert kept.store.newest_ms(HERE) == now_ms - 1
+        assert kept.store.newest_ms(Source("far", "far:1")) == now_ms + 4_999
+        assert stamps.newest() == pytest.approx(now_ms / 1000 - 60, abs=0.01)
+        kept.archive.turn()
+    keep(kept, HERE, [Sample(LLM["llm_engine_up"], 1.0, ())], now_ms)
+    assert kept.store.size().refused == {}
+    kept.archive.let_go()
+
+
+async def test_times_that_are_values_move_with_the_clock_too(machine: Path, tmp_path: Path) -> None:
+    """When a process group was seen last, and when a GPU had an error."""
+    kept = Kept(tmp_path / "data")
+    before = Processes(recorded_site(machine))
+    keep(kept, HERE, await before.collect(), AT_MS)
+    before.close()
+    for pid in (4242, 4243):
+        shutil.rmtree(machine / "proc" / str(pid))
+    kept, after = kept.again(), Processes(recorded_site(machine))
+    resume(kept.store, Engine(kept.store), [(HERE, after)], -7_200_000)
+    assert only(table(await after.collect()), LAST_SEEN, groupname="vllm") == NOW - 7200
+    after.move(3600)
+    assert only(table(await after.collect()), LAST_SEEN, groupname="vllm") == NOW - 3600
+    after.move(1e9)  # it was seen between the step and the news of it
+    assert only(table(await after.collect()), LAST_SEEN, groupname="vllm") == NOW
+    after.close()
+    kept.archive.let_go()
+
+
+def test_an_error_of_a_gpu_keeps_its_age() -> None:
+    xid = XidWatcher(FakeNvml(), lambda: NOW)
+    xid.record("GPU-a", 94)
+    for moved, at in ((-7200.0, NOW - 7200), (3600.0, NOW - 3600), (7200.0, NOW)):
+        xid.move(moved)
+        assert xid._last == {("GPU-a", 94): at}
