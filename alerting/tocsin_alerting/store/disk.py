@@ -256,7 +256,7 @@ class DiskArchive:
     def seal(self, before_ms: int, early: bool = False) -> None:
         """Everything before that time, as far as memory has it, into a segment. Raises OSError."""
         assert self._store is not None
-        self._hold()
+        self._keep_directory()
         stock = self._store.held(before_ms, early)
         if self._shelf.add(stock, meanwhile=self._meanwhile):
             self._store.sealed(stock)
@@ -389,14 +389,13 @@ class DiskArchive:
     def _begin_log(self) -> None:
         """A new log, with all that memory holds, takes the place of the old one."""
         assert self._store is not None
-        self._hold()
+        self._keep_directory()
         if self._file is not None and not self._overrun:
             self._drain()  # the old log is whole until the new one has its name
         self._overrun = False
         stock = self._store.held()
         while self._checkpoints:  # what was handed over before it is in it
             self._popped()
-        self._directory.mkdir(parents=True, exist_ok=True)
         numbers = [int(one.stem) for one in numbered(self._directory, SUFFIX)]
         path = self._directory / f"{max(numbers, default=0) + 1:010d}{SUFFIX}"
         file, writer = self._written_log(path, stock)
@@ -405,6 +404,11 @@ class DiskArchive:
         while self._obsolete:
             _remove(*self._obsolete.pop())
         self._obsolete.append((path, os.fstat(file.fileno())))
+
+    def _keep_directory(self) -> None:
+        """It is there and ours, also where it was deleted meanwhile. Raises OSError."""
+        self._hold()
+        self._directory.mkdir(parents=True, exist_ok=True)
 
     def _written_log(self, path: Path, stock: Stock) -> tuple[FileIO, Writer]:
         """A log of the stock and of what was handed over meanwhile: that is in the old one too."""

@@ -254,6 +254,17 @@ def test_a_directory_that_another_agent_has_by_now_is_left_to_it(
     kept.archive.let_go()
 
 
+def test_a_directory_that_was_deleted_is_made_again_with_the_next_hour(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = Kept(tmp_path / "data" / "samples")
+    hours(kept, 0, 1)
+    (tmp_path / "data").rename(tmp_path / "gone")
+    hours(kept, 1, 3)
+    assert kept.archive.up and kept.log.is_file() and kept.segments
+    assert "in memory only" not in caplog.text
+
+
 def test_who_waits_for_the_log_gets_it_though_the_queue_overran(tmp_path: Path) -> None:
     kept, form = Kept(tmp_path), layout("0")
     for number in range(20_010):  # more than wait for the writer
