@@ -19,7 +19,6 @@ from tocsin_alerting.api import channels as channels_api
 from tocsin_alerting.api import engines as engines_api
 from tocsin_alerting.api import incidents, query, rules, runbooks, server, status, targets, write
 from tocsin_alerting.api.guard import bears, guard, refused
-from tocsin_alerting.api.threads import Threads
 from tocsin_alerting.api.turn import Limits
 from tocsin_alerting.banner import Facts, banner
 from tocsin_alerting.box import plan as plans
@@ -76,6 +75,7 @@ from tocsin_exporter.scrape import Scraper
 from tocsin_exporter.server import UNREAD, MetricsPage, Scrapes
 from tocsin_exporter.server import routes as metrics_routes
 from tocsin_exporter.snapshot import MachineName, Sample, Snapshot, Source, values_of
+from tocsin_exporter.threads import Threads
 from tocsin_exporter.watches import (
     ENGINE_AREA,
     OWN_AREA,

@@ -4,15 +4,26 @@ import asyncio
 import ssl
 from urllib.parse import urlsplit
 
-from tocsin_exporter.http import BadAnswer, TooLarge, httpx, read_text, read_text_now
+from tocsin_exporter.http import (
+    BadAnswer,
+    TooLarge,
+    httpx,
+    looking_up,
+    read_text,
+    read_text_now,
+)
+from tocsin_exporter.lookup import Lookup, engine_lookup
 
 __all__ = [
     "BadAnswer",
+    "Lookup",
     "TooLarge",
     "alertctl_command",
     "beginning",
     "certificate_refused",
+    "engine_lookup",
     "httpx",
+    "looking_up",
     "reachable",
     "read_text",
     "read_text_now",

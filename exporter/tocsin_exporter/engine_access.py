@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from tocsin_exporter.http import httpx, read_text
+from tocsin_exporter.http import httpx, looking_up, read_text
+from tocsin_exporter.lookup import engine_lookup
 from tocsin_exporter.socket_owner import owners
 from tocsin_exporter.tasks import in_thread
 
@@ -214,7 +215,7 @@ class EngineClient:
         # A kept connection that the engine closes just as we ask again would look like an outage.
         once = httpx.Limits(max_keepalive_connections=0)
         verify = access.tls.context() if access.url.startswith("https:") else False
-        self._client = httpx.AsyncClient(
+        client = httpx.AsyncClient(
             transport=transport,
             headers={"Accept-Encoding": "gzip"},
             limits=once,
@@ -222,6 +223,7 @@ class EngineClient:
             timeout=None,
             verify=verify,
         )
+        self._client = looking_up(client, engine_lookup(access.url))
 
     async def metrics(self, path: str) -> Reply:
         """A metrics page; raises as `get`."""

@@ -15,7 +15,18 @@ from collections.abc import Callable, Iterator
 
 import httpx2 as httpx
 
-__all__ = ["BadAnswer", "TooLarge", "httpx", "read_text", "read_text_now", "what_we_lack"]
+from tocsin_exporter.http_network import Network
+from tocsin_exporter.lookup import Lookup
+
+__all__ = [
+    "BadAnswer",
+    "TooLarge",
+    "httpx",
+    "looking_up",
+    "read_text",
+    "read_text_now",
+    "what_we_lack",
+]
 
 for _name in ("httpx2", "httpcore2"):  # a line a request, every second, says nothing
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -52,6 +63,16 @@ def what_we_lack(error: BaseException) -> str:
         return os.strerror(error.errno)
     cause = error.__cause__ or error.__context__  # the HTTP library hides some as "from None"
     return what_we_lack(cause) if cause is not None else ""
+
+
+def looking_up(client: httpx.AsyncClient, lookup: Lookup) -> httpx.AsyncClient:
+    """`client`, which connects by `lookup` alone, also to a proxy. The library gives no other way
+    to its connections that keeps proxies."""
+    network = Network(lookup)
+    for transport in (client._transport, *client._mounts.values()):
+        if isinstance(transport, httpx.AsyncHTTPTransport):
+            transport._pool._network_backend = network
+    return client
 
 
 async def read_text(

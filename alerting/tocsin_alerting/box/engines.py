@@ -12,7 +12,7 @@ from tocsin_alerting.box.discovery import Engine, Origin
 from tocsin_alerting.box.load import Load
 from tocsin_alerting.box.plan import Plan, demo, moves
 from tocsin_alerting.box.worker import Worker, WorkerState
-from tocsin_alerting.http import httpx, status_of
+from tocsin_alerting.http import engine_lookup, httpx, looking_up, status_of
 from tocsin_alerting.incidents.rows import EngineRow
 from tocsin_exporter.engine_access import EngineAccess, place
 
@@ -210,7 +210,8 @@ class Engines:
 
     async def _await_worker(self, worker: Worker) -> None:
         assert self._demo is not None
-        async with httpx.AsyncClient(timeout=_ASK_SECONDS, trust_env=False) as client:
+        plain = httpx.AsyncClient(timeout=_ASK_SECONDS, trust_env=False)
+        async with looking_up(plain, engine_lookup(self._demo.url)) as client:
             while worker.state is not WorkerState.GIVEN_UP:
                 strangers = await self._demo.access.strangers()
                 if not strangers and await _healthy(client, self._demo.url):

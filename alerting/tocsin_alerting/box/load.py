@@ -16,7 +16,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tocsin_alerting.http import BadAnswer, httpx, read_text
+from tocsin_alerting.http import BadAnswer, engine_lookup, httpx, looking_up, read_text
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,8 @@ class Load:
     async def run(self) -> None:
         headers = {"Accept-Encoding": "identity", **self._headers}
         patience = _PATIENCE_SECONDS
-        async with httpx.AsyncClient(timeout=patience, trust_env=False, headers=headers) as client:
+        plain = httpx.AsyncClient(timeout=patience, trust_env=False, headers=headers)
+        async with looking_up(plain, engine_lookup(self._url)) as client:
             try:
                 while True:
                     await asyncio.sleep(self._dice.expovariate(self._rps))

@@ -5,8 +5,6 @@ It says only whether it handed the message over, never why not, so nothing here 
 
 import asyncio
 import logging
-import threading
-from contextlib import suppress
 from typing import Any, Literal
 
 from pydantic import model_validator
@@ -15,6 +13,7 @@ from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.notify.channel import Done, Outcome, RetryAt, ending
 from tocsin_alerting.notify.supplies import Supplies
 from tocsin_alerting.settings import FilePath, Interval, Refused, Section
+from tocsin_exporter.threads import Threads, result_of
 
 
 class AppriseSettings(Section):
@@ -35,7 +34,8 @@ class AppriseSettings(Section):
 
 
 class Apprise:
-    """Sends on a thread of its own that nobody waits for at the end: apprise blocks and sleeps."""
+    """Sends on threads that nobody waits for at the end, for apprise blocks and sleeps; those
+    that do not return are at most twice as many as it sends at once."""
 
     def __init__(self, name: str, settings: AppriseSettings, supplies: Supplies) -> None:
         self.name = name
@@ -43,6 +43,7 @@ class Apprise:
         self.send_resolved = settings.send_resolved
         self._limit_s = settings.timeout / 1000
         self._wording = supplies.wording
+        self._threads = Threads(2 * self.at_once, f"apprise {name}")
         self._service = _service(supplies.vault.secret(settings.url_file, settings.url_env))
 
     def __repr__(self) -> str:
@@ -54,14 +55,17 @@ class Apprise:
         said = transcript if transcript is not None else []
         said.append("> handed to apprise")
         title, body = self._wording.subject(notification), self._wording.text(notification, now_ms)
+        work = self._threads.submit(_taken, self._service, title, body)
         try:
             async with asyncio.timeout(self._limit_s):
-                taken = await _on_thread(self._service, title, body)
+                taken = await result_of(work)
         except TimeoutError:
             result: Outcome = RetryAt(f"apprise did not return in {self._limit_s:g} s")
         else:
             failed = RetryAt("apprise could not hand it over, and does not say why")
             result = Done(detail="handed over") if taken else failed
+        finally:
+            work.cancel()  # one that waits for a thread is sent by the next try, not by both
         said.append(ending(result))
         return result
 
@@ -82,20 +86,9 @@ def _service(url: Any) -> Any:
     return service
 
 
-async def _on_thread(service: Any, title: str, body: str) -> bool:
-    loop, result = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
-
-    def settle(taken: bool) -> None:
-        if not result.done():
-            result.set_result(taken)
-
-    def run() -> None:
-        try:
-            taken = bool(service.notify(title=title, body=body))
-        except Exception:  # plugins of others, any of which may raise anything
-            taken = False
-        with suppress(RuntimeError):  # the loop is gone: nobody waits any more
-            loop.call_soon_threadsafe(settle, taken)
-
-    threading.Thread(target=run, name="apprise", daemon=True).start()
-    return bool(await result)
+def _taken(service: Any, title: str, body: str) -> bool:
+    """Blocks, and may sleep."""
+    try:
+        return bool(service.notify(title=title, body=body))
+    except Exception:  # plugins of others, any of which may raise anything
+        return False

@@ -3,10 +3,11 @@
 import base64
 from collections import OrderedDict
 from dataclasses import replace
+from functools import partial
 
 from aiosmtplib import SMTP
 
-from tocsin_alerting.http import tls_context
+from tocsin_alerting.http import Lookup, tls_context
 from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.notify.channel import Done, Outcome, Permanent, ending
 from tocsin_alerting.notify.email_settings import EmailSettings
@@ -26,6 +27,7 @@ class Email:
         self.at_once = 4
         self.send_resolved = settings.send_resolved
         self._settings, self._supplies = settings, supplies
+        self.lookup = Lookup(name)
         secret = supplies.vault.secret(settings.password_file, settings.password_env)
         self._login = Login(settings.username or "", secret.value) if secret else None
         ca_file = str(settings.ca_file) if settings.ca_file else None
@@ -48,7 +50,8 @@ class Email:
         mail = message(notification, self._supplies.wording, settings.sender, to, now_ms)
         rest = self._open.get(notification.key, to)
         limit_s = settings.timeout / 1000
-        handed = await hand_over(self._client(), self._login, mail, rest, said, limit_s)
+        connect = partial(self.lookup.connect, settings.host, settings.port)
+        handed = await hand_over(self._client(), connect, self._login, mail, rest, said, limit_s)
         self._remember(notification.key, handed.open)
         result = self._without_secrets(handed.outcome)
         if transcript is not None:

@@ -2,10 +2,12 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
+import socket
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
+from typing import TypeAlias
 
 from aiosmtplib import SMTP
 from aiosmtplib.errors import (
@@ -20,6 +22,10 @@ from tocsin_alerting.notify.channel import Done, Outcome, Permanent, RetryAt
 
 _FAREWELL_S = 2.0
 _UNKNOWN = re.compile(r"5\.1\.10?\b")  # RFC 3463 and 7505; the text alone may mean anything
+
+
+Connect: TypeAlias = Callable[[], Awaitable[socket.socket]]
+"""Connects to the client's server, with a lookup that nobody else waits for."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -38,6 +44,7 @@ class Handed:
 
 async def hand_over(
     client: SMTP,
+    connect: Connect,
     login: Login | None,
     mail: EmailMessage,
     recipients: Sequence[str],
@@ -47,7 +54,7 @@ async def hand_over(
     """Sends `mail` over a fresh client, all within `limit_s`; never raises for the other side."""
     try:
         async with asyncio.timeout(limit_s):
-            handed = await _converse(client, login, mail, recipients, said)
+            handed = await _converse(client, connect, login, mail, recipients, said)
         with suppress(SMTPException, OSError):  # taken is taken, however they part
             await client.quit(timeout=_FAREWELL_S)
         return handed
@@ -64,13 +71,14 @@ async def hand_over(
 
 async def _converse(
     client: SMTP,
+    connect: Connect,
     login: Login | None,
     mail: EmailMessage,
     recipients: Sequence[str],
     said: list[str],
 ) -> Handed:
     said.append(f"> connect to {client.hostname}:{client.port}")
-    said.append(f"< {(await client.connect()).message}")
+    said.append(f"< {(await client.connect(sock=await connect(), port=None)).message}")
     if client.tls_context is not None and not client.use_tls:
         said.append("> STARTTLS")
         said.append(f"< {(await client.starttls()).message}")

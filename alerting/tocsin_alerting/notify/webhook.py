@@ -4,7 +4,14 @@ import asyncio
 import json
 from hashlib import sha256
 
-from tocsin_alerting.http import beginning, certificate_refused, httpx, tls_context
+from tocsin_alerting.http import (
+    Lookup,
+    beginning,
+    certificate_refused,
+    httpx,
+    looking_up,
+    tls_context,
+)
 from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.notify import alertmanager
 from tocsin_alerting.notify.answer import outcome
@@ -40,13 +47,15 @@ class Webhook:
         private = (secret.value,) if secret else ()
         self._private = (*secrets_of(self._url.value, headers.values()), *private)
         ca_file = str(settings.ca_file) if settings.ca_file else None
-        self._client = httpx.AsyncClient(
+        self.lookup = Lookup(name)
+        client = httpx.AsyncClient(
             headers={"User-Agent": "Tocsin", "Accept-Encoding": "identity", **headers},
             verify=tls_context(ca_file, verify=not settings.insecure_skip_verify),
             timeout=None,
             limits=httpx.Limits(max_keepalive_connections=0),
             trust_env=settings.proxy_from_environment,
         )
+        self._client = looking_up(client, self.lookup)
 
     def __repr__(self) -> str:
         return f"Webhook({self.name}, {shown(self._url.value)})"

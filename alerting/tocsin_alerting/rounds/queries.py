@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tocsin_alerting.api.threads import Threads
 from tocsin_alerting.promql.ast import Expr
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.evaluation.budget import QueryTimeout
 from tocsin_alerting.promql.result import Result
 from tocsin_alerting.rules.unknown import reach_ms
 from tocsin_exporter.tasks import in_thread
+from tocsin_exporter.threads import Threads
 
 SLOW_SECONDS = 0.005
 MOST_SECONDS = 30.0  # until an answer of a thread; a disk that hangs gives none

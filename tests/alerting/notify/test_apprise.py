@@ -1,4 +1,6 @@
+import asyncio
 import sys
+import threading
 import time
 from typing import Any
 
@@ -16,10 +18,10 @@ from tocsin_alerting.notify.supplies import Supplies
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 
 
-def _apprise(url: str, **settings: Any) -> Apprise:
+def _apprise(url: str, name: str = "phone", **settings: Any) -> Apprise:
     data = {"type": "apprise", "url_env": "URL", "timeout": "500ms", **settings}
     supplies = Supplies(vault=Vault({"URL": url}, lambda path: ""))
-    return Apprise("phone", AppriseSettings.model_validate(data), supplies)
+    return Apprise(name, AppriseSettings.model_validate(data), supplies)
 
 
 async def test_a_message_is_handed_over() -> None:
@@ -38,6 +40,18 @@ async def test_a_service_that_hangs_is_bounded() -> None:
     async with broken_server(silence) as port:
         result = await _apprise(f"json://127.0.0.1:{port}/").send(notification(), NEW_YEAR_MS)
     assert isinstance(result, RetryAt) and time.monotonic() - began < 2
+
+
+async def test_messages_that_a_service_keeps_take_a_bounded_number_of_threads() -> None:
+    """Each try took another one; what waits for a thread is left to the next try."""
+    pytest.importorskip("apprise", reason="needs the extra apprise")
+    async with broken_server(silence) as port:
+        channel = _apprise(f"json://127.0.0.1:{port}/", "pager", timeout="50ms")
+        tried = [channel.send(notification(), NEW_YEAR_MS) for _ in range(30)]
+        results = await asyncio.gather(*tried)
+        begun = [one for one in threading.enumerate() if one.name.startswith("apprise pager-")]
+    assert all(isinstance(one, RetryAt) for one in results)
+    assert 0 < len(begun) <= 2 * channel.at_once
 
 
 def test_an_unknown_service_is_refused_unseen() -> None:

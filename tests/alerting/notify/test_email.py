@@ -8,6 +8,7 @@ import pytest
 
 from support.authority import Authority
 from support.broken_server import broken_server, drip, garbage, half_close, reset, silence
+from support.hanging_names import DOMAIN, hanging_names
 from support.mailbox import Mailbox
 from support.notifications import ENGINE_DOWN, NEW_YEAR_MS, notification, resolved
 from tocsin_alerting.notify.channel import Done, Permanent, RetryAt
@@ -241,3 +242,16 @@ def test_smarthosts(text: str, parts: tuple[str, int | None]) -> None:
 def test_what_is_no_smarthost(text: str) -> None:
     with pytest.raises(ValueError):
         host_and_port(text)
+
+
+async def test_names_that_hang_hold_up_no_other_receiver() -> None:
+    with hanging_names() as asked:
+        for number in range(8):
+            email = _email(f"mail{number}{DOMAIN}:25", timeout="50ms")
+            for _ in range(3):
+                assert isinstance(await email.send(notification(), NEW_YEAR_MS), RetryAt)
+        async with Mailbox() as box:
+            smarthost = box.smarthost.replace("127.0.0.1", "localhost")
+            result = await _email(smarthost, timeout="20s").send(notification(), NEW_YEAR_MS)
+    assert isinstance(result, Done)
+    assert set(asked.values()) == {1} and len(asked) == 8

@@ -8,6 +8,7 @@ from standardwebhooks import Webhook as Verifier
 
 from support.authority import Authority
 from support.broken_server import broken_server, drip, garbage, half_close, reset, silence
+from support.hanging_names import DOMAIN, hanging_names
 from support.notifications import NEW_YEAR_MS, notification
 from support.webhook_sink import Answer, WebhookSink
 from tocsin_alerting.notify.channel import Done, Permanent, RetryAt
@@ -202,3 +203,32 @@ async def test_a_trial_warns_of_a_host_that_reads_other_bodies() -> None:
     await hook.close()
     assert any("WeCom reads bodies of its own format only" in line for line in transcript)
     assert "secret-key" not in "\n".join(transcript)
+
+
+async def test_names_that_hang_hold_up_no_other_receiver() -> None:
+    """All lookups shared a few threads, and each attempt took one of them."""
+    with hanging_names() as asked:
+        hung = [_webhook(url=f"http://h{n}{DOMAIN}/", timeout="50ms") for n in range(8)]
+        for _ in range(3):
+            tried = [hook.send(notification(), NEW_YEAR_MS) for hook in hung]
+            results = await asyncio.gather(*tried)
+        async with WebhookSink() as sink:
+            hook = _webhook(url=sink.url.replace("127.0.0.1", "localhost"), timeout="20s")
+            assert isinstance(await hook.send(notification(), NEW_YEAR_MS), Done)
+            await hook.close()
+        for one in hung:
+            await one.close()
+    assert all(isinstance(one, RetryAt) for one in results)
+    assert set(asked.values()) == {1} and len(asked) == 8
+
+
+async def test_a_name_of_a_proxy_that_hangs_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://proxy{DOMAIN}:3128")
+    with hanging_names() as asked:
+        hook = _webhook(url="http://a.example/", timeout="50ms", proxy_from_environment=True)
+        for _ in range(8):
+            assert isinstance(await hook.send(notification(), NEW_YEAR_MS), RetryAt)
+        await hook.close()
+    assert asked == {f"proxy{DOMAIN}": 1}

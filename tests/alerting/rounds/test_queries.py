@@ -7,7 +7,6 @@ import time
 import pytest
 
 from support.exhausted import no_threads
-from tocsin_alerting.api.threads import Threads
 from tocsin_alerting.promql.ast import Expr
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.evaluation.budget import QueryTimeout
@@ -15,6 +14,7 @@ from tocsin_alerting.promql.parser import parse
 from tocsin_alerting.rounds.queries import MOST_SECONDS, SLOW_SECONDS, RuleQueries
 from tocsin_alerting.store.selection import Selection
 from tocsin_alerting.store.store import Store
+from tocsin_exporter.threads import Threads
 
 NOW = 10**12
 HOUR = 3_600_000

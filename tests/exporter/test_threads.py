@@ -8,11 +8,11 @@ import time
 import pytest
 
 from support.exhausted import no_threads
-from tocsin_alerting.api.threads import Threads
+from tocsin_exporter.threads import Threads
 
 HANGS = """
 import time
-from tocsin_alerting.api.threads import Threads
+from tocsin_exporter.threads import Threads
 Threads(1, "query").submit(time.sleep, 600)
 """
 

@@ -1,13 +1,15 @@
-"""Threads for queries that nobody waits for: at the end of the process they are let go of.
+"""Threads for work that nobody waits for at the end of the process: a query, a lookup of a name.
 
-An executor of the standard library is joined at exit, and a query in the middle of a large slice
-would hold the agent up.
+An executor of the standard library is joined at exit, and a query in the middle of a large slice,
+or a name server that does not answer, would hold the agent up.
 """
 
+import asyncio
 import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
@@ -54,3 +56,21 @@ class Threads(Executor):
             else:
                 future.set_result(result)
             del future, work
+
+
+async def result_of(work: Future[T]) -> T:
+    """The result of work that goes on when this is cancelled, and may outlive the loop."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def settle() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    def wake(_work: Future[T]) -> None:
+        with suppress(RuntimeError):  # the loop is gone: nobody waits any more
+            loop.call_soon_threadsafe(settle)
+
+    work.add_done_callback(wake)
+    await ended
+    return work.result()
