@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.alert_events import alert, clears, fires, gives_up, unknown
+from support.alert_events import alert, clears, fires, gives_up, removed, unknown
 from support.paging_floor import Floor
 from support.policies import HOUR, MINUTE, SECOND, config
 from tocsin_alerting.incidents.action import Verb
@@ -30,10 +30,12 @@ ALERTS = {
 INHIBIT = InhibitRule(
     (matcher('alertname="EngineDown"'),), (matcher('alertname!="EngineDown"'),), ("target",)
 )
+ENDS = ("resolved", "given_up", "unwatched")
 CHANNELS = ("phone", "chat", "mail")
 MOVES = st.one_of(
     st.tuples(
-        st.sampled_from(["fire", "clear", "unknown", "give_up"]), st.sampled_from(list(ALERTS))
+        st.sampled_from(["fire", "clear", "unknown", "give_up", "remove"]),
+        st.sampled_from(list(ALERTS)),
     ),
     st.tuples(
         st.sampled_from(["ack", "unack", "resolve", "escalate", "snooze"]),
@@ -70,7 +72,7 @@ class Story:
     async def move(self, verb: str, word: str) -> None:
         floor = self.floor
         match verb:
-            case "fire" | "clear" | "unknown" | "give_up":
+            case "fire" | "clear" | "unknown" | "give_up" | "remove":
                 await self.hear(verb, word)
             case "down" | "broken" | "gone" | "up":
                 self.channel(verb, word)
@@ -90,10 +92,11 @@ class Story:
                 await self.act(Verb(verb), int(word))
 
     async def hear(self, verb: str, name: str) -> None:
-        kind = {"fire": fires, "clear": clears, "unknown": unknown, "give_up": gives_up}[verb]
+        kinds = {"fire": fires, "clear": clears, "unknown": unknown}
+        kind = {**kinds, "give_up": gives_up, "remove": removed}[verb]
         if verb == "fire":
             self.firing.add(name)
-        elif verb in ("clear", "give_up"):
+        elif verb in ("clear", "give_up", "remove"):
             self.firing.discard(name)
         await self.floor.hear(kind(ALERTS[name]))
 
@@ -106,7 +109,7 @@ class Story:
 
     def channel(self, verb: str, name: str) -> None:
         def refuse(one: Notification) -> Outcome:
-            if verb in ("broken", "gone") and one.reason in ("resolved", "given_up"):
+            if verb in ("broken", "gone") and one.reason in ENDS:
                 self.refused.add(way(one))
             return RetryAt("503") if verb == "down" else Permanent("gone", final=verb == "gone")
 
@@ -167,10 +170,10 @@ class Story:
         paged: set[tuple[int, str, str]] = set()
         for _, one in self.floor.arrived:
             known = way(one) in paged | self.doubtful
-            if one.reason in ("resolved", "given_up", "closed_by_hand", "closed_unknown"):
+            if one.reason in (*ENDS, "closed_by_hand", "closed_unknown"):
                 if not known:
                     yield f"I9: {one.reason}, and was not paged: {way(one)}"
-                if one.reason in ("resolved", "given_up"):
+                if one.reason in ENDS:
                     paged.discard(way(one))
             elif one.reason == "fired_and_resolved":
                 if way(one) in paged:
