@@ -263,6 +263,7 @@ def test_a_directory_that_was_deleted_is_made_again_with_the_next_hour(
     hours(kept, 1, 3)
     assert kept.archive.up and kept.log.is_file() and kept.segments
     assert "in memory only" not in caplog.text
+    kept.archive.let_go()
 
 
 def test_who_waits_for_the_log_gets_it_though_the_queue_overran(tmp_path: Path) -> None:
