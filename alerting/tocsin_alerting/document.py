@@ -6,7 +6,6 @@ stands twice is an error, not a silent winner.
 
 import codecs
 import difflib
-import errno
 import io
 import math
 import re
@@ -20,6 +19,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from tocsin_alerting.merge_keys import OWN_KEYS_WIN, MergeError, Merging, is_merge, resolve
+from tocsin_exporter.files import file_bytes
 
 Path = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
@@ -175,10 +175,7 @@ class Document:
 
 def file_text(file: str | FilePath) -> str:
     """What stands in `file`. Raises OSError, also for too large a one, or UnicodeDecodeError."""
-    with open(file, "rb") as opened:
-        data = opened.read(MOST_BYTES + 1)
-    if len(data) > MOST_BYTES:
-        raise OSError(errno.EFBIG, f"more than {MOST_BYTES:,} bytes; split it")
+    data = file_bytes(file, MOST_BYTES, "; split it")
     wide = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     text = data.decode("utf-16" if wide else "utf-8")
     return io.StringIO(text, newline=None).read()  # every kind of line end is one

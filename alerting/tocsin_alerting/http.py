@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from urllib.parse import urlsplit
 
+from tocsin_exporter.files import check_file
 from tocsin_exporter.http import (
     BadAnswer,
     TooLarge,
@@ -39,6 +40,7 @@ def tls_context(ca_file: str | None, *, verify: bool = True) -> ssl.SSLContext:
 
     Raises OSError or ssl.SSLError for a file that cannot be read or holds no certificate.
     """
+    check_file(ca_file)
     context = ssl.create_default_context(cafile=ca_file)
     if not verify:
         context.check_hostname = False

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from tocsin_exporter.files import MOST_SECRET_BYTES, check_file, file_bytes
 from tocsin_exporter.http import httpx, looking_up, read_text
 from tocsin_exporter.lookup import engine_lookup
 from tocsin_exporter.socket_owner import owners
@@ -76,6 +77,8 @@ class Tls:
 
     def context(self) -> ssl.SSLContext:
         """Raises OSError (ssl.SSLError is one) for a file that cannot be read or used."""
+        for file in (self.ca_file, self.cert_file, self.key_file):
+            check_file(file)
         context = ssl.create_default_context(cafile=self.ca_file)
         if self.cert_file is not None:
             context.load_cert_chain(self.cert_file, self.key_file)
@@ -287,7 +290,7 @@ def _basic(username: str, password: str) -> str:
 
 def _secret(file: Path) -> str:
     try:
-        text = file.read_text(encoding="utf-8").strip()
+        text = file_bytes(file, MOST_SECRET_BYTES).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "not text in UTF-8"
         raise ValueError(f"cannot read {file}: {why}") from None

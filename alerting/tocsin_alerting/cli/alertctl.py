@@ -20,6 +20,7 @@ from tocsin_alerting.cli.health import health
 from tocsin_alerting.cli.incidents import ack, incidents, resolve
 from tocsin_alerting.cli.query import query
 from tocsin_alerting.cli.test import test
+from tocsin_exporter.files import MOST_SECRET_BYTES, file_bytes
 
 LOCAL = "http://127.0.0.1:4911"
 EPILOG = "Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 lint only, 4 the agent is not reachable."
@@ -97,7 +98,11 @@ def main(
 
 
 def _token(file: Path) -> str:
-    token = file.read_text(encoding="ascii", errors="replace").strip()
+    try:
+        token = file_bytes(file, MOST_SECRET_BYTES).decode(errors="replace").strip()
+    except OSError as error:
+        why = f"cannot read {file}: {error.strerror}"
+        raise click.BadParameter(why, param_hint="--token-file") from None
     if not token or not token.isascii() or not token.isprintable():
         raise click.BadParameter(
             f"{file} holds no token; it is one line of ASCII", param_hint="--token-file"

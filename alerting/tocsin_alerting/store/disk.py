@@ -45,11 +45,13 @@ from tocsin_alerting.store.rows import MatcherSets
 from tocsin_alerting.store.selection import Selection
 from tocsin_alerting.store.shelf import UNFINISHED, Shelf, numbered, sync_directory
 from tocsin_alerting.store.store import HOUR_MS, Store
+from tocsin_exporter.files import file_bytes, open_file
 from tocsin_exporter.snapshot import Labels, MachineName, Source
 
 log = logging.getLogger(__name__)
 
 SUFFIX = ".log"
+MOST_LOG_BYTES = 2 << 30  # far more than two hours of the most that we take
 GRACE_MS = 60_000  # remote writers send the end of an hour a little later
 # A disk that hangs must not take the memory.
 _WAITING = 20_000  # entries
@@ -285,27 +287,32 @@ class DiskArchive:
         if pairs_ms is not None:  # until a log says how much of that memory has
             store.restore_bounds(pairs_ms + 1, NEVER_MS)
         logs = numbered(self._directory, SUFFIX)
-        if logs:
-            self._replay(logs[-1], store)
+        for path in reversed(logs):
+            if self._replay(path, store):
+                break
         self._obsolete += [(one, one.stat()) for one in logs if one.is_file()]
         store.restored()
 
-    def _replay(self, path: Path, store: Store) -> None:
-        """As much as is whole; what was torn off by a kill is said, what is damaged set aside."""
+    def _replay(self, path: Path, store: Store) -> bool:
+        """As much as is whole; what was torn off by a kill is said, what is damaged set aside.
+        Whether it was a log of ours: else the one before it counts."""
+        replay = None
         try:
-            data = path.read_bytes()
+            with open_file(path) as file:
+                if file.read(len(HEAD)) != HEAD:
+                    raise BrokenLog("it does not begin as a log of ours")
+            data = file_bytes(path, MOST_LOG_BYTES)
             reader, replay = Reader(data), Replay(store, self._shelf.renaming)
-            if not data.startswith(HEAD):
-                raise BrokenLog("it does not begin as a log of ours")
             for record in reader.records():
                 replay.apply(record)
-        except (BrokenLog, KeyError, OSError) as error:
+        except (BrokenLog, KeyError, OSError, MemoryError) as error:
             self._broken += 1
             self._shelf.put_aside(path, error, "what came before is served")
-            return
+            return replay is not None
         if reader.whole < len(data):
             torn = len(data) - reader.whole
             log.warning("%s: its last %d bytes are torn and were cut", path, torn)
+        return True
 
     # writing
 

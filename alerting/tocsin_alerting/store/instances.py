@@ -11,11 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from tocsin_alerting.store.shelf import aside_of
+from tocsin_exporter.files import file_bytes
 from tocsin_exporter.snapshot import MachineName, Renaming
 
 log = logging.getLogger(__name__)
 
 FILE = "instances.json"
+_MOST_BYTES = 1 << 20
 
 
 def renaming(directory: Path, machine: MachineName) -> Renaming:
@@ -38,7 +40,7 @@ def renaming(directory: Path, machine: MachineName) -> Renaming:
 def _noted(path: Path) -> list[str] | None:
     """None where nothing was noted, or what was cannot be read."""
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))
+        names = json.loads(file_bytes(path, _MOST_BYTES))
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -10,6 +10,7 @@ from typing import TypeVar
 import cramjam
 import orjson
 
+from tocsin_exporter.files import open_file
 from tocsin_exporter.snapshot import Labels
 
 _LEVEL = 9
@@ -31,7 +32,7 @@ class Piece:
 
 def read(path: Path, piece: Piece) -> bytes:
     """The bytes of a piece; raises BrokenSegment when they are not what was written."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         file.seek(piece.offset)
         data = file.read(piece.length)
     if len(data) != piece.length or zlib.crc32(data) != piece.crc:

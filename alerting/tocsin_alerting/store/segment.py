@@ -31,6 +31,7 @@ from tocsin_alerting.store.piece import (
 )
 from tocsin_alerting.store.sheaf import BUNDLE_CELLS, Sheaf, sheaf, sheaf_pieces
 from tocsin_alerting.store.target import NAME
+from tocsin_exporter.files import open_file
 from tocsin_exporter.snapshot import Labels, Source
 
 HEAD = b"TOCSEG1\n"
@@ -83,7 +84,7 @@ def sections(path: Path) -> list[Section | Sheaf]:
     size = path.stat().st_size
     if size < len(HEAD) + FOOT.size:
         raise BrokenSegment(f"{path}: too short for a segment")
-    with path.open("rb") as file:
+    with open_file(path) as file:
         head = file.read(len(HEAD))
         file.seek(size - FOOT.size)
         offset, length, crc, end = FOOT.unpack(file.read(FOOT.size))

@@ -13,7 +13,7 @@ from tocsin_alerting.box.directory import Held, InUse, hold
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.result import InstantVector, Matrix
 from tocsin_alerting.store.cell import is_sample
-from tocsin_alerting.store.disk import Pace
+from tocsin_alerting.store.disk import MOST_LOG_BYTES, Pace
 from tocsin_alerting.store.matchers import Matcher, MatchOp
 from tocsin_alerting.store.shelf import ASIDE, UNFINISHED
 from tocsin_alerting.store.store import HOUR_MS
@@ -415,3 +415,28 @@ def test_a_log_that_is_none_of_ours_is_set_aside(tmp_path: Path, content: bytes 
     later = again.again()
     assert later.archive.set_aside_s is None  # the clock was ahead then
     later.archive.let_go()
+
+
+def test_a_newer_log_that_is_none_costs_nothing_of_the_one_before(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 0, 1)
+    kept.archive.close()
+    kept.archive.let_go()
+    before = times_of(kept)
+    pipe = kept.log.with_name("9999999999.log")
+    os.mkfifo(pipe)
+    again = kept.again()
+    assert times_of(again) == before
+    assert pipe.with_suffix(".broken").is_fifo() and again.archive.condition.broken == 1
+    again.archive.let_go()
+
+
+def test_a_log_without_end_is_set_aside_unread(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 0, 1)
+    kept.archive.close()
+    kept.archive.let_go()
+    os.truncate(kept.log, MOST_LOG_BYTES + 1)
+    again = kept.again()
+    assert again.archive.condition.broken == 1 and again.archive.up
+    again.archive.let_go()
