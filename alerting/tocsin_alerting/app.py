@@ -152,10 +152,8 @@ class App:
         self.instances = Instances(self.desk, self.clock.now_ms)
         self.courier = Courier(self.desk, setup.channels, self.clock.now_ms)
         self.rounds = self._rule_rounds()
-        self.clock.on_move(self._moved)
         self.asides = (self.journal.asides, shelf.set_aside)
-        for one in self.asides:
-            self.clock.on_move(one.move)
+        self.clock.on_move(self._moved, *(one.move for one in self.asides))
         self.queries = Threads(Limits().at_once, "query")
         self.engines: Engines | None = None
 

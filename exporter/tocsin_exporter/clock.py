@@ -84,9 +84,9 @@ class Clock:
     def now_ms(self) -> int:
         return int(self.monotonic() * 1000 + self._offset_ms)
 
-    def on_move(self, moved: Moved) -> None:
+    def on_move(self, *moved: Moved) -> None:
         """Have `moved(delta_ms)` called, in order of registration, when the wall clock jumped."""
-        self._moved.append(moved)
+        self._moved += moved
 
     def check(self) -> int:
         """Compare with the wall clock; the milliseconds that it has jumped by, 0 for none."""
