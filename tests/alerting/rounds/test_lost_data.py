@@ -204,6 +204,23 @@ async def test_what_waits_when_the_clock_is_set_back_fires_no_later(
         assert one.says == ["firing"]
 
 
+@pytest.mark.parametrize("step_s", [7_200, -7_200])
+async def test_a_clock_that_is_set_before_the_first_evaluation_changes_nothing(
+    tmp_path: Path, step_s: int
+) -> None:
+    async with MortalRules(tmp_path / "samples", "m > 5", 60 * SECOND) as one:
+        for _ in range(7):
+            await one.tick(BAD)
+        one.crash(1.0, len(one.journal.batches))
+        await one.begin()
+        one.set_clock(step_s)
+        for _ in range(5):
+            await one.tick(BAD)
+            assert one.states == []
+        await one.tick(BAD)
+        assert one.says == ["firing"]
+
+
 @pytest.mark.parametrize("journal", [False, True])
 async def test_a_clock_set_back_between_two_crashes_moves_each_time_once(
     tmp_path: Path, journal: bool
