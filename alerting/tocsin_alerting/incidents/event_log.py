@@ -38,7 +38,10 @@ EVENTS: Mapping[str, tuple[int, str]] = {
     "delivery_failed": (logging.ERROR, "a message was given up"),
     "resolved": (logging.INFO, "resolved"),
     "given_up": (logging.WARNING, "given up, its state is unknown,"),
-    "unwatched": (logging.WARNING, "is no longer watched: its rule was removed or changed,"),
+    "unwatched": (
+        logging.WARNING,
+        "is no longer watched: its rule or its source was removed or changed,",
+    ),
     "closed_by_hand": (logging.WARNING, "closed by hand, not over"),
     "superseded": (logging.INFO, "was superseded"),
     "journal_back": (logging.WARNING, "the journal is written again"),

@@ -29,7 +29,7 @@ class Source(StrEnum):
     FIRING = "firing"
     CLEAR = "clear"
     UNKNOWN = "unknown"
-    UNWATCHED = "unwatched"  # of a member alone: it ended because its rule is gone
+    UNWATCHED = "unwatched"  # of a member alone: it ended because its rule or source is gone
 
 
 ENDED = frozenset({Source.CLEAR, Source.UNWATCHED})

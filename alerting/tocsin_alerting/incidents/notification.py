@@ -29,7 +29,7 @@ class Reason(StrEnum):
     CLOSED_BY_HAND = "closed_by_hand"  # it still fires
     CLOSED_UNKNOWN = "closed_unknown"  # by hand, while nobody can tell
     GIVEN_UP = "given_up"  # nobody could tell for too long
-    UNWATCHED = "unwatched"  # its rule is gone: nobody says any more whether it holds
+    UNWATCHED = "unwatched"  # its rule or source is gone
     FIRED_AND_RESOLVED = "fired_and_resolved"  # no page got through before it was over
     RESOLVED = "resolved"
     TEST = "test"

@@ -54,7 +54,7 @@ class EventKind(StrEnum):
     CLEAR = "clear"
     UNKNOWN = "unknown"
     GIVEN_UP = "given_up"  # unknown for so long that nobody will tell any more
-    REMOVED = "removed"  # its rule is gone, or says something else now
+    REMOVED = "removed"  # its rule is gone, or says something else now, or its source is gone
 
 
 @dataclass(frozen=True, slots=True)

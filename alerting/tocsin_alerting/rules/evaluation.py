@@ -28,6 +28,7 @@ from tocsin_alerting.rules.unknown import (
     is_alerts,
     is_history,
     settle,
+    was_removed,
 )
 from tocsin_exporter.snapshot import Labels, Source
 
@@ -151,7 +152,7 @@ async def _alerted(
     if group.limit:
         _check_limit(group, active(stepped.alerts.values()), "alerts")
     unsure = progress.unknown_alerts()
-    dead = _dead_sources(progress, at_ms, around.sources)
+    dead, gone = _lost_sources(progress, at_ms, around.sources)
     young = progress.young(at_ms)
 
     def health(source: Source) -> Health:
@@ -170,7 +171,7 @@ async def _alerted(
         return concerned(alert, dead | patchy, progress.keeps_instance) | missing | unsure
 
     verdict = settle(
-        [_or_removed(event, rule) for event in stepped.events],
+        [_or_removed(event, rule, progress, gone) for event in stepped.events],
         stepped.alerts,
         progress.doubts,
         behind,
@@ -182,10 +183,19 @@ async def _alerted(
     return verdict
 
 
-def _or_removed(event: AlertEvent, rule: AlertingRule) -> AlertEvent:
-    """Of an alert of the last run with labels that the rule no longer gives it has cleared none."""
-    if event.kind is EventKind.CLEAR and not fits(rule, (event.alert,)):
+def _or_removed(
+    event: AlertEvent, rule: AlertingRule, progress: RuleProgress, gone: frozenset[Source]
+) -> AlertEvent:
+    """An alert has not cleared that has labels which the rule no longer gives it, or whose source
+    was removed: its own one, or all that took part."""
+    if event.kind is not EventKind.CLEAR:
+        return event
+    if not fits(rule, (event.alert,)):
         return replace(event, kind=EventKind.REMOVED, reason=LABELS_CHANGED)
+    own = progress.keeps_instance and "instance" in dict(event.alert.labels)
+    if gone and (own or gone.issuperset({*progress.seen, *progress.spoke})):
+        if theirs := concerned(event.alert, gone, own):
+            return replace(event, kind=EventKind.REMOVED, reason=was_removed(theirs))
     return event
 
 
@@ -238,45 +248,50 @@ def _fired(row: InstanceRow) -> tuple[str, Fired]:
     return alert.fingerprint, Fired(alert, row.seen_ms, row.sources)
 
 
-def _dead_sources(progress: RuleProgress, at_ms: int, sources: Sources) -> frozenset[Source]:
+def _lost_sources(
+    progress: RuleProgress, at_ms: int, sources: Sources
+) -> tuple[frozenset[Source], frozenset[Source]]:
     """Those of which a rule no longer knows what it asks: a dead one of what it measures, and of
-    what tells whether it is up, one that is silent."""
+    what tells whether it is up, one that is silent; and those that were removed."""
 
-    def health(source: Source) -> Health:
+    def presence(source: Source) -> Health:
         return _presence(source, sources)
 
-    dead, progress.seen = _dead(progress, progress.seen, progress.measured, sources, at_ms)
-    silent, progress.spoke = _dead(
-        progress, progress.spoke, progress.presence, sources, at_ms, health
+    measured, progress.seen = _lost(
+        progress, progress.seen, progress.measured, sources.touched, sources.health, at_ms
     )
-    return dead | silent
+    said, progress.spoke = _lost(
+        progress, progress.spoke, progress.presence, sources.touched, presence, at_ms
+    )
+    lost = {*measured.items(), *said.items()}
+    dead = frozenset(source for source, health in lost if health is Health.DEAD)
+    return dead, frozenset(source for source, health in lost if health is Health.GONE) - dead
 
 
-def _dead(
+def _lost(
     progress: RuleProgress,
     seen: dict[Source, int],
     asked: Iterable[VectorSelector],
-    sources: Sources,
+    touched: Callable[[VectorSelector], frozenset[Source]],
+    health_of: Callable[[Source], Health],
     at_ms: int,
-    health_of: Callable[[Source], Health] | None = None,
-) -> tuple[frozenset[Source], dict[Source, int]]:
-    """The dead ones among the sources that took part in the last evaluation that succeeded, or in
-    the last one in whose result an alert stood that was kept firing until now; and when each was
-    last seen."""
-    touched = frozenset[Source]().union(seen, *map(sources.touched, asked))
-    health = {one: (health_of or sources.health)(one) for one in touched}
+) -> tuple[dict[Source, Health], dict[Source, int]]:
+    """What became of those, of the sources that took part in the last evaluation that succeeded or
+    in the last one in whose result an alert stood that was kept firing until now, that are not
+    alive; and when each was last seen."""
+    health = {one: health_of(one) for one in frozenset[Source]().union(seen, *map(touched, asked))}
     if all(how is Health.ALIVE for how in health.values()):
-        return frozenset(), dict.fromkeys(health, at_ms)
+        return {}, dict.fromkeys(health, at_ms)
     good_ms = progress.good_ms
-    dead = {
-        source
+    lost = {
+        source: health[source]
         for source, seen_ms in seen.items()
-        if health[source] is Health.DEAD
+        if health[source] in (Health.DEAD, Health.GONE)
         and good_ms is not None
         and good_ms - seen_ms <= progress.lasts_ms
     }
     alive = dict.fromkeys((one for one, how in health.items() if how is Health.ALIVE), at_ms)
-    return frozenset(dead), {source: seen[source] for source in dead} | alive
+    return lost, {source: seen[source] for source in lost} | alive
 
 
 def _presence(source: Source, sources: Sources) -> Health:

@@ -4,7 +4,7 @@ The alert instances themselves resolve exactly as in Prometheus. A `Doubt` is ke
 alert that was firing when its source died or its rule broke, and has not been settled since.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
@@ -359,7 +359,7 @@ def _ended(
         return Verdict((AlertEvent(EventKind.FIRING, alert, now_ms, "known again"),), {})
     silent = {source for source in doubt.sources if health(source) in _KEEPS_DOUBT}
     if not silent and (alert is None or alert.state is AlertState.INACTIVE):
-        return Verdict(() if doubt.over else (_clear(doubt, now_ms, _why(doubt, health)),), {})
+        return Verdict(() if doubt.over else (_settled(doubt, health, now_ms),), {})
     if _given_up(doubt, now_ms, max_ms):
         told = _give_up(doubt, now_ms, max_ms)
         return Verdict((told,), {key: replace(doubt, over=True)})
@@ -370,18 +370,22 @@ def _given_up(doubt: Doubt, now_ms: int, max_ms: int) -> bool:
     return not doubt.over and now_ms - doubt.since_ms >= max_ms
 
 
-def _clear(doubt: Doubt, now_ms: int, reason: str) -> AlertEvent:
+def _settled(doubt: Doubt, health: Callable[[Source], Health], now_ms: int) -> AlertEvent:
+    """It has cleared; or nobody watches it any more, where a source was removed."""
     alert = doubt.alert
     if alert.state is not AlertState.INACTIVE:
         alert = replace(alert, state=AlertState.INACTIVE, resolved_at_ms=now_ms)
-    return AlertEvent(EventKind.CLEAR, alert, now_ms, reason)
-
-
-def _why(doubt: Doubt, health: Callable[[Source], Health]) -> str:
     sources = [source for source in doubt.sources if not is_history(source)]
-    gone = [source for source in sources if health(source) is Health.GONE]
-    if gone:
-        return f"{_names(gone)} was removed from the configuration"
+    if gone := [source for source in sources if health(source) is Health.GONE]:
+        return AlertEvent(EventKind.REMOVED, alert, now_ms, was_removed(gone))
+    return AlertEvent(EventKind.CLEAR, alert, now_ms, _known_again(doubt, sources))
+
+
+def was_removed(sources: Iterable[Source]) -> str:
+    return f"{_names(sources)} was removed"
+
+
+def _known_again(doubt: Doubt, sources: Sequence[Source]) -> str:
     if rules := [source for source in sources if is_alerts(source)]:
         return f"alerts of {_rules(rules)} are known again"
     if sources:

@@ -215,8 +215,8 @@ def test_what_ends_without_being_over_does_not_say_that_it_is() -> None:
 @pytest.mark.parametrize(
     ("wording", "tag", "head"),
     [
-        (EN, "[P0 no longer watched]", "No longer watched after 5m: its rule was removed"),
-        (ZH, "[P0 不再监控]", "5m 后不再监控：其规则已被删除或修改。"),
+        (EN, "[P0 no longer watched]", "After 5m its rule or its source was removed or changed."),
+        (ZH, "[P0 不再监控]", "5m 后其规则或数据来源已被移除或修改。"),
     ],
 )
 def test_without_a_rule_it_is_not_over(wording: Wording, tag: str, head: str) -> None:

@@ -274,6 +274,35 @@ async def test_a_rule_on_up_knows_the_answer() -> None:
     assert kinds(await run(progress, around, 1)) == [EventKind.CLEAR]
 
 
+OTHER = Source("llm", "e:2")
+NAMELESS = [row(1.0)]
+
+
+@pytest.mark.parametrize(
+    ("expr", "rows", "removed", "kind"),
+    [
+        ("m > 0", UP, {ENGINE}, EventKind.REMOVED),
+        ("m > 0", UP, {OTHER}, EventKind.CLEAR),
+        ("rate(m[5m]) > 0", UP, {ENGINE}, EventKind.REMOVED),
+        ("up == 0", UP, {ENGINE}, EventKind.REMOVED),
+        ("sum(m) > 0", NAMELESS, {ENGINE}, EventKind.CLEAR),
+        ("sum(m) > 0", NAMELESS, {ENGINE, OTHER}, EventKind.REMOVED),
+    ],
+)
+@pytest.mark.parametrize("minutes", [1, 4])
+async def test_what_ends_with_its_source_is_not_over(
+    expr: str, rows: Rows, removed: set[Source], kind: EventKind, minutes: int
+) -> None:
+    sources = SetSources({ENGINE: Health.ALIVE, OTHER: Health.ALIVE})
+    around = surroundings({expr: by_time(*[rows] * minutes, [])}, sources=sources)
+    progress = progress_of(alerting(expr))
+    await run(progress, around, 0)
+    sources.healths |= dict.fromkeys(removed, Health.GONE)
+    (event,) = await run(progress, around, *range(1, minutes + 1))
+    assert event.kind is kind
+    assert ("was removed" in event.reason) is (kind is EventKind.REMOVED)
+
+
 async def test_a_rule_on_up_knows_nothing_while_nobody_says_it() -> None:
     sources = SetSources({ENGINE: Health.DEAD})
     around = surroundings({"up == 0": by_time(UP, [], [], UP)}, sources=sources)

@@ -66,18 +66,18 @@ def test_a_clear_is_unknown_while_a_source_is_dead_and_said_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("health", "reason"),
+    ("health", "kind", "reason"),
     [
-        (Health.ALIVE, "llm e:1 answers again"),
-        (Health.GONE, "llm e:1 was removed from the configuration"),
+        (Health.ALIVE, EventKind.CLEAR, "llm e:1 answers again"),
+        (Health.GONE, EventKind.REMOVED, "llm e:1 was removed"),
     ],
 )
-def test_it_ends_when_the_source_answers_or_is_removed(health: Health, reason: str) -> None:
+def test_it_ends_when_the_source_answers_or_is_removed(
+    health: Health, kind: EventKind, reason: str
+) -> None:
     doubts = after((CLEAR,), GONE, {}, frozenset((ENGINE,))).doubts
     verdict = after((), None, doubts, health=healths(engine=health), now_ms=5000)
-    assert [(e.kind, e.at_ms, e.reason) for e in verdict.events] == [
-        (EventKind.CLEAR, 5000, reason)
-    ]
+    assert [(e.kind, e.at_ms, e.reason) for e in verdict.events] == [(kind, 5000, reason)]
     assert verdict.doubts == {}
 
 
