@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    # `-m` looks for libraries in the current directory first: a file there would run in their place
+    del sys.path[0]
+
 import signal
 
 if __name__ == "__main__":  # before the other imports: until it answers these, they would end it
@@ -9,7 +15,6 @@ if __name__ == "__main__":  # before the other imports: until it answers these, 
 
 import logging
 import os
-import sys
 from collections.abc import Sequence
 
 from tocsin_exporter import output

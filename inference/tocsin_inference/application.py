@@ -12,7 +12,15 @@ from starlette.requests import ClientDisconnect
 from tocsin_inference import chat, completions, generate, state, thinking
 from tocsin_inference.answers import Answer
 from tocsin_inference.body_limit import BodyLimit
-from tocsin_inference.errors import Invalid, Malformed, NotAllowed, NotFound, TooLarge, WorkerError
+from tocsin_inference.errors import (
+    Invalid,
+    Malformed,
+    NotAllowed,
+    NotFound,
+    QueueFull,
+    TooLarge,
+    WorkerError,
+)
 from tocsin_inference.guard import Guard
 from tocsin_inference.head import Head
 from tocsin_inference.worker import Worker
@@ -24,7 +32,12 @@ ROUTERS = {
     "thinking": thinking.router,
     "state": state.router,
 }
-HTTP_ERRORS: dict[int, type[Invalid]] = {404: NotFound, 405: NotAllowed, 413: TooLarge}
+HTTP_ERRORS: dict[int, type[WorkerError]] = {
+    404: NotFound,
+    405: NotAllowed,
+    413: TooLarge,
+    429: QueueFull,
+}
 
 
 def application(worker: Worker, version: str, wall: Callable[[], float]) -> FastAPI:
@@ -76,10 +89,11 @@ async def on_http(request: Request, error: Exception) -> Response:
     worker: Worker = request.app.state.worker
     if isinstance(error.__cause__, ClientDisconnect):  # nobody was refused anything
         worker.metrics.refuse("cancelled", worker.clock())
-    elif request.method == "POST" and error.status_code in (400, 413):
+    elif request.method == "POST" and error.status_code in (400, 413, 429):
         worker.metrics.refuse("rejected", worker.clock())
-    body = HTTP_ERRORS.get(error.status_code, Invalid)(str(error.detail)).body()
-    return Answer(body, status_code=error.status_code, headers=error.headers)
+    answer = HTTP_ERRORS.get(error.status_code, Invalid)(str(error.detail))
+    headers = answer.headers() | dict(error.headers or {})
+    return Answer(answer.body(), status_code=error.status_code, headers=headers)
 
 
 async def on_bug(request: Request, error: Exception) -> Response:

@@ -28,7 +28,7 @@ async def chat(request: Request, body: ChatBody) -> Response:
         return [worker.model.encode(worker.model.chat_prompt(messages), special=False)]
 
     size = sum(len(message["content"]) for message in messages)
-    (generation,) = await worker.begin(1, encode, size, ask)
+    (generation,) = await worker.begin([size], encode, ask)
     about = head(f"chatcmpl-{uuid4().hex}", worker.model.name, request.app.state.wall())
     if body.stream:
         return EventStream(stream(generation, about, body.include_usage), [generation])

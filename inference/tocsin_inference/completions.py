@@ -32,7 +32,7 @@ async def completions(request: Request, body: CompletionBody) -> Response:
     def encode() -> list[list[int]]:
         return [worker.model.encode(p, special=True) if isinstance(p, str) else p for p in prompts]
 
-    generations = await worker.begin(len(prompts), encode, sum(map(len, prompts)), ask)
+    generations = await worker.begin([*map(len, prompts)], encode, ask)
     about = head(f"cmpl-{uuid4().hex}", worker.model.name, request.app.state.wall())
     about |= {"object": "text_completion"}
     if body.stream:

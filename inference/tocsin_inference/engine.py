@@ -201,6 +201,19 @@ class Engine:
                 f"{count} prompts in one request: at most {most} fit, send fewer", "prompt"
             )
 
+    def check_sizes(self, sizes: Sequence[int]) -> None:
+        """Raises TooLong for a prompt of more characters than any text that fits has.
+
+        To find the tokens of a text takes time and 100 times its bytes, however long it is.
+        """
+        most = self.longest * self.model.longest_token
+        if sizes and max(sizes) > most:
+            raise TooLong(
+                f"a prompt of {max(sizes)} characters does not fit into {self.longest} tokens: "
+                f"no text of more than {most} does",
+                "prompt",
+            )
+
     def make_room(self, count: int) -> None:
         """Raises QueueFull or EngineStopped unless `count` more requests may be submitted now."""
         if not self.alive:

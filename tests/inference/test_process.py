@@ -216,3 +216,16 @@ def test_what_its_user_may_not_open_is_named(
         code = main(["--port", "0", "--cache-dir", str(tmp_path / "cache"), *given])
     (line,) = [x for x in capfd.readouterr().err.splitlines() if x.startswith("tocsin worker: ")]
     assert code == 1 and said.format(tmp_path / shut) in line and "Permission denied; " in line
+
+
+@pytest.mark.parametrize(
+    "command", [WORKER, [str(Path(sys.executable).parent / "tocsin"), "worker"]]
+)
+def test_no_file_of_the_current_directory_runs_in_place_of_a_library(
+    command: list[str], tmp_path: Path
+) -> None:
+    for name in ("argparse", "logging", "h2", "uvicorn", "tocsin_exporter"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of the current directory')")
+    help_ = [*command, "--help"]
+    done = subprocess.run(help_, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "--model-path" in done.stdout, done.stderr

@@ -29,8 +29,9 @@ def installed() -> bool:
 
 
 def command(*arguments: str) -> list[str]:
-    """How to start the worker as a process of its own."""
-    return [sys.executable, "-m", PACKAGE, *arguments]
+    """How to start the worker as a process of its own. `-P`: no file of the current directory may
+    run in place of a library."""
+    return [sys.executable, "-P", "-m", PACKAGE, *arguments]
 
 
 def become_worker(arguments: Sequence[str]) -> NoReturn:

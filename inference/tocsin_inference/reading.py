@@ -1,0 +1,30 @@
+"""What clients send, read beside the event loop: bodies are parsed, long prompts tokenized."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Reader:
+    """One piece of work at a time, on a thread of its own: together they would take memory without
+    bound, and hold the interpreter so long that nobody could read `/metrics`."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "reading")
+        self._running: set[Future[Any]] = set()
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """The result of `work`, when its turn comes; a cancelled caller gives its turn up."""
+        job = self._thread.submit(work)
+        self._running.add(job)
+        job.add_done_callback(self._running.discard)
+        return await asyncio.wrap_future(job)
+
+    def busy(self) -> bool:
+        """Whether work runs, which nothing can stop."""
+        return bool(self._running)

@@ -1,0 +1,43 @@
+"""One piece of work at a time, beside the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from tocsin_inference.reading import Reader
+
+
+async def test_one_at_a_time_and_what_is_given_up_never_runs() -> None:
+    reader, go, begun = Reader(), threading.Event(), []
+
+    def first() -> str:
+        begun.append("first")
+        go.wait(10)
+        return "done"
+
+    tasks = [asyncio.create_task(reader.run(work)) for work in (first, lambda: begun.append("b"))]
+    last = asyncio.create_task(reader.run(lambda: begun.append("last")))
+    async with asyncio.timeout(10):
+        while not begun:
+            await asyncio.sleep(0)
+        tasks[1].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await tasks[1]
+        assert begun == ["first"] and reader.busy()
+        go.set()
+        assert await tasks[0] == "done"
+        await last
+    assert begun == ["first", "last"] and not reader.busy()
+
+
+async def test_an_error_is_the_callers() -> None:
+    def fails() -> None:
+        raise ValueError("no")
+
+    reader = Reader()
+    with pytest.raises(ValueError, match="no"):
+        await reader.run(fails)
+    assert not reader.busy()
