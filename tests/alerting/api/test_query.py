@@ -106,10 +106,21 @@ def over(query: str, start: str = str(START), end: str = str(START + 600), step:
     return "query_range", [("query", query), ("start", start), ("end", end), ("step", step)]
 
 
+FARTHEST = ("9.3e15", "-9.3e15", "9.2233e15", "-9.22337203685477e15", "9.2e18")
+FIXED = (
+    "m @ {}",
+    "rate(m[5m] @ {})",
+    "rate(m[5m:1s] @ {} offset 292y)",
+    "m @ {} offset -292y",
+    "absent(m @ {})",
+    "rate(m[292y] @ {})",
+)
 QUERIES: list[tuple[str, Pairs]] = [
     *(instant(text) for text in ("m", "m[5m]", "1", "1e-9", "-0", '"te\\"xt"', "time()", "nosuch")),
     *(instant(text) for text in ("sum(m)", "m > 1", "vector(1) / 0", 'm{text=~".*日.*"}', "NaN")),
     *(instant("1", time=at) for at in ("5", "5.5", "1.23456", "2023-11-14T22:13:20.5Z", "-7")),
+    *(instant(text.format(at)) for at in FARTHEST for text in FIXED),
+    *(over(FIXED[1].format(at)) for at in FARTHEST),
     *(instant("1", time=at) for at in ("noon", "2023-11-14", "2023-11-14T22:13:20")),
     *(instant("1", timeout=text) for text in ("x", "10s", "1.5")),
     *(instant(text) for text in ("", "sum(", "up{", "foo(1)", "1 +", "m offset", "rate(m)", "#")),

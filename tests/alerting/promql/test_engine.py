@@ -392,3 +392,22 @@ def test_labels_that_double_have_a_bound_and_are_not_kept(doubled: str) -> None:
     tracemalloc.stop()
     assert most < 200_000_000 and kept < 10_000_000
     assert len(vector(engine, 'label_join(requests_total, "a", "-", "code", "code")')) == 2
+
+
+@pytest.mark.parametrize("at", ["9.3e15", "-9.3e15", "9.2e18", "-9.22337203685477e15"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "requests_total @ {}",
+        "increase(requests_total[292y * 5] @ {} offset 292y * 5)",
+        "requests_total smoothed @ {}",
+        "rate(requests_total[5m] anchored @ {})",
+        "max_over_time(rate(requests_total[292y:30w] @ {0} offset -292y)[292y:30w] @ {0})",
+    ],
+)
+def test_nothing_is_at_the_ends_of_time(query: str, at: str) -> None:
+    engine = Engine(steady())
+    assert vector(engine, query.format(at)) == {}
+    matrix = engine.evaluate_range(query.format(at), 0, 10 * MINUTE, MINUTE).value
+    assert isinstance(matrix, Matrix)
+    assert list(matrix) == []

@@ -20,6 +20,7 @@ from tocsin_alerting.store.selection import Selection
 _DENSE = 4  # columns a step, or steps a column: with more, columns are looked at one by one
 _MANY = 1_000_000  # cells of an answer: with more, see first whether there is anything
 _CELLS = 2**17  # read at once
+_FARTHEST_MS = 2**63 - 2**53  # what @ may fix, with room for the offsets and ranges of any nesting
 
 
 def span_ms(duration: Duration, context: Context, negative: bool = False) -> int:
@@ -44,7 +45,7 @@ def moments(
     times = context.steps.times
     if at is not None:
         fixed = {Edge.START: context.query.start_ms, Edge.END: context.query.end_ms}
-        moment = fixed[at] if isinstance(at, Edge) else at
+        moment = fixed[at] if isinstance(at, Edge) else max(-_FARTHEST_MS, min(at, _FARTHEST_MS))
         times = times - context.steps.start_ms + moment if slides else np.full_like(times, moment)
     offset_ms = span_ms(offset, context, negative=True)
     return times - offset_ms if offset_ms else times
