@@ -16,10 +16,11 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 
 from tocsin_exporter.lookup import Lookup
 
-MOST_INTERIM = 5  # answers with 1xx before the one that counts, as Go's client allows
+MOST_INTERIMS = 5  # answers with 1xx before the one that counts, as Go's client allows
+MOST_LINES = 1000  # of headers: each costs 3 us, in which nobody else has a turn
 _READS_A_TURN = 16
-_STATUS_LINE = re.compile(rb"^HTTP/\d\.\d ([1-9])", re.MULTILINE)
-_LONGEST_START = len("HTTP/1.1 1")
+_INTERIM = re.compile(rb"HTTP/\d\.\d 1")
+_STATUS_BYTES = len("HTTP/1.1 100")
 
 SocketOptions = Iterable[tuple[Any, ...]]
 _GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
@@ -57,7 +58,7 @@ class _Stream(httpcore2.AsyncNetworkStream):
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
         self._reads = 0
-        self._interim: _Interim | None = None
+        self._head: _Head | None = None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
         self._reads += 1
@@ -68,12 +69,12 @@ class _Stream(httpcore2.AsyncNetworkStream):
                 data = await self._stream.receive(max_bytes)
             except anyio.EndOfStream:
                 return b""
-        if self._interim is not None and self._interim.over(data):
-            self._interim = None
+        if self._head is not None and self._head.over(data):
+            self._head = None
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
-        self._interim = _Interim()  # what comes next begins an answer
+        self._head = _Head()  # what comes next begins an answer
         if buffer:
             async with _limited(timeout, httpcore2.WriteTimeout, httpcore2.WriteError):
                 await self._stream.send(buffer)
@@ -110,28 +111,38 @@ class _Stream(httpcore2.AsyncNetworkStream):
         return raw if info == "socket" else _readable(raw)
 
 
-class _Interim:
-    """Counts the answers with 1xx that come before the one that counts."""
+class _Head:
+    """The lines before the body of an answer, and those of the answers with 1xx before it."""
 
     def __init__(self) -> None:
-        self._count = 0
+        self._lines = self._interims = 0
+        self._begins, self._interim = True, True
         self._held = b""
 
     def over(self, data: bytes) -> bool:
-        """Whether the answer that counts has begun. Raises RemoteProtocolError for too many."""
-        data = self._held + data
-        for begun in _STATUS_LINE.finditer(data):
-            if begun[1] != b"1":
+        """Whether the body has begun. Raises RemoteProtocolError for too many answers or lines."""
+        data, start = self._held + data, 0
+        while (end := data.find(b"\n", start)) >= 0:
+            if self._ends_with(data[start:end]):
                 return True
-            self._count += 1
-            if self._count > MOST_INTERIM:
+            start = end + 1
+        self._held = data[start : start + _STATUS_BYTES]
+        return False
+
+    def _ends_with(self, line: bytes) -> bool:
+        self._lines += 1
+        if self._lines > MOST_LINES:
+            raise httpcore2.RemoteProtocolError(f"more than {MOST_LINES} lines of headers")
+        if line in (b"", b"\r"):
+            self._begins = True
+            return not self._interim
+        if self._begins:
+            self._begins, self._interim = False, _INTERIM.match(line) is not None
+            self._interims += self._interim
+            if self._interims > MOST_INTERIMS:
                 raise httpcore2.RemoteProtocolError(
-                    f"more than {MOST_INTERIM} interim answers (1xx), and none that counts"
+                    f"more than {MOST_INTERIMS} answers with 1xx, and none after them"
                 )
-        # The beginning of a line that is not whole; what was counted is not held.
-        self._held = data[data.rfind(b"\n") + 1 :][:_LONGEST_START]
-        if _STATUS_LINE.match(self._held):
-            self._held = b"-"
         return False
 
 
