@@ -186,6 +186,23 @@ def test_a_sender_of_thousands_of_sources_and_its_limit(place: Neighbourhood) ->
     place.page_seconds(source="newcomer")
 
 
+def test_a_flood_of_new_series(place: Neighbourhood) -> None:
+    """The write that raised a fault waited half a minute behind those before it."""
+    at_ms = time.time_ns() // 10**6
+    names = [(("__name__", "new"), ("job", "new"), ("n", str(n))) for n in range(2500)]
+    bodies = [
+        write_request([((*one, ("instance", str(of))), [(at_ms, 1.0)]) for one in names])
+        for of in range(40)
+    ]
+
+    def trial() -> None:
+        with ThreadPoolExecutor(40) as pool:
+            senders = [f"new-{of}/1" for of in range(40)]
+            assert set(pool.map(place.write, bodies, senders)) <= {204, 400, 503}
+
+    place.pages_during(trial, growth_mib=400)
+
+
 def test_rules_that_would_take_all_time_and_memory(careless: Neighbourhood) -> None:
     """Texts of 4.9 GB and of 47 s; their alerts fire all the same."""
     careless.pages_during(lambda: None)

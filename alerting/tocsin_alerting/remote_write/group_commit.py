@@ -3,12 +3,12 @@ one write of the log. Each way between threads costs as much as some hundred sam
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 from tocsin_alerting.remote_write.receipt import Receipt
 from tocsin_alerting.store.senders import UNKNOWN, Sender
@@ -39,10 +39,45 @@ class _Request:
             self.answer.set_exception(self.outcome)
 
 
+class _Waiting:
+    """Requests that wait, by sender. In turn the next is the shortest, and the oldest of the sender
+    that was served longest ago: a flood of long ones holds up no short one, nor one sender another.
+
+    No order is promised among them: who wants one waits for the answer before it sends the next.
+    """
+
+    def __init__(self) -> None:
+        self._by_sender: dict[Sender, list[_Request]] = {}
+        self._shortest = True  # is the next one
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_sender.values()))
+
+    def add(self, request: _Request) -> None:
+        self._by_sender.setdefault(request.sender, []).append(request)
+
+    def next(self) -> _Request | None:
+        """It stays among them."""
+        if not self._shortest:
+            return next((requests[0] for requests in self._by_sender.values()), None)
+        every = chain.from_iterable(self._by_sender.values())
+        return min(every, key=lambda one: len(one.body), default=None)
+
+    def take(self, request: _Request) -> None:
+        self._shortest = not self._shortest
+        self.remove(request)
+
+    def remove(self, request: _Request) -> None:
+        requests = self._by_sender.pop(request.sender)
+        requests.remove(request)
+        if requests:
+            self._by_sender[request.sender] = requests  # after all others
+
+
 class GroupCommit:
-    """`receive` is called by `executor`, for one request after the other in their order; `logged`
-    is done when all that was taken so far would outlive the process (None: it never would). While
-    the log does not move it may give the same future again.
+    """`receive` is called by `executor`, for one request after the other; `logged` is done when all
+    that was taken so far would outlive the process (None: it never would). While the log does not
+    move it may give the same future again.
     """
 
     def __init__(
@@ -54,7 +89,7 @@ class GroupCommit:
     ) -> None:
         self._receive, self._executor, self._logged = receive, executor, logged
         self._log_seconds = log_seconds
-        self._waiting: deque[_Request] = deque()
+        self._waiting = _Waiting()
         self._unlogged: dict[Future[None], set[_Request]] = {}
         self._lock = threading.Lock()
         self._at_work = False
@@ -65,7 +100,7 @@ class GroupCommit:
         loop = asyncio.get_running_loop()
         request = _Request(body, now_ms, sender, loop.create_future())
         with self._lock:
-            self._waiting.append(request)
+            self._waiting.add(request)
             idle, self._at_work = not self._at_work, True
         if idle:
             self._begin(loop, request)
@@ -86,24 +121,33 @@ class GroupCommit:
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         while group := self._group():
-            for one in group:
-                try:
-                    one.outcome = self._receive(one.body, one.now_ms, one.sender)
-                except BaseException as error:  # why: whatever it is, the others are received
-                    one.outcome = error
-                one.body = b""  # it may wait for the log as long as a disk hangs
             self._commit(loop, group)
 
     def _group(self) -> list[_Request]:
-        """Those that wait, as many as may wait for each other. Without any the work is done."""
+        """Receives those that wait, as many as may wait for each other; who comes meanwhile may be
+        among them. Without any the work is done."""
         group: list[_Request] = []
-        size = 0
         with self._lock:
-            while self._waiting and (not group or size + len(self._waiting[0].body) < GROUP_BYTES):
-                group.append(self._waiting.popleft())
-                size += len(group[-1].body)
-            self._at_work = bool(group)
+            size, most = 0, max(1, len(self._waiting))
+        while len(group) < most and (one := self._take(size if group else None)) is not None:
+            size += len(one.body)
+            group.append(one)
+            try:
+                one.outcome = self._receive(one.body, one.now_ms, one.sender)
+            except BaseException as error:  # why: whatever it is, the others are received
+                one.outcome = error
+            one.body = b""  # it may wait for the log as long as a disk hangs
         return group
+
+    def _take(self, group_bytes: int | None) -> _Request | None:
+        """The next of a group with so many bytes, or of one that has none yet; None: it is done."""
+        with self._lock:
+            one, begun = self._waiting.next(), group_bytes is not None
+            if one is None or (begun and (group_bytes or 0) + len(one.body) >= GROUP_BYTES):
+                self._at_work = begun
+                return None
+            self._waiting.take(one)
+            return one
 
     def _commit(self, loop: asyncio.AbstractEventLoop, group: Sequence[_Request]) -> None:
         outcomes = [one.outcome for one in group]

@@ -1,4 +1,4 @@
-"""Requests that wait together: received in their order, answered once the log has them."""
+"""Requests that wait together: received in fair turns, answered once the log has them."""
 
 import asyncio
 import gc
@@ -84,6 +84,53 @@ async def test_those_that_wait_together_share_one_write_and_fare_each_for_itself
         one.set_result(None)
     assert await settled([*first, *tasks]) == [1, 1, "not what it says", 3]
     assert len(site.asked) == 2
+
+
+FLOOD = [Sender("192.0.2.1", f"flood-{number}") for number in range(20)]
+VICTIM = Sender("192.0.2.2", "Prometheus")
+
+
+async def received_while_it_waits(sent: Sequence[tuple[bytes, Sender]]) -> list[bytes]:
+    """What a receiver that was at work when all of it was sent receives then, in its order."""
+    site = Site()
+    first = site.send(b"first")
+    await asyncio.to_thread(site.begun.wait)
+    receipt = site.commits.receipt
+    tasks = [asyncio.create_task(receipt(body, 1, sender)) for body, sender in sent]
+    await asyncio.sleep(0)  # they wait
+    site.open.set()
+    async with asyncio.timeout(LONG):
+        while not all(one.done() for one in (*first, *tasks)):
+            for asked in site.asked:
+                if not asked.done():
+                    asked.set_result(None)
+            await asyncio.sleep(0.001)
+    assert await settled(tasks) == [1] * len(sent)
+    return site.received[1:]
+
+
+@pytest.mark.parametrize("victim", [VICTIM, FLOOD[0]], ids=["another", "of the same sender"])
+async def test_a_short_request_waits_for_no_flood_of_long_ones(victim: Sender) -> None:
+    """A fault's write waited half a minute for requests of 5,000 new series each."""
+    flood = [(b"%d" % at * 20_000, FLOOD[at % 20]) for at in range(10, 90)]
+    received = await received_while_it_waits([*flood, (b"fault", victim)])
+    assert received.index(b"fault") < 2
+    assert sorted(received) == sorted(body for body, _ in [*flood, (b"fault", victim)])
+
+
+async def test_senders_take_turns() -> None:
+    """Whatever the lengths: of each that waits one, before there is a second of any."""
+    flood = [(b"%d" % at * 1000, FLOOD[at % 5]) for at in range(10, 60)]
+    mine = b"as long as the others".ljust(2500)
+    received = await received_while_it_waits([*flood, (mine, VICTIM)])
+    assert received.index(mine) <= 2 * 6
+
+
+async def test_a_long_request_has_its_turn_among_short_ones() -> None:
+    long = b"long" * 1000
+    short = [(b"%d" % at, FLOOD[at % 20]) for at in range(10, 90)]
+    received = await received_while_it_waits([*short[:40], (long, VICTIM), *short[40:]])
+    assert received.index(long) <= 2 * 21
 
 
 async def test_what_is_received_next_need_not_wait_for_the_log() -> None:
