@@ -140,7 +140,7 @@ class App:
         # remote write -> store
         self.receiver = Receiver(self.store)
         self.hosts = own_hosts(host_names(config))
-        self.writes = Threads(1, "write")
+        self.writes = Threads(1, "write").begin()
         # store -> PromQL -> rules
         self.engine = Engine(self.store, config.promql.semantics)
         self.groups = Groups(self._surroundings(), config.evaluation_interval)
@@ -154,7 +154,7 @@ class App:
         self.rounds = self._rule_rounds()
         self.asides = (self.journal.asides, shelf.set_aside)
         self.clock.on_move(self._moved, *(one.move for one in self.asides))
-        self.queries = Threads(Limits().at_once, "query")
+        self.queries = Threads(Limits().at_once, "query").begin()
         self.engines: Engines | None = None
 
     async def serve(self) -> None:
@@ -343,7 +343,7 @@ class App:
     def _surroundings(self) -> Surroundings:
         config = self.setup.config
         watched, ready = (partial(getattr, self.agent, name) for name in ("sources", "ready"))
-        threads = [Threads(RULE_THREADS, name) for name in ("rules", "disk", "texts")]
+        threads = [Threads(RULE_THREADS, name).begin() for name in ("rules", "disk", "texts")]
         return Surroundings(
             engine=RuleQueries(self.engine, threads, self.store.sealed_at, self.clock.monotonic),
             write=self.store.append_rules,
@@ -370,8 +370,7 @@ class App:
         """What keeps pages from going out yet; "" when nothing does."""
         if not self.agent.ready:
             return UNREAD
-        waiting = [one.group.name for one in self.rounds.waiting(self.clock.now_ms())]
-        return f"rule groups have not run yet: {', '.join(waiting)}" if waiting else ""
+        return self.rounds.unready(self.clock.now_ms())
 
     def _moved(self, delta_ms: int) -> None:
         """The wall clock was set: whatever holds a time moves with it, before anyone looks."""

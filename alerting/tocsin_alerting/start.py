@@ -44,6 +44,7 @@ from tocsin_exporter.connections import (
 )
 from tocsin_exporter.engine_access import place
 from tocsin_exporter.server import Scrapes
+from tocsin_exporter.threads import room_for
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,10 @@ _WORKERS = {  # those that only our own worker reads
     "API_KEYS": "the key of an engine is in its bearer_token_file, our own in web.token_file",
     "MODEL_PATH": "write worker: {model_path: ...}, or name the engine that serves it",
 }
+
+
+LEAST_THREADS = 24  # the agent's own, with a few for the moment
+LATER_THREADS = 8  # of them, those that begin when the loop runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,12 +215,13 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
 
     os.umask(directory.PRIVATE)
     heap.share(os.environ)
-    output.install()
-    raise_descriptor_limit()
-    logs.configure(log_level, log_format)
-    _warn_of_variables(os.environ)
-    keep_capabilities_to_ourselves()
     try:
+        _need_threads(LEAST_THREADS)
+        output.install()
+        raise_descriptor_limit()
+        logs.configure(log_level, log_format)
+        _warn_of_variables(os.environ)
+        keep_capabilities_to_ourselves()
         config = configured(options)
         _warn_of_unread(os.environ, variables_read(config))
         held = directory.Held(Path(config.storage.path))
@@ -241,12 +247,35 @@ def run(options: Options, log_level: str, log_format: Any) -> int:
         setup.sockets.extend(_local_socket(config))
         _warn_of_paging(config, options.listen_addresses)
         heap.settle()
+        for channel in setup.channels.values():
+            channel.begin()
+        app = App(setup)
+        _need_threads(LATER_THREADS)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(App(setup).serve())
+            runner.run(app.serve())
     except (InvalidDocument, CannotStart, SchemaTooNew, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 2 if isinstance(error, WrongUsage) else 1
+    except RuntimeError as error:
+        if "new thread" not in str(error):
+            raise
+        sys.stderr.write(f"{_no_threads(room_for(LEAST_THREADS))}\n")
+        return 1
     return 0
+
+
+def _need_threads(least: int) -> None:
+    """Raises CannotStart where there is no room for as many more."""
+    if (room := room_for(least)) < least:
+        raise CannotStart(_no_threads(room))
+
+
+def _no_threads(room: int) -> str:
+    return (
+        f"there is room for {room} more threads, and pages need at least {LEAST_THREADS} and one"
+        " for each receiver given by name; raise the limit for this user or container"
+        " (TasksMax= of the unit, pids limit of the container, ulimit -u)"
+    )
 
 
 def connection_limits(options: Options, config: Config) -> Limits:

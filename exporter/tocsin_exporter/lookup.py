@@ -36,13 +36,18 @@ def resolve(host: str) -> Sequence[Address]:
 class Lookup:
     """The names that one owner asks for: each is looked up once at a time, and one after the other.
 
-    `owner` names the thread, which begins when it is first needed, or with `begin`.
+    `owner` names the thread, which begins when it is first needed, or by `begin`.
     """
 
     def __init__(self, owner: str, resolve: Resolve = resolve) -> None:
         self.threads = Threads(1, f"lookup {owner}")
         self._resolve = resolve
         self._running: dict[str, Future[Sequence[Address]]] = {}
+
+    def begin(self, host: str) -> None:
+        """Its thread now, if `host` needs one; raises RuntimeError where it cannot be had."""
+        if _literal(host) is None:
+            self.threads.begin()
 
     async def addresses(self, host: str) -> Sequence[Address]:
         """Raises OSError for a name without an address, and where there is no thread to ask on.

@@ -28,21 +28,29 @@ class Threads(Executor):
         self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
 
+    def begin(self) -> "Threads":
+        """All of them now; raises RuntimeError where they cannot be had."""
+        while len(self._threads) < self.most:
+            self._begin_one()
+        return self
+
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future: Future[T] = Future()
         self._jobs.put((future, partial(fn, *args, **kwargs)))
         if len(self._threads) < self.most:
-            name = f"{self._name}-{len(self._threads)}"
-            thread = threading.Thread(target=self._serve, name=name, daemon=True)
             try:
-                thread.start()
+                self._begin_one()
             except RuntimeError:  # tried again with the next job; those that there are go on
                 if not self._threads:
                     future.cancel()
                     raise
-            else:
-                self._threads.append(thread)
         return future
+
+    def _begin_one(self) -> None:
+        name = f"{self._name}-{len(self._threads)}"
+        thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
 
     def _serve(self) -> None:
         while True:
@@ -56,6 +64,23 @@ class Threads(Executor):
             else:
                 future.set_result(result)
             del future, work
+
+
+def room_for(count: int) -> int:
+    """How many threads more there is room for now, up to `count`."""
+    free, begun = threading.Event(), list[threading.Thread]()
+    try:
+        while len(begun) < count:
+            thread = threading.Thread(target=free.wait, name="room", daemon=True)
+            thread.start()
+            begun.append(thread)
+    except RuntimeError:  # "can't start new thread"
+        pass
+    finally:
+        free.set()
+    for thread in begun:
+        thread.join()
+    return len(begun)
 
 
 async def result_of(work: Future[T]) -> T:

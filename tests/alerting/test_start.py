@@ -4,6 +4,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -351,3 +352,29 @@ def test_the_connections_are_those_of_flag_and_configuration(tmp_path: Path) -> 
         file.write_text(f"web: {{trusted_proxies: [{proxy}]}}\n")
         with pytest.raises(InvalidDocument, match=wrong):
             configured(options)
+
+
+NO_THREADS = """
+import sys, threading
+from tocsin_alerting.start import Options, run
+begin, left = threading.Thread.start, [int(sys.argv[1])]
+def limited(self):
+    if left[0] <= 0:
+        raise RuntimeError("can't start new thread")
+    left[0] -= 1
+    begin(self)
+threading.Thread.start = limited
+sys.exit(run(Options(storage_path="data", listen_addresses=["127.0.0.1:0"]), "warn", "logfmt"))
+"""
+
+
+@pytest.mark.parametrize("room", [0, 10, 30])
+def test_without_room_for_the_threads_that_pages_need_it_refuses_in_words(
+    tmp_path: Path, room: int
+) -> None:
+    """It started, said that it was ready, and paged nobody."""
+    command = [sys.executable, "-c", NO_THREADS, str(room)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    said = done.stderr.splitlines()[-1]
+    assert "more threads, and pages need at least" in said and "TasksMax" in said

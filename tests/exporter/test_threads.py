@@ -8,7 +8,7 @@ import time
 import pytest
 
 from support.exhausted import no_threads
-from tocsin_exporter.threads import Threads
+from tocsin_exporter.threads import Threads, room_for
 
 HANGS = """
 import time
@@ -55,3 +55,21 @@ def test_where_there_is_no_room_for_more_the_threads_that_there_are_go_on() -> N
     threads.submit(int).result(5)
     with no_threads():
         assert threads.submit(divmod, 7, 2).result(5) == (3, 1)
+
+
+def test_threads_that_have_begun_are_there_when_there_is_room_for_none() -> None:
+    threads = Threads(2, "query").begin()
+    with no_threads():
+        busy = threading.Barrier(2, timeout=5)
+        for work in [threads.submit(busy.wait) for _ in range(2)]:
+            work.result(5)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            Threads(1, "query").begin()
+
+
+def test_how_many_more_there_is_room_for() -> None:
+    before = threading.active_count()
+    assert room_for(5) == 5
+    assert threading.active_count() <= before
+    with no_threads():
+        assert room_for(5) == 0

@@ -69,6 +69,9 @@ class Apprise:
         said.append(ending(result))
         return result
 
+    def begin(self) -> None:
+        self._threads.begin()
+
     async def close(self) -> None:
         """Nothing stays open between messages."""
 

@@ -36,4 +36,7 @@ class Channel(Protocol):
         self, notification: Notification, now_ms: int, transcript: list[str] | None = None
     ) -> Outcome: ...
 
+    def begin(self) -> None:
+        """Take the threads that sending needs: later there may be none. Raises RuntimeError."""
+
     async def close(self) -> None: ...

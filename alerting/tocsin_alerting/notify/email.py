@@ -58,6 +58,9 @@ class Email:
             transcript += [masked(line, self._secrets()) for line in (*said, ending(result))]
         return result
 
+    def begin(self) -> None:
+        self.lookup.begin(self._settings.host)
+
     async def close(self) -> None:
         """Nothing stays open between messages."""
 

@@ -41,5 +41,8 @@ class Log:
             transcript.append(line)
         return Done(detail=LOGGED)
 
+    def begin(self) -> None:
+        """It needs none."""
+
     async def close(self) -> None:
         """Nothing to close."""

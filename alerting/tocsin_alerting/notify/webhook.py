@@ -3,6 +3,8 @@
 import asyncio
 import json
 from hashlib import sha256
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from tocsin_alerting.http import (
     Lookup,
@@ -87,6 +89,11 @@ class Webhook:
         if isinstance(result, RetryAt | Permanent):
             said.append(f"! {result.error}")
         return result
+
+    def begin(self) -> None:
+        through_proxy = self._settings.proxy_from_environment and getproxies()
+        host = urlsplit(self._url.value).hostname
+        self.lookup.begin("" if through_proxy or host is None else host)
 
     async def close(self) -> None:
         await self._client.aclose()

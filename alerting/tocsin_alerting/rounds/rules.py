@@ -26,7 +26,7 @@ from tocsin_alerting.rules.alert import (
 )
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.journal import InstanceJournal, InstanceRow
-from tocsin_alerting.rules.progress import GroupProgress, RuleProgress
+from tocsin_alerting.rules.progress import GroupProgress, RuleHealth, RuleProgress
 from tocsin_alerting.rules.rule import AlertingRule, Group
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.engine_access import EngineAccess
@@ -188,6 +188,15 @@ class RuleRounds:
             for one in self._groups.all
             if not _has_run(one) and self._groups.slot(one, due_ms) > one.loaded_ms
         ]
+
+    def unready(self, now_ms: int) -> str:
+        """Why rules page nobody: some have not run yet, or not a single one can be evaluated."""
+        if waiting := [one.group.name for one in self.waiting(now_ms)]:
+            return f"rule groups have not run yet: {', '.join(waiting)}"
+        rules = [rule for one in self._groups.all for rule in one.rules]
+        if not rules or any(rule.health is not RuleHealth.ERR for rule in rules):
+            return ""
+        return f"no rule can be evaluated: {rules[0].last_error}"
 
     async def _report(
         self, progress: GroupProgress, events: Sequence[AlertEvent], now_ms: int

@@ -55,6 +55,8 @@ class Scripted:
     ) -> Outcome:
         return await self._send(notification)
 
+    def begin(self) -> None: ...
+
     async def close(self) -> None:
         self.closed = True
 

@@ -8,6 +8,7 @@ from standardwebhooks import Webhook as Verifier
 
 from support.authority import Authority
 from support.broken_server import broken_server, drip, garbage, half_close, reset, silence
+from support.exhausted import no_threads
 from support.hanging_names import DOMAIN, hanging_names
 from support.notifications import NEW_YEAR_MS, notification
 from support.webhook_sink import Answer, WebhookSink
@@ -232,3 +233,20 @@ async def test_a_name_of_a_proxy_that_hangs_holds_up_no_other(
             assert isinstance(await hook.send(notification(), NEW_YEAR_MS), RetryAt)
         await hook.close()
     assert asked == {f"proxy{DOMAIN}": 1}
+
+
+async def test_a_receiver_that_began_needs_no_thread_when_there_is_room_for_none() -> None:
+    async with WebhookSink() as sink:
+        named = _webhook(url=sink.url.replace("127.0.0.1", "localhost"))
+        named.begin()
+        with no_threads():
+            by_address = _webhook(url=sink.url)
+            by_address.begin()
+            for hook in (named, by_address):
+                assert isinstance(await hook.send(notification(), NEW_YEAR_MS), Done)
+                await hook.close()
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                _webhook(url="http://localhost/").begin()
+            unbegun = _webhook(url="http://localhost/")
+            result = await unbegun.send(notification(), NEW_YEAR_MS)
+            assert isinstance(result, RetryAt) and "no thread to look up" in result.error

@@ -34,6 +34,8 @@ class Ear:
         self._told.append((round(minutes, 2), notification.reason.value))
         return Done()
 
+    def begin(self) -> None: ...
+
     async def close(self) -> None: ...
 
 

@@ -23,6 +23,7 @@ from tocsin_alerting.incidents.journal import Journal
 from tocsin_alerting.incidents.memory_journal import MemoryJournal
 from tocsin_alerting.incidents.notification import Reason
 from tocsin_alerting.incidents.outcome import Done
+from tocsin_alerting.promql.evaluation.budget import QueryTimeout
 from tocsin_alerting.rounds.rules import Instances, RuleRounds, after_ms, troubled_targets
 from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind
 from tocsin_alerting.rules.groups import Groups
@@ -60,7 +61,8 @@ class World:
         self.clock = Clock(lambda: START_MS / 1000 + loop.time(), loop.time)
         self.down: Rows = [row(1.0, __name__="down", target="a")]
         self.old: Rows = []
-        script = {"down == 1": lambda _: self.down, "old == 1": lambda _: self.old}
+        self.fails = False
+        script = {"down == 1": self._down, "old == 1": lambda _: self.old}
         around = surroundings(script, sources=SetSources({Source("j", "a"): Health.ALIVE}))
         self.groups = Groups(around, SECOND)
         self.desk = desk(config(), journal, lambda: 0.0)
@@ -69,6 +71,11 @@ class World:
             self.groups, self.desk, kept, self.clock, nothing_awaited(self.clock)
         )
         self._files = [RuleFile("f.yml", groups)]
+
+    def _down(self, _at_ms: int) -> Rows:
+        if self.fails:
+            raise QueryTimeout("it takes too long")
+        return self.down
 
     async def run(self, seconds: float) -> None:
         now_ms = self.clock.now_ms()
@@ -201,6 +208,27 @@ def test_a_group_that_is_due_and_has_not_run_is_named() -> None:
         waiting = world.rounds.waiting
         assert not waiting(START_MS + 5 * SECOND)  # in time: it may be waiting for its sources
         assert [one.group.name for one in waiting(START_MS + 7 * SECOND)] == ["fast"]
+        assert "not run yet: fast" in world.rounds.unready(START_MS + 7 * SECOND)
+
+    in_virtual_time(story)
+
+
+def test_where_no_rule_can_be_evaluated_it_is_not_ready_and_says_why() -> None:
+    """It said that it was, and paged nobody."""
+
+    async def story() -> None:
+        world = World(MemoryJournal(), FAST)
+        await world.run(5)
+        assert world.rounds.unready(world.clock.now_ms()) == ""
+        world.fails = True
+        running = asyncio.ensure_future(world.rounds.run())
+        await asyncio.sleep(5)
+        why = world.rounds.unready(world.clock.now_ms())
+        assert why.startswith("no rule can be evaluated: ") and "it takes too long" in why
+        world.fails = False
+        await asyncio.sleep(5)
+        assert world.rounds.unready(world.clock.now_ms()) == ""
+        running.cancel()
 
     in_virtual_time(story)
 
