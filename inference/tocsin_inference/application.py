@@ -20,6 +20,7 @@ from tocsin_inference.errors import (
     QueueFull,
     TooLarge,
     WorkerError,
+    cut,
 )
 from tocsin_inference.guard import Guard
 from tocsin_inference.head import Head
@@ -32,6 +33,7 @@ ROUTERS = {
     "thinking": thinking.router,
     "state": state.router,
 }
+_MOST_ERRORS = 5  # of a body, in its answer
 HTTP_ERRORS: dict[int, type[WorkerError]] = {
     404: NotFound,
     405: NotAllowed,
@@ -77,8 +79,8 @@ async def on_malformed(request: Request, error: Exception) -> Response:
     """422 with what is wrong and where in the body."""
     assert isinstance(error, RequestValidationError)
     found = [
-        f"{'.'.join(str(part) for part in e['loc'][1:]) or 'body'}: {e['msg']}"
-        for e in error.errors()
+        f"{cut('.'.join(str(part) for part in e['loc'][1:])) or 'body'}: {cut(e['msg'], 300)}"
+        for e in error.errors()[:_MOST_ERRORS]
     ]
     return await on_error(request, Malformed("; ".join(found)))
 

@@ -8,7 +8,7 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 
-from tocsin_inference.errors import Invalid
+from tocsin_inference.errors import Invalid, cut, shown
 from tocsin_inference.generation import Ask
 from tocsin_inference.sampling import Sampling
 from tocsin_inference.worker import Worker
@@ -28,6 +28,11 @@ TopP = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 TopK = Annotated[int, Field(ge=-1, le=2**31 - 1)]
 Limit = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Text = Annotated[str, Field(min_length=1)]
+# A list says what is wrong with its first bad entry: with all of them it held the loop for seconds.
+_LIST = Field(fail_fast=True)
+_CONVERSATION = 2048  # messages, and parts of one, as in OpenAI's API
+LARGE = 64 << 10  # bytes: less is parsed in milliseconds, and not worth a thread
+MOST_VALUES = 1 << 16  # texts, lists and objects of one body; numbers are token ids, and are cheap
 _SEEDS = 2**31
 # name -> the values that mean "off"; anything else is asked for and not to be had
 _NOT_OFFERED: dict[str, tuple[Any, ...]] = {
@@ -80,7 +85,7 @@ class OpenAIBody(Body):
     top_p: TopP | None = None
     top_k: TopK = 0
     seed: int | None = None
-    stop: str | list[str] | None = None
+    stop: str | Annotated[list[str], _LIST] | None = None
     ignore_eos: bool = False
     stream: bool = False
     stream_options: StreamOptions | None = None
@@ -93,7 +98,7 @@ class OpenAIBody(Body):
         """Raises Invalid for a known field whose effect this worker does not have."""
         for name, value in (self.model_extra or {}).items():
             if value not in _NOT_OFFERED.get(name, (value,)):
-                raise Invalid(f"{name}={value!r} is not supported by this worker", name)
+                raise Invalid(f"{name}={shown(value)} is not supported by this worker", name)
 
     def ask(self, worker: Worker, limit: int | None) -> Ask:
         """The parameters with the worker's defaults filled in. Raises Invalid."""
@@ -101,6 +106,8 @@ class OpenAIBody(Body):
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         if len(stop) > 16:
             raise Invalid("at most 16 stop strings", "stop")
+        if "" in stop:
+            raise Invalid("a stop string is empty: leave it out", "stop")
         how = ask(worker, limit, self.temperature, self.top_p, max(self.top_k, 0), self.seed, stop)
         return replace(how, ignore_eos=self.ignore_eos)
 
@@ -127,7 +134,9 @@ class Message(BaseModel):
     that chat templates know; there is no `tool`, since tools are not offered."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Part] | None = None
+    content: str | Annotated[list[Part], Field(max_length=_CONVERSATION, fail_fast=True)] | None = (
+        None
+    )
     tool_calls: list[Any] | None = None
     function_call: Any = None
 
@@ -151,14 +160,21 @@ class Message(BaseModel):
 class ChatBody(OpenAIBody):
     """`POST /v1/chat/completions`"""
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[
+        list[Message], Field(min_length=1, max_length=_CONVERSATION, fail_fast=True)
+    ]
     max_completion_tokens: Limit | None = None
 
 
 class CompletionBody(OpenAIBody):
     """`POST /v1/completions`: prompts as text or as token ids."""
 
-    prompt: str | list[str] | list[int] | list[list[int]]
+    prompt: (
+        str
+        | Annotated[list[str], _LIST]
+        | Annotated[list[int], _LIST]
+        | Annotated[list[Annotated[list[int], _LIST]], _LIST]
+    )
 
     def prompts(self) -> list[str] | list[list[int]]:
         """One entry a prompt."""
@@ -177,9 +193,9 @@ class OwnBody(Body):
         known = list(cls.model_fields)
         for key in given if isinstance(given, dict) else ():
             if key not in known:
-                near = get_close_matches(key, known, 1)
+                near = get_close_matches(key[:100], known, 1)
                 hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-                said = {"key": repr(key), "hint": hint}
+                said = {"key": shown(key), "hint": hint}
                 raise PydanticCustomError("unknown_key", "unknown key {key}: {hint}", said)
         return given
 
@@ -197,7 +213,7 @@ class GenerateBody(OwnBody):
 class BatchBody(OwnBody):
     """`POST /batch_generate`"""
 
-    prompts: Annotated[list[Text], Field(min_length=1)]
+    prompts: Annotated[list[Text], Field(min_length=1, fail_fast=True)]
     max_length: Limit | None = None
     temperature: Temperature | None = None
 
@@ -212,35 +228,53 @@ class ThinkingBody(OwnBody):
 
 
 class JsonRoute(APIRoute):
-    """A route that refuses text with half a character in it, wherever in the body it stands.
-
-    JSON can write one half of a surrogate pair (`"\\ud83d"`, an emoji that was cut in two). Python
-    takes it for text, and then neither the tokenizer nor the answer can be encoded.
-    """
+    """A route whose bodies are parsed by `parse`, large ones beside the event loop."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler, given a request whose `json` refuses such text."""
+        """The handler, given a request whose `json` is that."""
         handle = super().get_route_handler()
 
         async def checked(request: Request) -> Response:
-            return await handle(_WholeText(request.scope, request.receive))
+            return await handle(_JsonRequest(request.scope, request.receive))
 
         return checked
 
 
-class _WholeText(Request):
+class _JsonRequest(Request):
     async def json(self) -> Any:
-        body = await super().json()
-        if _cannot_hold_halves(await self.body()):
-            return body
-        for place, text in _texts(body, ()):
-            if _HALF.search(text):
-                at = ".".join(map(_shown, place)) or "body"
-                shown = _shown(text[-40:])
-                raise HTTPException(
-                    400, f"{at}: holds half a character ({shown}), not Unicode text"
-                )
-        return body
+        raw = await self.body()
+        if len(raw) <= LARGE:
+            return parse(raw)
+        worker: Worker = self.app.state.worker
+        return await worker.reader.run(lambda: parse(raw))
+
+
+def parse(raw: bytes) -> Any:
+    """The JSON value of a body. Raises ValueError where it is none, HTTPException 400 for more than
+    MOST_VALUES values, and for text with half a character in it, wherever in the body it stands.
+
+    JSON can write one half of a surrogate pair (`"\\ud83d"`, an emoji that was cut in two). Python
+    takes it for text, and then neither the tokenizer nor the answer can be encoded.
+    """
+    if b"\0" not in raw and raw.count(b'"') - raw.count(b'\\"') > 2 * MOST_VALUES:
+        raise _too_many()  # before a second is spent on it: nobody is answered meanwhile
+    body = json.loads(raw)
+    halves = not _cannot_hold_halves(raw)
+    for count, (place, value) in enumerate(_values(body), 1):
+        if count > MOST_VALUES:
+            raise _too_many()
+        if halves and isinstance(value, str) and _HALF.search(value):
+            text = _shown(value[-40:])
+            raise HTTPException(
+                400, f"{_path(place)}: holds half a character ({text}), not Unicode text"
+            )
+    return body
+
+
+def _too_many() -> HTTPException:
+    return HTTPException(
+        400, f"body: has more than {MOST_VALUES} texts, lists and objects: send fewer"
+    )
 
 
 _ESCAPED_HALF = re.compile(rb"\\u[dD][89a-fA-F]|\x00")  # a zero byte: the body is not in UTF-8
@@ -256,20 +290,50 @@ def _cannot_hold_halves(raw: bytes) -> bool:
 
 
 def _shown(part: object) -> str:
-    return part if isinstance(part, str) and not _HALF.search(part) else json.dumps(part)
+    return cut(part if isinstance(part, str) and not _HALF.search(part) else json.dumps(part))
 
 
-def _texts(value: Any, place: tuple[object, ...]) -> Iterator[tuple[tuple[object, ...], str]]:
-    """Every string of a JSON value, keys included, with the keys that lead to it."""
-    if isinstance(value, str):
-        yield place, value
-    elif isinstance(value, dict):
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a value stands in a body: a key, and the place of what has it."""
+
+    outer: _Place | None
+    key: object
+
+
+def _path(place: _Place | None) -> str:
+    keys: list[str] = []
+    while place is not None:
+        keys.append(_shown(place.key))
+        place = place.outer
+    return cut(".".join(reversed(keys))) or "body"
+
+
+def _values(body: Any) -> Iterator[tuple[_Place | None, Any]]:
+    """Every text, list and object of a JSON value, keys included; its cost is that of their number,
+    however deep they stand."""
+    yield None, body
+    inside = [_entries(None, body)]
+    while inside:
+        for place, value in inside[-1]:
+            yield place, value
+            if not isinstance(value, str):
+                inside.append(_entries(place, value))
+                break
+        else:
+            inside.pop()
+
+
+def _entries(outer: _Place | None, value: Any) -> Iterator[tuple[_Place, Any]]:
+    if isinstance(value, dict):
         for key, inner in value.items():
-            yield (*place, key), key
-            yield from _texts(inner, (*place, key))
+            yield _Place(outer, key), key
+            if isinstance(inner, str | list | dict):
+                yield _Place(outer, key), inner
     elif isinstance(value, list):
         for i, inner in enumerate(value):
-            yield from _texts(inner, (*place, i))
+            if isinstance(inner, str | list | dict):
+                yield _Place(outer, i), inner
 
 
 def ask(

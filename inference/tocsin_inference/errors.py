@@ -8,10 +8,26 @@ error rate that a client can raise would page people for nothing.
 from __future__ import annotations
 
 import asyncio
+import reprlib
 from typing import Literal
 
 Outcome = Literal["success", "error", "timeout", "cancelled", "rejected"]
 OUTCOMES: tuple[Outcome, ...] = ("success", "error", "timeout", "cancelled", "rejected")
+
+_MOST_SHOWN = 100
+_MOST_MESSAGE = 1000
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _MOST_SHOWN
+
+
+def shown(value: object) -> str:
+    """A client's own value as Python writes it, in 100 characters at most."""
+    return cut(_SHORT.repr(value))
+
+
+def cut(text: str, most: int = _MOST_SHOWN) -> str:
+    """The first `most` characters of `text`."""
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 class WorkerError(Exception):
@@ -24,7 +40,7 @@ class WorkerError(Exception):
     retry_after: int | None = None  # seconds, where the same request may succeed later
 
     def __init__(self, message: str, param: str | None = None) -> None:
-        super().__init__(message)
+        super().__init__(cut(message, _MOST_MESSAGE))
         self.param = param
         self.counted = False
 

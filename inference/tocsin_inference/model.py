@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tocsin_inference.errors import Invalid
+from tocsin_inference.errors import Invalid, cut
 from tocsin_inference.weights import Source, WeightsError, one_line, remedy, unreadable
 
 _FAST_BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
@@ -64,7 +64,9 @@ class Model:
         try:
             encoded = backend.encode_batch_fast([text], add_special_tokens=special)[0]
         except Exception as error:  # why: it depends on the text alone, and is the client's to mend
-            raise Invalid(f"the tokenizer cannot read this text: {error}", "prompt") from error
+            raise Invalid(
+                f"the tokenizer cannot read this text: {cut(str(error))}", "prompt"
+            ) from error
         return list(encoded.ids)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -80,9 +82,8 @@ class Model:
                 list(messages), tokenize=False, add_generation_prompt=True
             )
         except Exception as error:  # why: a template is the model's code and may raise anything
-            raise Invalid(f"the chat template refuses these messages: {error}", "messages") from (
-                error
-            )
+            said = f"the chat template refuses these messages: {cut(str(error))}"
+            raise Invalid(said, "messages") from error
         return str(text)
 
 

@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from tocsin_inference import memory, reference
 from tocsin_inference.answers import Answer
-from tocsin_inference.errors import EngineStopped, NotFound
+from tocsin_inference.errors import EngineStopped, NotFound, shown
 from tocsin_inference.worker import Worker
 
 router = APIRouter()
@@ -91,7 +91,7 @@ async def one_model(request: Request, name: str) -> Response:
     """Its entry of the list. Raises NotFound for any other name."""
     worker: Worker = request.app.state.worker
     if name != worker.model.name:
-        raise NotFound(f"no model {name!r} here, only {worker.model.name!r}", "model")
+        raise NotFound(f"no model {shown(name)} here, only {worker.model.name!r}", "model")
     return Answer(described(request))
 
 
