@@ -91,7 +91,8 @@ class Webhook:
         return result
 
     def begin(self) -> None:
-        through_proxy = self._settings.proxy_from_environment and getproxies()
+        proxies = getproxies().keys() & {"http", "https", "all"}
+        through_proxy = self._settings.proxy_from_environment and proxies
         host = urlsplit(self._url.value).hostname
         self.lookup.begin("" if through_proxy or host is None else host)
 
