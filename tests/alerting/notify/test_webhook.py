@@ -214,7 +214,7 @@ async def test_names_that_hang_hold_up_no_other_receiver() -> None:
             tried = [hook.send(notification(), NEW_YEAR_MS) for hook in hung]
             results = await asyncio.gather(*tried)
         async with WebhookSink() as sink:
-            hook = _webhook(url=sink.url.replace("127.0.0.1", "localhost"), timeout="20s")
+            hook = _webhook(url=f"http://localhost:{sink.port}/", timeout="20s")
             assert isinstance(await hook.send(notification(), NEW_YEAR_MS), Done)
             await hook.close()
         for one in hung:
@@ -237,10 +237,10 @@ async def test_a_name_of_a_proxy_that_hangs_holds_up_no_other(
 
 async def test_a_receiver_that_began_needs_no_thread_when_there_is_room_for_none() -> None:
     async with WebhookSink() as sink:
-        named = _webhook(url=sink.url.replace("127.0.0.1", "localhost"))
+        named = _webhook(url=f"http://localhost:{sink.port}/")
         named.begin()
         with no_threads():
-            by_address = _webhook(url=sink.url)
+            by_address = _webhook(url=f"http://127.0.0.1:{sink.port}/")
             by_address.begin()
             for hook in (named, by_address):
                 assert isinstance(await hook.send(notification(), NEW_YEAR_MS), Done)
