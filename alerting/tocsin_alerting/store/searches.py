@@ -83,7 +83,7 @@ class Searches:
         there = looked.still(rows) if looked else own
         others = np.setdiff1d(there, own)
         labels = mine + rows.labels(others.tolist())
-        generation = looked.generation if looked else -1
+        generation = looked.generation if looked and looked.volume is rows else -1
         found = Search(rows, generation, mine, labels, np.concatenate([own, others]))
         self._keep(key, found)
         return found

@@ -186,7 +186,10 @@ def _aligned(chosen: Mapping[Source, Chosen], strays: Strays | None) -> Iterator
     """What was chosen, without the rows of strays."""
     apart = {one.source: one.rows for one, _ in strays.held} if strays else {}
     for source, one in chosen.items():
-        if source in apart:
+        if strays is not None and source in strays.sources and not one.whole:
+            known = set(strays.labels)  # of these one may have got its row back meanwhile
+            yield one.only(np.flatnonzero([series not in known for series in one.labels]))
+        elif source in apart:
             yield one.only(np.flatnonzero(~np.isin(one.rows, apart[source])))
         else:
             yield one

@@ -62,3 +62,25 @@ def test_a_selector_of_thousands_of_matchers_is_not_kept() -> None:
     kept = [chooser.search(sets, Verdicts(), loose)[1] for sets in (short, short, long, long)]
     assert kept[0] is kept[1]
     assert kept[2] is not kept[3]
+
+
+def test_what_was_found_is_nothing_of_another_a_moment_later() -> None:
+    tables: dict[Source, Table] = {}
+    chooser = Chooser(tables, threading.Lock())
+    rows = Rows(NO_LIMIT, chooser.changed)
+    tables[Source("j", "i")] = Table(rows)
+    for number in (1, 2):
+        rows.take(labels(n="1", number=str(number)))
+    found = chooser.search(selector(1), Verdicts(), Loose(Rows(NO_LIMIT, chooser.changed)))
+    rows.release([0])
+    rows.take(labels(n="2"))
+    assert chooser.still(found).series.labels == (labels(n="1", number="2"),)
+
+
+def test_the_time_is_looked_at_before_each_matcher() -> None:
+    looks: list[bool] = []
+    rows = Rows(NO_LIMIT, lambda: None)
+    rows.take(labels(n="1"))
+    matchers = tuple(Matcher("n", MatchOp.NOT_EQUAL, str(at)) for at in range(2, 102))
+    rows.search((matchers,), Verdicts(lambda: looks.append(True)))
+    assert len(looks) >= 100

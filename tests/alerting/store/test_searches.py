@@ -53,3 +53,14 @@ def test_equal_series_are_one_set() -> None:
     before = searches.series(EVERY, (series("a"),))
     assert searches.series(EVERY, (series("a"),)) is before
     assert searches.series(EVERY, (series("b"),)) is not before
+
+
+def test_what_was_found_in_a_volume_is_not_taken_for_that_of_the_next() -> None:
+    gone, rows = Rows(NO_LIMIT, lambda: None), Rows(NO_LIMIT, lambda: None)
+    gone.take(series("gone"))
+    rows.take(series("here"))
+    searches = Searches()
+    looked = searches.look(HERE, gone, EVERY, Verdicts())
+    assert looked.labels == (series("gone"),)
+    assert searches.find(HERE, rows, EVERY, (), looked).labels == ()
+    assert find(searches, rows, ()).labels == (series("here"),)

@@ -1,6 +1,6 @@
 """What a selector chose holds while others take and release rows."""
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tocsin_alerting.store.loose import Loose
@@ -42,7 +42,12 @@ def check_owners(one: Chosen) -> None:
     assert one.table.rows.labels(one.rows.tolist()) == one.labels
 
 
+TAKEN_OVER: Changes = [(False, 0, False), (False, 1, True)]  # one row, by another series
+
+
 @settings(deadline=None, max_examples=300)
+@example(EVEN, [(False, 0, True)], [[], [], TAKEN_OVER], [])
+@example(EVEN, [(False, 0, True)], [], TAKEN_OVER)
 @given(st.sampled_from(SETS), CHANGES, st.lists(CHANGES, max_size=6), CHANGES)
 def test_nobody_gets_the_row_of_another(
     sets: MatcherSets, before: Changes, during: list[Changes], after: Changes
