@@ -59,7 +59,12 @@ class Pace:
         most_ms = min(2.5 * usual_ms, window_ms / 2 if two else window_ms)
         if two and self.intervals and self._once(t0_ms, t1_ms):
             return False
-        for start_ms, end_ms in (*self.gaps, (self.last_ms, now_ms)):
+        silences = (*self.gaps, (self.last_ms, now_ms))
+        lost_ms = max((end - t0_ms for start, end in self.gaps if start <= t0_ms < end), default=0)
+        late_ms = max((t1_ms - start for start, end in silences if start < t1_ms <= end), default=0)
+        if lost_ms > window_ms / 10 and lost_ms + late_ms > most_ms:
+            return False  # each would do alone
+        for start_ms, end_ms in silences:
             if end_ms - start_ms <= most_ms:
                 continue
             silent_ms = min(end_ms, t1_ms) - max(start_ms, t0_ms)

@@ -4,7 +4,7 @@ import asyncio
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from support.rule_texts import alerting, group
@@ -167,6 +167,7 @@ async def test_a_source_that_is_silent_for_hours_is_not_removed(expr: str) -> No
     ours=st.booleans(),
     spells=st.lists(st.tuples(st.integers(1, 120), st.booleans()), max_size=8),
 )
+@example(RULES[0], 5, False, [(5, False), (15, True), (10, False)])  # a little at both ends
 def test_no_pattern_of_silence_makes_a_clear(
     expr: str, every_s: int, ours: bool, spells: list[tuple[int, bool]]
 ) -> None:
