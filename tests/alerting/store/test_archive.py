@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,26 @@ def test_a_query_reads_what_memory_has_no_longer(tmp_path: Path) -> None:
     assert [one.values.tolist() for one in tracks.series] == [
         [float(4 * i + 1000 * s) for i in range(300)] for s in range(2)
     ]
+    kept.archive.let_go()
+
+
+def test_segments_are_searched_while_others_use_them(tmp_path: Path) -> None:
+    """The store itself asks them what is newest, and whoever writes waits for the store."""
+    kept = Kept(tmp_path)
+    hours(kept, 0, 5)
+    looks: list[bool] = []
+
+    def check() -> None:
+        other = threading.Thread(target=lambda: looks.append(NODE in kept.shelf.newest()))
+        other.start()
+        other.join(10)
+        assert not other.is_alive()
+
+    chosen = ((*EVERY[0], *(Matcher("a", MatchOp.NOT_EQUAL, str(at)) for at in range(20))),)
+    selection = kept.store.select(chosen, 0, END_OF_TIME, check)
+    assert len(selection.series) == 2
+    assert all(looks)
+    assert len(looks) >= 3 * 20  # columns, pairs and segments
     kept.archive.let_go()
 
 
