@@ -38,7 +38,7 @@ class BodyLimit:
             self._held += _over(read) - _over(before)
             if read > self._most:
                 raise self._refusal()
-            if _over(read) and self._held > self._most_held:
+            if self._held > self._most_held:
                 raise HTTPException(429, "too many large requests are open: try again later")
             return message
 

@@ -274,6 +274,9 @@ async def test_the_longest_text_that_fits_is_served(shared: WorkerServer) -> Non
     reply = await shared.client.post("/v1/completions", json=body)
     assert reply.status_code == 200, reply.text
     assert reply.json()["usage"]["prompt_tokens"] == CONTEXT - 1
+    body |= {"prompt": [START * 2100] * 2}  # together they are longer than one may be
+    reply = await shared.client.post("/v1/completions", json=body)
+    assert reply.status_code == 200, reply.text
 
 
 async def test_the_time_of_a_request_runs_while_its_prompt_waits_to_be_read(tiny: Model) -> None:
