@@ -132,7 +132,7 @@ async def test_a_disk_that_hangs_fails_those_alone_that_need_it(store: Watched) 
             await asyncio.sleep(0)
 
 
-async def _answers(asked: RuleQueries, query: Expr) -> bool:
+async def _answers(asked: RuleQueries, query: str | Expr) -> bool:
     try:
         return bool((await asked.instant(query, NOW)).value)
     except QueryTimeout:
@@ -150,3 +150,30 @@ async def test_a_query_that_waits_for_a_thread_in_vain_is_not_run_later(store: W
         while not await _answers(asked, far[4]):
             await asyncio.sleep(0)
     assert len(store.threads) == 3 and where(store) == ["disk"] * 3
+
+
+async def test_what_waits_for_others_that_are_slow_is_answered(store: Watched) -> None:
+    """Eight queries of 50 ms in two threads, where each may take 120."""
+    asked = queries(store, sealed_before_ms=NOW - HOUR, most_seconds=0.12)
+    store.seconds = 0.05
+    far = [parse(f"max_over_time(m[{hours}h])") for hours in range(2, 10)]
+    found = await asyncio.gather(*(asked.instant(one, NOW) for one in far))
+    assert all(one.value for one in found)
+
+
+async def test_templates_that_gave_up_waiting_leave_no_query_behind(store: Watched) -> None:
+    """They wait less than a query may take; the threads that hang are known all the same."""
+    asked = queries(store)
+    store.answers.clear()
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await asked.instant("m", NOW)
+    for _ in range(20):
+        with pytest.raises(QueryTimeout, match="does the disk hang"):
+            await asked.instant("m", NOW)
+    store.answers.set()
+    async with asyncio.timeout(30):
+        while not await _answers(asked, "m"):
+            await asyncio.sleep(0)
+    assert len(store.threads) == 3
