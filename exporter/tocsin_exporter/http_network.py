@@ -45,7 +45,10 @@ class Network(httpcore2.AsyncNetworkBackend):
             try:
                 for option in socket_options or ():
                     connected.setsockopt(*option)
-                return _Stream(await SocketStream.from_socket(connected))
+                stream = await SocketStream.from_socket(connected)
+                # As anyio's own connections: else all that comes is taken, however much it is.
+                stream._transport.pause_reading()  # type: ignore[attr-defined]
+                return _Stream(stream)
             except BaseException:
                 connected.close()
                 raise
