@@ -20,11 +20,12 @@ from tocsin_alerting.incidents.message import (
 )
 from tocsin_alerting.incidents.notification import Reason
 from tocsin_alerting.incidents.policy import Target
+from tocsin_alerting.incidents.ready_queue import ReadyQueue
 
 Gate = Callable[[Message], int | None]
 Way = tuple[int, Target]
 Kind = tuple[str, str]  # severity, alertname
-Entry = tuple[str, int, int, str]  # severity, turn, id, key
+Order = tuple[str, int, int]  # severity, turn, id
 MOST_SENDING = 32  # of a receiver that are claimed at once; P0 and P1 may be twice as many
 CLOSED = frozenset({Reason.CLOSED_BY_HAND, Reason.CLOSED_UNKNOWN})
 ENDED = frozenset({Reason.RESOLVED, Reason.FIRED_AND_RESOLVED, Reason.GIVEN_UP, Reason.UNWATCHED})
@@ -36,8 +37,9 @@ class Outbox:
     is.
 
     `most_sending` messages of a receiver are handed out at a time; the rest can still be withdrawn.
-    The worst severity goes first, and of one severity the alerts by turns: five thousand messages
-    of one do not hold up the first of another.
+    The worst severity goes first. Of one severity a receiver gets alternately the one whose turn it
+    is and the newest page: five thousand messages hold up neither the first of another alert nor
+    the next of the same. Turns go round the alerts.
     """
 
     def __init__(
@@ -49,15 +51,16 @@ class Outbox:
         self._waiting: dict[str, None] = {}
         self._of: dict[int, dict[str, None]] = {}
         self._later: list[tuple[int, str, int | None]] = []  # when, key, the message's due time
-        self._ready: list[Entry] = []
+        self._ready: dict[str, ReadyQueue] = {}  # by receiver
         self._stopped: dict[str, None] = {}
         self._busy: dict[Way, str] = {}
         self._behind: dict[Way, list[str]] = {}
         self._sending: Counter[str] = Counter()
-        self._crowded: dict[str, list[Entry]] = {}
         self._turns: dict[str, int] = {}
         self._next_turn: dict[Kind, int] = {}
         self._turn: Counter[str] = Counter()
+        self._batches: dict[str, int] = {}  # what was decided in one moment is a batch
+        self._last_batch, self._last_at_ms, self._claims = 0, 0, 0
 
     def __len__(self) -> int:
         return len(self._all)
@@ -73,7 +76,7 @@ class Outbox:
         if message.state in WAITING:
             self._waiting[message.key] = None
         else:
-            for kept in (self._waiting, self._turns, self._stopped):
+            for kept in (self._waiting, self._turns, self._batches, self._stopped):
                 kept.pop(message.key, None)
 
     def put(self, message: Message) -> None:
@@ -175,8 +178,11 @@ class Outbox:
         """
         marked: list[Message] = []
         while len(marked) < limit and (chosen := self._first(now_ms, goes_at)) is not None:
-            severity = chosen.notification.severity
-            self._turn[severity] = max(self._turn[severity], self._turns[chosen.key])
+            ready, severity = self._ready[chosen.target.receiver], chosen.notification.severity
+            if ready.by_turn:
+                self._turn[severity] = max(self._turn[severity], self._turns[chosen.key])
+            self._claims += 1
+            ready.take(chosen.key, self._claims)
             marked.append(claimed(chosen, now_ms))
             self.put(marked[-1])
         return marked
@@ -197,63 +203,55 @@ class Outbox:
                 self._plan(self._all[key])
 
     def _first(self, now_ms: int, goes_at: Gate) -> Message | None:
-        """The worst message that may go now; those before it are put where they wait."""
+        """The worst message that may go now; those before it are put where they wait.
+
+        Of one severity the receiver that was served longest ago is the next.
+        """
         self._ripen(now_ms)
-        while self._ready or self._make_room():
-            message = self._all.get(self._next_entry()[-1])
-            if message is None or not _unsent(message):
-                continue  # cancelled, or on its way
-            if message.next_at_ms > now_ms:  # tried again later, or the clock went back a little
-                self._plan(message)
-                continue
-            if self._is_behind(message):
-                continue
-            at_ms = goes_at(message)
-            if at_ms is not None and at_ms <= now_ms:
-                self._make_ready(message)  # until it is claimed
+        heads = (self._head(ready, now_ms, goes_at) for ready in self._ready.values())
+        return min((head for head in heads if head), key=self._place, default=None)
+
+    def _head(self, ready: ReadyQueue, now_ms: int, goes_at: Gate) -> Message | None:
+        """The next message to a receiver, unless it has no room: it stays there until claimed."""
+        while (key := ready.first()) is not None:
+            message = self._earliest(key, ready)
+            if message is not None and not self._has_room(message):
+                return None
+            if message is not None and self._goes(message, now_ms, goes_at):
                 return message
-            self._stopped[message.key] = None
-            if at_ms is not None:
-                heapq.heappush(self._later, (at_ms, message.key, message.due_at_ms))
+            ready.remove(message.key if message else key)
         return None
 
-    def _next_entry(self) -> Entry:
-        """The worst that is ready, or one to the same receiver that is worse and found no room."""
-        entry = heapq.heappop(self._ready)
-        message = self._all.get(entry[-1])
-        crowd = self._crowded.get(message.target.receiver) if message else None
-        return heapq.heappushpop(crowd, entry) if crowd else entry
+    def _earliest(self, key: str, ready: ReadyQueue) -> Message | None:
+        """Of what is ready to the same addressee about the same incident, what was said first."""
+        message = self._all.get(key)
+        if message is None or not _unsent(message):
+            return None  # cancelled, or on its way
+        others = self._of.get(message.notification.incident, {})
+        waiting = [self._all[one] for one in others if one in ready]
+        same = (one for one in waiting if _way(one) == _way(message) and _unsent(one))
+        return min(same, key=self._order, default=message)
 
-    def _is_behind(self, message: Message) -> bool:
-        """Whether it waits: for one to the same addressee, or for room with its receiver."""
-        way, entry = _way(message), self._entry(message)
-        if way in self._busy:
-            self._behind.setdefault(way, []).append(message.key)
-        elif self._has_room(message):
+    def _goes(self, message: Message, now_ms: int, goes_at: Gate) -> bool:
+        """Whether it may go now; if not, it is put where it waits."""
+        if message.next_at_ms > now_ms:  # tried again later, or the clock went back a little
+            self._plan(message)
             return False
-        else:
-            heapq.heappush(self._crowded.setdefault(message.target.receiver, []), entry)
-        return True
+        if _way(message) in self._busy:
+            self._behind.setdefault(_way(message), []).append(message.key)
+            return False
+        at_ms = goes_at(message)
+        if at_ms is not None and at_ms <= now_ms:
+            return True
+        self._stopped[message.key] = None
+        if at_ms is not None:
+            heapq.heappush(self._later, (at_ms, message.key, message.due_at_ms))
+        return False
 
     def _has_room(self, message: Message) -> bool:
         """What is claimed cannot be taken back: few at a time, and the urgent find room still."""
         most = 2 * self._most if message.urgent else self._most
         return self._sending[message.target.receiver] < most
-
-    def _make_room(self) -> bool:
-        """Whether some message that found no room with its receiver does now."""
-        for receiver, crowd in list(self._crowded.items()):
-            while crowd:
-                message = self._all.get(crowd[0][-1])
-                if message is not None and _unsent(message):
-                    if self._has_room(message):
-                        heapq.heappush(self._ready, heapq.heappop(crowd))
-                        return True
-                    break
-                heapq.heappop(crowd)
-            if not crowd:
-                del self._crowded[receiver]
-        return False
 
     def _ripen(self, now_ms: int) -> None:
         """What is due becomes ready; what was not reported in time is to be sent again."""
@@ -273,7 +271,10 @@ class Outbox:
         return message if message and message.due_at_ms == due_at_ms is not None else None
 
     def _make_ready(self, message: Message) -> None:
-        heapq.heappush(self._ready, self._entry(message))
+        severity, turn, number = self._order(message)
+        newest = (severity, not message.is_page, -self._batches[message.key], number)
+        ready = self._ready.setdefault(message.target.receiver, ReadyQueue())
+        ready.add(message.key, ((severity, turn, number), newest))
 
     def _line_up(self, message: Message) -> None:
         """Its turn is the one after the last of its kind, or the present one."""
@@ -283,10 +284,16 @@ class Outbox:
         kind = (sent.severity, sent.group_labels.get("alertname", ""))
         turn = max(self._next_turn.get(kind, 0), self._turn[sent.severity])
         self._turns[message.key], self._next_turn[kind] = turn, turn + 1
+        if sent.at_ms != self._last_at_ms:  # later, or the clock went back
+            self._last_batch, self._last_at_ms = self._last_batch + 1, sent.at_ms
+        self._batches[message.key] = self._last_batch
 
-    def _entry(self, message: Message) -> Entry:
-        severity, key = message.notification.severity, message.key
-        return severity, self._turns[key], message.id, key
+    def _place(self, message: Message) -> tuple[str, int, Order]:
+        ready, order = self._ready[message.target.receiver], self._order(message)
+        return message.notification.severity, ready.served, order
+
+    def _order(self, message: Message) -> Order:
+        return message.notification.severity, self._turns[message.key], message.id
 
     def _plan(self, message: Message) -> None:
         due_at_ms = message.due_at_ms
@@ -329,6 +336,7 @@ class Outbox:
                 if message.state not in WAITING:
                     self._stopped.pop(message.key, None)
                     self._turns.pop(message.key, None)
+                    self._batches.pop(message.key, None)
                     del self._all[message.key]
                     del self._of[number][message.key]
             if not self._of.get(number):

@@ -134,6 +134,26 @@ async def test_the_first_of_another_kind_does_not_wait_for_five_thousand() -> No
     assert numbers == sorted(numbers)
 
 
+async def test_the_next_of_the_same_kind_does_not_wait_for_five_thousand_either() -> None:
+    """Another engine goes down two seconds later; those before it go on in their order."""
+    one = await Floor(config()).open()
+    storm = [fires(alert("EngineDown", "P0", target=str(number))) for number in range(MANY)]
+    await one.desk.handle(storm, one.now)
+    told = []
+    for claimed in range(20):
+        if claimed == 10:
+            one.now += 2 * SECOND
+            await one.desk.handle([fires(alert("EngineDown", "P0", target="late"))], one.now)
+        for delivery in await one.desk.claim(one.now, 8):
+            await one.desk.delivered(delivery, Done(), one.now)
+            told.append(delivery.notification)
+    for receiver in {sent.receiver for sent in told}:
+        targets = [sent.group_labels["target"] for sent in told if sent.receiver == receiver]
+        late = targets.index("late")
+        assert targets[:late] + targets[late + 1 :] == [str(n) for n in range(len(targets) - 1)]
+        assert len(targets) // 2 <= late <= len(targets) // 2 + 2
+
+
 async def test_a_storm_is_written_in_parts_and_the_worst_first(tmp_path: Path) -> None:
     """A transaction of everything took seconds, and the journal was declared down."""
     written: list[int] = []

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from support.notifications import notification
 from tocsin_alerting.incidents.message import Message, MessageState, claimed, lease_over
+from tocsin_alerting.incidents.notification import Reason
 from tocsin_alerting.incidents.outbox import Outbox
 from tocsin_alerting.incidents.schedule import Schedule
 from tocsin_alerting.incidents.timer import Timer, TimerKind
@@ -41,6 +42,7 @@ class Plain:
     def __init__(self) -> None:
         self.all: dict[str, Message] = {}
         self.stopped: set[str] = set()
+        self.newest_next = False
 
     def expire(self, now: int) -> None:
         for one in list(self.all.values()):
@@ -49,18 +51,29 @@ class Plain:
 
     def claim(self, now: int, limit: int) -> list[str]:
         self.expire(now)
-        busy = {_way(one) for one in self.all.values() if one.state is MessageState.SENDING}
-        sending, chosen = len(busy), list[Message]()
-        for one in sorted(self.all.values(), key=lambda one: (one.notification.severity, one.id)):
-            due = one.state is MessageState.PENDING and one.next_at_ms <= now
-            if due and _way(one) not in busy and one.key not in self.stopped:
-                most = 2 * MOST if one.notification.severity in ("P0", "P1") else MOST
-                if sending + len(chosen) < most:
-                    busy.add(_way(one))
-                    chosen.append(one)
-        for one in chosen[:limit]:
+        chosen: list[str] = []
+        while len(chosen) < limit and (one := self.next(now)) is not None:
             self.all[one.key] = claimed(one, now)
-        return [one.key for one in chosen[:limit]]
+            self.newest_next = not self.newest_next
+            chosen.append(one.key)
+        return chosen
+
+    def next(self, now: int) -> Message | None:
+        """Of the worst severity: the first, or the first to the addressee of the newest page."""
+        busy = {_way(one) for one in self.all.values() if one.state is MessageState.SENDING}
+        able = [
+            one
+            for one in self.all.values()
+            if one.state is MessageState.PENDING and one.next_at_ms <= now
+            if _way(one) not in busy and one.key not in self.stopped
+        ]
+        able.sort(key=lambda one: (one.notification.severity, one.id))
+        if not able or len(busy) >= (2 * MOST if able[0].urgent else MOST):
+            return None
+        worst = [one for one in able if one.notification.severity == able[0].notification.severity]
+        newest = max(worst, key=lambda one: (one.is_page, one.notification.at_ms, -one.id))
+        same = [one for one in worst if _way(one) == _way(newest)]
+        return same[0] if self.newest_next else worst[0]
 
 
 def _way(one: Message) -> tuple[int, object]:
@@ -82,7 +95,10 @@ def test_the_same_messages_go_as_by_a_search_of_all(
         key = keys[word % len(keys)] if isinstance(word, int) and keys else ""
         if verb == "post":
             name = str(len(keys))
-            sent = notification(key=name, incident=number, severity=word, receiver="a")
+            reason = Reason.ACKED if delay % 4 == 0 else Reason.OPENED
+            sent = notification(
+                key=name, incident=number, severity=word, receiver="a", reason=reason, at_ms=now
+            )
             plain.all[name] = Message(len(keys), sent, 1, next_at_ms=now + delay)
             outbox.put(plain.all[name])
         elif verb == "wait":
@@ -114,6 +130,46 @@ def test_a_message_that_was_due_goes_though_the_clock_went_back_a_little() -> No
     assert outbox.claim(960, 1, lambda _: 0) == []
     assert outbox.next_due_ms(960, lambda _: 0) == 1_000
     assert [one.key for one in outbox.claim(1_000, 1, lambda _: 0)] == ["a"]
+
+
+def test_the_newest_page_does_not_overtake_what_its_reader_is_to_hear_before() -> None:
+    outbox = Outbox(lambda *_: None)
+    for number in range(4):
+        sent = notification(key=f"storm {number}", incident=number, at_ms=1)
+        outbox.put(Message(number, sent, 1))
+    acked = notification(key="acked", incident=9, reason=Reason.ACKED, at_ms=2)
+    outbox.put(Message(4, acked, 1))
+    outbox.put(Message(5, notification(key="page", incident=9, at_ms=3), 1))
+    first = [one.key for one in outbox.claim(3, 3, lambda _: 0)]
+    assert first == ["storm 0", "acked", "storm 1"]
+
+
+def test_a_page_does_not_wait_for_what_is_over_at_the_same_moment() -> None:
+    outbox = Outbox(lambda *_: None)
+    for number in range(9):
+        sent = notification(key=f"end {number}", incident=number, reason=Reason.RESOLVED, at_ms=1)
+        outbox.put(Message(number, sent, 1))
+    outbox.put(Message(9, notification(key="page", incident=9, at_ms=1), 1))
+    assert [one.key for one in outbox.claim(1, 2, lambda _: 0)] == ["end 0", "page"]
+
+
+def test_what_is_new_goes_soon_though_the_clock_was_set_back() -> None:
+    outbox = Outbox(lambda *_: None)
+    for number, at_ms in enumerate([9_000] * 9 + [1_000]):
+        sent = notification(key=str(number), incident=number, at_ms=at_ms)
+        outbox.put(Message(number, sent, 1))
+    assert [one.key for one in outbox.claim(9_000, 3, lambda _: 0)] == ["0", "9", "1"]
+
+
+def test_receivers_have_turns_of_their_own() -> None:
+    """Else one of two could get the newest only, and the other the oldest only."""
+    outbox = Outbox(lambda *_: None)
+    for number in range(12):
+        receiver = "ab"[number % 2]
+        sent = notification(key=str(number), incident=number, receiver=receiver, at_ms=number)
+        outbox.put(Message(number, sent, 1))
+    chosen = {one.key for one in outbox.claim(20, 8, lambda _: 0)}
+    assert {"0", "1", "10", "11"} <= chosen
 
 
 def test_a_message_that_was_withdrawn_behind_another_stays_behind() -> None:
