@@ -1,13 +1,13 @@
 """One evaluation of an alerting rule, exactly as Prometheus does it (rules/alerting.go, Eval)."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import repeat
 from typing import NamedTuple
 
 from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind, fingerprint
+from tocsin_alerting.rules.fair_share import FairShare
 from tocsin_alerting.rules.rule import AlertingRule
 from tocsin_alerting.rules.scope import Rows, Scope
 from tocsin_alerting.rules.template import expand_label, expand_or_say
@@ -15,7 +15,6 @@ from tocsin_exporter.snapshot import Labels
 
 RESOLVED_RETENTION_MS = 15 * 60_000
 _KEPT = 8192  # label sets of alerts that are known from the last evaluation
-_AT_ONCE = 10  # a thousand alerts take 0.1 s, and pages go out on the same loop
 FOR_RAISED = "its `for` was raised and has not passed yet"
 
 
@@ -73,6 +72,7 @@ async def candidates(
     rows: Rows,
     scope: Callable[[Mapping[str, str], float], Scope],
     naming: Naming,
+    share: FairShare,
 ) -> list[Candidate]:
     """The rule's result with its templates expanded. Never fails: an error becomes the text."""
     if not any("{{" in text for _, text in (*rule.labels, *rule.annotations)):
@@ -82,13 +82,13 @@ async def candidates(
     name = f"__alert_{rule.name}"
     scopes = [scope(dict(labels), value) for labels, value in rows]
     # The labels first: they are the alerts. The annotations share the time that is left.
-    named = await _expanded(rule.labels, expand_label, name, scopes)
-    noted = await _expanded(rule.annotations, expand_or_say, name, scopes)
+    named = await _expanded(rule.labels, expand_label, name, scopes, share)
+    noted = await _expanded(rule.annotations, expand_or_say, name, scopes, share)
     found: list[Candidate] = []
     for (series, value), added, annotations in zip(rows, named, noted, strict=True):
         labels = _alert_labels(series, added, rule.name)
         found.append(Candidate(labels, annotations, value, fingerprint(labels)))
-        await _turn(found)
+        await share.pause()
     return found
 
 
@@ -97,19 +97,14 @@ async def _expanded(
     expand: Callable[[str, str, Scope], Awaitable[str]],
     name: str,
     scopes: Iterable[Scope],
+    share: FairShare,
 ) -> list[Labels]:
     """The labels, or the annotations, of each alert."""
     found: list[Labels] = []
     for scope in scopes:
         found.append(tuple([(key, await expand(text, name, scope)) for key, text in texts]))
-        await _turn(found)
+        await share.pause()
     return found
-
-
-async def _turn(done: Sized) -> None:
-    """Others have theirs after every few alerts."""
-    if len(done) % _AT_ONCE == 0:
-        await asyncio.sleep(0)
 
 
 @lru_cache(_KEPT)

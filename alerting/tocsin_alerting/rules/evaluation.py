@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from tocsin_alerting.promql.ast import VectorSelector
 from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind
 from tocsin_alerting.rules.alerting import active, candidates, step
+from tocsin_alerting.rules.fair_share import FairShare
 from tocsin_alerting.rules.journal import InstanceRow
 from tocsin_alerting.rules.progress import RuleHealth, RuleProgress
 from tocsin_alerting.rules.proof import unproven
@@ -145,7 +146,7 @@ async def _alerted(
             labels, value, at_ms, around.external_labels, around.external_url, ask, spending
         )
 
-    vector = await candidates(rule, result, scope, progress.naming)
+    vector = await candidates(rule, result, scope, progress.naming, FairShare(around.seconds))
     present = {one.key for one in vector}
     lost = await unproven(progress, rule, present, at_ms, around.sources, around.seconds)
     stepped = step(rule, vector, at_ms, progress.alerts)  # from here on nobody else has a turn

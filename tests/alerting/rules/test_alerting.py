@@ -1,5 +1,6 @@
 """One alerting rule, step by step: tables of Prometheus's cases, and a model written apart."""
 
+import time
 from collections.abc import Mapping
 
 import pytest
@@ -19,6 +20,7 @@ from tocsin_alerting.rules.alerting import (
     candidates,
     step,
 )
+from tocsin_alerting.rules.fair_share import FairShare
 from tocsin_alerting.rules.rule import AlertingRule
 from tocsin_alerting.rules.scope import Rows, Scope
 
@@ -127,7 +129,7 @@ async def test_the_alerts_labels_are_the_samples_the_rules_and_the_name() -> Non
     rows = [row(2.0, __name__="m", i="1", job="x", drop="me")]
     labels = (("alertname", "Down"), ("i", "1"), ("job", "m"))
     annotations = (("empty", ""), ("summary", "1 is 2"))
-    assert await candidates(rule, rows, scope, Naming()) == [
+    assert await candidates(rule, rows, scope, Naming(), FairShare(time.monotonic)) == [
         Candidate(labels, annotations, 2.0, fingerprint(labels))
     ]
 
@@ -137,7 +139,7 @@ async def test_plain_labels_follow_the_rule_and_the_series() -> None:
     rows = [row(1.0, __name__="m", i="1"), row(2.0, __name__="m", i="2")]
 
     async def found(rule: AlertingRule, rows: Rows) -> list[tuple[dict[str, str], float]]:
-        vector = await candidates(rule, rows, scope, naming)
+        vector = await candidates(rule, rows, scope, naming, FairShare(time.monotonic))
         assert all(one.key == fingerprint(one.labels) for one in vector)
         assert all(one.annotations == rule.annotations for one in vector)
         return [(dict(one.labels), one.value) for one in vector]

@@ -112,6 +112,32 @@ def test_an_engine_that_hangs_delays_the_alerts_of_a_rule_once() -> None:
         runner.run(story())
 
 
+@pytest.mark.parametrize("busy", [0.02, 0.5])
+def test_a_rule_with_many_alerts_does_not_stand_still_while_pages_go_out(busy: float) -> None:
+    """It gave up the loop after every ten alerts: twelve seconds for five thousand."""
+
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        rows = [row(1.0, __name__="m", instance=f"e:{number}") for number in range(2_000)]
+        around = replace(surroundings({"m > 0": by_time(rows)}), seconds=loop.time)
+
+        async def send() -> None:
+            while True:
+                loop.hold(busy)
+                await asyncio.sleep(0)
+
+        sending = asyncio.create_task(send())
+        notes = {"s": "fault {{ $labels.instance }}"}
+        events = await run(progress_of(alerting(annotations=notes)), around, 0)
+        sending.cancel()
+        assert len(events) == 2_000
+        assert loop.time() < 1
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(story())
+
+
 class Hangs:
     """Never answers `text`."""
 

@@ -1,0 +1,29 @@
+"""How long a rule with many alerts computes before others may use the event loop."""
+
+import asyncio
+from collections.abc import Callable
+
+SHORTEST_SECONDS = 0.005
+LONGEST_SECONDS = 0.05
+
+
+class FairShare:
+    """As long as the others last took, within bounds: half of the loop is the rule's.
+
+    A rule that lets the others go first after every few alerts stands still while five thousand
+    pages go out, and so does the page that it is about to find. `seconds` is a monotonic clock.
+    """
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._began = seconds()
+        self._share = SHORTEST_SECONDS
+
+    async def pause(self) -> None:
+        """Let others go first, if it is their turn."""
+        ended = self._seconds()
+        if ended - self._began < self._share:
+            return
+        await asyncio.sleep(0)
+        self._began = self._seconds()
+        self._share = min(max(SHORTEST_SECONDS, self._began - ended), LONGEST_SECONDS)
