@@ -18,7 +18,7 @@ class ReadyQueue:
         self._ranks: dict[str, Ranks] = {}
         self._heaps: tuple[list[tuple[Rank, str]], ...] = ([], [])
         self._side = 0
-        self.served = 0  # the number of the last claim
+        self.served = 0  # the number of the last claim; 0 when nothing was left to claim
 
     def __contains__(self, key: str) -> bool:
         return key in self._ranks
@@ -47,8 +47,8 @@ class ReadyQueue:
 
     def take(self, key: str, claim: int) -> None:
         """It goes out, as claim number `claim`: the next one is of the other order."""
-        self.served = claim
         self.remove(key)
+        self.served = claim if self._ranks else 0
         self._side = 1 - self._side
 
     def remove(self, key: str) -> None:
