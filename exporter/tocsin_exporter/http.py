@@ -33,6 +33,7 @@ for _name in ("httpx2", "httpcore2"):  # a line a request, every second, says no
 
 MOST_PIECES = 20_000  # and one for each 512 bytes that may come: a packet holds more
 _BLOCK = 64 << 10
+_NO_THREAD = "can't start new thread"
 _PIECES_A_TURN = 64
 # Descriptors, memory, local ports; the resolver says EBUSY when it cannot open its files.
 _LACKS = {
@@ -57,8 +58,10 @@ def what_we_lack(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):  # the addresses of one name
         lacks = [what_we_lack(one) for one in error.exceptions]
         return lacks[0] if all(lacks) else ""
-    if isinstance(error, RuntimeError | MemoryError):  # "can't start new thread"
+    if isinstance(error, MemoryError):
         return str(error) or type(error).__name__
+    if isinstance(error, RuntimeError) and _NO_THREAD in str(error):
+        return str(error)
     if isinstance(error, OSError) and error.errno in _LACKS:
         return os.strerror(error.errno)
     cause = error.__cause__ or error.__context__  # the HTTP library hides some as "from None"

@@ -84,6 +84,8 @@ class Engine:
         except (httpx.HTTPError, httpx.InvalidURL, OSError, RuntimeError, MemoryError) as error:
             if lack := what_we_lack(error):
                 raise Unread(f"engine {self.target} cannot be asked: {lack}") from error
+            if isinstance(error, RuntimeError):
+                raise  # a fault of ours, and none of the engine's
             why = str(error)[:_LONGEST_ERROR]  # some quote the answer
             raise self._gone(why or type(error).__name__) from error
         if unwell:
@@ -181,6 +183,9 @@ class Engine:
 
     async def _without_metrics(self, page: EnginePage) -> list[Sample]:
         """Raises Partial when it is an engine all the same, and CollectorError when it is none."""
+        if page.kind or (page.why and self._known):
+            await self._health()
+            raise self._without(page, page.kind)
         models = await self._aside("/v1/models")
         if not await self._answers(models, page):
             if page.refused or self._known or not await in_slices(answers.has_samples(page)):
@@ -207,10 +212,15 @@ class Engine:
         answers_models = answers.models(models) is not None or answers.wants_key(models)
         if answers.owner(models) == "sglang":
             return True  # its health page runs a generation
+        health = await self._health()
+        return answers_models or (answers.is_well(health) and not self._replaced(page, health))
+
+    async def _health(self) -> Reply:
+        """Raises CollectorError when it says that the engine is not well."""
         health = await self._aside("/health", cut=True)
         if health.status >= 500:
             raise self._down(f"/health answers {health.status}")
-        return answers_models or (answers.is_well(health) and not self._replaced(page, health))
+        return health
 
     def _replaced(self, page: EnginePage | None, health: Reply) -> bool:
         """Whether a health page proves nothing, as every other server has one: somebody else may

@@ -27,12 +27,13 @@ _LONGEST_JSON = 1 << 20  # characters: what takes 50 ms to parse at the worst
 @dataclass(frozen=True, slots=True)
 class EnginePage:
     """What was answered for a metrics page: `text` is the page, `dialect` None when unknown;
-    `why` says why an answer cannot be read at all."""
+    `why` says why an answer cannot be read at all, and `kind` whose it is if that shows."""
 
     status: int
     text: str = ""
     dialect: Dialect | None = None
     why: str = ""
+    kind: str = ""
 
     @property
     def missing(self) -> bool:
@@ -65,7 +66,7 @@ def page(reply: Reply) -> Work[EnginePage]:
         text = quoted if isinstance(quoted, str) else text
     dialect = yield from recognise(text)
     if dialect is not None and engine_text.ends_early(text, reply.media, reply.framed):
-        return EnginePage(reply.status, text, why=CUT_OFF)
+        return EnginePage(reply.status, text, why=CUT_OFF, kind=dialect.name)
     return EnginePage(reply.status, text, dialect)
 
 

@@ -417,6 +417,31 @@ async def test_a_page_that_is_cut_off_is_not_read() -> None:
     assert value(error.value.samples, "llm_engine_metrics_unknown") == 1
 
 
+@pytest.mark.parametrize(
+    ("head", "page"),
+    [
+        (b"", VLLM.rstrip().encode()),  # without an end, and the last line without its own
+        (b"Content-Length: 9\r\nContent-Encoding: gzip\r\n", b"\x1f\x8b\x08\0\0\0\0\0\0"),
+        (b"Content-Type: application/openmetrics-text\r\n", VLLM.encode()),
+    ],
+)
+async def test_an_engine_whose_page_is_cut_off_is_up(head: bytes, page: bytes) -> None:
+    """Also one that has no other page, as those whose metrics have a port of their own."""
+    answer = {"now": b"HTTP/1.0 200 OK\r\n\r\n" + VLLM.encode()}
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        known = (await reader.readline()).split()[1] == b"/metrics"
+        writer.write(answer["now"] if known else b"HTTP/1.0 404 X\r\n\r\n")
+        await writer.drain()
+
+    async with served(handle) as url, engine(url) as collector:
+        await collector.collect()
+        answer["now"] = b"HTTP/1.0 200 OK\r\n" + head + b"\r\n" + page
+        with pytest.raises(Partial) as error:
+            await collector.collect()
+    assert value(error.value.samples, "llm_engine_up") == 1
+
+
 @pytest.mark.parametrize(("end", "up"), [("", "unknown"), ("\n", "known")])
 async def test_half_of_a_number_is_none_where_the_connection_ends_the_page(
     end: str, up: str
