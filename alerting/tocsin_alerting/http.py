@@ -8,6 +8,7 @@ from tocsin_exporter.files import check_file
 from tocsin_exporter.http import (
     BadAnswer,
     TooLarge,
+    has_proxy,
     httpx,
     looking_up,
     read_text,
@@ -23,6 +24,7 @@ __all__ = [
     "beginning",
     "certificate_refused",
     "engine_lookup",
+    "has_proxy",
     "httpx",
     "looking_up",
     "reachable",

@@ -21,6 +21,7 @@ from tocsin_exporter.lookup import Lookup
 __all__ = [
     "BadAnswer",
     "TooLarge",
+    "has_proxy",
     "httpx",
     "looking_up",
     "read_text",
@@ -76,6 +77,11 @@ def looking_up(client: httpx.AsyncClient, lookup: Lookup) -> httpx.AsyncClient:
         if isinstance(transport, httpx.AsyncHTTPTransport):
             transport._pool._network_backend = network
     return client
+
+
+def has_proxy(client: httpx.AsyncClient) -> bool:
+    """Whether any request goes through a proxy of the environment; NO_PROXY alone names none."""
+    return any(client._mounts.values())
 
 
 async def read_text(

@@ -4,12 +4,12 @@ import asyncio
 import json
 from hashlib import sha256
 from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 from tocsin_alerting.http import (
     Lookup,
     beginning,
     certificate_refused,
+    has_proxy,
     httpx,
     looking_up,
     tls_context,
@@ -91,10 +91,8 @@ class Webhook:
         return result
 
     def begin(self) -> None:
-        proxies = getproxies().keys() & {"http", "https", "all"}
-        through_proxy = self._settings.proxy_from_environment and proxies
         host = urlsplit(self._url.value).hostname
-        self.lookup.begin("" if through_proxy or host is None else host)
+        self.lookup.begin("" if has_proxy(self._client) or host is None else host)
 
     async def close(self) -> None:
         await self._client.aclose()
