@@ -359,7 +359,7 @@ class App:
         rows = await self.instances.load()
         history_ms = newest_reading_ms(self.engine, now_ms)
         look_for_lost_journal(self.desk, self.store, self._collectors(), now_ms)
-        self.groups.remember(rows, history_ms, self.store.newest_ms, self.desk.ledger.held())
+        self.groups.remember(rows, history_ms, self.store.newest_ms, self.desk.ledger.held(now_ms))
         removed = self.groups.load(self.setup.rules, now_ms)
         await self.desk.handle(removed, now_ms)
         present = {progress.group.key for progress in self.groups.all}

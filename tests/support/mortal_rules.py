@@ -90,7 +90,7 @@ class MortalRules:
         self.rounds = RuleRounds(groups, self.desk, instances, clock, arrivals)
         await take_up(store, self.desk, self.now_ms)
         history_ms = newest_reading_ms(engine, self.now_ms)
-        known = history_ms, store.newest_ms, self.desk.ledger.held()
+        known = history_ms, store.newest_ms, self.desk.ledger.held(self.now_ms)
         groups.remember(self.desk.saved_instances, *known)
         rule = alerting(self.expr, "Bad", self.for_ms, severity="P0")
         groups.load([RuleFile("f.yml", (group(rule),))], self.now_ms)

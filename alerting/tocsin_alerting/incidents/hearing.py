@@ -13,7 +13,7 @@ from tocsin_alerting.incidents.ledger import Ledger
 from tocsin_alerting.incidents.membership import AlertsChanged, alert_severity, open_incident
 from tocsin_alerting.incidents.muting import INHIBITED, Mutes
 from tocsin_alerting.incidents.transitions import step
-from tocsin_alerting.rules.alert import AlertEvent, EventKind
+from tocsin_alerting.rules.alert import UNCLEARED, AlertEvent, EventKind
 
 SLICE = 200  # alerts heard before the loop may do something else
 CLEARED = "clear after the restart"
@@ -159,9 +159,7 @@ class Hearing:
         self, standing: Sequence[AlertEvent], origins: Iterable[str], now_ms: int, kind: EventKind
     ) -> Iterator[None]:
         """Make the incidents agree with all that `origins` say now; others are left alone."""
-        events = [
-            event for event in standing if event.kind is EventKind.REMOVED or not self._known(event)
-        ]
+        events = [event for event in standing if not self._known(event)]
         said = {(event.origin, event.alert.fingerprint) for event in standing}
         for origin in origins:
             for member in self._ledger.said_by(origin):
@@ -171,6 +169,8 @@ class Hearing:
 
     def _known(self, event: AlertEvent) -> bool:
         holder = self._ledger.holding(event.alert.fingerprint)
+        if event.kind in UNCLEARED:
+            return holder is None or not _says(holder, event)
         said = Source.UNKNOWN if event.kind is EventKind.UNKNOWN else Source.FIRING
         if holder is None:
             return said is Source.UNKNOWN
@@ -194,13 +194,19 @@ class Hearing:
                 closed = replace(incident, state=State.CLOSED)
                 ledger.apply((closed, (Record("superseded"),)), now_ms)
                 continue
-            said += (one for one in ledger.held(incident) if one.origin in reconciled)
+            said += (one for one in ledger.held(now_ms, incident) if one.origin in reconciled)
         for event in recall(said):
             holder = ledger.holding(event.alert.fingerprint)
             if holder is not None:
                 member = holder.members[event.alert.fingerprint]
                 cleared = _ended(member, event.origin, now_ms)
                 ledger.apply(step(holder, cleared, now_ms, ledger.config), now_ms)
+
+
+def _says(holder: Incident, event: AlertEvent) -> bool:
+    """Whether the alert stands by the word of the event's origin."""
+    origins = holder.members[event.alert.fingerprint].origins
+    return not origins or event.origin in origins
 
 
 def _waves(events: Sequence[AlertEvent]) -> list[list[AlertEvent]]:

@@ -77,16 +77,18 @@ class Ledger:
         names = self._said_by.get(origin, ())
         return [self.incidents[self._holder[name]].members[name] for name in names]
 
-    def held(self, of: Incident | None = None) -> list[AlertEvent]:
+    def held(self, now_ms: int, of: Incident | None = None) -> list[AlertEvent]:
         """What its origins said last of each alert that fires, or of which nobody can tell; in all
-        incidents, or in one."""
+        incidents, or in one. Since when nobody can tell is taken to be now where it is not known.
+        """
         kinds = {Source.FIRING: EventKind.FIRING, Source.UNKNOWN: EventKind.UNKNOWN}
         every = self.incidents.values() if of is None else (of,)
         return [
-            AlertEvent(kinds[said], member.alert, member.since_ms, origin=name)
+            AlertEvent(kinds[said], one.alert, _since_ms(one, said, unknown_ms), origin=name)
             for incident in every
-            for member in incident.active
-            for name, said in member.origins.items()
+            for unknown_ms in (incident.unknown_since_ms or now_ms,)
+            for one in incident.active
+            for name, said in one.origins.items()
             if said in kinds
         ]
 
@@ -343,6 +345,10 @@ class Ledger:
         for key, one in unwritten.messages.items():  # those of closed incidents stand only there
             unwritten.messages[key] = replace(one, id=one.id + saved.last_message)
         self.outbox.renumber(saved.last_message)
+
+
+def _since_ms(member: Member, said: Source, unknown_ms: int) -> int:
+    return unknown_ms if said is Source.UNKNOWN else member.since_ms
 
 
 def _changed(incident: Incident, before: Incident | None) -> Mapping[str, Member]:

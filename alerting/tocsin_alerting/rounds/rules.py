@@ -18,6 +18,7 @@ from tocsin_alerting.rounds.arrivals import Arrivals
 from tocsin_alerting.rounds.turns import Turns, Urgency
 from tocsin_alerting.rules.alert import (
     RULES,
+    UNCLEARED,
     Alert,
     AlertEvent,
     AlertState,
@@ -119,6 +120,7 @@ class RuleRounds:
         self._late: set[Key] = set()  # whose next slot has come while they run
         self._beat_ms = 0
         self._reconciled: set[str] = set()
+        self._unheard: dict[Key, list[AlertEvent]] = {}  # ends that no later evaluation gives again
         self._known: Sequence[GroupProgress] = ()
         self._present: set[str] = set()  # the origins of the known groups' rules
 
@@ -160,10 +162,12 @@ class RuleRounds:
         """One group in its slot `at_ms`, with the samples up to `read_ms` if that is later."""
         pause = partial(self._turns.take, self._urgency(progress))
         await pause()
+        events = self._unheard.pop(progress.group.key, [])
         try:
-            events = await self._groups.evaluate(progress, at_ms, read_ms, pause)
+            events += await self._groups.evaluate(progress, at_ms, read_ms, pause)
             await self._report(progress, events, self._clock.now_ms())
         except BaseException:  # why: who was to hear the events did not, so all is said again
+            self._unheard[progress.group.key] = [one for one in events if one.kind in UNCLEARED]
             self._reconciled.difference_update(rule.origin for rule in progress.rules)
             raise
         await self._groups.persist(progress, self._instances)
@@ -248,14 +252,18 @@ def _origins(rule: RuleProgress) -> tuple[str, ...]:
 def _standing(
     rule: RuleProgress, events: Iterable[AlertEvent], now_ms: int
 ) -> Iterator[AlertEvent]:
-    """All that fires by this rule, or is in doubt, or that it no longer watches, as `events` say;
-    what was given up is neither."""
-    for event in events:
-        if event.kind is EventKind.REMOVED and event.origin == rule.origin:
-            yield from (replace(event, origin=name) for name in _origins(rule))
-    for doubt in rule.doubts.values():
-        if not doubt.over:
+    """All that fires by this rule, or is in doubt; and what ended without being over: what it gave
+    up, and what it no longer watches, as `events` say."""
+    own = (one for one in events if one.kind in UNCLEARED and one.origin == rule.origin)
+    ended = {event.alert.fingerprint: event for event in own}
+    for key, doubt in rule.doubts.items():
+        if doubt.over:
+            why = f"unknown for too long, given up: {doubt.reason}"
+            ended.setdefault(key, AlertEvent(EventKind.GIVEN_UP, doubt.alert, now_ms, why))
+        else:
             yield AlertEvent(EventKind.UNKNOWN, doubt.alert, now_ms, origin=rule.origin)
+    for event in ended.values():
+        yield from (replace(event, origin=name) for name in _origins(rule))
     for key, alert in rule.alerts.items():
         if alert.state is AlertState.FIRING and key not in rule.doubts:
             yield AlertEvent(EventKind.FIRING, alert, now_ms, origin=rule.origin)

@@ -57,6 +57,10 @@ class EventKind(StrEnum):
     REMOVED = "removed"  # its rule is gone, or says something else now, or its source is gone
 
 
+UNCLEARED = frozenset((EventKind.GIVEN_UP, EventKind.REMOVED))
+"""It ends, and nobody has seen that it is over."""
+
+
 @dataclass(frozen=True, slots=True)
 class AlertEvent:
     """A change of one alert: sent when it begins to fire, clears, or becomes unknown, once each.

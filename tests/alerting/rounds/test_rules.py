@@ -25,7 +25,7 @@ from tocsin_alerting.incidents.notification import Reason
 from tocsin_alerting.incidents.outcome import Done
 from tocsin_alerting.promql.evaluation.budget import QueryTimeout
 from tocsin_alerting.rounds.rules import Instances, RuleRounds, after_ms, troubled_targets
-from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind
+from tocsin_alerting.rules.alert import UNCLEARED, Alert, AlertEvent, AlertState, EventKind
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.journal import InstanceRow
 from tocsin_alerting.rules.rule import Group, RuleFile
@@ -63,7 +63,8 @@ class World:
         self.old: Rows = []
         self.fails = False
         script = {"down == 1": self._down, "old == 1": lambda _: self.old}
-        around = surroundings(script, sources=SetSources({Source("j", "a"): Health.ALIVE}))
+        self.sources = SetSources({Source("j", "a"): Health.ALIVE})
+        around = surroundings(script, sources=self.sources)
         self.groups = Groups(around, SECOND)
         self.desk = desk(config(), journal, lambda: 0.0)
         kept = instances(self.desk, self.clock.now_ms)
@@ -80,7 +81,7 @@ class World:
     async def run(self, seconds: float) -> None:
         now_ms = self.clock.now_ms()
         await self.desk.start(now_ms)
-        self.groups.remember(self.desk.saved_instances, held=self.desk.ledger.held())
+        self.groups.remember(self.desk.saved_instances, held=self.desk.ledger.held(now_ms))
         await self.desk.handle(self.groups.load(self._files, now_ms), now_ms)
         running = asyncio.ensure_future(self.rounds.run())
         await asyncio.sleep(seconds)
@@ -317,6 +318,61 @@ def test_what_was_unknown_is_unknown_still_after_a_restart_with_a_broken_rule() 
     in_virtual_time(story)
 
 
+EACH_HALF_HOUR = replace(FAST, interval_ms=30 * MINUTE)
+
+
+async def _unknown_for_a_moment(journal: Journal, fired_s: float) -> World:
+    """It fired for so long, and then its rule broke."""
+    world = World(journal, EACH_HALF_HOUR)
+    running = asyncio.ensure_future(world.run(fired_s + 1900))
+    await asyncio.sleep(fired_s)
+    await _deliver(world)
+    world.down = _Broken()
+    await running
+    assert (await world.desk.incident(1)).source == "unknown"
+    return world
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["broken still", "no longer in the result"])
+@pytest.mark.parametrize("moved", [False, True], ids=["same file", "another file"])
+def test_what_is_given_up_at_the_first_evaluation_is_never_called_over(
+    ends: bool, moved: bool
+) -> None:
+    """The agent was down for longer than an alert may be unknown."""
+
+    async def story() -> None:
+        journal = MemoryJournal()
+        await _unknown_for_a_moment(journal, 1900)
+        await asyncio.sleep(25 * 3600)
+        after = World(journal, replace(EACH_HALF_HOUR, file="other.yml" if moved else "f.yml"))
+        after.down = [] if ends else _Broken()
+        after.sources.healths[Source("j", "a")] = Health.DEAD
+        await after.run(1900)
+        story = await after.desk.story(1)
+        told = [one.notification.reason for one in story.messages]
+        assert not story.incident.is_open
+        assert Reason.GIVEN_UP in told and Reason.RESOLVED not in told
+
+    in_virtual_time(story)
+
+
+def test_an_alert_that_lost_its_row_is_unknown_since_it_was_and_not_since_it_fired() -> None:
+    async def story() -> None:
+        journal = MemoryJournal()
+        await _unknown_for_a_moment(journal, 25 * 3600)
+        await journal.commit(Batch(instances={("f.yml", "fast"): ()}))
+        after = World(journal, EACH_HALF_HOUR)
+        after.down = _Broken()
+        await after.run(22 * 3600)
+        (rule,) = after.groups.all[0].rules
+        assert [one.over for one in rule.doubts.values()] == [False]
+        incident = await after.desk.incident(1)
+        assert (incident.state, incident.source) == (State.TRIGGERED, "unknown")
+        assert not incident.unknown_since_ms or incident.unknown_since_ms > START_MS + 24 * HOUR
+
+    in_virtual_time(story)
+
+
 RENAMED = group(alerting("down == 1", "Gone", severity="P0"), name="fast", interval_ms=SECOND)
 NOT_PAGED = group(alerting("down == 1", "Down", severity="none"), name="fast", interval_ms=SECOND)
 WAITS = group(alerting("down == 1", "Down", MINUTE, severity="P0"), name="fast", interval_ms=SECOND)
@@ -389,6 +445,35 @@ def test_what_a_fault_kept_from_the_desk_is_said_again() -> None:
         world.down = [row(1.0, __name__="down", target="a")]
         await running
         assert await world.states() == {"Down": "TRIGGERED"}
+
+    in_virtual_time(story)
+
+
+class _Deaf(Desk):
+    """It breaks whenever it is told what ended without being over."""
+
+    deaf = True
+
+    async def handle(self, events: Sequence[AlertEvent], now_ms: int) -> None:
+        if self.deaf and any(event.kind in UNCLEARED for event in events):
+            raise RuntimeError("a fault of ours")
+        await super().handle(events, now_ms)
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["given up", "source removed"])
+def test_an_end_that_a_fault_kept_from_the_desk_is_not_said_again_as_over(gone: bool) -> None:
+    async def story() -> None:
+        world = World(MemoryJournal(), EACH_HALF_HOUR, desk=_Deaf)
+        running = asyncio.ensure_future(world.run(26 * 3600))
+        await asyncio.sleep(1900)
+        await _deliver(world)
+        world.down = [] if gone else _Broken()
+        if gone:
+            del world.sources.healths[Source("j", "a")]
+        await running
+        story = await world.desk.story(1)
+        told = [one.notification.reason for one in story.messages]
+        assert not story.incident.is_open and Reason.RESOLVED not in told
 
     in_virtual_time(story)
 
