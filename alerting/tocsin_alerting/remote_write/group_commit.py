@@ -8,7 +8,6 @@ from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 
 from tocsin_alerting.remote_write.receipt import Receipt
 from tocsin_alerting.store.senders import UNKNOWN, Sender
@@ -40,10 +39,11 @@ class _Request:
 
 
 class _Waiting:
-    """Requests that wait, by sender. In turn the next is the shortest, and the oldest of the sender
-    that was served longest ago: a flood of long ones holds up no short one, nor one sender another.
+    """Requests that wait, by sender. In turn the next is the shortest, and that of the sender that
+    was served longest ago: a flood of long ones holds up no short one, nor one sender another.
 
-    No order is promised among them: who wants one waits for the answer before it sends the next.
+    A sender's own stay in their order: of a series the older samples would be refused after the
+    newer ones.
     """
 
     def __init__(self) -> None:
@@ -58,10 +58,10 @@ class _Waiting:
 
     def next(self) -> _Request | None:
         """It stays among them."""
+        oldest = (requests[0] for requests in self._by_sender.values())
         if not self._shortest:
-            return next((requests[0] for requests in self._by_sender.values()), None)
-        every = chain.from_iterable(self._by_sender.values())
-        return min(every, key=lambda one: len(one.body), default=None)
+            return next(oldest, None)
+        return min(oldest, key=lambda one: len(one.body), default=None)
 
     def take(self, request: _Request) -> None:
         self._shortest = not self._shortest

@@ -109,13 +109,23 @@ async def received_while_it_waits(sent: Sequence[tuple[bytes, Sender]]) -> list[
     return site.received[1:]
 
 
-@pytest.mark.parametrize("victim", [VICTIM, FLOOD[0]], ids=["another", "of the same sender"])
-async def test_a_short_request_waits_for_no_flood_of_long_ones(victim: Sender) -> None:
+async def test_a_short_request_waits_for_no_flood_of_long_ones() -> None:
     """A fault's write waited half a minute for requests of 5,000 new series each."""
     flood = [(b"%d" % at * 20_000, FLOOD[at % 20]) for at in range(10, 90)]
-    received = await received_while_it_waits([*flood, (b"fault", victim)])
+    received = await received_while_it_waits([*flood, (b"fault", VICTIM)])
     assert received.index(b"fault") < 2
-    assert sorted(received) == sorted(body for body, _ in [*flood, (b"fault", victim)])
+    assert sorted(received) == sorted(body for body, _ in [*flood, (b"fault", VICTIM)])
+
+
+async def test_a_sender_s_own_requests_keep_their_order_however_long_each_is() -> None:
+    """Its older samples were refused once the newer ones had been received."""
+    mine = [(bytes([at]) * (100 - at), VICTIM) for at in range(20)]
+    flood = [(b"%d" % at * (200 - at), FLOOD[at % 5]) for at in range(10, 30)]
+    sent = [one for pair in zip(mine, flood, strict=True) for one in pair]
+    received = await received_while_it_waits(sent)
+    for sender in (VICTIM, *FLOOD[:5]):
+        own = [body for body, whose in sent if whose == sender]
+        assert [body for body in received if body in own] == own
 
 
 async def test_senders_take_turns() -> None:
