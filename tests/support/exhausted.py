@@ -1,4 +1,4 @@
-"""What a process can run out of: descriptors, threads."""
+"""What a process can run out of: descriptors, memory, threads."""
 
 import os
 import resource
@@ -8,6 +8,7 @@ from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from typing import Any
 
+import psutil
 import pytest
 
 
@@ -29,6 +30,18 @@ def no_descriptors() -> Iterator[None]:
         for one in taken:
             os.close(one)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextmanager
+def little_memory(more: int) -> Iterator[None]:
+    """This process has room for so many bytes more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    used = psutil.Process().memory_info().vms
+    resource.setrlimit(resource.RLIMIT_AS, (used + more, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 class NoThreads(Executor):

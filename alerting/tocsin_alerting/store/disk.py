@@ -45,13 +45,12 @@ from tocsin_alerting.store.rows import MatcherSets
 from tocsin_alerting.store.selection import Selection
 from tocsin_alerting.store.shelf import UNFINISHED, Shelf, numbered, sync_directory
 from tocsin_alerting.store.store import HOUR_MS, Store
-from tocsin_exporter.files import file_bytes, open_file
+from tocsin_exporter.files import open_file
 from tocsin_exporter.snapshot import Labels, MachineName, Source
 
 log = logging.getLogger(__name__)
 
 SUFFIX = ".log"
-MOST_LOG_BYTES = 2 << 30  # far more than two hours of the most that we take
 GRACE_MS = 60_000  # remote writers send the end of an hour a little later
 # A disk that hangs must not take the memory.
 _WAITING = 20_000  # entries
@@ -117,6 +116,7 @@ class DiskArchive:
         self._sealed_until_ms = 0
         self._failures = self._lost = self._broken = 0
         self._overrun = False
+        self._unread: list[Path] | None = None  # logs that memory lacks; None: nobody has looked
         self._obsolete: list[tuple[Path, os.stat_result]] = []  # logs whose content memory holds
         self._turns_done = 0
         self._asked: Future[None] | None = None  # one for all who wait for the next write
@@ -287,32 +287,39 @@ class DiskArchive:
         if pairs_ms is not None:  # until a log says how much of that memory has
             store.restore_bounds(pairs_ms + 1, NEVER_MS)
         logs = numbered(self._directory, SUFFIX)
+        unread = self._unread = list[Path]()
         for path in reversed(logs):
-            if self._replay(path, store):
+            if self._replay(path, store, unread):
                 break
-        self._obsolete += [(one, one.stat()) for one in logs if one.is_file()]
+        held = [one for one in logs if one not in unread and one.is_file()]
+        self._obsolete += [(one, one.stat()) for one in held]
         store.restored()
 
-    def _replay(self, path: Path, store: Store) -> bool:
+    def _replay(self, path: Path, store: Store, unread: list[Path]) -> bool:
         """As much as is whole; what was torn off by a kill is said, what is damaged set aside.
-        Whether it was a log of ours: else the one before it counts."""
+        What cannot be read is left. Whether it was a log of ours: else the one before it counts."""
         replay = None
         try:
+            if not path.is_file():
+                raise BrokenLog("it is no file")
             with open_file(path) as file:
                 if file.read(len(HEAD)) != HEAD:
                     raise BrokenLog("it does not begin as a log of ours")
-            data = file_bytes(path, MOST_LOG_BYTES)
-            reader, replay = Reader(data), Replay(store, self._shelf.renaming)
-            for record in reader.records():
-                replay.apply(record)
-        except (BrokenLog, KeyError, OSError, MemoryError) as error:
+                reader, replay = Reader(file), Replay(store, self._shelf.renaming)
+                for record in reader.records():
+                    replay.apply(record)
+        except (BrokenLog, KeyError) as error:
             self._broken += 1
             self._shelf.put_aside(path, error, "what came before is served")
-            return replay is not None
-        if reader.whole < len(data):
-            torn = len(data) - reader.whole
-            log.warning("%s: its last %d bytes are torn and were cut", path, torn)
-        return True
+        except (OSError, MemoryError) as error:
+            self._broken += 1
+            unread.append(path)
+            log.error("%s: it cannot be read: %r; what came before is served", path, error)
+        else:
+            if reader.whole < reader.size:
+                torn = reader.size - reader.whole
+                log.warning("%s: its last %d bytes are torn and were cut", path, torn)
+        return replay is not None
 
     # writing
 
@@ -403,14 +410,23 @@ class DiskArchive:
         stock = self._store.held()
         while self._checkpoints:  # what was handed over before it is in it
             self._popped()
-        numbers = [int(one.stem) for one in numbered(self._directory, SUFFIX)]
-        path = self._directory / f"{max(numbers, default=0) + 1:010d}{SUFFIX}"
+        logs = numbered(self._directory, SUFFIX)
+        number = max((int(one.stem) for one in logs), default=0) + 1
+        path = self._directory / f"{number:010d}{SUFFIX}"
         file, writer = self._written_log(path, stock)
         self._take_up(file, writer)
         sync_directory(self._directory)
         while self._obsolete:
             _remove(*self._obsolete.pop())
         self._obsolete.append((path, os.fstat(file.fileno())))
+        self._put_unread_aside(logs)
+
+    def _put_unread_aside(self, logs: Sequence[Path]) -> None:
+        """The next start would take the new log for all of them, and delete them."""
+        why = OSError("it was not read at the start")
+        for one in logs if self._unread is None else self._unread:
+            self._shelf.put_aside(one, why, "samples go on in a new log")
+        self._unread = []
 
     def _keep_directory(self) -> None:
         """It is there and ours, also where it was deleted meanwhile. Raises OSError."""

@@ -4,11 +4,12 @@ A log begins with all of that (a checkpoint) and goes on with what was handed ov
 row of records, each with its length and CRC-32; docs/store-format.md draws them byte by byte.
 """
 
+import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import orjson
@@ -223,16 +224,20 @@ def _columns(pieces: list[Column]) -> Iterator[Column]:
 
 
 class Reader:
-    """Understands the records of one log, in order; `whole` is how many bytes of it are whole."""
+    """Understands the records of one log, in order, and has one of them at a time in memory;
+    `whole` is how many of its `size` bytes are whole."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         self.whole = 0
-        self._data = data
+        self.size = file.seek(0, os.SEEK_END)
+        self._file = file
         self._memory = _Memory()
 
     def records(self) -> Iterator[Record]:
-        """Ends at the first record that is torn. Raises BrokenLog."""
-        if not self._data.startswith(HEAD):
+        """Ends at the first record that is torn. Raises BrokenLog, and OSError and MemoryError as
+        the file is read."""
+        self._file.seek(0)
+        if self._file.read(len(HEAD)) != HEAD:
             return
         self.whole = len(HEAD)
         while (payload := self._next()) is not None:
@@ -243,14 +248,14 @@ class Reader:
             self.whole += FRAME.size + len(payload)
 
     def _next(self) -> bytes | None:
-        start = self.whole + FRAME.size
-        if start > len(self._data):
+        frame = self._file.read(FRAME.size)
+        if len(frame) < FRAME.size:
             return None
-        length, crc = FRAME.unpack_from(self._data, self.whole)
-        payload = self._data[start : start + length]
-        return (
-            payload if payload and len(payload) == length and zlib.crc32(payload) == crc else None
-        )
+        length, crc = FRAME.unpack(frame)
+        if not 0 < length <= self.size - self.whole - FRAME.size:
+            return None
+        payload = self._file.read(length)
+        return payload if len(payload) == length and zlib.crc32(payload) == crc else None
 
     def _record(self, kind: bytes, body: bytes) -> Record:
         if kind == _CELLS_:

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from support.archives import Kept, cells_of
+from support.exhausted import little_memory, no_descriptors
 from support.small_disk import small_disk
 from tocsin_alerting.box.directory import Held, InUse, hold
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.result import InstantVector, Matrix
 from tocsin_alerting.store.cell import is_sample
-from tocsin_alerting.store.disk import MOST_LOG_BYTES, Pace
+from tocsin_alerting.store.disk import Pace
+from tocsin_alerting.store.log import FRAME
 from tocsin_alerting.store.matchers import Matcher, MatchOp
 from tocsin_alerting.store.shelf import ASIDE, UNFINISHED
 from tocsin_alerting.store.store import HOUR_MS
@@ -27,6 +29,7 @@ START_MS = 1_700_000_000_000 // HOUR_MS * HOUR_MS
 STEP_MS = 15_000
 FAMILY = Family("m", "counter", "")
 END_OF_TIME = 10**15
+FAR_TOO_LONG = 3 << 30
 
 
 def layout(*names: str) -> Layout:
@@ -453,12 +456,70 @@ def test_a_newer_log_that_is_none_costs_nothing_of_the_one_before(tmp_path: Path
     again.archive.let_go()
 
 
-def test_a_log_without_end_is_set_aside_unread(tmp_path: Path) -> None:
+def test_a_log_is_read_however_long_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A million series fill two GiB in little more than an hour. What a power cut left behind the
+    last record is cut."""
     kept = Kept(tmp_path)
     hours(kept, 0, 1)
-    kept.archive.close()
     kept.archive.let_go()
-    os.truncate(kept.log, MOST_LOG_BYTES + 1)
+    before, whole = times_of(kept), kept.log.stat().st_size
+    os.truncate(kept.log, FAR_TOO_LONG)
     again = kept.again()
-    assert again.archive.condition.broken == 1 and again.archive.up
+    assert times_of(again) == before
+    assert again.archive.condition.broken == 0 and again.archive.up
+    assert f"its last {FAR_TOO_LONG - whole} bytes are torn" in caplog.text
+    assert again.log.stat().st_size < FAR_TOO_LONG
     again.archive.let_go()
+
+
+def test_a_log_that_the_memory_has_no_room_for_is_served_up_to_there_and_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 0, 1)
+    kept.archive.let_go()
+    before, log = times_of(kept), kept.log
+    with log.open("ab") as file:
+        file.write(FRAME.pack(FAR_TOO_LONG // 2, 0))
+    os.truncate(log, FAR_TOO_LONG)
+    with little_memory(1 << 30):
+        again = kept.again()
+    assert times_of(again) == before
+    assert "MemoryError" in caplog.text and again.archive.condition.broken == 1
+    (aside,) = tmp_path.glob(f"*{ASIDE}")
+    assert aside.name.startswith(log.name) and aside.stat().st_size == FAR_TOO_LONG
+    assert again.log != log
+    again.archive.let_go()
+
+
+def test_a_log_that_cannot_be_opened_is_read_by_the_next_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 0, 1)
+    kept.archive.let_go()
+    before, log = times_of(kept), kept.log
+    with no_descriptors():
+        again = kept.again()
+    assert not again.archive.up and again.log == log
+    again.archive.let_go()
+    later = again.again()
+    assert times_of(later) == before
+    later.archive.let_go()
+
+
+def test_a_log_that_nobody_has_read_is_deleted_for_no_new_one(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 0, 1)
+    kept.archive.let_go()
+    content = kept.log.read_bytes()
+    with no_descriptors():
+        again = kept.again()
+    for _ in range(Pace().retry):
+        again.archive.turn()
+    assert again.archive.up
+    again.archive.let_go()
+    later = again.again()
+    (aside,) = tmp_path.glob(f"*{ASIDE}")
+    assert aside.read_bytes() == content
+    later.archive.let_go()

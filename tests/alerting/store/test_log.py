@@ -1,6 +1,8 @@
 """The log: pieces of a scrape that wait together are one record, and give back the same."""
 
+import tracemalloc
 from collections.abc import Iterable
+from io import BytesIO
 
 import numpy as np
 from hypothesis import given
@@ -32,7 +34,7 @@ def shape(entries: Iterable[Entry]) -> list[object]:
 def read(entries: Iterable[Entry]) -> dict[tuple[Source, int, int], float]:
     """What a log of these gives back: the last value of each source, time and row."""
     writer, found = Writer(), dict[tuple[Source, int, int], float]()
-    for record in Reader(HEAD + b"".join(map(writer.entry, entries))).records():
+    for record in Reader(BytesIO(HEAD + b"".join(map(writer.entry, entries)))).records():
         if isinstance(record, Cells):
             for at, cells in zip(record.times.tolist(), record.cells, strict=True):
                 for row, value in zip(record.rows.tolist(), cells.tolist(), strict=True):
@@ -87,3 +89,22 @@ def test_a_log_gives_back_the_same(pieces: list[Column]) -> None:
         if kept:
             fresh.append(Column(one.source, one.at_ms, one.rows[kept], one.values[kept], False))
     assert read(joined(fresh)) == read(fresh)
+
+
+def test_a_long_log_is_read_with_little_memory() -> None:
+    rows = np.arange(10_000)
+    random = np.random.default_rng(7)
+    writer, file = Writer(), BytesIO()
+    file.write(HEAD)
+    for at_ms in range(100):
+        file.write(writer.entry(Column(A, at_ms, rows, random.random(len(rows)), False)))
+    reader, count = Reader(file), 0
+    tracemalloc.start()
+    try:
+        for record in reader.records():
+            count += isinstance(record, Cells)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert count == 100 and reader.whole == reader.size > 5_000_000
+    assert peak < reader.size / 4
