@@ -2,15 +2,16 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from tocsin_alerting.promql.ast import VectorSelector
 from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind
 from tocsin_alerting.rules.alerting import active, candidates, step
 from tocsin_alerting.rules.fair_share import FairShare
 from tocsin_alerting.rules.journal import InstanceRow
-from tocsin_alerting.rules.progress import RuleHealth, RuleProgress
+from tocsin_alerting.rules.progress import Holds, RuleHealth, RuleProgress
 from tocsin_alerting.rules.proof import unproven
 from tocsin_alerting.rules.query import Engine, query_at, rows
 from tocsin_alerting.rules.recording import record
@@ -18,14 +19,16 @@ from tocsin_alerting.rules.restore import Restore, fits, restored
 from tocsin_alerting.rules.rule import AlertingRule, Group, RecordingRule
 from tocsin_alerting.rules.scope import Rows, Scope, Spending
 from tocsin_alerting.rules.unknown import (
+    HISTORY,
     UNKNOWN_MAX_MS,
+    Doubt,
     Fired,
     Health,
     Sources,
     Verdict,
-    concerned,
+    Waits,
+    concerns,
     doubt_all,
-    history_of,
     is_alerts,
     is_history,
     settle,
@@ -152,52 +155,81 @@ async def _alerted(
     stepped = step(rule, vector, at_ms, progress.alerts)  # from here on nobody else has a turn
     if group.limit:
         _check_limit(group, active(stepped.alerts.values()), "alerts")
-    unsure = progress.unknown_alerts()
+    unsure = progress.unknown_alerts(_holds(at_ms, around.sources))
     dead, gone = _lost_sources(progress, at_ms, around.sources)
     young = progress.young(at_ms)
 
+    @cache
     def health(source: Source) -> Health:
-        if is_history(source):
-            return Health.DEAD if young or source.instance in lost else Health.ALIVE
         if is_alerts(source):
             return Health.DEAD if source in unsure else Health.ALIVE
         return _health(source, progress, at_ms, around.sources)
 
+    def unproven_yet(key: str) -> bool:
+        return young or key in lost
+
     told = any(event.kind is EventKind.CLEAR for event in stepped.events)
     patchy = {one for one in progress.seen if told and health(one) is Health.PATCHY}
+    proven = concerns(dead | patchy, progress.keeps_instance, unsure)
+    doubtful = concerns(dead | patchy, progress.keeps_instance, unsure | {HISTORY})
 
     def behind(alert: Alert) -> frozenset[Source]:
-        key = alert.fingerprint
-        missing = {history_of(key)} if young or key in lost else set()
-        return concerned(alert, dead | patchy, progress.keeps_instance) | missing | unsure
+        return doubtful(alert) if unproven_yet(alert.fingerprint) else proven(alert)
 
     verdict = settle(
-        [_or_removed(event, rule, progress, gone) for event in stepped.events],
+        _or_removed(stepped.events, rule, progress, gone),
         stepped.alerts,
         progress.doubts,
         behind,
         health,
         at_ms,
         around.unknown_max_ms,
+        unproven_yet,
     )
     progress.alerts, progress.doubts = stepped.alerts, verdict.doubts
     return verdict
 
 
+def _holds(at_ms: int, sources: Sources) -> Holds:
+    """Whether anything but what the alerts of others are keeps an alert of a rule in doubt."""
+    known: dict[int, Waits] = {}
+
+    def waits(rule: RuleProgress) -> Waits:
+        def health(source: Source) -> Health:
+            return Health.ALIVE if is_alerts(source) else _health(source, rule, at_ms, sources)
+
+        return Waits(health, lambda key: rule.young(at_ms) or key in rule.fired)
+
+    def holds(rule: RuleProgress, doubt: Doubt) -> bool:
+        if rule.health is RuleHealth.ERR or not doubt.sources:
+            return True
+        if id(rule) not in known:
+            known[id(rule)] = waits(rule)
+        return known[id(rule)].holds(doubt)
+
+    return holds
+
+
 def _or_removed(
-    event: AlertEvent, rule: AlertingRule, progress: RuleProgress, gone: frozenset[Source]
-) -> AlertEvent:
+    events: Iterable[AlertEvent],
+    rule: AlertingRule,
+    progress: RuleProgress,
+    gone: frozenset[Source],
+) -> Iterator[AlertEvent]:
     """An alert has not cleared that has labels which the rule no longer gives it, or whose source
     was removed: its own one, or all that took part."""
-    if event.kind is not EventKind.CLEAR:
-        return event
-    if not fits(rule, (event.alert,)):
-        return replace(event, kind=EventKind.REMOVED, reason=LABELS_CHANGED)
-    own = progress.keeps_instance and "instance" in dict(event.alert.labels)
-    if gone and (own or gone.issuperset({*progress.seen, *progress.spoke})):
-        if theirs := concerned(event.alert, gone, own):
-            return replace(event, kind=EventKind.REMOVED, reason=was_removed(theirs))
-    return event
+    theirs, reason = concerns(gone, progress.keeps_instance), cache(was_removed)
+    all_gone = gone.issuperset({*progress.seen, *progress.spoke})
+    for event in events:
+        own = progress.keeps_instance and "instance" in dict(event.alert.labels)
+        if event.kind is not EventKind.CLEAR:
+            yield event
+        elif not fits(rule, (event.alert,)):
+            yield replace(event, kind=EventKind.REMOVED, reason=LABELS_CHANGED)
+        elif (own or all_gone) and (removed := theirs(event.alert)):
+            yield replace(event, kind=EventKind.REMOVED, reason=reason(removed))
+        else:
+            yield event
 
 
 def _failed(
@@ -233,14 +265,18 @@ def _restore(progress: RuleProgress, at_ms: int, how: Restore) -> None:
     progress.alerts = {**progress.alerts, **before, **firing}
     progress.fired |= dict(_fired(row) for row in rows if row.holds)
     doubts = {row.doubt.alert.fingerprint: row.doubt for row in rows if row.doubt is not None}
+    waiting = cache(_with_history)
     progress.doubts = {
-        key: replace(doubt, sources=doubt.sources | {history_of(key)})
-        for key, doubt in doubts.items()
+        key: replace(doubt, sources=waiting(doubt.sources)) for key, doubt in doubts.items()
     } | dict(progress.doubts)
     progress.good_ms = max(progress.good_ms or 0, *(row.seen_ms for row in rows))
     sets = {id(row.sources): row for row in rows}  # rows of a rule share one, of any size
     seen = {source: row.seen_ms for row in sets.values() for source in row.sources}
     progress.seen = seen | progress.seen
+
+
+def _with_history(sources: frozenset[Source]) -> frozenset[Source]:
+    return frozenset(source for source in sources if not is_history(source)) | {HISTORY}
 
 
 def _fired(row: InstanceRow) -> tuple[str, Fired]:

@@ -1,6 +1,6 @@
 """How far a rule and its group have come: the state between two evaluations, and for the API."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -27,6 +27,7 @@ from tocsin_alerting.rules.unknown import (
 from tocsin_exporter.snapshot import Labels, Source
 
 RULES_JOB = "tocsin_rules"
+Holds = Callable[["RuleProgress", Doubt], bool]
 
 
 class RuleHealth(StrEnum):
@@ -129,21 +130,42 @@ class RuleProgress:
             return lost_ms > 0
         return min(lost_ms, self.restored_ms - self.history_ms) > self.window_ms / 2
 
-    def unknown_alerts(self) -> frozenset[Source]:
-        """By whose alerts, which are in doubt, this rule may have lost its own."""
+    def unknown_alerts(self, holds: Holds) -> frozenset[Source]:
+        """By whose alerts, which are in doubt, this rule may have lost its own.
+
+        `holds(rule, doubt)`: whether anything but alerts of others keeps one of its alerts in
+        doubt. Rules that only wait for each other do not hold each other.
+        """
         if not self.alerts_read:
             return frozenset()
-        unsure = (
-            (other, doubt)
-            for other in self.others
-            for doubt in (*other.doubts.values(), *(row.doubt for row in other.rows))
-            if other is not self and doubt is not None and not doubt.over
-        )
-        return frozenset(
-            alerts_of(other.source)
-            for other, doubt in unsure
-            if any(reads_alert(one, doubt.alert) for one in self.alerts_read)
-        )
+        others = (other for other in self.others if other is not self)
+        return frozenset(alerts_of(one.source) for one in others if self._is_held(one, holds))
+
+    def _is_held(self, other: "RuleProgress", holds: Holds) -> bool:
+        """Whether what this rule reads of `other` is in doubt for a cause that lies in a rule."""
+        waiting: list[tuple[RuleProgress, RuleProgress]] = [(self, other)]
+        walked = {(id(self), id(other))}
+        while waiting:
+            reader, other = waiting.pop()
+            waits: set[frozenset[Source]] = set()
+            for doubt in reader._doubts_of(other):
+                if other.rows or holds(other, doubt):
+                    return True
+                waits.add(doubt.sources)
+            causes = frozenset[Source]().union(*waits)
+            for cause in other.others if causes else ():
+                pair = id(other), id(cause)
+                if alerts_of(cause.source) in causes and pair not in walked:
+                    walked.add(pair)
+                    waiting.append((other, cause))
+        return False
+
+    def _doubts_of(self, other: "RuleProgress") -> Iterator[Doubt]:
+        """Those of `other` whose alerts this rule reads."""
+        for doubt in (*other.doubts.values(), *(row.doubt for row in other.rows)):
+            if doubt is not None and not doubt.over:
+                if any(reads_alert(one, doubt.alert) for one in self.alerts_read):
+                    yield doubt
 
     def alert_samples(self, rule: AlertingRule) -> Sequence[tuple[Labels, float]]:
         """What the alerts of `rule`, which is this one, are in the store; the same object while

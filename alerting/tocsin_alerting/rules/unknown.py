@@ -4,9 +4,12 @@ The alert instances themselves resolve exactly as in Prometheus. A `Doubt` is ke
 alert that was firing when its source died or its rule broke, and has not been settled since.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cache
+from heapq import nsmallest
 from typing import Protocol
 
 from tocsin_alerting.promql.ast import (
@@ -29,7 +32,10 @@ UNKNOWN_MAX_MS = 24 * 3_600_000
 LOOK_BACK_MS = 5 * 60_000
 _UNRESOLVED_MS = 3_600_000  # a duration that is an expression
 _SAYS_ABSENCE = frozenset(("absent", "absent_over_time"))
+MOST_NAMES = 10  # in a reason, of sources or rules
 _STORE_JOB = "tocsin_store"
+# Stands among the sources of an alert while the samples since a restart do not show how it stands.
+HISTORY = Source(_STORE_JOB, "")
 _ALERTS_JOB = "tocsin_alerts"
 # Of a target that is down, or an engine that hides its other series, these are said all the same.
 _PRESENCE = frozenset(("up", "llm_engine_up", "tocsin_build_info"))
@@ -177,13 +183,8 @@ def mixes_series(expr: Expr) -> bool:
     return any(isinstance(node, AggregateExpr) for node in walk(expr))
 
 
-def history_of(key: str) -> Source:
-    """Stands among the sources of the alert with that fingerprint while the samples since a
-    restart do not show whether it holds."""
-    return Source(_STORE_JOB, key)
-
-
 def is_history(source: Source) -> bool:
+    """An older journal has one for each alert."""
     return source.job == _STORE_JOB
 
 
@@ -267,6 +268,24 @@ def concerned(alert: Alert, dead: Iterable[Source], own_instance: bool) -> froze
     return frozenset(source for source in dead if source.instance == instance)
 
 
+def concerns(
+    dead: Iterable[Source], own_instance: bool, always: frozenset[Source] = frozenset()
+) -> Callable[[Alert], frozenset[Source]]:
+    """`concerned` for many alerts, and `always`: alerts of the same sources share one set, for
+    there may be as many sources as alerts."""
+    dead = frozenset(dead)
+    everyone, own = dead | always, defaultdict[str, set[Source]](set)
+    for source in dead if own_instance else ():
+        own[source.instance].add(source)
+    theirs = {instance: always.union(several) for instance, several in own.items()}
+
+    def of(alert: Alert) -> frozenset[Source]:
+        instance = dict(alert.labels).get("instance") if own_instance else None
+        return everyone if instance is None else theirs.get(instance, always)
+
+    return of
+
+
 def settle(
     events: Iterable[AlertEvent],
     alerts: Mapping[str, Alert],
@@ -275,18 +294,22 @@ def settle(
     health: Callable[[Source], Health],
     now_ms: int,
     max_ms: int = UNKNOWN_MAX_MS,
+    unproven: Callable[[str], bool] = lambda key: False,
 ) -> Verdict:
     """After an evaluation that succeeded: `events` of the step, with doubt where it is due.
 
     A clear becomes unknown while `dead(alert)` names sources, which are dead or patchy. An older
     doubt ends when its alert fires again, when its sources answer or are gone, or after `max_ms`.
+    `unproven(fingerprint)`: whether the samples since a restart do not show yet how it stands.
     """
-    open_doubts = dict(doubts)
+    open_doubts, waits = dict(doubts), Waits(health, unproven)
+    shared = {one.sources: one.sources for one in doubts.values()}
     told: list[AlertEvent] = []
     for event in events:
-        told.extend(_judged(event, open_doubts, dead(event.alert), health, now_ms))
+        away = dead(event.alert)
+        told.extend(_judged(event, open_doubts, shared.setdefault(away, away), waits, now_ms))
     for key, doubt in list(open_doubts.items()):
-        ended = _ended(doubt, alerts.get(key), health, now_ms, max_ms)
+        ended = _ended(doubt, alerts.get(key), waits, now_ms, max_ms)
         told.extend(ended.events)
         open_doubts.pop(key)
         open_doubts.update(ended.doubts)
@@ -314,17 +337,65 @@ def doubt_all(
     return Verdict(tuple(told), open_doubts)
 
 
+class Waits:
+    """What may be said of the sources that alerts wait for, at one evaluation: worked out once for
+    each set of them, for many alerts may wait for the same, and they may be many.
+
+    `unproven(fingerprint)`: whether the samples since a restart do not show yet how it stands.
+    """
+
+    def __init__(self, health: Callable[[Source], Health], unproven: Callable[[str], bool]) -> None:
+        self._health = cache(health)
+        self._unproven = unproven
+        self._is_silent = cache(self._any_silent)
+        self.left = cache(self._left)
+        self.outcome = cache(self._outcome)
+
+    def holds(self, doubt: Doubt) -> bool:
+        """Whether one of its sources keeps it in doubt."""
+        silent, history = self._is_silent(doubt.sources)
+        return silent or (history and self._unproven(doubt.alert.fingerprint))
+
+    def _any_silent(self, sources: frozenset[Source]) -> tuple[bool, bool]:
+        """Whether one is, and whether the samples since a restart are among them."""
+        named = (source for source in sources if not is_history(source))
+        silent = any(self._health(source) in _KEEPS_DOUBT for source in named)
+        return silent, any(map(is_history, sources))
+
+    def _left(self, dead: frozenset[Source]) -> str:
+        """Why it is not known whether an alert has cleared."""
+        if any(map(is_history, dead)):
+            return "no longer in the result, but the samples since the restart cannot tell yet"
+        if rules := {source for source in dead if is_alerts(source)}:
+            return f"no longer in the result while alerts of {_rules(rules)} are unknown"
+        patchy = {source for source in dead if self._health(source) is Health.PATCHY}
+        if patchy == dead:
+            return f"no longer in the result, but samples of {_names(patchy)} are missing"
+        return f"no longer in the result while {_names(dead - patchy)} is dead"
+
+    def _outcome(self, sources: frozenset[Source]) -> tuple[EventKind, str]:
+        """It has cleared; or nobody watches it any more, where a source was removed."""
+        named = [source for source in sources if not is_history(source)]
+        if gone := [source for source in named if self._health(source) is Health.GONE]:
+            return EventKind.REMOVED, was_removed(gone)
+        if rules := [source for source in named if is_alerts(source)]:
+            return EventKind.CLEAR, f"alerts of {_rules(rules)} are known again"
+        if named:
+            return EventKind.CLEAR, f"{_names(named)} answers again"
+        return EventKind.CLEAR, "the samples since the restart say so" if sources else ""
+
+
 def _judged(
     event: AlertEvent,
     doubts: dict[str, Doubt],
     dead: frozenset[Source],
-    health: Callable[[Source], Health],
+    waits: Waits,
     now_ms: int,
 ) -> Iterable[AlertEvent]:
     key = event.alert.fingerprint
     doubt = doubts.get(key)
     if event.kind is EventKind.CLEAR and event.alert.state is AlertState.INACTIVE and dead:
-        reason = _left(dead, health)
+        reason = waits.left(dead)
         since = now_ms if doubt is None else doubt.since_ms
         doubts[key] = Doubt(event.alert, since, dead, reason, doubt is not None and doubt.over)
         if doubt is None:
@@ -335,21 +406,10 @@ def _judged(
         yield event
 
 
-def _left(dead: frozenset[Source], health: Callable[[Source], Health]) -> str:
-    if any(map(is_history, dead)):
-        return "no longer in the result, but the samples since the restart cannot tell yet"
-    if rules := {source for source in dead if is_alerts(source)}:
-        return f"no longer in the result while alerts of {_rules(rules)} are unknown"
-    patchy = {source for source in dead if health(source) is Health.PATCHY}
-    if patchy == dead:
-        return f"no longer in the result, but samples of {_names(patchy)} are missing"
-    return f"no longer in the result while {_names(dead - patchy)} is dead"
-
-
 def _ended(
     doubt: Doubt,
     alert: Alert | None,
-    health: Callable[[Source], Health],
+    waits: Waits,
     now_ms: int,
     max_ms: int,
 ) -> Verdict:
@@ -357,9 +417,8 @@ def _ended(
     key = doubt.alert.fingerprint
     if alert is not None and alert.state is AlertState.FIRING:
         return Verdict((AlertEvent(EventKind.FIRING, alert, now_ms, "known again"),), {})
-    silent = {source for source in doubt.sources if health(source) in _KEEPS_DOUBT}
-    if not silent and (alert is None or alert.state is AlertState.INACTIVE):
-        return Verdict(() if doubt.over else (_settled(doubt, health, now_ms),), {})
+    if (alert is None or alert.state is AlertState.INACTIVE) and not waits.holds(doubt):
+        return Verdict(() if doubt.over else (_settled(doubt, waits, now_ms),), {})
     if _given_up(doubt, now_ms, max_ms):
         told = _give_up(doubt, now_ms, max_ms)
         return Verdict((told,), {key: replace(doubt, over=True)})
@@ -370,27 +429,16 @@ def _given_up(doubt: Doubt, now_ms: int, max_ms: int) -> bool:
     return not doubt.over and now_ms - doubt.since_ms >= max_ms
 
 
-def _settled(doubt: Doubt, health: Callable[[Source], Health], now_ms: int) -> AlertEvent:
-    """It has cleared; or nobody watches it any more, where a source was removed."""
+def _settled(doubt: Doubt, waits: Waits, now_ms: int) -> AlertEvent:
     alert = doubt.alert
     if alert.state is not AlertState.INACTIVE:
         alert = replace(alert, state=AlertState.INACTIVE, resolved_at_ms=now_ms)
-    sources = [source for source in doubt.sources if not is_history(source)]
-    if gone := [source for source in sources if health(source) is Health.GONE]:
-        return AlertEvent(EventKind.REMOVED, alert, now_ms, was_removed(gone))
-    return AlertEvent(EventKind.CLEAR, alert, now_ms, _known_again(doubt, sources))
+    kind, reason = waits.outcome(doubt.sources)
+    return AlertEvent(kind, alert, now_ms, reason)
 
 
 def was_removed(sources: Iterable[Source]) -> str:
     return f"{_names(sources)} was removed"
-
-
-def _known_again(doubt: Doubt, sources: Sequence[Source]) -> str:
-    if rules := [source for source in sources if is_alerts(source)]:
-        return f"alerts of {_rules(rules)} are known again"
-    if sources:
-        return f"{_names(sources)} answers again"
-    return "the samples since the restart say so" if doubt.sources else ""
 
 
 def _give_up(doubt: Doubt, now_ms: int, max_ms: int) -> AlertEvent:
@@ -399,11 +447,18 @@ def _give_up(doubt: Doubt, now_ms: int, max_ms: int) -> AlertEvent:
 
 
 def _names(sources: Iterable[Source]) -> str:
-    return ", ".join(sorted(f"{source.job} {source.instance}" for source in sources))
+    return _some([f"{source.job} {source.instance}" for source in sources])
 
 
 def _rules(sources: Iterable[Source]) -> str:
-    return ", ".join(sorted(source.instance for source in sources))
+    return _some([source.instance for source in sources])
+
+
+def _some(names: Sequence[str]) -> str:
+    """A reason stands in messages, the journal and the API, of each alert."""
+    more = len(names) - MOST_NAMES
+    named = ", ".join(nsmallest(MOST_NAMES, names))
+    return f"{named} and {more} more" if more > 0 else named
 
 
 def _whole(duration: Duration) -> int:

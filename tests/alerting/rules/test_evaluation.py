@@ -1,6 +1,7 @@
 """One rule at a time: what it writes, what it tells when it fails, and when it may run at all."""
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -391,3 +392,73 @@ async def test_a_rule_removed_while_it_runs_says_and_writes_nothing() -> None:
     around = surroundings({"m > 0": removed})
     assert await run(progress, around, 0) == []
     assert isinstance(around.write, Written) and around.write.calls == []
+
+
+async def seconds_of(progress: RuleProgress, around: Surroundings, minute: int) -> float:
+    began = time.process_time()
+    await run(progress, around, minute)
+    return time.process_time() - began
+
+
+async def sender_that_fell_silent(
+    count: int, end: Health, expr: str, answers: bool
+) -> tuple[float, RuleProgress]:
+    """The seconds of the evaluations after it; `count` targets, and as many alerts of hosts."""
+    targets = [Source("fleet", f"host-{number}:9100") for number in range(count)]
+    sources = SetSources(dict.fromkeys(targets, Health.ALIVE))
+    hosts = [row(1.0, host=f"host-{number}") for number in range(count)]
+    around = surroundings({expr: by_time(hosts, hosts[::2], [], [], [])}, sources=sources)
+    progress = progress_of(alerting(expr))
+    await run(progress, around, 0)
+    if end is Health.PATCHY:
+        sources.patchy.update(targets)
+    else:
+        sources.healths |= dict.fromkeys(targets, end)
+    seconds = sum([await seconds_of(progress, around, minute) for minute in (1, 2, 3)])
+    if answers:
+        sources.patchy.clear()
+        sources.healths |= dict.fromkeys(targets, Health.ALIVE)
+        seconds = await seconds_of(progress, around, 4)
+    return seconds, progress
+
+
+@pytest.mark.parametrize(
+    ("end", "expr", "answers"),
+    [
+        (Health.DEAD, "sum by (host) (x) > 0", False),
+        (Health.DEAD, "sum by (host) (x) > 0", True),
+        (Health.GONE, "sum by (host) (x) > 0", False),
+        (Health.PATCHY, "sum by (host) (rate(x[5m])) > 0", False),
+        (Health.PATCHY, "sum by (host) (rate(x[5m])) > 0", True),
+    ],
+)
+async def test_the_loop_stands_no_longer_than_a_sender_is_large(
+    end: Health, expr: str, answers: bool
+) -> None:
+    small, _ = await sender_that_fell_silent(500, end, expr, answers)
+    large, progress = await sender_that_fell_silent(2_000, end, expr, answers)
+    assert large < 8 * small + 0.3  # four times the targets and four times the alerts
+    assert len({id(doubt.sources) for doubt in progress.doubts.values()}) <= 1
+
+
+async def test_a_reason_names_a_few_of_many_sources() -> None:
+    _, progress = await sender_that_fell_silent(30, Health.DEAD, "sum by (host) (x) > 0", False)
+    (reason,) = {doubt.reason for doubt in progress.doubts.values()}
+    first = ", ".join(sorted(f"fleet host-{number}:9100" for number in range(30))[:10])
+    assert reason == f"no longer in the result while {first} and 20 more is dead"
+
+
+@pytest.mark.parametrize("doubtful", [False, True], ids=["fired", "were in doubt"])
+async def test_nor_at_a_restart(doubtful: bool) -> None:
+    """While the samples since it show nothing yet, and when they do."""
+    seconds = {}
+    expr = "sum by (host) (rate(x[5m])) > 0"
+    for count in (500, 2_000):
+        _, last = await sender_that_fell_silent(count, Health.DEAD, expr, not doubtful)
+        hosts = [row(1.0, host=f"host-{number}") for number in range(count)]
+        sources = SetSources(dict.fromkeys(last.seen, Health.DEAD))
+        around = surroundings({expr: by_time([], [], [], hosts)}, sources=sources)
+        progress = replace(last, alerts={}, doubts={}, rows=tuple(last.instance_rows()))
+        seconds[count] = sum([await seconds_of(progress, around, minute) for minute in (0, 1, 2)])
+        assert len(progress.doubts) == (count if doubtful else 0)
+    assert seconds[2_000] < 8 * seconds[500] + 0.3

@@ -1,14 +1,20 @@
 """The state between two evaluations."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
+from support.rule_surroundings import SetSources, surroundings
 from support.rule_texts import MINUTE, alerting, group, recording
+from support.scripted_engine import Rows, row
+from tocsin_alerting.promql.ast import selectors
 from tocsin_alerting.promql.parser import parse
-from tocsin_alerting.rules.alert import Alert, AlertState
+from tocsin_alerting.rules.alert import Alert, AlertState, EventKind
+from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.progress import RULES_JOB, GroupProgress, RuleProgress
-from tocsin_alerting.rules.unknown import Doubt
+from tocsin_alerting.rules.rule import RuleFile
+from tocsin_alerting.rules.unknown import Doubt, Health
 from tocsin_exporter.snapshot import Source
 
 ALERT = Alert("g/A/1", (("alertname", "A"),), (), AlertState.FIRING, 1.0, 10, 20, None, 30)
@@ -106,3 +112,96 @@ def test_the_samples_of_alerts_are_made_anew_only_when_an_alert_changes() -> Non
     assert sorted(value for _, value in progress.alert_samples(rule)) == [1.0, 5.0]
     progress.alerts = {}
     assert not progress.alert_samples(rule)
+
+
+ENGINE, OTHER = Source("llm", "e:1"), Source("llm", "e:2")
+FIRES = [row(1.0, __name__="m", instance="e:1")]
+FIRING = 'count(ALERTS{alertstate="firing"}) > 1'
+P0 = 'count(ALERTS{severity="P0"}) > 0'
+
+
+class OnAlerts:
+    """X measures; A and B read what it and they themselves are as alerts. All fire at minute 0."""
+
+    def __init__(self, a: str, b: str, measured: str = "m > 0") -> None:
+        self.rows: dict[str, Rows] = dict.fromkeys((measured, a, b), FIRES)
+        self.x, self.a, self.b = measured, a, b
+        self.sources = SetSources({ENGINE: Health.ALIVE, OTHER: Health.ALIVE})
+        self.sources.touching = {
+            **dict.fromkeys(selectors(parse(measured)), {ENGINE}),
+            **dict.fromkeys(selectors(parse("other")), {OTHER}),
+        }
+        script = {text: partial(self.answer, text) for text in self.rows}
+        rules = (alerting(measured, "X", severity="P0"), alerting(a, "A", severity="P0"))
+        self.broken = ""
+        self.groups = Groups(surroundings(script, sources=self.sources), MINUTE)
+        self.groups.load([RuleFile("f.yml", (group(*rules, alerting(b, "B")),))], 0)
+
+    def answer(self, text: str, t_ms: int) -> Rows:
+        if text == self.broken:
+            raise ValueError("broken")
+        return self.rows[text]
+
+    def leave(self, *texts: str) -> None:
+        self.rows |= dict.fromkeys(texts, ())
+
+    async def run(self, *minutes: int) -> set[tuple[str, EventKind]]:
+        (whole,) = self.groups.all
+        told = [await self.groups.evaluate(whole, minute * MINUTE) for minute in minutes]
+        return {(one.alert.name, one.kind) for events in told for one in events}
+
+    async def wait_for_each_other(self) -> None:
+        """X is in doubt, A waits for B and X, B for A and X."""
+        await self.run(0)
+        self.sources.healths[ENGINE] = Health.DEAD
+        self.leave(self.x, self.a, self.b)
+        unknown = {(name, EventKind.UNKNOWN) for name in "XAB"}
+        assert await self.run(1) == unknown
+        self.rows[self.a] = FIRES
+        await self.run(2)
+        self.leave(self.a)
+        assert await self.run(3) == {("A", EventKind.UNKNOWN)}
+
+
+async def test_rules_that_wait_for_each_other_alone_hold_each_other_no_longer() -> None:
+    story = OnAlerts(FIRING, P0)
+    await story.wait_for_each_other()
+    assert await story.run(4, 5) == set()
+    story.sources.healths[ENGINE] = Health.ALIVE
+    assert await story.run(6) == {(name, EventKind.CLEAR) for name in "XAB"}
+
+
+async def test_rules_that_wait_for_each_other_wait_for_what_one_of_them_measures() -> None:
+    story = OnAlerts(FIRING, f"{P0} or other")
+    story.sources.healths[OTHER] = Health.ALIVE
+    await story.wait_for_each_other()
+    story.rows[story.b] = FIRES
+    await story.run(4)
+    story.leave(story.b)
+    story.sources.healths[OTHER] = Health.DEAD
+    assert await story.run(5) == {("B", EventKind.UNKNOWN)}
+    story.sources.healths[ENGINE] = Health.ALIVE
+    assert await story.run(6, 7) == {("X", EventKind.CLEAR)}
+    story.sources.healths[OTHER] = Health.ALIVE
+    assert await story.run(8, 9) == {("A", EventKind.CLEAR), ("B", EventKind.CLEAR)}
+
+
+async def test_a_rule_waits_for_what_lies_behind_the_alerts_that_it_reads() -> None:
+    """B reads A, and A reads X, which alone measures something."""
+    story = OnAlerts('ALERTS{alertname="X"} == 1', 'ALERTS{alertname="A"} == 1')
+    await story.run(0)
+    story.sources.healths[ENGINE] = Health.DEAD
+    story.leave(story.x, story.a, story.b)
+    assert await story.run(1) == {(name, EventKind.UNKNOWN) for name in "XAB"}
+    assert await story.run(2, 3) == set()
+    story.sources.healths[ENGINE] = Health.ALIVE
+    assert await story.run(4) == {(name, EventKind.CLEAR) for name in "XAB"}
+
+
+async def test_a_rule_that_fails_keeps_those_in_doubt_that_read_its_alerts() -> None:
+    story = OnAlerts(FIRING, P0)
+    await story.wait_for_each_other()
+    story.broken = P0
+    await story.run(4)
+    story.sources.healths[ENGINE] = Health.ALIVE
+    assert await story.run(5, 6) == {("X", EventKind.CLEAR)}
