@@ -53,16 +53,24 @@ def hold(path: Path) -> int:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        place = os.fstat(descriptor)
+        _lock(path, descriptor, place)
+        close_to_others(path, place)
+    except BaseException:  # why: left open, it would keep ourselves out at the next try
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _lock(path: Path, descriptor: int, place: os.stat_result) -> None:
+    """Raises InUse, and OSError where the disk has no locks."""
+    try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        place = os.fstat(descriptor)
-        os.close(descriptor)
         pid = holder(place)
         if described(pid) is None:  # it has ended, and a child of it has the descriptor still
-            pid = next(_openers(place), 0)
+            pid = next((one for one in _openers(place) if one != os.getpid()), 0)
         raise InUse(path, pid) from None
-    close_to_others(path, os.fstat(descriptor))
-    return descriptor
 
 
 class Held:
@@ -118,7 +126,7 @@ def close_to_others(path: Path, found: os.stat_result) -> None:
                 _mode(found),
             )
     for one in entries:
-        if _OURS.fullmatch(one.name) and not one.is_socket():
+        if _OURS.fullmatch(one.name):
             _close(one)
             for inner in _entries(one):
                 _close(inner)

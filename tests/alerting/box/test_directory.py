@@ -1,5 +1,7 @@
 """Two agents on one data directory would undo each other's incidents."""
 
+import errno
+import fcntl
 import os
 import signal
 import stat
@@ -7,6 +9,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 
 import psutil
 import pytest
@@ -183,3 +186,33 @@ def test_threads_that_take_it_anew_do_not_keep_each_other_out(tmp_path: Path) ->
             list(pool.map(lambda _: held.keep(), range(8)))
         with pytest.raises(InUse):
             hold(data)
+
+
+def test_an_entry_that_cannot_be_looked_at_keeps_nobody_out(tmp_path: Path) -> None:
+    (tmp_path / "samples").symlink_to("x" * 300)  # no file system has such a name
+    for _ in range(2):
+        os.close(hold(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("module", "call", "error"),
+    [(fcntl, "flock", OSError(errno.ENOLCK, "No locks")), (os, "geteuid", MemoryError())],
+    ids=["no lock", "after it"],
+)
+def test_what_fails_halfway_is_tried_again_and_does_not_keep_ourselves_out(
+    tmp_path: Path, module: ModuleType, call: str, error: Exception
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    tmp_path.chmod(0o755)
+    held, before = Held(tmp_path), os.listdir("/proc/self/fd")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, call, fails)
+        for _ in range(3):
+            with pytest.raises(type(error)):
+                held.keep()
+    assert os.listdir("/proc/self/fd") == before
+    held.keep()
+    with pytest.raises(InUse):
+        hold(tmp_path)
