@@ -127,11 +127,17 @@ class Rows:
             self._labels[row] = None
             if self._senders[row] is not UNKNOWN:
                 self._credit(row, UNKNOWN, 1 + size // BYTES_A_SERIES)
-            self._by_name[dict(labels).get(NAME, "")].discard(row)
+            self._forget_name(row, dict(labels).get(NAME, ""))
             self._free.append(row)
             self.released += 1
             self._left(row, labels)
             self._owner_changed()
+
+    def _forget_name(self, row: int, name: str) -> None:
+        rows = self._by_name[name]
+        rows.discard(row)
+        if not rows:  # names can be invented without end, and each costs a search
+            del self._by_name[name]
 
     def take_all(self, series: Sequence[Labels], senders: Iterable[Sender]) -> Ints:
         """New rows (n,) of series for which these senders are held already."""

@@ -1,5 +1,7 @@
 """A search is done again when the series changed, and not before."""
 
+import tracemalloc
+
 from tocsin_alerting.store.matchers import Matcher, MatchOp, Verdicts
 from tocsin_alerting.store.rows import NO_LIMIT, Rows
 from tocsin_alerting.store.searches import Search, Searches
@@ -64,3 +66,21 @@ def test_what_was_found_in_a_volume_is_not_taken_for_that_of_the_next() -> None:
     assert looked.labels == (series("gone"),)
     assert searches.find(HERE, rows, EVERY, (), looked).labels == ()
     assert find(searches, rows, ()).labels == (series("here"),)
+
+
+def test_a_name_that_no_series_has_any_more_costs_no_search_and_no_memory() -> None:
+    """A remote writer can invent one after the other, for weeks."""
+    rows, looks = Rows(NO_LIMIT, lambda: None), list[str]()
+    rows.take(series("stays"))
+    tracemalloc.start()
+    try:
+        for number in range(2000):
+            rows.release([rows.take(labels(__name__=f"invented_{number}"))])
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    every = ((Matcher("__name__", MatchOp.NOT_EQUAL, ""),),)
+    found, owners = rows.search(every, Verdicts(lambda: looks.append("a name")))
+    assert (found.tolist(), owners) == ([0], (series("stays"),))
+    assert len(looks) < 10
+    assert held < 50_000
