@@ -38,6 +38,7 @@ from tocsin_alerting.incidents.timer import Timer, TimerKind
 from tocsin_alerting.incidents.unknown_fields import UnknownFields, known_fields, word
 from tocsin_alerting.rules.alert import rules_origin
 from tocsin_alerting.rules.journal import InstanceRow
+from tocsin_alerting.rules.unknown import Doubt
 from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.snapshot import Source as SeriesSource
 
@@ -46,6 +47,7 @@ log = logging.getLogger(__name__)
 Row = Sequence[Any]
 Statement = tuple[str, list[Row]]
 _KINDS = frozenset(TimerKind)
+_NAMED = "tocsin_sources"  # job of the name of a set of sources
 DELETE_TIMERS = (
     f"DELETE FROM timers WHERE incident = ? AND kind IN ({', '.join('?' for _ in TimerKind)})"
 )
@@ -255,10 +257,12 @@ def forget_instances(connection: sqlite3.Connection, batch: Batch) -> None:
 
 
 def _sources_once(rows: Iterable[InstanceRow]) -> Iterator[InstanceRow]:
-    """The first row of a rule names its sources, for all others that have the same: there may be
-    as many sources as alerts, and the disk would hold their product."""
+    """The first row of a rule names its sources, for all others that have the same, and so does the
+    first doubt: there may be as many sources as alerts, and the disk would hold their product."""
     named: dict[str, frozenset[SeriesSource]] = {}
+    doubted: dict[tuple[str, frozenset[SeriesSource]], SeriesSource] = {}
     for row in rows:
+        row = replace(row, doubt=_doubt_once(row, doubted))
         first = named.get(row.rule)
         if first is None:
             named[row.rule] = row.sources
@@ -266,20 +270,51 @@ def _sources_once(rows: Iterable[InstanceRow]) -> Iterator[InstanceRow]:
         yield replace(row, sources=frozenset()) if same else row
 
 
+def _doubt_once(
+    row: InstanceRow, named: dict[tuple[str, frozenset[SeriesSource]], SeriesSource]
+) -> Doubt | None:
+    """The first doubt that has some sources gives them a name, which stands for them in others."""
+    doubt = row.doubt
+    if doubt is None or len(doubt.sources) < 2:
+        return doubt
+    own = SeriesSource(_NAMED, doubt.alert.fingerprint)
+    name = named.setdefault((row.rule, doubt.sources), own)
+    return replace(doubt, sources=(doubt.sources if name is own else frozenset()) | {name})
+
+
 def read_instances(rows: Iterable[Row], unknown: UnknownFields) -> tuple[InstanceRow, ...]:
     """A row that names no sources has those of its rule."""
     read = [read_instance(row, unknown) for row in rows]
-    named: dict[tuple[str, str, str], frozenset[SeriesSource]] = {}
+    of_rule: dict[Row, frozenset[SeriesSource]] = {}
+    of_name: dict[Row, frozenset[SeriesSource]] = {}
     for one in read:
         rule = (one.file, one.group, one.rule)
         if one.sources:
-            named[rule] = named.get(rule, frozenset()) | one.sources
-    return tuple(
-        one
-        if one.sources
-        else replace(one, sources=named.get((one.file, one.group, one.rule), one.sources))
-        for one in read
-    )
+            of_rule[rule] = of_rule.get(rule, frozenset()) | one.sources
+        if (name := _name(one)) and one.doubt and len(one.doubt.sources) > 1:
+            of_name[*rule, name] = one.doubt.sources - {name}
+    return tuple(_with_sources(one, of_rule, of_name) for one in read)
+
+
+def _name(row: InstanceRow) -> SeriesSource | None:
+    sources = row.doubt.sources if row.doubt else ()
+    return next((source for source in sources if source.job == _NAMED), None)
+
+
+def _with_sources(
+    row: InstanceRow,
+    of_rule: Mapping[Row, frozenset[SeriesSource]],
+    of_name: Mapping[Row, frozenset[SeriesSource]],
+) -> InstanceRow:
+    rule = (row.file, row.group, row.rule)
+    if not row.sources:
+        row = replace(row, sources=of_rule.get(rule, row.sources))
+    if row.doubt and (name := _name(row)):
+        # A set that was written in part may have lost a name; the rule's sources are more.
+        row = replace(
+            row, doubt=replace(row.doubt, sources=of_name.get((*rule, name), row.sources))
+        )
+    return row
 
 
 def read_instance(row: Row, unknown: UnknownFields) -> InstanceRow:

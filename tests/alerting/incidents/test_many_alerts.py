@@ -1,6 +1,8 @@
 """Ten thousand alerts at once: one step for an incident, and no scan for a delivery."""
 
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 from support.alert_events import alert, clears, fires
@@ -15,6 +17,7 @@ from tocsin_alerting.incidents.recorder import MOST_ROWS
 from tocsin_alerting.incidents.routing import InhibitRule
 from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
 from tocsin_alerting.rules.journal import InstanceRow
+from tocsin_alerting.rules.unknown import Doubt
 from tocsin_exporter.snapshot import Source
 
 MANY = 5_000
@@ -117,6 +120,44 @@ async def test_as_many_sources_as_alerts_are_on_the_disk_once(tmp_path: Path) ->
     saved = (await SqliteJournal(path).load()).instances
     assert sorted(saved, key=_row) == sorted([*rows, other], key=_row)
     assert path.with_name("incidents.db-wal").stat().st_size < 6_000_000
+
+
+async def test_as_many_dead_sources_as_alerts_in_doubt_are_on_the_disk_once(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.db"
+    machines = [Source("job", f"machine-{number}") for number in range(1_000)]
+    dead, fewer, single = (frozenset(machines[:count]) for count in (1_000, 500, 1))
+
+    def rows(name: str, *several: frozenset[Source]) -> list[InstanceRow]:
+        doubts = [
+            Doubt(alert(name, n=str(number)), 5, several[number % len(several)], "dead")
+            for number in range(1_000)
+        ]
+        return [InstanceRow("f", "g", f"g/{name}/1", 5, None, one, dead) for one in doubts]
+
+    every = [*rows("Hot", dead, fewer, single, frozenset()), *rows("Slow", fewer)]
+    one = await Floor(config(), SqliteJournal(path)).open()
+    await one.desk.remember("f", "g", every, one.now)
+    await one.desk.recorder.flush(one.now)
+    assert path.with_name("incidents.db-wal").stat().st_size < 6_000_000
+    saved = (await SqliteJournal(path).load()).instances
+    assert sorted(saved, key=_row) == sorted(every, key=_row)
+    sets = {id(row.doubt.sources) for row in saved if row.doubt and len(row.doubt.sources) > 1}
+    assert len(sets) == 3
+
+
+async def test_a_doubt_whose_sources_are_lost_waits_for_all_of_its_rule(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.db"
+    everyone = frozenset(Source("job", f"machine-{number}") for number in range(5))
+    dead = frozenset(sorted(everyone, key=str)[:2])
+    doubts = [Doubt(alert("Hot", n=str(number)), 5, dead, "dead") for number in range(3)]
+    rows = tuple(InstanceRow("f", "g", "g/Hot/1", 5, None, one, everyone) for one in doubts)
+    late = InstanceRow("f", "g", "g/Hot/1", 5, alert("Hot", n="9"), None, everyone)
+    await SqliteJournal(path).commit(Batch(instances={("f", "g"): (late, *rows)}))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        first = (rows[0].fingerprint,)
+        connection.execute("DELETE FROM rule_instances WHERE fingerprint = ?", first)
+    saved = (await SqliteJournal(path).load()).instances
+    assert [one.doubt.sources for one in saved if one.doubt] == [everyone] * 2
 
 
 async def test_the_first_of_another_kind_does_not_wait_for_five_thousand() -> None:
