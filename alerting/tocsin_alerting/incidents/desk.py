@@ -22,7 +22,7 @@ from tocsin_alerting.incidents.errors import (
     NoSuchIncident,
 )
 from tocsin_alerting.incidents.event_log import log_entries
-from tocsin_alerting.incidents.hearing import Hearing, Recall
+from tocsin_alerting.incidents.hearing import Hearing, Recall, nobody
 from tocsin_alerting.incidents.incident import Incident, State
 from tocsin_alerting.incidents.journal import LAST_EVAL, NO_NUMBER, Journal, Saved
 from tocsin_alerting.incidents.ledger import Ledger
@@ -82,7 +82,7 @@ class Desk:
         self.ledger = Ledger(config)
         self.recorder = Recorder(journal, self._recorded, patience_s)
         self.changed = asyncio.Event()
-        self.recall: Recall = tuple
+        self.recall: Recall = nobody
         self.saved_instances: tuple[InstanceRow, ...] = ()
         self.saved_engines: tuple[EngineRow, ...] = ()
         self.journal_is_new = False
@@ -97,10 +97,10 @@ class Desk:
         self._start_patience_s = start_patience_s
         self._hearing = Hearing(self.ledger)
         self._unrecorded: dict[str, int] = {}  # since when
-        self._was_down = False
         self._hold_until_ms = 0
         self._reconciled: set[str] = set()
-        self._blind = False
+        self._blind, self._was_down = False, False
+        self._late: Saved | None = None  # of which the rules have yet to hear
         self._mending: asyncio.Task[None] | None = None
 
     # the start and the end
@@ -141,10 +141,9 @@ class Desk:
         self.ledger.note(0, "started", now_ms, data={"downtime_ms": down_ms, "clean": clean})
         self.ledger.readdress(now_ms)
         self.ledger.changes().meta["clean_shutdown"] = "0"
-        urgent = {
-            one.number for one in saved.incidents if one.is_open and one.severity is Severity.P0
-        }
-        self.ledger.schedule.hold(one.number for one in saved.incidents if one.number not in urgent)
+        every = saved.incidents
+        urgent = {one.number for one in every if one.is_open and one.severity is Severity.P0}
+        self.ledger.schedule.hold({one.number for one in every} - urgent)
         self._hold_until_ms = now_ms + HOLD_MS
 
     def _load(self, saved: Saved, now_ms: int) -> Saved:
@@ -152,13 +151,11 @@ class Desk:
         of it, and ours may have been set since the start."""
         self.saved_ms = saved.newest_ms
         delta_ms = set_back_ms(self._started_ms, self.saved_ms, self._samples_ms) + self._moved_ms
-        if not delta_ms:
-            self.ledger.load(saved, now_ms)
-            return saved
-        saved = saved.shifted(delta_ms)
+        saved = saved.shifted(delta_ms) if delta_ms else saved
         self.ledger.load(saved, now_ms)
-        self.ledger.changes().merge(self.ledger.everything(now_ms))
-        self.ledger.note(0, "clock_jumped", now_ms, data={"delta_ms": delta_ms})
+        if delta_ms:
+            self.ledger.changes().merge(self.ledger.everything(now_ms))
+            self.ledger.note(0, "clock_jumped", now_ms, data={"delta_ms": delta_ms})
         return saved
 
     def _start_blind(self, error: Exception, now_ms: int) -> None:
@@ -349,8 +346,7 @@ class Desk:
             return 0
         return since_ms + self._page_wait_ms if message.urgent else None
 
-    def _look_at_journal(self) -> None:
-        """With the journal's end or return other messages may go."""
+    def _look_at_journal(self) -> None:  # with its end or return other messages may go
         if self._was_down != self.recorder.down:
             self._was_down = self.recorder.down
             self.ledger.outbox.resume()
@@ -471,7 +467,9 @@ class Desk:
         since_ms, trouble = self.recorder.since_ms, self.recorder.trouble
         try:
             if self._blind:
-                self._adopt(await self._journal.load(), now_ms)
+                self._take_late(await self._journal.load(), now_ms)
+            if self._late is not None:
+                self._adopt(self._late, now_ms)
             elif self.recorder.replaced:
                 await self._journal.load()
                 self.ledger.note(0, "journal_replaced", now_ms, data={"trouble": trouble})
@@ -488,12 +486,15 @@ class Desk:
             self.ledger.note(0, "journal_back", now_ms, data=data)
             await self._save(now_ms)
 
+    def _take_late(self, saved: Saved, now_ms: int) -> None:
+        """Once: should the rest fail and be tried again, what people did since stays done."""
+        self.ledger.renumbered(self.recorder.backlog, saved)
+        self._late, self._blind = self._load(saved, now_ms), False
+
     def _adopt(self, saved: Saved, now_ms: int) -> None:
         """The journal that could not be read at the start is there: take what it remembers."""
-        self.ledger.renumbered(self.recorder.backlog, saved)
-        saved = self._load(saved, now_ms)
-        self._blind = False
-        self._hearing.adopt(saved.incidents, self._reconciled, self.recall, now_ms)
+        self._hearing.adopt(saved, self._reconciled, self.recall, now_ms)
+        self._late = None
         self.ledger.readdress(now_ms)
         self.recorder.backlog.merge(self.ledger.take(now_ms))
         self._unrecorded |= dict.fromkeys(self.recorder.backlog.messages, now_ms)

@@ -9,16 +9,23 @@ from tocsin_alerting.incidents.effects import Record
 from tocsin_alerting.incidents.grouping import group_of
 from tocsin_alerting.incidents.incident import Incident, Member, Source, State
 from tocsin_alerting.incidents.inhibition import Inhibitor, is_source
+from tocsin_alerting.incidents.journal import Saved
 from tocsin_alerting.incidents.ledger import Ledger
 from tocsin_alerting.incidents.membership import AlertsChanged, alert_severity, open_incident
 from tocsin_alerting.incidents.muting import INHIBITED, Mutes
 from tocsin_alerting.incidents.transitions import step
-from tocsin_alerting.rules.alert import UNCLEARED, AlertEvent, EventKind
+from tocsin_alerting.rules.alert import RULES, UNCLEARED, AlertEvent, EventKind
+from tocsin_alerting.rules.journal import InstanceRow
 
 SLICE = 200  # alerts heard before the loop may do something else
 CLEARED = "clear after the restart"
-Recall = Callable[[Sequence[AlertEvent]], Sequence[AlertEvent]]
-"""Tells those who spoke of these alerts before; gives what nobody takes back."""
+Recall = Callable[[Sequence[AlertEvent], Sequence[InstanceRow]], Sequence[AlertEvent]]
+"""Tells the rules what was said of alerts before, with their rows; gives what is of none."""
+
+
+def nobody(held: Sequence[AlertEvent], _rows: Sequence[InstanceRow]) -> Sequence[AlertEvent]:
+    """There are no rules to tell."""
+    return held
 
 
 class Hearing:
@@ -177,30 +184,32 @@ class Hearing:
         return holder.members[event.alert.fingerprint].origins.get(event.origin) is said
 
     def adopt(
-        self,
-        incidents: Iterable[Incident],
-        reconciled: AbstractSet[str],
-        recall: Recall,
-        now_ms: int,
+        self, saved: Saved, reconciled: AbstractSet[str], recall: Recall, now_ms: int
     ) -> None:
         """Incidents that turned up late: one that was opened anew meanwhile is closed here.
 
-        What one of the `reconciled` said of alerts in it is recalled to them; what they do not take
-        back has cleared. Others have yet to speak.
+        What was said of alerts in the others is recalled to the rules, whether they have run since
+        or not. Of a rule that is gone, they are no longer watched; what somebody else among the
+        `reconciled` said has cleared.
         """
         ledger, said = self._ledger, list[AlertEvent]()
-        for incident in incidents:
-            if ledger.with_key(incident.key) is not ledger.incidents[incident.number]:
+        for number in [one.number for one in saved.incidents if one.number in ledger.incidents]:
+            incident = ledger.incidents[number]
+            if ledger.with_key(incident.key) is not incident:
                 closed = replace(incident, state=State.CLOSED)
                 ledger.apply((closed, (Record("superseded"),)), now_ms)
                 continue
-            said += (one for one in ledger.held(now_ms, incident) if one.origin in reconciled)
-        for event in recall(said):
-            holder = ledger.holding(event.alert.fingerprint)
-            if holder is not None:
+            said += ledger.held(now_ms, incident)
+        for event in recall(said, saved.instances):
+            holder, is_rule = (
+                ledger.holding(event.alert.fingerprint),
+                event.origin.startswith(RULES),
+            )
+            if holder is not None and (is_rule or event.origin in reconciled):
                 member = holder.members[event.alert.fingerprint]
-                cleared = _ended(member, event.origin, now_ms)
-                ledger.apply(step(holder, cleared, now_ms, ledger.config), now_ms)
+                kind = EventKind.REMOVED if is_rule else EventKind.CLEAR
+                ended = _ended(member, event.origin, now_ms, kind)
+                ledger.apply(step(holder, AlertsChanged((ended,)), now_ms, ledger.config), now_ms)
 
 
 def _says(holder: Incident, event: AlertEvent) -> bool:

@@ -264,6 +264,10 @@ def _standing(
             yield AlertEvent(EventKind.UNKNOWN, doubt.alert, now_ms, origin=rule.origin)
     for event in ended.values():
         yield from (replace(event, origin=name) for name in _origins(rule))
+    for row in rule.rows:  # that came while it ran
+        if row.holds and (alert := row.alert or (row.doubt and row.doubt.alert)):
+            kind = EventKind.UNKNOWN if row.doubt else EventKind.FIRING
+            yield AlertEvent(kind, alert, now_ms, origin=rule.origin)
     for key, alert in rule.alerts.items():
         if alert.state is AlertState.FIRING and key not in rule.doubts:
             yield AlertEvent(EventKind.FIRING, alert, now_ms, origin=rule.origin)

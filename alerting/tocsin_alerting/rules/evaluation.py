@@ -76,7 +76,7 @@ async def evaluate_rule(
         progress.ready = around.sources.ready(progress.rule.query)
         if not progress.ready:
             return ()
-    _restore(progress, at_ms, around.restore)
+    _restore(progress, at_ms, around)
     traced = log.isEnabledFor(logging.DEBUG)
     started, before = around.seconds(), _states(progress) if traced else {}
     try:
@@ -252,7 +252,7 @@ def _count_failure(progress: RuleProgress, error: Exception) -> None:
     progress.failures += 1
 
 
-def _restore(progress: RuleProgress, at_ms: int, how: Restore) -> None:
+def _restore(progress: RuleProgress, at_ms: int, around: Surroundings) -> None:
     """Puts the rows of the last run in place, once; those of a journal that came late beside what
     this run has found out since."""
     rows, progress.rows = progress.rows, ()
@@ -261,18 +261,45 @@ def _restore(progress: RuleProgress, at_ms: int, how: Restore) -> None:
     if progress.restored_ms is None:
         progress.restored_ms = at_ms
     firing = {k: one for k, one in progress.alerts.items() if one.state is AlertState.FIRING}
-    before = restored(rows, progress.rule, at_ms, how, progress.interval_ms)
+    before = restored(rows, progress.rule, at_ms, around.restore, progress.interval_ms)
     progress.alerts = {**progress.alerts, **before, **firing}
     progress.fired |= dict(_fired(row) for row in rows if row.holds)
-    doubts = {row.doubt.alert.fingerprint: row.doubt for row in rows if row.doubt is not None}
-    waiting = cache(_with_history)
-    progress.doubts = {
-        key: replace(doubt, sources=waiting(doubt.sources)) for key, doubt in doubts.items()
-    } | dict(progress.doubts)
+    took_part = _took_part(rows, progress, around.sources)
+    progress.doubts = _restored_doubts(rows, progress, took_part) | dict(progress.doubts)
     progress.good_ms = max(progress.good_ms or 0, *(row.seen_ms for row in rows))
-    sets = {id(row.sources): row for row in rows}  # rows of a rule share one, of any size
-    seen = {source: row.seen_ms for row in sets.values() for source in row.sources}
-    progress.seen = seen | progress.seen
+    progress.seen = dict.fromkeys(took_part, progress.good_ms) | progress.seen
+
+
+def _took_part(
+    rows: Iterable[InstanceRow], progress: RuleProgress, sources: Sources
+) -> frozenset[Source]:
+    """The sources that the last run saw alive; where a crash took the row of an alert, each one
+    that the rule measures may have been."""
+    sets = {id(row.sources): row.sources for row in rows}  # rows of a rule share one, of any size
+    seen = frozenset[Source]().union(*sets.values())
+    if not any(row.holds and _names_nobody(row) for row in rows):
+        return seen
+    return seen.union(*map(sources.touched, progress.measured))
+
+
+def _names_nobody(row: InstanceRow) -> bool:
+    doubted = row.doubt.sources if row.doubt else ()
+    return not row.sources and all(map(is_history, doubted))
+
+
+def _restored_doubts(
+    rows: Iterable[InstanceRow], progress: RuleProgress, took_part: frozenset[Source]
+) -> dict[str, Doubt]:
+    """Each ends only when the samples since show it; and one whose row a crash took, only when all
+    answer whom it concerns."""
+    waiting, concern = cache(_with_history), concerns(took_part, progress.keeps_instance)
+    return {
+        doubt.alert.fingerprint: replace(
+            doubt, sources=waiting(concern(doubt.alert) if _names_nobody(row) else doubt.sources)
+        )
+        for row in rows
+        if (doubt := row.doubt) is not None
+    }
 
 
 def _with_history(sources: frozenset[Source]) -> frozenset[Source]:

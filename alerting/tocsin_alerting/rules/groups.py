@@ -110,21 +110,21 @@ class Groups:
         self._forgotten |= {*before, *((row.file, row.group) for row in orphans)}
         return events
 
-    def recall(self, held: Sequence[AlertEvent]) -> list[AlertEvent]:
-        """What people were told of, by a journal that could not be read at the start: the rules
-        take it up with their next evaluation. Gives what is of no rule here."""
-        rules = {
-            rule.origin: (one.group, rule) for one in self._groups.values() for rule in one.rules
-        }
+    def recall(
+        self, held: Iterable[AlertEvent], rows: Iterable[InstanceRow] = ()
+    ) -> list[AlertEvent]:
+        """What people were told of (`held`) and the rows of the last run, by a journal that could
+        not be read at the start: the rules take both up with their next evaluation. What waited is
+        past for a rule that has run since. Gives what is of no rule here."""
+        self.remember(rows, self._history_ms, self._written_ms, held)
         for one in self._groups.values():
             one.saved = None
-        left = []
-        for event in held:
-            if event.origin in rules:
-                group, progress = rules[event.origin]
-                progress.rows += (_row(group, progress.rule, event),)
-            else:
-                left.append(event)
+            for rule in one.rules:
+                late = self._remembered(one.group, rule.rule, rule.origin)
+                rule.rows += tuple(row for row in late if row.holds or not rule.evaluated_ms)
+        left = [event for events in self._held.values() for event in events]
+        self._forgotten |= {(row.file, row.group) for one in self._rows.values() for row in one}
+        self._rows, self._held = {}, {}
         return left
 
     def next_due(self, now_ms: int) -> tuple[int, list[GroupProgress]]:
@@ -245,24 +245,28 @@ class Groups:
         """As the last run left it, which may have had it elsewhere."""
         origin = rules_origin(group.file, rule.uid)
         before = self._heirs.get(origin, "")
-        rows = [
-            replace(row, file=group.file, group=group.name, rule=rule.uid)
-            for row in self._rows.pop(before, ())
-        ]
-        held = self._held.pop(before, ())
         source = (before or origin).removeprefix(RULES)
-        known = {row.fingerprint for row in rows if row.holds}
-        told = [_row(group, rule, one) for one in held if one.alert.fingerprint not in known]
-        names = {row.fingerprint for row in told}
         return RuleProgress(
             *group.key,
             rule,
-            rows=(*(row for row in rows if row.fingerprint not in names), *told),
+            rows=self._remembered(group, rule, before),
             interval_ms=group.interval_ms or self.interval_ms,
             history_ms=self._history_ms,
             complete_ms=self._written_ms(Source(RULES_JOB, source)),
             former=(before,) if before not in ("", origin) else (),
         )
+
+    def _remembered(self, group: Group, rule: Rule, before: str) -> tuple[InstanceRow, ...]:
+        """The rows of the last run that are of `before`, an origin, as rows of `rule`."""
+        rows = [
+            replace(row, file=group.file, group=group.name, rule=rule.uid)
+            for row in self._rows.pop(before, ())
+        ]
+        held = self._held.pop(before, ())
+        known = {row.fingerprint for row in rows if row.holds}
+        told = [_row(group, rule, one) for one in held if one.alert.fingerprint not in known]
+        names = {row.fingerprint for row in told}
+        return (*(row for row in rows if row.fingerprint not in names), *told)
 
     def _remove(
         self,

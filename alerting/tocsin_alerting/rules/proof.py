@@ -114,7 +114,9 @@ def _all_spoke(fired: Fired, progress: RuleProgress, at_ms: int, sources: Source
         said, health = sources.said(source, fired.at_ms), sources.health(source)
         if said is Said.SOME:
             return health is Health.ALIVE and _is_full(progress, at_ms)
-        return said is Said.ALL or (kept and health is Health.GONE)
+        if said is Said.ALL:  # of one that is dead, that it is
+            return health is not Health.DEAD or not progress.measured
+        return kept and health is Health.GONE
 
     took_part = _theirs(fired, progress, fired.sources)
     if took_part:

@@ -1,0 +1,219 @@
+"""What was open at the last end, by a journal that comes late or lost its end: its source is dead
+since, and nobody hears that it is over until it answers."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from support.alert_events import alert
+from support.arrivals import nothing_awaited
+from support.paging_floor import START_MS
+from support.policies import HOUR, MINUTE, config
+from support.rule_surroundings import SetSources, surroundings
+from support.rule_texts import alerting, group
+from support.scripted_engine import Rows, row
+from tocsin_alerting.incidents.action import Action, Verb
+from tocsin_alerting.incidents.batch import Batch
+from tocsin_alerting.incidents.desk import Desk
+from tocsin_alerting.incidents.errors import JournalDown
+from tocsin_alerting.incidents.incident import State
+from tocsin_alerting.incidents.journal import Saved
+from tocsin_alerting.incidents.memory_journal import MemoryJournal
+from tocsin_alerting.incidents.outcome import Done
+from tocsin_alerting.rounds.rules import Instances, RuleRounds
+from tocsin_alerting.rules.alert import AlertEvent, EventKind
+from tocsin_alerting.rules.groups import Groups
+from tocsin_alerting.rules.rule import RuleFile
+from tocsin_alerting.rules.unknown import Health
+from tocsin_exporter.clock import Clock
+from tocsin_exporter.snapshot import Source
+
+LOST, OTHER = Source("llm", "e:1"), Source("llm", "e:2")
+EXPRS: Mapping[str, Rows] = {
+    "m > 5": [row(9.0, __name__="m", instance="e:1")],
+    "sum by (host) (m) > 5": [row(9.0, host="h")],
+}
+
+
+class LateJournal(MemoryJournal):
+    unreadable = False
+
+    async def load(self) -> Saved:
+        if self.unreadable:
+            raise JournalDown("the disk hangs")
+        return await super().load()
+
+
+class Run:
+    """One run of a rule on `journal`, its time moved by the test; `result` is what it gives."""
+
+    def __init__(self, journal: LateJournal, expr: str, now_ms: int) -> None:
+        self.now_ms, self.journal, self.result = now_ms, journal, EXPRS[expr]
+        self.sources = SetSources({LOST: Health.ALIVE, OTHER: Health.ALIVE})
+        self.reasons: list[str] = []
+        self.hold: asyncio.Event | None = None
+        around = surroundings({expr: lambda _: self.result}, sources=self.sources)
+        around = surroundings({}, engine=_Held(self, around.engine), sources=self.sources)
+        self.groups = Groups(around, 5_000)
+        self.desk = Desk(config(), journal, lambda: 0.0)
+        self.desk.recall = self.groups.recall
+        clock = Clock(lambda: self.now_ms / 1000, lambda: self.now_ms / 1000)
+        instances = Instances(self.desk, clock.now_ms)
+        self.rounds = RuleRounds(self.groups, self.desk, instances, clock, nothing_awaited(clock))
+        self.rule = alerting(expr, "Bad", severity="P0")
+
+    async def begin(self) -> None:
+        await self.desk.start(self.now_ms)
+        began_ms, held = self.now_ms, self.desk.ledger.held(self.now_ms)
+        rows = self.desk.saved_instances
+        self.groups.remember(rows, began_ms, lambda _: began_ms, held)
+        self.groups.load([RuleFile("f.yml", (group(self.rule),))], self.now_ms)
+
+    async def evaluate(self) -> None:
+        self.now_ms += 5_000
+        for progress in self.groups.all:
+            await self.rounds.evaluate(progress, self.now_ms)
+        await self.rounds._settle()
+
+    async def look(self) -> None:
+        """What is due: the journal is tried again, and messages go."""
+        self.now_ms += 1_000
+        await self.desk.due(self.now_ms)
+        if self.desk._mending is not None:
+            await self.desk._mending
+        for one in await self.desk.claim(self.now_ms):
+            self.reasons.append(one.notification.reason.value)
+            await self.desk.delivered(one, Done(), self.now_ms)
+
+    @property
+    def open(self) -> list[tuple[str, str]]:
+        every = self.desk.ledger.incidents.values()
+        return [(one.state.value, one.source.value) for one in every if one.is_open]
+
+
+class _Held:
+    """Answers when `run.hold` is set."""
+
+    def __init__(self, run: Run, engine: Any) -> None:
+        self._run, self._engine = run, engine
+
+    async def instant(self, *asked: Any) -> Any:
+        if self._run.hold is not None:
+            await self._run.hold.wait()
+        return await self._engine.instant(*asked)
+
+
+async def _last_run(expr: str, unknown: bool) -> Run:
+    run = Run(LateJournal(), expr, START_MS)
+    await run.begin()
+    for _ in range(3):
+        await run.evaluate()
+        await run.look()
+    if unknown:
+        run.sources.healths[LOST], run.result = Health.DEAD, []
+        await run.evaluate()
+    assert run.open == [("TRIGGERED", "unknown" if unknown else "firing")]
+    return run
+
+
+async def _next_run(before: Run, expr: str, down_ms: int) -> Run:
+    run = Run(before.journal, expr, before.now_ms + down_ms)
+    run.sources.healths[LOST], run.result = Health.DEAD, []
+    return run
+
+
+@pytest.mark.parametrize("expr", EXPRS)
+@pytest.mark.parametrize("unknown", [False, True], ids=["firing", "unknown"])
+@pytest.mark.parametrize("rows", [False, True], ids=["rows lost", "rows kept"])
+@pytest.mark.parametrize("late", ["in time", "before the first", "during it", "after it"])
+@pytest.mark.parametrize("down_ms", [0, HOUR])
+async def test_what_was_open_is_unknown_until_its_source_answers(
+    expr: str, unknown: bool, rows: bool, late: str, down_ms: int
+) -> None:
+    before = await _last_run(expr, unknown)
+    if not rows:
+        await before.journal.commit(Batch(instances={("f.yml", "g"): ()}))
+    run = await _next_run(before, expr, down_ms)
+    run.journal.unreadable = late != "in time"
+    await run.begin()
+    if late == "after it":
+        for _ in range(100):
+            await run.evaluate()
+    run.journal.unreadable = False
+    if late == "during it":
+        run.hold = asyncio.Event()
+        evaluating = asyncio.ensure_future(run.evaluate())
+        await asyncio.sleep(0)
+        await run.look()
+        run.hold.set()
+        await evaluating
+    await run.look()
+    for _ in range(100):
+        await run.evaluate()
+        await run.look()
+        assert (run.open, "resolved" in run.reasons) == ([("TRIGGERED", "unknown")], False)
+    run.sources.healths[LOST] = Health.ALIVE
+    for _ in range(100):
+        await run.evaluate()
+        await run.look()
+    assert (run.open, "resolved" in run.reasons) == ([], True)
+
+
+async def test_what_still_fires_by_a_journal_that_comes_late_fires_on() -> None:
+    before = await _last_run("m > 5", False)
+    run = Run(before.journal, "m > 5", before.now_ms)
+    run.journal.unreadable = True
+    await run.begin()
+    run.journal.unreadable = False
+    await run.look()
+    await run.evaluate()
+    await run.look()
+    assert (run.open, run.reasons) == ([("TRIGGERED", "firing")], [])
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["evaluated", "adopted first"])
+async def test_a_rule_that_is_gone_leaves_what_it_said_unwatched(first: bool) -> None:
+    before = await _last_run("m > 5", False)
+    run = await _next_run(before, "m > 5", MINUTE)
+    run.journal.unreadable = True
+    run.rule = alerting("m > 5", "Other", uid="g/Other/0", severity="P0")
+    await run.begin()
+    if not first:
+        await run.evaluate()
+    run.journal.unreadable = False
+    await run.look()
+    await run.evaluate()
+    await run.look()
+    assert run.open == []
+    assert "unwatched" in run.reasons and "resolved" not in run.reasons
+
+
+async def test_a_fault_while_it_is_taken_over_takes_back_nothing_and_is_made_good() -> None:
+    before = await _last_run("m > 5", False)
+    run = await _next_run(before, "m > 5", MINUTE)
+    recalls: list[int] = []
+
+    def recall(held: Any, rows: Any) -> Any:
+        recalls.append(len(held))
+        if len(recalls) == 1:
+            raise RuntimeError("a fault of ours")
+        return run.groups.recall(held, rows)
+
+    run.desk.recall = recall
+    run.journal.unreadable = True
+    await run.begin()
+    other = AlertEvent(EventKind.FIRING, alert("Other", "P0", target="x"), run.now_ms, origin="api")
+    await run.desk.handle([other], run.now_ms)
+    run.journal.unreadable = False
+    await run.look()
+    await run.desk.act(Action(Verb.ACK, 1, "li"), run.now_ms)
+    seqs = [entry.seq for entry in (await run.desk.story(1)).history]
+    for _ in range(60):
+        await run.look()
+    await run.evaluate()
+    assert recalls == [1, 1]
+    assert (await run.desk.incident(1)).state is State.ACKED
+    assert [entry.seq for entry in (await run.desk.story(1)).history][: len(seqs)] == seqs
+    assert sorted(run.open) == [("ACKED", "unknown"), ("TRIGGERED", "firing")]
