@@ -115,7 +115,8 @@ class DiskArchive:
         self._now_ms = 0
         self._sealed_until_ms = 0
         self._failures = self._lost = self._broken = 0
-        self._overrun = False
+        self._overrun = False  # something fell out of the queue
+        self._gap = False  # the log lacks it, until the one that is being begun takes its place
         self._unread: list[Path] | None = None  # logs that memory lacks; None: nobody has looked
         self._obsolete: list[tuple[Path, os.stat_result]] = []  # logs whose content memory holds
         self._turns_done = 0
@@ -358,21 +359,32 @@ class DiskArchive:
 
     def _meanwhile(self) -> None:
         """Between two pieces of a segment or a log that is begun: those who wait do not."""
-        if self._asked and self._file is not None and not self._overrun:
-            with self._answering():
-                self._drain()
+        if self._file is None or self._overrun:
+            return
+        if self._gap:
+            self._drain()
+        elif self._asked:
+            with self._answering(unless_overrun=True) as answered:
+                if answered:
+                    self._drain()
 
     def _drain(self) -> None:
         while self._queue:
-            _put(self._file, b"".join(self._waiting(1000)))
+            data = b"".join(self._waiting(1000))
+            if not self._gap:
+                _put(self._file, data)
 
     @contextmanager
-    def _answering(self) -> Iterator[None]:
-        """Those who asked before this: their entries are in the queue, and are written in it."""
+    def _answering(self, unless_overrun: bool = False) -> Iterator[bool]:
+        """Those who asked before this: their entries are in the queue, and are written in it; False
+        where it overran before they asked, and they wait on."""
+        asked = None
         with self._asking:
-            asked, self._asked = self._asked, None
+            answered = not (unless_overrun and self._overrun)
+            if answered:
+                asked, self._asked = self._asked, None
         try:
-            yield
+            yield answered
         finally:
             if asked is not None:
                 asked.set_result(None)
@@ -406,7 +418,8 @@ class DiskArchive:
         self._keep_directory()
         if self._file is not None and not self._overrun:
             self._drain()  # the old log is whole until the new one has its name
-        self._overrun = False
+        if self._overrun:
+            self._gap, self._overrun = True, False
         stock = self._store.held()
         while self._checkpoints:  # what was handed over before it is in it
             self._popped()
@@ -457,7 +470,7 @@ class DiskArchive:
         if self._file is None and self._failures:
             log.warning("samples are written to disk again")
         self.let_go()
-        self._file, self._writer = file, writer
+        self._file, self._writer, self._gap = file, writer, False
 
     def _sync(self) -> None:
         if self._file is not None:

@@ -2,7 +2,9 @@
 
 import logging
 import os
+import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -300,6 +302,45 @@ def test_who_waits_for_the_log_gets_it_though_the_queue_overran(tmp_path: Path) 
     assert kept.archive.up and kept.archive.condition.lost > 0
     again = kept.again()
     assert len(cells_of(again.store.select(EVERY, 0, END_OF_TIME))["0"][0]) == 20_010
+    again.archive.let_go()
+
+
+class Overtaken:
+    """A lock that somebody else has a moment before: `first` is done by then, once."""
+
+    def __init__(self, first: Callable[[], None]) -> None:
+        self._lock, self._first = threading.Lock(), [first]
+
+    def __enter__(self) -> None:
+        if self._first:
+            self._first.pop()()
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_nobody_is_answered_whose_samples_fell_out_of_the_queue_while_a_segment_is_written(
+    tmp_path: Path,
+) -> None:
+    kept, form, killed = Kept(tmp_path / "data"), layout("0"), tmp_path / "killed"
+    hours(kept, 0, 1, form)
+    first_ms = START_MS + HOUR_MS
+    early = kept.archive.logged()
+
+    def overrun() -> None:
+        for number in range(20_010):  # more than wait for the writer
+            kept.store.append(Snapshot(NODE, first_ms + number, True, form, np.array([1.0])))
+        late = kept.archive.logged()
+        late.add_done_callback(lambda _: shutil.copytree(kept.directory, killed))
+
+    kept.archive._asking = Overtaken(overrun)  # type: ignore[assignment]
+    kept.archive.seal(first_ms)
+    kept.archive.turn()
+    assert early.done() and kept.archive.condition.lost > 0
+    kept.archive.let_go()
+    again = Kept(killed)
+    assert len(cells_of(again.store.select(EVERY, 0, END_OF_TIME))["0"][0]) == 240 + 20_010
     again.archive.let_go()
 
 
