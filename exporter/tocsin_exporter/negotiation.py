@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
+
+from tocsin_exporter.threads import Threads
 
 Format = Literal["text", "openmetrics"]
 
@@ -80,7 +81,7 @@ class Compression:
     most `most` are under way or wait, with their bodies; others go out as they are."""
 
     def __init__(self, threads: int = 2, most: int = 32) -> None:
-        self._threads = ThreadPoolExecutor(threads, "compress")
+        self._threads = Threads(threads, "compress")
         self._most = most
         self._waiting = 0
 

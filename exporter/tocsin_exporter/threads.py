@@ -35,15 +35,14 @@ class Threads(Executor):
         return self
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        future: Future[T] = Future()
-        self._jobs.put((future, partial(fn, *args, **kwargs)))
         if len(self._threads) < self.most:
             try:
                 self._begin_one()
             except RuntimeError:  # tried again with the next job; those that there are go on
                 if not self._threads:
-                    future.cancel()
                     raise
+        future: Future[T] = Future()
+        self._jobs.put((future, partial(fn, *args, **kwargs)))
         return future
 
     def _begin_one(self) -> None:

@@ -1,7 +1,9 @@
 """Which scraper gets which format: the headers are those that they really send."""
 
 import asyncio
+import gc
 import threading
+import weakref
 
 import pytest
 
@@ -111,3 +113,27 @@ async def test_without_a_thread_an_answer_goes_out_as_it_is() -> None:
     with no_threads():
         assert await compression.compressed(lambda: b"packed") is None
     assert await compression.compressed(lambda: b"packed") == b"packed"
+
+
+class Body(bytearray):
+    """A page, of which a test can ask whether anybody has it still."""
+
+    def packed(self) -> bytes:
+        return b"packed"
+
+
+async def test_an_answer_that_went_out_as_it_is_is_kept_by_nobody() -> None:
+    compression, body = Compression(), Body(1000)
+    kept = weakref.ref(body)
+    with no_threads():
+        assert await compression.compressed(body.packed) is None
+    del body
+    gc.collect()
+    assert kept() is None
+
+
+async def test_where_there_is_room_for_one_thread_it_compresses_all() -> None:
+    compression = Compression()
+    assert await compression.compressed(lambda: b"packed") == b"packed"
+    with no_threads():
+        assert await compression.compressed(lambda: b"packed") == b"packed"

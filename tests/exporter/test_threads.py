@@ -1,9 +1,11 @@
 """Threads that are let go of: results, errors, cancelled work, and the end of a process."""
 
+import gc
 import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -48,6 +50,22 @@ def test_a_thread_that_cannot_be_had_is_tried_again_and_its_work_is_not_kept() -
         threads.submit(ran.set)
     assert threads.submit(divmod, 7, 2).result(5) == (3, 1)
     assert not ran.is_set()
+
+
+class Work:
+    def __call__(self) -> None:
+        """Nothing: who has it is what counts."""
+
+
+def test_work_that_is_refused_is_in_nobodys_way() -> None:
+    threads, work = Threads(1, "query"), [Work() for _ in range(20)]
+    kept = [weakref.ref(one) for one in work]
+    with no_threads():
+        while work:
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                threads.submit(work.pop())
+    gc.collect()
+    assert [one() for one in kept] == [None] * 20
 
 
 def test_where_there_is_no_room_for_more_the_threads_that_there_are_go_on() -> None:
