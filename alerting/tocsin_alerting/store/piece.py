@@ -1,5 +1,6 @@
 """A piece of a segment: some bytes of it, with a CRC-32."""
 
+import os
 import struct
 import zlib
 from collections.abc import Callable, Iterable
@@ -33,6 +34,8 @@ class Piece:
 def read(path: Path, piece: Piece) -> bytes:
     """The bytes of a piece; raises BrokenSegment when they are not what was written."""
     with open_file(path) as file:
+        if piece.offset + piece.length > os.fstat(file.fileno()).st_size:  # not even to look for
+            raise BrokenSegment(f"{path}: it ends before byte {piece.offset + piece.length}")
         file.seek(piece.offset)
         data = file.read(piece.length)
     if len(data) != piece.length or zlib.crc32(data) != piece.crc:

@@ -1,5 +1,6 @@
 """The archive, by example: damage, a full disk, retention, the clock, what memory answers alone."""
 
+import errno
 import logging
 import os
 import shutil
@@ -20,6 +21,7 @@ from tocsin_alerting.store.cell import is_sample
 from tocsin_alerting.store.disk import Pace
 from tocsin_alerting.store.log import FRAME
 from tocsin_alerting.store.matchers import Matcher, MatchOp
+from tocsin_alerting.store.segment import END, FOOT
 from tocsin_alerting.store.shelf import ASIDE, UNFINISHED
 from tocsin_alerting.store.store import HOUR_MS
 from tocsin_exporter.snapshot import Family, Layout, Series, Snapshot, Source, labels
@@ -134,6 +136,24 @@ def test_a_damaged_index_sets_the_segment_aside(
     assert str(victim) in caplog.text and "set aside" in caplog.text
     assert times_of(kept) == [at for at in before if not 240 <= at < 480]
     assert kept.archive.condition.broken == 1
+    kept.archive.let_go()
+
+
+@pytest.mark.parametrize(("offset", "length"), [(2**64 - 1, 9), (2**63 - 1, 9), (9, 2**32 - 1)])
+def test_a_segment_whose_foot_leads_nowhere_is_set_aside_and_prevents_no_start(
+    tmp_path: Path, offset: int, length: int
+) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 0, 4)
+    before = times_of(kept)
+    kept.archive.close()
+    victim = kept.segments[0]
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[: -FOOT.size] + FOOT.pack(offset, length, 0, END))
+    with little_memory(1 << 30):
+        kept = kept.again()
+    assert victim.with_name(victim.name + ASIDE).exists()
+    assert times_of(kept) == [at for at in before if at >= 240]
     kept.archive.let_go()
 
 
@@ -546,6 +566,28 @@ def test_a_log_that_cannot_be_opened_is_read_by_the_next_start(
     again.archive.let_go()
     later = again.again()
     assert times_of(later) == before
+    later.archive.let_go()
+
+
+def test_a_log_that_the_disk_does_not_give_stays_until_a_new_one_has_begun(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 0, 1)
+    kept.archive.let_go()
+    before, log = times_of(kept), kept.log
+    newer = tmp_path / "0000000009.log"
+    newer.symlink_to("/proc/self/mem")  # a file whose first byte is an I/O error
+
+    def refuse() -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    again = Kept(tmp_path, hold=refuse)
+    assert times_of(again) == before and again.archive.condition.broken == 1
+    assert sorted(tmp_path.glob("*.log")) == [log, newer]
+    later = again.again()
+    assert times_of(later) == before
+    assert later.log.name > newer.name
+    (aside,) = tmp_path.glob(f"*{ASIDE}")
+    assert aside.is_symlink()
     later.archive.let_go()
 
 
