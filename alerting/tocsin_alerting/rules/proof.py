@@ -8,8 +8,10 @@ read), or new samples have come since. docs/store.md ("After a crash") says what
 
 import asyncio
 from collections.abc import Callable, Container
+from functools import cache
 
 from tocsin_alerting.promql.ast import VectorSelector
+from tocsin_alerting.rules.alert import Alert
 from tocsin_alerting.rules.progress import RULES_JOB, RuleProgress
 from tocsin_alerting.rules.rule import AlertingRule
 from tocsin_alerting.rules.unknown import (
@@ -18,7 +20,7 @@ from tocsin_alerting.rules.unknown import (
     Health,
     Said,
     Sources,
-    concerned,
+    concerns,
 )
 from tocsin_exporter.snapshot import Labels, Source
 
@@ -49,11 +51,12 @@ async def unproven(
     for key in left:
         if _was_kept(progress.fired[key], progress):
             del progress.fired[key]
+    all_spoke = _all_spoke(progress, at_ms, sources)
     began = turned = seconds()
     for key in left:
         if (one := progress.fired.pop(key, None)) is None:
             continue
-        if not _is_proven(one, progress, rule, at_ms, sources):
+        if not _is_proven(one, progress, rule, at_ms, sources, all_spoke):
             progress.fired[key] = one  # at the end
         now = seconds()
         if now - began >= MOST_SECONDS:
@@ -78,13 +81,16 @@ def _was_kept(fired: Fired, progress: RuleProgress) -> bool:
 
 
 def _is_proven(
-    fired: Fired, progress: RuleProgress, rule: AlertingRule, at_ms: int, sources: Sources
+    fired: Fired,
+    progress: RuleProgress,
+    rule: AlertingRule,
+    at_ms: int,
+    sources: Sources,
+    all_spoke: Callable[[Fired], bool],
 ) -> bool:
     if at_ms <= fired.at_ms or at_ms - (progress.restored_ms or 0) < progress.window_ms:
         return False  # the clock was set back, or the windows are not filled yet
-    return _all_spoke(fired, progress, at_ms, sources) or _shown(
-        fired, progress, rule, at_ms, sources
-    )
+    return all_spoke(fired) or _shown(fired, progress, rule, at_ms, sources)
 
 
 def _shown(
@@ -105,26 +111,37 @@ def _is_plain(selector: VectorSelector) -> bool:
     return selector.offset == 0 and selector.at is None
 
 
-def _all_spoke(fired: Fired, progress: RuleProgress, at_ms: int, sources: Sources) -> bool:
+def _all_spoke(progress: RuleProgress, at_ms: int, sources: Sources) -> Callable[[Fired], bool]:
     """Whether everyone who took part has said enough since; where it is not known who did, anyone
-    whom the alert concerns."""
-    kept = progress.complete_ms is not None and progress.complete_ms >= fired.at_ms
+    whom the alert concerns. Each set of sources is asked once: there may be as many as alerts."""
 
-    def enough(source: Source) -> bool:
-        said, health = sources.said(source, fired.at_ms), sources.health(source)
+    @cache
+    def enough(source: Source, fired_ms: int) -> bool:
+        kept = progress.complete_ms is not None and progress.complete_ms >= fired_ms
+        said, health = sources.said(source, fired_ms), sources.health(source)
         if said is Said.SOME:
             return health is Health.ALIVE and _is_full(progress, at_ms)
         if said is Said.ALL:  # of one that is dead, that it is
             return health is not Health.DEAD or not progress.measured
         return kept and health is Health.GONE
 
-    took_part = _theirs(fired, progress, fired.sources)
-    if took_part:
-        return all(map(enough, took_part))
-    touched = frozenset[Source]().union(*map(sources.touched, progress.inputs))
-    return any(map(enough, _theirs(fired, progress, touched)))
+    @cache
+    def theirs(several: frozenset[Source]) -> Callable[[Alert], frozenset[Source]]:
+        others = (source for source in several if source.job != RULES_JOB)
+        return concerns(others, progress.keeps_instance)
 
+    @cache
+    def touched() -> frozenset[Source]:
+        return frozenset[Source]().union(*map(sources.touched, progress.inputs))
 
-def _theirs(fired: Fired, progress: RuleProgress, sources: frozenset[Source]) -> frozenset[Source]:
-    others = (source for source in sources if source.job != RULES_JOB)
-    return concerned(fired.alert, others, progress.keeps_instance)
+    @cache
+    def spoke(several: frozenset[Source], fired_ms: int, everyone: bool) -> bool:
+        said = (enough(source, fired_ms) for source in several)
+        return all(said) if everyone else any(said)
+
+    def of(fired: Fired) -> bool:
+        if took_part := theirs(fired.sources)(fired.alert):
+            return spoke(took_part, fired.at_ms, True)
+        return spoke(theirs(touched())(fired.alert), fired.at_ms, False)
+
+    return of

@@ -260,19 +260,11 @@ def windows(expr: Expr, two: bool = False, whole: bool = False) -> frozenset[Win
     return frozenset[Window]().union(*(windows(child, two, whole) for child in children(expr)))
 
 
-def concerned(alert: Alert, dead: Iterable[Source], own_instance: bool) -> frozenset[Source]:
-    """Those of the dead sources whose silence may be why the alert left the result."""
-    instance = dict(alert.labels).get("instance")
-    if not own_instance or instance is None:
-        return frozenset(dead)
-    return frozenset(source for source in dead if source.instance == instance)
-
-
 def concerns(
     dead: Iterable[Source], own_instance: bool, always: frozenset[Source] = frozenset()
 ) -> Callable[[Alert], frozenset[Source]]:
-    """`concerned` for many alerts, and `always`: alerts of the same sources share one set, for
-    there may be as many sources as alerts."""
+    """Those of the dead sources whose silence may be why an alert left the result, and `always`.
+    Alerts of the same sources share one set: there may be as many sources as alerts."""
     dead = frozenset(dead)
     everyone, own = dead | always, defaultdict[str, set[Source]](set)
     for source in dead if own_instance else ():

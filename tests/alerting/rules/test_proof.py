@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Container
+from dataclasses import replace
 
 import pytest
 
@@ -153,7 +154,7 @@ def test_many_are_looked_at_by_and_by() -> None:
     sources.words[FAR] = Said.NOTHING
     progress = RuleProgress("f", "g", alerting(), restored_ms=BEGAN)
     every = [str(number) for number in range(7)]
-    progress.fired = {key: Fired(ALERT, AT, frozenset((FAR,))) for key in every}
+    progress.fired = {key: Fired(ALERT, AT - int(key), frozenset((FAR,))) for key in every}
     assert asked(progress, sources, BEGAN + 1, (), lambda: sources.now) == {*every}
     assert (sources.questions, list(progress.fired)) == (4, [*every[4:], *every[:4]])
     sources.words.clear()
@@ -164,7 +165,7 @@ def test_many_are_looked_at_by_and_by() -> None:
 async def test_the_loop_turns_while_the_store_is_asked() -> None:
     sources = Slow(1.5 * TURN_SECONDS)
     progress = RuleProgress("f", "g", alerting(), restored_ms=BEGAN)
-    progress.fired = {str(at): Fired(ALERT, AT) for at in range(9)}
+    progress.fired = {str(at): Fired(ALERT, AT - at) for at in range(9)}
     turns: list[float] = []
 
     async def others() -> None:
@@ -185,3 +186,20 @@ def test_those_that_the_store_kept_are_settled_at_once_however_many() -> None:
     progress.fired = {str(at): Fired(ALERT, AT) for at in range(1_000)}
     assert not asked(progress, sources, BEGAN + 1, (), lambda: sources.now)
     assert not progress.fired
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["took part", "touched"])
+def test_a_source_is_asked_once_for_all_alerts_that_stood_on_it(known: bool) -> None:
+    """Each alert asked all of them, so that few were settled in an evaluation, for hours."""
+    fleet = frozenset(Source("fleet", f"host-{number}:9100") for number in range(300))
+    sources = Slow(MOST_SECONDS / 1_000)
+    sources.healths = dict.fromkeys(fleet, Health.ALIVE)
+    sources.words = dict.fromkeys(fleet, Said.NOTHING)
+    progress = RuleProgress("f", "g", alerting("sum by (host) (m) > 0"), restored_ms=BEGAN)
+    hosts = [replace(ALERT, labels=(("host", str(number)),)) for number in range(300)]
+    took_part = fleet if known else frozenset()
+    progress.fired = {one.fingerprint: Fired(one, AT, took_part) for one in hosts}
+    assert len(asked(progress, sources, BEGAN + 1, (), lambda: sources.now)) == 300
+    sources.words.clear()
+    assert not asked(progress, sources, BEGAN + 2, (), lambda: sources.now)
+    assert sources.questions <= 2 * 300

@@ -12,7 +12,8 @@ from tocsin_alerting.rules.unknown import (
     Health,
     Verdict,
     Window,
-    concerned,
+    alerts_of,
+    concerns,
     doubt_all,
     inputs,
     keeps_instance,
@@ -26,6 +27,7 @@ from tocsin_exporter.snapshot import Source
 
 LABELS = (("alertname", "A"), ("instance", "e:1"))
 ENGINE, OTHER = Source("llm", "e:1"), Source("llm", "e:2")
+RULE = alerts_of(Source("tocsin_rules", "f.yml;g/B/1"))
 FIRING = Alert("g/A/1", LABELS, (), AlertState.FIRING, 1.0, 0, 0)
 GONE = Alert("g/A/1", LABELS, (), AlertState.INACTIVE, 1.0, 0, 0, resolved_at_ms=1000)
 KEY = FIRING.fingerprint
@@ -193,10 +195,12 @@ def test_it_knows_when_a_result_is_of_its_own_instance_alone(expr: str, wanted: 
 
 
 def test_only_the_alerts_own_instance_concerns_it_where_that_is_known() -> None:
-    assert concerned(FIRING, (ENGINE, OTHER), True) == {ENGINE}
-    assert concerned(FIRING, (ENGINE, OTHER), False) == {ENGINE, OTHER}
+    other = Alert("g/A/1", (("alertname", "A"), ("instance", "e:3")), (), AlertState.FIRING, 1.0, 0)
     nameless = Alert("g/A/1", (("alertname", "A"),), (), AlertState.FIRING, 1.0, 0)
-    assert concerned(nameless, (ENGINE, OTHER), True) == {ENGINE, OTHER}
+    own, mixed = (concerns((ENGINE, OTHER), keeps, frozenset((RULE,))) for keeps in (True, False))
+    assert own(FIRING) == {ENGINE, RULE} and own(other) == {RULE}
+    assert own(nameless) == mixed(nameless) == mixed(FIRING) == {ENGINE, OTHER, RULE}
+    assert mixed(nameless) is mixed(FIRING)
 
 
 @pytest.mark.parametrize(
