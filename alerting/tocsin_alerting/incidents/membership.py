@@ -1,7 +1,8 @@
 """What alerts do to an incident: rules 1, 18 to 20, 22, 25 to 27 and 30 of docs/incidents.md."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from tocsin_alerting.incidents.answers import over, resolve
 from tocsin_alerting.incidents.effects import Change, Effect, Effects, Record, SetTimer
@@ -15,6 +16,7 @@ from tocsin_alerting.incidents.timer import TimerKind
 from tocsin_alerting.rules.alert import Alert, AlertEvent, EventKind
 
 RULE_REMOVED = "rule removed"
+_Pairs = frozenset[tuple[str, str]]
 
 
 def alert_severity(alert: Alert, config: IncidentConfig) -> Severity | None:
@@ -294,17 +296,53 @@ def _follow(
 
 
 def _left_unwatched(incident: Incident) -> bool:
-    """Whether its rule is gone of an alert that no other of its name has outlived and cleared."""
-    cleared: dict[str, int] = {}
-    for member in incident.members.values():
-        if member.source is Source.CLEAR:
-            name, ended_ms = member.alert.name, member.ended_at_ms or 0
-            cleared[name] = max(cleared.get(name, 0), ended_ms)
+    """Whether its rule is gone of an alert that no other one has outlived and cleared."""
+    members = incident.members.values()
+    cleared_ms = _last_cleared(one for one in members if one.source is Source.CLEAR)
     return any(
-        cleared.get(member.alert.name, 0) <= (member.ended_at_ms or 0)
-        for member in incident.members.values()
+        cleared_ms(member.alert) <= (member.ended_at_ms or 0)
+        for member in members
         if member.source is Source.UNWATCHED
     )
+
+
+def _last_cleared(cleared: Iterable[Member]) -> Callable[[Alert], int]:
+    """When, in Unix milliseconds (0: never), the last of `cleared` ended that is the alert under
+    other labels of its rule: another severity, and some that were added or taken away."""
+    by_names: dict[frozenset[str], dict[_Pairs, int]] = {}
+    for member in cleared:
+        pairs = _without_severity(member.alert)
+        ended = by_names.setdefault(_names(pairs), {})
+        ended[pairs] = max(ended.get(pairs, 0), member.ended_at_ms or 0)
+
+    @cache
+    def shortened(names: frozenset[str], common: frozenset[str]) -> dict[_Pairs, int]:
+        ended: dict[_Pairs, int] = {}
+        for pairs, ended_ms in by_names[names].items():
+            short = _only(pairs, common)
+            ended[short] = max(ended.get(short, 0), ended_ms)
+        return ended
+
+    def of(alert: Alert) -> int:
+        pairs = _without_severity(alert)
+        own = _names(pairs)
+        commons = ((names, names & own) for names in by_names if names <= own or names >= own)
+        times = (shortened(names, both).get(_only(pairs, both), 0) for names, both in commons)
+        return max(times, default=0)
+
+    return of
+
+
+def _without_severity(alert: Alert) -> _Pairs:
+    return frozenset(pair for pair in alert.labels if pair[0] != SEVERITY_LABEL)
+
+
+def _names(pairs: _Pairs) -> frozenset[str]:
+    return frozenset(name for name, _ in pairs)
+
+
+def _only(pairs: _Pairs, names: frozenset[str]) -> _Pairs:
+    return frozenset(pair for pair in pairs if pair[0] in names)
 
 
 def _lost(

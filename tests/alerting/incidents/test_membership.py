@@ -11,6 +11,7 @@ from tocsin_alerting.incidents.incident import Source, State
 from tocsin_alerting.incidents.notification import Reason
 from tocsin_alerting.incidents.policy import Severity
 from tocsin_alerting.incidents.timer import TimerKind
+from tocsin_alerting.rules.alert import Alert
 
 
 def test_resolved_goes_to_those_who_were_paged() -> None:
@@ -112,12 +113,25 @@ def test_what_loses_its_rule_is_no_longer_watched_and_not_over() -> None:
     assert not one.at(Reason.RESOLVED) and one.history[-1].event == "unwatched"
 
 
-@pytest.mark.parametrize(("name", "told"), [("Slow", Reason.RESOLVED), ("Other", Reason.UNWATCHED)])
-def test_it_is_over_when_another_alert_of_its_name_outlives_it_and_clears(
-    name: str, told: Reason
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (alert("Slow", "P0", target="a", team="ml"), Reason.RESOLVED),
+        (alert("Slow", "P1", target="a"), Reason.RESOLVED),
+        (alert("Slow", "P1"), Reason.RESOLVED),
+        (alert("Slow", "P0", target="b"), Reason.UNWATCHED),
+        (alert("Slow", "P0", target="b", team="ml"), Reason.UNWATCHED),
+        (alert("Slow", "P0", gpu="0"), Reason.UNWATCHED),
+        (alert("Other", "P0", target="a", team="ml"), Reason.UNWATCHED),
+    ],
+    ids=lambda value: str(dict(value.labels)) if isinstance(value, Alert) else value.value,
+)
+def test_it_is_over_when_the_alert_outlives_it_under_other_labels_and_clears(
+    other: Alert, told: Reason
 ) -> None:
-    """A rule whose labels were changed goes on under the new ones; another rule knows nothing."""
-    one, other = bench(), alert(name, "P0", target="a", team="ml")
+    """A rule whose labels were changed goes on under the new ones; another rule, and an alert
+    about something else, know nothing."""
+    one = bench()
     one.do(fires(other))
     one.do(removed(one.first))
     assert one.incident.is_open and one.incident.source is Source.FIRING
