@@ -186,20 +186,20 @@ class Hearing:
     def adopt(
         self, saved: Saved, reconciled: AbstractSet[str], recall: Recall, now_ms: int
     ) -> None:
-        """Incidents that turned up late: one that was opened anew meanwhile is closed here.
+        """Incidents that turned up late: one that was opened anew meanwhile is closed here, and its
+        alerts join the new one.
 
-        What was said of alerts in the others is recalled to the rules, whether they have run since
+        What was said of the alerts is recalled to the rules, whether they have run since
         or not. Of a rule that is gone, they are no longer watched; what somebody else among the
         `reconciled` said has cleared.
         """
         ledger, said = self._ledger, list[AlertEvent]()
         for number in [one.number for one in saved.incidents if one.number in ledger.incidents]:
             incident = ledger.incidents[number]
-            if ledger.with_key(incident.key) is not incident:
-                closed = replace(incident, state=State.CLOSED)
-                ledger.apply((closed, (Record("superseded"),)), now_ms)
-                continue
-            said += ledger.held(now_ms, incident)
+            if ledger.with_key(incident.key) is incident:
+                said += ledger.held(now_ms, incident)
+            else:
+                said += self._supersede(incident, now_ms)
         for event in recall(said, saved.instances):
             holder, is_rule = (
                 ledger.holding(event.alert.fingerprint),
@@ -210,6 +210,18 @@ class Hearing:
                 kind = EventKind.REMOVED if is_rule else EventKind.CLEAR
                 ended = _ended(member, event.origin, now_ms, kind)
                 ledger.apply(step(holder, AlertsChanged((ended,)), now_ms, ledger.config), now_ms)
+
+    def _supersede(self, incident: Incident, now_ms: int) -> list[AlertEvent]:
+        """What was said of those of its alerts that have yet to fire anew."""
+        ledger, held = self._ledger, self._ledger.held(now_ms, incident)
+        closed = replace(incident, state=State.CLOSED)
+        ledger.apply((closed, (Record("superseded"),)), now_ms)
+        left = [event for event in held if ledger.holding(event.alert.fingerprint) is None]
+        joins = [replace(event, kind=EventKind.FIRING) for event in left]
+        doubted = [event for event in left if event.kind is EventKind.UNKNOWN]
+        for _ in self.hear([*joins, *doubted], now_ms):
+            pass  # one step, whatever their number
+        return left
 
 
 def _says(holder: Incident, event: AlertEvent) -> bool:

@@ -173,6 +173,46 @@ async def test_what_still_fires_by_a_journal_that_comes_late_fires_on() -> None:
     assert (run.open, run.reasons) == ([("TRIGGERED", "firing")], [])
 
 
+@pytest.mark.parametrize("unknown", [False, True], ids=["firing", "unknown"])
+@pytest.mark.parametrize("ended", [False, True], ids=["fires on", "has ended"])
+async def test_what_has_yet_to_fire_anew_joins_the_incident_that_was_opened_meanwhile(
+    unknown: bool, ended: bool
+) -> None:
+    """Two engines in one incident: one fires anew, the other one is dead."""
+    both = [row(9.0, __name__="m", instance=one) for one in ("e:1", "e:2")]
+    before = Run(LateJournal(), "m > 5", START_MS)
+    before.result = both
+    await before.begin()
+    await before.evaluate()
+    await before.look()
+    if unknown:
+        before.sources.healths[LOST], before.result = Health.DEAD, both[1:]
+        await before.evaluate()
+    assert len(before.open) == 1
+    run = await _next_run(before, "m > 5", MINUTE)
+    run.journal.unreadable, run.result = True, both[1:]
+    await run.begin()
+    await run.evaluate()
+    if ended:
+        run.result = []
+        await run.evaluate()
+    run.journal.unreadable = False
+    await run.look()
+    for _ in range(100):
+        await run.evaluate()
+        await run.look()
+    assert (await run.desk.incident(1)).state is State.CLOSED
+    assert run.open == [("TRIGGERED", "unknown" if ended else "firing")]
+    (anew,) = run.desk.ledger.incidents.values()
+    says = {dict(one.alert.labels)["instance"]: one.source for one in anew.members.values()}
+    assert says == {"e:1": "unknown", "e:2": "clear" if ended else "firing"}
+    run.sources.healths[LOST], run.result = Health.ALIVE, []
+    for _ in range(100):
+        await run.evaluate()
+        await run.look()
+    assert run.open == [] and run.reasons[-1] == "resolved"
+
+
 @pytest.mark.parametrize("first", [False, True], ids=["evaluated", "adopted first"])
 async def test_a_rule_that_is_gone_leaves_what_it_said_unwatched(first: bool) -> None:
     before = await _last_run("m > 5", False)
