@@ -533,6 +533,25 @@ def test_a_log_is_read_however_long_it_is(tmp_path: Path, caplog: pytest.LogCapt
     again.archive.let_go()
 
 
+@pytest.mark.parametrize(
+    ("cut", "end"), [(20, bytes(20)), (0, FRAME.pack(2**32 - 1, 0) + bytes(9))]
+)
+def test_an_end_that_the_disk_had_not_yet_is_cut(
+    tmp_path: Path, cut: int, end: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a power failure a file may have its length already, and not yet what it holds."""
+    kept = Kept(tmp_path)
+    hours(kept, 0, 1)
+    kept.archive.let_go()
+    before, data = times_of(kept), kept.log.read_bytes()
+    kept.log.write_bytes(data[: len(data) - cut] + end)
+    with little_memory(1 << 30):
+        again = kept.again()
+    assert times_of(again) == before[: len(before) - bool(cut)]
+    assert "bytes are torn and were cut" in caplog.text and again.archive.condition.broken == 0
+    again.archive.let_go()
+
+
 def test_a_log_that_the_memory_has_no_room_for_is_served_up_to_there_and_kept(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -591,7 +610,9 @@ def test_a_log_that_the_disk_does_not_give_stays_until_a_new_one_has_begun(tmp_p
     later.archive.let_go()
 
 
-def test_a_log_that_nobody_has_read_is_deleted_for_no_new_one(tmp_path: Path) -> None:
+def test_a_log_that_nobody_has_read_is_deleted_for_no_new_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     kept = Kept(tmp_path)
     hours(kept, 0, 1)
     kept.archive.let_go()
@@ -601,8 +622,10 @@ def test_a_log_that_nobody_has_read_is_deleted_for_no_new_one(tmp_path: Path) ->
     for _ in range(Pace().retry):
         again.archive.turn()
     assert again.archive.up
-    again.archive.let_go()
+    hours(again, 1, 3)
+    after = times_of(again)
     later = again.again()
     (aside,) = tmp_path.glob(f"*{ASIDE}")
-    assert aside.read_bytes() == content
+    assert aside.read_bytes() == content and "cannot be set aside" not in caplog.text
+    assert times_of(later) == after
     later.archive.let_go()
