@@ -437,7 +437,7 @@ async def test_the_loop_stands_no_longer_than_a_sender_is_large(
 ) -> None:
     small, _ = await sender_that_fell_silent(500, end, expr, answers)
     large, progress = await sender_that_fell_silent(2_000, end, expr, answers)
-    assert large < 8 * small + 0.3  # four times the targets and four times the alerts
+    assert large < 8 * small + 0.2  # four times the targets and four times the alerts
     assert len({id(doubt.sources) for doubt in progress.doubts.values()}) <= 1
 
 
@@ -462,3 +462,18 @@ async def test_nor_at_a_restart(doubtful: bool) -> None:
         seconds[count] = sum([await seconds_of(progress, around, minute) for minute in (0, 1, 2)])
         assert len(progress.doubts) == (count if doubtful else 0)
     assert seconds[2_000] < 8 * seconds[500] + 0.3
+
+
+async def test_those_that_end_with_the_same_sources_are_told_the_same_reason() -> None:
+    """Made once: it is of as many sources as there may be alerts."""
+    targets = [Source("fleet", f"host-{number}:9100") for number in range(30)]
+    sources, expr = SetSources(dict.fromkeys(targets, Health.ALIVE)), "sum by (host) (x) > 0"
+    hosts = [row(1.0, host=f"host-{number}") for number in range(30)]
+    around = surroundings({expr: by_time(hosts, [])}, sources=sources)
+    progress = progress_of(alerting(expr))
+    await run(progress, around, 0)
+    sources.healths.clear()
+    events = await run(progress, around, 1)
+    assert kinds(events) == [EventKind.REMOVED] * 30
+    assert len({id(event.reason) for event in events}) == 1
+    assert events[0].reason.endswith(" and 20 more was removed")

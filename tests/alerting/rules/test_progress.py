@@ -14,7 +14,7 @@ from tocsin_alerting.rules.alert import Alert, AlertState, EventKind
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.progress import RULES_JOB, GroupProgress, RuleProgress
 from tocsin_alerting.rules.rule import RuleFile
-from tocsin_alerting.rules.unknown import Doubt, Health
+from tocsin_alerting.rules.unknown import Doubt, Health, Said, alerts_of
 from tocsin_exporter.snapshot import Source
 
 ALERT = Alert("g/A/1", (("alertname", "A"),), (), AlertState.FIRING, 1.0, 10, 20, None, 30)
@@ -205,3 +205,47 @@ async def test_a_rule_that_fails_keeps_those_in_doubt_that_read_its_alerts() -> 
     await story.run(4)
     story.sources.healths[ENGINE] = Health.ALIVE
     assert await story.run(5, 6) == {("X", EventKind.CLEAR)}
+
+
+@pytest.mark.parametrize("ready", [True, False], ids=["its samples are lost", "it has not run"])
+async def test_what_a_restart_left_in_doubt_keeps_those_in_doubt_that_read_it(ready: bool) -> None:
+    story = OnAlerts('ALERTS{alertname="X"} == 1', 'ALERTS{alertname="A"} == 1')
+    await story.run(0)
+    story.sources.healths[ENGINE] = Health.DEAD
+    story.leave(story.x)
+    assert await story.run(1) == {("X", EventKind.UNKNOWN)}
+    x = story.groups.all[0].rules[0]
+    x.rows, x.alerts, x.doubts, x.ready = tuple(x.instance_rows()), {}, {}, False
+    story.sources.healths[ENGINE] = Health.ALIVE
+    story.sources.words[ENGINE] = Said.NOTHING
+    if not ready:
+        story.sources.unready.add(parse(story.x))
+    story.leave(story.a, story.b)
+    assert await story.run(2, 3) == {("A", EventKind.UNKNOWN), ("B", EventKind.UNKNOWN)}
+    story.sources.words.clear()
+    story.sources.unready.clear()
+    assert await story.run(4) == {(name, EventKind.CLEAR) for name in "XAB"}
+
+
+def test_an_alert_waits_for_no_other_that_came_to_be_in_doubt_later() -> None:
+    texts = {"X": "m > 0", "A": 'ALERTS{alertname="B"} == 1', "B": 'ALERTS{alertname=~"A|X"} == 1'}
+    rules = [RuleProgress("f", "g", alerting(text, name)) for name, text in texts.items()]
+    for one in rules:
+        one.others = rules
+    x, a, b = rules
+    for one, waits in ((x, ENGINE), (a, alerts_of(b.source)), (b, alerts_of(a.source))):
+        doubt = Doubt(
+            replace(ALERT, labels=(("alertname", one.rule.name),)), 0, frozenset((waits,))
+        )
+        one.doubts = {doubt.alert.fingerprint: doubt}
+
+    def holds(rule: RuleProgress, doubt: Doubt) -> bool:
+        return rule is x
+
+    assert a.unknown_alerts(holds) == frozenset()
+    assert b.unknown_alerts(holds) == {alerts_of(x.source)}
+    b.doubts = {
+        key: replace(one, sources=frozenset((alerts_of(x.source),)))
+        for key, one in b.doubts.items()
+    }
+    assert a.unknown_alerts(holds) == {alerts_of(b.source)}
