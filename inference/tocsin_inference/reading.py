@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -19,8 +20,14 @@ class Reader:
         self._running: set[Future[Any]] = set()
 
     async def run(self, work: Callable[[], T]) -> T:
-        """The result of `work`, when its turn comes; a cancelled caller gives its turn up."""
-        job = self._thread.submit(work)
+        """The result of `work`, when its turn comes; a cancelled caller gives its turn up. Raises
+        RuntimeError, and lets go of the work, where there is no room for a thread."""
+        works = deque([work])  # an executor keeps what it could not begin, and begins it later
+        try:
+            job = self._thread.submit(lambda: works.pop()())
+        except RuntimeError:
+            works.clear()
+            raise
         self._running.add(job)
         job.add_done_callback(self._running.discard)
         return await asyncio.wrap_future(job)

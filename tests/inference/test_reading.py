@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from support.exhausted import no_threads
 from tocsin_inference.reading import Reader
 
 
@@ -41,3 +42,11 @@ async def test_an_error_is_the_callers() -> None:
     with pytest.raises(ValueError, match="no"):
         await reader.run(fails)
     assert not reader.busy()
+
+
+async def test_work_that_no_thread_can_be_had_for_is_not_done_later() -> None:
+    reader, done = Reader(), list[str]()
+    with no_threads(), pytest.raises(RuntimeError, match="can't start new thread"):
+        await reader.run(lambda: done.append("refused"))
+    await reader.run(lambda: done.append("next"))
+    assert done == ["next"] and not reader.busy()
