@@ -54,6 +54,7 @@ class Run:
         self.sources = SetSources({LOST: Health.ALIVE, OTHER: Health.ALIVE})
         self.reasons: list[str] = []
         self.hold: asyncio.Event | None = None
+        self.asked = asyncio.Event()
         around = surroundings({expr: lambda _: self.result}, sources=self.sources)
         around = surroundings({}, engine=_Held(self, around.engine), sources=self.sources)
         self.groups = Groups(around, 5_000)
@@ -100,6 +101,7 @@ class _Held:
         self._run, self._engine = run, engine
 
     async def instant(self, *asked: Any) -> Any:
+        self._run.asked.set()
         if self._run.hold is not None:
             await self._run.hold.wait()
         return await self._engine.instant(*asked)
@@ -145,7 +147,7 @@ async def test_what_was_open_is_unknown_until_its_source_answers(
     if late == "during it":
         run.hold = asyncio.Event()
         evaluating = asyncio.ensure_future(run.evaluate())
-        await asyncio.sleep(0)
+        await run.asked.wait()
         await run.look()
         run.hold.set()
         await evaluating
@@ -159,6 +161,31 @@ async def test_what_was_open_is_unknown_until_its_source_answers(
         await run.evaluate()
         await run.look()
     assert (run.open, "resolved" in run.reasons) == ([], True)
+
+
+async def test_what_waited_and_ended_before_the_journal_came_counts_no_more() -> None:
+    journal = LateJournal()
+    before = Run(journal, "m > 5", START_MS)
+    before.rule = alerting("m > 5", "Bad", MINUTE, severity="P0")
+    await before.begin()
+    for _ in range(7):
+        await before.evaluate()
+    run = Run(journal, "m > 5", before.now_ms)
+    run.rule = before.rule
+    journal.unreadable = True
+    await run.begin()
+    fires, run.result = run.result, []
+    await run.evaluate()
+    run.result = fires
+    await run.evaluate()
+    journal.unreadable = False
+    await run.look()
+    for _ in range(9):
+        await run.evaluate()
+        assert run.open == []
+    for _ in range(4):
+        await run.evaluate()
+    assert run.open == [("TRIGGERED", "firing")]
 
 
 async def test_what_still_fires_by_a_journal_that_comes_late_fires_on() -> None:

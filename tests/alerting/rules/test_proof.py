@@ -72,6 +72,14 @@ def test_a_reading_of_ours_is_enough_and_a_word_of_others_when_they_went_on_long
     assert lost(sources, minutes=60)
 
 
+def test_a_reading_of_ours_that_failed_shows_only_that_it_did() -> None:
+    sources = SetSources({FAR: Health.DEAD})
+    assert lost(sources, minutes=60)
+    assert lost(sources, frozenset(), minutes=60)
+    assert lost(sources, minutes=60, expr="m > 0 and on (instance) up == 0")
+    assert not lost(sources, expr="up == 0")
+
+
 def test_everyone_who_took_part_must_speak() -> None:
     sources = SetSources({FAR: Health.ALIVE, NEAR: Health.ALIVE})
     sources.words[NEAR] = Said.NOTHING
