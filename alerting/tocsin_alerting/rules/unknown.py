@@ -301,6 +301,8 @@ def settle(
         away = dead(event.alert)
         told.extend(_judged(event, open_doubts, shared.setdefault(away, away), waits, now_ms))
     for key, doubt in list(open_doubts.items()):
+        if not doubt.sources:  # the rule failed then, and asked nobody
+            doubt = replace(doubt, sources=dead(doubt.alert))
         ended = _ended(doubt, alerts.get(key), waits, now_ms, max_ms)
         told.extend(ended.events)
         open_doubts.pop(key)

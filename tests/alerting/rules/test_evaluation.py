@@ -209,6 +209,20 @@ async def test_a_limit_drops_the_alerts_and_what_fired_is_unknown() -> None:
     assert kinds(await run(progress, around, 2, 3, limit=1)) == [EventKind.FIRING, EventKind.CLEAR]
 
 
+async def test_what_a_limit_dropped_is_unknown_while_its_source_is_dead() -> None:
+    source = Source("llm", "e:1")
+    two = [*UP, row(1.0, __name__="m", instance="e:2")]
+    sources = SetSources({source: Health.ALIVE})
+    progress = progress_of(alerting())
+    around = surroundings({"m > 0": by_time(UP, two, [], [])}, sources=sources)
+    events = await run(progress, around, 0, 1, limit=1)
+    assert kinds(events) == [EventKind.FIRING, EventKind.UNKNOWN]
+    sources.healths[source] = Health.DEAD
+    assert await run(progress, around, 2, limit=1) == []
+    sources.healths[source] = Health.ALIVE
+    assert kinds(await run(progress, around, 3, limit=1)) == [EventKind.CLEAR]
+
+
 async def test_a_limit_on_a_recording_rule_writes_nothing() -> None:
     two = [*UP, row(1.0, __name__="m", instance="e:2")]
     progress = progress_of(recording("r", "m"))
