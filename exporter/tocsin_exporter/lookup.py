@@ -30,6 +30,10 @@ def resolve(host: str) -> Sequence[Address]:
         named = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except UnicodeError:  # a label that is empty, or longer than 63 characters
         raise OSError(f"{host[:100]} cannot be a name") from None
+    except socket.gaierror:
+        raise
+    except OSError as error:  # a system call failed in it, and its number may be that of another
+        raise OSError(errno.EBUSY, f"{host} cannot be looked up: {error.strerror}") from error
     return [(family, address) for family, _, _, _, address in named]
 
 
