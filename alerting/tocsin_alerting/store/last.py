@@ -97,7 +97,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class LastSeen:
-    """When a source last had a sample, whether it answered then, and whether its `up` says so."""
+    """When a source last had a sample, whether it answered then, and whether it said so."""
 
     at_ms: int
     ok: bool

@@ -98,7 +98,7 @@ class Store:
                 values = np.concatenate([values, (ok, snapshot.duration_seconds, series)])
             table.append(snapshot.at_ms, placed.rows, values)
             self._record(source, snapshot.at_ms, placed.rows, values, ended)
-            self._finish(source, table, LastSeen(snapshot.at_ms, snapshot.ok, snapshot.report))
+            self._finish(source, table, LastSeen(snapshot.at_ms, snapshot.ok, values.size > 0))
             return True
 
     def append_rules(

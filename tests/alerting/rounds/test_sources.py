@@ -173,3 +173,11 @@ def test_a_source_of_others_is_dead_when_it_has_been_silent() -> None:
     assert patient.health(ONE) is Health.ALIVE
     store.append_rules(Source(RULES_JOB, "f;g/A/0"), 1000, [])
     assert sources.health(Source(RULES_JOB, "f;g/A/0")) is Health.ALIVE  # its group is slow
+
+
+def test_an_engine_whose_own_page_has_the_up_speaks_by_what_it_says_itself() -> None:
+    """One that refuses its metrics is up: its alert on `llm_engine_up` is over, not unknown."""
+    store = _store(one=True)
+    refused = Snapshot(ONE, 3000, False, LAYOUT, np.array([1.0]), 0.1, report=False)
+    store.append(refused)
+    assert StoreSources(store, lambda: [ONE], lambda: True, lambda: 3000).speaks(ONE)
