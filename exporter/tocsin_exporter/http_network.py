@@ -49,7 +49,7 @@ class Network(httpcore2.AsyncNetworkBackend):
                 # As anyio's own connections: else all that comes is taken, however much it is.
                 stream._transport.pause_reading()  # type: ignore[attr-defined]
                 return _Stream(stream)
-            except BaseException:
+            except BaseException:  # why: also when cancelled, the socket is not left open
                 connected.close()
                 raise
 
@@ -100,7 +100,7 @@ class _Stream(httpcore2.AsyncNetworkStream):
                     standard_compatible=False,
                     server_side=False,
                 )
-        except BaseException:
+        except BaseException:  # why: also when cancelled, the connection is not left open
             await self.aclose()
             raise
         return _Stream(wrapped)

@@ -140,7 +140,7 @@ async def _open(family: socket.AddressFamily, address: tuple[Any, ...]) -> socke
     try:
         opened.setblocking(False)
         await asyncio.get_running_loop().sock_connect(opened, address)
-    except BaseException:
+    except BaseException:  # why: also when cancelled, the socket is not left open
         opened.close()
         raise
     return opened

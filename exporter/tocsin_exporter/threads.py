@@ -66,7 +66,7 @@ class Threads(Executor):
 
 
 def room_for(count: int) -> int:
-    """How many threads more there is room for now, up to `count`."""
+    """How many more threads can be begun, up to `count`."""
     free, begun = threading.Event(), list[threading.Thread]()
     try:
         while len(begun) < count:

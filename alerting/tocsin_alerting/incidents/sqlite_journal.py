@@ -154,7 +154,7 @@ class SqliteJournal:
     async def _on_thread(self, work: Callable[[], T]) -> T:
         try:
             return await self._writer.call(work)
-        except RuntimeError as error:  # no room for the thread, for now
+        except RuntimeError as error:  # its thread cannot be had; the next try may have it
             raise JournalDown(f"{self._path}: {error}") from error
 
     def _guarded(self, work: Callable[[sqlite3.Connection], T], anew: bool = False) -> T:

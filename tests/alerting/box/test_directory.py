@@ -191,7 +191,10 @@ def test_threads_that_take_it_anew_do_not_keep_each_other_out(tmp_path: Path) ->
 def test_an_entry_that_cannot_be_looked_at_keeps_nobody_out(tmp_path: Path) -> None:
     (tmp_path / "samples").symlink_to("x" * 300)  # no file system has such a name
     for _ in range(2):
-        os.close(hold(tmp_path))
+        held = hold(tmp_path)
+        with pytest.raises(InUse):
+            hold(tmp_path)
+        os.close(held)
 
 
 @pytest.mark.parametrize(
