@@ -48,11 +48,13 @@ Headings = list[tuple[bytes, bytes]]
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one query may cost; `at_once` is how many run, `waiting` how many wait for their turn,
-    and whoever comes then is sent away."""
+    and whoever comes then is sent away. `timeout_ms` is for its turn and its evaluation, as in
+    Prometheus: what was evaluated in time is not lost, its client has `sending_ms` to read it."""
 
     max_samples: int = 10_000_000
     max_points: int = 11_000
     timeout_ms: int = 30_000
+    sending_ms: int = 120_000
     at_once: int = 2
     waiting: int = 200
 
@@ -113,7 +115,7 @@ class Turn:
             async with asyncio.timeout(self._seconds) as deadline:
                 with self._watching(receive, deadline):
                     async with self._queries.places.place(partial(self._cut, deadline)) as place:
-                        await self._evaluate(send, zipped, place)
+                        await self._evaluate(send, zipped, place, deadline)
         except (TimeoutError, QueryTimeout):
             # Otherwise the connection is cut: no half answer passes for whole.
             if not (self._begun or self._left):
@@ -165,14 +167,21 @@ class Turn:
         at_once = self._queries.limits.at_once
         return f"query timed out in query queue; {time}, {at_once} run at once: ask later, {more}"
 
-    async def _evaluate(self, send: Send, zipped: bool, place: Place) -> None:
+    async def _evaluate(
+        self, send: Send, zipped: bool, place: Place, deadline: asyncio.Timeout
+    ) -> None:
         headers, piece, pieces, whole = await self._in_thread(lambda: self._opened(zipped))
-        self._begun = True
+        loop, place_ends = asyncio.get_running_loop(), deadline.when() or 0
+        if not self._left:
+            self._begun = True
+            deadline.reschedule(loop.time() + self._queries.limits.sending_ms / 1000)
         if whole:
             place.leave()
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         while piece and not whole:
-            slow = asyncio.get_running_loop().call_later(_READ_SECONDS, place.wait_outside)
+            if loop.time() > place_ends:
+                place.wait_outside()
+            slow = loop.call_later(_READ_SECONDS, place.wait_outside)
             await send({"type": "http.response.body", "body": piece, "more_body": True})
             slow.cancel()
             piece = await self._in_thread(lambda: next(pieces, b""))

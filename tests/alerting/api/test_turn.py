@@ -159,11 +159,34 @@ async def test_a_reader_that_is_slow_is_cut_off_in_time(queries: Queries) -> Non
 
     client = Slow()
     endless = [b"x" * PIECE_BYTES] * 3
+    queries = replace(queries, limits=replace(queries.limits, sending_ms=100))
     await asyncio.wait_for(
-        Turn(queries, lambda budget: iter(endless), 100)({}, client.receive, client.send), 5
+        Turn(queries, lambda budget: iter(endless))({}, client.receive, client.send), 5
     )
     assert client.sent[-1]["more_body"] is True
     assert not queries.places.taken
+
+
+async def test_what_was_evaluated_in_time_is_sent_whole_without_a_place(queries: Queries) -> None:
+    """The time is over when its first piece has been read: the answer goes on, others may run."""
+
+    class Reader(Client):
+        async def send(self, message: Any) -> None:
+            await super().send(message)
+            if message.get("more_body"):
+                await asyncio.sleep(0.2)
+
+    client, pieces = Reader(), [b"x" * PIECE_BYTES] * 4
+    turn = Turn(queries, lambda budget: iter(pieces), 100)({}, client.receive, client.send)
+    asked = asyncio.create_task(turn)
+    while len(client.sent) < 2:
+        await asyncio.sleep(0)
+    quick = await asyncio.wait_for(ask(queries, lambda budget: iter([b"next"])), 5)
+    assert quick.body == b"next"
+    assert not asked.done()
+    await asyncio.wait_for(asked, 5)
+    assert client.body == b"".join(pieces)
+    assert client.sent[-1]["more_body"] is False
 
 
 async def test_time_that_runs_out_before_a_thread_is_free_was_spent_waiting(
