@@ -4,16 +4,28 @@ It says only whether it handed the message over, never why not, so nothing here 
 """
 
 import asyncio
+import json
 import logging
-from typing import Any, Literal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from typing import Literal
 
 from pydantic import model_validator
 
 from tocsin_alerting.incidents.notification import Notification
+from tocsin_alerting.notify.apprise_process import service
 from tocsin_alerting.notify.channel import Done, Outcome, RetryAt, ending
+from tocsin_alerting.notify.secret import Secret
 from tocsin_alerting.notify.supplies import Supplies
 from tocsin_alerting.settings import FilePath, Interval, Refused, Section
-from tocsin_exporter.threads import Threads, result_of
+
+log = logging.getLogger(__name__)
+
+_COMMAND = [sys.executable, "-P", "-m", "tocsin_alerting.notify.apprise_process"]
+_READY_SECONDS = 120  # apprise is large, and a machine may be busy
+_KILLED_SECONDS = 0.2
 
 
 class AppriseSettings(Section):
@@ -34,8 +46,7 @@ class AppriseSettings(Section):
 
 
 class Apprise:
-    """Sends on threads that nobody waits for at the end, for apprise blocks and sleeps; those
-    that do not return are at most twice as many as it sends at once."""
+    """Sends by a process of its own, and by a new one when a service keeps too many messages."""
 
     def __init__(self, name: str, settings: AppriseSettings, supplies: Supplies) -> None:
         self.name = name
@@ -43,8 +54,10 @@ class Apprise:
         self.send_resolved = settings.send_resolved
         self._limit_s = settings.timeout / 1000
         self._wording = supplies.wording
-        self._threads = Threads(2 * self.at_once, f"apprise {name}")
-        self._service = _service(supplies.vault.secret(settings.url_file, settings.url_env))
+        self._secret = supplies.vault.secret(settings.url_file, settings.url_env) or Secret("")
+        service(self._secret.value)
+        self._process: _Process | None = None
+        self._retired = set[_Process]()
 
     def __repr__(self) -> str:
         return f"Apprise({self.name})"
@@ -55,43 +68,144 @@ class Apprise:
         said = transcript if transcript is not None else []
         said.append("> handed to apprise")
         title, body = self._wording.subject(notification), self._wording.text(notification, now_ms)
-        work = self._threads.submit(_taken, self._service, title, body)
-        try:
-            async with asyncio.timeout(self._limit_s):
-                taken = await result_of(work)
-        except TimeoutError:
-            result: Outcome = RetryAt(f"apprise did not return in {self._limit_s:g} s")
-        else:
-            failed = RetryAt("apprise could not hand it over, and does not say why")
-            result = Done(detail="handed over") if taken else failed
-        finally:
-            work.cancel()  # one that waits for a thread is sent by the next try, not by both
+        result = await self._hand_over(title, body)
         said.append(ending(result))
         return result
 
+    async def _hand_over(self, title: str, body: str) -> Outcome:
+        try:
+            process = self._running()
+        except OSError as error:
+            return RetryAt(f"apprise cannot be started: {error.strerror}")
+        try:
+            async with asyncio.timeout(self._limit_s):
+                taken = await process.ask(title, body)
+        except TimeoutError:
+            self._retire(process)
+            return RetryAt(f"apprise did not return in {self._limit_s:g} s")
+        except OSError:
+            return RetryAt("apprise ended before it had handed it over")
+        failed = RetryAt("apprise could not hand it over, and does not say why")
+        return Done(detail="handed over") if taken else failed
+
+    def _running(self) -> "_Process":
+        if self._process is None or self._process.over:
+            # as many as are sent at once with P0 and P1, and those that are kept meanwhile
+            self._process = _Process(self._secret.value, 3 * self.at_once)
+        return self._process
+
+    def _retire(self, process: "_Process") -> None:
+        """A new one takes the next message; what else this one has in hand ends within its time."""
+        if process is self._process and process.kept >= self.at_once:
+            extra = {"receiver": self.name, "kept": process.kept}
+            log.warning("apprise does not return from its messages; starting it anew", extra=extra)
+            self._process = None
+            self._retired.add(process)
+            asyncio.get_running_loop().call_later(self._limit_s, self._end, process)
+
+    def _end(self, process: "_Process") -> None:
+        self._retired.discard(process)
+        process.end()
+
     def begin(self) -> None:
-        self._threads.begin()
+        try:
+            self._running()
+        except OSError as error:
+            log.warning("apprise cannot be started; trying again with the first message: %s", error)
 
     async def close(self) -> None:
-        """Nothing stays open between messages."""
+        for process in (*self._retired, *filter(None, [self._process])):
+            self._end(process)
+        self._process = None
 
 
-def _service(url: Any) -> Any:
-    try:
-        import apprise
-    except ImportError:
-        raise ValueError("apprise is not installed; pip install 'tocsin[apprise]'") from None
-    for name in ("apprise", "urllib3"):  # their lines hold URLs, which are passwords
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    service = apprise.Apprise()
-    if not service.add(url.value):
-        raise ValueError("apprise knows no service for this URL; see its list of services")
-    return service
+class _Process:
+    """One process of apprise. `over` when it has ended, `kept` is how many messages it has not
+    answered in time."""
 
+    def __init__(self, url: str, threads: int) -> None:
+        self.over, self.kept = False, 0
+        self._connected: asyncio.Task[asyncio.StreamWriter] | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._asked: dict[int, asyncio.Future[bool]] = {}
+        self._number = 0
+        self._socket, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self._child = subprocess.Popen(
+                    [*_COMMAND, str(threads)],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,  # their lines hold URLs, which are passwords
+                )
+        except OSError:
+            self._socket.close()
+            raise
+        self._socket.sendall(json.dumps(url).encode() + b"\n")
 
-def _taken(service: Any, title: str, body: str) -> bool:
-    """Blocks, and may sleep."""
-    try:
-        return bool(service.notify(title=title, body=body))
-    except Exception:  # plugins of others, any of which may raise anything
-        return False
+    async def ask(self, title: str, body: str) -> bool:
+        """Whether apprise took it. Raises OSError when the process ends."""
+        if self._connected is None:
+            self._connected = asyncio.create_task(self._connect())
+        writer = await asyncio.shield(self._connected)
+        self._number += 1
+        number = self._number
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._asked[number] = answer
+        message = {"number": number, "title": title, "body": body}
+        try:
+            writer.write(json.dumps(message).encode() + b"\n")
+            await writer.drain()
+            return await answer
+        except asyncio.CancelledError:
+            self.kept += 1
+            raise
+
+    async def _connect(self) -> asyncio.StreamWriter:
+        answers, writer = await asyncio.open_unix_connection(sock=self._socket)
+        self._writer = writer
+        if self.over:  # meanwhile
+            writer.close()
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                ready = await answers.readline()
+        except (OSError, TimeoutError):
+            ready = b""
+        if not ready:
+            self.end()
+            raise ConnectionResetError
+        self._reading = asyncio.create_task(self._read(answers))
+        return writer
+
+    async def _read(self, answers: asyncio.StreamReader) -> None:
+        try:
+            async for line in answers:
+                self._answered(**json.loads(line))
+        except OSError:
+            pass
+        finally:
+            self.end()
+
+    def _answered(self, number: int, taken: bool) -> None:
+        asked = self._asked.pop(number)
+        if asked.done():
+            self.kept -= 1
+        else:
+            asked.set_result(taken)
+
+    def end(self) -> None:
+        """At once, whatever it has in hand."""
+        if self.over:
+            return
+        self.over = True
+        self._child.kill()
+        with suppress(subprocess.TimeoutExpired):
+            self._child.wait(_KILLED_SECONDS)
+        for asked in self._asked.values():
+            if not asked.done():
+                asked.set_exception(ConnectionResetError())
+        if self._writer is not None:
+            self._writer.close()
+        elif self._connected is None:
+            self._socket.close()

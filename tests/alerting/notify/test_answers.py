@@ -142,7 +142,9 @@ def handed(status: int) -> Case:
             vault = Vault({"URL": f"json://127.0.0.1:{sink.port}/"}, lambda path: "")
             settings = AppriseSettings.model_validate({"type": "apprise", "url_env": "URL"})
             channel = CHANNELS["apprise"]("phone", settings, Supplies(vault=vault))
-            return [await channel.send(notification(), NEW_YEAR_MS)]
+            outcome = await channel.send(notification(), NEW_YEAR_MS)
+            await channel.close()
+            return [outcome]
 
     return case
 
