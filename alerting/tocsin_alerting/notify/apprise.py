@@ -163,7 +163,12 @@ class _Process:
             raise
 
     async def _connect(self) -> asyncio.StreamWriter:
-        answers, writer = await asyncio.open_unix_connection(sock=self._socket)
+        try:
+            answers, writer = await asyncio.open_unix_connection(sock=self._socket)
+        except OSError:
+            self._socket.close()
+            self.end()
+            raise
         self._writer = writer
         if self.over:  # meanwhile
             writer.close()

@@ -13,7 +13,8 @@ from tocsin_exporter.tasks import in_thread
 from tocsin_exporter.threads import Threads
 
 SLOW_SECONDS = 0.005
-MOST_SECONDS = 120.0  # of a query in a thread, as Prometheus's; a disk that hangs has no answer
+MOST_SECONDS = 120.0  # of a query in a thread, as Prometheus's
+DISK_SECONDS = 30.0  # of one that needs the disk: while that hangs, the group's other rules wait
 _MOST_KNOWN = 100_000
 
 
@@ -30,6 +31,7 @@ class _Known:
 class _Asked:
     """How far a thread is with a query."""
 
+    query: str | Expr
     began: float | None = None
     ended: bool = False
 
@@ -48,18 +50,21 @@ class RuleQueries:
         sealed: Callable[[int], bool],
         seconds: Callable[[], float],
         most_seconds: float = MOST_SECONDS,
+        disk_seconds: float = DISK_SECONDS,
     ) -> None:
         self._engine = engine
         self._memory, self._disk, self._texts = threads
         self._sealed = sealed
         self._seconds = seconds
-        self._most_seconds = most_seconds
+        self._most_seconds = {self._memory: most_seconds, self._texts: most_seconds}
+        self._most_seconds[self._disk] = disk_seconds
         self._stuck: dict[Threads, set[_Asked]] = {one: set() for one in threads}
         self._known: dict[int, _Known] = {}
 
     async def instant(self, query: str | Expr, at_ms: int) -> Result:
         """As Engine.instant; text, which only templates ask, is always asked in a thread. Raises
-        QueryTimeout when that does not answer, and at once while none of its kind does."""
+        QueryTimeout when that does not answer, and at once while none of its kind does, or while
+        it has no answer from before."""
         if isinstance(query, str):
             return await self._apart(self._texts, query, at_ms)
         known = self._of(query)
@@ -75,7 +80,9 @@ class RuleQueries:
         stuck = self._stuck[threads]
         if len(stuck) >= threads.most:
             raise QueryTimeout("the queries before it have no answer yet; does the disk hang?")
-        asked = _Asked()
+        if any(_same(one.query, query) for one in stuck):
+            raise QueryTimeout("it has no answer yet from before; does the disk hang?")
+        asked, most_seconds = _Asked(query), self._most_seconds[threads]
 
         def answer() -> Result:
             asked.began = self._seconds()
@@ -87,13 +94,13 @@ class RuleQueries:
 
         work = asyncio.ensure_future(in_thread(answer, threads))
         try:
-            while not work.done() and (left := self._left(asked)) > 0:
+            while not work.done() and (left := most_seconds - self._ran(asked)) > 0:
                 await asyncio.wait([work], timeout=left)
                 if asked.began is None and len(stuck) >= threads.most:
                     break  # those before it are not slow: they hang
             if work.done():
                 return work.result()
-            raise QueryTimeout(f"no answer within {self._most_seconds:g} s: does the disk hang?")
+            raise QueryTimeout(f"no answer within {most_seconds:g} s: does the disk hang?")
         finally:
             work.cancel()
             if asked.began is not None:
@@ -101,10 +108,9 @@ class RuleQueries:
             if asked.ended:
                 stuck.discard(asked)
 
-    def _left(self, asked: _Asked) -> float:
-        """The seconds that it may still take; waiting for a thread is not counted."""
-        ran = 0.0 if asked.began is None else self._seconds() - asked.began
-        return self._most_seconds - ran
+    def _ran(self, asked: _Asked) -> float:
+        """For how many seconds; waiting for a thread is not counted."""
+        return 0.0 if asked.began is None else self._seconds() - asked.began
 
     def _timed(self, query: str | Expr, at_ms: int, known: _Known | None) -> Result:
         began = self._seconds()
@@ -123,3 +129,8 @@ class RuleQueries:
                 self._known.clear()
             known = self._known[id(query)] = _Known(query, reach_ms(query), SLOW_SECONDS)
         return known
+
+
+def _same(query: str | Expr, other: str | Expr) -> bool:
+    """Rules keep their queries; a template's text is made anew each time."""
+    return query is other or (isinstance(query, str) and isinstance(other, str) and query == other)

@@ -11,7 +11,7 @@ from tocsin_alerting.promql.ast import Expr
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.evaluation.budget import QueryTimeout
 from tocsin_alerting.promql.parser import parse
-from tocsin_alerting.rounds.queries import MOST_SECONDS, SLOW_SECONDS, RuleQueries
+from tocsin_alerting.rounds.queries import DISK_SECONDS, MOST_SECONDS, SLOW_SECONDS, RuleQueries
 from tocsin_alerting.store.selection import Selection
 from tocsin_alerting.store.store import Store
 from tocsin_exporter.threads import Threads
@@ -52,7 +52,8 @@ def queries(
         return at_ms < sealed_before_ms
 
     threads = [Threads(2, name) for name in ("rules", "disk", "texts")]
-    return RuleQueries(Engine(store), threads, sealed, time.monotonic, most_seconds)
+    disk_seconds = min(DISK_SECONDS, most_seconds)
+    return RuleQueries(Engine(store), threads, sealed, time.monotonic, most_seconds, disk_seconds)
 
 
 def where(store: Watched) -> list[str]:
@@ -120,15 +121,31 @@ async def test_a_disk_that_hangs_fails_those_alone_that_need_it(store: Watched) 
     for query in far[2:]:
         with pytest.raises(QueryTimeout, match="does the disk hang"):
             await asked.instant(query, NOW)
-    for _ in range(3):
+    for hours in range(3):
         with pytest.raises(QueryTimeout):
-            await asked.instant("m", NOW)
+            await asked.instant(f"m offset {hours}h", NOW)
     assert store.threads[2:4] == ["texts-0", "texts-1"]
     for _ in range(2):
         assert (await asked.instant(parse("m"), NOW)).value
     store.answers.set()
     async with asyncio.timeout(30):
         while not await _answers(asked, far[3]):
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("text", [True, False])
+async def test_a_query_that_hangs_is_waited_for_once(store: Watched, text: bool) -> None:
+    """The rules behind it in its group wait meanwhile: a thread was free, and they waited again."""
+    asked = queries(store, sealed_before_ms=NOW - HOUR, most_seconds=0.05)
+    far = parse("max_over_time(m[2h])")
+    store.answers.clear()
+    for why in ("no answer within 0.05 s", "no answer yet from before", "yet from before"):
+        with pytest.raises(QueryTimeout, match=why):
+            await asked.instant("m" if text else far, NOW)
+    assert len(store.threads) == 1
+    store.answers.set()
+    async with asyncio.timeout(30):
+        while not await _answers(asked, "m" if text else far):
             await asyncio.sleep(0)
 
 
@@ -165,10 +182,10 @@ async def test_templates_that_gave_up_waiting_leave_no_query_behind(store: Watch
     """They wait less than a query may take; the threads that hang are known all the same."""
     asked = queries(store)
     store.answers.clear()
-    for _ in range(2):
+    for hours in range(2):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
-                await asked.instant("m", NOW)
+                await asked.instant(f"m offset {hours}h", NOW)
     for _ in range(20):
         with pytest.raises(QueryTimeout, match="does the disk hang"):
             await asked.instant("m", NOW)
