@@ -6,10 +6,13 @@ It says only whether it handed the message over, never why not, so nothing here 
 import asyncio
 import json
 import logging
+import os
+import signal
 import socket
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import model_validator
@@ -25,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _COMMAND = [sys.executable, "-P", "-m", "tocsin_alerting.notify.apprise_process"]
 _READY_SECONDS = 120  # apprise is large, and a machine may be busy
+_READ_SECONDS = 5  # in which the process has read a message, unless all of it hangs
 _KILLED_SECONDS = 0.2
 
 
@@ -79,7 +83,8 @@ class Apprise:
             return RetryAt(f"apprise cannot be started: {error.strerror}")
         try:
             async with asyncio.timeout(self._limit_s):
-                taken = await process.ask(title, body)
+                read_within_s = min(_READ_SECONDS, self._limit_s / 2)
+                taken = await process.ask(title, body, read_within_s)
         except TimeoutError:
             self._retire(process)
             return RetryAt(f"apprise did not return in {self._limit_s:g} s")
@@ -119,6 +124,14 @@ class Apprise:
         self._process = None
 
 
+@dataclass(slots=True)
+class _Asked:
+    """A message: whether the process has read it, and whether apprise has taken it."""
+
+    read: asyncio.Event
+    taken: asyncio.Future[bool]
+
+
 class _Process:
     """One process of apprise. `over` when it has ended, `kept` is how many messages it has not
     answered in time."""
@@ -128,13 +141,14 @@ class _Process:
         self._connected: asyncio.Task[asyncio.StreamWriter] | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
-        self._asked: dict[int, asyncio.Future[bool]] = {}
+        self._asked: dict[int, _Asked] = {}
         self._number = 0
         self._socket, theirs = socket.socketpair()
         try:
             with theirs:
                 self._child = subprocess.Popen(
-                    [*_COMMAND, str(threads)],
+                    [*_COMMAND, str(threads), str(os.getpid())],
+                    start_new_session=True,
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,  # their lines hold URLs, which are passwords
@@ -144,22 +158,25 @@ class _Process:
             raise
         self._socket.sendall(json.dumps(url).encode() + b"\n")
 
-    async def ask(self, title: str, body: str) -> bool:
-        """Whether apprise took it. Raises OSError when the process ends."""
+    async def ask(self, title: str, body: str, read_within_s: float) -> bool:
+        """Whether apprise took it. Raises OSError when the process ends, or all of it hangs."""
         if self._connected is None:
             self._connected = asyncio.create_task(self._connect())
         writer = await asyncio.shield(self._connected)
         self._number += 1
-        number = self._number
-        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._asked[number] = answer
-        message = {"number": number, "title": title, "body": body}
+        number, asked = self._number, _Asked(asyncio.Event(), asyncio.Future())
+        self._asked[number] = asked
+        writer.write(json.dumps({"number": number, "title": title, "body": body}).encode() + b"\n")
         try:
-            writer.write(json.dumps(message).encode() + b"\n")
-            await writer.drain()
-            return await answer
+            with suppress(TimeoutError):
+                async with asyncio.timeout(read_within_s):
+                    await asked.read.wait()
+            if not asked.read.is_set():
+                self.end()
+            return await asked.taken
         except asyncio.CancelledError:
             self.kept += 1
+            asked.taken.cancel()
             raise
 
     async def _connect(self) -> asyncio.StreamWriter:
@@ -192,24 +209,29 @@ class _Process:
         finally:
             self.end()
 
-    def _answered(self, number: int, taken: bool) -> None:
-        asked = self._asked.pop(number)
-        if asked.done():
+    def _answered(self, number: int, taken: bool | None = None) -> None:
+        asked = self._asked[number]
+        asked.read.set()
+        if taken is None:
+            return
+        del self._asked[number]
+        if asked.taken.done():
             self.kept -= 1
         else:
-            asked.set_result(taken)
+            asked.taken.set_result(taken)
 
     def end(self) -> None:
-        """At once, whatever it has in hand."""
+        """At once, whatever it has in hand, and with the processes that its services began."""
         if self.over:
             return
         self.over = True
-        self._child.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(self._child.pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
             self._child.wait(_KILLED_SECONDS)
         for asked in self._asked.values():
-            if not asked.done():
-                asked.set_exception(ConnectionResetError())
+            if not asked.taken.done():
+                asked.taken.set_exception(ConnectionResetError())
         if self._writer is not None:
             self._writer.close()
         elif self._connected is None:

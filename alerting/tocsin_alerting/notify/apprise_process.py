@@ -2,10 +2,11 @@
 
 Its services block, sleep, and may keep a message for ever. A thread cannot be ended; a process can.
 The first line is the URL, answered by `{}` when apprise is ready. Each of the others is a message,
-`{"number": 1, "title": "...", "body": "..."}`, answered by `{"number": 1, "taken": true}` in any
-order.
+`{"number": 1, "title": "...", "body": "..."}`, answered by `{"number": 1}` when it has been read,
+and by `{"number": 1, "taken": true}` when it was handed over, in any order.
 """
 
+import ctypes
 import json
 import logging
 import os
@@ -18,6 +19,8 @@ from contextlib import suppress
 from typing import Any
 
 from tocsin_exporter.threads import Threads
+
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def service(url: str) -> Any:
@@ -39,16 +42,20 @@ def serve(connection: socket.socket, threads: int) -> None:
     be none."""
     pool, lines = Threads(threads, "apprise").begin(), connection.makefile("rb")
     receiver, lock = service(json.loads(next(lines))), threading.Lock()
-    connection.sendall(b"{}\n")
+
+    def say(**answer: Any) -> None:
+        with lock, suppress(OSError):
+            connection.sendall(json.dumps(answer).encode() + b"\n")
 
     def hand_over(message: Mapping[str, Any]) -> None:
         taken = _taken(receiver, message["title"], message["body"])
-        answer = json.dumps({"number": message["number"], "taken": taken})
-        with lock, suppress(OSError):
-            connection.sendall(answer.encode() + b"\n")
+        say(number=message["number"], taken=taken)
 
+    say()
     for line in lines:
-        pool.submit(hand_over, json.loads(line))
+        message = json.loads(line)
+        say(number=message["number"])
+        pool.submit(hand_over, message)
 
 
 def _taken(receiver: Any, title: str, body: str) -> bool:
@@ -58,7 +65,15 @@ def _taken(receiver: Any, title: str, body: str) -> bool:
         return False
 
 
+def _die_with(parent: int) -> None:
+    """However the agent ends, and whatever a service does here then."""
+    if not ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
+        if os.getppid() != parent:
+            os._exit(0)
+
+
 def main() -> None:
+    _die_with(int(sys.argv[2]))
     for number in (signal.SIGINT, signal.SIGTERM):  # the agent ends it, after its last messages
         signal.signal(number, signal.SIG_IGN)
     try:

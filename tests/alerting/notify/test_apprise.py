@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -102,18 +103,83 @@ async def test_a_process_that_is_killed_is_begun_anew() -> None:
         assert _children() != {first}
 
 
-async def test_a_process_that_is_stopped_is_replaced() -> None:
+async def test_a_process_that_hangs_as_a_whole_is_replaced_at_the_next_message() -> None:
+    """A service that keeps the interpreter to itself, or a process that is stopped."""
+    async with WebhookSink() as sink, _begun(f"json://127.0.0.1:{sink.port}/") as channel:
+        assert isinstance(await _send(channel), Done)
+        (first,) = _children()
+        os.kill(first, signal.SIGSTOP)
+        began = time.monotonic()
+        stopped = await asyncio.gather(*(_send(channel) for _ in range(4)))
+        assert {type(outcome) for outcome in stopped} == {RetryAt}
+        assert time.monotonic() - began < 15  # and not the 30 s that a message may take
+        assert isinstance(await _send(channel), Done)
+        assert first not in _children()
+    assert not _children()
+
+
+SOURCE = Path(__file__).read_text()
+AGENT = """
+import asyncio, os, signal
+from alerting_apprise import _apprise, _children, _send
+
+async def begin():
+    await _send(_apprise("json://127.0.0.1:{port}/"))
+    (process,) = _children()
+    print(process, flush=True)
+    os.kill(process, signal.SIGSTOP)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(begin())
+"""
+
+
+async def test_no_process_outlives_an_agent_that_is_killed(tmp_path: Path) -> None:
+    pytest.importorskip("apprise", reason="needs the extra apprise")
+    (tmp_path / "alerting_apprise.py").write_text(SOURCE)
+    path = f"{tmp_path}:{Path(__file__).parents[2]}"
     async with WebhookSink() as sink:
-        async with _begun(f"json://127.0.0.1:{sink.port}/", timeout="1s") as channel:
-            while not isinstance(await _send(channel), Done):
-                pass
-            (first,) = _children()
-            os.kill(first, signal.SIGSTOP)
-            stopped = await asyncio.gather(*(_send(channel) for _ in range(4)))
-            assert all(isinstance(outcome, RetryAt) for outcome in stopped)
-            while not isinstance(await _send(channel), Done):
-                pass
-        assert not _children()
+        agent = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-c", AGENT.format(port=sink.port)),
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        said, _ = await agent.communicate()
+    await _ended(int(said))
+
+
+async def _ended(pid: int) -> None:
+    async with asyncio.timeout(10):
+        while pid in psutil.pids() and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            await asyncio.sleep(0.01)
+
+
+FORKING = """
+import subprocess
+
+class Apprise:
+    def add(self, url):
+        return True
+
+    def notify(self, title, body):
+        print(subprocess.Popen(["sleep", "600"]).pid, file=open({file!r}, "w"))
+        return True
+"""
+
+
+async def test_what_a_service_has_begun_ends_with_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("apprise", reason="needs the extra apprise")
+    file = tmp_path / "pid"
+    (tmp_path / "apprise.py").write_text(FORKING.format(file=str(file)))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # of its process
+    async with _begun("json://127.0.0.1:1/") as channel:
+        assert isinstance(await _send(channel), Done)
+        process = int(file.read_text())
+        assert process in psutil.pids()
+    await _ended(process)
 
 
 async def test_signals_for_the_group_end_it_only_with_the_agent() -> None:
