@@ -325,6 +325,15 @@ def test_each_error_at_its_place(tmp_path: Path, name: str) -> None:
     assert len(problems) <= 2
 
 
+def test_a_missing_password_of_the_mail_server_is_said_once(tmp_path: Path) -> None:
+    problems = _problems(
+        tmp_path,
+        "contacts: {me: {email: me@x.y}}\n"
+        "smtp: {smarthost: 'h:587', from: me@x.y, username: me, password_file: none}",
+    )
+    assert [one.partition(": ")[0] for one in problems] == ["t.yml:2:71"], problems
+
+
 def test_all_errors_come_together(tmp_path: Path) -> None:
     text = """
 langauge: en
