@@ -12,7 +12,7 @@ from typing import Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tocsin_exporter.files import MOST_SECRET_BYTES, check_file, file_bytes
-from tocsin_exporter.http import httpx, looking_up, read_text
+from tocsin_exporter.http import BadAnswer, httpx, looking_up, read_text
 from tocsin_exporter.lookup import engine_lookup
 from tocsin_exporter.socket_owner import owners
 from tocsin_exporter.tasks import in_thread
@@ -239,8 +239,8 @@ class EngineClient:
     async def get(
         self, path: str, params: Params = (), most_bytes: int = MOST_OTHER_BYTES, cut: bool = False
     ) -> Reply:
-        """Raises httpx's errors and OSError without an answer, and BadAnswer for one without end
-        or that cannot be unpacked; with `cut` the beginning of it is enough."""
+        """Raises httpx's errors and OSError without an answer, and BadAnswer for one of 2xx without
+        end or that cannot be unpacked; with `cut` the beginning of it is enough."""
         await self._check_owner()
         url = httpx.URL(self._access.url + path)
         query = (*self._access.query, *params)
@@ -278,10 +278,22 @@ class EngineClient:
         async with stream as response:
             if response.status_code in _MOVED:
                 return Reply(response.status_code), response.headers.get("location", "")
-            text = await read_text(response, most_bytes, cut) if most_bytes else ""
+            text = await _text(response, most_bytes, cut) if most_bytes else ""
         media = response.headers.get("content-type", "")
         framed = bool({"content-length", "transfer-encoding"} & response.headers.keys())
         return Reply(response.status_code, text, media, framed), ""
+
+
+async def _text(response: httpx.Response, most_bytes: int, cut: bool) -> str:
+    """Raises BadAnswer with what has come; a refusal says enough by its status."""
+    texts: list[str] = []
+    try:
+        return await read_text(response, most_bytes, cut, texts)
+    except BadAnswer as error:
+        if not response.is_success:
+            return ""
+        error.beginning = "".join(texts)
+        raise
 
 
 def _basic(username: str, password: str) -> str:

@@ -19,6 +19,7 @@ from tocsin_exporter.http_network import Network
 from tocsin_exporter.lookup import Lookup
 
 __all__ = [
+    "CUT_OFF",
     "BadAnswer",
     "TooLarge",
     "has_proxy",
@@ -32,6 +33,7 @@ __all__ = [
 for _name in ("httpx2", "httpcore2"):  # a line a request, every second, says nothing
     logging.getLogger(_name).setLevel(logging.WARNING)
 
+CUT_OFF = "its answer ends too early"
 MOST_PIECES = 20_000  # and one for each 512 bytes that may come: a packet holds more
 _BLOCK = 64 << 10
 _NO_THREAD = "can't start new thread"
@@ -46,7 +48,10 @@ _GZIP = b"\x1f\x8b"  # a stream of gzip may be several, one after the other
 
 
 class BadAnswer(Exception):
-    """A body that cannot be read as what it says it is; the message ends "its answer ..."."""
+    """A body that cannot be read as what it says it is; the message ends "its answer ...".
+    `beginning` is what could be read of it, where somebody kept it."""
+
+    beginning = ""
 
 
 class TooLarge(BadAnswer):
@@ -155,7 +160,7 @@ class _Body:
 
     def text(self) -> str:
         if self._unpack is not None and not (self.full or self._unpack.whole):
-            raise BadAnswer("its answer ends too early")  # its last number may be half of one
+            raise BadAnswer(CUT_OFF)  # its last number may be half of one
         self._texts.append(self._decode(b"", True))
         return "".join(self._texts)
 

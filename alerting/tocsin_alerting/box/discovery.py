@@ -99,8 +99,9 @@ def as_read(engine: Engine, last: Snapshot | None) -> Engine:
     kind, model = engine.kind, ""
     for one in last.series if last else ():
         labels = dict(one.labels)
-        if one.name == "llm_engine_info" and engine.origin is not Origin.DEMO:
-            kind = _KINDS.get(labels["engine_type"], _UNNAMED)
+        named = labels.get("engine_type") if one.name == "llm_engine_info" else None
+        if named and engine.origin is not Origin.DEMO:
+            kind = _KINDS.get(named, _UNNAMED)
         model = model or labels.get("model_name", "")
     return replace(engine, kind=kind, model=model or engine.model)
 

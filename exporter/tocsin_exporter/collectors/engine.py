@@ -15,7 +15,7 @@ from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.collectors.engine_text import Lines
 from tocsin_exporter.collectors.engine_translation import Translator
 from tocsin_exporter.engine_access import EngineAccess, EngineClient, Reply
-from tocsin_exporter.http import BadAnswer, httpx, what_we_lack
+from tocsin_exporter.http import CUT_OFF, BadAnswer, httpx, what_we_lack
 from tocsin_exporter.slices import Work, in_slices
 from tocsin_exporter.snapshot import Labels, Sample, labels
 from tocsin_exporter.tasks import task_group
@@ -25,6 +25,7 @@ _TURN_ON = "turn its metrics on (llama.cpp: --metrics, SGLang: --enable-metrics)
 _GIVE_KEY = "give it a key: engines: [{url, bearer_token_file}]"
 _SHARE_OF_ASIDE = 0.25  # of the deadline: the most that a page besides the metrics may cost
 _LONGEST_ERROR = 300
+_UNNAMED = "openai"  # an engine whose type does not show
 T = TypeVar("T")
 _FIXES = {401: _GIVE_KEY, 403: _GIVE_KEY, 404: _TURN_ON, 405: _TURN_ON, 501: _TURN_ON}
 
@@ -118,6 +119,7 @@ class Engine:
         page = await self._page()
         if page.dialect is None:
             return await self._without_metrics(page)
+        self._kind = page.dialect.name
         lines = await self._in_slices(engine_text.read(page.text))
         found = await self._translated(lines, page.dialect)
         if self._original is not None and page.dialect.name != _OURS:
@@ -134,7 +136,7 @@ class Engine:
             try:
                 page = await in_slices(answers.page(await self._client.metrics(path)))
             except BadAnswer as error:
-                page = EnginePage(200, why=str(error))
+                page = await in_slices(answers.unreadable(error))
             if page.dialect is not None:
                 self._path = path
                 return page
@@ -168,7 +170,7 @@ class Engine:
         self._version = await self._ask_version(dialect, page)
         if not await in_slices(answers.first_model(page)):
             translator.model = await self._first_model(dialect)
-        self._translator, self._kind = translator, dialect.name
+        self._translator = translator
         return await self._in_slices(translator.samples(page))
 
     async def _without_page(self) -> list[Sample]:
@@ -183,12 +185,15 @@ class Engine:
 
     async def _without_metrics(self, page: EnginePage) -> list[Sample]:
         """Raises Partial when it is an engine all the same, and CollectorError when it is none."""
-        if page.kind or (page.why and self._known):
-            await self._health()
-            raise self._without(page, page.kind)
+        cut = page.why == CUT_OFF and page.may_be_metrics  # perhaps before what shows whose it is
+        if page.kind or (cut and self._known):
+            if _health_path(page.kind or self._type):
+                await self._health()
+            raise self._without(page)
         models = await self._aside("/v1/models")
         if not await self._answers(models, page):
-            if page.refused or self._known or not await in_slices(answers.has_samples(page)):
+            unlike = page.refused or page.why or self._known
+            if unlike or not await in_slices(answers.has_samples(page)):
                 raise self._down(_no_engine(page, models))
         if page.missing:
             version = answers.version(await self._aside("/api/version"))
@@ -198,10 +203,15 @@ class Engine:
         raise self._without(page, _kind(models))
 
     @property
+    def _type(self) -> str:
+        """What it was when it was last known, in this run or an earlier one; "" for never."""
+        kept = self._original.engine_type if self._original is not None else ""
+        return self._kind or kept
+
+    @property
     def _known(self) -> bool:
         """Whether an engine with metrics was here before, in this run or an earlier one."""
-        kept = self._original is not None and self._original.source is not None
-        return bool(self._kind) or self.access.expected or kept
+        return bool(self._type) or self.access.expected
 
     async def _answers(self, models: Reply, page: EnginePage | None = None) -> bool:
         """Whether its model list or its health page answers as an engine's does. Raises
@@ -210,8 +220,8 @@ class Engine:
         `page` is what stands where its metrics should be.
         """
         answers_models = answers.models(models) is not None or answers.wants_key(models)
-        if answers.owner(models) == "sglang":
-            return True  # its health page runs a generation
+        if answers_models and not _health_path(answers.owner(models) or self._type):
+            return True
         health = await self._health()
         return answers_models or (answers.is_well(health) and not self._replaced(page, health))
 
@@ -233,7 +243,8 @@ class Engine:
 
     def _without(self, page: EnginePage, kind: str = "") -> Partial:
         """It is up; `page` says why there are no metrics."""
-        status = [*self._about(self._kind or kind), *self._metrics(page)]
+        kind = page.kind or self._type or kind or _UNNAMED
+        status = [*self._about(kind), *self._metrics(page)]
         return Partial(_why(self.target, page), [self.up(1.0), *status])
 
     async def _unwell(self) -> str:
@@ -293,7 +304,13 @@ class Engine:
 
 def _kind(models: Reply) -> str:
     owner = answers.owner(models)
-    return owner if owner in DIALECTS else "openai"
+    return owner if owner in DIALECTS else _UNNAMED
+
+
+def _health_path(kind: str) -> str:
+    """The health page of an engine of this type, "" for one whose health is not asked: SGLang's
+    runs a generation, and fails under load. An engine whose type is unknown may have one."""
+    return DIALECTS[kind].health if kind in DIALECTS else "/health"
 
 
 def _no_engine(page: EnginePage, models: Reply) -> str:

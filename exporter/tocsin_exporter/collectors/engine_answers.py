@@ -2,16 +2,16 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tocsin_exporter.collectors import engine_text
 from tocsin_exporter.collectors.engine_dialects import Dialect, recognise
 from tocsin_exporter.collectors.engine_text import LONGEST_NAME, Lines
 from tocsin_exporter.engine_access import Reply
+from tocsin_exporter.http import CUT_OFF, BadAnswer
 from tocsin_exporter.slices import SLICE, Work
 
 METRICS_PATHS = ("/metrics", "/prometheus/metrics")
-CUT_OFF = "its answer ends too early"
 _NO_PAGE = (404, 405, 501)
 _NO_KEY = (401, 403)
 _WELL = ("ok", "healthy", "true", '"ok"', '"healthy"')
@@ -27,7 +27,7 @@ _LONGEST_JSON = 1 << 20  # characters: what takes 50 ms to parse at the worst
 @dataclass(frozen=True, slots=True)
 class EnginePage:
     """What was answered for a metrics page: `text` is the page, `dialect` None when unknown;
-    `why` says why an answer cannot be read at all, and `kind` whose it is if that shows."""
+    `why` says why an answer cannot be read, and `kind` whose it is if its beginning shows that."""
 
     status: int
     text: str = ""
@@ -48,8 +48,15 @@ class EnginePage:
         return self.text[:_SPACE].lstrip(_BLANK)[:1] == "<"
 
     @property
+    def may_be_metrics(self) -> bool:
+        """Whether it begins neither as a web page does nor as JSON."""
+        return self.text[:_SPACE].lstrip(_BLANK)[:1] not in ("<", "[", "{")
+
+    @property
     def telling(self) -> int:
         """The larger, the better it says why there are no metrics: a refusal says what to do."""
+        if self.kind:
+            return 4
         if self.missing:
             return 0
         return 3 if self.status in _NO_KEY else 2 if self.refused else 1
@@ -70,9 +77,16 @@ def page(reply: Reply) -> Work[EnginePage]:
     return EnginePage(reply.status, text, dialect)
 
 
+def unreadable(error: BadAnswer) -> Work[EnginePage]:
+    """A metrics page of which only the beginning could be read."""
+    page = EnginePage(200, error.beginning, why=str(error))
+    dialect = (yield from recognise(page.text)) if page.may_be_metrics else None
+    return replace(page, kind=dialect.name) if dialect is not None else page
+
+
 def has_samples(page: EnginePage) -> Work[bool]:
     """Whether it is a metrics page of somebody, in the Prometheus text format."""
-    if page.text[:_SPACE].lstrip(_BLANK)[:1] in ("<", "[", "{"):
+    if not page.may_be_metrics:
         return False
     lines = yield from engine_text.read(page.text, 1)
     return any(engine_text.series(text) for text in lines.texts)

@@ -64,6 +64,11 @@ class OriginalPage:
         self._values: Values | None = None
 
     @property
+    def engine_type(self) -> str:
+        """The type of the page that was last read or kept; "" while it is unknown."""
+        return self._type
+
+    @property
     def source(self) -> Source | None:
         """Where a Prometheus would keep the page; None while the type of the engine is unknown."""
         job = self._job or self._type

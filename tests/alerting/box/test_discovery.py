@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,7 @@ from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.scrape import Scraper
-from tocsin_exporter.snapshot import Snapshot, Source, unread
+from tocsin_exporter.snapshot import Layout, Snapshot, Source, unread
 from tocsin_exporter.watches import ENGINE_AREA, RHYTHMS, engine_watch
 
 VLLM = "# HELP vllm:num_requests_running Number of requests\nvllm:num_requests_running 1\n"
@@ -107,6 +108,7 @@ async def test_type_and_model_are_those_of_the_page_that_was_last_read() -> None
     page = 'vllm:num_requests_running{model_name="qwen3"} 1\n'
     async with listening({"/metrics": page}) as port:
         last = await _last_read(port)
+    assert last is not None
     gone = await _last_read(port)
     access = EngineAccess.of(f"http://127.0.0.1:{port}")
     named = Engine(access, "an engine", Origin.CONFIGURED)
@@ -115,5 +117,12 @@ async def test_type_and_model_are_those_of_the_page_that_was_last_read() -> None
     assert as_read(demo, last) == Engine(access, "a demo worker", Origin.DEMO, "qwen3")
     known = Engine(access, "vLLM", Origin.REMEMBERED, "qwen3")
     assert as_read(known, gone) == as_read(known, None) == known
+    typeless = Layout(
+        tuple(
+            replace(one, labels=tuple(p for p in one.labels if p[0] != "engine_type"))
+            for one in last.layout.series
+        )
+    )
+    assert as_read(known, replace(last, layout=typeless)) == known
     unasked = unread(Source("llm", "h:1"), 2_000)
     assert [is_up(one) for one in (last, gone, unasked, None)] == [True, False, None, None]

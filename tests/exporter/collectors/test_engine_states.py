@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import gzip
+import json
 import os
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -13,6 +14,7 @@ import pytest
 from exporter.collectors.test_engine import (
     MODELS,
     REFUSED,
+    SGLANG,
     VLLM,
     Handler,
     Pages,
@@ -225,6 +227,96 @@ async def test_a_page_that_cannot_be_read_is_said_of_an_engine_and_of_nobody_els
             assert state(await said(one)) == expected
 
 
+def packed(text: str, whole: int | None = None, status: int = 200) -> bytes:
+    """An answer in gzip, of which the last bytes beyond `whole` are missing."""
+    head = f"HTTP/1.0 {status} X\r\nContent-Encoding: gzip\r\n\r\n"
+    return head.encode() + gzip.compress(text.encode(), 0)[:whole]
+
+
+LONG = "up_time 1\n" * (MOST_BYTES // 9)
+UNREADABLE: dict[str, tuple[bytes, str]] = {
+    "somebody else's, too large": (packed(LONG), "down"),
+    "somebody else's, without end": (ENDLESS, "down"),
+    "packed twice": (NESTED, "down"),
+    "a web site, cut off": (packed(WEB * 9, 200), "down"),
+    "JSON, cut off": (packed(json.dumps(["up"] * 99), 200), "down"),
+    "a web site that lists an engine's metrics": (packed(f"<pre>\n{VLLM}", 900), "down"),
+    "a proxy's refusal, cut off": (packed("busy " * 99, 200, status=503), "down"),
+    "a proxy's refusal, packed twice": (NESTED.replace(b"200", b"502"), "down"),
+    "an engine's, too large": (packed(VLLM + LONG), "unknown"),
+    "an engine's, cut off": (packed(VLLM, 900), "unknown"),
+    "cut off before the engine's first line": (packed(f"{OTHER}{VLLM}", 25), "unknown"),
+}
+
+
+@pytest.mark.parametrize(("page", "expected"), UNREADABLE.values(), ids=UNREADABLE)
+async def test_what_cannot_be_read_is_an_engines_if_its_beginning_is(
+    page: bytes, expected: str
+) -> None:
+    odd: dict[str, bytes] = {}
+    answers: Pages = {"/metrics": (200, VLLM)}
+    async with served(engine_with(odd, answers)) as url, engine(url, 30) as collector:
+        assert state(await said(collector)) == "up"
+        odd["/metrics"] = page
+        assert state(await said(collector)) == expected
+        answers["/health"] = (503, "the engine is dead")
+        assert state(await said(collector)) == "down"
+
+
+async def test_a_refusal_that_cannot_be_read_is_one_all_the_same() -> None:
+    odd = {"/metrics": packed("no key", 20, status=401)}
+    async with served(engine_with(odd, {**LISTED})) as url, engine(url) as collector:
+        assert state(await said(collector)) == "refused 401"
+
+
+@pytest.mark.parametrize("other", [401, 500])
+async def test_an_engines_own_page_counts_more_than_what_another_path_answers(other: int) -> None:
+    answers: Pages = {"/prometheus/metrics": (other, WEB)}
+    async with served(engine_with({"/metrics": packed(VLLM, 900)}, answers)) as url:
+        async with engine(url) as collector:
+            assert state(await said(collector)) == "unknown"
+
+
+REFUSED_LIST: Pages = {"/metrics": (401, ""), "/v1/models": (401, REFUSED)}
+
+
+@pytest.mark.parametrize("before", ["this run", "an earlier run", "never"])
+@pytest.mark.parametrize("cut", [SGLANG.rstrip(), ""], ids=["in a line", "before the first"])
+async def test_the_health_page_of_sglang_is_never_asked(cut: str, before: str) -> None:
+    """It runs a generation, and fails under load."""
+    if before == "never" and not cut:
+        return  # nobody's page
+    odd = {"/metrics": packed(SGLANG)} if before == "this run" else {}
+    answers: Pages = {"/metrics": (200, "[]"), "/health": (503, "busy")}
+    async with served(engine_with(odd, answers)) as url:
+        access = EngineAccess.of(url)
+        original = OriginalPage(access.target)
+        if before == "an earlier run":
+            original.resume({Source("sglang", access.target): 1}.get)
+        collector = Engine(access, lambda: 0.0, original=original)
+        if before == "this run":
+            assert state(await said(collector)) == "up"
+        odd["/metrics"] = packed(cut, 700 if cut else 12)
+        samples = await said(collector)
+        assert state(samples) == "unknown"
+        assert value(samples, "llm_engine_info", engine_type="sglang") == 1
+        if before != "never":
+            odd.clear()
+            answers.update(REFUSED_LIST)
+            assert state(await said(collector)) == "refused 401"
+        await collector.aclose()
+
+
+async def test_an_engine_without_a_type_has_one_that_says_so() -> None:
+    async with served(engine_with({"/metrics": packed(VLLM, 12)}, {})) as url:
+        access = replace(EngineAccess.of(url), expected=True)
+        collector = Engine(access, lambda: 0.0)
+        samples = await said(collector)
+        await collector.aclose()
+    assert state(samples) == "unknown"
+    assert value(samples, "llm_engine_info", engine_type="openai") == 1
+
+
 async def test_nothing_but_endless_answers_is_down() -> None:
     odd = dict.fromkeys(("/metrics", "/prometheus/metrics", "/health", "/v1/models"), ENDLESS)
     async with served(engine_with(odd, {})) as url, engine(url) as collector:
@@ -242,8 +334,9 @@ async def test_a_page_that_takes_us_too_long_is_no_silence_of_the_engine() -> No
     line = 'vllm:x%d{a="%d",b="%d",c="%d",d="%d",e="%d",f="%d"} 1\n'  # 8 MB in all
     page = "".join(line % ((i,) * 7) for i in range(100_000))
     async with served(pages({"/metrics": (200, page)})) as url, engine(url, 0.5) as collector:
-        with pytest.raises(Partial, match=r"takes more than 0\.5 s to read"):
+        with pytest.raises(Partial, match=r"takes more than 0\.5 s to read") as late:
             await collector.collect()
+    assert value(late.value.samples, "llm_engine_info", engine_type="vllm") == 1
 
 
 @pytest.mark.parametrize(
