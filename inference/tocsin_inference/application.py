@@ -13,6 +13,7 @@ from tocsin_inference import chat, completions, generate, state, thinking
 from tocsin_inference.answers import Answer
 from tocsin_inference.body_limit import BodyLimit
 from tocsin_inference.errors import (
+    Exhausted,
     Invalid,
     Malformed,
     NotAllowed,
@@ -89,6 +90,8 @@ async def on_http(request: Request, error: Exception) -> Response:
     """404, 405, 413 and bodies that cannot be read, in the shape of every other error."""
     assert isinstance(error, HTTPException)
     worker: Worker = request.app.state.worker
+    if lack := what_we_lack(error.__cause__):
+        return await on_error(request, lack)
     if isinstance(error.__cause__, ClientDisconnect):  # nobody was refused anything
         worker.metrics.refuse("cancelled", worker.clock())
     elif request.method == "POST" and error.status_code in (400, 413, 429):
@@ -96,6 +99,13 @@ async def on_http(request: Request, error: Exception) -> Response:
     answer = HTTP_ERRORS.get(error.status_code, Invalid)(str(error.detail))
     headers = answer.headers() | dict(error.headers or {})
     return Answer(answer.body(), status_code=error.status_code, headers=headers)
+
+
+def what_we_lack(error: BaseException | None) -> WorkerError | None:
+    """What kept us from reading a body: FastAPI takes any error there for the client's."""
+    if isinstance(error, MemoryError):
+        return Exhausted("memory")
+    return error if isinstance(error, WorkerError) else None
 
 
 async def on_bug(request: Request, error: Exception) -> Response:

@@ -12,13 +12,13 @@ so the scoring pass goes through a view of the model that has a configuration of
 
 from __future__ import annotations
 
-import asyncio
 import copy
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
+
+from tocsin_inference.reading import Reader
 
 _ROWS = 64  # logits of this many positions at a time: 12 MiB for a vocabulary of 49,152
 
@@ -28,18 +28,15 @@ class Scorer:
     streams and the end of the process need not wait for one."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "scoring")
-        self._jobs: list[Future[float]] = []
+        self._thread = Reader("scoring")
 
     async def score(self, network: Any, prompt: Sequence[int], answer: Sequence[int]) -> float:
-        """`mean_probability`, when its turn comes."""
-        job = self._thread.submit(mean_probability, network, prompt, answer)
-        self._jobs = [j for j in self._jobs if not j.done()] + [job]
-        return await asyncio.wrap_future(job)
+        """`mean_probability`, when its turn comes. Raises Exhausted and what torch raises."""
+        return await self._thread.run(lambda: mean_probability(network, prompt, answer))
 
     def busy(self) -> bool:
         """Whether a pass runs, which nothing can stop."""
-        return any(not job.done() for job in self._jobs)
+        return self._thread.busy()
 
 
 @torch.no_grad()

@@ -130,6 +130,16 @@ class EngineStopped(WorkerError):
     retry_after = 5
 
 
+class Exhausted(WorkerError):
+    """The worker has not what the request takes: a thread, or memory."""
+
+    status, code = 503, "out_of_resources"
+    retry_after = 5
+
+    def __init__(self, lack: str) -> None:
+        super().__init__(f"the worker has no {lack} left for this request: try again later")
+
+
 class TimedOut(WorkerError):
     """REQUEST_TIMEOUT passed before the answer was complete."""
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from tocsin_inference.errors import Exhausted
+
 T = TypeVar("T")
 
 
@@ -15,22 +17,25 @@ class Reader:
     """One piece of work at a time, on a thread of its own: together they would take memory without
     bound, and hold the interpreter so long that nobody could read `/metrics`."""
 
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "reading")
+    def __init__(self, name: str = "reading") -> None:
+        self._thread = ThreadPoolExecutor(1, name)
         self._running: set[Future[Any]] = set()
 
     async def run(self, work: Callable[[], T]) -> T:
         """The result of `work`, when its turn comes; a cancelled caller gives its turn up. Raises
-        RuntimeError, and lets go of the work, where there is no room for a thread."""
+        Exhausted, and lets go of the work, without a thread for it, or memory."""
         works = deque([work])  # an executor keeps what it could not begin, and begins it later
         try:
             job = self._thread.submit(lambda: works.pop()())
-        except RuntimeError:
+        except (RuntimeError, MemoryError) as error:
             works.clear()
-            raise
+            raise Exhausted("thread") from error
         self._running.add(job)
         job.add_done_callback(self._running.discard)
-        return await asyncio.wrap_future(job)
+        try:
+            return await asyncio.wrap_future(job)
+        except MemoryError as error:
+            raise Exhausted("memory") from error
 
     def busy(self) -> bool:
         """Whether work runs, which nothing can stop."""

@@ -86,7 +86,7 @@ async def say(worker: Worker, messages: list[dict[str, str]], how: Ask) -> Said:
 
 
 async def confidence(worker: Worker, said: Said) -> float:
-    """The score of an answer after its prompt. Raises EngineFailed."""
+    """The score of an answer after its prompt. Raises EngineFailed and Exhausted."""
     try:
         return await worker.scorer.score(worker.model.network, said.prompt, said.answer)
     except RuntimeError as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from tocsin_inference.confidence import Scorer
 from tocsin_inference.engine import Engine
-from tocsin_inference.errors import TimedOut, WorkerError, outcome_of
+from tocsin_inference.errors import Exhausted, TimedOut, WorkerError, outcome_of
 from tocsin_inference.generation import Ask, Clock, Generation
 from tocsin_inference.metrics import Metrics
 from tocsin_inference.model import Model
@@ -67,13 +67,15 @@ class Worker:
         self, size: int, encode: Callable[[], Prompts], deadline: float
     ) -> Prompts:
         """On a thread, unless there is so little that the way there would take longer."""
-        if size <= SHORT:
-            return encode()
         try:
+            if size <= SHORT:
+                return encode()
             async with asyncio.timeout_at(deadline):
                 return await self.reader.run(encode)
         except TimeoutError:
             raise TimedOut("REQUEST_TIMEOUT passed before the prompt was read") from None
+        except MemoryError as error:
+            raise Exhausted("memory") from error
 
     def deadline(self) -> float:
         """REQUEST_TIMEOUT from now, on the event loop's clock."""

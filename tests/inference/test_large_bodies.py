@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
+from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx2
 import pytest
 from starlette.exceptions import HTTPException
 
+from support.exhausted import no_threads
 from support.worker_server import WorkerServer, assert_accounts_balance, serving
-from tocsin_inference.bodies import LARGE, MOST_VALUES, parse
+from tocsin_inference.application import application
+from tocsin_inference.bodies import LARGE, MOST_VALUES, ask, parse
+from tocsin_inference.errors import Exhausted
 from tocsin_inference.model import Model
+from tocsin_inference.worker import SHORT
 
 CHAT = "/v1/chat/completions"
 HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 1}
@@ -35,6 +42,66 @@ async def test_others_are_answered_while_a_large_body_is_read(tiny: Model) -> No
             go.set()
             await before
         assert (await large).status_code == 200
+        await assert_accounts_balance(server)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CHAT, HELLO | {"user": "x" * LARGE}),
+        ("/generate", {"prompt": "x" * LARGE, "max_length": 1}),
+        ("/generate", {"prompt": "x" * 2 * SHORT, "max_length": 1}),  # read at once, then tokenized
+        ("/thinking", {"question": "a", "thinking_depth": 1}),  # scored
+    ],
+)
+async def test_without_a_thread_it_is_no_fault_of_the_client(
+    tiny: Model, path: str, body: dict[str, Any]
+) -> None:
+    async with serving(tiny) as server:
+        before = await server.ended("error")
+        with no_threads():
+            reply = await server.client.post(path, json=body)
+        assert (reply.status_code, reply.headers["retry-after"]) == (503, "5")
+        error = reply.json()["error"]
+        assert (error["type"], error["code"]) == ("server_error", "out_of_resources")
+        assert "no thread left" in error["message"]
+        assert await server.ended("error") == before + 1
+        assert await server.ended("rejected") == 0
+        await assert_accounts_balance(server)
+        again = await server.client.post(path, json=body)
+        assert again.status_code == 200 or "context_length_exceeded" in again.text
+
+
+async def no_memory() -> AsyncIterator[bytes]:
+    yield b"{"
+    raise MemoryError
+
+
+async def test_without_memory_for_a_body_it_is_no_fault_of_the_client(tiny: Model) -> None:
+    async with serving(tiny) as server:
+        app = application(server.worker, "test", time.time)
+        transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://worker") as client:
+            reply = await client.post(CHAT, content=no_memory(), headers=JSON)
+        assert (reply.status_code, reply.headers["retry-after"]) == (503, "5")
+        assert "no memory left" in reply.json()["error"]["message"]
+        assert await server.ended("error") == 1
+        await assert_accounts_balance(server)
+
+
+@pytest.mark.parametrize("size", [1, 2 * SHORT])
+async def test_without_memory_for_a_prompt_it_is_no_fault_of_the_client(
+    tiny: Model, size: int
+) -> None:
+    def encode() -> list[list[int]]:
+        raise MemoryError
+
+    async with serving(tiny) as server:
+        worker = server.worker
+        how = ask(worker, 1, None, None)
+        with pytest.raises(Exhausted, match="no memory left") as refused:
+            await worker.begin([size], encode, how)
+        assert refused.value.counted and await server.ended("error") == 1
         await assert_accounts_balance(server)
 
 

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from support.exhausted import no_threads
+from tocsin_inference.errors import Exhausted
 from tocsin_inference.reading import Reader
 
 
@@ -46,7 +47,7 @@ async def test_an_error_is_the_callers() -> None:
 
 async def test_work_that_no_thread_can_be_had_for_is_not_done_later() -> None:
     reader, done = Reader(), list[str]()
-    with no_threads(), pytest.raises(RuntimeError, match="can't start new thread"):
+    with no_threads(), pytest.raises(Exhausted, match="no thread left"):
         await reader.run(lambda: done.append("refused"))
     await reader.run(lambda: done.append("next"))
     assert done == ["next"] and not reader.busy()
