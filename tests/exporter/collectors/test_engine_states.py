@@ -263,6 +263,18 @@ async def test_what_cannot_be_read_is_an_engines_if_its_beginning_is(
         assert state(await said(collector)) == "down"
 
 
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [(packed(LONG), "down"), (packed(VLLM, 12), "down"), (packed(VLLM, 900), "unknown")],
+    ids=["somebody else's, too large", "nobody's, cut off", "an engine's, cut off"],
+)
+async def test_what_cannot_be_read_where_no_engine_was_is_none_unless_it_shows(
+    page: bytes, expected: str
+) -> None:
+    async with served(engine_with({"/metrics": page}, {})) as url, engine(url, 30) as collector:
+        assert state(await said(collector)) == expected
+
+
 async def test_a_refusal_that_cannot_be_read_is_one_all_the_same() -> None:
     odd = {"/metrics": packed("no key", 20, status=401)}
     async with served(engine_with(odd, {**LISTED})) as url, engine(url) as collector:
