@@ -12,7 +12,7 @@ from typing import Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tocsin_exporter.files import MOST_SECRET_BYTES, check_file, file_bytes
-from tocsin_exporter.http import BadAnswer, httpx, looking_up, read_text
+from tocsin_exporter.http import BadAnswer, TooLarge, httpx, looking_up, read_text
 from tocsin_exporter.lookup import engine_lookup
 from tocsin_exporter.socket_owner import owners
 from tocsin_exporter.tasks import in_thread
@@ -20,6 +20,7 @@ from tocsin_exporter.tasks import in_thread
 MOST_BYTES = 8 << 20  # of a metrics page
 MOST_OTHER_BYTES = 1 << 20  # of any other answer
 MOST_REDIRECTS = 5
+_BEGINNING_BYTES = 64 << 10  # of a page that is too large: an engine's own lines come early
 _MOVED = (301, 302, 303, 307, 308)
 _KEY_REFUSED = (401, 403)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -292,6 +293,8 @@ async def _text(response: httpx.Response, most_bytes: int, cut: bool) -> str:
     except BadAnswer as error:
         if not response.is_success:
             return ""
+        if isinstance(error, TooLarge) and not response.is_stream_consumed:  # so it was announced
+            texts.append(await read_text(response, _BEGINNING_BYTES, True))
         error.beginning = "".join(texts)
         raise
 

@@ -233,6 +233,10 @@ def packed(text: str, whole: int | None = None, status: int = 200) -> bytes:
     return head.encode() + gzip.compress(text.encode(), 0)[:whole]
 
 
+def plain(text: str) -> bytes:
+    return f"HTTP/1.0 200 X\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode()
+
+
 LONG = "up_time 1\n" * (MOST_BYTES // 9)
 UNREADABLE: dict[str, tuple[bytes, str]] = {
     "somebody else's, too large": (packed(LONG), "down"),
@@ -244,6 +248,8 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "a proxy's refusal, cut off": (packed("busy " * 99, 200, status=503), "down"),
     "a proxy's refusal, packed twice": (NESTED.replace(b"200", b"502"), "down"),
     "an engine's, too large": (packed(VLLM + LONG), "unknown"),
+    "an engine's, announced as too large": (plain(VLLM + LONG), "unknown"),
+    "somebody else's, announced as too large": (plain(LONG), "down"),
     "an engine's, cut off": (packed(VLLM, 900), "unknown"),
     "cut off before the engine's first line": (packed(f"{OTHER}{VLLM}", 25), "unknown"),
 }
