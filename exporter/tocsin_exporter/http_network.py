@@ -1,6 +1,7 @@
 """Connections for the HTTP client: names by a Lookup, and answers that leave the loop to others."""
 
 import asyncio
+import errno
 import re
 import select
 import socket
@@ -49,6 +50,9 @@ class Network(httpcore2.AsyncNetworkBackend):
                 # As anyio's own connections: else all that comes is taken, however much it is.
                 stream._transport.pause_reading()  # type: ignore[attr-defined]
                 return _Stream(stream)
+            except ValueError as error:  # what anyio calls a socket that was reset meanwhile
+                connected.close()
+                raise OSError(errno.ECONNRESET, "the connection was reset at once") from error
             except BaseException:  # why: also when cancelled, the socket is not left open
                 connected.close()
                 raise

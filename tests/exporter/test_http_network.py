@@ -1,18 +1,23 @@
 """Answers of hostile servers, before their body: bounded, and the loop has its turns."""
 
 import asyncio
+import socket
 import ssl
+import struct
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
+import httpcore2
 import pytest
 
 from support.authority import Authority
 from support.broken_server import Behaviour, broken_server
 from tocsin_exporter.engine_access import EngineAccess, EngineClient, Reply, Tls
 from tocsin_exporter.http import httpx
-from tocsin_exporter.http_network import MOST_INTERIMS, MOST_LINES
+from tocsin_exporter.http_network import MOST_INTERIMS, MOST_LINES, Network
+from tocsin_exporter.lookup import Lookup
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -117,3 +122,23 @@ async def test_small_records_of_tls_leave_the_loop_to_others(tmp_path: Path) -> 
         assert (await asking) == Reply(200, "ok")
         await client.aclose()
     assert turns > records // 20
+
+
+class _ResetAtOnce:
+    """Connects to a port that resets each connection as soon as it has accepted it."""
+
+    async def connect(self, host: str, port: int) -> socket.socket:
+        with socket.create_server((host, 0)) as server:
+            connected = socket.create_connection(server.getsockname())
+            accepted, _ = server.accept()
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            accepted.close()
+        connected.setblocking(False)
+        return connected
+
+
+async def test_a_connection_that_is_reset_at_once_cannot_be_had() -> None:
+    """It was taken for a fault of ours: the reading of an engine ended without saying "down"."""
+    network = Network(cast(Lookup, _ResetAtOnce()))
+    with pytest.raises(httpcore2.ConnectError, match="reset at once"):
+        await network.connect_tcp("127.0.0.1", 1)
