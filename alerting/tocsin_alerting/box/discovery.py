@@ -5,6 +5,7 @@ list. Any other web server on such a port is left alone.
 """
 
 import asyncio
+import logging
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,10 +15,12 @@ from urllib.parse import urlsplit
 
 from tocsin_alerting.box import ports
 from tocsin_exporter.engine_access import EngineAccess, place
-from tocsin_exporter.identify import identify
+from tocsin_exporter.identify import Identity, identify
 from tocsin_exporter.listen import joined
 from tocsin_exporter.snapshot import Snapshot, values_of
 from tocsin_exporter.tasks import task_group
+
+log = logging.getLogger(__name__)
 
 # vLLM and our worker, SGLang, TGI, llama.cpp, Ollama, TensorRT-LLM (with vLLM's), LMDeploy.
 USUAL_PORTS = (8000, 30000, 3000, 8080, 11434, 23333)
@@ -86,12 +89,20 @@ async def engines(
 async def ask(asked: Sequence[EngineAccess], timeout_s: float = PATIENCE_SECONDS) -> list[Engine]:
     """Those of `asked` that answer as an engine does, and belong to somebody who may have one."""
     async with task_group() as group:
-        found = [group.create_task(identify(access, timeout_s)) for access in asked]
+        found = [group.create_task(_identity(access, timeout_s)) for access in asked]
     return [
         Engine(access, _KINDS.get(one.kind, _UNNAMED), model=one.model)
         for access, task in zip(asked, found, strict=True)
         if (one := task.result()) is not None
     ]
+
+
+async def _identity(access: EngineAccess, timeout_s: float) -> Identity | None:
+    try:
+        return await identify(access, timeout_s)
+    except Exception:  # why: a fault with one port costs neither other engines nor the start
+        log.exception("not known whether an engine is there", extra={"url": access.url})
+        return None
 
 
 def as_read(engine: Engine, last: Snapshot | None) -> Engine:

@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from tocsin_alerting.box import discovery
 from tocsin_alerting.box.discovery import Engine, Origin
@@ -17,6 +18,7 @@ from tocsin_alerting.incidents.rows import EngineRow
 from tocsin_exporter.engine_access import EngineAccess, place
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 LOOK_AGAIN_SECONDS = 20.0  # while nothing answers, something is silent, or the demo worker runs
 LOOK_SELDOM_SECONDS = 300.0
@@ -213,8 +215,7 @@ class Engines:
         plain = httpx.AsyncClient(timeout=_ASK_SECONDS, trust_env=False)
         async with looking_up(plain, engine_lookup(self._demo.url)) as client:
             while worker.state is not WorkerState.GIVEN_UP:
-                strangers = await self._demo.access.strangers()
-                if not strangers and await _healthy(client, self._demo.url):
+                if await _whatever_happens(_answers(client, self._demo.access)):
                     break
                 await asyncio.sleep(_ASK_SECONDS)
                 if self.worker is not worker:
@@ -246,11 +247,12 @@ class Engines:
         await self.load.run()
 
 
-async def _whatever_happens(work: Awaitable[None]) -> None:
+async def _whatever_happens(work: Awaitable[T]) -> T | None:
     try:
-        await work
+        return await work
     except Exception:  # why: a fault here must not end the worker, nor the looking
         log.exception("engines could not be looked for; it is tried again")
+        return None
 
 
 def _row(engine: Engine, now_ms: int) -> EngineRow:
@@ -269,9 +271,12 @@ def _complain() -> Callable[[str], None]:
     return complain
 
 
-async def _healthy(client: httpx.AsyncClient, url: str) -> bool:
+async def _answers(client: httpx.AsyncClient, demo: EngineAccess) -> bool:
+    """Whether our worker does, and nobody else in its place."""
+    if await demo.strangers():
+        return False
     try:
         async with asyncio.timeout(_ASK_SECONDS):
-            return await status_of(client, url + "/health") == 200
+            return await status_of(client, demo.url + "/health") == 200
     except (TimeoutError, httpx.HTTPError, OSError):
         return False

@@ -5,14 +5,15 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from support.webhook_sink import Answer, WebhookSink
-from tocsin_alerting.box.discovery import Engine, Origin, as_read, described, engines, is_up
+from tocsin_alerting.box.discovery import Engine, Origin, as_read, ask, described, engines, is_up
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.site import Site
-from tocsin_exporter.engine_access import EngineAccess
+from tocsin_exporter.engine_access import EngineAccess, Tls
 from tocsin_exporter.scrape import Scraper
 from tocsin_exporter.snapshot import Layout, Snapshot, Source, unread
 from tocsin_exporter.watches import ENGINE_AREA, RHYTHMS, engine_watch
@@ -96,6 +97,18 @@ async def test_what_does_not_answer_costs_its_timeout_and_hides_nobody() -> None
     async with listening({}, silent=True) as hung, listening({"/metrics": VLLM}) as port:
         found = await engines([hung, 1, port], timeout_s=0.3)
     assert [engine.url for engine in found] == [f"http://127.0.0.1:{port}"]
+
+
+async def test_a_fault_with_one_port_hides_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """It ended the look at all of them, and the start of the agent with it."""
+    broken = EngineAccess.of("https://127.0.0.1:1")
+    broken = replace(broken, tls=Tls(ca_file=Path("/nonexistent/ca.pem")))
+    async with listening({"/metrics": VLLM}) as port:
+        well = EngineAccess.of(f"http://127.0.0.1:{port}")
+        found = await ask([broken, well, broken])
+    assert [engine.access for engine in found] == [well]
+    urls = [record.__dict__["url"] for record in caplog.records]
+    assert urls == [broken.url] * 2
 
 
 async def _last_read(port: int) -> Snapshot | None:

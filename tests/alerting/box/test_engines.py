@@ -118,6 +118,22 @@ async def test_a_worker_that_was_given_up_is_an_outage() -> None:
     assert kept.watched == engines.urls == [DEMO]
 
 
+async def test_our_worker_that_cannot_be_asked_goes_on_and_so_does_the_asking(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The first fault ended the worker, and all that is done with engines."""
+    kept, worker = Kept(), _worker("import time; time.sleep(60)")
+    engines = Engines(Plan((), True), worker, "http://a\x7fb:9", kept.hooks)
+    running = asyncio.ensure_future(engines.run(False, None))
+    async with asyncio.timeout(20):
+        while len(caplog.records) < 2 and not running.done():
+            await asyncio.sleep(0.02)
+    assert not running.done() and worker.state is not WorkerState.GIVEN_UP
+    assert kept.watched == []
+    await worker.stop(1)
+    await _end(running)
+
+
 async def test_the_demo_worker_ends_when_an_engine_answers() -> None:
     kept = Kept()
     async with WebhookSink(usual=_models("m")) as sink:
