@@ -10,13 +10,14 @@ import codecs
 import errno
 import logging
 import os
+import socket
 import zlib
 from collections.abc import Callable, Iterator
 
 import httpx2 as httpx
 
 from tocsin_exporter.http_network import Network
-from tocsin_exporter.lookup import Lookup
+from tocsin_exporter.lookup import LACKS, Lookup
 
 __all__ = [
     "CUT_OFF",
@@ -38,11 +39,7 @@ MOST_PIECES = 20_000  # and one for each 512 bytes that may come: a packet holds
 _BLOCK = 64 << 10
 _NO_THREAD = "can't start new thread"
 _PIECES_A_TURN = 64
-# Descriptors, memory, local ports; the resolver says EBUSY when it cannot open its files.
-_LACKS = {
-    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS),
-    *(errno.EADDRNOTAVAIL, errno.EAGAIN, errno.EBUSY),
-}
+_ONLY_IN_WORDS = (errno.EBUSY, socket.EAI_MEMORY)  # what the resolver says, not the system
 _WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 _GZIP = b"\x1f\x8b"  # a stream of gzip may be several, one after the other
 
@@ -68,8 +65,9 @@ def what_we_lack(error: BaseException) -> str:
         return str(error) or type(error).__name__
     if isinstance(error, RuntimeError) and _NO_THREAD in str(error):
         return str(error)
-    if isinstance(error, OSError) and error.errno in _LACKS:
-        return os.strerror(error.errno)
+    if isinstance(error, OSError) and error.errno in LACKS:
+        in_words = error.errno in _ONLY_IN_WORDS and error.strerror
+        return in_words or os.strerror(error.errno)
     cause = error.__cause__ or error.__context__  # the HTTP library hides some as "from None"
     return what_we_lack(cause) if cause is not None else ""
 

@@ -8,6 +8,7 @@ holds up nobody but those who ask for the same.
 import asyncio
 import errno
 import ipaddress
+import os
 import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -21,20 +22,53 @@ Address: TypeAlias = tuple[socket.AddressFamily, tuple[Any, ...]]
 """Family and socket address, as the resolver gives it; its port is 0."""
 Resolve: TypeAlias = Callable[[str], Sequence[Address]]
 
+# Descriptors, memory, local ports, threads; EBUSY: the resolver failed for what it does not tell.
+LACKS = frozenset(
+    {
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, socket.EAI_MEMORY),
+        *(errno.EADDRNOTAVAIL, errno.EAGAIN, errno.EBUSY),
+    }
+)
+"""Numbers of an OSError that tell what we ourselves lack, and nothing of whoever is asked."""
 NEXT_SECONDS = 0.25  # RFC 8305, "Connection Attempt Delay"
 
 
-def resolve(host: str) -> Sequence[Address]:
-    """Blocks. Raises OSError for a name that has no address."""
+def resolve(host: str, ask: Callable[..., Any] | None = None) -> Sequence[Address]:
+    """Blocks; `ask` is as getaddrinfo. Raises OSError for a name that has no address, with a number
+    of LACKS where the resolver could not ask."""
     try:
-        named = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        _try_descriptor()
+        named = (ask or socket.getaddrinfo)(host, None, type=socket.SOCK_STREAM)
     except UnicodeError:  # a label that is empty, or longer than 63 characters
         raise OSError(f"{host[:100]} cannot be a name") from None
-    except socket.gaierror:
-        raise
-    except OSError as error:  # a system call failed in it, and its number may be that of another
-        raise OSError(errno.EBUSY, f"{host} cannot be looked up: {error.strerror}") from error
+    except OSError as error:
+        if (lack := _lack(error)) is None:
+            raise
+        raise OSError(lack.errno, f"{host} cannot be looked up: {lack.strerror}") from error
     return [(family, address) for family, _, _, _, address in named]
+
+
+def _try_descriptor() -> None:
+    """Raises OSError where none can be had. Of a file that it cannot open the resolver says EMFILE,
+    EBUSY, EINVAL, or that the name is not known, by what it has read before."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        if error.errno in LACKS:
+            raise
+
+
+def _lack(error: OSError) -> OSError | None:
+    """What we lacked when a lookup failed with `error`; None where the resolver could ask."""
+    if error.errno in LACKS - {errno.EBUSY}:
+        return error
+    try:
+        _try_descriptor()
+    except OSError as lack:
+        return lack
+    if isinstance(error, socket.gaierror):
+        return None
+    return OSError(errno.EBUSY, error.strerror)  # its number may be that of another call
 
 
 class Lookup:

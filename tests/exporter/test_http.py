@@ -4,6 +4,7 @@ import ast
 import asyncio
 import errno
 import gzip
+import socket
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -201,6 +202,9 @@ EITHER = [ExceptionGroup("either", [FULL, FULL]), ExceptionGroup("either", [FULL
         (caused(httpx.ConnectError("all failed"), caused(OSError("all"), EITHER[0])), "open files"),
         (caused(httpx.ConnectError("all failed"), caused(OSError("all"), EITHER[1])), None),
         (caused(httpx.ConnectError("all failed"), GONE), None),
+        (caused(httpx.ConnectError("x"), socket.gaierror(socket.EAI_MEMORY, "no memory")), "no m"),
+        (caused(httpx.ConnectError("x"), socket.gaierror(socket.EAI_NONAME, "unknown")), None),
+        (OSError(errno.EBUSY, "a.example cannot be looked up: why"), "looked up: why"),
         (httpx.ReadError("x"), None),
         (TimeoutError(), None),
     ],

@@ -8,13 +8,15 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import ExitStack
+from typing import NoReturn
 
 import pytest
 
-from support.exhausted import no_threads
+from support.exhausted import no_descriptors, no_threads
 from support.hanging_names import DOMAIN, hanging_names
 from tocsin_exporter.engine_access import EngineAccess, EngineClient
-from tocsin_exporter.lookup import Address, Lookup, engine_lookup
+from tocsin_exporter.lookup import Address, Lookup, engine_lookup, resolve
 
 HANGS = """
 import asyncio, time
@@ -26,6 +28,16 @@ try:
     asyncio.run(ask())
 except TimeoutError:
     print("late")
+"""
+
+FIRST = """
+import os, resource
+from tocsin_exporter.lookup import resolve
+resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1,) * 2)
+try:
+    resolve("localhost")
+except OSError as error:
+    print(error.errno)
 """
 
 
@@ -69,6 +81,73 @@ async def test_without_a_thread_it_says_what_we_lack() -> None:
     with no_threads(), pytest.raises(OSError, match="no thread to look up localhost") as lacks:
         await Lookup("hook").addresses("localhost")
     assert lacks.value.errno == errno.EAGAIN
+
+
+def test_without_a_descriptor_it_says_so_whatever_the_resolver_says() -> None:
+    """One that has read its files before says "Invalid argument"."""
+    resolve("localhost")
+    with no_descriptors():
+        with pytest.raises(OSError, match="localhost cannot be looked up: Too many") as lacks:
+            resolve("localhost")
+    assert lacks.value.errno == errno.EMFILE
+
+
+UNKNOWN = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
+@pytest.mark.parametrize("error", [UNKNOWN, OSError(errno.EBUSY, "x"), OSError(errno.EINVAL, "x")])
+def test_descriptors_that_are_taken_while_a_name_is_looked_up_are_what_we_lack(
+    error: OSError,
+) -> None:
+    """The engine was down: its name was "not known"."""
+    with ExitStack() as taken:
+
+        def fails(*_: object, **__: object) -> NoReturn:
+            taken.enter_context(no_descriptors())
+            raise error
+
+        with pytest.raises(OSError) as lacks:
+            resolve("a.example", fails)
+    assert lacks.value.errno == errno.EMFILE
+
+
+def test_descriptors_that_come_back_while_a_name_is_looked_up_were_what_we_lacked() -> None:
+    with ExitStack() as taken:
+        taken.enter_context(no_descriptors())
+
+        def fails(*_: object, **__: object) -> NoReturn:
+            taken.close()
+            raise UNKNOWN
+
+        with pytest.raises(OSError) as lacks:
+            resolve("a.example", fails)
+    assert lacks.value.errno == errno.EMFILE
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (UNKNOWN, socket.EAI_NONAME),
+        (socket.gaierror(socket.EAI_AGAIN, "later"), socket.EAI_AGAIN),
+        (socket.gaierror(socket.EAI_MEMORY, "memory"), socket.EAI_MEMORY),
+        (OSError(errno.ENFILE, "many"), errno.ENFILE),
+        (OSError(errno.ECONNREFUSED, "of another call"), errno.EBUSY),
+    ],
+)
+def test_a_name_that_is_not_known_is_told_from_what_we_lack(error: OSError, number: int) -> None:
+    def fails(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    with pytest.raises(OSError, match=error.strerror) as said:
+        resolve("a.example", fails)
+    assert said.value.errno == number
+
+
+def test_a_resolver_that_never_read_its_files_says_the_same() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST], check=True, timeout=30, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == (f"{errno.EMFILE}\n", "")
 
 
 @pytest.mark.parametrize("name", ["a" * 64 + ".example", "a..example", "nobody.invalid"])
