@@ -14,7 +14,6 @@ from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.collector import (
     Collector,
     CollectorError,
-    Partial,
     Unavailable,
     Unread,
 )
@@ -168,7 +167,7 @@ class Scraper:
         known = error.samples if isinstance(error, CollectorError) else ()
         self._read[health.collector] = self.watch.silent if late else known
         self._unread = bool(self.watch.target) and _is_our_own(error)
-        if health.success is not False or health.partial != isinstance(error, Partial):
+        if health.success is not False or health.failure is not type(error):
             why = "missed its deadline" if late else str(error)
             bug = not isinstance(error, CollectorError | TimeoutError)
             log.warning("collector failed: %s", why, extra=_named(health), exc_info=bug)

@@ -117,6 +117,24 @@ async def test_a_failure_that_becomes_another_is_said_again(
     assert said == [f"collector failed: {one}" for one in ("down", "answers, but", "down")]
 
 
+async def test_a_failure_that_has_another_cause_now_is_said_and_a_bug_with_its_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Only the first was: that we could not ask, or had a bug, stayed unsaid."""
+    down, unread, bug = CollectorError("down"), Unread("no thread"), KeyError("bug")
+    answers = [raises(error) for error in (down, down, unread, unread, bug, bug, down)]
+    runner = scraper(Double("llm", *answers))
+    for at in range(7):
+        await runner.round(at)
+    said = [(record.getMessage(), bool(record.exc_info)) for record in caplog.records]
+    assert said == [
+        ("collector failed: down", False),
+        ("collector failed: no thread", False),
+        ("collector failed: 'bug'", True),
+        ("collector failed: down", False),
+    ]
+
+
 async def test_nothing_to_read_is_no_source_and_said_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from tocsin_exporter.catalogue import OWN
-from tocsin_exporter.collectors.collector import Partial
 from tocsin_exporter.snapshot import Labels, Sample, labels
 
 _DURATION = OWN["tocsin_collector_duration_seconds"]
@@ -30,7 +29,7 @@ class Health:
     last_success_ms: int | None = None
     last_success_at: float | None = None  # on the monotonic clock
     error: str = ""
-    partial: bool = False  # whether the last failure was a Partial
+    failure: type[BaseException] | None = None  # the kind of the last one
     timeouts: int = 0
     errors: Counter[str] = field(default_factory=lambda: Counter({"CollectorError": 0}))
 
@@ -45,7 +44,7 @@ class Health:
 
     def failed(self, error: BaseException) -> None:
         self.success = False
-        self.partial = isinstance(error, Partial)
+        self.failure = type(error)
         self.error = str(error) or type(error).__name__
         if isinstance(error, TimeoutError):
             self.error = "missed its deadline"
