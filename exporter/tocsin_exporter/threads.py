@@ -54,15 +54,19 @@ class Threads(Executor):
     def _serve(self) -> None:
         while True:
             future, work = self._jobs.get()
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                result = work()
-            except BaseException as error:  # why: it belongs to whoever asked, whatever it is
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-            del future, work
+            if future.set_running_or_notify_cancel():
+                _settle(future, work)
+            del future, work  # a thread that waits keeps nothing
+
+
+def _settle(future: Future[T], work: Callable[[], T]) -> None:
+    try:
+        result = work()
+    except BaseException as error:  # why: it belongs to whoever asked, whatever it is
+        future.set_exception(error)
+        del future, work  # the error holds this frame, which would keep it alive
+    else:
+        future.set_result(result)
 
 
 def room_for(count: int) -> int:

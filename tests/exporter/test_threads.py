@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 import weakref
+from concurrent.futures import wait
 
 import pytest
 
@@ -55,6 +56,45 @@ def test_a_thread_that_cannot_be_had_is_tried_again_and_its_work_is_not_kept() -
 class Work:
     def __call__(self) -> None:
         """Nothing: who has it is what counts."""
+
+
+class Lost(Exception):
+    """What work raised."""
+
+
+def fails() -> None:
+    raise Lost
+
+
+@pytest.mark.parametrize("made", [Work, Lost])
+def test_a_thread_that_waits_keeps_no_result(made: type[object]) -> None:
+    threads, gone = Threads(1, "query"), threading.Event()
+    weakref.finalize(threads.submit(made).result(5), gone.set)
+    assert gone.wait(20)
+
+
+def test_a_thread_that_waits_keeps_no_error() -> None:
+    threads, gone = Threads(1, "query"), threading.Event()
+    failed = threads.submit(fails)
+    wait([failed], 5)
+    weakref.finalize(failed.exception(), gone.set)
+    del failed
+    assert gone.wait(20)
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_thread_that_waits_keeps_no_work(cancelled: bool) -> None:
+    threads, free, gone, work = Threads(1, "query"), threading.Event(), threading.Event(), [Work()]
+    weakref.finalize(work[0], gone.set)
+    busy = threads.submit(free.wait, 20)
+    waits = threads.submit(work.pop())
+    if cancelled:
+        assert waits.cancel()
+    free.set()
+    wait({busy}, 20)
+    wait({waits}, 20)
+    del waits
+    assert gone.wait(20)
 
 
 def test_work_that_is_refused_is_in_nobodys_way() -> None:

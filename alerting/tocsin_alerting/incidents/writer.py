@@ -38,15 +38,24 @@ class Writer:
 
     def _serve(self) -> None:
         while (job := self._jobs.get()) is not None:
-            work, answer = job
-            try:
-                result, error = work(), None
-            except BaseException as raised:  # why: it belongs to the caller, whatever it is
-                result, error = None, raised
-            try:
-                answer.get_loop().call_soon_threadsafe(_settle, answer, result, error)
-            except RuntimeError:
-                return  # the loop is closed, nobody waits any more
+            if not _do(*job):
+                return
+            del job  # a thread that waits keeps nothing
+
+
+def _do(work: Callable[[], Any], answer: "asyncio.Future[Any]") -> bool:
+    """False where the loop is closed, and nobody waits any more."""
+    result: Any = None
+    error: BaseException | None = None
+    try:
+        result = work()
+    except BaseException as raised:  # why: it belongs to the caller, whatever it is
+        error = raised
+    try:
+        answer.get_loop().call_soon_threadsafe(_settle, answer, result, error)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _settle(answer: "asyncio.Future[Any]", result: Any, error: BaseException | None) -> None:

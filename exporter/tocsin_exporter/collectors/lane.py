@@ -54,6 +54,7 @@ class Lane:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
+            del job  # a thread that waits keeps nothing
 
     def _answer(
         self, call: Callable[[], T], reply: "asyncio.Future[T]", loop: asyncio.AbstractEventLoop

@@ -1,5 +1,9 @@
 """The journal's thread: it comes when it can be had."""
 
+import asyncio
+import gc
+import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,34 @@ async def test_a_thread_that_could_not_be_started_is_tried_again() -> None:
     with no_threads(), pytest.raises(RuntimeError, match="can't start new thread"):
         await writer.call(lambda: 1)
     assert await writer.call(lambda: 2) == 2
+    writer.stop()
+
+
+class Lost(Exception):
+    """What work raised."""
+
+
+def fails() -> None:
+    raise Lost
+
+
+async def _gone(event: threading.Event) -> bool:
+    async with asyncio.timeout(20):
+        while not event.is_set():
+            gc.collect()  # who asked is in a ring with an error
+            await asyncio.sleep(0.001)
+    return True
+
+
+async def test_a_thread_that_waits_keeps_no_result_and_no_error() -> None:
+    writer, result, error = Writer("journal"), threading.Event(), threading.Event()
+    weakref.finalize(await writer.call(Lost), result.set)
+    assert await _gone(result)
+    with pytest.raises(Lost) as raised:
+        await writer.call(fails)
+    weakref.finalize(raised.value, error.set)
+    del raised
+    assert await _gone(error)
     writer.stop()
 
 

@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import weakref
 from threading import Event
 
 import pytest
@@ -61,3 +62,16 @@ def test_a_call_that_comes_back_after_the_loop_has_ended_hurts_nobody() -> None:
     let_go.set()
     threads[0].join(5)
     assert not threads[0].is_alive()
+
+
+class Kept:
+    """Something large."""
+
+
+async def test_a_thread_that_waits_keeps_no_result() -> None:
+    lane, gone = Lane("lane-5"), Event()
+    weakref.finalize(await lane.run(Kept), gone.set)
+    async with asyncio.timeout(20):
+        while not gone.is_set():
+            await asyncio.sleep(0.001)
+    lane.close()
