@@ -186,42 +186,53 @@ class Hearing:
     def adopt(
         self, saved: Saved, reconciled: AbstractSet[str], recall: Recall, now_ms: int
     ) -> None:
-        """Incidents that turned up late: one that was opened anew meanwhile is closed here, and its
-        alerts join the new one.
+        """Incidents that turned up late: one whose key or alert is in one that was opened anew
+        meanwhile is closed here, and its alerts join the new one.
 
         What was said of the alerts is recalled to the rules, whether they have run since
         or not. Of a rule that is gone, they are no longer watched; what somebody else among the
         `reconciled` said has cleared.
         """
-        ledger, said = self._ledger, list[AlertEvent]()
-        for number in [one.number for one in saved.incidents if one.number in ledger.incidents]:
-            incident = ledger.incidents[number]
-            if ledger.with_key(incident.key) is incident:
-                said += ledger.held(now_ms, incident)
-            else:
-                said += self._supersede(incident, now_ms)
-        for event in recall(said, saved.instances):
-            holder, is_rule = (
-                ledger.holding(event.alert.fingerprint),
-                event.origin.startswith(RULES),
-            )
+        ledger = self._ledger
+        numbers = [one.number for one in saved.incidents if one.number in ledger.incidents]
+        said = {number: self._said(ledger.incidents[number], now_ms) for number in numbers}
+        unclaimed = recall(
+            [event for several in said.values() for event in several], saved.instances
+        )
+        for number, events in said.items():  # after the recall: what fails is tried again, whole
+            if ledger.is_superseded(number):
+                self._supersede(ledger.incidents[number], events, now_ms)
+        ended: list[AlertEvent] = []
+        for event in unclaimed:
+            holder = ledger.holding(event.alert.fingerprint)
+            is_rule = event.origin.startswith(RULES)
             if holder is not None and (is_rule or event.origin in reconciled):
                 member = holder.members[event.alert.fingerprint]
                 kind = EventKind.REMOVED if is_rule else EventKind.CLEAR
-                ended = _ended(member, event.origin, now_ms, kind)
-                ledger.apply(step(holder, AlertsChanged((ended,)), now_ms, ledger.config), now_ms)
+                ended.append(_ended(member, event.origin, now_ms, kind))
+        self._hear_whole(ended, now_ms)
 
-    def _supersede(self, incident: Incident, now_ms: int) -> list[AlertEvent]:
-        """What was said of those of its alerts that have yet to fire anew."""
-        ledger, held = self._ledger, self._ledger.held(now_ms, incident)
+    def _said(self, incident: Incident, now_ms: int) -> list[AlertEvent]:
+        """What was said of its alerts, but for those that have fired anew in another incident."""
+        ledger = self._ledger
+        return [
+            event
+            for event in ledger.held(now_ms, incident)
+            if ledger.holding(event.alert.fingerprint) in (None, incident)
+        ]
+
+    def _supersede(self, incident: Incident, said: Sequence[AlertEvent], now_ms: int) -> None:
+        """Close it; those of its alerts that have yet to fire anew join another one."""
         closed = replace(incident, state=State.CLOSED)
-        ledger.apply((closed, (Record("superseded"),)), now_ms)
-        left = [event for event in held if ledger.holding(event.alert.fingerprint) is None]
-        joins = [replace(event, kind=EventKind.FIRING) for event in left]
-        doubted = [event for event in left if event.kind is EventKind.UNKNOWN]
-        for _ in self.hear([*joins, *doubted], now_ms):
-            pass  # one step, whatever their number
-        return left
+        self._ledger.apply((closed, (Record("superseded"),)), now_ms)
+        joins = [replace(event, kind=EventKind.FIRING) for event in said]
+        doubted = [event for event in said if event.kind is EventKind.UNKNOWN]
+        self._hear_whole([*joins, *doubted], now_ms)
+
+    def _hear_whole(self, events: Sequence[AlertEvent], now_ms: int) -> None:
+        """In one turn, whatever their number: nothing that comes meanwhile may be overwritten."""
+        for _ in self.hear(events, now_ms):
+            pass
 
 
 def _says(holder: Incident, event: AlertEvent) -> bool:

@@ -44,6 +44,7 @@ class Ledger:
         self.all_stirred = True
         self._by_key: dict[str, int] = {}
         self._holder: dict[str, int] = {}
+        self._superseded: set[int] = set()  # loaded; their key or an alert had a place here before
         self._origins: dict[str, tuple[str, ...]] = {}
         self._said_by: dict[str, dict[str, None]] = {}
         self._changes = Batch()
@@ -62,6 +63,10 @@ class Ledger:
         """The incident in which this alert fires or is unknown."""
         number = self._holder.get(fingerprint)
         return None if number is None else self.incidents[number]
+
+    def is_superseded(self, number: int) -> bool:
+        """Whether what was opened before it was loaded has its key, or one of its alerts."""
+        return number in self._superseded
 
     @property
     def origins(self) -> Collection[str]:
@@ -135,7 +140,7 @@ class Ledger:
         changed = _changed(incident, before)
         for name, member in changed.items():
             self._changes.members[number, name] = member
-        if incident.state is not State.CLOSED:
+        if incident.state is not State.CLOSED and number not in self._superseded:
             self._by_key[incident.key] = number
             self._index(number, changed)
         if incident.severity is Severity.P0 and incident.is_open and self.is_held(number):
@@ -234,6 +239,7 @@ class Ledger:
         self._replace_timers(number, {})
         self.schedule.forget(number)
         self.stirred.discard(number)
+        self._superseded.discard(number)
         del self.incidents[number]
         if self._by_key.get(incident.key) == number:
             del self._by_key[incident.key]
@@ -287,15 +293,21 @@ class Ledger:
         return whole
 
     def load(self, saved: Saved, now_ms: int) -> None:
-        """Take what the journal holds; a key that is known here already keeps the incident here.
+        """Take what the journal holds; a key or an alert that has its incident here already keeps
+        it: in two, one would fire for ever.
 
         Messages that were on their way when the last process ended are sent again, at once.
         """
         self.all_stirred = True
         self.requests |= saved.requests
         self._keep_lasting(saved)
+        keys, held = set(self._by_key), set(self._holder)
         for incident in saved.incidents:
-            if incident.key not in self._by_key:
+            members = incident.members.items()
+            elsewhere = any(name in held and one.source not in ENDED for name, one in members)
+            if elsewhere or incident.key in keys:
+                self._superseded.add(incident.number)
+            else:
                 self._by_key[incident.key] = incident.number
                 self._index(incident.number, incident.members)
             self.incidents[incident.number] = incident

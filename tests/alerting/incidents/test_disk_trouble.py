@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from support.alert_events import alert, clears, fires, origin
+from support.alert_events import alert, clears, fires, origin, unknown
 from support.paging_floor import START_MS, Floor
 from support.policies import HOUR, MINUTE, SECOND, config
 from tocsin_alerting.incidents.action import Verb
 from tocsin_alerting.incidents.incident import State
 from tocsin_alerting.incidents.ledger import BLIND_NUMBERS
+from tocsin_alerting.incidents.routing import GroupBy, IncidentConfig
 from tocsin_alerting.incidents.sqlite_journal import SqliteJournal, open_incidents
 
 DOWN = alert("EngineDown", "P0", target="a")
@@ -335,3 +336,103 @@ async def test_a_journal_that_comes_after_a_whole_incident_is_taken_up(tmp_path:
     assert (await one.desk.incident(2)).owner == "li"
     numbers = [m.id for m in (await one.journal.load()).messages]
     assert len(numbers) == len(set(numbers))
+
+
+OTHER = alert("EngineDown", "P0", target="a", gpu="1")
+REGROUPED = {
+    "the same": config(),
+    "wider": config(group=GroupBy(("alertname",))),
+    "narrower": config(group=GroupBy(("alertname", "target", "gpu"))),
+}
+
+
+async def _blind(path: Path, settings: IncidentConfig, connect: Locked) -> Floor:
+    """The last run had two alerts in incident 1; this one hears of the first without the journal,
+    and rules have both alerts."""
+    old = await Floor(config(), SqliteJournal(path)).open()
+    await old.hear(fires(DOWN), fires(OTHER))
+    await old.desk.close(old.now)
+    one = await Floor(settings, SqliteJournal(path, connect=connect)).open()
+    one.desk.recall = lambda _held, _rows: []
+    one.now += MINUTE
+    await one.hear(fires(DOWN))
+    return one
+
+
+async def _ends(one: Floor) -> None:
+    """Each alert is in one incident, which ends with it."""
+    every = await one.desk.incidents()
+    assert (await one.desk.incident(1)).state is State.CLOSED
+    assert sorted(name for i in every for name in i.members) == sorted(
+        (DOWN.fingerprint, OTHER.fingerprint)
+    )
+    await one.hear(clears(DOWN), clears(OTHER))
+    assert not await one.desk.incidents()
+    count = len(one.told)
+    await one.advance(26 * HOUR)
+    assert len(one.told) == count
+    await one.restart()
+    assert not await one.desk.incidents(list(State)[:4])
+
+
+@pytest.mark.parametrize("grouping", REGROUPED)
+async def test_an_alert_in_a_late_journal_stays_where_it_has_fired_anew(
+    tmp_path: Path, grouping: str
+) -> None:
+    """Its incident of the last run has another key since: in both, one fired for ever."""
+    connect = Locked()
+    one = await _blind(tmp_path / "incidents.db", REGROUPED[grouping], connect)
+    connect.locked = False
+    await one.advance(MINUTE)
+    await settle(one)
+    assert not one.desk.recorder.down, one.desk.recorder.trouble
+    await _ends(one)
+
+
+@pytest.mark.parametrize("grouping", REGROUPED)
+async def test_what_happens_before_a_late_journal_is_taken_over_takes_no_alert_away(
+    tmp_path: Path, grouping: str
+) -> None:
+    """It is tried again after a fault; meanwhile the clock is set, and somebody takes it."""
+    connect, fault = Locked(), [RuntimeError("a fault of ours")]
+
+    def recall(_held: object, _rows: object) -> list[Any]:
+        if fault:
+            raise fault.pop()
+        return []
+
+    one = await _blind(tmp_path / "incidents.db", REGROUPED[grouping], connect)
+    one.desk.recall = recall
+    connect.locked = False
+    one.now += 2 * SECOND
+    await one.desk.due(one.now)
+    while fault:
+        await asyncio.sleep(0.005)
+    one.now += HOUR
+    one.desk.clock_jumped(HOUR, one.now)
+    await one.act(Verb.ACK, 1)
+    await one.desk.due(one.now)  # as when the loop is woken
+    await one.advance(MINUTE)
+    await settle(one)
+    assert not one.desk.recorder.down, one.desk.recorder.trouble
+    await _ends(one)
+
+
+async def test_what_a_late_journal_has_in_doubt_takes_no_word_from_what_fires_anew(
+    tmp_path: Path,
+) -> None:
+    """Nor is an incident that had resolved closed before its time."""
+    path, connect, wider = tmp_path / "incidents.db", Locked(), REGROUPED["wider"]
+    old = await Floor(config(), SqliteJournal(path)).open()
+    await old.hear(fires(DOWN), fires(SLOW))
+    await old.hear(unknown(DOWN), clears(SLOW))
+    await old.desk.close(old.now)
+    one = await Floor(wider, SqliteJournal(path, connect=connect)).open()
+    one.desk.recall = lambda held, _rows: [event for event in held if event.alert != DOWN]
+    await one.hear(fires(DOWN), fires(SLOW))
+    connect.locked = False
+    await one.advance(MINUTE)
+    await settle(one)
+    states = [(await one.desk.incident(number)).state for number in (1, 2)]
+    assert states == [State.CLOSED, State.RESOLVED]
+    assert {i.source.value for i in await one.desk.incidents()} == {"firing"}

@@ -1,5 +1,6 @@
 """Ten thousand alerts at once: one step for an incident, and no scan for a delivery."""
 
+import asyncio
 import sqlite3
 import time
 from contextlib import closing
@@ -10,7 +11,10 @@ from support.paging_floor import START_MS, Floor
 from support.policies import MINUTE, SECOND, config
 from tocsin_alerting.incidents.batch import Batch
 from tocsin_alerting.incidents.desk import Desk
+from tocsin_alerting.incidents.errors import JournalDown
+from tocsin_alerting.incidents.journal import Saved
 from tocsin_alerting.incidents.matcher import matcher
+from tocsin_alerting.incidents.memory_journal import MemoryJournal
 from tocsin_alerting.incidents.outbox import MOST_SENDING
 from tocsin_alerting.incidents.outcome import Done
 from tocsin_alerting.incidents.recorder import MOST_ROWS
@@ -43,6 +47,37 @@ async def test_many_alerts_of_one_incident_are_one_step(tmp_path: Path) -> None:
     changes = [(e.event, e.data.get("alerts")) for e in story.history if e.event != "delivered"]
     assert changes == [("opened", None), ("joined", MANY - 1), ("step", None), ("resolved", None)]
     assert len(story.incident.members) == MANY
+
+
+class _Late(MemoryJournal):
+    unreadable = False
+
+    async def load(self) -> Saved:
+        if self.unreadable:
+            raise JournalDown("the disk hangs")
+        return await super().load()
+
+
+async def test_a_late_journal_with_many_alerts_of_rules_that_are_gone_is_one_step() -> None:
+    """Each was a walk over all: half a minute in which nobody was paged."""
+    journal = _Late()
+    old = await Floor(config(), journal).open()
+    await old.hear(*(fires(alert("Hot", target="a", gpu=str(n))) for n in range(MANY)))
+    await old.desk.close(old.now)
+    journal.unreadable = True
+    one = await Floor(config(), journal).open()
+    journal.unreadable = False
+    one.now += MINUTE
+    began = time.process_time()
+    await one.desk.due(one.now)
+    while one.desk.recorder.down:
+        await asyncio.sleep(0.005)
+    assert time.process_time() - began < 6
+    await one.deliver()
+    assert sorted(one.told) == [(MINUTE, "unwatched", who) for who in ("chat", "li")]
+    story = await one.desk.story(1)
+    assert len(story.history) < 20
+    assert not story.incident.active
 
 
 async def test_a_delivery_costs_no_scan_of_what_else_waits() -> None:
