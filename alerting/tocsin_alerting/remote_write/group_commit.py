@@ -2,6 +2,7 @@
 one write of the log. Each way between threads costs as much as some hundred samples."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor, Future
@@ -11,6 +12,8 @@ from functools import partial
 
 from tocsin_alerting.remote_write.receipt import Receipt
 from tocsin_alerting.store.senders import UNKNOWN, Sender
+
+log = logging.getLogger(__name__)
 
 LOG_SECONDS = 2.0  # a disk that is slower must not hold up what rules are to see
 GROUP_BYTES = 1 << 20  # of bodies: the first of a group waits until the last is received
@@ -113,20 +116,51 @@ class GroupCommit:
     def _begin(self, loop: asyncio.AbstractEventLoop, request: _Request) -> None:
         try:
             self._executor.submit(self._work, loop)
-        except RuntimeError:  # the machine has no thread for us: the next request tries again
+        except BaseException:  # why: without a thread or memory for one, the next request tries
             with self._lock:
                 self._at_work = False
                 self._waiting.remove(request)  # its sender hears that it was not taken
             raise
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        while group := self._group():
-            self._commit(loop, group)
+        try:
+            while self._serve(loop):
+                pass
+        except BaseException:  # why: the next request must find that nobody is at work
+            with self._lock:
+                self._at_work = False
+            log.exception("remote write: the thread failed; the next request begins another")
 
-    def _group(self) -> list[_Request]:
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """One group; whether there was any."""
+        group: list[_Request] = []
+        try:
+            self._receive_group(group)
+            if group:
+                self._commit(loop, group)
+        except BaseException as error:  # why: nobody else would answer these, nor those that wait
+            if not group:
+                raise
+            self._fail(loop, group, error)
+        return bool(group)
+
+    def _fail(
+        self, loop: asyncio.AbstractEventLoop, group: Sequence[_Request], error: BaseException
+    ) -> None:
+        """Nobody waits for the log to have these, so none is told that it has: they come again."""
+        for one in group:
+            if one.outcome is None or isinstance(one.outcome, Receipt):
+                one.outcome = error
+            one.committed_at = loop.time()  # if they cannot be told now, they are when it is due
+        with self._lock:
+            for asked in [one for one, waiting in self._unlogged.items() if waiting <= set(group)]:
+                del self._unlogged[asked]
+        _tell(loop, group)
+        log.error("remote write: %d requests failed", len(group), exc_info=error)
+
+    def _receive_group(self, group: list[_Request]) -> None:
         """Receives those that wait, as many as may wait for each other; who comes meanwhile may be
         among them. Without any the work is done."""
-        group: list[_Request] = []
         with self._lock:
             size, most = 0, max(1, len(self._waiting))
         while len(group) < most and (one := self._take(size if group else None)) is not None:
@@ -137,7 +171,6 @@ class GroupCommit:
             except BaseException as error:  # why: whatever it is, the others are received
                 one.outcome = error
             one.body = b""  # it may wait for the log as long as a disk hangs
-        return group
 
     def _take(self, group_bytes: int | None) -> _Request | None:
         """The next of a group with so many bytes, or of one that has none yet; None: it is done."""
@@ -168,7 +201,7 @@ class GroupCommit:
 
     def _is_logged(self, loop: asyncio.AbstractEventLoop, asked: "Future[None]") -> None:
         with self._lock:
-            group = self._unlogged.pop(asked)
+            group = self._unlogged.pop(asked, set())
         _tell(loop, group)
 
     def _overdue(self, loop: asyncio.AbstractEventLoop, request: _Request) -> None:

@@ -242,6 +242,130 @@ async def test_a_request_that_is_not_begun_is_not_begun_later_either() -> None:
     assert site.received == [b"b"]
 
 
+class Poor(ThreadPoolExecutor):
+    """There is no memory for the first thread."""
+
+    tries = 0
+
+    def submit(self, *args: Any, **kwargs: Any) -> "Future[Any]":
+        self.tries += 1
+        if self.tries == 1:
+            raise MemoryError("no room for a thread")
+        return super().submit(*args, **kwargs)
+
+
+async def test_when_there_is_no_memory_for_a_thread_the_next_request_tries_again() -> None:
+    site = Site()
+    site.open.set()
+    site.commits = GroupCommit(site.receive, Poor(1))
+    assert await settled(site.send(b"a")) == ["no room for a thread"]
+    assert await settled(site.send(b"b")) == [1]
+
+
+class Forgetful:
+    """`logged` of an archive: the first time there is no memory for a future, or none to add a
+    callback to it; then the log has everything at once."""
+
+    def __init__(self, callback: bool) -> None:
+        self._callback, self.asked = callback, 0
+
+    def __call__(self) -> "Future[None]":
+        self.asked += 1
+        if self.asked == 1:
+            if not self._callback:
+                raise MemoryError("no room")
+            return _Crowded()
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+
+class _Crowded(Future[None]):
+    def add_done_callback(self, fn: Any) -> None:
+        raise MemoryError("no room")
+
+
+@pytest.mark.parametrize("callback", [False, True])
+async def test_a_group_that_cannot_be_committed_is_told_so_and_ends_nothing(
+    callback: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is in no log yet, so nobody is told that it was taken; those after it are served."""
+    site = Site()
+    logged = Forgetful(callback)
+    site.commits = GroupCommit(site.receive, site.executor, logged, log_seconds=10 * LONG)
+    first = site.send(b"first")
+    await asyncio.to_thread(site.begun.wait)
+    others = site.send(b"a", b"bad", b"c")
+    await asyncio.sleep(0)  # they wait
+    site.open.set()
+    assert await settled(first) == ["no room"]
+    assert await settled(others) == [1, "not what it says", 3]
+    assert await settled(site.send(b"later")) == [1]
+    assert "1 requests failed" in caplog.text and not site.commits._unlogged
+
+
+async def test_of_a_group_that_fails_each_hears_what_is_so() -> None:
+    site = Site()
+    first = site.send(b"empty")  # waits for no log
+    await asyncio.to_thread(site.begun.wait)
+    site.commits._logged = Forgetful(callback=False)
+    others = site.send(b"a", b"bad", b"c")
+    await asyncio.sleep(0)  # they wait, and will be one group
+    site.open.set()
+    assert await settled([*first, *others]) == [0, "no room", "not what it says", "no room"]
+
+
+class Heavy(bytes):
+    """There is no memory to look at it the first time."""
+
+    looked = 0
+
+    def __len__(self) -> int:
+        self.looked += 1
+        if self.looked == 1:
+            raise MemoryError("no room")
+        return super().__len__()
+
+
+async def test_a_thread_that_fails_before_it_has_a_request_is_followed_by_another() -> None:
+    site = Site()
+    site.open.set()
+    site.commits = GroupCommit(site.receive, site.executor)
+    first = site.send(Heavy(b"a"))
+    await asyncio.sleep(0)  # it waits
+    async with asyncio.timeout(LONG):
+        while site.commits._at_work:
+            await asyncio.sleep(0.001)
+    assert await settled([*first, *site.send(b"b")]) == [1, 1]
+
+
+class CrowdedLoop(VirtualTimeLoop):
+    """There is no memory to tell it anything."""
+
+    def call_soon_threadsafe(  # type: ignore[override]
+        self, *args: Any, **kwargs: Any
+    ) -> asyncio.Handle:
+        raise MemoryError("no room")
+
+
+async def _answers_untold(bodies: Sequence[bytes]) -> list[int | str]:
+    def receive(body: bytes, now_ms: int, sender: Sender) -> Receipt:
+        if body == b"bad":
+            raise Malformed("not what it says")
+        return Receipt(0, {}, "")
+
+    commits = GroupCommit(receive, Later(asyncio.get_running_loop(), 1.0), None, 2.0)
+    tasks = [asyncio.create_task(commits.receipt(one, 1)) for one in bodies]
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+    return [one.taken if isinstance(one, Receipt) else str(one) for one in done]
+
+
+def test_who_cannot_be_told_at_once_is_told_when_the_log_is_due() -> None:
+    with asyncio.Runner(loop_factory=CrowdedLoop) as runner:
+        found = runner.run(asyncio.wait_for(_answers_untold([b"bad", b"a"]), LONG))
+    assert found == ["not what it says", "no room"]
+
+
 class Later(Executor):
     """Work is done on the loop, `seconds` after it was handed over."""
 
