@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from io import FileIO
 from pathlib import Path
@@ -36,6 +37,16 @@ from tocsin_alerting.store.archive import (
     Shift,
 )
 from tocsin_alerting.store.cell import NEVER_MS, Ints
+from tocsin_alerting.store.entry_queue import EntryQueue
+from tocsin_alerting.store.files import (
+    UNFINISHED,
+    next_path,
+    numbered,
+    remove,
+    rename_new,
+    same_file,
+    sync_directory,
+)
 from tocsin_alerting.store.held import Stock
 from tocsin_alerting.store.instances import renaming
 from tocsin_alerting.store.log import HEAD, BrokenLog, Reader, Writer, joined
@@ -43,7 +54,7 @@ from tocsin_alerting.store.matchers import Verdicts
 from tocsin_alerting.store.replay import Replay
 from tocsin_alerting.store.rows import MatcherSets
 from tocsin_alerting.store.selection import Selection
-from tocsin_alerting.store.shelf import UNFINISHED, Shelf, numbered, sync_directory
+from tocsin_alerting.store.shelf import Shelf
 from tocsin_alerting.store.store import HOUR_MS, Store
 from tocsin_exporter.files import open_file
 from tocsin_exporter.snapshot import Labels, MachineName, Source
@@ -52,9 +63,6 @@ log = logging.getLogger(__name__)
 
 SUFFIX = ".log"
 GRACE_MS = 60_000  # remote writers send the end of an hour a little later
-# A disk that hangs must not take the memory.
-_WAITING = 20_000  # entries
-_WAITING_SAMPLES = 4_000_000  # in them, of 16 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,14 @@ class Pace:
     sync: int = 32
     retry: int = 120
     early: int = 1_000_000
+
+
+class Extent(Enum):
+    """How much of a log was read: with no more than a part, memory lacks some of it."""
+
+    NOTHING = 1
+    PART = 2
+    WHOLE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,25 +122,21 @@ class DiskArchive:
         self._machine = machine
         self._shelf = shelf
         self._pace = pace or Pace()
-        self._queue: deque[Entry] = deque()
-        self._checkpoints = 0  # in the queue
+        self._queue = EntryQueue()
         self._store: Store | None = None
         self._writer = Writer()
         self._file: FileIO | None = None  # None: the disk does not take it
         self._turn = 0
         self._now_ms = 0
         self._sealed_until_ms = 0
-        self._failures = self._lost = self._broken = 0
-        self._overrun = False  # something fell out of the queue
-        self._gap = False  # the log lacks it, until the one that is being begun takes its place
-        self._unread: list[Path] | None = None  # logs that memory lacks; None: nobody has looked
-        self._obsolete: list[tuple[Path, os.stat_result]] = []  # logs whose content memory holds
+        self._failures = self._broken = 0
+        # The log lacks what fell out of the queue, until the one that is begun takes its place.
+        self._gap = False
+        # Logs whose content memory holds: those that were read to their end, and our own.
+        self._obsolete: list[tuple[Path, os.stat_result]] = []
         self._turns_done = 0
         self._asked: Future[None] | None = None  # one for all who wait for the next write
         self._asking = threading.Lock()
-        # Samples that entries brought, and that left: each counted by one thread, under the
-        # store's lock and in the writer.
-        self._brought = self._taken_off = 0
         # What a log that is being begun still lacks.
         self._begun: deque[Column | Owner | Scraps | Shift] | None = None
         self._stop = threading.Event()
@@ -155,22 +167,9 @@ class DiskArchive:
     def record(self, entry: Entry) -> None:
         if self._store is None:
             return
-        if isinstance(entry, Checkpoint):
-            self._checkpoints += 1
-        elif self._is_full:
-            self._lost += 1
-            self._overrun = True
-            return
-        elif isinstance(entry, Shift):
+        if self._queue.add(entry) and isinstance(entry, Shift):
             self._now_ms += entry.delta_ms
             self._sealed_until_ms = 0  # the hours are others now
-        self._queue.append(entry)
-        self._brought += _samples(entry)
-
-    @property
-    def _is_full(self) -> bool:
-        samples = self._brought - self._taken_off
-        return len(self._queue) >= _WAITING or samples >= _WAITING_SAMPLES
 
     def seal_due(self, now_ms: int) -> None:
         self._now_ms = now_ms
@@ -226,9 +225,9 @@ class DiskArchive:
     def turn(self) -> None:
         """One round of writing: what waits goes to the log, and an hour that is over is sealed."""
         self._turn += 1
-        if self._file is None and not self._overrun:
+        if self._file is None and not self._queue.overrun:
             with self._answering():
-                self._clear()
+                self._queue.clear()
                 if self._turn % self._pace.retry == 0:
                     self._attempt(self._begin_log)
             return
@@ -243,8 +242,8 @@ class DiskArchive:
     def flush(self) -> None:
         """What waits goes to the log; and what is late to a segment, when that is much."""
         with self._answering():
-            if self._overrun:
-                self._clear()
+            if self._queue.overrun:
+                self._queue.clear()
                 self._attempt(self._begin_log)
             elif self._file is not None:
                 self._attempt(self._drain)
@@ -273,7 +272,7 @@ class DiskArchive:
             segments=len(self._shelf),
             bytes=self._shelf.bytes,
             failures=self._failures,
-            lost=self._lost,
+            lost=self._queue.lost,
             broken=self._broken + self._shelf.broken,
         )
 
@@ -288,17 +287,18 @@ class DiskArchive:
         if pairs_ms is not None:  # until a log says how much of that memory has
             store.restore_bounds(pairs_ms + 1, NEVER_MS)
         logs = numbered(self._directory, SUFFIX)
-        unread = self._unread = list[Path]()
-        for path in reversed(logs):
-            if self._replay(path, store, unread):
+        while logs:
+            extent = self._replay(logs[-1], store)
+            if extent is Extent.WHOLE:  # it has what those before it had
+                self._obsolete += [(one, one.stat()) for one in logs if one.is_file()]
+            if extent is not Extent.NOTHING:
                 break
-        held = [one for one in logs if one not in unread and one.is_file()]
-        self._obsolete += [(one, one.stat()) for one in held]
+            logs.pop()
         store.restored()
 
-    def _replay(self, path: Path, store: Store, unread: list[Path]) -> bool:
+    def _replay(self, path: Path, store: Store) -> Extent:
         """As much as is whole; what was torn off by a kill is said, what is damaged set aside.
-        What cannot be read is left. Whether it was a log of ours: else the one before it counts."""
+        What cannot be read is left."""
         replay = None
         try:
             if not path.is_file():
@@ -314,13 +314,13 @@ class DiskArchive:
             self._shelf.put_aside(path, error, "what came before is served")
         except (OSError, MemoryError) as error:
             self._broken += 1
-            unread.append(path)
             log.error("%s: it cannot be read: %r; what came before is served", path, error)
         else:
             if reader.whole < reader.size:
                 torn = reader.size - reader.whole
                 log.warning("%s: its last %d bytes are torn and were cut", path, torn)
-        return replay is not None
+            return Extent.WHOLE
+        return Extent.NOTHING if replay is None else Extent.PART
 
     # writing
 
@@ -353,13 +353,14 @@ class DiskArchive:
 
     def let_go(self) -> None:
         """Closes the log as it is, without what waits."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):  # a disk that fails here has lost no more than it had
+                file.close()
 
     def _meanwhile(self) -> None:
         """Between two pieces of a segment or a log that is begun: those who wait do not."""
-        if self._file is None or self._overrun:
+        if self._file is None or self._queue.overrun:
             return
         if self._gap:
             self._drain()
@@ -380,7 +381,7 @@ class DiskArchive:
         where it overran before they asked, and they wait on."""
         asked = None
         with self._asking:
-            answered = not (unless_overrun and self._overrun)
+            answered = not (unless_overrun and self._queue.overrun)
             if answered:
                 asked, self._asked = self._asked, None
         try:
@@ -398,48 +399,44 @@ class DiskArchive:
     def _entries(self, most: int) -> Iterator[Column | Owner | Scraps | Shift]:
         while self._queue and most:
             most -= 1
-            entry = self._popped()
+            entry = self._queue.pop()
             if not isinstance(entry, Checkpoint):
                 yield entry
-
-    def _popped(self) -> Entry:
-        entry = self._queue.popleft()
-        self._checkpoints -= isinstance(entry, Checkpoint)
-        self._taken_off += _samples(entry)
-        return entry
-
-    def _clear(self) -> None:
-        while self._queue:
-            self._popped()
 
     def _begin_log(self) -> None:
         """A new log, with all that memory holds, takes the place of the old one."""
         assert self._store is not None
-        self._keep_directory()
-        if self._file is not None and not self._overrun:
+        if self._file is not None and not self._queue.overrun:
             self._drain()  # the old log is whole until the new one has its name
-        if self._overrun:
-            self._gap, self._overrun = True, False
+        if self._queue.overrun:
+            self._gap, self._queue.overrun = True, False
+        self._keep_directory()
         stock = self._store.held()
-        while self._checkpoints:  # what was handed over before it is in it
-            self._popped()
-        logs = numbered(self._directory, SUFFIX)
-        number = max((int(one.stem) for one in logs), default=0) + 1
-        path = self._directory / f"{number:010d}{SUFFIX}"
+        self._drain_to_checkpoint()
+        path = next_path(self._directory, SUFFIX)
         file, writer = self._written_log(path, stock)
         self._take_up(file, writer)
-        sync_directory(self._directory)
-        while self._obsolete:
-            _remove(*self._obsolete.pop())
         self._obsolete.append((path, os.fstat(file.fileno())))
-        self._put_unread_aside(logs)
+        sync_directory(self._directory)
+        while len(self._obsolete) > 1:
+            remove(*self._obsolete[0])
+            del self._obsolete[0]
 
-    def _put_unread_aside(self, logs: Sequence[Path]) -> None:
-        """The next start would take the new log for all of them, and delete them."""
-        why = OSError("it was not read at the start")
-        for one in logs if self._unread is None else self._unread:
-            self._shelf.put_aside(one, why, "samples go on in a new log")
-        self._unread = []
+    def _drain_to_checkpoint(self) -> None:
+        """What was handed over before the stock was taken is in it. It goes to the old log too: who
+        waits for it may be answered before the new one has its name."""
+        while self._queue.checkpoints:
+            if self._gap:
+                self._queue.pop()
+            else:
+                _put(self._file, b"".join(self._waiting(1)))
+
+    def _put_unread_aside(self) -> None:
+        """The next start takes the newest log for all of them, and deletes the others."""
+        why = OSError("it was not read to its end")
+        for path in numbered(self._directory, SUFFIX):
+            if not any(one == path and same_file(path, was) for one, was in self._obsolete):
+                self._shelf.put_aside(path, why, "samples go on in a new log")
 
     def _keep_directory(self) -> None:
         """It is there and ours, also where it was deleted meanwhile. Raises OSError."""
@@ -457,7 +454,8 @@ class DiskArchive:
                 self._meanwhile()
             _put(file, b"".join(writer.entry(one) for one in self._begun))
             os.fsync(file.fileno())
-            unfinished.rename(path)
+            self._put_unread_aside()
+            rename_new(unfinished, path)
         except OSError:
             file.close()
             unfinished.unlink(missing_ok=True)
@@ -475,17 +473,6 @@ class DiskArchive:
     def _sync(self) -> None:
         if self._file is not None:
             os.fsync(self._file.fileno())
-
-
-def _remove(path: Path, was: os.stat_result) -> None:
-    """The file that was there: another agent may have put one of that name in its place."""
-    with suppress(FileNotFoundError):
-        if os.path.samestat(was, path.stat()):
-            path.unlink()
-
-
-def _samples(entry: Entry) -> int:
-    return len(entry.rows) if isinstance(entry, Column | Scraps) else 0
 
 
 def _put(file: FileIO | None, data: bytes) -> None:

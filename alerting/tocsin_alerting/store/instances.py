@@ -7,10 +7,9 @@ read. The present name is the last of a JSON list beside the segments.
 import json
 import logging
 import os
-from contextlib import suppress
 from pathlib import Path
 
-from tocsin_alerting.store.shelf import aside_of
+from tocsin_alerting.store.files import aside_of
 from tocsin_exporter.files import file_bytes
 from tocsin_exporter.snapshot import MachineName, Renaming
 
@@ -23,28 +22,34 @@ _MOST_BYTES = 1 << 20
 def renaming(directory: Path, machine: MachineName) -> Renaming:
     """What the samples in `directory` are renamed by; notes the present name.
 
-    A disk that takes no note costs no history: the name is noted at a later start.
+    A disk that takes no note costs no history: the name is noted at a later start. Nor does one
+    that does not give the note: what it says is left as it is.
     """
-    names = _noted(directory / FILE)
-    if names is None:
-        names = [machine.before]
-    names = [*(name for name in names if name != machine.present), machine.present]
-    if names != _noted(directory / FILE):
+    path = directory / FILE
+    try:
+        noted = _noted(path)
+    except OSError as error:
+        log.error("%s: %s; former names of this machine are not known", path, error)
+        return _renaming([machine.before], machine)
+    names = [name for name in noted or [machine.before] if name != machine.present]
+    if [*names, machine.present] != noted:
         try:
-            _note(directory / FILE, names)
+            _note(path, [*names, machine.present])
         except OSError as error:
-            log.error("%s: %s; noted at the next start", directory / FILE, error.strerror)
-    return Renaming(machine.jobs, frozenset(names[:-1]), machine.present)
+            log.error("%s: %s; noted at the next start", path, error.strerror)
+    return _renaming(names, machine)
+
+
+def _renaming(names: list[str], machine: MachineName) -> Renaming:
+    former = frozenset(name for name in names if name != machine.present)
+    return Renaming(machine.jobs, former, machine.present)
 
 
 def _noted(path: Path) -> list[str] | None:
-    """None where nothing was noted, or what was cannot be read."""
+    """None where nothing was noted, or it was damaged and is set aside. Raises OSError."""
     try:
         names = json.loads(file_bytes(path, _MOST_BYTES))
     except FileNotFoundError:
-        return None
-    except OSError as error:
-        log.error("%s: %s; former names of this machine are not known", path, error)
         return None
     except (ValueError, RecursionError) as error:
         aside = aside_of(path)
@@ -54,8 +59,7 @@ def _noted(path: Path) -> list[str] | None:
             error,
             aside.name,
         )
-        with suppress(OSError):
-            path.rename(aside)
+        path.rename(aside)
         return None
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else None
 

@@ -21,6 +21,7 @@ from tocsin_alerting.store.held import Held, LoosePairs, Stock
 from tocsin_alerting.store.planes import Words, pack, unpack
 from tocsin_alerting.store.requests import repeats
 from tocsin_alerting.store.runs import State
+from tocsin_alerting.store.torn import is_torn
 from tocsin_exporter.snapshot import Labels, Source
 
 HEAD = b"TOCLOG1\n"
@@ -33,10 +34,12 @@ _PAIRS = struct.Struct("<IB")
 _SEALED = 1
 _BOUNDS = struct.Struct("<qq")
 _OWNERS_, _CELLS_, _SHIFT_, _MARK_, _PAIRS_, _BOUNDS_ = b"O", b"C", b"S", b"M", b"P", b"B"
+_KINDS = _OWNERS_ + _CELLS_ + _SHIFT_ + _MARK_ + _PAIRS_ + _BOUNDS_
 
 
 class BrokenLog(Exception):
-    """A record that its CRC-32 calls whole cannot be understood."""
+    """A record that its CRC-32 calls whole cannot be understood, or one that it does not call whole
+    is not the last: it was not torn off, and what follows it was acknowledged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +237,7 @@ class Reader:
         self._memory = _Memory()
 
     def records(self) -> Iterator[Record]:
-        """Ends at the first record that is torn. Raises BrokenLog, and OSError and MemoryError as
+        """Ends at a record that is torn. Raises BrokenLog, and OSError and MemoryError as
         the file is read."""
         self._file.seek(0)
         if self._file.read(len(HEAD)) != HEAD:
@@ -248,14 +251,19 @@ class Reader:
             self.whole += FRAME.size + len(payload)
 
     def _next(self) -> bytes | None:
+        """The next payload; None at the end, also at one that is torn."""
         frame = self._file.read(FRAME.size)
         if len(frame) < FRAME.size:
             return None
         length, crc = FRAME.unpack(frame)
-        if not 0 < length <= self.size - self.whole - FRAME.size:
-            return None
-        payload = self._file.read(length)
-        return payload if len(payload) == length and zlib.crc32(payload) == crc else None
+        start = self.whole + FRAME.size
+        fits = 0 < length <= self.size - start
+        payload = self._file.read(length) if fits else b""
+        if fits and len(payload) == length and zlib.crc32(payload) == crc:
+            return payload
+        if not is_torn(self._file, start, length, _KINDS):
+            raise BrokenLog(f"the record at {self.whole} is damaged, and more follows it")
+        return None
 
     def _record(self, kind: bytes, body: bytes) -> Record:
         if kind == _CELLS_:

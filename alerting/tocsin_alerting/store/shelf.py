@@ -2,13 +2,11 @@
 
 import logging
 import os
-import re
 import threading
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain, count
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +17,15 @@ from tocsin_alerting.store.cache import Cache
 from tocsin_alerting.store.cell import END_OF_TIME, NEVER_MS, Ints
 from tocsin_alerting.store.codec import Coded
 from tocsin_alerting.store.columns import Part
+from tocsin_alerting.store.files import (
+    ASIDE,
+    UNFINISHED,
+    next_path,
+    numbered,
+    put_aside,
+    rename_new,
+    sync_directory,
+)
 from tocsin_alerting.store.held import Stock
 from tocsin_alerting.store.history import History, Recent, Sealed, Stretch
 from tocsin_alerting.store.matchers import Verdicts
@@ -41,7 +48,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-SUFFIX, ASIDE, UNFINISHED = ".seg", ".broken", ".tmp"
+SUFFIX = ".seg"
 CACHE_BYTES = 24 * 2**20
 LARGE_BYTES = 6 * 2**20
 AXES_BYTES = 2 * 2**20
@@ -157,25 +164,16 @@ class Shelf:
                 self.broken += 1
                 self.put_aside(path, error, "the rest is served")
 
-    def put_aside(self, path: Path, error: Exception, rest: str) -> None:
-        """A damaged file goes out of the way, and is said; one that cannot be moved stays."""
-        self.set_aside.add()
-        aside, now_s = aside_of(path), self.set_aside.wall()
-        try:
-            path.rename(aside)
-            os.utime(aside, (now_s, now_s))
-        except OSError as refused:
-            log.error("%s: %s; it cannot be set aside (%s); %s", path, error, refused, rest)
-        else:
-            log.error("%s: %s; it is set aside as %s; %s", path, error, aside.name, rest)
+    def put_aside(self, path: Path, error: Exception, rest: str) -> bool:
+        """As files.put_aside; when it was done is told."""
+        return put_aside(path, error, rest, self.set_aside)
 
     def add(self, stock: Stock, meanwhile: Callable[[], None] = lambda: None) -> bool:
         """A new segment of what is closed; False when there was nothing. Raises OSError.
 
         `meanwhile` is called after each piece of it.
         """
-        number = self._number + 1
-        path = self._directory / f"{number:010d}{SUFFIX}"
+        path = next_path(self._directory, SUFFIX, self._number)
         unfinished = path.with_suffix(UNFINISHED)
         try:
             with unfinished.open("wb") as file:
@@ -184,15 +182,19 @@ class Shelf:
                     meanwhile()
                 file.flush()
                 os.fsync(file.fileno())
-            found = sections(unfinished)
-            if not found:
+            if not sections(unfinished):
                 return False
-            unfinished.rename(path)
+            rename_new(unfinished, path)
         finally:
             unfinished.unlink(missing_ok=True)
-        sync_directory(self._directory)
-        self._number = number
-        self._take(path, sections(path))
+        try:
+            sync_directory(self._directory)
+            found = sections(path)
+        except OSError:  # it is written again, under another number
+            path.unlink(missing_ok=True)
+            raise
+        self._number = int(path.stem)
+        self._take(path, found)
         return True
 
     def prune(self, now_ms: int) -> None:
@@ -453,29 +455,6 @@ class Shelf:
         if not volume.sections:
             del self._volumes[source]
             self._searches.forget(source)
-
-
-def numbered(directory: Path, suffix: str) -> list[Path]:
-    """The files of ours with that suffix, in the order in which they were written."""
-    every = directory.glob(f"*{suffix}")
-    return sorted(one for one in every if re.fullmatch("[0-9]{1,18}", one.stem))
-
-
-def aside_of(path: Path) -> Path:
-    """A name that no file has: segments and logs have the same numbers, and a number may come
-    again once its file is out of the way."""
-    first = path.with_name(path.name + ASIDE)
-    others = (path.with_name(f"{path.name}-{number}{ASIDE}") for number in count(2))
-    return next(one for one in chain([first], others) if not os.path.lexists(one))
-
-
-def sync_directory(directory: Path) -> None:
-    """A new name in a directory is there after a power failure only when this was done."""
-    number = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def _places(owners: Ints, rows: Ints, width: int) -> Ints:

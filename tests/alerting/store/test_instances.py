@@ -1,12 +1,15 @@
 """A machine that is renamed keeps its history, in the log and in segments that never change."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from support.archives import Kept
+from support.faults import in_child
 from support.small_disk import small_disk
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.result import InstantVector
@@ -125,3 +128,32 @@ def test_damaged_names_are_set_aside_and_noted_anew(tmp_path: Path, content: byt
     path.write_bytes(b"{")
     assert renaming(tmp_path, machine).former == {"old"}
     assert len(list(tmp_path.glob("*.broken"))) == 2
+
+
+def test_names_that_the_disk_does_not_give_are_not_written_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next start may read them."""
+    renaming(tmp_path, machine("first"))
+    renaming(tmp_path, machine("second"))
+    noted = tmp_path / FILE
+    before = noted.read_bytes()
+    noted.rename(tmp_path / "kept")
+    noted.symlink_to("/proc/self/mem")  # a file whose first byte is an I/O error
+    renaming(tmp_path, machine("third"))
+    assert noted.is_symlink() and "former names of this machine are not known" in caplog.text
+    (tmp_path / "kept").replace(noted)
+    assert noted.read_bytes() == before
+    assert renaming(tmp_path, machine("third")).former == frozenset({LISTEN, "first", "second"})
+
+
+def test_damaged_names_that_cannot_be_set_aside_are_not_replaced(tmp_path: Path) -> None:
+    noted = tmp_path / FILE
+    noted.write_text("[damaged")
+
+    def refused(event: str, path: str) -> OSError | None:
+        aside = event == "os.rename" and path == str(noted)
+        return PermissionError(errno.EPERM, os.strerror(errno.EPERM), path) if aside else None
+
+    assert in_child(lambda: renaming(tmp_path, machine("first")), refused)
+    assert noted.read_text() == "[damaged"

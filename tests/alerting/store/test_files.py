@@ -1,0 +1,78 @@
+"""The files of the samples' directory: their order, their numbers, and that none is replaced."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tocsin_alerting.store.files import (
+    ASIDE,
+    next_path,
+    numbered,
+    put_aside,
+    remove,
+    rename_new,
+    same_file,
+)
+from tocsin_exporter.clock import Stamps
+
+
+def test_files_are_in_the_order_of_their_numbers_and_others_are_none_of_ours(
+    tmp_path: Path,
+) -> None:
+    names = ["0000000002.log", "0000000010.log", "9999999999.log", "10000000000.log"]
+    for name in [*reversed(names), "my.log", "3.seg", "1" * 19 + ".log", "0000000004.log.broken"]:
+        (tmp_path / name).touch()
+    assert [one.name for one in numbered(tmp_path, ".log")] == names
+
+
+def test_a_directory_that_cannot_be_listed_is_not_an_empty_one(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        numbered(tmp_path / "gone", ".log")
+
+
+def test_the_next_number_is_after_all_that_are_there_and_after_the_last(tmp_path: Path) -> None:
+    assert next_path(tmp_path, ".seg").name == "0000000001.seg"
+    (tmp_path / "0000000007.seg").touch()
+    (tmp_path / "0000000009.log").touch()
+    assert next_path(tmp_path, ".seg").name == "0000000008.seg"
+    assert next_path(tmp_path, ".seg", 11).name == "0000000012.seg"
+    assert next_path(tmp_path, ".seg", 3).name == "0000000008.seg"
+
+
+def test_no_file_is_put_in_the_place_of_another(tmp_path: Path) -> None:
+    fresh, there = tmp_path / "1.tmp", tmp_path / "1.seg"
+    fresh.write_text("new")
+    there.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileExistsError):
+        rename_new(fresh, there)
+    assert there.is_symlink() and fresh.read_text() == "new"
+    there.unlink()
+    rename_new(fresh, there)
+    assert there.read_text() == "new" and not fresh.exists()
+
+
+def test_whether_a_file_was_set_aside_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, stamps = tmp_path / "1.log", Stamps(lambda: 1e9)
+    path.write_text("damaged")
+    assert put_aside(path, ValueError("why"), "the rest", stamps)
+    aside = tmp_path / f"1.log{ASIDE}"
+    assert aside.read_text() == "damaged" and aside.stat().st_mtime == 1e9
+    assert not put_aside(path, ValueError("why"), "the rest", stamps)
+    assert "it cannot be set aside" in caplog.text and stamps.newest() == 1e9
+
+
+def test_only_the_file_that_was_there_is_removed(tmp_path: Path) -> None:
+    path, other = tmp_path / "1.log", tmp_path / "other"
+    path.write_text("ours")
+    was = path.stat()
+    other.write_text("theirs")
+    os.replace(other, path)
+    assert not same_file(path, was)
+    remove(path, was)
+    assert path.read_text() == "theirs"
+    remove(path, path.stat())
+    assert not path.exists() and not same_file(path, was)
+    remove(path, was)
