@@ -3,11 +3,12 @@
 A query must not delay a page, neither by the processor nor by memory. It runs in a thread, gives
 the processor away between slices of its work, and ends when its time is over or its client has
 gone. A large answer becomes text only as fast as its client reads: ten million numbers as Python
-objects take gigabytes. A client that does not read for half a second keeps no other query waiting.
+objects take gigabytes. A client that reads slowly keeps no other query waiting.
 """
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from tocsin_alerting.api.answers import ApiError
 from tocsin_alerting.api.gzipped import WORTH_BYTES, gzipped
-from tocsin_alerting.api.places import Place, QueryGate
+from tocsin_alerting.api.places import SLOW_SECONDS, Place, QueryGate
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.evaluation.budget import (
     Budget,
@@ -39,7 +40,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 LONGEST_MS = 120_000
 _PATIENCE_SECONDS = 0.02  # before a client is watched: a task for each would take longer than they
-_READ_SECONDS = 0.5  # for a piece; who takes longer has no place any more
+_READ_SECONDS = 0.02  # for all pieces; who takes longer has no place any more
 _LESS = "ask for fewer series, a shorter range or a wider step"
 Work = Callable[[Budget], Iterator[bytes]]
 Headings = list[tuple[bytes, bytes]]
@@ -170,8 +171,11 @@ class Turn:
     async def _evaluate(
         self, send: Send, zipped: bool, place: Place, deadline: asyncio.Timeout
     ) -> None:
-        headers, piece, pieces, whole = await self._in_thread(lambda: self._opened(zipped))
+        budget = self._budget()
+        opened = await self._in_thread(lambda: self._opened(zipped, budget))
+        (headers, piece, pieces, whole), place.samples = opened, budget.samples
         loop, place_ends = asyncio.get_running_loop(), deadline.when() or 0
+        patience = _READ_SECONDS
         if not self._left:
             self._begun = True
             deadline.reschedule(loop.time() + self._queries.limits.sending_ms / 1000)
@@ -179,18 +183,26 @@ class Turn:
             place.leave()
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         while piece and not whole:
-            if loop.time() > place_ends:
-                place.wait_outside()
-            slow = loop.call_later(_READ_SECONDS, place.wait_outside)
+            place.sent = loop.time()
+            if place.sent > place_ends:
+                patience = 0.0
+            # The second time there is room: if nobody is slower, this one ends.
+            waits = (max(0.0, patience), 2 * SLOW_SECONDS)
+            timers = [loop.call_later(s, lambda: place.wait_outside(loop.time())) for s in waits]
             await send({"type": "http.response.body", "body": piece, "more_body": True})
-            slow.cancel()
+            for timer in timers:
+                timer.cancel()
+            patience -= loop.time() - place.sent
+            place.sent = math.inf
             piece = await self._in_thread(lambda: next(pieces, b""))
         await send({"type": "http.response.body", "body": piece, "more_body": False})
 
-    def _opened(self, zipped: bool) -> tuple[Headings, bytes, Iterator[bytes], bool]:
+    def _opened(
+        self, zipped: bool, budget: Budget
+    ) -> tuple[Headings, bytes, Iterator[bytes], bool]:
         """The headers, the first piece of the body, the others, and whether there are none."""
         self._evaluates = True
-        pieces = self._work(self._budget())
+        pieces = self._work(budget)
         first, second = next(pieces, b""), next(pieces, b"")
         whole = not second
         pieces = chain((first, second), pieces)

@@ -46,17 +46,42 @@ async def test_whoever_stops_waiting_makes_room() -> None:
     assert not places.taken
 
 
-async def test_who_reads_slowly_waits_outside_and_of_too_many_the_oldest_ends() -> None:
+async def test_who_reads_slowly_waits_outside_and_of_too_many_the_slowest_ends() -> None:
     gate, cut = QueryGate(1, 0, reading=2), list[int]()
     async with AsyncExitStack() as stack:
-        for number in range(4):
+        for number, sent in enumerate([1.0, 0.0, 2.0, 3.0]):
             place = await stack.enter_async_context(gate.place(partial(cut.append, number)))
-            place.wait_outside()
-            assert not gate.taken and cut == list(range(number - 1))
+            place.sent = sent
+            place.wait_outside(10.0)
+            assert not gate.taken and cut == [[], [], [1], [1, 0]][number]
     assert not gate.taken
     async with gate.place(never) as place:
         place.leave()
-        place.wait_outside()
+        place.wait_outside(10.0)
         assert not gate.taken
     async with gate.place(never):
         assert gate.taken
+
+
+async def test_who_waits_outside_is_bounded_by_the_samples_they_hold() -> None:
+    gate, cut = QueryGate(1, 0, reading=9, samples=100), list[int]()
+    async with AsyncExitStack() as stack:
+        for number, samples in enumerate([60, 40, 50, 100]):
+            place = await stack.enter_async_context(gate.place(partial(cut.append, number)))
+            place.samples, place.sent = samples, float(number)
+            place.wait_outside(10.0)
+            assert not gate.taken and cut == [[], [], [0], [0, 1, 2]][number]
+
+
+async def test_who_reads_steadily_is_not_ended_for_another_and_keeps_its_place() -> None:
+    gate, cut = QueryGate(1, 0, reading=1), list[str]()
+    async with gate.place(never) as steady:
+        steady.sent = 10.0
+        steady.wait_outside(10.1)
+        async with gate.place(partial(cut.append, "deaf")) as deaf:
+            deaf.sent = 10.0
+            deaf.wait_outside(10.1)
+            assert gate.taken and cut == []
+            steady.sent = 10.45  # it has read the next one
+            deaf.wait_outside(10.5)
+            assert not gate.taken and cut == ["deaf"]

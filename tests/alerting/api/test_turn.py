@@ -208,9 +208,10 @@ async def test_time_runs_out(queries: Queries) -> None:
 
 
 async def test_who_does_not_read_holds_no_other_query_up(queries: Queries) -> None:
-    """Two answers that nobody reads, where one query may run: others are answered at once."""
+    """Answers that nobody reads, where one query may run: others are answered at once, and all of
+    them are still there to be read."""
     many = Result(Matrix(tuple(track(11_000) for _ in range(20))))
-    queries = replace(queries, places=QueryGate(1, 5))
+    queries = replace(queries, places=QueryGate(1, 20))
 
     class Deaf(Client):
         async def send(self, message: Any) -> None:
@@ -218,19 +219,94 @@ async def test_who_does_not_read_holds_no_other_query_up(queries: Queries) -> No
             if message.get("more_body"):
                 await asyncio.Future()
 
-    deaf = [Deaf(), Deaf(), Deaf()]
+    deaf = [Deaf() for _ in range(12)]
     turns = [
         asyncio.create_task(Turn(queries, lambda budget: document(many))({}, one.receive, one.send))
-        for one in deaf[:2]
+        for one in deaf
     ]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         quick = await ask(queries, lambda budget: document(Result(Matrix((track(1),)))))
         assert b"success" in quick.body
-        assert not any(turn.done() for turn in turns)
-        third = Turn(queries, lambda budget: document(many))({}, deaf[2].receive, deaf[2].send)
-        turns.append(asyncio.create_task(third))
-        await turns[0]  # one too many: the oldest is cut, without an end of its body
-    assert not any(turn.done() for turn in turns[1:])
+    assert not any(turn.done() for turn in turns)
+    for turn in turns:
+        turn.cancel()
+
+
+async def test_what_a_query_read_counts_while_its_client_does_not_read(queries: Queries) -> None:
+    """Two of half the samples fit; of three, one is cut without an end of its body."""
+    queries = replace(queries, places=QueryGate(1, 9, samples=100))
+
+    def work(budget: Budget) -> Iterator[bytes]:
+        budget.spend(50)
+        return iter([b"x" * PIECE_BYTES] * 3)
+
+    class Deaf(Client):
+        async def send(self, message: Any) -> None:
+            self.sent.append(message)
+            if message.get("more_body"):
+                await asyncio.Future()
+
+    deaf = [Deaf() for _ in range(3)]
+    turns = [asyncio.create_task(Turn(queries, work)({}, one.receive, one.send)) for one in deaf]
+    async with asyncio.timeout(10):
+        done, left = await asyncio.wait(turns, return_when=asyncio.FIRST_COMPLETED)
+    assert done == {turns[0]} and len(left) == 2
     assert all(one.get("more_body") for one in deaf[0].sent[1:])
     for turn in turns:
         turn.cancel()
+
+
+async def test_a_reader_of_many_pieces_has_no_place_for_long(queries: Queries) -> None:
+    """It takes each of them quickly, and all of them slowly."""
+
+    class Steady(Client):
+        async def send(self, message: Any) -> None:
+            self.sent.append(message)
+            await asyncio.sleep(0.01)
+
+    reader, pieces = Steady(), [b"x" * PIECE_BYTES] * 500
+    turn = Turn(queries, lambda budget: iter(pieces))({}, reader.receive, reader.send)
+    asked = asyncio.create_task(turn)
+    while len(reader.sent) < 2:
+        await asyncio.sleep(0)
+    quick = await asyncio.wait_for(ask(queries, lambda budget: iter([b"next"])), 20)
+    assert quick.body == b"next" and not asked.done()
+    asked.cancel()
+
+
+async def test_who_waits_for_us_is_not_slow(queries: Queries) -> None:
+    """Its next piece is still made while another reads nothing: the other one makes room."""
+    free, begun = threading.Event(), threading.Event()
+
+    def long_in_the_making(_: Budget) -> Iterator[bytes]:
+        yield from [b"x" * PIECE_BYTES] * 2
+        begun.set()
+        free.wait(20)
+        yield b"end"
+
+    class Late(Client):
+        async def send(self, message: Any) -> None:
+            self.sent.append(message)
+            await asyncio.sleep(0.1)
+
+    class Deaf(Late):
+        async def send(self, message: Any) -> None:
+            await super().send(message)
+            if message.get("more_body"):
+                await asyncio.Future()
+
+    reader, deaf = Late(), Deaf()
+    with ThreadPoolExecutor(2) as executor:
+        queries = replace(queries, executor=executor, places=QueryGate(1, 9, reading=1))
+        first = Turn(queries, long_in_the_making)({}, reader.receive, reader.send)
+        asked = asyncio.create_task(first)
+        try:
+            while not begun.is_set():
+                await asyncio.sleep(0.01)
+            endless = [b"x" * PIECE_BYTES] * 3
+            other = Turn(queries, lambda budget: iter(endless))({}, deaf.receive, deaf.send)
+            await asyncio.wait_for(other, 10)
+        finally:
+            free.set()
+        await asyncio.wait_for(asked, 10)
+    assert reader.body == b"x" * PIECE_BYTES * 2 + b"end"
