@@ -86,6 +86,7 @@ class LoopWatch:
 
     def start(self) -> None:
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
+        self._ticked = self._monotonic(), self._cpu()  # what was loaded before held nothing up
         for work, seconds in ((self.tick, _TICK_SECONDS), (self.request, _ASK_SECONDS)):
             run = (work, seconds)
             threading.Thread(target=self._repeat, args=run, name="loop-watch", daemon=True).start()

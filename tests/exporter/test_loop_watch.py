@@ -133,6 +133,25 @@ async def test_one_block_is_counted_and_logged_once(caplog: pytest.LogCaptureFix
     assert said(watch)["tocsin_loop_blocked_total"] == 2
 
 
+async def test_what_was_loaded_before_the_watch_began_is_no_block(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    times = Times()
+    watch = watching(times)
+    times.pass_by(5.5, cpu=5.5)  # the journal and the samples of the last run
+    watch.start()
+    watch.stop()
+    times.pass_by(0.25, cpu=0.25)
+    watch.tick()
+    await asyncio.sleep(0)
+    assert said(watch) == {"tocsin_loop_lag_seconds": 0, "tocsin_loop_blocked_total": 0}
+    assert "blocked" not in caplog.text
+    watch.tick()
+    times.pass_by(1.5, cpu=1.5)
+    watch.tick()
+    assert said(watch)["tocsin_loop_blocked_total"] == 1
+
+
 @pytest.mark.parametrize("asked_before", [True, False])
 @pytest.mark.parametrize("loop_first", [True, False])
 async def test_a_stopped_process_is_told_from_a_blocked_loop(
