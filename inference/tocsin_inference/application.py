@@ -13,13 +13,13 @@ from tocsin_inference import chat, completions, generate, state, thinking
 from tocsin_inference.answers import Answer
 from tocsin_inference.body_limit import BodyLimit
 from tocsin_inference.errors import (
+    BodyTooLarge,
     Exhausted,
     Invalid,
-    Malformed,
+    MalformedRequest,
     NotAllowed,
     NotFound,
     QueueFull,
-    TooLarge,
     WorkerError,
     cut,
 )
@@ -38,7 +38,7 @@ _MOST_ERRORS = 5  # of a body, in its answer
 HTTP_ERRORS: dict[int, type[WorkerError]] = {
     404: NotFound,
     405: NotAllowed,
-    413: TooLarge,
+    413: BodyTooLarge,
     429: QueueFull,
 }
 
@@ -83,7 +83,7 @@ async def on_malformed(request: Request, error: Exception) -> Response:
         f"{cut('.'.join(str(part) for part in e['loc'][1:])) or 'body'}: {cut(e['msg'], 300)}"
         for e in error.errors()[:_MOST_ERRORS]
     ]
-    return await on_error(request, Malformed("; ".join(found)))
+    return await on_error(request, MalformedRequest("; ".join(found)))
 
 
 async def on_http(request: Request, error: Exception) -> Response:

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from tocsin_inference.reading import Reader
+from tocsin_inference.reading import RequestReader
 
 _ROWS = 64  # logits of this many positions at a time: 12 MiB for a vocabulary of 49,152
 
@@ -28,7 +28,7 @@ class Scorer:
     streams and the end of the process need not wait for one."""
 
     def __init__(self) -> None:
-        self._thread = Reader("scoring")
+        self._thread = RequestReader("scoring")
 
     async def score(self, network: Any, prompt: Sequence[int], answer: Sequence[int]) -> float:
         """`mean_probability`, when its turn comes. Raises Exhausted and what torch raises."""

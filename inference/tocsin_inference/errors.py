@@ -67,7 +67,7 @@ class Invalid(WorkerError):
     outcome: Outcome = "rejected"
 
 
-class Malformed(Invalid):
+class MalformedRequest(Invalid):
     """The body is not JSON or not of the documented shape."""
 
     status, code = 422, "malformed_request"
@@ -85,7 +85,7 @@ class NotAllowed(Invalid):
     status, code = 405, "method_not_allowed"
 
 
-class TooLarge(Invalid):
+class BodyTooLarge(Invalid):
     """The body has more bytes than any request needs."""
 
     status, code = 413, "request_too_large"

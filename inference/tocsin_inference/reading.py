@@ -13,7 +13,7 @@ from tocsin_inference.errors import Exhausted
 T = TypeVar("T")
 
 
-class Reader:
+class RequestReader:
     """One piece of work at a time, on a thread of its own: together they would take memory without
     bound, and hold the interpreter so long that nobody could read `/metrics`."""
 

@@ -21,7 +21,7 @@ _ANSWER = "Now answer the question briefly, using the reasoning above. Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Pass:
     """One pass: its prompt and answer as token ids, and its text."""
 
     prompt: list[int]
@@ -72,7 +72,7 @@ def conversation(body: ThinkingBody, steps: list[str], order: str) -> list[dict[
     return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": question}]
 
 
-async def say(worker: Worker, messages: list[dict[str, str]], how: Ask) -> Said:
+async def say(worker: Worker, messages: list[dict[str, str]], how: Ask) -> Pass:
     """One pass of the model."""
 
     def encode() -> list[list[int]]:
@@ -82,10 +82,10 @@ async def say(worker: Worker, messages: list[dict[str, str]], how: Ask) -> Said:
     (generation,) = await worker.begin([size], encode, how)
     with generation:
         text = await generation.rest()
-    return Said(list(generation.prompt), generation.ids, text.strip())
+    return Pass(list(generation.prompt), generation.ids, text.strip())
 
 
-async def confidence(worker: Worker, said: Said) -> float:
+async def confidence(worker: Worker, said: Pass) -> float:
     """The score of an answer after its prompt. Raises EngineFailed and Exhausted."""
     try:
         return await worker.scorer.score(worker.model.network, said.prompt, said.answer)

@@ -12,7 +12,7 @@ from tocsin_inference.errors import Exhausted, TimedOut, WorkerError, outcome_of
 from tocsin_inference.generation import Ask, Clock, Generation
 from tocsin_inference.metrics import Metrics
 from tocsin_inference.model import Model
-from tocsin_inference.reading import Reader
+from tocsin_inference.reading import RequestReader
 from tocsin_inference.settings import Settings
 
 Prompts = Sequence[Sequence[int]]
@@ -30,7 +30,7 @@ class Worker:
     clock: Clock
     started: float
     scorer: Scorer
-    reader: Reader = field(default_factory=Reader)
+    reader: RequestReader = field(default_factory=RequestReader)
 
     async def begin(
         self, sizes: Sequence[int], encode: Callable[[], Prompts], ask: Ask

@@ -9,11 +9,11 @@ import pytest
 
 from support.exhausted import no_threads
 from tocsin_inference.errors import Exhausted
-from tocsin_inference.reading import Reader
+from tocsin_inference.reading import RequestReader
 
 
 async def test_one_at_a_time_and_what_is_given_up_never_runs() -> None:
-    reader, go, begun = Reader(), threading.Event(), []
+    reader, go, begun = RequestReader(), threading.Event(), []
 
     def first() -> str:
         begun.append("first")
@@ -39,14 +39,14 @@ async def test_an_error_is_the_callers() -> None:
     def fails() -> None:
         raise ValueError("no")
 
-    reader = Reader()
+    reader = RequestReader()
     with pytest.raises(ValueError, match="no"):
         await reader.run(fails)
     assert not reader.busy()
 
 
 async def test_work_that_no_thread_can_be_had_for_is_not_done_later() -> None:
-    reader, done = Reader(), list[str]()
+    reader, done = RequestReader(), list[str]()
     with no_threads(), pytest.raises(Exhausted, match="no thread left"):
         await reader.run(lambda: done.append("refused"))
     await reader.run(lambda: done.append("next"))

@@ -63,11 +63,11 @@ def load(
     except InvalidDocument as error:
         problems += [*_own(error.problems), *rule_problems(document.data, path.parent)]
         raise InvalidDocument(problems) from None
-    told = {at[1] for at, _ in files if at[1:]}
+    known = {at[1] for at, _ in files if at[1:]}
     if any(at[0] == "smtp" for at, _ in files):
-        told |= {*filter(None, [mailer(config)])}
-    problems += _channel_problems(document, config, vault, told)
-    problems += _engine_problems(document, config, {at[1] for at, _ in files if at[1:]})
+        known |= {*filter(None, [mailer(config)])}
+    problems += _channel_problems(document, config, vault, known)
+    problems += _engine_problems(document, config, known)
     if problems:
         raise InvalidDocument([*problems, *rule_problems(document.data, path.parent)])
     return config

@@ -67,9 +67,9 @@ def _taken(receiver: Any, title: str, body: str) -> bool:
 
 def _die_with(parent: int) -> None:
     """However the agent ends, and whatever a service does here then."""
-    if not ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
-        if os.getppid() != parent:
-            os._exit(0)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it has ended meanwhile
+        os._exit(0)
 
 
 def main() -> None:

@@ -49,7 +49,7 @@ from tocsin_alerting.store.files import (
 )
 from tocsin_alerting.store.held import Stock
 from tocsin_alerting.store.instances import renaming
-from tocsin_alerting.store.log import HEAD, BrokenLog, Reader, Writer, joined
+from tocsin_alerting.store.log import HEAD, BrokenLog, LogReader, Writer, joined
 from tocsin_alerting.store.matchers import Verdicts
 from tocsin_alerting.store.replay import Replay
 from tocsin_alerting.store.rows import MatcherSets
@@ -306,7 +306,7 @@ class DiskArchive:
             with open_file(path) as file:
                 if file.read(len(HEAD)) != HEAD:
                     raise BrokenLog("it does not begin as a log of ours")
-                reader, replay = Reader(file), Replay(store, self._shelf.renaming)
+                reader, replay = LogReader(file), Replay(store, self._shelf.renaming)
                 for record in reader.records():
                     replay.apply(record)
         except (BrokenLog, KeyError) as error:

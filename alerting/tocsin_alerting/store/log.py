@@ -226,7 +226,7 @@ def _columns(pieces: list[Column]) -> Iterator[Column]:
             yield Column(source, at_ms, rows, values, False)
 
 
-class Reader:
+class LogReader:
     """Understands the records of one log, in order, and has one of them at a time in memory;
     `whole` is how many of its `size` bytes are whole."""
 

@@ -94,10 +94,9 @@ def test_a_stranger_who_holds_it_is_not_taken_for_an_agent(
         words = rf"is locked by a process that is no agent \(pid {pid}, user \S+: "
         with pytest.raises(InUse, match=words):
             hold(tmp_path)
+        stranger = psutil.Process(pid)
         os.kill(pid, signal.SIGKILL)
-    for _ in range(100):
-        if not psutil.pid_exists(pid):
-            break
+    psutil.wait_procs([stranger], timeout=10)
     os.close(hold(tmp_path))
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin_alerting.store.archive import Column, Owner, Scraps, Shift
-from tocsin_alerting.store.log import HEAD, Cells, Reader, Writer, joined
+from tocsin_alerting.store.log import HEAD, Cells, LogReader, Writer, joined
 from tocsin_exporter.snapshot import Source
 
 A, B = Source("j", "a"), Source("j", "b")
@@ -34,7 +34,7 @@ def shape(entries: Iterable[Entry]) -> list[object]:
 def read(entries: Iterable[Entry]) -> dict[tuple[Source, int, int], float]:
     """What a log of these gives back: the last value of each source, time and row."""
     writer, found = Writer(), dict[tuple[Source, int, int], float]()
-    for record in Reader(BytesIO(HEAD + b"".join(map(writer.entry, entries)))).records():
+    for record in LogReader(BytesIO(HEAD + b"".join(map(writer.entry, entries)))).records():
         if isinstance(record, Cells):
             for at, cells in zip(record.times.tolist(), record.cells, strict=True):
                 for row, value in zip(record.rows.tolist(), cells.tolist(), strict=True):
@@ -98,7 +98,7 @@ def test_a_long_log_is_read_with_little_memory() -> None:
     file.write(HEAD)
     for at_ms in range(100):
         file.write(writer.entry(Column(A, at_ms, rows, random.random(len(rows)), False)))
-    reader, count = Reader(file), 0
+    reader, count = LogReader(file), 0
     tracemalloc.start()
     try:
         for record in reader.records():
