@@ -26,7 +26,7 @@ def acknowledge(incident: Incident, action: Action, now_ms: int, config: Inciden
     if incident.state is State.ACKED and incident.owner == action.actor:
         return incident, ()
     acked = replace(bumped(incident), state=State.ACKED, owner=action.actor, acked_at_ms=now_ms)
-    others = [one for one in _in_order(incident.paged) if one.contact != action.actor]
+    others = [one for one in in_order(incident.paged) if one.contact != action.actor]
     acked, told = notice(acked, Reason.ACKED, others, action)
     data = {"note": action.note, "after_ms": now_ms - incident.opened_at_ms}
     record = Record("acked", action.actor, data)
@@ -94,8 +94,7 @@ def resolve_by_hand(
         closed_by_hand=True,
     )
     unknown = incident.source is Source.UNKNOWN
-    reason = Reason.CLOSED_UNKNOWN if unknown else Reason.CLOSED_BY_HAND
-    closed, told = notice(closed, reason, _in_order(closed.paged), action)
+    closed, told = notice(closed, closed_reason(incident), in_order(closed.paged), action)
     data = {
         "why": why,
         "after_ms": now_ms - incident.opened_at_ms,
@@ -106,6 +105,11 @@ def resolve_by_hand(
     }
     again = timer(closed, TimerKind.RE_RAISE, now_ms + re_raise_after_ms(incident))
     return closed, (WithdrawPages(), again, *told, Record("closed_by_hand", action.actor, data))
+
+
+def closed_reason(incident: Incident) -> Reason:
+    unknown = incident.source is Source.UNKNOWN
+    return Reason.CLOSED_UNKNOWN if unknown else Reason.CLOSED_BY_HAND
 
 
 def re_raise_after_ms(incident: Incident) -> int:
@@ -124,7 +128,7 @@ def over(
 ) -> Change:
     """What was closed by hand fires no more, or is given up: those who were paged hear of it."""
     ended = replace(bumped(incident), closed_by_hand=False, paged=frozenset())
-    ended, told = notice(ended, reason, _in_order(incident.paged), None, why)
+    ended, told = notice(ended, reason, in_order(incident.paged), None, why)
     ends = timer(ended, TimerKind.REOPEN_END, now_ms + config.reopen_within_ms)
     noted = "source_clear" if reason is Reason.RESOLVED else reason.value
     return ended, (*told, Record(noted, data={"why": why}), ends)
@@ -144,7 +148,7 @@ def resolve(
         resolved_at_ms=now_ms,
         resolution=why,
     )
-    told = tuple(_in_order(resolved.paged))
+    told = tuple(in_order(resolved.paged))
     resolved, notices = notice(resolved, reason, told, None, why)
     resolved = replace(resolved, paged=frozenset())
     details = {"why": why, "after_ms": now_ms - incident.opened_at_ms}
@@ -180,7 +184,8 @@ def ack_timers(incident: Incident, now_ms: int) -> tuple[SetTimer, ...]:
     return tuple(due)
 
 
-def _in_order(targets: frozenset[Target]) -> list[Target]:
+def in_order(targets: frozenset[Target]) -> list[Target]:
+    """By name: a set has no order that two runs would share."""
     return sorted(targets, key=lambda one: (one.receiver, one.contact))
 
 

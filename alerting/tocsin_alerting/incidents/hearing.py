@@ -13,6 +13,7 @@ from tocsin_alerting.incidents.journal import Saved
 from tocsin_alerting.incidents.ledger import Ledger
 from tocsin_alerting.incidents.membership import AlertsChanged, alert_severity, open_incident
 from tocsin_alerting.incidents.muting import INHIBITED, Mutes
+from tocsin_alerting.incidents.succession import Succession
 from tocsin_alerting.incidents.transitions import step
 from tocsin_alerting.rules.alert import RULES, UNCLEARED, AlertEvent, EventKind
 from tocsin_alerting.rules.journal import InstanceRow
@@ -187,7 +188,8 @@ class Hearing:
         self, saved: Saved, reconciled: AbstractSet[str], recall: Recall, now_ms: int
     ) -> None:
         """Incidents that turned up late: one whose key or alert is in one that was opened anew
-        meanwhile is closed here, and its alerts join the new one.
+        meanwhile is closed here, and its alerts join the new one; so does what a person answered,
+        unless somebody has answered to the new one.
 
         What was said of the alerts is recalled to the rules, whether they have run since
         or not. Of a rule that is gone, they are no longer watched; what somebody else among the
@@ -201,7 +203,10 @@ class Hearing:
         )
         for number, events in said.items():  # after the recall: what fails is tried again, whole
             if ledger.is_superseded(number):
-                self._supersede(ledger.incidents[number], events, now_ms)
+                former = ledger.incidents[number]
+                left = Succession(former, dict(ledger.schedule.of(number)))
+                self._supersede(former, events, now_ms)
+                self._hand_on(left, now_ms)
         ended: list[AlertEvent] = []
         for event in unclaimed:
             holder = ledger.holding(event.alert.fingerprint)
@@ -224,10 +229,24 @@ class Hearing:
     def _supersede(self, incident: Incident, said: Sequence[AlertEvent], now_ms: int) -> None:
         """Close it; those of its alerts that have yet to fire anew join another one."""
         closed = replace(incident, state=State.CLOSED)
-        self._ledger.apply((closed, (Record("superseded"),)), now_ms)
+        data = {"successor": min((one.number for one in self._successors(incident)), default=None)}
+        self._ledger.apply((closed, (Record("superseded", data=data),)), now_ms)
         joins = [replace(event, kind=EventKind.FIRING) for event in said]
         doubted = [event for event in said if event.kind is EventKind.UNKNOWN]
         self._hear_whole([*joins, *doubted], now_ms)
+
+    def _hand_on(self, left: Succession, now_ms: int) -> None:
+        ledger = self._ledger
+        for incident in self._successors(left.former):
+            if incident.number not in ledger.answered:
+                ledger.apply(step(incident, left, now_ms, ledger.config), now_ms)
+
+    def _successors(self, former: Incident) -> list[Incident]:
+        """The incidents that now have its key, or one of its alerts."""
+        ledger = self._ledger
+        found = [ledger.holding(one.alert.fingerprint) for one in former.active]
+        found.append(ledger.with_key(former.key))
+        return list({one.number: one for one in found if one and one is not former}.values())
 
     def _hear_whole(self, events: Sequence[AlertEvent], now_ms: int) -> None:
         """In one turn, whatever their number: nothing that comes meanwhile may be overwritten."""

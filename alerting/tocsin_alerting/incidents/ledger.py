@@ -42,6 +42,7 @@ class Ledger:
         self.outbox = Outbox(self._message_changed)
         self.stirred: set[int] = set()  # their alerts or state changed: who keeps whom quiet?
         self.all_stirred = True
+        self.answered: set[int] = set()  # somebody did something about them since the start
         self._by_key: dict[str, int] = {}
         self._holder: dict[str, int] = {}
         self._superseded: set[int] = set()  # loaded; their key or an alert had a place here before
@@ -124,6 +125,8 @@ class Ledger:
         for effect in effects:
             match effect:
                 case Record():
+                    if effect.actor:
+                        self.answered.add(incident.number)
                     self.note(incident.number, effect.event, now_ms, effect.actor, effect.data)
                 case WithdrawPages():
                     self.outbox.withdraw_pages(incident.number)
@@ -239,6 +242,7 @@ class Ledger:
         self._replace_timers(number, {})
         self.schedule.forget(number)
         self.stirred.discard(number)
+        self.answered.discard(number)
         self._superseded.discard(number)
         del self.incidents[number]
         if self._by_key.get(incident.key) == number:

@@ -12,6 +12,7 @@ from tocsin_alerting.incidents.membership import AlertsChanged, alerts_changed
 from tocsin_alerting.incidents.muting import Mutes, mute
 from tocsin_alerting.incidents.readdressing import Reconfigured, readdress
 from tocsin_alerting.incidents.routing import IncidentConfig
+from tocsin_alerting.incidents.succession import Succession, succeed
 from tocsin_alerting.rules.alert import AlertEvent
 
 
@@ -24,7 +25,9 @@ class StepFailed:
     loop: int
 
 
-Event = AlertEvent | AlertsChanged | TimerDue | Action | Mutes | StepFailed | Reconfigured
+Event = (
+    AlertEvent | AlertsChanged | TimerDue | Action | Mutes | StepFailed | Reconfigured | Succession
+)
 
 
 def step(incident: Incident, event: Event, now_ms: int, config: IncidentConfig) -> Change:
@@ -49,6 +52,8 @@ def step(incident: Incident, event: Event, now_ms: int, config: IncidentConfig) 
             return _failed(incident, event, now_ms)
         case Reconfigured():
             return readdress(incident, event, now_ms, config)
+        case Succession():
+            return succeed(incident, event, now_ms)
 
 
 def _failed(incident: Incident, event: StepFailed, now_ms: int) -> Change:

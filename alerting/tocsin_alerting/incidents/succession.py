@@ -1,0 +1,122 @@
+"""What a person answered to an incident holds for the one that has taken its place.
+
+An agent that starts without its journal opens incidents anew. When the journal comes, the older
+ones are closed in their favour, and who had answered must not have to do so again.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from tocsin_alerting.incidents.action import Action, Verb
+from tocsin_alerting.incidents.answers import ack_timers, closed_reason, in_order, notice
+from tocsin_alerting.incidents.effects import Change, Effects, Record, SetTimer, WithdrawPages
+from tocsin_alerting.incidents.escalation import page, timer
+from tocsin_alerting.incidents.incident import Incident, State, bumped
+from tocsin_alerting.incidents.notification import Reason
+from tocsin_alerting.incidents.timer import Timer, TimerKind
+
+
+@dataclass(frozen=True, slots=True)
+class Succession:
+    """The incident takes the place of `former`, whose timers were `timers`."""
+
+    former: Incident
+    timers: Mapping[TimerKind, Timer]
+
+
+def succeed(incident: Incident, event: Succession, now_ms: int) -> Change:
+    """Keep the acknowledgement, the snooze or the closing by hand, until when it was to last.
+
+    What holds for an incident that gets worse, or that other alerts join, holds here: an owner is
+    paged and keeps it, a snooze ends (rule 18), and what was closed by hand fires again.
+    """
+    former = event.former
+    if former.state not in _KEPT or incident.state is not State.TRIGGERED:
+        return incident, ()
+    ends, keep = _KEPT[former.state]
+    end = event.timers.get(ends)
+    lasts = former.state is State.ACKED if end is None else end.due_at_ms > now_ms
+    if not lasts or not _answered(incident, former):
+        return incident, ()
+    kept = replace(bumped(incident), state=former.state, owner=former.owner)
+    kept, effects = keep(kept, event, now_ms)
+    return kept, (WithdrawPages(), *effects)
+
+
+def _answered(incident: Incident, former: Incident) -> bool:
+    """Whether the answer was to what this incident says: it groups as the former one did, or has
+    none but its alerts."""
+    known = {one.alert.fingerprint for one in former.active}
+    no_other = all(one.alert.fingerprint in known for one in incident.active)
+    if former.state is State.RESOLVED:
+        return former.closed_by_hand and no_other
+    worse = incident.severity.worse_than(former.severity)
+    grouped = no_other or incident.key == former.key
+    return grouped and not (worse and former.state is State.SNOOZED)
+
+
+def _acked(incident: Incident, event: Succession, now_ms: int) -> Change:
+    former = event.former
+    acked = replace(incident, acked_at_ms=former.acked_at_ms)
+    others = [one for one in in_order(acked.paged) if one.contact != former.owner]
+    acked, told = notice(acked, Reason.ACKED, others, _action(Verb.ACK, former, acked))
+    worse: Effects = ()
+    if acked.severity.worse_than(former.severity):
+        acked, worse = page(acked, acked.owner_targets(), Reason.WORSE)
+    record = _record("ack_kept", former, acked_at_ms=former.acked_at_ms)
+    return acked, (*told, *worse, record, *_ack_timers(acked, event, now_ms))
+
+
+def _ack_timers(incident: Incident, event: Succession, now_ms: int) -> Effects:
+    """Due when they were; sooner where the policy is another one by now."""
+    due = ack_timers(incident, now_ms)
+    return tuple(_as_before(one, event) for one in due)
+
+
+def _as_before(wanted: SetTimer, event: Succession) -> SetTimer:
+    before, new = event.timers.get(wanted.timer.kind), wanted.timer
+    if before is None:
+        return wanted
+    return SetTimer(replace(new, due_at_ms=min(new.due_at_ms, before.due_at_ms)))
+
+
+def _snoozed(incident: Incident, event: Succession, now_ms: int) -> Change:
+    ends_ms = event.timers[TimerKind.SNOOZE_END].due_at_ms
+    record = _record("snooze_kept", event.former, until_ms=ends_ms)
+    return incident, (record, timer(incident, TimerKind.SNOOZE_END, ends_ms))
+
+
+def _closed(incident: Incident, event: Succession, now_ms: int) -> Change:
+    former = event.former
+    closed = replace(
+        incident,
+        resolved_at_ms=former.resolved_at_ms,
+        resolution=former.resolution,
+        closed_by_hand=True,
+    )
+    action = _action(Verb.RESOLVE, former, closed)
+    closed, told = notice(closed, closed_reason(closed), in_order(closed.paged), action)
+    again = timer(closed, TimerKind.RE_RAISE, event.timers[TimerKind.RE_RAISE].due_at_ms)
+    return closed, (again, *told, _record("closing_kept", former, why=former.resolution))
+
+
+def _action(verb: Verb, former: Incident, incident: Incident) -> Action:
+    note = f"as #{former.number}, before the journal could not be read"
+    return Action(verb, incident.number, _who(former), note)
+
+
+def _record(event: str, former: Incident, **data: object) -> Record:
+    return Record(event, _who(former), {"as": former.number, **data})
+
+
+def _who(former: Incident) -> str:
+    closed = former.state is State.RESOLVED
+    return former.resolution.removeprefix("by ") if closed else former.owner
+
+
+Keep = Callable[[Incident, Succession, int], Change]
+_KEPT: Mapping[State, tuple[TimerKind, Keep]] = {
+    State.ACKED: (TimerKind.ACK_TIMEOUT, _acked),
+    State.SNOOZED: (TimerKind.SNOOZE_END, _snoozed),
+    State.RESOLVED: (TimerKind.RE_RAISE, _closed),
+}
