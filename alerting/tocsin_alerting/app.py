@@ -402,7 +402,7 @@ class App:
         page = MetricsPage(self.agent, monotonic, self.scrapes, self.setup.max_requests)
         guarded = guard(self.setup.token, self.hosts)
         intake = write.Intake(self.receiver, self.writes, now_ms, logged=self.archive.logged)
-        base = external_url(self.setup.config)
+        base, unrecorded = external_url(self.setup.config), self.desk.recorder.unrecorded_engine
         return [
             *write.routes(intake, guard(self.setup.token, self.hosts, write.BODIES)),
             *metrics_routes(page, self._unready, links=_LINKS),
@@ -410,7 +410,7 @@ class App:
             *targets.routes(self._targets),
             *rules.routes(lambda: self.groups.all, base, monotonic),
             *incidents.routes(self.desk, guarded, now_ms, base),
-            *engines_api.routes(self._watched_engines, self._forget_engine, guarded),
+            *engines_api.routes(self._watched_engines, self._forget_engine, guarded, unrecorded),
             *channels_api.routes(self.setup.channels, guarded, now_ms, base),
             *status.routes(self._running()),
             *runbooks.routes(lambda: bundled("docs/runbooks")),

@@ -6,9 +6,11 @@ import random
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -197,6 +199,53 @@ async def test_a_journal_that_is_overwritten_while_it_runs_silences_nobody(tmp_p
         await one.paged(1, "TocsinFileSetAside")
         await until(lambda: one.agent.status()["journal"] == "up", 10)
         assert not one.pages(why="resolved")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Another program has the file to itself."""
+    hold = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None);"
+    hold += "[c.execute(s) for s in ('PRAGMA locking_mode = EXCLUSIVE', 'BEGIN EXCLUSIVE')];"
+    hold += "print('locked', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", hold, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"locked\n"
+        yield
+        other.kill()
+
+
+async def test_who_acknowledged_is_not_paged_again_for_a_journal_that_was_locked(
+    tmp_path: Path,
+) -> None:
+    """And who acknowledges while it is locked reads that it may be lost."""
+    async with box(tmp_path) as one:
+        await asyncio.to_thread(one.agent.start)
+        await one.push(9)
+        await one.paged(1)
+        acked = await asyncio.to_thread(one.agent.alertctl, "ack", "1", "--by", "li")
+        assert (acked.returncode, acked.stderr) == (0, "")
+        one.agent.kill()
+        with _locked(one.data / "incidents.db"):
+            await asyncio.to_thread(one.agent.start)
+            await one.push(9)
+            await one.push(9, "another")
+            await one.paged(3)
+            opened = {str(p["groupLabels"]): p["tocsin"]["incident"] for p in one.pages()[1:]}
+            (again,) = (number for labels, number in opened.items() if "another" not in labels)
+            (new,) = set(opened.values()) - {again}
+            said = await asyncio.to_thread(one.agent.alertctl, "ack", str(new), "--by", "wang")
+            assert "ACKED, owned by wang" in said.stdout
+            assert "not on disk yet" in said.stderr
+        await until(lambda: one.agent.status()["journal"] == "up", 40)
+        story = one.agent.get(f"/api/v1/incidents/{again}")
+        assert (story["state"], story["owner"], story["recorded"]) == ("ACKED", "li", True)
+        assert "ack_kept" in {entry["event"] for entry in story["history"]}
+        one.agent.kill()
+        await asyncio.to_thread(one.agent.start)
+        for number, owner in ((again, "li"), (new, "wang")):
+            story = one.agent.get(f"/api/v1/incidents/{number}")
+            assert (story["state"], story["owner"]) == ("ACKED", owner)
 
 
 class Disk(sqlite3.Connection):

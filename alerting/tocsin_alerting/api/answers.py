@@ -1,5 +1,6 @@
 """The envelope of Prometheus's HTTP API, which everything under /api/v1 speaks."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -30,8 +31,18 @@ class ApiError(Exception):
         self.type = type
 
 
-def success(data: Any) -> Response:
-    return json_response({"status": "success", "data": data})
+def success(data: Any, warnings: Sequence[str] = ()) -> Response:
+    said = {"warnings": warnings} if warnings else {}
+    return json_response({"status": "success", "data": data} | said)
+
+
+def not_on_disk(why: str) -> str:
+    """The warning of an answer to what was done and is not durable; `why` may be ""."""
+    trouble = why or "the disk is slow"
+    return (
+        f"done, and it holds now, but it is not on disk yet: {trouble}. It is written as soon as"
+        " that is possible; if the agent is killed before, it is lost and must be done again"
+    )
 
 
 def failure(error: ApiError) -> Response:

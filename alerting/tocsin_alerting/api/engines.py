@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tocsin_alerting.api.answers import ApiError, success
+from tocsin_alerting.api.answers import ApiError, not_on_disk, success
 from tocsin_alerting.api.guard import Guard
 from tocsin_alerting.api.reads import read
 from tocsin_alerting.document import did_you_mean
@@ -29,8 +29,10 @@ def routes(
     engines: Callable[[], Sequence[WatchedEngine]],
     forget: Callable[[str], Awaitable[str]],
     guard: Guard,
+    unrecorded: Callable[[str], str | None] = lambda target: None,
 ) -> list[Route]:
-    """`forget` takes a target that is watched, and returns why it stays, if it does."""
+    """`forget` takes a target that is watched, and returns why it stays, if it does; `unrecorded`
+    says why that is not on the disk, which may be "", and None when it is."""
 
     async def listed(request: Request) -> Response:
         return success({"engines": [asdict(one) for one in engines()]})
@@ -44,7 +46,9 @@ def routes(
             raise ApiError("not_found", f"no engine is watched as {target}{hint}")
         if why_not := await forget(target):
             raise ApiError("conflict", why_not)
-        return success({"target": target})
+        why = unrecorded(target)
+        data = {"target": target, "recorded": why is None}
+        return success(data, () if why is None else [not_on_disk(why)])
 
     return [
         read("/api/v1/engines", listed),

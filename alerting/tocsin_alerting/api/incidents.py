@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tocsin_alerting.api.answers import ApiError, success
+from tocsin_alerting.api.answers import ApiError, not_on_disk, success
 from tocsin_alerting.api.body import body
 from tocsin_alerting.api.encoding import number
 from tocsin_alerting.api.guard import Guard
@@ -62,14 +62,17 @@ def routes(
 
     async def one(request: Request) -> Response:
         story = await _or_not_found(desk, _number(request))
-        return success(told(story, desk.ledger.config, external_url))
+        recorded = {"recorded": not desk.recorder.incident_waits(story.incident.number)}
+        return success(told(story, desk.ledger.config, external_url) | recorded)
 
     async def act(request: Request) -> Response:
         guard(request)
         action = await _action(request)
         try:
             answered = await desk.act(action, now_ms())
-            return success(shown(answered, desk.ledger.config, external_url))
+            waits = desk.recorder.incident_waits(answered.number)
+            data = shown(answered, desk.ledger.config, external_url) | {"recorded": not waits}
+            return success(data, [not_on_disk(desk.recorder.trouble)] if waits else ())
         except NoSuchIncident as error:
             raise ApiError("not_found", str(error)) from None
         except Conflict as error:

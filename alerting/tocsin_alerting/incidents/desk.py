@@ -237,7 +237,7 @@ class Desk:
 
     async def forget_engine(self, target: str, now_ms: int) -> None:
         self.ledger.changes().engines[target] = None
-        await self._save(now_ms)
+        await self._save(now_ms, self._answer_s)
 
     async def due(self, now_ms: int) -> int | None:
         """Run the timers that are due, and say when the next one is (None: never)."""

@@ -61,6 +61,16 @@ class Recorder:
         """The lines of the history that are not known to be on the disk."""
         return [*self._writing.history, *self.backlog.history]
 
+    def incident_waits(self, number: int) -> bool:
+        """Whether the incident as it stands is not known to be on the disk."""
+        return any(number in one.incidents for one in (self._writing, self.backlog))
+
+    def unrecorded_engine(self, target: str) -> str | None:
+        """Why what is to be remembered of an engine, or forgotten, is not on the disk, "" where it
+        is on its way; None when it is there."""
+        waits = any(target in one.engines for one in (self._writing, self.backlog))
+        return self.trouble if waits else None
+
     def _writes_for_s(self) -> float:
         if self._begun_s is None:
             return 0.0
@@ -163,14 +173,14 @@ class Recorder:
                 await asyncio.shield(self._task)
             await self._late_end()
             while self.backlog:
-                batch, self.backlog = self.backlog.split(MOST_ROWS)
+                self._writing, self.backlog = self.backlog.split(MOST_ROWS)
                 try:
-                    await self.journal.commit(batch)
+                    await self.journal.commit(self._writing)
                 except BaseException:  # why: what is not written is kept, also when cancelled
-                    batch.merge(self.backlog)
-                    self.backlog = batch
+                    self._take_back()
                     raise
-                self._recorded(batch)
+                self._recorded(self._writing)
+                self._writing = Batch()
         except JournalError as error:
             self.replaced = isinstance(error, JournalReplaced)
             self.fail(str(error), now_ms, soon=self.replaced)

@@ -55,6 +55,19 @@ async def test_one_is_forgotten_or_it_is_said_why_not(target: str, status: int, 
     assert forgotten == (["h:1/a"] if status == 200 else [])
 
 
+@pytest.mark.parametrize("why", [None, "", "the disk is full"])
+async def test_it_says_when_that_is_not_on_disk(why: str | None) -> None:
+    async def forget(target: str) -> str:
+        return ""
+
+    asked = routes(lambda: [FOUND], forget, guard(lambda: None), lambda target: why)
+    async with api_client(asked, "127.0.0.1") as api:
+        answer = (await api.post("/api/v1/engines/h:1/a/forget", json={})).json()
+    assert answer["data"]["recorded"] is (why is None)
+    said = f"not on disk yet: {why or 'the disk is slow'}"
+    assert said in str(answer.get("warnings")) if why is not None else "warnings" not in answer
+
+
 async def test_nobody_else_forgets_one() -> None:
     forgotten: list[str] = []
     async with _api(forgotten) as api:

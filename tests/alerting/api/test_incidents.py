@@ -1,7 +1,7 @@
 """`/api/v1/incidents`: lists, one with its story, actions; nothing is changed by looking."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,9 @@ from tocsin_alerting.api.guard import guard
 from tocsin_alerting.api.incidents import routes
 from tocsin_alerting.http import httpx
 from tocsin_alerting.incidents.action import Verb
+from tocsin_alerting.incidents.batch import Batch
+from tocsin_alerting.incidents.errors import JournalDown
+from tocsin_alerting.incidents.memory_journal import MemoryJournal
 
 INCIDENTS = "/api/v1/incidents"
 Told = Callable[[], Any]
@@ -93,6 +96,67 @@ async def test_actions() -> None:
         assert (again.status_code, again.json()["errorType"]) == (409, "conflict")
         story = (await api.get(f"{INCIDENTS}/1")).json()["data"]
     assert "a form" in str(story["history"])
+
+
+class _Full(MemoryJournal):
+    """A disk that takes nothing while it is `full`."""
+
+    full = False
+
+    async def commit(self, batch: Batch) -> None:
+        if self.full:
+            raise JournalDown("incidents.db: database or disk is full")
+        await super().commit(batch)
+
+
+async def test_an_answer_that_is_not_on_disk_says_so_until_it_is() -> None:
+    """Also to who asks again, with the same request."""
+    journal = _Full()
+    at = await Floor(config(), journal).open()
+    await at.hear(fires(alert(target="a:1"), at.now))
+    body = {"by": "li", "request_id": "7"}
+    async with client(at) as api:
+        assert (await api.get(f"{INCIDENTS}/1")).json()["data"]["recorded"] is True
+        journal.full = True
+        for _ in range(2):
+            acked = (await api.post(f"{INCIDENTS}/1/ack", json=body)).json()
+            assert (acked["data"]["state"], acked["data"]["recorded"]) == ("ACKED", False)
+            (warning,) = acked["warnings"]
+            assert "not on disk yet: incidents.db: database or disk is full" in warning
+        assert (await api.get(f"{INCIDENTS}/1")).json()["data"]["recorded"] is False
+        journal.full = False
+        await at.advance(MINUTE)
+        while at.desk.recorder.down:
+            await asyncio.sleep(0)
+        again = (await api.post(f"{INCIDENTS}/1/ack", json=body)).json()
+    assert again["data"]["recorded"] is True
+    assert "warnings" not in again
+
+
+async def test_an_answer_on_its_way_to_a_disk_that_was_full_is_not_on_it() -> None:
+    journal = _Full()
+    at = await Floor(config(), journal).open()
+    await at.hear(fires(alert(target="a:1"), at.now))
+    journal.full = True
+    await at.act(Verb.ACK)
+    seen: list[bool] = []
+
+    async def commit(batch: Batch) -> None:
+        seen.append(at.desk.recorder.incident_waits(1))
+
+    at.desk.recorder.journal = _Watched(commit)
+    await at.desk.recorder.flush(at.now)
+    assert seen == [True]
+    assert not at.desk.recorder.incident_waits(1)
+
+
+class _Watched(MemoryJournal):
+    def __init__(self, commit: Callable[[Batch], Awaitable[None]]) -> None:
+        super().__init__()
+        self._watched = commit
+
+    async def commit(self, batch: Batch) -> None:
+        await self._watched(batch)
 
 
 async def test_a_request_that_is_repeated_is_done_once() -> None:
