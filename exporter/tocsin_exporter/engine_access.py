@@ -8,11 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tocsin_exporter.files import MOST_SECRET_BYTES, check_file, file_bytes
-from tocsin_exporter.http import BadAnswer, TooLarge, httpx, looking_up, read_text
+from tocsin_exporter.http import (
+    BadAnswer,
+    BrokenOff,
+    TooLarge,
+    httpx,
+    looking_up,
+    read_text,
+    what_we_lack,
+)
 from tocsin_exporter.lookup import engine_lookup
 from tocsin_exporter.socket_owner import owners
 from tocsin_exporter.tasks import in_thread
@@ -26,6 +34,8 @@ _KEY_REFUSED = (401, 403)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _LOOPBACK_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_LONGEST_REASON = 200  # some quote the answer
+_BROKEN = (httpx.ReadError, httpx.WriteError, httpx.CloseError, httpx.RemoteProtocolError)
 _LOOKING = ThreadPoolExecutor(1, "port owners")  # the loop's own threads may be busy for seconds
 
 Params = tuple[tuple[str, str], ...]
@@ -240,8 +250,9 @@ class EngineClient:
     async def get(
         self, path: str, params: Params = (), most_bytes: int = MOST_OTHER_BYTES, cut: bool = False
     ) -> Reply:
-        """Raises httpx's errors and OSError without an answer, and BadAnswer for one of 2xx without
-        end or that cannot be unpacked; with `cut` the beginning of it is enough."""
+        """Raises httpx's errors and OSError without an answer, BrokenOff for one that is not whole,
+        also where nothing came on a connection, and BadAnswer for one of 2xx without end or that
+        cannot be unpacked; with `cut` the beginning of it is enough."""
         await self._check_owner()
         url = httpx.URL(self._access.url + path)
         query = (*self._access.query, *params)
@@ -276,10 +287,13 @@ class EngineClient:
             headers=self._headers,
             extensions={"sni_hostname": sni} if sni else None,
         )
-        async with stream as response:
-            if response.status_code in _MOVED:
-                return Reply(response.status_code), response.headers.get("location", "")
-            text = await _text(response, most_bytes, cut) if most_bytes else ""
+        try:
+            async with stream as response:
+                if response.status_code in _MOVED:
+                    return Reply(response.status_code), response.headers.get("location", "")
+                text = await _text(response, most_bytes, cut) if most_bytes else ""
+        except _BROKEN as error:
+            _raise_broken_off(error)
         media = response.headers.get("content-type", "")
         framed = bool({"content-length", "transfer-encoding"} & response.headers.keys())
         return Reply(response.status_code, text, media, framed), ""
@@ -289,7 +303,7 @@ async def _text(response: httpx.Response, most_bytes: int, cut: bool) -> str:
     """Raises BadAnswer with what has come; a refusal says enough by its status."""
     texts: list[str] = []
     try:
-        return await read_text(response, most_bytes, cut, texts)
+        return await _whole_text(response, most_bytes, cut, texts)
     except BadAnswer as error:
         if not response.is_success:
             return ""
@@ -297,6 +311,23 @@ async def _text(response: httpx.Response, most_bytes: int, cut: bool) -> str:
             texts.append(await read_text(response, _BEGINNING_BYTES, True))
         error.beginning = "".join(texts)
         raise
+
+
+async def _whole_text(
+    response: httpx.Response, most_bytes: int, cut: bool, texts: list[str]
+) -> str:
+    try:
+        return await read_text(response, most_bytes, cut, texts)
+    except _BROKEN as error:
+        _raise_broken_off(error)
+
+
+def _raise_broken_off(error: httpx.TransportError) -> NoReturn:
+    """As it is where it is we who lacked something: that tells nothing of the answer."""
+    if what_we_lack(error):
+        raise error
+    reason = str(error)[:_LONGEST_REASON] or type(error).__name__
+    raise BrokenOff(f"its answer breaks off: {reason}") from error
 
 
 def _basic(username: str, password: str) -> str:

@@ -22,6 +22,7 @@ from tocsin_exporter.lookup import LACKS, Lookup
 __all__ = [
     "CUT_OFF",
     "BadAnswer",
+    "BrokenOff",
     "TooLarge",
     "has_proxy",
     "httpx",
@@ -53,6 +54,10 @@ class BadAnswer(Exception):
 
 class TooLarge(BadAnswer):
     """A body longer than we take, packed or unpacked."""
+
+
+class BrokenOff(BadAnswer):
+    """The connection ended, or nothing of HTTP came any more, before the answer was whole."""
 
 
 def what_we_lack(error: BaseException) -> str:

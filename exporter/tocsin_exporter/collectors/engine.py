@@ -15,7 +15,7 @@ from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.collectors.engine_text import Lines
 from tocsin_exporter.collectors.engine_translation import Translator
 from tocsin_exporter.engine_access import EngineAccess, EngineClient, Reply
-from tocsin_exporter.http import CUT_OFF, BadAnswer, httpx, what_we_lack
+from tocsin_exporter.http import CUT_OFF, BadAnswer, BrokenOff, httpx, what_we_lack
 from tocsin_exporter.slices import Work, in_slices
 from tocsin_exporter.snapshot import Labels, Sample, labels
 from tocsin_exporter.tasks import task_group
@@ -82,6 +82,8 @@ class Engine:
                 why = f"it takes more than {self._deadline:g} s to read"
                 raise self._without(EnginePage(200, why=why)) from None
             raise self._gone(f"no answer within {self._deadline:g} s") from None
+        except BrokenOff as error:
+            raise self._gone(str(error)) from error
         except (httpx.HTTPError, httpx.InvalidURL, OSError, RuntimeError, MemoryError) as error:
             if lack := what_we_lack(error):
                 raise Unread(f"engine {self.target} cannot be asked: {lack}") from error
@@ -187,8 +189,7 @@ class Engine:
         """Raises Partial when it is an engine all the same, and CollectorError when it is none."""
         cut = page.why == CUT_OFF and page.may_be_metrics  # perhaps before what shows whose it is
         if page.kind or (cut and self._known):
-            if _health_path(page.kind or self._type):
-                await self._health()
+            await self._is_there(page)
             raise self._without(page)
         models = await self._aside("/v1/models")
         if not await self._answers(models, page):
@@ -224,6 +225,24 @@ class Engine:
             return True
         health = await self._health()
         return answers_models or (answers.is_well(health) and not self._replaced(page, health))
+
+    async def _is_there(self, page: EnginePage) -> None:
+        """Raises when it answers nothing more: who dies in its answer cuts its page off, too. An
+        engine that is slow has all the time that there is, unless `page` shows that it is one."""
+        health = _health_path(page.kind or self._type)
+        try:
+            async with asyncio.timeout(self._deadline * _SHARE_OF_ASIDE if page.kind else None):
+                reply = await self._client.get(health or "/v1/models", cut=True)
+        except BrokenOff:
+            raise
+        except BadAnswer:
+            return
+        except TimeoutError:
+            if page.kind:
+                return
+            raise
+        if health and reply.status >= 500:
+            raise self._down(f"{health} answers {reply.status}")
 
     async def _health(self) -> Reply:
         """Raises CollectorError when it says that the engine is not well."""

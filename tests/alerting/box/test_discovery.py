@@ -99,6 +99,20 @@ async def test_what_does_not_answer_costs_its_timeout_and_hides_nobody() -> None
     assert [engine.url for engine in found] == [f"http://127.0.0.1:{port}"]
 
 
+async def test_an_engine_whose_metrics_break_off_is_found_by_its_models() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = (await reader.readuntil(b"\r\n\r\n")).split()[1]
+        body = json.dumps({"object": "list", "data": [{"id": "m", "owned_by": "vllm"}]})
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n"
+        if path == b"/v1/models":
+            writer.write((head + body).encode())
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        (found,) = await engines([server.sockets[0].getsockname()[1]])
+    assert (found.kind, found.model) == ("vLLM", "m")
+
+
 async def test_a_fault_with_one_port_hides_nobody(caplog: pytest.LogCaptureFixture) -> None:
     """It ended the look at all of them, and the start of the agent with it."""
     broken = EngineAccess.of("https://127.0.0.1:1")

@@ -5,6 +5,8 @@ import errno
 import gzip
 import json
 import os
+import socket
+import struct
 import threading
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -177,7 +179,8 @@ async def test_a_proxy_that_fails_for_a_moment_is_down_for_that_moment() -> None
 
 
 def engine_with(odd: dict[str, bytes], answers: Pages) -> Handler:
-    """`odd` maps a path to the raw bytes of its answer; with `...` at their end they go on."""
+    """`odd` maps a path to the raw bytes of its answer; with `...` at their end they go on, after
+    RESET the connection is reset."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while request := await reader.readline():
@@ -190,8 +193,14 @@ def engine_with(odd: dict[str, bytes], answers: Pages) -> Handler:
                 writer.write((head + body).encode())
                 await writer.drain()
                 continue
-            sent, endless, _ = odd[path].partition(b"...")
+            sent, reset, _ = odd[path].partition(RESET)
+            sent, endless, _ = sent.partition(b"...")
             writer.write(sent)
+            if reset:
+                await asyncio.sleep(0.05)  # what was sent is read before
+                lingering = writer.get_extra_info("socket")
+                lingering.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                writer.transport.abort()
             while endless:
                 writer.write(b"x" * 65536)
                 await writer.drain()
@@ -200,6 +209,7 @@ def engine_with(odd: dict[str, bytes], answers: Pages) -> Handler:
     return handle
 
 
+RESET = b"reset"
 ENDLESS = b"HTTP/1.1 200 OK\r\n\r\n..."
 BOMB = gzip.compress(gzip.compress(b"x" * 1000))
 NESTED = (
@@ -293,6 +303,113 @@ async def test_an_engines_own_page_counts_more_than_what_another_path_answers(ot
     async with served(engine_with({"/metrics": packed(VLLM, 900)}, answers)) as url:
         async with engine(url) as collector:
             assert state(await said(collector)) == "unknown"
+
+
+ANNOUNCED = b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+BROKEN_OFF = {
+    "hung up": b"",
+    "reset": RESET,
+    "reset after its head": ANNOUNCED + RESET,
+    "reset in other metrics": ANNOUNCED + OTHER.encode() + RESET,
+    "shorter than announced": ANNOUNCED + OTHER.encode(),
+    "a chunk that is cut": CHUNKED + b"ff\r\n" + OTHER.encode(),
+    "no HTTP": b"SSH-2.0-OpenSSH_9\r\n",
+}
+HEALTHY: Pages = {**LISTED, "/health": (200, "")}
+
+
+async def after(odd: dict[str, bytes], answers: Pages, how: str) -> str:
+    """The state by such answers where vLLM was before in this run, is expected, or neither."""
+    now, well = dict[str, bytes](), dict(answers) | {"/metrics": (200, VLLM), "/health": (200, "")}
+    async with served(engine_with(now, well)) as url:
+        access = replace(EngineAccess.of(url), expected=how == "expected")
+        collector = Engine(access, lambda: 0.0)
+        if how == "was here":
+            assert state(await said(collector)) == "up"
+        well.clear()
+        well |= answers
+        now |= odd
+        samples = await said(collector)
+        await collector.aclose()
+    return state(samples)
+
+
+@pytest.mark.parametrize("broken", BROKEN_OFF.values(), ids=BROKEN_OFF)
+async def test_a_page_that_breaks_off_is_no_end_of_an_engine_that_shows_itself(
+    broken: bytes,
+) -> None:
+    odd = {"/metrics": broken}
+    for how in ("was here", "expected", "configured"):
+        assert await after(odd, HEALTHY, how) == "unknown"
+        assert await after(odd, {**LISTED, "/health": (503, "")}, how) == "down"
+        assert await after(odd, {}, how) == "down"
+    assert await after(odd, WELL, "configured") == "unknown"
+    for how in ("was here", "expected"):
+        assert await after(odd, WELL, how) == "down"  # every web application has such a page
+
+
+@pytest.mark.parametrize("broken", BROKEN_OFF.values(), ids=BROKEN_OFF)
+async def test_where_all_answers_break_off_there_is_no_engine(broken: bytes) -> None:
+    """As behind a proxy of ports that takes connections for an engine which is gone."""
+    odd = dict.fromkeys(("/metrics", "/prometheus/metrics", "/health", "/v1/models"), broken)
+    for how in ("was here", "expected", "configured"):
+        assert await after(odd, {}, how) == "down"
+
+
+@pytest.mark.parametrize("end", [b"", RESET])
+async def test_an_engines_own_page_that_breaks_off_is_its_own_unless_it_ends_with_it(
+    end: bytes,
+) -> None:
+    odd = {"/metrics": ANNOUNCED + VLLM[:200].encode() + end}
+    for how in ("was here", "expected", "configured"):
+        assert await after(odd, {"/health": (200, "")}, how) == "unknown"
+        assert await after({**odd, "/health": b""}, LISTED, how) == "down"
+
+
+@pytest.mark.parametrize(("page", "expected"), [(VLLM[:200], "unknown"), (OTHER[:12], "down")])
+async def test_health_that_hangs_is_the_end_of_nobody_whose_page_shows_an_engine(
+    page: str, expected: str
+) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (await reader.readline()).split()[1] == b"/health":
+            await asyncio.Event().wait()
+        writer.write(packed(page)[:-9])
+
+    async with served(handle) as url:
+        collector = Engine(replace(EngineAccess.of(url), expected=True), lambda: 0.0, 1.0)
+        assert state(await said(collector)) == expected
+        await collector.aclose()
+
+
+async def test_what_we_lack_while_a_page_comes_is_no_end_of_its_answer() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadError("no room") from OSError(errno.ENOBUFS, "no buffer space")
+
+    access = EngineAccess.of("http://127.0.0.1:9")
+    collector = Engine(access, lambda: 0.0, transport=httpx.MockTransport(answer))
+    with pytest.raises(Unread, match="cannot be asked: No buffer space"):
+        await collector.collect()
+    await collector.aclose()
+
+
+async def test_a_cut_page_that_shows_nobody_is_an_engines_only_while_somebody_answers() -> None:
+    cut = {"/metrics": packed(f"{OTHER}{VLLM}", 25)}
+    assert await after(cut, {}, "expected") == "unknown"
+    for end in (b"", RESET):
+        assert await after({**cut, "/health": end}, LISTED, "expected") == "down"
+        assert await after({**cut, "/health": end}, LISTED, "was here") == "down"
+
+
+async def test_an_engine_without_a_health_page_answers_something_else_while_it_lives() -> None:
+    async with served(engine_with(odd := {}, {"/metrics": (200, SGLANG)})) as url:
+        async with engine(url) as collector:
+            states = [state(await said(collector))]
+            odd["/metrics"] = packed(SGLANG, 12)
+            states.append(state(await said(collector)))
+            odd["/v1/models"] = b""
+            states.append(state(await said(collector)))
+    assert states == ["up", "unknown", "down"]
 
 
 REFUSED_LIST: Pages = {"/metrics": (401, ""), "/v1/models": (401, REFUSED)}
