@@ -167,7 +167,8 @@ class DiskArchive:
     def record(self, entry: Entry) -> None:
         if self._store is None:
             return
-        if self._queue.add(entry) and isinstance(entry, Shift):
+        self._queue.add(entry)
+        if isinstance(entry, Shift):  # also one that fell out: memory has moved
             self._now_ms += entry.delta_ms
             self._sealed_until_ms = 0  # the hours are others now
 
@@ -297,8 +298,8 @@ class DiskArchive:
         store.restored()
 
     def _replay(self, path: Path, store: Store) -> Extent:
-        """As much as is whole; what was torn off by a kill is said, what is damaged set aside.
-        What cannot be read is left."""
+        """As much as is whole; what was torn off by a kill is said, what is none of ours set aside.
+        A log that is damaged keeps its name until a new one has what was read of it."""
         replay = None
         try:
             if not path.is_file():
@@ -309,12 +310,12 @@ class DiskArchive:
                 reader, replay = LogReader(file), Replay(store, self._shelf.renaming)
                 for record in reader.records():
                     replay.apply(record)
-        except (BrokenLog, KeyError) as error:
+        except (BrokenLog, KeyError, OSError, MemoryError) as error:
             self._broken += 1
-            self._shelf.put_aside(path, error, "what came before is served")
-        except (OSError, MemoryError) as error:
-            self._broken += 1
-            log.error("%s: it cannot be read: %r; what came before is served", path, error)
+            if replay is None and isinstance(error, BrokenLog):
+                self._shelf.put_aside(path, error, "what came before is served")
+            else:
+                log.error("%s: it cannot be read: %r; what came before is served", path, error)
         else:
             if reader.whole < reader.size:
                 torn = reader.size - reader.whole
@@ -418,9 +419,8 @@ class DiskArchive:
         self._take_up(file, writer)
         self._obsolete.append((path, os.fstat(file.fileno())))
         sync_directory(self._directory)
-        while len(self._obsolete) > 1:
-            remove(*self._obsolete[0])
-            del self._obsolete[0]
+        *others, own = self._obsolete
+        self._obsolete = [*(one for one in others if not remove(*one)), own]
 
     def _drain_to_checkpoint(self) -> None:
         """What was handed over before the stock was taken is in it. It goes to the old log too: who

@@ -8,8 +8,6 @@ from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
 
-from tocsin_exporter.clock import Stamps
-
 log = logging.getLogger(__name__)
 
 ASIDE, UNFINISHED = ".broken", ".tmp"
@@ -37,11 +35,10 @@ def rename_new(unfinished: Path, path: Path) -> None:
     unfinished.rename(path)
 
 
-def put_aside(path: Path, error: Exception, rest: str, set_aside: Stamps) -> bool:
-    """A damaged file goes out of the way, and is said. Whether it did: one that cannot be moved
-    stays."""
-    set_aside.add()
-    aside, now_s = aside_of(path), set_aside.wall()
+def put_aside(path: Path, error: Exception, rest: str, now_s: float) -> bool:
+    """A damaged file goes out of the way at `now_s` in Unix seconds, and is said. Whether it did:
+    one that cannot be moved stays."""
+    aside = aside_of(path)
     try:
         path.rename(aside)
     except OSError as refused:
@@ -69,10 +66,16 @@ def same_file(path: Path, was: os.stat_result) -> bool:
         return False
 
 
-def remove(path: Path, was: os.stat_result) -> None:
-    """The file that was there, not another in its place. Raises OSError."""
-    if same_file(path, was):
-        path.unlink(missing_ok=True)
+def remove(path: Path, was: os.stat_result) -> bool:
+    """The file that was there, not another in its place. Whether it is gone: one that stays is
+    said, and is no reason to write nothing."""
+    try:
+        if same_file(path, was):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        log.error("%s: it cannot be removed: %s", path, error.strerror)
+        return False
+    return True
 
 
 def sync_directory(directory: Path) -> None:

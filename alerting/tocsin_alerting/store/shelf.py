@@ -132,6 +132,7 @@ class Shelf:
         self._series: dict[tuple[Source | None, bytes], Ints] = {}
         self._number = 0
         self._said: set[Path] = set()
+        self._damaged: set[Path] = set()
         self._lock = threading.Lock()
 
     @property
@@ -165,8 +166,12 @@ class Shelf:
                 self.put_aside(path, error, "the rest is served")
 
     def put_aside(self, path: Path, error: Exception, rest: str) -> bool:
-        """As files.put_aside; when it was done is told."""
-        return put_aside(path, error, rest, self.set_aside)
+        """As files.put_aside; when it was done is told. A file that cannot be moved is tried again
+        with every new log, and is told of once: what pages for it ends by itself."""
+        if path not in self._damaged:
+            self._damaged.add(path)
+            self.set_aside.add()
+        return put_aside(path, error, rest, self.set_aside.wall())
 
     def add(self, stock: Stock, meanwhile: Callable[[], None] = lambda: None) -> bool:
         """A new segment of what is closed; False when there was nothing. Raises OSError.
@@ -190,7 +195,7 @@ class Shelf:
         try:
             sync_directory(self._directory)
             found = sections(path)
-        except OSError:  # it is written again, under another number
+        except BaseException:  # why: whatever it is, it is written again, under another number
             path.unlink(missing_ok=True)
             raise
         self._number = int(path.stem)
@@ -198,10 +203,14 @@ class Shelf:
         return True
 
     def prune(self, now_ms: int) -> None:
-        """Deletes what is too old or too much; raises OSError."""
+        """Deletes what is too old or too much. What the disk does not let go is said, and is looked
+        at again at the next start."""
         while self._segments and self._is_over(now_ms):
             first = self._segments[0]
-            first.path.unlink(missing_ok=True)
+            try:
+                first.path.unlink(missing_ok=True)
+            except OSError as error:  # it is no reason to write nothing
+                log.error("%s: it cannot be removed: %s", first.path, error.strerror)
             with self._lock:
                 del self._segments[0]
                 for one in first.sections:

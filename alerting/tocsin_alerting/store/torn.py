@@ -17,7 +17,7 @@ from tocsin_alerting.store.cell import Ints
 _CHUNK = 1 << 20
 _HEAD = 9  # of a record: u32 length, u32 CRC-32, u8 kind
 _ZEROS = bytes(_CHUNK + _HEAD)
-_MOST_COMPARED = 1 << 28  # bytes: what looks like a record again and again is none that was torn
+_MOST_COMPARED = 1 << 31  # bytes: what looks like a record again and again is none that was torn
 
 
 def is_torn(file: BinaryIO, start: int, length: int, kinds: bytes) -> bool:

@@ -20,6 +20,7 @@ from tocsin_alerting.store.entry_queue import MOST_ENTRIES
 from tocsin_alerting.store.files import ASIDE
 from tocsin_alerting.store.log import FRAME, HEAD
 from tocsin_alerting.store.matchers import Matcher, MatchOp
+from tocsin_alerting.store.segment import sections
 from tocsin_alerting.store.store import HOUR_MS
 from tocsin_exporter.snapshot import Family, Labels, Layout, Series, Snapshot, Source, labels
 
@@ -272,6 +273,26 @@ def test_an_hour_that_could_not_be_synced_is_sealed_once(tmp_path: Path) -> None
     again.archive.let_go()
 
 
+def test_an_hour_that_could_not_be_looked_at_is_sealed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 0, 2)
+    before = kept.segments
+
+    def lacking(path: Path) -> object:
+        if path.suffix == ".seg":
+            raise MemoryError
+        return sections(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tocsin_alerting.store.shelf.sections", lacking)
+        with pytest.raises(MemoryError):
+            kept.archive.seal(START_MS + 2 * HOUR_MS)
+    assert kept.segments == before
+    kept.archive.let_go()
+
+
 @pytest.mark.parametrize("place", [6, -2000])
 def test_a_damaged_log_that_cannot_be_moved_is_not_deleted(tmp_path: Path, place: int) -> None:
     _, whole = _written(tmp_path, 1)
@@ -375,6 +396,78 @@ def test_a_directory_that_is_not_ours_is_asked_for_no_more_often_after_an_overru
     again = kept.again()
     assert len(times_of(again)) == MOST_ENTRIES + 10
     again.archive.let_go()
+
+
+def _unremovable(name: str, event: str, path: str) -> OSError | None:
+    if event == "os.remove" and path.endswith(name):
+        return PermissionError(errno.EPERM, os.strerror(errno.EPERM), path)
+    return None
+
+
+def test_an_old_log_that_cannot_be_removed_ends_no_new_one(tmp_path: Path) -> None:
+    """Each half minute another one was begun, for ever, and let go at once."""
+    before, _ = _written(tmp_path, 1)
+    (old,) = tmp_path.glob("*.log")
+
+    def work() -> None:
+        kept = Kept(tmp_path)
+        assert kept.archive.up
+        hours(kept, 1, 4)
+        assert kept.archive.up and len(list(tmp_path.glob("*.log"))) == 2
+
+    assert in_child(work, partial(_unremovable, old.name))
+    again = Kept(tmp_path)
+    assert times_of(again) == list(range(0, 4 * HOUR_MS, STEP_MS))
+    assert len(list(tmp_path.glob("*.log"))) == 1 and not contents(tmp_path, f"*{ASIDE}")
+    again.archive.let_go()
+
+
+def test_a_segment_that_cannot_be_removed_ends_no_log(tmp_path: Path) -> None:
+    def work() -> None:
+        kept = Kept(tmp_path, retention_ms=2 * HOUR_MS)
+        hours(kept, 0, 6)
+        assert kept.archive.up and kept.archive.condition.failures == 0
+
+    assert in_child(work, partial(_unremovable, "0000000001.seg"))
+    names = [one.name for one in sorted(tmp_path.glob("*.seg"))]
+    assert "0000000001.seg" in names and "0000000002.seg" not in names
+
+
+def test_what_was_read_of_a_damaged_log_stays_readable_until_a_new_log_has_it(
+    tmp_path: Path,
+) -> None:
+    _, log = _written(tmp_path, 1)
+    (path,) = tmp_path.glob("*.log")
+    data = bytearray(log)
+    data[_records(log)[120][0] + 12] ^= 1
+    path.write_bytes(data)
+
+    def full(event: str, name: str) -> OSError | None:
+        lacking = event == "open" and name.endswith(".tmp")
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name) if lacking else None
+
+    def work() -> None:
+        kept = Kept(tmp_path)
+        assert len(times_of(kept)) > 50 and not kept.archive.up
+
+    for _ in range(2):
+        assert in_child(work, full)
+    again = Kept(tmp_path)
+    assert len(times_of(again)) > 50
+    assert bytes(data) in contents(tmp_path, f"*{ASIDE}")
+    again.archive.let_go()
+
+
+def test_a_clock_that_was_set_back_while_the_queue_overran_seals_its_hours(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    hours(kept, 30, 32)
+    for number in range(MOST_ENTRIES + 1):
+        append(kept, START_MS + 32 * HOUR_MS + number)
+    kept.store.shift(-24 * HOUR_MS, START_MS + 8 * HOUR_MS + MOST_ENTRIES)
+    before = len(kept.segments)
+    hours(kept, 9, 12)
+    assert len(kept.segments) >= before + 3
+    kept.archive.let_go()
 
 
 class Unclosed(FileIO):

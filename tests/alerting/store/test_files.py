@@ -14,7 +14,7 @@ from tocsin_alerting.store.files import (
     rename_new,
     same_file,
 )
-from tocsin_exporter.clock import Stamps
+from tocsin_alerting.store.shelf import Shelf
 
 
 def test_files_are_in_the_order_of_their_numbers_and_others_are_none_of_ours(
@@ -55,13 +55,22 @@ def test_no_file_is_put_in_the_place_of_another(tmp_path: Path) -> None:
 def test_whether_a_file_was_set_aside_is_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path, stamps = tmp_path / "1.log", Stamps(lambda: 1e9)
+    path = tmp_path / "1.log"
     path.write_text("damaged")
-    assert put_aside(path, ValueError("why"), "the rest", stamps)
+    assert put_aside(path, ValueError("why"), "the rest", 1e9)
     aside = tmp_path / f"1.log{ASIDE}"
     assert aside.read_text() == "damaged" and aside.stat().st_mtime == 1e9
-    assert not put_aside(path, ValueError("why"), "the rest", stamps)
-    assert "it cannot be set aside" in caplog.text and stamps.newest() == 1e9
+    assert not put_aside(path, ValueError("why"), "the rest", 1e9)
+    assert "it cannot be set aside" in caplog.text
+
+
+def test_a_file_that_cannot_be_set_aside_is_told_of_once(tmp_path: Path) -> None:
+    """It is tried again with every new log: an incident about it would never end."""
+    shelf, now_s = Shelf(tmp_path, 1, 1), iter([1e9, 1e9, 1e9 + 3600, 1e9 + 7200])
+    shelf.open(lambda: next(now_s))
+    for _ in range(2):
+        assert not shelf.put_aside(tmp_path / "gone.log", ValueError("why"), "the rest")
+    assert shelf.set_aside.newest() == 1e9
 
 
 def test_only_the_file_that_was_there_is_removed(tmp_path: Path) -> None:
@@ -71,8 +80,10 @@ def test_only_the_file_that_was_there_is_removed(tmp_path: Path) -> None:
     other.write_text("theirs")
     os.replace(other, path)
     assert not same_file(path, was)
-    remove(path, was)
+    assert remove(path, was)
     assert path.read_text() == "theirs"
-    remove(path, path.stat())
+    assert remove(path, path.stat())
     assert not path.exists() and not same_file(path, was)
-    remove(path, was)
+    assert remove(path, was)
+    path.mkdir()
+    assert not remove(path, path.stat())  # as what the disk does not let go

@@ -1,6 +1,7 @@
 """What follows the last whole record of a log: torn off, or damaged with more behind it."""
 
 import os
+import random
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -57,10 +58,16 @@ def test_a_record_is_found_wherever_it_begins(before: int) -> None:
         assert not said(data + framed(b"Cells of a record"))
 
 
+def test_a_large_record_of_random_numbers_that_a_kill_tore_is_torn() -> None:
+    """Among 8 MB of them a few hundred bytes look like the beginning of a record."""
+    payload = b"C" + random.Random(1).randbytes(8_000_000)
+    assert said(framed(payload)[:-1000])
+
+
 def test_what_looks_like_a_record_again_and_again_is_looked_at_for_so_long_only() -> None:
     """A file that somebody made so that each byte begins a record of all that follows."""
     one = FRAME.pack(1 << 20, 7) + b"C"
-    assert not said(FRAME.pack(2**32 - 1, 1) + one * 1000 + bytes(1 << 20) + b"C" * (1 << 20))
+    assert not said(FRAME.pack(2**32 - 1, 1) + one * 2500 + bytes(1 << 20) + b"C" * (1 << 20))
 
 
 def test_a_damaged_record_before_one_that_a_kill_tore_is_damaged() -> None:
