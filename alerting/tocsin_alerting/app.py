@@ -24,7 +24,7 @@ from tocsin_alerting.banner import Facts, banner
 from tocsin_alerting.box import plan as plans
 from tocsin_alerting.box import worker as workers
 from tocsin_alerting.box.discovery import USUAL_PORTS, as_read, is_up
-from tocsin_alerting.box.engines import WORKER_GRACE_SECONDS, Engines, Hooks, NotForgotten
+from tocsin_alerting.box.engines import WORKER_GRACE_SECONDS, Engines, Hooks
 from tocsin_alerting.box.rhythms import rhythms
 from tocsin_alerting.box.systemd import Systemd
 from tocsin_alerting.bundled import bundled
@@ -75,7 +75,7 @@ from tocsin_exporter.scrape import Scraper
 from tocsin_exporter.server import UNREAD, MetricsPage, Scrapes
 from tocsin_exporter.server import routes as metrics_routes
 from tocsin_exporter.snapshot import MachineName, Sample, Snapshot, Source, values_of
-from tocsin_exporter.threads import Threads
+from tocsin_exporter.threads import Threads, result_of
 from tocsin_exporter.watches import (
     ENGINE_AREA,
     OWN_AREA,
@@ -90,6 +90,7 @@ DEMO = (
     "a demo with a small model, starting at {}; it ends when an engine is here, on a usual port or "
     "named with --engine.url http://HOST:PORT"
 )
+_LOGGED_SECONDS = 2.0  # for a disk to take what it was given
 _LINKS = {"Alerts": "/api/v1/alerts", "Incidents": "/api/v1/incidents", "Rules": "/api/v1/rules"}
 
 
@@ -259,6 +260,7 @@ class App:
         return own.set_aside_samples(times, STAGES)
 
     def _watch_engine(self, access: EngineAccess) -> None:
+        self.desk.ledger.watch_engine(access.target)
         if ENGINE_AREA in self.rhythms:
             watch = engine_watch(self.site, access, self.rhythms[ENGINE_AREA])
             if watch.original is not None:
@@ -289,7 +291,7 @@ class App:
             unwatch=self._unwatch_engine,
             answers=lambda target: bool(is_up(self._engine_read(target))),
             remember=lambda row: self.desk.remember_engine(row, now_ms()),
-            forget=lambda target: self.desk.forget_engine(target, now_ms()),
+            forget=self._forget_engine,
             now_ms=now_ms,
             answered=self._answered,
         )
@@ -308,20 +310,18 @@ class App:
             for one, up in known
         ]
 
-    async def _forget_engine(self, target: str) -> str:
-        assert self.engines is not None
-        try:
-            await self.engines.forget(target)
-        except NotForgotten as error:
-            return str(error)
-        return ""
+    async def _forget_engine(self, target: str) -> None:
+        """With the end of its series on the disk too, if that answers: else they would go on."""
+        await self.desk.forget_engine(target, self.clock.now_ms())
+        logged = asyncio.create_task(result_of(self.archive.logged()))
+        await asyncio.wait([logged], timeout=_LOGGED_SECONDS)
 
     async def _plan(self) -> plans.Plan:
         config = self.setup.config
         named = [engine.access for engine in config.engines]
         own_one = config.worker
         usual = self.setup.engine_ports
-        troubled = troubled_targets(self.desk.saved_instances)
+        troubled = troubled_targets(self.desk.saved_instances, self.desk.saved_forgotten)
         where = (own_one.enabled, own_one.host, own_one.port, usual)
         owners = self.setup.engine_owners
         return await plans.make(named, *where, troubled, self.desk.saved_engines, owners)
@@ -402,6 +402,7 @@ class App:
         page = MetricsPage(self.agent, monotonic, self.scrapes, self.setup.max_requests)
         guarded = guard(self.setup.token, self.hosts)
         intake = write.Intake(self.receiver, self.writes, now_ms, logged=self.archive.logged)
+        assert self.engines is not None
         base, unrecorded = external_url(self.setup.config), self.desk.recorder.unrecorded_engine
         return [
             *write.routes(intake, guard(self.setup.token, self.hosts, write.BODIES)),
@@ -410,7 +411,7 @@ class App:
             *targets.routes(self._targets),
             *rules.routes(lambda: self.groups.all, base, monotonic),
             *incidents.routes(self.desk, guarded, now_ms, base),
-            *engines_api.routes(self._watched_engines, self._forget_engine, guarded, unrecorded),
+            *engines_api.routes(self._watched_engines, self.engines.forget, guarded, unrecorded),
             *channels_api.routes(self.setup.channels, guarded, now_ms, base),
             *status.routes(self._running()),
             *runbooks.routes(lambda: bundled("docs/runbooks")),

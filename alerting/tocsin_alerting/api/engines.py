@@ -11,6 +11,9 @@ from tocsin_alerting.api.answers import ApiError, not_on_disk, success
 from tocsin_alerting.api.guard import Guard
 from tocsin_alerting.api.reads import read
 from tocsin_alerting.document import did_you_mean
+from tocsin_exporter.engine_access import EngineAccess, place
+
+_MOST_NAMED = 10  # engines in an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +42,7 @@ def routes(
 
     async def forgotten(request: Request) -> Response:
         guard(request)
-        target = request.path_params["target"]
-        known = [one.target for one in engines()]
-        if target not in known:
-            hint = did_you_mean(target, known)
-            raise ApiError("not_found", f"no engine is watched as {target}{hint}")
+        target = _watched(request.path_params["target"], [one.target for one in engines()])
         if why_not := await forget(target):
             raise ApiError("conflict", why_not)
         why = unrecorded(target)
@@ -54,3 +53,26 @@ def routes(
         read("/api/v1/engines", listed),
         Route("/api/v1/engines/{target:path}/forget", forgotten, methods=["POST"]),
     ]
+
+
+def _watched(named: str, known: Sequence[str]) -> str:
+    """The target of `known` that is meant: by its name, its URL, or another name of its host."""
+    if named in known:
+        return named
+    target = _target(named)
+    same = [one for one in known if place(one) == place(target)]
+    if same:
+        return same[0]
+    hint = did_you_mean(target, known) or "."
+    watched = ", ".join(known[:_MOST_NAMED]) or "none"
+    more = f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED else ""
+    what = f"no engine is watched as {target}{hint} Watched: {watched}{more}"
+    raise ApiError("not_found", what)
+
+
+def _target(named: str) -> str:
+    """host:port and path of a URL, with or without its scheme; no user and no password."""
+    try:
+        return EngineAccess.of(named if "://" in named else f"http://{named}").target
+    except ValueError:
+        return named.rpartition("@")[2]

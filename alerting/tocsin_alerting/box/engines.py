@@ -44,10 +44,6 @@ class Hooks:
     answered: Callable[[str], Awaitable[float]]
 
 
-class NotForgotten(Exception):
-    """The message says why the engine stays."""
-
-
 class Engines:
     """Each target is watched once, however its host is written.
 
@@ -158,16 +154,18 @@ class Engines:
             log.exception("when it answered is counted from now on", extra={"engine": target})
             return 0.0
 
-    async def forget(self, target: str) -> None:
-        """Watch it no longer, and do not expect it after a restart. Raises NotForgotten."""
+    async def forget(self, target: str) -> str:
+        """Watch it no longer, and do not expect it after a restart. Why it stays, "" if it does
+        not. Raises KeyError for one that is not watched."""
         engine = self.watched.get(target)
         if engine is None:
             raise KeyError(target)
         if engine.origin is Origin.CONFIGURED:
-            raise NotForgotten(f"{target} is in the configuration; remove it there and restart")
+            return f"{target} is in the configuration; remove it there and restart"
         if engine.origin is Origin.DEMO:
-            raise NotForgotten(f"{target} is our own worker; turn it off with worker.enabled")
+            return f"{target} is our own worker; turn it off with worker.enabled"
         await self._drop(target)
+        return ""
 
     def _begin(self, engine: Engine) -> None:
         if place(engine.target) not in map(place, self.watched):

@@ -85,11 +85,11 @@ class Desk:
         self.recall: Recall = nobody
         self.saved_instances: tuple[InstanceRow, ...] = ()
         self.saved_engines: tuple[EngineRow, ...] = ()
+        self.saved_forgotten = frozenset[str]()
         self.journal_is_new = False
         self.saved_ms: int | None = None  # when the last run was alive, by its clock and journal
-        self._started_ms = 0
         self._samples_ms: int | None = None
-        self._moved_ms = 0  # of our clock, since the start
+        self._started_ms, self._moved_ms = 0, 0  # `_moved_ms`: of our clock, since then
         self._journal = journal
         self._jitter = jitter
         self._claim_s, self._answer_s = patience_s / 3, answer_s
@@ -119,6 +119,7 @@ class Desk:
             self._start_blind(error, now_ms)
         else:
             self._start_with(saved, now_ms)
+        self.ledger.changes().meta["clean_shutdown"] = "0"
         await self._save(now_ms)
 
     async def _first_load(self, now_ms: int) -> Saved:
@@ -134,13 +135,13 @@ class Desk:
     def _start_with(self, saved: Saved, now_ms: int) -> None:
         saved = self._load(saved, now_ms)
         self.saved_instances, self.saved_engines = saved.instances, saved.engines
+        self.saved_forgotten = saved.forgotten
         last_eval = saved.meta.get(LAST_EVAL, "")
         down_ms = max(0, now_ms - int(last_eval)) if last_eval.isdecimal() else None
         self.journal_is_new = "clean_shutdown" not in saved.meta
         clean = saved.meta.get("clean_shutdown", "1") == "1"
         self.ledger.note(0, "started", now_ms, data={"downtime_ms": down_ms, "clean": clean})
         self.ledger.readdress(now_ms)
-        self.ledger.changes().meta["clean_shutdown"] = "0"
         every = saved.incidents
         urgent = {one.number for one in every if one.is_open and one.severity is Severity.P0}
         self.ledger.schedule.hold({one.number for one in every} - urgent)
@@ -165,7 +166,6 @@ class Desk:
             self.ledger.number_apart(now_ms)
         self.recorder.fail(trouble, now_ms)
         self.ledger.note(0, "started", now_ms, data={"journal": trouble})
-        self.ledger.changes().meta["clean_shutdown"] = "0"
 
     async def reconcile(
         self,
@@ -236,7 +236,7 @@ class Desk:
         await self._save(now_ms)
 
     async def forget_engine(self, target: str, now_ms: int) -> None:
-        self.ledger.changes().engines[target] = None
+        self.ledger.forget_engine(target)
         await self._save(now_ms, self._answer_s)
 
     async def due(self, now_ms: int) -> int | None:

@@ -13,6 +13,7 @@ from tocsin_alerting.rules.journal import InstanceRow
 
 NO_NUMBER = 2**63 - 1  # above every number that an incident may have
 LAST_EVAL = "last_eval"
+FORGOTTEN = "forgotten engine "  # and its place: "1", or "" once it is watched again
 _LAST_YEAR_MS = 253_402_300_800_000  # what is later is no time of any clock
 
 
@@ -34,6 +35,12 @@ class Saved:
     last_number: int = 0
     last_entry: int = 0
     last_message: int = 0
+
+    @property
+    def forgotten(self) -> frozenset[str]:
+        """The places of engines that a person has forgotten, or that have moved away."""
+        marked = (key for key, value in self.meta.items() if value)
+        return frozenset(k.removeprefix(FORGOTTEN) for k in marked if k.startswith(FORGOTTEN))
 
     @property
     def newest_ms(self) -> int | None:

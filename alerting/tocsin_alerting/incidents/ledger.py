@@ -13,7 +13,7 @@ from tocsin_alerting.incidents.batch import Batch, Entry
 from tocsin_alerting.incidents.composition import compose, title
 from tocsin_alerting.incidents.effects import Change, Notify, Record, SetTimer, WithdrawPages
 from tocsin_alerting.incidents.incident import ENDED, Incident, Member, Source, State
-from tocsin_alerting.incidents.journal import Saved
+from tocsin_alerting.incidents.journal import FORGOTTEN, Saved
 from tocsin_alerting.incidents.message import Message, MessageState
 from tocsin_alerting.incidents.notification import Reason
 from tocsin_alerting.incidents.outbox import Outbox, wants_page
@@ -25,6 +25,7 @@ from tocsin_alerting.incidents.timer import Timer, TimerKind
 from tocsin_alerting.incidents.transitions import step
 from tocsin_alerting.rules.alert import AlertEvent, EventKind
 from tocsin_alerting.rules.journal import InstanceRow
+from tocsin_exporter.engine_access import place
 
 log = logging.getLogger(__name__)
 
@@ -272,6 +273,15 @@ class Ledger:
     def changes(self) -> Batch:
         """What the next transaction will hold, to add to it."""
         return self._changes
+
+    def forget_engine(self, target: str) -> None:
+        """Alerts that still fire about it are then no reason for the next start to watch it."""
+        self._changes.engines[target] = None
+        self._changes.meta[FORGOTTEN + place(target)] = "1"
+
+    def watch_engine(self, target: str) -> None:
+        """Written before any alert about it: a start that knows the alert watches the engine."""
+        self._changes.meta[FORGOTTEN + place(target)] = ""
 
     def take(self, now_ms: int) -> Batch:
         """What changed since the last call."""

@@ -6,7 +6,7 @@ Every group has a task of its own while it runs, so that none waits for another 
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import is_not
@@ -30,7 +30,7 @@ from tocsin_alerting.rules.journal import InstanceJournal, InstanceRow
 from tocsin_alerting.rules.progress import GroupProgress, RuleHealth, RuleProgress
 from tocsin_alerting.rules.rule import AlertingRule, Group
 from tocsin_exporter.clock import Clock
-from tocsin_exporter.engine_access import EngineAccess
+from tocsin_exporter.engine_access import EngineAccess, place
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +66,9 @@ class Instances:
 _TARGET = re.compile(r"[^/\s]+:[0-9]+(/\S*)?")
 
 
-def troubled_targets(rows: Iterable[InstanceRow]) -> set[str]:
-    """The engines (host:port) about which something fired or was in doubt at the last end.
+def troubled_targets(rows: Iterable[InstanceRow], forgotten: Collection[str] = ()) -> set[str]:
+    """The engines (host:port) about which something fired or was in doubt at the last end, but for
+    those at the places `forgotten`: of them the rules had not heard yet.
 
     Others use the label `target` too (probes, whose `instance` is the prober or a URL): an engine
     of ours is its own instance.
@@ -75,7 +76,8 @@ def troubled_targets(rows: Iterable[InstanceRow]) -> set[str]:
     standing = [dict(alert.labels) for row in rows for alert in _standing_of(row)]
     named = [(one.get("target", ""), one.get("instance")) for one in standing]
     engines = {target for target, instance in named if instance in (None, target)}
-    return {target for target in engines if _TARGET.fullmatch(target) and _can_be_asked(target)}
+    usable = {target for target in engines if _TARGET.fullmatch(target) and _can_be_asked(target)}
+    return {target for target in usable if place(target) not in forgotten}
 
 
 def _can_be_asked(target: str) -> bool:

@@ -40,6 +40,21 @@ async def test_a_step_due_while_down_goes_out_once(one: Floor) -> None:
     assert len(one.reasons("opened")) == 2
 
 
+async def test_an_engine_that_was_forgotten_is_until_it_is_watched_again(one: Floor) -> None:
+    await one.desk.remember_engine(EngineRow("h:1", "http://h:1", "vLLM"), one.now)
+    for name in ("h:1", "LOCALHOST:2", "h:3"):
+        await one.desk.forget_engine(name, one.now)
+    one.desk.ledger.watch_engine("h:3")
+    await one.desk.heartbeat(one.now)
+    await one.restart()
+    assert one.desk.saved_engines == ()
+    assert one.desk.saved_forgotten == {"h:1", "127.0.0.1:2"}
+    one.desk.ledger.watch_engine("127.0.0.1:2")
+    await one.desk.heartbeat(one.now)
+    await one.restart()
+    assert one.desk.saved_forgotten == {"h:1"}
+
+
 async def test_steps_due_while_down_are_one_page(one: Floor) -> None:
     await one.hear(fires(DOWN))
     await one.restart(down_ms=31 * MINUTE)

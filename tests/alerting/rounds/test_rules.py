@@ -251,6 +251,13 @@ def test_only_engines_of_ours_are_in_trouble(labels: dict[str, str], troubled: s
     assert troubled_targets([InstanceRow("f", "g", "g/A/0", 0, one)]) == troubled
 
 
+def test_what_a_person_has_forgotten_is_in_no_trouble() -> None:
+    names = ("127.0.0.1:8000", "localhost:8000", "127.0.0.1:8001")
+    alerts = (Alert("r", (("target", one),), (), AlertState.FIRING, 1.0, 0, 0) for one in names)
+    rows = [InstanceRow("f", "g", "r", 0, one) for one in alerts]
+    assert troubled_targets(rows, {"127.0.0.1:8000"}) == {"127.0.0.1:8001"}
+
+
 def test_what_clears_later_says_why() -> None:
     async def story() -> None:
         world = World(MemoryJournal(), FAST)
