@@ -163,6 +163,8 @@ class _Process:
         if self._connected is None:
             self._connected = asyncio.create_task(self._connect())
         writer = await asyncio.shield(self._connected)
+        if self.over:  # while others waited for it
+            raise ConnectionResetError
         self._number += 1
         number, asked = self._number, _Asked(asyncio.Event(), asyncio.Future())
         self._asked[number] = asked
@@ -230,6 +232,7 @@ class _Process:
         with suppress(subprocess.TimeoutExpired):
             self._child.wait(_KILLED_SECONDS)
         for asked in self._asked.values():
+            asked.read.set()  # nobody waits for that any more
             if not asked.taken.done():
                 asked.taken.set_exception(ConnectionResetError())
         if self._writer is not None:

@@ -118,6 +118,23 @@ async def test_a_process_that_hangs_as_a_whole_is_replaced_at_the_next_message()
     assert not _children()
 
 
+async def test_a_process_that_dies_with_a_message_that_it_has_not_read_is_noticed_at_once() -> None:
+    """It was waited for until it would have read the message: 5 s in which nobody was paged."""
+    async with WebhookSink() as sink, _begun(f"json://127.0.0.1:{sink.port}/") as channel:
+        assert isinstance(await _send(channel), Done)
+        (process,) = _children()
+        os.kill(process, signal.SIGSTOP)
+        sending = [asyncio.ensure_future(_send(channel)) for _ in range(3)]
+        await asyncio.sleep(0.2)
+        assert not any(one.done() for one in sending)
+        began = time.monotonic()
+        os.kill(process, signal.SIGKILL)
+        outcomes = await asyncio.gather(*sending)
+        assert time.monotonic() - began < 3
+        assert {type(one) for one in outcomes} == {RetryAt}
+        assert isinstance(await _send(channel), Done)
+
+
 SOURCE = Path(__file__).read_text()
 AGENT = """
 import asyncio, os, signal
