@@ -21,6 +21,7 @@ from support.agent_process import AgentProcess
 from support.alert_events import alert, fires
 from support.policies import config
 from support.remote_write import remote_write
+from support.small_disk import small_disk
 from support.story import reason, until
 from support.webhook_sink import WebhookSink
 from tocsin_alerting.incidents.desk import Desk
@@ -246,6 +247,43 @@ async def test_who_acknowledged_is_not_paged_again_for_a_journal_that_was_locked
         for number, owner in ((again, "li"), (new, "wang")):
             story = one.agent.get(f"/api/v1/incidents/{number}")
             assert (story["state"], story["owner"]) == ("ACKED", owner)
+
+
+def _rules(folder: Path, **fires_from_s: float) -> None:
+    rules = "".join(
+        f"  - {{alert: {name}, expr: vector(time()) > {at}, labels: {{severity: P0}}}}\n"
+        for name, at in fires_from_s.items()
+    )
+    (folder / "rules.yml").write_text(f"groups:\n- name: timed\n  rules:\n{rules}")
+
+
+async def test_a_number_that_was_told_is_not_told_of_another_after_kills_on_a_full_disk(
+    tmp_path: Path,
+) -> None:
+    with small_disk(tmp_path / "data", "8m") as disk:
+        async with box(tmp_path) as one:
+            full_s = time.time() + 12
+            _rules(tmp_path, First=0, Second=full_s)
+            await asyncio.to_thread(one.agent.start)
+            await one.paged(1, "First")
+            disk.fill()
+            await one.paged(1, "Second", within=40)
+            for name in ("Third", "Fourth"):  # the disk is full still
+                one.agent.kill()
+                _rules(tmp_path, **{"First": 0, name: 0})
+                await asyncio.to_thread(one.agent.start)
+                await one.paged(1, name)
+            one.agent.kill()
+            disk.free()
+            _rules(tmp_path, First=0, Fifth=0)
+            await asyncio.to_thread(one.agent.start)
+            await one.paged(1, "Fifth")
+            names: dict[int, set[str]] = {}
+            for name in ("First", "Second", "Third", "Fourth", "Fifth"):
+                for page in one.pages(name):
+                    names.setdefault(page["tocsin"]["incident"], set()).add(name)
+            assert all(len(several) == 1 for several in names.values()), names
+            assert max(number for number, (name,) in names.items() if name == "Fifth") < 100_000
 
 
 class Disk(sqlite3.Connection):

@@ -15,6 +15,7 @@ from tocsin_alerting.incidents.rows import EngineRow
 from tocsin_alerting.incidents.timer import Timer
 from tocsin_alerting.rules.journal import InstanceRow
 
+RESERVED_NUMBER = "reserved_number"
 Group = tuple[str, str]
 """A group of rules: its file and name."""
 
@@ -108,7 +109,7 @@ class Batch:
         if sizes.total() <= most:
             return self._split_instances(most)
         chosen = self._first(sizes, most)
-        first, rest = Batch(self.at_ms), Batch(self.at_ms)
+        first, rest = Batch(self.at_ms, meta=self._ahead()), Batch(self.at_ms)
         for name, number in _NUMBERS.items():
             for key, row in getattr(self, name).items():
                 getattr(first if number(key, row) in chosen else rest, name)[key] = row
@@ -133,10 +134,14 @@ class Batch:
             if stop < len(rows):
                 rest = Batch(self.at_ms, instances=self.instances, meta=self.meta)
                 rest.engines, rest.upserted = self.engines, {**self.upserted, group: stop}
-                first = replace(self, instances={}, upserted={}, meta={}, engines={})
+                first = replace(self, instances={}, upserted={}, engines={}, meta=self._ahead())
                 first.begun = {**self.begun, group: (rows, begin, stop)}
                 return first, rest
         return self, Batch()
+
+    def _ahead(self) -> dict[str, str]:
+        """What may not wait for the rest: numbers for the incidents that open meanwhile."""
+        return {name: self.meta[name] for name in (RESERVED_NUMBER,) if name in self.meta}
 
     def _sizes(self) -> Counter[int]:
         """How many rows there are of each incident."""

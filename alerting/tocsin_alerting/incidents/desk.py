@@ -89,17 +89,16 @@ class Desk:
         self.journal_is_new = False
         self.saved_ms: int | None = None  # when the last run was alive, by its clock and journal
         self._samples_ms: int | None = None
-        self._started_ms, self._moved_ms = 0, 0  # `_moved_ms`: of our clock, since then
+        self._started_ms = self._hold_until_ms = 0
+        self._moved_ms = 0  # of our clock, since the start
         self._journal = journal
         self._jitter = jitter
-        self._claim_s, self._answer_s = patience_s / 3, answer_s
-        self._page_wait_ms = round(1000 * patience_s)
-        self._start_patience_s = start_patience_s
+        self._claim_s, self._page_wait_ms = patience_s / 3, round(1000 * patience_s)
+        self._answer_s, self._start_patience_s = answer_s, start_patience_s
         self._hearing = Hearing(self.ledger)
         self._unrecorded: dict[str, int] = {}  # since when
-        self._hold_until_ms = 0
         self._reconciled: set[str] = set()
-        self._blind, self._was_down = False, False
+        self._blind = self._was_down = False
         self._late: Saved | None = None  # of which the rules have yet to hear
         self._mending: asyncio.Task[None] | None = None
 
@@ -120,7 +119,7 @@ class Desk:
         else:
             self._start_with(saved, now_ms)
         self.ledger.changes().meta["clean_shutdown"] = "0"
-        await self._save(now_ms)
+        await self._save(now_ms, self._start_patience_s)  # what opens next needs its numbers
 
     async def _first_load(self, now_ms: int) -> Saved:
         """What a broken journal held is not known: its numbers are not given again."""
@@ -128,7 +127,7 @@ class Desk:
             return await self._journal.load()
         except JournalReplaced as error:
             saved = await self._journal.load()
-            self.ledger.number_apart(now_ms)
+            self.ledger.numbers.begin_apart(now_ms)
             self.ledger.note(0, "journal_replaced", now_ms, data={"trouble": str(error)})
             return saved
 
@@ -162,8 +161,8 @@ class Desk:
     def _start_blind(self, error: Exception, now_ms: int) -> None:
         trouble = str(error) or "the journal took too long to open"
         self._blind = not (isinstance(error, JournalDown) and error.blank)
-        if self._blind:
-            self.ledger.number_apart(now_ms)
+        if not self._blind:
+            self.ledger.numbers.begin()
         self.recorder.fail(trouble, now_ms)
         self.ledger.note(0, "started", now_ms, data={"journal": trouble})
 
@@ -200,7 +199,7 @@ class Desk:
 
     async def close(self, now_ms: int) -> None:
         """Write what can be written, and let go of the journal."""
-        self.ledger.changes().meta["clean_shutdown"] = "1"
+        self.ledger.end()
         await self._save(now_ms)
         if self._mending is not None:
             self._mending.cancel()
@@ -219,7 +218,7 @@ class Desk:
         """Take what changed in one evaluation: the worst first, in slices, others in between. A
         crash loses nothing: at the next start the rules say again all that fires."""
         for _ in self._hearing.hear(events, now_ms):
-            await self._run_and_save(now_ms, NOT_AT_ALL_S)
+            await self._run_and_save(now_ms, None if self.ledger.numbers.few else NOT_AT_ALL_S)
             await asyncio.sleep(0)
         await self.recorder.wait()
 
@@ -448,6 +447,7 @@ class Desk:
         return await self.recorder.record(batch, now_ms, patience_s)
 
     def _recorded(self, batch: Batch) -> None:
+        self.ledger.numbers.recorded(batch.meta)
         for key in batch.messages:
             self._unrecorded.pop(key, None)
         self.ledger.outbox.resume(batch.messages)

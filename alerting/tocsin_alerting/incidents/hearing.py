@@ -112,7 +112,8 @@ class Hearing:
 
     def _open(self, events: Sequence[AlertEvent], now_ms: int) -> None:
         ledger, (worst, *others) = self._ledger, events
-        group, number = group_of(ledger.config, dict(worst.alert.labels)), ledger.next_number()
+        group = group_of(ledger.config, dict(worst.alert.labels))
+        number = ledger.numbers.give(now_ms)
         ledger.apply(open_incident(number, group, worst, now_ms, ledger.config), now_ms)
         if others:
             self._step(number, others, now_ms)

@@ -12,6 +12,7 @@ from tocsin_alerting.incidents.timer import Timer
 from tocsin_alerting.rules.journal import InstanceRow
 
 NO_NUMBER = 2**63 - 1  # above every number that an incident may have
+FIRST_OF_TIME = 10**10  # numbers from here on were made of the time, and the others go on without
 LAST_EVAL = "last_eval"
 FORGOTTEN = "forgotten engine "  # and its place: "1", or "" once it is watched again
 _LAST_YEAR_MS = 253_402_300_800_000  # what is later is no time of any clock
@@ -22,7 +23,7 @@ class Saved:
     """All that a start needs: incidents that are not closed, their timers and messages.
 
     Messages of closed incidents are among them while they wait to be sent. `last_*` are the highest
-    numbers given so far.
+    numbers given so far, but for incidents those made of the time.
     """
 
     incidents: tuple[Incident, ...] = ()

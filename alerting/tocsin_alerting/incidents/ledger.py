@@ -16,6 +16,7 @@ from tocsin_alerting.incidents.incident import ENDED, Incident, Member, Source, 
 from tocsin_alerting.incidents.journal import FORGOTTEN, Saved
 from tocsin_alerting.incidents.message import Message, MessageState
 from tocsin_alerting.incidents.notification import Reason
+from tocsin_alerting.incidents.numbers import Numbers
 from tocsin_alerting.incidents.outbox import Outbox, wants_page
 from tocsin_alerting.incidents.policy import Severity, Target
 from tocsin_alerting.incidents.readdressing import Reconfigured, lost_targets, names
@@ -29,8 +30,6 @@ from tocsin_exporter.engine_access import place
 
 log = logging.getLogger(__name__)
 
-BLIND_NUMBERS = 1_000_000
-LAST_NUMBER = "last_number"
 LASTING = ("instances", "meta", "engines")
 
 
@@ -43,6 +42,7 @@ class Ledger:
         self.outbox = Outbox(self._message_changed)
         self.stirred: set[int] = set()  # their alerts or state changed: who keeps whom quiet?
         self.all_stirred = True
+        self.numbers = Numbers()
         self.answered: set[int] = set()  # somebody did something about them since the start
         self._by_key: dict[str, int] = {}
         self._holder: dict[str, int] = {}
@@ -51,7 +51,6 @@ class Ledger:
         self._said_by: dict[str, dict[str, None]] = {}
         self._changes = Batch()
         self._lasting = Batch()  # the newest of what only the journal keeps
-        self._last_number = 0
         self._last_entry = 0
         self._last_message = 0
 
@@ -109,13 +108,6 @@ class Ledger:
 
     # what changes
 
-    def next_number(self) -> int:
-        return self._last_number + 1
-
-    def number_apart(self, now_ms: int) -> None:
-        """Begin above the numbers of a journal that could not be read."""
-        self._last_number = BLIND_NUMBERS + now_ms // 1000 % (9 * BLIND_NUMBERS)
-
     def apply(self, change: Change, now_ms: int) -> None:
         """Take an incident's next state and do what it asks for."""
         incident, effects = change
@@ -138,7 +130,7 @@ class Ledger:
 
     def _keep(self, incident: Incident, before: Incident | None) -> None:
         number = incident.number
-        self._last_number = max(self._last_number, number)
+        self.numbers.taken(number)
         self.incidents[number] = incident
         self._changes.incidents[number] = incident
         changed = _changed(incident, before)
@@ -283,12 +275,16 @@ class Ledger:
         """Written before any alert about it: a start that knows the alert watches the engine."""
         self._changes.meta[FORGOTTEN + place(target)] = ""
 
+    def end(self) -> None:
+        """Nothing follows but the last transaction."""
+        self.numbers.end()
+        self._changes.meta["clean_shutdown"] = "1"
+
     def take(self, now_ms: int) -> Batch:
         """What changed since the last call."""
         taken, self._changes = self._changes, Batch()
         taken.at_ms = now_ms
-        if taken.incidents:
-            taken.meta[LAST_NUMBER] = str(self._last_number)  # closed ones are lost, or pruned
+        taken.meta |= self.numbers.changes()
         self._lasting.merge(Batch(taken.at_ms, **{name: getattr(taken, name) for name in LASTING}))
         return taken
 
@@ -332,9 +328,7 @@ class Ledger:
             if message.state is MessageState.SENDING:
                 expired = replace(message, lease_until_ms=now_ms)
                 self.outbox.put(expired)
-        told = saved.meta.get(LAST_NUMBER, "")
-        given = int(told) if told.isdecimal() else 0
-        self._last_number = max(self._last_number, saved.last_number, given)
+        self.numbers.load(saved)
         self._last_entry += saved.last_entry
         self._last_message += saved.last_message
 

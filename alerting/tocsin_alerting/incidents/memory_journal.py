@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from tocsin_alerting.incidents.batch import Batch, Entry
 from tocsin_alerting.incidents.incident import Incident, State
-from tocsin_alerting.incidents.journal import NO_NUMBER, Saved
+from tocsin_alerting.incidents.journal import FIRST_OF_TIME, NO_NUMBER, Saved
 from tocsin_alerting.incidents.message import WAITING, Message
 
 
@@ -28,7 +28,7 @@ class MemoryJournal:
             requests=dict(kept.requests),
             meta=dict(kept.meta),
             engines=tuple(row for row in kept.engines.values() if row is not None),
-            last_number=max(kept.incidents, default=0),
+            last_number=max((one for one in kept.incidents if one < FIRST_OF_TIME), default=0),
             last_entry=max((entry.seq for entry in kept.history), default=0),
             last_message=max((one.id for one in kept.messages.values()), default=0),
         )

@@ -25,7 +25,7 @@ from tocsin_alerting.incidents.broken_file import (
 )
 from tocsin_alerting.incidents.errors import JournalDown, JournalReplaced, SchemaTooNew
 from tocsin_alerting.incidents.incident import Incident, State
-from tocsin_alerting.incidents.journal import NO_NUMBER, Saved
+from tocsin_alerting.incidents.journal import FIRST_OF_TIME, NO_NUMBER, Saved
 from tocsin_alerting.incidents.message import WAITING, Message
 from tocsin_alerting.incidents.renaming import rename
 from tocsin_alerting.incidents.sqlite_rows import (
@@ -312,8 +312,9 @@ class SqliteJournal:
         )
         requests = rows("SELECT id, incident, at_ms FROM request_ids")
         highest = rows(
-            "SELECT (SELECT MAX(id) FROM incidents), (SELECT MAX(seq) FROM history),"
-            " (SELECT MAX(id) FROM outbox)"
+            "SELECT (SELECT MAX(id) FROM incidents WHERE id < ?), (SELECT MAX(seq) FROM history),"
+            " (SELECT MAX(id) FROM outbox)",
+            FIRST_OF_TIME,
         )[0]
         saved = Saved(
             incidents=tuple(self._incidents(connection, f"{OPEN} ORDER BY id", ())),

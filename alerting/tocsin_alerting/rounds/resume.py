@@ -77,7 +77,7 @@ def look_for_lost_journal(
             "the journal is new, though samples of an earlier run are here: incidents of before"
             " are not known, and what still fires is told again"
         )
-        desk.ledger.number_apart(now_ms)
+        desk.ledger.numbers.begin_apart(now_ms)
 
 
 def answered_seconds(engine: Engine, source: Source, interval_seconds: float, now_ms: int) -> float:

@@ -21,7 +21,7 @@ from tocsin_alerting.incidents.batch import Batch
 from tocsin_alerting.incidents.broken_file import is_broken, set_aside, times_set_aside
 from tocsin_alerting.incidents.errors import JournalDown, JournalReplaced, SchemaTooNew
 from tocsin_alerting.incidents.incident import State
-from tocsin_alerting.incidents.ledger import BLIND_NUMBERS
+from tocsin_alerting.incidents.numbers import BLIND_NUMBERS
 from tocsin_alerting.incidents.rows import EngineRow
 from tocsin_alerting.incidents.sqlite_journal import SqliteJournal, open_incidents
 from tocsin_alerting.rules.journal import InstanceRow
@@ -301,8 +301,8 @@ async def test_numbers_of_closed_incidents_are_not_given_again(tmp_path: Path) -
             await one.desk._mending
         one.journal = SqliteJournal(path, wall=wall)
         await one.restart()
-        numbers.append(one.desk.ledger.next_number())
-    assert numbers == [2, 2]
+        numbers.append(one.desk.ledger.numbers.give(one.now))
+    assert numbers == [5001, 10_001]  # killed, twice
 
 
 async def test_what_was_in_a_wal_that_is_deleted_alone_is_not_lost(

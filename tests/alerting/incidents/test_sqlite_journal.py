@@ -212,7 +212,7 @@ async def test_pruning_keeps_what_is_open(tmp_path: Path) -> None:
         await one.desk.incident(2)
     await one.restart()
     assert [i.number for i in await one.desk.incidents()] == [1]
-    assert one.desk.ledger.next_number() == 2 or one.desk.ledger.next_number() == 3
+    assert one.desk.ledger.numbers.give(one.now) == 5001  # it was killed
 
 
 @pytest.mark.parametrize("kind", [SqliteJournal, lambda _: MemoryJournal()])

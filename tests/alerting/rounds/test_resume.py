@@ -13,8 +13,8 @@ from support.fake_nvml import FakeNvml
 from support.policies import config
 from support.site import NOW, RECORDED, only, recorded_site, table
 from tocsin_alerting.incidents.desk import Desk
-from tocsin_alerting.incidents.ledger import BLIND_NUMBERS
 from tocsin_alerting.incidents.memory_journal import MemoryJournal
+from tocsin_alerting.incidents.numbers import BLIND_NUMBERS
 from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.rounds.resume import (
@@ -186,7 +186,7 @@ async def numbered(path: Path, kept: Kept) -> int:
     await desk.start(AT_MS)
     look_for_lost_journal(desk, kept.store, [(HERE, None)], AT_MS)
     await desk.close(AT_MS)
-    return desk.ledger.next_number()
+    return desk.ledger.numbers.give(AT_MS)
 
 
 async def test_a_journal_that_was_lost_is_said_and_its_numbers_are_not_given_again(

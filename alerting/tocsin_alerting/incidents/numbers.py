@@ -1,0 +1,85 @@
+"""The numbers of incidents: one that anybody was told never stands for another incident.
+
+Numbers are given when the journal holds that they may be. What it holds is a block ahead, so that
+they go on in order while it cannot be written; after a crash, what is left of the block is skipped.
+Where there is no such number, the time makes one, as two runs do not share it.
+"""
+
+from collections.abc import Mapping
+
+from tocsin_alerting.incidents.batch import RESERVED_NUMBER
+from tocsin_alerting.incidents.journal import FIRST_OF_TIME, Saved
+
+BLIND_NUMBERS = 1_000_000
+LAST_NUMBER = "last_number"
+BLOCK = 5_000
+EPOCH_MS = 1_735_689_600_000  # 2025: fewer digits to type
+
+
+class Numbers:
+    def __init__(self) -> None:
+        self._last = 0
+        self._reserved = 0  # in the journal
+        self._of_time = 0
+        self._wanted = 0
+        self._noted: dict[str, str] = {}
+        self._known = self._ended = False
+
+    def give(self, now_ms: int) -> int:
+        if self._last < self._reserved:
+            return self._last + 1
+        made = FIRST_OF_TIME + max(0, now_ms - EPOCH_MS)
+        self._of_time = max(self._of_time + 1, made)
+        return self._of_time
+
+    @property
+    def few(self) -> bool:
+        """Whether it is worth a moment to have more of them in the journal."""
+        return self._reserved - self._last < BLOCK // 2
+
+    def taken(self, number: int) -> None:
+        """An incident has it."""
+        if number < FIRST_OF_TIME:
+            self._last = max(self._last, number)
+        else:
+            self._of_time = max(self._of_time, number)
+
+    def begin(self) -> None:
+        """There is a journal, or may be one, that holds no others."""
+        self._known = True
+
+    def begin_apart(self, now_ms: int) -> None:
+        """Go on above the numbers of a journal that was lost."""
+        since = max(0, now_ms - EPOCH_MS)
+        self._last, self._known = max(self._last, BLIND_NUMBERS + since // 100), True
+
+    def load(self, saved: Saved) -> None:
+        """Those of the last run may all have been told, up to what it reserved."""
+        given = (saved.meta.get(name, "") for name in (LAST_NUMBER, RESERVED_NUMBER))
+        numbers = (int(text) for text in given if text.isdecimal())
+        self._last = max(self._last, saved.last_number, *numbers)
+        self._wanted, self._known = 0, True
+        for incident in saved.incidents:
+            self.taken(incident.number)
+
+    def end(self) -> None:
+        """No number is given any more: the next run goes on after the last one."""
+        self._ended = True
+
+    def changes(self) -> Mapping[str, str]:
+        """What the journal is to hold, where that is news. Of one that may yet be read nothing is
+        known: what it holds stays."""
+        if not self._known:
+            return {}
+        if self._last + BLOCK // 2 >= self._wanted:
+            self._wanted = (self._last + BLOCK // 2) // BLOCK * BLOCK + BLOCK
+        reserved = self._last if self._ended else self._wanted
+        noted = {LAST_NUMBER: str(self._last), RESERVED_NUMBER: str(reserved)}
+        if noted == self._noted:
+            return {}
+        self._noted = noted
+        return noted
+
+    def recorded(self, meta: Mapping[str, str]) -> None:
+        """This is in the journal now."""
+        self._reserved = max(self._reserved, int(meta.get(RESERVED_NUMBER, 0)))

@@ -1,0 +1,184 @@
+"""A number that anybody was told stands for one incident, whatever a kill loses."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support.alert_events import alert, clears, fires
+from support.paging_floor import START_MS, Floor
+from support.policies import MINUTE, SECOND, config
+from tocsin_alerting.incidents.batch import RESERVED_NUMBER, Batch
+from tocsin_alerting.incidents.errors import JournalDown
+from tocsin_alerting.incidents.journal import FIRST_OF_TIME, Saved
+from tocsin_alerting.incidents.memory_journal import MemoryJournal
+from tocsin_alerting.incidents.notification import Reason
+from tocsin_alerting.incidents.numbers import BLIND_NUMBERS, BLOCK, LAST_NUMBER, Numbers
+from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
+
+
+class Disk(MemoryJournal):
+    """It may be full, or not be readable."""
+
+    writes = reads = True
+    blank = False
+
+    async def load(self) -> Saved:
+        if not self.reads:
+            raise JournalDown("locked", blank=self.blank)
+        return await super().load()
+
+    async def commit(self, batch: Batch) -> None:
+        if not self.writes:
+            raise JournalDown("full")
+        await super().commit(batch)
+
+
+async def _told(one: Floor, count: int, names: Iterator[str]) -> list[int]:
+    """The numbers of new incidents, in the messages."""
+    sent = len(one.sent)
+    await one.hear(*(fires(alert(target=next(names))) for _ in range(count)))
+    return sorted({m.incident for m in one.sent[sent:] if m.reason is Reason.OPENED})
+
+
+def _names() -> Iterator[str]:
+    return (f"h{n}" for n in range(10**6))
+
+
+async def _back(one: Floor) -> None:
+    await one.advance(MINUTE)
+    while one.desk.recorder.down:
+        await asyncio.sleep(0)
+
+
+async def test_what_was_told_while_the_disk_was_full_is_not_told_of_others() -> None:
+    disk, names = Disk(), _names()
+    one = await Floor(config(), disk).open()
+    assert await _told(one, 2, names) == [1, 2]
+    disk.writes = False
+    told = await _told(one, 3, names)
+    assert told == [3, 4, 5]
+    await one.restart(SECOND)  # and it is full still
+    while_full = await _told(one, 3, names)
+    assert min(while_full) >= FIRST_OF_TIME
+    await one.restart(SECOND)
+    again = await _told(one, 3, names)
+    assert min(again) > max(while_full)
+    disk.writes = True
+    await _back(one)
+    assert await _told(one, 2, names) == [BLOCK + 1, BLOCK + 2]
+
+
+@pytest.mark.parametrize("blank", [True, False])
+async def test_without_a_journal_the_time_makes_them(blank: bool) -> None:
+    """Two runs do not share it; when the journal is there they are short again."""
+    disk, names = Disk(), _names()
+    one = await Floor(config(), disk).open()
+    before = [] if blank else await _told(one, 5, names)
+    await one.desk.close(one.now)
+    if blank:
+        disk = one.journal = Disk()
+    disk.reads = disk.writes = False
+    disk.blank = blank
+    await one.restart(SECOND)
+    told = await _told(one, 40, names)
+    await one.restart(SECOND)
+    more = await _told(one, 40, names)
+    assert min(told) >= FIRST_OF_TIME
+    assert min(more) > max(told)
+    disk.reads = disk.writes = True
+    await _back(one)
+    assert await _told(one, 1, names) == [max(before, default=0) + 1]
+
+
+async def test_an_end_in_peace_skips_none() -> None:
+    disk, names = Disk(), _names()
+    one = await Floor(config(), disk).open()
+    assert await _told(one, 3, names) == [1, 2, 3]
+    await one.desk.close(one.now)
+    await one.restart()
+    assert await _told(one, 1, names) == [4]
+
+
+async def test_a_storm_on_a_disk_that_works_gets_short_ones(tmp_path: Path) -> None:
+    """And those reserved are written before the thousands of rows that wait."""
+    one = await Floor(config(), SqliteJournal(tmp_path / "incidents.db")).open()
+    count = BLOCK + 500
+    await one.desk.handle([fires(alert(target=f"h{n}")) for n in range(count)], one.now)
+    assert sorted(one.desk.ledger.incidents) == list(range(1, count + 1))
+    await one.desk.close(one.now)
+
+
+async def test_what_an_incident_of_the_time_says_is_taken_up() -> None:
+    disk = Disk()
+    disk.writes = False
+    one = await Floor(config(), disk).open()
+    (number,) = await _told(one, 1, _names())
+    disk.writes = True
+    await _back(one)
+    await one.restart()
+    assert (await one.desk.incident(number)).is_open
+    await one.hear(clears(alert(target="h0")))
+    assert not await one.desk.incidents()
+
+
+STEPS = st.lists(
+    st.sampled_from(["open", "open", "full", "room", "kill", "end", "locked", "lost"]), max_size=40
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(STEPS)
+async def test_no_number_is_told_twice(steps: list[str]) -> None:
+    disk, names, told = Disk(), _names(), list[int]()
+    one = await Floor(config(), disk).open()
+    for step in steps:
+        match step:
+            case "open":
+                told += await _told(one, 3, names)
+            case "full" | "room":
+                disk.writes = step == "room"
+            case "end":
+                await one.desk.close(one.now)
+                await one.restart(SECOND)
+            case "kill":
+                await one.restart(SECOND)
+            case "locked":
+                disk.reads = False
+                await one.restart(SECOND)
+                told += await _told(one, 3, names)
+                disk.reads = True
+            case "lost":
+                lost = one.journal = Disk()
+                lost.writes, disk = disk.writes, lost
+                await one.restart(SECOND)
+                one.desk.ledger.numbers.begin_apart(one.now)
+                await one.desk.heartbeat(one.now)
+        await one.advance(MINUTE)
+    assert len(told) == len(set(told))
+
+
+def test_they_are_reserved_ahead_and_once() -> None:
+    numbers = Numbers()
+    assert numbers.changes() == {}
+    numbers.load(Saved(last_number=7))
+    asked = numbers.changes()
+    assert asked == {LAST_NUMBER: "7", RESERVED_NUMBER: str(BLOCK)}
+    assert numbers.changes() == {}
+    assert numbers.give(START_MS) >= FIRST_OF_TIME
+    numbers.recorded(asked)
+    assert numbers.give(START_MS) == 8
+    numbers.taken(BLOCK // 2)
+    assert numbers.changes()[RESERVED_NUMBER] == str(2 * BLOCK)
+
+
+def test_a_lost_journal_has_its_own() -> None:
+    numbers = Numbers()
+    numbers.begin()
+    numbers.recorded(numbers.changes())
+    numbers.begin_apart(START_MS)
+    numbers.recorded(numbers.changes())
+    assert BLIND_NUMBERS < numbers.give(START_MS) < FIRST_OF_TIME
