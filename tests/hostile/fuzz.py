@@ -13,7 +13,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from support.fuzzing import FUZZERS, Tally, WorkerNeighbourhood, fuzz, fuzz_worker
+from support.fuzzing import (
+    FUZZERS,
+    Tally,
+    WorkerNeighbourhood,
+    faults,
+    fuzz,
+    fuzz_worker,
+    generated,
+)
 from support.neighbourhood import GROWTH_MIB, Neighbourhood
 
 PLACES = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -22,17 +30,20 @@ CHECKS = "not_a_server_error"
 
 
 def schemathesis(program: str, folder: Path, seconds: float, number: int) -> Tally:
-    """Its own run over the worker's OpenAPI document, until its time is over."""
+    """Its own run over the worker's OpenAPI document, until its time is over; what it writes is in
+    `folder`."""
     worker = WorkerNeighbourhood(folder)
     url = f"http://127.0.0.1:{worker.port}/openapi.json"
     options = ["--checks", CHECKS, "--seed", str(number), "--max-examples", "10000", "--no-color"]
     options += ["--max-time", str(round(seconds)), "--request-timeout", "60"]
+    command = [program, "run", url, *options]
     try:
-        done = subprocess.run([program, "run", url, *options], capture_output=True, text=True)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         worker.healthy_within(20)
         said = done.stdout + done.stderr
         print("\n".join(said.splitlines()[-30:]))
-        return Tally(kept=[said[-5000:]] if done.returncode else [])
+        kept = [said[-5000:]] if done.returncode else []
+        return Tally(examples=generated(said), kept=kept)
     finally:
         worker.close()
 
@@ -62,7 +73,7 @@ def main(minutes: float, number: int) -> int:
             f" {len(tally.kept)} kept",
             flush=True,
         )
-        kept += tally.kept
+        kept += faults(kind, tally)
     if not kept:
         shutil.rmtree(folder)
     print("\n".join(kept) or "nothing broke")

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.fuzzing import CASES, FUZZERS, WorkerNeighbourhood, examples_of
+from support.fuzzing import (
+    CASES,
+    FUZZERS,
+    Tally,
+    WorkerNeighbourhood,
+    examples_of,
+    faults,
+    generated,
+)
 from support.neighbourhood import Neighbourhood
 
 TURNS = {"http": 120, "remote_write": 60, "promql": 40, "engine_page": 6, "smtp": 3, "webhook": 3}
@@ -57,3 +65,12 @@ def test_nothing_that_a_client_says_breaks_the_worker(worker: WorkerNeighbourhoo
 def test_every_kind_of_case_is_said_again() -> None:
     assert {path.name for path in CASES.iterdir() if path.is_dir()} <= {*FUZZERS, "worker"}
     assert set(TURNS) == set(FUZZERS)
+
+
+def test_a_fuzzer_that_ran_nothing_has_failed() -> None:
+    summary = "Test cases:\n  499 generated, 499 passed\n\nSeed: 5\n"
+    assert generated(summary) == 499
+    assert generated("Schema Loading Error\n") == 0
+    assert faults("schemathesis", Tally(examples=499)) == []
+    assert faults("schemathesis", Tally()) == ["schemathesis: no example ran"]
+    assert faults("worker", Tally(examples=3, kept=["a case"])) == ["a case"]

@@ -6,6 +6,7 @@ What breaks the rules is kept as a file in tests/hostile/cases/KIND/, which CI s
 import hashlib
 import http.client
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -182,6 +183,17 @@ class Tally:
     page_seconds: float = 0.0
     grown_mib: float = 0.0
     kept: list[str] = field(default_factory=list)
+
+
+def generated(said: str) -> int:
+    """How many test cases the summary of schemathesis counts; 0 where it has none."""
+    counted = re.search(r"^\s*(\d+) generated\b", said, re.MULTILINE)
+    return int(counted[1]) if counted else 0
+
+
+def faults(kind: str, tally: Tally) -> list[str]:
+    """What broke something, or that nothing ran that could have."""
+    return tally.kept or ([] if tally.examples else [f"{kind}: no example ran"])
 
 
 def keep(kind: str, content: bytes, cases: Path = CASES) -> Path:
