@@ -7,7 +7,7 @@ a CPU only weights and KV cache are known, and `other` is the rest of the reside
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,16 @@ _ALLOCATOR = {
     "inactive_split": "inactive_split_bytes.all.current",
     "active": "active_bytes.all.current",
 }
+_COMPILED = 128  # a decoding step of a model takes a dozen
+_CAPACITIES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+
+
+def bound_compiled(environment: MutableMapping[str, str]) -> None:
+    """Has oneDNN keep few compiled matrix products; what the operator set stands. It reads this at
+    the first product. For bfloat16 it compiles one for each number of tokens, and would keep 1024:
+    most of a GiB."""
+    for name in _CAPACITIES:
+        environment.setdefault(name, str(_COMPILED))
 
 
 @dataclass(frozen=True, slots=True)

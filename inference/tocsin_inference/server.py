@@ -84,6 +84,7 @@ def serve(settings: Settings) -> int:
 
 
 def _serve_on(listener: socket.socket, settings: Settings) -> int:
+    memory.bound_compiled(os.environ)
     torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
     began = time.perf_counter()
     source = weights.locate(settings.model_path, settings.cache_dir, sys.stderr.isatty())

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
-from tocsin_inference.memory import Reading, families, is_out_of_memory, machine, read
+from tocsin_inference.memory import (
+    Reading,
+    bound_compiled,
+    families,
+    is_out_of_memory,
+    machine,
+    read,
+)
 
 GPU = Reading(
     weights=100,
@@ -74,3 +85,29 @@ def test_the_machine_is_read() -> None:
     assert read(device, 1, 2, 3).resident > 1 << 20
     memory = machine(device)
     assert memory["gpu_used_gb"] is None and memory["total_gb"] > memory["used_gb"] > 0
+
+
+def test_products_of_many_lengths_do_not_fill_memory() -> None:
+    """In a process of its own, for oneDNN reads its bounds once: it grew by 390 MiB here."""
+    trial = (
+        "import os, psutil, torch; from tocsin_inference import memory\n"
+        "memory.bound_compiled(os.environ); torch.set_num_threads(1)\n"
+        "weights = torch.randn(64, 64, dtype=torch.bfloat16)\n"
+        "process = psutil.Process()\n"
+        "for length in range(1, 601):\n"
+        "    torch.nn.functional.linear(torch.randn(length, 64, dtype=torch.bfloat16), weights)\n"
+        "    if length == 1: before = process.memory_info().rss\n"
+        "print((process.memory_info().rss - before) >> 20)\n"
+    )
+    free = {name: text for name, text in os.environ.items() if "CAPACITY" not in name}
+    done = subprocess.run([sys.executable, "-c", trial], env=free, capture_output=True, text=True)
+    assert int(done.stdout) < 200, done.stderr
+
+
+def test_a_bound_that_the_operator_set_stands() -> None:
+    environment = {"LRU_CACHE_CAPACITY": "7"}
+    bound_compiled(environment)
+    assert environment == {
+        "LRU_CACHE_CAPACITY": "7",
+        "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128",
+    }
