@@ -11,6 +11,7 @@ from pathlib import Path
 import uvicorn
 import uvloop
 from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp
 
 from tocsin_exporter import http_server
@@ -109,7 +110,10 @@ async def serve(options: Options, sockets: list[socket.socket]) -> None:
     scrapes = Scrapes(connections=Connections(limits))
     agent, app = build(options, clock, loop_watch, scrapes)
     admitted = Admission(app)
-    server = uvicorn.Server(http_server.Config(admitted, scrapes.connections, _GOODBYE_SECONDS))
+    parting = PlainTextResponse("the exporter is ending\n", 503)
+    server = uvicorn.Server(
+        http_server.Config(admitted, scrapes.connections, _GOODBYE_SECONDS, parting)
+    )
     loop = asyncio.get_running_loop()
     for one in (signal.SIGINT, signal.SIGTERM):  # uvicorn ends, and then raises what it caught
         loop.add_signal_handler(one, lambda: None)

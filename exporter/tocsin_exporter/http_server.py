@@ -9,13 +9,14 @@ import asyncio
 import http
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import httptools
 import uvicorn
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from tocsin_exporter.connections import (
@@ -58,9 +59,12 @@ _WORDS = {
 
 
 class Config(uvicorn.Config):
-    """How all our servers serve `app`; `goodbye_seconds` is what open answers get at the end."""
+    """How all our servers serve `app`; `goodbye_seconds` is what open answers get at the end, and
+    `parting` answers the requests that have none by then."""
 
-    def __init__(self, app: App, connections: Connections, goodbye_seconds: int) -> None:
+    def __init__(
+        self, app: App, connections: Connections, goodbye_seconds: int, parting: App
+    ) -> None:
         super().__init__(
             RelativeRedirects(app),
             http=HttpProtocol,
@@ -74,6 +78,7 @@ class Config(uvicorn.Config):
             timeout_graceful_shutdown=goodbye_seconds,
         )
         self.connections = connections
+        self.parting = parting
 
 
 def by_unix_socket(scope: Scope) -> bool:
@@ -348,6 +353,22 @@ class HttpProtocol(HttpToolsProtocol):
     def timeout_keep_alive_handler(self) -> None:
         """`check` ends what is idle: a request may have been kept back when this timer began, and
         the last of an answer may not have been taken."""
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        super()._start_asgi_task(cycle, partial(self._answered, cycle, app))
+
+    async def _answered(
+        self, cycle: RequestResponseCycle, app: App, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Only the server's end cancels a request: no fault, and no traceback in the log."""
+        try:
+            await app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not cycle.response_started:
+                await self.config.parting(scope, receive, send)
+            elif not cycle.response_complete:
+                cycle.disconnected = True
+                self.transport.close()
 
     # of the table
 

@@ -34,10 +34,6 @@ class Scorer:
         """`mean_probability`, when its turn comes. Raises Exhausted and what torch raises."""
         return await self._thread.run(lambda: mean_probability(network, prompt, answer))
 
-    def busy(self) -> bool:
-        """Whether a pass runs, which nothing can stop."""
-        return self._thread.busy()
-
 
 @torch.no_grad()
 def mean_probability(network: Any, prompt: Sequence[int], answer: Sequence[int]) -> float:

@@ -133,10 +133,6 @@ class Engine:
         self.close()
         self._manager.stop(block=True, timeout=wait, hard_stop=True)
 
-    def thread_runs(self) -> bool:
-        """Whether the batching thread is still there."""
-        return bool(self._manager.is_running())
-
     @property
     def alive(self) -> bool:
         """Whether requests are accepted and the thread runs."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from tocsin_inference.errors import Exhausted
 
@@ -19,7 +19,6 @@ class RequestReader:
 
     def __init__(self, name: str = "reading") -> None:
         self._thread = ThreadPoolExecutor(1, name)
-        self._running: set[Future[Any]] = set()
 
     async def run(self, work: Callable[[], T]) -> T:
         """The result of `work`, when its turn comes; a cancelled caller gives its turn up. Raises
@@ -30,13 +29,7 @@ class RequestReader:
         except (RuntimeError, MemoryError) as error:
             works.clear()
             raise Exhausted("thread") from error
-        self._running.add(job)
-        job.add_done_callback(self._running.discard)
         try:
             return await asyncio.wrap_future(job)
         except MemoryError as error:
             raise Exhausted("memory") from error
-
-    def busy(self) -> bool:
-        """Whether work runs, which nothing can stop."""
-        return bool(self._running)

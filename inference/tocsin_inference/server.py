@@ -12,16 +12,19 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from typing import NoReturn
 
 import torch
 import uvicorn
 
 from tocsin_exporter import http_server, output
 from tocsin_inference import memory, model, weights
+from tocsin_inference.answers import Answer
 from tocsin_inference.application import application
 from tocsin_inference.batching import shape
 from tocsin_inference.confidence import Scorer
 from tocsin_inference.engine import Engine
+from tocsin_inference.errors import EngineStopped
 from tocsin_inference.metrics import ENGINE, Metrics
 from tocsin_inference.settings import Settings
 from tocsin_inference.worker import Worker
@@ -29,6 +32,7 @@ from tocsin_inference.worker import Worker
 log = logging.getLogger("tocsin.worker")
 _LINGER = 6.0  # seconds in which a scrape can still see that memory ran out
 _GRACE = 1  # seconds for open answers to end
+_PART = 0.3  # seconds to tell the others so
 _JOIN = 1.5  # seconds for the batching thread to end its iteration
 
 
@@ -48,6 +52,12 @@ class Server(uvicorn.Server):
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self.finish, 0)
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's; then those whose requests it has cancelled are told, before we block."""
+        await super().shutdown(sockets)
+        if open_requests := self.server_state.tasks:
+            await asyncio.wait(open_requests, timeout=_PART)
 
     def finish(self, code: int) -> None:
         """Ends the serving with `code`; the second call ends the process at once."""
@@ -109,8 +119,9 @@ def listen(host: str, port: int) -> socket.socket:
     return result
 
 
-async def run(settings: Settings, loaded: model.Model, listener: socket.socket) -> int:
-    """Wires the parts in the order of a request's way through them, and serves."""
+async def run(settings: Settings, loaded: model.Model, listener: socket.socket) -> NoReturn:
+    """Wires the parts in the order of a request's way through them, serves, and ends the process:
+    the interpreter would take another second to leave, and wait for every thread."""
     release = package_version()
     on_cpu = loaded.device.type == "cpu"
     death = Death()
@@ -123,17 +134,21 @@ async def run(settings: Settings, loaded: model.Model, listener: socket.socket) 
         settings, loaded, engine, metrics, time.perf_counter, time.perf_counter(), Scorer()
     )
     app = application(worker, release, time.time)
-    server = Server(http_server.Config(app, metrics.connections, _GRACE), engine)
+    server = Server(http_server.Config(app, metrics.connections, _GRACE, parting()), engine)
     death.server = server
     log.info("serving %s on http://%s:%d", loaded.name, *listener.getsockname()[:2])
     try:
         await server.serve(sockets=[listener])
     finally:
         engine.stop(_JOIN)
-    if engine.thread_runs() or worker.scorer.busy() or worker.reader.busy():  # else waited for
-        output.flush()
-        os._exit(server.exit_code)
-    return server.exit_code
+    output.flush()
+    os._exit(server.exit_code)
+
+
+def parting() -> Answer:
+    """What a request gets that is still open when the worker ends."""
+    gone = EngineStopped("the worker is shutting down")
+    return Answer(gone.body(), status_code=gone.status, headers=gone.headers())
 
 
 def observe(metrics: Metrics, engine: Engine, death: Death) -> None:

@@ -1,6 +1,7 @@
 """The server's bounds on its clients, over real sockets; time is short here, and taken from it."""
 
 import asyncio
+import logging
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
@@ -14,12 +15,14 @@ import httpx2
 import pytest
 import uvicorn
 import uvloop
+from starlette.responses import PlainTextResponse
 
 from tocsin_exporter.connections import Connections, Limits
 from tocsin_exporter.http_server import App, Config, Scope, by_unix_socket
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+PARTING = b"the server is ending\n"
 SHORT = Limits(connections=64, head_seconds=1, body_seconds=1, read_seconds=1, idle_seconds=2)
 
 
@@ -65,7 +68,8 @@ async def served(
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    server = uvicorn.Server(Config(app or usual, table, 1))
+    parting = PlainTextResponse(PARTING, 503)
+    server = uvicorn.Server(Config(app or usual, table, 1, parting))
 
     def serve() -> None:  # on the loop that the servers have
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -589,3 +593,35 @@ async def test_what_is_sent_to_a_client_that_has_just_gone_is_no_fault(
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         await until(lambda: reached)
     assert not [one for one in caplog.records if one.exc_info]
+
+
+async def test_requests_that_are_open_at_the_end_are_told_so_and_are_no_faults(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Some still send their body, one is in the middle of its answer; one line is for all."""
+    begun = list[str]()
+
+    async def app(scope: Scope, receive: Any, send: Any) -> None:
+        begun.append(scope["path"])
+        if scope["path"] == "/begun":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async with served(app=app) as server:
+        sending = [
+            asyncio.create_task(exchange(server.port, CHUNKED + b"1\r\na\r\n")) for _ in "123"
+        ]
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET /begun HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await reader.readuntil(b"half")).startswith(b"HTTP/1.1 200")
+        await until(lambda: len(begun) == 4)
+    for answer in await asyncio.gather(*sending):
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert answer.endswith(PARTING)
+    assert await reader.read() == b"\r\n"
+    writer.close()
+    assert [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING] == [
+        "Cancel 4 running task(s), timeout graceful shutdown exceeded"
+    ]

@@ -55,13 +55,15 @@ def wait_until_healthy(port: int) -> None:
 
 @dataclass(frozen=True)
 class Ending:
-    """Of a worker that was told to end while it answered: the rest of the answer, and its log.
+    """Of a worker that was told to end while it answered: the rest of the answer, and its log;
+    and what those got whose bodies were still on their way.
 
     `start_seconds` says how fast this machine is now: a start does much and waits for nothing.
     """
 
     port: int
     rest: bytes
+    unread: list[bytes]
     code: int
     seconds: float
     start_seconds: float
@@ -70,7 +72,7 @@ class Ending:
 
 @pytest.fixture(scope="module")
 def ending(tiny_path: Path) -> Ending:
-    """By SIGTERM, during a generation."""
+    """By SIGTERM, during a generation, while other clients send their bodies slowly."""
     port = free_port()
     flags = ["--model-path", str(tiny_path), "--port", str(port), "--threads", "1"]
     launched = time.monotonic()
@@ -85,12 +87,27 @@ def ending(tiny_path: Path) -> Ending:
         )
         with urlopen(request, timeout=120) as reply:
             assert reply.readline().startswith(b"data: ")
+            slow = [half_sent(port) for _ in range(20)]
+            wait_until_healthy(port)  # whoever came before has been taken
             began = time.monotonic()
             process.send_signal(signal.SIGTERM)
             rest = reply.read()
         log = process.communicate(timeout=120)[1].decode().splitlines()
         seconds = time.monotonic() - began
-        return Ending(port, rest, process.returncode, seconds, start_seconds, log)
+        unread = [one.makefile("rb").read() for one in slow]
+        for one in slow:
+            one.close()
+        return Ending(port, rest, unread, process.returncode, seconds, start_seconds, log)
+
+
+def half_sent(port: int) -> socket.socket:
+    """A client in the middle of a large body."""
+    client = socket.create_connection(("127.0.0.1", port), timeout=60)
+    client.sendall(
+        b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 8000000\r\n\r\n{"
+    )
+    return client
 
 
 def test_sigterm_ends_it_in_time_during_a_generation(ending: Ending) -> None:
@@ -98,6 +115,18 @@ def test_sigterm_ends_it_in_time_during_a_generation(ending: Ending) -> None:
     assert ending.seconds < max(4, ending.start_seconds)
     assert b'"code":"engine_stopped"' in ending.rest
     assert ending.rest.endswith(b"data: [DONE]\n\n")
+
+
+def test_sigterm_tells_those_whose_bodies_have_not_come_in_one_line_of_the_log(
+    ending: Ending,
+) -> None:
+    assert len(ending.unread) == 20
+    for answer in ending.unread:
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 ") and b"retry-after: 5" in head.lower()
+        assert json.loads(body)["error"]["code"] == "engine_stopped"
+    assert [line for line in ending.log if "Traceback" in line] == []
+    assert len([line for line in ending.log if "level=ERROR" in line]) <= 1
 
 
 def test_every_line_of_its_log_is_logfmt(ending: Ending) -> None:

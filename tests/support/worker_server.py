@@ -23,7 +23,7 @@ from tocsin_inference.confidence import Scorer
 from tocsin_inference.engine import Engine
 from tocsin_inference.metrics import Metrics
 from tocsin_inference.model import Model
-from tocsin_inference.server import Death, observe
+from tocsin_inference.server import Death, observe, parting
 from tocsin_inference.worker import Worker
 
 
@@ -76,7 +76,7 @@ async def serving(
         chosen, model, engine, metrics, time.perf_counter, time.perf_counter(), Scorer()
     )
     app = application(worker, "test", time.time)
-    server = uvicorn.Server(Config(app, metrics.connections, 1))
+    server = uvicorn.Server(Config(app, metrics.connections, 1, parting()))
     listener = socket.create_server(("127.0.0.1", 0))
     task = asyncio.create_task(server._serve([listener]))
     try:

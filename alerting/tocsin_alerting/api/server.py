@@ -1,6 +1,5 @@
 """Everything the agent serves, on one port: the metrics page's routes and the API as one app."""
 
-import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Match, Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tocsin_alerting.api.answers import ApiError, failure
 from tocsin_exporter import http_server
@@ -43,8 +42,9 @@ def application(routes: Sequence[Route]) -> Starlette:
 
 def server(app: ASGIApp, connections: Connections) -> uvicorn.Server:
     """Ends within GOODBYE_SECONDS of being told, whatever a client still waits for."""
-    admitted = _Parting(Admission(app, _urgent))
-    return uvicorn.Server(http_server.Config(admitted, connections, GOODBYE_SECONDS))
+    parting = failure(ApiError("unavailable", "the agent is ending"))
+    admitted = Admission(app, _urgent)
+    return uvicorn.Server(http_server.Config(admitted, connections, GOODBYE_SECONDS, parting))
 
 
 def _urgent(scope: Scope) -> bool:
@@ -71,28 +71,6 @@ class _ByPath(BaseRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         await scope["route"].handle(scope, receive, send)
-
-
-class _Parting:
-    """Tells a client whose request ends with the agent so; the server would log a traceback."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begun = False
-
-        async def noting(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
-        try:
-            await self._app(scope, receive, noting)
-        except asyncio.CancelledError:
-            if not begun:
-                parting = failure(ApiError("unavailable", "the agent is ending"))
-                await parting(scope, receive, send)
 
 
 async def _api_error(request: Request, error: Exception) -> Response:
