@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ from tocsin_exporter.engine_access import EngineAccess, place
 from tocsin_exporter.identify import Identity, identify
 from tocsin_exporter.listen import joined
 from tocsin_exporter.snapshot import Snapshot, values_of
-from tocsin_exporter.tasks import task_group
+from tocsin_exporter.tasks import in_thread, task_group
 
 log = logging.getLogger(__name__)
 
@@ -137,15 +138,23 @@ def owned(access: EngineAccess, owners: Owners) -> EngineAccess:
 
 async def strangers(asked: Iterable[EngineAccess]) -> tuple[Stranger, ...]:
     """Those of `asked` whose port is held by somebody who may not have an engine."""
-    held = [(access.url, min(users)) for access in asked if (users := await access.strangers())]
-    named = [(url, await asyncio.to_thread(ports.user_name, uid)) for url, uid in held]
+    try:
+        held = [(access.url, min(users)) for access in asked if (users := await access.strangers())]
+        named = [(url, await in_thread(partial(ports.user_name, uid))) for url, uid in held]
+    except Exception:  # why: what we lack for this costs neither the start nor the engines
+        log.exception("not known whose ports these are; it is looked at again later")
+        return ()
     return tuple(Stranger(url, name) for url, name in named)
 
 
 async def elsewhere(known: Collection[str], owners: Owners = None) -> list[EngineAccess]:
     """Where else on this machine an engine may be: what an engine's program listens on, `known`
     aside. Nobody else is asked: not every server takes a question well."""
-    heard = await asyncio.to_thread(ports.listening, _PROGRAM)
+    try:
+        heard = await in_thread(partial(ports.listening, _PROGRAM))
+    except Exception:  # why: as above
+        log.exception("not known where else engines listen; it is looked at again later")
+        return []
     places = (here(port, owners) for port in heard)
     taken = set(map(place, known))
     return [access for access in places if place(access.target) not in taken]
@@ -159,7 +168,7 @@ async def vacant(access: EngineAccess, timeout_s: float = PATIENCE_SECONDS) -> b
             _, writer = await asyncio.open_connection(parts.hostname, parts.port or 80)
     except ConnectionRefusedError:
         return True
-    except (OSError, TimeoutError):
+    except (OSError, TimeoutError, RuntimeError):  # also: no thread to look a name up
         return False
     writer.close()
     return False

@@ -27,6 +27,8 @@ NOTE_SECONDS = 15.0
 STORE_SECONDS = 10.0
 WORKER_GRACE_SECONDS = 3.0
 _ASK_SECONDS = 0.5
+_AFTER_FAULT_SECONDS = 2.0
+_SAY_AGAIN_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,28 +213,31 @@ class Engines:
     async def _await_worker(self, worker: Worker) -> None:
         assert self._demo is not None
         plain = httpx.AsyncClient(timeout=_ASK_SECONDS, trust_env=False)
+        attempts = _Attempts()
         async with looking_up(plain, engine_lookup(self._demo.url)) as client:
             while worker.state is not WorkerState.GIVEN_UP:
-                if await _whatever_happens(_answers(client, self._demo.access)):
+                if await attempts.result(_answers(client, self._demo.access)):
                     break
-                await asyncio.sleep(_ASK_SECONDS)
+                await asyncio.sleep(_AFTER_FAULT_SECONDS if attempts.failing else _ASK_SECONDS)
                 if self.worker is not worker:
                     return
         if self.worker is worker:
             self._begin(self._demo)
 
     async def _look_again(self) -> None:
+        attempts = _Attempts()
         while True:
             waiting = self.worker is not None or not self.watched
             soon = waiting or any(map(self._is_lost, self.watched.values()))
             await asyncio.sleep(LOOK_AGAIN_SECONDS if soon else LOOK_SELDOM_SECONDS)
-            await _whatever_happens(self.look())
+            await attempts.result(self.look())
 
     async def _note_again(self) -> None:
-        await _whatever_happens(self.note(0.0))
+        attempts = _Attempts()
+        await attempts.result(self.note(0.0))
         while True:
             await asyncio.sleep(NOTE_SECONDS)
-            await _whatever_happens(self.note(NOTE_SECONDS))
+            await attempts.result(self.note(NOTE_SECONDS))
 
     async def _drive(self, rps: float, keys: str) -> None:
         await self._first.wait()
@@ -245,12 +250,31 @@ class Engines:
         await self.load.run()
 
 
-async def _whatever_happens(work: Awaitable[T]) -> T | None:
-    try:
-        return await work
-    except Exception:  # why: a fault here must not end the worker, nor the looking
-        log.exception("engines could not be looked for; it is tried again")
-        return None
+class _Attempts:
+    """Work that is tried again and again. A fault is logged when it begins, when its type changes,
+    and then every 10 minutes: a traceback twice a second would fill the log."""
+
+    def __init__(self) -> None:
+        self._fault: type[Exception] | None = None
+        self._say_again_s = 0.0
+
+    @property
+    def failing(self) -> bool:
+        return self._fault is not None
+
+    async def result(self, work: Awaitable[T]) -> T | None:
+        """None when it fails, whatever happens."""
+        try:
+            done = await work
+        except Exception as error:  # why: a fault here must not end the worker, nor the looking
+            now_s = asyncio.get_running_loop().time()
+            if type(error) is not self._fault or now_s >= self._say_again_s:
+                log.exception("engines could not be looked for; it is tried again")
+                self._say_again_s = now_s + _SAY_AGAIN_SECONDS
+            self._fault = type(error)
+            return None
+        self._fault = None
+        return done
 
 
 def _row(engine: Engine, now_ms: int) -> EngineRow:

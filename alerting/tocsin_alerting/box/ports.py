@@ -68,7 +68,7 @@ def _command(pid: int) -> str:
     try:
         process = psutil.Process(pid)
         return " ".join((process.name(), *process.cmdline()))
-    except psutil.Error:
+    except (psutil.Error, OSError):  # it has ended, or there is no descriptor left
         return ""
 
 
@@ -85,5 +85,5 @@ def owner(port: int) -> str:
 def _described(pid: int) -> str:
     try:
         return f"{psutil.Process(pid).name()} (pid {pid})"
-    except psutil.Error:
+    except (psutil.Error, OSError):
         return f"pid {pid}"

@@ -1,7 +1,9 @@
 """Discovery against what may listen on an engine's usual port."""
 
 import asyncio
+import errno
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -9,8 +11,22 @@ from pathlib import Path
 
 import pytest
 
+from support.exhausted import no_threads
 from support.webhook_sink import Answer, WebhookSink
-from tocsin_alerting.box.discovery import Engine, Origin, as_read, ask, described, engines, is_up
+from tocsin_alerting.box.discovery import (
+    Engine,
+    Origin,
+    Stranger,
+    as_read,
+    ask,
+    described,
+    elsewhere,
+    engines,
+    here,
+    is_up,
+    strangers,
+)
+from tocsin_alerting.box.ports import user_name
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.engine_access import EngineAccess, Tls
@@ -123,6 +139,28 @@ async def test_a_fault_with_one_port_hides_nobody(caplog: pytest.LogCaptureFixtu
     assert [engine.access for engine in found] == [well]
     urls = [record.__dict__["url"] for record in caplog.records]
     assert urls == [broken.url] * 2
+
+
+async def test_without_a_thread_it_is_known_whose_port_it_is_and_who_listens() -> None:
+    """The start of the agent ended with it."""
+    async with listening({}) as port:
+        access = here(port, frozenset())
+        with no_threads():
+            found = await strangers([access])
+            await elsewhere([access.target])
+        assert found == (Stranger(access.url, user_name(os.geteuid())),)
+
+
+class _Unknown(EngineAccess):
+    async def strangers(self) -> frozenset[int]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+
+async def test_whose_port_it_is_can_be_unknown_for_a_while(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert await strangers([_Unknown.of("http://127.0.0.1:1")]) == ()
+    assert "not known whose ports these are" in caplog.text
 
 
 async def _last_read(port: int) -> Snapshot | None:

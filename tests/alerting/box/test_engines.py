@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
@@ -121,13 +122,22 @@ async def test_our_worker_that_cannot_be_asked_goes_on_and_so_does_the_asking(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The first fault ended the worker, and all that is done with engines."""
-    kept, worker = Kept(), _worker("import time; time.sleep(60)")
+    asked: list[str] = []
+
+    class Asked(Worker):
+        def __getattribute__(self, name: str) -> Any:
+            asked.extend([name] if name == "state" else [])
+            return super().__getattribute__(name)
+
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    kept, worker = Kept(), Asked(command, Restart(0, 0.01), Clock().monotonic)
     engines = Engines(Plan((), True), worker, "http://a\x7fb:9", kept.hooks)
     running = asyncio.ensure_future(engines.run(False, None))
     async with asyncio.timeout(20):
-        while len(caplog.records) < 2 and not running.done():
+        while len(asked) < 4 and not running.done():
             await asyncio.sleep(0.02)
     assert not running.done() and worker.state is not WorkerState.GIVEN_UP
+    assert len(caplog.records) == 1  # a traceback each time would fill the log
     assert kept.watched == []
     await worker.stop(1)
     await _end(running)
