@@ -156,6 +156,7 @@ class App:
         self.asides = (self.journal.asides, shelf.set_aside)
         self.clock.on_move(self._moved, *(one.move for one in self.asides))
         self.queries = Threads(Limits().at_once, "query").begin()
+        self.bodies = Threads(1, "bodies").begin()
         self.engines: Engines | None = None
 
     async def serve(self) -> None:
@@ -407,7 +408,7 @@ class App:
         return [
             *write.routes(intake, guard(self.setup.token, self.hosts, write.BODIES)),
             *metrics_routes(page, self._unready, links=_LINKS),
-            *query.routes(self.store, self.engine, self.queries, now_ms, monotonic),
+            *query.routes(self.store, self.engine, self.queries, now_ms, monotonic, self.bodies),
             *targets.routes(self._targets),
             *rules.routes(lambda: self.groups.all, base, monotonic),
             *incidents.routes(self.desk, guarded, now_ms, base),

@@ -1,14 +1,14 @@
 """`/api/v1/status/tsdb`: which metrics and labels the series in memory are made of."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.routing import Route
 
 from tocsin_alerting.api.answers import ApiError
 from tocsin_alerting.api.asked import EVERYTHING, Asked, whole_number
-from tocsin_alerting.api.encoding import whole
+from tocsin_alerting.api.encoding import Body, whole
 from tocsin_alerting.api.handler import route
 from tocsin_alerting.api.turn import Queries, Work
 from tocsin_alerting.promql.evaluation.budget import Budget
@@ -30,7 +30,7 @@ def _tsdb(asked: Asked, queries: Queries) -> Work:
     if limit is None or limit < 1:
         raise ApiError("bad_data", "limit must be a positive number")
 
-    def work(budget: Budget) -> Iterator[bytes]:
+    def work(budget: Budget) -> Body:
         check = budget.check_time
         memory = queries.store.select(EVERYTHING, _AFTER_ALL_MS, _AFTER_ALL_MS, check)
         return whole(tables(memory.series.labels, _extent(memory), limit))

@@ -1,8 +1,10 @@
 """Query results as Prometheus's JSON: numbers are texts, times are seconds."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -19,10 +21,25 @@ from tocsin_alerting.promql.result import (
     Track,
 )
 from tocsin_alerting.store.cell import Floats, Ints
+from tocsin_exporter.snapshot import Labels
 
 PIECE_BYTES = 256 << 10
 _NOTES = 10
 _SMALL_ROWS = 100  # become text together: a call for each takes longer than its text
+_PAIR, _TRACK = 64, 300  # bytes, as measured: a label, and the two arrays of a series
+_CHARACTER = 2  # in memory: one for most texts, four where one of its characters is an emoji
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """An answer's body in pieces, each of which but the last is a large one. `size` gives the bytes
+    of what it is made of, which is in memory until the last piece is made."""
+
+    pieces: Iterable[bytes]
+    size: Callable[[], int] = int
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.pieces)
 
 
 def number(value: float) -> str:
@@ -41,25 +58,48 @@ def seconds(at_ms: int) -> int | float:
     return at_ms / 1000 if rest else whole_seconds
 
 
-def document(result: Result, stats: Mapping[str, Any] | None = None) -> Iterator[bytes]:
-    """The body of a query's answer in pieces, each of which but the last is a large one."""
+def document(result: Result, stats: Mapping[str, Any] | None = None) -> Body:
+    """The body of a query's answer."""
     kind, rows = _kind_and_rows(result.value)
     head = b'{"status":"success","data":{"resultType":' + orjson.dumps(kind) + b',"result":'
     told = b',"stats":' + orjson.dumps(stats) if stats else b""
     notes = _notes(result.warnings, result.infos)
     together = 1 if kind == "matrix" else _SMALL_ROWS
-    return _in_pieces(head, rows, told + b"}" + notes + b"}", together)
+    pieces = _in_pieces(head, rows, told + b"}" + notes + b"}", together)
+    return Body(pieces, partial(result_bytes, result.value))
 
 
-def listing(rows: Iterable[Any], warnings: Sequence[str] = ()) -> Iterator[bytes]:
-    """The body of an answer whose data is a list, in pieces as those of `document`."""
+def listing(rows: Iterable[Any], size: Callable[[], int], warnings: Sequence[str] = ()) -> Body:
+    """The body of an answer whose data is a list; `size` is the Body's."""
     tail = _notes(warnings, ()) + b"}"
-    return _in_pieces(b'{"status":"success","data":', rows, tail, _SMALL_ROWS)
+    return Body(_in_pieces(b'{"status":"success","data":', rows, tail, _SMALL_ROWS), size)
 
 
-def whole(data: Any) -> Iterator[bytes]:
-    """The body of an answer of any shape, in one piece."""
-    return iter([orjson.dumps({"status": "success", "data": data})])
+def whole(data: Any) -> Body:
+    """The body of an answer of any shape."""
+    body = orjson.dumps({"status": "success", "data": data})
+    pieces = (body[at : at + PIECE_BYTES] for at in range(0, len(body), PIECE_BYTES))
+    return Body(pieces, body.__len__)
+
+
+def result_bytes(value: QueryValue) -> int:
+    """The memory of a result, rather more than less: the store may hold its labels too."""
+    match value:
+        case InstantVector():
+            return value.values.nbytes + labels_bytes(value.labels)
+        case Matrix():
+            size, times = labels_bytes([one.labels for one in value]), None
+            for one in value:  # those of a range have the same times
+                size += _TRACK + one.values.nbytes + (0 if one.times is times else one.times.nbytes)
+                times = one.times
+            return size
+    return 0
+
+
+def labels_bytes(rows: Collection[Labels]) -> int:
+    """The same of label sets."""
+    texts = chain.from_iterable(chain.from_iterable(rows))
+    return _PAIR * sum(map(len, rows)) + _CHARACTER * sum(map(len, texts))
 
 
 def _in_pieces(head: bytes, rows: Iterable[Any], tail: bytes, together: int) -> Iterator[bytes]:

@@ -24,7 +24,7 @@ def route(path: str, handler: Handler, queries: Queries, *methods: str) -> Route
     async def in_turn(work: Callable[[], Fields]) -> Fields:
         try:
             async with asyncio.timeout(SECONDS), queries.places.place(lambda: None):
-                return await asyncio.get_running_loop().run_in_executor(queries.executor, work)
+                return await asyncio.get_running_loop().run_in_executor(queries.evaluating, work)
         except TimeoutError:
             raise ApiError("timeout", _NOT_READ) from None
 

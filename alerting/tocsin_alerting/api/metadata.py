@@ -1,17 +1,18 @@
 """`/api/v1/metadata` and `/targets/metadata`: what the metrics are, as their sources say."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from starlette.routing import Route
 
 from tocsin_alerting.api.asked import EVERYTHING, Asked, selected
-from tocsin_alerting.api.encoding import listing, whole
+from tocsin_alerting.api.encoding import Body, listing, whole
 from tocsin_alerting.api.handler import route
 from tocsin_alerting.api.turn import Queries, Work
 from tocsin_alerting.promql.evaluation.budget import Budget
 from tocsin_alerting.store.rows import MatcherSets
 from tocsin_exporter.snapshot import Family, Source
+
+_ENTRY_BYTES = 1024  # of one in memory
 
 
 def routes(queries: Queries) -> list[Route]:
@@ -26,7 +27,7 @@ def _metadata(asked: Asked, queries: Queries) -> Work:
     limit, per_metric = asked.count("limit"), asked.count("limit_per_metric")
     wanted = asked.get("metric")
 
-    def work(budget: object) -> Iterator[bytes]:
+    def work(budget: object) -> Body:
         told: dict[str, list[dict[str, str]]] = {}
         for families in queries.store.families().values():
             for name, family in families.items():
@@ -46,7 +47,7 @@ def _of_targets(asked: Asked, queries: Queries) -> Work:
     limit, wanted = asked.count("limit"), asked.get("metric")
     text = asked.get("match_target")
 
-    def work(budget: Budget) -> Iterator[bytes]:
+    def work(budget: Budget) -> Body:
         matchers = selected(text, "match_target") if text else EVERYTHING
         told: list[dict[str, Any]] = []
         for source, families in queries.store.families().items():
@@ -57,7 +58,7 @@ def _of_targets(asked: Asked, queries: Queries) -> Work:
                 told += _entries(source, [f for n, f in families.items() if wanted in ("", n)])
         if wanted:
             told = [{key: text for key, text in one.items() if key != "metric"} for one in told]
-        return listing(told)
+        return listing(told, lambda: _ENTRY_BYTES * len(told))
 
     return work
 

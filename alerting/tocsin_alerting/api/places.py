@@ -1,7 +1,8 @@
 """Who may run now: some queries at once, some waiting in their order, the rest sent away.
 
-A query whose client reads slowly has no place any more, but its numbers are still in memory: those
-that wait outside are bounded by what they hold together. Where there is no room, the slowest ends.
+A query that is evaluated needs no place any more, but its answer is in memory until its client has
+read it: answers that are being sent are bounded by their bytes together. A query whose answer finds
+no room keeps its place, and others wait, while everybody reads; for who reads slowly nobody waits.
 """
 
 import asyncio
@@ -11,23 +12,40 @@ from contextlib import asynccontextmanager
 
 from tocsin_alerting.api.answers import ApiError
 
-READING = 64  # each also has a piece on its way
-READING_SAMPLES = 20_000_000  # of 16 bytes: 320 MB
+SENDING_BYTES = 320 << 20
 SLOW_SECONDS = 0.25  # for a piece; who takes longer may have to make room
+PATIENCE_SECONDS = 5.0  # that a client may take while its query keeps a place
 
 
 class Place:
-    """That of one query; `cut` ends the query.
-
-    `samples` are what it read and may hold; `sent` is since when a piece waits to be
-    taken, in seconds; none does where it is infinite."""
+    """That of one query; `cut` ends the query. `size` are the bytes that its answer holds."""
 
     def __init__(self, gate: "QueryGate", cut: Callable[[], None]) -> None:
         self.cut = cut
-        self.samples = 0
-        self.sent = math.inf
+        self.size = 0
         self._gate = gate
         self._held = True
+        self._sent, self._pieces, self._taken = math.inf, 0, 0.0
+
+    def sends(self, now: float) -> None:
+        """A piece waits for the client."""
+        self._sent = now
+
+    def taken(self, now: float) -> float:
+        """Gives the seconds that the client took for the piece."""
+        seconds, self._sent = now - self._sent, math.inf
+        self._pieces += 1
+        self._taken += seconds
+        return seconds
+
+    def slowness(self, now: float) -> float:
+        """The seconds that the client takes for a piece: this one, or those before it. The time in
+        which we make one is not its own."""
+        return max(now - self._sent, self._taken / max(1, self._pieces))
+
+    def patient(self, now: float) -> bool:
+        """Whether others may still wait for this client."""
+        return self._taken + max(0.0, now - self._sent) < PATIENCE_SECONDS
 
     def leave(self) -> None:
         """The query is computed: another may run."""
@@ -35,25 +53,22 @@ class Place:
             self._held = False
             self._gate.left()
 
-    def wait_outside(self, now: float) -> None:
-        """Its client has yet to read the rest. Where there is no room and nobody is slow, it stays:
-        who reads steadily is not ended."""
-        if self._held and self._gate.outside(self, now):
+    def leave_to_send(self, now: float) -> bool:
+        """The same if there is room for its answer among those that are being sent."""
+        if self._held and self._gate.room(self, now):
             self.leave()
+        return not self._held
 
 
 class QueryGate:
-    """At most `at_once` queries have a place, `waiting` wait for one, `reading` wait outside, with
-    `samples` in all."""
+    """At most `at_once` queries have a place and `waiting` wait for one; the answers of those that
+    have left theirs hold `sending` bytes in all, or there is only one."""
 
-    def __init__(
-        self, at_once: int, waiting: int, reading: int = READING, samples: int = READING_SAMPLES
-    ) -> None:
-        self._at_once, self._most = at_once, waiting
-        self._reading, self._samples = reading, samples
+    def __init__(self, at_once: int, waiting: int, sending: int = SENDING_BYTES) -> None:
+        self._at_once, self._most, self._bytes = at_once, waiting, sending
         self._free = asyncio.Semaphore(at_once)
         self._waiting = 0
-        self._outside: list[Place] = []
+        self._sending: list[Place] = []
 
     @property
     def taken(self) -> bool:
@@ -76,27 +91,22 @@ class QueryGate:
             yield place
         finally:
             place.leave()
-            if place in self._outside:
-                self._outside.remove(place)
+            if place in self._sending:
+                self._sending.remove(place)
 
     def left(self) -> None:
         self._free.release()
 
-    def outside(self, place: Place, now: float) -> bool:
-        """Whether there is room; it is made by those that have taken longest for their piece."""
-        self._outside.append(place)
-        while not self._room:
-            slowest = min(self._outside, key=lambda one: one.sent)
-            if now - slowest.sent < SLOW_SECONDS:
-                self._outside.remove(place)
+    def room(self, place: Place, now: float) -> bool:
+        """Whether `place` is now among those that send; the slowest are cut to make room."""
+        self._sending.append(place)
+        while len(self._sending) > 1 and sum(one.size for one in self._sending) > self._bytes:
+            slowest = max(self._sending, key=lambda one: one.slowness(now))
+            if place.patient(now) and slowest.slowness(now) < SLOW_SECONDS:
+                self._sending.remove(place)
                 return False
-            self._outside.remove(slowest)
+            self._sending.remove(slowest)
             slowest.cut()
             if slowest is place:
                 break
         return True
-
-    @property
-    def _room(self) -> bool:
-        held = sum(place.samples for place in self._outside)
-        return len(self._outside) <= self._reading and held <= self._samples

@@ -1,6 +1,6 @@
 """`/api/v1/query` and its neighbours: PromQL over the store in Prometheus's API."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from starlette.routing import Route
 from tocsin_alerting.api import cardinality, metadata, series
 from tocsin_alerting.api.answers import ApiError
 from tocsin_alerting.api.asked import TRUNCATED, Asked
-from tocsin_alerting.api.encoding import document, whole
+from tocsin_alerting.api.encoding import Body, document, whole
 from tocsin_alerting.api.handler import Handler, route
 from tocsin_alerting.api.places import QueryGate
 from tocsin_alerting.api.statistics import Meter
@@ -45,15 +45,18 @@ def routes(
     executor: Executor,
     now_ms: Callable[[], int],
     monotonic: Callable[[], float],
+    sending: Executor | None = None,
     limits: Limits | None = None,
 ) -> list[Route]:
     """What reads the store in Prometheus's API; `executor` has at least `limits.at_once` threads.
 
-    All of it runs there, as a Turn each.
+    All of it runs there, as a Turn each; large answers are made in `sending`, if it is given.
     """
     bounds = limits or Limits()
     places = QueryGate(bounds.at_once, bounds.waiting)
-    queries = Queries(store, engine, executor, now_ms, monotonic, bounds, places)
+    queries = Queries(
+        store, engine, executor, sending or executor, now_ms, monotonic, bounds, places
+    )
     return [
         *(route(path, handler, queries, "POST") for path, handler in _HANDLERS.items()),
         *series.routes(queries),
@@ -67,7 +70,7 @@ def _instant(asked: Asked, queries: Queries) -> Work:
     limit, engine = asked.limit, _engine(asked, queries)
     meter = Meter(asked.get("stats"), query, engine, queries.monotonic)
 
-    def work(budget: Budget) -> Iterator[bytes]:
+    def work(budget: Budget) -> Body:
         result = meter.evaluation(lambda: engine.evaluate(query, at_ms, budget))
         stats = meter.statistics(range(at_ms, at_ms + 1), budget)
         return document(_limited(result, limit), stats)
@@ -89,7 +92,7 @@ def _range(asked: Asked, queries: Queries) -> Work:
     limit, engine = asked.limit, _engine(asked, queries)
     meter = Meter(asked.get("stats"), query, engine, queries.monotonic)
 
-    def work(budget: Budget) -> Iterator[bytes]:
+    def work(budget: Budget) -> Body:
         _check_range(query, engine.semantics)
         evaluated = lambda: engine.evaluate_range(query, start_ms, end_ms, step_ms, budget)  # noqa: E731
         result = meter.evaluation(evaluated)
@@ -142,7 +145,7 @@ def _exemplars(asked: Asked, queries: Queries) -> Work:
     if end_ms < start_ms:
         raise ApiError("bad_data", "end timestamp must not be before start timestamp")
 
-    def work(budget: Budget) -> Iterator[bytes]:
+    def work(budget: Budget) -> Body:
         try:
             parse(query, queries.engine.semantics)
         except ParseError as error:

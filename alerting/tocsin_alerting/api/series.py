@@ -1,13 +1,14 @@
 """`/api/v1/series`, `/labels` and `/label/NAME/values`: which series there are."""
 
-from collections.abc import Iterator, Set
-from itertools import islice
+from collections.abc import Set
+from functools import partial
+from sys import getsizeof
 
 from starlette.routing import Route
 
 from tocsin_alerting.api.answers import ApiError
 from tocsin_alerting.api.asked import TRUNCATED, Asked
-from tocsin_alerting.api.encoding import listing
+from tocsin_alerting.api.encoding import Body, labels_bytes, listing
 from tocsin_alerting.api.handler import route
 from tocsin_alerting.api.label_name import unescaped
 from tocsin_alerting.api.turn import Queries, Work
@@ -28,11 +29,12 @@ def _series(asked: Asked, queries: Queries) -> Work:
         raise ApiError("bad_data", "no match[] parameter provided")
     limit, interval = asked.limit, _interval(asked, queries)
 
-    def work(budget: Budget) -> Iterator[bytes]:
+    def work(budget: Budget) -> Body:
         labels = queries.store.series(asked.matcher_sets(), *interval, budget.check_time)
         budget.spend(0)
-        chosen = (dict(one) for one in islice(labels, limit or None))
-        return listing(chosen, _warnings(len(labels), limit))
+        chosen = labels[: limit or None]
+        size = partial(labels_bytes, chosen)
+        return listing(map(dict, chosen), size, _warnings(len(labels), limit))
 
     return work
 
@@ -40,7 +42,7 @@ def _series(asked: Asked, queries: Queries) -> Work:
 def _labels(asked: Asked, queries: Queries) -> Work:
     limit, interval = asked.limit, _interval(asked, queries)
 
-    def work(budget: Budget) -> Iterator[bytes]:
+    def work(budget: Budget) -> Body:
         names = queries.store.label_names(asked.matcher_sets(), *interval, budget.check_time)
         return _texts(names, limit, budget)
 
@@ -53,7 +55,7 @@ def _values(asked: Asked, queries: Queries) -> Work:
         raise ApiError("bad_data", f"invalid label name: {quote(name)}")
     limit, interval = asked.limit, _interval(asked, queries)
 
-    def work(budget: Budget) -> Iterator[bytes]:
+    def work(budget: Budget) -> Body:
         sets = asked.matcher_sets()
         texts = queries.store.label_values(name, sets, *interval, budget.check_time)
         return _texts(texts, limit, budget)
@@ -67,9 +69,11 @@ def _interval(asked: Asked, queries: Queries) -> tuple[int, int]:
     return start_ms, asked.moment("end", now_ms)
 
 
-def _texts(texts: Set[str], limit: int, budget: Budget) -> Iterator[bytes]:
+def _texts(texts: Set[str], limit: int, budget: Budget) -> Body:
     budget.spend(0)
-    return listing(sorted(texts)[: limit or None], _warnings(len(texts), limit))
+    chosen = sorted(texts)[: limit or None]
+    size = lambda: sum(map(getsizeof, chosen)) + 8 * len(chosen)  # noqa: E731
+    return listing(chosen, size, _warnings(len(texts), limit))
 
 
 def _warnings(count: int, limit: int) -> tuple[str, ...]:

@@ -3,12 +3,12 @@
 A query must not delay a page, neither by the processor nor by memory. It runs in a thread, gives
 the processor away between slices of its work, and ends when its time is over or its client has
 gone. A large answer becomes text only as fast as its client reads: ten million numbers as Python
-objects take gigabytes. A client that reads slowly keeps no other query waiting.
+objects take gigabytes. That has a thread of its own: who reads waits for no evaluation, and no
+evaluation for who reads.
 """
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -21,8 +21,9 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from tocsin_alerting.api.answers import ApiError
+from tocsin_alerting.api.encoding import Body
 from tocsin_alerting.api.gzipped import WORTH_BYTES, gzipped
-from tocsin_alerting.api.places import SLOW_SECONDS, Place, QueryGate
+from tocsin_alerting.api.places import Place, QueryGate
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.evaluation.budget import (
     Budget,
@@ -40,17 +41,17 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 LONGEST_MS = 120_000
 _PATIENCE_SECONDS = 0.02  # before a client is watched: a task for each would take longer than they
-_READ_SECONDS = 0.02  # for all pieces; who takes longer has no place any more
+_RETRY_SECONDS = 0.05  # to find room for an answer that has none
 _LESS = "ask for fewer series, a shorter range or a wider step"
-Work = Callable[[Budget], Iterator[bytes]]
-Headings = list[tuple[bytes, bytes]]
+Work = Callable[[Budget], Body]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one query may cost; `at_once` is how many run, `waiting` how many wait for their turn,
     and whoever comes then is sent away. `timeout_ms` is for its turn and its evaluation, as in
-    Prometheus: what was evaluated in time is not lost, its client has `sending_ms` to read it."""
+    Prometheus: what was evaluated in time is not lost, its client may take `sending_ms` to read it.
+    """
 
     max_samples: int = 10_000_000
     max_points: int = 11_000
@@ -62,20 +63,33 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Queries:
-    """What the handlers need; `monotonic` gives seconds."""
+    """What the handlers need; `monotonic` gives seconds. `evaluating` has a thread for each place,
+    `sending` the one for the rest of large answers."""
 
     store: Store
     engine: Engine
-    executor: Executor
+    evaluating: Executor
+    sending: Executor
     now_ms: Callable[[], int]
     monotonic: Callable[[], float]
     limits: Limits
     places: QueryGate
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """An answer's headers and the first piece of its body; of a large one also the other `pieces`,
+    and the bytes of what is to become these."""
+
+    headers: list[tuple[bytes, bytes]]
+    first: bytes
+    pieces: Iterator[bytes] | None = None
+    size: int = 0
+
+
 class Turn:
-    """A response: `work` evaluates in a thread and gives the body in pieces, made there too, and
-    compressed there for clients that take gzip.
+    """A response: `work` evaluates in a thread and gives the body in pieces, made in threads too,
+    and compressed there for clients that take gzip.
 
     Raises ApiError before anything is sent. `asked` is what the log says of it.
     """
@@ -171,56 +185,83 @@ class Turn:
     async def _evaluate(
         self, send: Send, zipped: bool, place: Place, deadline: asyncio.Timeout
     ) -> None:
-        budget = self._budget()
-        opened = await self._in_thread(lambda: self._opened(zipped, budget))
-        (headers, piece, pieces, whole), place.samples = opened, budget.samples
-        loop, place_ends = asyncio.get_running_loop(), deadline.when() or 0
-        patience = _READ_SECONDS
-        if not self._left:
-            self._begun = True
-            deadline.reschedule(loop.time() + self._queries.limits.sending_ms / 1000)
-        if whole:
+        opened = await _in_thread(self._queries.evaluating, lambda: self._opened(zipped))
+        self._begun = not self._left
+        if not opened.pieces:
             place.leave()
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        while piece and not whole:
-            place.sent = loop.time()
-            if place.sent > place_ends:
-                patience = 0.0
-            # The second time there is room: if nobody is slower, this one ends.
-            waits = (max(0.0, patience), 2 * SLOW_SECONDS)
-            timers = [loop.call_later(s, lambda: place.wait_outside(loop.time())) for s in waits]
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-            for timer in timers:
-                timer.cancel()
-            patience -= loop.time() - place.sent
-            place.sent = math.inf
-            piece = await self._in_thread(lambda: next(pieces, b""))
-        await send({"type": "http.response.body", "body": piece, "more_body": False})
+        self._allow(deadline, self._queries.limits.sending_ms / 1000)
+        start = {"type": "http.response.start", "status": 200, "headers": opened.headers}
+        await send(start)
+        if not opened.pieces:
+            await send({"type": "http.response.body", "body": opened.first, "more_body": False})
+            return
+        place.size = opened.size + 2 * len(opened.first)
+        with _leaving(place):
+            await self._send_pieces(send, opened, place, deadline)
 
-    def _opened(
-        self, zipped: bool, budget: Budget
-    ) -> tuple[Headings, bytes, Iterator[bytes], bool]:
-        """The headers, the first piece of the body, the others, and whether there are none."""
+    async def _send_pieces(
+        self, send: Send, opened: "_Opened", place: Place, deadline: asyncio.Timeout
+    ) -> None:
+        """Of `sending_ms` only what the client takes is counted: it does not wait for itself."""
+        loop, seconds = asyncio.get_running_loop(), self._queries.limits.sending_ms / 1000
+        piece, pieces = opened.first, opened.pieces or iter(())
+        while piece:
+            place.size = opened.size + 2 * len(piece)  # the one before it may still be on its way
+            place.sends(loop.time())
+            self._allow(deadline, seconds)
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            self._allow(deadline, None)
+            seconds -= place.taken(loop.time())
+            piece = await _in_thread(self._queries.sending, lambda: next(pieces, b""))
+        self._allow(deadline, seconds)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _allow(self, deadline: asyncio.Timeout, seconds: float | None) -> None:
+        """From now on; who has gone, or was cut, gets no time."""
+        if not self._left:
+            now = asyncio.get_running_loop().time()
+            deadline.reschedule(None if seconds is None else now + seconds)
+
+    def _opened(self, zipped: bool) -> "_Opened":
         self._evaluates = True
-        pieces = self._work(budget)
+        body = self._work(self._budget())
+        pieces = iter(body)
         first, second = next(pieces, b""), next(pieces, b"")
+        headers = [(b"content-type", b"application/json")]
         whole = not second
         pieces = chain((first, second), pieces)
-        headers = [(b"content-type", b"application/json")]
         if zipped and (len(first) >= WORTH_BYTES or not whole):
             headers.append((b"content-encoding", b"gzip"))
             pieces = gzipped(pieces)
         if whole:
             first = b"".join(pieces)
             headers.append((b"content-length", str(len(first)).encode()))
-            return headers, first, iter(()), True
-        return headers, next(pieces, b""), pieces, False
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._queries.executor, work)
+            return _Opened(headers, first)
+        return _Opened(headers, next(pieces, b""), pieces, body.size())
 
     def _budget(self) -> Budget:
         limits, monotonic = self._queries.limits, self._queries.monotonic
         ends = monotonic() + self._seconds
         steps = limits.max_points + 1  # as in Prometheus, the first one does not count
         return Budget(limits.max_samples, steps, lambda: self._over or monotonic() > ends)
+
+
+@contextmanager
+def _leaving(place: Place) -> Iterator[None]:
+    """The place is left as soon as there is room for the answer."""
+    loop, timers = asyncio.get_running_loop(), list[asyncio.TimerHandle]()
+
+    def leave() -> None:
+        if not place.leave_to_send(loop.time()):
+            timers[:] = [loop.call_later(_RETRY_SECONDS, leave)]
+
+    leave()
+    try:
+        yield
+    finally:
+        for timer in timers:
+            timer.cancel()
+
+
+async def _in_thread(executor: Executor, work: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(executor, work)

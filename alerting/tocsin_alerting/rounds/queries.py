@@ -80,7 +80,7 @@ class RuleQueries:
         stuck = self._stuck[threads]
         if len(stuck) >= threads.most:
             raise QueryTimeout("the queries before it have no answer yet; does the disk hang?")
-        if any(_same(one.query, query) for one in stuck):
+        if any(_same(one.query, query) for one in tuple(stuck)):
             raise QueryTimeout("it has no answer yet from before; does the disk hang?")
         asked, most_seconds = _Asked(query), self._most_seconds[threads]
 

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import sys
 from decimal import Decimal
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin_alerting.api.encoding import document, listing, number, seconds
+from tocsin_alerting.api.encoding import PIECE_BYTES, document, listing, number, seconds, whole
 from tocsin_alerting.promql.numbers import exponent, format_number
 from tocsin_alerting.promql.result import InstantVector, Matrix, Result, ScalarValue, Track
 
@@ -156,10 +157,30 @@ def test_whole_seconds_have_no_fraction(at_ms: int, text: str) -> None:
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250])
 def test_many_small_rows_are_one_list(count: int) -> None:
     rows = [{"name": str(row)} for row in range(count)]
-    assert json.loads(b"".join(listing(rows))) == {"status": "success", "data": rows}
+    assert json.loads(b"".join(listing(rows, lambda: 0))) == {"status": "success", "data": rows}
     labels = tuple((("n", str(row)),) for row in range(count))
     vector = InstantVector(2000, labels, np.arange(count) / 2)
     answer = json.loads(b"".join(document(Result(vector))))["data"]["result"]
     assert [(one["metric"]["n"], one["value"]) for one in answer] == [
         (str(row), [2, number(row / 2)]) for row in range(count)
     ]
+
+
+def test_the_memory_of_a_result_is_its_numbers_and_its_labels() -> None:
+    """At least what Python says that it takes; times that several series have are there once."""
+    rows = [(("n", str(number)), ("text", "x" * 1000)) for number in range(100)]
+    times = np.arange(1000)
+    tracks = tuple(Track(one, times, np.zeros(1000)) for one in rows)
+    texts = sum(sys.getsizeof(pair[1]) for one in rows for pair in one)
+    arrays = times.nbytes + sum(sys.getsizeof(one.values) for one in tracks)
+    held = document(Result(Matrix(tracks))).size()
+    assert texts + arrays <= held <= 2 * (texts + arrays)
+    vector = InstantVector(0, tuple(rows), np.zeros(100))
+    assert texts + vector.values.nbytes <= document(Result(vector)).size() <= 3 * texts
+
+
+def test_a_whole_body_comes_in_pieces_and_counts() -> None:
+    body = whole("x" * 3 * PIECE_BYTES)
+    pieces = list(body)
+    assert max(map(len, pieces)) == PIECE_BYTES and sum(map(len, pieces)) == body.size()
+    assert json.loads(b"".join(pieces))["data"] == "x" * 3 * PIECE_BYTES

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from tocsin_alerting.api.answers import ApiError
-from tocsin_alerting.api.places import QueryGate
+from tocsin_alerting.api.places import PATIENCE_SECONDS, Place, QueryGate
 
 
 def never() -> None:
@@ -46,42 +46,81 @@ async def test_whoever_stops_waiting_makes_room() -> None:
     assert not places.taken
 
 
-async def test_who_reads_slowly_waits_outside_and_of_too_many_the_slowest_ends() -> None:
-    gate, cut = QueryGate(1, 0, reading=2), list[int]()
+def sends(place: Place, size: int, since: float) -> Place:
+    place.size = size
+    place.sends(since)
+    return place
+
+
+async def test_who_sends_has_no_place_and_where_there_is_no_room_the_slowest_ends() -> None:
+    gate, cut = QueryGate(1, 0, sending=100), list[int]()
+    sizes, since = [60, 40, 50, 100], [1.0, 0.0, 2.0, 3.0]
     async with AsyncExitStack() as stack:
-        for number, sent in enumerate([1.0, 0.0, 2.0, 3.0]):
+        for number in range(4):
             place = await stack.enter_async_context(gate.place(partial(cut.append, number)))
-            place.sent = sent
-            place.wait_outside(10.0)
-            assert not gate.taken and cut == [[], [], [1], [1, 0]][number]
+            assert sends(place, sizes[number], since[number]).leave_to_send(10.0)
+            assert not gate.taken and cut == [[], [], [1, 0], [1, 0, 2]][number]
     assert not gate.taken
     async with gate.place(never) as place:
         place.leave()
-        place.wait_outside(10.0)
+        assert place.leave_to_send(10.0)
         assert not gate.taken
     async with gate.place(never):
         assert gate.taken
 
 
-async def test_who_waits_outside_is_bounded_by_the_samples_they_hold() -> None:
-    gate, cut = QueryGate(1, 0, reading=9, samples=100), list[int]()
-    async with AsyncExitStack() as stack:
-        for number, samples in enumerate([60, 40, 50, 100]):
-            place = await stack.enter_async_context(gate.place(partial(cut.append, number)))
-            place.samples, place.sent = samples, float(number)
-            place.wait_outside(10.0)
-            assert not gate.taken and cut == [[], [], [0], [0, 1, 2]][number]
+async def test_one_answer_has_room_however_large_it_is() -> None:
+    gate = QueryGate(1, 0, sending=100)
+    async with gate.place(never) as place:
+        assert sends(place, 1000, 0.0).leave_to_send(10.0)
+        assert not gate.taken
 
 
-async def test_who_reads_steadily_is_not_ended_for_another_and_keeps_its_place() -> None:
-    gate, cut = QueryGate(1, 0, reading=1), list[str]()
+async def test_who_reads_steadily_is_not_ended_for_another_that_keeps_its_place() -> None:
+    gate, cut = QueryGate(1, 0, sending=100), list[str]()
     async with gate.place(never) as steady:
-        steady.sent = 10.0
-        steady.wait_outside(10.1)
+        assert sends(steady, 100, 10.0).leave_to_send(10.0)
         async with gate.place(partial(cut.append, "deaf")) as deaf:
-            deaf.sent = 10.0
-            deaf.wait_outside(10.1)
+            assert not sends(deaf, 1, 10.0).leave_to_send(10.1)
             assert gate.taken and cut == []
-            steady.sent = 10.45  # it has read the next one
-            deaf.wait_outside(10.5)
+            steady.taken(10.2)
+            assert deaf.leave_to_send(10.3)
             assert not gate.taken and cut == ["deaf"]
+
+
+async def test_who_waits_for_its_next_piece_is_as_slow_as_it_was() -> None:
+    gate, cut = QueryGate(1, 0, sending=100), list[str]()
+    async with gate.place(partial(cut.append, "slow")) as slow:
+        assert sends(slow, 100, 10.0).leave_to_send(10.0)
+        assert slow.taken(10.3) == pytest.approx(0.3)
+        async with gate.place(never) as other:
+            assert sends(other, 1, 10.3).leave_to_send(10.4)
+            assert cut == ["slow"]
+
+
+async def test_for_who_reads_steadily_without_room_nobody_waits_for_long() -> None:
+    """A fifth of a second for each piece: the slower of the two ends, once it took five seconds."""
+    gate, cut = QueryGate(1, 0, sending=100), list[str]()
+    async with gate.place(partial(cut.append, "outside")) as outside:
+        assert sends(outside, 100, 0.0).leave_to_send(0.0)
+        outside.taken(0.21)
+        async with gate.place(never) as inside:
+            now = 1.0
+            while not sends(inside, 100, now).leave_to_send(now) and now < 60:
+                assert cut == []
+                inside.taken(now + 0.2)
+                now += 0.5
+            assert cut == ["outside"] and not gate.taken
+            assert PATIENCE_SECONDS / 0.2 * 0.5 <= now <= PATIENCE_SECONDS / 0.2 * 0.5 + 2
+
+
+async def test_who_is_the_slowest_and_has_no_room_ends_itself() -> None:
+    gate, cut = QueryGate(1, 0, sending=100), list[str]()
+    async with gate.place(never) as outside:
+        assert sends(outside, 100, 0.0).leave_to_send(0.0)
+        outside.taken(0.01)
+        async with gate.place(partial(cut.append, "inside")) as inside:
+            for piece in range(30):
+                sends(inside, 100, piece).taken(piece + 0.2)
+            assert sends(inside, 100, 40.0).leave_to_send(40.0)
+            assert cut == ["inside"] and not gate.taken

@@ -281,7 +281,7 @@ async def test_a_look_back_is_a_duration(ours: str) -> None:
 async def test_a_query_that_costs_too_much_is_refused() -> None:
     store, limits = _store(), Limits(max_samples=10)
     with ThreadPoolExecutor(2) as executor:
-        at = routes(store, Engine(store), executor, lambda: NOW_MS, _monotonic, limits)
+        at = routes(store, Engine(store), executor, lambda: NOW_MS, _monotonic, limits=limits)
         async with api_client(at) as client:
             answer = await client.get("/api/v1/query", params={"query": "rate(m[10m])"})
     assert (answer.status_code, answer.json()["errorType"]) == (422, "execution")
@@ -310,7 +310,9 @@ async def slow() -> AsyncIterator[tuple[str, Slow]]:
     store = _store()
     reader = Slow(store)
     executor = ThreadPoolExecutor(1)
-    at = routes(store, Engine(reader), executor, lambda: NOW_MS, _monotonic, Limits(at_once=1))
+    at = routes(
+        store, Engine(reader), executor, lambda: NOW_MS, _monotonic, limits=Limits(at_once=1)
+    )
     async with served(at) as url:
         yield url, reader
     executor.shutdown()
@@ -351,7 +353,7 @@ async def test_whoever_finds_the_queue_full_is_told_what_to_do() -> None:
     store = _store()
     few = Limits(at_once=1, waiting=1)
     with ThreadPoolExecutor(1) as executor:
-        at = routes(store, Engine(Slow(store)), executor, lambda: NOW_MS, _monotonic, few)
+        at = routes(store, Engine(Slow(store)), executor, lambda: NOW_MS, _monotonic, limits=few)
         async with served(at) as url, asyncio.TaskGroup() as group:
             asked = [("query", "m or m or m or m")]
             tasks = [

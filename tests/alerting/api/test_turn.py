@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tocsin_alerting.api.answers import STATUS, ApiError
-from tocsin_alerting.api.encoding import PIECE_BYTES, document
+from tocsin_alerting.api.encoding import PIECE_BYTES, Body, document
 from tocsin_alerting.api.places import QueryGate
 from tocsin_alerting.api.turn import Limits, Queries, Turn, Work
 from tocsin_alerting.promql.engine import Engine
@@ -25,10 +25,10 @@ from tocsin_alerting.store.store import Store
 @pytest.fixture
 async def queries() -> AsyncIterator[Queries]:
     store, limits = Store(), Limits(at_once=1)
-    with ThreadPoolExecutor(1) as executor:
-        places = QueryGate(1, 1)
-        now = time.monotonic
-        yield Queries(store, Engine(store), executor, lambda: 0, now, limits, places)
+    with ThreadPoolExecutor(1) as evaluating, ThreadPoolExecutor(1) as sending:
+        places, now = QueryGate(1, 1), time.monotonic
+        threads = evaluating, sending
+        yield Queries(store, Engine(store), *threads, lambda: 0, now, limits, places)
 
 
 class Client:
@@ -51,6 +51,13 @@ class Client:
         return b"".join(one.get("body", b"") for one in self.sent)
 
 
+class Deaf(Client):
+    async def send(self, message: Any) -> None:
+        self.sent.append(message)
+        if message.get("more_body"):
+            await asyncio.Future()
+
+
 async def ask(queries: Queries, work: Work, timeout_ms: int | None = None) -> Client:
     client = Client()
     await Turn(queries, work, timeout_ms)({}, client.receive, client.send)
@@ -71,9 +78,8 @@ async def test_a_small_answer_is_sent_whole_with_its_length(queries: Queries) ->
     assert json.loads(client.body) == {"status": "success", "data": data, "warnings": ["w"]}
 
 
-def _no_memory(_: Budget) -> Iterator[bytes]:
+def _no_memory(_: Budget) -> Body:
     raise MemoryError
-    yield b""
 
 
 async def test_an_answer_without_memory_is_refused_in_words(queries: Queries) -> None:
@@ -83,11 +89,11 @@ async def test_an_answer_without_memory_is_refused_in_words(queries: Queries) ->
 
 
 async def test_memory_that_ends_within_an_answer_cuts_it(queries: Queries) -> None:
-    def work(_: Budget) -> Iterator[bytes]:
+    def pieces() -> Iterator[bytes]:
         yield from [b"x" * 10, b"y" * 10]
         raise MemoryError
 
-    client = await ask(queries, work)
+    client = await ask(queries, lambda budget: Body(pieces()))
     assert client.body == b"x" * 10 + b"y" * 10
     assert client.sent[-1]["more_body"]
 
@@ -113,7 +119,7 @@ async def test_a_client_that_goes_ends_the_work_and_frees_its_place(queries: Que
     asyncio.get_running_loop().call_later(0.1, client.left.set)
     await asyncio.wait_for(Turn(queries, slow(), None)({}, client.receive, client.send), 5)
     assert not queries.places.taken
-    await asyncio.wait_for(ask(queries, lambda budget: iter([b"next"])), 5)
+    await asyncio.wait_for(ask(queries, lambda budget: Body([b"next"])), 5)
 
 
 async def test_a_client_that_has_gone_before_its_turn_begins_nothing_long(queries: Queries) -> None:
@@ -131,9 +137,9 @@ async def test_nobody_is_watched_after_the_answer(queries: Queries) -> None:
             free.set()
             return await super().receive()
 
-    def work(budget: Budget) -> Iterator[bytes]:
+    def work(budget: Budget) -> Body:
         free.wait(5)
-        return iter([b"1"])
+        return Body([b"1"])
 
     client = Watched()
     await Turn(queries, work)({}, client.receive, client.send)
@@ -143,7 +149,7 @@ async def test_nobody_is_watched_after_the_answer(queries: Queries) -> None:
 
 
 def slow() -> Work:
-    def work(budget: Budget) -> Iterator[bytes]:
+    def work(budget: Budget) -> Body:
         while True:
             time.sleep(0.01)
             budget.spend(0)
@@ -161,7 +167,7 @@ async def test_a_reader_that_is_slow_is_cut_off_in_time(queries: Queries) -> Non
     endless = [b"x" * PIECE_BYTES] * 3
     queries = replace(queries, limits=replace(queries.limits, sending_ms=100))
     await asyncio.wait_for(
-        Turn(queries, lambda budget: iter(endless))({}, client.receive, client.send), 5
+        Turn(queries, lambda budget: Body(endless))({}, client.receive, client.send), 5
     )
     assert client.sent[-1]["more_body"] is True
     assert not queries.places.taken
@@ -177,11 +183,11 @@ async def test_what_was_evaluated_in_time_is_sent_whole_without_a_place(queries:
                 await asyncio.sleep(0.2)
 
     client, pieces = Reader(), [b"x" * PIECE_BYTES] * 4
-    turn = Turn(queries, lambda budget: iter(pieces), 100)({}, client.receive, client.send)
+    turn = Turn(queries, lambda budget: Body(pieces), 100)({}, client.receive, client.send)
     asked = asyncio.create_task(turn)
     while len(client.sent) < 2:
         await asyncio.sleep(0)
-    quick = await asyncio.wait_for(ask(queries, lambda budget: iter([b"next"])), 5)
+    quick = await asyncio.wait_for(ask(queries, lambda budget: Body([b"next"])), 5)
     assert quick.body == b"next"
     assert not asked.done()
     await asyncio.wait_for(asked, 5)
@@ -193,10 +199,10 @@ async def test_time_that_runs_out_before_a_thread_is_free_was_spent_waiting(
     queries: Queries,
 ) -> None:
     free = threading.Event()
-    queries.executor.submit(free.wait)
+    queries.evaluating.submit(free.wait)
     try:
         with pytest.raises(ApiError, match="query timed out in query queue"):
-            await ask(queries, lambda budget: iter([b"1"]), 50)
+            await ask(queries, lambda budget: Body([b"1"]), 50)
     finally:
         free.set()
 
@@ -213,12 +219,6 @@ async def test_who_does_not_read_holds_no_other_query_up(queries: Queries) -> No
     many = Result(Matrix(tuple(track(11_000) for _ in range(20))))
     queries = replace(queries, places=QueryGate(1, 20))
 
-    class Deaf(Client):
-        async def send(self, message: Any) -> None:
-            self.sent.append(message)
-            if message.get("more_body"):
-                await asyncio.Future()
-
     deaf = [Deaf() for _ in range(12)]
     turns = [
         asyncio.create_task(Turn(queries, lambda budget: document(many))({}, one.receive, one.send))
@@ -232,22 +232,17 @@ async def test_who_does_not_read_holds_no_other_query_up(queries: Queries) -> No
         turn.cancel()
 
 
-async def test_what_a_query_read_counts_while_its_client_does_not_read(queries: Queries) -> None:
-    """Two of half the samples fit; of three, one is cut without an end of its body."""
-    queries = replace(queries, places=QueryGate(1, 9, samples=100))
-
-    def work(budget: Budget) -> Iterator[bytes]:
-        budget.spend(50)
-        return iter([b"x" * PIECE_BYTES] * 3)
-
-    class Deaf(Client):
-        async def send(self, message: Any) -> None:
-            self.sent.append(message)
-            if message.get("more_body"):
-                await asyncio.Future()
-
+async def test_what_an_answer_holds_counts_while_its_client_does_not_read(
+    queries: Queries,
+) -> None:
+    """Two of half the bytes fit; of three, one is cut without an end of its body."""
+    queries = replace(queries, places=QueryGate(1, 9, sending=60 * PIECE_BYTES))
+    body = Body([b"x" * PIECE_BYTES] * 3, lambda: 27 * PIECE_BYTES)
     deaf = [Deaf() for _ in range(3)]
-    turns = [asyncio.create_task(Turn(queries, work)({}, one.receive, one.send)) for one in deaf]
+    turns = [
+        asyncio.create_task(Turn(queries, lambda _: body)({}, one.receive, one.send))
+        for one in deaf
+    ]
     async with asyncio.timeout(10):
         done, left = await asyncio.wait(turns, return_when=asyncio.FIRST_COMPLETED)
     assert done == {turns[0]} and len(left) == 2
@@ -265,11 +260,11 @@ async def test_a_reader_of_many_pieces_has_no_place_for_long(queries: Queries) -
             await asyncio.sleep(0.01)
 
     reader, pieces = Steady(), [b"x" * PIECE_BYTES] * 500
-    turn = Turn(queries, lambda budget: iter(pieces))({}, reader.receive, reader.send)
+    turn = Turn(queries, lambda budget: Body(pieces))({}, reader.receive, reader.send)
     asked = asyncio.create_task(turn)
     while len(reader.sent) < 2:
         await asyncio.sleep(0)
-    quick = await asyncio.wait_for(ask(queries, lambda budget: iter([b"next"])), 20)
+    quick = await asyncio.wait_for(ask(queries, lambda budget: Body([b"next"])), 20)
     assert quick.body == b"next" and not asked.done()
     asked.cancel()
 
@@ -278,35 +273,84 @@ async def test_who_waits_for_us_is_not_slow(queries: Queries) -> None:
     """Its next piece is still made while another reads nothing: the other one makes room."""
     free, begun = threading.Event(), threading.Event()
 
-    def long_in_the_making(_: Budget) -> Iterator[bytes]:
+    def long_in_the_making() -> Iterator[bytes]:
         yield from [b"x" * PIECE_BYTES] * 2
         begun.set()
         free.wait(20)
         yield b"end"
 
+    reader, deaf = Client(), Deaf()
+    queries = replace(queries, places=QueryGate(1, 9, sending=1))
+    first = Turn(queries, lambda _: Body(long_in_the_making()))({}, reader.receive, reader.send)
+    asked = asyncio.create_task(first)
+    try:
+        while not begun.is_set():
+            await asyncio.sleep(0.01)
+        endless = Body([b"x" * PIECE_BYTES] * 3)
+        await asyncio.wait_for(Turn(queries, lambda _: endless)({}, deaf.receive, deaf.send), 10)
+    finally:
+        free.set()
+    await asyncio.wait_for(asked, 10)
+    assert reader.body == b"x" * PIECE_BYTES * 2 + b"end"
+
+
+async def test_who_reads_waits_for_no_evaluation(queries: Queries) -> None:
+    """Its pieces were made in the threads of queries, behind those that came after it."""
+    free, begun = threading.Event(), threading.Event()
+
+    def long(_: Budget) -> Body:
+        begun.set()
+        free.wait(20)
+        return Body([b"late"])
+
     class Late(Client):
         async def send(self, message: Any) -> None:
-            self.sent.append(message)
-            await asyncio.sleep(0.1)
-
-    class Deaf(Late):
-        async def send(self, message: Any) -> None:
             await super().send(message)
-            if message.get("more_body"):
-                await asyncio.Future()
-
-    reader, deaf = Late(), Deaf()
-    with ThreadPoolExecutor(2) as executor:
-        queries = replace(queries, executor=executor, places=QueryGate(1, 9, reading=1))
-        first = Turn(queries, long_in_the_making)({}, reader.receive, reader.send)
-        asked = asyncio.create_task(first)
-        try:
-            while not begun.is_set():
+            while message.get("more_body") and not begun.is_set():
                 await asyncio.sleep(0.01)
-            endless = [b"x" * PIECE_BYTES] * 3
-            other = Turn(queries, lambda budget: iter(endless))({}, deaf.receive, deaf.send)
-            await asyncio.wait_for(other, 10)
-        finally:
-            free.set()
+
+    reader, pieces = Late(), [b"x" * PIECE_BYTES] * 20
+    turn = Turn(queries, lambda _: Body(pieces))({}, reader.receive, reader.send)
+    asked = asyncio.create_task(turn)
+    while len(reader.sent) < 2:
+        await asyncio.sleep(0)
+    other = asyncio.create_task(ask(queries, long))
+    try:
         await asyncio.wait_for(asked, 10)
-    assert reader.body == b"x" * PIECE_BYTES * 2 + b"end"
+        assert reader.body == b"".join(pieces) and not other.done()
+    finally:
+        free.set()
+    assert (await other).body == b"late"
+
+
+async def test_the_time_to_make_a_piece_is_not_its_clients(queries: Queries) -> None:
+    def slowly() -> Iterator[bytes]:
+        yield from [b"x" * PIECE_BYTES] * 2
+        time.sleep(1)
+        yield b"x" * PIECE_BYTES
+
+    queries = replace(queries, limits=replace(queries.limits, sending_ms=500))
+    client = await ask(queries, lambda _: Body(slowly()))
+    assert client.body == b"x" * PIECE_BYTES * 3 and not client.sent[-1]["more_body"]
+
+
+async def test_steady_readers_of_large_answers_hold_no_query_up(queries: Queries) -> None:
+    """One has the room, the other the place, and neither is ever slow."""
+
+    class Steady(Client):
+        async def send(self, message: Any) -> None:
+            self.sent.append(message)
+            await asyncio.sleep(0.2)
+
+    queries = replace(queries, places=QueryGate(1, 9, sending=100))
+    readers, body = [Steady(), Steady()], Body([b"x" * PIECE_BYTES] * 500, lambda: 100)
+    turns = [
+        asyncio.create_task(Turn(queries, lambda _: body)({}, one.receive, one.send))
+        for one in readers
+    ]
+    while any(len(one.sent) < 2 for one in readers):
+        await asyncio.sleep(0.01)
+    quick = await asyncio.wait_for(ask(queries, lambda _: Body([b"next"])), 15)
+    assert quick.body == b"next"
+    for turn in turns:
+        turn.cancel()

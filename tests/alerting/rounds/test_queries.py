@@ -3,6 +3,9 @@
 import asyncio
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import ParamSpec, TypeVar
 
 import pytest
 
@@ -16,6 +19,8 @@ from tocsin_alerting.store.selection import Selection
 from tocsin_alerting.store.store import Store
 from tocsin_exporter.threads import Threads
 
+P = ParamSpec("P")
+T = TypeVar("T")
 NOW = 10**12
 HOUR = 3_600_000
 
@@ -131,6 +136,39 @@ async def test_a_disk_that_hangs_fails_those_alone_that_need_it(store: Watched) 
     async with asyncio.timeout(30):
         while not await _answers(asked, far[3]):
             await asyncio.sleep(0)
+
+
+async def test_a_query_that_ends_while_another_is_compared_to_it_ends_nothing(
+    store: Watched,
+) -> None:
+    """The thread gives the processor away between two steps of the loop."""
+    ended = threading.Event()
+
+    class Noting(Threads):
+        def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+            def run() -> T:
+                try:
+                    return fn(*args, **kwargs)
+                finally:
+                    ended.set()
+
+            return super().submit(run)
+
+    class Text(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            store.answers.set()
+            assert ended.wait(30)
+            return super().__eq__(other)
+
+    threads = [Threads(2, "rules"), Threads(2, "disk"), Noting(2, "texts")]
+    asked = RuleQueries(Engine(store), threads, lambda _: False, time.monotonic, 0.05)
+    store.answers.clear()
+    with pytest.raises(QueryTimeout, match=r"no answer within 0\.05 s"):
+        await asked.instant(Text("m offset 1h"), NOW)
+    assert (await asked.instant("m", NOW)).value
 
 
 @pytest.mark.parametrize("text", [True, False])
