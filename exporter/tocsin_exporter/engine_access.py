@@ -53,7 +53,7 @@ def place(target: str) -> str:
 
 def canonical_host(written: str) -> str:
     """A host in its one way to be written: in lower case, without brackets, loopback 127.0.0.1."""
-    name = written.strip("[]").rstrip(".").lower()
+    name = _with_plain_zone(written.strip("[]").rstrip(".").lower())
     try:
         address = ip_address(_dotted(name))
     except ValueError:
@@ -62,6 +62,13 @@ def canonical_host(written: str) -> str:
         address = address.ipv4_mapped
     # Who connects to the unspecified address reaches this machine.
     return "127.0.0.1" if address.is_loopback or address.is_unspecified else str(address)
+
+
+def _with_plain_zone(host: str) -> str:
+    """`fe80::1%eth0` for `fe80::1%25eth0`, as a URL has it by RFC 6874; any other host as it is."""
+    address, _, zone = host.partition("%")
+    coded = ":" in address and zone.startswith("25") and zone != "25"
+    return f"{address}%{zone.removeprefix('25')}" if coded else host
 
 
 def _dotted(name: str) -> str:
@@ -144,7 +151,8 @@ class EngineAccess:
         Raises ValueError for what is no URL.
         """
         parts = urlsplit(url)
-        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+        named = _with_plain_zone(parts.hostname or "")
+        host = f"[{named}]" if ":" in named else named
         usual = _DEFAULT_PORTS.get(parts.scheme, 80)
         path = parts.path.rstrip("/")
         metrics = "/metrics" if path.endswith("/metrics") else None
@@ -280,11 +288,12 @@ class EngineClient:
 
     async def _once(self, url: httpx.URL, most_bytes: int, cut: bool) -> tuple[Reply, str]:
         """The answer, and where it sends us, if anywhere."""
-        sni = self._access.tls.server_name
+        host, sni = _without_zone(url)
+        sni = self._access.tls.server_name or sni
         stream = self._client.stream(
             "GET",
             url,
-            headers=self._headers,
+            headers={**host, **self._headers},
             extensions={"sni_hostname": sni} if sni else None,
         )
         try:
@@ -297,6 +306,16 @@ class EngineClient:
         media = response.headers.get("content-type", "")
         framed = bool({"content-length", "transfer-encoding"} & response.headers.keys())
         return Reply(response.status_code, text, media, framed), ""
+
+
+def _without_zone(url: httpx.URL) -> tuple[dict[str, str], str]:
+    """The header and the name for TLS where the host has a zone: an interface of ours says nothing
+    to the other side, and some refuse it."""
+    address, zone, _ = url.host.partition("%")
+    if not zone:
+        return {}, ""
+    port = f":{url.port}" if url.port else ""
+    return {"Host": f"[{address}]{port}"}, address
 
 
 async def _text(response: httpx.Response, most_bytes: int, cut: bool) -> str:

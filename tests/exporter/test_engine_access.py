@@ -1,5 +1,7 @@
 """How an engine is reached: real servers that redirect, ask for keys, or speak TLS."""
 
+import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -48,6 +50,10 @@ def to(location: str, status: int = 307) -> Answer:
         ("[::ffff:10.0.0.1]:8000", "10.0.0.1:8000"),
         ("10.1:8000", "10.0.0.1:8000"),
         ("[FE80::0:1]:8000", "fe80::1:8000"),
+        ("[fe80::1%25eth0]:8000", "fe80::1%eth0:8000"),
+        ("[fe80::1%eth0]:8000", "fe80::1%eth0:8000"),
+        ("[fe80::1%25]:8000", "fe80::1%25:8000"),
+        ("[::1%lo]:8000", "127.0.0.1:8000"),
         ("gpu7.lab.:8000", "gpu7.lab:8000"),
         ("localhost.lab:8000", "localhost.lab:8000"),
         ("a\0b:1", "a\0b:1"),
@@ -68,6 +74,8 @@ def test_a_place_is_one_however_its_host_is_written(target: str, where: str) -> 
         ("http://h:8000/a/", "http://h:8000/a", "h:8000/a"),
         ("http://h:8000/a/metrics", "http://h:8000/a", "h:8000/a"),
         ("http://[::1]:8000", "http://[::1]:8000", "[::1]:8000"),
+        ("http://[fe80::1%25eth0]:8000", "http://[fe80::1%eth0]:8000", "[fe80::1%eth0]:8000"),
+        ("http://[FE80::1%Eth0]:8000", "http://[fe80::1%Eth0]:8000", "[fe80::1%Eth0]:8000"),
         ("http://mon:s%40crt@h:8000?token=s%40crt", "http://h:8000", "h:8000"),
     ],
 )
@@ -75,6 +83,26 @@ def test_the_target_is_host_port_and_path(url: str, plain: str, target: str) -> 
     access = EngineAccess.of(url)
     assert (access.url, access.target) == (plain, target)
     assert "crt" not in repr(access) + repr(access.basic_auth)
+
+
+@pytest.mark.parametrize("zone", ["%25lo", "%lo", f"%25{socket.if_nametoindex('lo')}"])
+async def test_an_address_with_a_zone_is_reached_and_the_zone_stays_here(zone: str) -> None:
+    heads: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        writer.close()
+
+    try:
+        server = await asyncio.start_server(answer, "::1", 0)
+    except OSError:
+        pytest.skip("no IPv6 here")
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        said = await asked(EngineAccess.of(f"http://[::1{zone}]:{port}"))
+    assert said == (200, "ok")
+    assert f"Host: [::1]:{port}\r\n".encode() in heads[0]
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
