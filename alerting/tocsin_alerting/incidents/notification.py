@@ -1,7 +1,7 @@
 """One message to one addressee, complete in itself: the outbox holds it, a channel sends it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
@@ -92,7 +92,10 @@ class Notification:
     unanswered: tuple[tuple[str, int], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """As `asdict`, and no copies: a start reads tens of thousands."""
+        shown = {name: getattr(self, name) for name in _FIELDS}
+        alerts = ({name: getattr(one, name) for name in _ALERT_FIELDS} for one in self.alerts)
+        return {**shown, "alerts": tuple(alerts)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Notification":
@@ -102,3 +105,7 @@ class Notification:
         unanswered = tuple((name, at_ms) for name, at_ms in data.get("unanswered", ()))
         people |= {"unanswered": unanswered}
         return cls(**{**data, **people, "alerts": alerts, "reason": Reason(data["reason"])})
+
+
+_FIELDS = tuple(one.name for one in fields(Notification))
+_ALERT_FIELDS = tuple(one.name for one in fields(NotifiedAlert))

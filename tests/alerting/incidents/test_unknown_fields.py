@@ -5,6 +5,7 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.alert_events import alert, clears, fires
+from support.notifications import notification
 from support.paging_floor import Floor
 from support.policies import MINUTE, config
 from tocsin_alerting.incidents.action import Verb
@@ -160,3 +162,34 @@ def test_what_is_laid_aside_is_all_that_is_missing(known: Any, data: Any) -> Non
 
 def _has_object(data: Any) -> bool:
     return isinstance(data, dict) or (isinstance(data, list) and any(map(_has_object, data)))
+
+
+FEW_KEYS = st.recursive(
+    st.none() | st.integers() | st.text(max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+def _without(data: Any, known: Any) -> Any:
+    """What `without` says, in the plainest way."""
+    if isinstance(data, dict) and isinstance(known, dict):
+        kept = {n: v if n not in known else _without(v, known[n]) for n, v in data.items()}
+        return {n: v for n, v in kept.items() if n not in known or v is not None} or None
+    if isinstance(data, list) and isinstance(known, list) and len(data) == len(known):
+        items = [_without(one, other) for one, other in zip(data, known, strict=True)]
+        return items if any(one is not None for one in items) else None
+    return None
+
+
+@given(FEW_KEYS, FEW_KEYS)
+def test_what_is_not_known_is_found_at_any_depth(data: Any, known: Any) -> None:
+    assert without(data, known) == _without(data, known)
+    assert without({"a": [[data]]}, {"a": [[known]]}) == _without({"a": [[data]]}, {"a": [[known]]})
+
+
+def test_a_message_is_written_with_all_that_it_has() -> None:
+    for message in (notification(), notification(others=("li",), unanswered=(("li", 1),))):
+        assert message.to_json() == asdict(message)
