@@ -173,8 +173,26 @@ async def _open(family: socket.AddressFamily, address: tuple[Any, ...]) -> socke
     opened = socket.socket(family, socket.SOCK_STREAM)
     try:
         opened.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(opened, address)
+        await _connect(opened, address)
     except BaseException:  # why: also when cancelled, the socket is not left open
         opened.close()
         raise
     return opened
+
+
+async def _connect(opened: socket.socket, address: tuple[Any, ...]) -> None:
+    """As the loop's own, which loses the zone of an address with uvloop."""
+    loop = asyncio.get_running_loop()
+    if opened.family != socket.AF_INET6 or not any(address[3:]):
+        await loop.sock_connect(opened, address)
+        return
+    if (begun := opened.connect_ex(address)) not in (0, errno.EINPROGRESS):
+        raise OSError(begun, os.strerror(begun))
+    writable = asyncio.Event()
+    loop.add_writer(opened, writable.set)
+    try:
+        await writable.wait()
+    finally:
+        loop.remove_writer(opened)
+    if failed := opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        raise OSError(failed, os.strerror(failed))

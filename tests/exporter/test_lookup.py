@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import ipaddress
 import socket
 import subprocess
 import sys
@@ -9,9 +10,11 @@ import threading
 import time
 from collections import Counter
 from contextlib import ExitStack
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import uvloop
 
 from support.exhausted import no_descriptors, no_threads
 from support.hanging_names import DOMAIN, hanging_names
@@ -237,3 +240,32 @@ def test_a_process_ends_while_a_name_hangs() -> None:
         [sys.executable, "-c", HANGS], check=True, timeout=30, capture_output=True, text=True
     )
     assert (done.stdout, done.stderr) == ("late\n", "") and time.monotonic() - began < 20
+
+
+def _link_local() -> tuple[str, str]:
+    """An address of this machine that needs a zone, and its interface."""
+    lines = Path("/proc/net/if_inet6").read_text().splitlines()
+    for digits, *_, name in (line.split() for line in lines):
+        if digits.startswith("fe80"):
+            return str(ipaddress.IPv6Address(bytes.fromhex(digits))), name
+    pytest.skip("no link-local address here")
+
+
+def test_a_link_local_address_is_reached_on_the_loop_of_the_agent() -> None:
+    """uvloop loses the zone, without which the kernel refuses such an address."""
+    address, name = _link_local()
+    zone = socket.if_nametoindex(name)
+
+    async def story() -> None:
+        with socket.socket(socket.AF_INET6) as server:
+            server.bind((address, 0, 0, zone))
+            port = server.getsockname()[1]
+            with pytest.raises(ConnectionRefusedError):
+                await Lookup("x").connect(f"{address}%{name}", port)
+            server.listen()
+            for written in (name, zone):
+                connected = await Lookup("x").connect(f"{address}%{written}", port)
+                assert connected.getpeername()[:2] == (address, port)
+                connected.close()
+
+    uvloop.run(asyncio.wait_for(story(), 10))
