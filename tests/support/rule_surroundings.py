@@ -7,8 +7,9 @@ from typing import Any
 from support.scripted_engine import Answer, ScriptedEngine
 from tocsin_alerting.promql.ast import Expr, VectorSelector
 from tocsin_alerting.rules.evaluation import Surroundings
+from tocsin_alerting.rules.inputs import Window
 from tocsin_alerting.rules.journal import InstanceRow
-from tocsin_alerting.rules.unknown import Health, Said, Window
+from tocsin_alerting.rules.unknown import Health, Said
 from tocsin_exporter.snapshot import Labels, Source
 
 
@@ -36,7 +37,7 @@ class SetSources:
         return source not in self.silent and self.health(source) is not Health.GONE
 
     def fills(self, source: Source, window: Window, at_ms: int) -> bool:
-        return source not in self.patchy
+        return window.length_ms == 0 or source not in self.patchy
 
     def ready(self, expr: Expr) -> bool:
         return expr not in self.unready

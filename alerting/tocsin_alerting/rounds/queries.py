@@ -8,7 +8,7 @@ from tocsin_alerting.promql.ast import Expr
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.evaluation.budget import QueryTimeout
 from tocsin_alerting.promql.result import Result
-from tocsin_alerting.rules.unknown import reach_ms
+from tocsin_alerting.rules.inputs import reach_ms
 from tocsin_exporter.tasks import in_thread
 from tocsin_exporter.threads import Threads
 

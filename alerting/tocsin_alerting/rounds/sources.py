@@ -6,8 +6,8 @@ import numpy as np
 import re2
 
 from tocsin_alerting.promql.ast import Expr, VectorSelector
-from tocsin_alerting.rules.progress import RULES_JOB
-from tocsin_alerting.rules.unknown import LOOK_BACK_MS, Health, Said, Window
+from tocsin_alerting.rules.inputs import LOOK_BACK_MS, Window
+from tocsin_alerting.rules.unknown import RULES_JOB, Health, Said
 from tocsin_alerting.store.last import LastSeen
 from tocsin_alerting.store.listing import held
 from tocsin_alerting.store.matchers import Matcher, MatchOp
@@ -65,6 +65,8 @@ class StoreSources:
     def fills(self, source: Source, window: Window, at_ms: int) -> bool:
         t1_ms = at_ms - window.offset_ms
         t0_ms = t1_ms - window.length_ms
+        if window.steady or not window.length_ms:
+            return self._store.is_steady(source, t0_ms, t1_ms)
         return self._store.covers(source, t0_ms, t1_ms, at_ms, window.two, window.whole)
 
     def ready(self, expr: Expr) -> bool:

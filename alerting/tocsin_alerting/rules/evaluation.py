@@ -4,14 +4,15 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 
 from tocsin_alerting.promql.ast import VectorSelector
 from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind
 from tocsin_alerting.rules.alerting import active, candidates, step
+from tocsin_alerting.rules.dependencies import health_of, is_shown, just_settled, unmade
 from tocsin_alerting.rules.fair_share import FairShare
 from tocsin_alerting.rules.journal import InstanceRow
-from tocsin_alerting.rules.progress import Holds, RuleHealth, RuleProgress
+from tocsin_alerting.rules.progress import RuleHealth, RuleProgress, Run, Settled
 from tocsin_alerting.rules.proof import unproven
 from tocsin_alerting.rules.query import Engine, query_at, rows
 from tocsin_alerting.rules.recording import record
@@ -116,14 +117,18 @@ async def _evaluated(
     own_offset = group.query_offset_ms
     offset_ms = around.query_offset_ms if own_offset is None else own_offset
     written_ms = at_ms - offset_ms
-    result = rows(await around.engine.instant(rule.query, written_ms if offset_ms else read_ms))
+    asked_ms, began = written_ms if offset_ms else read_ms, next(progress.turns)
+    progress.began = began
+    result = rows(await around.engine.instant(rule.query, asked_ms))
     if isinstance(rule, RecordingRule):
         samples = record(rule, result)
         _check_limit(group, len(samples), "series")
         _write(progress, written_ms, samples, around.write)
+        progress.runs.append(Run(asked_ms, began, next(progress.turns)))
         progress.health, progress.last_error = RuleHealth.OK, ""
         return ()
-    verdict = await _alerted(progress, rule, group, result, at_ms, around)
+    now = Run(asked_ms, began, began)
+    verdict = await _alerted(progress, rule, group, result, at_ms, now, around)
     progress.health, progress.last_error = RuleHealth.OK, ""
     try:
         if not progress.removed:
@@ -140,6 +145,7 @@ async def _alerted(
     group: Group,
     result: Rows,
     at_ms: int,
+    now: Run,
     around: Surroundings,
 ) -> Verdict:
     ask, spending = query_at(around.engine, at_ms), Spending()
@@ -155,21 +161,25 @@ async def _alerted(
     stepped = step(rule, vector, at_ms, progress.alerts)  # from here on nobody else has a turn
     if group.limit:
         _check_limit(group, active(stepped.alerts.values()), "alerts")
-    unsure = progress.unknown_alerts(_holds(at_ms, around.sources))
+    told = any(event.kind is EventKind.CLEAR for event in stepped.events)
+    unsure, asks = frozenset[Source](), told or len(progress.doubts) > 0
+    if asks:
+        unsure = progress.unknown_alerts(partial(_is_held, progress))
+        unsure |= just_settled(progress, now.at_ms, now.began) | unmade(progress, now.began)
     dead, gone = _lost_sources(progress, at_ms, around.sources)
     young = progress.young(at_ms)
 
     @cache
     def health(source: Source) -> Health:
-        if is_alerts(source):
-            return Health.DEAD if source in unsure else Health.ALIVE
-        return _health(source, progress, at_ms, around.sources)
+        if is_alerts(source):  # one that is no rule's now may have been renamed
+            known = not unsure or source in progress.others
+            return Health.DEAD if source in unsure or not known else Health.ALIVE
+        return _health(source, progress, now, around.sources)
 
     def unproven_yet(key: str) -> bool:
         return young or key in lost
 
-    told = any(event.kind is EventKind.CLEAR for event in stepped.events)
-    patchy = {one for one in progress.seen if told and health(one) is Health.PATCHY}
+    patchy = {one for one in progress.seen if asks and health(one) is Health.PATCHY}
     proven = concerns(dead | patchy, progress.keeps_instance, unsure)
     doubtful = concerns(dead | patchy, progress.keeps_instance, unsure | {HISTORY})
 
@@ -186,28 +196,36 @@ async def _alerted(
         around.unknown_max_ms,
         unproven_yet,
     )
-    progress.alerts, progress.doubts = stepped.alerts, verdict.doubts
+    _keep(progress, stepped.alerts, verdict.doubts, at_ms)
+    waits = Waits(lambda one: Health.ALIVE if is_alerts(one) else health(one), unproven_yet)
+    progress.held = frozenset(k for k, one in progress.doubts.items() if waits.holds(one))
     return verdict
 
 
-def _holds(at_ms: int, sources: Sources) -> Holds:
-    """Whether anything but what the alerts of others are keeps an alert of a rule in doubt."""
-    known: dict[int, Waits] = {}
+def _keep(
+    progress: RuleProgress, alerts: Mapping[str, Alert], doubts: Mapping[str, Doubt], at_ms: int
+) -> None:
+    """What the evaluation has made of them. An alert that fires again after a doubt was never over:
+    it is active since it was."""
+    settled = {key: one for key, one in progress.doubts.items() if key not in doubts}
+    progress.alerts, progress.doubts = alerts, doubts
+    for key, doubt in settled.items():
+        progress.settled.append(Settled(doubt.alert, at_ms, next(progress.turns)))
+        again = alerts.get(key)
+        if again is not None and again.state is AlertState.FIRING and not doubt.over:
+            since_ms = min(again.active_at_ms, doubt.alert.active_at_ms)
+            progress.alerts = {**progress.alerts, key: replace(again, active_at_ms=since_ms)}
 
-    def waits(rule: RuleProgress) -> Waits:
-        def health(source: Source) -> Health:
-            return Health.ALIVE if is_alerts(source) else _health(source, rule, at_ms, sources)
 
-        return Waits(health, lambda key: rule.young(at_ms) or key in rule.fired)
-
-    def holds(rule: RuleProgress, doubt: Doubt) -> bool:
-        if rule.health is RuleHealth.ERR or not doubt.sources:
-            return True
-        if id(rule) not in known:
-            known[id(rule)] = waits(rule)
-        return known[id(rule)].holds(doubt)
-
-    return holds
+def _is_held(reader: RuleProgress, rule: RuleProgress, doubt: Doubt) -> bool:
+    """Whether anything but what the alerts of others are kept an alert of `rule` in doubt when that
+    was evaluated last; `reader` is evaluated now, and has not failed."""
+    if rule.health is RuleHealth.ERR or not doubt.sources:
+        return rule is not reader
+    if doubt.alert.fingerprint in rule.held:
+        return True
+    causes = (rule.others[one] for one in doubt.sources if one in rule.others)
+    return any(one.ended > rule.began for cause in causes for one in cause.settled)
 
 
 def _or_removed(
@@ -309,7 +327,8 @@ def _with_history(sources: frozenset[Source]) -> frozenset[Source]:
 def _fired(row: InstanceRow) -> tuple[str, Fired]:
     alert = row.doubt.alert if row.doubt is not None else row.alert
     assert alert is not None
-    return alert.fingerprint, Fired(alert, row.seen_ms, row.sources)
+    doubted = row.doubt is not None
+    return alert.fingerprint, Fired(alert, row.seen_ms, row.sources, doubted)
 
 
 def _lost_sources(
@@ -321,13 +340,16 @@ def _lost_sources(
     def presence(source: Source) -> Health:
         return _presence(source, sources)
 
-    measured, progress.seen = _lost(
-        progress, progress.seen, progress.measured, sources.touched, sources.health, at_ms
+    def measured(source: Source) -> Health:
+        return health_of(source, progress, sources)
+
+    lost_ones, progress.seen = _lost(
+        progress, progress.seen, progress.measured, sources.touched, measured, at_ms
     )
     said, progress.spoke = _lost(
         progress, progress.spoke, progress.presence, sources.touched, presence, at_ms
     )
-    lost = {*measured.items(), *said.items()}
+    lost = {*lost_ones.items(), *said.items()}
     dead = frozenset(source for source, health in lost if health is Health.DEAD)
     return dead, frozenset(source for source, health in lost if health is Health.GONE) - dead
 
@@ -363,15 +385,17 @@ def _presence(source: Source, sources: Sources) -> Health:
     return Health.ALIVE if sources.speaks(source) else sources.health(source)
 
 
-def _health(source: Source, progress: RuleProgress, at_ms: int, sources: Sources) -> Health:
-    """What it means for a clear of this rule: a window with samples missing shows none."""
+def _health(source: Source, progress: RuleProgress, now: Run, sources: Sources) -> Health:
+    """What it means for a clear of this rule: a window with samples missing shows none, nor does
+    what was recorded before they came."""
     if not progress.measured:
         return _presence(source, sources)
-    health = sources.health(source)
+    health = health_of(source, progress, sources)
     if health is not Health.ALIVE:
         return health
-    filled = all(sources.fills(source, window, at_ms) for window in progress.windows)
-    return Health.ALIVE if filled else Health.PATCHY
+    filled = all(sources.fills(source, window, now.at_ms) for window in progress.windows)
+    shown = filled and is_shown(progress, source, now.began, sources)
+    return Health.ALIVE if shown else Health.PATCHY
 
 
 def _check_limit(group: Group, count: int, what: str) -> None:

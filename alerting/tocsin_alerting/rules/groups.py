@@ -4,8 +4,8 @@ import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 
-from tocsin_alerting.promql.ast import Expr
 from tocsin_alerting.rules.alert import (
     RULES,
     Alert,
@@ -14,13 +14,14 @@ from tocsin_alerting.rules.alert import (
     EventKind,
     rules_origin,
 )
+from tocsin_alerting.rules.dependencies import connect
 from tocsin_alerting.rules.evaluation import Surroundings, evaluate_rule
 from tocsin_alerting.rules.journal import InstanceJournal, InstanceRow
-from tocsin_alerting.rules.progress import RULES_JOB, GroupProgress, RuleProgress
+from tocsin_alerting.rules.progress import GroupProgress, RuleProgress
 from tocsin_alerting.rules.restore import heirs
-from tocsin_alerting.rules.rule import Group, RecordingRule, Rule, RuleFile
+from tocsin_alerting.rules.rule import Group, Rule, RuleFile
 from tocsin_alerting.rules.schedule import missed, slot_ms
-from tocsin_alerting.rules.unknown import Doubt, inputs
+from tocsin_alerting.rules.unknown import RULES_JOB, Doubt
 from tocsin_exporter.snapshot import Source
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Groups:
         self._held: dict[str, list[AlertEvent]] = {}
         self._leaving: list[_Leaving] = []
         self._forgotten: set[Key] = set()
+        self._turns = count(1)
 
     @property
     def all(self) -> Sequence[GroupProgress]:
@@ -101,7 +103,8 @@ class Groups:
         self._heirs = self._inherited(wanted.values())
         for key, group in wanted.items():
             self._groups[key] = self._loaded(group, before.pop(key, None), now_ms, events)
-        self._connect()
+        rules = [rule for one in self._groups.values() for rule in one.rules]
+        connect(rules, self._turns)
         for progress in before.values():
             self._remove(progress.rules, progress.interval_ms, now_ms, events)
         orphans = [row for rows in self._rows.values() for row in rows]
@@ -218,6 +221,7 @@ class Groups:
         progress = same.pop(0)
         source = progress.source
         progress.become(rule)
+        progress.interval_ms = group.interval_ms or self.interval_ms
         if progress.source != source and progress.written:
             self._leaving.append(_Leaving(source, progress.evaluated_ms or 0))
             progress.written = False
@@ -281,17 +285,6 @@ class Groups:
             events.extend(_removed(rule.instance_rows(), now_ms))
             if rule.written:
                 self._leaving.append(_Leaving(rule.source, now_ms + 2 * interval_ms))
-
-    def _connect(self) -> None:
-        """Has each rule know the recording rules behind it, and whose alerts it may read."""
-        rules = [rule for one in self._groups.values() for rule in one.rules]
-        recorded: dict[str, list[Expr]] = defaultdict(list)
-        for progress in rules:
-            if isinstance(progress.rule, RecordingRule):
-                recorded[progress.rule.name].append(progress.rule.query)
-        for progress in rules:
-            progress.reads(inputs(progress.rule.query, recorded))
-            progress.others = rules
 
     def _end_leaving(self, at_ms: int) -> None:
         if not self._leaving:

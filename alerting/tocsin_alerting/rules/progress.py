@@ -1,19 +1,16 @@
 """How far a rule and its group have come: the state between two evaluations, and for the API."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import count
 
 from tocsin_alerting.promql.ast import Expr, VectorSelector, selectors
 from tocsin_alerting.rules.alert import Alert, AlertState, moved, plus, rules_origin
 from tocsin_alerting.rules.alerting import Naming, alert_samples
-from tocsin_alerting.rules.journal import InstanceRow
-from tocsin_alerting.rules.rule import AlertingRule, Group, Rule
-from tocsin_alerting.rules.unknown import (
-    Doubt,
-    Fired,
+from tocsin_alerting.rules.inputs import (
     Window,
-    alerts_of,
     alerts_read,
     keeps_instance,
     measured,
@@ -24,10 +21,37 @@ from tocsin_alerting.rules.unknown import (
     window_ms,
     windows,
 )
+from tocsin_alerting.rules.journal import InstanceRow
+from tocsin_alerting.rules.rule import AlertingRule, Group, Rule
+from tocsin_alerting.rules.unknown import RULES_JOB, Doubt, Fired
 from tocsin_exporter.snapshot import Labels, Source
 
-RULES_JOB = "tocsin_rules"
 Holds = Callable[["RuleProgress", Doubt], bool]
+_Node = tuple[int, int | frozenset[Source]]
+"""Ids of a rule and of one whose alerts it reads; or of a rule, and what alerts of it wait for."""
+
+
+MOST_RUNS = 64
+MOST_SETTLED = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An evaluation that succeeded and is in the store: it read the samples up to `at_ms`. `began`
+    and `ended` count over all rules, so that it is known which of two came first."""
+
+    at_ms: int
+    began: int
+    ended: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """An alert that was in doubt until the evaluation at `at_ms`, the `ended`th of all."""
+
+    alert: Alert
+    at_ms: int
+    ended: int
 
 
 class RuleHealth(StrEnum):
@@ -52,7 +76,13 @@ class RuleProgress:
     group or file.
     `inputs` are the selectors of its query and of those of the recording rules that it reads,
     directly or not: `measured` those whose series end when their source dies, `presence` those of
-    what is said of it all the same, and `alerts_read` those of ALERTS, which are of `others`.
+    what is said of it all the same, and `alerts_read` those of ALERTS, which are of `others`:
+    all rules, by what `alerts_of` calls them.
+    `behind` are the rules whose newest samples it reads, and `alert_reach` says how far back, in
+    ms, it reads which alerts; `lag_ms` is how old what it records may be. `runs` are its own last
+    evaluations, and `settled` what they settled; `turns` numbers those of all rules,
+    and `began` is the number of the last one. `held` are the
+    doubts (fingerprints) that anything but alerts of others kept at the last one.
     """
 
     file: str
@@ -87,7 +117,15 @@ class RuleProgress:
     complete_ms: int | None = None
     fired: dict[str, Fired] = field(default_factory=dict)
     former: tuple[str, ...] = ()
-    others: Sequence["RuleProgress"] = ()
+    others: Mapping[Source, "RuleProgress"] = field(default_factory=dict)
+    behind: tuple["RuleProgress", ...] = ()
+    lag_ms: int = 0
+    alert_reach: tuple[tuple[VectorSelector, int], ...] = ()
+    runs: deque[Run] = field(default_factory=lambda: deque(maxlen=MOST_RUNS))
+    settled: deque[Settled] = field(default_factory=lambda: deque(maxlen=MOST_SETTLED))
+    began: int = 0
+    turns: Iterator[int] = field(default_factory=count)
+    held: frozenset[str] = frozenset()
     mixes_series: bool = field(init=False)
     naming: Naming = field(default_factory=Naming)
     _shape: object = None
@@ -96,8 +134,9 @@ class RuleProgress:
     def __post_init__(self) -> None:
         self.reads((self.rule.query,))
 
-    def reads(self, queries: tuple[Expr, ...]) -> None:
-        """A recorded series stands for the sources that it was made from."""
+    def reads(self, queries: tuple[Expr, ...], through: frozenset[Window] = frozenset()) -> None:
+        """A recorded series stands for the sources that it was made from; `through` are the windows
+        of a range, or of an offset, of what others recorded."""
         self.inputs = tuple(one for query in queries for one in selectors(query))
         self.measured = tuple(one for query in queries for one in measured(query))
         self.presence = tuple(one for query in queries for one in presence(query))
@@ -106,12 +145,11 @@ class RuleProgress:
         self.mixes_series = any(map(mixes_series, queries))
         self.reach_ms = sum(map(reach_ms, queries))
         self.window_ms = sum(map(window_ms, queries))
-        self.windows = frozenset[Window]().union(*map(windows, queries))
-        if self.windows and self.window_ms not in {0, *(one.length_ms for one in self.windows)}:
-            whole = any(one.whole for one in self.windows)
-            self.windows |= {
-                Window(self.window_ms, whole=whole)
-            }  # of a range of what others recorded
+        self.windows = through.union(*map(windows, queries))
+
+    def run_before(self, began: int) -> Run | None:
+        """Its last evaluation that had ended when the one began that has this number."""
+        return next((run for run in reversed(self.runs) if run.ended < began), None)
 
     def become(self, rule: Rule) -> None:
         """The same rule as a reload has it; its alerts take its name."""
@@ -138,27 +176,56 @@ class RuleProgress:
         """
         if not self.alerts_read:
             return frozenset()
-        others = (other for other in self.others if other is not self)
-        return frozenset(alerts_of(one.source) for one in others if self._is_held(one, holds))
+        held, behind = self._held(holds)
+        reached = set(held)
+        for node in held:  # it grows
+            new = [one for one in behind[node] if one not in reached]
+            reached.update(new)
+            held += new
+        others = self.others.items()
+        return frozenset(source for source, one in others if (id(self), id(one)) in reached)
 
-    def _is_held(self, other: "RuleProgress", holds: Holds) -> bool:
-        """Whether what this rule reads of `other` is in doubt for a cause that lies in a rule."""
-        waiting: list[tuple[RuleProgress, RuleProgress]] = [(self, other)]
-        walked = {(id(self), id(other))}
-        while waiting:
-            reader, other = waiting.pop()
-            waits: set[frozenset[Source]] = set()
-            for doubt in reader._doubts_of(other):
-                if other.rows or holds(other, doubt):
-                    return True
-                waits.add(doubt.sources)
-            causes = frozenset[Source]().union(*waits)
-            for cause in other.others if causes else ():
-                pair = id(other), id(cause)
-                if alerts_of(cause.source) in causes and pair not in walked:
-                    walked.add(pair)
-                    waiting.append((other, cause))
-        return False
+    def _held(self, holds: Holds) -> tuple[list[_Node], dict[_Node, list[_Node]]]:
+        """Of what this rule reads, and of what that waits for, the pairs (reader, rule) that are
+        held; and what waits for a node. Each pair is looked at once, and what waits for the same
+        sources is one node: rules that all read each other cost no more than their pairs.
+        """
+        pairs = [
+            (self, one) for one in self.others.values() if one is not self and one.may_be_in_doubt
+        ]
+        behind: dict[_Node, list[_Node]] = {(id(self), id(one)): [] for _, one in pairs}
+        held: list[_Node] = []
+        for reader, other in pairs:  # it grows
+            pair: _Node = id(reader), id(other)
+            waits = reader._waits_for(other, holds)
+            if waits is None:
+                held.append(pair)
+            for sources in waits or ():
+                node: _Node = id(other), sources
+                if node not in behind:
+                    behind[node] = []
+                    for cause in map(other.others.get, sources):
+                        if cause is not None and (id(other), id(cause)) not in behind:
+                            behind[id(other), id(cause)] = []
+                            pairs.append((other, cause))
+                        if cause is not None:
+                            behind[id(other), id(cause)].append(node)
+                behind[node].append(pair)
+        return held, behind
+
+    @property
+    def may_be_in_doubt(self) -> bool:
+        return bool(self.doubts or self.rows)
+
+    def _waits_for(self, other: "RuleProgress", holds: Holds) -> set[frozenset[Source]] | None:
+        """The sources that keep in doubt what this rule reads of `other`; None if something
+        besides the alerts of others does."""
+        waits: set[frozenset[Source]] = set()
+        for doubt in self._doubts_of(other):
+            if other.rows or holds(other, doubt):
+                return None
+            waits.add(doubt.sources)
+        return waits
 
     def _doubts_of(self, other: "RuleProgress") -> Iterator[Doubt]:
         """Those of `other` whose alerts this rule reads."""
@@ -230,6 +297,12 @@ class RuleProgress:
         self.restored_ms = plus(self.restored_ms, delta_ms)
         self.history_ms = plus(self.history_ms, delta_ms)
         self.complete_ms = plus(self.complete_ms, delta_ms)
+        self.runs = deque(
+            (replace(one, at_ms=one.at_ms + delta_ms) for one in self.runs), MOST_RUNS
+        )
+        self.settled = deque(
+            (replace(one, at_ms=one.at_ms + delta_ms) for one in self.settled), MOST_SETTLED
+        )
         self.fired = {
             key: replace(one, at_ms=one.at_ms + delta_ms) for key, one in self.fired.items()
         }

@@ -12,10 +12,11 @@ from functools import cache
 
 from tocsin_alerting.promql.ast import VectorSelector
 from tocsin_alerting.rules.alert import Alert
-from tocsin_alerting.rules.progress import RULES_JOB, RuleProgress
+from tocsin_alerting.rules.inputs import LOOK_BACK_MS
+from tocsin_alerting.rules.progress import RuleProgress
 from tocsin_alerting.rules.rule import AlertingRule
 from tocsin_alerting.rules.unknown import (
-    LOOK_BACK_MS,
+    RULES_JOB,
     Fired,
     Health,
     Said,
@@ -73,9 +74,10 @@ def _is_full(progress: RuleProgress, at_ms: int) -> bool:
 
 
 def _was_kept(fired: Fired, progress: RuleProgress) -> bool:
-    """Whether the store has all that was seen of it, and the restart took no time to speak of."""
+    """Whether the store has all that was seen of it, and the restart took no time to speak of. Of
+    what was in doubt then nothing was seen that would show how it stands."""
     restored_ms, complete_ms = progress.restored_ms or 0, progress.complete_ms
-    if complete_ms is None or complete_ms < fired.at_ms:
+    if fired.doubted or complete_ms is None or complete_ms < fired.at_ms:
         return False
     return 0 <= restored_ms - complete_ms <= progress.reach_ms // 2
 

@@ -23,12 +23,13 @@ from tocsin_alerting.rules.evaluation import Surroundings, Write
 from tocsin_alerting.rules.file import CheckExpr, load, no_objection
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.humanize import scientific
+from tocsin_alerting.rules.inputs import Window
 from tocsin_alerting.rules.progress import GroupProgress, RuleProgress
 from tocsin_alerting.rules.query import Engine, rows
 from tocsin_alerting.rules.rule import NOWHERE, AlertingRule, Place, RuleFile
 from tocsin_alerting.rules.rule_test_file import AlertCase, ExprCase, RuleTest, RuleTestFile
 from tocsin_alerting.rules.series_notation import Value
-from tocsin_alerting.rules.unknown import Health, Said, Window
+from tocsin_alerting.rules.unknown import Health, Said
 from tocsin_exporter.snapshot import Labels, Source
 
 

@@ -5,50 +5,25 @@ alert that was firing when its source died or its rule broke, and has not been s
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache
 from heapq import nsmallest
 from typing import Protocol
 
-from tocsin_alerting.promql.ast import (
-    AggregateExpr,
-    BinaryExpr,
-    Call,
-    Duration,
-    Expr,
-    MatrixSelector,
-    SubqueryExpr,
-    VectorSelector,
-    children,
-    selectors,
-    walk,
-)
+from tocsin_alerting.promql.ast import Expr, VectorSelector
 from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind, moved
+from tocsin_alerting.rules.inputs import Window
 from tocsin_exporter.snapshot import Labels, Source
 
 UNKNOWN_MAX_MS = 24 * 3_600_000
-LOOK_BACK_MS = 5 * 60_000
-_UNRESOLVED_MS = 3_600_000  # a duration that is an expression
-_SAYS_ABSENCE = frozenset(("absent", "absent_over_time"))
 MOST_NAMES = 10  # in a reason, of sources or rules
 _STORE_JOB = "tocsin_store"
 # Stands among the sources of an alert while the samples since a restart do not show how it stands.
 HISTORY = Source(_STORE_JOB, "")
 _ALERTS_JOB = "tocsin_alerts"
-# Of a target that is down, or an engine that hides its other series, these are said all the same.
-_PRESENCE = frozenset(("up", "llm_engine_up", "tocsin_build_info"))
-_ALERTS = frozenset(("ALERTS", "ALERTS_FOR_STATE"))
-_NEEDS_TWO = frozenset(
-    ("rate", "irate", "increase", "delta", "idelta", "deriv", "predict_linear")
-    + ("double_exponential_smoothing", "holt_winters")
-)
-_NEEDS_AN_END = frozenset(
-    ("last_over_time", "present_over_time", "first_over_time")
-    + ("ts_of_last_over_time", "ts_of_first_over_time")
-)
-_LOSES_INSTANCE = frozenset(("scalar", "label_replace", "label_join"))
+RULES_JOB = "tocsin_rules"
 
 
 class Health(Enum):
@@ -71,17 +46,6 @@ class Said(Enum):
     ALL = "all"
     SOME = "some"
     NOTHING = "nothing"
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """The time that a range selector looks at; `two`: one sample in it gives no result; `whole`:
-    every sample in it counts, not those at its ends alone."""
-
-    length_ms: int
-    offset_ms: int = 0
-    two: bool = False
-    whole: bool = False
 
 
 class Sources(Protocol):
@@ -137,6 +101,7 @@ class Fired:
     alert: Alert
     at_ms: int
     sources: frozenset[Source] = frozenset()
+    doubted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,42 +110,6 @@ class Verdict:
 
     events: tuple[AlertEvent, ...]
     doubts: Mapping[str, Doubt]
-
-
-def measured(expr: Expr) -> tuple[VectorSelector, ...]:
-    """The selectors whose series end when their source dies, which then says nothing: not those
-    that ask whether something is there, and know the answer when it is not."""
-    named = (one for one in _asked(expr) if _metric(one) not in _PRESENCE | _ALERTS)
-    return tuple(named)
-
-
-def presence(expr: Expr) -> tuple[VectorSelector, ...]:
-    """The selectors of what is said of a source that is down, too."""
-    return tuple(one for one in _asked(expr) if _metric(one) in _PRESENCE)
-
-
-def alerts_read(expr: Expr) -> tuple[VectorSelector, ...]:
-    """The selectors of what the alerts of rules are."""
-    return tuple(one for one in _asked(expr) if _metric(one) in _ALERTS)
-
-
-def _asked(expr: Expr) -> Iterator[VectorSelector]:
-    """All but what is asked to be absent: that is, while its source is dead."""
-    if isinstance(expr, VectorSelector):
-        yield expr
-    elif not (isinstance(expr, Call) and expr.function in _SAYS_ABSENCE):
-        for child in children(expr):
-            yield from _asked(child)
-
-
-def keeps_instance(expr: Expr) -> bool:
-    """Whether a result with an `instance` label was made from that instance's series alone."""
-    return len(selectors(expr)) > 0 and not any(map(_mixes_instances, walk(expr)))
-
-
-def mixes_series(expr: Expr) -> bool:
-    """Whether a result may be made from several series of one selector."""
-    return any(isinstance(node, AggregateExpr) for node in walk(expr))
 
 
 def is_history(source: Source) -> bool:
@@ -196,68 +125,6 @@ def alerts_of(rule: Source) -> Source:
 
 def is_alerts(source: Source) -> bool:
     return source.job == _ALERTS_JOB
-
-
-def reads_alert(selector: VectorSelector, alert: Alert) -> bool:
-    """Whether `selector`, of ALERTS, matches `alert` as it fires."""
-    labels = {**dict(alert.labels), "alertstate": AlertState.FIRING.value}
-    return any(
-        all(one.matches(labels.get(one.name, "")) for one in several if one.name != "__name__")
-        for several in selector.matcher_sets
-    )
-
-
-def inputs(query: Expr, recorded: Mapping[str, Iterable[Expr]]) -> tuple[Expr, ...]:
-    """`query` and the queries that record, by metric name, what it selects, directly or not."""
-    found = {query: None}
-    waiting = [query]
-    while waiting:
-        for selector in selectors(waiting.pop()):
-            new = [one for one in recorded.get(_metric(selector), ()) if one not in found]
-            found |= dict.fromkeys(new)
-            waiting += new
-    return tuple(found)
-
-
-def reach_ms(expr: Expr) -> int:
-    """How far before its evaluation a sample may lie that still has a part in the result."""
-    match expr:
-        case VectorSelector(offset=offset):
-            return LOOK_BACK_MS + max(0, _whole(offset))
-        case MatrixSelector(vector=vector, range=window):
-            return _whole(window) + max(0, _whole(vector.offset))
-        case SubqueryExpr(expr=inner, range=window, offset=offset):
-            return reach_ms(inner) + _whole(window) + max(0, _whole(offset))
-        case _:
-            return max(map(reach_ms, children(expr)), default=0)
-
-
-def window_ms(expr: Expr) -> int:
-    """How long a history the result is made from: its longest range, and none for a moment's."""
-    match expr:
-        case MatrixSelector(range=window):
-            return _whole(window)
-        case SubqueryExpr(expr=inner, range=window):
-            return window_ms(inner) + _whole(window)
-        case _:
-            return max(map(window_ms, children(expr)), default=0)
-
-
-def windows(expr: Expr, two: bool = False, whole: bool = False) -> frozenset[Window]:
-    """Those that the result is made from, of series that end when their source dies."""
-    if not measured(expr):
-        return frozenset()
-    match expr:
-        case MatrixSelector(vector=vector, range=length):
-            own = Window(_whole(length), max(0, _whole(vector.offset)), two, whole)
-            return frozenset((own,))
-        case SubqueryExpr(expr=inner, range=length, offset=offset):
-            length_ms = window_ms(inner) + _whole(length)
-            return windows(inner) | {Window(length_ms, max(0, _whole(offset)), two, whole)}
-        case Call(function=function):
-            two = function in _NEEDS_TWO
-            whole = not two and function not in _NEEDS_AN_END
-    return frozenset[Window]().union(*(windows(child, two, whole) for child in children(expr)))
 
 
 def concerns(
@@ -291,7 +158,8 @@ def settle(
     """After an evaluation that succeeded: `events` of the step, with doubt where it is due.
 
     A clear becomes unknown while `dead(alert)` names sources, which are dead or patchy. An older
-    doubt ends when its alert fires again, when its sources answer or are gone, or after `max_ms`.
+    doubt ends when its alert fires again, when its sources and these answer or are gone, or after
+    `max_ms`.
     `unproven(fingerprint)`: whether the samples since a restart do not show yet how it stands.
     """
     open_doubts, waits = dict(doubts), Waits(health, unproven)
@@ -303,6 +171,8 @@ def settle(
     for key, doubt in list(open_doubts.items()):
         if not doubt.sources:  # the rule failed then, and asked nobody
             doubt = replace(doubt, sources=dead(doubt.alert))
+        elif not waits.holds(doubt) and (away := dead(doubt.alert)):  # others died meanwhile
+            doubt = replace(doubt, sources=doubt.sources | away)
         ended = _ended(doubt, alerts.get(key), waits, now_ms, max_ms)
         told.extend(ended.events)
         open_doubts.pop(key)
@@ -362,6 +232,8 @@ class Waits:
             return "no longer in the result, but the samples since the restart cannot tell yet"
         if rules := {source for source in dead if is_alerts(source)}:
             return f"no longer in the result while alerts of {_rules(rules)} are unknown"
+        if rules := {source for source in dead if source.job == RULES_JOB}:
+            return f"no longer in the result while {_rules(rules)} records nothing"
         patchy = {source for source in dead if self._health(source) is Health.PATCHY}
         if patchy == dead:
             return f"no longer in the result, but samples of {_names(patchy)} are missing"
@@ -453,24 +325,3 @@ def _some(names: Sequence[str]) -> str:
     more = len(names) - MOST_NAMES
     named = ", ".join(nsmallest(MOST_NAMES, names))
     return f"{named} and {more} more" if more > 0 else named
-
-
-def _whole(duration: Duration) -> int:
-    return duration if isinstance(duration, int) else _UNRESOLVED_MS
-
-
-def _metric(selector: VectorSelector) -> str:
-    named = (m.value for one in selector.matcher_sets for m in one if m.name == "__name__")
-    return selector.name or next(named, "")
-
-
-def _mixes_instances(node: Expr) -> bool:
-    match node:
-        case AggregateExpr(grouping=grouping, without=without):
-            return ("instance" in grouping) == without
-        case BinaryExpr(matching=matching) if matching is not None:
-            return ("instance" in matching.labels) != matching.on
-        case Call(function=function):
-            return function in _LOSES_INSTANCE
-        case _:
-            return False

@@ -73,6 +73,10 @@ class Pace:
                 return False
         return True
 
+    def is_steady(self, t0_ms: int, t1_ms: int) -> bool:
+        """Whether no gap that has ended touches [t0_ms, t1_ms]; it may begin or end there."""
+        return not any(start < t1_ms and t0_ms < end for start, end in self.gaps)
+
     def _once(self, t0_ms: int, t1_ms: int) -> bool:
         """Whether of its newest rounds, if they reach back so far, one at most is in the window."""
         rounds = list(accumulate((-one for one in reversed(self.intervals)), initial=self.last_ms))
@@ -131,12 +135,18 @@ class Lasts:
         pace = self._paces.get(source)
         return pace is None or pace.covers(t0_ms, t1_ms, now_ms, two, whole)
 
+    def is_steady(self, source: Source, t0_ms: int, t1_ms: int) -> bool:
+        """Whether it was heard, and well, all the time from t0_ms to t1_ms, as far as that is over:
+        whether it is silent now is another question."""
+        pace = self._paces.get(source)
+        return pace is None or pace.is_steady(t0_ms, t1_ms)
+
     def set(self, source: Source, last: LastSeen) -> None:
-        self._last[source] = last
+        before, self._last[source] = self._last.get(source), last
         if self._ended_ms:
             self._ended_ms.pop(source, None)
         if last.ok:
-            self._well(source, last.at_ms)
+            self._well(source, last.at_ms, before is not None and not before.ok)
 
     def forget(self, source: Source) -> None:
         self._last.pop(source, None)
@@ -163,7 +173,7 @@ class Lasts:
         if last is not None and last.ok is not ok:
             self._last[source] = LastSeen(last.at_ms, ok)
             if ok:
-                self._well(source, last.at_ms)
+                self._well(source, last.at_ms, True)
 
     def ended(self, source: Source, at_ms: int) -> None:
         """Its `up` went stale, or we read it no longer: it was removed, and what comes for that
@@ -196,9 +206,12 @@ class Lasts:
             if at_ms < before_ms:
                 self._paces.pop(source, None)
 
-    def _well(self, source: Source, at_ms: int) -> None:
+    def _well(self, source: Source, at_ms: int, was_down: bool = False) -> None:
+        """`was_down`: it was heard, and was not well. How long it had been so when this run began
+        is not known: nothing of the time before counts."""
         pace = self._paces.get(source)
         if pace is None:
-            self._paces[source] = Pace(at_ms)
+            gaps = ((NEVER_MS, at_ms),) if was_down else ()
+            self._paces[source] = Pace(at_ms, gaps=gaps)
         else:
             pace.heard(at_ms)

@@ -64,7 +64,7 @@ class Store:
         self._placed: dict[Source, Placed] = {}
         self._lasts = Lasts()
         self.last = self._lasts.get
-        self.covers = self._lasts.covers
+        self.covers, self.is_steady = self._lasts.covers, self._lasts.is_steady
         self.has_ended = self._lasts.has_ended
         self._refused: Counter[str] = Counter()
         self._lock = threading.Lock()

@@ -11,8 +11,7 @@ from tocsin_alerting.promql.ast import selectors
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.promql.parser import parse
 from tocsin_alerting.rounds.sources import StoreSources
-from tocsin_alerting.rules.progress import RULES_JOB
-from tocsin_alerting.rules.unknown import Health
+from tocsin_alerting.rules.unknown import RULES_JOB, Health
 from tocsin_alerting.store.cell import STALE_BITS
 from tocsin_alerting.store.store import HOUR_MS, Store
 from tocsin_exporter.snapshot import (

@@ -440,6 +440,6 @@ async def test_a_rule_on_alerts_that_are_unknown_is_unknown_with_them(
     (event,) = await run(groups, 2)
     assert (event.alert.name, event.kind) == ("OnAlerts", wanted)
     sources.healths[ENGINE] = Health.ALIVE
-    told = {(one.alert.name, one.kind) for one in await run(groups, 3, 4)}
+    told = {(one.alert.name, one.kind) for one in await run(groups, *range(3, 9))}
     known = {("OnAlerts", EventKind.CLEAR)} if wanted is EventKind.UNKNOWN else set()
     assert told == {("A", EventKind.CLEAR), *known}

@@ -12,9 +12,9 @@ from tocsin_alerting.promql.ast import selectors
 from tocsin_alerting.promql.parser import parse
 from tocsin_alerting.rules.alert import Alert, AlertState, EventKind
 from tocsin_alerting.rules.groups import Groups
-from tocsin_alerting.rules.progress import RULES_JOB, GroupProgress, RuleProgress
+from tocsin_alerting.rules.progress import GroupProgress, RuleProgress
 from tocsin_alerting.rules.rule import RuleFile
-from tocsin_alerting.rules.unknown import Doubt, Health, Said, alerts_of
+from tocsin_alerting.rules.unknown import RULES_JOB, Doubt, Health, Said, alerts_of
 from tocsin_exporter.snapshot import Source
 
 ALERT = Alert("g/A/1", (("alertname", "A"),), (), AlertState.FIRING, 1.0, 10, 20, None, 30)
@@ -168,7 +168,7 @@ async def test_rules_that_wait_for_each_other_alone_hold_each_other_no_longer() 
     await story.wait_for_each_other()
     assert await story.run(4, 5) == set()
     story.sources.healths[ENGINE] = Health.ALIVE
-    assert await story.run(6) == {(name, EventKind.CLEAR) for name in "XAB"}
+    assert await story.run(6, 7) == {(name, EventKind.CLEAR) for name in "XAB"}
 
 
 async def test_rules_that_wait_for_each_other_wait_for_what_one_of_them_measures() -> None:
@@ -231,7 +231,7 @@ def test_an_alert_waits_for_no_other_that_came_to_be_in_doubt_later() -> None:
     texts = {"X": "m > 0", "A": 'ALERTS{alertname="B"} == 1', "B": 'ALERTS{alertname=~"A|X"} == 1'}
     rules = [RuleProgress("f", "g", alerting(text, name)) for name, text in texts.items()]
     for one in rules:
-        one.others = rules
+        one.others = {alerts_of(rule.source): rule for rule in rules}
     x, a, b = rules
     for one, waits in ((x, ENGINE), (a, alerts_of(b.source)), (b, alerts_of(a.source))):
         doubt = Doubt(

@@ -4,24 +4,16 @@ from collections.abc import Mapping
 
 import pytest
 
-from tocsin_alerting.promql.parser import parse
 from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind
 from tocsin_alerting.rules.unknown import (
     UNKNOWN_MAX_MS,
     Doubt,
     Health,
     Verdict,
-    Window,
     alerts_of,
     concerns,
     doubt_all,
-    inputs,
-    keeps_instance,
-    measured,
-    presence,
-    reach_ms,
     settle,
-    windows,
 )
 from tocsin_exporter.snapshot import Source
 
@@ -141,59 +133,6 @@ def test_a_doubt_of_a_broken_rule_waits_for_the_dead_source_as_well() -> None:
     assert verdict.doubts[KEY].sources == {ENGINE}
 
 
-@pytest.mark.parametrize(
-    ("expr", "asked", "said"),
-    [
-        ("up == 0", "", "up"),
-        ('{__name__="up"} == 0', "", "up"),
-        ("absent(m)", "", ""),
-        ("n or absent(m)", "n", ""),
-        ("sum(rate(m[5m])) > 1 or absent_over_time(m[5m])", "m", ""),
-        ("rate(m[5m]) > 1 and on (instance) up == 1", "m", "up"),
-        ("m unless up == 0", "m", "up"),
-        ("sum(m) / sum(up)", "m", "up"),
-        ("llm_engine_up == 0", "", "llm_engine_up"),  # said of a silent engine, too
-        (
-            "llm_engine_up == 0 unless on (instance) tocsin_build_info",
-            "",
-            "llm_engine_up tocsin_build_info",
-        ),
-        ("llm_engine_up == 0 and on (target) m > 1", "m", "llm_engine_up"),
-        ('ALERTS{alertname="A"} and on () m', "m", ""),
-        ("sum(m) > 1", "m", ""),
-    ],
-)
-def test_what_a_rule_measures_and_what_is_said_of_the_dead_too(
-    expr: str, asked: str, said: str
-) -> None:
-    names = [
-        " ".join(one.name or one.matcher_sets[0][0].value for one in several)
-        for several in (measured(parse(expr)), presence(parse(expr)))
-    ]
-    assert names == [asked, said]
-
-
-@pytest.mark.parametrize(
-    ("expr", "wanted"),
-    [
-        ("m > 1", True),
-        ("rate(m[5m]) / rate(n[5m]) > 1", True),
-        ("sum by (instance, le) (m) > 1", True),
-        ("sum without (cpu) (m) > 1", True),
-        ("m * on (instance) group_left (x) n", True),
-        ("sum by (job) (m) > 1", False),
-        ("sum without (instance) (m) > 1", False),
-        ("m * on (job) group_left (x) n", False),
-        ("m / ignoring (instance) n", False),
-        ("m > scalar(sum(n))", False),
-        ('label_replace(m, "instance", "$1", "x", "(.*)")', False),
-        ("vector(1)", False),
-    ],
-)
-def test_it_knows_when_a_result_is_of_its_own_instance_alone(expr: str, wanted: bool) -> None:
-    assert keeps_instance(parse(expr)) is wanted
-
-
 def test_only_the_alerts_own_instance_concerns_it_where_that_is_known() -> None:
     other = Alert("g/A/1", (("alertname", "A"), ("instance", "e:3")), (), AlertState.FIRING, 1.0, 0)
     nameless = Alert("g/A/1", (("alertname", "A"),), (), AlertState.FIRING, 1.0, 0)
@@ -201,52 +140,3 @@ def test_only_the_alerts_own_instance_concerns_it_where_that_is_known() -> None:
     assert own(FIRING) == {ENGINE, RULE} and own(other) == {RULE}
     assert own(nameless) == mixed(nameless) == mixed(FIRING) == {ENGINE, OTHER, RULE}
     assert mixed(nameless) is mixed(FIRING)
-
-
-@pytest.mark.parametrize(
-    ("expr", "minutes"),
-    [
-        ("m", 5),
-        ("m offset 1h", 65),
-        ("rate(m[10m])", 10),
-        ("rate(m[10m] offset 5m) + n", 15),
-        ("max_over_time(rate(m[10m])[1h:1m])", 70),
-        ("vector(1)", 0),
-    ],
-)
-def test_it_knows_how_far_back_a_sample_counts(expr: str, minutes: int) -> None:
-    assert reach_ms(parse(expr)) == minutes * 60_000
-
-
-@pytest.mark.parametrize(
-    ("expr", "wanted"),
-    [
-        ("m > 1", set()),
-        ("rate(m[5m]) / max_over_time(n[1m]) > 1", {(5, 0, True), (1, 0, False, True)}),
-        ("sum by (job) (increase(m[10m] offset 5m))", {(10, 5, True)}),
-        ("max_over_time(rate(m[10m])[60m:1m])", {(10, 0, True), (70, 0, False, True)}),
-        ("rate(m[5m:1m])", {(5, 0, True)}),
-        ("sum by (a) (changes(m[5m])) > 3", {(5, 0, False, True)}),
-        ("last_over_time(m[5m]) > 3", {(5, 0, False)}),
-        ("changes(up[5m]) > 3", set()),
-        ("rate(m[2m]) > 1 unless absent_over_time(n[5m])", {(2, 0, True)}),
-    ],
-)
-def test_it_knows_the_windows_of_a_rule(
-    expr: str, wanted: set[tuple[int, int, *tuple[bool, ...]]]
-) -> None:
-    expected = {Window(one[0] * 60_000, one[1] * 60_000, *one[2:]) for one in wanted}
-    assert windows(parse(expr)) == expected
-
-
-def test_it_finds_the_queries_behind_a_query() -> None:
-    recorded = {
-        "a": [parse("sum(m)")],
-        "b": [parse("a / a"), parse("b or n")],  # reads itself, too
-        "c": [parse("nothing")],
-    }
-    found = inputs(parse('{__name__="b"} > 1'), recorded)
-    assert set(found) == {
-        parse(text) for text in ('{__name__="b"} > 1', "a / a", "b or n", "sum(m)")
-    }
-    assert inputs(parse("m"), recorded) == (parse("m"),)

@@ -1,0 +1,188 @@
+"""What rules read of each other, and whether that says anything yet.
+
+A source that answers again is known at once; what is recorded of it is made by the next evaluation
+of the rule that records, and what is recorded of that by the one after. Until then the series are
+missing for want of an evaluation, and show nothing.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from graphlib import CycleError, TopologicalSorter
+from itertools import count
+
+from tocsin_alerting.promql.ast import Expr, VectorSelector
+from tocsin_alerting.rules.inputs import (
+    Read,
+    Window,
+    inputs,
+    names_alerts,
+    reads,
+    reads_alert,
+    recorded_by,
+)
+from tocsin_alerting.rules.progress import RuleHealth, RuleProgress, Run
+from tocsin_alerting.rules.rule import RecordingRule
+from tocsin_alerting.rules.unknown import RULES_JOB, Health, Sources, alerts_of
+from tocsin_exporter.snapshot import Source
+
+MOST_WINDOWS = 64
+Recorded = Mapping[str, Sequence[RuleProgress]]
+
+
+def connect(rules: Sequence[RuleProgress], turns: Iterator[int] | None = None) -> None:
+    """Has each rule know the recording rules behind it, and whose alerts it may read."""
+    recorded: dict[str, list[RuleProgress]] = defaultdict(list)
+    for one in rules:
+        if isinstance(one.rule, RecordingRule):
+            recorded[one.rule.name].append(one)
+    queries = {name: [one.rule.query for one in several] for name, several in recorded.items()}
+    others, turns = {alerts_of(one.source): one for one in rules}, turns or count(1)
+    for one in _in_order(rules, recorded):
+        one.others, one.turns = others, turns
+        _read(one, queries, recorded)
+
+
+def _in_order(rules: Sequence[RuleProgress], recorded: Recorded) -> Iterable[RuleProgress]:
+    """Each after those behind it, as far as they do not read each other in a circle: there is no
+    first one then, and it begins with what one of them measures."""
+    known = {id(one): one for one in rules}
+    graph = {
+        id(one): {id(other) for read in reads(one.rule.query) for other in _makers(read, recorded)}
+        - {id(one)}
+        for one in rules
+    }
+    while True:
+        try:
+            order = list(TopologicalSorter(graph).static_order())
+        except CycleError as error:
+            behind, reader = error.args[1][:2]
+            graph[reader].discard(behind)
+            continue
+        for one in order:
+            known[one].behind = tuple(known[other] for other in graph[one])
+        return [known[one] for one in order]
+
+
+def _makers(read: Read, recorded: Recorded) -> Iterator[RuleProgress]:
+    return (one for name in recorded_by(read[0], recorded) for one in recorded[name])
+
+
+def _read(rule: RuleProgress, queries: Mapping[str, Iterable[Expr]], recorded: Recorded) -> None:
+    now: dict[int, RuleProgress] = {}
+    through: set[Window] = set()
+    reach = {one: w.reach_ms for one, w in reads(rule.rule.query) if names_alerts(one)}
+    kept = {id(one) for one in rule.behind}
+    for read in reads(rule.rule.query):
+        for other in (one for one in _makers(read, recorded) if id(one) in kept):
+            if not read[1].reach_ms:
+                now[id(other)] = other
+                continue
+            through |= _through(read[1], other)
+            for selector, back_ms in _alerts_behind(other):
+                far_ms = read[1].reach_ms + other.lag_ms + back_ms
+                reach[selector] = max(far_ms, reach.get(selector, 0))
+    if len(through) > MOST_WINDOWS:
+        through = {Window(max(one.reach_ms for one in through), whole=True)}
+    rule.behind, rule.alert_reach = tuple(now.values()), tuple(reach.items())
+    rule.lag_ms = rule.interval_ms + max((one.lag_ms for one in rule.behind), default=0)
+    rule.reads(inputs(rule.rule.query, queries), frozenset(through))
+
+
+def _alerts_behind(rule: RuleProgress) -> Iterator[tuple[VectorSelector, int]]:
+    found = {id(rule): rule}
+    waiting = [rule]
+    while waiting:
+        one = waiting.pop()
+        yield from one.alert_reach
+        new = {id(other): other for other in one.behind if id(other) not in found}
+        found |= new
+        waiting += new.values()
+
+
+def _through(window: Window, behind: RuleProgress) -> set[Window]:
+    """What a window on the series that a rule records shows of what that rule reads: its samples
+    are as old as an interval, and more if it reads what others record."""
+    lag_ms, found = behind.lag_ms, set[Window]()
+    for own in behind.windows:
+        offset_ms = window.offset_ms + own.offset_ms
+        if window.length_ms:
+            length_ms = window.length_ms + lag_ms + own.length_ms
+            found.add(replace(window, length_ms=length_ms, offset_ms=offset_ms))
+        elif own.length_ms <= lag_ms:
+            found.add(Window(lag_ms + own.length_ms, offset_ms, steady=True))
+        else:
+            found |= {replace(own, offset_ms=offset_ms + more) for more in (0, lag_ms)}
+    return found
+
+
+def chain(rule: RuleProgress, began: int) -> Iterator[tuple[RuleProgress, Run | None]]:
+    """The evaluations whose results an evaluation of `rule` reads that began as the `began`th, and
+    those whose results they had read; None for a rule that has none yet."""
+    waiting, known = [(one, began) for one in rule.behind], set[tuple[int, int]]()
+    while waiting:
+        one, before = waiting.pop()
+        run = one.run_before(before)
+        key = id(one), -1 if run is None else run.ended
+        if key in known:
+            continue
+        known.add(key)
+        yield one, run
+        if run is not None:
+            waiting += [(other, run.began) for other in one.behind]
+
+
+def is_shown(rule: RuleProgress, source: Source, began: int, sources: Sources) -> bool:
+    """Whether all that was recorded of a source that is alive was recorded since it is, and from
+    windows that are filled."""
+    return all(
+        run is not None and all(sources.fills(source, one, run.at_ms) for one in behind.windows)
+        for behind, run in chain(rule, began)
+        if run is None or any(source in sources.touched(one) for one in behind.measured)
+    )
+
+
+def just_settled(rule: RuleProgress, at_ms: int, began: int) -> frozenset[Source]:
+    """By whose alerts, which were in doubt until a moment ago, `rule` may have lost its own: what
+    it read of them, itself or by what was recorded, is from the time before."""
+    if not rule.alerts_read:
+        return frozenset()
+    readers = [(rule.alert_reach, at_ms, began)]
+    readers += [(one.alert_reach, run.at_ms, run.began) for one, run in chain(rule, began) if run]
+    return frozenset(
+        source
+        for source, other in rule.others.items()
+        if other.settled and other is not rule and _is_behind(other, readers)
+    )
+
+
+def _is_behind(
+    other: RuleProgress, readers: Iterable[tuple[Iterable[tuple[VectorSelector, int]], int, int]]
+) -> bool:
+    return any(
+        one.ended > began or at_ms - one.at_ms < far_ms
+        for reach, at_ms, began in readers
+        for selector, far_ms in reach
+        for one in other.settled
+        if (one.ended > began or at_ms - one.at_ms < far_ms) and reads_alert(selector, one.alert)
+    )
+
+
+def unmade(rule: RuleProgress, began: int) -> frozenset[Source]:
+    """The rules behind it that fail, or have not been evaluated yet: they record nothing."""
+    return frozenset(one.source for one, run in chain(rule, began) if run is None or _fails(one))
+
+
+def health_of(source: Source, rule: RuleProgress, sources: Sources) -> Health:
+    """What a rule records that fails is as good as dead; of one that is no rule any more, or has
+    another name now, nobody can tell."""
+    if source.job != RULES_JOB or not rule.others:
+        return sources.health(source)
+    other = rule.others.get(alerts_of(source))
+    if other is None or other is rule or not isinstance(other.rule, RecordingRule):
+        return Health.ALIVE
+    return Health.ALIVE if other.runs and not _fails(other) else Health.DEAD
+
+
+def _fails(rule: RuleProgress) -> bool:
+    return rule.health is RuleHealth.ERR

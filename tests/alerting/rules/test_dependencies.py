@@ -1,0 +1,203 @@
+"""What rules read of each other, when an engine dies and answers again: nobody hears "resolved"."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support.rule_texts import alerting, group, recording
+from tocsin_alerting.promql.engine import Engine
+from tocsin_alerting.rounds.sources import StoreSources
+from tocsin_alerting.rules.alert import AlertState, EventKind
+from tocsin_alerting.rules.dependencies import connect
+from tocsin_alerting.rules.evaluation import Surroundings
+from tocsin_alerting.rules.groups import Groups
+from tocsin_alerting.rules.inputs import Window
+from tocsin_alerting.rules.progress import RuleProgress
+from tocsin_alerting.rules.rule import Group, RuleFile
+from tocsin_alerting.store.store import Store
+from tocsin_exporter.snapshot import Family, Layout, Series, Snapshot, Source, labels
+
+SECOND = 1_000
+ENGINE = Source("llm", "e:1")
+PAGE = Layout(
+    (
+        Series(Family("m", "gauge", ""), "m", labels()),
+        Series(Family("c_total", "counter", ""), "c_total", labels()),
+    )
+)
+OVER = {EventKind.CLEAR, EventKind.REMOVED, EventKind.GIVEN_UP}
+RECORDS = {"l:m": "m", "l:rate": "rate(c_total[10s])", "l:sum": "sum(l:m)", "l:two": "l:rate * 2"}
+ALERTS = {
+    "Rate": "rate(c_total[10s]) > 0",
+    "Back": "m offset 10s > 0",
+    "Recorded": "l:m > 0",
+    "Twice": "l:two > 0",
+    "Mean": "avg_over_time(l:rate[20s]) > 0",
+    "BackRecorded": "l:sum offset 10s > 0",
+    "Steps": "max_over_time(l:two[10s:5s]) > 0",
+    "Or": "(l:sum or vector(0)) > 0",
+    "Pattern": 'count({__name__=~"l:.*"} > 0) > 2',
+    "And": 'm > 0 and on () ALERTS{alertname="Rate"}',
+    "Age": 'time() - ALERTS_FOR_STATE{alertname="Recorded"} > 30',
+    "Name": 'count({__name__=~"ALERTS.*", alertname="Recorded"}) > 0',
+    "Alerts": "l:alerts > 0",
+    "BackAlerts": 'ALERTS{alertname="Recorded"} offset 10s == 1',
+}
+
+
+class Machine:
+    """An engine that is read every second, and groups, which run in this order at one time."""
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self.store, self.now_s, self.count = Store(), 100_000, 0.0
+        sources = StoreSources(
+            self.store, lambda: [ENGINE], lambda: True, lambda: self.now_s * SECOND
+        )
+        around = Surroundings(Engine(self.store), self.store.append_rules, sources, lambda: 0.0)
+        self.groups = Groups(around, SECOND)
+        self.groups.load([RuleFile("f.yml", tuple(groups))], self.now_s * SECOND)
+
+    async def go(self, seconds: int, up: bool = True, bad: bool = True) -> set[str]:
+        """The alerts that ended."""
+        over: set[str] = set()
+        for _ in range(seconds):
+            self.now_s += 1
+            self.count += bad
+            self._read(up, bad)
+            for one in self.groups.all:
+                if self.now_s * SECOND % one.interval_ms == 0:
+                    events = await self.groups.evaluate(one, self.now_s * SECOND)
+                    over |= {event.alert.name for event in events if event.kind in OVER}
+        return over
+
+    def _read(self, up: bool, bad: bool) -> None:
+        values = np.array([float(bad), self.count]) if up else np.empty(0)
+        layout = PAGE if up else Layout(())
+        self.store.append(Snapshot(ENGINE, self.now_s * SECOND, up, layout, values, 0.1))
+
+    @property
+    def standing(self) -> set[str]:
+        """The alerts that fire, or of which nobody knows."""
+        rules = [rule for one in self.groups.all for rule in one.rules]
+        fire = {
+            one.name
+            for rule in rules
+            for one in rule.alerts.values()
+            if one.state is AlertState.FIRING
+        }
+        return fire | {one.alert.name for rule in rules for one in rule.doubts.values()}
+
+
+def grouped(records: Mapping[str, str], alerts: Mapping[str, str], slow_s: int) -> list[Group]:
+    """The alerts run first, and often."""
+    first = [alerting(expr, name) for name, expr in alerts.items()]
+    then = [recording(name, expr) for name, expr in reversed(records.items())]
+    return [
+        group(*reversed(first), name="alerts", interval_ms=SECOND),
+        group(*then, name="records", interval_ms=slow_s * SECOND),
+    ]
+
+
+@pytest.mark.parametrize("slow_s", [1, 7])
+@pytest.mark.parametrize("dead_s", [3, 15, 60])
+async def test_nothing_is_over_before_all_that_it_reads_was_made_anew(
+    dead_s: int, slow_s: int
+) -> None:
+    records = {**RECORDS, "l:alerts": 'count(ALERTS{alertname="Recorded"})'}
+    machine = Machine(grouped(records, ALERTS, slow_s))
+    await machine.go(120)
+    assert machine.standing == set(ALERTS)
+    assert await machine.go(dead_s, up=False) == set()
+    assert await machine.go(90) == set()
+    over = await machine.go(120, bad=False)
+    assert (over, machine.standing) == (set(ALERTS), set())
+
+
+@pytest.mark.parametrize("slow_s", [1, 7])
+async def test_what_is_well_again_is_over_when_all_was_made_anew(slow_s: int) -> None:
+    records = {**RECORDS, "l:alerts": 'count(ALERTS{alertname="Recorded"})'}
+    machine = Machine(grouped(records, ALERTS, slow_s))
+    await machine.go(120)
+    await machine.go(60, up=False)
+    assert await machine.go(120, bad=False) == set(ALERTS)
+    assert machine.standing == set()
+
+
+PLAIN = ("m", "rate(c_total[8s])")
+SHAPES = (
+    "{} * 2",
+    "sum({})",
+    "max_over_time({}[12s:3s])",
+    "avg_over_time({}[10s:2s])",
+    "last_over_time({}[6s:2s])",
+    "{} or vector(0)",
+    "{} and on () m",
+    "sum({} offset 5s)",
+)
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> list[Group]:
+    """Rules that read each other in no circle, in any order, in groups of any interval."""
+    made: list[str] = list(PLAIN)
+    rules = []
+    for number in range(draw(st.integers(2, 8))):
+        operand = draw(st.sampled_from(made))
+        shape = draw(st.sampled_from(SHAPES if "(" not in operand else SHAPES[:-1]))
+        if draw(st.booleans()):
+            rules.append(recording(f"r{number}", shape.format(operand)))
+            made.append(f"r{number}")
+        else:
+            rules.append(alerting(f"({shape.format(operand)}) > 0", f"A{number}"))
+            made.append(f'ALERTS{{alertname="A{number}"}}')
+    order = draw(st.permutations([*rules, alerting(f"({made[-1]}) > 0", "Last")]))
+    cut = draw(st.integers(0, len(order)))
+    parts = [part for part in (order[:cut], order[cut:]) if part]
+    intervals = st.sampled_from([1, 2, 5])
+    return [
+        group(*part, name=f"g{at}", interval_ms=draw(intervals) * SECOND)
+        for at, part in enumerate(parts)
+    ]
+
+
+@settings(max_examples=12, deadline=None)
+@given(groups=graphs(), silences=st.lists(st.integers(1, 40), min_size=1, max_size=2))
+def test_no_graph_of_rules_makes_a_clear_of_a_silence(
+    groups: list[Group], silences: list[int]
+) -> None:
+    async def story() -> None:
+        machine = Machine(groups)
+        await machine.go(150)
+        for dead_s in silences:
+            assert await machine.go(dead_s, up=False) == set()
+            assert await machine.go(50) == set()
+        await machine.go(250, bad=False)
+        assert machine.standing == set()
+
+    asyncio.run(story())
+
+
+async def test_what_a_rule_would_record_that_fails_is_unknown() -> None:
+    """It fails as soon as two series match."""
+    fails = "vector(1) + on () (c_total > 30 or on (__name__) m)"
+    machine = Machine(grouped({"l:m": fails}, {"A": "l:m > 0"}, 1))
+    await machine.go(20)
+    assert machine.standing == {"A"}
+    assert await machine.go(400) == set()
+    assert machine.standing == {"A"}
+
+
+def test_rules_that_record_each_other_in_a_circle_wait_for_no_end() -> None:
+    texts = {"a": "m or b", "b": "a offset 1m", "c": "c offset 1m"}
+    rules = [
+        RuleProgress("f", "g", recording(name, text), interval_ms=SECOND)
+        for name, text in texts.items()
+    ]
+    connect(rules)
+    by_name = {one.rule.name: one for one in rules}
+    assert not by_name["c"].behind
+    assert Window(0) in by_name["a"].windows
