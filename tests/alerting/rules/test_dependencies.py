@@ -17,7 +17,7 @@ from tocsin_alerting.rules.evaluation import Surroundings
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.inputs import Window
 from tocsin_alerting.rules.progress import RuleProgress
-from tocsin_alerting.rules.rule import Group, RuleFile
+from tocsin_alerting.rules.rule import Group, Rule, RuleFile
 from tocsin_alerting.store.store import Store
 from tocsin_exporter.snapshot import Family, Layout, Series, Snapshot, Source, labels
 
@@ -95,7 +95,7 @@ class Machine:
 def grouped(records: Mapping[str, str], alerts: Mapping[str, str], slow_s: int) -> list[Group]:
     """The alerts run first, and often."""
     first = [alerting(expr, name) for name, expr in alerts.items()]
-    then = [recording(name, expr) for name, expr in reversed(records.items())]
+    then = [recording(name, expr) for name, expr in reversed(list(records.items()))]
     return [
         group(*reversed(first), name="alerts", interval_ms=SECOND),
         group(*then, name="records", interval_ms=slow_s * SECOND),
@@ -144,7 +144,7 @@ SHAPES = (
 def graphs(draw: st.DrawFn) -> list[Group]:
     """Rules that read each other in no circle, in any order, in groups of any interval."""
     made: list[str] = list(PLAIN)
-    rules = []
+    rules: list[Rule] = []
     for number in range(draw(st.integers(2, 8))):
         operand = draw(st.sampled_from(made))
         shape = draw(st.sampled_from(SHAPES if "(" not in operand else SHAPES[:-1]))
