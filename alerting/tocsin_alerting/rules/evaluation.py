@@ -162,10 +162,8 @@ async def _alerted(
     if group.limit:
         _check_limit(group, active(stepped.alerts.values()), "alerts")
     told = any(event.kind is EventKind.CLEAR for event in stepped.events)
-    unsure, asks = frozenset[Source](), told or len(progress.doubts) > 0
-    if asks:
-        unsure = progress.unknown_alerts(partial(_is_held, progress))
-        unsure |= just_settled(progress, now.at_ms, now.began) | unmade(progress, now.began)
+    asks = told or len(progress.doubts) > 0
+    unsure = _unsure(progress, now) if asks else frozenset[Source]()
     dead, gone = _lost_sources(progress, at_ms, around.sources)
     young = progress.young(at_ms)
 
@@ -200,6 +198,12 @@ async def _alerted(
     waits = Waits(lambda one: Health.ALIVE if is_alerts(one) else health(one), unproven_yet)
     progress.held = frozenset(k for k, one in progress.doubts.items() if waits.holds(one))
     return verdict
+
+
+def _unsure(progress: RuleProgress, now: Run) -> frozenset[Source]:
+    """The rules of which it is not known what they say or record."""
+    unsure = progress.unknown_alerts(partial(_is_held, progress))
+    return unsure | just_settled(progress, now.at_ms, now.began) | unmade(progress, now.began)
 
 
 def _keep(
