@@ -84,16 +84,16 @@ class Death:
             asyncio.get_running_loop().call_later(_LINGER if full else 1.0, self.server.finish, 1)
 
 
-def serve(settings: Settings) -> int:
-    """Loads the model and serves it until a signal or the engine's death; returns the exit code.
+def serve(settings: Settings) -> NoReturn:
+    """Loads the model, serves it until a signal or the engine's death, and ends the process.
 
     Raises WeightsError where there is no model to serve, OSError where the address is taken.
     """
     with listen(settings.host, settings.port) as listener:  # before the seconds of loading
-        return _serve_on(listener, settings)
+        _serve_on(listener, settings)
 
 
-def _serve_on(listener: socket.socket, settings: Settings) -> int:
+def _serve_on(listener: socket.socket, settings: Settings) -> NoReturn:
     memory.bound_compiled(os.environ)
     torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
     began = time.perf_counter()
@@ -103,7 +103,9 @@ def _serve_on(listener: socket.socket, settings: Settings) -> int:
     config = uvicorn.Config("", loop="auto", log_config=None)
     factory = config.get_loop_factory()
     with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(run(settings, loaded, listener))
+        code = runner.run(run(settings, loaded, listener))
+        output.flush()
+        os._exit(code)  # the interpreter would take another second, and wait for every thread
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -119,9 +121,9 @@ def listen(host: str, port: int) -> socket.socket:
     return result
 
 
-async def run(settings: Settings, loaded: model.Model, listener: socket.socket) -> NoReturn:
-    """Wires the parts in the order of a request's way through them, serves, and ends the process:
-    the interpreter would take another second to leave, and wait for every thread."""
+async def run(settings: Settings, loaded: model.Model, listener: socket.socket) -> int:
+    """Wires the parts in the order of a request's way through them, and serves; returns the exit
+    code."""
     release = package_version()
     on_cpu = loaded.device.type == "cpu"
     death = Death()
@@ -141,8 +143,7 @@ async def run(settings: Settings, loaded: model.Model, listener: socket.socket) 
         await server.serve(sockets=[listener])
     finally:
         engine.stop(_JOIN)
-    output.flush()
-    os._exit(server.exit_code)
+    return server.exit_code
 
 
 def parting() -> Answer:
