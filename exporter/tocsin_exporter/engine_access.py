@@ -385,4 +385,6 @@ def _onward(url: httpx.URL, location: str) -> httpx.URL | None:
 
 
 def _same_host(one: str, other: str) -> bool:
+    """A zone is ours alone: it was not sent, and where we are sent has none."""
+    one, other = one.partition("%")[0], other.partition("%")[0]
     return one == other or (one in _LOOPBACK and other in _LOOPBACK)

@@ -105,6 +105,27 @@ async def test_an_address_with_a_zone_is_reached_and_the_zone_stays_here(zone: s
     assert f"Host: [::1]:{port}\r\n".encode() in heads[0]
 
 
+async def test_a_redirect_to_the_host_without_its_zone_is_followed_with_it() -> None:
+    """Who makes a whole URL of the Host that it was asked for has never heard of the zone."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if head.startswith(b"GET /metrics/ "):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell")
+        else:
+            there = f"http://[::1]:{port}/metrics/".encode()
+            writer.write(b"HTTP/1.1 307 X\r\nContent-Length: 0\r\nLocation: %b\r\n\r\n" % there)
+        writer.close()
+
+    try:
+        server = await asyncio.start_server(answer, "::1", 0)
+    except OSError:
+        pytest.skip("no IPv6 here")
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        assert await asked(EngineAccess.of(f"http://[::1%25lo]:{port}")) == (200, "well")
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_on_the_same_host_is_followed(status: int) -> None:
     async with WebhookSink(to("/metrics/", status), usual=OK) as sink:

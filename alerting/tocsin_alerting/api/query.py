@@ -130,11 +130,11 @@ def _limited(result: Result, limit: int) -> Result:
     value = result.value
     if not limit or not isinstance(value, InstantVector | Matrix) or len(value) <= limit:
         return result
+    cut: InstantVector | Matrix  # of copies: a part of an array keeps all of it in memory
     if isinstance(value, Matrix):
-        return replace(
-            result, value=Matrix(value.series[:limit]), warnings=(*result.warnings, TRUNCATED)
-        )
-    cut = InstantVector(value.at_ms, value.labels[:limit], value.values[:limit])
+        cut = Matrix(tuple([replace(o, values=o.values.copy()) for o in value.series[:limit]]))
+    else:
+        cut = InstantVector(value.at_ms, value.labels[:limit], value.values[:limit].copy())
     return replace(result, value=cut, warnings=(*result.warnings, TRUNCATED))
 
 

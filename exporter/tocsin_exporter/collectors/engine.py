@@ -271,7 +271,10 @@ class Engine:
         dialect = DIALECTS.get(self._kind)
         if dialect is None or not dialect.health:
             return ""
-        status = await self._client.status(dialect.health)
+        try:
+            status = await self._client.status(dialect.health)
+        except BrokenOff:  # its metrics, or what is asked without them, show whether it is there
+            return ""
         return f"{dialect.health} answers {status}" if status >= 500 else ""
 
     async def _first_model(self, dialect: Dialect) -> str:

@@ -9,11 +9,13 @@ import json
 import shutil
 import subprocess
 import time
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlencode
 
+import numpy as np
 import pytest
 import pytest_asyncio
 
@@ -27,6 +29,7 @@ from tocsin_alerting.api.query import routes
 from tocsin_alerting.api.turn import Limits
 from tocsin_alerting.http import httpx
 from tocsin_alerting.promql.engine import Engine
+from tocsin_alerting.promql.result import Matrix, Result, Track
 from tocsin_alerting.store.store import Store
 from tocsin_exporter.snapshot import Labels, labels
 
@@ -365,6 +368,32 @@ async def test_whoever_finds_the_queue_full_is_told_what_to_do() -> None:
     assert answers[2][1]["error"] == (
         "too many queries: 1 run and 1 wait; ask again in a moment, and for fewer at once"
     )
+
+
+async def test_what_a_limit_leaves_out_is_not_held_for_who_reads_the_rest() -> None:
+    """The rows of a range are parts of one array."""
+    whole: list[weakref.ref[Any]] = []
+
+    class Wide(Engine):
+        def evaluate_range(self, *_: Any) -> Result:
+            values, times = np.full((11_000, 50), 1 / 3), np.arange(11_000)
+            whole.append(weakref.ref(values))
+            return Result(
+                Matrix(tuple(Track((("n", str(n)),), times, values[:, n]) for n in range(50)))
+            )
+
+    asked = {"query": "m", "start": "0", "end": "10", "step": "1", "limit": "40"}
+    store, plain = Store(), {"Accept-Encoding": "identity"}
+    with ThreadPoolExecutor(1) as executor:
+        at = routes(store, Wide(store), executor, lambda: NOW_MS, _monotonic)
+        async with served(at) as url, httpx.AsyncClient() as client:
+            path = f"{url}/api/v1/query_range"
+            async with client.stream("GET", path, params=asked, headers=plain) as answer:
+                held = whole[0]()
+                found = json.loads(await answer.aread())
+    assert held is None
+    assert len(found["data"]["result"]) == 40
+    assert found["data"]["result"][39]["values"][-1] == [10.999, "0.3333333333333333"]
 
 
 async def test_a_query_ends_when_its_client_has_gone(slow: tuple[str, Slow]) -> None:
