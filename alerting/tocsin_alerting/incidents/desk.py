@@ -488,7 +488,7 @@ class Desk:
 
     def _take_late(self, saved: Saved, now_ms: int) -> None:
         """Once: should the rest fail and be tried again, what people did since stays done."""
-        self.ledger.renumbered(self.recorder.backlog, saved)
+        self.ledger.renumbered(self.recorder.backlog, saved, now_ms)
         self._late, self._blind = self._load(saved, now_ms), False
 
     def _adopt(self, saved: Saved, now_ms: int) -> None:

@@ -358,8 +358,11 @@ class Ledger:
                 names(self.incidents[incident.number].step_targets()),
             )
 
-    def renumbered(self, unwritten: Batch, saved: Saved) -> None:
-        """Number what was never written after what the journal turned out to hold."""
+    def renumbered(self, unwritten: Batch, saved: Saved, now_ms: int) -> None:
+        """Number what was never written after what the journal turned out to hold; one that turned
+        out to be new says nothing of the numbers that were given before."""
+        if "clean_shutdown" not in saved.meta:
+            self.numbers.begin_apart(now_ms)
         for entries in (unwritten.history, self._changes.history):
             entries[:] = [replace(one, seq=one.seq + saved.last_entry) for one in entries]
         for key, one in unwritten.messages.items():  # those of closed incidents stand only there

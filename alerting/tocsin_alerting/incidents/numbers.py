@@ -54,10 +54,11 @@ class Numbers:
         self._last, self._known = max(self._last, BLIND_NUMBERS + since // 100), True
 
     def load(self, saved: Saved) -> None:
-        """Those of the last run may all have been told, up to what it reserved."""
+        """Those of the last run may all have been told, up to what it reserved. An older version
+        goes on after those that were made of the time."""
         given = (saved.meta.get(name, "") for name in (LAST_NUMBER, RESERVED_NUMBER))
-        numbers = (int(text) for text in given if text.isdecimal())
-        self._last = max(self._last, saved.last_number, *numbers)
+        for number in (saved.last_number, *(int(text) for text in given if text.isdecimal())):
+            self.taken(number)
         self._wanted, self._known = 0, True
         for incident in saved.incidents:
             self.taken(incident.number)

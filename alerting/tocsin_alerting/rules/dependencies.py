@@ -6,9 +6,9 @@ missing for want of an evaluation, and show nothing.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from graphlib import CycleError, TopologicalSorter
+from functools import cache
 from itertools import count
 
 from tocsin_alerting.promql.ast import Expr, VectorSelector
@@ -52,16 +52,33 @@ def _in_order(rules: Sequence[RuleProgress], recorded: Recorded) -> Iterable[Rul
         - {id(one)}
         for one in rules
     }
-    while True:
-        try:
-            order = list(TopologicalSorter(graph).static_order())
-        except CycleError as error:
-            behind, reader = error.args[1][:2]
-            graph[reader].discard(behind)
-            continue
-        for one in order:
-            known[one].behind = tuple(known[other] for other in graph[one])
-        return [known[one] for one in order]
+    order = _sorted(graph)
+    for one in order:
+        known[one].behind = tuple(known[other] for other in graph[one])
+    return [known[one] for one in order]
+
+
+def _sorted(graph: Mapping[int, set[int]]) -> list[int]:
+    """In one pass, which takes from `graph` what closes a circle: rules that all read each other
+    have as many as pairs, and to begin again after each would hold up the start."""
+    order: list[int] = []
+    open_now: dict[int, bool] = {}  # of those that were met
+    for first in graph:
+        waiting = [] if first in open_now else [(first, iter(tuple(graph[first])))]
+        open_now.setdefault(first, True)
+        while waiting:
+            reader, left = waiting[-1]
+            behind = next(left, None)
+            if behind is None:
+                open_now[reader] = False
+                order.append(reader)
+                waiting.pop()
+            elif behind not in open_now:
+                open_now[behind] = True
+                waiting.append((behind, iter(tuple(graph[behind]))))
+            elif open_now[behind]:
+                graph[reader].discard(behind)
+    return order
 
 
 def _makers(read: Read, recorded: Recorded) -> Iterator[RuleProgress]:
@@ -132,14 +149,28 @@ def chain(rule: RuleProgress, began: int) -> Iterator[tuple[RuleProgress, Run | 
             waiting += [(other, run.began) for other in one.behind]
 
 
-def is_shown(rule: RuleProgress, source: Source, began: int, sources: Sources) -> bool:
+def shown(rule: RuleProgress, began: int, sources: Sources) -> Callable[[Source], bool]:
     """Whether all that was recorded of a source that is alive was recorded since it is, and from
-    windows that are filled."""
-    return all(
-        run is not None and all(sources.fills(source, one, run.at_ms) for one in behind.windows)
-        for behind, run in chain(rule, began)
-        if run is None or any(source in sources.touched(one) for one in behind.measured)
-    )
+    windows that are filled. Who is behind is worked out once, when the first source is asked about:
+    there may be very many."""
+
+    @cache
+    def behind() -> list[tuple[frozenset[Source], frozenset[Window], Run | None]]:
+        return [
+            (frozenset[Source]().union(*map(touched, one.measured)), one.windows, run)
+            for one, run in chain(rule, began)
+        ]
+
+    touched = cache(sources.touched)
+
+    def of(source: Source) -> bool:
+        return all(
+            run is not None and all(sources.fills(source, one, run.at_ms) for one in windows)
+            for theirs, windows, run in behind()
+            if run is None or source in theirs
+        )
+
+    return of
 
 
 def just_settled(rule: RuleProgress, at_ms: int, began: int) -> frozenset[Source]:

@@ -9,7 +9,7 @@ from functools import cache, partial
 from tocsin_alerting.promql.ast import VectorSelector
 from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind
 from tocsin_alerting.rules.alerting import active, candidates, step
-from tocsin_alerting.rules.dependencies import health_of, is_shown, just_settled, unmade
+from tocsin_alerting.rules.dependencies import health_of, just_settled, shown, unmade
 from tocsin_alerting.rules.fair_share import FairShare
 from tocsin_alerting.rules.journal import InstanceRow
 from tocsin_alerting.rules.progress import RuleHealth, RuleProgress, Run, Settled
@@ -165,14 +165,14 @@ async def _alerted(
     asks = told or len(progress.doubts) > 0
     unsure = _unsure(progress, now) if asks else frozenset[Source]()
     dead, gone = _lost_sources(progress, at_ms, around.sources)
-    young = progress.young(at_ms)
+    young, is_shown = progress.young(at_ms), shown(progress, now.began, around.sources)
 
     @cache
     def health(source: Source) -> Health:
         if is_alerts(source):  # one that is no rule's now may have been renamed
             known = not unsure or source in progress.others
             return Health.DEAD if source in unsure or not known else Health.ALIVE
-        return _health(source, progress, now, around.sources)
+        return _health(source, progress, now, around.sources, is_shown)
 
     def unproven_yet(key: str) -> bool:
         return young or key in lost
@@ -389,7 +389,13 @@ def _presence(source: Source, sources: Sources) -> Health:
     return Health.ALIVE if sources.speaks(source) else sources.health(source)
 
 
-def _health(source: Source, progress: RuleProgress, now: Run, sources: Sources) -> Health:
+def _health(
+    source: Source,
+    progress: RuleProgress,
+    now: Run,
+    sources: Sources,
+    is_shown: Callable[[Source], bool],
+) -> Health:
     """What it means for a clear of this rule: a window with samples missing shows none, nor does
     what was recorded before they came."""
     if not progress.measured:
@@ -398,8 +404,7 @@ def _health(source: Source, progress: RuleProgress, now: Run, sources: Sources) 
     if health is not Health.ALIVE:
         return health
     filled = all(sources.fills(source, window, now.at_ms) for window in progress.windows)
-    shown = filled and is_shown(progress, source, now.began, sources)
-    return Health.ALIVE if shown else Health.PATCHY
+    return Health.ALIVE if filled and is_shown(source) else Health.PATCHY
 
 
 def _check_limit(group: Group, count: int, what: str) -> None:

@@ -31,7 +31,7 @@ _Node = tuple[int, int | frozenset[Source]]
 """Ids of a rule and of one whose alerts it reads; or of a rule, and what alerts of it wait for."""
 
 
-MOST_RUNS = 64
+MOST_RUNS = 320  # of one each second, all that a sample which is still read may have read
 MOST_SETTLED = 256
 
 

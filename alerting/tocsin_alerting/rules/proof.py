@@ -115,7 +115,9 @@ def _is_plain(selector: VectorSelector) -> bool:
 
 def _all_spoke(progress: RuleProgress, at_ms: int, sources: Sources) -> Callable[[Fired], bool]:
     """Whether everyone who took part has said enough since; where it is not known who did, anyone
-    whom the alert concerns. Each set of sources is asked once: there may be as many as alerts."""
+    whom the alert concerns; where there is nobody, as for the alerts of others, the rules of this
+    run have. Each set of sources is asked once: there may be as many as alerts."""
+    asks_nobody = not progress.measured and not progress.presence
 
     @cache
     def enough(source: Source, fired_ms: int) -> bool:
@@ -144,6 +146,8 @@ def _all_spoke(progress: RuleProgress, at_ms: int, sources: Sources) -> Callable
     def of(fired: Fired) -> bool:
         if took_part := theirs(fired.sources)(fired.alert):
             return spoke(took_part, fired.at_ms, True)
-        return spoke(theirs(touched())(fired.alert), fired.at_ms, False)
+        if asked := theirs(touched())(fired.alert):
+            return spoke(asked, fired.at_ms, False)
+        return asks_nobody and _is_full(progress, at_ms)
 
     return of

@@ -12,7 +12,7 @@ from support.alert_events import alert, clears, fires
 from support.paging_floor import START_MS, Floor
 from support.policies import MINUTE, SECOND, config
 from tocsin_alerting.incidents.batch import RESERVED_NUMBER, Batch
-from tocsin_alerting.incidents.errors import JournalDown
+from tocsin_alerting.incidents.errors import JournalDown, JournalReplaced
 from tocsin_alerting.incidents.journal import FIRST_OF_TIME, Saved
 from tocsin_alerting.incidents.memory_journal import MemoryJournal
 from tocsin_alerting.incidents.notification import Reason
@@ -24,9 +24,12 @@ class Disk(MemoryJournal):
     """It may be full, or not be readable."""
 
     writes = reads = True
-    blank = False
+    blank = replaced = False
 
     async def load(self) -> Saved:
+        if self.replaced:
+            self.replaced = False
+            raise JournalReplaced("broken")
         if not self.reads:
             raise JournalDown("locked", blank=self.blank)
         return await super().load()
@@ -92,6 +95,25 @@ async def test_without_a_journal_the_time_makes_them(blank: bool) -> None:
     disk.reads = disk.writes = True
     await _back(one)
     assert await _told(one, 1, names) == [max(before, default=0) + 1]
+
+
+@pytest.mark.parametrize("broken", [True, False])
+async def test_a_journal_that_is_lost_while_it_cannot_be_read_has_its_own(broken: bool) -> None:
+    """It is set aside when it can be read at last; or somebody took it away."""
+    disk, names = Disk(), _names()
+    one = await Floor(config(), disk).open()
+    told = await _told(one, 3, names)
+    disk.reads = disk.writes = False
+    await one.restart(SECOND)
+    told += await _told(one, 2, names)
+    new = one.desk.recorder.journal = one.desk._journal = Disk()
+    new.replaced = broken
+    while one.desk.recorder.down:
+        await one.advance(MINUTE)
+        await asyncio.sleep(0)
+    more = await _told(one, 2, names)
+    assert not set(more) & set(told)
+    assert all(BLIND_NUMBERS < number < FIRST_OF_TIME for number in more)
 
 
 async def test_an_end_in_peace_skips_none() -> None:
@@ -173,6 +195,15 @@ def test_they_are_reserved_ahead_and_once() -> None:
     assert numbers.give(START_MS) == 8
     numbers.taken(BLOCK // 2)
     assert numbers.changes()[RESERVED_NUMBER] == str(2 * BLOCK)
+
+
+def test_those_of_an_older_version_that_went_on_after_one_of_time_are_not_given_twice() -> None:
+    numbers = Numbers()
+    numbers.load(Saved(meta={LAST_NUMBER: str(2 * FIRST_OF_TIME)}, last_number=5))
+    numbers.recorded(dict(numbers.changes()))
+    for number in (6, 7):
+        assert numbers.give(START_MS) == number
+        numbers.taken(number)
 
 
 def test_a_lost_journal_has_its_own() -> None:

@@ -1,6 +1,7 @@
 """What rules read of each other, when an engine dies and answers again: nobody hears "resolved"."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.rule_surroundings import MemoryJournal
 from support.rule_texts import alerting, group, recording
 from tocsin_alerting.promql.engine import Engine
 from tocsin_alerting.rounds.sources import StoreSources
@@ -78,6 +80,16 @@ class Machine:
         values = np.array([float(bad), self.count]) if up else np.empty(0)
         layout = PAGE if up else Layout(())
         self.store.append(Snapshot(ENGINE, self.now_s * SECOND, up, layout, values, 0.1))
+
+    async def restart(self) -> None:
+        """With all that the last run left."""
+        journal, before = MemoryJournal(), self.groups
+        for one in before.all:
+            await before.persist(one, journal)
+        self.groups = Groups(before.around, SECOND)
+        self.groups.remember(await journal.load(), self.now_s * SECOND, self.store.newest_ms)
+        files = [RuleFile("f.yml", tuple(one.group for one in before.all))]
+        self.groups.load(files, self.now_s * SECOND)
 
     @property
     def standing(self) -> set[str]:
@@ -189,6 +201,47 @@ async def test_what_a_rule_would_record_that_fails_is_unknown() -> None:
     assert machine.standing == {"A"}
     assert await machine.go(400) == set()
     assert machine.standing == {"A"}
+
+
+async def test_what_only_alerts_say_is_over_soon_after_a_restart_in_an_outage() -> None:
+    """No source says how it stands, and what the last run left does not."""
+    read = {"Count": 'count(ALERTS{alertname="M"}) > 0', "Plain": 'ALERTS{alertname="M"} == 1'}
+    rules = grouped({}, {**read, "M": "m > 0"}, 1)[:1]
+    machine = Machine(rules)
+    await machine.go(60)
+    assert await machine.go(10, up=False) == set()
+    await machine.restart()
+    assert await machine.go(5, up=False) == set()
+    assert await machine.go(20) == set()
+    over = await machine.go(320, bad=False)
+    assert (over, machine.standing) == ({"Count", "Plain", "M"}, set())
+
+
+async def test_what_is_recorded_rarely_was_made_of_an_evaluation_long_ago() -> None:
+    often = [alerting("l:rare > -1 and on () m > 0", "A")]
+    groups = [
+        group(*often, name="alerts", interval_ms=SECOND),
+        group(recording("l:rare", "l:m * 1"), name="rare", interval_ms=240 * SECOND),
+        group(recording("l:m", "m"), name="records", interval_ms=SECOND),
+    ]
+    machine = Machine(groups)
+    await machine.go(250 + 240 - machine.now_s % 240)
+    await machine.go(200)
+    assert machine.standing == {"A"}
+    assert await machine.go(1, bad=False) == {"A"}
+
+
+def test_many_rules_that_record_each_other_are_connected_at_once() -> None:
+    texts = {f"l:{number}": 'count({__name__=~"l:.*"})' for number in range(120)}
+    rules = [
+        RuleProgress("f", "g", recording(name, text), interval_ms=SECOND)
+        for name, text in texts.items()
+    ]
+    began = time.process_time()
+    connect(rules)
+    assert time.process_time() - began < 2
+    assert sum(not one.behind for one in rules) == 1
+    assert max(len(one.behind) for one in rules) == len(rules) - 1
 
 
 def test_rules_that_record_each_other_in_a_circle_wait_for_no_end() -> None:

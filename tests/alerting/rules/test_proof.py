@@ -110,6 +110,14 @@ def test_the_series_itself_shows_it(expr: str, shown: bool) -> None:
     assert lost(sources, expr=expr, minutes=7)  # too old by now
 
 
+def test_where_only_rules_could_say_it_those_of_this_run_have_when_all_is_of_it() -> None:
+    sources, nobody = SetSources({}), frozenset[Source]()
+    assert lost(sources, nobody, minutes=4.9, expr="count(ALERTS) > 0")
+    assert not lost(sources, nobody, minutes=5, expr="count(ALERTS) > 0")
+    assert lost(sources, nobody, minutes=60, expr="m > 0")
+    assert lost(sources, nobody, minutes=60, expr="up == 0")
+
+
 def test_windows_must_be_full() -> None:
     sources = SetSources({FAR: Health.ALIVE})
     sources.samples["m"] = [BEGAN + MINUTE]
