@@ -6,7 +6,7 @@ missing for want of an evaluation, and show nothing.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import count
@@ -87,7 +87,7 @@ def _makers(read: Read, recorded: Recorded) -> Iterator[RuleProgress]:
 
 def _read(rule: RuleProgress, queries: Mapping[str, Iterable[Expr]], recorded: Recorded) -> None:
     now: dict[int, RuleProgress] = {}
-    through: set[Window] = set()
+    through: set[Read] = set()
     reach = {one: w.reach_ms for one, w in reads(rule.rule.query) if names_alerts(one)}
     kept = {id(one) for one in rule.behind}
     for read in reads(rule.rule.query):
@@ -100,7 +100,8 @@ def _read(rule: RuleProgress, queries: Mapping[str, Iterable[Expr]], recorded: R
                 far_ms = read[1].reach_ms + other.lag_ms + back_ms
                 reach[selector] = max(far_ms, reach.get(selector, 0))
     if len(through) > MOST_WINDOWS:
-        through = {Window(max(one.reach_ms for one in through), whole=True)}
+        far_ms = max(window.reach_ms for _, window in through)
+        through = {(selector, Window(far_ms, whole=True)) for selector, _ in through}
     rule.behind, rule.alert_reach = tuple(now.values()), tuple(reach.items())
     rule.lag_ms = rule.interval_ms + max((one.lag_ms for one in rule.behind), default=0)
     rule.reads(inputs(rule.rule.query, queries), frozenset(through))
@@ -117,19 +118,19 @@ def _alerts_behind(rule: RuleProgress) -> Iterator[tuple[VectorSelector, int]]:
         waiting += new.values()
 
 
-def _through(window: Window, behind: RuleProgress) -> set[Window]:
+def _through(window: Window, behind: RuleProgress) -> set[Read]:
     """What a window on the series that a rule records shows of what that rule reads: its samples
     are as old as an interval, and more if it reads what others record."""
-    lag_ms, found = behind.lag_ms, set[Window]()
-    for own in behind.windows:
+    lag_ms, found = behind.lag_ms, set[Read]()
+    for selector, own in behind.windows:
         offset_ms = window.offset_ms + own.offset_ms
         if window.length_ms:
             length_ms = window.length_ms + lag_ms + own.length_ms
-            found.add(replace(window, length_ms=length_ms, offset_ms=offset_ms))
+            found.add((selector, replace(window, length_ms=length_ms, offset_ms=offset_ms)))
         elif own.length_ms <= lag_ms:
-            found.add(Window(lag_ms + own.length_ms, offset_ms, steady=True))
+            found.add((selector, Window(lag_ms + own.length_ms, offset_ms, steady=True)))
         else:
-            found |= {replace(own, offset_ms=offset_ms + more) for more in (0, lag_ms)}
+            found |= {(selector, replace(own, offset_ms=offset_ms + more)) for more in (0, lag_ms)}
     return found
 
 
@@ -153,24 +154,39 @@ def shown(rule: RuleProgress, began: int, sources: Sources) -> Callable[[Source]
     """Whether all that was recorded of a source that is alive was recorded since it is, and from
     windows that are filled. Who is behind is worked out once, when the first source is asked about:
     there may be very many."""
+    touched = cache(sources.touched)
 
     @cache
-    def behind() -> list[tuple[frozenset[Source], frozenset[Window], Run | None]]:
+    def behind() -> list[tuple[frozenset[Source], RuleProgress, Run | None]]:
         return [
-            (frozenset[Source]().union(*map(touched, one.measured)), one.windows, run)
+            (frozenset[Source]().union(*map(touched, one.measured)), one, run)
             for one, run in chain(rule, began)
         ]
 
-    touched = cache(sources.touched)
-
     def of(source: Source) -> bool:
         return all(
-            run is not None and all(sources.fills(source, one, run.at_ms) for one in windows)
-            for theirs, windows, run in behind()
+            run is not None and is_filled(one, source, run.at_ms, sources, touched)
+            for theirs, one, run in behind()
             if run is None or source in theirs
         )
 
     return of
+
+
+def is_filled(
+    rule: RuleProgress,
+    source: Source,
+    at_ms: int,
+    sources: Sources,
+    touched: Callable[[VectorSelector], Collection[Source]],
+) -> bool:
+    """Whether the windows at `at_ms` have the samples of `source` that they should: those on series
+    of its own, for others may come at another pace. `touched` is that of `sources`."""
+    return all(
+        sources.fills(source, window, at_ms)
+        for selector, window in rule.windows
+        if source in touched(selector)
+    )
 
 
 def just_settled(rule: RuleProgress, at_ms: int, began: int) -> frozenset[Source]:

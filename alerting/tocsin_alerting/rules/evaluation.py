@@ -9,7 +9,7 @@ from functools import cache, partial
 from tocsin_alerting.promql.ast import VectorSelector
 from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind
 from tocsin_alerting.rules.alerting import active, candidates, step
-from tocsin_alerting.rules.dependencies import health_of, just_settled, shown, unmade
+from tocsin_alerting.rules.dependencies import health_of, is_filled, just_settled, shown, unmade
 from tocsin_alerting.rules.fair_share import FairShare
 from tocsin_alerting.rules.journal import InstanceRow
 from tocsin_alerting.rules.progress import RuleHealth, RuleProgress, Run, Settled
@@ -163,7 +163,7 @@ async def _alerted(
         _check_limit(group, active(stepped.alerts.values()), "alerts")
     told = any(event.kind is EventKind.CLEAR for event in stepped.events)
     asks = told or len(progress.doubts) > 0
-    unsure = _unsure(progress, now) if asks else frozenset[Source]()
+    stale, unsure = _unsure(progress, now) if asks else (frozenset[Source](), frozenset[Source]())
     dead, gone = _lost_sources(progress, at_ms, around.sources)
     young, is_shown = progress.young(at_ms), shown(progress, now.began, around.sources)
 
@@ -195,15 +195,30 @@ async def _alerted(
         unproven_yet,
     )
     _keep(progress, stepped.alerts, verdict.doubts, at_ms)
-    waits = Waits(lambda one: Health.ALIVE if is_alerts(one) else health(one), unproven_yet)
-    progress.held = frozenset(k for k, one in progress.doubts.items() if waits.holds(one))
+    progress.held = _held(progress, health, stale, unproven_yet)
     return verdict
 
 
-def _unsure(progress: RuleProgress, now: Run) -> frozenset[Source]:
-    """The rules of which it is not known what they say or record."""
-    unsure = progress.unknown_alerts(partial(_is_held, progress))
-    return unsure | just_settled(progress, now.at_ms, now.began) | unmade(progress, now.began)
+def _unsure(progress: RuleProgress, now: Run) -> tuple[frozenset[Source], frozenset[Source]]:
+    """The rules of which it is not known what they say or record; first those that have not said it
+    since it is known, which is a matter of time."""
+    stale = just_settled(progress, now.at_ms, now.began) | unmade(progress, now.began)
+    return stale, stale | progress.unknown_alerts(partial(_is_held, progress))
+
+
+def _held(
+    progress: RuleProgress,
+    health: Callable[[Source], Health],
+    stale: frozenset[Source],
+    unproven: Callable[[str], bool],
+) -> frozenset[str]:
+    """The doubts that anything keeps but alerts of others that are in doubt themselves."""
+
+    def own_health(source: Source) -> Health:
+        return Health.ALIVE if is_alerts(source) and source not in stale else health(source)
+
+    waits = Waits(own_health, unproven)
+    return frozenset(key for key, one in progress.doubts.items() if waits.holds(one))
 
 
 def _keep(
@@ -378,7 +393,7 @@ def _lost(
         for source, seen_ms in seen.items()
         if health[source] in (Health.DEAD, Health.GONE)
         and good_ms is not None
-        and good_ms - seen_ms <= progress.lasts_ms
+        and good_ms - seen_ms <= progress.lasts_ms + progress.interval_ms  # it died later
     }
     alive = dict.fromkeys((one for one, how in health.items() if how is Health.ALIVE), at_ms)
     return lost, {source: seen[source] for source in lost} | alive
@@ -403,7 +418,7 @@ def _health(
     health = health_of(source, progress, sources)
     if health is not Health.ALIVE:
         return health
-    filled = all(sources.fills(source, window, now.at_ms) for window in progress.windows)
+    filled = is_filled(progress, source, now.at_ms, sources, sources.touched)
     return Health.ALIVE if filled and is_shown(source) else Health.PATCHY
 
 

@@ -161,7 +161,12 @@ def window_ms(expr: Expr) -> int:
 
 def windows(expr: Expr) -> frozenset[Window]:
     """Those that the result is made from, of series that end when their source dies."""
-    return frozenset(window for selector, window in reads(expr) if is_measured(selector))
+    return frozenset(window for _, window in measured_reads(expr))
+
+
+def measured_reads(expr: Expr) -> frozenset[Read]:
+    """The same with the selectors that have them."""
+    return frozenset(read for read in reads(expr) if is_measured(read[0]))
 
 
 def reads(expr: Expr, two: bool = False, whole: bool = False) -> tuple[Read, ...]:

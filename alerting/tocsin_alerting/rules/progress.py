@@ -10,16 +10,16 @@ from tocsin_alerting.promql.ast import Expr, VectorSelector, selectors
 from tocsin_alerting.rules.alert import Alert, AlertState, moved, plus, rules_origin
 from tocsin_alerting.rules.alerting import Naming, alert_samples
 from tocsin_alerting.rules.inputs import (
-    Window,
+    Read,
     alerts_read,
     keeps_instance,
     measured,
+    measured_reads,
     mixes_series,
     presence,
     reach_ms,
     reads_alert,
     window_ms,
-    windows,
 )
 from tocsin_alerting.rules.journal import InstanceRow
 from tocsin_alerting.rules.rule import AlertingRule, Group, Rule
@@ -111,7 +111,7 @@ class RuleProgress:
     keeps_instance: bool = field(init=False)
     reach_ms: int = field(init=False)
     window_ms: int = field(init=False)
-    windows: frozenset[Window] = field(init=False)
+    windows: frozenset[Read] = field(init=False)
     restored_ms: int | None = None
     history_ms: int | None = None
     complete_ms: int | None = None
@@ -134,7 +134,7 @@ class RuleProgress:
     def __post_init__(self) -> None:
         self.reads((self.rule.query,))
 
-    def reads(self, queries: tuple[Expr, ...], through: frozenset[Window] = frozenset()) -> None:
+    def reads(self, queries: tuple[Expr, ...], through: frozenset[Read] = frozenset()) -> None:
         """A recorded series stands for the sources that it was made from; `through` are the windows
         of a range, or of an offset, of what others recorded."""
         self.inputs = tuple(one for query in queries for one in selectors(query))
@@ -145,7 +145,7 @@ class RuleProgress:
         self.mixes_series = any(map(mixes_series, queries))
         self.reach_ms = sum(map(reach_ms, queries))
         self.window_ms = sum(map(window_ms, queries))
-        self.windows = through.union(*map(windows, queries))
+        self.windows = through.union(*map(measured_reads, queries))
 
     def run_before(self, began: int) -> Run | None:
         """Its last evaluation that had ended when the one began that has this number."""
