@@ -30,7 +30,7 @@ from tocsin_inference.confidence import Scorer
 from tocsin_inference.engine import Engine
 from tocsin_inference.metrics import Metrics
 from tocsin_inference.sampling import GREEDY, Sampling
-from tocsin_inference.server import listen
+from tocsin_inference.server import listen, parting
 from tocsin_inference.worker import Worker
 
 MODES = {
@@ -126,7 +126,7 @@ async def start_worker(
         clock = time.perf_counter
         metrics = Metrics(loaded.name, "bench")
         worker = Worker(chosen, loaded, engine, metrics, clock, clock(), Scorer())
-        config = Config(application(worker, "bench", time.time), metrics.connections, 1)
+        config = Config(application(worker, "bench", time.time), metrics.connections, 1, parting())
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve([place]))
         while not (server.started or serving.done()):  # noqa: ASYNC110  # uvicorn offers no event

@@ -139,6 +139,7 @@ async def test_what_is_well_again_is_over_when_all_was_made_anew(slow_s: int) ->
     assert machine.standing == set()
 
 
+ALERTS_OF_A = 'ALERTS{alertname="A"}'
 PLAIN = ("m", "rate(c_total[8s])")
 SHAPES = (
     "{} * 2",
@@ -192,18 +193,20 @@ async def test_a_range_is_of_those_alone_whose_series_it_is_on(expr: str) -> Non
     assert (await machine.go(60, bad=False), machine.standing) == ({"A"}, set())
 
 
-async def test_a_rule_waits_for_one_that_waits_for_the_time_that_it_reads() -> None:
-    """What B reads of A is as old as 5 s, and C reads B."""
+@pytest.mark.parametrize("late", ["{} offset 5s", "max_over_time({}[12s:3s])"])
+async def test_a_rule_waits_for_one_that_waits_for_the_time_that_it_reads(late: str) -> None:
+    """What B reads of A is as old as 5 s or more, and C reads B."""
     texts = {
         "A": "m > 0",
-        "B": 'sum(ALERTS{alertname="A"} offset 5s) > 0',
+        "B": f"sum({late.format(ALERTS_OF_A)}) > 0",
         "C": 'ALERTS{alertname="B"} == 1',
     }
     rules = [alerting(text, name) for name, text in texts.items()]
     machine = Machine([group(*rules, interval_ms=SECOND)])
     await machine.go(30)
-    assert await machine.go(1, up=False) == set()
-    assert await machine.go(30) == set()
+    for dead_s in (1, 11):
+        assert await machine.go(dead_s, up=False) == set()
+        assert await machine.go(30) == set()
     assert (await machine.go(30, bad=False), machine.standing) == (set("ABC"), set())
 
 
