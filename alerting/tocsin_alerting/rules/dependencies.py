@@ -124,13 +124,16 @@ def _through(window: Window, behind: RuleProgress) -> set[Read]:
     lag_ms, found = behind.lag_ms, set[Read]()
     for selector, own in behind.windows:
         offset_ms = window.offset_ms + own.offset_ms
+        ends = {(selector, replace(own, offset_ms=offset_ms + more)) for more in (0, lag_ms)}
         if window.length_ms:
-            length_ms = window.length_ms + lag_ms + own.length_ms
-            found.add((selector, replace(window, length_ms=length_ms, offset_ms=offset_ms)))
+            for length_ms in (window.length_ms, window.length_ms + lag_ms + own.length_ms):
+                long = replace(window, length_ms=length_ms, offset_ms=offset_ms)
+                found.add((selector, long))
+            found |= ends if own.length_ms else set()
         elif own.length_ms <= lag_ms:
             found.add((selector, Window(lag_ms + own.length_ms, offset_ms, steady=True)))
         else:
-            found |= {(selector, replace(own, offset_ms=offset_ms + more)) for more in (0, lag_ms)}
+            found |= ends
     return found
 
 

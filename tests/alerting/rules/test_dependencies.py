@@ -184,6 +184,15 @@ async def test_an_engine_that_died_between_two_evaluations_counts_as_long_as_its
     assert machine.standing == {"A"}
 
 
+async def test_samples_from_before_a_range_on_what_is_recorded_count_for_nothing() -> None:
+    rules = alerting("last_over_time(r[6s:2s]) > 0"), recording("r", "m * 2")
+    machine = Machine([group(*rules, interval_ms=2 * SECOND)])
+    await machine.go(50)
+    assert await machine.go(4, up=False) == set()
+    assert await machine.go(30) == set()
+    assert (await machine.go(30, bad=False), machine.standing) == ({"A"}, set())
+
+
 @pytest.mark.parametrize("expr", ["r > 0", "sum(r) > 0", "avg_over_time(r[20s]) > 0"])
 async def test_a_range_is_of_those_alone_whose_series_it_is_on(expr: str) -> None:
     """The rule records every 5 s: one of its own samples in 8 s is as it should be."""
