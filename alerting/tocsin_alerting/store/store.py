@@ -359,6 +359,7 @@ class Store:
                     self._placed[source] = Placed(None, rows[~stale], None)
                 table.append(at_ms, rows, values)
             elif (index := table.index(at_ms)) >= 0:
+                table.widen(index, rows)
                 table.fill(index, rows, values)
             self._drop(table, at_ms)
 

@@ -174,6 +174,16 @@ class Table:
         self.columns = self._published()
         return Filled(taken, differs, late)
 
+    def widen(self, index: int, rows: Ints) -> None:
+        """Room for `rows` in a column that a log gives back samples for: it may hold columns that
+        were let go by then, so that blocks begin elsewhere and a series is younger than its own."""
+        self._fit()
+        block = self._blocks[index // BLOCK]
+        more = len(self._template) - block.shape[1]
+        if more and int(rows.max(initial=-1)) >= block.shape[1]:
+            absent = np.tile(blank(more), (len(block), 1))
+            self._blocks[index // BLOCK] = np.concatenate([block, absent], axis=1)
+
     def close(self, before_ms: int) -> None:
         """The columns before that time are about to be sealed."""
         index = int(np.searchsorted(self.columns.times, before_ms))

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from support.archives import DAY_MS, Kept, cells_of
@@ -164,7 +164,11 @@ def write(store: Store, batch: list[Sample], now_ms: int) -> Written:
             return found
 
 
+YOUNGER_THAN_ITS_BLOCK = [({"d"}, 128, 39, False), "seal", ({"d", "e", "f"}, 89, 90, False)]
+
+
 @settings(deadline=None, max_examples=150)
+@example(what=YOUNGER_THAN_ITS_BLOCK, age=0)
 @given(script, ages)
 def test_any_order_and_any_age_is_what_a_dict_says(what: list[object], age: int) -> None:
     with TemporaryDirectory() as directory:
