@@ -26,10 +26,16 @@ from measuring.rule_load import RuleLoad
 from measuring.table import circumstances, table, write_json
 from measuring.write_requests import Scrape, WriteRequests
 
-from tocsin_alerting.store.disk import DiskArchive
-from tocsin_alerting.store.shelf import Shelf
-from tocsin_alerting.store.store import Store
-from tocsin_alerting.store.target import DURATION, SCRAPED, UP, stored_labels, synthetic_labels
+from tocsin_alerting.tsdb.block_store import BlockStore
+from tocsin_alerting.tsdb.disk_persistence import DiskPersistence
+from tocsin_alerting.tsdb.store import Store
+from tocsin_alerting.tsdb.target_labels import (
+    SAMPLES_SCRAPED,
+    SCRAPE_DURATION,
+    UP,
+    stored_labels,
+    synthetic_labels,
+)
 from tocsin_exporter.snapshot import Snapshot, Source
 
 SOURCE = Source("load", "bench:9100")
@@ -42,7 +48,7 @@ CASES = {
 }
 STEP_MS = 5_000
 DAY_MS = 86_400_000
-NAMES = ("gauge", "c", "b_bucket", UP, DURATION, SCRAPED)
+NAMES = ("gauge", "c", "b_bucket", UP, SCRAPE_DURATION, SAMPLES_SCRAPED)
 HELD = " + ".join(f'sum(count_over_time({name}{{job="{SOURCE.job}"}}[2h]))' for name in NAMES)
 AGENT = """
 collect: {host: 5s, gpu: 0s, processes: 0s}
@@ -85,8 +91,8 @@ class Side:
 def append(load: RuleLoad, scrapes: int) -> dict[str, float]:
     """Microseconds of Store.append, with the archive at work as in the agent."""
     with tempfile.TemporaryDirectory() as folder:
-        archive = DiskArchive(Path(folder), Shelf(Path(folder), 15 * DAY_MS, 2 << 30))
-        store = Store(archive=archive)
+        archive = DiskPersistence(Path(folder), BlockStore(Path(folder), 15 * DAY_MS, 2 << 30))
+        store = Store(persistence=archive)
         archive.start(store)
         archive.run(time.monotonic)
         now_ms = int(time.time() * 1000) - scrapes * STEP_MS

@@ -29,19 +29,19 @@ from measuring.table import circumstances, table, write_json
 from measuring.target import Target
 
 from tocsin_alerting.config.load import incident_config, load
-from tocsin_alerting.incidents.desk import Desk
-from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
-from tocsin_alerting.promql.engine import Engine
-from tocsin_alerting.rounds.rules import Instances
-from tocsin_alerting.rounds.sources import StoreSources
+from tocsin_alerting.incidents.dispatcher import Dispatcher
+from tocsin_alerting.incidents.journal.sqlite import SqliteJournal
+from tocsin_alerting.loops.rule_loop import DispatcherInstances
+from tocsin_alerting.loops.source_status import StoreSources
+from tocsin_alerting.promql.engine import QueryEngine
 from tocsin_alerting.rules.alert import AlertState
-from tocsin_alerting.rules.evaluation import Surroundings
-from tocsin_alerting.rules.file import read
+from tocsin_alerting.rules.evaluation import EvaluationDeps
 from tocsin_alerting.rules.groups import Groups
-from tocsin_alerting.store.disk import DiskArchive
-from tocsin_alerting.store.shelf import Shelf
-from tocsin_alerting.store.store import Store
-from tocsin_alerting.store.target import stored_labels, synthetic_labels
+from tocsin_alerting.rules.rule_file import read
+from tocsin_alerting.tsdb.block_store import BlockStore
+from tocsin_alerting.tsdb.disk_persistence import DiskPersistence
+from tocsin_alerting.tsdb.store import Store
+from tocsin_alerting.tsdb.target_labels import stored_labels, synthetic_labels
 from tocsin_exporter.snapshot import Snapshot, Source
 
 JOB = "load"
@@ -67,24 +67,26 @@ class Ours:
 
     def __init__(self, folder: Path, source: Source) -> None:
         self.source = source
-        self.archive = DiskArchive(folder, Shelf(folder, 15 * DAY_MS, 2**31))
-        self.store = Store(archive=self.archive)
+        self.archive = DiskPersistence(folder, BlockStore(folder, 15 * DAY_MS, 2**31))
+        self.store = Store(persistence=self.archive)
         self.archive.start(self.store)
         self.archive.run(time.monotonic)
-        self.desk = Desk(incident_config(load(None)), SqliteJournal(folder / "j.db"), random.random)
-        self.instances = Instances(self.desk, now_ms)
-        around = Surroundings(
-            engine=Engine(self.store),
-            write=self.store.append_rules,
+        self.dispatcher = Dispatcher(
+            incident_config(load(None)), SqliteJournal(folder / "j.db"), random.random
+        )
+        self.instances = DispatcherInstances(self.dispatcher, now_ms)
+        deps = EvaluationDeps(
+            engine=QueryEngine(self.store),
+            write=self.store.append_rule_samples,
             sources=StoreSources(self.store, lambda: [source], lambda: True, now_ms),
             seconds=time.perf_counter,
         )
-        self.groups = Groups(around, 5000)
+        self.groups = Groups(deps, 5000)
 
     async def start(self, rules: str) -> None:
-        await self.desk.start(now_ms())
+        await self.dispatcher.start(now_ms())
         self.groups.load([read(rules, "rules.yml")], now_ms())
-        await self.desk.reconcile([], (), now_ms())
+        await self.dispatcher.reconcile([], (), now_ms())
 
     def scrape(self, load: RuleLoad, page: int, at_ms: int) -> None:
         self.store.append(Snapshot(self.source, at_ms, True, load.layout, load.values(page)))
@@ -95,7 +97,7 @@ class Ours:
         began, at_ms = time.perf_counter(), now_ms()
         events = await self.groups.evaluate(progress, at_ms)
         if events:
-            await self.desk.handle(events, at_ms)
+            await self.dispatcher.handle(events, at_ms)
         await self.groups.persist(progress, self.instances)
         times: Times = defaultdict(list)
         for rule in progress.rules:
@@ -113,7 +115,7 @@ class Ours:
         return Counter(kind for kind, state in states if state is AlertState.FIRING)
 
     async def close(self) -> None:
-        await self.desk.close(now_ms())
+        await self.dispatcher.close(now_ms())
         self.archive.close()
 
 

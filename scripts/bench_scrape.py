@@ -20,14 +20,17 @@ import sys
 import time
 from pathlib import Path
 
-from tocsin_exporter.agent import REFRESH_SECONDS
 from tocsin_exporter.collectors import COLLECTORS
+from tocsin_exporter.scrape_manager import REFRESH_SECONDS
 
 HEADERS = {
     "Accept": "application/openmetrics-text;version=1.0.0;q=0.75,text/plain;version=0.0.4;q=0.5",
     "Accept-Encoding": "gzip",
 }
-OURS = "from tocsin_exporter.exporter import *; run_exporter(Options(listen_addresses=({!r},)))"
+OURS = (
+    "from tocsin_exporter.exporter import *; "
+    "run_exporter(ExporterOptions(listen_addresses=({!r},)))"
+)
 
 
 def free_port() -> int:

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 import uvicorn
 
-from tocsin_exporter.http_server import Config
+from tocsin_exporter.http_server import ServerConfig
 from tocsin_inference import batching, model, settings, weights
 from tocsin_inference.application import application
 from tocsin_inference.confidence import Scorer
@@ -126,7 +126,9 @@ async def start_worker(
         clock = time.perf_counter
         metrics = Metrics(loaded.name, "bench")
         worker = Worker(chosen, loaded, engine, metrics, clock, clock(), Scorer())
-        config = Config(application(worker, "bench", time.time), metrics.connections, 1, parting())
+        config = ServerConfig(
+            application(worker, "bench", time.time), metrics.connections, 1, parting()
+        )
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve([place]))
         while not (server.started or serving.done()):  # noqa: ASYNC110  # uvicorn offers no event

@@ -14,8 +14,8 @@ import pytest
 from support.agent_process import BIN, AgentProcess, free_port
 from support.engine_process import EngineProcess
 from support.mailbox import Mailbox
-from tocsin_alerting.box.worker import command as worker_command
-from tocsin_exporter.watches import RHYTHMS
+from tocsin_alerting.local.worker_process import command as worker_command
+from tocsin_exporter.targets import SCRAPE_CONFIGS
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
@@ -154,7 +154,9 @@ def test_the_deadlines_of_the_exporter_are_those_of_the_page() -> None:
     text = (ROOT / "docs" / "exporter.md").read_text()
     row = re.compile(r"(?m)^\| `(\w+)` \| `(\w+)` \| ([\d.]+) s \| ([\d.]+) s \|")
     told = {area: (job, float(every), float(last)) for area, job, every, last in row.findall(text)}
-    assert told == {area: (one.job, one.interval, one.deadline) for area, one in RHYTHMS.items()}
+    assert told == {
+        area: (one.job, one.interval, one.deadline) for area, one in SCRAPE_CONFIGS.items()
+    }
 
 
 def test_a_module_that_is_no_part_of_python_is_installed_first() -> None:

@@ -11,5 +11,5 @@ _TEXTS = ("summary", "description", "message")
 def annotation_texts(annotations: Mapping[str, str]) -> list[str]:
     """Those that are there, the one for a headline first: many rules have no summary. One whose
     template failed tells least, and comes last."""
-    said = (annotations.get(name, "").strip() for name in _TEXTS)
-    return sorted(filter(None, said), key=lambda text: text.startswith(EXPANSION_FAILED))
+    texts = (annotations.get(name, "").strip() for name in _TEXTS)
+    return sorted(filter(None, texts), key=lambda text: text.startswith(EXPANSION_FAILED))

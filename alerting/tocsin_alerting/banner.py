@@ -10,7 +10,7 @@ from tocsin_alerting.settings import duration_text
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class StartFacts:
     """`gpus` is None while nobody knows. `url` is where the agent serves, as configured: it may
     name no host. `nobody`: every message goes to the log alone. `recorded` says whether the journal
     can be written, and `retention_ms` how long samples are kept, None when none
@@ -33,44 +33,47 @@ class Facts:
     load_rps: float | None = None
 
 
-def banner(facts: Facts) -> str:
+def banner(facts: StartFacts) -> str:
     url = reachable(facts.url)
     alertctl = alertctl_command(facts.url)
     lines = (
         ("watches", _watched(facts)),
         ("worker", facts.worker),
         ("load", _load(facts)),
-        *(("forget", f"{alertctl} engines forget {one}, if it is gone") for one in facts.silent),
-        *(("not read", _stranger(*one)) for one in facts.strangers),
+        *(
+            ("forget", f"{alertctl} engines forget {target}, if it is gone")
+            for target in facts.silent
+        ),
+        *(("not read", _stranger(*server)) for server in facts.strangers),
         ("rules", _rules(facts.rules)),
         ("tells", "NOBODY, only this log" if facts.nobody else ", ".join(facts.receivers)),
-        ("keeps", f"{_kept(facts)}, {_samples(facts)}"),
+        ("keeps", f"{_storage_line(facts)}, {_samples(facts)}"),
         ("look at", f"{url}/metrics, {url}/, {alertctl} incidents, {alertctl} alerts"),
     )
     body = "".join(f"  {name:<8} {text}\n" for name, text in lines if text)
     return f"Tocsin {version('tocsin')}\n{body}"
 
 
-def _kept(facts: Facts) -> str:
+def _storage_line(facts: StartFacts) -> str:
     if facts.recorded:
         return f"incidents in {facts.directory}"
     return f"incidents NOT RECORDED ({facts.directory} cannot be written)"
 
 
-def _samples(facts: Facts) -> str:
+def _samples(facts: StartFacts) -> str:
     if facts.retention_ms is None:
         return "samples in memory only"
     days, rest = divmod(facts.retention_ms, 86_400_000)
     return f"samples for {duration_text(facts.retention_ms) if rest else f'{days}d'}"
 
 
-def _watched(facts: Facts) -> str:
+def _watched(facts: StartFacts) -> str:
     gpus = {None: "GPUs as they answer", 0: "no NVIDIA GPU", 1: "1 GPU"}
     gpu = gpus.get(facts.gpus, f"{facts.gpus} GPUs")
     return ", ".join(("this host", gpu, *(facts.engines or ("no inference engine yet",))))
 
 
-def _load(facts: Facts) -> str:
+def _load(facts: StartFacts) -> str:
     if facts.load_rps is None:
         return ""
     where = facts.engines[0] if facts.engines else "what answers first"

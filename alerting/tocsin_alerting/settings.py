@@ -20,7 +20,7 @@ _DURATION = re.compile("".join(f"(?:([0-9]+){unit})?" for unit in _UNITS_MS))
 _SHIFTS = {"KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}
 _LARGE = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
 _SIZE = re.compile(f"([0-9]{{1,6}})({'|'.join(_SHIFTS)})")
-_LONGEST_MS = 100 * _UNITS_MS["y"]
+_MAX_MS = 100 * _UNITS_MS["y"]
 
 
 class Section(BaseModel):
@@ -31,12 +31,12 @@ class Section(BaseModel):
 
 def duration_ms(text: object) -> int:
     """`1m30s` in milliseconds. Raises ValueError for what Prometheus would not read either."""
-    found = _DURATION.fullmatch(text) if isinstance(text, str) and text else None
-    if found is None:
+    match = _DURATION.fullmatch(text) if isinstance(text, str) and text else None
+    if match is None:
         raise ValueError("not a duration; write it like 30s, 1m30s or 0s, the longest unit first")
-    amounts = zip(found.groups(), _UNITS_MS.values(), strict=True)
+    amounts = zip(match.groups(), _UNITS_MS.values(), strict=True)
     total = sum(int(amount or 0) * unit for amount, unit in amounts)
-    if total > _LONGEST_MS:
+    if total > _MAX_MS:
         raise ValueError("longer than 100 years")
     return total
 
@@ -68,10 +68,10 @@ def number_text(value: float) -> str:
 
 def size_bytes(text: object) -> int:
     """`512MiB` in bytes. Raises ValueError for what is no size, or none at all."""
-    found = _SIZE.fullmatch(text) if isinstance(text, str) else None
-    if found is None or int(found[1]) == 0:
+    match = _SIZE.fullmatch(text) if isinstance(text, str) else None
+    if match is None or int(match[1]) == 0:
         raise ValueError("not a size; write it like 512MiB or 2GiB")
-    return int(found[1]) << _SHIFTS[found[2]]
+    return int(match[1]) << _SHIFTS[match[2]]
 
 
 def size_text(size: int) -> str:
@@ -111,5 +111,5 @@ Duration = Annotated[int, BeforeValidator(duration_ms)]
 Bytes = Annotated[int, BeforeValidator(size_bytes)]
 Interval = Annotated[int, BeforeValidator(_positive)]
 FilePath = Annotated[Path, BeforeValidator(_path)]
-Refused = Annotated[None, BeforeValidator(_refused)]
+RefusedKey = Annotated[None, BeforeValidator(_refused)]
 Words = Annotated[tuple[str, ...], BeforeValidator(several)]

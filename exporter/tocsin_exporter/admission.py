@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tocsin_exporter.hosts import HEALTH
+from tocsin_exporter.allowed_hosts import HEALTH
 
 MOST_IN_A_TURN = 2
 Urgent = Callable[[Scope], bool]
@@ -29,12 +29,12 @@ class Admission:
         self, app: ASGIApp, urgent: Urgent = is_health, most: int = MOST_IN_A_TURN
     ) -> None:
         self._app, self._urgent = app, urgent
-        self._lanes = (_Lane(most), _Lane(most))
+        self._queues = (_RequestQueue(most), _RequestQueue(most))
         self._turning = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            waiting = self._lanes[self._urgent(scope)].enter()
+            waiting = self._queues[self._urgent(scope)].enter()
             if not self._turning:
                 self._turning = True
                 asyncio.get_running_loop().call_soon(self._turn)
@@ -43,13 +43,13 @@ class Admission:
         await self._app(scope, receive, send)
 
     def _turn(self) -> None:
-        begun = [lane.turn() for lane in self._lanes]
+        begun = [queue.turn() for queue in self._queues]
         self._turning = any(begun)
         if self._turning:
             asyncio.get_running_loop().call_soon(self._turn)
 
 
-class _Lane:
+class _RequestQueue:
     def __init__(self, most: int) -> None:
         self._most, self._begun = most, 0
         self._waiting: deque[asyncio.Future[None]] = deque()

@@ -49,7 +49,7 @@ Client = tuple[str, int]  # its address and port
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ConnectionLimits:
     """`connections` in all, half of them for one address. Of one request: `url_bytes` and
     `head_bytes` (request line and headers), `headers`; seconds until its head and its body are
     whole. `read_seconds` without a client taking any of its answer end it, as `idle_seconds`
@@ -99,7 +99,7 @@ class Connection(Protocol):
         ...
 
 
-class _Line:
+class _EvictionOrder:
     """Connections in the order in which they make room, by address and (None) all of them.
 
     One that cannot go when its turn comes is passed over until the next look: however many ask for
@@ -149,16 +149,18 @@ class _Line:
                 self._lines.pop(key, None)
 
 
-class _Places:
+class _ConnectionSlots:
     """At most `most` connections, and who of them makes room."""
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.by_address: Counter[str] = Counter()
         self._open: dict[Connection, None] = {}
-        self._waiting = _Line(lambda connection: connection.can_go())
-        self._reading = _Line(lambda connection: connection.can_go())  # a request's body
-        self._stalled: _Line | None = None  # as of the last look, once somebody needs to know
+        self._waiting = _EvictionOrder(lambda connection: connection.can_go())
+        self._reading = _EvictionOrder(lambda connection: connection.can_go())  # a request's body
+        self._stalled: _EvictionOrder | None = (
+            None  # as of the last look, once somebody needs to know
+        )
 
     def __len__(self) -> int:
         return len(self._open)
@@ -195,7 +197,7 @@ class _Places:
             if connection := line.first(address):
                 return connection
         if self._stalled is None:
-            self._stalled = _Line(lambda connection: connection.stalled())
+            self._stalled = _EvictionOrder(lambda connection: connection.stalled())
             for connection in self._open:
                 if connection.stalled():
                     self._stalled.add(connection)
@@ -210,16 +212,18 @@ class _Places:
 class Connections:
     """The open connections of all listeners of one server, and what became of the others."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
-        self.limits = limits or Limits(connections=most_connections())
+    def __init__(self, limits: ConnectionLimits | None = None) -> None:
+        self.limits = limits or ConnectionLimits(connections=most_connections())
         self.refused: Counter[str] = Counter({FULL: 0, ADDRESS: 0})
         self.closed: Counter[str] = Counter(
             dict.fromkeys((EVICTED, IDLE, SLOW_REQUEST, SLOW_READER), 0)
         )
         self.bad_requests: Counter[int] = Counter(dict.fromkeys((400, 408, 413, 414, 431, 501), 0))
-        self._ordinary = _Places(self.limits.connections)
-        self._spare_health, self._spare_unix = (_Places(self.limits.spare) for _ in range(2))
-        self._open: dict[Connection, _Places] = {}
+        self._ordinary = _ConnectionSlots(self.limits.connections)
+        self._spare_health, self._spare_unix = (
+            _ConnectionSlots(self.limits.spare) for _ in range(2)
+        )
+        self._open: dict[Connection, _ConnectionSlots] = {}
         self._spare: dict[Connection, str] = {}  # why there was no room
         self._looking = False
 
@@ -294,7 +298,7 @@ class Connections:
             return FULL
         return None
 
-    def _spare_room(self, places: _Places, address: str) -> bool:
+    def _spare_room(self, places: _ConnectionSlots, address: str) -> bool:
         """Whether there is a spare place: one of the address that has most of them makes room, so
         that no crowd takes them from others."""
         if len(places) < places.most:
@@ -302,7 +306,7 @@ class Connections:
         counts = places.by_address + Counter([address])
         return any(self._evict(places, most) for most, _ in counts.most_common())
 
-    def _evict(self, places: _Places, address: str | None) -> bool:
+    def _evict(self, places: _ConnectionSlots, address: str | None) -> bool:
         """Whether one made room: of this address, or of any."""
         connection = places.makes_room(address)
         if connection is None:

@@ -18,8 +18,8 @@ from tocsin_exporter.http import (
     TooLarge,
     httpx,
     looking_up,
+    own_shortage,
     read_text,
-    what_we_lack,
 )
 from tocsin_exporter.lookup import engine_lookup
 from tocsin_exporter.socket_owner import owners
@@ -343,7 +343,7 @@ async def _whole_text(
 
 def _raise_broken_off(error: httpx.TransportError) -> NoReturn:
     """As it is where it is we who lacked something: that tells nothing of the answer."""
-    if what_we_lack(error):
+    if own_shortage(error):
         raise error
     reason = str(error)[:_LONGEST_REASON] or type(error).__name__
     raise BrokenOff(f"its answer breaks off: {reason}") from error
@@ -384,7 +384,7 @@ def _onward(url: httpx.URL, location: str) -> httpx.URL | None:
     return there if there.query or not url.query else there.copy_with(query=url.query)
 
 
-def _same_host(one: str, other: str) -> bool:
+def _same_host(left: str, right: str) -> bool:
     """A zone is ours alone: it was not sent, and where we are sent has none."""
-    one, other = one.partition("%")[0], other.partition("%")[0]
-    return one == other or (one in _LOOPBACK and other in _LOOPBACK)
+    left, right = left.partition("%")[0], right.partition("%")[0]
+    return left == right or (left in _LOOPBACK and right in _LOOPBACK)

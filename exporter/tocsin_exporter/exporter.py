@@ -16,28 +16,28 @@ from starlette.types import ASGIApp
 
 from tocsin_exporter import http_server
 from tocsin_exporter.admission import Admission
-from tocsin_exporter.agent import Agent
+from tocsin_exporter.allowed_hosts import HEALTH, HostCheck, own_hosts
 from tocsin_exporter.clock import Clock
-from tocsin_exporter.collectors.reading import Reading
-from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.collectors.host import Host
+from tocsin_exporter.collectors.inline import InlineCollector
 from tocsin_exporter.connections import (
     MOST_CONNECTIONS,
+    ConnectionLimits,
     Connections,
-    Limits,
     most_connections,
 )
 from tocsin_exporter.engine_access import EngineAccess
-from tocsin_exporter.hosts import HEALTH, HostCheck, own_hosts
 from tocsin_exporter.listen import bind, joined
-from tocsin_exporter.loop_watch import LoopWatch, own_request
-from tocsin_exporter.server import MOST_SCRAPES, UNREAD, MetricsPage, Scrapes, routes
-from tocsin_exporter.watches import (
+from tocsin_exporter.loop_watchdog import LoopWatchdog, own_request
+from tocsin_exporter.scrape_manager import ScrapeManager
+from tocsin_exporter.server import MOST_SCRAPES, UNREAD, MetricsPage, ScrapeCounters, routes
+from tocsin_exporter.targets import (
     ENGINE_AREA,
     OWN_AREA,
-    engine_watch,
-    local_watches,
-    own_watch,
-    rhythms,
+    engine_target,
+    local_targets,
+    own_target,
+    scrape_configs,
 )
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ _GOODBYE_SECONDS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ExporterOptions:
     """The flags of exporter-toolkit and node_exporter, under their names.
 
     `without` names collectors or areas that are off; `intervals` are seconds by area (host, gpu,
@@ -70,28 +70,31 @@ class Options:
 
 
 def build(
-    options: Options, clock: Clock, loop_watch: LoopWatch, scrapes: Scrapes | None = None
-) -> tuple[Agent, ASGIApp]:
+    options: ExporterOptions,
+    clock: Clock,
+    loop_watch: LoopWatchdog,
+    scrapes: ScrapeCounters | None = None,
+) -> tuple[ScrapeManager, ASGIApp]:
     """The agent and the web application over it, in the way of the data."""
-    site = Site(
+    host = Host(
         now=clock.wall,
         proc=options.procfs,
         sys=options.sysfs,
         udev=options.udev_data,
         root=options.rootfs,
     )
-    instance, chosen = options.instance, rhythms(options.intervals, {})
-    scrapes = scrapes or Scrapes()
-    agent = Agent(local_watches(site, instance, chosen, options.without), clock)
+    instance, chosen = options.instance, scrape_configs(options.intervals, {})
+    scrapes = scrapes or ScrapeCounters()
+    agent = ScrapeManager(local_targets(host, instance, chosen, options.without), clock)
     for access in options.engines:
-        agent.add(engine_watch(site, access, chosen[ENGINE_AREA]))
+        agent.add(engine_target(host, access, chosen[ENGINE_AREA]))
     if not options.disable_exporter_metrics:
         stages = (
-            Reading("agent", agent.samples),
-            Reading("loop", loop_watch.samples),
-            Reading("server", scrapes.samples),
+            InlineCollector("agent", agent.samples),
+            InlineCollector("loop", loop_watch.samples),
+            InlineCollector("server", scrapes.samples),
         )
-        agent.add(own_watch(site, instance, stages, chosen[OWN_AREA]))
+        agent.add(own_target(host, instance, stages, chosen[OWN_AREA]))
     hidden = (OWN_AREA,) if options.disable_exporter_metrics else ()
     page = MetricsPage(agent, clock.monotonic, scrapes, options.max_requests, hidden)
 
@@ -102,21 +105,21 @@ def build(
     return agent, HostCheck(app, own_hosts(), (options.telemetry_path, *HEALTH))
 
 
-async def serve(options: Options, sockets: list[socket.socket]) -> None:
+async def serve(options: ExporterOptions, sockets: list[socket.socket]) -> None:
     """Sample and answer until SIGINT or SIGTERM."""
     clock = Clock()
-    loop_watch = LoopWatch(own_request(sockets), clock.monotonic)
-    limits = Limits(connections=most_connections(options.max_connections))
-    scrapes = Scrapes(connections=Connections(limits))
+    loop_watch = LoopWatchdog(own_request(sockets), clock.monotonic)
+    limits = ConnectionLimits(connections=most_connections(options.max_connections))
+    scrapes = ScrapeCounters(connections=Connections(limits))
     agent, app = build(options, clock, loop_watch, scrapes)
     admitted = Admission(app)
     parting = PlainTextResponse("the exporter is ending\n", 503)
     server = uvicorn.Server(
-        http_server.Config(admitted, scrapes.connections, _GOODBYE_SECONDS, parting)
+        http_server.ServerConfig(admitted, scrapes.connections, _GOODBYE_SECONDS, parting)
     )
     loop = asyncio.get_running_loop()
-    for one in (signal.SIGINT, signal.SIGTERM):  # uvicorn ends, and then raises what it caught
-        loop.add_signal_handler(one, lambda: None)
+    for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn ends, and then raises what it caught
+        loop.add_signal_handler(number, lambda: None)
     loop_watch.start()
     async with asyncio.TaskGroup() as group:
         sampling = [group.create_task(agent.run()), group.create_task(clock.follow())]
@@ -126,13 +129,13 @@ async def serve(options: Options, sockets: list[socket.socket]) -> None:
             task.cancel()
 
 
-def run_exporter(options: Options, sockets: list[socket.socket] | None = None) -> None:
+def run_exporter(options: ExporterOptions, sockets: list[socket.socket] | None = None) -> None:
     """Serve in this thread, on `sockets` or on those of the options.
 
     Raises OSError when an address is taken, ValueError for a bad one.
     """
     sockets = sockets or [bind(address) for address in options.listen_addresses]
-    for one in sockets:
-        log.info("Listening on", extra={"address": joined(*one.getsockname()[:2])})
+    for listener in sockets:
+        log.info("Listening on", extra={"address": joined(*listener.getsockname()[:2])})
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(options, sockets))

@@ -18,7 +18,7 @@ from tocsin_exporter.snapshot import (
     Family,
     Labels,
     Layout,
-    Remembered,
+    LayoutMemo,
     Series,
     Snapshot,
 )
@@ -97,7 +97,7 @@ def _remembered(layouts: tuple[Layout, ...], form: Format) -> Work[_Plan]:
     return plan
 
 
-_plans: Remembered[tuple[tuple[Layout, ...], Format], _Plan] = Remembered(_MOST_PLANS)
+_plans: LayoutMemo[tuple[tuple[Layout, ...], Format], _Plan] = LayoutMemo(_MOST_PLANS)
 
 
 def _plan(layouts: tuple[Layout, ...], form: Format) -> Work[_Plan]:

@@ -29,7 +29,7 @@ __all__ = [
     "looking_up",
     "read_text",
     "read_text_now",
-    "what_we_lack",
+    "own_shortage",
 ]
 
 for _name in ("httpx2", "httpcore2"):  # a line a request, every second, says nothing
@@ -60,11 +60,11 @@ class BrokenOff(BadAnswer):
     """The connection ended, or nothing of HTTP came any more, before the answer was whole."""
 
 
-def what_we_lack(error: BaseException) -> str:
+def own_shortage(error: BaseException) -> str:
     """What we ourselves lacked for a request that failed: a thread, a descriptor, memory; "" for
     every other failure. It tells nothing of whoever was asked."""
     if isinstance(error, BaseExceptionGroup):  # the addresses of one name
-        lacks = [what_we_lack(one) for one in error.exceptions]
+        lacks = [own_shortage(inner) for inner in error.exceptions]
         return lacks[0] if all(lacks) else ""
     if isinstance(error, MemoryError):
         return str(error) or type(error).__name__
@@ -74,7 +74,7 @@ def what_we_lack(error: BaseException) -> str:
         in_words = error.errno in _ONLY_IN_WORDS and error.strerror
         return in_words or os.strerror(error.errno)
     cause = error.__cause__ or error.__context__  # the HTTP library hides some as "from None"
-    return what_we_lack(cause) if cause is not None else ""
+    return own_shortage(cause) if cause is not None else ""
 
 
 def looking_up(client: httpx.AsyncClient, lookup: Lookup) -> httpx.AsyncClient:
@@ -217,7 +217,7 @@ class _Unpacker:
 def _unpacker(headers: httpx.Headers) -> _Unpacker | None:
     """None for a body that is not packed. One packed twice is a bomb, not an answer."""
     named = [one.strip().lower() for one in headers.get("content-encoding", "").split(",")]
-    packed = [one for one in named if one not in ("", "identity")]
+    packed = [encoding for encoding in named if encoding not in ("", "identity")]
     if not packed:
         return None
     if len(packed) > 1 or packed[0] not in _WINDOWS:

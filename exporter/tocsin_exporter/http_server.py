@@ -58,7 +58,7 @@ _WORDS = {
 }
 
 
-class Config(uvicorn.Config):
+class ServerConfig(uvicorn.Config):
     """How all our servers serve `app`; `goodbye_seconds` is what open answers get at the end, and
     `parting` answers the requests that have none by then."""
 
@@ -102,7 +102,7 @@ class HttpProtocol(HttpToolsProtocol):
     long nobody reads it. The next request is parsed when this one is answered and the client takes
     the answer; until then what was read of it is kept, and nothing more is read."""
 
-    config: Config
+    config: ServerConfig
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class HttpProtocol(HttpToolsProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        assert isinstance(config, Config)
+        assert isinstance(config, ServerConfig)
         super().__init__(config, server_state, app_state, _loop)
         self.table, self.limits = config.connections, config.connections.limits
         self.address, self.trusted = "", False
@@ -213,8 +213,8 @@ class HttpProtocol(HttpToolsProtocol):
         """Where a request may end, its piece ends: what follows is the next one's."""
         if self._body_left:
             return begin + min(_PIECE_BYTES, self._body_left)
-        found = data.find(_HEAD_END, begin, begin + _PIECE_BYTES)
-        return begin + _PIECE_BYTES if found < 0 else found + len(_HEAD_END)
+        end = data.find(_HEAD_END, begin, begin + _PIECE_BYTES)
+        return begin + _PIECE_BYTES if end < 0 else end + len(_HEAD_END)
 
     def _keep(self, rest: bytes) -> None:
         self._kept, self._flow.full = rest, bool(rest)
@@ -302,7 +302,7 @@ class HttpProtocol(HttpToolsProtocol):
         if spare:
             self.cycle.keep_alive = False
         if self.parser.should_upgrade():
-            lines = (b"%s: %s\r\n" % one for one in self.headers if one[0] in _FRAMING)
+            lines = (b"%s: %s\r\n" % header for header in self.headers if header[0] in _FRAMING)
             self._rest_of_head = b"".join(lines)
 
     def _check_head(self) -> None:

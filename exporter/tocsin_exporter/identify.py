@@ -16,7 +16,7 @@ UNNAMED = "openai"
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class EngineIdentity:
     """`kind` is the name of a dialect, or `openai` for another engine with OpenAI's API; `model`
     the first of its list of models, else of its metrics, "" when it shows none."""
 
@@ -24,7 +24,7 @@ class Identity:
     model: str = ""
 
 
-async def identify(access: EngineAccess, timeout_s: float) -> Identity | None:
+async def identify(access: EngineAccess, timeout_s: float) -> EngineIdentity | None:
     """What answers there, None when it is a stranger or nothing.
 
     A stranger's metrics and health pages prove nothing: many a server answers 401 to the one and
@@ -46,7 +46,7 @@ async def identify(access: EngineAccess, timeout_s: float) -> Identity | None:
         return None
     finally:
         await client.aclose()
-    return Identity(kind, model) if kind else None
+    return EngineIdentity(kind, model) if kind else None
 
 
 async def _metrics(client: EngineClient) -> EnginePage:

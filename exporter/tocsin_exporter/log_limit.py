@@ -13,8 +13,8 @@ from dataclasses import dataclass
 MOST = 20
 LIMITED = (
     *("asyncio", "uvicorn", "tocsin_exporter", "tocsin_inference", "tocsin.worker"),
-    *("tocsin_alerting.api", "tocsin_alerting.remote_write", "tocsin_alerting.box"),
-    "tocsin_alerting.store.limits",
+    *("tocsin_alerting.api", "tocsin_alerting.remote_write", "tocsin_alerting.local"),
+    "tocsin_alerting.tsdb.head.remote_limits",
 )
 _WINDOW_SECONDS = 60.0
 _MOST_KINDS = 1000  # templates are written in programs: nobody reaches it but by a fault
@@ -51,7 +51,7 @@ class LogLimit(logging.Filter):
             kind = self._kinds.get(key)
             if kind is None or not 0 <= record.created - kind.began < _WINDOW_SECONDS:
                 if len(self._kinds) >= _MOST_KINDS:
-                    self._kinds = {k: one for k, one in self._kinds.items() if one.record}
+                    self._kinds = {k: kind for k, kind in self._kinds.items() if kind.record}
                 kind = self._kinds[key] = _Kind(record.created)
             kind.lines += 1
             if kind.lines <= self._most:
@@ -71,7 +71,7 @@ class LogLimit(logging.Filter):
     def _catch_up(self, now: float) -> None:
         with self._lock:
             kinds, self._overdue = self._overdue, []
-            due = [one for one in kinds if not 0 <= now - one.began < _WINDOW_SECONDS]
+            due = [kind for kind in kinds if not 0 <= now - kind.began < _WINDOW_SECONDS]
             self._overdue = [one for one in kinds if one not in due]
         for kind in due:
             self._sum_up(kind)
@@ -95,7 +95,7 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _is_limited(name: str) -> bool:
-    return any(name == one or name.startswith(f"{one}.") for one in LIMITED)
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in LIMITED)
 
 
 def _in_a_thread(seconds: float, call: Callable[[], None]) -> None:

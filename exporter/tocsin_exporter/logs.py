@@ -57,7 +57,7 @@ class JsonLines(logging.Formatter):
 def fields(record: logging.LogRecord) -> dict[str, Any]:
     """What a line says, in its order; `extra=` of the call comes after the message."""
     at = datetime.fromtimestamp(record.created, UTC)
-    said: dict[str, Any] = {
+    line: dict[str, Any] = {
         "time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "level": _NAMES.get(record.levelno, record.levelname),
         "source": f"{record.filename}:{record.lineno}",
@@ -65,10 +65,10 @@ def fields(record: logging.LogRecord) -> dict[str, Any]:
     }
     for key, value in vars(record).items():
         if key not in _OWN_FIELDS:
-            said[key] = value
+            line[key] = value
     if record.exc_info:
-        said["stack"] = logging.Formatter().formatException(record.exc_info)
-    return said
+        line["stack"] = logging.Formatter().formatException(record.exc_info)
+    return line
 
 
 def _quoted(value: Any) -> str:

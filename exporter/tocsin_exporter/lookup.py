@@ -108,8 +108,8 @@ class Lookup:
     async def connect(self, host: str, port: int) -> socket.socket:
         """A connection to the first address that answers; the next is tried as well when one has
         failed, or has not answered in 250 ms. Raises as `addresses`; OSError where none answers."""
-        found = await self.addresses(host)
-        return await _first([(family, (at[0], port, *at[2:])) for family, at in _mixed(found)])
+        addresses = await self.addresses(host)
+        return await _first([(family, (at[0], port, *at[2:])) for family, at in _mixed(addresses)])
 
 
 _engines: dict[str, Lookup] = {}
@@ -141,7 +141,7 @@ def _mixed(addresses: Sequence[Address]) -> Sequence[Address]:
     """The families in turn, that of the first address first: a whole family may be cut off."""
     if not addresses:
         return []
-    same = [one for one in addresses if one[0] == addresses[0][0]]
+    same = [address for address in addresses if address[0] == addresses[0][0]]
     others = [one for one in addresses if one[0] != addresses[0][0]]
     return [one for one in chain.from_iterable(zip_longest(same, others)) if one is not None]
 
@@ -161,9 +161,9 @@ async def _first(addresses: Sequence[Address]) -> socket.socket:
                     return ended.result()
                 failed.append(error)
     finally:
-        for one in running:
-            if not one.cancel() and one.exception() is None:
-                one.result().close()
+        for task in running:
+            if not task.cancel() and task.exception() is None:
+                task.result().close()
     if len(failed) == 1:
         raise failed[0]
     raise OSError("no address answers") from BaseExceptionGroup("each address", failed)

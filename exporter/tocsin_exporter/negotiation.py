@@ -11,14 +11,14 @@ Format = Literal["text", "openmetrics"]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class NegotiatedFormat:
     """`content_type` names the version that was asked for where we write several alike."""
 
     format: Format
     content_type: str
 
 
-TEXT = Answer("text", "text/plain; version=0.0.4; charset=utf-8")
+TEXT = NegotiatedFormat("text", "text/plain; version=0.0.4; charset=utf-8")
 _OPEN_METRICS = "application/openmetrics-text"
 
 # What we write, by media type and version. Nothing else is promised: not OpenMetrics 2.0, not
@@ -29,7 +29,7 @@ _WRITTEN = {
     ("text/*", ""): TEXT,
     ("*/*", ""): TEXT,
     **{
-        (_OPEN_METRICS, asked): Answer(
+        (_OPEN_METRICS, asked): NegotiatedFormat(
             "openmetrics", f"{_OPEN_METRICS}; version={version}; charset=utf-8"
         )
         for asked, version in (("", "1.0.0"), ("1.0.0", "1.0.0"), ("0.0.1", "0.0.1"))
@@ -37,7 +37,7 @@ _WRITTEN = {
 }
 
 
-def negotiate(accept: str) -> Answer:
+def negotiate(accept: str) -> NegotiatedFormat:
     """The format of the highest q that we write, the first of equals; text where none fits.
 
     A scraper that accepts nothing of ours gets text too: Prometheus' own libraries do the same,

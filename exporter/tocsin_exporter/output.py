@@ -40,7 +40,7 @@ _IGNORED = {  # signals that would end or stop the process, and what the log say
 }
 
 
-class Outlet:
+class OutputWriter:
     """One file that is written to by a thread; `dropped` counts the lines that it never got."""
 
     def __init__(self, fds: Sequence[int]) -> None:
@@ -117,12 +117,12 @@ class Outlet:
             log.warning("lines of this log were dropped: nobody read it", extra=extra)
 
 
-class Stream(io.TextIOBase):
-    """`sys.stdout` and `sys.stderr` over an outlet, which gets whole lines: `print` writes a
+class OutputStream(io.TextIOBase):
+    """`sys.stdout` and `sys.stderr` over a writer, which gets whole lines: `print` writes a
     line's end by itself."""
 
-    def __init__(self, fd: int, outlet: Outlet, encoding: str) -> None:
-        self._fd, self._outlet, self._encoding = fd, outlet, encoding
+    def __init__(self, fd: int, writer: OutputWriter, encoding: str) -> None:
+        self._fd, self._writer, self._encoding = fd, writer, encoding
         self._begun = ""
         self._writing = threading.RLock()
 
@@ -141,7 +141,7 @@ class Stream(io.TextIOBase):
         with self._writing:
             text, self._begun = self._begun, ""
         if text:
-            self._outlet.put(text.encode(self._encoding, "backslashreplace"))
+            self._writer.put(text.encode(self._encoding, "backslashreplace"))
 
     def writable(self) -> bool:
         return True
@@ -150,10 +150,10 @@ class Stream(io.TextIOBase):
         return self._fd
 
     def isatty(self) -> bool:
-        return os.isatty(self._outlet.target)
+        return os.isatty(self._writer.target)
 
 
-_outlets: list[Outlet] = []
+_writers: list[OutputWriter] = []
 
 
 def install() -> None:
@@ -161,9 +161,13 @@ def install() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})  # in all threads that follow
     _open_standard_files()
     same = os.path.sameopenfile(1, STDERR)
-    _outlets[:] = [Outlet((1, STDERR))] if same else [Outlet((1,)), Outlet((STDERR,))]
-    sys.stdout = Stream(1, _outlets[0], getattr(sys.stdout, "encoding", None) or "utf-8")
-    sys.stderr = Stream(STDERR, _outlets[-1], getattr(sys.stderr, "encoding", None) or "utf-8")
+    _writers[:] = (
+        [OutputWriter((1, STDERR))] if same else [OutputWriter((1,)), OutputWriter((STDERR,))]
+    )
+    sys.stdout = OutputStream(1, _writers[0], getattr(sys.stdout, "encoding", None) or "utf-8")
+    sys.stderr = OutputStream(
+        STDERR, _writers[-1], getattr(sys.stderr, "encoding", None) or "utf-8"
+    )
     atexit.register(_end)
     _handle_signals()
 
@@ -172,8 +176,8 @@ def flush() -> None:
     """At the end of the process: give what was written a second to get out."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    for outlet in _outlets:
-        outlet.flush(_GOODBYE_SECONDS / len(_outlets))
+    for writer in _writers:
+        writer.flush(_GOODBYE_SECONDS / len(_writers))
 
 
 def _end() -> None:
@@ -186,8 +190,8 @@ def _end() -> None:
 def dropped() -> Counter[str]:
     """Lines of output that were lost, by reason."""
     counts: Counter[str] = Counter({FULL: 0, FAILED: 0})
-    for outlet in _outlets:
-        counts.update(outlet.dropped)
+    for writer in _writers:
+        counts.update(writer.dropped)
     return counts
 
 
@@ -251,7 +255,7 @@ def _handle_signals() -> None:
     signal.signal(signal.SIGUSR1, lambda *_: _show_stacks())
     threading.Thread(target=_await_sigusr1, name="signals", daemon=True).start()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)
-    faulthandler.enable(file=_crash_file(_outlets[-1].target))
+    faulthandler.enable(file=_crash_file(_writers[-1].target))
 
 
 def _say(number: int, _frame: FrameType | None) -> None:
@@ -276,7 +280,7 @@ def _show_stacks() -> None:
         for line in _stack(names.get(ident, f"{ident}"), frame)
     ]
     text = "\n".join(lines).encode("utf-8", "backslashreplace")
-    _outlets[-1].put(text[:_CHUNK_BYTES] + b"\n")
+    _writers[-1].put(text[:_CHUNK_BYTES] + b"\n")
 
 
 def _frames() -> dict[int, FrameType]:

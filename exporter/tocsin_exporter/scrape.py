@@ -17,9 +17,9 @@ from tocsin_exporter.collectors.collector import (
     Unavailable,
     Unread,
 )
+from tocsin_exporter.collectors.collector_health import CollectorHealth
 from tocsin_exporter.collectors.engine_page import OriginalPage
-from tocsin_exporter.collectors.health import Health
-from tocsin_exporter.collectors.reading import ReadsLines, SaysMore
+from tocsin_exporter.collectors.inline import CountsSkippedLines, ReportsHealth
 from tocsin_exporter.slices import in_slices
 from tocsin_exporter.snapshot import (
     DuplicateSeries,
@@ -39,7 +39,7 @@ _NODE_SUCCESS = HOST["node_scrape_collector_success"]
 
 
 @dataclass(frozen=True, eq=False)
-class Watch:
+class ScrapeTarget:
     """One source and how it is read.
 
     `interval` and `deadline` are seconds; the deadline holds for each collector by itself.
@@ -61,10 +61,10 @@ class Watch:
 
 
 class Scraper:
-    """Reads one Watch; keeps the health of its collectors and the layout of its series."""
+    """Reads one ScrapeTarget; keeps the health of its collectors and the layout of its series."""
 
-    def __init__(self, watch: Watch, clock: Clock) -> None:
-        self.watch = watch
+    def __init__(self, target: ScrapeTarget, clock: Clock) -> None:
+        self.target = target
         self.read_at = -float("inf")  # monotonic; the last round or refresh
         self.snapshot: Snapshot | None = None
         self.original: Snapshot | None = None
@@ -72,7 +72,7 @@ class Scraper:
         self._clock = clock
         self._layouts = LayoutCache()
         self._read: dict[str, Sequence[Sample]] = {}
-        self._health = {c.name: _health(c, watch.target) for c in watch.collectors}
+        self._health = {c.name: _health(c, target.target) for c in target.collectors}
         self._refused: str = ""
         self._unread = False  # for a reason of our own: its source is neither up nor down
 
@@ -80,30 +80,30 @@ class Scraper:
         """Read everything; None when there is nothing to read here, so that nothing is down."""
         started, self._unread = self._clock.monotonic(), False
         async with asyncio.TaskGroup() as group:
-            for collector in self.watch.collectors:
+            for collector in self.target.collectors:
                 group.create_task(self._note(collector, self._in_time(collector), at_ms))
-        if self.watch.original is not None:
-            self.original = self.watch.original.snapshot(at_ms, self._clock.monotonic() - started)
+        if self.target.original is not None:
+            self.original = self.target.original.snapshot(at_ms, self._clock.monotonic() - started)
         if self.original is not None and self._unread:
             self.original = replace(self.original, report=False)
         return await self._assemble(at_ms, started)
 
     async def labelled(self) -> Snapshot | None:
         """The engine's own page of the last round, as our page may show it."""
-        if self.watch.original is None or self.original is None:
+        if self.target.original is None or self.original is None:
             return None
-        return await in_slices(self.watch.original.labelled(self.original, self.watch.target))
+        return await in_slices(self.target.original.labelled(self.original, self.target.target))
 
     @property
     def sources(self) -> list[Source]:
         """What the snapshots of a round are about: the source, and an engine's own page."""
-        return [self.watch.source, *([self.original.source] if self.original else [])]
+        return [self.target.source, *([self.original.source] if self.original else [])]
 
     async def refresh(self, at_ms: int) -> Snapshot | None:
         """Read the cheap collectors anew; what the others said in the last round stays."""
         started = self._clock.monotonic()
-        for collector in self.watch.collectors:
-            if collector.name in self.watch.cheap:
+        for collector in self.target.collectors:
+            if collector.name in self.target.cheap:
                 await self._note(collector, collector.collect(), at_ms)
         return await self._assemble(at_ms, started)
 
@@ -111,29 +111,29 @@ class Scraper:
         """The last snapshot with the families of these collectors alone."""
         if self.snapshot is None:
             return None
-        said = (sample for name in collectors for sample in self._read.get(name, ()))
-        return only(self.snapshot, frozenset(one.family.name for one in said), frozenset())
+        read = (sample for name in collectors for sample in self._read.get(name, ()))
+        return only(self.snapshot, frozenset(sample.family.name for sample in read), frozenset())
 
     def health(self) -> Iterator[Sample]:
         now = self._clock.monotonic()
-        for one in self._health.values():
-            yield from one.samples(now)
-        for collector in self.watch.collectors:
-            if isinstance(collector, SaysMore):
+        for state in self._health.values():
+            yield from state.samples(now)
+        for collector in self.target.collectors:
+            if isinstance(collector, ReportsHealth):
                 yield from collector.health()
 
     @property
     def error(self) -> str:
         """Why those collectors failed that did; nothing when none has."""
-        failed = [one for one in self._health.values() if one.success is False]
+        failed = [state for state in self._health.values() if state.success is False]
         return "; ".join(f"{one.collector}: {one.error}" for one in failed)
 
     def close(self) -> None:
-        for collector in self.watch.collectors:
+        for collector in self.target.collectors:
             collector.close()
 
     async def _in_time(self, collector: Collector) -> Sequence[Sample]:
-        async with asyncio.timeout(self.watch.deadline):
+        async with asyncio.timeout(self.target.deadline):
             return await collector.collect()
 
     async def _note(
@@ -153,7 +153,7 @@ class Scraper:
             health.succeeded(at_ms, self._clock.monotonic())
         health.duration_seconds = self._clock.monotonic() - started
 
-    def _absent(self, health: Health, error: Unavailable) -> None:
+    def _absent(self, health: CollectorHealth, error: Unavailable) -> None:
         """What has answered before and is gone now is down; what never was there is not."""
         if health.last_success_ms is not None:
             self._failed(health, error)
@@ -162,11 +162,11 @@ class Scraper:
             log.info("nothing to read: %s", error, extra=_named(health))
         self._read[health.collector] = ()
 
-    def _failed(self, health: Health, error: Exception) -> None:
+    def _failed(self, health: CollectorHealth, error: Exception) -> None:
         late = isinstance(error, TimeoutError)
         known = error.samples if isinstance(error, CollectorError) else ()
-        self._read[health.collector] = self.watch.silent if late else known
-        self._unread = bool(self.watch.target) and _is_our_own(error)
+        self._read[health.collector] = self.target.silent if late else known
+        self._unread = bool(self.target.target) and _is_our_own(error)
         if health.success is not False or health.failure is not type(error):
             why = "missed its deadline" if late else str(error)
             bug = not isinstance(error, CollectorError | TimeoutError)
@@ -181,7 +181,7 @@ class Scraper:
             return None
         layout, values = await self._build(list(self._samples()))
         self.snapshot = Snapshot(
-            source=self.watch.source,
+            source=self.target.source,
             at_ms=at_ms,
             ok=any(states),
             layout=layout,
@@ -192,9 +192,9 @@ class Scraper:
         return self.snapshot
 
     def _samples(self) -> Iterator[Sample]:
-        for collector in self.watch.collectors:
+        for collector in self.target.collectors:
             yield from self._read.get(collector.name, ())
-        if self.watch.area == "host":
+        if self.target.area == "host":
             yield from self._as_node_exporter()
 
     def _as_node_exporter(self) -> Iterator[Sample]:
@@ -208,7 +208,7 @@ class Scraper:
             return await in_slices(self._layouts.steps(samples))
         except DuplicateSeries as error:
             if str(error) != self._refused:  # the same in each round would fill the log
-                log.error("series refused: %s", error, extra={"job": self.watch.source.job})
+                log.error("series refused: %s", error, extra={"job": self.target.source.job})
             self._refused = str(error)
         kept = {(s.family.name, s.suffix, s.labels): s for s in reversed(samples)}
         self.duplicates += len(samples) - len(kept)
@@ -220,12 +220,12 @@ def _is_our_own(error: Exception) -> bool:
     return isinstance(error, Unread) or not isinstance(error, CollectorError | TimeoutError)
 
 
-def _health(collector: Collector, target: str) -> Health:
-    if isinstance(collector, ReadsLines):
-        return Health(collector.name, target, skipped=collector.lines.skipped)
-    return Health(collector.name, target)
+def _health(collector: Collector, target: str) -> CollectorHealth:
+    if isinstance(collector, CountsSkippedLines):
+        return CollectorHealth(collector.name, target, skipped=collector.lines.skipped)
+    return CollectorHealth(collector.name, target)
 
 
-def _named(health: Health) -> dict[str, str]:
+def _named(health: CollectorHealth) -> dict[str, str]:
     named = {"collector": health.collector, "target": health.target}
     return {key: value for key, value in named.items() if value}

@@ -30,7 +30,7 @@ _LARGE_BYTES = 512 << 10
 _GZIP_LEVEL = 1  # 0.1 ms a page; level 6 takes nine times as long and saves a sixth
 
 
-class Agent(Protocol):
+class SnapshotSource(Protocol):
     """What the server needs of the agent."""
 
     @property
@@ -48,7 +48,7 @@ class Agent(Protocol):
 
 
 @dataclass
-class Scrapes:
+class ScrapeCounters:
     """What the metrics page says of its own answers; `samples` goes into a collector."""
 
     in_flight: int = 0
@@ -93,9 +93,9 @@ class MetricsPage:
 
     def __init__(
         self,
-        agent: Agent,
+        agent: SnapshotSource,
         monotonic: Callable[[], float],
-        scrapes: Scrapes,
+        scrapes: ScrapeCounters,
         most: int = MOST_SCRAPES,
         hidden: Collection[str] = (),
     ) -> None:

@@ -109,7 +109,7 @@ class Layout:
         return {s.family.name: s.family for s in self.series}
 
 
-class Remembered(Generic[K, V]):
+class LayoutMemo(Generic[K, V]):
     """What was computed for layouts and is asked for again: at most `most` such answers, about
     MOST_REMEMBERED series in all. The last is kept in any case: an engine may have more."""
 
@@ -143,7 +143,7 @@ class Remembered(Generic[K, V]):
 EMPTY = Layout(())
 _A_SLICE = 2_000  # series
 _Choice: TypeAlias = tuple[Layout, frozenset[str], frozenset[str]]
-_choices: Remembered[_Choice, tuple[Layout, Rows]] = Remembered(64)
+_choices: LayoutMemo[_Choice, tuple[Layout, Rows]] = LayoutMemo(64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,8 +206,8 @@ def _chosen(
     if known is None:
         rows = [
             row
-            for row, one in enumerate(layout.series)
-            if one.family.name in families or one.name in series
+            for row, line in enumerate(layout.series)
+            if line.family.name in families or line.name in series
         ]
         known = Layout(tuple(layout.series[row] for row in rows)), np.array(rows, np.intp)
         _choices.keep(key, known, len(layout.series))
@@ -227,7 +227,7 @@ class Sample(NamedTuple):
     suffix: str = ""
 
 
-class Last(NamedTuple):
+class LastSample(NamedTuple):
     """What a series said last before a restart; `labels` are without job and instance."""
 
     name: str
@@ -236,19 +236,19 @@ class Last(NamedTuple):
 
 
 @runtime_checkable
-class Remembering(Protocol):
+class Resumable(Protocol):
     """A collector that must know the last samples of some families, by the name of each."""
 
     name: str
     remembered: frozenset[str]
 
-    def resume(self, last: Iterable[Last], at: float) -> None:
+    def resume(self, last: Iterable[LastSample], at: float) -> None:
         """Go on from these, before the first reading; they are of Unix second `at`."""
         ...
 
 
 @runtime_checkable
-class Dated(Protocol):
+class ClockShifted(Protocol):
     """A collector that keeps times by the wall clock."""
 
     def move(self, seconds: float) -> None:
@@ -303,9 +303,9 @@ def _layout(batch: Sequence[Sample]) -> Work[Layout]:
         if series:
             yield
         for sample in part:
-            one = Series(sample.family, sample.family.name + sample.suffix, sample.labels)
-            if (one.name, one.labels) in seen:
-                raise DuplicateSeries(one)
-            seen.add((one.name, one.labels))
-            series.append(one)
+            line = Series(sample.family, sample.family.name + sample.suffix, sample.labels)
+            if (line.name, line.labels) in seen:
+                raise DuplicateSeries(line)
+            seen.add((line.name, line.labels))
+            series.append(line)
     return Layout(tuple(series))

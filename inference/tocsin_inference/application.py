@@ -10,7 +10,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from tocsin_inference import chat, completions, generate, state, thinking
-from tocsin_inference.answers import Answer
 from tocsin_inference.body_limit import BodyLimit
 from tocsin_inference.errors import (
     BodyTooLarge,
@@ -25,6 +24,7 @@ from tocsin_inference.errors import (
 )
 from tocsin_inference.guard import Guard
 from tocsin_inference.head import Head
+from tocsin_inference.responses import JsonResponse
 from tocsin_inference.worker import Worker
 
 ROUTERS = {
@@ -73,24 +73,24 @@ async def on_error(request: Request, error: Exception) -> Response:
     if not error.counted:
         worker.metrics.refuse(error.outcome, worker.clock())
         error.counted = True
-    return Answer(error.body(), status_code=error.status, headers=error.headers())
+    return JsonResponse(error.body(), status_code=error.status, headers=error.headers())
 
 
 async def on_malformed(request: Request, error: Exception) -> Response:
     """422 with what is wrong and where in the body."""
     assert isinstance(error, RequestValidationError)
-    found = [
+    problems = [
         f"{cut('.'.join(str(part) for part in e['loc'][1:])) or 'body'}: {cut(e['msg'], 300)}"
         for e in error.errors()[:_MOST_ERRORS]
     ]
-    return await on_error(request, MalformedRequest("; ".join(found)))
+    return await on_error(request, MalformedRequest("; ".join(problems)))
 
 
 async def on_http(request: Request, error: Exception) -> Response:
     """404, 405, 413 and bodies that cannot be read, in the shape of every other error."""
     assert isinstance(error, HTTPException)
     worker: Worker = request.app.state.worker
-    if lack := what_we_lack(error.__cause__):
+    if lack := own_shortage(error.__cause__):
         return await on_error(request, lack)
     if isinstance(error.__cause__, ClientDisconnect):  # nobody was refused anything
         worker.metrics.refuse("cancelled", worker.clock())
@@ -98,10 +98,10 @@ async def on_http(request: Request, error: Exception) -> Response:
         worker.metrics.refuse("rejected", worker.clock())
     answer = HTTP_ERRORS.get(error.status_code, Invalid)(str(error.detail))
     headers = answer.headers() | dict(error.headers or {})
-    return Answer(answer.body(), status_code=error.status_code, headers=headers)
+    return JsonResponse(answer.body(), status_code=error.status_code, headers=headers)
 
 
-def what_we_lack(error: BaseException | None) -> WorkerError | None:
+def own_shortage(error: BaseException | None) -> WorkerError | None:
     """What kept us from reading a body: FastAPI takes any error there for the client's."""
     if isinstance(error, MemoryError):
         return Exhausted("memory")
@@ -111,4 +111,4 @@ def what_we_lack(error: BaseException | None) -> WorkerError | None:
 async def on_bug(request: Request, error: Exception) -> Response:
     """500 without a word about the inside; the traceback goes to the log."""
     del request, error
-    return Answer(WorkerError("internal error, see the worker's log").body(), status_code=500)
+    return JsonResponse(WorkerError("internal error, see the worker's log").body(), status_code=500)

@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 
 from tocsin_inference.errors import Invalid, cut, shown
-from tocsin_inference.generation import Ask
+from tocsin_inference.generation import GenerationRequest
 from tocsin_inference.sampling import Sampling
 from tocsin_inference.worker import Worker
 
@@ -100,7 +100,7 @@ class OpenAIBody(Body):
             if value not in _NOT_OFFERED.get(name, (value,)):
                 raise Invalid(f"{name}={shown(value)} is not supported by this worker", name)
 
-    def ask(self, worker: Worker, limit: int | None) -> Ask:
+    def ask(self, worker: Worker, limit: int | None) -> GenerationRequest:
         """The parameters with the worker's defaults filled in. Raises Invalid."""
         self.refuse_what_is_not_offered()
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
@@ -129,7 +129,7 @@ class RefusalPart(BaseModel):
 Part = Annotated[TextPart | RefusalPart, Field(discriminator="type")]
 
 
-class Message(BaseModel):
+class ChatMessage(BaseModel):
     """One turn of a conversation. `developer` is OpenAI's newer name of `system`, which is the one
     that chat templates know; there is no `tool`, since tools are not offered."""
 
@@ -141,7 +141,7 @@ class Message(BaseModel):
     function_call: Any = None
 
     @model_validator(mode="after")
-    def _only_an_assistant_may_say_nothing(self) -> Message:
+    def _only_an_assistant_may_say_nothing(self) -> ChatMessage:
         if self.content is None and self.role != "assistant":
             raise PydanticCustomError("no_content", "a {role} message needs content", vars(self))
         return self
@@ -161,7 +161,7 @@ class ChatBody(OpenAIBody):
     """`POST /v1/chat/completions`"""
 
     messages: Annotated[
-        list[Message], Field(min_length=1, max_length=_CONVERSATION, fail_fast=True)
+        list[ChatMessage], Field(min_length=1, max_length=_CONVERSATION, fail_fast=True)
     ]
     max_completion_tokens: Limit | None = None
 
@@ -195,8 +195,8 @@ class OwnBody(Body):
             if key not in known:
                 near = get_close_matches(key[:100], known, 1)
                 hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-                said = {"key": shown(key), "hint": hint}
-                raise PydanticCustomError("unknown_key", "unknown key {key}: {hint}", said)
+                words = {"key": shown(key), "hint": hint}
+                raise PydanticCustomError("unknown_key", "unknown key {key}: {hint}", words)
         return given
 
 
@@ -294,14 +294,14 @@ def _shown(part: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _JsonPath:
     """Where a value stands in a body: a key, and the place of what has it."""
 
-    outer: _Place | None
+    outer: _JsonPath | None
     key: object
 
 
-def _path(place: _Place | None) -> str:
+def _path(place: _JsonPath | None) -> str:
     keys: list[str] = []
     while place is not None:
         keys.append(_shown(place.key))
@@ -309,7 +309,7 @@ def _path(place: _Place | None) -> str:
     return cut(".".join(reversed(keys))) or "body"
 
 
-def _values(body: Any) -> Iterator[tuple[_Place | None, Any]]:
+def _values(body: Any) -> Iterator[tuple[_JsonPath | None, Any]]:
     """Every text, list and object of a JSON value, keys included; its cost is that of their number,
     however deep they stand."""
     yield None, body
@@ -324,16 +324,16 @@ def _values(body: Any) -> Iterator[tuple[_Place | None, Any]]:
             inside.pop()
 
 
-def _entries(outer: _Place | None, value: Any) -> Iterator[tuple[_Place, Any]]:
+def _entries(outer: _JsonPath | None, value: Any) -> Iterator[tuple[_JsonPath, Any]]:
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield _Place(outer, key), key
+            yield _JsonPath(outer, key), key
             if isinstance(inner, str | list | dict):
-                yield _Place(outer, key), inner
+                yield _JsonPath(outer, key), inner
     elif isinstance(value, list):
         for i, inner in enumerate(value):
             if isinstance(inner, str | list | dict):
-                yield _Place(outer, i), inner
+                yield _JsonPath(outer, i), inner
 
 
 def ask(
@@ -344,7 +344,7 @@ def ask(
     top_k: int = 0,
     seed: int | None = None,
     stop: tuple[str, ...] = (),
-) -> Ask:
+) -> GenerationRequest:
     """An Ask from what a body may leave out."""
     settings = worker.settings
     sampling = Sampling(
@@ -353,4 +353,4 @@ def ask(
         top_k=top_k,
         seed=secrets.randbelow(_SEEDS) if seed is None else seed % _SEEDS,
     )
-    return Ask(sampling, limit, stop, worker.deadline())
+    return GenerationRequest(sampling, limit, stop, worker.deadline())

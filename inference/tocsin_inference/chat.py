@@ -7,9 +7,9 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Request, Response
 
-from tocsin_inference.answers import Chunks, EventStream, event, watched
 from tocsin_inference.bodies import ChatBody, JsonRoute
 from tocsin_inference.generation import Generation
+from tocsin_inference.responses import Chunks, EventStream, event, watched
 from tocsin_inference.usage import head, usage
 from tocsin_inference.worker import Worker
 

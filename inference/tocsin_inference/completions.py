@@ -10,10 +10,10 @@ from uuid import uuid4
 from fastapi import APIRouter, Request, Response
 
 from tocsin_exporter.tasks import task_group
-from tocsin_inference.answers import Chunks, EventStream, event, watched
 from tocsin_inference.bodies import CompletionBody, JsonRoute
 from tocsin_inference.errors import Invalid
 from tocsin_inference.generation import Generation
+from tocsin_inference.responses import Chunks, EventStream, event, watched
 from tocsin_inference.usage import head, usage
 from tocsin_inference.worker import Worker
 
@@ -47,7 +47,7 @@ async def texts(generations: Sequence[Generation]) -> list[str]:
             stack.enter_context(generation)
         async with task_group() as group:
             read = [group.create_task(generation.rest()) for generation in generations]
-        return [one.result() for one in read]
+        return [future.result() for future in read]
 
 
 async def whole(generations: Sequence[Generation], about: dict[str, Any]) -> dict[str, Any]:

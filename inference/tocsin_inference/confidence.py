@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from tocsin_inference.reading import RequestReader
+from tocsin_inference.request_reader import RequestReader
 
 _ROWS = 64  # logits of this many positions at a time: 12 MiB for a vocabulary of 49,152
 

@@ -44,18 +44,18 @@ class Detokenizer:
         after = self._decode(self._ids[self._context :])
         self._context = self._read = len(self._ids)
         text = self._release(after[len(before) :].rstrip(_UNFINISHED))
-        held, self._held = self._held, ""
-        return text if self.stopped else text + held
+        rest, self._held = self._held, ""
+        return text if self.stopped else text + rest
 
     def _release(self, text: str) -> str:
         if not self._stop:
             return text
         text = self._held + text
         self._held = ""
-        found = [at for at in map(text.find, self._stop) if at >= 0]
-        if found:
+        stops = [at for at in map(text.find, self._stop) if at >= 0]
+        if stops:
             self.stopped = True
-            return text[: min(found)]
+            return text[: min(stops)]
         keep = max(overlap(text, s) for s in self._stop)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

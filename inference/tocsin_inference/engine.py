@@ -31,7 +31,7 @@ log = logging.getLogger("tocsin.engine")
 _WATCH = 0.25
 
 
-class Stream:
+class TokenStream:
     """One request in the engine: what it asks for, and its tokens as they come.
 
     `options` go to the manager's `add_request`; `on_tokens` gets the size of each piece.
@@ -103,8 +103,8 @@ class Engine:
         self._sizes = sizes
         self._max_waiting = max_waiting
         self._on_death = on_death
-        self._waiting: deque[Stream] = deque()
-        self._running: dict[str, Stream] = {}
+        self._waiting: deque[TokenStream] = deque()
+        self._running: dict[str, TokenStream] = {}
         self._reserved = 0
         self._count = 0
         self._stopped: str | None = "the engine has not started"
@@ -221,7 +221,7 @@ class Engine:
                 f"{len(self._running)} requests run and {len(self._waiting)} wait: try again later"
             )
 
-    def submit(self, stream: Stream, deadline: float) -> None:
+    def submit(self, stream: TokenStream, deadline: float) -> None:
         """Queues a checked request; call `check` and `make_room` first, in the same loop step.
 
         `deadline` is on the event loop's clock; past it the stream raises TimedOut.
@@ -234,7 +234,7 @@ class Engine:
         self._waiting.append(stream)
         self._dispatch()
 
-    def release(self, stream: Stream) -> None:
+    def release(self, stream: TokenStream) -> None:
         """Frees the stream's place, wherever it stands; safe to repeat."""
         if stream.deadline is not None:
             stream.deadline.cancel()
@@ -284,7 +284,7 @@ class Engine:
                 stream.fail(EngineFailed("the engine's thread has died"))
                 self.release(stream)
 
-    def _expire(self, stream: Stream) -> None:
+    def _expire(self, stream: TokenStream) -> None:
         stream.fail(TimedOut("REQUEST_TIMEOUT passed before the answer was complete"))
         self.release(stream)
 

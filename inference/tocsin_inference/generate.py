@@ -6,10 +6,10 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from tocsin_inference.answers import watched
 from tocsin_inference.bodies import BatchBody, GenerateBody, JsonRoute, ask
 from tocsin_inference.completions import texts
-from tocsin_inference.generation import Ask
+from tocsin_inference.generation import GenerationRequest
+from tocsin_inference.responses import watched
 from tocsin_inference.worker import Worker
 
 router = APIRouter(route_class=JsonRoute)
@@ -42,7 +42,9 @@ async def batch_generate(request: Request, body: BatchBody) -> Response:
     return await watched(request, work())
 
 
-async def answers(worker: Worker, prompts: list[str], how: Ask) -> list[dict[str, Any]]:
+async def answers(
+    worker: Worker, prompts: list[str], how: GenerationRequest
+) -> list[dict[str, Any]]:
     """One result a prompt; times in seconds."""
     began = worker.clock()
 

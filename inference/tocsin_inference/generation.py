@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Literal
 
 from tocsin_inference.detokenizer import Detokenizer
-from tocsin_inference.engine import Engine, Stream
+from tocsin_inference.engine import Engine, TokenStream
 from tocsin_inference.errors import WorkerError, outcome_of
 from tocsin_inference.metrics import Metrics, Ticket
 from tocsin_inference.sampling import Sampling
@@ -18,7 +18,7 @@ FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class GenerationRequest:
     """How to answer. `limit`: most tokens to generate, None for the default. `deadline` is on the
     event loop's clock. `ignore_eos`: go on past the model's own end, up to the limit."""
 
@@ -40,7 +40,7 @@ class Generation:
         clock: Clock,
         ticket: Ticket,
         prompt: Sequence[int],
-        ask: Ask,
+        ask: GenerationRequest,
     ) -> None:
         self.prompt = prompt
         self.finish: FinishReason | None = None
@@ -50,7 +50,7 @@ class Generation:
         self._clock = clock
         self._ticket = ticket
         self._text = Detokenizer(engine.model.decode, ask.stop)
-        self._stream = Stream(
+        self._stream = TokenStream(
             prompt,
             ask.limit or 0,
             {"sampling": ask.sampling} | ({"eos_token_id": -1} if ask.ignore_eos else {}),

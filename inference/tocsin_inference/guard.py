@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tocsin_inference.answers import Answer
 from tocsin_inference.errors import Outcome, Unauthorized
+from tocsin_inference.responses import JsonResponse
 
 _GUARDED = ("/v1/", "/generate", "/batch_generate", "/thinking")
 
@@ -34,7 +34,7 @@ class Guard:
             if scope["method"] == "POST":
                 self._refuse(error.outcome)
             headers = {"www-authenticate": "Bearer"}
-            answer = Answer(error.body(), status_code=error.status, headers=headers)
+            answer = JsonResponse(error.body(), status_code=error.status, headers=headers)
             await answer(scope, receive, send)
 
     def _knows(self, header: str) -> bool:

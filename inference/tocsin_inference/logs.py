@@ -28,10 +28,10 @@ class LineFormatter(logging.Formatter):
         self._json = form == "json"
 
     def format(self, record: logging.LogRecord) -> str:
-        said = fields(record)
+        line = fields(record)
         if self._json:
-            return json.dumps(said, default=str, ensure_ascii=False)
-        return " ".join(f"{key}={_quoted(value)}" for key, value in said.items())
+            return json.dumps(line, default=str, ensure_ascii=False)
+        return " ".join(f"{key}={_quoted(value)}" for key, value in line.items())
 
 
 def configure(level: str, form: str, stream: TextIO) -> None:
@@ -50,16 +50,16 @@ def configure(level: str, form: str, stream: TextIO) -> None:
 def fields(record: logging.LogRecord) -> dict[str, Any]:
     """What a line says, in its order; `extra=` of the call comes after the message."""
     at = datetime.fromtimestamp(record.created, UTC)
-    said: dict[str, Any] = {
+    line: dict[str, Any] = {
         "time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "level": _NAMES.get(record.levelno, record.levelname),
         "source": f"{record.filename}:{record.lineno}",
         "msg": record.getMessage(),
     }
-    said |= {key: value for key, value in vars(record).items() if key not in _OWN_FIELDS}
+    line |= {key: value for key, value in vars(record).items() if key not in _OWN_FIELDS}
     if record.exc_info:
-        said["stack"] = logging.Formatter().formatException(record.exc_info)
-    return said
+        line["stack"] = logging.Formatter().formatException(record.exc_info)
+    return line
 
 
 def _quoted(value: Any) -> str:

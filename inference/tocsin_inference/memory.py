@@ -36,7 +36,7 @@ def bound_compiled(environment: MutableMapping[str, str]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class MemoryUsage:
     """Bytes. `allocator` is `torch.cuda.memory_stats()`, None without a GPU; `ooms` counts since
     the start."""
 
@@ -49,13 +49,13 @@ class Reading:
     def components(self) -> dict[str, int]:
         """Disjoint parts of the memory that the model uses."""
         known = {"weights": self.weights, "kv_cache": self.cache}
-        held = self.weights + self.cache
+        accounted = self.weights + self.cache
         if self.allocator is None:
-            return known | {"other": max(0, self.resident - held)}
+            return known | {"other": max(0, self.resident - accounted)}
         peak = self.allocator.get("allocated_bytes.all.peak", 0)
         reserved = self.allocator.get("reserved_bytes.all.current", 0)
-        known["activations"] = max(0, peak - held)
-        return known | {"other": max(0, reserved - max(peak, held))}
+        known["activations"] = max(0, peak - accounted)
+        return known | {"other": max(0, reserved - max(peak, accounted))}
 
     def fragmentation(self) -> float | None:
         """Share of the reserved bytes in inactive split blocks; None where it is not known."""
@@ -66,7 +66,9 @@ class Reading:
         return inactive / reserved if reserved else None
 
 
-def families(reading: Reading, model_name: str, engine: str, gpu: str | None) -> Iterator[Metric]:
+def families(
+    reading: MemoryUsage, model_name: str, engine: str, gpu: str | None
+) -> Iterator[Metric]:
     """The memory part of the page; `gpu` is the device index, None without one."""
     names = ["model_name", "engine"] + (["gpu"] if gpu is not None else [])
     values = [model_name, engine] + ([gpu] if gpu is not None else [])
@@ -102,7 +104,7 @@ class MemoryCollector(Collector):
     """Registers `families` on a registry, read anew at every scrape."""
 
     def __init__(
-        self, read: Callable[[], Reading], model_name: str, engine: str, gpu: str | None
+        self, read: Callable[[], MemoryUsage], model_name: str, engine: str, gpu: str | None
     ) -> None:
         self._read = read
         self._labels = (model_name, engine, gpu)
@@ -115,13 +117,13 @@ class MemoryCollector(Collector):
         yield from families(self._read(), *self._labels)
 
 
-def read(device: torch.device, weights: int, cache: int, host_ooms: int) -> Reading:
+def read(device: torch.device, weights: int, cache: int, host_ooms: int) -> MemoryUsage:
     """The current reading for the model on `device`."""
     resident = int(psutil.Process().memory_info().rss)
     if device.type != "cuda":
-        return Reading(weights, cache, resident, None, host_ooms)
+        return MemoryUsage(weights, cache, resident, None, host_ooms)
     stats: dict[str, int] = torch.cuda.memory_stats(device)
-    return Reading(weights, cache, resident, stats, max(host_ooms, stats.get("num_ooms", 0)))
+    return MemoryUsage(weights, cache, resident, stats, max(host_ooms, stats.get("num_ooms", 0)))
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

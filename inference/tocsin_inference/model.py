@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tocsin_inference.errors import Invalid, cut
-from tocsin_inference.weights import Source, WeightsError, one_line, remedy, unreadable
+from tocsin_inference.weights import ModelFiles, WeightsError, one_line, remedy, unreadable
 
 _FAST_BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -26,7 +26,7 @@ class Model:
 
     network: Any
     tokenizer: Any
-    source: Source
+    source: ModelFiles
     name: str
     context: int
     vocabulary: int
@@ -82,12 +82,12 @@ class Model:
                 list(messages), tokenize=False, add_generation_prompt=True
             )
         except Exception as error:  # why: a template is the model's code and may raise anything
-            said = f"the chat template refuses these messages: {cut(str(error))}"
-            raise Invalid(said, "messages") from error
+            message = f"the chat template refuses these messages: {cut(str(error))}"
+            raise Invalid(message, "messages") from error
         return str(text)
 
 
-def load(source: Source, served_name: str | None, device: str, dtype: str) -> Model:
+def load(source: ModelFiles, served_name: str | None, device: str, dtype: str) -> Model:
     """Loads a model for inference. Raises WeightsError where the device or files cannot serve."""
     if device == "cuda" and not torch.cuda.is_available():
         raise WeightsError("--device cuda: torch sees no CUDA device; use --device cpu")
@@ -164,10 +164,10 @@ def choose_dtype(device: str, cpuinfo: Path) -> torch.dtype:
 
 def stop_ids(network: Any, tokenizer: Any) -> tuple[int, ...]:
     """Every id that ends an answer: the generation configuration's and the tokenizer's."""
-    found: set[int] = set()
+    ids: set[int] = set()
     for value in (network.generation_config.eos_token_id, tokenizer.eos_token_id):
         if isinstance(value, int):
-            found.add(value)
+            ids.add(value)
         elif value is not None:
-            found.update(value)
-    return tuple(sorted(found))
+            ids.update(value)
+    return tuple(sorted(ids))

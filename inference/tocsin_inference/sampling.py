@@ -94,7 +94,7 @@ class Sampler:
     def __call__(self, input_ids: Tensor, scores: Tensor, logits_processor_args: Tensor) -> Tensor:
         """scores: float32 [B, V]; args: int32 [5, >= B]. Returns [B, V] with +inf at the choice."""
         del input_ids
-        rows = Rows.unpack(logits_processor_args[:, : scores.shape[0]])
+        rows = SamplingRows.unpack(logits_processor_args[:, : scores.shape[0]])
         if self._on_host:
             if not bool((rows.top_k != 1).any()):
                 return scores
@@ -105,7 +105,7 @@ class Sampler:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class SamplingRows:
     """The parameters of B rows, each a tensor [B]; greedy rows have top_k 1 and temperature 1."""
 
     temperature: Tensor
@@ -115,12 +115,12 @@ class Rows:
     position: Tensor
 
     @classmethod
-    def unpack(cls, packed: Tensor) -> Rows:
+    def unpack(cls, packed: Tensor) -> SamplingRows:
         real = packed[:_REAL_ROWS].view(torch.float32)
         return cls(real[0], real[1], packed[2], packed[3], packed[4])
 
-    def only(self, mask: Tensor) -> Rows:
-        return Rows(
+    def only(self, mask: Tensor) -> SamplingRows:
+        return SamplingRows(
             self.temperature[mask],
             self.top_p[mask],
             self.top_k[mask],
@@ -129,7 +129,7 @@ class Rows:
         )
 
 
-def draw(scores: Tensor, rows: Rows, k: int) -> tuple[Tensor, Tensor]:
+def draw(scores: Tensor, rows: SamplingRows, k: int) -> tuple[Tensor, Tensor]:
     """Draws each row among its `k` likeliest tokens: scores [B, V] -> tokens [B], closed [B].
 
     Where `closed` is false, the row's own limits reach beyond the k candidates, and its draw is
@@ -156,7 +156,7 @@ def draw(scores: Tensor, rows: Rows, k: int) -> tuple[Tensor, Tensor]:
     return tokens, closed & ((rows.top_p < 1.0) | limited.squeeze(1) | (k == scores.shape[1]))
 
 
-def exponential(rows: Rows, ids: Tensor) -> Tensor:
+def exponential(rows: SamplingRows, ids: Tensor) -> Tensor:
     """Exp(1) noise [B, K] from a hash of (seed, position, token id); ids is [B, K] or [1, K]."""
     salt = _mix(_mix(rows.seed.int()) + rows.position.int()).unsqueeze(1)
     bits = _mix(_mix(ids.int() ^ salt) + salt)
@@ -164,7 +164,7 @@ def exponential(rows: Rows, ids: Tensor) -> Tensor:
     return -torch.log1p(-uniform)
 
 
-def _choose_on_host(scores: Tensor, rows: Rows) -> Tensor:
+def _choose_on_host(scores: Tensor, rows: SamplingRows) -> Tensor:
     vocabulary = scores.shape[1]
     free = (rows.top_k == 0) & (rows.top_p >= 1.0)  # nothing to cut: no need to sort
     chosen, closed = draw(scores, rows, min(CANDIDATES, vocabulary))

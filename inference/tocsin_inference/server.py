@@ -19,13 +19,13 @@ import uvicorn
 
 from tocsin_exporter import http_server, output
 from tocsin_inference import memory, model, weights
-from tocsin_inference.answers import Answer
 from tocsin_inference.application import application
 from tocsin_inference.batching import shape
 from tocsin_inference.confidence import Scorer
 from tocsin_inference.engine import Engine
 from tocsin_inference.errors import EngineStopped
 from tocsin_inference.metrics import ENGINE, Metrics
+from tocsin_inference.responses import JsonResponse
 from tocsin_inference.settings import Settings
 from tocsin_inference.worker import Worker
 
@@ -136,7 +136,7 @@ async def run(settings: Settings, loaded: model.Model, listener: socket.socket) 
         settings, loaded, engine, metrics, time.perf_counter, time.perf_counter(), Scorer()
     )
     app = application(worker, release, time.time)
-    server = Server(http_server.Config(app, metrics.connections, _GRACE, parting()), engine)
+    server = Server(http_server.ServerConfig(app, metrics.connections, _GRACE, parting()), engine)
     death.server = server
     log.info("serving %s on http://%s:%d", loaded.name, *listener.getsockname()[:2])
     try:
@@ -146,10 +146,10 @@ async def run(settings: Settings, loaded: model.Model, listener: socket.socket) 
     return server.exit_code
 
 
-def parting() -> Answer:
+def parting() -> JsonResponse:
     """What a request gets that is still open when the worker ends."""
     gone = EngineStopped("the worker is shutting down")
-    return Answer(gone.body(), status_code=gone.status, headers=gone.headers())
+    return JsonResponse(gone.body(), status_code=gone.status, headers=gone.headers())
 
 
 def observe(metrics: Metrics, engine: Engine, death: Death) -> None:
@@ -160,7 +160,7 @@ def observe(metrics: Metrics, engine: Engine, death: Death) -> None:
     metrics.watch("llm_kv_cache_usage_ratio", "Share in use, 0 to 1.", engine.cache_usage)
     metrics.watch("llm_kv_cache_capacity_tokens", "Size in tokens.", lambda: engine.cache_tokens)
 
-    def read() -> memory.Reading:
+    def read() -> memory.MemoryUsage:
         return memory.read(loaded.device, weight_bytes, engine.cache_bytes(), death.ooms)
 
     metrics.registry.register(memory.MemoryCollector(read, loaded.name, ENGINE, gpu))

@@ -11,8 +11,8 @@ from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from tocsin_inference import memory, reference
-from tocsin_inference.answers import Answer
 from tocsin_inference.errors import EngineStopped, NotFound, shown
+from tocsin_inference.responses import JsonResponse
 from tocsin_inference.worker import Worker
 
 router = APIRouter()
@@ -33,8 +33,10 @@ async def health(request: Request) -> Response:
         "uptime_seconds": worker.clock() - worker.started,
     }
     if alive:
-        return Answer(body)
-    return Answer(body, status_code=503, headers={"retry-after": str(EngineStopped.retry_after)})
+        return JsonResponse(body)
+    return JsonResponse(
+        body, status_code=503, headers={"retry-after": str(EngineStopped.retry_after)}
+    )
 
 
 @router.get("/stats", summary="Requests and resources since the start")
@@ -55,7 +57,7 @@ async def stats(request: Request) -> Response:
         "gpu_utilization": gpu_utilization(worker.model.device),
         "uptime_hours": (worker.clock() - worker.started) / 3600,
     }
-    return Answer(body)
+    return JsonResponse(body)
 
 
 @router.get("/model_info", summary="The model that is served")
@@ -77,13 +79,13 @@ async def model_info(request: Request) -> Response:
         "longest_request": engine.longest,
         "kv_cache_tokens": engine.cache_tokens,
     }
-    return Answer(body)
+    return JsonResponse(body)
 
 
 @router.get("/v1/models", summary="The models that can be named in a request")
 async def models(request: Request) -> Response:
     """The OpenAI list, of one."""
-    return Answer({"object": "list", "data": [described(request)]})
+    return JsonResponse({"object": "list", "data": [described(request)]})
 
 
 @router.get("/v1/models/{name:path}", summary="One model")
@@ -92,7 +94,7 @@ async def one_model(request: Request, name: str) -> Response:
     worker: Worker = request.app.state.worker
     if name != worker.model.name:
         raise NotFound(f"no model {shown(name)} here, only {worker.model.name!r}", "model")
-    return Answer(described(request))
+    return JsonResponse(described(request))
 
 
 def described(request: Request) -> dict[str, Any]:

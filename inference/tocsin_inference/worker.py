@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from tocsin_inference.confidence import Scorer
 from tocsin_inference.engine import Engine
 from tocsin_inference.errors import Exhausted, TimedOut, WorkerError, outcome_of
-from tocsin_inference.generation import Ask, Clock, Generation
+from tocsin_inference.generation import Clock, Generation, GenerationRequest
 from tocsin_inference.metrics import Metrics
 from tocsin_inference.model import Model
-from tocsin_inference.reading import RequestReader
+from tocsin_inference.request_reader import RequestReader
 from tocsin_inference.settings import Settings
 
 Prompts = Sequence[Sequence[int]]
@@ -33,7 +33,7 @@ class Worker:
     reader: RequestReader = field(default_factory=RequestReader)
 
     async def begin(
-        self, sizes: Sequence[int], encode: Callable[[], Prompts], ask: Ask
+        self, sizes: Sequence[int], encode: Callable[[], Prompts], ask: GenerationRequest
     ) -> list[Generation]:
         """Submits prompts, all or none: `sizes` is the length of each in characters or token ids,
         `encode` makes the token ids of all. One that is too long for any text is not tokenized.

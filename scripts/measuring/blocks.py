@@ -10,10 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from measuring.processes import binary
 from measuring.recording import pages, samples
-from tocsin_alerting.store.disk import DiskArchive
-from tocsin_alerting.store.shelf import Shelf
-from tocsin_alerting.store.store import Store
-from tocsin_alerting.store.target import NAME, stored_labels, synthetic_labels
+from tocsin_alerting.tsdb.block_store import BlockStore
+from tocsin_alerting.tsdb.disk_persistence import DiskPersistence
+from tocsin_alerting.tsdb.store import Store
+from tocsin_alerting.tsdb.target_labels import METRIC_NAME, stored_labels, synthetic_labels
 from tocsin_exporter.snapshot import Family, Labels, Layout, Series, Snapshot, Source, labels
 
 SOURCE = Source("tocsin", "127.0.0.1:4911")
@@ -39,9 +39,9 @@ def blocks(recording: Path, folder: Path) -> tuple[int, int]:
 
 def segments(recording: Path, folder: Path) -> tuple[int, int]:
     """Bytes of our segments, one an hour as the agent writes them, and how many samples."""
-    shelf = Shelf(folder, 16 * DAY_MS, 2**34)
-    archive = DiskArchive(folder, shelf)
-    store = Store(archive=archive)
+    shelf = BlockStore(folder, 16 * DAY_MS, 2**34)
+    archive = DiskPersistence(folder, shelf)
+    store = Store(persistence=archive)
     archive.start(store)
     layouts: dict[tuple[str, ...], Layout] = {}
     series: dict[str, Series] = {}
@@ -54,7 +54,7 @@ def segments(recording: Path, folder: Path) -> tuple[int, int]:
         values = np.fromiter(found.values(), np.float64, len(found))
         store.append(Snapshot(SOURCE, at_ms, True, layouts[key], values))
         store.expire(at_ms)
-        archive.turn()
+        archive.tick()
         count += len(values) + 3
     archive.seal(at_ms + 1)
     archive.close()
@@ -75,7 +75,7 @@ def _stored_lines(page: str, known: dict[str, Series], texts: dict[str, str]) ->
 
 def _text(stored: Labels) -> str:
     own = dict(stored)
-    name = own.pop(NAME)
+    name = own.pop(METRIC_NAME)
     pairs = (f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in own.items())
     return f"{name}{{{','.join(pairs)}}}"
 

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from measuring.remote_write import RemoteWriter
 from measuring.rule_load import RuleLoad, Values
-from tocsin_alerting.store.disk import DiskArchive
-from tocsin_alerting.store.shelf import Shelf
-from tocsin_alerting.store.store import Store
-from tocsin_alerting.store.target import stored_labels, synthetic_labels
+from tocsin_alerting.tsdb.block_store import BlockStore
+from tocsin_alerting.tsdb.disk_persistence import DiskPersistence
+from tocsin_alerting.tsdb.store import Store
+from tocsin_alerting.tsdb.target_labels import stored_labels, synthetic_labels
 from tocsin_exporter.snapshot import Snapshot, Source
 
 DAY_MS = 86_400_000
@@ -59,15 +59,15 @@ def spans(streams: Sequence[Stream]) -> Iterator[tuple[int, list[Piece]]]:
 def to_directory(streams: Sequence[Stream], storage: Path) -> None:
     """Under `storage`/samples, as an agent that has watched these targets leaves it."""
     samples = storage / "samples"
-    archive = DiskArchive(samples, Shelf(samples, 16 * DAY_MS, 2**34))
-    store = Store(archive=archive)
+    archive = DiskPersistence(samples, BlockStore(samples, 16 * DAY_MS, 2**34))
+    store = Store(persistence=archive)
     archive.start(store)
     for now_ms, pieces in spans(streams):
         for stream, times, values in pieces:
             for at_ms, row in zip(times.tolist(), values, strict=True):
                 store.append(Snapshot(stream.source, at_ms, True, stream.load.layout, row))
         store.expire(min(now_ms, max(one.end_ms for one in streams)))
-        archive.turn()
+        archive.tick()
     archive.close()
 
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from support.rule_texts import alerting, group, recording
-from tocsin_alerting.banner import Facts, banner
+from tocsin_alerting.banner import StartFacts, banner
 from tocsin_alerting.rules.rule import RuleFile
 
-FACTS = Facts(
+FACTS = StartFacts(
     gpus=0,
     engines=["vLLM at http://127.0.0.1:8000"],
     worker="",

@@ -43,7 +43,7 @@ def test_each_stage_tells_what_it_does_at_debug(tmp_path: Path) -> None:
     changes, queries = ([one for one in told if one["msg"] == m] for m in WANTED)
     attempts = [one for one in said(agent) if "took_ms" in one]
     outcomes = {one["receiver"]: one["outcome"] for one in attempts}
-    assert outcomes == {"hook": "RetryAt", "log": "Done"}
+    assert outcomes == {"hook": "RetryAt", "log": "Delivered"}
     assert all(one["attempt"] >= 1 and one["took_ms"] >= 0 for one in attempts)
     pages = [line["msg"] for line in said(agent) if line["level"] != "DEBUG"]
     assert any(one.startswith("#1 P0 Always opened") for one in pages)

@@ -7,7 +7,7 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "module", ["tocsin_alerting.app", "tocsin_alerting.start", "tocsin_exporter.exporter"]
+    "module", ["tocsin_alerting.app", "tocsin_alerting.startup", "tocsin_exporter.exporter"]
 )
 def test_the_core_imports_neither_torch_nor_transformers(module: str) -> None:
     code = f"import sys, {module}; print(*sys.modules)"

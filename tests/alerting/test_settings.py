@@ -1,13 +1,7 @@
 import pytest
 from hypothesis import given, strategies
 
-from tocsin_alerting.settings import (
-    duration_ms,
-    duration_text,
-    number_text,
-    size_bytes,
-    size_text,
-)
+from tocsin_alerting.settings import duration_ms, duration_text, number_text, size_bytes, size_text
 
 
 @pytest.mark.parametrize(

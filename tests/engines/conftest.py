@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from support.real_engine import RealEngine
-from tocsin_alerting.box.discovery import USUAL_PORTS
+from tocsin_alerting.local.discovery import USUAL_PORTS
 
 pytest.register_assert_rewrite("engines.watching")
 

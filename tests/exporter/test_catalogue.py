@@ -7,13 +7,7 @@ from pathlib import Path
 import pytest
 
 from tocsin_exporter.catalogue import GPU, HOST, LLM, NETWORK, OWN, TABLES
-from tocsin_exporter.catalogue.llm import (
-    FIRST_TOKEN,
-    ITERATION_TOKENS,
-    LATENCY,
-    PER_TOKEN,
-    TOKENS,
-)
+from tocsin_exporter.catalogue.llm import FIRST_TOKEN, ITERATION_TOKENS, LATENCY, PER_TOKEN, TOKENS
 from tocsin_exporter.catalogue.markdown import document
 from tocsin_exporter.catalogue.own import SCRAPE_SECONDS
 from tocsin_exporter.catalogue.table import OpenRow, Table, counter

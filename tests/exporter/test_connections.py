@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from tocsin_exporter.connections import (
+    ConnectionLimits,
     Connections,
-    Limits,
     counted_address,
     most_connections,
 )
@@ -50,7 +50,7 @@ def clients(
 
 
 def test_one_address_has_half_of_all_and_no_more() -> None:
-    table = Connections(Limits(connections=8, spare=0))
+    table = Connections(ConnectionLimits(connections=8, spare=0))
     greedy = clients(4, table, "10.0.0.1")
     for one in greedy:
         table.busy(one)
@@ -61,7 +61,7 @@ def test_one_address_has_half_of_all_and_no_more() -> None:
 
 
 def test_the_longest_waiting_of_the_same_address_makes_room() -> None:
-    table = Connections(Limits(connections=8, spare=0))
+    table = Connections(ConnectionLimits(connections=8, spare=0))
     other = clients(1, table, "10.0.0.9")[0]
     first, second, third, fourth = clients(4, table, "10.0.0.1")
     table.busy(first)
@@ -76,7 +76,7 @@ def test_the_longest_waiting_of_the_same_address_makes_room() -> None:
 
 
 def test_when_all_is_full_whoever_waits_longest_makes_room_and_nobody_in_a_request() -> None:
-    table = Connections(Limits(connections=4, spare=0))
+    table = Connections(ConnectionLimits(connections=4, spare=0))
     asking, reading, waiting, late = clients(4, table)
     table.busy(asking)
     reading.reading = True
@@ -91,7 +91,7 @@ def test_when_all_is_full_whoever_waits_longest_makes_room_and_nobody_in_a_reque
 
 
 def test_who_sends_no_body_makes_room_after_who_waits_and_before_who_takes_no_answer() -> None:
-    table = Connections(Limits(connections=4, spare=0))
+    table = Connections(ConnectionLimits(connections=4, spare=0))
     stalled, late, early, waiting = clients(4, table)
     table.reads(stalled)
     table.busy(stalled)
@@ -108,7 +108,7 @@ def test_who_sends_no_body_makes_room_after_who_waits_and_before_who_takes_no_an
 
 
 def test_a_few_more_find_room_for_a_question_and_the_unix_socket_has_its_own() -> None:
-    table = Connections(Limits(connections=2, spare=2))
+    table = Connections(ConnectionLimits(connections=2, spare=2))
     for one in clients(2, table):
         table.busy(one)
     spare = [Client(f"10.1.0.{number}") for number in range(2)]
@@ -125,7 +125,7 @@ def test_a_few_more_find_room_for_a_question_and_the_unix_socket_has_its_own() -
 
 
 def test_a_spare_connection_that_makes_room_leaves_a_spare_place() -> None:
-    table = Connections(Limits(connections=2, spare=1))
+    table = Connections(ConnectionLimits(connections=2, spare=1))
     for one in clients(2, table):
         table.busy(one)
     for number in range(9):
@@ -137,7 +137,7 @@ def test_a_spare_connection_that_makes_room_leaves_a_spare_place() -> None:
 
 def test_nobody_takes_the_spare_places_of_those_that_wait_in_them() -> None:
     """The first to come and to say nothing yet were closed for others, though that made no room."""
-    table = Connections(Limits(connections=2))
+    table = Connections(ConnectionLimits(connections=2))
     for one in clients(2, table):
         table.busy(one)
     checkers = [Client(f"10.1.0.{number}") for number in range(7)]
@@ -153,7 +153,7 @@ def test_nobody_takes_the_spare_places_of_those_that_wait_in_them() -> None:
 
 
 def test_of_spare_places_the_address_with_most_gives_one_up() -> None:
-    table = Connections(Limits(connections=1))
+    table = Connections(ConnectionLimits(connections=1))
     table.busy(clients(1, table)[0])
     crowd = [Client("10.1.0.1") for _ in range(8)]
     checkers = [Client(f"10.2.0.{number}") for number in range(7)]
@@ -169,7 +169,7 @@ def test_of_spare_places_the_address_with_most_gives_one_up() -> None:
 
 
 def test_the_places_of_the_unix_socket_and_of_health_are_not_each_others() -> None:
-    table = Connections(Limits(connections=1))
+    table = Connections(ConnectionLimits(connections=1))
     table.busy(clients(1, table)[0])
     for address in ("unix", "10.1.0.1"):
         for one in clients(8, table, address):
@@ -179,7 +179,7 @@ def test_the_places_of_the_unix_socket_and_of_health_are_not_each_others() -> No
 
 def test_however_many_come_in_a_second_each_connection_is_asked_once_to_make_room() -> None:
     """Each newcomer cost a look at all of them: 2.4 ms of the loop at 1,500 connections."""
-    table = Connections(Limits(connections=2048, spare=0))
+    table = Connections(ConnectionLimits(connections=2048, spare=0))
     others = clients(200, table)
     greedy = clients(1024, table, "10.9.0.1")
     for one in greedy[:1000]:
@@ -201,7 +201,7 @@ def test_however_many_come_in_a_second_each_connection_is_asked_once_to_make_roo
 
 @pytest.mark.parametrize("reads", [False, True])
 def test_who_was_passed_over_keeps_its_turn(reads: bool) -> None:
-    table = Connections(Limits(connections=8, spare=0))
+    table = Connections(ConnectionLimits(connections=8, spare=0))
     first, second, third, fourth = clients(4, table, "10.0.0.1")
     for one in (first, second, third, fourth) if reads else ():
         table.reads(one)
@@ -216,7 +216,7 @@ def test_who_was_passed_over_keeps_its_turn(reads: bool) -> None:
 
 
 def test_what_has_gone_leaves_its_place() -> None:
-    table = Connections(Limits(connections=4, spare=0))
+    table = Connections(ConnectionLimits(connections=4, spare=0))
     first, second = clients(2, table, "10.0.0.1")
     for one in (first, second):
         table.busy(one)
@@ -228,7 +228,7 @@ def test_what_has_gone_leaves_its_place() -> None:
 
 
 def test_a_trusted_client_may_have_all() -> None:
-    table = Connections(Limits(connections=4, spare=0))
+    table = Connections(ConnectionLimits(connections=4, spare=0))
     for one in clients(4, table, "10.0.0.1", trusted=True):
         table.busy(one)
     assert table.admit(Client("10.0.0.1", trusted=True)) == "full"
@@ -250,7 +250,7 @@ def test_a_trusted_client_may_have_all() -> None:
     ],
 )
 def test_who_is_trusted(network: str, address: str, trusted: bool) -> None:
-    limits = Limits(exempt=[ipaddress.ip_network(network)])
+    limits = ConnectionLimits(exempt=[ipaddress.ip_network(network)])
     assert limits.trusts((address, 5)) is trusted
     assert not limits.trusts(None)
 
@@ -293,4 +293,4 @@ print(c.most_connections(), c.Connections().limits.connections)
 
 
 def test_there_is_room_for_two_hundred_clients_of_one_machine() -> None:
-    assert Limits(connections=min(2048, most_connections())).per_address >= 200
+    assert ConnectionLimits(connections=min(2048, most_connections())).per_address >= 200

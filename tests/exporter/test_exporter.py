@@ -21,19 +21,19 @@ from prometheus_client import parser as text_parser
 from support.node_exporter import page as node_page
 from support.node_exporter import running_node_exporter
 from support.prometheus import Prometheus, running_prometheus
-from tocsin_exporter.agent import Agent
 from tocsin_exporter.catalogue import TABLES
 from tocsin_exporter.clock import Clock
-from tocsin_exporter.collectors.site import Site
-from tocsin_exporter.exporter import Options, build
+from tocsin_exporter.collectors.host import Host
+from tocsin_exporter.exporter import ExporterOptions, build
 from tocsin_exporter.exposition import render
-from tocsin_exporter.loop_watch import LoopWatch
+from tocsin_exporter.loop_watchdog import LoopWatchdog
 from tocsin_exporter.scrape import Scraper
-from tocsin_exporter.watches import RHYTHMS, local_watches
+from tocsin_exporter.scrape_manager import ScrapeManager
+from tocsin_exporter.targets import SCRAPE_CONFIGS, local_targets
 
 Key = tuple[str, frozenset[tuple[str, str]]]
 
-UNWATCHED = LoopWatch(lambda: None, Clock().monotonic)
+UNWATCHED = LoopWatchdog(lambda: None, Clock().monotonic)
 _BUILD_INFO = "node_exporter_build_info"
 _OWN_MEASUREMENT = "node_scrape_collector_duration_seconds"  # differs by nature
 
@@ -53,14 +53,14 @@ def values(found: dict[str, Metric]) -> dict[Key, float]:
     }
 
 
-async def our_page(agent: Agent) -> str:
+async def our_page(agent: ScrapeManager) -> str:
     await asyncio.sleep(0.25)  # longer than readings are reused
     return render(await agent.page(["host"]), "text").body.decode()
 
 
 async def three_pages() -> tuple[str, str, str]:
     """Ours, node_exporter's, and ours again: a true value lies between the outer ones."""
-    agent, _ = build(Options(without=frozenset({"gpu"})), Clock(), UNWATCHED)
+    agent, _ = build(ExporterOptions(without=frozenset({"gpu"})), Clock(), UNWATCHED)
     running = asyncio.create_task(agent.run())
     try:
         with running_node_exporter() as address:
@@ -120,9 +120,9 @@ async def test_values_are_node_exporters() -> None:
 
 
 async def test_no_counter_falls_and_no_series_disappears() -> None:
-    site = Site(now=Clock().wall)
-    (watch,) = local_watches(site, "h", {"host": RHYTHMS["host"]})
-    scraper = Scraper(watch, Clock())
+    host = Host(now=Clock().wall)
+    (target,) = local_targets(host, "h", {"host": SCRAPE_CONFIGS["host"]})
+    scraper = Scraper(target, Clock())
     first = await scraper.round(0)
     for _ in range(500):
         before, after = scraper.snapshot, await scraper.refresh(0)
@@ -135,7 +135,9 @@ async def test_no_counter_falls_and_no_series_disappears() -> None:
 
 async def test_the_agents_own_metrics_can_be_left_out() -> None:
     without = frozenset({"gpu", "process"})
-    agent, app = build(Options(disable_exporter_metrics=True, without=without), Clock(), UNWATCHED)
+    agent, app = build(
+        ExporterOptions(disable_exporter_metrics=True, without=without), Clock(), UNWATCHED
+    )
     assert {source.job for source in agent.sources} == {"node"}
     client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://a")
     answer = await client.get("/metrics?collect[]=tocsin")
@@ -144,7 +146,7 @@ async def test_the_agents_own_metrics_can_be_left_out() -> None:
 
 @pytest.fixture
 async def page() -> str:
-    agent, _ = build(Options(without=frozenset({"gpu"})), Clock(), UNWATCHED)
+    agent, _ = build(ExporterOptions(without=frozenset({"gpu"})), Clock(), UNWATCHED)
     running = asyncio.create_task(agent.run())
     while not agent.ready:
         await asyncio.sleep(0.05)
@@ -188,10 +190,10 @@ async def test_everything_on_the_page_is_in_the_catalogue_with_its_labels(page: 
 def exporter() -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     """`tocsin exporter` as a process of its own; its address comes from its log."""
     code = (
-        "from tocsin_exporter.exporter import Options, run_exporter\n"
+        "from tocsin_exporter.exporter import ExporterOptions, run_exporter\n"
         "from tocsin_exporter.logs import configure\n"
         "configure('info', 'logfmt')\n"
-        "run_exporter(Options(listen_addresses=('127.0.0.1:0',)))\n"
+        "run_exporter(ExporterOptions(listen_addresses=('127.0.0.1:0',)))\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
     assert process.stderr is not None

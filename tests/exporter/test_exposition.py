@@ -19,15 +19,7 @@ from support.snapshots import snapshot
 from tocsin_exporter.exposition import number_text, render, rendered
 from tocsin_exporter.negotiation import Format
 from tocsin_exporter.slices import at_once
-from tocsin_exporter.snapshot import (
-    Exemplar,
-    Family,
-    Layout,
-    Sample,
-    Snapshot,
-    labels,
-    only,
-)
+from tocsin_exporter.snapshot import Exemplar, Family, Layout, Sample, Snapshot, labels, only
 
 Parser = Callable[[str], Iterable[Metric]]
 parse_text: Parser = text_parser.text_string_to_metric_families

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.broken_server import broken_server
-from tocsin_exporter.http import BadAnswer, TooLarge, httpx, read_text, read_text_now, what_we_lack
+from tocsin_exporter.http import BadAnswer, TooLarge, httpx, own_shortage, read_text, read_text_now
 
 ROOT = Path(__file__).parents[2]
 MOST = 1 << 20
@@ -210,7 +210,7 @@ EITHER = [ExceptionGroup("either", [FULL, FULL]), ExceptionGroup("either", [FULL
     ],
 )
 def test_what_we_lack_is_told_from_what_others_did(error: Exception, lack: str | None) -> None:
-    said = what_we_lack(error)
+    said = own_shortage(error)
     assert lack in said if lack else said == ""
 
 

@@ -17,13 +17,15 @@ import uvicorn
 import uvloop
 from starlette.responses import PlainTextResponse
 
-from tocsin_exporter.connections import Connections, Limits
-from tocsin_exporter.http_server import App, Config, Scope, by_unix_socket
+from tocsin_exporter.connections import ConnectionLimits, Connections
+from tocsin_exporter.http_server import App, Scope, ServerConfig, by_unix_socket
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 PARTING = b"the server is ending\n"
-SHORT = Limits(connections=64, head_seconds=1, body_seconds=1, read_seconds=1, idle_seconds=2)
+SHORT = ConnectionLimits(
+    connections=64, head_seconds=1, body_seconds=1, read_seconds=1, idle_seconds=2
+)
 
 
 @dataclass
@@ -36,14 +38,14 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    limits: Limits | None = None,
+    limits: ConnectionLimits | None = None,
     listener: socket.socket | None = None,
     app: App | None = None,
 ) -> AsyncIterator[Served]:
     """`app`, or one that reads all of a request and answers its length; `/big` with 16 MiB, `/slow`
     never, `/there/` with a redirect."""
     listener = listener or socket.create_server(("127.0.0.1", 0))
-    table = Connections(limits or Limits(connections=64))
+    table = Connections(limits or ConnectionLimits(connections=64))
     state = Served(0 if listener.family == socket.AF_UNIX else listener.getsockname()[1],
                    table, [], [])  # fmt: skip
 
@@ -69,7 +71,7 @@ async def served(
         await send({"type": "http.response.body", "body": body})
 
     parting = PlainTextResponse(PARTING, 503)
-    server = uvicorn.Server(Config(app or usual, table, 1, parting))
+    server = uvicorn.Server(ServerConfig(app or usual, table, 1, parting))
 
     def serve() -> None:  # on the loop that the servers have
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -480,7 +482,7 @@ async def test_a_request_that_is_being_answered_has_no_deadline_here() -> None:
 
 
 async def test_idle_connections_make_room_and_busy_ones_do_not() -> None:
-    limits = Limits(connections=8)
+    limits = ConnectionLimits(connections=8)
     async with served(limits) as server:
         idle = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(40)]
         await until(lambda: len(server.table) == 4 and server.table.closed["evicted"] == 36)
@@ -507,7 +509,7 @@ async def test_who_asks_for_our_health_is_not_closed_for_a_crowd_that_says_nothi
         return await asyncio.open_connection("127.0.0.1", server.port, local_addr=(address, 0))
 
     slow, health = (HEAD.replace(b"/ ", path) + b"\r\n" for path in (b"/slow ", b"/-/healthy "))
-    async with served(Limits(connections=4)) as server:
+    async with served(ConnectionLimits(connections=4)) as server:
         open_ = [await connect(f"127.0.0.{2 + number % 2}") for number in range(4)]
         for _, writer in open_:
             writer.write(slow)
@@ -522,7 +524,7 @@ async def test_who_asks_for_our_health_is_not_closed_for_a_crowd_that_says_nothi
 
 
 async def test_a_trusted_address_of_ipv6_may_have_all() -> None:
-    limits = Limits(connections=4, spare=0, exempt=[ip_network("::1")])
+    limits = ConnectionLimits(connections=4, spare=0, exempt=[ip_network("::1")])
     listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
     async with served(limits, listener) as server:
         open_ = [await asyncio.open_connection("::1", server.port) for _ in range(4)]
@@ -536,7 +538,7 @@ async def test_a_trusted_address_of_ipv6_may_have_all() -> None:
 
 async def test_bodies_that_do_not_come_make_room_and_the_longest_wait_is_the_first() -> None:
     half = HEAD.replace(b"GET", b"POST") + b"Content-Length: 9\r\n\r\nx"
-    async with served(Limits(connections=8)) as server:
+    async with served(ConnectionLimits(connections=8)) as server:
         open_ = []
         for number in range(4):
             open_.append(await asyncio.open_connection("127.0.0.1", server.port))

@@ -24,7 +24,7 @@ class Log:
         message: str,
         *values: object,
         at: float = 0.0,
-        name: str = "tocsin_alerting.api.server",
+        name: str = "tocsin_alerting.api.http.server",
         level: int = logging.WARNING,
     ) -> None:
         record = logging.LogRecord(name, level, "", 1, message, values, None)
@@ -47,7 +47,7 @@ def test_lines_of_one_kind_are_counted_whatever_they_are_filled_with(
     sum_up()
     (summary,) = caplog.records
     assert summary.getMessage() == "7 more like this in the last minute"
-    assert (summary.name, summary.levelno) == ("tocsin_alerting.api.server", logging.WARNING)
+    assert (summary.name, summary.levelno) == ("tocsin_alerting.api.http.server", logging.WARNING)
     assert vars(summary)["last"] == "no 9"
     assert log.limit.filter(summary)
     sum_up()
@@ -76,7 +76,7 @@ def test_a_clock_that_is_set_back_hides_nothing_for_long() -> None:
 @pytest.mark.parametrize(
     "name",
     ["tocsin.incident", "tocsin.page", "tocsin_alerting.notify.log", "tocsin_alerting.incidents.a",
-     "tocsin_alerting.rounds.rules", "tocsin_alerting.app", "tocsin_exporters"],
+     "tocsin_alerting.loops.rule_loop", "tocsin_alerting.app", "tocsin_exporters"],
 )  # fmt: skip
 def test_what_may_page_is_never_left_out(name: str) -> None:
     log = Log()
@@ -119,7 +119,7 @@ def test_an_exception_is_logged_where_no_thread_can_be_had() -> None:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.addFilter(LogLimit(1))
-    logger = logging.getLogger("tocsin_exporter.agent.test")
+    logger = logging.getLogger("tocsin_exporter.scrape_manager.test")
     logger.addHandler(handler)
     try:
         with no_threads():

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from support.full_pipe import full_pipe
-from tocsin_exporter.output import Outlet
+from tocsin_exporter.output import OutputWriter
 
 BEGIN = """\
 import json, logging, os, signal, subprocess, sys, time
@@ -320,7 +320,7 @@ def test_the_last_words_are_out_before_the_end() -> None:
 def test_the_end_of_a_line_that_found_no_room_is_made_up_for() -> None:
     with full_pipe() as (taken, entry):
         os.set_blocking(entry, False)
-        ours = Outlet((entry,))
+        ours = OutputWriter((entry,))
         ours.put(b"one\n")
         os.read(taken, 2 * 4096)
         ours.put(b"x" * 20_000 + b"\n")

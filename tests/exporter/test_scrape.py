@@ -10,7 +10,7 @@ from support.site import only, table
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.collector import CollectorError, Partial, Unavailable, Unread
 from tocsin_exporter.collectors.engine_page import OriginalPage
-from tocsin_exporter.scrape import Scraper, Watch
+from tocsin_exporter.scrape import Scraper, ScrapeTarget
 from tocsin_exporter.snapshot import Family, Sample, Snapshot, Source, labels
 
 FINE = Family("fine", "gauge", "Fine.")
@@ -52,8 +52,8 @@ def raises(error: Exception) -> Callable[[], Sequence[Sample]]:
 
 
 def scraper(*collectors: Double, area: str = "llm", cheap: frozenset[str] = frozenset()) -> Scraper:
-    watch = Watch(area, Source("job", "h"), collectors, 5.0, 0.02, cheap, target="h:1")
-    return Scraper(watch, Clock())
+    target = ScrapeTarget(area, Source("job", "h"), collectors, 5.0, 0.02, cheap, target="h:1")
+    return Scraper(target, Clock())
 
 
 def values(snapshot: Snapshot | None) -> dict[str, float]:
@@ -212,8 +212,8 @@ def test_closing_closes_every_collector() -> None:
 
 def engine_scraper(engine: Double, original: OriginalPage | None = None) -> Scraper:
     silent, source = (Sample(UP, 0.0),), Source("llm", "h:1")
-    watch = Watch("llm", source, (engine,), 5.0, 0.02, target="h:1", silent=silent)
-    return Scraper(replace(watch, original=original), Clock())
+    target = ScrapeTarget("llm", source, (engine,), 5.0, 0.02, target="h:1", silent=silent)
+    return Scraper(replace(target, original=original), Clock())
 
 
 async def test_a_source_that_missed_its_deadline_says_what_is_known_of_it() -> None:
@@ -237,6 +237,8 @@ async def test_a_source_that_we_could_not_ask_is_neither_up_nor_down(error: Exce
 
 
 async def test_a_collector_of_this_machine_that_breaks_is_reported_as_before() -> None:
-    watch = Watch("host", Source("node", "h"), (Double("x", raises(KeyError("bug"))),), 5.0, 0.02)
-    snapshot = await Scraper(watch, Clock()).round(1)
+    target = ScrapeTarget(
+        "host", Source("node", "h"), (Double("x", raises(KeyError("bug"))),), 5.0, 0.02
+    )
+    snapshot = await Scraper(target, Clock()).round(1)
     assert snapshot is not None and snapshot.report and not snapshot.ok

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 
 from support.site import only, table
 from support.snapshots import snapshot
-from tocsin_exporter.server import MetricsPage, Scrapes, routes
+from tocsin_exporter.server import MetricsPage, ScrapeCounters, routes
 from tocsin_exporter.snapshot import Family, Sample, Snapshot, labels
 
 OPEN_METRICS = "application/openmetrics-text;version=1.0.0"
@@ -48,7 +48,7 @@ class Agent:
 
 class Rig:
     def __init__(self, most: int = 40) -> None:
-        self.agent, self.scrapes = Agent(), Scrapes()
+        self.agent, self.scrapes = Agent(), ScrapeCounters()
         self.time = iter(range(1000))
         page = MetricsPage(self.agent, lambda: next(self.time) / 100, self.scrapes, most)
         links = {"Alerts": "/alerts?a=1&b=<2>"}

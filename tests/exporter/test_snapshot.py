@@ -9,7 +9,7 @@ from tocsin_exporter.snapshot import (
     Exemplar,
     Family,
     LayoutCache,
-    Remembered,
+    LayoutMemo,
     Sample,
     Snapshot,
     Source,
@@ -123,7 +123,7 @@ def test_many_series_are_built_in_slices_and_a_duplicate_among_them_is_seen() ->
 
 
 def test_what_is_remembered_has_a_bound_by_number_and_by_series() -> None:
-    kept: Remembered[str, int] = Remembered(3)
+    kept: LayoutMemo[str, int] = LayoutMemo(3)
     for key in "abcd":
         kept.keep(key, ord(key), 10)
     assert [kept.get(key) for key in "abcd"] == [None, 98, 99, 100]

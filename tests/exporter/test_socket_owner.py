@@ -10,7 +10,7 @@ import pytest
 
 from exporter.collectors.test_engine import VLLM, pages, served
 from tocsin_exporter.collectors.collector import CollectorError
-from tocsin_exporter.collectors.engine import Engine
+from tocsin_exporter.collectors.engine import EngineCollector
 from tocsin_exporter.engine_access import EngineAccess, EngineClient, NotTheirs
 from tocsin_exporter.socket_owner import PROC_NET
 from tocsin_exporter.socket_owner import owners as socket_owners
@@ -79,7 +79,7 @@ def test_without_tables_nobody_knows(tmp_path: Path) -> None:
 async def test_an_engine_whose_port_another_holds_is_down_and_not_asked() -> None:
     async with served(pages({"/metrics": (200, VLLM)})) as url:
         access = EngineAccess.of(url)
-        theirs = Engine(replace(access, owners=frozenset({os.geteuid() + 1})), lambda: 0.0)
+        theirs = EngineCollector(replace(access, owners=frozenset({os.geteuid() + 1})), lambda: 0.0)
         with pytest.raises(CollectorError, match="held by the user with id") as down:
             await theirs.collect()
         assert down.value.samples[0].value == 0.0
@@ -88,6 +88,6 @@ async def test_an_engine_whose_port_another_holds_is_down_and_not_asked() -> Non
         with pytest.raises(NotTheirs):
             await client.status("/metrics")
         await client.aclose()
-        ours = Engine(replace(access, owners=frozenset({os.geteuid()})), lambda: 0.0)
+        ours = EngineCollector(replace(access, owners=frozenset({os.geteuid()})), lambda: 0.0)
         assert (await ours.collect())[0].value == 1.0
         await ours.aclose()

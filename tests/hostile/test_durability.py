@@ -24,14 +24,14 @@ from support.remote_write import remote_write
 from support.small_disk import small_disk
 from support.story import reason, until
 from support.webhook_sink import WebhookSink
-from tocsin_alerting.incidents.desk import Desk
-from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
-from tocsin_alerting.notify.delivery import Courier
+from tocsin_alerting.incidents.dispatcher import Dispatcher
+from tocsin_alerting.incidents.journal.sqlite import SqliteJournal
+from tocsin_alerting.loops.incident_loop import IncidentLoop
+from tocsin_alerting.notify.delivery import DeliveryLoop
+from tocsin_alerting.notify.deps import ChannelDeps
 from tocsin_alerting.notify.secret import Vault
-from tocsin_alerting.notify.supplies import Supplies
-from tocsin_alerting.notify.webhook import Webhook
-from tocsin_alerting.notify.webhook_settings import WebhookSettings
-from tocsin_alerting.rounds.desk import DeskRounds
+from tocsin_alerting.notify.webhook.channel import Webhook
+from tocsin_alerting.notify.webhook.settings import WebhookSettings
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.snapshot import Labels
 
@@ -303,7 +303,7 @@ def _disk(name: str) -> sqlite3.Connection:
 
 def _webhook(name: str, url: str) -> Webhook:
     settings = WebhookSettings.model_validate({"type": "webhook", "url": url})
-    return Webhook(name, settings, Supplies(vault=Vault({}, Path.read_text)))
+    return Webhook(name, settings, ChannelDeps(vault=Vault({}, Path.read_text)))
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.1, 1.0, 5.0])
@@ -314,16 +314,16 @@ async def test_a_page_waits_no_longer_than_the_limit_for_a_slow_disk(
     journal = SqliteJournal(tmp_path / "incidents.db", connect=_disk)
     async with WebhookSink() as sink:
         channels = {name: _webhook(name, sink.url) for name in ("phone", "chat", "mail")}
-        desk = Desk(config(), journal, lambda: 0.0)
-        courier = Courier(desk, channels, clock.now_ms)
-        await desk.start(clock.now_ms())
-        paging = asyncio.create_task(DeskRounds(desk, courier, clock).run())
+        dispatcher = Dispatcher(config(), journal, lambda: 0.0)
+        delivery_loop = DeliveryLoop(dispatcher, channels, clock.now_ms)
+        await dispatcher.start(clock.now_ms())
+        paging = asyncio.create_task(IncidentLoop(dispatcher, delivery_loop, clock).run())
         Disk.seconds = seconds
         waits: list[float] = []
         for number in range(3):
             began = time.time()
             fault = fires(alert("EngineDown", "P0", target=f"h{number}"), clock.now_ms())
-            handling = asyncio.create_task(desk.handle([fault], clock.now_ms()))
+            handling = asyncio.create_task(dispatcher.handle([fault], clock.now_ms()))
             seen = await sink.wait_for(2 * number + 2, within=10)
             waits.append(max(one.at for one in seen[2 * number :]) - began)
             await handling
@@ -335,5 +335,5 @@ async def test_a_page_waits_no_longer_than_the_limit_for_a_slow_disk(
         assert marked == {True} if seconds >= 1 else False in marked or seconds
         paging.cancel()
         await asyncio.gather(paging, return_exceptions=True)
-        await courier.close()
-        await desk.close(clock.now_ms())
+        await delivery_loop.close()
+        await dispatcher.close(clock.now_ms())

@@ -13,7 +13,7 @@ import torch
 from support.tiny_model import write_tiny_model
 from support.worker_server import WorkerServer, serving
 from tocsin_inference.model import Model, load
-from tocsin_inference.weights import read_source
+from tocsin_inference.weights import read_model_files
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +27,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def tiny(tiny_path: Path) -> Model:
-    return load(read_source(tiny_path), None, "cpu", "float32")
+    return load(read_model_files(tiny_path), None, "cpu", "float32")
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tocsin_inference.memory import (
-    Reading,
+    MemoryUsage,
     bound_compiled,
     families,
     is_out_of_memory,
@@ -18,7 +18,7 @@ from tocsin_inference.memory import (
     read,
 )
 
-GPU = Reading(
+GPU = MemoryUsage(
     weights=100,
     cache=400,
     resident=9000,
@@ -33,7 +33,7 @@ GPU = Reading(
 )
 
 
-def flat(reading: Reading, gpu: str | None) -> dict[tuple[str, ...], float]:
+def flat(reading: MemoryUsage, gpu: str | None) -> dict[tuple[str, ...], float]:
     found = {}
     for family in families(reading, "m", "0", gpu):
         for sample in family.samples:
@@ -52,7 +52,7 @@ def test_on_a_gpu_the_components_add_up_to_what_is_reserved() -> None:
 
 
 def test_without_a_gpu_nothing_is_invented() -> None:
-    found = flat(Reading(100, 400, 1500, None, 0), None)
+    found = flat(MemoryUsage(100, 400, 1500, None, 0), None)
     assert found == {
         ("llm_memory_bytes", "weights"): 100,
         ("llm_memory_bytes", "kv_cache"): 400,
@@ -62,8 +62,8 @@ def test_without_a_gpu_nothing_is_invented() -> None:
 
 
 def test_a_fresh_allocator_has_no_fragmentation() -> None:
-    assert Reading(0, 0, 0, {}, 0).fragmentation() is None
-    assert Reading(0, 0, 0, {"reserved_bytes.all.current": 0}, 0).fragmentation() is None
+    assert MemoryUsage(0, 0, 0, {}, 0).fragmentation() is None
+    assert MemoryUsage(0, 0, 0, {"reserved_bytes.all.current": 0}, 0).fragmentation() is None
 
 
 @pytest.mark.parametrize(

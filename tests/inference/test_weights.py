@@ -19,7 +19,7 @@ from support.worker_server import serving
 from tocsin_inference.model import choose_dtype, load
 from tocsin_inference.settings import default_cache
 from tocsin_inference.weights import SMOLLM2, WeightsError, cached, convert, fetch, locate
-from tocsin_inference.weights import read_source as read
+from tocsin_inference.weights import read_model_files as read
 
 WIDTH, WORDS = 32, ["<unk>", "<s>", "</s>", "w", "1", *(f"w{i}" for i in range(59))]
 

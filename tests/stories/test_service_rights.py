@@ -13,14 +13,14 @@ import pytest
 
 from support.agent_process import BIN, free_port
 from support.story import until
-from tocsin_alerting.box.service import unit
+from tocsin_alerting.local.service_unit import unit_text
 
 NOBODY = "65534"
 
 
 def as_the_service(*command: str) -> list[str]:
     """The command under the capabilities that the unit gives, as a user who owns nothing."""
-    text = unit(BIN / "tocsin", "tocsin.yml", (), user=False)
+    text = unit_text(BIN / "tocsin", "tocsin.yml", (), user=False)
     found = re.search(r"(?m)^AmbientCapabilities=(.*)$", text)
     assert found is not None
     names = [f"+{name.removeprefix('CAP_').lower()}" for name in found[1].split()]
@@ -80,8 +80,8 @@ async def test_no_series_is_lost() -> None:
 def test_programs_that_the_agent_starts_have_none_of_it() -> None:
     code = (
         "import subprocess\n"
-        "from tocsin_alerting.box.systemd import keep_capabilities_to_ourselves as keep\n"
-        "keep()\n"
+        "from tocsin_alerting.local.systemd import drop_ambient_capabilities as drop\n"
+        "drop()\n"
         "for path in ('/proc/self/status',):\n"
         "    print(open(path).read())\n"
         "print(subprocess.check_output(['cat', '/proc/self/status'], text=True))\n"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from starlette.routing import Route
 
-from tocsin_alerting.api.server import application
+from tocsin_alerting.api.http.server import application
 from tocsin_alerting.http import httpx
 
 

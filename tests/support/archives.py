@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tocsin_alerting.store.columns import Part
-from tocsin_alerting.store.disk import DiskArchive, Pace
-from tocsin_alerting.store.history import History
-from tocsin_alerting.store.limits import Most
-from tocsin_alerting.store.selection import Selection
-from tocsin_alerting.store.shelf import Shelf
-from tocsin_alerting.store.store import Store
+from tocsin_alerting.tsdb.block_store import BlockStore
+from tocsin_alerting.tsdb.disk_persistence import DiskPersistence, WriterIntervals
+from tocsin_alerting.tsdb.head.columns import AlignedPart
+from tocsin_alerting.tsdb.head.remote_limits import SeriesLimits
+from tocsin_alerting.tsdb.query.aligned_parts import MergedPart
+from tocsin_alerting.tsdb.query.selection import Selection
+from tocsin_alerting.tsdb.store import Store
 from tocsin_exporter.snapshot import MachineName, Source
 
 DAY_MS = 86_400_000
@@ -31,22 +31,22 @@ class Kept:
         machine: MachineName | None = None,
         early: int = 1_000_000,
         most_backlog: int = 8_000_000,
-        most: Most | None = None,
+        most: SeriesLimits | None = None,
         hold: Callable[[], None] = lambda: None,
     ) -> None:
         self.directory = directory
         self._memory_ms, self._max_bytes, self._most = memory_ms, max_bytes, most
-        self.shelf = Shelf(directory, retention_ms, max_bytes)
-        pace = Pace(early=early)
-        self.archive = DiskArchive(directory, self.shelf, pace, machine=machine, hold=hold)
+        self.shelf = BlockStore(directory, retention_ms, max_bytes)
+        pace = WriterIntervals(early_seal_samples=early)
+        self.archive = DiskPersistence(directory, self.shelf, pace, machine=machine, claim=hold)
         self.store = Store(
-            memory_ms, archive=self.archive, most_backlog=most_backlog, most=self._most
+            memory_ms, persistence=self.archive, max_late_samples=most_backlog, limits=self._most
         )
         self.archive.start(self.store)
 
     def again(self, machine: MachineName | None = None) -> "Kept":
         """Another process on the same directory, after this one was killed."""
-        self.archive.let_go()
+        self.archive.abandon_wal()
         retention_ms = self.shelf.retention_ms
         sizes = self._memory_ms, retention_ms, self._max_bytes
         return Kept(self.directory, *sizes, machine, most=self._most)
@@ -69,7 +69,7 @@ def cells_of(selection: Selection) -> dict[str, tuple[list[int], list[int]]]:
         cells = np.ascontiguousarray(whole(part).T).view(np.int64)
         for bits in cells.tolist():
             found[_new(next(names), found)] = (part.times.tolist(), bits)
-    for scattered in selection.scattered:
+    for scattered in selection.unaligned:
         pairs = scattered.between(-FOR_EVER_MS, FOR_EVER_MS)
         bits = pairs.values.view(np.int64).tolist()
         for start, stop in pairwise(pairs.offsets.tolist()):
@@ -83,11 +83,11 @@ def _new(name: str, found: Container[str]) -> str:
     return name
 
 
-def whole(part: Part | History) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    return part.slab(0, len(part.times))
+def whole(part: AlignedPart | MergedPart) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    return part.cells_in(0, len(part.times))
 
 
 def newest_ms(store: Store, source: Source) -> int | None:
     """The time of the newest column of a source that memory holds."""
-    axes = [one.columns.times for one in store.held().sources if one.source == source]
+    axes = [one.columns.times for one in store.snapshot().sources if one.source == source]
     return max((int(times[-1]) for times in axes if times.size), default=None)

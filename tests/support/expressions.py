@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from tocsin_alerting.promql.ast import (
+from tocsin_alerting.promql.parser.ast import (
     COMPARISONS,
     SET_OPS,
     AggregateExpr,
@@ -25,10 +25,9 @@ from tocsin_alerting.promql.ast import (
     VectorMatching,
     VectorSelector,
 )
-from tocsin_alerting.promql.printer import matcher_text
-from tocsin_alerting.promql.signatures import FUNCTIONS
-from tocsin_alerting.promql.values import ValueType
-from tocsin_alerting.store.matchers import Matcher, MatchOp
+from tocsin_alerting.promql.parser.printer import matcher_text
+from tocsin_alerting.promql.parser.signatures import FUNCTIONS, ValueType
+from tocsin_alerting.tsdb.matchers import Matcher, MatchOp
 
 WITH_SCALAR = (
     AggregateOp.BOTTOMK,

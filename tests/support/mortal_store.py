@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from support.archives import newest_ms
-from tocsin_alerting.store.disk import DiskArchive, Pace
-from tocsin_alerting.store.shelf import Shelf
-from tocsin_alerting.store.store import Store
+from tocsin_alerting.tsdb.block_store import BlockStore
+from tocsin_alerting.tsdb.disk_persistence import DiskPersistence, WriterIntervals
+from tocsin_alerting.tsdb.store import Store
 from tocsin_exporter.snapshot import Family, Labels, Layout, Series, Snapshot, Source, labels
 
 FIRST_MS = 1_700_000_000_000
@@ -46,8 +46,12 @@ def loose_at(at_ms: int) -> list[tuple[Labels, int, float]]:
 
 def main() -> None:
     directory = Path(sys.argv[1])
-    archive = DiskArchive(directory, Shelf(directory, 10**12, 2**30), Pace(seconds=0.01, sync=50))
-    store = Store(archive=archive)
+    archive = DiskPersistence(
+        directory,
+        BlockStore(directory, 10**12, 2**30),
+        WriterIntervals(tick_seconds=0.01, ticks_per_sync=50),
+    )
+    store = Store(persistence=archive)
     archive.start(store)
     archive.run(time.monotonic)
     at_ms = newest_ms(store, OWN) or FIRST_MS - STEP_MS

@@ -12,11 +12,7 @@ from urllib.request import urlopen
 import pytest
 
 from tocsin_exporter.collectors import COLLECTORS
-from tocsin_exporter.collectors.site import (
-    DISKS_EXCLUDED,
-    FILESYSTEMS_EXCLUDED,
-    MOUNTS_EXCLUDED,
-)
+from tocsin_exporter.collectors.host import DISKS_EXCLUDED, FILESYSTEMS_EXCLUDED, MOUNTS_EXCLUDED
 
 START_S = 20.0
 

@@ -1,23 +1,16 @@
 """What remote write asks of a store, with a list behind it: every sample as it arrived."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from tocsin_alerting.store.cell import Floats, Ints
-from tocsin_alerting.store.senders import UNKNOWN, Sender
+from tocsin_alerting.tsdb.head.write_outcome import WriteResult
+from tocsin_alerting.tsdb.senders import UNKNOWN, Sender
+from tocsin_alerting.tsdb.values import Floats, Ints
 from tocsin_exporter.snapshot import Labels
 
 Row = tuple[Labels, int, int]
 """(labels, Unix ms, bits of the value)."""
-
-
-@dataclass(frozen=True)
-class Written:
-    taken: int
-    refused: Mapping[str, int]
-    first: tuple[int, str] | None
 
 
 class NumberedStore:
@@ -38,16 +31,16 @@ class NumberedStore:
         self.senders.append(sender)
         return self.epoch, np.array([self._number(one) for one in series], np.int64)
 
-    def write_numbered(
+    def write_refs(
         self, epoch: int, numbers: Ints, times: Ints, values: Floats, now_ms: int
-    ) -> Written | None:
+    ) -> WriteResult | None:
         if epoch != self.epoch:
             return None
         lost = sum(self._refused.values())
         first = (len(numbers) - lost, next(iter(self._refused))) if lost else None
         lists = numbers.tolist(), times.tolist(), values.view(np.int64).tolist()
         self.rows += [(self._series[n], at, bits) for n, at, bits in zip(*lists, strict=True)]
-        return Written(len(numbers) - lost, self._refused, first)
+        return WriteResult(len(numbers) - lost, self._refused, first)
 
     @property
     def registered(self) -> int:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from tocsin_alerting.promql.parser import parse
-from tocsin_alerting.rules.rule import AlertingRule, Group, RecordingRule, Rule
+from tocsin_alerting.promql.parser.parser import parse
+from tocsin_alerting.rules.rule import AlertingRule, RecordingRule, Rule, RuleGroup
 from tocsin_exporter.snapshot import labels
 
 MINUTE = 60_000
@@ -35,5 +35,5 @@ def recording(name: str, expr: str, **rule_labels: str) -> RecordingRule:
     return RecordingRule(f"g/{name}/1", name, expr, parse(expr), labels(**rule_labels))
 
 
-def group(*rules: Rule, name: str = "g", file: str = "f.yml", **fields: Any) -> Group:
-    return Group(file, name, rules, **fields)
+def group(*rules: Rule, name: str = "g", file: str = "f.yml", **fields: Any) -> RuleGroup:
+    return RuleGroup(file, name, rules, **fields)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from tocsin_alerting.promql.ast import Expr
-from tocsin_alerting.promql.parser import parse
+from tocsin_alerting.promql.parser.ast import Expr
+from tocsin_alerting.promql.parser.parser import parse
 from tocsin_alerting.promql.result import InstantVector, Result
 from tocsin_exporter.snapshot import Labels, labels
 

@@ -6,13 +6,15 @@ from contextlib import asynccontextmanager
 
 from starlette.routing import Route
 
-from tocsin_alerting.api.server import application, server
+from tocsin_alerting.api.http.server import application, server
 from tocsin_exporter import listen
-from tocsin_exporter.connections import Connections, Limits
+from tocsin_exporter.connections import ConnectionLimits, Connections
 
 
 @asynccontextmanager
-async def served(routes: Sequence[Route], limits: Limits | None = None) -> AsyncIterator[str]:
+async def served(
+    routes: Sequence[Route], limits: ConnectionLimits | None = None
+) -> AsyncIterator[str]:
     """Yields the URL, without a slash at its end."""
     socket = listen.bind("127.0.0.1:0")
     web = server(application(routes), Connections(limits))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.collectors.host import Host
 from tocsin_exporter.snapshot import Labels, Sample
 
 RECORDED = Path(__file__).parents[1] / "exporter" / "recorded"
@@ -19,8 +19,8 @@ def statvfs(_path: str) -> os.statvfs_result:
 
 def recorded_site(
     root: Path = RECORDED, statvfs: Callable[[str], os.statvfs_result] = statvfs, **more: Any
-) -> Site:
-    return Site(
+) -> Host:
+    return Host(
         now=lambda: NOW,
         proc=root / "proc",
         sys=root / "sys",

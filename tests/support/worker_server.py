@@ -15,7 +15,7 @@ import httpx2
 import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
-from tocsin_exporter.http_server import Config
+from tocsin_exporter.http_server import ServerConfig
 from tocsin_inference import settings
 from tocsin_inference.application import application
 from tocsin_inference.batching import shape
@@ -76,7 +76,7 @@ async def serving(
         chosen, model, engine, metrics, time.perf_counter, time.perf_counter(), Scorer()
     )
     app = application(worker, "test", time.time)
-    server = uvicorn.Server(Config(app, metrics.connections, 1, parting()))
+    server = uvicorn.Server(ServerConfig(app, metrics.connections, 1, parting()))
     listener = socket.create_server(("127.0.0.1", 0))
     task = asyncio.create_task(server._serve([listener]))
     try:

@@ -9,17 +9,17 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from tocsin_alerting.box.local_socket import answers, candidates
 from tocsin_alerting.cli import output
 from tocsin_alerting.cli.alerts import alerts
 from tocsin_alerting.cli.channels import channels
 from tocsin_alerting.cli.check import check
-from tocsin_alerting.cli.client import Agent
+from tocsin_alerting.cli.client import AgentClient
 from tocsin_alerting.cli.engines import engines
 from tocsin_alerting.cli.health import health
 from tocsin_alerting.cli.incidents import ack, incidents, resolve
 from tocsin_alerting.cli.query import query
 from tocsin_alerting.cli.test import test
+from tocsin_alerting.local.agent_socket import answers, candidates
 from tocsin_exporter.files import MOST_SECRET_BYTES, file_bytes
 
 LOCAL = "http://127.0.0.1:4911"
@@ -44,7 +44,7 @@ def _moved_forward(args: list[str]) -> list[str]:
     words = iter(args[:end])
     for word in words:
         if word in _ANYWHERE:
-            front += [word, *(one for one in [next(words, None)] if one is not None)]
+            front += [word, *(value for value in [next(words, None)] if value is not None)]
         elif word.startswith(tuple(f"{name}=" for name in _ANYWHERE)):
             front.append(word)
         else:
@@ -94,7 +94,7 @@ def main(
     output.prepare()
     given = context.get_parameter_source("url") is not ParameterSource.DEFAULT
     socket = None if given else next(filter(answers, candidates(os.environ)), None)
-    context.obj = Agent(_http(url), timeout, _token(token_file) if token_file else "", socket)
+    context.obj = AgentClient(_http(url), timeout, _token(token_file) if token_file else "", socket)
 
 
 def _token(file: Path) -> str:

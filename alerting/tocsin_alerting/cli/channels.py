@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tocsin_alerting.cli.client import Agent, fail
+from tocsin_alerting.cli.client import AgentClient, fail
 
 
 @click.group()
@@ -21,7 +21,7 @@ def channels() -> None:
               help="Send from here by this configuration, without an agent.")  # fmt: skip
 @click.option("--contact", default="", help="To this contact, for a receiver that needs one.")
 @click.pass_obj
-def test(agent: Agent, name: str, config_file: Path | None, contact: str) -> None:
+def test(agent: AgentClient, name: str, config_file: Path | None, contact: str) -> None:
     """Really send one message through the receiver NAME, and show the conversation."""
     if config_file is not None:
         _tell(name, _sent(config_file, name, contact))
@@ -29,23 +29,23 @@ def test(agent: Agent, name: str, config_file: Path | None, contact: str) -> Non
     from urllib.parse import quote, urlencode
 
     path = f"/api/v1/channels/{quote(name, safe='')}/test?{urlencode({'contact': contact})}"
-    with agent.post(path, {}) as told:
-        _tell(name, told)
+    with agent.post(path, {}) as outcome:
+        _tell(name, outcome)
 
 
-def _tell(name: str, told: dict[str, Any]) -> None:
-    for line in told["transcript"]:
+def _tell(name: str, outcome: dict[str, Any]) -> None:
+    for line in outcome["transcript"]:
         print(line)
-    if not told["delivered"]:
-        fail(f"{name}: not delivered: {told['detail']}")
-    print(f"{name}: delivered {told['detail']}".rstrip())
+    if not outcome["delivered"]:
+        fail(f"{name}: not delivered: {outcome['detail']}")
+    print(f"{name}: delivered {outcome['detail']}".rstrip())
 
 
 def _sent(config_file: Path, name: str, contact: str) -> dict[str, Any]:
     import asyncio  # costs 60 ms, which `--help` need not pay
 
     from tocsin_alerting.config.load import build_channels, external_url, load
-    from tocsin_alerting.document import InvalidDocument, did_you_mean
+    from tocsin_alerting.yaml_document import InvalidDocument, did_you_mean
 
     try:
         config = load(config_file)
@@ -58,14 +58,14 @@ def _sent(config_file: Path, name: str, contact: str) -> dict[str, Any]:
 
 
 async def _send(channel: Any, name: str, contact: str, base: str) -> dict[str, Any]:
-    from tocsin_alerting.api.channels import told
-    from tocsin_alerting.notify.trial import trial
+    from tocsin_alerting.api.tocsin.channels import test_result
+    from tocsin_alerting.notify.channel_test import channel_test_notification
 
     transcript: list[str] = []
     now_ms = int(time.time() * 1000)  # noqa: TID251  (the command line's own clock)
     try:
-        message = trial(name, contact, now_ms, base)
+        message = channel_test_notification(name, contact, now_ms, base)
         outcome = await channel.send(message, now_ms, transcript)
     finally:
         await channel.close()
-    return told(outcome, transcript)
+    return test_result(outcome, transcript)

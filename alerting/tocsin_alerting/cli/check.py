@@ -15,7 +15,7 @@ from tocsin_alerting.cli.semantics import semantics_option
 
 if TYPE_CHECKING:
     from tocsin_alerting.config.config import Config
-    from tocsin_alerting.promql.values import Semantics
+    from tocsin_alerting.promql.parser.signatures import Semantics
 
 
 @click.command()
@@ -41,18 +41,18 @@ Checked = tuple[str, list[str]]
 
 
 def _check(path: Path, semantics: "Semantics") -> int:
-    from tocsin_alerting.document import InvalidDocument
+    from tocsin_alerting.yaml_document import InvalidDocument
 
     print(f"Checking {path}")
     try:
         kind = _kind(path)
-        said, lints = kind(path, semantics)
+        summary, lints = kind(path, semantics)
     except InvalidDocument as error:
         print(f"  FAILED: {count(len(error.problems), 'problem')}", file=sys.stderr)
         _print(map(str, error.problems))
         return FAILED
     word = "warning" if kind is _configuration else "lint"
-    print(f"  SUCCESS: {said}" + (f", {count(len(lints), word)}" if lints else ""))
+    print(f"  SUCCESS: {summary}" + (f", {count(len(lints), word)}" if lints else ""))
     _print(f"{lint} ({word})" for lint in lints)
     return LINT if lints else 0
 
@@ -66,7 +66,7 @@ def _kind(path: Path) -> "Callable[[Path, Semantics], Checked]":
     """By the first key that is known or nearly so. What is no YAML is taken for a rule file, whose
     reader says why."""
     from tocsin_alerting.config.config import Config
-    from tocsin_alerting.document import InvalidDocument, parse, read_text
+    from tocsin_alerting.yaml_document import InvalidDocument, parse, read_text
 
     try:
         data = parse(read_text(str(path)), str(path)).data
@@ -80,70 +80,74 @@ def _kind(path: Path) -> "Callable[[Path, Semantics], Checked]":
     if sure := keys & set(kinds):
         return kinds[min(sure)]
     near = (get_close_matches(key[:100], kinds, n=1, cutoff=0.6) for key in sorted(keys)[:100])
-    return next((kinds[found[0]] for found in near if found), _unclear)
+    return next((kinds[candidate[0]] for candidate in near if candidate), _unclear)
 
 
 def _unclear(path: Path, _: "Semantics") -> Checked:
     """None of its keys says what it is to be."""
-    from tocsin_alerting.document import InvalidDocument, parse, read_text
-    from tocsin_alerting.rules.reading import kind
+    from tocsin_alerting.rules.yaml_reader import kind_name
+    from tocsin_alerting.yaml_document import InvalidDocument, parse, read_text
 
     document = parse(read_text(str(path)), str(path))
     others = "unit tests (`tests`) and a configuration (`receivers`, `rule_files`, ...)"
     if document.data in (None, {}):
         return f"nothing in it, which is right for a rule file (`groups`), {others}", []
     if isinstance(document.data, dict):
-        said = f"no key of a rule file (`groups`), {others}; add the one that is meant"
+        problem = f"no key of a rule file (`groups`), {others}; add the one that is meant"
     else:
-        said = f"a rule file must be a mapping, not {kind(document.data)}; so must {others}"
-    raise InvalidDocument([document.problem((), said)])
+        problem = f"a rule file must be a mapping, not {kind_name(document.data)}; so must {others}"
+    raise InvalidDocument([document.problem((), problem)])
 
 
 def _configuration(path: Path, _: "Semantics") -> Checked:
     from tocsin_alerting.config.load import load
     from tocsin_alerting.config.paging import notes, warnings
-    from tocsin_alerting.document import file_text
     from tocsin_alerting.notify.secret import Vault
-    from tocsin_alerting.start import rule_files
+    from tocsin_alerting.startup import rule_files
+    from tocsin_alerting.yaml_document import file_text
 
     config = load(path)  # when it is wrong, this tells what is wrong in its rule files as well
     vault = Vault(os.environ, file_text)
     receivers = count(len(config.receivers), "receiver")
     policies = count(len(config.policies), "policy", "policies")
-    said = f"{receivers}, {policies}, {count(len(rule_files(config)), 'rule file')}"
+    summary = f"{receivers}, {policies}, {count(len(rule_files(config)), 'rule file')}"
     _print(f"{note} (note)" for note in notes(config))
-    return said, [*warnings(config, vault), *_lost_addressees(path, config)]
+    return summary, [*warnings(config, vault), *_lost_addressees(path, config)]
 
 
 def _lost_addressees(path: Path, config: "Config") -> Iterator[str]:
     """Incidents that run now and tell somebody who is not in this file."""
     from tocsin_alerting.config.load import incident_config
-    from tocsin_alerting.incidents.readdressing import lost_targets, names, present_policy
-    from tocsin_alerting.incidents.sqlite_journal import open_incidents
+    from tocsin_alerting.incidents.journal.sqlite import open_incidents
+    from tocsin_alerting.incidents.readdressing import (
+        addressee_names,
+        current_policy,
+        lost_addressees,
+    )
 
     settings = incident_config(config)
     for incident in open_incidents(Path(config.storage.path) / "incidents.db"):
-        if lost := lost_targets(incident, settings):
-            first = present_policy(incident, settings).steps[0].notify
+        if lost := lost_addressees(incident, settings):
+            first = current_policy(incident, settings).steps[0].notify
             yield (
                 f"{path}: incident #{incident.number} [{incident.severity.value}] is running and"
-                f" tells {names(lost)}, not in this file; with it, its first step tells"
-                f" {names(first)}"
+                f" tells {addressee_names(lost)}, not in this file; with it, its first step tells"
+                f" {addressee_names(first)}"
             )
 
 
 def _tests(path: Path, semantics: "Semantics") -> Checked:
-    from tocsin_alerting.document import read_text
     from tocsin_alerting.rules.rule_test_file import read_tests
+    from tocsin_alerting.yaml_document import read_text
 
     tests = read_tests(read_text(str(path)), str(path), semantics)
     return f"{count(len(tests.tests), 'unit test')} found; `alertctl test` runs them", []
 
 
 def _rules(path: Path, semantics: "Semantics") -> Checked:
-    from tocsin_alerting.document import read_text
-    from tocsin_alerting.promql.evaluation.coverage import check as check_expr
-    from tocsin_alerting.rules.file import read
+    from tocsin_alerting.promql.functions.supported import refuse_unsupported as check_expr
+    from tocsin_alerting.rules.rule_file import read
+    from tocsin_alerting.yaml_document import read_text
 
     file = read(read_text(str(path)), str(path), check_expr, semantics)
     rules = sum(len(group.rules) for group in file.groups)

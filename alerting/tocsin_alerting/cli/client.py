@@ -14,7 +14,7 @@ _MOST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Agent:
+class AgentClient:
     """Where the agent is: at a URL, or behind a Unix socket of this machine, where it needs no
     token; `token` is sent with what changes something."""
 
@@ -87,8 +87,8 @@ class Agent:
         if answer["status"] != "success":
             fail(explained(str(answer["error"])))
         for kind in ("warning", "info"):
-            for said in answer.get(f"{kind}s", []):
-                print(f"{kind}: {said}", file=sys.stderr)
+            for message in answer.get(f"{kind}s", []):
+                print(f"{kind}: {message}", file=sys.stderr)
         return answer["data"]
 
     @contextmanager

@@ -115,9 +115,9 @@ def up(log_level: str, log_format: str, **options: Any) -> None:
 
     Ctrl-C and SIGTERM end both within 5 seconds.
     """
-    from tocsin_alerting.start import Options, run  # what --help does not need
+    from tocsin_alerting.startup import UpOptions, run  # what --help does not need
 
-    sys.exit(run(Options(**options), log_level, log_format))
+    sys.exit(run(UpOptions(**options), log_level, log_format))
 
 
 @tocsin.command(cls=Once)
@@ -137,7 +137,7 @@ def exporter(
     **without: bool,
 ) -> None:
     """The metrics alone: host, GPUs, processes and the engines that are named."""
-    from tocsin_alerting.start import run_exporter
+    from tocsin_alerting.startup import run_exporter
 
     options = (listen_addresses, max_requests, max_connections, engine_urls)
     sys.exit(run_exporter(*options, without, log_level, log_format))
@@ -150,6 +150,6 @@ def exporter(
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def worker(arguments: tuple[str, ...]) -> None:
     """The inference worker alone (`worker --help`), or its model (`worker fetch`)."""
-    from tocsin_alerting.box.worker import become_worker
+    from tocsin_alerting.local.worker_process import become_worker
 
     become_worker(arguments)

@@ -2,15 +2,15 @@
 
 import click
 
-from tocsin_alerting.cli.client import Agent, fail
+from tocsin_alerting.cli.client import AgentClient, fail
 
 
 @click.command()
 @click.pass_obj
-def health(agent: Agent) -> None:
+def health(agent: AgentClient) -> None:
     """Succeed when the agent is ready to page."""
     status, text = agent.ask("GET", "/-/ready")
-    said = text.strip().partition("\n")[0][:200]
+    line = text.strip().partition("\n")[0][:200]
     if status != 200:
-        fail(said or f"HTTP {status}")
-    print(said)
+        fail(line or f"HTTP {status}")
+    print(line)

@@ -89,8 +89,8 @@ def _cells(row: Sequence[str], widths: Sequence[int]) -> str:
 def _narrow(pens: list[str], values: list[list[str]], own: list[str], width: int) -> list[str]:
     lines: list[str] = []
     for pen, row, name in zip(pens, values, own, strict=True):
-        said = " ".join(f"{title.lower()} {cell}" for title, cell in zip(HEADER, row, strict=True))
-        lines += [pen + fitted(name, width), *("  " + one for one in textwrap.wrap(said, width))]
+        text = " ".join(f"{title.lower()} {cell}" for title, cell in zip(HEADER, row, strict=True))
+        lines += [pen + fitted(name, width), *("  " + part for part in textwrap.wrap(text, width))]
     return lines
 
 

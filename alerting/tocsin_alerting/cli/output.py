@@ -76,9 +76,9 @@ def picture(lines: Iterable[str]) -> None:
     print("\n".join(lines), file=_unchanged(to_people=False))
 
 
-def count(number: int, one: str, many: str = "") -> str:
+def count(number: int, singular: str, plural: str = "") -> str:
     """`1 rule`, `2 rules`."""
-    return f"{number} {one if number == 1 else many or one + 's'}"
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
 
 
 def as_json(data: Any) -> None:

@@ -8,8 +8,8 @@ from decimal import Decimal
 
 from tocsin_alerting.cli.canvas import Canvas
 from tocsin_alerting.cli.legend import Line, fitted, legend, most_important, not_drawn
-from tocsin_alerting.cli.moment import Window, ticks
 from tocsin_alerting.cli.output import one_line
+from tocsin_alerting.cli.time_arguments import TimeRange, ticks
 from tocsin_alerting.cli.units import unit_of, value_axis
 
 
@@ -38,7 +38,9 @@ def points_across(style: Style) -> int:
     return max(2, (style.width - GUTTER) * (1 if style.plain else 2))
 
 
-def plot(query: str, lines: Sequence[Line], window: Window, step: float, style: Style) -> list[str]:
+def plot(
+    query: str, lines: Sequence[Line], window: TimeRange, step: float, style: Style
+) -> list[str]:
     """The curves of the most important lines, with their axes, and a legend.
 
     A gap is where two points of a line are more than a step and a half apart, or the value is not a
@@ -58,7 +60,7 @@ class _Picture:
     """The curves with their axes."""
 
     def __init__(
-        self, drawn: Sequence[Line], window: Window, step: float, style: Style, unit: str
+        self, drawn: Sequence[Line], window: TimeRange, step: float, style: Style, unit: str
     ) -> None:
         self.window, self.step, self.style = window, step, style
         finite = [v for line in drawn for _, v in line.points if math.isfinite(v)] or [0.0]

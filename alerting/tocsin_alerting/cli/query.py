@@ -11,10 +11,10 @@ import click
 
 from tocsin_alerting.cli import output, samples, terminal
 from tocsin_alerting.cli.canvas import MARKS
-from tocsin_alerting.cli.caret import pointed
-from tocsin_alerting.cli.client import Agent
-from tocsin_alerting.cli.moment import FORMS, Window, moment, parameter, step, window
+from tocsin_alerting.cli.client import AgentClient
+from tocsin_alerting.cli.error_caret import with_caret
 from tocsin_alerting.cli.plot import plot, points_across
+from tocsin_alerting.cli.time_arguments import FORMS, TimeRange, moment, parameter, step, time_range
 from tocsin_alerting.cli.units import UNITS
 
 POINTS = 250
@@ -43,17 +43,17 @@ def _within(default: str) -> Callable[[Command], Command]:
         def called(
             *arguments: Any, start: str | None, end: str | None, since: str | None, **others: Any
         ) -> None:
-            read = partial(window, start, end, since or (None if start else default), _now())
+            read = partial(time_range, start, end, since or (None if start else default), _now())
             within = _usable("--start, --end or --since", read)
             command(*arguments, within=within, **others)
 
-        for name, said in {
+        for name, help_text in {
             "--end": "Until then instead of now.",
             "--start": f"From then on: {FORMS}.",
             "--since": f"So long until the end: 30m, 6h, 1d12h.  [default: {default}]",
         }.items():
             metavar = "DURATION" if name == "--since" else "TIME"
-            click.option(name, metavar=metavar, help=said)(called)
+            click.option(name, metavar=metavar, help=help_text)(called)
         return called
 
     return decorate
@@ -63,7 +63,7 @@ def _explained(*expressions: str) -> Callable[[str], str]:
     """With several expressions nobody knows which one the place is in."""
     if len(expressions) != 1:
         return str
-    return lambda said: pointed(said, expressions[0], terminal.width())
+    return lambda message: with_caret(message, expressions[0], terminal.width())
 
 
 @click.group()
@@ -76,7 +76,7 @@ def query() -> None:
 @click.option("--time", "at", metavar="TIME", help=f"Then instead of now: {FORMS}.")
 @output.data_option
 @click.pass_obj
-def instant(agent: Agent, expression: str, at: str | None, format: str) -> None:
+def instant(agent: AgentClient, expression: str, at: str | None, format: str) -> None:
     """The value of EXPRESSION at one moment."""
     parameters = {"query": expression}
     if at:
@@ -108,7 +108,12 @@ def instant(agent: Agent, expression: str, at: str | None, format: str) -> None:
     help="A picture, a row a sample, the API's object, or CSV.  [default: plot]")  # fmt: skip
 @click.pass_obj
 def over_time(
-    agent: Agent, expression: str, within: Window, spacing: str, top: int, unit: str | None,
+    agent: AgentClient,
+    expression: str,
+    within: TimeRange,
+    spacing: str,
+    top: int,
+    unit: str | None,
     utc: bool, format: str,
 ) -> None:  # fmt: skip
     """The values of EXPRESSION over a span of time, drawn.
@@ -142,17 +147,17 @@ def over_time(
 @output.data_option
 @click.pass_obj
 def series(
-    agent: Agent, matchers: Sequence[str], within: Window, limit: int | None, format: str
+    agent: AgentClient, matchers: Sequence[str], within: TimeRange, limit: int | None, format: str
 ) -> None:
     """The series that any MATCHER selects and that had samples in a span of time."""
     parameters = {"match[]": list(matchers), **within.parameters(), **_limited(limit)}
-    with agent.get("/api/v1/series", parameters, _explained(*matchers)) as found:
+    with agent.get("/api/v1/series", parameters, _explained(*matchers)) as listed:
         if format == "json":
-            output.as_json(found)
+            output.as_json(listed)
         elif format == "csv":
-            output.comma_separated(samples.series_csv_rows(_cut(found, limit)))
+            output.comma_separated(samples.series_csv_rows(_cut(listed, limit)))
         else:
-            _listed([output.labels_text(one) for one in _cut(found, limit)], "no series")
+            _listed([output.labels_text(labels) for labels in _cut(listed, limit)], "no series")
 
 
 @query.command(epilog="Example: alertctl query labels gpu --match '{__name__=~\"DCGM_.*\"}'")
@@ -164,33 +169,33 @@ def series(
 @output.format_option
 @click.pass_obj
 def labels(
-    agent: Agent, name: str | None, matchers: Sequence[str], within: Window,
+    agent: AgentClient, name: str | None, matchers: Sequence[str], within: TimeRange,
     limit: int | None, format: str,
 ) -> None:  # fmt: skip
     """The names of the labels, or the values of the label NAME."""
     path = f"/api/v1/label/{quote(name, safe='')}/values" if name else "/api/v1/labels"
     parameters = {"match[]": list(matchers), **within.parameters(), **_limited(limit)}
-    with agent.get(path, parameters, _explained(*matchers)) as found:
+    with agent.get(path, parameters, _explained(*matchers)) as names:
         if format == "json":
-            output.as_json(found)
+            output.as_json(names)
         else:
-            _listed(_cut(found, limit), "no values" if name else "no labels")
+            _listed(_cut(names, limit), "no values" if name else "no labels")
 
 
 def _limited(limit: int | None) -> dict[str, str]:
     return {"limit": str(limit)} if limit else {}
 
 
-def _cut(found: list[Any], limit: int | None) -> list[Any]:
+def _cut(rows: list[Any], limit: int | None) -> list[Any]:
     """Servers older than the parameter `limit` send everything."""
-    if limit and len(found) > limit:
-        print(f"warning: {len(found) - limit} more are left out (--limit)", file=sys.stderr)
-    return found[:limit]
+    if limit and len(rows) > limit:
+        print(f"warning: {len(rows) - limit} more are left out (--limit)", file=sys.stderr)
+    return rows[:limit]
 
 
-def _listed(found: Sequence[str], empty: str) -> None:
+def _listed(lines: Sequence[str], empty: str) -> None:
     """A line each, for `grep` and `wc -l`."""
-    for one in found:
-        print(output.one_line(one))
-    if not found:
+    for line in lines:
+        print(output.one_line(line))
+    if not lines:
         print(empty, file=sys.stderr)

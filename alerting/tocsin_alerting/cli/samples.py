@@ -14,8 +14,8 @@ Sample = tuple[Mapping[str, str], float, str]
 def lines(data: Mapping[str, Any]) -> list[Line]:
     """One a series of an answer to a range query."""
     return [
-        Line(one["metric"], [(float(at), float(value)) for at, value in one["values"]])
-        for one in data["result"]
+        Line(series["metric"], [(float(at), float(value)) for at, value in series["values"]])
+        for series in data["result"]
     ]
 
 
@@ -27,8 +27,8 @@ def value_rows(data: Mapping[str, Any]) -> list[list[str]]:
     if kind == "vector":
         return [[labels_text(one["metric"]), one["value"][1]] for one in result]
     return [
-        [labels_text(one["metric"]), " ".join(f"{v}@{at}" for at, v in one["values"])]
-        for one in result
+        [labels_text(series["metric"]), " ".join(f"{v}@{at}" for at, v in series["values"])]
+        for series in result
     ]
 
 
@@ -48,19 +48,19 @@ def csv_rows(data: Mapping[str, Any]) -> list[Sequence[str]]:
     return [["time", "value", *names], *rows]
 
 
-def series_csv_rows(found: Sequence[Mapping[str, str]]) -> list[Sequence[str]]:
+def series_csv_rows(label_sets: Sequence[Mapping[str, str]]) -> list[Sequence[str]]:
     """A header, and a row a series: each label in a column of its own."""
-    names = sorted({name for labels in found for name in labels})
-    return [names, *([labels.get(name, "") for name in names] for labels in found)]
+    names = sorted({name for labels in label_sets for name in labels})
+    return [names, *([labels.get(name, "") for name in names] for labels in label_sets)]
 
 
 def _samples(data: Mapping[str, Any]) -> Iterator[Sample]:
     if data["resultType"] in ("scalar", "string"):
         yield {}, float(data["result"][0]), data["result"][1]
         return
-    for one in data["result"]:
-        pairs = one["values"] if "values" in one else [one["value"]]
-        yield from ((one["metric"], float(at), value) for at, value in pairs)
+    for series in data["result"]:
+        pairs = series["values"] if "values" in series else [series["value"]]
+        yield from ((series["metric"], float(at), value) for at, value in pairs)
 
 
 def _utc(seconds: float) -> str:

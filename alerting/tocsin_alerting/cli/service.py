@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import click
 
-from tocsin_alerting.box import service as units
+from tocsin_alerting.local import service_unit as units
 
 NOT_RUNNING = 3  # as systemctl status
 _OPTIONS = (
@@ -34,15 +34,15 @@ class ServiceScope:
     @property
     def places(self) -> units.ServicePaths:
         home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-        return units.places(self.root or Path("/"), home if self.user else None)
+        return units.service_paths(self.root or Path("/"), home if self.user else None)
 
     @property
     def live(self) -> bool:
         """Whether there is a systemd here to be told."""
-        return self.root is None and units.is_running()
+        return self.root is None and units.systemd_runs()
 
     def systemctl(self, *words: str) -> str:
-        return units.run("systemctl", *(["--user"] if self.user else []), *words)
+        return units.run_systemd("systemctl", *(["--user"] if self.user else []), *words)
 
 
 def _on(command: Callable[..., None]) -> Callable[..., None]:
@@ -86,7 +86,7 @@ def install(
     _check_foreign(places.unit)
     config = "%E/tocsin/tocsin.yml"
     try:
-        _write(places, units.unit(started, config, extra, user))
+        _write(places, units.unit_text(started, config, extra, user))
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}")
     print(f"wrote {places.unit}")
@@ -115,11 +115,11 @@ def _extra(with_worker: bool, arguments: Sequence[str], target: ServiceScope) ->
 def _start(target: ServiceScope) -> None:
     try:
         if not target.user:
-            units.run("systemd-sysusers", str(target.places.sysusers))
+            units.run_systemd("systemd-sysusers", str(target.places.sysusers))
         target.systemctl("daemon-reload")
         target.systemctl("enable", units.UNIT)
         target.systemctl("restart", units.UNIT)
-    except units.Refused as error:
+    except units.SystemdRefused as error:
         _fail(f"{error}\nlook with: journalctl {'--user ' if target.user else ''}-u tocsin -n 50")
     print("started; it starts at each boot")
     if target.user:
@@ -144,7 +144,7 @@ def remove(user: bool, root: Path | None) -> None:
     target = _target(user, root)
     places = target.places
     _check_foreign(places.unit)
-    files = [one for one in (places.wanted, places.unit, places.sysusers) if _is_there(one)]
+    files = [path for path in (places.wanted, places.unit, places.sysusers) if _is_there(path)]
     if not files:
         print(f"nothing to remove: there is no {places.unit}")
         return
@@ -155,7 +155,7 @@ def remove(user: bool, root: Path | None) -> None:
             file.unlink(missing_ok=True)
         if target.live:
             target.systemctl("daemon-reload")
-    except units.Refused as error:
+    except units.SystemdRefused as error:
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}")
@@ -186,10 +186,10 @@ def status(user: bool, root: Path | None) -> None:
 def _report(target: ServiceScope) -> int:
     """What systemd says of it, in four lines; the exit code."""
     try:
-        said = target.systemctl("show", units.UNIT, *(f"--property={one}" for one in _SHOWN))
-    except units.Refused as error:
+        shown = target.systemctl("show", units.UNIT, *(f"--property={name}" for name in _SHOWN))
+    except units.SystemdRefused as error:
         _fail(str(error))
-    facts = dict(line.partition("=")[::2] for line in said.splitlines())
+    facts = dict(line.partition("=")[::2] for line in shown.splitlines())
     print(f"enabled   {facts.get('UnitFileState', '')}")
     print(f"state     {facts.get('ActiveState', '')} ({facts.get('SubState', '')})"
           f" since {facts.get('ActiveEnterTimestamp') or '-'}")  # fmt: skip
@@ -211,8 +211,8 @@ def _check_arguments(arguments: Sequence[str], target: ServiceScope) -> None:
     from click.core import ParameterSource
 
     from tocsin_alerting.cli.commands import up
-    from tocsin_alerting.document import InvalidDocument
-    from tocsin_alerting.start import Options, WrongUsage, configured, rule_files
+    from tocsin_alerting.startup import UpOptions, WrongUsage, load_config, rule_files
+    from tocsin_alerting.yaml_document import InvalidDocument
 
     words = ["--config.file", "tocsin.yml", "--storage.path", "data", *arguments]
     context = up.make_context("tocsin up", words)
@@ -222,7 +222,7 @@ def _check_arguments(arguments: Sequence[str], target: ServiceScope) -> None:
     config = target.places.config
     try:
         options["config_file"] = config if config.exists() else None
-        rule_files(configured(Options(**options)))
+        rule_files(load_config(UpOptions(**options)))
     except WrongUsage as error:
         raise click.UsageError(str(error)) from None
     except OSError as error:
@@ -247,7 +247,7 @@ def _check_program(program: Path) -> None:
     if not program.exists():
         _fail(f"{program}: there is no such program; name it with --program")
     for path in (program, Path(sys.executable).resolve(), Path(__file__)):
-        closed = units.closed_to_others(path)
+        closed = units.unreadable_part(path)
         if closed is not None:
             _fail(
                 f"{closed} is closed to other users, and the service runs as the user tocsin:\n"

@@ -13,7 +13,7 @@ from tocsin_alerting.cli.semantics import semantics_option
 
 if TYPE_CHECKING:
     from tocsin_alerting.config import Config
-    from tocsin_alerting.promql.values import Semantics
+    from tocsin_alerting.promql.parser.signatures import Semantics
 
 
 @click.command()
@@ -63,16 +63,16 @@ def _failures(path: str, semantics: "Semantics") -> list[str]:
     import asyncio
     from functools import partial
 
-    from tocsin_alerting.document import InvalidDocument, read_text
-    from tocsin_alerting.promql.evaluation.coverage import check
-    from tocsin_alerting.rounds.bench import make_bench
+    from tocsin_alerting.promql.functions.supported import refuse_unsupported
     from tocsin_alerting.rules.rule_test import run
     from tocsin_alerting.rules.rule_test_file import read_tests
+    from tocsin_alerting.rules.rule_test_store import make_test_store
+    from tocsin_alerting.yaml_document import InvalidDocument, read_text
 
     try:
         tests = read_tests(read_text(path), path, semantics)
-        bench = partial(make_bench, semantics=semantics)
-        report = asyncio.run(run(tests, bench, check))
+        bench = partial(make_test_store, semantics=semantics)
+        report = asyncio.run(run(tests, bench, refuse_unsupported))
     except InvalidDocument as error:
         return [str(error)]
     for pattern in report.unmatched:
@@ -89,8 +89,8 @@ def _bundled_tests() -> list[Path]:
 def _checked(config_file: Path | None) -> "Config":
     """The configuration with its rule files; ends the program when one of them is wrong."""
     from tocsin_alerting.config import load
-    from tocsin_alerting.document import InvalidDocument
-    from tocsin_alerting.start import rule_files
+    from tocsin_alerting.startup import rule_files
+    from tocsin_alerting.yaml_document import InvalidDocument
 
     where = config_file or "the default configuration"
     try:
@@ -108,12 +108,12 @@ def _drill(config: "Config") -> None:
     import logging
 
     from tocsin_alerting.config.load import incident_config
-    from tocsin_alerting.incidents.policy import Severity
-    from tocsin_alerting.rounds.drill import drill
+    from tocsin_alerting.incidents.dry_run import dry_run
+    from tocsin_alerting.incidents.escalation_policy import Severity
 
     logging.getLogger("tocsin").addHandler(logging.NullHandler())  # the lines below say it all
     incidents = incident_config(config)
     for severity in Severity:
         print(f"\nIncident of severity {severity}, which nobody answers and which ends at last:")
-        for line in asyncio.run(drill(incidents, severity)):
+        for line in asyncio.run(dry_run(incidents, severity)):
             print(f"  {line}")

@@ -49,7 +49,7 @@ def scale(magnitude: Decimal, unit: str) -> Scale:
     """The largest of a unit's scales that is not above `magnitude`; for what is out of their
     reach, a power of ten."""
     scales = UNITS[unit]
-    fitting = [one for one in scales if one[0] <= magnitude] or scales[:1]
+    fitting = [candidate for candidate in scales if candidate[0] <= magnitude] or scales[:1]
     worth, suffix = fitting[-1]
     if magnitude == 0 or Decimal("0.001") <= magnitude / worth < 10_000:
         return worth, suffix

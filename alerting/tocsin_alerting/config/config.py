@@ -5,8 +5,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from tocsin_alerting.config.policies import Contact, PolicySection
-from tocsin_alerting.config.promql import Promql
+from tocsin_alerting.config.policies import ContactSection, PolicySection
+from tocsin_alerting.config.promql import PromqlSection
 from tocsin_alerting.config.routing import (
     DEFAULT_INHIBIT,
     GroupSection,
@@ -14,21 +14,21 @@ from tocsin_alerting.config.routing import (
     RouteSection,
 )
 from tocsin_alerting.config.watching import (
-    Collect,
-    Discovery,
-    Engine,
+    CollectSection,
+    DiscoverySection,
+    EngineSection,
     OptionalHttpUrl,
-    ProcessGroup,
-    Storage,
-    Web,
-    Worker,
+    ProcessGroupSection,
+    StorageSection,
+    WebSection,
+    WorkerSection,
     engine_list,
     label_value,
 )
-from tocsin_alerting.incidents.policy import Severity
-from tocsin_alerting.notify.channels import ReceiverSettings
-from tocsin_alerting.notify.email_settings import SmtpSection
+from tocsin_alerting.incidents.escalation_policy import Severity
+from tocsin_alerting.notify.email.settings import SmtpSection
 from tocsin_alerting.notify.log import LogSettings
+from tocsin_alerting.notify.registry import ReceiverSettings
 from tocsin_alerting.settings import Interval, Section, Words, several
 
 BUNDLED_RULES = "bundled"
@@ -60,15 +60,15 @@ class Config(Section):
     external_url: OptionalHttpUrl = ""
     instance: Annotated[str, AfterValidator(label_value)] = ""
 
-    collect: Collect = Collect()
-    engines: Annotated[tuple[Engine, ...], BeforeValidator(engine_list)] = ()
-    discovery: Discovery = Discovery()
-    processes: Annotated[tuple[ProcessGroup, ...], BeforeValidator(several)] = ()
+    collect: CollectSection = CollectSection()
+    engines: Annotated[tuple[EngineSection, ...], BeforeValidator(engine_list)] = ()
+    discovery: DiscoverySection = DiscoverySection()
+    processes: Annotated[tuple[ProcessGroupSection, ...], BeforeValidator(several)] = ()
     gpus: Annotated[int, Field(ge=0, le=1024)] | None = None
-    worker: Worker = Worker()
-    storage: Storage = Storage()
-    web: Web = Web()
-    promql: Promql = Promql()
+    worker: WorkerSection = WorkerSection()
+    storage: StorageSection = StorageSection()
+    web: WebSection = WebSection()
+    promql: PromqlSection = PromqlSection()
 
     evaluation_interval: Interval = 5_000
     external_labels: dict[str, str] = {}
@@ -79,7 +79,7 @@ class Config(Section):
         "info": Severity.P2,
     }
 
-    contacts: dict[str, Contact] = {}
+    contacts: dict[str, ContactSection] = {}
     smtp: SmtpSection | None = None
     receivers: dict[str, ReceiverSettings] = {"log": LogSettings(type="log")}
     policies: dict[str, PolicySection] = {}

@@ -10,15 +10,15 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from tocsin_alerting.config.config import Config
-from tocsin_alerting.promql.durations import format_duration
+from tocsin_alerting.promql.parser.durations import format_duration
 from tocsin_alerting.settings import Bytes, Duration, Interval, size_text
 
 MASK = "<secret>"
-_SECRET = {
+_SECRET_KEYS = {
     ("webhook", "url"),
     ("webhook", "headers"),
-    ("Engine", "headers"),
-    ("Engine", "params"),
+    ("EngineSection", "headers"),
+    ("EngineSection", "params"),
 }
 _USER = re.compile(r"(?<=://)[^/?#\s]*@")
 _QUERY = re.compile(r"(?<=://)([^?#\s]*)([?#])\S+")
@@ -37,9 +37,9 @@ def _plain(value: Any, field: FieldInfo | None = None) -> Any:
     if isinstance(value, BaseModel):
         return _section(value)
     if isinstance(value, Mapping):
-        return {str(name): _plain(one) for name, one in value.items()}
+        return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, tuple):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     if isinstance(value, int) and field is not None:
         return _quantity(value, field)
     if isinstance(value, str):
@@ -56,7 +56,7 @@ def _section(section: BaseModel) -> dict[str, Any]:
         if value is None:
             continue
         plain = _plain(value, field)
-        shown[field.alias or name] = _masked(plain) if (kind, name) in _SECRET else plain
+        shown[field.alias or name] = _masked(plain) if (kind, name) in _SECRET_KEYS else plain
     return shown
 
 
@@ -69,7 +69,7 @@ def _quantity(value: int, field: FieldInfo) -> int | str:
     for kind in (field.annotation, *get_args(field.annotation)):
         metadata = [*field.metadata, *getattr(kind, "__metadata__", ())]
         for reads, text in _QUANTITIES:
-            if any(one in metadata for one in reads):
+            if any(reader in metadata for reader in reads):
                 return text(value)
     return value
 

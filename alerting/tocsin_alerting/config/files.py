@@ -9,12 +9,12 @@ from pydantic import BaseModel
 
 from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.config import BUNDLED_RULES, Config
-from tocsin_alerting.config.references import Found, each
-from tocsin_alerting.document import InvalidDocument, Problem
+from tocsin_alerting.config.references import Findings, parts_at
 from tocsin_alerting.notify.secret import Vault
-from tocsin_alerting.promql.evaluation.coverage import check
-from tocsin_alerting.promql.values import Semantics
-from tocsin_alerting.rules.file import load as load_rules
+from tocsin_alerting.promql.functions.supported import refuse_unsupported
+from tocsin_alerting.promql.parser.signatures import Semantics
+from tocsin_alerting.rules.rule_file import load as load_rules
+from tocsin_alerting.yaml_document import InvalidDocument, Problem
 
 T = TypeVar("T")
 
@@ -31,26 +31,26 @@ def anchored(value: T, directory: Path) -> T:
         }
         changed = value.model_copy(update=fields)
     elif isinstance(value, dict):
-        changed = {name: anchored(one, directory) for name, one in value.items()}
+        changed = {name: anchored(item, directory) for name, item in value.items()}
     elif isinstance(value, tuple):
-        changed = tuple(anchored(one, directory) for one in value)
+        changed = tuple(anchored(item, directory) for item in value)
     return cast(T, changed)
 
 
 def rule_paths(config: Config) -> list[Path]:
     """The rule files, in order: `bundled` stands for those of the package, others may be globs."""
-    found: list[Path] = []
+    paths: list[Path] = []
     for text in config.rule_files:
         if text == BUNDLED_RULES:
-            found += sorted(bundled("rules").glob("*.yml"))
+            paths += sorted(bundled("rules").glob("*.yml"))
         else:
-            found += map(Path, sorted(glob.glob(text)) or [text])
-    return list(dict.fromkeys(found))
+            paths += map(Path, sorted(glob.glob(text)) or [text])
+    return list(dict.fromkeys(paths))
 
 
-def file_problems(data: Any, directory: Path, vault: Vault) -> Found:
+def file_problems(data: Any, directory: Path, vault: Vault) -> Findings:
     """Rule files that are not there, and secrets that cannot be had."""
-    for path, text in each(data, "rule_files", "*"):
+    for path, text in parts_at(data, "rule_files", "*"):
         if isinstance(text, str) and text != BUNDLED_RULES and not glob.has_magic(text):
             if not (directory / Path(text).expanduser()).is_file():
                 yield path, f"there is no file {text}; correct the path"
@@ -66,13 +66,13 @@ def rule_problems(data: Any, directory: Path) -> list[Problem]:
 
     `data` is the plain content of the configuration, `directory` where it lies.
     """
-    own = [one for _, one in each(data, "rule_files", "*") if isinstance(one, str)]
+    own = [one for _, one in parts_at(data, "rule_files", "*") if isinstance(one, str)]
     paths = [str(directory / Path(one).expanduser()) for one in own if one != BUNDLED_RULES]
     there = [path for path in paths if glob.has_magic(path) or Path(path).is_file()]
-    old = (("promql", "semantics"), 2) in each(data, "promql", "*")
+    old = (("promql", "semantics"), 2) in parts_at(data, "promql", "*")
     semantics: Semantics = 2 if old else 3
     try:
-        load_rules(there, check, semantics)
+        load_rules(there, refuse_unsupported, semantics)
     except InvalidDocument as error:
         return error.problems
     return []
@@ -86,11 +86,11 @@ def _secrets(data: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
         ("engines", "*"),
         ("engines", "*", "basic_auth"),
     )
-    for path, value in (found for one in sections for found in each(data, *one, "*")):
+    for path, value in (found for one in sections for found in parts_at(data, *one, "*")):
         if str(path[-1]).endswith(("_file", "_env")):
             yield path, value
-    yield from each(data, "receivers", "*", "header_files", "*")
-    yield from each(data, "engines", "*", "tls", "*")
+    yield from parts_at(data, "receivers", "*", "header_files", "*")
+    yield from parts_at(data, "engines", "*", "tls", "*")
 
 
 def _unreadable(key: str, value: str, directory: Path, vault: Vault) -> str | None:

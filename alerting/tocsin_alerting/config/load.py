@@ -12,10 +12,26 @@ import psutil
 
 from tocsin_alerting.config.config import BUNDLED_RULES, Config
 from tocsin_alerting.config.files import anchored, file_problems, rule_problems
-from tocsin_alerting.config.mailing import mail_problems, mailer, with_mailer
-from tocsin_alerting.config.policies import Directory, GroupTimes, default_policies, policy
+from tocsin_alerting.config.mailing import mail_problems, mail_receiver, with_mail_receiver
+from tocsin_alerting.config.policies import (
+    AddresseeDirectory,
+    GroupTimes,
+    default_policies,
+    escalation_policy,
+)
 from tocsin_alerting.config.references import reference_problems
-from tocsin_alerting.document import (
+from tocsin_alerting.http import alertctl_command
+from tocsin_alerting.incidents.escalation_policy import Addressee
+from tocsin_alerting.incidents.routing import GroupBy, IncidentConfig
+from tocsin_alerting.notify.channel import Channel
+from tocsin_alerting.notify.deps import ChannelDeps
+from tocsin_alerting.notify.email.local_server import CheckLocalServer, why_unusable
+from tocsin_alerting.notify.email.settings import EmailSettings
+from tocsin_alerting.notify.log import LogSettings
+from tocsin_alerting.notify.message_templates import MessageTemplates
+from tocsin_alerting.notify.registry import CHANNELS, UNKNOWN_TYPE_MESSAGE
+from tocsin_alerting.notify.secret import ReadFile, Vault
+from tocsin_alerting.yaml_document import (
     Document,
     InvalidDocument,
     Problem,
@@ -24,24 +40,13 @@ from tocsin_alerting.document import (
     unreadable,
     validate,
 )
-from tocsin_alerting.http import alertctl_command
-from tocsin_alerting.incidents.policy import Target
-from tocsin_alerting.incidents.routing import GroupBy, IncidentConfig
-from tocsin_alerting.notify.channel import Channel
-from tocsin_alerting.notify.channels import CHANNELS, UNKNOWN_TYPE
-from tocsin_alerting.notify.email_settings import EmailSettings
-from tocsin_alerting.notify.local_mail import WhyNot, why_not
-from tocsin_alerting.notify.log import LogSettings
-from tocsin_alerting.notify.secret import ReadFile, Vault
-from tocsin_alerting.notify.supplies import Supplies
-from tocsin_alerting.notify.wording import Wording
 
 
 def load(
     path: Path | None,
     env: Mapping[str, str] = os.environ,
     read_file: ReadFile = file_text,
-    local_mail: WhyNot = why_not,
+    local_mail: CheckLocalServer = why_unusable,
 ) -> Config:
     """The configuration in `path`, complete with defaults; the defaults alone without a path.
 
@@ -50,22 +55,22 @@ def load(
     whoever corrects it is to see all of it at once.
     """
     if path is None:
-        return _complete(Config(), local_mail)
+        return _with_policies(Config(), local_mail)
     vault, document = Vault(env, read_file), _parsed(path, read_file)
     files = list(file_problems(document.data, path.parent, vault))
     problems = reference_problems(document)
-    local_mail = _asked_once(local_mail)
+    local_mail = _memoised(local_mail)
     mail = mail_problems(document.data, _ascii(socket.gethostname()), local_mail)
     problems += [document.problem(at, message) for at, message in mail]
     problems += [document.problem(at, message) for at, message in files]
     try:
-        config = _complete(_anchored(validate(Config, document), path.parent), local_mail)
+        config = _with_policies(_anchored(validate(Config, document), path.parent), local_mail)
     except InvalidDocument as error:
-        problems += [*_own(error.problems), *rule_problems(document.data, path.parent)]
+        problems += [*_without_covered(error.problems), *rule_problems(document.data, path.parent)]
         raise InvalidDocument(problems) from None
     known = {at[1] for at, _ in files if at[1:]}
     if any(at[0] == "smtp" for at, _ in files):
-        known |= {*filter(None, [mailer(config)])}
+        known |= {*filter(None, [mail_receiver(config)])}
     problems += _channel_problems(document, config, vault, known)
     problems += _engine_problems(document, config, known)
     if problems:
@@ -77,18 +82,18 @@ def build_channels(
     config: Config, env: Mapping[str, str], read_file: ReadFile = file_text
 ) -> dict[str, Channel]:
     """A channel for each receiver. Raises ValueError when a secret is missing or unusable."""
-    supplies = _supplies(config, Vault(env, read_file))
+    deps = _channel_deps(config, Vault(env, read_file))
     return {
-        name: CHANNELS[settings.type](name, settings, supplies)
+        name: CHANNELS[settings.type](name, settings, deps)
         for name, settings in config.receivers.items()
     }
 
 
 def incident_config(config: Config) -> IncidentConfig:
     """What the incident layer is told."""
-    directory = Directory(config.contacts, mailer(config))
+    directory = AddresseeDirectory(config.contacts, mail_receiver(config))
     policies = {
-        name: policy(name, section, config.group, directory)
+        name: escalation_policy(name, section, config.group, directory)
         for name, section in config.policies.items()
     }
     return IncidentConfig(
@@ -105,23 +110,25 @@ def incident_config(config: Config) -> IncidentConfig:
     )
 
 
-def _addressees(config: Config) -> frozenset[Target]:
+def _addressees(config: Config) -> frozenset[Addressee]:
     """Everybody whom a message can reach: receivers with addressees of their own, and contacts."""
     receivers = config.receivers.items()
-    own = {n for n, one in receivers if not isinstance(one, EmailSettings) or one.to}
-    by = mailer(config)
-    people = {Target(by, name) for name in config.contacts} if by else set()
-    return frozenset({*map(Target, own), *people})
+    own = {n for n, receiver in receivers if not isinstance(receiver, EmailSettings) or receiver.to}
+    by = mail_receiver(config)
+    people = {Addressee(by, name) for name in config.contacts} if by else set()
+    return frozenset({*map(Addressee, own), *people})
 
 
 def _local_names(config: Config) -> frozenset[str]:
     """By what names an instance may call this machine."""
     host = socket.gethostname()
     interfaces = psutil.net_if_addrs().values()
-    addresses = {one.address.partition("%")[0] for several in interfaces for one in several}
+    addresses = {
+        interface.address.partition("%")[0] for several in interfaces for interface in several
+    }
     named = {config.instance, host, host.partition(".")[0], *addresses}
-    bracketed = {f"[{one}]" for one in addresses if ":" in one}
-    return frozenset(one.lower() for one in named | bracketed if one)
+    bracketed = {f"[{address}]" for address in addresses if ":" in address}
+    return frozenset(name.lower() for name in named | bracketed if name)
 
 
 def external_url(config: Config) -> str:
@@ -146,23 +153,23 @@ def _parsed(path: Path, read_file: ReadFile) -> Document:
 
 def _anchored(config: Config, directory: Path) -> Config:
     rules = tuple(
-        one if one == BUNDLED_RULES else str(directory / Path(one).expanduser())
-        for one in config.rule_files
+        path if path == BUNDLED_RULES else str(directory / Path(path).expanduser())
+        for path in config.rule_files
     )
     return anchored(config, directory).model_copy(update={"rule_files": rules})
 
 
-def _complete(config: Config, local_mail: WhyNot) -> Config:
+def _with_policies(config: Config, local_mail: CheckLocalServer) -> Config:
     """With a policy for each severity: those not given tell everybody who can be told."""
     receivers = config.receivers or {"log": LogSettings(type="log")}
     config = config.model_copy(update={"receivers": receivers})
-    config = with_mailer(config, _ascii(socket.gethostname()), local_mail)
+    config = with_mail_receiver(config, _ascii(socket.gethostname()), local_mail)
     notify: list[dict[str, Any]] = [
         {"receiver": name}
         for name, settings in config.receivers.items()
         if not isinstance(settings, EmailSettings) or settings.to
     ]
-    if config.contacts and mailer(config):
+    if config.contacts and mail_receiver(config):
         notify.append({"everyone": True, "via": ["email"]})
     policies = {**default_policies(notify or [{"receiver": "log"}]), **config.policies}
     if policies["P0"].group is None and "wait" not in config.group.model_fields_set:
@@ -173,7 +180,7 @@ def _complete(config: Config, local_mail: WhyNot) -> Config:
     return config.model_copy(update={"policies": policies})
 
 
-def _asked_once(local_mail: WhyNot) -> WhyNot:
+def _memoised(local_mail: CheckLocalServer) -> CheckLocalServer:
     """It may take seconds, and is asked by the check and for the receiver."""
     known: dict[tuple[str, ...], str] = {}
 
@@ -186,39 +193,39 @@ def _asked_once(local_mail: WhyNot) -> WhyNot:
     return ask
 
 
-def _supplies(config: Config, vault: Vault) -> Supplies:
-    return Supplies(
+def _channel_deps(config: Config, vault: Vault) -> ChannelDeps:
+    return ChannelDeps(
         vault=vault,
-        wording=_wording(config),
+        templates=_message_templates(config),
         addresses={name: contact.email for name, contact in config.contacts.items()},
         hostname=_ascii(socket.gethostname()),
     )
 
 
-def _wording(config: Config) -> Wording:
+def _message_templates(config: Config) -> MessageTemplates:
     machine = config.instance or socket.gethostname()
     alertctl = alertctl_command(f"http://{config.web.listen_address}")
-    return Wording(config.language, ZoneInfo(config.time_zone), machine, alertctl)
+    return MessageTemplates(config.language, ZoneInfo(config.time_zone), machine, alertctl)
 
 
 def _ascii(hostname: str) -> str:
     return hostname if hostname.isascii() and hostname.isprintable() and hostname else "localhost"
 
 
-def _own(problems: Iterable[Problem]) -> list[Problem]:
+def _without_covered(problems: Iterable[Problem]) -> list[Problem]:
     """Without those that the checks between the parts say better."""
-    return [one for one in problems if UNKNOWN_TYPE not in one.message]
+    return [problem for problem in problems if UNKNOWN_TYPE_MESSAGE not in problem.message]
 
 
 def _channel_problems(
     document: Document, config: Config, vault: Vault, known: set[str | int]
 ) -> list[Problem]:
     """Receivers that cannot be built, besides those of which it is known why."""
-    supplies, problems = _supplies(config, vault), list[Problem]()
+    deps, problems = _channel_deps(config, vault), list[Problem]()
     for name, settings in config.receivers.items():
         try:
             if name not in known:
-                CHANNELS[settings.type](name, settings, supplies)
+                CHANNELS[settings.type](name, settings, deps)
         except (ValueError, OSError) as error:
             problems.append(document.problem(("receivers", name), f"{name}: {error}"))
     return problems

@@ -7,13 +7,13 @@ from ipaddress import ip_address
 
 from tocsin_alerting.config.config import BUNDLED_RULES, Config
 from tocsin_alerting.config.load import external_url, incident_config
-from tocsin_alerting.config.mailing import mailer
-from tocsin_alerting.incidents.policy import Policy, Severity
+from tocsin_alerting.config.mailing import mail_receiver
+from tocsin_alerting.incidents.escalation_policy import EscalationPolicy, Severity
 from tocsin_alerting.notify.apprise import AppriseSettings
 from tocsin_alerting.notify.log import LogSettings
-from tocsin_alerting.notify.refusal import refuses_in_its_body
 from tocsin_alerting.notify.secret import Vault
-from tocsin_alerting.notify.webhook_settings import WebhookSettings, target_url
+from tocsin_alerting.notify.webhook.refusal import service_refusing_in_body
+from tocsin_alerting.notify.webhook.settings import WebhookSettings, target_url
 from tocsin_exporter import listen
 
 CONTAINER_ID = re.compile(r"[0-9a-f]{12}|[0-9a-f]{64}")
@@ -23,7 +23,7 @@ _HOW = "name your address in contacts and a mail server in smtp (docs/configurat
 
 def nobody_paged(config: Config) -> bool:
     """Whether every message goes to the log, however bad things are."""
-    return all(isinstance(one, LogSettings) for one in config.receivers.values())
+    return all(isinstance(receiver, LogSettings) for receiver in config.receivers.values())
 
 
 def warnings(config: Config, vault: Vault) -> list[str]:
@@ -33,10 +33,10 @@ def warnings(config: Config, vault: Vault) -> list[str]:
         return [f"nobody is paged: every message goes to the log alone; {_HOW}", *besides]
     return [
         *besides,
-        *_rules(config),
+        *_no_rules(config),
         *_unpaged(config),
         *_unwritten(config),
-        *_robots(config, vault),
+        *_body_refusals(config, vault),
     ]
 
 
@@ -85,7 +85,7 @@ def _is_local(address: str) -> bool:
         return host == "localhost"
 
 
-def _rules(config: Config) -> Iterator[str]:
+def _no_rules(config: Config) -> Iterator[str]:
     if not config.rule_files:
         yield "nobody is paged: rule_files names no rules; `rule_files: [bundled]` has ours"
 
@@ -104,7 +104,7 @@ def _unpaged(config: Config) -> Iterator[str]:
     for number, route in enumerate(config.routes, 1):
         name = route.policy
         policy = incidents.policies.get(name) if name and name not in Severity.__members__ else None
-        added = any(_tells(one, config) for one in route.receivers_add)
+        added = any(_reaches_people(addressee, config) for addressee in route.receivers_add)
         if policy and not added and not _people(policy, config):
             yield (
                 f"route {number} pages nobody: policy {name} tells the log alone; whatever matches"
@@ -112,29 +112,31 @@ def _unpaged(config: Config) -> Iterator[str]:
             )
 
 
-def _people(policy: Policy, config: Config) -> set[str]:
+def _people(policy: EscalationPolicy, config: Config) -> set[str]:
     """The receivers of the policy that are more than the log."""
     steps = [target for step in policy.steps for target in step.notify]
     targets = [*steps, *(policy.final.notify if policy.final else ())]
-    return {one.receiver for one in targets if _tells(one.receiver, config)}
+    return {
+        addressee.receiver for addressee in targets if _reaches_people(addressee.receiver, config)
+    }
 
 
-def _tells(receiver: str, config: Config) -> bool:
+def _reaches_people(receiver: str, config: Config) -> bool:
     return not isinstance(config.receivers.get(receiver), LogSettings | None)
 
 
 def _unwritten(config: Config) -> Iterator[str]:
-    if config.contacts and not mailer(config):
+    if config.contacts and not mail_receiver(config):
         who = ", ".join(config.contacts)
         yield f"nothing can write to {who}: they are told nothing; add smtp (docs/channels.md)"
 
 
-def _robots(config: Config, vault: Vault) -> Iterator[str]:
+def _body_refusals(config: Config, vault: Vault) -> Iterator[str]:
     webhooks: Mapping[str, WebhookSettings] = {
         name: one for name, one in config.receivers.items() if isinstance(one, WebhookSettings)
     }
     for name, settings in webhooks.items():
-        service = refuses_in_its_body(target_url(settings, vault).value)
+        service = service_refusing_in_body(target_url(settings, vault).value)
         if service:
             yield (
                 f'receiver "{name}": {service} does not read the body of a webhook: it answers 200'

@@ -5,18 +5,24 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from tocsin_alerting.incidents.policy import Ack, Final, Policy, Step, Target
-from tocsin_alerting.notify.mail import address
+from tocsin_alerting.incidents.escalation_policy import (
+    AckTimes,
+    Addressee,
+    EscalationPolicy,
+    EscalationStep,
+    FinalStep,
+)
+from tocsin_alerting.notify.email.message import bare_address
 from tocsin_alerting.settings import Duration, Interval, Section, several
 
 
-class Contact(Section):
+class ContactSection(Section):
     """A person, and the ways to reach that person."""
 
-    email: Annotated[str, AfterValidator(address)]
+    email: Annotated[str, AfterValidator(bare_address)]
 
 
-class Addressee(Section):
+class AddresseeSection(Section):
     """`{receiver: NAME}`, `{contact: NAME, via: [email]}` or `{everyone: true, via: [email]}`."""
 
     receiver: str | None = None
@@ -25,26 +31,28 @@ class Addressee(Section):
     via: Annotated[tuple[Literal["email"], ...], BeforeValidator(several)] = ()
 
     @model_validator(mode="after")
-    def _one(self) -> "Addressee":
-        if sum(one is not None for one in (self.receiver, self.contact, self.everyone)) != 1:
+    def _one(self) -> "AddresseeSection":
+        if sum(key is not None for key in (self.receiver, self.contact, self.everyone)) != 1:
             raise ValueError("name exactly one of receiver, contact and everyone")
         if (self.receiver is None) != bool(self.via):
             raise ValueError("contact and everyone need via: [email]; receiver takes no via")
         return self
 
 
-Addressees = Annotated[tuple[Addressee, ...], BeforeValidator(several), Field(min_length=1)]
+AddresseeSections = Annotated[
+    tuple[AddresseeSection, ...], BeforeValidator(several), Field(min_length=1)
+]
 
 
 class StepSection(Section):
-    notify: Addressees
+    notify: AddresseeSections
     escalate_after: Interval | None = None
 
 
 class FinalSection(Section):
     """After the last step of the last repeat."""
 
-    notify: Addressees
+    notify: AddresseeSections
     every: Interval
     for_: Interval = Field(alias="for")
 
@@ -80,37 +88,40 @@ class PolicySection(Section):
     re_raise_after: Interval | None = None
 
 
-class Directory:
+class AddresseeDirectory:
     """Turns addressees into targets; `mailer` is the receiver through which contacts are written
     to: the first of type email."""
 
     def __init__(self, contacts: Iterable[str], mailer: str) -> None:
         self._contacts, self._mailer = tuple(contacts), mailer
 
-    def targets(self, addressees: Iterable[Addressee]) -> tuple[Target, ...]:
-        found = (target for one in addressees for target in self._targets(one))
+    def targets(self, addressees: Iterable[AddresseeSection]) -> tuple[Addressee, ...]:
+        found = (target for section in addressees for target in self._targets(section))
         return tuple(dict.fromkeys(found))
 
-    def _targets(self, addressee: Addressee) -> Iterable[Target]:
+    def _targets(self, addressee: AddresseeSection) -> Iterable[Addressee]:
         if addressee.receiver is not None:
-            return (Target(addressee.receiver),)
+            return (Addressee(addressee.receiver),)
         names = self._contacts if addressee.contact is None else (addressee.contact,)
-        return (Target(self._mailer, name) for name in names)
+        return (Addressee(self._mailer, name) for name in names)
 
 
-def policy(name: str, section: PolicySection, group: GroupTimes, directory: Directory) -> Policy:
+def escalation_policy(
+    name: str, section: PolicySection, group: GroupTimes, directory: AddresseeDirectory
+) -> EscalationPolicy:
     """The section as the incident layer takes it; `group` holds when it has no times of its own."""
     times, final, ack = section.group or group, section.final, section.ack
-    return Policy(
+    return EscalationPolicy(
         name=name,
         steps=tuple(
-            Step(directory.targets(step.notify), step.escalate_after) for step in section.steps
+            EscalationStep(directory.targets(step.notify), step.escalate_after)
+            for step in section.steps
         ),
         repeat=section.repeat,
         final=None
         if final is None
-        else Final(directory.targets(final.notify), final.every, final.for_),
-        ack=Ack(ack.timeout, ack.remind, ack.on_timeout),
+        else FinalStep(directory.targets(final.notify), final.every, final.for_),
+        ack=AckTimes(ack.timeout, ack.remind, ack.on_timeout),
         group_wait_ms=times.wait,
         recover_within_ms=section.recover_within,
         snooze_max_ms=section.snooze_max,

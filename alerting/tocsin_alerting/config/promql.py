@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from tocsin_alerting.promql.values import Semantics
+from tocsin_alerting.promql.parser.signatures import Semantics
 from tocsin_alerting.settings import Section
 
 
@@ -14,5 +14,5 @@ def _semantics(value: object) -> object:
     return value
 
 
-class Promql(Section):
+class PromqlSection(Section):
     semantics: Annotated[Semantics, BeforeValidator(_semantics)] = 3

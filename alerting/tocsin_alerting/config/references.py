@@ -7,14 +7,14 @@ single values, however broken the rest of the file is.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tocsin_alerting.document import Document, Path, Problem, did_you_mean
-from tocsin_alerting.incidents.policy import Severity
-from tocsin_alerting.notify.channels import CHANNELS
+from tocsin_alerting.incidents.escalation_policy import Severity
+from tocsin_alerting.notify.registry import CHANNELS
+from tocsin_alerting.yaml_document import Document, Path, Problem, did_you_mean
 from tocsin_exporter.engine_access import EngineAccess, place
 
-Found = Iterator[tuple[Path, str]]
+Findings = Iterator[tuple[Path, str]]
 
-_OFF = {f"0{unit}" for unit in ("y", "w", "d", "h", "m", "s", "ms")}
+_ZERO_DURATIONS = {f"0{unit}" for unit in ("y", "w", "d", "h", "m", "s", "ms")}
 
 
 def reference_problems(document: Document) -> list[Problem]:
@@ -23,7 +23,7 @@ def reference_problems(document: Document) -> list[Problem]:
     return [document.problem(path, message) for check in CHECKS for path, message in check(data)]
 
 
-def each(data: Any, *pattern: str | int) -> Iterator[tuple[Path, Any]]:
+def parts_at(data: Any, *pattern: str | int) -> Iterator[tuple[Path, Any]]:
     """The parts of `data` at `pattern`, in which `*` means every key or every item."""
     if not pattern:
         yield (), data
@@ -31,7 +31,7 @@ def each(data: Any, *pattern: str | int) -> Iterator[tuple[Path, Any]]:
     step, *rest = pattern
     for key, value in _children(data):
         if step in ("*", key):
-            for path, found in each(value, *rest):
+            for path, found in parts_at(value, *rest):
                 yield (key, *path), found
 
 
@@ -43,7 +43,7 @@ def _children(data: Any) -> Iterator[tuple[str | int, Any]]:
 
 
 def names(data: Any, section: str) -> list[str]:
-    return [str(path[-1]) for path, _ in each(data, section, "*")]
+    return [str(path[-1]) for path, _ in parts_at(data, section, "*")]
 
 
 def receivers(data: Any) -> list[str]:
@@ -52,13 +52,13 @@ def receivers(data: Any) -> list[str]:
 
 def mailers(data: Any) -> list[str]:
     """The receivers of type email, in the order of the file: the first one writes to contacts."""
-    found = each(data, "receivers", "*", "type")
-    return [str(path[1]) for path, kind in found if kind == "email"]
+    types = parts_at(data, "receivers", "*", "type")
+    return [str(path[1]) for path, kind in types if kind == "email"]
 
 
-def _channel_types(data: Any) -> Found:
+def _channel_types(data: Any) -> Findings:
     known = ", ".join(CHANNELS)
-    for path, settings in each(data, "receivers", "*"):
+    for path, settings in parts_at(data, "receivers", "*"):
         kind = settings.get("type") if isinstance(settings, Mapping) else None
         if kind is None:
             yield path, f"a receiver needs a type; add one of {known}"
@@ -70,18 +70,20 @@ def _channel_types(data: Any) -> Found:
 
 
 def addressees(data: Any) -> Iterator[tuple[Path, Any]]:
-    yield from each(data, "policies", "*", "steps", "*", "notify", "*")
-    yield from each(data, "policies", "*", "final", "notify", "*")
+    yield from parts_at(data, "policies", "*", "steps", "*", "notify", "*")
+    yield from parts_at(data, "policies", "*", "final", "notify", "*")
 
 
-def _notified_receivers(data: Any) -> Found:
+def _notified_receivers(data: Any) -> Findings:
     known = receivers(data)
     places = [
         ((*path, "receiver"), name)
-        for at, one in addressees(data)
-        for path, name in [(at, one.get("receiver") if isinstance(one, Mapping) else None)]
+        for at, addressee in addressees(data)
+        for path, name in [
+            (at, addressee.get("receiver") if isinstance(addressee, Mapping) else None)
+        ]
     ]
-    places += list(each(data, "routes", "*", "receivers_add", "*"))
+    places += list(parts_at(data, "routes", "*", "receivers_add", "*"))
     for path, name in places:
         if isinstance(name, str) and name not in known:
             yield path, f'no receiver is called "{name}"' + _near(name, known)
@@ -90,36 +92,36 @@ def _notified_receivers(data: Any) -> Found:
 
 
 def _has_addressees(data: Any, name: str) -> bool:
-    return name not in mailers(data) or any(each(data, "receivers", name, "to", "*"))
+    return name not in mailers(data) or any(parts_at(data, "receivers", name, "to", "*"))
 
 
-def _notified_contacts(data: Any) -> Found:
+def _notified_contacts(data: Any) -> Findings:
     known = names(data, "contacts")
-    for path, one in addressees(data):
-        if not isinstance(one, Mapping):
+    for path, addressee in addressees(data):
+        if not isinstance(addressee, Mapping):
             continue
-        contact = one.get("contact")
+        contact = addressee.get("contact")
         if isinstance(contact, str) and contact not in known:
             yield (*path, "contact"), f'no contact is called "{contact}"' + _near(contact, known)
-        if one.get("everyone") and not known:
+        if addressee.get("everyone") and not known:
             yield (*path, "everyone"), "there is nobody in contacts; add them"
 
 
-def _routes(data: Any) -> Found:
+def _routes(data: Any) -> Findings:
     known = [*names(data, "policies"), *Severity]
-    for path, name in each(data, "routes", "*", "policy"):
+    for path, name in parts_at(data, "routes", "*", "policy"):
         if isinstance(name, str) and name not in known:
             yield path, f'no policy is called "{name}"' + _near(name, known)
-    routes = list(each(data, "routes", "*"))
+    routes = list(parts_at(data, "routes", "*"))
     if routes and isinstance(routes[-1][1], Mapping) and routes[-1][1].get("match"):
         path = (*routes[-1][0], "match")
         yield path, "the last route must take what is left; add one without match after it"
 
 
-def _grouping(data: Any) -> Found:
+def _grouping(data: Any) -> Findings:
     for path, name in (
-        *each(data, "group", "by", "*"),
-        *each(data, "routes", "*", "group_by", "*"),
+        *parts_at(data, "group", "by", "*"),
+        *parts_at(data, "routes", "*", "group_by", "*"),
     ):
         if name == "severity":
             yield (
@@ -131,9 +133,9 @@ def _grouping(data: Any) -> Found:
             )
 
 
-def _escalation(data: Any) -> Found:
-    for path, policy in each(data, "policies", "*"):
-        steps = [step for step in each(policy, "steps", "*") if isinstance(step[1], Mapping)]
+def _escalation(data: Any) -> Findings:
+    for path, policy in parts_at(data, "policies", "*"):
+        steps = [step for step in parts_at(policy, "steps", "*") if isinstance(step[1], Mapping)]
         goes_on = isinstance(policy, Mapping) and (policy.get("repeat") or policy.get("final"))
         for at, step in steps if goes_on else steps[:-1]:
             if step.get("escalate_after") is None:
@@ -141,21 +143,21 @@ def _escalation(data: Any) -> Found:
                 yield (*path, *at), f"this step needs escalate_after, for {why}; add it"
 
 
-def _engines(data: Any) -> Found:
+def _engines(data: Any) -> Findings:
     """Two of one place would tell one fault twice."""
     seen: dict[str, tuple[str, bool]] = {}
-    for path, engine in each(data, "engines", "*"):
+    for path, engine in parts_at(data, "engines", "*"):
         try:
             target, chooses = EngineAccess.of(engine["url"]).target, bool(engine.get("params"))
         except (ValueError, TypeError, AttributeError, KeyError):
             continue  # what is wrong with it is said where it is read
         first, chose = seen.get(place(target), ("", False))
         if first:
-            yield (*path, "url"), _twice(target, first, chooses or chose)
+            yield (*path, "url"), _same_engine_message(target, first, chooses or chose)
         seen.setdefault(place(target), (target, chooses))
 
 
-def _twice(target: str, first: str, by_params: bool) -> str:
+def _same_engine_message(target: str, first: str, by_params: bool) -> str:
     same = "" if first == target else f": it is {first}, written otherwise"
     models = (
         " (params do not tell two models apart, as both would be one target: give each model a port"
@@ -164,9 +166,9 @@ def _twice(target: str, first: str, by_params: bool) -> str:
     return f"{target} is listed twice{same}; remove one{models if by_params else ''}"
 
 
-def _process_names(data: Any) -> Found:
+def _process_names(data: Any) -> Findings:
     seen: list[Any] = []
-    for path, name in each(data, "processes", "*", "name"):
+    for path, name in parts_at(data, "processes", "*", "name"):
         if name in seen:
             yield path, f'two process groups are called "{name}"; rename one'
         seen.append(name)
@@ -175,12 +177,16 @@ def _process_names(data: Any) -> Found:
 _DEFAULT_ON_TIMEOUT = "restart"  # written out, as the configuration that holds is, it is no choice
 
 
-def _without_effect(data: Any) -> Found:
+def _without_effect(data: Any) -> Findings:
     """What another key turns off would be ignored without a word."""
-    for path, every in each(data, "collect", "engines"):
-        if isinstance(every, str) and every in _OFF and list(each(data, "engines", "*")):
+    for path, every in parts_at(data, "collect", "engines"):
+        if (
+            isinstance(every, str)
+            and every in _ZERO_DURATIONS
+            and list(parts_at(data, "engines", "*"))
+        ):
             yield path, f"{every} turns engines off, and engines lists some; leave out one of them"
-    for path, ack in each(data, "policies", "*", "ack"):
+    for path, ack in parts_at(data, "policies", "*", "ack"):
         chosen = isinstance(ack, Mapping) and ack.get("on_timeout", _DEFAULT_ON_TIMEOUT)
         if chosen and chosen != _DEFAULT_ON_TIMEOUT and not ack.get("timeout"):
             yield (*path, "on_timeout"), "there is no timeout that could end; add timeout"
@@ -190,7 +196,7 @@ def _near(word: object, known: Any) -> str:
     return did_you_mean(str(word), known)
 
 
-CHECKS: tuple[Callable[[Any], Found], ...] = (
+CHECKS: tuple[Callable[[Any], Findings], ...] = (
     _channel_types,
     _notified_receivers,
     _notified_contacts,

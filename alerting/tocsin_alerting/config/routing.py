@@ -6,8 +6,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from tocsin_alerting.config.policies import GroupTimes
-from tocsin_alerting.incidents.matcher import matcher
-from tocsin_alerting.incidents.policy import Target
+from tocsin_alerting.incidents.alert_matcher import parse_matcher
+from tocsin_alerting.incidents.escalation_policy import Addressee
 from tocsin_alerting.incidents.routing import EVERY_LABEL, InhibitRule, Route
 from tocsin_alerting.settings import Section, Words, several
 
@@ -37,7 +37,7 @@ def _grouping_label(text: str) -> str:
 
 
 def _matcher_text(text: str) -> str:
-    matcher(text)
+    parse_matcher(text)
     return text
 
 
@@ -70,10 +70,10 @@ class RouteSection(Section):
 
     def route(self) -> Route:
         return Route(
-            matchers=tuple(map(matcher, self.match)),
+            matchers=tuple(map(parse_matcher, self.match)),
             policy=self.policy,
-            receivers_add=tuple(map(Target, self.receivers_add)),
-            go_on=self.continue_,
+            receivers_add=tuple(map(Addressee, self.receivers_add)),
+            continue_=self.continue_,
             group_by=self.group_by,
         )
 
@@ -87,7 +87,9 @@ class InhibitSection(Section):
 
     def rule(self) -> InhibitRule:
         return InhibitRule(
-            tuple(map(matcher, self.source)), tuple(map(matcher, self.target)), self.equal
+            tuple(map(parse_matcher, self.source)),
+            tuple(map(parse_matcher, self.target)),
+            self.equal,
         )
 
 

@@ -16,16 +16,16 @@ from tocsin_alerting.settings import (
     Duration,
     FilePath,
     Interval,
-    Refused,
+    RefusedKey,
     Section,
     Words,
     several,
 )
 from tocsin_exporter.engine_access import BasicAuth, EngineAccess, Tls
-from tocsin_exporter.watches import ENGINE_AREA, RHYTHMS
+from tocsin_exporter.targets import ENGINE_AREA, SCRAPE_CONFIGS
 
 WITH_FRAGMENT = "no server sees what follows the # of a URL: leave it out, or write %23"
-LONGEST_INSTANCE = 253  # as a host's name
+MAX_INSTANCE_LENGTH = 253  # as a host's name
 
 
 def _http_url(text: str) -> str:
@@ -65,8 +65,8 @@ def _listen_address(text: str) -> str:
 
 
 def label_value(text: str) -> str:
-    if not text.isprintable() or text != text.strip() or len(text) > LONGEST_INSTANCE:
-        raise ValueError(f"not a name of at most {LONGEST_INSTANCE} printable characters")
+    if not text.isprintable() or text != text.strip() or len(text) > MAX_INSTANCE_LENGTH:
+        raise ValueError(f"not a name of at most {MAX_INSTANCE_LENGTH} printable characters")
     return text
 
 
@@ -84,12 +84,12 @@ def _metrics_path(text: str) -> str:
     return text
 
 
-def _listed(value: object) -> object:
+def _one_or_several(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
 def _job(text: str) -> str:
-    if text == RHYTHMS[ENGINE_AREA].job:
+    if text == SCRAPE_CONFIGS[ENGINE_AREA].job:
         raise ValueError(f"{text} is the job of our own translation; choose another")
     return text
 
@@ -101,19 +101,19 @@ def _header(value: str) -> str:
 
 
 def _header_name(name: str) -> str:
-    if not _HEADER_NAME.fullmatch(name) or name.lower() in _OURS:
+    if not _HEADER_NAME.fullmatch(name) or name.lower() in _RESERVED_HEADERS:
         raise ValueError("not a header that can be set; remove it")
     return name
 
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_OURS = ("host", "content-length", "transfer-encoding", "connection")
+_RESERVED_HEADERS = ("host", "content-length", "transfer-encoding", "connection")
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 OptionalHttpUrl = Annotated[str, AfterValidator(_optional_http_url)]
 
 
-class Collect(Section):
+class CollectSection(Section):
     """How often each source is read; 0s turns one off."""
 
     host: Duration = 5_000
@@ -126,7 +126,7 @@ class BasicAuthSection(Section):
     """As Prometheus's `basic_auth`, with the password in a file alone."""
 
     username: str = Field(min_length=1)
-    password: Refused = None
+    password: RefusedKey = None
     password_file: FilePath | None = None
 
 
@@ -140,7 +140,7 @@ class TlsSection(Section):
     insecure_skip_verify: bool = False
 
 
-class Engine(Section):
+class EngineSection(Section):
     """An inference engine to watch, by the URL below which it serves /metrics.
 
     `metrics_path` is where else its metrics are, "" that it has none. `params` go with requests for
@@ -150,9 +150,9 @@ class Engine(Section):
 
     url: HttpUrl
     metrics_path: Annotated[str, AfterValidator(_metrics_path)] | None = None
-    params: Mapping[str, Annotated[Words, BeforeValidator(_listed)]] = {}
+    params: Mapping[str, Annotated[Words, BeforeValidator(_one_or_several)]] = {}
     headers: Mapping[HeaderName, Annotated[str, AfterValidator(_header)]] = {}
-    bearer_token: Refused = None
+    bearer_token: RefusedKey = None
     bearer_token_file: FilePath | None = None
     basic_auth: BasicAuthSection | None = None
     tls: TlsSection = TlsSection()
@@ -160,7 +160,7 @@ class Engine(Section):
     job: Annotated[str, AfterValidator(_job)] = ""
 
     @model_validator(mode="after")
-    def _one_key(self) -> "Engine":
+    def _one_key(self) -> "EngineSection":
         named = any(name.lower() == "authorization" for name in self.headers)
         if sum(map(bool, (self.bearer_token_file, self.basic_auth, named))) > 1:
             raise ValueError("give one of bearer_token_file, basic_auth, Authorization in headers")
@@ -210,7 +210,7 @@ def _user_id(text: str) -> int | None:
         return None
 
 
-class Discovery(Section):
+class DiscoverySection(Section):
     """Engines that are found by themselves belong to root, the agent's own user, the one who ran
     `tocsin service install`, or one of `allow_users`, by name or number.
 
@@ -221,23 +221,23 @@ class Discovery(Section):
     allow_users: Annotated[Words, BeforeValidator(_users)] = ()
 
     def user_ids(self) -> frozenset[int]:
-        return frozenset(uid for one in self.allow_users if (uid := _user_id(one)) is not None)
+        return frozenset(uid for user in self.allow_users if (uid := _user_id(user)) is not None)
 
     def unknown_users(self) -> list[tuple[str, str]]:
         """Each name that is nobody's here, and the user's that is the nearest, if any is near."""
-        unknown = [one for one in self.allow_users if _user_id(one) is None]
-        names = [one.pw_name for one in pwd.getpwall()] if unknown else []
-        return [(one, next(iter(get_close_matches(one, names, 1)), "")) for one in unknown]
+        unknown = [user for user in self.allow_users if _user_id(user) is None]
+        names = [user.pw_name for user in pwd.getpwall()] if unknown else []
+        return [(user, next(iter(get_close_matches(user, names, 1)), "")) for user in unknown]
 
 
-class Restart(Section):
+class RestartSection(Section):
     """After `max` restarts in a row the worker is given up; `backoff` doubles from one to next."""
 
     max: int = Field(default=5, ge=0)
     backoff: Interval = 1_000
 
 
-class Worker(Section):
+class WorkerSection(Section):
     """Our own engine, a demo: started only where none is found, on a port that no engine wants."""
 
     enabled: bool = True
@@ -245,10 +245,10 @@ class Worker(Section):
     port: int = Field(default=4912, ge=1, le=65535)
     device: Literal["cpu", "cuda"] = "cpu"
     model_path: str | None = Field(default=None, min_length=1)
-    restart: Restart = Restart()
+    restart: RestartSection = RestartSection()
 
 
-class ProcessGroup(Section):
+class ProcessGroupSection(Section):
     """Processes counted under one name: found by the process's name (`comm`), its executable or
     script, with or without a path (`exe`), or a regular expression on name and command line
     (`cmdline`)."""
@@ -259,8 +259,8 @@ class ProcessGroup(Section):
     cmdline: Annotated[str, AfterValidator(_pattern)] | None = None
 
     @model_validator(mode="after")
-    def _one_way(self) -> "ProcessGroup":
-        if sum(one is not None for one in (self.comm, self.exe, self.cmdline)) != 1:
+    def _one_way(self) -> "ProcessGroupSection":
+        if sum(key is not None for key in (self.comm, self.exe, self.cmdline)) != 1:
             raise ValueError("give exactly one of comm, exe and cmdline")
         return self
 
@@ -271,7 +271,7 @@ def _host_name(text: str) -> str:
     return text
 
 
-class Storage(Section):
+class StorageSection(Section):
     """`path` is relative to the directory in which the agent is started. Samples are deleted when
     they are older than `retention`, and the oldest while they take more than `size`."""
 
@@ -280,7 +280,7 @@ class Storage(Section):
     size: Bytes = 2 * 2**30
 
 
-class Web(Section):
+class WebSection(Section):
     """`token_file` holds the token that changes from other machines must carry; `allow_hosts` are
     names, without a port, by which the agent may be asked besides its own. `trusted_proxies` are
     addresses and networks from which many may come at once."""

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tocsin_alerting.incidents.escalation_policy import Addressee
 from tocsin_alerting.incidents.incident import Incident
 from tocsin_alerting.incidents.notification import Reason
-from tocsin_alerting.incidents.policy import Target
-from tocsin_alerting.incidents.timer import Timer
+from tocsin_alerting.incidents.timers import Timer
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class Notify:
     """Tell `targets`; `serial` counts the incident's messages, so that no two keys are equal."""
 
     reason: Reason
-    targets: tuple[Target, ...]
+    targets: tuple[Addressee, ...]
     serial: int
     actor: str = ""
     note: str = ""

@@ -45,8 +45,8 @@ class JournalReplaced(JournalDown):
 
 
 class SchemaTooNew(JournalError):
-    def __init__(self, path: str, found: int, known: int) -> None:
+    def __init__(self, path: str, version: int, known: int) -> None:
         super().__init__(
-            f"{path}: written by a newer Tocsin (schema {found}, this one knows {known}); "
+            f"{path}: written by a newer Tocsin (schema {version}, this one knows {known}); "
             "start that version, or move the file away to begin an empty journal"
         )

@@ -4,23 +4,23 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from tocsin_alerting.incidents.effects import Change, Effect, Notify, Record, SetTimer
-from tocsin_alerting.incidents.incident import Incident, State, bumped
+from tocsin_alerting.incidents.escalation_policy import Addressee
+from tocsin_alerting.incidents.incident import Incident, IncidentState, next_generation
 from tocsin_alerting.incidents.notification import Reason
-from tocsin_alerting.incidents.policy import Target
-from tocsin_alerting.incidents.timer import Timer, TimerKind
+from tocsin_alerting.incidents.timers import Timer, TimerKind
 
 # With every channel down, an incident must not burn all its steps in one tick.
-SHORTEST_STEP_MS = 30_000
-SHORTEST_FINAL_MS = 1_000
+MIN_STEP_MS = 30_000
+MIN_FINAL_MS = 1_000
 
 
-def timer(incident: Incident, kind: TimerKind, due_at_ms: int) -> SetTimer:
+def set_timer(incident: Incident, kind: TimerKind, due_at_ms: int) -> SetTimer:
     return SetTimer(Timer(kind, due_at_ms, incident.generation))
 
 
 def page(
     incident: Incident,
-    targets: Iterable[Target],
+    targets: Iterable[Addressee],
     reason: Reason,
     *,
     actor: str = "",
@@ -45,13 +45,19 @@ def restart(
     *,
     step: int = 0,
     keep_loop: bool = False,
-    also: Iterable[Target] = (),
+    also: Iterable[Addressee] = (),
     actor: str = "",
     note: str = "",
 ) -> Change:
     """TRIGGERED in a new generation, running `step` at once; `also` are told first."""
     loop = incident.loop if keep_loop else 0
-    fresh = replace(bumped(incident), state=State.TRIGGERED, owner="", acked_at_ms=None, loop=loop)
+    fresh = replace(
+        next_generation(incident),
+        state=IncidentState.TRIGGERED,
+        owner="",
+        acked_at_ms=None,
+        loop=loop,
+    )
     return run_step(fresh, step, reason, now_ms, also=also, actor=actor, note=note)
 
 
@@ -61,7 +67,7 @@ def run_step(
     reason: Reason,
     now_ms: int,
     *,
-    also: Iterable[Target] = (),
+    also: Iterable[Addressee] = (),
     actor: str = "",
     note: str = "",
 ) -> Change:
@@ -73,25 +79,25 @@ def run_step(
     chosen = incident.policy.steps[step]
     targets = (*also, *chosen.notify)
     incident = replace(incident, step=step, paged_at_ms=now_ms, unreachable=not targets)
-    incident, told = page(incident, targets, reason, actor=actor, note=note)
+    incident, notices = page(incident, targets, reason, actor=actor, note=note)
     noted: list[Effect] = [Record("step", actor, {"step": step, "reason": reason.value})]
     if not targets:
         noted.append(Record("no_one_reached", data={"step": step}))
-        noted.append(timer(incident, TimerKind.STEP, now_ms + SHORTEST_STEP_MS))
+        noted.append(set_timer(incident, TimerKind.STEP, now_ms + MIN_STEP_MS))
     elif chosen.escalate_after_ms is not None:
-        noted.append(timer(incident, TimerKind.STEP, now_ms + chosen.escalate_after_ms))
+        noted.append(set_timer(incident, TimerKind.STEP, now_ms + chosen.escalate_after_ms))
     else:
         incident, ended = exhaust(incident, now_ms)
         noted += ended
-    return incident, (*told, *noted)
+    return incident, (*notices, *noted)
 
 
 def exhaust(incident: Incident, now_ms: int) -> Change:
     """Rule 6: nothing is left but the final targets, at their interval."""
     effects: list[Effect] = [Record("exhausted")]
     if (final := incident.policy.final) is not None:
-        due_at_ms = now_ms + max(final.every_ms, SHORTEST_FINAL_MS)
-        effects.append(timer(incident, TimerKind.FINAL, due_at_ms))
+        due_at_ms = now_ms + max(final.every_ms, MIN_FINAL_MS)
+        effects.append(set_timer(incident, TimerKind.FINAL, due_at_ms))
     return replace(incident, exhausted_at_ms=now_ms), tuple(effects)
 
 
@@ -100,7 +106,7 @@ def step_due(incident: Incident, due_at_ms: int, now_ms: int) -> Change:
     if incident.muted:
         data = {"step": incident.step, "by": sorted(incident.muted_by)}
         return incident, (Record("suppressed", data=data),)
-    fallen = _fallen_due(incident, due_at_ms, now_ms)
+    fallen = _overdue_steps(incident, due_at_ms, now_ms)
     if not fallen:
         return exhaust(incident, now_ms)
     step, loop = fallen[-1]
@@ -111,7 +117,7 @@ def step_due(incident: Incident, due_at_ms: int, now_ms: int) -> Change:
     return run_step(replace(incident, loop=loop), step, reason, now_ms, also=missed)
 
 
-def _fallen_due(incident: Incident, due_at_ms: int, now_ms: int) -> list[tuple[int, int]]:
+def _overdue_steps(incident: Incident, due_at_ms: int, now_ms: int) -> list[tuple[int, int]]:
     """The (step, loop) pairs that should have run by `now_ms`, each step at most once."""
     steps = incident.policy.steps
     step, loop, at_ms = incident.step, incident.loop, due_at_ms
@@ -135,6 +141,6 @@ def step_failed(incident: Incident, now_ms: int) -> Change:
     noted = Record("no_one_reached", data={"step": incident.step})
     if incident.exhausted:
         return incident, (noted,)
-    earliest = (incident.paged_at_ms or now_ms) + SHORTEST_STEP_MS
+    earliest = (incident.paged_at_ms or now_ms) + MIN_STEP_MS
     incident = replace(incident, unreachable=True)
-    return incident, (noted, timer(incident, TimerKind.STEP, max(now_ms, earliest)))
+    return incident, (noted, set_timer(incident, TimerKind.STEP, max(now_ms, earliest)))

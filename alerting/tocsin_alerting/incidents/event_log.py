@@ -8,18 +8,18 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from tocsin_alerting.annotations import annotation_texts
-from tocsin_alerting.incidents.batch import Entry
-from tocsin_alerting.incidents.composition import title
+from tocsin_alerting.incidents.changeset import HistoryEntry
 from tocsin_alerting.incidents.incident import Incident, began_ms
+from tocsin_alerting.incidents.notification_builder import title
 from tocsin_alerting.rules.alert import Alert
 from tocsin_alerting.settings import elapsed_text
 
 log = logging.getLogger("tocsin.incident")
 
-_TAKEN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
-MOST_LINES = 50  # of one step: a storm must not hold up its own pages
+_LOG_RECORD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+MAX_LINES = 50  # of one step: a storm must not hold up its own pages
 
-EVENTS: Mapping[str, tuple[int, str]] = {
+LOGGED_EVENTS: Mapping[str, tuple[int, str]] = {
     "opened": (logging.WARNING, "opened"),
     "reopened": (logging.WARNING, "opened again"),
     "severity_raised": (logging.WARNING, "got worse"),
@@ -51,31 +51,31 @@ EVENTS: Mapping[str, tuple[int, str]] = {
 }
 
 
-def log_entries(entries: Iterable[Entry], incidents: Mapping[int, Incident]) -> None:
+def log_entries(entries: Iterable[HistoryEntry], incidents: Mapping[int, Incident]) -> None:
     """A line for each entry that people care for; of a step with very many, the first ones."""
-    told = [one for one in entries if one.event in EVENTS]
-    for entry in told[:MOST_LINES]:
-        level, words = EVENTS[entry.event]
+    logged = [entry for entry in entries if entry.event in LOGGED_EVENTS]
+    for entry in logged[:MAX_LINES]:
+        level, words = LOGGED_EVENTS[entry.event]
         incident = incidents.get(entry.incident)
-        about = _about(incident)
-        what = f"{words}{_by(entry)}{_after(entry, incident)}{_summary(entry, incident)}"
-        said = f"{_name(entry.incident, incident)} {what}".strip()
-        log.log(level, "%s", said, extra={**_fields(entry), **about})
-    if len(told) > MOST_LINES:
-        log.warning("%d more events of incidents at once", len(told) - MOST_LINES)
+        about = _incident_fields(incident)
+        what = f"{words}{_by_actor(entry)}{_after_text(entry, incident)}{_summary(entry, incident)}"
+        text = f"{_incident_name(entry.incident, incident)} {what}".strip()
+        log.log(level, "%s", text, extra={**_fields(entry), **about})
+    if len(logged) > MAX_LINES:
+        log.warning("%d more events of incidents at once", len(logged) - MAX_LINES)
 
 
-def _name(number: int, incident: Incident | None) -> str:
+def _incident_name(number: int, incident: Incident | None) -> str:
     if incident is None:
         return f"#{number}" if number else ""
     return f"#{number} {incident.severity} {title(incident)}"
 
 
-def _by(entry: Entry) -> str:
+def _by_actor(entry: HistoryEntry) -> str:
     return f" by {entry.actor}" if entry.actor else ""
 
 
-def _after(entry: Entry, incident: Incident | None) -> str:
+def _after_text(entry: HistoryEntry, incident: Incident | None) -> str:
     """Since it opened; to the end, since its condition began to hold."""
     after_ms = entry.data.get("after_ms")
     if entry.event in ("resolved", "given_up", "unwatched") and incident is not None:
@@ -84,20 +84,20 @@ def _after(entry: Entry, incident: Incident | None) -> str:
     return "" if after_ms is None else f" after {elapsed_text(after_ms)}"
 
 
-def _summary(entry: Entry, incident: Incident | None) -> str:
+def _summary(entry: HistoryEntry, incident: Incident | None) -> str:
     if incident is None or entry.event not in ("opened", "reopened"):
         return ""
-    texts = (_text(one.alert) for one in incident.active)
+    texts = (_first_line(member.alert) for member in incident.active)
     first = next((text for text in texts if text), "")
     return f": {first}" if first else ""
 
 
-def _text(alert: Alert) -> str:
+def _first_line(alert: Alert) -> str:
     """Its first line as messages have it. The line has its name."""
     return next(iter(annotation_texts(dict(alert.annotations))), "").partition("\n")[0]
 
 
-def _fields(entry: Entry) -> dict[str, object]:
+def _fields(entry: HistoryEntry) -> dict[str, object]:
     fields: dict[str, object] = {"event": entry.event}
     if entry.incident:
         fields["incident"] = entry.incident
@@ -106,10 +106,10 @@ def _fields(entry: Entry) -> dict[str, object]:
     for name, value in entry.data.items():
         if name == "after_ms":
             fields["after"] = elapsed_text(value)
-        elif value is not False and value not in ("", None, ()) and name not in _TAKEN:
+        elif value is not False and value not in ("", None, ()) and name not in _LOG_RECORD_FIELDS:
             fields[name] = value
     return fields
 
 
-def _about(incident: Incident | None) -> dict[str, object]:
+def _incident_fields(incident: Incident | None) -> dict[str, object]:
     return {} if incident is None else {"severity": incident.severity, "state": incident.state}

@@ -21,7 +21,7 @@ _PORT = re.compile("[0-9]{1,5}")
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class AlertGroup:
     """`key` is Alertmanager's way to write it: `{}:{alertname="EngineDown", target="a:8000"}`."""
 
     labels: Labels
@@ -36,18 +36,18 @@ class Group:
         return fingerprint((*self.labels, ("", str(opened_at_ms))))
 
 
-def group_of(config: IncidentConfig, labels: Mapping[str, str]) -> Group:
+def alert_group(config: IncidentConfig, labels: Mapping[str, str]) -> AlertGroup:
     """A label that is missing is left out, as if it were empty."""
     by = group_by_for(config, labels)
     if EVERY_LABEL in by:
         chosen = dict(labels)
     else:
-        chosen = _placed({name: labels.get(name, "") for name in by}, config.local_names)
+        chosen = _canonical({name: labels.get(name, "") for name in by}, config.local_names)
     chosen.pop(SEVERITY_LABEL, None)
-    return Group(tuple((name, value) for name, value in sorted(chosen.items()) if value))
+    return AlertGroup(tuple((name, value) for name, value in sorted(chosen.items()) if value))
 
 
-def _placed(labels: dict[str, str], local: Collection[str]) -> dict[str, str]:
+def _canonical(labels: dict[str, str], local: Collection[str]) -> dict[str, str]:
     """One thing is one thing, whoever tells of it: `instance` goes where it names only the teller.
 
     An engine may be watched by the agent and by an exporter; its `target` says which one it is, and
@@ -64,7 +64,7 @@ def _placed(labels: dict[str, str], local: Collection[str]) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class TargetAddress:
     """`host` as `canonical_host` has it; `rest` is the port and the path: `:8000/v1`."""
 
     host: str
@@ -79,14 +79,14 @@ class Address:
 
 
 @lru_cache(4096)
-def address_of(written: str) -> Address | None:
+def address_of(written: str) -> TargetAddress | None:
     """What a `target` or `instance` says, however it is written; None for what has no port."""
     host = written.partition("/")[0].rpartition(":")[0]
     if not host or (":" in host and not host.startswith("[")):
         return None
     where, slash, path = place(written).partition("/")
     host, _, port = where.rpartition(":")
-    return Address(host, f":{port}{slash}{path}") if _PORT.fullmatch(port) else None
+    return TargetAddress(host, f":{port}{slash}{path}") if _PORT.fullmatch(port) else None
 
 
 def machine_of(instance: str, local: Collection[str]) -> str:

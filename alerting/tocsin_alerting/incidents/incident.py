@@ -1,18 +1,18 @@
 """An incident: what people are told about, answer for, and see resolved.
 
-It is frozen; `transitions.step` makes the next one. All times are Unix milliseconds.
+It is frozen; `transitions.transition` makes the next one. All times are Unix milliseconds.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from tocsin_alerting.incidents.policy import Policy, Severity, Target
+from tocsin_alerting.incidents.escalation_policy import Addressee, EscalationPolicy, Severity
 from tocsin_alerting.rules.alert import Alert, moved
 from tocsin_exporter.snapshot import Labels
 
 
-class State(StrEnum):
+class IncidentState(StrEnum):
     TRIGGERED = "TRIGGERED"  # nobody owns it, the escalation clock runs
     ACKED = "ACKED"  # owned, the escalation is stopped, the ack clock runs
     SNOOZED = "SNOOZED"  # quiet until a time
@@ -20,10 +20,10 @@ class State(StrEnum):
     CLOSED = "CLOSED"  # nothing happens any more
 
 
-OPEN = frozenset({State.TRIGGERED, State.ACKED, State.SNOOZED})
+OPEN = frozenset({IncidentState.TRIGGERED, IncidentState.ACKED, IncidentState.SNOOZED})
 
 
-class Source(StrEnum):
+class Condition(StrEnum):
     """What the alerts say; never derived from the incident's state, nor the other way round."""
 
     FIRING = "firing"
@@ -32,7 +32,7 @@ class Source(StrEnum):
     UNWATCHED = "unwatched"  # of a member alone: it ended because its rule or source is gone
 
 
-ENDED = frozenset({Source.CLEAR, Source.UNWATCHED})
+ENDED_CONDITIONS = frozenset({Condition.CLEAR, Condition.UNWATCHED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,10 @@ class Member:
     """
 
     alert: Alert
-    source: Source
+    source: Condition
     since_ms: int
     ended_at_ms: int | None = None
-    origins: Mapping[str, Source] = field(default_factory=dict)
+    origins: Mapping[str, Condition] = field(default_factory=dict)
 
     def shifted(self, delta_ms: int) -> "Member":
         ended = None if self.ended_at_ms is None else self.ended_at_ms + delta_ms
@@ -70,11 +70,11 @@ class Incident:
     uid: str
     key: str
     group_labels: Labels
-    policy: Policy
+    policy: EscalationPolicy
     severity: Severity
     opened_at_ms: int
-    state: State = State.TRIGGERED
-    source: Source = Source.FIRING
+    state: IncidentState = IncidentState.TRIGGERED
+    source: Condition = Condition.FIRING
     generation: int = 1
     cycle: int = 1
     step: int = -1
@@ -83,7 +83,7 @@ class Incident:
     flaps: int = 0
     members: Mapping[str, Member] = field(default_factory=dict)
     muted_by: frozenset[str] = frozenset()
-    paged: frozenset[Target] = frozenset()
+    paged: frozenset[Addressee] = frozenset()
     owner: str = ""
     resolution: str = ""
     closed_by_hand: bool = False
@@ -102,9 +102,9 @@ class Incident:
         return self.state in OPEN
 
     @property
-    def fires_on(self) -> bool:
+    def counts_as_firing(self) -> bool:
         """Whether what it says of its target still counts: open, or closed by hand alone."""
-        return self.is_open or (self.state is State.RESOLVED and self.closed_by_hand)
+        return self.is_open or (self.state is IncidentState.RESOLVED and self.closed_by_hand)
 
     @property
     def muted(self) -> bool:
@@ -117,27 +117,29 @@ class Incident:
     @property
     def active(self) -> tuple[Member, ...]:
         """The members that fire, or of which nobody can tell."""
-        return tuple(one for one in self.members.values() if one.source not in ENDED)
+        return tuple(
+            member for member in self.members.values() if member.source not in ENDED_CONDITIONS
+        )
 
-    def step_targets(self) -> tuple[Target, ...]:
+    def step_addressees(self) -> tuple[Addressee, ...]:
         """Whom the current step tells."""
         steps = self.policy.steps
         return steps[min(max(self.step, 0), len(steps) - 1)].notify if steps else ()
 
-    def own_targets(self) -> tuple[Target, ...]:
+    def own_addressees(self) -> tuple[Addressee, ...]:
         """The owner's ways in the policy; none when there is no owner, or it names them nowhere."""
-        every = (target for step in self.policy.steps for target in step.notify)
-        own = dict.fromkeys(target for target in every if target.contact == self.owner)
+        addressees = (target for step in self.policy.steps for target in step.notify)
+        own = dict.fromkeys(target for target in addressees if target.contact == self.owner)
         return tuple(own) if self.owner else ()
 
-    def owner_targets(self) -> tuple[Target, ...]:
+    def owner_addressees(self) -> tuple[Addressee, ...]:
         """The owner's ways, else those of the current step."""
-        return self.own_targets() or self.step_targets()
+        return self.own_addressees() or self.step_addressees()
 
     def shifted(self, delta_ms: int) -> "Incident":
         """The same incident by a clock that reads `delta_ms` more: ages stay what they are."""
         moved = {name: at + delta_ms for name in TIMES if (at := getattr(self, name)) is not None}
-        members = {name: one.shifted(delta_ms) for name, one in self.members.items()}
+        members = {name: member.shifted(delta_ms) for name, member in self.members.items()}
         return replace(self, members=members, **moved)
 
 
@@ -156,7 +158,8 @@ TIMES = (
 def began_ms(incident: Incident, now_ms: int) -> int | None:
     """When the last stretch began in which at least one of the alerts' conditions held."""
     spans = [
-        (one.alert.active_at_ms, one.ended_at_ms or now_ms) for one in incident.members.values()
+        (member.alert.active_at_ms, member.ended_at_ms or now_ms)
+        for member in incident.members.values()
     ]
     if incident.began_at_ms is not None and spans:
         spans.append((incident.began_at_ms, max(end_ms for _, end_ms in spans)))
@@ -167,7 +170,7 @@ def began_ms(incident: Incident, now_ms: int) -> int | None:
     return began
 
 
-def bumped(incident: Incident) -> Incident:
+def next_generation(incident: Incident) -> Incident:
     """The next generation: every timer of the one before is stale."""
     return replace(
         incident,

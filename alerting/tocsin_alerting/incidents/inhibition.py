@@ -3,14 +3,14 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tocsin_alerting.incidents.alert_matcher import all_match
 from tocsin_alerting.incidents.grouping import address_of, machine_of
-from tocsin_alerting.incidents.incident import ENDED, Incident
-from tocsin_alerting.incidents.matcher import all_match
+from tocsin_alerting.incidents.incident import ENDED_CONDITIONS, Incident
 from tocsin_alerting.incidents.muting import INHIBITED
 from tocsin_alerting.incidents.routing import IncidentConfig, InhibitRule
 
 Labels = Mapping[str, str]
-Loud = dict[tuple[str, ...], set[tuple[int, bool]]]
+FiringSources = dict[tuple[str, ...], set[tuple[int, bool]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Inhibition:
     """One rule with what fires on its source side: equal labels -> (incident, is a target too)."""
 
     rule: InhibitRule
-    loud: Loud
+    firing_sources: FiringSources
     local: Collection[str]
 
     def sources_of(self, labels: Labels) -> set[int]:
@@ -29,8 +29,8 @@ class Inhibition:
         if not all_match(self.rule.target, labels):
             return set()
         on_both = all_match(self.rule.source, labels)
-        found = self.loud.get(_equal(self.rule, labels, self.local), set())
-        return {number for number, both in found if not (both and on_both)}
+        sources = self.firing_sources.get(_equal(self.rule, labels, self.local), set())
+        return {number for number, both in sources if not (both and on_both)}
 
 
 class Inhibitor:
@@ -38,13 +38,13 @@ class Inhibitor:
 
     def __init__(self) -> None:
         self._rules: Sequence[InhibitRule] = ()
-        self._indexed: Sequence[Inhibition] | None = None
+        self._index: Sequence[Inhibition] | None = None
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """What fires on the source side of the rules is to be looked up anew."""
-        self._indexed = None
+        self._index = None
 
-    def muted(
+    def mutes_of(
         self,
         config: IncidentConfig,
         changed: Iterable[Incident],
@@ -52,27 +52,32 @@ class Inhibitor:
     ) -> dict[int, frozenset[str]]:
         """What mutes each open one of `changed`, or of `every` incident where it may differ."""
         some, rules = list(changed), config.inhibit
-        if rules is not self._rules or any(self._is_source(rules, one) for one in some):
-            self.forget()
-        if self._indexed is None:
-            self._rules, self._indexed = rules, indexed(config, every)
+        if rules is not self._rules or any(self._is_source(rules, incident) for incident in some):
+            self.invalidate()
+        if self._index is None:
+            self._rules, self._index = rules, index_rules(config, every)
             return inhibitions(config, every)
         return {
-            one.number: named(quieted_by(self._indexed, one, {one.number}))
-            for one in some
-            if one.is_open
+            incident.number: mute_names(muting_incidents(self._index, incident, {incident.number}))
+            for incident in some
+            if incident.is_open
         }
 
     def _is_source(self, rules: Sequence[InhibitRule], incident: Incident) -> bool:
         members = incident.members.values()
-        return any(is_source(rules, dict(one.alert.labels)) for one in members)
+        return any(matches_source(rules, dict(member.alert.labels)) for member in members)
 
 
-def indexed(config: IncidentConfig, incidents: Iterable[Incident]) -> list[Inhibition]:
+def index_rules(config: IncidentConfig, incidents: Iterable[Incident]) -> list[Inhibition]:
     """The rules of which something fires on the source side."""
-    every, local = [one for one in incidents if one.fires_on], config.local_names
-    found = (Inhibition(rule, _loud(rule, every, local), local) for rule in config.inhibit)
-    return [one for one in found if one.loud]
+    every, local = (
+        [incident for incident in incidents if incident.counts_as_firing],
+        config.local_names,
+    )
+    inhibitions = (
+        Inhibition(rule, _firing_sources(rule, every, local), local) for rule in config.inhibit
+    )
+    return [inhibition for inhibition in inhibitions if inhibition.firing_sources]
 
 
 def inhibitions(config: IncidentConfig, incidents: Iterable[Incident]) -> dict[int, frozenset[str]]:
@@ -81,47 +86,62 @@ def inhibitions(config: IncidentConfig, incidents: Iterable[Incident]) -> dict[i
     None keeps itself quiet, and of two that would silence each other the worse stays loud.
     """
     every = list(incidents)
-    still_open = [one for one in every if one.is_open]
+    still_open = [incident for incident in every if incident.is_open]
     if not config.inhibit:
-        return {one.number: frozenset() for one in still_open}
-    in_order = sorted(still_open, key=lambda one: (one.severity, one.number))
-    prepared = indexed(config, every)
-    found = {one.number: quieted_by(prepared, one, {one.number}) for one in in_order}
+        return {incident.number: frozenset() for incident in still_open}
+    in_order = sorted(still_open, key=lambda incident: (incident.severity, incident.number))
+    prepared = index_rules(config, every)
+    muting = {
+        incident.number: muting_incidents(prepared, incident, {incident.number})
+        for incident in in_order
+    }
     quiet: dict[int, frozenset[str]] = {}
-    milder = {one.number for one in in_order}
-    for one in in_order:
-        milder.discard(one.number)
-        mutual = {other for other in found[one.number] & milder if one.number in found[other]}
-        sources = quieted_by(prepared, one, mutual | {one.number}) if mutual else found[one.number]
-        quiet[one.number] = named(sources)
+    milder = {incident.number for incident in in_order}
+    for incident in in_order:
+        milder.discard(incident.number)
+        mutual = {
+            other for other in muting[incident.number] & milder if incident.number in muting[other]
+        }
+        sources = (
+            muting_incidents(prepared, incident, mutual | {incident.number})
+            if mutual
+            else muting[incident.number]
+        )
+        quiet[incident.number] = mute_names(sources)
     return quiet
 
 
-def quieted_by(prepared: Sequence[Inhibition], incident: Incident, excluded: set[int]) -> set[int]:
+def muting_incidents(
+    prepared: Sequence[Inhibition], incident: Incident, excluded: set[int]
+) -> set[int]:
     every: set[int] = set()
     for member in incident.active:
         labels = dict(member.alert.labels)
-        sources = {number for one in prepared for number in one.sources_of(labels)} - excluded
+        sources = {
+            number for inhibition in prepared for number in inhibition.sources_of(labels)
+        } - excluded
         if not sources:
             return set()
         every |= sources
     return every
 
 
-def named(sources: Iterable[int]) -> frozenset[str]:
+def mute_names(sources: Iterable[int]) -> frozenset[str]:
     return frozenset(f"{INHIBITED}{number}" for number in sources)
 
 
-def is_source(rules: Sequence[InhibitRule], labels: Labels) -> bool:
+def matches_source(rules: Sequence[InhibitRule], labels: Labels) -> bool:
     return any(all_match(rule.source, labels) for rule in rules)
 
 
-def _loud(rule: InhibitRule, incidents: Iterable[Incident], local: Collection[str]) -> Loud:
-    loud: Loud = {}
+def _firing_sources(
+    rule: InhibitRule, incidents: Iterable[Incident], local: Collection[str]
+) -> FiringSources:
+    loud: FiringSources = {}
     for incident in incidents:
         for member in incident.members.values():
             labels = dict(member.alert.labels)
-            if member.source not in ENDED and all_match(rule.source, labels):
+            if member.source not in ENDED_CONDITIONS and all_match(rule.source, labels):
                 both = all_match(rule.target, labels)
                 loud.setdefault(_equal(rule, labels, local), set()).add((incident.number, both))
     return loud

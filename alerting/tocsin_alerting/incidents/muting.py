@@ -6,10 +6,10 @@ Rules 3, 7 and 8. What mutes is a name: `inhibited:NUMBER`, `silence:ID`, `maint
 from dataclasses import dataclass, replace
 
 from tocsin_alerting.incidents.effects import Change, Effect, Record, WithdrawPages
-from tocsin_alerting.incidents.escalation import restart, timer
-from tocsin_alerting.incidents.incident import Incident, Source, State, bumped
+from tocsin_alerting.incidents.escalation import restart, set_timer
+from tocsin_alerting.incidents.incident import Condition, Incident, IncidentState, next_generation
 from tocsin_alerting.incidents.notification import Reason
-from tocsin_alerting.incidents.timer import TimerKind
+from tocsin_alerting.incidents.timers import TimerKind
 
 INHIBITED = "inhibited:"
 
@@ -33,24 +33,24 @@ def mute(incident: Incident, mutes: Mutes, now_ms: int) -> Change:
         muted_at_ms = incident.muted_at_ms if before else now_ms
         withdrawn = () if before else (WithdrawPages(),)
         return replace(changed, muted_at_ms=muted_at_ms), (*withdrawn, *noted)
-    unmuted, effects = _unmuted(changed, before, now_ms)
+    unmuted, effects = _unmute(changed, before, now_ms)
     return replace(unmuted, muted_at_ms=None), (*noted, *effects)
 
 
-def _unmuted(incident: Incident, before: frozenset[str], now_ms: int) -> Change:
+def _unmute(incident: Incident, before: frozenset[str], now_ms: int) -> Change:
     """Rule 8: run the current step again, at once.
 
     After an inhibition the policy's group wait runs first: what the source brought down mostly
     recovers with it, one evaluation later, and then nobody needs to hear of it.
     """
-    if incident.state is not State.TRIGGERED or incident.source is Source.CLEAR:
+    if incident.state is not IncidentState.TRIGGERED or incident.source is Condition.CLEAR:
         return incident, ()
     if incident.step < 0:  # the group wait still runs and will page
         return incident, ()
     wait_ms = incident.policy.group_wait_ms
     if wait_ms and all(name.startswith(INHIBITED) for name in before):
-        waiting = bumped(incident)
-        return waiting, (timer(waiting, TimerKind.GROUP_WAIT, now_ms + wait_ms),)
+        waiting = next_generation(incident)
+        return waiting, (set_timer(waiting, TimerKind.GROUP_WAIT, now_ms + wait_ms),)
     return restart(
         incident,
         Reason.UNMUTED,

@@ -7,8 +7,8 @@ Where there is no such number, the time makes one, as two runs do not share it.
 
 from collections.abc import Mapping
 
-from tocsin_alerting.incidents.batch import RESERVED_NUMBER
-from tocsin_alerting.incidents.journal import FIRST_OF_TIME, Saved
+from tocsin_alerting.incidents.changeset import RESERVED_NUMBER
+from tocsin_alerting.incidents.journal.protocol import FIRST_OF_TIME, JournalState
 
 BLIND_NUMBERS = 1_000_000
 LAST_NUMBER = "last_number"
@@ -16,7 +16,7 @@ BLOCK = 5_000
 EPOCH_MS = 1_735_689_600_000  # 2025: fewer digits to type
 
 
-class Numbers:
+class IncidentNumbers:
     def __init__(self) -> None:
         self._last = 0
         self._reserved = 0  # in the journal
@@ -53,7 +53,7 @@ class Numbers:
         since = max(0, now_ms - EPOCH_MS)
         self._last, self._known = max(self._last, BLIND_NUMBERS + since // 100), True
 
-    def load(self, saved: Saved) -> None:
+    def load(self, saved: JournalState) -> None:
         """Those of the last run may all have been told, up to what it reserved. An older version
         goes on after those that were made of the time."""
         given = (saved.meta.get(name, "") for name in (LAST_NUMBER, RESERVED_NUMBER))

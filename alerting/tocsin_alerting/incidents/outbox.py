@@ -9,27 +9,29 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from tocsin_alerting.incidents.message import (
-    NOTICES,
-    WAITING,
-    Message,
+from tocsin_alerting.incidents.escalation_policy import Addressee
+from tocsin_alerting.incidents.notification import Reason
+from tocsin_alerting.incidents.outbox_message import (
+    NOTICE_REASONS,
+    WAITING_STATES,
     MessageState,
+    OutboxMessage,
     claimed,
-    lease_over,
+    lease_expired,
     withdrawn,
 )
-from tocsin_alerting.incidents.notification import Reason
-from tocsin_alerting.incidents.policy import Target
 from tocsin_alerting.incidents.ready_queue import ReadyQueue
 
-Gate = Callable[[Message], int | None]
-Way = tuple[int, Target]
-Kind = tuple[str, str]  # severity, alertname
-Order = tuple[str, int, int]  # severity, turn, id
-MOST_SENDING = 32  # of a receiver that are claimed at once; P0 and P1 may be twice as many
-CLOSED = frozenset({Reason.CLOSED_BY_HAND, Reason.CLOSED_UNKNOWN})
-ENDED = frozenset({Reason.RESOLVED, Reason.FIRED_AND_RESOLVED, Reason.GIVEN_UP, Reason.UNWATCHED})
-REMARKS = frozenset({Reason.SLO_BREACH, Reason.UNKNOWN})
+MayGoAt = Callable[[OutboxMessage], int | None]
+IncidentAddressee = tuple[int, Addressee]
+AlertKind = tuple[str, str]  # severity, alertname
+QueueOrder = tuple[str, int, int]  # severity, turn, id
+MAX_SENDING = 32  # of a receiver that are claimed at once; P0 and P1 may be twice as many
+CLOSED_REASONS = frozenset({Reason.CLOSED_BY_HAND, Reason.CLOSED_UNKNOWN})
+END_REASONS = frozenset(
+    {Reason.RESOLVED, Reason.FIRED_AND_RESOLVED, Reason.GIVEN_UP, Reason.UNWATCHED}
+)
+REMARK_REASONS = frozenset({Reason.SLO_BREACH, Reason.UNKNOWN})
 
 
 class Outbox:
@@ -43,142 +45,156 @@ class Outbox:
     """
 
     def __init__(
-        self, changed: Callable[[Message, bool], None], most_sending: int = MOST_SENDING
+        self, changed: Callable[[OutboxMessage, bool], None], most_sending: int = MAX_SENDING
     ) -> None:
         self._changed = changed
-        self._most = most_sending
-        self._all: dict[str, Message] = {}
+        self._max_sending = most_sending
+        self._messages: dict[str, OutboxMessage] = {}
         self._waiting: dict[str, None] = {}
-        self._of: dict[int, dict[str, None]] = {}
-        self._later: list[tuple[int, str, int | None]] = []  # when, key, the message's due time
+        self._by_incident: dict[int, dict[str, None]] = {}
+        self._due_heap: list[tuple[int, str, int | None]] = []  # when, key, the message's due time
         self._ready: dict[str, ReadyQueue] = {}  # by receiver
-        self._stopped: dict[str, None] = {}
-        self._busy: dict[Way, str] = {}
-        self._behind: dict[Way, list[str]] = {}
+        self._on_hold: dict[str, None] = {}
+        self._sending_key: dict[IncidentAddressee, str] = {}
+        self._queued_behind: dict[IncidentAddressee, list[str]] = {}
         self._sending: Counter[str] = Counter()
         self._turns: dict[str, int] = {}
-        self._next_turn: dict[Kind, int] = {}
+        self._next_turn: dict[AlertKind, int] = {}
         self._turn: Counter[str] = Counter()
-        self._batches: dict[str, int] = {}  # what was decided in one moment is a batch
+        self._batches: dict[str, int] = {}  # what was decided in one moment is a changeset
         self._last_batch, self._last_at_ms, self._claims = 0, 0, 0
 
     def __len__(self) -> int:
-        return len(self._all)
+        return len(self._messages)
 
-    def load(self, message: Message) -> None:
+    def load(self, message: OutboxMessage) -> None:
         """Take a message that is already recorded."""
-        before = self._all.get(message.key)
-        self._all[message.key] = message
-        self._line_up(message)
-        self._occupy(message, before)
-        self._plan(message)
-        self._of.setdefault(message.notification.incident, {})[message.key] = None
-        if message.state in WAITING:
+        before = self._messages.get(message.key)
+        self._messages[message.key] = message
+        self._assign_turn(message)
+        self._track_sending(message, before)
+        self._schedule(message)
+        self._by_incident.setdefault(message.notification.incident, {})[message.key] = None
+        if message.state in WAITING_STATES:
             self._waiting[message.key] = None
         else:
-            for kept in (self._waiting, self._turns, self._batches, self._stopped):
+            for kept in (self._waiting, self._turns, self._batches, self._on_hold):
                 kept.pop(message.key, None)
 
-    def put(self, message: Message) -> None:
-        before = self._all.get(message.key)
+    def put(self, message: OutboxMessage) -> None:
+        before = self._messages.get(message.key)
         self.load(message)
-        self._changed(message, before is not None and _says_the_same(message, before))
+        self._changed(message, before is not None and _same_content(message, before))
 
-    def get(self, key: str) -> Message | None:
-        return self._all.get(key)
+    def get(self, key: str) -> OutboxMessage | None:
+        return self._messages.get(key)
 
-    def of(self, incident: int) -> list[Message]:
-        return [self._all[key] for key in self._of.get(incident, ())]
+    def of_incident(self, incident: int) -> list[OutboxMessage]:
+        return [self._messages[key] for key in self._by_incident.get(incident, ())]
 
-    def waiting(self) -> list[Message]:
-        return [self._all[key] for key in self._waiting]
+    def waiting(self) -> list[OutboxMessage]:
+        return [self._messages[key] for key in self._waiting]
 
-    def post(self, message: Message) -> None:
+    def post(self, message: OutboxMessage) -> None:
         """Add a message. A newer page makes older ones that nobody got yet pointless.
 
         A remark (the recover target was missed, the state is unknown) makes way for such a page.
         """
-        self._outdate(message)
-        unsent = [one for one in self.of(message.notification.incident) if _unsent(one)]
-        pages = [one for one in unsent if one.is_page and _same_way(one, message)]
-        if message.notification.reason in REMARKS and pages:
+        self._withdraw_outdated(message)
+        unsent = [
+            other for other in self.of_incident(message.notification.incident) if _is_unsent(other)
+        ]
+        pages = [other for other in unsent if other.is_page and _same_addressee(other, message)]
+        if message.notification.reason in REMARK_REASONS and pages:
             self.put(replace(withdrawn(message), last_error=f"said by {pages[0].key}"))
             return
         for older in pages if message.is_page else ():
             self.put(replace(withdrawn(older), last_error=f"replaced by {message.key}"))
         self.put(message)
 
-    def _outdate(self, message: Message) -> None:
+    def _withdraw_outdated(self, message: OutboxMessage) -> None:
         """ "Closed, still firing" must not arrive after what came of it, nor "resolved" after that
         it fires again."""
-        outdated = CLOSED | ENDED if message.is_page else CLOSED
-        for older in self.of(message.notification.incident):
-            waits = older.notification.reason in outdated and older.state in WAITING
-            if waits and _same_way(older, message):
+        outdated = CLOSED_REASONS | END_REASONS if message.is_page else CLOSED_REASONS
+        for older in self.of_incident(message.notification.incident):
+            waits = older.notification.reason in outdated and older.state in WAITING_STATES
+            if waits and _same_addressee(older, message):
                 self.put(replace(withdrawn(older), last_error=f"replaced by {message.key}"))
 
     def withdraw_pages(self, incident: int) -> None:
-        for message in self.of(incident):
-            if message.is_page and message.state in WAITING:
+        for message in self.of_incident(incident):
+            if message.is_page and message.state in WAITING_STATES:
                 self.put(withdrawn(message))
 
-    def reached(self, incident: int, cycle: int) -> set[Target]:
+    def reached(self, incident: int, cycle: int) -> set[Addressee]:
         """Who got a page in this cycle, or is getting one."""
         arrived = (MessageState.SENT, MessageState.SENDING)
         return {
-            one.target
-            for one in self.of(incident)
-            if one.is_page and one.generation >= cycle and one.state in arrived
+            message.addressee
+            for message in self.of_incident(incident)
+            if message.is_page and message.generation >= cycle and message.state in arrived
         }
 
-    def informed(self, incident: int, cycle: int) -> set[Target]:
+    def informed(self, incident: int, cycle: int) -> set[Addressee]:
         """Who believes that it fires: those reached, and whom nobody told of an earlier end."""
-        last: dict[Target, bool] = {}
-        for one in self.of(incident):
-            if one.state is MessageState.SENT and (one.is_page or one.notification.reason in ENDED):
-                last[one.target] = one.is_page
+        last: dict[Addressee, bool] = {}
+        for message in self.of_incident(incident):
+            if message.state is MessageState.SENT and (
+                message.is_page or message.notification.reason in END_REASONS
+            ):
+                last[message.addressee] = message.is_page
         return self.reached(incident, cycle) | {target for target, page in last.items() if page}
 
-    def paged(self, incident: int, cycle: int) -> dict[Target, int]:
+    def paged(self, incident: int, cycle: int) -> dict[Addressee, int]:
         """Who has got a page in this cycle, and when the first one was decided."""
-        first: dict[Target, int] = {}
-        for one in self.of(incident):
-            if one.is_page and one.generation >= cycle and one.state is MessageState.SENT:
-                at_ms = one.notification.at_ms
-                first[one.target] = min(at_ms, first.get(one.target, at_ms))
+        first: dict[Addressee, int] = {}
+        for message in self.of_incident(incident):
+            if (
+                message.is_page
+                and message.generation >= cycle
+                and message.state is MessageState.SENT
+            ):
+                at_ms = message.notification.at_ms
+                first[message.addressee] = min(at_ms, first.get(message.addressee, at_ms))
         return first
 
-    def missed(self, incident: int, cycle: int) -> set[Target]:
+    def missed(self, incident: int, cycle: int) -> set[Addressee]:
         """Whom this cycle's pages were tried for in vain, without being refused for good."""
-        pages = [one for one in self.of(incident) if one.is_page and one.generation >= cycle]
-        tried = {one.target for one in pages if one.attempts}
-        refused = {one.target for one in pages if _refused(one)}
+        pages = [
+            message
+            for message in self.of_incident(incident)
+            if message.is_page and message.generation >= cycle
+        ]
+        tried = {message.addressee for message in pages if message.attempts}
+        refused = {message.addressee for message in pages if _is_refused(message)}
         return tried - refused - self.informed(incident, cycle)
 
-    def retract(self, failed: Message, cycle: int) -> None:
+    def retract(self, failed: OutboxMessage, cycle: int) -> None:
         """The page never arrived: what was to follow it to the same addressee must not either.
 
         But whom no try reached before it was over is told that it fired and has resolved.
         """
-        if failed.target in self.informed(failed.notification.incident, cycle):
+        if failed.addressee in self.informed(failed.notification.incident, cycle):
             return
-        for message in self.of(failed.notification.incident):
-            if message.is_page or not _same_way(message, failed) or not _unsent(message):
+        for message in self.of_incident(failed.notification.incident):
+            if message.is_page or not _same_addressee(message, failed) or not _is_unsent(message):
                 continue
-            if message.notification.reason is Reason.RESOLVED and not _refused(failed):
-                told = replace(message.notification, reason=Reason.FIRED_AND_RESOLVED)
-                self.put(replace(message, notification=told))
-            elif message.notification.reason is not Reason.FIRED_AND_RESOLVED or _refused(failed):
+            if message.notification.reason is Reason.RESOLVED and not _is_refused(failed):
+                notification = replace(message.notification, reason=Reason.FIRED_AND_RESOLVED)
+                self.put(replace(message, notification=notification))
+            elif message.notification.reason is not Reason.FIRED_AND_RESOLVED or _is_refused(
+                failed
+            ):
                 self.put(replace(withdrawn(message), last_error="its page never arrived"))
 
-    def claim(self, now_ms: int, limit: int, goes_at: Gate) -> list[Message]:
+    def claim(self, now_ms: int, limit: int, goes_at: MayGoAt) -> list[OutboxMessage]:
         """At most `limit` messages, marked as being sent; the worst severity first.
 
         `goes_at` gives the time from which a message may go; None: when `resume` was called.
         """
-        marked: list[Message] = []
-        while len(marked) < limit and (chosen := self._first(now_ms, goes_at)) is not None:
-            ready, severity = self._ready[chosen.target.receiver], chosen.notification.severity
+        marked: list[OutboxMessage] = []
+        while len(marked) < limit and (chosen := self._next_message(now_ms, goes_at)) is not None:
+            ready, severity = self._ready[chosen.addressee.receiver], chosen.notification.severity
             if ready.by_turn:
                 self._turn[severity] = max(self._turn[severity], self._turns[chosen.key])
             self._claims += 1
@@ -187,99 +203,103 @@ class Outbox:
             self.put(marked[-1])
         return marked
 
-    def next_due_ms(self, now_ms: int, goes_at: Gate) -> int | None:
+    def next_due_ms(self, now_ms: int, goes_at: MayGoAt) -> int | None:
         """When there may be one to claim; a message behind another waits for that one."""
-        if self._first(now_ms, goes_at) is not None:
+        if self._next_message(now_ms, goes_at) is not None:
             return now_ms
-        while self._later and self._at(self._later[0]) is None:
-            heapq.heappop(self._later)
-        return self._later[0][0] if self._later else None
+        while self._due_heap and self._message_of(self._due_heap[0]) is None:
+            heapq.heappop(self._due_heap)
+        return self._due_heap[0][0] if self._due_heap else None
 
     def resume(self, keys: Iterable[str] | None = None) -> None:
         """Ask again whether they may go: of these messages, or of all that might not."""
-        for key in list(self._stopped if keys is None else keys):
-            if key in self._stopped:
-                del self._stopped[key]
-                self._plan(self._all[key])
+        for key in list(self._on_hold if keys is None else keys):
+            if key in self._on_hold:
+                del self._on_hold[key]
+                self._schedule(self._messages[key])
 
-    def _first(self, now_ms: int, goes_at: Gate) -> Message | None:
+    def _next_message(self, now_ms: int, goes_at: MayGoAt) -> OutboxMessage | None:
         """The worst message that may go now; those before it are put where they wait.
 
         Of one severity the receiver that was served longest ago is the next.
         """
-        self._ripen(now_ms)
-        heads = (self._head(ready, now_ms, goes_at) for ready in self._ready.values())
-        return min((head for head in heads if head), key=self._place, default=None)
+        self._promote_due(now_ms)
+        heads = (self._next_of(ready, now_ms, goes_at) for ready in self._ready.values())
+        return min((head for head in heads if head), key=self._queue_and_order, default=None)
 
-    def _head(self, ready: ReadyQueue, now_ms: int, goes_at: Gate) -> Message | None:
+    def _next_of(self, ready: ReadyQueue, now_ms: int, goes_at: MayGoAt) -> OutboxMessage | None:
         """The next message to a receiver, unless it has no room: it stays there until claimed."""
-        while (key := ready.first()) is not None:
-            message = self._earliest(key, ready)
+        while (key := ready.peek()) is not None:
+            message = self._earliest_to_same(key, ready)
             if message is not None and not self._has_room(message):
                 return None
-            if message is not None and self._goes(message, now_ms, goes_at):
+            if message is not None and self._may_go(message, now_ms, goes_at):
                 return message
             ready.remove(message.key if message else key)
         return None
 
-    def _earliest(self, key: str, ready: ReadyQueue) -> Message | None:
+    def _earliest_to_same(self, key: str, ready: ReadyQueue) -> OutboxMessage | None:
         """Of what is ready to the same addressee about the same incident, what was said first."""
-        message = self._all.get(key)
-        if message is None or not _unsent(message):
+        message = self._messages.get(key)
+        if message is None or not _is_unsent(message):
             return None  # cancelled, or on its way
-        others = self._of.get(message.notification.incident, {})
-        waiting = [self._all[one] for one in others if one in ready]
-        same = (one for one in waiting if _way(one) == _way(message) and _unsent(one))
-        return min(same, key=self._order, default=message)
+        others = self._by_incident.get(message.notification.incident, {})
+        waiting = [self._messages[other_key] for other_key in others if other_key in ready]
+        same = (
+            other
+            for other in waiting
+            if _incident_addressee(other) == _incident_addressee(message) and _is_unsent(other)
+        )
+        return min(same, key=self._order_of, default=message)
 
-    def _goes(self, message: Message, now_ms: int, goes_at: Gate) -> bool:
+    def _may_go(self, message: OutboxMessage, now_ms: int, goes_at: MayGoAt) -> bool:
         """Whether it may go now; if not, it is put where it waits."""
         if message.next_at_ms > now_ms:  # tried again later, or the clock went back a little
-            self._plan(message)
+            self._schedule(message)
             return False
-        if _way(message) in self._busy:
-            self._behind.setdefault(_way(message), []).append(message.key)
+        if _incident_addressee(message) in self._sending_key:
+            self._queued_behind.setdefault(_incident_addressee(message), []).append(message.key)
             return False
         at_ms = goes_at(message)
         if at_ms is not None and at_ms <= now_ms:
             return True
-        self._stopped[message.key] = None
+        self._on_hold[message.key] = None
         if at_ms is not None:
-            heapq.heappush(self._later, (at_ms, message.key, message.due_at_ms))
+            heapq.heappush(self._due_heap, (at_ms, message.key, message.due_at_ms))
         return False
 
-    def _has_room(self, message: Message) -> bool:
+    def _has_room(self, message: OutboxMessage) -> bool:
         """What is claimed cannot be taken back: few at a time, and the urgent find room still."""
-        most = 2 * self._most if message.urgent else self._most
-        return self._sending[message.target.receiver] < most
+        most = 2 * self._max_sending if message.is_urgent else self._max_sending
+        return self._sending[message.addressee.receiver] < most
 
-    def _ripen(self, now_ms: int) -> None:
+    def _promote_due(self, now_ms: int) -> None:
         """What is due becomes ready; what was not reported in time is to be sent again."""
-        while self._later and self._later[0][0] <= now_ms:
-            message = self._at(heapq.heappop(self._later))
+        while self._due_heap and self._due_heap[0][0] <= now_ms:
+            message = self._message_of(heapq.heappop(self._due_heap))
             if message is None:
                 continue
             if message.state is MessageState.SENDING:
-                self.put(lease_over(message, now_ms))
+                self.put(lease_expired(message, now_ms))
             else:
                 self._make_ready(message)
 
-    def _at(self, entry: tuple[int, str, int | None]) -> Message | None:
+    def _message_of(self, entry: tuple[int, str, int | None]) -> OutboxMessage | None:
         """The message that an entry is about, unless it has moved on."""
         _, key, due_at_ms = entry
-        message = self._all.get(key)
+        message = self._messages.get(key)
         return message if message and message.due_at_ms == due_at_ms is not None else None
 
-    def _make_ready(self, message: Message) -> None:
-        severity, turn, number = self._order(message)
+    def _make_ready(self, message: OutboxMessage) -> None:
+        severity, turn, number = self._order_of(message)
         newest = (severity, not message.is_page, -self._batches[message.key], number)
-        ready = self._ready.setdefault(message.target.receiver, ReadyQueue())
+        ready = self._ready.setdefault(message.addressee.receiver, ReadyQueue())
         ready.add(message.key, ((severity, turn, number), newest))
 
-    def _line_up(self, message: Message) -> None:
+    def _assign_turn(self, message: OutboxMessage) -> None:
         """Its turn is the one after the last of its kind, or the present one."""
         sent = message.notification
-        if message.key in self._turns or message.state not in WAITING:
+        if message.key in self._turns or message.state not in WAITING_STATES:
             return
         kind = (sent.severity, sent.group_labels.get("alertname", ""))
         turn = max(self._next_turn.get(kind, 0), self._turn[sent.severity])
@@ -288,88 +308,92 @@ class Outbox:
             self._last_batch, self._last_at_ms = self._last_batch + 1, sent.at_ms
         self._batches[message.key] = self._last_batch
 
-    def _place(self, message: Message) -> tuple[str, int, Order]:
-        ready, order = self._ready[message.target.receiver], self._order(message)
-        return message.notification.severity, ready.served, order
+    def _queue_and_order(self, message: OutboxMessage) -> tuple[str, int, QueueOrder]:
+        ready, order = self._ready[message.addressee.receiver], self._order_of(message)
+        return message.notification.severity, ready.last_claim, order
 
-    def _order(self, message: Message) -> Order:
+    def _order_of(self, message: OutboxMessage) -> QueueOrder:
         return message.notification.severity, self._turns[message.key], message.id
 
-    def _plan(self, message: Message) -> None:
+    def _schedule(self, message: OutboxMessage) -> None:
         due_at_ms = message.due_at_ms
         if due_at_ms is not None:
-            heapq.heappush(self._later, (due_at_ms, message.key, due_at_ms))
+            heapq.heappush(self._due_heap, (due_at_ms, message.key, due_at_ms))
 
-    def _occupy(self, message: Message, before: Message | None) -> None:
+    def _track_sending(self, message: OutboxMessage, before: OutboxMessage | None) -> None:
         """One message of an incident at a time is on its way to an addressee."""
-        way = _way(message)
+        way = _incident_addressee(message)
         was, is_now = (
             one is not None and one.state is MessageState.SENDING for one in (before, message)
         )
-        self._sending[message.target.receiver] += is_now - was
+        self._sending[message.addressee.receiver] += is_now - was
         if is_now:
-            self._busy[way] = message.key
-        elif before is not None and self._busy.get(way) == message.key:
-            del self._busy[way]
-            for key in self._behind.pop(way, ()):
-                waiting = self._all.get(key)
-                if waiting is not None and _unsent(waiting):
+            self._sending_key[way] = message.key
+        elif before is not None and self._sending_key.get(way) == message.key:
+            del self._sending_key[way]
+            for key in self._queued_behind.pop(way, ()):
+                waiting = self._messages.get(key)
+                if waiting is not None and _is_unsent(waiting):
                     self._make_ready(waiting)
 
-    def step_failed(self, message: Message) -> bool:
+    def step_failed(self, message: OutboxMessage) -> bool:
         """Whether no page of the message's step may be waited for."""
-        same = [one for one in self.of(message.notification.incident) if _same_step(one, message)]
-        return all(one.lost or one.state is MessageState.CANCELLED for one in same)
+        same = [
+            other
+            for other in self.of_incident(message.notification.incident)
+            if _same_step(other, message)
+        ]
+        return all(other.is_lost or other.state is MessageState.CANCELLED for other in same)
 
     def shift(self, delta_ms: int) -> None:
         for message in self.waiting():
             self.put(message.shifted(delta_ms))
 
     def renumber(self, offset: int) -> None:
-        for message in list(self._all.values()):
+        for message in list(self._messages.values()):
             self.put(replace(message, id=message.id + offset))
 
     def drop(self, incidents: Iterable[int]) -> None:
         """Forget what is finished of these incidents; what still waits stays."""
         for number in incidents:
-            for message in self.of(number):
-                if message.state not in WAITING:
-                    self._stopped.pop(message.key, None)
+            for message in self.of_incident(number):
+                if message.state not in WAITING_STATES:
+                    self._on_hold.pop(message.key, None)
                     self._turns.pop(message.key, None)
                     self._batches.pop(message.key, None)
-                    del self._all[message.key]
-                    del self._of[number][message.key]
-            if not self._of.get(number):
-                self._of.pop(number, None)
+                    del self._messages[message.key]
+                    del self._by_incident[number][message.key]
+            if not self._by_incident.get(number):
+                self._by_incident.pop(number, None)
 
 
-def _way(message: Message) -> Way:
-    return message.notification.incident, message.target
+def _incident_addressee(message: OutboxMessage) -> IncidentAddressee:
+    return message.notification.incident, message.addressee
 
 
-def _says_the_same(message: Message, before: Message) -> bool:
+def _same_content(message: OutboxMessage, before: OutboxMessage) -> bool:
     return message.id == before.id and message.notification is before.notification
 
 
-def _same_way(one: Message, other: Message) -> bool:
-    return one.key != other.key and _way(one) == _way(other)
+def _same_addressee(message: OutboxMessage, other: OutboxMessage) -> bool:
+    return message.key != other.key and _incident_addressee(message) == _incident_addressee(other)
 
 
-def _same_step(one: Message, other: Message) -> bool:
-    mine, its = one.notification, other.notification
-    here = (one.generation, mine.step, mine.loop)
-    return one.is_page and here == (other.generation, its.step, its.loop)
+def _same_step(message: OutboxMessage, other: OutboxMessage) -> bool:
+    mine, its = message.notification, other.notification
+    here = (message.generation, mine.step, mine.loop)
+    return message.is_page and here == (other.generation, its.step, its.loop)
 
 
-def _refused(message: Message) -> bool:
+def _is_refused(message: OutboxMessage) -> bool:
     """For good: what was refused in vain for minutes may be taken again when it is over."""
     return message.state is MessageState.FAILED and not message.refusals
 
 
-def _unsent(message: Message) -> bool:
+def _is_unsent(message: OutboxMessage) -> bool:
     return message.state is MessageState.PENDING
 
 
-def wants_page(reason: Reason) -> bool:
+def only_to_paged(reason: Reason) -> bool:
     """Whether this message goes only to those whom a page of the incident reached."""
-    return reason in NOTICES - {Reason.FIRED_AND_RESOLVED, Reason.TEST}
+    return reason in NOTICE_REASONS - {Reason.FIRED_AND_RESOLVED, Reason.TEST}

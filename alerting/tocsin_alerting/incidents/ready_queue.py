@@ -4,7 +4,7 @@ import heapq
 
 Rank = tuple[str | int, ...]
 Ranks = tuple[Rank, Rank]  # by turn, and the newest first
-MOST_STALE = 100
+MAX_STALE = 100
 
 
 class ReadyQueue:
@@ -18,7 +18,7 @@ class ReadyQueue:
         self._ranks: dict[str, Ranks] = {}
         self._heaps: tuple[list[tuple[Rank, str]], ...] = ([], [])
         self._side = 0
-        self.served = 0  # the number of the last claim; 0 when nothing was left to claim
+        self.last_claim = 0  # the number of the last claim; 0 when nothing was left to claim
 
     def __contains__(self, key: str) -> bool:
         return key in self._ranks
@@ -34,11 +34,11 @@ class ReadyQueue:
         self._ranks[key] = ranks
         for side, heap in enumerate(self._heaps):
             heapq.heappush(heap, (ranks[side], key))
-            if len(heap) > 2 * len(self._ranks) + MOST_STALE:
-                heap[:] = [(kept[side], one) for one, kept in self._ranks.items()]
+            if len(heap) > 2 * len(self._ranks) + MAX_STALE:
+                heap[:] = [(kept[side], other) for other, kept in self._ranks.items()]
                 heapq.heapify(heap)
 
-    def first(self) -> str | None:
+    def peek(self) -> str | None:
         """The key of the next message; it stays until it is taken or removed."""
         heap = self._heaps[self._side]
         while heap and not self._is_current(*heap[0]):
@@ -48,7 +48,7 @@ class ReadyQueue:
     def take(self, key: str, claim: int) -> None:
         """It goes out, as claim number `claim`: the next one is of the other order."""
         self.remove(key)
-        self.served = claim if self._ranks else 0
+        self.last_claim = claim if self._ranks else 0
         self._side = 1 - self._side
 
     def remove(self, key: str) -> None:

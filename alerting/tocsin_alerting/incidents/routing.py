@@ -1,20 +1,20 @@
 """Which policy an alert's incident follows, and who hears of it besides the policy's steps.
 
 Matchers see an alert's own labels. The first matching route that names a policy decides the
-policy; `go_on` (YAML `continue`) lets later routes add their receivers, or the policy when none
+policy; `continue_` (YAML `continue`) lets later routes add their receivers, or the policy when none
 was named yet. When no route names one, the policy is the one called like the severity.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from tocsin_alerting.incidents.matcher import Matcher, all_match
-from tocsin_alerting.incidents.policy import (
+from tocsin_alerting.incidents.alert_matcher import AlertMatcher, all_match
+from tocsin_alerting.incidents.escalation_policy import (
     SEVERITY_WORDS,
-    Policy,
+    Addressee,
+    EscalationPolicy,
+    EscalationStep,
     Severity,
-    Step,
-    Target,
 )
 
 SEVERITY_LABEL = "severity"
@@ -28,10 +28,10 @@ class Route:
     `group_by` None: the global grouping.
     """
 
-    matchers: tuple[Matcher, ...] = ()
+    matchers: tuple[AlertMatcher, ...] = ()
     policy: str | None = None
-    receivers_add: tuple[Target, ...] = ()
-    go_on: bool = False
+    receivers_add: tuple[Addressee, ...] = ()
+    continue_: bool = False
     group_by: tuple[str, ...] | None = None
 
 
@@ -60,8 +60,8 @@ class GroupBy:
 class InhibitRule:
     """While a source fires, targets with the same values of the `equal` labels page nobody."""
 
-    source: tuple[Matcher, ...]
-    target: tuple[Matcher, ...]
+    source: tuple[AlertMatcher, ...]
+    target: tuple[AlertMatcher, ...]
     equal: tuple[str, ...] = ()
 
 
@@ -77,7 +77,7 @@ class IncidentConfig:
     names and addresses, in lower case.
     """
 
-    policies: Mapping[str, Policy]
+    policies: Mapping[str, EscalationPolicy]
     routes: tuple[Route, ...] = ()
     group: GroupBy = GroupBy()
     inhibit: tuple[InhibitRule, ...] = ()
@@ -88,7 +88,7 @@ class IncidentConfig:
     slo_pages: bool = True
     severity_words: Mapping[str, Severity] = field(default_factory=lambda: dict(SEVERITY_WORDS))
     external_url: str = ""
-    addressees: frozenset[Target] = frozenset()
+    addressees: frozenset[Addressee] = frozenset()
     local_names: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -102,13 +102,15 @@ class IncidentConfig:
         for route in self.routes:
             check_group_by(route.group_by or ())
 
-    def is_addressee(self, target: Target) -> bool:
+    def is_addressee(self, target: Addressee) -> bool:
         return not self.addressees or target in self.addressees
 
 
-def policy_for(config: IncidentConfig, labels: Mapping[str, str], severity: Severity) -> Policy:
+def policy_for(
+    config: IncidentConfig, labels: Mapping[str, str], severity: Severity
+) -> EscalationPolicy:
     """The policy, with the receivers that matching routes add in every step."""
-    name, added = None, list[Target]()
+    name, added = None, list[Addressee]()
     for route in matching_routes(config, labels):
         name = name or route.policy
         added += [target for target in route.receivers_add if target not in added]
@@ -126,12 +128,12 @@ def matching_routes(config: IncidentConfig, labels: Mapping[str, str]) -> Iterat
     for route in config.routes:
         if all_match(route.matchers, labels):
             yield route
-            if not route.go_on:
+            if not route.continue_:
                 return
 
 
-def _with_receivers(policy: Policy, added: list[Target]) -> Policy:
-    def widened(step: Step) -> Step:
+def _with_receivers(policy: EscalationPolicy, added: list[Addressee]) -> EscalationPolicy:
+    def widened(step: EscalationStep) -> EscalationStep:
         extra = tuple(target for target in added if target not in step.notify)
         return replace(step, notify=step.notify + extra)
 

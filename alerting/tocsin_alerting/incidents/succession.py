@@ -7,13 +7,19 @@ ones are closed in their favour, and who had answered must not have to do so aga
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from tocsin_alerting.incidents.action import Action, Verb
-from tocsin_alerting.incidents.answers import ack_timers, closed_reason, in_order, notice
+from tocsin_alerting.incidents.actions import (
+    Action,
+    Verb,
+    ack_timers,
+    closed_reason,
+    notice,
+    sorted_addressees,
+)
 from tocsin_alerting.incidents.effects import Change, Effects, Record, SetTimer, WithdrawPages
-from tocsin_alerting.incidents.escalation import page, timer
-from tocsin_alerting.incidents.incident import Incident, State, bumped
+from tocsin_alerting.incidents.escalation import page, set_timer
+from tocsin_alerting.incidents.incident import Incident, IncidentState, next_generation
 from tocsin_alerting.incidents.notification import Reason
-from tocsin_alerting.incidents.timer import Timer, TimerKind
+from tocsin_alerting.incidents.timers import Timer, TimerKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +37,14 @@ def succeed(incident: Incident, event: Succession, now_ms: int) -> Change:
     paged and keeps it, a snooze ends (rule 18), and what was closed by hand fires again.
     """
     former = event.former
-    if former.state not in _KEPT or incident.state is not State.TRIGGERED:
+    if former.state not in _KEPT_STATES or incident.state is not IncidentState.TRIGGERED:
         return incident, ()
-    ends, keep = _KEPT[former.state]
+    ends, keep = _KEPT_STATES[former.state]
     end = event.timers.get(ends)
-    lasts = former.state is State.ACKED if end is None else end.due_at_ms > now_ms
+    lasts = former.state is IncidentState.ACKED if end is None else end.due_at_ms > now_ms
     if not lasts or not _answered(incident, former):
         return incident, ()
-    kept = replace(bumped(incident), state=former.state, owner=former.owner)
+    kept = replace(next_generation(incident), state=former.state, owner=former.owner)
     kept, effects = keep(kept, event, now_ms)
     return kept, (WithdrawPages(), *effects)
 
@@ -46,31 +52,35 @@ def succeed(incident: Incident, event: Succession, now_ms: int) -> Change:
 def _answered(incident: Incident, former: Incident) -> bool:
     """Whether the answer was to what this incident says: it groups as the former one did, or has
     none but its alerts."""
-    known = {one.alert.fingerprint for one in former.active}
-    no_other = all(one.alert.fingerprint in known for one in incident.active)
-    if former.state is State.RESOLVED:
+    known = {member.alert.fingerprint for member in former.active}
+    no_other = all(member.alert.fingerprint in known for member in incident.active)
+    if former.state is IncidentState.RESOLVED:
         return former.closed_by_hand and no_other
     worse = incident.severity.worse_than(former.severity)
     grouped = no_other or incident.key == former.key
-    return grouped and not (worse and former.state is State.SNOOZED)
+    return grouped and not (worse and former.state is IncidentState.SNOOZED)
 
 
 def _acked(incident: Incident, event: Succession, now_ms: int) -> Change:
     former = event.former
     acked = replace(incident, acked_at_ms=former.acked_at_ms)
-    others = [one for one in in_order(acked.paged) if one.contact != former.owner]
-    acked, told = notice(acked, Reason.ACKED, others, _action(Verb.ACK, former, acked))
+    others = [
+        addressee
+        for addressee in sorted_addressees(acked.paged)
+        if addressee.contact != former.owner
+    ]
+    acked, notices = notice(acked, Reason.ACKED, others, _action(Verb.ACK, former, acked))
     worse: Effects = ()
     if acked.severity.worse_than(former.severity):
-        acked, worse = page(acked, acked.owner_targets(), Reason.WORSE)
+        acked, worse = page(acked, acked.owner_addressees(), Reason.WORSE)
     record = _record("ack_kept", former, acked_at_ms=former.acked_at_ms)
-    return acked, (*told, *worse, record, *_ack_timers(acked, event, now_ms))
+    return acked, (*notices, *worse, record, *_ack_timers(acked, event, now_ms))
 
 
 def _ack_timers(incident: Incident, event: Succession, now_ms: int) -> Effects:
     """Due when they were; sooner where the policy is another one by now."""
     due = ack_timers(incident, now_ms)
-    return tuple(_as_before(one, event) for one in due)
+    return tuple(_as_before(timer, event) for timer in due)
 
 
 def _as_before(wanted: SetTimer, event: Succession) -> SetTimer:
@@ -83,7 +93,7 @@ def _as_before(wanted: SetTimer, event: Succession) -> SetTimer:
 def _snoozed(incident: Incident, event: Succession, now_ms: int) -> Change:
     ends_ms = event.timers[TimerKind.SNOOZE_END].due_at_ms
     record = _record("snooze_kept", event.former, until_ms=ends_ms)
-    return incident, (record, timer(incident, TimerKind.SNOOZE_END, ends_ms))
+    return incident, (record, set_timer(incident, TimerKind.SNOOZE_END, ends_ms))
 
 
 def _closed(incident: Incident, event: Succession, now_ms: int) -> Change:
@@ -95,28 +105,28 @@ def _closed(incident: Incident, event: Succession, now_ms: int) -> Change:
         closed_by_hand=True,
     )
     action = _action(Verb.RESOLVE, former, closed)
-    closed, told = notice(closed, closed_reason(closed), in_order(closed.paged), action)
-    again = timer(closed, TimerKind.RE_RAISE, event.timers[TimerKind.RE_RAISE].due_at_ms)
-    return closed, (again, *told, _record("closing_kept", former, why=former.resolution))
+    closed, notices = notice(closed, closed_reason(closed), sorted_addressees(closed.paged), action)
+    again = set_timer(closed, TimerKind.RE_RAISE, event.timers[TimerKind.RE_RAISE].due_at_ms)
+    return closed, (again, *notices, _record("closing_kept", former, why=former.resolution))
 
 
 def _action(verb: Verb, former: Incident, incident: Incident) -> Action:
     note = f"as #{former.number}, before the journal could not be read"
-    return Action(verb, incident.number, _who(former), note)
+    return Action(verb, incident.number, _actor_of(former), note)
 
 
 def _record(event: str, former: Incident, **data: object) -> Record:
-    return Record(event, _who(former), {"as": former.number, **data})
+    return Record(event, _actor_of(former), {"as": former.number, **data})
 
 
-def _who(former: Incident) -> str:
-    closed = former.state is State.RESOLVED
+def _actor_of(former: Incident) -> str:
+    closed = former.state is IncidentState.RESOLVED
     return former.resolution.removeprefix("by ") if closed else former.owner
 
 
 Keep = Callable[[Incident, Succession, int], Change]
-_KEPT: Mapping[State, tuple[TimerKind, Keep]] = {
-    State.ACKED: (TimerKind.ACK_TIMEOUT, _acked),
-    State.SNOOZED: (TimerKind.SNOOZE_END, _snoozed),
-    State.RESOLVED: (TimerKind.RE_RAISE, _closed),
+_KEPT_STATES: Mapping[IncidentState, tuple[TimerKind, Keep]] = {
+    IncidentState.ACKED: (TimerKind.ACK_TIMEOUT, _acked),
+    IncidentState.SNOOZED: (TimerKind.SNOOZE_END, _snoozed),
+    IncidentState.RESOLVED: (TimerKind.RE_RAISE, _closed),
 }

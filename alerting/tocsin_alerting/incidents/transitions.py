@@ -2,17 +2,16 @@
 
 from dataclasses import dataclass
 
-from tocsin_alerting.incidents.action import Action
-from tocsin_alerting.incidents.answers import answer
-from tocsin_alerting.incidents.clocks import TimerDue, timer_due
+from tocsin_alerting.incidents.actions import Action, apply_action
+from tocsin_alerting.incidents.alert_changes import AlertsChanged, alerts_changed
 from tocsin_alerting.incidents.effects import Change, Record
 from tocsin_alerting.incidents.escalation import step_failed
-from tocsin_alerting.incidents.incident import Incident, State
-from tocsin_alerting.incidents.membership import AlertsChanged, alerts_changed
+from tocsin_alerting.incidents.incident import Incident, IncidentState
 from tocsin_alerting.incidents.muting import Mutes, mute
 from tocsin_alerting.incidents.readdressing import Reconfigured, readdress
 from tocsin_alerting.incidents.routing import IncidentConfig
 from tocsin_alerting.incidents.succession import Succession, succeed
+from tocsin_alerting.incidents.timer_rules import TimerDue, timer_due
 from tocsin_alerting.rules.alert import AlertEvent
 
 
@@ -30,14 +29,14 @@ Event = (
 )
 
 
-def step(incident: Incident, event: Event, now_ms: int, config: IncidentConfig) -> Change:
+def transition(incident: Incident, event: Event, now_ms: int, config: IncidentConfig) -> Change:
     """The incident after `event`, and what has to be done; `membership.open_incident` is rule 1.
 
     Raises Conflict when the state does not allow an action.
     """
     if isinstance(event, Action):
-        return answer(incident, event, now_ms, config)
-    if incident.state is State.CLOSED:
+        return apply_action(incident, event, now_ms, config)
+    if incident.state is IncidentState.CLOSED:
         return incident, (Record("ignored_late"),)
     match event:
         case AlertEvent():
@@ -59,6 +58,6 @@ def step(incident: Incident, event: Event, now_ms: int, config: IncidentConfig) 
 def _failed(incident: Incident, event: StepFailed, now_ms: int) -> Change:
     """Rule 9, unless the incident has moved on since."""
     here = StepFailed(incident.generation, incident.step, incident.loop)
-    if incident.state is not State.TRIGGERED or incident.muted or here != event:
+    if incident.state is not IncidentState.TRIGGERED or incident.muted or here != event:
         return incident, ()
     return step_failed(incident, now_ms)

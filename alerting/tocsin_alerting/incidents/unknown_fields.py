@@ -17,19 +17,19 @@ Kind = TypeVar("Kind", bound=StrEnum)
 _NESTED = frozenset({dict, list})
 
 
-def without(data: Any, known: Any) -> Any:
+def unknown_part(data: Any, known: Any) -> Any:
     """What `data` has and `known` has not: keys of objects, at any depth; None when nothing."""
     if isinstance(data, dict) and isinstance(known, Mapping):
         rest = {name: value for name, value in data.items() if name not in known}
         for name, value in data.items():
             if not _is_plain(value) and name in known:
-                inner = without(value, known[name])
+                inner = unknown_part(value, known[name])
                 if inner is not None:
                     rest[name] = inner
         return rest or None
     if isinstance(data, list) and isinstance(known, list | tuple) and len(data) == len(known):
         pairs = zip(data, known, strict=True)
-        items = [None if _is_plain(one) else without(one, other) for one, other in pairs]
+        items = [None if _is_plain(one) else unknown_part(one, other) for one, other in pairs]
         return items if any(one is not None for one in items) else None
     return None
 
@@ -40,13 +40,13 @@ def _is_plain(value: Any) -> bool:
     return kind not in _NESTED or (kind is list and _NESTED.isdisjoint(map(type, value)))
 
 
-def together(known: Any, rest: Any) -> Any:
+def merge_unknown(known: Any, rest: Any) -> Any:
     """`known` with what `without` laid aside; where both have a value, `known` has it."""
     if isinstance(known, Mapping) and isinstance(rest, Mapping):
-        merged = {name: together(known[name], rest.get(name)) for name in known}
-        return {**{name: one for name, one in rest.items() if name not in known}, **merged}
+        merged = {name: merge_unknown(known[name], rest.get(name)) for name in known}
+        return {**{name: value for name, value in rest.items() if name not in known}, **merged}
     if isinstance(known, list | tuple) and isinstance(rest, list) and len(known) == len(rest):
-        return [together(one, other) for one, other in zip(known, rest, strict=True)]
+        return [merge_unknown(item, other) for item, other in zip(known, rest, strict=True)]
     return known
 
 
@@ -55,13 +55,13 @@ def known_fields(data: Mapping[str, Any], kind: Any) -> Json:
     return {name: value for name, value in data.items() if name in kind.__dataclass_fields__}
 
 
-def word(kind: type[Kind], value: str, otherwise: Kind) -> Kind:
+def known_member(kind: type[Kind], value: str, otherwise: Kind) -> Kind:
     """The member of `kind`; `otherwise`, and a line in the log, for a word that is not known."""
     try:
         return kind(value)
     except ValueError:
-        said = "the journal has %s %r, not known here: taken as %s"
-        log.warning(said, kind.__name__, value, otherwise.value)
+        text = "the journal has %s %r, not known here: taken as %s"
+        log.warning(text, kind.__name__, value, otherwise.value)
         return otherwise
 
 
@@ -69,22 +69,22 @@ class UnknownFields:
     """By table and key of the row."""
 
     def __init__(self) -> None:
-        self._rest: dict[tuple[str, object], Any] = {}
+        self._unknown_parts: dict[tuple[str, object], Any] = {}
 
     def keep(self, table: str, key: object, data: Any, known: Callable[[], Any]) -> None:
         """`known` gives the row as it would be written again."""
-        rest = without(data, known())
+        rest = unknown_part(data, known())
         if rest is not None:
-            self._rest[table, key] = rest
+            self._unknown_parts[table, key] = rest
 
     def put_back(self, table: str, key: object, known: Any) -> Any:
-        rest = self._rest.get((table, key))
-        return known if rest is None else together(known, rest)
+        rest = self._unknown_parts.get((table, key))
+        return known if rest is None else merge_unknown(known, rest)
 
-    def say(self) -> None:
+    def log_counts(self) -> None:
         """One line in the log for each table and field."""
         counts: Counter[tuple[str, str]] = Counter()
-        for (table, _), rest in self._rest.items():
+        for (table, _), rest in self._unknown_parts.items():
             counts.update({(table, name) for name in _names(rest)})
         for (table, name), rows in sorted(counts.items()):
             log.warning(
@@ -100,8 +100,8 @@ def _names(rest: Any, at: str = "") -> Iterator[str]:
     if isinstance(rest, Mapping):
         for name, value in rest.items():
             yield from _names(value, f"{at}.{name}" if at else name)
-    elif isinstance(rest, list) and any(isinstance(one, Mapping) for one in rest):
-        for one in rest:
-            yield from _names(one, at)
+    elif isinstance(rest, list) and any(isinstance(item, Mapping) for item in rest):
+        for item in rest:
+            yield from _names(item, at)
     elif rest is not None:
         yield at

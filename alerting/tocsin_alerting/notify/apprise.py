@@ -18,11 +18,12 @@ from typing import Literal
 from pydantic import model_validator
 
 from tocsin_alerting.incidents.notification import Notification
+from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, RetryAt
 from tocsin_alerting.notify.apprise_process import service
-from tocsin_alerting.notify.channel import Done, Outcome, RetryAt, ending
+from tocsin_alerting.notify.channel import describe_outcome
+from tocsin_alerting.notify.deps import ChannelDeps
 from tocsin_alerting.notify.secret import Secret
-from tocsin_alerting.notify.supplies import Supplies
-from tocsin_alerting.settings import FilePath, Interval, Refused, Section
+from tocsin_alerting.settings import FilePath, Interval, RefusedKey, Section
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class AppriseSettings(Section):
     """The URL holds the service's secret, so it comes from `url_file` or `url_env`."""
 
     type: Literal["apprise"]
-    url: Refused = None
+    url: RefusedKey = None
     url_file: FilePath | None = None
     url_env: str | None = None
     timeout: Interval = 20_000
@@ -52,16 +53,16 @@ class AppriseSettings(Section):
 class Apprise:
     """Sends by a process of its own, and by a new one when a service keeps too many messages."""
 
-    def __init__(self, name: str, settings: AppriseSettings, supplies: Supplies) -> None:
+    def __init__(self, name: str, settings: AppriseSettings, deps: ChannelDeps) -> None:
         self.name = name
         self.at_once = 4
         self.send_resolved = settings.send_resolved
         self._limit_s = settings.timeout / 1000
-        self._wording = supplies.wording
-        self._secret = supplies.vault.secret(settings.url_file, settings.url_env) or Secret("")
+        self._templates = deps.templates
+        self._secret = deps.vault.secret(settings.url_file, settings.url_env) or Secret("")
         service(self._secret.value)
-        self._process: _Process | None = None
-        self._retired = set[_Process]()
+        self._process: _AppriseProcess | None = None
+        self._retired = set[_AppriseProcess]()
 
     def __repr__(self) -> str:
         return f"Apprise({self.name})"
@@ -69,52 +70,55 @@ class Apprise:
     async def send(
         self, notification: Notification, now_ms: int, transcript: list[str] | None = None
     ) -> Outcome:
-        said = transcript if transcript is not None else []
-        said.append("> handed to apprise")
-        title, body = self._wording.subject(notification), self._wording.text(notification, now_ms)
+        dialogue = transcript if transcript is not None else []
+        dialogue.append("> handed to apprise")
+        title, body = (
+            self._templates.subject(notification),
+            self._templates.text(notification, now_ms),
+        )
         result = await self._hand_over(title, body)
-        said.append(ending(result))
+        dialogue.append(describe_outcome(result))
         return result
 
     async def _hand_over(self, title: str, body: str) -> Outcome:
         try:
-            process = self._running()
+            process = self._running_process()
         except OSError as error:
             return RetryAt(f"apprise cannot be started: {error.strerror}")
         try:
             async with asyncio.timeout(self._limit_s):
                 read_within_s = min(_READ_SECONDS, self._limit_s / 2)
-                taken = await process.ask(title, body, read_within_s)
+                taken = await process.send(title, body, read_within_s)
         except TimeoutError:
             self._retire(process)
             return RetryAt(f"apprise did not return in {self._limit_s:g} s")
         except OSError:
             return RetryAt("apprise ended before it had handed it over")
         failed = RetryAt("apprise could not hand it over, and does not say why")
-        return Done(detail="handed over") if taken else failed
+        return Delivered(detail="handed over") if taken else failed
 
-    def _running(self) -> "_Process":
-        if self._process is None or self._process.over:
+    def _running_process(self) -> "_AppriseProcess":
+        if self._process is None or self._process.has_ended:
             # as many as are sent at once with P0 and P1, and those that are kept meanwhile
-            self._process = _Process(self._secret.value, 3 * self.at_once)
+            self._process = _AppriseProcess(self._secret.value, 3 * self.at_once)
         return self._process
 
-    def _retire(self, process: "_Process") -> None:
+    def _retire(self, process: "_AppriseProcess") -> None:
         """A new one takes the next message; what else this one has in hand ends within its time."""
-        if process is self._process and process.kept >= self.at_once:
-            extra = {"receiver": self.name, "kept": process.kept}
+        if process is self._process and process.unread >= self.at_once:
+            extra = {"receiver": self.name, "kept": process.unread}
             log.warning("apprise does not return from its messages; starting it anew", extra=extra)
             self._process = None
             self._retired.add(process)
             asyncio.get_running_loop().call_later(self._limit_s, self._end, process)
 
-    def _end(self, process: "_Process") -> None:
+    def _end(self, process: "_AppriseProcess") -> None:
         self._retired.discard(process)
         process.end()
 
     def begin(self) -> None:
         try:
-            self._running()
+            self._running_process()
         except OSError as error:
             log.warning("apprise cannot be started; trying again with the first message: %s", error)
 
@@ -125,23 +129,23 @@ class Apprise:
 
 
 @dataclass(slots=True)
-class _Asked:
+class _PendingMessage:
     """A message: whether the process has read it, and whether apprise has taken it."""
 
     read: asyncio.Event
     taken: asyncio.Future[bool]
 
 
-class _Process:
+class _AppriseProcess:
     """One process of apprise. `over` when it has ended, `kept` is how many messages it has not
     answered in time."""
 
     def __init__(self, url: str, threads: int) -> None:
-        self.over, self.kept = False, 0
+        self.has_ended, self.unread = False, 0
         self._connected: asyncio.Task[asyncio.StreamWriter] | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
-        self._asked: dict[int, _Asked] = {}
+        self._pending: dict[int, _PendingMessage] = {}
         self._number = 0
         self._socket, theirs = socket.socketpair()
         try:
@@ -158,16 +162,16 @@ class _Process:
             raise
         self._socket.sendall(json.dumps(url).encode() + b"\n")
 
-    async def ask(self, title: str, body: str, read_within_s: float) -> bool:
+    async def send(self, title: str, body: str, read_within_s: float) -> bool:
         """Whether apprise took it. Raises OSError when the process ends, or all of it hangs."""
         if self._connected is None:
             self._connected = asyncio.create_task(self._connect())
         writer = await asyncio.shield(self._connected)
-        if self.over:  # while others waited for it
+        if self.has_ended:  # while others waited for it
             raise ConnectionResetError
         self._number += 1
-        number, asked = self._number, _Asked(asyncio.Event(), asyncio.Future())
-        self._asked[number] = asked
+        number, asked = self._number, _PendingMessage(asyncio.Event(), asyncio.Future())
+        self._pending[number] = asked
         writer.write(json.dumps({"number": number, "title": title, "body": body}).encode() + b"\n")
         try:
             with suppress(TimeoutError):
@@ -177,7 +181,7 @@ class _Process:
                 self.end()
             return await asked.taken
         except asyncio.CancelledError:
-            self.kept += 1
+            self.unread += 1
             asked.taken.cancel()
             raise
 
@@ -189,7 +193,7 @@ class _Process:
             self.end()
             raise
         self._writer = writer
-        if self.over:  # meanwhile
+        if self.has_ended:  # meanwhile
             writer.close()
         try:
             async with asyncio.timeout(_READY_SECONDS):
@@ -212,26 +216,26 @@ class _Process:
             self.end()
 
     def _answered(self, number: int, taken: bool | None = None) -> None:
-        asked = self._asked[number]
+        asked = self._pending[number]
         asked.read.set()
         if taken is None:
             return
-        del self._asked[number]
+        del self._pending[number]
         if asked.taken.done():
-            self.kept -= 1
+            self.unread -= 1
         else:
             asked.taken.set_result(taken)
 
     def end(self) -> None:
         """At once, whatever it has in hand, and with the processes that its services began."""
-        if self.over:
+        if self.has_ended:
             return
-        self.over = True
+        self.has_ended = True
         with suppress(ProcessLookupError):
             os.killpg(self._child.pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
             self._child.wait(_KILLED_SECONDS)
-        for asked in self._asked.values():
+        for asked in self._pending.values():
             asked.read.set()  # nobody waits for that any more
             if not asked.taken.done():
                 asked.taken.set_exception(ConnectionResetError())

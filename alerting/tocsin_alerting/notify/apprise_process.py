@@ -48,7 +48,7 @@ def serve(connection: socket.socket, threads: int) -> None:
             connection.sendall(json.dumps(answer).encode() + b"\n")
 
     def hand_over(message: Mapping[str, Any]) -> None:
-        taken = _taken(receiver, message["title"], message["body"])
+        taken = _notify(receiver, message["title"], message["body"])
         say(number=message["number"], taken=taken)
 
     say()
@@ -58,14 +58,14 @@ def serve(connection: socket.socket, threads: int) -> None:
         pool.submit(hand_over, message)
 
 
-def _taken(receiver: Any, title: str, body: str) -> bool:
+def _notify(receiver: Any, title: str, body: str) -> bool:
     try:
         return bool(receiver.notify(title=title, body=body))
     except Exception:  # plugins of others, any of which may raise anything
         return False
 
 
-def _die_with(parent: int) -> None:
+def _die_with_parent(parent: int) -> None:
     """However the agent ends, and whatever a service does here then."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it has ended meanwhile
@@ -73,7 +73,7 @@ def _die_with(parent: int) -> None:
 
 
 def main() -> None:
-    _die_with(int(sys.argv[2]))
+    _die_with_parent(int(sys.argv[2]))
     for number in (signal.SIGINT, signal.SIGTERM):  # the agent ends it, after its last messages
         signal.signal(number, signal.SIG_IGN)
     try:

@@ -3,16 +3,13 @@
 from typing import Protocol
 
 from tocsin_alerting.incidents.notification import Notification
-from tocsin_alerting.incidents.outcome import Done as Done
-from tocsin_alerting.incidents.outcome import Outcome as Outcome
-from tocsin_alerting.incidents.outcome import Permanent as Permanent
-from tocsin_alerting.incidents.outcome import RetryAt as RetryAt
+from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, Permanent, RetryAt
 
 
-def ending(outcome: Outcome) -> str:
+def describe_outcome(outcome: Outcome) -> str:
     """The last line of a transcript: how it ended, in words."""
     match outcome:
-        case Done(detail=detail):
+        case Delivered(detail=detail):
             return f"= delivered: {detail}"
         case RetryAt(error=error):
             return f"= not delivered, worth another try: {error}"

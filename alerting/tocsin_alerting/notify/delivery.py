@@ -11,21 +11,29 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from tocsin_alerting.incidents.desk import Delivery
-from tocsin_alerting.incidents.message import NOTICES, URGENT
 from tocsin_alerting.incidents.notification import Reason
-from tocsin_alerting.incidents.outcome import Done, Outcome, Permanent, RetryAt
+from tocsin_alerting.incidents.outbox_message import (
+    NOTICE_REASONS,
+    URGENT_SEVERITIES,
+    Delivered,
+    Delivery,
+    Outcome,
+    Permanent,
+    RetryAt,
+)
 from tocsin_alerting.notify.channel import Channel
 from tocsin_alerting.notify.log import LOGGED
 
-_ENDS = frozenset({Reason.RESOLVED, Reason.UNWATCHED})
-UNWANTED = "this receiver wants no resolved messages"
-QUIET = frozenset({UNWANTED, LOGGED})  # the log has its line already, or there is none
+_END_REASONS = frozenset({Reason.RESOLVED, Reason.UNWATCHED})
+RESOLVED_UNWANTED = "this receiver wants no resolved messages"
+UNLOGGED_DETAILS = frozenset(
+    {RESOLVED_UNWANTED, LOGGED}
+)  # the log has its line already, or there is none
 
 logger = logging.getLogger("tocsin.delivery")
 
 
-class Desk(Protocol):
+class DeliveryQueue(Protocol):
     """Where the outbox is kept."""
 
     async def claim(self, now_ms: int) -> Sequence[Delivery]: ...
@@ -33,32 +41,32 @@ class Desk(Protocol):
     async def delivered(self, delivery: Delivery, outcome: Outcome, now_ms: int) -> None: ...
 
 
-class Courier:
+class DeliveryLoop:
     """`now_ms` is the clock. `counts` holds how many attempts ended how, by channel and outcome."""
 
     def __init__(
-        self, desk: Desk, channels: Mapping[str, Channel], now_ms: Callable[[], int]
+        self, dispatcher: DeliveryQueue, channels: Mapping[str, Channel], now_ms: Callable[[], int]
     ) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
-        self._desk = desk
+        self._queue = dispatcher
         self._channels = dict(channels)
         self._now_ms = now_ms
-        self._held: dict[str, Delivery] = {}
+        self._in_hand: dict[str, Delivery] = {}
         self._queues: dict[str, list[tuple[str, int, str]]] = {}
-        self._taken = 0
+        self._enqueued = 0
         self._running: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def busy(self) -> int:
         """Messages taken and not yet reported."""
-        return len(self._held)
+        return len(self._in_hand)
 
     async def collect(self) -> int:
         """Take what may go out now and begin to send it; how many messages that are."""
-        taken = await self._desk.claim(self._now_ms())
+        taken = await self._queue.claim(self._now_ms())
         for delivery in taken:
-            self._take(delivery)
+            self._enqueue(delivery)
         return len(taken)
 
     async def idle(self) -> None:
@@ -75,35 +83,35 @@ class Courier:
         for channel in self._channels.values():
             await channel.close()
 
-    def _take(self, delivery: Delivery) -> None:
+    def _enqueue(self, delivery: Delivery) -> None:
         """A message that is handed out again while it still waits here is sent once, and reported
         as the attempt that it is now."""
-        waiting = delivery.key in self._held
-        self._held[delivery.key] = delivery
+        waiting = delivery.key in self._in_hand
+        self._in_hand[delivery.key] = delivery
         if waiting:
             return
-        self._taken += 1
+        self._enqueued += 1
         name = delivery.notification.receiver
-        entry = (delivery.notification.severity, self._taken, delivery.key)
+        entry = (delivery.notification.severity, self._enqueued, delivery.key)
         heapq.heappush(self._queues.setdefault(name, []), entry)
-        self._pump(name)
+        self._send_queued(name)
 
-    def _pump(self, name: str) -> None:
+    def _send_queued(self, name: str) -> None:
         queue = self._queues.get(name, [])
-        while queue and self._running[name] < self._most_at_once(name, queue[0][0]):
+        while queue and self._running[name] < self._max_at_once(name, queue[0][0]):
             _, _, key = heapq.heappop(queue)
             self._running[name] += 1
             task = asyncio.create_task(self._deliver(name, key))
             self._tasks.add(task)
-            task.add_done_callback(self._finished)
+            task.add_done_callback(self._task_done)
 
-    def _most_at_once(self, name: str, severity: str) -> int:
+    def _max_at_once(self, name: str, severity: str) -> int:
         """The urgent find room when the others hang."""
         channel = self._channels.get(name)
         most = channel.at_once if channel else 1
-        return 2 * most if severity in URGENT else most
+        return 2 * most if severity in URGENT_SEVERITIES else most
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             logger.error("an outcome was not taken", exc_info=task.exception())
@@ -111,22 +119,22 @@ class Courier:
     async def _deliver(self, name: str, key: str) -> None:
         began_ms = self._now_ms()
         try:
-            outcome = await self._attempt(self._held[key])
+            outcome = await self._attempt(self._in_hand[key])
         finally:  # the next one need not wait until this outcome is on the disk
             self._running[name] -= 1
-        self._pump(name)
-        delivery = self._held.pop(key)
+        self._send_queued(name)
+        delivery = self._in_hand.pop(key)
         _log_attempt(delivery, outcome, self._now_ms() - began_ms)
         self.counts[delivery.notification.receiver, type(outcome).__name__] += 1
-        await self._desk.delivered(delivery, outcome, self._now_ms())
+        await self._queue.delivered(delivery, outcome, self._now_ms())
 
     async def _attempt(self, delivery: Delivery) -> Outcome:
         notification = delivery.notification
         channel = self._channels.get(notification.receiver)
         if channel is None:
             return Permanent(f"no receiver is called {notification.receiver} any more")
-        if notification.reason in _ENDS and not channel.send_resolved:
-            return Done(detail=UNWANTED)
+        if notification.reason in _END_REASONS and not channel.send_resolved:
+            return Delivered(detail=RESOLVED_UNWANTED)
         try:
             return await channel.send(notification, self._now_ms())
         except Exception as error:  # a fault of ours in one channel must not end delivery for all
@@ -150,10 +158,10 @@ def _log_attempt(delivery: Delivery, outcome: Outcome, took_ms: int) -> None:
     whom = f"{sent.contact} by {sent.receiver}" if sent.contact else sent.receiver
     what = f"#{sent.incident} {sent.severity} {sent.title}"
     match outcome:
-        case Done() if outcome.detail in QUIET:
+        case Delivered() if outcome.detail in UNLOGGED_DETAILS:
             logger.debug("nothing to send to %s: %s", whom, outcome.detail, extra=fields)
-        case Done():
-            done = "told" if sent.reason in NOTICES else "paged"
+        case Delivered():
+            done = "told" if sent.reason in NOTICE_REASONS else "paged"
             words = (done, whom, sent.reason.value, what, took_ms / 1000)
             logger.info("%s %s (%s): %s, took %.1f s", *words, extra=fields)
         case RetryAt(error=error):

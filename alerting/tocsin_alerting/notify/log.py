@@ -4,8 +4,8 @@ import logging
 from typing import Literal
 
 from tocsin_alerting.incidents.notification import Notification
-from tocsin_alerting.notify.channel import Done, Outcome
-from tocsin_alerting.notify.supplies import Supplies
+from tocsin_alerting.incidents.outbox_message import Delivered, Outcome
+from tocsin_alerting.notify.deps import ChannelDeps
 from tocsin_alerting.settings import Section
 
 LOGGED = "logged"
@@ -20,11 +20,11 @@ class LogSettings(Section):
 class Log:
     """One line a message: P0 and P1 as errors, the rest as warnings, the end as information."""
 
-    def __init__(self, name: str, settings: LogSettings, supplies: Supplies) -> None:
+    def __init__(self, name: str, settings: LogSettings, deps: ChannelDeps) -> None:
         self.name = name
         self.at_once = 16
         self.send_resolved = settings.send_resolved
-        self._wording = supplies.wording
+        self._templates = deps.templates
         self._logger = logging.getLogger("tocsin.page")
 
     def __repr__(self) -> str:
@@ -35,11 +35,11 @@ class Log:
     ) -> Outcome:
         resolved = notification.status == "resolved"
         level = logging.INFO if resolved else _LEVELS.get(notification.severity, logging.WARNING)
-        line = self._wording.line(notification)
+        line = self._templates.line(notification)
         self._logger.log(level, "%s", line)
         if transcript is not None:
             transcript.append(line)
-        return Done(detail=LOGGED)
+        return Delivered(detail=LOGGED)
 
     def begin(self) -> None:
         """It needs none."""

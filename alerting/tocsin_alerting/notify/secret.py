@@ -51,7 +51,7 @@ class Vault:
 
 def masked(text: str, secrets: Iterable[str]) -> str:
     """`text` with every secret covered, the longest first; one line, at most 300 characters."""
-    for secret in sorted({one for one in secrets if one}, key=len, reverse=True):
+    for secret in sorted({secret for secret in secrets if secret}, key=len, reverse=True):
         text = text.replace(secret, MASK)
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= 300 else line[:299] + "…"

@@ -5,23 +5,23 @@ from functools import lru_cache
 
 import numpy as np
 
-from tocsin_alerting.promql.ast import Expr
-from tocsin_alerting.promql.evaluation.annotation import Annotations
-from tocsin_alerting.promql.evaluation.answer import at_once, over_steps, samples
-from tocsin_alerting.promql.evaluation.budget import Budget, within_memory
-from tocsin_alerting.promql.evaluation.context import Context, Reader
-from tocsin_alerting.promql.evaluation.evaluate import evaluate, range_vector
-from tocsin_alerting.promql.evaluation.steps import Steps, instant
-from tocsin_alerting.promql.parser import parse
+from tocsin_alerting.promql.eval.annotations import Annotations
+from tocsin_alerting.promql.eval.answer import at_once, over_steps, samples
+from tocsin_alerting.promql.eval.context import Context, Reader
+from tocsin_alerting.promql.eval.limits import Budget, within_memory
+from tocsin_alerting.promql.eval.steps import Steps, instant
+from tocsin_alerting.promql.evaluate import evaluate, range_vector
+from tocsin_alerting.promql.parser.ast import Expr
+from tocsin_alerting.promql.parser.parser import parse
+from tocsin_alerting.promql.parser.signatures import Semantics
 from tocsin_alerting.promql.result import QueryValue, Result
-from tocsin_alerting.promql.values import Semantics
 
 _LONGEST_KEPT = 4096  # characters: what is parsed takes many times that, and somebody else's memory
 _kept = lru_cache(maxsize=512)(parse)
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class QueryEngine:
     """Evaluates queries over what `reader` has.
 
     `evaluate` and `evaluate_range` may run in any thread. Each raises ParseError for text that is

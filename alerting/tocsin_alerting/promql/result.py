@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from tocsin_alerting.store.cell import Floats, Ints
+from tocsin_alerting.tsdb.values import Floats, Ints
 from tocsin_exporter.snapshot import Labels
 
 

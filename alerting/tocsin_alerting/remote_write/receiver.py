@@ -1,87 +1,87 @@
 """Remote write's end: a request in, samples in the store, and a receipt."""
 
-from tocsin_alerting.remote_write.batch import Batch, joined, read
-from tocsin_alerting.remote_write.message import spans, time_series
-from tocsin_alerting.remote_write.numbered import NumberedStore
-from tocsin_alerting.remote_write.others import enrolled, parsed
-from tocsin_alerting.remote_write.receipt import Receipt, Refusals
-from tocsin_alerting.remote_write.roster import Roster
-from tocsin_alerting.remote_write.series import shown
-from tocsin_alerting.remote_write.snappy import unpacked
-from tocsin_alerting.remote_write.traffic import Traffic
-from tocsin_alerting.remote_write.walk import walk
-from tocsin_alerting.store.backlog import Backlogged
-from tocsin_alerting.store.senders import UNKNOWN, Sender
+from tocsin_alerting.remote_write.fast_scan import scan
+from tocsin_alerting.remote_write.label_validation import describe_series
+from tocsin_alerting.remote_write.prompb import read_series, series_spans
+from tocsin_alerting.remote_write.ref_cache import RefStore, SeriesRefCache
+from tocsin_alerting.remote_write.result import ReceiveResult, Refusals, RemoteWriteCounters
+from tocsin_alerting.remote_write.samples import RequestSamples, merged, read_usual
+from tocsin_alerting.remote_write.slow_path import parse_series, register_series
+from tocsin_alerting.remote_write.snappy import decompress
+from tocsin_alerting.tsdb.backlog import Backlogged
+from tocsin_alerting.tsdb.senders import UNKNOWN, Sender
 
 _TRIES = 3
 
 
-class Unsettled(Exception):
+class Busy(Exception):
     """The store could not take it now: to be sent again."""
 
 
 class Receiver:
-    """Takes one request at a time, in any thread. `traffic` counts."""
+    """Takes one request at a time, in any thread. `counters` counts."""
 
-    def __init__(self, store: NumberedStore) -> None:
+    def __init__(self, store: RefStore) -> None:
         self._store = store
-        self._roster = Roster(store)
-        self.traffic = Traffic()
+        self._refs = SeriesRefCache(store)
+        self.counters = RemoteWriteCounters()
 
-    def receive(self, body: bytes, now_ms: int, sender: Sender = UNKNOWN) -> Receipt:
+    def receive(self, body: bytes, now_ms: int, sender: Sender = UNKNOWN) -> ReceiveResult:
         """Writes what is good in a request. Raises Malformed, TooLarge or Unsettled, and then
         nothing of it was written."""
-        data = unpacked(body)
+        data = decompress(body)
         for _ in range(_TRIES):
             try:
                 receipt = self._write(data, now_ms, sender)
             except Backlogged as error:
-                raise Unsettled(str(error)) from None
+                raise Busy(str(error)) from None
             if receipt is not None:
-                self.traffic.add(receipt)
+                self.counters.add(receipt)
                 return receipt
-        raise Unsettled("the store is busy with its series; send it again")
+        raise Busy("the store is busy with its series; send it again")
 
-    def _write(self, data: bytes, now_ms: int, sender: Sender) -> Receipt | None:
+    def _write(self, data: bytes, now_ms: int, sender: Sender) -> ReceiveResult | None:
         """None: the numbers of the series are no longer good."""
-        roster, refusals = self._roster, Refusals()
-        batch = self._decoded(data, refusals, sender)
+        ref_cache, refusals = self._refs, Refusals()
+        batch = self._decode(data, refusals, sender)
         if batch is None:
             return None
-        if not len(batch.numbers):
-            return Receipt(0, refusals.counts, refusals.first)
-        columns = batch.numbers, batch.times, batch.values
-        written = self._store.write_numbered(roster.epoch, *columns, now_ms)
+        if not len(batch.refs):
+            return ReceiveResult(0, refusals.counts, refusals.first)
+        columns = batch.refs, batch.times, batch.values
+        written = self._store.write_refs(ref_cache.epoch, *columns, now_ms)
         if written is None:
-            roster.forget()
+            ref_cache.clear()
             return None
-        if written.first is not None:
-            place, reason = written.first
+        if written.first_refused is not None:
+            place, reason = written.first_refused
             refusals.counts.update(written.refused)
-            refusals.name(*_named(data, batch, place, reason))
-        return Receipt(written.taken, refusals.counts, refusals.first)
+            refusals.name_first(*_describe_refused(data, batch, place, reason))
+        return ReceiveResult(written.accepted, refusals.counts, refusals.first)
 
-    def _decoded(self, data: bytes, refusals: Refusals, sender: Sender) -> Batch | None:
-        roster = self._roster
-        walked = roster.layouts.find(data, roster.known)
-        if walked is None:
-            walked = walk(data, roster.known)
-            roster.layouts.learn(data, walked)
+    def _decode(self, data: bytes, refusals: Refusals, sender: Sender) -> RequestSamples | None:
+        ref_cache = self._refs
+        scanned = ref_cache.requests.find(data, ref_cache.ref_by_key)
+        if scanned is None:
+            scanned = scan(data, ref_cache.ref_by_key)
+            ref_cache.requests.learn(data, scanned)
         batches = []
-        if len(walked.stops):
-            batches.append(read(data, walked.numbers, walked.stops, walked.zeros))
-        if walked.others:
-            others = parsed(data, walked.others, roster.known)
-            rest = enrolled(others, roster, refusals, sender)
+        if len(scanned.stops):
+            batches.append(read_usual(data, scanned.refs, scanned.stops, scanned.zeros))
+        if scanned.others:
+            others = parse_series(data, scanned.others, ref_cache.ref_by_key)
+            rest = register_series(others, ref_cache, refusals, sender)
             if rest is None:
                 return None
             batches.append(rest)
-        return joined(batches)
+        return merged(batches)
 
 
-def _named(data: bytes, batch: Batch, place: int, reason: str) -> tuple[int, str]:
+def _describe_refused(
+    data: bytes, batch: RequestSamples, place: int, reason: str
+) -> tuple[int, str]:
     """Where a sample that the store refused stands in the request, and which one it is."""
     stop = int(batch.stops[place])
-    begin = next(begin for begin, end in spans(data) if end == stop)
-    pairs = time_series(data, begin, stop, {}).pairs
-    return stop, f"{shown(pairs)} at {int(batch.times[place]) / 1000:.3f}: {reason}"
+    begin = next(begin for begin, end in series_spans(data) if end == stop)
+    pairs = read_series(data, begin, stop, {}).pairs
+    return stop, f"{describe_series(pairs)} at {int(batch.times[place]) / 1000:.3f}: {reason}"

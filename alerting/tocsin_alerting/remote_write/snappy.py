@@ -2,12 +2,12 @@
 
 import cramjam
 
-from tocsin_alerting.remote_write.wire import Malformed, RequestTooLarge, varint
+from tocsin_alerting.remote_write.prompb import Malformed, RequestTooLarge, varint
 
 MOST_BYTES = 32 << 20
 
 
-def unpacked(body: bytes, most_bytes: int = MOST_BYTES) -> bytes:
+def decompress(body: bytes, most_bytes: int = MOST_BYTES) -> bytes:
     """The message in `body`. Raises Malformed, or RequestTooLarge before anything is unpacked."""
     if not body:
         raise Malformed("the body is empty")

@@ -9,12 +9,12 @@ from typing import NamedTuple
 from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind, fingerprint
 from tocsin_alerting.rules.fair_share import FairShare
 from tocsin_alerting.rules.rule import AlertingRule
-from tocsin_alerting.rules.scope import Rows, Scope
-from tocsin_alerting.rules.template import expand_label, expand_or_say
+from tocsin_alerting.rules.template import expand_label, expand_or_error
+from tocsin_alerting.rules.template_data import QueryRows, TemplateData
 from tocsin_exporter.snapshot import Labels
 
 RESOLVED_RETENTION_MS = 15 * 60_000
-_KEPT = 8192  # label sets of alerts that are known from the last evaluation
+_MAX_ALERT_LABELS = 8192  # label sets of alerts that are known from the last evaluation
 FOR_RAISED = "its `for` was raised and has not passed yet"
 
 
@@ -41,7 +41,7 @@ class Candidate(NamedTuple):
 
 
 @dataclass(slots=True)
-class Naming:
+class AlertLabelsMemo:
     """The `labels` and fingerprints (`keys`) of the alerts that plain labels make of `series`.
 
     A rule keeps those of its last result, as the next one mostly has the same series.
@@ -60,7 +60,7 @@ class Naming:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class AlertsUpdate:
     """`alerts` by fingerprint, those that resolved within 15 minutes among them."""
 
     alerts: Mapping[str, Alert]
@@ -69,9 +69,9 @@ class Step:
 
 async def candidates(
     rule: AlertingRule,
-    rows: Rows,
-    scope: Callable[[Mapping[str, str], float], Scope],
-    naming: Naming,
+    rows: QueryRows,
+    scope: Callable[[Mapping[str, str], float], TemplateData],
+    naming: AlertLabelsMemo,
     share: FairShare,
 ) -> list[Candidate]:
     """The rule's result with its templates expanded. Never fails: an error becomes the text."""
@@ -83,60 +83,64 @@ async def candidates(
     scopes = [scope(dict(labels), value) for labels, value in rows]
     # The labels first: they are the alerts. The annotations share the time that is left.
     named = await _expanded(rule.labels, expand_label, name, scopes, share)
-    noted = await _expanded(rule.annotations, expand_or_say, name, scopes, share)
-    found: list[Candidate] = []
+    noted = await _expanded(rule.annotations, expand_or_error, name, scopes, share)
+    results: list[Candidate] = []
     for (series, value), added, annotations in zip(rows, named, noted, strict=True):
         labels = _alert_labels(series, added, rule.name)
-        found.append(Candidate(labels, annotations, value, fingerprint(labels)))
+        results.append(Candidate(labels, annotations, value, fingerprint(labels)))
         await share.pause()
-    return found
+    return results
 
 
 async def _expanded(
     texts: Labels,
-    expand: Callable[[str, str, Scope], Awaitable[str]],
+    expand: Callable[[str, str, TemplateData], Awaitable[str]],
     name: str,
-    scopes: Iterable[Scope],
+    scopes: Iterable[TemplateData],
     share: FairShare,
 ) -> list[Labels]:
     """The labels, or the annotations, of each alert."""
-    found: list[Labels] = []
+    expanded: list[Labels] = []
     for scope in scopes:
-        found.append(tuple([(key, await expand(text, name, scope)) for key, text in texts]))
+        expanded.append(tuple([(key, await expand(text, name, scope)) for key, text in texts]))
         await share.pause()
-    return found
+    return expanded
 
 
-@lru_cache(_KEPT)
+@lru_cache(_MAX_ALERT_LABELS)
 def _alert_labels(labels: Labels, added: Labels, alertname: str) -> Labels:
     named = {**dict(labels), **dict(added), "alertname": alertname}
     named.pop("__name__", None)
-    return _sorted(named)
+    return _sorted_labels(named)
 
 
-def step(
+def update_alerts(
     rule: AlertingRule, vector: Sequence[Candidate], now_ms: int, previous: Mapping[str, Alert]
-) -> Step:
+) -> AlertsUpdate:
     """The alerts after an evaluation at `now_ms`, and what changed.
 
     Raises DuplicateLabelSet; nothing has changed then.
     """
-    present = {one.key: one for one in vector}
+    present = {candidate.key: candidate for candidate in vector}
     if len(present) < len(vector):
         raise DuplicateLabelSet
     alerts: dict[str, Alert] = {}
     events: list[AlertEvent] = []
     for key in dict.fromkeys((*previous, *present)):
         before, found = previous.get(key), present.get(key)
-        after = _present(rule, before, found, now_ms) if found else _absent(rule, before, now_ms)
+        after = (
+            _firing_or_pending(rule, before, found, now_ms)
+            if found
+            else _without_sample(rule, before, now_ms)
+        )
         if after is not None:
             alerts[key] = after
             if before is None or before.state is not after.state:
                 events.extend(_events(before, after, now_ms))
-    return Step(alerts, tuple(events))
+    return AlertsUpdate(alerts, tuple(events))
 
 
-def active(alerts: Iterable[Alert]) -> int:
+def count_active(alerts: Iterable[Alert]) -> int:
     """How many are pending or firing: what a group's `limit` counts."""
     return sum(alert.state is not AlertState.INACTIVE for alert in alerts)
 
@@ -152,44 +156,51 @@ def alert_samples(rule: AlertingRule, alerts: Iterable[Alert]) -> Sequence[tuple
         if alert.state is not AlertState.INACTIVE:
             state = {"__name__": "ALERTS", "alertstate": str(alert.state)}
             labels = {**dict(rule.labels), **dict(alert.labels)}
-            samples[_sorted(labels | state)] = 1.0
+            samples[_sorted_labels(labels | state)] = 1.0
             since = float(alert.active_at_ms // 1000)
-            samples[_sorted(labels | {"__name__": "ALERTS_FOR_STATE"})] = since
+            samples[_sorted_labels(labels | {"__name__": "ALERTS_FOR_STATE"})] = since
     return list(samples.items())
 
 
-def _present(rule: AlertingRule, before: Alert | None, found: Candidate, now_ms: int) -> Alert:
+def _firing_or_pending(
+    rule: AlertingRule, before: Alert | None, candidate: Candidate, now_ms: int
+) -> Alert:
     if before is None or before.state is AlertState.INACTIVE:
         new = Alert(
-            rule.uid, found.labels, found.annotations, AlertState.PENDING, found.value, now_ms
+            rule.uid,
+            candidate.labels,
+            candidate.annotations,
+            AlertState.PENDING,
+            candidate.value,
+            now_ms,
         )
-        return _aged(rule, new, now_ms)
+        return _with_for(rule, new, now_ms)
     # Not by `replace`: that takes four times as long, for every alert at every evaluation.
     again = Alert(
         before.rule,
         before.labels,
-        found.annotations,
+        candidate.annotations,
         before.state,
-        found.value,
+        candidate.value,
         before.active_at_ms,
         before.fired_at_ms,
         before.resolved_at_ms,
     )
-    return _aged(rule, again, now_ms)
+    return _with_for(rule, again, now_ms)
 
 
-def _absent(rule: AlertingRule, before: Alert | None, now_ms: int) -> Alert | None:
+def _without_sample(rule: AlertingRule, before: Alert | None, now_ms: int) -> Alert | None:
     if before is None or before.state is AlertState.PENDING:
         return None
     if before.state is AlertState.INACTIVE:
         return before if now_ms - (before.resolved_at_ms or 0) <= RESOLVED_RETENTION_MS else None
     since = now_ms if before.keep_firing_since_ms is None else before.keep_firing_since_ms
     if now_ms - since < rule.keep_firing_for_ms:
-        return _aged(rule, replace(before, keep_firing_since_ms=since), now_ms)
+        return _with_for(rule, replace(before, keep_firing_since_ms=since), now_ms)
     return replace(before, state=AlertState.INACTIVE, resolved_at_ms=now_ms)
 
 
-def _aged(rule: AlertingRule, alert: Alert, now_ms: int) -> Alert:
+def _with_for(rule: AlertingRule, alert: Alert, now_ms: int) -> Alert:
     """Pending long enough fires; firing goes back when a reload raised `for`."""
     waited = now_ms - alert.active_at_ms >= rule.for_ms
     if waited is (alert.state is AlertState.FIRING):
@@ -210,6 +221,6 @@ def _events(before: Alert | None, after: Alert, now_ms: int) -> Iterable[AlertEv
         yield AlertEvent(kind, after, now_ms, reason)
 
 
-def _sorted(labels: Mapping[str, str]) -> Labels:
+def _sorted_labels(labels: Mapping[str, str]) -> Labels:
     """An empty label is none."""
     return tuple(sorted((name, value) for name, value in labels.items() if value != ""))

@@ -11,39 +11,39 @@ from dataclasses import replace
 from functools import cache
 from itertools import count
 
-from tocsin_alerting.promql.ast import Expr, VectorSelector
+from tocsin_alerting.promql.parser.ast import Expr, VectorSelector
 from tocsin_alerting.rules.inputs import (
+    RangeWindow,
     Read,
-    Window,
     inputs,
     names_alerts,
     reads,
     reads_alert,
     recorded_by,
 )
-from tocsin_alerting.rules.progress import RuleHealth, RuleProgress, Run
 from tocsin_alerting.rules.rule import RecordingRule
-from tocsin_alerting.rules.unknown import RULES_JOB, Health, Sources, alerts_of
+from tocsin_alerting.rules.state import RuleHealth, RuleState, Run
+from tocsin_alerting.rules.unknown_alerts import RULES_JOB, Sources, SourceStatus, alerts_of
 from tocsin_exporter.snapshot import Source
 
 MOST_WINDOWS = 64
-Recorded = Mapping[str, Sequence[RuleProgress]]
+Recorded = Mapping[str, Sequence[RuleState]]
 
 
-def connect(rules: Sequence[RuleProgress], turns: Iterator[int] | None = None) -> None:
+def connect(rules: Sequence[RuleState], turns: Iterator[int] | None = None) -> None:
     """Has each rule know the recording rules behind it, and whose alerts it may read."""
-    recorded: dict[str, list[RuleProgress]] = defaultdict(list)
+    recorded: dict[str, list[RuleState]] = defaultdict(list)
     for one in rules:
         if isinstance(one.rule, RecordingRule):
             recorded[one.rule.name].append(one)
     queries = {name: [one.rule.query for one in several] for name, several in recorded.items()}
     others, turns = {alerts_of(one.source): one for one in rules}, turns or count(1)
     for one in _in_order(rules, recorded):
-        one.others, one.turns = others, turns
+        one.alerting_rules, one.turns = others, turns
         _read(one, queries, recorded)
 
 
-def _in_order(rules: Sequence[RuleProgress], recorded: Recorded) -> Iterable[RuleProgress]:
+def _in_order(rules: Sequence[RuleState], recorded: Recorded) -> Iterable[RuleState]:
     """Each after those behind it, as far as they do not read each other in a circle: there is no
     first one then, and it begins with what one of them measures."""
     known = {id(one): one for one in rules}
@@ -81,12 +81,12 @@ def _sorted(graph: Mapping[int, set[int]]) -> list[int]:
     return order
 
 
-def _makers(read: Read, recorded: Recorded) -> Iterator[RuleProgress]:
+def _makers(read: Read, recorded: Recorded) -> Iterator[RuleState]:
     return (one for name in recorded_by(read[0], recorded) for one in recorded[name])
 
 
-def _read(rule: RuleProgress, queries: Mapping[str, Iterable[Expr]], recorded: Recorded) -> None:
-    now: dict[int, RuleProgress] = {}
+def _read(rule: RuleState, queries: Mapping[str, Iterable[Expr]], recorded: Recorded) -> None:
+    now: dict[int, RuleState] = {}
     through: set[Read] = set()
     reach = {one: w.reach_ms for one, w in reads(rule.rule.query) if names_alerts(one)}
     kept = {id(one) for one in rule.behind}
@@ -101,13 +101,13 @@ def _read(rule: RuleProgress, queries: Mapping[str, Iterable[Expr]], recorded: R
                 reach[selector] = max(far_ms, reach.get(selector, 0))
     if len(through) > MOST_WINDOWS:
         far_ms = max(window.reach_ms for _, window in through)
-        through = {(selector, Window(far_ms, whole=True)) for selector, _ in through}
+        through = {(selector, RangeWindow(far_ms, whole=True)) for selector, _ in through}
     rule.behind, rule.alert_reach = tuple(now.values()), tuple(reach.items())
     rule.lag_ms = rule.interval_ms + max((one.lag_ms for one in rule.behind), default=0)
     rule.reads(inputs(rule.rule.query, queries), frozenset(through))
 
 
-def _alerts_behind(rule: RuleProgress) -> Iterator[tuple[VectorSelector, int]]:
+def _alerts_behind(rule: RuleState) -> Iterator[tuple[VectorSelector, int]]:
     found = {id(rule): rule}
     waiting = [rule]
     while waiting:
@@ -118,7 +118,7 @@ def _alerts_behind(rule: RuleProgress) -> Iterator[tuple[VectorSelector, int]]:
         waiting += new.values()
 
 
-def _through(window: Window, behind: RuleProgress) -> set[Read]:
+def _through(window: RangeWindow, behind: RuleState) -> set[Read]:
     """What a window on the series that a rule records shows of what that rule reads: its samples
     are as old as an interval, and more if it reads what others record."""
     lag_ms, found = behind.lag_ms, set[Read]()
@@ -131,13 +131,13 @@ def _through(window: Window, behind: RuleProgress) -> set[Read]:
                 found.add((selector, long))
             found |= ends if own.length_ms else set()
         elif own.length_ms <= lag_ms:
-            found.add((selector, Window(lag_ms + own.length_ms, offset_ms, steady=True)))
+            found.add((selector, RangeWindow(lag_ms + own.length_ms, offset_ms, steady=True)))
         else:
             found |= ends
     return found
 
 
-def chain(rule: RuleProgress, began: int) -> Iterator[tuple[RuleProgress, Run | None]]:
+def chain(rule: RuleState, began: int) -> Iterator[tuple[RuleState, Run | None]]:
     """The evaluations whose results an evaluation of `rule` reads that began as the `began`th, and
     those whose results they had read; None for a rule that has none yet."""
     waiting, known = [(one, began) for one in rule.behind], set[tuple[int, int]]()
@@ -153,14 +153,14 @@ def chain(rule: RuleProgress, began: int) -> Iterator[tuple[RuleProgress, Run | 
             waiting += [(other, run.began) for other in one.behind]
 
 
-def shown(rule: RuleProgress, began: int, sources: Sources) -> Callable[[Source], bool]:
+def shown(rule: RuleState, began: int, sources: Sources) -> Callable[[Source], bool]:
     """Whether all that was recorded of a source that is alive was recorded since it is, and from
     windows that are filled. Who is behind is worked out once, when the first source is asked about:
     there may be very many."""
     touched = cache(sources.touched)
 
     @cache
-    def behind() -> list[tuple[frozenset[Source], RuleProgress, Run | None]]:
+    def behind() -> list[tuple[frozenset[Source], RuleState, Run | None]]:
         return [
             (frozenset[Source]().union(*map(touched, one.measured)), one, run)
             for one, run in chain(rule, began)
@@ -177,7 +177,7 @@ def shown(rule: RuleProgress, began: int, sources: Sources) -> Callable[[Source]
 
 
 def is_filled(
-    rule: RuleProgress,
+    rule: RuleState,
     source: Source,
     at_ms: int,
     sources: Sources,
@@ -192,7 +192,7 @@ def is_filled(
     )
 
 
-def just_settled(rule: RuleProgress, at_ms: int, began: int) -> frozenset[Source]:
+def just_settled(rule: RuleState, at_ms: int, began: int) -> frozenset[Source]:
     """By whose alerts, which were in doubt until a moment ago, `rule` may have lost its own: what
     it read of them, itself or by what was recorded, is from the time before."""
     if not rule.alerts_read:
@@ -201,13 +201,13 @@ def just_settled(rule: RuleProgress, at_ms: int, began: int) -> frozenset[Source
     readers += [(one.alert_reach, run.at_ms, run.began) for one, run in chain(rule, began) if run]
     return frozenset(
         source
-        for source, other in rule.others.items()
+        for source, other in rule.alerting_rules.items()
         if other.settled and other is not rule and _is_behind(other, readers)
     )
 
 
 def _is_behind(
-    other: RuleProgress, readers: Iterable[tuple[Iterable[tuple[VectorSelector, int]], int, int]]
+    other: RuleState, readers: Iterable[tuple[Iterable[tuple[VectorSelector, int]], int, int]]
 ) -> bool:
     return any(
         one.ended > began or at_ms - one.at_ms < far_ms
@@ -218,21 +218,21 @@ def _is_behind(
     )
 
 
-def unmade(rule: RuleProgress, began: int) -> frozenset[Source]:
+def unmade(rule: RuleState, began: int) -> frozenset[Source]:
     """The rules behind it that fail, or have not been evaluated yet: they record nothing."""
     return frozenset(one.source for one, run in chain(rule, began) if run is None or _fails(one))
 
 
-def health_of(source: Source, rule: RuleProgress, sources: Sources) -> Health:
+def health_of(source: Source, rule: RuleState, sources: Sources) -> SourceStatus:
     """What a rule records that fails is as good as dead; of one that is no rule any more, or has
     another name now, nobody can tell."""
-    if source.job != RULES_JOB or not rule.others:
+    if source.job != RULES_JOB or not rule.alerting_rules:
         return sources.health(source)
-    other = rule.others.get(alerts_of(source))
+    other = rule.alerting_rules.get(alerts_of(source))
     if other is None or other is rule or not isinstance(other.rule, RecordingRule):
-        return Health.ALIVE
-    return Health.ALIVE if other.runs and not _fails(other) else Health.DEAD
+        return SourceStatus.ALIVE
+    return SourceStatus.ALIVE if other.runs and not _fails(other) else SourceStatus.DEAD
 
 
-def _fails(rule: RuleProgress) -> bool:
+def _fails(rule: RuleState) -> bool:
     return rule.health is RuleHealth.ERR

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
-SHORTEST_SECONDS = 0.005
-LONGEST_SECONDS = 0.05
+MIN_SECONDS = 0.005
+MAX_SECONDS = 0.05
 
 
 class FairShare:
@@ -17,7 +17,7 @@ class FairShare:
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
         self._began = seconds()
-        self._share = SHORTEST_SECONDS
+        self._share = MIN_SECONDS
 
     async def pause(self) -> None:
         """Let others go first, if it is their turn."""
@@ -26,4 +26,4 @@ class FairShare:
             return
         await asyncio.sleep(0)
         self._began = self._seconds()
-        self._share = min(max(SHORTEST_SECONDS, self._began - ended), LONGEST_SECONDS)
+        self._share = min(max(MIN_SECONDS, self._began - ended), MAX_SECONDS)

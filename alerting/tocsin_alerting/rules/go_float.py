@@ -2,7 +2,7 @@
 
 import math
 
-_MOST_DIGITS = 1100  # a float64 has no more, but zeros
+_MAX_DIGITS = 1100  # a float64 has no more, but zeros
 
 
 def format_float(value: float, form: str, precision: int | None = None) -> str:
@@ -17,7 +17,7 @@ def format_float(value: float, form: str, precision: int | None = None) -> str:
     if form in "gG" and precision is None:
         return _shortest(value, "e" if form == "g" else "E")
     if form in "gG":
-        precision = min(precision or 0, _MOST_DIGITS)
+        precision = min(precision or 0, _MAX_DIGITS)
     return f"{value:.{precision}{form}}"
 
 

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 from goduration.go import MAX_DURATION, MIN_NANOSECONDS, Duration
 from gotime.go import Location, Month, Time, Weekday
 
-from tocsin_alerting.promql.quoting import quote
-from tocsin_alerting.rules.scope import (
-    SCOPE,
+from tocsin_alerting.promql.parser.quoting import quote
+from tocsin_alerting.rules.template_data import (
+    CURRENT_DATA,
     GoInteger,
     GoNumber,
     GoText,
@@ -24,7 +24,7 @@ from tocsin_alerting.rules.scope import (
     no_field,
 )
 
-LONGEST_LAYOUT = 1000  # characters; gotime keeps the last 512 layouts in pieces
+MAX_LAYOUT = 1000  # characters; gotime keeps the last 512 layouts in pieces
 _INT64 = range(-(1 << 63), 1 << 63)
 _CONSTANTS = (bool, int, float, str)  # the very types of what a template spells out
 
@@ -56,7 +56,7 @@ class _BoundMethod:
         self.__name__, self.__self__, self._method = name, owner, method
 
     def __call__(self, *values: object) -> object:
-        SCOPE.get().spending.check()
+        CURRENT_DATA.get().spending.check()
         name, takes, results = self.__name__, self._method.takes, self._method.results
         if len(values) != len(takes):
             raise _failed(f"wrong number of args for {name}: want {len(takes)} got {len(values)}")
@@ -206,8 +206,8 @@ def _duration(value: object) -> Duration:
 def _layout(value: object) -> str:
     if not isinstance(value, str):
         raise _refused(value, "string", "expected string; found {}")
-    if len(value) > LONGEST_LAYOUT:
-        raise ValueError(f"the layout has more than {LONGEST_LAYOUT:,} characters")
+    if len(value) > MAX_LAYOUT:
+        raise ValueError(f"the layout has more than {MAX_LAYOUT:,} characters")
     return value
 
 

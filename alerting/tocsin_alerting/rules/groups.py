@@ -15,13 +15,13 @@ from tocsin_alerting.rules.alert import (
     rules_origin,
 )
 from tocsin_alerting.rules.dependencies import connect
-from tocsin_alerting.rules.evaluation import Surroundings, evaluate_rule
-from tocsin_alerting.rules.journal import InstanceJournal, InstanceRow
-from tocsin_alerting.rules.progress import GroupProgress, RuleProgress
-from tocsin_alerting.rules.restore import heirs
-from tocsin_alerting.rules.rule import Group, Rule, RuleFile
-from tocsin_alerting.rules.schedule import missed, slot_ms
-from tocsin_alerting.rules.unknown import RULES_JOB, Doubt
+from tocsin_alerting.rules.evaluation import EvaluationDeps, evaluate_rule
+from tocsin_alerting.rules.instance_journal import InstanceJournal, InstanceRow
+from tocsin_alerting.rules.restore import inherited_origins
+from tocsin_alerting.rules.rule import Rule, RuleFile, RuleGroup
+from tocsin_alerting.rules.slots import missed, slot_ms
+from tocsin_alerting.rules.state import GroupState, RuleState
+from tocsin_alerting.rules.unknown_alerts import RULES_JOB, UnknownAlert
 from tocsin_exporter.snapshot import Source
 
 log = logging.getLogger(__name__)
@@ -29,15 +29,15 @@ log = logging.getLogger(__name__)
 # How wrong "down at" may be after a crash, for alerts that wait for `for`, when the store has lost
 # what was written of them.
 HEARTBEAT_MS = 10_000
-Key = tuple[str, str]
+GroupKey = tuple[str, str]
 
 
-async def at_once() -> None:
+async def no_pause() -> None:
     """No pause between the rules of a group."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Leaving:
+class _RemovedRule:
     """What a removed rule wrote; it goes stale when `due_ms` comes."""
 
     source: Source
@@ -47,21 +47,21 @@ class _Leaving:
 class Groups:
     """The groups by (file, name). Owned by one task: `evaluate` may be awaited for many groups."""
 
-    def __init__(self, around: Surroundings, interval_ms: int) -> None:
-        self.around = around
+    def __init__(self, deps: EvaluationDeps, interval_ms: int) -> None:
+        self.deps = deps
         self.interval_ms = interval_ms
-        self._groups: dict[Key, GroupProgress] = {}
+        self._groups: dict[GroupKey, GroupState] = {}
         self._rows: dict[str, list[InstanceRow]] = {}  # by origin
-        self._heirs: dict[str, str] = {}
+        self._inherited_origins: dict[str, str] = {}
         self._history_ms: int | None = None
         self._written_ms: Callable[[Source], int | None] = lambda source: None
-        self._held: dict[str, list[AlertEvent]] = {}
-        self._leaving: list[_Leaving] = []
-        self._forgotten: set[Key] = set()
+        self._active_events: dict[str, list[AlertEvent]] = {}
+        self._leaving: list[_RemovedRule] = []
+        self._forgotten: set[GroupKey] = set()
         self._turns = count(1)
 
     @property
-    def all(self) -> Sequence[GroupProgress]:
+    def all(self) -> Sequence[GroupState]:
         return tuple(self._groups.values())
 
     def remember(
@@ -69,7 +69,7 @@ class Groups:
         rows: Iterable[InstanceRow],
         history_ms: int | None = None,
         written_ms: Callable[[Source], int | None] = lambda source: None,
-        held: Iterable[AlertEvent] = (),
+        events: Iterable[AlertEvent] = (),
     ) -> None:
         """The journal's rows of the last run, and the time of the newest sample that the store has
         of it, if any; call it before the first `load`.
@@ -79,9 +79,9 @@ class Groups:
         incidents say of alerts: a crash may have cost the rows of what people were told.
         """
         self._history_ms, self._written_ms = history_ms, written_ms
-        self._held = defaultdict(list)
-        for event in held:
-            self._held[event.origin].append(event)
+        self._active_events = defaultdict(list)
+        for event in events:
+            self._active_events[event.origin].append(event)
         self._rows = defaultdict(list)
         for row in rows:
             source = Source(RULES_JOB, f"{row.file};{row.rule}")
@@ -100,7 +100,7 @@ class Groups:
         wanted = {group.key: group for file in files for group in file.groups}
         events: list[AlertEvent] = []
         before, self._groups = self._groups, {}
-        self._heirs = self._inherited(wanted.values())
+        self._inherited_origins = self._inherited(wanted.values())
         for key, group in wanted.items():
             self._groups[key] = self._loaded(group, before.pop(key, None), now_ms, events)
         rules = [rule for one in self._groups.values() for rule in one.rules]
@@ -109,49 +109,49 @@ class Groups:
             self._remove(progress.rules, progress.interval_ms, now_ms, events)
         orphans = [row for rows in self._rows.values() for row in rows]
         events.extend(_removed(orphans, now_ms))
-        self._rows, self._held = {}, {}
+        self._rows, self._active_events = {}, {}
         self._forgotten |= {*before, *((row.file, row.group) for row in orphans)}
         return events
 
     def recall(
-        self, held: Iterable[AlertEvent], rows: Iterable[InstanceRow] = ()
+        self, active_events: Iterable[AlertEvent], rows: Iterable[InstanceRow] = ()
     ) -> list[AlertEvent]:
         """What people were told of (`held`) and the rows of the last run, by a journal that could
         not be read at the start: the rules take both up with their next evaluation. What waited is
         past for a rule that has run since. Gives what is of no rule here."""
-        self.remember(rows, self._history_ms, self._written_ms, held)
-        for one in self._groups.values():
-            one.saved = None
-            for rule in one.rules:
-                late = self._remembered(one.group, rule.rule, rule.origin)
+        self.remember(rows, self._history_ms, self._written_ms, active_events)
+        for group in self._groups.values():
+            group.saved = None
+            for rule in group.rules:
+                late = self._remembered(group.group, rule.rule, rule.origin)
                 rule.rows += tuple(row for row in late if row.holds or not rule.evaluated_ms)
-        left = [event for events in self._held.values() for event in events]
-        self._forgotten |= {(row.file, row.group) for one in self._rows.values() for row in one}
-        self._rows, self._held = {}, {}
+        left = [event for events in self._active_events.values() for event in events]
+        self._forgotten |= {(row.file, row.group) for group in self._rows.values() for row in group}
+        self._rows, self._active_events = {}, {}
         return left
 
-    def next_due(self, now_ms: int) -> tuple[int, list[GroupProgress]]:
+    def next_due(self, now_ms: int) -> tuple[int, list[GroupState]]:
         """The next slot that some group has not begun, and the groups that have it.
 
         It is not after `now_ms` when a group is late: one whose slot came while another ran must
         not be passed over. Without groups, a slot of the global interval and nobody.
         """
-        slots: dict[int, list[GroupProgress]] = defaultdict(list)
+        slots: dict[int, list[GroupState]] = defaultdict(list)
         for progress in self._groups.values():
             slots[_due_ms(progress, now_ms)].append(progress)
         first = min(slots, default=now_ms + self.interval_ms)
         return first, slots.get(first, [])
 
-    def slot(self, progress: GroupProgress, now_ms: int) -> int:
+    def slot(self, progress: GroupState, now_ms: int) -> int:
         """The slot that an evaluation which is late, at `now_ms`, is for."""
         return slot_ms(progress.interval_ms, now_ms)
 
     async def evaluate(
         self,
-        progress: GroupProgress,
+        progress: GroupState,
         at_ms: int,
         read_ms: int = 0,
-        pause: Callable[[], Awaitable[None]] = at_once,
+        pause: Callable[[], Awaitable[None]] = no_pause,
     ) -> list[AlertEvent]:
         """Run the group's rules in order at `at_ms`; what changed, in that order.
 
@@ -160,27 +160,27 @@ class Groups:
         its progress and by events of kind unknown.
         """
         progress.begun_ms = at_ms
-        started = self.around.seconds()
-        progress.iterations += 1
+        started = self.deps.seconds()
+        progress.evaluations += 1
         progress.missed += missed(progress.evaluated_ms, at_ms, progress.interval_ms)
         events: list[AlertEvent] = []
         for rule in progress.rules:
             await pause()
-            changed = await evaluate_rule(rule, progress.group, at_ms, self.around, read_ms)
+            changed = await evaluate_rule(rule, progress.group, at_ms, self.deps, read_ms)
             events.extend(replace(event, origin=rule.origin) for event in changed)
         progress.evaluated_ms = at_ms
-        progress.evaluation_seconds = self.around.seconds() - started
+        progress.evaluation_seconds = self.deps.seconds() - started
         self._end_leaving(at_ms)
         return events
 
-    async def persist(self, progress: GroupProgress, journal: InstanceJournal) -> bool:
+    async def persist(self, progress: GroupState, journal: InstanceJournal) -> bool:
         """Save the group's rows when they changed; True when it did.
 
         Call it after the events of `evaluate` are safe: a crash in between repeats an event, which
         is harmless, and never loses one. While an alert waits, its time is kept fresh as well.
         """
-        shape, now_ms = _shape(progress), progress.evaluated_ms or 0
-        late = _waits(progress) and now_ms - (progress.saved_ms or 0) >= HEARTBEAT_MS
+        shape, now_ms = _lasting_rows(progress), progress.evaluated_ms or 0
+        late = _has_waiting(progress) and now_ms - (progress.saved_ms or 0) >= HEARTBEAT_MS
         if shape == progress.saved and not late and not self._forgotten:
             return False
         forgotten, self._forgotten = self._forgotten - {progress.group.key}, set()
@@ -190,15 +190,17 @@ class Groups:
         progress.saved, progress.saved_ms = shape, now_ms
         return True
 
-    def move(self, delta_ms: int) -> None:
+    def shift(self, delta_ms: int) -> None:
         """The wall clock was set by `delta_ms`: every time moves with it, and nothing else does."""
         for progress in self._groups.values():
-            progress.move(delta_ms)
-        self._leaving = [replace(one, due_ms=one.due_ms + delta_ms) for one in self._leaving]
+            progress.shift(delta_ms)
+        self._leaving = [
+            replace(removed, due_ms=removed.due_ms + delta_ms) for removed in self._leaving
+        ]
 
     def _loaded(
-        self, group: Group, before: GroupProgress | None, now_ms: int, events: list[AlertEvent]
-    ) -> GroupProgress:
+        self, group: RuleGroup, before: GroupState | None, now_ms: int, events: list[AlertEvent]
+    ) -> GroupState:
         interval_ms = group.interval_ms or self.interval_ms
         if before is not None and before.group == group and before.interval_ms == interval_ms:
             return before
@@ -207,74 +209,76 @@ class Groups:
         kept = {id(rule) for rule in rules}
         if before is None:
             saved: list[object] | None = None if any(rule.rows for rule in rules) else []
-            return GroupProgress(group, interval_ms, rules, now_ms, saved=saved)
+            return GroupState(group, interval_ms, rules, now_ms, saved=saved)
         gone = [rule for rule in before.rules if id(rule) not in kept]
         self._remove(gone, interval_ms, now_ms, events)
         return replace(before, group=group, interval_ms=interval_ms, rules=rules)
 
     def _carried(
-        self, group: Group, rule: Rule, old: Mapping[object, list[RuleProgress]]
-    ) -> RuleProgress:
+        self, group: RuleGroup, rule: Rule, old: Mapping[object, list[RuleState]]
+    ) -> RuleState:
         same = old.get(_identity(rule))
         if not same:
             return self._restarted(group, rule)
         progress = same.pop(0)
         source = progress.source
-        progress.become(rule)
+        progress.reload(rule)
         progress.interval_ms = group.interval_ms or self.interval_ms
         if progress.source != source and progress.written:
-            self._leaving.append(_Leaving(source, progress.evaluated_ms or 0))
+            self._leaving.append(_RemovedRule(source, progress.evaluated_ms or 0))
             progress.written = False
         return progress
 
-    def _inherited(self, groups: Iterable[Group]) -> dict[str, str]:
+    def _inherited(self, groups: Iterable[RuleGroup]) -> dict[str, str]:
         """By the origin of each rule the one that it had when the last run ended, if it had alerts
         then; that of a rule which moved is forgotten in the journal."""
         saved: dict[str, list[Alert]] = defaultdict(list)
         for origin, rows in self._rows.items():
-            about = (row.alert or (row.doubt and row.doubt.alert) for row in rows)
+            about = (row.alert or (row.unknown_alert and row.unknown_alert.alert) for row in rows)
             saved[origin] += [alert for alert in about if alert]
-        for origin, events in self._held.items():
+        for origin, events in self._active_events.items():
             if origin.startswith(RULES):
                 saved[origin] += [event.alert for event in events]
         rules = {
             rules_origin(group.file, rule.uid): rule for group in groups for rule in group.rules
         }
-        found = heirs(rules, saved)
-        moved = (self._rows.get(old, ()) for new, old in found.items() if new != old)
+        inherited = inherited_origins(rules, saved)
+        moved = (self._rows.get(old, ()) for new, old in inherited.items() if new != old)
         self._forgotten |= {(row.file, row.group) for rows in moved for row in rows}
-        return found
+        return inherited
 
-    def _restarted(self, group: Group, rule: Rule) -> RuleProgress:
+    def _restarted(self, group: RuleGroup, rule: Rule) -> RuleState:
         """As the last run left it, which may have had it elsewhere."""
         origin = rules_origin(group.file, rule.uid)
-        before = self._heirs.get(origin, "")
+        before = self._inherited_origins.get(origin, "")
         source = (before or origin).removeprefix(RULES)
-        return RuleProgress(
+        return RuleState(
             *group.key,
             rule,
             rows=self._remembered(group, rule, before),
             interval_ms=group.interval_ms or self.interval_ms,
             history_ms=self._history_ms,
             complete_ms=self._written_ms(Source(RULES_JOB, source)),
-            former=(before,) if before not in ("", origin) else (),
+            former_origins=(before,) if before not in ("", origin) else (),
         )
 
-    def _remembered(self, group: Group, rule: Rule, before: str) -> tuple[InstanceRow, ...]:
+    def _remembered(self, group: RuleGroup, rule: Rule, before: str) -> tuple[InstanceRow, ...]:
         """The rows of the last run that are of `before`, an origin, as rows of `rule`."""
         rows = [
             replace(row, file=group.file, group=group.name, rule=rule.uid)
             for row in self._rows.pop(before, ())
         ]
-        held = self._held.pop(before, ())
+        events = self._active_events.pop(before, ())
         known = {row.fingerprint for row in rows if row.holds}
-        told = [_row(group, rule, one) for one in held if one.alert.fingerprint not in known]
-        names = {row.fingerprint for row in told}
-        return (*(row for row in rows if row.fingerprint not in names), *told)
+        event_rows = [
+            _row(group, rule, event) for event in events if event.alert.fingerprint not in known
+        ]
+        names = {row.fingerprint for row in event_rows}
+        return (*(row for row in rows if row.fingerprint not in names), *event_rows)
 
     def _remove(
         self,
-        rules: Iterable[RuleProgress],
+        rules: Iterable[RuleState],
         interval_ms: int,
         now_ms: int,
         events: list[AlertEvent],
@@ -284,39 +288,39 @@ class Groups:
             rule.removed = True
             events.extend(_removed(rule.instance_rows(), now_ms))
             if rule.written:
-                self._leaving.append(_Leaving(rule.source, now_ms + 2 * interval_ms))
+                self._leaving.append(_RemovedRule(rule.source, now_ms + 2 * interval_ms))
 
     def _end_leaving(self, at_ms: int) -> None:
         if not self._leaving:
             return
-        taken = {rule.source for one in self._groups.values() for rule in one.rules}
-        due = [one for one in self._leaving if one.due_ms <= at_ms]
-        self._leaving = [one for one in self._leaving if one.due_ms > at_ms]
+        taken = {rule.source for group in self._groups.values() for rule in group.rules}
+        due = [removed for removed in self._leaving if removed.due_ms <= at_ms]
+        self._leaving = [removed for removed in self._leaving if removed.due_ms > at_ms]
         for leaving in due:
             try:
                 if leaving.source not in taken:
-                    self.around.write(leaving.source, at_ms, ())
+                    self.deps.write(leaving.source, at_ms, ())
             except Exception:  # why: its series age out, and the events of this evaluation count
                 log.exception("series of a rule that is gone could not be ended")
 
 
-def _due_ms(progress: GroupProgress, now_ms: int) -> int:
+def _due_ms(progress: GroupState, now_ms: int) -> int:
     """The latest slot, if the group has not begun one since, else the next."""
     slot = slot_ms(progress.interval_ms, now_ms)
     last_ms = progress.loaded_ms if progress.begun_ms is None else progress.begun_ms
     return slot if slot > last_ms else slot + progress.interval_ms
 
 
-def _rows(progress: GroupProgress) -> list[InstanceRow]:
+def _rows(progress: GroupState) -> list[InstanceRow]:
     return [row for rule in progress.rules for row in rule.instance_rows()]
 
 
-def _row(group: Group, rule: Rule, event: AlertEvent) -> InstanceRow:
+def _row(group: RuleGroup, rule: Rule, event: AlertEvent) -> InstanceRow:
     """Of an alert that people were told of."""
     alert = event.alert
     if event.kind is EventKind.UNKNOWN or alert.state is not AlertState.FIRING:
-        doubt = Doubt(alert, event.at_ms)
-        return InstanceRow(*group.key, rule.uid, event.at_ms, doubt=doubt)
+        unknown_alert = UnknownAlert(alert, event.at_ms)
+        return InstanceRow(*group.key, rule.uid, event.at_ms, unknown_alert=unknown_alert)
     return InstanceRow(*group.key, rule.uid, alert.fired_at_ms or event.at_ms, alert)
 
 
@@ -325,19 +329,19 @@ def _identity(rule: Rule) -> object:
     return type(rule), rule.name, rule.labels
 
 
-def _by_identity(rules: Iterable[RuleProgress]) -> dict[object, list[RuleProgress]]:
-    found: dict[object, list[RuleProgress]] = defaultdict(list)
+def _by_identity(rules: Iterable[RuleState]) -> dict[object, list[RuleState]]:
+    by_identity: dict[object, list[RuleState]] = defaultdict(list)
     for rule in rules:
-        found[_identity(rule.rule)].append(rule)
-    return found
+        by_identity[_identity(rule.rule)].append(rule)
+    return by_identity
 
 
 def _removed(rows: Iterable[InstanceRow], now_ms: int) -> Iterable[AlertEvent]:
     """Whom people were told of, and nobody will clear any more."""
     for row in rows:
         alert = row.alert
-        if row.doubt is not None and not row.doubt.over:
-            alert = row.doubt.alert
+        if row.unknown_alert is not None and not row.unknown_alert.over:
+            alert = row.unknown_alert.alert
         elif alert is None or alert.state is not AlertState.FIRING:
             continue
         reason = f"rule {row.rule} is no longer in {row.file}"
@@ -345,31 +349,34 @@ def _removed(rows: Iterable[InstanceRow], now_ms: int) -> Iterable[AlertEvent]:
         yield AlertEvent(EventKind.REMOVED, alert, now_ms, reason, origin)
 
 
-def _shape(progress: GroupProgress) -> list[object]:
+def _lasting_rows(progress: GroupState) -> list[object]:
     """The group's rows without what changes at every evaluation and is made anew by the next."""
     return [
         (
             rule.rule.uid,
             rule.rows,
-            frozenset(rule.seen),
-            [_lasting(alert) for alert in rule.alerts.values()],
-            [(replace(one, alert=_NOTHING), _lasting(one.alert)) for one in rule.doubts.values()],
+            frozenset(rule.measured_seen),
+            [_lasting_alert(alert) for alert in rule.alerts.values()],
+            [
+                (replace(unknown_alert, alert=_NO_ALERT), _lasting_alert(unknown_alert.alert))
+                for unknown_alert in rule.unknown_alerts.values()
+            ],
         )
         for rule in progress.rules
-        if rule.rows or rule.alerts or rule.doubts
+        if rule.rows or rule.alerts or rule.unknown_alerts
     ]
 
 
-_NOTHING = Alert("", (), (), AlertState.INACTIVE, 0.0, 0)
+_NO_ALERT = Alert("", (), (), AlertState.INACTIVE, 0.0, 0)
 
 
-def _lasting(alert: Alert) -> object:
+def _lasting_alert(alert: Alert) -> object:
     """Not by `replace`: that takes ten times as long, for every alert at every evaluation."""
     times = alert.fired_at_ms, alert.resolved_at_ms, alert.keep_firing_since_ms
     return alert.rule, alert.labels, alert.state, alert.active_at_ms, times
 
 
-def _waits(progress: GroupProgress) -> bool:
+def _has_waiting(progress: GroupState) -> bool:
     return any(
         alert is not None and alert.state is AlertState.PENDING
         for rule in progress.rules

@@ -4,7 +4,7 @@ import math
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from tocsin_alerting.rules.scope import Stringer, go_type
+from tocsin_alerting.rules.template_data import Stringer, go_type
 
 _LARGE = ("k", "M", "G", "T", "P", "E", "Z", "Y")
 _SMALL = ("m", "u", "n", "p", "f", "a", "z", "y")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from tocsin_alerting.promql.ast import (
+from tocsin_alerting.promql.parser.ast import (
     AggregateExpr,
     BinaryExpr,
     Call,
@@ -17,7 +17,7 @@ from tocsin_alerting.promql.ast import (
     walk,
 )
 from tocsin_alerting.rules.alert import Alert, AlertState
-from tocsin_alerting.store.matchers import MatchOp
+from tocsin_alerting.tsdb.matchers import MatchOp
 
 LOOK_BACK_MS = 5 * 60_000
 _UNRESOLVED_MS = 3_600_000  # a duration that is an expression
@@ -37,7 +37,7 @@ _LOSES_INSTANCE = frozenset(("scalar", "label_replace", "label_join"))
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class RangeWindow:
     """The time that a selector looks at; one of no length is a moment. `two`: one sample in it
     gives no result; `whole`: every sample in it counts, not those at its ends alone; `steady`: none
     at all may be missing."""
@@ -53,7 +53,7 @@ class Window:
         return self.length_ms + self.offset_ms
 
 
-Read = tuple[VectorSelector, Window]
+Read = tuple[VectorSelector, RangeWindow]
 
 
 def measured(expr: Expr) -> tuple[VectorSelector, ...]:
@@ -159,7 +159,7 @@ def window_ms(expr: Expr) -> int:
             return max(map(window_ms, children(expr)), default=0)
 
 
-def windows(expr: Expr) -> frozenset[Window]:
+def windows(expr: Expr) -> frozenset[RangeWindow]:
     """Those that the result is made from, of series that end when their source dies."""
     return frozenset(window for _, window in measured_reads(expr))
 
@@ -174,9 +174,9 @@ def reads(expr: Expr, two: bool = False, whole: bool = False) -> tuple[Read, ...
     source is dead."""
     match expr:
         case VectorSelector(offset=offset):
-            return ((expr, Window(0, max(0, _whole(offset)))),)
+            return ((expr, RangeWindow(0, max(0, _whole(offset)))),)
         case MatrixSelector(vector=vector, range=length):
-            own = Window(_whole(length), max(0, _whole(vector.offset)), two, whole)
+            own = RangeWindow(_whole(length), max(0, _whole(vector.offset)), two, whole)
             return ((vector, own),)
         case SubqueryExpr(expr=inner, range=length, offset=offset):
             return _stretched(reads(inner), _whole(length), max(0, _whole(offset)), two, whole)
@@ -195,7 +195,9 @@ def _stretched(
     """As a subquery reads: at its last step, and over all of them."""
     moved = [(one, replace(w, offset_ms=w.offset_ms + offset_ms)) for one, w in inner]
     last = ((one, w) for one, w in moved if w.length_ms)
-    long = ((one, Window(w.length_ms + length_ms, w.offset_ms, two, whole)) for one, w in moved)
+    long = (
+        (one, RangeWindow(w.length_ms + length_ms, w.offset_ms, two, whole)) for one, w in moved
+    )
     return (*last, *long)
 
 

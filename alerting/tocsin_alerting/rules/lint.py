@@ -4,8 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from tocsin_alerting.document import Document, Path, Problem
-from tocsin_alerting.promql.ast import (
+from tocsin_alerting.promql.parser.ast import (
     COMPARISONS,
     BinaryExpr,
     BinaryOp,
@@ -13,7 +12,8 @@ from tocsin_alerting.promql.ast import (
     NumberLiteral,
     walk,
 )
-from tocsin_alerting.rules.rule import AlertingRule, Group, Rule
+from tocsin_alerting.rules.rule import AlertingRule, Rule, RuleGroup
+from tocsin_alerting.yaml_document import Document, Path, Problem
 from tocsin_exporter.snapshot import Labels
 
 SEVERITIES = ("P0", "P1", "P2", "P3", "P4", "critical", "warning", "info", "none")
@@ -23,7 +23,7 @@ _PERCENTAGE = re.compile(
 )
 
 
-def lint(document: Document, groups: Iterable[Group]) -> Iterator[Problem]:
+def lint(document: Document, groups: Iterable[RuleGroup]) -> Iterator[Problem]:
     """The lints of a file without errors, in its order."""
     first: dict[tuple[str, Labels], int] = {}
     empty = True
@@ -42,7 +42,7 @@ def lint(document: Document, groups: Iterable[Group]) -> Iterator[Problem]:
 
 def _numbers(items: Sequence[Any]) -> list[int]:
     """Where the items stand: a `null` is none."""
-    return [number for number, one in enumerate(items) if one is not None]
+    return [number for number, item in enumerate(items) if item is not None]
 
 
 def _rule(

@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tocsin_alerting.promql.quoting import quote, quote_char
+from tocsin_alerting.promql.parser.quoting import quote, quote_char
 from tocsin_alerting.rules.go_float import format_float
-from tocsin_alerting.rules.scope import Stringer
+from tocsin_alerting.rules.template_data import Stringer
 
 _REPLACED = "\ufffd"  # what is no character; Go's quotes leave it as it is
 _WIDEST = 1_000_000  # fmt's tooLarge
@@ -49,7 +49,7 @@ class _Form:
         return text if self.precision is None else text[: self.precision]
 
 
-_PLAIN = _Form()
+_NO_FLAGS = _Form()
 
 
 def sprintf(text: str, values: Sequence[object], most: int) -> str:
@@ -179,7 +179,7 @@ class _Reader:
 
 def _form(flags: str, width: int | None, precision: int | None, verb: str) -> _Form:
     if not flags and width is None and precision is None:
-        return _PLAIN
+        return _NO_FLAGS
     sharp, minus, goes = "#" in flags, "-" in flags, verb == "v"
     return _Form(
         sharp=sharp and not goes,
@@ -194,7 +194,7 @@ def _form(flags: str, width: int | None, precision: int | None, verb: str) -> _F
 
 
 def _extra(value: object) -> str:
-    return "<nil>" if value is None else f"{_type(value)}={_value(value, 'v', _PLAIN)}"
+    return "<nil>" if value is None else f"{_type(value)}={_value(value, 'v', _NO_FLAGS)}"
 
 
 def _value(value: object, verb: str, form: _Form) -> str:
@@ -266,7 +266,7 @@ def _hex(data: bytes, verb: str, form: _Form) -> str:
     digits = [f"{byte:02X}" if verb == "X" else f"{byte:02x}" for byte in data]
     prefix = f"0{verb}" if form.sharp and data else ""
     if form.space:
-        return form.pad(" ".join(prefix + one for one in digits))
+        return form.pad(" ".join(prefix + digit for digit in digits))
     return form.pad(prefix + "".join(digits))
 
 
@@ -308,13 +308,13 @@ def _number(value: float, verb: str, form: _Form) -> str:
         return _bad(value, verb, form)
     usual = 6 if verb in "fFeE" else None
     precision = usual if form.precision is None else form.precision
-    said = format_float(value, {"F": "f", "v": "g"}.get(verb, verb), precision)
-    sign, digits = ("-", said[1:]) if said[0] == "-" else ("+", said.lstrip("+"))
+    text = format_float(value, {"F": "f", "v": "g"}.get(verb, verb), precision)
+    sign, digits = ("-", text[1:]) if text[0] == "-" else ("+", text.lstrip("+"))
     if sign == "+" and form.space and not form.plus:
         sign = " "
     if not math.isfinite(value):
         plain = math.isnan(value) and not (form.space or form.plus)
-        shown = form.plus or sign != "+" or math.isinf(value) and said[0] == "+"
+        shown = form.plus or sign != "+" or math.isinf(value) and text[0] == "+"
         return form.pad_blank(digits if plain or not shown else sign + digits)
     if form.sharp and verb != "b":
         digits = _with_point(digits, verb, precision)

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from tocsin_alerting.rules.rule import RecordingRule
-from tocsin_alerting.rules.scope import Rows
+from tocsin_alerting.rules.template_data import QueryRows
 from tocsin_exporter.snapshot import Labels
 
 
-class DuplicateSeries(ValueError):
+class DuplicateRecordedSeries(ValueError):
     """Two samples give one series: the whole rule fails."""
 
     def __init__(self) -> None:
@@ -16,7 +16,7 @@ class DuplicateSeries(ValueError):
         )
 
 
-def record(rule: RecordingRule, rows: Rows) -> Sequence[tuple[Labels, float]]:
+def record(rule: RecordingRule, rows: QueryRows) -> Sequence[tuple[Labels, float]]:
     """The samples to write, `__name__` among their labels. Raises DuplicateSeries.
 
     A rule's label replaces the sample's; an empty one removes it.
@@ -26,6 +26,6 @@ def record(rule: RecordingRule, rows: Rows) -> Sequence[tuple[Labels, float]]:
         named = {**dict(labels), "__name__": rule.name, **dict(rule.labels)}
         series = tuple(sorted((k, v) for k, v in named.items() if v != ""))
         if series in recorded:
-            raise DuplicateSeries
+            raise DuplicateRecordedSeries
         recorded[series] = value
     return list(recorded.items())

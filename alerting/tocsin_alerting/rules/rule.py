@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from tocsin_alerting.document import Problem
-from tocsin_alerting.promql.ast import Expr
+from tocsin_alerting.promql.parser.ast import Expr
+from tocsin_alerting.yaml_document import Problem
 from tocsin_exporter.snapshot import Labels
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FilePosition:
     """Where something stands; `line` and `column` count from 1."""
 
     file: str
@@ -17,7 +17,7 @@ class Place:
     column: int
 
 
-NOWHERE = Place("", 1, 1)
+NOWHERE = FilePosition("", 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class AlertingRule:
     keep_firing_for_ms: int = 0
     labels: Labels = ()
     annotations: Labels = ()
-    place: Place = field(default=NOWHERE, compare=False)
+    place: FilePosition = field(default=NOWHERE, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +48,14 @@ class RecordingRule:
     expr: str
     query: Expr
     labels: Labels = ()
-    place: Place = field(default=NOWHERE, compare=False)
+    place: FilePosition = field(default=NOWHERE, compare=False)
 
 
 Rule: TypeAlias = AlertingRule | RecordingRule
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class RuleGroup:
     """Rules that run one after the other at one time. None means the global setting."""
 
     file: str
@@ -65,7 +65,7 @@ class Group:
     query_offset_ms: int | None = None
     limit: int = 0
     labels: Labels = ()
-    place: Place = field(default=NOWHERE, compare=False)
+    place: FilePosition = field(default=NOWHERE, compare=False)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -77,5 +77,5 @@ class RuleFile:
     """`lints` are allowed and probably not meant."""
 
     path: str
-    groups: tuple[Group, ...]
+    groups: tuple[RuleGroup, ...]
     lints: tuple[Problem, ...] = ()

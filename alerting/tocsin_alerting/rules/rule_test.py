@@ -15,25 +15,25 @@ from itertools import chain
 from pathlib import Path as FilePath
 from typing import NamedTuple
 
-from tocsin_alerting.promql.ast import Expr, VectorSelector
-from tocsin_alerting.promql.durations import format_duration
-from tocsin_alerting.promql.quoting import quote
+from tocsin_alerting.promql.parser.ast import Expr, VectorSelector
+from tocsin_alerting.promql.parser.durations import format_duration
+from tocsin_alerting.promql.parser.quoting import quote
 from tocsin_alerting.rules.alert import AlertState
-from tocsin_alerting.rules.evaluation import Surroundings, Write
-from tocsin_alerting.rules.file import CheckExpr, load, no_objection
+from tocsin_alerting.rules.evaluation import EvaluationDeps, WriteSamples
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.humanize import scientific
-from tocsin_alerting.rules.inputs import Window
-from tocsin_alerting.rules.progress import GroupProgress, RuleProgress
-from tocsin_alerting.rules.query import Engine, rows
-from tocsin_alerting.rules.rule import NOWHERE, AlertingRule, Place, RuleFile
+from tocsin_alerting.rules.inputs import RangeWindow
+from tocsin_alerting.rules.instant_query import InstantQuerier, rows
+from tocsin_alerting.rules.rule import NOWHERE, AlertingRule, FilePosition, RuleFile
+from tocsin_alerting.rules.rule_file import CheckExpression, load, no_objection
 from tocsin_alerting.rules.rule_test_file import AlertCase, ExprCase, RuleTest, RuleTestFile
 from tocsin_alerting.rules.series_notation import Value
-from tocsin_alerting.rules.unknown import Health, Said
+from tocsin_alerting.rules.state import GroupState, RuleState
+from tocsin_alerting.rules.unknown_alerts import Reported, SourceStatus
 from tocsin_exporter.snapshot import Labels, Source
 
 
-class Laid(NamedTuple):
+class ComparedAlert(NamedTuple):
     """An alert as it is compared; sorted by labels, then annotations."""
 
     labels: Labels
@@ -41,39 +41,39 @@ class Laid(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class RuleTestStore:
     """A store and an engine on it, made anew for each test.
 
     `append(at_ms, samples)` stores input; a value is a number or STALE. `write` is that of
-    Surroundings.
+    EvaluationDeps.
     """
 
-    engine: Engine
+    engine: InstantQuerier
     append: Callable[[int, Sequence[tuple[Labels, Value]]], object]
-    write: Write
+    write: WriteSamples
 
 
 _UNCLOSED = re.compile(r"\[[^]]*$")
-MakeBench = Callable[[int], Bench]
+MakeStore = Callable[[int], RuleTestStore]
 """Given the default step of subqueries in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class RuleTestFailure:
     """`text` is promtool's."""
 
     test: str
     text: str
-    place: Place
+    place: FilePosition
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class RuleTestReport:
     """`str` is what promtool prints of a file; `unmatched` are rule files that are not there."""
 
     path: str
     tests: int
-    failures: tuple[Failure, ...]
+    failures: tuple[RuleTestFailure, ...]
     unmatched: tuple[str, ...] = ()
 
     @property
@@ -93,60 +93,64 @@ class _AllAlive:
     def touched(self, selector: VectorSelector) -> frozenset[Source]:
         return frozenset()
 
-    def health(self, source: Source) -> Health:
-        return Health.ALIVE
+    def health(self, source: Source) -> SourceStatus:
+        return SourceStatus.ALIVE
 
     def speaks(self, source: Source) -> bool:
         return True
 
-    def fills(self, source: Source, window: Window, at_ms: int) -> bool:
+    def fills(self, source: Source, window: RangeWindow, at_ms: int) -> bool:
         return True
 
     def ready(self, expr: Expr) -> bool:
         return True
 
-    def said(self, source: Source, since_ms: int) -> Said:
-        return Said.ALL
+    def said(self, source: Source, since_ms: int) -> Reported:
+        return Reported.ALL
 
     def has(self, selector: VectorSelector, labels: Labels, t0_ms: int, t1_ms: int) -> bool:
         return True
 
 
-class _Broken(Exception):
+class _RuleFailed(Exception):
     """A rule failed at run time: the file's tests end here, as in promtool."""
 
-    def __init__(self, failures: list[Failure]) -> None:
+    def __init__(self, failures: list[RuleTestFailure]) -> None:
         super().__init__("a rule failed")
         self.failures = failures
 
 
 async def run(
-    file: RuleTestFile, make_bench: MakeBench, check_expr: CheckExpr = no_objection
-) -> Report:
+    file: RuleTestFile, make_bench: MakeStore, check_expr: CheckExpression = no_objection
+) -> RuleTestReport:
     """Runs every test of the file. Raises InvalidDocument when a test needs a broken rule file."""
     folder = FilePath(file.path).parent
     patterns = [str(folder / pattern) if pattern else "" for pattern in file.rule_files]
     if any(map(_UNCLOSED.search, patterns)):
-        return Report(file.path, 0, (Failure("", "syntax error in pattern", NOWHERE),))
+        return RuleTestReport(
+            file.path, 0, (RuleTestFailure("", "syntax error in pattern", NOWHERE),)
+        )
     paths = {pattern: sorted(glob(pattern, include_hidden=True)) for pattern in patterns}
     unmatched = tuple(pattern for pattern, matched in paths.items() if not matched)
     rules: list[RuleFile] = []
     if file.tests:
         rules = load(chain.from_iterable(paths.values()), check_expr, file.semantics)
-    failures: list[Failure] = []
+    failures: list[RuleTestFailure] = []
     for test in file.tests:
-        failures.extend(await _Run(file, test, rules, make_bench(file.interval_ms)).failures())
-    return Report(file.path, len(file.tests), tuple(failures), unmatched)
+        failures.extend(
+            await _RuleTestRun(file, test, rules, make_bench(file.interval_ms)).failures()
+        )
+    return RuleTestReport(file.path, len(file.tests), tuple(failures), unmatched)
 
 
-class _Run:
+class _RuleTestRun:
     """One test under way."""
 
     def __init__(
-        self, file: RuleTestFile, test: RuleTest, rules: Iterable[RuleFile], bench: Bench
+        self, file: RuleTestFile, test: RuleTest, rules: Iterable[RuleFile], bench: RuleTestStore
     ) -> None:
         self._test, self._file, self._bench = test, file, bench
-        around = Surroundings(
+        deps = EvaluationDeps(
             bench.engine,
             bench.write,
             _AllAlive(),
@@ -154,19 +158,19 @@ class _Run:
             test.external_labels,
             test.external_url,
         )
-        self._groups = Groups(around, file.interval_ms)
+        self._groups = Groups(deps, file.interval_ms)
         self._groups.load(rules, test.start_ms)
         self._input = _columns(test)
         self._loaded = 0
 
-    async def failures(self) -> list[Failure]:
-        found: list[Failure] = []
+    async def failures(self) -> list[RuleTestFailure]:
+        found: list[RuleTestFailure] = []
         waiting = sorted(self._test.alerts, key=lambda case: case.eval_ms)
         interval_ms = self._file.interval_ms
         for at_ms in range(self._test.start_ms, self._test.end_ms + 1, interval_ms):
             try:
                 await self._evaluate(at_ms)
-            except _Broken as error:
+            except _RuleFailed as error:
                 return found + error.failures
             while waiting and waiting[0].eval_ms < at_ms + interval_ms - self._test.start_ms:
                 found.extend(self._alert_case(waiting.pop(0)))
@@ -176,64 +180,64 @@ class _Run:
 
     async def _evaluate(self, at_ms: int) -> None:
         self._load_until(at_ms)
-        broken: list[Failure] = []
+        broken: list[RuleTestFailure] = []
         for group in self._ordered():
             await self._groups.evaluate(group, at_ms)
             broken.extend(self._broken(rule, at_ms) for rule in group.rules if rule.last_error)
         if broken:
-            raise _Broken(broken)
+            raise _RuleFailed(broken)
 
     def _load_until(self, at_ms: int) -> None:
         while self._loaded < len(self._input) and self._input[self._loaded][0] <= at_ms:
             self._bench.append(*self._input[self._loaded])
             self._loaded += 1
 
-    def _ordered(self) -> list[GroupProgress]:
+    def _ordered(self) -> list[GroupState]:
         order = {name: number for number, name in enumerate(self._file.group_order)}
-        return sorted(self._groups.all, key=lambda one: order.get(one.group.name, 0))
+        return sorted(self._groups.all, key=lambda group: order.get(group.group.name, 0))
 
-    def _broken(self, rule: RuleProgress, at_ms: int) -> Failure:
+    def _broken(self, rule: RuleState, at_ms: int) -> RuleTestFailure:
         after = _go_duration(at_ms - self._test.start_ms)
         text = f"    rule: {rule.rule.name}, time: {after}, err: {rule.last_error}"
-        return Failure(self._test.name, text, rule.rule.place)
+        return RuleTestFailure(self._test.name, text, rule.rule.place)
 
-    def _alert_case(self, case: AlertCase) -> Iterable[Failure]:
+    def _alert_case(self, case: AlertCase) -> Iterable[RuleTestFailure]:
         got = sorted(self._firing(case.alertname))
-        expected = sorted(Laid(one.labels, one.annotations) for one in case.expected)
+        expected = sorted(ComparedAlert(alert.labels, alert.annotations) for alert in case.expected)
         if got != expected:
             name = f"    name: {self._test.name},\n" if self._test.name else ""
             text = (
                 f"{name}    alertname: {case.alertname}, time: {format_duration(case.eval_ms)}, \n"
                 f"        exp:{_listed(expected)}, \n        got:{_listed(got)}"
             )
-            yield Failure(self._test.name, text, case.place)
+            yield RuleTestFailure(self._test.name, text, case.place)
 
-    def _firing(self, name: str) -> Iterable[Laid]:
+    def _firing(self, name: str) -> Iterable[ComparedAlert]:
         for group in self._groups.all:
             for progress in group.rules:
                 if isinstance(progress.rule, AlertingRule) and progress.rule.name == name:
                     for alert in progress.alerts.values():
                         if alert.state is AlertState.FIRING:
-                            yield Laid(alert.labels, alert.annotations)
+                            yield ComparedAlert(alert.labels, alert.annotations)
 
-    async def _expr_case(self, case: ExprCase) -> Iterable[Failure]:
+    async def _expr_case(self, case: ExprCase) -> Iterable[RuleTestFailure]:
         head = f"    expr: {quote(case.expr)}, time: {format_duration(case.eval_ms)},"
         try:
             at_ms = self._test.start_ms + case.eval_ms
             result = rows(await self._bench.engine.instant(case.expr, at_ms))
         except Exception as error:  # why: whatever breaks a query is this test's failure
-            return [Failure(self._test.name, f"{head} err: {error}", case.place)]
+            return [RuleTestFailure(self._test.name, f"{head} err: {error}", case.place)]
         got, expected = sorted(result, key=_labels), sorted(case.expected, key=_labels)
         if _same(got, expected, self._file.fuzzy):
             return []
         text = f"{head}\n        exp: {_samples(expected)}\n        got: {_samples(got)}"
-        return [Failure(self._test.name, text, case.place)]
+        return [RuleTestFailure(self._test.name, text, case.place)]
 
 
 def _columns(test: RuleTest) -> list[tuple[int, list[tuple[Labels, Value]]]]:
     """The input by time. A series that stands twice is what stands last."""
     columns: dict[int, list[tuple[Labels, Value]]] = defaultdict(list)
-    for labels, values in {one.labels: one.values for one in test.series}.items():
+    for labels, values in {series.labels: series.values for series in test.series}.items():
         first = None if test.interval_ms else 1
         for number, value in list(enumerate(values))[:first]:
             if value is not None:
@@ -248,7 +252,7 @@ def _labels(sample: tuple[Labels, float]) -> Labels:
 def _same(
     got: Sequence[tuple[Labels, float]], expected: Sequence[tuple[Labels, float]], fuzzy: bool
 ) -> bool:
-    if [_labels(one) for one in got] != [_labels(one) for one in expected]:
+    if [_labels(sample) for sample in got] != [_labels(sample) for sample in expected]:
         return False
     return all(_equal(a, b, fuzzy) for (_, a), (_, b) in zip(got, expected, strict=True))
 
@@ -268,7 +272,7 @@ def _braced(labels: Labels) -> str:
     return "{" + ", ".join(f"{name}={quote(value)}" for name, value in labels) + "}"
 
 
-def _listed(alerts: Sequence[Laid]) -> str:
+def _listed(alerts: Sequence[ComparedAlert]) -> str:
     if not alerts:
         return "[]"
     parts = [

@@ -7,19 +7,19 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from tocsin_alerting.document import InvalidDocument, Path, parse
-from tocsin_alerting.merge_keys import Merging
-from tocsin_alerting.promql import parser
-from tocsin_alerting.promql.fault import ParseError
-from tocsin_alerting.promql.values import Semantics
-from tocsin_alerting.rules.reading import Reading
-from tocsin_alerting.rules.rule import Place
+from tocsin_alerting.promql.errors import ParseError
+from tocsin_alerting.promql.parser import parser
+from tocsin_alerting.promql.parser.signatures import Semantics
+from tocsin_alerting.rules.rule import FilePosition
 from tocsin_alerting.rules.series_notation import (
     NotationError,
     Value,
     parse_metric,
     parse_series_notation,
 )
+from tocsin_alerting.rules.yaml_reader import YamlReader
+from tocsin_alerting.yaml_document import InvalidDocument, Path, parse
+from tocsin_alerting.yaml_merge_keys import MergeRules
 from tocsin_exporter.snapshot import Labels
 
 _FILE_KEYS = ("rule_files", "evaluation_interval", "group_eval_order", "fuzzy_compare", "tests")
@@ -33,7 +33,7 @@ _TEST_KEYS = (
     "external_labels",
     "external_url",
 )
-_MERGING = Merging(True, frozenset({"exp_labels", "exp_annotations", "external_labels"}))
+_MERGING = MergeRules(True, frozenset({"exp_labels", "exp_annotations", "external_labels"}))
 _MINUTE_MS = 60_000
 _OCTAL = re.compile(r"[-+]?0[0-7]+")
 _BASED = re.compile(r"[-+]?0(x[0-9a-fA-F]+|o[0-7]+|b[01]+)")
@@ -62,7 +62,7 @@ class AlertCase:
     eval_ms: int
     alertname: str
     expected: tuple[ExpectedAlert, ...]
-    place: Place
+    place: FilePosition
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class ExprCase:
     eval_ms: int
     expr: str
     expected: tuple[tuple[Labels, float], ...]
-    place: Place
+    place: FilePosition
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class RuleTestFile:
 
 def read_tests(text: str, path: str, semantics: Semantics = 3) -> RuleTestFile:
     """The tests in `text`; `path` is what messages call it. Raises InvalidDocument."""
-    reading = Reading(parse(text, path, _MERGING), semantics)
+    reading = YamlReader(parse(text, path, _MERGING), semantics)
     data = reading.mapping((), reading.document.data, _FILE_KEYS, "a test file")
     interval_ms = reading.duration(("evaluation_interval",)) or _MINUTE_MS
     order = _words(reading, ("group_eval_order",), data)
@@ -130,7 +130,7 @@ def read_tests(text: str, path: str, semantics: Semantics = 3) -> RuleTestFile:
     return file
 
 
-def _test(reading: Reading, default_ms: int, path: Path, value: Any) -> RuleTest:
+def _test(reading: YamlReader, default_ms: int, path: Path, value: Any) -> RuleTest:
     fields = reading.mapping(path, value, _TEST_KEYS, "a test")
     return RuleTest(
         name=reading.text((*path, "name")),
@@ -145,14 +145,14 @@ def _test(reading: Reading, default_ms: int, path: Path, value: Any) -> RuleTest
     )
 
 
-def _series(reading: Reading, path: Path, value: Any) -> InputSeries:
+def _series(reading: YamlReader, path: Path, value: Any) -> InputSeries:
     reading.mapping(path, value, ("series", "values"), "a series")
     labels = _notation(reading, (*path, "series"), _metric(reading))
     values = _notation(reading, (*path, "values"), parse_series_notation)
     return InputSeries(labels or (), tuple(values or ()))
 
 
-def _alert(reading: Reading, path: Path, value: Any) -> AlertCase:
+def _alert(reading: YamlReader, path: Path, value: Any) -> AlertCase:
     fields = reading.mapping(path, value, ("eval_time", "alertname", "exp_alerts"), "an alert test")
     name = reading.text((*path, "alertname"))
     if not name:
@@ -168,7 +168,7 @@ def _alert(reading: Reading, path: Path, value: Any) -> AlertCase:
     return AlertCase(_eval_ms(reading, path), name, alerts, _place(reading, path))
 
 
-def _expr(reading: Reading, path: Path, value: Any) -> ExprCase:
+def _expr(reading: YamlReader, path: Path, value: Any) -> ExprCase:
     fields = reading.mapping(
         path, value, ("expr", "eval_time", "exp_samples"), "an expression test"
     )
@@ -192,7 +192,7 @@ def _expr(reading: Reading, path: Path, value: Any) -> ExprCase:
 
 
 def _items(
-    reading: Reading,
+    reading: YamlReader,
     path: Path,
     key: str,
     fields: Mapping[str, Any],
@@ -203,12 +203,12 @@ def _items(
     return tuple(read((*at, number), item) for number, item in enumerate(items))
 
 
-def _words(reading: Reading, path: Path, data: Mapping[str, Any]) -> tuple[str, ...]:
+def _words(reading: YamlReader, path: Path, data: Mapping[str, Any]) -> tuple[str, ...]:
     items = reading.sequence(path, data.get(str(path[-1])), str(path[-1]))
     return tuple(reading.text((*path, number)) for number in range(len(items)))
 
 
-def _notation(reading: Reading, path: Path, read: Callable[[str], T]) -> T | None:
+def _notation(reading: YamlReader, path: Path, read: Callable[[str], T]) -> T | None:
     text = reading.text(path)
     try:
         return read(text)
@@ -217,11 +217,11 @@ def _notation(reading: Reading, path: Path, read: Callable[[str], T]) -> T | Non
         return None
 
 
-def _metric(reading: Reading) -> Callable[[str], Labels]:
+def _metric(reading: YamlReader) -> Callable[[str], Labels]:
     return partial(parse_metric, quoted=reading.semantics == 3)
 
 
-def _number(reading: Reading, path: Path) -> float:
+def _number(reading: YamlReader, path: Path) -> float:
     """A number of YAML 1.1 as Go reads it: `2_000`, `0x1f`, `0b11`, `017` and `.inf` as well."""
     text = reading.text(path, "0")
     quoted = text != "0" and reading.document.plain(path) is None
@@ -241,7 +241,7 @@ def _go_number(text: str) -> float | None:
     return None
 
 
-def _start(reading: Reading, path: Path) -> int:
+def _start(reading: YamlReader, path: Path) -> int:
     """Unix seconds or RFC 3339."""
     text = reading.text(path, "0")
     try:
@@ -258,9 +258,9 @@ def _start(reading: Reading, path: Path) -> int:
     return round(moment.timestamp() * 1000)
 
 
-def _eval_ms(reading: Reading, path: Path) -> int:
+def _eval_ms(reading: YamlReader, path: Path) -> int:
     return reading.duration((*path, "eval_time")) or 0
 
 
-def _place(reading: Reading, path: Path) -> Place:
-    return Place(reading.document.file, *reading.document.position(path))
+def _place(reading: YamlReader, path: Path) -> FilePosition:
+    return FilePosition(reading.document.file, *reading.document.position(path))

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tocsin_alerting.promql.quoting import unquote
+from tocsin_alerting.promql.parser.quoting import unquote
 from tocsin_exporter.snapshot import Labels
 
 STALE = "stale"
@@ -20,7 +20,7 @@ _TEXT = r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|`[^`]*`'
 _LABEL = re.compile(rf"\s*(?P<name>[a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*(?P<text>{_TEXT})\s*")
 _QUOTED = re.compile(rf"\s*(?P<name>{_TEXT})\s*(?:=\s*(?P<text>{_TEXT})\s*)?")
 _METRIC = re.compile(rf"\s*(?P<name>{_NAME})?\s*(?:\{{(?P<labels>.*)\}})?\s*", re.DOTALL)
-_MOST = 1_000_000  # values of one series: far more than a test can mean
+_MAX_VALUES = 1_000_000  # values of one series: far more than a test can mean
 
 Value = float | str | None
 """A number, STALE, or None for no sample."""
@@ -43,10 +43,10 @@ class _Item(NamedTuple):
 def parse_series_notation(text: str) -> list[Value]:
     """One value a step; `a+bxn` and `axn` are n+1 of them, `_xn` is n. Raises NotationError."""
     values: list[Value] = []
-    for found in re.finditer(r"\S+", text):
-        item = _item(found[0], found.start())
-        if len(values) + (item.times or 0) > _MOST:
-            raise NotationError(f"more than {_MOST} values", found.start())
+    for match in re.finditer(r"\S+", text):
+        item = _item(match[0], match.start())
+        if len(values) + (item.times or 0) > _MAX_VALUES:
+            raise NotationError(f"more than {_MAX_VALUES} values", match.start())
         values.extend(_values(item))
     return values
 
@@ -56,19 +56,19 @@ def parse_metric(text: str, quoted: bool = False) -> Labels:
 
     `quoted` allows names in quotes, `{"name", "label"="value"}`, as Prometheus 3 does.
     """
-    found = _METRIC.fullmatch(text)
-    if found is None:
+    match = _METRIC.fullmatch(text)
+    if match is None:
         raise NotationError(f"not a series: {text}", 0)
-    labels = {} if found["name"] is None else {"__name__": found["name"]}
-    inside, at = found["labels"] or "", 0
+    labels = {} if match["name"] is None else {"__name__": match["name"]}
+    inside, at = match["labels"] or "", 0
     while at < len(inside):
         label = _LABEL.match(inside, at) or (_QUOTED.match(inside, at) if quoted else None)
         if label is None or inside[label.end() : label.end() + 1] not in ("", ","):
-            raise NotationError('not label="value"', found.start("labels") + at)
+            raise NotationError('not label="value"', match.start("labels") + at)
         name = unquote(label["name"]) if label["name"][0] in "\"'`" else label["name"]
         if label["text"] is None:
             labels["__name__"] = name
-        elif name != "__name__" or found["name"] is None:
+        elif name != "__name__" or match["name"] is None:
             labels[name] = unquote(label["text"])
         at = label.end() + 1
         if not inside[at:].strip():
@@ -79,14 +79,14 @@ def parse_metric(text: str, quoted: bool = False) -> Labels:
 def _item(word: str, offset: int) -> _Item:
     if word.startswith("{{"):
         raise NotationError("native histograms are not supported in tests", offset)
-    found = _ITEM.fullmatch(word)
-    if found is None:
+    match = _ITEM.fullmatch(word)
+    if match is None:
         message = f'"{word}" is no value; write 5, 0+1x10, 5x3, _, _x3 or stale'
         raise NotationError(message, offset)
-    step, times = found["step"], found["times"]
-    if step is not None and (times is None or found["start"] in ("_", STALE)):
+    step, times = match["step"], match["times"]
+    if step is not None and (times is None or match["start"] in ("_", STALE)):
         raise NotationError(f'"{word}": a step needs a start and a count: 0+1x10', offset)
-    return _Item(found["start"], step, None if times is None else int(times))
+    return _Item(match["start"], step, None if times is None else int(times))
 
 
 def _values(item: _Item) -> Iterator[Value]:

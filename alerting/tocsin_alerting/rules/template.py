@@ -12,15 +12,15 @@ from math import isfinite
 from typing import Any
 
 from tocsin_alerting.annotations import EXPANSION_FAILED
-from tocsin_alerting.rules.scope import (
+from tocsin_alerting.rules.template_data import (
+    CURRENT_DATA,
     GO_TYPES,
-    LONGEST_TEXT,
-    SCOPE,
+    MAX_TEXT,
     GoNumber,
     GoText,
-    OutOfTime,
-    Root,
-    Scope,
+    TemplateData,
+    TemplateRoot,
+    TemplateTimeout,
     go_number,
 )
 
@@ -62,8 +62,8 @@ _OF_ONE = frozenset(
     """humanize humanize1024 humanizeDuration humanizePercentage humanizeTimestamp
     title toLower toUpper stripPort stripDomain""".split()
 )
-_MOST_PIECES = 64  # so that no text grows far beyond its labels
-_Piece = Callable[[Scope], str]
+_MAX_PIECES = 64  # so that no text grows far beyond its labels
+_Piece = Callable[[TemplateData], str]
 
 
 class TemplateSyntaxProblem(ValueError):
@@ -84,20 +84,20 @@ def check(text: str) -> None:
         _compiled.__wrapped__(text)
 
 
-async def expand(text: str, name: str, scope: Scope) -> str:
+async def expand(text: str, name: str, scope: TemplateData) -> str:
     """`text` with its actions done; `name` is what Go's errors call it. Raises ExpansionFailed."""
     if "{{" not in text:
         return text
-    token = SCOPE.set(scope)
+    token = CURRENT_DATA.set(scope)
     try:
         if (plain := _plain(text, scope)) is not None:
             return plain
         return await _rendered(text, name, scope)
     finally:
-        SCOPE.reset(token)
+        CURRENT_DATA.reset(token)
 
 
-def _plain(text: str, scope: Scope) -> str | None:
+def _plain(text: str, scope: TemplateData) -> str | None:
     """As gotpl would have it, a tenth of the time; None for what only gotpl can, or can refuse."""
     pieces = _pieces(text)
     if pieces is None:
@@ -114,18 +114,18 @@ def _pieces(text: str) -> tuple[str | _Piece, ...] | None:
     """The texts between plain actions, and the actions; None when there are others."""
     pieces: list[str | _Piece] = []
     end = 0
-    for found in _PLAIN.finditer(text):
-        if (piece := _piece(found)) is None:
+    for match in _PLAIN.finditer(text):
+        if (piece := _piece(match)) is None:
             return None
-        pieces += [text[end : found.start()], piece]
-        end = found.end()
+        pieces += [text[end : match.start()], piece]
+        end = match.end()
     pieces.append(text[end:])
     other = any(isinstance(one, str) and "{{" in one for one in pieces)
-    return None if other or len(pieces) > _MOST_PIECES else tuple(pieces)
+    return None if other or len(pieces) > _MAX_PIECES else tuple(pieces)
 
 
-def _piece(found: re.Match[str]) -> _Piece | None:
-    label, digits, function = found["label"], found["digits"], found["function"]
+def _piece(match: re.Match[str]) -> _Piece | None:
+    label, digits, function = match["label"], match["digits"], match["function"]
     if function is None:
         if digits is not None:
             return lambda scope: _fixed(scope.value, int(digits))
@@ -134,7 +134,7 @@ def _piece(found: re.Match[str]) -> _Piece | None:
         return lambda scope: _decimal(scope.value)
     if digits is not None or function not in _OF_ONE:
         return None
-    from tocsin_alerting.rules.template_function import FUNCTIONS
+    from tocsin_alerting.rules.template_functions import FUNCTIONS
 
     change = FUNCTIONS[function]
     if label is not None:
@@ -154,15 +154,15 @@ def _fixed(value: float, digits: int) -> str:
     return f"{value:.{digits}f}"
 
 
-async def _rendered(text: str, name: str, scope: Scope) -> str:
+async def _rendered(text: str, name: str, scope: TemplateData) -> str:
     import gotpl
 
     try:
         template = _compiled(text)
         with scope.spending.text():
             if "query" in text:
-                return str(await template.render_async(Root(scope)))
-            return str(template.render(Root(scope)))
+                return str(await template.render_async(TemplateRoot(scope)))
+            return str(template.render(TemplateRoot(scope)))
     except TemplateSyntaxProblem as error:
         raise ExpansionFailed(
             f"error parsing template {name}: template: {name}:1: {error}"
@@ -177,7 +177,7 @@ async def _rendered(text: str, name: str, scope: Scope) -> str:
         ) from None
 
 
-async def expand_or_say(text: str, name: str, scope: Scope) -> str:
+async def expand_or_error(text: str, name: str, scope: TemplateData) -> str:
     """As `expand`; a failure becomes the text, because the alert must fire nevertheless."""
     try:
         return await expand(text, name, scope)
@@ -185,14 +185,14 @@ async def expand_or_say(text: str, name: str, scope: Scope) -> str:
         return f"{EXPANSION_FAILED}{error}>"
 
 
-async def expand_label(text: str, name: str, scope: Scope) -> str:
+async def expand_label(text: str, name: str, scope: TemplateData) -> str:
     """As `expand_or_say`, but raises OutOfTime: the labels are the alert, so that with a text that
     is there now and then it would resolve and fire again."""
     scope.spending.exceeded = False
-    said = await expand_or_say(text, name, scope)
+    expanded = await expand_or_error(text, name, scope)
     if scope.spending.exceeded:
-        raise OutOfTime(said)
-    return said
+        raise TemplateTimeout(expanded)
+    return expanded
 
 
 # Only what has fired is compiled and kept: a compiled template takes about 20 kB.
@@ -219,10 +219,10 @@ def _environment(bounded: bool, sandboxed: bool) -> Any:
     """`bounded`: also what Go's own functions make of values; `sandboxed`: no field is Python's."""
     import gotpl
 
-    from tocsin_alerting.rules.template_function import BOUNDED_BUILTINS, FUNCTIONS
+    from tocsin_alerting.rules.template_functions import BOUNDED_BUILTINS, FUNCTIONS
 
     budget = gotpl.ExecutionBudget(
-        max_output_chars=LONGEST_TEXT,
+        max_output_chars=MAX_TEXT,
         max_iterations=20_000,
         max_function_calls=20_000,
         max_template_depth=1_000,  # Go's is 100,000, and takes 10 s here
@@ -242,10 +242,10 @@ def _environment(bounded: bool, sandboxed: bool) -> Any:
 def _in_go_words(error: Any, name: str, source: str) -> str:
     """`template: N:1:116: executing "N" at <toTime $value>: error calling toTime: …`"""
     message, called = _go_types(error.message), ""
-    found = _CALL_FAILED.fullmatch(message)
-    if found:
-        why = _go_types(found["why"])
-        message, called = f"error calling {found['name']}: {why}", found["name"]
+    match = _CALL_FAILED.fullmatch(message)
+    if match:
+        why = _go_types(match["why"])
+        message, called = f"error calling {match['name']}: {why}", match["name"]
     elif field := _NO_FIELD.fullmatch(message):
         message = f"can't evaluate field {field['name']}"
     inside = name if error.template_name in (None, _MAIN) else error.template_name
@@ -255,12 +255,12 @@ def _in_go_words(error: Any, name: str, source: str) -> str:
     return f'template: {name}:{line}:{column}: executing "{inside}" at <{command}>: {message}'
 
 
-def _go_types(said: str) -> str:
+def _go_types(text: str) -> str:
     """Without the names of Python's types."""
     for pattern, words in _TYPES_NAMED.items():
-        if named := pattern.fullmatch(said):
-            return words.format(*(GO_TYPES.get(one, one) for one in named.groups()))
-    return said
+        if named := pattern.fullmatch(text):
+            return words.format(*(GO_TYPES.get(name, name) for name in named.groups()))
+    return text
 
 
 def _characters(source: str, position: int) -> int:
@@ -282,16 +282,16 @@ def _pipeline(source: str, start: int) -> list[tuple[int, str]]:
     commands: list[tuple[int, str]] = []
     words: list[str] = []
     depth, begin = 0, start
-    for found in _TOKEN.finditer(source, start):
-        token = found[0]
+    for match in _TOKEN.finditer(source, start):
+        token = match[0]
         depth += (token == "(") - (token == ")")
         if depth < 0 or token.endswith("}}"):
             break
         if token == "|" and not depth:
             commands.append((begin, "".join(words).strip()))
-            words, begin = [], found.end()
+            words, begin = [], match.end()
         elif token.isspace() and not words:
-            begin = found.end()
+            begin = match.end()
         else:
             words.append(" " if token.isspace() else token)
     return [*commands, (begin, "".join(words).strip())]

@@ -13,6 +13,7 @@ from tocsin_exporter.collectors.diskstats import diskstats
 from tocsin_exporter.collectors.filefd import filefd
 from tocsin_exporter.collectors.filesystem import Filesystem
 from tocsin_exporter.collectors.gpu import gpu
+from tocsin_exporter.collectors.host import Host
 from tocsin_exporter.collectors.loadavg import loadavg
 from tocsin_exporter.collectors.meminfo import meminfo
 from tocsin_exporter.collectors.netclass import Netclass
@@ -21,7 +22,6 @@ from tocsin_exporter.collectors.netstat import netstat
 from tocsin_exporter.collectors.own import own_process
 from tocsin_exporter.collectors.pressure import pressure
 from tocsin_exporter.collectors.processes import Processes
-from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.collectors.sockstat import sockstat
 from tocsin_exporter.collectors.stat import stat
 from tocsin_exporter.collectors.time import time
@@ -30,34 +30,34 @@ from tocsin_exporter.collectors.vmstat import vmstat
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CollectorEntry:
     """How a collector is made and where it belongs."""
 
     area: str
-    make: Callable[[Site], Collector]
+    make: Callable[[Host], Collector]
     cheap: bool = False
 
 
 # The names of the host's are node_exporter's, as in its --collector.<name>.
-COLLECTORS: dict[str, Entry] = {
-    "cpu": Entry("host", cpu, cheap=True),
-    "diskstats": Entry("host", diskstats, cheap=True),
-    "filefd": Entry("host", filefd, cheap=True),
-    "filesystem": Entry("host", Filesystem),
-    "loadavg": Entry("host", loadavg, cheap=True),
-    "meminfo": Entry("host", meminfo, cheap=True),
-    "netclass": Entry("host", Netclass),
-    "netdev": Entry("host", netdev, cheap=True),
-    "netstat": Entry("host", netstat, cheap=True),
-    "pressure": Entry("host", pressure, cheap=True),
-    "sockstat": Entry("host", sockstat, cheap=True),
-    "stat": Entry("host", stat, cheap=True),
-    "time": Entry("host", time, cheap=True),
-    "uname": Entry("host", uname),
-    "vmstat": Entry("host", vmstat, cheap=True),
-    "gpu": Entry("gpu", gpu),
-    "processes": Entry("process", Processes),
-    "process": Entry("tocsin", own_process, cheap=True),
+COLLECTORS: dict[str, CollectorEntry] = {
+    "cpu": CollectorEntry("host", cpu, cheap=True),
+    "diskstats": CollectorEntry("host", diskstats, cheap=True),
+    "filefd": CollectorEntry("host", filefd, cheap=True),
+    "filesystem": CollectorEntry("host", Filesystem),
+    "loadavg": CollectorEntry("host", loadavg, cheap=True),
+    "meminfo": CollectorEntry("host", meminfo, cheap=True),
+    "netclass": CollectorEntry("host", Netclass),
+    "netdev": CollectorEntry("host", netdev, cheap=True),
+    "netstat": CollectorEntry("host", netstat, cheap=True),
+    "pressure": CollectorEntry("host", pressure, cheap=True),
+    "sockstat": CollectorEntry("host", sockstat, cheap=True),
+    "stat": CollectorEntry("host", stat, cheap=True),
+    "time": CollectorEntry("host", time, cheap=True),
+    "uname": CollectorEntry("host", uname),
+    "vmstat": CollectorEntry("host", vmstat, cheap=True),
+    "gpu": CollectorEntry("gpu", gpu),
+    "processes": CollectorEntry("process", Processes),
+    "process": CollectorEntry("tocsin", own_process, cheap=True),
 }
 
-__all__ = ["COLLECTORS", "Collector", "Entry", "Site"]
+__all__ = ["COLLECTORS", "Collector", "CollectorEntry", "Host"]

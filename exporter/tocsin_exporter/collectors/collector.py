@@ -1,8 +1,8 @@
 """What a collector is: it returns samples or raises; the runner in `scrape` does the rest.
 
 The runner sets the deadline, keeps one collector's failure from the others, and reports duration,
-success, age and errors. A collector that must call what may hang does so on a `Lane`. One that
-counts or remembers by itself is `Remembering`: a restart must not change what is true.
+success, age and errors. A collector that must call what may hang does so on a `HangGuard`. One that
+counts or remembers by itself is `Resumable`: a restart must not change what is true.
 """
 
 from collections.abc import Sequence

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from tocsin_exporter.catalogue import HOST
-from tocsin_exporter.collectors.reading import FileReading, count, text
-from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.collectors.host import Host
+from tocsin_exporter.collectors.inline import FileCollector, count, text
 from tocsin_exporter.snapshot import Labels, Sample, labels
 
 TICKS = 100  # USER_HZ of /proc, the same on every Linux that Python runs on
@@ -27,10 +27,10 @@ _MOST = len(_MODES) + len(_GUEST_MODES)
 Seconds = list[float]  # by mode, then by guest mode
 
 
-def cpu(site: Site) -> FileReading:
-    path = str(site.proc / "stat")
+def cpu(host: Host) -> FileCollector:
+    path = str(host.proc / "stat")
     last: dict[str, Seconds] = {}
-    return FileReading("cpu", lambda lines: samples(dict(lines.parse(text(path), parse)), last))
+    return FileCollector("cpu", lambda lines: samples(dict(lines.parse(text(path), parse)), last))
 
 
 def parse(line: str) -> Iterator[tuple[str, Seconds]]:

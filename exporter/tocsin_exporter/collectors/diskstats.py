@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from tocsin_exporter.catalogue import HOST
-from tocsin_exporter.collectors.reading import FileReading, count, text
-from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.collectors.host import Host
+from tocsin_exporter.collectors.inline import FileCollector, count, text
 from tocsin_exporter.snapshot import Sample, labels
 
 _SECTOR = 512  # bytes, in /proc/diskstats whatever the disk's own sector is
@@ -41,10 +41,10 @@ _FROM_UDEV = {"path": "ID_PATH", "wwn": "ID_WWN", "model": "ID_MODEL", "revision
 _SERIALS = ("SCSI_IDENT_SERIAL", "ID_SERIAL_SHORT", "ID_SERIAL")  # the first that is there
 
 
-def diskstats(site: Site) -> FileReading:
-    excluded, path = re.compile(site.disks_excluded), str(site.proc / "diskstats")
-    read = partial(_read, excluded=excluded, udev=str(site.udev))
-    return FileReading("diskstats", lambda lines: lines.parse(text(path), read), if_nothing=None)
+def diskstats(host: Host) -> FileCollector:
+    excluded, path = re.compile(host.disks_excluded), str(host.proc / "diskstats")
+    read = partial(_read, excluded=excluded, udev=str(host.udev))
+    return FileCollector("diskstats", lambda lines: lines.parse(text(path), read), if_nothing=None)
 
 
 def _read(line: str, excluded: re.Pattern[str], udev: str) -> Iterator[Sample]:
@@ -78,8 +78,8 @@ def _info(device: str, major: str, minor: str, known: Mapping[str, str]) -> Samp
 def _properties(path: str) -> dict[str, str]:
     """udev's properties of a device: lines such as `E:ID_MODEL=Samsung`; none without udev."""
     try:
-        said = text(path)
+        content = text(path)
     except OSError:
         return {}
-    pairs = (line[2:].partition("=") for line in said.split("\n") if line.startswith("E:"))
+    pairs = (line[2:].partition("=") for line in content.split("\n") if line.startswith("E:"))
     return {key: value for key, _, value in pairs}

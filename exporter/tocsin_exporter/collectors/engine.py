@@ -12,10 +12,10 @@ from tocsin_exporter.collectors.collector import CollectorError, Partial, Unread
 from tocsin_exporter.collectors.engine_answers import METRICS_PATHS, EnginePage
 from tocsin_exporter.collectors.engine_dialects import DIALECTS, Dialect
 from tocsin_exporter.collectors.engine_page import OriginalPage
-from tocsin_exporter.collectors.engine_text import Lines
+from tocsin_exporter.collectors.engine_text import EnginePageText
 from tocsin_exporter.collectors.engine_translation import Translator
 from tocsin_exporter.engine_access import EngineAccess, EngineClient, Reply
-from tocsin_exporter.http import CUT_OFF, BadAnswer, BrokenOff, httpx, what_we_lack
+from tocsin_exporter.http import CUT_OFF, BadAnswer, BrokenOff, httpx, own_shortage
 from tocsin_exporter.slices import Work, in_slices
 from tocsin_exporter.snapshot import Labels, Sample, labels
 from tocsin_exporter.tasks import task_group
@@ -30,7 +30,7 @@ T = TypeVar("T")
 _FIXES = {401: _GIVE_KEY, 403: _GIVE_KEY, 404: _TURN_ON, 405: _TURN_ON, 501: _TURN_ON}
 
 
-class Engine:
+class EngineCollector:
     """One engine, reached by `access`; its `target` is the label of all its series.
 
     `deadline_seconds` bounds a whole reading. `now` gives Unix seconds. An engine that refuses its
@@ -76,7 +76,7 @@ class Engine:
         self._reading = False
         try:
             async with asyncio.timeout(self._deadline):
-                found, unwell = await self._ask()
+                samples, unwell = await self._ask()
         except TimeoutError:
             if self._reading:
                 why = f"it takes more than {self._deadline:g} s to read"
@@ -85,15 +85,15 @@ class Engine:
         except BrokenOff as error:
             raise self._gone(str(error)) from error
         except (httpx.HTTPError, httpx.InvalidURL, OSError, RuntimeError, MemoryError) as error:
-            if lack := what_we_lack(error):
+            if lack := own_shortage(error):
                 raise Unread(f"engine {self.target} cannot be asked: {lack}") from error
             if isinstance(error, RuntimeError):
                 raise  # a fault of ours, and none of the engine's
             why = str(error)[:_LONGEST_ERROR]  # some quote the answer
             raise self._gone(why or type(error).__name__) from error
         if unwell:
-            raise self._down(unwell, found)
-        return [self.up(1.0), *found]
+            raise self._down(unwell, samples)
+        return [self.up(1.0), *samples]
 
     def close(self) -> None:
         """Close the connections soon; `aclose` waits for it."""
@@ -123,13 +123,13 @@ class Engine:
             return await self._without_metrics(page)
         self._kind = page.dialect.name
         lines = await self._in_slices(engine_text.read(page.text))
-        found = await self._translated(lines, page.dialect)
+        samples = await self._translated(lines, page.dialect)
         if self._original is not None and page.dialect.name != _OURS:
             await self._in_slices(self._original.read(page.dialect.name, lines))
         limited = self._translator.limited if self._translator else 0
         limited += self._original.left_out if self._original is not None else 0
         over = Sample(self._families["llm_engine_series_limited"], limited, self._own())
-        return [*self._about(page.dialect.name), *self._metrics(), over, *found]
+        return [*self._about(page.dialect.name), *self._metrics(), over, *samples]
 
     async def _page(self) -> EnginePage:
         """The first page that we know; without one, the answer that says best why there is none."""
@@ -148,9 +148,9 @@ class Engine:
     async def _in_slices(self, work: Work[T]) -> T:
         """Reads a page that has come: what takes too long now is no silence of the engine."""
         self._reading = True
-        found = await in_slices(work)
+        outcome = await in_slices(work)
         self._reading = False
-        return found
+        return outcome
 
     async def _aside(self, path: str, cut: bool = False) -> Reply:
         """A page besides the metrics; one that cannot be had does not cost the metrics."""
@@ -158,16 +158,16 @@ class Engine:
             async with asyncio.timeout(self._deadline * _SHARE_OF_ASIDE):
                 return await self._client.get(path, cut=cut)
         except (BadAnswer, TimeoutError, httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            if what_we_lack(error):
+            if own_shortage(error):
                 raise
             return Reply(0)
 
-    async def _translated(self, page: Lines, dialect: Dialect) -> list[Sample]:
+    async def _translated(self, page: EnginePageText, dialect: Dialect) -> list[Sample]:
         translator = self._translator
         if translator is not None:
-            found = await self._in_slices(translator.samples(page))
-            if found or translator.dialect is dialect:
-                return found
+            samples = await self._in_slices(translator.samples(page))
+            if samples or translator.dialect is dialect:
+                return samples
         translator = Translator(dialect, self.target, self._families)
         self._version = await self._ask_version(dialect, page)
         if not await in_slices(answers.first_model(page)):
@@ -285,7 +285,7 @@ class Engine:
             return model
         return answers.gguf_model(model) or answers.alias(await self._aside("/props"))
 
-    async def _ask_version(self, dialect: Dialect, page: Lines) -> str:
+    async def _ask_version(self, dialect: Dialect, page: EnginePageText) -> str:
         if dialect.name != "vllm":
             return answers.own_version(page)
         return answers.version(await self._aside("/version"))
@@ -316,8 +316,8 @@ class Engine:
     def _own(self) -> Labels:
         return (("target", self.target),)
 
-    def _down(self, why: str, found: Sequence[Sample] = ()) -> CollectorError:
-        return CollectorError(f"engine {self.target}: {why}", [self.up(0.0), *found])
+    def _down(self, why: str, samples: Sequence[Sample] = ()) -> CollectorError:
+        return CollectorError(f"engine {self.target}: {why}", [self.up(0.0), *samples])
 
     def _gone(self, why: str) -> CollectorError:
         self._translator = None  # what comes back may be another version, or another model
@@ -336,9 +336,11 @@ def _health_path(kind: str) -> str:
 
 
 def _no_engine(page: EnginePage, models: Reply) -> str:
-    said = f"answers {page.status}" if page.refused else page.why or "has no metrics that we know"
+    problem = (
+        f"answers {page.status}" if page.refused else page.why or "has no metrics that we know"
+    )
     return (
-        f"its metrics page {said}, and neither /v1/models ({models.status}) nor /health answers "
+        f"its metrics page {problem}, and neither /v1/models ({models.status}) nor /health answers "
         "as an engine does"
     )
 
@@ -355,4 +357,4 @@ def _why(target: str, page: EnginePage) -> str:
     return f"engine {target} answers, but refuses its metrics (HTTP {page.status}): {fix}"
 
 
-__all__ = ["DIALECTS", "Engine"]
+__all__ = ["DIALECTS", "EngineCollector"]

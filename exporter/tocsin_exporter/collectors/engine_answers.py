@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from tocsin_exporter.collectors import engine_text
 from tocsin_exporter.collectors.engine_dialects import Dialect, recognise
-from tocsin_exporter.collectors.engine_text import LONGEST_NAME, Lines
+from tocsin_exporter.collectors.engine_text import LONGEST_NAME, EnginePageText
 from tocsin_exporter.engine_access import Reply
 from tocsin_exporter.http import CUT_OFF, BadAnswer
 from tocsin_exporter.slices import SLICE, Work
@@ -92,7 +92,7 @@ def has_samples(page: EnginePage) -> Work[bool]:
     return any(engine_text.series(text) for text in lines.texts)
 
 
-def first_model(page: Lines) -> Work[str]:
+def first_model(page: EnginePageText) -> Work[str]:
     """The model of the first series of a metrics page that names one."""
     cost = 0
     for text in page.texts[:_LOOKED_AT]:
@@ -100,14 +100,14 @@ def first_model(page: Lines) -> Work[str]:
         if cost > SLICE:
             cost = 0
             yield
-        named = (found[1] for found in _MODEL.finditer(text))
+        named = (match[1] for match in _MODEL.finditer(text))
         for name in named:
             if name != "undefined" and len(name) <= LONGEST_NAME:
                 return name
     return ""
 
 
-def own_version(page: Lines) -> str:
+def own_version(page: EnginePageText) -> str:
     """The version that our own worker puts on `llm_engine_info`."""
     about = (text for text in page.texts[:_LOOKED_AT] if text.startswith("llm_engine_info{"))
     parsed = engine_text.series(next(about, ""))
@@ -134,7 +134,7 @@ def models(reply: Reply) -> list[str] | None:
     listed = _listed(reply)
     if listed is None:
         return None
-    names = (str(one["id"]) for one in listed if isinstance(one, dict) and one.get("id"))
+    names = (str(entry["id"]) for entry in listed if isinstance(entry, dict) and entry.get("id"))
     return [name for name in names if len(name) <= LONGEST_NAME]
 
 
@@ -178,7 +178,9 @@ def _listed(reply: Reply) -> list[object] | None:
     data = answer.get("data")
     if data is None and answer.get("object") == "list":
         return []  # Ollama without a model
-    named = isinstance(data, list) and all(isinstance(one, dict) and "id" in one for one in data)
+    named = isinstance(data, list) and all(
+        isinstance(entry, dict) and "id" in entry for entry in data
+    )
     return data if isinstance(data, list) and (data or answer.get("object")) and named else None
 
 
@@ -191,9 +193,9 @@ def _json(text: str) -> object:
     """None for what is no JSON. Half of a surrogate pair, which JSON can say and UTF-8 cannot, is
     `?`: no label may hold what neither a page nor the disk can take."""
     try:
-        said = json.loads(text) if len(text) <= _LONGEST_JSON else None
+        parsed = json.loads(text) if len(text) <= _LONGEST_JSON else None
         if "\\ud" in text or "\\uD" in text:
-            return json.loads(json.dumps(said, ensure_ascii=False).encode("utf-8", "replace"))
-        return said
+            return json.loads(json.dumps(parsed, ensure_ascii=False).encode("utf-8", "replace"))
+        return parsed
     except (ValueError, RecursionError):
         return None

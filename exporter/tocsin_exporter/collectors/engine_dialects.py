@@ -270,8 +270,8 @@ def recognise(page: str) -> Work[Dialect | None]:
     where there are no others: any engine may have some of them besides."""
     ours = False
     for part in windows(page):
-        if (found := _FIRST.search(part, 0, SLICE + LONGEST_LINE)) is not None:
-            return _BY_PREFIX[found[1]]
+        if (match := _FIRST.search(part, 0, SLICE + LONGEST_LINE)) is not None:
+            return _BY_PREFIX[match[1]]
         ours = ours or _OURS.search(part, 0, SLICE + LONGEST_LINE) is not None
         yield
     return TOCSIN if ours else None

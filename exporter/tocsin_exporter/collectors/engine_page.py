@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tocsin_exporter.catalogue import GPU
 from tocsin_exporter.collectors.engine_dialects import DIALECTS
-from tocsin_exporter.collectors.engine_text import Lines, unescaped
+from tocsin_exporter.collectors.engine_text import EnginePageText, unescaped
 from tocsin_exporter.collectors.engine_text import series as parse_series
 from tocsin_exporter.slices import NEW, SLICE, Work, parts
 from tocsin_exporter.snapshot import (
@@ -84,7 +84,7 @@ class OriginalPage:
         if times and not self._type:
             self._type = max(times, key=lambda name: times[name])
 
-    def read(self, engine_type: str, page: Lines) -> Work[None]:
+    def read(self, engine_type: str, page: EnginePageText) -> Work[None]:
         """Take this round's page of an engine of this type."""
         self._type = engine_type
         if page.texts != self._texts:
@@ -114,17 +114,17 @@ class OriginalPage:
         if snapshot.layout is not self._shown_of:
             shown: list[Series] = []
             for part in parts(snapshot.layout.series, SLICE // NEW):
-                shown += (_with_target(one, target) for one in part)
+                shown += (_with_target(series, target) for series in part)
                 yield
             self._shown_of, self._shown = snapshot.layout, Layout(tuple(shown))
         return replace(snapshot, layout=self._shown)
 
 
-def _layout(page: Lines) -> Work[tuple[Layout, NDArray[np.intp] | None, int]]:
+def _layout(page: EnginePageText) -> Work[tuple[Layout, NDArray[np.intp] | None, int]]:
     """The series in their order, their lines (None: all), and how many have a name of ours; a
     repeated one counts once."""
     families = yield from _families(page.headings)
-    found: dict[tuple[str, Labels], Series] = {}
+    series_by_key: dict[tuple[str, Labels], Series] = {}
     rows: list[int] = []
     cost = left_out = 0
     for row, text in enumerate(page.texts):
@@ -140,10 +140,10 @@ def _layout(page: Lines) -> Work[tuple[Layout, NDArray[np.intp] | None, int]]:
             continue
         name, family = parsed[0], _family(parsed[0], families)
         labels = _labels(_with_bounds(parsed[1], family))
-        if (name, labels) not in found:
-            found[name, labels] = Series(family, name, labels)
+        if (name, labels) not in series_by_key:
+            series_by_key[name, labels] = Series(family, name, labels)
             rows.append(row)
-    layout = Layout(tuple(found.values()))
+    layout = Layout(tuple(series_by_key.values()))
     whole = len(rows) == len(page.texts)
     return layout, None if whole else np.array(rows, np.intp), left_out
 

@@ -28,7 +28,7 @@ _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
 @dataclass(slots=True)
-class Lines:
+class EnginePageText:
     """The series of a page as they are written, a value for each, and its `# HELP` and `# TYPE`.
 
     `left_out` counts lines that are too long, and those after the first `MOST_SERIES` series and
@@ -41,13 +41,13 @@ class Lines:
     left_out: int = 0
 
 
-def read(page: str, most: int = MOST_SERIES) -> Work[Lines]:
+def read(page: str, most: int = MOST_SERIES) -> Work[EnginePageText]:
     """The lines of a page, `most` series of it; timestamps, exemplars and garbage fall away."""
-    found = Lines()
+    parsed = EnginePageText()
     for part in windows(page):
-        _read_part(part, most, found)
+        _read_part(part, most, parsed)
         yield
-    return found
+    return parsed
 
 
 def ends_early(page: str, media: str = "", framed: bool = True) -> bool:
@@ -99,18 +99,18 @@ def unescaped(value: str) -> str:
     return _ESCAPE.sub(lambda match: "\n" if match[1] == "n" else match[1], value)
 
 
-def _read_part(part: str, most: int, found: Lines) -> None:
-    texts, values = found.texts, found.values
+def _read_part(part: str, most: int, parsed: EnginePageText) -> None:
+    texts, values = parsed.texts, parsed.values
     for line in part.split("\n"):  # splitlines would split at what a label may hold
         if not line:
             continue
         if len(line) > LONGEST_LINE:
-            found.left_out += 1
+            parsed.left_out += 1
         elif line[0] == "#":
             if line.startswith(_HEADINGS):
-                _add_heading(line, found)
+                _add_heading(line, parsed)
         elif len(texts) >= most:
-            found.left_out += 1
+            parsed.left_out += 1
         else:
             text, number = _cut(line.rstrip())
             try:
@@ -120,11 +120,11 @@ def _read_part(part: str, most: int, found: Lines) -> None:
             texts.append(text)
 
 
-def _add_heading(line: str, found: Lines) -> None:
-    if len(found.headings) < MOST_HEADINGS:
-        found.headings.append(line)
+def _add_heading(line: str, parsed: EnginePageText) -> None:
+    if len(parsed.headings) < MOST_HEADINGS:
+        parsed.headings.append(line)
     else:
-        found.left_out += 1
+        parsed.left_out += 1
 
 
 def _cut(line: str) -> tuple[str, str]:
@@ -137,12 +137,12 @@ def _cut(line: str) -> tuple[str, str]:
 
 
 def _labels(name: str, inside: str) -> tuple[str, dict[str, str]] | None:
-    found: dict[str, str] = {}
+    labels_of_series: dict[str, str] = {}
     at, end = 0, len(inside)
     while at < end:
         match = _LABEL.match(inside, at)
         if match is None:
-            return None if inside[at:].strip() else (name, found)
-        found[match[1]] = unescaped(match[2])
+            return None if inside[at:].strip() else (name, labels_of_series)
+        labels_of_series[match[1]] = unescaped(match[2])
         at = match.end()
-    return name, found
+    return name, labels_of_series

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tocsin_exporter.catalogue.table import Table
 from tocsin_exporter.collectors import engine_text
 from tocsin_exporter.collectors.engine_dialects import Dialect, Meaning
-from tocsin_exporter.collectors.engine_text import Lines
+from tocsin_exporter.collectors.engine_text import EnginePageText
 from tocsin_exporter.slices import NEW, SLICE, Work, parts
 from tocsin_exporter.snapshot import Family, Labels, Sample
 
@@ -24,7 +24,7 @@ _Key = tuple[Family, str, Labels]  # family, suffix, labels
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _SeriesMapping:
     """Where one upstream series goes, worked out once.
 
     `key` lacks model_name where the series did, and `model` is "" then. Aliases are series that
@@ -57,27 +57,27 @@ class Translator:
         self._target = target
         self._families = families
         self._ranks = {name: rank for rank, name in enumerate(dialect.words)}
-        self._places: dict[str, tuple[_Place, ...]] = {}
+        self._places: dict[str, tuple[_SeriesMapping, ...]] = {}
         self._claims: dict[tuple[str, Labels], int] = {}
         self._values: dict[str, set[str]] = {}
 
-    def samples(self, page: Lines) -> Work[list[Sample]]:
+    def samples(self, page: EnginePageText) -> Work[list[Sample]]:
         """Our samples, in the order in which the page first named them.
 
         Upstream series that differ only in labels we do not keep become one: summed, or the largest
         for ratios. Of several names of one thing one is taken. A series that names no model is
         about the only one; where there are several it is the engine's, and has no model_name.
         """
-        said = yield from self._said(page)
+        mapped = yield from self._mapped(page)
         best: dict[int, int] = {}
         models: set[str] = set()
-        for part in parts(said, _A_SLICE):
+        for part in parts(mapped, _A_SLICE):
             for place, _ in part:
                 best[place.claim] = min(place.rank, best.get(place.claim, place.rank))
                 models.add(place.model)
             yield
-        merged = yield from self._merged(said, best, self._only_model(models))
-        self.limited = page.left_out + sum(place.limited for place, _ in said)
+        merged = yield from self._merged(mapped, best, self._only_model(models))
+        self.limited = page.left_out + sum(place.limited for place, _ in mapped)
         self._forget_old(page)
         samples: list[Sample] = []
         for rows in parts(list(merged.items()), _A_SLICE):
@@ -86,10 +86,10 @@ class Translator:
         return samples
 
     def _merged(
-        self, said: list[tuple[_Place, float]], best: Mapping[int, int], only: str
+        self, mapped: list[tuple[_SeriesMapping, float]], best: Mapping[int, int], only: str
     ) -> Work[dict[_Key, float]]:
         merged: dict[_Key, float] = {}
-        for part in parts(said, _A_SLICE):
+        for part in parts(mapped, _A_SLICE):
             for place, value in part:
                 if place.rank == best[place.claim] and not place.left_out:
                     key = place.key if place.model or not only else _with_model(place.key, only)
@@ -97,10 +97,10 @@ class Translator:
             yield
         return merged
 
-    def _said(self, page: Lines) -> Work[list[tuple[_Place, float]]]:
+    def _mapped(self, page: EnginePageText) -> Work[list[tuple[_SeriesMapping, float]]]:
         """Each series once: some engines repeat one, and Prometheus takes the first."""
         seen: set[str] = set()
-        said: list[tuple[_Place, float]] = []
+        mapped: list[tuple[_SeriesMapping, float]] = []
         cost = 0
         for text, value in zip(page.texts, page.values, strict=True):
             if text in seen:
@@ -111,26 +111,26 @@ class Translator:
                 places = self._places[text] = tuple(self._read(text))
                 cost += NEW + len(text)
             for place in places:
-                said.append((place, value))
+                mapped.append((place, value))
             cost += 2
             if cost > SLICE:
                 cost = 0
                 yield
-        return said
+        return mapped
 
     def _only_model(self, named: set[str]) -> str:
         """The model of what names none; "" where there are several."""
         models = named - {""}
         return "" if len(models) > 1 else next(iter(models), self.model or "unknown")
 
-    def _forget_old(self, page: Lines) -> None:
+    def _forget_old(self, page: EnginePageText) -> None:
         """An engine that renames its series for ever must not fill our memory."""
         if len(self._places) > 2 * len(page.texts) + 1000:
             self._places.clear()
             self._claims.clear()
             self._values.clear()
 
-    def _read(self, text: str) -> Iterator[_Place]:
+    def _read(self, text: str) -> Iterator[_SeriesMapping]:
         parsed = engine_text.series(text)
         if parsed is None:
             return
@@ -150,7 +150,7 @@ class Translator:
         meaning: Meaning,
         word: str,
         spelled: int,
-    ) -> Iterator[_Place]:
+    ) -> Iterator[_SeriesMapping]:
         """`word` is the engine's name of the family, "" when no other name means the same."""
         kept, limited = self._labels(family, labels, meaning.labels, suffix)
         whole = tuple(pair for pair in kept if pair[0] != "le")
@@ -159,7 +159,7 @@ class Translator:
         largest = meaning.together == "max"
         out = ("le", OTHER) in kept
         key, claim, model = (family, suffix, kept), self._claim(alias, whole), _model(kept)
-        yield _Place(key, model, meaning.factor, largest, claim, rank, limited, out)
+        yield _SeriesMapping(key, model, meaning.factor, largest, claim, rank, limited, out)
 
     def _claim(self, alias: str, labels: Labels) -> int:
         """A number for each: numbers are compared faster, round after round."""
@@ -190,7 +190,7 @@ class Translator:
                 return base, part
         return name, ""
 
-    def _numbers_in_labels(self, name: str, labels: Mapping[str, str]) -> Iterator[_Place]:
+    def _numbers_in_labels(self, name: str, labels: Mapping[str, str]) -> Iterator[_SeriesMapping]:
         for label, ours in self.dialect.from_labels.get(name, {}).items():
             family = self._families.get(ours)
             number = _number(labels.get(label, ""))
@@ -198,7 +198,9 @@ class Translator:
                 kept, limited = self._labels(family, labels, (), "")
                 claim = self._claim(f"{family.name} {name}", kept)
                 key = (family, "", kept)
-                yield _Place(key, _model(kept), 1.0, True, claim, 0, limited, constant=number)
+                yield _SeriesMapping(
+                    key, _model(kept), 1.0, True, claim, 0, limited, constant=number
+                )
 
     def _labels(
         self, family: Family, labels: Mapping[str, str], added: Labels, suffix: str
@@ -240,7 +242,7 @@ def _with_model(key: _Key, model: str) -> _Key:
     return family, suffix, tuple(sorted((*labels, ("model_name", model))))
 
 
-def _merge(merged: dict[_Key, float], place: _Place, key: _Key, value: float) -> None:
+def _merge(merged: dict[_Key, float], place: _SeriesMapping, key: _Key, value: float) -> None:
     value = value * place.factor if place.constant is None else place.constant
     if key not in merged:
         merged[key] = value

@@ -3,17 +3,17 @@
 from collections.abc import Iterator
 
 from tocsin_exporter.catalogue import HOST
-from tocsin_exporter.collectors.reading import FileReading, count, text
-from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.collectors.host import Host
+from tocsin_exporter.collectors.inline import FileCollector, count, text
 from tocsin_exporter.snapshot import Sample
 
 _ALLOCATED = HOST["node_filefd_allocated"]
 _MAXIMUM = HOST["node_filefd_maximum"]
 
 
-def filefd(site: Site) -> FileReading:
-    path = str(site.proc / "sys/fs/file-nr")
-    return FileReading("filefd", lambda lines: lines.parse(text(path), parse))
+def filefd(host: Host) -> FileCollector:
+    path = str(host.proc / "sys/fs/file-nr")
+    return FileCollector("filefd", lambda lines: lines.parse(text(path), parse))
 
 
 def parse(line: str) -> Iterator[Sample]:

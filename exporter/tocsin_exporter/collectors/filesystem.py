@@ -11,11 +11,11 @@ from functools import partial
 
 from tocsin_exporter.catalogue import HOST, OWN
 from tocsin_exporter.collectors.collector import CollectorError
-from tocsin_exporter.collectors.lane import Lane
+from tocsin_exporter.collectors.hang_guard import HangGuard
+from tocsin_exporter.collectors.host import Host
+from tocsin_exporter.collectors.inline import LineParser
 from tocsin_exporter.collectors.mounts import Mount, watched
 from tocsin_exporter.collectors.pool import Pool
-from tocsin_exporter.collectors.reading import Lines
-from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.snapshot import Sample, labels
 
 _SIZE = HOST["node_filesystem_size_bytes"]
@@ -35,10 +35,10 @@ _ROUNDS = 1.8  # times the patience with one mount: within the deadline of the c
 class Filesystem:
     name = "filesystem"
 
-    def __init__(self, site: Site) -> None:
-        self.lines = Lines(self.name)
-        self._site = site
-        self._table = Lane("mount table")  # which waits while something is being mounted
+    def __init__(self, host: Host) -> None:
+        self.lines = LineParser(self.name)
+        self._site = host
+        self._table = HangGuard("mount table")  # which waits while something is being mounted
         self._pool = Pool[str, os.statvfs_result]("statvfs", THREADS, SPARE_THREADS)
         self._states: dict[str, int] = {}
         self._answered: set[str] = set()  # in the last round: asked first in the next
@@ -50,24 +50,24 @@ class Filesystem:
         first = sorted(points, key=lambda point: point not in self._answered)
         calls = [(point, partial(self._site.statvfs, self._path(point))) for point in first]
         patience = self._site.mount_seconds
-        found = await self._pool.run(calls, patience, patience * _ROUNDS)
-        answers = {p: one for p, one in found.items() if not isinstance(one, Exception)}
+        answered = await self._pool.run(calls, patience, patience * _ROUNDS)
+        answers = {p: sample for p, sample in answered.items() if not isinstance(sample, Exception)}
         self._answered = set(answers)
         samples = [one for mount in mounts for one in parse(mount, answers.get(mount.point))]
-        return self._complete(samples, points.keys(), found, answers)
+        return self._complete(samples, points.keys(), answered, answers)
 
     def _complete(
         self,
         samples: list[Sample],
         points: Collection[str],
-        found: Mapping[str, object],
+        answered: Mapping[str, object],
         answers: Mapping[str, object],
     ) -> list[Sample]:
         hung = self._pool.hung.intersection(points)
-        missed = len(points) - len(found) - len(hung)
+        missed = len(points) - len(answered) - len(hung)
         self._states = {
             "read": len(answers),
-            "error": len(found) - len(answers),
+            "error": len(answered) - len(answers),
             "hung": len(hung),
             "missed": missed,
         }

@@ -1,4 +1,4 @@
-"""NVIDIA GPUs through NVML: a lane a GPU, so that one that hangs costs its own metrics only."""
+"""NVIDIA GPUs through NVML: a guard a GPU, so that one that hangs costs its own metrics only."""
 
 import asyncio
 import logging
@@ -9,19 +9,19 @@ from typing import Any
 
 from tocsin_exporter.catalogue import GPU
 from tocsin_exporter.collectors.collector import CollectorError, Stuck, Unavailable, Unread
-from tocsin_exporter.collectors.gpu_readings import (
+from tocsin_exporter.collectors.gpu_xid import REMEMBERED, XidWatcher
+from tocsin_exporter.collectors.hang_guard import HangGuard
+from tocsin_exporter.collectors.host import Host
+from tocsin_exporter.collectors.nvml_calls import (
     BLANK,
     READINGS,
-    Identity,
-    Reading,
-    identify,
+    GpuLabels,
+    NvmlCall,
+    gpu_labels,
     process_samples,
     samples,
 )
-from tocsin_exporter.collectors.gpu_xid import REMEMBERED, XidWatcher
-from tocsin_exporter.collectors.lane import Lane
-from tocsin_exporter.collectors.site import Site
-from tocsin_exporter.snapshot import Last, Sample
+from tocsin_exporter.snapshot import LastSample, Sample
 from tocsin_exporter.tasks import task_group
 
 log = logging.getLogger(__name__)
@@ -29,10 +29,10 @@ log = logging.getLogger(__name__)
 ASK_AGAIN_SECONDS = 300.0  # for what a GPU or the machine does not have
 
 
-def gpu(site: Site) -> "Gpu":
+def gpu(host: Host) -> "Gpu":
     import pynvml  # 10 ms that a machine without the collector need not pay
 
-    return Gpu(pynvml, site.now, expected=site.gpus, listed=lambda: kernels_gpus(site.proc))
+    return Gpu(pynvml, host.now, expected=host.gpus, listed=lambda: kernels_gpus(host.proc))
 
 
 def kernels_gpus(proc: Path) -> int:
@@ -65,7 +65,7 @@ class Gpu:
         self._nvml = nvml
         self._now = now
         self._device_seconds = device_seconds
-        self._driver = Lane("nvml")
+        self._driver = HangGuard("nvml")
         self._devices: list[_Device] = []
         self._counted = 0  # the most that NVML ever counted
         self._configured = expected
@@ -80,21 +80,21 @@ class Gpu:
         await self._find_devices()
         async with task_group() as group:
             asked = [group.create_task(self._ask(device)) for device in self._devices]
-        answers = [one.result() for one in asked]
+        answers = [future.result() for future in asked]
         present = [answer for answer in answers if not isinstance(answer, str)]
-        found = [sample for answer in present for sample in answer]
-        found += self.xid.of_missing({uuid for one in found if (uuid := _uuid(one))})
-        found += self._numbers(len(present))
+        samples = [sample for answer in present for sample in answer]
+        samples += self.xid.of_missing({uuid for one in samples if (uuid := _uuid(one))})
+        samples += self._numbers(len(present))
         failures = [answer for answer in answers if isinstance(answer, str)]
         if failures:
-            raise CollectorError("; ".join(failures), found)
-        return found
+            raise CollectorError("; ".join(failures), samples)
+        return samples
 
-    def resume(self, last: Iterable[Last], at: float) -> None:
+    def resume(self, last: Iterable[LastSample], at: float) -> None:
         """XID errors are counted on; a GPU that was missing is missing still."""
         last = list(last)
         self.xid.resume(last)
-        counts = [one.value for one in last if one.name == "gpu_devices_expected"]
+        counts = [sample.value for sample in last if sample.name == "gpu_devices_expected"]
         self._counted = max([self._counted, *map(int, counts)])
 
     def move(self, seconds: float) -> None:
@@ -105,7 +105,7 @@ class Gpu:
         self.xid.close()
         self._driver.close()
         for device in self._devices:
-            device.lane.close()
+            device.guard.close()
 
     async def _find_devices(self) -> None:
         """A driver that hangs while the GPUs are known does not keep them from being read."""
@@ -125,7 +125,7 @@ class Gpu:
             self._devices.append(_Device(self._nvml, index, self.xid))
 
     def _count(self) -> int:
-        """On the driver's lane. Raises Unavailable where there is no driver or no GPU."""
+        """On the driver's guard. Raises Unavailable where there is no driver or no GPU."""
         nvml = self._nvml
         try:
             if not self._initialised:
@@ -140,8 +140,8 @@ class Gpu:
             self._absent_until = self._now() + ASK_AGAIN_SECONDS
             self._initialised = False
             if self._expected:
-                said = f"the NVIDIA driver says: {error}"
-                raise CollectorError(said, self._numbers(0)) from error
+                message = f"the NVIDIA driver says: {error}"
+                raise CollectorError(message, self._numbers(0)) from error
             raise Unavailable(f"no NVIDIA GPU ({error})") from error
         if not count and not self._expected:
             raise Unavailable("the NVIDIA driver finds no GPU")
@@ -161,7 +161,7 @@ class Gpu:
     async def _ask(self, device: "_Device") -> list[Sample] | str:
         try:
             async with asyncio.timeout(self._device_seconds):
-                return await device.lane.run(lambda: list(device.read(self._now())))
+                return await device.guard.run(lambda: list(device.read(self._now())))
         except TimeoutError:
             return f"GPU {device.index} does not answer"
         except Stuck:
@@ -180,14 +180,14 @@ def _uuid(sample: Sample) -> str:
 
 
 class _Device:
-    """One GPU, read on its own lane."""
+    """One GPU, read on its own guard."""
 
     def __init__(self, nvml: Any, index: int, xid: XidWatcher) -> None:
         self.index = index
-        self.lane = Lane(f"gpu {index}")
+        self.guard = HangGuard(f"gpu {index}")
         self._nvml = nvml
         self._xid = xid
-        self._identity: Identity | None = None
+        self._identity: GpuLabels | None = None
         self._unsupported: dict[str, float] = {}
 
     def forget(self) -> None:
@@ -199,7 +199,7 @@ class _Device:
         try:
             handle = self._nvml.nvmlDeviceGetHandleByIndex(self.index)
             if self._identity is None:
-                self._identity = identify(self._nvml, handle, self.index)
+                self._identity = gpu_labels(self._nvml, handle, self.index)
             yield Sample(GPU["gpu_info"], 1.0, self._identity.info)
             for reading in READINGS:
                 yield from self._take(reading, handle, self._identity, now)
@@ -211,7 +211,7 @@ class _Device:
             raise CollectorError(f"GPU {self.index}: {error}") from error
 
     def _take(
-        self, reading: Reading, handle: Any, identity: Identity, now: float
+        self, reading: NvmlCall, handle: Any, identity: GpuLabels, now: float
     ) -> Iterator[Sample]:
         if self._unsupported.get(reading.name, 0.0) > now:
             return
@@ -222,7 +222,7 @@ class _Device:
             return
         yield from samples(reading, answer, identity)
 
-    def _note(self, reading: Reading, error: Exception, now: float) -> None:
+    def _note(self, reading: NvmlCall, error: Exception, now: float) -> None:
         """What this GPU cannot say is not asked again for a while; a lost GPU ends the reading."""
         nvml = self._nvml
         value = getattr(error, "value", None)
@@ -233,7 +233,7 @@ class _Device:
             return
         log.debug("GPU reading failed", extra={"reading": reading.name, "error": str(error)})
 
-    def _processes(self, handle: Any, identity: Identity) -> Iterator[Sample]:
+    def _processes(self, handle: Any, identity: GpuLabels) -> Iterator[Sample]:
         try:
             running = self._nvml.nvmlDeviceGetComputeRunningProcesses(handle)
         except self._nvml.NVMLError:

@@ -7,8 +7,8 @@ from threading import Event, Lock, Thread
 from typing import Any
 
 from tocsin_exporter.catalogue import GPU
-from tocsin_exporter.collectors.gpu_readings import Identity
-from tocsin_exporter.snapshot import Labels, Last, Sample
+from tocsin_exporter.collectors.nvml_calls import GpuLabels
+from tocsin_exporter.snapshot import Labels, LastSample, Sample
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class XidWatcher:
                     return
                 self._thread = thread
 
-    def resume(self, last: Iterable[Last]) -> None:
+    def resume(self, last: Iterable[LastSample]) -> None:
         """Go on from what was counted before a restart."""
         with self._lock:
             for name, named, value in last:
@@ -88,7 +88,7 @@ class XidWatcher:
             self._newest[uuid] = xid
         log.warning("XID error", extra={"uuid": uuid, "xid": xid})
 
-    def samples(self, identity: Identity) -> Iterator[Sample]:
+    def samples(self, identity: GpuLabels) -> Iterator[Sample]:
         uuid = dict(identity.own)["UUID"]
         with self._lock:
             self._labels[uuid] = identity.own

@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 
 from tocsin_exporter.catalogue import HOST
-from tocsin_exporter.collectors.reading import FileReading, count, text
-from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.collectors.host import Host
+from tocsin_exporter.collectors.inline import FileCollector, count, text
 from tocsin_exporter.snapshot import Sample
 
 _FAMILIES = (HOST["node_load1"], HOST["node_load5"], HOST["node_load15"])
 
 
-def loadavg(site: Site) -> FileReading:
-    path = str(site.proc / "loadavg")
-    return FileReading("loadavg", lambda lines: lines.parse(text(path), parse))
+def loadavg(host: Host) -> FileCollector:
+    path = str(host.proc / "loadavg")
+    return FileCollector("loadavg", lambda lines: lines.parse(text(path), parse))
 
 
 def parse(line: str) -> Iterator[Sample]:

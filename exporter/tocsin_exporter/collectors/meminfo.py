@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from tocsin_exporter.catalogue.host import MEMORY
-from tocsin_exporter.collectors.reading import FileReading, number, text
-from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.collectors.host import Host
+from tocsin_exporter.collectors.inline import FileCollector, number, text
 from tocsin_exporter.snapshot import Family, Sample
 
 _FIELD = re.compile(r"[A-Za-z0-9_]+(\([a-z_]+\))?[A-Za-z0-9_]*:")
 
 
-def meminfo(site: Site) -> FileReading:
-    path = str(site.proc / "meminfo")
-    return FileReading("meminfo", lambda lines: lines.parse(text(path), parse))
+def meminfo(host: Host) -> FileCollector:
+    path = str(host.proc / "meminfo")
+    return FileCollector("meminfo", lambda lines: lines.parse(text(path), parse))
 
 
 def parse(line: str) -> Iterator[Sample]:

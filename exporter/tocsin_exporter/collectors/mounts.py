@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from tocsin_exporter.collectors.collector import CollectorError
-from tocsin_exporter.collectors.reading import Lines, text
-from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.collectors.host import Host
+from tocsin_exporter.collectors.inline import LineParser, text
 
 _ESCAPED = re.compile(r"\\(040|011|012|043|134)")
 _BYTES_KEPT = "surrogateescape"
@@ -27,20 +27,20 @@ class Mount:
     read_only: bool
 
 
-def watched(site: Site, lines: Lines) -> list[Mount]:
+def watched(host: Host, lines: LineParser) -> list[Mount]:
     """The mounts that are not excluded, each (device, point, kind) once.
 
     The table of process 1 is the host's; where it is hidden, our own has to do. Raises
     CollectorError where no line of it can be read.
     """
     try:
-        table = text(site.proc / "1/mountinfo", _BYTES_KEPT)
+        table = text(host.proc / "1/mountinfo", _BYTES_KEPT)
     except OSError:
-        table = text(site.proc / "self/mountinfo", _BYTES_KEPT)
-    mounts = list(lines.parse(table, partial(parse, root=str(site.root))))
+        table = text(host.proc / "self/mountinfo", _BYTES_KEPT)
+    mounts = list(lines.parse(table, partial(parse, root=str(host.root))))
     if not mounts:
         raise CollectorError("no line of the mount table can be read")
-    points, kinds = re.compile(site.mounts_excluded), re.compile(site.filesystems_excluded)
+    points, kinds = re.compile(host.mounts_excluded), re.compile(host.filesystems_excluded)
     wanted = {
         (mount.device, mount.point, mount.kind): mount
         for mount in mounts

@@ -1,6 +1,6 @@
 """Properties of network devices: /sys/class/net.
 
-Reading them may wait for a driver (the speed of a flapping link), so they are read on a lane.
+Reading them may wait for a driver (the speed of a flapping link), so they are read on a HangGuard.
 """
 
 import os
@@ -11,9 +11,9 @@ from pathlib import Path
 from tocsin_exporter.catalogue import NETWORK
 from tocsin_exporter.catalogue.network import COUNTER_FILES, GAUGE_FILES
 from tocsin_exporter.collectors.collector import Unavailable
-from tocsin_exporter.collectors.lane import Lane
-from tocsin_exporter.collectors.reading import Lines, text
-from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.collectors.hang_guard import HangGuard
+from tocsin_exporter.collectors.host import Host
+from tocsin_exporter.collectors.inline import LineParser, text
 from tocsin_exporter.snapshot import Sample, labels
 
 _NO_HANDLER = "statistics/rx_nohandler"
@@ -32,10 +32,10 @@ _INTEGER = re.compile(r"0[xX][0-9a-fA-F]{1,16}|-?(0|[1-9][0-9]{0,19})")
 class Netclass:
     name = "netclass"
 
-    def __init__(self, site: Site) -> None:
-        self.lines = Lines(self.name)
-        self._root = site.sys / "class/net"
-        self._lane = Lane("netclass")
+    def __init__(self, host: Host) -> None:
+        self.lines = LineParser(self.name)
+        self._root = host.sys / "class/net"
+        self._lane = HangGuard("netclass")
 
     async def collect(self) -> Sequence[Sample]:
         """Raises Unavailable when sysfs has no network devices."""
@@ -45,7 +45,7 @@ class Netclass:
         self._lane.close()
 
 
-def _read(root: Path, lines: Lines) -> list[Sample]:
+def _read(root: Path, lines: LineParser) -> list[Sample]:
     if not root.is_dir():
         raise Unavailable(f"{root} does not exist on this machine")
     samples: list[Sample] = []
@@ -57,16 +57,16 @@ def _read(root: Path, lines: Lines) -> list[Sample]:
 
 def _files(directory: Path) -> dict[str, str]:
     """What the files say; one that the driver does not answer for (a link that is down) is out."""
-    said = {}
+    contents = {}
     for name in (*_NUMBERS, *_TEXTS):
         try:
-            said[name] = text(directory / name).strip()
+            contents[name] = text(directory / name).strip()
         except OSError:
             continue
-    return said
+    return contents
 
 
-def parse(device: str, files: Mapping[str, str], lines: Lines) -> Iterator[Sample]:
+def parse(device: str, files: Mapping[str, str], lines: LineParser) -> Iterator[Sample]:
     """The properties of one device from the texts of its files, by their names."""
     of_device = (("device", device),)
     state = files.get("operstate", "")
@@ -74,15 +74,15 @@ def parse(device: str, files: Mapping[str, str], lines: Lines) -> Iterator[Sampl
     yield Sample(_INFO, 1, labels(device=device, **{k: files.get(k, "") for k in _TEXTS}))
     for file, family in _NUMBERS.items():
         if file in files:
-            value = lines.take(files[file], lambda said: [_integer(said)])
+            value = lines.take(files[file], lambda content: [_integer(content)])
             yield from (Sample(family, _in_unit(file, number), of_device) for number in value)
 
 
-def _integer(said: str) -> int:
+def _integer(content: str) -> int:
     """Raises ValueError for what is no integer; flags and dev_id are hexadecimal."""
-    if not _INTEGER.fullmatch(said):
-        raise ValueError(f"{said!r} is no integer of 64 bits")
-    return int(said, 0)
+    if not _INTEGER.fullmatch(content):
+        raise ValueError(f"{content!r} is no integer of 64 bits")
+    return int(content, 0)
 
 
 def _text(name: str) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from tocsin_exporter.catalogue import NETWORK
 from tocsin_exporter.catalogue.network import RECEIVE, TRANSMIT
-from tocsin_exporter.collectors.reading import FileReading, count, text
-from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.collectors.host import Host
+from tocsin_exporter.collectors.inline import FileCollector, count, text
 from tocsin_exporter.snapshot import Sample
 
 _FAMILIES = (
@@ -15,9 +15,9 @@ _FAMILIES = (
 _BARS = 2  # in a line of headings
 
 
-def netdev(site: Site) -> FileReading:
-    path = str(site.proc / "net/dev")
-    return FileReading("netdev", lambda lines: lines.parse(text(path), parse), if_nothing=None)
+def netdev(host: Host) -> FileCollector:
+    path = str(host.proc / "net/dev")
+    return FileCollector("netdev", lambda lines: lines.parse(text(path), parse), if_nothing=None)
 
 
 def parse(line: str) -> Iterator[Sample]:

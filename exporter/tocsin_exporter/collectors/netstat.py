@@ -7,8 +7,8 @@ from functools import lru_cache, partial
 
 from tocsin_exporter.catalogue.network import NETSTAT
 from tocsin_exporter.collectors.collector import Unavailable
-from tocsin_exporter.collectors.reading import FileReading, Lines, number, text
-from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.collectors.host import Host
+from tocsin_exporter.collectors.inline import FileCollector, LineParser, number, text
 from tocsin_exporter.snapshot import Family, Sample
 
 # node_exporter's default selection.
@@ -21,25 +21,25 @@ _WANTED = re.compile(
 _IN_ONE_WORD = re.compile(r"(Ip6|Icmp6|Udp6|UdpLite6)([A-Za-z0-9]*)")
 
 
-def netstat(site: Site) -> FileReading:
-    net = str(site.proc / "net")
-    return FileReading("netstat", partial(_read, net), Unavailable)
+def netstat(host: Host) -> FileCollector:
+    net = str(host.proc / "net")
+    return FileCollector("netstat", partial(_read, net), Unavailable)
 
 
-def _read(net: str, lines: Lines) -> Iterator[Sample]:
+def _read(net: str, lines: LineParser) -> Iterator[Sample]:
     yield from parse(text(f"{net}/netstat"), lines)
     yield from parse(text(f"{net}/snmp"), lines)
     with contextlib.suppress(FileNotFoundError):  # where IPv6 is off
         yield from lines.parse(text(f"{net}/snmp6"), parse6)
 
 
-def parse(said: str, lines: Lines) -> Iterator[Sample]:
+def parse(content: str, lines: LineParser) -> Iterator[Sample]:
     """Pairs of lines: `Tcp: ActiveOpens InSegs`, then `Tcp: 26 7808`.
 
     A line without its other half is skipped, and the pairs after it are read all the same.
     """
     heading = ""
-    for line in lines.split(said):
+    for line in lines.split(content):
         if heading.partition(":")[0] == line.partition(":")[0]:
             yield from lines.take(line, partial(parse_pair, heading))
             heading = ""

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 from tocsin_exporter.catalogue import OWN
 from tocsin_exporter.collectors.cpu import TICKS
+from tocsin_exporter.collectors.host import Host
+from tocsin_exporter.collectors.inline import InlineCollector, count, text
 from tocsin_exporter.collectors.process_files import boot_seconds, parse_stat
-from tocsin_exporter.collectors.reading import Reading, count, text
-from tocsin_exporter.collectors.site import Site
 from tocsin_exporter.snapshot import Sample
 
 
-def own_process(site: Site) -> Reading:
-    proc = str(site.proc)
-    return Reading("process", lambda: _read(proc))
+def own_process(host: Host) -> InlineCollector:
+    proc = str(host.proc)
+    return InlineCollector("process", lambda: _read(proc))
 
 
 def _read(proc: str) -> Iterator[Sample]:

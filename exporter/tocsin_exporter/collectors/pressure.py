@@ -5,8 +5,8 @@ from functools import partial
 
 from tocsin_exporter.catalogue import HOST
 from tocsin_exporter.collectors.collector import Unavailable
-from tocsin_exporter.collectors.reading import FileReading, Lines, count, text
-from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.collectors.host import Host
+from tocsin_exporter.collectors.inline import FileCollector, LineParser, count, text
 from tocsin_exporter.snapshot import Sample
 
 # "some" is waiting, "full" is stalled. The CPU has no useful "full", IRQ no "some".
@@ -22,21 +22,21 @@ _KINDS = ("some", "full")
 _RESOURCES = ("cpu", "io", "memory", "irq")
 
 
-def pressure(site: Site) -> FileReading:
-    paths = {resource: str(site.proc / "pressure" / resource) for resource in _RESOURCES}
-    return FileReading("pressure", partial(_read, paths))
+def pressure(host: Host) -> FileCollector:
+    paths = {resource: str(host.proc / "pressure" / resource) for resource in _RESOURCES}
+    return FileCollector("pressure", partial(_read, paths))
 
 
-def _read(paths: Mapping[str, str], lines: Lines) -> list[Sample]:
+def _read(paths: Mapping[str, str], lines: LineParser) -> list[Sample]:
     samples: list[Sample] = []
     read = False
     for resource, path in paths.items():
         try:
-            said = text(path)
+            content = text(path)
         except OSError:  # this kernel lacks it, or was started with psi=0
             continue
         read = True
-        samples += lines.parse(said, partial(parse, resource))
+        samples += lines.parse(content, partial(parse, resource))
     if not read:
         raise Unavailable("pressure stall information is off: start the kernel with psi=1")
     return samples

@@ -8,7 +8,7 @@ from pathlib import Path
 from resource import getpagesize
 
 from tocsin_exporter.collectors.cpu import TICKS
-from tocsin_exporter.collectors.reading import count, number, text
+from tocsin_exporter.collectors.inline import count, number, text
 
 _STATES = {"R": "Running", "S": "Sleeping", "D": "Waiting", "Z": "Zombie"}
 _UNLIMITED = "unlimited"
@@ -60,9 +60,9 @@ def parse_stat(line: str) -> list[str]:
     return line.rpartition(")")[2].split()
 
 
-def parse_colons(said: str) -> dict[str, str]:
+def parse_colons(content: str) -> dict[str, str]:
     """Lines such as `VmSwap:   12 kB`."""
-    pairs = (line.partition(":") for line in said.split("\n"))
+    pairs = (line.partition(":") for line in content.split("\n"))
     return {key: value.strip() for key, _, value in pairs}
 
 
@@ -91,14 +91,14 @@ def _stat_counts(fields: list[str]) -> dict[str, float]:
     }
 
 
-def _numbers(said: Mapping[str, str], names: Mapping[str, str]) -> dict[str, float]:
-    return {name: count(said[key].split()[0]) for key, name in names.items() if key in said}
+def _numbers(fields: Mapping[str, str], names: Mapping[str, str]) -> dict[str, float]:
+    return {name: count(fields[key].split()[0]) for key, name in names.items() if key in fields}
 
 
 def boot_seconds(stat: str) -> int | None:
     """When the machine started, in Unix seconds; None where /proc/stat does not say."""
-    found = re.search(r"^btime ([0-9]{1,12})(?=\s|$)", stat, re.MULTILINE)
-    return int(found[1]) if found else None
+    match = re.search(r"^btime ([0-9]{1,12})(?=\s|$)", stat, re.MULTILINE)
+    return int(match[1]) if match else None
 
 
 def _optional(path: Path) -> str:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from tocsin_exporter.catalogue import PROCESS
 from tocsin_exporter.collectors.cpu import TICKS
-from tocsin_exporter.collectors.lane import Lane
+from tocsin_exporter.collectors.hang_guard import HangGuard
+from tocsin_exporter.collectors.host import PROCESS_GROUPS, Host
+from tocsin_exporter.collectors.inline import LineParser, text
 from tocsin_exporter.collectors.process_files import Process, boot_seconds, read
 from tocsin_exporter.collectors.program import parse
-from tocsin_exporter.collectors.reading import Lines, text
-from tocsin_exporter.collectors.site import PROCESS_GROUPS, Site
-from tocsin_exporter.snapshot import Family, Labels, Last, Sample, labels
+from tocsin_exporter.snapshot import Family, Labels, LastSample, Sample, labels
 
 
 def _family(name: str) -> Family:
@@ -43,7 +43,7 @@ _STATES = ("Running", "Sleeping", "Waiting", "Zombie", "Other")
 
 
 @dataclass
-class _Group:
+class _ProcessGroup:
     """What is remembered of a group between two scans."""
 
     last_seen: float | None = None  # Unix seconds
@@ -68,33 +68,33 @@ def _key(process: Process) -> tuple[int, int]:
 
 
 class Processes:
-    """Scans /proc on a lane: a process stuck in the kernel can hold up who reads its files."""
+    """Scans /proc on a HangGuard: a process stuck in the kernel can hold up who reads its files."""
 
     name = "processes"
     remembered = frozenset({*(family.name for family, _ in _COUNTS.values()), _LAST_SEEN.name})
 
-    def __init__(self, site: Site) -> None:
-        self.lines = Lines(self.name)
-        self._proc = site.proc
-        self._now = site.now
-        usual = {n: match for n, match in PROCESS_GROUPS.items() if n not in site.process_groups}
-        self._matchers = {**site.process_groups, **usual}
-        self._groups = {name: _Group() for name in self._matchers}
-        self._lane = Lane("processes")
+    def __init__(self, host: Host) -> None:
+        self.lines = LineParser(self.name)
+        self._proc = host.proc
+        self._now = host.now
+        usual = {n: match for n, match in PROCESS_GROUPS.items() if n not in host.process_groups}
+        self._matchers = {**host.process_groups, **usual}
+        self._groups = {name: _ProcessGroup() for name in self._matchers}
+        self._lane = HangGuard("processes")
         self._resumed_at: float | None = None
 
     async def collect(self) -> Sequence[Sample]:
-        found, boot = await self._lane.run(lambda: (self._scan(), self._boot()))
+        groups, boot = await self._lane.run(lambda: (self._scan(), self._boot()))
         samples: list[Sample] = []
         if self._resumed_at is not None:
-            self._know(found, self._resumed_at, boot)
+            self._know(groups, self._resumed_at, boot)
             self._resumed_at = None
         for name, group in self._groups.items():
-            group.add(found[name], self._now())
-            samples += _samples(name, found[name], group, boot)
+            group.add(groups[name], self._now())
+            samples += _samples(name, groups[name], group, boot)
         return samples
 
-    def resume(self, last: Iterable[Last], at: float) -> None:
+    def resume(self, last: Iterable[LastSample], at: float) -> None:
         """The counters go on; what was used between `at` and the first scan is not counted."""
         keys = {(family.name, *more.items()): key for key, (family, more) in _COUNTS.items()}
         for name, named, value in last:
@@ -116,23 +116,23 @@ class Processes:
     def close(self) -> None:
         self._lane.close()
 
-    def _know(self, found: Mapping[str, list[Process]], at: float, boot: int | None) -> None:
+    def _know(self, groups: Mapping[str, list[Process]], at: float, boot: int | None) -> None:
         """The processes that ran at `at` are in the counters already."""
-        for name, processes in found.items():
+        for name, processes in groups.items():
             self._groups[name].seen = {
-                _key(one): one.counts
-                for one in processes
-                if boot is None or boot + one.started_ticks / TICKS <= at
+                _key(process): process.counts
+                for process in processes
+                if boot is None or boot + process.started_ticks / TICKS <= at
             }
 
     def _scan(self) -> dict[str, list[Process]]:
-        found: dict[str, list[Process]] = {name: [] for name in self._matchers}
+        groups: dict[str, list[Process]] = {name: [] for name in self._matchers}
         for directory in self._proc.iterdir():
             if _PID.fullmatch(directory.name):
-                self._look(directory, found)
-        return found
+                self._look(directory, groups)
+        return groups
 
-    def _look(self, directory: Path, found: dict[str, list[Process]]) -> None:
+    def _look(self, directory: Path, groups: dict[str, list[Process]]) -> None:
         try:
             stat = text(directory / "stat")
             program = parse(stat, text(directory / "cmdline"))
@@ -141,7 +141,7 @@ class Processes:
             return
         if name is not None:
             with contextlib.suppress(OSError):
-                found[name] += self.lines.take(stat, lambda _: [read(directory)])
+                groups[name] += self.lines.take(stat, lambda _: [read(directory)])
 
     def _boot(self) -> int | None:
         try:
@@ -151,7 +151,7 @@ class Processes:
 
 
 def _samples(
-    name: str, processes: Sequence[Process], group: _Group, boot: int | None
+    name: str, processes: Sequence[Process], group: _ProcessGroup, boot: int | None
 ) -> Iterator[Sample]:
     yield from _sizes(name, processes, boot)
     if group.last_seen is not None:

@@ -12,20 +12,20 @@ from resource import getpagesize
 from tocsin_exporter.catalogue import NETWORK
 from tocsin_exporter.catalogue.network import SOCKSTAT
 from tocsin_exporter.collectors.collector import Unavailable
-from tocsin_exporter.collectors.reading import FileReading, Lines, number, text
-from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.collectors.host import Host
+from tocsin_exporter.collectors.inline import FileCollector, LineParser, number, text
 from tocsin_exporter.snapshot import Sample
 
 _USED = NETWORK["node_sockstat_sockets_used"]
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 
 
-def sockstat(site: Site) -> FileReading:
-    net = str(site.proc / "net")
-    return FileReading("sockstat", partial(_read, net), Unavailable)
+def sockstat(host: Host) -> FileCollector:
+    net = str(host.proc / "net")
+    return FileCollector("sockstat", partial(_read, net), Unavailable)
 
 
-def _read(net: str, lines: Lines) -> Iterator[Sample]:
+def _read(net: str, lines: LineParser) -> Iterator[Sample]:
     read = partial(parse, page_bytes=getpagesize())
     yield from lines.parse(text(f"{net}/sockstat"), read)
     with contextlib.suppress(FileNotFoundError):  # where IPv6 is off

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from tocsin_exporter.catalogue import HOST
-from tocsin_exporter.collectors.reading import FileReading, count, text
-from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.collectors.host import Host
+from tocsin_exporter.collectors.inline import FileCollector, count, text
 from tocsin_exporter.snapshot import Sample
 
 _FIELDS = {
@@ -17,9 +17,9 @@ _FIELDS = {
 }
 
 
-def stat(site: Site) -> FileReading:
-    path = str(site.proc / "stat")
-    return FileReading("stat", lambda lines: lines.parse(text(path), parse))
+def stat(host: Host) -> FileCollector:
+    path = str(host.proc / "stat")
+    return FileCollector("stat", lambda lines: lines.parse(text(path), parse))
 
 
 def parse(line: str) -> Iterator[Sample]:

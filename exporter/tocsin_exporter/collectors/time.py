@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tocsin_exporter.catalogue import HOST
-from tocsin_exporter.collectors.reading import Reading, text
-from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.collectors.host import Host
+from tocsin_exporter.collectors.inline import InlineCollector, text
 from tocsin_exporter.snapshot import Sample, labels
 
 _NOW = HOST["node_time_seconds"]
@@ -16,13 +16,13 @@ _CURRENT = HOST["node_time_clocksource_current_info"]
 _PREFIX = "clocksource"
 
 
-def time(site: Site) -> Reading:
-    sources = sorted((site.sys / "devices/system/clocksource").glob(f"{_PREFIX}*"))
-    return Reading("time", lambda: _read(site, sources))
+def time(host: Host) -> InlineCollector:
+    sources = sorted((host.sys / "devices/system/clocksource").glob(f"{_PREFIX}*"))
+    return InlineCollector("time", lambda: _read(host, sources))
 
 
-def _read(site: Site, clocksources: list[Path]) -> Iterator[Sample]:
-    now = site.now()
+def _read(host: Host, clocksources: list[Path]) -> Iterator[Sample]:
+    now = host.now()
     local = datetime.fromtimestamp(now, UTC).astimezone()
     offset = local.utcoffset()
     yield Sample(_NOW, now)

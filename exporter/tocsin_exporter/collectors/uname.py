@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from tocsin_exporter.catalogue import HOST
-from tocsin_exporter.collectors.reading import Reading, text
-from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.collectors.host import Host
+from tocsin_exporter.collectors.inline import InlineCollector, text
 from tocsin_exporter.snapshot import Sample, labels
 
 _INFO = HOST["node_uname_info"]
@@ -17,10 +17,10 @@ _FILES = {
 }
 
 
-def uname(site: Site) -> Reading:
-    return Reading("uname", lambda: _read(site))
+def uname(host: Host) -> InlineCollector:
+    return InlineCollector("uname", lambda: _read(host))
 
 
-def _read(site: Site) -> Iterator[Sample]:
-    names = {k: text(site.proc / "sys/kernel" / file).strip() for k, file in _FILES.items()}
-    yield Sample(_INFO, 1, labels(machine=site.machine, **names))
+def _read(host: Host) -> Iterator[Sample]:
+    names = {k: text(host.proc / "sys/kernel" / file).strip() for k, file in _FILES.items()}
+    yield Sample(_INFO, 1, labels(machine=host.machine, **names))

@@ -5,17 +5,17 @@ from collections.abc import Iterator
 
 from tocsin_exporter.catalogue.host import VMSTAT
 from tocsin_exporter.collectors.collector import Unavailable
-from tocsin_exporter.collectors.reading import FileReading, number, text
-from tocsin_exporter.collectors.site import Site
+from tocsin_exporter.collectors.host import Host
+from tocsin_exporter.collectors.inline import FileCollector, number, text
 from tocsin_exporter.snapshot import Sample
 
 _WANTED = re.compile(r"oom_kill|pgpg|pswp|pg.*fault")  # node_exporter's default selection
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
-def vmstat(site: Site) -> FileReading:
-    path = str(site.proc / "vmstat")
-    return FileReading("vmstat", lambda lines: lines.parse(text(path), parse), Unavailable)
+def vmstat(host: Host) -> FileCollector:
+    path = str(host.proc / "vmstat")
+    return FileCollector("vmstat", lambda lines: lines.parse(text(path), parse), Unavailable)
 
 
 def parse(line: str) -> Iterator[Sample]:

@@ -191,9 +191,9 @@ def test_a_token_file_that_is_none_is_wrong_usage(tmp_path: Path, name: str) -> 
 
 
 def test_the_token_is_in_no_repr() -> None:
-    from tocsin_alerting.cli.client import Agent
+    from tocsin_alerting.cli.client import AgentClient
 
-    assert "hunter2" not in repr(Agent("http://localhost", 1, "hunter2"))
+    assert "hunter2" not in repr(AgentClient("http://localhost", 1, "hunter2"))
 
 
 @pytest.mark.parametrize("words", [*ASKING.values(), ("check", "none.yml"), ("test", "none.yml")])

@@ -8,10 +8,10 @@ import pytest
 
 from support.alert_events import alert, fires
 from support.command_line import alertctl
-from support.paging_floor import Floor
+from support.dispatcher_setup import Floor
 from support.policies import config
-from tocsin_alerting.incidents.policy import Policy, Step, Target
-from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
+from tocsin_alerting.incidents.escalation_policy import Addressee, EscalationPolicy, EscalationStep
+from tocsin_alerting.incidents.journal.sqlite import SqliteJournal
 
 ROOT = Path(__file__).parents[3]
 BROKEN = ROOT / "tests" / "alerting" / "rules" / "broken"
@@ -203,12 +203,12 @@ def test_an_empty_file_is_right_as_any_kind(rules: Path, text: str) -> None:
 
 async def test_an_incident_that_runs_and_would_lose_its_receiver_is_named(tmp_path: Path) -> None:
     down = alert("EngineDown", "P0", target="a")
-    ops = Policy("P0", (Step((Target("ops"),)),))
+    ops = EscalationPolicy("P0", (EscalationStep((Addressee("ops"),)),))
     journal = SqliteJournal(tmp_path / "data" / "incidents.db")
     (tmp_path / "data").mkdir()
     one = await Floor(config(policies={"P0": ops}), journal).open()
     await one.hear(fires(down))
-    await one.desk.close(one.now)
+    await one.dispatcher.close(one.now)
     file = tmp_path / "tocsin.yml"
     text = f"storage: {{path: {tmp_path}/data}}\nrule_files: []\n"
     text += "receivers: {NAME: {type: log}}\n"

@@ -10,7 +10,7 @@ import pytest
 from support.agent_process import AgentProcess
 from support.command_line import alertctl
 from support.webhook_sink import Answer, WebhookSink
-from tocsin_alerting.cli import when
+from tocsin_alerting.cli import time_text
 
 
 def test_the_list(agent: AgentProcess) -> None:
@@ -168,7 +168,7 @@ async def test_moments_in_the_history_are_clock_times_and_durations_are_not() ->
         ended = await asyncio.to_thread(alertctl, *words)
     assert ended.code == 0, ended.err
     text = " ".join(ended.out.partition("history")[2].split())
-    clock = when.clock(at_ms, int(time.time() * 1000))
+    clock = time_text.clock(at_ms, int(time.time() * 1000))
     for name in ("next_at", "until", "raised_again_at"):
         assert f"{name}={clock}" in text, text
     assert "after=1m1s" in text and "attempt=1" in text

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tocsin_alerting.cli.legend import Line
-from tocsin_alerting.cli.moment import Window
 from tocsin_alerting.cli.plot import Style, plot, points_across
+from tocsin_alerting.cli.time_arguments import TimeRange
 from tocsin_alerting.cli.units import UNITS
 
 BEGAN = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC
-HOUR = Window(BEGAN, BEGAN + 3600)
+HOUR = TimeRange(BEGAN, BEGAN + 3600)
 
 
 SHANGHAI = timezone(timedelta(hours=8))
@@ -30,7 +30,7 @@ SAWTOOTH = line(*(number % 20 for number in range(61)), gpu="0", job="gpu")
 BROKEN_OFF = line(*[5] * 20, *[math.nan] * 20, *[5] * 21, gpu="1", job="gpu")
 
 
-def drawn(*lines: Line, within: Window = HOUR, style: Style) -> str:
+def drawn(*lines: Line, within: TimeRange = HOUR, style: Style) -> str:
     return "\n".join(map(click.unstyle, plot("sawtooth", lines, within, 60, style)))
 
 
@@ -99,7 +99,7 @@ def test_in_braille_and_the_local_zone() -> None:
 def test_infinities_lie_on_the_edge_and_nothing_leads_there() -> None:
     one = line(1, math.inf, math.inf, -math.inf, 2, math.nan, __name__="x_bytes")
     style = Style(24, 5, zone=UTC)
-    assert drawn(one, within=Window(BEGAN, BEGAN + 360), style=style) == NARROW
+    assert drawn(one, within=TimeRange(BEGAN, BEGAN + 360), style=style) == NARROW
 
 
 def test_missing_points_are_a_gap_too() -> None:
@@ -162,7 +162,7 @@ STYLES = st.builds(
 def test_nothing_breaks_it_and_nothing_is_too_wide(
     query: str, lines: list[Line], span: float, step: float, style: Style
 ) -> None:
-    rows = plot(query, lines, Window(BEGAN, BEGAN + span), step, style)
+    rows = plot(query, lines, TimeRange(BEGAN, BEGAN + span), step, style)
     shown = [click.unstyle(row) for row in rows]
     assert max(map(_columns, shown)) <= style.width
     assert all(row.isprintable() for row in shown)

@@ -14,10 +14,10 @@ from click.shell_completion import BashComplete
 from support.agent_process import AgentProcess
 from support.command_line import Ended, alertctl
 from support.served import served
-from tocsin_alerting.api.query import routes
+from tocsin_alerting.api.prometheus.query import routes
 from tocsin_alerting.cli.alertctl import main
-from tocsin_alerting.promql.engine import Engine
-from tocsin_alerting.store.store import Store
+from tocsin_alerting.promql.engine import QueryEngine
+from tocsin_alerting.tsdb.store import Store
 from tocsin_exporter.snapshot import labels
 
 
@@ -87,7 +87,7 @@ async def url() -> AsyncIterator[str]:
                 at_ms = (BEGAN + second) * 1000
                 store.write([(labels(__name__="heat", job="gpu", gpu=gpu), at_ms, value)])
     executor = ThreadPoolExecutor(2)
-    api = routes(store, Engine(store), executor, lambda: (BEGAN + 600) * 1000, time.monotonic)
+    api = routes(store, QueryEngine(store), executor, lambda: (BEGAN + 600) * 1000, time.monotonic)
     async with served(api) as served_at:
         yield served_at
     executor.shutdown()

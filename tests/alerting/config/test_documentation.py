@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tocsin_alerting.config import Config, load
-from tocsin_alerting.notify.channels import ReceiverSettings
+from tocsin_alerting.notify.registry import ReceiverSettings
 from tocsin_alerting.settings import Section
 
 # apprise imports it

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
 from tocsin_alerting.config import load
-from tocsin_alerting.document import InvalidDocument
+from tocsin_alerting.yaml_document import InvalidDocument
 
 MAIL = "{type: email, smarthost: localhost, from: a@example.com, to: [b@example.com]}"
 HOOK = '{type: webhook, url: "http://127.0.0.1:9/"}'

@@ -6,8 +6,8 @@ import pytest
 
 from support.notifications import notification
 from tocsin_alerting.config import Config, build_channels, incident_config, load, rule_paths
-from tocsin_alerting.document import InvalidDocument
-from tocsin_alerting.incidents.policy import Severity, Target
+from tocsin_alerting.incidents.escalation_policy import Addressee, Severity
+from tocsin_alerting.yaml_document import InvalidDocument
 
 ROOT = Path(__file__).parents[3]
 
@@ -84,11 +84,11 @@ def test_a_whole_file(directory: Path) -> None:
     config = load(directory / "tocsin.yml", {"PW": "hunter2"})
     incidents = incident_config(config)
     first, second = incidents.policies["P0"].steps
-    assert first.notify == (Target("hook"), Target("mail", "li"))
-    assert second.notify == (Target("mail", "li"), Target("mail", "wang"))
+    assert first.notify == (Addressee("hook"), Addressee("mail", "li"))
+    assert second.notify == (Addressee("mail", "li"), Addressee("mail", "wang"))
     assert incidents.policies["P0"].final is not None
     assert incidents.policies["P0"].final.for_ms == 86_400_000
-    assert incidents.routes[0].go_on and incidents.routes[0].group_by == ("alertname",)
+    assert incidents.routes[0].continue_ and incidents.routes[0].group_by == ("alertname",)
     assert incidents.routes[1].matchers == ()
     assert incidents.severity_words == {"page": Severity.P0}
     assert config.evaluation_interval == 1_000
@@ -106,7 +106,7 @@ receivers:
   mail: {type: email, smarthost: localhost, from: a@example.com}
 """
     policies = incident_config(_load(tmp_path, text)).policies
-    assert policies["P3"].steps[0].notify == (Target("hook"), Target("mail", "li"))
+    assert policies["P3"].steps[0].notify == (Addressee("hook"), Addressee("mail", "li"))
 
 
 @pytest.mark.parametrize(

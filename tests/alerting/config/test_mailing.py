@@ -10,10 +10,10 @@ from support.broken_server import broken_server, garbage, silence
 from support.mailbox import Mailbox
 from support.notifications import NEW_YEAR_MS, notification
 from tocsin_alerting.config import Config, build_channels, incident_config, load
-from tocsin_alerting.document import InvalidDocument
-from tocsin_alerting.incidents.policy import Severity, Target
-from tocsin_alerting.notify.channel import Done
-from tocsin_alerting.notify.local_mail import why_not
+from tocsin_alerting.incidents.escalation_policy import Addressee, Severity
+from tocsin_alerting.incidents.outbox_message import Delivered
+from tocsin_alerting.notify.email.local_server import why_unusable
+from tocsin_alerting.yaml_document import InvalidDocument
 
 ME = "contacts: {me: {email: me@example.com}}\n"
 
@@ -33,17 +33,17 @@ def _loaded(folder: Path, text: str, local_mail: object = _none) -> Config:
     return load(path, {"PW": "hunter2"}, local_mail=local_mail)  # type: ignore[arg-type]
 
 
-def _first_told(config: Config) -> set[frozenset[Target]]:
+def _first_told(config: Config) -> set[frozenset[Addressee]]:
     policies = incident_config(config).policies
     return {frozenset(policies[one].steps[0].notify) for one in Severity}
 
 
-ME_BY_MAIL = Target("mail", "me")
+ME_BY_MAIL = Addressee("mail", "me")
 
 
 def test_a_mail_server_of_this_machine_writes_to_contacts(tmp_path: Path) -> None:
     config = _loaded(tmp_path, ME, _takes)
-    assert _first_told(config) == {frozenset({Target("log"), ME_BY_MAIL})}
+    assert _first_told(config) == {frozenset({Addressee("log"), ME_BY_MAIL})}
     assert config.receivers["mail"].smarthost == "127.0.0.1:25"  # type: ignore[union-attr]
 
 
@@ -67,10 +67,10 @@ async def test_a_section_smtp_writes_to_contacts_and_the_page_arrives(tmp_path: 
     async with Mailbox() as box:
         smtp = f'smtp: {{smarthost: "{box.smarthost}", tls: none, timeout: 5s}}\n'
         config = _loaded(tmp_path, ME + smtp)
-        assert _first_told(config) == {frozenset({Target("log"), ME_BY_MAIL})}
+        assert _first_told(config) == {frozenset({Addressee("log"), ME_BY_MAIL})}
         mail = build_channels(config, {})["mail"]
         page = notification(receiver="mail", contact="me")
-        assert isinstance(await mail.send(page, NEW_YEAR_MS), Done)
+        assert isinstance(await mail.send(page, NEW_YEAR_MS), Delivered)
         (letter,) = await box.wait_for(1)
     assert letter.to == ("me@example.com",) and letter.sender.startswith("tocsin@")
 
@@ -122,11 +122,11 @@ async def test_a_server_is_asked_for_each_recipient_and_given_no_message() -> No
     async with Mailbox(says={"RCPT b@example.com": "550 no relaying"}) as box:
         server = f"127.0.0.1:{box.port}"
         ask = asyncio.to_thread
-        assert await ask(why_not, "t@here", ["a@example.com"], server) == ""
-        refused = await ask(why_not, "t@here", ["a@example.com", "b@example.com"], server)
+        assert await ask(why_unusable, "t@here", ["a@example.com"], server) == ""
+        refused = await ask(why_unusable, "t@here", ["a@example.com", "b@example.com"], server)
         assert refused == f"the mail server on {server} refuses b@example.com: 550 no relaying"
         box.says["RCPT"] = "450 greylisted"
-        assert await ask(why_not, "t@here", ["a@example.com"], server) == ""
+        assert await ask(why_unusable, "t@here", ["a@example.com"], server) == ""
         assert box.messages == []
 
 
@@ -134,7 +134,7 @@ async def test_a_server_is_asked_for_each_recipient_and_given_no_message() -> No
 async def test_what_is_no_mail_server_does_not_count(odd: object) -> None:
     async with broken_server(odd) as port:  # type: ignore[arg-type]
         said = await asyncio.to_thread(
-            why_not, "t@here", ["a@example.com"], f"127.0.0.1:{port}", 0.5
+            why_unusable, "t@here", ["a@example.com"], f"127.0.0.1:{port}", 0.5
         )
     assert said.startswith(f"no mail server answers on 127.0.0.1:{port} (")
 
@@ -147,4 +147,4 @@ async def test_a_server_that_is_too_busy_now_is_one_all_the_same() -> None:
 
     async with broken_server(busy) as port:
         server = f"127.0.0.1:{port}"
-        assert await asyncio.to_thread(why_not, "t@here", ["a@example.com"], server) == ""
+        assert await asyncio.to_thread(why_unusable, "t@here", ["a@example.com"], server) == ""

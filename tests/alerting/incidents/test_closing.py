@@ -4,21 +4,23 @@ from dataclasses import replace
 from pathlib import Path
 
 from support.alert_events import alert, clears, fires, gives_up, removed, unknown
-from support.paging_floor import Floor
+from support.dispatcher_setup import Floor
 from support.policies import HOUR, MINUTE, SECOND, config
-from tocsin_alerting.incidents.action import Verb
-from tocsin_alerting.incidents.incident import Source, State
-from tocsin_alerting.incidents.matcher import matcher
-from tocsin_alerting.incidents.outcome import Permanent, RetryAt
+from tocsin_alerting.incidents.actions import Verb
+from tocsin_alerting.incidents.alert_matcher import parse_matcher
+from tocsin_alerting.incidents.incident import Condition, IncidentState
+from tocsin_alerting.incidents.journal.sqlite import SqliteJournal
+from tocsin_alerting.incidents.outbox_message import Permanent, RetryAt
 from tocsin_alerting.incidents.routing import InhibitRule
-from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
-from tocsin_alerting.notify.wording import Wording
+from tocsin_alerting.notify.message_templates import MessageTemplates
 from tocsin_alerting.rules.alert import EventKind
 
 DOWN = alert("EngineDown", "P0", target="a")
 SLOW = alert("Slow", "P1", target="a")
 INHIBIT = InhibitRule(
-    (matcher('alertname="EngineDown"'),), (matcher('alertname!="EngineDown"'),), ("target",)
+    (parse_matcher('alertname="EngineDown"'),),
+    (parse_matcher('alertname!="EngineDown"'),),
+    ("target",),
 )
 
 
@@ -30,7 +32,7 @@ async def test_closed_by_hand_says_so_and_is_no_green_mail() -> None:
     assert {(n.reason.value, n.status, n.state) for n in sent} == {
         ("closed_by_hand", "firing", "RESOLVED")
     }
-    english, chinese = Wording("en"), Wording("zh")
+    english, chinese = MessageTemplates("en"), MessageTemplates("zh")
     assert english.subject(sent[0]).endswith("(#1) closed by hand, still firing")
     assert "closed by hand, still firing" in english.line(sent[0])
     assert "acknowledge" not in english.line(sent[0]).lower()
@@ -47,21 +49,21 @@ async def test_a_milder_alert_opens_again_what_still_fires_as_bad_as_it_is() -> 
     await one.hear(fires(DOWN))
     await one.act(Verb.RESOLVE)
     await one.hear(fires(alert("EngineDown", "P2", target="a")))
-    again = await one.desk.incident(1)
-    assert (again.state, again.severity, again.policy.name) == (State.TRIGGERED, "P0", "P0")
+    again = await one.dispatcher.incident(1)
+    assert (again.state, again.severity, again.policy.name) == (IncidentState.TRIGGERED, "P0", "P0")
 
 
 async def test_closed_by_hand_unmutes_nothing() -> None:
     one = await Floor(config(inhibit=(INHIBIT,))).open()
     await one.hear(fires(DOWN), fires(SLOW))
-    assert (await one.desk.incident(2)).muted
+    assert (await one.dispatcher.incident(2)).muted
     await one.act(Verb.RESOLVE)
     await one.advance(14 * MINUTE)
-    assert (await one.desk.incident(2)).muted
+    assert (await one.dispatcher.incident(2)).muted
     assert {n.title.split()[0] for _, n in one.arrived} == {"EngineDown"}
     await one.advance(2 * MINUTE)
     await one.hear(clears(DOWN))
-    assert not (await one.desk.incident(2)).muted
+    assert not (await one.dispatcher.incident(2)).muted
 
 
 async def test_what_is_raised_again_is_as_quiet_as_what_keeps_it_quiet_by_then() -> None:
@@ -71,8 +73,8 @@ async def test_what_is_raised_again_is_as_quiet_as_what_keeps_it_quiet_by_then()
     await one.act(Verb.RESOLVE)
     await one.hear(fires(DOWN))
     await one.advance(HOUR)
-    slow = await one.desk.incident(1)
-    assert slow.state is State.TRIGGERED and slow.muted
+    slow = await one.dispatcher.incident(1)
+    assert slow.state is IncidentState.TRIGGERED and slow.muted
     assert one.reasons("still_firing") == []
 
 
@@ -83,7 +85,7 @@ async def test_closed_by_hand_survives_a_restart(tmp_path: Path) -> None:
     await one.restart(down_ms=MINUTE)
     await one.reconcile(fires(DOWN))
     await one.advance(13 * MINUTE)
-    assert (await one.desk.incident(1)).state is State.RESOLVED
+    assert (await one.dispatcher.incident(1)).state is IncidentState.RESOLVED
     await one.advance(MINUTE)
     assert one.reasons("still_firing") == [(15 * MINUTE, "li"), (15 * MINUTE, "chat")]
 
@@ -111,19 +113,19 @@ async def test_over_before_the_channel_came_back_is_one_message() -> None:
     await one.advance(10 * MINUTE)
     (late,) = [n for _, n in one.arrived if n.receiver == "chat"]
     assert (late.reason.value, late.status) == ("fired_and_resolved", "resolved")
-    assert Wording("en").subject(late).endswith("fired 00:00, resolved 00:03")
-    assert Wording("zh").subject(late).endswith("触发 00:00，恢复 00:03")
-    assert "before a message got through" in Wording("en").text(late)
+    assert MessageTemplates("en").subject(late).endswith("fired 00:00, resolved 00:03")
+    assert MessageTemplates("zh").subject(late).endswith("触发 00:00，恢复 00:03")
+    assert "before a message got through" in MessageTemplates("en").text(late)
     assert [why for _, why, who in one.told if who == "li"] == ["opened", "resolved"]
 
 
 async def test_a_page_on_its_way_when_it_was_over_and_then_lost() -> None:
     one = await Floor(config()).open()
-    await one.desk.handle([fires(DOWN)], one.now)
-    pages = await one.desk.claim(one.now)
-    await one.desk.handle([clears(DOWN)], one.now)
+    await one.dispatcher.handle([fires(DOWN)], one.now)
+    pages = await one.dispatcher.claim(one.now)
+    await one.dispatcher.handle([clears(DOWN)], one.now)
     for page in pages:
-        await one.desk.delivered(page, RetryAt("timeout"), one.now)
+        await one.dispatcher.delivered(page, RetryAt("timeout"), one.now)
     await one.deliver()
     assert {why for _, why, _ in one.told} == {"fired_and_resolved"}
 
@@ -143,7 +145,9 @@ async def test_each_try_is_a_line_in_the_history() -> None:
     one.answers["chat"] = lambda _: RetryAt("connection refused")
     await one.hear(fires(DOWN))
     await one.advance(4 * SECOND)
-    tries = [e.data for e in (await one.desk.story(1)).history if e.event == "delivery_retry"]
+    tries = [
+        e.data for e in (await one.dispatcher.timeline(1)).history if e.event == "delivery_retry"
+    ]
     assert [(e["attempt"], e["receiver"], e["error"]) for e in tries] == [
         (n, "chat", "connection refused") for n in (1, 2, 3)
     ]
@@ -167,7 +171,7 @@ async def test_one_alert_given_up_and_the_other_over_is_given_up() -> None:
     await one.hear(fires(DOWN), fires(tier))
     await one.hear(unknown(DOWN))
     await one.hear(gives_up(DOWN))
-    assert (await one.desk.incident(1)).source is Source.FIRING
+    assert (await one.dispatcher.incident(1)).source is Condition.FIRING
     await one.hear(clears(tier))
     assert {who for _, who in one.reasons("given_up")} == {"li", "chat"}
     assert one.reasons("resolved") == []
@@ -190,9 +194,11 @@ async def test_without_its_rule_it_inhibits_nothing_and_may_come_back(tmp_path: 
     one = await Floor(config(inhibit=(INHIBIT,)), journal).open()
     await one.hear(fires(DOWN), fires(SLOW))
     await one.hear(removed(DOWN))
-    assert not (await one.desk.incident(2)).muted
+    assert not (await one.dispatcher.incident(2)).muted
     await one.restart()
-    assert (await one.desk.incident(1)).members[DOWN.fingerprint].source is Source.UNWATCHED
+    assert (await one.dispatcher.incident(1)).members[
+        DOWN.fingerprint
+    ].source is Condition.UNWATCHED
     await one.hear(fires(DOWN))
     assert {who for _, who in one.reasons("reopened")} == {"li", "chat"}
 
@@ -203,8 +209,8 @@ async def test_what_another_rule_still_doubts_is_not_given_up() -> None:
     await one.hear(fires(DOWN), elsewhere)
     await one.hear(unknown(DOWN), replace(elsewhere, kind=EventKind.UNKNOWN))
     await one.hear(gives_up(DOWN))
-    assert (await one.desk.incident(1)).source is Source.UNKNOWN
+    assert (await one.dispatcher.incident(1)).source is Condition.UNKNOWN
     await one.hear(gives_up(DOWN))
-    assert (await one.desk.incident(1)).is_open
+    assert (await one.dispatcher.incident(1)).is_open
     await one.hear(replace(elsewhere, kind=EventKind.CLEAR))
     assert one.reasons("given_up") == [] and len(one.reasons("resolved")) == 2

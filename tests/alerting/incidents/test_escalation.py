@@ -1,11 +1,11 @@
 """Steps: who is paged when nobody answers, when a step reaches nobody, after a time down."""
 
-from support.incident_bench import bench
 from support.policies import HOUR, MINUTE, P0, P1, SECOND, config, to
-from tocsin_alerting.incidents.clocks import TimerDue
+from support.state_machine import bench
+from tocsin_alerting.incidents.escalation_policy import EscalationPolicy, EscalationStep
 from tocsin_alerting.incidents.notification import Reason
-from tocsin_alerting.incidents.policy import Policy, Step
-from tocsin_alerting.incidents.timer import TimerKind
+from tocsin_alerting.incidents.timer_rules import TimerDue
+from tocsin_alerting.incidents.timers import TimerKind
 from tocsin_alerting.incidents.transitions import StepFailed
 
 
@@ -43,7 +43,7 @@ def test_with_every_channel_down_steps_take_their_time() -> None:
 
 
 def test_a_step_for_nobody_is_passed_over() -> None:
-    empty = Policy("P0", (Step((), HOUR), Step(to("mail"))))
+    empty = EscalationPolicy("P0", (EscalationStep((), HOUR), EscalationStep(to("mail"))))
     one = bench(policies={"P0": empty})
     one.advance(30 * SECOND)
     assert one.at(Reason.UNREACHABLE) == [(0, "mail")]

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from support.alert_events import alert, clears, fires, unknown
-from support.paging_floor import START_MS, Floor
+from support.dispatcher_setup import START_MS, Floor
 from support.policies import HOUR, config
-from tocsin_alerting.incidents.action import Verb
-from tocsin_alerting.incidents.batch import Entry
-from tocsin_alerting.incidents.event_log import EVENTS, MOST_LINES, log_entries
-from tocsin_alerting.incidents.outcome import Permanent
+from tocsin_alerting.incidents.actions import Verb
+from tocsin_alerting.incidents.changeset import HistoryEntry
+from tocsin_alerting.incidents.event_log import LOGGED_EVENTS, MAX_LINES, log_entries
+from tocsin_alerting.incidents.outbox_message import Permanent
 from tocsin_exporter.logs import fields
 
 LOGGER = "tocsin.incident"
@@ -80,32 +80,38 @@ async def test_what_nobody_can_tell_and_what_nobody_got(lines: pytest.LogCapture
 
 async def test_a_journal_that_fails_is_said_once(lines: pytest.LogCaptureFixture) -> None:
     floor = await _open()
-    floor.desk.recorder.fail("disk full", START_MS)
-    floor.desk.recorder.fail("disk full", START_MS + 1)
+    floor.dispatcher.writer.mark_down("disk full", START_MS)
+    floor.dispatcher.writer.mark_down("disk full", START_MS + 1)
     told = [one for one in lines.records if "not recorded" in one.getMessage()]
     assert [one.levelname for one in told] == ["ERROR"]
     assert "disk full" in told[0].getMessage()
 
 
 def test_a_storm_has_a_last_line(lines: pytest.LogCaptureFixture) -> None:
-    entries = [Entry(n, START_MS, n, "opened", "", {"severity": "P2"}) for n in range(1, 10_001)]
+    entries = [
+        HistoryEntry(n, START_MS, n, "opened", "", {"severity": "P2"}) for n in range(1, 10_001)
+    ]
     log_entries(entries, {})
     said = _said(lines)
-    assert len(said) == MOST_LINES + 1
-    assert said[-1][1] == f"{10_000 - MOST_LINES} more events of incidents at once"
+    assert len(said) == MAX_LINES + 1
+    assert said[-1][1] == f"{10_000 - MAX_LINES} more events of incidents at once"
 
 
-@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("event", LOGGED_EVENTS)
 def test_no_field_breaks_a_line(lines: pytest.LogCaptureFixture, event: str) -> None:
     odd = {"name": "x", "msg": "x", "args": (1,), "note": "two\nlines %s %d", "after_ms": 1_500}
-    log_entries([Entry(1, START_MS, 7, event, "%s", odd)], {})
+    log_entries([HistoryEntry(1, START_MS, 7, event, "%s", odd)], {})
     (line,) = (one for one in lines.records if one.name == LOGGER)
     assert "by %s" in line.getMessage() and fields(line)["note"] == "two\nlines %s %d"
 
 
 def test_the_history_s_own_business_is_no_line(lines: pytest.LogCaptureFixture) -> None:
     log_entries(
-        [Entry(1, START_MS, 1, "step", "", {}), Entry(2, START_MS, 1, "joined", "", {})], {}
+        [
+            HistoryEntry(1, START_MS, 1, "step", "", {}),
+            HistoryEntry(2, START_MS, 1, "joined", "", {}),
+        ],
+        {},
     )
     assert _said(lines) == []
 

@@ -8,15 +8,19 @@ from hypothesis import strategies as st
 
 from support.alert_events import alert
 from support.policies import P0, P1, config
-from tocsin_alerting.incidents.incident import Incident, Member, Source, State
+from tocsin_alerting.incidents.alert_matcher import parse_matcher
+from tocsin_alerting.incidents.escalation_policy import Severity
+from tocsin_alerting.incidents.incident import Condition, Incident, IncidentState, Member
 from tocsin_alerting.incidents.inhibition import Inhibitor, inhibitions
-from tocsin_alerting.incidents.matcher import matcher
-from tocsin_alerting.incidents.policy import Severity
 from tocsin_alerting.incidents.routing import InhibitRule
 
 RULES = (
-    InhibitRule((matcher("alertname=Down"),), (matcher("alertname!=Down"),), ("target",)),
-    InhibitRule((matcher("alertname=Slow"),), (matcher("alertname=~Down|Warm"),), ("target",)),
+    InhibitRule(
+        (parse_matcher("alertname=Down"),), (parse_matcher("alertname!=Down"),), ("target",)
+    ),
+    InhibitRule(
+        (parse_matcher("alertname=Slow"),), (parse_matcher("alertname=~Down|Warm"),), ("target",)
+    ),
 )
 SETTINGS = config(inhibit=RULES)
 CHANGES = st.lists(
@@ -24,8 +28,8 @@ CHANGES = st.lists(
         st.integers(1, 5),
         st.sampled_from(["Down", "Slow", "Warm", "Late"]),
         st.sampled_from(["a", "b"]),
-        st.sampled_from(list(Source)),
-        st.sampled_from([State.TRIGGERED, State.RESOLVED]),
+        st.sampled_from(list(Condition)),
+        st.sampled_from([IncidentState.TRIGGERED, IncidentState.RESOLVED]),
     ),
     max_size=25,
 )
@@ -34,7 +38,7 @@ CHANGES = st.lists(
 @settings(max_examples=300, deadline=None)
 @given(CHANGES)
 def test_what_changed_alone_comes_to_the_same(
-    changes: list[tuple[int, str, str, Source, State]],
+    changes: list[tuple[int, str, str, Condition, IncidentState]],
 ) -> None:
     inhibitor, incidents = Inhibitor(), dict[int, Incident]()
     muted: dict[int, frozenset[str]] = {}
@@ -43,7 +47,7 @@ def test_what_changed_alone_comes_to_the_same(
         fired = alert(name, target=target)
         members = {**before.members, fired.fingerprint: Member(fired, source, 0)}
         incidents[number] = replace(before, members=members, state=state)
-        muted |= inhibitor.muted(SETTINGS, [incidents[number]], incidents.values())
+        muted |= inhibitor.mutes_of(SETTINGS, [incidents[number]], incidents.values())
         expected = inhibitions(SETTINGS, incidents.values())
         assert {one: muted[one] for one in expected} == expected
 
@@ -70,7 +74,7 @@ def test_an_engine_that_is_down_keeps_quiet_what_is_said_of_itself_alone(
     here = config(inhibit=RULES, local_names=frozenset({"gpu-1"}))
     alerts = alert("Down", "P0", 0, **SAME), alert("Late", "P0", 0, **labels)
     down, slow = (
-        replace(_incident(number), members={fired.fingerprint: Member(fired, Source.FIRING, 0)})
+        replace(_incident(number), members={fired.fingerprint: Member(fired, Condition.FIRING, 0)})
         for number, fired in enumerate(alerts, start=1)
     )
     assert bool(inhibitions(here, [down, slow])[2]) is quiet

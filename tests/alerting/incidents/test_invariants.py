@@ -8,17 +8,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.alert_events import alert, clears, fires, gives_up, removed, unknown
-from support.paging_floor import Floor
+from support.dispatcher_setup import Floor
 from support.policies import HOUR, MINUTE, SECOND, config
-from tocsin_alerting.incidents.action import Verb
+from tocsin_alerting.incidents.actions import Verb
+from tocsin_alerting.incidents.alert_matcher import parse_matcher
 from tocsin_alerting.incidents.errors import Conflict, NoSuchIncident
-from tocsin_alerting.incidents.incident import OPEN, Incident, State
-from tocsin_alerting.incidents.matcher import matcher
-from tocsin_alerting.incidents.message import WAITING, MessageState
+from tocsin_alerting.incidents.incident import OPEN, Incident, IncidentState
 from tocsin_alerting.incidents.notification import Notification
-from tocsin_alerting.incidents.outcome import Outcome, Permanent, RetryAt
+from tocsin_alerting.incidents.outbox_message import (
+    WAITING_STATES,
+    MessageState,
+    Outcome,
+    Permanent,
+    RetryAt,
+)
 from tocsin_alerting.incidents.routing import InhibitRule
-from tocsin_alerting.incidents.timer import TimerKind
+from tocsin_alerting.incidents.timers import TimerKind
 from tocsin_alerting.rules.alert import Alert
 
 ALERTS = {
@@ -28,7 +33,9 @@ ALERTS = {
     "warm": alert("Warm", "P2", target="a"),
 }
 INHIBIT = InhibitRule(
-    (matcher('alertname="EngineDown"'),), (matcher('alertname!="EngineDown"'),), ("target",)
+    (parse_matcher('alertname="EngineDown"'),),
+    (parse_matcher('alertname!="EngineDown"'),),
+    ("target",),
 )
 ENDS = ("resolved", "given_up", "unwatched")
 CHANNELS = ("phone", "chat", "mail")
@@ -54,7 +61,7 @@ class Story:
 
     def __init__(self) -> None:
         self.floor = Floor(config(inhibit=(INHIBIT,)))
-        self.states: dict[int, State] = {}
+        self.states: dict[int, IncidentState] = {}
         self.entries: Counter[int] = Counter()
         self.firing: set[str] = set()
         self.doubtful: set[tuple[int, str, str]] = set()  # nobody knows whether they got it
@@ -80,12 +87,12 @@ class Story:
                 await floor.restart(down_ms=int(word) * SECOND)
                 await floor.reconcile(*(fires(ALERTS[name]) for name in self.firing))
             case "lose":  # claimed, and the process dies before the answer
-                claimed = await floor.desk.claim(floor.now)
+                claimed = await floor.dispatcher.claim(floor.now)
                 self.doubtful |= {way(one.notification) for one in claimed}
                 await floor.restart()
             case "jump":
                 floor.now += int(word) * SECOND
-                floor.desk.clock_jumped(int(word) * SECOND, floor.now)
+                floor.dispatcher.clock_jumped(int(word) * SECOND, floor.now)
             case "wait":
                 await floor.advance(int(word) * SECOND)
             case _:
@@ -119,34 +126,36 @@ class Story:
             self.floor.answers[name] = refuse
 
     async def check(self) -> None:
-        ledger = self.floor.desk.ledger
-        keys = Counter(one.key for one in ledger.incidents.values())
+        working = self.floor.dispatcher.working
+        keys = Counter(one.key for one in working.incidents.values())
         assert set(keys.values()) <= {1}, "I1"
-        for one in ledger.incidents.values():
+        for one in working.incidents.values():
             self.check_timers(one)
             self.check_mutes(one)
             await self.check_history(one)
-        assert self.floor.desk.overdue_ms(self.floor.now) == 0, "I7"
+        assert self.floor.dispatcher.overdue_ms(self.floor.now) == 0, "I7"
 
     def check_timers(self, one: Incident) -> None:
-        timers = self.floor.desk.ledger.schedule.of(one.number)
-        live = {kind for kind, timer in timers.items() if timer.live(one.generation)}
+        timers = self.floor.dispatcher.working.schedule.of_incident(one.number)
+        live = {kind for kind, timer in timers.items() if timer.is_live(one.generation)}
         running = live & {TimerKind.STEP, TimerKind.GROUP_WAIT}
         assert live == set(timers), "I6: a stale timer was kept"
-        if one.state is State.TRIGGERED and not one.muted and not one.exhausted:
+        if one.state is IncidentState.TRIGGERED and not one.muted and not one.exhausted:
             assert len(running) == 1, ("I2", one, live)
-        if one.state is State.ACKED:
+        if one.state is IncidentState.ACKED:
             assert (TimerKind.ACK_TIMEOUT in live) == (one.policy.ack.timeout_ms is not None), "I3"
-        if one.state is State.RESOLVED:
+        if one.state is IncidentState.RESOLVED:
             ends = TimerKind.RE_RAISE if one.closed_by_hand else TimerKind.REOPEN_END
             assert ends in live and not running
 
     def check_mutes(self, one: Incident) -> None:
-        messages = self.floor.desk.ledger.outbox.of(one.number)
+        messages = self.floor.dispatcher.working.outbox.of_incident(one.number)
         pages = [m for m in messages if m.is_page and m.state is MessageState.PENDING]
         assert not (pages and one.muted), "I8"
         assert not (pages and one.state not in OPEN), "a page is pending for what is over"
-        down = {i.number for i in self.floor.desk.ledger.incidents.values() if i.fires_on}
+        down = {
+            i.number for i in self.floor.dispatcher.working.incidents.values() if i.counts_as_firing
+        }
         assert {int(name.split(":")[1]) for name in one.muted_by} <= down or not one.is_open
 
     async def check_history(self, one: Incident) -> None:
@@ -162,8 +171,10 @@ class Story:
             await self.hear("clear", name)
         await self.floor.hear(*(clears(one) for one in ALERTS.values()))
         await self.floor.advance(26 * HOUR)
-        assert not self.floor.desk.ledger.incidents, "something never closed"
-        waiting = [m for m in self.floor.desk.ledger.outbox.waiting() if m.state in WAITING]
+        assert not self.floor.dispatcher.working.incidents, "something never closed"
+        waiting = [
+            m for m in self.floor.dispatcher.working.outbox.waiting() if m.state in WAITING_STATES
+        ]
         assert not waiting, "something was never sent"
 
     def broken(self) -> Iterator[str]:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from support.alert_events import fires, origin
-from support.mortal_desk import CLEARS_AT_MS, DOWN, POINTS, send
+from support.killed_dispatcher import CLEARS_AT_MS, DOWN, POINTS, send
 from support.policies import HOUR, MINUTE, config
-from tocsin_alerting.incidents.desk import Desk
-from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
+from tocsin_alerting.incidents.dispatcher import Dispatcher
+from tocsin_alerting.incidents.journal.sqlite import SqliteJournal
 
 TESTS = Path(__file__).parents[2]
 EVERYBODY = {
@@ -25,7 +25,7 @@ EVERYBODY = {
 @pytest.fixture(scope="module")
 def deaths(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("deaths")
-    script = TESTS / "support" / "mortal_desk.py"
+    script = TESTS / "support" / "killed_dispatcher.py"
     subprocess.run(
         [sys.executable, str(script), str(root)],
         check=True,
@@ -40,19 +40,19 @@ async def live_on(folder: Path) -> None:
     now = int((folder / "clock").read_text())
     journal = SqliteJournal(folder / "incidents.db")
     # Patience is by the real clock, and the machine may be busy; slow disks have other tests.
-    desk = Desk(config(), journal, lambda: 0.0, patience_s=60, start_patience_s=60)
-    await desk.start(now)
-    await desk.reconcile([fires(DOWN)] if now < CLEARS_AT_MS else [], [origin(DOWN)], now)
-    await send(desk, folder, now, lambda point: None)
+    dispatcher = Dispatcher(config(), journal, lambda: 0.0, patience_s=60, start_patience_s=60)
+    await dispatcher.start(now)
+    await dispatcher.reconcile([fires(DOWN)] if now < CLEARS_AT_MS else [], [origin(DOWN)], now)
+    await send(dispatcher, folder, now, lambda point: None)
     while now < CLEARS_AT_MS:
         now += MINUTE
         if now == CLEARS_AT_MS:
-            await desk.reconcile([], [origin(DOWN)], now)
-        await desk.due(now)
-        await send(desk, folder, now, lambda point: None)
-    await desk.due(now + HOUR)
-    assert not desk.ledger.incidents
-    await desk.close(now)
+            await dispatcher.reconcile([], [origin(DOWN)], now)
+        await dispatcher.due(now)
+        await send(dispatcher, folder, now, lambda point: None)
+    await dispatcher.due(now + HOUR)
+    assert not dispatcher.working.incidents
+    await dispatcher.close(now)
 
 
 def test_everybody_is_told_at_least_once_and_hardly_ever_twice(deaths: Path) -> None:

@@ -7,26 +7,28 @@ from contextlib import closing
 from pathlib import Path
 
 from support.alert_events import alert, clears, fires
-from support.paging_floor import START_MS, Floor
+from support.dispatcher_setup import START_MS, Floor
 from support.policies import MINUTE, SECOND, config
-from tocsin_alerting.incidents.batch import Batch
-from tocsin_alerting.incidents.desk import Desk
+from tocsin_alerting.incidents.alert_matcher import parse_matcher
+from tocsin_alerting.incidents.changeset import Changeset
+from tocsin_alerting.incidents.dispatcher import Dispatcher
 from tocsin_alerting.incidents.errors import JournalDown
-from tocsin_alerting.incidents.journal import Saved
-from tocsin_alerting.incidents.matcher import matcher
-from tocsin_alerting.incidents.memory_journal import MemoryJournal
-from tocsin_alerting.incidents.outbox import MOST_SENDING
-from tocsin_alerting.incidents.outcome import Done
-from tocsin_alerting.incidents.recorder import MOST_ROWS
+from tocsin_alerting.incidents.journal.memory import MemoryJournal
+from tocsin_alerting.incidents.journal.protocol import JournalState
+from tocsin_alerting.incidents.journal.sqlite import SqliteJournal
+from tocsin_alerting.incidents.journal.writer import MAX_ROWS
+from tocsin_alerting.incidents.outbox import MAX_SENDING
+from tocsin_alerting.incidents.outbox_message import Delivered
 from tocsin_alerting.incidents.routing import InhibitRule
-from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
-from tocsin_alerting.rules.journal import InstanceRow
-from tocsin_alerting.rules.unknown import Doubt
+from tocsin_alerting.rules.instance_journal import InstanceRow
+from tocsin_alerting.rules.unknown_alerts import UnknownAlert
 from tocsin_exporter.snapshot import Source
 
 MANY = 5_000
 INHIBIT = InhibitRule(
-    (matcher('alertname="EngineDown"'),), (matcher('alertname!="EngineDown"'),), ("target",)
+    (parse_matcher('alertname="EngineDown"'),),
+    (parse_matcher('alertname!="EngineDown"'),),
+    ("target",),
 )
 
 
@@ -38,12 +40,12 @@ async def test_many_alerts_of_one_incident_are_one_step(tmp_path: Path) -> None:
     began = time.process_time()
     for moment in (fires, clears):
         await one.hear(*(moment(alert) for alert in every))
-        await one.desk.recorder.flush(one.now)  # nobody waits for all of it
+        await one.dispatcher.writer.flush(one.now)  # nobody waits for all of it
         await one.deliver()
     assert time.process_time() - began < 6
-    assert not one.desk.recorder.down
+    assert not one.dispatcher.writer.down
     assert [reason for _, reason, _ in one.told] == ["opened"] * 2 + ["resolved"] * 2
-    story = await one.desk.story(1)
+    story = await one.dispatcher.timeline(1)
     changes = [(e.event, e.data.get("alerts")) for e in story.history if e.event != "delivered"]
     assert changes == [("opened", None), ("joined", MANY - 1), ("step", None), ("resolved", None)]
     assert len(story.incident.members) == MANY
@@ -52,7 +54,7 @@ async def test_many_alerts_of_one_incident_are_one_step(tmp_path: Path) -> None:
 class _Late(MemoryJournal):
     unreadable = False
 
-    async def load(self) -> Saved:
+    async def load(self) -> JournalState:
         if self.unreadable:
             raise JournalDown("the disk hangs")
         return await super().load()
@@ -63,19 +65,19 @@ async def test_a_late_journal_with_many_alerts_of_rules_that_are_gone_is_one_ste
     journal = _Late()
     old = await Floor(config(), journal).open()
     await old.hear(*(fires(alert("Hot", target="a", gpu=str(n))) for n in range(MANY)))
-    await old.desk.close(old.now)
+    await old.dispatcher.close(old.now)
     journal.unreadable = True
     one = await Floor(config(), journal).open()
     journal.unreadable = False
     one.now += MINUTE
     began = time.process_time()
-    await one.desk.due(one.now)
-    while one.desk.recorder.down:
+    await one.dispatcher.due(one.now)
+    while one.dispatcher.writer.down:
         await asyncio.sleep(0.005)
     assert time.process_time() - began < 6
     await one.deliver()
     assert sorted(one.told) == [(MINUTE, "unwatched", who) for who in ("chat", "li")]
-    story = await one.desk.story(1)
+    story = await one.dispatcher.timeline(1)
     assert len(story.history) < 20
     assert not story.incident.active
 
@@ -86,30 +88,30 @@ async def test_a_delivery_costs_no_scan_of_what_else_waits() -> None:
     async def seconds(count: int) -> float:
         one = await Floor(config()).open()
         every = [alert("Hot", target=str(number)) for number in range(count)]
-        await one.desk.handle([fires(alert) for alert in every], one.now)
-        return min([await _round(one.desk) for _ in range(5)])
+        await one.dispatcher.handle([fires(alert) for alert in every], one.now)
+        return min([await _round(one.dispatcher) for _ in range(5)])
 
     few, many = await seconds(100), await seconds(3_000)
     assert many < 6 * few + 0.005
 
 
-async def _round(desk: Desk) -> float:
+async def _round(dispatcher: Dispatcher) -> float:
     began = time.process_time()
-    for delivery in await desk.claim(START_MS, 10):
-        await desk.delivered(delivery, Done(), START_MS)
-        desk.next_claim_ms(START_MS)
-        await desk.due(START_MS)
+    for delivery in await dispatcher.claim(START_MS, 10):
+        await dispatcher.delivered(delivery, Delivered(), START_MS)
+        dispatcher.next_claim_ms(START_MS)
+        await dispatcher.due(START_MS)
     return time.process_time() - began
 
 
 async def test_the_worst_goes_first_whatever_waits() -> None:
     one = await Floor(config()).open()
     mild = [fires(alert("Warm", "P2", target=str(number))) for number in range(300)]
-    await one.desk.handle(mild, one.now)
+    await one.dispatcher.handle(mild, one.now)
     one.now += 31 * SECOND
-    await one.desk.due(one.now)
-    await one.desk.handle([fires(alert("EngineDown", "P0", target="a"))], one.now)
-    first = await one.desk.claim(one.now, 3)
+    await one.dispatcher.due(one.now)
+    await one.dispatcher.handle([fires(alert("EngineDown", "P0", target="a"))], one.now)
+    first = await one.dispatcher.claim(one.now, 3)
     assert [d.notification.severity for d in first] == ["P0", "P0", "P2"]
 
 
@@ -121,21 +123,21 @@ async def test_many_that_open_again_ask_once_who_is_kept_quiet() -> None:
         await one.hear(*(moment(alert) for alert in every))
         assert time.process_time() - began < 5
         one.now += MINUTE
-    assert {i.flaps for i in await one.desk.incidents()} == {1}
+    assert {i.flaps for i in await one.dispatcher.incidents()} == {1}
 
 
 async def test_what_waits_for_its_turn_can_still_be_withdrawn() -> None:
     """A storm that is over must not be told for minutes because all of it was handed out."""
     one = await Floor(config()).open()
     every = [alert("Hot", target=str(number)) for number in range(200)]
-    await one.desk.handle([fires(alert) for alert in every], one.now)
+    await one.dispatcher.handle([fires(alert) for alert in every], one.now)
     taken = []
-    while claimed := await one.desk.claim(one.now):
+    while claimed := await one.dispatcher.claim(one.now):
         taken += claimed
-    assert len(taken) == 2 * 2 * MOST_SENDING  # two receivers, urgent
-    await one.desk.handle([clears(alert) for alert in every], one.now)
+    assert len(taken) == 2 * 2 * MAX_SENDING  # two receivers, urgent
+    await one.dispatcher.handle([clears(alert) for alert in every], one.now)
     keys = {delivery.key for delivery in taken}
-    waiting = [m for m in one.desk.ledger.outbox.waiting() if m.key not in keys]
+    waiting = [m for m in one.dispatcher.working.outbox.waiting() if m.key not in keys]
     assert {m.notification.reason.value for m in waiting} == {"resolved"}
 
 
@@ -150,8 +152,8 @@ async def test_as_many_sources_as_alerts_are_on_the_disk_once(tmp_path: Path) ->
     ]
     other = InstanceRow("f", "g", "g/Cold/1", 5, alert("Cold"), None, frozenset())
     one = await Floor(config(), SqliteJournal(path)).open()
-    await one.desk.remember("f", "g", [*rows, other], one.now)
-    await one.desk.recorder.flush(one.now)
+    await one.dispatcher.remember("f", "g", [*rows, other], one.now)
+    await one.dispatcher.writer.flush(one.now)
     saved = (await SqliteJournal(path).load()).instances
     assert sorted(saved, key=_row) == sorted([*rows, other], key=_row)
     assert path.with_name("incidents.db-wal").stat().st_size < 6_000_000
@@ -163,20 +165,24 @@ async def test_as_many_dead_sources_as_alerts_in_doubt_are_on_the_disk_once(tmp_
     dead, fewer, single = (frozenset(machines[:count]) for count in (1_000, 500, 1))
 
     def rows(name: str, *several: frozenset[Source]) -> list[InstanceRow]:
-        doubts = [
-            Doubt(alert(name, n=str(number)), 5, several[number % len(several)], "dead")
+        unknown_alerts = [
+            UnknownAlert(alert(name, n=str(number)), 5, several[number % len(several)], "dead")
             for number in range(1_000)
         ]
-        return [InstanceRow("f", "g", f"g/{name}/1", 5, None, one, dead) for one in doubts]
+        return [InstanceRow("f", "g", f"g/{name}/1", 5, None, one, dead) for one in unknown_alerts]
 
     every = [*rows("Hot", dead, fewer, single, frozenset()), *rows("Slow", fewer)]
     one = await Floor(config(), SqliteJournal(path)).open()
-    await one.desk.remember("f", "g", every, one.now)
-    await one.desk.recorder.flush(one.now)
+    await one.dispatcher.remember("f", "g", every, one.now)
+    await one.dispatcher.writer.flush(one.now)
     assert path.with_name("incidents.db-wal").stat().st_size < 6_000_000
     saved = (await SqliteJournal(path).load()).instances
     assert sorted(saved, key=_row) == sorted(every, key=_row)
-    sets = {id(row.doubt.sources) for row in saved if row.doubt and len(row.doubt.sources) > 1}
+    sets = {
+        id(row.unknown_alert.sources)
+        for row in saved
+        if row.unknown_alert and len(row.unknown_alert.sources) > 1
+    }
     assert len(sets) == 3
 
 
@@ -184,26 +190,28 @@ async def test_a_doubt_whose_sources_are_lost_waits_for_all_of_its_rule(tmp_path
     path = tmp_path / "incidents.db"
     everyone = frozenset(Source("job", f"machine-{number}") for number in range(5))
     dead = frozenset(sorted(everyone, key=str)[:2])
-    doubts = [Doubt(alert("Hot", n=str(number)), 5, dead, "dead") for number in range(3)]
-    rows = tuple(InstanceRow("f", "g", "g/Hot/1", 5, None, one, everyone) for one in doubts)
+    unknown_alerts = [
+        UnknownAlert(alert("Hot", n=str(number)), 5, dead, "dead") for number in range(3)
+    ]
+    rows = tuple(InstanceRow("f", "g", "g/Hot/1", 5, None, one, everyone) for one in unknown_alerts)
     late = InstanceRow("f", "g", "g/Hot/1", 5, alert("Hot", n="9"), None, everyone)
-    await SqliteJournal(path).commit(Batch(instances={("f", "g"): (late, *rows)}))
+    await SqliteJournal(path).commit(Changeset(instances={("f", "g"): (late, *rows)}))
     with closing(sqlite3.connect(path)) as connection, connection:
         first = (rows[0].fingerprint,)
         connection.execute("DELETE FROM rule_instances WHERE fingerprint = ?", first)
     saved = (await SqliteJournal(path).load()).instances
-    assert [one.doubt.sources for one in saved if one.doubt] == [everyone] * 2
+    assert [one.unknown_alert.sources for one in saved if one.unknown_alert] == [everyone] * 2
 
 
 async def test_the_first_of_another_kind_does_not_wait_for_five_thousand() -> None:
     """Of one severity the alerts go by turns, and each keeps its order."""
     one = await Floor(config()).open()
     storm = [fires(alert("Hot", target=str(number))) for number in range(300)]
-    await one.desk.handle(storm, one.now)
-    told = [await one.desk.claim(one.now, 4)]
-    await one.desk.handle([fires(alert("EngineDown", target="a"))], one.now)
+    await one.dispatcher.handle(storm, one.now)
+    told = [await one.dispatcher.claim(one.now, 4)]
+    await one.dispatcher.handle([fires(alert("EngineDown", target="a"))], one.now)
     for _ in range(2):
-        told.append(await one.desk.claim(one.now, 4))
+        told.append(await one.dispatcher.claim(one.now, 4))
     names = [d.notification.group_labels["alertname"] for claimed in told for d in claimed]
     assert names[:4] == ["Hot"] * 4 and names[4:8].count("EngineDown") == 2
     numbers = [int(d.notification.group_labels["target"]) for d in (*told[0], *told[2])]
@@ -214,14 +222,14 @@ async def test_the_next_of_the_same_kind_does_not_wait_for_five_thousand_either(
     """Another engine goes down two seconds later; those before it go on in their order."""
     one = await Floor(config()).open()
     storm = [fires(alert("EngineDown", "P0", target=str(number))) for number in range(MANY)]
-    await one.desk.handle(storm, one.now)
+    await one.dispatcher.handle(storm, one.now)
     told = []
     for claimed in range(20):
         if claimed == 10:
             one.now += 2 * SECOND
-            await one.desk.handle([fires(alert("EngineDown", "P0", target="late"))], one.now)
-        for delivery in await one.desk.claim(one.now, 8):
-            await one.desk.delivered(delivery, Done(), one.now)
+            await one.dispatcher.handle([fires(alert("EngineDown", "P0", target="late"))], one.now)
+        for delivery in await one.dispatcher.claim(one.now, 8):
+            await one.dispatcher.delivered(delivery, Delivered(), one.now)
             told.append(delivery.notification)
     for receiver in {sent.receiver for sent in told}:
         targets = [sent.group_labels["target"] for sent in told if sent.receiver == receiver]
@@ -235,15 +243,17 @@ async def test_a_storm_is_written_in_parts_and_the_worst_first(tmp_path: Path) -
     written: list[int] = []
 
     class Journal(SqliteJournal):
-        async def commit(self, batch: Batch) -> None:
-            written.append(len(batch.incidents) + len(batch.members) + len(batch.messages))
-            await super().commit(batch)
+        async def commit(self, changeset: Changeset) -> None:
+            written.append(
+                len(changeset.incidents) + len(changeset.members) + len(changeset.messages)
+            )
+            await super().commit(changeset)
 
     one = await Floor(config(), Journal(tmp_path / "incidents.db")).open()
     every = [alert("Hot", target="a", gpu=str(number)) for number in range(MANY)]
     await one.hear(*map(fires, every))
-    await one.desk.recorder.flush(one.now)
-    assert len(written) > MANY / MOST_ROWS and max(written) < 2 * MOST_ROWS
+    await one.dispatcher.writer.flush(one.now)
+    assert len(written) > MANY / MAX_ROWS and max(written) < 2 * MAX_ROWS
     (incident,) = (await SqliteJournal(tmp_path / "incidents.db").load()).incidents
     assert len(incident.members) == MANY
 

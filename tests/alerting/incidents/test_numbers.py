@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.alert_events import alert, clears, fires
-from support.paging_floor import START_MS, Floor
+from support.dispatcher_setup import START_MS, Floor
 from support.policies import MINUTE, SECOND, config
-from tocsin_alerting.incidents.batch import RESERVED_NUMBER, Batch
+from tocsin_alerting.incidents.changeset import RESERVED_NUMBER, Changeset
 from tocsin_alerting.incidents.errors import JournalDown, JournalReplaced
-from tocsin_alerting.incidents.journal import FIRST_OF_TIME, Saved
-from tocsin_alerting.incidents.memory_journal import MemoryJournal
+from tocsin_alerting.incidents.journal.memory import MemoryJournal
+from tocsin_alerting.incidents.journal.protocol import FIRST_OF_TIME, JournalState
+from tocsin_alerting.incidents.journal.sqlite import SqliteJournal
 from tocsin_alerting.incidents.notification import Reason
-from tocsin_alerting.incidents.numbers import BLIND_NUMBERS, BLOCK, LAST_NUMBER, Numbers
-from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
+from tocsin_alerting.incidents.numbers import BLIND_NUMBERS, BLOCK, LAST_NUMBER, IncidentNumbers
 
 
 class Disk(MemoryJournal):
@@ -26,7 +26,7 @@ class Disk(MemoryJournal):
     writes = reads = True
     blank = replaced = False
 
-    async def load(self) -> Saved:
+    async def load(self) -> JournalState:
         if self.replaced:
             self.replaced = False
             raise JournalReplaced("broken")
@@ -34,10 +34,10 @@ class Disk(MemoryJournal):
             raise JournalDown("locked", blank=self.blank)
         return await super().load()
 
-    async def commit(self, batch: Batch) -> None:
+    async def commit(self, changeset: Changeset) -> None:
         if not self.writes:
             raise JournalDown("full")
-        await super().commit(batch)
+        await super().commit(changeset)
 
 
 async def _told(one: Floor, count: int, names: Iterator[str]) -> list[int]:
@@ -53,7 +53,7 @@ def _names() -> Iterator[str]:
 
 async def _back(one: Floor) -> None:
     await one.advance(MINUTE)
-    while one.desk.recorder.down:
+    while one.dispatcher.writer.down:
         await asyncio.sleep(0)
 
 
@@ -81,7 +81,7 @@ async def test_without_a_journal_the_time_makes_them(blank: bool) -> None:
     disk, names = Disk(), _names()
     one = await Floor(config(), disk).open()
     before = [] if blank else await _told(one, 5, names)
-    await one.desk.close(one.now)
+    await one.dispatcher.close(one.now)
     if blank:
         disk = one.journal = Disk()
     disk.reads = disk.writes = False
@@ -106,9 +106,9 @@ async def test_a_journal_that_is_lost_while_it_cannot_be_read_has_its_own(broken
     disk.reads = disk.writes = False
     await one.restart(SECOND)
     told += await _told(one, 2, names)
-    new = one.desk.recorder.journal = one.desk._journal = Disk()
+    new = one.dispatcher.writer.journal = one.dispatcher._journal = Disk()
     new.replaced = broken
-    while one.desk.recorder.down:
+    while one.dispatcher.writer.down:
         await one.advance(MINUTE)
         await asyncio.sleep(0)
     more = await _told(one, 2, names)
@@ -120,7 +120,7 @@ async def test_an_end_in_peace_skips_none() -> None:
     disk, names = Disk(), _names()
     one = await Floor(config(), disk).open()
     assert await _told(one, 3, names) == [1, 2, 3]
-    await one.desk.close(one.now)
+    await one.dispatcher.close(one.now)
     await one.restart()
     assert await _told(one, 1, names) == [4]
 
@@ -129,9 +129,9 @@ async def test_a_storm_on_a_disk_that_works_gets_short_ones(tmp_path: Path) -> N
     """And those reserved are written before the thousands of rows that wait."""
     one = await Floor(config(), SqliteJournal(tmp_path / "incidents.db")).open()
     count = BLOCK + 500
-    await one.desk.handle([fires(alert(target=f"h{n}")) for n in range(count)], one.now)
-    assert sorted(one.desk.ledger.incidents) == list(range(1, count + 1))
-    await one.desk.close(one.now)
+    await one.dispatcher.handle([fires(alert(target=f"h{n}")) for n in range(count)], one.now)
+    assert sorted(one.dispatcher.working.incidents) == list(range(1, count + 1))
+    await one.dispatcher.close(one.now)
 
 
 async def test_what_an_incident_of_the_time_says_is_taken_up() -> None:
@@ -142,9 +142,9 @@ async def test_what_an_incident_of_the_time_says_is_taken_up() -> None:
     disk.writes = True
     await _back(one)
     await one.restart()
-    assert (await one.desk.incident(number)).is_open
+    assert (await one.dispatcher.incident(number)).is_open
     await one.hear(clears(alert(target="h0")))
-    assert not await one.desk.incidents()
+    assert not await one.dispatcher.incidents()
 
 
 STEPS = st.lists(
@@ -164,7 +164,7 @@ async def test_no_number_is_told_twice(steps: list[str]) -> None:
             case "full" | "room":
                 disk.writes = step == "room"
             case "end":
-                await one.desk.close(one.now)
+                await one.dispatcher.close(one.now)
                 await one.restart(SECOND)
             case "kill":
                 await one.restart(SECOND)
@@ -177,16 +177,16 @@ async def test_no_number_is_told_twice(steps: list[str]) -> None:
                 lost = one.journal = Disk()
                 lost.writes, disk = disk.writes, lost
                 await one.restart(SECOND)
-                one.desk.ledger.numbers.begin_apart(one.now)
-                await one.desk.heartbeat(one.now)
+                one.dispatcher.working.numbers.begin_apart(one.now)
+                await one.dispatcher.heartbeat(one.now)
         await one.advance(MINUTE)
     assert len(told) == len(set(told))
 
 
 def test_they_are_reserved_ahead_and_once() -> None:
-    numbers = Numbers()
+    numbers = IncidentNumbers()
     assert numbers.changes() == {}
-    numbers.load(Saved(last_number=7))
+    numbers.load(JournalState(last_number=7))
     asked = numbers.changes()
     assert asked == {LAST_NUMBER: "7", RESERVED_NUMBER: str(BLOCK)}
     assert numbers.changes() == {}
@@ -198,8 +198,8 @@ def test_they_are_reserved_ahead_and_once() -> None:
 
 
 def test_those_of_an_older_version_that_went_on_after_one_of_time_are_not_given_twice() -> None:
-    numbers = Numbers()
-    numbers.load(Saved(meta={LAST_NUMBER: str(2 * FIRST_OF_TIME)}, last_number=5))
+    numbers = IncidentNumbers()
+    numbers.load(JournalState(meta={LAST_NUMBER: str(2 * FIRST_OF_TIME)}, last_number=5))
     numbers.recorded(dict(numbers.changes()))
     for number in (6, 7):
         assert numbers.give(START_MS) == number
@@ -207,7 +207,7 @@ def test_those_of_an_older_version_that_went_on_after_one_of_time_are_not_given_
 
 
 def test_a_lost_journal_has_its_own() -> None:
-    numbers = Numbers()
+    numbers = IncidentNumbers()
     numbers.begin()
     numbers.recorded(numbers.changes())
     numbers.begin_apart(START_MS)

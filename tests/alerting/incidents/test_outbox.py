@@ -6,11 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.notifications import notification
-from tocsin_alerting.incidents.message import Message, MessageState, claimed, lease_over
 from tocsin_alerting.incidents.notification import Reason
 from tocsin_alerting.incidents.outbox import Outbox
-from tocsin_alerting.incidents.schedule import Schedule
-from tocsin_alerting.incidents.timer import Timer, TimerKind
+from tocsin_alerting.incidents.outbox_message import (
+    MessageState,
+    OutboxMessage,
+    claimed,
+    lease_expired,
+)
+from tocsin_alerting.incidents.timers import Timer, TimerKind, TimerSchedule
 
 KINDS = (TimerKind.STEP, TimerKind.SLO_WARN, TimerKind.FINAL)
 MOST = 2  # messages on their way at a time
@@ -40,14 +44,14 @@ class Plain:
     """What may go now, by looking at every message."""
 
     def __init__(self) -> None:
-        self.all: dict[str, Message] = {}
+        self.all: dict[str, OutboxMessage] = {}
         self.stopped: set[str] = set()
         self.newest_next = False
 
     def expire(self, now: int) -> None:
         for one in list(self.all.values()):
             if one.state is MessageState.SENDING and (one.due_at_ms or 0) <= now:
-                self.all[one.key] = lease_over(one, now)
+                self.all[one.key] = lease_expired(one, now)
 
     def claim(self, now: int, limit: int) -> list[str]:
         self.expire(now)
@@ -58,7 +62,7 @@ class Plain:
             chosen.append(one.key)
         return chosen
 
-    def next(self, now: int) -> Message | None:
+    def next(self, now: int) -> OutboxMessage | None:
         """Of the worst severity: the first, or the first to the addressee of the newest page."""
         busy = {_way(one) for one in self.all.values() if one.state is MessageState.SENDING}
         able = [
@@ -68,7 +72,7 @@ class Plain:
             if _way(one) not in busy and one.key not in self.stopped
         ]
         able.sort(key=lambda one: (one.notification.severity, one.id))
-        if not able or len(busy) >= (2 * MOST if able[0].urgent else MOST):
+        if not able or len(busy) >= (2 * MOST if able[0].is_urgent else MOST):
             return None
         worst = [one for one in able if one.notification.severity == able[0].notification.severity]
         newest = max(worst, key=lambda one: (one.is_page, one.notification.at_ms, -one.id))
@@ -76,8 +80,8 @@ class Plain:
         return same[0] if self.newest_next else worst[0]
 
 
-def _way(one: Message) -> tuple[int, object]:
-    return one.notification.incident, one.target
+def _way(one: OutboxMessage) -> tuple[int, object]:
+    return one.notification.incident, one.addressee
 
 
 @settings(max_examples=400, deadline=None)
@@ -87,7 +91,7 @@ def test_the_same_messages_go_as_by_a_search_of_all(
 ) -> None:
     plain, outbox, now = Plain(), Outbox(lambda *_: None, MOST), 1_000
 
-    def goes_at(one: Message) -> int | None:
+    def goes_at(one: OutboxMessage) -> int | None:
         return None if one.key in plain.stopped else 0
 
     for verb, word, number, delay in moves:
@@ -99,7 +103,7 @@ def test_the_same_messages_go_as_by_a_search_of_all(
             sent = notification(
                 key=name, incident=number, severity=word, receiver="a", reason=reason, at_ms=now
             )
-            plain.all[name] = Message(len(keys), sent, 1, next_at_ms=now + delay)
+            plain.all[name] = OutboxMessage(len(keys), sent, 1, next_at_ms=now + delay)
             outbox.put(plain.all[name])
         elif verb == "wait":
             assert isinstance(word, int)
@@ -125,7 +129,7 @@ def test_the_same_messages_go_as_by_a_search_of_all(
 
 def test_a_message_that_was_due_goes_though_the_clock_went_back_a_little() -> None:
     outbox = Outbox(lambda *_: None)
-    outbox.put(Message(1, notification(key="a"), 1, next_at_ms=1_000))
+    outbox.put(OutboxMessage(1, notification(key="a"), 1, next_at_ms=1_000))
     assert outbox.next_due_ms(1_000, lambda _: 0) == 1_000
     assert outbox.claim(960, 1, lambda _: 0) == []
     assert outbox.next_due_ms(960, lambda _: 0) == 1_000
@@ -136,10 +140,10 @@ def test_the_newest_page_does_not_overtake_what_its_reader_is_to_hear_before() -
     outbox = Outbox(lambda *_: None)
     for number in range(4):
         sent = notification(key=f"storm {number}", incident=number, at_ms=1)
-        outbox.put(Message(number, sent, 1))
+        outbox.put(OutboxMessage(number, sent, 1))
     acked = notification(key="acked", incident=9, reason=Reason.ACKED, at_ms=2)
-    outbox.put(Message(4, acked, 1))
-    outbox.put(Message(5, notification(key="page", incident=9, at_ms=3), 1))
+    outbox.put(OutboxMessage(4, acked, 1))
+    outbox.put(OutboxMessage(5, notification(key="page", incident=9, at_ms=3), 1))
     first = [one.key for one in outbox.claim(3, 3, lambda _: 0)]
     assert first == ["storm 0", "acked", "storm 1"]
 
@@ -148,8 +152,8 @@ def test_a_page_does_not_wait_for_what_is_over_at_the_same_moment() -> None:
     outbox = Outbox(lambda *_: None)
     for number in range(9):
         sent = notification(key=f"end {number}", incident=number, reason=Reason.RESOLVED, at_ms=1)
-        outbox.put(Message(number, sent, 1))
-    outbox.put(Message(9, notification(key="page", incident=9, at_ms=1), 1))
+        outbox.put(OutboxMessage(number, sent, 1))
+    outbox.put(OutboxMessage(9, notification(key="page", incident=9, at_ms=1), 1))
     assert [one.key for one in outbox.claim(1, 2, lambda _: 0)] == ["end 0", "page"]
 
 
@@ -157,7 +161,7 @@ def test_what_is_new_goes_soon_though_the_clock_was_set_back() -> None:
     outbox = Outbox(lambda *_: None)
     for number, at_ms in enumerate([9_000] * 9 + [1_000]):
         sent = notification(key=str(number), incident=number, at_ms=at_ms)
-        outbox.put(Message(number, sent, 1))
+        outbox.put(OutboxMessage(number, sent, 1))
     assert [one.key for one in outbox.claim(9_000, 3, lambda _: 0)] == ["0", "9", "1"]
 
 
@@ -167,15 +171,15 @@ def test_receivers_have_turns_of_their_own() -> None:
     for number in range(12):
         receiver = "ab"[number % 2]
         sent = notification(key=str(number), incident=number, receiver=receiver, at_ms=number)
-        outbox.put(Message(number, sent, 1))
+        outbox.put(OutboxMessage(number, sent, 1))
     chosen = {one.key for one in outbox.claim(20, 8, lambda _: 0)}
     assert {"0", "1", "10", "11"} <= chosen
 
 
 def test_a_message_that_was_withdrawn_behind_another_stays_behind() -> None:
     outbox = Outbox(lambda *_: None)
-    outbox.put(Message(0, notification(key="a", receiver="r"), 1, next_at_ms=0))
-    outbox.put(Message(1, notification(key="b", receiver="r"), 1, next_at_ms=0))
+    outbox.put(OutboxMessage(0, notification(key="a", receiver="r"), 1, next_at_ms=0))
+    outbox.put(OutboxMessage(1, notification(key="b", receiver="r"), 1, next_at_ms=0))
     (sending,) = outbox.claim(0, 4, lambda _: 0)
     outbox.put(replace(outbox.waiting()[1], state=MessageState.CANCELLED))
     outbox.put(replace(sending, state=MessageState.SENT, lease_until_ms=None))
@@ -218,7 +222,7 @@ def test_the_same_timers_are_due_as_by_a_search_of_all(
 ) -> None:
     plain: dict[int, dict[TimerKind, Timer]] = {}
     held: set[int] = set()
-    schedule = Schedule()
+    schedule = TimerSchedule()
     for verb, number, kind, at_ms in moves:
         timers = dict(plain.get(number, {}))
         match verb:

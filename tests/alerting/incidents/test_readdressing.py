@@ -7,21 +7,21 @@ from pathlib import Path
 import pytest
 
 from support.alert_events import alert, fires
-from support.paging_floor import Floor
+from support.dispatcher_setup import Floor
 from support.policies import MINUTE, P0, P1, P2, SECOND, config, to
-from tocsin_alerting.incidents.action import Verb
+from tocsin_alerting.incidents.actions import Verb
+from tocsin_alerting.incidents.escalation_policy import EscalationPolicy, EscalationStep, Severity
 from tocsin_alerting.incidents.incident import Incident
-from tocsin_alerting.incidents.outcome import Outcome, Permanent, RetryAt
-from tocsin_alerting.incidents.policy import Policy, Severity, Step
-from tocsin_alerting.incidents.readdressing import lost_targets, present_policy
+from tocsin_alerting.incidents.journal.sqlite import SqliteJournal
+from tocsin_alerting.incidents.outbox_message import Outcome, Permanent, RetryAt
+from tocsin_alerting.incidents.readdressing import current_policy, lost_addressees
 from tocsin_alerting.incidents.routing import IncidentConfig
-from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
 
 DOWN = alert("EngineDown", "P0", target="a")
-ONLY = Policy("P0", (Step(to("ops")),))
+ONLY = EscalationPolicy("P0", (EscalationStep(to("ops")),))
 
 
-def renamed(*there: str, **policies: Policy) -> IncidentConfig:
+def renamed(*there: str, **policies: EscalationPolicy) -> IncidentConfig:
     """What the file says after the rename: `there` are all addressees that it has."""
     return config(policies=policies, addressees=frozenset(to(*there)))
 
@@ -45,22 +45,22 @@ async def test_a_renamed_receiver_is_told_by_its_new_name(tmp_path: Path) -> Non
     one = await started(config(policies={"P0": ONLY}), tmp_path)
     one.answers["ops"] = lambda _: RetryAt("no route")
     await one.hear(fires(DOWN))
-    await after(one, renamed("oncall", P0=Policy("P0", (Step(to("oncall")),))))
+    await after(one, renamed("oncall", P0=EscalationPolicy("P0", (EscalationStep(to("oncall")),))))
     assert one.reasons("unreachable") == [(SECOND, "oncall")]
     assert "ops" in one.arrived[-1][1].note
     await one.restart(down_ms=MINUTE)
     await one.advance(MINUTE)
     assert len(one.told) == 1, "told once"
-    story = await one.desk.story(1)
+    story = await one.dispatcher.timeline(1)
     lost = [entry.data for entry in story.history if entry.event == "receivers_lost"]
     assert lost == [{"lost": "ops", "instead": "oncall"}]
 
 
 async def test_who_was_reached_by_the_old_name_is_not_woken_again(tmp_path: Path) -> None:
-    two = replace(ONLY, steps=(Step(to("ops"), 15 * MINUTE), Step(to("ops"))))
+    two = replace(ONLY, steps=(EscalationStep(to("ops"), 15 * MINUTE), EscalationStep(to("ops"))))
     one = await started(config(policies={"P0": two}), tmp_path)
     await one.hear(fires(DOWN))
-    await after(one, renamed("oncall", P0=Policy("P0", (Step(to("oncall")),))))
+    await after(one, renamed("oncall", P0=EscalationPolicy("P0", (EscalationStep(to("oncall")),))))
     assert [who for _, _, who in one.told] == ["ops"]
     await one.advance(15 * MINUTE)
     assert one.reasons("escalated") == [(15 * MINUTE, "oncall")]
@@ -69,7 +69,7 @@ async def test_who_was_reached_by_the_old_name_is_not_woken_again(tmp_path: Path
 async def test_the_steps_and_reminders_that_follow_reach_somebody(tmp_path: Path) -> None:
     one = await started(config(), tmp_path)
     await one.hear(fires(DOWN))
-    now = Policy("P0", (Step(to("pager"), 15 * MINUTE),))
+    now = EscalationPolicy("P0", (EscalationStep(to("pager"), 15 * MINUTE),))
     await after(one, renamed("pager", "phone:li", P0=now))
     await one.advance(30 * MINUTE)
     assert [who for _, who in one.reasons("escalated")] == ["pager", "pager"]
@@ -84,8 +84,8 @@ async def test_an_exhausted_incident_tells_somebody_again(tmp_path: Path) -> Non
     one.answers["ops"] = lambda _: Permanent("gone")
     await one.hear(fires(DOWN))
     await one.advance(31 * SECOND)
-    assert (await one.desk.incident(1)).exhausted
-    await after(one, renamed("oncall", P0=Policy("P0", (Step(to("oncall")),))))
+    assert (await one.dispatcher.incident(1)).exhausted
+    await after(one, renamed("oncall", P0=EscalationPolicy("P0", (EscalationStep(to("oncall")),))))
     assert [who for _, who in one.reasons("unreachable")] == ["oncall"]
 
 
@@ -105,16 +105,20 @@ async def test_a_start_names_the_incident_once(
 def test_who_is_told_instead() -> None:
     chat = P1.steps[0].notify[0]
     incident = Incident(1, "u", "k", (), replace(P1, name="night"), Severity.P1, 0)
-    by_name = renamed("mail", "night", night=Policy("night", (Step(to("night")),)))
-    assert lost_targets(incident, by_name) == (chat, *to("phone:wang"))
-    steps = present_policy(incident, by_name).steps
+    by_name = renamed(
+        "mail", "night", night=EscalationPolicy("night", (EscalationStep(to("night")),))
+    )
+    assert lost_addressees(incident, by_name) == (chat, *to("phone:wang"))
+    steps = current_policy(incident, by_name).steps
     assert [one.notify for one in steps] == [to("mail", "night"), to("night")]
-    by_severity = renamed("pager", P1=Policy("P1", (Step(to("pager")),)))  # `night` is gone
-    assert [one.notify for one in present_policy(incident, by_severity).steps] == [to("pager")] * 2
+    by_severity = renamed(
+        "pager", P1=EscalationPolicy("P1", (EscalationStep(to("pager")),))
+    )  # `night` is gone
+    assert [one.notify for one in current_policy(incident, by_severity).steps] == [to("pager")] * 2
     of_p0 = renamed("phone:li")  # nobody of P1 is there
-    assert {one.notify for one in present_policy(incident, of_p0).steps} == {to("phone:li")}
-    assert present_policy(incident, config()) is not None
-    assert present_policy(incident, config()).steps == P1.steps
+    assert {one.notify for one in current_policy(incident, of_p0).steps} == {to("phone:li")}
+    assert current_policy(incident, config()) is not None
+    assert current_policy(incident, config()).steps == P1.steps
 
 
 async def test_what_is_quiet_stays_quiet(tmp_path: Path) -> None:
@@ -126,7 +130,7 @@ async def test_what_is_quiet_stays_quiet(tmp_path: Path) -> None:
     one.answers["ops"] = later
     await one.hear(fires(DOWN))
     await one.act(Verb.SNOOZE, until_ms=one.now + MINUTE)
-    await after(one, renamed("oncall", P0=Policy("P0", (Step(to("oncall")),))))
+    await after(one, renamed("oncall", P0=EscalationPolicy("P0", (EscalationStep(to("oncall")),))))
     assert not one.told
     await one.advance(MINUTE)
     assert [(why, who) for _, why, who in one.told] == [("snooze_end", "oncall")]
@@ -137,4 +141,4 @@ def test_p2_is_told_as_before_while_nothing_is_missing() -> None:
     every = frozenset(
         target for policy in (P0, P1, P2) for s in policy.steps for target in s.notify
     )
-    assert lost_targets(incident, config(addressees=every)) == ()
+    assert lost_addressees(incident, config(addressees=every)) == ()

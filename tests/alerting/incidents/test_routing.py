@@ -3,15 +3,15 @@
 import pytest
 
 from support.alert_events import alert, clears, fires
-from support.paging_floor import Floor
+from support.dispatcher_setup import Floor
 from support.policies import P0, config, to
 from tocsin_alerting.config.routing import DEFAULT_GROUP_BY
-from tocsin_alerting.incidents.grouping import group_of
-from tocsin_alerting.incidents.matcher import matcher
-from tocsin_alerting.incidents.policy import Policy, Severity, Step
+from tocsin_alerting.incidents.alert_matcher import parse_matcher
+from tocsin_alerting.incidents.escalation_policy import EscalationPolicy, EscalationStep, Severity
+from tocsin_alerting.incidents.grouping import alert_group
 from tocsin_alerting.incidents.routing import GroupBy, Route, policy_for
 
-NIGHT = Policy("night", (Step(to("phone:wang")), Step(to("hook"))))
+NIGHT = EscalationPolicy("night", (EscalationStep(to("phone:wang")), EscalationStep(to("hook"))))
 
 
 def test_without_a_route_the_policy_is_called_like_the_severity() -> None:
@@ -20,8 +20,8 @@ def test_without_a_route_the_policy_is_called_like_the_severity() -> None:
 
 def test_the_first_route_that_names_a_policy_decides_and_receivers_add_up() -> None:
     routes = (
-        Route((matcher('team="ml"'),), None, to("hook"), go_on=True),
-        Route((matcher('team=~".+"'),), "night", to("mail"), go_on=True),
+        Route((parse_matcher('team="ml"'),), None, to("hook"), continue_=True),
+        Route((parse_matcher('team=~".+"'),), "night", to("mail"), continue_=True),
         Route((), "P0", to("hook")),
         Route((), "P1", to("never")),
     )
@@ -36,7 +36,7 @@ def test_the_first_route_that_names_a_policy_decides_and_receivers_add_up() -> N
 
 
 def test_a_match_without_continue_ends_it() -> None:
-    routes = (Route((matcher('team="ml"'),), "P0"), Route((), "P1", to("hook")))
+    routes = (Route((parse_matcher('team="ml"'),), "P0"), Route((), "P1", to("hook")))
     settings = config(routes=routes)
     assert policy_for(settings, {"team": "ml"}, Severity.P2) is P0
     assert policy_for(settings, {}, Severity.P2).name == "P1"
@@ -53,23 +53,23 @@ def test_a_configuration_that_cannot_work_is_refused() -> None:
     with pytest.raises(ValueError, match="no policy named nigth"):
         config(routes=(Route((), "nigth"),))
     with pytest.raises(ValueError, match="has no steps"):
-        config(policies={"P0": Policy("P0", ())})
+        config(policies={"P0": EscalationPolicy("P0", ())})
 
 
 def test_groups() -> None:
     labels = {"alertname": "Slow", "target": 'a"b', "instance": "x", "severity": "P1"}
-    assert group_of(config(), labels).key == r'{}:{alertname="Slow", target="a\"b"}'
-    assert group_of(config(), {"alertname": "Slow"}).key == '{}:{alertname="Slow"}'
+    assert alert_group(config(), labels).key == r'{}:{alertname="Slow", target="a\"b"}'
+    assert alert_group(config(), {"alertname": "Slow"}).key == '{}:{alertname="Slow"}'
     every = config(group=GroupBy(("...",)))
-    assert dict(group_of(every, labels).labels) == {
+    assert dict(alert_group(every, labels).labels) == {
         name: value for name, value in labels.items() if name != "severity"
     }
-    own = config(routes=(Route((matcher('target!=""'),), None, group_by=("instance",)),))
-    assert group_of(own, labels).key == '{}:{instance="x"}'
+    own = config(routes=(Route((parse_matcher('target!=""'),), None, group_by=("instance",)),))
+    assert alert_group(own, labels).key == '{}:{instance="x"}'
 
 
 def test_an_incident_of_another_time_has_another_name() -> None:
-    group = group_of(config(), {"alertname": "Slow"})
+    group = alert_group(config(), {"alertname": "Slow"})
     assert group.uid(1) != group.uid(2) and group.uid(1) == group.uid(1)
 
 
@@ -117,7 +117,7 @@ def test_one_thing_is_one_incident_whoever_tells_of_it(
 ) -> None:
     settings = config(group=GroupBy(DEFAULT_GROUP_BY), local_names=frozenset({"gpu-1", "10.0.0.4"}))
     plain = {"alertname": "InferenceEngineDown", "target": "127.0.0.1:8000"}
-    keys = {group_of(settings, {**plain, **labels}).key for labels in (one, other)}
+    keys = {alert_group(settings, {**plain, **labels}).key for labels in (one, other)}
     assert (len(keys) == 1) is same
 
 
@@ -132,7 +132,7 @@ def test_one_thing_is_one_incident_whoever_tells_of_it(
     ],
 )
 def test_a_target_is_shown_as_the_place_that_it_names(target: str, shown: str) -> None:
-    group = group_of(config(group=GroupBy(("target",))), {"target": target})
+    group = alert_group(config(group=GroupBy(("target",))), {"target": target})
     assert group.labels == (("target", shown),)
 
 
@@ -145,6 +145,6 @@ async def test_an_engine_seen_twice_pages_once() -> None:
     await floor.hear(fires(theirs))
     assert [why for _, why, _ in floor.told] == ["opened"] * 2
     await floor.hear(clears(ours))
-    assert (await floor.desk.incident(1)).is_open, "the other one still says that it is down"
+    assert (await floor.dispatcher.incident(1)).is_open, "the other one still says that it is down"
     await floor.hear(clears(theirs))
-    assert not await floor.desk.incidents()
+    assert not await floor.dispatcher.incidents()

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from support.alert_events import alert, clears, fires
-from support.paging_floor import START_MS, Floor
+from support.dispatcher_setup import START_MS, Floor
 from support.policies import HOUR, MINUTE, SECOND, config
-from tocsin_alerting.incidents.action import Verb
-from tocsin_alerting.incidents.incident import Incident, State
+from tocsin_alerting.incidents.actions import Verb
+from tocsin_alerting.incidents.incident import Incident, IncidentState
+from tocsin_alerting.incidents.journal.sqlite import SqliteJournal
 from tocsin_alerting.incidents.routing import GroupBy, IncidentConfig
-from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
 
 DOWN = alert("EngineDown", "P0", target="a")
 OTHER = alert("EngineDown", "P0", target="a", gpu="1")
@@ -46,27 +46,27 @@ class Outage:
         old = await Floor(config(), SqliteJournal(self.path)).open()
         await old.hear(*map(fires, self.alerts))
         await old.act(verb, **more)
-        await old.desk.close(old.now)
+        await old.dispatcher.close(old.now)
         journal = SqliteJournal(self.path, connect=self.connect)
         one = Floor(self.settings, journal)
         one.now = old.now + MINUTE
-        one.desk.recall = lambda _held, _rows: []  # there are rules that have them all
+        one.dispatcher.recall = lambda _held, _rows: []  # there are rules that have them all
         return await one.open()
 
     async def over(self, one: Floor) -> list[Incident]:
         """The journal is there: what is open now, the oldest first."""
         self.connect.locked = False
         await one.advance(2 * SECOND)
-        await one.desk.due(one.now)
-        while one.desk.recorder.down:
-            await one.desk.recorder.journal.history(0)  # a turn of its thread
+        await one.dispatcher.due(one.now)
+        while one.dispatcher.writer.down:
+            await one.dispatcher.writer.journal.history(0)  # a turn of its thread
         await one.deliver()
-        assert (await one.desk.incident(1)).state is State.CLOSED
-        return sorted(one.desk.ledger.incidents.values(), key=lambda each: each.number)
+        assert (await one.dispatcher.incident(1)).state is IncidentState.CLOSED
+        return sorted(one.dispatcher.working.incidents.values(), key=lambda each: each.number)
 
 
 async def _events(one: Floor, number: int) -> list[tuple[str, str]]:
-    return [(each.event, each.actor) for each in (await one.desk.story(number)).history]
+    return [(each.event, each.actor) for each in (await one.dispatcher.timeline(number)).history]
 
 
 async def test_an_acknowledgement_goes_on_until_it_was_to_end(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ async def test_an_acknowledgement_goes_on_until_it_was_to_end(tmp_path: Path) ->
     one = await outage.began(Verb.ACK)
     await one.hear(fires(DOWN))
     (incident,) = await outage.over(one)
-    assert (incident.state, incident.owner) == (State.ACKED, "li")
+    assert (incident.state, incident.owner) == (IncidentState.ACKED, "li")
     assert incident.acked_at_ms == one.now - MINUTE - 2 * SECOND
     assert one.told[2:] == [(MINUTE + 2 * SECOND, "acked", "chat")]
     await one.advance(HOUR - MINUTE)
@@ -93,22 +93,22 @@ async def test_the_timeline_says_where_it_comes_from(tmp_path: Path) -> None:
     one = await outage.began(Verb.ACK)
     await one.hear(fires(DOWN))
     (incident,) = await outage.over(one)
-    history = (await one.desk.story(incident.number)).history
+    history = (await one.dispatcher.timeline(incident.number)).history
     (kept,) = [each for each in history if each.event == "ack_kept"]
     assert (kept.actor, kept.data["as"]) == ("li", 1)
     assert kept.data["acked_at_ms"] == incident.acked_at_ms
-    (closed,) = [e for e in (await one.desk.story(1)).history if e.event == "superseded"]
+    (closed,) = [e for e in (await one.dispatcher.timeline(1)).history if e.event == "superseded"]
     assert closed.data == {"successor": incident.number}
     await one.restart()
-    again = await one.desk.incident(incident.number)
-    assert (again.state, again.owner) == (State.ACKED, "li")
+    again = await one.dispatcher.incident(incident.number)
+    assert (again.state, again.owner) == (IncidentState.ACKED, "li")
 
 
-LATER: dict[str, tuple[tuple[Verb, ...], State, str]] = {
-    "another took it": ((Verb.ACK,), State.ACKED, "wang"),
-    "given back": ((Verb.ACK, Verb.UNACK), State.TRIGGERED, ""),
-    "escalated": ((Verb.ESCALATE,), State.TRIGGERED, ""),
-    "closed": ((Verb.RESOLVE,), State.RESOLVED, ""),
+LATER: dict[str, tuple[tuple[Verb, ...], IncidentState, str]] = {
+    "another took it": ((Verb.ACK,), IncidentState.ACKED, "wang"),
+    "given back": ((Verb.ACK, Verb.UNACK), IncidentState.TRIGGERED, ""),
+    "escalated": ((Verb.ESCALATE,), IncidentState.TRIGGERED, ""),
+    "closed": ((Verb.RESOLVE,), IncidentState.RESOLVED, ""),
 }
 
 
@@ -118,7 +118,7 @@ async def test_what_was_answered_later_stands(tmp_path: Path, case: str) -> None
     outage = Outage(tmp_path, DOWN)
     one = await outage.began(Verb.ACK)
     await one.hear(fires(DOWN))
-    (number,) = one.desk.ledger.incidents
+    (number,) = one.dispatcher.working.incidents
     for verb in verbs:
         await one.act(verb, number, "wang")
     (incident,) = await outage.over(one)
@@ -132,7 +132,7 @@ async def test_an_acknowledgement_that_expired_meanwhile_is_none(tmp_path: Path)
     await one.hear(fires(DOWN))
     await one.advance(30 * MINUTE)
     (incident,) = await outage.over(one)
-    assert (incident.state, incident.owner) == (State.TRIGGERED, "")
+    assert (incident.state, incident.owner) == (IncidentState.TRIGGERED, "")
     assert one.reasons("escalated")
 
 
@@ -142,7 +142,7 @@ async def test_a_snooze_ends_at_its_time(tmp_path: Path) -> None:
     one = await outage.began(Verb.SNOOZE, until_ms=until_ms)
     await one.hear(fires(DOWN))
     (incident,) = await outage.over(one)
-    assert incident.state is State.SNOOZED
+    assert incident.state is IncidentState.SNOOZED
     assert ("snooze_kept", "") in await _events(one, incident.number)
     count = len(one.told)
     await one.advance(until_ms - one.now + SECOND)
@@ -157,7 +157,7 @@ async def test_what_was_closed_by_hand_stays_so_until_it_was_to_be_raised(tmp_pa
     one = await outage.began(Verb.RESOLVE)
     await one.hear(fires(DOWN))
     (incident,) = await outage.over(one)
-    assert (incident.state, incident.resolution) == (State.RESOLVED, "by li")
+    assert (incident.state, incident.resolution) == (IncidentState.RESOLVED, "by li")
     assert incident.closed_by_hand
     assert ("closing_kept", "li") in await _events(one, incident.number)
     assert {(why, who) for _, why, who in one.told[2:]} == {
@@ -173,9 +173,9 @@ async def test_an_owner_hears_that_it_is_worse(tmp_path: Path) -> None:
     one = await outage.began(Verb.ACK)
     await one.hear(fires(DOWN))
     (incident,) = await outage.over(one)
-    assert (incident.state, incident.owner) == (State.ACKED, "li")
+    assert (incident.state, incident.owner) == (IncidentState.ACKED, "li")
     assert {who for at, who in one.reasons("worse")} == {"li"}
-    (timeout,) = [t for t in one.desk.timers(incident.number) if t.kind == "ack_timeout"]
+    (timeout,) = [t for t in one.dispatcher.timers(incident.number) if t.kind == "ack_timeout"]
     assert 29 * MINUTE < timeout.due_at_ms - one.now <= 30 * MINUTE
 
 
@@ -186,7 +186,7 @@ async def test_what_is_worse_is_not_silenced(tmp_path: Path, verb: Verb) -> None
     one = await outage.began(verb, **more)
     await one.hear(fires(DOWN))
     (incident,) = await outage.over(one)
-    assert incident.state is State.TRIGGERED
+    assert incident.state is IncidentState.TRIGGERED
 
 
 async def test_each_part_of_what_was_acknowledged_is_so(tmp_path: Path) -> None:
@@ -196,10 +196,10 @@ async def test_each_part_of_what_was_acknowledged_is_so(tmp_path: Path) -> None:
     await one.hear(fires(DOWN))
     count = len(one.told)
     incidents = await outage.over(one)
-    assert [(each.state, each.owner) for each in incidents] == [(State.ACKED, "li")] * 2
+    assert [(each.state, each.owner) for each in incidents] == [(IncidentState.ACKED, "li")] * 2
     assert {why for _, why, _ in one.told[count:]} == {"acked"}
     await one.hear(clears(DOWN), clears(OTHER))
-    assert not await one.desk.incidents()
+    assert not await one.dispatcher.incidents()
 
 
 async def test_a_wider_incident_with_what_nobody_answered_goes_on(tmp_path: Path) -> None:
@@ -207,6 +207,6 @@ async def test_a_wider_incident_with_what_nobody_answered_goes_on(tmp_path: Path
     one = await outage.began(Verb.ACK)
     await one.hear(fires(DOWN), fires(alert("EngineDown", "P0", target="b")))
     (incident,) = await outage.over(one)
-    assert incident.state is State.TRIGGERED
+    assert incident.state is IncidentState.TRIGGERED
     await one.advance(15 * MINUTE)
     assert one.reasons("escalated")

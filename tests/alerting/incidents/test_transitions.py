@@ -10,17 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.alert_events import alert, clears, fires
-from support.incident_bench import Bench, bench
 from support.policies import HOUR, MINUTE, SECOND, config, to
-from tocsin_alerting.incidents.action import Verb
-from tocsin_alerting.incidents.clocks import TimerDue
+from support.state_machine import Bench, bench
+from tocsin_alerting.incidents.actions import Verb
 from tocsin_alerting.incidents.effects import Record
 from tocsin_alerting.incidents.errors import Conflict
-from tocsin_alerting.incidents.incident import State
+from tocsin_alerting.incidents.escalation_policy import (
+    AckTimes,
+    EscalationPolicy,
+    EscalationStep,
+    FinalStep,
+)
+from tocsin_alerting.incidents.incident import IncidentState
 from tocsin_alerting.incidents.notification import Reason
-from tocsin_alerting.incidents.policy import Ack, Final, Policy, Step
-from tocsin_alerting.incidents.timer import TimerKind
-from tocsin_alerting.incidents.transitions import step
+from tocsin_alerting.incidents.timer_rules import TimerDue
+from tocsin_alerting.incidents.timers import TimerKind
+from tocsin_alerting.incidents.transitions import transition
 
 ORACLE = Path(__file__).parents[4] / "shared" / "reference" / "incident_model.py"
 
@@ -77,7 +82,7 @@ def test_closed_hears_nothing() -> None:
     one = bench()
     one.do(clears(one.first))
     one.advance(HOUR)
-    assert one.incident.state is State.CLOSED
+    assert one.incident.state is IncidentState.CLOSED
     before = one.incident
     one.do(fires(one.first))
     assert one.incident == before and one.history[-1] == Record("ignored_late")
@@ -89,7 +94,7 @@ def test_a_stale_timer_changes_nothing() -> None:
     one = bench()
     stale = one.timers[TimerKind.STEP]
     one.act(Verb.ACK)
-    assert step(one.incident, TimerDue(stale), HOUR, one.config) == (one.incident, ())
+    assert transition(one.incident, TimerDue(stale), HOUR, one.config) == (one.incident, ())
 
 
 # beside the oracle
@@ -101,23 +106,23 @@ def _oracle() -> dict[str, Any]:
     return runpy.run_path(str(ORACLE))
 
 
-ORACLE_P0 = Policy(
+ORACLE_P0 = EscalationPolicy(
     name="P0",
     steps=(
-        Step(to("oncall:oncall", "wecom:wecom"), 15 * MINUTE),
-        Step(to("a:a"), 15 * MINUTE),
-        Step(to("b:b"), 15 * MINUTE),
+        EscalationStep(to("oncall:oncall", "wecom:wecom"), 15 * MINUTE),
+        EscalationStep(to("a:a"), 15 * MINUTE),
+        EscalationStep(to("b:b"), 15 * MINUTE),
     ),
     repeat=1,
-    final=Final(to("everyone:everyone"), 15 * MINUTE, HOUR),
-    ack=Ack(30 * MINUTE),
+    final=FinalStep(to("everyone:everyone"), 15 * MINUTE, HOUR),
+    ack=AckTimes(30 * MINUTE),
     recover_within_ms=5 * MINUTE,
 )
-ORACLE_P1 = Policy(
+ORACLE_P1 = EscalationPolicy(
     name="P1",
-    steps=(Step(to("a:a", "b:b"), HOUR), Step(to("c:c"))),
+    steps=(EscalationStep(to("a:a", "b:b"), HOUR), EscalationStep(to("c:c"))),
     group_wait_ms=15 * SECOND,
-    ack=Ack(2 * HOUR),
+    ack=AckTimes(2 * HOUR),
     recover_within_ms=15 * MINUTE,
 )
 MOVES = st.sampled_from(
@@ -133,7 +138,7 @@ REASONS = {"unack": Reason.UNACKED.value}
 class Pair:
     """The oracle and ours, moved together."""
 
-    def __init__(self, oracle: dict[str, Any], policy: Policy) -> None:
+    def __init__(self, oracle: dict[str, Any], policy: EscalationPolicy) -> None:
         self.world = oracle["new"](
             steps=[
                 ([t.contact for t in one.notify], one.escalate_after_ms and

@@ -14,20 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.alert_events import alert, clears, fires
+from support.dispatcher_setup import Floor
 from support.notifications import notification
-from support.paging_floor import Floor
 from support.policies import MINUTE, config
-from tocsin_alerting.incidents.action import Verb
-from tocsin_alerting.incidents.outcome import RetryAt
-from tocsin_alerting.incidents.sqlite_journal import SqliteJournal
-from tocsin_alerting.incidents.unknown_fields import together, without
-from tocsin_alerting.rules.journal import InstanceRow
-from tocsin_alerting.rules.unknown import Doubt
+from tocsin_alerting.incidents.actions import Verb
+from tocsin_alerting.incidents.journal.sqlite import SqliteJournal
+from tocsin_alerting.incidents.outbox_message import RetryAt
+from tocsin_alerting.incidents.unknown_fields import merge_unknown, unknown_part
+from tocsin_alerting.rules.instance_journal import InstanceRow
+from tocsin_alerting.rules.unknown_alerts import UnknownAlert
 from tocsin_exporter.snapshot import Source
 
 DOWN = alert("EngineDown", "P0", target="a")
 ROW = InstanceRow(
-    "f.yml", "g", DOWN.rule, 0, DOWN, Doubt(DOWN, 0, frozenset({Source("llm", "a")}), "dead")
+    "f.yml", "g", DOWN.rule, 0, DOWN, UnknownAlert(DOWN, 0, frozenset({Source("llm", "a")}), "dead")
 )
 JSON = st.recursive(
     st.none() | st.integers() | st.text(max_size=3),
@@ -97,8 +97,8 @@ async def test_a_field_that_a_newer_version_added(
     one = await Floor(config(), SqliteJournal(path)).open()
     one.answers["chat"] = lambda _: RetryAt("no route")
     await one.hear(fires(DOWN))
-    await one.desk.remember("f.yml", "g", [ROW], one.now)
-    await one.desk.close(one.now)
+    await one.dispatcher.remember("f.yml", "g", [ROW], one.now)
+    await one.dispatcher.close(one.now)
     before = await SqliteJournal(path).load()
     rewrite(path, grown)
     wrote = {table: count(rows(path, table, column)) for table, column, _ in COLUMNS}
@@ -106,23 +106,23 @@ async def test_a_field_that_a_newer_version_added(
     one.journal = SqliteJournal(path)
     with caplog.at_level(logging.WARNING):
         await one.restart()
-    assert not one.desk.recorder.down
-    assert one.desk.ledger.incidents[1].members == before.incidents[0].members
-    assert one.desk.ledger.incidents[1].policy == before.incidents[0].policy
-    assert one.desk.saved_instances == before.instances
+    assert not one.dispatcher.writer.down
+    assert one.dispatcher.working.incidents[1].members == before.incidents[0].members
+    assert one.dispatcher.working.incidents[1].policy == before.incidents[0].policy
+    assert one.dispatcher.saved_instances == before.instances
     said = "\n".join(record.getMessage() for record in caplog.records)
     for words in ("incidents has newer", "incidents has policy.newer", "policy.steps.newer",
                   "incident_instances has newer", "outbox has alerts.newer",
                   "rule_instances has doubt.newer", "page_by_pigeon"):  # fmt: skip
         assert words in said
     # every row is written again, and has it still
-    await one.desk.remember("f.yml", "g", [ROW], one.now)
+    await one.dispatcher.remember("f.yml", "g", [ROW], one.now)
     await one.act(Verb.ACK)
     one.answers.clear()
     await one.advance(MINUTE)
     await one.hear(clears(DOWN))
-    assert (await one.desk.incident(1)).owner == "li"
-    await one.desk.close(one.now)
+    assert (await one.dispatcher.incident(1)).owner == "li"
+    await one.dispatcher.close(one.now)
     for table, column, _ in COLUMNS[:2] + COLUMNS[3:]:
         assert count(rows(path, table, column)) == wrote[table], table
     assert count(rows(path, "outbox", "payload")) >= wrote["outbox"]
@@ -135,7 +135,7 @@ async def test_a_word_that_a_newer_version_added_silences_nothing(tmp_path: Path
     path = tmp_path / "incidents.db"
     one = await Floor(config(), SqliteJournal(path)).open()
     await one.hear(fires(DOWN))
-    await one.desk.close(one.now)
+    await one.dispatcher.close(one.now)
     with closing(sqlite3.connect(path)) as file:
         for old, new in (
             ('"state":"TRIGGERED"', '"state":"HUSHED"'),
@@ -145,7 +145,7 @@ async def test_a_word_that_a_newer_version_added_silences_nothing(tmp_path: Path
         file.commit()
     one.journal = SqliteJournal(path)
     await one.restart()
-    incident = await one.desk.incident(1)
+    incident = await one.dispatcher.incident(1)
     assert (incident.state, incident.source) == ("TRIGGERED", "unknown")
     await one.advance(15 * MINUTE)
     assert one.reasons("escalated")
@@ -153,11 +153,11 @@ async def test_a_word_that_a_newer_version_added_silences_nothing(tmp_path: Path
 
 @given(JSON, JSON)
 def test_what_is_laid_aside_is_all_that_is_missing(known: Any, data: Any) -> None:
-    assert without(grown(known), grown(known)) is None
-    rest = without(grown(known), shrunk(known))
-    assert together(shrunk(known), rest) == grown(known) or not _has_object(known)
-    assert together(known, None) == known
-    assert without(known, together(known, without(data, known))) is None
+    assert unknown_part(grown(known), grown(known)) is None
+    rest = unknown_part(grown(known), shrunk(known))
+    assert merge_unknown(shrunk(known), rest) == grown(known) or not _has_object(known)
+    assert merge_unknown(known, None) == known
+    assert unknown_part(known, merge_unknown(known, unknown_part(data, known))) is None
 
 
 def _has_object(data: Any) -> bool:
@@ -186,8 +186,10 @@ def _without(data: Any, known: Any) -> Any:
 
 @given(FEW_KEYS, FEW_KEYS)
 def test_what_is_not_known_is_found_at_any_depth(data: Any, known: Any) -> None:
-    assert without(data, known) == _without(data, known)
-    assert without({"a": [[data]]}, {"a": [[known]]}) == _without({"a": [[data]]}, {"a": [[known]]})
+    assert unknown_part(data, known) == _without(data, known)
+    assert unknown_part({"a": [[data]]}, {"a": [[known]]}) == _without(
+        {"a": [[data]]}, {"a": [[known]]}
+    )
 
 
 def test_a_message_is_written_with_all_that_it_has() -> None:

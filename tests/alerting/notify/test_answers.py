@@ -12,24 +12,24 @@ from support.broken_server import broken_server, garbage, reset, silence
 from support.mailbox import Mailbox
 from support.notifications import NEW_YEAR_MS, notification
 from support.webhook_sink import Answer, WebhookSink
+from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, Permanent, RetryAt
 from tocsin_alerting.notify.apprise import AppriseSettings
-from tocsin_alerting.notify.channel import Done, Outcome, Permanent, RetryAt
-from tocsin_alerting.notify.channels import CHANNELS
-from tocsin_alerting.notify.email_settings import EmailSettings
+from tocsin_alerting.notify.deps import ChannelDeps
+from tocsin_alerting.notify.email.settings import EmailSettings
+from tocsin_alerting.notify.registry import CHANNELS
 from tocsin_alerting.notify.secret import Vault
-from tocsin_alerting.notify.supplies import Supplies
-from tocsin_alerting.notify.webhook_settings import WebhookSettings
+from tocsin_alerting.notify.webhook.settings import WebhookSettings
 
 DOCS = Path(__file__).parents[3] / "docs" / "channels.md"
 # apprise imports it
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 ROWS = re.findall(r"^\| ((?:webhook|email|apprise): .*?) \| (\w+) \|$", DOCS.read_text(), re.M)
-SUPPLIES = Supplies(vault=Vault({"PW": "wrong"}, lambda path: ""))
+SUPPLIES = ChannelDeps(vault=Vault({"PW": "wrong"}, lambda path: ""))
 
 
 def outcome_word(outcome: Outcome) -> str:
     match outcome:
-        case Done():
+        case Delivered():
             return "done"
         case RetryAt():
             return "later"
@@ -141,7 +141,7 @@ def handed(status: int) -> Case:
         async with WebhookSink(Answer(status)) as sink:
             vault = Vault({"URL": f"json://127.0.0.1:{sink.port}/"}, lambda path: "")
             settings = AppriseSettings.model_validate({"type": "apprise", "url_env": "URL"})
-            channel = CHANNELS["apprise"]("phone", settings, Supplies(vault=vault))
+            channel = CHANNELS["apprise"]("phone", settings, ChannelDeps(vault=vault))
             outcome = await channel.send(notification(), NEW_YEAR_MS)
             await channel.close()
             return [outcome]

@@ -14,10 +14,10 @@ import pytest
 from support.broken_server import broken_server, drip, silence
 from support.notifications import NEW_YEAR_MS, notification
 from support.webhook_sink import WebhookSink
+from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, RetryAt
 from tocsin_alerting.notify.apprise import Apprise, AppriseSettings
-from tocsin_alerting.notify.channel import Done, Outcome, RetryAt
+from tocsin_alerting.notify.deps import ChannelDeps
 from tocsin_alerting.notify.secret import Vault
-from tocsin_alerting.notify.supplies import Supplies
 
 # apprise imports it
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -25,8 +25,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:Deprecati
 
 def _apprise(url: str, **settings: Any) -> Apprise:
     data = {"type": "apprise", "url_env": "URL", "timeout": "30s", **settings}
-    supplies = Supplies(vault=Vault({"URL": url}, lambda path: ""))
-    return Apprise("phone", AppriseSettings.model_validate(data), supplies)
+    deps = ChannelDeps(vault=Vault({"URL": url}, lambda path: ""))
+    return Apprise("phone", AppriseSettings.model_validate(data), deps)
 
 
 @asynccontextmanager
@@ -53,7 +53,7 @@ def _children() -> set[int]:
 
 async def test_a_message_is_handed_over() -> None:
     async with WebhookSink() as sink, _begun(f"json://127.0.0.1:{sink.port}/") as channel:
-        assert await _send(channel) == Done(detail="handed over")
+        assert await _send(channel) == Delivered(detail="handed over")
         (request,) = await sink.wait_for(1)
     assert request.json()["title"].startswith("[P0] gpu-1: The engine at 127.0.0.1:8000")
     assert "alertctl ack 42" in request.json()["message"]
@@ -87,33 +87,33 @@ async def test_a_service_that_kept_many_messages_gets_the_next_one() -> None:
             assert all(isinstance(outcome, RetryAt) for outcome in outcomes)
             kept.set()
             for _ in range(20):
-                if isinstance(outcome := await _send(channel), Done):
+                if isinstance(outcome := await _send(channel), Delivered):
                     break
-            assert outcome == Done(detail="handed over")
+            assert outcome == Delivered(detail="handed over")
         assert not _children()
 
 
 async def test_a_process_that_is_killed_is_begun_anew() -> None:
     async with WebhookSink() as sink, _begun(f"json://127.0.0.1:{sink.port}/") as channel:
-        assert isinstance(await _send(channel), Done)
+        assert isinstance(await _send(channel), Delivered)
         (first,) = _children()
         os.kill(first, signal.SIGKILL)
         outcomes = [await _send(channel), await _send(channel)]
-        assert isinstance(outcomes[-1], Done)
+        assert isinstance(outcomes[-1], Delivered)
         assert _children() != {first}
 
 
 async def test_a_process_that_hangs_as_a_whole_is_replaced_at_the_next_message() -> None:
     """A service that keeps the interpreter to itself, or a process that is stopped."""
     async with WebhookSink() as sink, _begun(f"json://127.0.0.1:{sink.port}/") as channel:
-        assert isinstance(await _send(channel), Done)
+        assert isinstance(await _send(channel), Delivered)
         (first,) = _children()
         os.kill(first, signal.SIGSTOP)
         began = time.monotonic()
         stopped = await asyncio.gather(*(_send(channel) for _ in range(4)))
         assert {type(outcome) for outcome in stopped} == {RetryAt}
         assert time.monotonic() - began < 15  # and not the 30 s that a message may take
-        assert isinstance(await _send(channel), Done)
+        assert isinstance(await _send(channel), Delivered)
         assert first not in _children()
     assert not _children()
 
@@ -121,7 +121,7 @@ async def test_a_process_that_hangs_as_a_whole_is_replaced_at_the_next_message()
 async def test_a_process_that_dies_with_a_message_that_it_has_not_read_is_noticed_at_once() -> None:
     """It was waited for until it would have read the message: 5 s in which nobody was paged."""
     async with WebhookSink() as sink, _begun(f"json://127.0.0.1:{sink.port}/") as channel:
-        assert isinstance(await _send(channel), Done)
+        assert isinstance(await _send(channel), Delivered)
         (process,) = _children()
         os.kill(process, signal.SIGSTOP)
         sending = [asyncio.ensure_future(_send(channel)) for _ in range(3)]
@@ -132,7 +132,7 @@ async def test_a_process_that_dies_with_a_message_that_it_has_not_read_is_notice
         outcomes = await asyncio.gather(*sending)
         assert time.monotonic() - began < 3
         assert {type(one) for one in outcomes} == {RetryAt}
-        assert isinstance(await _send(channel), Done)
+        assert isinstance(await _send(channel), Delivered)
 
 
 SOURCE = Path(__file__).read_text()
@@ -203,7 +203,7 @@ async def test_what_a_service_has_begun_ends_with_its_process(
     (tmp_path / "apprise.py").write_text(FORKING.format(file=str(file)))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # of its process
     async with _begun("json://127.0.0.1:1/") as channel:
-        assert isinstance(await _send(channel), Done)
+        assert isinstance(await _send(channel), Delivered)
         process = int(file.read_text())
         assert process in psutil.pids()
     assert await _ends(process)
@@ -211,11 +211,11 @@ async def test_what_a_service_has_begun_ends_with_its_process(
 
 async def test_signals_for_the_group_end_it_only_with_the_agent() -> None:
     async with WebhookSink() as sink, _begun(f"json://127.0.0.1:{sink.port}/") as channel:
-        assert isinstance(await _send(channel), Done)
+        assert isinstance(await _send(channel), Delivered)
         (process,) = _children()
         os.kill(process, signal.SIGINT)
         os.kill(process, signal.SIGTERM)
-        assert isinstance(await _send(channel), Done)
+        assert isinstance(await _send(channel), Delivered)
         assert _children() == {process}
 
 

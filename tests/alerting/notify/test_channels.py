@@ -12,10 +12,11 @@ from support.broken_server import broken_server, drip, garbage, reset
 from support.mailbox import Mailbox
 from support.notifications import NEW_YEAR_MS, notification
 from support.webhook_sink import Answer, WebhookSink
-from tocsin_alerting.notify.channel import Channel, Done, Permanent, RetryAt
-from tocsin_alerting.notify.channels import CHANNELS, ReceiverSettings
+from tocsin_alerting.incidents.outbox_message import Delivered, Permanent, RetryAt
+from tocsin_alerting.notify.channel import Channel
+from tocsin_alerting.notify.deps import ChannelDeps
+from tocsin_alerting.notify.registry import CHANNELS, ReceiverSettings
 from tocsin_alerting.notify.secret import Vault
-from tocsin_alerting.notify.supplies import Supplies
 
 # apprise imports it
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -45,13 +46,13 @@ SENDER: dict[str, Any] = {"from": "a@example.com"}
 
 def _build(kind: str, more: Mapping[str, str] | None = None, **settings: Any) -> Channel:
     env = {"PW": PASSWORD, "TOKEN": TOKEN, "SIGN": SIGNING, **(more or {})}
-    supplies = Supplies(vault=Vault(env, lambda path: path.read_text("utf-8")))
+    deps = ChannelDeps(vault=Vault(env, lambda path: path.read_text("utf-8")))
     model = next(
         arguments[0]
         for member in get_args(get_args(ReceiverSettings)[0])
         if (arguments := get_args(member))[1].tag == kind
     )
-    return CHANNELS[kind]("ops", model.model_validate({"type": kind, **settings}), supplies)
+    return CHANNELS[kind]("ops", model.model_validate({"type": kind, **settings}), deps)
 
 
 def _webhook(port: int) -> Channel:
@@ -139,7 +140,7 @@ async def test_no_secret_in_an_error_a_repr_a_transcript_or_a_log(
         channel = build(port)
         result = await channel.send(notification(), NEW_YEAR_MS, transcript)
         await channel.close()
-    assert isinstance(result, Done | RetryAt | Permanent)
+    assert isinstance(result, Delivered | RetryAt | Permanent)
     # The test's own server logs what it hears.
     logged = [one.getMessage() for one in caplog.records if not one.name.startswith("mail.")]
     shown = "\n".join([repr(channel), str(channel), repr(result), *transcript, *logged])

@@ -11,17 +11,24 @@ from support.mailbox import Mailbox
 from support.notifications import notification, resolved
 from support.policies import config
 from support.webhook_sink import Answer, WebhookSink
-from tocsin_alerting.incidents.desk import Delivery, Desk
-from tocsin_alerting.incidents.memory_journal import MemoryJournal
+from tocsin_alerting.incidents.dispatcher import Dispatcher
+from tocsin_alerting.incidents.escalation_policy import Addressee, EscalationPolicy, EscalationStep
+from tocsin_alerting.incidents.journal.memory import MemoryJournal
 from tocsin_alerting.incidents.notification import Notification, Reason
-from tocsin_alerting.incidents.policy import Policy, Step, Target
-from tocsin_alerting.notify.channel import Channel, Done, Outcome, Permanent, RetryAt
-from tocsin_alerting.notify.channels import CHANNELS
-from tocsin_alerting.notify.delivery import Courier
-from tocsin_alerting.notify.email_settings import EmailSettings
+from tocsin_alerting.incidents.outbox_message import (
+    Delivered,
+    Delivery,
+    Outcome,
+    Permanent,
+    RetryAt,
+)
+from tocsin_alerting.notify.channel import Channel
+from tocsin_alerting.notify.delivery import DeliveryLoop
+from tocsin_alerting.notify.deps import ChannelDeps
+from tocsin_alerting.notify.email.settings import EmailSettings
+from tocsin_alerting.notify.registry import CHANNELS
 from tocsin_alerting.notify.secret import Vault
-from tocsin_alerting.notify.supplies import Supplies
-from tocsin_alerting.notify.webhook_settings import WebhookSettings
+from tocsin_alerting.notify.webhook.settings import WebhookSettings
 
 Send = Callable[[Notification], Awaitable[Outcome]]
 
@@ -62,11 +69,11 @@ class Scripted:
 
 
 async def _done(_: Notification) -> Outcome:
-    return Done()
+    return Delivered()
 
 
-def _courier(tray: Tray, *channels: Channel) -> Courier:
-    return Courier(tray, {one.name: one for one in channels}, lambda: 0)
+def _delivery_loop(tray: Tray, *channels: Channel) -> DeliveryLoop:
+    return DeliveryLoop(tray, {one.name: one for one in channels}, lambda: 0)
 
 
 def _to(receiver: str, key: str, **more: Any) -> Notification:
@@ -78,17 +85,17 @@ async def test_a_channel_that_hangs_delays_no_other() -> None:
 
     async def hang(_: Notification) -> Outcome:
         await never.wait()
-        return Done()
+        return Delivered()
 
     hung = [_to("dead", f"d{n}") for n in range(50)]
     tray = Tray(*hung, _to("alive", "a"))
-    courier = _courier(tray, Scripted("dead", hang), Scripted("alive", _done))
-    assert await courier.collect() == 51
+    delivery_loop = _delivery_loop(tray, Scripted("dead", hang), Scripted("alive", _done))
+    assert await delivery_loop.collect() == 51
     async with asyncio.timeout(1):
         while not tray.outcomes:
             await asyncio.sleep(0)
-    assert [key for key, _, _ in tray.outcomes] == ["a"] and courier.busy == 50
-    await courier.close()
+    assert [key for key, _, _ in tray.outcomes] == ["a"] and delivery_loop.busy == 50
+    await delivery_loop.close()
     assert len(tray.outcomes) == 1  # the rest goes out after the next start
 
 
@@ -102,12 +109,12 @@ async def test_the_worst_goes_first_and_few_go_at_once() -> None:
         order.append(one.severity)
         await asyncio.sleep(0)
         going -= 1
-        return Done()
+        return Delivered()
 
     several = [_to("ops", f"{n}", severity=f"P{4 - n % 5}") for n in range(40)]
-    courier = _courier(Tray(*several), Scripted("ops", send))
-    await courier.collect()
-    await courier.idle()
+    delivery_loop = _delivery_loop(Tray(*several), Scripted("ops", send))
+    await delivery_loop.collect()
+    await delivery_loop.idle()
     assert most == 2 * Scripted.at_once
     assert order[most:] == sorted(order[most:]) and order.count("P0") == 8
 
@@ -119,17 +126,17 @@ async def test_a_p0_goes_while_milder_ones_hang_on_the_same_channel() -> None:
         order.append(one.severity)
         if one.severity != "P0":
             await never.wait()
-        return Done()
+        return Delivered()
 
     tray = Tray(*(_to("ops", f"{n}", severity="P2") for n in range(20)))
-    courier = _courier(tray, Scripted("ops", send))
-    await courier.collect()
+    delivery_loop = _delivery_loop(tray, Scripted("ops", send))
+    await delivery_loop.collect()
     await asyncio.sleep(0)
     tray.waiting = [Delivery("p0", _to("ops", "p0", severity="P0"), 1)]
-    await courier.collect()
+    await delivery_loop.collect()
     await asyncio.sleep(0)
     assert order == ["P2"] * Scripted.at_once + ["P0"]
-    await courier.close()
+    await delivery_loop.close()
 
 
 async def test_what_is_handed_out_twice_is_sent_once_and_reported_as_the_last() -> None:
@@ -142,26 +149,26 @@ async def test_what_is_handed_out_twice_is_sent_once_and_reported_as_the_last() 
         return RetryAt("later")
 
     tray = Tray(_to("ops", "k"))
-    courier = _courier(tray, Scripted("ops", send))
-    await courier.collect()
+    delivery_loop = _delivery_loop(tray, Scripted("ops", send))
+    await delivery_loop.collect()
     tray.waiting = [Delivery("k", _to("ops", "k"), 2)]
-    await courier.collect()
+    await delivery_loop.collect()
     go.set()
-    await courier.idle()
+    await delivery_loop.idle()
     assert sent == ["k"] and tray.outcomes == [("k", 2, RetryAt("later"))]
-    assert courier.busy == 0 and courier.counts == {("ops", "RetryAt"): 1}
+    assert delivery_loop.busy == 0 and delivery_loop.counts == {("ops", "RetryAt"): 1}
 
 
 async def test_a_receiver_that_is_gone_and_one_that_wants_no_resolved() -> None:
     quiet = Scripted("quiet", _done)
     quiet.send_resolved = False
     tray = Tray(_to("gone", "1"), resolved(receiver="quiet", key="2"))
-    courier = _courier(tray, quiet)
-    await courier.collect()
-    await courier.idle()
+    delivery_loop = _delivery_loop(tray, quiet)
+    await delivery_loop.collect()
+    await delivery_loop.idle()
     outcomes = {key: outcome for key, _, outcome in tray.outcomes}
     assert outcomes["1"] == Permanent("no receiver is called gone any more")
-    assert outcomes["2"] == Done(detail="this receiver wants no resolved messages")
+    assert outcomes["2"] == Delivered(detail="this receiver wants no resolved messages")
 
 
 async def test_a_fault_in_a_channel_is_told_and_ends_nothing(
@@ -171,17 +178,17 @@ async def test_a_fault_in_a_channel_is_told_and_ends_nothing(
         raise RuntimeError("a secret may stand here")
 
     tray = Tray(_to("bad", "1"), _to("good", "2"))
-    courier = _courier(tray, Scripted("bad", broken), Scripted("good", _done))
-    await courier.collect()
-    await courier.idle()
+    delivery_loop = _delivery_loop(tray, Scripted("bad", broken), Scripted("good", _done))
+    await delivery_loop.collect()
+    await delivery_loop.idle()
     outcomes = {key: outcome for key, _, outcome in tray.outcomes}
     assert outcomes["1"] == RetryAt("a fault in the channel itself: RuntimeError")
-    assert outcomes["2"] == Done()
+    assert outcomes["2"] == Delivered()
     assert "a secret" not in caplog.text and "channel bad failed: RuntimeError" in caplog.text
 
 
 ENDINGS: list[tuple[Outcome, str, str]] = [
-    (Done("r"), "INFO", "paged ops (opened): #42 P0 "),
+    (Delivered("r"), "INFO", "paged ops (opened): #42 P0 "),
     (RetryAt("503"), "WARNING", "not delivered to ops, retrying: #42 P0 "),
     (Permanent("550 no such user"), "ERROR", "not delivered to ops, refused: #42 P0 "),
 ]
@@ -194,10 +201,10 @@ async def test_each_attempt_is_a_line_with_whom_and_how_it_ended(
     async def answer(_: Notification) -> Outcome:
         return outcome
 
-    courier = _courier(Tray(_to("ops", "1")), Scripted("ops", answer))
+    delivery_loop = _delivery_loop(Tray(_to("ops", "1")), Scripted("ops", answer))
     with caplog.at_level(logging.INFO):
-        await courier.collect()
-        await courier.idle()
+        await delivery_loop.collect()
+        await delivery_loop.idle()
     (line,) = (one for one in caplog.records if one.name == "tocsin.delivery")
     assert line.levelname == level and line.getMessage().startswith(text)
     fields = vars(line)
@@ -211,24 +218,24 @@ async def test_an_answer_is_no_page_and_what_nobody_wants_is_no_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def done(_: Notification) -> Outcome:
-        return Done()
+        return Delivered()
 
     quiet = Scripted("quiet", done)
     quiet.send_resolved = False
     over = resolved(receiver="quiet", key="2")
     tray = Tray(notification(receiver="ops", contact="li", reason=Reason.ACKED), over)
     with caplog.at_level(logging.INFO):
-        courier = _courier(tray, Scripted("ops", done), quiet)
-        await courier.collect()
-        await courier.idle()
+        delivery_loop = _delivery_loop(tray, Scripted("ops", done), quiet)
+        await delivery_loop.collect()
+        await delivery_loop.idle()
     (line,) = (one for one in caplog.records if one.name == "tocsin.delivery")
     assert line.getMessage().startswith("told li by ops (acked): #42 ")
 
 
 async def test_closing_closes_the_channels() -> None:
     channel = Scripted("ops", _done)
-    courier = _courier(Tray(), channel)
-    await courier.close()
+    delivery_loop = _delivery_loop(Tray(), channel)
+    await delivery_loop.close()
     assert channel.closed
 
 
@@ -245,25 +252,29 @@ class Clock:
 @asynccontextmanager
 async def _pager(
     sink: WebhookSink, box: Mailbox, clock: Clock
-) -> AsyncIterator[tuple[Desk, Courier]]:
-    supplies = Supplies(vault=Vault({}, lambda path: ""))
+) -> AsyncIterator[tuple[Dispatcher, DeliveryLoop]]:
+    deps = ChannelDeps(vault=Vault({}, lambda path: ""))
     mail = {"type": "email", "from": "a@example.com", "to": ["b@example.com"], "tls": "none"}
     settings: dict[str, WebhookSettings | EmailSettings] = {
         "hook": WebhookSettings.model_validate({"type": "webhook", "url": sink.url}),
         "mail": EmailSettings.model_validate({**mail, "smarthost": box.smarthost}),
     }
-    both = (Target("hook"), Target("mail"))
-    desk = Desk(
-        config(policies={"P0": Policy("P0", (Step(both, 900_000), Step(both)))}),
+    both = (Addressee("hook"), Addressee("mail"))
+    dispatcher = Dispatcher(
+        config(
+            policies={
+                "P0": EscalationPolicy("P0", (EscalationStep(both, 900_000), EscalationStep(both)))
+            }
+        ),
         MemoryJournal(),
         lambda: 0.0,
     )
-    await desk.start(clock())
-    channels = {name: CHANNELS[one.type](name, one, supplies) for name, one in settings.items()}
-    courier = Courier(desk, channels, clock)
-    yield desk, courier
-    await courier.close()
-    await desk.close(clock())
+    await dispatcher.start(clock())
+    channels = {name: CHANNELS[one.type](name, one, deps) for name, one in settings.items()}
+    delivery_loop = DeliveryLoop(dispatcher, channels, clock)
+    yield dispatcher, delivery_loop
+    await delivery_loop.close()
+    await dispatcher.close(clock())
 
 
 async def test_from_an_alert_to_a_mailbox_and_a_webhook_once_each_and_in_order() -> None:
@@ -271,14 +282,14 @@ async def test_from_an_alert_to_a_mailbox_and_a_webhook_once_each_and_in_order()
     async with (
         WebhookSink(Answer(503, {"Retry-After": "7"}), Answer(500)) as sink,
         Mailbox() as box,
-        _pager(sink, box, clock) as (desk, courier),
+        _pager(sink, box, clock) as (dispatcher, delivery_loop),
     ):
 
         async def run() -> None:
-            while await courier.collect():
-                await courier.idle()
+            while await delivery_loop.collect():
+                await delivery_loop.idle()
 
-        await desk.handle([fires(down, clock())], clock())
+        await dispatcher.handle([fires(down, clock())], clock())
         await run()
         assert (len(sink.requests), len(box.messages)) == (1, 1)
         clock.ms += 6_999
@@ -289,7 +300,7 @@ async def test_from_an_alert_to_a_mailbox_and_a_webhook_once_each_and_in_order()
         assert len(sink.requests) == 2
         clock.ms += 10_000
         await run()
-        await desk.handle([clears(down, clock())], clock())
+        await dispatcher.handle([clears(down, clock())], clock())
         await run()
         bodies = [request.json() for request in sink.requests]
         assert [one["status"] for one in bodies] == ["firing", "firing", "firing", "resolved"]

@@ -5,10 +5,10 @@ import pytest
 
 from support.notifications import ENGINE_DOWN, NEW_YEAR_MS, notification, resolved
 from tocsin_alerting.incidents.notification import Notification, Reason
-from tocsin_alerting.notify.channel import Done
+from tocsin_alerting.incidents.outbox_message import Delivered
+from tocsin_alerting.notify.deps import ChannelDeps
 from tocsin_alerting.notify.log import Log, LogSettings
 from tocsin_alerting.notify.secret import Vault
-from tocsin_alerting.notify.supplies import Supplies
 
 
 @pytest.mark.parametrize(
@@ -23,9 +23,9 @@ async def test_one_line_a_message(
     page: Notification, level: int, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    supplies = Supplies(vault=Vault({}, lambda path: ""))
-    log = Log("log", LogSettings(type="log"), supplies)
-    assert isinstance(await log.send(page, NEW_YEAR_MS), Done)
+    deps = ChannelDeps(vault=Vault({}, lambda path: ""))
+    log = Log("log", LogSettings(type="log"), deps)
+    assert isinstance(await log.send(page, NEW_YEAR_MS), Delivered)
     (record,) = caplog.records
     assert record.levelno == level and words in record.getMessage()
     assert "\n" not in record.getMessage()
@@ -35,7 +35,7 @@ async def test_punctuation_where_there_is_no_reason_and_a_summary_with_a_full_st
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     slow = replace(ENGINE_DOWN, annotations={"summary": "Answers are slow.\n"})
-    log = Log("log", LogSettings(type="log"), Supplies(vault=Vault({}, lambda path: "")))
+    log = Log("log", LogSettings(type="log"), ChannelDeps(vault=Vault({}, lambda path: "")))
     for reason in (Reason.OPENED, Reason.ESCALATED):
         await log.send(notification(alerts=(slow,), reason=reason), NEW_YEAR_MS)
     opened, escalated = (record.getMessage() for record in caplog.records)

@@ -1,21 +1,21 @@
 import math
 
-from tocsin_alerting.promql.ast import (
+from tocsin_alerting.promql.parser.ast import (
     Call,
     MatrixSelector,
     NumberLiteral,
-    Span,
+    PositionRange,
     VectorSelector,
     children,
     selectors,
     walk,
 )
-from tocsin_alerting.promql.parser import parse
-from tocsin_alerting.promql.printer import print_expr
+from tocsin_alerting.promql.parser.parser import parse
+from tocsin_alerting.promql.parser.printer import print_expr
 
 
 def test_numbers_are_equal_when_their_text_is() -> None:
-    assert NumberLiteral(math.nan) == NumberLiteral(math.nan, span=Span(1, 4))
+    assert NumberLiteral(math.nan) == NumberLiteral(math.nan, span=PositionRange(1, 4))
     assert hash(NumberLiteral(math.nan)) == hash(NumberLiteral(float("nan")))
     assert NumberLiteral(0.0) != NumberLiteral(-0.0)
     assert NumberLiteral(60.0) != NumberLiteral(60.0, duration=True)

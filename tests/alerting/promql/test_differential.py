@@ -16,12 +16,12 @@ from support.prometheus import Prometheus, running_prometheus
 from support.query_generator import QueryGenerator
 from support.remote_write import remote_write
 from support.scattered import ScatteredReader
-from tocsin_alerting.promql.engine import Engine
-from tocsin_alerting.promql.evaluation.budget import QueryError
-from tocsin_alerting.promql.evaluation.context import Reader
+from tocsin_alerting.promql.engine import QueryEngine
+from tocsin_alerting.promql.eval.context import Reader
+from tocsin_alerting.promql.eval.limits import QueryError
 from tocsin_alerting.promql.result import InstantVector, Matrix, Result, ScalarValue
-from tocsin_alerting.store.cell import STALE_BITS
-from tocsin_alerting.store.store import Store
+from tocsin_alerting.tsdb.store import Store
+from tocsin_alerting.tsdb.values import STALE_BITS
 from tocsin_exporter.snapshot import Labels, labels
 
 GAUGES, COUNTERS = ("g", "sparse"), ("c_total", "b_bucket")
@@ -94,7 +94,7 @@ class Pair:
 
     def __init__(self, server: Prometheus, readers: tuple[Reader, ...], end_ms: int) -> None:
         self.server, self.end_ms = server, end_ms
-        self.engines = [Engine(one, semantics=2, subquery_step_ms=60_000) for one in readers]
+        self.engines = [QueryEngine(one, semantics=2, subquery_step_ms=60_000) for one in readers]
 
     def answers(self, query: str, when: int | tuple[int, int, int]) -> Iterator[Answer | str]:
         """At one time, or from the first to the second, the third apart."""

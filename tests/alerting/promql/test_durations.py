@@ -4,15 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin_alerting.promql.ast import Duration, MatrixSelector, VectorSelector
-from tocsin_alerting.promql.durations import (
+from tocsin_alerting.promql.parser.ast import Duration, MatrixSelector, VectorSelector
+from tocsin_alerting.promql.parser.durations import (
     InvalidDuration,
     format_duration,
     milliseconds,
     parse_duration,
     resolve,
 )
-from tocsin_alerting.promql.parser import parse
+from tocsin_alerting.promql.parser.parser import parse
 
 HOUR = 3_600_000
 

@@ -12,20 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin_alerting.promql.engine import Engine
-from tocsin_alerting.promql.evaluation.budget import (
-    Budget,
-    QueryError,
-    QueryLimitExceeded,
-    QueryTimeout,
-)
-from tocsin_alerting.promql.fault import ParseError
-from tocsin_alerting.promql.parser import parse
+from tocsin_alerting.promql.engine import QueryEngine
+from tocsin_alerting.promql.errors import ParseError
+from tocsin_alerting.promql.eval.limits import Budget, QueryError, QueryLimitExceeded, QueryTimeout
+from tocsin_alerting.promql.parser.parser import parse
 from tocsin_alerting.promql.result import InstantVector, Matrix, ScalarValue, StringValue
-from tocsin_alerting.store.columns import Part
-from tocsin_alerting.store.selection import Selection
-from tocsin_alerting.store.series import SeriesSet
-from tocsin_alerting.store.store import Store
+from tocsin_alerting.tsdb.head.columns import AlignedPart
+from tocsin_alerting.tsdb.label_sets import LabelSets
+from tocsin_alerting.tsdb.query.selection import Selection
+from tocsin_alerting.tsdb.store import Store
 from tocsin_exporter.snapshot import Family, Labels, Layout, Series, Snapshot, Source, labels
 
 SOURCE = Source("j", "i")
@@ -43,14 +38,16 @@ def steady(scrapes: int = 60, step_ms: int = 15_000) -> Store:
     return store
 
 
-def vector(engine: Engine, query: str, at_ms: int = 10 * MINUTE) -> dict[Labels, float]:
+def vector(engine: QueryEngine, query: str, at_ms: int = 10 * MINUTE) -> dict[Labels, float]:
     value = engine.evaluate(query, at_ms).value
     assert isinstance(value, InstantVector)
     return dict(value)
 
 
 async def test_an_instant_query_gives_labels_and_numbers() -> None:
-    result = await Engine(steady()).instant("sum by (code) (rate(requests_total[5m]))", 10 * MINUTE)
+    result = await QueryEngine(steady()).instant(
+        "sum by (code) (rate(requests_total[5m]))", 10 * MINUTE
+    )
     assert isinstance(result.value, InstantVector)
     expected = {(("code", "200"),): 1.0, (("code", "500"),): 2.0}
     assert dict(result.value) == pytest.approx(expected)
@@ -59,7 +56,7 @@ async def test_an_instant_query_gives_labels_and_numbers() -> None:
 
 
 async def test_a_range_query_gives_a_matrix_ordered_by_labels() -> None:
-    result = await Engine(steady()).range("-requests_total", 0, 2 * MINUTE, MINUTE)
+    result = await QueryEngine(steady()).range("-requests_total", 0, 2 * MINUTE, MINUTE)
     assert isinstance(result.value, Matrix)
     tracks = list(result.value)
     assert [dict(one.labels)["code"] for one in tracks] == ["200", "500"]
@@ -68,7 +65,7 @@ async def test_a_range_query_gives_a_matrix_ordered_by_labels() -> None:
 
 
 def test_text_and_its_expression_mean_the_same() -> None:
-    engine = Engine(steady())
+    engine = QueryEngine(steady())
     text = "requests_total > 1"
     value = engine.evaluate(parse(text), MINUTE).value
     assert isinstance(value, InstantVector)
@@ -76,7 +73,7 @@ def test_text_and_its_expression_mean_the_same() -> None:
 
 
 def test_scalars_and_strings_are_values_too() -> None:
-    engine = Engine(Store())
+    engine = QueryEngine(Store())
     assert engine.evaluate("1 + 1", 5).value == ScalarValue(5, 2.0)
     assert engine.evaluate("'text'", 5).value == StringValue(5, "text")
     ranged = engine.evaluate_range("time()", 0, 2000, 1000).value
@@ -87,18 +84,18 @@ def test_scalars_and_strings_are_values_too() -> None:
 
 
 def test_a_range_selector_gives_its_raw_samples() -> None:
-    value = Engine(steady()).evaluate('requests_total{code="200"}[40s]', MINUTE).value
+    value = QueryEngine(steady()).evaluate('requests_total{code="200"}[40s]', MINUTE).value
     assert isinstance(value, Matrix)
     assert value.series[0].times.tolist() == [30_000, 45_000, 60_000]
 
 
 def test_syntax_errors_have_their_place() -> None:
     with pytest.raises(ParseError, match=r"^1:5: parse error: "):
-        Engine(Store()).evaluate("sum(", 0)
+        QueryEngine(Store()).evaluate("sum(", 0)
 
 
 def test_a_query_may_not_touch_more_samples_than_its_budget() -> None:
-    engine = Engine(steady())
+    engine = QueryEngine(steady())
     engine.evaluate("rate(requests_total[5m])", 10 * MINUTE, Budget(max_samples=1000))
     with pytest.raises(QueryLimitExceeded, match="query processing would load too many samples"):
         engine.evaluate("rate(requests_total[5m])", 10 * MINUTE, Budget(max_samples=10))
@@ -109,20 +106,20 @@ class Unreadable:
 
     times = np.arange(1000, dtype=np.int64) * 1000
     count = 1000
-    series = SeriesSet(tuple(labels(__name__="m", i=str(i)) for i in range(1000)))
+    series = LabelSets(tuple(labels(__name__="m", i=str(i)) for i in range(1000)))
 
     def select(self, *_: object) -> Selection:
-        return Selection(self.series, (cast(Part, self),))
+        return Selection(self.series, (cast(AlignedPart, self),))
 
 
 @pytest.mark.parametrize("query", ["m[1h]", "avg_over_time(m[1h])"])
 def test_what_is_too_much_is_not_even_read(query: str) -> None:
     with pytest.raises(QueryLimitExceeded):
-        Engine(Unreadable()).evaluate(query, 1_000_000, Budget(max_samples=900_000))
+        QueryEngine(Unreadable()).evaluate(query, 1_000_000, Budget(max_samples=900_000))
 
 
 def test_a_series_for_each_value_is_paid_for_as_long_as_it_is() -> None:
-    engine, budget = Engine(steady()), Budget(max_samples=10_000)
+    engine, budget = QueryEngine(steady()), Budget(max_samples=10_000)
     query = 'count_values("value", requests_total * time())'
     with pytest.raises(QueryLimitExceeded):  # 200 steps with two new values each
         engine.evaluate_range(query, 60_000, 260_000, 1000, budget)
@@ -134,7 +131,7 @@ def test_time_is_asked_for_at_each_step_that_is_computed_alone(query: str) -> No
     asked = iter([False] * 20)
     budget = Budget(expired=lambda: next(asked, True))
     with pytest.raises(QueryTimeout):
-        Engine(steady()).evaluate_range(query, 0, 900_000, 15_000, budget)
+        QueryEngine(steady()).evaluate_range(query, 0, 900_000, 15_000, budget)
 
 
 @pytest.mark.parametrize("function", ["histogram_quantile(0.5, b)", "histogram_fraction(0, 1, b)"])
@@ -148,7 +145,7 @@ def test_time_is_asked_for_within_many_histograms(function: str) -> None:
     def questions(query: str) -> int:
         asked = count()
         budget = Budget(expired=lambda: next(asked) < 0)
-        Engine(store).evaluate_range(query, 0, 10_000_000, 1000, budget)
+        QueryEngine(store).evaluate_range(query, 0, 10_000_000, 1000, budget)
         return next(asked)
 
     assert questions(function) - questions("b") >= 10_000 * 40 // 2**15
@@ -189,7 +186,7 @@ def ragged(scrapes: int = 100) -> Store:
 )
 @pytest.mark.parametrize("semantics", [2, 3])
 def test_each_step_of_a_range_is_what_an_instant_query_says(query: str, semantics: int) -> None:
-    engine = Engine(ragged(), 3 if semantics == 3 else 2)
+    engine = QueryEngine(ragged(), 3 if semantics == 3 else 2)
     steps = range(-30_000, 1_700_000, 20_000)
     matrix = engine.evaluate_range(query, steps[0], steps[-1], 20_000).value
     assert isinstance(matrix, Matrix)
@@ -210,31 +207,33 @@ def test_a_note_says_from_when_to_when_buckets_fell() -> None:
     for minute in range(1, 10):
         counts = np.array([6.0 if 3 <= minute <= 5 else 4.0, 5.0])
         store.append(Snapshot(SOURCE, minute * MINUTE, True, Layout(buckets), counts))
-    result = Engine(store).evaluate_range("histogram_quantile(0.5, b)", MINUTE, 9 * MINUTE, MINUTE)
+    result = QueryEngine(store).evaluate_range(
+        "histogram_quantile(0.5, b)", MINUTE, 9 * MINUTE, MINUTE
+    )
     (note,) = result.infos
     assert "over 3 samples from 1970-01-01T00:03:00Z to 1970-01-01T00:05:00Z" in note
 
 
 def test_a_sample_in_many_windows_is_counted_once() -> None:
-    engine, budget = Engine(steady()), Budget()
+    engine, budget = QueryEngine(steady()), Budget()
     engine.evaluate_range("rate(requests_total[5m])", 0, 15 * MINUTE, 15_000, budget)
     assert budget.samples == 2 * 60 + 2 * 60  # what was read, and the answer at 60 of 61 steps
 
 
 def test_a_range_query_may_not_have_more_steps_than_its_budget() -> None:
     with pytest.raises(QueryLimitExceeded, match="exceeded maximum resolution of 11,000 points"):
-        Engine(steady()).evaluate_range("up", 0, 11_000_000, 1000)
+        QueryEngine(steady()).evaluate_range("up", 0, 11_000_000, 1000)
 
 
 def test_time_is_asked_for_between_the_steps() -> None:
     asked = iter([False, False, False])
     budget = Budget(expired=lambda: next(asked, True))
     with pytest.raises(QueryTimeout, match="query timed out in expression evaluation"):
-        Engine(steady()).evaluate_range("rate(up[5m])", 0, 900_000, 15_000, budget)
+        QueryEngine(steady()).evaluate_range("rate(up[5m])", 0, 900_000, 15_000, budget)
 
 
 def test_notes_say_where_in_the_query() -> None:
-    result = Engine(steady()).evaluate("sum(\n  rate(up[5m]))", 10 * MINUTE)
+    result = QueryEngine(steady()).evaluate("sum(\n  rate(up[5m]))", 10 * MINUTE)
     assert result.infos == (
         "PromQL info: metric might not be a counter, name does not end in "
         '_total/_sum/_count/_bucket: "up" (2:8)',
@@ -243,7 +242,7 @@ def test_notes_say_where_in_the_query() -> None:
 
 def test_windows_are_open_on_their_left_but_not_in_the_older_semantics() -> None:
     count = 'count_over_time(requests_total{code="200"}[1m])'
-    new, old = Engine(steady()), Engine(steady(), semantics=2)
+    new, old = QueryEngine(steady()), QueryEngine(steady(), semantics=2)
     assert list(vector(new, count).values()) == [4.0]
     assert list(vector(old, count).values()) == [5.0]
     last_ms = 60 * 15_000
@@ -253,20 +252,22 @@ def test_windows_are_open_on_their_left_but_not_in_the_older_semantics() -> None
 
 def test_names_are_dropped_late_but_not_in_the_older_semantics() -> None:
     query = "count by (__name__) (-up)"
-    assert vector(Engine(steady()), query) == {(): 1.0}
-    assert vector(Engine(steady()), "sum by (__name__) (up > 0)") == {(("__name__", "up"),): 1.0}
+    assert vector(QueryEngine(steady()), query) == {(): 1.0}
+    assert vector(QueryEngine(steady()), "sum by (__name__) (up > 0)") == {
+        (("__name__", "up"),): 1.0
+    }
     kept = 'label_replace(-up, "__name__", "down", "job", ".*")'
-    assert dict(next(iter(vector(Engine(steady()), kept))))["__name__"] == "down"
+    assert dict(next(iter(vector(QueryEngine(steady()), kept))))["__name__"] == "down"
     both = '-up or -scrape_samples_scraped{job!=""}'
     with pytest.raises(QueryError, match="same labelset"):
-        Engine(steady()).evaluate('-{__name__=~"up|scrape_samples_scraped"}', 10 * MINUTE)
-    assert len(vector(Engine(steady(), semantics=2), both)) == 1
+        QueryEngine(steady()).evaluate('-{__name__=~"up|scrape_samples_scraped"}', 10 * MINUTE)
+    assert len(vector(QueryEngine(steady(), semantics=2), both)) == 1
 
 
 def test_late_samples_and_lost_counters_take_the_slow_path_to_the_same_rate() -> None:
     store = steady()
     store.append(Snapshot(SOURCE, 61 * 15_000, True, LAYOUT, np.array([0.0, 1800.0])))
-    engine = Engine(store)
+    engine = QueryEngine(store)
     rates = vector(engine, "increase(requests_total[1m])", 61 * 15_000)
     by_code = {dict(one)["code"]: value for one, value in rates.items()}
     # 45 from the three scrapes before, nothing lost to the fall of the first counter.
@@ -277,8 +278,8 @@ def test_what_lies_in_two_sources_is_one_vector() -> None:
     store = steady()
     other = Source("j", "second")
     store.append(Snapshot(other, 10 * MINUTE - 7, True, LAYOUT, np.array([1.0, 2.0])))
-    assert vector(Engine(store), "count(requests_total)") == {(): 4.0}
-    assert vector(Engine(store), 'sum by (instance) (requests_total{code="200"})') == {
+    assert vector(QueryEngine(store), "count(requests_total)") == {(): 4.0}
+    assert vector(QueryEngine(store), 'sum by (instance) (requests_total{code="200"})') == {
         (("instance", "i"),): 585.0,
         (("instance", "second"),): 1.0,
     }
@@ -286,7 +287,7 @@ def test_what_lies_in_two_sources_is_one_vector() -> None:
 
 def test_queries_run_in_threads_while_the_store_grows() -> None:
     store = steady(20)
-    engine = Engine(store)
+    engine = QueryEngine(store)
 
     def ask(_: int) -> float:
         return sum(vector(engine, "rate(requests_total[5m])", 5 * MINUTE).values())
@@ -301,7 +302,7 @@ def test_queries_run_in_threads_while_the_store_grows() -> None:
 
 
 def test_the_engine_is_async_and_never_waits() -> None:
-    result = asyncio.run(Engine(steady()).instant("vector(1)", 0))
+    result = asyncio.run(QueryEngine(steady()).instant("vector(1)", 0))
     assert isinstance(result.value, InstantVector) and len(result.value) == 1
 
 
@@ -309,13 +310,13 @@ def test_a_subquery_without_a_step_in_one_without_a_step_is_empty() -> None:
     # 2.42 panics here now and then, so it is no judge.
     query = "max_over_time(min_over_time(requests_total[15s:7s])[15s:1h])"
     unasked = 'max_over_time(count_values("", requests_total)[15s:1h])'
-    for engine in (Engine(steady(), semantics=2), Engine(steady())):
+    for engine in (QueryEngine(steady(), semantics=2), QueryEngine(steady())):
         assert vector(engine, query) == vector(engine, unasked) == {}
 
 
 def test_steps_between_two_samples_share_a_look() -> None:
     """600,000 of them within a second, beside 40 samples; none is older than the look-back."""
-    engine = Engine(steady(), lookback_ms=1_000)
+    engine = QueryEngine(steady(), lookback_ms=1_000)
     found = vector(engine, 'count_over_time(requests_total{code="200"}[10m:1ms])', 11 * MINUTE)
     assert list(found.values()) == [40 * 1_000.0]
 
@@ -341,7 +342,7 @@ def test_a_range_query_is_an_instant_query_at_each_of_its_steps(
         at_ms = at + 15_000 * number
         store.append(Snapshot(SOURCE, at_ms, names is not None, layout, values))
         store.write([((("__name__", "sent"), ("i", c)), at_ms, float(number)) for c in chosen])
-    engine = Engine(store, lookback_ms=lookback_ms)
+    engine = QueryEngine(store, lookback_ms=lookback_ms)
     end_ms = min(at + 15_000 * len(scrapes) + 20_000, at + start_ms + 60 * step_ms)
     result = engine.evaluate_range(query, at + start_ms, end_ms, step_ms).value
     assert isinstance(result, Matrix)
@@ -363,7 +364,7 @@ def test_a_range_query_of_many_series_at_many_steps_has_every_cell() -> None:
     for number in range(150):
         cells = np.array(number * 10_000.0 + places, np.float64)
         store.append(Snapshot(SOURCE, 15_000 * (number + 1), True, layout, cells))
-    result = Engine(store).evaluate_range("requests_total", 15_000, 150 * 15_000, 15_000).value
+    result = QueryEngine(store).evaluate_range("requests_total", 15_000, 150 * 15_000, 15_000).value
     assert isinstance(result, Matrix) and len(result) == 3000
     for one in result:
         place = int(dict(one.labels)["i"])
@@ -381,7 +382,7 @@ def test_a_range_query_of_many_series_at_many_steps_has_every_cell() -> None:
 )
 def test_labels_that_double_have_a_bound_and_are_not_kept(doubled: str) -> None:
     """27 nested calls took 2.6 GB, and kept them."""
-    engine = Engine(steady(1, 10 * MINUTE))
+    engine = QueryEngine(steady(1, 10 * MINUTE))
     query = 'label_join(requests_total, "a", "", "code", "code")'
     for _ in range(4 if len(doubled) > 1_000 else 40):
         query = doubled.replace("{}", query)
@@ -406,7 +407,7 @@ def test_labels_that_double_have_a_bound_and_are_not_kept(doubled: str) -> None:
     ],
 )
 def test_nothing_is_at_the_ends_of_time(query: str, at: str) -> None:
-    engine = Engine(steady())
+    engine = QueryEngine(steady())
     assert vector(engine, query.format(at)) == {}
     matrix = engine.evaluate_range(query.format(at), 0, 10 * MINUTE, MINUTE).value
     assert isinstance(matrix, Matrix)

@@ -3,10 +3,9 @@
 import re
 from pathlib import Path
 
-from tocsin_alerting.promql.evaluation.functions import FUNCTIONS
-from tocsin_alerting.promql.signatures import FUNCTIONS as SIGNATURES
-from tocsin_alerting.promql.signatures import Signature
-from tocsin_alerting.promql.values import ValueType
+from tocsin_alerting.promql.functions.table import FUNCTIONS
+from tocsin_alerting.promql.parser.signatures import FUNCTIONS as SIGNATURES
+from tocsin_alerting.promql.parser.signatures import Signature, ValueType
 
 PAGE = Path(__file__).parents[3] / "docs" / "promql.md"
 ROW = re.compile(r"\| `(\w+\(.*?\))` \| (.+?) \| (\d?) ?\|")

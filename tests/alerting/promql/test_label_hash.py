@@ -2,7 +2,7 @@
 
 import pytest
 
-from tocsin_alerting.promql.evaluation.label_hash import label_hash, xxh64
+from tocsin_alerting.promql.eval.label_hash import label_hash, xxh64
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,17 @@
 import pytest
 
-from tocsin_alerting.promql.lexer import Lexer
-from tocsin_alerting.promql.token import Kind, Token
+from tocsin_alerting.promql.parser.lexer import Lexer
+from tocsin_alerting.promql.parser.tokens import Token, TokenKind
 
 
 def tokenize(query: str) -> list[Token]:
     lexer = Lexer(query, 3)
-    while not lexer.tokens or lexer.tokens[-1].kind not in (Kind.END, Kind.ERROR):
+    while not lexer.tokens or lexer.tokens[-1].kind not in (TokenKind.END, TokenKind.ERROR):
         lexer.read()
     return lexer.tokens
 
 
-def kinds(query: str) -> list[tuple[Kind, str]]:
+def kinds(query: str) -> list[tuple[TokenKind, str]]:
     return [(token.kind, token.text) for token in tokenize(query)[:-1]]
 
 
@@ -23,22 +23,25 @@ def test_a_query_is_cut_into_words_with_their_places() -> None:
         "",
     ]  # fmt: skip
     assert all(query[token.start : token.end] == token.text for token in tokens)
-    assert tokens[-1].kind is Kind.END
+    assert tokens[-1].kind is TokenKind.END
 
 
 def test_words_mean_different_things_in_different_brackets() -> None:
     assert kinds("SUM{sum=`1`}") == [
-        (Kind.AGGREGATOR, "SUM"),
-        (Kind.PUNCTUATION, "{"),
-        (Kind.IDENTIFIER, "sum"),
-        (Kind.PUNCTUATION, "="),
-        (Kind.STRING, "`1`"),
-        (Kind.PUNCTUATION, "}"),
+        (TokenKind.AGGREGATOR, "SUM"),
+        (TokenKind.PUNCTUATION, "{"),
+        (TokenKind.IDENTIFIER, "sum"),
+        (TokenKind.PUNCTUATION, "="),
+        (TokenKind.STRING, "`1`"),
+        (TokenKind.PUNCTUATION, "}"),
     ]
-    assert kinds("a:b[5m:step()]")[3:5] == [(Kind.PUNCTUATION, ":"), (Kind.CALLABLE, "step")]
-    assert kinds("fill fill (")[0][0] is Kind.IDENTIFIER
-    assert kinds("fill fill (")[1][0] is Kind.KEYWORD
-    assert kinds("Inf inf:a") == [(Kind.NUMBER, "Inf"), (Kind.METRIC_IDENTIFIER, "inf:a")]
+    assert kinds("a:b[5m:step()]")[3:5] == [
+        (TokenKind.PUNCTUATION, ":"),
+        (TokenKind.CALLABLE, "step"),
+    ]
+    assert kinds("fill fill (")[0][0] is TokenKind.IDENTIFIER
+    assert kinds("fill fill (")[1][0] is TokenKind.KEYWORD
+    assert kinds("Inf inf:a") == [(TokenKind.NUMBER, "Inf"), (TokenKind.METRIC_IDENTIFIER, "inf:a")]
 
 
 @pytest.mark.parametrize(
@@ -64,4 +67,4 @@ def test_error_messages_name_words_as_prometheus_does(text: str, described: str)
 def test_an_error_is_the_last_token() -> None:
     *before, last = tokenize("a + $ b")
     assert [token.text for token in before] == ["a", "+"]
-    assert (last.kind, last.text, last.start) == (Kind.ERROR, "unexpected character: '$'", 4)
+    assert (last.kind, last.text, last.start) == (TokenKind.ERROR, "unexpected character: '$'", 4)

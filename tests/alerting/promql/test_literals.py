@@ -1,7 +1,7 @@
 import pytest
 
-from tocsin_alerting.promql.literals import LexicalError, scan_number, scan_string
-from tocsin_alerting.promql.token import Kind
+from tocsin_alerting.promql.parser.literals import LexicalError, scan_number, scan_string
+from tocsin_alerting.promql.parser.tokens import TokenKind
 
 
 @pytest.mark.parametrize(
@@ -9,12 +9,12 @@ from tocsin_alerting.promql.token import Kind
 )
 def test_numbers_end_where_they_should(text: str) -> None:
     for after in ("", " ", "+", ")", "]"):
-        assert scan_number(text + after, 0, 3) == (Kind.NUMBER, len(text))
+        assert scan_number(text + after, 0, 3) == (TokenKind.NUMBER, len(text))
 
 
 @pytest.mark.parametrize("text", ["5m", "1h30m", "5ms", "1y2w3d4h5m6s7ms", "1.5h"])
 def test_durations_end_where_they_should(text: str) -> None:
-    assert scan_number(text + ":", 0, 3) == (Kind.DURATION, len(text))
+    assert scan_number(text + ":", 0, 3) == (TokenKind.DURATION, len(text))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin_alerting.promql.numbers import format_number, parse_number
+from tocsin_alerting.promql.parser.numbers import format_number, parse_number
 
 
 @pytest.mark.parametrize(

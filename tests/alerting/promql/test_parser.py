@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.golden import golden_rows
-from tocsin_alerting.promql.ast import (
+from tocsin_alerting.promql.errors import ParseError
+from tocsin_alerting.promql.parser.ast import (
     AggregateExpr,
     AggregateOp,
     BinaryExpr,
@@ -21,18 +22,17 @@ from tocsin_alerting.promql.ast import (
     MatrixSelector,
     NumberLiteral,
     ParenExpr,
-    Span,
+    PositionRange,
     StringLiteral,
     SubqueryExpr,
     UnaryExpr,
     VectorMatching,
     VectorSelector,
 )
-from tocsin_alerting.promql.fault import ParseError
-from tocsin_alerting.promql.parser import parse, parse_selector
-from tocsin_alerting.promql.printer import print_expr
-from tocsin_alerting.promql.values import Semantics
-from tocsin_alerting.store.matchers import Matcher, MatchOp
+from tocsin_alerting.promql.parser.parser import parse, parse_selector
+from tocsin_alerting.promql.parser.printer import print_expr
+from tocsin_alerting.promql.parser.signatures import Semantics
+from tocsin_alerting.tsdb.matchers import Matcher, MatchOp
 
 NAME_A = Matcher("__name__", MatchOp.EQUAL, "a")
 A = VectorSelector("a", ((NAME_A,),))
@@ -195,7 +195,7 @@ def test_every_part_knows_its_place() -> None:
     call = aggregate.expr
     assert isinstance(call, Call)
 
-    def text(span: Span) -> str:
+    def text(span: PositionRange) -> str:
         return query[span.start : span.end]
 
     assert text(parsed.span) == query
@@ -203,7 +203,7 @@ def test_every_part_knows_its_place() -> None:
     assert text(parsed.rhs.span) == "-5"
     assert text(aggregate.span) == query[:41]
     assert text(call.args[0].span) == 'a{b="c"}[5m] offset 1m'
-    assert parse("sum(a)  by (x)").span == Span(0, 14)
+    assert parse("sum(a)  by (x)").span == PositionRange(0, 14)
 
 
 @pytest.mark.parametrize(("query", "error"), golden_rows("promql_refused.jsonl"))

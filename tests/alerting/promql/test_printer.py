@@ -3,9 +3,9 @@ from hypothesis import HealthCheck, given, settings
 
 from support.expressions import expressions
 from support.golden import golden_rows
-from tocsin_alerting.promql.ast import Expr
-from tocsin_alerting.promql.parser import parse
-from tocsin_alerting.promql.printer import print_expr
+from tocsin_alerting.promql.parser.ast import Expr
+from tocsin_alerting.promql.parser.parser import parse
+from tocsin_alerting.promql.parser.printer import print_expr
 
 AS_WRITTEN = [
     "1000000",

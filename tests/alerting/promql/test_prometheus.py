@@ -8,10 +8,10 @@ import pytest
 
 from support.golden import golden_rows
 from support.prometheus import Prometheus, running_prometheus
-from tocsin_alerting.promql.fault import ParseError
-from tocsin_alerting.promql.layout import pretty
-from tocsin_alerting.promql.parser import parse
-from tocsin_alerting.promql.printer import print_expr
+from tocsin_alerting.promql.errors import ParseError
+from tocsin_alerting.promql.parser.parser import parse
+from tocsin_alerting.promql.parser.prettier import pretty
+from tocsin_alerting.promql.parser.printer import print_expr
 
 TOKENS = (
     "a b sum rate topk by without on ignoring group_left group_right bool offset start end ( ) "

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin_alerting.promql.literals import scan_string
-from tocsin_alerting.promql.quoting import quote, quote_char, unquote
+from tocsin_alerting.promql.parser.literals import scan_string
+from tocsin_alerting.promql.parser.quoting import quote, quote_char, unquote
 
 
 @pytest.mark.parametrize(

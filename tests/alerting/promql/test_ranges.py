@@ -7,23 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tocsin_alerting.promql.evaluation.annotation import Annotations
-from tocsin_alerting.promql.evaluation.budget import Budget
-from tocsin_alerting.promql.evaluation.context import Context
-from tocsin_alerting.promql.evaluation.frame import Grid
-from tocsin_alerting.promql.evaluation.functions import FUNCTIONS
-from tocsin_alerting.promql.evaluation.ranges import (
-    Ends,
-    RangeFunction,
-    RangeVector,
-    over_windows,
-)
-from tocsin_alerting.promql.evaluation.steps import Steps
-from tocsin_alerting.promql.evaluation.window import Span, Window
-from tocsin_alerting.promql.values import Semantics
-from tocsin_alerting.store.cell import ABSENT, Floats, Ints
-from tocsin_alerting.store.series import SeriesSet
-from tocsin_alerting.store.store import Store
+from tocsin_alerting.promql.eval.annotations import Annotations
+from tocsin_alerting.promql.eval.context import Context
+from tocsin_alerting.promql.eval.frame import Grid
+from tocsin_alerting.promql.eval.limits import Budget
+from tocsin_alerting.promql.eval.ranges import RangeFunction, RangeVector, WindowEdges, over_windows
+from tocsin_alerting.promql.eval.steps import Steps
+from tocsin_alerting.promql.eval.window import Window, WindowBounds
+from tocsin_alerting.promql.functions.table import FUNCTIONS
+from tocsin_alerting.promql.parser.signatures import Semantics
+from tocsin_alerting.tsdb.label_sets import LabelSets
+from tocsin_alerting.tsdb.store import Store
+from tocsin_alerting.tsdb.values import ABSENT, Floats, Ints
 
 SHORT = {
     name: function
@@ -46,7 +41,7 @@ def test_the_ends_of_a_window_give_the_same_as_all_of_it(
         values = np.sort(values, axis=0)
     times = start + gap * np.arange(len(values), dtype=np.int64)[:, None]
     end_ms = int(times[-1, 0]) + 5_000
-    span = Span(end_ms, end_ms, end_ms - start + 4_000, 3 if semantics == 3 else 2)
+    span = WindowBounds(end_ms, end_ms, end_ms - start + 4_000, 3 if semantics == 3 else 2)
     with np.errstate(all="ignore"):
         whole, has = function.answer(Window(values, times, None, span), [])
         assert function.ends is not None
@@ -57,9 +52,9 @@ def test_the_ends_of_a_window_give_the_same_as_all_of_it(
     assert np.allclose(whole[has], short[0][has], rtol=1e-12, atol=0)
 
 
-def _ends(values: Floats, times: Ints, span: Span) -> Ends:
+def _ends(values: Floats, times: Ints, span: WindowBounds) -> WindowEdges:
     """One window of them all."""
-    return Ends(
+    return WindowEdges(
         values[:1],
         values[-1:],
         times[:1],
@@ -104,8 +99,8 @@ def test_windows_give_together_what_each_gives_alone(
     times = np.cumsum(gaps[: len(cells)])
     steps = Steps(int(times[0]), step_ms, int(times[-1]) + 20_000)
     frame = Grid(times, np.array(cells))
-    spans = [Span(at, at, range_ms, semantics) for at in steps.times.tolist()]
-    series = SeriesSet(tuple((("n", str(number)),) for number in range(3)))
+    spans = [WindowBounds(at, at, range_ms, semantics) for at in steps.times.tolist()]
+    series = LabelSets(tuple((("n", str(number)),) for number in range(3)))
     factors = np.linspace(1.0, 0.5 if varies else 1.0, steps.count)
     parameters = [factors * one for one in PARAMETERS.get(name, ())]
     context = Context(

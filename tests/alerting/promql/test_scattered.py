@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 
 from support.scattered import Samples, ScatteredReader
-from tocsin_alerting.promql.engine import Engine
-from tocsin_alerting.promql.evaluation.budget import Budget, QueryLimitExceeded, QueryTimeout
-from tocsin_alerting.promql.evaluation.functions import FUNCTIONS
-from tocsin_alerting.promql.evaluation.ranges import RangeFunction
+from tocsin_alerting.promql.engine import QueryEngine
+from tocsin_alerting.promql.eval.limits import Budget, QueryLimitExceeded, QueryTimeout
+from tocsin_alerting.promql.eval.ranges import RangeFunction
+from tocsin_alerting.promql.functions.table import FUNCTIONS
+from tocsin_alerting.promql.parser.signatures import Semantics, ValueType, signature
 from tocsin_alerting.promql.result import InstantVector, Matrix, Result
-from tocsin_alerting.promql.signatures import signature
-from tocsin_alerting.promql.values import Semantics, ValueType
-from tocsin_alerting.store.cell import STALE_BITS
-from tocsin_alerting.store.store import Store
+from tocsin_alerting.tsdb.store import Store
+from tocsin_alerting.tsdb.values import STALE_BITS
 from tocsin_exporter.snapshot import Labels, labels
 
 STALE = np.array([STALE_BITS], np.int64).view(np.float64)[0].item()
@@ -111,7 +110,7 @@ def differing(
     """When the same series, aligned and scattered, answer differently, and how."""
     series = random_series(seed)
     readers = aligned(series), ScatteredReader(series)
-    ours, theirs = (Engine(one, semantics, lookback_ms) for one in readers)
+    ours, theirs = (QueryEngine(one, semantics, lookback_ms) for one in readers)
     random, found = Random(seed), list[object]()
     for at_ms in (START_MS, *(random.randint(START_MS, END_MS + 90_000) for _ in range(2))):
         one, other = (answer(engine.evaluate(query, at_ms)) for engine in (ours, theirs))
@@ -147,7 +146,7 @@ def test_anchored_and_smoothed_windows_give_the_same(query: str) -> None:
 )
 def test_raw_samples_are_the_same(selector: str) -> None:
     series = random_series(13)
-    engines = [Engine(one, 3) for one in (aligned(series), ScatteredReader(series))]
+    engines = [QueryEngine(one, 3) for one in (aligned(series), ScatteredReader(series))]
     one, other = (answer(engine.evaluate(selector, END_MS - 300_000)) for engine in engines)
     assert one and same(one, other)
 
@@ -155,7 +154,7 @@ def test_raw_samples_are_the_same(selector: str) -> None:
 @pytest.mark.parametrize(("semantics", "edge"), [(3, 1), (2, 0)])
 def test_edges_are_those_of_the_semantics(semantics: Semantics, edge: int) -> None:
     one = labels(__name__="m")
-    engine = Engine(ScatteredReader({one: [(1_000_000, 5.0)]}), semantics, 300_000)
+    engine = QueryEngine(ScatteredReader({one: [(1_000_000, 5.0)]}), semantics, 300_000)
     newest_ms = 1_000_000 + 300_000 - edge
     assert answer(engine.evaluate("m", newest_ms)) == {one: [(newest_ms, 5.0)]}
     assert answer(engine.evaluate("m", newest_ms + 1)) == {}
@@ -166,7 +165,7 @@ def test_edges_are_those_of_the_semantics(semantics: Semantics, edge: int) -> No
 
 def test_a_stale_marker_ends_a_series_and_is_no_sample_of_a_window() -> None:
     one = labels(__name__="m")
-    engine = Engine(ScatteredReader({one: [(1000, 5.0), (2000, STALE)]}))
+    engine = QueryEngine(ScatteredReader({one: [(1000, 5.0), (2000, STALE)]}))
     assert answer(engine.evaluate("m", 1999)) == {one: [(1999, 5.0)]}
     assert answer(engine.evaluate("m", 2000)) == {}
     assert answer(engine.evaluate("count_over_time(m[1m])", 2000)) == {(): [(2000, 1.0)]}
@@ -184,7 +183,7 @@ def days(count: int, step_ms: int) -> ScatteredReader:
 def test_days_are_read_in_stretches_and_each_sample_of_a_window_is_paid_for_once() -> None:
     reader, budget = days(15, 60_000), Budget()
     times = (END_MS - 15 * 86_400_000, END_MS, 600_000)
-    Engine(reader).evaluate_range("count_over_time(m[15m])", *times, budget)
+    QueryEngine(reader).evaluate_range("count_over_time(m[15m])", *times, budget)
     answered = 50 * 15 * 144 + 1  # at the first step, one series has its first sample
     assert budget.samples - answered == 50 * 15 * 1440
     assert len(reader.read) > 3
@@ -195,16 +194,16 @@ def test_days_are_read_in_stretches_and_each_sample_of_a_window_is_paid_for_once
 def test_a_window_of_days_that_the_budget_forbids_is_not_read_to_its_end(query: str) -> None:
     reader = days(2, 60_000)
     with pytest.raises(QueryLimitExceeded):
-        Engine(reader).evaluate(query, END_MS, Budget(max_samples=20_000))
+        QueryEngine(reader).evaluate(query, END_MS, Budget(max_samples=20_000))
     assert max(stop for _, stop in reader.read) < END_MS - 3_600_000
 
 
 def test_a_long_window_read_in_pieces_is_whole() -> None:
     reader = days(2, 60_000)
-    found = answer(Engine(reader).evaluate("sum_over_time(m[49h])", END_MS))
+    found = answer(QueryEngine(reader).evaluate("sum_over_time(m[49h])", END_MS))
     assert [value for ((_, value),) in found.values()] == [2880.0] * 50
     assert len(reader.read) == 4
-    raw = answer(Engine(reader).evaluate("m[49h]", END_MS))
+    raw = answer(QueryEngine(reader).evaluate("m[49h]", END_MS))
     first_ms = END_MS - 2 * 86_400_000
     for i, samples in enumerate(raw[labels(__name__="m", i=str(i))] for i in range(50)):
         assert samples == [(first_ms + i + 60_000 * n, 1.0) for n in range(2880)]
@@ -215,4 +214,6 @@ def test_time_is_asked_for_on_the_way(query: str) -> None:
     asked = iter([False, False])
     budget = Budget(expired=lambda: next(asked, True))
     with pytest.raises(QueryTimeout):
-        Engine(days(1, 600_000)).evaluate_range(query, END_MS - 86_400_000, END_MS, 60_000, budget)
+        QueryEngine(days(1, 600_000)).evaluate_range(
+            query, END_MS - 86_400_000, END_MS, 60_000, budget
+        )

@@ -7,9 +7,16 @@ import pytest
 
 from support.promqltest.run import Bench
 from support.promqltest.script import Eval, parse_script
-from tocsin_alerting.promql.ast import AggregateExpr, AggregateOp, BinaryExpr, BinaryOp, Call, walk
-from tocsin_alerting.promql.evaluation.functions import FUNCTIONS
-from tocsin_alerting.promql.parser import parse
+from tocsin_alerting.promql.functions.table import FUNCTIONS
+from tocsin_alerting.promql.parser.ast import (
+    AggregateExpr,
+    AggregateOp,
+    BinaryExpr,
+    BinaryOp,
+    Call,
+    walk,
+)
+from tocsin_alerting.promql.parser.parser import parse
 
 ROOT = Path(__file__).parents[3]
 OWN = sorted((ROOT / "tests" / "promql").glob("*.test"))

@@ -1,5 +1,4 @@
-from tocsin_alerting.promql.signatures import FUNCTIONS, signature
-from tocsin_alerting.promql.values import ValueType
+from tocsin_alerting.promql.parser.signatures import FUNCTIONS, ValueType, signature
 
 
 def test_the_table_is_in_alphabetical_order() -> None:

@@ -9,17 +9,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tocsin_alerting.promql.engine import Engine
-from tocsin_alerting.promql.evaluation.grouping import grouped
-from tocsin_alerting.promql.evaluation.summing import (
-    column_means,
-    column_sums,
-    group_means,
-    group_sums,
-)
+from tocsin_alerting.promql.engine import QueryEngine
+from tocsin_alerting.promql.eval.grouping import grouped
+from tocsin_alerting.promql.eval.summing import column_means, column_sums, group_means, group_sums
 from tocsin_alerting.promql.result import InstantVector
-from tocsin_alerting.store.cell import Floats
-from tocsin_alerting.store.store import Store
+from tocsin_alerting.tsdb.store import Store
+from tocsin_alerting.tsdb.values import Floats
 
 NUMBERS = st.lists(
     st.one_of(
@@ -218,6 +213,6 @@ def test_a_fifth_thirty_times_is_a_fifth_in_the_mean(query: str, value: float) -
     store, now = Store(), 10**12
     store.write([((("__name__", "m"),), now - 30_000 * place, 0.2) for place in range(30)][::-1])
     store.write([((("__name__", "n"), ("i", str(i))), now, 0.2) for i in range(10)])
-    result = Engine(store, 3).evaluate(query, now).value
+    result = QueryEngine(store, 3).evaluate(query, now).value
     assert isinstance(result, InstantVector)
     assert result.values.tolist() == [value]

@@ -1,8 +1,8 @@
 import pytest
 
-from tocsin_alerting.promql.parser import parse
-from tocsin_alerting.promql.types import type_of
-from tocsin_alerting.promql.values import ValueType
+from tocsin_alerting.promql.parser.parser import parse
+from tocsin_alerting.promql.parser.signatures import ValueType
+from tocsin_alerting.promql.parser.types import type_of
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ import pytest
 
 from support.virtual_time import VirtualTimeLoop
 from tocsin_alerting.remote_write.group_commit import GROUP_BYTES, GroupCommit
-from tocsin_alerting.remote_write.receipt import Receipt
-from tocsin_alerting.remote_write.wire import Malformed
-from tocsin_alerting.store.disk import DiskArchive
-from tocsin_alerting.store.senders import Sender
-from tocsin_alerting.store.shelf import Shelf
+from tocsin_alerting.remote_write.prompb import Malformed
+from tocsin_alerting.remote_write.result import ReceiveResult
+from tocsin_alerting.tsdb.block_store import BlockStore
+from tocsin_alerting.tsdb.disk_persistence import DiskPersistence
+from tocsin_alerting.tsdb.senders import Sender
 
 LONG = 20.0
 
@@ -32,26 +32,26 @@ class Site:
         self.executor: Executor = ThreadPoolExecutor(1)
         self.commits = GroupCommit(self.receive, self.executor, self._logged, log_seconds)
 
-    def receive(self, body: bytes, now_ms: int, sender: Sender) -> Receipt:
+    def receive(self, body: bytes, now_ms: int, sender: Sender) -> ReceiveResult:
         self.begun.set()
         self.open.wait(LONG)
         if body == b"bad":
             raise Malformed("not what it says")
         self.received.append(body)
-        return Receipt(0 if body == b"empty" else now_ms, {}, "")
+        return ReceiveResult(0 if body == b"empty" else now_ms, {}, "")
 
     def _logged(self) -> "Future[None]":
         self.asked.append(Future())
         return self.asked[-1]
 
-    def send(self, *bodies: bytes) -> "list[asyncio.Task[Receipt]]":
-        receipt = self.commits.receipt
+    def send(self, *bodies: bytes) -> "list[asyncio.Task[ReceiveResult]]":
+        receipt = self.commits.commit
         return [asyncio.create_task(receipt(one, at + 1)) for at, one in enumerate(bodies)]
 
 
-async def settled(tasks: "Sequence[asyncio.Task[Receipt]]") -> list[int | str]:
+async def settled(tasks: "Sequence[asyncio.Task[ReceiveResult]]") -> list[int | str]:
     done = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), LONG)
-    return [one.taken if isinstance(one, Receipt) else str(one) for one in done]
+    return [one.accepted if isinstance(one, ReceiveResult) else str(one) for one in done]
 
 
 async def until(site: Site, asked: int) -> None:
@@ -95,7 +95,7 @@ async def received_while_it_waits(sent: Sequence[tuple[bytes, Sender]]) -> list[
     site = Site()
     first = site.send(b"first")
     await asyncio.to_thread(site.begun.wait)
-    receipt = site.commits.receipt
+    receipt = site.commits.commit
     tasks = [asyncio.create_task(receipt(body, 1, sender)) for body, sender in sent]
     await asyncio.sleep(0)  # they wait
     site.open.set()
@@ -334,7 +334,7 @@ async def test_a_thread_that_fails_before_it_has_a_request_is_followed_by_anothe
     first = site.send(Heavy(b"a"))
     await asyncio.sleep(0)  # it waits
     async with asyncio.timeout(LONG):
-        while site.commits._at_work:
+        while site.commits._is_working:
             await asyncio.sleep(0.001)
     assert await settled([*first, *site.send(b"b")]) == [1, 1]
 
@@ -349,15 +349,15 @@ class CrowdedLoop(VirtualTimeLoop):
 
 
 async def _answers_untold(bodies: Sequence[bytes]) -> list[int | str]:
-    def receive(body: bytes, now_ms: int, sender: Sender) -> Receipt:
+    def receive(body: bytes, now_ms: int, sender: Sender) -> ReceiveResult:
         if body == b"bad":
             raise Malformed("not what it says")
-        return Receipt(0, {}, "")
+        return ReceiveResult(0, {}, "")
 
     commits = GroupCommit(receive, Later(asyncio.get_running_loop(), 1.0), None, 2.0)
-    tasks = [asyncio.create_task(commits.receipt(one, 1)) for one in bodies]
+    tasks = [asyncio.create_task(commits.commit(one, 1)) for one in bodies]
     done = await asyncio.gather(*tasks, return_exceptions=True)
-    return [one.taken if isinstance(one, Receipt) else str(one) for one in done]
+    return [one.accepted if isinstance(one, ReceiveResult) else str(one) for one in done]
 
 
 def test_who_cannot_be_told_at_once_is_told_when_the_log_is_due() -> None:
@@ -385,9 +385,9 @@ async def _answered_at(
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualTimeLoop)
 
-    def receive(body: bytes, now_ms: int, sender: Sender) -> Receipt:
+    def receive(body: bytes, now_ms: int, sender: Sender) -> ReceiveResult:
         loop.hold(takes)
-        return Receipt(1, {}, "")
+        return ReceiveResult(1, {}, "")
 
     def logged() -> "Future[None]":
         asked: Future[None] = Future()
@@ -396,7 +396,7 @@ async def _answered_at(
         return asked
 
     commits = GroupCommit(receive, Later(loop, begins), logged, log_seconds)
-    tasks = [asyncio.create_task(commits.receipt(body, 1)) for body in (b"a", b"b")]
+    tasks = [asyncio.create_task(commits.commit(body, 1)) for body in (b"a", b"b")]
     await tasks[0]
     return loop.time()
 
@@ -422,17 +422,17 @@ def test_only_the_log_is_given_so_long_from_when_nothing_else_is_waited_for(
 
 async def _bytes_held(tmp_path: Path, body: bytes, count: int) -> int:
     """What so many requests leave in memory that were answered while the disk hangs."""
-    archive = DiskArchive(tmp_path, Shelf(tmp_path, 1000, 1000))  # nobody writes
+    archive = DiskPersistence(tmp_path, BlockStore(tmp_path, 1000, 1000))  # nobody writes
     site = Site()
     site.open.set()
     commits = GroupCommit(
-        lambda *_: Receipt(1, {}, ""), site.executor, archive.logged, log_seconds=0.01
+        lambda *_: ReceiveResult(1, {}, ""), site.executor, archive.logged, log_seconds=0.01
     )
-    await commits.receipt(bytes(body), 1)
+    await commits.commit(bytes(body), 1)
     tracemalloc.start()
     try:
         for _ in range(count // 20):
-            some = [commits.receipt(bytes(bytearray(body)), 1) for _ in range(20)]
+            some = [commits.commit(bytes(bytearray(body)), 1) for _ in range(20)]
             assert len(await asyncio.gather(*some)) == 20
         gc.collect()
         return tracemalloc.get_traced_memory()[0]

@@ -18,11 +18,11 @@ from support.asking import ask
 from support.mortal_target import MortalTarget
 from support.prometheus import running_prometheus
 from support.served import served
-from tocsin_alerting.api import query, write
-from tocsin_alerting.api.guard import guard
-from tocsin_alerting.promql.engine import Engine
+from tocsin_alerting.api.http.guard import new_guard
+from tocsin_alerting.api.prometheus import query, write
+from tocsin_alerting.promql.engine import QueryEngine
 from tocsin_alerting.remote_write.receiver import Receiver
-from tocsin_alerting.store.store import Store
+from tocsin_alerting.tsdb.store import Store
 
 T = TypeVar("T")
 SCRAPE_S = 0.3
@@ -66,10 +66,10 @@ class Receiving:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[str]:
-        intake = write.Intake(self.receiver, self.writes, now_ms)
-        engine = Engine(self.store, semantics=2)
+        intake = write.RemoteWriteEndpoint(self.receiver, self.writes, now_ms)
+        engine = QueryEngine(self.store, semantics=2)
         routes = [
-            *write.routes(intake, guard(lambda: "hunter2", bodies=write.BODIES)),
+            *write.routes(intake, new_guard(lambda: "hunter2", bodies=write.BODIES)),
             *query.routes(self.store, engine, self.reads, now_ms, time.monotonic),
         ]
         async with served(routes) as url:
@@ -148,7 +148,7 @@ async def test_our_answers_are_those_of_the_prometheus_that_sends(tmp_path: Path
     async with ours.running() as url:
         config = CONFIG.format(url=url, scrape=int(SCRAPE_S * 1000))
         async with beside(running_prometheus(tmp_path, config=config)) as them:
-            await until(lambda: ours.receiver.traffic.samples > 200)
+            await until(lambda: ours.receiver.counters.samples > 200)
             dying.die()
             scrape(staying, dying)
             await until(lambda: not _instant(them.url, f'up{{instance="{removed.address}"}}'))
@@ -159,10 +159,10 @@ async def test_our_answers_are_those_of_the_prometheus_that_sends(tmp_path: Path
     staying.die()
     removed.die()
     assert differing == []
-    assert ours.receiver.traffic.samples > 300
-    assert set(ours.receiver.traffic.requests) == {204}
-    assert not ours.receiver.traffic.refused
-    assert not ours.store.size().refused
+    assert ours.receiver.counters.samples > 300
+    assert set(ours.receiver.counters.requests) == {204}
+    assert not ours.receiver.counters.refused
+    assert not ours.store.stats().refused
 
 
 @contextmanager
@@ -200,4 +200,4 @@ async def test_vmagent_is_understood(tmp_path: Path) -> None:
         held = await asyncio.to_thread(_instant, url, query)
     target.die()
     assert held
-    assert set(ours.receiver.traffic.requests) == {204}
+    assert set(ours.receiver.counters.requests) == {204}

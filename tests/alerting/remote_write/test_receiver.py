@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from support.numbered_store import NumberedStore, Row
 from support.write_requests import Series, body, number, odd, plain
-from tocsin_alerting.promql.engine import Engine
-from tocsin_alerting.remote_write.receiver import Receiver, Unsettled
-from tocsin_alerting.remote_write.wire import Malformed, RequestTooLarge
-from tocsin_alerting.store.cell import Ints
-from tocsin_alerting.store.senders import UNKNOWN, Sender
-from tocsin_alerting.store.store import Store
+from tocsin_alerting.promql.engine import QueryEngine
+from tocsin_alerting.remote_write.prompb import Malformed, RequestTooLarge
+from tocsin_alerting.remote_write.receiver import Busy, Receiver
+from tocsin_alerting.tsdb.senders import UNKNOWN, Sender
+from tocsin_alerting.tsdb.store import Store
+from tocsin_alerting.tsdb.values import Ints
 from tocsin_exporter.snapshot import Labels
 
 NOW = 1_790_000_000_000
@@ -65,7 +65,7 @@ def test_what_was_sent_arrives_however_it_was_written(
             assert store.taken() == rows(request)
             histograms = sum(one.histograms for one in request)
             assert sum(receipt.refused.values()) == histograms
-            assert ("native histograms are not stored" in receipt.words) == (histograms > 0)
+            assert ("native histograms are not stored" in receipt.message) == (histograms > 0)
 
 
 def _answer(receiver: Receiver, store: NumberedStore, message: bytes) -> object:
@@ -75,7 +75,7 @@ def _answer(receiver: Receiver, store: NumberedStore, message: bytes) -> object:
         assert str(error)
         assert store.taken() == []
         return "refused"
-    return store.taken(), receipt.refused, receipt.first
+    return store.taken(), receipt.refused, receipt.first_refused
 
 
 @settings(max_examples=150, deadline=None)
@@ -147,20 +147,20 @@ def test_a_series_that_nobody_would_keep_costs_itself_alone(
     for _ in range(2):
         receipt = receiver.receive(body(plain(request)), NOW)
         assert store.taken() == rows([request[0], request[2]])
-        assert (receipt.taken, dict(receipt.refused)) == (2, {"invalid_labels": 2})
-        assert receipt.words.startswith("2 of 4 samples refused (invalid_labels 2); the first: ")
-        assert receipt.words.endswith(why)
-        assert "\n" not in receipt.words
-    assert receiver.traffic.samples == 4
-    assert receiver.traffic.refused == {"invalid_labels": 4}
+        assert (receipt.accepted, dict(receipt.refused)) == (2, {"invalid_labels": 2})
+        assert receipt.message.startswith("2 of 4 samples refused (invalid_labels 2); the first: ")
+        assert receipt.message.endswith(why)
+        assert "\n" not in receipt.message
+    assert receiver.counters.samples == 4
+    assert receiver.counters.refused == {"invalid_labels": 4}
 
 
 def test_the_first_refused_sample_is_the_first_of_the_request() -> None:
     histogram = Series([(b"__name__", b"h")], [], histograms=1)
     receipt = Receiver(NumberedStore()).receive(body(plain([histogram, one(b"")])), NOW)
-    assert receipt.first == "h{}: native histograms are not stored"
+    assert receipt.first_refused == "h{}: native histograms are not stored"
     receipt = Receiver(NumberedStore()).receive(body(plain([one(b""), histogram])), NOW)
-    assert receipt.first == "{}: there is no __name__"
+    assert receipt.first_refused == "{}: there is no __name__"
 
 
 def test_series_without_a_place_are_refused_by_name() -> None:
@@ -169,7 +169,7 @@ def test_series_without_a_place_are_refused_by_name() -> None:
     for _ in range(3):
         receipt = receiver.receive(body(plain([one(job="a"), one(job="b")])), NOW)
         assert store.taken() == rows([one(job="a")])
-        assert receipt.words == (
+        assert receipt.message == (
             "1 of 2 samples refused (per_source 1); the first: "
             'm{job="b"}: its source has too many series'
         )
@@ -180,13 +180,15 @@ def test_what_the_store_refuses_is_told_and_the_first_of_it_by_name() -> None:
     request = [one(job="a"), one(job="b", at_ms=NOW + 1), one(job="c")]
     for message in [plain(request)] * 3 + [odd(request, Random(1))]:
         receipt = receiver.receive(body(message), NOW)
-        assert (receipt.taken, dict(receipt.refused)) == (1, {"too_old": 1, "duplicate": 1})
-        assert receipt.words == (
+        assert (receipt.accepted, dict(receipt.refused)) == (1, {"too_old": 1, "duplicate": 1})
+        assert receipt.message == (
             "2 of 3 samples refused (duplicate 1, too_old 1); "
             'the first: m{job="b"} at 1790000000.001: too_old'
         )
     mixed = [one(b"", job="a"), *request]
-    assert receiver.receive(body(plain(mixed)), NOW).first == '{job="a"}: there is no __name__'
+    assert (
+        receiver.receive(body(plain(mixed)), NOW).first_refused == '{job="a"}: there is no __name__'
+    )
 
 
 def test_series_are_registered_once_and_again_in_a_new_epoch() -> None:
@@ -199,7 +201,7 @@ def test_series_are_registered_once_and_again_in_a_new_epoch() -> None:
     store.renumber()
     store.taken()
     other = [one(job=str(job)) for job in reversed(range(7))]
-    assert receiver.receive(body(plain(other)), NOW).taken == 7
+    assert receiver.receive(body(plain(other)), NOW).accepted == 7
     assert store.taken() == rows(other)
     for _ in range(3):
         receiver.receive(body(plain(request)), NOW)
@@ -214,7 +216,7 @@ def test_an_epoch_that_ends_while_new_series_are_registered() -> None:
     store.renumber()
     store.taken()
     request = [one(job="b"), one(job="c")]
-    assert receiver.receive(body(plain(request)), NOW).taken == 2
+    assert receiver.receive(body(plain(request)), NOW).accepted == 2
     assert store.taken() == rows(request)
 
 
@@ -228,7 +230,7 @@ class Restless(NumberedStore):
 
 def test_a_store_that_never_settles_is_to_be_asked_again() -> None:
     store = Restless()
-    with pytest.raises(Unsettled, match="send it again"):
+    with pytest.raises(Busy, match="send it again"):
         Receiver(store).receive(body(plain([one()])), NOW)
     assert store.taken() == []
 
@@ -259,7 +261,7 @@ def test_a_broken_message_is_refused_as_a_whole(message: bytes, why: str) -> Non
 
 def test_an_empty_message_is_no_mistake() -> None:
     receipt = Receiver(NumberedStore()).receive(body(b""), NOW)
-    assert (receipt.taken, receipt.refused) == (0, {})
+    assert (receipt.accepted, receipt.refused) == (0, {})
 
 
 @pytest.mark.parametrize(
@@ -309,7 +311,7 @@ def test_a_real_store_names_what_it_refuses_and_keeps_the_rest() -> None:
     receiver = Receiver(store)
     for at_ms in (NOW, NOW + 5_000):
         request = [one(job=str(n), at_ms=at_ms, value=at_ms) for n in range(20)]
-        assert receiver.receive(body(plain(request)), NOW + 5_000).taken == 20
+        assert receiver.receive(body(plain(request)), NOW + 5_000).accepted == 20
     request = [
         one(job="0", at_ms=NOW + 10_000, value=STALE_BITS),
         one(job="1", at_ms=NOW + 5_000, value=7),
@@ -318,11 +320,11 @@ def test_a_real_store_names_what_it_refuses_and_keeps_the_rest() -> None:
         one(job="4", at_ms=NOW + 10_000),
     ]
     receipt = receiver.receive(body(plain(request)), NOW + 10_000)
-    assert (receipt.taken, dict(receipt.refused)) == (
+    assert (receipt.accepted, dict(receipt.refused)) == (
         2,
         {"duplicate": 1, "out_of_order": 1, "too_far_ahead": 1},
     )
-    assert receipt.first == 'm{job="1"} at 1790000005.000: duplicate'
-    engine = Engine(store)
+    assert receipt.first_refused == 'm{job="1"} at 1790000005.000: duplicate'
+    engine = QueryEngine(store)
     alive = engine.evaluate("count(m)", NOW + 10_000).value
     assert [value for _, value in alive] == [19]  # type: ignore[union-attr,misc]

@@ -12,17 +12,17 @@ from support.scripted_engine import row
 from tocsin_alerting.rules.alert import Alert, AlertState, EventKind, fingerprint
 from tocsin_alerting.rules.alerting import (
     FOR_RAISED,
+    AlertLabelsMemo,
     Candidate,
     DuplicateLabelSet,
-    Naming,
-    active,
     alert_samples,
     candidates,
-    step,
+    count_active,
+    update_alerts,
 )
 from tocsin_alerting.rules.fair_share import FairShare
 from tocsin_alerting.rules.rule import AlertingRule
-from tocsin_alerting.rules.scope import Rows, Scope
+from tocsin_alerting.rules.template_data import QueryRows, TemplateData
 
 PENDING, FIRING, INACTIVE = AlertState.PENDING, AlertState.FIRING, AlertState.INACTIVE
 LABELS = (("alertname", "A"), ("i", "1"))
@@ -38,7 +38,7 @@ def walk(rule: AlertingRule, presence: str, step_ms: int = MINUTE) -> Path:
     alerts: Mapping[str, Alert] = {}
     path: Path = []
     for number, mark in enumerate(presence):
-        done = step(rule, here() if mark == "o" else [], number * step_ms, alerts)
+        done = update_alerts(rule, here() if mark == "o" else [], number * step_ms, alerts)
         alerts = done.alerts
         one = next(iter(alerts.values()), None)
         path.append((one.state if one else None, [event.kind for event in done.events]))
@@ -83,7 +83,7 @@ def test_a_resolved_alert_that_comes_back_is_a_new_one() -> None:
     rule = alerting()
     alerts: Mapping[str, Alert] = {}
     for at, found in ((0, here()), (1, []), (2, here(5.0))):
-        alerts = step(rule, found, at * MINUTE, alerts).alerts
+        alerts = update_alerts(rule, found, at * MINUTE, alerts).alerts
     (alert,) = alerts.values()
     assert (alert.active_at_ms, alert.fired_at_ms) == (2 * MINUTE, 2 * MINUTE)
     assert (alert.resolved_at_ms, alert.value) == (None, 5.0)
@@ -91,16 +91,16 @@ def test_a_resolved_alert_that_comes_back_is_a_new_one() -> None:
 
 def test_value_and_annotations_follow_and_times_stay() -> None:
     rule = alerting()
-    first = step(rule, here(1.0), 0, {})
-    second = step(rule, here(2.0), MINUTE, first.alerts)
+    first = update_alerts(rule, here(1.0), 0, {})
+    second = update_alerts(rule, here(2.0), MINUTE, first.alerts)
     (alert,) = second.alerts.values()
     assert (alert.value, alert.annotations, alert.fired_at_ms) == (2.0, (("s", "2.0"),), 0)
     assert second.events == ()
 
 
 def test_a_raised_for_takes_a_firing_alert_back_to_pending() -> None:
-    before = step(alerting(), here(), 0, {}).alerts
-    done = step(alerting(for_ms=10 * MINUTE), here(), MINUTE, before)
+    before = update_alerts(alerting(), here(), 0, {}).alerts
+    done = update_alerts(alerting(for_ms=10 * MINUTE), here(), MINUTE, before)
     (alert,) = done.alerts.values()
     assert (alert.state, alert.fired_at_ms, alert.active_at_ms) == (PENDING, None, 0)
     assert [(event.kind, event.reason) for event in done.events] == [
@@ -110,11 +110,11 @@ def test_a_raised_for_takes_a_firing_alert_back_to_pending() -> None:
 
 def test_two_samples_with_one_label_set_fail_the_rule() -> None:
     with pytest.raises(DuplicateLabelSet, match="same labelset after applying alert labels"):
-        step(alerting(), here() + here(), 0, {})
+        update_alerts(alerting(), here() + here(), 0, {})
 
 
-def scope(labels: Mapping[str, str], value: float) -> Scope:
-    return Scope(labels, value)
+def scope(labels: Mapping[str, str], value: float) -> TemplateData:
+    return TemplateData(labels, value)
 
 
 async def test_the_alerts_labels_are_the_samples_the_rules_and_the_name() -> None:
@@ -129,16 +129,16 @@ async def test_the_alerts_labels_are_the_samples_the_rules_and_the_name() -> Non
     rows = [row(2.0, __name__="m", i="1", job="x", drop="me")]
     labels = (("alertname", "Down"), ("i", "1"), ("job", "m"))
     annotations = (("empty", ""), ("summary", "1 is 2"))
-    assert await candidates(rule, rows, scope, Naming(), FairShare(time.monotonic)) == [
+    assert await candidates(rule, rows, scope, AlertLabelsMemo(), FairShare(time.monotonic)) == [
         Candidate(labels, annotations, 2.0, fingerprint(labels))
     ]
 
 
 async def test_plain_labels_follow_the_rule_and_the_series() -> None:
-    naming, text = Naming(), {"summary": "s"}
+    naming, text = AlertLabelsMemo(), {"summary": "s"}
     rows = [row(1.0, __name__="m", i="1"), row(2.0, __name__="m", i="2")]
 
-    async def found(rule: AlertingRule, rows: Rows) -> list[tuple[dict[str, str], float]]:
+    async def found(rule: AlertingRule, rows: QueryRows) -> list[tuple[dict[str, str], float]]:
         vector = await candidates(rule, rows, scope, naming, FairShare(time.monotonic))
         assert all(one.key == fingerprint(one.labels) for one in vector)
         assert all(one.annotations == rule.annotations for one in vector)
@@ -157,14 +157,16 @@ async def test_plain_labels_follow_the_rule_and_the_series() -> None:
 
 
 def test_what_is_pending_or_firing_is_written_as_series() -> None:
-    alerts = step(alerting(), here(), 12_345_678, {}).alerts.values()
+    alerts = update_alerts(alerting(), here(), 12_345_678, {}).alerts.values()
     assert alert_samples(alerting(), alerts) == [
         ((("__name__", "ALERTS"), ("alertname", "A"), ("alertstate", "firing"), ("i", "1")), 1.0),
         ((("__name__", "ALERTS_FOR_STATE"), ("alertname", "A"), ("i", "1")), 12345.0),
     ]
-    resolved = step(alerting(), [], MINUTE, {one.fingerprint: one for one in alerts}).alerts
+    resolved = update_alerts(
+        alerting(), [], MINUTE, {one.fingerprint: one for one in alerts}
+    ).alerts
     assert alert_samples(alerting(), resolved.values()) == []
-    assert (active(alerts), active(resolved.values())) == (1, 0)
+    assert (count_active(alerts), count_active(resolved.values())) == (1, 0)
 
 
 def model(presence: list[bool], times: list[int], for_ms: int, keep_ms: int) -> list[str]:
@@ -206,7 +208,7 @@ def test_it_agrees_with_a_model_written_apart(
     alerts: Mapping[str, Alert] = {}
     letters, fires = [], 0
     for present, at_ms in zip(presence, times, strict=True):
-        done = step(rule, here() if present else [], at_ms, alerts)
+        done = update_alerts(rule, here() if present else [], at_ms, alerts)
         alerts = done.alerts
         state = next((alert.state for alert in alerts.values()), None)
         letters.append({None: "-", PENDING: "p", FIRING: "f", INACTIVE: "i"}[state])

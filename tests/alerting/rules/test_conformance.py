@@ -6,14 +6,14 @@ go through the real store and engine, with a sample each 15 s and an evaluation 
 
 from collections.abc import Mapping
 
-from support.rule_surroundings import SetSources
+from support.rule_deps import SetSources
 from support.rule_texts import MINUTE
-from tocsin_alerting.rounds.bench import make_bench
 from tocsin_alerting.rules.alert import Alert, AlertState, EventKind
-from tocsin_alerting.rules.evaluation import Surroundings
-from tocsin_alerting.rules.file import read
+from tocsin_alerting.rules.evaluation import EvaluationDeps
 from tocsin_alerting.rules.groups import Groups
-from tocsin_alerting.rules.query import rows
+from tocsin_alerting.rules.instant_query import rows
+from tocsin_alerting.rules.rule_file import read
+from tocsin_alerting.rules.rule_test_store import make_test_store
 from tocsin_alerting.rules.series_notation import parse_series_notation
 from tocsin_exporter.snapshot import Labels, labels
 
@@ -53,9 +53,9 @@ class Course:
     """The rules under evaluation while series take their course."""
 
     def __init__(self, **courses: str) -> None:
-        self.bench = make_bench(MINUTE)
-        around = Surroundings(self.bench.engine, self.bench.write, SetSources(), lambda: 0.0)
-        self.groups = Groups(around, 2 * STEP_MS)
+        self.bench = make_test_store(MINUTE)
+        deps = EvaluationDeps(self.bench.engine, self.bench.write, SetSources(), lambda: 0.0)
+        self.groups = Groups(deps, 2 * STEP_MS)
         self.groups.load([read(RULES, "rules.yml")], 0)
         self.series = [
             (labels(__name__="course", rule=name.partition("__")[0], variant=name), values)

@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.rule_surroundings import MemoryJournal
+from support.rule_deps import MemoryJournal
 from support.rule_texts import alerting, group, recording
-from tocsin_alerting.promql.engine import Engine
-from tocsin_alerting.rounds.sources import StoreSources
+from tocsin_alerting.loops.source_status import StoreSources
+from tocsin_alerting.promql.engine import QueryEngine
 from tocsin_alerting.rules.alert import AlertState, EventKind
 from tocsin_alerting.rules.dependencies import connect
-from tocsin_alerting.rules.evaluation import Surroundings
+from tocsin_alerting.rules.evaluation import EvaluationDeps
 from tocsin_alerting.rules.groups import Groups
-from tocsin_alerting.rules.inputs import Window
-from tocsin_alerting.rules.progress import RuleProgress
-from tocsin_alerting.rules.rule import Group, Rule, RuleFile
-from tocsin_alerting.store.store import Store
+from tocsin_alerting.rules.inputs import RangeWindow
+from tocsin_alerting.rules.rule import Rule, RuleFile, RuleGroup
+from tocsin_alerting.rules.state import RuleState
+from tocsin_alerting.tsdb.store import Store
 from tocsin_exporter.snapshot import Family, Layout, Series, Snapshot, Source, labels
 
 SECOND = 1_000
@@ -54,13 +54,15 @@ ALERTS = {
 class Machine:
     """An engine that is read every second, and groups, which run in this order at one time."""
 
-    def __init__(self, groups: Sequence[Group]) -> None:
+    def __init__(self, groups: Sequence[RuleGroup]) -> None:
         self.store, self.now_s, self.count = Store(), 100_000, 0.0
         sources = StoreSources(
             self.store, lambda: [ENGINE], lambda: True, lambda: self.now_s * SECOND
         )
-        around = Surroundings(Engine(self.store), self.store.append_rules, sources, lambda: 0.0)
-        self.groups = Groups(around, SECOND)
+        deps = EvaluationDeps(
+            QueryEngine(self.store), self.store.append_rule_samples, sources, lambda: 0.0
+        )
+        self.groups = Groups(deps, SECOND)
         self.groups.load([RuleFile("f.yml", tuple(groups))], self.now_s * SECOND)
 
     async def go(self, seconds: int, up: bool = True, bad: bool = True) -> set[str]:
@@ -86,7 +88,7 @@ class Machine:
         journal, before = MemoryJournal(), self.groups
         for one in before.all:
             await before.persist(one, journal)
-        self.groups = Groups(before.around, SECOND)
+        self.groups = Groups(before.deps, SECOND)
         self.groups.remember(await journal.load(), self.now_s * SECOND, self.store.newest_ms)
         files = [RuleFile("f.yml", tuple(one.group for one in before.all))]
         self.groups.load(files, self.now_s * SECOND)
@@ -101,10 +103,10 @@ class Machine:
             for one in rule.alerts.values()
             if one.state is AlertState.FIRING
         }
-        return fire | {one.alert.name for rule in rules for one in rule.doubts.values()}
+        return fire | {one.alert.name for rule in rules for one in rule.unknown_alerts.values()}
 
 
-def grouped(records: Mapping[str, str], alerts: Mapping[str, str], slow_s: int) -> list[Group]:
+def grouped(records: Mapping[str, str], alerts: Mapping[str, str], slow_s: int) -> list[RuleGroup]:
     """The alerts run first, and often."""
     first = [alerting(expr, name) for name, expr in alerts.items()]
     then = [recording(name, expr) for name, expr in reversed(list(records.items()))]
@@ -154,7 +156,7 @@ SHAPES = (
 
 
 @st.composite
-def graphs(draw: st.DrawFn) -> list[Group]:
+def graphs(draw: st.DrawFn) -> list[RuleGroup]:
     """Rules that read each other in no circle, in any order, in groups of any interval."""
     made: list[str] = list(PLAIN)
     rules: list[Rule] = []
@@ -222,7 +224,7 @@ async def test_a_rule_waits_for_one_that_waits_for_the_time_that_it_reads(late: 
 @settings(max_examples=25, deadline=None)
 @given(groups=graphs(), silences=st.lists(st.integers(1, 40), min_size=1, max_size=2))
 def test_no_graph_of_rules_makes_a_clear_of_a_silence(
-    groups: list[Group], silences: list[int]
+    groups: list[RuleGroup], silences: list[int]
 ) -> None:
     async def story() -> None:
         machine = Machine(groups)
@@ -277,7 +279,7 @@ async def test_what_is_recorded_rarely_was_made_of_an_evaluation_long_ago() -> N
 def test_many_rules_that_record_each_other_are_connected_at_once() -> None:
     texts = {f"l:{number}": 'count({__name__=~"l:.*"})' for number in range(120)}
     rules = [
-        RuleProgress("f", "g", recording(name, text), interval_ms=SECOND)
+        RuleState("f", "g", recording(name, text), interval_ms=SECOND)
         for name, text in texts.items()
     ]
     began = time.process_time()
@@ -290,10 +292,10 @@ def test_many_rules_that_record_each_other_are_connected_at_once() -> None:
 def test_rules_that_record_each_other_in_a_circle_wait_for_no_end() -> None:
     texts = {"a": "m or b", "b": "a offset 1m", "c": "c offset 1m"}
     rules = [
-        RuleProgress("f", "g", recording(name, text), interval_ms=SECOND)
+        RuleState("f", "g", recording(name, text), interval_ms=SECOND)
         for name, text in texts.items()
     ]
     connect(rules)
     by_name = {one.rule.name: one for one in rules}
     assert not by_name["c"].behind
-    assert Window(0) in {window for _, window in by_name["a"].windows}
+    assert RangeWindow(0) in {window for _, window in by_name["a"].windows}

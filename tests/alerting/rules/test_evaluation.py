@@ -7,27 +7,27 @@ from typing import Any
 
 import pytest
 
-from support.rule_surroundings import SetSources, Written, surroundings
+from support.rule_deps import SetSources, Written, surroundings
 from support.rule_texts import MINUTE, alerting, group, recording
 from support.scripted_engine import Rows, ScriptedEngine, row
 from support.virtual_time import VirtualTimeLoop
-from tocsin_alerting.promql.ast import Expr
-from tocsin_alerting.promql.parser import parse
+from tocsin_alerting.promql.parser.ast import Expr
+from tocsin_alerting.promql.parser.parser import parse
 from tocsin_alerting.promql.result import Result
 from tocsin_alerting.rules.alert import AlertEvent, AlertState, EventKind
-from tocsin_alerting.rules.evaluation import Surroundings, evaluate_rule
-from tocsin_alerting.rules.progress import RuleHealth, RuleProgress
-from tocsin_alerting.rules.query import Engine
+from tocsin_alerting.rules.evaluation import EvaluationDeps, evaluate_rule
+from tocsin_alerting.rules.instant_query import InstantQuerier
 from tocsin_alerting.rules.rule import Rule
-from tocsin_alerting.rules.scope import TEXT_WAIT_SECONDS
-from tocsin_alerting.rules.unknown import Health
+from tocsin_alerting.rules.state import RuleHealth, RuleState
+from tocsin_alerting.rules.template_data import TEXT_WAIT_SECONDS
+from tocsin_alerting.rules.unknown_alerts import SourceStatus
 from tocsin_exporter.snapshot import Source
 
 ENGINE = Source("llm", "e:1")
 
 
-def progress_of(rule: Rule) -> RuleProgress:
-    return RuleProgress("f.yml", "g", rule)
+def progress_of(rule: Rule) -> RuleState:
+    return RuleState("f.yml", "g", rule)
 
 
 def by_time(*answers: Rows | Exception) -> Any:
@@ -43,12 +43,12 @@ def by_time(*answers: Rows | Exception) -> Any:
 
 
 async def run(
-    progress: RuleProgress, around: Surroundings, *minutes: int, **fields: Any
+    progress: RuleState, deps: EvaluationDeps, *minutes: int, **fields: Any
 ) -> list[AlertEvent]:
     events: list[AlertEvent] = []
     for minute in minutes:
         owner = group(progress.rule, **fields)
-        events += await evaluate_rule(progress, owner, minute * MINUTE, around)
+        events += await evaluate_rule(progress, owner, minute * MINUTE, deps)
     return events
 
 
@@ -60,21 +60,21 @@ UP = [row(1.0, __name__="m", instance="e:1")]
 
 
 async def test_what_fires_is_written_and_what_no_longer_does_goes_stale() -> None:
-    around = surroundings({"m > 0": by_time(UP, UP, [])})
-    written = around.write
+    deps = surroundings({"m > 0": by_time(UP, UP, [])})
+    written = deps.write
     assert isinstance(written, Written)
     progress = progress_of(alerting(for_ms=MINUTE))
     shown = []
     for minute in (0, 1, 2):
-        await run(progress, around, minute)
+        await run(progress, deps, minute)
         shown.append(sorted(dict(labels).get("alertstate", "") for labels in written.now()))
     assert shown == [["", "pending"], ["", "firing"], []]
 
 
 async def test_a_rule_that_never_said_anything_leaves_no_trace() -> None:
-    around = surroundings({"m > 0": by_time([], [])})
-    await run(progress_of(alerting()), around, 0, 1)
-    assert isinstance(around.write, Written) and around.write.calls == []
+    deps = surroundings({"m > 0": by_time([], [])})
+    await run(progress_of(alerting()), deps, 0, 1)
+    assert isinstance(deps.write, Written) and deps.write.calls == []
 
 
 HEAVY = '{{ range query "n" }}{{ range query "n" }}{{ with query "n" }}{{ end }}{{ end }}{{ end }}'
@@ -86,9 +86,9 @@ HEAVY = '{{ range query "n" }}{{ range query "n" }}{{ with query "n" }}{{ end }}
 async def test_an_annotation_that_takes_too_long_costs_no_alert(job: str) -> None:
     """Not that of the next row either, nor where the annotations have used up the rule's time."""
     rows = [row(1.0, __name__="m", instance=f"e:{number}") for number in range(40)]
-    around = surroundings({"m > 0": by_time(rows), "n": lambda t_ms: rows})
+    deps = surroundings({"m > 0": by_time(rows), "n": lambda t_ms: rows})
     progress = progress_of(alerting(annotations={"s": HEAVY, "t": "{{ $value }}"}, job=job))
-    events = await run(progress, around, 0)
+    events = await run(progress, deps, 0)
     assert kinds(events) == [EventKind.FIRING] * 40 and progress.health is RuleHealth.OK
     assert "more than 100 queries" in dict(events[1].alert.annotations)["s"]
 
@@ -98,11 +98,11 @@ def test_an_engine_that_hangs_delays_the_alerts_of_a_rule_once() -> None:
 
     async def story() -> None:
         rows = [row(1.0, __name__="m", instance=f"e:{number}") for number in range(30)]
-        around = surroundings({"m > 0": by_time(rows), "n": by_time(UP)})
-        around = replace(around, engine=Hangs(around.engine, "hung"))
+        deps = surroundings({"m > 0": by_time(rows), "n": by_time(UP)})
+        deps = replace(deps, engine=Hangs(deps.engine, "hung"))
         notes = {"s": '{{ query "hung" }}', "t": "{{ $value }}"}
         progress = progress_of(alerting(annotations=notes, n='{{ query "n" | first | value }}'))
-        events = await run(progress, around, 0)
+        events = await run(progress, deps, 0)
         assert kinds(events) == [EventKind.FIRING] * 30
         assert {dict(event.alert.labels)["n"] for event in events} == {"1"}
         assert asyncio.get_running_loop().time() == pytest.approx(TEXT_WAIT_SECONDS)
@@ -121,7 +121,7 @@ def test_a_rule_with_many_alerts_does_not_stand_still_while_pages_go_out(busy: f
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualTimeLoop)
         rows = [row(1.0, __name__="m", instance=f"e:{number}") for number in range(2_000)]
-        around = replace(surroundings({"m > 0": by_time(rows)}), seconds=loop.time)
+        deps = replace(surroundings({"m > 0": by_time(rows)}), seconds=loop.time)
 
         async def send() -> None:
             while True:
@@ -130,7 +130,7 @@ def test_a_rule_with_many_alerts_does_not_stand_still_while_pages_go_out(busy: f
 
         sending = asyncio.create_task(send())
         notes = {"s": "fault {{ $labels.instance }}"}
-        events = await run(progress_of(alerting(annotations=notes)), around, 0)
+        events = await run(progress_of(alerting(annotations=notes)), deps, 0)
         sending.cancel()
         assert len(events) == 2_000
         assert loop.time() < 1
@@ -142,7 +142,7 @@ def test_a_rule_with_many_alerts_does_not_stand_still_while_pages_go_out(busy: f
 class Hangs:
     """Never answers `text`."""
 
-    def __init__(self, engine: Engine, text: str) -> None:
+    def __init__(self, engine: InstantQuerier, text: str) -> None:
         self._engine, self._text = engine, text
 
     async def instant(self, query: str | Expr, at_ms: int, /) -> Result:
@@ -152,19 +152,19 @@ class Hangs:
 
 
 async def test_the_offset_moves_the_query_and_the_samples_not_the_time_of_the_alert() -> None:
-    around = surroundings({"m > 0": lambda t_ms: UP if t_ms == 2 * MINUTE else []})
+    deps = surroundings({"m > 0": lambda t_ms: UP if t_ms == 2 * MINUTE else []})
     progress = progress_of(alerting(annotations={"s": "{{ now }}"}))
-    await run(progress, around, 3, query_offset_ms=MINUTE)
+    await run(progress, deps, 3, query_offset_ms=MINUTE)
     (alert,) = progress.alerts.values()
     assert (alert.active_at_ms, alert.annotations) == (3 * MINUTE, (("s", "180"),))
-    assert isinstance(around.write, Written)
-    assert [at_ms for _, at_ms, _ in around.write.calls] == [2 * MINUTE]
+    assert isinstance(deps.write, Written)
+    assert [at_ms for _, at_ms, _ in deps.write.calls] == [2 * MINUTE]
 
 
 async def test_the_query_function_runs_at_the_evaluations_time() -> None:
-    around = surroundings({"m > 0": lambda t_ms: UP, "up": lambda t_ms: [row(t_ms / MINUTE)]})
+    deps = surroundings({"m > 0": lambda t_ms: UP, "up": lambda t_ms: [row(t_ms / MINUTE)]})
     progress = progress_of(alerting(annotations={"s": '{{ query "up" | first | value }}'}))
-    await run(progress, around, 3, query_offset_ms=MINUTE)
+    await run(progress, deps, 3, query_offset_ms=MINUTE)
     (alert,) = progress.alerts.values()
     assert alert.annotations == (("s", "3"),)
 
@@ -172,114 +172,114 @@ async def test_the_query_function_runs_at_the_evaluations_time() -> None:
 async def test_a_failing_rule_holds_its_state_and_says_unknown_once() -> None:
     answers = by_time(UP, ValueError("many-to-many"), ValueError("many-to-many"), UP)
     progress = progress_of(alerting())
-    around = surroundings({"m > 0": answers})
-    events = await run(progress, around, 0, 1, 2)
+    deps = surroundings({"m > 0": answers})
+    events = await run(progress, deps, 0, 1, 2)
     assert kinds(events) == [EventKind.FIRING, EventKind.UNKNOWN]
     assert events[1].reason == "A could not be evaluated: many-to-many"
     assert [alert.state for alert in progress.alerts.values()] == [AlertState.FIRING]
     assert (progress.health, progress.last_error, progress.failures) == (
         RuleHealth.ERR, "many-to-many", 2,
     )  # fmt: skip
-    assert kinds(await run(progress, around, 3)) == [EventKind.FIRING]
+    assert kinds(await run(progress, deps, 3)) == [EventKind.FIRING]
     assert (progress.health, progress.last_error) == (RuleHealth.OK, "")
 
 
 async def test_a_failure_writes_nothing_so_that_series_age_as_in_prometheus() -> None:
-    around = surroundings({"m > 0": by_time(UP, ValueError("broken"))})
-    await run(progress_of(alerting()), around, 0, 1)
-    assert isinstance(around.write, Written)
-    assert [at_ms for _, at_ms, _ in around.write.calls] == [0]
+    deps = surroundings({"m > 0": by_time(UP, ValueError("broken"))})
+    await run(progress_of(alerting()), deps, 0, 1)
+    assert isinstance(deps.write, Written)
+    assert [at_ms for _, at_ms, _ in deps.write.calls] == [0]
 
 
 async def test_a_result_that_is_no_vector_is_a_failure() -> None:
     progress = progress_of(alerting())
-    around = surroundings({"m > 0": by_time(TypeError("rule result is not a vector or scalar"))})
-    await run(progress, around, 0)
+    deps = surroundings({"m > 0": by_time(TypeError("rule result is not a vector or scalar"))})
+    await run(progress, deps, 0)
     assert progress.health is RuleHealth.ERR
 
 
 async def test_a_limit_drops_the_alerts_and_what_fired_is_unknown() -> None:
     two = [*UP, row(1.0, __name__="m", instance="e:2")]
     progress = progress_of(alerting())
-    around = surroundings({"m > 0": by_time(UP, two, UP, [], [])})
-    events = await run(progress, around, 0, 1, limit=1)
+    deps = surroundings({"m > 0": by_time(UP, two, UP, [], [])})
+    events = await run(progress, deps, 0, 1, limit=1)
     assert kinds(events) == [EventKind.FIRING, EventKind.UNKNOWN]
     assert progress.last_error == "exceeded limit of 1 with 2 alerts"
     assert progress.alerts == {}
-    assert kinds(await run(progress, around, 2, 3, limit=1)) == [EventKind.FIRING, EventKind.CLEAR]
+    assert kinds(await run(progress, deps, 2, 3, limit=1)) == [EventKind.FIRING, EventKind.CLEAR]
 
 
 async def test_what_a_limit_dropped_is_unknown_while_its_source_is_dead() -> None:
     source = Source("llm", "e:1")
     two = [*UP, row(1.0, __name__="m", instance="e:2")]
-    sources = SetSources({source: Health.ALIVE})
+    sources = SetSources({source: SourceStatus.ALIVE})
     progress = progress_of(alerting())
-    around = surroundings({"m > 0": by_time(UP, two, [], [])}, sources=sources)
-    events = await run(progress, around, 0, 1, limit=1)
+    deps = surroundings({"m > 0": by_time(UP, two, [], [])}, sources=sources)
+    events = await run(progress, deps, 0, 1, limit=1)
     assert kinds(events) == [EventKind.FIRING, EventKind.UNKNOWN]
-    sources.healths[source] = Health.DEAD
-    assert await run(progress, around, 2, limit=1) == []
-    sources.healths[source] = Health.ALIVE
-    assert kinds(await run(progress, around, 3, limit=1)) == [EventKind.CLEAR]
+    sources.healths[source] = SourceStatus.DEAD
+    assert await run(progress, deps, 2, limit=1) == []
+    sources.healths[source] = SourceStatus.ALIVE
+    assert kinds(await run(progress, deps, 3, limit=1)) == [EventKind.CLEAR]
 
 
 async def test_a_limit_on_a_recording_rule_writes_nothing() -> None:
     two = [*UP, row(1.0, __name__="m", instance="e:2")]
     progress = progress_of(recording("r", "m"))
-    around = surroundings({"m": by_time(two)})
-    assert await run(progress, around, 0, limit=1) == []
+    deps = surroundings({"m": by_time(two)})
+    assert await run(progress, deps, 0, limit=1) == []
     assert progress.last_error == "exceeded limit of 1 with 2 series"
-    assert isinstance(around.write, Written) and around.write.calls == []
+    assert isinstance(deps.write, Written) and deps.write.calls == []
 
 
 async def test_an_alert_that_leaves_while_its_source_is_dead_is_unknown_until_it_answers() -> None:
-    sources = SetSources({ENGINE: Health.ALIVE})
-    around = surroundings({"m > 0": by_time(UP, [], [], [])}, sources=sources)
+    sources = SetSources({ENGINE: SourceStatus.ALIVE})
+    deps = surroundings({"m > 0": by_time(UP, [], [], [])}, sources=sources)
     progress = progress_of(alerting())
-    assert kinds(await run(progress, around, 0)) == [EventKind.FIRING]
-    sources.healths[ENGINE] = Health.DEAD
-    assert kinds(await run(progress, around, 1, 2)) == [EventKind.UNKNOWN]
+    assert kinds(await run(progress, deps, 0)) == [EventKind.FIRING]
+    sources.healths[ENGINE] = SourceStatus.DEAD
+    assert kinds(await run(progress, deps, 1, 2)) == [EventKind.UNKNOWN]
     assert [alert.state for alert in progress.alerts.values()] == [AlertState.INACTIVE]
-    sources.healths[ENGINE] = Health.ALIVE
-    (event,) = await run(progress, around, 3)
+    sources.healths[ENGINE] = SourceStatus.ALIVE
+    (event,) = await run(progress, deps, 3)
     assert (event.kind, event.reason) == (EventKind.CLEAR, "llm e:1 answers again")
 
 
 async def test_an_alert_that_leaves_while_samples_are_missing_is_unknown() -> None:
-    sources = SetSources({ENGINE: Health.ALIVE})
+    sources = SetSources({ENGINE: SourceStatus.ALIVE})
     expr = "rate(m[5m]) > 0"
-    around = surroundings({expr: by_time(UP, [], [], UP, [])}, sources=sources)
+    deps = surroundings({expr: by_time(UP, [], [], UP, [])}, sources=sources)
     progress = progress_of(alerting(expr))
-    await run(progress, around, 0)
+    await run(progress, deps, 0)
     sources.patchy.add(ENGINE)
-    (event,) = await run(progress, around, 1, 2)
+    (event,) = await run(progress, deps, 1, 2)
     assert (event.kind, event.reason) == (
         EventKind.UNKNOWN,
         "no longer in the result, but samples of llm e:1 are missing",
     )
-    assert kinds(await run(progress, around, 3)) == [EventKind.FIRING]
-    assert kinds(await run(progress, around, 4)) == [EventKind.UNKNOWN]
+    assert kinds(await run(progress, deps, 3)) == [EventKind.FIRING]
+    assert kinds(await run(progress, deps, 4)) == [EventKind.UNKNOWN]
     sources.patchy.clear()
-    assert kinds(await run(progress, around, 4)) == [EventKind.CLEAR]
+    assert kinds(await run(progress, deps, 4)) == [EventKind.CLEAR]
 
 
 async def test_missing_samples_are_nothing_to_a_rule_without_a_range() -> None:
-    sources = SetSources({ENGINE: Health.ALIVE})
-    around = surroundings({"m > 0": by_time(UP, [])}, sources=sources)
+    sources = SetSources({ENGINE: SourceStatus.ALIVE})
+    deps = surroundings({"m > 0": by_time(UP, [])}, sources=sources)
     progress = progress_of(alerting())
     sources.patchy.add(ENGINE)
-    assert kinds(await run(progress, around, 0, 1)) == [EventKind.FIRING, EventKind.CLEAR]
+    assert kinds(await run(progress, deps, 0, 1)) == [EventKind.FIRING, EventKind.CLEAR]
 
 
 async def test_a_source_that_died_before_the_last_good_evaluation_took_no_part_in_it() -> None:
-    sources = SetSources({ENGINE: Health.ALIVE})
+    sources = SetSources({ENGINE: SourceStatus.ALIVE})
     rule = alerting("sum(m) > 0")
     other = [row(1.0)]
-    around = surroundings({"sum(m) > 0": by_time(*[other] * 9, [])}, sources=sources)
+    deps = surroundings({"sum(m) > 0": by_time(*[other] * 9, [])}, sources=sources)
     progress = progress_of(rule)
-    await run(progress, around, 0)
-    sources.healths[ENGINE] = Health.DEAD
-    events = await run(progress, around, *range(1, 10))
+    await run(progress, deps, 0)
+    sources.healths[ENGINE] = SourceStatus.DEAD
+    events = await run(progress, deps, *range(1, 10))
     assert kinds(events) == [EventKind.CLEAR]  # dead for 9 minutes, and the rule looks back 5
 
 
@@ -287,32 +287,32 @@ async def test_a_source_that_died_before_the_last_good_evaluation_took_no_part_i
 async def test_an_alert_that_is_kept_firing_over_the_end_of_its_source_is_unknown(
     expr: str,
 ) -> None:
-    sources = SetSources({ENGINE: Health.ALIVE})
-    around = surroundings({expr: by_time(UP, *[UP] * 9, *[[]] * 40)}, sources=sources)
+    sources = SetSources({ENGINE: SourceStatus.ALIVE})
+    deps = surroundings({expr: by_time(UP, *[UP] * 9, *[[]] * 40)}, sources=sources)
     progress = progress_of(alerting(expr, keep_ms=20 * MINUTE))
-    assert kinds(await run(progress, around, *range(6))) == [EventKind.FIRING]
-    sources.healths[ENGINE] = Health.DEAD
-    assert kinds(await run(progress, around, *range(6, 45))) == [EventKind.UNKNOWN]
-    sources.healths[ENGINE] = Health.ALIVE
-    assert kinds(await run(progress, around, 45)) == [EventKind.CLEAR]
+    assert kinds(await run(progress, deps, *range(6))) == [EventKind.FIRING]
+    sources.healths[ENGINE] = SourceStatus.DEAD
+    assert kinds(await run(progress, deps, *range(6, 45))) == [EventKind.UNKNOWN]
+    sources.healths[ENGINE] = SourceStatus.ALIVE
+    assert kinds(await run(progress, deps, 45)) == [EventKind.CLEAR]
 
 
 async def test_a_source_that_died_long_before_an_alert_was_kept_took_no_part() -> None:
-    sources = SetSources({ENGINE: Health.ALIVE})
-    around = surroundings({"sum(m) > 0": by_time(*[UP] * 20, *[[]] * 40)}, sources=sources)
+    sources = SetSources({ENGINE: SourceStatus.ALIVE})
+    deps = surroundings({"sum(m) > 0": by_time(*[UP] * 20, *[[]] * 40)}, sources=sources)
     progress = progress_of(alerting("sum(m) > 0", keep_ms=10 * MINUTE))
-    await run(progress, around, *range(8))
-    sources.healths[ENGINE] = Health.DEAD
-    assert kinds(await run(progress, around, *range(8, 31))) == [EventKind.CLEAR]
+    await run(progress, deps, *range(8))
+    sources.healths[ENGINE] = SourceStatus.DEAD
+    assert kinds(await run(progress, deps, *range(8, 31))) == [EventKind.CLEAR]
 
 
 async def test_a_rule_on_up_knows_the_answer() -> None:
-    sources = SetSources({ENGINE: Health.ALIVE})
-    around = surroundings({"up == 0": by_time(UP, [])}, sources=sources)
+    sources = SetSources({ENGINE: SourceStatus.ALIVE})
+    deps = surroundings({"up == 0": by_time(UP, [])}, sources=sources)
     progress = progress_of(alerting("up == 0"))
-    await run(progress, around, 0)
-    sources.healths[ENGINE] = Health.DEAD
-    assert kinds(await run(progress, around, 1)) == [EventKind.CLEAR]
+    await run(progress, deps, 0)
+    sources.healths[ENGINE] = SourceStatus.DEAD
+    assert kinds(await run(progress, deps, 1)) == [EventKind.CLEAR]
 
 
 OTHER = Source("llm", "e:2")
@@ -334,32 +334,32 @@ NAMELESS = [row(1.0)]
 async def test_what_ends_with_its_source_is_not_over(
     expr: str, rows: Rows, removed: set[Source], kind: EventKind, minutes: int
 ) -> None:
-    sources = SetSources({ENGINE: Health.ALIVE, OTHER: Health.ALIVE})
-    around = surroundings({expr: by_time(*[rows] * minutes, [])}, sources=sources)
+    sources = SetSources({ENGINE: SourceStatus.ALIVE, OTHER: SourceStatus.ALIVE})
+    deps = surroundings({expr: by_time(*[rows] * minutes, [])}, sources=sources)
     progress = progress_of(alerting(expr))
-    await run(progress, around, 0)
-    sources.healths |= dict.fromkeys(removed, Health.GONE)
-    (event,) = await run(progress, around, *range(1, minutes + 1))
+    await run(progress, deps, 0)
+    sources.healths |= dict.fromkeys(removed, SourceStatus.GONE)
+    (event,) = await run(progress, deps, *range(1, minutes + 1))
     assert event.kind is kind
     assert ("was removed" in event.reason) is (kind is EventKind.REMOVED)
 
 
 async def test_a_rule_on_up_knows_nothing_while_nobody_says_it() -> None:
-    sources = SetSources({ENGINE: Health.DEAD})
-    around = surroundings({"up == 0": by_time(UP, [], [], UP)}, sources=sources)
+    sources = SetSources({ENGINE: SourceStatus.DEAD})
+    deps = surroundings({"up == 0": by_time(UP, [], [], UP)}, sources=sources)
     progress = progress_of(alerting("up == 0"))
-    await run(progress, around, 0)
+    await run(progress, deps, 0)
     sources.silent.add(ENGINE)
-    assert kinds(await run(progress, around, 1, 2)) == [EventKind.UNKNOWN]
+    assert kinds(await run(progress, deps, 1, 2)) == [EventKind.UNKNOWN]
     sources.silent.clear()
-    assert kinds(await run(progress, around, 3)) == [EventKind.FIRING]
+    assert kinds(await run(progress, deps, 3)) == [EventKind.FIRING]
 
 
 async def test_one_that_is_down_still_keeps_no_count_of_the_down_in_doubt() -> None:
-    sources = SetSources({ENGINE: Health.DEAD, Source("llm", "e:2"): Health.ALIVE})
-    around = surroundings({"count(up == 0) > 1": by_time(UP, [])}, sources=sources)
+    sources = SetSources({ENGINE: SourceStatus.DEAD, Source("llm", "e:2"): SourceStatus.ALIVE})
+    deps = surroundings({"count(up == 0) > 1": by_time(UP, [])}, sources=sources)
     progress = progress_of(alerting("count(up == 0) > 1"))
-    assert kinds(await run(progress, around, 0, 1)) == [EventKind.FIRING, EventKind.CLEAR]
+    assert kinds(await run(progress, deps, 0, 1)) == [EventKind.FIRING, EventKind.CLEAR]
 
 
 @pytest.mark.parametrize(
@@ -374,26 +374,26 @@ async def test_one_that_is_down_still_keeps_no_count_of_the_down_in_doubt() -> N
     ],
 )
 async def test_a_rule_that_asks_for_presence_too_does_not_know_the_rest(expr: str) -> None:
-    sources = SetSources({ENGINE: Health.ALIVE})
-    around = surroundings({expr: by_time(UP, [], [])}, sources=sources)
+    sources = SetSources({ENGINE: SourceStatus.ALIVE})
+    deps = surroundings({expr: by_time(UP, [], [])}, sources=sources)
     progress = progress_of(alerting(expr))
-    await run(progress, around, 0)
-    sources.healths[ENGINE] = Health.DEAD
-    assert kinds(await run(progress, around, 1)) == [EventKind.UNKNOWN]
-    sources.healths[ENGINE] = Health.ALIVE
-    assert kinds(await run(progress, around, 2)) == [EventKind.CLEAR]
+    await run(progress, deps, 0)
+    sources.healths[ENGINE] = SourceStatus.DEAD
+    assert kinds(await run(progress, deps, 1)) == [EventKind.UNKNOWN]
+    sources.healths[ENGINE] = SourceStatus.ALIVE
+    assert kinds(await run(progress, deps, 2)) == [EventKind.CLEAR]
 
 
 async def test_no_rule_runs_before_its_sources_were_read() -> None:
-    sources = SetSources({ENGINE: Health.ALIVE})
+    sources = SetSources({ENGINE: SourceStatus.ALIVE})
     sources.unready.add(parse("m > 0"))
-    around = surroundings({"m > 0": by_time(UP, UP)}, sources=sources)
+    deps = surroundings({"m > 0": by_time(UP, UP)}, sources=sources)
     progress = progress_of(alerting())
-    assert await run(progress, around, 0) == []
+    assert await run(progress, deps, 0) == []
     assert progress.health is RuleHealth.UNKNOWN
-    assert isinstance(around.engine, ScriptedEngine) and around.engine.asked == []
+    assert isinstance(deps.engine, ScriptedEngine) and deps.engine.asked == []
     sources.unready.clear()
-    assert kinds(await run(progress, around, 1)) == [EventKind.FIRING]
+    assert kinds(await run(progress, deps, 1)) == [EventKind.FIRING]
 
 
 async def test_a_rule_removed_while_it_runs_says_and_writes_nothing() -> None:
@@ -403,61 +403,65 @@ async def test_a_rule_removed_while_it_runs_says_and_writes_nothing() -> None:
         progress.removed = True
         return UP
 
-    around = surroundings({"m > 0": removed})
-    assert await run(progress, around, 0) == []
-    assert isinstance(around.write, Written) and around.write.calls == []
+    deps = surroundings({"m > 0": removed})
+    assert await run(progress, deps, 0) == []
+    assert isinstance(deps.write, Written) and deps.write.calls == []
 
 
-async def seconds_of(progress: RuleProgress, around: Surroundings, minute: int) -> float:
+async def seconds_of(progress: RuleState, deps: EvaluationDeps, minute: int) -> float:
     began = time.process_time()
-    await run(progress, around, minute)
+    await run(progress, deps, minute)
     return time.process_time() - began
 
 
 async def sender_that_fell_silent(
-    count: int, end: Health, expr: str, answers: bool
-) -> tuple[float, RuleProgress]:
+    count: int, end: SourceStatus, expr: str, answers: bool
+) -> tuple[float, RuleState]:
     """The seconds of the evaluations after it; `count` targets, and as many alerts of hosts."""
     targets = [Source("fleet", f"host-{number}:9100") for number in range(count)]
-    sources = SetSources(dict.fromkeys(targets, Health.ALIVE))
+    sources = SetSources(dict.fromkeys(targets, SourceStatus.ALIVE))
     hosts = [row(1.0, host=f"host-{number}") for number in range(count)]
-    around = surroundings({expr: by_time(hosts, hosts[::2], [], [], [])}, sources=sources)
+    deps = surroundings({expr: by_time(hosts, hosts[::2], [], [], [])}, sources=sources)
     progress = progress_of(alerting(expr))
-    await run(progress, around, 0)
-    if end is Health.PATCHY:
+    await run(progress, deps, 0)
+    if end is SourceStatus.PATCHY:
         sources.patchy.update(targets)
     else:
         sources.healths |= dict.fromkeys(targets, end)
-    seconds = sum([await seconds_of(progress, around, minute) for minute in (1, 2, 3)])
+    seconds = sum([await seconds_of(progress, deps, minute) for minute in (1, 2, 3)])
     if answers:
         sources.patchy.clear()
-        sources.healths |= dict.fromkeys(targets, Health.ALIVE)
-        seconds = await seconds_of(progress, around, 4)
+        sources.healths |= dict.fromkeys(targets, SourceStatus.ALIVE)
+        seconds = await seconds_of(progress, deps, 4)
     return seconds, progress
 
 
 @pytest.mark.parametrize(
     ("end", "expr", "answers"),
     [
-        (Health.DEAD, "sum by (host) (x) > 0", False),
-        (Health.DEAD, "sum by (host) (x) > 0", True),
-        (Health.GONE, "sum by (host) (x) > 0", False),
-        (Health.PATCHY, "sum by (host) (rate(x[5m])) > 0", False),
-        (Health.PATCHY, "sum by (host) (rate(x[5m])) > 0", True),
+        (SourceStatus.DEAD, "sum by (host) (x) > 0", False),
+        (SourceStatus.DEAD, "sum by (host) (x) > 0", True),
+        (SourceStatus.GONE, "sum by (host) (x) > 0", False),
+        (SourceStatus.PATCHY, "sum by (host) (rate(x[5m])) > 0", False),
+        (SourceStatus.PATCHY, "sum by (host) (rate(x[5m])) > 0", True),
     ],
 )
 async def test_the_loop_stands_no_longer_than_a_sender_is_large(
-    end: Health, expr: str, answers: bool
+    end: SourceStatus, expr: str, answers: bool
 ) -> None:
     small, _ = await sender_that_fell_silent(500, end, expr, answers)
     large, progress = await sender_that_fell_silent(2_000, end, expr, answers)
     assert large < 8 * small + 0.2  # four times the targets and four times the alerts
-    assert len({id(doubt.sources) for doubt in progress.doubts.values()}) <= 1
+    assert (
+        len({id(unknown_alert.sources) for unknown_alert in progress.unknown_alerts.values()}) <= 1
+    )
 
 
 async def test_a_reason_names_a_few_of_many_sources() -> None:
-    _, progress = await sender_that_fell_silent(30, Health.DEAD, "sum by (host) (x) > 0", False)
-    (reason,) = {doubt.reason for doubt in progress.doubts.values()}
+    _, progress = await sender_that_fell_silent(
+        30, SourceStatus.DEAD, "sum by (host) (x) > 0", False
+    )
+    (reason,) = {unknown_alert.reason for unknown_alert in progress.unknown_alerts.values()}
     first = ", ".join(sorted(f"fleet host-{number}:9100" for number in range(30))[:10])
     assert reason == f"no longer in the result while {first} and 20 more is dead"
 
@@ -468,26 +472,26 @@ async def test_nor_at_a_restart(doubtful: bool) -> None:
     seconds = {}
     expr = "sum by (host) (rate(x[5m])) > 0"
     for count in (500, 2_000):
-        _, last = await sender_that_fell_silent(count, Health.DEAD, expr, not doubtful)
+        _, last = await sender_that_fell_silent(count, SourceStatus.DEAD, expr, not doubtful)
         hosts = [row(1.0, host=f"host-{number}") for number in range(count)]
-        sources = SetSources(dict.fromkeys(last.seen, Health.DEAD))
-        around = surroundings({expr: by_time([], [], [], hosts)}, sources=sources)
-        progress = replace(last, alerts={}, doubts={}, rows=tuple(last.instance_rows()))
-        seconds[count] = sum([await seconds_of(progress, around, minute) for minute in (0, 1, 2)])
-        assert len(progress.doubts) == (count if doubtful else 0)
+        sources = SetSources(dict.fromkeys(last.measured_seen, SourceStatus.DEAD))
+        deps = surroundings({expr: by_time([], [], [], hosts)}, sources=sources)
+        progress = replace(last, alerts={}, unknown_alerts={}, rows=tuple(last.instance_rows()))
+        seconds[count] = sum([await seconds_of(progress, deps, minute) for minute in (0, 1, 2)])
+        assert len(progress.unknown_alerts) == (count if doubtful else 0)
     assert seconds[2_000] < 8 * seconds[500] + 0.3
 
 
 async def test_those_that_end_with_the_same_sources_are_told_the_same_reason() -> None:
     """Made once: it is of as many sources as there may be alerts."""
     targets = [Source("fleet", f"host-{number}:9100") for number in range(30)]
-    sources, expr = SetSources(dict.fromkeys(targets, Health.ALIVE)), "sum by (host) (x) > 0"
+    sources, expr = SetSources(dict.fromkeys(targets, SourceStatus.ALIVE)), "sum by (host) (x) > 0"
     hosts = [row(1.0, host=f"host-{number}") for number in range(30)]
-    around = surroundings({expr: by_time(hosts, [])}, sources=sources)
+    deps = surroundings({expr: by_time(hosts, [])}, sources=sources)
     progress = progress_of(alerting(expr))
-    await run(progress, around, 0)
+    await run(progress, deps, 0)
     sources.healths.clear()
-    events = await run(progress, around, 1)
+    events = await run(progress, deps, 1)
     assert kinds(events) == [EventKind.REMOVED] * 30
     assert len({id(event.reason) for event in events}) == 1
     assert events[0].reason.endswith(" and 20 more was removed")

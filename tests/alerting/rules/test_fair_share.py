@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from support.virtual_time import VirtualTimeLoop
-from tocsin_alerting.rules.fair_share import LONGEST_SECONDS, SHORTEST_SECONDS, FairShare
+from tocsin_alerting.rules.fair_share import MAX_SECONDS, MIN_SECONDS, FairShare
 
 COST = 0.0001  # seconds of an alert
 MANY = 5_000
@@ -13,7 +13,7 @@ MANY = 5_000
 
 @pytest.mark.parametrize(
     ("busy", "longest"),
-    [(0.0, SHORTEST_SECONDS), (0.03, 0.03), (0.5, LONGEST_SECONDS)],
+    [(0.0, MIN_SECONDS), (0.03, 0.03), (0.5, MAX_SECONDS)],
 )
 def test_it_computes_as_long_as_the_others_do_within_bounds(busy: float, longest: float) -> None:
     async def story() -> None:

@@ -4,17 +4,17 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 
-from support.rule_surroundings import MemoryJournal, SetSources, Written, surroundings
+from support.rule_deps import MemoryJournal, SetSources, Written, surroundings
 from support.rule_texts import MINUTE, alerting, group, recording
 from support.scripted_engine import Rows, row
-from tocsin_alerting.promql.ast import selectors
-from tocsin_alerting.promql.parser import parse
+from tocsin_alerting.promql.parser.ast import selectors
+from tocsin_alerting.promql.parser.parser import parse
 from tocsin_alerting.rules.alert import AlertEvent, AlertState, EventKind
-from tocsin_alerting.rules.evaluation import Surroundings
+from tocsin_alerting.rules.evaluation import EvaluationDeps
 from tocsin_alerting.rules.groups import HEARTBEAT_MS, Groups
-from tocsin_alerting.rules.progress import RuleHealth
-from tocsin_alerting.rules.rule import Group, RuleFile
-from tocsin_alerting.rules.unknown import Health
+from tocsin_alerting.rules.rule import RuleFile, RuleGroup
+from tocsin_alerting.rules.state import RuleHealth
+from tocsin_alerting.rules.unknown_alerts import SourceStatus
 from tocsin_exporter.snapshot import Labels, Source
 
 Samples = Sequence[tuple[Labels, float]]
@@ -33,12 +33,12 @@ class Condition:
         return self.rows
 
 
-def files(*groups: Group) -> list[RuleFile]:
+def files(*groups: RuleGroup) -> list[RuleFile]:
     return [RuleFile("f.yml", groups)]
 
 
-def loaded(around: Surroundings, *groups: Group) -> Groups:
-    made = Groups(around, MINUTE)
+def loaded(deps: EvaluationDeps, *groups: RuleGroup) -> Groups:
+    made = Groups(deps, MINUTE)
     made.load(files(*groups), 0)
     return made
 
@@ -76,20 +76,20 @@ async def test_rules_run_in_order_at_one_time_and_a_later_one_sees_the_earlier()
 
 
 async def test_a_reading_that_began_late_is_read_and_what_is_written_stays_on_the_grid() -> None:
-    around = surroundings({"m > 0": Condition(), "sum(m)": lambda t_ms: [row(2.0)]})
-    groups = loaded(around, group(recording("r", "sum(m)"), alerting()))
+    deps = surroundings({"m > 0": Condition(), "sum(m)": lambda t_ms: [row(2.0)]})
+    groups = loaded(deps, group(recording("r", "sum(m)"), alerting()))
     await groups.evaluate(groups.all[0], MINUTE, MINUTE + 30)
-    assert {at_ms for _, at_ms in around.engine.asked} == {MINUTE + 30}  # type: ignore[attr-defined]
-    assert {at_ms for _, at_ms, _ in around.write.calls} == {MINUTE}  # type: ignore[attr-defined]
+    assert {at_ms for _, at_ms in deps.engine.asked} == {MINUTE + 30}  # type: ignore[attr-defined]
+    assert {at_ms for _, at_ms, _ in deps.write.calls} == {MINUTE}  # type: ignore[attr-defined]
     (alert,) = groups.all[0].rules[1].alerts.values()
     assert alert.active_at_ms == MINUTE
 
 
 async def test_a_query_offset_reads_what_is_as_old_whatever_came_late() -> None:
-    around = surroundings({"m > 0": Condition()}, query_offset_ms=5_000)
-    groups = loaded(around, group(alerting()))
+    deps = surroundings({"m > 0": Condition()}, query_offset_ms=5_000)
+    groups = loaded(deps, group(alerting()))
     await groups.evaluate(groups.all[0], MINUTE, MINUTE + 30)
-    assert {at_ms for _, at_ms in around.engine.asked} == {MINUTE - 5_000}  # type: ignore[attr-defined]
+    assert {at_ms for _, at_ms in deps.engine.asked} == {MINUTE - 5_000}  # type: ignore[attr-defined]
 
 
 async def test_a_broken_rule_does_not_stop_the_next() -> None:
@@ -150,7 +150,7 @@ def test_a_group_that_just_came_waits_for_its_slot() -> None:
 async def test_slots_that_were_missed_are_counted_and_not_made_up_for() -> None:
     groups = loaded(surroundings({}), group())
     await run(groups, 1, 2, 7)
-    assert (groups.all[0].missed, groups.all[0].iterations) == (4, 3)
+    assert (groups.all[0].missed, groups.all[0].evaluations) == (4, 3)
     late = groups.slot(groups.all[0], 10**12)
     assert 0 <= 10**12 - late < MINUTE
 
@@ -222,8 +222,8 @@ async def test_a_store_that_takes_nothing_keeps_no_event_from_people() -> None:
             raise OSError("the disk is full")
         written(source, at_ms, samples)
 
-    around = surroundings({"m > 0": condition}, write=write)
-    groups = loaded(around, group(alerting()), group(alerting(uid="other"), name="other"))
+    deps = surroundings({"m > 0": condition}, write=write)
+    groups = loaded(deps, group(alerting()), group(alerting(uid="other"), name="other"))
     assert kinds(await run(groups, 1)) == [EventKind.FIRING] * 2
     groups.load(files(group(alerting())), MINUTE)
     full, condition.rows = True, []
@@ -231,7 +231,7 @@ async def test_a_store_that_takes_nothing_keeps_no_event_from_people() -> None:
     (progress,) = groups.all
     (rule,) = progress.rules
     assert (rule.health, rule.last_error) == (RuleHealth.ERR, "the disk is full")
-    assert (rule.failures, rule.good_ms) == (2, 4 * MINUTE)
+    assert (rule.failures, rule.last_success_ms) == (2, 4 * MINUTE)
     full = False
     assert await run(groups, 5) == [] and written.last(rule.source) == {}
     assert rule.health is RuleHealth.OK
@@ -241,12 +241,12 @@ async def test_times_move_with_a_clock_that_is_set_and_nothing_else_happens() ->
     condition = Condition()
     groups = loaded(surroundings({"m > 0": condition}), group(alerting(for_ms=5 * MINUTE)))
     events = await run(groups, *range(100, 104))
-    groups.move(-HOUR)
+    groups.shift(-HOUR)
     events += await run(groups, 44)
     assert (events, state(groups)) == ([], [AlertState.PENDING])
     events = await run(groups, 45)
     assert kinds(events) == [EventKind.FIRING]
-    groups.move(HOUR)
+    groups.shift(HOUR)
     assert await run(groups, 106, 107) == []
     assert groups.all[0].missed == 0
     condition.rows = []
@@ -254,12 +254,12 @@ async def test_times_move_with_a_clock_that_is_set_and_nothing_else_happens() ->
 
 
 async def restarted(
-    around: Surroundings, journal: MemoryJournal, groups: Groups, minute: float, *new: Group
+    deps: EvaluationDeps, journal: MemoryJournal, groups: Groups, minute: float, *new: RuleGroup
 ) -> tuple[Groups, list[AlertEvent]]:
     """What a new process makes of the journal, one evaluation included."""
     for progress in groups.all:
         await groups.persist(progress, journal)
-    again = Groups(around, MINUTE)
+    again = Groups(deps, MINUTE)
     again.remember(await journal.load())
     events = again.load(files(*new) if new else files(*(g.group for g in groups.all)), 0)
     return again, events + await run(again, minute)
@@ -276,10 +276,10 @@ async def restarted(
     ],
 )
 async def test_for_survives_a_restart(waited: int, outage: int, wanted: list[AlertState]) -> None:
-    around = surroundings({"m > 0": Condition()})
-    groups = loaded(around, group(alerting(for_ms=5 * MINUTE)))
+    deps = surroundings({"m > 0": Condition()})
+    groups = loaded(deps, group(alerting(for_ms=5 * MINUTE)))
     await run(groups, *range(waited + 1))
-    again, events = await restarted(around, MemoryJournal(), groups, waited + outage)
+    again, events = await restarted(deps, MemoryJournal(), groups, waited + outage)
     assert (state(again), events) == (wanted, [])
     (alert,) = again.all[0].rules[0].alerts.values()
     if wanted == [AlertState.FIRING]:
@@ -294,14 +294,14 @@ async def test_for_survives_a_restart(waited: int, outage: int, wanted: list[Ale
 
 async def test_a_kill_costs_no_more_of_for_than_what_was_not_written() -> None:
     """The rows are saved when something changes; the store has a sample of each evaluation."""
-    around, journal = surroundings({"m > 0": Condition()}), MemoryJournal()
-    groups = loaded(around, group(alerting(for_ms=20_000)))
+    deps, journal = surroundings({"m > 0": Condition()}), MemoryJournal()
+    groups = loaded(deps, group(alerting(for_ms=20_000)))
     for second in range(9):  # the row is of second 0
         await run(groups, second / 60)
         await groups.persist(groups.all[0], journal)
-    assert isinstance(around.write, Written)
-    written = {source: at_ms for source, at_ms, _ in around.write.calls}
-    again = Groups(around, 1_000)
+    assert isinstance(deps.write, Written)
+    written = {source: at_ms for source, at_ms, _ in deps.write.calls}
+    again = Groups(deps, 1_000)
     again.remember(await journal.load(), None, written.get)
     again.load(files(*(one.group for one in groups.all)), 0)
     await run(again, 1)
@@ -312,38 +312,38 @@ async def test_a_kill_costs_no_more_of_for_than_what_was_not_written() -> None:
 
 async def test_what_cleared_during_the_outage_is_cleared_at_the_first_evaluation() -> None:
     condition = Condition()
-    around = surroundings({"m > 0": condition}, sources=SetSources({ENGINE: Health.ALIVE}))
-    groups = loaded(around, group(alerting()))
+    deps = surroundings({"m > 0": condition}, sources=SetSources({ENGINE: SourceStatus.ALIVE}))
+    groups = loaded(deps, group(alerting()))
     await run(groups, 0)
     condition.rows = []
-    _, events = await restarted(around, MemoryJournal(), groups, 30)
+    _, events = await restarted(deps, MemoryJournal(), groups, 30)
     assert kinds(events) == [EventKind.CLEAR]
 
 
 async def test_a_source_that_died_during_the_outage_leaves_it_unknown() -> None:
-    sources, condition = SetSources({ENGINE: Health.ALIVE}), Condition()
-    around = surroundings({"m > 0": condition}, sources=sources)
-    groups, journal = loaded(around, group(alerting())), MemoryJournal()
+    sources, condition = SetSources({ENGINE: SourceStatus.ALIVE}), Condition()
+    deps = surroundings({"m > 0": condition}, sources=sources)
+    groups, journal = loaded(deps, group(alerting())), MemoryJournal()
     await run(groups, 0)
-    condition.rows, sources.healths[ENGINE] = [], Health.DEAD
-    again, events = await restarted(around, journal, groups, 30)
+    condition.rows, sources.healths[ENGINE] = [], SourceStatus.DEAD
+    again, events = await restarted(deps, journal, groups, 30)
     assert kinds(events) == [EventKind.UNKNOWN]
-    third, events = await restarted(around, journal, again, 31)
+    third, events = await restarted(deps, journal, again, 31)
     assert events == []
-    sources.healths[ENGINE] = Health.ALIVE
+    sources.healths[ENGINE] = SourceStatus.ALIVE
     assert kinds(await run(third, 32)) == [EventKind.CLEAR]
 
 
 async def test_after_a_restart_a_window_must_fill_before_it_can_clear_anything() -> None:
     """The store begins empty: `rate(m[5m])` says nothing because there is nothing to say yet."""
     condition = Condition()
-    around = surroundings(
-        {"rate(m[5m]) > 0": condition}, sources=SetSources({ENGINE: Health.ALIVE})
+    deps = surroundings(
+        {"rate(m[5m]) > 0": condition}, sources=SetSources({ENGINE: SourceStatus.ALIVE})
     )
-    groups = loaded(around, group(alerting("rate(m[5m]) > 0")))
+    groups = loaded(deps, group(alerting("rate(m[5m]) > 0")))
     await run(groups, 0)
     condition.rows = []
-    again, events = await restarted(around, MemoryJournal(), groups, 30)
+    again, events = await restarted(deps, MemoryJournal(), groups, 30)
     assert kinds(events) == [EventKind.UNKNOWN]
     assert kinds(await run(again, 34)) == []
     assert kinds(await run(again, 35)) == [EventKind.CLEAR]
@@ -351,22 +351,22 @@ async def test_after_a_restart_a_window_must_fill_before_it_can_clear_anything()
 
 async def test_after_a_restart_what_a_window_finds_again_is_known_again() -> None:
     condition = Condition()
-    around = surroundings({"rate(m[5m]) > 0": condition})
-    groups = loaded(around, group(alerting("rate(m[5m]) > 0")))
+    deps = surroundings({"rate(m[5m]) > 0": condition})
+    groups = loaded(deps, group(alerting("rate(m[5m]) > 0")))
     await run(groups, 0)
     rows, condition.rows = condition.rows, []
-    again, events = await restarted(around, MemoryJournal(), groups, 30)
+    again, events = await restarted(deps, MemoryJournal(), groups, 30)
     assert kinds(events) == [EventKind.UNKNOWN]
     condition.rows = rows
     assert EventKind.FIRING in kinds(await run(again, 31))
 
 
 async def test_a_rule_that_is_gone_after_a_restart_is_told() -> None:
-    around, journal = surroundings({"m > 0": Condition()}), MemoryJournal()
-    groups = loaded(around, group(alerting()))
+    deps, journal = surroundings({"m > 0": Condition()}), MemoryJournal()
+    groups = loaded(deps, group(alerting()))
     await run(groups, 0)
     other = group(alerting(name="B"), name="other")
-    again, events = await restarted(around, journal, groups, 1, other)
+    again, events = await restarted(deps, journal, groups, 1, other)
     assert kinds(events) == [EventKind.REMOVED, EventKind.FIRING]
     await again.persist(again.all[0], journal)
     assert [row.group for row in await journal.load()] == ["other"]
@@ -374,8 +374,8 @@ async def test_a_rule_that_is_gone_after_a_restart_is_told() -> None:
 
 async def test_the_journal_is_written_when_something_changed_and_while_something_waits() -> None:
     condition = Condition()
-    around = surroundings({"m > 0": condition})
-    groups, journal = loaded(around, group(alerting(for_ms=MINUTE))), MemoryJournal()
+    deps = surroundings({"m > 0": condition})
+    groups, journal = loaded(deps, group(alerting(for_ms=MINUTE))), MemoryJournal()
     (progress,) = groups.all
     saves = []
     for second in (0, 1, 5, 10, 12, 60, 61, 90):
@@ -403,12 +403,12 @@ async def test_a_quiet_group_never_writes() -> None:
 
 
 async def test_a_recorded_series_stands_for_the_sources_that_it_was_made_from() -> None:
-    sources, condition = SetSources({ENGINE: Health.ALIVE}), Condition()
+    sources, condition = SetSources({ENGINE: SourceStatus.ALIVE}), Condition()
     sources.touching = {one: {ENGINE} for one in selectors(parse("sum(m)"))}
-    around = surroundings({"sum(m)": condition, "r > 0": condition}, sources=sources)
-    groups = loaded(around, group(recording("r", "sum(m)"), alerting("r > 0")))
+    deps = surroundings({"sum(m)": condition, "r > 0": condition}, sources=sources)
+    groups = loaded(deps, group(recording("r", "sum(m)"), alerting("r > 0")))
     assert kinds(await run(groups, 0)) == [EventKind.FIRING]
-    condition.rows, sources.healths[ENGINE] = [], Health.DEAD
+    condition.rows, sources.healths[ENGINE] = [], SourceStatus.DEAD
     assert kinds(await run(groups, 1)) == [EventKind.UNKNOWN]
 
 
@@ -427,19 +427,19 @@ async def test_a_recorded_series_stands_for_the_sources_that_it_was_made_from() 
 async def test_a_rule_on_alerts_that_are_unknown_is_unknown_with_them(
     expr: str, wanted: EventKind, first: bool
 ) -> None:
-    sources, condition, alerts = SetSources({ENGINE: Health.ALIVE}), Condition(), Condition()
+    sources, condition, alerts = SetSources({ENGINE: SourceStatus.ALIVE}), Condition(), Condition()
     sources.touching = {one: {ENGINE} for one in selectors(parse("m > 0"))}
     script = {"m > 0": condition, expr: alerts, "count(ALERTS)": alerts}
     both = [alerting("m > 0"), alerting(expr, "OnAlerts")]
     rules = [*(reversed(both) if first else both), recording("n:alerts", "count(ALERTS)")]
     groups = loaded(surroundings(script, sources=sources), group(*rules))
     await run(groups, 0)
-    condition.rows, sources.healths[ENGINE] = [], Health.DEAD
+    condition.rows, sources.healths[ENGINE] = [], SourceStatus.DEAD
     await run(groups, 1)
     alerts.rows = []
     (event,) = await run(groups, 2)
     assert (event.alert.name, event.kind) == ("OnAlerts", wanted)
-    sources.healths[ENGINE] = Health.ALIVE
+    sources.healths[ENGINE] = SourceStatus.ALIVE
     told = {(one.alert.name, one.kind) for one in await run(groups, *range(3, 9))}
     known = {("OnAlerts", EventKind.CLEAR)} if wanted is EventKind.UNKNOWN else set()
     assert told == {("A", EventKind.CLEAR), *known}

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tocsin_alerting.promql.parser import parse
+from tocsin_alerting.promql.parser.parser import parse
 from tocsin_alerting.rules.inputs import (
-    Window,
+    RangeWindow,
     alerts_read,
     inputs,
     keeps_instance,
@@ -103,7 +103,7 @@ def test_it_knows_how_far_back_a_sample_counts(expr: str, minutes: int) -> None:
 def test_it_knows_the_windows_of_a_rule(
     expr: str, wanted: set[tuple[int, int, *tuple[bool, ...]]]
 ) -> None:
-    expected = {Window(one[0] * 60_000, one[1] * 60_000, *one[2:]) for one in wanted}
+    expected = {RangeWindow(one[0] * 60_000, one[1] * 60_000, *one[2:]) for one in wanted}
     assert windows(parse(expr)) == expected
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tocsin_alerting.rules.file import read
+from tocsin_alerting.rules.rule_file import read
 
 HEAD = "groups:\n  - name: g\n    rules:\n"
 

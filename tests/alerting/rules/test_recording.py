@@ -4,7 +4,7 @@ import pytest
 
 from support.rule_texts import recording
 from support.scripted_engine import row
-from tocsin_alerting.rules.recording import DuplicateSeries, record
+from tocsin_alerting.rules.recording import DuplicateRecordedSeries, record
 
 
 def test_it_names_the_result_and_lays_its_labels_over() -> None:
@@ -18,5 +18,5 @@ def test_it_names_the_result_and_lays_its_labels_over() -> None:
 
 def test_two_samples_of_one_series_fail_the_rule() -> None:
     rule = recording("r", "m", i="same")
-    with pytest.raises(DuplicateSeries, match="same labelset after applying rule labels"):
+    with pytest.raises(DuplicateRecordedSeries, match="same labelset after applying rule labels"):
         record(rule, [row(1.0, i="1"), row(2.0, i="2")])

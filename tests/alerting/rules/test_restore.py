@@ -7,8 +7,13 @@ import pytest
 from support.alert_events import alert
 from support.rule_texts import MINUTE, alerting, recording
 from tocsin_alerting.rules.alert import Alert, AlertState, rules_origin
-from tocsin_alerting.rules.journal import InstanceRow
-from tocsin_alerting.rules.restore import Restore, active_since_ms, heirs, restored
+from tocsin_alerting.rules.instance_journal import InstanceRow
+from tocsin_alerting.rules.restore import (
+    RestoreMode,
+    active_since_ms,
+    inherited_origins,
+    restore_alerts,
+)
 from tocsin_alerting.rules.rule import Rule
 
 FOR, GRACE = 25 * MINUTE, 10 * MINUTE
@@ -35,24 +40,24 @@ def test_it_counts_as_prometheus_does(spent: int, outage: int, wanted: int) -> N
     assert active_since_ms(0, down, now, FOR, GRACE) == wanted * MINUTE
 
 
-@pytest.mark.parametrize("how", list(Restore))
-def test_a_pending_alert_waits_out_its_for(how: Restore) -> None:
+@pytest.mark.parametrize("how", list(RestoreMode))
+def test_a_pending_alert_waits_out_its_for(how: RestoreMode) -> None:
     rule = alerting(for_ms=FOR)
-    (alert,) = restored([row(PENDING, 5 * MINUTE)], rule, 15 * MINUTE, how).values()
+    (alert,) = restore_alerts([row(PENDING, 5 * MINUTE)], rule, 15 * MINUTE, how).values()
     assert (alert.active_at_ms, alert.rule) == (10 * MINUTE, rule.uid)
 
 
 def test_an_outage_of_more_than_an_hour_forgets_what_was_pending() -> None:
     rule, rows = alerting(for_ms=FOR), [row(PENDING, MINUTE)]
-    assert restored(rows, rule, 61 * MINUTE) != {}
-    assert restored(rows, rule, 61 * MINUTE + 1) == {}
+    assert restore_alerts(rows, rule, 61 * MINUTE) != {}
+    assert restore_alerts(rows, rule, 61 * MINUTE + 1) == {}
 
 
 def test_a_short_for_is_restored_by_ours_alone() -> None:
     rule, rows = alerting(for_ms=2 * MINUTE), [row(PENDING, MINUTE)]
-    (alert,) = restored(rows, rule, 21 * MINUTE).values()
+    (alert,) = restore_alerts(rows, rule, 21 * MINUTE).values()
     assert alert.active_at_ms == 20 * MINUTE  # one of two minutes is spent
-    assert restored(rows, rule, 21 * MINUTE, Restore.PROMETHEUS) == {}
+    assert restore_alerts(rows, rule, 21 * MINUTE, RestoreMode.PROMETHEUS) == {}
 
 
 @pytest.mark.parametrize(
@@ -65,7 +70,7 @@ def test_a_short_for_is_restored_by_ours_alone() -> None:
 )
 def test_an_outage_costs_the_evaluations_that_it_missed(now_s: int, since_s: int) -> None:
     rule, rows = alerting(for_ms=MINUTE), [row(PENDING, 15_000)]
-    (alert,) = restored(rows, rule, now_s * 1000, interval_ms=5_000).values()
+    (alert,) = restore_alerts(rows, rule, now_s * 1000, interval_ms=5_000).values()
     assert alert.active_at_ms == since_s * 1000
 
 
@@ -77,26 +82,26 @@ def test_restarts_again_and_again_cost_what_they_missed_and_no_more(for_minutes:
         rows = [row(alert, now_ms + MINUTE)]
         now_ms += MINUTE + 15_000
         missed_ms += 10_000
-        (alert,) = restored(rows, rule, now_ms, interval_ms=5_000).values()
+        (alert,) = restore_alerts(rows, rule, now_ms, interval_ms=5_000).values()
         assert alert.active_at_ms == missed_ms
     assert 0 < rule.for_ms - (now_ms - missed_ms) <= MINUTE + 5_000
 
 
 def test_a_firing_alert_goes_on_firing_however_long_the_outage() -> None:
     rule = alerting(for_ms=FOR)
-    (alert,) = restored([row(FIRING, 30 * MINUTE)], rule, 600 * MINUTE).values()
+    (alert,) = restore_alerts([row(FIRING, 30 * MINUTE)], rule, 600 * MINUTE).values()
     assert (alert.state, alert.fired_at_ms, alert.active_at_ms) == (AlertState.FIRING, MINUTE, 0)
 
 
 def test_prometheus_makes_a_firing_alert_pending_first() -> None:
     rule = alerting(for_ms=FOR)
     rows = [row(FIRING, 30 * MINUTE)]
-    (alert,) = restored(rows, rule, 40 * MINUTE, Restore.PROMETHEUS).values()
+    (alert,) = restore_alerts(rows, rule, 40 * MINUTE, RestoreMode.PROMETHEUS).values()
     assert (alert.state, alert.fired_at_ms, alert.active_at_ms) == (AlertState.PENDING, None, 0)
 
 
 def test_a_row_of_a_doubt_alone_is_no_alert() -> None:
-    assert restored([InstanceRow("f", "g", "g/A/1", 0)], alerting(), MINUTE) == {}
+    assert restore_alerts([InstanceRow("f", "g", "g/A/1", 0)], alerting(), MINUTE) == {}
 
 
 DOWN = replace(alert("Down", "P0", target="a"), rule="g/Down/0")
@@ -125,4 +130,4 @@ def _rules(*origins: str, severity: str = "P0") -> dict[str, Rule]:
 def test_which_rule_goes_on_with_the_alerts_of_one_that_moved(
     rules: dict[str, Rule], saved: dict[str, list[Alert]], found: dict[str, str]
 ) -> None:
-    assert heirs(rules, saved) == found
+    assert inherited_origins(rules, saved) == found

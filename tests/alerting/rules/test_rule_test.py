@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from support.promtool import needs_promtool, run_tests
-from tocsin_alerting.document import InvalidDocument
-from tocsin_alerting.rounds.bench import make_bench
-from tocsin_alerting.rules.rule_test import Report, run
+from tocsin_alerting.rules.rule_test import RuleTestReport, run
 from tocsin_alerting.rules.rule_test_file import read_tests
+from tocsin_alerting.rules.rule_test_store import make_test_store
+from tocsin_alerting.yaml_document import InvalidDocument
 
 RULES = """
 groups:
@@ -44,9 +44,11 @@ groups:
 """
 
 
-def ours(path: Path) -> Report:
+def ours(path: Path) -> RuleTestReport:
     return asyncio.run(
-        run(read_tests(path.read_text("utf-8"), str(path), 2), partial(make_bench, semantics=2))
+        run(
+            read_tests(path.read_text("utf-8"), str(path), 2), partial(make_test_store, semantics=2)
+        )
     )
 
 
@@ -57,7 +59,7 @@ def written(folder: Path, tests: str, rules: str = RULES) -> Path:
     return path
 
 
-def agree(path: Path) -> Report:
+def agree(path: Path) -> RuleTestReport:
     """Both say the same; line ends apart."""
     passed, said = run_tests(path)
     report = ours(path)

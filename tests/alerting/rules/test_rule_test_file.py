@@ -2,8 +2,8 @@
 
 import pytest
 
-from tocsin_alerting.document import InvalidDocument
 from tocsin_alerting.rules.rule_test_file import ExpectedAlert, InputSeries, read_tests
+from tocsin_alerting.yaml_document import InvalidDocument
 
 FULL = """
 rule_files: [a.yml, "b*.yml"]

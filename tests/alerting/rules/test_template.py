@@ -16,15 +16,6 @@ from hypothesis import strategies as st
 
 from support.scripted_engine import Rows, row
 from support.virtual_time import VirtualTimeLoop
-from tocsin_alerting.rules.scope import (
-    ALL_SECONDS,
-    SCOPE,
-    TEXT_WAIT_SECONDS,
-    WAIT_SECONDS,
-    OutOfTime,
-    Scope,
-    Spending,
-)
 from tocsin_alerting.rules.template import (
     ExpansionFailed,
     TemplateSyntaxProblem,
@@ -32,7 +23,16 @@ from tocsin_alerting.rules.template import (
     check,
     expand,
     expand_label,
-    expand_or_say,
+    expand_or_error,
+)
+from tocsin_alerting.rules.template_data import (
+    CURRENT_DATA,
+    RULE_CPU_SECONDS,
+    RULE_WAIT_SECONDS,
+    TEXT_WAIT_SECONDS,
+    TemplateBudget,
+    TemplateData,
+    TemplateTimeout,
 )
 
 RECORD = Path(__file__).parents[3] / ".." / "shared" / "reference"
@@ -45,8 +45,8 @@ async def ask(text: str) -> Rows:
     return UP if text.startswith("up") else []
 
 
-def scope(value: float = 7.0, **labels: str) -> Scope:
-    return Scope(labels or LABELS, value, 90_500, {"dc": "z"}, "http://h:9/pfx", ask)
+def scope(value: float = 7.0, **labels: str) -> TemplateData:
+    return TemplateData(labels or LABELS, value, 90_500, {"dc": "z"}, "http://h:9/pfx", ask)
 
 
 CASES = {
@@ -132,7 +132,7 @@ async def test_a_failure_is_told_in_gos_words(text: str, wanted: str) -> None:
         return []
 
     with pytest.raises(ExpansionFailed) as caught:
-        await expand(text, "N", Scope(LABELS, float("nan"), query=query))
+        await expand(text, "N", TemplateData(LABELS, float("nan"), query=query))
     assert re.match("error (executing|parsing) template N: template: ", str(caught.value))
     assert wanted in str(caught.value)
     assert not re.search(r"\b(str|GoNumber|TypedMap|list|float|object)\b", str(caught.value)) or (
@@ -156,18 +156,20 @@ async def test_a_field_that_is_none_is_an_error(text: str, kind: str) -> None:
 
 
 async def test_the_dot_prints_as_a_struct_does_in_go() -> None:
-    found = Scope({"b": "1", "a": "2"}, 1.5, external_labels={"dc": "x"}, external_url="http://h")
+    found = TemplateData(
+        {"b": "1", "a": "2"}, 1.5, external_labels={"dc": "x"}, external_url="http://h"
+    )
     assert await expand("{{ . }}", "N", found) == "{map[a:2 b:1] map[dc:x] http://h 1.5}"
 
 
 async def test_an_alert_fires_with_the_failure_as_its_text() -> None:
-    said = await expand_or_say('{{ humanize "abc" }}', "__alert_N", scope())
+    said = await expand_or_error('{{ humanize "abc" }}', "__alert_N", scope())
     assert said == (
         "<error expanding template: error executing template __alert_N: template: __alert_N:1:115:"
         ' executing "__alert_N" at <humanize "abc">: error calling humanize: strconv.ParseFloat:'
         ' parsing "abc": invalid syntax>'
     )
-    assert (await expand_or_say("{{ nosuch }}", "N", scope())).startswith(
+    assert (await expand_or_error("{{ nosuch }}", "N", scope())).startswith(
         "<error expanding template: error parsing template N: template: N:1: "
     )
 
@@ -219,7 +221,7 @@ async def test_it_renders_what_promtool_rendered() -> None:
         series = rule["expr"] + "{" + ",".join(f'{k}="{v}"' for k, v in own.items()) + "}"
         at = scope(values[series], __name__=rule["expr"], **own)
         for key, text in rule["annotations"].items():
-            assert await expand_or_say(text, f"__alert_{name}", at) == wanted[key], (name, key)
+            assert await expand_or_error(text, f"__alert_{name}", at) == wanted[key], (name, key)
         seen += 1
     assert seen >= 64
 
@@ -249,7 +251,7 @@ BOMBS = {
 async def test_no_text_takes_more_than_its_share(name: str) -> None:
     tracemalloc.start()
     began = time.thread_time()
-    said = await expand_or_say(BOMBS[name], "N", Scope(LABELS, 1.0, query=hundred))
+    said = await expand_or_error(BOMBS[name], "N", TemplateData(LABELS, 1.0, query=hundred))
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert said.startswith("<error expanding template: error executing template N")
@@ -258,21 +260,21 @@ async def test_no_text_takes_more_than_its_share(name: str) -> None:
 
 async def test_all_alerts_of_a_rule_together_have_a_share() -> None:
     cpu = 0.0
-    spending = Spending(lambda: cpu)
-    scope = Scope(LABELS, 1.0, spending=spending)
+    spending = TemplateBudget(lambda: cpu)
+    scope = TemplateData(LABELS, 1.0, spending=spending)
     for _ in range(3):
         cpu += 100.0  # between the texts: others' work
         assert await expand("{{ title $labels.job }}", "N", scope)
     with spending.text():
-        cpu += ALL_SECONDS + 1
-    said = await expand_or_say("{{ title $labels.job }}", "N", scope)
+        cpu += RULE_CPU_SECONDS + 1
+    said = await expand_or_error("{{ title $labels.job }}", "N", scope)
     assert "error calling title: the template takes too long" in said
 
 
 async def test_a_label_out_of_time_fails_the_evaluation_and_changes_no_alert() -> None:
     text = '{{range query "a"}}{{range query "a"}}{{with query "b"}}{{end}}{{end}}{{end}}'
-    scope = Scope(LABELS, 1.0, query=hundred)
-    with pytest.raises(OutOfTime, match="more than 100 queries"):
+    scope = TemplateData(LABELS, 1.0, query=hundred)
+    with pytest.raises(TemplateTimeout, match="more than 100 queries"):
         await expand_label(text, "N", scope)
     assert await expand_label('{{ printf "%d" }}', "N", scope) == "%!d(MISSING)"
     assert (await expand_label("{{ first }}", "N", scope)).startswith("<error expanding")
@@ -287,13 +289,13 @@ def test_queries_that_are_not_answered_end_with_the_texts_share() -> None:
 
     async def story() -> None:
         clock = asyncio.get_running_loop().time
-        asking = Scope(LABELS, 1.0, query=never)
+        asking = TemplateData(LABELS, 1.0, query=never)
         for waited in (TEXT_WAIT_SECONDS, 0.0, 0.0):
             began = clock()
-            said = await expand_or_say('{{ query "a" }}{{ query "b" }}', "N", asking)
+            said = await expand_or_error('{{ query "a" }}{{ query "b" }}', "N", asking)
             assert "the queries of the template take too long" in said
             assert clock() - began == pytest.approx(waited)
-        with pytest.raises(OutOfTime):
+        with pytest.raises(TemplateTimeout):
             await expand_label('{{ query "a" }}', "N", asking)
 
     _virtually(story())
@@ -305,12 +307,12 @@ def test_slow_answers_end_with_the_rules_share() -> None:
         return []
 
     async def story() -> None:
-        asking = Scope(LABELS, 1.0, query=slow)
-        for _ in range(int(WAIT_SECONDS / TEXT_WAIT_SECONDS / 0.6)):
+        asking = TemplateData(LABELS, 1.0, query=slow)
+        for _ in range(int(RULE_WAIT_SECONDS / TEXT_WAIT_SECONDS / 0.6)):
             assert await expand('{{ query "a" }}', "N", asking)
         began = asyncio.get_running_loop().time()
         for _ in range(9):
-            assert "too long" in await expand_or_say('{{ query "a" }}', "N", asking)
+            assert "too long" in await expand_or_error('{{ query "a" }}', "N", asking)
         assert asyncio.get_running_loop().time() - began < TEXT_WAIT_SECONDS
 
     _virtually(story())
@@ -322,9 +324,9 @@ def _virtually(story: Coroutine[Any, Any, None]) -> None:
 
 
 async def test_a_label_pays_for_no_other_text() -> None:
-    asking = Scope(LABELS, 1.0, query=hundred)
+    asking = TemplateData(LABELS, 1.0, query=hundred)
     greedy = '{{range query "a"}}{{range query "a"}}{{with query "b"}}{{end}}{{end}}{{end}}'
-    assert "more than 100 queries" in await expand_or_say(greedy, "N", asking)
+    assert "more than 100 queries" in await expand_or_error(greedy, "N", asking)
     assert await expand_label("page", "N", asking) == "page"
     assert await expand_label("{{ $labels.job }}", "N", asking) == "x"
 
@@ -341,7 +343,7 @@ async def test_a_label_pays_for_no_other_text() -> None:
     ],
 )
 async def test_a_width_that_is_too_large_to_go(text: str, said: str) -> None:
-    assert await expand(text, "N", Scope(LABELS, 1.0)) == said
+    assert await expand(text, "N", TemplateData(LABELS, 1.0)) == said
 
 
 @settings(deadline=None)
@@ -353,7 +355,7 @@ async def test_a_width_that_is_too_large_to_go(text: str, said: str) -> None:
 async def test_bounded_functions_say_what_gotpls_own_say(
     text: str, value: float, form: str
 ) -> None:
-    scope = Scope({"a": text}, value)
+    scope = TemplateData({"a": text}, value)
     own = f'{{{{ printf "{form}" $labels.a $value | print "x" }}}}{{{{ html $labels.a }}}}'
     assert await expand(own, "N", scope) == await expand(own + "{{/* = */}}", "N", scope)
 
@@ -388,7 +390,7 @@ def test_plain_texts_are_what_the_whole_language_makes_of_them(
     assert asyncio.run(_expanded(text, seen)) == asyncio.run(_expanded(whole, seen))
 
 
-async def _expanded(text: str, seen: Scope) -> str | None:
+async def _expanded(text: str, seen: TemplateData) -> str | None:
     """None where it fails: the words name another place."""
     try:
         return await expand(text, "t", seen)
@@ -401,9 +403,9 @@ async def _expanded(text: str, seen: Scope) -> str | None:
 )
 def test_the_usual_text_needs_no_language(text: str) -> None:
     seen = scope(3.0, a="b")
-    token = SCOPE.set(seen)
+    token = CURRENT_DATA.set(seen)
     assert _plain(text, seen) is not None
-    SCOPE.reset(token)
+    CURRENT_DATA.reset(token)
 
 
 async def test_the_loop_turns_between_the_queries_of_a_text() -> None:
@@ -419,7 +421,7 @@ async def test_the_loop_turns_between_the_queries_of_a_text() -> None:
         return []
 
     other = asyncio.create_task(others())
-    spending = Spending()
+    spending = TemplateBudget()
     with spending.text():
         for _ in range(20):
             await spending.query(answer)
@@ -444,5 +446,5 @@ async def test_no_field_is_one_of_python(text: str) -> None:
     async def up(text: str) -> Rows:
         return []
 
-    scope = Scope({"a": "b"}, 1.0, external_url="http://h/", query=up)
-    assert (await expand_or_say(text, "N", scope)).startswith("<error expanding template: ")
+    scope = TemplateData({"a": "b"}, 1.0, external_url="http://h/", query=up)
+    assert (await expand_or_error(text, "N", scope)).startswith("<error expanding template: ")

@@ -10,7 +10,7 @@ import pytest
 
 from tocsin_exporter.catalogue import LLM
 from tocsin_exporter.collectors.collector import CollectorError, Partial
-from tocsin_exporter.collectors.engine import Engine
+from tocsin_exporter.collectors.engine import EngineCollector
 from tocsin_exporter.engine_access import MOST_BYTES, EngineAccess
 from tocsin_exporter.snapshot import LayoutCache, Sample
 
@@ -117,8 +117,8 @@ async def hangs(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @asynccontextmanager
-async def engine(url: str, deadline: float = 5.0) -> AsyncIterator[Engine]:
-    collector = Engine(EngineAccess.of(url), lambda: 1234.0, deadline)
+async def engine(url: str, deadline: float = 5.0) -> AsyncIterator[EngineCollector]:
+    collector = EngineCollector(EngineAccess.of(url), lambda: 1234.0, deadline)
     try:
         yield collector
     finally:
@@ -126,7 +126,7 @@ async def engine(url: str, deadline: float = 5.0) -> AsyncIterator[Engine]:
 
 
 async def read_as(access: EngineAccess) -> Sequence[Sample]:
-    collector = Engine(access, lambda: 1234.0)
+    collector = EngineCollector(access, lambda: 1234.0)
     try:
         return await collector.collect()
     finally:

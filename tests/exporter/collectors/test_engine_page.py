@@ -18,7 +18,7 @@ from support.prometheus import running_prometheus
 from support.site import only, table
 from tocsin_exporter.collectors import engine_text
 from tocsin_exporter.collectors.collector import CollectorError
-from tocsin_exporter.collectors.engine import Engine
+from tocsin_exporter.collectors.engine import EngineCollector
 from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.slices import at_once
@@ -251,7 +251,7 @@ async def kept(url: str) -> Snapshot | None:
     """What a reading leaves of the engine's own page."""
     access = EngineAccess.of(url)
     original = OriginalPage(access.target)
-    collector = Engine(access, lambda: 1234.0, 5.0, original=original)
+    collector = EngineCollector(access, lambda: 1234.0, 5.0, original=original)
     with suppress(CollectorError):
         await collector.collect()
     await collector.aclose()
@@ -270,7 +270,7 @@ async def test_the_page_is_kept_in_the_engines_own_words() -> None:
 async def test_what_has_our_names_is_counted_and_hides_no_other(page: str) -> None:
     async with served(pages({"/metrics": (200, page), "/health": (200, "")})) as url:
         original = OriginalPage("i")
-        engine = Engine(EngineAccess.of(url), lambda: 1234.0, 5.0, original=original)
+        engine = EngineCollector(EngineAccess.of(url), lambda: 1234.0, 5.0, original=original)
         rows = table(await engine.collect())
         await engine.aclose()
     assert only(rows, "llm_engine_up") == 1

@@ -28,7 +28,7 @@ from exporter.collectors.test_engine import (
 )
 from support.exhausted import no_descriptors
 from tocsin_exporter.collectors.collector import CollectorError, Partial, Unread
-from tocsin_exporter.collectors.engine import Engine
+from tocsin_exporter.collectors.engine import EngineCollector
 from tocsin_exporter.collectors.engine_answers import METRICS_PATHS
 from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.engine_access import MOST_BYTES, EngineAccess
@@ -42,7 +42,7 @@ LISTED: Pages = {"/v1/models": (200, MODELS)}
 PROOFS = {"models": LISTED, "refused models": {"/v1/models": (401, REFUSED)}}
 
 
-async def said(collector: Engine) -> Sequence[Sample]:
+async def said(collector: EngineCollector) -> Sequence[Sample]:
     try:
         return await collector.collect()
     except CollectorError as error:
@@ -75,7 +75,7 @@ async def replaced(answers: Pages) -> str:
 
 async def remembered(answers: Pages) -> str:
     async with served(pages(answers)) as url:
-        collector = Engine(replace(EngineAccess.of(url), expected=True), lambda: 0.0)
+        collector = EngineCollector(replace(EngineAccess.of(url), expected=True), lambda: 0.0)
         try:
             return state(await said(collector))
         finally:
@@ -88,7 +88,7 @@ async def kept_before(answers: Pages) -> str:
         access = EngineAccess.of(url)
         original = OriginalPage(access.target)
         original.resume({Source("vllm", access.target): 1}.get)
-        collector = Engine(access, lambda: 0.0, original=original)
+        collector = EngineCollector(access, lambda: 0.0, original=original)
         try:
             return state(await said(collector))
         finally:
@@ -324,7 +324,7 @@ async def after(odd: dict[str, bytes], answers: Pages, how: str) -> str:
     now, well = dict[str, bytes](), dict(answers) | {"/metrics": (200, VLLM), "/health": (200, "")}
     async with served(engine_with(now, well)) as url:
         access = replace(EngineAccess.of(url), expected=how == "expected")
-        collector = Engine(access, lambda: 0.0)
+        collector = EngineCollector(access, lambda: 0.0)
         if how == "was here":
             assert state(await said(collector)) == "up"
         well.clear()
@@ -386,7 +386,7 @@ async def test_health_that_hangs_is_the_end_of_nobody_whose_page_shows_an_engine
         writer.write(packed(page)[:-9])
 
     async with served(handle) as url:
-        collector = Engine(replace(EngineAccess.of(url), expected=True), lambda: 0.0, 1.0)
+        collector = EngineCollector(replace(EngineAccess.of(url), expected=True), lambda: 0.0, 1.0)
         assert state(await said(collector)) == expected
         await collector.aclose()
 
@@ -396,7 +396,7 @@ async def test_what_we_lack_while_a_page_comes_is_no_end_of_its_answer() -> None
         raise httpx.ReadError("no room") from OSError(errno.ENOBUFS, "no buffer space")
 
     access = EngineAccess.of("http://127.0.0.1:9")
-    collector = Engine(access, lambda: 0.0, transport=httpx.MockTransport(answer))
+    collector = EngineCollector(access, lambda: 0.0, transport=httpx.MockTransport(answer))
     with pytest.raises(Unread, match="cannot be asked: No buffer space"):
         await collector.collect()
     await collector.aclose()
@@ -437,7 +437,7 @@ async def test_the_health_page_of_sglang_is_never_asked(cut: str, before: str) -
         original = OriginalPage(access.target)
         if before == "an earlier run":
             original.resume({Source("sglang", access.target): 1}.get)
-        collector = Engine(access, lambda: 0.0, original=original)
+        collector = EngineCollector(access, lambda: 0.0, original=original)
         if before == "this run":
             assert state(await said(collector)) == "up"
         odd["/metrics"] = packed(cut, 700 if cut else 12)
@@ -454,7 +454,7 @@ async def test_the_health_page_of_sglang_is_never_asked(cut: str, before: str) -
 async def test_an_engine_without_a_type_has_one_that_says_so() -> None:
     async with served(engine_with({"/metrics": packed(VLLM, 12)}, {})) as url:
         access = replace(EngineAccess.of(url), expected=True)
-        collector = Engine(access, lambda: 0.0)
+        collector = EngineCollector(access, lambda: 0.0)
         samples = await said(collector)
         await collector.aclose()
     assert state(samples) == "unknown"
@@ -555,7 +555,7 @@ async def test_a_page_that_came_too_late_is_not_a_later_rounds() -> None:
     async with served(server.handle) as url:
         access = EngineAccess.of(url)
         original = OriginalPage(access.target)
-        collector = Engine(access, lambda: 1234.0, 5.0, original=original)
+        collector = EngineCollector(access, lambda: 1234.0, 5.0, original=original)
         oks = []
         rounds: list[dict[str, str | None]] = [{}, {"/metrics": None}, {"/metrics": ""}]
         for server.odd in rounds:
@@ -598,7 +598,7 @@ async def test_without_a_descriptor_for_the_pages_beside_it_nothing_is_known() -
         raise httpx.ConnectError("all attempts failed") from OSError(errno.EMFILE, "no more")
 
     access = EngineAccess.of("http://127.0.0.1:1")
-    collector = Engine(access, lambda: 1.0, transport=httpx.MockTransport(answer))
+    collector = EngineCollector(access, lambda: 1.0, transport=httpx.MockTransport(answer))
     with pytest.raises(Unread, match="Too many open files"):
         await collector.collect()
 
@@ -610,7 +610,7 @@ async def test_whose_port_it_is_is_asked_though_the_loops_own_threads_are_busy()
     try:
         async with served(pages(answers)) as url:
             ours = replace(EngineAccess.of(url), owners=frozenset({os.getuid()}))
-            collector = Engine(ours, lambda: 1234.0, 5.0)
+            collector = EngineCollector(ours, lambda: 1234.0, 5.0)
             assert state(await said(collector)) == "up"
             await collector.aclose()
     finally:

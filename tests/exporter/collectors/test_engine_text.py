@@ -18,13 +18,13 @@ from tocsin_exporter.collectors.engine_text import (
     LONGEST_LINE,
     LONGEST_NAME,
     MOST_HEADINGS,
-    Lines,
+    EnginePageText,
 )
 from tocsin_exporter.collectors.engine_translation import OTHER, Translator
 from tocsin_exporter.slices import SLICE, Work, at_once
 
 
-def read(page: str) -> Lines:
+def read(page: str) -> EnginePageText:
     return at_once(engine_text.read(page))
 
 

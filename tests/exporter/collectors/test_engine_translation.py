@@ -4,14 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from exporter.collectors.test_engine import (
-    MODELS,
-    VLLM,
-    pages,
-    read,
-    served,
-    value,
-)
+from exporter.collectors.test_engine import MODELS, VLLM, pages, read, served, value
 from tocsin_exporter.snapshot import Sample
 
 

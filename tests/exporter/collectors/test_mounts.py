@@ -1,12 +1,12 @@
 from pathlib import Path
 
 from support.site import recorded_site
+from tocsin_exporter.collectors.inline import LineParser
 from tocsin_exporter.collectors.mounts import Mount, parse, watched
-from tocsin_exporter.collectors.reading import Lines
 
 
 def test_excluded_mounts_and_repeated_ones_are_left_out_and_blanks_unescaped() -> None:
-    assert watched(recorded_site(), Lines("filesystem")) == [
+    assert watched(recorded_site(), LineParser("filesystem")) == [
         Mount("/dev/vda", "/", "ext4", read_only=False),
         Mount("filer:/export", "/mnt/nfs share", "nfs4", read_only=True),
     ]
@@ -30,6 +30,6 @@ def test_under_a_mounted_root_the_hosts_paths_are_shown() -> None:
 def test_our_own_table_does_where_process_1_is_hidden(tmp_path: Path) -> None:
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/self/mountinfo").write_text("27 1 254:0 / / rw - ext4 /dev/vda rw\n")
-    assert [mount.device for mount in watched(recorded_site(tmp_path), Lines("filesystem"))] == [
-        "/dev/vda"
-    ]
+    assert [
+        mount.device for mount in watched(recorded_site(tmp_path), LineParser("filesystem"))
+    ] == ["/dev/vda"]

@@ -1,8 +1,8 @@
 import pytest
 
 from support.site import only, recorded_site, table
+from tocsin_exporter.collectors.inline import LineParser
 from tocsin_exporter.collectors.netstat import netstat, parse
-from tocsin_exporter.collectors.reading import Lines
 
 
 async def test_the_selected_fields_of_three_files() -> None:
@@ -30,6 +30,6 @@ async def test_the_selected_fields_of_three_files() -> None:
     ],
 )
 def test_pairs_are_found_again_after_an_odd_line(said: str, skipped: int) -> None:
-    lines = Lines("netstat")
+    lines = LineParser("netstat")
     assert table(parse(said, lines)) == {("node_netstat_Tcp_InSegs", ()): 3}
     assert lines.skipped["malformed"] == skipped

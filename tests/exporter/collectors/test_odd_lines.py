@@ -11,8 +11,8 @@ from support.site import RECORDED, only, recorded_site, statvfs, table
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors import COLLECTORS
 from tocsin_exporter.collectors.collector import CollectorError, Unavailable
-from tocsin_exporter.collectors.reading import ReadsLines
-from tocsin_exporter.scrape import Scraper, Watch
+from tocsin_exporter.collectors.inline import CountsSkippedLines
+from tocsin_exporter.scrape import Scraper, ScrapeTarget
 from tocsin_exporter.snapshot import Labels, Sample, Source
 
 # Collector -> the files that it reads line by line.
@@ -64,7 +64,7 @@ def machine(tmp_path: Path) -> Path:
 async def read(machine: Path, name: str) -> tuple[dict[tuple[str, Labels], float], int, int]:
     """The rows, and how many lines were skipped as blank and as malformed."""
     collector = COLLECTORS[name].make(recorded_site(machine))
-    assert isinstance(collector, ReadsLines)
+    assert isinstance(collector, CountsSkippedLines)
     samples: Sequence[Sample] = await collector.collect()
     collector.close()
     skipped = collector.lines.skipped
@@ -176,7 +176,7 @@ async def test_what_is_skipped_is_a_metric_of_the_collector(machine: Path) -> No
     with (machine / "proc/meminfo").open("a") as meminfo:
         meminfo.write("\nMemJunk\n")
     collector = COLLECTORS["meminfo"].make(recorded_site(machine))
-    scraper = Scraper(Watch("host", Source("node", "h"), (collector,), 5.0, 1.0), Clock())
+    scraper = Scraper(ScrapeTarget("host", Source("node", "h"), (collector,), 5.0, 1.0), Clock())
     await scraper.round(1000)
     rows = table(scraper.health())
     skipped = "tocsin_collector_lines_skipped_total"

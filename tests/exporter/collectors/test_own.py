@@ -2,8 +2,8 @@ import os
 
 from support.site import only, recorded_site, table
 from tocsin_exporter.clock import Clock
+from tocsin_exporter.collectors.host import Host
 from tocsin_exporter.collectors.own import own_process
-from tocsin_exporter.collectors.site import Site
 
 
 async def test_a_recorded_process() -> None:
@@ -15,6 +15,6 @@ async def test_a_recorded_process() -> None:
 
 
 async def test_ourselves_agree_with_the_system() -> None:
-    rows = table(await own_process(Site(now=Clock().wall)).collect())
+    rows = table(await own_process(Host(now=Clock().wall)).collect())
     assert only(rows, "process_cpu_seconds_total") <= sum(os.times()[:2]) + 0.02
     assert only(rows, "process_open_fds") == len(os.listdir("/proc/self/fd")) - 1

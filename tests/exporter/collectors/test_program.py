@@ -2,8 +2,8 @@
 
 import pytest
 
+from tocsin_exporter.collectors.host import PROCESS_GROUPS
 from tocsin_exporter.collectors.program import by_comm, by_executable, by_line, parse
-from tocsin_exporter.collectors.site import PROCESS_GROUPS
 
 
 def stat(comm: str) -> str:

@@ -2,7 +2,7 @@
 
 from support.site import recorded_site
 from tocsin_exporter.collectors import COLLECTORS
-from tocsin_exporter.collectors.reading import Reading
+from tocsin_exporter.collectors.inline import InlineCollector
 from tocsin_exporter.server import AREAS
 
 
@@ -15,7 +15,7 @@ def test_every_collector_has_the_name_that_it_is_switched_by() -> None:
 
 def test_only_what_cannot_wait_is_read_at_a_scrape() -> None:
     for entry in COLLECTORS.values():
-        assert not entry.cheap or isinstance(entry.make(recorded_site()), Reading)
+        assert not entry.cheap or isinstance(entry.make(recorded_site()), InlineCollector)
 
 
 def test_every_area_can_be_asked_for() -> None:

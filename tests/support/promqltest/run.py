@@ -9,16 +9,16 @@ import numpy as np
 from support.promqltest.script import Clear, Command, Eval, Load
 from support.promqltest.verdict import error_faults, faults, vector_faults
 from support.scattered import ScatteredReader
-from tocsin_alerting.promql.ast import Call, selectors, walk
-from tocsin_alerting.promql.engine import Engine
-from tocsin_alerting.promql.evaluation.budget import QueryError
-from tocsin_alerting.promql.fault import ParseError
-from tocsin_alerting.promql.parser import parse
+from tocsin_alerting.promql.engine import QueryEngine
+from tocsin_alerting.promql.errors import ParseError
+from tocsin_alerting.promql.eval.limits import QueryError
+from tocsin_alerting.promql.parser.ast import Call, selectors, walk
+from tocsin_alerting.promql.parser.parser import parse
+from tocsin_alerting.promql.parser.signatures import Semantics
 from tocsin_alerting.promql.result import Matrix, ScalarValue, StringValue
-from tocsin_alerting.promql.values import Semantics
 from tocsin_alerting.rules.series_notation import STALE
-from tocsin_alerting.store.cell import STALE_BITS
-from tocsin_alerting.store.store import Store
+from tocsin_alerting.tsdb.store import Store
+from tocsin_alerting.tsdb.values import STALE_BITS
 from tocsin_exporter.snapshot import Labels
 
 _FOREVER = 10**15
@@ -45,7 +45,7 @@ class Bench:
         self._samples: Samples = {}
         self._starts: dict[Labels, dict[int, int]] = {}
         self._native: list[Labels] = []
-        self._engine: Engine | None = None
+        self._engine: QueryEngine | None = None
 
     def run(self, commands: Iterator[Command]) -> Iterator[Outcome]:
         for command in commands:
@@ -74,7 +74,7 @@ class Bench:
                 if isinstance(offset_ms, float):
                     began[at * command.step_ms] = at * command.step_ms + int(offset_ms)
 
-    def engine(self) -> Engine:
+    def engine(self) -> QueryEngine:
         if self._engine is None:
             store = Store(retention_ms=_FOREVER)
             store.write(
@@ -85,7 +85,7 @@ class Bench:
             )
             scattered = {labels: sorted(self._samples[labels].items()) for labels in self._starts}
             reader = ScatteredReader(scattered, self._starts, store) if scattered else store
-            self._engine = Engine(reader, self._semantics)
+            self._engine = QueryEngine(reader, self._semantics)
         return self._engine
 
     def _evaluate(self, command: Eval) -> Outcome:
@@ -125,7 +125,7 @@ class Bench:
             return found
         return [f"as a range: {one}" for one in self._as_range(command, engine, result.value)]
 
-    def _as_range(self, command: Eval, engine: Engine, value: object) -> list[str]:
+    def _as_range(self, command: Eval, engine: QueryEngine, value: object) -> list[str]:
         """An instant query must answer the same as the middle step of a range query."""
         if _OF_THE_QUERY.search(command.query):
             return []

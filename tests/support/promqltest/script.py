@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tocsin_alerting.promql.ast import VectorSelector
-from tocsin_alerting.promql.durations import parse_duration
-from tocsin_alerting.promql.parser import parse
+from tocsin_alerting.promql.parser.ast import VectorSelector
+from tocsin_alerting.promql.parser.durations import parse_duration
+from tocsin_alerting.promql.parser.parser import parse
 from tocsin_alerting.rules.series_notation import Value, parse_series_notation
 from tocsin_exporter.snapshot import Labels
 

@@ -4,7 +4,7 @@ import math
 import re
 
 from support.promqltest.script import Eval, Points
-from tocsin_alerting.promql.quoting import quote_labels
+from tocsin_alerting.promql.parser.quoting import quote_labels
 from tocsin_alerting.promql.result import (
     InstantVector,
     Matrix,

@@ -1,0 +1,1 @@
+"""What all endpoints share: the server, the guard, bodies, the envelope."""

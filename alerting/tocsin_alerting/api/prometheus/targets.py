@@ -1,0 +1,92 @@
+"""`/api/v1/targets` and `/scrape_pools`: which sources are read, when, and how that went."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tocsin_alerting.api.http.envelope import success
+from tocsin_alerting.api.http.get_route import get_route
+from tocsin_alerting.api.http.times import rfc3339
+from tocsin_alerting.config.effective import without_login
+from tocsin_alerting.promql.parser.durations import format_duration
+from tocsin_exporter.snapshot import Source
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveTarget:
+    """One source: `url` is the page that shows it, without keys; `ok` is None before it was first
+    read.
+
+    `interval` and `deadline` are seconds; `last_ms` Unix milliseconds, and `seconds` how long that
+    reading took.
+    """
+
+    source: Source
+    url: str
+    interval: float
+    deadline: float
+    last_ms: int | None
+    seconds: float
+    ok: bool | None
+    error: str
+
+
+def routes(targets: Callable[[], Sequence[ActiveTarget]]) -> list[Route]:
+    """`targets` gives what is read now. None is ever dropped: nothing is discovered and left."""
+
+    async def listed(request: Request) -> Response:
+        state = request.query_params.get("state", "").lower()
+        pool = request.query_params.get("scrapePool", "")
+        wanted = [target for target in targets() if pool in ("", target.source.job)]
+        active = [_target(target) for target in wanted] if state in ("active", "any", "") else []
+        counts = {"droppedTargetCounts": {job: 0 for job in _pools(wanted)}}
+        return success({"activeTargets": active, "droppedTargets": [], **counts})
+
+    async def pools(request: Request) -> Response:
+        return success({"scrapePools": _pools(targets())})
+
+    async def alertmanagers(request: Request) -> Response:
+        return success({"activeAlertmanagers": [], "droppedAlertmanagers": []})
+
+    return [
+        get_route("/api/v1/targets", listed),
+        get_route("/api/v1/scrape_pools", pools),
+        get_route("/api/v1/alertmanagers", alertmanagers),
+    ]
+
+
+def _pools(targets: Sequence[ActiveTarget]) -> list[str]:
+    """A job is a pool."""
+    return sorted({target.source.job for target in targets})
+
+
+def _target(target: ActiveTarget) -> dict[str, Any]:
+    url = without_login(target.url)
+    scheme, _, rest = url.partition("://")
+    address, slash, path = rest.partition("/")
+    interval = format_duration(round(target.interval * 1000))
+    timeout = format_duration(round(target.deadline * 1000))
+    return {
+        "discoveredLabels": {
+            "__address__": address,
+            "__metrics_path__": slash + path,
+            "__scheme__": scheme,
+            "__scrape_interval__": interval,
+            "__scrape_timeout__": timeout,
+            "job": target.source.job,
+        },
+        "labels": {"instance": target.source.instance, "job": target.source.job},
+        "scrapePool": target.source.job,
+        "scrapeUrl": url,
+        "globalUrl": url,
+        "lastError": target.error,
+        "lastScrape": rfc3339(target.last_ms),
+        "lastScrapeDuration": target.seconds,
+        "health": {None: "unknown", True: "up", False: "down"}[target.ok],
+        "scrapeInterval": interval,
+        "scrapeTimeout": timeout,
+    }

@@ -1,0 +1,1 @@
+"""The endpoints that no Prometheus has: incidents, engines, channels, runbooks."""

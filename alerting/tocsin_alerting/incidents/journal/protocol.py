@@ -1,0 +1,105 @@
+"""Where incidents survive: one transaction a step, read back whole at the start."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from tocsin_alerting.incidents.changeset import Changeset, HistoryEntry
+from tocsin_alerting.incidents.incident import Incident, IncidentState
+from tocsin_alerting.incidents.journal.serialize import EngineRow
+from tocsin_alerting.incidents.outbox_message import OutboxMessage
+from tocsin_alerting.incidents.timers import Timer
+from tocsin_alerting.rules.instance_journal import InstanceRow
+
+NO_NUMBER = 2**63 - 1  # above every number that an incident may have
+FIRST_OF_TIME = 10**10  # numbers from here on were made of the time, and the others go on without
+LAST_EVAL = "last_eval"
+FORGOTTEN = "forgotten engine "  # and its place: "1", or "" once it is watched again
+_LAST_YEAR_MS = 253_402_300_800_000  # what is later is no time of any clock
+
+
+@dataclass(frozen=True, slots=True)
+class JournalState:
+    """All that a start needs: incidents that are not closed, their timers and messages.
+
+    Messages of closed incidents are among them while they wait to be sent. `last_*` are the highest
+    numbers given so far, but for incidents those made of the time.
+    """
+
+    incidents: tuple[Incident, ...] = ()
+    timers: Mapping[int, tuple[Timer, ...]] = field(default_factory=dict)
+    messages: tuple[OutboxMessage, ...] = ()
+    instances: tuple[InstanceRow, ...] = ()
+    requests: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    meta: Mapping[str, str] = field(default_factory=dict)
+    engines: tuple[EngineRow, ...] = ()
+    last_number: int = 0
+    last_entry: int = 0
+    last_message: int = 0
+
+    @property
+    def forgotten(self) -> frozenset[str]:
+        """The places of engines that a person has forgotten, or that have moved away."""
+        marked = (key for key, value in self.meta.items() if value)
+        return frozenset(k.removeprefix(FORGOTTEN) for k in marked if k.startswith(FORGOTTEN))
+
+    @property
+    def newest_ms(self) -> int | None:
+        """When the run that wrote it was last alive, by its clock; None: it does not say."""
+        last_eval = self.meta.get(LAST_EVAL, "")
+        times = [int(last_eval)] if last_eval.isdecimal() else []
+        times += [row.seen_ms for row in self.instances]
+        return max((at for at in times if at < _LAST_YEAR_MS), default=None)
+
+    def shifted(self, delta_ms: int) -> "JournalState":
+        """The same by a clock that reads `delta_ms` more: ages stay what they are."""
+        meta, last_eval = dict(self.meta), self.meta.get(LAST_EVAL, "")
+        if last_eval.isdecimal():
+            meta[LAST_EVAL] = str(int(last_eval) + delta_ms)
+        timers = {
+            number: tuple(one.shifted(delta_ms) for one in several)
+            for number, several in self.timers.items()
+        }
+        requests = {name: (one, at + delta_ms) for name, (one, at) in self.requests.items()}
+        return replace(
+            self,
+            incidents=tuple(one.shifted(delta_ms) for one in self.incidents),
+            timers=timers,
+            messages=tuple(one.shifted(delta_ms) for one in self.messages),
+            instances=tuple(one.shifted(delta_ms) for one in self.instances),
+            requests=requests,
+            meta=meta,
+            engines=tuple(replace(one, seen_ms=one.seen_ms + delta_ms) for one in self.engines),
+        )
+
+
+class Journal(Protocol):
+    """Every method raises JournalDown when the disk does not play along."""
+
+    async def load(self) -> JournalState:
+        """Raises SchemaTooNew too."""
+        ...
+
+    async def commit(self, changeset: Changeset) -> None:
+        """All of it or nothing, and on the disk when it returns."""
+        ...
+
+    async def incident(self, number: int) -> Incident | None: ...
+
+    async def incidents(
+        self, states: Collection[IncidentState], limit: int, below: int = NO_NUMBER
+    ) -> list[Incident]:
+        """The newest first, of those with a number below `below`."""
+        ...
+
+    async def history(self, number: int) -> list[HistoryEntry]:
+        """In order; 0 is what is about no incident in particular."""
+        ...
+
+    async def messages(self, number: int) -> list[OutboxMessage]: ...
+
+    async def prune(self, before_ms: int) -> int:
+        """Forget what was closed before then; the number of incidents."""
+        ...
+
+    async def close(self) -> None: ...

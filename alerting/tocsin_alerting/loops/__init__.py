@@ -1,0 +1,1 @@
+"""The loops of the agent: rules are evaluated, incident timers run, notifications go out."""

@@ -1,0 +1,148 @@
+"""What the stages say of themselves, for the metrics page and for rules on ourselves."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+
+from tocsin_alerting.incidents.dispatcher import Dispatcher
+from tocsin_alerting.incidents.outbox_message import Delivered
+from tocsin_alerting.local.engine_supervisor import EngineSupervisor
+from tocsin_alerting.notify.delivery import DeliveryLoop
+from tocsin_alerting.remote_write.result import RemoteWriteCounters
+from tocsin_alerting.rules.alert import AlertState
+from tocsin_alerting.rules.groups import Groups
+from tocsin_alerting.rules.state import GroupState, RuleHealth
+from tocsin_alerting.tsdb.disk_persistence import DiskPersistence
+from tocsin_alerting.tsdb.store import Store
+from tocsin_exporter.snapshot import Family, Sample, labels
+
+Families = Mapping[str, Family]
+
+
+def store_samples(store: Store, families: Families) -> Iterator[Sample]:
+    size = store.stats()
+    yield Sample(families["tocsin_store_series"], size.series)
+    yield Sample(families["tocsin_store_series_loose"], size.unaligned)
+    yield Sample(families["tocsin_store_samples"], size.samples)
+    yield Sample(families["tocsin_store_bytes"], size.bytes)
+    yield Sample(families["tocsin_store_series_max"], size.limits.series)
+    yield Sample(families["tocsin_store_remote_sources"], size.remote_sources)
+    yield Sample(families["tocsin_store_remote_sources_max"], size.limits.sources)
+    yield Sample(families["tocsin_store_remote_sources_evicted_total"], size.evicted)
+    for reason, count in size.series_refused.items():
+        yield Sample(families["tocsin_store_series_refused_total"], count, labels(reason=reason))
+    for reason, count in size.refused.items():
+        yield Sample(families["tocsin_store_samples_refused_total"], count, labels(reason=reason))
+
+
+def write_samples(traffic: RemoteWriteCounters, families: Families) -> Iterator[Sample]:
+    for code, count in dict(traffic.requests).items():
+        own = labels(code=str(code))
+        yield Sample(families["tocsin_remote_write_requests_total"], count, own)
+    yield Sample(families["tocsin_remote_write_samples_total"], traffic.samples)
+    for reason, count in dict(traffic.refused).items():
+        own = labels(reason=reason)
+        yield Sample(families["tocsin_remote_write_samples_refused_total"], count, own)
+
+
+def disk_samples(archive: DiskPersistence, families: Families) -> Iterator[Sample]:
+    now = archive.status
+    values = {
+        "tocsin_store_disk_up": float(now.up),
+        "tocsin_store_disk_bytes": now.bytes,
+        "tocsin_store_segments": now.blocks,
+        "tocsin_store_disk_failures_total": now.failures,
+        "tocsin_store_disk_lost_total": now.lost,
+        "tocsin_store_disk_broken_total": now.broken,
+    }
+    for name, value in values.items():
+        yield Sample(families[name], value)
+
+
+def rule_samples(groups: Groups, families: Families) -> Iterator[Sample]:
+    for progress in groups.all:
+        yield from _group_samples(progress, families)
+    yield from _alert_samples(groups, families)
+
+
+def _group_samples(progress: GroupState, families: Families) -> Iterator[Sample]:
+    group = labels(rule_group=f"{progress.group.file};{progress.group.name}")
+    values = {
+        "tocsin_rule_evaluations_total": sum(rule.evaluations for rule in progress.rules),
+        "tocsin_rule_evaluation_failures_total": sum(rule.failures for rule in progress.rules),
+        "tocsin_rule_group_rules_failing": sum(
+            rule.health is RuleHealth.ERR for rule in progress.rules
+        ),
+        "tocsin_rule_group_iterations_missed_total": progress.missed,
+        "tocsin_rule_group_interval_seconds": progress.interval_ms / 1000,
+        "tocsin_rule_group_last_duration_seconds": progress.evaluation_seconds,
+    }
+    for name, value in values.items():
+        yield Sample(families[name], value, group)
+    if progress.evaluated_ms is not None:
+        family = families["tocsin_rule_group_last_evaluation_timestamp_seconds"]
+        yield Sample(family, progress.evaluated_ms / 1000, group)
+
+
+def _alert_samples(groups: Groups, families: Families) -> Iterator[Sample]:
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for progress in groups.all:
+        for rule in progress.rules:
+            for alert in rule.alerts.values():
+                if alert.state is not AlertState.INACTIVE:
+                    severity = dict(alert.labels).get("severity", "")
+                    counts[alert.name, severity, alert.state] += 1
+    for (name, severity, state), count in sorted(counts.items()):
+        own = labels(alertname=name, severity=severity, state=state)
+        yield Sample(families["tocsin_alerts"], count, own)
+
+
+def incident_samples(
+    dispatcher: Dispatcher, now_ms: Callable[[], int], families: Families
+) -> Iterator[Sample]:
+    counts = Counter(
+        (incident.severity, incident.state) for incident in dispatcher.working.incidents.values()
+    )
+    for (severity, state), count in sorted(counts.items()):
+        own = labels(severity=severity, state=state)
+        yield Sample(families["tocsin_incidents"], count, own)
+    yield Sample(families["tocsin_journal_up"], float(not dispatcher.writer.down))
+    yield Sample(families["tocsin_journal_late_total"], dispatcher.writer.unawaited)
+    late = dispatcher.overdue_ms(now_ms()) / 1000
+    yield Sample(families["tocsin_timer_overdue_seconds"], late)
+    waiting = sum(1 for _ in dispatcher.working.outbox.waiting())
+    yield Sample(families["tocsin_notifications_queue_length"], waiting)
+
+
+def set_aside_samples(times: Mapping[str, float | None], families: Families) -> Iterator[Sample]:
+    """Unix seconds by the kind of file; None: never."""
+    for file, at_s in times.items():
+        if at_s is not None:
+            yield Sample(families["tocsin_set_aside_timestamp_seconds"], at_s, labels(file=file))
+
+
+def delivery_samples(delivery_loop: DeliveryLoop, families: Families) -> Iterator[Sample]:
+    """`Delivered` is delivered; the other outcomes are attempts that failed."""
+    failed: Counter[str] = Counter()
+    for (receiver, outcome), count in delivery_loop.counts.items():
+        if outcome == Delivered.__name__:
+            own = labels(receiver=receiver)
+            yield Sample(families["tocsin_notifications_sent_total"], count, own)
+        else:
+            failed[receiver] += count
+    for receiver, count in failed.items():
+        own = labels(receiver=receiver)
+        yield Sample(families["tocsin_notifications_errors_total"], count, own)
+
+
+def engines_samples(engines: EngineSupervisor, families: Families) -> Iterator[Sample]:
+    supervised = engines.worker is not None
+    yield Sample(families["tocsin_worker_supervised"], float(supervised))
+    if engines.worker is not None:
+        up = engines.worker.pid is not None
+        yield Sample(families["tocsin_worker_up"], float(up))
+        yield Sample(families["tocsin_worker_restarts_total"], engines.worker.restarts)
+    if engines.load is not None:
+        for outcome, count in asdict(engines.load.counts).items():
+            own = labels(outcome=outcome)
+            yield Sample(families["tocsin_load_requests_total"], count, own)

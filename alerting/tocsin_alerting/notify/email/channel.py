@@ -1,0 +1,112 @@
+"""E-mail by SMTP: STARTTLS unless told otherwise, one connection a message."""
+
+import base64
+from collections import OrderedDict
+from dataclasses import replace
+from functools import partial
+
+from aiosmtplib import SMTP
+
+from tocsin_alerting.http import Lookup, tls_context
+from tocsin_alerting.incidents.notification import Notification
+from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, Permanent
+from tocsin_alerting.notify.channel import describe_outcome
+from tocsin_alerting.notify.deps import ChannelDeps
+from tocsin_alerting.notify.email.message import email_message
+from tocsin_alerting.notify.email.settings import EmailSettings
+from tocsin_alerting.notify.email.smtp import Login, send_mail
+from tocsin_alerting.notify.secret import masked
+
+_MAX_PARTIAL_DELIVERIES = 1000
+
+
+class Email:
+    """Writes to the contact of a notification, or to its own addressees when it names none."""
+
+    def __init__(self, name: str, settings: EmailSettings, deps: ChannelDeps) -> None:
+        self.name = name
+        self.at_once = 4
+        self.send_resolved = settings.send_resolved
+        self._settings, self._deps = settings, deps
+        self.lookup = Lookup(name)
+        secret = deps.vault.secret(settings.password_file, settings.password_env)
+        self._login = Login(settings.username or "", secret.value) if secret else None
+        ca_file = str(settings.ca_file) if settings.ca_file else None
+        self._tls = tls_context(ca_file, verify=not settings.insecure_skip_verify)
+        # Recipients that a message has not reached yet, when it reached others: on a retry it
+        # goes to them alone.
+        self._partial_deliveries: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"Email({self.name}, {self._settings.smarthost})"
+
+    async def send(
+        self, notification: Notification, now_ms: int, transcript: list[str] | None = None
+    ) -> Outcome:
+        to = self._addressees(notification)
+        if not to:
+            who = f"contact {notification.contact}" if notification.contact else "the receiver"
+            return Permanent(f"{who} has no e-mail address in the configuration; add one")
+        settings, dialogue = self._settings, list[str]()
+        mail = email_message(notification, self._deps.templates, settings.sender, to, now_ms)
+        rest = self._partial_deliveries.get(notification.key, to)
+        limit_s = settings.timeout / 1000
+        connect = partial(self.lookup.connect, settings.host, settings.port)
+        handed = await send_mail(
+            self._client(), connect, self._login, mail, rest, dialogue, limit_s
+        )
+        self._keep_unreached(notification.key, handed.unreached)
+        result = self._without_secrets(handed.outcome)
+        if transcript is not None:
+            transcript += [
+                masked(line, self._secrets()) for line in (*dialogue, describe_outcome(result))
+            ]
+        return result
+
+    def begin(self) -> None:
+        self.lookup.begin(self._settings.host)
+
+    async def close(self) -> None:
+        """Nothing stays open between messages."""
+
+    def _addressees(self, notification: Notification) -> tuple[str, ...]:
+        if not notification.contact:
+            return self._settings.to
+        address = self._deps.addresses.get(notification.contact)
+        return (address,) if address else ()
+
+    def _client(self) -> SMTP:
+        settings = self._settings
+        return SMTP(
+            hostname=settings.host,
+            port=settings.port,
+            local_hostname=settings.hello or self._deps.hostname,
+            timeout=settings.timeout / 1000,
+            use_tls=settings.tls == "implicit",
+            start_tls=False,
+            tls_context=None if settings.tls == "none" else self._tls,
+        )
+
+    def _keep_unreached(self, key: str, left: tuple[str, ...]) -> None:
+        self._partial_deliveries.pop(key, None)
+        if left:
+            self._partial_deliveries[key] = left
+        if len(self._partial_deliveries) > _MAX_PARTIAL_DELIVERIES:
+            self._partial_deliveries.popitem(last=False)
+
+    def _without_secrets(self, outcome: Outcome) -> Outcome:
+        secrets = self._secrets()
+        if isinstance(outcome, Delivered):
+            return Delivered(outcome.reference, masked(outcome.detail, secrets))
+        error = masked(f"{self._settings.smarthost}: {outcome.error}", secrets)
+        return replace(outcome, error=error)
+
+    def _secrets(self) -> tuple[str, ...]:
+        if self._login is None:
+            return ()
+        password = self._login.password
+        plain = f"\0{self._login.username}\0{password}"
+        return (
+            password,
+            *(base64.b64encode(secret.encode()).decode() for secret in (password, plain)),
+        )

@@ -1,0 +1,457 @@
+"""From the command line to a checked setup: files read, an address taken, or a reason why not.
+
+Everything that can be wrong is wrong here, before anything runs.
+"""
+
+import errno
+import logging
+import os
+import re
+import secrets
+import socket
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from glob import escape
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from tocsin_alerting import malloc
+from tocsin_alerting.bundled import bundled
+from tocsin_alerting.config.config import BUNDLED_RULES, Config
+from tocsin_alerting.config.effective import without_user
+from tocsin_alerting.config.load import build_channels, load
+from tocsin_alerting.config.paging import CONTAINER_ID, notes, warnings
+from tocsin_alerting.incidents.errors import SchemaTooNew
+from tocsin_alerting.local import agent_socket, data_lock, ports, service_unit
+from tocsin_alerting.local.discovery import USUAL_PORTS
+from tocsin_alerting.local.systemd import SystemdNotifier, drop_ambient_capabilities
+from tocsin_alerting.notify.email.local_server import why_unusable
+from tocsin_alerting.notify.secret import Vault
+from tocsin_alerting.promql.functions.supported import refuse_unsupported
+from tocsin_alerting.rules.rule import RuleFile
+from tocsin_alerting.rules.rule_file import load as load_rules
+from tocsin_alerting.yaml_document import InvalidDocument, file_text
+from tocsin_exporter import listen, logs, output
+from tocsin_exporter.connections import (
+    MOST_CONNECTIONS,
+    ConnectionLimits,
+    Connections,
+    most_connections,
+    raise_descriptor_limit,
+)
+from tocsin_exporter.engine_access import place
+from tocsin_exporter.server import ScrapeCounters
+from tocsin_exporter.threads import room_for
+
+log = logging.getLogger(__name__)
+
+VARIABLES = (  # those of the command line, and the worker's
+    *("TOCSIN_CONFIG_FILE", "TOCSIN_STORAGE_PATH", "TOCSIN_WEB_LISTEN_ADDRESS"),
+    *("TOCSIN_WEB_MAX_REQUESTS", "TOCSIN_LOG_LEVEL", "TOCSIN_LOG_FORMAT", "TOCSIN_CACHE_DIR"),
+    service_unit.INSTALLED_BY,
+)
+_EXPORTER_VARIABLES = {  # variables of other monitors and servers, and what to write instead
+    "GPU_COLLECT_INTERVAL": "write collect: {gpu: 1s} in the configuration of `tocsin up`",
+    "METRICS_PORT": "write --web.listen-address",
+    "PORT": "write --web.listen-address",
+    "ALERT_WEBHOOK_URL": "name it in the configuration of `tocsin up`:"
+    " receivers: {NAME: {type: webhook, url_env: ALERT_WEBHOOK_URL}}",
+    "ALERT_EMAIL": "write contacts: {NAME: {email: ...}} in the configuration of `tocsin up`",
+}
+_WORKER_VARIABLES = {  # those that only our own worker reads
+    "API_KEYS": "the key of an engine is in its bearer_token_file, our own in web.token_file",
+    "MODEL_PATH": "write worker: {model_path: ...}, or name the engine that serves it",
+}
+
+
+MIN_THREADS = 24  # the agent's own, with a few for the moment
+RESERVED_THREADS = 8  # of them, those that begin when the loop runs
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """The flags of `tocsin up`; None leaves what the configuration says."""
+
+    config_file: Path | None = None
+    storage_path: str | None = None
+    listen_addresses: Sequence[str] = ()
+    engine_urls: Sequence[str] = ()
+    engine_ports: Sequence[int] = ()
+    no_worker: bool = False
+    worker_device: str | None = None
+    load_rps: float | None = None
+    promql_semantics: int | None = None
+    max_requests: int = 40
+    max_connections: int = MOST_CONNECTIONS
+
+
+class CannotStart(Exception):
+    """The message is for the person at the terminal."""
+
+
+class WrongUsage(CannotStart):
+    """A flag holds what it cannot hold."""
+
+
+def load_config(options: UpOptions) -> Config:
+    """The configuration with the flags over it. Raises InvalidDocument and WrongUsage."""
+    _check_flags(options)
+    config = load(options.config_file, local_mail=_mail_at_start)
+    if options.engine_ports and config.engines:
+        raise WrongUsage(
+            "--engine.port looks for engines on this machine, and the configuration lists engines: "
+            "none would be looked for; leave out one of them"
+        )
+    sections: dict[str, Any] = {}
+    if options.storage_path:
+        sections["storage"] = config.storage.model_copy(update={"path": options.storage_path})
+    if options.listen_addresses:
+        web = {"listen_address": options.listen_addresses[0]}
+        sections["web"] = config.web.model_copy(update=web)
+    if options.promql_semantics:
+        semantics = {"semantics": options.promql_semantics}
+        sections["promql"] = config.promql.model_copy(update=semantics)
+    worker: dict[str, Any] = {"enabled": False} if options.no_worker else {}
+    worker |= {"device": options.worker_device} if options.worker_device else {}
+    if worker:
+        sections["worker"] = config.worker.model_copy(update=worker)
+    if options.engine_urls:
+        sections["engines"] = _engines(options.engine_urls)
+    return config.model_copy(update=sections)
+
+
+def _mail_at_start(sender: str, recipients: Sequence[str]) -> str:
+    """A mail server that is not up yet after a reboot must not keep the pager down with it:
+    `alertctl check` refuses what cannot be written to, here it is said and tried again."""
+    trouble = why_unusable(sender, recipients)
+    if trouble:
+        log.error(
+            "mail to contacts cannot be sent now: %s; each message is tried until it can."
+            " Is there another mail server? Name it in smtp (docs/channels.md#contacts)",
+            trouble,
+        )
+    return ""
+
+
+def _check_flags(options: UpOptions) -> None:
+    if options.config_file and not options.config_file.exists():
+        raise WrongUsage(f"--config.file {options.config_file}: there is no such file")
+    for address in options.listen_addresses:
+        _check_address(address)
+    if options.engine_urls and options.engine_ports:
+        raise WrongUsage(
+            "--engine.port looks for engines on this machine, --engine.url names them: "
+            "with both, none would be looked for; give one of them"
+        )
+    if options.worker_device and (options.no_worker or options.engine_urls):
+        raise WrongUsage(
+            "--worker.device is of our own worker, which is not started with --no-worker or "
+            "--engine.url; leave it out"
+        )
+
+
+def _check_address(address: str) -> None:
+    try:
+        listen.parse(address)
+    except ValueError as error:
+        raise WrongUsage(f"--web.listen-address: {error}") from None
+
+
+def _engines(urls: Sequence[str]) -> tuple[Any, ...]:
+    """Each engine once. Raises WrongUsage, which shows no password and no key."""
+    from tocsin_alerting.config.watching import WITH_FRAGMENT, EngineSection
+
+    engines: dict[str, EngineSection] = {}
+    for url in urls:
+        try:
+            engine = EngineSection(url=url)
+        except ValueError:
+            shown = re.split("[?#]", url)[0] if "@" not in url else "(with a login)"
+            problem = WITH_FRAGMENT if "#" in url else "not a URL like http://127.0.0.1:8000"
+            raise WrongUsage(f"--engine.url {shown}: {problem}") from None
+        engines.setdefault(place(engine.access.target), engine)
+    return tuple(engines.values())
+
+
+def flags(options: UpOptions, config: Config, log_level: str, log_format: str) -> dict[str, str]:
+    """Each flag of `tocsin up` with what holds, as `/api/v1/status/flags` tells it."""
+    return {
+        "config.file": str(options.config_file or ""),
+        "engine.port": ",".join(map(str, options.engine_ports or USUAL_PORTS)),
+        "engine.url": ",".join(without_user(engine.url) for engine in config.engines),
+        "load": str(options.load_rps or ""),
+        "log.format": log_format,
+        "log.level": log_level,
+        "no-worker": str(not config.worker.enabled).lower(),
+        "promql.semantics": str(config.promql.semantics),
+        "storage.path": config.storage.path,
+        "web.listen-address": ",".join(options.listen_addresses or [config.web.listen_address]),
+        "web.max-connections": str(options.max_connections),
+        "web.max-requests": str(options.max_requests),
+        "worker.device": config.worker.device,
+    }
+
+
+def rule_files(config: Config) -> list[RuleFile]:
+    """The files that `rule_files` names; `bundled` are ours. Raises InvalidDocument."""
+    return load_rules(rule_patterns(config), refuse_unsupported, config.promql.semantics)
+
+
+def rule_patterns(config: Config) -> list[str]:
+    ours = f"{escape(str(bundled('rules')))}/*.yml"
+    return [ours if path == BUNDLED_RULES else path for path in config.rule_files]
+
+
+def run(options: UpOptions, log_level: str, log_format: Any) -> int:
+    """`tocsin up`: the exit code, with a message 2 for wrong flags, 1 when it cannot start."""
+    import asyncio
+
+    import uvloop
+
+    from tocsin_alerting.agent_setup import Setup
+    from tocsin_alerting.app import App
+
+    os.umask(data_lock.PRIVATE_MASK)
+    malloc.use_one_arena(os.environ)
+    try:
+        _need_threads(MIN_THREADS)
+        output.install()
+        raise_descriptor_limit()
+        logs.configure(log_level, log_format)
+        _warn_of_variables(os.environ)
+        drop_ambient_capabilities()
+        config = load_config(options)
+        _warn_of_unread(os.environ, variables_read(config))
+        lock = data_lock.DataLock(Path(config.storage.path))
+        setup = Setup(
+            config=config,
+            rules=rule_files(config),
+            channels=build_channels(config, os.environ),
+            token=lambda: _token(config),
+            sockets=_listen(options.listen_addresses or [config.web.listen_address]),
+            address=config.web.listen_address,
+            instance=instance_name(config, socket.gethostname()),
+            load_rps=options.load_rps,
+            engine_ports=options.engine_ports or USUAL_PORTS,
+            engine_owners=ports.trusted_users(config.discovery.user_ids(), os.environ),
+            max_requests=options.max_requests,
+            scrapes=ScrapeCounters(connections=Connections(connection_limits(options, config))),
+            log_format=log_format,
+            flags=flags(options, config, log_level, log_format),
+            systemd=SystemdNotifier(os.environ),
+            hold=lock.keep,
+        )
+        _hold_directory(lock)
+        setup.sockets.extend(_local_socket(config))
+        _warn_of_paging(config, options.listen_addresses)
+        malloc.freeze_gc()
+        for channel in setup.channels.values():
+            channel.begin()
+        app = App(setup)
+        _need_threads(RESERVED_THREADS)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(app.serve())
+    except (InvalidDocument, CannotStart, SchemaTooNew, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2 if isinstance(error, WrongUsage) else 1
+    except RuntimeError as error:
+        if "new thread" not in str(error):
+            raise
+        sys.stderr.write(f"{_no_threads(room_for(MIN_THREADS))}\n")
+        return 1
+    return 0
+
+
+def _need_threads(least: int) -> None:
+    """Raises CannotStart where there is no room for as many more."""
+    if (room := room_for(least)) < least:
+        raise CannotStart(_no_threads(room))
+
+
+def _no_threads(room: int) -> str:
+    return (
+        f"there is room for {room} more threads, and pages need at least {MIN_THREADS} and one"
+        " for each receiver given by name; raise the limit for this user or container"
+        " (TasksMax= of the unit, pids limit of the container, ulimit -u)"
+    )
+
+
+def connection_limits(options: UpOptions, config: Config) -> ConnectionLimits:
+    """What clients may take; proxies that are trusted come with those of everybody."""
+    proxies = [ip_network(network, strict=False) for network in config.web.trusted_proxies]
+    return ConnectionLimits(connections=most_connections(options.max_connections), exempt=proxies)
+
+
+def run_exporter(
+    listen_addresses: Sequence[str],
+    max_requests: int,
+    max_connections: int,
+    engine_urls: Sequence[str],
+    without: Mapping[str, bool],
+    log_level: str,
+    log_format: Any,
+) -> int:
+    """`tocsin exporter`: the metrics alone; the exit code, as of `run`.
+
+    `without` says of each area whether it is off.
+    """
+    from tocsin_exporter.collectors import COLLECTORS
+    from tocsin_exporter.exporter import DEFAULT_ADDRESS
+    from tocsin_exporter.exporter import ExporterOptions as ExporterOptions
+    from tocsin_exporter.exporter import run_exporter as serve
+
+    os.umask(data_lock.PRIVATE_MASK)
+    output.install()
+    raise_descriptor_limit()
+    logs.configure(log_level, log_format)
+    _warn_of_variables(os.environ)
+    _warn_of_unread(os.environ, ())
+    off = {area for area, is_off in without.items() if is_off}
+    names = frozenset(name for name, entry in COLLECTORS.items() if entry.area in off)
+    try:
+        addresses = listen_addresses or [DEFAULT_ADDRESS]
+        for address in addresses:
+            _check_address(address)
+        engines = [engine.access for engine in _engines(engine_urls)]
+        options = ExporterOptions(
+            addresses,
+            max_requests=max_requests,
+            max_connections=max_connections,
+            without=names,
+            engines=engines,
+        )
+        serve(options, _listen(addresses))
+    except CannotStart as error:
+        sys.stderr.write(f"{error}\n")
+        return 2 if isinstance(error, WrongUsage) else 1
+    return 0
+
+
+def instance_name(config: Config, host: str) -> str:
+    """The name of this machine: as configured, else that of the host."""
+    name = config.instance or host or "localhost"
+    if not config.instance and CONTAINER_ID.fullmatch(name):
+        log.warning(
+            "the host name looks like a container's id, and the next container has another one;"
+            " give the container a hostname, or set instance in the configuration",
+            extra={"hostname": name},
+        )
+    return name
+
+
+def _warn_of_paging(config: Config, listen_addresses: Sequence[str]) -> None:
+    vault = Vault(os.environ, file_text)
+    for warning in (*warnings(config, vault), *notes(config, listen_addresses)):
+        log.warning("%s", warning)
+
+
+def _warn_of_variables(env: Mapping[str, str]) -> None:
+    """A misspelt variable would be ignored without a word."""
+    for name in env:
+        if name.startswith("TOCSIN_") and name not in VARIABLES:
+            for meant in get_close_matches(name, VARIABLES, 1, 0.8):
+                log.warning("no variable is called %s: did you mean %s?", name, meant)
+
+
+def _warn_of_unread(env: Mapping[str, str], read: Collection[str]) -> None:
+    """Variables that do nothing here, `read` aside; never with their values."""
+    for name, instead in {**_EXPORTER_VARIABLES, **_WORKER_VARIABLES}.items():
+        if env.get(name) and name not in read:
+            log.warning("the environment's %s does nothing here: %s", name, instead)
+
+
+def variables_read(config: Config) -> set[str]:
+    """Those that the configuration names, and those that a worker of ours may read."""
+    sections = filter(None, [*config.receivers.values(), config.smtp])
+    named = {
+        getattr(section, key)
+        for section in sections
+        for key in section.model_fields_set
+        if key.endswith("_env")
+    }
+    if not config.worker.enabled or config.engines:
+        return named
+    return named | {"API_KEYS", *(() if config.worker.model_path else ("MODEL_PATH",))}
+
+
+def _listen(addresses: Sequence[str]) -> list[Any]:
+    """A socket for each, or none at all. Raises CannotStart."""
+    sockets: list[Any] = []
+    for address in addresses:
+        try:
+            sockets.append(listen.bind(address))
+        except (OSError, ValueError) as error:
+            ours = [sock.getsockname()[:2] for sock in sockets]
+            for sock in sockets:
+                sock.close()
+            raise CannotStart(_address_taken(address, error, ours)) from None
+    return sockets
+
+
+def _address_taken(address: str, error: Exception, ours: Sequence[tuple[str, int]]) -> str:
+    """`ours` are host and port of the addresses before it."""
+    if not isinstance(error, OSError) or error.errno != errno.EADDRINUSE:
+        return f"cannot listen on {address}: {error}"
+    host, port = listen.parse(address)
+    if any(port == other and _overlap(host, name) for name, other in ours):
+        return (
+            f"{address} is taken by ourselves: another --web.listen-address has port {port};"
+            " leave one of them out"
+        )
+    who = ports.port_owner(port)
+    return f"{address} is taken by {who}; end it, or choose another with --web.listen-address"
+
+
+def _overlap(host: str, bound: str) -> bool:
+    every = ("", "::", "0.0.0.0")
+    if host in every or bound in every:
+        return True
+    return bool(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0] == bound)
+
+
+def _token(config: Config) -> str | None:
+    """Read anew each time, so that a changed token needs no restart. Where one is configured and
+    cannot be read, it is one that nobody knows: none would open loopback to everybody on it."""
+    file = config.web.token_file
+    if file is None:
+        return None
+    try:
+        text = file_text(file).strip()
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    return text or secrets.token_hex()
+
+
+def _local_socket(config: Config) -> list[Any]:
+    listener = agent_socket.listen(agent_socket.socket_path(os.environ, config.storage.path))
+    return [] if listener is None else [listener]
+
+
+def _hold_directory(lock: data_lock.DataLock) -> None:
+    """Without it we page all the same: the journal says that it is down. Raises CannotStart."""
+    try:
+        lock.acquire()
+    except (data_lock.DirectoryInUse, data_lock.UntrustedPath) as error:
+        raise CannotStart(str(error)) from None
+    except OSError as error:
+        log.error(
+            "%s: %s; incidents will not be recorded, people are paged all the same%s",
+            lock.path,
+            error.strerror,
+            _owner_of(lock.path),
+        )
+
+
+def _owner_of(path: Path) -> str:
+    """Whose it is, if that is why we may not use it."""
+    try:
+        owner = path.stat().st_uid
+    except OSError:
+        return ""
+    if owner == os.geteuid():
+        return ""
+    here, ours = ports.user_name(owner), ports.user_name(os.geteuid())
+    return f". It belongs to {here}, and this runs as {ours}: chown it, or choose another"

@@ -1,1 +1,0 @@
-"""The samples of the last hour, in columns: what every rule and query reads."""

@@ -1,0 +1,1 @@
+"""Samples in memory and in blocks on disk: what every rule and query reads."""

@@ -1,0 +1,1 @@
+"""Blocks: sealed samples in files that never change."""

@@ -1,0 +1,1 @@
+"""The head: the newest samples, in memory, and those who write them."""

@@ -1,0 +1,1 @@
+"""What a selector selects, from the head and from blocks."""

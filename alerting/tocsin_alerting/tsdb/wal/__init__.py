@@ -1,0 +1,1 @@
+"""The write-ahead log: what the head holds, so that a new process can hold it again."""

@@ -1,0 +1,63 @@
+"""Where collectors look: every path, call and clock that they need from outside."""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tocsin_exporter.collectors.program import Matcher, by_start
+
+# The defaults of node_exporter.
+MOUNTS_EXCLUDED = (
+    r"^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)"
+)
+FILESYSTEMS_EXCLUDED = (
+    r"^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|hugetlbfs|iso9660"
+    r"|mqueue|nsfs|overlay|proc|procfs|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|sysfs"
+    r"|tracefs)$"
+)
+DISKS_EXCLUDED = r"^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$"
+
+# What was started, from its beginning: the executable or the script, without its directory, and its
+# arguments. Narrow on purpose: what only names vLLM would hide that vLLM has died.
+PROCESS_GROUPS: Mapping[str, Matcher] = {
+    name: by_start(pattern)
+    for name, pattern in {
+        "tocsin-worker": r"tocsin worker\b|-m tocsin_inference\b",
+        "tocsin": r"tocsin (up|exporter)\b",
+        "vllm": r"VLLM::|vllm serve\b|-m vllm(\.| serve\b)",
+        "sglang": r"sglang::|sglang serve\b|-m sglang\.",
+        "tgi": r"text-generation-",
+        "llama-server": r"llama-server( |$)",
+    }.items()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One machine as collectors see it; a recorded directory makes another.
+
+    `root` is where the host's root directory is mounted (a container's /host). `now` gives Unix
+    seconds. `mount_seconds` is how long a mount may take to answer.
+    `gpus` is how many there have to be, None for as many as are ever seen.
+    `process_groups` are watched beside the usual ones, and win over them by name and by process.
+    """
+
+    now: Callable[[], float]
+    proc: Path = Path("/proc")
+    sys: Path = Path("/sys")
+    udev: Path = Path("/run/udev/data")
+    root: Path = Path("/")
+    statvfs: Callable[[str], os.statvfs_result] = os.statvfs
+    mount_seconds: float = 1.0
+    gpus: int | None = None
+    machine: str = os.uname().machine
+    mounts_excluded: str = MOUNTS_EXCLUDED
+    filesystems_excluded: str = FILESYSTEMS_EXCLUDED
+    disks_excluded: str = DISKS_EXCLUDED
+    process_groups: Mapping[str, Matcher] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for pattern in (self.mounts_excluded, self.filesystems_excluded, self.disks_excluded):
+            re.compile(pattern)

@@ -1,0 +1,162 @@
+"""A collector made of one function that never waits: kernel files, counters of our own."""
+
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
+
+from tocsin_exporter.collectors.collector import CollectorError, Unavailable
+from tocsin_exporter.snapshot import Sample
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+BLANK, MALFORMED = "blank", "malformed"
+_MOST = 65536
+_MOST_BYTES = 64 * 2**20  # of one file: a table of a million mounts has less
+_SHOWN = 120  # characters of a skipped line that the log shows
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?", re.ASCII)
+_LARGEST = 2.0**64
+
+
+class LineParser:
+    """Takes kernel files apart line by line: a line that does not parse costs itself alone.
+    A newer kernel may add fields at the end of any line: a parser ignores those.
+
+    `skipped` counts what was left out, by reason; the first line of a reason is logged.
+    """
+
+    def __init__(self, collector: str) -> None:
+        self.skipped: Counter[str] = Counter({BLANK: 0, MALFORMED: 0})
+        self._collector = collector
+
+    def parse(self, content: str, parse: Callable[[str], Iterable[T]]) -> Iterator[T]:
+        """What `parse` makes of each line; all of a line or nothing."""
+        for line in self.split(content):
+            yield from self.take(line, parse)
+
+    def split(self, content: str) -> Iterator[str]:
+        """The lines that are not blank. Only LF ends one: a name may hold every other character."""
+        lines = content.split("\n")
+        if not lines[-1]:
+            lines.pop()
+        for line in lines:
+            if line.strip():
+                yield line
+            else:
+                self.skip(line, BLANK)
+
+    def take(self, line: str, parse: Callable[[str], Iterable[T]]) -> Sequence[T]:
+        try:
+            return list(parse(line))
+        except (ValueError, LookupError):
+            self.skip(line)
+            return ()
+
+    def skip(self, line: str, reason: str = MALFORMED) -> None:
+        if not self.skipped[reason]:
+            shown = {"collector": self._collector, "line": ascii(line[:_SHOWN])}
+            log.warning("%s line skipped; more are only counted", reason, extra=shown)
+        self.skipped[reason] += 1
+
+
+@runtime_checkable
+class CountsSkippedLines(Protocol):
+    """A collector that counts the lines that it left out."""
+
+    lines: LineParser
+
+
+@runtime_checkable
+class ReportsHealth(Protocol):
+    """A collector whose health is more than whether the last reading succeeded."""
+
+    def health(self) -> Iterable[Sample]:
+        """Samples for the agent's own metrics."""
+        ...
+
+
+class InlineCollector:
+    """Calls `read` on the loop: for what takes microseconds and cannot hang."""
+
+    def __init__(self, name: str, read: Callable[[], Iterable[Sample]]) -> None:
+        self.name = name
+        self._read = read
+
+    async def collect(self) -> Sequence[Sample]:
+        try:
+            return list(self._read())
+        except FileNotFoundError as error:
+            raise Unavailable(f"{error.filename} does not exist on this machine") from error
+        except OSError as error:
+            raise CollectorError(f"cannot read {error.filename}: {error.strerror}") from error
+        except (ValueError, LookupError) as error:
+            raise CollectorError(f"cannot parse what the kernel says: {error}") from error
+
+    def close(self) -> None:
+        return
+
+
+class FileCollector(InlineCollector):
+    """A reading of kernel files by lines. `if_nothing` is raised when they say nothing: None for
+    what a machine may have none of, Unavailable for what a kernel may not count."""
+
+    def __init__(
+        self,
+        name: str,
+        read: Callable[[LineParser], Iterable[Sample]],
+        if_nothing: type[CollectorError] | None = CollectorError,
+    ) -> None:
+        self.lines = LineParser(name)
+        self._if_nothing = if_nothing
+        super().__init__(name, lambda: read(self.lines))
+
+    async def collect(self) -> Sequence[Sample]:
+        """Raises CollectorError where not one line can be read: that is no success."""
+        before = self.lines.skipped.total()
+        samples = await super().collect()
+        if samples:
+            return samples
+        if self.lines.skipped.total() > before:
+            raise CollectorError("no line of the kernel's file can be read")
+        if self._if_nothing is not None:
+            raise self._if_nothing("the kernel's file says nothing")
+        return samples
+
+
+def number(word: str) -> float:
+    """A decimal number of at most 64 bits. Raises ValueError for what Python takes besides."""
+    value = float(word) if _NUMBER.fullmatch(word) else _LARGEST * 2
+    if abs(value) > _LARGEST:
+        raise ValueError(f"{word[:_SHOWN]!r} is not a number of 64 bits")
+    return value
+
+
+def count(word: str) -> float:
+    """A number that is not negative."""
+    value = number(word)
+    if value < 0:
+        raise ValueError(f"{word!r} is negative")
+    return value
+
+
+def text(path: str | Path, errors: str = "replace") -> str:
+    """What a kernel file says; bytes that are not UTF-8 become U+FFFD, as in node_exporter.
+
+    The kernel gives such a file a page or so at a time, whatever the buffer. Plain system calls,
+    because a file object makes three more of them.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = [os.read(file, _MOST)]
+        size = len(parts[0])
+        while parts[-1] and size < _MOST_BYTES:
+            parts.append(os.read(file, _MOST))
+            size += len(parts[-1])
+    finally:
+        os.close(file)
+    return b"".join(parts).decode("utf-8", errors)

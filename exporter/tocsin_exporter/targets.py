@@ -1,0 +1,127 @@
+"""Which sources there are on one machine, how often each is read, and under which job."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from tocsin_exporter.collectors import COLLECTORS
+from tocsin_exporter.collectors.collector import Collector
+from tocsin_exporter.collectors.engine import EngineCollector
+from tocsin_exporter.collectors.engine_page import OriginalPage
+from tocsin_exporter.collectors.host import Host
+from tocsin_exporter.engine_access import EngineAccess
+from tocsin_exporter.scrape import ScrapeTarget
+from tocsin_exporter.snapshot import Source
+
+OWN_AREA = "tocsin"
+ENGINE_AREA = "llm"
+_SHARE_OF_DEADLINE = 0.9
+# An engine that works answers late when every core is busy; to call it down must mean something.
+SHORTEST_ENGINE_DEADLINE = 2.2
+
+
+@dataclass(frozen=True, slots=True)
+class ScrapeConfig:
+    """`interval` and `deadline` in seconds, the deadline of each collector by itself."""
+
+    job: str
+    interval: float
+    deadline: float
+
+
+SCRAPE_CONFIGS: dict[str, ScrapeConfig] = {
+    "host": ScrapeConfig("node", 5.0, 4.0),
+    "gpu": ScrapeConfig("dcgm", 1.0, 0.9),
+    "process": ScrapeConfig("process", 15.0, 10.0),
+    ENGINE_AREA: ScrapeConfig("llm", 5.0, 4.5),
+    OWN_AREA: ScrapeConfig("tocsin", 5.0, 4.0),
+}
+
+
+def scrape_configs(
+    intervals: Mapping[str, float], jobs: Mapping[str, str]
+) -> dict[str, ScrapeConfig]:
+    """The defaults with other intervals (seconds) and jobs by area; deadlines keep their share."""
+    return {
+        area: _scrape_config(
+            area, usual, intervals.get(area, usual.interval), jobs.get(area, usual.job)
+        )
+        for area, usual in SCRAPE_CONFIGS.items()
+    }
+
+
+def _scrape_config(area: str, usual: ScrapeConfig, interval: float, job: str) -> ScrapeConfig:
+    deadline = interval * usual.deadline / usual.interval
+    shortest = SHORTEST_ENGINE_DEADLINE if area == ENGINE_AREA else 0.0
+    return ScrapeConfig(job, interval, max(deadline, shortest))
+
+
+def local_targets(
+    host: Host,
+    instance: str,
+    chosen: Mapping[str, ScrapeConfig] = SCRAPE_CONFIGS,
+    without: frozenset[str] = frozenset(),
+) -> list[ScrapeTarget]:
+    """The sources of this machine but the agent itself; `without` names collectors or areas."""
+    areas = [area for area in chosen if area not in {OWN_AREA, ENGINE_AREA, *without}]
+    targets = (_target(area, host, instance, chosen[area], without) for area in areas)
+    return [target for target in targets if target.collectors]
+
+
+def own_target(
+    host: Host,
+    instance: str,
+    stages: Sequence[Collector],
+    scrape_config: ScrapeConfig = SCRAPE_CONFIGS[OWN_AREA],
+) -> ScrapeTarget:
+    """The agent itself: its process, and what each stage says of itself, read anew at a scrape."""
+    target = _target(OWN_AREA, host, instance, scrape_config, frozenset())
+    return ScrapeTarget(
+        area=OWN_AREA,
+        source=target.source,
+        collectors=(*target.collectors, *stages),
+        interval=scrape_config.interval,
+        deadline=scrape_config.deadline,
+        cheap=target.cheap | {stage.name for stage in stages},
+    )
+
+
+def engine_target(
+    host: Host, access: EngineAccess, scrape_config: ScrapeConfig = SCRAPE_CONFIGS[ENGINE_AREA]
+) -> ScrapeTarget:
+    """One inference engine; its target is the instance of its source.
+
+    The engine gets less time than the runner would give it, so that it can say that it is down.
+    """
+    original = OriginalPage(access.target, access.job) if access.keep_original else None
+    patience = scrape_config.deadline * _SHARE_OF_DEADLINE
+    engine = EngineCollector(access, host.now, patience, original=original)
+    return ScrapeTarget(
+        area=ENGINE_AREA,
+        source=Source(scrape_config.job, engine.target),
+        collectors=(engine,),
+        interval=scrape_config.interval,
+        deadline=scrape_config.deadline,
+        target=engine.target,
+        silent=(engine.up(0.0),),
+        original=original,
+    )
+
+
+def _target(
+    area: str, host: Host, instance: str, scrape_config: ScrapeConfig, without: frozenset[str]
+) -> ScrapeTarget:
+    entries = {
+        name: entry
+        for name, entry in COLLECTORS.items()
+        if entry.area == area and name not in without
+    }
+    # A hung mount must be given up well before the collector of all mounts is.
+    patient = replace(host, mount_seconds=min(host.mount_seconds, scrape_config.deadline / 2))
+    return ScrapeTarget(
+        area=area,
+        source=Source(scrape_config.job, instance),
+        collectors=tuple(entry.make(patient) for entry in entries.values()),
+        interval=scrape_config.interval,
+        deadline=scrape_config.deadline,
+        cheap=frozenset(name for name, entry in entries.items() if entry.cheap),
+    )

@@ -1,0 +1,257 @@
+import asyncio
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.authority import Authority
+from support.broken_server import broken_server, drip, garbage, half_close, reset, silence
+from support.hanging_names import DOMAIN, hanging_names
+from support.mailbox import Mailbox
+from support.notifications import ENGINE_DOWN, NEW_YEAR_MS, notification, resolved
+from tocsin_alerting.incidents.outbox_message import Delivered, Permanent, RetryAt
+from tocsin_alerting.notify.deps import ChannelDeps
+from tocsin_alerting.notify.email.channel import Email
+from tocsin_alerting.notify.email.settings import EmailSettings, host_and_port
+from tocsin_alerting.notify.secret import Vault
+
+PASSWORD = "hunter2-and-more"
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+def _email(smarthost: str, **settings: Any) -> Email:
+    data = {
+        "type": "email",
+        "smarthost": smarthost,
+        "from": "alerts@example.com",
+        "to": ["ops@example.com"],
+        "tls": "none",
+        "timeout": "2s",
+        **settings,
+    }
+    vault = Vault({"PW": PASSWORD}, lambda path: path.read_text("utf-8"))
+    deps = ChannelDeps(vault=vault, addresses={"li": "li@example.com"})
+    return Email("mail", EmailSettings.model_validate(data), deps)
+
+
+async def test_starttls_with_a_login(authority: Authority) -> None:
+    async with Mailbox(tls=authority.server(), users={"tocsin": PASSWORD}) as box:
+        email = _email(
+            box.smarthost,
+            tls="starttls",
+            username="tocsin",
+            password_env="PW",
+            ca_file=str(authority.ca_file),
+        )
+        transcript: list[str] = []
+        result = await email.send(notification(), NEW_YEAR_MS, transcript)
+        (letter,) = await box.wait_for(1)
+    assert isinstance(result, Delivered) and "queued as 1" in result.detail
+    assert result.reference == letter.message["Message-ID"]
+    assert letter.encrypted and letter.logged_in_as == "tocsin"
+    assert letter.sender == "alerts@example.com" and letter.to == ("ops@example.com",)
+    assert "> STARTTLS" in transcript and PASSWORD not in "\n".join(transcript)
+    assert transcript[-1].startswith("= delivered: ") and "queued as 1" in transcript[-1]
+
+
+async def test_implicit_tls(authority: Authority) -> None:
+    async with Mailbox(tls=authority.server(), implicit=True) as box:
+        email = _email(box.smarthost, tls="implicit", ca_file=str(authority.ca_file))
+        assert isinstance(await email.send(notification(), NEW_YEAR_MS), Delivered)
+        assert (await box.wait_for(1))[0].encrypted
+
+
+async def test_no_tls_where_the_file_says_so() -> None:
+    async with Mailbox() as box:
+        assert isinstance(await _email(box.smarthost).send(resolved(), NEW_YEAR_MS), Delivered)
+        (letter,) = await box.wait_for(1)
+    assert not letter.encrypted and letter.message["Subject"].startswith("[P0 resolved]")
+
+
+async def test_a_contact_is_written_to_alone() -> None:
+    async with Mailbox() as box:
+        email = _email(box.smarthost)
+        assert isinstance(await email.send(notification(contact="li"), NEW_YEAR_MS), Delivered)
+        assert (await box.wait_for(1))[0].to == ("li@example.com",)
+        gone = await email.send(notification(contact="wang"), NEW_YEAR_MS)
+    assert gone == Permanent("contact wang has no e-mail address in the configuration; add one")
+
+
+async def test_starttls_is_required_by_default() -> None:
+    async with Mailbox() as box:
+        result = await _email(box.smarthost, tls="starttls").send(notification(), NEW_YEAR_MS)
+    assert isinstance(result, Permanent) and "STARTTLS" in result.error
+    assert box.messages == []
+
+
+@pytest.mark.parametrize("tls", ["starttls", "implicit"])
+async def test_a_certificate_is_checked(authority: Authority, tls: str) -> None:
+    context = authority.server()
+    async with Mailbox(tls=context, implicit=tls == "implicit") as box:
+        result = await _email(box.smarthost, tls=tls).send(notification(), NEW_YEAR_MS)
+        assert isinstance(result, Permanent) and "ca_file" in result.error
+        assert box.messages == []
+        trusting = _email(box.smarthost, tls=tls, insecure_skip_verify=True)
+        assert isinstance(await trusting.send(notification(), NEW_YEAR_MS), Delivered)
+
+
+async def test_a_certificate_of_another_name_is_refused(authority: Authority) -> None:
+    async with Mailbox(tls=authority.server("other.example")) as box:
+        email = _email(box.smarthost, tls="starttls", ca_file=str(authority.ca_file))
+        assert isinstance(await email.send(notification(), NEW_YEAR_MS), Permanent)
+
+
+async def test_a_wrong_password_is_final_and_stays_secret(
+    authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    async with Mailbox(tls=authority.server(), users={"tocsin": "another"}) as box:
+        email = _email(
+            box.smarthost,
+            tls="starttls",
+            username="tocsin",
+            password_env="PW",
+            ca_file=str(authority.ca_file),
+        )
+        transcript: list[str] = []
+        async with asyncio.timeout(2):
+            result = await email.send(notification(), NEW_YEAR_MS, transcript)
+    assert isinstance(result, Permanent) and "535" in result.error
+    assert box.messages == []
+    shown = "\n".join([result.error, repr(email), *transcript])
+    assert PASSWORD not in shown and PASSWORD not in caplog.text.replace("mail.log", "")
+
+
+@pytest.mark.parametrize("stage", ["MAIL", "RCPT", "DATA"])
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ("421 closing", RetryAt),
+        ("450 mailbox busy", RetryAt),
+        ("451 greylisted", RetryAt),
+        ("452 disk full", RetryAt),
+        ("500 what", Permanent),
+        ("550 no such user", Permanent),
+        ("552 too big", Permanent),
+        ("554 refused", Permanent),
+    ],
+)
+async def test_4xx_is_for_later_and_5xx_for_ever(stage: str, answer: str, kind: type) -> None:
+    async with Mailbox(says={stage: answer}) as box:
+        result = await _email(box.smarthost).send(notification(), NEW_YEAR_MS)
+    assert isinstance(result, RetryAt | Permanent) and isinstance(result, kind)
+    assert answer in result.error
+    assert box.smarthost in result.error
+
+
+async def test_a_retry_goes_to_those_who_were_not_reached() -> None:
+    to = ["ops@example.com", "slow@example.com", "gone@example.com"]
+    says = {"RCPT slow@example.com": "450 later", "RCPT gone@example.com": "550 no such user"}
+    async with Mailbox(says=says) as box:
+        email = _email(box.smarthost, to=to)
+        first = await email.send(notification(), NEW_YEAR_MS)
+        del box.says["RCPT slow@example.com"]
+        second = await email.send(notification(), NEW_YEAR_MS)
+        third = await email.send(notification(key="another"), NEW_YEAR_MS)
+    assert isinstance(first, RetryAt) and "slow@example.com" in first.error
+    assert isinstance(second, Delivered) and isinstance(third, Delivered)
+    assert "refused: gone@example.com" in third.detail
+    assert [letter.to for letter in box.messages[:2]] == [
+        ("ops@example.com",),
+        to[1:2] and ("slow@example.com",),
+    ]
+
+
+async def test_whom_nobody_knows_is_not_tried_again() -> None:
+    to = ["gone@example.com", "slow@example.com", "odd@example.com"]
+    says = {
+        "RCPT gone@example.com": "550 5.1.1 user unknown",
+        "RCPT slow@example.com": "450 4.2.1 later",
+        "RCPT odd@example.com": "550 5.7.1 policy",
+    }
+    async with Mailbox(says=says) as box:
+        email = _email(box.smarthost, to=to)
+        assert isinstance(await email.send(notification(), NEW_YEAR_MS), RetryAt)
+        box.says.clear()
+        assert isinstance(await email.send(notification(), NEW_YEAR_MS), Delivered)
+    assert [letter.to for letter in box.messages] == [("slow@example.com", "odd@example.com")]
+
+
+SMTP_UP_TO_DATA = (b"220 hi\r\n", b"250 hello\r\n", b"250 ok\r\n", b"250 ok\r\n", b"354 go\r\n")
+BROKEN = {
+    "reset": reset,
+    "silence": silence,
+    "half-closed": half_close,
+    "garbage": garbage,
+    "greets for ever": drip(b"220-still thinking\r\n", for_ever=True),
+    "one byte at a time": drip(b"2", for_ever=True),
+    "dies after DATA": drip(*SMTP_UP_TO_DATA),
+    "hangs after DATA": drip(*SMTP_UP_TO_DATA, b"", for_ever=True),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+async def test_a_broken_server_is_for_later_and_bounded(kind: str) -> None:
+    began = time.monotonic()
+    async with broken_server(BROKEN[kind]) as port:
+        email = _email(f"127.0.0.1:{port}", timeout="500ms")
+        result = await email.send(notification(), NEW_YEAR_MS)
+    assert isinstance(result, RetryAt) and time.monotonic() - began < 1.5
+
+
+async def test_nobody_there(unused_tcp_port: int) -> None:
+    result = await _email(f"127.0.0.1:{unused_tcp_port}").send(notification(), NEW_YEAR_MS)
+    assert isinstance(result, RetryAt) and "Connect call failed" in result.error
+
+
+async def test_long_lines_and_single_dots_arrive_whole() -> None:
+    title = "x" * 150
+    words = "first\n.\n..\n" + "y" * 3000
+    notes = {"summary": words, "description": words}
+    page = notification(title=title, alerts=(replace(ENGINE_DOWN, annotations=notes),))
+    async with Mailbox() as box:
+        assert isinstance(await _email(box.smarthost).send(page, NEW_YEAR_MS), Delivered)
+        (letter,) = await box.wait_for(1)
+    part = letter.message.get_body(("plain",))
+    assert part is not None
+    text = part.get_content().replace("\r\n", "\n")
+    assert "first\n  .\n  ..\n  " + "y" * 3000 in text and title in text
+    assert "first . .. yyy" in letter.message["Subject"]
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("smtp.example.com:587", ("smtp.example.com", 587)),
+        ("smtp.example.com", ("smtp.example.com", None)),
+        ("[::1]:25", ("::1", 25)),
+        ("[::1]", ("::1", None)),
+    ],
+)
+def test_smarthosts(text: str, parts: tuple[str, int | None]) -> None:
+    assert host_and_port(text) == parts
+
+
+@pytest.mark.parametrize("text", ["", ":25", "a b:25", "a:0", "a:x", "a:70000", "smtp://a:25"])
+def test_what_is_no_smarthost(text: str) -> None:
+    with pytest.raises(ValueError):
+        host_and_port(text)
+
+
+async def test_names_that_hang_hold_up_no_other_receiver() -> None:
+    with hanging_names() as asked:
+        for number in range(8):
+            email = _email(f"mail{number}{DOMAIN}:25", timeout="50ms")
+            for _ in range(3):
+                assert isinstance(await email.send(notification(), NEW_YEAR_MS), RetryAt)
+        async with Mailbox() as box:
+            smarthost = box.smarthost.replace("127.0.0.1", "localhost")
+            result = await _email(smarthost, timeout="20s").send(notification(), NEW_YEAR_MS)
+    assert isinstance(result, Delivered)
+    assert set(asked.values()) == {1} and len(asked) == 8
