@@ -58,7 +58,7 @@ def _sent(config_file: Path, name: str, contact: str) -> dict[str, Any]:
 
 
 async def _send(channel: Any, name: str, contact: str, base: str) -> dict[str, Any]:
-    from tocsin_alerting.api.tocsin.channels import test_result
+    from tocsin_alerting.api.tocsin.channels import outcome_json
     from tocsin_alerting.notify.channel_test import channel_test_notification
 
     transcript: list[str] = []
@@ -68,4 +68,4 @@ async def _send(channel: Any, name: str, contact: str, base: str) -> dict[str, A
         outcome = await channel.send(message, now_ms, transcript)
     finally:
         await channel.close()
-    return test_result(outcome, transcript)
+    return outcome_json(outcome, transcript)

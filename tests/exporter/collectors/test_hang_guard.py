@@ -74,4 +74,5 @@ async def test_a_thread_that_waits_keeps_no_result() -> None:
     async with asyncio.timeout(20):
         while not gone.is_set():
             await asyncio.sleep(0.001)
+    assert gone.is_set()
     guard.close()

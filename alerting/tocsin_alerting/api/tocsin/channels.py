@@ -30,12 +30,12 @@ def routes(
         contact = request.query_params.get("contact", "")
         sent = channel_test_notification(name, contact, now_ms(), external_url)
         outcome = await channels[name].send(sent, now_ms(), transcript)
-        return success(test_result(outcome, transcript))
+        return success(outcome_json(outcome, transcript))
 
     return [Route("/api/v1/channels/{name:path}/test", test, methods=["POST"])]
 
 
-def test_result(outcome: Outcome, transcript: list[str]) -> dict[str, object]:
+def outcome_json(outcome: Outcome, transcript: list[str]) -> dict[str, object]:
     delivered = isinstance(outcome, Delivered)
     why = outcome.detail if isinstance(outcome, Delivered) else outcome.error
     return {"delivered": delivered, "detail": why, "transcript": transcript}
