@@ -39,7 +39,7 @@ class AllowedHosts:
         wrong = [header for header in given or [""] if not self._knows(header)]
         if not wrong:
             return None
-        return f'Host "{wrong[0][:200]}" is not one of ours; name it in web.allow_hosts'
+        return f'Host "{wrong[0][:200]}" is not allowed; add it to web.allow_hosts'
 
     def _knows(self, header: str) -> bool:
         match = _HOST.fullmatch(header.strip())

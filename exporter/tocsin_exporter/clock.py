@@ -108,10 +108,14 @@ class Clock:
             self.check()
 
     async def sleep_until(self, at_ms: int) -> bool:
-        """Sleep to `at_ms`; False when the clock jumped meanwhile: the sleeper then plans anew."""
-        try:
-            async with asyncio.timeout(max(0.0, (at_ms - self.now_ms()) / 1000)):
-                await self._jumped.wait()
-        except TimeoutError:
-            return True
-        return False
+        """Sleep to `at_ms`, however the clock drifts meanwhile; False when it jumped: the sleeper
+        then plans anew."""
+        while True:
+            try:
+                async with asyncio.timeout(max(0.0, (at_ms - self.now_ms()) / 1000)):
+                    await self._jumped.wait()
+            except TimeoutError:
+                if self.now_ms() >= at_ms:
+                    return True
+            else:
+                return False

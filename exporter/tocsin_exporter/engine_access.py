@@ -4,7 +4,6 @@ import base64
 import socket
 import ssl
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
@@ -23,7 +22,7 @@ from tocsin_exporter.http import (
 )
 from tocsin_exporter.lookup import engine_lookup
 from tocsin_exporter.socket_owner import owners
-from tocsin_exporter.tasks import in_thread
+from tocsin_exporter.threads import Threads, in_thread
 
 MOST_BYTES = 8 << 20  # of a metrics page
 MOST_OTHER_BYTES = 1 << 20  # of any other answer
@@ -36,7 +35,7 @@ _LOOPBACK_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-l
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LONGEST_REASON = 200  # some quote the answer
 _BROKEN = (httpx.ReadError, httpx.WriteError, httpx.CloseError, httpx.RemoteProtocolError)
-_LOOKING = ThreadPoolExecutor(1, "port owners")  # the loop's own threads may be busy for seconds
+_LOOKING = Threads(1, "port owners")  # the loop's own threads may be busy for seconds
 
 Params = tuple[tuple[str, str], ...]
 
@@ -266,12 +265,13 @@ class EngineClient:
         query = (*self._access.query, *params)
         if query:
             url = url.copy_merge_params(httpx.QueryParams(list(query)))
-        for _ in range(MOST_REDIRECTS + 1):
-            reply, location = await self._once(url, most_bytes, cut)
+        reply, location = await self._once(url, most_bytes, cut)
+        for _ in range(MOST_REDIRECTS):
             onward = _onward(url, location)
             if onward is None:
                 break
             url = onward
+            reply, location = await self._once(url, most_bytes, cut)
         if reply.status in _KEY_REFUSED:
             self._headers = dict(self._access.authorization())  # a key may have been changed
         return reply
@@ -282,8 +282,8 @@ class EngineClient:
     async def _check_owner(self) -> None:
         if strangers := await self._access.strangers():
             raise NotTheirs(
-                f"its port is held by the user with id {min(strangers)}, who may not be an engine: "
-                "discovery: {allow_users: [...]} lets others"
+                f"its port belongs to user id {min(strangers)}, who is not allowed: add the user "
+                "to discovery: {allow_users: [...]}"
             )
 
     async def _once(self, url: httpx.URL, most_bytes: int, cut: bool) -> tuple[Reply, str]:
@@ -375,10 +375,10 @@ def _onward(url: httpx.URL, location: str) -> httpx.URL | None:
         there = url.join(location)
     except (httpx.InvalidURL, ValueError):
         return None
-    here = (url.scheme, url.port or _DEFAULT_PORTS.get(url.scheme))
+    origin = (url.scheme, url.port or _DEFAULT_PORTS.get(url.scheme))
     port = there.port or _DEFAULT_PORTS.get(there.scheme)
     safer = (url.scheme, there.scheme) == ("http", "https")
-    if not _same_host(url.host, there.host) or ((there.scheme, port) != here and not safer):
+    if not _same_host(url.host, there.host) or ((there.scheme, port) != origin and not safer):
         return None
     there = there.copy_with(host=url.host, fragment=None)
     return there if there.query or not url.query else there.copy_with(query=url.query)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from tocsin_exporter import http_server
 from tocsin_exporter.admission import Admission
 from tocsin_exporter.allowed_hosts import HEALTH, HostCheck, own_hosts
+from tocsin_exporter.basic_auth import PasswordCheck
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.host import Host
 from tocsin_exporter.collectors.inline import InlineCollector
@@ -29,16 +30,15 @@ from tocsin_exporter.connections import (
 from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.listen import bind, joined
 from tocsin_exporter.loop_watchdog import LoopWatchdog, own_request
-from tocsin_exporter.scrape_manager import ScrapeManager
-from tocsin_exporter.server import MOST_SCRAPES, UNREAD, MetricsPage, ScrapeCounters, routes
+from tocsin_exporter.scrape_manager import UNREAD, ScrapeManager
+from tocsin_exporter.server import MOST_SCRAPES, MetricsPage, ScrapeCounters, routes
 from tocsin_exporter.targets import (
-    ENGINE_AREA,
-    OWN_AREA,
     engine_target,
     local_targets,
     own_target,
-    scrape_configs,
 )
+from tocsin_exporter.threads import Threads
+from tocsin_exporter.web_config import LiveWebConfig, WebConfigured, front
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +50,7 @@ _GOODBYE_SECONDS = 2
 class ExporterOptions:
     """The flags of exporter-toolkit and node_exporter, under their names.
 
-    `without` names collectors or areas that are off; `intervals` are seconds by area (host, gpu,
-    process, llm, tocsin). `max_requests` 0 sets no limit.
+    `without` names collectors or areas that are off. `max_requests` 0 sets no limit.
     """
 
     listen_addresses: Sequence[str] = (DEFAULT_ADDRESS,)
@@ -59,14 +58,13 @@ class ExporterOptions:
     telemetry_path: str = "/metrics"
     max_requests: int = MOST_SCRAPES
     max_connections: int = MOST_CONNECTIONS
-    disable_exporter_metrics: bool = False
     procfs: Path = Path("/proc")
     sysfs: Path = Path("/sys")
     rootfs: Path = Path("/")
     udev_data: Path = Path("/run/udev/data")
     without: frozenset[str] = frozenset()
     engines: Sequence[EngineAccess] = ()
-    intervals: Mapping[str, float] = field(default_factory=dict)
+    web: LiveWebConfig = field(default_factory=LiveWebConfig)
 
 
 def build(
@@ -83,46 +81,48 @@ def build(
         udev=options.udev_data,
         root=options.rootfs,
     )
-    instance, chosen = options.instance, scrape_configs(options.intervals, {})
+    instance = options.instance
     scrapes = scrapes or ScrapeCounters()
-    agent = ScrapeManager(local_targets(host, instance, chosen, options.without), clock)
+    agent = ScrapeManager(local_targets(host, instance, without=options.without), clock)
     for access in options.engines:
-        agent.add(engine_target(host, access, chosen[ENGINE_AREA]))
-    if not options.disable_exporter_metrics:
-        stages = (
-            InlineCollector("agent", agent.samples),
-            InlineCollector("loop", loop_watch.samples),
-            InlineCollector("server", scrapes.samples),
-        )
-        agent.add(own_target(host, instance, stages, chosen[OWN_AREA]))
-    hidden = (OWN_AREA,) if options.disable_exporter_metrics else ()
-    page = MetricsPage(agent, clock.monotonic, scrapes, options.max_requests, hidden)
+        agent.add(engine_target(host, access))
+    stages = (
+        InlineCollector("agent", agent.samples),
+        InlineCollector("loop", loop_watch.samples),
+        InlineCollector("server", scrapes.samples),
+    )
+    agent.add(own_target(host, instance, stages))
+    page = MetricsPage(agent, clock.monotonic, scrapes, options.max_requests)
 
     def unready() -> str:
         return "" if agent.ready else UNREAD
 
     app = Starlette(routes=routes(page, unready, options.telemetry_path))
-    return agent, HostCheck(app, own_hosts(), (options.telemetry_path, *HEALTH))
+    auth = PasswordCheck(options.web.users, clock.monotonic, Threads(1, "bcrypt"))
+    checked = HostCheck(app, own_hosts(), (options.telemetry_path, *HEALTH))
+    return agent, WebConfigured(checked, options.web, clock.monotonic, auth)
 
 
 async def serve(options: ExporterOptions, sockets: list[socket.socket]) -> None:
     """Sample and answer until SIGINT or SIGTERM."""
     clock = Clock()
-    loop_watch = LoopWatchdog(own_request(sockets), clock.monotonic)
+    loop_watch = LoopWatchdog(own_request(sockets, options.web.tls), clock.monotonic)
     limits = ConnectionLimits(connections=most_connections(options.max_connections))
     scrapes = ScrapeCounters(connections=Connections(limits))
     agent, app = build(options, clock, loop_watch, scrapes)
     admitted = Admission(app)
-    parting = PlainTextResponse("the exporter is ending\n", 503)
+    parting = PlainTextResponse("the exporter is shutting down\n", 503)
+    connections, first = scrapes.connections, front(options.web, scrapes.connections)
     server = uvicorn.Server(
-        http_server.ServerConfig(admitted, scrapes.connections, _GOODBYE_SECONDS, parting)
+        http_server.ServerConfig(admitted, connections, _GOODBYE_SECONDS, parting, first)
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn ends, and then raises what it caught
         loop.add_signal_handler(number, lambda: None)
     loop_watch.start()
     async with asyncio.TaskGroup() as group:
-        sampling = [group.create_task(agent.run()), group.create_task(clock.follow())]
+        beside = (agent.run(), clock.follow(), options.web.follow())
+        sampling = [group.create_task(work) for work in beside]
         await server.serve(sockets)
         loop_watch.stop()
         for task in sampling:

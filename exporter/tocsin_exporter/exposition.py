@@ -117,11 +117,11 @@ def _plan(layouts: tuple[Layout, ...], form: Format) -> Work[_Plan]:
     before: list[str] = []
     for name, of_family in lines.items():
         opening = "\n" + _heading(families[name], form, families)
-        for some in parts(list(of_family), _A_SLICE):
-            for sample, labels in some:
+        for chunk in parts(list(of_family), _A_SLICE):
+            for sample, labels in chunk:
                 before.append(f"{opening}{sample}{_labels_text(labels, families[name])} ")
                 opening = "\n"
-            if len(some) == _A_SLICE:
+            if len(chunk) == _A_SLICE:
                 yield
     if before:
         before[0] = before[0].removeprefix("\n")

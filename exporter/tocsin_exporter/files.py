@@ -31,6 +31,7 @@ def open_file(path: str | Path) -> BinaryIO:
 
 def file_bytes(path: str | Path, most_bytes: int, advice: str = "") -> bytes:
     """What stands in `path`. Raises OSError as `open_file`, and for more than `most_bytes`."""
+    data = b""
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size  # 0 for a device and in /proc
         if size <= most_bytes:

@@ -10,6 +10,7 @@ import codecs
 import errno
 import logging
 import os
+import re
 import socket
 import zlib
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ __all__ = [
     "BadAnswer",
     "BrokenOff",
     "TooLarge",
+    "error_text",
     "has_proxy",
     "httpx",
     "looking_up",
@@ -41,6 +43,7 @@ _BLOCK = 64 << 10
 _NO_THREAD = "can't start new thread"
 _PIECES_A_TURN = 64
 _ONLY_IN_WORDS = (errno.EBUSY, socket.EAI_MEMORY)  # what the resolver says, not the system
+_NUMBERED = re.compile(r"\[Errno (-?\d+)\] (.+)", re.DOTALL)
 _WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 _GZIP = b"\x1f\x8b"  # a stream of gzip may be several, one after the other
 
@@ -58,6 +61,18 @@ class TooLarge(BadAnswer):
 
 class BrokenOff(BadAnswer):
     """The connection ended, or nothing of HTTP came any more, before the answer was whole."""
+
+
+def error_text(error: BaseException) -> str:
+    """Why a request failed, as an operator would say it: "connection refused", without numbers of
+    the system, and without the address, which whoever asked knows."""
+    text = str(error) or type(error).__name__
+    if (numbered := _NUMBERED.fullmatch(text)) is None:
+        return text
+    number, words = numbered.groups()
+    if words.startswith("Connect call failed"):  # asyncio's for every failure of connect
+        words = os.strerror(int(number))
+    return words[0].lower() + words[1:]
 
 
 def own_shortage(error: BaseException) -> str:
@@ -216,7 +231,7 @@ class _Unpacker:
 
 def _unpacker(headers: httpx.Headers) -> _Unpacker | None:
     """None for a body that is not packed. One packed twice is a bomb, not an answer."""
-    named = [one.strip().lower() for one in headers.get("content-encoding", "").split(",")]
+    named = [coding.strip().lower() for coding in headers.get("content-encoding", "").split(",")]
     packed = [encoding for encoding in named if encoding not in ("", "identity")]
     if not packed:
         return None

@@ -8,10 +8,9 @@ Nothing but the standard library, uvicorn and httptools is imported here.
 import asyncio
 import http
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import httptools
 import uvicorn
@@ -28,14 +27,10 @@ from tocsin_exporter.connections import (
     Connections,
     counted_address,
 )
+from tocsin_exporter.relative_redirects import App, Receive, RelativeRedirects, Scope, Send
+from tocsin_exporter.socket_owner import peer_uid
 
 log = logging.getLogger(__name__)
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _PIECE_BYTES = 16 << 10
 _HEAD_END = b"\r\n\r\n"
@@ -46,14 +41,13 @@ _STALLED_SECONDS = 5.0
 _ENDED_SECONDS = 2.0  # until the answer begins, where the client has ended its side
 _FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 _HEALTH = frozenset((b"/-/healthy", b"/-/ready", b"/health"))
-_GONE = "the handler is closed"  # uvloop's words until the protocol hears of the connection's end
 _WORDS = {
-    400: "this is no HTTP request, or its Host is missing or there twice",
-    408: "the request did not come in time",
-    413: "the body comes in too many small chunks",
+    400: "not an HTTP request, or its Host is missing or repeated",
+    408: "request not received in time",
+    413: "the body has too many small chunks",
     414: "the URL is too long; send a query as a form in a POST",
     431: "the headers are too long or too many",
-    501: "of transfer codings only chunked is understood",
+    501: "unsupported transfer coding; only chunked is supported",
     503: "too many connections, try again later",
 }
 
@@ -63,11 +57,16 @@ class ServerConfig(uvicorn.Config):
     `parting` answers the requests that have none by then."""
 
     def __init__(
-        self, app: App, connections: Connections, goodbye_seconds: int, parting: App
+        self,
+        app: App,
+        connections: Connections,
+        goodbye_seconds: int,
+        parting: App,
+        front: Callable[..., Any] | None = None,
     ) -> None:
         super().__init__(
             RelativeRedirects(app),
-            http=HttpProtocol,
+            http=front or HttpProtocol,  # type: ignore[arg-type]  # it is called, no more
             ws="none",
             lifespan="off",
             log_config=None,
@@ -85,6 +84,13 @@ def by_unix_socket(scope: Scope) -> bool:
     """Whether a request came by a Unix socket: its server has a path and no port."""
     server = scope.get("server")
     return server is not None and server[1] is None
+
+
+def _peer(transport: asyncio.Transport, address: str) -> dict[str, Any]:
+    if address == UNIX:
+        return {"peer_uid": peer_uid(transport.get_extra_info("socket"))}
+    name = transport.get_extra_info("client_certificate")
+    return {} if name is None else {"client_certificate": name}
 
 
 class _Flow(FlowControl):
@@ -115,6 +121,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.table, self.limits = config.connections, config.connections.limits
         self.address, self.trusted = "", False
+        self._peer: dict[str, Any] = {}  # what the connection says of who it is
         self._idle_since = self._head_since = self._body_since = self._read_at = 0.0
         self._served = False
         self._head_bytes = 0  # of the request that is being read; then those of its trailers
@@ -139,9 +146,10 @@ class HttpProtocol(HttpToolsProtocol):
         self.trusted = self.limits.trusts(self.client)
         self.address = counted_address(self.client, self.trusted)
         self._idle_since = self._read_at = self.loop.time()
+        self._peer = _peer(transport, self.address)
         if reason := self.table.admit(self):
             extra = {"reason": reason, "client": self.address}
-            log.warning("a connection was refused: there are too many", extra=extra)
+            log.warning("connection refused: too many connections", extra=extra)
             self._over = True
             transport.write(_answer(503))
             transport.close()
@@ -260,6 +268,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._rest_of_head:
             return
         super().on_message_begin()
+        self.scope.update(self._peer)  # type: ignore[typeddict-item]
         self._between = False
         self._unparsed = self._head_bytes = 0
         self._body_left = self._body_bytes = self._chunks = 0
@@ -355,7 +364,8 @@ class HttpProtocol(HttpToolsProtocol):
         the last of an answer may not have been taken."""
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        super()._start_asgi_task(cycle, partial(self._answered, cycle, app))
+        answered: Any = partial(self._answered, cycle, app)  # uvicorn's types of ASGI are its own
+        super()._start_asgi_task(cycle, answered)
 
     async def _answered(
         self, cycle: RequestResponseCycle, app: App, scope: Scope, receive: Receive, send: Send
@@ -437,7 +447,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.table.bad_requests[status] += 1
         if status == 408:
             self.table.closed[SLOW_REQUEST] += 1
-        log.warning("a bad request: %s", _WORDS[status], extra={"client": self.address})
+        log.warning("bad request: %s", _WORDS[status], extra={"client": self.address})
         if self.cycle is not None and not self.cycle.response_complete:
             begun = self.cycle.response_started or bool(self.pipeline)
             self.cycle.disconnected = True
@@ -451,36 +461,6 @@ class HttpProtocol(HttpToolsProtocol):
         self._kept, self._flow.full = b"", False
         self.flow.resume_reading()
         self.loop.call_later(_LINGER_SECONDS, self.transport.close)
-
-
-class RelativeRedirects:
-    """An app that sends nobody to the Host that a request was made to: anybody can name one.
-
-    What it sends to a client that has just gone is nothing, as it is a moment later."""
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def relative(message: Message) -> None:
-            if message["type"] == "http.response.start" and 300 <= message["status"] < 400:
-                message["headers"] = [
-                    (name, _relative(value) if name.lower() == b"location" else value)
-                    for name, value in message.get("headers", ())
-                ]
-            try:
-                await send(message)
-            except RuntimeError as error:
-                if _GONE not in str(error):
-                    raise
-
-        await self._app(scope, receive, relative)
-
-
-def _relative(location: bytes) -> bytes:
-    parts = urlsplit(location.decode("latin-1"))
-    path = "/" + parts.path.lstrip("/")  # two of them would begin a host
-    return (f"{path}?{parts.query}" if parts.query else path).encode("latin-1")
 
 
 def _answer(status: int) -> bytes:

@@ -1,8 +1,9 @@
 """A bound on how often the log says the same thing, where strangers can make it say it.
 
 Lines of one kind have the logger and the message template in common, whatever they are filled
-with. After the first MOST of a minute the others are counted, and one line says how many they were.
-What can page, and what became of it, is never left out: only the loggers in LIMITED are looked at.
+with. After the first MOST of a minute (MOST_OF for some loggers) the others are counted, and one
+line says how many they were. What can page, and what became of it, is never left out: only the
+loggers in LIMITED are looked at.
 """
 
 import logging
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 MOST = 20
+MOST_OF = {"tocsin_exporter.loop_watchdog": 1}  # each has a stack; a starved machine blocks often
 LIMITED = (
     *("asyncio", "uvicorn", "tocsin_exporter", "tocsin_inference", "tocsin.worker"),
     *("tocsin_alerting.api", "tocsin_alerting.remote_write", "tocsin_alerting.local"),
@@ -25,6 +27,7 @@ Later = Callable[[float, Callable[[], None]], None]
 @dataclass(slots=True)
 class _Kind:
     began: float
+    most: int
     lines: int = 0
     record: logging.LogRecord | None = None  # the last that was left out
 
@@ -52,9 +55,10 @@ class LogLimit(logging.Filter):
             if kind is None or not 0 <= record.created - kind.began < _WINDOW_SECONDS:
                 if len(self._kinds) >= _MOST_KINDS:
                     self._kinds = {k: kind for k, kind in self._kinds.items() if kind.record}
-                kind = self._kinds[key] = _Kind(record.created)
+                most = min(self._most, MOST_OF.get(record.name, self._most))
+                kind = self._kinds[key] = _Kind(record.created, most)
             kind.lines += 1
-            if kind.lines <= self._most:
+            if kind.lines <= kind.most:
                 return True
             if kind.record is None:
                 self._plan(kind, record.created)
@@ -72,14 +76,14 @@ class LogLimit(logging.Filter):
         with self._lock:
             kinds, self._overdue = self._overdue, []
             due = [kind for kind in kinds if not 0 <= now - kind.began < _WINDOW_SECONDS]
-            self._overdue = [one for one in kinds if one not in due]
+            self._overdue = [kind for kind in kinds if kind not in due]
         for kind in due:
             self._sum_up(kind)
 
     def _sum_up(self, kind: _Kind) -> None:
         with self._lock:
-            record, more = kind.record, kind.lines - self._most
-            kind.record, kind.lines = None, self._most
+            record, more = kind.record, kind.lines - kind.most
+            kind.record, kind.lines = None, kind.most
         if record is not None:
             extra = {"lines_left_out": more, "last": _message(record)[:200]}
             logging.getLogger(record.name).log(

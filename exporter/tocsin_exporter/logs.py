@@ -65,7 +65,7 @@ def fields(record: logging.LogRecord) -> dict[str, Any]:
     }
     for key, value in vars(record).items():
         if key not in _OWN_FIELDS:
-            line[key] = value
+            line.setdefault(key, value)  # none takes the place of the time or the level
     if record.exc_info:
         line["stack"] = logging.Formatter().formatException(record.exc_info)
     return line

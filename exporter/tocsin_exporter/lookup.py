@@ -109,7 +109,9 @@ class Lookup:
         """A connection to the first address that answers; the next is tried as well when one has
         failed, or has not answered in 250 ms. Raises as `addresses`; OSError where none answers."""
         addresses = await self.addresses(host)
-        return await _first([(family, (at[0], port, *at[2:])) for family, at in _mixed(addresses)])
+        return await _first(
+            [(family, (at[0], port, *at[2:])) for family, at in interleaved(addresses)]
+        )
 
 
 _engines: dict[str, Lookup] = {}
@@ -137,13 +139,15 @@ def _literal(host: str) -> Address | None:
     return socket.AF_INET6, (plain, 0, 0, scope)
 
 
-def _mixed(addresses: Sequence[Address]) -> Sequence[Address]:
+def interleaved(addresses: Sequence[Address]) -> Sequence[Address]:
     """The families in turn, that of the first address first: a whole family may be cut off."""
     if not addresses:
         return []
     same = [address for address in addresses if address[0] == addresses[0][0]]
-    others = [one for one in addresses if one[0] != addresses[0][0]]
-    return [one for one in chain.from_iterable(zip_longest(same, others)) if one is not None]
+    others = [address for address in addresses if address[0] != addresses[0][0]]
+    return [
+        address for address in chain.from_iterable(zip_longest(same, others)) if address is not None
+    ]
 
 
 async def _first(addresses: Sequence[Address]) -> socket.socket:
@@ -155,7 +159,7 @@ async def _first(addresses: Sequence[Address]) -> socket.socket:
                 running.add(asyncio.create_task(_open(*waiting.pop(0))))
             patience = NEXT_SECONDS if waiting else None
             await asyncio.wait(running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-            for ended in [one for one in running if one.done()]:
+            for ended in [task for task in running if task.done()]:
                 running.remove(ended)
                 if (error := ended.exception()) is None:
                     return ended.result()

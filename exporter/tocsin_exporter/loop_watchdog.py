@@ -9,15 +9,18 @@ stack is logged.
 import asyncio
 import logging
 import socket
+import ssl
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from tocsin_exporter import output
 from tocsin_exporter.catalogue import OWN
 from tocsin_exporter.listen import joined
 from tocsin_exporter.snapshot import Sample
+from tocsin_exporter.tls import ServerTls
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +125,7 @@ class LoopWatchdog:
         except ConnectionRefusedError:  # not served yet, or no more
             self.waits.end(self._monotonic(), counts=False)
         except OSError:
-            log.debug("the agent's own request had no answer, retrying", exc_info=True)
+            log.debug("own request failed, retrying", exc_info=True)
         else:
             self.waits.end(self._monotonic())
 
@@ -142,7 +145,7 @@ class LoopWatchdog:
         if seconds >= BLOCKED_SECONDS:
             if not self._logged:
                 self._say_blocked(seconds, cpu)
-            log.warning("the event loop turns again", extra={"seconds": f"{seconds:.2f}"})
+            log.warning("event loop recovered", extra={"seconds": f"{seconds:.2f}"})
         self._logged, self._asked = False, None
 
     def _say_blocked(self, seconds: float, cpu: float) -> None:
@@ -152,31 +155,62 @@ class LoopWatchdog:
             why = "the process was stopped, or had no CPU"
         else:  # a call into C that keeps the interpreter's lock is seen just after its end
             why = "\n".join(output.stack_of("of the event loop", self._thread)[:_FRAMES])
-        message = "the event loop was blocked for %.1f s; nothing is paged while it is: %s"
+        message = "event loop blocked for %.1f s; no page is sent meanwhile: %s"
         log.error(message, seconds, why)
 
 
-def own_request(listeners: Sequence[socket.socket]) -> Callable[[], None]:
+def own_request(
+    listeners: Sequence[socket.socket], tls: ServerTls | None = None
+) -> Callable[[], None]:
     """A GET of the landing page over the first of `listeners`, by a connection of its own.
 
     It is served as anybody's request is: a health check would wait in no queue, and find a place
-    where others are refused. It raises OSError if there is no answer or a 503, the refusal."""
+    where others are refused. It raises OSError if there is no answer or a 503, the refusal.
+
+    Where there is TLS it goes by a Unix socket, which has none. A server without one that takes
+    certificates of clients is not asked: we have none to show."""
+    if tls is not None and (unix := [own for own in listeners if own.family == socket.AF_UNIX]):
+        return _asking(socket.AF_UNIX, unix[0].getsockname(), "localhost", None)
+    if tls is not None and tls.requires:
+        return lambda: None
     family, address = listeners[0].family, listeners[0].getsockname()
     if family == socket.AF_INET and address[0] == "0.0.0.0":
         address = ("127.0.0.1", address[1])
     if family == socket.AF_INET6 and address[0] == "::":
         address = ("::1", *address[1:])
-    host = joined(*address[:2])
+    host = joined(str(address[0]), int(address[1]))
+    return _asking(family, address, host, _any_server() if tls is not None else None)
+
+
+def _asking(family: int, address: Any, host: str, tls: ssl.SSLContext | None) -> Callable[[], None]:
     head = f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
 
     def ask() -> None:
         with socket.socket(family, socket.SOCK_STREAM) as connection:
             connection.settimeout(_GIVE_UP_SECONDS)
             connection.connect(address)
-            connection.sendall(head)
-            with connection.makefile("rb") as answer:
-                status = answer.readline(_STATUS_BYTES).split()[1:2]
+            if tls is None:
+                status = _status(connection, head)
+            else:
+                try:
+                    with tls.wrap_socket(connection) as secured:
+                        status = _status(secured, head)
+                except ssl.SSLError:  # it has answered, and takes no such handshake
+                    return
         if not status or status == [b"503"]:
             raise ConnectionAbortedError("closed or refused")
 
     return ask
+
+
+def _status(connection: socket.socket, head: bytes) -> list[bytes]:
+    connection.sendall(head)
+    with connection.makefile("rb") as answer:
+        return answer.readline(_STATUS_BYTES).split()[1:2]
+
+
+def _any_server() -> ssl.SSLContext:
+    """It is our own that we ask, whatever its certificate says."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context

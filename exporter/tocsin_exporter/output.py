@@ -35,8 +35,8 @@ _GOODBYE_SECONDS = 1.0
 _LOOK_SECONDS = 0.005
 _MOST_FRAMES = 60  # of each thread, the innermost
 _IGNORED = {  # signals that would end or stop the process, and what the log says instead
-    signal.SIGHUP: "SIGHUP: nothing is read again; restart to take a new configuration",
-    signal.SIGUSR2: "SIGUSR2: it has no meaning here",
+    signal.SIGHUP: "SIGHUP ignored; restart to load a new configuration",
+    signal.SIGUSR2: "SIGUSR2 ignored",
 }
 
 
@@ -107,14 +107,14 @@ class OutputWriter:
             self.dropped[FAILED] += chunk.count(b"\n")
             if not self._failing:
                 self._failing = True
-                log.error("cannot write the output", extra={"error": error.strerror})
+                log.error("failed to write the log", extra={"error": error.strerror})
             return
         self._failing = False
         lost = self.dropped.total()
         if lost > self._reported and self._size() < _PIPE_BYTES // 2:
             extra = {"lines": lost - self._reported}
             self._reported = lost
-            log.warning("lines of this log were dropped: nobody read it", extra=extra)
+            log.warning("log lines dropped: nobody read them", extra=extra)
 
 
 class OutputStream(io.TextIOBase):

@@ -123,10 +123,15 @@ class Scraper:
                 yield from collector.health()
 
     @property
+    def absent(self) -> bool:
+        """Whether it was read, and there was nothing to read here."""
+        return self.read_at > -float("inf") and self.snapshot is None and self.original is None
+
+    @property
     def error(self) -> str:
         """Why those collectors failed that did; nothing when none has."""
         failed = [state for state in self._health.values() if state.success is False]
-        return "; ".join(f"{one.collector}: {one.error}" for one in failed)
+        return "; ".join(f"{state.collector}: {state.error}" for state in failed)
 
     def close(self) -> None:
         for collector in self.target.collectors:
@@ -149,7 +154,7 @@ class Scraper:
             self._failed(health, error)
         else:
             if health.success is False:
-                log.info("collector works again", extra=_named(health))
+                log.info("collector recovered", extra=_named(health))
             health.succeeded(at_ms, self._clock.monotonic())
         health.duration_seconds = self._clock.monotonic() - started
 
@@ -159,7 +164,7 @@ class Scraper:
             self._failed(health, error)
             return
         if health.collector not in self._read:
-            log.info("nothing to read: %s", error, extra=_named(health))
+            log.info("collector has nothing to read: %s", error, extra=_named(health))
         self._read[health.collector] = ()
 
     def _failed(self, health: CollectorHealth, error: Exception) -> None:
@@ -210,9 +215,9 @@ class Scraper:
             if str(error) != self._refused:  # the same in each round would fill the log
                 log.error("series refused: %s", error, extra={"job": self.target.source.job})
             self._refused = str(error)
-        kept = {(s.family.name, s.suffix, s.labels): s for s in reversed(samples)}
-        self.duplicates += len(samples) - len(kept)
-        return await in_slices(self._layouts.steps([*reversed(kept.values())]))
+        unique = {(s.family.name, s.suffix, s.labels): s for s in reversed(samples)}
+        self.duplicates += len(samples) - len(unique)
+        return await in_slices(self._layouts.steps([*reversed(unique.values())]))
 
 
 def _is_our_own(error: Exception) -> bool:

@@ -26,6 +26,8 @@ Prepare = Callable[[Snapshot], Work[None]]
 REFRESH_SECONDS = 0.2  # at a scrape, cheap readings are at most this old
 OLDEST_ROUNDS = 3  # a snapshot that is older is not shown: nothing stale passes for news
 _EARLY_MS = 100  # the clock follows drifts, so a sleeper may wake this much before its time
+UNREAD = "a source has not been read yet"
+_LATE_MS = 120_000  # a round that has not ended for so long does not end
 _ON_TIME_MS = 20  # a round that starts this close to its due time carries the due time
 
 
@@ -106,16 +108,29 @@ class ScrapeManager:
         """Whether every source was read once, or missed its deadline."""
         return all(self._rounds.values())
 
+    def unscraped(self, now_ms: int) -> str:
+        """What of this machine is not read, "" for nothing: not yet, or not any more."""
+        if not self.ready:
+            return UNREAD
+        late = [
+            source.job
+            for source, due_ms in self._due.items()
+            if now_ms - due_ms > max(_LATE_MS, 3000 * self._scrapers[source].target.interval)
+        ]
+        return f"sources are not read any more: {', '.join(late[:5])}" if late else ""
+
     def awaited(self, at_ms: int, patience_ms: int) -> set[Source]:
-        """The sources whose reading of `at_ms`, or of an earlier time, has not come in yet.
+        """The sources whose reading of `at_ms`, or of an earlier time, has not come in yet; an
+        engine's own page comes in with the engine.
 
         One that is late by more than `patience_ms`, now or the last time, is not waited for.
         """
         since_ms = self._clock.now_ms() - patience_ms
         return {
             source
-            for source, due_ms in self._due.items()
-            if since_ms < due_ms <= at_ms and self._is_quick(self._scrapers[source], patience_ms)
+            for scraped, due_ms in self._due.items()
+            if since_ms < due_ms <= at_ms and self._is_quick(self._scrapers[scraped], patience_ms)
+            for source in self._scrapers[scraped].sources
         }
 
     async def arrival(self) -> None:
@@ -227,7 +242,7 @@ class ScrapeManager:
             read = [await scraper.round(at_ms), scraper.original]
         except Exception:  # why: a fault with one source must end no other, nor the pager
             named = {"job": scraper.target.source.job, "target": scraper.target.target}
-            log.exception("a source could not be read", extra=named)
+            log.exception("scrape failed", extra=named)
             # Of another program we know nothing then, not that it is down.
             missed = unread(scraper.target.source, at_ms)
             read = [replace(missed, report=not scraper.target.target)]
@@ -245,14 +260,14 @@ class ScrapeManager:
             if self._prepare is not None and snapshot is not None:
                 await in_slices(self._prepare(snapshot))
         except Exception:  # why: it is appended all the same, only slower
-            log.exception("a snapshot was not prepared", extra={"job": target.source.job})
+            log.exception("failed to prepare a snapshot", extra={"job": target.source.job})
 
     def _hand_on(self, snapshot: Snapshot) -> None:
         for sink in self._sinks:
             try:
                 sink(snapshot)
             except Exception:  # why: what a reader cannot take must not stop the sampling
-                log.exception("a snapshot was not taken", extra={"job": snapshot.source.job})
+                log.exception("sink rejected a snapshot", extra={"job": snapshot.source.job})
 
     def _stepped(self, delta_ms: int) -> None:
         self._steps += 1

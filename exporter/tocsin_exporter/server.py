@@ -25,7 +25,6 @@ from tocsin_exporter.snapshot import Sample, Snapshot, labels, only
 
 MOST_SCRAPES = 40
 AREAS = ("host", "process", "gpu", "llm", "tocsin")
-UNREAD = "a source has not been read yet"
 _LARGE_BYTES = 512 << 10
 _GZIP_LEVEL = 1  # 0.1 ms a page; level 6 takes nine times as long and saves a sixth
 
@@ -97,13 +96,11 @@ class MetricsPage:
         monotonic: Callable[[], float],
         scrapes: ScrapeCounters,
         most: int = MOST_SCRAPES,
-        hidden: Collection[str] = (),
     ) -> None:
         self._agent = agent
         self._monotonic = monotonic
         self._scrapes = scrapes
         self._most = most
-        self._areas = tuple(area for area in AREAS if area not in hidden)
         self._last: dict[Format, tuple[tuple[Snapshot, ...], Page | None]] = {}
 
     async def answer(self, request: Request) -> Response:
@@ -124,7 +121,7 @@ class MetricsPage:
                 f"Limit of concurrent requests reached ({self._most}), try again later.\n", 503
             )
         try:
-            parts = _parts(request, self._areas, self._agent.collectors)
+            parts = _parts(request, AREAS, self._agent.collectors)
             original = _original(request)
         except ValueError as error:
             return wanted.format, PlainTextResponse(f"{error}\n", 400)
@@ -179,8 +176,8 @@ def _all_but(
     for area in areas:
         if area not in exclude:
             names = collectors.get(area, ())
-            kept = [name for name in names if name not in exclude]
-            yield from kept if len(kept) < len(names) else (area,)
+            remaining = [name for name in names if name not in exclude]
+            yield from remaining if len(remaining) < len(names) else (area,)
 
 
 def _original(request: Request) -> bool:
@@ -211,8 +208,11 @@ def routes(
     unready: Callable[[], str],
     telemetry_path: str = "/metrics",
     links: Mapping[str, str] | None = None,
+    stalled: Callable[[], str] = lambda: "",
 ) -> list[Route]:
     """What every Prometheus server has; `unready` says what is still missing ("": nothing).
+
+    `stalled` says which loop no longer turns: then we must be started anew.
 
     `links` are further ones for the landing page at `/`.
     """
@@ -223,6 +223,8 @@ def routes(
         return HTMLResponse(landing)
 
     async def healthy(_request: Request) -> Response:
+        if why := stalled():
+            return PlainTextResponse(f"Tocsin is not healthy: {why}.\n", 503)
         return PlainTextResponse("Tocsin is Healthy.\n")
 
     async def readiness(_request: Request) -> Response:

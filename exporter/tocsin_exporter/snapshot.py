@@ -119,11 +119,11 @@ class LayoutMemo(Generic[K, V]):
         self._series = 0
 
     def get(self, key: K) -> V | None:
-        kept = self._kept.pop(key, None)
-        if kept is None:
+        entry = self._kept.pop(key, None)
+        if entry is None:
             return None
-        self._kept[key] = kept
-        return kept[0]
+        self._kept[key] = entry
+        return entry[0]
 
     def keep(self, key: K, value: V, series: int) -> None:
         """`series` is how many the layouts of the key have."""
@@ -264,9 +264,14 @@ class DuplicateSeries(ValueError):
         super().__init__(f"{series.name}{{{shown}}} was collected twice")
 
 
+def sorted_labels(values: Mapping[str, str]) -> Labels:
+    """Labels in the one order that snapshots and the store use; an empty value is no label."""
+    return tuple(sorted((name, value) for name, value in values.items() if value))
+
+
 def labels(**values: str) -> Labels:
-    """Labels in the one order that snapshots use; an empty value is no label."""
-    return tuple(sorted((k, v) for k, v in values.items() if v != ""))
+    """The same for names that Python can write."""
+    return sorted_labels(values)
 
 
 class LayoutCache:

@@ -1,6 +1,8 @@
-"""Whose socket it is that listens on a port of this machine: any user may open one above 1024."""
+"""Whose socket it is: that listens on a port of this machine, where any user may open one above
+1024, or that is connected to a Unix socket of ours."""
 
 import socket
+import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 PROC_NET = Path("/proc/net")
 _LISTEN = "0A"
 _RECORD_BYTES = 150
+_UCRED = struct.Struct("3i")  # process, user, group
 
 
 def _written(address: str) -> str:
@@ -40,6 +43,18 @@ def owners(host: str, port: int, proc_net: Path = PROC_NET) -> frozenset[int] | 
     if host.replace(".", "").isdigit():
         return by_ipv4
     return by_ipv4 | _first(tcp6, port, _FROM_IPV6)
+
+
+def peer_uid(connection: socket.socket | None) -> int | None:
+    """The id of the user who connected by a Unix socket; None where the kernel does not say."""
+    if connection is None or not hasattr(socket, "SO_PEERCRED"):
+        return None
+    try:
+        said = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    except OSError:
+        return None
+    _, uid, _ = _UCRED.unpack(said)
+    return int(uid) if uid >= 0 else None
 
 
 def _first(table: Path, port: int, addresses: tuple[str, ...]) -> frozenset[int]:

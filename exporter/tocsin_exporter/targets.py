@@ -37,22 +37,18 @@ SCRAPE_CONFIGS: dict[str, ScrapeConfig] = {
 }
 
 
-def scrape_configs(
-    intervals: Mapping[str, float], jobs: Mapping[str, str]
-) -> dict[str, ScrapeConfig]:
-    """The defaults with other intervals (seconds) and jobs by area; deadlines keep their share."""
+def scrape_configs(intervals: Mapping[str, float]) -> dict[str, ScrapeConfig]:
+    """The defaults with other intervals (seconds) by area; deadlines keep their share."""
     return {
-        area: _scrape_config(
-            area, usual, intervals.get(area, usual.interval), jobs.get(area, usual.job)
-        )
+        area: _scrape_config(area, usual, intervals.get(area, usual.interval))
         for area, usual in SCRAPE_CONFIGS.items()
     }
 
 
-def _scrape_config(area: str, usual: ScrapeConfig, interval: float, job: str) -> ScrapeConfig:
+def _scrape_config(area: str, usual: ScrapeConfig, interval: float) -> ScrapeConfig:
     deadline = interval * usual.deadline / usual.interval
     shortest = SHORTEST_ENGINE_DEADLINE if area == ENGINE_AREA else 0.0
-    return ScrapeConfig(job, interval, max(deadline, shortest))
+    return ScrapeConfig(usual.job, interval, max(deadline, shortest))
 
 
 def local_targets(

@@ -1,13 +1,8 @@
-"""Tasks that end together, and calls in threads of their own."""
+"""Tasks that end together."""
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TypeVar
-
-T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -25,18 +20,3 @@ async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
         first = failed.exceptions[0]
     if first is not None:  # raised up there, its context would be the group that holds it
         raise first
-
-
-async def in_thread(call: Callable[[], T], executor: Executor | None = None) -> T:
-    """The result of `call` from a thread of `executor`, of the loop's own by default; at once
-    where there is no room for a thread: the loop waits a moment, and nothing is lost."""
-    calls = deque([call])  # an executor keeps what it could not begin, and may begin it later
-
-    def run() -> T:
-        return calls.pop()()
-
-    try:
-        running = asyncio.get_running_loop().run_in_executor(executor, run)
-    except RuntimeError:
-        return run()
-    return await running

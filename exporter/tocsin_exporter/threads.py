@@ -1,31 +1,35 @@
-"""Threads for work that nobody waits for at the end of the process: a query, a lookup of a name.
+"""Daemon threads for blocking work: a query, a lookup of a name, the journal, a call to a device.
 
 An executor of the standard library is joined at exit, and a query in the middle of a large slice,
-or a name server that does not answer, would hold the agent up.
+a name server that does not answer, or a disk that hangs, would hold the agent up.
 """
 
 import asyncio
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_Job: TypeAlias = tuple[Future[Any], Callable[[], Any]]
 
 
 class Threads(Executor):
     """At most `most` daemon threads, begun when they are first needed; as many as can be had.
 
-    `submit` raises RuntimeError, and does not keep the work, where there is not even one.
+    Work begins in the order in which it was submitted, and with `most` 1 it also ends in it. The
+    threads are called `name-0` and so on, one alone `name`. `submit` raises RuntimeError, and does
+    not keep the work, where there is not even one.
     """
 
     def __init__(self, most: int, name: str) -> None:
         self.most, self._name = most, name
-        self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
 
     def begin(self) -> "Threads":
@@ -45,18 +49,25 @@ class Threads(Executor):
         self._jobs.put((future, partial(fn, *args, **kwargs)))
         return future
 
+    def close(self) -> None:
+        """Each thread ends when what was submitted before is done; nobody waits for that. New work
+        begins new threads."""
+        for _ in self._threads:
+            self._jobs.put(None)
+        self._threads = []
+
     def _begin_one(self) -> None:
-        name = f"{self._name}-{len(self._threads)}"
+        name = self._name if self.most == 1 else f"{self._name}-{len(self._threads)}"
         thread = threading.Thread(target=self._serve, name=name, daemon=True)
         thread.start()
         self._threads.append(thread)
 
     def _serve(self) -> None:
-        while True:
-            future, work = self._jobs.get()
+        while (job := self._jobs.get()) is not None:
+            future, work = job
             if future.set_running_or_notify_cancel():
                 _settle(future, work)
-            del future, work  # a thread that waits keeps nothing
+            del job, future, work  # a thread that waits keeps nothing
 
 
 def _settle(future: Future[T], work: Callable[[], T]) -> None:
@@ -102,3 +113,18 @@ async def result_of(work: Future[T]) -> T:
     work.add_done_callback(wake)
     await ended
     return work.result()
+
+
+async def in_thread(call: Callable[[], T], executor: Executor | None = None) -> T:
+    """The result of `call` from a thread of `executor`, of the loop's own by default; at once
+    where there is no room for a thread: the loop waits a moment, and nothing is lost."""
+    calls = deque([call])  # an executor keeps what it could not begin, and may begin it later
+
+    def run() -> T:
+        return calls.pop()()
+
+    try:
+        running = asyncio.get_running_loop().run_in_executor(executor, run)
+    except RuntimeError:
+        return run()
+    return await running

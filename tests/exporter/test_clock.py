@@ -44,8 +44,24 @@ def test_drift_is_followed_slowly_and_never_reported() -> None:
     wall = Wall()
     clock = clock_on(wall)
     wall.wall += 0.12
-    assert [clock.check() for _ in range(4)] == [0, 0, 0, 0]
-    assert clock.now_ms() == 1_000_000_120
+    times: list[int] = []
+    for _ in range(4):
+        assert clock.check() == 0
+        times.append(clock.now_ms() - 1_000_000_000)
+    assert times == [50, 100, 120, 120]
+
+
+async def test_a_sleeper_wakes_at_its_time_though_the_clock_fell_back_meanwhile() -> None:
+    wall, loop = Wall(), asyncio.get_running_loop()
+    began = loop.time()
+    clock = Clock(lambda: wall.wall, lambda: loop.time() - began)
+    due_ms = clock.now_ms() + 60
+    sleeper = asyncio.create_task(clock.sleep_until(due_ms))
+    await asyncio.sleep(0)
+    wall.wall -= 1.0
+    clock.check()  # by 50 ms, as a drift
+    assert await sleeper is True
+    assert clock.now_ms() >= due_ms
 
 
 async def test_a_sleeper_is_woken_by_a_jump_and_told_so() -> None:

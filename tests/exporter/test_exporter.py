@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-import httpx2
 import pytest
 from prometheus_client import Metric
 from prometheus_client import parser as text_parser
@@ -131,17 +130,6 @@ async def test_no_counter_falls_and_no_series_disappears() -> None:
         counts = [series.family.type == "counter" for series in after.series]
         assert (after.values >= before.values)[counts].all()
     scraper.close()
-
-
-async def test_the_agents_own_metrics_can_be_left_out() -> None:
-    without = frozenset({"gpu", "process"})
-    agent, app = build(
-        ExporterOptions(disable_exporter_metrics=True, without=without), Clock(), UNWATCHED
-    )
-    assert {source.job for source in agent.sources} == {"node"}
-    client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://a")
-    answer = await client.get("/metrics?collect[]=tocsin")
-    assert answer.status_code == 400
 
 
 @pytest.fixture

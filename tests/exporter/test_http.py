@@ -13,7 +13,17 @@ from pathlib import Path
 import pytest
 
 from support.broken_server import broken_server
-from tocsin_exporter.http import BadAnswer, TooLarge, httpx, own_shortage, read_text, read_text_now
+from tocsin_exporter.http import (
+    BadAnswer,
+    TooLarge,
+    error_text,
+    httpx,
+    looking_up,
+    own_shortage,
+    read_text,
+    read_text_now,
+)
+from tocsin_exporter.lookup import Lookup
 
 ROOT = Path(__file__).parents[2]
 MOST = 1 << 20
@@ -292,3 +302,31 @@ def test_what_would_read_a_whole_answer_is_seen(code: str) -> None:
 @pytest.mark.parametrize("code", ["client.stream(m, u)", "client.send(r, stream=True)", "d.get(1)"])
 def test_what_streams_is_not(code: str) -> None:
     assert not any(_reads_a_whole_answer(node) for node in ast.walk(ast.parse(code)))
+
+
+async def test_a_refused_connection_is_called_so_by_every_way_to_it(unused_tcp_port: int) -> None:
+    errors = list[BaseException]()
+    with pytest.raises(OSError) as ours:
+        await Lookup("test").connect("127.0.0.1", unused_tcp_port)
+    async with looking_up(httpx.AsyncClient(trust_env=False), Lookup("test")) as client:
+        with pytest.raises(httpx.ConnectError) as asynchronous:
+            await client.get(f"http://127.0.0.1:{unused_tcp_port}/")
+    with pytest.raises(httpx.ConnectError) as blocking:
+        httpx.get(f"http://127.0.0.1:{unused_tcp_port}/", trust_env=False)
+    errors += [ours.value, asynchronous.value, blocking.value]
+    assert [error_text(error) for error in errors] == ["connection refused"] * 3
+
+
+def test_what_the_system_says_comes_without_its_number_and_the_rest_as_it_is() -> None:
+    call = "Connect call failed ('10.0.0.9', 1)"
+    texts = {
+        OSError(errno.EHOSTUNREACH, call): "no route to host",
+        OSError(errno.ETIMEDOUT, call): "connection timed out",
+        OSError(errno.ENOENT, "No such file or directory", "/s"): "no such file or directory: '/s'",
+        socket.gaierror(
+            socket.EAI_NONAME, "Name or service not known"
+        ): "name or service not known",
+        OSError("no address answers"): "no address answers",
+        httpx.ReadError(""): "ReadError",
+    }
+    assert {error: error_text(error) for error in texts} == texts

@@ -15,10 +15,11 @@ import httpx2
 import pytest
 import uvicorn
 import uvloop
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 
 from tocsin_exporter.connections import ConnectionLimits, Connections
-from tocsin_exporter.http_server import App, Scope, ServerConfig, by_unix_socket
+from tocsin_exporter.http_server import ServerConfig, by_unix_socket
+from tocsin_exporter.relative_redirects import App, Receive, RelativeRedirects, Scope, Send
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -41,6 +42,7 @@ async def served(
     limits: ConnectionLimits | None = None,
     listener: socket.socket | None = None,
     app: App | None = None,
+    first: Callable[[Connections], Callable[..., Any] | None] = lambda table: None,
 ) -> AsyncIterator[Served]:
     """`app`, or one that reads all of a request and answers its length; `/big` with 16 MiB, `/slow`
     never, `/there/` with a redirect."""
@@ -71,7 +73,7 @@ async def served(
         await send({"type": "http.response.body", "body": body})
 
     parting = PlainTextResponse(PARTING, 503)
-    server = uvicorn.Server(ServerConfig(app or usual, table, 1, parting))
+    server = uvicorn.Server(ServerConfig(app or usual, table, 1, parting, first(table)))
 
     def serve() -> None:  # on the loop that the servers have
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -559,6 +561,28 @@ async def test_no_redirect_names_a_host() -> None:
             f"http://127.0.0.1:{server.port}/there/", headers={"host": "evil.example"}
         )
         assert (answer.status_code, answer.headers["location"]) == (307, "/there?a=b")
+
+
+@pytest.mark.parametrize(
+    ("location", "sent"),
+    [
+        ("?done=ack", "?done=ack"),
+        ("http://evil.example?a", "/?a"),
+        ("//evil.example", "/"),
+        ("/a?b=c", "/a?b=c"),
+        ("a?b", "/a?b"),
+    ],
+)
+async def test_another_query_of_the_same_page_stays_below_the_path_of_a_proxy(
+    location: str, sent: str
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response(status_code=303, headers={"location": location})(scope, receive, send)
+
+    transport = httpx2.ASGITransport(RelativeRedirects(app))
+    async with httpx2.AsyncClient(transport=transport) as client:
+        answer = await client.get("http://a/")
+    assert answer.headers["location"] == sent
 
 
 async def test_a_request_by_a_unix_socket_is_known_as_such(tmp_path: Path) -> None:

@@ -58,6 +58,23 @@ def test_lines_of_one_kind_are_counted_whatever_they_are_filled_with(
     assert caplog.records[1].getMessage() == "2 more like this in the last minute"
 
 
+def test_a_loop_that_is_blocked_again_and_again_is_one_pair_a_minute_and_a_count(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log, name = Log(), "tocsin_exporter.loop_watchdog"
+    for second in range(0, 60, 2):
+        log.say("event loop blocked for %.1f s: %s", 1.1, "stack", at=second, name=name)
+        log.say("event loop recovered", at=second + 1, name=name)
+    assert log.lines == ["event loop blocked for 1.1 s: stack", "event loop recovered"]
+    for _, sum_up in log.later:
+        sum_up()
+    assert [record.getMessage() for record in caplog.records] == [
+        "29 more like this in the last minute"
+    ] * 2
+    log.say("event loop blocked for %.1f s: %s", 9.0, "stack", at=60, name=name)
+    assert log.lines[2:] == ["event loop blocked for 9.0 s: stack"]
+
+
 def test_the_next_minute_begins_anew() -> None:
     log = Log()
     for at in (0, 1, 2, 3, 59.9, 60, 61, 62, 63):
@@ -124,10 +141,10 @@ def test_an_exception_is_logged_where_no_thread_can_be_had() -> None:
     try:
         with no_threads():
             for _ in range(3):
-                logger.exception("a source could not be read")
+                logger.exception("scrape failed")
     finally:
         logger.removeHandler(handler)
-    assert stream.getvalue().count("could not be read") == 1
+    assert stream.getvalue().count("scrape failed") == 1
 
 
 def test_values_that_do_not_fit_their_template_cost_no_summary(

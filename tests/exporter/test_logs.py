@@ -34,6 +34,14 @@ def test_logfmt_has_the_fields_of_prometheus_in_their_order() -> None:
     assert rest == 'msg="cannot read it" path="/a b" n=3\n'
 
 
+def test_no_field_takes_the_place_of_the_time_the_level_or_the_source() -> None:
+    stream = logged("json")
+    logging.getLogger("x").info("y", extra={"source": "firing", "level": "P0", "time": 0})
+    line = json.loads(stream.getvalue())
+    assert line["level"] == "INFO" and line["source"].startswith("test_logs.py:")
+    assert str(line["time"]).startswith("2")
+
+
 def test_a_line_end_in_a_value_does_not_start_a_line() -> None:
     stream = logged("logfmt")
     logging.getLogger("x").info("one\nlevel=ERROR msg=forged", extra={"k": 'a"b=c\\'})

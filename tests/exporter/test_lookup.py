@@ -19,7 +19,7 @@ import uvloop
 from support.exhausted import no_descriptors, no_threads
 from support.hanging_names import DOMAIN, hanging_names
 from tocsin_exporter.engine_access import EngineAccess, EngineClient
-from tocsin_exporter.lookup import Address, Lookup, engine_lookup, resolve
+from tocsin_exporter.lookup import Address, Lookup, engine_lookup, interleaved, resolve
 
 HANGS = """
 import asyncio, time
@@ -186,6 +186,14 @@ async def test_the_next_address_is_tried_where_one_does_not_answer() -> None:
             assert opened.getpeername()[0] == "127.0.0.3"
         for one in knocking:
             one.close()
+
+
+def test_the_families_are_tried_in_turn_for_a_whole_one_may_be_cut_off() -> None:
+    v6 = [(socket.AF_INET6, (f"fd00::{last}", 0, 0, 0)) for last in (1, 2)]
+    v4 = [_v4(last) for last in (1, 2, 3)]
+    assert interleaved([*v6, *v4]) == [v6[0], v4[0], v6[1], v4[1], v4[2]]
+    assert interleaved([*v4, *v6]) == [v4[0], v6[0], v4[1], v6[1], v4[2]]
+    assert interleaved([]) == []
 
 
 async def test_where_all_refuse_the_error_says_why(unused_tcp_port: int) -> None:

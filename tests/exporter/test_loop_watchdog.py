@@ -105,7 +105,7 @@ async def test_whatever_blocks_the_loop_is_in_the_log(caplog: pytest.LogCaptureF
     try:
         assert a_slow_parser()
         async with asyncio.timeout(30):
-            while "turns again" not in caplog.text:
+            while "event loop recovered" not in caplog.text:
                 await asyncio.sleep(0.01)
     finally:
         watch.stop()
@@ -125,7 +125,7 @@ async def test_one_block_is_counted_and_logged_once(caplog: pytest.LogCaptureFix
         times.pass_by(0.25, cpu=0.25)
     await asyncio.sleep(0)
     assert said(watch)["tocsin_loop_blocked_total"] == 1
-    assert caplog.text.count("was blocked for 1.0 s") == 1
+    assert caplog.text.count("blocked for 1.0 s") == 1
     assert "test_one_block_is_counted_and_logged_once" in caplog.text  # where the loop is
     watch.tick()
     times.pass_by(1.5, cpu=1.5)

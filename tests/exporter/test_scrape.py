@@ -140,9 +140,10 @@ async def test_nothing_to_read_is_no_source_and_said_once(
 ) -> None:
     caplog.set_level("INFO")
     runner = scraper(Double("gpu", raises(Unavailable("no GPU"))))
+    assert not runner.absent, "not read yet"
     assert [await runner.round(1), await runner.round(2)] == [None, None]
     assert [record.levelname for record in caplog.records] == ["INFO"]
-    assert "no GPU" in caplog.text and list(runner.health()) == []
+    assert "no GPU" in caplog.text and list(runner.health()) == [] and runner.absent
 
 
 async def test_what_was_there_and_is_gone_is_down() -> None:
@@ -150,6 +151,7 @@ async def test_what_was_there_and_is_gone_is_down() -> None:
     await runner.round(1)
     snapshot = await runner.round(2)
     assert snapshot is not None and not snapshot.ok and values(snapshot) == {}
+    assert not runner.absent
 
 
 async def test_a_failure_is_logged_when_it_starts_and_when_it_ends(
@@ -242,3 +244,11 @@ async def test_a_collector_of_this_machine_that_breaks_is_reported_as_before() -
     )
     snapshot = await Scraper(target, Clock()).round(1)
     assert snapshot is not None and snapshot.report and not snapshot.ok
+
+
+async def test_an_engine_without_a_page_of_its_own_that_we_could_not_ask_is_not_reported() -> None:
+    runner = engine_scraper(Double("llm", raises(Unread("no thread")), raises(CollectorError("x"))))
+    unread, down = await runner.round(1), await runner.round(2)
+    assert unread is not None and down is not None
+    assert (unread.ok, unread.report) == (False, False)
+    assert (down.ok, down.report) == (False, True)

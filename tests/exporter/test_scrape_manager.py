@@ -8,6 +8,7 @@ import pytest
 
 from support.virtual_time import VirtualTimeLoop
 from tocsin_exporter.clock import Clock
+from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.scrape import ScrapeTarget
 from tocsin_exporter.scrape_manager import ScrapeManager, next_due
 from tocsin_exporter.slices import Work
@@ -98,7 +99,7 @@ async def test_rounds_are_aligned_to_the_wall_clock(machine: Machine) -> None:
     assert others == [5_000, 10_000, 15_000, 20_000]
 
 
-@pytest.mark.parametrize("step", [3600.0, -3600.0, 3602.5, -3597.5])
+@pytest.mark.parametrize("step", [3600.0, -3600.0, 3602.5, -3597.5, 3604.0, -3596.0])
 def test_a_clock_stepped_an_hour_loses_no_round(step: float) -> None:
     async def story(machine: Machine) -> None:
         times: list[float] = []
@@ -318,6 +319,20 @@ async def test_a_reading_is_awaited_from_its_due_time_until_it_is_there(machine:
 
 
 @virtually
+async def test_an_engines_own_page_is_awaited_with_the_engine(machine: Machine) -> None:
+    """Rules on its own names were a whole interval late."""
+    engine = replace(target(Counting(seconds=0.2)), original=OriginalPage("h", engine_type="vllm"))
+    agent = ScrapeManager([engine], machine.clock)
+    running = asyncio.create_task(agent.run())
+    await asyncio.sleep(5.1)
+    slot = round(START * 1000) + 5_000
+    assert agent.awaited(slot, PATIENCE_MS) == {Source("node", "h"), Source("vllm", "h")}
+    await agent.arrival()
+    assert agent.awaited(slot, PATIENCE_MS) == set()
+    running.cancel()
+
+
+@virtually
 async def test_a_source_that_hangs_or_was_slow_the_last_time_is_not_awaited(
     machine: Machine,
 ) -> None:
@@ -367,3 +382,39 @@ async def test_what_takes_long_is_prepared_in_slices_before_a_sink_is_called(
     await asyncio.sleep(1)
     task.cancel()
     assert said == ["slice", "slice", "slice", "sink"]
+
+
+@virtually
+async def test_a_clock_that_drifts_has_each_round_once(machine: Machine) -> None:
+    """It is followed by 50 ms twice a second, so that what was slept for may be too short."""
+    times: list[int] = []
+    sinks = [lambda snapshot: times.append(snapshot.at_ms)]
+    agent = ScrapeManager([target(Counting(), interval=1.0)], machine.clock, sinks)
+    asyncio.get_running_loop().call_later(1.2, machine.set_forward, -0.9)
+    await sample(agent, machine, 30.0)
+    gaps = {later - earlier for earlier, later in zip(times[1:], times[2:], strict=False)}
+    assert gaps == {1000}
+
+
+@virtually
+async def test_a_clock_that_drifts_in_a_round_has_it_once(machine: Machine) -> None:
+    class Drifting(Counting):
+        async def collect(self) -> Sequence[Sample]:
+            machine.offset -= 0.04
+            machine.clock.check()
+            return await super().collect()
+
+    times: list[int] = []
+    sinks = [lambda snapshot: times.append(snapshot.at_ms)]
+    await sample(ScrapeManager([target(Drifting(), 1.0)], machine.clock, sinks), machine, 20.0)
+    gaps = {later - earlier for earlier, later in zip(times[1:], times[2:], strict=False)}
+    assert gaps == {1000}
+
+
+@virtually
+async def test_rounds_that_were_slept_through_are_counted(machine: Machine) -> None:
+    slow = replace(target(Counting(seconds=3.2), interval=1.0), deadline=10.0)
+    agent = ScrapeManager([slow], machine.clock)
+    await sample(agent, machine, 11.0)
+    counts = {s.family.name: s.value for s in agent.samples() if "rounds" in s.family.name}
+    assert counts == {"tocsin_sampling_rounds_total": 2, "tocsin_sampling_rounds_missed_total": 6}

@@ -34,6 +34,8 @@ def test_the_same_series_keep_their_layout_and_other_series_get_another() -> Non
     assert (one.tolist(), two.tolist()) == ([1, 2], [3, 4])
     other, _ = cache.build([Sample(UP, 3, labels(x="a"))])
     assert other is not first
+    renamed, _ = cache.build([Sample(UP, 3, labels(x="c"))])
+    assert [series.labels for series in renamed.series] == [labels(x="c")]
 
 
 def test_values_cannot_be_changed_behind_a_readers_back() -> None:

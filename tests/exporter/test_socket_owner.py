@@ -12,7 +12,7 @@ from exporter.collectors.test_engine import VLLM, pages, served
 from tocsin_exporter.collectors.collector import CollectorError
 from tocsin_exporter.collectors.engine import EngineCollector
 from tocsin_exporter.engine_access import EngineAccess, EngineClient, NotTheirs
-from tocsin_exporter.socket_owner import PROC_NET
+from tocsin_exporter.socket_owner import PROC_NET, peer_uid
 from tocsin_exporter.socket_owner import owners as socket_owners
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n"
@@ -80,7 +80,7 @@ async def test_an_engine_whose_port_another_holds_is_down_and_not_asked() -> Non
     async with served(pages({"/metrics": (200, VLLM)})) as url:
         access = EngineAccess.of(url)
         theirs = EngineCollector(replace(access, owners=frozenset({os.geteuid() + 1})), lambda: 0.0)
-        with pytest.raises(CollectorError, match="held by the user with id") as down:
+        with pytest.raises(CollectorError, match="belongs to user id") as down:
             await theirs.collect()
         assert down.value.samples[0].value == 0.0
         await theirs.aclose()
@@ -91,3 +91,20 @@ async def test_an_engine_whose_port_another_holds_is_down_and_not_asked() -> Non
         ours = EngineCollector(replace(access, owners=frozenset({os.geteuid()})), lambda: 0.0)
         assert (await ours.collect())[0].value == 1.0
         await ours.aclose()
+
+
+def test_the_kernel_says_who_connected_by_a_unix_socket() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ours, theirs:
+        assert peer_uid(ours) == os.getuid()
+    assert peer_uid(ours) is None  # closed
+    assert peer_uid(None) is None
+
+
+def test_over_tcp_the_kernel_does_not_know() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with socket.create_connection(listener.getsockname()) as client:
+            connection, _ = listener.accept()
+            with connection:
+                assert peer_uid(connection) is None
+                assert peer_uid(client) is None

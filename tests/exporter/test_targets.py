@@ -37,15 +37,14 @@ def test_collectors_can_be_left_out_and_an_area_without_any_is_no_source() -> No
 
 
 def test_a_shorter_interval_shortens_the_deadline_too() -> None:
-    chosen = scrape_configs({"process": 3.0}, {"host": "machines"})
+    chosen = scrape_configs({"process": 3.0})
     assert (chosen["process"].interval, chosen["process"].deadline) == (3.0, 2.0)
-    assert chosen["host"].job == "machines"
     assert chosen["gpu"] == SCRAPE_CONFIGS["gpu"]
 
 
 def test_a_busy_engine_gets_its_time_at_any_interval() -> None:
-    assert scrape_configs({"llm": 1.0}, {})["llm"].deadline == SHORTEST_ENGINE_DEADLINE
-    assert scrape_configs({"llm": 10.0}, {})["llm"].deadline == 9.0
+    assert scrape_configs({"llm": 1.0})["llm"].deadline == SHORTEST_ENGINE_DEADLINE
+    assert scrape_configs({"llm": 10.0})["llm"].deadline == 9.0
 
 
 async def test_an_engine_is_its_own_instance_and_can_still_say_that_it_is_down() -> None:

@@ -1,5 +1,6 @@
 """Threads that are let go of: results, errors, cancelled work, and the end of a process."""
 
+import asyncio
 import gc
 import subprocess
 import sys
@@ -10,8 +11,8 @@ from concurrent.futures import wait
 
 import pytest
 
-from support.exhausted import no_threads
-from tocsin_exporter.threads import Threads, room_for
+from support.exhausted import NoThreads, no_threads
+from tocsin_exporter.threads import Threads, in_thread, result_of, room_for
 
 HANGS = """
 import time
@@ -26,6 +27,7 @@ def test_work_gives_its_result_or_its_error() -> None:
     with pytest.raises(ZeroDivisionError):
         threads.submit(divmod, 7, 0).result(5)
     assert threads.submit(threading.current_thread).result(5).name.startswith("query-")
+    assert Threads(1, "journal").submit(threading.current_thread).result(5).name == "journal"
 
 
 def test_what_is_cancelled_while_it_waits_never_runs() -> None:
@@ -37,6 +39,48 @@ def test_what_is_cancelled_while_it_waits_never_runs() -> None:
     busy.result(5)
     threads.submit(int).result(5)
     assert not ran.is_set()
+
+
+def test_work_of_one_thread_is_done_in_its_order() -> None:
+    threads, free, done = Threads(1, "journal"), threading.Event(), list[int]()
+    threads.submit(free.wait, 5)
+    works = [threads.submit(done.append, number) for number in range(50)]
+    free.set()
+    wait(works, 5)
+    assert done == list(range(50))
+
+
+def test_threads_that_are_closed_end_after_what_they_were_asked_for_and_begin_again() -> None:
+    threads, busy, free = Threads(2, "query"), threading.Barrier(3), threading.Event()
+
+    def work() -> threading.Thread:
+        busy.wait(5)
+        free.wait(5)
+        return threading.current_thread()
+
+    works = [threads.submit(work) for _ in range(2)]
+    busy.wait(5)
+    waits = threads.submit(divmod, 7, 2)
+    threads.close()
+    free.set()
+    assert waits.result(5) == (3, 1)
+    for thread in [work.result(5) for work in works]:
+        thread.join(5)
+        assert not thread.is_alive()
+    assert threads.submit(divmod, 7, 2).result(5) == (3, 1)
+    threads.close()
+
+
+async def test_who_gives_up_waiting_stops_no_work() -> None:
+    threads, free, done = Threads(1, "journal"), threading.Event(), threading.Event()
+    busy = threads.submit(free.wait, 5)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await result_of(threads.submit(done.set))
+    free.set()
+    assert await result_of(busy)
+    await result_of(threads.submit(int))
+    assert done.is_set()
 
 
 def test_a_process_ends_while_one_works() -> None:
@@ -131,3 +175,27 @@ def test_how_many_more_there_is_room_for() -> None:
     assert threading.active_count() <= before
     with no_threads():
         assert room_for(5) == 0
+
+
+async def test_a_call_has_a_thread_or_where_there_is_none_the_loops() -> None:
+    here = threading.get_ident()
+    assert await in_thread(threading.get_ident) != here
+    calls: list[int] = []
+    none = NoThreads()
+    await in_thread(lambda: calls.append(threading.get_ident()), none)
+    with pytest.raises(IndexError):
+        none.kept[0]()  # a thread that can be had later does nothing twice
+    assert calls == [here]
+
+
+async def test_what_a_call_raises_is_the_callers_also_where_it_is_a_runtime_error() -> None:
+    calls: list[int] = []
+
+    def broken() -> None:
+        calls.append(1)
+        raise RuntimeError("its own")
+
+    for executor in (None, NoThreads()):
+        with pytest.raises(RuntimeError, match="its own"):
+            await in_thread(broken, executor)
+    assert calls == [1, 1]

@@ -85,8 +85,8 @@ _ENGINES = (
           "The HTTP status with which an engine that is up refuses its metrics; 0: it does not.",
           "", "target"),
     gauge("llm_engine_metrics_unknown",
-          "Whether an engine that is up gives a metrics page without any metrics that we know, or "
-          "one that we cannot read.",
+          "Whether an engine that is up serves a metrics page without any known metrics, or one "
+          "that cannot be read.",
           "", "target"),
     gauge("llm_engine_series_limited",
           "Series whose labels have too many values (they are summed as `_other`, or left out), "

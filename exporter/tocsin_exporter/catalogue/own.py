@@ -23,7 +23,7 @@ _COLLECTORS = (
             "Lines that a collector left out, by reason (blank, malformed).",
             "", *_COLLECTOR, "reason"),
     gauge("tocsin_filesystem_mounts",
-          "Mounts by what came of the last reading: read, error, hung, missed (no time for them).",
+          "Mounts by the result of the last reading: read, error, hung, missed (no time for them).",
           "", "state"),
 )  # fmt: skip
 
@@ -37,7 +37,7 @@ _PAGE = (
           "bytes"),
     gauge("tocsin_exposition_series", "Series on the last metrics page, by job.", "", "job"),
     counter("tocsin_exposition_duplicates_total",
-            "Series refused because their name and labels were on the page already."),
+            "Series refused as duplicates: their name and labels are on the page already."),
 )  # fmt: skip
 
 _CONNECTIONS = (
@@ -53,16 +53,16 @@ _LOOP = (
           "Longest time in the last 15 s that a request to the agent itself waited for its answer,"
           " refusals included.", "seconds"),
     counter("tocsin_loop_blocked_total",
-            "Times that the event loop stood still for a second; the log has what held it."),
+            "Times that the event loop was blocked for a second; the log shows where."),
     counter("tocsin_sampling_rounds_total", "Finished sampling rounds, by source.",
             "", "job", "target"),
     counter("tocsin_sampling_rounds_missed_total",
-            "Sampling rounds left out because the one before had not ended.",
+            "Sampling rounds skipped because the previous one had not finished.",
             "", "job", "target"),
     counter("tocsin_clock_steps_total",
-            "Times that the wall clock was stepped and the rounds were planned anew."),
+            "Times that the wall clock was stepped and the rounds were rescheduled."),
     counter("tocsin_log_lines_dropped_total",
-            "Lines of output that were lost: full, nobody read them; failed, no room on the disk.",
+            "Log lines dropped: full, nobody read them; failed, the write failed.",
             "", "reason"),
 )  # fmt: skip
 

@@ -51,8 +51,8 @@ def samples(now: Mapping[str, Seconds], last: dict[str, Seconds]) -> Iterator[Sa
     for number, seconds in now.items():
         before = last.get(number)
         if before is not None and before[_IDLE] - seconds[_IDLE] < _HOTPLUG_SECONDS:
-            kept = (max(pair) for pair in zip(before, seconds, strict=False))
-            seconds = [*kept, *seconds[len(before) :]]
+            highest = (max(pair) for pair in zip(before, seconds, strict=False))
+            seconds = [*highest, *seconds[len(before) :]]
         last[number] = seconds
         yield from _times(number, seconds)
 

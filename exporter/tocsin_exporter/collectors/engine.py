@@ -15,7 +15,7 @@ from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.collectors.engine_text import EnginePageText
 from tocsin_exporter.collectors.engine_translation import Translator
 from tocsin_exporter.engine_access import EngineAccess, EngineClient, Reply
-from tocsin_exporter.http import CUT_OFF, BadAnswer, BrokenOff, httpx, own_shortage
+from tocsin_exporter.http import CUT_OFF, BadAnswer, BrokenOff, error_text, httpx, own_shortage
 from tocsin_exporter.slices import Work, in_slices
 from tocsin_exporter.snapshot import Labels, Sample, labels
 from tocsin_exporter.tasks import task_group
@@ -86,11 +86,11 @@ class EngineCollector:
             raise self._gone(str(error)) from error
         except (httpx.HTTPError, httpx.InvalidURL, OSError, RuntimeError, MemoryError) as error:
             if lack := own_shortage(error):
-                raise Unread(f"engine {self.target} cannot be asked: {lack}") from error
+                raise Unread(f"engine {self.target} cannot be scraped: {lack}") from error
             if isinstance(error, RuntimeError):
                 raise  # a fault of ours, and none of the engine's
-            why = str(error)[:_LONGEST_ERROR]  # some quote the answer
-            raise self._gone(why or type(error).__name__) from error
+            why = error_text(error)[:_LONGEST_ERROR]  # some quote the answer
+            raise self._gone(why) from error
         if unwell:
             raise self._down(unwell, samples)
         return [self.up(1.0), *samples]
@@ -206,8 +206,8 @@ class EngineCollector:
     @property
     def _type(self) -> str:
         """What it was when it was last known, in this run or an earlier one; "" for never."""
-        kept = self._original.engine_type if self._original is not None else ""
-        return self._kind or kept
+        remembered = self._original.engine_type if self._original is not None else ""
+        return self._kind or remembered
 
     @property
     def _known(self) -> bool:
@@ -336,9 +336,7 @@ def _health_path(kind: str) -> str:
 
 
 def _no_engine(page: EnginePage, models: Reply) -> str:
-    problem = (
-        f"answers {page.status}" if page.refused else page.why or "has no metrics that we know"
-    )
+    problem = f"answers {page.status}" if page.refused else page.why or "has no known metrics"
     return (
         f"its metrics page {problem}, and neither /v1/models ({models.status}) nor /health answers "
         "as an engine does"
@@ -349,11 +347,11 @@ def _why(target: str, page: EnginePage) -> str:
     if page.why:
         return f"engine {target} answers, but its metrics page cannot be read: {page.why}"
     if not page.refused:
-        return f"engine {target} answers, but no metrics that we know"
+        return f"engine {target} answers, but has no known metrics"
     if page.status == 400:
-        fix = "name what it asks for: engines: [{url, params: {model: NAME}}]"
+        fix = "set the parameter that it asks for: engines: [{url, params: {model: NAME}}]"
     else:
-        fix = _FIXES.get(page.status, "see what stands before it")
+        fix = _FIXES.get(page.status, "check the proxy in front of it")
     return f"engine {target} answers, but refuses its metrics (HTTP {page.status}): {fix}"
 
 

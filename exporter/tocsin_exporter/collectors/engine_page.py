@@ -5,7 +5,7 @@ rules work unchanged.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +26,7 @@ from tocsin_exporter.snapshot import (
     Snapshot,
     Source,
     Values,
+    sorted_labels,
 )
 
 _TYPES: dict[str, MetricType] = {
@@ -79,8 +80,8 @@ class OriginalPage:
 
         `newest_ms` gives when a source was last sampled, None for never.
         """
-        kept = {name: newest_ms(Source(self._job or name, self._instance)) for name in DIALECTS}
-        times = {name: at_ms for name, at_ms in kept.items() if at_ms is not None}
+        newest = {name: newest_ms(Source(self._job or name, self._instance)) for name in DIALECTS}
+        times = {name: at_ms for name, at_ms in newest.items() if at_ms is not None}
         if times and not self._type:
             self._type = max(times, key=lambda name: times[name])
 
@@ -139,7 +140,7 @@ def _layout(page: EnginePageText) -> Work[tuple[Layout, NDArray[np.intp] | None,
             left_out += 1
             continue
         name, family = parsed[0], _family(parsed[0], families)
-        labels = _labels(_with_bounds(parsed[1], family))
+        labels = sorted_labels(_with_bounds(parsed[1], family))
         if (name, labels) not in series_by_key:
             series_by_key[name, labels] = Series(family, name, labels)
             rows.append(row)
@@ -164,10 +165,6 @@ def _bound(text: str) -> str:
     except ValueError:
         return text
     return repr(number) if math.isfinite(number) else text
-
-
-def _labels(labels: Mapping[str, str]) -> Labels:
-    return tuple(sorted((name, value) for name, value in labels.items() if value))
 
 
 def _families(headings: Sequence[str]) -> Work[dict[str, Family]]:
@@ -202,4 +199,4 @@ def _with_target(series: Series, target: str) -> Series:
     labels = dict(series.labels)
     if "target" in labels:
         labels["exported_target"] = labels["target"]
-    return replace(series, labels=_labels({**labels, "target": target}))
+    return replace(series, labels=sorted_labels({**labels, "target": target}))

@@ -152,13 +152,13 @@ class Translator:
         spelled: int,
     ) -> Iterator[_SeriesMapping]:
         """`word` is the engine's name of the family, "" when no other name means the same."""
-        kept, limited = self._labels(family, labels, meaning.labels, suffix)
-        whole = tuple(pair for pair in kept if pair[0] != "le")
+        renamed, limited = self._labels(family, labels, meaning.labels, suffix)
+        whole = tuple(pair for pair in renamed if pair[0] != "le")
         alias = family.name if word in self._ranks else f"{family.name} {word}"
         rank = 2 * self._ranks.get(word, 0) + spelled
         largest = meaning.together == "max"
-        out = ("le", OTHER) in kept
-        key, claim, model = (family, suffix, kept), self._claim(alias, whole), _model(kept)
+        out = ("le", OTHER) in renamed
+        key, claim, model = (family, suffix, renamed), self._claim(alias, whole), _model(renamed)
         yield _SeriesMapping(key, model, meaning.factor, largest, claim, rank, limited, out)
 
     def _claim(self, alias: str, labels: Labels) -> int:
@@ -195,11 +195,11 @@ class Translator:
             family = self._families.get(ours)
             number = _number(labels.get(label, ""))
             if family is not None and number is not None:
-                kept, limited = self._labels(family, labels, (), "")
-                claim = self._claim(f"{family.name} {name}", kept)
-                key = (family, "", kept)
+                renamed, limited = self._labels(family, labels, (), "")
+                claim = self._claim(f"{family.name} {name}", renamed)
+                key = (family, "", renamed)
                 yield _SeriesMapping(
-                    key, _model(kept), 1.0, True, claim, 0, limited, constant=number
+                    key, _model(renamed), 1.0, True, claim, 0, limited, constant=number
                 )
 
     def _labels(
@@ -210,16 +210,16 @@ class Translator:
         The engine's own further labels are kept only where it is ours and the table has them.
         """
         known = self._families.labels[family.name] if self.dialect.name == "tocsin" else ()
-        kept = {k: v for k, v in labels.items() if k in known and v}
+        mapped = {k: v for k, v in labels.items() if k in known and v}
         if suffix == "_bucket":
-            kept["le"] = _bound(labels.get("le", "+Inf"))
+            mapped["le"] = _bound(labels.get("le", "+Inf"))
         model = labels.get("model_name") or labels.get("model")  # Triton's
-        kept.pop("model_name", None)
+        mapped.pop("model_name", None)
         if model and model not in _UNNAMED:
-            kept["model_name"] = model
-        kept["engine"] = labels.get("engine") or labels.get("dp_rank") or "0"
-        shown = {name: self._bounded(name, value) for name, value in kept.items()}
-        limited = shown != kept
+            mapped["model_name"] = model
+        mapped["engine"] = labels.get("engine") or labels.get("dp_rank") or "0"
+        shown = {name: self._bounded(name, value) for name, value in mapped.items()}
+        limited = shown != mapped
         return tuple(sorted({**shown, "target": self._target, **dict(added)}.items())), limited
 
     def _bounded(self, name: str, value: str) -> str:

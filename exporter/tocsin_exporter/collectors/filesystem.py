@@ -37,7 +37,7 @@ class Filesystem:
 
     def __init__(self, host: Host) -> None:
         self.lines = LineParser(self.name)
-        self._site = host
+        self._host = host
         self._table = HangGuard("mount table")  # which waits while something is being mounted
         self._pool = Pool[str, os.statvfs_result]("statvfs", THREADS, SPARE_THREADS)
         self._states: dict[str, int] = {}
@@ -45,15 +45,15 @@ class Filesystem:
 
     async def collect(self) -> Sequence[Sample]:
         """Raises CollectorError, with what was read, when there was no time for some mounts."""
-        mounts = await self._table.run(lambda: watched(self._site, self.lines))
+        mounts = await self._table.run(lambda: watched(self._host, self.lines))
         points = {mount.point: None for mount in mounts}
         first = sorted(points, key=lambda point: point not in self._answered)
-        calls = [(point, partial(self._site.statvfs, self._path(point))) for point in first]
-        patience = self._site.mount_seconds
+        calls = [(point, partial(self._host.statvfs, self._path(point))) for point in first]
+        patience = self._host.mount_seconds
         answered = await self._pool.run(calls, patience, patience * _ROUNDS)
         answers = {p: sample for p, sample in answered.items() if not isinstance(sample, Exception)}
         self._answered = set(answers)
-        samples = [one for mount in mounts for one in parse(mount, answers.get(mount.point))]
+        samples = [sample for mount in mounts for sample in parse(mount, answers.get(mount.point))]
         return self._complete(samples, points.keys(), answered, answers)
 
     def _complete(
@@ -80,7 +80,7 @@ class Filesystem:
             yield Sample(_MOUNTS, float(count), (("state", state),))
 
     def _path(self, point: str) -> str:
-        return os.path.join(self._site.root, point.lstrip("/"))
+        return os.path.join(self._host.root, point.lstrip("/"))
 
     def close(self) -> None:
         self._table.close()

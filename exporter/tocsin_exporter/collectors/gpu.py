@@ -83,7 +83,7 @@ class Gpu:
         answers = [future.result() for future in asked]
         present = [answer for answer in answers if not isinstance(answer, str)]
         samples = [sample for answer in present for sample in answer]
-        samples += self.xid.of_missing({uuid for one in samples if (uuid := _uuid(one))})
+        samples += self.xid.of_missing({uuid for sample in samples if (uuid := _uuid(sample))})
         samples += self._numbers(len(present))
         failures = [answer for answer in answers if isinstance(answer, str)]
         if failures:

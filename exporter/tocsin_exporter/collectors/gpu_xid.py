@@ -55,7 +55,7 @@ class XidWatcher:
                 try:
                     thread.start()
                 except RuntimeError as error:  # tried again at the next reading, which is not lost
-                    log.warning("XID events are not heard", extra={"error": str(error)})
+                    log.warning("failed to listen for XID events", extra={"error": str(error)})
                     return
                 self._thread = thread
 
@@ -120,9 +120,9 @@ class XidWatcher:
                 self._listen_until_error()
             except Exception as error:  # why: nobody else listens, so no fault may end the thread
                 if getattr(error, "value", None) == self._nvml.NVML_ERROR_NOT_SUPPORTED:
-                    log.info("this driver does not report XID events")
+                    log.info("driver does not report XID events")
                     return
-                log.warning("XID events lost; listening again", extra={"error": str(error)})
+                log.warning("XID events lost, listening again", extra={"error": str(error)})
                 self._stop.wait(_RETRY_SECONDS)
 
     def _listen_until_error(self) -> None:
@@ -149,7 +149,7 @@ class XidWatcher:
             nvml.nvmlDeviceRegisterEvents(handle, nvml.nvmlEventTypeXidCriticalError, events)
         except nvml.NVMLError as error:
             if error.value == nvml.NVML_ERROR_NOT_SUPPORTED:
-                log.info("this GPU does not report XID events", extra={"gpu": index})
+                log.info("GPU does not report XID events", extra={"gpu": index})
                 self._silent.add(index)
             self._answering.discard(index)  # until it answers again
             return set()

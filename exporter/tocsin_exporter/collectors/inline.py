@@ -60,7 +60,7 @@ class LineParser:
     def skip(self, line: str, reason: str = MALFORMED) -> None:
         if not self.skipped[reason]:
             shown = {"collector": self._collector, "line": ascii(line[:_SHOWN])}
-            log.warning("%s line skipped; more are only counted", reason, extra=shown)
+            log.warning("%s line skipped; further ones are only counted", reason, extra=shown)
         self.skipped[reason] += 1
 
 
@@ -95,7 +95,7 @@ class InlineCollector:
         except OSError as error:
             raise CollectorError(f"cannot read {error.filename}: {error.strerror}") from error
         except (ValueError, LookupError) as error:
-            raise CollectorError(f"cannot parse what the kernel says: {error}") from error
+            raise CollectorError(f"cannot parse the kernel's file: {error}") from error
 
     def close(self) -> None:
         return
@@ -124,7 +124,7 @@ class FileCollector(InlineCollector):
         if self.lines.skipped.total() > before:
             raise CollectorError("no line of the kernel's file can be read")
         if self._if_nothing is not None:
-            raise self._if_nothing("the kernel's file says nothing")
+            raise self._if_nothing("the kernel's file is empty")
         return samples
 
 

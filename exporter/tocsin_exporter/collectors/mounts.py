@@ -62,7 +62,7 @@ def parse(line: str, root: str = "/") -> Iterator[Mount]:
 
 
 def _unescape(field: str) -> str:
-    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), field)
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 8)), field)
 
 
 def _without(root: str, point: str) -> str:

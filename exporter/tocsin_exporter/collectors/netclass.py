@@ -35,14 +35,14 @@ class Netclass:
     def __init__(self, host: Host) -> None:
         self.lines = LineParser(self.name)
         self._root = host.sys / "class/net"
-        self._lane = HangGuard("netclass")
+        self._guard = HangGuard("netclass")
 
     async def collect(self) -> Sequence[Sample]:
         """Raises Unavailable when sysfs has no network devices."""
-        return await self._lane.run(lambda: _read(self._root, self.lines))
+        return await self._guard.run(lambda: _read(self._root, self.lines))
 
     def close(self) -> None:
-        self._lane.close()
+        self._guard.close()
 
 
 def _read(root: Path, lines: LineParser) -> list[Sample]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tocsin_exporter.catalogue import GPU
-from tocsin_exporter.snapshot import Labels, Sample
+from tocsin_exporter.snapshot import Labels, Sample, sorted_labels
 
 MIB = 2.0**20
 BLANK = (-1, 2**32 - 1, 2**64 - 1)  # NVML_VALUE_NOT_AVAILABLE: "no value" without an error
@@ -67,7 +67,7 @@ def gpu_labels(nvml: Any, handle: Any, index: int) -> GpuLabels:
         "DCGM_FI_DRIVER_VERSION": driver,
     }
     info = own | {"modelName": name, "driver_version": driver} | _versions(nvml, handle)
-    return GpuLabels(_sorted(dcgm), _sorted(own), _sorted(info))
+    return GpuLabels(sorted_labels(dcgm), sorted_labels(own), sorted_labels(info))
 
 
 def _versions(nvml: Any, handle: Any) -> dict[str, str]:
@@ -268,7 +268,7 @@ def samples(reading: NvmlCall, answer: Any, identity: GpuLabels) -> Iterator[Sam
             continue
     if reading.name == "throttle" and answer not in BLANK:
         for bit, reason in THROTTLE_REASONS.items():
-            labels = _sorted(dict(identity.own) | {"reason": reason})
+            labels = sorted_labels(dict(identity.own) | {"reason": reason})
             yield Sample(GPU["gpu_throttle_active"], float(bool(answer & bit)), labels)
 
 
@@ -278,7 +278,7 @@ def process_samples(processes: Iterable[Any], identity: GpuLabels) -> Iterator[S
     largest = sorted(known, key=lambda p: -p.usedGpuMemory)[:MOST_PROCESSES]
     by_pid = {p.pid: p.usedGpuMemory for p in reversed(largest)}
     for pid, used in sorted(by_pid.items()):
-        labels = _sorted(dict(identity.own) | {"pid": str(pid)})
+        labels = sorted_labels(dict(identity.own) | {"pid": str(pid)})
         yield Sample(GPU["gpu_process_memory_bytes"], float(used), labels)
 
 
@@ -294,7 +294,3 @@ def _text(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return "" if value is None else str(value)
-
-
-def _sorted(labels: Mapping[str, str]) -> Labels:
-    return tuple(sorted((k, v) for k, v in labels.items() if v))

@@ -46,7 +46,7 @@ def parse(resource: str, line: str) -> Iterator[Sample]:
     """`some avg10=0.00 avg60=0.00 avg300=0.00 total=12345`, in microseconds."""
     kind, _, rest = line.partition(" ")
     if (family := _FAMILIES.get((resource, kind))) is not None:
-        fields = dict(word.partition("=")[::2] for word in rest.split())
+        fields = {name: value for name, _, value in (word.partition("=") for word in rest.split())}
         yield Sample(family, count(fields["total"]) / 1e6)
     elif kind not in _KINDS:
         raise ValueError(f"{kind} is no kind of pressure")

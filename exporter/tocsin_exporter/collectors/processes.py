@@ -80,11 +80,11 @@ class Processes:
         usual = {n: match for n, match in PROCESS_GROUPS.items() if n not in host.process_groups}
         self._matchers = {**host.process_groups, **usual}
         self._groups = {name: _ProcessGroup() for name in self._matchers}
-        self._lane = HangGuard("processes")
+        self._guard = HangGuard("processes")
         self._resumed_at: float | None = None
 
     async def collect(self) -> Sequence[Sample]:
-        groups, boot = await self._lane.run(lambda: (self._scan(), self._boot()))
+        groups, boot = await self._guard.run(lambda: (self._scan(), self._boot()))
         samples: list[Sample] = []
         if self._resumed_at is not None:
             self._know(groups, self._resumed_at, boot)
@@ -114,7 +114,7 @@ class Processes:
                 group.last_seen = min(group.last_seen + seconds, self._now())
 
     def close(self) -> None:
-        self._lane.close()
+        self._guard.close()
 
     def _know(self, groups: Mapping[str, list[Process]], at: float, boot: int | None) -> None:
         """The processes that ran at `at` are in the counters already."""

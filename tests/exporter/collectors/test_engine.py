@@ -293,7 +293,7 @@ async def test_a_page_that_we_do_not_know_is_said(page: str) -> None:
     error = await refused({"/metrics": (200, page), "/v1/models": (200, MODELS)})
     assert value(error.samples, "llm_engine_up") == 1
     assert value(error.samples, "llm_engine_metrics_unknown") == 1
-    assert "answers, but no metrics that we know" in str(error)
+    assert "answers, but has no known metrics" in str(error)
 
 
 async def test_metrics_of_another_program_on_a_known_engines_port_are_no_engine() -> None:

@@ -397,7 +397,7 @@ async def test_what_we_lack_while_a_page_comes_is_no_end_of_its_answer() -> None
 
     access = EngineAccess.of("http://127.0.0.1:9")
     collector = EngineCollector(access, lambda: 0.0, transport=httpx.MockTransport(answer))
-    with pytest.raises(Unread, match="cannot be asked: No buffer space"):
+    with pytest.raises(Unread, match="cannot be scraped: No buffer space"):
         await collector.collect()
     await collector.aclose()
 
@@ -477,8 +477,8 @@ async def test_too_large_a_page_is_named() -> None:
 async def test_a_page_that_takes_us_too_long_is_no_silence_of_the_engine() -> None:
     line = 'vllm:x%d{a="%d",b="%d",c="%d",d="%d",e="%d",f="%d"} 1\n'  # 8 MB in all
     page = "".join(line % ((i,) * 7) for i in range(100_000))
-    async with served(pages({"/metrics": (200, page)})) as url, engine(url, 0.5) as collector:
-        with pytest.raises(Partial, match=r"takes more than 0\.5 s to read") as late:
+    async with served(pages({"/metrics": (200, page)})) as url, engine(url, 0.2) as collector:
+        with pytest.raises(Partial, match=r"takes more than 0\.2 s to read") as late:
             await collector.collect()
     assert value(late.value.samples, "llm_engine_info", engine_type="vllm") == 1
 
@@ -581,7 +581,7 @@ async def test_without_a_descriptor_of_ours_nothing_is_known_of_an_engine(host: 
             assert state(await said(known)) == "up"
             with (
                 no_descriptors(),
-                pytest.raises(Unread, match="asked: Too many open files") as failed,
+                pytest.raises(Unread, match="scraped: Too many open files") as failed,
             ):
                 await known.collect()
             assert failed.value.samples == ()

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from support.examples import examples
 from tocsin_exporter.catalogue import LLM
 from tocsin_exporter.collectors import engine_text
 from tocsin_exporter.collectors.engine_dialects import VLLM, recognise
@@ -165,7 +166,7 @@ _piece = st.sampled_from(
 _hostile = st.lists(st.tuples(_piece, st.integers(1, 300)), max_size=30)
 
 
-@settings(max_examples=150, deadline=2000)
+@settings(max_examples=examples(150), deadline=None)
 @given(_hostile)
 def test_whatever_stands_on_a_page_it_is_read(pieces: list[tuple[str, int]]) -> None:
     page = "".join(piece * times for piece, times in pieces)

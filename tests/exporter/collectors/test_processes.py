@@ -8,8 +8,10 @@ import pytest
 from support.site import NOW, RECORDED, only, recorded_site, table
 from tocsin_exporter.collectors.processes import Processes
 from tocsin_exporter.collectors.program import by_comm
+from tocsin_exporter.snapshot import LastSample
 
 GROUP = "namedprocess_namegroup_"
+BOOT = 1795254402
 LAST_SEEN = "tocsin_process_group_last_seen_timestamp_seconds"
 
 
@@ -111,3 +113,27 @@ async def test_without_a_boot_time_only_the_start_is_missing(machine: Path) -> N
     rows = table(await Processes(recorded_site(machine)).collect())
     assert only(rows, GROUP + "num_procs", groupname="vllm") == 2
     assert not [name for name, _ in rows if name.endswith("oldest_start_time_seconds")]
+
+
+async def test_after_a_restart_what_ran_before_is_counted_once_and_what_began_since_as_new(
+    machine: Path,
+) -> None:
+    samples = await Processes(recorded_site(machine)).collect()
+    last = [LastSample(s.family.name + s.suffix, dict(s.labels), s.value) for s in samples]
+    use(machine, 4242, user_ticks=500, started=round((NOW - BOOT + 5) * 100))
+    collector = Processes(recorded_site(machine))
+    collector.resume(last, NOW)
+    rows = table(await collector.collect())
+    assert only(rows, GROUP + "cpu_seconds_total", groupname="vllm", mode="user") == 13 + 5
+    collector.close()
+
+
+@pytest.mark.parametrize(("step", "seen"), [(3600.0, NOW), (-5.0, NOW - 15)])
+async def test_when_the_clock_is_set_nothing_was_seen_in_time_to_come(
+    machine: Path, step: float, seen: float
+) -> None:
+    collector = Processes(recorded_site(machine))
+    collector.resume([LastSample(LAST_SEEN, {"groupname": "sglang"}, NOW - 10)], NOW)
+    collector.move(step)
+    assert only(table(await collector.collect()), LAST_SEEN, groupname="sglang") == seen
+    collector.close()
