@@ -7,9 +7,8 @@ import numpy as np
 
 from tocsin_alerting.promql.eval.annotations import Annotations
 from tocsin_alerting.promql.eval.answer import at_once, over_steps, samples
-from tocsin_alerting.promql.eval.context import Context, Reader
+from tocsin_alerting.promql.eval.context import Context, Reader, Steps, instant
 from tocsin_alerting.promql.eval.limits import Budget, within_memory
-from tocsin_alerting.promql.eval.steps import Steps, instant
 from tocsin_alerting.promql.evaluate import evaluate, range_vector
 from tocsin_alerting.promql.parser.ast import Expr
 from tocsin_alerting.promql.parser.parser import parse
@@ -37,10 +36,6 @@ class QueryEngine:
     async def instant(self, query: str | Expr, at_ms: int) -> Result:
         """The value at one moment. Async because other engines are remote."""
         return self.evaluate(query, at_ms)
-
-    async def range(self, query: str | Expr, start_ms: int, end_ms: int, step_ms: int) -> Result:
-        """The values at `start_ms`, every `step_ms` after it, up to `end_ms`: a Matrix."""
-        return self.evaluate_range(query, start_ms, end_ms, step_ms)
 
     def evaluate(self, query: str | Expr, at_ms: int, budget: Budget | None = None) -> Result:
         context = self._context(query, instant(at_ms), budget)

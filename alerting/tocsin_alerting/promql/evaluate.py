@@ -7,14 +7,21 @@ from typing import cast
 
 import numpy as np
 
-from tocsin_alerting.promql.eval import aggregations, arithmetic, ranking, sets, vector_matching
-from tocsin_alerting.promql.eval.context import Context, in_order
+from tocsin_alerting.promql.eval import aggregations, arithmetic, ranking, vector_matching
+from tocsin_alerting.promql.eval.context import Context, Steps, in_order
 from tocsin_alerting.promql.eval.extended import interpolated
+from tocsin_alerting.promql.eval.frame import grid
 from tocsin_alerting.promql.eval.limits import QueryError
 from tocsin_alerting.promql.eval.quantiles import no_quantile, out_of_range
 from tocsin_alerting.promql.eval.ranges import RangeFunction, RangeVector, over_windows
-from tocsin_alerting.promql.eval.selectors import select_instant, select_range, select_smoothed
-from tocsin_alerting.promql.eval.subqueries import subquery
+from tocsin_alerting.promql.eval.selectors import (
+    moments,
+    select_instant,
+    select_range,
+    select_smoothed,
+    span_ms,
+    spans_of,
+)
 from tocsin_alerting.promql.eval.vector import Scalar, Value, Vector, size_of
 from tocsin_alerting.promql.functions.table import FUNCTIONS
 from tocsin_alerting.promql.parser.ast import (
@@ -46,9 +53,9 @@ def evaluate(node: Expr, context: Context) -> Value:
 
     The operands have been dropped when it returns, and only its value counts against the budget.
     """
-    held_before = context.budget.held
+    held_before = context.budget.held_bytes
     value = _evaluated(node, context)
-    context.budget.held = held_before
+    context.budget.held_bytes = held_before
     context.budget.keep(size_of(value))
     return value
 
@@ -85,8 +92,31 @@ def range_vector(node: Expr, context: Context, slides: bool = False) -> RangeVec
         case MatrixSelector():
             return select_range(node, context, slides)
         case SubqueryExpr():
-            return subquery(node, context, evaluate, slides)
+            return _subquery(node, context, slides)
     return None
+
+
+def _subquery(node: SubqueryExpr, context: Context, slides: bool) -> RangeVector:
+    """The inner expression, evaluated on a grid of its own and seen through windows."""
+    range_ms = span_ms(node.range, context)
+    looks = moments(node.at, node.offset, context, slides)
+    step_ms = context.subquery_step_ms if node.step is None else span_ms(node.step, context)
+    steps = Steps(0, step_ms, -1)  # none: this subquery stands in one that has no step
+    if len(looks):
+        steps = _subquery_steps(int(looks.min()) - range_ms, int(looks.max()), step_ms, context)
+    context.budget.spend(steps.count)
+    inner = evaluate(node.expr, context.at(steps))
+    assert isinstance(inner, Vector)  # the parser lets nothing else into a subquery
+    spans = spans_of(looks, range_ms, context)
+    return RangeVector(inner.series, [grid(steps.times, inner)], spans, inner.unnamed)
+
+
+def _subquery_steps(earliest: int, latest: int, step_ms: int, context: Context) -> Steps:
+    """Multiples of the step from the first that lies in the first window."""
+    start = -(-earliest // step_ms) * step_ms
+    if start == earliest and context.semantics == 3:
+        start += step_ms
+    return Steps(start, step_ms, latest)
 
 
 def _unary(node: UnaryExpr, context: Context) -> Value:
@@ -102,7 +132,7 @@ def _binary(node: BinaryExpr, context: Context) -> Value:
     lhs, rhs = evaluate(node.lhs, context), evaluate(node.rhs, context)
     if isinstance(lhs, Vector) and isinstance(rhs, Vector):
         if node.op in SET_OPS:
-            return sets.combined(node, lhs, rhs, context.budget)
+            return vector_matching.set_operation(node, lhs, rhs, context.budget)
         return vector_matching.matched(node, lhs, rhs, context)
     if isinstance(lhs, Vector):
         return arithmetic.with_scalar(node, lhs, cast(Scalar, rhs), False, context)
@@ -140,13 +170,13 @@ def _over_range(node: Call, function: RangeFunction, context: Context) -> Value:
     given = next(given_range for given_range in ranges if given_range is not None)
     parameters = [
         cast(Scalar, evaluate(arg, context))
-        for arg, one in zip(node.args, ranges, strict=True)
-        if one is None
+        for arg, windows in zip(node.args, ranges, strict=True)
+        if windows is None
     ]
     vector = in_order(over_windows(_modified(node, function), given, parameters, context))
     if function.counter:
         _note_gauges(node, vector, context)
-    if function.quantile and vector.here.any():
+    if function.quantile and vector.present_mask.any():
         for q in out_of_range(parameters[0]):
             context.notes.warn(no_quantile(q), node.args[0].span)
     if function.after is not None:
@@ -163,7 +193,9 @@ def _modified(node: Call, function: RangeFunction) -> RangeFunction:
     word = "anchored" if selector.anchored else "smoothed"
     answer = getattr(function, word)
     if answer is None:
-        known = [name for name, one in FUNCTIONS.items() if getattr(one, word, None) is not None]
+        known = [
+            name for name, other in FUNCTIONS.items() if getattr(other, word, None) is not None
+        ]
         which = ", ".join(sorted(known))
         message = f"{word} modifier can only be used with: {which} - not with {node.function}"
         raise QueryError(message)

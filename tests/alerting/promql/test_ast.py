@@ -34,8 +34,8 @@ def test_a_walk_goes_from_parents_to_children_in_the_order_of_the_text() -> None
 
 def test_selectors_are_found_wherever_they_stand() -> None:
     query = 'rate(a[5m]) / on (x) group_left max_over_time((sum(b{c="d"}))[1h:]) > scalar(e)'
-    found = selectors(parse(query))
-    assert [print_expr(selector) for selector in found] == ["a", 'b{c="d"}', "e"]
+    names = selectors(parse(query))
+    assert [print_expr(selector) for selector in names] == ["a", 'b{c="d"}', "e"]
 
 
 def test_leaves_have_no_children() -> None:

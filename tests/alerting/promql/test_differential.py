@@ -94,7 +94,9 @@ class Pair:
 
     def __init__(self, server: Prometheus, readers: tuple[Reader, ...], end_ms: int) -> None:
         self.server, self.end_ms = server, end_ms
-        self.engines = [QueryEngine(one, semantics=2, subquery_step_ms=60_000) for one in readers]
+        self.engines = [
+            QueryEngine(reader, semantics=2, subquery_step_ms=60_000) for reader in readers
+        ]
 
     def answers(self, query: str, when: int | tuple[int, int, int]) -> Iterator[Answer | str]:
         """At one time, or from the first to the second, the third apart."""
@@ -114,7 +116,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     end_ms = 1_700_000_000_000
     made = samples(end_ms - STEP_MS * SCRAPES)
     store = Store(retention_ms=10**12)
-    rows = [(one, at_ms, value) for one, points in made.items() for at_ms, value in points]
+    rows = [(series, at_ms, value) for series, points in made.items() for at_ms, value in points]
     assert store.write(rows) == len(rows)
     with running_prometheus(directory, "--web.enable-remote-write-receiver") as server:
         remote_write(server.url, made.items())
@@ -129,10 +131,10 @@ def expected(answer: dict[str, Any]) -> Answer | str:
         return {(): [_point(result)]}
     points = "values" if kind == "matrix" else "value"
     return {
-        tuple(sorted(one["metric"].items())): [
-            _point(point) for point in (one[points] if kind == "matrix" else [one[points]])
+        tuple(sorted(series["metric"].items())): [
+            _point(point) for point in (series[points] if kind == "matrix" else [series[points]])
         ]
-        for one in result
+        for series in result
     }
 
 
@@ -145,10 +147,11 @@ def given(result: Result) -> Answer:
     if isinstance(value, ScalarValue):
         return {(): [(value.at_ms, value.value)]}
     if isinstance(value, InstantVector):
-        return {one: [(value.at_ms, number)] for one, number in value}
+        return {series: [(value.at_ms, number)] for series, number in value}
     assert isinstance(value, Matrix)
     return {
-        one.labels: list(zip(one.times.tolist(), one.values.tolist(), strict=True)) for one in value
+        series.labels: list(zip(series.times.tolist(), series.values.tolist(), strict=True))
+        for series in value
     }
 
 
@@ -156,11 +159,12 @@ def same(ours: Answer | str, theirs: Answer | str) -> bool:
     if isinstance(ours, str) or isinstance(theirs, str):
         return ours == theirs
     return ours.keys() == theirs.keys() and all(
-        len(ours[one]) == len(theirs[one])
+        len(ours[series]) == len(theirs[series])
         and all(
-            a[0] == b[0] and _close(a[1], b[1]) for a, b in zip(ours[one], theirs[one], strict=True)
+            a[0] == b[0] and _close(a[1], b[1])
+            for a, b in zip(ours[series], theirs[series], strict=True)
         )
-        for one in ours
+        for series in ours
     )
 
 
@@ -211,6 +215,8 @@ EXACT = [
     ),
     *("odd + on() odd", "odd + on(job) group_left same", "same == bool on(job) group_right same"),
     *("holt_winters(near[5m], NaN, 0.5)", "holt_winters(near[5m], Inf, 0.5)", "-same or same"),
+    *("holt_winters(near[5m], 1, 0.5)", "holt_winters(near[5m], 0.5, 1)"),
+    *("holt_winters(near[5m], 0, 0.5)", "holt_winters(near[5m], 0.5, 0)"),
     '{__name__=~"same|near"} == bool ignoring (zone) group_left sum by (job, instance) (same)',
     *(
         "odd @ (",
@@ -242,8 +248,8 @@ def test_values_order_signs_and_errors_are_those_of_prometheus(pair: Pair, query
 def _zeros(answer: Answer) -> dict[Labels, list[float]]:
     """The signs of all zeros."""
     return {
-        one: [math.copysign(1, value) for _, value in points if value == 0]
-        for one, points in answer.items()
+        series: [math.copysign(1, value) for _, value in points if value == 0]
+        for series, points in answer.items()
     }
 
 

@@ -55,11 +55,11 @@ async def test_an_instant_query_gives_labels_and_numbers() -> None:
     assert (result.warnings, result.infos) == ((), ())
 
 
-async def test_a_range_query_gives_a_matrix_ordered_by_labels() -> None:
-    result = await QueryEngine(steady()).range("-requests_total", 0, 2 * MINUTE, MINUTE)
+def test_a_range_query_gives_a_matrix_ordered_by_labels() -> None:
+    result = QueryEngine(steady()).evaluate_range("-requests_total", 0, 2 * MINUTE, MINUTE)
     assert isinstance(result.value, Matrix)
     tracks = list(result.value)
-    assert [dict(one.labels)["code"] for one in tracks] == ["200", "500"]
+    assert [dict(track.labels)["code"] for track in tracks] == ["200", "500"]
     assert tracks[0].times.tolist() == [MINUTE, 2 * MINUTE]
     assert tracks[1].values.tolist() == [-90.0, -210.0]
 
@@ -163,9 +163,9 @@ def ragged(scrapes: int = 100) -> Store:
         counts = np.where(
             random.random(len(rows)) < 0.02, 0.0, counts + random.integers(0, 9, len(rows))
         )
-        here = np.flatnonzero(random.random(len(rows)) < 0.97)
-        series = (Series(family, "b", labels(h=rows[at][0], le=rows[at][1])) for at in here)
-        page = Snapshot(SOURCE, 15_000 * (scrape + 1), True, Layout(tuple(series)), counts[here])
+        present = np.flatnonzero(random.random(len(rows)) < 0.97)
+        series = (Series(family, "b", labels(h=rows[at][0], le=rows[at][1])) for at in present)
+        page = Snapshot(SOURCE, 15_000 * (scrape + 1), True, Layout(tuple(series)), counts[present])
         store.append(page)
     return store
 
@@ -190,13 +190,13 @@ def test_each_step_of_a_range_is_what_an_instant_query_says(query: str, semantic
     steps = range(-30_000, 1_700_000, 20_000)
     matrix = engine.evaluate_range(query, steps[0], steps[-1], 20_000).value
     assert isinstance(matrix, Matrix)
-    found: dict[int, dict[Labels, str]] = {at_ms: {} for at_ms in steps}
+    by_step: dict[int, dict[Labels, str]] = {at_ms: {} for at_ms in steps}
     for track in matrix:
         for at_ms, number in zip(track.times.tolist(), track.values.tolist(), strict=True):
-            found[at_ms][track.labels] = repr(number)
+            by_step[at_ms][track.labels] = repr(number)
     for at_ms in steps:
         alone = vector(engine, query, at_ms)
-        assert found[at_ms] == {series: repr(number) for series, number in alone.items()}
+        assert by_step[at_ms] == {series: repr(number) for series, number in alone.items()}
 
 
 def test_a_note_says_from_when_to_when_buckets_fell() -> None:
@@ -256,12 +256,31 @@ def test_names_are_dropped_late_but_not_in_the_older_semantics() -> None:
     assert vector(QueryEngine(steady()), "sum by (__name__) (up > 0)") == {
         (("__name__", "up"),): 1.0
     }
-    kept = 'label_replace(-up, "__name__", "down", "job", ".*")'
-    assert dict(next(iter(vector(QueryEngine(steady()), kept))))["__name__"] == "down"
+    renamed = 'label_replace(-up, "__name__", "down", "job", ".*")'
+    assert dict(next(iter(vector(QueryEngine(steady()), renamed))))["__name__"] == "down"
     both = '-up or -scrape_samples_scraped{job!=""}'
     with pytest.raises(QueryError, match="same labelset"):
         QueryEngine(steady()).evaluate('-{__name__=~"up|scrape_samples_scraped"}', 10 * MINUTE)
     assert len(vector(QueryEngine(steady(), semantics=2), both)) == 1
+
+
+def test_operators_on_the_same_series_do_not_share_their_labels() -> None:
+    """What meets what is kept for the next query; whether it keeps its name is the operator's."""
+    engine = QueryEngine(steady())
+    for operator, named in ((">=", True), ("+", False), (">=", True), (">= bool", False)):
+        series = vector(engine, f"requests_total {operator} requests_total")
+        assert len(series) == 2
+        assert ["__name__" in dict(labels) for labels in series] == [named] * 2, operator
+
+
+def test_which_series_lose_their_name_is_told_by_the_query() -> None:
+    """The two queries give the same series; the names that fall are those of the other half."""
+    engine = QueryEngine(steady())
+    old, new = 'requests_total{code="200"}', 'requests_total{code="500"}'
+    for query, nameless in ((f"{old} or -{new}", "500"), (f"-{old} or {new}", "200")):
+        series = [dict(labels) for labels in vector(engine, query)]
+        codes = [row["code"] for row in series if "__name__" not in row]
+        assert codes == [nameless], query
 
 
 def test_late_samples_and_lost_counters_take_the_slow_path_to_the_same_rate() -> None:
@@ -269,7 +288,7 @@ def test_late_samples_and_lost_counters_take_the_slow_path_to_the_same_rate() ->
     store.append(Snapshot(SOURCE, 61 * 15_000, True, LAYOUT, np.array([0.0, 1800.0])))
     engine = QueryEngine(store)
     rates = vector(engine, "increase(requests_total[1m])", 61 * 15_000)
-    by_code = {dict(one)["code"]: value for one, value in rates.items()}
+    by_code = {dict(series)["code"]: value for series, value in rates.items()}
     # 45 from the three scrapes before, nothing lost to the fall of the first counter.
     assert by_code == {"200": pytest.approx(40.0), "500": pytest.approx(120.0)}
 
@@ -317,8 +336,8 @@ def test_a_subquery_without_a_step_in_one_without_a_step_is_empty() -> None:
 def test_steps_between_two_samples_share_a_look() -> None:
     """600,000 of them within a second, beside 40 samples; none is older than the look-back."""
     engine = QueryEngine(steady(), lookback_ms=1_000)
-    found = vector(engine, 'count_over_time(requests_total{code="200"}[10m:1ms])', 11 * MINUTE)
-    assert list(found.values()) == [40 * 1_000.0]
+    counts = vector(engine, 'count_over_time(requests_total{code="200"}[10m:1ms])', 11 * MINUTE)
+    assert list(counts.values()) == [40 * 1_000.0]
 
 
 @given(
@@ -366,9 +385,9 @@ def test_a_range_query_of_many_series_at_many_steps_has_every_cell() -> None:
         store.append(Snapshot(SOURCE, 15_000 * (number + 1), True, layout, cells))
     result = QueryEngine(store).evaluate_range("requests_total", 15_000, 150 * 15_000, 15_000).value
     assert isinstance(result, Matrix) and len(result) == 3000
-    for one in result:
-        place = int(dict(one.labels)["i"])
-        assert one.values.tolist() == [number * 10_000.0 + place for number in range(150)]
+    for track in result:
+        place = int(dict(track.labels)["i"])
+        assert track.values.tolist() == [number * 10_000.0 + place for number in range(150)]
 
 
 @pytest.mark.parametrize(
@@ -389,9 +408,9 @@ def test_labels_that_double_have_a_bound_and_are_not_kept(doubled: str) -> None:
     tracemalloc.start()
     with pytest.raises(QueryError, match="labels made by the query have more than 16,000,000"):
         engine.evaluate(query, 10 * MINUTE)
-    kept, most = tracemalloc.get_traced_memory()
+    held_bytes, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert most < 200_000_000 and kept < 10_000_000
+    assert most < 200_000_000 and held_bytes < 10_000_000
     assert len(vector(engine, 'label_join(requests_total, "a", "-", "code", "code")')) == 2
 
 

@@ -35,9 +35,25 @@ def test_where_nothing_is_nothing_is_too_much(query: str, scattered: bool) -> No
         layout = Layout(tuple(Series(family, "m", labels(i=str(i))) for i in range(4000)))
         store.append(Snapshot(SOURCE, now_ms, True, layout, np.ones(4000)))
     budget = Budget(max_samples=100_000)
-    found = QueryEngine(store).evaluate_range(query, 0, 10_000_000, 1000, budget).value
-    assert isinstance(found, Matrix)
-    assert not found.series
+    value = QueryEngine(store).evaluate_range(query, 0, 10_000_000, 1000, budget).value
+    assert isinstance(value, Matrix)
+    assert not value.series
+
+
+@pytest.mark.parametrize("query", ["m", "max_over_time(m[1m])"])
+@pytest.mark.parametrize("before", [0, 100], ids=["aligned", "unaligned"])
+def test_a_single_sample_in_a_million_cells_is_there(query: str, before: int) -> None:
+    """At the last step; of the other series some have ended before, the others come afterwards."""
+    store, last_ms = Store(retention_ms=100 * 3_600_000), 40 * MINUTE
+    series = [labels(__name__="m", i=str(i)) for i in range(1100)]
+    times = [i if i < before else last_ms + i - before for i in range(1100)]
+    batch = [(each, at_ms, 7.0) for each, at_ms in zip(series, times, strict=True)]
+    assert store.write(batch) == 1100
+    value = QueryEngine(store).evaluate_range(query, last_ms - 20 * MINUTE, last_ms, 1000).value
+    assert isinstance(value, Matrix)
+    (track,) = value.series
+    assert dict(track.labels)["i"] == str(before)
+    assert (track.times.tolist(), track.values.tolist()) == ([last_ms], [7.0])
 
 
 def twins(names: int) -> Store:
@@ -96,6 +112,17 @@ def test_values_that_wait_for_their_operator_have_a_bound(query: str) -> None:
             QueryEngine(store).evaluate(inside, 2 * MINUTE, budget)
 
     assert peak(ask) < 80 * 2**20
+
+
+@pytest.mark.parametrize("query", ["m" + " + 1" * 50, "-(-(-(-(-(-m)))))", "sum(m) + sum(m)"])
+def test_what_an_operator_has_used_waits_no_longer(query: str) -> None:
+    """However many operators follow each other: there is room for two of 50 series at 20 steps."""
+    store = Store(retention_ms=100 * 3_600_000)
+    store.write([(labels(__name__="m", i=str(i)), MINUTE, 1.0) for i in range(50)])
+    budget = Budget(max_bytes=2 * 9 * 50 * 20)
+    result = QueryEngine(store).evaluate_range(query, MINUTE, MINUTE + 19_000, 1000, budget)
+    assert isinstance(result.value, Matrix) and len(result.value)
+    assert budget.held_bytes <= 9 * 50 * 20
 
 
 def test_pairs_of_series_that_come_and_go_are_not_held_beyond_the_bound() -> None:

@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from support.examples import examples
 from support.expressions import expressions
 from support.golden import golden_rows
 from tocsin_alerting.promql.parser.ast import Expr
@@ -42,6 +43,7 @@ AS_WRITTEN = [
     "-a ^ -b",
     "a </ 5",
     "step() + max_of(1, 2)",
+    'sum by ("NaN", x) (a * on ("inf") group_left ("NAN") b{nan="1"})',
 ]
 
 
@@ -56,6 +58,6 @@ def test_text_is_what_prometheus_prints(query: str, printed: str) -> None:
 
 
 @given(expressions())
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=list(HealthCheck))
 def test_what_is_printed_parses_to_the_same_expression(expr: Expr) -> None:
     assert parse(print_expr(expr)) == expr

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.examples import examples
 from tocsin_alerting.promql.eval.annotations import Annotations
-from tocsin_alerting.promql.eval.context import Context
+from tocsin_alerting.promql.eval.context import Context, Steps
 from tocsin_alerting.promql.eval.frame import Grid
 from tocsin_alerting.promql.eval.limits import Budget
 from tocsin_alerting.promql.eval.ranges import RangeFunction, RangeVector, WindowEdges, over_windows
-from tocsin_alerting.promql.eval.steps import Steps
 from tocsin_alerting.promql.eval.window import Window, WindowBounds
 from tocsin_alerting.promql.functions.table import FUNCTIONS
 from tocsin_alerting.promql.parser.signatures import Semantics
@@ -79,7 +79,7 @@ holes = st.sampled_from([ABSENT, float("nan")])
 
 @pytest.mark.parametrize("name", ANYWHERE)
 @pytest.mark.parametrize("semantics", [2, 3])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     cells=st.lists(st.lists(numbers | holes, min_size=3, max_size=3), min_size=4, max_size=40),
     gaps=st.lists(st.integers(1, 9_000), min_size=40, max_size=40),
@@ -102,7 +102,7 @@ def test_windows_give_together_what_each_gives_alone(
     spans = [WindowBounds(at, at, range_ms, semantics) for at in steps.times.tolist()]
     series = LabelSets(tuple((("n", str(number)),) for number in range(3)))
     factors = np.linspace(1.0, 0.5 if varies else 1.0, steps.count)
-    parameters = [factors * one for one in PARAMETERS.get(name, ())]
+    parameters = [factors * parameter for parameter in PARAMETERS.get(name, ())]
     context = Context(
         Store(), steps, steps, semantics, 300_000, 60_000, Budget(), Annotations("")
     )  # fmt: skip
@@ -110,8 +110,8 @@ def test_windows_give_together_what_each_gives_alone(
     with np.errstate(all="ignore"):
         together = over_windows(ANYWHERE[name], given_, parameters, context)
         alone = over_windows(replace(ANYWHERE[name], anywhere=False), given_, parameters, context)
-    assert (together.here == alone.here).all()
-    mine, theirs = together.values[together.here], alone.values[alone.here]
+    assert (together.present_mask == alone.present_mask).all()
+    mine, theirs = together.values[together.present_mask], alone.values[alone.present_mask]
     assert (mine.view(np.int64) == theirs.view(np.int64)).all()
 
 

@@ -33,9 +33,9 @@ def random_series(seed: int) -> Series:
     times = [START_MS + STEP_MS * i + random.randint(-40, 40) for i in range(SCRAPES)]
     made: Series = {}
     for i, share in enumerate((1.0, 1.0, 0.9, 0.5, 0.05, 0.3)):
-        here = [at for at in times if random.random() < share]
+        sampled = [at for at in times if random.random() < share]
         value, samples = 0.0, []
-        for at in here:
+        for at in sampled:
             value = 0.0 if random.random() < 0.05 else value + random.choice((0, 1, 3, 0.5))
             number = value if i < 4 else random.choice(NUMBERS)
             samples.append((at, STALE if i > 1 and random.random() < 0.1 else number))
@@ -45,17 +45,20 @@ def random_series(seed: int) -> Series:
 
 def aligned(series: Series) -> Store:
     store = Store(retention_ms=10**12)
-    store.write((one, at, value) for one, samples in series.items() for at, value in samples)
+    store.write(
+        (labels_of, at, value) for labels_of, samples in series.items() for at, value in samples
+    )
     return store
 
 
 def answer(result: Result) -> Answer:
     value = result.value
     if isinstance(value, InstantVector):
-        return {one: [(value.at_ms, number)] for one, number in value}
+        return {series: [(value.at_ms, number)] for series, number in value}
     assert isinstance(value, Matrix)
     return {
-        one.labels: list(zip(one.times.tolist(), one.values.tolist(), strict=True)) for one in value
+        series.labels: list(zip(series.times.tolist(), series.values.tolist(), strict=True))
+        for series in value
     }
 
 
@@ -77,9 +80,9 @@ RANGE_FUNCTIONS = [name for name, one in FUNCTIONS.items() if isinstance(one, Ra
 
 def call(name: str, window: str) -> str:
     """A call of the function; its scalars, if it has any, are within any bounds."""
-    found = signature(name, 3) or signature(name, 2)
-    assert found is not None
-    args = [window if one is ValueType.MATRIX else "0.3" for one in found.args]
+    known = signature(name, 3) or signature(name, 2)
+    assert known is not None
+    args = [window if kind is ValueType.MATRIX else "0.3" for kind in known.args]
     return f"{name}({', '.join(args)})"
 
 
@@ -153,23 +156,23 @@ def test_raw_samples_are_the_same(selector: str) -> None:
 
 @pytest.mark.parametrize(("semantics", "edge"), [(3, 1), (2, 0)])
 def test_edges_are_those_of_the_semantics(semantics: Semantics, edge: int) -> None:
-    one = labels(__name__="m")
-    engine = QueryEngine(ScatteredReader({one: [(1_000_000, 5.0)]}), semantics, 300_000)
+    series = labels(__name__="m")
+    engine = QueryEngine(ScatteredReader({series: [(1_000_000, 5.0)]}), semantics, 300_000)
     newest_ms = 1_000_000 + 300_000 - edge
-    assert answer(engine.evaluate("m", newest_ms)) == {one: [(newest_ms, 5.0)]}
+    assert answer(engine.evaluate("m", newest_ms)) == {series: [(newest_ms, 5.0)]}
     assert answer(engine.evaluate("m", newest_ms + 1)) == {}
     assert answer(engine.evaluate("m", 999_999)) == {}
-    assert list(answer(engine.evaluate("m[5m]", newest_ms))) == [one]
+    assert list(answer(engine.evaluate("m[5m]", newest_ms))) == [series]
     assert answer(engine.evaluate("m[5m]", newest_ms + 1)) == {}
 
 
 def test_a_stale_marker_ends_a_series_and_is_no_sample_of_a_window() -> None:
-    one = labels(__name__="m")
-    engine = QueryEngine(ScatteredReader({one: [(1000, 5.0), (2000, STALE)]}))
-    assert answer(engine.evaluate("m", 1999)) == {one: [(1999, 5.0)]}
+    series = labels(__name__="m")
+    engine = QueryEngine(ScatteredReader({series: [(1000, 5.0), (2000, STALE)]}))
+    assert answer(engine.evaluate("m", 1999)) == {series: [(1999, 5.0)]}
     assert answer(engine.evaluate("m", 2000)) == {}
     assert answer(engine.evaluate("count_over_time(m[1m])", 2000)) == {(): [(2000, 1.0)]}
-    assert answer(engine.evaluate("m[1m]", 2000)) == {one: [(1000, 5.0)]}
+    assert answer(engine.evaluate("m[1m]", 2000)) == {series: [(1000, 5.0)]}
 
 
 def days(count: int, step_ms: int) -> ScatteredReader:
@@ -200,8 +203,8 @@ def test_a_window_of_days_that_the_budget_forbids_is_not_read_to_its_end(query: 
 
 def test_a_long_window_read_in_pieces_is_whole() -> None:
     reader = days(2, 60_000)
-    found = answer(QueryEngine(reader).evaluate("sum_over_time(m[49h])", END_MS))
-    assert [value for ((_, value),) in found.values()] == [2880.0] * 50
+    sums = answer(QueryEngine(reader).evaluate("sum_over_time(m[49h])", END_MS))
+    assert [value for ((_, value),) in sums.values()] == [2880.0] * 50
     assert len(reader.read) == 4
     raw = answer(QueryEngine(reader).evaluate("m[49h]", END_MS))
     first_ms = END_MS - 2 * 86_400_000

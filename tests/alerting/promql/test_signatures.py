@@ -6,8 +6,8 @@ def test_the_table_is_in_alphabetical_order() -> None:
 
 
 def test_what_may_be_left_out_is_the_last_argument() -> None:
-    for name, found in FUNCTIONS.items():
-        assert found.variadic == 0 or found.args, name
+    for name, known in FUNCTIONS.items():
+        assert known.variadic == 0 or known.args, name
 
 
 def test_a_function_of_one_semantics_is_unknown_to_the_other() -> None:

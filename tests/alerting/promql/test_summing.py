@@ -86,8 +86,10 @@ def test_many_at_once_are_added_alike(width: int) -> None:
     scales = 10.0 ** (np.arange(50) % 17)[:, None]
     cells = np.random.default_rng(width).normal(size=(50, width)) * scales
     sizes = np.full(width, 50.0)
-    assert column_sums(cells).tolist() == [their_sum(one) for one in cells.T.tolist()]
-    assert column_means(cells, sizes).tolist() == [their_mean(one) for one in cells.T.tolist()]
+    assert column_sums(cells).tolist() == [their_sum(column) for column in cells.T.tolist()]
+    assert column_means(cells, sizes).tolist() == [
+        their_mean(column) for column in cells.T.tolist()
+    ]
 
 
 Shape = tuple[int, int]
@@ -137,14 +139,14 @@ def test_whatever_is_added_and_however_it_lies_the_last_digit_is_theirs(
     laid = LAYOUTS[layout](cells)
     with np.errstate(all="ignore"):
         sums, means = column_sums(laid), column_means(laid, np.full(shape[1], float(shape[0])))
-    assert all_same(sums, [their_sum(one) for one in columns])
-    assert all_same(means, [their_mean(one) for one in columns])
+    assert all_same(sums, [their_sum(column) for column in columns])
+    assert all_same(means, [their_mean(column) for column in columns])
 
 
 def test_the_mean_of_one_long_series_is_theirs() -> None:
     cells = KINDS["gauges"](np.random.default_rng(3), (1500, 30))
     means = [column_means(cells[:, [place]], np.array([1500.0]))[0] for place in range(30)]
-    assert means == [their_mean(one) for one in cells.T.tolist()]
+    assert means == [their_mean(column) for column in cells.T.tolist()]
 
 
 @given(
@@ -163,9 +165,9 @@ def test_no_mixture_of_scales_is_added_otherwise(
     sizes = np.full(cells.shape[1], float(depth))
     chosen = range(0, 3 * len(parts))
     columns = [cells[:, place].tolist() for place in chosen]
-    assert column_sums(cells)[: len(chosen)].tolist() == [their_sum(one) for one in columns]
+    assert column_sums(cells)[: len(chosen)].tolist() == [their_sum(column) for column in columns]
     means = column_means(cells, sizes)[: len(chosen)]
-    assert means.tolist() == [their_mean(one) for one in columns]
+    assert means.tolist() == [their_mean(column) for column in columns]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -174,27 +176,27 @@ def test_groups_over_many_steps_are_theirs_too(kind: str) -> None:
     cells = KINDS[kind](np.random.default_rng(steps), (steps, series))
     groups = grouped([(("g", str(place * place % 11)),) for place in range(series)])
     counts = groups.count(None, steps)
-    here = np.ones(cells.shape, np.bool_)
+    present = np.ones(cells.shape, np.bool_)
     with np.errstate(all="ignore"):
-        sums, means = group_sums(groups, cells), group_means(groups, cells, counts, here)
+        sums, means = group_sums(groups, cells), group_means(groups, cells, counts, present)
     for group, rows in enumerate(groups.members()):
-        theirs = [their_sum(one) for one in cells[:, rows].tolist()]
+        theirs = [their_sum(row) for row in cells[:, rows].tolist()]
         assert all_same(sums[:, group], theirs)
-        theirs = [their_mean(one) for one in cells[:, rows].tolist()]
+        theirs = [their_mean(row) for row in cells[:, rows].tolist()]
         assert all_same(means[:, group], theirs)
 
 
 @given(NUMBERS, st.integers(1, 4))
 def test_over_groups_they_are_too_whatever_is_absent(values: list[float], number: int) -> None:
     keys = [(("g", str(place * 7 % number)),) for place in range(len(values))]
-    here = np.array([[place % 5 != 3 for place in range(len(values))]])
+    sampled = np.array([[place % 5 != 3 for place in range(len(values))]])
     groups = grouped(keys)
-    cells = np.where(here, np.array([values]), 0.0)
-    counts = groups.count(here, 1)
+    cells = np.where(sampled, np.array([values]), 0.0)
+    counts = groups.count(sampled, 1)
     with np.errstate(all="ignore"):
-        sums, means = group_sums(groups, cells), group_means(groups, cells, counts, here)
+        sums, means = group_sums(groups, cells), group_means(groups, cells, counts, sampled)
     for group, rows in enumerate(groups.members()):
-        present = [values[row] for row in rows.tolist() if here[0, row]]
+        present = [values[row] for row in rows.tolist() if sampled[0, row]]
         if present:
             assert same(sums[0, group], their_sum(present))
             assert same(means[0, group], their_mean(present))

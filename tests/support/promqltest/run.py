@@ -41,7 +41,7 @@ class Bench:
     """The samples loaded so far, and an engine over them."""
 
     def __init__(self, semantics: Semantics = 3) -> None:
-        self._semantics = semantics
+        self._semantics: Semantics = semantics
         self._samples: Samples = {}
         self._starts: dict[Labels, dict[int, int]] = {}
         self._native: list[Labels] = []

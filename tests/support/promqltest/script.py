@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tocsin_alerting.promql.parser.ast import VectorSelector
-from tocsin_alerting.promql.parser.durations import parse_duration
 from tocsin_alerting.promql.parser.parser import parse
 from tocsin_alerting.rules.series_notation import Value, parse_series_notation
+from tocsin_alerting.time_format import parse_duration
 from tocsin_exporter.snapshot import Labels
 
 _LOAD = re.compile(r"load(?:_(with_nhcb))?\s+(.+?)$")

@@ -4,7 +4,6 @@ import math
 import re
 
 from support.promqltest.script import Eval, Points
-from tocsin_alerting.promql.parser.quoting import quote_labels
 from tocsin_alerting.promql.result import (
     InstantVector,
     Matrix,
@@ -13,6 +12,7 @@ from tocsin_alerting.promql.result import (
     ScalarValue,
     StringValue,
 )
+from tocsin_alerting.strconv import quote_labels
 from tocsin_exporter.snapshot import Labels
 
 _EPSILON = 1e-6

@@ -23,7 +23,7 @@ def _sum(groups: Grouping, vector: Vector) -> Floats:
 
 
 def _mean(groups: Grouping, vector: Vector) -> Floats:
-    return group_means(groups, vector.filled(0.0), _counts(groups, vector), vector.here)
+    return group_means(groups, vector.filled(0.0), _counts(groups, vector), vector.present_mask)
 
 
 def _counts(groups: Grouping, vector: Vector) -> Floats:
@@ -47,7 +47,7 @@ def _variance(groups: Grouping, vector: Vector) -> Floats:
     counts = _counts(groups, vector)
     origins = groups.max(vector.filled(np.nan))[:, groups.ids]
     cells = vector.with_values(vector.values - origins).filled(0.0)
-    distances = cells - group_means(groups, cells, counts, vector.here)[:, groups.ids]
+    distances = cells - group_means(groups, cells, counts, vector.present_mask)[:, groups.ids]
     squares = vector.with_values(distances * distances).filled(0.0)
     return groups.sum(squares) / counts
 
@@ -94,9 +94,9 @@ def quantile(node: AggregateExpr, q: Scalar, vector: Vector, context: Context) -
     for step in range(len(values)):
         context.budget.spend(0)
         for which, rows in groups.by_size():
-            here = None if vector.present is None else vector.present[step, rows]
+            present = None if vector.present is None else vector.present[step, rows]
             cells = vector.values[step, rows]
-            values[step, which] = quantile_of_columns(float(q[step]), cells, here)
+            values[step, which] = quantile_of_columns(float(q[step]), cells, present)
     return Vector(groups.groups, values, groups.any(vector.present), unnamed_of(groups, vector))
 
 
@@ -104,6 +104,6 @@ def unnamed_of(groups: Grouping, vector: Vector) -> bool | Mask:
     """A group loses its name when a series that is in it at any step does."""
     if isinstance(vector.unnamed, bool):
         return vector.unnamed
-    flags = vector.unnamed_rows & vector.here.any(axis=0)
+    flags = vector.unnamed_rows & vector.present_mask.any(axis=0)
     lost: Mask = groups.sum(flags[None, :].astype(np.float64))[0] > 0
     return lost

@@ -36,8 +36,8 @@ def at_once(value: Value, context: Context) -> QueryValue:
     vector = _named(value)
     labels, values, rows = vector.series.labels, vector.values[0], vector.order
     if vector.present is not None:
-        here = vector.present[0]
-        rows = here.nonzero()[0] if rows is None else rows[here[rows]]
+        present = vector.present[0]
+        rows = present.nonzero()[0] if rows is None else rows[present[rows]]
     elif rows is None:
         return InstantVector(at_ms, labels, values)
     return InstantVector(at_ms, tuple([labels[row] for row in rows.tolist()]), values[rows])
@@ -53,8 +53,8 @@ def over_steps(value: Value, context: Context) -> Matrix:
         values = vector.values[:, row]
         if vector.present is None:
             tracks.append(Track(vector.series.labels[row], times, values))
-        elif (here := vector.present[:, row]).any():
-            tracks.append(Track(vector.series.labels[row], times[here], values[here]))
+        elif (present := vector.present[:, row]).any():
+            tracks.append(Track(vector.series.labels[row], times[present], values[present]))
     return Matrix(tuple(tracks))
 
 
@@ -105,8 +105,8 @@ def _raw(windows: RangeVector, context: Context) -> Iterator[tuple[Ints, Floats]
     for frame in windows.frames:
         ((start, stop),) = edges(frame.times, windows.spans, context.semantics == 3)
         context.budget.spend(max(0, stop - start) * frame.count)
-        slab, times = frame.cells_in(start, stop), frame.times[start:stop]
+        cells, times = frame.cells_in(start, stop), frame.times[start:stop]
         for row in range(frame.count):
-            yield times, np.ascontiguousarray(slab[:, row])
+            yield times, np.ascontiguousarray(cells[:, row])
     for part in windows.scattered:
         yield from raw(part, windows.spans[0], context.semantics == 3, context.budget)

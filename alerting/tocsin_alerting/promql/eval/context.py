@@ -1,21 +1,48 @@
 """What an evaluation knows beside its expression: where to read, when, by whose rules."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from tocsin_alerting.promql.eval.annotations import Annotations
 from tocsin_alerting.promql.eval.label_ops import equals, nameless, sorted_rows
 from tocsin_alerting.promql.eval.limits import Budget, QueryError
-from tocsin_alerting.promql.eval.steps import Steps
-from tocsin_alerting.promql.eval.vector import Vector
+from tocsin_alerting.promql.eval.vector import Value, Vector
+from tocsin_alerting.promql.parser.ast import Call
 from tocsin_alerting.promql.parser.signatures import Semantics
 from tocsin_alerting.tsdb.matchers import DeadlineCheck, no_deadline
 from tocsin_alerting.tsdb.query.selection import Selection
 from tocsin_alerting.tsdb.series_index import MatcherSets
+from tocsin_alerting.tsdb.values import Ints
 
 SAME_LABELS = "vector cannot contain metrics with the same labelset"
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """When an expression is evaluated: at `start_ms` and every `step_ms` after it, up to `end_ms`.
+
+    An instant query has one step.
+    """
+
+    start_ms: int
+    step_ms: int
+    end_ms: int
+
+    @property
+    def count(self) -> int:
+        return max(0, (self.end_ms - self.start_ms) // self.step_ms + 1)
+
+    @property
+    def times(self) -> Ints:
+        """(count,) in Unix ms."""
+        return self.start_ms + np.arange(self.count, dtype=np.int64) * self.step_ms
+
+
+def instant(at_ms: int) -> Steps:
+    return Steps(at_ms, 1, at_ms)
 
 
 class Reader(Protocol):
@@ -25,6 +52,7 @@ class Reader(Protocol):
         self, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int, check: DeadlineCheck = no_deadline
     ) -> Selection:
         """`check` is called while this takes its time, and may raise."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +88,10 @@ class Context:
             return Vector(vector.series, values, present, True, order)
         series = nameless(vector.series)
         return distinct(Vector(series, values, present, vector.unnamed, order))
+
+
+Function: TypeAlias = Callable[[Call, Sequence[Value], Context], Value]
+"""Gets the call and its evaluated arguments; vectors lose their names where their meaning ends."""
 
 
 def distinct(vector: Vector) -> Vector:

@@ -11,7 +11,7 @@ from tocsin_alerting.tsdb.values import ABSENT, Floats, Ints, Mask, normalised
 
 
 class Frame(Protocol):
-    """`times` (columns,) ascending in Unix ms; `count` series. `store.columns.Part` is one."""
+    """`times` (columns,) ascending in Unix ms; `count` series; the store's `AlignedPart` is one."""
 
     @property
     def times(self) -> Ints: ...
@@ -21,17 +21,21 @@ class Frame(Protocol):
 
     def column(self, index: int) -> Floats:
         """The cells (count,) of one column."""
+        ...
 
     def cells_in(self, start: int, stop: int) -> Floats:
         """The cells (stop - start, count); read only."""
+        ...
 
     def ends(self, starts: Ints, stops: Ints, rising: bool) -> window_ends.WindowEnds:
         """Of the windows start..stop, whose starts and stops ascend, (windows, series) each: the
         first and the last cell, and where the series surely has no gap and, with `rising`, does
         not fall."""
+        ...
 
     def gapless(self, start: int, stop: int) -> Mask:
         """Series (count,) that surely hold numbers in these columns."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -81,7 +81,7 @@ def by_labels(series: LabelSets, names: Iterable[str], exclude: bool) -> Groupin
     def group() -> Grouping:
         if exclude:
             dropped = key[0] | _NAME
-            return grouped([without(one, dropped) for one in series.labels])
+            return grouped([without(labels, dropped) for labels in series.labels])
         return grouped([only(labels, key[0]) for labels in series.labels])
 
     return series.memo(("by", key), group)

@@ -47,7 +47,7 @@ class Budget:
     expired: Callable[[], bool] = never
     max_bytes: int = MAX_BYTES
     samples: int = field(default=0, init=False)
-    held: int = field(default=0, init=False)
+    held_bytes: int = field(default=0, init=False)
 
     def spend(self, samples: int) -> None:
         """Raises QueryLimitExceeded or QueryTimeout."""
@@ -62,13 +62,13 @@ class Budget:
 
     def room(self, size: int) -> None:
         """Raises QueryLimitExceeded when there is none for so many bytes beside those held."""
-        if self.held + size > self.max_bytes:
+        if self.held_bytes + size > self.max_bytes:
             raise QueryLimitExceeded(f"{_TOO_MANY}, more than {self.max_bytes // 2**20} MiB")
 
     def keep(self, size: int) -> None:
         """Holds so many bytes more; raises QueryLimitExceeded."""
         self.room(size)
-        self.held += size
+        self.held_bytes += size
 
     def check_time(self) -> None:
         """Raises QueryTimeout."""

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tocsin_alerting.promql.parser.numbers import shortest
+from tocsin_alerting.strconv import shortest
 from tocsin_alerting.tsdb.values import Floats, Mask
 
 

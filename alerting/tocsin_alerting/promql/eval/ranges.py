@@ -8,12 +8,10 @@ import numpy as np
 
 from tocsin_alerting.promql.eval import unaligned_windows as scattered
 from tocsin_alerting.promql.eval.annotations import Occurrences
-from tocsin_alerting.promql.eval.context import Context
-from tocsin_alerting.promql.eval.elementwise import Function
+from tocsin_alerting.promql.eval.context import Context, Function
 from tocsin_alerting.promql.eval.frame import Frame
-from tocsin_alerting.promql.eval.start_times import overlapping
 from tocsin_alerting.promql.eval.vector import CELL_BYTES, Vector, empty
-from tocsin_alerting.promql.eval.window import Window, WindowBounds, cut, edges
+from tocsin_alerting.promql.eval.window import Window, WindowBounds, cut, edges, overlapping
 from tocsin_alerting.promql.parser import ast
 from tocsin_alerting.promql.parser.signatures import Semantics
 from tocsin_alerting.tsdb import window_ends
@@ -141,15 +139,15 @@ def _over_frame(
     out: tuple[Floats, Mask],
 ) -> None:
     ahead = function.ends is not None or function.anywhere
-    most = max(1, _TOGETHER // max(1, frame.count)) if ahead else 1
+    per_pass = max(1, _TOGETHER // max(1, frame.count)) if ahead else 1
     read = _read(frame, spans, context)
-    while few := list(islice(read, most)):
-        if function.anywhere and len(few) > 1:
-            done = _as_one(function, frame, few, spans, parameters, out)
+    while windows := list(islice(read, per_pass)):
+        if function.anywhere and len(windows) > 1:
+            done = _as_one(function, frame, windows, spans, parameters, out)
         else:
-            done = _from_ends(function, frame, few, spans, out)
+            done = _from_ends(function, frame, windows, spans, out)
         for at in np.flatnonzero(~done.all(axis=1)).tolist():
-            step, start, stop = few[at]
+            step, start, stop = windows[at]
             mask = done[at] if done[at].any() else None
             at_step = [float(parameter[step]) for parameter in parameters]
             for window, rows in cut(frame, start, stop, spans[step]):
@@ -198,15 +196,15 @@ def _over_scattered(
 def _from_ends(
     function: RangeFunction,
     frame: Frame,
-    few: list[_Columns],
+    windows: list[_Columns],
     spans: list[WindowBounds],
     out: tuple[Floats, Mask],
 ) -> Mask:
     """Fills in what the ends of these windows tell; for which series (windows, series) it did."""
-    done = np.zeros((len(few), frame.count), np.bool_)
+    done = np.zeros((len(windows), frame.count), np.bool_)
     if function.ends is None:
         return done
-    steps, starts, stops = np.array(few).T
+    steps, starts, stops = np.array(windows).T
     first, last, done = frame.ends(starts, stops, function.rising)
     if not done.any():
         return done
@@ -220,37 +218,37 @@ def _from_ends(
 def _as_one(
     function: RangeFunction,
     frame: Frame,
-    few: list[_Columns],
+    windows: list[_Columns],
     spans: list[WindowBounds],
     parameters: Sequence[Floats],
     out: tuple[Floats, Mask],
 ) -> Mask:
     """Puts windows of as many samples side by side, as if they were the series of one; for which
     series (windows, series) it did: those without a gap."""
-    steps, starts, stops = np.array(few).T
-    done = np.zeros((len(few), frame.count), np.bool_)
-    if any(len(np.unique(one[steps])) > 1 for one in parameters):
+    steps, starts, stops = np.array(windows).T
+    done = np.zeros((len(windows), frame.count), np.bool_)
+    if any(len(np.unique(parameter[steps])) > 1 for parameter in parameters):
         return done
     at_step = [float(parameter[steps[0]]) for parameter in parameters]
     for begin, end in window_ends.read_groups(starts, stops, frame.count):
-        first, some = int(starts[begin]), slice(begin, end)
+        first, in_group = int(starts[begin]), slice(begin, end)
         cells = frame.cells_in(first, int(stops[end - 1]))
         whole = window_ends.holds_throughout(
-            ~np.isnan(cells), starts[some] - first, stops[some] - first
+            ~np.isnan(cells), starts[in_group] - first, stops[in_group] - first
         )
-        for depth, which in _as_long((stops - starts)[some], frame.count):
+        for depth, which in _as_long((stops - starts)[in_group], frame.count):
             chosen = begin + which
             columns = starts[chosen] - first + np.arange(depth)[:, None]
             values = cells[columns].reshape(depth, -1)
             times = np.repeat(frame.times[first + columns], frame.count, axis=1)
-            here = whole[which]
-            if not here.any():
+            gapless = whole[which]
+            if not gapless.any():
                 continue
-            if not here.all():
-                values, times = values[:, here.ravel()], times[:, here.ravel()]
+            if not gapless.all():
+                values, times = values[:, gapless.ravel()], times[:, gapless.ravel()]
             answer, has = function.answer(Window(values, times, None, spans[0]), at_step)
-            rows, series = np.nonzero(here)
-            done[chosen] = here
+            rows, series = np.nonzero(gapless)
+            done[chosen] = gapless
             out[0][steps[chosen][rows], series] = answer
             out[1][steps[chosen][rows], series] = True if has is None else has
     return done

@@ -4,17 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 
+from tocsin_alerting.promql.eval.aggregations_v2 import TopkHeap
 from tocsin_alerting.promql.eval.context import Context
 from tocsin_alerting.promql.eval.grouping import grouped
 from tocsin_alerting.promql.eval.label_hash import label_hash
 from tocsin_alerting.promql.eval.label_ops import by_labels, check_label, only, with_label, without
 from tocsin_alerting.promql.eval.limits import QueryError
-from tocsin_alerting.promql.eval.topk_order import TopkHeap
 from tocsin_alerting.promql.eval.vector import Scalar, Vector
 from tocsin_alerting.promql.parser.ast import AggregateExpr, AggregateOp
-from tocsin_alerting.promql.parser.numbers import format_number, shortest
-from tocsin_alerting.promql.parser.quoting import quote
 from tocsin_alerting.promql.parser.signatures import Semantics
+from tocsin_alerting.strconv import format_number, quote, shortest
 from tocsin_alerting.tsdb.target_labels import METRIC_NAME
 from tocsin_alerting.tsdb.values import Floats, Ints, Mask
 from tocsin_exporter.snapshot import Labels
@@ -51,7 +50,7 @@ def _check_integer(k: float, semantics: Semantics) -> None:
 
 def _by_rank(op: AggregateOp, vector: Vector, step: int, ids: Ints) -> Ints:
     """The present series, group by group, the best first; NaN is worse than any number."""
-    rows = np.flatnonzero(vector.here[step])
+    rows = np.flatnonzero(vector.present_mask[step])
     if op is AggregateOp.LIMITK:
         return rows[np.argsort(ids[rows], kind="stable")]
     values = vector.values[step, rows]
@@ -115,7 +114,7 @@ def counted_values(node: AggregateExpr, label: str, vector: Vector, context: Con
     counts: dict[Labels, Floats] = {}
     for step in range(len(vector.values)):
         context.budget.spend(0)
-        for row in np.flatnonzero(vector.here[step]).tolist():
+        for row in np.flatnonzero(vector.present_mask[step]).tolist():
             text = format_number(float(vector.values[step, row]))
             labels = with_label(vector.series.labels[row], label, text)
             key = (

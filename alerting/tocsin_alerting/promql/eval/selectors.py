@@ -72,7 +72,7 @@ def select_instant(
         return Vector(chosen.series, values, present)
     if not samples:
         return Vector(chosen.series, np.empty((len(looks), 0)))
-    values = np.concatenate([one for one, _ in samples], axis=1)
+    values = np.concatenate([newest_values for newest_values, _ in samples], axis=1)
     if all(present is None for _, present in samples):
         return Vector(chosen.series, values)
     masks = [np.ones(v.shape, np.bool_) if p is None else p for v, p in samples]
@@ -84,7 +84,7 @@ def _holds(chosen: Selection, floors: Ints, looks: Ints) -> bool:
     t0_ms, t1_ms = int(floors[0]), int(looks[-1])
     if any(((part.times >= t0_ms) & (part.times <= t1_ms)).any() for part in chosen.parts):
         return True
-    return any(one.has_samples(t0_ms, t1_ms).any() for one in chosen.unaligned)
+    return any(part.has_samples(t0_ms, t1_ms).any() for part in chosen.unaligned)
 
 
 def spans_of(
@@ -176,14 +176,14 @@ def _at_once(part: Frame, floors: Ints, stops: Ints, values: Floats, present: Ma
     done = np.zeros(len(stops), np.bool_)
     most = max(1, _CELLS // max(1, part.count))
     for begin in range(int(stops.searchsorted(1)), len(stops), most):
-        some = slice(begin, begin + most)
-        columns = stops[some] - 1
+        steps = slice(begin, begin + most)
+        columns = stops[steps] - 1
         first = int(columns[0])
         cells = part.cells_in(first, int(columns[-1]) + 1)[columns - first]
-        fresh = part.times[columns] >= floors[some]
-        values[some] = cells
-        present[some] = is_sample(cells) & fresh[:, None]
-        done[some] = ~is_absent(cells).any(axis=1)
+        fresh = part.times[columns] >= floors[steps]
+        values[steps] = cells
+        present[steps] = is_sample(cells) & fresh[:, None]
+        done[steps] = ~is_absent(cells).any(axis=1)
     return done
 
 

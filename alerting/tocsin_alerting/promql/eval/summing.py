@@ -231,8 +231,8 @@ def _group_sums(groups: Grouping, cells: Floats) -> tuple[Floats, Floats]:
     return total, lost
 
 
-def group_means(groups: Grouping, cells: Floats, counts: Floats, here: Mask) -> Floats:
-    """Means of cells that hold 0 where there is no sample (`here`, (steps, series)); `counts`
+def group_means(groups: Grouping, cells: Floats, counts: Floats, present: Mask) -> Floats:
+    """Means of cells that hold 0 where there is no sample (`present`, (steps, series)); `counts`
     (steps, groups) of samples."""
     total, lost = _group_sums(groups, cells)
     means = total / counts + lost / counts
@@ -240,5 +240,5 @@ def group_means(groups: Grouping, cells: Floats, counts: Floats, here: Mask) -> 
     members = groups.members() if len(infinite) else []
     for step, group in infinite.tolist():
         rows = members[group]
-        means[step, group] = _mean_in_turn(cells[step, rows[here[step, rows]]])
+        means[step, group] = _mean_in_turn(cells[step, rows[present[step, rows]]])
     return means

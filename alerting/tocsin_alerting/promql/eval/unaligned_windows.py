@@ -98,11 +98,11 @@ def _read(
 
 def _joined(pieces: list[SeriesSamples]) -> SeriesSamples:
     """Those of later times behind those of earlier ones, series by series."""
-    numbers = np.concatenate([_numbers(one.offsets) for one in pieces])
+    numbers = np.concatenate([_numbers(piece.offsets) for piece in pieces])
     order = np.argsort(numbers, kind="stable")
-    offsets = np.sum([one.offsets for one in pieces], axis=0)
-    times = np.concatenate([one.times for one in pieces])[order]
-    values = np.concatenate([one.values for one in pieces])[order]
+    offsets = np.sum([piece.offsets for piece in pieces], axis=0)
+    times = np.concatenate([piece.times for piece in pieces])[order]
+    values = np.concatenate([piece.values for piece in pieces])[order]
     starts = [piece.starts for piece in pieces if piece.starts is not None]
     began = np.concatenate(starts)[order] if len(starts) == len(pieces) else None
     return SeriesSamples(offsets, times, values, began)
@@ -165,7 +165,7 @@ def windows(
     """
     left = 0 if open_left else 1
     starts = np.array([bounds.start_ms - bounds.before_ms - left for bounds in spans], np.int64)
-    ends = np.array([one.end_ms + one.after_ms for one in spans], np.int64)
+    ends = np.array([bounds.end_ms + bounds.after_ms for bounds in spans], np.int64)
     read_ms = int(starts[0]) if len(spans) else 0
     for steps, samples in read_samples(part, starts + 1, ends, stale=False, budget=budget):
         first, stop = samples.behind(starts[steps]), samples.behind(ends[steps])
@@ -203,5 +203,5 @@ def _packed(samples: UnalignedSamples, first: Ints, stop: Ints, span: WindowBoun
     places = first + np.arange(depth)[:, None]
     np.minimum(places, len(samples.keys) - 1, out=places)
     starts = None if samples.starts is None else samples.starts[places]
-    some = None if (counts == depth).all() else counts
-    return Window(samples.values[places], samples.times[places], some, span, starts)
+    sizes = None if (counts == depth).all() else counts
+    return Window(samples.values[places], samples.times[places], sizes, span, starts)

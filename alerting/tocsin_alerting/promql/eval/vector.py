@@ -26,7 +26,7 @@ class Vector:
     order: Ints | None = None
 
     @property
-    def here(self) -> Mask:
+    def present_mask(self) -> Mask:
         return np.ones(self.values.shape, np.bool_) if self.present is None else self.present
 
     def with_values(self, values: Floats) -> "Vector":

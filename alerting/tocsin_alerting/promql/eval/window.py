@@ -109,32 +109,72 @@ def cut(
     that a function meets them in a row.
     """
     times = frame.times[start:stop, None]
-    slab = frame.cells_in(start, stop)
+    cells = frame.cells_in(start, stop)
     if frame.gapless(start, stop).all():
-        yield Window(slab, times, None, span), None
+        yield Window(cells, times, None, span), None
         return
-    present = is_sample(slab)
+    present = is_sample(cells)
     scraped = present.any(axis=1)
     if not scraped.all():
-        slab, times, present = slab[scraped], times[scraped], present[scraped]
+        cells, times, present = cells[scraped], times[scraped], present[scraped]
     whole = present.all(axis=0)
     if whole.all():
-        yield Window(slab, times, None, span), None
+        yield Window(cells, times, None, span), None
         return
     rows = np.flatnonzero(whole)
     if len(rows):
-        yield Window(slab[:, rows], times, None, span), rows
+        yield Window(cells[:, rows], times, None, span), rows
     rows = np.flatnonzero(~whole)
-    yield _moved_up(slab[:, rows], present[:, rows], times, span), rows
+    yield _moved_up(cells[:, rows], present[:, rows], times, span), rows
 
 
-def _moved_up(slab: Floats, present: Mask, times: Ints, span: WindowBounds) -> Window:
+def _moved_up(cells: Floats, present: Mask, times: Ints, span: WindowBounds) -> Window:
     counts = present.sum(axis=0)
     places = np.cumsum(present, axis=0) - 1
     columns, rows = np.nonzero(present)
     target = (places[columns, rows], rows)
-    shape = (int(counts.max(initial=0)), slab.shape[1])
+    shape = (int(counts.max(initial=0)), cells.shape[1])
     values, moments = np.zeros(shape), np.zeros(shape, np.int64)
-    values[target] = slab[columns, rows]
+    values[target] = cells[columns, rows]
     moments[target] = times[columns, 0]
     return Window(values, moments, counts, span)
+
+
+# `starts` say when the counter of a sample began to count, where its writer tells. A counter that
+# began anew is then seen without a fall. (promql/functions.go, isStartTimestampReset)
+
+
+def restarts(window: Window) -> Mask:
+    """Between which samples (depth - 1, series) a counter began anew.
+
+    A start at the sample before is one of two things: increments, each of which starts where the
+    last one ended, or a counter whose start is unknown, which has none or a senseless one before.
+    """
+    before_ms, at_ms, before, start = _starts_of_pairs(window)
+    known = (start != 0) & (start < at_ms)
+    increments = (start == before_ms) & (before != 0) & (before < before_ms)
+    mask: Mask = known & ((start > before_ms) | increments)
+    return mask
+
+
+def overlapping(window: Window) -> Mask:
+    """The series (series,) of which a sample's time of counting reaches behind the one before."""
+    before_ms, _, before, start = _starts_of_pairs(window)
+    overlap = (start != 0) & (start < before_ms) & (start != before)
+    if window.valid is not None:
+        overlap &= window.valid[1:]
+    mask: Mask = overlap.any(axis=0)
+    return mask
+
+
+def last_restart(window: Window) -> Mask:
+    """Which series (series,) began anew between their last two samples."""
+    at = np.maximum(window.sizes.astype(np.int64) - 2, 0)[None, :]
+    mask: Mask = np.take_along_axis(restarts(window), at, axis=0)[0]
+    return mask
+
+
+def _starts_of_pairs(window: Window) -> tuple[Ints, Ints, Ints, Ints]:
+    """Times and starts of all samples but the last, and of all but the first."""
+    assert window.starts is not None
+    return window.times[:-1], window.times[1:], window.starts[:-1], window.starts[1:]

@@ -12,9 +12,9 @@ from tocsin_alerting.promql.functions.over_time import PRESENT
 from tocsin_alerting.promql.parser.ast import Call, Expr, MatrixSelector, ParenExpr, VectorSelector
 from tocsin_alerting.tsdb.label_sets import LabelSets
 from tocsin_alerting.tsdb.matchers import MatchOp
-from tocsin_alerting.tsdb.target_labels import METRIC_NAME, sorted_labels
+from tocsin_alerting.tsdb.target_labels import METRIC_NAME
 from tocsin_alerting.tsdb.values import Mask
-from tocsin_exporter.snapshot import Labels
+from tocsin_exporter.snapshot import Labels, sorted_labels
 
 
 def absent(call: Call, args: Sequence[Value], _: Context) -> Vector:
@@ -22,7 +22,7 @@ def absent(call: Call, args: Sequence[Value], _: Context) -> Vector:
 
     Of absent_over_time it gets the vector of what was present over time.
     """
-    present: Mask = np.any(cast(Vector, args[0]).here, axis=1, keepdims=True)
+    present: Mask = np.any(cast(Vector, args[0]).present_mask, axis=1, keepdims=True)
     missing = ~present
     labels = LabelSets((_asked_for(call.args[0]),))
     return Vector(labels, np.ones(missing.shape), missing)

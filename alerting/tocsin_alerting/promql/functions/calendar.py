@@ -6,8 +6,7 @@ from typing import TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from tocsin_alerting.promql.eval.context import Context
-from tocsin_alerting.promql.eval.elementwise import Function
+from tocsin_alerting.promql.eval.context import Context, Function
 from tocsin_alerting.promql.eval.vector import Value, Vector, unlabelled
 from tocsin_alerting.promql.parser.ast import Call
 from tocsin_alerting.tsdb.values import Floats, Ints

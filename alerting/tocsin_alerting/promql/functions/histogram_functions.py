@@ -21,7 +21,7 @@ from tocsin_alerting.promql.functions.histograms import (
     histograms,
 )
 from tocsin_alerting.promql.parser.ast import Call, Expr
-from tocsin_alerting.promql.parser.numbers import format_number
+from tocsin_alerting.strconv import format_number
 from tocsin_alerting.tsdb.label_sets import LabelSets
 from tocsin_alerting.tsdb.target_labels import METRIC_NAME
 from tocsin_alerting.tsdb.values import Floats, Ints, Mask
@@ -50,8 +50,8 @@ def quantile(call: Call, args: Sequence[Value], context: Context) -> Vector:
 def quantiles(call: Call, args: Sequence[Value], context: Context) -> Vector:
     """Several quantiles at once; each series says in the given label which one it is."""
     vector, label = cast(tuple[Vector, str], tuple(args[:2]))
-    steps, results = len(vector.values), len(histograms(vector.series).series) * len(args[2:])
-    context.budget.room(2 * CELL_BYTES * steps * results)
+    steps, series = len(vector.values), len(histograms(vector.series).series) * len(args[2:])
+    context.budget.room(2 * CELL_BYTES * steps * series)
     answers = []
     for q, source in zip(cast(Sequence[Scalar], args[2:]), call.args[2:], strict=True):
         for wrong in out_of_range(q):
@@ -59,9 +59,9 @@ def quantiles(call: Call, args: Sequence[Value], context: Context) -> Vector:
         compute = _quantile_at(q, vector, call.args[0], context)
         answer = _over(vector, call.args[0], compute, context)
         answers.append(replace(answer, series=_labelled(answer.series, label, float(q[0]))))
-    labels = tuple(labels for one in answers for labels in one.series.labels)
-    values = np.concatenate([one.values for one in answers], axis=1)
-    present = np.concatenate([one.here for one in answers], axis=1)
+    labels = tuple(labels for result in answers for labels in result.series.labels)
+    values = np.concatenate([result.values for result in answers], axis=1)
+    present = np.concatenate([result.present_mask for result in answers], axis=1)
     return distinct(Vector(LabelSets(labels), values, present, context.semantics == 3))
 
 
@@ -121,40 +121,44 @@ def _over(vector: Vector, source: Expr, compute: Compute, context: Context) -> V
         most = max(1, _TOGETHER // layout.rows.size)
         for first in range(0, steps, most):
             context.budget.spend(0)
-            few = np.arange(first, min(first + most, steps))
-            _at_steps(few, vector, layout, compute, (values, present))
+            steps_now = np.arange(first, min(first + most, steps))
+            _at_steps(steps_now, vector, layout, compute, (values, present))
     whole = None if present.all() else present
     return context.unnamed(Vector(buckets.series, values, whole))
 
 
 def _at_steps(
-    few: Ints, vector: Vector, layout: BucketLayout, compute: Compute, out: tuple[Floats, Mask]
+    steps_now: Ints,
+    vector: Vector,
+    layout: BucketLayout,
+    compute: Compute,
+    out: tuple[Floats, Mask],
 ) -> None:
     """The histograms of a layout at a few steps, in a row; `out` is (steps, histograms)."""
     values, present = out
-    rows = slice(int(few[0]), int(few[-1]) + 1)
+    rows = slice(int(steps_now[0]), int(steps_now[-1]) + 1)
     counts = vector.values[rows][:, layout.rows]
     twins = (layout.bounds[:, 1:] == layout.bounds[:, :-1]).any(axis=1)
-    here = None if vector.present is None else vector.present[rows][:, layout.rows]
+    present_buckets = None if vector.present is None else vector.present[rows][:, layout.rows]
     every = np.ones(counts.shape[:2], np.bool_)
-    whole = (every if here is None else here.all(axis=2)) & ~twins
+    whole = (every if present_buckets is None else present_buckets.all(axis=2)) & ~twins
     steps, which = np.nonzero(whole)
-    at, numbers = few[steps], layout.numbers[which]
+    at, numbers = steps_now[steps], layout.numbers[which]
     values[at, numbers] = compute(at, numbers, layout.bounds[which], counts[whole])
     present[at, numbers] = True
-    some = ~whole & (every if here is None else here.any(axis=2))
-    for step, row in np.argwhere(some).tolist():
-        mask = slice(None) if here is None else here[step, row]
+    partly = ~whole & (every if present_buckets is None else present_buckets.any(axis=2))
+    for step, row in np.argwhere(partly).tolist():
+        mask = slice(None) if present_buckets is None else present_buckets[step, row]
         bounds_and_counts = layout.bounds[row][mask].tolist(), counts[step, row][mask].tolist()
         bounds, sums = coalesced(*bounds_and_counts)
-        at, numbers = few[step : step + 1], layout.numbers[row : row + 1]
+        at, numbers = steps_now[step : step + 1], layout.numbers[row : row + 1]
         values[at, numbers] = compute(at, numbers, np.array([bounds]), np.array([sums]))
         present[at, numbers] = True
 
 
 def _note_bad(buckets: Histograms, vector: Vector, source: Expr, context: Context) -> None:
     for row in buckets.bad:
-        if vector.here[:, row].any():
+        if vector.present_mask[:, row].any():
             labels = vector.series.labels[row]
             text = f'{_BAD_BUCKET} "{dict(labels).get(LE, "")}"'
             context.notes.warn(_of_metric(text, labels, context), source.span)

@@ -9,7 +9,7 @@ import numpy as np
 
 from tocsin_alerting.promql.eval.grouping import grouped
 from tocsin_alerting.promql.eval.label_ops import without
-from tocsin_alerting.promql.parser.numbers import shortest
+from tocsin_alerting.strconv import shortest
 from tocsin_alerting.tsdb.label_sets import LabelSets
 from tocsin_alerting.tsdb.values import Floats, Ints, Mask
 

@@ -24,12 +24,12 @@ from tocsin_alerting.promql.parser.ast import (
     VectorSelector,
     children,
 )
-from tocsin_alerting.promql.parser.quoting import quote_labels
+from tocsin_alerting.strconv import quote_labels
 from tocsin_alerting.tsdb.label_sets import LabelSets
 from tocsin_alerting.tsdb.matchers import Matcher, MatchOp
-from tocsin_alerting.tsdb.target_labels import METRIC_NAME, sorted_labels
+from tocsin_alerting.tsdb.target_labels import METRIC_NAME
 from tocsin_alerting.tsdb.values import Ints, Mask
-from tocsin_exporter.snapshot import Labels
+from tocsin_exporter.snapshot import Labels, sorted_labels
 
 _IDENTITY = frozenset(("instance", "job"))
 _SIGNATURE = _IDENTITY | {METRIC_NAME}
@@ -96,7 +96,7 @@ def info(call: Call, args: Sequence[Value], context: Context) -> Vector:
     key = ("info", wanted, met)
     plan = vector.series.memo(key, lambda: _planned(vector.series, bases, met, wanted))
     context.budget.room(2 * CELL_BYTES * len(vector.values) * len(plan.rows))
-    present = vector.here[:, plan.rows] & (chosen[:, plan.targets] == plan.choices)
+    present = vector.present_mask[:, plan.rows] & (chosen[:, plan.targets] == plan.choices)
     for row, name in plan.conflicts.items():
         if present[:, row].any():
             raise QueryError(f"conflicting label: {name}")
@@ -121,7 +121,9 @@ def _wanted(call: Call) -> tuple[InfoMatchers, ...]:
         if not any(matcher.op in (MatchOp.EQUAL, MatchOp.REGEX) for matcher in names):
             names = (_ANY_INFO, *names) if names else (_TARGET_INFO,)
         matchers_of_sets.append(
-            InfoMatchers(names, tuple(one for one in matchers if one.name != METRIC_NAME))
+            InfoMatchers(
+                names, tuple(matcher for matcher in matchers if matcher.name != METRIC_NAME)
+            )
         )
     return tuple(matchers_of_sets)
 
@@ -138,7 +140,7 @@ def _info_series(
     infos = select_instant(VectorSelector("", sets, offset_ms, at), context, SampleField.TIME)
     targets = by_labels(vector.series, _IDENTITY, False)
     known: dict[str, set[str]] = {}
-    for target in np.unique(targets.ids[vector.here.any(axis=0) & bases]).tolist():
+    for target in np.unique(targets.ids[vector.present_mask.any(axis=0) & bases]).tolist():
         for name, value in targets.groups.labels[target]:
             known.setdefault(name, set()).add(value)
     rows = [
@@ -147,7 +149,7 @@ def _info_series(
         if known and all(dict(labels).get(name, "") in values for name, values in known.items())
     ]
     series = LabelSets(tuple(infos.series.labels[row] for row in rows))
-    return Vector(series, infos.values[:, rows], infos.here[:, rows])
+    return Vector(series, infos.values[:, rows], infos.present_mask[:, rows])
 
 
 def _looks(expr: Expr, context: Context) -> tuple[int | Edge | None, int] | None:
@@ -167,7 +169,7 @@ def _newest(infos: Vector) -> NewestInfo:
     """Raises QueryError where two series of one signature have a sample of the same time."""
     groups = grouped([only(labels, _SIGNATURE) for labels in infos.series.labels])
     times = infos.filled(-np.inf)
-    newest = infos.here & (times == groups.max(times)[:, groups.ids])
+    newest = infos.present_mask & (times == groups.max(times)[:, groups.ids])
     if (twice := groups.count(newest, len(times)) > 1).any():
         step, group = np.argwhere(twice)[0].tolist()
         first, second, *_ = (row for row in groups.members()[group] if newest[step, row])
@@ -201,7 +203,7 @@ def _planned(
     wanted: tuple[InfoMatchers, ...],
 ) -> JoinPlan:
     data = frozenset(matcher.name for want in wanted for matcher in want.data)
-    bare = any(all(one.matches("") for one in want.data) for want in wanted)
+    bare = any(all(matcher.matches("") for matcher in want.data) for want in wanted)
     targets = by_labels(series, _IDENTITY, False).ids.tolist()
     pairs: list[tuple[int, int, int]] = []
     made: list[Labels] = []

@@ -5,7 +5,6 @@ import numpy as np
 from tocsin_alerting.promql.eval.extended import anchored_pairs
 from tocsin_alerting.promql.eval.quantiles import quantile_of_columns
 from tocsin_alerting.promql.eval.ranges import Answer, Parameters, RangeFunction, WindowEdges
-from tocsin_alerting.promql.eval.start_times import restarts
 from tocsin_alerting.promql.eval.summing import (
     added,
     column_means,
@@ -13,7 +12,7 @@ from tocsin_alerting.promql.eval.summing import (
     exact_sums,
     running_means,
 )
-from tocsin_alerting.promql.eval.window import Window
+from tocsin_alerting.promql.eval.window import Window, restarts
 from tocsin_alerting.tsdb.values import Floats, Mask
 
 
@@ -101,12 +100,12 @@ def _variance(window: Window, _: Parameters) -> Answer:
         next_squares = added(
             delta * (values - (next_mean[0] + next_mean[1])), squares, squares_lost
         )
-        here = depth < sizes
+        present = depth < sizes
         mean, mean_lost = (
-            np.where(here, *both) for both in zip(next_mean, (mean, mean_lost), strict=True)
+            np.where(present, *both) for both in zip(next_mean, (mean, mean_lost), strict=True)
         )
         squares, squares_lost = (
-            np.where(here, *both)
+            np.where(present, *both)
             for both in zip(next_squares, (squares, squares_lost), strict=True)
         )
     variance = (squares + squares_lost) / sizes

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from tocsin_alerting.promql.eval import extended, start_times
+from tocsin_alerting.promql.eval import extended
 from tocsin_alerting.promql.eval.ranges import Answer, Parameters, RangeFunction, WindowEdges
-from tocsin_alerting.promql.eval.window import Window
-from tocsin_alerting.tsdb.values import Floats
+from tocsin_alerting.promql.eval.window import Window, last_restart, restarts
+from tocsin_alerting.tsdb.values import Floats, Mask
 
 
 def _extrapolated(ends: WindowEdges, change: Floats, counter: bool, per_second: bool) -> Floats:
@@ -46,7 +46,7 @@ def _whole(window: Window, counter: bool, per_second: bool = False) -> Answer:
         earlier, later, both = window.pairs()
         fell = later < earlier
         if window.starts is not None:
-            fell |= start_times.restarts(window)
+            fell |= restarts(window)
         fell = fell if both is None else fell & both
         if fell.any():
             # One after the other: near the largest numbers the order decides.
@@ -54,9 +54,28 @@ def _whole(window: Window, counter: bool, per_second: bool = False) -> Answer:
     answer = _extrapolated(ends, change, counter, per_second)
     if not counter or window.starts is None:
         return answer, sizes >= 2
-    known, has = start_times.from_start(window, change)
+    known, has = _from_start(window, change)
     known = known / (window.span.range_ms / 1000.0) if per_second else known
     return np.where(has, known, answer), has | (sizes >= 2)
+
+
+def _from_start(window: Window, change: Floats) -> tuple[Floats, Mask]:
+    """The change from where the first sample's counter began, and which series (series,) have it.
+
+    There is nothing to guess on the left then; on the right it is as ever. `change` is that
+    between the first and the last sample.
+    """
+    assert window.starts is not None
+    span, start = window.span, window.starts[0]
+    first, first_ms = window.first()
+    last_ms = window.last()[1]
+    gaps = np.maximum(window.sizes - 1, 1)
+    gap = (last_ms - first_ms) / 1000.0 / gaps
+    to_end = (span.end_ms - last_ms) / 1000.0
+    to_end = np.where(to_end >= gap * 1.1, gap / 2, to_end)
+    counted = (last_ms - start) / 1000.0
+    has: Mask = (start != 0) & (start > span.start_ms) & (start < first_ms)
+    return (change + first) * ((counted + to_end) / counted), has
 
 
 def _ends_of(window: Window) -> WindowEdges:
@@ -92,7 +111,7 @@ def _instant(window: Window, per_second: bool) -> Answer:
     if per_second:
         fell = last < before
         if window.starts is not None:
-            fell |= start_times.last_restart(window)
+            fell |= last_restart(window)
         change = np.where(fell, last, change) / ((last_ms - before_ms) / 1000.0)
     return change, window.sizes >= 2
 

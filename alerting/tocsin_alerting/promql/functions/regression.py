@@ -59,8 +59,8 @@ def _smoothed(window: Window, parameters: Parameters) -> Answer:
         if depth > 1:
             slope = trend * (level - before) + (1 - trend) * slope
         following = smoothing * values[depth] + (1 - smoothing) * (level + slope)
-        here = depth < sizes
-        before, level = np.where(here, level, before), np.where(here, following, level)
+        present = depth < sizes
+        before, level = np.where(present, level, before), np.where(present, following, level)
     return level, sizes >= 2
 
 

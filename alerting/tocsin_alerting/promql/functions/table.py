@@ -1,6 +1,6 @@
 """Every function that is evaluated: its name, and where its meaning stands. One entry, one test.
 
-The types of the arguments are in `promql/signatures.py`.
+The types of the arguments are in `parser/signatures.py`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,9 +8,7 @@ from typing import TypeAlias, cast
 
 import numpy as np
 
-from tocsin_alerting.promql.eval import elementwise
-from tocsin_alerting.promql.eval.context import Context, in_order
-from tocsin_alerting.promql.eval.elementwise import Function, constant, each
+from tocsin_alerting.promql.eval.context import Context, Function, in_order
 from tocsin_alerting.promql.eval.ranges import RangeFunction
 from tocsin_alerting.promql.eval.selectors import select_instant
 from tocsin_alerting.promql.eval.unaligned_windows import SampleField
@@ -18,6 +16,7 @@ from tocsin_alerting.promql.eval.vector import Value, Vector, empty
 from tocsin_alerting.promql.functions import (
     absent,
     calendar,
+    elementwise,
     histogram_functions,
     info,
     label_functions,
@@ -26,8 +25,19 @@ from tocsin_alerting.promql.functions import (
     regression,
     sorting,
 )
-from tocsin_alerting.promql.functions.histogram_functions import finds_no_native_histograms
-from tocsin_alerting.promql.parser.ast import Call, Expr, ParenExpr, VectorSelector
+from tocsin_alerting.promql.functions.elementwise import constant, each
+from tocsin_alerting.promql.functions.histogram_functions import (
+    NEEDS,
+    finds_no_native_histograms,
+)
+from tocsin_alerting.promql.parser.ast import (
+    Call,
+    Expr,
+    ParenExpr,
+    PositionRange,
+    VectorSelector,
+    walk,
+)
 
 Implementation: TypeAlias = Function | RangeFunction
 
@@ -151,3 +161,15 @@ FUNCTIONS: Mapping[str, Implementation] = {
     "vector": elementwise.to_vector,
     "year": calendar.YEAR,
 }
+
+
+def refuse_unsupported(expr: Expr) -> list[tuple[PositionRange, str]]:
+    """(where, what) of every call that parses and never finds anything here, in the text's order.
+
+    It is said when a rule is loaded, not when the rule is needed.
+    """
+    return [
+        (node.span, f"{node.function}() {NEEDS}")
+        for node in walk(expr)
+        if isinstance(node, Call) and FUNCTIONS[node.function] is finds_no_native_histograms
+    ]

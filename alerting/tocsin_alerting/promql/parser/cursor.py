@@ -29,7 +29,7 @@ class Cursor:
 
     def __init__(self, query: str, semantics: Semantics) -> None:
         self.query = query
-        self.semantics = semantics
+        self.semantics: Semantics = semantics
         self._lexer = Lexer(query, semantics)
         self._tokens = self._lexer.tokens
         self._index = 0

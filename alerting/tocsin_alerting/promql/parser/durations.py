@@ -1,7 +1,12 @@
-"""Durations: `1h30m` as text, milliseconds as numbers, and the arithmetic on them."""
+"""Durations in a query: literals, and in 3.x arithmetic on them with `step()` and `range()`.
+
+First how they are parsed: whatever goes wrong inside is reported in the words of what stands around
+it, a pair of context and expectation. Then what they are worth in a query of some step and range.
+"""
 
 import math
-import re
+from dataclasses import replace
+from typing import TypeAlias
 
 from tocsin_alerting.promql.parser.ast import (
     Duration,
@@ -10,20 +15,18 @@ from tocsin_alerting.promql.parser.ast import (
     NumberLiteral,
     PositionRange,
 )
-from tocsin_alerting.promql.parser.quoting import quote
+from tocsin_alerting.promql.parser.cursor import Cursor
+from tocsin_alerting.promql.parser.tokens import Token, TokenKind
+from tocsin_alerting.strconv import parse_number
+from tocsin_alerting.time_format import LONGEST_S, parse_duration
 
-_UNITS_MS = {
-    "y": 365 * 86_400_000,
-    "w": 7 * 86_400_000,
-    "d": 86_400_000,
-    "h": 3_600_000,
-    "m": 60_000,
-    "s": 1_000,
-    "ms": 1,
-}
-_TEXT = re.compile("".join(f"(?:([0-9]+){unit})?" for unit in _UNITS_MS))
-LONGEST_S = 2**63 / 1e9
-"""A duration counts at most as many nanoseconds as 64 bits hold, as in Prometheus."""
+Around: TypeAlias = tuple[str, str]
+Operand: TypeAlias = NumberLiteral | DurationExpr
+
+_PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, "%": 2, "^": 3}
+_POWER = 3
+_ZERO = {"/": "division", "%": "modulo"}
+_CALLS = ("step", "range", "min_of", "max_of")
 
 
 class InvalidDuration(ValueError):
@@ -34,35 +37,150 @@ class InvalidDuration(ValueError):
         super().__init__(message)
 
 
-def parse_duration(text: str) -> int:
-    """Milliseconds of `1d2h`: each unit at most once, the largest first.
+def number_literal(cursor: Cursor) -> NumberLiteral:
+    """A number, or a duration in seconds (2.42 knows no durations outside brackets)."""
+    token = cursor.peek()
+    if token.kind is TokenKind.DURATION and cursor.semantics == 3:
+        return NumberLiteral(duration_ms(cursor) / 1000, duration=True, span=token.span)
+    if token.kind is not TokenKind.NUMBER:
+        cursor.unexpected()
+    cursor.take()
+    try:
+        return NumberLiteral(parse_number(token.text), span=token.span)
+    except ValueError as error:
+        cursor.fail(str(error), token.span)
 
-    Raises ValueError in Prometheus's words.
+
+def duration_ms(cursor: Cursor) -> int:
+    """Milliseconds of the duration token here."""
+    token = cursor.take()
+    try:
+        return parse_duration(token.text)
+    except ValueError as error:
+        cursor.fail(str(error), token.span)
+
+
+def positive_interval(cursor: Cursor, around: Around) -> Duration:
+    """A range or step; milliseconds unless it needs evaluating."""
+    start = cursor.peek()
+    if cursor.semantics == 2:
+        return _plain(cursor, around)
+    duration = _expression(cursor, around, 0)
+    if isinstance(duration, DurationExpr):
+        return duration
+    if milliseconds(duration.value) <= 0:
+        cursor.fail(
+            "duration must be greater than 0", PositionRange(start.start, duration.span.end)
+        )
+    return milliseconds(duration.value)
+
+
+def offset_interval(cursor: Cursor, around: Around) -> tuple[Duration, int]:
+    """An offset and its end: one signed operand, unless it begins with a parenthesis.
+
+    So `a offset 5m + 1` adds 1 to what was five minutes ago, as in Prometheus.
     """
-    match = _TEXT.fullmatch(text)
-    if not text or match is None:
-        raise ValueError(f"not a valid duration string: {quote(text)}")
-    # Python refuses to read integers of thousands of digits; 20 are too many already.
-    if any(len(amount or "") > 20 for amount in match.groups()):
-        raise ValueError("duration out of range")
-    amounts = zip(match.groups(), _UNITS_MS.values(), strict=True)
-    total = sum(int(amount) * unit for amount, unit in amounts if amount)
-    if total / 1000 > LONGEST_S:
-        raise ValueError("duration out of range")
-    return total
+    if cursor.semantics == 2:
+        sign = cursor.accept("-")
+        end = cursor.peek().end
+        found_ms = _plain(cursor, around)
+        return (-found_ms if sign else found_ms), end
+    duration = _offset_operand(cursor, around)
+    if isinstance(duration, NumberLiteral):
+        return milliseconds(duration.value), duration.span.end
+    return duration, duration.span.end
 
 
-def format_duration(ms: int) -> str:
-    """The canonical text; years and weeks only where they leave nothing over."""
-    if ms == 0:
-        return "0s"
-    text, rest = "-" if ms < 0 else "", abs(ms)
-    for unit, size in _UNITS_MS.items():
-        if unit in ("y", "w") and rest % size:
-            continue
-        amount, rest = divmod(rest, size)
-        text += f"{amount}{unit}" if amount else ""
-    return text
+def _offset_operand(cursor: Cursor, around: Around) -> Operand:
+    sign = cursor.peek().name in ("+", "-")
+    inner = cursor.next_name() if sign else cursor.peek().name
+    if inner in ("+", "-") or not sign and inner == "(":
+        return _expression(cursor, around, 0)
+    if not sign:
+        return _primary(cursor, around)
+    token = cursor.take()
+    return _signed(token, _primary(cursor, around))
+
+
+def _plain(cursor: Cursor, around: Around) -> int:
+    token = cursor.peek()
+    if token.kind is not TokenKind.DURATION:
+        cursor.unexpected(*around)
+    if milliseconds := duration_ms(cursor):
+        return milliseconds
+    cursor.fail("duration must be greater than 0", token.span)
+
+
+def _expression(cursor: Cursor, around: Around, least: int) -> Operand:
+    cursor.enter()
+    lhs = _operand(cursor, around)
+    while (level := _PRECEDENCE.get(cursor.peek().name, -1)) >= least:
+        op = cursor.take()
+        rhs = _expression(cursor, around, level if op.name == "^" else level + 1)
+        lhs = _combined(cursor, op, lhs, rhs)
+    cursor.leave()
+    return lhs
+
+
+def _operand(cursor: Cursor, around: Around) -> Operand:
+    if sign := cursor.accept("-") or cursor.accept("+"):
+        return _signed(sign, _expression(cursor, around, _POWER))
+    return _primary(cursor, around)
+
+
+def _primary(cursor: Cursor, around: Around) -> Operand:
+    token = cursor.peek()
+    if token.kind in (TokenKind.NUMBER, TokenKind.DURATION):
+        return _literal(cursor)
+    if token.name in _CALLS:
+        return _call(cursor, around)
+    if token.name != "(":
+        cursor.unexpected(*around)
+    cursor.take()
+    inner = _expression(cursor, around, 0)
+    span = PositionRange(token.start, cursor.expect(")", *around).end)
+    if isinstance(inner, DurationExpr):
+        return replace(inner, wrapped=True, span=span)
+    return DurationExpr(DurationOp.ADD, rhs=inner, wrapped=True, span=span)
+
+
+def _literal(cursor: Cursor) -> NumberLiteral:
+    literal = number_literal(cursor)
+    if not abs(literal.value) <= LONGEST_S:
+        cursor.fail("duration out of range", literal.span)
+    return literal
+
+
+def _call(cursor: Cursor, around: Around) -> DurationExpr:
+    name = cursor.take()
+    cursor.expect("(", *around)
+    lhs = rhs = None
+    if name.name in ("min_of", "max_of"):
+        lhs = _expression(cursor, around, 0)
+        cursor.expect(",", *around)
+        rhs = _expression(cursor, around, 0)
+    closing = cursor.expect(")", *around)
+    return DurationExpr(
+        DurationOp(name.name), lhs, rhs, span=PositionRange(name.start, closing.end)
+    )
+
+
+def _signed(sign: Token, operand: Operand) -> Operand:
+    span = PositionRange(sign.start, operand.span.end)
+    negative = sign.name == "-"
+    if isinstance(operand, NumberLiteral):
+        value = -operand.value if negative else operand.value
+        return NumberLiteral(value, operand.duration, span)
+    return DurationExpr(DurationOp.SUB, rhs=operand, span=span) if negative else operand
+
+
+def _combined(cursor: Cursor, op: Token, lhs: Operand, rhs: Operand) -> DurationExpr:
+    if op.name in _ZERO and isinstance(rhs, NumberLiteral) and rhs.value == 0:
+        cursor.fail(f"{_ZERO[op.name]} by zero", op.span)
+    span = PositionRange(lhs.span.start, rhs.span.end)
+    combined = DurationExpr(DurationOp(op.name), lhs, rhs, span=span)
+    cursor.grown(combined, lhs, rhs)
+    return combined
 
 
 def milliseconds(seconds: float) -> int:

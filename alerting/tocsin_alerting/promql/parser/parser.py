@@ -16,10 +16,8 @@ from tocsin_alerting.promql.parser.ast import (
     VectorSelector,
 )
 from tocsin_alerting.promql.parser.cursor import Cursor
-from tocsin_alerting.promql.parser.duration_exprs import number_literal
-from tocsin_alerting.promql.parser.quoting import quote, unquote
-from tocsin_alerting.promql.parser.range_syntax import with_modifiers
-from tocsin_alerting.promql.parser.selector import vector_selector
+from tocsin_alerting.promql.parser.durations import number_literal
+from tocsin_alerting.promql.parser.selector import vector_selector, with_modifiers
 from tocsin_alerting.promql.parser.signatures import Semantics, ValueType, signature
 from tocsin_alerting.promql.parser.tokens import Token, TokenKind, begins_expression, names_metric
 from tocsin_alerting.promql.parser.types import check, type_of
@@ -28,6 +26,7 @@ from tocsin_alerting.promql.parser.vector_matching_syntax import (
     grouping_labels,
     modifiers,
 )
+from tocsin_alerting.strconv import quote, unquote
 
 _LEVELS = (
     (BinaryOp.OR,),
@@ -107,12 +106,12 @@ def _expression(cursor: Cursor, least: int = 0) -> Expr:
 def _binary(cursor: Cursor, op: Token, changes: Modifiers, lhs: Expr, rhs: Expr) -> BinaryExpr:
     vectors = type_of(lhs) is type_of(rhs) is ValueType.VECTOR
     written = changes.matching
-    kept = vectors or _is_selective(written)
+    has_matching = vectors or _is_selective(written)
     binary = BinaryExpr(
         op=BinaryOp(op.name),
         lhs=lhs,
         rhs=rhs,
-        matching=written if kept else None,
+        matching=written if has_matching else None,
         return_bool=changes.return_bool,
         span=PositionRange(lhs.span.start, rhs.span.end),
         op_span=PositionRange(op.start, changes.end),

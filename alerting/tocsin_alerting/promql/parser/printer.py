@@ -22,9 +22,8 @@ from tocsin_alerting.promql.parser.ast import (
     VectorSelector,
     children,
 )
-from tocsin_alerting.promql.parser.durations import format_duration
-from tocsin_alerting.promql.parser.numbers import format_number
-from tocsin_alerting.promql.parser.quoting import quote
+from tocsin_alerting.strconv import format_number, quote
+from tocsin_alerting.time_format import format_duration
 from tocsin_alerting.tsdb.matchers import Matcher
 
 _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -152,7 +151,12 @@ def subquery_window(expr: SubqueryExpr) -> str:
 
 
 def _labels(labels: tuple[str, ...]) -> str:
-    return ", ".join(map(_label, labels))
+    """Of a grouping or a match: there a bare `nan` or `inf` would be a number."""
+    return ", ".join(map(_grouping_label, labels))
+
+
+def _grouping_label(name: str) -> str:
+    return quote(name) if name.lower() in ("nan", "inf") else _label(name)
 
 
 def _label(name: str) -> str:

@@ -35,14 +35,13 @@ _MATRIX, _SCALAR, _STRING, _VECTOR = (
 class Signature:
     """`variadic` n lets the last of `args` occur 0 to n times, -1 any number of times, 0 once.
 
-    `only` names the one semantics that has the function; `experimental` is what Prometheus hides
-    behind a flag, and what is always on here.
+    `only` names the one semantics that has the function. What Prometheus hides behind a flag is
+    always on here.
     """
 
     args: tuple[ValueType, ...]
     returns: ValueType = _VECTOR
     variadic: int = 0
-    experimental: bool = False
     only: Semantics | None = None
 
 
@@ -77,10 +76,8 @@ FUNCTIONS: Mapping[str, Signature] = {
     "deg": Signature((_VECTOR,)),
     "delta": Signature((_MATRIX,)),
     "deriv": Signature((_MATRIX,)),
-    "double_exponential_smoothing": Signature(
-        (_MATRIX, _SCALAR, _SCALAR), experimental=True, only=3
-    ),
-    "end": Signature((), _SCALAR, experimental=True, only=3),
+    "double_exponential_smoothing": Signature((_MATRIX, _SCALAR, _SCALAR), only=3),
+    "end": Signature((), _SCALAR, only=3),
     "exp": Signature((_VECTOR,)),
     "first_over_time": Signature((_MATRIX,), only=3),
     "floor": Signature((_VECTOR,)),
@@ -88,9 +85,7 @@ FUNCTIONS: Mapping[str, Signature] = {
     "histogram_count": Signature((_VECTOR,)),
     "histogram_fraction": Signature((_SCALAR, _SCALAR, _VECTOR)),
     "histogram_quantile": Signature((_SCALAR, _VECTOR)),
-    "histogram_quantiles": Signature(
-        (_VECTOR, _STRING, _SCALAR, _SCALAR), variadic=9, experimental=True, only=3
-    ),
+    "histogram_quantiles": Signature((_VECTOR, _STRING, _SCALAR, _SCALAR), variadic=9, only=3),
     "histogram_stddev": Signature((_VECTOR,), only=3),
     "histogram_stdvar": Signature((_VECTOR,), only=3),
     "histogram_sum": Signature((_VECTOR,)),
@@ -98,7 +93,7 @@ FUNCTIONS: Mapping[str, Signature] = {
     "hour": Signature((_VECTOR,), variadic=1),
     "idelta": Signature((_MATRIX,)),
     "increase": Signature((_MATRIX,)),
-    "info": Signature((_VECTOR, _VECTOR), variadic=1, experimental=True, only=3),
+    "info": Signature((_VECTOR, _VECTOR), variadic=1, only=3),
     "irate": Signature((_MATRIX,)),
     "label_join": Signature((_VECTOR, _STRING, _STRING, _STRING), variadic=-1),
     "label_replace": Signature((_VECTOR, _STRING, _STRING, _STRING, _STRING)),
@@ -106,10 +101,10 @@ FUNCTIONS: Mapping[str, Signature] = {
     "ln": Signature((_VECTOR,)),
     "log10": Signature((_VECTOR,)),
     "log2": Signature((_VECTOR,)),
-    "mad_over_time": Signature((_MATRIX,), experimental=True, only=3),
-    "max_of": Signature((_SCALAR, _SCALAR), _SCALAR, experimental=True, only=3),
+    "mad_over_time": Signature((_MATRIX,), only=3),
+    "max_of": Signature((_SCALAR, _SCALAR), _SCALAR, only=3),
     "max_over_time": Signature((_MATRIX,)),
-    "min_of": Signature((_SCALAR, _SCALAR), _SCALAR, experimental=True, only=3),
+    "min_of": Signature((_SCALAR, _SCALAR), _SCALAR, only=3),
     "min_over_time": Signature((_MATRIX,)),
     "minute": Signature((_VECTOR,), variadic=1),
     "month": Signature((_VECTOR,), variadic=1),
@@ -118,7 +113,7 @@ FUNCTIONS: Mapping[str, Signature] = {
     "present_over_time": Signature((_MATRIX,)),
     "quantile_over_time": Signature((_SCALAR, _MATRIX)),
     "rad": Signature((_VECTOR,)),
-    "range": Signature((), _SCALAR, experimental=True, only=3),
+    "range": Signature((), _SCALAR, only=3),
     "rate": Signature((_MATRIX,)),
     "resets": Signature((_MATRIX,)),
     "round": Signature((_VECTOR, _SCALAR), variadic=1),
@@ -127,24 +122,24 @@ FUNCTIONS: Mapping[str, Signature] = {
     "sin": Signature((_VECTOR,)),
     "sinh": Signature((_VECTOR,)),
     "sort": Signature((_VECTOR,)),
-    "sort_by_label": Signature((_VECTOR, _STRING), variadic=-1, experimental=True, only=3),
-    "sort_by_label_desc": Signature((_VECTOR, _STRING), variadic=-1, experimental=True, only=3),
+    "sort_by_label": Signature((_VECTOR, _STRING), variadic=-1, only=3),
+    "sort_by_label_desc": Signature((_VECTOR, _STRING), variadic=-1, only=3),
     "sort_desc": Signature((_VECTOR,)),
     "sqrt": Signature((_VECTOR,)),
-    "start": Signature((), _SCALAR, experimental=True, only=3),
-    "start_timestamp": Signature((_VECTOR,), experimental=True, only=3),
+    "start": Signature((), _SCALAR, only=3),
+    "start_timestamp": Signature((_VECTOR,), only=3),
     "stddev_over_time": Signature((_MATRIX,)),
     "stdvar_over_time": Signature((_MATRIX,)),
-    "step": Signature((), _SCALAR, experimental=True, only=3),
+    "step": Signature((), _SCALAR, only=3),
     "sum_over_time": Signature((_MATRIX,)),
     "tan": Signature((_VECTOR,)),
     "tanh": Signature((_VECTOR,)),
     "time": Signature((), _SCALAR),
     "timestamp": Signature((_VECTOR,)),
-    "ts_of_first_over_time": Signature((_MATRIX,), experimental=True, only=3),
-    "ts_of_last_over_time": Signature((_MATRIX,), experimental=True, only=3),
-    "ts_of_max_over_time": Signature((_MATRIX,), experimental=True, only=3),
-    "ts_of_min_over_time": Signature((_MATRIX,), experimental=True, only=3),
+    "ts_of_first_over_time": Signature((_MATRIX,), only=3),
+    "ts_of_last_over_time": Signature((_MATRIX,), only=3),
+    "ts_of_max_over_time": Signature((_MATRIX,), only=3),
+    "ts_of_min_over_time": Signature((_MATRIX,), only=3),
     "vector": Signature((_SCALAR,)),
     "year": Signature((_VECTOR,), variadic=1),
 }

@@ -5,8 +5,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from tocsin_alerting.promql.parser.ast import AggregateOp, PositionRange
-from tocsin_alerting.promql.parser.quoting import quote
 from tocsin_alerting.promql.parser.signatures import Semantics
+from tocsin_alerting.strconv import quote
 
 
 class TokenKind(StrEnum):

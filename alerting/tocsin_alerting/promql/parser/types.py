@@ -22,8 +22,8 @@ from tocsin_alerting.promql.parser.ast import (
     VectorMatching,
     VectorSelector,
 )
-from tocsin_alerting.promql.parser.quoting import quote
 from tocsin_alerting.promql.parser.signatures import FUNCTIONS, Signature, ValueType
+from tocsin_alerting.strconv import quote
 
 _PLAIN = (ValueType.SCALAR, ValueType.VECTOR)
 
@@ -114,7 +114,7 @@ class _Check:
                 twice = f"{quote(selector.name)} or {quote(names[0])}"
                 self.fail(f"metric name must not be set twice: {twice}", selector.span)
             # Without this a slip of the pen would select everything.
-            if not empty_allowed and all(found.matches("") for found in matchers):
+            if not empty_allowed and all(matcher.matches("") for matcher in matchers):
                 message = "vector selector must contain at least one non-empty matcher"
                 self.fail(message, selector.span)
 
@@ -153,8 +153,8 @@ class _Check:
         sides = [(self.visit(expr.lhs), expr.lhs), (self.visit(expr.rhs), expr.rhs)]
         types = [actual for actual, _ in sides]
         self._operator(expr, types)
-        for found, side in sides:
-            if found not in _PLAIN:
+        for kind, side in sides:
+            if kind not in _PLAIN:
                 what = "binary expression must contain only scalar and instant vector types"
                 self.fail(what, side.span)
         self._matching(expr, expr.matching or VectorMatching(), types)

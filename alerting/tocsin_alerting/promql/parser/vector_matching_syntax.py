@@ -10,8 +10,7 @@ from tocsin_alerting.promql.parser.ast import (
     VectorMatching,
 )
 from tocsin_alerting.promql.parser.cursor import Cursor
-from tocsin_alerting.promql.parser.duration_exprs import number_literal
-from tocsin_alerting.promql.parser.quoting import quote, unquote
+from tocsin_alerting.promql.parser.durations import number_literal
 from tocsin_alerting.promql.parser.tokens import (
     FILLS,
     Token,
@@ -19,6 +18,7 @@ from tocsin_alerting.promql.parser.tokens import (
     begins_expression,
     names_label,
 )
+from tocsin_alerting.strconv import quote, unquote
 
 _CONTEXT = "grouping opts"
 _GROUPS = {"group_left": Cardinality.MANY_TO_ONE, "group_right": Cardinality.ONE_TO_MANY}

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tocsin_alerting.promql.eval.topk_order import TopkHeap
+from tocsin_alerting.promql.eval.aggregations_v2 import TopkHeap
 
 NAN = math.nan
 

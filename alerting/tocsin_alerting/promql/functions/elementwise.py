@@ -2,17 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeAlias, cast
+from typing import cast
 
 import numpy as np
 
-from tocsin_alerting.promql.eval.context import Context
+from tocsin_alerting.promql.eval.context import Context, Function
 from tocsin_alerting.promql.eval.vector import ONE, Scalar, Value, Vector
 from tocsin_alerting.promql.parser.ast import Call
 from tocsin_alerting.tsdb.values import Floats
-
-Function: TypeAlias = Callable[[Call, Sequence[Value], Context], Value]
-"""Gets the call and its evaluated arguments; vectors lose their names where their meaning ends."""
 
 
 def each(compute: Callable[[Floats], Floats]) -> Function:
@@ -89,7 +86,7 @@ def to_vector(_: Call, args: Sequence[Value], __: Context) -> Vector:
 def to_scalar(_: Call, args: Sequence[Value], __: Context) -> Scalar:
     """The number of the only element, NaN where there is none or more than one."""
     vector = cast(Vector, args[0])
-    alone = vector.here.sum(axis=1) == 1
+    alone = vector.present_mask.sum(axis=1) == 1
     return np.where(alone, vector.filled(0.0).sum(axis=1), np.nan)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tocsin_alerting.promql.functions.supported import refuse_unsupported
+from tocsin_alerting.promql.functions.table import refuse_unsupported
 from tocsin_alerting.promql.parser.parser import parse
 
 
