@@ -129,7 +129,7 @@ class GroupCommit:
         except BaseException:  # why: the next request must find that nobody is at work
             with self._lock:
                 self._is_working = False
-            log.exception("remote write: the thread failed; the next request begins another")
+            log.exception("remote write thread failed; the next request starts a new one")
 
     def _serve_group(self, loop: asyncio.AbstractEventLoop) -> bool:
         """One group; whether there was any."""

@@ -44,7 +44,7 @@ def read_field(data: bytes, at: int, end: int) -> Field:
         tag, place = varint(data, at, end)
     number, wire = tag >> 3, tag & 7
     if not 0 < number < 1 << 29:
-        raise Malformed(f"field number {number} at byte {at}: there is none like this")
+        raise Malformed(f"field number {number} at byte {at} is invalid")
     if wire == VARINT:
         value, stop = varint(data, place, end)
         return number, wire, value, stop
@@ -53,7 +53,7 @@ def read_field(data: bytes, at: int, end: int) -> Field:
     elif wire in _FIXED:
         length = _FIXED[wire]
     else:
-        raise Malformed(f"field {number} at byte {at} has wire type {wire}, which is not in use")
+        raise Malformed(f"field {number} at byte {at} has wire type {wire}, which is not supported")
     if length > end - place:
         raise Malformed(f"field {number} at byte {at} is cut off")
     return number, wire, place, place + length

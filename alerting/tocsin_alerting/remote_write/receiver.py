@@ -1,12 +1,10 @@
-"""Remote write's end: a request in, samples in the store, and a receipt."""
+"""Remote write's end: a request in, samples in the store, and what became of them."""
 
-from tocsin_alerting.remote_write.fast_scan import scan
-from tocsin_alerting.remote_write.label_validation import describe_series
+from tocsin_alerting.remote_write.fast_scan import RequestSamples, merged, read_usual, scan
 from tocsin_alerting.remote_write.prompb import read_series, series_spans
 from tocsin_alerting.remote_write.ref_cache import RefStore, SeriesRefCache
 from tocsin_alerting.remote_write.result import ReceiveResult, Refusals, RemoteWriteCounters
-from tocsin_alerting.remote_write.samples import RequestSamples, merged, read_usual
-from tocsin_alerting.remote_write.slow_path import parse_series, register_series
+from tocsin_alerting.remote_write.slow_path import describe_series, parse_series, register_series
 from tocsin_alerting.remote_write.snappy import decompress
 from tocsin_alerting.tsdb.backlog import Backlogged
 from tocsin_alerting.tsdb.senders import UNKNOWN, Sender
@@ -32,12 +30,12 @@ class Receiver:
         data = decompress(body)
         for _ in range(_TRIES):
             try:
-                receipt = self._write(data, now_ms, sender)
+                result = self._write(data, now_ms, sender)
             except Backlogged as error:
                 raise Busy(str(error)) from None
-            if receipt is not None:
-                self.counters.add(receipt)
-                return receipt
+            if result is not None:
+                self.counters.add(result)
+                return result
         raise Busy("the store is busy with its series; send it again")
 
     def _write(self, data: bytes, now_ms: int, sender: Sender) -> ReceiveResult | None:

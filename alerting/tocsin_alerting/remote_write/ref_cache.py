@@ -4,23 +4,26 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from tocsin_alerting.remote_write.request_cache import RequestCache
-from tocsin_alerting.tsdb.head.write_outcome import WriteResult
+from tocsin_alerting.tsdb.head.request_samples import WriteResult
 from tocsin_alerting.tsdb.senders import UNKNOWN, Sender
 from tocsin_alerting.tsdb.values import Floats, Ints
 from tocsin_exporter.snapshot import Labels
 
 
 class RefStore(Protocol):
-    """Numbers hold for an epoch; whoever uses them later is told so."""
+    """What a receiver needs of the store (tests have one that only counts). Numbers hold for an
+    epoch; whoever uses them later is told so."""
 
     def register(self, series: Sequence[Labels], sender: Sender) -> tuple[int, Ints]:
         """The epoch, and a number for each series: below 0, as in remote_limits.REASONS, where
         there is no place for it."""
+        ...
 
     def write_refs(
         self, epoch: int, refs: Ints, times: Ints, values: Floats, now_ms: int
     ) -> WriteResult | None:
-        """Sample i is of series numbers[i]. None, and nothing written: the epoch is over."""
+        """Sample i is of series refs[i]. None, and nothing written: the epoch is over."""
+        ...
 
 
 MAX_SERIES = 200_000  # series whose label bytes are remembered
@@ -51,12 +54,14 @@ class SeriesRefCache:
         known, because the numbers given out before are no longer good."""
         refs: list[int] = []
         for begin in range(0, len(series), _REGISTERED_AT_ONCE):
-            epoch, some = self._store.register(series[begin : begin + _REGISTERED_AT_ONCE], sender)
+            epoch, new_refs = self._store.register(
+                series[begin : begin + _REGISTERED_AT_ONCE], sender
+            )
             if self._epoch is not None and epoch != self._epoch:
                 self.clear()
                 return None
             self._epoch = epoch
-            refs += some.tolist()
+            refs += new_refs.tolist()
         return refs
 
     def add(self, key: bytes, ref: int) -> None:

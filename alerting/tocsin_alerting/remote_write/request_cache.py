@@ -11,8 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from tocsin_alerting.remote_write.fast_scan import SHORTEST, ScannedSeries, next_series
-from tocsin_alerting.remote_write.samples import all_usual
+from tocsin_alerting.remote_write.fast_scan import SHORTEST, ScannedSeries, all_usual, next_series
 from tocsin_alerting.tsdb.values import Ints, Mask
 
 MOST_BYTES = 8 << 20
@@ -57,16 +56,16 @@ class RequestTemplate:
 
     def _equal_bytes(self, data: bytes, at: int, begin: int, length: int) -> int:
         """How many bytes of data[at:] are as in the layout from `begin` on, of so many."""
-        here = slice(begin, begin + length)
-        seen = np.frombuffer(data, np.uint8, length, at) & self._mask[here]
-        differs = seen != self._template[here]
+        span = slice(begin, begin + length)
+        seen = np.frombuffer(data, np.uint8, length, at) & self._mask[span]
+        differs = seen != self._template[span]
         return int(differs.argmax()) if differs.any() else length
 
     def scanned(self, first: int, count: int, at: int) -> ScannedSeries:
         """As if these series had been walked, from `at` on."""
-        here = slice(first, first + count)
-        stops = self.stops[here] + (at - self.begin(first))
-        return ScannedSeries(self.refs[here], stops, self.zeros[here], [])
+        span = slice(first, first + count)
+        stops = self.stops[span] + (at - self.begin(first))
+        return ScannedSeries(self.refs[span], stops, self.zeros[span], [])
 
 
 class RequestCache:

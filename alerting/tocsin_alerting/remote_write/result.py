@@ -49,7 +49,7 @@ class RemoteWriteCounters:
     samples: int = 0
     refused: Counter[str] = field(default_factory=Counter)
 
-    def add(self, receipt: ReceiveResult) -> None:
-        self.samples += receipt.accepted
-        if receipt.refused:
-            self.refused.update(receipt.refused)
+    def add(self, result: ReceiveResult) -> None:
+        self.samples += result.accepted
+        if result.refused:
+            self.refused.update(result.refused)

@@ -1,19 +1,15 @@
 """The series of a request that are not known yet, or not written as usual."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tocsin_alerting.remote_write.label_validation import (
-    InvalidLabels,
-    describe_series,
-    validated_labels,
-)
+from tocsin_alerting.remote_write.fast_scan import RequestSamples
 from tocsin_alerting.remote_write.prompb import RequestTooLarge, TimeSeries, read_series
 from tocsin_alerting.remote_write.ref_cache import SeriesRefCache
 from tocsin_alerting.remote_write.result import Refusals
-from tocsin_alerting.remote_write.samples import RequestSamples
 from tocsin_alerting.tsdb.head.remote_limits import (
     OVER_SERIES,
     OVER_SOURCES,
@@ -22,16 +18,59 @@ from tocsin_alerting.tsdb.head.remote_limits import (
     REASONS,
 )
 from tocsin_alerting.tsdb.senders import UNKNOWN, Sender
+from tocsin_alerting.tsdb.target_labels import METRIC_NAME
 from tocsin_exporter.snapshot import Labels
+
+LabelPairs = Sequence[tuple[bytes, bytes]]
+_SHOWN = 300  # characters
+
+
+class InvalidLabels(ValueError):
+    """A series that no Prometheus would keep; the others of its request are not concerned."""
+
+
+def validated_labels(pairs: LabelPairs) -> Labels:
+    """The labels, sorted by name, without empty values. Raises InvalidLabels.
+
+    Names may be any UTF-8, as in Prometheus 3 (model.UTF8Validation); `__name__` must be there.
+    """
+    try:
+        decoded = [(name.decode(), value.decode()) for name, value in pairs]
+    except UnicodeDecodeError as error:
+        text = error.object[:_SHOWN].decode("latin-1").encode("unicode_escape").decode()
+        raise InvalidLabels(f'the label text "{text}" is not UTF-8') from None
+    labels = dict(decoded)
+    if len(labels) < len(decoded):
+        twice, _ = Counter(name for name, _ in decoded).most_common(1)[0]
+        raise InvalidLabels(f'duplicate label "{twice[:_SHOWN]}"')
+    if "" in labels:
+        raise InvalidLabels("a label without a name")
+    if not labels.get(METRIC_NAME):
+        raise InvalidLabels(f"missing {METRIC_NAME}")
+    return tuple(sorted((name, value) for name, value in decoded if value))
+
+
+def describe_series(pairs: LabelPairs) -> str:
+    """A series for people, however broken it is: at most some hundred characters of it."""
+    texts = [(_text(name), _text(value)) for name, value in pairs]
+    name = next((value for label, value in texts if label == METRIC_NAME), "")
+    inside = ",".join(f'{label}="{value}"' for label, value in texts if label != METRIC_NAME)
+    whole = f"{name}{{{inside}}}"
+    return whole if len(whole) <= _SHOWN else f"{whole[:_SHOWN]}..."
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="backslashreplace").encode("unicode_escape").decode()
+
 
 MAX_PARTS = 1_000_000  # labels and samples of a request, each a Python object or two
 
 
 _REASON_TEXTS = {
     PER_SOURCE: "its source has too many series",
-    PER_SENDER: "this sender has its share of the sources or series of all senders",
-    OVER_SERIES: "the agent holds as many series as it may",
-    OVER_SOURCES: "the agent holds as many sources as it may",
+    PER_SENDER: "the sender has used up its share of series or sources",
+    OVER_SERIES: "the agent's limit of series is reached",
+    OVER_SOURCES: "the agent's limit of sources is reached",
 }
 
 

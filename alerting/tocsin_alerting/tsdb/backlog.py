@@ -14,10 +14,11 @@ class Backlogged(Exception):
 
 
 class Backlog:
-    """`samples` is about how many memory has got, since it was last sealed, that are older than
-    the `memory_ms` that it keeps; there are at most `most`.
+    """`samples` are those that memory has, not sealed, which were older than the `memory_ms` that
+    it keeps when they came; there are at most `most`.
 
-    What is older than `unsealed_before_ms` goes, sealed or not.
+    What is older than `unsealed_before_ms` goes, sealed or not. Whoever changes anything here has
+    the store's lock; `samples` may be read without it.
     """
 
     def __init__(
@@ -28,12 +29,16 @@ class Backlog:
         self._archive, self._memory_ms, self._most = persistence, memory_ms, most
         self._progress: tuple[int, int] | None = None
 
-    def admit(self, times: Ints, now_ms: int) -> int:
-        """How many of these samples are late. Raises Backlogged."""
-        late = int(np.count_nonzero(times < now_ms - self._memory_ms))
+    def late(self, times: Ints, now_ms: int) -> int:
+        """How many of these samples would wait here; this needs no lock."""
+        if self._archive is None:
+            return 0
+        return int(np.count_nonzero(times < now_ms - self._memory_ms))
+
+    def admit(self, late: int) -> None:
+        """Raises Backlogged when there is no room for so many late samples."""
         if late and self.samples + late > self._most:
             raise Backlogged(f"{self.samples} late samples wait for the disk; send it again")
-        return late
 
     def max_age_ms(self) -> int | None:
         """How old a sample may be that somebody keeps; None: as old as the persistence allows."""
@@ -50,3 +55,8 @@ class Backlog:
         most_ms = UNSEALED_RETENTIONS * self._memory_ms
         outwaited = now_ms - self._progress[1] > most_ms
         self.unsealed_before_ms = now_ms - most_ms if outwaited else NEVER_MS
+
+    def shift_clock(self, delta_ms: int) -> None:
+        """The wall clock was set: nobody has waited longer for that."""
+        if self._progress is not None:
+            self._progress = self._progress[0], self._progress[1] + delta_ms

@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 ASIDE, UNFINISHED = ".broken", ".tmp"
+PutAside = Callable[[Path, Exception, str], object]
+"""Moves a damaged file out of the way: its path, what is wrong, and what is served instead."""
 
 
 def numbered_files(directory: Path, suffix: str) -> list[Path]:
@@ -36,17 +39,19 @@ def rename_new(unfinished: Path, path: Path) -> None:
 
 
 def set_aside(path: Path, error: Exception, rest: str, now_s: float) -> bool:
-    """A damaged file goes out of the way at `now_s` in Unix seconds, and is said. Whether it did:
+    """A damaged file goes out of the way at `now_s` in Unix seconds, and is logged. Whether it did:
     one that cannot be moved stays."""
     aside = aside_path(path)
     try:
         path.rename(aside)
     except OSError as refused:
-        log.error("%s: %s; it cannot be set aside (%s); %s", path, error, refused, rest)
+        log.error(
+            "file damaged, setting it aside failed: %s: %s (%s); %s", path, error, refused, rest
+        )
         return False
     with suppress(OSError):
         os.utime(aside, (now_s, now_s))
-    log.error("%s: %s; it is set aside as %s; %s", path, error, aside.name, rest)
+    log.error("file damaged: %s: %s; set aside as %s; %s", path, error, aside.name, rest)
     return True
 
 
@@ -68,12 +73,12 @@ def same_file(path: Path, was: os.stat_result) -> bool:
 
 def remove_same(path: Path, was: os.stat_result) -> bool:
     """The file that was there, not another in its place. Whether it is gone: one that stays is
-    said, and is no reason to write nothing."""
+    logged, and is no reason to write nothing."""
     try:
         if same_file(path, was):
             path.unlink(missing_ok=True)
     except OSError as error:
-        log.error("%s: it cannot be removed: %s", path, error.strerror)
+        log.error("failed to remove file: %s: %s", path, error.strerror)
         return False
     return True
 

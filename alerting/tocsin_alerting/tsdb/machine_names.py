@@ -29,14 +29,18 @@ def renaming(directory: Path, machine: MachineName) -> Renaming:
     try:
         noted = _noted(path)
     except OSError as error:
-        log.error("%s: %s; former names of this machine are not known", path, error)
+        log.error("failed to read former machine names: %s: %s", path, error)
         return _renaming([machine.before], machine)
     names = [name for name in noted or [machine.before] if name != machine.present]
     if [*names, machine.present] != noted:
         try:
             _note(path, [*names, machine.present])
         except OSError as error:
-            log.error("%s: %s; noted at the next start", path, error.strerror)
+            log.error(
+                "failed to write machine names, retrying at the next start: %s: %s",
+                path,
+                error.strerror,
+            )
     return _renaming(names, machine)
 
 
@@ -54,7 +58,7 @@ def _noted(path: Path) -> list[str] | None:
     except (ValueError, RecursionError) as error:
         aside = aside_path(path)
         log.error(
-            "%s: %s; former names of this machine are not known, it is set aside as %s",
+            "former machine names damaged: %s: %s; set aside as %s",
             path,
             error,
             aside.name,

@@ -15,23 +15,24 @@ from tocsin_exporter.snapshot import Labels, Source
 
 @dataclass(frozen=True, slots=True)
 class SeriesRecord:
-    """This row of a source is of that series from now on; without a source, this unaligned row."""
+    """These rows of a source are of those series from now on; without a source, these unaligned
+    rows."""
 
     source: Source | None
-    row: int
-    labels: Labels
+    rows: tuple[int, ...]
+    labels: tuple[Labels, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ColumnRecord:
-    """Cells written at `at_ms`. With `whole` they are all that the source has: the series that
-    it has no longer are among them, with a stale marker each."""
+class AlignedRecord:
+    """`cells` (columns, rows) written at `times` (columns,). With `whole` they are all that the
+    source has: the series that it has no longer are among them, with a stale marker each."""
 
     source: Source
-    at_ms: int
+    times: Ints
     rows: Ints
-    values: Floats
-    whole: bool
+    cells: Floats
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,17 +58,25 @@ class Checkpoint:
     """Whatever was handed over before this is part of what `Store.snapshot` gave."""
 
 
-WalEntry: TypeAlias = SeriesRecord | ColumnRecord | UnalignedRecord | ClockShift | Checkpoint
+WalEntry: TypeAlias = SeriesRecord | AlignedRecord | UnalignedRecord | ClockShift
+QueueEntry: TypeAlias = WalEntry | Checkpoint
+
+
+def column_record(
+    source: Source, at_ms: int, rows: Ints, values: Floats, whole: bool = False
+) -> AlignedRecord:
+    """Cells (rows,) of one column."""
+    return AlignedRecord(source, np.array([at_ms]), rows, values.reshape(1, -1), whole)
 
 
 def whole_column(
     source: Source, at_ms: int, rows: Ints, values: Floats, ended: Ints
-) -> ColumnRecord:
+) -> AlignedRecord:
     """All cells of a source at `at_ms`; the rows that have `ended` are among them, stale."""
     if len(ended):
         stale = np.full(len(ended), STALE_BITS, np.int64).view(np.float64)
         rows, values = np.concatenate([rows, ended]), np.concatenate([values, stale])
-    return ColumnRecord(source, at_ms, rows, values, True)
+    return column_record(source, at_ms, rows, values, True)
 
 
 class Persistence(Protocol):
@@ -79,28 +88,36 @@ class Persistence(Protocol):
     @property
     def up(self) -> bool:
         """Whether what is handed over is kept at present."""
+        ...
 
     @property
     def progress(self) -> int:
         """It grows whenever the persistence has written what it was handed."""
+        ...
 
-    def record(self, entry: WalEntry) -> None:
-        """Takes it to be written later, by another thread: no I/O here, and no error."""
+    def record(self, entry: QueueEntry) -> None:
+        """Takes it to be written later, by another thread: no I/O here, and no error. As
+        `seal_due` it is called with the store's lock: a step of the clock comes between no two."""
+        ...
 
     def seal_due(self, now_ms: int) -> None:
         """It is `now_ms`: what is older than the running hour may be sealed."""
+        ...
 
     def newest_sealed(self) -> Mapping[Source, int]:
         """The time of the newest sealed column of each source."""
+        ...
 
     def newest_unaligned_ms(self) -> int | None:
         """The time of the newest sealed sample of an unaligned series; None: there is none."""
+        ...
 
     def newest_samples(
         self, series: Sequence[Labels], unaligned_only: bool = False
     ) -> tuple[Ints, Ints]:
         """The time (n,) and the bits (n,) of the newest sealed sample of each series, NEVER_MS and
-        0 where there is none; `unaligned_only`: of those that it has in pairs. This reads files."""
+        0 where there is none; `unaligned_only`: of unaligned samples. This reads files."""
+        ...
 
     def join(
         self,
@@ -112,3 +129,4 @@ class Persistence(Protocol):
         memo: MatchMemo,
     ) -> Selection:
         """What was chosen in memory with what was sealed before it."""
+        ...

@@ -27,10 +27,10 @@ class SenderUsage:
 
     def add(self, sender: Sender, count: int) -> None:
         self.total += count
-        for who in (sender, sender.address):
-            self._used[who] += count
-            if not self._used[who]:
-                del self._used[who]
+        for user in (sender, sender.address):
+            self._used[user] += count
+            if not self._used[user]:
+                del self._used[user]
 
     def used_by(self, who: Sender | str) -> int:
         """What a sender has, or all of an address together."""

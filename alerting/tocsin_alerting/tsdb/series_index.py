@@ -35,11 +35,11 @@ def series_cost(labels: Labels) -> int:
 class SeriesIndex:
     """Rows are given out in order and used again once no column holds a sample of theirs.
 
-    `generation` grows, and `on_change` is called, whenever a row changes its owner; `on_added` is
-    told the new one and `on_removed` the old one. `limit` is the most rows that there may be, and
-    with `BYTES_A_SERIES` the most that all of them may cost; `refused` counts the series that found
-    no place, `released` the rows that became free. `usage` says what each sender has of rows that
-    remote writers brought.
+    `generation` grows, and `on_change` is called, whenever a row changes its owner; `on_added` gets
+    the new one and `on_removed` the old one. `limit` is the most rows that there may be, and
+    with `BYTES_PER_SERIES` the most that all of them may cost; `refused` counts the series that
+    found no place, `released` the rows that became free. `usage` says what each sender has of
+    rows that remote writers brought.
     """
 
     def __init__(
@@ -112,9 +112,9 @@ class SeriesIndex:
     def get_or_create_all(self, series: Iterable[Labels]) -> tuple[Ints, Ints]:
         """(rows, positions): the rows of those series that have a place, and which these are."""
         placed = [(self.get_or_create(labels), at) for at, labels in enumerate(series)]
-        kept = [(row, at) for row, at in placed if row is not None]
-        pairs = np.array(kept, np.int64).reshape(-1, 2)
-        return pairs[:, 0].copy(), pairs[:, 1].copy()
+        found = [(row, at) for row, at in placed if row is not None]
+        table = np.array(found, np.int64).reshape(-1, 2)
+        return table[:, 0].copy(), table[:, 1].copy()
 
     def release(self, rows: Iterable[int]) -> None:
         for row in rows:

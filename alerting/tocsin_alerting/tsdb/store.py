@@ -1,4 +1,4 @@
-"""The store: one table of columns a source, and the selections that queries made of them."""
+"""The store: one head of columns a source, and the selections that queries made of them."""
 
 import threading
 from collections import Counter
@@ -11,6 +11,7 @@ from tocsin_alerting.tsdb.backlog import MAX_LATE_SAMPLES, Backlog
 from tocsin_alerting.tsdb.head.aligned import AlignedHead
 from tocsin_alerting.tsdb.head.remote_appender import RemoteAppender
 from tocsin_alerting.tsdb.head.remote_limits import MAX_AHEAD_MS, SeriesLimits, TimeLimits
+from tocsin_alerting.tsdb.head.request_samples import WriteResult
 from tocsin_alerting.tsdb.head.scrape_cache import (
     EMPTY_CACHE,
     ScrapeCache,
@@ -20,7 +21,6 @@ from tocsin_alerting.tsdb.head.scrape_cache import (
 )
 from tocsin_alerting.tsdb.head.snapshot import HeadSnapshot
 from tocsin_alerting.tsdb.head.sorted_run import RunState
-from tocsin_alerting.tsdb.head.write_outcome import WriteResult
 from tocsin_alerting.tsdb.matchers import DeadlineCheck, MatchMemo, no_deadline
 from tocsin_alerting.tsdb.persistence import (
     Checkpoint,
@@ -30,8 +30,8 @@ from tocsin_alerting.tsdb.persistence import (
     UnalignedRecord,
     whole_column,
 )
-from tocsin_alerting.tsdb.query.head_selectors import HeadSelectors
 from tocsin_alerting.tsdb.query.selection import Selection, label_sets_in, label_texts_in
+from tocsin_alerting.tsdb.query.selector_cache import HeadSelectors
 from tocsin_alerting.tsdb.senders import UNKNOWN, Sender
 from tocsin_alerting.tsdb.series_index import MatcherSets
 from tocsin_alerting.tsdb.source_health import LastSeen, SourceHealth
@@ -71,6 +71,7 @@ class Store:
         self.has_ended = self._health.has_ended
         self._refused: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self.busy = self._lock.locked
         self._selectors = HeadSelectors(self._heads, self._lock)
         self.prepare = ScrapePreparation(self._lock, self._own_head, self._caches)
         self._appender = RemoteAppender(
@@ -159,15 +160,12 @@ class Store:
         None, and nothing is done: the epoch is over, and the series must be registered anew.
         Raises Backlogged when the disk does not keep up with what is older than memory keeps.
         """
-        self._now_ms = now_ms
-        late = self.backlog.admit(times, now_ms)
+        late = self.backlog.late(times, now_ms)
         keeps_ms = self.backlog.max_age_ms() or self.retention_ms
         time_limits = TimeLimits(now_ms - min(keeps_ms, self.retention_ms), now_ms + MAX_AHEAD_MS)
-        written = self._write(epoch, refs, times, values, time_limits)
-        if late and written and written.accepted and self._disk is not None:
-            self.backlog.samples += late
-            self._disk.seal_due(now_ms)
-        return written
+        if self._now_ms == NEVER_MS:
+            self._observe_time(now_ms)
+        return self._write(epoch, refs, times, values, time_limits, late)
 
     def end_source(self, source: Source, at_ms: int) -> None:
         """The source is gone from the configuration: all its series go stale."""
@@ -185,11 +183,9 @@ class Store:
 
     def expire(self, now_ms: int) -> None:
         """Drops what is older than the retention, of sources that no longer append too."""
+        self._observe_time(now_ms)
         with self._lock:
-            self._now_ms = now_ms
-            if self._disk is not None:
-                self._disk.seal_due(now_ms)
-                self.backlog.observe_progress(now_ms)
+            self.backlog.observe_progress(now_ms)
             for source, head in list(self._heads.items()):
                 self._expire_head(head, now_ms)
                 if head.last_ms is None:
@@ -212,6 +208,9 @@ class Store:
                 self._disk.record(ClockShift(delta_ms, until_ms))
             for head in self._heads.values():
                 head.shift_clock(delta_ms, until_ms)
+            if self._now_ms != NEVER_MS:
+                self._now_ms += delta_ms
+            self.backlog.shift_clock(delta_ms)
             self._health.shift_clock(delta_ms, until_ms)
             self._appender.unaligned.shift_clock(delta_ms, until_ms)
             self._update_archived_until()
@@ -240,9 +239,8 @@ class Store:
 
     def matching_sources(self, matcher_sets: MatcherSets) -> frozenset[Source]:
         """The sources that have, or had within the retention, a series like this."""
-        return self._selectors.resolve(matcher_sets, MatchMemo(), self._appender.unaligned)[
-            1
-        ].sources()
+        memo, unaligned = MatchMemo(), self._appender.unaligned
+        return self._selectors.resolve(matcher_sets, memo, unaligned)[1].sources()
 
     def sources(self) -> Mapping[Source, LastSeen]:
         with self._lock:
@@ -294,13 +292,12 @@ class Store:
 
     def stats(self) -> StoreStats:
         with self._lock:
-            appender, refused = self._appender, dict(self._refused)
-            return store_stats(self._heads, appender, refused)
+            return store_stats(self._heads, self._appender, dict(self._refused))
 
     # what the persistence asks and says
 
     def snapshot(self, close_before_ms: int | None = None, early: bool = False) -> HeadSnapshot:
-        """What memory holds. The persistence is handed a Checkpoint at the same moment.
+        """What memory holds: for the writer alone, who finds a Checkpoint of that moment queued.
 
         With `close_before_ms` the columns before that, and those that memory wants to be rid of,
         are closed: what is late for them makes its series unaligned. `early`: it is not their time
@@ -316,16 +313,17 @@ class Store:
                     head.close(limit(close_before_ms, kept_ms))
             if close_before_ms is not None:
                 self._appender.unaligned.close(close_before_ms)
-                self.backlog.samples = 0
+            late = self.backlog.samples if close_before_ms is not None else 0
             columns = [
                 head.snapshot(source, self._caches.get(source, EMPTY_CACHE).rows)
                 for source, head in self._heads.items()
             ]
-            return HeadSnapshot(columns, self._appender.unaligned.snapshot())
+            return HeadSnapshot(columns, self._appender.unaligned.snapshot(), late)
 
     def mark_sealed(self, snapshot: HeadSnapshot) -> None:
         """What was closed of `snapshot` is in the persistence, and memory may drop it."""
         with self._lock:
+            self.backlog.samples -= snapshot.late_samples
             for source_snapshot in snapshot.sources:
                 head = self._heads.get(source_snapshot.source)
                 if head is not None:
@@ -338,7 +336,7 @@ class Store:
     def restore_column(
         self, source: Source, at_ms: int, labels: Sequence[Labels], values: Floats, whole: bool
     ) -> None:
-        """Cells that a WAL gave back, `whole` as in `ColumnRecord`; not handed over again."""
+        """Cells that a WAL gave back, `whole` as in `AlignedRecord`; not handed over again."""
         with self._lock:
             head = self._head(source)
             rows, taken = head.index.get_or_create_all(labels)
@@ -371,7 +369,7 @@ class Store:
             self._update_archived_until()
 
     def restore_unaligned(self, series: Sequence[Labels], run: UnalignedRecord) -> None:
-        """Samples of unaligned series that a WAL gave back; `found.rows` are positions in
+        """Samples of unaligned series that a WAL gave back; `run.rows` are positions in
         `series`."""
         with self._lock:
             unaligned = self._appender.unaligned
@@ -444,7 +442,7 @@ class Store:
     def _on_series_added(self, source: Source, row: int, labels: Labels) -> None:
         self._appender.on_aligned_added(source, labels)
         if self._disk is not None:
-            self._disk.record(SeriesRecord(source, row, labels))
+            self._disk.record(SeriesRecord(source, (row,), (labels,)))
 
     def _expire_unaligned(self, now_ms: int) -> None:
         before_ms = now_ms - self._memory_ms
@@ -463,10 +461,18 @@ class Store:
         self._health.set(source, last)
         self._expire_head(head, last.at_ms)
 
+    def _observe_time(self, now_ms: int) -> None:
+        """Not of a request that is not the first: it may come from before a step of the clock."""
+        with self._lock:
+            self._now_ms = now_ms
+            if self._disk is not None:
+                self._disk.seal_due(now_ms)
+
     def _write(
-        self, epoch: int, refs: Ints, times: Ints, values: Floats, time_limits: TimeLimits
+        self, epoch: int, refs: Ints, times: Ints, values: Floats, limits: TimeLimits, late: int = 0
     ) -> WriteResult | None:
         with self._lock:
+            self.backlog.admit(late)
             if epoch != self._appender.refs.epoch:
                 return None
             forgotten, in_columns = self._appender.unknown_past(refs, times)
@@ -475,9 +481,11 @@ class Store:
         with self._lock:
             if epoch != self._appender.refs.epoch:
                 return None
-            written = self._appender.write(refs, times, values, time_limits)
-            if written is not None and written.refused:
-                self._refused.update(written.refused)
+            written = self._appender.write(refs, times, values, limits)
+            if written is not None:
+                self.backlog.samples += late if written.accepted else 0
+                if written.refused:
+                    self._refused.update(written.refused)
             return written
 
     def _look_up_past(

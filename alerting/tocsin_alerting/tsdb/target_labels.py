@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tocsin_exporter.snapshot import Labels, Series, Source
+from tocsin_exporter.snapshot import Labels, Series, Source, sorted_labels
 
 METRIC_NAME = "__name__"
 UP = "up"
@@ -36,10 +36,6 @@ def source_of(labels: Labels) -> Source:
     """The source that a written sample belongs to: its `job` and `instance`."""
     by_name = dict(labels)
     return Source(by_name.get("job", ""), by_name.get("instance", ""))
-
-
-def sorted_labels(labels: Mapping[str, str]) -> Labels:
-    return tuple(sorted((name, value) for name, value in labels.items() if value))
 
 
 def _exported_name(name: str, labels: Mapping[str, str]) -> str:

@@ -1,6 +1,6 @@
 """What one cell of a column may hold: a number, a real NaN, a stale marker, or no sample.
 
-All four are float64 values, told apart by the bits of the NaN. The stale marker has Prometheus's
+All four are float64 values, distinguished by the bits of the NaN. The stale marker has Prometheus's
 bits (model/value/value.go, StaleNaN), so remote write may copy it; "no sample" has bits of our own.
 """
 

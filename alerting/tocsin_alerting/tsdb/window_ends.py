@@ -47,8 +47,8 @@ def holds_throughout(good: Mask, starts: Ints, stops: Ints) -> Mask:
     whole = np.ones((len(starts), good.shape[1]), np.bool_)
     if good.all():
         return whole
-    some = np.flatnonzero(~good.all(axis=0))
-    bad = np.zeros((len(good) + 1, len(some)), np.int32)
-    np.cumsum(~good[:, some], axis=0, out=bad[1:])
-    whole[:, some] = bad[starts] == bad[stops]
+    partly = np.flatnonzero(~good.all(axis=0))
+    bad = np.zeros((len(good) + 1, len(partly)), np.int32)
+    np.cumsum(~good[:, partly], axis=0, out=bad[1:])
+    whole[:, partly] = bad[starts] == bad[stops]
     return whole

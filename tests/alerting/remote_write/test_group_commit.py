@@ -263,7 +263,7 @@ async def test_when_there_is_no_memory_for_a_thread_the_next_request_tries_again
 
 
 class Forgetful:
-    """`logged` of an archive: the first time there is no memory for a future, or none to add a
+    """`logged` of a disk: the first time there is no memory for a future, or none to add a
     callback to it; then the log has everything at once."""
 
     def __init__(self, callback: bool) -> None:
@@ -422,11 +422,11 @@ def test_only_the_log_is_given_so_long_from_when_nothing_else_is_waited_for(
 
 async def _bytes_held(tmp_path: Path, body: bytes, count: int) -> int:
     """What so many requests leave in memory that were answered while the disk hangs."""
-    archive = DiskPersistence(tmp_path, BlockStore(tmp_path, 1000, 1000))  # nobody writes
+    disk = DiskPersistence(tmp_path, BlockStore(tmp_path, 1000, 1000))  # nobody writes
     site = Site()
     site.open.set()
     commits = GroupCommit(
-        lambda *_: ReceiveResult(1, {}, ""), site.executor, archive.logged, log_seconds=0.01
+        lambda *_: ReceiveResult(1, {}, ""), site.executor, disk.logged, log_seconds=0.01
     )
     await commits.commit(bytes(body), 1)
     tracemalloc.start()

@@ -69,10 +69,10 @@ class Receiving:
         intake = write.RemoteWriteEndpoint(self.receiver, self.writes, now_ms)
         engine = QueryEngine(self.store, semantics=2)
         routes = [
-            *write.routes(intake, new_guard(lambda: "hunter2", bodies=write.BODIES)),
+            *write.routes(intake, new_guard(bodies=write.BODIES)),
             *query.routes(self.store, engine, self.reads, now_ms, time.monotonic),
         ]
-        async with served(routes) as url:
+        async with served(routes, token="hunter2") as url:
             yield url
         self.writes.shutdown()
         self.reads.shutdown()

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.examples import examples
 from support.numbered_store import NumberedStore, Row
 from support.write_requests import Series, body, number, odd, plain
 from tocsin_alerting.promql.engine import QueryEngine
@@ -52,7 +53,7 @@ def rows(request: Sequence[Series]) -> list[Row]:
     ]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.lists(requests, min_size=1, max_size=3), st.randoms(use_true_random=False))
 def test_what_was_sent_arrives_however_it_was_written(
     sent: list[list[Series]], random: Random
@@ -78,7 +79,7 @@ def _answer(receiver: Receiver, store: NumberedStore, message: bytes) -> object:
     return store.taken(), receipt.refused, receipt.first_refused
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     st.lists(series(), min_size=1, max_size=4),
     st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4),
@@ -110,7 +111,7 @@ def test_who_knows_the_series_and_who_does_not_make_the_same_of_garbage(
     assert _answer(warm, warm_store, message) == (rows(usual), {}, "")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.binary(max_size=60))
 def test_noise_is_refused_in_words(noise: bytes) -> None:
     store = NumberedStore()
@@ -129,11 +130,11 @@ def one(name: bytes = b"m", at_ms: int = NOW, value: int = 1, **labels: str) -> 
 @pytest.mark.parametrize(
     ("labels", "why"),
     [
-        ([(b"a", b"b")], "there is no __name__"),
-        ([(b"__name__", b"")], "there is no __name__"),
-        ([(b"__name__", b"m"), (b"a", b"b"), (b"a", b"c")], 'label "a" is there twice'),
-        ([(b"__name__", b"m"), (b"a", b""), (b"a", b"c")], 'label "a" is there twice'),
-        ([(b"__name__", b"m"), (b"", b"c")], "a label has no name"),
+        ([(b"a", b"b")], "missing __name__"),
+        ([(b"__name__", b"")], "missing __name__"),
+        ([(b"__name__", b"m"), (b"a", b"b"), (b"a", b"c")], 'duplicate label "a"'),
+        ([(b"__name__", b"m"), (b"a", b""), (b"a", b"c")], 'duplicate label "a"'),
+        ([(b"__name__", b"m"), (b"", b"c")], "a label without a name"),
         ([(b"__name__", b"m"), (b"a", b"\xff\n")], r'the label text "\xff\n" is not UTF-8'),
         ([(b"__name__", b"m"), (b"\xed\xa0\x80", b"x")], r'"\xed\xa0\x80" is not UTF-8'),
     ],
@@ -160,7 +161,7 @@ def test_the_first_refused_sample_is_the_first_of_the_request() -> None:
     receipt = Receiver(NumberedStore()).receive(body(plain([histogram, one(b"")])), NOW)
     assert receipt.first_refused == "h{}: native histograms are not stored"
     receipt = Receiver(NumberedStore()).receive(body(plain([one(b""), histogram])), NOW)
-    assert receipt.first_refused == "{}: there is no __name__"
+    assert receipt.first_refused == "{}: missing __name__"
 
 
 def test_series_without_a_place_are_refused_by_name() -> None:
@@ -186,9 +187,7 @@ def test_what_the_store_refuses_is_told_and_the_first_of_it_by_name() -> None:
             'the first: m{job="b"} at 1790000000.001: too_old'
         )
     mixed = [one(b"", job="a"), *request]
-    assert (
-        receiver.receive(body(plain(mixed)), NOW).first_refused == '{job="a"}: there is no __name__'
-    )
+    assert receiver.receive(body(plain(mixed)), NOW).first_refused == '{job="a"}: missing __name__'
 
 
 def test_series_are_registered_once_and_again_in_a_new_epoch() -> None:
@@ -246,7 +245,7 @@ def test_a_store_that_never_settles_is_to_be_asked_again() -> None:
         (b"\x0a\x04\x12\x02\x08\x01", "the value of a sample has wire type 0"),
         (b"\x0a\x05\x12\x03\x12\x01\x00", "the timestamp of a sample has wire type 2"),
         (b"\x0a\x04\x0a\x02\x08\x01", "the text of a label has wire type 0"),
-        (b"\x0b\x0c", "wire type 3, which is not in use"),
+        (b"\x0b\x0c", "wire type 3, which is not supported"),
         (b"\x00\x00", "field number 0"),
     ],
 )
@@ -328,3 +327,27 @@ def test_a_real_store_names_what_it_refuses_and_keeps_the_rest() -> None:
     engine = QueryEngine(store)
     alive = engine.evaluate("count(m)", NOW + 10_000).value
     assert [value for _, value in alive] == [19]  # type: ignore[union-attr,misc]
+
+
+def test_series_that_are_known_are_written_after_the_store_gave_up_its_numbers() -> None:
+    store = NumberedStore()
+    receiver = Receiver(store)
+    for turn in range(3):
+        receiver.receive(body(plain([one(at_ms=NOW + turn)])), NOW)
+    store.renumber()
+    store.taken()
+    assert receiver.receive(body(plain([one(at_ms=NOW + 3)])), NOW).accepted == 1
+    assert store.taken() == rows([one(at_ms=NOW + 3)])
+
+
+def test_the_first_refusal_is_that_of_the_first_series_in_the_request() -> None:
+    """What the store refuses is known after what no Prometheus would keep."""
+    store = Store()
+    receiver = Receiver(store)
+    receiver.receive(body(plain([one(job="early")])), NOW)
+    nameless = Series(((b"job", b"late"),), [(NOW, 1)])
+    old = one(job="early", at_ms=NOW - 10**9)
+    for request in ([old, nameless], [nameless, old]):
+        result = receiver.receive(body(plain(request)), NOW)
+        assert result.accepted == 0 and sum(result.refused.values()) == 2
+        assert ('job="early"' in result.first_refused) is (request[0] is old)

@@ -209,3 +209,15 @@ def _seconds_to_find(count: int) -> float:
 
 def test_a_request_in_another_order_costs_by_its_length_and_not_by_the_square_of_it() -> None:
     assert _seconds_to_find(88_000) < 9 * _seconds_to_find(22_000)
+
+
+def test_a_time_that_is_shorter_is_left_to_the_walk() -> None:
+    """Four bytes of a time and a field that is not known are as long as the six of a usual one."""
+    layouts = learned(range(3))
+    usual = request(range(3), 7)
+    at = usual.rindex(b"\x10", 0, len(usual) - 6) + 1
+    strange = usual[:at] + b"\x80\x80\x80\x01\x18\x00" + usual[at + 6 :]
+    assert layouts.find(usual, layouts.series) is not None
+    assert scan(strange, layouts.series).others
+    found = layouts.find(strange, layouts.series)
+    assert found is None or found.stops.tolist() != scan(usual, layouts.series).stops.tolist()

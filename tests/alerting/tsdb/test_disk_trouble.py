@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.archives import Kept, cells_of
+from support.examples import examples
 from tocsin_alerting.tsdb.matchers import Matcher, MatchOp
 from tocsin_alerting.tsdb.query.unaligned_parts import UnalignedPart
 from tocsin_alerting.tsdb.store import HOUR_MS
@@ -102,24 +103,24 @@ class Script:
             self.seal()
 
     def seal(self) -> None:
-        self.kept.archive.tick()
+        self.kept.disk.tick()
         self.sealed_ms = self.at_ms - self.memory_ms // 2
-        self.kept.archive.seal(self.sealed_ms)
+        self.kept.disk.seal(self.sealed_ms)
 
     def turn(self) -> None:
-        self.kept.archive.tick()
+        self.kept.disk.tick()
 
     def stop(self) -> None:
-        self.kept.archive.close()
+        self.kept.disk.close()
         self.kept = self.kept.again()
 
     def kill(self) -> None:
-        self.kept.archive.tick()
+        self.kept.disk.tick()
         self.kept = self.kept.again()
 
     def tear(self) -> None:
-        self.kept.archive.tick()
-        with self.kept.log.open("ab") as file:
+        self.kept.disk.tick()
+        with self.kept.wal.open("ab") as file:
             file.write(b"\x40\x00\x00\x00torn")
         self.kept = self.kept.again()
 
@@ -163,7 +164,7 @@ def _seen(cells: object) -> list[tuple[int, int]]:
     return seen
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(scripts, st.sampled_from([600_000, HOUR_MS]))
 def test_whatever_happens_the_history_is_there(
     script: list[tuple[object, ...]], memory_ms: int
@@ -178,4 +179,4 @@ def test_whatever_happens_the_history_is_there(
             run.stop()
             run.check()
         finally:
-            run.kept.archive.abandon_wal()
+            run.kept.disk.abandon_wal()

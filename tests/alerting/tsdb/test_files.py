@@ -61,16 +61,16 @@ def test_whether_a_file_was_set_aside_is_said(
     aside = tmp_path / f"1.log{ASIDE}"
     assert aside.read_text() == "damaged" and aside.stat().st_mtime == 1e9
     assert not set_aside(path, ValueError("why"), "the rest", 1e9)
-    assert "it cannot be set aside" in caplog.text
+    assert "setting it aside failed" in caplog.text
 
 
 def test_a_file_that_cannot_be_set_aside_is_told_of_once(tmp_path: Path) -> None:
     """It is tried again with every new log: an incident about it would never end."""
-    shelf, now_s = BlockStore(tmp_path, 1, 1), iter([1e9, 1e9, 1e9 + 3600, 1e9 + 7200])
-    shelf.open(lambda: next(now_s))
+    blocks, now_s = BlockStore(tmp_path, 1, 1), iter([1e9, 1e9, 1e9 + 3600, 1e9 + 7200])
+    blocks.open(lambda: next(now_s))
     for _ in range(2):
-        assert not shelf.put_aside(tmp_path / "gone.log", ValueError("why"), "the rest")
-    assert shelf.set_aside.newest() == 1e9
+        assert not blocks.put_aside(tmp_path / "gone.log", ValueError("why"), "the rest")
+    assert blocks.set_aside.newest() == 1e9
 
 
 def test_only_the_file_that_was_there_is_removed(tmp_path: Path) -> None:

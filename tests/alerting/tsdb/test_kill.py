@@ -33,8 +33,8 @@ def test_a_kill_at_any_moment_loses_only_the_newest(tmp_path: Path) -> None:
         if found:
             check(kept, found)
             check_loose(kept, found)
-        sealed = len(kept.shelf)
-        kept.archive.abandon_wal()
+        sealed = len(kept.blocks)
+        kept.disk.abandon_wal()
     assert sealed > 3
 
 
@@ -58,7 +58,7 @@ def run(directory: Path, seconds: float) -> list[tuple[int, int]]:
 
 def check(kept: Kept, until_ms: int) -> None:
     """Every column from the first to the last, and every cell as it was written."""
-    assert kept.archive.status.broken == 0
+    assert kept.disk.status.broken == 0
     found = cells_of(kept.store.select(EVERY, 0, 10**15))
     expected = list(range(FIRST_MS, until_ms + 1, STEP_MS))
     assert len(found) == SERIES

@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from support.archives import DAY_MS, Kept, cells_of
+from support.examples import examples
 from support.small_disk import small_disk
 from tocsin_alerting.promql.engine import QueryEngine
 from tocsin_alerting.promql.result import InstantVector, Matrix
@@ -23,8 +24,8 @@ from tocsin_alerting.tsdb.backlog import Backlogged
 from tocsin_alerting.tsdb.block_store import BlockStore
 from tocsin_alerting.tsdb.disk_persistence import DiskPersistence, WriterIntervals
 from tocsin_alerting.tsdb.head.columns import BLOCK_COLUMNS
+from tocsin_alerting.tsdb.head.request_samples import WriteResult
 from tocsin_alerting.tsdb.head.snapshot import HeadSnapshot
-from tocsin_alerting.tsdb.head.write_outcome import WriteResult
 from tocsin_alerting.tsdb.matchers import Matcher, MatchOp
 from tocsin_alerting.tsdb.store import HOUR_MS, Store
 from tocsin_alerting.tsdb.values import ABSENT_BITS
@@ -88,26 +89,26 @@ class Run:
         self.write([(name, self.now_ms - age * MINUTE_MS, float(v)) for name, age, v in found])
 
     def event(self, what: str) -> None:
-        archive, store = self.kept.archive, self.kept.store
+        disk, store = self.kept.disk, self.kept.store
         if what in ("seal", "early"):
-            archive.flush()
-            archive.seal(self.now_ms - 60_000, early=what == "early")
+            disk.flush()
+            disk.seal(self.now_ms - 60_000, early=what == "early")
             store.expire(self.now_ms)
         elif what == "turn":
-            archive.tick()
+            disk.tick()
         elif what == "hour":
             self.now_ms += HOUR_MS
             store.expire(self.now_ms)
-            archive.tick()
+            disk.tick()
         elif what == "own":
             self.now_ms += 15_000
             store.append(Snapshot(OWN, self.now_ms, True, FORM, np.array([1.0])))
             self.samples.setdefault("own", []).append((self.now_ms, 1.0))
         elif what == "stop":
-            archive.close()
+            disk.close()
             self.kept = self.kept.again()
         else:  # what was acknowledged is in the log by then
-            archive.flush()
+            disk.flush()
             self.kept = self.kept.again()
 
     def check(self) -> None:
@@ -167,7 +168,7 @@ def write(store: Store, batch: list[Sample], now_ms: int) -> WriteResult:
 YOUNGER_THAN_ITS_BLOCK = [({"d"}, 128, 39, False), "seal", ({"d", "e", "f"}, 89, 90, False)]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @example(what=YOUNGER_THAN_ITS_BLOCK, age=0)
 @given(script, ages)
 def test_any_order_and_any_age_is_what_a_dict_says(what: list[object], age: int) -> None:
@@ -187,7 +188,7 @@ def test_any_order_and_any_age_is_what_a_dict_says(what: list[object], age: int)
             run.check()
             run.check_queries(age)
         finally:
-            run.kept.archive.abandon_wal()
+            run.kept.disk.abandon_wal()
 
 
 @pytest.mark.parametrize("count", [3, 10])
@@ -197,15 +198,15 @@ def test_a_request_may_drive_sealed_columns_out_whose_series_it_has_too(
     run = Run(Kept(tmp_path, memory_ms=MINUTE_MS))
     for second in range(BLOCK_COLUMNS):
         run.write([(name, NOW_MS + 1000 * second, 1.0) for name in ("ab" if not second else "a")])
-    run.kept.archive.flush()
-    run.kept.archive.seal(NOW_MS + 1000 * BLOCK_COLUMNS)
+    run.kept.disk.flush()
+    run.kept.disk.seal(NOW_MS + 1000 * BLOCK_COLUMNS)
     times = [NOW_MS + 1000 * (BLOCK_COLUMNS + 40 * at) for at in range(1, count + 1)]
     run.write([("a", at, 2.0) for at in times] + [("b", at, 3.0) for at in times[-1:]])
     run.write([("c", times[-1] + 1000, 4.0), ("a", times[-1] + 1000, 5.0)])
     run.check()
     run.event("kill")
     run.check()
-    run.kept.archive.abandon_wal()
+    run.kept.disk.abandon_wal()
 
 
 @pytest.mark.parametrize("in_time", [True, False])
@@ -222,7 +223,7 @@ def test_two_days_of_history_are_kept_whatever_their_order(tmp_path: Path, in_ti
         run.event(what)
         run.check()
     run.check_queries(30 * 60)
-    run.kept.archive.abandon_wal()
+    run.kept.disk.abandon_wal()
 
 
 def test_series_are_listed_by_metric_and_then_by_their_labels(tmp_path: Path) -> None:
@@ -241,19 +242,19 @@ def test_series_are_listed_by_metric_and_then_by_their_labels(tmp_path: Path) ->
         assert kept.store.series(job, 0, 10**15) == sorted(found)
         some = kept.store.series(job, NOW_MS + 3000, NOW_MS + 8000)
         assert some == sorted(found[3:9])
-    kept.archive.abandon_wal()
+    kept.disk.abandon_wal()
 
 
 def test_much_that_is_late_is_sealed_before_the_hour(tmp_path: Path) -> None:
     run = Run(Kept(tmp_path, early=1000))
     run.block(set("abc"), 40 * 60, 300, False)
-    run.kept.archive.flush()
-    assert not run.kept.segments
+    run.kept.disk.flush()
+    assert not run.kept.block_files
     run.block(set("def"), 40 * 60, 300, False)
-    run.kept.archive.flush()
-    assert run.kept.segments and run.kept.store.backlog.samples == 0
+    run.kept.disk.flush()
+    assert run.kept.block_files and run.kept.store.backlog.samples == 0
     run.check()
-    run.kept.archive.abandon_wal()
+    run.kept.disk.abandon_wal()
 
 
 def test_more_than_the_disk_takes_is_not_acknowledged(tmp_path: Path) -> None:
@@ -263,9 +264,9 @@ def test_more_than_the_disk_takes_is_not_acknowledged(tmp_path: Path) -> None:
     with pytest.raises(Backlogged):
         write(kept.store, [*late, ("b", NOW_MS - 2 * HOUR_MS, 1.0)], NOW_MS)
     assert write(kept.store, [("a", NOW_MS, 1.0)], NOW_MS).accepted == 1
-    kept.archive.seal(NOW_MS - 60_000, early=True)
+    kept.disk.seal(NOW_MS - 60_000, early=True)
     assert write(kept.store, [("b", NOW_MS - 2 * HOUR_MS, 1.0)], NOW_MS).accepted == 1
-    kept.archive.abandon_wal()
+    kept.disk.abandon_wal()
 
 
 def test_without_the_disk_only_what_memory_keeps_is_acknowledged(tmp_path: Path) -> None:
@@ -273,7 +274,7 @@ def test_without_the_disk_only_what_memory_keeps_is_acknowledged(tmp_path: Path)
         run = Run(Kept(disk.path / "samples"))
         run.block({"a"}, 40 * 60, 100, True)
         disk.fill()
-        run.kept.archive.abandon_wal()
+        run.kept.disk.abandon_wal()
         old = write(run.kept.store, [("d", NOW_MS - 4 * HOUR_MS, 1.0)], NOW_MS)
         assert (old.accepted, old.refused) == (0, {"too_old": 1})
         run.write([("e", NOW_MS - 2 * HOUR_MS, 1.0)])
@@ -282,10 +283,10 @@ def test_without_the_disk_only_what_memory_keeps_is_acknowledged(tmp_path: Path)
         run.check()  # what was acknowledged before the disk was full waits for it, too
         disk.free()
         for _ in range(WriterIntervals().ticks_per_retry):
-            run.kept.archive.tick()
+            run.kept.disk.tick()
         run.event("kill")
         run.check()
-        run.kept.archive.abandon_wal()
+        run.kept.disk.abandon_wal()
 
 
 class Busy(Store):
@@ -302,30 +303,30 @@ class Busy(Store):
 
 def test_an_acknowledgement_waits_for_the_log_and_for_nothing_else(tmp_path: Path) -> None:
     """Also while a segment or a new log is being written."""
-    shelf = BlockStore(tmp_path, 15 * DAY_MS, 2**30)
-    archive = DiskPersistence(tmp_path, shelf)
-    store = Busy(persistence=archive)
-    archive.start(store)
+    blocks = BlockStore(tmp_path, 15 * DAY_MS, 2**30)
+    disk = DiskPersistence(tmp_path, blocks)
+    store = Busy(persistence=disk)
+    disk.start(store)
     run = Run(Kept(tmp_path / "unused"))
-    run.kept.archive.abandon_wal()
-    run.kept.archive, run.kept.store, run.kept.directory = archive, store, tmp_path
+    run.kept.disk.abandon_wal()
+    run.kept.disk, run.kept.store, run.kept.directory = disk, store, tmp_path
     run.block(set("abc"), 40 * 60, 300, False)
-    asked = run.kept.archive.logged()
+    asked = run.kept.disk.logged()
     assert not asked.done()
-    run.kept.archive.flush()
+    run.kept.disk.flush()
     assert asked.done()
     seen: list[Future[None]] = []
 
     def meanwhile() -> None:
         run.write([("f", run.now_ms + len(seen), 1.0)])
-        seen.append(archive.logged())
+        seen.append(disk.logged())
 
     store.meanwhile = meanwhile
-    run.kept.archive.seal(run.now_ms - HOUR_MS)
+    run.kept.disk.seal(run.now_ms - HOUR_MS)
     assert len(seen) == 2 and all(one.done() for one in seen)
     run.kept = run.kept.again()
     run.check()
-    run.kept.archive.abandon_wal()
-    assert run.kept.archive.logged().done() is False
-    run.kept.archive.tick()  # without a disk nobody waits
-    assert not run.kept.archive._next_logged
+    run.kept.disk.abandon_wal()
+    assert run.kept.disk.logged().done() is False
+    run.kept.disk.tick()  # without a disk nobody waits
+    assert not run.kept.disk._wal._next_logged

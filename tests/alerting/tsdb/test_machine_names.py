@@ -39,8 +39,8 @@ def hours(kept: Kept, instance: str, first: int, last: int) -> None:
         kept.store.append_rule_samples(RULES, at_ms, [(alert, 1.0)])
         if at_ms % HOUR_MS == STEP_MS:
             kept.store.expire(at_ms)
-            kept.archive.tick()
-    kept.archive.tick()
+            kept.disk.tick()
+    kept.disk.tick()
 
 
 def asked(kept: Kept, query: str, hour: int) -> dict[str, float]:
@@ -64,7 +64,7 @@ def test_history_goes_on_under_the_new_name(tmp_path: Path) -> None:
         assert asked(later, "resets(m[6h])", 6) == {"127.0.0.1:8000": 0, "gpu7": 0}
         assert asked(later, "count_over_time(ALERTS[6h])", 6) == {"gpu7": 360}
         assert asked(later, "count_over_time(up[6h])", 6) == {"127.0.0.1:8000": 360, "gpu7": 360}
-        later.archive.abandon_wal()
+        later.disk.abandon_wal()
 
 
 def test_each_name_that_it_ever_had_counts(tmp_path: Path) -> None:
@@ -77,17 +77,17 @@ def test_each_name_that_it_ever_had_counts(tmp_path: Path) -> None:
         assert asked(kept, "count_over_time(m[1d])", 2 * number + 2)[following] == 120 * (
             number + 1
         )
-    kept.archive.abandon_wal()
+    kept.disk.abandon_wal()
 
 
 def test_what_others_send_keeps_its_name(tmp_path: Path) -> None:
     kept = Kept(tmp_path, machine=machine("a"))
     foreign = labels(__name__="m", job="other", instance="a", s="9")
     kept.store.write([(foreign, START_MS, 1.0)])
-    kept.archive.tick()
+    kept.disk.tick()
     kept = kept.again(machine("b"))
     assert asked(kept, 'm{s="9"}', 0) == {} and asked(kept, "last_over_time(m[1h])", 1) == {"a": 1}
-    kept.archive.abandon_wal()
+    kept.disk.abandon_wal()
 
 
 @pytest.mark.parametrize("said", ["", "{", '"a"', "[1, 2]"])
@@ -97,7 +97,7 @@ def test_names_that_cannot_be_read_cost_no_start(tmp_path: Path, said: str) -> N
     assert json.loads((tmp_path / FILE).read_text())[-1] == "a"
     hours(kept, "a", 0, 2)
     assert asked(kept, "m", 2)["a"] == 119
-    kept.archive.abandon_wal()
+    kept.disk.abandon_wal()
 
 
 def test_a_full_disk_at_the_start_under_a_new_name_costs_no_history(tmp_path: Path) -> None:
@@ -109,12 +109,12 @@ def test_a_full_disk_at_the_start_under_a_new_name_costs_no_history(tmp_path: Pa
         assert asked(kept, "count_over_time(m[1d])", 4)["b"] == 240
         disk.free()
         for _ in range(WriterIntervals().ticks_per_retry):
-            kept.archive.tick()
+            kept.disk.tick()
         hours(kept, "b", 4, 6)
         kept = kept.again(machine("b"))
         assert asked(kept, "count_over_time(m[1d])", 6)["b"] == 360
         assert json.loads((kept.directory / FILE).read_text()) == ["127.0.0.1:4911", "a", "b"]
-        kept.archive.abandon_wal()
+        kept.disk.abandon_wal()
 
 
 @pytest.mark.parametrize("content", [b"[", b"[" * 200_000, b"\xff\xfe", b""])
@@ -141,7 +141,7 @@ def test_names_that_the_disk_does_not_give_are_not_written_anew(
     noted.rename(tmp_path / "kept")
     noted.symlink_to("/proc/self/mem")  # a file whose first byte is an I/O error
     renaming(tmp_path, machine("third"))
-    assert noted.is_symlink() and "former names of this machine are not known" in caplog.text
+    assert noted.is_symlink() and "former machine names" in caplog.text
     (tmp_path / "kept").replace(noted)
     assert noted.read_bytes() == before
     assert renaming(tmp_path, machine("third")).former == frozenset({LISTEN, "first", "second"})

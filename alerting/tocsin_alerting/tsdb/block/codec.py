@@ -36,19 +36,21 @@ def encode(cells: Floats) -> bytes:
     """`cells` (columns, series): one byte a series that says its encoding, then the packed
     words."""
     series = np.ascontiguousarray(cells.T)
-    ways, whole = _encodings(series)
+    encodings, whole = _encodings(series)
     words = np.empty(series.shape, np.uint64)
-    for way in np.unique(ways).tolist():
-        rows = ways == way
-        words[rows] = _xored(series[rows]) if way == _XOR else _differences(whole[rows], way)
+    for encoding in np.unique(encodings).tolist():
+        rows = encodings == encoding
+        words[rows] = (
+            _xored(series[rows]) if encoding == _XOR else _differences(whole[rows], encoding)
+        )
     flat = np.concatenate([words[:, :1].reshape(-1), words[:, 1:].reshape(-1)])
-    return ways.tobytes() + pack(flat, LEVEL)
+    return encodings.tobytes() + pack(flat, LEVEL)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedChunk:
     """Cells (columns, series) of which any series can be decoded without the others: the encoding
-    of    each (series,), and the packed words as byte planes (8, columns * series)."""
+    of each (series,), and the packed words as byte planes (8, columns * series)."""
 
     encodings: NDArray[np.uint8]
     planes: BytePlanes
@@ -68,10 +70,12 @@ class EncodedChunk:
 
 def open_chunk(data: bytes, columns: int, count: int) -> EncodedChunk:
     """What `encode` made of cells (columns, count); raises ValueError for anything else."""
-    ways = np.frombuffer(data[:count], np.uint8)
-    if len(ways) != count or ways.max(initial=0) > 2 * len(SCALES):
-        raise ValueError("ways of writing that are unknown")
-    return EncodedChunk(ways, unpack_planes(memoryview(data)[count:], columns * count), columns)
+    encodings = np.frombuffer(data[:count], np.uint8)
+    if len(encodings) != count or encodings.max(initial=0) > 2 * len(SCALES):
+        raise ValueError("unknown encodings")
+    return EncodedChunk(
+        encodings, unpack_planes(memoryview(data)[count:], columns * count), columns
+    )
 
 
 def decode(data: bytes, columns: int, count: int) -> Floats:
@@ -84,14 +88,17 @@ def decode(data: bytes, columns: int, count: int) -> Floats:
     )
 
 
-def decode_series(ways: NDArray[np.uint8], words: Words) -> Floats:
-    """The cells (series, columns) of which `words` (series, columns) were written in such ways."""
+def decode_series(encodings: NDArray[np.uint8], words: Words) -> Floats:
+    """The cells (series, columns) of which these are the encodings (series,) and `words` (series,
+    columns)."""
     series = np.empty(words.shape)
-    for way in np.flatnonzero(np.bincount(ways)).tolist():
-        rows = ways == way
+    for encoding in np.flatnonzero(np.bincount(encodings)).tolist():
+        rows = encodings == encoding
         chosen = slice(None) if rows.all() else rows
         series[chosen] = (
-            _undo_xor(words[chosen]) if way == _XOR else _undo_differences(words[chosen], way)
+            _undo_xor(words[chosen])
+            if encoding == _XOR
+            else _undo_differences(words[chosen], encoding)
         )
     return series
 
@@ -107,7 +114,7 @@ def decode_times(data: bytes, count: int) -> Ints:
 
 def _encodings(series: Floats) -> tuple[NDArray[np.uint8], Ints]:
     """How each series (count, columns) is written, and the whole numbers where that is not XOR."""
-    ways = np.zeros(len(series), np.uint8)
+    encodings = np.zeros(len(series), np.uint8)
     whole = np.zeros(series.shape, np.int64)
     left = np.flatnonzero(np.isfinite(series).all(axis=1))
     for number, scale in enumerate(SCALES):
@@ -121,9 +128,9 @@ def _encodings(series: Floats) -> tuple[NDArray[np.uint8], Ints]:
         exact: Mask = fits & np.all(same, axis=1)
         rows = left[exact]
         whole[rows] = numbers[exact]
-        ways[rows] = 1 + 2 * number + _grows_evenly(numbers[exact])
+        encodings[rows] = 1 + 2 * number + _grows_evenly(numbers[exact])
         left = left[~exact]
-    return ways, whole
+    return encodings, whole
 
 
 def _grows_evenly(numbers: Ints) -> NDArray[np.uint8]:
@@ -134,17 +141,17 @@ def _grows_evenly(numbers: Ints) -> NDArray[np.uint8]:
     return evenly
 
 
-def _differences(numbers: Ints, way: int) -> Words:
-    for _ in range(2 - way % 2):
+def _differences(numbers: Ints, encoding: int) -> Words:
+    for _ in range(2 - encoding % 2):
         numbers = np.diff(numbers, axis=1, prepend=0)
     return zigzag(numbers)
 
 
-def _undo_differences(words: Words, way: int) -> Floats:
+def _undo_differences(words: Words, encoding: int) -> Floats:
     numbers = unzigzag(words)
-    for _ in range(2 - way % 2):
+    for _ in range(2 - encoding % 2):
         numbers = np.cumsum(numbers, axis=1)
-    cells: Floats = numbers / 10.0 ** SCALES[(way - 1) // 2]
+    cells: Floats = numbers / 10.0 ** SCALES[(encoding - 1) // 2]
     return cells
 
 

@@ -1,4 +1,4 @@
-"""A piece of a block: some bytes of it, with a CRC-32."""
+"""An extent of a block: some bytes of it, with a CRC-32."""
 
 import os
 import struct
@@ -31,21 +31,21 @@ class Extent:
     crc: int
 
 
-def read_extent(path: Path, piece: Extent) -> bytes:
-    """The bytes of a piece; raises BrokenSegment when they are not what was written."""
+def read_extent(path: Path, extent: Extent) -> bytes:
+    """The bytes of an extent; raises CorruptBlock when they are not what was written."""
     with open_file(path) as file:
-        if piece.offset + piece.length > os.fstat(file.fileno()).st_size:  # not even to look for
-            raise CorruptBlock(f"{path}: it ends before byte {piece.offset + piece.length}")
-        file.seek(piece.offset)
-        data = file.read(piece.length)
-    if len(data) != piece.length or zlib.crc32(data) != piece.crc:
-        raise CorruptBlock(f"{path}: the {piece.length} bytes at {piece.offset} are damaged")
+        if extent.offset + extent.length > os.fstat(file.fileno()).st_size:  # not even to look for
+            raise CorruptBlock(f"{path}: truncated before byte {extent.offset + extent.length}")
+        file.seek(extent.offset)
+        data = file.read(extent.length)
+    if len(data) != extent.length or zlib.crc32(data) != extent.crc:
+        raise CorruptBlock(f"{path}: the {extent.length} bytes at {extent.offset} are damaged")
     return data
 
 
-def read_checked(path: Path, piece: Extent, what: str, decoded: Callable[[bytes], T]) -> T:
-    """What the bytes mean; raises BrokenSegment when it is not `what`."""
-    data = read_extent(path, piece)
+def read_checked(path: Path, extent: Extent, what: str, decoded: Callable[[bytes], T]) -> T:
+    """What the bytes mean; raises CorruptBlock when it is not `what`."""
+    data = read_extent(path, extent)
     try:
         return decoded(data)
     except (ValueError, struct.error, cramjam.DecompressionError) as error:

@@ -1,6 +1,6 @@
 """One block: the sealed columns of all sources over some time, in a file that never changes.
 
-docs/store-format.md draws it byte by byte. What is read is checked: every piece has a CRC-32.
+docs/store-format.md draws it byte by byte. What is read is checked: every extent has a CRC-32.
 """
 
 import struct
@@ -74,39 +74,39 @@ class AlignedSection:
     stale_only: Ints
 
     def read_times(self) -> Ints:
-        """Raises BrokenSegment, and FileNotFoundError when the retention took the file."""
+        """Raises CorruptBlock, and FileNotFoundError when the retention took the file."""
         return self._read(self.times, "time axis", lambda data: decode_times(data, self.columns))
 
     def read_chunk(self, number: int) -> EncodedChunk:
         """The cells (columns, series of the chunk); raises as `read_times`."""
-        piece = Extent(*self.chunks[number].tolist())
+        extent = Extent(*self.chunks[number].tolist())
         count = min(self.series_per_chunk, self.count - number * self.series_per_chunk)
         return self._read(
-            piece, f"bundle {number}", lambda data: open_chunk(data, self.columns, count)
+            extent, f"chunk {number}", lambda data: open_chunk(data, self.columns, count)
         )
 
     def labels(self) -> list[Labels]:
         """Its series, in their order; raises as `read_times`."""
         return self._read(self.series, "series", unpack_series)
 
-    def _read(self, piece: Extent, what: str, decoded: Callable[[bytes], T]) -> T:
-        return read_checked(self.path, piece, f"{what} of {self.source}", decoded)
+    def _read(self, extent: Extent, what: str, decoded: Callable[[bytes], T]) -> T:
+        return read_checked(self.path, extent, f"{what} of {self.source}", decoded)
 
 
 BlockSection = AlignedSection | UnalignedSection
 
 
 def read_sections(path: Path) -> list[BlockSection]:
-    """What a block holds. Raises BrokenSegment, and OSError when it cannot be read."""
+    """What a block holds. Raises CorruptBlock, and OSError when it cannot be read."""
     size = path.stat().st_size
     if size < len(HEAD) + FOOT.size:
-        raise CorruptBlock(f"{path}: too short for a segment")
+        raise CorruptBlock(f"{path}: too short for a block")
     with open_file(path) as file:
         head = file.read(len(HEAD))
         file.seek(size - FOOT.size)
         offset, length, crc, end = FOOT.unpack(file.read(FOOT.size))
     if head != HEAD or end != END:
-        raise CorruptBlock(f"{path}: not a whole segment")
+        raise CorruptBlock(f"{path}: not a whole block")
     try:
         index = orjson.loads(
             cramjam.zstd.decompress(read_extent(path, Extent(offset, length, crc))).read()
@@ -119,7 +119,7 @@ def read_sections(path: Path) -> list[BlockSection]:
 def _aligned_section(path: Path, entry: dict[str, Any]) -> BlockSection:
     if "samples" in entry:
         return unaligned_section(path, entry)
-    bundles = np.array(entry["bundles"], np.int64).reshape(-1, 3)
+    chunks = np.array(entry["bundles"], np.int64).reshape(-1, 3)
     series = Extent(*entry["series"])
     return AlignedSection(
         path=path,
@@ -133,7 +133,7 @@ def _aligned_section(path: Path, entry: dict[str, Any]) -> BlockSection:
         times=Extent(*entry["times"]),
         series=series,
         key=blake2b(read_extent(path, series), digest_size=16).digest(),
-        chunks=bundles,
+        chunks=chunks,
     )
 
 
@@ -142,17 +142,15 @@ def block_bytes(snapshot: HeadSnapshot) -> Iterator[bytes]:
     yield HEAD
     offset = len(HEAD)
     index: list[dict[str, Any]] = []
-    everything = [
-        partial(_aligned_extents, source_snapshot) for source_snapshot in snapshot.sources
-    ]
-    for pieces in [*everything, partial(unaligned_extents, snapshot.unaligned)]:
+    sections = [partial(_aligned_extents, source_snapshot) for source_snapshot in snapshot.sources]
+    for extents in [*sections, partial(unaligned_extents, snapshot.unaligned)]:
         entry: dict[str, Any] = {"bundles": []}
-        for name, data in pieces(entry):
-            piece = [offset, len(data), zlib.crc32(data)]
+        for name, data in extents(entry):
+            extent = [offset, len(data), zlib.crc32(data)]
             if name == "bundles":
-                entry["bundles"].append(piece)
+                entry["bundles"].append(extent)
             else:
-                entry[name] = piece
+                entry[name] = extent
             offset += len(data)
             yield data
         if entry["bundles"]:
@@ -165,14 +163,14 @@ def block_bytes(snapshot: HeadSnapshot) -> Iterator[bytes]:
 def _aligned_extents(
     snapshot: AlignedSnapshot, entry: dict[str, Any]
 ) -> Iterator[tuple[str, bytes]]:
-    """The pieces of one section by name; what describes them goes into `entry`."""
+    """The extents of one section by name; what describes them goes into `entry`."""
     start = max(snapshot.sealed - snapshot.columns.first, 0)
     stop = snapshot.closed - snapshot.columns.first
     order, ended = _series_order(snapshot, start, stop)
     if not order:
         return
     times = snapshot.columns.times[start:stop]
-    per_bundle = min(max(CHUNK_CELLS // len(times), 1), len(order))
+    per_chunk = min(max(CHUNK_CELLS // len(times), 1), len(order))
     entry |= {
         "job": snapshot.source.job,
         "instance": snapshot.source.instance,
@@ -180,13 +178,13 @@ def _aligned_extents(
         "last_ms": int(times[-1]),
         "columns": len(times),
         "count": len(order),
-        "per_bundle": per_bundle,
+        "per_bundle": per_chunk,
         "ended": ended,
     }
     yield "times", encode_times(times)
     yield "series", pack_series(snapshot.labels[at] for at in order)
-    for first in range(0, len(order), per_bundle):
-        rows = snapshot.rows[order[first : first + per_bundle]]
+    for first in range(0, len(order), per_chunk):
+        rows = snapshot.rows[order[first : first + per_chunk]]
         ascending = np.argsort(rows)
         cells = aligned_part(snapshot.columns, rows[ascending]).cells_in(start, stop)
         yield "bundles", encode(cells[:, np.argsort(ascending)])
@@ -195,14 +193,16 @@ def _aligned_extents(
 def _series_order(snapshot: AlignedSnapshot, start: int, stop: int) -> tuple[list[int], list[int]]:
     """The series that have a cell in these columns, those of one name side by side, and the places
     of those that have nothing but stale markers there: whether they ended is asked, too."""
-    there, lives = np.zeros((2, len(snapshot.rows)), np.bool_)
+    present, lives = np.zeros((2, len(snapshot.rows)), np.bool_)
     if start >= stop:
         return [], []
     everything = aligned_part(snapshot.columns, snapshot.rows)
     for at in range(start, stop, BLOCK_COLUMNS):
-        slab = np.ascontiguousarray(everything.cells_in(at, min(at + BLOCK_COLUMNS, stop)))
-        there |= ~is_absent(slab).all(axis=0)
-        lives |= is_sample(slab).any(axis=0)
+        cells = np.ascontiguousarray(everything.cells_in(at, min(at + BLOCK_COLUMNS, stop)))
+        present |= ~is_absent(cells).all(axis=0)
+        lives |= is_sample(cells).any(axis=0)
     names = [dict(labels).get(METRIC_NAME, "") for labels in snapshot.labels]
-    order = sorted(np.flatnonzero(there).tolist(), key=lambda at: (names[at], snapshot.labels[at]))
+    order = sorted(
+        np.flatnonzero(present).tolist(), key=lambda at: (names[at], snapshot.labels[at])
+    )
     return order, np.flatnonzero(~lives[order]).tolist()

@@ -1,4 +1,5 @@
-"""The sealed pairs of a block: unaligned series, in chunks by how many samples they have.
+"""The unaligned section of a block: series with times of their own, in chunks by how many samples
+they have.
 
 Series of equally many samples make a matrix of times and one of values, so that a chunk is
 written and read without a loop over series. docs/store-format.md draws it byte by byte.
@@ -23,7 +24,7 @@ from tocsin_alerting.tsdb.block.extent import (
 )
 from tocsin_alerting.tsdb.byteshuffle import pack, unpack, unzigzag, zigzag
 from tocsin_alerting.tsdb.head.snapshot import UnalignedSnapshot
-from tocsin_alerting.tsdb.head.sorted_run import NO_SAMPLES, RunState, SampleRows, concatenated
+from tocsin_alerting.tsdb.head.sorted_run import NO_SAMPLES, RunState, SampleBatch, concatenated
 from tocsin_alerting.tsdb.target_labels import METRIC_NAME
 from tocsin_alerting.tsdb.values import END_OF_TIME, Ints
 from tocsin_exporter.snapshot import Labels
@@ -37,9 +38,9 @@ ReadUnalignedChunk = Callable[["UnalignedSection", int], Ints | None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UnalignedSection:
-    """The pairs in a block. `chunk_begins` (chunks + 1,) is the first series of each chunk, and
-    `samples_per_series` (chunks,) how many samples its series have; `series` and `key` as in a
-    Section."""
+    """The unaligned samples in a block. `chunk_begins` (chunks + 1,) is the first series of each
+    chunk, and `samples_per_series` (chunks,) how many samples its series have; `series` and `key`
+    as in an AlignedSection."""
 
     path: Path
     first_ms: int
@@ -54,7 +55,7 @@ class UnalignedSection:
     source: None = None
 
     def labels(self) -> list[Labels]:
-        """Its series, in their order. Raises BrokenSegment, and FileNotFoundError when the
+        """Its series, in their order. Raises CorruptBlock, and FileNotFoundError when the
         retention took the file."""
         return self._read(self.series, "series", unpack_series)
 
@@ -66,12 +67,12 @@ class UnalignedSection:
 
     def read_chunk(self, number: int) -> Ints:
         """Times and the values' bits (2, samples, series of the chunk); raises as `labels`."""
-        piece = Extent(*self.chunks[number].tolist())
+        extent = Extent(*self.chunks[number].tolist())
         shape = int(self.samples_per_series[number]), int(np.diff(self.chunk_begins)[number])
-        return self._read(piece, f"bundle {number}", lambda data: _decode_chunk(data, *shape))
+        return self._read(extent, f"chunk {number}", lambda data: _decode_chunk(data, *shape))
 
-    def _read(self, piece: Extent, what: str, decoded: Callable[[bytes], T]) -> T:
-        return read_checked(self.path, piece, f"{what} of the pairs", decoded)
+    def _read(self, extent: Extent, what: str, decoded: Callable[[bytes], T]) -> T:
+        return read_checked(self.path, extent, f"{what} of the unaligned series", decoded)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,18 +89,18 @@ class UnalignedReader:
     read: ReadUnalignedChunk
     _chunk_rows: list[tuple[int, Ints, Ints]] = field(default_factory=list)
 
-    def find(self, t0_ms: int, t1_ms: int) -> SampleRows:
+    def find(self, t0_ms: int, t1_ms: int) -> SampleBatch:
         if self.section.first_ms > t1_ms or self.section.last_ms < t0_ms:
             return NO_SAMPLES
         parts = []
         for number, who, within in self._needed_chunks():
-            bundle = self.read(self.section, number)
-            if bundle is not None:
-                times, bits = bundle[:, :, within]
-                here = (times >= t0_ms) & (times <= t1_ms)
-                series, samples = np.nonzero(here.T)
+            chunk = self.read(self.section, number)
+            if chunk is not None:
+                times, bits = chunk[:, :, within]
+                inside = (times >= t0_ms) & (times <= t1_ms)
+                series, samples = np.nonzero(inside.T)
                 values = bits[samples, series].view(np.float64)
-                parts.append(SampleRows(who[series], times[samples, series], values))
+                parts.append(SampleBatch(who[series], times[samples, series], values))
         return concatenated(parts)
 
     def newest(self) -> tuple[Ints, Ints]:
@@ -108,9 +109,9 @@ class UnalignedReader:
         newest = np.full(len(self.positions), self.section.last_ms)
         bits = np.zeros(len(self.positions), np.int64)
         for number, who, within in self._needed_chunks():
-            bundle = self.read(self.section, number)
-            if bundle is not None:
-                newest[who], bits[who] = bundle[:, -1, within]
+            chunk = self.read(self.section, number)
+            if chunk is not None:
+                newest[who], bits[who] = chunk[:, -1, within]
         return newest, bits
 
     def first_times(self) -> Ints:
@@ -119,23 +120,23 @@ class UnalignedReader:
     def _needed_chunks(self) -> list[tuple[int, Ints, Ints]]:
         """Of each chunk that is needed: its number, the series here, and their places in it."""
         if not self._chunk_rows:
-            here = np.flatnonzero(self.positions >= 0)
-            places = self.positions[here]
+            present = np.flatnonzero(self.positions >= 0)
+            places = self.positions[present]
             numbers = np.searchsorted(self.section.chunk_begins, places, side="right") - 1
             for number in np.unique(numbers).tolist():
                 chosen = numbers == number
                 within = places[chosen] - self.section.chunk_begins[number]
-                self._chunk_rows.append((number, here[chosen], within))
+                self._chunk_rows.append((number, present[chosen], within))
         return self._chunk_rows
 
 
 def unaligned_section(path: Path, entry: dict[str, Any]) -> UnalignedSection:
-    """What an index says of it; raises KeyError, ValueError and BrokenSegment."""
-    bundles = np.array(entry["bundles"], np.int64).reshape(-1, 3)
+    """What an index says of it; raises KeyError, ValueError and CorruptBlock."""
+    chunks = np.array(entry["bundles"], np.int64).reshape(-1, 3)
     counts = np.array(entry["counts"], np.int64)
     lengths = np.array(entry["samples"], np.int64)
-    if not len(bundles) == len(counts) == len(lengths):
-        raise ValueError("bundles of unknown sizes")
+    if not len(chunks) == len(counts) == len(lengths):
+        raise ValueError("chunks of unknown sizes")
     series = Extent(*entry["series"])
     return UnalignedSection(
         path=path,
@@ -147,14 +148,14 @@ def unaligned_section(path: Path, entry: dict[str, Any]) -> UnalignedSection:
         key=blake2b(read_extent(path, series), digest_size=16).digest(),
         chunk_begins=np.concatenate([[0], np.cumsum(counts)]),
         samples_per_series=lengths,
-        chunks=bundles,
+        chunks=chunks,
     )
 
 
 def unaligned_extents(
     snapshot: UnalignedSnapshot, entry: dict[str, Any]
 ) -> Iterator[tuple[str, bytes]]:
-    """The pieces of the closed pairs by name; what describes them goes into `entry`."""
+    """The extents of the closed samples by name; what describes them goes into `entry`."""
     closed = [run for run in snapshot.runs if run.state is RunState.CLOSED]
     if not closed:
         return
@@ -167,19 +168,19 @@ def unaligned_extents(
     counts = np.diff(np.append(begins, len(rows)))
     labels = dict(zip(snapshot.rows.tolist(), snapshot.labels, strict=True))
     owners = [labels[row] for row in rows[begins].tolist()]
-    bundles = list(_chunks(owners, counts))
+    chunks = list(_chunks(owners, counts))
     entry |= {
         "first_ms": int(times.min()),
         "last_ms": int(times.max()),
-        "counts": [len(bundle) for bundle in bundles],
-        "samples": [int(counts[bundle[0]]) for bundle in bundles],
+        "counts": [len(chunk) for chunk in chunks],
+        "samples": [int(counts[chunk[0]]) for chunk in chunks],
     }
-    series = np.concatenate(bundles)
+    series = np.concatenate(chunks)
     yield "series", pack_series(owners[at] for at in series.tolist())
     yield "firsts", encode_times(times[begins[series]])
-    for bundle in bundles:
-        at = begins[bundle] + np.arange(counts[bundle[0]])[:, None]
-        steps = np.diff(times[at], n=2, axis=0, prepend=np.zeros((2, len(bundle)), np.int64))
+    for chunk in chunks:
+        at = begins[chunk] + np.arange(int(counts[chunk[0]]))[:, None]
+        steps = np.diff(times[at], n=2, axis=0, prepend=np.zeros((2, len(chunk)), np.int64))
         axes = pack(zigzag(steps).reshape(-1), LEVEL)
         yield "bundles", _TIMES.pack(len(axes)) + axes + encode(values[at])
 

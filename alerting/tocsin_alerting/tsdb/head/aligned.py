@@ -23,7 +23,7 @@ from tocsin_alerting.tsdb.values import (
 from tocsin_exporter.snapshot import Source
 
 _NEVER = -1
-_FEW = 8  # columns that a narrow table begins with: thousands of sources may have one series
+_FEW = 8  # columns that a narrow head begins with: thousands of sources may have one series
 _SPARE_CELLS = 512
 
 
@@ -129,7 +129,7 @@ class AlignedHead:
         """Whether at least half of the cells, but for one column, would hold samples, with so many
         more of each: of a scrape that comes over several connections one is ahead.
 
-        A source that does not keep to that costs more in columns than in pairs.
+        A source that does not keep to that costs more in columns than unaligned.
         """
         width = max(len(self._template), self.index.width_with(rows))
         used = self._end - self._begin
@@ -166,9 +166,10 @@ class AlignedHead:
         if fresh.all():
             taken, differs, late = fresh, ~fresh, ~fresh
         else:
-            there = seen == number
-            same = there & (cells[np.where(there, rows, 0)].view(np.int64) == values.view(np.int64))
-            taken, differs, late = fresh | same, there & ~same, seen > number
+            filled = seen == number
+            stored = cells[np.where(filled, rows, 0)].view(np.int64)
+            same = filled & (stored == values.view(np.int64))
+            taken, differs, late = fresh | same, filled & ~same, seen > number
             rows, values = rows[fresh], values[fresh]
         cells[rows] = values
         self._last_seen[rows] = number
@@ -274,10 +275,10 @@ class AlignedHead:
         elif offset == len(self._blocks[-1]):
             self._blocks[-1] = _taller(self._blocks[-1], min(BLOCK_COLUMNS, offset + offset // 2))
         if self._end == len(self._times):
-            kept = self._end - self._begin
-            more = np.empty(max(_FEW, kept // 2), np.int64)
+            columns = self._end - self._begin
+            more = np.empty(max(_FEW, columns // 2), np.int64)
             self._times = np.concatenate([self.columns.times, more])
-            self._begin, self._end = 0, kept
+            self._begin, self._end = 0, columns
         column: Floats = self._blocks[-1][offset]
         column[:] = self._template
         self._times[self._end] = at_ms

@@ -1,9 +1,9 @@
 """The published columns of one source: what readers see while the writer appends.
 
-A block is a float64 matrix of BLOCK columns, laid out column after column, so that one scrape is
-one run of memory and an evaluation walks over the rows of a column:
+A block is a float64 matrix of BLOCK_COLUMNS columns, laid out column after column, so that one
+scrape is one run of memory and an evaluation walks over the rows of a column:
 
-    block[column % BLOCK, row]        times[column - first]
+    block[column % BLOCK_COLUMNS, row]        times[column - first]
 
 A writer only ever writes cells behind the published length, except that a sample which comes late
 may fill a cell that held none. A block that grew wider is a new array; readers keep the old one.

@@ -14,22 +14,7 @@ import numpy as np
 from tocsin_alerting.tsdb.head.aligned import AlignedHead
 from tocsin_alerting.tsdb.head.remote_health import RemoteHealth
 from tocsin_alerting.tsdb.head.remote_limits import RemoteLimits, SeriesLimits, TimeLimits
-from tocsin_alerting.tsdb.head.sample_order import (
-    all_equal,
-    column_groups,
-    distinct,
-    has_duplicates,
-)
-from tocsin_alerting.tsdb.head.series_refs import (
-    GONE,
-    NO_ROW,
-    UNKNOWN_PAST,
-    SeriesRefs,
-    is_unaligned,
-    unaligned_place,
-)
-from tocsin_alerting.tsdb.head.unaligned import UnalignedHead
-from tocsin_alerting.tsdb.head.write_outcome import (
+from tocsin_alerting.tsdb.head.request_samples import (
     ACCEPTED,
     DUPLICATE,
     OUT_OF_ORDER,
@@ -40,15 +25,28 @@ from tocsin_alerting.tsdb.head.write_outcome import (
     Outcomes,
     WriteResult,
     aligned_outcomes,
+    all_equal,
+    column_groups,
+    distinct,
+    has_duplicates,
     mark_repeats,
     unaligned_outcomes,
     write_result,
 )
+from tocsin_alerting.tsdb.head.series_refs import (
+    GONE,
+    NO_ROW,
+    UNKNOWN_PAST,
+    SeriesRefs,
+    is_unaligned,
+    unaligned_place,
+)
+from tocsin_alerting.tsdb.head.unaligned import UnalignedHead
 from tocsin_alerting.tsdb.persistence import (
-    ColumnRecord,
     Persistence,
     SeriesRecord,
     UnalignedRecord,
+    column_record,
 )
 from tocsin_alerting.tsdb.senders import Sender
 from tocsin_alerting.tsdb.series_index import NO_LIMIT, SeriesIndex
@@ -57,7 +55,7 @@ from tocsin_alerting.tsdb.target_labels import source_of
 from tocsin_alerting.tsdb.values import END_OF_TIME, NEVER_MS, Floats, Ints, Mask, normalised
 from tocsin_exporter.snapshot import Labels, Source
 
-_MAX_NARROW_SOURCES = 64  # with more, a source of a few series is cheaper in pairs
+_MAX_NARROW_SOURCES = 64  # with more, a source of a few series is cheaper unaligned
 _WIDE_SERIES = 32
 _MAX_SCRAPES = 8  # in a request; one with more times is of another kind
 _MAX_IDLE_SOURCES = 1_000
@@ -67,9 +65,9 @@ _MAX_IDLE_REFS = 10_000  # numbers of no use, before all are given out anew
 class RemoteAppender:
     """The store's door for remote writers. Whoever calls it holds the store's lock.
 
-    `head` gives the columns of a source, new ones if it has none, and `drop` is told of new columns
-    once a request is done; `own` are the sources that the agent itself appends to.
-    `archived_ms` tells up to when, both included, the columns of a source are in the
+    `head` gives the columns of a source, new ones if it has none, and `drop` is called for new
+    columns once a request is done; `own` are the sources that the agent itself appends to.
+    `archived_ms` is up to when, both included, the columns of a source are in the
     persistence alone; `sealed_ms` is the time of the newest sample in there.
     """
 
@@ -111,12 +109,12 @@ class RemoteAppender:
 
     def unknown_past(self, refs: Ints, times: Ints) -> tuple[list[Labels], list[Labels]]:
         """Series of which only the persistence knows whether these samples are newer than all of
-        them: those that memory does not have, and those of which it may lack pairs."""
+        them: those that memory does not have, and those of which it may lack unaligned samples."""
         if not len(times) or times.min() > self.sealed_ms:
             return [], []
-        some = np.unique(refs[self.refs.past[refs] == UNKNOWN_PAST])
-        places = self.refs.place[some]
-        forgotten, in_columns = some[places == NO_ROW], some[places >= 0]
+        unknown = np.unique(refs[self.refs.past[refs] == UNKNOWN_PAST])
+        places = self.refs.place[unknown]
+        forgotten, in_columns = unknown[places == NO_ROW], unknown[places >= 0]
         return self.refs.labels_of(forgotten), self.refs.labels_of(in_columns)
 
     def learn_past(self, series: Sequence[Labels], times: Ints, bits: Ints) -> None:
@@ -175,7 +173,7 @@ class RemoteAppender:
     def _on_unaligned_added(self, row: int, labels: Labels) -> None:
         self._unaligned_counts[source_of(labels)] += 1
         if self._disk is not None:
-            self._disk.record(SeriesRecord(None, row, labels))
+            self._disk.record(SeriesRecord(None, (row,), (labels,)))
 
     def _on_unaligned_removed(self, row: int, labels: Labels) -> None:
         source = source_of(labels)
@@ -364,12 +362,12 @@ class RemoteAppender:
         """Which of these samples, later than all columns, are worth a new one."""
         places = self.refs.place[refs]
         known, new = places >= 0, places == NO_ROW
-        some, more = int(np.count_nonzero(known)), int(np.count_nonzero(new))
+        old, more = int(np.count_nonzero(known)), int(np.count_nonzero(new))
         fits: Mask = known | new
         if head is None:
             fits &= len(self._heads) < _MAX_NARROW_SOURCES or more >= _WIDE_SERIES
-        elif not head.has_room(1, more, some + more):
-            fits = known & (some > 0 and head.has_room(1, 0, some))
+        elif not head.has_room(1, more, old + more):
+            fits = known & (old > 0 and head.has_room(1, 0, old))
         return fits
 
     def _append_late(
@@ -496,4 +494,4 @@ class RemoteAppender:
 
     def _record(self, source: Source, at_ms: int, rows: Ints, values: Floats) -> None:
         if self._disk is not None and len(rows):
-            self._disk.record(ColumnRecord(source, at_ms, rows, values, False))
+            self._disk.record(column_record(source, at_ms, rows, values))

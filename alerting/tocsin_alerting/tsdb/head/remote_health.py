@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from tocsin_alerting.tsdb.head.aligned import AlignedHead
-from tocsin_alerting.tsdb.head.sample_order import newest_per_source
+from tocsin_alerting.tsdb.head.request_samples import newest_per_source
 from tocsin_alerting.tsdb.head.series_refs import SeriesRefs
 from tocsin_alerting.tsdb.head.unaligned import UnalignedHead
 from tocsin_alerting.tsdb.matchers import Matcher, MatchOp

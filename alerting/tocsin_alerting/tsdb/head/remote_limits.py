@@ -59,7 +59,7 @@ class RemoteLimits:
     """Our own sources and series need no place: they are never refused for want of one.
 
     A source has a place while memory has series of it, and longer than SILENT_MS without a sample
-    only while nobody else needs it. `unaligned series` are the unaligned series of each source.
+    only while nobody else needs it. `unaligned_counts` are the unaligned series of each source.
     `refused` counts series by reason, `evicted` the sources that lost their places.
     """
 
@@ -145,11 +145,11 @@ class RemoteLimits:
             head.index.limit = self.settings.per_source + head.index.cost
 
     def warn_own_source(self, source: Source) -> None:
-        """Says it, once: the agent itself appends to this source."""
+        """Logs it, once: the agent itself appends to this source."""
         if source not in self._warned_own:
             self._warned_own.add(source)
             log.warning(
-                "a remote writer sends series of %s, which are the agent's own: they are refused",
+                "remote write for %s rejected: this agent scrapes it",
                 source,
             )
 
@@ -172,8 +172,8 @@ class RemoteLimits:
 
     def _series_count(self, source: Source) -> int:
         head = self._heads.get(source)
-        kept = self._unaligned_counts.get(source, 0) + self._refs.waiting[source]
-        return kept + (len(head.index) if head else 0)
+        unaligned = self._unaligned_counts.get(source, 0)
+        return unaligned + self._refs.waiting[source] + (len(head.index) if head else 0)
 
     def _make_room(self, now_ms: int) -> bool:
         """Evicts the sources that were silent for long; looks for them once a minute."""
@@ -190,7 +190,7 @@ class RemoteLimits:
         self.evicted += len(silent)
         if silent:
             log.warning(
-                "%d sources of remote writers that were silent for an hour make room", len(silent)
+                "remote write: dropped %d sources that were silent for an hour", len(silent)
             )
         return True
 
@@ -221,4 +221,4 @@ class RemoteLimits:
             self._warned.clear()
         self._warned[key] = now_ms
         reason = REASONS[refusal]
-        log.warning("new series of the remote writer %s are refused: %s", sender, reason)
+        log.warning("remote write: new series of sender %s rejected: %s", sender, reason)

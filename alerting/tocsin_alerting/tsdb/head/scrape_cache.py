@@ -1,7 +1,7 @@
 """Where the series of a source that the agent itself appends to are kept."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,10 +33,10 @@ EMPTY_CACHE = ScrapeCache(None, np.empty(0, np.int64), None)
 @dataclass(frozen=True, slots=True)
 class PreparedRows:
     """The rows of a layout's series that have a place, and which these are; good while no row of
-    the table changes hands."""
+    the head changes hands."""
 
     layout: Layout
-    table: AlignedHead
+    head: AlignedHead
     released: int
     rows: Ints
     positions: Ints
@@ -84,10 +84,20 @@ class ScrapePreparation:
         if len(self._prepared) > _MAX_PREPARED:  # of sources that were removed before they appended
             del self._prepared[next(iter(self._prepared))]
 
+    def rule_series(self, source: Source, samples: Sequence[tuple[Labels, float]]) -> Work[None]:
+        """Rows for what a rule will write, which may be thousands of new series too."""
+        for part in parts(samples, _SLICE_SERIES):
+            with self._lock:
+                index = self._head(source).index
+                refused = index.refused  # whoever writes them counts these
+                index.get_or_create_all(labels for labels, _ in part)
+                index.refused = refused
+            yield
+
     def take(self, source: Source, layout: Layout, head: AlignedHead) -> PreparedRows | None:
         """What was found for this layout, once; None when it holds no longer."""
         prepared = self._prepared.pop(source, None)
-        if prepared is None or prepared.layout is not layout or prepared.table is not head:
+        if prepared is None or prepared.layout is not layout or prepared.head is not head:
             return None
         return prepared if prepared.released == head.index.released else None
 
@@ -122,7 +132,7 @@ def cache_layout(
 def cache_rule_series(
     series: tuple[Labels, ...], head: AlignedHead, before: ScrapeCache
 ) -> tuple[ScrapeCache, Ints]:
-    """As `place`; the same series as the last time, which is most times, stay where they are."""
+    """As `cache_layout`; the same series as the last time, as mostly, stay where they are."""
     if before.series == series:
         return before, EMPTY_CACHE.rows
     rows, taken = head.index.get_or_create_all(series)

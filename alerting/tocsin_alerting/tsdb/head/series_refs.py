@@ -26,19 +26,19 @@ def unaligned_place(row: PlaceOrPlaces) -> PlaceOrPlaces:
 
 
 def is_unaligned(places: Ints) -> Mask:
-    loose: Mask = places <= _UNALIGNED
-    return loose
+    unaligned: Mask = places <= _UNALIGNED
+    return unaligned
 
 
 class SeriesRefs:
     """`place` (numbers,) says where the samples of a series go: to a row of its source's columns (0
-    and up), to an unaligned row (`loose_place`), nowhere yet (UNPLACED) or nowhere any more (DEAD);
-    `source` (numbers,) is a position in `sources`, `up` whether it is the `up` of that source, and
-    `own` whether the agent itself appends to the series.
+    and up), to an unaligned row (`unaligned_place`), nowhere yet (NO_ROW) or nowhere any more
+    (GONE); `source` (numbers,) is a position in `sources`, `up` whether it is the `up` of that
+    source, and `own` whether the agent itself appends to the series.
 
-    `past` (numbers,) is the time of the newest sample that only the persistence has, UNASKED until
-    that was asked, and `past_bits` its value. `usage` is what each sender has: the rows that it
-    brought, and its numbers without a place.
+    `past` (numbers,) is the time of the newest sample that only the persistence has, UNKNOWN_PAST
+    until that was asked, and `past_bits` its value. `usage` is what each sender has: the rows
+    that it brought, and its numbers without a place.
 
     Numbers hold for an epoch. A new one begins when somebody writes to a dead one, or when too
     many are of no use; rows are held beyond it.
@@ -112,15 +112,15 @@ class SeriesRefs:
 
     def place_rows(self, source: Source, refs: Ints, places: Ints) -> None:
         """The series of these numbers, all of `source`, are kept there from now on."""
-        kept = refs[self.place[refs] != NO_ROW]  # in another row, too
-        for ref in kept.tolist():
+        placed = refs[self.place[refs] != NO_ROW]  # in another row, too
+        for ref in placed.tolist():
             self._add_usage(ref, 1)
-        if len(kept) < len(refs):
-            self.waiting[source] -= len(refs) - len(kept)
+        if len(placed) < len(refs):
+            self.waiting[source] -= len(refs) - len(placed)
         self.place[refs] = places
 
     def move(self, labels: Labels, before: int, after: int) -> None:
-        """A series left the place `before`; with `after` DEAD its number is of no use any more."""
+        """A series left the place `before`; with `after` GONE its number is of no use any more."""
         ref = self._ref.get(labels)
         if ref is None or self.place[ref] != before:
             return

@@ -41,7 +41,8 @@ class UnalignedSnapshot:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeadSnapshot:
-    """Everything that memory holds."""
+    """Everything that memory holds; of what is about to be sealed `late_samples` came late."""
 
     sources: Sequence[AlignedSnapshot]
     unaligned: UnalignedSnapshot
+    late_samples: int = 0

@@ -28,7 +28,7 @@ class RunState(IntEnum):
     SEALED = 2
 
 
-class SampleRows(NamedTuple):
+class SampleBatch(NamedTuple):
     """Samples (n,): of the series at position `series` of those asked for."""
 
     series: Ints
@@ -36,7 +36,7 @@ class SampleRows(NamedTuple):
     values: Floats
 
 
-NO_SAMPLES = SampleRows(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+NO_SAMPLES = SampleBatch(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,18 +54,18 @@ class SortedRun:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def find(self, rows: Ints, t0_ms: int, t1_ms: int) -> SampleRows:
+    def find(self, rows: Ints, t0_ms: int, t1_ms: int) -> SampleBatch:
         """The samples of these rows in the closed interval, by row."""
         if self.last_ms < t0_ms or self.first_ms > t1_ms:
             return NO_SAMPLES
         begins = np.searchsorted(self.rows, rows.astype(np.int32), side="left")
         ends = np.searchsorted(self.rows, rows.astype(np.int32), side="right")
-        who, at = expand_ranges(begins, ends)
+        series, at = expand_ranges(begins, ends)
         times = self.times[at]
         if self.first_ms >= t0_ms and self.last_ms <= t1_ms:
-            return SampleRows(who, times, self.values[at])
-        here = (times >= t0_ms) & (times <= t1_ms)
-        return SampleRows(who[here], times[here], self.values[at[here]])
+            return SampleBatch(series, times, self.values[at])
+        inside = (times >= t0_ms) & (times <= t1_ms)
+        return SampleBatch(series[inside], times[inside], self.values[at[inside]])
 
     def subset(self, chosen: Mask, state: RunState) -> "SortedRun":
         return new_run(self.rows[chosen], self.times[chosen], self.values[chosen], state)
@@ -125,7 +125,7 @@ class SortedRuns:
     times: Ints
     values: Floats
 
-    def find(self, rows: Ints, t0_ms: int, t1_ms: int) -> list[SampleRows]:
+    def find(self, rows: Ints, t0_ms: int, t1_ms: int) -> list[SampleBatch]:
         """The samples of these rows (ascending) in the closed interval, in the order of arrival."""
         per_run = [run.find(rows, t0_ms, t1_ms) for run in self.sorted]
         return [
@@ -147,31 +147,32 @@ class SortedRuns:
         np.minimum.at(known, newest.series, newest.times)
         return firsts
 
-    def _open_samples(self, rows: Ints, t0_ms: int, t1_ms: int) -> SampleRows:
+    def _open_samples(self, rows: Ints, t0_ms: int, t1_ms: int) -> SampleBatch:
         if not len(self.rows) or not len(rows):
             return NO_SAMPLES
-        who = np.searchsorted(rows, self.rows)
-        who[who == len(rows)] = 0
-        here = (rows[who] == self.rows) & (self.times >= t0_ms) & (self.times <= t1_ms)
-        return SampleRows(who[here], self.times[here], self.values[here])
+        series = np.searchsorted(rows, self.rows)
+        series[series == len(rows)] = 0
+        inside = (rows[series] == self.rows) & (self.times >= t0_ms) & (self.times <= t1_ms)
+        return SampleBatch(series[inside], self.times[inside], self.values[inside])
 
 
 NO_RUNS = SortedRuns((), np.empty(0, np.int32), NO_SAMPLES.times, NO_SAMPLES.values)
 
 
 def expand_ranges(begins: Ints, ends: Ints) -> tuple[Ints, Ints]:
-    """(who, at): the positions begins[i]:ends[i] one after the other, and the i of each."""
+    """(of, at): the positions begins[i]:ends[i] one after the other, and before them the i of
+    each."""
     counts = ends - begins
-    who = np.repeat(np.arange(len(counts)), counts)
-    at = np.arange(len(who)) + np.repeat(begins - np.cumsum(counts) + counts, counts)
-    return who, at
+    of = np.repeat(np.arange(len(counts)), counts)
+    at = np.arange(len(of)) + np.repeat(begins - np.cumsum(counts) + counts, counts)
+    return of, at
 
 
-def concatenated(parts: Sequence[SampleRows]) -> SampleRows:
+def concatenated(parts: Sequence[SampleBatch]) -> SampleBatch:
     if len(parts) == 1:
         return parts[0]
     return (
-        SampleRows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        SampleBatch(*(np.concatenate(column) for column in zip(*parts, strict=True)))
         if parts
         else NO_SAMPLES
     )

@@ -62,8 +62,8 @@ class UnalignedHead:
 
     @property
     def bytes(self) -> int:
-        kept = sum(map(len, self._sorted)) + len(self._rows)
-        return kept * BYTES_PER_SAMPLE + self._last_ms.nbytes + self._last_bits.nbytes
+        samples = sum(map(len, self._sorted)) + len(self._rows)
+        return samples * BYTES_PER_SAMPLE + self._last_ms.nbytes + self._last_bits.nbytes
 
     def add_rows(self, rows: Ints, last_ms: Ints, last_bits: Ints) -> None:
         """These rows are new; the newest sample that their series have elsewhere is this."""
@@ -107,10 +107,10 @@ class UnalignedHead:
             if self._count == len(self._rows):
                 self._begin_run()
             stop = min(len(rows), start + len(self._rows) - self._count)
-            here = slice(self._count, self._count + stop - start)
-            self._rows[here] = rows[start:stop]
-            self._times[here] = times[start:stop]
-            self._values[here] = values[start:stop]
+            free = slice(self._count, self._count + stop - start)
+            self._rows[free] = rows[start:stop]
+            self._times[free] = times[start:stop]
+            self._values[free] = values[start:stop]
             self._count += stop - start
             start = stop
         self.runs = self._publish()
@@ -133,9 +133,10 @@ class UnalignedHead:
 
     def mark_sealed(self, runs: Collection[SortedRun]) -> None:
         """Those of them that were closed are in the persistence, and may be dropped."""
-        there = {id(run) for run in runs if run.state is RunState.CLOSED}
+        closed = {id(run) for run in runs if run.state is RunState.CLOSED}
         self._sorted = [
-            replace(run, state=RunState.SEALED) if id(run) in there else run for run in self._sorted
+            replace(run, state=RunState.SEALED) if id(run) in closed else run
+            for run in self._sorted
         ]
         self.runs = self._publish()
 
@@ -149,26 +150,26 @@ class UnalignedHead:
         cut = any(
             _is_mostly_older(run, before_ms) for run in self._sorted if run.state is RunState.SEALED
         )
-        kept: list[SortedRun] = []
+        runs: list[SortedRun] = []
         for run in self._sorted:
             sealed = run.state is RunState.SEALED
             limit_ms = before_ms if sealed else unsealed_before_ms
             due = cut if sealed else _is_mostly_older(run, limit_ms)
-            kept += self._newer_part(run, limit_ms) if due else [run]
-        if sum(map(len, kept)) == sum(map(len, self._sorted)):
+            runs += self._newer_part(run, limit_ms) if due else [run]
+        if sum(map(len, runs)) == sum(map(len, self._sorted)):
             return False
-        self._sorted = kept
+        self._sorted = runs
         self._release_rows()
         return True
 
     def shift_clock(self, delta_ms: int, until_ms: int) -> None:
         """Moves what is not sealed and not later than `until_ms`; what is sealed goes."""
         self._sort_open_run()
-        kept: list[SortedRun] = []
+        runs: list[SortedRun] = []
         for run in self._sorted:
-            kept += self._newer_part(run, END_OF_TIME if run.state is RunState.SEALED else NEVER_MS)
+            runs += self._newer_part(run, END_OF_TIME if run.state is RunState.SEALED else NEVER_MS)
         self.floor_ms = max(self.floor_ms + min(delta_ms, 0), NEVER_MS)
-        self._sorted = [shifted_run(kept, delta_ms, until_ms)] if kept else []
+        self._sorted = [shifted_run(runs, delta_ms, until_ms)] if runs else []
         for run in self._sorted:
             self._remember_newest(run.rows.astype(np.int64), run.times, run.values)
         self._release_rows()
@@ -210,8 +211,8 @@ class UnalignedHead:
     def _sort_open_run(self) -> None:
         """Puts the run that is being written in order."""
         if self._count:
-            kept = slice(0, self._count)
-            self._add_run(sorted_run(self._rows[kept], self._times[kept], self._values[kept]))
+            used = slice(0, self._count)
+            self._add_run(sorted_run(self._rows[used], self._times[used], self._values[used]))
         self._count = 0
         self._rows = np.empty(0, np.int32)
         self._times, self._values = np.empty(0, np.int64), np.empty(0)
@@ -236,8 +237,8 @@ class UnalignedHead:
             self._last_bits = np.concatenate([self._last_bits, np.zeros(more, np.int64)])
 
     def _publish(self) -> SortedRuns:
-        kept = slice(0, self._count)
-        rows, times, values = self._rows[kept], self._times[kept], self._values[kept]
+        used = slice(0, self._count)
+        rows, times, values = self._rows[used], self._times[used], self._values[used]
         return SortedRuns(tuple(self._sorted), rows, times, values)
 
 

@@ -27,9 +27,11 @@ class PartSource(Protocol):
 
     def cells_in(self, start: int, stop: int, alone: bool) -> Floats:
         """The cells (stop - start, count); `alone`: do not read more than that."""
+        ...
 
     def has_samples(self, t0_ms: int, t1_ms: int) -> Mask:
         """Which series (count,) have a sample in the closed interval."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,8 +95,8 @@ class BlockPart:
         section = self._section
         if t0_ms <= section.first_ms and section.last_ms <= min(t1_ms, self._before_ms - 1):
             at = self._positions.positions  # a series without a cell is not in a section
-            here: Mask = (at >= 0) & ~np.isin(at, section.stale_only)
-            return here
+            present: Mask = (at >= 0) & ~np.isin(at, section.stale_only)
+            return present
         start = int(np.searchsorted(self.times, t0_ms, side="left"))
         stop = int(np.searchsorted(self.times, t1_ms, side="right"))
         if start >= stop:
@@ -107,8 +109,8 @@ class MergedPart:
 
     __slots__ = ("_axis", "_dense", "_last", "_parts", "_starts", "count")
 
-    def __init__(self, stretches: Sequence[PartSource], count: int) -> None:
-        self._parts = stretches
+    def __init__(self, parts: Sequence[PartSource], count: int) -> None:
+        self._parts = parts
         self._starts: list[int] = []
         self._axis: Ints | None = None
         self._last, self._dense = -1, False
@@ -138,7 +140,7 @@ class MergedPart:
         return np.concatenate(cells) if cells else np.empty((0, self.count))
 
     def _read(self, number: int, first: int, last: int) -> Floats:
-        """A column alone, as long as no stretch was asked for a second one: long steps read few."""
+        """A column alone, as long as no part was asked for a second one: long steps read few."""
         self._dense = self._dense or number == self._last or last - first > 1
         self._last = number
         return self._parts[number].cells_in(first, last, not self._dense)
@@ -147,10 +149,10 @@ class MergedPart:
         """Of these windows; neighbours are read in one go."""
         read = []
         for begin, end in window_ends.read_groups(starts, stops, self.count):
-            first, some = int(starts[begin]), slice(begin, end)
+            first, group = int(starts[begin]), slice(begin, end)
             cells = self.cells_in(first, int(stops[end - 1]))
             read.append(
-                window_ends.window_ends(cells, starts[some] - first, stops[some] - first, rising)
+                window_ends.window_ends(cells, starts[group] - first, stops[group] - first, rising)
             )
         if len(read) == 1:
             return read[0]
@@ -172,7 +174,7 @@ class MergedPart:
         return mask
 
     def _parts_within(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-        """The stretches that these columns lie in, with the first and last of each."""
+        """The parts that these columns lie in, with the first and last of each."""
         begins = self._begins
         number = bisect_right(begins, start) - 1
         while start < stop:
@@ -183,7 +185,7 @@ class MergedPart:
 
     @property
     def _begins(self) -> list[int]:
-        """The first column of each stretch, and one more than the last of all."""
+        """The first column of each part, and one more than the last of all."""
         if self._axis is None:
             _ = self.times
         return self._starts

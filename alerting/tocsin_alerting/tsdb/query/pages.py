@@ -1,26 +1,74 @@
 """Cells of chosen series out of a section, put together from its chunks."""
 
 import mmap
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tocsin_alerting.tsdb.block.codec import EncodedChunk, decode_series
 from tocsin_alerting.tsdb.block.format import AlignedSection
-from tocsin_alerting.tsdb.query.page_cache import PageCache
 from tocsin_alerting.tsdb.values import ABSENT, Floats, Ints, Mask, is_absent, is_sample
 
+LARGE_PAGE_BYTES = 2**18
 PAGE_CELLS = 2**19  # 4 MB
 _OWN_MAPPING_CELLS = 2**12
-_DECODE_CELLS = (
-    2**16
-)  # cells that are decoded together: a pass of numpy costs some time, however short
+_DECODE_CELLS = 2**16  # decoded together: a pass of numpy costs some time, however short
 
 ReadChunk = Callable[[AlignedSection, int], EncodedChunk | None]
 ChunkRows = tuple[int, Ints, Ints]
+Array = TypeVar("Array", bound=NDArray[Any])
+
+
+class PageCache:
+    """Arrays by key; the one that was used longest ago goes first. For any number of threads.
+
+    With `large_bytes` those of more than LARGE_PAGE_BYTES have that room of their own: one query of
+    very many series would drive out all others otherwise, and not fit even then.
+    """
+
+    def __init__(self, max_bytes: int, large_bytes: int = 0) -> None:
+        self._max_bytes = max_bytes
+        self._large = PageCache(large_bytes) if large_bytes else None
+        self._bytes = 0
+        self._arrays: OrderedDict[Hashable, NDArray[Any]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def bytes(self) -> int:
+        return self._bytes + (self._large.bytes if self._large else 0)
+
+    def get_or_read(self, key: Hashable, read: Callable[[], Array]) -> Array:
+        array = self.get(key)
+        if array is None:
+            array = read()
+            self.put(key, array)
+        return array  # type: ignore[return-value]
+
+    def get(self, key: Hashable) -> NDArray[Any] | None:
+        """None when it is not kept, or no longer."""
+        with self._lock:
+            array = self._arrays.get(key)
+            if array is not None:
+                self._arrays.move_to_end(key)
+                return array
+        return self._large.get(key) if self._large else None
+
+    def put(self, key: Hashable, array: NDArray[Any]) -> None:
+        if self._large and array.nbytes > LARGE_PAGE_BYTES:
+            self._large.put(key, array)
+            return
+        with self._lock:
+            if key not in self._arrays:
+                self._arrays[key] = array
+                self._bytes += array.nbytes
+            while self._bytes > self._max_bytes and self._arrays:
+                self._bytes -= self._arrays.popitem(last=False)[1].nbytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,16 +78,16 @@ class RowPositions:
     positions: Ints
     key: bytes
 
-    def chunks(self, per_bundle: int) -> list[ChunkRows]:
+    def chunks(self, per_chunk: int) -> list[ChunkRows]:
         """Of each chunk that is needed: its number, which series, and their places in it."""
-        here = np.flatnonzero(self.positions >= 0)
-        numbers, within = np.divmod(self.positions[here], per_bundle)
+        series = np.flatnonzero(self.positions >= 0)
+        numbers, within = np.divmod(self.positions[series], per_chunk)
         order = np.argsort(numbers, kind="stable")
-        here, numbers, within = here[order], numbers[order], within[order]
+        series, numbers, within = series[order], numbers[order], within[order]
         begins = np.flatnonzero(np.diff(numbers, prepend=-1)).tolist()
         ends = [*begins[1:], len(numbers)]
         return [
-            (int(numbers[first]), here[first:last], within[first:last])
+            (int(numbers[first]), series[first:last], within[first:last])
             for first, last in zip(begins, ends, strict=True)
         ]
 
@@ -56,7 +104,7 @@ class _DecodedSeries(NamedTuple):
 
 
 class PageReader:
-    """The cells of a section's series at these `places`; `read` has said what it could not read.
+    """The cells of a section's series at these `places`; `read` has logged what it could not read.
 
     A page is what a query reads in one go: all columns, or, of very many series, as many as
     `PAGE_CELLS` allow, or a column alone. The next one who asks the same finds it in `cache`.
@@ -159,9 +207,9 @@ def _page_memory(columns: int, count: int) -> Floats:
 
 def _decode(taken: Sequence[tuple[Ints, EncodedChunk, Ints]], stop: int) -> _DecodedSeries:
     who = np.concatenate([series for series, _, _ in taken])
-    ways = np.concatenate([coded.encodings[within] for _, coded, within in taken])
+    encodings = np.concatenate([coded.encodings[within] for _, coded, within in taken])
     words = np.concatenate([coded.words(within, stop) for _, coded, within in taken])
-    return _DecodedSeries(who, decode_series(ways, words))
+    return _DecodedSeries(who, decode_series(encodings, words))
 
 
 def positions_in(owners: Ints, rows: Ints, width: int) -> Ints:

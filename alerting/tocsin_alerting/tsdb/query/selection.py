@@ -35,7 +35,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AlignedMatch:
-    """The rows that a selector chose in one table while it had this generation, and had released
+    """The rows that a selector chose in one head while it had this generation, and had released
     so many rows."""
 
     source: Source
@@ -51,7 +51,7 @@ class AlignedMatch:
 
     @property
     def all_owned(self) -> bool:
-        """Whether no row of the table lost its owner since."""
+        """Whether no row of the head lost its owner since."""
         return self.released == self.head.index.released
 
     def owned_positions(self) -> Ints:
@@ -67,7 +67,7 @@ class AlignedMatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UnalignedMatch:
-    """The unaligned series that a selector chose, and what they have in columns: of each table some
+    """The unaligned series that a selector chose, and what they have in columns: of each head some
     rows (ascending) and the positions of their series."""
 
     head: UnalignedHead
@@ -79,24 +79,24 @@ class UnalignedMatch:
 
     def current_part(self) -> MergedUnaligned:
         cells = tuple(
-            AlignedTail(aligned_part(match.head.columns, match.rows), who)
-            for match, who in self.aligned
+            AlignedTail(aligned_part(match.head.columns, match.rows), positions)
+            for match, positions in self.aligned
         )
         return MergedUnaligned(len(self.labels), self.head.runs, self.rows, (), cells)
 
     @property
     def all_owned(self) -> bool:
-        unaligned_head = self.released == self.head.index.released
-        return unaligned_head and all(match.all_owned for match, _ in self.aligned)
+        unaligned_owned = self.released == self.head.index.released
+        return unaligned_owned and all(match.all_owned for match, _ in self.aligned)
 
     def still_owned(self) -> "UnalignedMatch":
         """Without the rows that have another owner by now."""
-        kept = self.head.index.still_owned(self.rows, self.labels)
-        places = np.full(len(self.labels), -1)
-        places[kept] = np.arange(len(kept))
-        aligned = tuple(_columns_now(match, places[who]) for match, who in self.aligned)
-        labels = tuple(self.labels[at] for at in kept.tolist())
-        return replace(self, rows=self.rows[kept], labels=labels, aligned=aligned)
+        owned = self.head.index.still_owned(self.rows, self.labels)
+        now = np.full(len(self.labels), -1)
+        now[owned] = np.arange(len(owned))
+        aligned = tuple(_columns_now(match, now[positions]) for match, positions in self.aligned)
+        labels = tuple(self.labels[at] for at in owned.tolist())
+        return replace(self, rows=self.rows[owned], labels=labels, aligned=aligned)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,8 +150,8 @@ class ResolvedSelector:
         return UnalignedSlice(match.labels, match.rows, match.head.runs) if match else None
 
     def sources(self) -> frozenset[Source]:
-        here = frozenset(match.source for match in self.with_rows)
-        return here | self.unaligned.sources if self.unaligned else here
+        aligned = frozenset(match.source for match in self.with_rows)
+        return aligned | self.unaligned.sources if self.unaligned else aligned
 
     def still_owned(self) -> "ResolvedSelector":
         """Without the rows that have another owner by now; whoever asks has the store's lock."""
@@ -200,12 +200,12 @@ def _labels(
     return labels + unaligned.labels if unaligned else labels
 
 
-def _columns_now(match: AlignedMatch, who: Ints) -> tuple[AlignedMatch, Ints]:
-    """What the series of UnalignedMatch have in columns, by their places now; -1: they have
+def _columns_now(match: AlignedMatch, positions: Ints) -> tuple[AlignedMatch, Ints]:
+    """What the series of UnalignedMatch have in columns, by their positions now; -1: they have
     none."""
-    still = match.owned_positions()
-    kept = still[who[still] >= 0]
-    return match.subset(kept), who[kept]
+    owned = match.owned_positions()
+    owned = owned[positions[owned] >= 0]
+    return match.subset(owned), positions[owned]
 
 
 def _match_unaligned(
@@ -218,20 +218,22 @@ def _match_unaligned(
     rows, labels = unaligned_head.index.select(matcher_sets, memo)
     if not len(rows):
         return None
-    left = {source: head.index.released for source, head in heads.items()}
+    released_by = {source: head.index.released for source, head in heads.items()}
     in_columns: dict[Source, list[tuple[int, int]]] = defaultdict(list)
     sources = [source_of(series) for series in labels]
-    for who, (source, series) in enumerate(zip(sources, labels, strict=True)):
+    for position, (source, series) in enumerate(zip(sources, labels, strict=True)):
         head = heads.get(source)
         row = head.index.get(series) if head else -1
         if row >= 0:
-            in_columns[source].append((row, who))
+            in_columns[source].append((row, position))
     columns = []
     for source, places in in_columns.items():
         ascending = np.array(sorted(places), np.int64)
-        at, whose = ascending[:, 0].copy(), ascending[:, 1]
-        owners = tuple(labels[who] for who in whose.tolist())
-        columns.append((AlignedMatch(source, heads[source], 0, left[source], at, owners), whose))
+        aligned_rows, positions = ascending[:, 0].copy(), ascending[:, 1]
+        owners = tuple(labels[position] for position in positions.tolist())
+        head, was_released = heads[source], released_by[source]
+        match = AlignedMatch(source, head, 0, was_released, aligned_rows, owners)
+        columns.append((match, positions))
     return UnalignedMatch(
         unaligned_head, released, rows, labels, frozenset(sources), tuple(columns)
     )
@@ -314,12 +316,12 @@ def label_texts_in(selection: Selection, t0_ms: int, t1_ms: int, name: str | Non
 def _texts(series: Sequence[Labels], name: str | None) -> tuple[list[Texts], TextIndex]:
     """What the series say, each thing once, and which of these (series,) each of them says."""
 
-    def said(labels: Labels) -> Texts:
+    def texts_of(labels: Labels) -> Texts:
         return tuple(
             label if name is None else text for label, text in labels if name in (None, label)
         )
 
     known: dict[Texts, int] = {}
-    numbers = (known.setdefault(said(labels), len(known)) for labels in series)
+    numbers = (known.setdefault(texts_of(labels), len(known)) for labels in series)
     every = np.fromiter(numbers, np.int32, len(series))
     return list(known), every

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from tocsin_alerting.tsdb.head.columns import AlignedPart
-from tocsin_alerting.tsdb.head.sorted_run import SampleRows, SortedRuns, concatenated
+from tocsin_alerting.tsdb.head.sorted_run import SampleBatch, SortedRuns, concatenated
 from tocsin_alerting.tsdb.query.aligned_parts import MergedPart
 from tocsin_alerting.tsdb.values import Floats, Ints, Mask, is_absent, is_sample
 
@@ -30,7 +30,7 @@ class SeriesSamples:
 class UnalignedPart(Protocol):
     """A part of a selection whose `count` series have times of their own.
 
-    It is read stretch by stretch: an evaluation over days never holds them all.
+    It is read interval by interval: an evaluation over days never holds them all.
     """
 
     @property
@@ -38,19 +38,23 @@ class UnalignedPart(Protocol):
 
     def between(self, t0_ms: int, t1_ms: int) -> SeriesSamples:
         """The samples in the closed interval."""
+        ...
 
     def has_samples(self, t0_ms: int, t1_ms: int) -> Mask:
         """Which series (count,) have a sample in the closed interval, stale markers aside."""
+        ...
 
 
 class SealedLayer(Protocol):
-    """Sealed pairs of some of the series; what a later layer has of a series begins after them."""
+    """Sealed samples of some series; what a later layer has of a series begins after them."""
 
-    def find(self, t0_ms: int, t1_ms: int) -> SampleRows:
+    def find(self, t0_ms: int, t1_ms: int) -> SampleBatch:
         """The samples in the closed interval, those of a series in ascending time."""
+        ...
 
     def first_times(self) -> Ints:
         """The time (count,) of the first sample of each series, END_OF_TIME if it has none."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,13 +64,13 @@ class AlignedTail:
     part: AlignedPart | MergedPart
     positions: Ints
 
-    def find(self, t0_ms: int, t1_ms: int) -> SampleRows:
+    def find(self, t0_ms: int, t1_ms: int) -> SampleBatch:
         times = self.part.times
         start = int(np.searchsorted(times, t0_ms, side="left"))
         stop = int(np.searchsorted(times, t1_ms, side="right"))
         cells = np.ascontiguousarray(self.part.cells_in(start, stop).T)
         series, columns = np.nonzero(~is_absent(cells))
-        return SampleRows(self.positions[series], times[start + columns], cells[series, columns])
+        return SampleBatch(self.positions[series], times[start + columns], cells[series, columns])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,17 +91,17 @@ class MergedUnaligned:
         older = [tail.find(t0_ms, t1_ms) for tail in self.tails] + self._sealed_samples(
             t0_ms, t1_ms
         )
-        who, times, values = concatenated([*older, *newest])
+        series, times, values = concatenated([*older, *newest])
         if older:
-            order = np.lexsort((times, who))
-            who, times, values = who[order], times[order], values[order]
-            last = np.ones(len(who), np.bool_)
-            last[:-1] = (who[1:] != who[:-1]) | (times[1:] != times[:-1])
-            who, times, values = who[last], times[last], values[last]
+            order = np.lexsort((times, series))
+            series, times, values = series[order], times[order], values[order]
+            last = np.ones(len(series), np.bool_)
+            last[:-1] = (series[1:] != series[:-1]) | (times[1:] != times[:-1])
+            series, times, values = series[last], times[last], values[last]
         elif len(newest) > 1 or len(self.runs.rows):
-            order = np.argsort(who, kind="stable")
-            who, times, values = who[order], times[order], values[order]
-        counts = np.bincount(who, minlength=self.count)
+            order = np.argsort(series, kind="stable")
+            series, times, values = series[order], times[order], values[order]
+        counts = np.bincount(series, minlength=self.count)
         return SeriesSamples(np.concatenate([[0], np.cumsum(counts)]), times, values)
 
     def has_samples(self, t0_ms: int, t1_ms: int) -> Mask:
@@ -106,15 +110,17 @@ class MergedUnaligned:
         mask: Mask = sums[samples.offsets[1:]] > sums[samples.offsets[:-1]]
         return mask
 
-    def _sealed_samples(self, t0_ms: int, t1_ms: int) -> list[SampleRows]:
+    def _sealed_samples(self, t0_ms: int, t1_ms: int) -> list[SampleBatch]:
         """Of each layer what is older than anything of the series in those above it."""
-        samples: list[SampleRows] = []
+        samples: list[SampleBatch] = []
         if not self.layers:
             return samples
         limits = self.runs.first_times(self.rows, self.count)
         for layer in reversed(self.layers):
-            here = layer.find(t0_ms, t1_ms)
-            kept = here.times < limits[here.series]
-            samples.append(SampleRows(here.series[kept], here.times[kept], here.values[kept]))
+            batch = layer.find(t0_ms, t1_ms)
+            older = batch.times < limits[batch.series]
+            samples.append(
+                SampleBatch(batch.series[older], batch.times[older], batch.values[older])
+            )
             limits = np.minimum(limits, layer.first_times())
         return samples[::-1]

@@ -16,14 +16,21 @@ import orjson
 
 from tocsin_alerting.tsdb.byteshuffle import Words, pack, unpack
 from tocsin_alerting.tsdb.head.columns import BLOCK_COLUMNS, aligned_part
-from tocsin_alerting.tsdb.head.sample_order import has_duplicates
+from tocsin_alerting.tsdb.head.request_samples import has_duplicates
 from tocsin_alerting.tsdb.head.snapshot import AlignedSnapshot, HeadSnapshot
 from tocsin_alerting.tsdb.head.sorted_run import RunState
-from tocsin_alerting.tsdb.persistence import ClockShift, ColumnRecord, SeriesRecord, UnalignedRecord
+from tocsin_alerting.tsdb.persistence import (
+    AlignedRecord,
+    ClockShift,
+    SeriesRecord,
+    UnalignedRecord,
+    WalEntry,
+)
 from tocsin_alerting.tsdb.values import Floats, Ints
 from tocsin_alerting.tsdb.wal.torn_tail import is_torn
-from tocsin_exporter.snapshot import Labels, Source
+from tocsin_exporter.snapshot import Source
 
+WAL_SUFFIX = ".log"
 HEAD = b"TOCLOG1\n"
 FRAME = struct.Struct("<II")
 LEVEL = 1
@@ -56,26 +63,6 @@ class CorruptWal(Exception):
     is not the last: it was not torn off, and what follows it was acknowledged."""
 
 
-@dataclass(frozen=True, slots=True)
-class SeriesRecords:
-    """These rows of a source are of those series; without a source, these unaligned rows."""
-
-    source: Source | None
-    rows: tuple[int, ...]
-    labels: tuple[Labels, ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ColumnsRecord:
-    """`cells` (columns, rows) at `times`; `whole` as in `ColumnRecord`."""
-
-    source: Source
-    times: Ints
-    rows: Ints
-    cells: Floats
-    whole: bool
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class SourceStateRecord:
     """At the end of a source's checkpoint: the rows it has at present, until when it is
@@ -95,18 +82,11 @@ class UnalignedBoundsRecord:
     floor_ms: int
 
 
-WalRecord: TypeAlias = (
-    SeriesRecords
-    | ColumnsRecord
-    | ClockShift
-    | SourceStateRecord
-    | UnalignedRecord
-    | UnalignedBoundsRecord
-)
+WalRecord: TypeAlias = WalEntry | SourceStateRecord | UnalignedBoundsRecord
 
 
 class _DeltaState:
-    """What writer and reader both remember of the records before, so that it need not be said
+    """What writer and reader both remember of the records before, so that it need not be written
     again: the number of each source, its last rows, and the last bits of each row."""
 
     def __init__(self) -> None:
@@ -131,12 +111,12 @@ class _DeltaState:
 
 
 class WalEncoder:
-    """Makes the bytes of one log's records, in order."""
+    """Makes the bytes of one WAL's records, in order."""
 
     def __init__(self) -> None:
         self._state = _DeltaState()
 
-    def encode(self, entry: ColumnRecord | SeriesRecord | UnalignedRecord | ClockShift) -> bytes:
+    def encode(self, entry: WalEntry) -> bytes:
         if isinstance(entry, UnalignedRecord):
             order = np.argsort(entry.rows, kind="stable")
             return self._unaligned(
@@ -147,42 +127,36 @@ class WalEncoder:
                 _CLOCK_SHIFT_KIND + _CLOCK_SHIFT_HEAD.pack(entry.delta_ms, entry.until_ms)
             )
         if isinstance(entry, SeriesRecord):
-            return self._series(entry.source, [(entry.row, entry.labels)])
-        times = np.array([entry.at_ms], np.int64)
-        rows, cells = entry.rows, entry.values.reshape(1, -1)
-        return self._columns(ColumnsRecord(entry.source, times, rows, cells, entry.whole))
+            return self._series(entry)
+        return self._columns(entry)
 
     def checkpoint(self, snapshot: HeadSnapshot) -> Iterator[bytes]:
         for source_snapshot in snapshot.sources:
+            source, rows = source_snapshot.source, source_snapshot.rows
             columns = source_snapshot.columns
-            yield self._series(
-                source_snapshot.source,
-                zip(source_snapshot.rows.tolist(), source_snapshot.labels, strict=True),
-            )
-            chosen = aligned_part(columns, source_snapshot.rows)
+            yield self._series(SeriesRecord(source, tuple(rows.tolist()), source_snapshot.labels))
+            chosen = aligned_part(columns, rows)
             for start in range(0, len(columns.times), BLOCK_COLUMNS):
                 stop = min(start + BLOCK_COLUMNS, len(columns.times))
                 cells = chosen.cells_in(start, stop)
-                times = columns.times[start:stop]
-                yield self._columns(
-                    ColumnsRecord(source_snapshot.source, times, source_snapshot.rows, cells, False)
-                )
+                yield self._columns(AlignedRecord(source, columns.times[start:stop], rows, cells))
             yield self._source_state(source_snapshot)
-        pairs = snapshot.unaligned
-        yield self._series(None, zip(pairs.rows.tolist(), pairs.labels, strict=True))
-        for run in pairs.runs:
+        unaligned = snapshot.unaligned
+        yield self._series(SeriesRecord(None, tuple(unaligned.rows.tolist()), unaligned.labels))
+        for run in unaligned.runs:
             sealed = run.state is RunState.SEALED
             yield self._unaligned(run.rows.astype(np.int64), run.times, run.values, sealed)
-        yield _framed(_BOUNDS_KIND + _BOUNDS_HEAD.pack(pairs.begins_ms, pairs.floor_ms))
+        yield _framed(_BOUNDS_KIND + _BOUNDS_HEAD.pack(unaligned.begins_ms, unaligned.floor_ms))
 
-    def _series(self, source: Source | None, owners: Iterable[tuple[int, Labels]]) -> bytes:
+    def _series(self, record: SeriesRecord) -> bytes:
         fields: dict[str, Any] = {"source": None}
-        if source is not None:
+        if (source := record.source) is not None:
             fields = {
                 "source": self._source_number(source),
                 "job": source.job,
                 "instance": source.instance,
             }
+        owners = zip(record.rows, record.labels, strict=True)
         flat = [[row, [text for pair in labels for text in pair]] for row, labels in owners]
         return _framed(_SERIES_KIND + orjson.dumps(fields | {"owners": flat}))
 
@@ -200,10 +174,14 @@ class WalEncoder:
         number = self._state.numbers.get(source)
         return self._state.add(source) if number is None else number
 
-    def _columns(self, record: ColumnsRecord) -> bytes:
+    def _columns(self, record: AlignedRecord) -> bytes:
         """Times and rows as differences, cells XORed with those before them in their row."""
         rows, memory = record.rows, self._state
-        first = b"" if record.source in memory.numbers else self._series(record.source, [])
+        first = (
+            b""
+            if record.source in memory.numbers
+            else self._series(SeriesRecord(record.source, (), ()))
+        )
         last = memory.rows.get(record.source)
         same = last is not None and (last is rows or np.array_equal(last, rows))
         memory.rows[record.source] = rows
@@ -230,14 +208,12 @@ class WalEncoder:
         return _framed(_UNALIGNED_KIND + _UNALIGNED_HEAD.pack(len(rows), _SEALED * sealed) + body)
 
 
-def merge_columns(
-    entries: Iterable[ColumnRecord | SeriesRecord | UnalignedRecord | ClockShift],
-) -> Iterator[ColumnRecord | SeriesRecord | UnalignedRecord | ClockShift]:
+def merge_columns(entries: Iterable[WalEntry]) -> Iterator[WalEntry]:
     """The same entries, the pieces of a scrape as one column: a record costs as much as some
     hundred cells. Each row keeps its order, and so does what is no piece of a column."""
-    pieces: list[ColumnRecord] = []
+    pieces: list[AlignedRecord] = []
     for entry in entries:
-        if isinstance(entry, ColumnRecord) and not entry.whole:
+        if isinstance(entry, AlignedRecord) and not entry.whole:
             pieces.append(entry)
         else:
             yield from _merged(pieces)
@@ -246,22 +222,22 @@ def merge_columns(
     yield from _merged(pieces)
 
 
-def _merged(pieces: list[ColumnRecord]) -> Iterator[ColumnRecord]:
+def _merged(pieces: list[AlignedRecord]) -> Iterator[AlignedRecord]:
     """What a request wrote of the next scrape may come before another's piece of this one."""
-    together: dict[tuple[int, Source], list[ColumnRecord]] = {}
+    columns: dict[tuple[int, Source], list[AlignedRecord]] = {}
     for record in pieces:
-        together.setdefault((record.at_ms, record.source), []).append(record)
-    for (at_ms, source), some in sorted(together.items(), key=lambda pair: pair[0][0]):
-        rows = np.concatenate([record.rows for record in some])
-        if len(some) == 1 or has_duplicates(rows):  # the same sample was sent twice
-            yield from some
+        columns.setdefault((int(record.times[0]), record.source), []).append(record)
+    for (_, source), records in sorted(columns.items(), key=lambda item: item[0][0]):
+        rows = np.concatenate([record.rows for record in records])
+        if len(records) == 1 or has_duplicates(rows):  # the same sample was sent twice
+            yield from records
         else:
-            values = np.concatenate([record.values for record in some])
-            yield ColumnRecord(source, at_ms, rows, values, False)
+            cells = np.concatenate([record.cells for record in records], axis=1)
+            yield AlignedRecord(source, records[0].times, rows, cells)
 
 
 class WalReader:
-    """Understands the records of one log, in order, and has one of them at a time in memory;
+    """Understands the records of one WAL, in order, and has one of them at a time in memory;
     `whole_bytes` is how many of its `size` bytes are whole."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -271,7 +247,7 @@ class WalReader:
         self._state = _DeltaState()
 
     def records(self) -> Iterator[WalRecord]:
-        """Ends at a record that is torn. Raises BrokenLog, and OSError and MemoryError as
+        """Ends at a record that is torn. Raises CorruptWal, and OSError and MemoryError as
         the file is read."""
         self._file.seek(0)
         if self._file.read(len(HEAD)) != HEAD:
@@ -324,9 +300,9 @@ class WalReader:
                 self._state.add(source)
         rows, texts = zip(*fields["owners"], strict=True) if fields["owners"] else ((), ())
         labels = tuple(tuple(zip(flat[::2], flat[1::2], strict=True)) for flat in texts)
-        return SeriesRecords(source, rows, labels)
+        return SeriesRecord(source, rows, labels)
 
-    def _columns(self, body: bytes) -> ColumnsRecord:
+    def _columns(self, body: bytes) -> AlignedRecord:
         number, columns, count, flags, length = _COLUMNS_HEAD.unpack_from(body)
         source, memory = self._state.sources[number], self._state
         end = _COLUMNS_HEAD.size + length
@@ -342,7 +318,7 @@ class WalReader:
         bits = np.bitwise_xor.accumulate(bits, axis=0)
         known[rows] = bits[-1]
         whole = bool(flags & _WHOLE)
-        return ColumnsRecord(source, _sums(words[:columns]), rows, bits.view(np.float64), whole)
+        return AlignedRecord(source, _sums(words[:columns]), rows, bits.view(np.float64), whole)
 
     def _unaligned(self, body: bytes) -> UnalignedRecord:
         count, flags = _UNALIGNED_HEAD.unpack_from(body)

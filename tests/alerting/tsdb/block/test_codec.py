@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from support.examples import examples
 from tocsin_alerting.tsdb.block.codec import decode, decode_times, encode, encode_times
 from tocsin_alerting.tsdb.values import ABSENT_BITS, STALE_BITS
 
@@ -18,7 +19,7 @@ bits = st.one_of(
 shapes = arrays.array_shapes(min_dims=2, max_dims=2, max_side=9)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(arrays.arrays(np.int64, shapes, elements=bits))
 def test_every_bit_comes_back(words: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> None:
     cells = words.view(np.float64)

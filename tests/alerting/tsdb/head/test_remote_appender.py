@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.archives import cells_of
+from support.examples import examples
 from tocsin_alerting.tsdb.head.columns import BLOCK_COLUMNS
 from tocsin_alerting.tsdb.matchers import Matcher, MatchOp
 from tocsin_alerting.tsdb.source_health import MOST_ENDED, LastSeen, SourceHealth
@@ -135,7 +136,7 @@ def test_the_later_scrape_first_is_no_reason_to_leave_the_columns() -> None:
     assert store.stats().unaligned == 0
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(st.lists(rounds, max_size=12))
 def test_what_is_taken_is_what_prometheus_takes(
     script: list[tuple[list[str], list[tuple[int, int, float]], int]],
@@ -168,7 +169,7 @@ def _at(start_ms: int, steps: list[tuple[int, set[int]]]) -> Iterator[tuple[Labe
         yield from ((series(one), start_ms, float(start_ms % 89 + one)) for one in sorted(some))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(st.lists(st.one_of(scrapes, steady), max_size=8))
 def test_requests_over_the_border_of_a_block_are_what_prometheus_takes(
     script: list[list[tuple[int, set[int]]] | tuple[int, set[int]]],
@@ -243,7 +244,9 @@ def test_only_series_that_we_append_ourselves_are_taken_from_nobody(
         theirs += [(series("recorded"), NOW_MS + turn, 3.0)]  # of our target, by another evaluator
         assert write(store, (series("a"), NOW_MS + 1, 1.0), *theirs) == {"own_source": 1}
     assert write(store, (up, NOW_MS + 1, 1.0)) == {"own_source": 1}
-    assert caplog.text.count(f"of job {FAR.job}, instance {FAR.instance}, which are the agent") == 1
+    assert (
+        caplog.text.count(f"remote write for job {FAR.job}, instance {FAR.instance} rejected") == 1
+    )
     assert samples_of(store, "recorded") == [(NOW_MS, 3.0), (NOW_MS + 1, 3.0)]
     assert store.last_seen(FAR) == LastSeen(NOW_MS, False)  # nobody else says that our target lives
     recorded = (("__name__", "ours"),)

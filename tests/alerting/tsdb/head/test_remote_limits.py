@@ -82,7 +82,7 @@ def test_a_sender_with_too_many_sources_shuts_out_nobody(caplog: pytest.LogCaptu
     assert site.send(B, sources(1000, 25)) == []
     assert site.send(A, sources(0, 120)) == [PER_SENDER] * 70  # those it has, it keeps
     assert site.refused() == {"per_sender": 140}
-    assert caplog.text.count("10.0.0.1 (x) are refused: per_sender") == 1
+    assert caplog.text.count("10.0.0.1 (x) rejected: per_sender") == 1
     assert site.store.stats().remote_sources == 75
 
 
@@ -179,13 +179,13 @@ def test_after_a_restart_series_count_for_whoever_sends_of_them_again(
         site.send(B, [one("i", clock="")])
         site.now -= 7
     refused = site.send(A, fresh("a", 510))
-    kept.archive.tick()
+    kept.disk.tick()
     again = kept.again()
     site = Site(store=again.store)
     assert site.send(A, fresh("a", 500 if loose else 1)) == []
     assert len(refused) >= 10 and len(site.send(A, fresh("b", 10))) == 10
     assert site.send(B, fresh("c", 200)) == []
-    again.archive.abandon_wal()
+    again.disk.abandon_wal()
 
 
 def test_a_series_in_columns_that_becomes_loose_has_two_rows_until_both_are_gone() -> None:
@@ -309,7 +309,7 @@ def test_after_a_restart_sources_belong_to_whoever_sends_them_again(tmp_path: Pa
     kept = Kept(tmp_path)
     site = Site(store=kept.store)
     site.send(A, sources(0, 3))
-    kept.archive.tick()
+    kept.disk.tick()
     again = kept.again()
     assert again.store.stats().remote_sources == 3
     site = Site(store=again.store)
@@ -317,4 +317,4 @@ def test_after_a_restart_sources_belong_to_whoever_sends_them_again(tmp_path: Pa
     site.passes(MINUTE_MS)
     assert site.send(B, sources(0, 4)) == []
     assert again.store.stats().remote_sources == 4
-    again.archive.abandon_wal()
+    again.disk.abandon_wal()

@@ -76,6 +76,18 @@ def test_nobody_waits_for_the_store_between_two_slices() -> None:
     assert store.append(snapshot([Sample(X, 1.0)]))  # would hang on the lock
 
 
+@pytest.mark.parametrize("limit", [100_000, 700])
+def test_what_a_rule_will_write_finds_its_rows_in_slices(limit: int) -> None:
+    samples = [((("__name__", "ALERTS"), ("i", str(number))), 1.0) for number in range(1200)]
+    rules, stores = Source("rules", "g"), [Store(max_series_per_source=limit) for _ in range(2)]
+    assert sum(1 for _ in stores[0].prepare.rule_series(rules, samples)) == 3
+    for store in stores:
+        assert store.append_rule_samples(rules, 1000, samples)
+    after = [store.stats() for store in stores]
+    assert after[0].series == after[1].series == min(limit, 1200)
+    assert after[0].series_refused == after[1].series_refused
+
+
 def test_labels_without_end_are_refused_before_they_fill_the_memory() -> None:
     store = Store(max_series_per_source=100)
     store.append(taken(1000, 90, text="x" * BYTES_PER_SERIES * 10))

@@ -46,8 +46,8 @@ def hours(kept: Kept, first: int, last: int, names: Iterable[int] = range(COUNT)
         kept.store.write(batch[1::2])
         if turn % 240 == 4:
             kept.store.expire(START_MS + turn * STEP_MS)
-            kept.archive.tick()
-    kept.archive.tick()
+            kept.disk.tick()
+    kept.disk.tick()
 
 
 def samples_of(kept: Kept, name: int, t0_ms: int = 0) -> list[tuple[int, float]]:
@@ -69,19 +69,19 @@ def test_a_restart_brings_back_what_was_sealed_and_what_was_not(tmp_path: Path) 
         found = QueryEngine(kept.store).evaluate("count(m)", START_MS + 5 * HOUR_MS).value
         assert isinstance(found, InstantVector) and found.values.tolist() == [COUNT]
         kept = kept.again()
-    kept.archive.abandon_wal()
+    kept.disk.abandon_wal()
 
 
 def test_memory_keeps_its_span_and_a_query_of_that_reads_no_segment(tmp_path: Path) -> None:
     kept = Kept(tmp_path)
     hours(kept, 0, 5)
     assert kept.store.stats().samples < 2.5 * 240 * COUNT
-    for path in kept.segments:
+    for path in kept.block_files:
         path.unlink()
     since_ms = START_MS + 4 * HOUR_MS
     recent = [one for one in samples_of(kept, 3, since_ms) if one[0] >= since_ms]
     assert recent == [one for one in told(3, 0, 5) if one[0] >= since_ms]
-    kept.archive.abandon_wal()
+    kept.disk.abandon_wal()
 
 
 def test_a_series_with_a_sheaf_and_columns_is_one_series(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_series_with_a_sheaf_and_columns_is_one_series(tmp_path: Path) -> None
             expected.append((at_ms, float(turn)))
             if turn % 240 == 4:
                 kept.store.expire(at_ms)
-                kept.archive.tick()
+                kept.disk.tick()
 
     aligned(0, 200)
     hours(kept, 1, 2)
@@ -107,14 +107,14 @@ def test_a_series_with_a_sheaf_and_columns_is_one_series(tmp_path: Path) -> None
         kept.store.write([(series("another"), at_ms, 1.0)])
         if turn % 240 == 4:
             kept.store.expire(at_ms)
-            kept.archive.tick()
+            kept.disk.tick()
     assert kept.store.stats().unaligned == 1  # the other one
     aligned(6 * 240, 6 * 240 + 100)
     assert samples_of(kept, 5) == expected
-    kept.archive.close()
+    kept.disk.close()
     kept = kept.again()
     assert samples_of(kept, 5) == expected
-    kept.archive.abandon_wal()
+    kept.disk.abandon_wal()
 
 
 def test_a_damaged_bundle_of_pairs_costs_its_own_samples(
@@ -122,10 +122,10 @@ def test_a_damaged_bundle_of_pairs_costs_its_own_samples(
 ) -> None:
     kept = Kept(tmp_path)
     hours(kept, 0, 5)
-    kept.archive.close()
+    kept.disk.close()
     kept = kept.again()
-    victim = kept.segments[1]
-    (sheaf,) = [one for one in kept.shelf._blocks[1].sections if isinstance(one, UnalignedSection)]
+    victim = kept.block_files[1]
+    (sheaf,) = [one for one in kept.blocks._blocks[1].sections if isinstance(one, UnalignedSection)]
     data = bytearray(victim.read_bytes())
     data[int(sheaf.chunks[0, 0]) + 9] ^= 1
     victim.write_bytes(data)
@@ -134,30 +134,30 @@ def test_a_damaged_bundle_of_pairs_costs_its_own_samples(
     for name in lost:
         left = [one for one in told(name, 0, 5) if not sheaf.first_ms <= one[0] <= sheaf.last_ms]
         assert set(left) <= set(samples_of(kept, name))
-    assert caplog.text.count("what else it holds") == 1
-    kept.archive.abandon_wal()
+    assert caplog.text.count("serving the rest of it") == 1
+    kept.disk.abandon_wal()
 
 
 def test_any_cut_of_the_log_leaves_what_came_before(tmp_path: Path) -> None:
     kept = Kept(tmp_path)
     hours(kept, 0, 1, range(20))
-    kept.archive.abandon_wal()
-    whole, last = kept.log.read_bytes(), -1
+    kept.disk.abandon_wal()
+    whole, last = kept.wal.read_bytes(), -1
     for size in range(len(whole) // 4, len(whole), len(whole) // 9):
-        kept.log.write_bytes(whole[:size])
+        kept.wal.write_bytes(whole[:size])
         again = kept.again()
         found = [samples_of(again, name) for name in range(20)]
         assert found == [told(name, 0, 1)[: len(one)] for name, one in enumerate(found)]
         assert (count := sum(map(len, found))) > last
         last = count
-        again.archive.abandon_wal()
+        again.disk.abandon_wal()
 
 
 @pytest.mark.parametrize("delta_ms", [-HOUR_MS, -10 * 60_000, HOUR_MS])
 def test_the_wall_clock_moves_what_is_not_sealed(tmp_path: Path, delta_ms: int) -> None:
     kept = Kept(tmp_path)
     hours(kept, 0, 3)
-    sealed_ms = kept.shelf.newest_unaligned_ms()
+    sealed_ms = kept.blocks.newest_unaligned_ms()
     assert sealed_ms is not None
     before = samples_of(kept, 3)
     now_ms = START_MS + 3 * HOUR_MS + delta_ms
@@ -166,11 +166,11 @@ def test_the_wall_clock_moves_what_is_not_sealed(tmp_path: Path, delta_ms: int) 
     stays = [one for one in before if one[0] <= sealed_ms and one[0] < moved[0][0]]
     for _ in range(3):
         assert samples_of(kept, 3) == stays + moved
-        kept.archive.tick()
+        kept.disk.tick()
         kept = kept.again()
     assert kept.store.write([(series(3), now_ms + 1, -1.0)]) == 1
     assert samples_of(kept, 3) == [*stays, *moved, (now_ms + 1, -1.0)]
-    kept.archive.abandon_wal()
+    kept.disk.abandon_wal()
 
 
 @pytest.mark.parametrize("off_ms", [0, -7])
@@ -186,9 +186,9 @@ def test_a_restart_knows_what_a_remote_source_said_last(
     expected = None if last is None else LastSeen(START_MS + 1000, last)
     for _ in range(2):
         assert kept.store.last_seen(FAR) == expected
-        kept.archive.tick()
+        kept.disk.tick()
         kept = kept.again()
-    kept.archive.abandon_wal()
+    kept.disk.abandon_wal()
 
 
 def test_memory_lets_go_of_a_series_from_its_oldest_sample_on() -> None:
@@ -217,9 +217,9 @@ def test_a_source_that_was_silent_does_not_begin_before_what_is_sealed(tmp_path:
         kept.store.write([(series(s), START_MS + turn * STEP_MS, float(turn)) for s in range(4)])
     for _ in range(2):
         kept.store.expire(START_MS + 2 * HOUR_MS)
-        kept.archive.tick()
+        kept.disk.tick()
     kept.store.expire(START_MS + 2 * HOUR_MS)
-    assert kept.store.stats().series == 0 and kept.segments
+    assert kept.store.stats().series == 0 and kept.block_files
     for _ in range(2):
         assert kept.store.write([(series(s), START_MS + 4 * STEP_MS, 7.0) for s in range(4)]) == 0
         assert kept.store.write([(series(0), START_MS + 9 * STEP_MS, 7.0)]) == 0
@@ -230,7 +230,7 @@ def test_a_source_that_was_silent_does_not_begin_before_what_is_sealed(tmp_path:
         kept = kept.again()
     assert kept.store.write([(series(0), START_MS + 10 * STEP_MS, 7.0)]) == 1
     assert len(samples_of(kept, 0)) == 11
-    kept.archive.abandon_wal()
+    kept.disk.abandon_wal()
 
 
 def test_a_series_whose_pairs_were_dropped_is_still_older_in_its_columns(tmp_path: Path) -> None:
@@ -244,11 +244,11 @@ def test_a_series_whose_pairs_were_dropped_is_still_older_in_its_columns(tmp_pat
         kept.store.write([(series(s), START_MS + minute * 60_000, 1.0) for s in (1, 2, 3)])
     for _ in range(2):
         kept.store.expire(START_MS + 2 * HOUR_MS)
-        kept.archive.tick()
+        kept.disk.tick()
     kept.store.expire(START_MS + 2 * HOUR_MS)
     before = samples_of(kept, 0)
     assert kept.store.stats().unaligned == 0 and len(before) == 32
     assert kept.store.write([(series(0), START_MS + 45 * STEP_MS, 7.0)]) == 0
     assert kept.store.stats().refused == {"out_of_order": 1}
     assert samples_of(kept, 0) == before
-    kept.archive.abandon_wal()
+    kept.disk.abandon_wal()

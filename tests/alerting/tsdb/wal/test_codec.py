@@ -8,38 +8,36 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin_alerting.tsdb.persistence import ClockShift, ColumnRecord, SeriesRecord, UnalignedRecord
-from tocsin_alerting.tsdb.wal.codec import HEAD, ColumnsRecord, WalEncoder, WalReader, merge_columns
+from tocsin_alerting.tsdb.persistence import AlignedRecord, SeriesRecord, WalEntry, column_record
+from tocsin_alerting.tsdb.wal.codec import HEAD, WalEncoder, WalReader, merge_columns
 from tocsin_exporter.snapshot import Source
 
 A, B = Source("j", "a"), Source("j", "b")
-OWNER = SeriesRecord(A, 9, (("__name__", "m"),))
-Entry = ColumnRecord | SeriesRecord | UnalignedRecord | ClockShift
+OWNER = SeriesRecord(A, (9,), ((("__name__", "m"),),))
 
 
 def column(
     at_ms: int, *cells: tuple[int, float], source: Source = A, whole: bool = False
-) -> ColumnRecord:
+) -> AlignedRecord:
     rows, values = zip(*cells, strict=True)
-    return ColumnRecord(
-        source, at_ms, np.array(rows, np.int64), np.array(values, np.float64), whole
-    )
+    cells_of_rows = np.array([values], np.float64)
+    return AlignedRecord(source, np.array([at_ms]), np.array(rows), cells_of_rows, whole)
 
 
-def shape(entries: Iterable[Entry]) -> list[object]:
+def shape(entries: Iterable[WalEntry]) -> list[object]:
     return [
-        (one.source.instance, one.at_ms, one.rows.tolist())
-        if isinstance(one, ColumnRecord)
+        (one.source.instance, int(one.times[0]), one.rows.tolist())
+        if isinstance(one, AlignedRecord)
         else one
         for one in entries
     ]
 
 
-def read(entries: Iterable[Entry]) -> dict[tuple[Source, int, int], float]:
+def read(entries: Iterable[WalEntry]) -> dict[tuple[Source, int, int], float]:
     """What a log of these gives back: the last value of each source, time and row."""
     writer, found = WalEncoder(), dict[tuple[Source, int, int], float]()
     for record in WalReader(BytesIO(HEAD + b"".join(map(writer.encode, entries)))).records():
-        if isinstance(record, ColumnsRecord):
+        if isinstance(record, AlignedRecord):
             for at, cells in zip(record.times.tolist(), record.cells, strict=True):
                 for row, value in zip(record.rows.tolist(), cells.tolist(), strict=True):
                     found[record.source, at, row] = value
@@ -62,7 +60,7 @@ def test_the_same_sample_twice_is_not_two_of_one_column() -> None:
 
 
 def test_a_row_that_changes_hands_parts_them() -> None:
-    pieces: list[Entry] = [column(1, (9, 1.0)), OWNER, column(1, (9, 2.0), (1, 3.0))]
+    pieces: list[WalEntry] = [column(1, (9, 1.0)), OWNER, column(1, (9, 2.0), (1, 3.0))]
     assert shape(merge_columns(pieces)) == [("a", 1, [9]), OWNER, ("a", 1, [9, 1])]
 
 
@@ -83,17 +81,15 @@ pieces = st.builds(
 
 
 @given(st.lists(pieces))
-def test_a_log_gives_back_the_same(pieces: list[ColumnRecord]) -> None:
-    fresh: list[ColumnRecord] = []  # each row's samples ascend in time, as the store sees to
+def test_a_log_gives_back_the_same(pieces: list[AlignedRecord]) -> None:
+    fresh: list[AlignedRecord] = []  # each row's samples ascend in time, as the store sees to
     newest: dict[tuple[Source, int], int] = {}
     for one in pieces:
-        rows = one.rows.tolist()
-        kept = [at for at, row in enumerate(rows) if newest.get((one.source, row), 0) < one.at_ms]
-        newest |= {(one.source, rows[at]): one.at_ms for at in kept}
+        rows, at_ms = one.rows.tolist(), int(one.times[0])
+        kept = [at for at, row in enumerate(rows) if newest.get((one.source, row), 0) < at_ms]
+        newest |= {(one.source, rows[at]): at_ms for at in kept}
         if kept:
-            fresh.append(
-                ColumnRecord(one.source, one.at_ms, one.rows[kept], one.values[kept], False)
-            )
+            fresh.append(column_record(one.source, at_ms, one.rows[kept], one.cells[0, kept]))
     assert read(merge_columns(fresh)) == read(fresh)
 
 
@@ -103,12 +99,12 @@ def test_a_long_log_is_read_with_little_memory() -> None:
     writer, file = WalEncoder(), BytesIO()
     file.write(HEAD)
     for at_ms in range(100):
-        file.write(writer.encode(ColumnRecord(A, at_ms, rows, random.random(len(rows)), False)))
+        file.write(writer.encode(column_record(A, at_ms, rows, random.random(len(rows)))))
     reader, count = WalReader(file), 0
     tracemalloc.start()
     try:
         for record in reader.records():
-            count += isinstance(record, ColumnsRecord)
+            count += isinstance(record, AlignedRecord)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

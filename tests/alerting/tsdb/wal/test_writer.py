@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from tocsin_alerting.tsdb.persistence import Checkpoint, ClockShift, ColumnRecord
-from tocsin_alerting.tsdb.wal.queue import MAX_ENTRIES, MAX_SAMPLES, WalQueue
+from tocsin_alerting.tsdb.persistence import AlignedRecord, Checkpoint, ClockShift, column_record
+from tocsin_alerting.tsdb.wal.writer import MAX_ENTRIES, MAX_SAMPLES, WalQueue
 from tocsin_exporter.snapshot import Source
 
 SHIFT = ClockShift(1, 2)
 
 
-def column(samples: int) -> ColumnRecord:
-    return ColumnRecord(Source("j", "i"), 1, np.arange(samples), np.ones(samples), True)
+def column(samples: int) -> AlignedRecord:
+    return column_record(Source("j", "i"), 1, np.arange(samples), np.ones(samples))
 
 
 def test_after_a_gap_it_takes_nothing_until_the_writer_says_so() -> None:
@@ -20,7 +20,7 @@ def test_after_a_gap_it_takes_nothing_until_the_writer_says_so() -> None:
     queue.clear()
     assert not queue.add(SHIFT) and len(queue) == 0
     assert queue.lost == 2
-    queue.overrun = False
+    queue.reopen()
     assert queue.add(SHIFT) and len(queue) == 1
 
 
@@ -37,6 +37,6 @@ def test_samples_count_while_they_wait() -> None:
     queue = WalQueue()
     half = column(MAX_SAMPLES // 2)
     assert queue.add(half) and queue.add(half) and not queue.add(column(1))
-    queue.overrun = False
+    queue.reopen()
     assert queue.pop() is half
     assert queue.add(column(1))

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin_alerting.tsdb.head.sample_order import (
+from tocsin_alerting.tsdb.head.request_samples import (
     column_groups,
     distinct,
     has_duplicates,
