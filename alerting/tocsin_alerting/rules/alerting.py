@@ -11,10 +11,12 @@ from tocsin_alerting.rules.fair_share import FairShare
 from tocsin_alerting.rules.rule import AlertingRule
 from tocsin_alerting.rules.template import expand_label, expand_or_error
 from tocsin_alerting.rules.template_data import QueryRows, TemplateData
-from tocsin_exporter.snapshot import Labels
+from tocsin_exporter.slices import Work
+from tocsin_exporter.snapshot import Labels, sorted_labels
 
 RESOLVED_RETENTION_MS = 15 * 60_000
 _MAX_ALERT_LABELS = 8192  # label sets of alerts that are known from the last evaluation
+SLICE_ALERTS = 500  # looked at in one turn of the loop, which takes some milliseconds
 FOR_RAISED = "its `for` was raised and has not passed yet"
 
 
@@ -55,7 +57,7 @@ class AlertLabelsMemo:
     def of(self, rule: AlertingRule, series: tuple[Labels, ...]) -> None:
         if self.rule is not rule or self.series != series:
             self.rule, self.series = rule, series
-            self.labels = tuple(_alert_labels(one, rule.labels, rule.name) for one in series)
+            self.labels = tuple(_alert_labels(labels, rule.labels, rule.name) for labels in series)
             self.keys = tuple(map(fingerprint, self.labels))
 
 
@@ -111,12 +113,12 @@ async def _expanded(
 def _alert_labels(labels: Labels, added: Labels, alertname: str) -> Labels:
     named = {**dict(labels), **dict(added), "alertname": alertname}
     named.pop("__name__", None)
-    return _sorted_labels(named)
+    return sorted_labels(named)
 
 
 def update_alerts(
     rule: AlertingRule, vector: Sequence[Candidate], now_ms: int, previous: Mapping[str, Alert]
-) -> AlertsUpdate:
+) -> Work[AlertsUpdate]:
     """The alerts after an evaluation at `now_ms`, and what changed.
 
     Raises DuplicateLabelSet; nothing has changed then.
@@ -126,17 +128,19 @@ def update_alerts(
         raise DuplicateLabelSet
     alerts: dict[str, Alert] = {}
     events: list[AlertEvent] = []
-    for key in dict.fromkeys((*previous, *present)):
-        before, found = previous.get(key), present.get(key)
+    for count, key in enumerate(dict.fromkeys((*previous, *present)), 1):
+        before, sample = previous.get(key), present.get(key)
         after = (
-            _firing_or_pending(rule, before, found, now_ms)
-            if found
+            _firing_or_pending(rule, before, sample, now_ms)
+            if sample
             else _without_sample(rule, before, now_ms)
         )
         if after is not None:
             alerts[key] = after
             if before is None or before.state is not after.state:
                 events.extend(_events(before, after, now_ms))
+        if count % SLICE_ALERTS == 0:
+            yield
     return AlertsUpdate(alerts, tuple(events))
 
 
@@ -145,20 +149,24 @@ def count_active(alerts: Iterable[Alert]) -> int:
     return sum(alert.state is not AlertState.INACTIVE for alert in alerts)
 
 
-def alert_samples(rule: AlertingRule, alerts: Iterable[Alert]) -> Sequence[tuple[Labels, float]]:
+def alert_samples(
+    rule: AlertingRule, alerts: Iterable[Alert]
+) -> Work[Sequence[tuple[Labels, float]]]:
     """ALERTS and ALERTS_FOR_STATE of what is pending or firing; `__name__` is in the labels.
 
     No series comes twice, though two alerts may differ in a label `alertstate` of their own. A
     label that expanded to nothing shows its template here, as it does in Prometheus.
     """
     samples: dict[Labels, float] = {}
-    for alert in alerts:
+    for count, alert in enumerate(alerts, 1):
+        if count % SLICE_ALERTS == 0:
+            yield
         if alert.state is not AlertState.INACTIVE:
             state = {"__name__": "ALERTS", "alertstate": str(alert.state)}
             labels = {**dict(rule.labels), **dict(alert.labels)}
-            samples[_sorted_labels(labels | state)] = 1.0
+            samples[sorted_labels(labels | state)] = 1.0
             since = float(alert.active_at_ms // 1000)
-            samples[_sorted_labels(labels | {"__name__": "ALERTS_FOR_STATE"})] = since
+            samples[sorted_labels(labels | {"__name__": "ALERTS_FOR_STATE"})] = since
     return list(samples.items())
 
 
@@ -219,8 +227,3 @@ def _events(before: Alert | None, after: Alert, now_ms: int) -> Iterable[AlertEv
         waits = after.state is AlertState.PENDING  # it holds still, and the rule waits anew
         kind, reason = (EventKind.REMOVED, FOR_RAISED) if waits else (EventKind.CLEAR, "")
         yield AlertEvent(kind, after, now_ms, reason)
-
-
-def _sorted_labels(labels: Mapping[str, str]) -> Labels:
-    """An empty label is none."""
-    return tuple(sorted((name, value) for name, value in labels.items() if value != ""))

@@ -40,8 +40,8 @@ async def unproven_clears(
     """The alerts of the last run (fingerprints) that have left the result of `rule`, which is that
     of `progress`, without a sample that shows why; `present` are those in the result.
 
-    What is settled is forgotten in `progress.fired`. Whom there was no time to ask about comes
-    first the next time. `seconds` is a monotonic clock.
+    What is settled is forgotten in `progress.last_firing`. Whom there was no time to ask about
+    comes first the next time. `seconds` is a monotonic clock.
     """
     if not progress.last_firing:
         return frozenset()
@@ -75,9 +75,9 @@ def _has_full_window(progress: RuleState, at_ms: int) -> bool:
 
 def _was_kept(fired: LastFiring, progress: RuleState) -> bool:
     """Whether the store has all that was seen of it, and the restart took no time to speak of. Of
-    what was in doubt then nothing was seen that would show how it stands."""
+    what was unknown then nothing was seen that would show how it stands."""
     restored_ms, complete_ms = progress.restored_ms or 0, progress.complete_ms
-    if fired.doubted or complete_ms is None or complete_ms < fired.at_ms:
+    if fired.was_unknown or complete_ms is None or complete_ms < fired.at_ms:
         return False
     return 0 <= restored_ms - complete_ms <= progress.reach_ms // 2
 
@@ -124,17 +124,17 @@ def _all_reported(
 
     @cache
     def enough(source: Source, fired_ms: int) -> bool:
-        kept = progress.complete_ms is not None and progress.complete_ms >= fired_ms
+        is_stored = progress.complete_ms is not None and progress.complete_ms >= fired_ms
         reported, health = sources.said(source, fired_ms), sources.health(source)
         if reported is Reported.SOME:
             return health is SourceStatus.ALIVE and _has_full_window(progress, at_ms)
         if reported is Reported.ALL:  # of one that is dead, that it is
             return health is not SourceStatus.DEAD or not progress.measured
-        return kept and health is SourceStatus.GONE
+        return is_stored and health is SourceStatus.GONE
 
     @cache
-    def theirs(several: frozenset[Source]) -> Callable[[Alert], frozenset[Source]]:
-        others = (source for source in several if source.job != RULES_JOB)
+    def theirs(taking_part: frozenset[Source]) -> Callable[[Alert], frozenset[Source]]:
+        others = (source for source in taking_part if source.job != RULES_JOB)
         return concerning(others, progress.keeps_instance)
 
     @cache
@@ -142,8 +142,8 @@ def _all_reported(
         return frozenset[Source]().union(*map(sources.touched, progress.inputs))
 
     @cache
-    def spoke(several: frozenset[Source], fired_ms: int, everyone: bool) -> bool:
-        reported = (enough(source, fired_ms) for source in several)
+    def spoke(asked: frozenset[Source], fired_ms: int, everyone: bool) -> bool:
+        reported = (enough(source, fired_ms) for source in asked)
         return all(reported) if everyone else any(reported)
 
     def of(fired: LastFiring) -> bool:

@@ -33,29 +33,31 @@ Recorded = Mapping[str, Sequence[RuleState]]
 def connect(rules: Sequence[RuleState], turns: Iterator[int] | None = None) -> None:
     """Has each rule know the recording rules behind it, and whose alerts it may read."""
     recorded: dict[str, list[RuleState]] = defaultdict(list)
-    for one in rules:
-        if isinstance(one.rule, RecordingRule):
-            recorded[one.rule.name].append(one)
-    queries = {name: [one.rule.query for one in several] for name, several in recorded.items()}
-    others, turns = {alerts_of(one.source): one for one in rules}, turns or count(1)
-    for one in _in_order(rules, recorded):
-        one.alerting_rules, one.turns = others, turns
-        _read(one, queries, recorded)
+    for rule in rules:
+        if isinstance(rule.rule, RecordingRule):
+            recorded[rule.rule.name].append(rule)
+    queries = {name: [maker.rule.query for maker in makers] for name, makers in recorded.items()}
+    others, turns = {alerts_of(rule.source): rule for rule in rules}, turns or count(1)
+    for rule in _in_order(rules, recorded):
+        rule.alerting_rules, rule.turns = others, turns
+        _read(rule, queries, recorded)
 
 
 def _in_order(rules: Sequence[RuleState], recorded: Recorded) -> Iterable[RuleState]:
     """Each after those behind it, as far as they do not read each other in a circle: there is no
     first one then, and it begins with what one of them measures."""
-    known = {id(one): one for one in rules}
+    by_id = {id(rule): rule for rule in rules}
     graph = {
-        id(one): {id(other) for read in reads(one.rule.query) for other in _makers(read, recorded)}
-        - {id(one)}
-        for one in rules
+        id(rule): {
+            id(maker) for read in reads(rule.rule.query) for maker in _makers(read, recorded)
+        }
+        - {id(rule)}
+        for rule in rules
     }
     order = _sorted(graph)
-    for one in order:
-        known[one].behind = tuple(known[other] for other in graph[one])
-    return [known[one] for one in order]
+    for reader in order:
+        by_id[reader].behind = tuple(by_id[maker] for maker in graph[reader])
+    return [by_id[reader] for reader in order]
 
 
 def _sorted(graph: Mapping[int, set[int]]) -> list[int]:
@@ -82,16 +84,20 @@ def _sorted(graph: Mapping[int, set[int]]) -> list[int]:
 
 
 def _makers(read: Read, recorded: Recorded) -> Iterator[RuleState]:
-    return (one for name in recorded_by(read[0], recorded) for one in recorded[name])
+    return (maker for name in recorded_by(read[0], recorded) for maker in recorded[name])
 
 
 def _read(rule: RuleState, queries: Mapping[str, Iterable[Expr]], recorded: Recorded) -> None:
     now: dict[int, RuleState] = {}
     through: set[Read] = set()
-    reach = {one: w.reach_ms for one, w in reads(rule.rule.query) if names_alerts(one)}
-    kept = {id(one) for one in rule.behind}
+    reach = {
+        selector: window.reach_ms
+        for selector, window in reads(rule.rule.query)
+        if names_alerts(selector)
+    }
+    behind = {id(maker) for maker in rule.behind}
     for read in reads(rule.rule.query):
-        for other in (one for one in _makers(read, recorded) if id(one) in kept):
+        for other in (maker for maker in _makers(read, recorded) if id(maker) in behind):
             if not read[1].reach_ms:
                 now[id(other)] = other
                 continue
@@ -103,54 +109,54 @@ def _read(rule: RuleState, queries: Mapping[str, Iterable[Expr]], recorded: Reco
         far_ms = max(window.reach_ms for _, window in through)
         through = {(selector, RangeWindow(far_ms, whole=True)) for selector, _ in through}
     rule.behind, rule.alert_reach = tuple(now.values()), tuple(reach.items())
-    rule.lag_ms = rule.interval_ms + max((one.lag_ms for one in rule.behind), default=0)
+    rule.lag_ms = rule.interval_ms + max((maker.lag_ms for maker in rule.behind), default=0)
     rule.reads(inputs(rule.rule.query, queries), frozenset(through))
 
 
 def _alerts_behind(rule: RuleState) -> Iterator[tuple[VectorSelector, int]]:
-    found = {id(rule): rule}
+    makers = {id(rule): rule}
     waiting = [rule]
     while waiting:
-        one = waiting.pop()
-        yield from one.alert_reach
-        new = {id(other): other for other in one.behind if id(other) not in found}
-        found |= new
+        maker = waiting.pop()
+        yield from maker.alert_reach
+        new = {id(other): other for other in maker.behind if id(other) not in makers}
+        makers |= new
         waiting += new.values()
 
 
 def _through(window: RangeWindow, behind: RuleState) -> set[Read]:
     """What a window on the series that a rule records shows of what that rule reads: its samples
     are as old as an interval, and more if it reads what others record."""
-    lag_ms, found = behind.lag_ms, set[Read]()
+    lag_ms, windows = behind.lag_ms, set[Read]()
     for selector, own in behind.windows:
         offset_ms = window.offset_ms + own.offset_ms
         ends = {(selector, replace(own, offset_ms=offset_ms + more)) for more in (0, lag_ms)}
         if window.length_ms:
             for length_ms in (window.length_ms, window.length_ms + lag_ms + own.length_ms):
                 long = replace(window, length_ms=length_ms, offset_ms=offset_ms)
-                found.add((selector, long))
-            found |= ends if own.length_ms else set()
+                windows.add((selector, long))
+            windows |= ends if own.length_ms else set()
         elif own.length_ms <= lag_ms:
-            found.add((selector, RangeWindow(lag_ms + own.length_ms, offset_ms, steady=True)))
+            windows.add((selector, RangeWindow(lag_ms + own.length_ms, offset_ms, steady=True)))
         else:
-            found |= ends
-    return found
+            windows |= ends
+    return windows
 
 
 def chain(rule: RuleState, began: int) -> Iterator[tuple[RuleState, Run | None]]:
     """The evaluations whose results an evaluation of `rule` reads that began as the `began`th, and
     those whose results they had read; None for a rule that has none yet."""
-    waiting, known = [(one, began) for one in rule.behind], set[tuple[int, int]]()
+    waiting, known = [(maker, began) for maker in rule.behind], set[tuple[int, int]]()
     while waiting:
-        one, before = waiting.pop()
-        run = one.run_before(before)
-        key = id(one), -1 if run is None else run.ended
+        maker, before = waiting.pop()
+        run = maker.run_before(before)
+        key = id(maker), -1 if run is None else run.ended
         if key in known:
             continue
         known.add(key)
-        yield one, run
+        yield maker, run
         if run is not None:
-            waiting += [(other, run.began) for other in one.behind]
+            waiting += [(other, run.began) for other in maker.behind]
 
 
 def shown(rule: RuleState, began: int, sources: Sources) -> Callable[[Source], bool]:
@@ -162,15 +168,15 @@ def shown(rule: RuleState, began: int, sources: Sources) -> Callable[[Source], b
     @cache
     def behind() -> list[tuple[frozenset[Source], RuleState, Run | None]]:
         return [
-            (frozenset[Source]().union(*map(touched, one.measured)), one, run)
-            for one, run in chain(rule, began)
+            (frozenset[Source]().union(*map(touched, maker.measured)), maker, run)
+            for maker, run in chain(rule, began)
         ]
 
     def of(source: Source) -> bool:
         return all(
-            run is not None and is_filled(one, source, run.at_ms, sources, touched)
-            for theirs, one, run in behind()
-            if run is None or source in theirs
+            run is not None and is_filled(maker, source, run.at_ms, sources, touched)
+            for measured, maker, run in behind()
+            if run is None or source in measured
         )
 
     return of
@@ -193,12 +199,14 @@ def is_filled(
 
 
 def just_settled(rule: RuleState, at_ms: int, began: int) -> frozenset[Source]:
-    """By whose alerts, which were in doubt until a moment ago, `rule` may have lost its own: what
+    """By whose alerts, which were unknown until a moment ago, `rule` may have lost its own: what
     it read of them, itself or by what was recorded, is from the time before."""
     if not rule.alerts_read:
         return frozenset()
     readers = [(rule.alert_reach, at_ms, began)]
-    readers += [(one.alert_reach, run.at_ms, run.began) for one, run in chain(rule, began) if run]
+    readers += [
+        (maker.alert_reach, run.at_ms, run.began) for maker, run in chain(rule, began) if run
+    ]
     return frozenset(
         source
         for source, other in rule.alerting_rules.items()
@@ -210,17 +218,19 @@ def _is_behind(
     other: RuleState, readers: Iterable[tuple[Iterable[tuple[VectorSelector, int]], int, int]]
 ) -> bool:
     return any(
-        one.ended > began or at_ms - one.at_ms < far_ms
+        (settled.ended > began or at_ms - settled.at_ms < far_ms)
+        and reads_alert(selector, settled.alert)
         for reach, at_ms, began in readers
         for selector, far_ms in reach
-        for one in other.settled
-        if (one.ended > began or at_ms - one.at_ms < far_ms) and reads_alert(selector, one.alert)
+        for settled in other.settled
     )
 
 
 def unmade(rule: RuleState, began: int) -> frozenset[Source]:
     """The rules behind it that fail, or have not been evaluated yet: they record nothing."""
-    return frozenset(one.source for one, run in chain(rule, began) if run is None or _fails(one))
+    return frozenset(
+        maker.source for maker, run in chain(rule, began) if run is None or _fails(maker)
+    )
 
 
 def health_of(source: Source, rule: RuleState, sources: Sources) -> SourceStatus:

@@ -17,7 +17,7 @@ from tocsin_alerting.rules.instant_query import InstantQuerier, query_at, rows
 from tocsin_alerting.rules.recording import record
 from tocsin_alerting.rules.restore import RestoreMode, may_be_alerts_of, restore_alerts
 from tocsin_alerting.rules.rule import AlertingRule, RecordingRule, RuleGroup
-from tocsin_alerting.rules.state import RuleHealth, RuleState, Run, Settled
+from tocsin_alerting.rules.state import MakeRoom, RuleHealth, RuleState, Run, Settled, no_room
 from tocsin_alerting.rules.template_data import QueryRows, TemplateBudget, TemplateData
 from tocsin_alerting.rules.unknown_alerts import (
     HISTORY,
@@ -35,6 +35,7 @@ from tocsin_alerting.rules.unknown_alerts import (
     resolve_unknown,
     was_removed,
 )
+from tocsin_exporter.slices import at_once
 from tocsin_exporter.snapshot import Labels, Source
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ class EvaluationDeps:
     """All that an evaluation needs from outside.
 
     `write(source, at_ms, samples)` stores what a rule gave; a series of the last call for that
-    source that is not among the samples goes stale. `seconds` is a monotonic clock.
+    source that is not among the samples goes stale. `make_room(source, samples)` comes before it
+    where there are others than the last time, and may take turns. `seconds` is a monotonic clock.
     """
 
     engine: InstantQuerier
@@ -64,6 +66,7 @@ class EvaluationDeps:
     query_offset_ms: int = 0
     unknown_max_ms: int = UNKNOWN_MAX_MS
     restore: RestoreMode = RestoreMode.FULL
+    make_room: MakeRoom = no_room
 
 
 async def evaluate_rule(
@@ -107,7 +110,7 @@ def _trace(progress: RuleState, group: RuleGroup, events: Sequence[AlertEvent]) 
         **states,
         "seconds": round(progress.evaluation_seconds, 6),
     }
-    log.debug("a rule changed its alerts", extra=fields)
+    log.debug("rule changed its alerts", extra=fields)
 
 
 async def _evaluate(
@@ -134,7 +137,7 @@ async def _evaluate(
         if not progress.removed:
             _write(progress, written_ms, progress.alert_samples(rule), deps.write)
     except Exception as error:  # why: people must hear of the alerts all the same
-        log.exception("the alerts of a rule could not be stored", extra={"rule": rule.uid})
+        log.exception("failed to store the alerts of a rule", extra={"rule": rule.uid})
         _count_failure(progress, error)
     return verdict.events
 
@@ -167,10 +170,13 @@ async def _evaluate_alerts(
     deps: EvaluationDeps,
 ) -> UnknownResult:
     vector = await _candidates(progress, rule, result, at_ms, deps)
+    before, share = progress.alerts, FairShare(deps.seconds)
+    stepped = await progress.step(rule, vector, at_ms, share, deps.make_room)
     present = {candidate.key for candidate in vector}
     lost = await unproven_clears(progress, rule, present, at_ms, deps.sources, deps.seconds)
     # From here on nobody else has a turn.
-    stepped = update_alerts(rule, vector, at_ms, progress.alerts)
+    if progress.alerts is not before:  # the clock was set meanwhile
+        stepped = at_once(update_alerts(rule, vector, at_ms, progress.alerts))
     if group.limit:
         _check_limit(group, count_active(stepped.alerts.values()), "alerts")
     clears = any(event.kind is EventKind.CLEAR for event in stepped.events)
@@ -178,13 +184,14 @@ async def _evaluate_alerts(
     stale, unsure = _unsure(progress, now) if asks else (frozenset[Source](), frozenset[Source]())
     dead, gone = _lost_sources(progress, at_ms, deps.sources)
     young, is_shown = progress.young(at_ms), shown(progress, now.began, deps.sources)
+    touched = cache(deps.sources.touched)  # there may be ten thousand sources to ask it for
 
     @cache
     def health(source: Source) -> SourceStatus:
         if is_alerts(source):  # one that is no rule's now may have been renamed
             known = not unsure or source in progress.alerting_rules
             return SourceStatus.DEAD if source in unsure or not known else SourceStatus.ALIVE
-        return _status_for_clear(source, progress, now, deps.sources, is_shown)
+        return _status_for_clear(source, progress, now, deps.sources, touched, is_shown)
 
     def unproven_yet(key: str) -> bool:
         return young or key in lost
@@ -195,10 +202,10 @@ async def _evaluate_alerts(
         if asks and health(source) is SourceStatus.PATCHY
     }
     proven = concerning(dead | patchy, progress.keeps_instance, unsure)
-    doubtful = concerning(dead | patchy, progress.keeps_instance, unsure | {HISTORY})
+    unknown_by = concerning(dead | patchy, progress.keeps_instance, unsure | {HISTORY})
 
     def behind(alert: Alert) -> frozenset[Source]:
-        return doubtful(alert) if unproven_yet(alert.fingerprint) else proven(alert)
+        return unknown_by(alert) if unproven_yet(alert.fingerprint) else proven(alert)
 
     verdict = resolve_unknown(
         _clear_or_removed(stepped.events, rule, progress, gone),
@@ -228,13 +235,15 @@ def _held(
     stale: frozenset[Source],
     unproven: Callable[[str], bool],
 ) -> frozenset[str]:
-    """The doubts that anything keeps but alerts of others that are in doubt themselves."""
+    """The alerts that anything keeps unknown but alerts of others that are unknown themselves."""
 
     def own_health(source: Source) -> SourceStatus:
         return SourceStatus.ALIVE if is_alerts(source) and source not in stale else health(source)
 
     waits = UnknownCauses(own_health, unproven)
-    return frozenset(key for key, one in progress.unknown_alerts.items() if waits.holds(one))
+    return frozenset(
+        key for key, unknown_alert in progress.unknown_alerts.items() if waits.holds(unknown_alert)
+    )
 
 
 def _keep(
@@ -243,10 +252,10 @@ def _keep(
     unknown_alerts: Mapping[str, UnknownAlert],
     at_ms: int,
 ) -> None:
-    """What the evaluation has made of them. An alert that fires again after a doubt was never over:
-    it is active since it was."""
+    """What the evaluation has made of them. An alert that fires again after it was unknown was
+    never over: it is active since it was."""
     settled = {
-        key: one for key, one in progress.unknown_alerts.items() if key not in unknown_alerts
+        key: before for key, before in progress.unknown_alerts.items() if key not in unknown_alerts
     }
     progress.alerts, progress.unknown_alerts = alerts, unknown_alerts
     for key, unknown_alert in settled.items():
@@ -258,16 +267,18 @@ def _keep(
 
 
 def _is_held(reader: RuleState, rule: RuleState, unknown_alert: UnknownAlert) -> bool:
-    """Whether anything but what the alerts of others are kept an alert of `rule` in doubt when that
+    """Whether anything but what the alerts of others are kept an alert of `rule` unknown when that
     was evaluated last; `reader` is evaluated now, and has not failed."""
     if rule.health is RuleHealth.ERR or not unknown_alert.sources:
         return rule is not reader
     if unknown_alert.alert.fingerprint in rule.held:
         return True
     causes = (
-        rule.alerting_rules[one] for one in unknown_alert.sources if one in rule.alerting_rules
+        rule.alerting_rules[source]
+        for source in unknown_alert.sources
+        if source in rule.alerting_rules
     )
-    return any(one.ended > rule.began for cause in causes for one in cause.settled)
+    return any(settled.ended > rule.began for cause in causes for settled in cause.settled)
 
 
 def _clear_or_removed(
@@ -278,7 +289,7 @@ def _clear_or_removed(
 ) -> Iterator[AlertEvent]:
     """An alert has not cleared that has labels which the rule no longer gives it, or whose source
     was removed: its own one, or all that took part."""
-    theirs, reason = concerning(gone, progress.keeps_instance), cache(was_removed)
+    gone_of, reason = concerning(gone, progress.keeps_instance), cache(was_removed)
     all_gone = gone.issuperset({*progress.measured_seen, *progress.presence_seen})
     for event in events:
         own = progress.keeps_instance and "instance" in dict(event.alert.labels)
@@ -286,7 +297,7 @@ def _clear_or_removed(
             yield event
         elif not may_be_alerts_of(rule, (event.alert,)):
             yield replace(event, kind=EventKind.REMOVED, reason=LABELS_CHANGED)
-        elif (own or all_gone) and (removed := theirs(event.alert)):
+        elif (own or all_gone) and (removed := gone_of(event.alert)):
             yield replace(event, kind=EventKind.REMOVED, reason=reason(removed))
         else:
             yield event
@@ -347,8 +358,8 @@ def _took_part(
 
 
 def _has_no_sources(row: InstanceRow) -> bool:
-    doubted = row.unknown_alert.sources if row.unknown_alert else ()
-    return not row.sources and all(map(is_history, doubted))
+    was_unknown = row.unknown_alert.sources if row.unknown_alert else ()
+    return not row.sources and all(map(is_history, was_unknown))
 
 
 def _restored_unknowns(
@@ -376,8 +387,8 @@ def _with_history(sources: frozenset[Source]) -> frozenset[Source]:
 def _last_firing(row: InstanceRow) -> tuple[str, LastFiring]:
     alert = row.unknown_alert.alert if row.unknown_alert is not None else row.alert
     assert alert is not None
-    doubted = row.unknown_alert is not None
-    return alert.fingerprint, LastFiring(alert, row.seen_ms, row.sources, doubted)
+    was_unknown = row.unknown_alert is not None
+    return alert.fingerprint, LastFiring(alert, row.seen_ms, row.sources, was_unknown)
 
 
 def _lost_sources(
@@ -444,6 +455,7 @@ def _status_for_clear(
     progress: RuleState,
     now: Run,
     sources: Sources,
+    touched: Callable[[VectorSelector], frozenset[Source]],
     is_shown: Callable[[Source], bool],
 ) -> SourceStatus:
     """What it means for a clear of this rule: a window with samples missing shows none, nor does
@@ -453,7 +465,7 @@ def _status_for_clear(
     health = health_of(source, progress, sources)
     if health is not SourceStatus.ALIVE:
         return health
-    filled = is_filled(progress, source, now.at_ms, sources, sources.touched)
+    filled = is_filled(progress, source, now.at_ms, sources, touched)
     return SourceStatus.ALIVE if filled and is_shown(source) else SourceStatus.PATCHY
 
 

@@ -2,6 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import TypeVar
+
+from tocsin_exporter.slices import Work
+
+T = TypeVar("T")
 
 MIN_SECONDS = 0.005
 MAX_SECONDS = 0.05
@@ -27,3 +32,13 @@ class FairShare:
         await asyncio.sleep(0)
         self._began = self._seconds()
         self._share = min(max(MIN_SECONDS, self._began - ended), MAX_SECONDS)
+
+    async def of(self, work: Work[T]) -> T:
+        """The result of `work`, with a pause where one is due after a slice."""
+        while True:
+            try:
+                next(work)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            await self.pause()

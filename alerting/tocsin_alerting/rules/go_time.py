@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 from goduration.go import MAX_DURATION, MIN_NANOSECONDS, Duration
 from gotime.go import Location, Month, Time, Weekday
 
-from tocsin_alerting.promql.parser.quoting import quote
 from tocsin_alerting.rules.template_data import (
     CURRENT_DATA,
     GoInteger,
@@ -23,6 +22,7 @@ from tocsin_alerting.rules.template_data import (
     go_type,
     no_field,
 )
+from tocsin_alerting.strconv import quote
 
 MAX_LAYOUT = 1000  # characters; gotime keeps the last 512 layouts in pieces
 _INT64 = range(-(1 << 63), 1 << 63)

@@ -14,14 +14,15 @@ from tocsin_alerting.rules.alert import (
     EventKind,
     rules_origin,
 )
+from tocsin_alerting.rules.alerting import SLICE_ALERTS
 from tocsin_alerting.rules.dependencies import connect
 from tocsin_alerting.rules.evaluation import EvaluationDeps, evaluate_rule
 from tocsin_alerting.rules.instance_journal import InstanceJournal, InstanceRow
 from tocsin_alerting.rules.restore import inherited_origins
 from tocsin_alerting.rules.rule import Rule, RuleFile, RuleGroup
-from tocsin_alerting.rules.slots import missed, slot_ms
 from tocsin_alerting.rules.state import GroupState, RuleState
 from tocsin_alerting.rules.unknown_alerts import RULES_JOB, UnknownAlert
+from tocsin_exporter.slices import parts
 from tocsin_exporter.snapshot import Source
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,18 @@ log = logging.getLogger(__name__)
 # what was written of them.
 HEARTBEAT_MS = 10_000
 GroupKey = tuple[str, str]
+
+
+def slot_ms(interval_ms: int, now_ms: int) -> int:
+    """The latest slot at or before `now_ms`: a multiple of the interval in Unix time."""
+    return now_ms - now_ms % interval_ms
+
+
+def missed(previous_ms: int | None, slot: int, interval_ms: int) -> int:
+    """How many slots between the last evaluation and this one were skipped; they stay skipped."""
+    if previous_ms is None:
+        return 0
+    return max(0, (slot - previous_ms) // interval_ms - 1)
 
 
 async def no_pause() -> None:
@@ -75,7 +88,7 @@ class Groups:
         of it, if any; call it before the first `load`.
 
         `written_ms` says when the last run last wrote samples of a rule, by the rule's source:
-        until then its alerts waited or fired, though the rows are older. `held` is what the open
+        until then its alerts waited or fired, though the rows are older. `events` is what the open
         incidents say of alerts: a crash may have cost the rows of what people were told.
         """
         self._history_ms, self._written_ms = history_ms, written_ms
@@ -87,8 +100,8 @@ class Groups:
             source = Source(RULES_JOB, f"{row.file};{row.rule}")
             waits = row.alert is not None and row.alert.state is AlertState.PENDING
             seen_ms = max(row.seen_ms, (written_ms(source) if waits else None) or 0)
-            kept = replace(row, seen_ms=seen_ms)
-            self._rows[rules_origin(row.file, row.rule)].append(kept)
+            fresh_row = replace(row, seen_ms=seen_ms)
+            self._rows[rules_origin(row.file, row.rule)].append(fresh_row)
 
     def load(self, files: Iterable[RuleFile], now_ms: int) -> list[AlertEvent]:
         """Start or reload with these files.
@@ -103,7 +116,7 @@ class Groups:
         self._inherited_origins = self._inherited(wanted.values())
         for key, group in wanted.items():
             self._groups[key] = self._loaded(group, before.pop(key, None), now_ms, events)
-        rules = [rule for one in self._groups.values() for rule in one.rules]
+        rules = [rule for group_state in self._groups.values() for rule in group_state.rules]
         connect(rules, self._turns)
         for progress in before.values():
             self._remove(progress.rules, progress.interval_ms, now_ms, events)
@@ -116,9 +129,9 @@ class Groups:
     def recall(
         self, active_events: Iterable[AlertEvent], rows: Iterable[InstanceRow] = ()
     ) -> list[AlertEvent]:
-        """What people were told of (`held`) and the rows of the last run, by a journal that could
-        not be read at the start: the rules take both up with their next evaluation. What waited is
-        past for a rule that has run since. Gives what is of no rule here."""
+        """What people were told of and the rows of the last run, by a journal that could not be
+        read at the start: the rules take both up with their next evaluation. What waited is past
+        for a rule that has run since. Gives what is of no rule here."""
         self.remember(rows, self._history_ms, self._written_ms, active_events)
         for group in self._groups.values():
             group.saved = None
@@ -167,7 +180,10 @@ class Groups:
         for rule in progress.rules:
             await pause()
             changed = await evaluate_rule(rule, progress.group, at_ms, self.deps, read_ms)
-            events.extend(replace(event, origin=rule.origin) for event in changed)
+            origin = rule.origin
+            for part in parts(changed, SLICE_ALERTS):
+                await pause()
+                events.extend(replace(event, origin=origin) for event in part)
         progress.evaluated_ms = at_ms
         progress.evaluation_seconds = self.deps.seconds() - started
         self._end_leaving(at_ms)
@@ -301,7 +317,7 @@ class Groups:
                 if leaving.source not in taken:
                     self.deps.write(leaving.source, at_ms, ())
             except Exception:  # why: its series age out, and the events of this evaluation count
-                log.exception("series of a rule that is gone could not be ended")
+                log.exception("failed to mark the series of a removed rule stale")
 
 
 def _due_ms(progress: GroupState, now_ms: int) -> int:

@@ -59,17 +59,17 @@ Read = tuple[VectorSelector, RangeWindow]
 def measured(expr: Expr) -> tuple[VectorSelector, ...]:
     """The selectors whose series end when their source dies, which then says nothing: not those
     that ask whether something is there, and know the answer when it is not."""
-    return tuple(one for one in _asked(expr) if is_measured(one))
+    return tuple(selector for selector in _asked(expr) if is_measured(selector))
 
 
 def presence(expr: Expr) -> tuple[VectorSelector, ...]:
     """The selectors of what is said of a source that is down, too."""
-    return tuple(one for one in _asked(expr) if _metric(one) in _PRESENCE)
+    return tuple(selector for selector in _asked(expr) if _metric(selector) in _PRESENCE)
 
 
 def alerts_read(expr: Expr) -> tuple[VectorSelector, ...]:
     """The selectors of what the alerts of rules are."""
-    return tuple(one for one in _asked(expr) if names_alerts(one))
+    return tuple(selector for selector in _asked(expr) if names_alerts(selector))
 
 
 def names(selector: VectorSelector, metrics: Iterable[str]) -> list[str]:
@@ -78,8 +78,8 @@ def names(selector: VectorSelector, metrics: Iterable[str]) -> list[str]:
         metric
         for metric in metrics
         if any(
-            all(one.matches(metric) for one in several if one.name == "__name__")
-            for several in selector.matcher_sets
+            all(matcher.matches(metric) for matcher in matchers if matcher.name == "__name__")
+            for matchers in selector.matcher_sets
         )
     ]
 
@@ -110,22 +110,26 @@ def reads_alert(selector: VectorSelector, alert: Alert) -> bool:
     """Whether `selector`, of ALERTS, matches `alert` as it fires."""
     labels = {**dict(alert.labels), "alertstate": AlertState.FIRING.value}
     return any(
-        all(one.matches(labels.get(one.name, "")) for one in several if one.name != "__name__")
-        for several in selector.matcher_sets
+        all(
+            matcher.matches(labels.get(matcher.name, ""))
+            for matcher in matchers
+            if matcher.name != "__name__"
+        )
+        for matchers in selector.matcher_sets
     )
 
 
 def inputs(query: Expr, recorded: Mapping[str, Iterable[Expr]]) -> tuple[Expr, ...]:
     """`query` and the queries that record, by metric name, what it selects, directly or not."""
-    found = {query: None}
+    queries = {query: None}
     waiting = [query]
     while waiting:
         for selector in selectors(waiting.pop()):
-            several = (recorded[name] for name in recorded_by(selector, recorded))
-            new = [one for queries in several for one in queries if one not in found]
-            found |= dict.fromkeys(new)
+            makers = (recorded[name] for name in recorded_by(selector, recorded))
+            new = [expr for exprs in makers for expr in exprs if expr not in queries]
+            queries |= dict.fromkeys(new)
             waiting += new
-    return tuple(found)
+    return tuple(queries)
 
 
 def recorded_by(selector: VectorSelector, recorded: Mapping[str, object]) -> list[str]:
@@ -185,18 +189,19 @@ def reads(expr: Expr, two: bool = False, whole: bool = False) -> tuple[Read, ...
                 return ()
             two = function in _NEEDS_TWO
             whole = not two and function not in _NEEDS_AN_END
-    found = (one for child in children(expr) for one in reads(child, two, whole))
-    return tuple(dict.fromkeys(found))
+    child_reads = (read for child in children(expr) for read in reads(child, two, whole))
+    return tuple(dict.fromkeys(child_reads))
 
 
 def _stretched(
     inner: Iterable[Read], length_ms: int, offset_ms: int, two: bool, whole: bool
 ) -> tuple[Read, ...]:
     """As a subquery reads: at its last step, and over all of them."""
-    moved = [(one, replace(w, offset_ms=w.offset_ms + offset_ms)) for one, w in inner]
-    last = ((one, w) for one, w in moved if w.length_ms)
+    moved = [(selector, replace(w, offset_ms=w.offset_ms + offset_ms)) for selector, w in inner]
+    last = ((selector, w) for selector, w in moved if w.length_ms)
     long = (
-        (one, RangeWindow(w.length_ms + length_ms, w.offset_ms, two, whole)) for one, w in moved
+        (selector, RangeWindow(w.length_ms + length_ms, w.offset_ms, two, whole))
+        for selector, w in moved
     )
     return (*last, *long)
 
@@ -207,7 +212,7 @@ def _whole(duration: Duration) -> int:
 
 def _metric(selector: VectorSelector) -> str:
     """The one that it names; none where it demands something else of names."""
-    demands = (m for one in selector.matcher_sets for m in one if m.name == "__name__")
+    demands = (m for matchers in selector.matcher_sets for m in matchers if m.name == "__name__")
     exact = (m.value for m in demands if m.op is MatchOp.EQUAL)
     return selector.name or next(exact, "")
 

@@ -11,7 +11,7 @@ from tocsin_exporter.snapshot import Source
 
 @dataclass(frozen=True, slots=True)
 class InstanceRow:
-    """One alert of one rule, or a doubt about one, or both.
+    """One alert of one rule, or that it is unknown, or both.
 
     `rule` is the rule's uid, `seen_ms` its last evaluation that succeeded: Prometheus's "down at".
     `sources` are those that were alive then and took part.
@@ -52,6 +52,8 @@ class InstanceJournal(Protocol):
 
     async def load(self) -> Sequence[InstanceRow]:
         """Every row that was saved last."""
+        ...
 
     async def save(self, file: str, group: str, rows: Sequence[InstanceRow]) -> None:
         """These are the group's rows now; none means that it has none any more."""
+        ...

@@ -13,6 +13,7 @@ class InstantQuerier(Protocol):
 
     async def instant(self, query: str | Expr, at_ms: int, /) -> Result:
         """Raises when the query cannot be evaluated."""
+        ...
 
 
 class NotAVector(ValueError):

@@ -13,10 +13,11 @@ from tocsin_alerting.promql.parser.ast import (
     walk,
 )
 from tocsin_alerting.rules.rule import AlertingRule, Rule, RuleGroup
+from tocsin_alerting.rules.severity import NEVER_PAGED, SEVERITY_LABEL, SEVERITY_WORDS, Severity
 from tocsin_alerting.yaml_document import Document, Path, Problem
 from tocsin_exporter.snapshot import Labels
 
-SEVERITIES = ("P0", "P1", "P2", "P3", "P4", "critical", "warning", "info", "none")
+_SEVERITIES = (*Severity, *SEVERITY_WORDS, NEVER_PAGED)
 _VALUE = re.compile(r"\{\{[^}]*(\$value|\.Value)\b")
 _PERCENTAGE = re.compile(
     r"humanizePercentage\s+(\$value|\.Value)|(\$value|\.Value)\s*\|\s*humanizePercentage"
@@ -33,8 +34,8 @@ def lint(document: Document, groups: Iterable[RuleGroup]) -> Iterator[Problem]:
             empty = False
             path: Path = ("groups", at, "rules", number)
             where = f'group "{group.name}", rule {number + 1}, "{rule.name}": '
-            for found, message in _rule(path, rule, first):
-                yield document.problem(found, where + message)
+            for place, message in _rule(path, rule, first):
+                yield document.problem(place, where + message)
             first.setdefault((rule.name, rule.labels), rule.place.line)
     if empty:
         yield document.problem((), "no rules in this file; nothing will ever fire")
@@ -58,19 +59,20 @@ def _rule(
 
 
 def _severity(path: Path, rule: AlertingRule) -> Iterator[tuple[Path, str]]:
-    severity = dict(rule.labels).get("severity", "")
+    severity = dict(rule.labels).get(SEVERITY_LABEL, "")
     if not severity:
-        yield path, "no label `severity`: it is taken for P2; add P0 to P4"
-    elif severity not in SEVERITIES and "{{" not in severity:
-        known = ", ".join(SEVERITIES)
-        message = f'unknown severity "{severity}": it is taken for P2; use one of {known}'
-        yield (*path, "labels", "severity"), message
+        yield path, "no label `severity`: P2 is used; add P0 to P4"
+    elif "{{" not in severity and severity not in _SEVERITIES:
+        if severity.lower() not in SEVERITY_WORDS:
+            known = ", ".join(_SEVERITIES)
+            message = f'unknown severity "{severity}": P2 is used; use one of {known}'
+            yield (*path, "labels", SEVERITY_LABEL), message
 
 
 def _annotations(path: Path, rule: AlertingRule) -> Iterator[tuple[Path, str]]:
     annotations = dict(rule.annotations)
     if not annotations.get("summary"):
-        yield path, "no annotation `summary`: people get the name alone; add one line"
+        yield path, "no annotation `summary`: messages show only the name; add one line"
     for name, text in annotations.items():
         if _PERCENTAGE.search(text) and _is_percentage(rule.query):
             yield (

@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tocsin_alerting.promql.parser.quoting import quote, quote_char
 from tocsin_alerting.rules.go_float import format_float
 from tocsin_alerting.rules.template_data import Stringer
+from tocsin_alerting.strconv import quote, quote_char
 
 _REPLACED = "\ufffd"  # what is no character; Go's quotes leave it as it is
 _WIDEST = 1_000_000  # fmt's tooLarge

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tocsin_alerting.rules.rule import RecordingRule
 from tocsin_alerting.rules.template_data import QueryRows
-from tocsin_exporter.snapshot import Labels
+from tocsin_exporter.snapshot import Labels, sorted_labels
 
 
 class DuplicateRecordedSeries(ValueError):
@@ -24,7 +24,7 @@ def record(rule: RecordingRule, rows: QueryRows) -> Sequence[tuple[Labels, float
     recorded: dict[Labels, float] = {}
     for labels, value in rows:
         named = {**dict(labels), "__name__": rule.name, **dict(rule.labels)}
-        series = tuple(sorted((k, v) for k, v in named.items() if v != ""))
+        series = sorted_labels(named)
         if series in recorded:
             raise DuplicateRecordedSeries
         recorded[series] = value

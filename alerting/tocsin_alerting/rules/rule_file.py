@@ -109,7 +109,8 @@ def _groups(reading: YamlReader, check_expr: CheckExpression) -> tuple[RuleGroup
         if group.name in lines and group.name:
             reading.wrong(
                 (*path, "name"),
-                f'group "{group.name}" stands twice, first in line {lines[group.name]}; rename one',
+                f'group "{group.name}" is defined twice, first in line {lines[group.name]};'
+                " rename one",
             )
         lines.setdefault(group.name, line)
         groups.append(group)

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from glob import glob
 from itertools import chain
 from pathlib import Path as FilePath
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from tocsin_alerting.promql.parser.ast import Expr, VectorSelector
-from tocsin_alerting.promql.parser.durations import format_duration
-from tocsin_alerting.promql.parser.quoting import quote
 from tocsin_alerting.rules.alert import AlertState
 from tocsin_alerting.rules.evaluation import EvaluationDeps, WriteSamples
+from tocsin_alerting.rules.go_time import GoDuration
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.humanize import scientific
 from tocsin_alerting.rules.inputs import RangeWindow
@@ -30,6 +29,8 @@ from tocsin_alerting.rules.rule_test_file import AlertCase, ExprCase, RuleTest, 
 from tocsin_alerting.rules.series_notation import Value
 from tocsin_alerting.rules.state import GroupState, RuleState
 from tocsin_alerting.rules.unknown_alerts import Reported, SourceStatus
+from tocsin_alerting.strconv import quote
+from tocsin_alerting.time_format import format_duration
 from tocsin_exporter.snapshot import Labels, Source
 
 
@@ -53,6 +54,8 @@ class RuleTestStore:
     write: WriteSamples
 
 
+W = TypeVar("W")
+G = TypeVar("G")
 _UNCLOSED = re.compile(r"\[[^]]*$")
 MakeStore = Callable[[int], RuleTestStore]
 """Given the default step of subqueries in milliseconds."""
@@ -62,7 +65,6 @@ MakeStore = Callable[[int], RuleTestStore]
 class RuleTestFailure:
     """`text` is promtool's."""
 
-    test: str
     text: str
     place: FilePosition
 
@@ -87,7 +89,7 @@ class RuleTestReport:
         return head + "  FAILED:\n" + "".join(f"{failure.text}\n\n" for failure in self.failures)
 
 
-class _AllAlive:
+class AllAlive:
     """Tests know no dead sources: instances are Prometheus's alone."""
 
     def touched(self, selector: VectorSelector) -> frozenset[Source]:
@@ -120,27 +122,51 @@ class _RuleFailed(Exception):
         self.failures = failures
 
 
-async def run(
-    file: RuleTestFile, make_bench: MakeStore, check_expr: CheckExpression = no_objection
-) -> RuleTestReport:
-    """Runs every test of the file. Raises InvalidDocument when a test needs a broken rule file."""
+class BrokenPattern(ValueError):
+    """A name in `rule_files` that is no pattern."""
+
+
+@dataclass(frozen=True, slots=True)
+class RulesUnderTest:
+    """The rules of a test file; `unmatched` are those of its patterns that match no file."""
+
+    files: tuple[RuleFile, ...]
+    unmatched: tuple[str, ...]
+
+
+def load_tested(file: RuleTestFile, check_expr: CheckExpression = no_objection) -> RulesUnderTest:
+    """Raises BrokenPattern, and InvalidDocument when a test needs a broken rule file."""
     folder = FilePath(file.path).parent
     patterns = [str(folder / pattern) if pattern else "" for pattern in file.rule_files]
     if any(map(_UNCLOSED.search, patterns)):
-        return RuleTestReport(
-            file.path, 0, (RuleTestFailure("", "syntax error in pattern", NOWHERE),)
-        )
+        raise BrokenPattern("syntax error in pattern")
     paths = {pattern: sorted(glob(pattern, include_hidden=True)) for pattern in patterns}
     unmatched = tuple(pattern for pattern, matched in paths.items() if not matched)
     rules: list[RuleFile] = []
     if file.tests:
         rules = load(chain.from_iterable(paths.values()), check_expr, file.semantics)
+    return RulesUnderTest(tuple(rules), unmatched)
+
+
+async def run_test(
+    file: RuleTestFile, test: RuleTest, rules: Iterable[RuleFile], bench: RuleTestStore
+) -> list[RuleTestFailure]:
+    """What fails in one test of the file."""
+    return await _RuleTestRun(file, test, rules, bench).failures()
+
+
+async def run(
+    file: RuleTestFile, make_bench: MakeStore, check_expr: CheckExpression = no_objection
+) -> RuleTestReport:
+    """Runs every test of the file. Raises InvalidDocument when a test needs a broken rule file."""
+    try:
+        tested = load_tested(file, check_expr)
+    except BrokenPattern as error:
+        return RuleTestReport(file.path, 0, (RuleTestFailure(str(error), NOWHERE),))
     failures: list[RuleTestFailure] = []
     for test in file.tests:
-        failures.extend(
-            await _RuleTestRun(file, test, rules, make_bench(file.interval_ms)).failures()
-        )
-    return RuleTestReport(file.path, len(file.tests), tuple(failures), unmatched)
+        failures += await run_test(file, test, tested.files, make_bench(file.interval_ms))
+    return RuleTestReport(file.path, len(file.tests), tuple(failures), tested.unmatched)
 
 
 class _RuleTestRun:
@@ -153,30 +179,30 @@ class _RuleTestRun:
         deps = EvaluationDeps(
             bench.engine,
             bench.write,
-            _AllAlive(),
+            AllAlive(),
             lambda: 0.0,
             test.external_labels,
             test.external_url,
         )
         self._groups = Groups(deps, file.interval_ms)
         self._groups.load(rules, test.start_ms)
-        self._input = _columns(test)
+        self._input = input_columns(test)
         self._loaded = 0
 
     async def failures(self) -> list[RuleTestFailure]:
-        found: list[RuleTestFailure] = []
+        failures: list[RuleTestFailure] = []
         waiting = sorted(self._test.alerts, key=lambda case: case.eval_ms)
         interval_ms = self._file.interval_ms
         for at_ms in range(self._test.start_ms, self._test.end_ms + 1, interval_ms):
             try:
                 await self._evaluate(at_ms)
             except _RuleFailed as error:
-                return found + error.failures
+                return failures + error.failures
             while waiting and waiting[0].eval_ms < at_ms + interval_ms - self._test.start_ms:
-                found.extend(self._alert_case(waiting.pop(0)))
+                failures.extend(self._alert_case(waiting.pop(0)))
         for case in self._test.exprs:  # input after the last evaluation is never loaded
-            found.extend(await self._expr_case(case))
-        return found
+            failures.extend(await self._expr_case(case))
+        return failures
 
     async def _evaluate(self, at_ms: int) -> None:
         self._load_until(at_ms)
@@ -197,20 +223,20 @@ class _RuleTestRun:
         return sorted(self._groups.all, key=lambda group: order.get(group.group.name, 0))
 
     def _broken(self, rule: RuleState, at_ms: int) -> RuleTestFailure:
-        after = _go_duration(at_ms - self._test.start_ms)
+        after = GoDuration((at_ms - self._test.start_ms) * 1_000_000)
         text = f"    rule: {rule.rule.name}, time: {after}, err: {rule.last_error}"
-        return RuleTestFailure(self._test.name, text, rule.rule.place)
+        return RuleTestFailure(text, rule.rule.place)
 
     def _alert_case(self, case: AlertCase) -> Iterable[RuleTestFailure]:
         got = sorted(self._firing(case.alertname))
         expected = sorted(ComparedAlert(alert.labels, alert.annotations) for alert in case.expected)
-        if got != expected:
+        if not (_subset_of(expected, got) if self._test.subset else got == expected):
             name = f"    name: {self._test.name},\n" if self._test.name else ""
             text = (
                 f"{name}    alertname: {case.alertname}, time: {format_duration(case.eval_ms)}, \n"
                 f"        exp:{_listed(expected)}, \n        got:{_listed(got)}"
             )
-            yield RuleTestFailure(self._test.name, text, case.place)
+            yield RuleTestFailure(text, case.place)
 
     def _firing(self, name: str) -> Iterable[ComparedAlert]:
         for group in self._groups.all:
@@ -226,15 +252,16 @@ class _RuleTestRun:
             at_ms = self._test.start_ms + case.eval_ms
             result = rows(await self._bench.engine.instant(case.expr, at_ms))
         except Exception as error:  # why: whatever breaks a query is this test's failure
-            return [RuleTestFailure(self._test.name, f"{head} err: {error}", case.place)]
+            return [RuleTestFailure(f"{head} err: {error}", case.place)]
         got, expected = sorted(result, key=_labels), sorted(case.expected, key=_labels)
-        if _same(got, expected, self._file.fuzzy):
+        same = _same_subset if self._test.subset else _same
+        if same(got, expected, self._file.fuzzy):
             return []
         text = f"{head}\n        exp: {_samples(expected)}\n        got: {_samples(got)}"
-        return [RuleTestFailure(self._test.name, text, case.place)]
+        return [RuleTestFailure(text, case.place)]
 
 
-def _columns(test: RuleTest) -> list[tuple[int, list[tuple[Labels, Value]]]]:
+def input_columns(test: RuleTest) -> list[tuple[int, list[tuple[Labels, Value]]]]:
     """The input by time. A series that stands twice is what stands last."""
     columns: dict[int, list[tuple[Labels, Value]]] = defaultdict(list)
     for labels, values in {series.labels: series.values for series in test.series}.items():
@@ -243,6 +270,16 @@ def _columns(test: RuleTest) -> list[tuple[int, list[tuple[Labels, Value]]]]:
             if value is not None:
                 columns[test.start_ms + number * test.interval_ms].append((labels, value))
     return sorted(columns.items())
+
+
+def _subset_of(expected: Sequence[ComparedAlert], got: Sequence[ComparedAlert]) -> bool:
+    """Whether each alert that is expected is another one of those got, and there are no more."""
+
+    def fits(wanted: ComparedAlert, one: ComparedAlert) -> bool:
+        labels, annotations = set(wanted.labels), set(wanted.annotations)
+        return labels <= set(one.labels) and annotations <= set(one.annotations)
+
+    return pairs_off(expected, got, fits)
 
 
 def _labels(sample: tuple[Labels, float]) -> Labels:
@@ -255,6 +292,34 @@ def _same(
     if [_labels(sample) for sample in got] != [_labels(sample) for sample in expected]:
         return False
     return all(_equal(a, b, fuzzy) for (_, a), (_, b) in zip(got, expected, strict=True))
+
+
+def _same_subset(
+    got: Sequence[tuple[Labels, float]], expected: Sequence[tuple[Labels, float]], fuzzy: bool
+) -> bool:
+    """Each expected sample is another one of those got, and there are no more."""
+
+    def fits(wanted: tuple[Labels, float], one: tuple[Labels, float]) -> bool:
+        return set(wanted[0]) <= set(one[0]) and _equal(one[1], wanted[1], fuzzy)
+
+    return pairs_off(expected, got, fits)
+
+
+def pairs_off(expected: Sequence[W], got: Sequence[G], fits: Callable[[W, G], bool]) -> bool:
+    """Whether each of `expected` has one of `got` to itself that fits, and none is left over."""
+    holder: dict[int, int] = {}  # who of `expected` has which of `got`
+
+    def place(number: int, tried: set[int]) -> bool:
+        for at, one in enumerate(got):
+            if at not in tried and fits(expected[number], one):
+                tried.add(at)
+                if at not in holder or place(holder[at], tried):
+                    holder[at] = number
+                    return True
+        return False
+
+    same_count = len(got) == len(expected)
+    return same_count and all(place(number, set()) for number in range(len(expected)))
 
 
 def _equal(a: float, b: float, fuzzy: bool) -> bool:
@@ -282,15 +347,3 @@ def _listed(alerts: Sequence[ComparedAlert]) -> str:
         for number, alert in enumerate(alerts)
     ]
     return "[\n" + ",\n".join(parts) + "\n            ]"
-
-
-def _go_duration(duration_ms: int) -> str:
-    """Go's time.Duration: 1m30s, 2h0m0s, 0s."""
-    seconds, rest = divmod(duration_ms, 1000)
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    if duration_ms and not (hours or minutes or seconds):
-        return f"{rest}ms"
-    fraction = f".{rest:03d}".rstrip("0") if rest else ""
-    head = f"{hours}h{minutes}m" if hours else f"{minutes}m" if minutes else ""
-    return f"{head}{seconds}{fraction}s"

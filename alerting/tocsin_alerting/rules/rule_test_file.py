@@ -3,8 +3,8 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from tocsin_alerting.promql.errors import ParseError
@@ -18,6 +18,7 @@ from tocsin_alerting.rules.series_notation import (
     parse_series_notation,
 )
 from tocsin_alerting.rules.yaml_reader import YamlReader
+from tocsin_alerting.time_format import LAST_S, read_timestamp
 from tocsin_alerting.yaml_document import InvalidDocument, Path, parse
 from tocsin_alerting.yaml_merge_keys import MergeRules
 from tocsin_exporter.snapshot import Labels
@@ -32,13 +33,18 @@ _TEST_KEYS = (
     "promql_expr_test",
     "external_labels",
     "external_url",
+    "match",
 )
+_MATCHES = ("exact", "subset")
 _MERGING = MergeRules(True, frozenset({"exp_labels", "exp_annotations", "external_labels"}))
 _MINUTE_MS = 60_000
 _OCTAL = re.compile(r"[-+]?0[0-7]+")
 _BASED = re.compile(r"[-+]?0(x[0-9a-fA-F]+|o[0-7]+|b[01]+)")
 _FLOAT = re.compile(r"[-+]?(\.inf|\.nan|(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?)", re.I)
 T = TypeVar("T")
+ReadTestPart = Callable[[YamlReader, Path, int], None]
+"""Reads what the rules know nothing of: a key of a test that is there, at a path, with the test's
+number, counted from 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +81,10 @@ class ExprCase:
 
 @dataclass(frozen=True, slots=True)
 class RuleTest:
-    """One test; samples of the input are `interval_ms` apart, from `start_ms` on."""
+    """One test; samples of the input are `interval_ms` apart, from `start_ms` on.
+
+    `subset`: what is expected names some of the labels and annotations, not all.
+    """
 
     name: str
     interval_ms: int
@@ -85,6 +94,7 @@ class RuleTest:
     exprs: tuple[ExprCase, ...]
     external_labels: Mapping[str, str]
     external_url: str
+    subset: bool = False
 
     @property
     def end_ms(self) -> int:
@@ -105,8 +115,16 @@ class RuleTestFile:
     semantics: Semantics = 3
 
 
-def read_tests(text: str, path: str, semantics: Semantics = 3) -> RuleTestFile:
-    """The tests in `text`; `path` is what messages call it. Raises InvalidDocument."""
+def read_tests(
+    text: str,
+    path: str,
+    semantics: Semantics = 3,
+    parts: Mapping[str, ReadTestPart] = MappingProxyType({}),
+) -> RuleTestFile:
+    """The tests in `text`; `path` is what messages call it. Raises InvalidDocument.
+
+    `parts` reads the keys of a test that are none of promtool's.
+    """
     reading = YamlReader(parse(text, path, _MERGING), semantics)
     data = reading.mapping((), reading.document.data, _FILE_KEYS, "a test file")
     interval_ms = reading.duration(("evaluation_interval",)) or _MINUTE_MS
@@ -115,7 +133,7 @@ def read_tests(text: str, path: str, semantics: Semantics = 3) -> RuleTestFile:
         if name in order[:number]:
             message = f"group name repeated in evaluation order: {name}"
             reading.wrong(("group_eval_order", number), message)
-    tests = _items(reading, (), "tests", data, lambda *at: _test(reading, interval_ms, *at))
+    tests = _items(reading, (), "tests", data, lambda *at: _test(reading, interval_ms, parts, *at))
     file = RuleTestFile(
         path,
         _words(reading, ("rule_files",), data),
@@ -130,8 +148,17 @@ def read_tests(text: str, path: str, semantics: Semantics = 3) -> RuleTestFile:
     return file
 
 
-def _test(reading: YamlReader, default_ms: int, path: Path, value: Any) -> RuleTest:
-    fields = reading.mapping(path, value, _TEST_KEYS, "a test")
+def _test(
+    reading: YamlReader,
+    default_ms: int,
+    parts: Mapping[str, ReadTestPart],
+    path: Path,
+    value: Any,
+) -> RuleTest:
+    fields = reading.mapping(path, value, (*_TEST_KEYS, *parts), "a test")
+    for key in parts:
+        if key in fields:
+            parts[key](reading, (*path, key), int(path[-1]))
     return RuleTest(
         name=reading.text((*path, "name")),
         # Prometheus 2 has no default: all input has one time, and the first of it counts.
@@ -142,6 +169,7 @@ def _test(reading: YamlReader, default_ms: int, path: Path, value: Any) -> RuleT
         exprs=_items(reading, path, "promql_expr_test", fields, lambda *at: _expr(reading, *at)),
         external_labels=reading.texts((*path, "external_labels"), "external_labels"),
         external_url=reading.text((*path, "external_url")),
+        subset=reading.one_of((*path, "match"), _MATCHES, "exact") == "subset",
     )
 
 
@@ -242,20 +270,13 @@ def _go_number(text: str) -> float | None:
 
 
 def _start(reading: YamlReader, path: Path) -> int:
-    """Unix seconds or RFC 3339."""
+    """Unix seconds or RFC 3339, in milliseconds."""
     text = reading.text(path, "0")
-    try:
-        return round(float(text) * 1000)
-    except ValueError:
-        pass
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
+    seconds = read_timestamp(text)
+    if seconds is None or not abs(seconds) <= LAST_S:
         reading.wrong(path, f'"{text}" is neither Unix seconds nor like 2026-01-31T12:00:00Z')
         return 0
-    return round(moment.timestamp() * 1000)
+    return round(seconds * 1000)
 
 
 def _eval_ms(reading: YamlReader, path: Path) -> int:

@@ -19,7 +19,11 @@ LOOK_BACK_MS = 300_000
 
 def make_test_store(subquery_step_ms: int, semantics: Semantics = 3) -> RuleTestStore:
     """Input series may have gaps and stale markers; nothing is forgotten."""
-    store = Store(retention_ms=RETENTION_MS)
+    return bench_on(Store(retention_ms=RETENTION_MS), subquery_step_ms, semantics)
+
+
+def bench_on(store: Store, subquery_step_ms: int, semantics: Semantics = 3) -> RuleTestStore:
+    """The same on a store that others look into, too."""
 
     def append(at_ms: int, samples: Sequence[tuple[Labels, Value]]) -> None:
         store.write((labels, at_ms, _cell(value)) for labels, value in samples)

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tocsin_alerting.promql.parser.quoting import unquote
-from tocsin_exporter.snapshot import Labels
+from tocsin_alerting.strconv import unquote
+from tocsin_exporter.snapshot import Labels, sorted_labels
 
 STALE = "stale"
 # No hexadecimal numbers: 0x10 is 0, eleven times.
@@ -73,7 +73,7 @@ def parse_metric(text: str, quoted: bool = False) -> Labels:
         at = label.end() + 1
         if not inside[at:].strip():
             break
-    return tuple(sorted((k, v) for k, v in labels.items() if v != ""))
+    return sorted_labels(labels)
 
 
 def _item(word: str, offset: int) -> _Item:

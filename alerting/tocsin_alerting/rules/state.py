@@ -8,7 +8,14 @@ from itertools import count
 
 from tocsin_alerting.promql.parser.ast import Expr, VectorSelector, selectors
 from tocsin_alerting.rules.alert import Alert, AlertState, moved, plus, rules_origin
-from tocsin_alerting.rules.alerting import AlertLabelsMemo, alert_samples
+from tocsin_alerting.rules.alerting import (
+    AlertLabelsMemo,
+    AlertsUpdate,
+    Candidate,
+    alert_samples,
+    update_alerts,
+)
+from tocsin_alerting.rules.fair_share import FairShare
 from tocsin_alerting.rules.inputs import (
     Read,
     alerts_read,
@@ -24,6 +31,7 @@ from tocsin_alerting.rules.inputs import (
 from tocsin_alerting.rules.instance_journal import InstanceRow
 from tocsin_alerting.rules.rule import AlertingRule, Rule, RuleGroup
 from tocsin_alerting.rules.unknown_alerts import RULES_JOB, LastFiring, UnknownAlert
+from tocsin_exporter.slices import Work, at_once
 from tocsin_exporter.snapshot import Labels, Source
 
 HeldByOthers = Callable[["RuleState", UnknownAlert], bool]
@@ -33,6 +41,14 @@ _Node = tuple[int, int | frozenset[Source]]
 
 MOST_RUNS = 320  # of one each second, all that a sample which is still read may have read
 MOST_SETTLED = 256
+
+
+MakeRoom = Callable[[Source, Sequence[tuple[Labels, float]]], Work[None]]
+
+
+def no_room(source: Source, samples: Sequence[tuple[Labels, float]]) -> Work[None]:
+    """Of a store that needs no time for series that are new."""
+    yield from ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +63,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """An alert that was in doubt until the evaluation at `at_ms`, the `ended`th of all."""
+    """An alert that was unknown until the evaluation at `at_ms`, the `ended`th of all."""
 
     alert: Alert
     at_ms: int
@@ -66,23 +82,25 @@ class RuleHealth(StrEnum):
 class RuleState:
     """One rule's state: `alerts` and `unknown_alerts` by fingerprint, times in Unix milliseconds.
 
-    `rows` wait to be restored at the first evaluation. `seen` says when each source that the rule
-    measures was last alive at an evaluation, `spoke` when each said last whether it is up;
-    `restored_ms` when alerts of the last run were put back in place, `history_ms` the newest sample
-    that it left (None: there is none), and `complete_ms` the last evaluation of this rule that the
-    store holds, and so all that came before it. `fired` are the alerts of the last run, by
-    fingerprint, of which nothing has shown yet how they stand. `removed` stops an evaluation that
-    is under way. `former` are the origins that it had in the last run, when it stood in another
-    group or file.
+    `rows` wait to be restored at the first evaluation. `measured_seen` says when each source that
+    the rule measures was last alive at an evaluation, `presence_seen` when each said last whether
+    it is up; `restored_ms` when alerts of the last run were put back in place, `history_ms` the
+    newest sample that it left (None: there is none), and `complete_ms` the last evaluation of this
+    rule that the store holds, and so all that came before it. `last_firing` are the alerts of the
+    last run, by fingerprint, of which nothing has shown yet how they stand. `removed` stops an
+    evaluation that is under way. `former_origins` are those that it had in the last run, when it
+    stood in another group or file.
+
     `inputs` are the selectors of its query and of those of the recording rules that it reads,
     directly or not: `measured` those whose series end when their source dies, `presence` those of
-    what is said of it all the same, and `alerts_read` those of ALERTS, which are of `others`:
-    all rules, by what `alerts_of` calls them.
+    what is said of it all the same, and `alerts_read` those of ALERTS, which are of
+    `alerting_rules`: all rules, by the source that stands for their alerts.
+
     `behind` are the rules whose newest samples it reads, and `alert_reach` says how far back, in
     ms, it reads which alerts; `lag_ms` is how old what it records may be. `runs` are its own last
-    evaluations, and `settled` what they settled; `turns` numbers those of all rules,
-    and `began` is the number of the last one. `held` are the
-    doubts (fingerprints) that anything but alerts of others kept at the last one.
+    evaluations, and `settled` what they settled; `turns` numbers those of all rules, and `began` is
+    the number of the last one. `held` are the unknown alerts (fingerprints) that anything but
+    alerts of others kept unknown at the last one.
     """
 
     file: str
@@ -129,7 +147,7 @@ class RuleState:
     mixes_series: bool = field(init=False)
     naming: AlertLabelsMemo = field(default_factory=AlertLabelsMemo)
     _shape: object = None
-    _samples: Sequence[tuple[Labels, float]] = ()
+    samples: Sequence[tuple[Labels, float]] = ()
 
     def __post_init__(self) -> None:
         self.reads((self.rule.query,))
@@ -169,10 +187,10 @@ class RuleState:
         return min(lost_ms, self.restored_ms - self.history_ms) > self.window_ms / 2
 
     def unknown_inputs(self, holds: HeldByOthers) -> frozenset[Source]:
-        """By whose alerts, which are in doubt, this rule may have lost its own.
+        """By whose alerts, which are unknown, this rule may have lost its own.
 
-        `holds(rule, doubt)`: whether anything but alerts of others keeps one of its alerts in
-        doubt. Rules that only wait for each other do not hold each other.
+        `holds(rule, unknown_alert)`: whether anything but alerts of others keeps it unknown. Rules
+        that only wait for each other do not hold each other.
         """
         if not self.alerts_read:
             return frozenset()
@@ -190,12 +208,12 @@ class RuleState:
         held; and what waits for a node. Each pair is looked at once, and what waits for the same
         sources is one node: rules that all read each other cost no more than their pairs.
         """
-        pairs = [
-            (self, one)
-            for one in self.alerting_rules.values()
-            if one is not self and one.may_be_in_doubt
+        pairs: list[tuple[RuleState, RuleState]] = [
+            (self, other)
+            for other in self.alerting_rules.values()
+            if other is not self and other.may_have_unknown
         ]
-        behind: dict[_Node, list[_Node]] = {(id(self), id(one)): [] for _, one in pairs}
+        behind: dict[_Node, list[_Node]] = {(id(self), id(other)): [] for _, other in pairs}
         held: list[_Node] = []
         for reader, other in pairs:  # it grows
             pair: _Node = id(reader), id(other)
@@ -216,20 +234,20 @@ class RuleState:
         return held, behind
 
     @property
-    def may_be_in_doubt(self) -> bool:
+    def may_have_unknown(self) -> bool:
         return bool(self.unknown_alerts or self.rows)
 
     def _waits_for(self, other: "RuleState", holds: HeldByOthers) -> set[frozenset[Source]] | None:
-        """The sources that keep in doubt what this rule reads of `other`; None if something
+        """The sources that keep unknown what this rule reads of `other`; None if something
         besides the alerts of others does."""
         waits: set[frozenset[Source]] = set()
-        for unknown_alert in self._doubts_of(other):
+        for unknown_alert in self._unknown_alerts_of(other):
             if other.rows or holds(other, unknown_alert):
                 return None
             waits.add(unknown_alert.sources)
         return waits
 
-    def _doubts_of(self, other: "RuleState") -> Iterator[UnknownAlert]:
+    def _unknown_alerts_of(self, other: "RuleState") -> Iterator[UnknownAlert]:
         """Those of `other` whose alerts this rule reads."""
         for unknown_alert in (
             *other.unknown_alerts.values(),
@@ -239,14 +257,34 @@ class RuleState:
                 if any(reads_alert(selector, unknown_alert.alert) for selector in self.alerts_read):
                     yield unknown_alert
 
+    async def step(
+        self,
+        rule: AlertingRule,
+        vector: Sequence[Candidate],
+        at_ms: int,
+        share: FairShare,
+        make_room: MakeRoom,
+    ) -> AlertsUpdate:
+        """What the alerts become, in slices; what they are in the store is ready then."""
+        stepped = await share.of(update_alerts(rule, vector, at_ms, self.alerts))
+        if await share.of(self.make_samples(rule, stepped.alerts)):
+            await share.of(make_room(self.source, self.samples))
+        return stepped
+
     def alert_samples(self, rule: AlertingRule) -> Sequence[tuple[Labels, float]]:
         """What the alerts of `rule`, which is this one, are in the store; the same object while
         none of them changed."""
-        alerts = self.alerts.values()
-        shape = [(alert.labels, alert.state, alert.active_at_ms) for alert in alerts]
-        if (rule.labels, shape) != self._shape:
-            self._shape, self._samples = (rule.labels, shape), alert_samples(rule, alerts)
-        return self._samples
+        at_once(self.make_samples(rule, self.alerts))
+        return self.samples
+
+    def make_samples(self, rule: AlertingRule, alerts: Mapping[str, Alert]) -> Work[bool]:
+        """Have those of `alerts` in `samples`, should the rule keep these; whether it had not."""
+        shape = [(alert.labels, alert.state, alert.active_at_ms) for alert in alerts.values()]
+        if (rule.labels, shape) == self._shape:
+            return False
+        samples = yield from alert_samples(rule, alerts.values())
+        self._shape, self.samples = (rule.labels, shape), samples
+        return True
 
     @property
     def lasts_ms(self) -> int:
@@ -306,10 +344,10 @@ class RuleState:
         self.history_ms = plus(self.history_ms, delta_ms)
         self.complete_ms = plus(self.complete_ms, delta_ms)
         self.runs = deque(
-            (replace(firing, at_ms=firing.at_ms + delta_ms) for firing in self.runs), MOST_RUNS
+            (replace(run, at_ms=run.at_ms + delta_ms) for run in self.runs), MOST_RUNS
         )
         self.settled = deque(
-            (replace(firing, at_ms=firing.at_ms + delta_ms) for firing in self.settled),
+            (replace(settled, at_ms=settled.at_ms + delta_ms) for settled in self.settled),
             MOST_SETTLED,
         )
         self.last_firing = {

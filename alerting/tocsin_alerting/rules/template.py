@@ -120,7 +120,7 @@ def _pieces(text: str) -> tuple[str | _Piece, ...] | None:
         pieces += [text[end : match.start()], piece]
         end = match.end()
     pieces.append(text[end:])
-    other = any(isinstance(one, str) and "{{" in one for one in pieces)
+    other = any(isinstance(text, str) and "{{" in text for text in pieces)
     return None if other or len(pieces) > _MAX_PIECES else tuple(pieces)
 
 
@@ -186,8 +186,8 @@ async def expand_or_error(text: str, name: str, scope: TemplateData) -> str:
 
 
 async def expand_label(text: str, name: str, scope: TemplateData) -> str:
-    """As `expand_or_say`, but raises OutOfTime: the labels are the alert, so that with a text that
-    is there now and then it would resolve and fire again."""
+    """As `expand_or_error`, but raises OutOfTime: the labels are the alert, so that with a text
+    that is there now and then it would resolve and fire again."""
     scope.spending.exceeded = False
     expanded = await expand_or_error(text, name, scope)
     if scope.spending.exceeded:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NoReturn
 
-from tocsin_alerting.promql.parser.numbers import format_number
+from tocsin_alerting.strconv import format_number
 from tocsin_exporter.snapshot import Labels
 
 QueryRows = Sequence[tuple[Labels, float]]

@@ -13,8 +13,6 @@ from goduration.go import Duration
 from gotime.go import UTC, Time
 from gotpl.runtime.values import INVALID, UNTYPED_NIL
 
-from tocsin_alerting.promql.parser.durations import parse_duration
-from tocsin_alerting.promql.parser.quoting import quote
 from tocsin_alerting.rules import humanize
 from tocsin_alerting.rules.go_time import GoDuration, GoTime
 from tocsin_alerting.rules.printf import NotPlain, sprintf
@@ -30,6 +28,8 @@ from tocsin_alerting.rules.template_data import (
     no_field,
     text_map,
 )
+from tocsin_alerting.strconv import quote
+from tocsin_alerting.time_format import parse_duration
 
 _GROUP = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))")
 # RE2's words, and those of Go's regexp for the same.
@@ -221,19 +221,19 @@ def _numeric(format_one: Callable[[float], str]) -> Callable[[object], str]:
     return formatted
 
 
-def _sample(found: Any) -> QueriedSample:
-    if not isinstance(found, QueriedSample):
-        raise ValueError(_wrong_type("*template.sample", found))
-    return found
+def _sample(value: Any) -> QueriedSample:
+    if not isinstance(value, QueriedSample):
+        raise ValueError(_wrong_type("*template.sample", value))
+    return value
 
 
-def _samples(found: Any) -> list[QueriedSample]:
+def _samples(value: Any) -> list[QueriedSample]:
     """Go's nil is a vector without elements."""
-    if found is None or found is UNTYPED_NIL:
+    if value is None or value is UNTYPED_NIL:
         return []
-    if not isinstance(found, list):
-        raise ValueError(_wrong_type("template.queryResult", found))
-    return [_sample(sample) for sample in found]
+    if not isinstance(value, list):
+        raise ValueError(_wrong_type("template.queryResult", value))
+    return [_sample(sample) for sample in value]
 
 
 def _wrong_type(expected: str, value: object) -> str:
@@ -248,8 +248,8 @@ def _regex(pattern: str) -> Any:
 
 
 def _in_go_words(error: Exception) -> str:
-    said = error.args[0] if error.args else ""
-    text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
+    reason = error.args[0] if error.args else ""
+    text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
     if text.startswith("trailing \\"):
         return "trailing backslash at end of expression: ``"
     what, _, where = text.partition(": ")
@@ -299,7 +299,7 @@ def url_query_escape(text: str) -> str:
 
 def printf(text: str, *values: object) -> object:
     """Go's; of times, durations and samples what gotpl makes of them."""
-    plain = [None if one is UNTYPED_NIL else one for one in values]
+    plain = [None if value is UNTYPED_NIL else value for value in values]
     try:
         return sprintf(text, plain, MAX_TEXT)
     except NotPlain:

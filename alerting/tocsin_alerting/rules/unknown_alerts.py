@@ -15,6 +15,7 @@ from typing import Protocol
 from tocsin_alerting.promql.parser.ast import Expr, VectorSelector
 from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind, moved
 from tocsin_alerting.rules.inputs import RangeWindow
+from tocsin_alerting.time_format import format_duration
 from tocsin_exporter.snapshot import Labels, Source
 
 UNKNOWN_MAX_MS = 24 * 3_600_000
@@ -53,25 +54,32 @@ class Sources(Protocol):
 
     def touched(self, selector: VectorSelector) -> frozenset[Source]:
         """The sources whose series it matches."""
+        ...
 
     def health(self, source: Source) -> SourceStatus:
         """Whether it answered when it was last read."""
+        ...
 
     def speaks(self, source: Source) -> bool:
         """Whether it still says of itself that it is up or down."""
+        ...
 
     def fills(self, source: Source, window: RangeWindow, at_ms: int) -> bool:
         """Whether its samples up to `at_ms` come as often as usual at both ends of the window."""
+        ...
 
     def ready(self, expr: Expr) -> bool:
         """Whether each source that `expr` may touch was read once or has missed its deadline."""
+        ...
 
     def said(self, source: Source, since_ms: int) -> Reported:
         """What it has said in this run, with times after `since_ms`."""
+        ...
 
     def has(self, selector: VectorSelector, labels: Labels, t0_ms: int, t1_ms: int) -> bool:
         """Whether a series that it matches, and that has each of `labels` or lacks that name, has
         a sample in [t0_ms, t1_ms]."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +103,13 @@ class UnknownAlert:
 
 @dataclass(frozen=True, slots=True)
 class LastFiring:
-    """An alert that the last run saw firing or in doubt, at `at_ms` for the last time; `sources`
+    """An alert that the last run saw firing or unknown, at `at_ms` for the last time; `sources`
     were alive and took part then."""
 
     alert: Alert
     at_ms: int
     sources: frozenset[Source] = frozenset()
-    doubted: bool = False
+    was_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +144,13 @@ def concerning(
     everyone, own = dead | always, defaultdict[str, set[Source]](set)
     for source in dead if own_instance else ():
         own[source.instance].add(source)
-    theirs = {instance: always.union(several) for instance, several in own.items()}
+    by_instance = {
+        instance: always.union(instance_sources) for instance, instance_sources in own.items()
+    }
 
     def of(alert: Alert) -> frozenset[Source]:
         instance = dict(alert.labels).get("instance") if own_instance else None
-        return everyone if instance is None else theirs.get(instance, always)
+        return everyone if instance is None else by_instance.get(instance, always)
 
     return of
 
@@ -155,14 +165,14 @@ def resolve_unknown(
     max_ms: int = UNKNOWN_MAX_MS,
     unproven: Callable[[str], bool] = lambda key: False,
 ) -> UnknownResult:
-    """After an evaluation that succeeded: `events` of the step, with doubt where it is due.
+    """After an evaluation that succeeded: `events` of the step, unknown where it is due.
 
     A clear becomes unknown while `dead(alert)` names sources, which are dead or patchy. An older
-    doubt ends when its alert fires again, when its sources and these answer or are gone, or after
+    unknown alert ends when it fires again, when its sources and these answer or are gone, or after
     `max_ms`.
     `unproven(fingerprint)`: whether the samples since a restart do not show yet how it stands.
     """
-    open_doubts, waits = dict(unknown_alerts), UnknownCauses(health, unproven)
+    open_unknown, waits = dict(unknown_alerts), UnknownCauses(health, unproven)
     shared = {
         unknown_alert.sources: unknown_alert.sources for unknown_alert in unknown_alerts.values()
     }
@@ -170,9 +180,9 @@ def resolve_unknown(
     for event in events:
         away = dead(event.alert)
         kept_events.extend(
-            _with_unknown(event, open_doubts, shared.setdefault(away, away), waits, now_ms)
+            _with_unknown(event, open_unknown, shared.setdefault(away, away), waits, now_ms)
         )
-    for key, unknown_alert in list(open_doubts.items()):
+    for key, unknown_alert in list(open_unknown.items()):
         if not unknown_alert.sources:  # the rule failed then, and asked nobody
             unknown_alert = replace(unknown_alert, sources=dead(unknown_alert.alert))
         elif not waits.holds(unknown_alert) and (
@@ -181,9 +191,9 @@ def resolve_unknown(
             unknown_alert = replace(unknown_alert, sources=unknown_alert.sources | away)
         ended = _ended(unknown_alert, alerts.get(key), waits, now_ms, max_ms)
         kept_events.extend(ended.events)
-        open_doubts.pop(key)
-        open_doubts.update(ended.unknown_alerts)
-    return UnknownResult(tuple(kept_events), open_doubts)
+        open_unknown.pop(key)
+        open_unknown.update(ended.unknown_alerts)
+    return UnknownResult(tuple(kept_events), open_unknown)
 
 
 def all_unknown(
@@ -194,17 +204,17 @@ def all_unknown(
     max_ms: int = UNKNOWN_MAX_MS,
 ) -> UnknownResult:
     """After an evaluation that failed: each firing alert is unknown, said once."""
-    open_doubts = dict(unknown_alerts)
+    open_unknown = dict(unknown_alerts)
     new_events: list[AlertEvent] = []
     for alert in alerts:
-        if alert.state is AlertState.FIRING and alert.fingerprint not in open_doubts:
-            open_doubts[alert.fingerprint] = UnknownAlert(alert, now_ms, frozenset(), reason)
+        if alert.state is AlertState.FIRING and alert.fingerprint not in open_unknown:
+            open_unknown[alert.fingerprint] = UnknownAlert(alert, now_ms, frozenset(), reason)
             new_events.append(AlertEvent(EventKind.UNKNOWN, alert, now_ms, reason))
-    for key, unknown_alert in open_doubts.items():
+    for key, unknown_alert in open_unknown.items():
         if _given_up(unknown_alert, now_ms, max_ms):
             new_events.append(_give_up(unknown_alert, now_ms, max_ms))
-            open_doubts[key] = replace(unknown_alert, over=True)
-    return UnknownResult(tuple(new_events), open_doubts)
+            open_unknown[key] = replace(unknown_alert, over=True)
+    return UnknownResult(tuple(new_events), open_unknown)
 
 
 class UnknownCauses:
@@ -224,7 +234,7 @@ class UnknownCauses:
         self.outcome = cache(self._outcome)
 
     def holds(self, unknown_alert: UnknownAlert) -> bool:
-        """Whether one of its sources keeps it in doubt."""
+        """Whether one of its sources keeps it unknown."""
         silent, history = self._is_silent(unknown_alert.sources)
         return silent or (history and self._unproven(unknown_alert.alert.fingerprint))
 
@@ -237,7 +247,7 @@ class UnknownCauses:
     def _left(self, dead: frozenset[Source]) -> str:
         """Why it is not known whether an alert has cleared."""
         if any(map(is_history, dead)):
-            return "no longer in the result, but the samples since the restart cannot tell yet"
+            return "no longer in the result, but too few samples since the restart to decide"
         if rules := {source for source in dead if is_alerts(source)}:
             return f"no longer in the result while alerts of {_rules(rules)} are unknown"
         if rules := {source for source in dead if source.job == RULES_JOB}:
@@ -256,7 +266,7 @@ class UnknownCauses:
             return EventKind.CLEAR, f"alerts of {_rules(rules)} are known again"
         if named:
             return EventKind.CLEAR, f"{_names(named)} answers again"
-        return EventKind.CLEAR, "the samples since the restart say so" if sources else ""
+        return EventKind.CLEAR, "confirmed by the samples since the restart" if sources else ""
 
 
 def _with_unknown(
@@ -289,7 +299,7 @@ def _ended(
     now_ms: int,
     max_ms: int,
 ) -> UnknownResult:
-    """What becomes of a doubt that this evaluation's events said nothing about."""
+    """What becomes of an unknown alert that this evaluation's events said nothing about."""
     key = unknown_alert.alert.fingerprint
     if alert is not None and alert.state is AlertState.FIRING:
         return UnknownResult((AlertEvent(EventKind.FIRING, alert, now_ms, "known again"),), {})
@@ -320,7 +330,7 @@ def was_removed(sources: Iterable[Source]) -> str:
 
 
 def _give_up(unknown_alert: UnknownAlert, now_ms: int, max_ms: int) -> AlertEvent:
-    reason = f"unknown for {max_ms / 3_600_000:.3g} h, given up: {unknown_alert.reason}"
+    reason = f"unknown for {format_duration(max_ms)}, given up: {unknown_alert.reason}"
     return AlertEvent(EventKind.GIVEN_UP, unknown_alert.alert, now_ms, reason)
 
 

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tocsin_alerting.promql.parser.durations import parse_duration
 from tocsin_alerting.promql.parser.signatures import Semantics
+from tocsin_alerting.time_format import parse_duration
 from tocsin_alerting.yaml_document import MAX_PROBLEMS, Document, Path, Problem, did_you_mean
 
 _UNDERSCORED = re.compile(r"[-+]?[0-9][0-9_]{0,30}")
@@ -19,7 +19,7 @@ class YamlReader:
 
     def __init__(self, document: Document, semantics: Semantics = 3) -> None:
         self.document = document
-        self.semantics = semantics
+        self.semantics: Semantics = semantics
         self.problems: list[Problem] = []
         self.where = ""
 
@@ -93,6 +93,17 @@ class YamlReader:
             self.wrong(path, f'"{path[-1]}": {error}; write it like 90s, 5m or 1h30m')
             return None
 
+    def one_of(self, path: Path, known: Iterable[str], default: str = "") -> str:
+        """One of the words that are known."""
+        written, words = self.text(path, default), tuple(known)
+        if written == default or written in words:
+            return written
+        same = next((word for word in words if word.lower() == written.lower()), "")
+        hint = f'; did you mean "{same}"?' if same else did_you_mean(written, words)
+        listed = ", ".join(words)
+        self.wrong(path, f'"{path[-1]}" must be one of {listed}, not "{written}"{hint}')
+        return default
+
     def truth(self, path: Path) -> bool:
         value, present = self._value(path)
         if present and not isinstance(value, bool | None):
@@ -122,8 +133,9 @@ def _whole(value: Any, written: str) -> int | None:
         value = int(written.replace("_", ""))
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    whole = isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
-    return value if whole else None
+    if isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63:
+        return value
+    return None
 
 
 def kind_name(value: Any) -> str:

@@ -1,7 +1,7 @@
 """One alerting rule, step by step: tables of Prometheus's cases, and a model written apart."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import pytest
 from hypothesis import given
@@ -13,6 +13,7 @@ from tocsin_alerting.rules.alert import Alert, AlertState, EventKind, fingerprin
 from tocsin_alerting.rules.alerting import (
     FOR_RAISED,
     AlertLabelsMemo,
+    AlertsUpdate,
     Candidate,
     DuplicateLabelSet,
     alert_samples,
@@ -23,6 +24,8 @@ from tocsin_alerting.rules.alerting import (
 from tocsin_alerting.rules.fair_share import FairShare
 from tocsin_alerting.rules.rule import AlertingRule
 from tocsin_alerting.rules.template_data import QueryRows, TemplateData
+from tocsin_exporter.slices import at_once
+from tocsin_exporter.snapshot import Labels
 
 PENDING, FIRING, INACTIVE = AlertState.PENDING, AlertState.FIRING, AlertState.INACTIVE
 LABELS = (("alertname", "A"), ("i", "1"))
@@ -33,15 +36,25 @@ def here(value: float = 1.0) -> list[Candidate]:
     return [Candidate(LABELS, (("s", str(value)),), value, fingerprint(LABELS))]
 
 
+def updated(
+    rule: AlertingRule, vector: Sequence[Candidate], now_ms: int, before: Mapping[str, Alert]
+) -> AlertsUpdate:
+    return at_once(update_alerts(rule, vector, now_ms, before))
+
+
+def samples_of(rule: AlertingRule, alerts: Iterable[Alert]) -> Sequence[tuple[Labels, float]]:
+    return at_once(alert_samples(rule, alerts))
+
+
 def walk(rule: AlertingRule, presence: str, step_ms: int = MINUTE) -> Path:
     """State and events after each step; `o` in `presence` is a sample, `.` is none."""
     alerts: Mapping[str, Alert] = {}
     path: Path = []
     for number, mark in enumerate(presence):
-        done = update_alerts(rule, here() if mark == "o" else [], number * step_ms, alerts)
+        done = updated(rule, here() if mark == "o" else [], number * step_ms, alerts)
         alerts = done.alerts
-        one = next(iter(alerts.values()), None)
-        path.append((one.state if one else None, [event.kind for event in done.events]))
+        alert = next(iter(alerts.values()), None)
+        path.append((alert.state if alert else None, [event.kind for event in done.events]))
     return path
 
 
@@ -75,15 +88,15 @@ def test_a_for_below_the_interval_fires_at_the_next_evaluation() -> None:
 
 
 def test_each_change_is_told_once() -> None:
-    told = [events for _, events in walk(alerting(for_ms=MINUTE), "ooo..")]
-    assert told == [[], [EventKind.FIRING], [], [EventKind.CLEAR], []]
+    events_by_step = [events for _, events in walk(alerting(for_ms=MINUTE), "ooo..")]
+    assert events_by_step == [[], [EventKind.FIRING], [], [EventKind.CLEAR], []]
 
 
 def test_a_resolved_alert_that_comes_back_is_a_new_one() -> None:
     rule = alerting()
     alerts: Mapping[str, Alert] = {}
-    for at, found in ((0, here()), (1, []), (2, here(5.0))):
-        alerts = update_alerts(rule, found, at * MINUTE, alerts).alerts
+    for at, vector in ((0, here()), (1, []), (2, here(5.0))):
+        alerts = updated(rule, vector, at * MINUTE, alerts).alerts
     (alert,) = alerts.values()
     assert (alert.active_at_ms, alert.fired_at_ms) == (2 * MINUTE, 2 * MINUTE)
     assert (alert.resolved_at_ms, alert.value) == (None, 5.0)
@@ -91,16 +104,16 @@ def test_a_resolved_alert_that_comes_back_is_a_new_one() -> None:
 
 def test_value_and_annotations_follow_and_times_stay() -> None:
     rule = alerting()
-    first = update_alerts(rule, here(1.0), 0, {})
-    second = update_alerts(rule, here(2.0), MINUTE, first.alerts)
+    first = updated(rule, here(1.0), 0, {})
+    second = updated(rule, here(2.0), MINUTE, first.alerts)
     (alert,) = second.alerts.values()
     assert (alert.value, alert.annotations, alert.fired_at_ms) == (2.0, (("s", "2.0"),), 0)
     assert second.events == ()
 
 
 def test_a_raised_for_takes_a_firing_alert_back_to_pending() -> None:
-    before = update_alerts(alerting(), here(), 0, {}).alerts
-    done = update_alerts(alerting(for_ms=10 * MINUTE), here(), MINUTE, before)
+    before = updated(alerting(), here(), 0, {}).alerts
+    done = updated(alerting(for_ms=10 * MINUTE), here(), MINUTE, before)
     (alert,) = done.alerts.values()
     assert (alert.state, alert.fired_at_ms, alert.active_at_ms) == (PENDING, None, 0)
     assert [(event.kind, event.reason) for event in done.events] == [
@@ -110,7 +123,7 @@ def test_a_raised_for_takes_a_firing_alert_back_to_pending() -> None:
 
 def test_two_samples_with_one_label_set_fail_the_rule() -> None:
     with pytest.raises(DuplicateLabelSet, match="same labelset after applying alert labels"):
-        update_alerts(alerting(), here() + here(), 0, {})
+        updated(alerting(), here() + here(), 0, {})
 
 
 def scope(labels: Mapping[str, str], value: float) -> TemplateData:
@@ -140,9 +153,9 @@ async def test_plain_labels_follow_the_rule_and_the_series() -> None:
 
     async def found(rule: AlertingRule, rows: QueryRows) -> list[tuple[dict[str, str], float]]:
         vector = await candidates(rule, rows, scope, naming, FairShare(time.monotonic))
-        assert all(one.key == fingerprint(one.labels) for one in vector)
-        assert all(one.annotations == rule.annotations for one in vector)
-        return [(dict(one.labels), one.value) for one in vector]
+        assert all(candidate.key == fingerprint(candidate.labels) for candidate in vector)
+        assert all(candidate.annotations == rule.annotations for candidate in vector)
+        return [(dict(candidate.labels), candidate.value) for candidate in vector]
 
     rule = alerting(name="A", job="x", annotations=text)
     first, second = (
@@ -157,15 +170,15 @@ async def test_plain_labels_follow_the_rule_and_the_series() -> None:
 
 
 def test_what_is_pending_or_firing_is_written_as_series() -> None:
-    alerts = update_alerts(alerting(), here(), 12_345_678, {}).alerts.values()
-    assert alert_samples(alerting(), alerts) == [
+    alerts = updated(alerting(), here(), 12_345_678, {}).alerts.values()
+    assert samples_of(alerting(), alerts) == [
         ((("__name__", "ALERTS"), ("alertname", "A"), ("alertstate", "firing"), ("i", "1")), 1.0),
         ((("__name__", "ALERTS_FOR_STATE"), ("alertname", "A"), ("i", "1")), 12345.0),
     ]
-    resolved = update_alerts(
-        alerting(), [], MINUTE, {one.fingerprint: one for one in alerts}
+    resolved = updated(
+        alerting(), [], MINUTE, {alert.fingerprint: alert for alert in alerts}
     ).alerts
-    assert alert_samples(alerting(), resolved.values()) == []
+    assert samples_of(alerting(), resolved.values()) == []
     assert (count_active(alerts), count_active(resolved.values())) == (1, 0)
 
 
@@ -208,7 +221,7 @@ def test_it_agrees_with_a_model_written_apart(
     alerts: Mapping[str, Alert] = {}
     letters, fires = [], 0
     for present, at_ms in zip(presence, times, strict=True):
-        done = update_alerts(rule, here() if present else [], at_ms, alerts)
+        done = updated(rule, here() if present else [], at_ms, alerts)
         alerts = done.alerts
         state = next((alert.state for alert in alerts.values()), None)
         letters.append({None: "-", PENDING: "p", FIRING: "f", INACTIVE: "i"}[state])

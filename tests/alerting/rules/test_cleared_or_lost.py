@@ -32,9 +32,9 @@ def asked(
 ) -> frozenset[str]:
     rule = progress.rule
     assert isinstance(rule, AlertingRule)
-    found = asyncio.run(unproven_clears(progress, rule, present, at_ms, sources, seconds))
-    assert found <= progress.last_firing.keys()
-    return found
+    unproven = asyncio.run(unproven_clears(progress, rule, present, at_ms, sources, seconds))
+    assert unproven <= progress.last_firing.keys()
+    return unproven
 
 
 def lost(
@@ -216,7 +216,9 @@ def test_a_source_is_asked_once_for_all_alerts_that_stood_on_it(known: bool) -> 
     progress = RuleState("f", "g", alerting("sum by (host) (m) > 0"), restored_ms=BEGAN)
     hosts = [replace(ALERT, labels=(("host", str(number)),)) for number in range(300)]
     took_part = fleet if known else frozenset()
-    progress.last_firing = {one.fingerprint: LastFiring(one, AT, took_part) for one in hosts}
+    progress.last_firing = {
+        host_alert.fingerprint: LastFiring(host_alert, AT, took_part) for host_alert in hosts
+    }
     assert len(asked(progress, sources, BEGAN + 1, (), lambda: sources.now)) == 300
     sources.words.clear()
     assert not asked(progress, sources, BEGAN + 2, (), lambda: sources.now)

@@ -69,8 +69,8 @@ class Course:
     async def until(self, minute: float) -> None:
         while self.step * STEP_MS <= minute * MINUTE:
             at_ms = self.step * STEP_MS
-            here = [(k, v[self.step]) for k, v in self.series if self.step < len(v)]
-            self.bench.append(at_ms, [(k, v) for k, v in here if v is not None])
+            samples = [(k, v[self.step]) for k, v in self.series if self.step < len(v)]
+            self.bench.append(at_ms, [(k, v) for k, v in samples if v is not None])
             if self.step % 2 == 0:
                 for group in self.groups.all:
                     for event in await self.groups.evaluate(group, at_ms):
@@ -79,16 +79,16 @@ class Course:
 
     def alerts(self, name: str) -> list[Alert]:
         rules = [rule for group in self.groups.all for rule in group.rules]
-        found = [alert for rule in rules for alert in rule.alerts.values()]
-        return [alert for alert in found if alert.name == name]
+        all_alerts = [alert for rule in rules for alert in rule.alerts.values()]
+        return [alert for alert in all_alerts if alert.name == name]
 
     def states(self, name: str) -> list[AlertState]:
         return [alert.state for alert in self.alerts(name)]
 
     async def series_of(self, name: str) -> Mapping[Labels, float]:
         at_ms = (self.step - 1) * STEP_MS
-        found = await self.bench.engine.instant(f'ALERTS{{alertname="{name}"}}', at_ms)
-        return dict(rows(found))
+        result = await self.bench.engine.instant(f'ALERTS{{alertname="{name}"}}', at_ms)
+        return dict(rows(result))
 
 
 async def test_pending_then_firing_then_resolved() -> None:

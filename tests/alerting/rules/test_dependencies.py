@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.examples import examples
 from support.rule_deps import MemoryJournal
 from support.rule_texts import alerting, group, recording
 from tocsin_alerting.loops.source_status import StoreSources
@@ -72,9 +73,9 @@ class Machine:
             self.now_s += 1
             self.count += bad
             self._read(up, bad)
-            for one in self.groups.all:
-                if self.now_s * SECOND % one.interval_ms == 0:
-                    events = await self.groups.evaluate(one, self.now_s * SECOND)
+            for group_state in self.groups.all:
+                if self.now_s * SECOND % group_state.interval_ms == 0:
+                    events = await self.groups.evaluate(group_state, self.now_s * SECOND)
                     over |= {event.alert.name for event in events if event.kind in OVER}
         return over
 
@@ -86,11 +87,11 @@ class Machine:
     async def restart(self) -> None:
         """With all that the last run left."""
         journal, before = MemoryJournal(), self.groups
-        for one in before.all:
-            await before.persist(one, journal)
+        for group_state in before.all:
+            await before.persist(group_state, journal)
         self.groups = Groups(before.deps, SECOND)
         self.groups.remember(await journal.load(), self.now_s * SECOND, self.store.newest_ms)
-        files = [RuleFile("f.yml", tuple(one.group for one in before.all))]
+        files = [RuleFile("f.yml", tuple(group_state.group for group_state in before.all))]
         self.groups.load(files, self.now_s * SECOND)
 
     @property
@@ -117,7 +118,7 @@ def grouped(records: Mapping[str, str], alerts: Mapping[str, str], slow_s: int) 
 
 
 @pytest.mark.parametrize("slow_s", [1, 7])
-@pytest.mark.parametrize("dead_s", [3, 15, 60])
+@pytest.mark.parametrize("dead_s", [3, pytest.param(15, marks=pytest.mark.long), 60])
 async def test_nothing_is_over_before_all_that_it_reads_was_made_anew(
     dead_s: int, slow_s: int
 ) -> None:
@@ -221,7 +222,7 @@ async def test_a_rule_waits_for_one_that_waits_for_the_time_that_it_reads(late: 
     assert (await machine.go(30, bad=False), machine.standing) == (set("ABC"), set())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(groups=graphs(), silences=st.lists(st.integers(1, 40), min_size=1, max_size=2))
 def test_no_graph_of_rules_makes_a_clear_of_a_silence(
     groups: list[RuleGroup], silences: list[int]
@@ -285,8 +286,8 @@ def test_many_rules_that_record_each_other_are_connected_at_once() -> None:
     began = time.process_time()
     connect(rules)
     assert time.process_time() - began < 2
-    assert sum(not one.behind for one in rules) == 1
-    assert max(len(one.behind) for one in rules) == len(rules) - 1
+    assert sum(not rule.behind for rule in rules) == 1
+    assert max(len(rule.behind) for rule in rules) == len(rules) - 1
 
 
 def test_rules_that_record_each_other_in_a_circle_wait_for_no_end() -> None:
@@ -296,6 +297,6 @@ def test_rules_that_record_each_other_in_a_circle_wait_for_no_end() -> None:
         for name, text in texts.items()
     ]
     connect(rules)
-    by_name = {one.rule.name: one for one in rules}
+    by_name = {rule.rule.name: rule for rule in rules}
     assert not by_name["c"].behind
     assert RangeWindow(0) in {window for _, window in by_name["a"].windows}

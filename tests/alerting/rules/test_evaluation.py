@@ -1,7 +1,9 @@
 """One rule at a time: what it writes, what it tells when it fails, and when it may run at all."""
 
 import asyncio
+import itertools
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,9 +23,11 @@ from tocsin_alerting.rules.rule import Rule
 from tocsin_alerting.rules.state import RuleHealth, RuleState
 from tocsin_alerting.rules.template_data import TEXT_WAIT_SECONDS
 from tocsin_alerting.rules.unknown_alerts import SourceStatus
-from tocsin_exporter.snapshot import Source
+from tocsin_exporter.slices import Work
+from tocsin_exporter.snapshot import Labels, Source
 
 ENGINE = Source("llm", "e:1")
+HOUR = 3_600_000
 
 
 def progress_of(rule: Rule) -> RuleState:
@@ -34,10 +38,10 @@ def by_time(*answers: Rows | Exception) -> Any:
     """The answers of minute 0, 1, …"""
 
     def answer(t_ms: int) -> Rows:
-        found = answers[t_ms // MINUTE]
-        if isinstance(found, Exception):
-            raise found
-        return found
+        result = answers[t_ms // MINUTE]
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     return answer
 
@@ -111,6 +115,54 @@ def test_an_engine_that_hangs_delays_the_alerts_of_a_rule_once() -> None:
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(story())
+
+
+def ticking() -> Callable[[], float]:
+    """A clock by which whoever looks at it has always worked for long."""
+    ticks = itertools.count()
+    return lambda: float(next(ticks))
+
+
+async def turns_of(work: Awaitable[Any]) -> int:
+    """How many turns others have until it is done."""
+    running, turns = asyncio.ensure_future(work), 0
+    while not running.done():
+        await asyncio.sleep(0)
+        turns += 1
+    await running
+    return turns
+
+
+async def test_many_alerts_begin_go_on_and_end_in_turns() -> None:
+    """It was one turn for all of them: 0.3 s, or one second where the machine was busy."""
+    rows = [row(1.0, __name__="m", instance=f"e:{number}") for number in range(5_000)]
+    room: list[int] = []
+
+    def make_room(source: Source, samples: Sequence[tuple[Labels, float]]) -> Work[None]:
+        room.append(len(samples))
+        yield
+
+    deps = surroundings({"m > 0": by_time(rows, rows, [])})
+    deps = replace(deps, seconds=ticking(), make_room=make_room)
+    progress = progress_of(alerting())
+    turns = [await turns_of(run(progress, deps, minute)) for minute in (0, 1, 2)]
+    assert turns[0] >= 21  # of the alerts, their samples, and the room for these
+    assert turns[1] >= 10 and turns[2] >= 10
+    assert room == [10_000, 0] and progress.alerts
+
+
+async def test_a_clock_that_is_set_while_many_alerts_are_looked_at_moves_them_all() -> None:
+    rows = [row(1.0, __name__="m", instance=f"e:{number}") for number in range(2_000)]
+    deps = replace(surroundings({"m > 0": by_time(rows, rows)}), seconds=ticking())
+    progress = progress_of(alerting())
+    await run(progress, deps, 0)
+    running = asyncio.ensure_future(run(progress, deps, 1))
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert not running.done()
+    progress.shift(-HOUR)
+    await running
+    assert {alert.active_at_ms for alert in progress.alerts.values()} == {-HOUR}
 
 
 @pytest.mark.parametrize("busy", [0.02, 0.5])

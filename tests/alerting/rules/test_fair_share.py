@@ -6,9 +6,38 @@ import pytest
 
 from support.virtual_time import VirtualTimeLoop
 from tocsin_alerting.rules.fair_share import MAX_SECONDS, MIN_SECONDS, FairShare
+from tocsin_exporter.slices import Work
 
 COST = 0.0001  # seconds of an alert
 MANY = 5_000
+
+
+def steps(loop: VirtualTimeLoop) -> Work[int]:
+    for _ in range(MANY):
+        loop.hold(COST)
+        yield
+    return MANY
+
+
+def test_work_pauses_as_often() -> None:
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        running = asyncio.create_task(others())
+        assert await FairShare(loop.time).of(steps(loop)) == MANY
+        running.cancel()
+        assert abs(turns - MANY * COST / MIN_SECONDS) <= 2
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(story())
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from support.rule_deps import MemoryJournal, SetSources, Written, surroundings
 from support.rule_texts import MINUTE, alerting, group, recording
@@ -11,7 +13,7 @@ from tocsin_alerting.promql.parser.ast import selectors
 from tocsin_alerting.promql.parser.parser import parse
 from tocsin_alerting.rules.alert import AlertEvent, AlertState, EventKind
 from tocsin_alerting.rules.evaluation import EvaluationDeps
-from tocsin_alerting.rules.groups import HEARTBEAT_MS, Groups
+from tocsin_alerting.rules.groups import HEARTBEAT_MS, Groups, missed, slot_ms
 from tocsin_alerting.rules.rule import RuleFile, RuleGroup
 from tocsin_alerting.rules.state import RuleHealth
 from tocsin_alerting.rules.unknown_alerts import SourceStatus
@@ -64,8 +66,8 @@ async def test_rules_run_in_order_at_one_time_and_a_later_one_sees_the_earlier()
     written = Written()
 
     def of_recorded(t_ms: int) -> Rows:
-        found = [(labels, value) for labels, value in written.now().items() if value > 1]
-        return [(labels, value) for labels, value in found if dict(labels)["__name__"] == "r"]
+        high = [(labels, value) for labels, value in written.now().items() if value > 1]
+        return [(labels, value) for labels, value in high if dict(labels)["__name__"] == "r"]
 
     script = {"sum(m)": lambda t_ms: [row(2.0)], "r > 1": of_recorded}
     groups = loaded(
@@ -210,6 +212,19 @@ async def test_the_series_of_a_removed_rule_go_stale_after_two_intervals() -> No
     assert len(written.now()) == 2
     await run(groups, 3)
     assert written.now() == {}
+
+
+async def test_the_series_of_a_removed_rule_that_is_back_in_time_go_on() -> None:
+    written = Written()
+    deps = surroundings({"m > 0": Condition(), "n": lambda t_ms: []}, write=written)
+    other = group(recording("r", "n"), name="other")
+    groups = loaded(deps, group(alerting()), other)
+    await run(groups, 1)
+    groups.load(files(other), MINUTE)
+    await run(groups, 2)
+    groups.load(files(group(alerting()), other), 2 * MINUTE)
+    await run(groups, 3)
+    assert len(written.now()) == 2
 
 
 async def test_a_store_that_takes_nothing_keeps_no_event_from_people() -> None:
@@ -404,7 +419,7 @@ async def test_a_quiet_group_never_writes() -> None:
 
 async def test_a_recorded_series_stands_for_the_sources_that_it_was_made_from() -> None:
     sources, condition = SetSources({ENGINE: SourceStatus.ALIVE}), Condition()
-    sources.touching = {one: {ENGINE} for one in selectors(parse("sum(m)"))}
+    sources.touching = {selector: {ENGINE} for selector in selectors(parse("sum(m)"))}
     deps = surroundings({"sum(m)": condition, "r > 0": condition}, sources=sources)
     groups = loaded(deps, group(recording("r", "sum(m)"), alerting("r > 0")))
     assert kinds(await run(groups, 0)) == [EventKind.FIRING]
@@ -440,6 +455,25 @@ async def test_a_rule_on_alerts_that_are_unknown_is_unknown_with_them(
     (event,) = await run(groups, 2)
     assert (event.alert.name, event.kind) == ("OnAlerts", wanted)
     sources.healths[ENGINE] = SourceStatus.ALIVE
-    told = {(one.alert.name, one.kind) for one in await run(groups, *range(3, 9))}
+    changes = {(one.alert.name, one.kind) for one in await run(groups, *range(3, 9))}
     known = {("OnAlerts", EventKind.CLEAR)} if wanted is EventKind.UNKNOWN else set()
-    assert told == {("A", EventKind.CLEAR), *known}
+    assert changes == {("A", EventKind.CLEAR), *known}
+
+
+NOW = 1_700_000_000_000
+
+
+@given(now=st.integers(0, 4 * NOW), interval=st.integers(1, 10**8))
+def test_a_slot_is_the_last_multiple_of_the_interval(now: int, interval: int) -> None:
+    slot = slot_ms(interval, now)
+    assert now - interval < slot <= now
+    assert slot % interval == 0
+    assert slot_ms(interval, now + interval) == slot + interval
+    assert slot_ms(interval, slot) == slot
+
+
+def test_what_was_skipped_is_counted() -> None:
+    assert missed(None, NOW, 1000) == 0
+    assert missed(NOW - 1000, NOW, 1000) == 0
+    assert missed(NOW - 5000, NOW, 1000) == 4
+    assert missed(NOW + 3_600_000, NOW, 1000) == 0

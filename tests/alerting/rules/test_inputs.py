@@ -41,8 +41,8 @@ def test_what_a_rule_measures_and_what_is_said_of_the_dead_too(
     expr: str, asked: str, said: str
 ) -> None:
     names = [
-        " ".join(one.name or one.matcher_sets[0][0].value for one in several)
-        for several in (measured(parse(expr)), presence(parse(expr)))
+        " ".join(selector.name or selector.matcher_sets[0][0].value for selector in chosen)
+        for chosen in (measured(parse(expr)), presence(parse(expr)))
     ]
     assert names == [asked, said]
 
@@ -113,8 +113,8 @@ def test_it_finds_the_queries_behind_a_query() -> None:
         "b": [parse("a / a"), parse("b or n")],  # reads itself, too
         "c": [parse("nothing")],
     }
-    found = inputs(parse('{__name__="b"} > 1'), recorded)
-    assert set(found) == {
+    queries = inputs(parse('{__name__="b"} > 1'), recorded)
+    assert set(queries) == {
         parse(text) for text in ('{__name__="b"} > 1', "a / a", "b or n", "sum(m)")
     }
     assert inputs(parse("m"), recorded) == (parse("m"),)
@@ -140,5 +140,5 @@ def test_it_knows_who_reads_alerts_by_whatever_name(
 
 def test_it_finds_recorded_series_by_a_pattern() -> None:
     recorded = {"r:a": [parse("m")], "r:b": [parse("n")], "s": [parse("o")]}
-    found = inputs(parse('{__name__=~"r:.*"} > 1'), recorded)
-    assert set(found[1:]) == {parse("m"), parse("n")}
+    queries = inputs(parse('{__name__=~"r:.*"} > 1'), recorded)
+    assert set(queries[1:]) == {parse("m"), parse("n")}

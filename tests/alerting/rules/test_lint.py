@@ -19,7 +19,9 @@ def test_a_good_rule_has_none() -> None:
     assert lints(FINE, "{record: r, expr: up}") == []
 
 
-@pytest.mark.parametrize("severity", ["P0", "P4", "critical", "none", '"{{ $labels.s }}"'])
+@pytest.mark.parametrize(
+    "severity", ["P0", "P4", "critical", "Critical", "none", '"{{ $labels.s }}"']
+)
 def test_known_severities_and_templates_pass(severity: str) -> None:
     assert lints(FINE.replace("P1", severity)) == []
 
@@ -29,12 +31,12 @@ def test_known_severities_and_templates_pass(severity: str) -> None:
     [
         (
             FINE.replace("P1", "page"),
-            '4:54: group "g", rule 1, "A": unknown severity "page": it is taken for P2;'
+            '4:54: group "g", rule 1, "A": unknown severity "page": P2 is used;'
             " use one of P0, P1, P2, P3, P4, critical, warning, info, none",
         ),
         (
             FINE.replace("severity: P1", "team: x"),
-            '4:9: group "g", rule 1, "A": no label `severity`: it is taken for P2; add P0 to P4',
+            '4:9: group "g", rule 1, "A": no label `severity`: P2 is used; add P0 to P4',
         ),
         (FINE.replace("summary: s", "description: s"), "no annotation `summary`"),
         (FINE.replace("up == 0", "m > 80").replace("summary: s", 'summary: "{{ $value |'

@@ -63,6 +63,7 @@ def test_a_short_for_is_restored_by_ours_alone() -> None:
 @pytest.mark.parametrize(
     ("now_s", "since_s"),
     [
+        (17, 0),  # back before the next evaluation was due: it does not fire early
         (20, 0),  # killed between two evaluations, none missed: as if nothing had been
         (25, 5),  # one was missed
         (100, 80),

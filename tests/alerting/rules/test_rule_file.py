@@ -51,11 +51,11 @@ def messages(error: InvalidDocument) -> list[str]:
 def test_a_broken_file_is_told_with_places(name: str) -> None:
     with pytest.raises(InvalidDocument) as caught:
         load([str(BROKEN / name)], semantics=2)
-    told = messages(caught.value)
-    assert len(told) == len(WANTED[name])
-    for said, wanted in zip(told, WANTED[name], strict=True):
-        assert wanted in said
-        assert re.match(r"[1-9]\d*:[1-9]\d*: .", said)
+    problems = messages(caught.value)
+    assert len(problems) == len(WANTED[name])
+    for problem, wanted in zip(problems, WANTED[name], strict=True):
+        assert wanted in problem
+        assert re.match(r"[1-9]\d*:[1-9]\d*: .", problem)
 
 
 def test_every_broken_file_has_its_wanted_messages_and_they_are_many() -> None:
@@ -166,9 +166,9 @@ def test_names_are_any_text_to_prometheus_3_and_words_to_prometheus_2() -> None:
     assert alert.annotations == (("run.book", "b"),)
     with pytest.raises(InvalidDocument) as caught:
         read(UTF8, "f", semantics=2)
-    said = str(caught.value)
+    message = str(caught.value)
     for name in ("größe", "http.server.duration:sum", "service.name", "run.book"):
-        assert f'"{name}"' in said
+        assert f'"{name}"' in message
 
 
 @pytest.mark.parametrize("text", ["record: 'up{a=\"b\"}'", "record: up\n    labels: {'': x}"])
@@ -230,7 +230,7 @@ def test_twenty_semantic_errors_are_told_at_once() -> None:
     with pytest.raises(InvalidDocument) as caught:
         read(f"groups:\n  - name: g\n    rules:\n{rules}", "f.yml")
     assert len(caught.value.problems) == 20
-    assert len({(one.line, one.column) for one in caught.value.problems}) == 20
+    assert len({(problem.line, problem.column) for problem in caught.value.problems}) == 20
 
 
 ONE = "groups:\n- name: g\n  %s\n  rules:\n  - {%s}\n"
@@ -276,5 +276,5 @@ def test_a_limit_is_the_number_that_is_written() -> None:
     [group] = read(TAKEN["null rule"], "r.yml").groups
     assert [rule.name for rule in group.rules] == ["A"]
     between = "groups:\n- null\n- name: g\n  rules:\n  - null\n  - {alert: A, expr: up}\n"
-    found = read(between, "r.yml")
-    assert [(one.line, one.column) for one in found.lints] == [(6, 5), (6, 5)]
+    rule_file = read(between, "r.yml")
+    assert [(one.line, one.column) for one in rule_file.lints] == [(6, 5), (6, 5)]

@@ -61,9 +61,9 @@ def written(folder: Path, tests: str, rules: str = RULES) -> Path:
 
 def agree(path: Path) -> RuleTestReport:
     """Both say the same; line ends apart."""
-    passed, said = run_tests(path)
+    passed, printed = run_tests(path)
     report = ours(path)
-    assert str(report).split() == said.split()
+    assert str(report).split() == printed.split()
     assert report.ok is passed
     return report
 
@@ -107,6 +107,36 @@ def test_random_series_give_the_alerts_and_series_that_prometheus_has(
     assert len(report.failures) > 30
 
 
+ORDER = """
+groups:
+  - {name: first, rules: [{record: r1, expr: m}]}
+  - {name: second, rules: [{record: r2, expr: "min(m or vector(0)) + count(unnamed)"}]}
+  - {name: unnamed, rules: [{record: unnamed, expr: m}]}
+"""
+
+
+@needs_promtool
+@pytest.mark.parametrize(
+    ("order", "sees"),
+    [("first, second", True), ("first, second, unnamed", False), ("unnamed, second", True)],
+)
+def test_a_group_that_is_not_named_comes_with_the_first_one(
+    tmp_path: Path, order: str, sees: bool
+) -> None:
+    """Of groups of the same place promtool takes any first; the second one comes after them."""
+    passes = "[{labels: r2, value: 2}]" if sees else "[]"
+    report = agree(
+        written(
+            tmp_path,
+            f"evaluation_interval: 1m\ngroup_eval_order: [{order}]\ntests:\n  - interval: 1m\n"
+            "    input_series: [{series: m, values: '1'}]\n"
+            f"    promql_expr_test: [{{expr: r2, eval_time: 0m, exp_samples: {passes}}}]\n",
+            ORDER,
+        )
+    )
+    assert report.ok, str(report)
+
+
 @needs_promtool
 @pytest.mark.parametrize(
     ("eval_time", "passes"), [("1m", False), ("2m", True), ("2m59s", True), ("3m", False)]
@@ -140,12 +170,12 @@ def test_a_rule_that_fails_ends_the_test(tmp_path: Path) -> None:
         "    promql_expr_test: [{expr: m, eval_time: 2m}]\n",
         rules,
     )
-    passed, said = run_tests(path)
+    passed, printed = run_tests(path)
     report = ours(path)
     assert not passed and not report.ok
     assert len(report.failures) == 1
     assert "    rule: A, time: 1m0s, err: " in str(report)
-    assert "    rule: A, time: 1m0s, err: " in said
+    assert "    rule: A, time: 1m0s, err: " in printed
 
 
 @needs_promtool

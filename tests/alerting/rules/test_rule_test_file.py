@@ -94,7 +94,19 @@ TOLD = [
 def test_every_problem_is_told_with_its_place() -> None:
     with pytest.raises(InvalidDocument) as caught:
         read_tests(WRONG, "t.yml")
-    told = [(f"{one.line}:{one.column}", one.message) for one in caught.value.problems]
-    assert [place for place, _ in told] == [place for place, _ in TOLD]
-    for (_, said), (_, wanted) in zip(told, TOLD, strict=True):
-        assert wanted in said
+    problems = [
+        (f"{problem.line}:{problem.column}", problem.message) for problem in caught.value.problems
+    ]
+    assert [place for place, _ in problems] == [place for place, _ in TOLD]
+    for (_, message), (_, wanted) in zip(problems, TOLD, strict=True):
+        assert wanted in message
+
+
+@pytest.mark.parametrize(
+    "text", [".inf", "inf", "1e300", "1_000", "2026-01-31", "2026-01-31T12:00:00"]
+)
+def test_a_test_begins_at_unix_seconds_or_rfc_3339(text: str) -> None:
+    with pytest.raises(InvalidDocument, match="is neither Unix seconds nor like") as refused:
+        read_tests(f"tests:\n  - start_timestamp: {text}\n", "t.yml")
+    (problem,) = refused.value.problems
+    assert (problem.line, problem.column) == (2, 22)

@@ -10,9 +10,9 @@ YEAR = 365 * 86_400_000
 
 
 async def _values(bench: object, query: str, at_ms: int) -> list[float]:
-    found = (await bench.engine.instant(query, at_ms)).value  # type: ignore[attr-defined]
-    assert isinstance(found, InstantVector)
-    return [value for _, value in found]
+    vector = (await bench.engine.instant(query, at_ms)).value  # type: ignore[attr-defined]
+    assert isinstance(vector, InstantVector)
+    return [value for _, value in vector]
 
 
 async def test_samples_are_there_until_they_go_stale() -> None:

@@ -13,9 +13,10 @@ from tocsin_alerting.promql.parser.parser import parse
 from tocsin_alerting.rules.alert import Alert, AlertState, EventKind
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.rule import RuleFile
-from tocsin_alerting.rules.state import GroupState, RuleState
+from tocsin_alerting.rules.state import MOST_RUNS, MOST_SETTLED, GroupState, RuleState, Run, Settled
 from tocsin_alerting.rules.unknown_alerts import (
     RULES_JOB,
+    LastFiring,
     Reported,
     SourceStatus,
     UnknownAlert,
@@ -29,8 +30,8 @@ INACTIVE = replace(ALERT, labels=(("alertname", "C"),), state=AlertState.INACTIV
 
 
 def progress_of(*alerts: Alert) -> RuleState:
-    held = {alert.fingerprint: alert for alert in alerts}
-    return RuleState("f", "g", alerting(), held, evaluated_ms=40)
+    by_fingerprint = {alert.fingerprint: alert for alert in alerts}
+    return RuleState("f", "g", alerting(), by_fingerprint, evaluated_ms=40)
 
 
 def test_a_rules_state_is_the_worst_of_its_alerts() -> None:
@@ -46,7 +47,7 @@ def test_each_rule_writes_under_a_name_of_its_own() -> None:
     assert progress_of().source == Source(RULES_JOB, "f;g/A/1")
 
 
-def test_the_rows_hold_alerts_and_doubts_and_what_still_waits() -> None:
+def test_the_rows_hold_alerts_and_unknown_ones_and_what_still_waits() -> None:
     progress = progress_of(ALERT)
     progress.last_success_ms, progress.measured_seen = 40, {Source("llm", "e"): 40}
     unknown_alert = UnknownAlert(INACTIVE, 35)
@@ -94,13 +95,31 @@ def test_every_time_moves_with_the_clock() -> None:
     assert (whole.loaded_ms, whole.evaluated_ms, whole.saved_ms) == (101, 140, None)
 
 
+def test_each_time_of_a_rule_moves_with_the_clock() -> None:
+    progress, source = progress_of(), Source("llm", "e")
+    times = ("evaluated_ms", "last_success_ms", "restored_ms", "history_ms", "complete_ms")
+    for at_ms, name in enumerate(times):
+        setattr(progress, name, at_ms)
+    progress.measured_seen, progress.presence_seen = {source: 10}, {source: 11}
+    progress.last_firing = {"key": LastFiring(ALERT, 12)}
+    progress.runs.append(Run(13, 1, 2))
+    progress.settled.append(Settled(ALERT, 14, 3))
+    progress.shift(100)
+    assert [getattr(progress, name) for name in times] == [100, 101, 102, 103, 104]
+    assert (progress.measured_seen, progress.presence_seen) == ({source: 110}, {source: 111})
+    assert progress.last_firing["key"].at_ms == 112
+    assert [*progress.runs] == [Run(113, 1, 2)]
+    assert [*progress.settled] == [Settled(ALERT, 114, 3)]
+    assert (progress.runs.maxlen, progress.settled.maxlen) == (MOST_RUNS, MOST_SETTLED)
+
+
 def test_what_lies_behind_a_rule_decides_for_it() -> None:
     progress = progress_of()
     assert (progress.keeps_instance, progress.reach_ms) == (True, 5 * MINUTE)
     progress.reads((parse("r > 0"), parse("sum(up)"), parse("rate(m[1h])")))
     assert (progress.keeps_instance, progress.reach_ms) == (False, 70 * MINUTE)
-    assert [one.name for one in progress.measured] == ["r", "m"]
-    assert [one.name for one in progress.presence] == ["up"]
+    assert [selector.name for selector in progress.measured] == ["r", "m"]
+    assert [selector.name for selector in progress.presence] == ["up"]
 
 
 def test_the_samples_of_alerts_are_made_anew_only_when_an_alert_changes() -> None:
@@ -112,7 +131,7 @@ def test_the_samples_of_alerts_are_made_anew_only_when_an_alert_changes() -> Non
         "ALERTS_FOR_STATE",
         "ALERTS_FOR_STATE",
     ]
-    progress.alerts = {key: replace(one, value=9.0) for key, one in progress.alerts.items()}
+    progress.alerts = {key: replace(alert, value=9.0) for key, alert in progress.alerts.items()}
     assert progress.alert_samples(rule) is samples
     progress.alerts = {ALERT.fingerprint: replace(ALERT, active_at_ms=5_000)}
     assert sorted(value for _, value in progress.alert_samples(rule)) == [1.0, 5.0]
@@ -153,8 +172,10 @@ class OnAlerts:
 
     async def run(self, *minutes: int) -> set[tuple[str, EventKind]]:
         (whole,) = self.groups.all
-        told = [await self.groups.evaluate(whole, minute * MINUTE) for minute in minutes]
-        return {(one.alert.name, one.kind) for events in told for one in events}
+        events_by_minute = [
+            await self.groups.evaluate(whole, minute * MINUTE) for minute in minutes
+        ]
+        return {(event.alert.name, event.kind) for events in events_by_minute for event in events}
 
     async def wait_for_each_other(self) -> None:
         """X is in doubt, A waits for B and X, B for A and X."""

@@ -1,16 +1,13 @@
-"""Templates: our own cases, and all of what promtool 2.42 rendered where that record is at hand."""
+"""Templates: our own cases; test_template_promtool.py has those of the real promtool."""
 
 import asyncio
-import json
 import re
 import time
 import tracemalloc
-from collections.abc import Coroutine, Iterator
-from pathlib import Path
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,10 +32,8 @@ from tocsin_alerting.rules.template_data import (
     TemplateTimeout,
 )
 
-RECORD = Path(__file__).parents[3] / ".." / "shared" / "reference"
 LABELS = {"__name__": "one", "instance": "i:1", "job": "x"}
 UP = [row(1.0, __name__="up", instance="b"), row(0.0, __name__="up", instance="a")]
-_TEXT = re.compile(r'(\w+)=("(?:\\.|[^"\\])*")')
 
 
 async def ask(text: str) -> Rows:
@@ -156,15 +151,15 @@ async def test_a_field_that_is_none_is_an_error(text: str, kind: str) -> None:
 
 
 async def test_the_dot_prints_as_a_struct_does_in_go() -> None:
-    found = TemplateData(
+    data = TemplateData(
         {"b": "1", "a": "2"}, 1.5, external_labels={"dc": "x"}, external_url="http://h"
     )
-    assert await expand("{{ . }}", "N", found) == "{map[a:2 b:1] map[dc:x] http://h 1.5}"
+    assert await expand("{{ . }}", "N", data) == "{map[a:2 b:1] map[dc:x] http://h 1.5}"
 
 
 async def test_an_alert_fires_with_the_failure_as_its_text() -> None:
-    said = await expand_or_error('{{ humanize "abc" }}', "__alert_N", scope())
-    assert said == (
+    text = await expand_or_error('{{ humanize "abc" }}', "__alert_N", scope())
+    assert text == (
         "<error expanding template: error executing template __alert_N: template: __alert_N:1:115:"
         ' executing "__alert_N" at <humanize "abc">: error calling humanize: strconv.ParseFloat:'
         ' parsing "abc": invalid syntax>'
@@ -194,38 +189,6 @@ def test_what_is_no_template_is_refused_with_its_place(
     assert caught.value.offset == offset
 
 
-def recorded() -> Iterator[tuple[str, dict[str, str], dict[str, str]]]:
-    """Alert name, labels and annotations of every alert that promtool showed."""
-    name, labels = "", {}
-    for line in (RECORD / "templates.promtool-2.42.txt").read_text("utf-8").splitlines():
-        if found := re.match(r"    alertname: (\S+), time", line):
-            name = found[1]
-        elif found := re.match(r"              Labels:\{(.*)\}$", line):
-            labels = {k: json.loads(v) for k, v in _TEXT.findall(found[1])}
-        elif found := re.match(r"              Annotations:\{(.*)\},?$", line):
-            yield name, labels, {k: json.loads(v) for k, v in _TEXT.findall(found[1])}
-
-
-@pytest.mark.skipif(not RECORD.exists(), reason="promtool's record is not in this checkout")
-async def test_it_renders_what_promtool_rendered() -> None:
-    rules = yaml.safe_load((RECORD / "templates.rules.yml").read_text("utf-8"))
-    by_name: dict[str, dict[str, Any]] = {r["alert"]: r for r in rules["groups"][0]["rules"]}
-    tests = yaml.safe_load((RECORD / "templates.test.yml").read_text("utf-8"))
-    values = {one["series"]: float(one["values"]) for one in tests["tests"][0]["input_series"]}
-    seen = 0
-    for name, labels, wanted in recorded():
-        if name == "S_ext":  # 2.42 fails here on a nil pointer; later ones render as we do
-            continue
-        rule = by_name[name]
-        own = {k: v for k, v in labels.items() if k != "alertname"}
-        series = rule["expr"] + "{" + ",".join(f'{k}="{v}"' for k, v in own.items()) + "}"
-        at = scope(values[series], __name__=rule["expr"], **own)
-        for key, text in rule["annotations"].items():
-            assert await expand_or_error(text, f"__alert_{name}", at) == wanted[key], (name, key)
-        seen += 1
-    assert seen >= 64
-
-
 async def hundred(_: str) -> Rows:
     return [((("n", str(number)),), 1.0) for number in range(100)]
 
@@ -251,10 +214,10 @@ BOMBS = {
 async def test_no_text_takes_more_than_its_share(name: str) -> None:
     tracemalloc.start()
     began = time.thread_time()
-    said = await expand_or_error(BOMBS[name], "N", TemplateData(LABELS, 1.0, query=hundred))
+    text = await expand_or_error(BOMBS[name], "N", TemplateData(LABELS, 1.0, query=hundred))
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert said.startswith("<error expanding template: error executing template N")
+    assert text.startswith("<error expanding template: error executing template N")
     assert time.thread_time() - began < 20 and most < 50_000_000
 
 
@@ -267,8 +230,8 @@ async def test_all_alerts_of_a_rule_together_have_a_share() -> None:
         assert await expand("{{ title $labels.job }}", "N", scope)
     with spending.text():
         cpu += RULE_CPU_SECONDS + 1
-    said = await expand_or_error("{{ title $labels.job }}", "N", scope)
-    assert "error calling title: the template takes too long" in said
+    text = await expand_or_error("{{ title $labels.job }}", "N", scope)
+    assert "error calling title: the template takes too long" in text
 
 
 async def test_a_label_out_of_time_fails_the_evaluation_and_changes_no_alert() -> None:

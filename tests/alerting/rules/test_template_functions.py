@@ -8,11 +8,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from support.golden import golden_rows
-from tocsin_alerting.promql.parser.quoting import quote
 from tocsin_alerting.rules import template_functions as functions
 from tocsin_alerting.rules.template import expand, expand_or_error
 from tocsin_alerting.rules.template_data import TemplateBudget, TemplateData
 from tocsin_alerting.rules.template_functions import QueriedSample, printf
+from tocsin_alerting.strconv import quote
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_samples_are_told_from_other_things() -> None:
 def test_sorting_keeps_the_order_of_equals() -> None:
     samples = [functions.QueriedSample({"a": a, "b": b}, 0.0) for a, b in ("z1", "a2", "a3")]
     ordered = functions.sort_by_label("a", samples)
-    assert [one.labels["b"] for one in ordered] == ["2", "3", "1"]
+    assert [sample.labels["b"] for sample in ordered] == ["2", "3", "1"]
 
 
 def test_durations_have_a_sign_and_no_fraction() -> None:
@@ -123,11 +123,11 @@ async def test_printf_is_that_of_go() -> None:
     """What promtool 2.42 prints of 521 formats, for `m{a="x y"} 42.5`."""
     scope = TemplateData({"__name__": "m", "a": "x y"}, 42.5)
     rows = golden_rows("printf.jsonl")
-    said = [
+    printed = [
         (form, values, await expand(f"{{{{ printf {quote(form)} {values} }}}}", "N", scope))
         for form, values, _ in rows
     ]
-    assert said == [tuple(row) for row in rows]
+    assert printed == [tuple(row) for row in rows]
 
 
 @given(st.floats(), st.sampled_from("eEfFgGxX"), st.integers(0, 20))
@@ -166,8 +166,8 @@ async def _of_times(text: str) -> str:
 async def test_times_and_durations_are_those_of_go() -> None:
     """What promtool 2.42 prints of 223 texts; of those that fail, the error without its place."""
     rows = golden_rows("go_time.jsonl")
-    said = [(text, await _of_times(text)) for text, _ in rows]
-    assert said == [(text, _PLACE.sub(":", wanted)) for text, wanted in rows]
+    texts = [(text, await _of_times(text)) for text, _ in rows]
+    assert texts == [(text, _PLACE.sub(":", wanted)) for text, wanted in rows]
 
 
 @pytest.mark.parametrize(

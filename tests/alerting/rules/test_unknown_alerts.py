@@ -87,7 +87,7 @@ def test_it_ends_after_unknown_max_with_a_notice_and_is_not_said_twice() -> None
     assert after((), None, unknown_alerts, dead, now_ms=at - 1).events == ()
     verdict = after((), None, unknown_alerts, dead, now_ms=at)
     assert kinds(verdict) == [EventKind.GIVEN_UP]
-    assert verdict.events[0].reason.startswith("unknown for 24 h, given up: no longer in the")
+    assert verdict.events[0].reason.startswith("unknown for 1d, given up: no longer in the")
     assert after((), None, verdict.unknown_alerts, dead, now_ms=at + 1).events == ()
     assert after((), None, verdict.unknown_alerts, now_ms=at + 2) == UnknownResult((), {})
 
@@ -134,12 +134,21 @@ def test_what_cleared_while_the_rule_was_broken_is_cleared_afterwards() -> None:
     assert kinds(dropped) == [EventKind.CLEAR] and dropped.unknown_alerts == {}
 
 
-def test_a_doubt_of_a_broken_rule_waits_for_the_dead_source_as_well() -> None:
+def test_an_alert_of_a_broken_rule_waits_for_the_dead_source_as_well() -> None:
     unknown_alerts = all_unknown([FIRING], {}, "it broke", 0).unknown_alerts
     verdict = after((CLEAR,), GONE, unknown_alerts, frozenset((ENGINE,)))
     assert verdict.events == ()
     assert verdict.unknown_alerts[KEY].since_ms == 0
     assert verdict.unknown_alerts[KEY].sources == {ENGINE}
+
+
+def test_what_was_given_up_is_not_given_up_again_while_its_source_is_dead() -> None:
+    unknown_alerts = all_unknown([FIRING], {}, "it broke", 0).unknown_alerts
+    at_ms = UNKNOWN_MAX_MS
+    unknown_alerts = all_unknown([FIRING], unknown_alerts, "it broke", at_ms).unknown_alerts
+    verdict = after((CLEAR,), GONE, unknown_alerts, frozenset((ENGINE,)), now_ms=at_ms + 1)
+    assert verdict.events == () and verdict.unknown_alerts[KEY].over
+    assert after((), None, verdict.unknown_alerts, now_ms=at_ms + 2) == UnknownResult((), {})
 
 
 def test_only_the_alerts_own_instance_concerns_it_where_that_is_known() -> None:
