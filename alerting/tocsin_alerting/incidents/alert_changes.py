@@ -1,42 +1,63 @@
 """What alerts do to an incident: rules 1, 18 to 20, 22, 25 to 27 and 30 of docs/incidents.md."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 
 from tocsin_alerting.incidents.actions import end_closed_by_hand, resolve
-from tocsin_alerting.incidents.effects import Change, Effect, Effects, Record, SetTimer
-from tocsin_alerting.incidents.escalation import page, restart, set_timer
-from tocsin_alerting.incidents.escalation_policy import EscalationPolicy, Severity, severity_of
+from tocsin_alerting.incidents.damping import (
+    all_clear,
+    count_flap,
+    fires_in_hold,
+    flap_note,
+    kept_owner,
+    leave_hold,
+    reopen_acked,
+)
+from tocsin_alerting.incidents.escalation import (
+    owner_addressees,
+    page,
+    restart,
+    set_timer,
+)
+from tocsin_alerting.incidents.escalation_policy import EscalationPolicy
 from tocsin_alerting.incidents.grouping import AlertGroup
 from tocsin_alerting.incidents.incident import (
     ENDED_CONDITIONS,
+    Change,
     Condition,
+    Effect,
+    Effects,
     Incident,
     IncidentState,
     Member,
+    Reason,
+    Record,
+    SetTimer,
+    TimerKind,
     began_ms,
 )
-from tocsin_alerting.incidents.notification import Reason
-from tocsin_alerting.incidents.routing import SEVERITY_LABEL, IncidentConfig, policy_for
-from tocsin_alerting.incidents.timers import TimerKind
+from tocsin_alerting.incidents.joining import tell_of_new
+from tocsin_alerting.incidents.members import firing_member, member_after, new_member
+from tocsin_alerting.incidents.openings import NEVER_ENDED
+from tocsin_alerting.incidents.routing import IncidentConfig, alert_severity, policy_for
+from tocsin_alerting.incidents.successors import left_unwatched
 from tocsin_alerting.rules.alert import Alert, AlertEvent, EventKind
+from tocsin_alerting.rules.severity import Severity
 
 RULE_REMOVED = "rule removed"
-_LabelPairs = frozenset[tuple[str, str]]
-
-
-def alert_severity(alert: Alert, config: IncidentConfig) -> Severity | None:
-    """P2 when it has none; None when nobody is to be paged (`severity: none`)."""
-    return severity_of(dict(alert.labels).get(SEVERITY_LABEL, ""), config.severity_words)
 
 
 def open_incident(
-    number: int, group: AlertGroup, event: AlertEvent, now_ms: int, config: IncidentConfig
+    number: int,
+    group: AlertGroup,
+    event: AlertEvent,
+    now_ms: int,
+    config: IncidentConfig,
+    drill_policy: EscalationPolicy | None = None,
 ) -> Change:
-    """Rule 1. The policy is copied into the incident: an edit never breaks a running escalation."""
+    """Rule 1. The policy is copied into the incident: no edit breaks a running escalation."""
     severity = alert_severity(event.alert, config) or Severity.P2
-    policy = policy_for(config, dict(event.alert.labels), severity)
+    policy = drill_policy or policy_for(config, dict(event.alert.labels), severity)
     opened = Incident(
         number=number,
         uid=group.uid(now_ms),
@@ -45,32 +66,32 @@ def open_incident(
         policy=policy,
         severity=severity,
         opened_at_ms=now_ms,
-        members={event.alert.fingerprint: _new_member(event, now_ms)},
+        members={event.alert.fingerprint: new_member(event, now_ms)},
+        drill=drill_policy is not None,
     )
     data = {"severity": severity.value, "policy": policy.name, "alert": event.alert.name}
     waits = set_timer(opened, TimerKind.GROUP_WAIT, now_ms + policy.group_wait_ms)
-    return opened, (Record("opened", data=data), waits, *slo_timers(opened, config))
-
-
-def _new_member(event: AlertEvent, now_ms: int) -> Member:
-    return Member(event.alert, Condition.FIRING, now_ms, origins={event.origin: Condition.FIRING})
+    record = Record("opened", data=data | ({"drill": True} if opened.drill else {}))
+    return opened, (record, waits, *slo_timers(opened, config))
 
 
 @dataclass(frozen=True, slots=True)
 class AlertsChanged:
     """What one evaluation said of an incident's alerts: all of them fire, or none of them does.
 
-    No alert is named twice.
+    No alert is named twice. `silenced` are the fingerprints of those that nobody is to hear of.
     """
 
     events: tuple[AlertEvent, ...]
+    silenced: frozenset[str] = frozenset()
 
 
 def alerts_changed(
     incident: Incident, changed: AlertsChanged, now_ms: int, config: IncidentConfig
 ) -> Change:
     if changed.events[0].kind is EventKind.FIRING:
-        return _apply_firing(incident, changed.events, now_ms, config)
+        known = replace(incident, silenced=incident.silenced | changed.silenced)
+        return _apply_firing(known, changed.events, now_ms, config)
     return _apply_ended(incident, changed.events, now_ms, config)
 
 
@@ -85,7 +106,7 @@ def _apply_ended(
         known = members.get(name)
         if known is None:
             late.append(event.alert)
-        elif (member := _member_after(known, event, now_ms)) is not known:
+        elif (member := member_after(known, event, now_ms)) is not known:
             members[name], last = member, event
     ignored = (Record("ignored_late", data=_alerts_data(late)),) if late else ()
     if last is None:
@@ -103,43 +124,6 @@ def _alerts_data(alerts: Sequence[Alert]) -> dict[str, object]:
     return {"alert": alerts[0].name, **several}
 
 
-def _member_after(known: Member, event: AlertEvent, now_ms: int) -> Member:
-    if event.kind is EventKind.UNKNOWN:
-        return _with_unknown(known, event.origin)
-    if event.kind is EventKind.GIVEN_UP:
-        return _without_origin(known, event.origin)
-    return _cleared(known, event, now_ms)
-
-
-def _with_unknown(known: Member, origin: str) -> Member:
-    origins = {**known.origins, origin: Condition.UNKNOWN}
-    return replace(known, origins=origins, source=_combined_condition(origins))
-
-
-def _without_origin(known: Member, origin: str) -> Member:
-    """`origin` says nothing of it any more. Of whom nobody says anything, that is unknown still."""
-    origins = {name: condition for name, condition in known.origins.items() if name != origin}
-    if origins == known.origins:
-        return known
-    return replace(known, origins=origins, source=_combined_condition(origins))
-
-
-def _cleared(known: Member, event: AlertEvent, now_ms: int) -> Member:
-    """The member as it is without `event.origin`; unchanged when others alone say that it fires."""
-    if known.origins and event.origin not in known.origins:
-        return known
-    origins = {name: condition for name, condition in known.origins.items() if name != event.origin}
-    if origins:
-        return replace(known, origins=origins, source=_combined_condition(origins))
-    alert = _as_first_seen(known, event.alert)
-    source = Condition.UNWATCHED if event.kind is EventKind.REMOVED else Condition.CLEAR
-    return replace(known, alert=alert, source=source, ended_at_ms=now_ms, origins=origins)
-
-
-def _combined_condition(origins: Mapping[str, Condition]) -> Condition:
-    return Condition.FIRING if Condition.FIRING in origins.values() else Condition.UNKNOWN
-
-
 def _apply_firing(
     incident: Incident, events: Sequence[AlertEvent], now_ms: int, config: IncidentConfig
 ) -> Change:
@@ -149,7 +133,7 @@ def _apply_firing(
         known = members.get(event.alert.fingerprint)
         if known is None or known.source in ENDED_CONDITIONS:
             fresh.append(event.alert)
-        members[event.alert.fingerprint] = _firing_member(known, event, now_ms)
+        members[event.alert.fingerprint] = firing_member(known, event, now_ms)
     began_at_ms = _began_before(incident, events, now_ms)
     joined = replace(incident, members=members, began_at_ms=began_at_ms)
     if incident.state is IncidentState.RESOLVED and (fresh or not incident.closed_by_hand):
@@ -157,19 +141,32 @@ def _apply_firing(
         reopened, effects = _reopen(joined, worst, now_ms, config)
         return reopened, (
             *effects,
-            *_joined_record([one for one in fresh if one is not worst], config),
+            *_joined_record([alert for alert in fresh if alert is not worst], config),
         )
-    alert = min((event.alert for event in events), key=lambda one: _severity_or_p2(one, config))
+    alert = _worst_of(incident, (event.alert for event in events), config)
     severity = _severity_or_p2(alert, config)
-    heard: list[Effect] = []
+    silenced = alert.fingerprint in incident.silenced
+    recorded: list[Effect] = []
     if incident.source is Condition.UNKNOWN:
-        heard.append(Record("known_again", data={"source": Condition.FIRING.value}))
+        recorded.append(Record("known_again", data={"source": Condition.FIRING.value}))
     joined = replace(joined, source=Condition.FIRING, unknown_since_ms=None)
-    if incident.is_open and severity.worse_than(incident.severity):
-        joined, effects = _raise_severity(joined, severity, alert, now_ms, config)
-        heard += effects
-        fresh = [one for one in fresh if one is not alert]
-    return joined, (*heard, *_joined_record(fresh, config))
+    if incident.in_hold:
+        joined, effects = fires_in_hold(joined, now_ms, config)
+        recorded += effects
+        fresh = [other for other in fresh if other.fingerprint not in incident.members]
+    if incident.is_open and severity.worse_than(incident.severity) and not silenced:
+        policy = policy_for(config, dict(alert.labels), severity)
+        joined, effects = raise_severity(joined, severity, policy, now_ms, config)
+        recorded += effects
+        fresh = [other for other in fresh if other is not alert]
+    unheard = (other for other in fresh if other.fingerprint not in incident.members)
+    effects = (*recorded, *_joined_record(fresh, config), *tell_of_new(joined, unheard, now_ms))
+    return joined, tuple(effect for effect in effects if _is_live(effect, joined))
+
+
+def _is_live(effect: Effect, incident: Incident) -> bool:
+    """A timer of before a new start of the escalation is not to be set after it."""
+    return not isinstance(effect, SetTimer) or effect.timer.is_live(incident.generation)
 
 
 def _began_before(incident: Incident, events: Sequence[AlertEvent], now_ms: int) -> int | None:
@@ -200,23 +197,16 @@ def _severity_or_p2(alert: Alert, config: IncidentConfig) -> Severity:
 
 def _worst_alert(incident: Incident, config: IncidentConfig) -> Alert:
     """Of all that fire or are unknown, those that did so before as well."""
-    return min(
-        (member.alert for member in incident.active),
-        key=lambda alert: _severity_or_p2(alert, config),
-    )
+    return _worst_of(incident, (member.alert for member in incident.active), config)
 
 
-def _firing_member(known: Member | None, event: AlertEvent, now_ms: int) -> Member:
-    if known is None or known.source in ENDED_CONDITIONS:
-        return _new_member(event, now_ms)
-    origins = {**known.origins, event.origin: Condition.FIRING}
-    alert = _as_first_seen(known, event.alert)
-    return Member(alert, Condition.FIRING, known.since_ms, origins=origins)
+def _worst_of(incident: Incident, alerts: Iterable[Alert], config: IncidentConfig) -> Alert:
+    """What is silenced comes after all that is not."""
 
+    def rank(alert: Alert) -> tuple[bool, Severity]:
+        return alert.fingerprint in incident.silenced, _severity_or_p2(alert, config)
 
-def _as_first_seen(known: Member, alert: Alert) -> Alert:
-    """A rule counts anew after a time without data, or for a second origin; what began did not."""
-    return replace(alert, active_at_ms=min(known.alert.active_at_ms, alert.active_at_ms))
+    return min(alerts, key=rank)
 
 
 def _joined_record(alerts: Sequence[Alert], config: IncidentConfig) -> tuple[Record, ...]:
@@ -234,25 +224,37 @@ def _reopen(
     reason: Reason = Reason.REOPENED,
 ) -> Change:
     """Rule 22: the same incident, from its first step. What never ended has not flapped."""
-    severity = _severity_or_p2(worst, config)
-    policy = policy_for(config, dict(worst.labels), severity)
+    severity, policy = incident.severity, incident.policy
+    if not incident.is_storm:  # that of a storm is the one of its incidents
+        severity = _severity_or_p2(worst, config)
+        policy = policy_for(config, dict(worst.labels), severity)
     again = reason is Reason.REOPENED
     fresh = replace(
         incident,
         policy=policy,
         severity=severity,
         source=Condition.FIRING,
-        flaps=incident.flaps + again,
         cycle=incident.generation + 1 if again else incident.cycle,
         step=-1,
         resolved_at_ms=None,
+        told_at_ms=None,
         unknown_since_ms=None,
         resolution="",
+        ended_as="",
         closed_by_hand=False,
     )
-    reopened, effects = restart(fresh, reason, now_ms)
+    flaps: Effects = ()
+    if again:
+        fresh, flaps = count_flap(fresh, now_ms, config)
+        reason = Reason.FLAPPING if fresh.flapping else reason
+    note = flap_note(fresh, now_ms)
+    if again and (owner := kept_owner(incident, now_ms, config)):
+        reopened, effects = reopen_acked(fresh, owner, reason, now_ms, config)
+    else:
+        reopened, effects = restart(fresh, reason, now_ms, config, note=note)
     data = {"times": reopened.flaps, "severity": severity.value, "policy": policy.name}
-    return reopened, (Record("reopened", data=data), *effects)
+    never_ended = {} if again else {NEVER_ENDED: True}
+    return reopened, (Record("reopened", data=data | never_ended), *flaps, *effects)
 
 
 def raise_again(incident: Incident, now_ms: int, config: IncidentConfig) -> Change:
@@ -260,34 +262,54 @@ def raise_again(incident: Incident, now_ms: int, config: IncidentConfig) -> Chan
     return _reopen(incident, _worst_alert(incident, config), now_ms, config, Reason.STILL_FIRING)
 
 
-def _raise_severity(
-    incident: Incident, severity: Severity, alert: Alert, now_ms: int, config: IncidentConfig
+def raise_to_loud(incident: Incident, now_ms: int, config: IncidentConfig) -> Change:
+    """Rule 18 for what was silenced until now, and is worse than all that was not."""
+    loud = incident.loud
+    if not incident.is_open or not loud:
+        return incident, ()
+    worst = _worst_of(incident, (member.alert for member in loud), config)
+    severity = _severity_or_p2(worst, config)
+    if not severity.worse_than(incident.severity):
+        return incident, ()
+    policy = policy_for(config, dict(worst.labels), severity)
+    return raise_severity(incident, severity, policy, now_ms, config)
+
+
+def raise_severity(
+    incident: Incident,
+    severity: Severity,
+    policy: EscalationPolicy,
+    now_ms: int,
+    config: IncidentConfig,
 ) -> Change:
     """Rule 18: a worse severity brings its policy and starts it, unless somebody is on it."""
-    before, policy = incident.policy, policy_for(config, dict(alert.labels), severity)
+    before = incident.policy
     data = {"from": incident.severity.value, "to": severity.value, "policy": policy.name}
     raised = replace(incident, severity=severity, policy=policy)
     raised, slo = _renew_slo(raised, now_ms, config)
     record = Record("severity_raised", data=data)
     if raised.state is IncidentState.ACKED:
-        raised, effects = _raise_acked(raised, before, now_ms)
+        raised, effects = _raise_acked(raised, before, now_ms, config)
     elif raised.state is IncidentState.TRIGGERED and raised.step < 0:  # nobody was paged yet
         due_at_ms = max(now_ms, raised.opened_at_ms + policy.group_wait_ms)
         effects = (set_timer(raised, TimerKind.GROUP_WAIT, due_at_ms),)
     else:
         note = f"{data['from']} became {data['to']}"
-        raised, effects = restart(raised, Reason.WORSE, now_ms, note=note)
+        raised, effects = restart(raised, Reason.WORSE, now_ms, config, note=note)
     return raised, (record, *slo, *effects)
 
 
-def _raise_acked(incident: Incident, before: EscalationPolicy, now_ms: int) -> Change:
-    paged, effects = page(incident, incident.owner_addressees(), Reason.WORSE)
-    timeout_ms = incident.policy.ack.timeout_ms
+def _raise_acked(
+    incident: Incident, before: EscalationPolicy, now_ms: int, config: IncidentConfig
+) -> Change:
+    paged, effects = page(incident, owner_addressees(incident, now_ms, config), Reason.WORSE)
+    timeout_ms = incident.ack_timeout_ms
     if timeout_ms is None:
         return paged, effects
     due_at_ms = now_ms + timeout_ms
-    if before.ack.timeout_ms is not None and incident.acked_at_ms is not None:
-        due_at_ms = min(due_at_ms, incident.acked_at_ms + before.ack.timeout_ms)
+    former_ms = replace(incident, policy=before).ack_timeout_ms
+    if former_ms is not None and incident.acked_at_ms is not None:
+        due_at_ms = min(due_at_ms, incident.acked_at_ms + former_ms)
     return paged, (*effects, set_timer(incident, TimerKind.ACK_TIMEOUT, due_at_ms))
 
 
@@ -302,66 +324,14 @@ def _follow_members(
         return _end_unobserved(incident, now_ms, config, why, Reason.GIVEN_UP)
     if Condition.UNKNOWN in sources:
         return _become_unknown(incident, now_ms, config)
-    if Condition.UNWATCHED in sources and _left_unwatched(incident):
+    if Condition.UNWATCHED in sources and left_unwatched(incident):
         return _end_unobserved(incident, now_ms, config, why, Reason.UNWATCHED)
     clear = replace(incident, source=Condition.CLEAR, unknown_since_ms=None)
     if clear.closed_by_hand:
         return end_closed_by_hand(clear, now_ms, config, why)
     if not clear.is_open:
         return clear, (Record("source_clear", data={"why": why}),)
-    return resolve(clear, now_ms, config, why)
-
-
-def _left_unwatched(incident: Incident) -> bool:
-    """Whether its rule is gone of an alert that no other one has outlived and cleared."""
-    members = incident.members.values()
-    cleared_ms = _last_cleared(member for member in members if member.source is Condition.CLEAR)
-    return any(
-        cleared_ms(member.alert) <= (member.ended_at_ms or 0)
-        for member in members
-        if member.source is Condition.UNWATCHED
-    )
-
-
-def _last_cleared(cleared: Iterable[Member]) -> Callable[[Alert], int]:
-    """When, in Unix milliseconds (0: never), the last of `cleared` ended that is the alert under
-    other labels of its rule: another severity, and some that were added or taken away."""
-    by_names: dict[frozenset[str], dict[_LabelPairs, int]] = {}
-    for member in cleared:
-        pairs = _without_severity(member.alert)
-        ended = by_names.setdefault(_label_names(pairs), {})
-        ended[pairs] = max(ended.get(pairs, 0), member.ended_at_ms or 0)
-
-    @cache
-    def shortened(names: frozenset[str], common: frozenset[str]) -> dict[_LabelPairs, int]:
-        ended: dict[_LabelPairs, int] = {}
-        for pairs, ended_ms in by_names[names].items():
-            short = _restricted_to(pairs, common)
-            ended[short] = max(ended.get(short, 0), ended_ms)
-        return ended
-
-    def of(alert: Alert) -> int:
-        pairs = _without_severity(alert)
-        own = _label_names(pairs)
-        commons = ((names, names & own) for names in by_names if names <= own or names >= own)
-        times = (
-            shortened(names, both).get(_restricted_to(pairs, both), 0) for names, both in commons
-        )
-        return max(times, default=0)
-
-    return of
-
-
-def _without_severity(alert: Alert) -> _LabelPairs:
-    return frozenset(pair for pair in alert.labels if pair[0] != SEVERITY_LABEL)
-
-
-def _label_names(pairs: _LabelPairs) -> frozenset[str]:
-    return frozenset(name for name, _ in pairs)
-
-
-def _restricted_to(pairs: _LabelPairs, names: frozenset[str]) -> _LabelPairs:
-    return frozenset(pair for pair in pairs if pair[0] in names)
+    return all_clear(clear, now_ms, config, why)
 
 
 def _end_unobserved(
@@ -397,9 +367,13 @@ def _become_unknown(incident: Incident, now_ms: int, config: IncidentConfig) -> 
     """Rule 25: unknown is not resolved."""
     if incident.source is Condition.UNKNOWN or not incident.is_open:
         return replace(incident, source=Condition.UNKNOWN), ()
+    waited: Effects = ()
+    if incident.in_hold:
+        incident, waited = leave_hold(incident, now_ms, config)
     doubtful = replace(incident, source=Condition.UNKNOWN, unknown_since_ms=now_ms)
     return doubtful, (
         Record("source_unknown"),
+        *waited,
         set_timer(doubtful, TimerKind.SOURCE_UNKNOWN, now_ms + config.unknown_notice_ms),
         set_timer(doubtful, TimerKind.UNKNOWN_MAX, now_ms + config.unknown_max_ms),
     )

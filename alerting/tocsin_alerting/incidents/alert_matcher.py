@@ -47,6 +47,20 @@ class AlertMatcher:
         return f"{self.name}{self.op}{json.dumps(self.value, ensure_ascii=False)}"
 
 
+def alert_matcher(name: str, op: Operator, value: str) -> AlertMatcher:
+    """The matcher of its parts. Raises InvalidMatcher for a value that is no regular expression."""
+    text = f"{name}{op}{json.dumps(value, ensure_ascii=False)}"
+    pattern = _compiled(value, text, len(name) + len(op)) if op in ("=~", "!~") else None
+    return AlertMatcher(name, op, value, pattern)
+
+
+def operator_of(is_regex: bool, is_equal: bool) -> Operator:
+    """As Alertmanager's API writes it."""
+    if is_regex:
+        return "=~" if is_equal else "!~"
+    return "=" if is_equal else "!="
+
+
 def parse_matcher(text: str) -> AlertMatcher:
     """The matcher that `text` means. Raises InvalidMatcher."""
     match = _MATCHER.fullmatch(text)

@@ -5,19 +5,23 @@ Changesets of a time when the disk was gone are merged into one.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tocsin_alerting.incidents.incident import Condition, Incident, IncidentState, Member
-from tocsin_alerting.incidents.journal.serialize import EngineRow
+from tocsin_alerting.incidents.external_alerts import ExternalAlert
+from tocsin_alerting.incidents.heartbeats import HeartbeatRow
+from tocsin_alerting.incidents.incident import Condition, Incident, IncidentState, Member, Timer
+from tocsin_alerting.incidents.oncall import Override
 from tocsin_alerting.incidents.outbox_message import OutboxMessage
-from tocsin_alerting.incidents.timers import Timer
+from tocsin_alerting.incidents.silences import Silence
 from tocsin_alerting.rules.instance_journal import InstanceRow
 
 RESERVED_NUMBER = "reserved_number"
 RuleGroupKey = tuple[str, str]
 """A group of rules: its file and name."""
+ExternalRows = dict[tuple[str, str], ExternalAlert | None]
+"""By origin and fingerprint; None: it ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +36,25 @@ class HistoryEntry:
     data: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class EngineRow:
+    """An engine that was found by itself: it is expected after a restart.
+
+    `model` is what it served, "" when it did not say; `seen_ms` when that was last noted.
+    """
+
+    target: str
+    url: str
+    kind: str
+    model: str = ""
+    seen_ms: int = 0
+
+
 @dataclass(slots=True)
 class Changeset:
     """New values by their keys.
 
-    Of the messages in `moved` only the state is new: what they say was written before.
+    Of the messages in `state_only` only the state is new: what they say was written before.
     `timers` are all that an incident has, `instances` all that a (file, group) of rules has. Where
     these are very many, `begun` holds those from one number to another that are written first, and
     `upserted` how many were.
@@ -57,6 +75,11 @@ class Changeset:
     requests: dict[str, tuple[int, int]] = field(default_factory=dict)  # id -> incident, at_ms
     meta: dict[str, str] = field(default_factory=dict)
     engines: dict[str, EngineRow | None] = field(default_factory=dict)  # None: forgotten
+    overrides: dict[str, Override | None] = field(default_factory=dict)  # by id; None: removed
+    external: ExternalRows = field(default_factory=dict)
+    heartbeats: dict[str, HeartbeatRow | None] = field(default_factory=dict)  # None: forgotten
+    silences: dict[str, Silence | None] = field(default_factory=dict)  # None: forgotten
+    subject_timers: dict[str, int | None] = field(default_factory=dict)  # when due; None: removed
 
     def __bool__(self) -> bool:
         return any(
@@ -71,6 +94,11 @@ class Changeset:
                 self.requests,
                 self.meta,
                 self.engines,
+                self.overrides,
+                self.external,
+                self.heartbeats,
+                self.silences,
+                self.subject_timers,
             )
         )
 
@@ -91,6 +119,11 @@ class Changeset:
         self.requests |= later.requests
         self.meta |= later.meta
         self.engines |= later.engines
+        self.overrides |= later.overrides
+        self.external |= later.external
+        self.heartbeats |= later.heartbeats
+        self.silences |= later.silences
+        self.subject_timers |= later.subject_timers
 
     def put_message(self, message: OutboxMessage, *, moved: bool) -> None:
         """`moved`: what it says is in the journal, or stands here already."""
@@ -107,6 +140,8 @@ class Changeset:
         Closed incidents come first, as a key has one that is not, then the worst. What is new of an
         incident stays together, but for alerts that fire: after a crash the rules say them again.
         """
+        if len(self.external) > most:
+            return self._split_external(most)
         sizes = self._rows_per_incident()
         if sizes.total() <= most:
             return self._split_instances(most)
@@ -117,6 +152,7 @@ class Changeset:
                 getattr(first if number(key, row) in chosen else rest, name)[key] = row
         for entry in self.history:
             (first if entry.incident in chosen else rest).history.append(entry)
+        first.external = self.external
         for part in (first, rest):
             part.state_only = self.state_only & part.messages.keys()
         firing = [key for key, member in first.members.items() if member.source is Condition.FIRING]
@@ -124,7 +160,17 @@ class Changeset:
             rest.members[key] = first.members.pop(key)
         rest.instances, rest.meta, rest.engines = self.instances, self.meta, self.engines
         rest.begun, rest.upserted = self.begun, self.upserted
+        rest.overrides = self.overrides
+        first.heartbeats = self.heartbeats
+        first.silences, first.subject_timers = self.silences, self.subject_timers
         return first, rest
+
+    def _split_external(self, most: int) -> tuple["Changeset", "Changeset"]:
+        """Alerts of others, before the incidents that hold them: at a start these are made of them,
+        and none that stands in an incident alone would be heard of again."""
+        rows = list(self.external.items())
+        first = Changeset(self.at_ms, meta=self._ahead(), external=dict(rows[:most]))
+        return first, replace(self, external=dict(rows[most:]))
 
     def _split_instances(self, most: int) -> tuple["Changeset", "Changeset"]:
         """The first rows of a group that has very many; the last of them end what is gone."""
@@ -136,7 +182,10 @@ class Changeset:
             if stop < len(rows):
                 rest = Changeset(self.at_ms, instances=self.instances, meta=self.meta)
                 rest.engines, rest.upserted = self.engines, {**self.upserted, group: stop}
-                first = replace(self, instances={}, upserted={}, engines={}, meta=self._ahead())
+                rest.overrides = self.overrides
+                first = replace(
+                    self, instances={}, upserted={}, engines={}, overrides={}, meta=self._ahead()
+                )
                 first.begun = {**self.begun, group: (rows, begin, stop)}
                 return first, rest
         return self, Changeset()
@@ -173,6 +222,48 @@ class Changeset:
         return chosen
 
 
+class JournalOnly:
+    """The newest of what only the journal keeps, for one that begins anew."""
+
+    def __init__(self) -> None:
+        self._newest = Changeset()
+
+    @property
+    def overrides(self) -> dict[str, Override | None]:
+        return self._newest.overrides
+
+    def keep(self, taken: Changeset) -> None:
+        """What of it is to be written."""
+        kept = {name: getattr(taken, name) for name in _JOURNAL_ONLY}
+        self._newest.merge(Changeset(taken.at_ms, **kept))
+
+    def as_changeset(self, now_ms: int) -> Changeset:
+        whole = Changeset(now_ms)
+        whole.merge(self._newest)
+        return whole
+
+    def load(
+        self,
+        meta: Mapping[str, str],
+        engines: Iterable[EngineRow],
+        overrides: Iterable[Override],
+        instances: Iterable[InstanceRow],
+    ) -> None:
+        """What came since the start is newer."""
+        newest = Changeset(
+            meta=dict(meta),
+            engines={engine.target: engine for engine in engines},
+            overrides={override.id: override for override in overrides},
+        )
+        rows: dict[RuleGroupKey, list[InstanceRow]] = {}
+        for row in instances:
+            rows.setdefault((row.file, row.group), []).append(row)
+        newest.instances = {group: tuple(several) for group, several in rows.items()}
+        newest.merge(self._newest)
+        self._newest = newest
+
+
+_JOURNAL_ONLY = ("instances", "meta", "engines", "overrides")
 _INCIDENT_OF: Mapping[str, Callable[[Any, Any], int]] = {
     "incidents": lambda number, _: number,
     "members": lambda key, _: key[0],

@@ -4,65 +4,68 @@ Every call is one step, written as one transaction; its caller owns the clock.
 """
 
 import asyncio
-import logging
 from collections import ChainMap
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import replace
-from typing import TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
-from tocsin_alerting.incidents.actions import Action
-from tocsin_alerting.incidents.changeset import Changeset
-from tocsin_alerting.incidents.correlation import Correlator, Recall, no_rules
+from tocsin_alerting.incidents.actions import Action, Verb, comment_record
+from tocsin_alerting.incidents.changeset import Changeset, EngineRow
+from tocsin_alerting.incidents.channel_watch import STALE_MS, ChannelWatch
+from tocsin_alerting.incidents.correlation import SLICE_ALERTS, Correlator
+from tocsin_alerting.incidents.delivery_outcome import look_for_late, note_rate_waits, take_outcome
+from tocsin_alerting.incidents.digests import deliveries
+from tocsin_alerting.incidents.drills import DrillRunner
+from tocsin_alerting.incidents.due_steps import DueSteps
 from tocsin_alerting.incidents.errors import (
     Conflict,
-    JournalDown,
+    IncidentError,
     JournalError,
-    JournalReplaced,
-    NoSuchIncident,
 )
-from tocsin_alerting.incidents.escalation_policy import Severity
 from tocsin_alerting.incidents.event_log import log_entries
-from tocsin_alerting.incidents.incident import Incident, IncidentState
-from tocsin_alerting.incidents.journal.protocol import LAST_EVAL, NO_NUMBER, Journal, JournalState
-from tocsin_alerting.incidents.journal.serialize import EngineRow
+from tocsin_alerting.incidents.external_alerts import ExternalAlert, unheard
+from tocsin_alerting.incidents.heartbeat_watch import HeartbeatWatch
+from tocsin_alerting.incidents.incident import Incident
+from tocsin_alerting.incidents.journal.protocol import LAST_EVAL, Journal
 from tocsin_alerting.incidents.journal.writer import (
     NO_WAIT_S,
+    SENDER_WAIT_S,
     TIMEOUT_S,
     WRITE_WAIT_S,
     JournalWriter,
 )
+from tocsin_alerting.incidents.oncall import Override
 from tocsin_alerting.incidents.outbox_message import (
     Delivery,
-    MessageState,
-    OutboxMessage,
     Outcome,
-    after_attempt,
-    history_event,
-    is_awaited,
 )
+from tocsin_alerting.incidents.records import IncidentRecords, sent_before
+from tocsin_alerting.incidents.recovery import JournalRecovery
 from tocsin_alerting.incidents.routing import IncidentConfig
-from tocsin_alerting.incidents.timeline import IncidentTimeline
-from tocsin_alerting.incidents.timer_rules import TimerDue
-from tocsin_alerting.incidents.timers import Timer, TimerKind
-from tocsin_alerting.incidents.transitions import StepFailed, transition
+from tocsin_alerting.incidents.send_gate import SendGate
+from tocsin_alerting.incidents.silence_end import forget_old_silences
+from tocsin_alerting.incidents.silencing import Silencing
+from tocsin_alerting.incidents.tally import IncidentTally
 from tocsin_alerting.incidents.working_set import WorkingSet
 from tocsin_alerting.rules.alert import AlertEvent, EventKind
 from tocsin_alerting.rules.instance_journal import InstanceRow
-from tocsin_exporter.clock import set_back_ms
-
-T = TypeVar("T")
-log = logging.getLogger(__name__)
+from tocsin_alerting.rules.severity import Severity
+from tocsin_exporter.slices import parts
 
 # After a start, overdue P1..P4 pages wait this long for the first evaluation.
 START_HOLD_MS = 60_000
-# P2..P4 messages wait this long for a journal that is down; P0 and P1 do not wait.
-UNRECORDED_HOLD_MS = 300_000
-MAX_ROUNDS = 100
-OPEN_STATES = (IncidentState.TRIGGERED, IncidentState.ACKED, IncidentState.SNOOZED)
+ACTIONS_A_STEP = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Whether what a sender said is on the disk, and of how many alerts there are too many."""
+
+    recorded: bool
+    refused: int
 
 
 class Dispatcher:
-    """`jitter` gives numbers in [0, 1). `changed`: a due time may move. `recall`: Correlator's."""
+    """`jitter` gives numbers in [0, 1). `changed` is set when a due time may move."""
 
     def __init__(
         self,
@@ -77,91 +80,55 @@ class Dispatcher:
         self.working = WorkingSet(config)
         self.writer = JournalWriter(journal, self._recorded, patience_s)
         self.changed = asyncio.Event()
-        self.recall: Recall = no_rules
-        self.saved_instances: tuple[InstanceRow, ...] = ()
-        self.saved_engines: tuple[EngineRow, ...] = ()
-        self.saved_forgotten = frozenset[str]()
-        self.journal_is_new = False
-        self.saved_ms: int | None = None  # when the last run was alive, by its clock and journal
-        self._samples_ms: int | None = None
-        self._started_ms = self._hold_until_ms = 0
-        self._moved_ms = 0  # of our clock, since the start
-        self._journal = journal
+        self._hold_until_ms = 0
         self._jitter = jitter
-        self._claim_wait_s, self._page_wait_ms = patience_s / 3, round(1000 * patience_s)
+        self._claim_wait_s = patience_s / 3
+        self._gate = SendGate(self.working, self.writer, round(1000 * patience_s))
         self._journal_timeout_s, self._start_patience_s = answer_s, start_patience_s
+        self.records = IncidentRecords(self.working, self.writer, answer_s)
+        self.incidents, self.timeline = self.records.incidents, self.records.timeline
+        self.timers = self.records.timers
         self._correlator = Correlator(self.working)
-        self._unrecorded: dict[str, int] = {}  # since when
+        self._due_steps = DueSteps(self.working, self._correlator)
+        self.tally = IncidentTally()
+        parts_of_start = (self.working, self.writer, self._correlator, self.tally)
+        self.recovery = JournalRecovery(*parts_of_start)
         self._reconciled: set[str] = set()
-        self._journal_unread = self._was_down = False
-        self._late_state: JournalState | None = None  # of which the rules have yet to hear
+        self.silencing = Silencing(self.working, self.writer, self._act_and_save)
+        self.drills = DrillRunner(self.working, self._act_and_save)
+        self.heartbeats = HeartbeatWatch(self.working, self.handle, self._act_and_save)
+        self.channels = ChannelWatch(self.working, self.handle)
         self._reconnecting: asyncio.Task[None] | None = None
 
     async def start(self, now_ms: int, samples_ms: int | None = None) -> None:
         """Load the journal. Without one that answers it starts empty, and pages all the same.
 
-        `samples_ms` is the time of the last run's newest sample. Sets `saved_instances` for the
-        rules layer, `saved_ms` and `journal_is_new`. Raises SchemaTooNew.
+        `samples_ms` is the time of the last run's newest sample. Raises SchemaTooNew.
         """
-        self._started_ms, self._samples_ms = now_ms, samples_ms
-        try:
-            async with asyncio.timeout(self._start_patience_s):
-                saved = await self._first_load(now_ms)
-        except (JournalDown, TimeoutError) as error:
-            self._start_without_journal(error, now_ms)
-        else:
-            self._start_with(saved, now_ms)
+        if await self.recovery.start(now_ms, samples_ms, self._start_patience_s):
+            self._hold_overdue(now_ms)
+            await self._load_recent(now_ms)
+        self._correlator.storms.loaded()
         self.working.changes().meta["clean_shutdown"] = "0"
         await self._save(now_ms, self._start_patience_s)  # what opens next needs its numbers
+        await self.handle(unheard(self.working.external, self.working.incidents, now_ms), now_ms)
+        if self.recovery.unread or self.recovery.journal_was_broken:
+            self.working.heartbeats.expect_all()
+        self.working.heartbeats.begin(now_ms)
+        await self.heartbeats.settle(now_ms)
+        await self.channels.settle(now_ms)
 
-    async def _first_load(self, now_ms: int) -> JournalState:
-        """What a broken journal held is not known: its numbers are not given again."""
-        try:
-            return await self._journal.load()
-        except JournalReplaced as error:
-            saved = await self._journal.load()
-            self.working.numbers.begin_apart(now_ms)
-            self.working.note(0, "journal_replaced", now_ms, data={"trouble": str(error)})
-            return saved
-
-    def _start_with(self, saved: JournalState, now_ms: int) -> None:
-        saved = self._load(saved, now_ms)
-        self.saved_instances, self.saved_engines = saved.instances, saved.engines
-        self.saved_forgotten = saved.forgotten
-        last_eval = saved.meta.get(LAST_EVAL, "")
-        down_ms = max(0, now_ms - int(last_eval)) if last_eval.isdecimal() else None
-        self.journal_is_new = "clean_shutdown" not in saved.meta
-        clean = saved.meta.get("clean_shutdown", "1") == "1"
-        self.working.note(0, "started", now_ms, data={"downtime_ms": down_ms, "clean": clean})
-        self.working.readdress(now_ms)
-        incidents = saved.incidents
-        urgent = {
+    def _hold_overdue(self, now_ms: int) -> None:
+        """What was due while nobody ran waits for the first evaluation: it may be over, or fire
+        again. A P0 that fires does not."""
+        incidents = self.working.incidents.values()
+        milder = {
             incident.number
             for incident in incidents
-            if incident.is_open and incident.severity is Severity.P0
+            if incident.in_hold or not (incident.is_open and incident.severity is Severity.P0)
         }
-        self.working.schedule.hold({incident.number for incident in incidents} - urgent)
+        self.working.schedule.hold(milder)
         self._hold_until_ms = now_ms + START_HOLD_MS
-
-    def _load(self, saved: JournalState, now_ms: int) -> JournalState:
-        """Take what the journal holds, by our clock: it may have been written by one that was ahead
-        of it, and ours may have been set since the start."""
-        self.saved_ms = saved.newest_ms
-        delta_ms = set_back_ms(self._started_ms, self.saved_ms, self._samples_ms) + self._moved_ms
-        saved = saved.shifted(delta_ms) if delta_ms else saved
-        self.working.load(saved, now_ms)
-        if delta_ms:
-            self.working.changes().merge(self.working.snapshot(now_ms))
-            self.working.note(0, "clock_jumped", now_ms, data={"delta_ms": delta_ms})
-        return saved
-
-    def _start_without_journal(self, error: Exception, now_ms: int) -> None:
-        trouble = str(error) or "the journal took too long to open"
-        self._journal_unread = not (isinstance(error, JournalDown) and error.blank)
-        if not self._journal_unread:
-            self.working.numbers.begin()
-        self.writer.mark_down(trouble, now_ms)
-        self.working.note(0, "started", now_ms, data={"journal": trouble})
 
     async def reconcile(
         self,
@@ -177,7 +144,7 @@ class Dispatcher:
         incidents of which every origin has spoken.
         """
         about = {
-            self.working.number_of(member)
+            self.working.index[member.alert.fingerprint]
             for name in origins
             for member in self.working.members_of_origin(name)
         }
@@ -190,7 +157,7 @@ class Dispatcher:
     @property
     def origins(self) -> Collection[str]:
         """Those who say of an alert that it fires, or that nobody can tell."""
-        return self.working.origins
+        return self.working.index.origins
 
     def _is_settled(self, number: int) -> bool:
         """Whether everyone who spoke of the incident's alerts has spoken since the start."""
@@ -200,6 +167,8 @@ class Dispatcher:
 
     async def close(self, now_ms: int) -> None:
         """Write what can be written, and let go of the journal."""
+        await self.tally.close()
+        self.tally.keep(self.working, self.writer, now_ms, at_once=True)
         self.working.end()
         await self._save(now_ms)
         if self._reconnecting is not None:
@@ -207,9 +176,9 @@ class Dispatcher:
             await asyncio.gather(self._reconnecting, return_exceptions=True)
         try:
             async with asyncio.timeout(self._journal_timeout_s):
-                if not self._journal_unread:
+                if not self.recovery.unread:
                     await self.writer.flush(now_ms)
-                await self._journal.close()
+                await self.writer.journal.close()
         except (TimeoutError, JournalError):
             return  # nothing more can be done for this disk
 
@@ -217,9 +186,28 @@ class Dispatcher:
         """Take what changed in one evaluation: the worst first, in slices, others in between. A
         crash loses nothing: at the next start the rules say again all that fires."""
         for _ in self._correlator.apply(events, now_ms):
+            await asyncio.sleep(0)  # ten thousand alerts of one incident are heard in one go
             await self._run_and_save(now_ms, None if self.working.numbers.few else NO_WAIT_S)
             await asyncio.sleep(0)
         await self.writer.wait()
+
+    async def receive(self, posted: Sequence[ExternalAlert], now_ms: int) -> Receipt:
+        """Take what others say of their alerts; it is in force, whether it is on the disk or not.
+        Pages that waited for their word since the start go out."""
+        working, events, refused = self.working, list[AlertEvent](), 0
+        for part in parts(posted, SLICE_ALERTS):
+            for alert in part:
+                if working.external.has_room(alert, now_ms):
+                    events += working.external.receive(alert, now_ms, working.incident_of)
+                else:
+                    refused += 1
+            await asyncio.sleep(0)
+        await self.handle(events, now_ms)
+        if working.schedule.held:
+            holders = (working.incident_of(alert.fingerprint) for alert in posted)
+            working.release(holder.number for holder in holders if holder)
+        await self._run_and_save(now_ms, NO_WAIT_S)
+        return Receipt(await self.writer.wait(SENDER_WAIT_S), refused)
 
     async def remember(
         self, file: str, group: str, rows: Sequence[InstanceRow], now_ms: int
@@ -237,39 +225,105 @@ class Dispatcher:
         self.working.forget_engine(target)
         await self._save(now_ms, self._journal_timeout_s)
 
+    async def override(self, override: Override, now_ms: int) -> None:
+        """Somebody else is on call in a schedule for a time; one of the same id is replaced."""
+        self.working.put_override(override)
+        data = override.as_data()
+        self.working.note(0, "override_added", now_ms, override.created_by, data)
+        await self._run_and_save(now_ms, self._journal_timeout_s)
+
+    async def remove_override(self, id: str, actor: str, now_ms: int) -> bool:
+        """Whether there was one."""
+        removed = self.working.remove_override(id)
+        if removed is not None:
+            self.working.note(0, "override_removed", now_ms, actor, removed.as_data())
+            await self._run_and_save(now_ms, self._journal_timeout_s)
+        return removed is not None
+
     async def due(self, now_ms: int) -> int | None:
         """Run the timers that are due, and say when the next one is (None: never)."""
         if self.working.schedule.held and now_ms >= self._hold_until_ms:
             self.working.release(self.working.schedule.held)
             self.changed.set()
+        look_for_late(self.working, now_ms)
         await self._run_and_save(now_ms)
+        if expired := self.working.external.expire(now_ms):
+            await self.handle(expired, now_ms)
+        if missing := self.heartbeats.missing(now_ms):
+            await self.handle(missing, now_ms)
         self._reconnect(now_ms)
+        self.tally.follow(self.writer.journal)
+        if self.tally.keep(self.working, self.writer, now_ms):
+            await self._save(now_ms)
         return self.next_due_ms()
 
     def next_due_ms(self) -> int | None:
         hold = [self._hold_until_ms] if self.working.schedule.held else []
         retry = [self.writer.retry_at_ms] if self.writer.down and not self._reconnecting else []
-        timer = self.working.schedule.next_due_ms()
-        return min([*hold, *retry, *([] if timer is None else [timer])], default=None)
+        timers = (
+            self.working.schedule.next_due_ms(),
+            self.working.external.next_due_ms(),
+            self.working.heartbeats.next_due_ms(),
+            self.working.outbox.deadlines.next_ms(),
+            self.working.mute_rules.next_change_ms,
+            *self.working.subject_timers.values(),
+        )
+        return min([*hold, *retry, *(at for at in timers if at is not None)], default=None)
 
     async def act(self, action: Action, now_ms: int) -> Incident:
         """Do what a person asks; repeated with the same `request_id` it is done once.
 
         Raises NoSuchIncident and Conflict.
         """
+        number = await self._do(action, now_ms)
+        await self._run_and_save(now_ms, self._journal_timeout_s)
+        return await self.incident(number)
+
+    async def act_all(
+        self, actions: Sequence[Action], now_ms: int
+    ) -> list[Incident | IncidentError]:
+        """The same for many: each for itself, some of them in one transaction. What one of them
+        could not do stands in its place."""
+        done: list[int | IncidentError] = []
+        for count, action in enumerate(actions, 1):
+            try:
+                done.append(await self._do(action, now_ms))
+            except IncidentError as error:
+                done.append(error)
+            if count % ACTIONS_A_STEP == 0 or count == len(actions):
+                await self._run_and_save(now_ms, self._journal_timeout_s)
+        return [
+            result if isinstance(result, IncidentError) else await self.incident(result)
+            for result in done
+        ]
+
+    async def _do(self, action: Action, now_ms: int) -> int:
+        """Apply it; the number of the incident that it is about, or was the first time."""
         done = self.working.requests.get(action.request_id) if action.request_id else None
         if done is not None:
-            return await self.incident(done[0])
+            return done[0]
         incident = self.working.incidents.get(action.incident)
-        if incident is None:
-            closed = await self.incident(action.incident)
-            raise Conflict(closed.number, closed.state, f"nothing to {action.verb}")
-        self.working.apply(transition(incident, action, now_ms, self.working.config), now_ms)
+        if incident is not None:
+            self._correlator.storms.act(action, now_ms)
+        else:
+            await self._act_on_closed(action, now_ms)
         if action.request_id:
             self.working.requests[action.request_id] = (action.incident, now_ms)
             self.working.changes().requests[action.request_id] = (action.incident, now_ms)
-        await self._run_and_save(now_ms, self._journal_timeout_s)
-        return self.working.incidents[action.incident]
+        return action.incident
+
+    async def _act_on_closed(self, action: Action, now_ms: int) -> None:
+        """What is over can still be commented on: most reports are written the day after."""
+        closed = await self.incident(action.incident)
+        if action.verb is not Verb.COMMENT:
+            raise Conflict(closed.number, closed.state, f"nothing to {action.verb}")
+        record = comment_record(action)
+        self.working.note(closed.number, record.event, now_ms, record.actor, record.data)
+
+    def note(self, event: str, actor: str, data: Mapping[str, str], now_ms: int) -> None:
+        """Add a line that is about no incident to the history; it is written at once."""
+        self.working.note(0, event, now_ms, actor, data)
+        self.changed.set()
 
     async def heartbeat(self, now_ms: int) -> None:
         """Remember that evaluation was alive now."""
@@ -284,174 +338,84 @@ class Dispatcher:
         self.working.shift(delta_ms)
         self.writer.shift(delta_ms)
         self._hold_until_ms += delta_ms
-        self._moved_ms += delta_ms
-        self._unrecorded = {key: at + delta_ms for key, at in self._unrecorded.items()}
+        self.recovery.shift(delta_ms)
+        self._gate.shift(delta_ms)
+        self.channels.shift(delta_ms)
         self.working.note(0, "clock_jumped", now_ms, data={"delta_ms": delta_ms})
         self.changed.set()
 
     async def claim(self, now_ms: int, limit: int = 64) -> list[Delivery]:
         """Messages to send now. What is not reported within 30 s is handed out again."""
-        self._check_journal()
-        marked = self.working.outbox.claim(now_ms, limit, self._may_send_at)
-        before = {sent.key for sent in marked if sent.key in self._unrecorded}
+        self._gate.check_journal()
+        marked = self.working.outbox.claim(now_ms, limit, self._gate.may_send_at)
+        note_rate_waits(self.working, now_ms)
+        before = {sent.key for sent in marked if sent.key in self._gate.unrecorded}
         await self._save(now_ms, self._claim_wait_s)
-        missing = before & self._unrecorded.keys()
-        return [
-            Delivery(key, replace(sent.notification, not_recorded=key in missing), sent.attempts)
-            for key, sent in ((sent.key, sent) for sent in marked)
-        ]
+        unrecorded = frozenset(before & self._gate.unrecorded.keys())
+        return deliveries(marked, unrecorded, self.working.outbox.thread)
 
     def next_claim_ms(self, now_ms: int) -> int | None:
         """When there may be something to claim (None: not before `changed` is set)."""
-        self._check_journal()
-        return self.working.outbox.next_due_ms(now_ms, self._may_send_at)
+        self._gate.check_journal()
+        due_ms = self.working.outbox.next_due_ms(now_ms, self._gate.may_send_at)
+        note_rate_waits(self.working, now_ms)
+        return due_ms
 
     async def delivered(self, delivery: Delivery, outcome: Outcome, now_ms: int) -> None:
         """Take the outcome of an attempt: done, again later, or refused (rules 9 and 28)."""
-        message = self.working.outbox.get(delivery.key)
-        if message is None or not is_awaited(message, delivery.attempt, outcome):
-            return
-        after = after_attempt(message, outcome, now_ms, self._jitter())
-        self.working.outbox.put(after)
-        event, data = history_event(after)
-        self.working.note(after.notification.incident, event, now_ms, data=data)
-        if after.is_page and after.state is not MessageState.SENT:
-            self._page_failed(after, now_ms, news=after.is_lost and not message.is_lost)
+        jitter = self._jitter()  # the items of a digest are tried again together
+        for item in delivery.items or (delivery,):
+            take_outcome(self.working, item, outcome, now_ms, jitter)
+        await self.channels.take(delivery.notification.receiver, outcome, now_ms)
         await self._run_and_save(now_ms)
-
-    def _page_failed(self, message: OutboxMessage, now_ms: int, *, news: bool) -> None:
-        """`news`: until now there was hope that the page would reach somebody in time."""
-        incident = self.working.incidents.get(message.notification.incident)
-        if incident is None:
-            return
-        if message.state in (MessageState.FAILED, MessageState.CANCELLED):
-            self.working.outbox.retract(message, incident.cycle)
-        if news and self.working.outbox.step_failed(message):
-            sent = message.notification
-            failed = StepFailed(message.generation, sent.step, sent.loop)
-            self.working.apply(transition(incident, failed, now_ms, self.working.config), now_ms)
-
-    def _may_send_at(self, message: OutboxMessage) -> int | None:
-        """From when on the message may go; None: not before the outbox is told to look again."""
-        if message.is_page and self.working.is_held(message.notification.incident):
-            return None
-        if self.writer.down:
-            return 0 if message.is_urgent else message.notification.at_ms + UNRECORDED_HOLD_MS
-        since_ms = self._unrecorded.get(message.key)
-        if since_ms is None:
-            return 0
-        return since_ms + self._page_wait_ms if message.is_urgent else None
-
-    def _check_journal(self) -> None:  # with its end or return other messages may go
-        if self._was_down != self.writer.down:
-            self._was_down = self.writer.down
-            self.working.outbox.resume()
 
     async def incident(self, number: int) -> Incident:
         """Raises NoSuchIncident; a closed one comes from the journal."""
-        loaded = self.working.incidents.get(number)
-        if loaded is None:
-            loaded = await self._query(self._journal.incident(number), None)
-        if loaded is None:
-            raise NoSuchIncident(number)
-        return loaded
-
-    async def incidents(
-        self,
-        states: Collection[IncidentState] = OPEN_STATES,
-        limit: int = 1000,
-        below: int = NO_NUMBER,
-    ) -> list[Incident]:
-        """The newest first, of those with a number below `below`."""
-        open_ones = self.working.incidents.values()
-        matching = [
-            incident
-            for incident in open_ones
-            if incident.state in states and incident.number < below
-        ]
-        if IncidentState.CLOSED in states:
-            matching += await self._query(
-                self._journal.incidents([IncidentState.CLOSED], limit, below), []
-            )
-        return sorted(matching, key=lambda incident: -incident.number)[:limit]
-
-    async def timeline(self, number: int) -> IncidentTimeline:
-        """Raises NoSuchIncident."""
-        incident = await self.incident(number)
-        written = await self._query(self._journal.history(number), [])
-        entries = {entry.seq: entry for entry in (*written, *self.writer.unwritten)}
-        messages = {
-            message.key: message
-            for message in await self._query(self._journal.messages(number), [])
-        }
-        messages |= {message.key: message for message in self.working.outbox.of_incident(number)}
-        return IncidentTimeline(
-            incident,
-            tuple(entries[seq] for seq in sorted(entries) if entries[seq].incident == number),
-            self.timers(number),
-            tuple(sorted(messages.values(), key=lambda message: message.id)),
-        )
-
-    def timers(self, number: int) -> tuple[Timer, ...]:
-        """The live timers of an incident, the next one first."""
-        timers = self.working.schedule.of_incident(number).values()
-        return tuple(sorted(timers, key=lambda timer: timer.due_at_ms))
+        return await self.records.incident(number)
 
     def overdue_ms(self, now_ms: int) -> int:
         """How late the oldest timer is; over two minutes the incident loop is stuck."""
         next_ms = self.working.schedule.next_due_ms()
-        return 0 if next_ms is None else max(0, now_ms - next_ms)
+        due = [*self.working.subject_timers.values(), *([] if next_ms is None else [next_ms])]
+        return max(0, now_ms - min(due, default=now_ms))
 
-    async def prune(self, before_ms: int) -> int:
-        """Forget the incidents that were closed before then, with their history; how many."""
+    async def prune(self, now_ms: int, kept_ms: int) -> int:
+        """Forget the incidents that were closed longer ago than that, with their history; how many.
+        And the silences that ended long ago."""
+        before_ms = now_ms - kept_ms
+        for override in [o for o in self.working.overrides.values() if o.end_ms < before_ms]:
+            self.working.remove_override(override.id)
+        forget_old_silences(self.working, now_ms)
+        self.tally.keep(self.working, self.writer, now_ms, at_once=True)
+        await self._save(now_ms)
+        if self.tally.counted is None:
+            return 0  # what is forgotten must be counted before
         requests = self.working.requests
         self.working.requests = {k: v for k, v in requests.items() if v[1] >= before_ms}
-        return await self._query(self._journal.prune(before_ms), 0)
+        return await self.records.prune(before_ms)
 
-    async def _query(self, answer: Awaitable[T], otherwise: T) -> T:
-        """The journal's answer; what memory knows must do when it does not answer."""
-        try:
-            async with asyncio.timeout(self._journal_timeout_s):
-                return await answer
-        except (JournalError, TimeoutError):
-            return otherwise
+    async def _act_and_save(self, now_ms: int) -> None:
+        await self._run_and_save(now_ms, self._journal_timeout_s)
 
     async def _run_and_save(self, now_ms: int, patience_s: float | None = None) -> None:
-        self._run_due(now_ms)
+        while self._due_steps.run(now_ms):
+            await self._save(now_ms, NO_WAIT_S)
+            await asyncio.sleep(0)
         await self._save(now_ms, patience_s)
-
-    def _run_due(self, now_ms: int) -> None:
-        """Mute and unmute, run what is due, until nothing is."""
-        for _ in range(MAX_ROUNDS):
-            self._correlator.update_mutes(now_ms)
-            due = self.working.schedule.due(now_ms)
-            if not due:
-                return
-            for number, timer in due:
-                self._run_timer(number, timer.kind, timer, now_ms)
-
-    def _run_timer(self, number: int, kind: TimerKind, timer: Timer, now_ms: int) -> None:
-        if self.working.schedule.of_incident(number).get(kind) is not timer:
-            return  # replaced by one that ran before it
-        incident = self.working.incidents[number]
-        change = transition(incident, TimerDue(timer), now_ms, self.working.config)
-        self.working.remove_timer(number, kind)  # after the step: one that fails keeps its timer
-        self.working.apply(change, now_ms)
 
     async def _save(self, now_ms: int, patience_s: float | None = None) -> bool:
         changeset = self.working.drain_changes(now_ms)
         if not changeset:
             return not self.writer.down
-        for key in changeset.messages:
-            self._unrecorded.setdefault(key, now_ms)
+        self._gate.awaits(changeset.messages, now_ms)
         log_entries(changeset.history, ChainMap(self.working.incidents, changeset.incidents))
         self.changed.set()  # whoever waits is to know until when
         return await self.writer.record(changeset, now_ms, patience_s)
 
     def _recorded(self, changeset: Changeset) -> None:
         self.working.numbers.recorded(changeset.meta)
-        for key in changeset.messages:
-            self._unrecorded.pop(key, None)
+        self.tally.take(changeset.history)
+        self._gate.recorded(changeset.messages)
         self.working.outbox.resume(changeset.messages)
         self.changed.set()
 
@@ -463,38 +427,27 @@ class Dispatcher:
             self._reconnecting = asyncio.create_task(self._recover(now_ms))
             self._reconnecting.add_done_callback(lambda _: self.changed.set())
 
+    async def _load_recent(self, now_ms: int) -> None:
+        """What memory is to know of the last run's history."""
+        await self.records.load_openings(now_ms)
+        budgets = self.working.outbox.budgets
+        sent = await self.records.attempts(now_ms - max(budgets.longest_ms, STALE_MS))
+        budgets.load(map(sent_before, sent))
+        self.channels.load(sent)
+
     async def _recover(self, now_ms: int) -> None:
         since_ms, trouble = self.writer.down_since_ms, self.writer.last_error
-        try:
-            if self._journal_unread:
-                self._load_late(await self._journal.load(), now_ms)
-            if self._late_state is not None:
-                self._merge_journal(self._late_state, now_ms)
-            elif self.writer.replaced:
-                await self._journal.load()
-                self.working.note(0, "journal_replaced", now_ms, data={"trouble": trouble})
-                self.writer.start_over(self.working.snapshot(now_ms))
-        except JournalError as error:
-            self.writer.mark_down(str(error), now_ms, soon=isinstance(error, JournalReplaced))
+        was_unread = self.recovery.unread
+        messages = await self.recovery.take_over(self._reconciled, now_ms)
+        if messages is None:
             return
-        except Exception as error:  # why: a fault of ours must not have it tried without a pause
-            log.exception("what the journal remembers could not be taken over")
-            self.writer.mark_down(f"{type(error).__name__}: {error}", now_ms)
-            return
+        if was_unread:
+            await self._load_recent(now_ms)
+        self._gate.unrecorded |= dict.fromkeys(messages, now_ms)
+        await self.handle(unheard(self.working.external, self.working.incidents, now_ms), now_ms)
+        await self.heartbeats.settle(now_ms)
+        await self.channels.settle(now_ms)
         if await self.writer.flush(now_ms):
             data = {"trouble": trouble, "since_ms": since_ms}
             self.working.note(0, "journal_back", now_ms, data=data)
             await self._save(now_ms)
-
-    def _load_late(self, saved: JournalState, now_ms: int) -> None:
-        """Once: should the rest fail and be tried again, what people did since stays done."""
-        self.working.renumber(self.writer.backlog, saved, now_ms)
-        self._late_state, self._journal_unread = self._load(saved, now_ms), False
-
-    def _merge_journal(self, saved: JournalState, now_ms: int) -> None:
-        """The journal that could not be read at the start is there: take what it remembers."""
-        self._correlator.merge_journal(saved, self._reconciled, self.recall, now_ms)
-        self._late_state = None
-        self.working.readdress(now_ms)
-        self.writer.backlog.merge(self.working.drain_changes(now_ms))
-        self._unrecorded |= dict.fromkeys(self.writer.backlog.messages, now_ms)

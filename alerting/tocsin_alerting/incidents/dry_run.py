@@ -4,13 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tocsin_alerting.incidents.dispatcher import Dispatcher
-from tocsin_alerting.incidents.escalation_policy import Severity
+from tocsin_alerting.incidents.incident import Reason
 from tocsin_alerting.incidents.journal.memory import MemoryJournal
-from tocsin_alerting.incidents.notification import Notification, Reason
+from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outbox_message import Delivered
 from tocsin_alerting.incidents.routing import IncidentConfig
 from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind
-from tocsin_alerting.settings import duration_text
+from tocsin_alerting.rules.severity import Severity
+from tocsin_alerting.time_format import format_duration
 
 MAX_DURATION_MS = 30 * 86_400_000
 MAX_DISPATCHES = 1_000
@@ -21,7 +22,7 @@ _WITHOUT_STEP = (Reason.FINAL, Reason.RESOLVED)
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """What goes out at one time: `told` says why and to whom, a line a message."""
+    """What goes out at one time: `messages` says why and to whom, a line each."""
 
     at_ms: int
     messages: tuple[str, ...]
@@ -30,7 +31,7 @@ class Dispatch:
 async def dry_run(config: IncidentConfig, severity: Severity) -> list[str]:
     """What is sent, a line a message; nobody answers, and the alert clears when all is said.
 
-    A policy that goes on and on is followed for MOST_MOMENTS or LONGEST_MS.
+    A policy that goes on and on is followed for MAX_DISPATCHES or MAX_DURATION_MS.
     """
     dispatcher = Dispatcher(config, MemoryJournal(), lambda: 0.5)
     await dispatcher.start(0)
@@ -39,7 +40,7 @@ async def dry_run(config: IncidentConfig, severity: Severity) -> list[str]:
     end_ms = (moments[-1].at_ms if moments else 0) + CLEARS_AFTER_MS
     await dispatcher.handle([_event(EventKind.CLEAR, severity, end_ms)], end_ms)
     moments += await _send_due(dispatcher, end_ms)
-    return list(_lines(moments)) or ["nobody would be told"]
+    return list(_lines(moments)) or ["nobody would be notified"]
 
 
 async def _run_unanswered(dispatcher: Dispatcher) -> list[Dispatch]:
@@ -76,16 +77,17 @@ def _lines(moments: Sequence[Dispatch]) -> Iterator[str]:
         last = moments[at + length - 1]
         again = ""
         if length > 1:
-            every = duration_text((last.at_ms - first.at_ms) // (length - 1))
-            until = duration_text(last.at_ms)
+            every = format_duration((last.at_ms - first.at_ms) // (length - 1))
+            until = format_duration(last.at_ms)
             again = f", every {every}, {length} times, until after {until}"
         for message in first.messages:
-            yield f"after {duration_text(first.at_ms):>8}  {message}{again}"
+            yield f"after {format_duration(first.at_ms):>8}  {message}{again}"
         at += length
 
 
 def _run_length(moments: Sequence[Dispatch]) -> int:
-    """How many moments from the first on say the same at equal distances; 1 for fewer than _RUN."""
+    """How many moments from the first on say the same at equal distances; 1 for fewer than
+    _MIN_REPEATS."""
     length = 1
     while length < len(moments) and moments[length].messages == moments[0].messages:
         apart = moments[length].at_ms - moments[length - 1].at_ms

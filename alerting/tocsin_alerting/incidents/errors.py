@@ -2,10 +2,13 @@
 
 IncidentError
   NoSuchIncident     the number was never given
+  NoSuchSilence      the id was never given, or its silence ended long ago
+  NoSuchHeartbeat    nobody expects one of this name
+  HeartbeatConflict  what is asked of it cannot be done; the message says why
   Conflict           the incident's state does not allow the action
 JournalError
   JournalDown        the journal cannot be read or written now; it may come back
-    JournalReplaced  what lay there was broken and is set aside; the next call begins anew
+    JournalReplaced  what lay there was broken and is set aside; the next call starts a new one
   SchemaTooNew       a newer Tocsin wrote the journal; this one must not touch it
 """
 
@@ -17,7 +20,21 @@ class IncidentError(Exception):
 class NoSuchIncident(IncidentError):
     def __init__(self, number: int) -> None:
         self.number = number
-        super().__init__(f"there is no incident #{number}")
+        super().__init__(f"no incident #{number}")
+
+
+class NoSuchSilence(IncidentError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f'no silence "{name[:40]}"')
+
+
+class NoSuchHeartbeat(IncidentError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f'no heartbeat is called "{name[:80]}"')
+
+
+class HeartbeatConflict(IncidentError):
+    pass
 
 
 class Conflict(IncidentError):
@@ -47,6 +64,6 @@ class JournalReplaced(JournalDown):
 class SchemaTooNew(JournalError):
     def __init__(self, path: str, version: int, known: int) -> None:
         super().__init__(
-            f"{path}: written by a newer Tocsin (schema {version}, this one knows {known}); "
-            "start that version, or move the file away to begin an empty journal"
+            f"{path}: written by a newer Tocsin (schema {version}, this one supports {known}); "
+            "start that version, or move the file away to start with an empty journal"
         )

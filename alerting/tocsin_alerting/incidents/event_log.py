@@ -1,7 +1,7 @@
-"""What happens to incidents, on the agent's own log: a line an event, whoever is paged and how.
+"""What happens to incidents, on the agent's own log: one line per event.
 
-The text says it to a person, the fields to whoever collects logs. Messages on their way are told
-by the delivery, which knows how long they took.
+The text is for people, the fields are for log collectors. The delivery loop logs messages, because
+it knows how long they took.
 """
 
 import logging
@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from tocsin_alerting.annotations import annotation_texts
 from tocsin_alerting.incidents.changeset import HistoryEntry
 from tocsin_alerting.incidents.incident import Incident, began_ms
-from tocsin_alerting.incidents.notification_builder import title
+from tocsin_alerting.incidents.notification import title
 from tocsin_alerting.rules.alert import Alert
-from tocsin_alerting.settings import elapsed_text
+from tocsin_alerting.time_format import elapsed_text
 
 log = logging.getLogger("tocsin.incident")
 
@@ -22,32 +22,56 @@ MAX_LINES = 50  # of one step: a storm must not hold up its own pages
 LOGGED_EVENTS: Mapping[str, tuple[int, str]] = {
     "opened": (logging.WARNING, "opened"),
     "reopened": (logging.WARNING, "opened again"),
+    "fires_again": (logging.WARNING, "fires again, before it was resolved"),
+    "flapping": (logging.WARNING, "flapping"),
+    "flap_ended": (logging.WARNING, "no longer flapping, still firing"),
+    "hold": (logging.INFO, "clear, resolved if it stays so"),
+    "new_alerts": (logging.WARNING, "more of its alerts fire"),
     "severity_raised": (logging.WARNING, "got worse"),
-    "source_unknown": (logging.WARNING, "is unknown now: its data no longer comes"),
-    "known_again": (logging.INFO, "is known again"),
+    "source_unknown": (logging.WARNING, "state unknown: no data from its source"),
+    "known_again": (logging.INFO, "state known again"),
     "acked": (logging.INFO, "acknowledged"),
     "ack_kept": (logging.INFO, "stays acknowledged"),
-    "unacked": (logging.WARNING, "is given back"),
+    "unacked": (logging.WARNING, "acknowledgement withdrawn"),
     "ack_expired": (logging.WARNING, "acknowledgement expired"),
     "snoozed": (logging.INFO, "snoozed"),
     "snooze_kept": (logging.INFO, "stays snoozed"),
     "snooze_ended": (logging.WARNING, "snooze ended"),
+    "assigned": (logging.INFO, "assigned"),
+    "commented": (logging.INFO, "commented"),
     "escalated": (logging.WARNING, "escalated by hand"),
     "slo_breach": (logging.WARNING, "missed its recovery target"),
-    "no_one_reached": (logging.ERROR, "reached nobody"),
-    "exhausted": (logging.ERROR, "was answered by nobody"),
-    "suppressed": (logging.INFO, "is muted, its page was not sent"),
-    "delivery_failed": (logging.ERROR, "a message was given up"),
+    "next_way": (logging.WARNING, "notification failed, notifying by the next way"),
+    "fallback": (logging.WARNING, "notification failed, notifying by the fallback"),
+    "delivery_late": (logging.ERROR, "notification failed in its time, retrying"),
+    "no_one_reached": (logging.ERROR, "notifications failed: nobody was reached"),
+    "waits_for_hours": (logging.INFO, "waits for the hours of its recipients"),
+    "exhausted": (logging.ERROR, "escalation exhausted: nobody acknowledged"),
+    "suppressed": (logging.INFO, "muted: page not sent"),
+    "silence_set": (logging.WARNING, "silence set"),
+    "silence_extended": (logging.WARNING, "end of a silence set"),
+    "silence_ended": (logging.INFO, "silence ended"),
+    "silence_expired": (logging.INFO, "silence expired"),
+    "silence_ends": (logging.WARNING, "silence ends soon, and something fires under it"),
+    "drill_started": (logging.WARNING, "drill started: nothing is wrong"),
+    "drill_ended": (logging.INFO, "drill ended"),
+    "heartbeat_added": (logging.INFO, "heartbeat added"),
+    "token_added": (logging.WARNING, "token made"),
+    "token_revoked": (logging.WARNING, "token revoked"),
+    "heartbeat_forgotten": (logging.WARNING, "heartbeat forgotten"),
+    "delivery_failed": (logging.ERROR, "notification failed permanently"),
     "resolved": (logging.INFO, "resolved"),
-    "given_up": (logging.WARNING, "given up, its state is unknown,"),
+    "given_up": (logging.WARNING, "given up, state unknown,"),
     "unwatched": (
         logging.WARNING,
-        "is no longer watched: its rule or its source was removed or changed,",
+        "no longer watched: its rule or its source was removed or changed,",
     ),
-    "closed_by_hand": (logging.WARNING, "closed by hand, not over"),
-    "closing_kept": (logging.WARNING, "stays closed by hand, not over"),
-    "superseded": (logging.INFO, "was superseded"),
-    "journal_back": (logging.WARNING, "the journal is written again"),
+    "closed_by_hand": (logging.WARNING, "closed by hand"),
+    "closing_kept": (logging.WARNING, "stays closed by hand"),
+    "superseded": (logging.INFO, "superseded"),
+    "storm_again": (logging.WARNING, "pages again, for what joined is not acknowledged"),
+    "storm_grew": (logging.WARNING, "has more incidents"),
+    "journal_back": (logging.WARNING, "journal write recovered"),
 }
 
 
@@ -62,7 +86,9 @@ def log_entries(entries: Iterable[HistoryEntry], incidents: Mapping[int, Inciden
         text = f"{_incident_name(entry.incident, incident)} {what}".strip()
         log.log(level, "%s", text, extra={**_fields(entry), **about})
     if len(logged) > MAX_LINES:
-        log.warning("%d more events of incidents at once", len(logged) - MAX_LINES)
+        log.warning(
+            "log line limit reached: %d more incident events not logged", len(logged) - MAX_LINES
+        )
 
 
 def _incident_name(number: int, incident: Incident | None) -> str:
@@ -72,7 +98,8 @@ def _incident_name(number: int, incident: Incident | None) -> str:
 
 
 def _by_actor(entry: HistoryEntry) -> str:
-    return f" by {entry.actor}" if entry.actor else ""
+    to = f" to {entry.data.get('to', '?')}" if entry.event == "assigned" else ""
+    return f"{to} by {entry.actor}" if entry.actor else to
 
 
 def _after_text(entry: HistoryEntry, incident: Incident | None) -> str:
@@ -85,6 +112,8 @@ def _after_text(entry: HistoryEntry, incident: Incident | None) -> str:
 
 
 def _summary(entry: HistoryEntry, incident: Incident | None) -> str:
+    if entry.event in ("closed_by_hand", "closing_kept"):
+        return "; not resolved"
     if incident is None or entry.event not in ("opened", "reopened"):
         return ""
     texts = (_first_line(member.alert) for member in incident.active)
@@ -106,6 +135,8 @@ def _fields(entry: HistoryEntry) -> dict[str, object]:
     for name, value in entry.data.items():
         if name == "after_ms":
             fields["after"] = elapsed_text(value)
+        elif name == "source":  # of a log line that is the place in the code
+            fields["condition"] = value
         elif value is not False and value not in ("", None, ()) and name not in _LOG_RECORD_FIELDS:
             fields[name] = value
     return fields

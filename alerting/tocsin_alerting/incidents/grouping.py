@@ -8,11 +8,11 @@ from functools import lru_cache
 
 from tocsin_alerting.incidents.routing import (
     EVERY_LABEL,
-    SEVERITY_LABEL,
     IncidentConfig,
     group_by_for,
 )
 from tocsin_alerting.rules.alert import fingerprint
+from tocsin_alerting.rules.severity import SEVERITY_LABEL
 from tocsin_exporter.engine_access import canonical_host, place
 from tocsin_exporter.snapshot import Labels
 

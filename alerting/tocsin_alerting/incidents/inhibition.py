@@ -51,15 +51,17 @@ class Inhibitor:
         every: Collection[Incident],
     ) -> dict[int, frozenset[str]]:
         """What mutes each open one of `changed`, or of `every` incident where it may differ."""
-        some, rules = list(changed), config.inhibit
-        if rules is not self._rules or any(self._is_source(rules, incident) for incident in some):
+        incidents, rules = list(changed), config.inhibit
+        if rules is not self._rules or any(
+            self._is_source(rules, incident) for incident in incidents
+        ):
             self.invalidate()
         if self._index is None:
             self._rules, self._index = rules, index_rules(config, every)
             return inhibitions(config, every)
         return {
             incident.number: mute_names(muting_incidents(self._index, incident, {incident.number}))
-            for incident in some
+            for incident in incidents
             if incident.is_open
         }
 
@@ -71,7 +73,7 @@ class Inhibitor:
 def index_rules(config: IncidentConfig, incidents: Iterable[Incident]) -> list[Inhibition]:
     """The rules of which something fires on the source side."""
     every, local = (
-        [incident for incident in incidents if incident.counts_as_firing],
+        [one for one in incidents if one.counts_as_firing and not one.drill],
         config.local_names,
     )
     inhibitions = (
@@ -115,7 +117,9 @@ def muting_incidents(
     prepared: Sequence[Inhibition], incident: Incident, excluded: set[int]
 ) -> set[int]:
     every: set[int] = set()
-    for member in incident.active:
+    if incident.drill:
+        return every
+    for member in incident.loud:
         labels = dict(member.alert.labels)
         sources = {
             number for inhibition in prepared for number in inhibition.sources_of(labels)
@@ -128,6 +132,43 @@ def muting_incidents(
 
 def mute_names(sources: Iterable[int]) -> frozenset[str]:
     return frozenset(f"{INHIBITED}{number}" for number in sources)
+
+
+class InhibitingAlerts:
+    """The alerts of some incidents that inhibit others, one for each rule, as Alertmanager names
+    the first that it finds."""
+
+    def __init__(self, config: IncidentConfig, sources: Iterable[Incident]) -> None:
+        self._local = config.local_names
+        every = [
+            (name, dict(member.alert.labels))
+            for incident in sources
+            for name, member in incident.members.items()
+            if member.source not in ENDED_CONDITIONS
+        ]
+        self._rules = [(rule, self._found(rule, every)) for rule in config.inhibit]
+
+    def _found(
+        self, rule: InhibitRule, every: Iterable[tuple[str, Labels]]
+    ) -> dict[tuple[bool, tuple[str, ...]], str]:
+        """Their fingerprints by whether they are targets too, and by the equal labels."""
+        found: dict[tuple[bool, tuple[str, ...]], str] = {}
+        for name, labels in every:
+            if all_match(rule.source, labels):
+                both = all_match(rule.target, labels)
+                found.setdefault((both, _equal(rule, labels, self._local)), name)
+        return found
+
+    def of(self, labels: Labels) -> list[str]:
+        """Those that inhibit an alert with these labels."""
+        names: set[str] = set()
+        for rule, found in self._rules:
+            if found and all_match(rule.target, labels):
+                equal = _equal(rule, labels, self._local)
+                both = all_match(rule.source, labels)
+                kinds = (False,) if both else (False, True)
+                names.update(found[kind, equal] for kind in kinds if (kind, equal) in found)
+        return sorted(names)
 
 
 def matches_source(rules: Sequence[InhibitRule], labels: Labels) -> bool:

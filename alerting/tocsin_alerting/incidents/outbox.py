@@ -9,29 +9,35 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from tocsin_alerting.incidents.deadlines import DeliveryDeadlines
+from tocsin_alerting.incidents.digests import ready_with
 from tocsin_alerting.incidents.escalation_policy import Addressee
-from tocsin_alerting.incidents.notification import Reason
+from tocsin_alerting.incidents.incident import Reason
 from tocsin_alerting.incidents.outbox_message import (
+    END_REASONS,
     NOTICE_REASONS,
     WAITING_STATES,
     MessageState,
     OutboxMessage,
     claimed,
     lease_expired,
+    replaced_by,
     withdrawn,
 )
+from tocsin_alerting.incidents.rate_budget import RateBudgets
 from tocsin_alerting.incidents.ready_queue import ReadyQueue
 
 MayGoAt = Callable[[OutboxMessage], int | None]
 IncidentAddressee = tuple[int, Addressee]
 AlertKind = tuple[str, str]  # severity, alertname
 QueueOrder = tuple[str, int, int]  # severity, turn, id
+RATE_WAIT = "it waits for the rate limit"  # also after a restart one knows that it did
+MAX_ITEMS = 1_000  # of a digest; the rest is another one
 MAX_SENDING = 32  # of a receiver that are claimed at once; P0 and P1 may be twice as many
 CLOSED_REASONS = frozenset({Reason.CLOSED_BY_HAND, Reason.CLOSED_UNKNOWN})
-END_REASONS = frozenset(
-    {Reason.RESOLVED, Reason.FIRED_AND_RESOLVED, Reason.GIVEN_UP, Reason.UNWATCHED}
-)
 REMARK_REASONS = frozenset({Reason.SLO_BREACH, Reason.UNKNOWN})
+# Each says how it stands: of those that nobody got yet, the newest is the truth.
+STATE_REASONS = frozenset({Reason.ACKED, *CLOSED_REASONS, *END_REASONS})
 
 
 class Outbox:
@@ -41,13 +47,18 @@ class Outbox:
     `most_sending` messages of a receiver are handed out at a time; the rest can still be withdrawn.
     The worst severity goes first. Of one severity a receiver gets alternately the one whose turn it
     is and the newest page: five thousand messages hold up neither the first of another alert nor
-    the next of the same. Turns go round the alerts.
+    the next of the same. Turns go round the alerts. What is over one of the `budgets` waits.
     """
 
     def __init__(
-        self, changed: Callable[[OutboxMessage, bool], None], most_sending: int = MAX_SENDING
+        self,
+        changed: Callable[[OutboxMessage, bool], None],
+        most_sending: int = MAX_SENDING,
+        budgets: RateBudgets | None = None,
     ) -> None:
         self._changed = changed
+        self.budgets = budgets or RateBudgets({}, {})
+        self.deadlines = DeliveryDeadlines(self.get)
         self._max_sending = most_sending
         self._messages: dict[str, OutboxMessage] = {}
         self._waiting: dict[str, None] = {}
@@ -74,12 +85,15 @@ class Outbox:
         self._assign_turn(message)
         self._track_sending(message, before)
         self._schedule(message)
+        self.deadlines.put(message, before)
         self._by_incident.setdefault(message.notification.incident, {})[message.key] = None
         if message.state in WAITING_STATES:
             self._waiting[message.key] = None
         else:
             for kept in (self._waiting, self._turns, self._batches, self._on_hold):
                 kept.pop(message.key, None)
+            if message.state is MessageState.SENT:
+                self.budgets.forget(message.key)
 
     def put(self, message: OutboxMessage) -> None:
         before = self._messages.get(message.key)
@@ -96,7 +110,8 @@ class Outbox:
         return [self._messages[key] for key in self._waiting]
 
     def post(self, message: OutboxMessage) -> None:
-        """Add a message. A newer page makes older ones that nobody got yet pointless.
+        """Add a message. A newer page makes older ones that nobody got yet pointless, and what says
+        how it stands now what said so before.
 
         A remark (the recover target was missed, the state is unknown) makes way for such a page.
         """
@@ -106,20 +121,31 @@ class Outbox:
         ]
         pages = [other for other in unsent if other.is_page and _same_addressee(other, message)]
         if message.notification.reason in REMARK_REASONS and pages:
-            self.put(replace(withdrawn(message), last_error=f"said by {pages[0].key}"))
+            self.put(replace(withdrawn(message), last_error=f"included in {pages[0].key}"))
             return
-        for older in pages if message.is_page else ():
-            self.put(replace(withdrawn(older), last_error=f"replaced by {message.key}"))
+        if message.is_page:
+            self._replace_pages(message)
         self.put(message)
+
+    def _replace_pages(self, newer: OutboxMessage) -> None:
+        """Also what is on its way, if it fails: else both would wait for a receiver that hangs."""
+        for older in self.of_incident(newer.notification.incident):
+            waits = older.is_page and older.state in WAITING_STATES
+            if waits and _same_addressee(older, newer):
+                self.put(replace(withdrawn(older), last_error=replaced_by(newer.key)))
 
     def _withdraw_outdated(self, message: OutboxMessage) -> None:
         """ "Closed, still firing" must not arrive after what came of it, nor "resolved" after that
-        it fires again."""
+        it fires again. "Acknowledged" that nobody got yet is of no use after either."""
+        sent = message.notification
         outdated = CLOSED_REASONS | END_REASONS if message.is_page else CLOSED_REASONS
-        for older in self.of_incident(message.notification.incident):
+        newer = message.is_page or sent.reason in STATE_REASONS
+        for older in self.of_incident(sent.incident) if sent.incident else ():
             waits = older.notification.reason in outdated and older.state in WAITING_STATES
+            acked = older.notification.reason is Reason.ACKED
+            waits |= newer and acked and older.state in WAITING_STATES
             if waits and _same_addressee(older, message):
-                self.put(replace(withdrawn(older), last_error=f"replaced by {message.key}"))
+                self.put(replace(withdrawn(older), last_error=replaced_by(message.key)))
 
     def withdraw_pages(self, incident: int) -> None:
         for message in self.of_incident(incident):
@@ -134,6 +160,16 @@ class Outbox:
             for message in self.of_incident(incident)
             if message.is_page and message.generation >= cycle and message.state in arrived
         }
+
+    def thread(self, message: OutboxMessage) -> str:
+        """What the other side called the first message about the same incident to the same
+        addressee; "" when none arrived, or it gave no name."""
+        if not message.notification.incident:
+            return ""
+        others = self.of_incident(message.notification.incident)
+        named = (one for one in others if one.reference and _same_addressee(one, message))
+        first = min(named, key=lambda one: one.id, default=None)
+        return first.reference if first else ""
 
     def informed(self, incident: int, cycle: int) -> set[Addressee]:
         """Who believes that it fires: those reached, and whom nobody told of an earlier end."""
@@ -165,9 +201,14 @@ class Outbox:
             for message in self.of_incident(incident)
             if message.is_page and message.generation >= cycle
         ]
-        tried = {message.addressee for message in pages if message.attempts}
+        tried = {m.addressee for m in pages if m.attempts or self._was_held_up(m)}
         refused = {message.addressee for message in pages if _is_refused(message)}
         return tried - refused - self.informed(incident, cycle)
+
+    def _was_held_up(self, message: OutboxMessage) -> bool:
+        """By its budget, or by a receiver that has taken no other for some time."""
+        hung = not self._has_room(message) and not message.notification.digest_at_ms
+        return message.key in self.budgets.delayed or message.last_error == RATE_WAIT or hung
 
     def retract(self, failed: OutboxMessage, cycle: int) -> None:
         """The page never arrived: what was to follow it to the same addressee must not either.
@@ -185,7 +226,7 @@ class Outbox:
             elif message.notification.reason is not Reason.FIRED_AND_RESOLVED or _is_refused(
                 failed
             ):
-                self.put(replace(withdrawn(message), last_error="its page never arrived"))
+                self.put(replace(withdrawn(message), last_error="its page was never delivered"))
 
     def claim(self, now_ms: int, limit: int, goes_at: MayGoAt) -> list[OutboxMessage]:
         """At most `limit` messages, marked as being sent; the worst severity first.
@@ -200,8 +241,33 @@ class Outbox:
             self._claims += 1
             ready.take(chosen.key, self._claims)
             marked.append(claimed(chosen, now_ms))
+            self.budgets.take(chosen, now_ms)
             self.put(marked[-1])
+            if chosen.notification.digest_at_ms is not None:
+                marked += self._rest_of_digest(chosen, now_ms, goes_at)
         return marked
+
+    def _rest_of_digest(
+        self, first: OutboxMessage, now_ms: int, goes_at: MayGoAt
+    ) -> list[OutboxMessage]:
+        """What else goes to the same addressee with this item, marked as being sent."""
+        rest: list[OutboxMessage] = []
+        for other in ready_with(first, self.waiting(), MAX_ITEMS):
+            at_ms = goes_at(other)
+            due = _is_unsent(other) and other.next_at_ms <= now_ms
+            free = _incident_addressee(other) not in self._sending_key
+            if due and free and at_ms is not None and at_ms <= now_ms:
+                rest.append(claimed(other, now_ms))
+                self.put(rest[-1])
+        return rest
+
+    def waiting_for_digest(self, incident: int) -> frozenset[Addressee]:
+        """Whom the next digest is to tell that the incident fires."""
+        return frozenset(
+            message.addressee
+            for message in self.of_incident(incident)
+            if message.is_page and _is_unsent(message) and message.notification.digest_at_ms
+        )
 
     def next_due_ms(self, now_ms: int, goes_at: MayGoAt) -> int | None:
         """When there may be one to claim; a message behind another waits for that one."""
@@ -217,6 +283,14 @@ class Outbox:
             if key in self._on_hold:
                 del self._on_hold[key]
                 self._schedule(self._messages[key])
+
+    def hasten(self, receiver: str, at_ms: int) -> None:
+        """It takes messages again: what failed there is tried again then, if not before. What it
+        refused waits for somebody to mend something."""
+        for message in self.waiting():
+            failed = _is_unsent(message) and message.attempts and not message.refusals
+            if failed and message.addressee.receiver == receiver and message.next_at_ms > at_ms:
+                self.put(replace(message, next_at_ms=at_ms))
 
     def _next_message(self, now_ms: int, goes_at: MayGoAt) -> OutboxMessage | None:
         """The worst message that may go now; those before it are put where they wait.
@@ -262,7 +336,9 @@ class Outbox:
             return False
         at_ms = goes_at(message)
         if at_ms is not None and at_ms <= now_ms:
-            return True
+            at_ms = self.budgets.waits(message, now_ms)
+            if at_ms is None:
+                return True
         self._on_hold[message.key] = None
         if at_ms is not None:
             heapq.heappush(self._due_heap, (at_ms, message.key, message.due_at_ms))
@@ -326,7 +402,8 @@ class Outbox:
         was, is_now = (
             one is not None and one.state is MessageState.SENDING for one in (before, message)
         )
-        self._sending[message.addressee.receiver] += is_now - was
+        if message.notification.digest_at_ms is None:  # however many items, a digest is one
+            self._sending[message.addressee.receiver] += is_now - was
         if is_now:
             self._sending_key[way] = message.key
         elif before is not None and self._sending_key.get(way) == message.key:
@@ -338,14 +415,20 @@ class Outbox:
 
     def step_failed(self, message: OutboxMessage) -> bool:
         """Whether no page of the message's step may be waited for."""
-        same = [
-            other
-            for other in self.of_incident(message.notification.incident)
-            if _same_step(other, message)
-        ]
+        same = self.of_step(message)
         return all(other.is_lost or other.state is MessageState.CANCELLED for other in same)
 
+    def tried(self, message: OutboxMessage) -> frozenset[Addressee]:
+        """All to whom the message's step was sent."""
+        return frozenset(addressee_of(other) for other in self.of_step(message))
+
+    def of_step(self, message: OutboxMessage) -> list[OutboxMessage]:
+        """The pages of the same step of the escalation."""
+        others = self.of_incident(message.notification.incident)
+        return [other for other in others if _same_step(other, message)]
+
     def shift(self, delta_ms: int) -> None:
+        self.budgets.shift(delta_ms)
         for message in self.waiting():
             self.put(message.shifted(delta_ms))
 
@@ -358,6 +441,7 @@ class Outbox:
         for number in incidents:
             for message in self.of_incident(number):
                 if message.state not in WAITING_STATES:
+                    self.budgets.forget(message.key)
                     self._on_hold.pop(message.key, None)
                     self._turns.pop(message.key, None)
                     self._batches.pop(message.key, None)
@@ -385,6 +469,10 @@ def _same_step(message: OutboxMessage, other: OutboxMessage) -> bool:
     return message.is_page and here == (other.generation, its.step, its.loop)
 
 
+def addressee_of(message: OutboxMessage) -> Addressee:
+    return Addressee(message.notification.receiver, message.notification.contact)
+
+
 def _is_refused(message: OutboxMessage) -> bool:
     """For good: what was refused in vain for minutes may be taken again when it is over."""
     return message.state is MessageState.FAILED and not message.refusals
@@ -396,4 +484,5 @@ def _is_unsent(message: OutboxMessage) -> bool:
 
 def only_to_paged(reason: Reason) -> bool:
     """Whether this message goes only to those whom a page of the incident reached."""
-    return reason in NOTICE_REASONS - {Reason.FIRED_AND_RESOLVED, Reason.TEST}
+    to_others = {Reason.FIRED_AND_RESOLVED, Reason.SILENCE_ENDS, Reason.TEST}
+    return reason in NOTICE_REASONS - to_others

@@ -8,16 +8,20 @@ PENDING ---> SENDING ---> SENT
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from tocsin_alerting.incidents.escalation_policy import Addressee, Severity
-from tocsin_alerting.incidents.notification import Notification, Reason
+from tocsin_alerting.incidents.escalation_policy import Addressee
+from tocsin_alerting.incidents.incident import Reason
+from tocsin_alerting.incidents.notification import Notification
+from tocsin_alerting.rules.severity import Severity
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """Delivered; `reference` is what the other side calls it, `detail` its answer in short."""
+    """Delivered; `reference` is what the other side calls it, `detail` its answer in short.
+    `unsent`: there was nothing to send, and nobody was asked."""
 
     reference: str = ""
     detail: str = ""
+    unsent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class Permanent:
 
 Outcome = Delivered | RetryAt | Permanent
 
+_REPLACED = "replaced by "
 LEASE_MS = 30_000
 GIVE_UP_MS = 24 * 3_600_000
 MAX_RETRY_AFTER_MS = 3_600_000
@@ -48,6 +53,9 @@ MAX_RETRY_AFTER_MS = 3_600_000
 URGENT_WAITS_MS = (15_000, 15_000, 30_000, *(60_000,) * 10)
 REFUSED_WAITS_MS = (60_000, 240_000, 300_000, 1_200_000, 1_800_000)
 URGENT_SEVERITIES = frozenset({Severity.P0.value, Severity.P1.value})
+END_REASONS = frozenset(
+    {Reason.RESOLVED, Reason.FIRED_AND_RESOLVED, Reason.GIVEN_UP, Reason.UNWATCHED}
+)
 NOTICE_REASONS = frozenset(
     {
         Reason.ACKED,
@@ -57,6 +65,7 @@ NOTICE_REASONS = frozenset(
         Reason.UNWATCHED,
         Reason.FIRED_AND_RESOLVED,
         Reason.RESOLVED,
+        Reason.SILENCE_ENDS,
         Reason.TEST,
     }
 )
@@ -77,7 +86,8 @@ WAITING_STATES = frozenset({MessageState.PENDING, MessageState.SENDING})
 class OutboxMessage:
     """`withdrawn`: on its way when it was no longer wanted; a failure is not tried again then.
 
-    `refusals` counts the attempts that ended as if for good.
+    `refusals` counts the attempts that ended as if for good. `late`: a page that was not answered
+    with success by `deliver_by_ms`; it is tried all the same, and nobody waits for it.
     """
 
     id: int
@@ -91,6 +101,8 @@ class OutboxMessage:
     last_error: str = ""
     reference: str = ""
     refusals: int = 0
+    deliver_by_ms: int | None = None
+    late: bool = False
 
     @property
     def key(self) -> str:
@@ -111,14 +123,16 @@ class OutboxMessage:
 
     @property
     def is_lost(self) -> bool:
-        """Whether nobody is to wait for it: it failed, or was refused and is tried all the same."""
-        refused = self.refusals > 0 and self.state is not MessageState.SENT
+        """Whether nobody is to wait for it: it failed, or was refused or late and is tried on."""
+        refused = (self.refusals > 0 or self.late) and self.state is not MessageState.SENT
         return refused or self.state is MessageState.FAILED
 
     def shifted(self, delta_ms: int) -> "OutboxMessage":
         """The same by a clock that reads `delta_ms` more; what it says stays as it is."""
         lease_ms = None if self.lease_until_ms is None else self.lease_until_ms + delta_ms
-        return replace(self, next_at_ms=self.next_at_ms + delta_ms, lease_until_ms=lease_ms)
+        by_ms = None if self.deliver_by_ms is None else self.deliver_by_ms + delta_ms
+        next_ms = self.next_at_ms + delta_ms
+        return replace(self, next_at_ms=next_ms, lease_until_ms=lease_ms, deliver_by_ms=by_ms)
 
     @property
     def due_at_ms(self) -> int | None:
@@ -130,11 +144,13 @@ class OutboxMessage:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message that is the caller's to send: report the outcome, or it is sent again later."""
+    """A message that is the caller's to send: report the outcome, or it is sent again later.
+    `items`: those that a digest stands for."""
 
     key: str
     notification: Notification
     attempt: int
+    items: tuple["Delivery", ...] = ()
 
 
 def claimed(message: OutboxMessage, now_ms: int) -> OutboxMessage:
@@ -159,10 +175,10 @@ def after_attempt(
         case Permanent(final=True):
             return replace(free, state=MessageState.FAILED, last_error=outcome.error)
         case Permanent():
-            refused = replace(free, last_error=outcome.error, refusals=free.refusals + 1)
+            refused = replace(_failed_with(free, outcome.error), refusals=free.refusals + 1)
             return _retry_refused(refused, now_ms, jitter)
         case RetryAt():
-            return _retry_later(replace(free, last_error=outcome.error), outcome, now_ms, jitter)
+            return _retry_later(_failed_with(free, outcome.error), outcome, now_ms, jitter)
 
 
 def is_awaited(message: OutboxMessage, attempt: int, outcome: Outcome) -> bool:
@@ -172,22 +188,44 @@ def is_awaited(message: OutboxMessage, attempt: int, outcome: Outcome) -> bool:
     return current or (waiting and isinstance(outcome, Delivered))
 
 
-def history_event(message: OutboxMessage) -> tuple[str, dict[str, object]]:
-    """The event and the data of the line that says how an attempt ended."""
+def history_event(
+    message: OutboxMessage, outcome: Outcome, now_ms: int
+) -> tuple[str, dict[str, object]]:
+    """The event and the data of the line that says how an attempt ended; who was not asked at all
+    is not told."""
     sent = message.notification
     data: dict[str, object] = {
         "receiver": sent.receiver,
         "contact": sent.contact,
         "reason": sent.reason.value,
+        "severity": str(sent.severity),
     }
+    if sent.digest_at_ms is not None:
+        data["digest"] = True  # one of several lines about one message
+    if isinstance(outcome, Delivered) and outcome.unsent:
+        return "delivery_skipped", data | {"why": outcome.detail}
     if message.state is MessageState.SENT:
-        return "delivered", data | {"reference": message.reference}
+        waited_ms = max(0, now_ms - sent.at_ms)
+        return "delivered", data | {"reference": message.reference, "waited_ms": waited_ms}
     if message.state is MessageState.FAILED:
         return "delivery_failed", data | {"error": message.last_error, "tries": message.attempts}
     data |= {"attempt": message.attempts, "error": message.last_error}
+    if isinstance(outcome, Permanent):
+        data["refused"] = True
     if message.state is MessageState.PENDING:
         data["next_at_ms"] = message.next_at_ms
     return "delivery_retry", data
+
+
+def replaced_by(key: str) -> str:
+    """Why a message was withdrawn whose news are in another one."""
+    return f"{_REPLACED}{key}"
+
+
+def _failed_with(message: OutboxMessage, error: str) -> OutboxMessage:
+    """What took its place meanwhile says more than why it failed."""
+    replaced = message.withdrawn and message.last_error.startswith(_REPLACED)
+    return replace(message, last_error=message.last_error if replaced else error)
 
 
 def _retry_later(
@@ -196,7 +234,9 @@ def _retry_later(
     if message.withdrawn:
         return replace(message, state=MessageState.CANCELLED)
     urgent = message.is_urgent and message.is_page
-    if not urgent and now_ms - message.notification.at_ms >= GIVE_UP_MS:
+    sent = message.notification
+    due_ms = sent.at_ms if sent.digest_at_ms is None else sent.digest_at_ms
+    if not urgent and now_ms - due_ms >= GIVE_UP_MS:
         return replace(message, state=MessageState.FAILED)
     next_at_ms = now_ms + backoff_ms(message.attempts, jitter, urgent=message.is_urgent)
     if outcome.not_before_ms is not None:
@@ -225,13 +265,8 @@ def withdrawn(message: OutboxMessage) -> OutboxMessage:
 def lease_expired(message: OutboxMessage, now_ms: int) -> OutboxMessage:
     """Nobody knows whether it arrived: send it again with the same key, if it is still wanted."""
     state = MessageState.CANCELLED if message.withdrawn else MessageState.PENDING
-    return replace(
-        message,
-        state=state,
-        lease_until_ms=None,
-        next_at_ms=now_ms,
-        last_error="the sender did not report back",
-    )
+    failed = _failed_with(message, "the sender did not report back")
+    return replace(failed, state=state, lease_until_ms=None, next_at_ms=now_ms)
 
 
 def backoff_ms(attempts: int, jitter: float, *, urgent: bool) -> int:

@@ -7,20 +7,26 @@ it tells, else everybody whom P0 tells.
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from tocsin_alerting.incidents.effects import Change, Effects, Record
-from tocsin_alerting.incidents.escalation import page
+from tocsin_alerting.incidents.escalation import addressees_now, page
 from tocsin_alerting.incidents.escalation_policy import (
     Addressee,
     EscalationPolicy,
     EscalationStep,
     FinalStep,
-    Severity,
+    Recipient,
 )
-from tocsin_alerting.incidents.incident import Incident, IncidentState
-from tocsin_alerting.incidents.notification import Reason
+from tocsin_alerting.incidents.incident import (
+    Change,
+    Effects,
+    Incident,
+    IncidentState,
+    Reason,
+    Record,
+)
 from tocsin_alerting.incidents.routing import IncidentConfig
+from tocsin_alerting.rules.severity import Severity
 
-Addressees = tuple[Addressee, ...]
+Recipients = tuple[Recipient, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,52 +36,57 @@ class Reconfigured:
     reached_addressees: frozenset[Addressee] = frozenset()
 
 
-def lost_addressees(incident: Incident, config: IncidentConfig) -> Addressees:
+def lost_recipients(incident: Incident, config: IncidentConfig) -> Recipients:
     """Whom the incident would tell in vain, in the order of its policy."""
     policy = incident.policy
-    named = [target for step in policy.steps for target in step.notify]
+    named = [recipient for step in policy.steps for recipient in step.notify]
     named += policy.final.notify if policy.final else ()
-    return tuple(
-        dict.fromkeys(addressee for addressee in named if not config.is_addressee(addressee))
-    )
+    return tuple(dict.fromkeys(recipient for recipient in named if not config.is_known(recipient)))
 
 
 def readdress(
     incident: Incident, event: Reconfigured, now_ms: int, config: IncidentConfig
 ) -> Change:
     """Replace whom it would tell in vain; who takes the place of an unreached one is paged now."""
-    lost = lost_addressees(incident, config)
+    lost = lost_recipients(incident, config)
     if not lost:
         return incident, ()
     before, mended = incident, replace(incident, policy=current_policy(incident, config))
     notices: Effects = ()
-    unreached = set(lost) - event.reached_addressees
+    unreached = {who for who in lost if not _is_reached(who, event.reached_addressees)}
     if (
         mended.state is IncidentState.TRIGGERED
         and mended.step >= 0
-        and unreached & set(_current_addressees(before))
+        and unreached & set(_current_recipients(before))
     ):
-        new = [
-            addressee
-            for addressee in _current_addressees(mended)
-            if addressee not in _current_addressees(before)
-        ]
-        note = f"instead of {addressee_names(lost)}, which the configuration no longer has"
-        mended, notices = page(mended, new, Reason.UNREACHABLE, note=note)
+        had = _current_recipients(before)
+        new = [who for who in _current_recipients(mended) if who not in had]
+        note = f"instead of {recipient_names(lost)}, no longer in the configuration"
+        targets = addressees_now(mended, new, now_ms, config)
+        mended, notices = page(mended, targets, Reason.UNREACHABLE, note=note)
     data = {
-        "lost": addressee_names(lost),
-        "instead": addressee_names(_added_addressees(before, mended)),
+        "lost": recipient_names(lost),
+        "instead": recipient_names(_added_recipients(before, mended)),
     }
     return mended, (Record("receivers_lost", data=data), *notices)
 
 
+def _is_reached(recipient: Recipient, reached: frozenset[Addressee]) -> bool:
+    """Whether a page got to it; of a schedule or everyone, to any person."""
+    if recipient.receiver:
+        return Addressee(recipient.receiver, recipient.contact) in reached
+    if recipient.contact:
+        return any(addressee.contact == recipient.contact for addressee in reached)
+    return any(addressee.contact for addressee in reached)
+
+
 def current_policy(incident: Incident, config: IncidentConfig) -> EscalationPolicy:
-    """The incident's policy with addressees that there are."""
+    """The incident's policy with recipients that there are."""
     policy = incident.policy
     now = config.policies.get(policy.name) or config.policies[incident.severity.value]
     steps = tuple(
         EscalationStep(
-            _replace_lost(step.notify, _step_addressees(now, number), now, config),
+            _replace_lost(step.notify, _step_recipients(now, number), now, config),
             step.escalate_after_ms,
         )
         for number, step in enumerate(policy.steps)
@@ -89,46 +100,43 @@ def current_policy(incident: Incident, config: IncidentConfig) -> EscalationPoli
     return replace(policy, steps=steps, final=final)
 
 
-def addressee_names(targets: Iterable[Addressee]) -> str:
-    """`mail, phone (li)`: receivers, with the contact where one is named."""
-    return ", ".join(
-        f"{addressee.receiver} ({addressee.contact})" if addressee.contact else addressee.receiver
-        for addressee in targets
-    )
+def recipient_names(recipients: Iterable[Recipient]) -> str:
+    """`mail, phone (li), schedule primary`."""
+    return ", ".join(map(str, recipients))
 
 
 def _replace_lost(
-    targets: Addressees, instead: Addressees, now: EscalationPolicy, config: IncidentConfig
-) -> Addressees:
-    kept = tuple(addressee for addressee in targets if config.is_addressee(addressee))
-    if len(kept) == len(targets) > 0:
+    targets: Recipients, instead: Recipients, now: EscalationPolicy, config: IncidentConfig
+) -> Recipients:
+    reachable = tuple(who for who in targets if config.is_known(who))
+    if len(reachable) == len(targets) > 0:
         return targets
     for choice in (
         instead,
-        _all_addressees(now),
-        _all_addressees(config.policies[Severity.P0.value]),
+        _all_recipients(now),
+        _all_recipients(config.policies[Severity.P0.value]),
     ):
-        present = (*kept, *(addressee for addressee in choice if config.is_addressee(addressee)))
+        present = (*reachable, *(who for who in choice if config.is_known(who)))
         if present:
             return tuple(dict.fromkeys(present))
     return targets
 
 
-def _step_addressees(policy: EscalationPolicy, step: int) -> Addressees:
+def _step_recipients(policy: EscalationPolicy, step: int) -> Recipients:
     return policy.steps[min(step, len(policy.steps) - 1)].notify
 
 
-def _all_addressees(policy: EscalationPolicy) -> Addressees:
+def _all_recipients(policy: EscalationPolicy) -> Recipients:
     return tuple(dict.fromkeys(target for step in policy.steps for target in step.notify))
 
 
-def _current_addressees(incident: Incident) -> Addressees:
+def _current_recipients(incident: Incident) -> Recipients:
     """Whom the current step tells, and the repeats after the last one."""
     final = incident.policy.final
     after = final.notify if final and incident.exhausted else ()
-    return (*incident.step_addressees(), *after)
+    return (*incident.step_recipients(), *after)
 
 
-def _added_addressees(before: Incident, after: Incident) -> Addressees:
-    had = set(_all_addressees(before.policy))
-    return tuple(addressee for addressee in _all_addressees(after.policy) if addressee not in had)
+def _added_recipients(before: Incident, after: Incident) -> Recipients:
+    had = set(_all_recipients(before.policy))
+    return tuple(who for who in _all_recipients(after.policy) if who not in had)

@@ -35,7 +35,7 @@ class ReadyQueue:
         for side, heap in enumerate(self._heaps):
             heapq.heappush(heap, (ranks[side], key))
             if len(heap) > 2 * len(self._ranks) + MAX_STALE:
-                heap[:] = [(kept[side], other) for other, kept in self._ranks.items()]
+                heap[:] = [(current[side], other) for other, current in self._ranks.items()]
                 heapq.heapify(heap)
 
     def peek(self) -> str | None:

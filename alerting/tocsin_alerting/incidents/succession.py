@@ -15,11 +15,21 @@ from tocsin_alerting.incidents.actions import (
     notice,
     sorted_addressees,
 )
-from tocsin_alerting.incidents.effects import Change, Effects, Record, SetTimer, WithdrawPages
-from tocsin_alerting.incidents.escalation import page, set_timer
-from tocsin_alerting.incidents.incident import Incident, IncidentState, next_generation
-from tocsin_alerting.incidents.notification import Reason
-from tocsin_alerting.incidents.timers import Timer, TimerKind
+from tocsin_alerting.incidents.escalation import owner_addressees, page, set_timer
+from tocsin_alerting.incidents.incident import (
+    Change,
+    Effects,
+    Incident,
+    IncidentState,
+    Reason,
+    Record,
+    SetTimer,
+    Timer,
+    TimerKind,
+    WithdrawPages,
+    next_generation,
+)
+from tocsin_alerting.incidents.routing import IncidentConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +40,7 @@ class Succession:
     timers: Mapping[TimerKind, Timer]
 
 
-def succeed(incident: Incident, event: Succession, now_ms: int) -> Change:
+def succeed(incident: Incident, event: Succession, now_ms: int, config: IncidentConfig) -> Change:
     """Keep the acknowledgement, the snooze or the closing by hand, until when it was to last.
 
     What holds for an incident that gets worse, or that other alerts join, holds here: an owner is
@@ -44,9 +54,9 @@ def succeed(incident: Incident, event: Succession, now_ms: int) -> Change:
     lasts = former.state is IncidentState.ACKED if end is None else end.due_at_ms > now_ms
     if not lasts or not _answered(incident, former):
         return incident, ()
-    kept = replace(next_generation(incident), state=former.state, owner=former.owner)
-    kept, effects = keep(kept, event, now_ms)
-    return kept, (WithdrawPages(), *effects)
+    heir = replace(next_generation(incident), state=former.state, owner=former.owner)
+    heir, effects = keep(heir, event, now_ms, config)
+    return heir, (WithdrawPages(), *effects)
 
 
 def _answered(incident: Incident, former: Incident) -> bool:
@@ -61,9 +71,9 @@ def _answered(incident: Incident, former: Incident) -> bool:
     return grouped and not (worse and former.state is IncidentState.SNOOZED)
 
 
-def _acked(incident: Incident, event: Succession, now_ms: int) -> Change:
+def _acked(incident: Incident, event: Succession, now_ms: int, config: IncidentConfig) -> Change:
     former = event.former
-    acked = replace(incident, acked_at_ms=former.acked_at_ms)
+    acked = replace(incident, acked_at_ms=former.acked_at_ms, assigned_by=former.assigned_by)
     others = [
         addressee
         for addressee in sorted_addressees(acked.paged)
@@ -72,7 +82,7 @@ def _acked(incident: Incident, event: Succession, now_ms: int) -> Change:
     acked, notices = notice(acked, Reason.ACKED, others, _action(Verb.ACK, former, acked))
     worse: Effects = ()
     if acked.severity.worse_than(former.severity):
-        acked, worse = page(acked, acked.owner_addressees(), Reason.WORSE)
+        acked, worse = page(acked, owner_addressees(acked, now_ms, config), Reason.WORSE)
     record = _record("ack_kept", former, acked_at_ms=former.acked_at_ms)
     return acked, (*notices, *worse, record, *_ack_timers(acked, event, now_ms))
 
@@ -90,13 +100,13 @@ def _as_before(wanted: SetTimer, event: Succession) -> SetTimer:
     return SetTimer(replace(new, due_at_ms=min(new.due_at_ms, before.due_at_ms)))
 
 
-def _snoozed(incident: Incident, event: Succession, now_ms: int) -> Change:
+def _snoozed(incident: Incident, event: Succession, now_ms: int, config: IncidentConfig) -> Change:
     ends_ms = event.timers[TimerKind.SNOOZE_END].due_at_ms
     record = _record("snooze_kept", event.former, until_ms=ends_ms)
     return incident, (record, set_timer(incident, TimerKind.SNOOZE_END, ends_ms))
 
 
-def _closed(incident: Incident, event: Succession, now_ms: int) -> Change:
+def _closed(incident: Incident, event: Succession, now_ms: int, config: IncidentConfig) -> Change:
     former = event.former
     closed = replace(
         incident,
@@ -124,7 +134,7 @@ def _actor_of(former: Incident) -> str:
     return former.resolution.removeprefix("by ") if closed else former.owner
 
 
-Keep = Callable[[Incident, Succession, int], Change]
+Keep = Callable[[Incident, Succession, int, IncidentConfig], Change]
 _KEPT_STATES: Mapping[IncidentState, tuple[TimerKind, Keep]] = {
     IncidentState.ACKED: (TimerKind.ACK_TIMEOUT, _acked),
     IncidentState.SNOOZED: (TimerKind.SNOOZE_END, _snoozed),

@@ -5,115 +5,127 @@ It leads and the journal follows: what a step changed is collected in a changese
 """
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tocsin_alerting.incidents.changeset import Changeset, HistoryEntry
-from tocsin_alerting.incidents.effects import Change, Notify, Record, SetTimer, WithdrawPages
-from tocsin_alerting.incidents.escalation_policy import Addressee, Severity
+from tocsin_alerting.incidents.changeset import Changeset, HistoryEntry, JournalOnly
+from tocsin_alerting.incidents.digests import digest_at_ms
+from tocsin_alerting.incidents.escalation_policy import Addressee
+from tocsin_alerting.incidents.external_alerts import ExternalAlerts
+from tocsin_alerting.incidents.heartbeats import ExpectedHeartbeats
 from tocsin_alerting.incidents.incident import (
-    ENDED_CONDITIONS,
-    Condition,
+    Change,
     Incident,
     IncidentState,
     Member,
+    Notify,
+    Reason,
+    Record,
+    SetTimer,
+    Timer,
+    TimerKind,
+    TimersByKind,
+    WithdrawPages,
+)
+from tocsin_alerting.incidents.incident_index import (
+    IncidentIndex,
+    active_events,
+    changed_members,
+    mutes_otherwise,
 )
 from tocsin_alerting.incidents.journal.protocol import FORGOTTEN, JournalState
-from tocsin_alerting.incidents.notification import Reason
-from tocsin_alerting.incidents.notification_builder import build_notifications, title
+from tocsin_alerting.incidents.mute_rules import MuteRules
+from tocsin_alerting.incidents.notification import (
+    Notification,
+    build_notifications,
+    title,
+    with_storm,
+)
 from tocsin_alerting.incidents.numbers import IncidentNumbers
+from tocsin_alerting.incidents.oncall import Override
+from tocsin_alerting.incidents.openings import RecentOpenings
 from tocsin_alerting.incidents.outbox import Outbox, only_to_paged
 from tocsin_alerting.incidents.outbox_message import MessageState, OutboxMessage
-from tocsin_alerting.incidents.readdressing import Reconfigured, addressee_names, lost_addressees
+from tocsin_alerting.incidents.rate_budget import RateBudgets
+from tocsin_alerting.incidents.readdressing import Reconfigured, lost_recipients, recipient_names
+from tocsin_alerting.incidents.roster import Roster
 from tocsin_alerting.incidents.routing import IncidentConfig
-from tocsin_alerting.incidents.timers import Timer, TimerKind, TimersByKind, TimerSchedule
+from tocsin_alerting.incidents.storm_members import StormMembers
+from tocsin_alerting.incidents.storm_summary import storm_counts, storm_incidents, storm_text
+from tocsin_alerting.incidents.timers import TimerSchedule
 from tocsin_alerting.incidents.transitions import transition
-from tocsin_alerting.rules.alert import AlertEvent, EventKind
-from tocsin_alerting.rules.instance_journal import InstanceRow
+from tocsin_alerting.rules.alert import AlertEvent
+from tocsin_alerting.rules.severity import Severity
 from tocsin_exporter.engine_access import place
 
 log = logging.getLogger(__name__)
-
-JOURNAL_ONLY = ("instances", "meta", "engines")
 
 
 class WorkingSet:
     def __init__(self, config: IncidentConfig) -> None:
         self.config = config
+        self._roster = config.roster
+        self.overrides: dict[str, Override] = {}
+        self.people_changed = False  # what waits for people has yet to look again
         self.incidents: dict[int, Incident] = {}
         self.schedule = TimerSchedule()
         self.requests: dict[str, tuple[int, int]] = {}
-        self.outbox = Outbox(self._message_changed)
+        rates = {name: rules.rates for name, rules in config.receiver_rules.items()}
+        budgets = RateBudgets(rates, config.contact_rates)
+        self.outbox = Outbox(self._message_changed, budgets=budgets)
         self.mutes_dirty: set[int] = set()  # their alerts or state changed: who keeps whom quiet?
         self.all_mutes_dirty = True
+        self.unjudged: set[int] = set()  # may be silenced otherwise; their pages wait until then
+        self.mute_rules = MuteRules(config.maintenance)
+        self.subject_timers: dict[str, int] = {}  # when what is about no incident is due
         self.numbers = IncidentNumbers()
+        self.external = ExternalAlerts(config.unknown_max_ms)
+        self.heartbeats = ExpectedHeartbeats(config.heartbeats)
         self.answered: set[int] = set()  # somebody did something about them since the start
-        self._number_by_key: dict[str, int] = {}
-        self._number_by_alert: dict[str, int] = {}
-        self._superseded: set[int] = set()  # loaded; their key or an alert had a place here before
-        self._origins_by_alert: dict[str, tuple[str, ...]] = {}
-        self._alerts_by_origin: dict[str, dict[str, None]] = {}
+        self.index = IncidentIndex()
+        self.storms = StormMembers()
+        self.openings = RecentOpenings()
         self._changes = Changeset()
-        self._journal_only = Changeset()  # the newest of what only the journal keeps
+        self._journal_only = JournalOnly()
         self._last_entry = 0
         self._last_message = 0
 
     # what is there
 
     def by_group_key(self, key: str) -> Incident | None:
-        number = self._number_by_key.get(key)
+        number = self.index.by_key(key)
         return None if number is None else self.incidents[number]
 
     def incident_of(self, fingerprint: str) -> Incident | None:
         """The incident in which this alert fires or is unknown."""
-        number = self._number_by_alert.get(fingerprint)
+        number = self.index.by_alert(fingerprint)
         return None if number is None else self.incidents[number]
-
-    def is_superseded(self, number: int) -> bool:
-        """Whether what was opened before it was loaded has its key, or one of its alerts."""
-        return number in self._superseded
-
-    @property
-    def origins(self) -> Collection[str]:
-        """Those who say of an alert that it fires, or that nobody can tell."""
-        return self._alerts_by_origin.keys()
-
-    def number_of(self, member: Member) -> int:
-        """The number of the incident in which an active member is."""
-        return self._number_by_alert[member.alert.fingerprint]
 
     def members_of_origin(self, origin: str) -> list[Member]:
         """The members of which `origin` says that they fire, or that nobody can tell."""
-        names = self._alerts_by_origin.get(origin, ())
-        return [self.incidents[self._number_by_alert[name]].members[name] for name in names]
+        index = self.index
+        return [self.incidents[index[name]].members[name] for name in index.alerts_of(origin)]
 
     def active_events(self, now_ms: int, of: Incident | None = None) -> list[AlertEvent]:
         """What its origins said last of each alert that fires, or of which nobody can tell; in all
-        incidents, or in one. Since when nobody can tell is taken to be now where it is not known.
-        """
-        kinds = {Condition.FIRING: EventKind.FIRING, Condition.UNKNOWN: EventKind.UNKNOWN}
-        incidents = self.incidents.values() if of is None else (of,)
-        return [
-            AlertEvent(
-                kinds[condition],
-                member.alert,
-                _since_ms(member, condition, unknown_ms),
-                origin=name,
-            )
-            for incident in incidents
-            for unknown_ms in (incident.unknown_since_ms or now_ms,)
-            for member in incident.active
-            for name, condition in member.origins.items()
-            if condition in kinds
-        ]
+        incidents, or in one."""
+        return active_events(self.incidents.values() if of is None else (of,), now_ms)
 
     def is_held(self, number: int) -> bool:
         """Whether timers and pages of the incident wait for the first word after a start."""
-        return self.schedule.is_held(number)
+        return number in self.unjudged or self.schedule.is_held(number)
+
+    def judged(self, numbers: frozenset[int]) -> None:
+        """What silences them is known. Pages may go once it is of all."""
+        self.unjudged -= numbers
+        if numbers and not self.unjudged:
+            self.outbox.resume()
 
     def release(self, numbers: Iterable[int]) -> None:
-        if self.schedule.release(numbers):
+        known = {number: self.incidents.get(number) for number in numbers}
+        firing = [one for one in known.values() if one and one.counts_as_firing]
+        if self.schedule.release({*known, *(one.storm for one in firing)}):
             self.outbox.resume()
 
     # what changes
@@ -122,9 +134,15 @@ class WorkingSet:
         """Take an incident's next state and do what it asks for."""
         incident, effects = change
         before = self.incidents.get(incident.number)
+        if before is None or incident.cycle != before.cycle:
+            times = self.openings.add(incident.key, now_ms)
+            incident = replace(incident, times_in_24h=times)
         if incident is not before:
             self._put(incident, before)
-        self._set_timers(incident, [one.timer for one in effects if isinstance(one, SetTimer)])
+        self._set_timers(
+            incident, [effect.timer for effect in effects if isinstance(effect, SetTimer)]
+        )
+        waited: frozenset[Addressee] = frozenset()
         for effect in effects:
             match effect:
                 case Record():
@@ -132,26 +150,28 @@ class WorkingSet:
                         self.answered.add(incident.number)
                     self.note(incident.number, effect.event, now_ms, effect.actor, effect.data)
                 case WithdrawPages():
+                    waited = self.outbox.waiting_for_digest(incident.number)
                     self.outbox.withdraw_pages(incident.number)
                 case Notify():
-                    self._notify(incident, effect, now_ms)
+                    self._notify(incident, effect, waited, now_ms)
         if incident.state is IncidentState.CLOSED:
             self._drop(incident)
 
     def _put(self, incident: Incident, before: Incident | None) -> None:
         number = incident.number
-        self.numbers.taken(number)
+        if before is None:
+            self.numbers.taken(number)
         self.incidents[number] = incident
         self._changes.incidents[number] = incident
-        changed = _changed_members(incident, before)
+        changed = changed_members(incident, before)
         for name, member in changed.items():
             self._changes.members[number, name] = member
-        if incident.state is not IncidentState.CLOSED and number not in self._superseded:
-            self._number_by_key[incident.key] = number
-            self._index(number, changed)
+        if incident.state is not IncidentState.CLOSED:
+            self.index.put(incident, changed)
+        self.storms.put(incident, before)
         if incident.severity is Severity.P0 and incident.is_open and self.is_held(number):
             self.release([number])
-        if before is None or changed or before.state is not incident.state:
+        if before is None or changed or mutes_otherwise(incident, before):
             self._mark_mutes_dirty(incident)
 
     def _mark_mutes_dirty(self, incident: Incident) -> None:
@@ -159,28 +179,6 @@ class WorkingSet:
             self.mutes_dirty.add(incident.number)
         elif incident.active:
             self.all_mutes_dirty = True
-
-    def _index(self, number: int, members: Mapping[str, Member]) -> None:
-        for name, member in members.items():
-            if member.source not in ENDED_CONDITIONS:
-                self._unindex(name)
-                self._number_by_alert[name] = number
-                self._origins_by_alert[name] = tuple(member.origins)
-                for origin in member.origins:
-                    self._alerts_by_origin.setdefault(origin, {})[name] = None
-            elif self._number_by_alert.get(name) == number:
-                self._unindex(name)
-
-    def _unindex(self, name: str) -> None:
-        """Forget in which incident the alert fires, and who says so."""
-        holder = self._number_by_alert.pop(name, None)
-        if holder is None:
-            return
-        for origin in self._origins_by_alert.pop(name):
-            alerts = self._alerts_by_origin[origin]
-            alerts.pop(name, None)
-            if not alerts:
-                del self._alerts_by_origin[origin]
 
     def _set_timers(self, incident: Incident, new: Iterable[Timer]) -> None:
         before = self.schedule.of_incident(incident.number)
@@ -216,14 +214,21 @@ class WorkingSet:
         entry = HistoryEntry(self._last_entry, now_ms, incident, event, actor, dict(data or {}))
         self._changes.history.append(entry)
 
-    def _notify(self, incident: Incident, notify: Notify, now_ms: int) -> None:
+    def _notify(
+        self, incident: Incident, notify: Notify, waited: frozenset[Addressee], now_ms: int
+    ) -> None:
+        """`waited` are those whom the next digest was to tell, and will tell that it is over."""
         targets = list(notify.targets)
         if only_to_paged(notify.reason):
             informed = self.outbox.informed(incident.number, incident.cycle)
             targets = [target for target in targets if target in informed]
         self._post_messages(incident, notify, targets, now_ms)
         if notify.reason is Reason.RESOLVED:
-            missed = self.outbox.missed(incident.number, incident.cycle)
+            missed = self.outbox.missed(incident.number, incident.cycle) | waited
+            told = {*targets, *self.outbox.informed(incident.number, incident.cycle)}
+            fallback_of = self.config.own_fallback_of
+            missed -= {to for to in missed if to.contact and fallback_of(to) in told}
+            missed -= set(targets)
             late = replace(notify, reason=Reason.FIRED_AND_RESOLVED)
             self._post_messages(
                 incident,
@@ -237,15 +242,38 @@ class WorkingSet:
     ) -> None:
         due_ms = self._next_page_ms(incident)
         paged = self.outbox.paged(incident.number, incident.cycle)
-        for notification in build_notifications(
-            incident, notify, targets, now_ms, self.config, due_ms, paged
+        for notification in self._of_storm(
+            incident,
+            build_notifications(incident, notify, targets, now_ms, self.config, due_ms, paged),
         ):
             self._last_message += 1
-            self.outbox.post(
-                OutboxMessage(
-                    self._last_message, notification, incident.generation, next_at_ms=now_ms
-                )
+            target = Addressee(notification.receiver, notification.contact)
+            at_ms = digest_at_ms(incident, notification.reason, target, now_ms, self.config)
+            message = OutboxMessage(
+                self._last_message,
+                replace(notification, digest_at_ms=at_ms),
+                incident.generation,
+                next_at_ms=now_ms if at_ms is None else at_ms,
             )
+            message = replace(message, deliver_by_ms=self.deliver_by_ms(message))
+            self.outbox.post(message)
+
+    def deliver_by_ms(self, message: OutboxMessage) -> int | None:
+        """Counted from when it may go; None for what is no page, or where none is given."""
+        rules = self.config.receiver_rules.get(message.notification.receiver)
+        if rules is None or not message.is_page:
+            return None
+        within_ms = rules.deliver_within_ms.get(message.notification.severity)
+        return None if within_ms is None else message.next_at_ms + within_ms
+
+    def _of_storm(
+        self, incident: Incident, notifications: list[Notification]
+    ) -> list[Notification]:
+        if not incident.is_storm or not notifications:
+            return notifications
+        told = storm_incidents(incident, self.storms, self.incidents)
+        counts = storm_counts(incident, told)
+        return [with_storm(one, told, counts, storm_text(counts)) for one in notifications]
 
     def _next_page_ms(self, incident: Incident) -> int | None:
         """When the next step is due, or when what was closed by hand is raised again."""
@@ -261,13 +289,9 @@ class WorkingSet:
         self.schedule.forget(number)
         self.mutes_dirty.discard(number)
         self.answered.discard(number)
-        self._superseded.discard(number)
         del self.incidents[number]
-        if self._number_by_key.get(incident.key) == number:
-            del self._number_by_key[incident.key]
-        for name in incident.members:
-            if self._number_by_alert.get(name) == number:
-                self._unindex(name)
+        self.index.drop(incident)
+        self.storms.drop(incident)
         self.outbox.drop([number])
 
     def _message_changed(self, message: OutboxMessage, moved: bool) -> None:
@@ -284,12 +308,60 @@ class WorkingSet:
             moved = {kind: timer.shifted(delta_ms) for kind, timer in timers.items()}
             self._replace_timers(number, moved)
         self.outbox.shift(delta_ms)
+        self.external.shift(delta_ms)
+        self.heartbeats.shift(delta_ms)
+        self.openings.shift(delta_ms)
+        self._changes.silences |= self.mute_rules.shift(delta_ms)
+        for subject, due_at_ms in list(self.subject_timers.items()):
+            self.set_subject_timer(subject, due_at_ms + delta_ms)
+
+    # who is on call
+
+    def put_override(self, override: Override) -> None:
+        """Somebody else is on call from now on; one of the same id is replaced."""
+        self._changes.overrides[override.id] = override
+        self.overrides[override.id] = override
+        self._apply_overrides()
+
+    def remove_override(self, id: str) -> Override | None:
+        """The one that was there."""
+        removed = self.overrides.pop(id, None)
+        if removed is not None:
+            self._changes.overrides[id] = None
+            self._apply_overrides()
+        return removed
+
+    def set_roster(self, roster: Roster) -> None:
+        """A calendar was read again."""
+        self._roster = roster
+        self._apply_overrides()
+
+    def set_broken(self, receivers: frozenset[str]) -> None:
+        """Nothing is told of one of them through another."""
+        self.config = replace(self.config, broken=receivers)
+
+    def _apply_overrides(self) -> None:
+        self.people_changed = True
+        roster = self._roster.with_overrides(self.overrides.values())
+        self.config = replace(self.config, roster=roster)
 
     # reading and writing the journal
 
     def changes(self) -> Changeset:
         """What the next transaction will hold, to add to it."""
         return self._changes
+
+    def set_subject_timer(self, subject: str, due_at_ms: int | None) -> None:
+        """Replaces the timer of the subject; None: there is none any more."""
+        self._changes.subject_timers[subject] = due_at_ms
+        self.subject_timers.pop(subject, None)
+        if due_at_ms is not None:
+            self.subject_timers[subject] = due_at_ms
+
+    def post(self, notification: Notification) -> None:
+        """A message that is about no incident in particular."""
+        self._last_message += 1
+        self.outbox.post(OutboxMessage(self._last_message, notification, 0))
 
     def forget_engine(self, target: str) -> None:
         """Alerts that still fire about it are then no reason for the next start to watch it."""
@@ -310,22 +382,24 @@ class WorkingSet:
         taken, self._changes = self._changes, Changeset()
         taken.at_ms = now_ms
         taken.meta |= self.numbers.changes()
-        self._journal_only.merge(
-            Changeset(taken.at_ms, **{name: getattr(taken, name) for name in JOURNAL_ONLY})
-        )
+        taken.external |= self.external.drain_changes()
+        taken.heartbeats |= self.heartbeats.drain_changes()
+        self._journal_only.keep(taken)
         return taken
 
     def snapshot(self, now_ms: int) -> Changeset:
         """All that is known, as a journal that begins anew must hold it; closed incidents are not,
-        and of the history only what was not written yet, which
-        `drain_changes` gives."""
-        whole = Changeset(now_ms)
-        whole.merge(self._journal_only)
+        and of the history only what was not written yet, which `drain_changes` gives."""
+        whole = self._journal_only.as_changeset(now_ms)
         whole.incidents = dict(self.incidents)
         whole.timers = {
             number: tuple(self.schedule.of_incident(number).values()) for number in self.incidents
         }
         whole.requests = dict(self.requests)
+        whole.external = {alert.key: alert for alert in self.external}
+        whole.heartbeats = self.heartbeats.rows()
+        whole.silences = dict(self.mute_rules.silences)
+        whole.subject_timers = dict(self.subject_timers)
         for number, incident in self.incidents.items():
             whole.members |= {(number, name): member for name, member in incident.members.items()}
             whole.messages |= {message.key: message for message in self.outbox.of_incident(number)}
@@ -340,18 +414,17 @@ class WorkingSet:
         """
         self.all_mutes_dirty = True
         self.requests |= saved.requests
-        self._keep_journal_only(saved)
-        keys, alerts = set(self._number_by_key), set(self._number_by_alert)
+        self.mute_rules.load(saved.silences)
+        self.subject_timers = {**saved.subject_timers, **self.subject_timers}
+        self._journal_only.load(saved.meta, saved.engines, saved.overrides, saved.instances)
+        known = self._journal_only.overrides | self._changes.overrides
+        self.overrides = {name: override for name, override in known.items() if override}
+        self._apply_overrides()
+        self.external.load(saved.external)
+        self.heartbeats.load(saved.heartbeats)
+        self.index.load(saved.incidents)
+        self.storms.load(saved.incidents)
         for incident in saved.incidents:
-            members = incident.members.items()
-            elsewhere = any(
-                name in alerts and member.source not in ENDED_CONDITIONS for name, member in members
-            )
-            if elsewhere or incident.key in keys:
-                self._superseded.add(incident.number)
-            else:
-                self._number_by_key[incident.key] = incident.number
-                self._index(incident.number, incident.members)
             self.incidents[incident.number] = incident
             timers = saved.timers.get(incident.number, ())
             self.schedule.replace(incident.number, {timer.kind: timer for timer in timers})
@@ -364,32 +437,20 @@ class WorkingSet:
         self._last_entry += saved.last_entry
         self._last_message += saved.last_message
 
-    def _keep_journal_only(self, saved: JournalState) -> None:
-        """What came since the start is newer."""
-        kept = Changeset(
-            meta=dict(saved.meta), engines={engine.target: engine for engine in saved.engines}
-        )
-        rows: dict[tuple[str, str], list[InstanceRow]] = {}
-        for row in saved.instances:
-            rows.setdefault((row.file, row.group), []).append(row)
-        kept.instances = {group: tuple(several) for group, several in rows.items()}
-        kept.merge(self._journal_only)
-        self._journal_only = kept
-
     def readdress(self, now_ms: int) -> None:
         """Incidents that would tell somebody whom the configuration no longer has tell others."""
         for incident in list(self.incidents.values()):
-            if not (lost := lost_addressees(incident, self.config)):
+            if not (lost := lost_recipients(incident, self.config)):
                 continue
             event = Reconfigured(frozenset(self.outbox.reached(incident.number, incident.cycle)))
             self.apply(transition(incident, event, now_ms, self.config), now_ms)
             log.warning(
-                "incident #%d [%s] %s: the configuration no longer has %s; who is told now: %s",
+                "incident #%d [%s] %s: %s no longer in the configuration; now notifying %s",
                 incident.number,
                 incident.severity.value,
                 title(incident),
-                addressee_names(lost),
-                addressee_names(self.incidents[incident.number].step_addressees()),
+                recipient_names(lost),
+                recipient_names(self.incidents[incident.number].step_recipients()),
             )
 
     def renumber(self, unwritten: Changeset, saved: JournalState, now_ms: int) -> None:
@@ -398,19 +459,8 @@ class WorkingSet:
         if "clean_shutdown" not in saved.meta:
             self.numbers.begin_apart(now_ms)
         for entries in (unwritten.history, self._changes.history):
-            entries[:] = [replace(one, seq=one.seq + saved.last_entry) for one in entries]
-        for key, one in unwritten.messages.items():  # those of closed incidents stand only there
-            unwritten.messages[key] = replace(one, id=one.id + saved.last_message)
+            entries[:] = [replace(entry, seq=entry.seq + saved.last_entry) for entry in entries]
+        # Those of closed incidents stand only there.
+        for key, message in unwritten.messages.items():
+            unwritten.messages[key] = replace(message, id=message.id + saved.last_message)
         self.outbox.renumber(saved.last_message)
-
-
-def _since_ms(member: Member, condition: Condition, unknown_ms: int) -> int:
-    return unknown_ms if condition is Condition.UNKNOWN else member.since_ms
-
-
-def _changed_members(incident: Incident, before: Incident | None) -> Mapping[str, Member]:
-    """The members that are new or different."""
-    if before is None or before.members is incident.members:
-        return {} if before else incident.members
-    known = before.members
-    return {n: member for n, member in incident.members.items() if known.get(n) is not member}

@@ -6,14 +6,18 @@ from typing import Any
 import pytest
 
 from support.alert_events import alert, clears, fires, unknown
-from support.policies import HOUR, MINUTE, P0, P1, SECOND
+from support.policies import HOUR, MINUTE, P0, P1, SECOND, to
 from support.state_machine import bench
 from tocsin_alerting.incidents.actions import Action, Verb
-from tocsin_alerting.incidents.effects import WithdrawPages
 from tocsin_alerting.incidents.errors import Conflict
 from tocsin_alerting.incidents.escalation_policy import AckTimes
-from tocsin_alerting.incidents.incident import Condition, IncidentState
-from tocsin_alerting.incidents.notification import Reason
+from tocsin_alerting.incidents.incident import (
+    Condition,
+    IncidentState,
+    Reason,
+    Record,
+    WithdrawPages,
+)
 from tocsin_alerting.incidents.transitions import transition
 
 
@@ -83,6 +87,84 @@ def test_unack_starts_again() -> None:
     one.act(Verb.ACK)
     one.act(Verb.UNACK)
     assert one.at(Reason.UNACKED) == [(0, "li"), (0, "chat")]
+
+
+def test_an_assignee_is_paged_and_the_escalation_goes_on_unless_he_acknowledges() -> None:
+    one = bench()
+    one.act(Verb.ASSIGN, "li", to="wang", note="yours")
+    assert (one.incident.state, one.incident.owner) == (IncidentState.ACKED, "wang")
+    assert one.at(Reason.ASSIGNED) == [(0, "wang")]
+    one.advance(15 * MINUTE)  # as long as the step waits, though an acknowledgement lasts 30
+    assert one.incident.state is IncidentState.TRIGGERED
+    assert one.at(Reason.ACK_EXPIRED) == [(15, "wang"), (15, "li"), (15, "chat")]
+
+
+def test_an_assignee_who_acknowledges_has_it_as_anybody_else() -> None:
+    one = bench()
+    one.act(Verb.ASSIGN, "li", to="wang")
+    one.advance(14 * MINUTE)
+    one.act(Verb.ACK, "wang")
+    assert one.incident.assigned_by == ""
+    assert one.at(Reason.ACKED) == [(14, "chat"), (14, "li")]
+    one.advance(43 * MINUTE)
+    assert not one.at(Reason.ACK_EXPIRED)
+    assert one.at(Reason.ACK_REMIND) == [(24, "wang"), (34, "wang")]
+
+
+def test_it_can_be_handed_over_from_every_open_state_and_to_oneself() -> None:
+    one = bench()
+    one.act(Verb.ACK, "li")
+    one.act(Verb.ASSIGN, "li", to="wang")
+    assert one.incident.owner == "wang"
+    one.act(Verb.SNOOZE, "wang", until_ms=20 * MINUTE)
+    assert one.incident.assigned_by == "", "who snoozes has answered"
+    one.act(Verb.ASSIGN, "wang", to="li")
+    assert (one.incident.owner, one.incident.assigned_by) == ("li", "wang")
+    one.act(Verb.ASSIGN, "li", to="li")
+    assert (one.incident.owner, one.incident.assigned_by) == ("li", "")
+
+
+def test_nobody_gets_it_who_cannot_be_told() -> None:
+    one = bench(addressees=frozenset(to("mail:chen", "chat")))
+    with pytest.raises(Conflict, match='no receiver writes to "cheng".* chen, li, wang'):
+        one.act(Verb.ASSIGN, "li", to="cheng")
+    assert one.incident.state is IncidentState.TRIGGERED
+    one.act(Verb.ASSIGN, "li", to="chen")  # in no step of the policy, and reached all the same
+    assert one.at(Reason.ASSIGNED) == [(0, "chen")]
+
+
+def test_an_assignment_lasts_no_longer_when_it_gets_worse() -> None:
+    none = replace(P1, ack=AckTimes(None, None))
+    one = bench("P1", policies={"P1": none, "P0": replace(P0, ack=AckTimes(None, None))})
+    one.advance(MINUTE)
+    one.act(Verb.ASSIGN, "li", to="wang")
+    one.advance(10 * MINUTE)
+    one.do(fires(alert("Slow", "P0", target="a")))
+    assert one.incident.severity == "P0"
+    one.advance(16 * MINUTE)
+    assert one.incident.state is IncidentState.TRIGGERED
+
+
+@pytest.mark.parametrize("state", IncidentState)
+def test_a_comment_is_a_line_in_the_history_of_every_state(state: IncidentState) -> None:
+    one = bench()
+    before = replace(one.incident, state=state)
+    said = Action(Verb.COMMENT, 1, "li", "seen", fields={"lessons": "more fans"})
+    after, effects = transition(before, said, 0, one.config)
+    assert after is before
+    (record,) = effects
+    assert record == Record("commented", "li", {"note": "seen", "fields": {"lessons": "more fans"}})
+
+
+def test_a_snooze_gets_another_end() -> None:
+    one = bench()
+    one.act(Verb.SNOOZE, until_ms=10 * MINUTE)
+    one.advance(9 * MINUTE)
+    one.act(Verb.SNOOZE, until_ms=30 * MINUTE)
+    one.advance(29 * MINUTE)
+    assert not one.at(Reason.SNOOZE_END)
+    one.advance(30 * MINUTE)
+    assert one.at(Reason.SNOOZE_END) == [(30, "li"), (30, "chat")]
 
 
 def test_snooze_is_quiet_until_its_end() -> None:

@@ -1,17 +1,16 @@
 """What alerts do to their incident: it resolves, reopens, gets worse or milder, is unknown."""
 
+from dataclasses import replace
+
 import pytest
 
 from support.alert_events import alert, clears, fires, removed, unknown
 from support.policies import HOUR, MINUTE, P0, SECOND
 from support.state_machine import bench
 from tocsin_alerting.incidents.actions import Verb
-from tocsin_alerting.incidents.effects import Record
-from tocsin_alerting.incidents.escalation_policy import Severity
-from tocsin_alerting.incidents.incident import Condition, IncidentState
-from tocsin_alerting.incidents.notification import Reason
-from tocsin_alerting.incidents.timers import TimerKind
+from tocsin_alerting.incidents.incident import Condition, IncidentState, Reason, Record, TimerKind
 from tocsin_alerting.rules.alert import Alert
+from tocsin_alerting.rules.severity import Severity
 
 
 def test_resolved_goes_to_those_who_were_paged() -> None:
@@ -99,7 +98,8 @@ def test_unknown_for_too_long_is_given_up_with_a_notice() -> None:
     one = bench("P1")
     one.do(unknown(one.first))
     one.advance(25 * HOUR)
-    assert "given up" in next(r.data["why"] for r in one.history if r.event == "given_up")
+    whys = [record.data["why"] for record in one.history if record.event == "given_up"]
+    assert whys == ["state unknown for 1d, given up"]
     assert {who for _, who in one.at(Reason.GIVEN_UP)} == {"chat", "mail", "wang"}
     assert not one.at(Reason.RESOLVED)
 
@@ -151,3 +151,17 @@ def test_what_comes_back_milder_follows_the_policy_of_its_severity_now() -> None
     one.do(fires(alert("Slow", "P1", target="a")))
     assert (one.incident.severity, one.incident.policy.name) == (Severity.P1, "P1")
     assert one.at(Reason.REOPENED) == [(0, "chat"), (0, "mail")]
+
+
+def test_what_one_sender_does_not_know_and_another_says_fires() -> None:
+    one = bench()
+    lost = unknown(one.first)
+    posted, lost_too, over = (
+        replace(event, origin="api") for event in (fires(one.first), lost, clears(one.first))
+    )
+    sources = []
+    for event in (posted, lost, lost_too, posted, over):
+        one.do(event)
+        sources.append(one.incident.source)
+    fire, doubt = Condition.FIRING, Condition.UNKNOWN
+    assert sources == [fire, fire, doubt, fire, doubt] and one.incident.is_open

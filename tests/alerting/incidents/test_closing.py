@@ -37,11 +37,11 @@ async def test_closed_by_hand_says_so_and_is_no_green_mail() -> None:
     assert "closed by hand, still firing" in english.line(sent[0])
     assert "acknowledge" not in english.line(sent[0]).lower()
     for text in (english.text(sent[0]), english.html(sent[0])):
-        assert "It is over" not in text and "#2b8a3e" not in text and "[resolved]" not in text
+        assert "Resolved after" not in text and "#2b7a3b" not in text and "[resolved]" not in text
         assert "Somebody closed it by hand; it still fires." in text
-        assert "Raised again, if it still fires: 2026-01-01 00:15:00 UTC" in text
+        assert "Notifies again, if it still fires: 2026-01-01 00:15:00 UTC" in text
     assert "已手动关闭，告警仍在" in chinese.subject(sent[0])
-    assert "若告警仍在，将重新通知：2026-01-01 00:15:00 UTC" in chinese.text(sent[0])
+    assert "若告警仍在，将再次通知：2026-01-01 00:15:00 UTC" in chinese.text(sent[0])
 
 
 async def test_a_milder_alert_opens_again_what_still_fires_as_bad_as_it_is() -> None:
@@ -115,7 +115,7 @@ async def test_over_before_the_channel_came_back_is_one_message() -> None:
     assert (late.reason.value, late.status) == ("fired_and_resolved", "resolved")
     assert MessageTemplates("en").subject(late).endswith("fired 00:00, resolved 00:03")
     assert MessageTemplates("zh").subject(late).endswith("触发 00:00，恢复 00:03")
-    assert "before a message got through" in MessageTemplates("en").text(late)
+    assert "before a notification reached you" in MessageTemplates("en").text(late)
     assert [why for _, why, who in one.told if who == "li"] == ["opened", "resolved"]
 
 

@@ -346,7 +346,7 @@ async def test_closed_incidents_leave_memory_and_stay_in_the_journal() -> None:
     story = await one.dispatcher.timeline(3)
     events = [entry.event for entry in story.history]
     assert events[0] == "opened" and events[-1] == "closed" and len(story.messages) == 4
-    assert await one.dispatcher.prune(START_MS + 10 * HOUR) == 20
+    assert await one.dispatcher.prune(START_MS + 10 * HOUR, 0) == 20
     with pytest.raises(NoSuchIncident):
         await one.dispatcher.incident(3)
 
@@ -405,3 +405,54 @@ async def test_a_clock_stepped_by_an_hour_pages_nobody_early_or_late() -> None:
         (incident,) = await one.dispatcher.incidents()
         assert one.now - incident.opened_at_ms == 15 * MINUTE
         assert one.now - one.sent[-1].alerts[0].starts_at_ms == 15 * MINUTE
+
+
+async def test_the_tiers_of_a_symptom_in_one_evaluation_open_it_as_the_worst() -> None:
+    """Whatever their order: people are paged once, by the policy of the worst."""
+    one = await Floor(config()).open()
+    tiers = [alert("Slow", severity, target="a") for severity in ("P2", "P0", "P1")]
+    await one.hear(*map(fires, tiers))
+    history = (await one.dispatcher.timeline(1)).history
+    assert [(entry.event, entry.data["severity"]) for entry in history[:2]] == [
+        ("opened", "P0"),
+        ("joined", "P1"),
+    ]
+    assert {reason for _, reason, _ in one.told} == {"opened"}
+    assert not await one.dispatcher.incidents([IncidentState.CLOSED]) and len(one.told) == 2
+
+
+async def test_whom_only_an_earlier_cycle_reached_hears_no_end_of_this_one() -> None:
+    """Their page of this one never came: they are told that it fired, and is over."""
+    one = await Floor(config()).open()
+    down = alert("EngineDown", "P0", target="a")
+    await one.hear(fires(down))
+    await one.hear(clears(down))
+    one.answers["phone"] = lambda _: RetryAt("busy")
+    await one.hear(fires(down))
+    await one.hear(clears(down))
+    del one.answers["phone"]
+    await one.advance(MINUTE)
+    assert [reason for _, reason, who in one.told if who == "li"] == [
+        "opened",
+        "resolved",
+        "fired_and_resolved",
+    ]
+    assert [reason for _, reason, who in one.told if who == "chat"] == [
+        "opened",
+        "resolved",
+        "reopened",
+        "resolved",
+    ]
+
+
+async def test_later_messages_name_what_the_first_one_is_called_at_the_other_side() -> None:
+    one = await floor()
+    names = iter(f"ts-{n}" for n in range(1, 100))
+    one.answers["chat"] = lambda sent: Delivered(next(names))
+    await one.hear(fires(DOWN))
+    await one.act(Verb.ACK)
+    await one.restart()
+    await one.hear(clears(DOWN))
+    await one.hear(fires(alert("Other", "P0", target="b")))
+    threads = [(sent.incident, sent.thread) for sent in one.sent if sent.receiver == "chat"]
+    assert threads == [(1, ""), (1, "ts-1"), (1, "ts-1"), (5001, "")]

@@ -9,8 +9,8 @@ from tocsin_alerting.incidents.escalation_policy import (
     EscalationPolicy,
     EscalationStep,
     FinalStep,
-    Severity,
 )
+from tocsin_alerting.rules.severity import Severity
 
 
 async def test_each_step_at_its_time_and_the_end() -> None:
@@ -64,7 +64,9 @@ async def test_a_policy_that_goes_on_and_on_is_followed_for_so_long() -> None:
 
 async def test_nobody() -> None:
     policy = EscalationPolicy("P4", (EscalationStep(()),))
-    assert await dry_run(config(policies={"P4": policy}), Severity.P4) == ["nobody would be told"]
+    assert await dry_run(config(policies={"P4": policy}), Severity.P4) == [
+        "nobody would be notified"
+    ]
 
 
 @pytest.mark.parametrize("severity", Severity)

@@ -3,9 +3,8 @@
 from support.policies import HOUR, MINUTE, P0, P1, SECOND, config, to
 from support.state_machine import bench
 from tocsin_alerting.incidents.escalation_policy import EscalationPolicy, EscalationStep
-from tocsin_alerting.incidents.notification import Reason
-from tocsin_alerting.incidents.timer_rules import TimerDue
-from tocsin_alerting.incidents.timers import TimerKind
+from tocsin_alerting.incidents.incident import Reason, TimerKind
+from tocsin_alerting.incidents.timers import TimerDue
 from tocsin_alerting.incidents.transitions import StepFailed
 
 

@@ -68,13 +68,13 @@ async def test_what_nobody_can_tell_and_what_nobody_got(lines: pytest.LogCapture
     await floor.advance(60_000)
     await floor.hear(unknown(alert(target="a:1"), floor.now))
     said = [words for _, words in _said(lines)]
-    assert any("a message was given up" in one for one in said)
-    assert any("is unknown now" in one for one in said)
+    assert any("notification failed permanently" in one for one in said)
+    assert any("state unknown" in one for one in said)
     failed = _fields(lines, "delivery_failed")
     assert failed["error"] == "550 no" and failed["tries"] == 1
     await floor.advance(25 * HOUR)
     said = [words for _, words in _said(lines)]
-    assert said[-1].startswith("#1 P0 EngineDown target=a:1 given up, its state is unknown")
+    assert said[-1].startswith("#1 P0 EngineDown target=a:1 given up, state unknown")
     assert not any("resolved" in words for words in said)
 
 
@@ -94,7 +94,7 @@ def test_a_storm_has_a_last_line(lines: pytest.LogCaptureFixture) -> None:
     log_entries(entries, {})
     said = _said(lines)
     assert len(said) == MAX_LINES + 1
-    assert said[-1][1] == f"{10_000 - MAX_LINES} more events of incidents at once"
+    assert said[-1][1].endswith(f": {10_000 - MAX_LINES} more incident events not logged")
 
 
 @pytest.mark.parametrize("event", LOGGED_EVENTS)
@@ -140,3 +140,13 @@ async def test_a_number_is_a_field_though_it_is_zero(lines: pytest.LogCaptureFix
     floor = await _open()
     await floor.act(Verb.ESCALATE, step=0)
     assert _fields(lines, "escalated")["step"] == 0
+
+
+async def test_closed_by_hand_is_not_resolved_and_says_who_closed_it(
+    lines: pytest.LogCaptureFixture,
+) -> None:
+    floor = await _open()
+    await floor.act(Verb.RESOLVE)
+    line = next(words for _, words in _said(lines) if "closed by hand" in words)
+    assert line.endswith("closed by hand by li after 0s; not resolved")
+    assert _fields(lines, "closed_by_hand")["condition"] == "firing"

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from support.alert_events import alert
 from support.policies import P0, P1, config
 from tocsin_alerting.incidents.alert_matcher import parse_matcher
-from tocsin_alerting.incidents.escalation_policy import Severity
 from tocsin_alerting.incidents.incident import Condition, Incident, IncidentState, Member
 from tocsin_alerting.incidents.inhibition import Inhibitor, inhibitions
 from tocsin_alerting.incidents.routing import InhibitRule
+from tocsin_alerting.rules.severity import Severity
 
 RULES = (
     InhibitRule(
@@ -78,6 +78,42 @@ def test_an_engine_that_is_down_keeps_quiet_what_is_said_of_itself_alone(
         for number, fired in enumerate(alerts, start=1)
     )
     assert bool(inhibitions(here, [down, slow])[2]) is quiet
+
+
+def _firing(*names: str) -> list[Incident]:
+    """An incident for each name, P0 and P1 by turns, about the same target."""
+    return [
+        replace(_incident(number), members={fired.fingerprint: Member(fired, Condition.FIRING, 0)})
+        for number, fired in enumerate((alert(name, target="a") for name in names), start=1)
+    ]
+
+
+WORSE = (
+    InhibitRule(
+        (parse_matcher("alertname=~Down|Slow"),), (parse_matcher("alertname=~Slow|Warm"),), ()
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("names", "quiet"),
+    [
+        (("Slow", "Warm"), {1: set(), 2: {1}}),  # on both sides, and of one
+        (("Slow", "Slow"), {1: set(), 2: set()}),  # both of them on both
+        (("Down", "Slow"), {1: set(), 2: {1}}),
+    ],
+)
+def test_an_alert_on_both_sides_of_a_rule_mutes_those_that_are_not(
+    names: tuple[str, ...], quiet: dict[int, set[int]]
+) -> None:
+    """As in Alertmanager."""
+    expected = {n: {f"inhibited:{source}" for source in by} for n, by in quiet.items()}
+    assert inhibitions(config(inhibit=WORSE), _firing(*names)) == expected
+
+
+def test_of_two_that_would_mute_each_other_the_milder_is_quiet() -> None:
+    assert inhibitions(SETTINGS, _firing("Down", "Slow")) == {1: set(), 2: {"inhibited:1"}}
+    assert inhibitions(SETTINGS, _firing("Slow", "Down")) == {1: set(), 2: {"inhibited:1"}}
 
 
 def _incident(number: int) -> Incident:

@@ -51,6 +51,20 @@ async def test_many_alerts_of_one_incident_are_one_step(tmp_path: Path) -> None:
     assert len(story.incident.members) == MANY
 
 
+async def test_between_hearing_of_many_and_telling_of_them_others_have_a_turn() -> None:
+    """Hearing alone of ten thousand alerts of one incident takes a tenth of a second."""
+    one = await Floor(config()).open()
+    running = asyncio.ensure_future(
+        one.hear(*(fires(alert("Hot", target="a", gpu=str(n))) for n in range(MANY)))
+    )
+    seen: set[tuple[int, bool]] = set()  # how many incidents there are, and whether one is told
+    while not running.done():
+        told = one.dispatcher.working.outbox.next_due_ms(one.now, lambda _: 0) is not None
+        seen.add((len(one.dispatcher.working.incidents), told))
+        await asyncio.sleep(0)
+    assert (0, False) in seen and (1, False) in seen
+
+
 class _Late(MemoryJournal):
     unreadable = False
 
@@ -127,7 +141,8 @@ async def test_many_that_open_again_ask_once_who_is_kept_quiet() -> None:
 
 
 async def test_what_waits_for_its_turn_can_still_be_withdrawn() -> None:
-    """A storm that is over must not be told for minutes because all of it was handed out."""
+    """A storm that is over must not page for minutes because all of it was handed out: whoever
+    waited for a page hears once that it fired and is over."""
     one = await Floor(config()).open()
     every = [alert("Hot", target=str(number)) for number in range(200)]
     await one.dispatcher.handle([fires(alert) for alert in every], one.now)
@@ -138,7 +153,8 @@ async def test_what_waits_for_its_turn_can_still_be_withdrawn() -> None:
     await one.dispatcher.handle([clears(alert) for alert in every], one.now)
     keys = {delivery.key for delivery in taken}
     waiting = [m for m in one.dispatcher.working.outbox.waiting() if m.key not in keys]
-    assert {m.notification.reason.value for m in waiting} == {"resolved"}
+    assert {m.notification.reason.value for m in waiting} == {"resolved", "fired_and_resolved"}
+    assert len(waiting) == len({(m.notification.incident, m.addressee) for m in waiting}) == 400
 
 
 async def test_as_many_sources_as_alerts_are_on_the_disk_once(tmp_path: Path) -> None:

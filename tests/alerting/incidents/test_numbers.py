@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from support.alert_events import alert, clears, fires
@@ -13,11 +13,16 @@ from support.dispatcher_setup import START_MS, Floor
 from support.policies import MINUTE, SECOND, config
 from tocsin_alerting.incidents.changeset import RESERVED_NUMBER, Changeset
 from tocsin_alerting.incidents.errors import JournalDown, JournalReplaced
+from tocsin_alerting.incidents.incident import Reason
 from tocsin_alerting.incidents.journal.memory import MemoryJournal
 from tocsin_alerting.incidents.journal.protocol import FIRST_OF_TIME, JournalState
 from tocsin_alerting.incidents.journal.sqlite import SqliteJournal
-from tocsin_alerting.incidents.notification import Reason
-from tocsin_alerting.incidents.numbers import BLIND_NUMBERS, BLOCK, LAST_NUMBER, IncidentNumbers
+from tocsin_alerting.incidents.numbers import (
+    BLIND_NUMBERS,
+    BLOCK,
+    LAST_NUMBER,
+    IncidentNumbers,
+)
 
 
 class Disk(MemoryJournal):
@@ -106,7 +111,7 @@ async def test_a_journal_that_is_lost_while_it_cannot_be_read_has_its_own(broken
     disk.reads = disk.writes = False
     await one.restart(SECOND)
     told += await _told(one, 2, names)
-    new = one.dispatcher.writer.journal = one.dispatcher._journal = Disk()
+    new = one.dispatcher.writer.journal = Disk()
     new.replaced = broken
     while one.dispatcher.writer.down:
         await one.advance(MINUTE)
@@ -154,6 +159,7 @@ STEPS = st.lists(
 
 @settings(deadline=None, max_examples=60)
 @given(STEPS)
+@example(["lost", "kill", "open", "lost", "kill", "open"])
 async def test_no_number_is_told_twice(steps: list[str]) -> None:
     disk, names, told = Disk(), _names(), list[int]()
     one = await Floor(config(), disk).open()
@@ -174,8 +180,7 @@ async def test_no_number_is_told_twice(steps: list[str]) -> None:
                 told += await _told(one, 3, names)
                 disk.reads = True
             case "lost":
-                lost = one.journal = Disk()
-                lost.writes, disk = disk.writes, lost
+                disk = one.journal = Disk()  # with room: of one never written nobody can know
                 await one.restart(SECOND)
                 one.dispatcher.working.numbers.begin_apart(one.now)
                 await one.dispatcher.heartbeat(one.now)
@@ -213,3 +218,69 @@ def test_a_lost_journal_has_its_own() -> None:
     numbers.begin_apart(START_MS)
     numbers.recorded(numbers.changes())
     assert BLIND_NUMBERS < numbers.give(START_MS) < FIRST_OF_TIME
+
+
+class Run:
+    """The numbers of one run of an agent and of the next, with the journal between them."""
+
+    def __init__(self) -> None:
+        self.now_ms, self.meta = START_MS, dict[str, str]()
+        self.numbers = IncidentNumbers()
+        self.numbers.begin_apart(START_MS)
+        self.note()
+
+    def note(self) -> None:
+        self.meta |= self.numbers.changes()
+        self.numbers.recorded(self.meta)
+
+    def again(self, lost: bool) -> None:
+        self.now_ms += SECOND
+        self.meta = {} if lost else self.meta
+        self.numbers = IncidentNumbers()
+        self.numbers.load(JournalState(meta=self.meta))
+        if lost:
+            self.numbers.begin_apart(self.now_ms)
+        self.note()
+
+    def give(self, count: int) -> Iterator[int]:
+        for _ in range(count):
+            number = self.numbers.give(self.now_ms)
+            self.numbers.taken(number)
+            self.note()
+            yield number
+
+
+OPENED_EACH_MS = 10  # more than any agent does
+RUNS = st.lists(
+    st.one_of(st.booleans(), st.integers(1, 200), st.just(5_000), st.just(10**5)), max_size=30
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(RUNS)
+@example([1, False, 1, False, 1, True, 1])
+@example([9_000, True, 9_000])
+@example([False, 5_000, 1, 5_000, False, 5_000])
+def test_lost_journals_share_none_however_soon_the_next_is_lost(steps: list[int]) -> None:
+    """True: it is lost again, a second later; False: a kill; a count: as long as that takes."""
+    run, told = Run(), list[int]()
+    for step in steps:
+        if isinstance(step, bool):
+            run.again(step)
+        elif step > 10_000:
+            run.now_ms += step
+        else:
+            told += run.give(step)
+            run.now_ms += step // OPENED_EACH_MS + 1  # no agent opens more in the time
+    assert len(told) == len(set(told))
+
+
+def test_after_a_loss_and_kills_they_are_short_again_when_the_clock_has_passed_them() -> None:
+    run = Run()
+    assert all(number < FIRST_OF_TIME for number in run.give(5))
+    assert min(run.give(1)) > FIRST_OF_TIME
+    for _ in range(10):
+        run.again(lost=False)
+    assert min(run.give(1)) > FIRST_OF_TIME
+    run.now_ms += 2 * MINUTE
+    assert all(number < FIRST_OF_TIME for number in run.give(20))

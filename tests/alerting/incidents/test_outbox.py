@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.notifications import notification
-from tocsin_alerting.incidents.notification import Reason
+from tocsin_alerting.incidents.incident import Reason, Timer, TimerKind
 from tocsin_alerting.incidents.outbox import Outbox
 from tocsin_alerting.incidents.outbox_message import (
     MessageState,
@@ -14,7 +14,7 @@ from tocsin_alerting.incidents.outbox_message import (
     claimed,
     lease_expired,
 )
-from tocsin_alerting.incidents.timers import Timer, TimerKind, TimerSchedule
+from tocsin_alerting.incidents.timers import TimerSchedule
 
 KINDS = (TimerKind.STEP, TimerKind.SLO_WARN, TimerKind.FINAL)
 MOST = 2  # messages on their way at a time

@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.notifications import ENGINE_DOWN, NEW_YEAR_MS
-from tocsin_alerting.incidents.notification import Notification, Reason
+from tocsin_alerting.incidents.incident import Reason
+from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outbox_message import (
     GIVE_UP_MS,
+    LEASE_MS,
     MAX_RETRY_AFTER_MS,
     Delivered,
     MessageState,
@@ -21,6 +23,8 @@ from tocsin_alerting.incidents.outbox_message import (
     after_attempt,
     backoff_ms,
     claimed,
+    lease_expired,
+    withdrawn,
 )
 
 
@@ -155,3 +159,10 @@ def test_any_row_of_answers_against_a_plain_count(
         assert shortest <= one.next_at_ms - now <= planned
         now = one.next_at_ms
         one = claimed(one, now)
+
+
+def test_a_try_that_nobody_reported_is_made_again_if_it_is_still_wanted() -> None:
+    late_ms = NEW_YEAR_MS + LEASE_MS
+    again = lease_expired(message(), late_ms)
+    assert (again.state, again.next_at_ms, again.key) == (MessageState.PENDING, late_ms, "k")
+    assert lease_expired(withdrawn(message()), late_ms).state is MessageState.CANCELLED

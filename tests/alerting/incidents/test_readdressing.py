@@ -8,14 +8,19 @@ import pytest
 
 from support.alert_events import alert, fires
 from support.dispatcher_setup import Floor
-from support.policies import MINUTE, P0, P1, P2, SECOND, config, to
+from support.policies import MINUTE, P0, P1, P2, SECOND, by, config, to
 from tocsin_alerting.incidents.actions import Verb
-from tocsin_alerting.incidents.escalation_policy import EscalationPolicy, EscalationStep, Severity
+from tocsin_alerting.incidents.escalation_policy import (
+    Addressee,
+    EscalationPolicy,
+    EscalationStep,
+)
 from tocsin_alerting.incidents.incident import Incident
 from tocsin_alerting.incidents.journal.sqlite import SqliteJournal
 from tocsin_alerting.incidents.outbox_message import Outcome, Permanent, RetryAt
-from tocsin_alerting.incidents.readdressing import current_policy, lost_addressees
+from tocsin_alerting.incidents.readdressing import current_policy, lost_recipients
 from tocsin_alerting.incidents.routing import IncidentConfig
+from tocsin_alerting.rules.severity import Severity
 
 DOWN = alert("EngineDown", "P0", target="a")
 ONLY = EscalationPolicy("P0", (EscalationStep(to("ops")),))
@@ -23,7 +28,7 @@ ONLY = EscalationPolicy("P0", (EscalationStep(to("ops")),))
 
 def renamed(*there: str, **policies: EscalationPolicy) -> IncidentConfig:
     """What the file says after the rename: `there` are all addressees that it has."""
-    return config(policies=policies, addressees=frozenset(to(*there)))
+    return config(policies=policies, addressees=frozenset(by(*there)))
 
 
 async def started(settings: IncidentConfig, path: Path) -> Floor:
@@ -98,7 +103,7 @@ async def test_a_start_names_the_incident_once(
         await after(one, renamed("phone:li", "mail"))
         await after(one, renamed("phone:li", "mail"))
     said = [record.getMessage() for record in caplog.records]
-    (line,) = [one for one in said if "no longer has" in one]
+    (line,) = [one for one in said if "no longer in" in one]
     assert "#1 [P0] EngineDown target=a" in line and "chat, phone (wang)" in line
 
 
@@ -108,7 +113,7 @@ def test_who_is_told_instead() -> None:
     by_name = renamed(
         "mail", "night", night=EscalationPolicy("night", (EscalationStep(to("night")),))
     )
-    assert lost_addressees(incident, by_name) == (chat, *to("phone:wang"))
+    assert lost_recipients(incident, by_name) == (chat, *to("phone:wang"))
     steps = current_policy(incident, by_name).steps
     assert [one.notify for one in steps] == [to("mail", "night"), to("night")]
     by_severity = renamed(
@@ -139,6 +144,9 @@ async def test_what_is_quiet_stays_quiet(tmp_path: Path) -> None:
 def test_p2_is_told_as_before_while_nothing_is_missing() -> None:
     incident = Incident(1, "u", "k", (), P2, Severity.P2, 0)
     every = frozenset(
-        target for policy in (P0, P1, P2) for s in policy.steps for target in s.notify
+        Addressee(who.receiver, who.contact)
+        for policy in (P0, P1, P2)
+        for s in policy.steps
+        for who in s.notify
     )
-    assert lost_addressees(incident, config(addressees=every)) == ()
+    assert lost_recipients(incident, config(addressees=every)) == ()

@@ -11,8 +11,8 @@ from support.alert_events import alert, clears, fires, gives_up, origin, removed
 from support.dispatcher_setup import Floor
 from support.policies import HOUR, MINUTE, SECOND, config
 from tocsin_alerting.incidents.actions import Verb
-from tocsin_alerting.incidents.incident import Condition, IncidentState
-from tocsin_alerting.incidents.journal.serialize import EngineRow
+from tocsin_alerting.incidents.changeset import EngineRow
+from tocsin_alerting.incidents.incident import Condition, IncidentState, Reason
 from tocsin_alerting.incidents.journal.sqlite import SqliteJournal
 from tocsin_alerting.incidents.outbox_message import Delivered
 from tocsin_alerting.rules.alert import AlertEvent, EventKind, rules_origin
@@ -47,12 +47,12 @@ async def test_an_engine_that_was_forgotten_is_until_it_is_watched_again(one: Fl
     one.dispatcher.working.watch_engine("h:3")
     await one.dispatcher.heartbeat(one.now)
     await one.restart()
-    assert one.dispatcher.saved_engines == ()
-    assert one.dispatcher.saved_forgotten == {"h:1", "127.0.0.1:2"}
+    assert one.dispatcher.recovery.saved_engines == ()
+    assert one.dispatcher.recovery.saved_forgotten == {"h:1", "127.0.0.1:2"}
     one.dispatcher.working.watch_engine("127.0.0.1:2")
     await one.dispatcher.heartbeat(one.now)
     await one.restart()
-    assert one.dispatcher.saved_forgotten == {"h:1"}
+    assert one.dispatcher.recovery.saved_forgotten == {"h:1"}
 
 
 async def test_steps_due_while_down_are_one_page(one: Floor) -> None:
@@ -63,6 +63,15 @@ async def test_steps_due_while_down_are_one_page(one: Floor) -> None:
     assert told == ["chat", "mail", "wang"]
     await one.advance(15 * MINUTE)
     assert len(one.reasons("escalated")) == 3
+
+
+async def test_a_page_on_its_way_at_an_acknowledgement_is_not_sent_again(one: Floor) -> None:
+    await one.dispatcher.handle([fires(DOWN)], one.now)
+    assert len(await one.dispatcher.claim(one.now)) == 2  # nobody reports what came of them
+    await one.act(Verb.ACK)
+    await one.restart(down_ms=MINUTE)
+    await one.advance(8 * MINUTE)
+    assert Reason.OPENED not in {sent.reason for sent in one.sent}
 
 
 async def test_milder_pages_wait_for_the_first_evaluation(one: Floor) -> None:
@@ -88,6 +97,19 @@ async def test_milder_pages_wait_a_minute_at_most(one: Floor) -> None:
     await one.hear(fires(SLOW))
     await one.restart(down_ms=HOUR)
     await one.advance(59 * SECOND)
+    assert not one.told
+    await one.advance(SECOND)
+    assert len(one.reasons("opened")) == 2
+
+
+@pytest.mark.parametrize("step", [HOUR, -HOUR])
+async def test_a_clock_step_neither_ends_nor_prolongs_that_minute(one: Floor, step: int) -> None:
+    await one.hear(fires(SLOW))
+    await one.restart(down_ms=HOUR)
+    await one.advance(30 * SECOND)
+    one.now += step
+    one.dispatcher.clock_jumped(step, one.now)
+    await one.advance(29 * SECOND)
     assert not one.told
     await one.advance(SECOND)
     assert len(one.reasons("opened")) == 2
@@ -285,5 +307,5 @@ async def test_all_that_an_earlier_clock_wrote_is_written_anew(one: Floor, tmp_p
             assert not read.execute(ahead.format(column, table)).fetchall(), (table, column)
         (heard,) = read.execute("SELECT value FROM meta WHERE key = 'last_eval'").fetchone()
         assert int(heard) <= one.now
-    (kept,) = one.dispatcher.saved_instances
+    (kept,) = one.dispatcher.recovery.saved_instances
     assert kept.unknown_alert is not None and kept.unknown_alert.since_ms < one.now

@@ -7,9 +7,13 @@ from support.dispatcher_setup import Floor
 from support.policies import P0, config, to
 from tocsin_alerting.config.routing import DEFAULT_GROUP_BY
 from tocsin_alerting.incidents.alert_matcher import parse_matcher
-from tocsin_alerting.incidents.escalation_policy import EscalationPolicy, EscalationStep, Severity
+from tocsin_alerting.incidents.escalation_policy import (
+    EscalationPolicy,
+    EscalationStep,
+)
 from tocsin_alerting.incidents.grouping import alert_group
 from tocsin_alerting.incidents.routing import GroupBy, Route, policy_for
+from tocsin_alerting.rules.severity import Severity
 
 NIGHT = EscalationPolicy("night", (EscalationStep(to("phone:wang")), EscalationStep(to("hook"))))
 

@@ -2,6 +2,7 @@
 opened in its place."""
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 
 from support.alert_events import alert, clears, fires
 from support.dispatcher_setup import START_MS, Floor
-from support.policies import HOUR, MINUTE, SECOND, config
+from support.policies import HOUR, MINUTE, P0, SECOND, config
 from tocsin_alerting.incidents.actions import Verb
+from tocsin_alerting.incidents.escalation_policy import AckTimes
 from tocsin_alerting.incidents.incident import Incident, IncidentState
 from tocsin_alerting.incidents.journal.sqlite import SqliteJournal
 from tocsin_alerting.incidents.routing import GroupBy, IncidentConfig
@@ -50,7 +52,9 @@ class Outage:
         journal = SqliteJournal(self.path, connect=self.connect)
         one = Floor(self.settings, journal)
         one.now = old.now + MINUTE
-        one.dispatcher.recall = lambda _held, _rows: []  # there are rules that have them all
+        one.dispatcher.recovery.recall = (
+            lambda _held, _rows: []
+        )  # there are rules that have them all
         return await one.open()
 
     async def over(self, one: Floor) -> list[Incident]:
@@ -86,6 +90,20 @@ async def test_an_acknowledgement_goes_on_until_it_was_to_end(tmp_path: Path) ->
         (28 * MINUTE, "ack_expired", "chat"),
         (43 * MINUTE, "escalated", "wang"),
     ]
+
+
+async def test_an_acknowledgement_ends_sooner_where_the_policy_has_a_shorter_one(
+    tmp_path: Path,
+) -> None:
+    shorter = replace(P0, ack=AckTimes(5 * MINUTE))
+    outage = Outage(tmp_path, DOWN, settings=config(policies={"P0": shorter}))
+    one = await outage.began(Verb.ACK)
+    await one.hear(fires(DOWN))
+    (incident,) = await outage.over(one)
+    (ends,) = [
+        timer for timer in one.dispatcher.timers(incident.number) if timer.kind == "ack_timeout"
+    ]
+    assert ends.due_at_ms <= one.now + 5 * MINUTE  # and not 30 minutes after the answer
 
 
 async def test_the_timeline_says_where_it_comes_from(tmp_path: Path) -> None:

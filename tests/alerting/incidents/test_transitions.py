@@ -1,19 +1,18 @@
-"""The state machine, rule by rule, and step for step beside the reference's oracle."""
+"""The state machine, rule by rule, and step for step beside a model of it."""
 
-import runpy
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.alert_events import alert, clears, fires
+from support.incident_model import IncidentModel, ModelConflict, ModelFlap, ModelPolicy
 from support.policies import HOUR, MINUTE, SECOND, config, to
 from support.state_machine import Bench, bench
 from tocsin_alerting.incidents.actions import Verb
-from tocsin_alerting.incidents.effects import Record
 from tocsin_alerting.incidents.errors import Conflict
 from tocsin_alerting.incidents.escalation_policy import (
     AckTimes,
@@ -21,13 +20,10 @@ from tocsin_alerting.incidents.escalation_policy import (
     EscalationStep,
     FinalStep,
 )
-from tocsin_alerting.incidents.incident import IncidentState
-from tocsin_alerting.incidents.notification import Reason
-from tocsin_alerting.incidents.timer_rules import TimerDue
-from tocsin_alerting.incidents.timers import TimerKind
+from tocsin_alerting.incidents.incident import IncidentState, Reason, Record, TimerKind
+from tocsin_alerting.incidents.routing import FlapDamping, IncidentConfig
+from tocsin_alerting.incidents.timers import TimerDue
 from tocsin_alerting.incidents.transitions import transition
-
-ORACLE = Path(__file__).parents[4] / "shared" / "reference" / "incident_model.py"
 
 
 def test_muted_for_two_hours_then_paged_and_escalated_from_there() -> None:
@@ -97,16 +93,10 @@ def test_a_stale_timer_changes_nothing() -> None:
     assert transition(one.incident, TimerDue(stale), HOUR, one.config) == (one.incident, ())
 
 
-# beside the oracle
+# beside the model
 
 
-def _oracle() -> dict[str, Any]:
-    if not ORACLE.exists():
-        pytest.skip("the reference's oracle is not beside this checkout")
-    return runpy.run_path(str(ORACLE))
-
-
-ORACLE_P0 = EscalationPolicy(
+MODEL_P0 = EscalationPolicy(
     name="P0",
     steps=(
         EscalationStep(to("oncall:oncall", "wecom:wecom"), 15 * MINUTE),
@@ -118,7 +108,7 @@ ORACLE_P0 = EscalationPolicy(
     ack=AckTimes(30 * MINUTE),
     recover_within_ms=5 * MINUTE,
 )
-ORACLE_P1 = EscalationPolicy(
+MODEL_P1 = EscalationPolicy(
     name="P1",
     steps=(EscalationStep(to("a:a", "b:b"), HOUR), EscalationStep(to("c:c"))),
     group_wait_ms=15 * SECOND,
@@ -132,34 +122,50 @@ MOVES = st.sampled_from(
 WAITS = st.sampled_from([0, 1, 30, 300, 900, 1860, 3600, 10800])
 Standing = tuple[str, int, list[tuple[int, str, str]]]
 """State, step, and the pages: when, why, to whom."""
-REASONS = {"unack": Reason.UNACKED.value}
 
 
-class Pair:
-    """The oracle and ours, moved together."""
-
-    def __init__(self, oracle: dict[str, Any], policy: EscalationPolicy) -> None:
-        self.world = oracle["new"](
-            steps=[
-                ([t.contact for t in one.notify], one.escalate_after_ms and
-                 one.escalate_after_ms // SECOND)
-                for one in policy.steps
+def model_of(policy: EscalationPolicy, settings: IncidentConfig) -> IncidentModel:
+    flap = settings.flap
+    return IncidentModel(
+        ModelPolicy(
+            [
+                ([target.contact for target in step.notify], _seconds(step.escalate_after_ms))
+                for step in policy.steps
             ],
             repeat=policy.repeat,
             group_wait=policy.group_wait_ms // SECOND,
-            ack_timeout=(policy.ack.timeout_ms or 0) // SECOND,
-            recover=(policy.recover_within_ms or 0) // SECOND,
-            final_every=policy.final and policy.final.every_ms // SECOND,
+            ack_timeout=_seconds(policy.ack.timeout_ms) or 0,
+            recover=_seconds(policy.recover_within_ms) or 0,
+            final_every=_seconds(policy.final.every_ms) if policy.final else None,
             final_for=policy.final.for_ms // SECOND if policy.final else 0,
-        )  # fmt: skip
-        self.world.advance(0)
-        settings = config(policies={policy.name: policy})
+            hold=policy.resolve_hold_ms // SECOND,
+            keep_ack=settings.reopen_keeps_ack,
+            flap=_model_flap(flap) if flap else None,
+        )
+    )
+
+
+def _model_flap(flap: FlapDamping) -> ModelFlap:
+    window, hold, longest = (ms // SECOND for ms in (flap.window_ms, flap.hold_ms, flap.max_ms))
+    return ModelFlap(flap.count, window, hold, int(flap.multiplier), longest)
+
+
+def _seconds(ms: int | None) -> int | None:
+    return ms and ms // SECOND
+
+
+class Pair:
+    """The model and ours, moved together."""
+
+    def __init__(self, policy: EscalationPolicy, **changes: Any) -> None:
+        settings = config(policies={policy.name: policy}, **changes)
+        self.model = model_of(policy, settings)
         self.ours = Bench(settings, alert("Slow", policy.name, target="a"))
 
     def move(self, move: str) -> tuple[bool, bool]:
-        """Whether theirs and ours refuse it."""
+        """Whether the model and ours refuse it."""
         verb, _, word = move.partition(" ")
-        model, ours = self.world.inc, self.ours
+        model, ours = self.model, self.ours
         theirs: dict[str, Callable[[], Any]] = {
             "ack": lambda: model.ack(word),
             "unack": model.unack,
@@ -169,7 +175,7 @@ class Pair:
             "mute": lambda: model.mute(word),
             "unmute": lambda: model.unmute(word),
             "clear": model.clear,
-            "fire": model.refire,
+            "fire": model.fire,
         }
         mine: dict[str, Callable[[], Any]] = {
             "ack": lambda: ours.act(Verb.ACK, word),
@@ -182,22 +188,16 @@ class Pair:
             "clear": lambda: ours.do(clears(ours.first)),
             "fire": lambda: ours.do(fires(ours.first)),
         }
-        refused = theirs[verb]() == "conflict"
-        try:
-            mine[verb]()
-        except Conflict:
-            return refused, True
-        return refused, False
+        return _refuses(theirs[verb], ModelConflict), _refuses(mine[verb], Conflict)
 
     def owner_told(self, why: Reason, who: str) -> bool:
-        """The reference tells the owner of an expired ack first; its oracle leaves that out."""
+        """Who let an ack expire is told first; the model leaves that out."""
         first = {target.contact for target in self.ours.incident.policy.steps[0].notify}
         return why is Reason.ACK_EXPIRED and who not in first
 
     def theirs(self) -> Standing:
-        model = self.world.inc
-        pages = ((at * SECOND, REASONS.get(why, why), who) for at, who, why, _ in self.world.pages)
-        return model.state, model.step, sorted(pages)
+        pages = ((at * SECOND, reason, who) for at, reason, who in self.model.pages)
+        return self.model.state, self.model.step, sorted(pages)
 
     def mine(self) -> Standing:
         incident = self.ours.incident
@@ -209,21 +209,59 @@ class Pair:
         return incident.state.value, max(incident.step, -1), sorted(pages)
 
 
-@pytest.fixture(scope="module")
-def oracle() -> dict[str, Any]:
-    return _oracle()
+def _refuses(move: Callable[[], Any], conflict: type[Exception]) -> bool:
+    try:
+        move()
+    except conflict:
+        return True
+    return False
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.booleans(), st.lists(st.tuples(WAITS, MOVES), max_size=25))
-def test_ours_pages_whom_the_oracle_pages(
-    oracle: dict[str, Any], worst: bool, moves: list[tuple[int, str]]
-) -> None:
-    pair = Pair(oracle, ORACLE_P0 if worst else ORACLE_P1)
+def test_ours_pages_whom_the_model_pages(worst: bool, moves: list[tuple[int, str]]) -> None:
+    pair = Pair(MODEL_P0 if worst else MODEL_P1)
+    agree(pair, moves)
+    assert pair.mine() == pair.theirs()
+
+
+def agree(pair: Pair, moves: Iterable[tuple[int, str]]) -> None:
+    """After each move, and not only in the end."""
     for wait_s, move in moves:
-        pair.world.advance(pair.world.t + wait_s)
+        pair.model.advance(pair.model.now + wait_s)
         pair.ours.advance(pair.ours.now + wait_s * SECOND)
         assert pair.mine() == pair.theirs()
         theirs, mine = pair.move(move)
         assert mine == theirs, move
         assert pair.mine() == pair.theirs()
+
+
+FLAPS = st.sampled_from(["clear", "fire"])
+FLAP = FlapDamping(2, 30 * MINUTE, 5 * MINUTE, 2, HOUR)
+
+
+def damped(worst: bool, hold_s: int, keeps_ack: bool) -> Pair:
+    policy = replace(MODEL_P0 if worst else MODEL_P1, resolve_hold_ms=hold_s * SECOND)
+    return Pair(policy, flap=FLAP, reopen_keeps_ack=keeps_ack)
+
+
+DAMPED = st.tuples(st.booleans(), st.sampled_from([0, 0, 300, 4000]), st.booleans())
+
+
+@settings(max_examples=300, deadline=None)
+@given(DAMPED, st.lists(st.tuples(WAITS, MOVES | FLAPS), max_size=40))
+def test_damped_too(how: tuple[bool, int, bool], moves: list[tuple[int, str]]) -> None:
+    pair = damped(*how)
+    agree(pair, moves)
+    assert pair.mine() == pair.theirs()
+
+
+@pytest.mark.long
+@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(DAMPED, st.lists(st.tuples(WAITS, MOVES | FLAPS), min_size=100, max_size=100))
+def test_damped_for_a_hundred_thousand_moves(
+    how: tuple[bool, int, bool], moves: list[tuple[int, str]]
+) -> None:
+    pair = damped(*how)
+    agree(pair, moves)
+    assert pair.mine() == pair.theirs()

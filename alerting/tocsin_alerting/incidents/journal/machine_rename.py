@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
+from tocsin_alerting.incidents.external_alerts import EXTERNAL
 from tocsin_alerting.incidents.grouping import AlertGroup
 from tocsin_alerting.incidents.journal.schema import PUT_META, READ_META
 from tocsin_alerting.incidents.journal.serialize import to_json_text
@@ -55,7 +56,11 @@ def _incidents(connection: sqlite3.Connection, renaming: Renaming, numbers: set[
 def _members(connection: sqlite3.Connection, renaming: Renaming) -> set[int]:
     """The incidents of which an alert was moved."""
     moved = set()
-    rows = connection.execute("SELECT incident, fingerprint, alert_json FROM incident_instances")
+    rows = connection.execute(
+        "SELECT incident, fingerprint, alert_json FROM incident_instances WHERE origins_json NOT"
+        " LIKE ?",
+        (f'%"{EXTERNAL}%',),  # whoever sends it goes on to call us as before
+    )
     for number, name, text in rows.fetchall():
         data = json.loads(text)
         alert = _alert(data, renaming)

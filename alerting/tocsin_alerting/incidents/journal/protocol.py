@@ -4,11 +4,19 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from tocsin_alerting.incidents.changeset import Changeset, HistoryEntry
-from tocsin_alerting.incidents.incident import Incident, IncidentState
-from tocsin_alerting.incidents.journal.serialize import EngineRow
+from tocsin_alerting.incidents.changeset import Changeset, EngineRow, HistoryEntry
+from tocsin_alerting.incidents.external_alerts import ExternalAlert
+from tocsin_alerting.incidents.heartbeats import HeartbeatRow, shifted_row
+from tocsin_alerting.incidents.incident import Incident, IncidentState, Timer
+from tocsin_alerting.incidents.journal.pruning import Pruned
+from tocsin_alerting.incidents.journal.questions import (
+    EVERY_INCIDENT,
+    EntryQuery,
+    IncidentFilter,
+)
+from tocsin_alerting.incidents.oncall import Override
 from tocsin_alerting.incidents.outbox_message import OutboxMessage
-from tocsin_alerting.incidents.timers import Timer
+from tocsin_alerting.incidents.silences import Silence
 from tocsin_alerting.rules.instance_journal import InstanceRow
 
 NO_NUMBER = 2**63 - 1  # above every number that an incident may have
@@ -33,6 +41,11 @@ class JournalState:
     requests: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     meta: Mapping[str, str] = field(default_factory=dict)
     engines: tuple[EngineRow, ...] = ()
+    overrides: tuple[Override, ...] = ()
+    external: tuple[ExternalAlert, ...] = ()
+    heartbeats: tuple[HeartbeatRow, ...] = ()
+    silences: tuple[Silence, ...] = ()
+    subject_timers: Mapping[str, int] = field(default_factory=dict)
     last_number: int = 0
     last_entry: int = 0
     last_message: int = 0
@@ -56,21 +69,34 @@ class JournalState:
         meta, last_eval = dict(self.meta), self.meta.get(LAST_EVAL, "")
         if last_eval.isdecimal():
             meta[LAST_EVAL] = str(int(last_eval) + delta_ms)
-        timers = {
-            number: tuple(one.shifted(delta_ms) for one in several)
-            for number, several in self.timers.items()
+        timers_by_incident = {
+            number: tuple(timer.shifted(delta_ms) for timer in timers)
+            for number, timers in self.timers.items()
         }
-        requests = {name: (one, at + delta_ms) for name, (one, at) in self.requests.items()}
+        requests = {name: (number, at + delta_ms) for name, (number, at) in self.requests.items()}
         return replace(
             self,
-            incidents=tuple(one.shifted(delta_ms) for one in self.incidents),
-            timers=timers,
-            messages=tuple(one.shifted(delta_ms) for one in self.messages),
-            instances=tuple(one.shifted(delta_ms) for one in self.instances),
+            incidents=tuple(incident.shifted(delta_ms) for incident in self.incidents),
+            timers=timers_by_incident,
+            messages=tuple(message.shifted(delta_ms) for message in self.messages),
+            instances=tuple(row.shifted(delta_ms) for row in self.instances),
             requests=requests,
             meta=meta,
-            engines=tuple(replace(one, seen_ms=one.seen_ms + delta_ms) for one in self.engines),
+            engines=tuple(replace(row, seen_ms=row.seen_ms + delta_ms) for row in self.engines),
+            external=tuple(alert.shifted(delta_ms) for alert in self.external),
+            heartbeats=tuple(shifted_row(row, delta_ms) for row in self.heartbeats),
+            silences=tuple(silence.shifted(delta_ms) for silence in self.silences),
+            subject_timers={name: at + delta_ms for name, at in self.subject_timers.items()},
         )
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentLabels:
+    """The labels of all alerts that an incident ever had."""
+
+    number: int
+    severity: str
+    labels: tuple[Mapping[str, str], ...]
 
 
 class Journal(Protocol):
@@ -87,9 +113,25 @@ class Journal(Protocol):
     async def incident(self, number: int) -> Incident | None: ...
 
     async def incidents(
-        self, states: Collection[IncidentState], limit: int, below: int = NO_NUMBER
+        self,
+        states: Collection[IncidentState],
+        limit: int,
+        below: int = NO_NUMBER,
+        wanted: IncidentFilter = EVERY_INCIDENT,
     ) -> list[Incident]:
         """The newest first, of those with a number below `below`."""
+        ...
+
+    async def entries(self, query: EntryQuery) -> list[HistoryEntry]:
+        """Lines of the history, in order."""
+        ...
+
+    async def answered_by(self, person: str) -> frozenset[int]:
+        """The incidents about which that person did something."""
+        ...
+
+    async def openings(self, since_ms: int) -> list[tuple[str, int]]:
+        """The (key, Unix ms) of each time since then that an incident opened, or opened again."""
         ...
 
     async def history(self, number: int) -> list[HistoryEntry]:
@@ -98,8 +140,12 @@ class Journal(Protocol):
 
     async def messages(self, number: int) -> list[OutboxMessage]: ...
 
-    async def prune(self, before_ms: int) -> int:
-        """Forget what was closed before then; the number of incidents."""
+    async def labels_since(self, since_ms: int, above: int, limit: int) -> list[IncidentLabels]:
+        """The first `limit` incidents numbered above `above` that were not over before then."""
+        ...
+
+    async def prune(self, before_ms: int) -> Pruned:
+        """Forget some of what was closed before then."""
         ...
 
     async def close(self) -> None: ...

@@ -8,34 +8,42 @@ from dataclasses import astuple, replace
 from itertools import islice
 from typing import Any
 
-from tocsin_alerting.incidents.changeset import Changeset, HistoryEntry
-from tocsin_alerting.incidents.incident import Condition, Incident, Member
+from tocsin_alerting.incidents.changeset import Changeset, EngineRow, HistoryEntry
+from tocsin_alerting.incidents.external_alerts import ExternalAlert
+from tocsin_alerting.incidents.incident import Condition, Incident, Member, Reason, Timer, TimerKind
+from tocsin_alerting.incidents.journal.heartbeat_rows import heartbeat_statements
 from tocsin_alerting.incidents.journal.schema import (
     MOVE_MESSAGE,
+    OVERRIDE_COLUMNS,
     PUT_ENGINE,
     PUT_ENTRY,
+    PUT_EXTERNAL,
     PUT_INCIDENT,
     PUT_INSTANCE,
     PUT_MEMBER,
     PUT_MESSAGE,
     PUT_META,
+    PUT_OVERRIDE,
     PUT_REQUEST,
     PUT_TIMER,
 )
 from tocsin_alerting.incidents.journal.serialize import (
-    EngineRow,
+    UnknownFields,
     alert_from,
     alert_json,
+    drop_former_fields,
     incident_from,
     incident_json,
     instance_from,
     instance_json,
+    known_fields,
+    known_member,
     to_json_text,
 )
-from tocsin_alerting.incidents.notification import Notification, NotifiedAlert, Reason
+from tocsin_alerting.incidents.journal.silence_rows import silence_statements
+from tocsin_alerting.incidents.notification import Notification, NotifiedAlert
+from tocsin_alerting.incidents.oncall import Override
 from tocsin_alerting.incidents.outbox_message import MessageState, OutboxMessage
-from tocsin_alerting.incidents.timers import Timer, TimerKind
-from tocsin_alerting.incidents.unknown_fields import UnknownFields, known_fields, known_member
 from tocsin_alerting.rules.alert import rules_origin
 from tocsin_alerting.rules.instance_journal import InstanceRow
 from tocsin_alerting.rules.unknown_alerts import UnknownAlert
@@ -54,7 +62,7 @@ DELETE_TIMERS = (
 
 MESSAGE_COLUMNS = (
     "id, payload, generation, state, attempts, next_at_ms, lease_until_ms, withdrawn,"
-    " last_error, provider_ref, refusals"
+    " last_error, provider_ref, refusals, deliver_by_ms, late"
 )
 
 
@@ -79,6 +87,8 @@ def statements(changeset: Changeset, unknown: UnknownFields) -> Iterable[Stateme
         MOVE_MESSAGE,
         [(*_message_state(changeset.messages[key]), key) for key in changeset.state_only],
     )
+    yield from silence_statements(changeset, unknown)
+    yield from heartbeat_statements(changeset, unknown)
     yield PUT_ENTRY, [_entry_row(entry) for entry in changeset.history]
     groups: list[Row] = [
         group for group in changeset.instances if not changeset.upserted.get(group)
@@ -90,6 +100,12 @@ def statements(changeset: Changeset, unknown: UnknownFields) -> Iterable[Stateme
     yield PUT_META, meta
     yield "DELETE FROM engines WHERE target = ?", [(target,) for target in changeset.engines]
     yield PUT_ENGINE, [astuple(row) for row in changeset.engines.values() if row is not None]
+    overrides = changeset.overrides
+    yield "DELETE FROM overrides WHERE id = ?", [(name,) for name in overrides]
+    yield PUT_OVERRIDE, [_override_row(row) for row in overrides.values() if row is not None]
+    ended: list[Row] = [key for key, alert in changeset.external.items() if alert is None]
+    yield "DELETE FROM external_alerts WHERE origin = ? AND fingerprint = ?", ended
+    yield PUT_EXTERNAL, [_external_row(alert) for alert in changeset.external.values() if alert]
 
 
 def read_incidents(
@@ -106,6 +122,7 @@ def read_incidents(
 def _incident(
     data: dict[str, Any], members: Mapping[str, Member], unknown: UnknownFields
 ) -> Incident:
+    drop_former_fields(data)
     incident = incident_from(data, members)
     unknown.keep("incidents", incident.number, data, lambda: incident_json(incident))
     return incident
@@ -139,14 +156,40 @@ def read_engine(row: Row) -> EngineRow | None:
     try:
         EngineAccess.of(engine.url)
     except (ValueError, TypeError, AttributeError) as error:
-        log.warning("the remembered engine %r is left out: %s", engine.target, error)
+        log.warning("journal: engine %r ignored: %s", engine.target, error)
         return None
     return engine if isinstance(engine.seen_ms, int) else None
 
 
+def read_override(row: Row) -> Override:
+    name, schedule, contact, start_ms, end_ms, created_ms, created_by, comment = row
+    return Override(schedule, contact, start_ms, end_ms, name, created_ms, created_by, comment)
+
+
+def _override_row(override: Override) -> Row:
+    return (override.id, *(getattr(override, name) for name in OVERRIDE_COLUMNS))
+
+
+def read_external(row: Row) -> ExternalAlert:
+    origin, labels, annotations, starts_ms, ends_ms, updated_ms, times_out, *rest = row
+    url, client, unknown_ms = rest
+    return ExternalAlert(
+        origin,
+        tuple((name, value) for name, value in json.loads(labels)),
+        tuple((name, value) for name, value in json.loads(annotations)),
+        starts_ms,
+        ends_ms,
+        updated_ms,
+        bool(times_out),
+        url,
+        client,
+        unknown_ms,
+    )
+
+
 def read_message(row: Row, unknown: UnknownFields) -> OutboxMessage:
     number, payload, generation, state, attempts, next_ms, lease_ms, *rest = row
-    withdrawn, error, ref, refusals = rest
+    withdrawn, error, ref, refusals, deliver_by_ms, late = rest
     data = json.loads(payload)
     notification = Notification.from_json(
         known_fields(data, Notification)
@@ -168,6 +211,8 @@ def read_message(row: Row, unknown: UnknownFields) -> OutboxMessage:
         last_error=error,
         reference=ref,
         refusals=refusals,
+        deliver_by_ms=deliver_by_ms,
+        late=bool(late),
     )
 
 
@@ -227,6 +272,24 @@ def _message_state(message: OutboxMessage) -> Row:
         message.last_error,
         message.reference,
         message.refusals,
+        message.deliver_by_ms,
+        int(message.late),
+    )
+
+
+def _external_row(alert: ExternalAlert) -> Row:
+    """In the order of EXTERNAL_COLUMNS, after the key."""
+    return (
+        *alert.key,
+        to_json_text(alert.labels),
+        to_json_text(alert.annotations),
+        alert.starts_at_ms,
+        alert.ends_at_ms,
+        alert.updated_at_ms,
+        int(alert.times_out),
+        alert.generator_url,
+        alert.client,
+        alert.unknown_since_ms,
     )
 
 
@@ -270,11 +333,11 @@ def _instances_to_write(changeset: Changeset) -> Iterator[InstanceRow]:
 
 def delete_gone_instances(connection: sqlite3.Connection, changeset: Changeset) -> None:
     """What is gone from the groups of rules whose rows were written in parts."""
-    for group in (one for one, count in changeset.upserted.items() if count):
-        kept = {(row.rule, row.fingerprint) for row in changeset.instances[group]}
+    for group in (name for name, count in changeset.upserted.items() if count):
+        written = {(row.rule, row.fingerprint) for row in changeset.instances[group]}
         own = " FROM rule_instances WHERE file = ? AND group_name = ?"
-        there = connection.execute("SELECT rule_uid, fingerprint" + own, group).fetchall()
-        gone = [(*group, *key) for key in there if tuple(key) not in kept]
+        stored = connection.execute("SELECT rule_uid, fingerprint" + own, group).fetchall()
+        gone = [(*group, *key) for key in stored if tuple(key) not in written]
         connection.executemany(f"DELETE{own} AND rule_uid = ? AND fingerprint = ?", gone)
 
 
@@ -352,7 +415,7 @@ def read_instance(row: Row, unknown: UnknownFields) -> InstanceRow:
     """From (file, group_name, rule_uid, fingerprint, last_eval_ms, row_json)."""
     file, group, rule, name, seen_ms, text = row
     data = json.loads(text)
-    one = instance_from(file, group, rule, seen_ms, data)
+    instance = instance_from(file, group, rule, seen_ms, data)
     key = (file, group, rule, name)
-    unknown.keep("rule_instances", key, data, lambda: instance_json(one))
-    return one
+    unknown.keep("rule_instances", key, data, lambda: instance_json(instance))
+    return instance

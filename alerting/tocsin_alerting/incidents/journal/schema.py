@@ -4,7 +4,10 @@ A newer version is refused; an older one is brought forward by the statements of
 version after it, in one transaction.
 """
 
+import sqlite3
 from collections.abc import Mapping
+
+from tocsin_alerting.incidents.errors import SchemaTooNew
 
 VERSION = 2
 
@@ -53,11 +56,36 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
 ADDED: Mapping[str, str] = {
     "engines": "CREATE TABLE IF NOT EXISTS engines (target TEXT PRIMARY KEY, url TEXT NOT NULL,"
     " kind TEXT NOT NULL, model TEXT NOT NULL, seen_ms BIGINT NOT NULL)",
+    "overrides": "CREATE TABLE IF NOT EXISTS overrides (id TEXT PRIMARY KEY,"
+    " schedule TEXT NOT NULL, contact TEXT NOT NULL, start_ms BIGINT NOT NULL,"
+    " end_ms BIGINT NOT NULL,"
+    " created_ms BIGINT NOT NULL, created_by TEXT NOT NULL, comment TEXT NOT NULL)",
+    "external_alerts": "CREATE TABLE IF NOT EXISTS external_alerts (origin TEXT NOT NULL,"
+    " fingerprint TEXT NOT NULL, labels_json TEXT NOT NULL, annotations_json TEXT NOT NULL,"
+    " starts_at_ms BIGINT NOT NULL, ends_at_ms BIGINT NOT NULL, updated_at_ms BIGINT NOT NULL,"
+    " times_out BIGINT NOT NULL, generator_url TEXT NOT NULL, client TEXT NOT NULL,"
+    " unknown_since_ms BIGINT, PRIMARY KEY (origin, fingerprint))",
+    "heartbeats": "CREATE TABLE IF NOT EXISTS heartbeats (name TEXT PRIMARY KEY, seen_ms BIGINT,"
+    " data_json TEXT NOT NULL)",
+    "silences": "CREATE TABLE IF NOT EXISTS silences (id TEXT PRIMARY KEY,"
+    " starts_at_ms BIGINT NOT NULL, ends_at_ms BIGINT NOT NULL, data_json TEXT NOT NULL)",
 }
+
+# Indexes likewise: for questions by time and by person.
+ADDED_INDEXES = (
+    "CREATE INDEX IF NOT EXISTS history_time ON history (ts_ms, seq)",
+    "CREATE INDEX IF NOT EXISTS history_actor ON history (actor, ts_ms, seq) WHERE actor <> ''",
+    "CREATE INDEX IF NOT EXISTS incidents_opened ON incidents (opened_at_ms)",
+    "CREATE INDEX IF NOT EXISTS incidents_closed ON incidents"
+    " (COALESCE(resolved_at_ms, opened_at_ms)) WHERE state = 'CLOSED'",
+)
 
 # Columns likewise: (table, column) -> how to add it.
 ADDED_COLUMNS: Mapping[tuple[str, str], str] = {
     ("outbox", "refusals"): "ALTER TABLE outbox ADD COLUMN refusals BIGINT NOT NULL DEFAULT 0",
+    ("outbox", "deliver_by_ms"): "ALTER TABLE outbox ADD COLUMN deliver_by_ms BIGINT",
+    ("outbox", "late"): "ALTER TABLE outbox ADD COLUMN late BIGINT NOT NULL DEFAULT 0",
+    ("timers", "subject"): "ALTER TABLE timers ADD COLUMN subject TEXT NOT NULL DEFAULT ''",
 }
 
 CREATE_META = "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
@@ -96,6 +124,8 @@ MESSAGE_STATE = (
     "last_error",
     "provider_ref",
     "refusals",
+    "deliver_by_ms",
+    "late",
 )
 PUT_MESSAGE = upsert(
     "outbox",
@@ -120,4 +150,81 @@ PUT_INSTANCE = upsert(
     ),
 )
 PUT_ENGINE = upsert("engines", ("target",), ("url", "kind", "model", "seen_ms"))
+OVERRIDE_COLUMNS = (
+    "schedule",
+    "contact",
+    "start_ms",
+    "end_ms",
+    "created_ms",
+    "created_by",
+    "comment",
+)
+PUT_OVERRIDE = upsert("overrides", ("id",), OVERRIDE_COLUMNS)
+EXTERNAL_COLUMNS = (
+    "labels_json",
+    "annotations_json",
+    "starts_at_ms",
+    "ends_at_ms",
+    "updated_at_ms",
+    "times_out",
+    "generator_url",
+    "client",
+    "unknown_since_ms",
+)
+PUT_EXTERNAL = upsert("external_alerts", ("origin", "fingerprint"), EXTERNAL_COLUMNS)
+PUT_SILENCE = upsert("silences", ("id",), ("starts_at_ms", "ends_at_ms", "data_json"))
+PUT_HEARTBEAT = upsert("heartbeats", ("name",), ("seen_ms", "data_json"))
+PUT_SUBJECT_TIMER = upsert(
+    "timers", ("id",), ("incident", "kind", "generation", "due_at_ms", "subject")
+)
 PUT_REQUEST = upsert("request_ids", ("id",), ("incident", "at_ms"))
+
+
+def migrate(connection: sqlite3.Connection, path: str) -> None:
+    """Bring the schema to this version. Raises SchemaTooNew."""
+    meta = connection.execute("SELECT name FROM sqlite_master WHERE name = 'meta'").fetchone()
+    row = connection.execute(READ_META, ("schema_version",)).fetchone() if meta else None
+    if not meta and connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        raise sqlite3.DatabaseError("no such table: meta, so it is another program's database")
+    version = int(row[0]) if row else 0
+    if version > VERSION:
+        raise SchemaTooNew(path, version, VERSION)
+    if version == VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute(CREATE_META)
+        for step in range(version + 1, VERSION + 1):
+            for statement in MIGRATIONS[step]:
+                connection.execute(statement)
+        connection.execute(PUT_META, ("schema_version", str(VERSION)))
+        connection.execute("COMMIT")
+    except BaseException:  # why: whatever happens, nothing half done stays
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def add_missing(connection: sqlite3.Connection) -> None:
+    """Tables and columns that an older version does without. On a disk that takes no writes they
+    stay away: what is there is still worth reading."""
+    missing = [
+        how
+        for (table, name), how in ADDED_COLUMNS.items()
+        if not has_column(connection, table, name)
+    ]
+    try:
+        for statement in (*ADDED.values(), *missing, *ADDED_INDEXES):
+            connection.execute(statement)
+    except sqlite3.OperationalError:
+        return
+
+
+def has_column(connection: sqlite3.Connection, table: str, column: str) -> bool:
+    return any(row[1] == column for row in connection.execute(f"PRAGMA table_info({table})"))
+
+
+def has_table(connection: sqlite3.Connection, name: str) -> bool:
+    """Of those in ADDED: a file that takes no writes may be without."""
+    query = "SELECT 1 FROM sqlite_master WHERE name = ?"
+    return connection.execute(query, (name,)).fetchone() is not None

@@ -8,6 +8,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -26,34 +27,42 @@ from tocsin_alerting.incidents.journal.broken_file import (
     times_set_aside,
 )
 from tocsin_alerting.incidents.journal.machine_rename import rename_machine
-from tocsin_alerting.incidents.journal.protocol import FIRST_OF_TIME, NO_NUMBER, JournalState
+from tocsin_alerting.incidents.journal.protocol import (
+    NO_NUMBER,
+    IncidentLabels,
+    JournalState,
+)
+from tocsin_alerting.incidents.journal.pruning import Pruned, prune_slice
+from tocsin_alerting.incidents.journal.questions import (
+    EVERY_INCIDENT,
+    OPENING_EVENTS,
+    PAGE,
+    EntryQuery,
+    IncidentFilter,
+)
+from tocsin_alerting.incidents.journal.questions_sql import entries_where, incidents_where
 from tocsin_alerting.incidents.journal.rows import (
-    MESSAGE_COLUMNS,
     Row,
     delete_gone_instances,
-    read_engine,
     read_entry,
     read_incidents,
-    read_instances,
     read_message,
-    read_timer,
     statements,
 )
-from tocsin_alerting.incidents.journal.schema import (
-    ADDED,
-    ADDED_COLUMNS,
-    CREATE_META,
-    MIGRATIONS,
-    PUT_META,
-    READ_META,
-    VERSION,
+from tocsin_alerting.incidents.journal.saved_state import (
+    OPEN_INCIDENTS,
+    saved_state,
+    select_incidents,
+    select_messages,
 )
-from tocsin_alerting.incidents.journal.thread import JournalThread
-from tocsin_alerting.incidents.outbox_message import WAITING_STATES, OutboxMessage
-from tocsin_alerting.incidents.timers import Timer
-from tocsin_alerting.incidents.unknown_fields import UnknownFields
+from tocsin_alerting.incidents.journal.schema import add_missing, migrate
+from tocsin_alerting.incidents.journal.serialize import UnknownFields
+from tocsin_alerting.incidents.journal.silence_rows import labels_since as read_labels_since
+from tocsin_alerting.incidents.openings import NEVER_ENDED
+from tocsin_alerting.incidents.outbox_message import OutboxMessage
 from tocsin_exporter.clock import Stamps
 from tocsin_exporter.snapshot import MachineName
+from tocsin_exporter.threads import Threads, result_of
 
 log = logging.getLogger(__name__)
 
@@ -61,12 +70,6 @@ T = TypeVar("T")
 Connect = Callable[[str], sqlite3.Connection]
 NEVER_S = float("-inf")
 SET_ASIDE_PAUSE_S = 60.0  # between two files that are set aside
-OPEN_INCIDENTS = "state <> 'CLOSED'"
-LIVE_MESSAGES = (
-    f"state IN (?, ?) OR incident IN (SELECT id FROM incidents WHERE {OPEN_INCIDENTS}) ORDER BY id"
-)
-ENGINES = "SELECT target, url, kind, model, seen_ms FROM engines ORDER BY target"
-MEMBERS = "SELECT incident, fingerprint, source, since_ms, ended_at_ms, alert_json, origins_json"
 
 
 class SqliteJournal:
@@ -100,7 +103,7 @@ class SqliteJournal:
         self._connection: sqlite3.Connection | None = None
         self._file_ids: dict[str, tuple[int, int]] = {}  # of the file that is open
         self._file_sizes: dict[str, int] = {}
-        self._thread = JournalThread("journal")
+        self._thread = Threads(1, "journal")  # a daemon: a disk that hangs holds up no end
         self._unknown = UnknownFields()
         self._replaced = ""
 
@@ -117,18 +120,51 @@ class SqliteJournal:
 
     async def incident(self, number: int) -> Incident | None:
         incidents = await self._query(
-            lambda connection: self._incidents(connection, "id = ?", (number,))
+            lambda connection: self._incidents(connection, ("id = ?", (number,)))
         )
         return incidents[0] if incidents else None
 
     async def incidents(
-        self, states: Collection[IncidentState], limit: int, below: int = NO_NUMBER
+        self,
+        states: Collection[IncidentState],
+        limit: int,
+        below: int = NO_NUMBER,
+        wanted: IncidentFilter = EVERY_INCIDENT,
     ) -> list[Incident]:
-        marks = ", ".join("?" for _ in states)
-        where = f"state IN ({marks}) AND id < ? ORDER BY id DESC LIMIT ?"
-        return await self._query(
-            lambda connection: self._incidents(connection, where, (*states, below, limit))
+        matching: list[Incident] = []
+        while len(matching) < limit:  # a page each time: whoever writes does not wait for all
+            size = min(PAGE, limit) if wanted else limit
+            question = incidents_where(states, below, wanted, size)
+            read = await self._query(partial(self._incidents, question=question))
+            matching += filter(wanted.matches, read)
+            if len(read) < size:
+                break
+            below = read[-1].number
+        return matching[:limit]
+
+    async def entries(self, query: EntryQuery) -> list[HistoryEntry]:
+        where, values = entries_where(query)
+        sql = f"SELECT seq, ts_ms, incident, event, actor, data_json FROM history {where}"
+        read = await self._query(
+            lambda connection: [read_entry(row) for row in connection.execute(sql, values)]
         )
+        return read[::-1] if query.newest else read
+
+    async def answered_by(self, person: str) -> frozenset[int]:
+        sql = "SELECT DISTINCT incident FROM history WHERE actor = ? AND actor <> ''"
+        rows = await self._query(lambda connection: connection.execute(sql, (person,)).fetchall())
+        return frozenset(number for (number,) in rows)
+
+    async def openings(self, since_ms: int) -> list[tuple[str, int]]:
+        marks = ", ".join("?" for _ in OPENING_EVENTS)
+        sql = (
+            "SELECT incidents.key, history.ts_ms FROM history JOIN incidents"
+            f" ON incidents.id = history.incident WHERE ts_ms >= ? AND event IN ({marks})"
+            " AND history.data_json NOT LIKE ? ORDER BY seq"
+        )
+        values = (since_ms, *OPENING_EVENTS, f'%"{NEVER_ENDED}":%')
+        rows = await self._query(lambda connection: connection.execute(sql, values).fetchall())
+        return [(key, at_ms) for key, at_ms in rows]
 
     async def history(self, number: int) -> list[HistoryEntry]:
         sql = (
@@ -140,15 +176,20 @@ class SqliteJournal:
 
     async def messages(self, number: int) -> list[OutboxMessage]:
         where = "incident = ? ORDER BY id"
-        rows = await self._query(lambda connection: _messages(connection, where, (number,)))
+        rows = await self._query(lambda connection: select_messages(connection, where, (number,)))
         return [read_message(row, self._unknown) for row in rows]
 
-    async def prune(self, before_ms: int) -> int:
-        return await self._query(lambda connection: _prune(connection, before_ms))
+    async def labels_since(self, since_ms: int, above: int, limit: int) -> list[IncidentLabels]:
+        return await self._query(
+            lambda connection: read_labels_since(connection, since_ms, above, limit)
+        )
+
+    async def prune(self, before_ms: int) -> Pruned:
+        return await self._query(lambda connection: prune_slice(connection, before_ms))
 
     async def close(self) -> None:
-        await self._thread.call(self._close)
-        self._thread.stop()
+        await self._on_thread(self._close)
+        self._thread.close()
 
     # on the writer's thread
 
@@ -157,7 +198,7 @@ class SqliteJournal:
 
     async def _on_thread(self, work: Callable[[], T]) -> T:
         try:
-            return await self._thread.call(work)
+            return await result_of(self._thread.submit(work))
         except RuntimeError as error:  # its thread cannot be had; the next try may have it
             raise JournalDown(f"{self._path}: {error}") from error
 
@@ -192,10 +233,11 @@ class SqliteJournal:
         gone = moved_files(self._path, self._file_ids)
         short = [] if gone else shortened_files(self._path, self._file_sizes)
         if short and not self._nothing_lost(short, connection):
-            self._abandon_file(f"{_file_names(self._path, short)}: cut short while it was open")
+            self._abandon_file(f"{_file_names(self._path, short)}: truncated while it was open")
         if gone and "" not in gone and _is_checkpointed(connection):
             log.error(
-                "%s: deleted while it was open; nothing is lost", _file_names(self._path, gone)
+                "journal file deleted while it was open; reopening, nothing is lost: %s",
+                _file_names(self._path, gone),
             )
             self._close()
         elif gone:
@@ -224,16 +266,14 @@ class SqliteJournal:
         self._close()
         lies = bool(file_ids(self._path))
         try:
-            aside = (
-                f", {set_aside(self._path, self._wall()).name} is what lay there" if lies else ""
-            )
+            moved = set_aside(self._path, self._wall()).name if lies else ""
         except OSError as refused:
-            raise JournalDown(f"{trouble}, and what lies there stays: {refused}") from refused
+            raise JournalDown(f"{trouble}; setting aside the file there: {refused}") from refused
         log.error(
-            "%s: a new journal begins%s. Incidents that are open go into it; closed ones and older"
-            " history are lost with the old one",
+            "journal lost, starting a new one: %s%s. Open incidents are written to it; closed"
+            " incidents and older history are lost with the old file",
             trouble,
-            aside,
+            moved and f"; the file found there is now {moved}",
         )
         self.asides.add()
         self._replaced = trouble
@@ -248,7 +288,7 @@ class SqliteJournal:
             aside = set_aside(self._path, self._wall())
         except OSError as refused:
             log.error(
-                "%s is broken (%s) and cannot be set aside (%s): move it away by hand",
+                "journal corrupt, setting it aside failed: %s (%s): %s: move it away by hand",
                 self._path,
                 error,
                 refused,
@@ -256,14 +296,14 @@ class SqliteJournal:
             return
         self.asides.add()
         log.error(
-            "%s is broken (%s): it is set aside as %s, and a new journal begins. Incidents that"
-            " are open and known here go into it; to look at the old ones: sqlite3 %s .recover",
+            "journal corrupt, starting a new one: %s (%s): set aside as %s. Open incidents in"
+            " memory are written to the new one; to read the old one: sqlite3 %s .recover",
             self._path,
             error,
             aside.name,
             aside,
         )
-        self._replaced = f"{self._path} was broken ({error}), set aside as {aside.name}"
+        self._replaced = f"{self._path} was corrupt ({error}), set aside as {aside.name}"
         raise JournalReplaced(self._replaced)
 
     def _open_connection(self) -> sqlite3.Connection:
@@ -284,8 +324,8 @@ class SqliteJournal:
             connection.execute(f"PRAGMA locking_mode = {locking}")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
-            _migrate(connection, str(self._path))
-            _add_missing(connection)
+            migrate(connection, str(self._path))
+            add_missing(connection)
             if self._machine is not None:
                 rename_machine(connection, self._machine)
         except BaseException:  # why: an open file must not outlive whatever went wrong
@@ -302,55 +342,12 @@ class SqliteJournal:
                 return  # it is gone either way
 
     def _load(self, connection: sqlite3.Connection) -> JournalState:
-        def rows(sql: str, *values: Any) -> list[Any]:
-            return connection.execute(sql, values).fetchall()
-
-        timers: dict[int, list[Timer]] = {}
-        for number, *timer in rows("SELECT incident, kind, due_at_ms, generation FROM timers"):
-            if (known := read_timer(timer)) is None:
-                log.warning(
-                    "#%d has a timer %r, not known here: it is left alone", number, timer[0]
-                )
-            else:
-                timers.setdefault(number, []).append(known)
-        messages = _messages(connection, LIVE_MESSAGES, (*WAITING_STATES,))
-        instances = rows(
-            "SELECT file, group_name, rule_uid, fingerprint, last_eval_ms, row_json"
-            " FROM rule_instances"
-        )
-        requests = rows("SELECT id, incident, at_ms FROM request_ids")
-        highest = rows(
-            "SELECT (SELECT MAX(id) FROM incidents WHERE id < ?), (SELECT MAX(seq) FROM history),"
-            " (SELECT MAX(id) FROM outbox)",
-            FIRST_OF_TIME,
-        )[0]
-        saved = JournalState(
-            incidents=tuple(self._incidents(connection, f"{OPEN_INCIDENTS} ORDER BY id", ())),
-            timers={number: tuple(several) for number, several in timers.items()},
-            messages=tuple(read_message(row, self._unknown) for row in messages),
-            instances=read_instances(instances, self._unknown),
-            requests={name: (incident, at_ms) for name, incident, at_ms in requests},
-            meta=dict(rows("SELECT key, value FROM meta")),
-            engines=tuple(filter(None, map(read_engine, rows(ENGINES))))
-            if _has_engines(connection)
-            else (),
-            last_number=highest[0] or 0,
-            last_entry=highest[1] or 0,
-            last_message=highest[2] or 0,
-        )
-        self._unknown.log_counts()
-        return saved
+        return saved_state(connection, self._unknown)
 
     def _incidents(
-        self, connection: sqlite3.Connection, where: str, values: Sequence[Any]
+        self, connection: sqlite3.Connection, question: tuple[str, Sequence[Any]]
     ) -> list[Incident]:
-        sql = f"SELECT data_json FROM incidents WHERE {where}"
-        rows = connection.execute(sql, values).fetchall()
-        inner = f"SELECT id FROM incidents WHERE {where}"
-        members = connection.execute(
-            f"{MEMBERS} FROM incident_instances WHERE incident IN ({inner})", values
-        ).fetchall()
-        return read_incidents(rows, members, self._unknown)
+        return select_incidents(connection, question, self._unknown)
 
     def _commit(self, connection: sqlite3.Connection, changeset: Changeset) -> None:
         self._at("begin")
@@ -390,7 +387,7 @@ def _insert(connection: sqlite3.Connection, sql: str, rows: Sequence[Row]) -> No
     try:
         connection.executemany(sql, rows)
     except UnicodeEncodeError as error:
-        log.warning("the journal writes what UTF-8 cannot say as ?: %s", error)
+        log.warning("journal: text is not valid Unicode, writing ? instead: %s", error)
         connection.executemany(sql, [[_encodable(value) for value in row] for row in rows])
 
 
@@ -422,76 +419,3 @@ def _is_checkpointed(connection: sqlite3.Connection) -> bool:
     except sqlite3.Error:
         return False
     return not busy and pages == done
-
-
-def _migrate(connection: sqlite3.Connection, path: str) -> None:
-    """Bring the schema to this version. Raises SchemaTooNew."""
-    meta = connection.execute("SELECT name FROM sqlite_master WHERE name = 'meta'").fetchone()
-    row = connection.execute(READ_META, ("schema_version",)).fetchone() if meta else None
-    if not meta and connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-        raise sqlite3.DatabaseError("no such table: meta, so it is another program's database")
-    version = int(row[0]) if row else 0
-    if version > VERSION:
-        raise SchemaTooNew(path, version, VERSION)
-    if version == VERSION:
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        connection.execute(CREATE_META)
-        for step in range(version + 1, VERSION + 1):
-            for statement in MIGRATIONS[step]:
-                connection.execute(statement)
-        connection.execute(PUT_META, ("schema_version", str(VERSION)))
-        connection.execute("COMMIT")
-    except BaseException:  # why: whatever happens, nothing half done stays
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _add_missing(connection: sqlite3.Connection) -> None:
-    """Tables and columns that an older version does without. On a disk that takes no writes they
-    stay away: what is there is still worth reading."""
-    missing = [
-        how
-        for (table, name), how in ADDED_COLUMNS.items()
-        if not _has_column(connection, table, name)
-    ]
-    try:
-        for statement in (*ADDED.values(), *missing):
-            connection.execute(statement)
-    except sqlite3.OperationalError:
-        return
-
-
-def _has_column(connection: sqlite3.Connection, table: str, column: str) -> bool:
-    return any(row[1] == column for row in connection.execute(f"PRAGMA table_info({table})"))
-
-
-def _messages(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Any]:
-    columns = MESSAGE_COLUMNS
-    if not _has_column(connection, "outbox", "refusals"):
-        columns = columns.replace("refusals", "0")
-    return connection.execute(f"SELECT {columns} FROM outbox WHERE {where}", values).fetchall()
-
-
-def _has_engines(connection: sqlite3.Connection) -> bool:
-    query = "SELECT 1 FROM sqlite_master WHERE name = 'engines'"
-    return connection.execute(query).fetchone() is not None
-
-
-def _prune(connection: sqlite3.Connection, before_ms: int) -> int:
-    old = "SELECT id FROM incidents WHERE state = 'CLOSED' AND resolved_at_ms < ?"
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        for table in ("incident_instances", "timers", "outbox", "history"):
-            connection.execute(f"DELETE FROM {table} WHERE incident IN ({old})", (before_ms,))
-        connection.execute("DELETE FROM request_ids WHERE at_ms < ?", (before_ms,))
-        connection.execute("DELETE FROM history WHERE incident = 0 AND ts_ms < ?", (before_ms,))
-        count = connection.execute(f"DELETE FROM incidents WHERE id IN ({old})", (before_ms,))
-        connection.execute("COMMIT")
-    except BaseException:  # why: whatever happens, nothing half done stays
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    return count.rowcount

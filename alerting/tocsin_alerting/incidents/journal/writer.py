@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 WRITE_WAIT_S = 0.15  # and 0.05 for the mark that a message is on its way: 200 ms in all
 NO_WAIT_S = 0.0
+SENDER_WAIT_S = 6.0  # of a sender, while the journal writes; senders give up after 10 s
 TIMEOUT_S = 2.0
 FIRST_RETRY_MS = 1_000
 MAX_RETRY_MS = 30_000
@@ -24,7 +25,8 @@ MAX_ROWS = 1_000  # of a transaction, about 50 ms
 
 
 class JournalWriter:
-    """`recorded` is called with each changeset on the disk; `trouble` is "" while all is well."""
+    """`recorded` is called with each changeset that is on the disk; `last_error` is "" while all
+    is well."""
 
     def __init__(
         self,
@@ -64,6 +66,10 @@ class JournalWriter:
         """Whether the incident as it stands is not known to be on the disk."""
         return any(number in changeset.incidents for changeset in (self._writing, self.backlog))
 
+    def silence_waits(self, name: str) -> bool:
+        """Whether the silence as it stands is not known to be on the disk."""
+        return any(name in changeset.silences for changeset in (self._writing, self.backlog))
+
     def unrecorded_engine(self, target: str) -> str | None:
         """Why what is to be remembered of an engine, or forgotten, is not on the disk, "" where it
         is on its way; None when it is there."""
@@ -92,9 +98,10 @@ class JournalWriter:
         self.unawaited += not done and patience_s > NO_WAIT_S
         return done
 
-    async def wait(self) -> bool:
+    async def wait(self, patience_s: float | None = None) -> bool:
         """Whether all that was recorded so far is on the disk, as far as one waits for it."""
-        return await self._wait_for(self._asked, self._wait_s)
+        patience_s = self._wait_s if patience_s is None else patience_s
+        return await self._wait_for(self._asked, patience_s)
 
     async def _wait_for(self, number: int, patience_s: float) -> bool:
         """Whether that many are written; not at once when it has taken so long already."""
@@ -136,7 +143,7 @@ class JournalWriter:
                 await asyncio.shield(commit)
         except TimeoutError:
             self._overdue_commit = commit
-            return f"the journal took longer than {self._timeout_s:g} s"
+            return f"journal write took longer than {self._timeout_s:g} s"
         except JournalError as error:
             self.replaced = isinstance(error, JournalReplaced)
             return str(error)
@@ -155,7 +162,7 @@ class JournalWriter:
     def mark_down(self, trouble: str, now_ms: int, *, soon: bool = False) -> None:
         """`soon`: it is worth trying at once."""
         if not self.down:
-            log.error("incidents are not recorded, people are paged all the same: %s", trouble)
+            log.error("journal write failed; incidents not recorded, paging continues: %s", trouble)
             self.down_since_ms = now_ms
             self._retry_ms = FIRST_RETRY_MS
         self.last_error = trouble

@@ -16,11 +16,10 @@ from support.alert_events import alert, clears, fires
 from support.dispatcher_setup import START_MS, Floor
 from support.policies import HOUR, MINUTE, SECOND, config
 from tocsin_alerting.incidents.actions import Verb
-from tocsin_alerting.incidents.changeset import Changeset
+from tocsin_alerting.incidents.changeset import Changeset, EngineRow
 from tocsin_alerting.incidents.errors import JournalDown, JournalReplaced, SchemaTooNew
 from tocsin_alerting.incidents.incident import IncidentState
 from tocsin_alerting.incidents.journal.broken_file import is_broken, set_aside, times_set_aside
-from tocsin_alerting.incidents.journal.serialize import EngineRow
 from tocsin_alerting.incidents.journal.sqlite import SqliteJournal, open_incidents
 from tocsin_alerting.incidents.numbers import BLIND_NUMBERS
 from tocsin_alerting.local.data_lock import DataLock, DirectoryInUse, lock_directory
@@ -267,7 +266,7 @@ async def test_one_that_is_deleted_while_it_runs_is_written_anew(
     if one.dispatcher._reconnecting is not None:
         await one.dispatcher._reconnecting
     assert not one.dispatcher.writer.down, one.dispatcher.writer.last_error
-    words = "deleted or replaced|cut short"
+    words = "deleted or replaced|truncated"
     said = [r for r in caplog.records if re.search(words, r.getMessage())]
     assert said and str(path) in said[0].getMessage()
     assert journal.set_aside_s == wall()
@@ -292,7 +291,7 @@ async def test_numbers_of_closed_incidents_are_not_given_again(tmp_path: Path) -
     numbers = []
     for remove in (deleted, None):
         if remove is None:
-            await one.dispatcher.prune(one.now + HOUR)
+            await one.dispatcher.prune(one.now + HOUR, 0)
         else:
             remove(path)
         await one.dispatcher.heartbeat(one.now)
@@ -315,7 +314,8 @@ async def test_what_was_in_a_wal_that_is_deleted_alone_is_not_lost(
     path.with_name("incidents.db-wal").unlink()
     await one.hear(fires(SLOW))
     assert not one.dispatcher.writer.down
-    assert "incidents.db-wal: deleted" in caplog.text and set_aside_in(tmp_path) == []
+    assert "journal file deleted" in caplog.text and "incidents.db-wal" in caplog.text
+    assert set_aside_in(tmp_path) == []
     one.journal = SqliteJournal(path)
     await one.restart()  # as after kill -9
     numbers = [i.number for i in await one.dispatcher.incidents(tuple(IncidentState))]
@@ -353,8 +353,10 @@ async def test_odd_rows_that_cost_nobody_an_incident_cost_no_start(tmp_path: Pat
         other.execute("INSERT INTO engines VALUES ('c:1', 'http://c:1', 'vLLM', 'm', 5)")
     other.close()
     one = await Floor(config(), SqliteJournal(path)).open()
-    assert [row.target for row in one.dispatcher.saved_engines] == ["c:1"]
-    assert not one.dispatcher.journal_is_new and len(one.dispatcher.working.incidents) == 40
+    assert [row.target for row in one.dispatcher.recovery.saved_engines] == ["c:1"]
+    assert (
+        not one.dispatcher.recovery.journal_is_new and len(one.dispatcher.working.incidents) == 40
+    )
     assert set_aside_in(tmp_path) == []
 
 

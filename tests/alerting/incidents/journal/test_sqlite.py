@@ -6,20 +6,20 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from support.alert_events import alert, clears, fires
 from support.dispatcher_setup import START_MS, Floor
+from support.exhausted import no_threads
 from support.policies import HOUR, MINUTE, config
 from tocsin_alerting.incidents.actions import Verb
-from tocsin_alerting.incidents.changeset import Changeset
+from tocsin_alerting.incidents.changeset import Changeset, EngineRow
 from tocsin_alerting.incidents.errors import JournalDown, SchemaTooNew
 from tocsin_alerting.incidents.incident import IncidentState
 from tocsin_alerting.incidents.journal.memory import MemoryJournal
 from tocsin_alerting.incidents.journal.protocol import Journal
-from tocsin_alerting.incidents.journal.schema import CREATE_META, MIGRATIONS
-from tocsin_alerting.incidents.journal.serialize import EngineRow
 from tocsin_alerting.incidents.journal.sqlite import SqliteJournal
 from tocsin_alerting.rules.instance_journal import InstanceRow
 from tocsin_alerting.rules.unknown_alerts import UnknownAlert
@@ -29,8 +29,10 @@ DOWN = alert("EngineDown", "P0", target="a", 中="文")
 SLOW = alert("Slow", "P1", target="a")
 TABLES = {
     "meta", "incidents", "incident_instances", "timers", "outbox", "history", "rule_instances",
-    "request_ids", "engines",
+    "request_ids", "engines", "external_alerts",
 }  # fmt: skip
+ONLY_TABLES = " WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+SYNCHRONOUS_FULL = 2
 
 
 async def a_day(journal: Journal) -> Floor:
@@ -96,20 +98,48 @@ async def test_the_tables_are_there_for_other_tools(tmp_path: Path) -> None:
     other.close()
 
 
-def test_the_page_draws_the_tables_as_they_are() -> None:
+async def test_the_page_draws_the_tables_as_a_new_journal_has_them(tmp_path: Path) -> None:
     page = (Path(__file__).parents[4] / "docs" / "incidents.md").read_text()
     drawn = {
-        found[1]: {word.strip() for word in re.split(r"[,:;]", found[2])}
-        for found in re.finditer(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|$", page, re.MULTILINE)
+        row[1]: {word.strip() for word in re.split(r"[,:;]", row[2])}
+        for row in re.finditer(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|$", page, re.MULTILINE)
     }
-    with sqlite3.connect(":memory:") as empty:
-        for statement in (CREATE_META, *MIGRATIONS[1]):
-            empty.execute(statement)
-        assert drawn.keys() == TABLES
-        for table in TABLES:
-            columns = {row[1] for row in empty.execute(f"PRAGMA table_info({table})")}
-            assert columns <= drawn[table], (table, columns - drawn[table])
-    empty.close()
+    path = tmp_path / "incidents.db"
+    await SqliteJournal(path).load()
+    with sqlite3.connect(path) as other:
+        tables = {name for (name,) in other.execute("SELECT name FROM sqlite_master" + ONLY_TABLES)}
+        assert drawn.keys() == tables
+        for table in tables:
+            columns = {row[1] for row in other.execute(f"PRAGMA table_info({table})")}
+            assert columns and columns <= drawn[table], (table, columns - drawn[table])
+    other.close()
+
+
+@pytest.mark.parametrize("shared_index", [True, False])
+async def test_a_commit_is_on_the_disk_when_it_returns(tmp_path: Path, shared_index: bool) -> None:
+    """Every connection waits for the disk with each commit: also one that has the file alone."""
+    opened: list[sqlite3.Connection] = []
+
+    class NoSharedIndex(sqlite3.Connection):
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            if sql == "PRAGMA journal_mode = WAL" and len(opened) == 1:
+                raise sqlite3.OperationalError("disk I/O error")
+            return super().execute(sql, *values)
+
+    def connect(name: str) -> sqlite3.Connection:
+        kind = sqlite3.Connection if shared_index else NoSharedIndex
+        opened.append(
+            sqlite3.connect(name, factory=kind, isolation_level=None, check_same_thread=False)
+        )
+        return opened[-1]
+
+    journal = SqliteJournal(tmp_path / "incidents.db", connect=connect)
+    await journal.commit(Changeset(meta={"last_eval": "1"}))
+    assert len(opened) == (1 if shared_index else 2)
+    pragmas = ("journal_mode", "synchronous", "locking_mode")
+    values = tuple(opened[-1].execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas)
+    assert values == ("wal", SYNCHRONOUS_FULL, "normal" if shared_index else "exclusive")
+    await journal.close()
 
 
 async def test_rule_instances_are_kept_and_forgotten(tmp_path: Path) -> None:
@@ -127,14 +157,14 @@ async def test_rule_instances_are_kept_and_forgotten(tmp_path: Path) -> None:
     await one.dispatcher.remember("f.yml", "g", rows, one.now)
     await one.dispatcher.remember("f.yml", "h", [nan], one.now)
     await one.restart()
-    kept = {row.rule: row for row in one.dispatcher.saved_instances}
+    kept = {row.rule: row for row in one.dispatcher.recovery.saved_instances}
     read = kept.pop("h/Nan/0").alert
     assert read is not None and math.isnan(read.value)
     assert list(kept.values()) == rows
     await one.dispatcher.remember("f.yml", "g", rows[:1], one.now)
     await one.dispatcher.remember("f.yml", "h", [], one.now)
     await one.restart()
-    assert list(one.dispatcher.saved_instances) == rows[:1]
+    assert list(one.dispatcher.recovery.saved_instances) == rows[:1]
 
 
 async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -143,7 +173,7 @@ async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(path) as other:
         other.execute("UPDATE meta SET value = '99' WHERE key = 'schema_version'")
     other.close()
-    with pytest.raises(SchemaTooNew, match=r"incidents.db.*schema 99.*knows [0-9]+"):
+    with pytest.raises(SchemaTooNew, match=r"incidents.db.*schema 99.*supports [0-9]+"):
         await Floor(config(), SqliteJournal(path)).open()
 
 
@@ -211,7 +241,7 @@ async def test_a_fault_of_ours_in_the_journal_is_no_end_of_paging(tmp_path: Path
 
 async def test_pruning_keeps_what_is_open(tmp_path: Path) -> None:
     one = await a_day(SqliteJournal(tmp_path / "incidents.db"))
-    assert await one.dispatcher.prune(one.now + HOUR) == 1
+    assert await one.dispatcher.prune(one.now + HOUR, 0) == 1
     with pytest.raises(Exception, match="no incident #2"):
         await one.dispatcher.incident(2)
     await one.restart()
@@ -247,15 +277,16 @@ async def test_a_file_of_the_same_version_without_engines_gets_the_table(tmp_pat
 
 
 @pytest.mark.parametrize("writable", [True, False])
-async def test_a_file_of_the_same_version_that_counts_no_refusals(
+async def test_a_file_of_the_same_version_that_counts_no_refusals_and_knows_no_deadline(
     tmp_path: Path, writable: bool
 ) -> None:
-    """Such a column is added, or read as 0 from a disk that takes no writes."""
+    """Such a column is added, or read as none from a disk that takes no writes."""
     path = tmp_path / "incidents.db"
     await a_day(SqliteJournal(path))
     before = await SqliteJournal(path).load()
     with sqlite3.connect(path) as connection:
-        connection.execute("ALTER TABLE outbox DROP COLUMN refusals")
+        for column in ("refusals", "deliver_by_ms", "late"):
+            connection.execute(f"ALTER TABLE outbox DROP COLUMN {column}")
 
     def read_only(name: str) -> sqlite3.Connection:
         address = f"file:{name}?mode=ro"
@@ -265,7 +296,7 @@ async def test_a_file_of_the_same_version_that_counts_no_refusals(
     read = await journal.load()
     assert read.messages == before.messages and read.messages
     if writable:
-        refused = replace(read.messages[0], refusals=3)
+        refused = replace(read.messages[0], refusals=3, deliver_by_ms=7, late=True)
         await journal.commit(Changeset(messages={refused.key: refused}))
         assert refused in (await SqliteJournal(path).load()).messages
 
@@ -359,3 +390,11 @@ async def test_what_utf8_cannot_say_costs_one_letter(tmp_path: Path) -> None:
     kept = {row.file: row.alert for row in (await journal.load()).instances}
     assert kept["f"] == well.alert and (there := kept["caf?.yml"]) is not None
     assert dict(there.labels)["model"] == "m?"
+
+
+async def test_a_journal_without_its_thread_is_down_and_comes_back(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "incidents.db")
+    with no_threads(), pytest.raises(JournalDown, match="can't start new thread"):
+        await journal.load()
+    assert (await journal.load()).incidents == ()
+    await journal.close()

@@ -6,11 +6,11 @@ from dataclasses import replace
 from support.alert_events import alert, clears, fires, unknown
 from support.dispatcher_setup import START_MS, Floor
 from support.policies import MINUTE, P0, config
-from tocsin_alerting.incidents.escalation_policy import Severity
 from tocsin_alerting.incidents.incident import Condition, Incident, Member, began_ms
 from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outbox_message import Permanent
 from tocsin_alerting.rules.alert import Alert
+from tocsin_alerting.rules.severity import Severity
 
 
 def _member(active_ms: int, ended_ms: int | None) -> Member:
