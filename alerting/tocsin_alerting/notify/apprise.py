@@ -20,10 +20,11 @@ from pydantic import model_validator
 from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, RetryAt
 from tocsin_alerting.notify.apprise_process import service
-from tocsin_alerting.notify.channel import describe_outcome
-from tocsin_alerting.notify.deps import ChannelDeps
+from tocsin_alerting.notify.channel import ChannelDeps, describe_outcome
+from tocsin_alerting.notify.receiver_section import ReceiverSection
+from tocsin_alerting.notify.rehearsal import Rehearsed, rehearsed
 from tocsin_alerting.notify.secret import Secret
-from tocsin_alerting.settings import FilePath, Interval, RefusedKey, Section
+from tocsin_alerting.settings import FilePath, Interval, RefusedKey
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ _READ_SECONDS = 5  # in which the process has read a message, unless all of it h
 _KILLED_SECONDS = 0.2
 
 
-class AppriseSettings(Section):
+class AppriseSettings(ReceiverSection):
     """The URL holds the service's secret, so it comes from `url_file` or `url_env`."""
 
     type: Literal["apprise"]
@@ -81,20 +82,22 @@ class Apprise:
         return result
 
     async def _hand_over(self, title: str, body: str) -> Outcome:
+        if rehearsed(lambda: Rehearsed("apprise", body, {"title": title}), [self._secret.value]):
+            return Delivered()
         try:
             process = self._running_process()
         except OSError as error:
-            return RetryAt(f"apprise cannot be started: {error.strerror}")
+            return RetryAt(f"failed to start apprise: {error.strerror}")
         try:
             async with asyncio.timeout(self._limit_s):
                 read_within_s = min(_READ_SECONDS, self._limit_s / 2)
                 taken = await process.send(title, body, read_within_s)
         except TimeoutError:
             self._retire(process)
-            return RetryAt(f"apprise did not return in {self._limit_s:g} s")
+            return RetryAt(f"apprise did not finish within {self._limit_s:g} s")
         except OSError:
-            return RetryAt("apprise ended before it had handed it over")
-        failed = RetryAt("apprise could not hand it over, and does not say why")
+            return RetryAt("apprise exited before it sent the message")
+        failed = RetryAt("apprise failed to send the message and gave no reason")
         return Delivered(detail="handed over") if taken else failed
 
     def _running_process(self) -> "_AppriseProcess":
@@ -107,7 +110,7 @@ class Apprise:
         """A new one takes the next message; what else this one has in hand ends within its time."""
         if process is self._process and process.unread >= self.at_once:
             extra = {"receiver": self.name, "kept": process.unread}
-            log.warning("apprise does not return from its messages; starting it anew", extra=extra)
+            log.warning("apprise hangs; starting a new process", extra=extra)
             self._process = None
             self._retired.add(process)
             asyncio.get_running_loop().call_later(self._limit_s, self._end, process)
@@ -120,7 +123,7 @@ class Apprise:
         try:
             self._running_process()
         except OSError as error:
-            log.warning("apprise cannot be started; trying again with the first message: %s", error)
+            log.warning("failed to start apprise, retrying with the first message: %s", error)
 
     async def close(self) -> None:
         for process in (*self._retired, *filter(None, [self._process])):
@@ -137,8 +140,7 @@ class _PendingMessage:
 
 
 class _AppriseProcess:
-    """One process of apprise. `over` when it has ended, `kept` is how many messages it has not
-    answered in time."""
+    """One process of apprise. `unread` is how many messages it has not answered in time."""
 
     def __init__(self, url: str, threads: int) -> None:
         self.has_ended, self.unread = False, 0

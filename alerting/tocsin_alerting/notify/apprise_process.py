@@ -33,7 +33,7 @@ def service(url: str) -> Any:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     made = apprise.Apprise()
     if not made.add(url):
-        raise ValueError("apprise knows no service for this URL; see its list of services")
+        raise ValueError("apprise has no service for this URL; see its list of services")
     return made
 
 

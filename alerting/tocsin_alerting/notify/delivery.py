@@ -8,10 +8,11 @@ import asyncio
 import heapq
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
-from tocsin_alerting.incidents.notification import Reason
+from tocsin_alerting.incidents.incident import Reason
+from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outbox_message import (
     NOTICE_REASONS,
     URGENT_SEVERITIES,
@@ -25,32 +26,39 @@ from tocsin_alerting.notify.channel import Channel
 from tocsin_alerting.notify.log import LOGGED
 
 _END_REASONS = frozenset({Reason.RESOLVED, Reason.UNWATCHED})
-RESOLVED_UNWANTED = "this receiver wants no resolved messages"
-UNLOGGED_DETAILS = frozenset(
-    {RESOLVED_UNWANTED, LOGGED}
-)  # the log has its line already, or there is none
+RESOLVED_UNWANTED = "send_resolved is off for this receiver"
 
 logger = logging.getLogger("tocsin.delivery")
 
 
 class DeliveryQueue(Protocol):
-    """Where the outbox is kept."""
+    """Where the outbox is kept: the dispatcher; in the tests of this loop, an outbox alone."""
 
     async def claim(self, now_ms: int) -> Sequence[Delivery]: ...
 
     async def delivered(self, delivery: Delivery, outcome: Outcome, now_ms: int) -> None: ...
 
 
+async def _as_it_is(notification: Notification) -> Notification:
+    return notification
+
+
 class DeliveryLoop:
-    """`now_ms` is the clock. `counts` holds how many attempts ended how, by channel and outcome."""
+    """`now_ms` is the clock. `counts` holds how many attempts ended how, by channel and outcome.
+    `enrich` adds to a message what is read only when it is sent; it is quick, and never raises."""
 
     def __init__(
-        self, dispatcher: DeliveryQueue, channels: Mapping[str, Channel], now_ms: Callable[[], int]
+        self,
+        dispatcher: DeliveryQueue,
+        channels: Mapping[str, Channel],
+        now_ms: Callable[[], int],
+        enrich: Callable[[Notification], Awaitable[Notification]] = _as_it_is,
     ) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
         self._queue = dispatcher
         self._channels = dict(channels)
         self._now_ms = now_ms
+        self._enrich = enrich
         self._in_hand: dict[str, Delivery] = {}
         self._queues: dict[str, list[tuple[str, int, str]]] = {}
         self._enqueued = 0
@@ -114,7 +122,7 @@ class DeliveryLoop:
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            logger.error("an outcome was not taken", exc_info=task.exception())
+            logger.error("failed to record a delivery outcome", exc_info=task.exception())
 
     async def _deliver(self, name: str, key: str) -> None:
         began_ms = self._now_ms()
@@ -125,21 +133,23 @@ class DeliveryLoop:
         self._send_queued(name)
         delivery = self._in_hand.pop(key)
         _log_attempt(delivery, outcome, self._now_ms() - began_ms)
-        self.counts[delivery.notification.receiver, type(outcome).__name__] += 1
+        if not (isinstance(outcome, Delivered) and outcome.unsent):
+            self.counts[delivery.notification.receiver, type(outcome).__name__] += 1
         await self._queue.delivered(delivery, outcome, self._now_ms())
 
     async def _attempt(self, delivery: Delivery) -> Outcome:
         notification = delivery.notification
         channel = self._channels.get(notification.receiver)
         if channel is None:
-            return Permanent(f"no receiver is called {notification.receiver} any more")
-        if notification.reason in _END_REASONS and not channel.send_resolved:
-            return Delivered(detail=RESOLVED_UNWANTED)
+            return Permanent(f"receiver {notification.receiver} is no longer configured")
+        over = notification.reason is Reason.DIGEST and notification.status == "resolved"
+        if (over or notification.reason in _END_REASONS) and not channel.send_resolved:
+            return Delivered(detail=RESOLVED_UNWANTED, unsent=True)
         try:
-            return await channel.send(notification, self._now_ms())
+            return await channel.send(await self._enrich(notification), self._now_ms())
         except Exception as error:  # a fault of ours in one channel must not end delivery for all
             logger.error("channel %s failed: %s", notification.receiver, type(error).__name__)
-            return RetryAt(f"a fault in the channel itself: {type(error).__name__}")
+            return RetryAt(f"internal error in the channel: {type(error).__name__}")
 
 
 def _log_attempt(delivery: Delivery, outcome: Outcome, took_ms: int) -> None:
@@ -156,15 +166,20 @@ def _log_attempt(delivery: Delivery, outcome: Outcome, took_ms: int) -> None:
         "took_ms": took_ms,
     }
     whom = f"{sent.contact} by {sent.receiver}" if sent.contact else sent.receiver
-    what = f"#{sent.incident} {sent.severity} {sent.title}"
+    number = f"#{sent.incident} " if sent.incident else ""
+    what = f"{number}{sent.severity} {sent.title}"
     match outcome:
-        case Delivered() if outcome.detail in UNLOGGED_DETAILS:
+        case Delivered() if outcome.unsent or outcome.detail == LOGGED:  # the log has its line
             logger.debug("nothing to send to %s: %s", whom, outcome.detail, extra=fields)
         case Delivered():
-            done = "told" if sent.reason in NOTICE_REASONS else "paged"
+            done = "notified" if sent.reason in NOTICE_REASONS else "paged"
             words = (done, whom, sent.reason.value, what, took_ms / 1000)
             logger.info("%s %s (%s): %s, took %.1f s", *words, extra=fields)
         case RetryAt(error=error):
-            logger.warning("not delivered to %s, retrying: %s: %s", whom, what, error, extra=fields)
+            logger.warning(
+                "notification failed, retrying: %s: %s: %s", whom, what, error, extra=fields
+            )
         case Permanent(error=error):
-            logger.error("not delivered to %s, refused: %s: %s", whom, what, error, extra=fields)
+            logger.error(
+                "notification failed, refused: %s: %s: %s", whom, what, error, extra=fields
+            )

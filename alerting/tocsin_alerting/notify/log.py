@@ -3,22 +3,25 @@
 import logging
 from typing import Literal
 
+from tocsin_alerting.incidents.incident import Reason
 from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outbox_message import Delivered, Outcome
-from tocsin_alerting.notify.deps import ChannelDeps
-from tocsin_alerting.settings import Section
+from tocsin_alerting.notify.channel import ChannelDeps
+from tocsin_alerting.notify.receiver_section import ReceiverSection
+from tocsin_alerting.notify.rehearsal import Rehearsed, rehearsed
 
 LOGGED = "logged"
 _LEVELS = {"P0": logging.ERROR, "P1": logging.ERROR}
 
 
-class LogSettings(Section):
+class LogSettings(ReceiverSection):
     type: Literal["log"]
     send_resolved: bool = True
 
 
 class Log:
-    """One line a message: P0 and P1 as errors, the rest as warnings, the end as information."""
+    """One line a message: P0 and P1 as errors, the rest as warnings, acknowledgement and end as
+    information."""
 
     def __init__(self, name: str, settings: LogSettings, deps: ChannelDeps) -> None:
         self.name = name
@@ -33,10 +36,11 @@ class Log:
     async def send(
         self, notification: Notification, now_ms: int, transcript: list[str] | None = None
     ) -> Outcome:
-        resolved = notification.status == "resolved"
-        level = logging.INFO if resolved else _LEVELS.get(notification.severity, logging.WARNING)
+        calm = notification.status == "resolved" or notification.reason is Reason.ACKED
+        level = logging.INFO if calm else _LEVELS.get(notification.severity, logging.WARNING)
         line = self._templates.line(notification)
-        self._logger.log(level, "%s", line)
+        if not rehearsed(lambda: Rehearsed("log", line)):
+            self._logger.log(level, "%s", line)
         if transcript is not None:
             transcript.append(line)
         return Delivered(detail=LOGGED)

@@ -49,9 +49,15 @@ class Vault:
         return text
 
 
-def masked(text: str, secrets: Iterable[str]) -> str:
-    """`text` with every secret covered, the longest first; one line, at most 300 characters."""
+def covered(text: str, secrets: Iterable[str]) -> str:
+    """`text` with every secret covered, the longest first, and else as it is."""
     for secret in sorted({secret for secret in secrets if secret}, key=len, reverse=True):
         text = text.replace(secret, MASK)
+    return text
+
+
+def masked(text: str, secrets: Iterable[str]) -> str:
+    """`text` with every secret covered; one line, at most 300 characters."""
+    text = covered(text, secrets)
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= 300 else line[:299] + "…"

@@ -12,9 +12,10 @@ from support.notifications import notification, resolved
 from support.policies import config
 from support.webhook_sink import Answer, WebhookSink
 from tocsin_alerting.incidents.dispatcher import Dispatcher
-from tocsin_alerting.incidents.escalation_policy import Addressee, EscalationPolicy, EscalationStep
+from tocsin_alerting.incidents.escalation_policy import EscalationPolicy, EscalationStep, Recipient
+from tocsin_alerting.incidents.incident import Reason
 from tocsin_alerting.incidents.journal.memory import MemoryJournal
-from tocsin_alerting.incidents.notification import Notification, Reason
+from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outbox_message import (
     Delivered,
     Delivery,
@@ -22,11 +23,11 @@ from tocsin_alerting.incidents.outbox_message import (
     Permanent,
     RetryAt,
 )
-from tocsin_alerting.notify.channel import Channel
+from tocsin_alerting.incidents.rates import Rates, ReceiverRules, read_rates
+from tocsin_alerting.notify.channel import Channel, ChannelDeps
 from tocsin_alerting.notify.delivery import DeliveryLoop
-from tocsin_alerting.notify.deps import ChannelDeps
 from tocsin_alerting.notify.email.settings import EmailSettings
-from tocsin_alerting.notify.registry import CHANNELS
+from tocsin_alerting.notify.registry import CHANNELS, own_rates
 from tocsin_alerting.notify.secret import Vault
 from tocsin_alerting.notify.webhook.settings import WebhookSettings
 
@@ -167,8 +168,9 @@ async def test_a_receiver_that_is_gone_and_one_that_wants_no_resolved() -> None:
     await delivery_loop.collect()
     await delivery_loop.idle()
     outcomes = {key: outcome for key, _, outcome in tray.outcomes}
-    assert outcomes["1"] == Permanent("no receiver is called gone any more")
-    assert outcomes["2"] == Delivered(detail="this receiver wants no resolved messages")
+    assert outcomes["1"] == Permanent("receiver gone is no longer configured")
+    assert outcomes["2"] == Delivered(detail="send_resolved is off for this receiver", unsent=True)
+    assert delivery_loop.counts == {("gone", "Permanent"): 1}
 
 
 async def test_a_fault_in_a_channel_is_told_and_ends_nothing(
@@ -182,15 +184,15 @@ async def test_a_fault_in_a_channel_is_told_and_ends_nothing(
     await delivery_loop.collect()
     await delivery_loop.idle()
     outcomes = {key: outcome for key, _, outcome in tray.outcomes}
-    assert outcomes["1"] == RetryAt("a fault in the channel itself: RuntimeError")
+    assert outcomes["1"] == RetryAt("internal error in the channel: RuntimeError")
     assert outcomes["2"] == Delivered()
     assert "a secret" not in caplog.text and "channel bad failed: RuntimeError" in caplog.text
 
 
 ENDINGS: list[tuple[Outcome, str, str]] = [
     (Delivered("r"), "INFO", "paged ops (opened): #42 P0 "),
-    (RetryAt("503"), "WARNING", "not delivered to ops, retrying: #42 P0 "),
-    (Permanent("550 no such user"), "ERROR", "not delivered to ops, refused: #42 P0 "),
+    (RetryAt("503"), "WARNING", "notification failed, retrying: ops: #42 P0 "),
+    (Permanent("550 no such user"), "ERROR", "notification failed, refused: ops: #42 P0 "),
 ]
 
 
@@ -229,7 +231,7 @@ async def test_an_answer_is_no_page_and_what_nobody_wants_is_no_line(
         await delivery_loop.collect()
         await delivery_loop.idle()
     (line,) = (one for one in caplog.records if one.name == "tocsin.delivery")
-    assert line.getMessage().startswith("told li by ops (acked): #42 ")
+    assert line.getMessage().startswith("notified li by ops (acked): #42 ")
 
 
 async def test_closing_closes_the_channels() -> None:
@@ -259,7 +261,7 @@ async def _pager(
         "hook": WebhookSettings.model_validate({"type": "webhook", "url": sink.url}),
         "mail": EmailSettings.model_validate({**mail, "smarthost": box.smarthost}),
     }
-    both = (Addressee("hook"), Addressee("mail"))
+    both = (Recipient("hook"), Recipient("mail"))
     dispatcher = Dispatcher(
         config(
             policies={
@@ -308,3 +310,39 @@ async def test_from_an_alert_to_a_mailbox_and_a_webhook_once_each_and_in_order()
         subjects = [letter.message["Subject"] for letter in box.messages]
         assert [one.split("]")[0] for one in subjects] == ["[P0", "[P0 resolved"]
         assert len({letter.message["References"] for letter in box.messages}) == 1
+
+
+RATES = sorted({own_rates(kind) or read_rates(["20/min"]) for kind in CHANNELS}, key=str)
+
+
+@pytest.mark.parametrize("rates", RATES, ids=str)
+async def test_a_p0_never_waits_behind_p3_on_any_channel(rates: Rates) -> None:
+    """A thousand P3 are queued, all that went hang, and the rate of the service is used up."""
+    never, sent = asyncio.Event(), list[tuple[str, int]]()
+
+    async def send(one: Notification) -> Outcome:
+        sent.append((one.severity, one.incident))
+        if one.severity == "P3":
+            await never.wait()
+        return Delivered()
+
+    steps = (EscalationStep((Recipient(receiver="ops"),)),)
+    policies = {name: EscalationPolicy(name, steps) for name in ("P0", "P3")}
+    rules = {"ops": ReceiverRules(rates)}
+    settings = config(policies=policies, receiver_rules=rules, storm=None)
+    dispatcher = Dispatcher(settings, MemoryJournal(), lambda: 0.0)
+    now_ms = 1_000_000
+    await dispatcher.start(now_ms)
+    await dispatcher.handle([fires(alert(f"Disk{n}", "P3")) for n in range(1000)], now_ms)
+    channel = Scripted("ops", send)
+    channel.at_once = 1
+    delivery_loop = DeliveryLoop(dispatcher, {"ops": channel}, lambda: now_ms)
+    while await delivery_loop.collect():
+        await asyncio.sleep(0)
+    milder = [severity for severity, _ in sent]
+    await dispatcher.handle([fires(alert("EngineDown", "P0"))], now_ms)
+    await delivery_loop.collect()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert set(milder) == {"P3"} and sent[len(milder) :] == [("P0", 1001)]
+    await delivery_loop.close()

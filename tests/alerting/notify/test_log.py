@@ -4,9 +4,10 @@ from dataclasses import replace
 import pytest
 
 from support.notifications import ENGINE_DOWN, NEW_YEAR_MS, notification, resolved
-from tocsin_alerting.incidents.notification import Notification, Reason
+from tocsin_alerting.incidents.incident import Reason
+from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outbox_message import Delivered
-from tocsin_alerting.notify.deps import ChannelDeps
+from tocsin_alerting.notify.channel import ChannelDeps
 from tocsin_alerting.notify.log import Log, LogSettings
 from tocsin_alerting.notify.secret import Vault
 
@@ -16,6 +17,11 @@ from tocsin_alerting.notify.secret import Vault
     [
         (notification(), logging.ERROR, "acknowledge: alertctl ack 42"),
         (notification(severity="P3"), logging.WARNING, "P3 InferenceEngineDown"),
+        (
+            notification(reason=Reason.ACKED, actor="li", state="ACKED"),
+            logging.INFO,
+            "P0 acknowledged InferenceEngineDown 127.0.0.1:8000 (#42), by li: ",
+        ),
         (resolved(), logging.INFO, "P0 resolved InferenceEngineDown 127.0.0.1:8000 (#42) after 5m"),
     ],
 )

@@ -3,6 +3,7 @@
 import base64
 from collections import OrderedDict
 from dataclasses import replace
+from email.message import EmailMessage
 from functools import partial
 
 from aiosmtplib import SMTP
@@ -10,14 +11,35 @@ from aiosmtplib import SMTP
 from tocsin_alerting.http import Lookup, tls_context
 from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, Permanent
-from tocsin_alerting.notify.channel import describe_outcome
-from tocsin_alerting.notify.deps import ChannelDeps
-from tocsin_alerting.notify.email.message import email_message
+from tocsin_alerting.notify.channel import ChannelDeps, describe_outcome
+from tocsin_alerting.notify.contact_ways import EMAIL
+from tocsin_alerting.notify.email.message import add_headers, email_message
 from tocsin_alerting.notify.email.settings import EmailSettings
 from tocsin_alerting.notify.email.smtp import Login, send_mail
+from tocsin_alerting.notify.rehearsal import Rehearsed, rehearsed
 from tocsin_alerting.notify.secret import masked
 
 _MAX_PARTIAL_DELIVERIES = 1000
+
+
+class PartialDeliveries:
+    """Recipients that a message has not reached yet, when it reached others: on a retry it goes to
+    them alone. Of more than `most` messages the oldest is forgotten."""
+
+    def __init__(self, most: int = _MAX_PARTIAL_DELIVERIES) -> None:
+        self._most = most
+        self._unreached: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+
+    def recipients(self, key: str, to: tuple[str, ...]) -> tuple[str, ...]:
+        """Whom the message goes to that is for `to`."""
+        return self._unreached.get(key, to)
+
+    def keep(self, key: str, unreached: tuple[str, ...]) -> None:
+        self._unreached.pop(key, None)
+        if unreached:
+            self._unreached[key] = unreached
+        if len(self._unreached) > self._most:
+            self._unreached.popitem(last=False)
 
 
 class Email:
@@ -33,9 +55,9 @@ class Email:
         self._login = Login(settings.username or "", secret.value) if secret else None
         ca_file = str(settings.ca_file) if settings.ca_file else None
         self._tls = tls_context(ca_file, verify=not settings.insecure_skip_verify)
-        # Recipients that a message has not reached yet, when it reached others: on a retry it
-        # goes to them alone.
-        self._partial_deliveries: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+        if settings.cert_file is not None:
+            self._tls.load_cert_chain(settings.cert_file, settings.key_file)
+        self._partial_deliveries = PartialDeliveries()
 
     def __repr__(self) -> str:
         return f"Email({self.name}, {self._settings.smarthost})"
@@ -49,19 +71,32 @@ class Email:
             return Permanent(f"{who} has no e-mail address in the configuration; add one")
         settings, dialogue = self._settings, list[str]()
         mail = email_message(notification, self._deps.templates, settings.sender, to, now_ms)
-        rest = self._partial_deliveries.get(notification.key, to)
+        cc, bcc = ((), ()) if notification.contact else (settings.cc, settings.bcc)
+        add_headers(mail, cc, settings.reply_to, settings.headers)
+        if rehearsed(partial(self._shown, mail, (*to, *cc, *bcc)), self._secrets()):
+            return Delivered()
+        rest = self._partial_deliveries.recipients(notification.key, (*to, *cc, *bcc))
         limit_s = settings.timeout / 1000
         connect = partial(self.lookup.connect, settings.host, settings.port)
         handed = await send_mail(
             self._client(), connect, self._login, mail, rest, dialogue, limit_s
         )
-        self._keep_unreached(notification.key, handed.unreached)
+        self._partial_deliveries.keep(notification.key, handed.unreached)
         result = self._without_secrets(handed.outcome)
         if transcript is not None:
             transcript += [
                 masked(line, self._secrets()) for line in (*dialogue, describe_outcome(result))
             ]
         return result
+
+    def _shown(self, mail: EmailMessage, to: tuple[str, ...]) -> Rehearsed:
+        text, page = (mail.get_body((kind,)) for kind in ("plain", "html"))
+        return Rehearsed(
+            f"{self._settings.smarthost} for {', '.join(to)}",
+            text.get_content() if text else "",
+            {name: str(value) for name, value in mail.items()},
+            page.get_content() if page else "",
+        )
 
     def begin(self) -> None:
         self.lookup.begin(self._settings.host)
@@ -72,7 +107,7 @@ class Email:
     def _addressees(self, notification: Notification) -> tuple[str, ...]:
         if not notification.contact:
             return self._settings.to
-        address = self._deps.addresses.get(notification.contact)
+        address = self._deps.own_address(notification.contact, EMAIL)
         return (address,) if address else ()
 
     def _client(self) -> SMTP:
@@ -86,13 +121,6 @@ class Email:
             start_tls=False,
             tls_context=None if settings.tls == "none" else self._tls,
         )
-
-    def _keep_unreached(self, key: str, left: tuple[str, ...]) -> None:
-        self._partial_deliveries.pop(key, None)
-        if left:
-            self._partial_deliveries[key] = left
-        if len(self._partial_deliveries) > _MAX_PARTIAL_DELIVERIES:
-            self._partial_deliveries.popitem(last=False)
 
     def _without_secrets(self, outcome: Outcome) -> Outcome:
         secrets = self._secrets()

@@ -3,6 +3,8 @@
 import smtplib
 from collections.abc import Callable, Sequence
 
+from tocsin_alerting.http import error_text
+
 LOCAL_SERVER = "127.0.0.1:25"
 TIMEOUT_S = 3.0
 
@@ -30,7 +32,7 @@ def why_unusable(
     except (OSError, ValueError, smtplib.SMTPException) as error:
         if isinstance(error, smtplib.SMTPResponseException) and 400 <= error.smtp_code < 500:
             return ""
-        return f"no mail server answers on {server} ({error})"
+        return f"no mail server responds on {server} ({error_text(error)})"
     for code, reply, who in answers:
         if code >= 500:
             text = reply.decode(errors="replace")

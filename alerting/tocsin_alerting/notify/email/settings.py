@@ -1,11 +1,13 @@
 """The section of an e-mail receiver."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from tocsin_alerting.notify.email.message import bare_address
-from tocsin_alerting.settings import FilePath, Interval, RefusedKey, Section, Words
+from tocsin_alerting.notify.email.message import bare_address, usable_headers
+from tocsin_alerting.notify.receiver_section import ReceiverSection
+from tocsin_alerting.settings import SECRET, FilePath, Interval, RefusedKey, Section, Words
 
 _PORTS = {"starttls": 587, "implicit": 465, "none": 25}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -35,12 +37,14 @@ def _bare_addresses(texts: tuple[str, ...]) -> tuple[str, ...]:
     return texts
 
 
-class SmtpSection(Section):
-    """A mail server, and who writes through it; without `from`, `tocsin@` and this machine."""
+Addresses = Annotated[Words, AfterValidator(_bare_addresses)]
+
+
+class SmtpServer(Section):
+    """A mail server, and what it asks for."""
 
     smarthost: Annotated[str, AfterValidator(_smarthost)]
     tls: Literal["starttls", "implicit", "none"] = "starttls"
-    sender: Annotated[str, AfterValidator(bare_address)] | None = Field(default=None, alias="from")
     username: str | None = None
     password: RefusedKey = None
     password_file: FilePath | None = None
@@ -48,6 +52,8 @@ class SmtpSection(Section):
     hello: str | None = None
     timeout: Interval = 20_000
     ca_file: FilePath | None = None
+    cert_file: FilePath | None = None
+    key_file: FilePath | None = None
     insecure_skip_verify: bool = False
 
     @property
@@ -59,19 +65,40 @@ class SmtpSection(Section):
         return host_and_port(self.smarthost)[1] or _PORTS[self.tls]
 
     @model_validator(mode="after")
-    def _whole(self) -> "SmtpSection":
+    def _whole(self) -> "SmtpServer":
         passwords = (self.password_file is not None) + (self.password_env is not None)
         if passwords != (self.username is not None):
             raise ValueError("username goes with exactly one of password_file and password_env")
         if passwords and self.tls == "none" and self.host not in _LOOPBACK:
             raise ValueError("tls: none would send the password in the clear; use starttls")
+        if self.key_file is not None and self.cert_file is None:
+            raise ValueError("key_file needs cert_file, the certificate that belongs to the key")
+        if self.cert_file is not None and self.tls == "none":
+            raise ValueError("cert_file is for TLS; with tls: none nobody sees it")
         return self
 
 
-class EmailSettings(SmtpSection):
+class SmtpSection(SmtpServer):
+    """The `smtp` section: who writes through it, without `from`, is `tocsin@` and this machine."""
+
+    sender: Annotated[str, AfterValidator(bare_address)] | None = Field(default=None, alias="from")
+
+
+class EmailSettings(ReceiverSection, SmtpServer):
     """`to` may be empty when only contacts are written to; they bring their own addresses."""
 
     type: Literal["email"]
     sender: Annotated[str, AfterValidator(bare_address)] = Field(alias="from")
-    to: Annotated[Words, AfterValidator(_bare_addresses)] = ()
+    to: Addresses = ()
+    cc: Addresses = ()
+    bcc: Addresses = ()
+    reply_to: Annotated[str, AfterValidator(bare_address)] | None = None
+    headers: Annotated[Mapping[str, str], AfterValidator(usable_headers), SECRET] = {}
+
+    @model_validator(mode="after")
+    def _somebody(self) -> "EmailSettings":
+        if not self.to and (self.cc or self.bcc):
+            raise ValueError("cc and bcc are for those beside to; add to")
+        return self
+
     send_resolved: bool = True

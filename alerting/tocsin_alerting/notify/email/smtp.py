@@ -17,7 +17,7 @@ from aiosmtplib.errors import (
     SMTPResponseException,
 )
 
-from tocsin_alerting.http import certificate_refused
+from tocsin_alerting.http import certificate_refused, error_text
 from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, Permanent, RetryAt
 
 _FAREWELL_S = 2.0
@@ -38,7 +38,7 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class SmtpResult:
-    """`open` are the recipients whom another try may reach."""
+    """`unreached` are the recipients whom another try may reach."""
 
     outcome: Outcome
     unreached: tuple[str, ...] = ()
@@ -61,7 +61,9 @@ async def send_mail(
             await client.quit(timeout=_FAREWELL_S)
         return handed
     except TimeoutError:
-        return SmtpResult(RetryAt(f"no answer in {limit_s:g} s, {dialogue[-1]}"), tuple(recipients))
+        return SmtpResult(
+            RetryAt(f"no response within {limit_s:g} s, after {dialogue[-1]}"), tuple(recipients)
+        )
     except SMTPRecipientsRefused as error:
         left = tuple(refusal.recipient for refusal in error.recipients if not _is_unknown(refusal))
         return SmtpResult(outcome_of_error(error), left)
@@ -94,7 +96,7 @@ async def _converse(
     dialogue += [f"< {who}: {refusal.code} {refusal.message}" for who, refusal in refusals.items()]
     later = tuple(who for who, refusal in refusals.items() if refusal.code < 500)
     if later:
-        return SmtpResult(RetryAt(f"refused, not finally: {', '.join(later)}"), later)
+        return SmtpResult(RetryAt(f"refused temporarily: {', '.join(later)}"), later)
     never = f"; refused: {', '.join(refusals)}" if refusals else ""
     return SmtpResult(Delivered(reference=str(mail["Message-ID"]), detail=answer + never))
 
@@ -111,7 +113,7 @@ async def _authenticate(client: SMTP, login: Login) -> None:
     elif "cram-md5" in offered:
         await client.auth_crammd5(login.username, login.password)
     else:
-        raise SMTPException("the server offers no way to log in that we know")
+        raise SMTPException("the server offers no supported AUTH method (PLAIN, LOGIN, CRAM-MD5)")
 
 
 def outcome_of_error(error: Exception) -> Outcome:
@@ -127,9 +129,9 @@ def outcome_of_error(error: Exception) -> Outcome:
         return _outcome_of_code(min(refusal.code for refusal in error.recipients), text)
     if isinstance(error, SMTPResponseException):
         return _outcome_of_code(error.code, f"{error.code} {error.message}")
-    text = str(error) or type(error).__name__
+    text = error_text(error)
     if certificate_refused(error):
-        return Permanent(f"{text}; name the authority in ca_file")
+        return Permanent(f"{text}; set ca_file to the certificate authority")
     if not isinstance(error, OSError):
         return Permanent(text)
     return RetryAt(text)

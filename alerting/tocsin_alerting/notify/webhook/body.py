@@ -7,19 +7,21 @@ Alertmanager read it unchanged; what only we know stands under the one further k
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
+from tocsin_alerting.annotations import absolute_links
 from tocsin_alerting.incidents.notification import Notification, NotifiedAlert
-from tocsin_alerting.notify.annotation_links import absolute_links
+from tocsin_alerting.time_format import rfc3339
 
-_ZERO_TIME = "0001-01-01T00:00:00Z"
+_AS_IS = "".join(map(chr, range(0x21, 0x7F))).replace('"', "").replace("%", "")
 
 
 def webhook_body(
-    notification: Notification, *, max_alerts: int = 0, extra: bool = True
+    notification: Notification, *, max_alerts: int = 0, extra: bool = True, answer_url: str = ""
 ) -> dict[str, Any]:
-    """The message as JSON-able data; `max_alerts` 0 sends all of them."""
+    """The message as JSON-able data; `max_alerts` 0 sends all of them. `answer_url` is where its
+    addressee answers it."""
     alerts = [
         replace(alert, annotations=absolute_links(alert.annotations, notification.external_url))
         for alert in notification.alerts
@@ -37,13 +39,37 @@ def webhook_body(
         "externalURL": notification.external_url,
         "alerts": [_alert(alert) for alert in shown],
     }
-    return {**message, "tocsin": _tocsin_fields(notification)} if extra else message
+    ours = {**_tocsin_fields(notification), "answerURL": answer_url}
+    return {**message, "tocsin": ours} if extra else message
 
 
-def rfc3339(ms: int) -> str:
-    """Unix milliseconds as `2026-01-01T00:00:00.000Z`."""
-    moment = datetime.fromtimestamp(ms / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def cloud_event(
+    notification: Notification, message: Mapping[str, Any], message_id: str, *, binary: bool
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Headers and body of a CloudEvent. Source: CloudEvents 1.0.2, sections 3.1 to 3.3 of its HTTP
+    protocol binding, where header values are percent-encoded."""
+    attributes = {
+        "specversion": "1.0",
+        "id": message_id,
+        "source": notification.external_url or "urn:tocsin",
+        "type": f"tocsin.incident.{notification.reason.value}",
+        "subject": f"incidents/{notification.incident}",
+        "time": rfc3339(notification.at_ms),
+    }
+    if binary:
+        headers = {f"ce-{name}": quote(value, _AS_IS) for name, value in attributes.items()}
+        return {"Content-Type": "application/json", **headers}, dict(message)
+    whole = {**attributes, "datacontenttype": "application/json", "data": message}
+    return {"Content-Type": "application/cloudevents+json"}, whole
+
+
+def standard_event(notification: Notification, message: Mapping[str, Any]) -> dict[str, Any]:
+    """Source: standard-webhooks/spec/standard-webhooks.md, "Payload structure"."""
+    return {
+        "type": f"incident.{notification.reason.value}",
+        "timestamp": rfc3339(notification.at_ms),
+        "data": message,
+    }
 
 
 def _alert(alert: NotifiedAlert) -> dict[str, Any]:
@@ -52,7 +78,7 @@ def _alert(alert: NotifiedAlert) -> dict[str, Any]:
         "labels": dict(alert.labels),
         "annotations": dict(alert.annotations),
         "startsAt": rfc3339(alert.starts_at_ms),
-        "endsAt": _ZERO_TIME if alert.ends_at_ms is None else rfc3339(alert.ends_at_ms),
+        "endsAt": rfc3339(alert.ends_at_ms),
         "generatorURL": alert.generator_url,
         "fingerprint": alert.fingerprint,
     }
@@ -82,6 +108,10 @@ def _tocsin_fields(notification: Notification) -> dict[str, Any]:
         "openedAt": rfc3339(notification.opened_at_ms),
         "at": rfc3339(notification.at_ms),
         "values": {alert.fingerprint: _number(alert.value) for alert in notification.alerts},
+        "drill": notification.drill,
+        "incidents": list(notification.incidents),
+        "timesIn24h": notification.times_in_24h,
+        "counts": dict(notification.counts),
         "notRecorded": notification.not_recorded,
     }
 

@@ -1,63 +1,58 @@
 """A webhook: Alertmanager's body, signed as Standard Webhooks says, over HTTP or HTTPS."""
 
-import asyncio
 import json
+import logging
 from hashlib import sha256
-from urllib.parse import urlsplit
 
-from tocsin_alerting.http import (
-    Lookup,
-    beginning,
-    certificate_refused,
-    has_proxy,
-    httpx,
-    looking_up,
-    tls_context,
-)
+from tocsin_alerting.http import Lookup
+from tocsin_alerting.incidents.incident import Reason
 from tocsin_alerting.incidents.notification import Notification
-from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, Permanent, RetryAt
-from tocsin_alerting.notify.deps import ChannelDeps
-from tocsin_alerting.notify.secret import masked
-from tocsin_alerting.notify.webhook import body
-from tocsin_alerting.notify.webhook.http_outcome import http_outcome
-from tocsin_alerting.notify.webhook.refusal import body_refusal, service_refusing_in_body
-from tocsin_alerting.notify.webhook.settings import (
-    WebhookSettings,
-    request_headers,
-    secrets_of,
+from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, Permanent
+from tocsin_alerting.notify.channel import ChannelDeps
+from tocsin_alerting.notify.http_sender import (
+    HttpAnswer,
+    HttpRequest,
+    HttpSender,
     target_url,
     without_secrets,
 )
+from tocsin_alerting.notify.message_templates import MessageTemplates
+from tocsin_alerting.notify.own_address import guarded_lookup
+from tocsin_alerting.notify.own_templates import BODIES
+from tocsin_alerting.notify.rehearsal import rehearsing
+from tocsin_alerting.notify.webhook import body
+from tocsin_alerting.notify.webhook.http_outcome import body_refusal, service_refusing_in_body
+from tocsin_alerting.notify.webhook.settings import WebhookSettings, request_headers, signing_keys
 from tocsin_alerting.notify.webhook.signature import signed_headers, signing_key
 
-_MAX_ANSWER_BYTES = 64 * 1024
-_ANSWER_TIMEOUT_S = 2.0  # for the body of an answer whose status is known
+log = logging.getLogger(__name__)
+
+_GONE = (
+    "{url} answered HTTP 410: the receiver is gone, and disabled until the agent starts again or"
+    " alertctl receivers test {name} arrives"
+)
 
 
 class Webhook:
-    """Each message goes over a connection of its own: a page never meets a stale one."""
-
     def __init__(self, name: str, settings: WebhookSettings, deps: ChannelDeps) -> None:
         self.name = name
         self.at_once = 16
         self.send_resolved = settings.send_resolved
-        self._settings = settings
+        self._settings, self._links, self._templates = settings, deps.links, deps.templates
+        _check_template(settings.template, deps.templates)
         self._url = target_url(settings, deps.vault)
         headers = request_headers(settings, deps.vault)
-        secret = deps.vault.secret(settings.secret_file, settings.secret_env)
-        self._key = signing_key(secret) if secret else None
-        private = (secret.value,) if secret else ()
-        self._secrets = (*secrets_of(self._url.value, headers.values()), *private)
-        ca_file = str(settings.ca_file) if settings.ca_file else None
-        self.lookup = Lookup(name)
-        client = httpx.AsyncClient(
-            headers={"User-Agent": "Tocsin", "Accept-Encoding": "identity", **headers},
-            verify=tls_context(ca_file, verify=not settings.insecure_skip_verify),
-            timeout=None,
-            limits=httpx.Limits(max_keepalive_connections=0),
-            trust_env=settings.proxy_from_environment,
+        secrets = signing_keys(settings, deps.vault)
+        self._keys = tuple(map(signing_key, secrets))
+        lookup: Lookup = guarded_lookup(
+            name, self._url.value, deps.own, allow_link_local=settings.allow_link_local
         )
-        self._client = looking_up(client, self.lookup)
+        if settings.proxy_from_environment:  # then it looks up the proxy
+            lookup = Lookup(name)
+        private = tuple(secret.value for secret in secrets)
+        self._sender = HttpSender(name, settings, self._url.value, private, headers, lookup)
+        self.lookup = self._sender.lookup
+        self._gone = ""
 
     def __repr__(self) -> str:
         return f"Webhook({self.name}, {without_secrets(self._url.value)})"
@@ -65,61 +60,75 @@ class Webhook:
     async def send(
         self, notification: Notification, now_ms: int, transcript: list[str] | None = None
     ) -> Outcome:
-        dialogue = transcript if transcript is not None else []
-        dialogue.append(f"> POST {without_secrets(self._url.value)}")
-        if service := service_refusing_in_body(self._url.value):
-            dialogue.append(
-                f"! {service} reads bodies of its own format only, not that of a webhook"
+        asked_anyway = notification.reason is Reason.TEST or rehearsing()
+        if self._gone and not asked_anyway:
+            if transcript is not None:
+                transcript.append(f"! {self._gone}")
+            return Permanent(self._gone, final=True)
+        link = self._links.url(notification)
+        request = self._request(notification, now_ms, link)
+        if transcript is not None and (service := service_refusing_in_body(self._url.value)):
+            transcript.append(
+                f"! {service} accepts only its own body format, not Alertmanager webhooks"
             )
-        limit_s = self._settings.timeout / 1000
-        try:
-            async with asyncio.timeout(limit_s):
-                request = self._request(notification, now_ms)
-                response = await self._client.send(request, stream=True)
-            text = await beginning(response, _MAX_ANSWER_BYTES, min(limit_s, _ANSWER_TIMEOUT_S))
-        except TimeoutError:
-            result: Outcome = RetryAt(
-                f"{without_secrets(self._url.value)}: no answer in {limit_s:g} s"
-            )
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            result = self._outcome_of_error(error)
-        else:
-            after = response.headers.get("retry-after")
-            shown_text = self._masked(text)
-            result = http_outcome(response.status_code, after, now_ms, shown_text)
-            if isinstance(result, Delivered):
-                result = body_refusal(self._url.value, text, shown_text) or result
-            dialogue.append(f"< HTTP {response.status_code} {shown_text}".rstrip())
-        if isinstance(result, RetryAt | Permanent):
-            dialogue.append(f"! {result.error}")
-        return result
+        # one that echoes what it got tells the link
+        secrets = (link.rpartition("/")[2],)
+        return await self._sender.send(request, now_ms, transcript, self._read, secrets)
 
     def begin(self) -> None:
-        host = urlsplit(self._url.value).hostname
-        self.lookup.begin("" if has_proxy(self._client) or host is None else host)
+        self._sender.begin()
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._sender.close()
 
-    def _request(self, notification: Notification, now_ms: int) -> httpx.Request:
+    def _request(self, notification: Notification, now_ms: int, answer_url: str) -> HttpRequest:
         settings = self._settings
         message = body.webhook_body(
-            notification, max_alerts=settings.max_alerts, extra=settings.extra
+            notification,
+            max_alerts=settings.max_alerts,
+            extra=settings.extra,
+            answer_url=answer_url,
         )
-        content = json.dumps(message).encode()
-        headers = {"Content-Type": "application/json"}
         message_id = f"msg_{sha256(notification.key.encode()).hexdigest()[:32]}"
-        if self._key:
-            headers |= signed_headers(self._key, message_id, now_ms // 1000, content)
-        return self._client.build_request("POST", self._url.value, content=content, headers=headers)
+        headers = {"Content-Type": "application/json"}
+        if settings.format == "cloudevents":
+            binary = settings.cloudevents == "binary"
+            headers, message = body.cloud_event(notification, message, message_id, binary=binary)
+        elif settings.format == "standard_webhooks":
+            message = body.standard_event(notification, message)
+        said = None
+        if settings.template is not None:  # one that fails must not hold the page up
+            said = self._templates.body(settings.template, notification, now_ms, message)
+        content = (json.dumps(message) if said is None else said).encode()
+        if self._keys:
+            headers |= signed_headers(self._keys, message_id, now_ms // 1000, content)
+        return HttpRequest(self._url.value, content, headers)
 
-    def _outcome_of_error(self, error: Exception) -> Outcome:
-        text = self._masked(
-            f"{without_secrets(self._url.value)}: {str(error) or type(error).__name__}"
+    def _read(self, answer: HttpAnswer, now_ms: int) -> Outcome:
+        outcome = answer.outcome(now_ms)
+        if not rehearsing():
+            self._remember_gone(outcome)
+        if isinstance(outcome, Delivered):
+            return body_refusal(self._url.value, answer.text, answer.text) or outcome
+        return outcome
+
+    def _remember_gone(self, outcome: Outcome) -> None:
+        """410: nobody is to ask there again (Standard Webhooks, "Disabling failing endpoints").
+        Each message says so at once, and its other ways need not wait. A test asks all the same."""
+        if isinstance(outcome, Permanent) and outcome.final and not self._gone:
+            self._gone = _GONE.format(name=self.name, url=without_secrets(self._url.value))
+            log.error("receiver %s disabled: refused with HTTP 410: it is gone", self.name)
+        elif isinstance(outcome, Delivered) and self._gone:
+            self._gone = ""
+            log.warning("receiver %s enabled again: it took a test", self.name)
+
+
+def _check_template(name: str | None, templates: MessageTemplates) -> None:
+    """Raises ValueError for a file that is not there."""
+    known = [file for file in templates.own.files if file.endswith(BODIES)] if templates.own else []
+    if name is not None and name not in known:
+        there = ", ".join(known) or "none"
+        raise ValueError(
+            f'template "{name}" is no file of the directory templates; of {BODIES} files there'
+            f" are: {there}"
         )
-        if certificate_refused(error):
-            return Permanent(f"{text}; name the authority in ca_file")
-        return RetryAt(text)
-
-    def _masked(self, text: str) -> str:
-        return masked(text, self._secrets)

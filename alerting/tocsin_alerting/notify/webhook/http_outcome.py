@@ -1,44 +1,100 @@
-"""What an HTTP answer means for a message: delivered, later, or never."""
+"""Services that answer 200 and refuse in the body: what they say there, and who they are.
 
-from email.utils import parsedate_to_datetime
+Where a key is used by others too, the host decides. Unverified, because no document of theirs was
+at hand: PushPlus, WxPusher, ServerChan, KOOK.
+"""
 
-from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, Permanent, RetryAt
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
 
-# A receiver that asks for a day of silence must not get it: somebody waits for this page.
-MAX_WAIT_MS = 3_600_000
-_RETRIED_STATUSES = frozenset({408, 425, 429})
-
-
-def http_outcome(status: int, retry_after: str | None, now_ms: int, detail: str = "") -> Outcome:
-    """2xx is done; 408, 425, 429 and 5xx are worth another try; all else is a refusal, 410 for
-    good: the receiver is gone."""
-    text = f"HTTP {status}" + (f": {detail}" if detail else "")
-    if 200 <= status < 300:
-        return Delivered(detail=text)
-    if status in _RETRIED_STATUSES or status >= 500:
-        return RetryAt(text, not_before(retry_after, now_ms))
-    if 300 <= status < 400:
-        return Permanent(f"HTTP {status}: a redirect, which is not followed; configure the new URL")
-    return Permanent(text, final=status == 410)
+from tocsin_alerting.incidents.outbox_message import Outcome, Permanent, RetryAt
 
 
-def not_before(retry_after: str | None, now_ms: int) -> int | None:
-    """When Retry-After (seconds or an HTTP date) lets us come again; None without a sensible one.
+@dataclass(frozen=True, slots=True)
+class WebhookService:
+    """`key` holds `good` when a message was taken. `kind` is the type of receiver that speaks to it
+    as it wants."""
 
-    At most an hour from now, never in the past. Source: RFC 9110 section 10.2.3.
-    """
-    if retry_after is None:
-        return None
-    text = retry_after.strip()
-    if text.isascii() and text.isdigit():
-        wait_ms = min(int(text[:12]) * 1000, MAX_WAIT_MS)
-    else:
-        wait_ms = _date_ms(text, now_ms) - now_ms
-    return now_ms + min(max(wait_ms, 0), MAX_WAIT_MS) if wait_ms else None
+    name: str
+    key: str
+    good: tuple[Any, ...] = (0,)
+    kind: str = ""
 
 
-def _date_ms(text: str, otherwise_ms: int) -> int:
+_WECOM = WebhookService("WeCom", "errcode", kind="wecom")
+_FEISHU = WebhookService("Feishu/Lark", "code", kind="feishu")
+SERVICES: Mapping[str, WebhookService] = {
+    "qyapi.weixin.qq.com": _WECOM,
+    "api.weixin.qq.com": WebhookService("WeChat", "errcode"),
+    "oapi.dingtalk.com": WebhookService("DingTalk", "errcode", kind="dingtalk"),
+    "open.feishu.cn": _FEISHU,
+    "open.larksuite.com": _FEISHU,
+    "slack.com": WebhookService("Slack's Web API", "ok", (True,)),
+    "www.slack.com": WebhookService("Slack's Web API", "ok", (True,)),
+    "www.pushplus.plus": WebhookService("PushPlus", "code", (200,)),
+    "wxpusher.zjiecode.com": WebhookService("WxPusher", "code", (1000,)),
+    "sctapi.ftqq.com": WebhookService("ServerChan", "code"),
+    "www.kookapp.cn": WebhookService("KOOK", "code"),
+}
+_RETRIED_CODES = (-1, 45009, 130101)  # busy; WeCom and DingTalk: too many messages a minute
+_TEAMS = WebhookService("Microsoft Teams", "")
+_SUFFIXES = {".webhook.office.com": _TEAMS, "outlook.office.com": _TEAMS}
+_OTHER = WebhookService("the receiver", "")
+# Also from another host, which relays: nobody else means something else by these. A host of one's
+# own may say that all is well in other types than they do.
+_RELAYED_SERVICES = (
+    WebhookService("WeCom or DingTalk", "errcode", (0, "0", None)),
+    WebhookService("Slack's Web API", "ok", (True, 1, "true", "ok", None)),
+    WebhookService("Feishu/Lark", "StatusCode", (0, *range(200, 300))),
+)
+_REQUIRED_BESIDE = {"StatusCode": "StatusMessage"}  # else it may be of anything
+
+
+def service_refusing_in_body(url: str) -> str:
+    """The name of the service at `url`, when it is one of those; "" else."""
+    service = _service(url)
+    return "" if service is _OTHER else service.name
+
+
+def receiver_type_for(url: str) -> str:
+    """The `type` of receiver that the service at `url` wants; "" where there is none."""
+    return _service(url).kind
+
+
+def body_refusal(url: str, answer: str, shown: str) -> Outcome | None:
+    """What an answer with status 2xx says against the message, which is `shown` without secrets;
+    None when it says nothing."""
+    service = _service(url)
+    error = f"HTTP 2xx, but the body refuses the message: {shown}"
+    if service is _TEAMS:
+        return Permanent(error) if "failed" in answer.lower() else None
     try:
-        return int(parsedate_to_datetime(text).timestamp() * 1000)
-    except (ValueError, OverflowError, OSError):
-        return otherwise_ms
+        body = json.loads(answer.removeprefix("\ufeff"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(body, dict):
+        return None
+    bad = [
+        body[candidate.key]
+        for candidate in (service, *_RELAYED_SERVICES)
+        if _refuses(candidate, body)
+    ]
+    if not bad:
+        return None
+    return RetryAt(error) if any(code in _RETRIED_CODES for code in bad) else Permanent(error)
+
+
+def _refuses(service: WebhookService, body: Mapping[str, Any]) -> bool:
+    if service.key not in body or _REQUIRED_BESIDE.get(service.key, service.key) not in body:
+        return False
+    code = body[service.key]
+    return not any(code == good and type(code) is type(good) for good in service.good)
+
+
+def _service(url: str) -> WebhookService:
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    ends = (service for suffix, service in _SUFFIXES.items() if host.endswith(suffix))
+    return SERVICES.get(host) or next(ends, _OTHER)

@@ -6,6 +6,7 @@ Source: standard-webhooks/spec/standard-webhooks.md. Signed is `id.timestamp.bod
 import base64
 import hashlib
 import hmac
+from collections.abc import Sequence
 
 from tocsin_alerting.notify.secret import Secret
 
@@ -24,12 +25,16 @@ def signing_key(secret: Secret) -> bytes:
     return key
 
 
-def signed_headers(key: bytes, message_id: str, timestamp_s: int, body: bytes) -> dict[str, str]:
-    """The three headers of a signed request."""
+def signed_headers(
+    keys: Sequence[bytes], message_id: str, timestamp_s: int, body: bytes
+) -> dict[str, str]:
+    """The three headers of a signed request, with a signature by each key: a receiver that knows
+    one of them takes it."""
     content = f"{message_id}.{timestamp_s}.".encode() + body
-    digest = base64.b64encode(hmac.digest(key, content, hashlib.sha256)).decode()
+    digests = (hmac.digest(key, content, hashlib.sha256) for key in keys)
+    signatures = (f"v1,{base64.b64encode(digest).decode()}" for digest in digests)
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(timestamp_s),
-        "webhook-signature": f"v1,{digest}",
+        "webhook-signature": " ".join(signatures),
     }

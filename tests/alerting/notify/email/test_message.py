@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, strategies
 
 from support.notifications import ENGINE_DOWN, NEW_YEAR_MS, notification, resolved
-from tocsin_alerting.incidents.notification import Reason
+from tocsin_alerting.incidents.incident import Reason
+from tocsin_alerting.incidents.notification import Evidence
 from tocsin_alerting.notify.email.message import bare_address, email_message
 from tocsin_alerting.notify.message_templates import MessageTemplates
 
@@ -106,3 +107,16 @@ def test_what_a_retry_sends_tells_how_long_it_is_by_then() -> None:
     )
     bodies = [part.get_content() for part in _parsed(late).iter_parts()]
     assert len(bodies) == 2 and all("for 2m" in body for body in bodies)
+
+
+def test_a_chart_comes_with_the_page_that_shows_it_and_the_text_is_whole_without() -> None:
+    mail = _parsed(_mail(evidence=Evidence(chart=b"\x89PNG of ours", lowest="1", highest="2")))
+    assert mail.get_content_type() == "multipart/alternative"
+    text, related = mail.iter_parts()
+    assert text.get_content_type() == "text/plain" and "cid:" not in text.get_content()
+    assert related.get_content_type() == "multipart/related"
+    page, chart = related.iter_parts()
+    assert page.get_content_type() == "text/html"
+    assert f'src="cid:{chart["Content-ID"].strip("<>")}"' in page.get_content()
+    assert (chart.get_content_type(), chart.get_content()) == ("image/png", b"\x89PNG of ours")
+    assert chart.get_content_disposition() == "inline"

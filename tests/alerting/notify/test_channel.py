@@ -1,6 +1,6 @@
 from support.notifications import NEW_YEAR_MS
 from tocsin_alerting.incidents.notification import Notification
-from tocsin_alerting.notify.channel_test import channel_test_notification
+from tocsin_alerting.notify.channel import channel_test_notification
 from tocsin_alerting.notify.message_templates import MessageTemplates
 from tocsin_alerting.notify.webhook.body import webhook_body
 
