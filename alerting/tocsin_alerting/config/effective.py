@@ -10,16 +10,11 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from tocsin_alerting.config.config import Config
-from tocsin_alerting.promql.parser.durations import format_duration
-from tocsin_alerting.settings import Bytes, Duration, Interval, size_text
+from tocsin_alerting.notify.contact_ways import masked_number
+from tocsin_alerting.settings import NUMBER, SECRET, Bytes, Duration, Interval, size_text
+from tocsin_alerting.time_format import format_duration
 
 MASK = "<secret>"
-_SECRET_KEYS = {
-    ("webhook", "url"),
-    ("webhook", "headers"),
-    ("EngineSection", "headers"),
-    ("EngineSection", "params"),
-}
 _USER = re.compile(r"(?<=://)[^/?#\s]*@")
 _QUERY = re.compile(r"(?<=://)([^?#\s]*)([?#])\S+")
 
@@ -49,15 +44,28 @@ def _plain(value: Any, field: FieldInfo | None = None) -> Any:
 
 def _section(section: BaseModel) -> dict[str, Any]:
     """Without what is not set: nothing has `null` for a value in the file."""
-    kind = getattr(section, "type", type(section).__name__)
     shown: dict[str, Any] = {}
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
         if value is None:
             continue
         plain = _plain(value, field)
-        shown[field.alias or name] = _masked(plain) if (kind, name) in _SECRET_KEYS else plain
+        hidden = _masked(plain) if SECRET in field.metadata else plain
+        shown[field.alias or name] = _last_digits(value) if NUMBER in _marks(field) else hidden
     return shown
+
+
+def _marks(field: FieldInfo) -> list[Any]:
+    """Those of the field, and of what it may be instead of nothing."""
+    kinds = get_args(field.annotation)
+    return [*field.metadata, *(m for kind in kinds for m in getattr(kind, "__metadata__", ()))]
+
+
+def _last_digits(value: Any) -> Any:
+    """Of one telephone number or several."""
+    if isinstance(value, str):
+        return masked_number(value)
+    return [masked_number(number) for number in value]
 
 
 def _masked(value: Any) -> Any:

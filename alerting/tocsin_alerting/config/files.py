@@ -7,11 +7,10 @@ from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel
 
-from tocsin_alerting.bundled import bundled
-from tocsin_alerting.config.config import BUNDLED_RULES, Config
+from tocsin_alerting.config.config import BUNDLED_RULES
 from tocsin_alerting.config.references import Findings, parts_at
 from tocsin_alerting.notify.secret import Vault
-from tocsin_alerting.promql.functions.supported import refuse_unsupported
+from tocsin_alerting.promql.functions.table import refuse_unsupported
 from tocsin_alerting.promql.parser.signatures import Semantics
 from tocsin_alerting.rules.rule_file import load as load_rules
 from tocsin_alerting.yaml_document import InvalidDocument, Problem
@@ -37,23 +36,15 @@ def anchored(value: T, directory: Path) -> T:
     return cast(T, changed)
 
 
-def rule_paths(config: Config) -> list[Path]:
-    """The rule files, in order: `bundled` stands for those of the package, others may be globs."""
-    paths: list[Path] = []
-    for text in config.rule_files:
-        if text == BUNDLED_RULES:
-            paths += sorted(bundled("rules").glob("*.yml"))
-        else:
-            paths += map(Path, sorted(glob.glob(text)) or [text])
-    return list(dict.fromkeys(paths))
-
-
 def file_problems(data: Any, directory: Path, vault: Vault) -> Findings:
     """Rule files that are not there, and secrets that cannot be had."""
     for path, text in parts_at(data, "rule_files", "*"):
         if isinstance(text, str) and text != BUNDLED_RULES and not glob.has_magic(text):
             if not (directory / Path(text).expanduser()).is_file():
                 yield path, f"there is no file {text}; correct the path"
+    for path, text in parts_at(data, "schedules", "*", "ical_file"):
+        if isinstance(text, str) and not (directory / Path(text).expanduser()).is_file():
+            yield path, f"there is no file {text}; correct the path"
     for path, value in _secrets(data):
         if isinstance(value, str) and value:
             problem = _unreadable(str(path[-1]), value, directory, vault)
@@ -66,8 +57,10 @@ def rule_problems(data: Any, directory: Path) -> list[Problem]:
 
     `data` is the plain content of the configuration, `directory` where it lies.
     """
-    own = [one for _, one in parts_at(data, "rule_files", "*") if isinstance(one, str)]
-    paths = [str(directory / Path(one).expanduser()) for one in own if one != BUNDLED_RULES]
+    own = [pattern for _, pattern in parts_at(data, "rule_files", "*") if isinstance(pattern, str)]
+    paths = [
+        str(directory / Path(pattern).expanduser()) for pattern in own if pattern != BUNDLED_RULES
+    ]
     there = [path for path in paths if glob.has_magic(path) or Path(path).is_file()]
     old = (("promql", "semantics"), 2) in parts_at(data, "promql", "*")
     semantics: Semantics = 2 if old else 3
@@ -85,11 +78,14 @@ def _secrets(data: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
         ("web",),
         ("engines", "*"),
         ("engines", "*", "basic_auth"),
+        ("heartbeats", "out", "*"),
+        ("heartbeats", "expected", "*"),
     )
-    for path, value in (found for one in sections for found in parts_at(data, *one, "*")):
-        if str(path[-1]).endswith(("_file", "_env")):
+    for path, value in (entry for section in sections for entry in parts_at(data, *section, "*")):
+        if str(path[-1]).endswith(("_file", "_env")) and path != ("web", "config_file"):
             yield path, value
     yield from parts_at(data, "receivers", "*", "header_files", "*")
+    yield from parts_at(data, "schedules", "*", "ical_url_file")
     yield from parts_at(data, "engines", "*", "tls", "*")
 
 

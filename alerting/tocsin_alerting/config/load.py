@@ -12,25 +12,38 @@ import psutil
 
 from tocsin_alerting.config.config import BUNDLED_RULES, Config
 from tocsin_alerting.config.files import anchored, file_problems, rule_problems
-from tocsin_alerting.config.mailing import mail_problems, mail_receiver, with_mail_receiver
+from tocsin_alerting.config.mailing import (
+    contact_receivers,
+    mail_problems,
+    mail_receiver,
+    with_mail_receiver,
+)
 from tocsin_alerting.config.policies import (
-    AddresseeDirectory,
     GroupTimes,
+    PolicySection,
     default_policies,
     escalation_policy,
 )
 from tocsin_alerting.config.references import reference_problems
+from tocsin_alerting.config.web_file import serves_tls, web_config
 from tocsin_alerting.http import alertctl_command
+from tocsin_alerting.incidents.calendar_times import time_zone
 from tocsin_alerting.incidents.escalation_policy import Addressee
+from tocsin_alerting.incidents.oncall import CalendarShifts
+from tocsin_alerting.incidents.rates import Rates, read_rates
+from tocsin_alerting.incidents.roster import Roster
 from tocsin_alerting.incidents.routing import GroupBy, IncidentConfig
-from tocsin_alerting.notify.channel import Channel
-from tocsin_alerting.notify.deps import ChannelDeps
+from tocsin_alerting.notify.channel import Channel, ChannelDeps
+from tocsin_alerting.notify.contact_ways import contact_key
 from tocsin_alerting.notify.email.local_server import CheckLocalServer, why_unusable
-from tocsin_alerting.notify.email.settings import EmailSettings
+from tocsin_alerting.notify.heartbeat import HeartbeatPing
 from tocsin_alerting.notify.log import LogSettings
 from tocsin_alerting.notify.message_templates import MessageTemplates
-from tocsin_alerting.notify.registry import CHANNELS, UNKNOWN_TYPE_MESSAGE
+from tocsin_alerting.notify.own_address import OwnAddresses
+from tocsin_alerting.notify.own_templates import OwnTemplates
+from tocsin_alerting.notify.registry import CHANNELS, UNKNOWN_TYPE_MESSAGE, own_rates
 from tocsin_alerting.notify.secret import ReadFile, Vault
+from tocsin_alerting.notify.signed_links import SignedLinks
 from tocsin_alerting.yaml_document import (
     Document,
     InvalidDocument,
@@ -40,6 +53,10 @@ from tocsin_alerting.yaml_document import (
     unreadable,
     validate,
 )
+from tocsin_exporter import listen
+from tocsin_exporter.clock import Clock
+
+Calendars = Mapping[str, CalendarShifts]
 
 
 def load(
@@ -73,59 +90,151 @@ def load(
         known |= {*filter(None, [mail_receiver(config)])}
     problems += _channel_problems(document, config, vault, known)
     problems += _engine_problems(document, config, known)
+    problems += _heartbeat_problems(document, config, vault, {at[:3] for at, _ in files})
+    problems += _web_problems(config)
     if problems:
         raise InvalidDocument([*problems, *rule_problems(document.data, path.parent)])
     return config
 
 
 def build_channels(
-    config: Config, env: Mapping[str, str], read_file: ReadFile = file_text
+    config: Config,
+    env: Mapping[str, str],
+    read_file: ReadFile = file_text,
+    links: SignedLinks | None = None,
+    own: OwnTemplates | None = None,
 ) -> dict[str, Channel]:
-    """A channel for each receiver. Raises ValueError when a secret is missing or unusable."""
-    deps = _channel_deps(config, Vault(env, read_file))
+    """A channel for each receiver. Raises ValueError when a secret is missing or unusable. `own`
+    are the operator's templates, those of the configuration by default."""
+    deps = _channel_deps(config, Vault(env, read_file), links, own or own_templates(config))
     return {
         name: CHANNELS[settings.type](name, settings, deps)
         for name, settings in config.receivers.items()
     }
 
 
-def incident_config(config: Config) -> IncidentConfig:
-    """What the incident layer is told."""
-    directory = AddresseeDirectory(config.contacts, mail_receiver(config))
+def build_channel(
+    config: Config, env: Mapping[str, str], links: SignedLinks | None, name: str, language: str
+) -> Channel:
+    """The channel of one receiver, whose messages are in a language ("": the configured one).
+    Raises as `build_channels`, and KeyError where there is no such receiver."""
+    told = config.model_copy(update={"language": language or config.language})
+    settings = config.receivers[name]
+    return CHANNELS[settings.type](
+        name, settings, _channel_deps(told, Vault(env, file_text), links, own_templates(told))
+    )
+
+
+def build_heartbeats(
+    config: Config, env: Mapping[str, str], read_file: ReadFile = file_text
+) -> tuple[HeartbeatPing, ...]:
+    """A ping for each of `heartbeats.out`. Raises as `build_channels`."""
+    vault = Vault(env, read_file)
+    return tuple(HeartbeatPing(settings, vault) for settings in config.heartbeats.out)
+
+
+def heartbeat_tokens(
+    config: Config, env: Mapping[str, str], read_file: ReadFile = file_text
+) -> dict[str, str]:
+    """The names of `heartbeats.expected` by their tokens. Raises ValueError."""
+    vault = Vault(env, read_file)
+    expected = config.heartbeats.expected.items()
+    return {section.token_text(vault): name for name, section in expected}
+
+
+def incident_config(config: Config, calendars: Calendars | None = None) -> IncidentConfig:
+    """What the incident layer is told; `calendars` are those that were read of schedules."""
     policies = {
-        name: escalation_policy(name, section, config.group, directory)
+        name: escalation_policy(name, section, config.group)
         for name, section in config.policies.items()
     }
+    people = roster(config, calendars)
     return IncidentConfig(
         policies=policies,
         routes=tuple(route.route() for route in config.routes),
         group=GroupBy(config.group.by),
-        inhibit=tuple(one.rule() for one in config.inhibit),
+        inhibit=tuple(rule.rule() for rule in config.inhibit),
+        maintenance=tuple(one.window(config.time_zone) for one in config.maintenance),
+        heartbeats=tuple(
+            section.expected(name) for name, section in config.heartbeats.expected.items()
+        ),
+        silence_warn_ms=config.silences.warn_before or None,
+        storm=config.storm.limit(),
+        zone=time_zone(config.time_zone),
+        receiver_rules={
+            name: settings.rules(own_rates(settings.type), isinstance(settings, LogSettings))
+            for name, settings in config.receivers.items()
+        },
+        contact_rates=_contact_rates(config, people),
+        channel_broken=config.channel_broken.limit(),
         reopen_within_ms=config.reopen_within,
+        reopen_keeps_ack=config.reopen_keeps_ack,
+        flap=config.flap.damping(),
         unknown_max_ms=config.unknown_max,
         severity_words=dict(config.severities),
         external_url=external_url(config),
-        addressees=_addressees(config),
+        addressees=_addressees(config, people),
         local_names=_local_names(config),
+        roster=people,
     )
 
 
-def _addressees(config: Config) -> frozenset[Addressee]:
+def roster(config: Config, calendars: Calendars | None = None) -> Roster:
+    """Who the recipients of policies are, hour by hour."""
+    read = calendars or {}
+    zone, by_way = time_zone(config.time_zone), contact_receivers(config)
+    return Roster(
+        contacts={
+            name: section.contact(name, by_way, zone) for name, section in config.contacts.items()
+        },
+        schedules={
+            name: section.schedule(name, zone, read.get(name))
+            for name, section in config.schedules.items()
+        },
+        policy_hours={
+            name: section.hours.interval(zone)
+            for name, section in config.policies.items()
+            if section.hours
+        },
+    )
+
+
+def emails(config: Config) -> dict[str, str]:
+    """Of each contact that has an address."""
+    return {name: contact.email for name, contact in config.contacts.items() if contact.email}
+
+
+def phones(config: Config) -> dict[str, str]:
+    """The telephone number of each contact that has one."""
+    return {name: contact.phone for name, contact in config.contacts.items() if contact.phone}
+
+
+def _has_addressees(settings: Any) -> bool:
+    """Whether a receiver reaches somebody when no contact is named."""
+    return not contact_key(settings.type) or bool(settings.to)
+
+
+def _addressees(config: Config, people: Roster) -> frozenset[Addressee]:
     """Everybody whom a message can reach: receivers with addressees of their own, and contacts."""
-    receivers = config.receivers.items()
-    own = {n for n, receiver in receivers if not isinstance(receiver, EmailSettings) or receiver.to}
-    by = mail_receiver(config)
-    people = {Addressee(by, name) for name in config.contacts} if by else set()
-    return frozenset({*map(Addressee, own), *people})
+    own = {name for name, settings in config.receivers.items() if _has_addressees(settings)}
+    ways = {way for contact in people.contacts.values() for way in contact.ways.values()}
+    return frozenset({*map(Addressee, own), *ways})
+
+
+def _contact_rates(config: Config, people: Roster) -> dict[Addressee, Rates]:
+    """By the name of the way, for each contact that has it."""
+    return {
+        to: read_rates(config.rate_limits.per_contact[way])
+        for contact in people.contacts.values()
+        for way, to in contact.ways.items()
+        if way in config.rate_limits.per_contact
+    }
 
 
 def _local_names(config: Config) -> frozenset[str]:
     """By what names an instance may call this machine."""
     host = socket.gethostname()
-    interfaces = psutil.net_if_addrs().values()
-    addresses = {
-        interface.address.partition("%")[0] for several in interfaces for interface in several
-    }
+    addresses = _interfaces()
     named = {config.instance, host, host.partition(".")[0], *addresses}
     bracketed = {f"[{address}]" for address in addresses if ":" in address}
     return frozenset(name.lower() for name in named | bracketed if name)
@@ -135,7 +244,8 @@ def external_url(config: Config) -> str:
     """Where people reach the agent: by the machine's name and the port served, as Prometheus
     has it, unless the configuration says where."""
     port = config.web.listen_address.rpartition(":")[2]
-    return config.external_url or f"http://{_ascii(socket.gethostname())}:{port}"
+    scheme = "https" if serves_tls(config) else "http"
+    return config.external_url or f"{scheme}://{_ascii(socket.gethostname())}:{port}"
 
 
 def host_names(config: Config) -> list[str]:
@@ -164,20 +274,40 @@ def _with_policies(config: Config, local_mail: CheckLocalServer) -> Config:
     receivers = config.receivers or {"log": LogSettings(type="log")}
     config = config.model_copy(update={"receivers": receivers})
     config = with_mail_receiver(config, _ascii(socket.gethostname()), local_mail)
-    notify: list[dict[str, Any]] = [
+    first, later = _default_recipients(config)
+    policies = {**default_policies(first, later), **config.policies}
+    own = policies["P0"].group or GroupTimes()
+    if not {"wait"} & {*own.model_fields_set, *config.group.model_fields_set}:
+        # The wait gathers what belongs together; nobody who writes steps means to page P0 late.
+        at_once = {"wait": 0, **own.model_dump(include=own.model_fields_set)}
+        policies["P0"] = policies["P0"].model_copy(
+            update={"group": GroupTimes.model_construct({"wait", *own.model_fields_set}, **at_once)}
+        )
+    whole = {name: _with_times(section, config.group) for name, section in policies.items()}
+    return config.model_copy(update={"policies": whole})
+
+
+def _with_times(section: PolicySection, every: GroupTimes) -> PolicySection:
+    """What is shown as the configuration that runs says of each policy what it has."""
+    if section.group is None:
+        return section
+    return section.model_copy(update={"group": section.group.filled_from(every)})
+
+
+def _default_recipients(config: Config) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Whom the default policies tell: in the first step receivers and who is on call in the first
+    schedule, later everybody."""
+    people = roster(config)
+    own = {way.receiver for contact in people.contacts.values() for way in contact.ways.values()}
+    receivers: list[dict[str, Any]] = [
         {"receiver": name}
         for name, settings in config.receivers.items()
-        if not isinstance(settings, EmailSettings) or settings.to
+        if _has_addressees(settings) and (contact_key(settings.type) or name not in own)
     ]
-    if config.contacts and mail_receiver(config):
-        notify.append({"everyone": True, "via": ["email"]})
-    policies = {**default_policies(notify or [{"receiver": "log"}]), **config.policies}
-    if policies["P0"].group is None and "wait" not in config.group.model_fields_set:
-        # The wait gathers what belongs together; nobody who writes steps means to page P0 late.
-        policies["P0"] = policies["P0"].model_copy(
-            update={"group": GroupTimes.model_validate({"wait": "0s"})}
-        )
-    return config.model_copy(update={"policies": policies})
+    everyone = [{"everyone": True}] if any(one.ways for one in people.contacts.values()) else []
+    on_call = [{"schedule": name} for name in list(config.schedules)[:1]]
+    log = [{"receiver": "log"}]
+    return receivers + (on_call or everyone) or log, receivers + everyone or log
 
 
 def _memoised(local_mail: CheckLocalServer) -> CheckLocalServer:
@@ -193,19 +323,57 @@ def _memoised(local_mail: CheckLocalServer) -> CheckLocalServer:
     return ask
 
 
-def _channel_deps(config: Config, vault: Vault) -> ChannelDeps:
+def signed_links(config: Config) -> SignedLinks:
+    """Those of messages; there are none before it has its key."""
+    return SignedLinks(external_url(config), config.links.enabled)
+
+
+def _channel_deps(
+    config: Config,
+    vault: Vault,
+    links: SignedLinks | None = None,
+    own: OwnTemplates | None = None,
+) -> ChannelDeps:
+    links = links or SignedLinks()
     return ChannelDeps(
         vault=vault,
-        templates=_message_templates(config),
-        addresses={name: contact.email for name, contact in config.contacts.items()},
+        templates=message_templates(config, links, own),
+        addresses=emails(config),
+        phones=phones(config),
         hostname=_ascii(socket.gethostname()),
+        links=links,
+        own=_own_addresses(config),
     )
 
 
-def _message_templates(config: Config) -> MessageTemplates:
+def _own_addresses(config: Config) -> OwnAddresses:
+    host, port = listen.parse(config.web.listen_address)
+    return OwnAddresses(host, port, socket.gethostname(), config.external_url, _interfaces)
+
+
+def _interfaces() -> frozenset[str]:
+    several = psutil.net_if_addrs().values()
+    return frozenset(one.address.partition("%")[0] for interface in several for one in interface)
+
+
+def own_templates(config: Config) -> OwnTemplates:
+    """What stands in the directory `templates`; never raises: a page goes out with our texts."""
+    return OwnTemplates(config.templates, Clock().monotonic)
+
+
+def message_templates(
+    config: Config,
+    links: SignedLinks | None = None,
+    own: OwnTemplates | None = None,
+    language: str = "",
+) -> MessageTemplates:
+    """What messages say, in the language, the zone and under the name that the file gives."""
     machine = config.instance or socket.gethostname()
-    alertctl = alertctl_command(f"http://{config.web.listen_address}")
-    return MessageTemplates(config.language, ZoneInfo(config.time_zone), machine, alertctl)
+    scheme = "https" if serves_tls(config) else "http"
+    alertctl = alertctl_command(f"{scheme}://{config.web.listen_address}")
+    zone = ZoneInfo(config.time_zone)
+    language = language or config.language
+    return MessageTemplates(language, zone, machine, alertctl, links, own)
 
 
 def _ascii(hostname: str) -> str:
@@ -240,4 +408,39 @@ def _engine_problems(document: Document, config: Config, known: set[str | int]) 
                 engine.access.check()
         except ValueError as error:
             problems.append(document.problem(("engines", number), str(error)))
+    return problems
+
+
+def _web_problems(config: Config) -> list[Problem]:
+    """What is wrong in the file of `web.config_file`, at its places there."""
+    try:
+        web_config(config)
+    except InvalidDocument as error:
+        return error.problems
+    return []
+
+
+def _heartbeat_problems(
+    document: Document, config: Config, vault: Vault, covered: set[tuple[str | int, ...]]
+) -> list[Problem]:
+    """Heartbeats that cannot be sent or told apart, besides those of which it is known why."""
+    problems = []
+    for number, settings in enumerate(config.heartbeats.out):
+        at = ("heartbeats", "out", number)
+        try:
+            if at not in covered:
+                HeartbeatPing(settings, vault)
+        except (ValueError, OSError) as error:
+            problems.append(document.problem(at, str(error)))
+    names: dict[str, str] = {}
+    for name, section in config.heartbeats.expected.items():
+        place = ("heartbeats", "expected", name)
+        try:
+            if (
+                place not in covered
+                and (other := names.setdefault(section.token_text(vault), name)) != name
+            ):
+                raise ValueError(f'"{other}" has the same token: nobody could tell which one came')
+        except ValueError as error:
+            problems.append(document.problem(place, str(error)))
     return problems

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from tocsin_alerting.config.policies import GroupTimes
 from tocsin_alerting.incidents.alert_matcher import parse_matcher
-from tocsin_alerting.incidents.escalation_policy import Addressee
+from tocsin_alerting.incidents.escalation_policy import Recipient
 from tocsin_alerting.incidents.routing import EVERY_LABEL, InhibitRule, Route
 from tocsin_alerting.settings import Section, Words, several
 
@@ -72,7 +72,7 @@ class RouteSection(Section):
         return Route(
             matchers=tuple(map(parse_matcher, self.match)),
             policy=self.policy,
-            receivers_add=tuple(map(Addressee, self.receivers_add)),
+            receivers_add=tuple(map(Recipient, self.receivers_add)),
             continue_=self.continue_,
             group_by=self.group_by,
         )

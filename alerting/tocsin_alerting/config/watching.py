@@ -7,11 +7,11 @@ from dataclasses import replace
 from difflib import get_close_matches
 from ipaddress import ip_network
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from tocsin_alerting.settings import (
+    SECRET,
     Bytes,
     Duration,
     FilePath,
@@ -19,22 +19,18 @@ from tocsin_alerting.settings import (
     RefusedKey,
     Section,
     Words,
+    is_http_url,
     several,
 )
 from tocsin_exporter.engine_access import BasicAuth, EngineAccess, Tls
 from tocsin_exporter.targets import ENGINE_AREA, SCRAPE_CONFIGS
 
-WITH_FRAGMENT = "no server sees what follows the # of a URL: leave it out, or write %23"
+WITH_FRAGMENT = "a server never sees what follows the # of a URL: leave it out, or write %23"
 MAX_INSTANCE_LENGTH = 253  # as a host's name
 
 
 def _http_url(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or not text.isprintable() or " " in text:
+    if not is_http_url(text):
         raise ValueError("not a URL like http://127.0.0.1:8000")
     if "#" in text:
         raise ValueError(WITH_FRAGMENT)
@@ -150,8 +146,8 @@ class EngineSection(Section):
 
     url: HttpUrl
     metrics_path: Annotated[str, AfterValidator(_metrics_path)] | None = None
-    params: Mapping[str, Annotated[Words, BeforeValidator(_one_or_several)]] = {}
-    headers: Mapping[HeaderName, Annotated[str, AfterValidator(_header)]] = {}
+    params: Annotated[Mapping[str, Annotated[Words, BeforeValidator(_one_or_several)]], SECRET] = {}
+    headers: Annotated[Mapping[HeaderName, Annotated[str, AfterValidator(_header)]], SECRET] = {}
     bearer_token: RefusedKey = None
     bearer_token_file: FilePath | None = None
     basic_auth: BasicAuthSection | None = None
@@ -188,9 +184,7 @@ class EngineSection(Section):
 
 def engine_list(value: object) -> object:
     if isinstance(value, dict) and "allow_users" in value:
-        raise ValueError(
-            "a list of engines; write discovery: {allow_users: [...]} for whose are found"
-        )
+        raise ValueError("a list of engines; to allow users, write discovery: {allow_users: [...]}")
     return several(value)
 
 
@@ -198,7 +192,7 @@ def _users(value: object) -> object:
     """Names as they are, numbers as YAML has them."""
     if not isinstance(value, list):
         return value
-    return tuple(str(one) if type(one) is int else one for one in value)
+    return tuple(str(user) if type(user) is int else user for user in value)
 
 
 def _user_id(text: str) -> int | None:
@@ -280,12 +274,22 @@ class StorageSection(Section):
     size: Bytes = 2 * 2**30
 
 
+class LinksSection(Section):
+    """`enabled`: messages carry a link by which their addressee answers."""
+
+    enabled: bool = True
+
+
 class WebSection(Section):
-    """`token_file` holds the token that changes from other machines must carry; `allow_hosts` are
-    names, without a port, by which the agent may be asked besides its own. `trusted_proxies` are
-    addresses and networks from which many may come at once."""
+    """`token_file` holds a token of the role admin; `open` lets everybody read who can connect;
+    `allow_hosts` are names, without a port, by which the agent may be asked besides its own.
+    `trusted_proxies` are addresses and networks from which many may come at once. `config_file` is
+    exporter-toolkit's web configuration, and `roles` those of its users."""
 
     listen_address: Annotated[str, AfterValidator(_listen_address)] = "127.0.0.1:4911"
+    config_file: FilePath | None = None
+    roles: dict[str, Literal["read", "respond", "admin"]] = {}
     token_file: FilePath | None = None
+    open: bool = False
     allow_hosts: list[Annotated[str, AfterValidator(_host_name)]] = []
     trusted_proxies: list[Annotated[str, AfterValidator(_network)]] = []

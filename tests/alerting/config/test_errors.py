@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
-from tocsin_alerting.config import load
+from tocsin_alerting.config.load import load
+from tocsin_alerting.notify.registry import CHANNELS
 from tocsin_alerting.yaml_document import InvalidDocument
 
 MAIL = "{type: email, smarthost: localhost, from: a@example.com, to: [b@example.com]}"
@@ -31,24 +32,48 @@ CASES = {
     ),
     "users among the engines": (
         "engines: {allow_users: [root]}",
-        "t.yml:1:10: engines: a list of engines; write discovery: {allow_users: [...]}",
+        "t.yml:1:10: engines: a list of engines; to allow users, write discovery: ",
     ),
     "a key that had no effect": ("collect: {probes: 1s}", 'unknown key "collect.probes"'),
-    "an interval of groups": (
-        "group: {interval: 5m}",
-        "t.yml:1:19: group.interval: nothing repeats by group here",
+    "an interval of groups that is none": (
+        "group: {interval: 0s}",
+        "t.yml:1:19: group.interval: ",
     ),
-    "an interval of a policy's groups": (
-        "policies: {P0: {group: {interval: 1m}, steps: [{notify: [{receiver: log}]}]}}",
-        "policies.P0.group.interval: nothing repeats by group here",
+    "one time that is too often": ("flap: {count: 1}", "t.yml:1:15: flap.count: "),
+    "a hold that shrinks": ("flap: {multiplier: 0.5}", "t.yml:1:20: flap.multiplier: "),
+    "a longest hold that is too short": (
+        "flap: {hold: 2h}",
+        "t.yml:1:7: flap: max is the longest hold; make it at least as long as hold",
     ),
+    "a hold that is no time": ("policies: {P0: {resolve_hold: soon, steps: []}}", "resolve_hold"),
+    "a digest of what is urgent": (
+        "policies: {P1: {digest: 5m, steps: [{notify: [{receiver: log}]}]}}",
+        "t.yml:1:25: P1 pages at once; remove the digest, or use it in P2 to P4",
+    ),
+    "buttons of somebody unknown": (
+        "contacts: {wang: {email: w@example.com}}\nreceivers:\n  chat: {type: telegram, "
+        "token_env: T, chat_id: -1, users: {7: wagn}}",
+        't.yml:3:64: no contact is called "wagn"; did you mean "wang"?',
+    ),
+    "one unknown who confirms": (
+        "contacts: {wang: {email: w@example.com}}\nreceivers:\n  push: {type: pushover, "
+        "contact: wagn}",
+        't.yml:3:35: no contact is called "wagn"; did you mean "wang"?',
+    ),
+    "a digest too often": (
+        "policies: {P3: {digest: 5s, steps: [{notify: [{receiver: log}]}]}}",
+        "policies.P3.digest: a digest comes once a minute at most; use 1m or more",
+    ),
+    "a storm of less than none": ("storm: {incidents: -1}", "storm.incidents: "),
+    "a retention that is none": ("incidents: {retention: 0d}", "incidents.retention: "),
+    "an ack that is kept perhaps": ("reopen_keeps_ack: maybe", "t.yml:1:19: reopen_keeps_ack: "),
     "engines that are never read": (
         'collect: {engines: 0s}\nengines: [{url: "http://a:1"}]',
         "t.yml:1:20: 0s turns engines off, and engines lists some",
     ),
     "the end of a time that does not run": (
         "policies: {P0: {ack: {on_timeout: next}, steps: [{notify: [{receiver: log}]}]}}",
-        "t.yml:1:35: there is no timeout that could end",
+        "t.yml:1:35: on_timeout has no effect without timeout",
     ),
     "more alerts than a message carries": (
         f"receivers: {{hook: {HOOK[:-1]}, max_alerts: 101}}}}",
@@ -100,6 +125,37 @@ CASES = {
         "policies:\n  P0:\n    steps: [{notify: [{receiver: lgo}]}]",
         't.yml:3:34: no receiver is called "lgo"; did you mean "log"?',
     ),
+    "unknown fallback": (
+        "receivers:\n  a: {type: log, fallback: bb}\n  b: {type: log}",
+        't.yml:2:28: no receiver is called "bb"; did you mean "b"?',
+    ),
+    "a list for a chat": (
+        "receivers:\n  a: {type: telegram, chat_id: [1]}",
+        "t.yml:2:32: receivers.a.chat_id: chat_id is a number like -1001234567890, or @name",
+    ),
+    "fallbacks in a circle": (
+        "receivers:\n  a: {type: log, fallback: b}\n  b: {type: log, fallback: c}\n"
+        "  c: {type: log, fallback: b}",
+        "t.yml:3:28: the fallbacks lead round in a circle: b -> c -> b; the last one must have",
+    ),
+    "its own fallback": (
+        "receivers:\n  a: {type: log, fallback: a}",
+        "t.yml:2:28: the fallbacks lead round in a circle: a -> a; the last one must have none",
+    ),
+    "a fallback to nobody": (
+        f"receivers:\n  a: {{type: log, fallback: n}}\n  m: {MAIL}\n"
+        "  n: {type: email, from: a@b.c, smarthost: h}",
+        't.yml:2:28: receiver "n" has no "to" of its own; add it or name another one',
+    ),
+    "no rate": (
+        "receivers:\n  a: {type: log, rate: 20/fortnight}",
+        "t.yml:2:24: receivers.a.rate: not a rate; write it like 20/min, 5/15m or 100/h",
+    ),
+    "a rate of an unknown way": (
+        f"contacts: {{li: {{email: w@x.y}}}}\nreceivers: {{m: {MAIL}}}\n"
+        "rate_limits: {per_contact: {emial: 1/1m}}",
+        't.yml:3:36: no contact has a way called "emial"; did you mean "email"?',
+    ),
     "unknown receiver in final": (
         "policies:\n  P0:\n    steps: [{notify: [{receiver: log}], escalate_after: 1m}]\n"
         "    final: {notify: [{receiver: x}], every: 1m, for: 1h}",
@@ -117,11 +173,11 @@ CASES = {
     "contact without a mail receiver": (
         "contacts: {li: {email: l@x.y}}\npolicies:\n  P0:\n"
         "    steps: [{notify: [{contact: li, via: [email]}]}]",
-        "t.yml:4:42: nothing can write to li: no receiver of type email, no section smtp, and",
+        "t.yml:4:42: no mail can be sent to li: no receiver of type email, no section smtp, and",
     ),
     "a contact and no way to reach it": (
         "contacts: {li: {email: l@x.y}}",
-        "t.yml:1:11: nothing can write to li: ",
+        "t.yml:1:11: no mail can be sent to li: ",
     ),
     "a mail server that writes to nobody": (
         "receivers: {m: {type: email, smarthost: localhost, from: a@example.com}}",
@@ -142,15 +198,15 @@ CASES = {
     "everyone of nobody": (
         f"receivers: {{m: {MAIL}}}\npolicies:\n  P0:\n"
         "    steps: [{notify: [{everyone: true, via: [email]}]}]",
-        "t.yml:4:34: there is nobody in contacts",
+        "t.yml:4:34: contacts is empty",
     ),
-    "a contact without via": (
+    "a contact that there is not": (
         "policies: {P0: {steps: [{notify: [{contact: li}]}]}}",
-        "contact and everyone need via",
+        'no contact is called "li"',
     ),
     "two at once": (
         "policies: {P0: {steps: [{notify: [{contact: li, receiver: log}]}]}}",
-        "name exactly one of receiver, contact and everyone",
+        "name exactly one of receiver, contact, schedule and everyone",
     ),
     "a receiver without addressees": (
         "receivers: {m: {type: email, smarthost: h, from: a@x.y}}\n"
@@ -163,16 +219,16 @@ CASES = {
     ),
     "the last route": (
         "routes:\n- {match: ['a=\"b\"'], policy: P1}",
-        "t.yml:2:11: the last route must take what is left",
+        "t.yml:2:11: the last route must match everything",
     ),
     "a bad matcher": (
         "routes: [{match: ['severity~P0']}, {}]",
         't.yml:1:19: routes.0.match.0: matcher severity~P0: write it as name="value"',
     ),
-    "severity in group": ("group: {by: [a, severity]}", "t.yml:1:17: severity cannot be grouped"),
+    "severity in group": ("group: {by: [a, severity]}", "t.yml:1:17: cannot group by severity"),
     "severity in a route's group": (
         "routes: [{group_by: [severity]}]",
-        "t.yml:1:22: severity cannot be grouped",
+        "t.yml:1:22: cannot group by severity",
     ),
     "a repeat without a time": (
         "policies: {P0: {repeat: 1, steps: [{notify: [{receiver: log}]}]}}",
@@ -186,7 +242,7 @@ CASES = {
     "no steps": ("policies: {P0: {steps: []}}", "t.yml:1:24: policies.P0.steps: must not be empty"),
     "unknown type": (
         "receivers:\n  m: {type: emial}",
-        't.yml:2:13: no channel is called "emial", only apprise, email, log, webhook; '
+        f't.yml:2:13: no channel is called "emial", only {", ".join(CHANNELS)}; '
         'did you mean "email"?',
     ),
     "no type": ("receivers: {m: {url: x}}", "t.yml:1:16: a receiver needs a type"),
@@ -245,9 +301,12 @@ CASES = {
     "an engine": ("engines: [{url: 127.0.0.1}]", "t.yml:1:17: engines.0.url: not a URL like"),
     "fragment": (
         'engines: [{url: "http://h:1/#k"}]',
-        "t.yml:1:17: engines.0.url: no server",
+        "t.yml:1:17: engines.0.url: a server never",
     ),
-    "a fragment of ours": ('external_url: "http://h/#k"', "t.yml:1:15: external_url: no server"),
+    "a fragment of ours": (
+        'external_url: "http://h/#k"',
+        "t.yml:1:15: external_url: a server never",
+    ),
     "an engine twice": (
         "engines: [{url: 'http://h:1'}, {url: 'http://h:1'}]",
         "t.yml:1:38: h:1 is listed twice",
@@ -258,7 +317,7 @@ CASES = {
     ),
     "an engine twice, by another name of this machine": (
         "engines: [{url: 'http://localhost:1/a'}, {url: 'http://127.1:1/a/'}]",
-        "t.yml:1:48: 127.1:1/a is listed twice: it is localhost:1/a, written otherwise; remove one",
+        "t.yml:1:48: 127.1:1/a is listed twice: it is localhost:1/a in another form; remove one",
     ),
     "two models behind one address": (
         "engines: [{url: 'http://h:1', params: {model: a}}, {url: 'http://h:1'}]",
@@ -301,18 +360,46 @@ CASES = {
         "processes: [{name: a, comm: b}, {name: a, comm: c}]",
         'two process groups are called "a"',
     ),
-    "a time zone": ("time_zone: Mars", "t.yml:1:12: time_zone: not a time zone like"),
-    "a path as a time zone": ("time_zone: ../../etc/passwd", "not a time zone like"),
+    "a time zone": (
+        "time_zone: Mars",
+        't.yml:1:12: time_zone: no time zone is called "Mars"; write it like',
+    ),
+    "a path as a time zone": ("time_zone: ../../etc/passwd", "no time zone is called"),
     "a language": ("language: fr", "t.yml:1:11: language: must be 'en' or 'zh'"),
     "a severity": (
         "severities: {page: P9}",
         "t.yml:1:20: severities.page: must be one of P0, P1, P2, P3, P4",
     ),
+    "a contact without a name": (
+        'contacts:\n  li: {email: l@example.com}\n  "": {email: n@example.com}',
+        "t.yml:3:3: contacts: a name must not be empty; write one",
+    ),
+    "a contact nobody can read": (
+        'contacts: {"li \\u202e": {email: l@example.com}}',
+        't.yml:1:12: contacts: "li \\u202e" has characters nobody sees; leave them out',
+    ),
+    "a way drawn as nothing": (
+        f"receivers: {{h: {HOOK}}}\ncontacts: {{li: {{ways: {{\u3164: h}}}}}}",
+        't.yml:2:24: contacts: "\\u3164" has characters nobody sees',
+    ),
+    "a receiver with a tab": (
+        'receivers: {"a\\tb": {type: log}}',
+        't.yml:1:13: receivers: "a\\u0009b" has characters nobody sees',
+    ),
+    "a schedule that begins with a blank": (
+        'contacts: {li: {email: l@example.com}}\nschedules: {" s": {rotation: {type: daily, at:'
+        ' "00:00", start: 2026-01-05, members: [li]}}}',
+        't.yml:2:13: schedules: " s" begins or ends with a blank; leave it out',
+    ),
+    "a policy that ends with a blank": (
+        'policies: {"q ": {steps: [{notify: [{receiver: log}]}]}}',
+        't.yml:1:12: policies: "q " begins or ends with a blank; leave it out',
+    ),
     "a version": ("version: 2", "t.yml:1:10: version: must be 1"),
     "a list": ("- a", "t.yml:1:1: "),
     "a word": ("hello", "t.yml:1:1: "),
     "not YAML": ("a: [", "t.yml:"),
-    "a key twice": ("version: 1\nversion: 1", 't.yml:2:1: key "version" stands twice'),
+    "a key twice": ("version: 1\nversion: 1", 't.yml:2:1: key "version" is defined twice'),
 }
 
 

@@ -1,12 +1,18 @@
 import os
 import socket
+from glob import glob
 from pathlib import Path
 
 import pytest
 
 from support.notifications import notification
-from tocsin_alerting.config import Config, build_channels, incident_config, load, rule_paths
-from tocsin_alerting.incidents.escalation_policy import Addressee, Severity
+from tocsin_alerting.config.config import Config
+from tocsin_alerting.config.load import build_channels, incident_config, load
+from tocsin_alerting.incidents.escalation_policy import Addressee, EscalationStep
+from tocsin_alerting.incidents.roster import resolve
+from tocsin_alerting.incidents.routing import IncidentConfig
+from tocsin_alerting.rules.severity import Severity
+from tocsin_alerting.startup import rule_patterns
 from tocsin_alerting.yaml_document import InvalidDocument
 
 ROOT = Path(__file__).parents[3]
@@ -66,6 +72,10 @@ def test_the_documented_file_is_the_default() -> None:
     assert keys == set(Config.model_fields)
 
 
+def rule_paths(config: Config) -> list[Path]:
+    return [Path(path) for pattern in rule_patterns(config) for path in sorted(glob(pattern))]
+
+
 def test_without_a_file_everything_is_there() -> None:
     config = load(None)
     channels = build_channels(config, {})
@@ -80,12 +90,16 @@ def test_without_a_file_everything_is_there() -> None:
     assert rule_paths(config) == sorted((ROOT / "rules").glob("*.yml"))
 
 
+def _told(incidents: IncidentConfig, step: EscalationStep) -> tuple[Addressee, ...]:
+    return resolve(step.notify, incidents.roster, 0, Severity.P0)
+
+
 def test_a_whole_file(directory: Path) -> None:
     config = load(directory / "tocsin.yml", {"PW": "hunter2"})
     incidents = incident_config(config)
     first, second = incidents.policies["P0"].steps
-    assert first.notify == (Addressee("hook"), Addressee("mail", "li"))
-    assert second.notify == (Addressee("mail", "li"), Addressee("mail", "wang"))
+    assert _told(incidents, first) == (Addressee("hook"), Addressee("mail", "li"))
+    assert _told(incidents, second) == (Addressee("mail", "li"), Addressee("mail", "wang"))
     assert incidents.policies["P0"].final is not None
     assert incidents.policies["P0"].final.for_ms == 86_400_000
     assert incidents.routes[0].continue_ and incidents.routes[0].group_by == ("alertname",)
@@ -105,8 +119,9 @@ receivers:
   hook: {type: webhook, url: "http://127.0.0.1:9/"}
   mail: {type: email, smarthost: localhost, from: a@example.com}
 """
-    policies = incident_config(_load(tmp_path, text)).policies
-    assert policies["P3"].steps[0].notify == (Addressee("hook"), Addressee("mail", "li"))
+    incidents = incident_config(_load(tmp_path, text))
+    step = incidents.policies["P3"].steps[0]
+    assert _told(incidents, step) == (Addressee("hook"), Addressee("mail", "li"))
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,22 @@ import pytest
 from support.broken_server import broken_server, garbage, silence
 from support.mailbox import Mailbox
 from support.notifications import NEW_YEAR_MS, notification
-from tocsin_alerting.config import Config, build_channels, incident_config, load
-from tocsin_alerting.incidents.escalation_policy import Addressee, Severity
+from tocsin_alerting.config.config import Config
+from tocsin_alerting.config.load import build_channels, incident_config, load
+from tocsin_alerting.incidents.escalation_policy import (
+    Addressee,
+)
 from tocsin_alerting.incidents.outbox_message import Delivered
+from tocsin_alerting.incidents.roster import resolve
 from tocsin_alerting.notify.email.local_server import why_unusable
+from tocsin_alerting.rules.severity import Severity
 from tocsin_alerting.yaml_document import InvalidDocument
 
 ME = "contacts: {me: {email: me@example.com}}\n"
 
 
 def _none(sender: str, recipients: Sequence[str]) -> str:
-    return "no mail server answers on 127.0.0.1:25 (refused)"
+    return "no mail server responds on 127.0.0.1:25 (refused)"
 
 
 def _takes(sender: str, recipients: Sequence[str]) -> str:
@@ -34,10 +39,17 @@ def _loaded(folder: Path, text: str, local_mail: object = _none) -> Config:
 
 
 def _first_told(config: Config) -> set[frozenset[Addressee]]:
-    policies = incident_config(config).policies
-    return {frozenset(policies[one].steps[0].notify) for one in Severity}
+    """Of all severities, at any time of the day."""
+    incidents = incident_config(config)
+    steps = {one: incidents.policies[one].steps[0] for one in Severity}
+    return {
+        frozenset(resolve(step.notify, incidents.roster, hour * HOUR_MS, one))
+        for one, step in steps.items()
+        for hour in range(24)
+    }
 
 
+HOUR_MS = 3_600_000
 ME_BY_MAIL = Addressee("mail", "me")
 
 
@@ -59,7 +71,9 @@ def test_it_is_asked_once(tmp_path: Path) -> None:
 
 
 def test_with_nothing_that_can_send_mail_it_is_refused_and_says_so(tmp_path: Path) -> None:
-    with pytest.raises(InvalidDocument, match=r"tocsin.yml:1:11: nothing can write to me: .*smtp"):
+    with pytest.raises(
+        InvalidDocument, match=r"tocsin.yml:1:11: no mail can be sent to me: .*smtp"
+    ):
         _loaded(tmp_path, ME)
 
 
@@ -99,8 +113,10 @@ def test_a_receiver_of_type_email_comes_first_and_no_name_is_taken_twice(tmp_pat
 def test_a_policy_may_name_contacts_without_a_receiver(tmp_path: Path) -> None:
     policy = "policies: {P0: {steps: [{notify: [{contact: me, via: [email]}]}]}}\n"
     config = _loaded(tmp_path, ME + policy, _takes)
-    assert incident_config(config).policies["P0"].steps[0].notify == (ME_BY_MAIL,)
-    with pytest.raises(InvalidDocument, match=r"2:\d+: nothing can write to me"):
+    incidents = incident_config(config)
+    step = incidents.policies["P0"].steps[0]
+    assert resolve(step.notify, incidents.roster, 0, Severity.P0) == (ME_BY_MAIL,)
+    with pytest.raises(InvalidDocument, match=r"2:\d+: no mail can be sent to me"):
         _loaded(tmp_path, ME + policy)
 
 
@@ -136,7 +152,7 @@ async def test_what_is_no_mail_server_does_not_count(odd: object) -> None:
         said = await asyncio.to_thread(
             why_unusable, "t@here", ["a@example.com"], f"127.0.0.1:{port}", 0.5
         )
-    assert said.startswith(f"no mail server answers on 127.0.0.1:{port} (")
+    assert said.startswith(f"no mail server responds on 127.0.0.1:{port} (")
 
 
 async def test_a_server_that_is_too_busy_now_is_one_all_the_same() -> None:
