@@ -17,6 +17,7 @@ HTTP_STATUS = {
     "too_large": 413,
     "unsupported_media_type": 415,
     "execution": 422,
+    "too_many_requests": 429,
     "internal": 500,
     "unavailable": 503,
     "timeout": 503,
@@ -32,16 +33,16 @@ class ApiError(Exception):
 
 
 def success(data: Any, warnings: Sequence[str] = ()) -> Response:
-    said = {"warnings": warnings} if warnings else {}
-    return json_response({"status": "success", "data": data} | said)
+    extra = {"warnings": warnings} if warnings else {}
+    return json_response({"status": "success", "data": data} | extra)
 
 
 def not_on_disk(why: str) -> str:
     """The warning of an answer to what was done and is not durable; `why` may be ""."""
     trouble = why or "the disk is slow"
     return (
-        f"done, and it holds now, but it is not on disk yet: {trouble}. It is written as soon as"
-        " that is possible; if the agent is killed before, it is lost and must be done again"
+        f"done and in force, but not on disk yet: {trouble}. The agent retries the write; if it is"
+        " killed before that, the change is lost and must be repeated"
     )
 
 

@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tocsin_alerting.api.http.envelope import ApiError, failure
 from tocsin_alerting.api.http.gzip_stream import MIN_GZIP_BYTES, gzip_stream
+from tocsin_alerting.api.http.roles import Role, RoleRoute
 from tocsin_exporter.negotiation import accepts_gzip, compressed
 
 Endpoint = Callable[[Request], Awaitable[ASGIApp]]
@@ -38,16 +38,19 @@ def get_route(
     *methods: str,
     any_origin: bool = False,
     shared_by: Callable[[], float] | None = None,
-) -> Route:
+    role: Role = Role.READ,
+    change_role: Role = Role.ADMIN,
+) -> RoleRoute:
     """GET and OPTIONS at `path`, and `methods`; `endpoint` gives the response, which is compressed
-    for those who take it. A response that is no `Response` looks after that itself.
+    for those who take it. A response that is no `Response` looks after that itself. `role` is what
+    it takes to read it, `change_role` what the other methods take.
     `any_origin`: every web page may read it. `shared_by`: a clock in seconds, by which an answer
     is given again for SHARED_SECONDS to all who ask the same."""
 
     async def answer(request: Request, zipped: bool) -> ASGIApp:
         response = await endpoint(request)
         if zipped and isinstance(response, Response) and len(response.body) >= MIN_GZIP_BYTES:
-            await _compress(response)
+            await compress(response)
         return response
 
     share = _SharedResponses(answer, shared_by).answer if shared_by else answer
@@ -55,7 +58,9 @@ def get_route(
     async def respond(request: Request) -> ASGIApp:
         return await share(request, accepts_gzip(request.headers.get("accept-encoding", "")))
 
-    return Route(path, _GetEndpoint(respond, {"GET", *methods}, any_origin))
+    return RoleRoute(
+        path, _GetEndpoint(respond, {"GET", *methods}, any_origin), role, change_role=change_role
+    )
 
 
 class _SharedResponses:
@@ -83,7 +88,7 @@ class _SharedResponses:
         self._last[key] = now, making
 
 
-async def _compress(response: Response) -> None:
+async def compress(response: Response) -> None:
     body = iter((bytes(response.body),))
     packed = await compressed(lambda: b"".join(gzip_stream(body)))
     if packed is None:
@@ -118,7 +123,7 @@ class _GetEndpoint:
             await failure(error)(scope, receive, send)
 
     def _refused(self, scope: Scope) -> Response:
-        words = f"{scope['method']} does nothing at {scope['path']}; use {self._allow}"
+        words = f"{scope['path']} does not support {scope['method']}; use {self._allow}"
         refused = failure(ApiError("method_not_allowed", words))
         refused.headers["allow"] = self._allow
         return refused

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import orjson
 
-from tocsin_alerting.promql.parser.numbers import exponent, format_number
 from tocsin_alerting.promql.result import (
     InstantVector,
     Matrix,
@@ -20,6 +19,7 @@ from tocsin_alerting.promql.result import (
     StringValue,
     Track,
 )
+from tocsin_alerting.strconv import exponent, format_number
 from tocsin_alerting.tsdb.values import Floats, Ints
 from tocsin_exporter.snapshot import Labels
 
@@ -90,10 +90,14 @@ def result_bytes(value: QueryValue) -> int:
         case InstantVector():
             return value.values.nbytes + labels_bytes(value.labels)
         case Matrix():
-            size, times = labels_bytes([one.labels for one in value]), None
-            for one in value:  # those of a range have the same times
-                size += _TRACK + one.values.nbytes + (0 if one.times is times else one.times.nbytes)
-                times = one.times
+            size, times = labels_bytes([series.labels for series in value]), None
+            for series in value:  # those of a range have the same times
+                size += (
+                    _TRACK
+                    + series.values.nbytes
+                    + (0 if series.times is times else series.times.nbytes)
+                )
+                times = series.times
             return size
     return 0
 
@@ -109,8 +113,8 @@ def _body_pieces(head: bytes, rows: Iterable[Any], tail: bytes, together: int) -
     memory, and because whoever makes them holds up everybody else."""
     piece = bytearray(head)
     opening, rest = b"[", iter(rows)
-    while some := list(islice(rest, together)):
-        piece += opening + orjson.dumps(some)[1:-1]
+    while chunk := list(islice(rest, together)):
+        piece += opening + orjson.dumps(chunk)[1:-1]
         opening = b","
         if len(piece) >= PIECE_BYTES:
             yield bytes(piece)

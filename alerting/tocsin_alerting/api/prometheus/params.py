@@ -12,7 +12,7 @@ from tocsin_alerting.api.http.envelope import ApiError
 from tocsin_alerting.api.http.times import MAX_EXACT_S, duration_ms, time_ms
 from tocsin_alerting.promql.errors import ParseError
 from tocsin_alerting.promql.parser.parser import parse_selector
-from tocsin_alerting.promql.parser.quoting import quote
+from tocsin_alerting.strconv import quote
 from tocsin_alerting.tsdb.matchers import Matcher
 from tocsin_alerting.tsdb.series_index import MatcherSets
 

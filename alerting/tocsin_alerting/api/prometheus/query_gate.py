@@ -86,27 +86,27 @@ class QueryGate:
             await self._free.acquire()
         finally:
             self._waiting -= 1
-        place = QuerySlot(self, cut)
+        slot = QuerySlot(self, cut)
         try:
-            yield place
+            yield slot
         finally:
-            place.release()
-            if place in self._sending:
-                self._sending.remove(place)
+            slot.release()
+            if slot in self._sending:
+                self._sending.remove(slot)
 
     def release(self) -> None:
         self._free.release()
 
-    def room(self, place: QuerySlot, now: float) -> bool:
-        """Whether `slot` is now among those that send; the slowest are cut to make room."""
-        self._sending.append(place)
-        while len(self._sending) > 1 and sum(one.size for one in self._sending) > self._bytes:
-            slowest = max(self._sending, key=lambda one: one.slowness(now))
-            if place.patient(now) and slowest.slowness(now) < SLOW_SECONDS:
-                self._sending.remove(place)
+    def room(self, candidate: QuerySlot, now: float) -> bool:
+        """Whether `candidate` is now among those that send; the slowest are cut to make room."""
+        self._sending.append(candidate)
+        while len(self._sending) > 1 and sum(slot.size for slot in self._sending) > self._bytes:
+            slowest = max(self._sending, key=lambda slot: slot.slowness(now))
+            if candidate.patient(now) and slowest.slowness(now) < SLOW_SECONDS:
+                self._sending.remove(candidate)
                 return False
             self._sending.remove(slowest)
             slowest.cut()
-            if slowest is place:
+            if slowest is candidate:
                 break
         return True

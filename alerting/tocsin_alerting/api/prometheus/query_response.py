@@ -27,7 +27,7 @@ from tocsin_alerting.api.prometheus.query_gate import QueryGate, QuerySlot
 from tocsin_alerting.promql.engine import QueryEngine
 from tocsin_alerting.promql.errors import ParseError
 from tocsin_alerting.promql.eval.limits import Budget, QueryError, QueryLimitExceeded, QueryTimeout
-from tocsin_alerting.settings import duration_text
+from tocsin_alerting.time_format import format_duration
 from tocsin_alerting.tsdb.store import Store
 from tocsin_exporter.negotiation import accepts_gzip
 
@@ -116,7 +116,7 @@ class QueryResponse:
             self._finished = True  # the thread of a client that has gone ends at its next slice
             if log.isEnabledFor(logging.DEBUG):
                 seconds = round(self._queries.monotonic() - began, 6)
-                log.debug("a query", extra={**self._log_fields, "seconds": seconds})
+                log.debug("query finished", extra={**self._log_fields, "seconds": seconds})
 
     async def _respond(self, receive: Receive, send: Send, zipped: bool) -> None:
         try:
@@ -124,8 +124,8 @@ class QueryResponse:
                 raise TimeoutError
             async with asyncio.timeout(self._seconds) as deadline:
                 with self._watching(receive, deadline):
-                    async with self._queries.gate.slot(partial(self._cancel, deadline)) as place:
-                        await self._evaluate(send, zipped, place, deadline)
+                    async with self._queries.gate.slot(partial(self._cancel, deadline)) as slot:
+                        await self._evaluate(send, zipped, slot, deadline)
         except (TimeoutError, QueryTimeout):
             # Otherwise the connection is cut: no half answer passes for whole.
             if not (self._has_begun or self._client_left):
@@ -170,44 +170,44 @@ class QueryResponse:
             deadline.reschedule(0)
 
     def _timeout_text(self) -> str:
-        time = f"it had {duration_text(round(self._seconds * 1000))}"
-        more = f"or for more time with timeout (at most {duration_text(MAX_TIMEOUT_MS)})"
+        time = f"it had {format_duration(round(self._seconds * 1000))}"
+        more = f"or for more time with timeout (at most {format_duration(MAX_TIMEOUT_MS)})"
         if self._is_evaluating:
             return f"query timed out in expression evaluation; {time}: {_ASK_FOR_LESS}, {more}"
         at_once = self._queries.limits.at_once
         return f"query timed out in query queue; {time}, {at_once} run at once: ask later, {more}"
 
     async def _evaluate(
-        self, send: Send, zipped: bool, place: QuerySlot, deadline: asyncio.Timeout
+        self, send: Send, zipped: bool, slot: QuerySlot, deadline: asyncio.Timeout
     ) -> None:
         opened = await _in_thread(self._queries.evaluating, lambda: self._first_piece(zipped))
         self._has_begun = not self._client_left
         if not opened.pieces:
-            place.release()
+            slot.release()
         self._allow(deadline, self._queries.limits.sending_ms / 1000)
         start = {"type": "http.response.start", "status": 200, "headers": opened.headers}
         await send(start)
         if not opened.pieces:
             await send({"type": "http.response.body", "body": opened.first, "more_body": False})
             return
-        place.size = opened.size + 2 * len(opened.first)
-        with _leaving(place):
-            await self._send_pieces(send, opened, place, deadline)
+        slot.size = opened.size + 2 * len(opened.first)
+        with _leaving(slot):
+            await self._send_pieces(send, opened, slot, deadline)
 
     async def _send_pieces(
-        self, send: Send, opened: "_Opened", place: QuerySlot, deadline: asyncio.Timeout
+        self, send: Send, opened: "_Opened", slot: QuerySlot, deadline: asyncio.Timeout
     ) -> None:
         """Of `sending_ms` only what the client takes is counted: it does not wait for itself."""
         loop, seconds = asyncio.get_running_loop(), self._queries.limits.sending_ms / 1000
         piece, pieces = opened.first, opened.pieces or iter(())
         while piece:
             # the one before it may still be on its encoding
-            place.size = opened.size + 2 * len(piece)
-            place.sends(loop.time())
+            slot.size = opened.size + 2 * len(piece)
+            slot.sends(loop.time())
             self._allow(deadline, seconds)
             await send({"type": "http.response.body", "body": piece, "more_body": True})
             self._allow(deadline, None)
-            seconds -= place.taken(loop.time())
+            seconds -= slot.taken(loop.time())
             piece = await _in_thread(self._queries.sending, lambda: next(pieces, b""))
         self._allow(deadline, seconds)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -243,12 +243,12 @@ class QueryResponse:
 
 
 @contextmanager
-def _leaving(place: QuerySlot) -> Iterator[None]:
+def _leaving(slot: QuerySlot) -> Iterator[None]:
     """The place is left as soon as there is room for the answer."""
     loop, timers = asyncio.get_running_loop(), list[asyncio.TimerHandle]()
 
     def leave() -> None:
-        if not place.leave_to_send(loop.time()):
+        if not slot.leave_to_send(loop.time()):
             timers[:] = [loop.call_later(_RETRY_SECONDS, leave)]
 
     leave()

@@ -9,11 +9,14 @@ from starlette.routing import Route
 from tocsin_alerting.api.http.body import BODY_SECONDS
 from tocsin_alerting.api.http.envelope import ApiError
 from tocsin_alerting.api.http.get_route import get_route
+from tocsin_alerting.api.http.roles import Role
 from tocsin_alerting.api.prometheus.params import Fields, Params, read_params
 from tocsin_alerting.api.prometheus.query_response import QueryContext, QueryResponse, QueryWork
 
 Handler = Callable[[Params, QueryContext], QueryWork]
-_NOT_READ = f"the form was not read within {BODY_SECONDS:g} s, other queries run: ask later"
+_NOT_READ = (
+    f"request body not received within {BODY_SECONDS:g} s while other queries run; retry later"
+)
 _MAX_LOGGED_CHARACTERS = 1000  # characters of a query in a line of the log
 
 
@@ -36,4 +39,4 @@ def query_route(path: str, handler: Handler, context: QueryContext, *methods: st
             context, handler(params, context), params.duration("timeout"), log_fields
         )
 
-    return get_route(path, answer, *methods, any_origin=True)
+    return get_route(path, answer, *methods, any_origin=True, change_role=Role.READ)

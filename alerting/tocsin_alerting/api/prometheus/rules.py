@@ -2,24 +2,27 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha1
 from typing import Any
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tocsin_alerting.annotations import absolute_links
 from tocsin_alerting.api.http.envelope import ApiError, success
 from tocsin_alerting.api.http.get_route import get_route
-from tocsin_alerting.api.http.times import rfc3339
 from tocsin_alerting.api.prometheus.encoding import unix_seconds
-from tocsin_alerting.api.prometheus.params import selector_param
-from tocsin_alerting.api.prometheus.rule_pagination import rule_page
-from tocsin_alerting.notify.annotation_links import absolute_links
-from tocsin_alerting.promql.parser.numbers import exponent
+from tocsin_alerting.api.prometheus.params import selector_param, whole_number
+from tocsin_alerting.incidents.external_alerts import ExternalAlert
 from tocsin_alerting.promql.parser.printer import print_expr
 from tocsin_alerting.rules.alert import Alert, AlertState
 from tocsin_alerting.rules.rule import AlertingRule
 from tocsin_alerting.rules.state import GroupState, RuleState
+from tocsin_alerting.strconv import exponent
+from tocsin_alerting.time_format import rfc3339
 
 Progress = Callable[[], Sequence[GroupState]]
 _IN_A_SLICE = 100  # some 2 ms
@@ -27,10 +30,14 @@ _TYPES = {"alert": "alerting", "record": "recording", "": ""}
 
 
 def routes(
-    groups: Progress, external_url: str = "", monotonic: Callable[[], float] | None = None
+    groups: Progress,
+    external_url: str = "",
+    monotonic: Callable[[], float] | None = None,
+    external: Iterable[ExternalAlert] = (),
 ) -> list[Route]:
     """`groups` gives the state of every rule group as it is now; annotations that link to the
     agent link below `external_url`. By `monotonic`, in seconds, who asks at once shares an answer.
+    `external` are the alerts of other senders.
     """
     one_at_a_time = asyncio.Lock()  # thousands of alerts take many turns of the loop
 
@@ -52,7 +59,8 @@ def routes(
 
     async def alerts(request: Request) -> Response:
         async with one_at_a_time:
-            return success({"alerts": await _alerts(_active(groups()), external_url)})
+            ours = await _alerts(_active(groups()), external_url)
+            return success({"alerts": ours + await _external_rows(external, external_url)})
 
     return [
         get_route("/api/v1/rules", rules, shared_by=monotonic),
@@ -162,6 +170,20 @@ async def _alerts(alerts: Iterable[Alert], external_url: str) -> list[dict[str, 
     return rows
 
 
+async def _external_rows(
+    alerts: Iterable[ExternalAlert], external_url: str
+) -> list[dict[str, Any]]:
+    """With their sender in `origin`; `unknown` is one that its sender no longer sends."""
+    rows: list[dict[str, Any]] = []
+    for number, external in enumerate(list(alerts), 1):
+        state = {} if external.unknown_since_ms is None else {"state": "unknown"}
+        own = _alert(external.as_alert(), external_url)
+        rows.append({**own, **state, "origin": external.origin})
+        if number % _IN_A_SLICE == 0:
+            await asyncio.sleep(0)
+    return rows
+
+
 def _alert(alert: Alert, external_url: str) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "labels": dict(alert.labels),
@@ -173,3 +195,49 @@ def _alert(alert: Alert, external_url: str) -> dict[str, Any]:
     if alert.keep_firing_since_ms is not None:
         shown["keepFiringSince"] = rfc3339(alert.keep_firing_since_ms)
     return shown
+
+
+@dataclass(frozen=True, slots=True)
+class RulePage:
+    """At most `limit` groups, from the one that `token` names on; 0 is all of them."""
+
+    limit: int
+    token: str
+
+    def cut(self, groups: Iterable[dict[str, Any]]) -> dict[str, Any]:
+        """The groups of this page, and where the next begins if there is one.
+
+        Raises ApiError when the page began at a group that is gone.
+        """
+        every = list(groups)
+        tokens = [_token(group["file"], group["name"]) for group in every]
+        if self.token and self.token not in tokens:
+            gone = f"invalid group_next_token '{self.token}'. were rule groups changed?"
+            raise _invalid("group_next_token", gone)
+        first = tokens.index(self.token) if self.token else 0
+        end = first + self.limit if self.limit else len(every)
+        page: dict[str, Any] = {"groups": every[first:end]}
+        return page | {"groupNextToken": tokens[end]} if end < len(every) else page
+
+
+def rule_page(parameters: QueryParams) -> RulePage:
+    """Raises ApiError for a limit that is none."""
+    limit, token = parameters.get("group_limit", ""), parameters.get("group_next_token", "")
+    if not limit and token:
+        why = "group_limit needs to be present in order to paginate over the groups"
+        raise _invalid("group_next_token", why)
+    most = whole_number(limit or "1")
+    if most is None:
+        why = f'group_limit needs to be a valid number, not "{limit}"'
+        raise _invalid("group_limit", why)
+    if most <= 0:
+        raise _invalid("group_limit", "group_limit needs to be greater than 0")
+    return RulePage(most if limit else 0, token)
+
+
+def _invalid(name: str, why: str) -> ApiError:
+    return ApiError("bad_data", f'invalid parameter "{name}": {why}')
+
+
+def _token(file: str, group: str) -> str:
+    return sha1(f"{file};{group}".encode(), usedforsecurity=False).hexdigest()

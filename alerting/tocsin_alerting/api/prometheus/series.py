@@ -13,7 +13,7 @@ from tocsin_alerting.api.prometheus.params import TRUNCATED, Params
 from tocsin_alerting.api.prometheus.query_response import QueryContext, QueryWork
 from tocsin_alerting.api.prometheus.query_route import query_route
 from tocsin_alerting.promql.eval.limits import Budget
-from tocsin_alerting.promql.parser.quoting import quote
+from tocsin_alerting.strconv import quote
 
 _ESCAPED = "U__"
 _WHOLE = re.compile(r"(?:[^_]|__|_[0-9a-fA-F]{1,5}_)*", re.DOTALL)

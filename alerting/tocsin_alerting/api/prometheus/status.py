@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from tocsin_alerting.api.http.envelope import success
 from tocsin_alerting.api.http.get_route import get_route
-from tocsin_alerting.api.http.times import rfc3339
+from tocsin_alerting.time_format import rfc3339
 
 _UNLIMITED = 2**63 - 1
 

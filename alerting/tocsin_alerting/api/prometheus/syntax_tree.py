@@ -19,8 +19,8 @@ from tocsin_alerting.promql.parser.ast import (
     VectorMatching,
     VectorSelector,
 )
-from tocsin_alerting.promql.parser.numbers import format_number
 from tocsin_alerting.promql.parser.signatures import FUNCTIONS
+from tocsin_alerting.strconv import format_number
 from tocsin_alerting.tsdb.matchers import Matcher
 
 

@@ -10,16 +10,15 @@ from starlette.routing import Route
 
 from tocsin_alerting.api.http.envelope import success
 from tocsin_alerting.api.http.get_route import get_route
-from tocsin_alerting.api.http.times import rfc3339
 from tocsin_alerting.config.effective import without_login
-from tocsin_alerting.promql.parser.durations import format_duration
+from tocsin_alerting.time_format import format_duration, rfc3339
 from tocsin_exporter.snapshot import Source
 
 
 @dataclass(frozen=True, slots=True)
 class ActiveTarget:
     """One source: `url` is the page that shows it, without keys; `ok` is None before it was first
-    read.
+    read, and while it is `absent`: there is nothing of it on this machine.
 
     `interval` and `deadline` are seconds; `last_ms` Unix milliseconds, and `seconds` how long that
     reading took.
@@ -33,6 +32,7 @@ class ActiveTarget:
     seconds: float
     ok: bool | None
     error: str
+    absent: bool = False
 
 
 def routes(targets: Callable[[], Sequence[ActiveTarget]]) -> list[Route]:

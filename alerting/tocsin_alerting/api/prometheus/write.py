@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from tocsin_alerting.api.http.envelope import HTTP_STATUS, ApiError
 from tocsin_alerting.api.http.guard import Guard
+from tocsin_alerting.api.http.roles import Role, RoleRoute
 from tocsin_alerting.remote_write.group_commit import GroupCommit
 from tocsin_alerting.remote_write.prompb import Malformed, RequestTooLarge
 from tocsin_alerting.remote_write.receiver import Busy, Receiver
@@ -28,7 +29,7 @@ MAX_WAITING_BYTES = 64 << 20  # of all requests together
 BODY_SECONDS = 30.0  # as long as a Prometheus waits for our answer
 _PRODUCT = re.compile(r"[A-Za-z0-9._+-]{1,40}")
 _MESSAGE = "prometheus.WriteRequest"
-_UNDERSTOOD = f"remote write 1.0 is understood: {BODIES[0]};proto={_MESSAGE}, in snappy"
+_UNDERSTOOD = f"send remote write 1.0: {BODIES[0]};proto={_MESSAGE}, in snappy"
 
 
 class RemoteWriteEndpoint:
@@ -67,10 +68,10 @@ class RemoteWriteEndpoint:
         except RequestTooLarge as error:
             raise ApiError("too_large", str(error)) from None
         except TimeoutError:
-            why = f"the body did not come within {self._body_seconds:g} s; send it again"
+            why = f"request body not received within {self._body_seconds:g} s; send it again"
             raise ApiError("unavailable", why) from None
         except ClientDisconnect:
-            raise ApiError("bad_data", "the sender went away") from None
+            raise ApiError("bad_data", "the sender disconnected") from None
         except Busy as error:
             raise ApiError("unavailable", str(error)) from None
         finally:
@@ -78,16 +79,16 @@ class RemoteWriteEndpoint:
 
     def _add_chunk(self, body: bytearray, chunk: bytes) -> None:
         if len(body) + len(chunk) > MAX_BODY_BYTES:
-            raise RequestTooLarge(f"the body is longer than {MAX_BODY_BYTES >> 20} MiB")
+            raise RequestTooLarge(f"request body is longer than {MAX_BODY_BYTES >> 20} MiB")
         if len(chunk) > self._free_bytes:
-            raise ApiError("unavailable", "too many requests wait already; send it again")
+            raise ApiError("unavailable", "too many requests are waiting; send it again")
         self._free_bytes -= len(chunk)
         body += chunk
 
     async def _receive(self, body: bytes, sender: Sender) -> Response:
-        receipt = await self._commits.commit(body, self._now_ms(), sender)
-        if receipt.refused:
-            return PlainTextResponse(f"{receipt.message}\n", 400)
+        result = await self._commits.commit(body, self._now_ms(), sender)
+        if result.refused:
+            return PlainTextResponse(f"{result.message}\n", 400)
         return Response(status_code=204)
 
 
@@ -109,7 +110,11 @@ def routes(intake: RemoteWriteEndpoint, guard: Guard) -> list[Route]:
             intake.requests[status] += 1
         return answer
 
-    return [Route("/api/v1/write", write, methods=["POST"])]
+    def refused(error: ApiError) -> Response:
+        intake.requests[HTTP_STATUS[error.type]] += 1
+        return _plain(error)
+
+    return [RoleRoute("/api/v1/write", write, Role.RESPOND, ["POST"], refused)]
 
 
 async def _answer(request: Request, intake: RemoteWriteEndpoint, guard: Guard) -> Response:
@@ -118,7 +123,11 @@ async def _answer(request: Request, intake: RemoteWriteEndpoint, guard: Guard) -
         _check_protocol(request)
         return await intake.handle(request)
     except ApiError as error:
-        return PlainTextResponse(f"{error}\n", HTTP_STATUS[error.type])
+        return _plain(error)
+
+
+def _plain(error: ApiError) -> Response:
+    return PlainTextResponse(f"{error}\n", HTTP_STATUS[error.type])
 
 
 def _check_protocol(request: Request) -> None:
@@ -129,8 +138,8 @@ def _check_protocol(request: Request) -> None:
         kind["content-type"] = request.headers["content-type"]
         message = str(kind.get_param("proto", _MESSAGE))
     if message != _MESSAGE:
-        raise ApiError("unsupported_media_type", f"{message} is not understood; {_UNDERSTOOD}")
+        raise ApiError("unsupported_media_type", f"{message} is not supported; {_UNDERSTOOD}")
     # As for Prometheus, a request that names no compression is in snappy: it always was.
     encoding = request.headers.get("content-encoding", "snappy").strip().lower()
     if encoding != "snappy":
-        raise ApiError("unsupported_media_type", f"{encoding} is not understood; {_UNDERSTOOD}")
+        raise ApiError("unsupported_media_type", f"{encoding} is not supported; {_UNDERSTOOD}")

@@ -10,6 +10,7 @@ from starlette.routing import Route
 from tocsin_alerting.api.http.envelope import ApiError, not_on_disk, success
 from tocsin_alerting.api.http.get_route import get_route
 from tocsin_alerting.api.http.guard import Guard
+from tocsin_alerting.api.http.roles import Role, RoleRoute
 from tocsin_alerting.yaml_document import did_you_mean
 from tocsin_exporter.engine_access import EngineAccess, place
 
@@ -51,7 +52,7 @@ def routes(
 
     return [
         get_route("/api/v1/engines", listed),
-        Route("/api/v1/engines/{target:path}/forget", forgotten, methods=["POST"]),
+        RoleRoute("/api/v1/engines/{target:path}/forget", forgotten, Role.RESPOND, ["POST"]),
     ]
 
 
@@ -60,7 +61,7 @@ def _watched(named: str, known: Sequence[str]) -> str:
     if named in known:
         return named
     target = _target(named)
-    same = [one for one in known if place(one) == place(target)]
+    same = [candidate for candidate in known if place(candidate) == place(target)]
     if same:
         return same[0]
     hint = did_you_mean(target, known) or "."

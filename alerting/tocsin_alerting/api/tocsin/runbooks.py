@@ -8,6 +8,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from tocsin_alerting.api.http.roles import Role, RoleRoute
+
 _NAME = re.compile(r"[A-Za-z0-9_]{1,80}")
 
 
@@ -18,8 +20,8 @@ def routes(folder: Callable[[], Path]) -> list[Route]:
         name = request.path_params["name"].removesuffix(".md")
         page = folder() / f"{name}.md"
         if not _NAME.fullmatch(name) or not page.is_file():
-            return PlainTextResponse(f"there is no runbook for {name[:80]}\n", 404)
+            return PlainTextResponse(f"no runbook for {name[:80]}\n", 404)
         text = page.read_text(encoding="utf-8")
         return PlainTextResponse(text, media_type="text/markdown; charset=utf-8")
 
-    return [Route("/runbooks/{name}", runbook)]
+    return [RoleRoute("/runbooks/{name}", runbook, Role.READ)]

@@ -36,4 +36,4 @@ async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
     async with api_client([echo(1024, 0.05)]) as client:
         answer = await client.post("/", content=stalled())
     assert answer.status_code == 503
-    assert "did not come within 0.05 s" in answer.text
+    assert "not received within 0.05 s" in answer.text

@@ -75,7 +75,7 @@ async def test_other_methods_are_told_what_there_is(path: str, allowed: str) -> 
     assert answer.json() == {
         "status": "error",
         "errorType": "method_not_allowed",
-        "error": f"PUT does nothing at /api/v1/{path}; use {allowed}",
+        "error": f"/api/v1/{path} does not support PUT; use {allowed}",
     }
 
 

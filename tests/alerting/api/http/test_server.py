@@ -44,7 +44,7 @@ async def test_an_address_that_is_not_there() -> None:
         assert answer.json() == {
             "status": "error",
             "errorType": "not_found",
-            "error": "there is no /api/v1/nothing",
+            "error": "not found: /api/v1/nothing",
         }
         answer = await client.get("/nothing")
         assert (answer.status_code, answer.headers["content-type"].split(";")[0]) == (
@@ -68,7 +68,7 @@ async def test_a_method_that_does_nothing_there(method: str, path: str, allowed:
         assert answer.status_code == 405
         assert {*answer.headers["allow"].split(", ")} == {*allowed.split(", ")}
         assert answer.json()["errorType"] == "method_not_allowed"
-        assert answer.json()["error"] == f"{method} does nothing at {path}"
+        assert answer.json()["error"] == f"{path} does not support {method}"
         assert (await client.delete("/well")).headers["content-type"].startswith("text/plain")
 
 

@@ -3,7 +3,8 @@
 import pytest
 
 from tocsin_alerting.api.http.envelope import ApiError
-from tocsin_alerting.api.http.times import duration_ms, rfc3339, time_ms
+from tocsin_alerting.api.http.times import duration_ms, time_ms
+from tocsin_alerting.time_format import rfc3339
 
 
 @pytest.mark.parametrize(
@@ -57,3 +58,8 @@ def test_what_is_no_duration_is_refused_in_prometheus_s_words(text: str) -> None
 def test_answers_have_times_in_utc() -> None:
     assert rfc3339(1_700_000_000_007) == "2023-11-14T22:13:20.007Z"
     assert rfc3339(None) == "0001-01-01T00:00:00Z"
+
+
+def test_a_duration_is_cut_as_prometheus_cuts_it() -> None:
+    assert duration_ms("1.001", "step") == 1000  # 1.0009999... times 10^9 ns
+    assert duration_ms("1.002", "step") == 1002

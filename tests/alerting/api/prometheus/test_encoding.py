@@ -19,8 +19,8 @@ from tocsin_alerting.api.prometheus.encoding import (
     query_body,
     unix_seconds,
 )
-from tocsin_alerting.promql.parser.numbers import exponent, format_number
 from tocsin_alerting.promql.result import InstantVector, Matrix, Result, ScalarValue, Track
+from tocsin_alerting.strconv import exponent, format_number
 
 # From Go 1.20: strconv.FormatFloat(v, 'f', -1, 64) and strconv.FormatFloat(v, 'e', -1, 64).
 GO = [

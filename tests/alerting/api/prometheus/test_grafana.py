@@ -110,6 +110,8 @@ async def test_the_editor_asks_for_names_with_a_limit(agent: str, method: str) -
     cut = await grafana(agent, "labels", *match, *window, ("limit", 2), method=method)
     assert cut.data == ["__name__", "code"]
     assert cut.body["warnings"] == ["results truncated due to limit"]
+    exact = await grafana(agent, "labels", *window, ("limit", 6), method=method)
+    assert (exact.data, "warnings" in exact.body) == (whole.data, False)
 
 
 async def test_a_variable_asks_for_values(agent: str) -> None:

@@ -183,6 +183,22 @@ async def test_a_reader_that_is_slow_is_cut_off_in_time(queries: QueryContext) -
     assert not queries.gate.is_full
 
 
+async def test_a_reader_that_is_a_little_slow_each_time_is_cut_off_too(
+    queries: QueryContext,
+) -> None:
+    class Dawdling(Client):
+        async def send(self, message: Any) -> None:
+            await super().send(message)
+            await asyncio.sleep(0.05 if "body" in message else 0)
+
+    client = Dawdling()
+    queries = replace(queries, limits=replace(queries.limits, sending_ms=400))
+    many = [b"x" * PIECE_BYTES] * 60
+    response = QueryResponse(queries, lambda budget: ResponseBody(many))
+    await asyncio.wait_for(response({}, client.receive, client.send), 30)
+    assert client.sent[-1]["more_body"] is True and len(client.sent) < 20
+
+
 async def test_what_was_evaluated_in_time_is_sent_whole_without_a_place(
     queries: QueryContext,
 ) -> None:

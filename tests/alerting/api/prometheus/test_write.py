@@ -45,7 +45,7 @@ class Site:
         self.intake = RemoteWriteEndpoint(
             self.receiver, self.executor, lambda: NOW, waiting_bytes, body_seconds
         )
-        self.guard = new_guard(lambda: token, bodies=BODIES)
+        self.guard, self.token = new_guard(bodies=BODIES), token
 
     async def post(
         self,
@@ -53,7 +53,8 @@ class Site:
         headers: Mapping[str, str] = PROMETHEUS,
         address: str = "127.0.0.1",
     ) -> httpx.Response:
-        async with api_client(routes(self.intake, self.guard), address) as client:
+        served = routes(self.intake, self.guard)
+        async with api_client(served, address, token=self.token) as client:
             return await client.post("/api/v1/write", content=content, headers=headers)
 
 
@@ -72,7 +73,7 @@ async def test_what_was_refused_is_named_in_one_line_and_the_rest_is_kept() -> N
     assert answer.status_code == 400
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert answer.text == (
-        '1 of 2 samples refused (invalid_labels 1); the first: {a="b"}: there is no __name__\n'
+        '1 of 2 samples refused (invalid_labels 1); the first: {a="b"}: missing __name__\n'
     )
     assert len(site.store.taken()) == 1
 
@@ -86,15 +87,15 @@ async def test_a_request_in_snappy_need_not_say_so(missing: str) -> None:
 @pytest.mark.parametrize(
     ("headers", "words"),
     [
-        ({"content-encoding": "zstd"}, "zstd is not understood; remote write 1.0 is understood"),
-        ({"content-encoding": "gzip"}, "gzip is not understood"),
-        ({"content-encoding": "snappy, gzip"}, "snappy, gzip is not understood"),
+        ({"content-encoding": "zstd"}, "zstd is not supported; send remote write 1.0"),
+        ({"content-encoding": "gzip"}, "gzip is not supported"),
+        ({"content-encoding": "snappy, gzip"}, "snappy, gzip is not supported"),
         ({"content-type": "application/json"}, "Content-Type application/x-protobuf"),
         ({"content-type": "text/plain"}, "Content-Type application/x-protobuf"),
         ({"content-type": ""}, "Content-Type application/x-protobuf"),
         (
             {"content-type": "application/x-protobuf;proto=io.prometheus.write.v2.Request"},
-            "io.prometheus.write.v2.Request is not understood; remote write 1.0 is understood",
+            "io.prometheus.write.v2.Request is not supported; send remote write 1.0",
         ),
     ],
 )
@@ -159,7 +160,7 @@ async def test_a_body_that_does_not_come_holds_up_nobody_for_long() -> None:
     answer = await site.post(stalled())
     assert (answer.status_code, answer.text) == (
         503,
-        "the body did not come within 0.05 s; send it again\n",
+        "request body not received within 0.05 s; send it again\n",
     )
     assert (await site.post(GOOD)).status_code == 204
 
@@ -178,7 +179,7 @@ async def test_more_than_may_wait_is_sent_again_later() -> None:
     filler = await site.post(b"x" * (2 * len(GOOD) - 10))
     assert (filler.status_code, filler.text) == (
         503,
-        "too many requests wait already; send it again\n",
+        "too many requests are waiting; send it again\n",
     )
     held.set()
     assert (await first).status_code == 204

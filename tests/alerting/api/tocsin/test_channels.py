@@ -1,15 +1,21 @@
 """`POST /api/v1/channels/NAME/test` really sends, and changes nothing for a GET."""
 
+import json
 from typing import Any
 
 import pytest
 
 from support.api_client import api_client
+from support.dispatcher_setup import Floor
+from support.policies import config
 from support.webhook_sink import Answer, WebhookSink
 from tocsin_alerting.api.http.guard import new_guard
 from tocsin_alerting.api.tocsin.channels import routes
 from tocsin_alerting.config.config import Config
-from tocsin_alerting.config.load import build_channels
+from tocsin_alerting.config.load import build_channel, build_channels
+from tocsin_alerting.incidents.outbox_message import Permanent
+from tocsin_alerting.incidents.rates import ReceiverRules
+from tocsin_alerting.incidents.routing import BrokenLimit
 
 
 def _channels(url: str) -> Any:
@@ -18,7 +24,7 @@ def _channels(url: str) -> Any:
 
 
 def _api(url: str, address: str = "127.0.0.1") -> Any:
-    return api_client(routes(_channels(url), new_guard(lambda: None), lambda: 1000), address)
+    return api_client(routes(_channels(url), new_guard(), lambda: 1000), address)
 
 
 async def test_a_message_goes_out() -> None:
@@ -36,6 +42,23 @@ async def test_a_refusal_is_an_answer() -> None:
     assert answer.status_code == 200
     assert answer.json()["data"]["delivered"] is False
     assert "403" in answer.json()["data"]["detail"]
+
+
+async def test_a_test_message_that_arrives_ends_the_incident_of_its_receiver() -> None:
+    rules = {"hook": ReceiverRules()}
+    settings = config(receiver_rules=rules, channel_broken=BrokenLimit(refusals=1))
+    floor = await Floor(settings).open()
+    await floor.dispatcher.channels.take("hook", Permanent("HTTP 403"), floor.now)
+    states = []
+    async with WebhookSink(Answer(503)) as sink:
+        listed = routes(
+            _channels(sink.url), new_guard(), lambda: floor.now, dispatcher=floor.dispatcher
+        )
+        async with api_client(listed, "127.0.0.1") as api:
+            for _ in range(2):
+                await api.post("/api/v1/receivers/hook/test", json={})
+                states += [(await floor.dispatcher.incident(1)).state.value]
+    assert states == ["TRIGGERED", "RESOLVED"]
 
 
 async def test_a_name_may_hold_a_slash() -> None:
@@ -58,3 +81,40 @@ async def test_nothing_is_sent_otherwise(method: str) -> None:
     async with WebhookSink() as sink, _api(sink.url, "10.0.0.7") as api:
         assert (await api.post("/api/v1/channels/hook/test", json={})).status_code == 403
     assert sink.requests == []
+
+
+def _previews(url: str) -> Any:
+    config = Config.model_validate({"receivers": {"hook": {"type": "webhook", "url": url}}})
+
+    def build(name: str, language: str) -> Any:
+        return build_channel(config, {}, None, name, language)
+
+    return api_client(routes(_channels(url), new_guard(), lambda: 1000, build=build), "127.0.0.1")
+
+
+async def test_a_preview_is_sent_to_nobody() -> None:
+    async with WebhookSink() as sink, _previews(sink.url) as api:
+        answer = await api.post(
+            "/api/v1/receivers/hook/preview?severity=P2&state=escalated", json={}
+        )
+    (message,) = answer.json()["data"]["messages"]
+    assert json.loads(message["text"])["tocsin"]["severity"] == "P2"
+    assert message["to"].startswith("POST http://localhost:")
+    assert sink.requests == []
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "error"),
+    [
+        ("severity=P9", 400, 'severity is one of P0, P1, P2, P3, P4, not "P9"'),
+        ("state=gone", 400, "state is one of firing, escalated, "),
+        ("language=fr", 400, 'language is one of en, zh, not "fr"'),
+        ("incident=x", 404, "no open incident has the number x"),
+        ("incident=1", 404, "no open incident has the number 1"),
+    ],
+)
+async def test_a_preview_that_nobody_can_make(query: str, status: int, error: str) -> None:
+    async with _previews("http://127.0.0.1:9/") as api:
+        answer = await api.post(f"/api/v1/receivers/hook/preview?{query}", json={})
+    assert answer.status_code == status
+    assert answer.json()["error"].startswith(error)

@@ -20,7 +20,7 @@ def _api(forgotten: list[str], address: str = "127.0.0.1") -> Any:
         forgotten.append(target)
         return ""
 
-    return api_client(routes(lambda: [FOUND, NAMED], forget, new_guard(lambda: None)), address)
+    return api_client(routes(lambda: [FOUND, NAMED], forget, new_guard()), address)
 
 
 async def test_they_are_listed_with_what_is_known() -> None:
@@ -66,7 +66,7 @@ async def test_it_says_when_that_is_not_on_disk(why: str | None) -> None:
     async def forget(target: str) -> str:
         return ""
 
-    asked = routes(lambda: [FOUND], forget, new_guard(lambda: None), lambda target: why)
+    asked = routes(lambda: [FOUND], forget, new_guard(), lambda target: why)
     async with api_client(asked, "127.0.0.1") as api:
         answer = (await api.post("/api/v1/engines/h:1/a/forget", json={})).json()
     assert answer["data"]["recorded"] is (why is None)
@@ -81,7 +81,7 @@ async def test_an_error_names_some_engines_and_no_password() -> None:
         return ""
 
     for watched, said in ((many, "h:9, h:10 and 2 more"), ([], "Watched: none")):
-        async with api_client(routes(watched.copy, forget, new_guard(lambda: None))) as api:
+        async with api_client(routes(watched.copy, forget, new_guard())) as api:
             answer = await api.post("/api/v1/engines/http://me:secret@h:x/forget", json={})
         assert answer.json()["error"].endswith(said) and "secret" not in answer.text
 
@@ -97,7 +97,7 @@ async def test_an_engine_here_has_every_name_of_this_machine(named: str) -> None
         return ""
 
     here = [FOUND, replace(FOUND, target="127.0.0.1:8000")]
-    async with api_client(routes(lambda: here, forget, new_guard(lambda: None))) as api:
+    async with api_client(routes(lambda: here, forget, new_guard())) as api:
         answer = await api.post(f"/api/v1/engines/{named}/forget", json={})
     assert (answer.status_code, forgotten) == (200, ["127.0.0.1:8000"])
 

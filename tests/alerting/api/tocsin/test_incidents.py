@@ -6,18 +6,20 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from starlette.routing import Route
 
 from support.alert_events import alert, clears, fires
 from support.api_client import api_client
 from support.dispatcher_setup import START_MS, Floor
 from support.policies import MINUTE, config
 from tocsin_alerting.api.http.guard import new_guard
-from tocsin_alerting.api.tocsin.incidents import routes
+from tocsin_alerting.api.tocsin import incident_actions, incidents
 from tocsin_alerting.http import httpx
 from tocsin_alerting.incidents.actions import Verb
 from tocsin_alerting.incidents.changeset import Changeset
 from tocsin_alerting.incidents.errors import JournalDown
 from tocsin_alerting.incidents.journal.memory import MemoryJournal
+from tocsin_alerting.time_format import rfc3339
 
 INCIDENTS = "/api/v1/incidents"
 Told = Callable[[], Any]
@@ -31,8 +33,16 @@ async def floor() -> Floor:
     return opened
 
 
+def routes(at: Floor, external_url: str = "") -> list[Route]:
+    acting = (new_guard(), lambda: at.now)
+    return [
+        *incidents.routes(at.dispatcher, external_url),
+        *incident_actions.routes(at.dispatcher, *acting, external_url),
+    ]
+
+
 def client(at: Floor, address: str = "127.0.0.1", token: str | None = None) -> httpx.AsyncClient:
-    return api_client(routes(at.dispatcher, new_guard(lambda: token), lambda: at.now), address)
+    return api_client(routes(at), address, token=token)
 
 
 async def test_the_list_and_the_story() -> None:
@@ -42,11 +52,16 @@ async def test_the_list_and_the_story() -> None:
         story = (await api.get(f"{INCIDENTS}/1")).json()["data"]
     assert one["number"] == 1
     assert (one["severity"], one["state"], one["owner"]) == ("P0", "TRIGGERED", "")
-    assert one["opened_at_ms"] == START_MS
+    assert (one["opened_at"], one["opened_at_ms"]) == (rfc3339(START_MS), START_MS)
+    assert (one["resolved_at"], one["resolved_at_ms"]) == (None, None)
     (member,) = one["alerts"]
     assert member["labels"] == {"alertname": "EngineDown", "severity": "P0", "target": "a:1"}
     assert member["value"] == "1"
-    assert one.items() <= story.items()
+    assert {name: story[name] for name in one} == one
+    due_ms = START_MS + 5 * MINUTE
+    due = {"at": rfc3339(due_ms), "at_ms": due_ms}
+    assert one["next"] == {**due, "what": "slo_breach", "who": []}
+    assert one["summary"] == "EngineDown fires"
     assert [entry["event"] for entry in story["history"]][0] == "opened"
     assert {message["state"] for message in story["messages"]} == {"sent"}
     assert all(timer["due_at_ms"] > at.now for timer in story["timers"])
@@ -56,7 +71,7 @@ async def test_links_to_the_agent_lead_where_people_reach_it() -> None:
     at = await floor()
     notes = (("runbook_url", "http://127.0.0.1:4911/runbooks/HostCpuHigh"),)
     await at.hear(fires(replace(alert("Other", target="b:1"), annotations=notes), at.now))
-    reading = routes(at.dispatcher, new_guard(lambda: None), lambda: at.now, "https://bell.example")
+    reading = routes(at, external_url="https://bell.example")
     async with api_client(reading) as api:
         listed = (await api.get(INCIDENTS)).json()["data"]["incidents"]
         story = (await api.get(f"{INCIDENTS}/2")).json()["data"]
@@ -96,6 +111,72 @@ async def test_actions() -> None:
         assert (again.status_code, again.json()["errorType"]) == (409, "conflict")
         story = (await api.get(f"{INCIDENTS}/1")).json()["data"]
     assert "a form" in str(story["history"])
+
+
+async def test_many_at_once_and_each_has_its_result() -> None:
+    at = await floor()
+    await at.hear(*(fires(alert(target=f"b:{number}"), at.now) for number in range(60)))
+    body = {"action": "ack", "by": "li", "incidents": [1, *range(2, 62), 99, 1], "request_id": "7"}
+    async with client(at) as api:
+        first, again = [
+            (await api.post(f"{INCIDENTS}/bulk", json=body)).json()["data"]["results"]
+            for _ in range(2)
+        ]
+        story = (await api.get(f"{INCIDENTS}/5")).json()["data"]
+    assert [one["number"] for one in first] == [*range(1, 62), 99]
+    assert {one["incident"]["state"] for one in first[:-1]} == {"ACKED"}
+    assert all(one["incident"]["recorded"] for one in first[:-1])
+    missing = {"number": 99, "errorType": "not_found", "error": "no incident #99"}
+    assert first[-1] == again[-1] == missing
+    assert [e["event"] for e in story["history"]].count("acked") == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *({}, {"action": "ack"}, {"action": "bless", "incidents": [1]}),
+        *({"action": "ack", "incidents": wrong} for wrong in ([], 1, ["1"], [True], [0], [1.5])),
+        {"action": "ack", "incidents": list(range(1, 1002))},
+        *({"action": "assign", "incidents": [1]}, {"action": "comment", "incidents": [1]}),
+        {"action": "comment", "incidents": [1], "fields": {"colour": "red"}},
+        {"action": "comment", "incidents": [1], "fields": ["lessons"]},
+        {"action": "comment", "incidents": [1], "fields": {"cause": "aliens"}},
+        {"action": "resolve", "incidents": [1], "cause": "aliens"},
+        {"action": "snooze", "incidents": [1]},
+    ],
+)
+async def test_what_nobody_can_do_to_many_is_refused_whole(body: dict[str, Any]) -> None:
+    at = await floor()
+    async with client(at) as api:
+        answer = await api.post(f"{INCIDENTS}/bulk", json=body)
+        (one,) = (await api.get(INCIDENTS)).json()["data"]["incidents"]
+    assert (answer.status_code, answer.json()["errorType"]) == (400, "bad_data"), answer.text
+    assert one["state"] == "TRIGGERED"
+
+
+async def test_what_is_over_is_commented_on_and_nothing_else_is_done_to_it() -> None:
+    at = await floor()
+    await at.hear(clears(alert(target="a:1"), at.now))
+    await at.advance(31 * MINUTE)
+    said = {"by": "li", "note": "a fan", "fields": {"root_cause": "dust", "cause": "thermal"}}
+    async with client(at) as api:
+        answer = await api.post(f"{INCIDENTS}/1/comment", json=said)
+        refused = await api.post(f"{INCIDENTS}/1/ack", json={})
+        story = (await api.get(f"{INCIDENTS}/1")).json()["data"]
+    assert answer.json()["data"]["state"] == "CLOSED"
+    assert refused.status_code == 409
+    last = story["history"][-1]
+    assert (last["event"], last["actor"]) == ("commented", "li")
+    assert last["data"] == {"note": "a fan", "fields": said["fields"]}
+
+
+async def test_handing_over_says_who_has_not_answered_yet() -> None:
+    at = await floor()
+    async with client(at) as api:
+        given = (await api.post(f"{INCIDENTS}/1/assign", json={"by": "li", "to": "wang"})).json()
+        unknown = await api.post(f"{INCIDENTS}/1/assign", json={"by": "li", "to": "wnag"})
+    assert (given["data"]["owner"], given["data"]["assigned_by"]) == ("wang", "li")
+    assert unknown.status_code == 409 and "li, wang" in unknown.json()["error"]
 
 
 class _Full(MemoryJournal):
@@ -224,10 +305,10 @@ async def test_looking_changes_nothing() -> None:
         assert (await api.get(f"{INCIDENTS}/1")).json() == before
 
 
-async def test_another_machine_may_look_and_change_nothing_without_the_token() -> None:
+async def test_another_machine_sees_and_changes_nothing_without_the_token() -> None:
     at = await floor()
     async with client(at, "10.0.0.7", "hunter2") as api:
-        assert (await api.get(INCIDENTS)).status_code == 200
+        assert (await api.get(INCIDENTS)).status_code == 401
         assert (await api.post(f"{INCIDENTS}/1/ack", json={})).status_code == 401
         headers = {"authorization": "Bearer hunter2"}
         assert (await api.post(f"{INCIDENTS}/1/ack", json={}, headers=headers)).status_code == 200
@@ -298,9 +379,9 @@ async def test_by_severity_no_old_p0_is_cut_off_and_what_is_over_comes_last() ->
             )
         ]
     assert wrong == [
-        'order is "number"; it may be newest or severity',
-        'cursor is "P7-1"; it must be the next of an answer',
-        'cursor is "P1-1"; it must be the next of an answer',
+        'invalid order "number"; use newest or severity',
+        'invalid cursor "P7-1"; use the `next` of a response',
+        'invalid cursor "P1-1"; use the `next` of a response',
     ]
 
 

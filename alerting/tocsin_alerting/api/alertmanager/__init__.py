@@ -1,0 +1,1 @@
+"""Alertmanager's API v2, for every Prometheus, vmalert, amtool and karma."""
