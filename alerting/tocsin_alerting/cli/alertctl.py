@@ -1,39 +1,62 @@
 """`alertctl`: the operator's tool. It talks to the agent, or works on files without one.
 
-Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 lint only, 4 the agent cannot be reached.
+Exit codes: 0 ok, 1 failed, 2 usage error, 3 lint only, 4 agent unreachable.
 """
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from tocsin_alerting.cli import output
 from tocsin_alerting.cli.alerts import alerts
-from tocsin_alerting.cli.channels import channels
+from tocsin_alerting.cli.answers import ANSWERS
 from tocsin_alerting.cli.check import check
-from tocsin_alerting.cli.client import AgentClient
+from tocsin_alerting.cli.client import AgentClient, fail, new_client
+from tocsin_alerting.cli.drill import drill
 from tocsin_alerting.cli.engines import engines
-from tocsin_alerting.cli.health import health
-from tocsin_alerting.cli.incidents import ack, incidents, resolve
+from tocsin_alerting.cli.heartbeats import heartbeat
+from tocsin_alerting.cli.history import export, log, stats
+from tocsin_alerting.cli.incidents import incidents, show
+from tocsin_alerting.cli.oncall import oncall, route
 from tocsin_alerting.cli.query import query
+from tocsin_alerting.cli.reach import ANYWHERE, ANYWHERE_FLAGS, Reach, reach_options
+from tocsin_alerting.cli.receivers import channels, receivers
+from tocsin_alerting.cli.silences import maintenance, silence
+from tocsin_alerting.cli.status import status
+from tocsin_alerting.cli.templates import templates
 from tocsin_alerting.cli.test import test
-from tocsin_alerting.local.agent_socket import answers, candidates
-from tocsin_exporter.files import MOST_SECRET_BYTES, file_bytes
+from tocsin_alerting.cli.token import token
+from tocsin_alerting.cli.why import why
 
 LOCAL = "http://127.0.0.1:4911"
-EPILOG = "Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 lint only, 4 the agent is not reachable."
+EPILOG = "Exit codes: 0 ok, 1 failed, 2 usage error, 3 lint only, 4 agent unreachable."
 
 
-_ANYWHERE = ("--url", "--token-file", "--timeout")
+COMPLETION_VARIABLE = "_ALERTCTL_COMPLETE"
 
 
 class Anywhere(click.Group):
     """A group whose options to reach the agent may also stand after the subcommand."""
 
+    def main(self, *arguments: Any, **extra: Any) -> Any:
+        if COMPLETION_VARIABLE in os.environ:  # a shell asks
+            import tocsin_alerting.cli.completion  # noqa: F401  (how it is answered)
+
+        return super().main(*arguments, **extra)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, _moved_forward(args))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """`incidents export` is a command of its own, though `incidents` takes a number."""
+        name = " ".join(args[:2])
+        if name in self.commands and " " in name:
+            return name, self.commands[name], args[2:]
+        return super().resolve_command(ctx, args)
 
 
 def _moved_forward(args: list[str]) -> list[str]:
@@ -43,18 +66,15 @@ def _moved_forward(args: list[str]) -> list[str]:
     rest: list[str] = []
     words = iter(args[:end])
     for word in words:
-        if word in _ANYWHERE:
+        if word in ANYWHERE_FLAGS:
+            front.append(word)
+        elif word in ANYWHERE:
             front += [word, *(value for value in [next(words, None)] if value is not None)]
-        elif word.startswith(tuple(f"{name}=" for name in _ANYWHERE)):
+        elif word.startswith(tuple(f"{name}=" for name in ANYWHERE)):
             front.append(word)
         else:
             rest.append(word)
     return [*front, *rest, *args[end:]]
-
-
-def _http(url: str) -> str:
-    """`box:4911` is what people write."""
-    return url if "://" in url or not url else f"http://{url}"
 
 
 @click.group(cls=Anywhere, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
@@ -62,53 +82,85 @@ def _http(url: str) -> str:
     "--url",
     default=LOCAL,
     envvar="ALERTCTL_URL",
-    help="Where the agent is: a URL, or HOST:PORT.  "
+    help="Address of the agent: a URL, or HOST:PORT.  "
     f"[default: the Unix socket of the agent on this machine, else {LOCAL}]",
 )
 @click.option(
     "--token-file",
     type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
     envvar="ALERTCTL_TOKEN_FILE",
-    help="Holds the token that changes need, but for those by the Unix socket.",
+    help="File with a token for the agent; not needed over the Unix socket.",
 )
+@reach_options
 @click.option(
     "--timeout",
     type=click.IntRange(min=1, max=86400),
     default=30,
     show_default=True,
-    help="Seconds to wait for an answer.",
+    help="Seconds to wait for a response.",
 )
 @click.option(
     "-o",
     "--output",
     "format",
     type=output.FORMATS,
-    help="How the subcommands that list something print.  [default: table]",
+    help="Output format of list commands.  [default: table]",
 )
 @click.version_option(package_name="tocsin", prog_name="alertctl")
 @click.pass_context
 def main(
-    context: click.Context, url: str, token_file: Path | None, timeout: int, format: str | None
+    context: click.Context,
+    /,
+    url: str,
+    token_file: Path | None,
+    timeout: int,
+    format: str | None,
+    **reach: Any,
 ) -> None:
-    """See what fires, answer for it, and check rules and configuration."""
+    """See what fires, acknowledge it, and check rules and configuration."""
     output.prepare()
-    given = context.get_parameter_source("url") is not ParameterSource.DEFAULT
-    socket = None if given else next(filter(answers, candidates(os.environ)), None)
-    context.obj = AgentClient(_http(url), timeout, _token(token_file) if token_file else "", socket)
+    context.obj = new_client(context, url, token_file, timeout, Reach(**reach))
 
 
-def _token(file: Path) -> str:
-    try:
-        token = file_bytes(file, MOST_SECRET_BYTES).decode(errors="replace").strip()
-    except OSError as error:
-        why = f"cannot read {file}: {error.strerror}"
-        raise click.BadParameter(why, param_hint="--token-file") from None
-    if not token or not token.isascii() or not token.isprintable():
-        raise click.BadParameter(
-            f"{file} holds no token; it is one line of ASCII", param_hint="--token-file"
-        )
-    return token
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script by which SHELL completes alertctl, with the agent's ids and names.
+
+    For bash, in ~/.bashrc: source <(alertctl completion bash).
+    """
+    from tocsin_alerting.cli.completion import script
+
+    print(script(shell, main, COMPLETION_VARIABLE))
 
 
-for command in (ack, alerts, channels, check, engines, health, incidents, query, resolve, test):
+@click.command()
+@click.pass_obj
+def health(agent: AgentClient) -> None:
+    """Check that the agent is ready to page; exit code 0 if it is."""
+    status, text = agent.ask("GET", "/-/ready")
+    line = text.strip().partition("\n")[0][:200]
+    if status != 200:
+        fail(line or f"HTTP {status}")
+    print(line)
+
+
+for command in (
+    *(
+        *ANSWERS,
+        alerts,
+        channels,
+        check,
+        drill,
+        completion,
+        engines,
+        export,
+        health,
+        heartbeat,
+        incidents,
+        log,
+        maintenance,
+    ),
+    *(oncall, query, receivers, route, show, silence, stats, status, templates, test, token, why),
+):
     main.add_command(command)

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,46 +12,71 @@ import click
 
 from tocsin_alerting.cli.client import FAILED, LINT
 from tocsin_alerting.cli.output import count
-from tocsin_alerting.cli.semantics import semantics_option
+from tocsin_alerting.cli.templates import check_templates
 
 if TYPE_CHECKING:
     from tocsin_alerting.config.config import Config
     from tocsin_alerting.promql.parser.signatures import Semantics
 
+# As `ADVICE` of `tocsin_alerting.config.way_lint`, which `--help` need not load.
+NAMED = ("single-channel", "unused-receiver", "nobody-at-hours")
+
+semantics_option = click.option(
+    "--promql.semantics",
+    "semantics",
+    type=click.Choice(["2", "3"]),
+    default="3",
+    show_default=True,
+    callback=lambda _, __, value: int(value),
+    help="PromQL semantics of the expressions: Prometheus 2.42 or 3.",
+)
+
 
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @semantics_option
-def check(files: tuple[Path, ...], semantics: "Semantics") -> None:
-    """Check FILES: rules, unit tests of rules or configurations, told apart by what they hold.
+@click.option(
+    "--ignore", "ignored", multiple=True, type=click.Choice(NAMED),
+    help="Leave out the warnings of this name, for what is meant so.  [default: none]",
+)  # fmt: skip
+def check(files: tuple[Path, ...], semantics: "Semantics", ignored: tuple[str, ...]) -> None:
+    """Check FILES: rule files, rule unit tests or configurations, recognised by their keys.
 
-    Without FILES the rules that come with Tocsin. Every problem is told with its place. The exit
-    code is 3 when there is nothing worse than lint, or than a configuration that is right and
-    pages nobody; a note changes no exit code. A configuration says itself whose PromQL its rules
-    are.
+    Without FILES, check the bundled rules. Every problem is reported with file, line and column.
+    Exit code 3 means lint only, or a valid configuration that pages nobody; notes do not change
+    the exit code. For the rules of a configuration, its own promql.semantics holds.
     """
     from tocsin_alerting.bundled import bundled
 
     chosen = files or tuple(sorted(bundled("rules").glob("*.yml")))
-    worst = max((_check(path, semantics) for path in chosen), key=(0, LINT, FAILED).index)
+    worst = max((_check(path, semantics, ignored) for path in chosen), key=(0, LINT, FAILED).index)
     raise SystemExit(worst)
+
+
+class InvalidTexts(Exception):
+    """What is wrong with templates of messages, by file and line."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__(problems)
+        self.problems = problems
 
 
 Checked = tuple[str, list[str]]
 """What is in a file that is right, and the lints."""
 
 
-def _check(path: Path, semantics: "Semantics") -> int:
+def _check(path: Path, semantics: "Semantics", ignored: Collection[str]) -> int:
     from tocsin_alerting.yaml_document import InvalidDocument
 
     print(f"Checking {path}")
     try:
         kind = _kind(path)
         summary, lints = kind(path, semantics)
-    except InvalidDocument as error:
+    except (InvalidDocument, InvalidTexts) as error:
         print(f"  FAILED: {count(len(error.problems), 'problem')}", file=sys.stderr)
         _print(map(str, error.problems))
         return FAILED
+    lints = [lint for lint in lints if not lint.endswith(tuple(f" ({name})" for name in ignored))]
     word = "warning" if kind is _configuration else "lint"
     print(f"  SUCCESS: {summary}" + (f", {count(len(lints), word)}" if lints else ""))
     _print(f"{lint} ({word})" for lint in lints)
@@ -100,19 +126,36 @@ def _unclear(path: Path, _: "Semantics") -> Checked:
 
 
 def _configuration(path: Path, _: "Semantics") -> Checked:
-    from tocsin_alerting.config.load import load
-    from tocsin_alerting.config.paging import notes, warnings
+    from tocsin_alerting.agent_access import access_words
+    from tocsin_alerting.config.calendars import calendar_reader
+    from tocsin_alerting.config.link_reach import resolves_in_time
+    from tocsin_alerting.config.load import incident_config, load
+    from tocsin_alerting.config.oncall_lint import policy_notes
+    from tocsin_alerting.config.paging import nobody_paged, notes, warnings
+    from tocsin_alerting.config.way_lint import advice
     from tocsin_alerting.notify.secret import Vault
     from tocsin_alerting.startup import rule_files
     from tocsin_alerting.yaml_document import file_text
 
     config = load(path)  # when it is wrong, this tells what is wrong in its rule files as well
+    files, wrong = check_templates(config)
+    if wrong:
+        raise InvalidTexts(wrong)
     vault = Vault(os.environ, file_text)
     receivers = count(len(config.receivers), "receiver")
     policies = count(len(config.policies), "policy", "policies")
     summary = f"{receivers}, {policies}, {count(len(rule_files(config)), 'rule file')}"
-    _print(f"{note} (note)" for note in notes(config))
-    return summary, [*warnings(config, vault), *_lost_addressees(path, config)]
+    summary += f", {count(files, 'template')}" if files else ""
+    on_policies = [] if nobody_paged(config) else policy_notes(incident_config(config))
+    exposed = access_words(config, ())
+    said = filter(None, (*notes(config, resolves=resolves_in_time), *on_policies, exposed))
+    _print(f"{note} (note)" for note in said)
+    now_ms = int(time.time() * 1000)  # noqa: TID251  (the command line's own clock)
+    reader = calendar_reader(config, keep=False)
+    calendars = reader.read(now_ms)
+    paging = [*reader.problems, *warnings(config, vault, now_ms, calendars)]
+    advised = [f"{text} ({name})" for name, text in advice(config, vault, now_ms, calendars)]
+    return summary, [*paging, *advised, *_lost_addressees(path, config)]
 
 
 def _lost_addressees(path: Path, config: "Config") -> Iterator[str]:
@@ -120,32 +163,32 @@ def _lost_addressees(path: Path, config: "Config") -> Iterator[str]:
     from tocsin_alerting.config.load import incident_config
     from tocsin_alerting.incidents.journal.sqlite import open_incidents
     from tocsin_alerting.incidents.readdressing import (
-        addressee_names,
         current_policy,
-        lost_addressees,
+        lost_recipients,
+        recipient_names,
     )
 
     settings = incident_config(config)
     for incident in open_incidents(Path(config.storage.path) / "incidents.db"):
-        if lost := lost_addressees(incident, settings):
+        if lost := lost_recipients(incident, settings):
             first = current_policy(incident, settings).steps[0].notify
             yield (
                 f"{path}: incident #{incident.number} [{incident.severity.value}] is running and"
-                f" tells {addressee_names(lost)}, not in this file; with it, its first step tells"
-                f" {addressee_names(first)}"
+                f" tells {recipient_names(lost)}, not in this file; with it, its first step tells"
+                f" {recipient_names(first)}"
             )
 
 
 def _tests(path: Path, semantics: "Semantics") -> Checked:
-    from tocsin_alerting.rules.rule_test_file import read_tests
+    from tocsin_alerting.incident_test.file_run import check_file
     from tocsin_alerting.yaml_document import read_text
 
-    tests = read_tests(read_text(str(path)), str(path), semantics)
-    return f"{count(len(tests.tests), 'unit test')} found; `alertctl test` runs them", []
+    tests = check_file(read_text(str(path)), str(path), semantics)
+    return f"{count(tests, 'unit test')} found; `alertctl test` runs them", []
 
 
 def _rules(path: Path, semantics: "Semantics") -> Checked:
-    from tocsin_alerting.promql.functions.supported import refuse_unsupported as check_expr
+    from tocsin_alerting.promql.functions.table import refuse_unsupported as check_expr
     from tocsin_alerting.rules.rule_file import read
     from tocsin_alerting.yaml_document import read_text
 

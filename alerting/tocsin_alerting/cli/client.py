@@ -1,6 +1,7 @@
 """The agent's HTTP API as the command line uses it."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,6 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+import click
+from click.core import ParameterSource
+
+from tocsin_alerting.cli.reach import Reach
+from tocsin_alerting.local.agent_socket import answers, candidates
+from tocsin_exporter.files import MOST_SECRET_BYTES, file_bytes
+
 FAILED, USAGE, LINT, UNREACHABLE = 1, 2, 3, 4
 _MOST_BYTES = 64 << 20
 
@@ -16,12 +24,13 @@ _MOST_BYTES = 64 << 20
 @dataclass(frozen=True, slots=True)
 class AgentClient:
     """Where the agent is: at a URL, or behind a Unix socket of this machine, where it needs no
-    token; `token` is sent with what changes something."""
+    token; `token` is sent with what changes something. `reach` is for a URL."""
 
     url: str
     timeout: float
     token: str = field(default="", repr=False)
     unix_socket: Path | None = None
+    reach: Reach = Reach()
 
     @contextmanager
     def get(
@@ -42,25 +51,35 @@ class AgentClient:
 
     @contextmanager
     def post(self, path: str, body: Mapping[str, object]) -> Iterator[Any]:
-        """The same for what changes something."""
-        answered = self.ask("POST", path, json=body)
+        """The same for what changes something, with our user for an agent that knows no better."""
+        answered = self.ask("POST", path, json={**body, "user": user_name()})
         with self.understood():
             yield self._data(answered)
 
     def ask(self, method: str, path: str, **content: Any) -> tuple[int, str]:
         """The status and the text of an answer. Ends the program when there is none."""
         # Costs 90 ms, which `--help` need not pay.
-        from tocsin_alerting.http import BadAnswer, TooLarge, httpx, read_text_now
+        from tocsin_alerting.http import (
+            BadAnswer,
+            TooLarge,
+            certificate_refused,
+            error_text,
+            httpx,
+            read_text_now,
+        )
 
         headers = {"Accept-Encoding": "gzip"}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         url = self.url.rstrip("/") + path
-        socket = httpx.HTTPTransport(uds=str(self.unix_socket)) if self.unix_socket else None
+        how: dict[str, Any] = {"timeout": self.timeout, "trust_env": False, "headers": headers}
+        if self.unix_socket:
+            how["transport"] = httpx.HTTPTransport(uds=str(self.unix_socket))
+        else:
+            how["auth"] = self.reach.login()
+            how["verify"] = self.reach.context() if url.startswith("https:") else False
         try:
-            with httpx.Client(
-                timeout=self.timeout, trust_env=False, headers=headers, transport=socket
-            ) as client:
+            with httpx.Client(**how) as client:
                 with client.stream(method, url, **content) as response:
                     clock = time.monotonic  # noqa: TID251  (a person waits)
                     text = read_text_now(response, _MOST_BYTES, self.timeout, clock)
@@ -70,9 +89,12 @@ class AgentClient:
         except BadAnswer as error:
             self._stranger(str(error))
         except TimeoutError as error:
-            unreachable(f"no whole answer from the agent at {self._place}: {error}")
+            unreachable(f"incomplete response from the agent at {self._place}: {error}")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            unreachable(f"no answer from the agent at {self._place}: {error}")
+            why = error_text(error)
+            if certificate_refused(error):
+                why = f"its certificate is not believed ({why}); name its authority by --ca-file"
+            unreachable(f"no response from the agent at {self._place}: {why}")
 
     @property
     def _place(self) -> str:
@@ -83,7 +105,9 @@ class AgentClient:
         try:
             answer = json.loads(text)
         except (ValueError, RecursionError):
-            self._stranger(f"HTTP {status}, no JSON")
+            if "HTTP request to an HTTPS server" in text:
+                fail(f"the agent at {self._place} speaks https; write it in --url")
+            self._stranger(f"HTTP {status}, not JSON")
         if answer["status"] != "success":
             fail(explained(str(answer["error"])))
         for kind in ("warning", "info"):
@@ -97,10 +121,51 @@ class AgentClient:
         try:
             yield
         except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
-            self._stranger(f"its answer has another shape: {type(error).__name__} {error}")
+            self._stranger(f"unexpected response: {type(error).__name__} {error}")
 
     def _stranger(self, why: str) -> NoReturn:
         unreachable(f"what answers at {self._place} is not a Tocsin agent ({why})")
+
+
+def new_client(
+    context: click.Context, url: str, token_file: Path | None, timeout: float, reach: Reach
+) -> AgentClient:
+    """By the options of `alertctl`, whose `context` says whether the URL was given."""
+    reach.check()
+    if token_file is not None and reach.username is not None:
+        raise click.UsageError("--token-file and --username are two ways; give one of them")
+    given = context.get_parameter_source("url") is not ParameterSource.DEFAULT
+    socket = None if given else next(filter(answers, candidates(os.environ)), None)
+    token = _token(token_file) if token_file else ""
+    return AgentClient(_http(url), timeout, token, socket, reach)
+
+
+def _http(url: str) -> str:
+    """`box:4911` is what people write."""
+    return url if "://" in url or not url else f"http://{url}"
+
+
+def _token(file: Path) -> str:
+    try:
+        token = file_bytes(file, MOST_SECRET_BYTES).decode(errors="replace").strip()
+    except OSError as error:
+        why = f"cannot read {file}: {error.strerror}"
+        raise click.BadParameter(why, param_hint="--token-file") from None
+    if not token or not token.isascii() or not token.isprintable():
+        raise click.BadParameter(
+            f"{file} holds no token: one line of printable ASCII", param_hint="--token-file"
+        )
+    return token
+
+
+def user_name() -> str:
+    """Who does something, where nobody says it."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a number that has no name
+        return "somebody"
 
 
 def fail(message: str) -> NoReturn:
@@ -109,5 +174,5 @@ def fail(message: str) -> NoReturn:
 
 
 def unreachable(message: str) -> NoReturn:
-    print(f"alertctl: {message}; is it running? Name it with --url", file=sys.stderr)
+    print(f"alertctl: {message}; is it running? Set its address with --url", file=sys.stderr)
     raise SystemExit(UNREACHABLE)

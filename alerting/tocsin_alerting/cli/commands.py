@@ -1,4 +1,4 @@
-"""`tocsin`: the agent with everything, or its parts alone."""
+"""`tocsin`: the whole agent, or its parts alone."""
 
 import sys
 from collections.abc import Callable
@@ -21,31 +21,37 @@ class Once(click.Command):
             if isinstance(option, click.Option) and not (option.multiple or option.is_flag):
                 given = [a for a in args if a.partition("=")[0] in option.opts]
                 if len(given) > 1:
-                    raise click.UsageError(f"{option.opts[0]} is given twice; it takes one", ctx)
+                    raise click.UsageError(f"{option.opts[0]} is given twice; give it once", ctx)
         return super().parse_args(ctx, args)
 
 
 def _web(command: F) -> F:
     command = click.option("--web.max-requests", "max_requests", default=40, show_default=True,
-                           type=click.IntRange(min=0), help="Scrapes of /metrics that are "
-                           "answered at the same time, the others get 503; 0: no limit.",
+                           type=click.IntRange(min=0), help="Maximum number of "
+                           "concurrent scrapes of /metrics; others get 503. 0 means no limit.",
                            envvar="TOCSIN_WEB_MAX_REQUESTS")(command)  # fmt: skip
     command = click.option("--web.max-connections", "max_connections", default=2048,
-                           show_default=True, type=click.IntRange(min=1), help="Connections at the "
-                           "same time, half of them of one address; never more than half of the "
-                           "open files that the process may have.")(command)  # fmt: skip
+                           show_default=True, type=click.IntRange(min=1), help="Maximum number of "
+                           "open connections, half of them from one address; never more than half "
+                           "of the process's limit on open files.")(command)  # fmt: skip
+    command = click.option("--web.config.file", "web_config_file", envvar="TOCSIN_WEB_CONFIG_FILE",
+                           type=click.Path(path_type=Path), help="File in exporter-toolkit's "
+                           "format: TLS, users for basic auth, headers.  "
+                           "[default: none]")(command)  # fmt: skip
     return click.option("--web.listen-address", "listen_addresses", multiple=True,
-                        envvar="TOCSIN_WEB_LISTEN_ADDRESS", help="Where to serve; may be given "
-                        "several times.  [default: 127.0.0.1:4911]")(command)  # fmt: skip
+                        envvar="TOCSIN_WEB_LISTEN_ADDRESS", help="Address to serve on; may be "
+                        "repeated.  [default: 127.0.0.1:4911]")(command)  # fmt: skip
 
 
 def _logging(command: F) -> F:
     levels = click.Choice(["debug", "info", "warn", "error"])
     command = click.option("--log.level", "log_level", type=levels, default="info",
-                           show_default=True, envvar="TOCSIN_LOG_LEVEL")(command)  # fmt: skip
+                           show_default=True, envvar="TOCSIN_LOG_LEVEL",
+                           help="Log messages of this level and above.")(command)  # fmt: skip
     formats = click.Choice(["logfmt", "json"])
     return click.option("--log.format", "log_format", type=formats, default="logfmt",
-                        show_default=True, envvar="TOCSIN_LOG_FORMAT")(command)  # fmt: skip
+                        show_default=True, envvar="TOCSIN_LOG_FORMAT",
+                        help="Format of log lines.")(command)  # fmt: skip
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -64,56 +70,62 @@ tocsin.add_command(service)
     "config_file",
     type=click.Path(path_type=Path),
     envvar="TOCSIN_CONFIG_FILE",
-    help="Configuration in YAML; everything has a default.",
+    help="Configuration file in YAML; every key has a default.  [default: none]",
 )
 @click.option(
     "--storage.path",
     "storage_path",
     envvar="TOCSIN_STORAGE_PATH",
-    help="Where incidents and history are kept.  [default: data]",
+    help="Data directory: incidents, samples and history.  [default: data]",
 )
 @_web
 @click.option(
     "--engine.url",
     "engine_urls",
     multiple=True,
-    help="An inference engine to watch; may be given several times. None is looked for "
-    "then, and no worker is started.",
+    help="Watch this inference engine; may be repeated. Turns discovery and the demo worker off."
+    "  [default: discover engines]",
 )
 @click.option(
     "--engine.port",
     "engine_ports",
     multiple=True,
     type=click.IntRange(1, 65535),
-    help="Look for an engine on this port of the machine, instead of on the usual ones; may be "
-    "given several times.",
+    help="Look for an engine on this local port; may be repeated."
+    "  [default: 8000, 30000, 3000, 8080, 11434, 23333]",
 )
-@click.option("--no-worker", is_flag=True, help="Never start an inference worker of our own.")
+@click.option(
+    "--web.open",
+    "web_open",
+    is_flag=True,
+    help="Let everybody who can connect read; changes still need this machine or a token.",
+)
+@click.option("--no-worker", is_flag=True, help="Never start the demo worker.")
 @click.option(
     "--worker.device",
     "worker_device",
     type=click.Choice(["cpu", "cuda"]),
-    help="Where our own worker runs its model.  [default: cpu]",
+    help="Run the demo worker's model on this device.  [default: cpu]",
 )
 @click.option(
     "--load",
     "load_rps",
     type=click.FloatRange(min=0, min_open=True),
     metavar="RPS",
-    help="Send so many real chat requests a second, so that the numbers move.",
+    help="Send RPS real chat requests per second to an engine.  [default: none]",
 )
 @click.option(
     "--promql.semantics",
     "promql_semantics",
     type=click.Choice(["2", "3"]),
     callback=lambda _, __, value: value and int(value),
-    help="Whose PromQL queries and rules are: of Prometheus 2.42 or of 3.  [default: 3]",
+    help="PromQL semantics of queries and rules: Prometheus 2.42 or 3.  [default: 3]",
 )
 @_logging
 def up(log_level: str, log_format: str, **options: Any) -> None:
-    """Start the agent, and a worker of our own where no engine is found.
+    """Start the agent, and the demo worker if no engine is found.
 
-    Ctrl-C and SIGTERM end both within 5 seconds.
+    Ctrl-C and SIGTERM stop both within 5 seconds.
     """
     from tocsin_alerting.startup import UpOptions, run  # what --help does not need
 
@@ -122,24 +134,26 @@ def up(log_level: str, log_format: str, **options: Any) -> None:
 
 @tocsin.command(cls=Once)
 @_web
-@click.option("--engine.url", "engine_urls", multiple=True, help="An inference engine to watch.")
-@click.option("--no-collector.host", "host", is_flag=True, help="Nothing of the host.")
-@click.option("--no-collector.gpu", "gpu", is_flag=True, help="Nothing of the GPUs.")
-@click.option("--no-collector.process", "process", is_flag=True, help="No process groups.")
+@click.option("--engine.url", "engine_urls", multiple=True,
+              help="Watch this inference engine; may be repeated.  [default: none]")  # fmt: skip
+@click.option("--no-collector.host", "host", is_flag=True, help="Disable host collectors.")
+@click.option("--no-collector.gpu", "gpu", is_flag=True, help="Disable GPU collectors.")
+@click.option("--no-collector.process", "process", is_flag=True, help="Disable process groups.")
 @_logging
 def exporter(
     listen_addresses: tuple[str, ...],
     max_requests: int,
     max_connections: int,
+    web_config_file: Path | None,
     engine_urls: tuple[str, ...],
     log_level: str,
     log_format: Any,
     **without: bool,
 ) -> None:
-    """The metrics alone: host, GPUs, processes and the engines that are named."""
+    """Serve metrics only: host, GPUs, processes and the engines given by --engine.url."""
     from tocsin_alerting.startup import run_exporter
 
-    options = (listen_addresses, max_requests, max_connections, engine_urls)
+    options = (listen_addresses, max_requests, max_connections, web_config_file, engine_urls)
     sys.exit(run_exporter(*options, without, log_level, log_format))
 
 
@@ -149,7 +163,7 @@ def exporter(
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def worker(arguments: tuple[str, ...]) -> None:
-    """The inference worker alone (`worker --help`), or its model (`worker fetch`)."""
+    """Run the inference worker alone (`worker --help`), or fetch its model (`worker fetch`)."""
     from tocsin_alerting.local.worker_process import become_worker
 
     become_worker(arguments)

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from tocsin_alerting.cli import output
+from tocsin_alerting.cli import agent_names, output
 from tocsin_alerting.cli.client import AgentClient
 
 HEADER = ["TARGET", "ENGINE", "MODEL", "STATE", "ORIGIN"]
@@ -14,24 +14,21 @@ HEADER = ["TARGET", "ENGINE", "MODEL", "STATE", "ORIGIN"]
 @output.format_option
 @click.pass_context
 def engines(context: click.Context, format: str) -> None:
-    """List the inference engines that are watched, with what is known of them."""
+    """List the watched inference engines and their state."""
     if context.invoked_subcommand is not None:
         return
     agent: AgentClient = context.obj
     with agent.get("/api/v1/engines") as data:
-        if format == "json":
-            output.as_json(data)
-        else:
+        if not output.as_data(data, format):
             rows = [_row(engine) for engine in data["engines"]]
             output.table(HEADER, rows, "no inference engine is watched yet")
 
 
 @engines.command()
-@click.argument("target")
+@click.argument("target", shell_complete=agent_names.engines)
 @click.pass_obj
 def forget(agent: AgentClient, target: str) -> None:
-    """Watch the engine TARGET no longer: it was taken away for good. It is found again when it
-    answers."""
+    """Stop watching engine TARGET, which is gone for good; it is found again if it answers."""
     from urllib.parse import quote
 
     with agent.post(f"/api/v1/engines/{quote(target, safe='/:')}/forget", {}) as outcome:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tocsin_alerting.cli.canvas import MARKS, inked
 from tocsin_alerting.cli.output import labels_text, one_line
-from tocsin_alerting.cli.units import human
+from tocsin_alerting.units import human
 
 HEADER = ("LAST", "MIN", "MAX", "AVG")
 _STROKE = "\u2501\u2501"
@@ -62,7 +62,7 @@ def legend(drawn: Sequence[Line], unit: str, width: int, plain: bool) -> list[st
 
 def not_drawn(left: int, top: int) -> str:
     """What is said of the series that found no place."""
-    return f"{left} more series; only the {top} highest are drawn (--top)"
+    return f"{left} more series; only the {top} highest are plotted (--top)"
 
 
 def _shared(drawn: Sequence[Line]) -> dict[str, str]:

@@ -3,9 +3,13 @@
 import csv
 import io
 import json
+import os
+import re
+import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, TextIO
 
 import click
@@ -13,8 +17,23 @@ import click
 from tocsin_alerting.annotations import annotation_texts
 from tocsin_exporter.logs import visible
 
-FORMATS = click.Choice(["table", "json"])
-
+FORMATS = click.Choice(["table", "wide", "json", "yaml"])
+_COLOURS = {
+    "P0": "1;97;41",
+    "P1": "1;31",
+    "P2": "33",
+    "P3": "36",
+    "P4": "2",
+    "TRIGGERED": "31",
+    "ACKED": "33",
+    "SNOOZED": "35",
+    "RESOLVED": "32",
+    "firing": "31",
+    "unknown": "33",
+}
+_COLOURED = re.compile(rf"(?<![^ ])(?:{'|'.join(_COLOURS)})(?![^ ])")
+_NARROWEST = 8  # columns of a column of a table
+_MOST_COLOURED = 2  # words of a row: the severity and the state
 
 Callback = Callable[[click.Context, click.Parameter, str | None], str]
 
@@ -30,12 +49,13 @@ def chosen(default: str) -> Callback:
 
 format_option = click.option(
     "-o", "--output", "format", type=FORMATS, callback=chosen("table"),
-    help="A table for people, or the API's object.  [default: table]",
+    help="Output format: a table, a wide one, or the API's object as JSON or YAML."
+    "  [default: table]",
 )  # fmt: skip
 data_option = click.option(
-    "-o", "--output", "--format", "format", type=click.Choice(["table", "json", "csv"]),
-    callback=chosen("table"),
-    help="A table for people, the API's object, or CSV.  [default: table]",
+    "-o", "--output", "--format", "format", callback=chosen("table"),
+    type=click.Choice(["table", "wide", "json", "yaml", "csv"]),
+    help="Output format: a table, the API's object as JSON or YAML, or CSV.  [default: table]",
 )  # fmt: skip
 
 
@@ -68,7 +88,8 @@ def prepare() -> None:
 
 def _unchanged(to_people: bool) -> TextIO:
     """Standard output as it was, for colours of our own and for programs; `to_people`: as it is."""
-    return sys.stdout.stream if isinstance(sys.stdout, Visible) and not to_people else sys.stdout
+    stream: TextIO = sys.stdout
+    return stream.stream if isinstance(stream, Visible) and not to_people else stream
 
 
 def picture(lines: Iterable[str]) -> None:
@@ -81,25 +102,74 @@ def count(number: int, singular: str, plural: str = "") -> str:
     return f"{number} {singular if number == 1 else plural or singular + 's'}"
 
 
-def as_json(data: Any) -> None:
-    """The same object for a program, and nothing in it that steers a terminal."""
-    print(json.dumps(data, indent=2, ensure_ascii=False))
+def as_data(data: Any, format: str) -> bool:
+    """Prints the object for a program where `format` asks for that, with nothing in it that steers
+    a terminal; else it is False."""
+    if format == "json":
+        print(json.dumps(data, indent=2, ensure_ascii=False))
+    elif format == "yaml":
+        import yaml  # takes long, and few ask for it
+
+        print(yaml.safe_dump(data, allow_unicode=True, sort_keys=False), end="")
+    return format in ("json", "yaml")
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
-    """Columns as wide as they need to be, so that `awk` and eyes both can read them."""
+def has_colours() -> bool:
+    """Whether whoever reads it sees colours, and did not ask to go without them."""
+    plain = os.environ.get("TERM", "dumb") == "dumb" or bool(os.environ.get("NO_COLOR"))
+    return sys.stdout.isatty() and not plain
+
+
+def coloured(line: str) -> str:
+    """Severity and state in their colours; the words stay."""
+    if not has_colours():
+        return line
+    return _COLOURED.sub(
+        lambda word: f"\x1b[{_COLOURS[word[0]]}m{word[0]}\x1b[0m", line, count=_MOST_COLOURED
+    )
+
+
+def table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    empty: str,
+    columns: int | None = None,
+) -> None:
+    """Columns as wide as they need to be, so that `awk` and eyes both can read them. What does not
+    fit the terminal goes on in further lines of its column; a wide table has no limit."""
     if not rows:
         print(empty, file=sys.stderr)
         return
+    limit = width(_format()) if columns is None else columns
     cells = [[one_line(cell) for cell in row] for row in (header, *rows)]
-    for line in _aligned(cells):
-        print(line)
+    picture(coloured(line) for line in _fitted(cells, limit))
 
 
-def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+def _format() -> str:
+    context = click.get_current_context(silent=True)
+    return str(context.params.get("format") or "") if context else ""
+
+
+def _fitted(cells: Sequence[Sequence[str]], limit: int) -> Iterator[str]:
+    for lines in _fitted_rows(cells, limit):
+        yield from lines
+
+
+def _fitted_rows(cells: Sequence[Sequence[str]], limit: int) -> Iterator[list[str]]:
+    """The lines of each row; the widest columns give way, down to _NARROWEST."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    padded = ((c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in cells)
-    return ["  ".join(row).rstrip() for row in padded]
+    while limit and sum(widths) + 2 * (len(widths) - 1) > limit and max(widths) > _NARROWEST:
+        widths[widths.index(max(widths))] -= 1
+    for row in cells:
+        pieces = [
+            textwrap.wrap(cell, width, break_on_hyphens=False) if len(cell) > width else [cell]
+            for cell, width in zip(row, widths, strict=True)
+        ]
+        lines = zip_longest(*pieces, fillvalue="")
+        yield [
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            for line in lines
+        ]
 
 
 def listing(
@@ -109,15 +179,16 @@ def listing(
     width: int,
 ) -> None:
     """A table whose rows have lines of text below them; those are wrapped, so that nothing is
-    wider than `width` but a word that is."""
-    if not rows:
-        print(empty, file=sys.stderr)
+    wider than `width`. A wide one (`width` 0) has them in the rows."""
+    if not rows or not width:
+        about = [[*cells, "; ".join(texts)] for cells, texts in rows]
+        table([*header, "ABOUT"], about, empty, width)
         return
     heads = [[one_line(cell) for cell in row] for row in (header, *(cells for cells, _ in rows))]
-    lines = _aligned(heads)
-    print(lines[0])
-    for line, (_, texts) in zip(lines[1:], rows, strict=True):
-        print(line)
+    first, *lines = _fitted_rows(heads, width)
+    print("\n".join(first))
+    for head, (_, texts) in zip(lines, rows, strict=True):
+        picture(coloured(line) for line in head)
         for text in texts:
             wrapped(text, width, "     ")
 
@@ -129,7 +200,6 @@ def wrapped(text: str, width: int, indent: str = "", further: str | None = None)
         width,
         initial_indent=indent,
         subsequent_indent=indent if further is None else further,
-        break_long_words=False,
         break_on_hyphens=False,
     )
     for line in lines:
@@ -157,3 +227,11 @@ def one_line(cell: str) -> str:
     """Without line breaks, and without what would steer the terminal."""
     text = " ".join(str(cell).split())
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def width(format: str = "table") -> int:
+    """Columns; COLUMNS says otherwise, and 80 are taken where there is no terminal. 0 for a wide
+    table, which has no limit."""
+    if format == "wide":
+        return 0
+    return max(20, shutil.get_terminal_size().columns)

@@ -9,8 +9,8 @@ from decimal import Decimal
 from tocsin_alerting.cli.canvas import Canvas
 from tocsin_alerting.cli.legend import Line, fitted, legend, most_important, not_drawn
 from tocsin_alerting.cli.output import one_line
-from tocsin_alerting.cli.time_arguments import TimeRange, ticks
-from tocsin_alerting.cli.units import unit_of, value_axis
+from tocsin_alerting.cli.times import TimeRange, ticks
+from tocsin_alerting.units import unit_of, value_axis
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +91,10 @@ class _Picture:
             if math.isnan(value):
                 before = None
                 continue
-            here = self._x(at), self._edge(value) if math.isinf(value) else self._y(Decimal(value))
+            dot = self._x(at), self._edge(value) if math.isinf(value) else self._y(Decimal(value))
             joined = before and at - before[0] <= 1.5 * self.step and _joinable(before[1], value)
-            self.canvas.line(before[2] if before and joined else here, here, pen)
-            before = at, value, here
+            self.canvas.line(before[2] if before and joined else dot, dot, pen)
+            before = at, value, dot
 
     def _x(self, at: float) -> int:
         span = self.window.end - self.window.start

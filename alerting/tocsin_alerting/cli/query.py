@@ -1,21 +1,27 @@
 """`alertctl query`: PromQL on the agent's store."""
 
+import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC
 from functools import partial, wraps
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import click
 
-from tocsin_alerting.cli import output, samples, terminal
+from tocsin_alerting.cli import agent_names, output, samples
 from tocsin_alerting.cli.canvas import MARKS
 from tocsin_alerting.cli.client import AgentClient
-from tocsin_alerting.cli.error_caret import with_caret
-from tocsin_alerting.cli.plot import plot, points_across
-from tocsin_alerting.cli.time_arguments import FORMS, TimeRange, moment, parameter, step, time_range
-from tocsin_alerting.cli.units import UNITS
+from tocsin_alerting.cli.plot import Style, plot, points_across
+from tocsin_alerting.cli.times import FORMS, TimeRange, moment, parameter, step, time_range
+from tocsin_alerting.units import UNITS
+
+_PLACE = re.compile(r"\b(\d{1,6}):(\d{1,6}): parse error")
+_BEFORE = "  "
+
 
 POINTS = 250
 """A series has at most so many where no plot says how many find room."""
@@ -48,9 +54,9 @@ def _within(default: str) -> Callable[[Command], Command]:
             command(*arguments, within=within, **others)
 
         for name, help_text in {
-            "--end": "Until then instead of now.",
-            "--start": f"From then on: {FORMS}.",
-            "--since": f"So long until the end: 30m, 6h, 1d12h.  [default: {default}]",
+            "--end": "End time, in the forms of --start.  [default: now]",
+            "--start": f"Start time: {FORMS}.",
+            "--since": f"How far back from --end: 30m, 6h, 1d12h.  [default: {default}]",
         }.items():
             metavar = "DURATION" if name == "--since" else "TIME"
             click.option(name, metavar=metavar, help=help_text)(called)
@@ -63,28 +69,28 @@ def _explained(*expressions: str) -> Callable[[str], str]:
     """With several expressions nobody knows which one the place is in."""
     if len(expressions) != 1:
         return str
-    return lambda message: with_caret(message, expressions[0], terminal.width())
+    return lambda message: with_caret(message, expressions[0], output.width())
 
 
 @click.group()
 def query() -> None:
-    """Ask the agent's store in PromQL."""
+    """Query the agent's store with PromQL."""
 
 
 @query.command(epilog="Example: alertctl query instant 'sum by (job) (up)' --time 90m")
 @click.argument("expression")
-@click.option("--time", "at", metavar="TIME", help=f"Then instead of now: {FORMS}.")
+@click.option("--time", "at", metavar="TIME", help=f"Evaluation time: {FORMS}.  [default: now]")
 @output.data_option
 @click.pass_obj
 def instant(agent: AgentClient, expression: str, at: str | None, format: str) -> None:
-    """The value of EXPRESSION at one moment."""
+    """Evaluate EXPRESSION at one point in time."""
     parameters = {"query": expression}
     if at:
         parameters["time"] = parameter(_usable("--time", partial(moment, at, _now())))
     with agent.get("/api/v1/query", parameters, _explained(expression)) as data:
-        if format == "json":
-            output.as_json(data)
-        elif format == "csv":
+        if output.as_data(data, format):
+            return
+        if format == "csv":
             output.comma_separated(samples.csv_rows(data))
         else:
             output.table(["SERIES", "VALUE"], samples.value_rows(data), "no series")
@@ -97,15 +103,16 @@ def instant(agent: AgentClient, expression: str, at: str | None, format: str) ->
 @click.argument("expression")
 @_within("1h")
 @click.option("--step", "spacing", default="auto", show_default=True, metavar="DURATION",
-    help="Between two points; auto gives as many as find room.")  # fmt: skip
+    help="Resolution; auto fits the terminal.")  # fmt: skip
 @click.option("--top", type=click.IntRange(1, len(MARKS)), default=8, show_default=True,
-    help="How many series are drawn: those with the highest values.")  # fmt: skip
+    help="Number of series to plot, those with the highest values.")  # fmt: skip
 @click.option("--unit", type=click.Choice(list(UNITS)),
-    help="What the values are of; without it the metric's name says it.")  # fmt: skip
-@click.option("--utc", is_flag=True, help="Times in UTC instead of the local zone.")
+    help="Unit of the values.  [default: from the metric's name]")  # fmt: skip
+@click.option("--utc", is_flag=True, help="Show times in UTC instead of local time.")
 @click.option("-o", "--output", "--format", "format", callback=output.chosen("plot"),
-    type=click.Choice(["plot", "table", "json", "csv"]),
-    help="A picture, a row a sample, the API's object, or CSV.  [default: plot]")  # fmt: skip
+    type=click.Choice(["plot", "table", "wide", "json", "yaml", "csv"]),
+    help="Output format: a plot, a table, the API's object as JSON or YAML, or CSV."
+    "  [default: plot]")  # fmt: skip
 @click.pass_obj
 def over_time(
     agent: AgentClient,
@@ -116,20 +123,20 @@ def over_time(
     unit: str | None,
     utc: bool, format: str,
 ) -> None:  # fmt: skip
-    """The values of EXPRESSION over a span of time, drawn.
+    """Evaluate EXPRESSION over a time range and plot it.
 
-    Braille dots in colours on a terminal; ASCII in a pipe, with TERM=dumb or NO_COLOR.
+    Plots use coloured braille dots on a terminal; ASCII in a pipe, with TERM=dumb or NO_COLOR.
     """
-    style = terminal.style(top, unit, utc)
+    style = plot_style(top, unit, utc)
     points = points_across(style) if format == "plot" else POINTS
     apart = _usable("--step", lambda: step(spacing, within, points))
     parameters = {"query": expression, "step": parameter(apart), **within.parameters()}
     with agent.get("/api/v1/query_range", parameters, _explained(expression)) as data:
-        if format == "json":
-            output.as_json(data)
-        elif format == "csv":
+        if output.as_data(data, format):
+            return
+        if format == "csv":
             output.comma_separated(samples.csv_rows(data))
-        elif format == "table":
+        elif format in ("table", "wide"):
             header = ["TIME", "SERIES", "VALUE"]
             output.table(header, samples.sample_rows(data), "no series")
         elif lines := samples.lines(data):
@@ -143,42 +150,44 @@ def over_time(
 )
 @click.argument("matchers", metavar="MATCHER...", nargs=-1, required=True)
 @_within("1h")
-@click.option("--limit", type=click.IntRange(1), help="Not more than so many.")
+@click.option(
+    "--limit", type=click.IntRange(1), help="Maximum number of results.  [default: no limit]"
+)
 @output.data_option
 @click.pass_obj
 def series(
     agent: AgentClient, matchers: Sequence[str], within: TimeRange, limit: int | None, format: str
 ) -> None:
-    """The series that any MATCHER selects and that had samples in a span of time."""
+    """List the series that match any MATCHER and have samples in the time range."""
     parameters = {"match[]": list(matchers), **within.parameters(), **_limited(limit)}
     with agent.get("/api/v1/series", parameters, _explained(*matchers)) as listed:
-        if format == "json":
-            output.as_json(listed)
-        elif format == "csv":
+        if output.as_data(listed, format):
+            return
+        if format == "csv":
             output.comma_separated(samples.series_csv_rows(_cut(listed, limit)))
         else:
             _listed([output.labels_text(labels) for labels in _cut(listed, limit)], "no series")
 
 
 @query.command(epilog="Example: alertctl query labels gpu --match '{__name__=~\"DCGM_.*\"}'")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=agent_names.label_names)
 @click.option("--match", "matchers", multiple=True, metavar="MATCHER",
-    help="Only of the series that it selects; may be given several times.")  # fmt: skip
+    help="Only labels of matching series; may be repeated.")  # fmt: skip
 @_within("1h")
-@click.option("--limit", type=click.IntRange(1), help="Not more than so many.")
+@click.option(
+    "--limit", type=click.IntRange(1), help="Maximum number of results.  [default: no limit]"
+)
 @output.format_option
 @click.pass_obj
 def labels(
     agent: AgentClient, name: str | None, matchers: Sequence[str], within: TimeRange,
     limit: int | None, format: str,
 ) -> None:  # fmt: skip
-    """The names of the labels, or the values of the label NAME."""
+    """List label names, or the values of label NAME."""
     path = f"/api/v1/label/{quote(name, safe='')}/values" if name else "/api/v1/labels"
     parameters = {"match[]": list(matchers), **within.parameters(), **_limited(limit)}
     with agent.get(path, parameters, _explained(*matchers)) as names:
-        if format == "json":
-            output.as_json(names)
-        else:
+        if not output.as_data(names, format):
             _listed(_cut(names, limit), "no values" if name else "no labels")
 
 
@@ -189,7 +198,7 @@ def _limited(limit: int | None) -> dict[str, str]:
 def _cut(rows: list[Any], limit: int | None) -> list[Any]:
     """Servers older than the parameter `limit` send everything."""
     if limit and len(rows) > limit:
-        print(f"warning: {len(rows) - limit} more are left out (--limit)", file=sys.stderr)
+        print(f"warning: {len(rows) - limit} more left out (--limit)", file=sys.stderr)
     return rows[:limit]
 
 
@@ -199,3 +208,42 @@ def _listed(lines: Sequence[str], empty: str) -> None:
         print(output.one_line(line))
     if not lines:
         print(empty, file=sys.stderr)
+
+
+def plot_style(
+    top: int, unit: str | None = None, utc: bool = False, rows: int | None = None
+) -> Style:
+    """Braille in colours on a terminal that has both, and is not asked to leave them away."""
+    encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "")
+    plain = not output.has_colours() or encoding != "utf8"
+    height = min(20, max(8, shutil.get_terminal_size().lines - top - 8))
+    return Style(output.width(), rows or height, plain, top, unit, UTC if utc else None)
+
+
+def with_caret(message: str, query: str, width: int) -> str:
+    """`message`, and below it the line of `query` that it names by `line:column`, with a caret.
+
+    The two lines are at most `width` wide: of a longer one the part around the place is shown.
+    The message alone when it names no place in `query`.
+    """
+    match = _PLACE.search(message)
+    lines = query.split("\n")
+    if match is None or not 1 <= int(match[1]) <= len(lines):
+        return message
+    line, offset = lines[int(match[1]) - 1], int(match[2]) - 1
+    if not 0 <= offset <= len(line):
+        return message
+    shown = "".join(char if char.isprintable() else " " for char in line)
+    return "\n".join([message, *_shown(shown, offset, max(10, width - len(_BEFORE)))])
+
+
+def _shown(line: str, offset: int, width: int) -> tuple[str, str]:
+    from rich.cells import cell_len
+
+    first, last = max(0, offset - width), min(len(line), offset + width)
+    while cell_len(line[first : offset + 1]) > max(1, width * 2 // 3):
+        first += 1
+    while last > offset + 1 and cell_len(line[first:last]) > width:
+        last -= 1
+    under = " " * cell_len(line[first:offset])
+    return f"{_BEFORE}{line[first:last]}", f"{_BEFORE}{under}^"

@@ -1,11 +1,11 @@
 """The samples of a query's answer as rows and as lines of a plot."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from tocsin_alerting.cli.legend import Line
 from tocsin_alerting.cli.output import labels_text
+from tocsin_alerting.time_format import rfc3339
 
 Sample = tuple[Mapping[str, str], float, str]
 """The labels, the Unix seconds and the value as the API wrote it."""
@@ -25,7 +25,7 @@ def value_rows(data: Mapping[str, Any]) -> list[list[str]]:
     if kind in ("scalar", "string"):
         return [[kind, result[1]]]
     if kind == "vector":
-        return [[labels_text(one["metric"]), one["value"][1]] for one in result]
+        return [[labels_text(series["metric"]), series["value"][1]] for series in result]
     return [
         [labels_text(series["metric"]), " ".join(f"{v}@{at}" for at, v in series["values"])]
         for series in result
@@ -64,5 +64,4 @@ def _samples(data: Mapping[str, Any]) -> Iterator[Sample]:
 
 
 def _utc(seconds: float) -> str:
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return rfc3339(round(seconds * 1000))

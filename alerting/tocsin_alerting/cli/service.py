@@ -13,11 +13,11 @@ from tocsin_alerting.local import service_unit as units
 
 NOT_RUNNING = 3  # as systemctl status
 _OPTIONS = (
-    click.option("--user", is_flag=True, help="A service of yours, without root."),
+    click.option("--user", is_flag=True, help="Manage a service of your own user; needs no root."),
     click.option(
         "--root",
         type=click.Path(path_type=Path, file_okay=False, exists=True),
-        help="Below this directory, for an image; nothing is started.",
+        help="Work below this directory, for an image; start and stop nothing.",
     ),
 )
 _SHOWN = ("LoadState", "ActiveState", "SubState", "MainPID", "NRestarts", "UnitFileState",
@@ -53,16 +53,16 @@ def _on(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group()
 def service() -> None:
-    """The agent as a systemd service: started at boot, restarted, watched."""
+    """Run the agent as a systemd service: started at boot, restarted, watched."""
 
 
 @service.command(context_settings={"ignore_unknown_options": True})
 @_on
-@click.option("--with-worker", is_flag=True, help="Let it start our own worker, too.")
+@click.option("--with-worker", is_flag=True, help="Let the service start the demo worker too.")
 @click.option(
     "--program",
     type=click.Path(path_type=Path),
-    help="The `tocsin` that the service starts.  [default: this one]",
+    help="Run this `tocsin` program as the service.  [default: this one]",
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def install(
@@ -72,9 +72,9 @@ def install(
     program: Path | None,
     arguments: tuple[str, ...],
 ) -> None:
-    """Write the unit, enable it and start it; ARGUMENTS are of `tocsin up`.
+    """Write the unit, enable it and start it; ARGUMENTS are passed to `tocsin up`.
 
-    Again after an upgrade or for other arguments: the configuration and what is kept stay.
+    Run it again after an upgrade or to change ARGUMENTS; configuration and data stay.
     """
     target = _target(user, root)
     extra = _extra(with_worker, arguments, target)
@@ -98,13 +98,11 @@ def _extra(with_worker: bool, arguments: Sequence[str], target: ServiceScope) ->
     for word in arguments:
         option = word.partition("=")[0]
         if option == "--config.file":
-            raise click.UsageError(
-                f"{option} is the service's own: it reads {target.places.config}; leave it out"
-            )
+            raise click.UsageError(f"leave out {option}: the service reads {target.places.config}")
         if option == "--storage.path":
             raise click.UsageError(
-                f"{option} is the service's own: systemd keeps its data under the name tocsin"
-                " (StateDirectory=); leave it out"
+                f"leave out {option}: systemd keeps the service's data in the state directory"
+                " tocsin (StateDirectory=)"
             )
     none = "--no-worker" in arguments
     if with_worker and none:
@@ -120,16 +118,16 @@ def _start(target: ServiceScope) -> None:
         target.systemctl("enable", units.UNIT)
         target.systemctl("restart", units.UNIT)
     except units.SystemdRefused as error:
-        _fail(f"{error}\nlook with: journalctl {'--user ' if target.user else ''}-u tocsin -n 50")
+        _fail(f"{error}\nsee: journalctl {'--user ' if target.user else ''}-u tocsin -n 50")
     print("started; it starts at each boot")
     if target.user:
-        print("so that it runs while you are logged out: loginctl enable-linger")
+        print("to keep it running while you are logged out: loginctl enable-linger")
 
 
 def _not_started(target: ServiceScope) -> str:
     if target.root is not None:
         return "it starts when a machine boots from there"
-    return "systemd does not run this machine: nothing was started"
+    return "systemd is not running on this machine: nothing was started"
 
 
 def _installer() -> str:
@@ -140,7 +138,7 @@ def _installer() -> str:
 @service.command()
 @_on
 def remove(user: bool, root: Path | None) -> None:
-    """Stop the service and take its unit away; configuration and data stay."""
+    """Stop the service and remove its unit; configuration and data stay."""
     target = _target(user, root)
     places = target.places
     _check_foreign(places.unit)
@@ -159,7 +157,7 @@ def remove(user: bool, root: Path | None) -> None:
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}")
-    print(f"removed {places.unit}; {places.config} and what was recorded stay")
+    print(f"removed {places.unit}; {places.config} and the data stay")
 
 
 def _is_there(file: Path | None) -> bool:
@@ -169,7 +167,7 @@ def _is_there(file: Path | None) -> bool:
 @service.command()
 @_on
 def status(user: bool, root: Path | None) -> None:
-    """Whether it is installed, enabled and running; exit code 3 when it does not run."""
+    """Show whether the service is installed, enabled and running; exit code 3 if not running."""
     target = ServiceScope(user, root)
     unit = target.places.unit
     if not unit.exists():
@@ -189,7 +187,8 @@ def _report(target: ServiceScope) -> int:
         shown = target.systemctl("show", units.UNIT, *(f"--property={name}" for name in _SHOWN))
     except units.SystemdRefused as error:
         _fail(str(error))
-    facts = dict(line.partition("=")[::2] for line in shown.splitlines())
+    lines = (line.partition("=") for line in shown.splitlines())
+    facts = {name: value for name, _, value in lines}
     print(f"enabled   {facts.get('UnitFileState', '')}")
     print(f"state     {facts.get('ActiveState', '')} ({facts.get('SubState', '')})"
           f" since {facts.get('ActiveEnterTimestamp') or '-'}")  # fmt: skip
@@ -202,7 +201,7 @@ def _target(user: bool, root: Path | None) -> ServiceScope:
     if user and root is not None:
         raise click.UsageError("--user and --root cannot be used together")
     if not user and root is None and os.geteuid() != 0:
-        _fail("a service of the machine needs root: use sudo, or --user for one of yours")
+        _fail("a system service needs root: use sudo, or --user for a service of your own")
     return ServiceScope(user, root)
 
 
@@ -237,21 +236,21 @@ def _refuse_configuration(error: Exception, target: ServiceScope) -> None:
     if target.root is None:
         _fail(
             "nothing was written or started: the agent would not start with this configuration."
-            " A variable that it names must be set for this command, too"
+            " Environment variables that it names must be set for this command too"
         )
-    print("tocsin service: an agent does not start with this configuration", file=sys.stderr)
+    print("tocsin service: the agent would not start with this configuration", file=sys.stderr)
 
 
 def _check_program(program: Path) -> None:
     """The service has a user of its own, who must be able to read what it starts."""
     if not program.exists():
-        _fail(f"{program}: there is no such program; name it with --program")
+        _fail(f"{program}: no such program; name it with --program")
     for path in (program, Path(sys.executable).resolve(), Path(__file__)):
         closed = units.unreadable_part(path)
         if closed is not None:
             _fail(
-                f"{closed} is closed to other users, and the service runs as the user tocsin:\n"
-                "install into a directory that everybody may read, for example\n"
+                f"{closed} is not readable by other users, and the service runs as user tocsin:\n"
+                "install into a directory that all users can read, for example\n"
                 "  python3 -m venv /opt/tocsin && /opt/tocsin/bin/pip install WHEEL &&"
                 " /opt/tocsin/bin/tocsin service install"
             )

@@ -1,94 +1,159 @@
-"""`alertctl test`: the rules' unit tests, and one incident of each severity on a fake clock."""
+"""`alertctl test`: tests of rules and policies, and a dry run of one incident of each severity."""
 
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from tocsin_alerting.cli.check import semantics_option
 from tocsin_alerting.cli.client import FAILED
 from tocsin_alerting.cli.output import count
-from tocsin_alerting.cli.semantics import semantics_option
 
 if TYPE_CHECKING:
-    from tocsin_alerting.config import Config
+    from tocsin_alerting.cli.junit import JUnitSuite
+    from tocsin_alerting.config.config import Config
+    from tocsin_alerting.incident_test.file_run import FileOutcome
     from tocsin_alerting.promql.parser.signatures import Semantics
+    from tocsin_exporter.clock import Clock
+
+
+def _patterns(
+    context: click.Context, param: click.Parameter, texts: tuple[str, ...]
+) -> "tuple[re.Pattern[str], ...]":
+    try:
+        return tuple(re.compile(text) for text in texts)
+    except re.error as error:
+        raise click.BadParameter(f"not a regular expression: {error}") from None
 
 
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--config.file", "config_file", type=click.Path(path_type=Path),
-              help="Whose policies to try; the defaults without it.")  # fmt: skip
+              help="Configuration whose policies to simulate.  [default: built-in]")  # fmt: skip
+@click.option("--run", "patterns", multiple=True, metavar="REGEX", callback=_patterns,
+              help="Run tests whose names match; repeatable.  [default: all]")  # fmt: skip
+@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Write the results as JUnit XML to this file.  [default: none]")  # fmt: skip
 @semantics_option
-def test(files: tuple[Path, ...], config_file: Path | None, semantics: "Semantics") -> None:
-    """Run the rule unit tests in FILES, which are promtool's.
+def test(
+    files: tuple[Path, ...],
+    config_file: Path | None,
+    patterns: "tuple[re.Pattern[str], ...]",
+    junit: Path | None,
+    semantics: "Semantics",
+) -> None:
+    """Run the tests of rules and of who is paged in FILES, in promtool's format.
 
-    Without FILES: check the configuration, run the tests of the rules that come with Tocsin, and
-    take one incident of each severity through the real transitions on a fake clock, to print who
-    would get what and when. Nothing is sent.
+    Without FILES, check the configuration, run the tests of the bundled rules and policies, and
+    simulate one incident of each severity on a fake clock: print who would be notified of what,
+    and when. Nothing is sent.
     """
     if files and config_file:
-        raise click.UsageError("--config.file goes with no FILES: they test rules alone")
+        raise click.UsageError("give --config.file or FILES: FILES test rules alone")
     if files:
-        raise SystemExit(_run(files, semantics))
+        raise SystemExit(_run(files, semantics, patterns, junit))
     config = _checked(config_file)
     either = 2 if semantics == 2 else config.promql.semantics
-    code = _run(_bundled_tests(), either)
-    _drill(config)
+    code = _run(_bundled_tests(), either, patterns, junit)
+    _dry_run(config)
     raise SystemExit(code)
 
 
-def _run(files: Iterable[Path], semantics: "Semantics") -> int:
-    ok = [_passes(str(path), semantics) for path in files]
-    return 0 if all(ok) else FAILED
+def _run(
+    files: Iterable[Path],
+    semantics: "Semantics",
+    patterns: "tuple[re.Pattern[str], ...]",
+    junit: Path | None,
+) -> int:
+    tested = [_tested(str(path), semantics, patterns) for path in files]
+    ok = not any(file.outcome.failures for file in tested)
+    if patterns and ok and not any(file.outcome.outcomes for file in tested):
+        names = ", ".join(pattern.pattern for pattern in patterns)
+        print(f"no test has a name that matches {names}", file=sys.stderr)
+        ok = False
+    return 0 if _reported(tested, junit) and ok else FAILED
 
 
-def _passes(path: str, semantics: "Semantics") -> bool:
-    """Prints what promtool would, where it would. A broken file fails, and the next one is run."""
-    print(f"Unit Testing:  {path}")
-    failures = _failures(path, semantics)
-    if not failures:
-        print("  SUCCESS\n")
+def _reported(tested: "Sequence[JUnitSuite]", junit: Path | None) -> bool:
+    """Whether the results could be written where they should."""
+    import socket
+
+    from tocsin_alerting.cli.junit import junit_xml
+
+    if junit is None:
         return True
+    try:
+        junit.write_text(junit_xml(tested, socket.gethostname()), "utf-8")
+    except OSError as error:
+        print(f"cannot write {junit}: {error.strerror}", file=sys.stderr)
+        return False
+    return True
+
+
+def _tested(
+    path: str, semantics: "Semantics", patterns: "tuple[re.Pattern[str], ...]"
+) -> "JUnitSuite":
+    """Prints what promtool would, where it would. A broken file fails, and the next one is run."""
+    from tocsin_alerting.cli.junit import JUnitSuite
+    from tocsin_exporter.clock import Clock
+
+    clock = Clock()
+    print(f"Unit Testing:  {path}")
+    file = JUnitSuite(path, _outcome(path, semantics, patterns, clock), clock.wall())
+    for pattern in file.outcome.unmatched:
+        print(f"  WARNING: no file match pattern {pattern}", file=sys.stderr)
+    if not file.outcome.failures:
+        print("  SUCCESS\n")
+        return file
     print("  FAILED:", file=sys.stderr)
-    for failure in failures:
+    for failure in file.outcome.failures:
         print(failure, file=sys.stderr)
         print()
     print()
-    return False
+    return file
 
 
-def _failures(path: str, semantics: "Semantics") -> list[str]:
+def _outcome(
+    path: str, semantics: "Semantics", patterns: "tuple[re.Pattern[str], ...]", clock: "Clock"
+) -> "FileOutcome":
     import asyncio
-    from functools import partial
 
-    from tocsin_alerting.promql.functions.supported import refuse_unsupported
-    from tocsin_alerting.rules.rule_test import run
-    from tocsin_alerting.rules.rule_test_file import read_tests
-    from tocsin_alerting.rules.rule_test_store import make_test_store
+    from tocsin_alerting.incident_test.file_run import FileOutcome, run_file
     from tocsin_alerting.yaml_document import InvalidDocument, read_text
 
+    def wanted(name: str) -> bool:
+        return not patterns or any(pattern.search(name) for pattern in patterns)
+
+    _quiet_logs()
     try:
-        tests = read_tests(read_text(path), path, semantics)
-        bench = partial(make_test_store, semantics=semantics)
-        report = asyncio.run(run(tests, bench, refuse_unsupported))
+        text = read_text(path)
+        return asyncio.run(run_file(text, path, semantics, clock.monotonic, wanted))
     except InvalidDocument as error:
-        return [str(error)]
-    for pattern in report.unmatched:
-        print(f"  WARNING: no file match pattern {pattern}", file=sys.stderr)
-    return [failure.text for failure in report.failures]
+        return FileOutcome((), error=str(error))
+
+
+def _quiet_logs() -> None:
+    """What the stages of the agent say of a test is in its timeline."""
+    import logging
+
+    for name in ("tocsin", "tocsin_alerting", "tocsin_exporter"):
+        logger = logging.getLogger(name)
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())
 
 
 def _bundled_tests() -> list[Path]:
     from tocsin_alerting.bundled import bundled
 
-    return sorted((bundled("rules") / "tests").glob("*.yml"))
+    return sorted((bundled("rules") / "tests").rglob("*.test.yml"))
 
 
 def _checked(config_file: Path | None) -> "Config":
     """The configuration with its rule files; ends the program when one of them is wrong."""
-    from tocsin_alerting.config import load
+    from tocsin_alerting.config.load import load
     from tocsin_alerting.startup import rule_files
     from tocsin_alerting.yaml_document import InvalidDocument
 
@@ -103,17 +168,16 @@ def _checked(config_file: Path | None) -> "Config":
     return config
 
 
-def _drill(config: "Config") -> None:
+def _dry_run(config: "Config") -> None:
     import asyncio
-    import logging
 
     from tocsin_alerting.config.load import incident_config
     from tocsin_alerting.incidents.dry_run import dry_run
-    from tocsin_alerting.incidents.escalation_policy import Severity
+    from tocsin_alerting.rules.severity import Severity
 
-    logging.getLogger("tocsin").addHandler(logging.NullHandler())  # the lines below say it all
+    _quiet_logs()
     incidents = incident_config(config)
     for severity in Severity:
-        print(f"\nIncident of severity {severity}, which nobody answers and which ends at last:")
+        print(f"\nIncident of severity {severity}, never acknowledged, resolved at the end:")
         for line in asyncio.run(dry_run(incidents, severity)):
             print(f"  {line}")

@@ -3,6 +3,8 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -26,13 +28,24 @@ groups:
 
 @pytest.fixture(scope="package")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
-    folder = tmp_path_factory.mktemp("agent")
+    """One for all tests that only look: the others take `own_agent`."""
+    with _started(tmp_path_factory.mktemp("agent")) as process:
+        yield process
+
+
+@pytest.fixture
+def own_agent(tmp_path: Path) -> Iterator[AgentProcess]:
+    """One for a test that answers the incident."""
+    with _started(tmp_path) as process:
+        yield process
+
+
+@contextmanager
+def _started(folder: Path) -> Iterator[AgentProcess]:
     (folder / "tocsin.yml").write_text(CONFIG)
     (folder / "rules.yml").write_text(RULES)
-    process = AgentProcess(
-        folder, "--config.file=tocsin.yml", "--no-worker", "--engine.url=http://127.0.0.1:9"
-    )
-    with process:
+    options = ("--config.file=tocsin.yml", "--no-worker", "--engine.url=http://127.0.0.1:9")
+    with AgentProcess(folder, *options) as process:
         _await_incident(process)
         yield process
 

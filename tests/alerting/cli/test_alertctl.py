@@ -19,32 +19,78 @@ NOWHERE = ("--url", "http://127.0.0.1:9")
 ASKING: dict[str, Sequence[str]] = {
     "ack": ("ack", "1"),
     "alerts": ("alerts",),
+    "assign": ("assign", "1", "--to", "li"),
     "channels": ("channels", "test", "log"),
+    "comment": ("comment", "1", "--note", "x"),
+    "drill": ("drill", "P0"),
     "engines": ("engines",),
+    "escalate": ("escalate", "1"),
     "health": ("health",),
+    "heartbeat": ("heartbeat", "list"),
     "incidents": ("incidents",),
+    "incidents export": ("incidents", "export", "1"),
+    "log": ("log",),
+    "oncall": ("oncall", "show"),
+    "maintenance": ("maintenance", "list"),
     "one incident": ("incidents", "1"),
     "query": ("query", "instant", "up"),
     "range": ("query", "range", "up"),
+    "receivers": ("receivers",),
     "resolve": ("resolve", "1"),
+    "route": ("route", "severity=P0"),
+    "show": ("show", "1"),
+    "snooze": ("snooze", "1", "2h"),
+    "stats": ("stats",),
+    "status": ("status",),
+    "the one that is open": ("ack",),
+    "unack": ("unack", "1"),
+    "token": ("token", "list"),
+    "why": ("why", "1"),
+    "silence": ("silence", "list"),
 }
 MISUSED: dict[str, Sequence[str]] = {
     "ack": ("ack", "x"),
     "alerts": ("alerts", "-o", "xml"),
+    "assign": ("assign", "1"),
     "channels": ("channels", "test"),
     "check": ("check", "--fast"),
+    "comment": ("comment", "1"),
+    "completion": ("completion", "tcsh"),
+    "drill": ("drill", "P9"),
     "engines": ("engines", "forget"),
+    "escalate": ("escalate", "1", "--step", "-1"),
     "health": ("health", "now"),
+    "heartbeat": ("heartbeat", "add", "backup"),
     "incidents": ("incidents", "0"),
+    "incidents export": ("incidents", "export", "x"),
+    "log": ("log", "--since", "soon"),
+    "oncall": ("oncall", "remove"),
     "query": ("query", "instant"),
-    "resolve": ("resolve",),
+    "receivers": ("receivers", "-o", "xml"),
+    "resolve": ("resolve", "x"),
+    "route": ("route",),
+    "show": ("show", "0"),
+    "snooze": ("snooze", "1"),
+    "stats": ("stats", "x"),
+    "status": ("status", "1"),
+    "maintenance": ("maintenance", "add", "w", "a=b"),
+    "silence": ("silence", "add", "a=b"),
+    "templates": ("templates", "show", "a", "b"),
     "test": ("test", "--config.file=a.yml", "b.yml"),
+    "unack": ("unack", "one"),
+    "token": ("token", "add", "grafana", "--role", "god"),
+    "why": ("why", "x"),
 }
 
 
 def test_every_command_is_tried_here() -> None:
     assert set(MISUSED) == set(main.commands)
-    assert set(ASKING) - {"one incident", "range"} == set(main.commands) - {"check", "test"}
+    assert set(ASKING) - {"one incident", "range", "the one that is open"} == set(main.commands) - {
+        "check",
+        "completion",
+        "templates",
+        "test",
+    }
 
 
 @pytest.mark.parametrize("name", MISUSED)
@@ -59,7 +105,7 @@ def test_no_agent_ends_with_4(name: str) -> None:
     ended = alertctl(*NOWHERE, *ASKING[name])
     assert ended.code == 4
     assert ended.out == ""
-    assert ended.err.startswith("alertctl: no answer from the agent at http://127.0.0.1:9: ")
+    assert ended.err.startswith("alertctl: no response from the agent at http://127.0.0.1:9: ")
     assert ended.err.count("\n") == 1
 
 
@@ -233,3 +279,24 @@ def test_help_imports_nothing_heavy(tool: str, command: str) -> None:
     usage, _, modules = done.stdout.rpartition("\n\n")
     assert not HEAVY & set(done.stdout.splitlines()[-1].split())
     assert f"Usage: {tool}" in usage + modules
+
+
+def test_an_agent_that_is_ready(agent: AgentProcess) -> None:
+    ended = alertctl("--url", agent.url, "health")
+    assert (ended.code, ended.err) == (0, "")
+    assert "ready" in ended.out.lower()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (Answer(503, body=b"the first round is not over\n"), "the first round is not over"),
+        (Answer(404, body=b""), "HTTP 404"),
+        (Answer(500, body=b"<html>\n" + b"x" * 100_000), "<html>"),
+    ],
+)
+async def test_an_agent_that_is_not(answer: Answer, said: str) -> None:
+    async with WebhookSink(usual=answer) as sink:
+        url = f"http://127.0.0.1:{sink.port}"
+        ended = await asyncio.to_thread(alertctl, "--url", url, "health")
+    assert (ended.code, ended.err) == (1, f"alertctl: {said}\n")

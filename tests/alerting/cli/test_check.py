@@ -10,7 +10,7 @@ from support.alert_events import alert, fires
 from support.command_line import alertctl
 from support.dispatcher_setup import Floor
 from support.policies import config
-from tocsin_alerting.incidents.escalation_policy import Addressee, EscalationPolicy, EscalationStep
+from tocsin_alerting.incidents.escalation_policy import EscalationPolicy, EscalationStep, Recipient
 from tocsin_alerting.incidents.journal.sqlite import SqliteJournal
 
 ROOT = Path(__file__).parents[3]
@@ -110,7 +110,19 @@ def test_a_note_changes_no_exit_code(rules: Path) -> None:
     ended = alertctl("check", str(rules))
     assert ended.code == 0 and "warning" not in ended.out
     assert "links in messages point to http://" in ended.err
-    assert ended.err.endswith("which only this machine can reach; set external_url (note)\n")
+    assert "which only this machine can reach; set external_url (note)\n" in ended.err
+
+
+def test_a_warning_that_is_meant_so_is_left_out_by_its_name(rules: Path) -> None:
+    rules.write_text(
+        "receivers:\n"
+        "  one: {type: webhook, url: 'https://example.com/a'}\n"
+        "  two: {type: webhook, url: 'https://example.com/b'}\n"
+    )
+    warned = alertctl("check", str(rules))
+    assert warned.code == 3 and "single-channel" in warned.out + warned.err
+    ignored = alertctl("check", "--ignore", "single-channel", str(rules))
+    assert ignored.code == 0 and "single-channel" not in ignored.out + ignored.err
 
 
 def test_the_rules_of_a_configuration_are_checked_with_it(tmp_path: Path) -> None:
@@ -203,7 +215,7 @@ def test_an_empty_file_is_right_as_any_kind(rules: Path, text: str) -> None:
 
 async def test_an_incident_that_runs_and_would_lose_its_receiver_is_named(tmp_path: Path) -> None:
     down = alert("EngineDown", "P0", target="a")
-    ops = EscalationPolicy("P0", (EscalationStep((Addressee("ops"),)),))
+    ops = EscalationPolicy("P0", (EscalationStep((Recipient("ops"),)),))
     journal = SqliteJournal(tmp_path / "data" / "incidents.db")
     (tmp_path / "data").mkdir()
     one = await Floor(config(policies={"P0": ops}), journal).open()

@@ -10,7 +10,7 @@ import pytest
 from support.agent_process import AgentProcess
 from support.command_line import alertctl
 from support.webhook_sink import Answer, WebhookSink
-from tocsin_alerting.cli import time_text
+from tocsin_alerting.cli import times
 
 
 def test_the_list(agent: AgentProcess) -> None:
@@ -50,6 +50,29 @@ async def test_the_worst_is_first_and_what_is_over_last() -> None:
     assert ended.split()[-2:] == ["1m20s", "-"]  # from its condition to its end
 
 
+async def test_that_nobody_can_tell_is_said_and_no_mute_of_what_is_over() -> None:
+    muted = {"muted_by": ["silence:a"]}
+    some = [
+        _incident(1, "P0", source="unknown"),
+        _incident(2, "P0", source="firing", **muted),
+        _incident(3, "P0", source="unknown", state="ACKED", flapping=True),
+        _incident(4, "P0", source="unknown", state="RESOLVED", resolved_at_ms=81_000, **muted),
+    ]
+    for wide in ([], ["-o", "wide"]):
+        text = " ".join(await _listed(some, "--all", *wide))
+        assert "T1 (state unknown)" in text and "T2 (muted by silence:a)" in text
+        assert "T3 (state unknown, flapping)" in text
+        assert "T4 (" not in text
+
+
+async def test_how_often_it_fired_within_a_day() -> None:
+    again = [_incident(1, "P0"), *(_incident(n, "P0", times_in_24h=n) for n in (2, 3, 11, 22))]
+    text = " ".join(await _listed(again))
+    assert "T1 (" not in text
+    for number, words in ((2, "2nd"), (3, "3rd"), (11, "11th"), (22, "22nd")):
+        assert f"T{number} ({words} time in 24 h)" in text
+
+
 async def test_a_list_fits_80_columns_whatever_is_in_it() -> None:
     said = {"summary": "Requests wait while GPU 0 is not busy. " * 5}
     labels = {"instance": "gpu-1", "UUID": "GPU-1a2b3c4d-0000-1111-2222-333344445555"}
@@ -79,7 +102,7 @@ def test_one_incident_with_its_history(agent: AgentProcess) -> None:
     ended = alertctl("--url", agent.url, "incidents", "1")
     assert ended.out.startswith("#1 [P1] ")
     assert max(map(len, ended.out.splitlines())) <= 80
-    assert "since 20" in ended.out and "history, by the clock of " in ended.out
+    assert "since 20" in ended.out and "history, times in " in ended.out
     again = alertctl("--url", agent.url, "incidents", "#1")
     assert again.out.splitlines()[0] == ended.out.splitlines()[0]
     assert "summary: It fires at 42." in ended.out
@@ -95,17 +118,17 @@ def test_an_incident_that_is_not_there(agent: AgentProcess) -> None:
         assert "99" in ended.err
 
 
-def test_ack_and_resolve(agent: AgentProcess) -> None:
-    acked = alertctl("ack", "#1", "--by", "li", "--url", agent.url, "--note", "on it")
+def test_ack_and_resolve(own_agent: AgentProcess) -> None:
+    acked = alertctl("ack", "#1", "--by", "li", "--url", own_agent.url, "--note", "on it")
     assert (acked.code, acked.err) == (0, "")
     assert acked.out.endswith(": ACKED, owned by li\n")
-    history = json.loads(alertctl("--url", agent.url, "incidents", "1", "-o", "json").out)
+    history = json.loads(alertctl("--url", own_agent.url, "incidents", "1", "-o", "json").out)
     assert [e["actor"] for e in history["history"] if e["event"] == "acked"] == ["li"]
-    resolved = alertctl("--url", agent.url, "resolve", "1", "--by", "li", "--false-positive")
+    resolved = alertctl("--url", own_agent.url, "resolve", "1", "--by", "li", "--false-positive")
     assert resolved.code == 0
     said, again = resolved.out.splitlines()
     assert said.endswith("RESOLVED (closed by hand, still firing), owned by li")
-    assert again.startswith("  raised again at 20") and again.endswith(" if it still fires")
+    assert again.startswith("  notifies again at 20") and again.endswith(" if it still fires")
 
 
 async def test_what_would_steer_the_terminal_is_not_printed() -> None:
@@ -117,7 +140,7 @@ async def test_what_would_steer_the_terminal_is_not_printed() -> None:
 @pytest.mark.parametrize("number", ["x", "#", "##1", "1.5", "0", "#0", "9" * 30])
 def test_what_is_no_number_is_refused_in_words(number: str) -> None:
     ended = alertctl("ack", number)
-    assert ended.code == 2 and "is no incident's number; write it like 42 or '#42'" in ended.err
+    assert ended.code == 2 and "is not an incident number; write 42 or '#42'" in ended.err
 
 
 async def test_what_was_closed_by_hand_is_shown_as_that() -> None:
@@ -125,6 +148,27 @@ async def test_what_was_closed_by_hand_is_shown_as_that() -> None:
     doubtful = {**closed, "number": 2, "source": "unknown"}
     text = "\n".join(await _listed([closed, doubtful], "--all"))
     assert "(closed by hand, still firing)" in text and "(closed by hand, state unknown)" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"state": "RESOLVED", "ended_as": "given_up"}, "given up, state unknown"),
+        ({"state": "CLOSED", "ended_as": "given_up"}, "given up, state unknown"),
+        ({"state": "CLOSED", "ended_as": "unwatched"}, "no longer watched"),
+        ({"flapping": True}, "flapping"),
+        ({"resolves_at_ms": 0, "flapping": True}, "flapping, clear, resolved at "),
+    ],
+)
+async def test_what_the_state_alone_would_say_wrongly(changes: dict[str, Any], words: str) -> None:
+    one = _incident(1, "P0", **changes)
+    assert f" ({words}" in "\n".join(await _listed([one], "--all"))
+
+
+async def test_what_was_resolved_and_what_fires_again_need_no_more_words() -> None:
+    ended = _incident(1, "P0", state="RESOLVED", ended_as="resolved")
+    text = "\n".join(await _listed([ended, _incident(2, "P0", ended_as="given_up")], "--all"))
+    assert "(" not in text.split("\n", 1)[1]
 
 
 async def test_a_list_that_is_cut_says_so() -> None:
@@ -140,7 +184,7 @@ async def test_a_list_that_is_cut_says_so() -> None:
         whole = await asyncio.to_thread(alertctl, "--url", url, "incidents", "--limit", "3")
     found = [line.split()[0] for line in cut.out.splitlines() if line.startswith("#")]
     assert found == ["#9", "#4"]
-    assert cut.err == "there are more than these 2; --limit shows more of them\n"
+    assert cut.err == "there are more incidents than these 2; raise --limit to see more\n"
     assert (whole.out, whole.err) == (cut.out, "")
     assert "state=open&order=severity&limit=1&cursor=P0-9" in sink.requests[1].path
 
@@ -152,7 +196,7 @@ async def test_a_list_that_is_cut_says_how_many_are_open_and_how_bad() -> None:
     async with WebhookSink(usual=answer) as sink:
         url = f"http://127.0.0.1:{sink.port}"
         cut = await asyncio.to_thread(alertctl, "--url", url, "incidents", "--limit", "2")
-    assert cut.err == "38 more are open, none of them worse than P2; --limit shows more of them\n"
+    assert cut.err == "38 more are open, none worse than P2; raise --limit to see more\n"
 
 
 async def test_moments_in_the_history_are_clock_times_and_durations_are_not() -> None:
@@ -168,7 +212,7 @@ async def test_moments_in_the_history_are_clock_times_and_durations_are_not() ->
         ended = await asyncio.to_thread(alertctl, *words)
     assert ended.code == 0, ended.err
     text = " ".join(ended.out.partition("history")[2].split())
-    clock = time_text.clock(at_ms, int(time.time() * 1000))
+    clock = times.clock(at_ms, int(time.time() * 1000))
     for name in ("next_at", "until", "raised_again_at"):
         assert f"{name}={clock}" in text, text
     assert "after=1m1s" in text and "attempt=1" in text

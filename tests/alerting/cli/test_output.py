@@ -3,11 +3,13 @@
 import contextlib
 import io
 import json
+import re
 import sys
 from collections.abc import Callable
 
 import click
 import pytest
+import yaml
 
 from tocsin_alerting.cli import output
 
@@ -32,7 +34,23 @@ def test_texts_stand_below_their_row_and_are_wrapped(capsys: pytest.CaptureFixtu
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["A   B", "1   two"] and lines[-1] == "22  3"
     assert all(line.startswith("     ") for line in lines[2:-1])
-    assert [len(line) > 80 for line in lines].count(True) == 1  # the word that is longer itself
+    assert max(map(len, lines)) <= 80
+    assert "".join(line.strip() for line in lines[2:-1]).count("x") == 90
+
+
+def test_a_table_that_is_too_wide_goes_on_in_further_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    rows = [["short", "a b c " * 20, "x" * 100], ["1", "2", "3"]]
+    output.table(["A", "TEXT", "WORD"], rows, "none")
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 40 and lines[0].split() == ["A", "TEXT", "WORD"]
+    assert lines[-1].split() == ["1", "2", "3"]
+    text = " ".join(lines)
+    assert (text.count("x"), text.count("a"), text.count("short")) == (100, 20, 1)
+    output.table(["A", "TEXT", "WORD"], rows, "none", 0)
+    assert len(capsys.readouterr().out.splitlines()) == 3
     assert "\x1b" not in "".join(lines)
     output.listing(["A"], [], "nothing is there", 80)
     assert capsys.readouterr() == ("", "nothing is there\n")
@@ -47,7 +65,7 @@ def test_what_an_alert_says_of_itself() -> None:
     assert output.summary({"summary": failed}) == failed
 
 
-def written(tty: bool, print_it: Callable[[], None]) -> str:
+def written(tty: bool, print_it: Callable[[], object]) -> str:
     """What reaches the file below `sys.stdout`."""
 
     class Terminal(io.BytesIO):
@@ -72,7 +90,7 @@ def test_whatever_is_printed_does_not_steer_the_terminal(tty: bool) -> None:
     assert written(tty, lambda: print(f"{EVIL}\n\tsecond")) == f"{SHOWN}\n\tsecond\n"
     assert written(tty, lambda: print(EVIL, file=sys.stderr)) == f"{SHOWN}\n"
     assert written(tty, lambda: click.echo(EVIL, err=True)) == f"{SHOWN}\n"
-    said = written(tty, lambda: output.as_json({"owner": EVIL}))
+    said = written(tty, lambda: output.as_data({"owner": EVIL}, "json"))
     assert json.loads(said) == {"owner": EVIL} and SHOWN in said
 
 
@@ -83,3 +101,36 @@ def test_programs_get_csv_as_it_is_and_people_do_not() -> None:
 
 def test_colours_of_our_own_stay() -> None:
     assert written(True, lambda: output.picture(["\x1b[32m*\x1b[0m"])) == "\x1b[32m*\x1b[0m\n"
+
+
+def test_the_same_object_as_yaml() -> None:
+    data = {"owner": EVIL, "note": "a: b\n- c", "number": 1, "none": None, "zh": "显卡"}
+    text = written(True, lambda: output.as_data(data, "yaml"))
+    assert yaml.safe_load(text) == data and "\x1b" not in text and "显卡" in text
+    assert written(True, lambda: output.as_data(data, "table")) == ""
+
+
+ROW = [(["#1", "P0", "TRIGGERED", "P1"], ["P0 P0"])]
+
+
+@pytest.mark.parametrize(
+    ("term", "no_colour", "coloured"),
+    [("xterm", "", True), ("xterm", "1", False), ("dumb", "", False)],
+)
+def test_severity_and_state_are_coloured_where_one_sees_it(
+    monkeypatch: pytest.MonkeyPatch, term: str, no_colour: str, coloured: bool
+) -> None:
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setenv("NO_COLOR", no_colour)
+    head = ["ID", "SEVERITY", "STATE", "OTHER"]
+    text = written(True, lambda: output.listing(head, ROW, "none", 80))
+    assert text.count("\x1b[0m") == (2 if coloured else 0)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    assert plain.splitlines()[1].split() == ROW[0][0] and plain.splitlines()[2] == "     P0 P0"
+    assert "\x1b" not in written(False, lambda: output.listing(head, ROW, "none", 80))
+
+
+def test_a_wide_table_has_it_all_in_a_row() -> None:
+    row = [(["#1"], ["It fires. " * 20, "labels"])]
+    text = written(False, lambda: output.listing(["ID"], row, "none", output.width("wide")))
+    assert len(text.splitlines()) == 2 and text.count("It fires.") == 20

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tocsin_alerting.cli.legend import Line
 from tocsin_alerting.cli.plot import Style, plot, points_across
-from tocsin_alerting.cli.time_arguments import TimeRange
-from tocsin_alerting.cli.units import UNITS
+from tocsin_alerting.cli.times import TimeRange
+from tocsin_alerting.units import UNITS
 
 BEGAN = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC
 HOUR = TimeRange(BEGAN, BEGAN + 3600)
@@ -115,7 +115,7 @@ def test_the_highest_are_drawn_and_the_others_counted() -> None:
     flat = [line(height, 0, n=str(height)) for height in range(12)]
     said = drawn(*flat, line(math.nan, n="nan"), style=Style(top=3)).split("\n")
     assert [row.split()[-1] for row in said[-4:-1]] == ['{n="11"}', '{n="10"}', '{n="9"}']
-    assert said[-1] == "10 more series; only the 3 highest are drawn (--top)"
+    assert said[-1] == "10 more series; only the 3 highest are plotted (--top)"
 
 
 def test_the_pen_of_the_legend_is_the_curve_s() -> None:

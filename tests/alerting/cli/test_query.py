@@ -2,20 +2,30 @@
 
 import asyncio
 import csv
+import fcntl
 import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import pytest_asyncio
 from click.shell_completion import BashComplete
+from hypothesis import given
+from hypothesis import strategies as st
 
-from support.agent_process import AgentProcess
+from support.agent_process import BIN, AgentProcess
 from support.command_line import Ended, alertctl
 from support.served import served
 from tocsin_alerting.api.prometheus.query import routes
 from tocsin_alerting.cli.alertctl import main
+from tocsin_alerting.cli.query import with_caret
 from tocsin_alerting.promql.engine import QueryEngine
 from tocsin_alerting.tsdb.store import Store
 from tocsin_exporter.snapshot import labels
@@ -70,7 +80,7 @@ def test_the_format_before_or_after_the_subcommand(
     ended = alertctl("--url", agent.url, "-o", before, "query", "instant", *nearer, "1 + 1")
     assert ended.code == 0, ended.err
     assert ended.out.startswith("{") == is_json
-    assert alertctl("--output", "yaml", "alerts").code == 2
+    assert alertctl("--output", "xml", "alerts").code == 2
 
 
 BEGAN = 1_700_000_000  # 2023-11-14 22:13:20 UTC
@@ -123,6 +133,14 @@ async def test_a_range_is_drawn(url: str, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("LINES", "24")
     ended = await _asked(url, "range", "last_over_time(heat[1m])", *WINDOW, "--utc")
     assert (ended.code, ended.out, ended.err) == (0, PLOT, "")
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_unit_of_a_range_may_be_given(url: str) -> None:
+    ended = await _asked(url, "range", "heat * 1048576", *WINDOW, "--unit", "bytes")
+    assert (ended.code, ended.err) == (0, "") and "20MiB" in ended.out
+    ended = await _asked(url, "range", "heat * 1048576", *WINDOW)
+    assert "MiB" not in ended.out
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -244,3 +262,91 @@ def test_the_shell_completes_what_can_be_asked() -> None:
     asked = [one.value for one in completion.get_completions(["query"], "")]
     assert asked == ["instant", "labels", "range", "series"]
     assert "--since" in {one.value for one in completion.get_completions(["query", "range"], "--")}
+
+
+SAID = "{}: parse error: x"
+
+
+def below(place: str, query: str, width: int = 80) -> list[str]:
+    return with_caret(SAID.format(place), query, width).split("\n")[1:]
+
+
+def test_the_line_and_the_caret_below_the_message() -> None:
+    assert with_caret("1:5: parse error: x", "sum(", 80) == "1:5: parse error: x\n  sum(\n      ^"
+    assert below("2:3", "up +\n\tdo{") == ["   do{", "    ^"]
+    assert below("1:1", "") == ["  ", "  ^"]
+
+
+def test_wide_characters_move_it_by_their_width() -> None:
+    assert below("1:5", '{"日志"') == ['  {"日志"', "        ^"]
+
+
+def test_of_a_long_line_the_part_around_the_place() -> None:
+    query = "a" * 300 + "!" + "b" * 300
+    line, caret = below("1:301", query, 40)
+    assert len(line) <= 40
+    assert line[caret.index("^")] == "!"
+
+
+@pytest.mark.parametrize("place", ["3:1", "0:1", "1:9", "1:0", "999999:999999"])
+def test_a_place_that_is_not_there_is_left_out(place: str) -> None:
+    assert below(place, "up\ndown") == []
+    assert with_caret("no place", "up", 80) == "no place"
+
+
+@given(st.text(max_size=60), st.integers(0, 5), st.integers(0, 70), st.integers(0, 100))
+def test_any_text_at_any_width(query: str, line: int, column: int, width: int) -> None:
+    from rich.cells import cell_len
+
+    shown = below(f"{line}:{column}", query, width)
+    assert len(shown) in (0, 2)
+    assert all(cell_len(one) <= max(12, width) for one in shown)
+
+
+WORDS = ("query", "range", "vector(1)", "--since", "1m", "--utc")
+
+
+def on_a_terminal(agent: AgentProcess, columns: int, **environment: str) -> str:
+    """What the command writes to a terminal of 24 lines, with this environment and no more."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    plain: Mapping[str, str] = {"LC_ALL": "C.UTF-8", "TERM": "xterm-256color", **environment}
+    command = [str(BIN / "alertctl"), "--url", agent.url, *WORDS]
+    with subprocess.Popen(command, stdout=theirs, stdin=theirs, env=plain) as process:
+        os.close(theirs)
+        written = b""
+        while piece := _read(ours):
+            written += piece
+    os.close(ours)
+    assert process.returncode == 0
+    return written.decode()
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # Linux says EIO when the other side is closed
+        return b""
+
+
+def test_braille_in_colours_as_wide_as_the_terminal(agent: AgentProcess) -> None:
+    written = on_a_terminal(agent, 50)
+    assert re.search("\x1b\\[32m[\u2800-\u28ff]", written)
+    rows = re.sub("\x1b\\[[0-9;]*m", "", written).splitlines()
+    assert max(map(len, rows)) <= 50
+    assert any(row.startswith("   \u2514") and len(row) == 50 for row in rows)
+
+
+@pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"NO_COLOR": "1"}])
+def test_ascii_where_it_is_asked_for(agent: AgentProcess, environment: dict[str, str]) -> None:
+    written = on_a_terminal(agent, 80, **environment)
+    assert written.isascii()
+    assert "\x1b" not in written
+    assert "***" in written
+
+
+def test_ascii_in_a_pipe(agent: AgentProcess) -> None:
+    done = agent.alertctl(*WORDS)
+    assert done.returncode == 0
+    assert done.stdout.isascii()
+    assert "***" in done.stdout

@@ -78,8 +78,8 @@ def test_a_unit_that_somebody_wrote_is_neither_replaced_nor_removed(tmp_path: Pa
     ("words", "said"),
     [
         (["--nonsense"], "No such option"),
-        (["--storage.path", "elsewhere"], "--storage.path is the service's own"),
-        (["--config.file=x.yml"], "/etc/tocsin/tocsin.yml; leave it out"),
+        (["--storage.path", "elsewhere"], "leave out --storage.path: systemd keeps"),
+        (["--config.file=x.yml"], "leave out --config.file: the service reads "),
         (["--config.file", "x.yml"], "Usage: tocsin service install"),
         (["--with-worker", "--no-worker"], "--with-worker and --no-worker exclude each other"),
         (["--user"], "--user and --root cannot be used together"),
