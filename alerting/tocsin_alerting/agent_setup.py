@@ -1,15 +1,56 @@
 """What a start of the agent is given, read and checked."""
 
+import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
 
+from tocsin_alerting.api.http.access import Credentials
+from tocsin_alerting.api.prometheus.status import RuntimeInfo
+from tocsin_alerting.api.prometheus.targets import ActiveTarget
+from tocsin_alerting.api.tocsin.answer_chart import AnswerChart
+from tocsin_alerting.api.tocsin.answer_links import Answering
+from tocsin_alerting.api.tocsin.answer_words import PageWords
+from tocsin_alerting.api.tocsin.call_answers import CallAnswering
+from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.config import Config
+from tocsin_alerting.config.effective import effective
+from tocsin_alerting.config.link_reach import resolves_in_time, unreachable_links
+from tocsin_alerting.config.load import external_url, phones
+from tocsin_alerting.config.paging import nobody_paged
+from tocsin_alerting.incidents.dispatcher import Dispatcher
+from tocsin_alerting.incidents.recovery import JournalRecovery
 from tocsin_alerting.local.discovery import USUAL_PORTS
+from tocsin_alerting.local.engine_plan import EnginePlan, make_plan
 from tocsin_alerting.local.systemd import SystemdNotifier
-from tocsin_alerting.notify.channel import Channel
+from tocsin_alerting.loops.rule_loop import targets_in_trouble
+from tocsin_alerting.notify.channel import AnswerIncident, Channel
+from tocsin_alerting.notify.heartbeat import HeartbeatPing
+from tocsin_alerting.notify.own_templates import OwnTemplates
+from tocsin_alerting.notify.registry import RECORDS
+from tocsin_alerting.notify.signed_links import SignedLinks
+from tocsin_alerting.promql.engine import QueryEngine
 from tocsin_alerting.rules.rule import RuleFile
+from tocsin_alerting.rules.state import GroupState
+from tocsin_alerting.settings import size_text
+from tocsin_alerting.time_format import format_duration
+from tocsin_alerting.tsdb.disk_persistence import DiskPersistence
+from tocsin_exporter import targets
+from tocsin_exporter.clock import Clock
+from tocsin_exporter.collectors.engine import EngineCollector
+from tocsin_exporter.collectors.program import Matcher, matcher
+from tocsin_exporter.scrape import Scraper
 from tocsin_exporter.server import ScrapeCounters
+from tocsin_exporter.snapshot import MachineName
+from tocsin_exporter.targets import ENGINE_AREA, OWN_AREA, SCRAPE_CONFIGS, ScrapeConfig
+from tocsin_exporter.threads import Threads, in_thread
+from tocsin_exporter.web_config import LiveWebConfig
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +60,13 @@ class Setup:
     config: Config
     rules: Sequence[RuleFile]
     channels: Mapping[str, Channel]
-    token: Callable[[], str | None]
+    credentials: Callable[[], Credentials]
     sockets: list[socket.socket]
     address: str
     instance: str
+    new_channel: Callable[[str, str], Channel] | None = None
+    heartbeats: Sequence[HeartbeatPing] = ()
+    heartbeat_tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
     load_rps: float | None = None
     engine_ports: Sequence[int] = USUAL_PORTS
     engine_owners: frozenset[int] | None = None
@@ -32,3 +76,160 @@ class Setup:
     flags: Mapping[str, str] = field(default_factory=dict)
     systemd: SystemdNotifier = field(default_factory=lambda: SystemdNotifier({}))
     hold: Callable[[], None] = lambda: None
+    exposure: str = ""
+    links: SignedLinks = field(default_factory=SignedLinks)
+    web: LiveWebConfig = field(default_factory=LiveWebConfig)
+    templates: OwnTemplates = field(default_factory=OwnTemplates)
+
+    def begin(self) -> None:
+        """Take the threads that sending needs, before anything else does, and the key of the links
+        in messages. Raises RuntimeError."""
+        for channel in self.channels.values():
+            channel.begin()
+        for problem in self.templates.problems:
+            log.error("template failed, the bundled text is sent: %s", problem)
+        for ping in self.heartbeats:
+            ping.begin()
+        self.links.begin(Path(self.config.storage.path))
+
+
+def configured_scrapes(config: Config) -> dict[str, ScrapeConfig]:
+    """By area; `0s` turns an area off, only what the agent says of itself is always read."""
+    collect = config.collect
+    intervals = {
+        "host": collect.host / 1000,
+        "gpu": collect.gpu / 1000,
+        "process": collect.processes / 1000,
+        ENGINE_AREA: collect.engines / 1000,
+        OWN_AREA: collect.host / 1000 or SCRAPE_CONFIGS[OWN_AREA].interval,
+    }
+    scrapes = targets.scrape_configs(intervals)
+    return {area: scrape for area, scrape in scrapes.items() if scrape.interval > 0}
+
+
+def machine_name(setup: Setup, areas: Mapping[str, ScrapeConfig]) -> MachineName:
+    """Earlier versions took the listen address for the name of the machine."""
+    jobs = {scrape.job for area, scrape in areas.items() if area != ENGINE_AREA}
+    return MachineName(frozenset(jobs), setup.instance, setup.address)
+
+
+def running(
+    setup: Setup,
+    about: Callable[[], Mapping[str, Any]],
+    now_ms: Callable[[], int],
+    started_ms: int,
+    disk: DiskPersistence,
+) -> RuntimeInfo:
+    """What `/api/v1/status` tells."""
+    config = setup.config
+    return RuntimeInfo(
+        about=about,
+        now_ms=now_ms,
+        started_ms=started_ms,
+        flags=setup.flags,
+        config=effective(config),
+        retention=f"{format_duration(config.storage.retention)} or"
+        f" {size_text(config.storage.size)}",
+        broken=lambda: disk.status.broken,
+    )
+
+
+async def planned_engines(setup: Setup, recovery: JournalRecovery) -> EnginePlan:
+    """Those that are named, found, or known from the last run."""
+    config = setup.config
+    named = [engine.access for engine in config.engines]
+    own_one = config.worker
+    troubled = targets_in_trouble(recovery.saved_instances, recovery.saved_forgotten)
+    where = (own_one.enabled, own_one.host, own_one.port, setup.engine_ports)
+    saved, owners = recovery.saved_engines, setup.engine_owners
+    return await make_plan(named, *where, troubled, saved, owners)
+
+
+def active_target(scraper: Scraper, own_url: str) -> ActiveTarget:
+    """A source of this machine is what a scrape of its area shows; an engine has a page itself,
+    and is listed once, by the source that has its `up`."""
+    watch, last = scraper.target, scraper.original or scraper.snapshot
+    pages = [item.metrics_url for item in watch.collectors if isinstance(item, EngineCollector)]
+    return ActiveTarget(
+        source=last.source if last else watch.source,
+        url=pages[0] if pages else f"{own_url}/metrics?collect[]={watch.area}",
+        interval=watch.interval,
+        deadline=watch.deadline,
+        last_ms=last.at_ms if last else None,
+        seconds=last.duration_seconds if last else 0.0,
+        ok=last.ok if last and last.report else None,
+        error=scraper.error,
+        absent=scraper.absent,
+    )
+
+
+def process_groups(config: Config) -> Mapping[str, Matcher]:
+    return {group.name: matcher(group.comm, group.exe, group.cmdline) for group in config.processes}
+
+
+async def links_trouble(setup: Setup) -> str:
+    """Why people cannot follow the links in messages, "" where nothing is known to keep them; the
+    name is looked up off the loop, and its trouble logged here: at the start nobody waited."""
+    config = setup.config
+    if nobody_paged(config):
+        return ""
+    given = setup.flags.get("web.listen-address", "")
+    asked = partial(unreachable_links, config, given.split(",") if given else ())
+    found = await in_thread(lambda: asked(resolves_in_time), Threads(1, "own address"))
+    if found and not asked():
+        log.warning("%s", found)
+    return found
+
+
+def answering(
+    setup: Setup,
+    dispatcher: Dispatcher,
+    groups: Callable[[], Sequence[GroupState]],
+    engine: QueryEngine,
+    clock: Clock,
+) -> Answering:
+    """What the page behind the links in messages is made of."""
+    config = setup.config
+    return Answering(
+        dispatcher=dispatcher,
+        links=setup.links,
+        groups=groups,
+        chart=AnswerChart(engine, Threads(1, "charts"), clock.monotonic),
+        now_ms=clock.now_ms,
+        monotonic=clock.monotonic,
+        zone=ZoneInfo(config.time_zone),
+        language=config.language,
+        contacts=config.contacts.keys(),
+        receivers=config.receivers.keys(),
+        external_url=external_url(config),
+        runbooks=lambda: bundled("docs/runbooks"),
+    )
+
+
+def call_answering(
+    setup: Setup, dispatcher: Dispatcher, answer: AnswerIncident, clock: Clock
+) -> CallAnswering:
+    """What the keys that are pressed in calls are taken with."""
+    config = setup.config
+    return CallAnswering(
+        channels=setup.channels,
+        links=setup.links,
+        dispatcher=dispatcher,
+        answer=answer,
+        over=PageWords(config.language)["failed_over"],
+        phones=phones(config),
+        contacts=frozenset(config.contacts),
+        external_url=external_url(config),
+        monotonic=clock.monotonic,
+    )
+
+
+def paging_receivers(config: Config) -> list[str]:
+    """Those that reach a person: all that do more than keep a record."""
+    receivers = config.receivers.items()
+    return [name for name, settings in receivers if not isinstance(settings, RECORDS)]
+
+
+def receiver_types(config: Config) -> dict[str, str]:
+    """The type of each receiver by its name."""
+    return {name: settings.type for name, settings in config.receivers.items()}

@@ -6,17 +6,24 @@ from importlib.metadata import version
 
 from tocsin_alerting.http import alertctl_command, reachable
 from tocsin_alerting.rules.rule import AlertingRule, RuleFile
-from tocsin_alerting.settings import duration_text
+from tocsin_alerting.time_format import format_duration
+
+DEMO = (
+    "a demo with a small model, starting at {}; it stops when an engine is found, on a usual port "
+    "or named with --engine.url http://HOST:PORT"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class StartFacts:
     """`gpus` is None while nobody knows. `url` is where the agent serves, as configured: it may
-    name no host. `nobody`: every message goes to the log alone. `recorded` says whether the journal
-    can be written, and `retention_ms` how long samples are kept, None when none
-    can be. `silent` are targets of engines that are expected and do not answer, `strangers` (URL,
-    user) of those that belong to others and are not read. `load_rps`: chat requests a second that
-    `--load` sends to the first engine."""
+    name no host. `nobody`: every message goes to the log alone. `journal_error` says why incidents
+    are not recorded, "" where they are, and `retention_ms` how long samples are kept, None when
+    none can be. `silent` are targets of engines that are expected and do not answer, `strangers`
+    (URL, user) of those that belong to others and are not read. `load_rps`: chat requests a second
+    that `--load` sends to the first engine. `exposure` says what other machines may see,
+    `unwatched` that nothing outside watches this machine, `links` that people cannot follow those
+    in messages."""
 
     gpus: int | None
     engines: Sequence[str]
@@ -26,11 +33,14 @@ class StartFacts:
     directory: str
     retention_ms: int | None
     url: str
-    recorded: bool = True
+    journal_error: str = ""
     nobody: bool = False
     silent: Sequence[str] = ()
     strangers: Sequence[tuple[str, str]] = ()
     load_rps: float | None = None
+    exposure: str = ""
+    unwatched: str = ""
+    links: str = ""
 
 
 def banner(facts: StartFacts) -> str:
@@ -46,8 +56,11 @@ def banner(facts: StartFacts) -> str:
         ),
         *(("not read", _stranger(*server)) for server in facts.strangers),
         ("rules", _rules(facts.rules)),
-        ("tells", "NOBODY, only this log" if facts.nobody else ", ".join(facts.receivers)),
+        ("notifies", "NOBODY, only this log" if facts.nobody else ", ".join(facts.receivers)),
+        ("but", facts.unwatched),
+        ("but", facts.links),
         ("keeps", f"{_storage_line(facts)}, {_samples(facts)}"),
+        ("access", facts.exposure),
         ("look at", f"{url}/metrics, {url}/, {alertctl} incidents, {alertctl} alerts"),
     )
     body = "".join(f"  {name:<8} {text}\n" for name, text in lines if text)
@@ -55,20 +68,20 @@ def banner(facts: StartFacts) -> str:
 
 
 def _storage_line(facts: StartFacts) -> str:
-    if facts.recorded:
+    if not facts.journal_error:
         return f"incidents in {facts.directory}"
-    return f"incidents NOT RECORDED ({facts.directory} cannot be written)"
+    return f"incidents NOT RECORDED (journal in {facts.directory}: {facts.journal_error})"
 
 
 def _samples(facts: StartFacts) -> str:
     if facts.retention_ms is None:
         return "samples in memory only"
     days, rest = divmod(facts.retention_ms, 86_400_000)
-    return f"samples for {duration_text(facts.retention_ms) if rest else f'{days}d'}"
+    return f"samples for {format_duration(facts.retention_ms) if rest else f'{days}d'}"
 
 
 def _watched(facts: StartFacts) -> str:
-    gpus = {None: "GPUs as they answer", 0: "no NVIDIA GPU", 1: "1 GPU"}
+    gpus = {None: "GPUs not counted yet", 0: "no NVIDIA GPU", 1: "1 GPU"}
     gpu = gpus.get(facts.gpus, f"{facts.gpus} GPUs")
     return ", ".join(("this host", gpu, *(facts.engines or ("no inference engine yet",))))
 
@@ -76,12 +89,12 @@ def _watched(facts: StartFacts) -> str:
 def _load(facts: StartFacts) -> str:
     if facts.load_rps is None:
         return ""
-    where = facts.engines[0] if facts.engines else "what answers first"
-    return f"{facts.load_rps:g} real chat requests a second to {where}, until you leave out --load"
+    where = facts.engines[0] if facts.engines else "the first engine found"
+    return f"{facts.load_rps:g} real chat requests per second to {where}, because of --load"
 
 
 def _stranger(url: str, user: str) -> str:
-    return f"{url} is of the user {user}; to watch it: discovery: {{allow_users: [{user}]}}"
+    return f"{url} belongs to user {user}; to watch it: discovery: {{allow_users: [{user}]}}"
 
 
 def _rules(files: Iterable[RuleFile]) -> str:

@@ -8,6 +8,7 @@ from tocsin_exporter.files import check_file
 from tocsin_exporter.http import (
     BadAnswer,
     TooLarge,
+    error_text,
     has_proxy,
     httpx,
     looking_up,
@@ -24,6 +25,7 @@ __all__ = [
     "beginning",
     "certificate_refused",
     "engine_lookup",
+    "error_text",
     "has_proxy",
     "httpx",
     "looking_up",
@@ -54,13 +56,14 @@ def reachable(url: str) -> str:
     """`url` for somebody on this machine: what listens everywhere is reached on loopback."""
     parts = urlsplit(url)
     everywhere = parts.hostname in (None, "0.0.0.0", "::")
-    return f"http://127.0.0.1:{parts.port}" if everywhere else url
+    return f"{parts.scheme}://127.0.0.1:{parts.port}" if everywhere else url
 
 
 def alertctl_command(url: str) -> str:
     """`alertctl`, with `--url` where the agent at `url` is not at the usual address."""
     url = reachable(url)
-    return "alertctl" if url == _ALERTCTL_URL else f"alertctl --url {url}"
+    usual = url.replace("https://", "http://", 1) == _ALERTCTL_URL  # its socket has no TLS
+    return "alertctl" if usual else f"alertctl --url {url}"
 
 
 async def beginning(response: httpx.Response, limit: int, patience_s: float) -> str:

@@ -4,23 +4,16 @@ import math
 import re
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
-_UNITS_MS = {
-    "y": 31_536_000_000,
-    "w": 604_800_000,
-    "d": 86_400_000,
-    "h": 3_600_000,
-    "m": 60_000,
-    "s": 1000,
-    "ms": 1,
-}
-_DURATION = re.compile("".join(f"(?:([0-9]+){unit})?" for unit in _UNITS_MS))
+from tocsin_alerting.time_format import UNITS_MS, read_duration
+
 _SHIFTS = {"KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}
 _LARGE = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
 _SIZE = re.compile(f"([0-9]{{1,6}})({'|'.join(_SHIFTS)})")
-_MAX_MS = 100 * _UNITS_MS["y"]
+_MAX_MS = 100 * UNITS_MS["y"]
 
 
 class Section(BaseModel):
@@ -29,30 +22,23 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
 
+SECRET = "masked wherever the configuration is shown"
+"""Marks a key (`Annotated[..., SECRET]`) whose value may be a secret although it stands in the
+file, as the address of a webhook."""
+
+
+NUMBER = "only its last digits are shown"
+"""Marks a key that holds a telephone number: shown are its last digits."""
+
+
 def duration_ms(text: object) -> int:
     """`1m30s` in milliseconds. Raises ValueError for what Prometheus would not read either."""
-    match = _DURATION.fullmatch(text) if isinstance(text, str) and text else None
-    if match is None:
+    ms = read_duration(text) if isinstance(text, str) else None
+    if ms is None:
         raise ValueError("not a duration; write it like 30s, 1m30s or 0s, the longest unit first")
-    amounts = zip(match.groups(), _UNITS_MS.values(), strict=True)
-    total = sum(int(amount or 0) * unit for amount, unit in amounts)
-    if total > _MAX_MS:
+    if ms > _MAX_MS:
         raise ValueError("longer than 100 years")
-    return total
-
-
-def duration_text(ms: int) -> str:
-    """The shortest way to write `ms` as a duration: 90000 is `1m30s`."""
-    words: list[str] = []
-    for unit, size in _UNITS_MS.items():
-        count, ms = divmod(ms, size)
-        words += [f"{count}{unit}"] if count else []
-    return "".join(words) or "0s"
-
-
-def elapsed_text(ms: int) -> str:
-    """What has passed, in whole seconds: `2m1s`."""
-    return duration_text(max(ms, 0) // 1000 * 1000)
+    return ms
 
 
 def number_text(value: float) -> str:
@@ -62,7 +48,7 @@ def number_text(value: float) -> str:
     size = abs(float(f"{value:.4g}"))
     if not 1e4 <= size < 1e15:
         return f"{value:.3g}" if 0 < size < 0.001 else f"{value:.4g}"
-    unit, scale = next(one for one in _LARGE if size >= one[1])
+    unit, scale = next(entry for entry in _LARGE if size >= entry[1])
     return f"{value / scale:.4g}{unit}"
 
 
@@ -113,3 +99,13 @@ Interval = Annotated[int, BeforeValidator(_positive)]
 FilePath = Annotated[Path, BeforeValidator(_path)]
 RefusedKey = Annotated[None, BeforeValidator(_refused)]
 Words = Annotated[tuple[str, ...], BeforeValidator(several)]
+
+
+def is_http_url(text: str) -> bool:
+    """Whether `text` is a URL of http or https that a client can ask."""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return usable and text.isprintable() and " " not in text

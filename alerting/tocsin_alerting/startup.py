@@ -7,34 +7,52 @@ import errno
 import logging
 import os
 import re
-import secrets
 import socket
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
+from functools import partial
 from glob import escape
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 from tocsin_alerting import malloc
+from tocsin_alerting.agent_access import (
+    access_words,
+    has_credentials,
+    live_web_config,
+    load_credentials,
+)
 from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.config import BUNDLED_RULES, Config
 from tocsin_alerting.config.effective import without_user
-from tocsin_alerting.config.load import build_channels, load
-from tocsin_alerting.config.paging import CONTAINER_ID, notes, warnings
+from tocsin_alerting.config.exposure import exposure
+from tocsin_alerting.config.load import (
+    build_channel,
+    build_channels,
+    build_heartbeats,
+    heartbeat_tokens,
+    load,
+    own_templates,
+    signed_links,
+)
+from tocsin_alerting.config.paging import CONTAINER_ID, notes
+from tocsin_alerting.config.way_lint import all_warnings
+from tocsin_alerting.config.web_file import load_web_config, web_config
 from tocsin_alerting.incidents.errors import SchemaTooNew
-from tocsin_alerting.local import agent_socket, data_lock, ports, service_unit
+from tocsin_alerting.local import agent_socket, data_lock, ports
 from tocsin_alerting.local.discovery import USUAL_PORTS
+from tocsin_alerting.local.environment import variables_read, warn_of_unread, warn_of_variables
 from tocsin_alerting.local.systemd import SystemdNotifier, drop_ambient_capabilities
 from tocsin_alerting.notify.email.local_server import why_unusable
 from tocsin_alerting.notify.secret import Vault
-from tocsin_alerting.promql.functions.supported import refuse_unsupported
+from tocsin_alerting.promql.functions.table import refuse_unsupported
 from tocsin_alerting.rules.rule import RuleFile
 from tocsin_alerting.rules.rule_file import load as load_rules
 from tocsin_alerting.yaml_document import InvalidDocument, file_text
 from tocsin_exporter import listen, logs, output
+from tocsin_exporter.clock import Clock
 from tocsin_exporter.connections import (
     MOST_CONNECTIONS,
     ConnectionLimits,
@@ -45,27 +63,9 @@ from tocsin_exporter.connections import (
 from tocsin_exporter.engine_access import place
 from tocsin_exporter.server import ScrapeCounters
 from tocsin_exporter.threads import room_for
+from tocsin_exporter.web_config import LiveWebConfig
 
 log = logging.getLogger(__name__)
-
-VARIABLES = (  # those of the command line, and the worker's
-    *("TOCSIN_CONFIG_FILE", "TOCSIN_STORAGE_PATH", "TOCSIN_WEB_LISTEN_ADDRESS"),
-    *("TOCSIN_WEB_MAX_REQUESTS", "TOCSIN_LOG_LEVEL", "TOCSIN_LOG_FORMAT", "TOCSIN_CACHE_DIR"),
-    service_unit.INSTALLED_BY,
-)
-_EXPORTER_VARIABLES = {  # variables of other monitors and servers, and what to write instead
-    "GPU_COLLECT_INTERVAL": "write collect: {gpu: 1s} in the configuration of `tocsin up`",
-    "METRICS_PORT": "write --web.listen-address",
-    "PORT": "write --web.listen-address",
-    "ALERT_WEBHOOK_URL": "name it in the configuration of `tocsin up`:"
-    " receivers: {NAME: {type: webhook, url_env: ALERT_WEBHOOK_URL}}",
-    "ALERT_EMAIL": "write contacts: {NAME: {email: ...}} in the configuration of `tocsin up`",
-}
-_WORKER_VARIABLES = {  # those that only our own worker reads
-    "API_KEYS": "the key of an engine is in its bearer_token_file, our own in web.token_file",
-    "MODEL_PATH": "write worker: {model_path: ...}, or name the engine that serves it",
-}
-
 
 MIN_THREADS = 24  # the agent's own, with a few for the moment
 RESERVED_THREADS = 8  # of them, those that begin when the loop runs
@@ -86,6 +86,8 @@ class UpOptions:
     promql_semantics: int | None = None
     max_requests: int = 40
     max_connections: int = MOST_CONNECTIONS
+    web_open: bool = False
+    web_config_file: Path | None = None
 
 
 class CannotStart(Exception):
@@ -108,8 +110,12 @@ def load_config(options: UpOptions) -> Config:
     sections: dict[str, Any] = {}
     if options.storage_path:
         sections["storage"] = config.storage.model_copy(update={"path": options.storage_path})
+    web: dict[str, Any] = {"open": True} if options.web_open else {}
     if options.listen_addresses:
-        web = {"listen_address": options.listen_addresses[0]}
+        web["listen_address"] = options.listen_addresses[0]
+    if options.web_config_file:
+        web["config_file"] = options.web_config_file
+    if web:
         sections["web"] = config.web.model_copy(update=web)
     if options.promql_semantics:
         semantics = {"semantics": options.promql_semantics}
@@ -129,16 +135,17 @@ def _mail_at_start(sender: str, recipients: Sequence[str]) -> str:
     trouble = why_unusable(sender, recipients)
     if trouble:
         log.error(
-            "mail to contacts cannot be sent now: %s; each message is tried until it can."
-            " Is there another mail server? Name it in smtp (docs/channels.md#contacts)",
+            "cannot send mail to contacts: %s; each message is retried. To use another mail"
+            " server, set smtp (docs/channels.md#contacts)",
             trouble,
         )
     return ""
 
 
 def _check_flags(options: UpOptions) -> None:
-    if options.config_file and not options.config_file.exists():
-        raise WrongUsage(f"--config.file {options.config_file}: there is no such file")
+    _check_files(
+        {"--config.file": options.config_file, "--web.config.file": options.web_config_file}
+    )
     for address in options.listen_addresses:
         _check_address(address)
     if options.engine_urls and options.engine_ports:
@@ -148,9 +155,15 @@ def _check_flags(options: UpOptions) -> None:
         )
     if options.worker_device and (options.no_worker or options.engine_urls):
         raise WrongUsage(
-            "--worker.device is of our own worker, which is not started with --no-worker or "
+            "--worker.device is for the demo worker, which is not started with --no-worker or "
             "--engine.url; leave it out"
         )
+
+
+def _check_files(given: Mapping[str, Path | None]) -> None:
+    for flag, file in given.items():
+        if file and not file.exists():
+            raise WrongUsage(f"{flag} {file}: no such file")
 
 
 def _check_address(address: str) -> None:
@@ -188,9 +201,11 @@ def flags(options: UpOptions, config: Config, log_level: str, log_format: str) -
         "no-worker": str(not config.worker.enabled).lower(),
         "promql.semantics": str(config.promql.semantics),
         "storage.path": config.storage.path,
+        "web.config.file": str(config.web.config_file or ""),
         "web.listen-address": ",".join(options.listen_addresses or [config.web.listen_address]),
         "web.max-connections": str(options.max_connections),
         "web.max-requests": str(options.max_requests),
+        "web.open": str(config.web.open).lower(),
         "worker.device": config.worker.device,
     }
 
@@ -217,20 +232,20 @@ def run(options: UpOptions, log_level: str, log_format: Any) -> int:
     os.umask(data_lock.PRIVATE_MASK)
     malloc.use_one_arena(os.environ)
     try:
-        _need_threads(MIN_THREADS)
-        output.install()
-        raise_descriptor_limit()
-        logs.configure(log_level, log_format)
-        _warn_of_variables(os.environ)
-        drop_ambient_capabilities()
+        _prepare_process(log_level, log_format)
         config = load_config(options)
-        _warn_of_unread(os.environ, variables_read(config))
+        warn_of_unread(os.environ, variables_read(config))
         lock = data_lock.DataLock(Path(config.storage.path))
         setup = Setup(
             config=config,
             rules=rule_files(config),
-            channels=build_channels(config, os.environ),
-            token=lambda: _token(config),
+            links=(links := signed_links(config)),
+            templates=(own := own_templates(config)),
+            channels=build_channels(config, os.environ, links=links, own=own),
+            new_channel=partial(build_channel, config, os.environ, links),
+            credentials=lambda: load_credentials(config),
+            heartbeats=build_heartbeats(config, os.environ),
+            heartbeat_tokens=heartbeat_tokens(config, os.environ),
             sockets=_listen(options.listen_addresses or [config.web.listen_address]),
             address=config.web.listen_address,
             instance=instance_name(config, socket.gethostname()),
@@ -243,13 +258,14 @@ def run(options: UpOptions, log_level: str, log_format: Any) -> int:
             flags=flags(options, config, log_level, log_format),
             systemd=SystemdNotifier(os.environ),
             hold=lock.keep,
+            exposure=access_words(config, options.listen_addresses),
+            web=live_web_config(lambda: web_config(config)),
         )
         _hold_directory(lock)
         setup.sockets.extend(_local_socket(config))
         _warn_of_paging(config, options.listen_addresses)
         malloc.freeze_gc()
-        for channel in setup.channels.values():
-            channel.begin()
+        setup.begin()
         app = App(setup)
         _need_threads(RESERVED_THREADS)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -263,6 +279,16 @@ def run(options: UpOptions, log_level: str, log_format: Any) -> int:
         sys.stderr.write(f"{_no_threads(room_for(MIN_THREADS))}\n")
         return 1
     return 0
+
+
+def _prepare_process(log_level: str, log_format: Any) -> None:
+    """Raises CannotStart."""
+    _need_threads(MIN_THREADS)
+    output.install()
+    raise_descriptor_limit()
+    logs.configure(log_level, log_format)
+    warn_of_variables(os.environ)
+    drop_ambient_capabilities()
 
 
 def _need_threads(least: int) -> None:
@@ -289,6 +315,7 @@ def run_exporter(
     listen_addresses: Sequence[str],
     max_requests: int,
     max_connections: int,
+    web_config_file: Path | None,
     engine_urls: Sequence[str],
     without: Mapping[str, bool],
     log_level: str,
@@ -307,8 +334,8 @@ def run_exporter(
     output.install()
     raise_descriptor_limit()
     logs.configure(log_level, log_format)
-    _warn_of_variables(os.environ)
-    _warn_of_unread(os.environ, ())
+    warn_of_variables(os.environ)
+    warn_of_unread(os.environ, ())
     off = {area for area, is_off in without.items() if is_off}
     names = frozenset(name for name, entry in COLLECTORS.items() if entry.area in off)
     try:
@@ -316,15 +343,20 @@ def run_exporter(
         for address in addresses:
             _check_address(address)
         engines = [engine.access for engine in _engines(engine_urls)]
+        web = LiveWebConfig()
+        _check_files({"--web.config.file": web_config_file})
+        if web_config_file is not None:
+            web = live_web_config(partial(load_web_config, web_config_file))
         options = ExporterOptions(
             addresses,
             max_requests=max_requests,
             max_connections=max_connections,
             without=names,
             engines=engines,
+            web=web,
         )
         serve(options, _listen(addresses))
-    except CannotStart as error:
+    except (InvalidDocument, CannotStart) as error:
         sys.stderr.write(f"{error}\n")
         return 2 if isinstance(error, WrongUsage) else 1
     return 0
@@ -335,46 +367,19 @@ def instance_name(config: Config, host: str) -> str:
     name = config.instance or host or "localhost"
     if not config.instance and CONTAINER_ID.fullmatch(name):
         log.warning(
-            "the host name looks like a container's id, and the next container has another one;"
-            " give the container a hostname, or set instance in the configuration",
+            "host name looks like a container id, which changes with each container; give the"
+            " container a hostname, or set instance in the configuration",
             extra={"hostname": name},
         )
     return name
 
 
 def _warn_of_paging(config: Config, listen_addresses: Sequence[str]) -> None:
-    vault = Vault(os.environ, file_text)
-    for warning in (*warnings(config, vault), *notes(config, listen_addresses)):
+    exposed = exposure(config, listen_addresses, has_credentials(config))
+    said = all_warnings(config, Vault(os.environ, file_text), Clock().now_ms())
+    about = (*said, *notes(config, listen_addresses), exposed)
+    for warning in filter(None, about):
         log.warning("%s", warning)
-
-
-def _warn_of_variables(env: Mapping[str, str]) -> None:
-    """A misspelt variable would be ignored without a word."""
-    for name in env:
-        if name.startswith("TOCSIN_") and name not in VARIABLES:
-            for meant in get_close_matches(name, VARIABLES, 1, 0.8):
-                log.warning("no variable is called %s: did you mean %s?", name, meant)
-
-
-def _warn_of_unread(env: Mapping[str, str], read: Collection[str]) -> None:
-    """Variables that do nothing here, `read` aside; never with their values."""
-    for name, instead in {**_EXPORTER_VARIABLES, **_WORKER_VARIABLES}.items():
-        if env.get(name) and name not in read:
-            log.warning("the environment's %s does nothing here: %s", name, instead)
-
-
-def variables_read(config: Config) -> set[str]:
-    """Those that the configuration names, and those that a worker of ours may read."""
-    sections = filter(None, [*config.receivers.values(), config.smtp])
-    named = {
-        getattr(section, key)
-        for section in sections
-        for key in section.model_fields_set
-        if key.endswith("_env")
-    }
-    if not config.worker.enabled or config.engines:
-        return named
-    return named | {"API_KEYS", *(() if config.worker.model_path else ("MODEL_PATH",))}
 
 
 def _listen(addresses: Sequence[str]) -> list[Any]:
@@ -398,11 +403,11 @@ def _address_taken(address: str, error: Exception, ours: Sequence[tuple[str, int
     host, port = listen.parse(address)
     if any(port == other and _overlap(host, name) for name, other in ours):
         return (
-            f"{address} is taken by ourselves: another --web.listen-address has port {port};"
+            f"{address} is given twice: another --web.listen-address has port {port};"
             " leave one of them out"
         )
     who = ports.port_owner(port)
-    return f"{address} is taken by {who}; end it, or choose another with --web.listen-address"
+    return f"{address} is in use by {who}; stop it, or choose another with --web.listen-address"
 
 
 def _overlap(host: str, bound: str) -> bool:
@@ -410,19 +415,6 @@ def _overlap(host: str, bound: str) -> bool:
     if host in every or bound in every:
         return True
     return bool(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0] == bound)
-
-
-def _token(config: Config) -> str | None:
-    """Read anew each time, so that a changed token needs no restart. Where one is configured and
-    cannot be read, it is one that nobody knows: none would open loopback to everybody on it."""
-    file = config.web.token_file
-    if file is None:
-        return None
-    try:
-        text = file_text(file).strip()
-    except (OSError, UnicodeDecodeError):
-        text = ""
-    return text or secrets.token_hex()
 
 
 def _local_socket(config: Config) -> list[Any]:
@@ -438,7 +430,7 @@ def _hold_directory(lock: data_lock.DataLock) -> None:
         raise CannotStart(str(error)) from None
     except OSError as error:
         log.error(
-            "%s: %s; incidents will not be recorded, people are paged all the same%s",
+            "data directory lock failed; incidents not recorded, paging continues: %s: %s%s",
             lock.path,
             error.strerror,
             _owner_of(lock.path),
@@ -453,5 +445,7 @@ def _owner_of(path: Path) -> str:
         return ""
     if owner == os.geteuid():
         return ""
-    here, ours = ports.user_name(owner), ports.user_name(os.geteuid())
-    return f". It belongs to {here}, and this runs as {ours}: chown it, or choose another"
+    owner_name, ours = ports.user_name(owner), ports.user_name(os.geteuid())
+    return (
+        f". It belongs to {owner_name}, and the agent runs as {ours}: chown it, or choose another"
+    )

@@ -248,7 +248,7 @@ def validate(model: type[M], document: Document) -> M:
         return model.model_validate(data)
     except ValidationError as error:
         every = cast(Sequence[Mapping[str, Any]], error.errors(include_url=False))
-        shown = (_placed(document, model, one) for one in every[:MAX_PROBLEMS])
+        shown = (_placed(document, model, problem) for problem in every[:MAX_PROBLEMS])
         raise InvalidDocument(shown, max(0, len(every) - MAX_PROBLEMS)) from None
 
 
@@ -313,7 +313,7 @@ def _repeated_keys(file: str, node: yaml.MappingNode, merging: MergeRules) -> It
             yield _at_mark(file, mark, "a key must be text, not a list or a mapping")
             continue
         if name in first and not (merging.in_order and is_merge(key)):
-            message = f'key "{name}" stands twice, first in line {first[name]}; remove one'
+            message = f'key "{name}" is defined twice, first in line {first[name]}; remove one'
             yield Problem(file, mark.line + 1, mark.column + 1, message)
         first.setdefault(name, mark.line + 1)
 

@@ -93,9 +93,10 @@ class _Merges:
 
 
 def _sources(value: yaml.Node) -> list[yaml.MappingNode]:
-    sources = value.value if isinstance(value, yaml.SequenceNode) else [value]
-    for source in sources:
+    sources: list[yaml.MappingNode] = []
+    for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
         if not isinstance(source, yaml.MappingNode):
             message = "`<<` takes a mapping or a list of mappings; give it an alias of one"
             raise MergeError(source, message)
-    return list(sources)
+        sources.append(source)
+    return sources

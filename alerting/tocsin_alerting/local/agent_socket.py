@@ -43,7 +43,7 @@ def listen(path: Path) -> socket.socket | None:
         listener.listen(_BACKLOG)
     except OSError as error:
         log.warning(
-            "no Unix socket for alertctl, which needs --url and a token now",
+            "failed to create the Unix socket; alertctl needs --url and a token",
             extra={"path": str(path), "error": error.strerror or str(error)},
         )
         listener.close()

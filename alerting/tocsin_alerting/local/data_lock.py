@@ -122,8 +122,8 @@ def close_to_others(path: Path, status: os.stat_result) -> None:
             _close_directory(path, status)
         else:
             log.warning(
-                "%s is open to others (mode %o) and holds files that are not ours, so it stays so;"
-                " a directory of its own (--storage.path) would be closed",
+                "data directory is open to other users: %s (mode %o); it has files of others and"
+                " keeps its mode; give the agent a directory of its own (--storage.path)",
                 path,
                 _mode(status),
             )
@@ -139,9 +139,15 @@ def _close_directory(path: Path, status: os.stat_result) -> None:
         os.chmod(path, 0o700)
     except OSError as error:
         why = error.strerror
-        log.warning("%s is open to others (mode %o) and stays so: %s", path, _mode(status), why)
+        log.warning(
+            "data directory is open to other users: %s (mode %o): %s", path, _mode(status), why
+        )
     else:
-        log.warning("%s was open to others (mode %o) and is 0700 now", path, _mode(status))
+        log.warning(
+            "data directory was open to other users: %s (mode %o); changed to 0700",
+            path,
+            _mode(status),
+        )
 
 
 def _entries(path: Path) -> Iterator[Path]:
@@ -181,17 +187,17 @@ def _describe_holder(path: Path, pid: int) -> str:
     who = process_text(pid)
     if not who:
         return (
-            f"{path} is locked by a process that cannot be seen from here (another user's, or of"
-            " another container): end it, or choose another directory with --storage.path"
+            f"{path} is locked by a process that is not visible from here (of another user or"
+            " container): stop it, or choose another directory with --storage.path"
         )
     command, text = who
     if _AGENT.search(command):
         return (
-            f"{path} is in use by a running agent ({text}); end it, or choose another"
+            f"{path} is in use by a running agent ({text}); stop it, or choose another"
             " with --storage.path"
         )
     return (
-        f"{path} is locked by a process that is no agent ({text}): end it, or choose another"
+        f"{path} is locked by a process that is not an agent ({text}): stop it, or choose another"
         " directory with --storage.path"
     )
 

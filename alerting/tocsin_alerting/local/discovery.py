@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 from tocsin_alerting.local import ports
 from tocsin_exporter.engine_access import EngineAccess, place
 from tocsin_exporter.identify import EngineIdentity, identify
-from tocsin_exporter.listen import joined
 from tocsin_exporter.snapshot import Snapshot, values_of
-from tocsin_exporter.tasks import in_thread, task_group
+from tocsin_exporter.tasks import task_group
+from tocsin_exporter.threads import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -77,16 +77,6 @@ class KnownEngine:
         return self.access.target
 
 
-async def find_engines(
-    asked: Iterable[int] = USUAL_PORTS,
-    timeout_s: float = PROBE_SECONDS,
-    host: str = "127.0.0.1",
-) -> list[KnownEngine]:
-    """The engines that answer, in the order of the ports; silence costs `timeout_s` once."""
-    places = [EngineAccess.of(f"http://{joined(host, port)}") for port in asked]
-    return await probe(places, timeout_s)
-
-
 async def probe(
     asked: Sequence[EngineAccess], timeout_s: float = PROBE_SECONDS
 ) -> list[KnownEngine]:
@@ -104,7 +94,7 @@ async def _identify(access: EngineAccess, timeout_s: float) -> EngineIdentity | 
     try:
         return await identify(access, timeout_s)
     except Exception:  # why: a fault with one port costs neither other engines nor the start
-        log.exception("not known whether an engine is there", extra={"url": access.url})
+        log.exception("engine probe failed", extra={"url": access.url})
         return None
 
 
@@ -148,7 +138,7 @@ async def untrusted_servers(asked: Iterable[EngineAccess]) -> tuple[UntrustedSer
             (url, await in_thread(partial(ports.user_name, uid))) for url, uid in owned_by_others
         ]
     except Exception:  # why: what we lack for this costs neither the start nor the engines
-        log.exception("not known whose ports these are; it is looked at again later")
+        log.exception("failed to find the owners of ports, retrying")
         return ()
     return tuple(UntrustedServer(url, name) for url, name in named)
 
@@ -159,7 +149,7 @@ async def other_places(known: Collection[str], owners: Owners = None) -> list[En
     try:
         heard = await in_thread(partial(ports.listening_ports, _PROGRAM))
     except Exception:  # why: as above
-        log.exception("not known where else engines listen; it is looked at again later")
+        log.exception("failed to list listening addresses, retrying")
         return []
     places = (local_engine(port, owners) for port in heard)
     taken = set(map(place, known))
@@ -178,8 +168,3 @@ async def is_vacant(access: EngineAccess, timeout_s: float = PROBE_SECONDS) -> b
         return False
     writer.close()
     return False
-
-
-def describe_engines(engines: Sequence[KnownEngine]) -> str:
-    """`vLLM at http://127.0.0.1:8000 and SGLang at …`."""
-    return " and ".join(f"{engine.kind} at {engine.url}" for engine in engines)

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from tocsin_alerting.incidents.journal.serialize import EngineRow
+from tocsin_alerting.incidents.changeset import EngineRow
 from tocsin_alerting.local import discovery, ports, worker_process
 from tocsin_alerting.local.discovery import LOOPBACK, KnownEngine, Origin, Owners, UntrustedServer
 from tocsin_exporter.engine_access import EngineAccess, place
@@ -58,28 +58,31 @@ async def make_plan(
     own = joined(host, port)
     reserved = () if port in usual else tuple({place(own), f"{LOOPBACK}:{port}"})
     rows = {row.target: row for row in remembered if place(row.target) not in reserved}
-    here = [discovery.local_engine(access, owners) for access in usual]
-    known = {access.target for access in here}
+    local = [discovery.local_engine(access, owners) for access in usual]
+    known = {access.target for access in local}
     there = [EngineAccess.of(row.url) for row in rows.values() if row.target not in known]
     renamed = _as_alerts_name(known, {*troubled} - rows.keys())
     others = [discovery.with_owners(access, owners) for access in (*there, *renamed)]
-    found = _one_per_place(await discovery.probe([*here, *others]), {*rows, *troubled})
-    answering = {place(engine.target) for engine in found}
+    probed = _one_per_place(await discovery.probe([*local, *others]), {*rows, *troubled})
+    answering = {place(engine.target) for engine in probed}
     moved = await moved_engines(
         [row for row in rows.values() if place(row.target) not in answering],
-        [engine for engine in found if engine.target not in rows],
+        [engine for engine in probed if engine.target not in rows],
     )
     settled = {*answering, *map(place, moved)}
     lost = [row for row in rows.values() if place(row.target) not in settled]
     if lost:
         places = await discovery.other_places({*known, *answering, *reserved, own}, owners)
         further = await moved_engines(lost, await discovery.probe(places))
-        found, moved = [*found, *further.values()], moved | further
+        probed, moved = [*probed, *further.values()], moved | further
     heard = {*answering, *reserved, place(own)}
     expected = {*rows, *troubled} - moved.keys()
     silent = sorted(target for target in expected if place(target) not in heard)
-    engines = (*found, *(_silent_engine(target, rows.get(target), owners) for target in silent))
-    strangers = await discovery.untrusted_servers([*here, *others])
+    engines = (
+        *probed,
+        *(_silent_engine(target, rows.get(target), owners) for target in silent),
+    )
+    strangers = await discovery.untrusted_servers([*local, *others])
     looked = EnginePlan(engines, ports=tuple(usual), reserved=reserved)
     looked = replace(looked, owners=owners, untrusted=strangers)
     if engines:
@@ -142,14 +145,14 @@ def _host(target: str) -> str:
 
 def _silent_engine(target: str, row: EngineRow | None, owners: Owners) -> KnownEngine:
     url, kind, model = (row.url, row.kind, row.model) if row else (f"http://{target}", "", "")
-    description = f"{kind or 'an engine'} that was here"
+    description = f"{kind or 'an engine'} seen before"
     access = replace(discovery.with_owners(EngineAccess.of(url), owners), expected=True)
     return KnownEngine(access, description, Origin.REMEMBERED, model)
 
 
 def _why_no_worker(wanted: bool, host: str, port: int) -> str:
     if not wanted:
-        return "none was asked for"
+        return "off"
     if not worker_process.installed():
         return worker_process.NO_TORCH
     try:
@@ -157,5 +160,5 @@ def _why_no_worker(wanted: bool, host: str, port: int) -> str:
     except OSError as error:
         return f"it cannot listen on {host}: {error.strerror}"
     if not free:
-        return f"port {port} is taken by {ports.port_owner(port)}; free it or set worker.port"
+        return f"port {port} is in use by {ports.port_owner(port)}; free it or set worker.port"
     return ""

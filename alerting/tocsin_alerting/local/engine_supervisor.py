@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from tocsin_alerting.http import engine_lookup, httpx, looking_up, status_of
-from tocsin_alerting.incidents.journal.serialize import EngineRow
+from tocsin_alerting.incidents.changeset import EngineRow
 from tocsin_alerting.local import discovery
 from tocsin_alerting.local.discovery import KnownEngine, Origin
 from tocsin_alerting.local.engine_plan import EnginePlan, demo_engine, moved_engines
@@ -103,16 +103,18 @@ class EngineSupervisor:
         ours = [self._demo.target] if self._demo and self.worker else []
         known = set(map(place, [*self.watched, *ours]))
         new = [access for access in places if place(access.target) not in known]
-        found = await discovery.probe(new)
+        engines = await discovery.probe(new)
         await self._warn_of_untrusted(new)
         silent = [_row(engine, 0) for engine in self.watched.values() if self._is_lost(engine)]
-        moved = {engine.target: old for old, engine in (await moved_engines(silent, found)).items()}
-        for engine in found:
-            log.info("found an engine", extra={"engine": engine.kind, "url": engine.url})
+        moved = {
+            engine.target: old for old, engine in (await moved_engines(silent, engines)).items()
+        }
+        for engine in engines:
+            log.info("engine found", extra={"engine": engine.kind, "url": engine.url})
             self._watch(engine)
             if engine.target in moved:
                 await self._move(moved[engine.target], engine)
-        if found and self.worker is not None:
+        if engines and self.worker is not None:
             await self._stop_worker(self.worker)
         await self._follow_lost()
 
@@ -121,7 +123,7 @@ class EngineSupervisor:
         for server in await discovery.untrusted_servers(asked):
             if (server.url, server.user) not in self._warned:
                 self._warned.add((server.url, server.user))
-                log.warning("not read, for its user may not have an engine: discovery.allow_users",
+                log.warning("engine not read: its user is not in discovery.allow_users",
                             extra={"url": server.url, "user": server.user})  # fmt: skip
 
     async def _follow_lost(self) -> None:
@@ -157,7 +159,10 @@ class EngineSupervisor:
             async with asyncio.timeout(STORE_SECONDS):
                 return await self._hooks.answered(target)
         except Exception:  # why: see above
-            log.exception("when it answered is counted from now on", extra={"engine": target})
+            log.exception(
+                "failed to restore how long the engine answered; counting from now",
+                extra={"engine": target},
+            )
             return 0.0
 
     async def forget(self, target: str) -> str:
@@ -169,7 +174,7 @@ class EngineSupervisor:
         if engine.origin is Origin.CONFIGURED:
             return f"{target} is in the configuration; remove it there and restart"
         if engine.origin is Origin.DEMO:
-            return f"{target} is our own worker; turn it off with worker.enabled"
+            return f"{target} is the demo worker; turn it off with worker.enabled"
         await self._unwatch(target)
         return ""
 
@@ -191,7 +196,7 @@ class EngineSupervisor:
         return by_itself and not self._hooks.answers(engine.target)
 
     async def _move(self, old: str, engine: KnownEngine) -> None:
-        log.warning("an engine has moved", extra={"was": old, "is": engine.target})
+        log.warning("engine moved", extra={"was": old, "is": engine.target})
         await self._unwatch(old)
         await self._hooks.remember(_row(engine, self._hooks.now_ms()))
 
@@ -206,7 +211,7 @@ class EngineSupervisor:
 
     async def _stop_worker(self, worker: WorkerProcess) -> None:
         """Its place is an engine's now; the load, which was for it, ends as well."""
-        log.info("an engine is here: the demo worker ends", extra={"pid": worker.pid})
+        log.info("engine found; stopping the demo worker", extra={"pid": worker.pid})
         self.worker = None
         if self._demo is not None and self._demo.target in self.watched:
             await self._unwatch(self._demo.target)
@@ -273,7 +278,7 @@ class _Attempts:
         except Exception as error:  # why: a fault here must not end the worker, nor the looking
             now_s = asyncio.get_running_loop().time()
             if type(error) is not self._fault or now_s >= self._say_again_s:
-                log.exception("engines could not be looked for; it is tried again")
+                log.exception("engine discovery failed, retrying")
                 self._say_again_s = now_s + _SAY_AGAIN_SECONDS
             self._fault = type(error)
             return None
@@ -292,7 +297,7 @@ def _log_once() -> Callable[[str], None]:
     def complain(kind: str) -> None:
         if kind not in logged:
             logged.add(kind)
-            log.warning("a request of the load generator failed", extra={"error": kind})
+            log.warning("load generator request failed", extra={"error": kind})
 
     return complain
 

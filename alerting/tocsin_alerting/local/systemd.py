@@ -35,10 +35,16 @@ class SystemdNotifier:
                 sender.setblocking(False)
                 sender.sendto("\n".join(fields).encode(), address)
         except OSError as error:
-            log.debug("systemd does not hear us: %s", error)
+            log.debug("systemd notification failed: %s", error)
 
-    async def keep_alive(self, serving: Callable[[], bool], status: Callable[[], str]) -> None:
-        """Say that we are ready once we serve, and then that this loop turns, for ever.
+    async def keep_alive(
+        self,
+        serving: Callable[[], bool],
+        status: Callable[[], str],
+        stalled: Callable[[], str] = lambda: "",
+    ) -> None:
+        """Say that we are ready once we serve, and then that this loop turns, for ever; but not
+        while `stalled` says that another one does not.
 
         Nothing else is judged: an agent that is slow or has lost its disk still pages.
         """
@@ -46,13 +52,17 @@ class SystemdNotifier:
             await asyncio.sleep(0.05)
         self.notify("READY=1", f"STATUS={status()}")
         while self.watchdog_seconds:
-            self.notify("WATCHDOG=1", f"STATUS={status()}")
+            if why := stalled():
+                log.error("loop blocked; systemd restarts the agent: %s", why)
+                self.notify(f"STATUS={why}")
+            else:
+                self.notify("WATCHDOG=1", f"STATUS={status()}")
             await asyncio.sleep(self.watchdog_seconds / _WATCHDOG_SHARE)
 
     def reloading(self) -> None:
         """The answer to SIGHUP: there is nothing yet that is read again."""
         self.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        log.warning("SIGHUP: nothing is read again; restart to take a new configuration")
+        log.warning("SIGHUP ignored; restart to load a new configuration")
         self.notify("READY=1")
 
     def stopping(self) -> None:

@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 
 PACKAGE = "tocsin_inference"  # a program of its own: it is started, never imported
 NO_TORCH = (
-    "the worker needs torch: pip install 'tocsin[inference]', or use --no-worker and watch an "
-    "engine of yours with --engine.url"
+    "the worker needs torch: pip install 'tocsin[inference]', or use --no-worker and watch your "
+    "own engine with --engine.url"
 )
 
 
@@ -132,10 +132,10 @@ class WorkerProcess:
         ended = {"worker_ended": describe_exit(code), "failures": failures}
         if delay is None:
             self.state = WorkerState.GIVEN_UP
-            log.error("worker keeps ending; not starting it again", extra=ended)
+            log.error("worker is crash-looping; giving up", extra=ended)
             return False
         self.state = WorkerState.WAITING
-        log.warning("worker ended; starting it again", extra={**ended, "in_seconds": delay})
+        log.warning("worker exited; restarting", extra={**ended, "in_seconds": delay})
         await asyncio.sleep(delay)
         self.restarts += 1
         return True

@@ -5,8 +5,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 
 from tocsin_alerting.incidents.dispatcher import Dispatcher
+from tocsin_alerting.incidents.external_alerts import ExternalAlerts
+from tocsin_alerting.incidents.heartbeats import ExpectedHeartbeats, HeartbeatState
+from tocsin_alerting.incidents.mute_rules import MUTE_KINDS
 from tocsin_alerting.incidents.outbox_message import Delivered
 from tocsin_alerting.local.engine_supervisor import EngineSupervisor
+from tocsin_alerting.loops.heartbeat_loop import HeartbeatLoop
+from tocsin_alerting.loops.self_health import CHECKS
 from tocsin_alerting.notify.delivery import DeliveryLoop
 from tocsin_alerting.remote_write.result import RemoteWriteCounters
 from tocsin_alerting.rules.alert import AlertState
@@ -17,6 +22,7 @@ from tocsin_alerting.tsdb.store import Store
 from tocsin_exporter.snapshot import Family, Sample, labels
 
 Families = Mapping[str, Family]
+ALERTMANAGER_VERSION = "0.28.0"  # it has mutedBy, and names of any characters
 
 
 def store_samples(store: Store, families: Families) -> Iterator[Sample]:
@@ -45,8 +51,8 @@ def write_samples(traffic: RemoteWriteCounters, families: Families) -> Iterator[
         yield Sample(families["tocsin_remote_write_samples_refused_total"], count, own)
 
 
-def disk_samples(archive: DiskPersistence, families: Families) -> Iterator[Sample]:
-    now = archive.status
+def disk_samples(disk: DiskPersistence, families: Families) -> Iterator[Sample]:
+    now = disk.status
     values = {
         "tocsin_store_disk_up": float(now.up),
         "tocsin_store_disk_bytes": now.bytes,
@@ -106,12 +112,63 @@ def incident_samples(
     for (severity, state), count in sorted(counts.items()):
         own = labels(severity=severity, state=state)
         yield Sample(families["tocsin_incidents"], count, own)
+    yield from _mute_samples(dispatcher, now_ms(), families)
     yield Sample(families["tocsin_journal_up"], float(not dispatcher.writer.down))
     yield Sample(families["tocsin_journal_late_total"], dispatcher.writer.unawaited)
     late = dispatcher.overdue_ms(now_ms()) / 1000
     yield Sample(families["tocsin_timer_overdue_seconds"], late)
     waiting = sum(1 for _ in dispatcher.working.outbox.waiting())
     yield Sample(families["tocsin_notifications_queue_length"], waiting)
+    yield from _external_samples(dispatcher.working.external, families)
+    yield from _expected_samples(dispatcher.working.heartbeats, now_ms(), families)
+
+
+def _external_samples(external: ExternalAlerts, families: Families) -> Iterator[Sample]:
+    speaks = labels(version=ALERTMANAGER_VERSION)
+    yield Sample(families["alertmanager_build_info"], 1, speaks)
+    states = {"firing": len(external) - external.unknown, "unknown": external.unknown}
+    for state, count in states.items():
+        yield Sample(families["tocsin_external_alerts"], count, labels(state=state))
+    for status, count in dict(external.received).items():
+        own = labels(status=status)
+        yield Sample(families["tocsin_external_alerts_received_total"], count, own)
+
+
+def health_samples(heartbeats: HeartbeatLoop, families: Families) -> Iterator[Sample]:
+    troubled = {trouble.part for trouble in heartbeats.troubles()}
+    counts = heartbeats.counts
+    for part in CHECKS:
+        yield Sample(families["tocsin_healthy"], float(part not in troubled), labels(part=part))
+    yield Sample(families["tocsin_heartbeats_sent_total"], counts.sent)
+    yield Sample(families["tocsin_heartbeats_failed_total"], counts.failed)
+    yield Sample(families["tocsin_heartbeats_withheld_total"], counts.withheld)
+
+
+def _expected_samples(
+    expected: ExpectedHeartbeats, now_ms: int, families: Families
+) -> Iterator[Sample]:
+    """One that never came has no value: it may not have been set up yet."""
+    for one in sorted(expected, key=lambda one: one.name):
+        own, seen_ms = labels(heartbeat=one.name), expected.seen_ms(one.name)
+        state = expected.state(one, now_ms)
+        if seen_ms is not None:
+            yield Sample(families["tocsin_heartbeat_last_timestamp_seconds"], seen_ms / 1000, own)
+        if state is not HeartbeatState.NEVER_SEEN:
+            is_there = float(state is not HeartbeatState.MISSING)
+            yield Sample(families["tocsin_heartbeat_up"], is_there, own)
+
+
+def _mute_samples(dispatcher: Dispatcher, at_ms: int, families: Families) -> Iterator[Sample]:
+    """An incident that is muted in several ways counts in each of them."""
+    muted: dict[str, int] = dict.fromkeys(MUTE_KINDS, 0)
+    for incident in dispatcher.working.incidents.values():
+        if incident.is_open and incident.muted:
+            for kind in {name.partition(":")[0] for name in incident.muted_by}:
+                muted[kind] += 1
+    for kind, count in muted.items():
+        yield Sample(families["tocsin_incidents_muted"], count, labels(by=kind))
+    for state, count in dispatcher.working.mute_rules.states(at_ms).items():
+        yield Sample(families["tocsin_silences"], count, labels(state=state))
 
 
 def set_aside_samples(times: Mapping[str, float | None], families: Families) -> Iterator[Sample]:
@@ -133,6 +190,13 @@ def delivery_samples(delivery_loop: DeliveryLoop, families: Families) -> Iterato
     for receiver, count in failed.items():
         own = labels(receiver=receiver)
         yield Sample(families["tocsin_notifications_errors_total"], count, own)
+
+
+def text_samples(failures: Mapping[str, int], families: Families) -> Iterator[Sample]:
+    """Of each template of the operator's that failed."""
+    for name, count in sorted(dict(failures).items()):
+        own = labels(template=name)
+        yield Sample(families["tocsin_template_failures_total"], count, own)
 
 
 def engines_samples(engines: EngineSupervisor, families: Families) -> Iterator[Sample]:

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable, Iterator
 
 from tocsin_alerting.incidents.dispatcher import Dispatcher
 from tocsin_alerting.promql.engine import QueryEngine
-from tocsin_alerting.promql.parser.quoting import quote
 from tocsin_alerting.promql.result import InstantVector
+from tocsin_alerting.strconv import quote
 from tocsin_alerting.tsdb.store import Store
 from tocsin_alerting.tsdb.values import END_OF_TIME
 from tocsin_exporter.clock import STEP_MS, Stamps, set_back_ms
@@ -28,14 +28,14 @@ async def load_last_run(
     """
     samples_ms = store.newest_own_ms()
     await dispatcher.start(now_ms, samples_ms)
-    delta_ms = set_back_ms(now_ms, samples_ms, dispatcher.saved_ms)
+    delta_ms = set_back_ms(now_ms, samples_ms, dispatcher.recovery.saved_ms)
     if delta_ms:
         store.shift_clock(delta_ms, END_OF_TIME)
     for stamp in stamps:
         stamp.move_earlier(delta_ms)
     if delta_ms <= -STEP_MS:
         log.warning(
-            "the clock is %.0f s behind that of the last run: what that run left moves with it",
+            "clock is %.0f s behind the last run; moving its samples and timers back",
             -delta_ms / 1000,
         )
     return delta_ms
@@ -54,7 +54,7 @@ def resume_collectors(
     collectors: Iterable[tuple[Source, object]],
     moved_ms: int = 0,
 ) -> None:
-    """A collector that cannot go on begins anew: the pager starts, whatever lies in the store.
+    """A collector that cannot resume counts from zero: the pager starts, whatever is in the store.
 
     `moved_ms`: how far the times in the store moved since they were written; those that samples
     have as their values did not.
@@ -70,7 +70,10 @@ def resume_collectors(
             if isinstance(collector, ClockShifted):
                 collector.move(moved_ms / 1000)
         except Exception:  # why: see above
-            log.exception("counters begin anew", extra={"collector": collector.name})
+            log.exception(
+                "failed to restore counters; counting from zero",
+                extra={"collector": collector.name},
+            )
 
 
 def warn_of_lost_journal(
@@ -78,14 +81,15 @@ def warn_of_lost_journal(
 ) -> None:
     """A journal that is new beside a store that is not was lost, or moved away: the numbers in it
     are not given again, or a receiver would take new messages for old ones."""
-    if dispatcher.journal_is_new and any(
+    if dispatcher.recovery.journal_is_new and any(
         store.newest_ms(source) is not None for source, _ in collectors
     ):
         log.warning(
-            "the journal is new, though samples of an earlier run are here: incidents of before"
-            " are not known, and what still fires is told again"
+            "journal is new, but samples of an earlier run exist: its incidents are unknown;"
+            " what still fires opens new incidents"
         )
         dispatcher.working.numbers.begin_apart(now_ms)
+        dispatcher.working.heartbeats.expect_all()
 
 
 def answered_seconds(

@@ -12,8 +12,6 @@ from functools import partial
 from operator import is_not
 
 from tocsin_alerting.incidents.dispatcher import Dispatcher
-from tocsin_alerting.incidents.escalation_policy import Severity, severity_of
-from tocsin_alerting.incidents.routing import SEVERITY_LABEL
 from tocsin_alerting.loops.rule_scheduler import RuleScheduler, Urgency
 from tocsin_alerting.loops.scrape_barrier import ScrapeBarrier
 from tocsin_alerting.rules.alert import (
@@ -28,6 +26,7 @@ from tocsin_alerting.rules.alert import (
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.instance_journal import InstanceJournal, InstanceRow
 from tocsin_alerting.rules.rule import AlertingRule, RuleGroup
+from tocsin_alerting.rules.severity import SEVERITY_LABEL, Severity, severity_of
 from tocsin_alerting.rules.state import GroupState, RuleHealth, RuleState
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.engine_access import EngineAccess, place
@@ -57,12 +56,13 @@ class DispatcherInstances:
         self._now_ms = now_ms
 
     async def load(self) -> Sequence[InstanceRow]:
-        return self._dispatcher.saved_instances
+        return self._dispatcher.recovery.saved_instances
 
     async def save(self, file: str, group: str, rows: Sequence[InstanceRow]) -> None:
         await self._dispatcher.remember(file, group, rows, self._now_ms())
 
 
+_NO_RULES = "no rule can be evaluated: the files of rule_files hold none"
 _TARGET = re.compile(r"[^/\s]+:[0-9]+(/\S*)?")
 
 
@@ -103,6 +103,7 @@ class RuleLoop:
 
     After the first evaluation of a rule the dispatcher is told all that fires by it, so that what
     ended while the agent was down ends now. No rule waits for another one's first evaluation.
+    `expects_rules`: the configuration names rules, so that none at all is a fault.
     """
 
     def __init__(
@@ -112,8 +113,10 @@ class RuleLoop:
         instances: InstanceJournal,
         clock: Clock,
         barrier: ScrapeBarrier,
+        expects_rules: bool = False,
     ) -> None:
         self._groups = groups
+        self._expects_rules = expects_rules
         self._dispatcher = dispatcher
         self._instances = instances
         self._clock = clock
@@ -123,6 +126,7 @@ class RuleLoop:
         self._running: set[GroupKey] = set()
         self._due_again: set[GroupKey] = set()  # whose next slot has come while they run
         self._heartbeat_ms = 0
+        self.turns_by_s: float | None = None
         self._reconciled_origins: set[str] = set()
         self._unreported: dict[
             GroupKey, list[AlertEvent]
@@ -139,6 +143,8 @@ class RuleLoop:
                 due_ms, groups = self._groups.next_due(
                     next_slot_after_ms(self._clock.now_ms(), done_ms)
                 )
+                wait_s = max(0, due_ms - self._clock.now_ms()) / 1000
+                self.turns_by_s = self._clock.monotonic() + wait_s
                 if not await self._clock.sleep_until(due_ms):
                     continue  # the clock was set: the slots are others now
                 done_ms = due_ms
@@ -164,7 +170,8 @@ class RuleLoop:
                     break
         except Exception:  # why: whatever breaks one group must cost no other an evaluation
             log.exception(
-                "a rule group broke; it goes on at its next slot", extra=_log_fields(progress)
+                "rule group evaluation failed, retrying at its next slot",
+                extra=_log_fields(progress),
             )
         self._running.discard(key)
 
@@ -187,14 +194,14 @@ class RuleLoop:
     def _urgency(self, progress: GroupState) -> Urgency:
         """Those that may page P0 go first, then those that run more often."""
         group, key = progress.group, progress.group.key
-        kept = self._urgencies.get(key)
-        if kept is None or kept[0] is not group:
+        cached = self._urgencies.get(key)
+        if cached is None or cached[0] is not group:
             words = self._dispatcher.working.config.severity_words
-            kept = self._urgencies[key] = (
+            cached = self._urgencies[key] = (
                 group,
                 (_severity_rank(group, words), progress.interval_ms),
             )
-        return kept[1]
+        return cached[1]
 
     def waiting(self, now_ms: int) -> list[GroupState]:
         """The groups that have never run and whose slot came a while ago: they page nobody yet.
@@ -208,12 +215,23 @@ class RuleLoop:
             if not _has_run(group) and self._groups.slot(group, due_ms) > group.loaded_ms
         ]
 
+    def late(self, now_ms: int, patience_ms: int) -> list[str]:
+        """The groups of which no slot has ended for two intervals and so long."""
+        return [
+            group.group.name
+            for group in self._groups.all
+            if now_ms - max(group.evaluated_ms or 0, group.loaded_ms)
+            > 2 * group.interval_ms + patience_ms
+        ]
+
     def unready(self, now_ms: int) -> str:
         """Why rules page nobody: some have not run yet, or not a single one can be evaluated."""
         if waiting := [group.group.name for group in self.waiting(now_ms)]:
             return f"rule groups have not run yet: {', '.join(waiting)}"
         rules = [rule for group in self._groups.all for rule in group.rules]
-        if not rules or any(rule.health is not RuleHealth.ERR for rule in rules):
+        if not rules:
+            return _NO_RULES if self._expects_rules else ""
+        if any(rule.health is not RuleHealth.ERR for rule in rules):
             return ""
         return f"no rule can be evaluated: {rules[0].last_error}"
 

@@ -9,8 +9,7 @@ from tocsin_alerting.promql.eval.limits import QueryTimeout
 from tocsin_alerting.promql.parser.ast import Expr
 from tocsin_alerting.promql.result import Result
 from tocsin_alerting.rules.inputs import reach_ms
-from tocsin_exporter.tasks import in_thread
-from tocsin_exporter.threads import Threads
+from tocsin_exporter.threads import Threads, in_thread
 
 SLOW_SECONDS = 0.005
 MAX_SECONDS = 120.0  # of a query in a thread, as Prometheus's
@@ -36,11 +35,17 @@ class _RunningQuery:
     ended: bool = False
 
 
+def _never() -> bool:
+    return False
+
+
 class RuleQueries:
     """An engine for rules. A query that was quick the last time and needs memory only is evaluated
     at once: going to a thread and back takes longer. `sealed(at_ms)` says whether samples of that
     time lie on the disk, which may be slow, or hang: of the `threads` the second ones are for those
     that need it and the third ones for templates, so that neither keep the first from the others.
+    `busy()` says whether somebody holds the store, as one who writes ten thousand series does for
+    as much as a second: no query waits for that on the loop.
     """
 
     def __init__(
@@ -51,10 +56,11 @@ class RuleQueries:
         seconds: Callable[[], float],
         most_seconds: float = MAX_SECONDS,
         disk_seconds: float = DISK_SECONDS,
+        busy: Callable[[], bool] = _never,
     ) -> None:
         self._engine = engine
         self._memory, self._disk, self._texts = threads
-        self._sealed = sealed
+        self._sealed, self._busy = sealed, busy
         self._seconds = seconds
         self._most_seconds = {self._memory: most_seconds, self._texts: most_seconds}
         self._most_seconds[self._disk] = disk_seconds
@@ -62,15 +68,15 @@ class RuleQueries:
         self._timed_queries: dict[int, _TimedQuery] = {}
 
     async def instant(self, query: str | Expr, at_ms: int) -> Result:
-        """As Engine.instant; text, which only templates ask, is always asked in a thread. Raises
-        QueryTimeout when that does not answer, and at once while none of its kind does, or while
-        it has no answer from before."""
+        """As that of the engine; text, which only templates ask, is always asked in a thread.
+        Raises QueryTimeout when that does not answer, and at once while none of its kind does, or
+        while it has no answer from before."""
         if isinstance(query, str):
             return await self._in_thread(self._texts, query, at_ms)
         known = self._timed_query(query)
         if self._sealed(at_ms - known.reach_ms):
             return await self._in_thread(self._disk, query, at_ms, known)
-        if known.seconds >= SLOW_SECONDS:
+        if known.seconds >= SLOW_SECONDS or self._busy():
             return await self._in_thread(self._memory, query, at_ms, known)
         return self._timed(query, at_ms, known)
 
@@ -79,9 +85,9 @@ class RuleQueries:
     ) -> Result:
         stuck = self._stuck[threads]
         if len(stuck) >= threads.most:
-            raise QueryTimeout("the queries before it have no answer yet; does the disk hang?")
+            raise QueryTimeout("earlier queries have not finished; does the disk hang?")
         if any(_is_same(pending.query, query) for pending in tuple(stuck)):
-            raise QueryTimeout("it has no answer yet from before; does the disk hang?")
+            raise QueryTimeout("its previous run has not finished; does the disk hang?")
         asked, most_seconds = _RunningQuery(query), self._most_seconds[threads]
 
         def answer() -> Result:

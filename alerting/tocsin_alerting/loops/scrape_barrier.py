@@ -65,7 +65,7 @@ class ScrapeBarrier:
 
     async def _sources_of(self, progress: GroupState) -> set[Source]:
         sources: set[Source] = set()
-        selectors = {one for rule in progress.rules for one in rule.inputs}
+        selectors = {selector for rule in progress.rules for selector in rule.inputs}
         for number, selector in enumerate(selectors, start=1):
             sources |= self._touched(selector)
             if number % _SLICE_SELECTORS == 0:

@@ -45,22 +45,18 @@ class StoreSources:
 
     def health(self, source: Source) -> SourceStatus:
         last = self._store.last_seen(source)
-        ours = self._is_ours(source)
         if last is None:
-            gone = not ours and self._store.has_ended(source)
+            gone = not self._is_ours(source) and self._store.has_ended(source)
             return SourceStatus.GONE if gone else SourceStatus.DEAD
-        return (
-            SourceStatus.ALIVE
-            if last.ok and not self._is_silent(source, last)
-            else SourceStatus.DEAD
-        )
+        alive = last.ok and not self._is_silent(source, last)
+        return SourceStatus.ALIVE if alive else SourceStatus.DEAD
 
     def _is_ours(self, source: Source) -> bool:
         return source.job == RULES_JOB or source in self._watched()
 
     def _is_silent(self, source: Source, last: LastSeen) -> bool:
         """Whoever reads our own ones says so when that fails."""
-        return not self._is_ours(source) and self._now_ms() - last.at_ms >= self._silence_ms
+        return self._now_ms() - last.at_ms >= self._silence_ms and not self._is_ours(source)
 
     def speaks(self, source: Source) -> bool:
         last = self._store.last_seen(source)

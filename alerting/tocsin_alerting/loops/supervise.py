@@ -16,5 +16,5 @@ async def restart_on_error(name: str, run: Callable[[], Awaitable[None]]) -> Non
             await run()
             return
         except Exception:  # why: whatever it is, nobody is paged by a loop that has ended
-            log.exception("a loop broke and begins anew", extra={"loop": name})
+            log.exception("loop failed; restarting", extra={"loop": name})
         await asyncio.sleep(RESTART_PAUSE_SECONDS)
