@@ -10,7 +10,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from tocsin_inference import chat, completions, generate, state, thinking
-from tocsin_inference.body_limit import BodyLimit
 from tocsin_inference.errors import (
     BodyTooLarge,
     Exhausted,
@@ -22,8 +21,7 @@ from tocsin_inference.errors import (
     WorkerError,
     cut,
 )
-from tocsin_inference.guard import Guard
-from tocsin_inference.head import Head
+from tocsin_inference.middleware import BodyLimit, Guard, Head
 from tocsin_inference.responses import JsonResponse
 from tocsin_inference.worker import Worker
 

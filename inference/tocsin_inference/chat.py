@@ -9,8 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from tocsin_inference.bodies import ChatBody, JsonRoute
 from tocsin_inference.generation import Generation
-from tocsin_inference.responses import Chunks, EventStream, event, watched
-from tocsin_inference.usage import head, usage
+from tocsin_inference.responses import Chunks, EventStream, answer_identity, event, usage, watched
 from tocsin_inference.worker import Worker
 
 router = APIRouter(route_class=JsonRoute)
@@ -29,7 +28,7 @@ async def chat(request: Request, body: ChatBody) -> Response:
 
     size = sum(len(message["content"]) for message in messages)
     (generation,) = await worker.begin([size], encode, ask)
-    about = head(f"chatcmpl-{uuid4().hex}", worker.model.name, request.app.state.wall())
+    about = answer_identity(f"chatcmpl-{uuid4().hex}", worker.model.name, request.app.state.wall())
     if body.stream:
         return EventStream(stream(generation, about, body.include_usage), [generation])
     return await watched(request, whole(generation, about))

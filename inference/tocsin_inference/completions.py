@@ -13,8 +13,7 @@ from tocsin_exporter.tasks import task_group
 from tocsin_inference.bodies import CompletionBody, JsonRoute
 from tocsin_inference.errors import Invalid
 from tocsin_inference.generation import Generation
-from tocsin_inference.responses import Chunks, EventStream, event, watched
-from tocsin_inference.usage import head, usage
+from tocsin_inference.responses import Chunks, EventStream, answer_identity, event, usage, watched
 from tocsin_inference.worker import Worker
 
 router = APIRouter(route_class=JsonRoute)
@@ -33,7 +32,7 @@ async def completions(request: Request, body: CompletionBody) -> Response:
         return [worker.model.encode(p, special=True) if isinstance(p, str) else p for p in prompts]
 
     generations = await worker.begin([*map(len, prompts)], encode, ask)
-    about = head(f"cmpl-{uuid4().hex}", worker.model.name, request.app.state.wall())
+    about = answer_identity(f"cmpl-{uuid4().hex}", worker.model.name, request.app.state.wall())
     about |= {"object": "text_completion"}
     if body.stream:
         return EventStream(stream(generations, about, body.include_usage), generations)

@@ -158,11 +158,11 @@ class Engine:
         if self._manager.batch_processor is None:
             return 0.0
         cache = self._manager.batch_processor.cache
-        kept = sum(
+        reusable = sum(
             len(a.ledger.cached_blocks) * a.bytes_per_block for a in cache.cache_allocators.values()
         )
         total = cache.num_sectors * cache.bytes_per_sector
-        free = float(cache.compute_free_capacity(relative=False) + kept)
+        free = float(cache.compute_free_capacity(relative=False) + reusable)
         return min(1.0, max(0.0, 1.0 - free / float(total)))
 
     def cache_bytes(self) -> int:

@@ -191,7 +191,7 @@ class _LogLines(Collector):
     """What the agent says of its own log, under the same name."""
 
     def collect(self) -> Iterator[Metric]:
-        text = "Lines of output that were lost, by reason."
+        text = "Log lines dropped, by reason."
         family = CounterMetricFamily("tocsin_log_lines_dropped", text, labels=["reason"])
         for reason, lines in output.dropped().items():
             family.add_metric([reason], lines)

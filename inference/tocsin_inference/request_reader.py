@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from tocsin_exporter.threads import Threads
 from tocsin_inference.errors import Exhausted
 
 T = TypeVar("T")
@@ -18,16 +17,14 @@ class RequestReader:
     bound, and hold the interpreter so long that nobody could read `/metrics`."""
 
     def __init__(self, name: str = "reading") -> None:
-        self._thread = ThreadPoolExecutor(1, name)
+        self._thread = Threads(1, name)
 
     async def run(self, work: Callable[[], T]) -> T:
         """The result of `work`, when its turn comes; a cancelled caller gives its turn up. Raises
         Exhausted, and lets go of the work, without a thread for it, or memory."""
-        works = deque([work])  # an executor keeps what it could not begin, and begins it later
         try:
-            job = self._thread.submit(lambda: works.pop()())
+            job = self._thread.submit(work)
         except (RuntimeError, MemoryError) as error:
-            works.clear()
             raise Exhausted("thread") from error
         try:
             return await asyncio.wrap_future(job)

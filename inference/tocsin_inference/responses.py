@@ -101,3 +101,19 @@ class EventStream(Response):
 
 def _more(body: bytes) -> dict[str, Any]:
     return {"type": "http.response.body", "body": body, "more_body": True}
+
+
+def answer_identity(name: str, model: str, now: float) -> dict[str, Any]:
+    """Identity of an answer; `now` is Unix time in seconds."""
+    return {"id": name, "created": int(now), "model": model}
+
+
+def usage(generations: Sequence[Generation]) -> dict[str, int]:
+    """Tokens that were read and generated; the one that ends an answer counts."""
+    prompt = sum(len(g.prompt) for g in generations)
+    completion = sum(len(g.ids) for g in generations)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }

@@ -141,16 +141,16 @@ def draw(scores: Tensor, rows: SamplingRows, k: int) -> tuple[Tensor, Tensor]:
     values = values / heat
     rank = torch.arange(k, device=scores.device).unsqueeze(0)
     top_k = torch.where(rows.top_k > 0, rows.top_k, scores.shape[1]).unsqueeze(1)
-    kept = values.masked_fill(rank >= top_k, float("-inf"))
+    among_top_k = values.masked_fill(rank >= top_k, float("-inf"))
     limited = top_k <= k
     total = torch.where(
-        limited, kept.logsumexp(1, keepdim=True), (scores / heat).logsumexp(1, keepdim=True)
+        limited, among_top_k.logsumexp(1, keepdim=True), (scores / heat).logsumexp(1, keepdim=True)
     )
-    mass = (kept - total).exp()
+    mass = (among_top_k - total).exp()
     reached = mass.cumsum(1)
     outside = (reached - mass) >= rows.top_p.unsqueeze(1)
     outside[:, 0] = False
-    race = kept.masked_fill(outside, float("-inf")) - exponential(rows, ids).log()
+    race = among_top_k.masked_fill(outside, float("-inf")) - exponential(rows, ids).log()
     tokens = ids.gather(1, race.argmax(1, keepdim=True)).squeeze(1)
     closed = limited.squeeze(1) | (reached[:, -1] >= rows.top_p) | (k == scores.shape[1])
     return tokens, closed & ((rows.top_p < 1.0) | limited.squeeze(1) | (k == scores.shape[1]))
@@ -169,9 +169,11 @@ def _choose_on_host(scores: Tensor, rows: SamplingRows) -> Tensor:
     free = (rows.top_k == 0) & (rows.top_p >= 1.0)  # nothing to cut: no need to sort
     chosen, closed = draw(scores, rows, min(CANDIDATES, vocabulary))
     if bool(free.any()):
-        some = rows.only(free)
+        free_rows = rows.only(free)
         every = torch.arange(vocabulary).unsqueeze(0)
-        race = scores[free] / some.temperature.unsqueeze(1) - exponential(some, every).log()
+        race = (
+            scores[free] / free_rows.temperature.unsqueeze(1) - exponential(free_rows, every).log()
+        )
         chosen[free] = race.argmax(1)
     again = ~(closed | free)
     if bool(again.any()):

@@ -77,7 +77,7 @@ class Death:
         self.server: Server | None = None
 
     def __call__(self, cause: BaseException | None) -> None:
-        log.critical("the engine's thread has died: %r; exiting so as to be restarted", cause)
+        log.critical("engine thread died: %r; exiting for a restart", cause)
         full = memory.is_out_of_memory(cause)
         self.ooms += full
         if self.server is not None:

@@ -32,7 +32,7 @@ NOT_READ = {
     "TOP_P": "write DEFAULT_TOP_P",
     "DEVICE": "write --device",
     "MODEL_NAME": "write --served-name",
-    "API_KEY": "write API_KEYS; without it anybody is answered",
+    "API_KEY": "write API_KEYS; without it any client is served",
     "TIMEOUT": "write REQUEST_TIMEOUT",
 }
 LOG_LEVELS = ("critical", "error", "warning", "info", "debug")
@@ -70,25 +70,59 @@ class Settings:
 def parser(prog: str) -> argparse.ArgumentParser:
     """The command line; every default is None so that the environment can be told from a flag."""
     result = argparse.ArgumentParser(
-        prog=prog, description="Serve a local model on the OpenAI API."
+        prog=prog,
+        description="Serve a local model on the OpenAI API, or fetch the default model.",
+        epilog="Flags win over the environment variables in capitals.",
     )
     add = result.add_argument
-    add("command", nargs="?", choices=("serve", "fetch"), default="serve")
-    add("--model-path", help="directory of safetensors or a GGUF file (MODEL_PATH)")
-    add("--served-name", help="name in /v1/models and in metrics (default: the model's own)")
-    add("--cache-dir", help="where the default model is kept (TOCSIN_CACHE_DIR)")
-    add("--host", help="address to listen on (HOST, 127.0.0.1)")
-    add("--port", help="port to listen on, 0 for a free one (PORT, 8000)")
-    add("--device", choices=("cpu", "cuda"), help="where the model runs (cpu)")
-    add("--dtype", choices=("auto", "float32", "bfloat16", "float16"), help="of the weights (auto)")
-    add("--threads", help="CPU threads for one forward pass (all cores of this process)")
-    add("--log-level", choices=LOG_LEVELS, help="LOG_LEVEL (info)")
-    add("--log-format", choices=logs.FORMATS, help="of the lines on standard error (logfmt)")
-    add("--request-timeout", help="seconds before a request gets 504 (REQUEST_TIMEOUT, 300)")
-    add("--max-running", help="requests generated at the same time (16; 256 on CUDA)")
-    add("--max-waiting", help="requests that may queue before 429 (4 x max-running)")
-    add("--kv-cache-tokens", help="size of the KV cache (16384; on CUDA from free memory)")
-    add("--parent-pid", help="die with this process, which must be the parent")
+    add(
+        "command",
+        nargs="?",
+        choices=("serve", "fetch"),
+        default="serve",
+        help="Serve the model, or fetch it and exit. [default: serve]",
+    )
+    add(
+        "--model-path",
+        help="Directory of safetensors, or a GGUF file. [MODEL_PATH, default: the default model]",
+    )
+    add("--served-name", help="Name in /v1/models and in metrics. [default: the model's own]")
+    add(
+        "--cache-dir",
+        help="Directory of the default model. [TOCSIN_CACHE_DIR, default: ~/.cache/tocsin]",
+    )
+    add("--host", help="Address to listen on. [HOST, default: 127.0.0.1]")
+    add("--port", help="Port to listen on; 0 takes a free one. [PORT, default: 8000]")
+    add("--device", choices=("cpu", "cuda"), help="Device of the model. [default: cpu]")
+    add(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        help="Data type of the weights. [default: auto]",
+    )
+    add("--threads", help="CPU threads for a forward pass. [default: all cores of the process]")
+    add(
+        "--log-level",
+        choices=LOG_LEVELS,
+        help="Log messages of this level and above. [LOG_LEVEL, default: info]",
+    )
+    add("--log-format", choices=logs.FORMATS, help="Format of log lines. [default: logfmt]")
+    add(
+        "--request-timeout",
+        help="Seconds after which a request gets 504. [REQUEST_TIMEOUT, default: 300]",
+    )
+    add(
+        "--max-running",
+        help="Maximum number of requests generated at the same time. [default: 16, with CUDA 256]",
+    )
+    add(
+        "--max-waiting",
+        help="Maximum number of requests in the queue; others get 429. [default: 4 x max-running]",
+    )
+    add(
+        "--kv-cache-tokens",
+        help="Size of the KV cache in tokens. [default: 16384, with CUDA from free memory]",
+    )
+    add("--parent-pid", help="Exit when this process, the parent, exits. [default: none]")
     return result
 
 
@@ -111,7 +145,7 @@ def read(argv: Sequence[str], env: Mapping[str, str], prog: str) -> tuple[str, S
         dtype=source.text("dtype", "", "auto"),
         threads=source.number("threads", "", 0, low=0) or None,
         log_level=source.choice("log_level", "LOG_LEVEL", "info", LOG_LEVELS),
-        log_format=source.text("log_format", "", logs.FORMATS[0]),
+        log_format=source.text("log_format", "", "logfmt"),
         default_max_length=source.number("", "DEFAULT_MAX_LENGTH", 256, low=1),
         default_temperature=source.real("", "DEFAULT_TEMPERATURE", 0.7, 0.0, 2.0),
         default_top_p=source.real("", "DEFAULT_TOP_P", 0.9, 0.0, 1.0),
@@ -128,7 +162,7 @@ def unread(env: Mapping[str, str]) -> Iterator[str]:
     """What `env` sets that does nothing, each with what to write instead; never its value."""
     for name, instead in NOT_READ.items():
         if env.get(name):
-            yield f"the environment's {name} does nothing here: {instead}"
+            yield f"environment variable {name} has no effect here: {instead}"
 
 
 def default_cache(env: Mapping[str, str]) -> Path:

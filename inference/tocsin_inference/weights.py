@@ -242,8 +242,8 @@ def save(model: Any, directory: Path) -> None:
     """Writes the weights without the copies that are tied to another of them. `save_pretrained`
     would do the same, but refuses a model that came from a GGUF file."""
     tied = set(model.all_tied_weights_keys)
-    kept = {k: v.contiguous() for k, v in model.state_dict().items() if k not in tied}
-    save_file(kept, str(directory / WEIGHTS), metadata={"format": "pt"})
+    tensors = {k: v.contiguous() for k, v in model.state_dict().items() if k not in tied}
+    save_file(tensors, str(directory / WEIGHTS), metadata={"format": "pt"})
 
 
 def quantization(gguf: Path) -> str | None:

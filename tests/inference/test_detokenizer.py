@@ -49,6 +49,12 @@ def test_nothing_from_a_stop_string_on_is_ever_shown(text: str, stop: str) -> No
         assert out == text and not detokenizer.stopped
 
 
+@pytest.mark.parametrize("stops", [["b", "d"], ["d", "b"], ["cd", "bc"]])
+def test_of_several_stop_strings_the_first_in_the_text_ends_it(stops: list[str]) -> None:
+    detokenizer = Detokenizer(as_bytes, stops)
+    assert detokenizer.feed(list(b"abcd")) + detokenizer.flush() == "a"
+
+
 def test_half_a_character_is_never_shown() -> None:
     detokenizer = Detokenizer(as_bytes)
     pieces = [detokenizer.feed([byte]) for byte in "a€😀".encode()]

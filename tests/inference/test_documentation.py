@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fastapi.routing import APIRoute
 
 from inference.test_process import free_port, started, wait_until_healthy
 from support.worker_server import serving
 from tocsin_inference import errors, settings
+from tocsin_inference.application import ROUTERS
 from tocsin_inference.model import Model
 from tocsin_inference.weights import SMOLLM2, cached
 
@@ -144,6 +146,22 @@ def test_what_may_be_asked_again_says_when() -> None:
     table = {row[0]: row[1] for row in rows("Errors")}
     kinds = (errors.QueueFull, errors.EngineStopped)
     assert all(k.retry_after and "Retry-After" in table[str(k.status)] for k in kinds)
+
+
+def test_the_table_has_every_endpoint_with_its_method() -> None:
+    served = {
+        (method, re.sub(r"\{[^}]*\}", "{id}", route.path))
+        for router in ROUTERS.values()
+        for route in router.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods or ()
+    }
+    listed = {
+        (row[0][1:].split()[0], path)
+        for row in rows("Endpoints")
+        for path in re.findall(r"/[a-z_/0-9.{}]+", row[0])
+    }
+    assert listed == served | {("GET", "/openapi.json")}  # FastAPI's own
 
 
 async def test_every_endpoint_and_metric_of_the_page_is_there(tiny: Model) -> None:

@@ -51,6 +51,12 @@ def test_on_a_gpu_the_components_add_up_to_what_is_reserved() -> None:
     assert found["llm_allocator_ooms_total", "1"] == 2
 
 
+def test_on_a_gpu_where_the_peak_was_reset_the_components_still_add_up() -> None:
+    allocator = {"allocated_bytes.all.peak": 300, "reserved_bytes.all.current": 800}
+    parts = MemoryUsage(100, 400, 9000, allocator, 0).components()
+    assert parts == {"weights": 100, "kv_cache": 400, "activations": 0, "other": 300}
+
+
 def test_without_a_gpu_nothing_is_invented() -> None:
     found = flat(MemoryUsage(100, 400, 1500, None, 0), None)
     assert found == {

@@ -22,7 +22,22 @@ import pytest
 from support.other_user import open_to_others
 from tocsin_inference.__main__ import main
 
+pytest.importorskip("support.worker_server")  # all of it, for another user may not read the library
 WORKER = [sys.executable, "-m", "tocsin_inference"]
+
+TWICE = """
+import uvicorn
+from tocsin_inference.server import Server
+
+class Idle:
+    def close(self):
+        print("ending", flush=True)
+
+server = Server(uvicorn.Config(""), Idle())
+server.finish(0)
+server.finish(0)
+print("it waits still")
+"""
 
 
 def free_port() -> int:
@@ -258,3 +273,8 @@ def test_no_file_of_the_current_directory_runs_in_place_of_a_library(
     help_ = [*command, "--help"]
     done = subprocess.run(help_, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and "--model-path" in done.stdout, done.stderr
+
+
+def test_the_second_signal_ends_it_at_once_and_not_as_if_all_were_well() -> None:
+    ended = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, timeout=120)
+    assert (ended.returncode, ended.stdout) == (1, b"ending\n")

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 
 from support.exhausted import no_threads
 from tocsin_inference.errors import Exhausted
 from tocsin_inference.request_reader import RequestReader
+
+HANGS = """
+import asyncio, time
+from tocsin_inference.request_reader import RequestReader
+
+async def main():
+    asyncio.create_task(RequestReader().run(lambda: time.sleep(600)))
+    await asyncio.sleep(0.1)
+
+asyncio.run(main())
+"""
 
 
 async def test_one_at_a_time_and_what_is_given_up_never_runs() -> None:
@@ -44,9 +58,18 @@ async def test_an_error_is_the_callers() -> None:
         await reader.run(fails)
 
 
-async def test_work_that_no_thread_can_be_had_for_is_not_done_later() -> None:
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError])
+async def test_work_that_no_thread_can_be_had_for_is_not_done_later(
+    error: type[Exception],
+) -> None:
     reader, done = RequestReader(), list[str]()
-    with no_threads(), pytest.raises(Exhausted, match="no thread left"):
+    with no_threads(error), pytest.raises(Exhausted, match="no thread left"):
         await reader.run(lambda: done.append("refused"))
     await reader.run(lambda: done.append("next"))
     assert done == ["next"]
+
+
+def test_a_process_ends_in_the_middle_of_a_piece() -> None:
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", HANGS], check=True, timeout=60)
+    assert time.monotonic() - began < 40

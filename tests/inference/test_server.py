@@ -13,7 +13,7 @@ import pytest
 from support.tiny_model import CONTEXT
 from support.worker_server import WorkerServer, assert_accounts_balance, events, serving
 from tocsin_inference import settings
-from tocsin_inference.body_limit import MOST_BYTES
+from tocsin_inference.middleware import MOST_BYTES
 from tocsin_inference.model import Model
 from tocsin_inference.server import listen, run
 
@@ -308,9 +308,8 @@ async def test_a_request_past_its_time_is_a_timeout(tiny: Model, stream: bool) -
         replies = await asyncio.gather(
             *(server.client.post(CHAT, json=LONG | {"stream": stream}) for _ in range(2))
         )
-        # a stream that has begun can only say it in an event; the one that waited gets the status
-        codes = sorted(r.status_code for r in replies)
-        assert codes == ([200, 504] if stream else [504, 504])
+        # a stream that has begun can only say it in an event; one that waits gets the status
+        assert {r.status_code for r in replies} <= ({200, 504} if stream else {504})
         assert all('"code":"request_timeout"' in r.text for r in replies)
         assert await server.ended("timeout") == 2
         await assert_accounts_balance(server)
@@ -479,3 +478,11 @@ async def test_promtool_has_no_objection(tiny: Model) -> None:
     command = [promtool, "check", "metrics"]
     done = await asyncio.to_thread(subprocess.run, command, input=page, capture_output=True)
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+
+
+async def test_what_an_answer_held_of_the_cache_is_there_for_the_next(tiny: Model) -> None:
+    body = HELLO | {"max_tokens": 200, "ignore_eos": True}  # a quarter of the cache
+    async with serving(tiny, flags="--kv-cache-tokens 1024") as server, asyncio.timeout(60):
+        for _ in range(6):
+            assert (await server.client.post(CHAT, json=body)).status_code == 200
+        assert server.worker.engine.running == 0

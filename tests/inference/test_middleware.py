@@ -8,7 +8,7 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
-from tocsin_inference.body_limit import LARGE, BodyLimit
+from tocsin_inference.middleware import LARGE, BodyLimit
 
 
 async def test_large_bodies_wait_for_each_other_and_small_ones_never() -> None:
