@@ -131,10 +131,10 @@ HEALTH = [
         "is silent. Metric: `llm_engine_up`",
         f"count({UP} == 0) or 0 * count({UP})",
         steps=GREEN_IS_ZERO),
-    small("Firing alerts", "Alerts of P0 to P4 that fire now; grey while no rules of ours are "
+    small("Firing alerts", "Firing alerts of P0 to P4; grey while none of Tocsin's rules are "
         "evaluated or no Tocsin answers. Metric: `ALERTS`",
         f'count(ALERTS{{alertstate="firing"}}) or 0 * {EVALUATED}', steps=GREEN_IS_ZERO),
-    small("Open incidents", "Incidents that are not closed; grey where no agent tells. Metric: "
+    small("Open incidents", "Incidents that are not closed; grey where no agent reports. Metric: "
         "`tocsin_incidents`",
         "sum(tocsin_incidents) or 0 * count(tocsin_journal_up)", steps=GREEN_IS_ZERO),
     small("Requests",
