@@ -89,12 +89,12 @@ class Side:
 
 
 def append(load: RuleLoad, scrapes: int) -> dict[str, float]:
-    """Microseconds of Store.append, with the archive at work as in the agent."""
+    """Microseconds of Store.append, with the disk at work as in the agent."""
     with tempfile.TemporaryDirectory() as folder:
-        archive = DiskPersistence(Path(folder), BlockStore(Path(folder), 15 * DAY_MS, 2 << 30))
-        store = Store(persistence=archive)
-        archive.start(store)
-        archive.run(time.monotonic)
+        disk = DiskPersistence(Path(folder), BlockStore(Path(folder), 15 * DAY_MS, 2 << 30))
+        store = Store(persistence=disk)
+        disk.start(store)
+        disk.run(time.monotonic)
         now_ms = int(time.time() * 1000) - scrapes * STEP_MS
         took = []
         for number in range(scrapes + 10):  # the first ten place the series and warm up
@@ -103,7 +103,7 @@ def append(load: RuleLoad, scrapes: int) -> dict[str, float]:
             began = time.perf_counter()
             store.append(snapshot)
             took.append((time.perf_counter() - began) * 1e6)
-        archive.close()
+        disk.close()
     cuts = statistics.quantiles(took[10:], n=100, method="inclusive")
     return {
         "samples": load.series,

@@ -67,10 +67,10 @@ class Ours:
 
     def __init__(self, folder: Path, source: Source) -> None:
         self.source = source
-        self.archive = DiskPersistence(folder, BlockStore(folder, 15 * DAY_MS, 2**31))
-        self.store = Store(persistence=self.archive)
-        self.archive.start(self.store)
-        self.archive.run(time.monotonic)
+        self.disk = DiskPersistence(folder, BlockStore(folder, 15 * DAY_MS, 2**31))
+        self.store = Store(persistence=self.disk)
+        self.disk.start(self.store)
+        self.disk.run(time.monotonic)
         self.dispatcher = Dispatcher(
             incident_config(load(None)), SqliteJournal(folder / "j.db"), random.random
         )
@@ -116,7 +116,7 @@ class Ours:
 
     async def close(self) -> None:
         await self.dispatcher.close(now_ms())
-        self.archive.close()
+        self.disk.close()
 
 
 class Theirs:

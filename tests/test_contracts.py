@@ -13,6 +13,10 @@ import yaml
 from support.metric_names import unknown
 from tocsin_alerting.cli.alertctl import main as alertctl
 from tocsin_alerting.cli.commands import tocsin
+from tocsin_alerting.incidents.incident import Incident, TimerKind
+from tocsin_alerting.incidents.muting import INHIBITED
+from tocsin_alerting.incidents.silences import MAINTENANCE, SILENCE
+from tocsin_alerting.incidents.timers import TIMER_RULES
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -51,6 +55,9 @@ def _resolved(tool: str, words: list[str]) -> tuple[click.Command, list[str]]:
         if not rest or not re.fullmatch("[a-z]+", rest[0]):
             break
         assert rest[0] in command.commands, f"{tool} {' '.join(words)}: no such command"
+        if (two := " ".join(rest[:2])) in command.commands:  # incidents export
+            command, rest = command.commands[two], rest[2:]
+            continue
         command, rest = command.commands[rest[0]], rest[1:]
     return command, rest
 
@@ -83,9 +90,36 @@ def test_the_readme_or_the_docs_show_every_command() -> None:
         for page in PAGES
         for tool, words in _commands(page.read_text())
     }
-    assert set(tocsin.commands) | set(alertctl.commands) - {"channels", "query"} <= shown | {
-        "service"
+    commands = {**tocsin.commands, **alertctl.commands}
+    groups = {name for name, command in commands.items() if isinstance(command, click.Group)}
+    assert set(commands) - groups <= shown
+    inner = {(name, one) for name in groups for one in getattr(commands[name], "commands", {})}
+    assert {one for _, one in inner} <= shown, "of each group every command"
+
+
+def test_a_rule_of_the_state_machine_that_the_code_cites_is_on_the_page() -> None:
+    page = (ROOT / "docs" / "incidents.md").read_text("utf-8").split("\n## Rules\n")[1]
+    cells = re.findall(r"(?m)^\| (\d[\d, ]*) \|", page)
+    numbers = [int(number) for cell in cells for number in re.findall(r"\d+", cell)]
+    assert len(numbers) > 25 and numbers == sorted(set(numbers))
+    cited = {
+        int(number)
+        for path in (ROOT / "alerting/tocsin_alerting/incidents").rglob("*.py")
+        for words in re.findall(r"[Rr]ules? (\d[\d, toand]*)", path.read_text("utf-8"))
+        for number in re.findall(r"\d+", words)
     }
+    assert len(cited) > 20 and cited <= set(numbers)
+
+
+def test_every_kind_of_timer_has_a_rule() -> None:
+    assert set(TIMER_RULES) == set(TimerKind)
+
+
+def test_the_page_names_what_mutes_an_incident() -> None:
+    page = (ROOT / "docs" / "incidents.md").read_text("utf-8")
+    (entry,) = re.findall(r"(?ms)^- `muted_by`: (.*?)^- ", page)
+    for text in (entry, Incident.__doc__ or ""):
+        assert set(re.findall(r"`([a-z]+:)[A-Z]+`", text)) == {INHIBITED, SILENCE, MAINTENANCE}
 
 
 def test_every_metric_in_a_rule_or_a_dashboard_is_exported_or_recorded() -> None:

@@ -80,3 +80,30 @@ def test_the_pages_for_developers_name_files_that_are_there(page: str) -> None:
     assert named, page
     gone = [name for name in named if not any(f"/{path}".endswith(f"/{name}") for path in files)]
     assert gone == []
+
+
+def test_every_field_of_a_dataclass_and_every_key_of_the_configuration_is_read() -> None:
+    nodes = [node for tree in MODULES.values() for node in ast.walk(tree)]
+    read = {
+        node.attr
+        for node in nodes
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+    }
+    read |= {name for node in nodes if isinstance(node, ast.MatchClass) for name in node.kwd_attrs}
+    written = {
+        (node.name, field.target.id)
+        for node in nodes
+        if isinstance(node, ast.ClassDef) and _has_fields(node)
+        for field in node.body
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if not ast.unparse(field.annotation).startswith(
+            ("RefusedKey", "Annotated[None", "ClassVar")
+        )
+    }
+    assert len(written) > 700
+    assert {(name, field) for name, field in written if field not in read} == set()
+
+
+def _has_fields(node: ast.ClassDef) -> bool:
+    dataclass = any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
+    return dataclass or any(ast.unparse(base).endswith("Section") for base in node.bases)

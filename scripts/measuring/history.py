@@ -59,16 +59,16 @@ def spans(streams: Sequence[Stream]) -> Iterator[tuple[int, list[Piece]]]:
 def to_directory(streams: Sequence[Stream], storage: Path) -> None:
     """Under `storage`/samples, as an agent that has watched these targets leaves it."""
     samples = storage / "samples"
-    archive = DiskPersistence(samples, BlockStore(samples, 16 * DAY_MS, 2**34))
-    store = Store(persistence=archive)
-    archive.start(store)
+    disk = DiskPersistence(samples, BlockStore(samples, 16 * DAY_MS, 2**34))
+    store = Store(persistence=disk)
+    disk.start(store)
     for now_ms, pieces in spans(streams):
         for stream, times, values in pieces:
             for at_ms, row in zip(times.tolist(), values, strict=True):
                 store.append(Snapshot(stream.source, at_ms, True, stream.load.layout, row))
         store.expire(min(now_ms, max(one.end_ms for one in streams)))
-        archive.tick()
-    archive.close()
+        disk.tick()
+    disk.close()
 
 
 def to_prometheus(streams: Sequence[Stream], port: int) -> None:

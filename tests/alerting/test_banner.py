@@ -26,7 +26,7 @@ def test_it_says_what_is_watched_who_is_told_and_where_to_look() -> None:
     assert lines == [
         "  watches  this host, no NVIDIA GPU, vLLM at http://127.0.0.1:8000",
         "  rules    2 alerting and 1 recording rules",
-        "  tells    ops, hook",
+        "  notifies ops, hook",
         "  keeps    incidents in data, samples for 15d",
         "  look at  http://127.0.0.1:4911/metrics, http://127.0.0.1:4911/, alertctl incidents, "
         "alertctl alerts",
@@ -35,30 +35,38 @@ def test_it_says_what_is_watched_who_is_told_and_where_to_look() -> None:
 
 def test_whose_engine_is_not_read_and_the_line_that_lets_it_in() -> None:
     said = banner(replace(FACTS, strangers=[("http://127.0.0.1:8000", "alice")]))
-    line = (
-        "http://127.0.0.1:8000 is of the user alice; to watch it: discovery: {allow_users: [alice]}"
-    )
-    assert f"  not read {line}\n" in said
+    line = "belongs to user alice; to watch it: discovery: {allow_users: [alice]}"
+    assert f"  not read http://127.0.0.1:8000 {line}\n" in said
 
 
 def test_where_the_load_goes() -> None:
     assert "  load  " not in banner(FACTS)
-    said = "  load     2 real chat requests a second to {}, until you leave out --load\n"
+    said = "  load     2 real chat requests per second to {}, because of --load\n"
     assert said.format("vLLM at http://127.0.0.1:8000") in banner(replace(FACTS, load_rps=2.0))
-    assert said.format("what answers first") in banner(replace(FACTS, engines=[], load_rps=2.0))
+    assert said.format("the first engine found") in banner(replace(FACTS, engines=[], load_rps=2.0))
+
+
+def test_that_nothing_outside_watches() -> None:
+    assert "  but  " not in banner(FACTS)
+    why = "nobody is paged if this machine dies"
+    assert f"  notifies ops, hook\n  but      {why}\n" in banner(replace(FACTS, unwatched=why))
+    lost = "links in messages point to nowhere"
+    said = banner(replace(FACTS, unwatched=why, links=lost))
+    assert f"  but      {why}\n  but      {lost}\n" in said
 
 
 def test_gpus_engines_and_the_worker() -> None:
     assert ", 1 GPU, " in banner(replace(FACTS, gpus=1))
     assert ", 8 GPUs, " in banner(replace(FACTS, gpus=8))
-    assert ", GPUs as they answer, " in banner(replace(FACTS, gpus=None))
-    alone = banner(replace(FACTS, engines=[], worker="none was asked for"))
-    assert ", no inference engine yet\n  worker   none was asked for\n" in alone
+    assert ", GPUs not counted yet, " in banner(replace(FACTS, gpus=None))
+    alone = banner(replace(FACTS, engines=[], worker="off"))
+    assert ", no inference engine yet\n  worker   off\n" in alone
 
 
 def test_what_is_not_recorded_is_not_said_to_be_kept() -> None:
-    text = banner(replace(FACTS, recorded=False, retention_ms=None))
-    assert "incidents NOT RECORDED (data cannot be written), samples in memory only" in text
+    text = banner(replace(FACTS, journal_error="database is locked", retention_ms=None))
+    why = "journal in data: database is locked"
+    assert f"incidents NOT RECORDED ({why}), samples in memory only" in text
     assert "incidents in data" not in text
 
 

@@ -103,7 +103,9 @@ def test_an_engine_that_is_no_url() -> None:
 
 
 def test_a_url_with_a_fragment() -> None:
-    with pytest.raises(CannotStart, match=r"^--engine.url http://h:1/q: no server sees what follo"):
+    with pytest.raises(
+        CannotStart, match=r"^--engine.url http://h:1/q: a server never sees what follo"
+    ):
         load_config(UpOptions(engine_urls=("http://h:1/q#hunter2",)))
 
 
@@ -152,7 +154,7 @@ def test_a_taken_address_is_named_with_its_owner(tmp_path: Path, part: str) -> N
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         done = tocsin(tmp_path, part, f"--web.listen-address={address}")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"{address} is taken by ")
+    assert done.stderr.startswith(f"{address} is in use by ")
     assert f"(pid {os.getpid()})" in done.stderr
     assert done.stderr.count("\n") == 1
 
@@ -176,13 +178,13 @@ def test_why_it_cannot_start_is_one_line(tmp_path: Path, words: Sequence[str], s
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["up", "--config.file=none.yml"], "--config.file none.yml: there is no such file"),
+        (["up", "--config.file=none.yml"], "--config.file none.yml: no such file"),
         (["up", "--engine.url=nonsense"], "--engine.url nonsense: not a URL"),
         (["up", "--web.listen-address=here"], "--web.listen-address: 'here' is not HOST:PORT"),
         (["up", "--web.listen-address=:99999"], "--web.listen-address: ':99999': '99999' is "),
         (["up", "--engine.url=http://a:1", "--engine.port=1"], "--engine.port looks for engines"),
         (["up", "--config.file=e.yml", "--engine.port=1"], "--engine.port looks for engines"),
-        (["up", "--no-worker", "--worker.device=cpu"], "--worker.device is of our own worker"),
+        (["up", "--no-worker", "--worker.device=cpu"], "--worker.device is for the demo worker"),
         (["exporter", "--web.listen-address=here"], "--web.listen-address: 'here' is not HOST"),
         (["exporter", "--engine.url=nonsense"], "--engine.url nonsense: not a URL"),
     ],
@@ -209,6 +211,31 @@ def test_it_listens_on_every_address_that_is_given(tmp_path: Path, part: list[st
     finally:
         process.terminate()
         assert process.wait(20) == 0
+
+
+JOBS = {
+    "--no-collector.host": "node",
+    "--no-collector.gpu": "dcgm",
+    "--no-collector.process": "process",
+}
+
+
+@pytest.mark.parametrize("off", [(), *((flag,) for flag in JOBS), tuple(JOBS)])
+def test_an_exporter_without_an_area_reads_nothing_of_it(
+    tmp_path: Path, off: tuple[str, ...]
+) -> None:
+    port = free_port()
+    listen = f"--web.listen-address=127.0.0.1:{port}"
+    command = [str(BIN / "tocsin"), "exporter", listen, "--web.max-connections=7", *off]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    try:
+        page = answer(f"http://127.0.0.1:{port}/metrics")
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+    jobs = set(re.findall(r'tocsin_sampling_rounds_total\{job="(\w+)"', page))
+    assert jobs == {"tocsin", *(job for flag, job in JOBS.items() if flag not in off)}
+    assert "\ntocsin_http_connections_max 7\n" in page
 
 
 def answer(url: str) -> str:
@@ -239,7 +266,7 @@ def test_an_address_of_our_own_is_no_other_process(tmp_path: Path, hosts: tuple[
     addresses = [f"--web.listen-address={host}:{port}" for host in hosts]
     done = tocsin(tmp_path, "exporter", *addresses)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"{hosts[1]}:{port} is taken by ourselves: another --web.listen")
+    assert done.stderr.startswith(f"{hosts[1]}:{port} is given twice: another --web.listen")
 
 
 def test_another_process_on_the_port_of_our_first_address_is_named(tmp_path: Path) -> None:
@@ -282,7 +309,7 @@ def test_a_variable_that_does_nothing_is_said_without_its_value(
     for name, value in STRANGE.items():
         monkeypatch.setenv(name, value)
     done = tocsin(tmp_path, *words, "--web.listen-address=203.0.113.7:4911")
-    said = re.findall(r"the environment's (\w+) does nothing here: \w+", done.stderr)
+    said = re.findall(r"environment variable (\w+) has no effect here: \w+", done.stderr)
     assert sorted(said) == sorted(unread)
     assert "hunter2" not in done.stderr
 
@@ -319,7 +346,7 @@ def test_the_machine_has_its_configured_name_or_the_hosts(
     host: str, configured_as: str, name: str, warned: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert instance_name(Config(instance=configured_as), host) == name
-    assert ("looks like a container's id" in caplog.text) == warned
+    assert ("looks like a container id" in caplog.text) == warned
 
 
 @pytest.mark.parametrize("name", [" gpu7", "a\nb", "a\x1b[1m", "x" * 254])
@@ -337,7 +364,7 @@ def test_a_mail_server_that_is_not_up_yet_does_not_keep_the_pager_down(
     config = load_config(UpOptions(config_file=path))
     assert config.receivers["mail"].type == "email"
     if caplog.records:  # unless this machine has a mail server that takes it
-        assert "mail to contacts cannot be sent now" in caplog.text
+        assert "cannot send mail to contacts" in caplog.text
 
 
 def test_the_connections_are_those_of_flag_and_configuration(tmp_path: Path) -> None:

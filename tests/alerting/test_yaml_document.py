@@ -153,7 +153,7 @@ def test_only_mappings_can_be_merged(text: str, place: str) -> None:
 
 
 def test_two_merge_keys_are_one_too_many_and_a_quoted_one_is_a_key() -> None:
-    with pytest.raises(InvalidDocument, match='key "<<" stands twice'):
+    with pytest.raises(InvalidDocument, match='key "<<" is defined twice'):
         parse("a: {<<: {b: 1}, <<: {c: 1}}", "f")
     assert parse("a: {'<<': 1}", "f").data == {"a": {"<<": 1}}
 
@@ -176,7 +176,10 @@ def test_only_the_first_document_is_read() -> None:
         ("a: [1", "f:2:1: not YAML: "),
         ("a: 'x", "f:1:6: not YAML: "),
         ("a: *x", "f:1:4: not YAML: "),
-        ("a: 1\na: 2\nb: {c: 1, c: 1}", 'f:2:1: key "a" stands twice, first in line 1; remove one'),
+        (
+            "a: 1\na: 2\nb: {c: 1, c: 1}",
+            'f:2:1: key "a" is defined twice, first in line 1; remove one',
+        ),
         ("ok: 1\na: b\0", "f:2:5: not YAML: unacceptable character #x0000"),
         ("[" * 100_000, "f:1:101: nested more than 100 deep; flatten it"),
         ("\n".join(" " * depth + "- " for depth in range(3000)), "f:101:101: nested more than"),

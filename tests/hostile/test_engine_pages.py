@@ -29,6 +29,7 @@ evaluation_interval: 1s
 rule_files: [rules.yml]
 engines: [{{url: "http://127.0.0.1:{good}"}}, {{url: "http://127.0.0.1:{bad}"}}]
 receivers: {{hook: {{type: webhook, url: "{hook}"}}}}
+flap: {{enabled: false}}  # the good engine dies in each trial
 """
 RULES = """\
 groups:
@@ -140,7 +141,7 @@ async def test_what_another_user_answers_on_a_usual_port_is_not_read(tmp_path: P
             await asyncio.to_thread(agent.start)
             await until(lambda: "look at" in agent.said(), 20)
             assert agent.status()["engines"] == []
-            line = f"not read http://127.0.0.1:{port} is of the user nobody; to watch it: "
+            line = f"not read http://127.0.0.1:{port} belongs to user nobody; to watch it: "
             assert line + "discovery: {allow_users: [nobody]}" in agent.said()
             agent.kill()
             (tmp_path / "t.yml").write_text("discovery: {allow_users: [nobody]}\n")

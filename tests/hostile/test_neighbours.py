@@ -95,7 +95,7 @@ def test_a_query_whose_labels_double_27_times(place: Neighbourhood) -> None:
 
 def test_a_flood_of_heavy_queries(place: Neighbourhood) -> None:
     with GreedyClients(place.agent.url) as clients:
-        place.pages_during(lambda: threading.Event().wait(4), growth_mib=400)
+        place.pages_during(lambda: threading.Event().wait(4), growth_mib=600)
     assert set(clients.answers()) <= {"200", "400", "422", "503", "0"}
 
 
@@ -119,7 +119,7 @@ def test_selectors_that_take_long_to_compare(place: Neighbourhood) -> None:
                 queries.append(pool.submit(place.ask, "POST", path, form, FORM))
             assert {one.result()[0] for one in queries} <= {200, 503}
 
-    place.pages_during(trial, growth_mib=400)
+    place.pages_during(trial, growth_mib=600)
 
 
 def test_forms_of_very_many_fields(place: Neighbourhood) -> None:
@@ -135,7 +135,7 @@ def test_forms_of_very_many_fields(place: Neighbourhood) -> None:
             ]
             assert {one.result()[0] for one in asked} <= {200, 400, 503}
 
-    place.pages_during(trial, growth_mib=400)
+    place.pages_during(trial, growth_mib=600)
 
 
 def test_clients_that_ask_for_much_and_read_none_of_it(place: Neighbourhood) -> None:
@@ -200,7 +200,7 @@ def test_a_flood_of_new_series(place: Neighbourhood) -> None:
             senders = [f"new-{of}/1" for of in range(40)]
             assert set(pool.map(place.write, bodies, senders)) <= {204, 400, 503}
 
-    place.pages_during(trial, growth_mib=400)
+    place.pages_during(trial, growth_mib=600)
 
 
 def test_rules_that_would_take_all_time_and_memory(careless: Neighbourhood) -> None:
@@ -291,7 +291,7 @@ def test_a_crowd_that_asks_at_once(place: Neighbourhood) -> None:
             answers = set(pool.map(raw_status, ports, islice(cycle(raws), CROWD), [40.0] * CROWD))
         assert answers <= {200, 503}, answers
 
-    place.pages_during(trial, growth_mib=400)
+    place.pages_during(trial, growth_mib=600)
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_a_crowd_that_asks_again_and_again(path: str, ruled: Neighbourhood) -> N
         assert sum(answers.values()) > 200
         assert set(answers) <= {b"200", b"404", b"503"}, answers
 
-    ruled.pages_during(trial, growth_mib=400)
+    ruled.pages_during(trial, growth_mib=600)
 
 
 def test_the_lag_says_what_a_request_waits(place: Neighbourhood) -> None:

@@ -78,7 +78,7 @@ async def test_a_sender_of_too_many_sources_shuts_out_nobody(tmp_path: Path) -> 
             assert (status, "refused (per_sender 2000)" in why) == (REFUSED, True)
             status, why = await asyncio.to_thread(send, agent, "careless/2.0", others)
             assert (status, "refused (per_sender 12000)" in why) == (REFUSED, True)
-            assert "this sender has its share" in why
+            assert "the sender has used up its share" in why
             status, _ = await asyncio.to_thread(send, agent, "careless/2.0", first[:100])
             assert status == SERVED
             began = time.time()
@@ -90,6 +90,6 @@ async def test_a_sender_of_too_many_sources_shuts_out_nobody(tmp_path: Path) -> 
             assert metric(agent, "tocsin_store_remote_sources") == 10_001
             assert refused(agent) == MANY + 2_000
             assert resident_mib(agent) < MOST_RESIDENT_MIB
-            assert agent.said().count("the remote writer 127.0.0.1 (careless) are refused") == 1
+            assert agent.said().count("sender 127.0.0.1 (careless) rejected") == 1
         finally:
             agent.kill()

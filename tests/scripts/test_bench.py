@@ -73,6 +73,16 @@ def page(number: int) -> str:
     return text + ("c 1\n" if number < 20 else "")
 
 
+@pytest.mark.skipif(
+    not (shutil.which("prometheus") and shutil.which("prometheus-alertmanager")),
+    reason="Prometheus or Alertmanager is not installed",
+)
+def test_a_threshold_is_told_by_both(tmp_path: Path) -> None:
+    _, figures = ran(tmp_path, "latency", "--trials=2", "--groups", "queue")
+    for side in ("ours", "theirs"):
+        assert [0 < seconds < 30 for seconds in figures["groups"]["queue"][side]] == [True, True]
+
+
 @pytest.mark.long
 @pytest.mark.skipif(
     not shutil.which("prometheus-alertmanager"), reason="Alertmanager is not installed"

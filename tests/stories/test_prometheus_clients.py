@@ -25,11 +25,24 @@ PATHS = [
     "rules",
     "alerts",
     "incidents",
+    "silences",
+    "silences/preview?matcher=alertname=X",
+    "maintenance",
     "query_exemplars?query=up",
     "format_query?query=up",
     "parse_query?query=up",
     *(f"status/{name}" for name in ("buildinfo", "runtimeinfo", "flags", "config", "tsdb")),
     "status/tocsin",
+    "oncall",
+    "oncall/overrides",
+    "policies",
+    "route?label=severity=P0",
+    "engines",
+    "overview",
+    "heartbeats",
+    "receivers",
+    "log",
+    "stats",
 ]
 CONFIG = """
 external_url: https://bell.example
@@ -62,7 +75,7 @@ def _check(agent: AgentProcess, told: dict[str, Any]) -> None:
     assert {"node_load1", "llm_engine_up", "tocsin_build_info"} <= told["metadata"].keys()
     (engine,) = (one for one in told["targets"]["activeTargets"] if one["scrapePool"] == "llm")
     assert (engine["health"], engine["labels"]["instance"]) == ("down", "127.0.0.1:9")
-    assert "failed" in engine["lastError"]
+    assert "connection refused" in engine["lastError"]
     assert {"llm", "node", "tocsin"} <= set(told["label/job/values"])
     assert told["status/tsdb"]["headStats"]["numSeries"] >= len(names)
     assert told["status/flags"]["web.listen-address"] == f"127.0.0.1:{agent.port}"

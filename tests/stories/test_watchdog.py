@@ -4,10 +4,14 @@ import asyncio
 import os
 import signal
 import socket
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
+from urllib.error import HTTPError
 
 from support.agent_process import AgentProcess
+from support.story import until
 
 
 async def test_systemd_hears_that_the_loop_turns_and_when_it_does_not(tmp_path: Path) -> None:
@@ -62,3 +66,35 @@ def _silence(heard: socket.socket) -> str:
         except TimeoutError:
             return ""
     return last
+
+
+async def test_a_disk_that_takes_no_writes_is_no_reason_to_be_restarted(tmp_path: Path) -> None:
+    """The journal cannot be written: it is not ready, it is healthy, and systemd hears it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
+        heard.bind(str(tmp_path / "notify"))
+        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1200000"}
+        arguments = ("--no-worker", "--storage.path=data")
+        agent = AgentProcess(tmp_path, *arguments, environment=environment)
+        try:
+            await asyncio.to_thread(agent.start)
+            with closing(sqlite3.connect(tmp_path / "data" / "incidents.db")) as other:
+                other.execute("BEGIN IMMEDIATE")
+                await until(lambda: _asked(agent, "/-/ready")[0] == 503, 60)
+                status, why = _asked(agent, "/-/ready")
+                assert status == 503 and "journal" in why, why
+                for _ in range(3):
+                    assert _next(heard, "WATCHDOG") == "WATCHDOG"
+                    assert _asked(agent, "/-/healthy")[0] == 200
+                other.rollback()
+            await until(lambda: _asked(agent, "/-/ready")[0] == 200, 60)
+        finally:
+            agent.kill()
+        assert "systemd restarts" not in agent.said()
+
+
+def _asked(agent: AgentProcess, path: str) -> tuple[int, str]:
+    try:
+        return 200, agent.text(path)
+    except HTTPError as refused:
+        with refused:
+            return refused.code, refused.read().decode()

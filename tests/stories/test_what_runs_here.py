@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pytest
 
 from support.agent_process import BIN, AgentProcess, free_port
 from support.engine_process import EngineProcess
@@ -35,13 +36,14 @@ async def test_an_engine_on_the_workers_port_is_not_taken_for_one(tmp_path: Path
 
 async def test_whoever_has_the_workers_port_is_named(tmp_path: Path) -> None:
     """A server that is no engine: no worker is started, and the agent goes on without."""
+    pytest.importorskip("torch")  # whose absence is told first
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         nowhere = f"--engine.port={free_port()}"
         with AgentProcess(tmp_path, nowhere, *_worker_on(tmp_path, port)) as agent:
             await until(lambda: "look at" in agent.said(), 10)
             mine = psutil.Process()
-            taken = f"port {port} is taken by {mine.name()} (pid {mine.pid})"
+            taken = f"port {port} is in use by {mine.name()} (pid {mine.pid})"
             assert taken in agent.said()
             assert "no inference engine yet" in agent.said()
             assert agent.status()["worker"] == "none"
@@ -60,7 +62,7 @@ def test_whoever_has_our_own_address_is_named(tmp_path: Path) -> None:
         )
     mine = psutil.Process()
     assert ended.returncode == 1
-    assert f"{address} is taken by {mine.name()} (pid {mine.pid})" in ended.stderr
+    assert f"{address} is in use by {mine.name()} (pid {mine.pid})" in ended.stderr
     assert "--web.listen-address" in ended.stderr
     assert "Traceback" not in ended.stderr
 

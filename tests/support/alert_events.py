@@ -35,7 +35,7 @@ def unknown(one: Alert, at_ms: int = 0) -> AlertEvent:
 
 
 def gives_up(one: Alert, at_ms: int = 0) -> AlertEvent:
-    return AlertEvent(EventKind.GIVEN_UP, one, at_ms, "unknown for 24 h, given up", origin(one))
+    return AlertEvent(EventKind.GIVEN_UP, one, at_ms, "unknown for 1d, given up", origin(one))
 
 
 def removed(one: Alert, at_ms: int = 0) -> AlertEvent:

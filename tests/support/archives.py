@@ -1,4 +1,4 @@
-"""A store with its archive in a directory, which tests stop, kill and start again."""
+"""A store with its persistence in a directory, which tests stop, kill and start again."""
 
 from collections.abc import Callable, Container
 from itertools import pairwise
@@ -20,7 +20,7 @@ FOR_EVER_MS = 2**60
 
 
 class Kept:
-    """`store` as it is after a start. Nothing runs beside it: `turn` is the writer."""
+    """`store` as it is after a start. Nothing else runs: who calls `tick` is the writer."""
 
     def __init__(
         self,
@@ -36,28 +36,28 @@ class Kept:
     ) -> None:
         self.directory = directory
         self._memory_ms, self._max_bytes, self._most = memory_ms, max_bytes, most
-        self.shelf = BlockStore(directory, retention_ms, max_bytes)
+        self.blocks = BlockStore(directory, retention_ms, max_bytes)
         pace = WriterIntervals(early_seal_samples=early)
-        self.archive = DiskPersistence(directory, self.shelf, pace, machine=machine, claim=hold)
+        self.disk = DiskPersistence(directory, self.blocks, pace, machine=machine, claim=hold)
         self.store = Store(
-            memory_ms, persistence=self.archive, max_late_samples=most_backlog, limits=self._most
+            memory_ms, persistence=self.disk, max_late_samples=most_backlog, limits=self._most
         )
-        self.archive.start(self.store)
+        self.disk.start(self.store)
 
     def again(self, machine: MachineName | None = None) -> "Kept":
         """Another process on the same directory, after this one was killed."""
-        self.archive.abandon_wal()
-        retention_ms = self.shelf.retention_ms
+        self.disk.abandon_wal()
+        retention_ms = self.blocks.retention_ms
         sizes = self._memory_ms, retention_ms, self._max_bytes
         return Kept(self.directory, *sizes, machine, most=self._most)
 
     @property
-    def log(self) -> Path:
+    def wal(self) -> Path:
         (path,) = self.directory.glob("*.log")
         return path
 
     @property
-    def segments(self) -> list[Path]:
+    def block_files(self) -> list[Path]:
         return sorted(self.directory.glob("*.seg"))
 
 

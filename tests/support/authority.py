@@ -17,3 +17,11 @@ class Authority:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._ca.issue_cert(*(names or ("localhost",))).configure_cert(context)
         return context
+
+    def client_files(self, directory: Path) -> dict[str, str]:
+        """A certificate of a client and its key, as the keys of a configuration name them."""
+        issued = self._ca.issue_cert("client@example.com")
+        cert, key = directory / "client.pem", directory / "client.key"
+        issued.cert_chain_pems[0].write_to_path(str(cert))
+        issued.private_key_pem.write_to_path(str(key))
+        return {"cert_file": str(cert), "key_file": str(key)}

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from tocsin_alerting.incidents.actions import Action, Verb
+from tocsin_alerting.incidents.broken_channels import CHANNEL
 from tocsin_alerting.incidents.dispatcher import Dispatcher
 from tocsin_alerting.incidents.incident import Incident
 from tocsin_alerting.incidents.journal.memory import MemoryJournal
@@ -51,7 +52,9 @@ class Floor:
 
     async def reconcile(self, *standing: AlertEvent, silent: Collection[str] = ()) -> None:
         """All known origins, and the `silent` ones, were asked anew: this is all that they say."""
-        origins = {*self.dispatcher.origins, *silent, *(event.origin for event in standing)}
+        own = ("storm", CHANNEL)  # what the dispatcher says itself
+        known = {name for name in self.dispatcher.origins if not name.startswith(own)}
+        origins = {*known, *silent, *(event.origin for event in standing)}
         await self.dispatcher.reconcile(standing, origins, self.now)
 
     async def act(self, verb: Verb, number: int = 1, actor: str = "li", **more: Any) -> Incident:
@@ -83,7 +86,8 @@ class Floor:
         answer = self.answers.get(one.receiver)
         outcome = answer(one) if answer else Delivered("ref")
         if isinstance(outcome, Delivered):
-            self.arrived.append((self.now - START_MS, one))
+            items = [item.notification for item in delivery.items] or [one]
+            self.arrived += [(self.now - START_MS, item) for item in items]
         await self.dispatcher.delivered(delivery, outcome, self.now)
 
     @property

@@ -56,11 +56,11 @@ class NoThreads(Executor):
 
 
 @contextmanager
-def no_threads() -> Iterator[None]:
-    """No thread can be started."""
+def no_threads(error: type[Exception] = RuntimeError) -> Iterator[None]:
+    """No thread can be started; `error` is what the interpreter raises then."""
 
     def refused(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
+        raise error("can't start new thread")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threading.Thread, "start", refused)

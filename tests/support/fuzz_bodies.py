@@ -22,13 +22,29 @@ AGENT_PATHS = (
     " /api/v1/status/buildinfo /api/v1/status/runtimeinfo /api/v1/status/flags"
     " /api/v1/status/config /api/v1/status/tocsin /api/v1/incidents /api/v1/incidents/1"
     " /api/v1/incidents/1/ack /api/v1/incidents/1/snooze /api/v1/incidents/1/resolve"
-    " /api/v1/engines /api/v1/engines/127.0.0.1:1/forget /api/v1/channels/none/test /api/v1/write"
+    " /api/v1/incidents/bulk /api/v1/overview /api/v1/log /api/v1/stats"
+    " /api/v1/receivers /api/v1/receivers/none/test /api/v1/receivers/none/preview"
+    " /api/v1/drill /api/v1/heartbeat/x /api/v1/heartbeats"
+    " /api/v1/heartbeats/x /api/v1/heartbeats/x/forget"
+    " /api/v1/tokens /api/v1/tokens/x /api/v1/tokens/x/revoke"
+    " /api/v1/incidents/1/why /api/v1/incidents/1/record"
+    " /api/v1/silences /api/v1/silences/1 /api/v1/silences/preview /api/v1/silences/1/extend"
+    " /api/v1/silences/1/expire /api/v1/maintenance /api/v1/maintenance/1/end"
+    " /api/v1/engines /api/v1/engines/127.0.0.1:1/forget /api/v1/write"
+    " /api/v1/channels/none/test /api/v1/channels/none/preview"
+    " /api/v1/oncall /api/v1/oncall/overrides /api/v1/oncall/primary /api/v1/policies"
+    " /api/v1/oncall/overrides/x/remove /api/v1/route"
+    " /api/v2/alerts /api/v2/alerts/groups /api/v2/receivers /api/v2/status"
+    " /api/v1/alertmanager/webhook /api/v1/openapi.json"
+    " /api/v2/silences /api/v2/silence/4f4d7c2e-0000-4000-8000-000000000000"
+    " /links/x /links/x/runbook /links/x/call"
 ).split()
 METHODS = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE", "PRI", "get")
 PARAMETERS = (
     "query start end step time timeout limit lookback_delta stats match[] metric state scrapePool"
     " rule_name[] rule_group[] file[] type exclude_alerts group_limit group_next_token collect[]"
-    " name[] cursor order limit_per_metric match_target original"
+    " name[] matcher cursor order limit_per_metric match_target original at from until label since"
+    " person severity rule q incident event language zone"
 ).split()
 VALUES = (
     "", "0", "1", "-1", "1e400", "NaN", "Inf", "-Inf", "9" * 400, "1m", "-1h", "100y", "up",
@@ -59,6 +75,7 @@ HEADERS = {
 AGENT_BODIES = (
     b"", b"{}", b"[]", b"null", b'{"by":1}', b'{"by":"\\ud83d"}', b'{"until":"1e999"}', b"\xff" * 9,
     b"[" * 100_000, b'{"by":"li","note":"' + b"x" * 5000 + b'"}', b'{"step":99999999999999999999}',
+    b'[{"labels":{"alertname":"\\ud800"},"startsAt":"9999-99-99"}]', b'[{"labels":{"a":""}},null]',
     b'{"by":"li","request_id":{}}', b'{"until":"2262-04-11T23:47:17Z"}', b'{"step":NaN}',
 )  # fmt: skip
 

@@ -73,7 +73,7 @@ class MortalRules:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.kept.archive.abandon_wal()
+        self.kept.disk.abandon_wal()
 
     async def begin(self) -> None:
         clock = Clock(lambda: self.now_ms / 1000, lambda: self.now_ms / 1000)
@@ -84,14 +84,14 @@ class MortalRules:
         deps = EvaluationDeps(engine, store.append_rule_samples, sources, lambda: 0.0)
         self.dispatcher = Dispatcher(config(), self.journal, lambda: 0.0)
         groups = Groups(deps, 5_000)
-        self.dispatcher.recall = groups.recall
+        self.dispatcher.recovery.recall = groups.recall
         barrier = nothing_awaited(clock)
         instances = DispatcherInstances(self.dispatcher, lambda: self.now_ms)
         self.rounds = RuleLoop(groups, self.dispatcher, instances, clock, barrier)
         await load_last_run(store, self.dispatcher, self.now_ms)
         history_ms = newest_reading_ms(engine, self.now_ms)
         known = history_ms, store.newest_ms, self.dispatcher.working.active_events(self.now_ms)
-        groups.remember(self.dispatcher.saved_instances, *known)
+        groups.remember(self.dispatcher.recovery.saved_instances, *known)
         rule = alerting(self.expr, "Bad", self.for_ms, severity="P0")
         groups.load([RuleFile("f.yml", (group(rule),))], self.now_ms)
         (self.progress,) = groups.all
@@ -110,13 +110,13 @@ class MortalRules:
         for one in await self.dispatcher.claim(self.now_ms):
             self.reasons.append(one.notification.reason.value)
             await self.dispatcher.delivered(one, Delivered(), self.now_ms)
-        self.kept.archive.tick()
+        self.kept.disk.tick()
 
     def crash(self, log_share: float | None, transactions: int) -> None:
         """What survives: a share of the log's bytes (None: not even the directory), and the first
         transactions of the journal."""
-        path = self.kept.log
-        self.kept.archive.abandon_wal()
+        path = self.kept.wal
+        self.kept.disk.abandon_wal()
         data = path.read_bytes()
         path.write_bytes(data[: round(len(data) * (log_share or 0.0))])
         if log_share is None:

@@ -46,14 +46,14 @@ def loose_at(at_ms: int) -> list[tuple[Labels, int, float]]:
 
 def main() -> None:
     directory = Path(sys.argv[1])
-    archive = DiskPersistence(
+    disk = DiskPersistence(
         directory,
         BlockStore(directory, 10**12, 2**30),
         WriterIntervals(tick_seconds=0.01, ticks_per_sync=50),
     )
-    store = Store(persistence=archive)
-    archive.start(store)
-    archive.run(time.monotonic)
+    store = Store(persistence=disk)
+    disk.start(store)
+    disk.run(time.monotonic)
     at_ms = newest_ms(store, OWN) or FIRST_MS - STEP_MS
     while True:
         at_ms += STEP_MS

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-from tocsin_alerting.incidents.notification import Notification, NotifiedAlert, Reason
+from tocsin_alerting.incidents.incident import Reason
+from tocsin_alerting.incidents.notification import Notification, NotifiedAlert
 
 NEW_YEAR_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tocsin_alerting.tsdb.head.write_outcome import WriteResult
+from tocsin_alerting.tsdb.head.request_samples import WriteResult
 from tocsin_alerting.tsdb.senders import UNKNOWN, Sender
 from tocsin_alerting.tsdb.values import Floats, Ints
 from tocsin_exporter.snapshot import Labels

@@ -8,15 +8,21 @@ from tocsin_alerting.incidents.escalation_policy import (
     EscalationPolicy,
     EscalationStep,
     FinalStep,
-    Severity,
+    Recipient,
 )
 from tocsin_alerting.incidents.routing import GroupBy, IncidentConfig
+from tocsin_alerting.rules.severity import Severity
 
 SECOND, MINUTE, HOUR = 1_000, 60_000, 3_600_000
 
 
-def to(*names: str) -> tuple[Addressee, ...]:
+def to(*names: str) -> tuple[Recipient, ...]:
     """`mail` is a receiver, `phone:li` is li by phone."""
+    return tuple(Recipient(one.receiver, one.contact) for one in by(*names))
+
+
+def by(*names: str) -> tuple[Addressee, ...]:
+    """Where messages to `to` the same names go."""
     pairs = (name.partition(":") for name in names)
     return tuple(Addressee(receiver, contact) for receiver, _, contact in pairs)
 

@@ -64,13 +64,13 @@ def running_prometheus(
     ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        yield _ready(Prometheus(f"http://127.0.0.1:{port}"), process)
+        yield ready(Prometheus(f"http://127.0.0.1:{port}"), process)
     finally:
         process.terminate()
         process.wait(20)
 
 
-def _ready(server: Prometheus, process: subprocess.Popen[bytes]) -> Prometheus:
+def ready(server: Prometheus, process: subprocess.Popen[bytes]) -> Prometheus:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and process.poll() is None:
         try:

@@ -1,5 +1,4 @@
-"""Our own verdict on a unit-test file of rules; a function of its own module, so that another
-process can be asked for it."""
+"""Our own verdict on a unit-test file of rules."""
 
 import asyncio
 from functools import partial

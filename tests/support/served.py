@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 
 from starlette.routing import Route
 
+from support.api_client import access, credentials
+from tocsin_alerting.api.http.access import AccessCheck
 from tocsin_alerting.api.http.server import application, server
 from tocsin_exporter import listen
 from tocsin_exporter.connections import ConnectionLimits, Connections
@@ -13,11 +15,15 @@ from tocsin_exporter.connections import ConnectionLimits, Connections
 
 @asynccontextmanager
 async def served(
-    routes: Sequence[Route], limits: ConnectionLimits | None = None
+    routes: Sequence[Route],
+    limits: ConnectionLimits | None = None,
+    token: str | None = None,
+    **roles: str,
 ) -> AsyncIterator[str]:
-    """Yields the URL, without a slash at its end."""
+    """Yields the URL, without a slash at its end. `token` and `roles` as of `api_client`."""
     socket = listen.bind("127.0.0.1:0")
-    web = server(application(routes), Connections(limits))
+    app = AccessCheck(application(routes), access(credentials(token, **roles)))
+    web = server(app, Connections(limits))
     serving = asyncio.ensure_future(web.serve([socket]))
     try:
         yield f"http://127.0.0.1:{socket.getsockname()[1]}"

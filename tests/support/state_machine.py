@@ -6,20 +6,27 @@ from support.alert_events import alert, fires
 from support.policies import MINUTE, config
 from tocsin_alerting.incidents.actions import Action, Verb
 from tocsin_alerting.incidents.alert_changes import open_incident
-from tocsin_alerting.incidents.effects import Change, Notify, Record, SetTimer
 from tocsin_alerting.incidents.grouping import alert_group
-from tocsin_alerting.incidents.incident import Incident, IncidentState
+from tocsin_alerting.incidents.incident import (
+    Change,
+    Incident,
+    IncidentState,
+    Notify,
+    Reason,
+    Record,
+    SetTimer,
+    Timer,
+    TimerKind,
+)
 from tocsin_alerting.incidents.muting import Mutes
-from tocsin_alerting.incidents.notification import Reason
 from tocsin_alerting.incidents.routing import IncidentConfig
-from tocsin_alerting.incidents.timer_rules import TimerDue
-from tocsin_alerting.incidents.timers import Timer, TimerKind
+from tocsin_alerting.incidents.timers import TimerDue
 from tocsin_alerting.incidents.transitions import Event, transition
 from tocsin_alerting.rules.alert import Alert
 
 
 class Bench:
-    """Drives `step` alone: applies effects to a list of timers and a list of pages."""
+    """Drives `transition` alone: applies effects to a list of timers and a list of pages."""
 
     def __init__(self, settings: IncidentConfig, first: Alert) -> None:
         self.config, self.now, self.first = settings, 0, first
@@ -68,7 +75,7 @@ class Bench:
         if one.state is IncidentState.TRIGGERED and not one.muted and not one.exhausted:
             assert len(running) == 1, ("I2", live)
         if one.state is IncidentState.ACKED:
-            assert (TimerKind.ACK_TIMEOUT in live) == (one.policy.ack.timeout_ms is not None), "I3"
+            assert (TimerKind.ACK_TIMEOUT in live) == (one.ack_timeout_ms is not None), "I3"
             assert not running
         if one.state is IncidentState.SNOOZED:
             assert TimerKind.SNOOZE_END in live

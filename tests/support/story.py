@@ -13,7 +13,7 @@ from support.engine_process import EngineProcess
 from support.mailbox import Mailbox
 from support.webhook_sink import Received, WebhookSink
 
-PAGE_SECONDS = 3.5
+PAGE_SECONDS = 8.0  # 2 or 3 on a machine that has nothing else to do
 TOGETHER_SECONDS = 60.0  # how long the others may take to start
 
 RULES = """\

@@ -38,6 +38,17 @@ class Answer:
 
 Misbehaviour = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
+_TURNS = 5  # from an accepted connection to its first turn in `_serve`; one is to spare
+
+
+async def stop_accepting(server: asyncio.Server) -> None:
+    """What the server has accepted has its handler after this. `Server.close` alone loses such a
+    connection: its transport fails in `Server._attach`, and nobody closes it any more."""
+    for listening in server.sockets:
+        asyncio.get_running_loop().remove_reader(listening)
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
+
 
 class WebhookSink:
     """`answers` are given in turn, then `usual` for ever; a coroutine function may misbehave."""
@@ -69,10 +80,12 @@ class WebhookSink:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await stop_accepting(self._server)
         self._server.close()
         for task in self._open:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
+        await asyncio.sleep(0)  # their transports close
 
     async def wait_for(self, count: int, within: float = 5.0) -> list[Received]:
         """The requests once there are `count`; raises TimeoutError."""

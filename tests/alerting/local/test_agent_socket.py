@@ -60,7 +60,9 @@ def test_where_there_can_be_none_the_agent_says_so_and_goes_on(
     }[trouble]
     assert listen(path) is None
     (record,) = caplog.records
-    assert "no Unix socket" in record.getMessage() and vars(record)["path"] == str(path)
+    assert "failed to create the Unix socket" in record.getMessage() and vars(record)[
+        "path"
+    ] == str(path)
     assert (tmp_path / "file").read_text() == "not ours to remove"
 
 

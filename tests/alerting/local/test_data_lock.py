@@ -97,7 +97,7 @@ def test_a_stranger_who_holds_it_is_not_taken_for_an_agent(
     with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         pid = int(other.stdout.readline())
-        words = rf"is locked by a process that is no agent \(pid {pid}, user \S+: "
+        words = rf"is locked by a process that is not an agent \(pid {pid}, user \S+: "
         with pytest.raises(DirectoryInUse, match=words):
             lock_directory(tmp_path)
         stranger = psutil.Process(pid)
@@ -107,8 +107,8 @@ def test_a_stranger_who_holds_it_is_not_taken_for_an_agent(
 
 
 def test_a_holder_who_cannot_be_seen_is_said_so(tmp_path: Path) -> None:
-    assert "cannot be seen from here" in str(DirectoryInUse(tmp_path, 0))
-    assert "cannot be seen from here" in str(DirectoryInUse(tmp_path, -1))
+    assert "is not visible from here" in str(DirectoryInUse(tmp_path, 0))
+    assert "is not visible from here" in str(DirectoryInUse(tmp_path, -1))
 
 
 def modes(path: Path) -> dict[str, int]:
@@ -136,7 +136,7 @@ def test_it_is_closed_to_others_and_so_is_what_was_left_open(
     assert modes(new) == {".": 0o700}
     assert set(modes(old).values()) == {0o700, 0o600}
     assert [one.getMessage() for one in caplog.records] == [
-        f"{old} was open to others (mode 755) and is 0700 now"
+        f"data directory was open to other users: {old} (mode 755); changed to 0700"
     ]
 
 
@@ -153,7 +153,7 @@ def test_a_directory_with_the_files_of_others_keeps_its_mode_and_ours_are_closed
     found = modes(tmp_path)
     assert (found["."], found["a letter"]) == (0o755, 0o644)
     assert (found["incidents.db"], found["samples"]) == (0o600, 0o700)
-    assert "is open to others (mode 755) and holds files that are not ours" in caplog.text
+    assert "(mode 755); it has files of others" in caplog.text
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link away")
@@ -178,7 +178,7 @@ def test_one_that_stays_open_to_others_is_held_all_the_same(
         with pytest.raises(DirectoryInUse):
             lock_directory(disk.path)
         os.close(held)
-    assert "is open to others (mode 755) and stays so: Read-only file system" in caplog.text
+    assert "(mode 755): Read-only file system" in caplog.text
 
 
 def test_threads_that_take_it_anew_do_not_keep_each_other_out(tmp_path: Path) -> None:
@@ -224,3 +224,14 @@ def test_what_fails_halfway_is_tried_again_and_does_not_keep_ourselves_out(
     held.keep()
     with pytest.raises(DirectoryInUse):
         lock_directory(tmp_path)
+
+
+def test_a_directory_that_was_moved_away_is_let_go_of(tmp_path: Path) -> None:
+    data, moved = tmp_path / "data", tmp_path / "moved"
+    lock = DataLock(data)
+    lock.acquire()
+    data.rename(moved)
+    lock.keep()
+    os.close(lock_directory(moved))
+    with pytest.raises(DirectoryInUse):
+        lock_directory(data)

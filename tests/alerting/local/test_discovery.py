@@ -4,7 +4,7 @@ import asyncio
 import errno
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +14,11 @@ import pytest
 from support.exhausted import no_threads
 from support.webhook_sink import Answer, WebhookSink
 from tocsin_alerting.local.discovery import (
+    PROBE_SECONDS,
     KnownEngine,
     Origin,
     UntrustedServer,
     as_read,
-    describe_engines,
-    find_engines,
     is_up,
     local_engine,
     other_places,
@@ -61,6 +60,11 @@ async def listening(answers: dict[str, str], *, silent: bool = False) -> AsyncIt
         yield server.sockets[0].getsockname()[1]
 
 
+async def find_engines(ports: Sequence[int], timeout_s: float = PROBE_SECONDS) -> list[KnownEngine]:
+    places = [EngineAccess.of(f"http://127.0.0.1:{port}") for port in ports]
+    return await probe(places, timeout_s)
+
+
 @pytest.mark.parametrize(
     ("answers", "kind"),
     [
@@ -76,8 +80,8 @@ async def listening(answers: dict[str, str], *, silent: bool = False) -> AsyncIt
 )
 async def test_an_engine_is_found_by_what_it_answers(answers: dict[str, str], kind: str) -> None:
     async with listening(answers) as port:
-        found = await find_engines([port])
-    assert describe_engines(found) == f"{kind} at http://127.0.0.1:{port}"
+        engines = await find_engines([port])
+    assert [(engine.kind, engine.url) for engine in engines] == [(kind, f"http://127.0.0.1:{port}")]
 
 
 async def test_another_web_server_is_left_alone() -> None:
@@ -160,7 +164,7 @@ async def test_whose_port_it_is_can_be_unknown_for_a_while(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert await untrusted_servers([_Unknown.of("http://127.0.0.1:1")]) == ()
-    assert "not known whose ports these are" in caplog.text
+    assert "failed to find the owners of ports" in caplog.text
 
 
 async def _last_read(port: int) -> Snapshot | None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from support.engine_process import EngineProcess
 from support.webhook_sink import Answer, WebhookSink
-from tocsin_alerting.incidents.journal.serialize import EngineRow
+from tocsin_alerting.incidents.changeset import EngineRow
 from tocsin_alerting.local import ports, worker_process
 from tocsin_alerting.local.discovery import Origin
 from tocsin_alerting.local.engine_plan import make_plan
@@ -88,7 +88,7 @@ async def test_a_worker_is_started_only_where_one_can_be() -> None:
 
 async def test_none_is_started_that_nobody_wants() -> None:
     plan = await make_plan([], False, HERE, free(), [])
-    assert (plan.start_worker, plan.why_not) == (False, "none was asked for")
+    assert (plan.start_worker, plan.why_not) == (False, "off")
 
 
 async def test_a_taken_port_is_named_with_its_owner() -> None:
@@ -96,7 +96,7 @@ async def test_a_taken_port_is_named_with_its_owner() -> None:
         plan = await make_plan([], True, HERE, port, [])
     assert not plan.start_worker
     if worker_process.installed():
-        assert plan.why_not.startswith(f"port {port} is taken by ")
+        assert plan.why_not.startswith(f"port {port} is in use by ")
         assert f"(pid {os.getpid()})" in plan.why_not
 
 
@@ -135,7 +135,7 @@ async def test_an_engine_of_an_earlier_run_that_is_silent_is_expected() -> None:
     plan = await make_plan([], True, HERE, free(), [], remembered=[_row(port)])
     (engine,) = plan.engines
     assert (engine.target, engine.origin) == (f"{HERE}:{port}", Origin.REMEMBERED)
-    assert engine.kind == "vLLM that was here"
+    assert engine.kind == "vLLM seen before"
     assert engine.access.expected
     assert plan.silent == (engine.target,)
     assert not plan.start_worker

@@ -13,7 +13,7 @@ from support.agent_process import free_port
 from support.engine_process import EngineProcess
 from support.other_user import only_root, served_by_another_user
 from support.webhook_sink import Answer, WebhookSink
-from tocsin_alerting.incidents.journal.serialize import EngineRow
+from tocsin_alerting.incidents.changeset import EngineRow
 from tocsin_alerting.local.discovery import KnownEngine, Origin
 from tocsin_alerting.local.engine_plan import EnginePlan
 from tocsin_alerting.local.engine_supervisor import (

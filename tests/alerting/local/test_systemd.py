@@ -96,4 +96,21 @@ def test_without_a_systemd_that_hears_nothing_fails(
 ) -> None:
     caplog.set_level(logging.DEBUG, "tocsin_alerting.local.systemd")
     SystemdNotifier(dict(env)).stopping()
-    assert ["systemd does not hear us" in one for one in caplog.messages] == [True] * len(env)
+    assert ["systemd notification failed" in one for one in caplog.messages] == [True] * len(env)
+
+
+async def test_no_sign_of_life_while_a_loop_is_stalled(
+    receiver: tuple[socket.socket, str],
+) -> None:
+    stalled = "the loop of rules has not turned for 130 s"
+    systemd = SystemdNotifier({"NOTIFY_SOCKET": receiver[1], "WATCHDOG_USEC": "400000"})
+    attending = asyncio.create_task(
+        systemd.keep_alive(lambda: True, lambda: "fine", lambda: stalled)
+    )
+    heard = [await asyncio.to_thread(receiver[0].recv, 1000) for _ in range(3)]
+    assert heard == [b"READY=1\nSTATUS=fine", *[f"STATUS={stalled}".encode()] * 2]
+    stalled = ""
+    while not (last := await asyncio.to_thread(receiver[0].recv, 1000)).startswith(b"WATCHDOG"):
+        assert last == heard[-1]
+    attending.cancel()
+    await asyncio.gather(attending, return_exceptions=True)

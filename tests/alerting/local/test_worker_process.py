@@ -6,6 +6,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from itertools import count
+from pathlib import Path
 
 import psutil
 import pytest
@@ -96,3 +98,42 @@ def test_it_backs_off_to_a_limit_and_gives_up() -> None:
 def test_exits_are_described_in_words() -> None:
     assert describe_exit(3) == "exit code 3"
     assert describe_exit(-9) == "SIGKILL"
+
+
+async def test_one_that_ran_for_long_before_it_ended_begins_the_count_anew() -> None:
+    minutes = count(0, 200)  # each look at the clock is later than a run must last to be settled
+    command = [sys.executable, "-c", "raise SystemExit(3)"]
+    child = WorkerProcess(command, RestartPolicy(most=1, first_s=0.01), lambda: next(minutes))
+    running = asyncio.create_task(child.run())
+    await until(lambda: child.restarts >= 4)
+    await child.stop(10)
+    await running
+    assert child.restarts >= 4 and child.state is WorkerState.STOPPED
+
+
+async def test_one_that_is_ended_while_it_starts_ends() -> None:
+    child = worker(FOREVER)
+    running = asyncio.create_task(child.run())
+    await asyncio.sleep(0)
+    assert child.pid is None
+    await child.stop(10)
+    async with asyncio.timeout(20):
+        await running
+    assert child.pid is None and child.state is WorkerState.STOPPED
+
+
+async def test_one_that_was_stopped_hears_that_it_is_to_end(tmp_path: Path) -> None:
+    ready, ended = tmp_path / "ready", tmp_path / "ended"
+    code = (
+        "import pathlib, signal, sys, time\n"
+        f"def end(*_): pathlib.Path({str(ended)!r}).touch(); sys.exit(0)\n"
+        f"signal.signal(15, end); pathlib.Path({str(ready)!r}).touch(); time.sleep(600)"
+    )
+    child = worker(code)
+    running = asyncio.create_task(child.run())
+    await until(ready.exists)
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGSTOP)
+    await child.stop(30)
+    await running
+    assert ended.exists()

@@ -2,16 +2,20 @@
 
 import asyncio
 
+import pytest
+
 from support.alert_events import alert, clears, fires
 from support.dispatcher_setup import START_MS
-from support.policies import MINUTE, config
+from support.policies import MINUTE, SECOND, config
 from support.virtual_time import VirtualTimeLoop
 from tocsin_alerting.incidents.dispatcher import Dispatcher
+from tocsin_alerting.incidents.heartbeats import ExpectedHeartbeat
 from tocsin_alerting.incidents.journal.memory import MemoryJournal
 from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outbox_message import Delivered, Outcome
 from tocsin_alerting.loops.incident_loop import IncidentLoop
 from tocsin_alerting.notify.delivery import DeliveryLoop
+from tocsin_alerting.rules.severity import Severity
 from tocsin_exporter.clock import Clock
 
 Told = list[tuple[float, str]]
@@ -92,3 +96,30 @@ def test_it_ends_at_whatever_moment_it_is_told_to() -> None:
     """In a storm it mostly was where it took the end for that of its own sleep, and went on."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         assert [turns for turns in range(60) if not runner.run(_ends(turns))] == []
+
+
+async def _stopped_for(seconds: float, told: Told) -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    clock = Clock(lambda: START_MS / 1000 + loop.time(), loop.time)
+    job = ExpectedHeartbeat("job", MINUTE, 30 * SECOND, Severity.P0)
+    dispatcher = Dispatcher(config(heartbeats=(job,)), MemoryJournal(), lambda: 0.0)
+    await dispatcher.start(clock.now_ms())
+    channels = {name: Ear(clock, told) for name in ("phone", "chat", "mail")}
+    delivery_loop = DeliveryLoop(dispatcher, channels, clock.now_ms)
+    running = asyncio.ensure_future(IncidentLoop(dispatcher, delivery_loop, clock).run())
+    await dispatcher.heartbeats.beat("job", clock.now_ms())
+    await asyncio.sleep(30)
+    loop.hold(seconds)
+    await asyncio.sleep(4 * MINUTE / 1000)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await delivery_loop.close()
+
+
+@pytest.mark.parametrize(("seconds", "paged"), [(0.0, 1.5), (15.0, 1.5), (600.0, 12.0)])
+def test_what_came_while_it_was_stopped_is_not_missing(seconds: float, paged: float) -> None:
+    told: Told = []
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(_stopped_for(seconds, told))
+    assert told[:2] == [(paged, "opened")] * 2

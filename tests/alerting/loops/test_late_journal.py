@@ -59,7 +59,7 @@ class Run:
         deps = surroundings({}, engine=_Held(self, deps.engine), sources=self.sources)
         self.groups = Groups(deps, 5_000)
         self.dispatcher = Dispatcher(config(), journal, lambda: 0.0)
-        self.dispatcher.recall = self.groups.recall
+        self.dispatcher.recovery.recall = self.groups.recall
         clock = Clock(lambda: self.now_ms / 1000, lambda: self.now_ms / 1000)
         instances = DispatcherInstances(self.dispatcher, clock.now_ms)
         self.rounds = RuleLoop(
@@ -70,7 +70,7 @@ class Run:
     async def begin(self) -> None:
         await self.dispatcher.start(self.now_ms)
         began_ms, held = self.now_ms, self.dispatcher.working.active_events(self.now_ms)
-        rows = self.dispatcher.saved_instances
+        rows = self.dispatcher.recovery.saved_instances
         self.groups.remember(rows, began_ms, lambda _: began_ms, held)
         self.groups.load([RuleFile("f.yml", (group(self.rule),))], self.now_ms)
 
@@ -270,7 +270,7 @@ async def test_a_fault_while_it_is_taken_over_takes_back_nothing_and_is_made_goo
             raise RuntimeError("a fault of ours")
         return run.groups.recall(held, rows)
 
-    run.dispatcher.recall = recall
+    run.dispatcher.recovery.recall = recall
     run.journal.unreadable = True
     await run.begin()
     other = AlertEvent(EventKind.FIRING, alert("Other", "P0", target="x"), run.now_ms, origin="api")

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.examples import examples
 from support.killed_rules import MortalRules, Samples
 
 GOOD: Samples = {"up": 1.0, "m0": 0.0, "m1": 0.0, "n": 1.0}
@@ -46,7 +47,7 @@ def _resolutions(one: MortalRules) -> set[str]:
     return over & {*map(str, one.states), *map(str, one.reasons), *map(str, one.says)}
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(
     expr=st.sampled_from(RULES),
     log_share=st.one_of(st.none(), st.floats(0, 1)),
@@ -229,16 +230,16 @@ async def test_a_clock_set_back_between_two_crashes_moves_each_time_once(
     async with MortalRules(tmp_path / "samples", "m > 5", 60 * SECOND) as one:
         for _ in range(7):
             await one.tick(BAD)
-        log, batches = one.kept.log.read_bytes(), len(one.journal.batches)
+        log, batches = one.kept.wal.read_bytes(), len(one.journal.batches)
         one.crash(1.0, batches)
         one.now_ms -= 7_200 * SECOND
         await one.begin()
         if not journal:
-            one.kept.archive.tick()
+            one.kept.disk.tick()
             one.crash(1.0, batches)
         else:
             one.crash(1.0, len(one.journal.batches))
-            one.kept.log.write_bytes(log)
+            one.kept.wal.write_bytes(log)
         await one.begin()
         for _ in range(7):
             await one.tick(BAD)
@@ -306,11 +307,11 @@ async def test_a_log_of_an_older_time_shows_nothing(tmp_path: Path) -> None:
     async with MortalRules(tmp_path / "samples", "m > 5") as one:
         for _ in range(4):
             await one.tick(GOOD)
-        one.kept.archive.tick()
-        old = one.kept.log.read_bytes()
+        one.kept.disk.tick()
+        old = one.kept.wal.read_bytes()
         for _ in range(4):
             await one.tick(BAD)
-        one.kept.log.write_bytes(old)
+        one.kept.wal.write_bytes(old)
         one.crash(1.0, len(one.journal.batches))
         await one.begin()
         await one.tick(OTHERS)
@@ -322,12 +323,12 @@ async def test_an_earlier_time_that_it_fired_shows_nothing_of_this_one(tmp_path:
         for sent in (GOOD, BAD, BAD, GOOD, GOOD):
             await one.tick(sent)
         assert one.states == ["RESOLVED"]
-        one.kept.archive.tick()
-        old = one.kept.log.read_bytes()
+        one.kept.disk.tick()
+        old = one.kept.wal.read_bytes()
         for _ in range(4):
             await one.tick(BAD)
         assert one.states == ["TRIGGERED"]
-        one.kept.log.write_bytes(old)
+        one.kept.wal.write_bytes(old)
         one.crash(1.0, len(one.journal.batches))
         await one.begin()
         await one.tick(OTHERS)
@@ -340,11 +341,11 @@ async def test_a_spike_that_only_the_lost_end_held_is_unknown_until_the_window_i
     async with MortalRules(tmp_path / "samples", "max_over_time(m[2m]) > 5") as one:
         for _ in range(30):
             await one.tick(GOOD)
-        old = one.kept.log.read_bytes()
+        old = one.kept.wal.read_bytes()
         for sent in (BAD, GOOD, GOOD):
             await one.tick(sent)
         assert one.says == ["firing"]
-        one.kept.log.write_bytes(old)
+        one.kept.wal.write_bytes(old)
         one.crash(1.0, len(one.journal.batches))
         await one.begin()
         for _ in range(24):

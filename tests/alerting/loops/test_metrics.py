@@ -5,9 +5,14 @@ from collections.abc import Iterable
 from support.alert_events import alert, fires
 from support.dispatcher_setup import Floor
 from support.policies import config
+from support.posted_alerts import external
 from support.rule_deps import surroundings
 from support.rule_texts import alerting, group, recording
+from support.silences import silence
 from support.site import only, table
+from tocsin_alerting.incidents.heartbeats import ExpectedHeartbeat
+from tocsin_alerting.incidents.mute_rules import MUTE_KINDS
+from tocsin_alerting.incidents.silences import SilenceState
 from tocsin_alerting.local.discovery import KnownEngine
 from tocsin_alerting.local.engine_plan import EnginePlan
 from tocsin_alerting.local.engine_supervisor import EngineHooks, EngineSupervisor
@@ -99,6 +104,19 @@ async def test_a_rule_that_fails_is_counted_at_each_evaluation_and_in_its_group(
     assert only(found, "tocsin_rule_evaluation_failures_total") == 4
 
 
+async def test_alerts_of_other_senders() -> None:
+    floor = await Floor(config()).open()
+    every = [external("A", ends=floor.now + 1_000), external("B", ends=floor.now + 90_000)]
+    await floor.dispatcher.receive(every, floor.now)
+    await floor.advance(2_000)
+    floor.dispatcher.working.external.received.update({"firing": 2, "invalid": 1})
+    found = rows(metrics.incident_samples(floor.dispatcher, lambda: floor.now, STAGES))
+    assert only(found, "tocsin_external_alerts", state="firing") == 1
+    assert only(found, "tocsin_external_alerts", state="unknown") == 1
+    assert only(found, "tocsin_external_alerts_received_total", status="firing") == 2
+    assert only(found, "tocsin_external_alerts_received_total", status="invalid") == 1
+
+
 async def test_the_desk_and_the_courier() -> None:
     floor = await Floor(config()).open()
     await floor.reconcile()
@@ -116,6 +134,23 @@ async def test_the_desk_and_the_courier() -> None:
     told = rows(metrics.delivery_samples(delivery_loop, STAGES))
     assert only(told, "tocsin_notifications_sent_total", receiver="mail") == 3
     assert only(told, "tocsin_notifications_errors_total", receiver="mail") == 3
+
+
+async def test_what_is_muted_and_the_silences() -> None:
+    floor = await Floor(config()).open()
+    for name, for_ms in (("s1", 3_600_000), ("s2", 1_000)):
+        wanted = silence(floor.now, 'alertname="Slow"', for_ms=for_ms)
+        await floor.dispatcher.silencing.put(wanted, name, floor.now)
+    window = silence(floor.now, 'target="a"', window="w")
+    await floor.dispatcher.silencing.put(window, "w1", floor.now)
+    await floor.hear(fires(alert("Slow", target="a")), fires(alert("Slow", target="b")))
+    await floor.hear(fires(alert("Down", target="c")))
+    await floor.advance(2_000)
+    found = rows(metrics.incident_samples(floor.dispatcher, lambda: floor.now, STAGES))
+    muted = {by: only(found, "tocsin_incidents_muted", by=by) for by in MUTE_KINDS}
+    assert muted == {"inhibited": 0, "silence": 2, "maintenance": 1, "storm": 0}
+    states = {state: only(found, "tocsin_silences", state=state) for state in SilenceState}
+    assert states == {"pending": 0, "active": 1, "expired": 1}
 
 
 def test_engines_without_a_worker_or_load_say_only_that_there_is_no_worker() -> None:
@@ -137,3 +172,20 @@ def test_engines_without_a_worker_or_load_say_only_that_there_is_no_worker() -> 
     plan = EnginePlan((KnownEngine(EngineAccess.of("http://h:1"), "vLLM"),))
     found = rows(metrics.engines_samples(EngineSupervisor(plan, None, "", hooks), STAGES))
     assert found == {("tocsin_worker_supervised", ()): 0}
+
+
+async def test_expected_heartbeats() -> None:
+    expected = (ExpectedHeartbeat("job", 60_000, 5_000), ExpectedHeartbeat("never", 60_000))
+    floor = await Floor(config(heartbeats=expected)).open()
+    await floor.advance(1_500)
+    await floor.dispatcher.heartbeats.beat("job", floor.now)
+    seen = floor.now / 1000
+    for wait_ms, up in ((64_000, 1), (2_000, 0)):
+        await floor.advance(wait_ms)
+        found = rows(metrics.incident_samples(floor.dispatcher, lambda: floor.now, STAGES))
+        assert only(found, "tocsin_heartbeat_up", heartbeat="job") == up
+        assert only(found, "tocsin_heartbeat_last_timestamp_seconds", heartbeat="job") == seen
+        assert "never" not in str(found)
+    await floor.dispatcher.heartbeats.beat("job", floor.now)
+    found = rows(metrics.incident_samples(floor.dispatcher, lambda: floor.now, STAGES))
+    assert only(found, "tocsin_heartbeat_up", heartbeat="job") == 1

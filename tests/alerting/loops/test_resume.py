@@ -55,7 +55,7 @@ class Noted:
 def keep(kept: Kept, source: Source, samples: Iterable[Sample], at_ms: int) -> None:
     layout, values = LayoutCache().build(samples)
     kept.store.append(Snapshot(source, at_ms, True, layout, values))
-    kept.archive.tick()
+    kept.disk.tick()
 
 
 async def after_restart(kept: Kept, source: Source, collector: object) -> Kept:
@@ -85,7 +85,7 @@ async def test_no_counter_of_a_group_falls_and_none_counts_twice(
     assert table(await after.collect()) == said
     assert only(said, GROUP + "cpu_seconds_total", groupname="vllm", mode="user") == 13
     after.close()
-    kept.archive.abandon_wal()
+    kept.disk.abandon_wal()
 
 
 async def test_a_group_that_was_gone_is_gone_after_a_restart(machine: Path, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ async def test_a_group_that_was_gone_is_gone_after_a_restart(machine: Path, tmp_
         assert only(rows, GROUP + "cpu_seconds_total", groupname="vllm", mode="user") == 13
         keep(kept, HERE, samples, AT_MS + 86_400_000)
         after.close()
-    kept.archive.abandon_wal()
+    kept.disk.abandon_wal()
 
 
 async def test_a_process_of_after_the_last_sample_counts_from_its_start(
@@ -127,7 +127,7 @@ async def test_a_process_of_after_the_last_sample_counts_from_its_start(
     rows = table(await after.collect())
     assert only(rows, GROUP + "cpu_seconds_total", groupname="vllm", mode="user") == 13
     after.close()
-    kept.archive.abandon_wal()
+    kept.disk.abandon_wal()
 
 
 async def test_gpus_that_were_missing_and_their_errors_are_known_still(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ async def test_gpus_that_were_missing_and_their_errors_are_known_still(tmp_path:
     assert only(rows, "gpu_xid_errors_total", gpu="0", xid="79") == 1
     assert only(rows, "gpu_xid_last_timestamp_seconds", gpu="0", xid="79") == NOW
     assert only(rows, "DCGM_FI_DEV_XID_ERRORS", gpu="0") == 79
-    kept.archive.abandon_wal()
+    kept.disk.abandon_wal()
 
 
 async def test_only_its_own_machine_and_names_are_told_with_their_time(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ async def test_only_its_own_machine_and_names_are_told_with_their_time(tmp_path:
     assert noted.at == NOW
     assert {one.labels["groupname"]: one.value for one in noted.told}["vllm"] == 2
     assert {one.name for one in noted.told} == noted.remembered
-    kept.archive.abandon_wal()
+    kept.disk.abandon_wal()
 
 
 async def test_a_collector_that_cannot_go_on_stops_nothing(
@@ -174,10 +174,10 @@ async def test_a_collector_that_cannot_go_on_stops_nothing(
     keep(kept, HERE, await Processes(recorded_site()).collect(), AT_MS)
     with caplog.at_level(logging.ERROR):
         kept = await after_restart(kept, HERE, Noted(fails=True))
-    assert "counters begin anew" in caplog.text
+    assert "failed to restore counters" in caplog.text
     empty = await after_restart(Kept(tmp_path / "empty"), HERE, Noted(fails=True))
-    empty.archive.abandon_wal()
-    kept.archive.abandon_wal()
+    empty.disk.abandon_wal()
+    kept.disk.abandon_wal()
 
 
 async def numbered(path: Path, kept: Kept) -> int:
@@ -200,8 +200,8 @@ async def test_a_journal_that_was_lost_is_said_and_its_numbers_are_not_given_aga
     path.unlink()
     assert await numbered(path, kept) > BLIND_NUMBERS
     (said,) = caplog.records
-    assert "the journal is new" in said.message
-    kept.archive.abandon_wal()
+    assert "journal is new" in said.message
+    kept.disk.abandon_wal()
 
 
 async def test_how_long_an_engine_answered_is_read_back(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ async def test_how_long_an_engine_answered_is_read_back(tmp_path: Path) -> None:
     assert answered_seconds(asked, engine, 5.0, now_ms) == 450
     assert answered_seconds(asked, replace(engine, instance="127.0.0.1:8"), 5.0, now_ms) == 0
     assert answered_seconds(asked, engine, 5.0, now_ms + 3_600_000) == 0
-    later.archive.abandon_wal()
+    later.disk.abandon_wal()
 
 
 async def test_what_the_last_run_left_moves_with_a_clock_that_was_set_back(
@@ -225,7 +225,7 @@ async def test_what_the_last_run_left_moves_with_a_clock_that_was_set_back(
     kept, sent = Kept(tmp_path), (("__name__", "m"), ("instance", "far:1"), ("job", "far"))
     keep(kept, HERE, [Sample(LLM["llm_engine_up"], 1.0, ())], AT_MS)
     kept.store.write([(sent, AT_MS + 5_000, 1.0)])
-    kept.archive.tick()
+    kept.disk.tick()
     now_ms = AT_MS - 7_200_000
     for behind_ms in (7_200_000, 0):
         kept, dispatcher = kept.again(), Dispatcher(config(), MemoryJournal(), lambda: 0.0)
@@ -239,10 +239,10 @@ async def test_what_the_last_run_left_moves_with_a_clock_that_was_set_back(
         assert kept.store.newest_ms(HERE) == now_ms - 1
         assert kept.store.newest_ms(Source("far", "far:1")) == now_ms + 4_999
         assert stamps.newest() == pytest.approx(now_ms / 1000 - 60, abs=0.01)
-        kept.archive.tick()
+        kept.disk.tick()
     keep(kept, HERE, [Sample(LLM["llm_engine_up"], 1.0, ())], now_ms)
     assert kept.store.stats().refused == {}
-    kept.archive.abandon_wal()
+    kept.disk.abandon_wal()
 
 
 async def test_times_that_are_values_move_with_the_clock_too(machine: Path, tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ async def test_times_that_are_values_move_with_the_clock_too(machine: Path, tmp_
     after.move(1e9)  # it was seen between the step and the news of it
     assert only(table(await after.collect()), LAST_SEEN, groupname="vllm") == NOW
     after.close()
-    kept.archive.abandon_wal()
+    kept.disk.abandon_wal()
 
 
 def test_an_error_of_a_gpu_keeps_its_age() -> None:

@@ -18,10 +18,9 @@ from support.virtual_time import VirtualTimeLoop
 from tocsin_alerting.incidents.actions import Action, Verb
 from tocsin_alerting.incidents.changeset import Changeset
 from tocsin_alerting.incidents.dispatcher import Dispatcher
-from tocsin_alerting.incidents.incident import IncidentState
+from tocsin_alerting.incidents.incident import IncidentState, Reason
 from tocsin_alerting.incidents.journal.memory import MemoryJournal
 from tocsin_alerting.incidents.journal.protocol import Journal
-from tocsin_alerting.incidents.notification import Reason
 from tocsin_alerting.incidents.outbox_message import Delivered
 from tocsin_alerting.loops.rule_loop import (
     DispatcherInstances,
@@ -61,6 +60,7 @@ class World:
         *groups: RuleGroup,
         dispatcher: type[Dispatcher] = Dispatcher,
         instances: type[DispatcherInstances] = DispatcherInstances,
+        expects: bool = False,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.clock = Clock(lambda: START_MS / 1000 + loop.time(), loop.time)
@@ -74,7 +74,7 @@ class World:
         self.dispatcher = dispatcher(config(), journal, lambda: 0.0)
         kept = instances(self.dispatcher, self.clock.now_ms)
         self.rounds = RuleLoop(
-            self.groups, self.dispatcher, kept, self.clock, nothing_awaited(self.clock)
+            self.groups, self.dispatcher, kept, self.clock, nothing_awaited(self.clock), expects
         )
         self._files = [RuleFile("f.yml", groups)]
 
@@ -87,7 +87,8 @@ class World:
         now_ms = self.clock.now_ms()
         await self.dispatcher.start(now_ms)
         self.groups.remember(
-            self.dispatcher.saved_instances, events=self.dispatcher.working.active_events(now_ms)
+            self.dispatcher.recovery.saved_instances,
+            events=self.dispatcher.working.active_events(now_ms),
         )
         await self.dispatcher.handle(self.groups.load(self._files, now_ms), now_ms)
         running = asyncio.ensure_future(self.rounds.run())
@@ -237,6 +238,19 @@ def test_where_no_rule_can_be_evaluated_it_is_not_ready_and_says_why() -> None:
         await asyncio.sleep(5)
         assert world.rounds.unready(world.clock.now_ms()) == ""
         running.cancel()
+
+    in_virtual_time(story)
+
+
+@pytest.mark.parametrize("expects", [True, False])
+def test_that_no_rule_was_found_is_a_fault_where_some_are_named(expects: bool) -> None:
+    """A pager without rules is one only where that was written."""
+
+    async def story() -> None:
+        world = World(MemoryJournal(), expects=expects)
+        await world.run(5)
+        why = world.rounds.unready(world.clock.now_ms())
+        assert why.startswith("no rule can be evaluated") is expects and bool(why) is expects
 
     in_virtual_time(story)
 

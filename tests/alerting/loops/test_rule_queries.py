@@ -97,6 +97,22 @@ async def test_what_may_need_the_disk_never_runs_on_the_loop(store: Watched) -> 
     assert where(store) == ["rules", "disk", *["loop", "disk"] * 2]
 
 
+async def test_nobody_waits_on_the_loop_for_who_writes_to_the_store(store: Watched) -> None:
+    threads = [Threads(2, name) for name in ("rules", "disk", "texts")]
+    asked = RuleQueries(
+        QueryEngine(store), threads, lambda _: False, time.monotonic, busy=store.busy
+    )
+    expr = parse("m")
+    await asked.instant(expr, NOW)
+    await asked.instant(expr, NOW)
+    with store._lock:
+        waits = asyncio.ensure_future(asked.instant(expr, NOW))
+        await asyncio.sleep(0)  # would hang here
+        assert not waits.done()
+    await waits
+    assert where(store)[:3] == ["rules", "loop", "rules"]
+
+
 async def test_what_a_template_asks_runs_in_a_thread(store: Watched) -> None:
     asked = queries(store)
     for _ in range(2):
@@ -179,7 +195,7 @@ async def test_a_query_that_hangs_is_waited_for_once(store: Watched, text: bool)
     asked = queries(store, sealed_before_ms=NOW - HOUR, most_seconds=0.05)
     far = parse("max_over_time(m[2h])")
     store.answers.clear()
-    for why in ("no answer within 0.05 s", "no answer yet from before", "yet from before"):
+    for why in ("no answer within 0.05 s", "its previous run", "has not finished"):
         with pytest.raises(QueryTimeout, match=why):
             await asked.instant("m" if text else far, NOW)
     assert len(store.threads) == 1

@@ -70,3 +70,23 @@ def test_one_that_gave_up_waiting_holds_up_nobody() -> None:
         assert sorted(work.ended) == ["g0", "g1", "g3"]
 
     on_virtual_time(story)
+
+
+def test_a_slice_is_left_to_a_more_urgent_group_that_waits() -> None:
+    async def story() -> None:
+        work, order = Work(), list[str]()
+        work.loop.hold(2 * SLICE_SECONDS)  # type: ignore[attr-defined]
+
+        async def turns(*steps: tuple[str, Urgency]) -> None:
+            for name, urgency in steps:
+                await work.turns.turn(urgency)
+                order.append(name)
+
+        await asyncio.gather(
+            turns(("second", (5, 0))),
+            turns(("p0", (0, 0)), ("last", (9, 0))),  # its slice has only begun
+            turns(("third", (7, 0))),
+        )
+        assert order == ["p0", "second", "third", "last"]
+
+    on_virtual_time(story)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from support.examples import examples
 from support.rule_texts import alerting, group
 from tocsin_alerting.loops.source_status import StoreSources
 from tocsin_alerting.promql.engine import QueryEngine
@@ -75,7 +76,7 @@ RULES = (
 
 @pytest.mark.parametrize("expr", RULES)
 @pytest.mark.parametrize("ours", [True, False])
-@pytest.mark.parametrize("gap_s", [45, 90, 400])
+@pytest.mark.parametrize("gap_s", [45, pytest.param(90, marks=pytest.mark.long), 400])
 async def test_a_source_that_stops_and_returns_clears_nothing(
     expr: str, ours: bool, gap_s: int
 ) -> None:
@@ -97,7 +98,7 @@ async def test_a_source_that_stops_and_returns_clears_nothing(
     ],
 )
 @pytest.mark.parametrize("ours", [True, False])
-@pytest.mark.parametrize("gap_s", [20, 40, 90])
+@pytest.mark.parametrize("gap_s", [20, pytest.param(40, marks=pytest.mark.long), 90])
 async def test_a_pause_in_the_middle_of_a_range_clears_nothing(
     expr: str, ours: bool, gap_s: int
 ) -> None:
@@ -160,7 +161,7 @@ async def test_a_source_that_is_silent_for_hours_is_not_removed(expr: str) -> No
     assert (await one.go(400, bad=False))[-1:] == [EventKind.CLEAR]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(12), deadline=None)
 @given(
     expr=st.sampled_from(RULES),
     every_s=st.sampled_from([1, 5]),

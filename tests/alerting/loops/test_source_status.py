@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from tocsin_alerting.loops.source_status import StoreSources
 from tocsin_alerting.promql.engine import QueryEngine
 from tocsin_alerting.promql.parser.ast import selectors
 from tocsin_alerting.promql.parser.parser import parse
-from tocsin_alerting.rules.unknown_alerts import RULES_JOB, SourceStatus
+from tocsin_alerting.rules.unknown_alerts import RULES_JOB, Reported, SourceStatus
 from tocsin_alerting.tsdb.store import HOUR_MS, Store
 from tocsin_alerting.tsdb.values import STALE_BITS
 from tocsin_exporter.snapshot import (
@@ -63,13 +63,13 @@ async def test_a_source_that_we_could_not_ask_is_unknown_and_not_down(tmp_path: 
     kept = Kept(tmp_path)
     kept.store.append(Snapshot(ONE, 1000, True, LAYOUT, np.array([1.0]), 0.1))
     kept.store.append(replace(unread(ONE, 2000), report=False))
-    kept.archive.tick()
+    kept.disk.tick()
     for one in (kept, kept.again()):
         sources = StoreSources(one.store, lambda: [ONE], lambda: True, lambda: 3000)
         assert sources.health(ONE) is SourceStatus.DEAD and not sources.speaks(ONE)
         result = await QueryEngine(one.store).instant('{__name__=~"up|m"}', 3000)
         assert list(result.value) == []  # type: ignore[arg-type]
-        one.archive.abandon_wal()
+        one.disk.abandon_wal()
 
 
 def test_who_is_down_speaks_and_who_is_silent_does_not() -> None:
@@ -112,7 +112,7 @@ def test_what_the_last_run_read_is_gone_if_this_one_reads_it_no_more(tmp_path: P
     snapshots = [Snapshot(ONE, at_ms, True, LAYOUT, np.array([1.0]), 0.1) for at_ms in (1000, 2000)]
     before = Kept(tmp_path)
     before.store.append(snapshots[0])
-    before.archive.tick()
+    before.disk.tick()
     after = before.again()
     store = after.store
     watched = [ONE]
@@ -122,7 +122,7 @@ def test_what_the_last_run_read_is_gone_if_this_one_reads_it_no_more(tmp_path: P
     assert sources.health(ONE) is SourceStatus.GONE
     store.append(snapshots[1])
     assert sources.health(ONE) is SourceStatus.ALIVE
-    after.archive.abandon_wal()
+    after.disk.abandon_wal()
 
 
 class Asked(Store):
@@ -180,3 +180,31 @@ def test_an_engine_whose_own_page_has_the_up_speaks_by_what_it_says_itself() -> 
     refused = Snapshot(ONE, 3000, False, LAYOUT, np.array([1.0]), 0.1, report=False)
     store.append(refused)
     assert StoreSources(store, lambda: [ONE], lambda: True, lambda: 3000).speaks(ONE)
+
+
+class OnDisk(Asked):
+    """All that is asked of it may have to be read from the disk."""
+
+    def reaches_disk(self, at_ms: int) -> bool:
+        return True
+
+    def select(self, *arguments: Any, **named: Any) -> NoReturn:
+        raise AssertionError("the loop waits for the disk")
+
+
+def test_for_what_is_on_the_disk_the_loop_does_not_wait() -> None:
+    store = OnDisk()
+    sources = StoreSources(store, list, lambda: True, lambda: 2000)
+    (m,) = selectors(parse("m"))
+    assert not sources.has(m, labels(job="llm", instance="one"), 500, 1500)
+    assert store.questions == 0
+
+
+def test_what_a_source_said_since_is_newer_than_that_moment() -> None:
+    store = _store(two=False)  # heard of at 2000
+    others = StoreSources(store, list, lambda: True, lambda: 2500)
+    ours = StoreSources(store, lambda: [TWO], lambda: True, lambda: 2500)
+    reported = [others.said(TWO, since_ms) for since_ms in (1999, 2000, 2001)]
+    assert reported == [Reported.SOME, Reported.NOTHING, Reported.NOTHING]
+    assert ours.said(TWO, 2001) is Reported.ALL
+    assert others.said(Source("llm", "never heard of"), 0) is Reported.NOTHING

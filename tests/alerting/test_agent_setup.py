@@ -1,7 +1,7 @@
 """How often each source is read."""
 
+from tocsin_alerting.agent_setup import configured_scrapes
 from tocsin_alerting.config.config import Config
-from tocsin_alerting.local.scrape_intervals import configured_scrapes
 from tocsin_exporter.targets import OWN_AREA, SCRAPE_CONFIGS
 
 
