@@ -62,6 +62,7 @@ ALERT, RANGE, ACK = (
     "query_range, HTTP to answer",
     "ack, HTTP to commit",
 )
+AT_ANY_TIME = ("store writer", "xid events")  # threads that run whatever goes on
 WAIT_SECONDS = 20.0
 SETTLE_SECONDS = 0.1
 Walks = dict[str, Walk]
@@ -225,7 +226,7 @@ def main() -> None:
     nvml = FakeNvml()
     with (
         tempfile.TemporaryDirectory() as name,
-        Tracer(without="store writer").installed() as tracer,
+        Tracer(AT_ANY_TIME).installed() as tracer,
     ):
         result = asyncio.run(all_walks(Path(name), tracer, nvml))
     if options.json:

@@ -3,7 +3,7 @@
 import inspect
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +70,7 @@ class Tracer:
     """A profiler of this thread and of all that begin while it is installed, but for those called
     `without`: what is entered from `begin` to `end` is noted, whichever thread enters it."""
 
-    def __init__(self, without: str = "") -> None:
+    def __init__(self, without: Collection[str] = ()) -> None:
         self._without = without
         self._codes: dict[CodeType, None] | None = None
 
@@ -93,7 +93,7 @@ class Tracer:
         return Walk([_function(code) for code in codes])
 
     def _begin_thread(self, frame: FrameType, event: str, argument: object) -> None:
-        own = threading.current_thread().name != self._without
+        own = threading.current_thread().name not in self._without
         sys.setprofile(self._note if own else None)
 
     def _note(self, frame: FrameType, event: str, _argument: object) -> None:

@@ -153,6 +153,7 @@ def _alert(given: _Fields, arrival: Arrival) -> ExternalAlert:
     if not labels:
         raise ValueError("at least one label pair required")
     _check_names(annotations, "invalid annotations")
+    _check_labels(labels)  # first: making an alert signs all of its labels
     alert = ExternalAlert(
         origin=arrival.origin or origin_of(given.generator_url, arrival.client),
         labels=labels,
@@ -164,17 +165,16 @@ def _alert(given: _Fields, arrival: Arrival) -> ExternalAlert:
         generator_url=given.generator_url,
         client=arrival.client,
     )
-    _check_size(alert)
+    if alert.size_bytes > MAX_ALERT_BYTES:
+        most = f"{MAX_ALERT_BYTES >> 10} KiB"
+        raise ValueError(f"alert {_short(labels)} is longer than {most}; shorten its annotations")
     return alert
 
 
-def _check_size(alert: ExternalAlert) -> None:
-    if sum(len(name) + len(value) for name, value in alert.labels) > MAX_LABEL_BYTES:
+def _check_labels(labels: Labels) -> None:
+    if sum(len(name) + len(value) for name, value in labels) > MAX_LABEL_BYTES:
         most = f"{MAX_LABEL_BYTES >> 10} KiB"
-        raise ValueError(f"the labels of alert {_short(alert)} are longer than {most}")
-    if alert.size_bytes > MAX_ALERT_BYTES:
-        most = f"{MAX_ALERT_BYTES >> 10} KiB"
-        raise ValueError(f"alert {_short(alert)} is longer than {most}; shorten its annotations")
+        raise ValueError(f"the labels of alert {_short(labels)} are longer than {most}")
 
 
 def _check_names(pairs: Labels, what: str) -> None:
@@ -184,8 +184,8 @@ def _check_names(pairs: Labels, what: str) -> None:
             raise ValueError(f"{what}: invalid name {quote(name)}")
 
 
-def _short(alert: ExternalAlert) -> str:
-    return quote(dict(alert.labels).get("alertname", "")[:100])
+def _short(labels: Labels) -> str:
+    return quote(dict(labels).get("alertname", "")[:100])
 
 
 def origin_of(generator_url: str, client: str) -> str:
