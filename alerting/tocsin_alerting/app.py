@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from tocsin_alerting import agent_setup
 from tocsin_alerting.agent_access import checked, new_access, token_file, with_roles
+from tocsin_alerting.agent_elsewhere import Datasources
 from tocsin_alerting.agent_engines import EngineSources
 from tocsin_alerting.agent_setup import Setup
 from tocsin_alerting.api.alertmanager import routes as alertmanager
@@ -127,11 +128,16 @@ class App:
         self.writes = Threads(1, "write").begin()
         # store -> PromQL -> rules
         self.engine = QueryEngine(self.store, config.promql.semantics)
-        self.groups = Groups(self._evaluation_deps(), config.evaluation_interval)
+        self.datasources = Datasources(
+            config, self.clock.now_ms, self.clock.monotonic, lambda: self.dispatcher
+        )
+        deps, interval_ms = self._evaluation_deps(), config.evaluation_interval
+        self.groups = Groups(deps, interval_ms, self.datasources.deps_of(deps))
         # alerts -> incidents -> outbox -> channels
         self.journal = SqliteJournal(path, machine=machine, wall=wall, hold=hold)
         self.dispatcher = Dispatcher(incident_config(config), self.journal, random.random)
         self.dispatcher.recovery.recall = self.groups.recall
+        self.dispatcher.stores.watched = self.datasources.addresses
         beats = self.dispatcher.heartbeats
         beats.configured_tokens = {digest(t): n for t, n in setup.heartbeat_tokens.items()}
         known = heartbeats_api.heartbeat_principal(self.dispatcher)
@@ -203,6 +209,7 @@ class App:
                 group.create_task(restart_on_error("clock", self.clock.follow)),
                 group.create_task(restart_on_error("engines", watching)),
                 group.create_task(restart_on_error("rules", self.rule_loop.run)),
+                group.create_task(restart_on_error("datasources", self.datasources.watch)),
                 group.create_task(restart_on_error("incidents", self.paging.run)),
                 group.create_task(restart_on_error("answers", self.answers.run)),
                 group.create_task(self.heartbeats.run()),
@@ -224,6 +231,7 @@ class App:
     async def close(self) -> None:
         if self.engines is not None and self.engines.worker is not None:
             await self.engines.worker.stop(WORKER_GRACE_SECONDS)
+        await self.datasources.close()
         await self.delivery_loop.close()
         await self.dispatcher.close(self.clock.now_ms())
         await asyncio.to_thread(self.disk.close)
@@ -254,6 +262,7 @@ class App:
             stage("archive", metrics.disk_samples, self.disk),
             stage("write", metrics.write_samples, self.receiver.counters),
             stage("rules", metrics.rule_samples, self.groups),
+            stage("datasources", self.datasources.samples),
             stage("incidents", metrics.incident_samples, self.dispatcher, now_ms),
             stage("tally", IncidentMetrics(self.dispatcher, groups, receivers, now_ms).samples),
             stage("delivery", metrics.delivery_samples, self.delivery_loop),
@@ -292,8 +301,9 @@ class App:
         agent, store, clock = self.agent, self.store, self.clock
         touched = self.groups.deps.sources.touched
         watched = partial(getattr, agent, "sources")
+        asks_store, last = self.datasources.asks_store, store.last_seen
         barrier = ScrapeBarrier(
-            agent.awaited, agent.arrival, watched, touched, store.last_seen, clock
+            agent.awaited, agent.arrival, watched, touched, last, clock, asks_store
         )
         expects_rules = bool(self.setup.config.rule_files)
         return RuleLoop(self.groups, self.dispatcher, self.instances, clock, barrier, expects_rules)

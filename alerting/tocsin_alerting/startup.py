@@ -15,7 +15,7 @@ from functools import partial
 from glob import escape
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tocsin_alerting import malloc
 from tocsin_alerting.agent_access import (
@@ -27,6 +27,7 @@ from tocsin_alerting.agent_access import (
 from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.config import BUNDLED_RULES, Config
 from tocsin_alerting.config.effective import without_user
+from tocsin_alerting.config.elsewhere import stray_entries
 from tocsin_alerting.config.exposure import exposure
 from tocsin_alerting.config.load import (
     build_channel,
@@ -64,6 +65,9 @@ from tocsin_exporter.engine_access import place
 from tocsin_exporter.server import ScrapeCounters
 from tocsin_exporter.threads import room_for
 from tocsin_exporter.web_config import LiveWebConfig
+
+if TYPE_CHECKING:
+    from tocsin_alerting.agent_setup import Setup
 
 log = logging.getLogger(__name__)
 
@@ -263,7 +267,7 @@ def run(options: UpOptions, log_level: str, log_format: Any) -> int:
         )
         _hold_directory(lock)
         setup.sockets.extend(_local_socket(config))
-        _warn_of_paging(config, options.listen_addresses)
+        _warn_of_paging(setup, options.listen_addresses)
         malloc.freeze_gc()
         setup.begin()
         app = App(setup)
@@ -374,10 +378,12 @@ def instance_name(config: Config, host: str) -> str:
     return name
 
 
-def _warn_of_paging(config: Config, listen_addresses: Sequence[str]) -> None:
+def _warn_of_paging(setup: "Setup", listen_addresses: Sequence[str]) -> None:
+    config, groups = setup.config, [group for file in setup.rules for group in file.groups]
     exposed = exposure(config, listen_addresses, has_credentials(config))
     said = all_warnings(config, Vault(os.environ, file_text), Clock().now_ms())
-    about = (*said, *notes(config, listen_addresses), exposed)
+    stray = stray_entries(config.group_datasources, groups)
+    about = (*said, *notes(config, listen_addresses), *stray, exposed)
     for warning in filter(None, about):
         log.warning("%s", warning)
 

@@ -43,16 +43,16 @@ class Prometheus:
 
 @contextmanager
 def running_prometheus(
-    directory: Path, *flags: str, config: str = "global: {}\n"
+    directory: Path, *flags: str, config: str = "global: {}\n", port: int = 0
 ) -> Iterator[Prometheus]:
-    """Start one with its data in `directory`; skips the test where there is none.
+    """Start one with its data in `directory`, on `port` or any; skips the test where there is none.
 
     `PORT` in `config` stands for its own.
     """
     binary = shutil.which("prometheus")
     if binary is None:
         pytest.skip("prometheus is not installed")
-    port = _free_port()
+    port = port or _free_port()
     file = directory / "prometheus.yml"
     file.write_text(config.replace("PORT", str(port)))
     command = [

@@ -128,6 +128,7 @@ def _unclear(path: Path, _: "Semantics") -> Checked:
 def _configuration(path: Path, _: "Semantics") -> Checked:
     from tocsin_alerting.agent_access import access_words
     from tocsin_alerting.config.calendars import calendar_reader
+    from tocsin_alerting.config.elsewhere import stray_entries
     from tocsin_alerting.config.link_reach import resolves_in_time
     from tocsin_alerting.config.load import incident_config, load
     from tocsin_alerting.config.oncall_lint import policy_notes
@@ -144,7 +145,8 @@ def _configuration(path: Path, _: "Semantics") -> Checked:
     vault = Vault(os.environ, file_text)
     receivers = count(len(config.receivers), "receiver")
     policies = count(len(config.policies), "policy", "policies")
-    summary = f"{receivers}, {policies}, {count(len(rule_files(config)), 'rule file')}"
+    rules = rule_files(config)
+    summary = f"{receivers}, {policies}, {count(len(rules), 'rule file')}"
     summary += f", {count(files, 'template')}" if files else ""
     on_policies = [] if nobody_paged(config) else policy_notes(incident_config(config))
     exposed = access_words(config, ())
@@ -154,6 +156,8 @@ def _configuration(path: Path, _: "Semantics") -> Checked:
     reader = calendar_reader(config, keep=False)
     calendars = reader.read(now_ms)
     paging = [*reader.problems, *warnings(config, vault, now_ms, calendars)]
+    groups = [group for file in rules for group in file.groups]
+    paging += stray_entries(config.group_datasources, groups)
     advised = [f"{text} ({name})" for name, text in advice(config, vault, now_ms, calendars)]
     return summary, [*paging, *advised, *_lost_addressees(path, config)]
 

@@ -10,6 +10,7 @@ from tocsin_alerting.config.damping import (
     IncidentsSection,
     RateLimitsSection,
 )
+from tocsin_alerting.config.elsewhere import DatasourceSection, GroupDatasources
 from tocsin_alerting.config.heartbeats import HeartbeatsSection
 from tocsin_alerting.config.hours import ZoneName
 from tocsin_alerting.config.muting import MaintenanceSection, SilencesSection, StormSection
@@ -88,6 +89,8 @@ class Config(Section):
     evaluation_interval: Interval = 5_000
     external_labels: dict[str, str] = {}
     rule_files: Words = (BUNDLED_RULES,)
+    datasource: DatasourceSection | None = None
+    group_datasources: GroupDatasources = ()
     severities: dict[str, SeverityWord] = dict(SEVERITY_WORDS)
 
     contacts: dict[str, ContactSection] = {}

@@ -78,6 +78,10 @@ def _secrets(data: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
         ("web",),
         ("engines", "*"),
         ("engines", "*", "basic_auth"),
+        ("datasource",),
+        ("datasource", "basic_auth"),
+        ("group_datasources", "*"),
+        ("group_datasources", "*", "basic_auth"),
         ("heartbeats", "out", "*"),
         ("heartbeats", "expected", "*"),
     )
@@ -86,7 +90,8 @@ def _secrets(data: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
             yield path, value
     yield from parts_at(data, "receivers", "*", "header_files", "*")
     yield from parts_at(data, "schedules", "*", "ical_url_file")
-    yield from parts_at(data, "engines", "*", "tls", "*")
+    for section in (("engines", "*"), ("datasource",), ("group_datasources", "*")):
+        yield from parts_at(data, *section, "tls", "*")
 
 
 def _unreadable(key: str, value: str, directory: Path, vault: Vault) -> str | None:

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import psutil
 
 from tocsin_alerting.config.config import BUNDLED_RULES, Config
+from tocsin_alerting.config.elsewhere import DatasourceSection
 from tocsin_alerting.config.files import anchored, file_problems, rule_problems
 from tocsin_alerting.config.mailing import (
     contact_receivers,
@@ -90,6 +91,7 @@ def load(
         known |= {*filter(None, [mail_receiver(config)])}
     problems += _channel_problems(document, config, vault, known)
     problems += _engine_problems(document, config, known)
+    problems += _datasource_problems(document, config, {at[0] for at, _ in files})
     problems += _heartbeat_problems(document, config, vault, {at[:3] for at, _ in files})
     problems += _web_problems(config)
     if problems:
@@ -408,6 +410,24 @@ def _engine_problems(document: Document, config: Config, known: set[str | int]) 
                 engine.access.check()
         except ValueError as error:
             problems.append(document.problem(("engines", number), str(error)))
+    return problems
+
+
+def _datasource_problems(
+    document: Document, config: Config, known: set[str | int]
+) -> list[Problem]:
+    """Engines of rules that cannot be asked, besides sections of which it is known why."""
+    given = config.datasource
+    sections: list[tuple[tuple[str | int, ...], DatasourceSection]] = []
+    sections += [(("datasource",), given)] if given else []
+    sections += [(("group_datasources", n), one) for n, one in enumerate(config.group_datasources)]
+    problems = []
+    for at, section in sections:
+        try:
+            if at[0] not in known and not section.embedded:
+                section.access.check()
+        except ValueError as error:
+            problems.append(document.problem(at, str(error)))
     return problems
 
 

@@ -29,7 +29,7 @@ WITH_FRAGMENT = "a server never sees what follows the # of a URL: leave it out, 
 MAX_INSTANCE_LENGTH = 253  # as a host's name
 
 
-def _http_url(text: str) -> str:
+def http_url(text: str) -> str:
     if not is_http_url(text):
         raise ValueError("not a URL like http://127.0.0.1:8000")
     if "#" in text:
@@ -38,7 +38,7 @@ def _http_url(text: str) -> str:
 
 
 def _optional_http_url(text: str) -> str:
-    return _http_url(text) if text else text
+    return http_url(text) if text else text
 
 
 def _network(text: str) -> str:
@@ -90,7 +90,7 @@ def _job(text: str) -> str:
     return text
 
 
-def _header(value: str) -> str:
+def header_text(value: str) -> str:
     if not value.isascii() or not value.isprintable():
         raise ValueError("a header carries plain ASCII only")
     return value
@@ -105,7 +105,8 @@ def _header_name(name: str) -> str:
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _RESERVED_HEADERS = ("host", "content-length", "transfer-encoding", "connection")
 HeaderName = Annotated[str, AfterValidator(_header_name)]
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
+HeaderText = Annotated[str, AfterValidator(header_text)]
+HttpUrl = Annotated[str, AfterValidator(http_url)]
 OptionalHttpUrl = Annotated[str, AfterValidator(_optional_http_url)]
 
 
@@ -136,6 +137,10 @@ class TlsSection(Section):
     insecure_skip_verify: bool = False
 
 
+def tls_settings(section: TlsSection) -> Tls:
+    return Tls(**{name: getattr(section, name) for name in TlsSection.model_fields})
+
+
 class EngineSection(Section):
     """An inference engine to watch, by the URL below which it serves /metrics.
 
@@ -147,7 +152,9 @@ class EngineSection(Section):
     url: HttpUrl
     metrics_path: Annotated[str, AfterValidator(_metrics_path)] | None = None
     params: Annotated[Mapping[str, Annotated[Words, BeforeValidator(_one_or_several)]], SECRET] = {}
-    headers: Annotated[Mapping[HeaderName, Annotated[str, AfterValidator(_header)]], SECRET] = {}
+    headers: Annotated[
+        Mapping[HeaderName, Annotated[str, AfterValidator(header_text)]], SECRET
+    ] = {}
     bearer_token: RefusedKey = None
     bearer_token_file: FilePath | None = None
     basic_auth: BasicAuthSection | None = None
@@ -176,7 +183,7 @@ class EngineSection(Section):
             headers=dict(self.headers),
             bearer_token_file=self.bearer_token_file,
             basic_auth=None if self.bearer_token_file else login,
-            tls=Tls(**{name: getattr(self.tls, name) for name in TlsSection.model_fields}),
+            tls=tls_settings(self.tls),
             keep_original=self.keep_original,
             job=self.job,
         )

@@ -44,6 +44,7 @@ from tocsin_alerting.incidents.routing import IncidentConfig
 from tocsin_alerting.incidents.send_gate import SendGate
 from tocsin_alerting.incidents.silence_end import forget_old_silences
 from tocsin_alerting.incidents.silencing import Silencing
+from tocsin_alerting.incidents.store_watch import StoreWatch
 from tocsin_alerting.incidents.tally import IncidentTally
 from tocsin_alerting.incidents.working_set import WorkingSet
 from tocsin_alerting.rules.alert import AlertEvent, EventKind
@@ -98,6 +99,7 @@ class Dispatcher:
         self.drills = DrillRunner(self.working, self._act_and_save)
         self.heartbeats = HeartbeatWatch(self.working, self.handle, self._act_and_save)
         self.channels = ChannelWatch(self.working, self.handle)
+        self.stores = StoreWatch(self.working, self.handle)
         self._reconnecting: asyncio.Task[None] | None = None
 
     async def start(self, now_ms: int, samples_ms: int | None = None) -> None:
@@ -117,6 +119,7 @@ class Dispatcher:
         self.working.heartbeats.begin(now_ms)
         await self.heartbeats.settle(now_ms)
         await self.channels.settle(now_ms)
+        await self.stores.settle(now_ms)
 
     def _hold_overdue(self, now_ms: int) -> None:
         """What was due while nobody ran waits for the first evaluation: it may be over, or fire
@@ -341,6 +344,7 @@ class Dispatcher:
         self.recovery.shift(delta_ms)
         self._gate.shift(delta_ms)
         self.channels.shift(delta_ms)
+        self.stores.shift(delta_ms)
         self.working.note(0, "clock_jumped", now_ms, data={"delta_ms": delta_ms})
         self.changed.set()
 
@@ -447,6 +451,7 @@ class Dispatcher:
         await self.handle(unheard(self.working.external, self.working.incidents, now_ms), now_ms)
         await self.heartbeats.settle(now_ms)
         await self.channels.settle(now_ms)
+        await self.stores.settle(now_ms)
         if await self.writer.flush(now_ms):
             data = {"trouble": trouble, "since_ms": since_ms}
             self.working.note(0, "journal_back", now_ms, data=data)

@@ -77,7 +77,7 @@ def _group_samples(progress: GroupState, families: Families) -> Iterator[Sample]
         "tocsin_rule_evaluations_total": sum(rule.evaluations for rule in progress.rules),
         "tocsin_rule_evaluation_failures_total": sum(rule.failures for rule in progress.rules),
         "tocsin_rule_group_rules_failing": sum(
-            rule.health is RuleHealth.ERR for rule in progress.rules
+            rule.health is RuleHealth.ERR and not rule.unreachable for rule in progress.rules
         ),
         "tocsin_rule_group_iterations_missed_total": progress.missed,
         "tocsin_rule_group_interval_seconds": progress.interval_ms / 1000,

@@ -24,7 +24,8 @@ def wait_ms(interval_ms: int) -> int:
 
 class ScrapeBarrier:
     """`awaited(at_ms, patience_ms)` names the sources whose reading for `at_ms` is still to come,
-    `arrival` ends with the next reading of any; `last` is when a source was last read."""
+    `arrival` ends with the next reading of any; `last` is when a source was last read. A group
+    that does not ask our store (`asks_store`) waits for nothing."""
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class ScrapeBarrier:
         touched: Callable[[VectorSelector], frozenset[Source]],
         last: Callable[[Source], LastSeen | None],
         clock: Clock,
+        asks_store: Callable[[GroupState], bool] = lambda group: True,
     ) -> None:
         self._awaited = awaited
         self._arrival = arrival
@@ -41,11 +43,14 @@ class ScrapeBarrier:
         self._touched = touched
         self._last = last
         self._clock = clock
+        self._asks_store = asks_store
 
     async def wait(self, progress: GroupState) -> int:
         """Wait with the slot that `progress` has begun; until when samples belong to that slot."""
         patience = wait_ms(progress.interval_ms)
         slot_ms = progress.begun_ms or 0
+        if not self._asks_store(progress):
+            return slot_ms
         if self._awaited(slot_ms, patience):
             sources = await self._sources_of(progress)
             while sources & set(self._awaited(slot_ms, patience)):

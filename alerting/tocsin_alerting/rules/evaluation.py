@@ -13,7 +13,7 @@ from tocsin_alerting.rules.cleared_or_lost import unproven_clears
 from tocsin_alerting.rules.dependencies import health_of, is_filled, just_settled, shown, unmade
 from tocsin_alerting.rules.fair_share import FairShare
 from tocsin_alerting.rules.instance_journal import InstanceRow
-from tocsin_alerting.rules.instant_query import InstantQuerier, query_at, rows
+from tocsin_alerting.rules.instant_query import EngineUnreachable, InstantQuerier, query_at, rows
 from tocsin_alerting.rules.recording import record
 from tocsin_alerting.rules.restore import RestoreMode, may_be_alerts_of, restore_alerts
 from tocsin_alerting.rules.rule import AlertingRule, RecordingRule, RuleGroup
@@ -55,6 +55,7 @@ class EvaluationDeps:
     `write(source, at_ms, samples)` stores what a rule gave; a series of the last call for that
     source that is not among the samples goes stale. `make_room(source, samples)` comes before it
     where there are others than the last time, and may take turns. `seconds` is a monotonic clock.
+    `remote`: the samples are somebody else's, and no restart of ours makes a gap in them.
     """
 
     engine: InstantQuerier
@@ -67,6 +68,7 @@ class EvaluationDeps:
     unknown_max_ms: int = UNKNOWN_MAX_MS
     restore: RestoreMode = RestoreMode.FULL
     make_room: MakeRoom = no_room
+    remote: bool = False
 
 
 async def evaluate_rule(
@@ -85,7 +87,7 @@ async def evaluate_rule(
     started, before = deps.seconds(), _alert_states(progress) if traced else {}
     try:
         events = await _evaluate(progress, group, at_ms, deps, max(at_ms, read_ms))
-        progress.last_success_ms = at_ms
+        progress.last_success_ms, progress.unreachable = at_ms, False
     except Exception as error:  # why: whatever breaks a rule must be told, and not stop the others
         events = _failed(progress, error, at_ms, deps)
     progress.evaluations += 1
@@ -320,7 +322,8 @@ def _failed(
 
 def _count_failure(progress: RuleState, error: Exception) -> None:
     progress.health, progress.last_error = RuleHealth.ERR, str(error) or type(error).__name__
-    progress.failures += 1
+    progress.unreachable = isinstance(error, EngineUnreachable)
+    progress.failures += not progress.unreachable
 
 
 def _restore(progress: RuleState, at_ms: int, deps: EvaluationDeps) -> None:
@@ -329,12 +332,13 @@ def _restore(progress: RuleState, at_ms: int, deps: EvaluationDeps) -> None:
     rows, progress.rows = progress.rows, ()
     if not rows or not isinstance(progress.rule, AlertingRule):
         return
-    if progress.restored_ms is None:
+    if progress.restored_ms is None and not deps.remote:
         progress.restored_ms = at_ms
     firing = {k: alert for k, alert in progress.alerts.items() if alert.state is AlertState.FIRING}
     before = restore_alerts(rows, progress.rule, at_ms, deps.restore, progress.interval_ms)
     progress.alerts = {**progress.alerts, **before, **firing}
-    progress.last_firing |= dict(_last_firing(row) for row in rows if row.holds)
+    if not deps.remote:
+        progress.last_firing |= dict(_last_firing(row) for row in rows if row.holds)
     took_part = _took_part(rows, progress, deps.sources)
     progress.unknown_alerts = _restored_unknowns(rows, progress, took_part) | dict(
         progress.unknown_alerts

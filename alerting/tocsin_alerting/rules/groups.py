@@ -58,10 +58,19 @@ class _RemovedRule:
 
 
 class Groups:
-    """The groups by (file, name). Owned by one task: `evaluate` may be awaited for many groups."""
+    """The groups by (file, name). Owned by one task: `evaluate` may be awaited for many groups.
 
-    def __init__(self, deps: EvaluationDeps, interval_ms: int) -> None:
+    `deps_of` says what a group is evaluated with, where that is not `deps` for all of them.
+    """
+
+    def __init__(
+        self,
+        deps: EvaluationDeps,
+        interval_ms: int,
+        deps_of: Callable[[RuleGroup], EvaluationDeps] | None = None,
+    ) -> None:
         self.deps = deps
+        self._deps_of = deps_of or (lambda group: deps)
         self.interval_ms = interval_ms
         self._groups: dict[GroupKey, GroupState] = {}
         self._rows: dict[str, list[InstanceRow]] = {}  # by origin
@@ -177,9 +186,10 @@ class Groups:
         progress.evaluations += 1
         progress.missed += missed(progress.evaluated_ms, at_ms, progress.interval_ms)
         events: list[AlertEvent] = []
+        deps = self._deps_of(progress.group)
         for rule in progress.rules:
             await pause()
-            changed = await evaluate_rule(rule, progress.group, at_ms, self.deps, read_ms)
+            changed = await evaluate_rule(rule, progress.group, at_ms, deps, read_ms)
             origin = rule.origin
             for part in parts(changed, SLICE_ALERTS):
                 await pause()

@@ -16,6 +16,15 @@ class InstantQuerier(Protocol):
         ...
 
 
+class EngineUnreachable(Exception):
+    """An engine elsewhere gave no answer that says anything about the query; no rule is at fault.
+    `timed_out`: it may be that this query alone took too long."""
+
+    def __init__(self, message: str, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out
+
+
 class NotAVector(ValueError):
     """The result is text or a range vector, in Prometheus's words."""
 

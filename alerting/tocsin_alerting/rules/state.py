@@ -119,6 +119,7 @@ class RuleState:
     evaluation_seconds: float = 0.0
     evaluations: int = 0
     failures: int = 0
+    unreachable: bool = False
     ready: bool = False
     written: bool = False
     removed: bool = False

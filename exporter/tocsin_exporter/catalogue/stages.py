@@ -53,6 +53,14 @@ _RULES = (
           "", "alertname", "severity", "state"),
 )  # fmt: skip
 
+_DATASOURCES = (
+    gauge("tocsin_datasource_up", "Whether an engine elsewhere answered the last query of a rule.",
+          "", "datasource"),
+    counter("tocsin_datasource_queries_total",
+            "Queries of rules to engines elsewhere: answered, refused, or failed (no answer).",
+            "", "datasource", "outcome"),
+)  # fmt: skip
+
 _INCIDENTS = (
     gauge("alertmanager_build_info", "Always 1; the version of Alertmanager whose API the agent"
           " speaks, for karma, which asks for it.", "", "version"),
@@ -142,4 +150,6 @@ _WORKER = (
             "", "outcome"),
 )  # fmt: skip
 
-STAGES = Table((*_STORE, *_REMOTE_WRITE, *_RULES, *_INCIDENTS, *_COUNTED, *_HEALTH, *_WORKER))
+STAGES = Table(
+    (*_STORE, *_REMOTE_WRITE, *_RULES, *_DATASOURCES, *_INCIDENTS, *_COUNTED, *_HEALTH, *_WORKER)
+)

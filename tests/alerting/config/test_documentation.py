@@ -91,6 +91,8 @@ def _told_in(key: str) -> str:
             return (DOCS / "channels.md").read_text("utf-8")
         case "contacts" | "schedules":
             return (DOCS / "oncall.md").read_text("utf-8")
+        case "datasource" | "group_datasources":
+            return (DOCS / "elsewhere.md").read_text("utf-8")
         case "version" | "time_zone" | "language":
             return DEFAULTS
         case "routes":
@@ -125,7 +127,8 @@ def test_every_key_is_in_the_file_of_defaults(key: str) -> None:
     if top in ("receivers", "smtp") and "." in key:
         assert "docs/channels.md" in _of_default(top)
     else:
-        assert _has(_of_default(top), key.rpartition(".")[2])
+        alike = _of_default("datasource") if top == "group_datasources" else ""
+        assert _has(_of_default(top) + alike, key.rpartition(".")[2])
 
 
 def test_every_key_that_a_page_names_can_be_written() -> None:
@@ -159,7 +162,7 @@ def test_the_row_of_a_section_names_its_keys_and_no_other() -> None:
         assert named - names - values - KEYS.keys() - OTHER_WORDS == set(), key
 
 
-@pytest.mark.parametrize("page", ["channels.md", "configuration.md"])
+@pytest.mark.parametrize("page", ["channels.md", "configuration.md", "elsewhere.md"])
 def test_the_examples_load(page: str, tmp_path: Path) -> None:
     (tmp_path / "sim.pin").write_text("1234")
     (tmp_path / "signing.key").write_text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
@@ -175,7 +178,7 @@ def test_the_examples_load(page: str, tmp_path: Path) -> None:
     for name in ("wecom.url", "dingtalk.url", "feishu.url"):
         (tmp_path / name).write_text("https://robots.example/send?key=1")
     secrets = ("dingtalk.secret", "feishu.secret", "bark.key", "bark.password", "aliyun.secret")
-    for name in ("smtp.password", "token", "api.key", *secrets):
+    for name in ("smtp.password", "token", "api.key", "mimir.password", *secrets):
         (tmp_path / name).write_text("hunter2")
     blocks = _blocks((DOCS / page).read_text())
     assert blocks

@@ -38,6 +38,10 @@ routes:
 - {match: ['team="ml"'], receivers_add: [hook], continue: true, group_by: [alertname]}
 - {}
 severities: {page: P0}
+datasource: {url: "http://prometheus:9090", offset: 0s, tls: {server_name: p}}
+group_datasources:
+- {url: "http://mimir/prometheus", files: [gpu.yml], bearer_token_file: token, timeout: 1m}
+- {url: embedded, groups: [own]}
 heartbeats:
   out: [{url_file: hook.url, every: 30s, method: GET, bearer_token_file: token}]
   expected: {backup: {every: 1d, grace: 1h, severity: P1, labels: {team: ml}, token_env: PHONE}}
@@ -57,6 +61,7 @@ maintenance:
 SECRETS = """
 engines: [{url: "http://li:hunter2@127.0.0.1:8000"}, {url: "http://127.0.0.1:8001/a?k=hunter2",
   headers: {X-Key: hunter2}, params: {key: hunter2}}]
+datasource: {url: "http://li:hunter2@mimir/p?k=hunter2", headers: {X-Scope-OrgID: hunter2}}
 receivers:
   hook: {type: webhook, url: "https://hooks.example/hunter2", headers: {X-Key: hunter2}}
   phone: {type: webhook, url_env: PHONE, bearer_token_file: token}
@@ -132,6 +137,10 @@ OPEN = {  # what may be shown: no secret, or one that is taken out of it
     ("NtfySettings", "url"),  # of the server; the topic is the secret
     ("GotifySettings", "url"),
     ("MatrixSettings", "url"),
+    ("DatasourceSection", "url"),  # its user and its query are covered
+    ("DatasourceSection", "basic_auth"),
+    ("GroupDatasourceSection", "url"),
+    ("GroupDatasourceSection", "basic_auth"),
     ("DingtalkSettings", "keyword"),  # it stands in every message
     ("FeishuSettings", "keyword"),
     ("AliyunSmsSettings", "params"),  # which field is which variable

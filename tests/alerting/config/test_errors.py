@@ -64,6 +64,23 @@ CASES = {
         "policies: {P3: {digest: 5s, steps: [{notify: [{receiver: log}]}]}}",
         "policies.P3.digest: a digest comes once a minute at most; use 1m or more",
     ),
+    "an engine of rules that is misspelt": (
+        "datasource: {url: 'http://p:9090', offest: 1m}",
+        't.yml:1:36: unknown key "datasource.offest"; did you mean "offset"?',
+    ),
+    "an engine of rules that is no URL": ("datasource: {url: prometheus:9090}", "datasource.url: "),
+    "an engine of rules with two keys": (
+        "datasource: {url: 'http://p', bearer_token_file: f, headers: {Authorization: x}}",
+        "give one of bearer_token_file, basic_auth, Authorization in headers",
+    ),
+    "a key of an engine of rules that is not there": (
+        "group_datasources: [{url: 'http://p', groups: [g], bearer_token_file: away}]",
+        "t.yml:1:71: cannot read ",
+    ),
+    "an engine for no group in particular": (
+        "group_datasources: [{url: embedded}]",
+        "name the groups or the files that it is for; datasource is for all",
+    ),
     "a storm of less than none": ("storm: {incidents: -1}", "storm.incidents: "),
     "a retention that is none": ("incidents: {retention: 0d}", "incidents.retention: "),
     "an ack that is kept perhaps": ("reopen_keeps_ack: maybe", "t.yml:1:19: reopen_keeps_ack: "),

@@ -1,0 +1,315 @@
+"""PromQL evaluated elsewhere: by the query API of a Prometheus, Thanos, Mimir or VictoriaMetrics.
+
+What an engine refuses is the rule's fault and is told of the rule. An engine that does not answer,
+or answers with a part of its data, says nothing of any rule: all that it evaluates is unknown until
+it answers, and whoever watches over engines hears of it once.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import orjson
+
+from tocsin_alerting.http import BadAnswer, engine_lookup, error_text, httpx, looking_up, read_text
+from tocsin_alerting.notify.http_sender import secrets_of, spellings
+from tocsin_alerting.notify.secret import masked
+from tocsin_alerting.promql.eval.limits import QueryTimeout
+from tocsin_alerting.promql.parser.ast import Expr, VectorSelector
+from tocsin_alerting.promql.parser.printer import print_expr
+from tocsin_alerting.promql.result import InstantVector, Matrix, Result, ScalarValue, StringValue
+from tocsin_alerting.rules.inputs import RangeWindow
+from tocsin_alerting.rules.instant_query import EngineUnreachable
+from tocsin_alerting.rules.unknown_alerts import Reported, SourceStatus
+from tocsin_exporter.engine_access import EngineAccess
+from tocsin_exporter.snapshot import Labels, Source, sorted_labels
+from tocsin_exporter.threads import Threads, in_thread
+
+MOST_BYTES = 64 << 20
+MOST_AT_ONCE = 16  # queries; Prometheus takes 20 at once by default
+_LARGE_ANSWER = 256 << 10  # characters, which a thread reads: some milliseconds
+_GRACE_S = 2.0  # at most, after its own time limit: the engine says then that it was reached
+_MOST_PRINTED = 10_000
+# What the other side says of who asks and where, or that it is busy; nothing about the query.
+_NOT_OF_THE_QUERY = frozenset((401, 403, 404, 405, 407, 408, 429))
+# Thanos and VictoriaMetrics answer with what they have while a part of them is away; the others
+# take no notice. What is not there would have cleared.
+_WHOLE_ANSWERS = {"partial_response": "false", "deny_partial_response": "1"}
+
+
+class QueryRefused(ValueError):
+    """The engine says that this query has no answer."""
+
+
+@dataclass(slots=True)
+class QueryCounts:
+    """`answered` and `refused` are answers; `failed` had none."""
+
+    answered: int = 0
+    refused: int = 0
+    failed: int = 0
+
+
+@dataclass(slots=True)
+class Reachability:
+    """Since when an engine has answered nothing, and what it said last; None while it answers."""
+
+    down_since: float | None = None
+    error: str = ""
+    answered: float = float("-inf")
+    probing: bool = False
+    counts: QueryCounts = field(default_factory=QueryCounts)
+
+    @property
+    def answers(self) -> bool:
+        """Whether it did the last time; not before it was asked."""
+        return self.down_since is None and self.answered > float("-inf")
+
+
+Tell = Callable[[str], Awaitable[None]]
+"""Takes why an engine did not answer, "" when it did."""
+
+
+class RemoteEngine:
+    """One datasource as rules ask it. `seconds` is a monotonic clock; `tell` hears of every answer
+    and of every failure. `threads` read large answers.
+
+    While it answers nothing, one query at a time tries whether it does again, and all others fail
+    at once: an engine that hangs must not cost each rule the whole time limit.
+    """
+
+    def __init__(
+        self,
+        access: EngineAccess,
+        timeout_s: float,
+        seconds: Callable[[], float],
+        threads: Threads,
+        tell: Tell,
+    ) -> None:
+        self.address, self.target = access.url, access.target
+        self.state = Reachability()
+        self._access, self._timeout_s, self._seconds = access, timeout_s, seconds
+        self._threads, self._tell = threads, tell
+        self._headers = dict(access.authorization())
+        self._places = asyncio.Semaphore(MOST_AT_ONCE)
+        self._printed: dict[int, tuple[Expr, str]] = {}
+        limits = httpx.Limits(max_connections=MOST_AT_ONCE, max_keepalive_connections=MOST_AT_ONCE)
+        client = httpx.AsyncClient(
+            headers={"User-Agent": "Tocsin", "Accept-Encoding": "gzip"},
+            verify=access.tls.context() if access.url.startswith("https:") else False,
+            timeout=None,
+            limits=limits,
+            trust_env=False,
+        )
+        self._client = looking_up(client, engine_lookup(access.url))
+
+    def __repr__(self) -> str:
+        return f"RemoteEngine({self.address})"
+
+    async def instant(self, query: str | Expr, at_ms: int) -> Result:
+        """Raises QueryRefused, QueryTimeout for one that took too long, and EngineUnreachable."""
+        state = self.state
+        if state.down_since is not None and state.probing:
+            raise EngineUnreachable(state.error)
+        probes, state.probing = state.down_since is not None, True
+        began = self._seconds()
+        try:
+            result = await self._asked(query, at_ms)
+        except EngineUnreachable as error:
+            await self._failed(error, began)
+            raise
+        except QueryRefused:
+            state.counts.refused += 1
+            await self._answered()
+            raise
+        finally:
+            if probes:
+                state.probing = False
+        state.counts.answered += 1
+        await self._answered()
+        return result
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def _failed(self, error: EngineUnreachable, began: float) -> None:
+        """One that answered others meanwhile is there: it was this query that took too long."""
+        state = self.state
+        state.counts.failed += 1
+        if error.timed_out and state.answered > began:
+            raise QueryTimeout(str(error)) from None
+        if state.down_since is None:
+            state.down_since, state.probing = began, False
+        state.error = str(error)
+        await self._tell(state.error)
+
+    async def _answered(self) -> None:
+        state = self.state
+        state.answered = self._seconds()
+        state.down_since, state.error, state.probing = None, "", False
+        await self._tell("")
+
+    async def _asked(self, query: str | Expr, at_ms: int) -> Result:
+        form = {
+            "query": query if isinstance(query, str) else self._text(query),
+            "time": f"{at_ms / 1000:.3f}",
+            "timeout": f"{max(1, round(1000 * self._timeout_s))}ms",
+            **_WHOLE_ANSWERS,
+        }
+        async with self._places:
+            status, text = await self._post("/api/v1/query", form)
+        if len(text) < _LARGE_ANSWER:
+            return self._read(status, text, at_ms)
+        return await in_thread(lambda: self._read(status, text, at_ms), self._threads)
+
+    def _read(self, status: int, text: str, at_ms: int) -> Result:
+        return read_answer(status, text, at_ms, self._unreachable, self._masked)
+
+    def _text(self, query: Expr) -> str:
+        """By identity: rules keep their queries."""
+        known = self._printed.get(id(query))
+        if known is None or known[0] is not query:
+            if len(self._printed) >= _MOST_PRINTED:
+                self._printed.clear()
+            known = self._printed[id(query)] = (query, print_expr(query))
+        return known[1]
+
+    async def _post(self, path: str, form: Mapping[str, str]) -> tuple[int, str]:
+        """Status and body. A kept connection that the other side has closed meanwhile, and a key
+        that was changed, are tried once more: to ask twice does no harm."""
+        try:
+            async with asyncio.timeout(self._timeout_s + min(_GRACE_S, self._timeout_s)):
+                try:
+                    answer = await self._once(path, form)
+                except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+                    answer = await self._once(path, form)
+                if answer[0] in (401, 403) and self._has_new_key():
+                    answer = await self._once(path, form)
+                return answer
+        except TimeoutError:
+            limit = f"{self._timeout_s:g} s"
+            raise self._unreachable(f"no answer within {limit}", timed_out=True) from None
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, BadAnswer) as error:
+            raise self._unreachable(error_text(error)) from None
+
+    async def _once(self, path: str, form: Mapping[str, str]) -> tuple[int, str]:
+        server_name = self._access.tls.server_name
+        stream = self._client.stream(
+            "POST",
+            self._access.url + path,
+            params=list(self._access.query),
+            data=dict(form),
+            headers=self._headers,
+            extensions={"sni_hostname": server_name} if server_name else None,
+        )
+        async with stream as response:
+            return response.status_code, await read_text(response, MOST_BYTES)
+
+    def _has_new_key(self) -> bool:
+        before, self._headers = self._headers, dict(self._access.authorization())
+        return self._headers != before
+
+    def _masked(self, text: str) -> str:
+        values = (*self._headers.values(), *(value for _, value in self._access.query))
+        return masked(text, spellings(secrets_of(self.address, values)))
+
+    def _unreachable(self, why: str, timed_out: bool = False) -> EngineUnreachable:
+        return EngineUnreachable(f"{self.address}: {self._masked(why)}", timed_out)
+
+
+def read_answer(
+    status: int,
+    text: str,
+    at_ms: int,
+    unreachable: Callable[[str, bool], EngineUnreachable],
+    masked_text: Callable[[str], str] = str,
+) -> Result:
+    """What the body of an answer says. Raises QueryRefused, and what `unreachable` makes of an
+    answer that is none about the query."""
+    body = _object(text)
+    said = masked_text(str(body.get("error") or text))
+    if 200 <= status < 300:
+        if body.get("status") != "success":
+            raise unreachable("its answer is not one of Prometheus's query API", False)
+        data = body.get("data")
+        if body.get("isPartial") or (isinstance(data, dict) and data.get("isPartial")):
+            raise unreachable("it answers with a part of its data only", False)
+        return _result(data, body, at_ms, unreachable)
+    if 400 <= status < 500 and status not in _NOT_OF_THE_QUERY:
+        raise QueryRefused(said or f"HTTP {status}")
+    if 300 <= status < 400:
+        raise unreachable(f"HTTP {status}: a redirect, which is not followed", False)
+    why = f"HTTP {status}" + (f": {said}" if said else "")
+    raise unreachable(why, body.get("errorType") == "timeout")
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        body = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _result(
+    data: Any,
+    body: Mapping[str, Any],
+    at_ms: int,
+    unreachable: Callable[[str, bool], EngineUnreachable],
+) -> Result:
+    try:
+        value = _value(data["resultType"], data["result"], at_ms)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise unreachable("its answer is not one of Prometheus's query API", False) from None
+    return Result(value, tuple(map(str, body.get("warnings") or ())))
+
+
+def _value(
+    kind: str, result: Any, at_ms: int
+) -> InstantVector | ScalarValue | StringValue | Matrix:
+    if kind == "scalar":
+        return ScalarValue(at_ms, float(result[1]))
+    if kind == "string":
+        return StringValue(at_ms, str(result[1]))
+    if kind == "matrix":
+        return Matrix(())
+    if kind != "vector":
+        raise ValueError(kind)
+    plain = [one for one in result if "value" in one]  # native histograms are no alerts of ours
+    labels = tuple(_labels(one["metric"]) for one in plain)
+    values = np.array([float(one["value"][1]) for one in plain], dtype=np.float64)
+    return InstantVector(at_ms, labels, values)
+
+
+def _labels(metric: Any) -> Labels:
+    if not all(isinstance(text, str) for pair in metric.items() for text in pair):
+        raise ValueError("a label that is no text")
+    return sorted_labels({name: value for name, value in metric.items() if value})
+
+
+class AnsweringSources:
+    """What rules know of the sources of an engine elsewhere: nothing. Whether its samples are all
+    there is the engine's affair; what it answers is known, and while it does not, nothing is."""
+
+    def touched(self, selector: VectorSelector) -> frozenset[Source]:
+        return frozenset()
+
+    def health(self, source: Source) -> SourceStatus:
+        return SourceStatus.ALIVE
+
+    def speaks(self, source: Source) -> bool:
+        return True
+
+    def fills(self, source: Source, window: RangeWindow, at_ms: int) -> bool:
+        return True
+
+    def ready(self, expr: Expr) -> bool:
+        return True
+
+    def said(self, source: Source, since_ms: int) -> Reported:
+        return Reported.ALL
+
+    def has(self, selector: VectorSelector, labels: Labels, t0_ms: int, t1_ms: int) -> bool:
+        return True
