@@ -381,12 +381,13 @@ class App:
         health, groups = self.health, partial(getattr, self.groups, "all")
         answered = (self.dispatcher, groups, self.engine)
         called = (self.dispatcher, self.answers.answer)
+        asked = (self.store, self.engine, self.queries, now_ms, monotonic, self.bodies)
         running = (self._about, now_ms, self.started_ms, self.disk)
         watched = partial(self.engine_sources.watched, self.engines)
         served = [
             *write.routes(intake, new_guard(self.hosts, write.BODIES)),
             *with_roles(metrics_routes(page, health.unready, "/metrics", _LINKS, health.stalled)),
-            *query.routes(self.store, self.engine, self.queries, now_ms, monotonic, self.bodies),
+            *query.routes(*asked, external_labels=self.setup.config.external_labels),
             *targets.routes(self._targets),
             *rules.routes(groups, base, monotonic, self.dispatcher.working.external),
             *why.routes(self.dispatcher, groups, base),

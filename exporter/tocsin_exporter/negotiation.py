@@ -18,6 +18,16 @@ class NegotiatedFormat:
     content_type: str
 
 
+@dataclass(frozen=True, slots=True)
+class NegotiatedNames:
+    """How names are written that are UTF-8 and no Prometheus before 3 would read: one of
+    ESCAPINGS."""
+
+    escaping: str
+    content_type: str
+
+
+ESCAPINGS = ("allow-utf-8", "underscores", "dots", "values")
 TEXT = NegotiatedFormat("text", "text/plain; version=0.0.4; charset=utf-8")
 _OPEN_METRICS = "application/openmetrics-text"
 
@@ -49,6 +59,23 @@ def negotiate(accept: str) -> NegotiatedFormat:
         if answer is not None and quality > best_quality:
             best, best_quality = answer, quality
     return best
+
+
+def negotiate_names(accept: str) -> NegotiatedNames:
+    """For samples of others, which have a time each: always text, as Prometheus's `/federate`,
+    because OpenMetrics has times in seconds, which do not come out as they went in."""
+    escaping, version = "", "0.0.4"
+    elements = sorted(_elements(accept), key=lambda element: -element[2])
+    for media, parameters, _ in elements:
+        if parameters.get("escaping") in ESCAPINGS:
+            escaping = parameters["escaping"]
+        asked = parameters.get("version", "0.0.4")
+        if media == "text/plain" and asked in ("0.0.4", "1.0.0"):
+            version = asked
+            break
+    said = f"; escaping={escaping}" if escaping else ""
+    content_type = f"text/plain; version={version}; charset=utf-8{said}"
+    return NegotiatedNames(escaping or "underscores", content_type)
 
 
 def accepts_gzip(accept_encoding: str) -> bool:

@@ -81,6 +81,7 @@ ASKED = {  # what stands in a path, and what has to be asked
     "/api/v1/format_query?": "query=up",
     "/api/v1/parse_query?": "query=up",
     "/api/v1/series?": "match[]=up",
+    "/federate?": "match[]=up",
     "/api/v1/route?": "label=severity=P0",
     "/api/v1/silences?": "state=all",
     "/api/v1/silences/preview?": "matcher=place=here",

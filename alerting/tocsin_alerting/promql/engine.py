@@ -9,11 +9,13 @@ from tocsin_alerting.promql.eval.annotations import Annotations
 from tocsin_alerting.promql.eval.answer import at_once, over_steps, samples
 from tocsin_alerting.promql.eval.context import Context, Reader, Steps, instant
 from tocsin_alerting.promql.eval.limits import Budget, within_memory
+from tocsin_alerting.promql.eval.selectors import NewestSamples, select_newest
 from tocsin_alerting.promql.evaluate import evaluate, range_vector
 from tocsin_alerting.promql.parser.ast import Expr
 from tocsin_alerting.promql.parser.parser import parse
 from tocsin_alerting.promql.parser.signatures import Semantics
 from tocsin_alerting.promql.result import QueryValue, Result
+from tocsin_alerting.tsdb.series_index import MatcherSets
 
 _LONGEST_KEPT = 4096  # characters: what is parsed takes many times that, and somebody else's memory
 _kept = lru_cache(maxsize=512)(parse)
@@ -60,6 +62,14 @@ class QueryEngine:
         with np.errstate(all="ignore"), within_memory():
             value = evaluate(self._expression(query), context)
             return _result(over_steps(value, context), context)
+
+    def newest(
+        self, matcher_sets: MatcherSets, at_ms: int, budget: Budget | None = None
+    ) -> NewestSamples:
+        """The newest sample of each series, no older than the look-back, with its own time."""
+        context = self._context("", instant(at_ms), budget)
+        with np.errstate(all="ignore"), within_memory():
+            return select_newest(matcher_sets, context)
 
     def _expression(self, query: str | Expr) -> Expr:
         if not isinstance(query, str):

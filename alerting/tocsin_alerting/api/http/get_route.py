@@ -40,10 +40,12 @@ def get_route(
     shared_by: Callable[[], float] | None = None,
     role: Role = Role.READ,
     change_role: Role = Role.ADMIN,
+    refused: Callable[[ApiError], Response] = failure,
 ) -> RoleRoute:
     """GET and OPTIONS at `path`, and `methods`; `endpoint` gives the response, which is compressed
     for those who take it. A response that is no `Response` looks after that itself. `role` is what
     it takes to read it, `change_role` what the other methods take.
+    `refused` answers what is wrong with a request.
     `any_origin`: every web page may read it. `shared_by`: a clock in seconds, by which an answer
     is given again for SHARED_SECONDS to all who ask the same."""
 
@@ -58,9 +60,8 @@ def get_route(
     async def respond(request: Request) -> ASGIApp:
         return await share(request, accepts_gzip(request.headers.get("accept-encoding", "")))
 
-    return RoleRoute(
-        path, _GetEndpoint(respond, {"GET", *methods}, any_origin), role, change_role=change_role
-    )
+    served = _GetEndpoint(respond, {"GET", *methods}, any_origin, refused)
+    return RoleRoute(path, served, role, change_role=change_role)
 
 
 class _SharedResponses:
@@ -99,8 +100,14 @@ async def compress(response: Response) -> None:
 
 
 class _GetEndpoint:
-    def __init__(self, endpoint: Endpoint, methods: set[str], any_origin: bool) -> None:
-        self._endpoint = endpoint
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        methods: set[str],
+        any_origin: bool,
+        refused: Callable[[ApiError], Response],
+    ) -> None:
+        self._endpoint, self._refusal = endpoint, refused
         self._any_origin = any_origin
         self._methods = methods
         self._allow = ", ".join(sorted({*methods, "OPTIONS"}))
@@ -120,11 +127,11 @@ class _GetEndpoint:
             response = await self._endpoint(Request(scope, receive, send))
             await response(scope, receive, send)
         except ApiError as error:  # other origins may read that as well
-            await failure(error)(scope, receive, send)
+            await self._refusal(error)(scope, receive, send)
 
     def _refused(self, scope: Scope) -> Response:
         words = f"{scope['path']} does not support {scope['method']}; use {self._allow}"
-        refused = failure(ApiError("method_not_allowed", words))
+        refused = self._refusal(ApiError("method_not_allowed", words))
         refused.headers["allow"] = self._allow
         return refused
 

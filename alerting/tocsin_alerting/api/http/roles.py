@@ -90,7 +90,7 @@ class RoleRoute(Route):
     ) -> None:
         super().__init__(path, endpoint, methods=methods)
         self.role, self.change_role = role, role if change_role is None else change_role
-        answer = refused or (failure if path.startswith("/api/") else _plainly)
+        answer = refused or (failure if path.startswith("/api/") else plainly)
         self.app = _RoleCheck(self.app, self.needed, answer)
 
     def needed(self, method: str) -> Role:
@@ -104,7 +104,7 @@ def for_role(role: Role, route: Route) -> RoleRoute:
     return RoleRoute(route.path, route.endpoint, role, methods)
 
 
-def _plainly(error: ApiError) -> Response:
+def plainly(error: ApiError) -> Response:
     return PlainTextResponse(f"{error}\n", HTTP_STATUS[error.type])
 
 

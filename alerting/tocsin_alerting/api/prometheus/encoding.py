@@ -37,6 +37,7 @@ class ResponseBody:
 
     pieces: Iterable[bytes]
     size: Callable[[], int] = int
+    content_type: str = "application/json"
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.pieces)

@@ -35,10 +35,12 @@ _MATCHES_ALL = 'invalid parameter "match[]": match[] must contain at least one n
 
 @dataclass(frozen=True, slots=True)
 class Params:
-    """The parameters of one request: of the query string, and of the form of a POST, which wins."""
+    """The parameters of one request: of the query string, and of the form of a POST, which wins.
+    `accept` is what its client can read."""
 
     values: Fields
     path: Mapping[str, str]
+    accept: str = ""
 
     def get(self, name: str) -> str:
         """The last value; nothing when it is missing."""
@@ -125,9 +127,10 @@ async def read_params(request: Request, in_turn: RunOffLoop) -> Params:
         texts.append((await read_body(request, _MAX_FORM_BYTES)).decode("utf-8", "replace"))
     if sum(text.count("&") + bool(text) for text in texts) > _MAX_FIELDS:
         raise ApiError("bad_data", _TOO_MANY_FIELDS)
+    accept = request.headers.get("accept", "")
     if sum(map(len, texts)) <= _INLINE_FORM_CHARACTERS:
-        return Params(_fields(texts), request.path_params)
-    return Params(await in_turn(lambda: _fields(texts)), request.path_params)
+        return Params(_fields(texts), request.path_params, accept)
+    return Params(await in_turn(lambda: _fields(texts)), request.path_params, accept)
 
 
 def _fields(texts: Iterable[str]) -> Fields:

@@ -1,6 +1,6 @@
 """`/api/v1/query` and its neighbours: PromQL over the store in Prometheus's API."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from tocsin_alerting.api.http.envelope import ApiError
 from tocsin_alerting.api.http.times import duration_ms
-from tocsin_alerting.api.prometheus import metadata, series, tsdb_status
+from tocsin_alerting.api.prometheus import federate, metadata, series, tsdb_status
 from tocsin_alerting.api.prometheus.encoding import ResponseBody, data_body, query_body
 from tocsin_alerting.api.prometheus.params import TRUNCATED, Params
 from tocsin_alerting.api.prometheus.query_gate import QueryGate
@@ -47,11 +47,12 @@ def routes(
     monotonic: Callable[[], float],
     sending: Executor | None = None,
     limits: QueryLimits | None = None,
+    external_labels: Mapping[str, str] | None = None,
 ) -> list[Route]:
     """What reads the store in Prometheus's API; `executor` has at least `limits.at_once` threads.
 
     All of it runs there, as a QueryResponse each; large answers are made in `sending`, if it is
-    given.
+    given. `external_labels` are told to a Prometheus that takes what we have.
     """
     bounds = limits or QueryLimits()
     places = QueryGate(bounds.at_once, bounds.waiting)
@@ -63,6 +64,7 @@ def routes(
         *series.routes(context),
         *metadata.routes(context),
         *tsdb_status.routes(context),
+        *federate.routes(context, external_labels or {}),
     ]
 
 

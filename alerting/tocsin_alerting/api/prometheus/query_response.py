@@ -223,7 +223,7 @@ class QueryResponse:
         body = self._work(self._budget())
         pieces = iter(body)
         first, second = next(pieces, b""), next(pieces, b"")
-        headers = [(b"content-type", b"application/json")]
+        headers = [(b"content-type", body.content_type.encode())]
         whole = not second
         pieces = chain((first, second), pieces)
         if zipped and (len(first) >= MIN_GZIP_BYTES or not whole):

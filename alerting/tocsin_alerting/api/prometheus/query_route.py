@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Callable
 
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from tocsin_alerting.api.http.body import BODY_SECONDS
-from tocsin_alerting.api.http.envelope import ApiError
+from tocsin_alerting.api.http.envelope import ApiError, failure
 from tocsin_alerting.api.http.get_route import get_route
 from tocsin_alerting.api.http.roles import Role
 from tocsin_alerting.api.prometheus.params import Fields, Params, read_params
@@ -20,9 +21,16 @@ _NOT_READ = (
 _MAX_LOGGED_CHARACTERS = 1000  # characters of a query in a line of the log
 
 
-def query_route(path: str, handler: Handler, context: QueryContext, *methods: str) -> Route:
+def query_route(
+    path: str,
+    handler: Handler,
+    context: QueryContext,
+    *methods: str,
+    refused: Callable[[ApiError], Response] = failure,
+) -> Route:
     """`handler` reads the parameters, in the loop, and raises ApiError for those that are wrong;
-    the Work that it gives runs in a thread. `methods` are those besides GET."""
+    the Work that it gives runs in a thread. `methods` are those besides GET,
+    and `refused` answers what is wrong."""
 
     async def in_turn(work: Callable[[], Fields]) -> Fields:
         try:
@@ -39,4 +47,6 @@ def query_route(path: str, handler: Handler, context: QueryContext, *methods: st
             context, handler(params, context), params.duration("timeout"), log_fields
         )
 
-    return get_route(path, answer, *methods, any_origin=True, change_role=Role.READ)
+    return get_route(
+        path, answer, *methods, any_origin=True, change_role=Role.READ, refused=refused
+    )

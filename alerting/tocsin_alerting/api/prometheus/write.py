@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from tocsin_alerting.api.http.envelope import HTTP_STATUS, ApiError
 from tocsin_alerting.api.http.guard import Guard
-from tocsin_alerting.api.http.roles import Role, RoleRoute
+from tocsin_alerting.api.http.roles import Role, RoleRoute, plainly
 from tocsin_alerting.remote_write.group_commit import GroupCommit
 from tocsin_alerting.remote_write.prompb import Malformed, RequestTooLarge
 from tocsin_alerting.remote_write.receiver import Busy, Receiver
@@ -112,7 +112,7 @@ def routes(intake: RemoteWriteEndpoint, guard: Guard) -> list[Route]:
 
     def refused(error: ApiError) -> Response:
         intake.requests[HTTP_STATUS[error.type]] += 1
-        return _plain(error)
+        return plainly(error)
 
     return [RoleRoute("/api/v1/write", write, Role.RESPOND, ["POST"], refused)]
 
@@ -123,11 +123,7 @@ async def _answer(request: Request, intake: RemoteWriteEndpoint, guard: Guard) -
         _check_protocol(request)
         return await intake.handle(request)
     except ApiError as error:
-        return _plain(error)
-
-
-def _plain(error: ApiError) -> Response:
-    return PlainTextResponse(f"{error}\n", HTTP_STATUS[error.type])
+        return plainly(error)
 
 
 def _check_protocol(request: Request) -> None:

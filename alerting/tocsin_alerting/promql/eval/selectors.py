@@ -1,6 +1,7 @@
 """From selectors to numbers: instant vectors with look-back, and range vectors."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,8 +14,10 @@ from tocsin_alerting.promql.eval.vector import CELL_BYTES, Vector, empty
 from tocsin_alerting.promql.eval.window import WindowBounds
 from tocsin_alerting.promql.parser.ast import Duration, Edge, MatrixSelector, VectorSelector
 from tocsin_alerting.promql.parser.durations import InvalidDuration, resolve
-from tocsin_alerting.tsdb.query.selection import Selection
+from tocsin_alerting.tsdb.query.selection import Selection, in_order
+from tocsin_alerting.tsdb.series_index import MatcherSets
 from tocsin_alerting.tsdb.values import Floats, Ints, Mask, is_absent, is_sample
+from tocsin_exporter.snapshot import Labels
 
 _DENSE = 4  # columns a step, or steps a column: with more, columns are looked at one by one
 _MANY = 1_000_000  # cells of an answer: with more, see first whether there is anything
@@ -65,6 +68,12 @@ def select_instant(
     if cells > _MANY and not _holds(chosen, floors, looks):
         return empty(len(looks))
     budget.room(CELL_BYTES * cells)
+    return _newest_samples(chosen, floors, looks, what, budget)
+
+
+def _newest_samples(
+    chosen: Selection, floors: Ints, looks: Ints, what: SampleField, budget: Budget
+) -> Vector:
     samples = [_newest(part, floors, looks, what, budget) for part in chosen.parts]
     samples += [newest(part, floors, looks, what, budget) for part in chosen.unaligned]
     if len(samples) == 1:
@@ -77,6 +86,30 @@ def select_instant(
         return Vector(chosen.series, values)
     masks = [np.ones(v.shape, np.bool_) if p is None else p for v, p in samples]
     return Vector(chosen.series, values, np.concatenate(masks, axis=1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NewestSamples:
+    """The newest sample of each series, by metric and then by labels; times are Unix ms."""
+
+    labels: Sequence[Labels]
+    times: Ints
+    values: Floats
+
+
+def select_newest(matcher_sets: MatcherSets, context: Context) -> NewestSamples:
+    """What an instant selector would give, each with its own time."""
+    looks = context.steps.times
+    floors = looks - context.lookback_ms + (1 if context.semantics == 3 else 0)
+    chosen = context.select(matcher_sets, int(floors[0]), int(looks[-1]))
+    values = _newest_samples(chosen, floors, looks, SampleField.VALUE, context.budget)
+    seconds = _newest_samples(chosen, floors, looks, SampleField.TIME, context.budget)
+    order = in_order(chosen.series)
+    if values.present is not None:
+        order = order[values.present[0, order]]
+    labels = [chosen.series.labels[at] for at in order.tolist()]
+    times = np.rint(seconds.values[0, order] * 1000).astype(np.int64)
+    return NewestSamples(labels, times, values.values[0, order])
 
 
 def _holds(chosen: Selection, floors: Ints, looks: Ints) -> bool:

@@ -283,8 +283,13 @@ def label_sets_in(selection: Selection, t0_ms: int, t1_ms: int) -> list[Labels]:
     """The label sets that have a sample in the closed interval, by metric, and by labels within
     one: the order of a Prometheus."""
     flags, labels = has_samples(selection, t0_ms, t1_ms), selection.series.labels
-    order = selection.series.memo("order", lambda: _order(labels))
+    order = in_order(selection.series)
     return [labels[at] for at in order[flags[order]].tolist()]
+
+
+def in_order(series: LabelSets) -> Ints:
+    """The positions of these series in that order."""
+    return series.memo("order", lambda: _order(series.labels))
 
 
 def _order(labels: Sequence[Labels]) -> Ints:
