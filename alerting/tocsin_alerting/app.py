@@ -23,7 +23,7 @@ from tocsin_alerting.api.alertmanager.intake import AlertIntake
 from tocsin_alerting.api.http import server
 from tocsin_alerting.api.http.guard import new_guard
 from tocsin_alerting.api.http.tokens import digest
-from tocsin_alerting.api.prometheus import query, rules, status, targets, write
+from tocsin_alerting.api.prometheus import otlp, query, rules, status, targets, write
 from tocsin_alerting.api.prometheus.query_response import QueryLimits
 from tocsin_alerting.api.tocsin import (
     answer_links,
@@ -73,6 +73,7 @@ from tocsin_alerting.loops.self_health import SelfHealth
 from tocsin_alerting.loops.source_status import StoreSources
 from tocsin_alerting.loops.supervise import restart_on_error
 from tocsin_alerting.notify.delivery import DeliveryLoop
+from tocsin_alerting.otlp.receiver import OtlpReceiver
 from tocsin_alerting.promql.engine import QueryEngine
 from tocsin_alerting.remote_write.receiver import Receiver
 from tocsin_alerting.rules.evaluation import EvaluationDeps
@@ -123,7 +124,7 @@ class App:
         self.store = store = Store(persistence=self.disk)
         self.agent = ScrapeManager(self._local(), self.clock, [store.append], store.prepare)
         # remote write -> store
-        self.receiver = Receiver(self.store)
+        self.receiver, self.otlp = Receiver(self.store), OtlpReceiver(self.store)
         self.hosts = own_hosts(host_names(config))
         self.writes = Threads(1, "write").begin()
         # store -> PromQL -> rules
@@ -260,7 +261,8 @@ class App:
             InlineCollector("files", self._set_aside),
             stage("store", metrics.store_samples, self.store),
             stage("archive", metrics.disk_samples, self.disk),
-            stage("write", metrics.write_samples, self.receiver.counters),
+            stage("write", metrics.write_samples, self.receiver.counters, "remote_write"),
+            stage("otlp", metrics.write_samples, self.otlp.counters, "otlp"),
             stage("rules", metrics.rule_samples, self.groups),
             stage("datasources", self.datasources.samples),
             stage("incidents", metrics.incident_samples, self.dispatcher, now_ms),
@@ -386,6 +388,7 @@ class App:
         watched = partial(self.engine_sources.watched, self.engines)
         served = [
             *write.routes(intake, new_guard(self.hosts, write.BODIES)),
+            *otlp.routes(self.otlp, intake, new_guard(self.hosts, otlp.BODIES)),
             *with_roles(metrics_routes(page, health.unready, "/metrics", _LINKS, health.stalled)),
             *query.routes(*asked, external_labels=self.setup.config.external_labels),
             *targets.routes(self._targets),

@@ -56,6 +56,7 @@ CHANGES: list[tuple[str, Any]] = [
     ("/api/v1/receivers/hook/preview", {}),
     ("/api/v1/channels/hook/preview", {}),
     ("/api/v1/drill", {"severity": "P4", "for": "10s"}),
+    ("/api/v1/otlp/v1/metrics", {"resourceMetrics": []}),
     ("/api/v1/heartbeats/cron", {"every": "1h", "by": "li"}),
     ("/api/v1/heartbeat/cron", {}),
     ("/api/v1/incidents/2/resolve", {"false_positive": True}),

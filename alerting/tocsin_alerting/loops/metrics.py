@@ -41,14 +41,17 @@ def store_samples(store: Store, families: Families) -> Iterator[Sample]:
         yield Sample(families["tocsin_store_samples_refused_total"], count, labels(reason=reason))
 
 
-def write_samples(traffic: RemoteWriteCounters, families: Families) -> Iterator[Sample]:
+def write_samples(
+    traffic: RemoteWriteCounters, protocol: str, families: Families
+) -> Iterator[Sample]:
+    """What came in by `protocol`: `remote_write` or `otlp`."""
     for code, count in dict(traffic.requests).items():
         own = labels(code=str(code))
-        yield Sample(families["tocsin_remote_write_requests_total"], count, own)
-    yield Sample(families["tocsin_remote_write_samples_total"], traffic.samples)
+        yield Sample(families[f"tocsin_{protocol}_requests_total"], count, own)
+    yield Sample(families[f"tocsin_{protocol}_samples_total"], traffic.samples)
     for reason, count in dict(traffic.refused).items():
         own = labels(reason=reason)
-        yield Sample(families["tocsin_remote_write_samples_refused_total"], count, own)
+        yield Sample(families[f"tocsin_{protocol}_samples_refused_total"], count, own)
 
 
 def disk_samples(disk: DiskPersistence, families: Families) -> Iterator[Sample]:

@@ -19,6 +19,9 @@ LOG_SECONDS = 2.0  # a disk that is slower must not hold up what rules are to se
 GROUP_BYTES = 1 << 20  # of bodies: the first of a group waits until the last is received
 
 
+Receive = Callable[[bytes, int, Sender], ReceiveResult]
+
+
 @dataclass(slots=True, eq=False)
 class _Request:
     """`outcome` is set once the store has, or has refused, its samples; then `body` is empty.
@@ -27,6 +30,7 @@ class _Request:
     body: bytes
     now_ms: int
     sender: Sender
+    receive: Receive
     answer: "asyncio.Future[ReceiveResult]"
     outcome: ReceiveResult | BaseException | None = None
     committed_at: float | None = None
@@ -78,14 +82,15 @@ class _WaitingRequests:
 
 
 class GroupCommit:
-    """`receive` is called by `executor`, for one request after the other; `logged` is done when all
+    """`receive` (or what a request brings in its place) is called by `executor`, for one request
+    after the other; `logged` is done when all
     that was taken so far would outlive the process (None: it never would). While the WAL does not
     move it may give the same future again.
     """
 
     def __init__(
         self,
-        receive: Callable[[bytes, int, Sender], ReceiveResult],
+        receive: Receive,
         executor: Executor,
         logged: Callable[[], "Future[None]"] | None = None,
         log_seconds: float = LOG_SECONDS,
@@ -97,11 +102,17 @@ class GroupCommit:
         self._lock = threading.Lock()
         self._is_working = False
 
-    async def commit(self, body: bytes, now_ms: int, sender: Sender = UNKNOWN) -> ReceiveResult:
+    async def commit(
+        self,
+        body: bytes,
+        now_ms: int,
+        sender: Sender = UNKNOWN,
+        receive: Receive | None = None,
+    ) -> ReceiveResult:
         """What became of a request, once its samples are in the WAL; or are not although they
         have waited for `log_seconds` since the store has them. Raises what `receive` raises."""
         loop = asyncio.get_running_loop()
-        request = _Request(body, now_ms, sender, loop.create_future())
+        request = _Request(body, now_ms, sender, receive or self._receive, loop.create_future())
         with self._lock:
             self._waiting.add(request)
             idle, self._is_working = not self._is_working, True
@@ -171,7 +182,7 @@ class GroupCommit:
             size += len(request.body)
             group.append(request)
             try:
-                request.outcome = self._receive(request.body, request.now_ms, request.sender)
+                request.outcome = request.receive(request.body, request.now_ms, request.sender)
             except BaseException as error:  # why: whatever it is, the others are received
                 request.outcome = error
             request.body = b""  # it may wait for the WAL as long as a disk hangs

@@ -9,7 +9,7 @@ from tocsin_alerting.remote_write.snappy import decompress
 from tocsin_alerting.tsdb.backlog import Backlogged
 from tocsin_alerting.tsdb.senders import UNKNOWN, Sender
 
-_TRIES = 3
+TRIES = 3
 
 
 class Busy(Exception):
@@ -28,7 +28,7 @@ class Receiver:
         """Writes what is good in a request. Raises Malformed, TooLarge or Unsettled, and then
         nothing of it was written."""
         data = decompress(body)
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             try:
                 result = self._write(data, now_ms, sender)
             except Backlogged as error:

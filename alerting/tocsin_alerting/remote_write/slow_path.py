@@ -66,7 +66,7 @@ def _text(raw: bytes) -> str:
 MAX_PARTS = 1_000_000  # labels and samples of a request, each a Python object or two
 
 
-_REASON_TEXTS = {
+REASON_TEXTS = {
     PER_SOURCE: "its source has too many series",
     PER_SENDER: "the sender has used up its share of series or sources",
     OVER_SERIES: "the agent's limit of series is reached",
@@ -115,7 +115,7 @@ def register_series(
     for ref, candidate in zip(refs, new, strict=True):
         time_series = candidate.series
         if ref < 0:
-            message = f"{describe_series(time_series.pairs)}: {_REASON_TEXTS[ref]}"
+            message = f"{describe_series(time_series.pairs)}: {REASON_TEXTS[ref]}"
             refusals.add(REASONS[ref], len(time_series.times), time_series.stop, message)
             continue
         if time_series.key is not None:

@@ -17,6 +17,7 @@ NAN_BITS = 0x7FF8000000000001
 STALE_BITS = 0x7FF0000000000002
 ABSENT_BITS = 0x7FF80000000A0B5E
 
+STALE: float = np.array([STALE_BITS], np.int64).view(np.float64)[0].item()
 ABSENT: float = np.array([ABSENT_BITS], np.int64).view(np.float64)[0].item()
 
 

@@ -33,6 +33,11 @@ _REMOTE_WRITE = (
     counter("tocsin_remote_write_samples_refused_total",
             "Samples refused from remote write: invalid_labels, out_of_order and the like.",
             "", "reason"),
+    counter("tocsin_otlp_requests_total", "Requests to /api/v1/otlp/v1/metrics.", "", "code"),
+    counter("tocsin_otlp_samples_total", "Samples stored from OTLP."),
+    counter("tocsin_otlp_samples_refused_total",
+            "Samples refused from OTLP: temporality, native_histogram, out_of_order and the like.",
+            "", "reason"),
 )  # fmt: skip
 
 _GROUP = ("rule_group",)

@@ -64,10 +64,11 @@ def test_remote_write() -> None:
     traffic = RemoteWriteCounters()
     traffic.requests.update({204: 3, 400: 1})
     traffic.add(ReceiveResult(1500, {"out_of_order": 2}, ""))
-    found = rows(metrics.write_samples(traffic, STAGES))
-    assert only(found, "tocsin_remote_write_requests_total", code="204") == 3
-    assert only(found, "tocsin_remote_write_samples_total") == 1500
-    assert only(found, "tocsin_remote_write_samples_refused_total", reason="out_of_order") == 2
+    for protocol in ("remote_write", "otlp"):
+        found, name = rows(metrics.write_samples(traffic, protocol, STAGES)), f"tocsin_{protocol}_"
+        assert only(found, f"{name}requests_total", code="204") == 3
+        assert only(found, f"{name}samples_total") == 1500
+        assert only(found, f"{name}samples_refused_total", reason="out_of_order") == 2
 
 
 async def test_the_rules() -> None:

@@ -26,7 +26,10 @@ SHUTDOWN_SECONDS = 1
 _WRITES = tuple(
     f"/api/{name}"
     for name in (
-        *(f"v1/{kind}" for kind in ("write", "incidents/", "engines/", "channels/", "receivers/")),
+        *(
+            f"v1/{kind}"
+            for kind in ("write", "otlp/", "incidents/", "engines/", "channels/", "receivers/")
+        ),
         *("v1/silences", "v1/maintenance", "v1/heartbeat", "v1/drill", "v2/"),
     )
 ) + ("/links/",)

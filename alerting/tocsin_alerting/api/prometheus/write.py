@@ -17,9 +17,10 @@ from starlette.routing import Route
 from tocsin_alerting.api.http.envelope import HTTP_STATUS, ApiError
 from tocsin_alerting.api.http.guard import Guard
 from tocsin_alerting.api.http.roles import Role, RoleRoute, plainly
-from tocsin_alerting.remote_write.group_commit import GroupCommit
+from tocsin_alerting.remote_write.group_commit import GroupCommit, Receive
 from tocsin_alerting.remote_write.prompb import Malformed, RequestTooLarge
 from tocsin_alerting.remote_write.receiver import Busy, Receiver
+from tocsin_alerting.remote_write.result import ReceiveResult
 from tocsin_alerting.tsdb.senders import Sender
 from tocsin_exporter.connections import counted_address
 
@@ -56,13 +57,21 @@ class RemoteWriteEndpoint:
         self.requests = receiver.counters.requests
 
     async def handle(self, request: Request) -> Response:
-        """The answer to one request. Raises ApiError."""
+        """The answer to one request of remote write. Raises ApiError."""
+        result = await self.take(request)
+        if result.refused:
+            return PlainTextResponse(f"{result.message}\n", 400)
+        return Response(status_code=204)
+
+    async def take(self, request: Request, receive: Receive | None = None) -> ReceiveResult:
+        """What became of a request that `receive` reads, in its turn. Raises ApiError."""
         body = bytearray()
         try:
             async with asyncio.timeout(self._body_seconds):
                 async for chunk in request.stream():
                     self._add_chunk(body, chunk)
-            return await self._receive(bytes(body), sender_of(request))
+            taken = bytes(body), self._now_ms(), sender_of(request)
+            return await self._commits.commit(*taken, receive)
         except Malformed as error:
             raise ApiError("bad_data", str(error)) from None
         except RequestTooLarge as error:
@@ -84,12 +93,6 @@ class RemoteWriteEndpoint:
             raise ApiError("unavailable", "too many requests are waiting; send it again")
         self._free_bytes -= len(chunk)
         body += chunk
-
-    async def _receive(self, body: bytes, sender: Sender) -> Response:
-        result = await self._commits.commit(body, self._now_ms(), sender)
-        if result.refused:
-            return PlainTextResponse(f"{result.message}\n", 400)
-        return Response(status_code=204)
 
 
 def sender_of(request: Request) -> Sender:

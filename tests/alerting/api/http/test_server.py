@@ -106,6 +106,7 @@ async def test_writes_and_people_wait_for_no_reader() -> None:
     reads = [("GET", "/api/v1/rules"), ("POST", "/api/v1/query"), ("GET", "/api/v1/incidents/1")]
     first = [
         ("POST", "/api/v1/write"),
+        ("POST", "/api/v1/otlp/v1/metrics"),
         ("POST", "/api/v1/incidents/1/ack"),
         ("POST", "/api/v1/engines/a:1/forget"),
         ("GET", "/-/healthy"),

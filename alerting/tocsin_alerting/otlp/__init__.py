@@ -1,0 +1,1 @@
+"""OpenTelemetry's metrics over OTLP: requests decoded, named as Prometheus names them, stored."""
