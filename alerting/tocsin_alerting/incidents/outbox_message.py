@@ -26,10 +26,12 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class RetryAt:
-    """Not delivered, worth another try: not before `not_before_ms` when the answer named a time."""
+    """Not delivered, worth another try: not before `not_before_ms` when the answer named a time.
+    `retries`: after so many of them the answer counts as a refusal; None for any number."""
 
     error: str
     not_before_ms: int | None = None
+    retries: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,14 @@ class Permanent:
 
 
 Outcome = Delivered | RetryAt | Permanent
+
+
+def outcome_of_attempt(outcome: Outcome, attempt: int) -> Outcome:
+    """What it means for a message that was tried `attempt` times, from 1."""
+    if isinstance(outcome, RetryAt) and outcome.retries is not None and attempt > outcome.retries:
+        return Permanent(outcome.error)
+    return outcome
+
 
 _REPLACED = "replaced by "
 LEASE_MS = 30_000

@@ -21,6 +21,7 @@ from tocsin_alerting.incidents.outbox_message import (
     Outcome,
     Permanent,
     RetryAt,
+    outcome_of_attempt,
 )
 from tocsin_alerting.notify.channel import Channel
 from tocsin_alerting.notify.log import LOGGED
@@ -146,7 +147,8 @@ class DeliveryLoop:
         if (over or notification.reason in _END_REASONS) and not channel.send_resolved:
             return Delivered(detail=RESOLVED_UNWANTED, unsent=True)
         try:
-            return await channel.send(await self._enrich(notification), self._now_ms())
+            outcome = await channel.send(await self._enrich(notification), self._now_ms())
+            return outcome_of_attempt(outcome, delivery.attempt)
         except Exception as error:  # a fault of ours in one channel must not end delivery for all
             logger.error("channel %s failed: %s", notification.receiver, type(error).__name__)
             return RetryAt(f"internal error in the channel: {type(error).__name__}")

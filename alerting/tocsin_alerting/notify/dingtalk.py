@@ -36,6 +36,7 @@ TEXT_LIMIT, TITLE_LIMIT, BUTTON_LIMIT, URL_LIMIT = 5_000, 64, 20, 500  # charact
 REFUSED = 310000
 _BLOCKED_MS = 600_000  # they answer `wait 5`, and block for ten minutes all the same
 _WORDS = {
+    REFUSED: "",  # its text says why
     400013: "the group was disbanded",
     400101: "no robot has this access_token: it was removed, or the URL is wrong",
     400102: "the robot is switched off",

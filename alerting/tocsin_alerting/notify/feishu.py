@@ -29,13 +29,13 @@ from tocsin_alerting.notify.robot import (
 from tocsin_alerting.settings import FilePath, RefusedKey
 
 BODY_LIMIT, TITLE_LIMIT, MOST_BUTTONS = 20_000, 200, 4
-SIGN_REFUSED, GATEWAY_LIMIT = 19021, 99991400
+SIGN_REFUSED, TOO_MANY, GATEWAY_LIMIT = 19021, 11232, 99991400
 ANSWERS = RobotAnswers(
     "Feishu or Lark",
     ("code", "StatusCode"),
     ("msg", "StatusMessage"),
     # The page names no time: 5 a second are free again at once, 100 a minute within one.
-    waits_ms={11232: 15_000},
+    waits_ms={TOO_MANY: 15_000},
     words={
         9499: "the bot does not take this body",
         19001: "no bot has this URL: it was removed, or the URL is wrong",
@@ -133,14 +133,25 @@ def _json_size(text: str) -> int:
 
 
 def read_feishu(answer: HttpAnswer, now_ms: int) -> Outcome:
+    """The code says more than a status of 4xx, but for 429, whatever stands beside it. The gateway
+    answers 429, or 400 from older parts of theirs."""
     code = ANSWERS.code(answer.json() or {})
-    if code == GATEWAY_LIMIT:  # with HTTP 429, or 400 from older parts of theirs
-        until_ms = not_before(answer.headers.get("x-ogw-ratelimit-reset"), now_ms)
+    until_ms = not_before(answer.headers.get("x-ogw-ratelimit-reset"), now_ms)
+    if code == GATEWAY_LIMIT or answer.status == 429:
+        until_ms = until_ms or _usual_wait(answer, code, now_ms)
         return RetryAt(f"HTTP {answer.status}, code {code}: too many requests", until_ms)
     if code is not None and code != 0 and 400 <= answer.status < 500:
-        answer = HttpAnswer(200, answer.text, answer.headers)  # the code says more than the status
+        answer = HttpAnswer(200, answer.text, answer.headers)
     outcome = ANSWERS.outcome(answer, now_ms)
+    if code == TOO_MANY and isinstance(outcome, RetryAt):
+        return replace(outcome, not_before_ms=until_ms or outcome.not_before_ms)
     if isinstance(outcome, Permanent) and code == SIGN_REFUSED:
         words = skew_words(answer, now_ms)
         return Permanent(f"{words}: {outcome.error}") if words else outcome
     return outcome
+
+
+def _usual_wait(answer: HttpAnswer, code: int | None, now_ms: int) -> int | None:
+    """What they say without their own header; None where the outbox knows better."""
+    wait_ms = ANSWERS.waits_ms.get(code or 0)
+    return answer.not_before(now_ms) or (None if wait_ms is None else now_ms + wait_ms)

@@ -34,6 +34,7 @@ from tocsin_alerting.notify.http_sender import (
 from tocsin_alerting.settings import FilePath, RefusedKey, Words
 from tocsin_alerting.time_format import elapsed_text
 
+UNKNOWN_RETRIES = 3  # of a message whose refusal nobody knows
 _SKEW_MS = 300_000  # less is no reason for a refused signature: they allow an hour
 _USER_ID = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 _MOBILE = re.compile(r"\+?[0-9][0-9-]{4,19}")
@@ -158,7 +159,8 @@ def markdown_link(label: str, url: str) -> str:
 @dataclass(frozen=True, slots=True)
 class RobotAnswers:
     """How a service says what came of a message: in `keys`, the first that is there, 0 is done.
-    `waits_ms` are of codes that are worth another try, `words` what to do about others."""
+    `waits_ms` are of codes that are worth another try, `words` what to do about refusals. A code
+    that is in neither may mean either."""
 
     service: str
     keys: tuple[str, ...]
@@ -186,7 +188,9 @@ class RobotAnswers:
         error = f"{self.keys[0]} {code}: {said[:160]}"
         if code in self.waits_ms:
             return RetryAt(error, now_ms + self.waits_ms[code])
-        advice = self.words.get(code, "")
+        if code not in self.words:
+            return RetryAt(error, retries=UNKNOWN_RETRIES)
+        advice = self.words[code]
         return Permanent(f"{advice}: {error}" if advice else error)
 
     def code(self, body: Mapping[str, Any]) -> int | None:

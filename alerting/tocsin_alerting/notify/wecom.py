@@ -32,7 +32,7 @@ ANSWERS = RobotAnswers(
     ("errmsg",),
     waits_ms={-1: 5_000, 45009: 60_000, 45033: 5_000},
     words={
-        40058: "the robot does not take this body",
+        **dict.fromkeys((40058, *range(41000, 42000)), "the robot does not take this body"),
         93000: "no robot has this key: it was removed, or the URL is wrong",
         93008: "the robot is not in the group any more",
     },

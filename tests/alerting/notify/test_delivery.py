@@ -173,6 +173,23 @@ async def test_a_receiver_that_is_gone_and_one_that_wants_no_resolved() -> None:
     assert delivery_loop.counts == {("gone", "Permanent"): 1}
 
 
+@pytest.mark.parametrize(("attempt", "refused"), [(1, False), (3, False), (4, True), (9, True)])
+async def test_an_answer_that_nobody_knows_counts_as_refused_after_three_retries(
+    attempt: int, refused: bool
+) -> None:
+    async def unknown(_: Notification) -> Outcome:
+        return RetryAt("errcode 99999: ", retries=3)
+
+    tray, message = Tray(), _to("robot", "a")
+    tray.waiting = [Delivery(message.key, message, attempt)]
+    loop = _delivery_loop(tray, Scripted("robot", unknown))
+    await loop.collect()
+    await loop.idle()
+    ((_, _, outcome),) = tray.outcomes
+    assert isinstance(outcome, Permanent if refused else RetryAt)
+    assert loop.counts["robot", "Permanent"] == refused
+
+
 async def test_a_fault_in_a_channel_is_told_and_ends_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -102,6 +102,8 @@ async def test_a_wrong_secret_and_a_wrong_clock_are_told_apart() -> None:
         (429, {"code": 99991400}, RetryAt),
         (400, {"code": 99991400}, RetryAt),
         (500, {}, RetryAt),
+        (429, {"code": 1234567, "msg": "new"}, RetryAt),
+        (429, {}, RetryAt),
         (200, {"code": 9499, "msg": "Bad Request"}, "does not take this body"),
         (400, {"code": 9499, "msg": "Bad Request"}, "does not take this body"),
         (200, {"code": 19022, "msg": "Ip Not Allowed"}, "this machine's address"),
@@ -117,8 +119,17 @@ def test_what_an_answer_means(status: int, body: dict[str, Any], said: str | typ
         assert isinstance(outcome, Permanent) and said in outcome.error
     else:
         assert isinstance(outcome, said)
-    if body.get("code") == 99991400:
-        assert isinstance(outcome, RetryAt) and outcome.not_before_ms == NEW_YEAR_MS + 52_000
+    if body.get("code") in (99991400, 11232) or status == 429:
+        assert outcome == RetryAt(outcome.error, NEW_YEAR_MS + 52_000)  # type: ignore[union-attr]
+
+
+def test_a_rate_without_a_time_and_a_code_that_nobody_knows() -> None:
+    limited = read_feishu(HttpAnswer(429, '{"code":11232}'), NEW_YEAR_MS)
+    assert isinstance(limited, RetryAt) and limited.not_before_ms == NEW_YEAR_MS + 15_000
+    named = read_feishu(HttpAnswer(429, "{}", {"retry-after": "7"}), NEW_YEAR_MS)
+    assert isinstance(named, RetryAt) and named.not_before_ms == NEW_YEAR_MS + 7_000
+    unknown = read_feishu(HttpAnswer(200, '{"code":1234567,"msg":"new"}'), NEW_YEAR_MS)
+    assert unknown == RetryAt("code 1234567: new", retries=3)
 
 
 @pytest.mark.parametrize("user", ["all", "ou_1></at><at id=all", ""])

@@ -1,9 +1,11 @@
 import re
 
-from support.channel_contract import ChannelContract, statuses
+from support.channel_contract import ChannelContract, answered, statuses
 from support.notifications import NEW_YEAR_MS
 from support.vendors.dingtalk import DINGTALK_SECRET, DINGTALK_TOKEN, DingtalkRobot
+from support.vendors.double import answer_json
 
+_REFUSED = "`errcode` 310000 (signature, clock, keyword or address), 400013, 400101, 400102, 400106"
 _PATH = f"/robot/send?access_token={DINGTALK_TOKEN}"
 
 
@@ -29,9 +31,11 @@ CONTRACT = ChannelContract(
         "`errcode` 130101, too many a minute (again after 10 min), 410100, -1": statuses(
             200, body='{"status": 1111, "wait": 5, "punish": "deny", "errcode": 130101}'
         ),
-        "`errcode` 310000 (signature, clock, keyword or address) and others": statuses(
-            200, body='{"errcode": 310000, "errmsg": "sign not match"}'
+        _REFUSED: answered(
+            answer_json({"errcode": 310000, "errmsg": "sign not match"}),
+            *(answer_json({"errcode": code}) for code in (400013, 400101, 400102, 400106)),
         ),
+        "another `errcode` (three times, then refused)": statuses(200, body='{"errcode": 99999}'),
         "HTTP 200 with JSON that has no `errcode`": statuses(200, body='{"hello": "you"}'),
         "HTTP 200 with something else": statuses(200, body="<html>sign in to this Wi-Fi</html>"),
     },

@@ -18,11 +18,23 @@ CONTRACT = ChannelContract(
     mentioned=lambda bot: bot.mentioned,
     answers={
         "`code` 0": statuses(200, body='{"code": 0, "msg": "success"}'),
-        "`code` 11232, too many messages (again after 15 s)": statuses(200, body='{"code": 11232}'),
+        "`code` 11232, too many messages (again after `x-ogw-ratelimit-reset`, or 15 s)": answered(
+            Answer(200, {}, b'{"code": 11232}'), Answer(429, {}, b'{"code": 11232}')
+        ),
         "`code` 99991400, with HTTP 429 or 400 (again after `x-ogw-ratelimit-reset`)": answered(
             *(Answer(status, {"x-ogw-ratelimit-reset": "52"}, _GATEWAY) for status in (429, 400))
         ),
-        "`code` 9499, 19001, 19021, 19022, 19024 and others": statuses(200, body='{"code": 19021}'),
+        "HTTP 429 with another `code`": answered(
+            Answer(429, {}, b'{"code": 1234567}'), Answer(429, {}, b'{"code": 9499}')
+        ),
+        "`code` 9499, 19001, 19021, 19022, 19024": answered(
+            *(
+                Answer(status, {}, b'{"code": %d}' % code)
+                for status in (200, 400)
+                for code in (9499, 19001, 19021, 19022, 19024)
+            )
+        ),
+        "another `code` (three times, then refused)": statuses(200, body='{"code": 1234567}'),
         "HTTP 200 with JSON that has no `code`": statuses(200, body='{"hello": "you"}'),
         "HTTP 200 with something else": statuses(200, body="<html>sign in to this Wi-Fi</html>"),
     },

@@ -1,6 +1,7 @@
 import re
 
-from support.channel_contract import ChannelContract, statuses
+from support.channel_contract import ChannelContract, answered, statuses
+from support.vendors.double import answer_json
 from support.vendors.wecom import WECOM_KEY, WecomRobot
 
 _PATH = f"/cgi-bin/webhook/send?key={WECOM_KEY}"
@@ -27,7 +28,10 @@ CONTRACT = ChannelContract(
         "`errcode` 45009, too many a minute (again after 60 s), -1, 45033": statuses(
             200, body='{"errcode": 45009}'
         ),
-        "`errcode` 93000, 40058 and others": statuses(200, body='{"errcode": 93000}'),
+        "`errcode` 93000, 93008, 40058, 41000 to 41999": answered(
+            *(answer_json({"errcode": code}) for code in (93000, 93008, 40058, 41001))
+        ),
+        "another `errcode` (three times, then refused)": statuses(200, body='{"errcode": 99999}'),
         "HTTP 200 with JSON that has no `errcode`": statuses(200, body='{"hello": "you"}'),
         "HTTP 200 with something else": statuses(200, body="<html>sign in to this Wi-Fi</html>"),
     },
