@@ -46,6 +46,7 @@ class Action:
     assign, `cause` for resolve, `fields` of the fault record (name to text) for comment alone.
     `via` says by what the actor came, where he did not prove himself: it is kept in the history.
     `lasts_ms` is for a snooze of somebody without a clock: who takes the action sets `until_ms`.
+    `generation` is the incident's in the message that was answered, 0 where nobody knows.
 
     An action repeated with the same `request_id` is done once; "" asks for no such protection.
     """
@@ -63,6 +64,11 @@ class Action:
     fields: Mapping[str, str] = field(default_factory=dict)
     via: str = ""
     lasts_ms: int = 0
+    generation: int = 0
+
+    def is_late_for(self, incident: Incident) -> bool:
+        """Whether it answers what was told before the incident was last opened again."""
+        return 0 < self.generation < incident.cycle
 
 
 def apply_action(incident: Incident, action: Action, now_ms: int, config: IncidentConfig) -> Change:

@@ -115,6 +115,12 @@ class Notification:
     thread: str = ""
     evidence: Evidence | None = None
 
+    @property
+    def generation(self) -> int:
+        """The incident's when it was decided; 0 where it is about none in particular."""
+        number = self.key.split("/", 2)[1] if self.incident else ""
+        return int(number) if number.isdecimal() else 0
+
     def to_json(self) -> dict[str, Any]:
         """As `asdict`, and no copies: a start reads tens of thousands."""
         shown = {name: getattr(self, name) for name in _FIELDS}

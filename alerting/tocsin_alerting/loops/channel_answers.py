@@ -49,6 +49,8 @@ class ChannelAnswers:
             incident = await self._dispatcher.incident(action.incident)
             if incident.state is IncidentState.CLOSED:
                 return self._words["failed_over"]
+            if action.is_late_for(incident):
+                return self._words["failed_earlier"]
             owner = incident.owner if incident.state is IncidentState.ACKED else ""
             if action.verb is Verb.ACK and owner and owner != action.actor:
                 return self._words.fill("owned_by", owner)

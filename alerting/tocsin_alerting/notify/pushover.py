@@ -95,6 +95,7 @@ class PushoverReceipt:
 
     id: str
     incident: int
+    generation: int = 0
 
 
 class Pushover:
@@ -131,7 +132,8 @@ class Pushover:
             self._sending -= 1
         if isinstance(outcome, Delivered):
             if "retry" in fields and outcome.reference:
-                self._remember(PushoverReceipt(outcome.reference, notification.incident))
+                about = (notification.incident, notification.generation)
+                self._remember(PushoverReceipt(outcome.reference, *about))
             elif notification.incident and _is_answered(notification):
                 await self._silence(notification)
         return outcome
@@ -174,6 +176,7 @@ class Pushover:
                 actor=who,
                 via=self.name,
                 request_id=f"pushover/{receipt.id}",
+                generation=receipt.generation,
             )
             await answer(action)
         if state.get("acknowledged") == 1 or state.get("expired") == 1 or reply.status == 404:

@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from tocsin_alerting.incidents.notification import Notification
@@ -33,12 +33,14 @@ _FORM = re.compile(r"([A-Za-z0-9_-]{16})\.([0-9]{1,15})\.([A-Za-z0-9_-]+)")
 @dataclass(frozen=True, slots=True)
 class LinkTarget:
     """What a link stands for. `contact` is whom it was sent to, "" where everybody in the room that
-    `receiver` writes to may have it; with a contact `receiver` is ""."""
+    `receiver` writes to may have it; with a contact `receiver` is "". `generation` is of the page
+    that a button stands below; what opens the incident as it is now has none."""
 
     incident: int
     uid: str
     contact: str
     receiver: str = ""
+    generation: int = 0
 
 
 class SignedLinks:
@@ -81,7 +83,8 @@ class SignedLinks:
         return f"{self._base}/links/{self.token(target)}"
 
     def token(self, target: LinkTarget) -> str:
-        parts = (target.incident, target.uid, target.contact, target.receiver)
+        parts: tuple[int | str, ...] = astuple(target)
+        parts = parts if target.generation else parts[:-1]  # as it always was
         written = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
         body = written.encode("utf-8", "surrogatepass")
         return _text(self._mac(b"link", body) + body)

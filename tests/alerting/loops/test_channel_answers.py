@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -61,6 +62,24 @@ async def test_what_is_over_and_what_never_was_is_told() -> None:
     await floor.advance(60 * MINUTE)
     assert await answers(floor).answer(ACK) == "Not done: it is over."
     assert await answers(floor).answer(Action(Verb.ACK, 99, "li")) == "Not done: it is over."
+
+
+async def test_a_button_of_a_former_time_takes_nothing_that_opened_again() -> None:
+    floor = await paged()
+    first = floor.sent[0]
+    for event in (clears(DOWN), fires(DOWN)):
+        await floor.advance(MINUTE)
+        await floor.hear(event)
+    press = replace(ACK, generation=first.generation)
+    assert press.generation == 1
+    said = "Not done: this message is of an earlier occurrence. Use a newer one."
+    assert await answers(floor).answer(press) == said
+    incident = await floor.dispatcher.incident(1)
+    assert (incident.state, incident.cycle) == (IncidentState.TRIGGERED, incident.generation)
+    newer = replace(ACK, generation=floor.sent[-1].generation)
+    assert await answers(floor).answer(newer) == "Acknowledged. You have it."
+    back = replace(ACK, verb=Verb.UNACK, generation=incident.cycle, request_id="press-3")
+    assert await answers(floor).answer(back) == "Given back."  # of the same occurrence
 
 
 class _Broken:

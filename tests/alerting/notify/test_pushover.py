@@ -142,7 +142,7 @@ async def test_who_confirms_it_acknowledges_once(contact: str) -> None:
         (action,) = await listened(channel, 3)
         await channel.close()
     assert before == []
-    assert (action.verb, action.incident) == (Verb.ACK, 42)
+    assert (action.verb, action.incident, action.generation) == (Verb.ACK, 42, 1)
     assert action.actor == (contact or "pushover:nexus5")
     assert action.request_id == f"pushover/{outcome.reference}"
     assert len(api.polls) == 3  # and then no more

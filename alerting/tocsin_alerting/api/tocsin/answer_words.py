@@ -150,6 +150,10 @@ WORDS: Mapping[str, tuple[str, str]] = {
         "Not done: it is over.",
         "未执行：事件已结束。",
     ),
+    "failed_earlier": (
+        "Not done: this message is of an earlier occurrence. Use a newer one.",
+        "未执行：此消息属于之前的一次告警，请使用较新的消息。",
+    ),
 }
 
 

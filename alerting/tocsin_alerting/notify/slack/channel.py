@@ -174,7 +174,8 @@ class SlackButtons(SlackApp):
         self, notification: Notification, parts: MessageParts
     ) -> tuple[Sequence[tuple[str, str]], str]:
         uid = notification.key.partition("/")[0]
-        value = self._links.token(LinkTarget(notification.incident, uid, "", self.name))
+        target = LinkTarget(notification.incident, uid, "", self.name, notification.generation)
+        value = self._links.token(target)
         if not notification.incident or self._links.target(value) is None:
             return (), ""  # without a key nothing that comes back could be trusted
         if parts.kind not in ("firing", "unknown", "acked"):

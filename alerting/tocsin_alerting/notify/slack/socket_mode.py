@@ -249,6 +249,7 @@ class SocketMode:
                 request_id=press.key,
                 until_ms=press.at_ms + SNOOZE_MS if press.verb is Verb.SNOOZE else None,
                 via=f"slack {self._name}",
+                generation=target.generation,
             )
         )
 

@@ -3,7 +3,8 @@
 What a button carries comes back from the client of whoever presses it, who may send something else
 (https://core.telegram.org/method/messages.getBotCallbackAnswer: the client sends `data`). So it is
 signed: it stands for one incident, one receiver and one verb, of this agent, even where another one
-has the same bot. A new token of the bot ends the buttons that there are.
+has the same bot. A new token of the bot ends the buttons that there are. It carries the incident's
+generation in its message: a button of a former time must not take what has opened again since.
 """
 
 import base64
@@ -21,13 +22,14 @@ SNOOZE_MS = 30 * 60_000
 _MAC_BYTES = 15
 _VERBS = {"a": Verb.ACK, "s": Verb.SNOOZE, "r": Verb.RESOLVE}
 _LETTERS = {verb: letter for letter, verb in _VERBS.items()}
-_DATA = re.compile(r"t1([asr])([0-9]{1,18})\.([A-Za-z0-9_-]{20})", re.ASCII)
+_DATA = re.compile(r"t2([asr])([0-9]{1,18})\.([0-9]{1,10})\.([A-Za-z0-9_-]{20})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class ButtonPress:
     verb: Verb
     incident: int
+    generation: int
 
 
 class ButtonSigner:
@@ -40,7 +42,7 @@ class ButtonSigner:
 
     def data(self, press: ButtonPress) -> str:
         """At most 64 bytes."""
-        plain = f"t1{_LETTERS[press.verb]}{press.incident}"
+        plain = f"t2{_LETTERS[press.verb]}{press.incident}.{press.generation}"
         return f"{plain}.{self._mac(plain)}"
 
     def press(self, data: str) -> ButtonPress | None:
@@ -48,9 +50,9 @@ class ButtonSigner:
         match = _DATA.fullmatch(data)
         if match is None:
             return None
-        if not hmac.compare_digest(match[3], self._mac(data.rpartition(".")[0])):
+        if not hmac.compare_digest(match[4], self._mac(data.rpartition(".")[0])):
             return None
-        return ButtonPress(_VERBS[match[1]], int(match[2]))
+        return ButtonPress(_VERBS[match[1]], int(match[2]), int(match[3]))
 
     def _mac(self, plain: str) -> str:
         sealed = self._links.seal("button", plain.encode())
@@ -58,13 +60,14 @@ class ButtonSigner:
         return base64.urlsafe_b64encode(mac).decode()
 
     def keyboard(
-        self, incident: int, verbs: Sequence[Verb], labels: Mapping[str, str]
+        self, incident: int, generation: int, verbs: Sequence[Verb], labels: Mapping[str, str]
     ) -> dict[str, Any]:
         """An inline keyboard: what is pressed most alone in the first row. Without verbs it is
         empty, which takes the buttons away from a message that had some."""
+        presses = [ButtonPress(verb, incident, generation) for verb in verbs]
         buttons = [
-            {"text": labels[verb.value], "callback_data": self.data(ButtonPress(verb, incident))}
-            for verb in verbs
+            {"text": labels[press.verb.value], "callback_data": self.data(press)}
+            for press in presses
         ]
         rows = [buttons[:1], buttons[1:]] if Verb.ACK in verbs else [buttons]
         return {"inline_keyboard": [row for row in rows if row]}

@@ -83,7 +83,8 @@ class Telegram:
     def _keyboard(self, notification: Notification, parts: MessageParts) -> Mapping[str, Any]:
         answerable = self._settings.listens and bool(notification.incident)
         verbs = verbs_of(parts.kind, notification.state) if answerable else ()
-        return self._signer.keyboard(notification.incident, verbs, self._templates.answers)
+        about = (notification.incident, notification.generation)
+        return self._signer.keyboard(*about, verbs, self._templates.answers)
 
     async def _send(
         self,

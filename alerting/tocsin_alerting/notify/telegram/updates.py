@@ -171,6 +171,7 @@ class TelegramUpdates:
             request_id=f"telegram/{self._name}/{press.id}",
             via=f"telegram {self._name}",
             lasts_ms=SNOOZE_MS if button.verb is Verb.SNOOZE else 0,
+            generation=button.generation,
         )
 
     def _actor(self, press: TelegramPress) -> str:
@@ -201,7 +202,8 @@ class TelegramUpdates:
         if not press.message_id or button.verb is Verb.SNOOZE:
             return
         verbs = (Verb.SNOOZE, Verb.RESOLVE) if button.verb is Verb.ACK else ()
-        keyboard = self._signer.keyboard(button.incident, verbs, self._words)
+        about = (button.incident, button.generation)
+        keyboard = self._signer.keyboard(*about, verbs, self._words)
         where = {"chat_id": press.chat_id, "message_id": press.message_id}
         await self._quietly("editMessageReplyMarkup", {**where, "reply_markup": keyboard})
 

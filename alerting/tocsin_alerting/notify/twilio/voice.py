@@ -146,8 +146,7 @@ class TwilioVoice:
         can = self._settings.press_to_acknowledge and self._account.token and is_public_https(url)
         if not can or not url or notification.reason in NOTICE_REASONS:
             return ""
-        generation = notification.key.split("/")[1]
-        return f"{url}/{CALL_PATH}?generation={generation}"
+        return f"{url}/{CALL_PATH}?generation={notification.generation}"
 
     def begin(self) -> None:
         self._client.http.begin()

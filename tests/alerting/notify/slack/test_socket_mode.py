@@ -77,6 +77,7 @@ async def test_a_press_is_confirmed_when_it_is_recorded_and_not_before() -> None
         "li",
         "slack ops",
     )
+    assert action.generation == 1
 
 
 async def test_the_same_press_by_another_envelope_is_done_once() -> None:

@@ -69,6 +69,7 @@ async def test_a_press_acknowledges_and_is_answered(tmp_path: Path) -> None:
             await until(lambda: bool(api.told) and api.confirmed == 1)
     (action,) = incidents.actions
     assert (action.verb, action.incident, action.actor) == (Verb.ACK, 42, "li")
+    assert action.generation == 1
     assert action.request_id == f"telegram/ops/query-{number}" and action.via == "telegram ops"
     assert api.told == ["Acknowledged. You have it."] and api.complaints == []
     assert list(api.buttons(1)) == ["Snooze 30 min", "Close"]
@@ -129,14 +130,16 @@ def forged(data: str) -> list[str]:
     plain, _, mac = data.rpartition(".")
     return [
         data.replace("42", "43"),
-        data.replace("t1a", "t1r"),
+        data.replace("t2a", "t2r"),
+        data.replace("t2a42.1.", "t2a42.2."),
+        data.replace("t2a42.1.", "t1a42."),
         plain,
         f"{plain}.",
         f"{plain}.{mac[:-1]}",
         f"{plain}.{mac[::-1]}",
-        f"t1a42.{'A' * 20}",
-        f"t1a٤٢.{mac}",
-        f"t1a042.{mac}",
+        f"t2a42.1.{'A' * 20}",
+        f"t2a٤٢.1.{mac}",
+        f"t2a042.1.{mac}",
         data + "\n",
         " " + data,
         "",
@@ -144,6 +147,21 @@ def forged(data: str) -> list[str]:
         "x" * 5000,
         "\u202e" + data,
     ]
+
+
+async def test_what_a_button_carries_fits_whatever_the_numbers(tmp_path: Path) -> None:
+    incidents = Incidents()
+    largest = {"incident": 10**18 - 1, "key": f"uid/{10**10 - 1}/0/0/ops//opened/1"}
+    async with BotApiDouble() as api:
+        channel = telegram(api, tmp_path)
+        await channel.send(notification(**largest), NEW_YEAR_MS)
+        async with listening(channel, incidents):
+            api.press(api.buttons(1)["Acknowledge"])
+            await until(lambda: api.confirmed == 1)
+    assert api.complaints == []  # at most 64 bytes
+    (action,) = incidents.actions
+    assert (action.incident, action.generation) == (10**18 - 1, 10**10 - 1)
+    assert api.buttons(1) and all(".9999999999." in data for data in api.buttons(1).values())
 
 
 async def test_no_button_can_be_forged(tmp_path: Path) -> None:
