@@ -7,6 +7,7 @@ are units of UTF-16, which is never less than characters. Unverified: what 403 m
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -16,6 +17,7 @@ from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, Permanent, RetryAt
 from tocsin_alerting.notify.channel import ChannelDeps
 from tocsin_alerting.notify.chat_text import chat_text, cut, utf16_size
+from tocsin_alerting.notify.first_message import FirstMessages
 from tocsin_alerting.notify.http_sender import MAX_WAIT_MS, HttpAnswer, HttpSender, json_request
 from tocsin_alerting.notify.markdown import MARKDOWN, escape_markdown
 from tocsin_alerting.notify.message_parts import MessageParts
@@ -74,6 +76,7 @@ class Discord:
         self._settings, self._templates = settings, deps.templates
         self._url = secret_url(settings, deps.vault)
         self._http = HttpSender(name, settings, self._url.value, key_in(self._url))
+        self.first_message = FirstMessages(name)
 
     def __repr__(self) -> str:
         return f"Discord({self.name}, {self._http.address})"
@@ -91,14 +94,15 @@ class Discord:
         if isinstance(outcome, Delivered) and self._settings.edit and _ID.fullmatch(first):
             edited = _extended(self._url.value, f"/messages/{first}", more)
             request = json_request(edited, discord_body(parts), method="PATCH")
-            # What comes of it is in the transcript alone: the message itself has arrived.
-            await self._http.send(request, now_ms, transcript, discord_outcome, secrets)
+            about = (request, now_ms, transcript, discord_outcome, secrets)
+            await self.first_message.change(first, partial(self._http.send, *about), now_ms)
         return outcome
 
     def begin(self) -> None:
         self._http.begin()
 
     async def close(self) -> None:
+        await self.first_message.close()
         await self._http.close()
 
 

@@ -5,12 +5,14 @@ that all channels share, and of its hundreds of methods four are needed here.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from tocsin_alerting.incidents.actions import Verb
 from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, Permanent
 from tocsin_alerting.notify.channel import AnswerIncident, Channel, ChannelDeps
+from tocsin_alerting.notify.first_message import FirstMessages
 from tocsin_alerting.notify.http_sender import HttpRequest, HttpSender, json_request, usable_url
 from tocsin_alerting.notify.message_parts import MessageParts
 from tocsin_alerting.notify.room import calls_people, key_in, link_token
@@ -87,6 +89,7 @@ class SlackApp:
         self._api = settings.api_url.rstrip("/")
         tokens = (self._token.value, self._app_token.value)
         self._http = HttpSender(name, settings, self._api, tokens)
+        self.first_message = FirstMessages(name)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name}, {self._settings.channel})"
@@ -115,15 +118,16 @@ class SlackApp:
             message = slack_message(parts, mentions, buttons, value)
             return await call("chat.postMessage", self._to_channel(notification, message))
         if isinstance(outcome, Delivered):
-            # What comes of it is in the transcript alone: the message itself has arrived.
             changed = slack_message(parts, (), buttons, value)
-            await call("chat.update", {**changed, "channel": channel, "ts": ts})
+            edit = partial(call, "chat.update", {**changed, "channel": channel, "ts": ts})
+            await self.first_message.change(notification.thread, edit, now_ms)
         return outcome
 
     def begin(self) -> None:
         self._http.begin()
 
     async def close(self) -> None:
+        await self.first_message.close()
         await self._http.close()
 
     def _buttons(

@@ -47,6 +47,13 @@ def telegram_outcome(answer: HttpAnswer, now_ms: int) -> Outcome:
     return Permanent(f"{text}; {hint}" if hint else text)
 
 
+def edit_outcome(answer: HttpAnswer, now_ms: int) -> Outcome:
+    """What looks so already needs no edit."""
+    if "message is not modified" in str((answer.json() or {}).get("description", "")):
+        return Delivered(detail="it looks so already")
+    return telegram_outcome(answer, now_ms)
+
+
 def _delivered(body: Mapping[str, Any]) -> Outcome:
     message = body.get("result")
     if not isinstance(message, dict) or not isinstance(message.get("message_id"), int):

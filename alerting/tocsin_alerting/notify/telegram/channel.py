@@ -8,21 +8,22 @@ minute in a group.
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outbox_message import NOTICE_REASONS, Delivered, Outcome, Permanent
 from tocsin_alerting.notify.channel import AnswerIncident, ChannelDeps
-from tocsin_alerting.notify.http_sender import (
-    HttpAnswer,
-    HttpRequest,
-    HttpSender,
-    SendFailed,
-    json_request,
-)
+from tocsin_alerting.notify.first_message import FirstMessages
+from tocsin_alerting.notify.http_sender import HttpAnswer, HttpRequest, HttpSender, json_request
 from tocsin_alerting.notify.message_parts import MessageParts
 from tocsin_alerting.notify.secret_keys import link_secrets, secret_of
-from tocsin_alerting.notify.telegram.answers import new_chat, repaired, telegram_outcome
+from tocsin_alerting.notify.telegram.answers import (
+    edit_outcome,
+    new_chat,
+    repaired,
+    telegram_outcome,
+)
 from tocsin_alerting.notify.telegram.buttons import ButtonSigner, verbs_of
 from tocsin_alerting.notify.telegram.message import edit_body, message_body, message_of
 from tocsin_alerting.notify.telegram.settings import TelegramSettings, checked_token
@@ -31,7 +32,6 @@ from tocsin_alerting.notify.telegram.updates import TelegramUpdates
 log = logging.getLogger(__name__)
 
 _MOST_TRIES = 4  # of one message: as it is, and without what it was refused for
-_EDIT_SECONDS = 3.0  # the message itself is out; nobody waits for how an older one looks
 
 
 class Telegram:
@@ -46,6 +46,7 @@ class Telegram:
         self._base = f"{settings.api_url.rstrip('/')}/bot{token}"
         self._http = HttpSender(name, settings, settings.api_url, (token,))
         self._chat_id = settings.chat_id
+        self.first_message = FirstMessages(name)
         self._signer = ButtonSigner(token, name, deps.links)
         self.updates = TelegramUpdates(
             name, settings, self._ask, self._signer, deps.templates.answers, self._http.masked
@@ -68,7 +69,11 @@ class Telegram:
             body["reply_parameters"] = {"message_id": first, "allow_sending_without_reply": True}
         outcome = await self._send(body, now_ms, transcript, link_secrets(parts))
         if isinstance(outcome, Delivered) and first is not None:
-            await self._edit(edit_body(self._chat_id, first, parts, keyboard))
+            changed = edit_body(self._chat_id, first, parts, keyboard)
+            request = self._request("editMessageText", changed)
+            edit = partial(self._http.send, request, now_ms, None, edit_outcome)
+            secrets = link_secrets(parts)
+            await self.first_message.change(notification.thread, partial(edit, secrets), now_ms)
         return outcome
 
     async def listen(self, answer: AnswerIncident) -> None:
@@ -78,6 +83,7 @@ class Telegram:
         self._http.begin()
 
     async def close(self) -> None:
+        await self.first_message.close()
         await self._http.close()
 
     def _keyboard(self, notification: Notification, parts: MessageParts) -> Mapping[str, Any]:
@@ -128,17 +134,6 @@ class Telegram:
                 self.name,
                 chat_id,
             )
-
-    async def _edit(self, body: Mapping[str, Any]) -> None:
-        """The first message shows how it stands. That it cannot costs nobody a page."""
-        try:
-            answer = await self._ask("editMessageText", body, _EDIT_SECONDS)
-        except SendFailed as error:
-            log.info("telegram message not edited: %s: %s", self.name, error)
-            return
-        said = str((answer.json() or {}).get("description", ""))
-        if answer.status != 200 and "message is not modified" not in said:
-            log.info("telegram message not edited: %s: %s", self.name, self._http.masked(said))
 
     async def _ask(
         self, method: str, body: Mapping[str, Any], limit_s: float | None = None
