@@ -146,8 +146,8 @@ class App:
         self.intake = AlertIntake(self.dispatcher, self.clock.now_ms, config.resolve_timeout)
         self.calendars = CalendarRefresh(config, self.dispatcher.working, self.clock.now_ms)
         self.instances = DispatcherInstances(self.dispatcher, self.clock.now_ms)
-        now_ms, enrich = self.clock.now_ms, self._evidence().with_evidence
-        self.delivery_loop = DeliveryLoop(self.dispatcher, setup.channels, now_ms, enrich)
+        sending = (self.clock.now_ms, self._evidence().with_evidence, self.dispatcher.channels.gone)
+        self.delivery_loop = DeliveryLoop(self.dispatcher, setup.channels, *sending)
         self.rule_loop = self._make_rule_loop()
         self.paging = IncidentLoop(self.dispatcher, self.delivery_loop, self.clock)
         about = (self.dispatcher, self.clock.now_ms, config.language)
@@ -404,7 +404,11 @@ class App:
             *overview.routes(self._seen()),
             *silences.routes(self.dispatcher, guarded, now_ms),
             *engines_api.routes(watched, self.engines.forget, guarded, unrecorded),
-            *receivers.routes(self.dispatcher, agent_setup.receiver_types(self.setup.config)),
+            *receivers.routes(
+                self.dispatcher,
+                agent_setup.receiver_types(self.setup.config),
+                self.delivery_loop.gone_since,
+            ),
             *channels_api.routes(
                 self.setup.channels, guarded, now_ms, base, self.dispatcher, self.setup.new_channel
             ),

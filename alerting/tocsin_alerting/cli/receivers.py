@@ -224,6 +224,11 @@ def _trouble(one: dict[str, Any], now_ms: int) -> list[str]:
         found.append(
             f"waits for its rate limit ({rate}) until {_clock(one['waits_until'], now_ms)}"
         )
+    if one.get("gone_since"):
+        since = _clock(one["gone_since"], now_ms)
+        found.append(
+            f"gone since {since} (HTTP 410): not asked until a test arrives, or another URL"
+        )
     if one["last_error"]:
         found.append(f"last error at {_clock(one['last_failed'], now_ms)}: {one['last_error']}")
     if one["state"] == "failing":

@@ -232,6 +232,10 @@ class JournalOnly:
     def overrides(self) -> dict[str, Override | None]:
         return self._newest.overrides
 
+    @property
+    def meta(self) -> Mapping[str, str]:
+        return self._newest.meta
+
     def keep(self, taken: Changeset) -> None:
         """What of it is to be written."""
         kept = {name: getattr(taken, name) for name in _JOURNAL_ONLY}

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 
 from tocsin_alerting.incidents.broken_channels import (
     CHANNEL,
@@ -24,14 +25,28 @@ from tocsin_alerting.incidents.roster import possible_addressees
 from tocsin_alerting.incidents.working_set import WorkingSet
 from tocsin_alerting.rules.alert import AlertEvent, EventKind
 
+# And the receiver's name: of one that is not to be asked any more, since when (ms), and where.
+GONE = "gone receiver "
 log = logging.getLogger(__name__)
 
 # Longer than the longest wait between two tries: after it a failure is another trouble.
 STALE_MS = 45 * 60_000
 # What failed for so long was down: what waits there need not wait for its own next try.
 _DOWN_MS = 60_000
+GONE_WORDS = (
+    "HTTP 410: the receiver is gone, and not asked until its URL changes or alertctl receivers test"
+    " {} arrives"
+)
 DELIVERS_AGAIN = "it delivers again"
 NOT_WATCHED_WHY = "the receiver is no longer configured, or no longer watched"
+
+
+@dataclass(frozen=True, slots=True)
+class GoneReceiver:
+    """`address` stands for where it was."""
+
+    since_ms: int
+    address: str
 
 
 class ChannelWatch:
@@ -46,6 +61,7 @@ class ChannelWatch:
 
     async def take(self, receiver: str, outcome: Outcome, now_ms: int) -> None:
         """An attempt ended."""
+        self.remember_gone(receiver, outcome, now_ms)
         if isinstance(outcome, Delivered):
             if not outcome.unsent:
                 await self._delivers(receiver, now_ms)
@@ -65,6 +81,24 @@ class ChannelWatch:
             self._tell_others(receiver, now_ms)
             await self._handle([self._fires(receiver, trouble, now_ms)], now_ms)
             self._warn_untold(receiver, trouble, now_ms)
+
+    def gone(self, receiver: str) -> GoneReceiver | None:
+        """Who said for good that nobody is there: also in an earlier run."""
+        since, _, address = self._working.remembered(GONE + receiver).partition(" ")
+        return GoneReceiver(int(since), address) if since.isdecimal() else None
+
+    def remember_gone(self, receiver: str, outcome: Outcome, now_ms: int) -> None:
+        """Until a message arrives; the next transaction holds it."""
+        known, meta = self.gone(receiver), self._working.changes().meta
+        if isinstance(outcome, Delivered) and not outcome.unsent and known is not None:
+            meta[GONE + receiver] = ""
+            log.warning("receiver %s enabled again: a message arrived", receiver)
+        elif isinstance(outcome, Permanent) and outcome.gone:
+            if known is None or known.address != outcome.gone:
+                meta[GONE + receiver] = f"{now_ms} {outcome.gone}"
+                log.error(
+                    "receiver %s disabled: refused with %s", receiver, GONE_WORDS.format(receiver)
+                )
 
     def load(self, entries: Iterable[HistoryEntry]) -> None:
         """What the history tells of the last run's attempts, the oldest first: how long a receiver

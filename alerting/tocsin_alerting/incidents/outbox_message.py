@@ -37,11 +37,13 @@ class RetryAt:
 @dataclass(frozen=True, slots=True)
 class Permanent:
     """Refused as if for good: a wrong password, a bad certificate, 4xx. It may be mended soon, so
-    it is tried again, but nobody waits for it. `final`: nobody is there, and no try helps.
+    it is tried again, but nobody waits for it. `final`: nobody is there, and no try helps. `gone`
+    stands for the address at which nobody is to ask any more; "" where another message may.
     """
 
     error: str
     final: bool = False
+    gone: str = ""
 
 
 Outcome = Delivered | RetryAt | Permanent

@@ -351,6 +351,10 @@ class WorkingSet:
         """What the next transaction will hold, to add to it."""
         return self._changes
 
+    def remembered(self, key: str) -> str:
+        """What the journal's `meta` holds, or soon will; "" for nothing."""
+        return self._changes.meta.get(key, self._journal_only.meta.get(key, ""))
+
     def set_subject_timer(self, subject: str, due_at_ms: int | None) -> None:
         """Replaces the timer of the subject; None: there is none any more."""
         self._changes.subject_timers[subject] = due_at_ms

@@ -86,6 +86,14 @@ class Refreshing(Protocol):
         """Once. `standing` gives what is open and was sent here, as it stands at that moment."""
 
 
+@runtime_checkable
+class Retiring(Protocol):
+    """A channel whose other side may say for good that nobody is there: it is not asked again."""
+
+    def address_mark(self) -> str:
+        """What tells where it sends apart from elsewhere, and tells it to nobody."""
+
+
 def describe_outcome(outcome: Outcome) -> str:
     """The last line of a transcript: how it ended, in words."""
     match outcome:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
+from tocsin_alerting.incidents.channel_watch import GONE_WORDS, GoneReceiver
 from tocsin_alerting.incidents.incident import Reason
 from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outbox_message import (
@@ -23,7 +24,7 @@ from tocsin_alerting.incidents.outbox_message import (
     RetryAt,
     outcome_of_attempt,
 )
-from tocsin_alerting.notify.channel import Channel
+from tocsin_alerting.notify.channel import Channel, Retiring
 from tocsin_alerting.notify.log import LOGGED
 
 _END_REASONS = frozenset({Reason.RESOLVED, Reason.UNWATCHED})
@@ -46,7 +47,8 @@ async def _as_it_is(notification: Notification) -> Notification:
 
 class DeliveryLoop:
     """`now_ms` is the clock. `counts` holds how many attempts ended how, by channel and outcome.
-    `enrich` adds to a message what is read only when it is sent; it is quick, and never raises."""
+    `enrich` adds to a message what is read only when it is sent; it is quick, and never raises.
+    `gone` says of a receiver that nobody was there, where and since when."""
 
     def __init__(
         self,
@@ -54,12 +56,13 @@ class DeliveryLoop:
         channels: Mapping[str, Channel],
         now_ms: Callable[[], int],
         enrich: Callable[[Notification], Awaitable[Notification]] = _as_it_is,
+        gone: Callable[[str], GoneReceiver | None] = lambda _: None,
     ) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
         self._queue = dispatcher
         self._channels = dict(channels)
         self._now_ms = now_ms
-        self._enrich = enrich
+        self._enrich, self._gone = enrich, gone
         self._in_hand: dict[str, Delivery] = {}
         self._queues: dict[str, list[tuple[str, int, str]]] = {}
         self._enqueued = 0
@@ -70,6 +73,13 @@ class DeliveryLoop:
     def busy(self) -> int:
         """Messages taken and not yet reported."""
         return len(self._in_hand)
+
+    def gone_since(self, name: str) -> int | None:
+        """Since when (ms) the receiver is not asked any more; None while it is."""
+        channel, known = self._channels.get(name), self._gone(name)
+        if known is None or not isinstance(channel, Retiring):
+            return None
+        return known.since_ms if known.address == channel.address_mark() else None
 
     async def collect(self) -> int:
         """Take what may go out now and begin to send it; how many messages that are."""
@@ -146,6 +156,8 @@ class DeliveryLoop:
         over = notification.reason is Reason.DIGEST and notification.status == "resolved"
         if (over or notification.reason in _END_REASONS) and not channel.send_resolved:
             return Delivered(detail=RESOLVED_UNWANTED, unsent=True)
+        if self.gone_since(notification.receiver) is not None:  # its other ways need not wait
+            return Permanent(GONE_WORDS.format(notification.receiver), final=True)
         try:
             outcome = await channel.send(await self._enrich(notification), self._now_ms())
             return outcome_of_attempt(outcome, delivery.attempt)

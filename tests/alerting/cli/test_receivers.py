@@ -115,6 +115,22 @@ def test_they_are_listed_with_what_they_are_for(agent: AgentProcess) -> None:
     assert all(len(line) <= 80 for line in listed.out.splitlines())
 
 
+async def test_one_that_is_gone_says_since_when_and_what_to_do() -> None:
+    condition = {"state": "failing", "waiting": 0, "error": "HTTP 410", "last_delivered": None}
+    condition |= {"last_failed": "2026-01-01T00:01:00.000Z", "last_error": "HTTP 410"}
+    limits: dict[str, object] = {"rate": [], "waits_until": None, "fallback": ""}
+    about = {"type": "webhook", "used_by": ["P0"], "contacts": [], **condition, **limits}
+    hook = {"name": "hook", **about, "gone_since": "2026-01-01T00:01:00.000Z"}
+    body = {"status": "success", "data": {"receivers": [hook], "contacts": []}}
+    async with WebhookSink(usual=Answer(200, {}, json.dumps(body).encode())) as agent:
+        url = f"http://127.0.0.1:{agent.port}"
+        listed = await asyncio.to_thread(alertctl, "--url", url, "receivers")
+    assert (listed.code, listed.err) == (0, "")
+    shown = " ".join(listed.out.split())
+    assert "gone since " in shown and "(HTTP 410): not asked until a test arrives" in shown
+    assert all(len(line) <= 80 for line in listed.out.splitlines())
+
+
 def test_the_former_name_works(agent: AgentProcess) -> None:
     for name in ("channels", "receivers"):
         assert alertctl("--url", agent.url, name, "test", "log").code == 0

@@ -2,19 +2,25 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.alert_events import alert, clears, fires
+from support.api_client import api_client
 from support.mailbox import Mailbox
 from support.notifications import notification, resolved
 from support.policies import config
 from support.webhook_sink import Answer, WebhookSink
+from tocsin_alerting.api.http.guard import new_guard
+from tocsin_alerting.api.tocsin import channels as channels_api
+from tocsin_alerting.api.tocsin import receivers as receivers_api
 from tocsin_alerting.incidents.dispatcher import Dispatcher
 from tocsin_alerting.incidents.escalation_policy import EscalationPolicy, EscalationStep, Recipient
 from tocsin_alerting.incidents.incident import Reason
 from tocsin_alerting.incidents.journal.memory import MemoryJournal
+from tocsin_alerting.incidents.journal.sqlite import SqliteJournal
 from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outbox_message import (
     Delivered,
@@ -330,6 +336,70 @@ async def test_from_an_alert_to_a_mailbox_and_a_webhook_once_each_and_in_order()
 
 
 RATES = sorted({own_rates(kind) or read_rates(["20/min"]) for kind in CHANNELS}, key=str)
+
+
+@asynccontextmanager
+async def _agent(
+    journal: Path, url: str, clock: Clock
+) -> AsyncIterator[tuple[Dispatcher, DeliveryLoop, Any]]:
+    """What is left of an earlier run, with one webhook; and a client of its API."""
+    dispatcher = Dispatcher(
+        config(
+            policies={"P0": EscalationPolicy("P0", (EscalationStep((Recipient("hook"),)),))},
+            receiver_rules={"hook": ReceiverRules()},
+        ),
+        SqliteJournal(journal),
+        lambda: 0.0,
+    )
+    await dispatcher.start(clock())
+    section = WebhookSettings.model_validate({"type": "webhook", "url": url})
+    channels = {"hook": CHANNELS["webhook"]("hook", section, ChannelDeps(Vault({}, str)))}
+    loop = DeliveryLoop(dispatcher, channels, clock, gone=dispatcher.channels.gone)
+    told = receivers_api.routes(dispatcher, {"hook": "webhook"}, loop.gone_since)
+    tests = channels_api.routes(channels, new_guard(), clock, dispatcher=dispatcher)
+    async with api_client([*told, *tests], "127.0.0.1") as api:
+        yield dispatcher, loop, api
+    await loop.close()
+    await dispatcher.close(clock())
+
+
+async def test_who_is_gone_is_asked_again_in_no_run_until_it_moves_or_takes_a_test(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, journal, gone = Clock(), tmp_path / "incidents.db", Answer(410, body=b"bye")
+
+    async def page(agent: tuple[Dispatcher, DeliveryLoop, Any], target: str) -> str | None:
+        dispatcher, loop, api = agent
+        clock.ms += 60_000
+        await dispatcher.handle([fires(alert(target=target), clock())], clock())
+        while await loop.collect():
+            await loop.idle()
+        listed = (await api.get("/api/v1/receivers")).json()["data"]["receivers"]
+        since: str | None = listed[0]["gone_since"]
+        return since
+
+    async with WebhookSink(gone, gone) as sink:
+        async with _agent(journal, sink.url, clock) as first:
+            since = await page(first, "a")
+            assert since == "2026-01-01T00:01:00.000Z"
+            assert await page(first, "b") == since and len(sink.requests) == 1
+        async with _agent(journal, sink.url, clock) as again:
+            assert await page(again, "c") == since and len(sink.requests) == 1
+            (line,) = await again[0].records.attempts(clock() - 1)
+            assert "alertctl receivers test hook arrives" in line.data["error"]
+        async with _agent(journal, f"{sink.url}/moved", clock) as moved:
+            tested = await moved[2].post("/api/v1/receivers/hook/test", json={})
+            assert not tested.json()["data"]["delivered"] and len(sink.requests) == 2
+            assert await page(moved, "d") not in (None, since) and len(sink.requests) == 2
+            tested = await moved[2].post("/api/v1/receivers/hook/test", json={})
+            assert tested.json()["data"]["delivered"]
+        async with _agent(journal, f"{sink.url}/moved", clock) as well:
+            assert await page(well, "e") is None and len(sink.requests) == 4
+    said = [one.getMessage() for one in caplog.records if "receiver hook" in one.getMessage()]
+    assert [line.split(":")[0] for line in said] == ["receiver hook disabled"] * 2 + [
+        "receiver hook enabled again"
+    ]
+    assert "moved" not in caplog.text  # where it is may be its secret
 
 
 @pytest.mark.parametrize("rates", RATES, ids=str)

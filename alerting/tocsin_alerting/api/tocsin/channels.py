@@ -58,12 +58,8 @@ def routes(
         transcript: list[str] = []
         sent = trial_notification(state, severity, name, contact, now_ms(), external_url)
         outcome = await channels[name].send(sent, now_ms(), transcript)
-        if isinstance(outcome, Delivered) and dispatcher is not None:
-            told = {"receiver": name, "contact": contact, "severity": severity, "reason": "test"}
-            told["reference"] = outcome.reference
-            dispatcher.note("delivered", principal_of(request).name, told, now_ms())
-        if dispatcher is not None and isinstance(outcome, Delivered):  # it works again
-            await dispatcher.channels.take(name, outcome, now_ms())
+        if dispatcher is not None:
+            await _take_test(dispatcher, sent, outcome, principal_of(request).name, now_ms())
         return success(outcome_json(outcome, transcript))
 
     async def preview(request: Request) -> Response:
@@ -92,6 +88,20 @@ def routes(
         for verb, endpoint in (("test", test), ("preview", preview))
         if endpoint is test or build is not None
     ]
+
+
+async def _take_test(
+    dispatcher: Dispatcher, sent: Notification, outcome: Outcome, actor: str, now_ms: int
+) -> None:
+    """One that arrives shows that the receiver works again; a refusal counts for nothing, but that
+    nobody is there."""
+    dispatcher.channels.remember_gone(sent.receiver, outcome, now_ms)
+    dispatcher.changed.set()  # written at once
+    if isinstance(outcome, Delivered):
+        told = {"receiver": sent.receiver, "contact": sent.contact, "severity": sent.severity}
+        told |= {"reason": "test", "reference": outcome.reference}
+        dispatcher.note("delivered", actor, told, now_ms)
+        await dispatcher.channels.take(sent.receiver, outcome, now_ms)
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...] | list[str]) -> str:

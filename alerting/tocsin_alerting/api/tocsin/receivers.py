@@ -47,8 +47,13 @@ class LastDeliveries:
         return used.issuperset(receivers) and self.delivered.keys() >= set(ways)
 
 
-def routes(dispatcher: Dispatcher, types: Mapping[str, str]) -> list[Route]:
-    """`types` are those of the receivers by their names."""
+def routes(
+    dispatcher: Dispatcher,
+    types: Mapping[str, str],
+    gone_since: Callable[[str], int | None] = lambda _: None,
+) -> list[Route]:
+    """`types` are those of the receivers by their names; `gone_since` says when one answered that
+    nobody is there."""
 
     async def receivers(request: Request) -> Response:
         config = dispatcher.working.config
@@ -71,6 +76,7 @@ def routes(dispatcher: Dispatcher, types: Mapping[str, str]) -> list[Route]:
                         ),
                         **_condition(last, messages, partial(_goes_to, name)),
                         **_limits(dispatcher, Addressee(name), messages),
+                        "gone_since": _time(gone_since(name)),
                     }
                     for name, kind in sorted(types.items())
                 ],
@@ -131,8 +137,8 @@ def _condition(
         "state": state,
         "waiting": len(waits),
         "error": error,
-        "last_delivered": None if delivered is None else rfc3339(delivered.at_ms),
-        "last_failed": None if failed is None else rfc3339(failed.at_ms),
+        "last_delivered": _time(delivered.at_ms if delivered else None),
+        "last_failed": _time(failed.at_ms if failed else None),
         "last_error": "" if failed is None else str(failed.data.get("error", "")),
     }
 
@@ -152,9 +158,13 @@ def _limits(
     instead = dispatcher.working.config.fallback_of(to)
     return {
         "rate": [str(rate) for rate in budgets.rates_of(to)],
-        "waits_until": None if until_ms is None else rfc3339(until_ms),
+        "waits_until": _time(until_ms),
         "fallback": "" if instead is None else instead.receiver,
     }
+
+
+def _time(at_ms: int | None) -> str | None:
+    return None if at_ms is None else rfc3339(at_ms)
 
 
 def _newest(

@@ -1,11 +1,10 @@
 """A webhook: Alertmanager's body, signed as Standard Webhooks says, over HTTP or HTTPS."""
 
 import json
-import logging
+from dataclasses import replace
 from hashlib import sha256
 
 from tocsin_alerting.http import Lookup
-from tocsin_alerting.incidents.incident import Reason
 from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, Permanent
 from tocsin_alerting.notify.channel import ChannelDeps
@@ -19,18 +18,10 @@ from tocsin_alerting.notify.http_sender import (
 from tocsin_alerting.notify.message_templates import MessageTemplates
 from tocsin_alerting.notify.own_address import guarded_lookup
 from tocsin_alerting.notify.own_templates import BODIES
-from tocsin_alerting.notify.rehearsal import rehearsing
 from tocsin_alerting.notify.webhook import body
 from tocsin_alerting.notify.webhook.http_outcome import body_refusal, service_refusing_in_body
 from tocsin_alerting.notify.webhook.settings import WebhookSettings, request_headers, signing_keys
 from tocsin_alerting.notify.webhook.signature import signed_headers, signing_key
-
-log = logging.getLogger(__name__)
-
-_GONE = (
-    "{url} answered HTTP 410: the receiver is gone, and disabled until the agent starts again or"
-    " alertctl receivers test {name} arrives"
-)
 
 
 class Webhook:
@@ -52,7 +43,6 @@ class Webhook:
         private = tuple(secret.value for secret in secrets)
         self._sender = HttpSender(name, settings, self._url.value, private, headers, lookup)
         self.lookup = self._sender.lookup
-        self._gone = ""
 
     def __repr__(self) -> str:
         return f"Webhook({self.name}, {without_secrets(self._url.value)})"
@@ -60,11 +50,6 @@ class Webhook:
     async def send(
         self, notification: Notification, now_ms: int, transcript: list[str] | None = None
     ) -> Outcome:
-        asked_anyway = notification.reason is Reason.TEST or rehearsing()
-        if self._gone and not asked_anyway:
-            if transcript is not None:
-                transcript.append(f"! {self._gone}")
-            return Permanent(self._gone, final=True)
         link = self._links.url(notification)
         request = self._request(notification, now_ms, link)
         if transcript is not None and (service := service_refusing_in_body(self._url.value)):
@@ -74,6 +59,9 @@ class Webhook:
         # one that echoes what it got tells the link
         secrets = (link.rpartition("/")[2],)
         return await self._sender.send(request, now_ms, transcript, self._read, secrets)
+
+    def address_mark(self) -> str:
+        return self._links.seal("receiver's address", self._url.value.encode()).hex()[:16]
 
     def begin(self) -> None:
         self._sender.begin()
@@ -105,22 +93,13 @@ class Webhook:
         return HttpRequest(self._url.value, content, headers)
 
     def _read(self, answer: HttpAnswer, now_ms: int) -> Outcome:
+        """410: nobody is to ask there again (Standard Webhooks, "Disabling failing endpoints")."""
         outcome = answer.outcome(now_ms)
-        if not rehearsing():
-            self._remember_gone(outcome)
+        if isinstance(outcome, Permanent) and outcome.final:
+            return replace(outcome, gone=self.address_mark())
         if isinstance(outcome, Delivered):
             return body_refusal(self._url.value, answer.text, answer.text) or outcome
         return outcome
-
-    def _remember_gone(self, outcome: Outcome) -> None:
-        """410: nobody is to ask there again (Standard Webhooks, "Disabling failing endpoints").
-        Each message says so at once, and its other ways need not wait. A test asks all the same."""
-        if isinstance(outcome, Permanent) and outcome.final and not self._gone:
-            self._gone = _GONE.format(name=self.name, url=without_secrets(self._url.value))
-            log.error("receiver %s disabled: refused with HTTP 410: it is gone", self.name)
-        elif isinstance(outcome, Delivered) and self._gone:
-            self._gone = ""
-            log.warning("receiver %s enabled again: it took a test", self.name)
 
 
 def _check_template(name: str | None, templates: MessageTemplates) -> None:

@@ -50,7 +50,8 @@ async def test_what_they_are_for_and_how_contacts_are_reached() -> None:
         "phone": ["P0", "P1"],
         "spare": [],
     }
-    assert receivers["spare"] == {"type": "log", "used_by": [], "contacts": [], **NEVER}
+    never = {**NEVER, "gone_since": None}
+    assert receivers["spare"] == {"type": "log", "used_by": [], "contacts": [], **never}
     assert receivers["phone"]["contacts"] == ["li"]
     assert contacts == {"li": [{"way": "phone", "receiver": "phone", **NEVER}], "wang": []}
 

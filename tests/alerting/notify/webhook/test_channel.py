@@ -297,34 +297,21 @@ async def test_a_receiver_that_began_needs_no_thread_when_there_is_room_for_none
             assert isinstance(result, RetryAt) and "no thread to look up" in result.error
 
 
-async def test_a_receiver_that_is_gone_is_asked_no_more_until_a_test_arrives(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    test = channel_test_notification("hook", "", NEW_YEAR_MS)
+async def test_a_receiver_that_is_gone_says_where_it_was() -> None:
     async with WebhookSink(Answer(410, body=b"bye"), Answer(410)) as sink:
-        hook = _webhook(url=sink.url)
-        first = await hook.send(notification(), NEW_YEAR_MS)
+        hook, same = _webhook(url=sink.url), _webhook(url=sink.url)
+        moved = _webhook(url=f"{sink.url}/moved")
+        gone = await hook.send(notification(), NEW_YEAR_MS)
         transcript: list[str] = []
-        second = await hook.send(notification(), NEW_YEAR_MS, transcript)
-        failed_test = await hook.send(test, NEW_YEAR_MS)
-        third = await hook.send(notification(), NEW_YEAR_MS)
-        asked = len(sink.requests)
-        taken_test = await hook.send(test, NEW_YEAR_MS)
-        fourth = await hook.send(notification(), NEW_YEAR_MS)
-        await hook.close()
-    assert first == Permanent("HTTP 410: bye", final=True)
-    disabled = (
-        f"http://localhost:{sink.port} answered HTTP 410: the receiver is gone, and disabled until"
-        " the agent starts again or alertctl receivers test hook arrives"
-    )
-    assert second == third == Permanent(disabled, final=True) and transcript == [f"! {disabled}"]
-    assert isinstance(failed_test, Permanent) and asked == 2
-    assert isinstance(taken_test, Delivered) and isinstance(fourth, Delivered)
-    said = [record.getMessage() for record in caplog.records]
-    assert [line for line in said if line.startswith("receiver hook")] == [
-        "receiver hook disabled: refused with HTTP 410: it is gone",
-        "receiver hook enabled again: it took a test",
-    ]
+        tested = await same.send(
+            channel_test_notification("hook", "", NEW_YEAR_MS), NEW_YEAR_MS, transcript
+        )
+        for one in (hook, same, moved):
+            await one.close()
+    assert gone == Permanent("HTTP 410: bye", final=True, gone=hook.address_mark())
+    assert isinstance(tested, Permanent) and tested.gone == gone.gone
+    assert moved.address_mark() != gone.gone and "hook" not in gone.gone
+    assert gone.gone not in "\n".join(transcript)
 
 
 @pytest.mark.parametrize("mode", ["structured", "binary"])
