@@ -163,7 +163,7 @@ def _previewed(
 def _show(shown: Mapping[str, Any], html_file: Path | None) -> None:
     """Each message as it would go out; of a mail the text."""
     if not shown["messages"]:
-        fail("nothing would be sent: the receiver has nobody to write to; give --contact")
+        fail(f"nothing would be sent: {shown['why']}")
     for number, message in enumerate(shown["messages"]):
         if number:
             print()
@@ -258,7 +258,7 @@ def _without_agent(
     """What `do` makes of the receiver's channel and the links' base."""
     import asyncio  # costs 60 ms, which `--help` need not pay
 
-    from tocsin_alerting.config.load import build_channel, external_url, load
+    from tocsin_alerting.config.load import build_channel, external_url, load, signed_links
     from tocsin_alerting.yaml_document import InvalidDocument, did_you_mean
 
     async def done(channel: "Channel", base: str) -> "T":
@@ -271,7 +271,9 @@ def _without_agent(
         config = load(config_file)
         if name not in config.receivers:
             fail(f'no receiver is called "{name}"{did_you_mean(name, config.receivers)}')
-        channel = build_channel(config, os.environ, None, name, language)
+        links = signed_links(config)
+        links.begin_apart()
+        channel = build_channel(config, os.environ, links, name, language)
     except (InvalidDocument, ValueError, OSError) as error:
         fail(str(error))
     return asyncio.run(done(channel, external_url(config)))
@@ -295,11 +297,11 @@ async def _sent(
 async def _rehearsed(
     name: str, what: Mapping[str, str], channel: "Channel", base: str
 ) -> dict[str, Any]:
-    from tocsin_alerting.api.tocsin.channels import rehearsed_json
+    from tocsin_alerting.api.tocsin.channels import rehearsal_json
     from tocsin_alerting.notify.rehearsal import rehearse
     from tocsin_alerting.notify.samples import sample_notification, trial_notification
 
     now_ms = int(time.time() * 1000)  # noqa: TID251  (the command line's own clock)
     make = trial_notification if "trial" in what else sample_notification
     message = make(what["state"], what["severity"], name, what.get("contact", ""), now_ms, base)
-    return {"messages": rehearsed_json(await rehearse(channel, message, now_ms))}
+    return rehearsal_json(*await rehearse(channel, message, now_ms))

@@ -105,6 +105,15 @@ def describe_outcome(outcome: Outcome) -> str:
             return f"= delivery failed{' permanently' if final else ', refused'}: {error}"
 
 
+def nobody(notification: Notification, address: str) -> Permanent:
+    """What comes of a message to somebody without an `address`: "e-mail address"."""
+    if notification.contact:
+        who, what = f"contact {notification.contact}", "add one"
+    else:
+        who, what = "the receiver", "add one to its keys, or a contact to the message (--contact)"
+    return Permanent(f"{who} has no {address} in the configuration; {what}")
+
+
 def channel_test_notification(
     receiver: str, contact: str, now_ms: int, external_url: str = ""
 ) -> Notification:

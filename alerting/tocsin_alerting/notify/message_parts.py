@@ -127,8 +127,8 @@ def _lines(shown: Mapping[str, Any], words: Any) -> Iterator[tuple[str, str]]:
 
 
 def _title(shown: Mapping[str, Any]) -> str:
-    title = "" if shown["kind"] == "digest" else f" {shown['title']}"
-    return f"{shown['numbers']}{title}"
+    title = "" if shown["kind"] == "digest" else shown["title"]
+    return " ".join(filter(None, (shown["numbers"], title)))
 
 
 def _next(shown: Mapping[str, Any], label: Mapping[str, str]) -> tuple[str, str]:

@@ -137,12 +137,15 @@ class MessageTemplates:
         shown = self.context(notification, now_ms)
         tag = self._tags[str(shown["kind"])].strip()
         names = ("severity", "machine", "model", "engine", "gpu")
-        return {name: str(shown[name]) for name in names} | {
-            "number": str(shown["numbers"]),
-            "what": str(shown["short"]),
-            "state": tag or self._words["storm_firing"],
-            "since": str(shown["since"])[:16],
-        }
+        return (
+            {name: str(shown[name]) for name in names}
+            | {
+                "number": str(shown["numbers"]) or "-",  # a place that is empty may be refused
+                "what": str(shown["short"]),
+                "state": tag or self._words["storm_firing"],
+                "since": str(shown["since"])[:16],
+            }
+        )
 
     def body(
         self, name: str, notification: Notification, now_ms: int, message: Mapping[str, Any]
@@ -271,7 +274,7 @@ def template_context(
         "incident": n.incident,
         "numbers": _numbers(n),
         "reason": n.reason.value,
-        "answerable": kind in ("firing", "unknown") and n.state == "TRIGGERED",
+        "answerable": kind in ("firing", "unknown") and n.state == "TRIGGERED" and n.incident > 0,
         "owned": n.state == "ACKED" and kind in ("firing", "unknown"),
         "times": n.times_in_24h if n.times_in_24h > 1 and kind in ("firing", "unknown") else 0,
         "since": moment(began_ms, zone),
@@ -333,7 +336,7 @@ def _runbook_is_behind(n: Notification) -> bool:
 
 def _numbers(n: Notification) -> str:
     """`#42`, or the first of many."""
-    numbers = (n.incident,) if n.incident else n.incidents or (0,)
+    numbers = (n.incident,) if n.incident else n.incidents
     more = ", …" if len(numbers) > _MOST_NUMBERS else ""
     return ", ".join(f"#{number}" for number in numbers[:_MOST_NUMBERS]) + more
 

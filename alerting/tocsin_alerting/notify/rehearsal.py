@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
 from tocsin_alerting.incidents.notification import Notification
+from tocsin_alerting.incidents.outbox_message import Delivered
 from tocsin_alerting.notify.channel import Channel
 from tocsin_alerting.notify.secret import covered
 
@@ -55,12 +56,16 @@ def rehearsing() -> bool:
     return _kept.get() is not None
 
 
-async def rehearse(channel: Channel, notification: Notification, now_ms: int) -> list[Rehearsed]:
-    """What would be sent, in order; nothing where the channel has nobody to send it to."""
+async def rehearse(
+    channel: Channel, notification: Notification, now_ms: int
+) -> tuple[list[Rehearsed], str]:
+    """What would be sent, in order; where that is nothing, why."""
+    why = "the receiver takes too long to say what it would send"
     with _rehearsal() as kept, suppress(TimeoutError):
         async with asyncio.timeout(_LIMIT_S):
-            await channel.send(notification, now_ms)
-    return kept
+            outcome = await channel.send(notification, now_ms)
+            why = outcome.detail if isinstance(outcome, Delivered) else outcome.error
+    return kept, "" if kept else why
 
 
 @contextmanager

@@ -70,6 +70,11 @@ class SignedLinks:
                 error.strerror or error,
             )
 
+    def begin_apart(self) -> None:
+        """With a key of this run alone, for links to look at: no agent takes them."""
+        if self._enabled:
+            self._key = secrets.token_bytes(_KEY_BYTES)
+
     def url(self, notification: Notification) -> str:
         """Where the addressee of a message answers; "" where it is about no incident."""
         if not self._key or not self._base or not notification.incident:

@@ -30,7 +30,7 @@ VARIABLES: Mapping[str, str] = MappingProxyType(
         "engine": "host and port of the inference engine",
         "gpu": "number and model of the GPU",
         "incident": "the number of the incident; 0 where it is about none or many",
-        "numbers": "#42, or the first of many",
+        "numbers": "#42, or the first of many; empty in a test",
         "value": "the value of the worst alert, with its unit",
         "limit": "what its rule compares it with: > 95%",
         "numbers_then": "pairs of a name and a number, from when it fired;"

@@ -143,6 +143,8 @@ receivers:
   mail: {type: email, smarthost: "127.0.0.1:9", from: a@example.com, to: [b@example.com], tls: none}
   none: {type: email, smarthost: "127.0.0.1:9", from: a@example.com, tls: none}
   log: {type: log}
+  call: {type: twilio_voice, account_sid: AC0123456789abcdef0123456789abcdef, auth_token_env: HOME, from: "+15005550006", to: ["+15005550007"]}
+external_url: https://tocsin.example.com
 """  # noqa: E501
 
 
@@ -160,6 +162,7 @@ def test_a_preview_shows_what_would_be_sent_and_nothing_listens(tmp_path: Path) 
     body = json.loads(text)
     assert (body["status"], body["tocsin"]["severity"]) == ("resolved", "P1")
     assert "pass-word-1" not in shown.out and "key-of-ours" not in shown.out
+    assert body["tocsin"]["answerURL"] == "https://tocsin.example.com/links/***"
     assert _preview(tmp_path, "preview", "log").out.startswith("> log\n\nP0 InferenceEngineDown ")
 
 
@@ -178,8 +181,14 @@ def test_a_preview_of_a_mail_in_chinese_with_its_page(tmp_path: Path) -> None:
 
 def test_a_preview_of_nothing(tmp_path: Path) -> None:
     assert _preview(tmp_path, "preview", "none").err == (
-        "alertctl: nothing would be sent: the receiver has nobody to write to; give --contact\n"
+        "alertctl: nothing would be sent: the receiver has no e-mail address in the configuration;"
+        " add one to its keys, or a contact to the message (--contact)\n"
     )
+    assert _preview(tmp_path, "preview", "call", "--state", "resolved").err == (
+        "alertctl: nothing would be sent: only pages ring\n"
+    )
+    called = _preview(tmp_path, "preview", "call")
+    assert called.out.startswith("> POST https://api.twilio.com\n") and called.code == 0
     assert _preview(tmp_path, "preview", "hok").err == (
         'alertctl: no receiver is called "hok"; did you mean "hook"?\n'
     )

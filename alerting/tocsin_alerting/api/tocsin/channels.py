@@ -78,7 +78,7 @@ def routes(
         except (ValueError, OSError) as error:
             raise ApiError("execution", f"{name}: {error}") from None
         try:
-            return success({"messages": rehearsed_json(await rehearse(channel, shown, now_ms()))})
+            return success(rehearsal_json(*await rehearse(channel, shown, now_ms())))
         finally:
             await channel.close()
 
@@ -137,8 +137,10 @@ def outcome_json(outcome: Outcome, transcript: list[str]) -> dict[str, object]:
     return {"delivered": delivered, "detail": why, "transcript": transcript}
 
 
-def rehearsed_json(messages: list[Rehearsed]) -> list[dict[str, object]]:
-    return [
+def rehearsal_json(messages: list[Rehearsed], why: str) -> dict[str, object]:
+    """`why` says why there are none."""
+    shown = [
         {"to": one.to, "headers": dict(one.headers), "text": one.text, "html": one.html}
         for one in messages
     ]
+    return {"messages": shown, "why": why}

@@ -10,8 +10,8 @@ from aiosmtplib import SMTP
 
 from tocsin_alerting.http import Lookup, tls_context
 from tocsin_alerting.incidents.notification import Notification
-from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, Permanent
-from tocsin_alerting.notify.channel import ChannelDeps, describe_outcome
+from tocsin_alerting.incidents.outbox_message import Delivered, Outcome
+from tocsin_alerting.notify.channel import ChannelDeps, describe_outcome, nobody
 from tocsin_alerting.notify.contact_ways import EMAIL
 from tocsin_alerting.notify.email.message import add_headers, email_message
 from tocsin_alerting.notify.email.settings import EmailSettings
@@ -67,8 +67,7 @@ class Email:
     ) -> Outcome:
         to = self._addressees(notification)
         if not to:
-            who = f"contact {notification.contact}" if notification.contact else "the receiver"
-            return Permanent(f"{who} has no e-mail address in the configuration; add one")
+            return nobody(notification, "e-mail address")
         settings, dialogue = self._settings, list[str]()
         mail = email_message(notification, self._deps.templates, settings.sender, to, now_ms)
         cc, bcc = ((), ()) if notification.contact else (settings.cc, settings.bcc)

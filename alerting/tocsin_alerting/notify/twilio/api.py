@@ -264,11 +264,6 @@ def numbers_for(
     return (number,) if number else ()
 
 
-def nobody(notification: Notification) -> Permanent:
-    who = f"contact {notification.contact}" if notification.contact else "the receiver"
-    return Permanent(f"{who} has no telephone number in the configuration; add one")
-
-
 def combined(outcomes: Sequence[Outcome]) -> Outcome:
     """Of several numbers: it is tried again while one may still be reached, and those that were
     are not called again; delivered where one was and no other can be."""

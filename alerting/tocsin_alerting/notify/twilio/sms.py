@@ -6,13 +6,12 @@ from typing import Any
 
 from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, RetryAt
-from tocsin_alerting.notify.channel import ChannelDeps, describe_outcome
+from tocsin_alerting.notify.channel import ChannelDeps, describe_outcome, nobody
 from tocsin_alerting.notify.message_parts import MessageParts
 from tocsin_alerting.notify.twilio.api import (
     Progress,
     TwilioAccount,
     TwilioClient,
-    nobody,
     numbers_for,
     refusal,
 )
@@ -125,7 +124,7 @@ class TwilioSms:
     ) -> Outcome:
         numbers = numbers_for(notification, self._settings.to, self._deps)
         if not numbers:
-            return nobody(notification)
+            return nobody(notification, "telephone number")
         settings, dialogue = self._settings, transcript if transcript is not None else []
         parts = self._deps.templates.parts(notification, now_ms)
         service = settings.messaging_service_sid

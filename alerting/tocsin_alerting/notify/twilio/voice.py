@@ -17,13 +17,12 @@ from tocsin_alerting.incidents.outbox_message import (
     Permanent,
     RetryAt,
 )
-from tocsin_alerting.notify.channel import ChannelDeps, describe_outcome
+from tocsin_alerting.notify.channel import ChannelDeps, describe_outcome, nobody
 from tocsin_alerting.notify.twilio.api import (
     Progress,
     ReadState,
     TwilioAccount,
     TwilioClient,
-    nobody,
     numbers_for,
 )
 from tocsin_alerting.notify.twilio.settings import TwilioVoiceSettings
@@ -124,7 +123,7 @@ class TwilioVoice:
             return Delivered(detail=NOT_CALLED, unsent=True)
         numbers = numbers_for(notification, self._settings.to, self._deps)
         if not numbers:
-            return nobody(notification)
+            return nobody(notification, "telephone number")
         dialogue = transcript if transcript is not None else []
         fields = self._fields(notification, now_ms)
         calls = (self._call(notification, number, fields, now_ms, dialogue) for number in numbers)

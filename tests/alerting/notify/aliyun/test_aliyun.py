@@ -262,7 +262,7 @@ def test_of_several_numbers_the_first_that_may_be_tried_again_counts() -> None:
 async def test_a_preview_shows_the_variables_and_no_number() -> None:
     for kind, name in (("aliyun_sms", "TemplateParam"), ("aliyun_voice", "TtsParam")):
         channel = vendor_channel(kind, {"SECRET": ALIYUN_SECRET}, **_settings(kind))
-        (shown,) = await rehearse(channel, PAGE, NEW_YEAR_MS)
+        (shown,), _ = await rehearse(channel, PAGE, NEW_YEAR_MS)
         await channel.close()
         assert shown.to.startswith("POST https://dy") and name in shown.text
         assert "P0" in shown.text and "13800000001" not in shown.text

@@ -106,7 +106,7 @@ async def test_a_call_that_does_not_come_through_is_taken_back() -> None:
 async def test_a_preview_is_one_request_and_says_what_would_be_said() -> None:
     async with TwilioDouble("busy") as twilio:
         channel = voice(twilio)
-        (shown,) = await rehearse(channel, notification(contact="li"), NEW_YEAR_MS)
+        (shown,), _ = await rehearse(channel, notification(contact="li"), NEW_YEAR_MS)
         await channel.close()
     assert twilio.made == [] and NUMBER not in shown.text
     assert "\nTwiml: <?xml" in shown.text and "Incident 42. P 0, gpu 1" in shown.text
