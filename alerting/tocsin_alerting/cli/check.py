@@ -16,7 +16,9 @@ from tocsin_alerting.cli.templates import check_templates
 
 if TYPE_CHECKING:
     from tocsin_alerting.config.config import Config
+    from tocsin_alerting.notify.own_templates import TemplateProblem
     from tocsin_alerting.promql.parser.signatures import Semantics
+    from tocsin_alerting.yaml_document import Document
 
 # As `ADVICE` of `tocsin_alerting.config.way_lint`, which `--help` need not load.
 NAMED = ("single-channel", "unused-receiver", "nobody-at-hours")
@@ -132,16 +134,17 @@ def _configuration(path: Path, _: "Semantics") -> Checked:
     from tocsin_alerting.config.link_reach import resolves_in_time
     from tocsin_alerting.config.load import incident_config, load
     from tocsin_alerting.config.oncall_lint import policy_notes
-    from tocsin_alerting.config.paging import nobody_paged, notes, warnings
+    from tocsin_alerting.config.paging import nobody_paged, notes, refused_webhooks, warnings
     from tocsin_alerting.config.way_lint import advice
     from tocsin_alerting.notify.secret import Vault
     from tocsin_alerting.startup import rule_files
-    from tocsin_alerting.yaml_document import file_text
+    from tocsin_alerting.yaml_document import file_text, parse, read_text
 
     config = load(path)  # when it is wrong, this tells what is wrong in its rule files as well
+    document = parse(read_text(str(path)), str(path))
     files, wrong = check_templates(config)
     if wrong:
-        raise InvalidTexts(wrong)
+        raise InvalidTexts([_at_its_key(problem, config, document) for problem in wrong])
     vault = Vault(os.environ, file_text)
     receivers = count(len(config.receivers), "receiver")
     policies = count(len(config.policies), "policy", "policies")
@@ -155,11 +158,26 @@ def _configuration(path: Path, _: "Semantics") -> Checked:
     now_ms = int(time.time() * 1000)  # noqa: TID251  (the command line's own clock)
     reader = calendar_reader(config, keep=False)
     calendars = reader.read(now_ms)
-    paging = [*reader.problems, *warnings(config, vault, now_ms, calendars)]
+    refused = refused_webhooks(config, vault)
+    placed = {text: _at_its_url(name, text, document) for name, text in refused.items()}
+    warned = [placed.get(text, text) for text in warnings(config, vault, now_ms, calendars)]
     groups = [group for file in rules for group in file.groups]
-    paging += stray_entries(config.group_datasources, groups)
+    paging = [*reader.problems, *warned, *stray_entries(config.group_datasources, groups)]
     advised = [f"{text} ({name})" for name, text in advice(config, vault, now_ms, calendars)]
     return summary, [*paging, *advised, *_lost_addressees(path, config)]
+
+
+def _at_its_key(problem: "TemplateProblem", config: "Config", document: "Document") -> str:
+    """What is wrong with the directory itself is wrong where the configuration names it."""
+    if problem.path != str(config.templates):
+        return str(problem)
+    return str(document.problem(("templates",), f"templates: {problem}; correct the path"))
+
+
+def _at_its_url(name: str, text: str, document: "Document") -> str:
+    section = document.data["receivers"][name]
+    key = next((key for key in ("url", "url_file", "url_env") if key in section), "type")
+    return str(document.problem(("receivers", name, key), text))
 
 
 def _lost_addressees(path: Path, config: "Config") -> Iterator[str]:

@@ -12,6 +12,7 @@ from tocsin_alerting.cli.output import count
 
 if TYPE_CHECKING:
     from tocsin_alerting.config.config import Config
+    from tocsin_alerting.notify.own_templates import TemplateProblem
 
 config_option = click.option(
     "--config.file",
@@ -80,14 +81,14 @@ def check(directory: Path | None, config_file: Path | None) -> None:
     print(f"  SUCCESS: {count(files, 'template')}")
 
 
-def check_templates(config: "Config") -> tuple[int, list[str]]:
+def check_templates(config: "Config") -> tuple[int, list["TemplateProblem"]]:
     """How many files there are, and what is wrong with them, each by file and line."""
     from tocsin_alerting.config.load import message_templates, own_templates
     from tocsin_alerting.notify.template_check import template_problems
 
     own = own_templates(config)
     found = template_problems(own, lambda language: message_templates(config, None, own, language))
-    return len(own.sources), [str(problem) for problem in found]
+    return len(own.sources), list(found)
 
 
 def _config(file: Path | None) -> "Config":

@@ -182,6 +182,16 @@ def _unwritten(config: Config) -> Iterator[str]:
 
 
 def _body_refusals(config: Config, vault: Vault) -> Iterator[str]:
+    yield from refused_webhooks(config, vault).values()
+
+
+def refused_webhooks(config: Config, vault: Vault) -> Mapping[str, str]:
+    """By their names, the receivers of type `webhook` whose service takes no such body, and what to
+    do about each."""
+    return dict(_refused_webhooks(config, vault))
+
+
+def _refused_webhooks(config: Config, vault: Vault) -> Iterator[tuple[str, str]]:
     webhooks: Mapping[str, WebhookSettings] = {
         name: settings
         for name, settings in config.receivers.items()
@@ -193,6 +203,7 @@ def _body_refusals(config: Config, vault: Vault) -> Iterator[str]:
         if service:
             use = f"use type: {kind}" if kind else "use mail or apprise"
             yield (
+                name,
                 f'receiver "{name}": {service} does not accept webhook bodies: it answers 200 and'
-                f" refuses in the response, so no page arrives; {use}"
+                f" refuses in the response, so no page arrives; {use}",
             )

@@ -10,7 +10,7 @@ import logging
 import re
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -27,6 +27,7 @@ from jinja2 import (
 )
 from jinja2.exceptions import SecurityError
 from jinja2.filters import FILTERS
+from jinja2.lexer import TokenStream
 from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Cycler, Joiner, Namespace, pass_context
@@ -48,6 +49,7 @@ _MAX_NUMBER = 2**63
 _MAX_WIDTH = 200
 _MAX_FILE_BYTES = 64 << 10
 _MAX_FILES = 100
+_NAMED = re.compile(r"(?:named|tag|got|unexpected) '([^']+)'")
 _WIDE = re.compile(r"%[^a-zA-Z%]*(\*|\d{4,})")
 _FILTERS = """abs capitalize count d default dictsort e escape first float int items last length
  list lower map max min reject rejectattr reverse select selectattr sort string title tojson trim
@@ -165,6 +167,36 @@ def _environment(context: Context) -> "_BoundedEnvironment":
     return context.environment
 
 
+class _Reading:
+    """How far the tokens of a template have been taken, so that what is wrong has a column; Jinja
+    itself knows lines alone."""
+
+    def __init__(self, source: str = "") -> None:
+        self._source = re.sub(r"\r\n?", "\n", source)
+        self._begin = self._end = 0
+
+    def follow(self, tokens: Iterable[tuple[int, str, str]]) -> Iterator[tuple[int, str, str]]:
+        for token in tokens:
+            found = self._source.find(token[2], self._end)  # blanks may be left out between them
+            self._begin = self._end if found < 0 else found
+            self._end = self._begin + len(token[2])
+            yield token
+            self._begin = self._end
+        self._begin = len(self._source)
+
+    def column(self, error: TemplateSyntaxError) -> int:
+        """Of the token at which the reading ended, or of the word that is not known; 0 where its
+        line has neither."""
+        before, said = self._source[: self._begin], error.message or ""
+        stopped = self._begin < len(self._source) or "end of template" in said
+        if stopped and before.count("\n") + 1 == error.lineno:
+            return len(before.rpartition("\n")[2]) + 1
+        named = _NAMED.search(said)
+        lines = self._source.split("\n")
+        text = lines[error.lineno - 1] if error.lineno <= len(lines) else ""
+        return text.find(named[1]) + 1 if named else 0
+
+
 class _BoundedEnvironment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(("+", "-", "*", "/", "//", "**", "%"))
 
@@ -185,6 +217,14 @@ class _BoundedEnvironment(ImmutableSandboxedEnvironment):
         self.globals = {"range": _range, "dict": dict, "namespace": Namespace,
                         "cycler": Cycler, "joiner": Joiner}  # fmt: skip
         self._functions = tuple(self.globals.values())
+        self.reading = _Reading()
+
+    def _tokenize(
+        self, source: str, name: str | None, filename: str | None = None, state: str | None = None
+    ) -> TokenStream:
+        self.reading = _Reading(source)
+        tokens = self.reading.follow(self.lexer.tokeniter(source, name, filename, state))
+        return TokenStream(self.lexer.wrap(tokens, name, filename), name, filename)
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         parsed: nodes.Template = _Bounding().visit(super()._parse(source, name, filename))
@@ -193,9 +233,14 @@ class _BoundedEnvironment(ImmutableSandboxedEnvironment):
     def concat(self, parts: Iterable[str]) -> str:
         kept, size = list[str](), 0
         for part in parts:
-            self.meter.step()
             size += len(part)
-            _sized(size)
+            try:
+                self.meter.step()
+                _sized(size)
+            except TooMuch as error:
+                if isinstance(parts, Generator):
+                    parts.throw(error)  # so that it tells the line that it is at
+                raise
             kept.append(part)
         return "".join(kept)
 
@@ -241,18 +286,16 @@ class _BoundedEnvironment(ImmutableSandboxedEnvironment):
 
 @dataclass(frozen=True, slots=True)
 class TemplateProblem:
-    """What is wrong with a file, by its line; 0 where no line is to blame."""
+    """What is wrong with a file, by its line and column; 0 where none is to blame, or known."""
 
     path: str
     line: int
     message: str
+    column: int = 0
 
     def __str__(self) -> str:
-        return (
-            f"{self.path}:{self.line}: {self.message}"
-            if self.line
-            else (f"{self.path}: {self.message}")
-        )
+        place = ":".join(str(number) for number in (self.line, self.column) if number)
+        return f"{self.path}:{place}: {self.message}" if place else f"{self.path}: {self.message}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,11 +443,13 @@ class OwnRenderer:
         frames = traceback.extract_tb(error.__traceback__)
         places = [(frame.filename, frame.lineno or 0) for frame in frames if frame.filename in own]
         path, line = places[-1] if places else (self._own.path(self.files[name]), 0)
+        column = 0
         if isinstance(error, TemplateSyntaxError):
             path, line = error.filename or path, error.lineno
+            column = self._environment.reading.column(error)
         words = "it calls itself" if isinstance(error, RecursionError) else str(error)
         words = f"refused: {words}" if isinstance(error, TooMuch) else words
-        return TemplateProblem(path, line, words[:500] or type(error).__name__)
+        return TemplateProblem(path, line, words[:500] or type(error).__name__, column)
 
 
 def _json_error(text: str) -> str:

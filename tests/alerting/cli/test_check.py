@@ -231,3 +231,12 @@ async def test_an_incident_that_runs_and_would_lose_its_receiver_is_named(tmp_pa
     assert "incident #1 [P0] is running and tells ops, not in this file" in ended.err
     assert "its first step tells oncall" in ended.err
     assert ended.code == 3
+
+
+def test_a_robot_behind_a_webhook_is_named_at_its_url(tmp_path: Path) -> None:
+    path = tmp_path / "tocsin.yml"
+    url = "https://oapi.dingtalk.com/robot/send?access_token=abcdef0123456789"
+    path.write_text(f"rule_files: [bundled]\nreceivers:\n  r:\n    type: webhook\n    url: {url}\n")
+    ended = alertctl("check", str(path))
+    assert ended.code == 3 and "abcdef0123456789" not in ended.err
+    assert f'{path}:5:10: receiver "r": DingTalk does not accept webhook bodies' in ended.err

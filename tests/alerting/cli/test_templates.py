@@ -43,6 +43,16 @@ def test_a_check_renders_all_and_names_file_and_line(tmp_path: Path) -> None:
     for command in (["templates", "check", "--config.file", str(config)], ["check", str(config)]):
         ended = alertctl(*command)
         assert ended.code == 1 and place in ended.err and "FAILED: 1 problem" in ended.err
+    (tmp_path / "bare.yml").write_text("rule_files: []\nlanguage: zh\ntemplates: nowhere\n")
+    gone = alertctl("check", str(tmp_path / "bare.yml"))
+    assert (
+        gone.code == 1
+        and (
+            f"{tmp_path}/bare.yml:3:12: templates: {tmp_path}/nowhere: No such file or directory;"
+            " correct the path"
+        )
+        in gone.err
+    )
     alone = alertctl("templates", "check", str(tmp_path / "texts"))
     assert alone.code == 1 and place in alone.err
     assert "bundled ones are in force" in alertctl("templates", "check").out

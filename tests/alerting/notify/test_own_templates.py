@@ -171,10 +171,45 @@ def test_a_check_names_file_and_line(tmp_path: Path) -> None:
     }
     assert {problem.partition(": ")[0] for problem in found} == {
         f"{tmp_path}/subject.txt:3",
-        f"{tmp_path}/text.txt:3",
+        f"{tmp_path}/text.txt:3:4",
         f"{tmp_path}/_part.html:3",
     }
     assert any("'nope' is undefined" in problem for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "words"),
+    [
+        ("a\n  {% fro x in alerts %}", "2:6", "unknown tag 'fro'"),
+        ("a\r\nb {{ what | upperr }}", "2:13", "No filter named 'upperr'"),
+        ("中文 {{ what what }}", "1:12", "expected token 'end of print statement', got 'what'"),
+        ("{# a\nb #}x {{ 1 ? 2 }}", "2:12", "unexpected char '?'"),
+        ("x\n{%- if what -%}\n  y", "3:4", "Unexpected end of template"),
+        ("{{ what }", "1:9", "unexpected '}'"),
+    ],
+)
+def test_a_syntax_error_has_line_and_column(
+    text: str, place: str, words: str, tmp_path: Path
+) -> None:
+    own, _ = made(tmp_path, {"subject.txt": text})
+    problems = list(template_problems(own, lambda lang: MessageTemplates(lang, own=own)))
+    assert {str(one).partition(": ")[0] for one in problems} == {f"{tmp_path}/subject.txt:{place}"}
+    assert words in problems[0].message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\n{% for i in range(999) %}\n{% for j in range(999) %}x{% endfor %}{% endfor %}",
+        "a\n{% for i in range(999) %}\n{% for j in range(999) %}{{ j }}, {{ i }}{% endfor %}"
+        "{% endfor %}",
+        "a\n\n{% for i in range(999) %}{{ 'x' * 1000 }}{% endfor %}",
+    ],
+)
+def test_one_without_an_end_names_its_line(text: str, tmp_path: Path) -> None:
+    own, _ = made(tmp_path, {"subject.txt": text})
+    (problem, *_) = template_problems(own, lambda lang: MessageTemplates(lang, own=own))
+    assert str(problem).startswith(f"{tmp_path}/subject.txt:3: refused: more than")
 
 
 def test_our_own_would_pass_as_templates_of_an_operator(tmp_path: Path) -> None:
