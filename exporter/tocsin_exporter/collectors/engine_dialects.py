@@ -175,7 +175,7 @@ SGLANG = Dialect(
         "sglang:kv_cache_memory_usage_gb": _memory("kv_cache"),
         "sglang:graph_memory_usage_gb": _memory("cuda_graphs"),
     },
-    {"http_responses_total": _server_error},
+    dict.fromkeys(("sglang:http_responses_total", "http_responses_total"), _server_error),
     {},
     health="",  # SGLang's runs a generation
     spelling="sglang_",

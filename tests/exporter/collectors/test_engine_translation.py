@@ -35,6 +35,18 @@ async def test_what_each_rank_of_sglang_counts_is_counted_once() -> None:
         assert value(samples, family, engine="1") == 3
 
 
+async def test_what_fails_at_sglang_is_counted_by_its_http_layer() -> None:
+    page = 'sglang:num_running_reqs{model_name="m"} 1\n' + "".join(
+        f'sglang:http_responses_total{{endpoint="{path}",status_code="{code}",method="POST"}} {n}\n'
+        for path, code, n in (
+            ("/v1/chat/completions", 500, 3),
+            ("/v1/completions", 200, 9),
+            ("/metrics", 500, 5),
+        )
+    )
+    assert value(await found_in(page), "llm_requests_total", status="error", model_name="m") == 3
+
+
 @pytest.mark.parametrize(
     ("page", "family"),
     [
