@@ -31,6 +31,7 @@ FOREIGN = {  # of which program an option is that is not of these two
     "--kv-cache-dtype": "vLLM",
     "--enforce-eager": "vLLM",
     "--enable-metrics": "SGLang",
+    "--metrics": "llama.cpp",
 }
 ABOUT = {
     "alertctl.md": "alertctl",

@@ -30,7 +30,8 @@ def test_the_commands_say_their_version(installed: Installed) -> None:
 def test_the_bundled_rules_are_checked(installed: Installed) -> None:
     done = installed("alertctl", "check")
     assert (done.returncode, done.stderr) == (0, "")
-    bundled = sorted((ROOT / "rules").glob("*.yml"))
+    bundled = [*sorted((ROOT / "rules").glob("*.yml"))]
+    bundled += sorted((ROOT / "rules" / "prometheus").glob("*.yml"))
     assert [Path(line.split()[1]).name for line in done.stdout.splitlines()[::2]] == [
         path.name for path in bundled
     ]

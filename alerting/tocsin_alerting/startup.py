@@ -12,7 +12,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from glob import escape
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +23,8 @@ from tocsin_alerting.agent_access import (
     live_web_config,
     load_credentials,
 )
-from tocsin_alerting.bundled import bundled
-from tocsin_alerting.config.config import BUNDLED_RULES, Config
+from tocsin_alerting.bundled import rule_packs
+from tocsin_alerting.config.config import Config
 from tocsin_alerting.config.effective import without_user
 from tocsin_alerting.config.elsewhere import stray_entries
 from tocsin_alerting.config.exposure import exposure
@@ -215,13 +214,13 @@ def flags(options: UpOptions, config: Config, log_level: str, log_format: str) -
 
 
 def rule_files(config: Config) -> list[RuleFile]:
-    """The files that `rule_files` names; `bundled` are ours. Raises InvalidDocument."""
+    """The files that `rule_files` names, packs among them. Raises InvalidDocument."""
     return load_rules(rule_patterns(config), refuse_unsupported, config.promql.semantics)
 
 
 def rule_patterns(config: Config) -> list[str]:
-    ours = f"{escape(str(bundled('rules')))}/*.yml"
-    return [ours if path == BUNDLED_RULES else path for path in config.rule_files]
+    packs = rule_packs()
+    return [packs.get(path, path) for path in config.rule_files]
 
 
 def run(options: UpOptions, log_level: str, log_format: Any) -> int:

@@ -125,11 +125,11 @@ def test_a_broken_url_shows_no_password(url: str) -> None:
 def test_the_bundled_rules_stand_for_their_files(tmp_path: Path) -> None:
     (tmp_path / "mine.yml").write_text("groups: []")
     path = tmp_path / "tocsin.yml"
-    path.write_text("rule_files: [bundled, mine.yml]")
+    path.write_text("rule_files: [bundled, mine.yml, bundled/vllm]")
     found = load_config(UpOptions(config_file=path))
     assert rule_patterns(found)[1] == str(tmp_path / "mine.yml")
     names = [Path(file.path).name for file in rule_files(found)]
-    assert names == ["gpu.yml", "host.yml", "inference.yml", "tocsin.yml", "mine.yml"]
+    assert names == ["gpu.yml", "host.yml", "inference.yml", "tocsin.yml", "mine.yml", "vllm.yml"]
 
 
 def test_a_broken_rule_file_is_told_with_its_place(tmp_path: Path) -> None:

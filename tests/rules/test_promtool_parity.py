@@ -11,7 +11,7 @@ from support.promtool import needs_promtool, run_tests
 from support.rule_verdict import verdict
 
 RULES = Path(__file__).parents[2] / "rules"
-TESTS = sorted((RULES / "tests").glob("*.yml"))
+TESTS = sorted([*(RULES / "tests").glob("*.yml"), *(RULES / "tests" / "prometheus").glob("*.yml")])
 SHORT = [RULES / "tests" / f"{name}.test.yml" for name in ("host", "inference_capacity")]
 pytestmark = needs_promtool
 Verdict = tuple[bool, str]

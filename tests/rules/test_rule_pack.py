@@ -1,4 +1,4 @@
-"""The bundled rules: sound, complete, documented. test_promtool_parity.py runs their unit tests."""
+"""The packs of rules: sound, complete, documented; test_promtool_parity.py runs their tests."""
 
 import re
 import subprocess
@@ -12,9 +12,13 @@ import yaml
 
 from support.metric_names import unknown
 from support.promtool import needs_promtool
+from tocsin_alerting.config.load import incident_config, load
+from tocsin_alerting.incidents.grouping import alert_group
 
 ROOT = Path(__file__).parents[2]
+ENGINES = "prometheus"  # the folder of the packs on engines' own names
 RULES = sorted((ROOT / "rules").glob("*.yml"))
+ENGINE_PACKS = sorted((ROOT / "rules" / ENGINES).glob("*.yml"))
 TESTS = sorted((ROOT / "rules" / "tests").glob("*.yml"))
 RUNBOOKS = ROOT / "docs" / "runbooks"
 RUNBOOK_URL = "http://127.0.0.1:4911/runbooks/"
@@ -22,14 +26,16 @@ RUNBOOK_URL = "http://127.0.0.1:4911/runbooks/"
 Rule = dict[str, Any]
 
 
-def _rules(kind: str) -> list[Rule]:
-    documents = (yaml.safe_load(path.read_text()) for path in RULES)
+def _rules(kind: str, paths: list[Path]) -> list[Rule]:
+    documents = (yaml.safe_load(path.read_text()) for path in paths)
     groups = (group for document in documents for group in document["groups"])
     return [rule for group in groups for rule in group["rules"] if kind in rule]
 
 
-ALERTS = _rules("alert")
+ALERTS = _rules("alert", RULES)
+RECORDS = _rules("record", RULES)
 NAMES = sorted({rule["alert"] for rule in ALERTS})
+OF_ENGINES = [rule for path in ENGINE_PACKS for rule in _rules("alert", [path])]
 
 
 def _name(value: Any) -> str:
@@ -39,16 +45,16 @@ def _name(value: Any) -> str:
 
 
 @needs_promtool
-@pytest.mark.parametrize("path", RULES, ids=_name)
+@pytest.mark.parametrize("path", [*RULES, *ENGINE_PACKS], ids=_name)
 def test_promtool_finds_nothing_wrong(path: Path) -> None:
     command = ["promtool", "check", "rules", "--lint-fatal", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("rule", ALERTS, ids=_name)
+@pytest.mark.parametrize("rule", [*ALERTS, *OF_ENGINES], ids=_name)
 def test_an_alert_says_what_a_person_needs(rule: Rule) -> None:
-    assert rule["labels"].keys() == {"severity"}
+    assert rule["labels"].keys() - {"target"} == {"severity"}
     assert re.fullmatch("P[0-4]", rule["labels"]["severity"])
     annotations = rule["annotations"]
     assert annotations.keys() - {"model_name"} == {"summary", "description", "runbook_url"}
@@ -67,7 +73,7 @@ def test_each_alert_has_a_runbook_that_can_be_used_at_night(name: str) -> None:
     assert "notice" in text
     assert "```sh" in text.partition("## First")[2]
     assert "## Escalate" in text
-    for rule in ALERTS:
+    for rule in (*ALERTS, *OF_ENGINES):
         if rule["alert"] == name:
             assert f"**{rule['labels']['severity']}" in text
 
@@ -86,9 +92,10 @@ def _shape(rule: Rule) -> str:
     return ";".join(sorted(set(by)))
 
 
-def test_tiers_of_one_symptom_differ_in_severity_alone() -> None:
+@pytest.mark.parametrize("alerts", [ALERTS, *(_rules("alert", [p]) for p in ENGINE_PACKS)])
+def test_tiers_of_one_symptom_differ_in_severity_alone(alerts: list[Rule]) -> None:
     tiers: dict[str, list[Rule]] = defaultdict(list)
-    for rule in ALERTS:
+    for rule in alerts:
         tiers[rule["alert"]].append(rule)
     for name, rules in tiers.items():
         severities = [rule["labels"]["severity"] for rule in rules]
@@ -98,7 +105,7 @@ def test_tiers_of_one_symptom_differ_in_severity_alone() -> None:
 
 
 def test_no_rule_selects_on_job() -> None:
-    for rule in ALERTS + _rules("record"):
+    for rule in ALERTS + OF_ENGINES + RECORDS:
         assert not re.search(r"\bjob\s*[=!]", rule["expr"]), rule
 
 
@@ -110,26 +117,48 @@ def test_every_alert_about_an_engine_carries_its_target() -> None:
 
 
 def test_every_metric_is_one_that_we_export_or_record() -> None:
-    recorded = {rule["record"] for rule in _rules("record")}
-    for rule in ALERTS + _rules("record"):
+    recorded = {rule["record"] for rule in RECORDS}
+    for rule in ALERTS + RECORDS:
         assert not unknown(rule["expr"], recorded)
     for path in RUNBOOKS.glob("*.md"):
         code = re.findall(r"(?s)```sh\n.*?```|`[^`\n]+`", path.read_text())
         assert not unknown("\n".join(code), recorded), path.name
 
 
-def _alert_tests() -> Iterator[tuple[str, list[Any]]]:
-    for path in TESTS:
+def _alert_tests(paths: list[Path]) -> Iterator[tuple[str, list[Any]]]:
+    for path in paths:
         for test in yaml.safe_load(path.read_text())["tests"]:
             for case in test.get("alert_rule_test", ()):
                 yield case["alertname"], case["exp_alerts"]
 
 
-def test_each_tier_is_seen_to_fire_and_each_alert_to_keep_silent() -> None:
+def _tested(alerts: list[Rule], tests: list[Path]) -> None:
     fired, silent = set(), set()
-    for name, expected in _alert_tests():
+    for name, expected in _alert_tests(tests):
         fired |= {(name, alert["exp_labels"]["severity"]) for alert in expected}
         if not expected:
             silent.add(name)
-    assert fired == {(rule["alert"], rule["labels"]["severity"]) for rule in ALERTS}
-    assert silent == set(NAMES)
+    assert fired == {(rule["alert"], rule["labels"]["severity"]) for rule in alerts}
+    assert silent == {rule["alert"] for rule in alerts}
+
+
+def test_each_tier_is_seen_to_fire_and_each_alert_to_keep_silent() -> None:
+    _tested(ALERTS, TESTS)
+    for path in ENGINE_PACKS:
+        tests = ROOT / "rules" / "tests" / ENGINES / f"{path.stem}.test.yml"
+        _tested(_rules("alert", [path]), [tests])
+
+
+def test_what_an_agent_and_a_prometheus_say_of_an_engine_is_one_incident() -> None:
+    assert {path.stem for path in ENGINE_PACKS} == {"llamacpp", "sglang", "vllm"}
+    own = {"job": "llm", "instance": "gpu1:8000", "target": "gpu1:8000", "model_name": "m"}
+    for rule in OF_ENGINES:
+        assert rule["alert"] in NAMES
+        assert rule["labels"]["target"] == "{{ $labels.instance }}"
+        assert rule["expr"].rstrip().endswith("unless on (instance) llm_engine_up")
+        theirs = {"job": "vllm", "instance": "gpu1:8000", "target": "gpu1:8000"}
+        groups = {
+            alert_group(incident_config(load(None)), {"alertname": rule["alert"], **labels})
+            for labels in (own, theirs)
+        }
+        assert len(groups) == 1

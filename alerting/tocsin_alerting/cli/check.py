@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,13 +45,14 @@ semantics_option = click.option(
 def check(files: tuple[Path, ...], semantics: "Semantics", ignored: tuple[str, ...]) -> None:
     """Check FILES: rule files, rule unit tests or configurations, recognised by their keys.
 
-    Without FILES, check the bundled rules. Every problem is reported with file, line and column.
-    Exit code 3 means lint only, or a valid configuration that pages nobody; notes do not change
-    the exit code. For the rules of a configuration, its own promql.semantics holds.
+    Without FILES, check our own packs of rules. Every problem is reported with file, line and
+    column. Exit code 3 means lint only, or a valid configuration that pages nobody; notes do not
+    change the exit code. For the rules of a configuration, its own promql.semantics holds.
     """
-    from tocsin_alerting.bundled import bundled
+    from tocsin_alerting.bundled import rule_packs
 
-    chosen = files or tuple(sorted(bundled("rules").glob("*.yml")))
+    ours = (Path(path) for pack in rule_packs().values() for path in sorted(glob(pack)))
+    chosen = files or tuple(ours)
     worst = max((_check(path, semantics, ignored) for path in chosen), key=(0, LINT, FAILED).index)
     raise SystemExit(worst)
 

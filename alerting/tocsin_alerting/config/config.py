@@ -53,9 +53,6 @@ class PromqlSection(Section):
     semantics: Annotated[Semantics, BeforeValidator(_semantics)] = 3
 
 
-BUNDLED_RULES = "bundled"
-
-
 def _severity(value: object) -> Severity:
     if not isinstance(value, str) or value not in Severity.__members__:
         raise ValueError(f"must be one of {', '.join(Severity)}")
@@ -88,7 +85,7 @@ class Config(Section):
 
     evaluation_interval: Interval = 5_000
     external_labels: dict[str, str] = {}
-    rule_files: Words = (BUNDLED_RULES,)
+    rule_files: Words = ("bundled",)
     datasource: DatasourceSection | None = None
     group_datasources: GroupDatasources = ()
     severities: dict[str, SeverityWord] = dict(SEVERITY_WORDS)

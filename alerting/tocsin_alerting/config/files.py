@@ -7,13 +7,13 @@ from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel
 
-from tocsin_alerting.config.config import BUNDLED_RULES
+from tocsin_alerting.bundled import names_a_pack, rule_packs
 from tocsin_alerting.config.references import Findings, parts_at
 from tocsin_alerting.notify.secret import Vault
 from tocsin_alerting.promql.functions.table import refuse_unsupported
 from tocsin_alerting.promql.parser.signatures import Semantics
 from tocsin_alerting.rules.rule_file import load as load_rules
-from tocsin_alerting.yaml_document import InvalidDocument, Problem
+from tocsin_alerting.yaml_document import InvalidDocument, Problem, did_you_mean
 
 T = TypeVar("T")
 
@@ -39,9 +39,8 @@ def anchored(value: T, directory: Path) -> T:
 def file_problems(data: Any, directory: Path, vault: Vault) -> Findings:
     """Rule files that are not there, and secrets that cannot be had."""
     for path, text in parts_at(data, "rule_files", "*"):
-        if isinstance(text, str) and text != BUNDLED_RULES and not glob.has_magic(text):
-            if not (directory / Path(text).expanduser()).is_file():
-                yield path, f"there is no file {text}; correct the path"
+        if isinstance(text, str) and (wrong := _no_rules(text, directory)):
+            yield path, wrong
     for path, text in parts_at(data, "schedules", "*", "ical_file"):
         if isinstance(text, str) and not (directory / Path(text).expanduser()).is_file():
             yield path, f"there is no file {text}; correct the path"
@@ -52,6 +51,17 @@ def file_problems(data: Any, directory: Path, vault: Vault) -> Findings:
                 yield path, problem
 
 
+def _no_rules(text: str, directory: Path) -> str:
+    """What is wrong with an entry of `rule_files`, if anything is."""
+    if text in (packs := rule_packs()):
+        return ""
+    if names_a_pack(text):
+        return f"there is no pack {text}; there are {', '.join(packs)}{did_you_mean(text, packs)}"
+    if glob.has_magic(text) or (directory / Path(text).expanduser()).is_file():
+        return ""
+    return f"there is no file {text}; correct the path"
+
+
 def rule_problems(data: Any, directory: Path) -> list[Problem]:
     """What is wrong in the rule files that are there, however broken the configuration itself is.
 
@@ -59,7 +69,7 @@ def rule_problems(data: Any, directory: Path) -> list[Problem]:
     """
     own = [pattern for _, pattern in parts_at(data, "rule_files", "*") if isinstance(pattern, str)]
     paths = [
-        str(directory / Path(pattern).expanduser()) for pattern in own if pattern != BUNDLED_RULES
+        str(directory / Path(pattern).expanduser()) for pattern in own if not names_a_pack(pattern)
     ]
     there = [path for path in paths if glob.has_magic(path) or Path(path).is_file()]
     old = (("promql", "semantics"), 2) in parts_at(data, "promql", "*")

@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 
 import psutil
 
-from tocsin_alerting.config.config import BUNDLED_RULES, Config
+from tocsin_alerting.bundled import names_a_pack
+from tocsin_alerting.config.config import Config
 from tocsin_alerting.config.elsewhere import DatasourceSection
 from tocsin_alerting.config.files import anchored, file_problems, rule_problems
 from tocsin_alerting.config.mailing import (
@@ -265,7 +266,7 @@ def _parsed(path: Path, read_file: ReadFile) -> Document:
 
 def _anchored(config: Config, directory: Path) -> Config:
     rules = tuple(
-        path if path == BUNDLED_RULES else str(directory / Path(path).expanduser())
+        path if names_a_pack(path) else str(directory / Path(path).expanduser())
         for path in config.rule_files
     )
     return anchored(config, directory).model_copy(update={"rule_files": rules})

@@ -4,7 +4,8 @@ import glob
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from tocsin_alerting.config.config import BUNDLED_RULES, Config
+from tocsin_alerting.bundled import names_a_pack
+from tocsin_alerting.config.config import Config
 from tocsin_alerting.config.link_reach import Resolves, unreachable_links
 from tocsin_alerting.config.load import Calendars, external_url, incident_config, roster
 from tocsin_alerting.config.oncall_lint import gap_warnings
@@ -57,7 +58,7 @@ def _gaps(config: Config, now_ms: int, calendars: Calendars | None) -> Iterator[
 
 def _no_files(config: Config) -> Iterator[str]:
     for pattern in config.rule_files:
-        if pattern != BUNDLED_RULES and not glob.glob(pattern):
+        if not names_a_pack(pattern) and not glob.glob(pattern):
             yield f"rule_files: no file matches {pattern}: it loads no rules; correct the pattern"
 
 

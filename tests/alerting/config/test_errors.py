@@ -96,6 +96,11 @@ CASES = {
         f"receivers: {{hook: {HOOK[:-1]}, max_alerts: 101}}}}",
         "receivers.hook.max_alerts: 101 is too many: a message has at most 100 alerts",
     ),
+    "a pack that there is not": (
+        "rule_files: [bundled, bundled/vlm]",
+        "t.yml:1:23: there is no pack bundled/vlm; there are bundled, bundled/llamacpp, "
+        'bundled/sglang, bundled/vllm; did you mean "bundled/vllm"?',
+    ),
     "a list that is none": ("rule_files: bundled", "t.yml:1:13: rule_files: must be a list"),
     "a mapping that is none": ("web: 5", "t.yml:1:6: web: must be a mapping"),
     "a section without content": ("contacts:", "t.yml:1:10: contacts: must be a mapping"),
