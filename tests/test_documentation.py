@@ -53,6 +53,10 @@ ELSEWHERE = {  # what is not run here: the test that tries it, or why none does
     "::test_a_kill_right_after_it_was_forgotten_brings_no_engine_back",
     "docker compose": "test_compose.py"
     "::test_agent_and_worker_start_by_default_and_monitoring_by_its_profile",
+    "slo generate slo.yml": "alerting/cli/test_slo.py::test_the_page_s_example_passes_its_tests",
+    "alertctl test slo.test.yml": (
+        "alerting/cli/test_slo.py::test_the_page_s_example_passes_its_tests"
+    ),
     "scripts/promqltest": "alerting/promql/test_scripts.py::test_our_scripts_pass",
     "tocsin service install": "alerting/cli/test_service.py"
     "::test_an_image_gets_the_unit_its_user_and_its_link",

@@ -24,6 +24,7 @@ from tocsin_alerting.cli.query import query
 from tocsin_alerting.cli.reach import ANYWHERE, ANYWHERE_FLAGS, Reach, reach_options
 from tocsin_alerting.cli.receivers import channels, receivers
 from tocsin_alerting.cli.silences import maintenance, silence
+from tocsin_alerting.cli.slo import slo
 from tocsin_alerting.cli.status import status
 from tocsin_alerting.cli.templates import templates
 from tocsin_alerting.cli.test import test
@@ -161,6 +162,20 @@ for command in (
         log,
         maintenance,
     ),
-    *(oncall, query, receivers, route, show, silence, stats, status, templates, test, token, why),
+    *(
+        oncall,
+        query,
+        receivers,
+        route,
+        show,
+        silence,
+        slo,
+        stats,
+        status,
+        templates,
+        test,
+        token,
+        why,
+    ),
 ):
     main.add_command(command)

@@ -81,6 +81,7 @@ ELSEWHERE = {
     "check",
     "completion",
     "drill",
+    "slo",
     "templates",
     "test",
     "token",
