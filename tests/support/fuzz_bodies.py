@@ -32,7 +32,7 @@ AGENT_PATHS = (
     " /api/v1/silences /api/v1/silences/1 /api/v1/silences/preview /api/v1/silences/1/extend"
     " /api/v1/silences/1/expire /api/v1/maintenance /api/v1/maintenance/1/end"
     " /api/v1/engines /api/v1/engines/127.0.0.1:1/forget /api/v1/write"
-    " /api/v1/otlp/v1/metrics"
+    " /api/v1/otlp/v1/metrics /api/v1/read"
     " /api/v1/channels/none/test /api/v1/channels/none/preview"
     " /api/v1/oncall /api/v1/oncall/overrides /api/v1/oncall/primary /api/v1/policies"
     " /api/v1/oncall/overrides/x/remove /api/v1/route"

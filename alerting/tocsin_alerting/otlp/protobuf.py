@@ -210,26 +210,3 @@ _SCALARS: Mapping[str, Callable[[bytes, Field], Any]] = {
     "double": _double,
 }
 _PACKED = {"fixeds": "<u8", "doubles": "<f8"}
-
-
-def write_number(number: int, value: int) -> bytes:
-    """A field that holds a number of 0 or more."""
-    return _varint(number << 3 | VARINT) + _varint(value)
-
-
-def write_part(number: int, content: bytes) -> bytes:
-    """A field that holds a message."""
-    return _varint(number << 3 | LENGTH) + _varint(len(content)) + content
-
-
-def write_text(number: int, text: str) -> bytes:
-    return write_part(number, text.encode())
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)

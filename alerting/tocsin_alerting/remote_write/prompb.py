@@ -1,4 +1,4 @@
-"""Protobuf's wire format, read strictly: every field of a message, known to us or not.
+"""Protobuf's wire format: written, and read strictly, every field of a message.
 
 Format: https://protobuf.dev/programming-guides/encoding/. Groups, which proto3 does not have, are
 refused.
@@ -71,6 +71,30 @@ def expect(field: Field, wire: int, what: str) -> None:
     """Raises Malformed for a field that we know in a wire type that it does not have."""
     if field[1] != wire:
         raise Malformed(f"{what} has wire type {field[1]}; it must have {wire}")
+
+
+def write_varint(number: int) -> bytes:
+    """A number of 0 or more."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def write_number(number: int, value: int) -> bytes:
+    """A field that holds a number; negative ones have ten bytes."""
+    return write_varint(number << 3 | VARINT) + write_varint(value & (1 << 64) - 1)
+
+
+def write_part(number: int, content: bytes) -> bytes:
+    """A field that holds bytes, or a message."""
+    return write_varint(number << 3 | LENGTH) + write_varint(len(content)) + content
+
+
+def write_text(number: int, text: str) -> bytes:
+    return write_part(number, text.encode())
 
 
 SERIES = 1  # of the request

@@ -33,11 +33,13 @@ _CHARACTER = 2  # in memory: one for most texts, four where one of its character
 @dataclass(frozen=True, slots=True)
 class ResponseBody:
     """An answer's body in pieces, each of which but the last is a large one. `size` gives the bytes
-    of what it is made of, which is in memory until the last piece is made."""
+    of what it is made of, which is in memory until the last piece is made. `encoding` is that of
+    the pieces; None: they may be compressed."""
 
     pieces: Iterable[bytes]
     size: Callable[[], int] = int
     content_type: str = "application/json"
+    encoding: str | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.pieces)

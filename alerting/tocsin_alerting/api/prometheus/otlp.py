@@ -16,8 +16,8 @@ from tocsin_alerting.api.http.envelope import HTTP_STATUS, ApiError
 from tocsin_alerting.api.http.guard import Guard
 from tocsin_alerting.api.http.roles import Role, RoleRoute, plainly
 from tocsin_alerting.api.prometheus.write import RemoteWriteEndpoint
-from tocsin_alerting.otlp.protobuf import write_number, write_part, write_text
 from tocsin_alerting.otlp.receiver import OtlpReceiver
+from tocsin_alerting.remote_write.prompb import write_number, write_part, write_text
 from tocsin_alerting.remote_write.result import ReceiveResult
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"

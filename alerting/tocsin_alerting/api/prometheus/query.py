@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from tocsin_alerting.api.http.envelope import ApiError
 from tocsin_alerting.api.http.times import duration_ms
-from tocsin_alerting.api.prometheus import federate, metadata, series, tsdb_status
+from tocsin_alerting.api.prometheus import federate, metadata, read, series, tsdb_status
 from tocsin_alerting.api.prometheus.encoding import ResponseBody, data_body, query_body
 from tocsin_alerting.api.prometheus.params import TRUNCATED, Params
 from tocsin_alerting.api.prometheus.query_gate import QueryGate
@@ -65,6 +65,7 @@ def routes(
         *metadata.routes(context),
         *tsdb_status.routes(context),
         *federate.routes(context, external_labels or {}),
+        *read.routes(context, external_labels or {}),
     ]
 
 

@@ -226,7 +226,9 @@ class QueryResponse:
         headers = [(b"content-type", body.content_type.encode())]
         whole = not second
         pieces = chain((first, second), pieces)
-        if zipped and (len(first) >= MIN_GZIP_BYTES or not whole):
+        if body.encoding:
+            headers.append((b"content-encoding", body.encoding.encode()))
+        if body.encoding is None and zipped and (len(first) >= MIN_GZIP_BYTES or not whole):
             headers.append((b"content-encoding", b"gzip"))
             pieces = gzip_stream(pieces)
         if whole:

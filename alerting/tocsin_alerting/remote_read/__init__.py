@@ -1,0 +1,1 @@
+"""Remote read: a Prometheus asks for samples of the store, and evaluates them itself."""
