@@ -21,13 +21,24 @@ _GROUPED_BY = ("alertname", "receiver")
 
 @dataclass(slots=True)
 class FailureStreak:
-    """Failures without a success between them. `not_before_ms`: as the other side said."""
+    """Failures without a success between them. `not_before_ms`: as the other side said.
+    `spells` are how often it was tried more than once, with long times between in which nobody
+    tried: what is over is not tried on where only pages are sent. `tries` are those of the last."""
 
     since_ms: int
     last_ms: int
     refusals: int = 0
     error: str = ""
     not_before_ms: int = 0
+    spells: int = 0
+    tries: int = 0
+
+    def failed(self, error: str, now_ms: int) -> None:
+        self.last_ms, self.error, self.tries = now_ms, error, self.tries + 1
+        self.spells += self.tries == 2
+
+    def begin_anew(self, now_ms: int) -> None:
+        self.since_ms, self.tries = now_ms, 0
 
 
 def broken_receivers(incident: Incident) -> frozenset[str]:

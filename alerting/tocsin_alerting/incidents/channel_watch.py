@@ -74,7 +74,8 @@ class ChannelWatch:
         if limit is None or receiver not in self._working.config.receiver_rules:
             return
         lasts_ms = now_ms - trouble.since_ms
-        if lasts_ms < limit.after_ms and trouble.refusals < limit.refusals:
+        refused = max(trouble.refusals, trouble.spells) >= limit.refusals
+        if lasts_ms < limit.after_ms and not refused:
             return
         if not self._members(receiver):
             self._set_broken(self._broken | {receiver})
@@ -153,9 +154,11 @@ class ChannelWatch:
 
     def _failed(self, receiver: str, error: str, now_ms: int) -> FailureStreak:
         known = self._troubles.get(receiver)
-        if known is None or now_ms - known.last_ms > STALE_MS:
+        if known is None:
             known = self._troubles[receiver] = FailureStreak(now_ms, now_ms)
-        known.last_ms, known.error = now_ms, error
+        elif now_ms - known.last_ms > STALE_MS:
+            known.begin_anew(now_ms)
+        known.failed(error, now_ms)
         return known
 
     async def _delivers(self, receiver: str, now_ms: int) -> None:

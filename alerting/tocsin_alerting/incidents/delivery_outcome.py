@@ -1,6 +1,7 @@
 """What comes of an attempt to deliver a message (rules 9 and 28 of docs/incidents.md), and what
 follows when a page reached nobody, or when other people may be reached than before."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tocsin_alerting.incidents.incident import TimerKind
@@ -38,19 +39,28 @@ def take_outcome(
     after = after_attempt(message, outcome, now_ms, jitter)
     working.outbox.put(after)
     event, data = history_event(after, outcome, now_ms)
+    stood_in = [one for one in working.outbox.of_step(after) if _waits_for(working, one, after)]
+    if stood_in and event == "delivered":
+        data["fallback_of"] = stood_in[0].notification.receiver
     working.note(after.notification.incident, event, now_ms, data=data)
     if after.is_page and after.state is not MessageState.SENT:
         news = after.is_lost and not message.is_lost
         page_failed(working, after, now_ms, news=news)
     elif after.is_page:
-        _stands_in(working, after)
+        _stands_in(working, after, stood_in)
 
 
-def _stands_in(working: WorkingSet, arrived: OutboxMessage) -> None:
+def _waits_for(working: WorkingSet, page: OutboxMessage, arrived: OutboxMessage) -> bool:
+    """Whether `arrived` went to the fallback of a page that reached nobody."""
+    return page.is_lost and working.config.fallback_of(page.addressee) == arrived.addressee
+
+
+def _stands_in(
+    working: WorkingSet, arrived: OutboxMessage, stood_in: Sequence[OutboxMessage]
+) -> None:
     """The fallback has it: what it stood in for is tried no more."""
-    for other in working.outbox.of_step(arrived):
-        instead = working.config.fallback_of(other.addressee)
-        if other.is_lost and other.state in WAITING_STATES and instead == arrived.addressee:
+    for other in stood_in:
+        if other.state in WAITING_STATES:
             error = f"delivered by the fallback {arrived.notification.receiver}"
             working.outbox.put(replace(withdrawn(other), last_error=error))
 

@@ -43,6 +43,7 @@ LOGGED_EVENTS: Mapping[str, tuple[int, str]] = {
     "slo_breach": (logging.WARNING, "missed its recovery target"),
     "next_way": (logging.WARNING, "notification failed, notifying by the next way"),
     "fallback": (logging.WARNING, "notification failed, notifying by the fallback"),
+    "stand_in": (logging.WARNING, "notification failed, notifying by another receiver instead"),
     "delivery_late": (logging.ERROR, "notification failed in its time, retrying"),
     "no_one_reached": (logging.ERROR, "notifications failed: nobody was reached"),
     "waits_for_hours": (logging.INFO, "waits for the hours of its recipients"),

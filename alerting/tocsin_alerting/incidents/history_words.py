@@ -37,6 +37,10 @@ WORDS: Mapping[str, tuple[str, str]] = {
         "not delivered by {failed}, notifying by its fallback {receiver}",
         "未能通过 {failed} 送达，改用备用的 {receiver}",
     ),
+    "stand_in": (
+        "not delivered by {failed}, notifying by {receiver} instead",
+        "未能通过 {failed} 送达，改用 {receiver} 代替",
+    ),
     "delivery_late": (
         "{who} has not been reached after {waited}, retrying: {error}",
         "{waited}后仍未送达 {who}，重试中：{error}",
@@ -88,7 +92,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
         "{lost} no longer in the configuration, notifying {instead}",
         "{lost} 已不在配置中，改为通知 {instead}",
     ),
-    "delivered": ("notified {who} ({reason})", "已通知 {who}（{reason}）"),
+    "delivered": ("notified {who} ({reason}{instead})", "已通知 {who}（{reason}{instead}）"),
     "delivery_retry": (
         "notifying {who} failed, retrying: {error}",
         "通知 {who} 失败，重试：{error}",
@@ -147,6 +151,7 @@ _WINDOW = ('maintenance window "{}"', "维护窗口“{}”")
 _UNNAMED = ("a silence", "一条静默")
 _LASTS = (" for {}", "，时长 {}")
 _UNTIL_OVER = (" until it is over", "，直到恢复")
+_INSTEAD = (", fallback of {}", "，{} 的备用")
 _ENDINGS = {
     "resolved": (": all that it muted is resolved", "：其下告警均已恢复"),
     "replaced": (", replaced by another", "，已被另一条取代"),
@@ -231,6 +236,7 @@ def _values(actor: str, data: Mapping[str, Any], at_ms: int, language: int) -> d
         "count": data.get("alerts", 1),
         "reason": _reason(str(data.get("reason", "?")), language),
         "who": f"{contact} ({receiver})" if contact else receiver,
+        "instead": optional(_INSTEAD, data.get("fallback_of")),
         "lasting": _span(data.get("until_ms"), at_ms),
         "waited": _waited(data.get("waited_ms")),
         "jump": _jump(data.get("delta_ms")),

@@ -89,7 +89,7 @@ def _by_another_receiver(
     """What is told of a broken receiver reached nobody either: any other is better than none."""
     others = told_otherwise(incident, (event.failed,), now_ms, config, event.tried)
     paged, notices = page(incident, others, event.reason)
-    records = (Record("fallback", data=_way_data(event, to)) for to in others)
+    records = (Record("stand_in", data=_way_data(event, to)) for to in others)
     return (paged, (*records, *notices)) if notices else (incident, ())
 
 

@@ -343,6 +343,33 @@ async def test_what_was_not_sent_is_no_delivery() -> None:
     assert lines == ["notified chat (opened)", "chat not told (acked): only pages ring"]
 
 
+@pytest.mark.parametrize("arrives", [False, True])
+async def test_a_phone_that_rings_nobody_for_short_incidents_is_broken_the_third_time(
+    arrives: bool,
+) -> None:
+    """What is over is not tried on: it fails for a minute, once in an hour."""
+    floor = await _floor(_config(P2=("phone",)))
+    pages = 0
+
+    def phone(one: Notification) -> Outcome:
+        nonlocal pages
+        if one.reason.value.endswith("resolved"):
+            return Delivered(detail="only pages ring", unsent=True)
+        pages += 1
+        return Delivered() if arrives and pages == 8 else RetryAt("HTTP 503")
+
+    floor.answers["phone"] = phone
+    broken = []
+    for number in range(3):
+        slow = alert(f"Slow{number}", "P2")
+        await floor.hear(fires(slow, floor.now))
+        await floor.advance(MINUTE)
+        await floor.hear(clears(slow))
+        broken.append(len(_broken(floor)))
+        await floor.advance(HOUR)
+    assert broken == [0, 0, 0 if arrives else 1]
+
+
 async def test_one_that_delivers_again_is_one_to_tell_by() -> None:
     three = frozenset(map(Addressee, ("chat", "mail", "phone")))
     floor = await _floor(replace(_config(), addressees=three))

@@ -19,6 +19,7 @@ from tocsin_alerting.incidents.escalation_policy import (
     EscalationStep,
     Recipient,
 )
+from tocsin_alerting.incidents.history_words import line_words
 from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outbox_message import (
     Delivered,
@@ -101,6 +102,37 @@ async def test_what_is_refused_goes_to_the_fallback_at_once() -> None:
     floor.answers["phone"] = refuses
     await floor.hear(fires(DOWN))
     assert [(at, one.receiver, one.contact) for at, one in floor.arrived] == [(0, "chat", "")]
+
+
+@pytest.mark.parametrize("fails", [down, refuses])
+@pytest.mark.parametrize(("first", "second"), [("phone:li", "li"), ("hook", "backup")])
+async def test_the_fallback_hears_how_it_went_on_and_the_history_says_whose_it_is(
+    first: str, second: str, fails: Callable[[Notification], Outcome]
+) -> None:
+    rules = {"phone": "sms", "hook": "backup"}
+    made = {
+        name: ReceiverRules(deliver_within_ms=WITHIN, fallback=other)
+        for name, other in rules.items()
+    }
+    floor = await _floor(first, **made)
+    floor.answers["phone"] = floor.answers["hook"] = fails
+    await floor.hear(fires(DOWN))
+    await floor.advance(2 * MINUTE)
+    await floor.act(Verb.ACK, actor="wang")
+    await floor.advance(MINUTE)
+    await floor.hear(clears(DOWN))
+    told = [(why, who) for _, why, who in floor.told]
+    assert told == [("opened", second), ("acked", second), ("resolved", second)]
+    history = (await floor.dispatcher.timeline(1)).history
+    lines = [line_words(one.event, "", one.data, 0) for one in history]
+    name = first.partition(":")[0]
+    assert f"not delivered by {name}, notifying by its fallback {rules[name]}" in lines
+    arrived = [line for line in lines if line.startswith("notified ")]
+    assert [line.rpartition("(")[2] for line in arrived] == [
+        f"opened, fallback of {name})",
+        "acked)",
+        "resolved)",
+    ]
 
 
 async def test_without_a_fallback_the_next_way_of_the_contact_is_used() -> None:
