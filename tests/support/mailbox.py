@@ -29,7 +29,8 @@ class Mailbox:
     """`tls` offers STARTTLS (with `implicit`, TLS from the first byte); `users` demands a login.
 
     `says` answers a command otherwise than with success: `{"RCPT": "450 later"}`; a key
-    `RCPT li@example.com` holds for that recipient alone.
+    `RCPT li@example.com` holds for that recipient alone, `MAIL BODY=8BITMIME` where that is asked
+    for, and `AUTH PLAIN` for that method.
     """
 
     def __init__(
@@ -98,11 +99,18 @@ class Mailbox:
         # `handled=True` would leave the answer to us, and the client waiting for it.
         return AuthResult(success=right, handled=False, auth_data=name)
 
+    async def auth_PLAIN(self, server: SMTP, args: list[str]) -> AuthResult:
+        if "AUTH PLAIN" in self.says:
+            await server.push(self.says["AUTH PLAIN"])
+            return AuthResult(success=False, handled=True)
+        return await server.auth_PLAIN(server, args)
+
     async def handle_MAIL(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
-        if "MAIL" in self.says:
-            return self.says["MAIL"]
+        for command in ("MAIL", *(f"MAIL {option}" for option in options)):
+            if command in self.says:
+                return self.says[command]
         envelope.mail_from = address
         return "250 OK"
 

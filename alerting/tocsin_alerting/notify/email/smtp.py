@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from email.message import EmailMessage
 from typing import TypeAlias
 
-from aiosmtplib import SMTP
+from aiosmtplib import SMTP, SMTPResponse
 from aiosmtplib.errors import (
+    SMTPAuthenticationError,
     SMTPException,
     SMTPRecipientRefused,
     SMTPRecipientsRefused,
@@ -21,6 +22,9 @@ from tocsin_alerting.http import certificate_refused, error_text
 from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, Permanent, RetryAt
 
 _FAREWELL_S = 2.0
+_UNKNOWN_METHOD = 504  # RFC 4954
+_UNKNOWN_PARAMETER = (501, 555)  # of MAIL; RFC 5321, 4.2.3
+_8_BIT = "8bitmime"
 _UNKNOWN_RECIPIENT = re.compile(
     r"5\.1\.10?\b"
 )  # RFC 3463 and 7505; the text alone may mean anything
@@ -88,10 +92,10 @@ async def _converse(
         dialogue.append(f"< {(await client.starttls()).message}")
     if login is not None:
         dialogue.append(f"> AUTH as {login.username}")
-        await _authenticate(client, login)
+        await _authenticate(client, login, dialogue)
         dialogue.append("< accepted")
     dialogue.append(f"> message {mail['Message-ID']} for {', '.join(recipients)}")
-    refusals, answer = await client.send_message(mail, recipients=list(recipients))
+    refusals, answer = await _hand_over(client, mail, list(recipients), dialogue)
     dialogue.append(f"< {answer}")
     dialogue += [f"< {who}: {refusal.code} {refusal.message}" for who, refusal in refusals.items()]
     later = tuple(who for who, refusal in refusals.items() if refusal.code < 500)
@@ -101,19 +105,41 @@ async def _converse(
     return SmtpResult(Delivered(reference=str(mail["Message-ID"]), detail=answer + never))
 
 
-async def _authenticate(client: SMTP, login: Login) -> None:
-    """By the plainest method that is offered (the line is encrypted); one try, for a second one
-    after a refusal only hides the first."""
+async def _hand_over(
+    client: SMTP, mail: EmailMessage, recipients: list[str], dialogue: list[str]
+) -> tuple[dict[str, SMTPResponse], str]:
+    """As it is, or in 7 bits where the server offers 8BITMIME and then does not know the word."""
+    try:
+        return await client.send_message(mail, recipients=recipients)
+    except SMTPResponseException as error:
+        if error.code not in _UNKNOWN_PARAMETER or not client.supports_extension(_8_BIT):
+            raise
+        dialogue.append(f"< {error.code} {error.message}")
+        dialogue.append("> the message again without 8BITMIME")
+    del client.esmtp_extensions[_8_BIT]
+    return await client.send_message(mail, recipients=recipients)
+
+
+async def _authenticate(client: SMTP, login: Login, dialogue: list[str]) -> None:
+    """By the plainest method that is offered (the line is encrypted). Of the next one only where
+    the server does not know that: after a wrong password a second try only hides the first."""
     await client.ehlo()
-    offered = client.server_auth_methods
-    if "plain" in offered:
-        await client.auth_plain(login.username, login.password)
-    elif "login" in offered:
-        await client.auth_login(login.username, login.password)
-    elif "cram-md5" in offered:
-        await client.auth_crammd5(login.username, login.password)
-    else:
+    methods = {
+        "plain": client.auth_plain,
+        "login": client.auth_login,
+        "cram-md5": client.auth_crammd5,
+    }
+    usable = [name for name in methods if name in client.server_auth_methods]
+    if not usable:
         raise SMTPException("the server offers no supported AUTH method (PLAIN, LOGIN, CRAM-MD5)")
+    for name in usable:
+        try:
+            await methods[name](login.username, login.password)
+            return
+        except SMTPAuthenticationError as error:
+            if error.code != _UNKNOWN_METHOD or name == usable[-1]:
+                raise
+            dialogue.append(f"< AUTH {name.upper()}: {error.code} {error.message}")
 
 
 def outcome_of_error(error: Exception) -> Outcome:

@@ -153,6 +153,56 @@ async def test_4xx_is_for_later_and_5xx_for_ever(stage: str, answer: str, kind: 
     assert box.smarthost in result.error
 
 
+def _logging_in(box: Mailbox, authority: Authority) -> Email:
+    login = {"username": "tocsin", "password_env": "PW"}
+    return _email(box.smarthost, tls="starttls", ca_file=str(authority.ca_file), **login)
+
+
+@pytest.mark.parametrize("password", [PASSWORD, "another"])
+async def test_a_server_that_does_not_know_auth_plain_is_asked_by_auth_login(
+    authority: Authority, password: str
+) -> None:
+    says = {"AUTH PLAIN": "504 5.5.4 Unrecognized authentication type"}
+    async with Mailbox(tls=authority.server(), users={"tocsin": password}, says=says) as box:
+        transcript: list[str] = []
+        email = _logging_in(box, authority)
+        result = await email.send(notification(), NEW_YEAR_MS, transcript)
+    assert "< AUTH PLAIN: 504 5.5.4 Unrecognized authentication type" in transcript
+    if password == PASSWORD:
+        assert isinstance(result, Delivered) and box.messages[0].logged_in_as == "tocsin"
+    else:
+        assert isinstance(result, Permanent) and "535" in result.error
+    assert PASSWORD not in repr((transcript, result))
+
+
+async def test_a_method_that_is_refused_otherwise_is_the_only_one(authority: Authority) -> None:
+    says = {"AUTH PLAIN": "535 5.7.8 no"}
+    async with Mailbox(tls=authority.server(), users={"tocsin": PASSWORD}, says=says) as box:
+        result = await _logging_in(box, authority).send(notification(), NEW_YEAR_MS)
+    assert isinstance(result, Permanent) and "535 5.7.8 no" in result.error and not box.messages
+
+
+@pytest.mark.parametrize("code", ["501", "555"])
+async def test_a_body_of_8_bits_goes_again_in_7_where_the_server_does_not_know_it(
+    code: str,
+) -> None:
+    said = f"{code} 5.5.4 Unsupported option: BODY=8BITMIME"
+    async with Mailbox(says={"MAIL BODY=8BITMIME": said}) as box:
+        transcript: list[str] = []
+        message = notification(note="引擎无响应", actor="李")
+        result = await _email(box.smarthost).send(message, NEW_YEAR_MS, transcript)
+    assert isinstance(result, Delivered), result
+    assert f"< {said}" in transcript and "> the message again without 8BITMIME" in transcript
+    (letter,) = box.messages
+    text = letter.message.get_body(("plain",))
+    assert text is not None and "引擎无响应" in text.get_content()
+    encodings = {str(part["Content-Transfer-Encoding"]) for part in letter.message.walk()}
+    assert encodings <= {"None", "base64", "quoted-printable", "7bit"}
+    async with Mailbox(says={"MAIL": "501 5.1.7 bad sender"}) as box:
+        refused = await _email(box.smarthost).send(notification(), NEW_YEAR_MS)
+    assert isinstance(refused, Permanent) and "bad sender" in refused.error
+
+
 async def test_a_retry_goes_to_those_who_were_not_reached() -> None:
     to = ["ops@example.com", "slow@example.com", "gone@example.com"]
     says = {"RCPT slow@example.com": "450 later", "RCPT gone@example.com": "550 no such user"}
