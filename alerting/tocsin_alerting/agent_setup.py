@@ -42,7 +42,8 @@ from tocsin_alerting.tsdb.disk_persistence import DiskPersistence
 from tocsin_exporter import targets
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.engine import EngineCollector
-from tocsin_exporter.collectors.program import Matcher, matcher
+from tocsin_exporter.collectors.host import Host
+from tocsin_exporter.collectors.program import matcher
 from tocsin_exporter.scrape import Scraper
 from tocsin_exporter.server import ScrapeCounters
 from tocsin_exporter.snapshot import MachineName
@@ -163,8 +164,11 @@ def active_target(scraper: Scraper, own_url: str) -> ActiveTarget:
     )
 
 
-def process_groups(config: Config) -> Mapping[str, Matcher]:
-    return {group.name: matcher(group.comm, group.exe, group.cmdline) for group in config.processes}
+def host(config: Config, now: Callable[[], float]) -> Host:
+    """This machine as its collectors are to see it; `now` gives Unix seconds."""
+    groups = {one.name: matcher(one.comm, one.exe, one.cmdline) for one in config.processes}
+    wanted = config.targets.of_an_engine
+    return Host(now=now, process_groups=groups, gpus=config.gpus, engine_targets=wanted)
 
 
 async def links_trouble(setup: Setup) -> str:

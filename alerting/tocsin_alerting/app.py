@@ -84,7 +84,6 @@ from tocsin_alerting.tsdb.store import Store
 from tocsin_exporter.allowed_hosts import own_hosts
 from tocsin_exporter.catalogue import STAGES
 from tocsin_exporter.clock import Clock
-from tocsin_exporter.collectors.host import Host
 from tocsin_exporter.collectors.inline import InlineCollector
 from tocsin_exporter.listen import joined
 from tocsin_exporter.loop_watchdog import LoopWatchdog, own_request
@@ -110,9 +109,7 @@ class App:
         self.loop_watch = LoopWatchdog(ask, self.clock.monotonic)
         self.started_ms = self.clock.now_ms()
         self.areas = agent_setup.configured_scrapes(config)
-        self.host = Host(
-            now=self.clock.wall, process_groups=agent_setup.process_groups(config), gpus=config.gpus
-        )
+        self.host = agent_setup.host(config, self.clock.wall)
         self.scrapes = setup.scrapes
         # collectors -> Snapshot -> store
         folder = Path(config.storage.path)

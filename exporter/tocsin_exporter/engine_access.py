@@ -114,6 +114,17 @@ class BasicAuth:
     password: str = field(default="", repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class EngineTargets:
+    """What an engine is to reach, in seconds and tokens a second; None: nobody says."""
+
+    latency_p50: float | None = None
+    latency_p95: float | None = None
+    first_token: float | None = None
+    per_token: float | None = None
+    tokens_per_second: float | None = None
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class EngineAccess:
     """One engine. `url` holds no user and no query; make one with `of`, which takes them out.
@@ -124,6 +135,7 @@ class EngineAccess:
     `expected`: an engine that we knew is to be there, so that a stranger's metrics are none of it.
     `owners` are the ids of the users one of whom must hold its port here; None: it may be anybody.
     Its own page is kept as well unless `keep_original` is false, under `job` or else its type.
+    `targets` None: those of all engines.
     """
 
     url: str
@@ -139,6 +151,7 @@ class EngineAccess:
     job: str = ""
     expected: bool = False
     owners: frozenset[int] | None = None
+    targets: EngineTargets | None = None
 
     def __repr__(self) -> str:
         return f"EngineAccess({self.target})"

@@ -90,6 +90,7 @@ def engine_target(
     """
     original = OriginalPage(access.target, access.job) if access.keep_original else None
     patience = scrape_config.deadline * _SHARE_OF_DEADLINE
+    access = replace(access, targets=access.targets or host.engine_targets)
     engine = EngineCollector(access, host.now, patience, original=original)
     return ScrapeTarget(
         area=ENGINE_AREA,

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 from support.site import only, recorded_site, statvfs
 from tocsin_exporter.clock import Clock
+from tocsin_exporter.collectors.engine import EngineCollector
 from tocsin_exporter.collectors.inline import InlineCollector
-from tocsin_exporter.engine_access import EngineAccess
+from tocsin_exporter.engine_access import EngineAccess, EngineTargets
 from tocsin_exporter.scrape import Scraper
 from tocsin_exporter.snapshot import Source
 from tocsin_exporter.targets import (
@@ -62,6 +63,17 @@ async def test_an_engine_is_kept_in_its_own_words_unless_it_shall_not() -> None:
         assert (target.original is not None) is kept
         for collector in target.collectors:
             collector.close()
+
+
+async def test_its_own_targets_go_before_those_of_all() -> None:
+    host = replace(recorded_site(), engine_targets=EngineTargets(first_token=2.0))
+    access = EngineAccess.of("http://box:8000/")
+    own = EngineTargets(per_token=0.05)
+    for chosen, wanted in ((access, host.engine_targets), (replace(access, targets=own), own)):
+        (collector,) = engine_target(host, chosen).collectors
+        assert isinstance(collector, EngineCollector)
+        assert collector.access.targets == wanted
+        collector.close()
 
 
 def test_what_the_stages_say_of_themselves_is_read_anew() -> None:

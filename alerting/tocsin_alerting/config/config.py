@@ -30,6 +30,7 @@ from tocsin_alerting.config.watching import (
     OptionalHttpUrl,
     ProcessGroupSection,
     StorageSection,
+    TargetsSection,
     WebSection,
     WorkerSection,
     engine_list,
@@ -89,6 +90,7 @@ class Config(Section):
     datasource: DatasourceSection | None = None
     group_datasources: GroupDatasources = ()
     severities: dict[str, SeverityWord] = dict(SEVERITY_WORDS)
+    targets: TargetsSection = TargetsSection()
 
     contacts: dict[str, ContactSection] = {}
     smtp: SmtpSection | None = None

@@ -22,7 +22,7 @@ from tocsin_alerting.settings import (
     is_http_url,
     several,
 )
-from tocsin_exporter.engine_access import BasicAuth, EngineAccess, Tls
+from tocsin_exporter.engine_access import BasicAuth, EngineAccess, EngineTargets, Tls
 from tocsin_exporter.targets import ENGINE_AREA, SCRAPE_CONFIGS
 
 WITH_FRAGMENT = "a server never sees what follows the # of a URL: leave it out, or write %23"
@@ -141,12 +141,30 @@ def tls_settings(section: TlsSection) -> Tls:
     return Tls(**{name: getattr(section, name) for name in TlsSection.model_fields})
 
 
+class TargetsSection(Section):
+    """What an engine is to reach; a key that is null alerts nobody. Medians, but `latency_p95`."""
+
+    latency_p50: Interval | None = None
+    latency_p95: Interval | None = None
+    first_token: Interval | None = None
+    per_token: Interval | None = None
+    tokens_per_second: Annotated[float, Field(gt=0)] | None = None
+
+    @property
+    def of_an_engine(self) -> EngineTargets:
+        names = ("latency_p50", "latency_p95", "first_token", "per_token")
+        times = {name: getattr(self, name) for name in names}
+        seconds = {name: None if ms is None else ms / 1000 for name, ms in times.items()}
+        return EngineTargets(**seconds, tokens_per_second=self.tokens_per_second)
+
+
 class EngineSection(Section):
     """An inference engine to watch, by the URL below which it serves /metrics.
 
     `metrics_path` is where else its metrics are, "" that it has none. `params` go with requests for
     the metrics, `headers` and keys with every request. `keep_original` keeps the engine's own
-    series as well, under `job` or else the type of the engine.
+    series as well, under `job` or else the type of the engine. `targets` are in place of the
+    common ones.
     """
 
     url: HttpUrl
@@ -161,6 +179,7 @@ class EngineSection(Section):
     tls: TlsSection = TlsSection()
     keep_original: bool = True
     job: Annotated[str, AfterValidator(_job)] = ""
+    targets: TargetsSection | None = None
 
     @model_validator(mode="after")
     def _one_key(self) -> "EngineSection":
@@ -186,6 +205,7 @@ class EngineSection(Section):
             tls=tls_settings(self.tls),
             keep_original=self.keep_original,
             job=self.job,
+            targets=self.targets.of_an_engine if self.targets else None,
         )
 
 

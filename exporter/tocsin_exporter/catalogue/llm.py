@@ -95,6 +95,17 @@ _ENGINES = (
           "", "target"),
     gauge("llm_engine_info", "What the engine is; always 1.",
           "", "target", "engine_type", "version", "endpoint"),
+    gauge("llm_target_e2e_request_latency_seconds",
+          "Target of the configuration: from the request to its last byte.",
+          "seconds", "target", "percentile"),
+    gauge("llm_target_time_to_first_token_seconds",
+          "Target of the configuration: from the request to its first token.",
+          "seconds", "target", "percentile"),
+    gauge("llm_target_request_time_per_output_token_seconds",
+          "Target of the configuration: mean time a token after the first.",
+          "seconds", "target", "percentile"),
+    gauge("llm_target_generation_tokens_per_second",
+          "Target of the configuration: tokens generated while requests wait.", "", "target"),
 )  # fmt: skip
 
 _MEMORY = (

@@ -1,7 +1,7 @@
 """An inference engine: its own metrics page, read and translated, and whether it answers at all."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from tocsin_exporter.catalogue import LLM
@@ -14,7 +14,7 @@ from tocsin_exporter.collectors.engine_dialects import DIALECTS, Dialect
 from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.collectors.engine_text import EnginePageText
 from tocsin_exporter.collectors.engine_translation import Translator
-from tocsin_exporter.engine_access import EngineAccess, EngineClient, Reply
+from tocsin_exporter.engine_access import EngineAccess, EngineClient, EngineTargets, Reply
 from tocsin_exporter.http import CUT_OFF, BadAnswer, BrokenOff, error_text, httpx, own_shortage
 from tocsin_exporter.slices import Work, in_slices
 from tocsin_exporter.snapshot import Labels, Sample, labels
@@ -298,7 +298,23 @@ class EngineCollector:
         return [
             Sample(when, self._now(), self._own()),
             Sample(self._families["llm_engine_info"], 1.0, info),
+            *self._targets(),
         ]
+
+    def _targets(self) -> Iterator[Sample]:
+        """What the configuration wants of it, if it wants anything."""
+        wanted = self.access.targets or EngineTargets()
+        for name, percentile, value in (
+            ("e2e_request_latency_seconds", (("percentile", "50"),), wanted.latency_p50),
+            ("e2e_request_latency_seconds", (("percentile", "95"),), wanted.latency_p95),
+            ("time_to_first_token_seconds", (("percentile", "50"),), wanted.first_token),
+            ("request_time_per_output_token_seconds", (("percentile", "50"),), wanted.per_token),
+            ("generation_tokens_per_second", (), wanted.tokens_per_second),
+        ):
+            if value is not None:
+                yield Sample(
+                    self._families[f"llm_target_{name}"], value, (*percentile, *self._own())
+                )
 
     def _metrics(self, page: EnginePage | None = None) -> list[Sample]:
         """`page` is one that gave no metrics."""

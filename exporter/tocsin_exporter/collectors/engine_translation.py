@@ -15,7 +15,7 @@ MOST_VALUES = {"model_name": 64, "engine": 256, "le": 512}
 MOST_OTHER_VALUES = 64
 OTHER = "_other"
 _PARTS = ("_bucket", "_sum", "_count")
-_ABOUT = "llm_engine_"  # said by the collector, which knows whether the engine answers
+_ABOUT = ("llm_engine_", "llm_target_")  # what the collector says
 _UNNAMED = ("", "undefined")  # TensorRT-LLM says the latter
 _A_SLICE = 4_000  # samples
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tocsin_exporter.collectors.program import Matcher, by_start
+from tocsin_exporter.engine_access import EngineTargets
 
 # The defaults of node_exporter.
 MOUNTS_EXCLUDED = (
@@ -41,6 +42,7 @@ class Host:
     `root` is where the host's root directory is mounted (a container's /host). `now` gives Unix
     seconds. `mount_seconds` is how long a mount may take to answer.
     `gpus` is how many there have to be, None for as many as are ever seen.
+    `engine_targets` are those of engines that have none of their own.
     `process_groups` are watched beside the usual ones, and win over them by name and by process.
     """
 
@@ -57,6 +59,7 @@ class Host:
     filesystems_excluded: str = FILESYSTEMS_EXCLUDED
     disks_excluded: str = DISKS_EXCLUDED
     process_groups: Mapping[str, Matcher] = field(default_factory=dict)
+    engine_targets: EngineTargets = EngineTargets()
 
     def __post_init__(self) -> None:
         for pattern in (self.mounts_excluded, self.filesystems_excluded, self.disks_excluded):

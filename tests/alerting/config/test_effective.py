@@ -147,6 +147,7 @@ OPEN = {  # what may be shown: no secret, or one that is taken out of it
     ("AliyunVoiceSettings", "params"),
     ("AliyunSmsSettings", "access_key_id"),  # its secret is another key
     ("AliyunVoiceSettings", "access_key_id"),
+    *(("TargetsSection", name) for name in ("first_token", "per_token", "tokens_per_second")),
 }
 OPEN_NAMES = {"api_url"}  # of a vendor's server
 

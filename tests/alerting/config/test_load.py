@@ -14,6 +14,7 @@ from tocsin_alerting.incidents.routing import IncidentConfig
 from tocsin_alerting.rules.severity import Severity
 from tocsin_alerting.startup import rule_patterns
 from tocsin_alerting.yaml_document import InvalidDocument
+from tocsin_exporter.engine_access import EngineTargets
 
 ROOT = Path(__file__).parents[3]
 
@@ -198,3 +199,16 @@ async def test_messages_say_how_alertctl_finds_the_agent(address: str, command: 
     said: list[str] = []
     await build_channels(config, {})["log"].send(notification(), 0, said)
     assert command in said[0]
+
+
+def test_targets_are_seconds_for_engines(tmp_path: Path) -> None:
+    path = tmp_path / "tocsin.yml"
+    path.write_text(
+        "targets: {latency_p50: 2s, per_token: 50ms, tokens_per_second: 1800}\n"
+        "engines: [{url: 'http://a:1'}, {url: 'http://b:1', targets: {latency_p95: 8s}}]\n"
+    )
+    config = load(path)
+    common = EngineTargets(latency_p50=2.0, per_token=0.05, tokens_per_second=1800)
+    assert config.targets.of_an_engine == common
+    own = [engine.access.targets for engine in config.engines]
+    assert own == [None, EngineTargets(latency_p95=8.0)]

@@ -11,7 +11,7 @@ import pytest
 from tocsin_exporter.catalogue import LLM
 from tocsin_exporter.collectors.collector import CollectorError, Partial
 from tocsin_exporter.collectors.engine import EngineCollector
-from tocsin_exporter.engine_access import MOST_BYTES, EngineAccess
+from tocsin_exporter.engine_access import MOST_BYTES, EngineAccess, EngineTargets
 from tocsin_exporter.snapshot import LayoutCache, Sample
 
 VLLM = """\
@@ -510,3 +510,17 @@ async def test_an_engine_that_drops_idle_connections_is_not_down() -> None:
     async with served(handle) as url, engine(url) as collector:
         for _ in range(3):
             assert value(await collector.collect(), "llm_engine_up") == 1
+
+
+async def test_what_the_configuration_wants_of_it_is_said_beside_it() -> None:
+    wanted = EngineTargets(latency_p50=2.0, latency_p95=8.0, tokens_per_second=1800.0)
+    lie = OURS + 'llm_target_time_to_first_token_seconds{percentile="50"} 9000\n'
+    async with served(pages({"/metrics": (200, lie), "/health": (200, "")})) as url:
+        samples = await read_as(replace(EngineAccess.of(url), targets=wanted))
+        silent = await read_as(EngineAccess.of(url))
+    assert value(samples, "llm_target_e2e_request_latency_seconds", percentile="50") == 2
+    assert value(samples, "llm_target_e2e_request_latency_seconds", percentile="95") == 8
+    assert value(samples, "llm_target_generation_tokens_per_second") == 1800
+    named = [one for one in samples if one.family.name.startswith("llm_target_")]
+    assert len(named) == 3, "an engine has no word in that"
+    assert not any(one.family.name.startswith("llm_target_") for one in silent)
