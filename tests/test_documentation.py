@@ -121,7 +121,7 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
     (folder / "tocsin.yml").write_text("evaluation_interval: 1s\nrule_files: [always.yml]\n")
     rules = (
         "{alert: Always, expr: vector(1), labels: {severity: P0}}",
-        "{record: broken, expr: up * on () up}",  # TocsinRuleFailing asks which one fails
+        "{record: broken, expr: up * on () up}",  # RuleBroken asks which one fails
     )
     groups = (f"{{name: g{number}, rules: [{rule}]}}" for number, rule in enumerate(rules))
     (folder / "always.yml").write_text(f"groups: [{', '.join(groups)}]\n")

@@ -17,6 +17,7 @@ from tocsin_alerting import agent_setup
 from tocsin_alerting.agent_access import checked, new_access, token_file, with_roles
 from tocsin_alerting.agent_elsewhere import Datasources
 from tocsin_alerting.agent_engines import EngineSources
+from tocsin_alerting.agent_meta import meta_alert_loop
 from tocsin_alerting.agent_setup import Setup
 from tocsin_alerting.api.alertmanager import routes as alertmanager
 from tocsin_alerting.api.alertmanager.intake import AlertIntake
@@ -77,6 +78,7 @@ from tocsin_alerting.otlp.receiver import OtlpReceiver
 from tocsin_alerting.promql.engine import QueryEngine
 from tocsin_alerting.remote_write.receiver import Receiver
 from tocsin_alerting.rules.evaluation import EvaluationDeps
+from tocsin_alerting.rules.group_phase import GroupPhases
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.tsdb.block_store import BlockStore
 from tocsin_alerting.tsdb.disk_persistence import DiskPersistence
@@ -129,8 +131,7 @@ class App:
         self.datasources = Datasources(
             config, self.clock.now_ms, self.clock.monotonic, lambda: self.dispatcher
         )
-        deps, interval_ms = self._evaluation_deps(), config.evaluation_interval
-        self.groups = Groups(deps, interval_ms, self.datasources.deps_of(deps))
+        self.groups = self._make_groups()
         # alerts -> incidents -> outbox -> channels
         self.journal = SqliteJournal(path, machine=machine, wall=wall, hold=hold)
         self.dispatcher = Dispatcher(incident_config(config), self.journal, random.random)
@@ -151,6 +152,9 @@ class App:
         self.answers = ChannelAnswers(setup.channels, *about)
         # all of it -> who watches from outside
         stages = (self.dispatcher, self.rule_loop, self.paging)
+        self.meta_alerts = meta_alert_loop(
+            setup, self.dispatcher, self.groups, self.datasources, store, self.agent, self.clock
+        )
         self.health = SelfHealth(*stages, self.agent.unscraped, self.clock)
         self.heartbeats = HeartbeatLoop(setup.heartbeats, self.health.troubles)
         self.asides = (self.journal.asides, blocks.set_aside)
@@ -209,6 +213,7 @@ class App:
                 group.create_task(restart_on_error("rules", self.rule_loop.run)),
                 group.create_task(restart_on_error("datasources", self.datasources.watch)),
                 group.create_task(restart_on_error("incidents", self.paging.run)),
+                group.create_task(restart_on_error("meta-alerts", self.meta_alerts.run)),
                 group.create_task(restart_on_error("answers", self.answers.run)),
                 group.create_task(self.heartbeats.run()),
                 group.create_task(restart_on_error("web config", self.setup.web.follow)),
@@ -296,6 +301,12 @@ class App:
 
     # rules
 
+    def _make_groups(self) -> Groups:
+        config, deps = self.setup.config, self._evaluation_deps()
+        phases = GroupPhases(partial(getattr, self.agent, "sources"), config.promql.semantics)
+        made = (self.datasources.deps_of(deps), phases.of)
+        return Groups(deps, config.evaluation_interval, *made)
+
     def _make_rule_loop(self) -> RuleLoop:
         agent, store, clock = self.agent, self.store, self.clock
         touched = self.groups.deps.sources.touched
@@ -342,6 +353,7 @@ class App:
         now_ms = self.clock.now_ms()
         self.store.shift_clock(delta_ms, now_ms)
         self.groups.shift(delta_ms)
+        self.meta_alerts.shift(delta_ms)
         self.dispatcher.clock_jumped(delta_ms, now_ms)
 
     def _calendar(self) -> AsyncIOScheduler:

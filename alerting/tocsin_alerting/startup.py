@@ -23,7 +23,7 @@ from tocsin_alerting.agent_access import (
     live_web_config,
     load_credentials,
 )
-from tocsin_alerting.bundled import rule_packs
+from tocsin_alerting.bundled import bundled, rule_packs
 from tocsin_alerting.config.config import Config
 from tocsin_alerting.config.effective import without_user
 from tocsin_alerting.config.elsewhere import stray_entries
@@ -48,6 +48,7 @@ from tocsin_alerting.local.systemd import SystemdNotifier, drop_ambient_capabili
 from tocsin_alerting.notify.email.local_server import why_unusable
 from tocsin_alerting.notify.secret import Vault
 from tocsin_alerting.promql.functions.table import refuse_unsupported
+from tocsin_alerting.rules.meta_alerts import switched
 from tocsin_alerting.rules.rule import RuleFile
 from tocsin_alerting.rules.rule_file import load as load_rules
 from tocsin_alerting.yaml_document import InvalidDocument, file_text
@@ -215,7 +216,9 @@ def flags(options: UpOptions, config: Config, log_level: str, log_format: str) -
 
 def rule_files(config: Config) -> list[RuleFile]:
     """The files that `rule_files` names, packs among them. Raises InvalidDocument."""
-    return load_rules(rule_patterns(config), refuse_unsupported, config.promql.semantics)
+    files = load_rules(rule_patterns(config), refuse_unsupported, config.promql.semantics)
+    ours, switches = bundled("rules"), config.meta_alerts.rule_switches()
+    return [switched(file, switches) if Path(file.path).parent == ours else file for file in files]
 
 
 def rule_patterns(config: Config) -> list[str]:

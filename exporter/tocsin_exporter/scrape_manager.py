@@ -59,7 +59,7 @@ class ScrapeManager:
         self._missed: dict[Source, int] = {}
         self._due: dict[Source, int] = {}  # of the next round, or of the one under way
         self._arrived = asyncio.Event()
-        self._steps = 0
+        self._steps, self._last_step_ms = 0, 0
         self._moved_ms = 0
         self._about = labels(version=version("tocsin"), python_version=platform.python_version())
         self._group: asyncio.TaskGroup | None = None
@@ -179,6 +179,7 @@ class ScrapeManager:
         """The agent's own metrics: its collectors, its rounds."""
         yield Sample(OWN["tocsin_build_info"], 1, self._about)
         yield Sample(OWN["tocsin_clock_steps_total"], self._steps)
+        yield Sample(OWN["tocsin_clock_last_step_seconds"], self._last_step_ms / 1000)
         for reason, lines in output.dropped().items():
             yield Sample(OWN["tocsin_log_lines_dropped_total"], lines, labels(reason=reason))
         for source, scraper in self._scrapers.items():
@@ -270,7 +271,7 @@ class ScrapeManager:
                 log.exception("sink rejected a snapshot", extra={"job": snapshot.source.job})
 
     def _stepped(self, delta_ms: int) -> None:
-        self._steps += 1
+        self._steps, self._last_step_ms = self._steps + 1, delta_ms
         self._moved_ms += delta_ms
         for scraper in self._scrapers.values():
             for collector in scraper.target.collectors:

@@ -132,6 +132,26 @@ def test_the_bundled_rules_stand_for_their_files(tmp_path: Path) -> None:
     assert names == ["gpu.yml", "host.yml", "inference.yml", "tocsin.yml", "mine.yml", "vllm.yml"]
 
 
+def test_meta_alerts_among_the_bundled_rules_are_switched_and_as_bad_as_they_are_said_to_be(
+    tmp_path: Path,
+) -> None:
+    def severities(text: str) -> dict[str, set[str]]:
+        own = tmp_path / "own.yml"
+        own.write_text("groups: [{name: g, rules: [{alert: CollectorFailing, expr: up == 0}]}]")
+        (tmp_path / "t.yml").write_text(f"rule_files: [bundled, own.yml]\n{text}")
+        found = rule_files(load_config(UpOptions(config_file=tmp_path / "t.yml")))
+        rules = [rule for file in found for group in file.groups for rule in group.rules]
+        names = ("CollectorFailing", "ClockStepped")
+        return {
+            name: {dict(rule.labels).get("severity", "") for rule in rules if rule.name == name}
+            for name in names
+        }
+
+    assert severities("") == {"CollectorFailing": {"", "P2"}, "ClockStepped": {"P3"}}
+    text = "meta_alerts: {CollectorFailing: {enabled: false}, ClockStepped: {severity: P1}}"
+    assert severities(text) == {"CollectorFailing": {""}, "ClockStepped": {"P1"}}
+
+
 def test_a_broken_rule_file_is_told_with_its_place(tmp_path: Path) -> None:
     (tmp_path / "mine.yml").write_text("groups: 5")
     path = tmp_path / "tocsin.yml"

@@ -11,6 +11,7 @@ from tocsin_alerting.cli.client import FAILED, AgentClient
 from tocsin_alerting.cli.incidents import standing, state
 
 _GOOD = "ok"
+_MOST_WARNINGS = 5
 
 
 @click.command()
@@ -86,6 +87,7 @@ def _print_agent(data: dict[str, Any], now_ms: int, columns: int) -> None:
     absent = [f"{one['job']} {one['instance']}" for one in sources.get("absent", ())]
     broken = [f"failing {name}" for name in rules["failing"]]
     broken += [f"late {name}" for name in rules["late_groups"]]
+    broken += rules.get("warnings", ())[:_MOST_WARNINGS]
     lines = [
         f"sources: {sources['read']} read{_list('silent', silent)}"
         f"{_list('with nothing to read here', absent)}",

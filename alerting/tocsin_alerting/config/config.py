@@ -13,6 +13,7 @@ from tocsin_alerting.config.damping import (
 from tocsin_alerting.config.elsewhere import DatasourceSection, GroupDatasources
 from tocsin_alerting.config.heartbeats import HeartbeatsSection
 from tocsin_alerting.config.hours import ZoneName
+from tocsin_alerting.config.meta_alerts import MetaAlertsSection
 from tocsin_alerting.config.muting import MaintenanceSection, SilencesSection, StormSection
 from tocsin_alerting.config.policies import ContactSection, PolicySection
 from tocsin_alerting.config.routing import (
@@ -98,6 +99,7 @@ class Config(Section):
     schedules: dict[str, ScheduleSection] = {}
     rate_limits: RateLimitsSection = RateLimitsSection()
     channel_broken: ChannelBrokenSection = ChannelBrokenSection()
+    meta_alerts: MetaAlertsSection = MetaAlertsSection()
     policies: dict[str, PolicySection] = {}
     routes: Annotated[tuple[RouteSection, ...], BeforeValidator(several)] = ()
     group: GroupSection = GroupSection()

@@ -1,6 +1,6 @@
 """A receiver through which nothing arrives, as an alert, and who hears of it by another one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tocsin_alerting.annotations import DEFAULT_AGENT_URL
@@ -10,6 +10,7 @@ from tocsin_alerting.incidents.incident import Incident
 from tocsin_alerting.incidents.roster import Addressees, possible_addressees, resolve
 from tocsin_alerting.incidents.routing import IncidentConfig
 from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState
+from tocsin_alerting.rules.meta_alerts import GROUPED_BY, META
 from tocsin_alerting.rules.severity import SEVERITY_LABEL, Severity
 from tocsin_alerting.time_format import rfc3339
 
@@ -54,11 +55,19 @@ def broken_receivers(incident: Incident) -> frozenset[str]:
 
 def group_of(event: AlertEvent, config: IncidentConfig) -> AlertGroup:
     """As the configuration groups, but each broken receiver has an incident of its own: with others
-    it could not be told through one of them."""
+    it could not be told through one of them. So has each file of rules that is not well, and each
+    source."""
     labels = dict(event.alert.labels)
-    if not event.origin.startswith(CHANNEL):
+    by = _own_grouping(event.origin, labels)
+    if not by:
         return alert_group(config, labels)
-    return AlertGroup(tuple((name, labels[name]) for name in _GROUPED_BY))
+    return AlertGroup(tuple((name, labels[name]) for name in by if name in labels))
+
+
+def _own_grouping(origin: str, labels: Mapping[str, str]) -> tuple[str, ...]:
+    if origin.startswith(CHANNEL):
+        return _GROUPED_BY
+    return GROUPED_BY.get(labels["alertname"], ()) if origin.startswith(META) else ()
 
 
 def told_otherwise(

@@ -13,7 +13,7 @@ from tocsin_alerting.rules.cleared_or_lost import unproven_clears
 from tocsin_alerting.rules.dependencies import health_of, is_filled, just_settled, shown, unmade
 from tocsin_alerting.rules.fair_share import FairShare
 from tocsin_alerting.rules.instance_journal import InstanceRow
-from tocsin_alerting.rules.instant_query import EngineUnreachable, InstantQuerier, query_at, rows
+from tocsin_alerting.rules.instant_query import InstantQuerier, query_at, rows
 from tocsin_alerting.rules.recording import record
 from tocsin_alerting.rules.restore import RestoreMode, may_be_alerts_of, restore_alerts
 from tocsin_alerting.rules.rule import AlertingRule, RecordingRule, RuleGroup
@@ -87,7 +87,7 @@ async def evaluate_rule(
     started, before = deps.seconds(), _alert_states(progress) if traced else {}
     try:
         events = await _evaluate(progress, group, at_ms, deps, max(at_ms, read_ms))
-        progress.last_success_ms, progress.unreachable = at_ms, False
+        progress.last_success_ms = at_ms
     except Exception as error:  # why: whatever breaks a rule must be told, and not stop the others
         events = _failed(progress, error, at_ms, deps)
     progress.evaluations += 1
@@ -130,17 +130,17 @@ async def _evaluate(
         _check_limit(group, len(samples), "series")
         _write(progress, written_ms, samples, deps.write)
         progress.runs.append(Run(asked_ms, began, next(progress.turns)))
-        progress.health, progress.last_error = RuleHealth.OK, ""
+        progress.succeed()
         return ()
     now = Run(asked_ms, began, began)
     verdict = await _evaluate_alerts(progress, rule, group, result, at_ms, now, deps)
-    progress.health, progress.last_error = RuleHealth.OK, ""
     try:
         if not progress.removed:
             _write(progress, written_ms, progress.alert_samples(rule), deps.write)
+        progress.succeed()
     except Exception as error:  # why: people must hear of the alerts all the same
         log.exception("failed to store the alerts of a rule", extra={"rule": rule.uid})
-        _count_failure(progress, error)
+        progress.fail(error, at_ms)
     return verdict.events
 
 
@@ -309,7 +309,7 @@ def _failed(
     progress: RuleState, error: Exception, at_ms: int, deps: EvaluationDeps
 ) -> tuple[AlertEvent, ...]:
     """State is held; what fires is unknown. Only a `limit` drops the alerts, as in Prometheus."""
-    _count_failure(progress, error)
+    progress.fail(error, at_ms)
     reason = f"{progress.rule.name} could not be evaluated: {progress.last_error}"
     verdict = all_unknown(
         progress.alerts.values(), progress.unknown_alerts, reason, at_ms, deps.unknown_max_ms
@@ -318,12 +318,6 @@ def _failed(
     if isinstance(error, LimitExceeded):
         progress.alerts = {}
     return verdict.events
-
-
-def _count_failure(progress: RuleState, error: Exception) -> None:
-    progress.health, progress.last_error = RuleHealth.ERR, str(error) or type(error).__name__
-    progress.unreachable = isinstance(error, EngineUnreachable)
-    progress.failures += not progress.unreachable
 
 
 def _restore(progress: RuleState, at_ms: int, deps: EvaluationDeps) -> None:

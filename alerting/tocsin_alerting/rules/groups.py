@@ -33,9 +33,10 @@ HEARTBEAT_MS = 10_000
 GroupKey = tuple[str, str]
 
 
-def slot_ms(interval_ms: int, now_ms: int) -> int:
-    """The latest slot at or before `now_ms`: a multiple of the interval in Unix time."""
-    return now_ms - now_ms % interval_ms
+def slot_ms(interval_ms: int, now_ms: int, phase_ms: int = 0) -> int:
+    """The latest slot at or before `now_ms`: `phase_ms` after a multiple of the interval in Unix
+    time."""
+    return now_ms - (now_ms - phase_ms) % interval_ms
 
 
 def missed(previous_ms: int | None, slot: int, interval_ms: int) -> int:
@@ -47,6 +48,11 @@ def missed(previous_ms: int | None, slot: int, interval_ms: int) -> int:
 
 async def no_pause() -> None:
     """No pause between the rules of a group."""
+
+
+def no_phase(progress: GroupState) -> int:
+    """Every group runs at the multiples of its interval."""
+    return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,8 @@ class Groups:
     """The groups by (file, name). Owned by one task: `evaluate` may be awaited for many groups.
 
     `deps_of` says what a group is evaluated with, where that is not `deps` for all of them.
+    `phase_of` says after each evaluation of a group how long after the multiples of its interval
+    the next ones come.
     """
 
     def __init__(
@@ -68,8 +76,9 @@ class Groups:
         deps: EvaluationDeps,
         interval_ms: int,
         deps_of: Callable[[RuleGroup], EvaluationDeps] | None = None,
+        phase_of: Callable[[GroupState], int] = no_phase,
     ) -> None:
-        self.deps = deps
+        self.deps, self._phase_of = deps, phase_of
         self._deps_of = deps_of or (lambda group: deps)
         self.interval_ms = interval_ms
         self._groups: dict[GroupKey, GroupState] = {}
@@ -166,7 +175,7 @@ class Groups:
 
     def slot(self, progress: GroupState, now_ms: int) -> int:
         """The slot that an evaluation which is late, at `now_ms`, is for."""
-        return slot_ms(progress.interval_ms, now_ms)
+        return slot_ms(progress.interval_ms, now_ms, progress.phase_ms)
 
     async def evaluate(
         self,
@@ -194,7 +203,7 @@ class Groups:
             for part in parts(changed, SLICE_ALERTS):
                 await pause()
                 events.extend(replace(event, origin=origin) for event in part)
-        progress.evaluated_ms = at_ms
+        progress.evaluated_ms, progress.phase_ms = at_ms, self._phase_of(progress)
         progress.evaluation_seconds = self.deps.seconds() - started
         self._end_leaving(at_ms)
         return events
@@ -332,7 +341,7 @@ class Groups:
 
 def _due_ms(progress: GroupState, now_ms: int) -> int:
     """The latest slot, if the group has not begun one since, else the next."""
-    slot = slot_ms(progress.interval_ms, now_ms)
+    slot = slot_ms(progress.interval_ms, now_ms, progress.phase_ms)
     last_ms = progress.loaded_ms if progress.begun_ms is None else progress.begun_ms
     return slot if slot > last_ms else slot + progress.interval_ms
 

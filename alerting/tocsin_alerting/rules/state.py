@@ -29,6 +29,7 @@ from tocsin_alerting.rules.inputs import (
     window_ms,
 )
 from tocsin_alerting.rules.instance_journal import InstanceRow
+from tocsin_alerting.rules.instant_query import EngineUnreachable
 from tocsin_alerting.rules.rule import AlertingRule, Rule, RuleGroup
 from tocsin_alerting.rules.unknown_alerts import RULES_JOB, LastFiring, UnknownAlert
 from tocsin_exporter.slices import Work, at_once
@@ -96,6 +97,9 @@ class RuleState:
     what is said of it all the same, and `alerts_read` those of ALERTS, which are of
     `alerting_rules`: all rules, by the source that stands for their alerts.
 
+    `failures_in_a_row` ends with the first evaluation that succeeds; `failure` is what kind the
+    last one was. `warnings` say which of its selectors match no series.
+
     `behind` are the rules whose newest samples it reads, and `alert_reach` says how far back, in
     ms, it reads which alerts; `lag_ms` is how old what it records may be. `runs` are its own last
     evaluations, and `settled` what they settled; `turns` numbers those of all rules, and `began` is
@@ -120,6 +124,10 @@ class RuleState:
     evaluations: int = 0
     failures: int = 0
     unreachable: bool = False
+    failures_in_a_row: int = 0
+    failing_since_ms: int | None = None
+    failure: type[Exception] | None = None
+    warnings: tuple[str, ...] = ()
     ready: bool = False
     written: bool = False
     removed: bool = False
@@ -174,6 +182,20 @@ class RuleState:
         """The same rule as a reload has it; its alerts take its name."""
         self.rule = rule
         self.alerts = {key: replace(alert, rule=rule.uid) for key, alert in self.alerts.items()}
+
+    def succeed(self) -> None:
+        self.health, self.last_error, self.failure = RuleHealth.OK, "", None
+        self.failures_in_a_row, self.failing_since_ms, self.unreachable = 0, None, False
+
+    def fail(self, error: Exception, at_ms: int) -> None:
+        self.health, self.last_error = RuleHealth.ERR, str(error) or type(error).__name__
+        self.failure, self.unreachable = type(error), isinstance(error, EngineUnreachable)
+        if self.unreachable:
+            return  # which is its engine's fault, and told as such
+        self.failures += 1
+        self.failures_in_a_row += 1
+        if self.failing_since_ms is None:
+            self.failing_since_ms = at_ms
 
     def young(self, at_ms: int) -> bool:
         """Whether a restart has cost more than half of the samples in the rule's windows.
@@ -341,6 +363,7 @@ class RuleState:
         self.presence_seen = {source: at + delta_ms for source, at in self.presence_seen.items()}
         self.evaluated_ms = plus(self.evaluated_ms, delta_ms)
         self.last_success_ms = plus(self.last_success_ms, delta_ms)
+        self.failing_since_ms = plus(self.failing_since_ms, delta_ms)
         self.restored_ms = plus(self.restored_ms, delta_ms)
         self.history_ms = plus(self.history_ms, delta_ms)
         self.complete_ms = plus(self.complete_ms, delta_ms)
@@ -363,7 +386,8 @@ class GroupState:
     when it has rows that nothing of this run stands for.
 
     `loaded_ms` is when it came: from then on its slots count. `begun_ms` is the slot that was begun
-    last, and `evaluated_ms` the one that has ended.
+    last, and `evaluated_ms` the one that has ended. `phase_ms` is how long after the multiples of
+    the interval they lie, and `reads_own` that it was seen to read what we scrape ourselves.
     """
 
     group: RuleGroup
@@ -377,6 +401,8 @@ class GroupState:
     missed: int = 0
     saved: list[object] | None = field(default_factory=list)
     saved_ms: int | None = None
+    phase_ms: int = 0
+    reads_own: bool = False
 
     def shift(self, delta_ms: int) -> None:
         self.loaded_ms += delta_ms

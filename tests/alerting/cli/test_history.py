@@ -112,7 +112,8 @@ async def test_it_ends_with_0_only_when_all_is_well(verdict: str, code: int) -> 
             **{"state": "CLOSED", "ended_as": "given_up"},
         },
         "sources": {"read": 1, "silent": []},
-        "rules": {"loaded": 1, "last": None, "late_groups": [], "failing": ["Slow"]},
+        "rules": {"loaded": 1, "last": None, "late_groups": [], "failing": ["Slow"]}
+        | {"warnings": ["Load: no series matches nod_load1; did you mean node_load1?"]},
         "engines": {"watched": 0, "up": 0},
         "receivers": [{"receiver": "mail", "waiting": 2, "error": "refused"}],
         "journal": {"up": False, "error": "full"},
@@ -122,6 +123,7 @@ async def test_it_ends_with_0_only_when_all_is_well(verdict: str, code: int) -> 
     assert ended.code == code, ended.err
     assert "last ended: #4 Slow (given up, state unknown), " in ended.out
     assert "failing Slow" in ended.out
+    assert "Load: no series matches nod_load1" in ended.out
     assert "receiver mail: 2 waiting, failing: refused" in ended.out
     assert "journal: full" in ended.out and "never" in ended.out
 

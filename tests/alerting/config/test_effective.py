@@ -46,6 +46,7 @@ heartbeats:
   out: [{url_file: hook.url, every: 30s, method: GET, bearer_token_file: token}]
   expected: {backup: {every: 1d, grace: 1h, severity: P1, labels: {team: ml}, token_env: PHONE}}
 resolve_timeout: 90s
+meta_alerts: {RuleBroken: {severity: P1, failures: 5}, MetricMissing: {enabled: false, after: 1h}}
 silences: {warn_before: 5m}
 group: {interval: 10m}
 flap: {count: 4, window: 1h, hold: 10m, multiplier: 1.5, max: 2h}

@@ -30,6 +30,14 @@ CASES = {
         "collect:\n  hots: 5s",
         't.yml:2:3: unknown key "collect.hots"; did you mean "host"?',
     ),
+    "a meta-alert that is none": (
+        "meta_alerts: {RuleBroke: {enabled: false}}",
+        't.yml:1:15: unknown key "meta_alerts.RuleBroke"; did you mean "RuleBroken"?',
+    ),
+    "a severity that is none": (
+        "meta_alerts: {TargetSilent: {severity: warning}}",
+        "t.yml:1:40: meta_alerts.TargetSilent.severity: must be one of P0, P1, P2, P3, P4",
+    ),
     "users among the engines": (
         "engines: {allow_users: [root]}",
         "t.yml:1:10: engines: a list of engines; to allow users, write discovery: ",

@@ -134,6 +134,8 @@ async def _rule(progress: RuleState, chosen: _RuleFilter) -> dict[str, Any]:
     }
     if progress.last_error:
         shown["lastError"] = progress.last_error
+    if progress.warnings:
+        shown["warnings"] = list(progress.warnings)
     if rule.labels or isinstance(rule, AlertingRule):
         shown["labels"] = dict(rule.labels)
     if isinstance(rule, AlertingRule):

@@ -169,6 +169,7 @@ def _rules(groups: Sequence[GroupState], now_ms: int) -> dict[str, Any]:
         "last": rfc3339(last_ms) if last_ms is not None else None,
         "late_groups": late,
         "failing": failing,
+        "warnings": sorted({f"{one.rule.name}: {why}" for one in rules for why in one.warnings}),
     }
 
 
