@@ -24,7 +24,7 @@ from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, Permanent, RetryAt
 from tocsin_alerting.notify.channel import Channel, ChannelDeps
 from tocsin_alerting.notify.message_templates import MessageTemplates
-from tocsin_alerting.notify.registry import CHANNELS, ReceiverSettings
+from tocsin_alerting.notify.registry import CHANNELS, KINDS, ReceiverSettings
 from tocsin_alerting.notify.secret import Vault
 from tocsin_alerting.notify.signed_links import SignedLinks
 
@@ -96,15 +96,12 @@ def all_contracts() -> dict[str, ChannelContract]:
 
 
 def configurable_kinds() -> set[str]:
+    """By what the configuration takes."""
     return {get_args(member)[1].tag for member in get_args(get_args(ReceiverSettings)[0])}
 
 
 def settings_model(kind: str) -> Any:
-    return next(
-        arguments[0]
-        for member in get_args(get_args(ReceiverSettings)[0])
-        if (arguments := get_args(member))[1].tag == kind
-    )
+    return next(one.settings for one in KINDS if one.name == kind)
 
 
 def some_links(folder: Path) -> SignedLinks:

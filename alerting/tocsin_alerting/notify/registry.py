@@ -1,73 +1,67 @@
-"""Every kind of channel there is. A new one: its file, and here the import, a line in
-`CHANNELS` and one in `ReceiverSettings`."""
+"""Every kind of channel there is. A new one: its file, and a line in `_FACTORIES`."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any
+from importlib import import_module
+from inspect import signature
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Union, get_args
 
 from pydantic import Discriminator, Tag
 
 from tocsin_alerting.incidents.rates import Rates, read_rates
-from tocsin_alerting.notify.alertmanager import Alertmanager, AlertmanagerSettings
-from tocsin_alerting.notify.aliyun.sms import AliyunSms, AliyunSmsSettings
-from tocsin_alerting.notify.aliyun.voice import AliyunVoice, AliyunVoiceSettings
-from tocsin_alerting.notify.apprise import Apprise, AppriseSettings
-from tocsin_alerting.notify.bark import Bark, BarkSettings
 from tocsin_alerting.notify.channel import Channel, ChannelDeps
-from tocsin_alerting.notify.dingtalk import Dingtalk, DingtalkSettings
-from tocsin_alerting.notify.discord import Discord, DiscordSettings
-from tocsin_alerting.notify.email.channel import Email
-from tocsin_alerting.notify.email.settings import EmailSettings
-from tocsin_alerting.notify.exec.channel import Exec, ExecSettings
-from tocsin_alerting.notify.feishu import Feishu, FeishuSettings
-from tocsin_alerting.notify.gotify import Gotify, GotifySettings
-from tocsin_alerting.notify.log import Log, LogSettings
-from tocsin_alerting.notify.matrix import MatrixRoom, MatrixSettings
-from tocsin_alerting.notify.mattermost import Mattermost, MattermostSettings
-from tocsin_alerting.notify.ntfy import Ntfy, NtfySettings
-from tocsin_alerting.notify.pagerduty import Pagerduty, PagerdutySettings
-from tocsin_alerting.notify.pushover import Pushover, PushoverSettings
-from tocsin_alerting.notify.slack.channel import slack
-from tocsin_alerting.notify.slack.settings import SlackSettings
-from tocsin_alerting.notify.syslog import Syslog, SyslogSettings
-from tocsin_alerting.notify.teams import Teams, TeamsSettings
-from tocsin_alerting.notify.telegram.channel import Telegram
-from tocsin_alerting.notify.telegram.settings import TelegramSettings
-from tocsin_alerting.notify.twilio.settings import TwilioSmsSettings, TwilioVoiceSettings
-from tocsin_alerting.notify.twilio.sms import TwilioSms
-from tocsin_alerting.notify.twilio.voice import TwilioVoice
-from tocsin_alerting.notify.webhook.channel import Webhook
-from tocsin_alerting.notify.webhook.settings import WebhookSettings
-from tocsin_alerting.notify.wecom import Wecom, WecomSettings
+from tocsin_alerting.notify.log import LogSettings
+from tocsin_alerting.notify.receiver_section import ReceiverSection
+from tocsin_alerting.notify.syslog import SyslogSettings
+
+# Below `tocsin_alerting.notify`: what makes such a channel of its section, which is the type of the
+# argument `settings`. The word for it in the configuration is the `type` of that section.
+_FACTORIES = (
+    "alertmanager.Alertmanager",
+    "aliyun.sms.AliyunSms",
+    "aliyun.voice.AliyunVoice",
+    "apprise.Apprise",
+    "bark.Bark",
+    "dingtalk.Dingtalk",
+    "discord.Discord",
+    "email.channel.Email",
+    "exec.channel.Exec",
+    "feishu.Feishu",
+    "gotify.Gotify",
+    "log.Log",
+    "matrix.MatrixRoom",
+    "mattermost.Mattermost",
+    "ntfy.Ntfy",
+    "pagerduty.Pagerduty",
+    "pushover.Pushover",
+    "slack.channel.slack",
+    "syslog.Syslog",
+    "teams.Teams",
+    "telegram.channel.Telegram",
+    "twilio.sms.TwilioSms",
+    "twilio.voice.TwilioVoice",
+    "webhook.channel.Webhook",
+    "wecom.Wecom",
+)
 
 Factory = Callable[[str, Any, ChannelDeps], Channel]
 
-CHANNELS: Mapping[str, Factory] = {
-    "alertmanager": Alertmanager,
-    "aliyun_sms": AliyunSms,
-    "aliyun_voice": AliyunVoice,
-    "apprise": Apprise,
-    "bark": Bark,
-    "dingtalk": Dingtalk,
-    "discord": Discord,
-    "email": Email,
-    "exec": Exec,
-    "feishu": Feishu,
-    "gotify": Gotify,
-    "log": Log,
-    "matrix": MatrixRoom,
-    "mattermost": Mattermost,
-    "ntfy": Ntfy,
-    "pagerduty": Pagerduty,
-    "pushover": Pushover,
-    "slack": slack,
-    "syslog": Syslog,
-    "teams": Teams,
-    "telegram": Telegram,
-    "twilio_sms": TwilioSms,
-    "twilio_voice": TwilioVoice,
-    "webhook": Webhook,
-    "wecom": Wecom,
-}
+
+class ChannelKind(NamedTuple):
+    name: str
+    factory: Factory
+    settings: type[ReceiverSection]
+
+
+def _kind(path: str) -> ChannelKind:
+    module, _, name = path.rpartition(".")
+    factory = getattr(import_module(f"tocsin_alerting.notify.{module}"), name)
+    settings = signature(factory, eval_str=True).parameters["settings"].annotation
+    (word,) = get_args(settings.model_fields["type"].annotation)
+    return ChannelKind(word, factory, settings)
+
+
+KINDS = tuple(map(_kind, _FACTORIES))
+CHANNELS: Mapping[str, Factory] = {kind.name: kind.factory for kind in KINDS}
 
 
 def own_rates(kind: str) -> Rates:
@@ -88,33 +82,11 @@ def _channel_type(settings: Any) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
-ReceiverSettings = Annotated[
-    Annotated[AlertmanagerSettings, Tag("alertmanager")]
-    | Annotated[AliyunSmsSettings, Tag("aliyun_sms")]
-    | Annotated[AliyunVoiceSettings, Tag("aliyun_voice")]
-    | Annotated[AppriseSettings, Tag("apprise")]
-    | Annotated[BarkSettings, Tag("bark")]
-    | Annotated[DingtalkSettings, Tag("dingtalk")]
-    | Annotated[DiscordSettings, Tag("discord")]
-    | Annotated[EmailSettings, Tag("email")]
-    | Annotated[ExecSettings, Tag("exec")]
-    | Annotated[FeishuSettings, Tag("feishu")]
-    | Annotated[GotifySettings, Tag("gotify")]
-    | Annotated[LogSettings, Tag("log")]
-    | Annotated[MatrixSettings, Tag("matrix")]
-    | Annotated[MattermostSettings, Tag("mattermost")]
-    | Annotated[NtfySettings, Tag("ntfy")]
-    | Annotated[PagerdutySettings, Tag("pagerduty")]
-    | Annotated[PushoverSettings, Tag("pushover")]
-    | Annotated[SlackSettings, Tag("slack")]
-    | Annotated[SyslogSettings, Tag("syslog")]
-    | Annotated[TeamsSettings, Tag("teams")]
-    | Annotated[TelegramSettings, Tag("telegram")]
-    | Annotated[TwilioSmsSettings, Tag("twilio_sms")]
-    | Annotated[TwilioVoiceSettings, Tag("twilio_voice")]
-    | Annotated[WebhookSettings, Tag("webhook")]
-    | Annotated[WecomSettings, Tag("wecom")],
-    Discriminator(
+if TYPE_CHECKING:
+    ReceiverSettings = ReceiverSection
+else:
+    _SECTIONS = Union[tuple(Annotated[kind.settings, Tag(kind.name)] for kind in KINDS)]  # noqa: UP007
+    _BY_TYPE = Discriminator(
         _channel_type, custom_error_type="receiver", custom_error_message=UNKNOWN_TYPE_MESSAGE
-    ),
-]
+    )
+    ReceiverSettings = Annotated[_SECTIONS, _BY_TYPE]

@@ -14,7 +14,7 @@ from tocsin_alerting.config.config import Config
 from tocsin_alerting.config.load import load
 from tocsin_alerting.notify.http_sender import HttpSettings
 from tocsin_alerting.notify.receiver_section import ReceiverSection
-from tocsin_alerting.notify.registry import ReceiverSettings
+from tocsin_alerting.notify.registry import KINDS
 from tocsin_alerting.settings import Section
 
 # apprise imports it
@@ -24,8 +24,7 @@ DOCS = Path(__file__).parents[3] / "docs"
 
 
 def _kinds() -> dict[str, type[Section]]:
-    members = (get_args(member) for member in get_args(get_args(ReceiverSettings)[0]))
-    return {tag.tag: model for model, tag in members}
+    return {kind.name: kind.settings for kind in KINDS}
 
 
 def _blocks(text: str) -> list[dict[str, Any]]:
