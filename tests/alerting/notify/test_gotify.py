@@ -8,7 +8,8 @@ from markdown_it import MarkdownIt
 from pydantic import ValidationError
 
 from support.notifications import ENGINE_DOWN, NEW_YEAR_MS, notification, resolved
-from support.vendors.push import GOTIFY_TOKEN, GotifyDouble, as_json
+from support.vendors.judging import as_json
+from support.vendors.push import GOTIFY_TOKEN, GotifyDouble
 from support.webhook_sink import Answer
 from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, Permanent, RetryAt
 from tocsin_alerting.notify.channel import ChannelDeps

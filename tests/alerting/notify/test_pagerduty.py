@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from support.notifications import ENGINE_DOWN, NEW_YEAR_MS, notification, resolved
-from support.vendors.push import ROUTING_KEY, PagerDutyDouble, as_json
+from support.vendors.judging import as_json
+from support.vendors.push import ROUTING_KEY, PagerDutyDouble
 from support.webhook_sink import Answer
 from tocsin_alerting.incidents.incident import Reason
 from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, Permanent, RetryAt

@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from support.notifications import ENGINE_DOWN, NEW_YEAR_MS, notification, resolved
-from support.vendors.push import PUSHOVER_TOKEN, PUSHOVER_USER, PushoverDouble, as_json
+from support.vendors.judging import as_json
+from support.vendors.push import PUSHOVER_TOKEN, PUSHOVER_USER, PushoverDouble
 from support.webhook_sink import Answer
 from tocsin_alerting.incidents.actions import Action, Verb
 from tocsin_alerting.incidents.incident import Reason

@@ -6,7 +6,8 @@ from typing import Any
 from markdown_it import MarkdownIt
 
 from support.channel_contract import ChannelContract, answered, statuses
-from support.vendors.push import GOTIFY_TOKEN, GotifyDouble, as_json
+from support.vendors.judging import as_json
+from support.vendors.push import GOTIFY_TOKEN, GotifyDouble
 
 
 def _shown(text: str) -> Iterator[str]:

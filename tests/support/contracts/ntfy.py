@@ -2,7 +2,8 @@
 
 from support.channel_contract import ChannelContract, answered, statuses
 from support.contracts.webhook import texts
-from support.vendors.push import NTFY_TOKEN, NTFY_TOPIC, NtfyDouble, as_json
+from support.vendors.judging import as_json
+from support.vendors.push import NTFY_TOKEN, NTFY_TOPIC, NtfyDouble
 
 _QUOTA = {"code": 42908, "http": 429, "error": "limit reached: daily message quota reached"}
 

@@ -2,7 +2,8 @@
 
 from support.channel_contract import ChannelContract, answered, statuses
 from support.contracts.webhook import texts
-from support.vendors.push import ROUTING_KEY, PagerDutyDouble, as_json
+from support.vendors.judging import as_json
+from support.vendors.push import ROUTING_KEY, PagerDutyDouble
 
 
 def _heard(api: PagerDutyDouble) -> str:

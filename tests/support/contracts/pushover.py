@@ -1,7 +1,8 @@
 """Pushover: a push message; who reads it sees the title, the text and the link."""
 
 from support.channel_contract import ChannelContract, answered, statuses
-from support.vendors.push import PUSHOVER_TOKEN, PUSHOVER_USER, PushoverDouble, as_json
+from support.vendors.judging import as_json
+from support.vendors.push import PUSHOVER_TOKEN, PUSHOVER_USER, PushoverDouble
 
 CONTRACT = ChannelContract(
     kind="pushover",

@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl, quote_plus, urlsplit
 
-from support.vendors.double import VendorDouble, answer_json, hmac_sha256
+from support.vendors.double import answer_json, hmac_sha256
+from support.vendors.judging import JudgingSink
 from support.webhook_sink import Answer, Received
 
 ALIYUN_ID, ALIYUN_SECRET = "LTAI5tTocsinTest", "aliyun-secret-of-ours"
@@ -18,7 +19,7 @@ _SMS = {"PhoneNumbers", "SignName", "TemplateCode", "TemplateParam"}
 _VOICE = {"CalledNumber", "TtsCode"}
 
 
-class AliyunApi(VendorDouble):
+class AliyunApi(JudgingSink):
     """`variables` are those of the one approved template, each at most `most_each` long in an SMS;
     `taken` are the parameters of what it took."""
 

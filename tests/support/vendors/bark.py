@@ -4,7 +4,8 @@ import base64
 import json
 from typing import Any
 
-from support.vendors.double import VendorDouble, answer_json
+from support.vendors.double import answer_json
+from support.vendors.judging import JudgingSink
 from support.webhook_sink import Answer, Received
 
 BARK_KEY = "ynJ5Ft4atkMkWeo2PAvFhF"
@@ -12,7 +13,7 @@ _LEVELS = {"critical", "active", "timeSensitive", "passive"}
 _FOLLOWED_BY_GO = "<>&\u2028\u2029"  # its encoder writes these as six characters
 
 
-class BarkServer(VendorDouble):
+class BarkServer(JudgingSink):
     """`pushed` is what phones got."""
 
     def __init__(self, user: str = "", password: str = "") -> None:

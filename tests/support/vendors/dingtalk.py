@@ -6,14 +6,15 @@ import re
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from support.vendors.double import VendorDouble, answer_json, hmac_sha256
+from support.vendors.double import answer_json, hmac_sha256
+from support.vendors.judging import JudgingSink
 from support.webhook_sink import Answer, Received
 
 DINGTALK_TOKEN = "566cc69da782ec33a0b1d2c3e4f5"
 DINGTALK_SECRET = "SEC0123456789abcdef0123456789abcdef"
 
 
-class DingtalkRobot(VendorDouble):
+class DingtalkRobot(JudgingSink):
     """`now_ms` is its clock. A number is mentioned where the list has it and the text, too."""
 
     def __init__(self, now_ms: int = 0, secret: str = DINGTALK_SECRET, keyword: str = "") -> None:

@@ -1,40 +1,19 @@
-"""What the doubles of vendors share: a receiver that judges requests by the vendor's document."""
+"""What doubles of vendors share besides `JudgingSink`: answers, signatures, a channel to try."""
 
-import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, get_args
+from typing import Any
 
-from support.webhook_sink import Answer, Received, WebhookSink
+from support.webhook_sink import Answer
 from tocsin_alerting.notify.channel import Channel, ChannelDeps
 from tocsin_alerting.notify.message_templates import MessageTemplates
-from tocsin_alerting.notify.registry import CHANNELS, ReceiverSettings
+from tocsin_alerting.notify.registry import CHANNELS, KINDS
 from tocsin_alerting.notify.secret import Vault
 from tocsin_alerting.notify.signed_links import SignedLinks
-from tocsin_alerting.settings import Section
-
-
-class VendorDouble(WebhookSink):
-    """`answers` come first, whatever is asked; then `judge` says what the vendor would, which is
-    that there are too many a minute only while it is `limited`."""
-
-    limited = True
-
-    def judge(self, request: Received) -> Answer:
-        raise NotImplementedError
-
-    async def _answer(self, request: Received, writer: asyncio.StreamWriter) -> None:
-        self.usual = self.judge(request)
-        await super()._answer(request, writer)
-
-    def recent(self, request: Received, span_s: float) -> int:
-        """How many requests came in the `span_s` before this one."""
-        earlier = sum(1 for one in self.requests if one.at > request.at - span_s)
-        return earlier if self.limited else 0
 
 
 def answer_json(body: Mapping[str, Any], status: int = 200, **headers: str) -> Answer:
@@ -51,8 +30,7 @@ def hmac_sha256(key: bytes, message: bytes) -> bytes:
 
 def settings_of(kind: str, **settings: Any) -> Any:
     """The section of a receiver of this type. Raises pydantic's ValidationError."""
-    members = (get_args(member) for member in get_args(get_args(ReceiverSettings)[0]))
-    model: type[Section] = next(model for model, tag in members if tag.tag == kind)
+    model = next(one.settings for one in KINDS if one.name == kind)
     return model.model_validate({"type": kind, **settings})
 
 

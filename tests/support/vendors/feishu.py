@@ -5,7 +5,8 @@ import json
 import re
 from typing import Any
 
-from support.vendors.double import VendorDouble, answer_json, hmac_sha256
+from support.vendors.double import answer_json, hmac_sha256
+from support.vendors.judging import JudgingSink
 from support.webhook_sink import Answer, Received
 
 FEISHU_TOKEN = "b8f1c2d3-4e5f-6789-abcd-ef0123456789"
@@ -21,7 +22,7 @@ _KEYS = {
 }
 
 
-class FeishuBot(VendorDouble):
+class FeishuBot(JudgingSink):
     """`now_s` is its clock. Only elements of Markdown mention anybody or hold links."""
 
     def __init__(self, now_s: int = 0, secret: str = FEISHU_SECRET, keyword: str = "") -> None:

@@ -1,58 +1,19 @@
 """PagerDuty, ntfy, Pushover and Gotify, each as its documents describe it: a receiver that takes
 what they allow, refuses what they forbid, and says so in `complaints`."""
 
-import asyncio
 import base64
-import json
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from support.webhook_sink import Answer, Received, WebhookSink
-
-
-class PushDouble(WebhookSink):
-    """`answers` come first, as they stand; then what `judge` says. `taken` is what was accepted."""
-
-    def __init__(self, *answers: Answer, port: int = 0) -> None:
-        super().__init__(*answers, port=port)
-        self.complaints: list[str] = []
-        self.taken: list[dict[str, Any]] = []
-
-    @property
-    def base(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def judge(self, request: Received) -> Answer:
-        raise NotImplementedError
-
-    def complain(self, status: int, body: Mapping[str, Any], text: str) -> Answer:
-        self.complaints.append(text)
-        return as_json(status, body)
-
-    async def _answer(self, request: Received, writer: asyncio.StreamWriter) -> None:
-        if self.answers:
-            await super()._answer(request, writer)
-            return
-        self.requests.append(request)
-        answer = self.judge(request)
-        with suppress(OSError):
-            writer.write(answer.encoded())
-            await writer.drain()
-        async with self._arrived:
-            self._arrived.notify_all()
-
-
-def as_json(status: int, body: Mapping[str, Any]) -> Answer:
-    return Answer(status, {"Content-Type": "application/json"}, json.dumps(body).encode())
-
+from support.vendors.judging import JudgingSink, as_json
+from support.webhook_sink import Answer, Received
 
 ROUTING_KEY = "0123456789abcdef0123456789abcdef"
 
 
-class PagerDutyDouble(PushDouble):
+class PagerDutyDouble(JudgingSink):
     """PagerDuty/developer-docs, docs/events-API-v2. `alerts` are the open ones by their key, with
     what was triggered; `log` is what was done to which, `dropped` what met no open alert."""
 
@@ -122,7 +83,7 @@ def _payload_fault(event: Mapping[str, Any]) -> str:
 NTFY_TOPIC, NTFY_TOKEN = "tocsin_Zk3r9_topic", "tk_AgQdq7mVBoFD37zQVN29RhuMzNIz2"
 
 
-class NtfyDouble(PushDouble):
+class NtfyDouble(JudgingSink):
     """binwiederhier/ntfy, docs/publish.md, server/server.go (`transformBodyJSON`) and
     server/actions.go. `credential` is the header that it wants, "" for none."""
 
@@ -173,7 +134,7 @@ def _action_fault(action: Mapping[str, Any]) -> bool:
 PUSHOVER_TOKEN, PUSHOVER_USER = "azGDORePK8gMaC0QOYAMyEEuzJnyUi", "uQiRzpo4DXghDmr9QzzfQu27cmVRsG"
 
 
-class PushoverDouble(PushDouble):
+class PushoverDouble(JudgingSink):
     """pushover.net/api and pushover.net/api/receipts. `receipts` are those of emergencies with
     their tags; `states` what is said of one, `polls` how often each was asked for."""
 
@@ -241,7 +202,7 @@ def _pushover_fault(fields: Mapping[str, str]) -> str:
 GOTIFY_TOKEN = "AWp0O.kSl3n-T0k"
 
 
-class GotifyDouble(PushDouble):
+class GotifyDouble(JudgingSink):
     """gotify/server, docs/spec.json, and gotify/website, docs/msgextras.md."""
 
     def judge(self, request: Received) -> Answer:

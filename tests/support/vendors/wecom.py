@@ -5,14 +5,15 @@ import re
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from support.vendors.double import VendorDouble, answer_json
+from support.vendors.double import answer_json
+from support.vendors.judging import JudgingSink
 from support.webhook_sink import Answer, Received
 
 WECOM_KEY = "693a91f6-7f0c-4bc4-97a0-0ec2sifa5aaa"
 _LIMITS = {"text": 2048, "markdown": 4096}
 
 
-class WecomRobot(VendorDouble):
+class WecomRobot(JudgingSink):
     """`messages` were taken; `mentioned` are the users and phone numbers that they mention, `links`
     what can be clicked, `colours` what is coloured how."""
 
