@@ -2,13 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 
-import cramjam
 import numpy as np
 
 from tocsin_alerting.promql.eval.limits import Budget, QueryLimitExceeded
+from tocsin_alerting.remote_read.crc32c import crc32c
 from tocsin_alerting.remote_read.samples import ReadSamples
 from tocsin_alerting.remote_read.xor_chunk import CHUNK_SAMPLES, xor_chunk
-from tocsin_alerting.remote_write.prompb import write_number, write_part, write_text, write_varint
+from tocsin_alerting.remote_write.prompb import (
+    write_head,
+    write_number,
+    write_part,
+    write_text,
+    write_varint,
+)
+from tocsin_alerting.remote_write.snappy import compress
 from tocsin_alerting.tsdb.values import Floats, Ints
 from tocsin_exporter.snapshot import Labels
 
@@ -31,19 +38,20 @@ def samples_message(
     queries: Sequence[ReadSamples], budget: Budget, most_bytes: int = MOST_BYTES
 ) -> bytes:
     """A ReadResponse in snappy. Raises QueryLimitExceeded and QueryTimeout."""
-    message = bytearray()
+    parts, size = list[bytes](), 0
     for read in queries:
-        result = bytearray()
+        series = []
         for labels, times, values in read.series():
-            result += write_part(1, _labels(labels) + _samples(times, values))
+            series.append(write_part(1, _labels(labels) + _samples(times, values)))
             budget.check_time()
-            if len(message) + len(result) > most_bytes:
+            size += len(series[-1])
+            if size > most_bytes:
                 raise QueryLimitExceeded(
                     f"the answer is longer than {most_bytes >> 20} MiB as single samples;"
                     " accept STREAMED_XOR_CHUNKS"
                 )
-        message += write_part(1, bytes(result))
-    return bytes(cramjam.snappy.compress_raw(bytes(message)))
+        parts += [write_head(1, sum(map(len, series))), *series]
+    return compress(parts)
 
 
 def chunk_stream(queries: Sequence[ReadSamples], frame_bytes: int = FRAME_BYTES) -> Iterator[bytes]:
@@ -98,21 +106,3 @@ def _chunk_groups(times: Ints, bits: Ints, frame_bytes: int) -> Iterator[bytes]:
 
 def _frame(message: bytes) -> bytes:
     return write_varint(len(message)) + crc32c(message).to_bytes(4, "big") + message
-
-
-def _crc_table() -> list[int]:
-    table = list(range(256))
-    for _ in range(8):
-        table = [crc >> 1 ^ (0x82F63B78 if crc & 1 else 0) for crc in table]
-    return table
-
-
-_TABLE = _crc_table()
-
-
-def crc32c(data: bytes) -> int:
-    """Castagnoli's checksum."""
-    crc, table = 0xFFFF_FFFF, _TABLE
-    for byte in data:
-        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
-    return crc ^ 0xFFFF_FFFF

@@ -1,8 +1,10 @@
 """All samples of some series between two times, read from wherever the store has them."""
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import merge
+from itertools import accumulate
 
 import numpy as np
 
@@ -61,9 +63,10 @@ class ReadSamples:
     def series(self) -> Iterator[tuple[Labels, Ints, Floats]]:
         """Labels, Unix ms and values of each that has any sample, by its labels, as a Prometheus
         merges them. Stale markers are among them."""
-        places = [(part, series) for count, part in self.parts for series in range(count)]
+        begins = list(accumulate((count for count, _ in self.parts), initial=0))
         for position in _by_labels(self.labels):
-            part, series = places[position]
+            number = bisect_right(begins, position) - 1
+            part, series = self.parts[number][1], position - begins[number]
             times, values = part.of(series)
             if len(times):
                 yield self.labels[position], times, values

@@ -90,7 +90,12 @@ def write_number(number: int, value: int) -> bytes:
 
 def write_part(number: int, content: bytes) -> bytes:
     """A field that holds bytes, or a message."""
-    return write_varint(number << 3 | LENGTH) + write_varint(len(content)) + content
+    return write_head(number, len(content)) + content
+
+
+def write_head(number: int, length: int) -> bytes:
+    """What stands before the content of such a field."""
+    return write_varint(number << 3 | LENGTH) + write_varint(length)
 
 
 def write_text(number: int, text: str) -> bytes:

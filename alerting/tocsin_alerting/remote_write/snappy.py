@@ -1,10 +1,13 @@
-"""The body of a request: snappy's block format, which begins with its unpacked length."""
+"""Bodies in snappy's block format, which begins with the unpacked length."""
+
+from collections.abc import Iterable
 
 import cramjam
 
-from tocsin_alerting.remote_write.prompb import Malformed, RequestTooLarge, varint
+from tocsin_alerting.remote_write.prompb import Malformed, RequestTooLarge, varint, write_varint
 
 MOST_BYTES = 32 << 20
+_AT_ONCE = 1 << 18  # bytes: while they are packed nobody else has a turn
 
 
 def decompress(body: bytes, most_bytes: int = MOST_BYTES) -> bytes:
@@ -21,3 +24,21 @@ def decompress(body: bytes, most_bytes: int = MOST_BYTES) -> bytes:
         return bytes(cramjam.snappy.decompress_raw(body))
     except cramjam.DecompressionError as error:
         raise Malformed(f"the body is not in snappy's block format: {error}") from None
+
+
+def compress(parts: Iterable[bytes]) -> bytes:
+    """The parts as one body: what is packed piece by piece is one block in a row."""
+    packed, waiting, length = list[bytes](), bytearray(), 0
+    for part in parts:
+        length += len(part)
+        waiting += part
+        while len(waiting) >= _AT_ONCE:
+            packed.append(_packed(bytes(waiting[:_AT_ONCE])))
+            del waiting[:_AT_ONCE]
+    return b"".join((write_varint(length), *packed, _packed(bytes(waiting))))
+
+
+def _packed(piece: bytes) -> bytes:
+    """Without the length in front."""
+    body = bytes(cramjam.snappy.compress_raw(piece))
+    return body[varint(body, 0, len(body))[1] :]

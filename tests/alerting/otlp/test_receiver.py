@@ -129,6 +129,14 @@ def test_what_is_known_by_its_epoch_is_registered_anew() -> None:
     assert receiver.receive(PROTOBUF, NOW).accepted
 
 
+@pytest.mark.parametrize("number", [-1, 0, 1, 3, "AGGREGATION_TEMPORALITY_DELTA"])
+def test_only_cumulative_is_cumulative(number: int | str) -> None:
+    metric = {"name": "m", "sum": _gauge("", NOW)["gauge"] | {"aggregationTemporality": number}}
+    body = json.dumps({"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]}).encode()
+    told = OtlpReceiver(Store()).receive(body, NOW, json=True)
+    assert (told.accepted, dict(told.refused)) == (0, {"temporality": 1})
+
+
 DEEP = '{"resourceMetrics":[{"resource":{"attributes":[{"key":"a","value":null}]}}]}'
 NEST = '{"arrayValue":{"values":['
 

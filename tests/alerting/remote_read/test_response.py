@@ -3,17 +3,21 @@
 import math
 import struct
 
+import cramjam
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.examples import examples
+from support.remote_read import crc32c as by_bits
 from support.remote_read import read_answer, xor_samples
 from tocsin_alerting.promql.eval.limits import Budget, QueryLimitExceeded
-from tocsin_alerting.remote_read.response import chunk_stream, crc32c, samples_message
+from tocsin_alerting.remote_read.crc32c import crc32c
+from tocsin_alerting.remote_read.response import chunk_stream, samples_message
 from tocsin_alerting.remote_read.samples import ReadSamples, read_samples
 from tocsin_alerting.remote_read.xor_chunk import xor_chunk
+from tocsin_alerting.remote_write.snappy import compress
 from tocsin_alerting.tsdb.store import Store
 from tocsin_exporter.snapshot import labels
 
@@ -51,6 +55,9 @@ def test_the_checksum_is_castagnolis() -> None:
     assert crc32c(b"123456789") == 0xE306_9283
     assert crc32c(bytes(32)) == 0x8A91_36AA
     assert crc32c(bytes(range(32))) == 0x46DD_794E
+    for size in (1023, 1024, 1025, 5000):
+        data = np.random.default_rng(size).bytes(size)
+        assert crc32c(data) == by_bits(data)
 
 
 def _read(store: Store, first: int, last: int, external: dict[str, str]) -> ReadSamples:
@@ -86,6 +93,14 @@ def test_samples_at_odd_times_and_a_message_that_would_be_too_long() -> None:
     assert [at for at, _ in found[own]] == times
     with pytest.raises(QueryLimitExceeded, match="accept STREAMED_XOR_CHUNKS"):
         samples_message([read], Budget(), 60)
+
+
+@pytest.mark.parametrize("size", [0, 1, 262_144, 262_145, 700_000])
+def test_what_is_packed_in_pieces_is_one_block(size: int) -> None:
+    data = (np.arange(size) // 700 % 251).astype(np.uint8).tobytes()
+    body = compress([data[:1000], data[1000:500_000], b"", data[500_000:]])
+    assert bytes(cramjam.snappy.decompress_raw(body)) == data
+    assert len(body) < size / 8 + 20
 
 
 def test_what_is_read_is_counted() -> None:
