@@ -407,7 +407,7 @@ class App:
             *call_answers.routes(agent_setup.call_answering(self.setup, *called, self.clock)),
             *history.routes(self.dispatcher, now_ms, ZoneInfo(self.setup.config.time_zone)),
             *incident_actions.routes(self.dispatcher, guarded, now_ms, base),
-            *incidents.routes(self.dispatcher, base),
+            *incidents.routes(self.dispatcher, base, self.delivery_loop.enrich),
             *oncall.routes(self.dispatcher, guarded, now_ms, emails(self.setup.config)),
             *alertmanager.routes(self.intake, groups, guarded, self.started_ms, base),
             *overview.routes(self._seen()),

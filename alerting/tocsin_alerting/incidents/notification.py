@@ -59,6 +59,11 @@ class Evidence:
     lowest: str = ""
     highest: str = ""
 
+    def as_data(self) -> dict[str, Any]:
+        """For programs; without the picture."""
+        numbers = [{"name": name, "value": value} for name, value in self.numbers]
+        return {"value": self.value, "limit": self.limit, "numbers": numbers}
+
 
 @dataclass(frozen=True, slots=True)
 class Notification:

@@ -62,7 +62,7 @@ class DeliveryLoop:
         self._queue = dispatcher
         self._channels = dict(channels)
         self._now_ms = now_ms
-        self._enrich, self._gone = enrich, gone
+        self.enrich, self._gone = enrich, gone
         self._in_hand: dict[str, Delivery] = {}
         self._queues: dict[str, list[tuple[str, int, str]]] = {}
         self._enqueued = 0
@@ -159,7 +159,7 @@ class DeliveryLoop:
         if self.gone_since(notification.receiver) is not None:  # its other ways need not wait
             return Permanent(GONE_WORDS.format(notification.receiver), final=True)
         try:
-            outcome = await channel.send(await self._enrich(notification), self._now_ms())
+            outcome = await channel.send(await self.enrich(notification), self._now_ms())
             return outcome_of_attempt(outcome, delivery.attempt)
         except Exception as error:  # a fault of ours in one channel must not end delivery for all
             logger.error("channel %s failed: %s", notification.receiver, type(error).__name__)

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 
 from support import rule_texts
-from support.alert_events import alert, origin
+from support.alert_events import alert, fires, origin
+from support.api_client import api_client
+from support.dispatcher_setup import Floor
 from support.notifications import notification
 from support.policies import config
 from support.scattered import ScatteredReader
 from support.state_machine import Bench
+from tocsin_alerting.api.tocsin import incidents
 from tocsin_alerting.incidents.incident import Incident, Reason
 from tocsin_alerting.incidents.notification import Evidence, Notification, NotifiedAlert
 from tocsin_alerting.loops.evidence import EvidenceReader, asked
@@ -102,6 +105,26 @@ async def test_an_engine_is_told_by_its_own_numbers_of_when_it_fired_and_its_mac
         ("gpu_heat", "91 °C"),
         ("load", "8.5"),
     )
+
+
+async def test_the_api_gives_what_the_first_message_said_and_asks_once() -> None:
+    floor = Floor(config())
+    floor.now = FIRED
+    await floor.open()
+    await floor.hear(fires(alert("Slow", "P0", FIRED, **NAMES), FIRED), fires(alert("Other", "P3")))
+    threads = Counted(1, "evidence")
+    enrich = reader(threads=threads).with_evidence
+    async with api_client(incidents.routes(floor.dispatcher, "", enrich)) as api:
+        answers = [(await api.get("/api/v1/incidents/1")).json()["data"] for _ in range(3)]
+        listed = (await api.get("/api/v1/incidents")).json()["data"]["incidents"]
+    for answer in answers:
+        assert answer["evidence"]["numbers"] == [
+            {"name": "queue", "value": "14"},
+            {"name": "kv_cache", "value": "97%"},
+            {"name": "gpu_heat", "value": "91 °C"},
+            {"name": "load", "value": "8.5"},
+        ]
+    assert threads.count == 1 and "evidence" not in listed[0]
 
 
 async def test_a_gpu_is_told_by_itself() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -18,16 +18,25 @@ from tocsin_alerting.api.tocsin.filters import count, incident_filter
 from tocsin_alerting.incidents.actions import re_raise_after_ms
 from tocsin_alerting.incidents.dispatcher import Dispatcher
 from tocsin_alerting.incidents.errors import NoSuchIncident
+from tocsin_alerting.incidents.escalation_policy import Addressee
 from tocsin_alerting.incidents.incident import (
     Incident,
     IncidentState,
+    Notify,
+    Reason,
     Timer,
     TimerKind,
     began_ms,
 )
 from tocsin_alerting.incidents.journal.protocol import NO_NUMBER
 from tocsin_alerting.incidents.journal.questions import IncidentFilter
-from tocsin_alerting.incidents.notification import next_page, title, worst_first
+from tocsin_alerting.incidents.notification import (
+    Notification,
+    build_notifications,
+    next_page,
+    title,
+    worst_first,
+)
 from tocsin_alerting.incidents.records import OPEN_STATES, IncidentTimeline
 from tocsin_alerting.incidents.routing import IncidentConfig
 from tocsin_alerting.time_format import rfc3339
@@ -48,13 +57,17 @@ _NOTICED = frozenset(TimerKind) - {
 _NEWEST_ENDED = "9" * 18  # a cursor that leads to all of those that are over
 _SEVERITY_CURSOR = re.compile(r"(P[0-4])-([0-9]{1,18})")  # a cursor among open ones, by severity
 
+Enrich = Callable[[Notification], Awaitable[Notification]]
 Asked = tuple[Collection[IncidentState], IncidentFilter]
 
 
-def routes(dispatcher: Dispatcher, external_url: str = "") -> list[Route]:
+def routes(
+    dispatcher: Dispatcher, external_url: str = "", enrich: Enrich | None = None
+) -> list[Route]:
     """Lists, and one incident with its history; annotations that link to the agent link below
-    `external_url`."""
+    `external_url`. `enrich` adds to a message what was known when its alert fired."""
     one_at_a_time = asyncio.Lock()  # hundreds of incidents take many turns of the loop
+    one_asks = asyncio.Lock()  # messages ask as well, and come first
 
     async def listed(request: Request) -> Response:
         name = request.query_params.get("state", "open")
@@ -75,13 +88,28 @@ def routes(dispatcher: Dispatcher, external_url: str = "") -> list[Route]:
 
     async def detail(request: Request) -> Response:
         story = await incident_story(dispatcher, incident_number(request.path_params["number"]))
-        recorded = {"recorded": not dispatcher.writer.incident_waits(story.incident.number)}
-        return success(incident_detail(story, dispatcher.working.config, external_url) | recorded)
+        config, evidence = dispatcher.working.config, None
+        if enrich is not None:
+            async with one_asks:
+                evidence = (await enrich(_first_page(story.incident, config))).evidence
+        more = {
+            "recorded": not dispatcher.writer.incident_waits(story.incident.number),
+            "evidence": evidence and evidence.as_data(),
+        }
+        return success(incident_detail(story, config, external_url) | more)
 
     return [
         RoleRoute("/api/v1/incidents", listed, Role.READ),
         RoleRoute("/api/v1/incidents/{number}", detail, Role.READ),
     ]
+
+
+def _first_page(incident: Incident, config: IncidentConfig) -> Notification:
+    """As it was told when it opened: what is asked for it is the same at each request."""
+    to = Addressee("")
+    notify = Notify(Reason.OPENED, (to,), 0)
+    (page,) = build_notifications(incident, notify, (to,), incident.opened_at_ms, config, None)
+    return page
 
 
 async def _page(

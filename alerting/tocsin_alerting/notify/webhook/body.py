@@ -108,6 +108,7 @@ def _tocsin_fields(notification: Notification) -> dict[str, Any]:
         "openedAt": rfc3339(notification.opened_at_ms),
         "at": rfc3339(notification.at_ms),
         "values": {alert.fingerprint: _number(alert.value) for alert in notification.alerts},
+        "evidence": notification.evidence and notification.evidence.as_data(),
         "drill": notification.drill,
         "incidents": list(notification.incidents),
         "timesIn24h": notification.times_in_24h,

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from support.notifications import ENGINE_DOWN, notification, resolved
+from tocsin_alerting.incidents.notification import Evidence
 from tocsin_alerting.notify.webhook.body import webhook_body
 
 # The keys of template.Data and webhook.Message, alertmanager 0.25 and later.
@@ -46,6 +47,14 @@ def test_ours_stands_under_one_key() -> None:
     assert (ours["incident"], ours["reason"], ours["severity"]) == (42, "opened", "P0")
     assert ours["nextAt"] == "2026-01-01T00:15:02.000Z" and ours["notRecorded"] is True
     assert ours["values"] == {ENGINE_DOWN.fingerprint: 0.0}
+    assert ours["evidence"] is None
+    known = Evidence("97%", "> 95%", (("queue", "14"), ("load", "8.5")), b"png", 1, 2, "1", "9")
+    told = webhook_body(notification(evidence=known))["tocsin"]["evidence"]
+    assert told == {
+        "value": "97%",
+        "limit": "> 95%",
+        "numbers": [{"name": "queue", "value": "14"}, {"name": "load", "value": "8.5"}],
+    }
 
 
 def test_resolved_alerts_have_an_end() -> None:
