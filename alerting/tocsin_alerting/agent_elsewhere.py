@@ -1,16 +1,21 @@
-"""What an agent has elsewhere: the engines that evaluate its rules."""
+"""What an agent has elsewhere: the engines that evaluate its rules, and Alertmanagers."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
 from tocsin_alerting.config.config import Config
 from tocsin_alerting.config.elsewhere import DatasourceSection, datasource_of
+from tocsin_alerting.config.load import external_url, own_addresses
 from tocsin_alerting.incidents.dispatcher import Dispatcher
 from tocsin_alerting.incidents.store_watch import WatchedStore
+from tocsin_alerting.loops.alert_forwarding import AlertForwarder
 from tocsin_alerting.loops.metrics import Families
+from tocsin_alerting.loops.remote_client import RemoteClient
 from tocsin_alerting.loops.remote_engine import AnsweringSources, RemoteEngine
+from tocsin_alerting.loops.supervise import restart_on_error
+from tocsin_alerting.notify.own_address import guarded_lookup
 from tocsin_alerting.rules.evaluation import EvaluationDeps
 from tocsin_alerting.rules.instant_query import EngineUnreachable
 from tocsin_alerting.rules.rule import RuleGroup
@@ -121,3 +126,106 @@ class Datasources:
             await engine.instant("vector(1)", self._now_ms())
         except (EngineUnreachable, ValueError):
             return  # it was told
+
+
+class Alertmanagers:
+    """Those of `alertmanagers`, which get all alerts of the rules that `groups` gives."""
+
+    def __init__(
+        self,
+        config: Config,
+        groups: Callable[[], Sequence[GroupState]],
+        now_ms: Callable[[], int],
+        seconds: Callable[[], float],
+    ) -> None:
+        self._groups, self._now_ms, self._seconds = groups, now_ms, seconds
+        own = own_addresses(config)
+        self._forwarders = [
+            AlertForwarder(
+                RemoteClient(one.access, guarded_lookup("alertmanager", one.url, own)),
+                one.timeout / 1000,
+                one.resend_delay,
+                config.external_labels,
+                external_url(config),
+                now_ms,
+            )
+            for one in config.alertmanagers
+        ]
+        for forwarder in self._forwarders:
+            forwarder.client.begin()
+
+    @property
+    def urls(self) -> list[str]:
+        return [forwarder.url for forwarder in self._forwarders]
+
+    def take(self, group: GroupState) -> None:
+        """It was evaluated just now."""
+        for forwarder in self._forwarders:
+            due = forwarder.resender.due(group, self._seconds(), self._now_ms())
+            forwarder.put(due)
+
+    async def run(self) -> None:
+        """Send for ever, and look after what is to be sent again: a group may be evaluated once an
+        hour, or hang."""
+        if not self._forwarders:
+            return
+        async with asyncio.TaskGroup() as tasks:
+            for forwarder in self._forwarders:
+                tasks.create_task(restart_on_error("alertmanager", forwarder.run))
+            while True:
+                await asyncio.sleep(_LOOK_AGAIN_S)
+                self.resend()
+
+    def resend(self) -> None:
+        groups = self._groups()
+        for group in groups:
+            self.take(group)
+        origins = [rule.origin for group in groups for rule in group.rules]
+        for forwarder in self._forwarders:
+            forwarder.resender.forget(origins)
+
+    async def close(self) -> None:
+        for forwarder in self._forwarders:
+            await forwarder.client.close()
+
+    def samples(self, families: Families) -> Iterator[Sample]:
+        for forwarder in self._forwarders:
+            own, counts = labels(alertmanager=forwarder.client.address), forwarder.counts
+            values = {
+                "tocsin_alertmanager_alerts_sent_total": counts.sent,
+                "tocsin_alertmanager_alerts_dropped_total": counts.dropped,
+                "tocsin_alertmanager_errors_total": counts.errors,
+                "tocsin_alertmanager_alerts_waiting": forwarder.waiting,
+            }
+            for name, value in values.items():
+                yield Sample(families[name], value, own)
+
+
+class Elsewhere:
+    """All of it; `dispatcher` and `groups` give those of the agent, once they are made."""
+
+    def __init__(
+        self,
+        config: Config,
+        now_ms: Callable[[], int],
+        seconds: Callable[[], float],
+        dispatcher: Callable[[], Dispatcher],
+        groups: Callable[[], Sequence[GroupState]],
+    ) -> None:
+        self.datasources = Datasources(config, now_ms, seconds, dispatcher)
+        self.alertmanagers = Alertmanagers(config, groups, now_ms, seconds)
+        self.asks_store = self.datasources.asks_store
+
+    async def run(self) -> None:
+        """For ever, each for itself."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(restart_on_error("datasources", self.datasources.watch))
+            tasks.create_task(restart_on_error("alertmanagers", self.alertmanagers.run))
+
+    async def close(self) -> None:
+        await self.datasources.close()
+        await self.alertmanagers.close()
+
+    def samples(self, families: Families) -> Iterator[Sample]:
+        yield from self.datasources.samples(families)
+        yield from self.alertmanagers.samples(families)

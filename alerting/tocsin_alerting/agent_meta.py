@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tocsin_alerting.agent_elsewhere import Datasources
+from tocsin_alerting.agent_elsewhere import Elsewhere
 from tocsin_alerting.agent_setup import Setup
 from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.meta_alerts import MetaAlertSection
@@ -27,7 +27,7 @@ def meta_alert_loop(
     setup: Setup,
     dispatcher: Dispatcher,
     groups: Groups,
-    datasources: Datasources,
+    elsewhere: Elsewhere,
     store: Store,
     agent: ScrapeManager,
     clock: Clock,
@@ -42,7 +42,7 @@ def meta_alert_loop(
         return groups.all
 
     def here() -> list[GroupState]:
-        return [progress for progress in groups.all if datasources.asks_store(progress)]
+        return [progress for progress in groups.all if elsewhere.asks_store(progress)]
 
     def absent() -> set[Source]:
         return {scraper.target.source for scraper in agent.scrapers if scraper.absent}

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from tocsin_alerting import agent_setup
 from tocsin_alerting.agent_access import checked, new_access, token_file, with_roles
-from tocsin_alerting.agent_elsewhere import Datasources
+from tocsin_alerting.agent_elsewhere import Elsewhere
 from tocsin_alerting.agent_engines import EngineSources
 from tocsin_alerting.agent_meta import meta_alert_loop
 from tocsin_alerting.agent_setup import Setup
@@ -128,15 +128,13 @@ class App:
         self.writes = Threads(1, "write").begin()
         # store -> PromQL -> rules
         self.engine = QueryEngine(self.store, config.promql.semantics)
-        self.datasources = Datasources(
-            config, self.clock.now_ms, self.clock.monotonic, lambda: self.dispatcher
-        )
+        self.elsewhere = self._elsewhere()
         self.groups = self._make_groups()
         # alerts -> incidents -> outbox -> channels
         self.journal = SqliteJournal(path, machine=machine, wall=wall, hold=hold)
         self.dispatcher = Dispatcher(incident_config(config), self.journal, random.random)
         self.dispatcher.recovery.recall = self.groups.recall
-        self.dispatcher.stores.watched = self.datasources.addresses
+        self.dispatcher.stores.watched = self.elsewhere.datasources.addresses
         beats = self.dispatcher.heartbeats
         beats.configured_tokens = {digest(t): n for t, n in setup.heartbeat_tokens.items()}
         known = heartbeats_api.heartbeat_principal(self.dispatcher)
@@ -153,7 +151,7 @@ class App:
         # all of it -> who watches from outside
         stages = (self.dispatcher, self.rule_loop, self.paging)
         self.meta_alerts = meta_alert_loop(
-            setup, self.dispatcher, self.groups, self.datasources, store, self.agent, self.clock
+            setup, self.dispatcher, self.groups, self.elsewhere, store, self.agent, self.clock
         )
         self.health = SelfHealth(*stages, self.agent.unscraped, self.clock)
         self.heartbeats = HeartbeatLoop(setup.heartbeats, self.health.troubles)
@@ -211,7 +209,7 @@ class App:
                 group.create_task(restart_on_error("clock", self.clock.follow)),
                 group.create_task(restart_on_error("engines", watching)),
                 group.create_task(restart_on_error("rules", self.rule_loop.run)),
-                group.create_task(restart_on_error("datasources", self.datasources.watch)),
+                group.create_task(self.elsewhere.run()),
                 group.create_task(restart_on_error("incidents", self.paging.run)),
                 group.create_task(restart_on_error("meta-alerts", self.meta_alerts.run)),
                 group.create_task(restart_on_error("answers", self.answers.run)),
@@ -234,7 +232,7 @@ class App:
     async def close(self) -> None:
         if self.engines is not None and self.engines.worker is not None:
             await self.engines.worker.stop(WORKER_GRACE_SECONDS)
-        await self.datasources.close()
+        await self.elsewhere.close()
         await self.delivery_loop.close()
         await self.dispatcher.close(self.clock.now_ms())
         await asyncio.to_thread(self.disk.close)
@@ -266,7 +264,7 @@ class App:
             stage("write", metrics.write_samples, self.receiver.counters, "remote_write"),
             stage("otlp", metrics.write_samples, self.otlp.counters, "otlp"),
             stage("rules", metrics.rule_samples, self.groups),
-            stage("datasources", self.datasources.samples),
+            stage("elsewhere", self.elsewhere.samples),
             stage("incidents", metrics.incident_samples, self.dispatcher, now_ms),
             stage("tally", IncidentMetrics(self.dispatcher, groups, receivers, now_ms).samples),
             stage("delivery", metrics.delivery_samples, self.delivery_loop),
@@ -304,19 +302,25 @@ class App:
     def _make_groups(self) -> Groups:
         config, deps = self.setup.config, self._evaluation_deps()
         phases = GroupPhases(partial(getattr, self.agent, "sources"), config.promql.semantics)
-        made = (self.datasources.deps_of(deps), phases.of)
+        made = (self.elsewhere.datasources.deps_of(deps), phases.of)
         return Groups(deps, config.evaluation_interval, *made)
+
+    def _elsewhere(self) -> Elsewhere:
+        times = (self.clock.now_ms, self.clock.monotonic)
+        config = self.setup.config
+        return Elsewhere(config, *times, lambda: self.dispatcher, lambda: self.groups.all)
 
     def _make_rule_loop(self) -> RuleLoop:
         agent, store, clock = self.agent, self.store, self.clock
         touched = self.groups.deps.sources.touched
         watched = partial(getattr, agent, "sources")
-        asks_store, last = self.datasources.asks_store, store.last_seen
+        asks_store, last = self.elsewhere.datasources.asks_store, store.last_seen
         barrier = ScrapeBarrier(
             agent.awaited, agent.arrival, watched, touched, last, clock, asks_store
         )
-        expects_rules = bool(self.setup.config.rule_files)
-        return RuleLoop(self.groups, self.dispatcher, self.instances, clock, barrier, expects_rules)
+        expects, evaluated = bool(self.setup.config.rule_files), self.elsewhere.alertmanagers.take
+        joined = (self.groups, self.dispatcher, self.instances, clock, barrier)
+        return RuleLoop(*joined, expects, evaluated)
 
     def _evaluation_deps(self) -> EvaluationDeps:
         config = self.setup.config
@@ -400,7 +404,7 @@ class App:
             *otlp.routes(self.otlp, intake, new_guard(self.hosts, otlp.BODIES)),
             *with_roles(metrics_routes(page, health.unready, "/metrics", _LINKS, health.stalled)),
             *query.routes(*asked, external_labels=self.setup.config.external_labels),
-            *targets.routes(self._targets),
+            *targets.routes(self._targets, self.elsewhere.alertmanagers.urls),
             *rules.routes(groups, base, monotonic, self.dispatcher.working.external),
             *why.routes(self.dispatcher, groups, base),
             *answer_links.routes(agent_setup.answering(self.setup, *answered, self.clock)),

@@ -10,7 +10,7 @@ from tocsin_alerting.config.damping import (
     IncidentsSection,
     RateLimitsSection,
 )
-from tocsin_alerting.config.elsewhere import DatasourceSection, GroupDatasources
+from tocsin_alerting.config.elsewhere import Alertmanagers, DatasourceSection, GroupDatasources
 from tocsin_alerting.config.heartbeats import HeartbeatsSection
 from tocsin_alerting.config.hours import ZoneName
 from tocsin_alerting.config.meta_alerts import MetaAlertsSection
@@ -90,6 +90,7 @@ class Config(Section):
     rule_files: Words = ("bundled",)
     datasource: DatasourceSection | None = None
     group_datasources: GroupDatasources = ()
+    alertmanagers: Alertmanagers = ()
     severities: dict[str, SeverityWord] = dict(SEVERITY_WORDS)
     targets: TargetsSection = TargetsSection()
 

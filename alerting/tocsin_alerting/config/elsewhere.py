@@ -1,4 +1,4 @@
-"""The section that says where rules are evaluated, if not on our own store."""
+"""The sections of what an agent has elsewhere: engines of its rules, Alertmanagers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -12,6 +12,7 @@ from tocsin_alerting.config.watching import (
     BasicAuthSection,
     HeaderName,
     HeaderText,
+    HttpUrl,
     TlsSection,
     http_url,
     tls_settings,
@@ -38,17 +39,11 @@ def _engine_url(text: str) -> str:
     return text if text == EMBEDDED else http_url(text)
 
 
-class DatasourceSection(Section):
-    """Whom rules ask: the API of a Prometheus below `url`, or `embedded`, our own store.
+class ServerSection(Section):
+    """A server of the operator's own, and the keys to it, as Prometheus has them."""
 
-    Each is asked about the time `offset` before the evaluation, unless its group has a
-    `query_offset`. One that has answered nothing for `unreachable_after` is an incident.
-    """
-
-    url: Annotated[str, AfterValidator(_engine_url)]
-    offset: Duration = 30_000
-    timeout: Interval = 30_000
-    unreachable_after: Interval = 60_000
+    url: HttpUrl
+    timeout: Interval = 10_000
     headers: Annotated[Mapping[HeaderName, HeaderText], SECRET] = {}
     bearer_token: RefusedKey = None
     bearer_token_file: FilePath | None = None
@@ -56,15 +51,11 @@ class DatasourceSection(Section):
     tls: TlsSection = TlsSection()
 
     @model_validator(mode="after")
-    def _one_key(self) -> "DatasourceSection":
+    def _one_key(self) -> "ServerSection":
         named = any(name.lower() == "authorization" for name in self.headers)
         if sum(map(bool, (self.bearer_token_file, self.basic_auth, named))) > 1:
             raise ValueError("give one of bearer_token_file, basic_auth, Authorization in headers")
         return self
-
-    @property
-    def embedded(self) -> bool:
-        return self.url == EMBEDDED
 
     @property
     def access(self) -> EngineAccess:
@@ -80,6 +71,23 @@ class DatasourceSection(Section):
             basic_auth=None if self.bearer_token_file else login,
             tls=tls_settings(self.tls),
         )
+
+
+class DatasourceSection(ServerSection):
+    """Whom rules ask: the API of a Prometheus below `url`, or `embedded`, our own store.
+
+    Each is asked about the time `offset` before the evaluation, unless its group has a
+    `query_offset`. One that has answered nothing for `unreachable_after` is an incident.
+    """
+
+    url: Annotated[str, AfterValidator(_engine_url)]
+    offset: Duration = 30_000
+    timeout: Interval = 30_000
+    unreachable_after: Interval = 60_000
+
+    @property
+    def embedded(self) -> bool:
+        return self.url == EMBEDDED
 
 
 class GroupDatasourceSection(DatasourceSection):
@@ -100,7 +108,17 @@ class GroupDatasourceSection(DatasourceSection):
         return named and any(_is_file(group.file, pattern) for pattern in self.files)
 
 
+class AlertmanagerSection(ServerSection):
+    """An Alertmanager that gets all alerts of rules, as Prometheus sends them: again every
+    `resend_delay` while they fire."""
+
+    resend_delay: Interval = 60_000
+
+
 GroupDatasources = Annotated[tuple[GroupDatasourceSection, ...], BeforeValidator(several)]
+
+
+Alertmanagers = Annotated[tuple[AlertmanagerSection, ...], BeforeValidator(several)]
 
 
 def datasource_of(

@@ -16,6 +16,7 @@ from tocsin_alerting.rules.rule_file import load as load_rules
 from tocsin_alerting.yaml_document import InvalidDocument, Problem, did_you_mean
 
 T = TypeVar("T")
+_SERVERS = (("datasource",), ("group_datasources", "*"), ("alertmanagers", "*"))
 
 
 def anchored(value: T, directory: Path) -> T:
@@ -88,10 +89,8 @@ def _secrets(data: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
         ("web",),
         ("engines", "*"),
         ("engines", "*", "basic_auth"),
-        ("datasource",),
-        ("datasource", "basic_auth"),
-        ("group_datasources", "*"),
-        ("group_datasources", "*", "basic_auth"),
+        *_SERVERS,
+        *((*server, "basic_auth") for server in _SERVERS),
         ("heartbeats", "out", "*"),
         ("heartbeats", "expected", "*"),
     )
@@ -100,7 +99,7 @@ def _secrets(data: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
             yield path, value
     yield from parts_at(data, "receivers", "*", "header_files", "*")
     yield from parts_at(data, "schedules", "*", "ical_url_file")
-    for section in (("engines", "*"), ("datasource",), ("group_datasources", "*")):
+    for section in (("engines", "*"), *_SERVERS):
         yield from parts_at(data, *section, "tls", "*")
 
 

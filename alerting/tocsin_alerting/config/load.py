@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,7 +12,7 @@ import psutil
 
 from tocsin_alerting.bundled import names_a_pack
 from tocsin_alerting.config.config import Config
-from tocsin_alerting.config.elsewhere import DatasourceSection
+from tocsin_alerting.config.elsewhere import EMBEDDED, ServerSection
 from tocsin_alerting.config.files import anchored, file_problems, rule_problems
 from tocsin_alerting.config.mailing import (
     contact_receivers,
@@ -41,7 +41,7 @@ from tocsin_alerting.notify.email.local_server import CheckLocalServer, why_unus
 from tocsin_alerting.notify.heartbeat import HeartbeatPing
 from tocsin_alerting.notify.log import LogSettings
 from tocsin_alerting.notify.message_templates import MessageTemplates
-from tocsin_alerting.notify.own_address import OwnAddresses
+from tocsin_alerting.notify.own_address import OwnAddresses, guarded_lookup
 from tocsin_alerting.notify.own_templates import OwnTemplates
 from tocsin_alerting.notify.registry import CHANNELS, UNKNOWN_TYPE_MESSAGE, own_rates
 from tocsin_alerting.notify.secret import ReadFile, Vault
@@ -92,7 +92,7 @@ def load(
         known |= {*filter(None, [mail_receiver(config)])}
     problems += _channel_problems(document, config, vault, known)
     problems += _engine_problems(document, config, known)
-    problems += _datasource_problems(document, config, {at[0] for at, _ in files})
+    problems += _server_problems(document, config, {at[0] for at, _ in files})
     problems += _heartbeat_problems(document, config, vault, {at[:3] for at, _ in files})
     problems += _web_problems(config)
     if problems:
@@ -345,11 +345,11 @@ def _channel_deps(
         phones=phones(config),
         hostname=_ascii(socket.gethostname()),
         links=links,
-        own=_own_addresses(config),
+        own=own_addresses(config),
     )
 
 
-def _own_addresses(config: Config) -> OwnAddresses:
+def own_addresses(config: Config) -> OwnAddresses:
     host, port = listen.parse(config.web.listen_address)
     return OwnAddresses(host, port, socket.gethostname(), config.external_url, _interfaces)
 
@@ -414,22 +414,32 @@ def _engine_problems(document: Document, config: Config, known: set[str | int]) 
     return problems
 
 
-def _datasource_problems(
-    document: Document, config: Config, known: set[str | int]
-) -> list[Problem]:
-    """Engines of rules that cannot be asked, besides sections of which it is known why."""
-    given = config.datasource
-    sections: list[tuple[tuple[str | int, ...], DatasourceSection]] = []
-    sections += [(("datasource",), given)] if given else []
-    sections += [(("group_datasources", n), one) for n, one in enumerate(config.group_datasources)]
-    problems = []
-    for at, section in sections:
+def _server_problems(document: Document, config: Config, known: set[str | int]) -> list[Problem]:
+    """Servers elsewhere that cannot be asked, besides sections of which it is known why."""
+    own, problems = own_addresses(config), []
+    for at, section in servers(config):
         try:
-            if at[0] not in known and not section.embedded:
+            if at[0] not in known:
                 section.access.check()
+            if at[0] == "alertmanagers":
+                guarded_lookup("alertmanager", section.url, own)
         except ValueError as error:
             problems.append(document.problem(at, str(error)))
     return problems
+
+
+def servers(config: Config) -> Iterator[tuple[tuple[str | int, ...], ServerSection]]:
+    """Each that the configuration names, with its place there."""
+    if config.datasource is not None and not config.datasource.embedded:
+        yield ("datasource",), config.datasource
+    lists: dict[str, Sequence[ServerSection]] = {
+        "group_datasources": config.group_datasources,
+        "alertmanagers": config.alertmanagers,
+    }
+    for name, several in lists.items():
+        for number, one in enumerate(several):
+            if one.url != EMBEDDED:
+                yield (name, number), one
 
 
 def _web_problems(config: Config) -> list[Problem]:

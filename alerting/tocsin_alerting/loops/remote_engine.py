@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 import orjson
 
-from tocsin_alerting.http import BadAnswer, engine_lookup, error_text, httpx, looking_up, read_text
-from tocsin_alerting.notify.http_sender import secrets_of, spellings
-from tocsin_alerting.notify.secret import masked
+from tocsin_alerting.loops.remote_client import (
+    MOST_AT_ONCE,
+    RemoteAnswer,
+    RemoteClient,
+    RequestFailed,
+)
 from tocsin_alerting.promql.eval.limits import QueryTimeout
 from tocsin_alerting.promql.parser.ast import Expr, VectorSelector
 from tocsin_alerting.promql.parser.printer import print_expr
@@ -27,8 +30,6 @@ from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.snapshot import Labels, Source, sorted_labels
 from tocsin_exporter.threads import Threads, in_thread
 
-MOST_BYTES = 64 << 20
-MOST_AT_ONCE = 16  # queries; Prometheus takes 20 at once by default
 _LARGE_ANSWER = 256 << 10  # characters, which a thread reads: some milliseconds
 _GRACE_S = 2.0  # at most, after its own time limit: the engine says then that it was reached
 _MOST_PRINTED = 10_000
@@ -90,20 +91,11 @@ class RemoteEngine:
     ) -> None:
         self.address, self.target = access.url, access.target
         self.state = Reachability()
-        self._access, self._timeout_s, self._seconds = access, timeout_s, seconds
+        self._timeout_s, self._seconds = timeout_s, seconds
         self._threads, self._tell = threads, tell
-        self._headers = dict(access.authorization())
         self._places = asyncio.Semaphore(MOST_AT_ONCE)
         self._printed: dict[int, tuple[Expr, str]] = {}
-        limits = httpx.Limits(max_connections=MOST_AT_ONCE, max_keepalive_connections=MOST_AT_ONCE)
-        client = httpx.AsyncClient(
-            headers={"User-Agent": "Tocsin", "Accept-Encoding": "gzip"},
-            verify=access.tls.context() if access.url.startswith("https:") else False,
-            timeout=None,
-            limits=limits,
-            trust_env=False,
-        )
-        self._client = looking_up(client, engine_lookup(access.url))
+        self._client = RemoteClient(access)
 
     def __repr__(self) -> str:
         return f"RemoteEngine({self.address})"
@@ -132,7 +124,7 @@ class RemoteEngine:
         return result
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._client.close()
 
     async def _failed(self, error: EngineUnreachable, began: float) -> None:
         """One that answered others meanwhile is there: it was this query that took too long."""
@@ -158,14 +150,19 @@ class RemoteEngine:
             "timeout": f"{max(1, round(1000 * self._timeout_s))}ms",
             **_WHOLE_ANSWERS,
         }
-        async with self._places:
-            status, text = await self._post("/api/v1/query", form)
-        if len(text) < _LARGE_ANSWER:
-            return self._read(status, text, at_ms)
-        return await in_thread(lambda: self._read(status, text, at_ms), self._threads)
+        limit_s = self._timeout_s + min(_GRACE_S, self._timeout_s)
+        try:
+            async with self._places:
+                answer = await self._client.post("/api/v1/query", form, limit_s)
+        except RequestFailed as error:
+            raise EngineUnreachable(str(error), error.timed_out) from None
+        if len(answer.text) < _LARGE_ANSWER:
+            return self._read(answer, at_ms)
+        return await in_thread(lambda: self._read(answer, at_ms), self._threads)
 
-    def _read(self, status: int, text: str, at_ms: int) -> Result:
-        return read_answer(status, text, at_ms, self._unreachable, self._masked)
+    def _read(self, answer: RemoteAnswer, at_ms: int) -> Result:
+        masked = self._client.masked
+        return read_answer(answer.status, answer.text, at_ms, self._unreachable, masked)
 
     def _text(self, query: Expr) -> str:
         """By identity: rules keep their queries."""
@@ -176,47 +173,8 @@ class RemoteEngine:
             known = self._printed[id(query)] = (query, print_expr(query))
         return known[1]
 
-    async def _post(self, path: str, form: Mapping[str, str]) -> tuple[int, str]:
-        """Status and body. A kept connection that the other side has closed meanwhile, and a key
-        that was changed, are tried once more: to ask twice does no harm."""
-        try:
-            async with asyncio.timeout(self._timeout_s + min(_GRACE_S, self._timeout_s)):
-                try:
-                    answer = await self._once(path, form)
-                except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
-                    answer = await self._once(path, form)
-                if answer[0] in (401, 403) and self._has_new_key():
-                    answer = await self._once(path, form)
-                return answer
-        except TimeoutError:
-            limit = f"{self._timeout_s:g} s"
-            raise self._unreachable(f"no answer within {limit}", timed_out=True) from None
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, BadAnswer) as error:
-            raise self._unreachable(error_text(error)) from None
-
-    async def _once(self, path: str, form: Mapping[str, str]) -> tuple[int, str]:
-        server_name = self._access.tls.server_name
-        stream = self._client.stream(
-            "POST",
-            self._access.url + path,
-            params=list(self._access.query),
-            data=dict(form),
-            headers=self._headers,
-            extensions={"sni_hostname": server_name} if server_name else None,
-        )
-        async with stream as response:
-            return response.status_code, await read_text(response, MOST_BYTES)
-
-    def _has_new_key(self) -> bool:
-        before, self._headers = self._headers, dict(self._access.authorization())
-        return self._headers != before
-
-    def _masked(self, text: str) -> str:
-        values = (*self._headers.values(), *(value for _, value in self._access.query))
-        return masked(text, spellings(secrets_of(self.address, values)))
-
     def _unreachable(self, why: str, timed_out: bool = False) -> EngineUnreachable:
-        return EngineUnreachable(f"{self.address}: {self._masked(why)}", timed_out)
+        return EngineUnreachable(str(self._client.failure(why)), timed_out)
 
 
 def read_answer(

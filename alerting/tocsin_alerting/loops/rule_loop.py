@@ -103,7 +103,8 @@ class RuleLoop:
 
     After the first evaluation of a rule the dispatcher is told all that fires by it, so that what
     ended while the agent was down ends now. No rule waits for another one's first evaluation.
-    `expects_rules`: the configuration names rules, so that none at all is a fault.
+    `expects_rules`: the configuration names rules, so that none at all is a fault. `evaluated` is
+    called with each group that was.
     """
 
     def __init__(
@@ -114,8 +115,10 @@ class RuleLoop:
         clock: Clock,
         barrier: ScrapeBarrier,
         expects_rules: bool = False,
+        evaluated: Callable[[GroupState], None] = lambda group: None,
     ) -> None:
         self._groups = groups
+        self._evaluated = evaluated
         self._expects_rules = expects_rules
         self._dispatcher = dispatcher
         self._instances = instances
@@ -182,6 +185,7 @@ class RuleLoop:
         events = self._unreported.pop(progress.group.key, [])
         try:
             events += await self._groups.evaluate(progress, at_ms, read_ms, pause)
+            self._evaluated(progress)
             await self._report(progress, events, self._clock.now_ms())
         except BaseException:  # why: who was to hear the events did not, so all is said again
             self._unreported[progress.group.key] = [

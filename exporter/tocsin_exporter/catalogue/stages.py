@@ -66,6 +66,18 @@ _DATASOURCES = (
             "", "datasource", "outcome"),
 )  # fmt: skip
 
+_ALERTMANAGERS = (
+    counter("tocsin_alertmanager_alerts_sent_total",
+            "Alerts that an Alertmanager took, each time that they were sent.", "", "alertmanager"),
+    counter("tocsin_alertmanager_alerts_dropped_total",
+            "Alerts that an Alertmanager refused, or for which no room was left.",
+            "", "alertmanager"),
+    counter("tocsin_alertmanager_errors_total", "Requests to an Alertmanager that failed.",
+            "", "alertmanager"),
+    gauge("tocsin_alertmanager_alerts_waiting", "Alerts that wait to be sent to an Alertmanager.",
+          "", "alertmanager"),
+)  # fmt: skip
+
 _INCIDENTS = (
     gauge("alertmanager_build_info", "Always 1; the version of Alertmanager whose API the agent"
           " speaks, for karma, which asks for it.", "", "version"),
@@ -155,6 +167,7 @@ _WORKER = (
             "", "outcome"),
 )  # fmt: skip
 
+_ELSEWHERE = (*_DATASOURCES, *_ALERTMANAGERS)
 STAGES = Table(
-    (*_STORE, *_REMOTE_WRITE, *_RULES, *_DATASOURCES, *_INCIDENTS, *_COUNTED, *_HEALTH, *_WORKER)
+    (*_STORE, *_REMOTE_WRITE, *_RULES, *_ELSEWHERE, *_INCIDENTS, *_COUNTED, *_HEALTH, *_WORKER)
 )

@@ -90,7 +90,7 @@ def _told_in(key: str) -> str:
             return (DOCS / "channels.md").read_text("utf-8")
         case "contacts" | "schedules":
             return (DOCS / "oncall.md").read_text("utf-8")
-        case "datasource" | "group_datasources":
+        case "datasource" | "group_datasources" | "alertmanagers":
             return (DOCS / "elsewhere.md").read_text("utf-8")
         case "version" | "time_zone" | "language":
             return DEFAULTS
@@ -177,7 +177,7 @@ def test_the_examples_load(page: str, tmp_path: Path) -> None:
     for name in ("wecom.url", "dingtalk.url", "feishu.url"):
         (tmp_path / name).write_text("https://robots.example/send?key=1")
     secrets = ("dingtalk.secret", "feishu.secret", "bark.key", "bark.password", "aliyun.secret")
-    for name in ("smtp.password", "token", "api.key", "mimir.password", *secrets):
+    for name in ("smtp.password", "token", "api.key", "mimir.password", "am.token", *secrets):
         (tmp_path / name).write_text("hunter2")
     blocks = _blocks((DOCS / page).read_text())
     assert blocks

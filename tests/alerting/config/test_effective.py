@@ -42,6 +42,7 @@ datasource: {url: "http://prometheus:9090", offset: 0s, tls: {server_name: p}}
 group_datasources:
 - {url: "http://mimir/prometheus", files: [gpu.yml], bearer_token_file: token, timeout: 1m}
 - {url: embedded, groups: [own]}
+alertmanagers: [{url: "http://am:9093", resend_delay: 30s}]
 heartbeats:
   out: [{url_file: hook.url, every: 30s, method: GET, bearer_token_file: token}]
   expected: {backup: {every: 1d, grace: 1h, severity: P1, labels: {team: ml}, token_env: PHONE}}
@@ -138,6 +139,8 @@ OPEN = {  # what may be shown: no secret, or one that is taken out of it
     ("NtfySettings", "url"),  # of the server; the topic is the secret
     ("GotifySettings", "url"),
     ("MatrixSettings", "url"),
+    ("AlertmanagerSection", "url"),
+    ("AlertmanagerSection", "basic_auth"),
     ("DatasourceSection", "url"),  # its user and its query are covered
     ("DatasourceSection", "basic_auth"),
     ("GroupDatasourceSection", "url"),

@@ -85,6 +85,10 @@ CASES = {
         "group_datasources: [{url: 'http://p', groups: [g], bearer_token_file: away}]",
         "t.yml:1:71: cannot read ",
     ),
+    "the agent as an Alertmanager": (
+        "alertmanagers: [{url: 'http://localhost:4911'}]",
+        "t.yml:1:17: the URL: this is the agent's own address",
+    ),
     "an engine for no group in particular": (
         "group_datasources: [{url: embedded}]",
         "name the groups or the files that it is for; datasource is for all",

@@ -35,8 +35,11 @@ class ActiveTarget:
     absent: bool = False
 
 
-def routes(targets: Callable[[], Sequence[ActiveTarget]]) -> list[Route]:
-    """`targets` gives what is read now. None is ever dropped: nothing is discovered and left."""
+def routes(
+    targets: Callable[[], Sequence[ActiveTarget]], alertmanager_urls: Sequence[str] = ()
+) -> list[Route]:
+    """`targets` gives what is read now. None is ever dropped: nothing is discovered and left.
+    `alertmanager_urls` are those to which alerts of rules are sent."""
 
     async def listed(request: Request) -> Response:
         state = request.query_params.get("state", "").lower()
@@ -50,7 +53,8 @@ def routes(targets: Callable[[], Sequence[ActiveTarget]]) -> list[Route]:
         return success({"scrapePools": _pools(targets())})
 
     async def alertmanagers(request: Request) -> Response:
-        return success({"activeAlertmanagers": [], "droppedAlertmanagers": []})
+        active = [{"url": url} for url in alertmanager_urls]
+        return success({"activeAlertmanagers": active, "droppedAlertmanagers": []})
 
     return [
         get_route("/api/v1/targets", listed),
