@@ -103,6 +103,13 @@ DEFAULT_INHIBIT = (
     ),
     InhibitSection.model_validate(
         {
+            "source": ['alertname="InferenceEngineStalled"'],
+            "target": ['alertname=~"InferenceThroughputDropped|InferenceQueueGrowing"'],
+            "equal": ["target"],
+        }
+    ),
+    InhibitSection.model_validate(
+        {
             "source": ['alertname="InferenceEngineDown"'],
             "target": [
                 'alertname="HostProcessGone"',
