@@ -26,9 +26,10 @@ class GroupPhases:
         self._own, self._semantics = own, semantics
 
     def of(self, progress: GroupState) -> int:
-        """For good, once it was seen to read one of them: it may be silent now and then."""
+        """With the scrapes for good, once it was seen to read one of them, which may be silent now
+        and then; and until its rules, which wait for the first scrapes, have all run."""
         progress.reads_own = progress.reads_own or self._reads_own(progress)
-        if progress.reads_own:
+        if progress.reads_own or not all(rule.evaluated_ms for rule in progress.rules):
             return 0
         return phase_ms(*progress.group.key, progress.interval_ms, self._semantics)
 
