@@ -190,7 +190,7 @@ class Groups:
         begun late. `pause` is awaited before each rule. Never raises: a rule that fails is told in
         its progress and by events of kind unknown.
         """
-        progress.begun_ms = at_ms
+        progress.begun_ms, loaded_ms = at_ms, progress.loaded_ms
         started = self.deps.seconds()
         progress.evaluations += 1
         progress.missed += missed(progress.evaluated_ms, at_ms, progress.interval_ms)
@@ -203,7 +203,9 @@ class Groups:
             for part in parts(changed, SLICE_ALERTS):
                 await pause()
                 events.extend(replace(event, origin=origin) for event in part)
-        progress.evaluated_ms, progress.phase_ms = at_ms, self._phase_of(progress)
+        moved_ms = progress.loaded_ms - loaded_ms  # the clock was set meanwhile
+        progress.evaluated_ms = at_ms + moved_ms
+        progress.phase_ms = self._phase_of(progress)
         progress.evaluation_seconds = self.deps.seconds() - started
         self._end_leaving(at_ms)
         return events

@@ -268,6 +268,19 @@ async def test_times_move_with_a_clock_that_is_set_and_nothing_else_happens() ->
     assert kinds(await run(groups, 108)) == [EventKind.CLEAR]
 
 
+async def test_a_clock_that_is_set_during_an_evaluation_costs_no_slot() -> None:
+    groups: Groups
+
+    def answer(at_ms: int) -> Rows:
+        if at_ms == MINUTE:
+            groups.shift(HOUR)
+        return []
+
+    groups = loaded(surroundings({"m > 0": answer}), group(alerting()))
+    await run(groups, 1, 62)
+    assert groups.all[0].missed == 0
+
+
 async def restarted(
     deps: EvaluationDeps, journal: MemoryJournal, groups: Groups, minute: float, *new: RuleGroup
 ) -> tuple[Groups, list[AlertEvent]]:
