@@ -45,8 +45,11 @@ async def killed_again_and_again(folder: Path, together: asyncio.Barrier) -> lis
 
 
 async def _seen(one: Story) -> None:
-    """Until the incident is there; a message may be on its way."""
-    while not await one.incidents("open"):
+    """Until the incident is on the disk; a message may be on its way."""
+    while not (found := await one.incidents("open")):
+        await asyncio.sleep(0.02)
+    path = f"/api/v1/incidents/{found[0]['number']}"
+    while not (await asyncio.to_thread(one.agent.get, path))["recorded"]:
         await asyncio.sleep(0.02)
 
 
