@@ -63,7 +63,10 @@ ELSEWHERE = {  # what is not run here: the test that tries it, or why none does
     "tocsin service status": "alerting/cli/test_service.py::test_the_report_is_systemds",
     "tocsin service remove": "alerting/cli/test_service.py"
     "::test_removed_it_leaves_configuration_and_data",
-    "test rules/tests/*.yml": "rules/test_promtool_parity.py runs both on the same files",
+    "test rules/tests/*.yml": "test_wheel.py::test_the_bundled_unit_tests_and_the_drill_run",
+    "promtool test rules rules/tests/*.yml": "rules/test_promtool_parity.py"
+    "::test_promtool_agrees_that_the_rules_are_right",
+    "test rules/tests/policy/p0.test.yml": "rules/test_policies.py::test_they_pass",
     "tocsin worker": "inference/test_documentation.py::test_every_command_is_known_here",
     "vmagent": "alerting/remote_write/test_prometheus.py sends by one",
     "/opt/tocsin": "test_wheel.py installs the wheel",

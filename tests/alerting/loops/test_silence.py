@@ -74,9 +74,18 @@ RULES = (
 )
 
 
+def gaps(short_s: int, middle_s: int, long_s: int) -> list[object]:
+    """(`ours`, `gap_s`): each of both in every run, all pairs in the long one."""
+    often = [(True, short_s), (False, long_s)]
+    every = [(ours, gap_s) for ours in (True, False) for gap_s in (short_s, middle_s, long_s)]
+    return [
+        *often,
+        *(pytest.param(*one, marks=pytest.mark.long) for one in every if one not in often),
+    ]
+
+
 @pytest.mark.parametrize("expr", RULES)
-@pytest.mark.parametrize("ours", [True, False])
-@pytest.mark.parametrize("gap_s", [45, pytest.param(90, marks=pytest.mark.long), 400])
+@pytest.mark.parametrize(("ours", "gap_s"), gaps(45, 90, 400))
 async def test_a_source_that_stops_and_returns_clears_nothing(
     expr: str, ours: bool, gap_s: int
 ) -> None:
@@ -97,8 +106,7 @@ async def test_a_source_that_stops_and_returns_clears_nothing(
         "stddev_over_time(c_total[1m]) > 12 < 20",
     ],
 )
-@pytest.mark.parametrize("ours", [True, False])
-@pytest.mark.parametrize("gap_s", [20, pytest.param(40, marks=pytest.mark.long), 90])
+@pytest.mark.parametrize(("ours", "gap_s"), gaps(20, 40, 90))
 async def test_a_pause_in_the_middle_of_a_range_clears_nothing(
     expr: str, ours: bool, gap_s: int
 ) -> None:

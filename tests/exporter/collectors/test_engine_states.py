@@ -539,11 +539,11 @@ async def turns(number: int = 200) -> None:
 )
 async def test_no_request_outlives_its_reading(odd: dict[str, str | None]) -> None:
     server = Changing()
-    async with served(server.handle) as url, engine(url) as collector:
+    async with served(server.handle) as url, engine(url, 2.0) as collector:
         assert state(await said(collector)) == "up"
         before = len(asyncio.all_tasks())
         server.odd = odd
-        for _ in range(5):
+        for _ in range(2):
             assert state(await said(collector)) == "down"
         await turns()
         assert server.unanswered == 0

@@ -18,7 +18,7 @@ from tocsin_alerting.api.http.guard import new_guard
 from tocsin_alerting.http import httpx
 
 MANY = 10_000
-TURN_S = 0.6  # of processor time, on a machine that others use too
+TURN_S = 1.5  # of processor time: 0.4 here; 10,000 alerts in one turn would be 3 and more
 JSON = {"Content-Type": "application/json"}
 ENDED = {"endsAt": "2020-01-01T00:00:00Z"}
 
@@ -74,9 +74,16 @@ async def senders() -> AsyncIterator[Senders]:
         yield Senders(client, floor)
 
 
-@pytest.mark.parametrize("together", [True, False])
-@pytest.mark.parametrize("severity", ["P2", "P0"])
-async def test_ten_thousand_alerts_in_a_post(together: bool, severity: str) -> None:
+@pytest.mark.parametrize(
+    ("severity", "together"),
+    [
+        ("P2", True),
+        ("P0", False),
+        pytest.param("P2", False, marks=pytest.mark.long),
+        pytest.param("P0", True, marks=pytest.mark.long),
+    ],
+)
+async def test_ten_thousand_alerts_in_a_post(severity: str, together: bool) -> None:
     body = alerts(MANY, together=together, severity=severity)
     async with senders() as many:
         assert await many.post(body) == 200
