@@ -12,6 +12,7 @@ import click
 from tocsin_alerting.cli import output
 from tocsin_alerting.cli.alerts import alerts
 from tocsin_alerting.cli.answers import ANSWERS
+from tocsin_alerting.cli.backtest import backtest
 from tocsin_alerting.cli.check import check
 from tocsin_alerting.cli.client import AgentClient, fail, new_client
 from tocsin_alerting.cli.drill import drill
@@ -150,6 +151,7 @@ for command in (
     *(
         *ANSWERS,
         alerts,
+        backtest,
         channels,
         check,
         drill,

@@ -127,7 +127,7 @@ def _outcome(
     def wanted(name: str) -> bool:
         return not patterns or any(pattern.search(name) for pattern in patterns)
 
-    _quiet_logs()
+    quiet_logs()
     try:
         text = read_text(path)
         return asyncio.run(run_file(text, path, semantics, clock.monotonic, wanted))
@@ -135,7 +135,7 @@ def _outcome(
         return FileOutcome((), error=str(error))
 
 
-def _quiet_logs() -> None:
+def quiet_logs() -> None:
     """What the stages of the agent say of a test is in its timeline."""
     import logging
 
@@ -175,7 +175,7 @@ def _dry_run(config: "Config") -> None:
     from tocsin_alerting.incidents.dry_run import dry_run
     from tocsin_alerting.rules.severity import Severity
 
-    _quiet_logs()
+    quiet_logs()
     incidents = incident_config(config)
     for severity in Severity:
         print(f"\nIncident of severity {severity}, never acknowledged, resolved at the end:")

@@ -29,6 +29,9 @@ _MIRRORED = {
 }
 
 
+COMPARISONS = frozenset(_MIRRORED)
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """`measured op limit`; `limit` is a number, another expression, or None: nothing is compared,

@@ -1,0 +1,111 @@
+"""Counts and scores, against a week that was counted by hand."""
+
+from collections import Counter
+from datetime import UTC
+
+import numpy as np
+import pytest
+
+from tocsin_alerting.backtest.history import History, PastSeries
+from tocsin_alerting.backtest.paging import paging_log
+from tocsin_alerting.backtest.replay import Replay, ReplaySettings
+from tocsin_alerting.backtest.report import Judgement, LabelledIncident, noise, reports
+from tocsin_alerting.backtest.what_if import what_ifs
+from tocsin_alerting.config.load import incident_config, load
+from tocsin_alerting.promql.engine import QueryEngine
+from tocsin_alerting.rules.rule_file import read
+
+MINUTE_MS, HOUR_MS = 60_000, 3_600_000
+MONDAY_MS = 1_699_833_600_000  # 2023-11-13 00:00 UTC
+WEEK_MS = 7 * 24 * HOUR_MS
+RULES = """
+groups:
+- name: load
+  interval: 1m
+  rules:
+  - {alert: High, expr: "load > 80", for: 3m, labels: {severity: P1}}
+  - {alert: Nervous, expr: "load > 60", labels: {severity: P2}}
+"""
+# (day, hour, minute, how many minutes, load): the faults of the week
+REAL = ((0, 3, 0, 60, 95), (2, 14, 0, 30, 90), (5, 23, 30, 90, 99))
+SPIKES = ((1, 10, 0, 1, 85), (1, 10, 20, 1, 85), (3, 9, 0, 4, 84), (4, 12, 0, 1, 70))
+
+
+def at_ms(day: int, hour: int, minute: int) -> int:
+    return MONDAY_MS + (day * 24 + hour) * HOUR_MS + minute * MINUTE_MS
+
+
+def week() -> PastSeries:
+    times = np.arange(MONDAY_MS, MONDAY_MS + WEEK_MS, MINUTE_MS, dtype=np.int64)
+    values = np.full(len(times), 40.0)
+    for day, hour, minute, length, load_value in (*REAL, *SPIKES):
+        start = (at_ms(day, hour, minute) - MONDAY_MS) // MINUTE_MS
+        values[start : start + length] = load_value
+    return PastSeries({(("__name__", "load"), ("instance", "a")): (times, values)})
+
+
+def judged() -> Judgement:
+    known = [
+        LabelledIncident(at_ms(d, h, m), at_ms(d, h, m) + n * MINUTE_MS) for d, h, m, n, _ in REAL
+    ]
+    missed = LabelledIncident(at_ms(6, 4, 0), at_ms(6, 5, 0))  # nobody's load was high then
+    return Judgement((*known, missed), complete=True)
+
+
+async def test_a_week_counted_by_hand() -> None:
+    history = History(week())
+    engine = QueryEngine(history, subquery_step_ms=MINUTE_MS)
+    within = MONDAY_MS, MONDAY_MS + WEEK_MS
+    replay = Replay(engine, history, ReplaySettings(*within, MINUTE_MS))
+    groups = read(RULES, "rules.yml").groups
+    replays = await replay.run(groups)
+    spans = [(one.rule.uid, span) for one in replays for span in one.spans]
+    log = await paging_log(incident_config(load(None)), spans, within[1], 5 * MINUTE_MS)
+    high, nervous = reports(replays, log, judged(), within, UTC)
+
+    # three faults and the four minutes of Thursday; a spike of a minute is shorter than `for`
+    assert (high.fired, high.short, high.flaps, high.still_firing) == (4, 1, 0, 0)
+    assert high.median_ms == round((57 + 27) / 2) * MINUTE_MS
+    assert (high.true_alarms, high.false_alarms, high.found, high.to_find) == (3, 1, 3, 4)
+    assert (high.precision, high.recall) == (0.75, 0.75)
+    assert high.noise == pytest.approx(0.5 * 1 / 4 + 0.2 * 1 / 4)
+    assert high.incidents == 4
+    assert high.pages == Counter({"P1": sum(high.hours)})
+    assert {hour for hour, count in enumerate(high.hours) if count} >= {3, 9, 14, 23}
+
+    # each spike too, one of them within 30 minutes of the one before
+    assert (nervous.fired, nervous.short, nervous.flaps) == (7, 3, 1)
+    assert (nervous.true_alarms, nervous.false_alarms) == (3, 4)
+    assert nervous.noise == pytest.approx(0.5 * 3 / 7 + 0.3 * 1 / 7 + 0.2 * 4 / 7)
+
+    others = {row.change: row for row in await what_ifs(replays[0], replay.quiet(), within)}
+    assert others["as it is"].fired == 4
+    assert others["for: 0s"].fired == 6
+    assert others["for: 5m"].fired == 3
+    assert others["threshold 96"].fired == 1  # 80 * 1.2: Saturday alone
+    assert others["threshold 88"].fired == 3
+    assert others["threshold 64"].fired == others["as it is"].fired
+
+
+def test_noise_is_between_nothing_and_one() -> None:
+    assert noise(0, 0, 0, 0, 0) is None
+    assert noise(0, 0, 0, 5, 0) == 0.0
+    assert noise(5, 5, 0, 5, 0) == 1.0
+    assert noise(5, 5, 5, 5, 5) == 1.0
+    assert noise(2, 0, 0, 4, 0) == pytest.approx(0.625 * 0.5)
+
+
+async def test_what_nobody_acknowledges_is_escalated() -> None:
+    history = History(week())
+    engine = QueryEngine(history, subquery_step_ms=MINUTE_MS)
+    within = MONDAY_MS, MONDAY_MS + WEEK_MS
+    replay = Replay(engine, history, ReplaySettings(*within, MINUTE_MS))
+    replays = await replay.run(read(RULES, "rules.yml").groups[:1])
+    spans = [(one.rule.uid, span) for one in replays[:1] for span in one.spans]
+    config = incident_config(load(None))
+    answered = await paging_log(config, spans, within[1], MINUTE_MS)
+    never = await paging_log(config, spans, within[1], None)
+    assert len(answered.rules) == len(never.rules) == 4
+    assert len(never.pages) >= len(answered.pages) >= 4
+    assert "escalated" in {page.reason for page in never.pages}
+    assert "escalated" not in {page.reason for page in answered.pages}

@@ -1,0 +1,119 @@
+"""`alertctl backtest` on files, and on a real Prometheus with the same samples."""
+
+import json
+import math
+import shutil
+import subprocess
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from support.command_line import alertctl
+from support.prometheus import running_prometheus
+
+START = 1_700_000_000
+RULES = """
+groups:
+- name: g
+  interval: 15s
+  rules:
+  - {record: "pool:load:max", expr: "max by (pool) (load)"}
+  - alert: High
+    expr: pool:load:max > 8
+    for: 1m
+    labels: {severity: P1}
+    annotations: {summary: "load of {{ $labels.pool }}"}
+  - alert: Falling
+    expr: rate(requests_total[2m]) < 0.5
+    for: 30s
+    labels: {severity: P2}
+    annotations: {summary: "few requests"}
+  - {alert: Never, expr: "load > 1000", labels: {severity: P3}, annotations: {summary: "x"}}
+"""
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> Path:
+    path = tmp_path / "rules.yml"
+    path.write_text(RULES)
+    return path
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> Path:
+    """Two hours: a load that swings, and a counter that stands still now and then."""
+    lines, total = [], 0
+    for step in range(480):
+        at = START + step * 15
+        lines.append(f'load{{pool="a"}} {round(5 + 5 * math.sin(step / 30), 3)} {at}')
+        lines.append(f'load{{pool="b"}} {round(5 + 4 * math.sin(step / 9), 3)} {at}')
+        total += 0 if step % 120 > 100 else 15
+        lines.append(f"requests_total {total} {at}")
+    by_series = sorted(lines, key=lambda line: line.split()[0])
+    path = tmp_path / "samples.om"
+    path.write_text("\n".join([*by_series, "# EOF", ""]))
+    return path
+
+
+def test_what_fires_who_is_paged_and_what_else_could_be(
+    rules: Path, samples: Path, tmp_path: Path
+) -> None:
+    svg = tmp_path / "out.svg"
+    common = ("backtest", str(rules), "--samples", str(samples))
+    ended = alertctl(*common, "--what-if", "--svg", str(svg))
+    assert ended.code == 0, ended.err
+    assert "High" in ended.out and "threshold 6.4" in ended.out
+    assert "1 rule did not fire" in ended.out
+    assert max(map(len, ended.out.splitlines())) <= 80
+    bars = [one for one in ElementTree.parse(svg).getroot() if one.tag.endswith("rect")]
+    shown = json.loads(alertctl(*common, "-o", "json").out)
+    fired = {rule["rule"]: rule["fired"] for rule in shown["rules"]}
+    assert fired["High"] >= 4 and fired["Falling"] >= 3 and fired["Never"] == 0
+    assert len(bars) == 1 + sum(fired.values())
+    assert shown["pages"] >= shown["incidents"] > 0
+    assert json.loads(alertctl(*common, "-o", "json", "--interval", "1m").out) == shown  # of others
+
+
+def test_too_much_noise_is_a_failure(rules: Path, samples: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text(f"start,end,alertname\n{START},{START + 7200},Falling\n")
+    common = ("backtest", str(rules), "--samples", str(samples), "--labels", str(labels))
+    noisy = alertctl(*common, "--max-noise", "0.1")
+    assert noisy.code == 1
+    assert "High: noise" in noisy.err and "is above 0.1" in noisy.err
+    assert alertctl(*common, "--max-noise", "1").code == 0
+
+
+def test_a_prometheus_with_the_same_samples_says_the_same(
+    rules: Path, samples: Path, tmp_path: Path
+) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    blocks = [promtool, "tsdb", "create-blocks-from", "openmetrics", str(samples), "data"]
+    subprocess.run(blocks, cwd=tmp_path, check=True, capture_output=True)
+    window = ("--start", str(START), "--end", str(START + 7200), "-o", "json")
+    read = json.loads(alertctl("backtest", str(rules), "--samples", str(samples), *window).out)
+    with running_prometheus(tmp_path, "--storage.tsdb.retention.time=100y") as server:
+        asked = alertctl("--url", server.url, "backtest", str(rules), *window)
+    assert asked.code == 0, asked.err
+    assert json.loads(asked.out) == read
+    assert sum(rule["fired"] for rule in read["rules"]) > 5
+
+
+def test_what_is_wrong_is_said_with_its_place(rules: Path, samples: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.om"
+    broken.write_text("up 1\n")
+    ended = alertctl("backtest", str(rules), "--samples", str(broken))
+    assert ended.code == 1
+    assert f"{broken}:1:1: no sample with a time" in ended.err
+    labels = tmp_path / "labels.csv"
+    labels.write_text("begin,end\n")
+    common = ("backtest", str(rules), "--samples", str(samples))
+    ended = alertctl(*common, "--labels", str(labels))
+    assert ended.code == 1 and f'{labels}:1:1: unknown column "begin"' in ended.err
+    assert alertctl(*common, "--ack-after", "soon").code == 2
+    rules.write_text("groups: [{name: g, rules: [{alert: A, expr: '('}]}]")
+    ended = alertctl(*common)
+    assert ended.code == 1 and "rules.yml:1:" in ended.err
