@@ -74,9 +74,8 @@ from tocsin_alerting.loops.self_health import SelfHealth
 from tocsin_alerting.loops.source_status import StoreSources
 from tocsin_alerting.loops.supervise import restart_on_error
 from tocsin_alerting.notify.delivery import DeliveryLoop
-from tocsin_alerting.otlp.receiver import OtlpReceiver
+from tocsin_alerting.otlp.receiver import new_receivers
 from tocsin_alerting.promql.engine import QueryEngine
-from tocsin_alerting.remote_write.receiver import Receiver
 from tocsin_alerting.rules.evaluation import EvaluationDeps
 from tocsin_alerting.rules.group_phase import GroupPhases
 from tocsin_alerting.rules.groups import Groups
@@ -123,11 +122,11 @@ class App:
         self.store = store = Store(persistence=self.disk)
         self.agent = ScrapeManager(self._local(), self.clock, [store.append], store.prepare)
         # remote write -> store
-        self.receiver, self.otlp = Receiver(self.store), OtlpReceiver(self.store)
+        self.receiver, self.otlp = new_receivers(store)
         self.hosts = own_hosts(host_names(config))
         self.writes = Threads(1, "write").begin()
         # store -> PromQL -> rules
-        self.engine = QueryEngine(self.store, config.promql.semantics)
+        self.engine = QueryEngine(store, config.promql.semantics, natives=self.receiver.natives)
         self.elsewhere = self._elsewhere()
         self.groups = self._make_groups()
         # alerts -> incidents -> outbox -> channels

@@ -7,12 +7,13 @@ import numpy as np
 
 from tocsin_alerting.otlp.messages import read_message
 from tocsin_alerting.otlp.translate import OtlpSample, Translation, translate
-from tocsin_alerting.remote_write.receiver import TRIES, Busy
+from tocsin_alerting.remote_write.receiver import TRIES, Busy, Receiver
 from tocsin_alerting.remote_write.ref_cache import RefStore, SeriesRefCache
 from tocsin_alerting.remote_write.result import ReceiveResult, Refusals, RemoteWriteCounters
 from tocsin_alerting.remote_write.slow_path import REASON_TEXTS, describe_series
 from tocsin_alerting.tsdb.backlog import Backlogged
 from tocsin_alerting.tsdb.head.remote_limits import REASONS
+from tocsin_alerting.tsdb.native_histograms import NativeHistograms
 from tocsin_alerting.tsdb.senders import UNKNOWN, Sender
 from tocsin_exporter.snapshot import Labels
 
@@ -20,10 +21,12 @@ _AFTER_ALL_POINTS = 1 << 40  # places of samples, behind those of data points th
 
 
 class OtlpReceiver:
-    """Takes one request at a time, in any thread. `counters` counts."""
+    """Takes one request at a time, in any thread. `counters` counts; `natives` hears of native
+    histograms."""
 
-    def __init__(self, store: RefStore) -> None:
+    def __init__(self, store: RefStore, natives: NativeHistograms | None = None) -> None:
         self._store = store
+        self._natives = natives or NativeHistograms()
         self._refs = SeriesRefCache(store)
         self.counters = RemoteWriteCounters()
 
@@ -38,6 +41,8 @@ class OtlpReceiver:
         """Writes what is good in a request. Raises Malformed, RequestTooLarge or Busy, and then
         nothing of it was written."""
         translation = translate(read_message(body, json, zipped))
+        for name in translation.refusals.native_histograms:
+            self._natives.add(name, now_ms)
         for _ in range(TRIES):
             try:
                 result = self._write(translation, now_ms, sender)
@@ -95,6 +100,12 @@ class OtlpReceiver:
             refs.append(ref)
             placed.append(sample)
         return refs, placed
+
+
+def new_receivers(store: RefStore) -> tuple[Receiver, OtlpReceiver]:
+    """Those of remote write and of OTLP, which know of each other's native histograms."""
+    receiver = Receiver(store)
+    return receiver, OtlpReceiver(store, receiver.natives)
 
 
 def _described(labels: Labels) -> str:

@@ -81,6 +81,7 @@ def _add_metric(made: Translation, metric: OtlpMetric, target: LabelMap) -> None
         return
     if metric.kind is MetricKind.EXPONENTIAL_HISTOGRAM:
         made.refuse(metric, count, "native_histogram", _EXPONENTIAL)
+        made.refusals.native_histograms.add(name)
     elif not metric.is_cumulative:
         made.refuse(metric, count, "temporality", _NOT_CUMULATIVE.format(metric.temporality))
     elif not name:

@@ -1,6 +1,6 @@
 """The query engine: expressions and moments in, values out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -15,6 +15,7 @@ from tocsin_alerting.promql.parser.ast import Expr
 from tocsin_alerting.promql.parser.parser import parse
 from tocsin_alerting.promql.parser.signatures import Semantics
 from tocsin_alerting.promql.result import QueryValue, Result
+from tocsin_alerting.tsdb.native_histograms import NativeHistograms
 from tocsin_alerting.tsdb.series_index import MatcherSets
 
 _LONGEST_KEPT = 4096  # characters: what is parsed takes many times that, and somebody else's memory
@@ -34,6 +35,7 @@ class QueryEngine:
     semantics: Semantics = 3
     lookback_ms: int = 300_000
     subquery_step_ms: int = 60_000
+    natives: NativeHistograms = field(default_factory=NativeHistograms)
 
     async def instant(self, query: str | Expr, at_ms: int) -> Result:
         """The value at one moment. Async because other engines are remote."""
@@ -87,6 +89,7 @@ class QueryEngine:
             self.subquery_step_ms,
             budget or Budget(),
             Annotations(query if isinstance(query, str) else ""),
+            self.natives,
         )
 
 

@@ -7,6 +7,7 @@ from tocsin_alerting.remote_write.result import ReceiveResult, Refusals, RemoteW
 from tocsin_alerting.remote_write.slow_path import describe_series, parse_series, register_series
 from tocsin_alerting.remote_write.snappy import decompress
 from tocsin_alerting.tsdb.backlog import Backlogged
+from tocsin_alerting.tsdb.native_histograms import NativeHistograms
 from tocsin_alerting.tsdb.senders import UNKNOWN, Sender
 
 TRIES = 3
@@ -17,10 +18,12 @@ class Busy(Exception):
 
 
 class Receiver:
-    """Takes one request at a time, in any thread. `counters` counts."""
+    """Takes one request at a time, in any thread. `counters` counts; `natives` knows what came as
+    native histograms."""
 
     def __init__(self, store: RefStore) -> None:
         self._store = store
+        self.natives = NativeHistograms()
         self._refs = SeriesRefCache(store)
         self.counters = RemoteWriteCounters()
 
@@ -44,6 +47,8 @@ class Receiver:
         batch = self._decode(data, refusals, sender)
         if batch is None:
             return None
+        for name in refusals.native_histograms:
+            self.natives.add(name, now_ms)
         if not len(batch.refs):
             return ReceiveResult(0, refusals.counts, refusals.first)
         columns = batch.refs, batch.times, batch.values

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Refusals:
-    """Samples that were refused, by reason; `first` says of the first which series and why."""
+    """Samples that were refused, by reason; `first` says of the first which series and why.
+    `native_histograms` are metrics that came as such."""
 
     counts: Counter[str] = field(default_factory=Counter)
     first: str = ""
+    native_histograms: set[str] = field(default_factory=set)
     _at: int | None = None
 
     def add(self, reason: str, samples: int, at: int, message: str) -> None:

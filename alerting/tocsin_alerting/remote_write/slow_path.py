@@ -128,6 +128,11 @@ def _refuse_histograms(series: TimeSeries, refusals: Refusals) -> None:
     if series.histograms:
         message = f"{describe_series(series.pairs)}: native histograms are not stored"
         refusals.add("native_histogram", series.histograms, series.stop, message)
+        refusals.native_histograms.update(
+            value.decode(errors="replace")
+            for name, value in series.pairs
+            if name == METRIC_NAME.encode()
+        )
 
 
 def _checked(series: TimeSeries, refusals: Refusals) -> Iterable[_NewSeries]:

@@ -16,8 +16,10 @@ from tocsin_alerting.otlp.protobuf import MAX_PARTS, read_request
 from tocsin_alerting.otlp.receiver import OtlpReceiver
 from tocsin_alerting.otlp.translate import translate
 from tocsin_alerting.promql.engine import QueryEngine
+from tocsin_alerting.promql.eval.limits import QueryError
 from tocsin_alerting.remote_write.prompb import Malformed, RequestTooLarge
 from tocsin_alerting.tsdb.head.remote_limits import SeriesLimits
+from tocsin_alerting.tsdb.native_histograms import NativeHistograms
 from tocsin_alerting.tsdb.store import Store
 from tocsin_alerting.tsdb.values import STALE_BITS
 from tocsin_exporter.snapshot import Labels, Source
@@ -92,6 +94,13 @@ def test_what_opentelemetry_writes_is_stored_as_prometheus_3_stores_it(
         " (OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE)"
     )
     assert result.accepted == receiver.counters.samples == len(STORED) + 2  # stale, target_info
+
+
+def test_who_asks_for_an_exponential_histogram_is_told_that_it_is_not_stored() -> None:
+    store, natives = Store(), NativeHistograms()
+    OtlpReceiver(store, natives).receive(PROTOBUF, NOW)
+    with pytest.raises(QueryError, match='"exp_duration_seconds" comes as native histograms'):
+        QueryEngine(store, natives=natives).evaluate("rate(exp_duration_seconds[5m])", NOW)
 
 
 def test_a_source_is_a_job_and_an_instance_that_may_fall_silent() -> None:

@@ -12,8 +12,10 @@ from support.examples import examples
 from support.numbered_store import NumberedStore, Row
 from support.write_requests import Series, body, number, odd, plain
 from tocsin_alerting.promql.engine import QueryEngine
+from tocsin_alerting.promql.eval.limits import QueryError
 from tocsin_alerting.remote_write.prompb import Malformed, RequestTooLarge
 from tocsin_alerting.remote_write.receiver import Busy, Receiver
+from tocsin_alerting.tsdb.native_histograms import MOST_NAMES, REMEMBERED_MS, NativeHistograms
 from tocsin_alerting.tsdb.senders import UNKNOWN, Sender
 from tocsin_alerting.tsdb.store import Store
 from tocsin_alerting.tsdb.values import Ints
@@ -351,3 +353,38 @@ def test_the_first_refusal_is_that_of_the_first_series_in_the_request() -> None:
         result = receiver.receive(body(plain(request)), NOW)
         assert result.accepted == 0 and sum(result.refused.values()) == 2
         assert ('job="early"' in result.first_refused) is (request[0] is old)
+
+
+def test_who_asks_for_a_native_histogram_is_told_that_it_is_not_stored() -> None:
+    """Beside it floats are stored; a metric that has any is answered from these."""
+    store = Store()
+    receiver = Receiver(store)
+    engine = QueryEngine(store, natives=receiver.natives)
+
+    def named(name: bytes, samples: Sequence[tuple[int, int]], histograms: int) -> Series:
+        return Series([(b"__name__", name), (b"job", b"j")], samples, histograms)
+
+    sent = [named(b"lag", [], 1), named(b"lag_count", [(NOW, 1)], 0), named(b"both", [(NOW, 1)], 1)]
+    result = receiver.receive(body(plain(sent)), NOW)
+    assert (result.accepted, result.refused) == (2, {"native_histogram": 2})
+    assert 'lag{job="j"}: native histograms are not stored' in result.message
+    for query in (
+        "lag",
+        "rate(lag[5m])",
+        "absent(lag)",
+        '{__name__="lag",job="k"}',
+        "vector(1) or lag",
+    ):
+        with pytest.raises(QueryError, match='metric "lag" comes as native histograms, which are'):
+            engine.evaluate(query, NOW)
+    for query in ("lag_count", "both", "other", '{__name__=~"lag"}', 'lag_count{job="k"}'):
+        engine.evaluate(query, NOW)
+
+
+def test_native_histograms_are_remembered_as_long_as_they_come() -> None:
+    natives = NativeHistograms()
+    for serial in range(MOST_NAMES + 1):
+        natives.add(f"m{serial}", NOW)
+    assert not natives.holds("m0") and natives.holds("m1")
+    natives.add("m1", NOW + REMEMBERED_MS)
+    assert natives.holds("m1") and not natives.holds("m2")

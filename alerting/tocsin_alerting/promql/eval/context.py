@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -12,9 +13,11 @@ from tocsin_alerting.promql.eval.limits import Budget, QueryError
 from tocsin_alerting.promql.eval.vector import Value, Vector
 from tocsin_alerting.promql.parser.ast import Call
 from tocsin_alerting.promql.parser.signatures import Semantics
-from tocsin_alerting.tsdb.matchers import DeadlineCheck, no_deadline
+from tocsin_alerting.tsdb.matchers import DeadlineCheck, MatchOp, no_deadline
+from tocsin_alerting.tsdb.native_histograms import NOT_STORED, NativeHistograms
 from tocsin_alerting.tsdb.query.selection import Selection
 from tocsin_alerting.tsdb.series_index import MatcherSets
+from tocsin_alerting.tsdb.target_labels import METRIC_NAME
 from tocsin_alerting.tsdb.values import Ints
 
 SAME_LABELS = "vector cannot contain metrics with the same labelset"
@@ -70,9 +73,17 @@ class Context:
     subquery_step_ms: int = 60_000
     budget: Budget = field(default_factory=Budget)
     notes: Annotations = field(default_factory=Annotations)
+    natives: NativeHistograms = field(default_factory=NativeHistograms)
 
     def select(self, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int) -> Selection:
-        return self.reader.select(matcher_sets, t0_ms, t1_ms, self.budget.check_time)
+        """Raises QueryError where there is nothing but native histograms."""
+        chosen = self.reader.select(matcher_sets, t0_ms, t1_ms, self.budget.check_time)
+        if not len(chosen.series):
+            for matcher in chain.from_iterable(matcher_sets):
+                named = matcher.name == METRIC_NAME and matcher.op is MatchOp.EQUAL
+                if named and self.natives.holds(matcher.value):
+                    raise QueryError(NOT_STORED.format(matcher.value))
+        return chosen
 
     def at(self, steps: Steps) -> "Context":
         return replace(self, steps=steps)
