@@ -90,6 +90,21 @@ def test_no_runbook_is_left_over_and_their_links_lead_somewhere() -> None:
             assert target in ours, f"{path.name} links to {target}"
 
 
+@pytest.mark.parametrize("path", sorted(RUNBOOKS.glob("*.md")), ids=_name)
+def test_each_runbook_ends_in_chinese_and_can_be_followed_there(path: Path) -> None:
+    english, heading, chinese = path.read_text().partition("\n## 中文\n\n")
+    assert heading and "\n## " not in chinese, "it is the last section"
+    assert chinese.startswith("**影响**：")
+    steps = re.findall(r"(?m)^(\d)\. ", chinese)
+    assert len(steps) >= 3 and steps == [str(number) for number in range(1, len(steps) + 1)]
+    letters = re.sub(r"`[^`]*`|[\sA-Za-z0-9]", "", chinese)
+    assert len(re.findall("[一-鿿]", letters)) > 0.7 * len(letters)
+    for name in re.findall(r"\b(?:GPU|Host|Inference|Tocsin)[A-Z]\w+", chinese):
+        assert name in NAMES, name
+    severities = set(re.findall(r"\bP[0-4]\b", chinese))
+    assert severities <= set(re.findall(r"\bP[0-4]\b", english))
+
+
 def _shape(rule: Rule) -> str:
     """What gives an alert its labels, without what may differ between two tiers."""
     by = re.findall(r"(?:sum|max|min|avg|count) by \(([^)]*)\)", rule["expr"])
