@@ -47,7 +47,7 @@ from tocsin_alerting.local.environment import variables_read, warn_of_unread, wa
 from tocsin_alerting.local.systemd import SystemdNotifier, drop_ambient_capabilities
 from tocsin_alerting.notify.email.local_server import why_unusable
 from tocsin_alerting.notify.secret import Vault
-from tocsin_alerting.promql.functions.table import refuse_unsupported
+from tocsin_alerting.promql.parser.types import refuse_unsupported
 from tocsin_alerting.rules.meta_alerts import switched
 from tocsin_alerting.rules.rule import RuleFile
 from tocsin_alerting.rules.rule_file import load as load_rules

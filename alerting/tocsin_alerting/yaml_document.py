@@ -12,24 +12,21 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
-from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
+from tocsin_alerting.yaml_compose import TooDeep, compose
 from tocsin_alerting.yaml_merge_keys import OWN_KEYS_WIN, MergeError, MergeRules, is_merge, resolve
 from tocsin_exporter.files import file_bytes
 
 Path = tuple[str | int, ...]
-M = TypeVar("M", bound=BaseModel)
-MAX_DEPTH = 100
 MAX_BYTES = 16_000_000  # of a file: ten times the largest set of rules that is known
 MAX_PROBLEMS = 100
 _MAX_WORD = 200  # that may be a known one mistyped
 _MAX_NUMBER = 400  # digits; the largest double has 309
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+_BEGIN_NUMBERS = frozenset("0123456789.+-")
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -40,28 +37,6 @@ _WORDS: Mapping[str, object] = {
     **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf"), math.inf),
     **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
     **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
-}
-# What pydantic's kinds of errors mean to the writer of a file, with the values of their contexts.
-_EXPECTED: Mapping[str, str] = {
-    **dict.fromkeys(("list_type", "tuple_type", "set_type", "frozen_set_type"), "must be a list"),
-    **dict.fromkeys(
-        ("dict_type", "mapping_type", "model_type", "model_attributes_type", "dataclass_type"),
-        "must be a mapping",
-    ),
-    **dict.fromkeys(
-        ("int_type", "int_from_float", "int_parsing", "int_parsing_size"), "must be a whole number"
-    ),
-    **dict.fromkeys(("float_type", "finite_number"), "must be a number"),
-    "bool_type": "must be true or false",
-    "string_type": "must be text",
-    **dict.fromkeys(("literal_error", "enum"), "must be {expected}"),
-    "greater_than": "must be more than {gt}",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than": "must be less than {lt}",
-    "less_than_equal": "must be at most {le}",
-    "too_short": "must not be empty",
-    "string_too_short": "must not be empty",
-    "none_required": "must be left out",
 }
 
 
@@ -102,6 +77,7 @@ class Document:
         self.root = root
         self._lines = source.split("\n")
         self._by_key: dict[int, dict[str, tuple[yaml.Node, yaml.Node]]] = {}
+        self._last: tuple[Path, yaml.Node | None] = ((), root)
         self.data: Any = None if root is None else _Plain().of(root)
 
     def position(self, path: Path, *, key: bool = False) -> tuple[int, int]:
@@ -154,14 +130,15 @@ class Document:
         return None
 
     def _at(self, path: Path) -> yaml.Node | None:
-        """The node at `path`, None when it does not lead there."""
-        node = self.root
-        for step in path:
-            child = self.child(node, step)
-            if child is None:
-                return None
-            node = child[1]
-        return node
+        """The node at `path`, None when it does not lead there. What is read one after another
+        mostly stands in one collection, which is found once."""
+        if not path:
+            return self.root
+        above = path[:-1]
+        if above != self._last[0]:
+            self._last = above, self._at(above)
+        child = self.child(self._last[1], path[-1])
+        return None if child is None else child[1]
 
     def _find(self, path: Path) -> tuple[yaml.Node | None, yaml.Node | None]:
         node, key_node = self.root, None
@@ -209,47 +186,22 @@ def unreadable(file: str, error: OSError | UnicodeDecodeError) -> InvalidDocumen
 def parse(text: str, file: str, merging: MergeRules = OWN_KEYS_WIN) -> Document:
     """The first document of `text`. Raises InvalidDocument for what is not YAML."""
     try:
-        _refuse_depth(text, file)
-        loader = Loader(text)
-        try:
-            root = loader.get_node() if loader.check_node() else None
-        finally:
-            loader.dispose()
+        composed = compose(text)
+    except TooDeep as error:
+        raise InvalidDocument([_at_mark(file, error.mark, str(error))]) from None
     except (yaml.YAMLError, UnicodeError) as error:
         raise InvalidDocument([_syntax_problem(file, text, error)]) from None
-    problems = _duplicates(file, root, merging)
+    problems = [
+        problem for node in composed.repeating for problem in _repeated_keys(file, node, merging)
+    ]
     if problems:
         raise InvalidDocument(problems)
     try:
-        resolve(root, merging)
+        if composed.joined:
+            resolve(composed.root, merging)
     except MergeError as error:
         raise InvalidDocument([_at_mark(file, error.node.start_mark, str(error))]) from None
-    return Document(file, root, text)
-
-
-def _refuse_depth(text: str, file: str) -> None:
-    """The composer recurses in C, where a deep document ends the process."""
-    depth = 0
-    for event in yaml.parse(text, Loader):
-        if isinstance(event, yaml.DocumentEndEvent):
-            return
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_DEPTH:
-            raise InvalidDocument(
-                [_at_mark(file, event.start_mark, f"nested more than {MAX_DEPTH} deep; flatten it")]
-            )
-
-
-def validate(model: type[M], document: Document) -> M:
-    """`document` as `model`. Raises InvalidDocument with every problem, placed and explained."""
-    data = {} if document.data is None else document.data
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        every = cast(Sequence[Mapping[str, Any]], error.errors(include_url=False))
-        shown = (_placed(document, model, problem) for problem in every[:MAX_PROBLEMS])
-        raise InvalidDocument(shown, max(0, len(every) - MAX_PROBLEMS)) from None
+    return Document(file, composed.root, text)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -286,23 +238,6 @@ def _at_mark(file: str, mark: Any, message: str) -> Problem:
     """`mark` is a yaml mark, or None where yaml gives none."""
     line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
     return Problem(file, line, column, message)
-
-
-def _duplicates(file: str, root: yaml.Node | None, merging: MergeRules) -> list[Problem]:
-    problems: list[Problem] = []
-    pending: list[yaml.Node] = [root] if root is not None else []
-    visited: set[int] = set()
-    while pending:
-        node = pending.pop()
-        if id(node) in visited:  # an alias: seen where its anchor stands
-            continue
-        visited.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            pending.extend(node.value)
-        elif isinstance(node, yaml.MappingNode):
-            problems.extend(_repeated_keys(file, node, merging))
-            pending.extend(value for _, value in node.value)
-    return problems
 
 
 def _repeated_keys(file: str, node: yaml.MappingNode, merging: MergeRules) -> Iterable[Problem]:
@@ -343,6 +278,8 @@ def _scalar(node: yaml.ScalarNode) -> object:
         return text
     if text in _WORDS:
         return _WORDS[text]
+    if text[0] not in _BEGIN_NUMBERS:
+        return text
     if _INT.fullmatch(text):
         if len(text) > _MAX_NUMBER:
             return text  # no number that anything here could be
@@ -382,89 +319,3 @@ def _visible_characters(
         for at, char in enumerate(lines[number]):
             if not char.isspace() and (number > start or at >= column):
                 yield number + 1, at + 1, char
-
-
-def _placed(document: Document, model: type[BaseModel], error: Mapping[str, Any]) -> Problem:
-    path = _real_path(document, error["loc"])
-    dotted = ".".join(map(str, path))
-    if error["type"] == "extra_forbidden":
-        hint = did_you_mean(str(path[-1]), _siblings(model, document.data, path[:-1]))
-        return document.problem(path, f'unknown key "{dotted}"{hint}', key=True)
-    if error["type"] == "missing":
-        return document.problem(path[:-1], f'"{dotted}" is missing; add it')
-    message = _error_text(error)
-    return document.problem(path, f"{dotted}: {message}" if dotted else message)
-
-
-def _error_text(error: Mapping[str, Any]) -> str:
-    """pydantic speaks of Python's types; the reader of a YAML file knows lists and mappings."""
-    words = _EXPECTED.get(error["type"])
-    if words is None:
-        return str(error["msg"]).removeprefix("Value error, ")
-    quotable = error["type"] == "string_type" and isinstance(error["input"], int | float)
-    text = words.format_map(error.get("ctx", {})).replace("True", "true").replace("False", "false")
-    return text + ("; quote it" if quotable else "")
-
-
-def _real_path(document: Document, loc: Sequence[str | int]) -> Path:
-    """pydantic puts the tags of unions into a location; keep the steps that the file has."""
-    path: list[str | int] = []
-    node = document.root
-    for step in loc:
-        child = document.child(node, step)
-        if child is not None:
-            path.append(step)
-            node = child[1]
-    last = loc[-1] if loc else None
-    if last is not None and (not path or path[-1] != last) and isinstance(last, str | int):
-        path.append(last)
-    return tuple(path)
-
-
-def _siblings(model: type[BaseModel], data: Any, path: Path) -> list[str]:
-    """The keys that the model knows at `path` of `data`, through lists, dicts and optionals; of a
-    union those of the member that the data's `type` chose."""
-    options: list[Any] = [model]
-    for step in path:
-        options = [inner for kind in options for inner in _inner_types(kind, step)]
-        data = _value(data, step)
-        options = [kind for kind in options if _is_chosen(kind, data)]
-    known: list[str] = []
-    for kind in options:
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            known += [field.alias or name for name, field in kind.model_fields.items()]
-    return known
-
-
-def _value(data: Any, step: str | int) -> Any:
-    try:
-        return data[step]
-    except (KeyError, IndexError, TypeError):
-        return None
-
-
-def _is_chosen(kind: Any, data: Any) -> bool:
-    """Whether `data` can be meant as `kind`: not when `kind` fixes another `type`."""
-    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
-        return True
-    tag = kind.model_fields.get("type")
-    tags = get_args(tag.annotation) if tag is not None else ()
-    return not tags or not isinstance(data, dict) or data.get("type") in tags
-
-
-def _inner_types(kind: Any, step: str | int) -> list[Any]:
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        for name, field in kind.model_fields.items():
-            if step in (name, field.alias):
-                return _flat(field.annotation)
-        return []
-    return [inner for argument in get_args(kind) for inner in _flat(argument)]
-
-
-def _flat(kind: Any) -> list[Any]:
-    """The members of a union (Annotated taken off); a kind that is no union alone."""
-    if get_origin(kind) is Annotated:
-        return _flat(get_args(kind)[0])
-    if get_origin(kind) in (Union, UnionType):
-        return [inner for member in get_args(kind) for inner in _flat(member)]
-    return [kind]

@@ -122,7 +122,7 @@ def _rules(
     config_file: Path | None, files: Sequence[Path], semantics: "Semantics"
 ) -> "tuple[Config, list[RuleGroup]]":
     from tocsin_alerting.config.load import load
-    from tocsin_alerting.promql.functions.table import refuse_unsupported
+    from tocsin_alerting.promql.parser.types import refuse_unsupported
     from tocsin_alerting.rules.rule_file import load as load_rules
     from tocsin_alerting.startup import rule_files
     from tocsin_alerting.yaml_document import InvalidDocument

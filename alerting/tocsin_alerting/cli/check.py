@@ -1,28 +1,54 @@
-"""`alertctl check`: rule files, their unit tests and configurations, without an agent."""
+"""`alertctl check`: rule files, their unit tests and configurations, with or without an agent."""
 
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from glob import glob
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from tocsin_alerting.cli.client import FAILED, LINT
+from tocsin_alerting.cli.client import FAILED, LINT, AgentClient
 from tocsin_alerting.cli.output import count
 from tocsin_alerting.cli.templates import check_templates
 
 if TYPE_CHECKING:
+    from tocsin_alerting.cli.live import LiveAgent
     from tocsin_alerting.config.config import Config
     from tocsin_alerting.notify.own_templates import TemplateProblem
     from tocsin_alerting.promql.parser.signatures import Semantics
+    from tocsin_alerting.rules.lint import Lint
     from tocsin_alerting.yaml_document import Document
 
-# As `ADVICE` of `tocsin_alerting.config.way_lint`, which `--help` need not load.
-NAMED = ("single-channel", "unused-receiver", "nobody-at-hours")
+# As `ADVICE` of `tocsin_alerting.config.way_lint` and `LINTS` of `tocsin_alerting.rules.lint`,
+# which `--help` need not load.
+WARNINGS = ("single-channel", "unused-receiver", "nobody-at-hours")
+LINTS = (
+    "absent-regex",
+    "counter-without-rate",
+    "duplicate-rules",
+    "for-below-interval",
+    "foreign-severity",
+    "humanize-percentage",
+    "never-fires",
+    "no-rules",
+    "no-runbook",
+    "no-severity",
+    "no-summary",
+    "rate-of-gauge",
+    "unknown-severity",
+    "value-in-label",
+    "wrong-unit",
+    "matches-nothing",
+    "never-reached",
+)
+NAMED = (*WARNINGS, *LINTS)
+STDIN = "-"
+_GENERAL = ("default", "all", "none")
 
 semantics_option = click.option(
     "--promql.semantics",
@@ -35,26 +61,99 @@ semantics_option = click.option(
 )
 
 
+def _lint_words(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
+    """The words of all `--lint`, each checked."""
+    words = tuple(word.strip() for text in texts for word in text.split(",") if word.strip())
+    for word in words:
+        if word not in (*_GENERAL, *LINTS):
+            near = get_close_matches(word, (*_GENERAL, *LINTS), n=1)
+            known = f"did you mean {near[0]}?" if near else f"known are {', '.join(LINTS)}"
+            raise click.BadParameter(f"there is no lint {word}; {known}")
+    return words
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOptions:
+    """What is looked for in a file, and of whom it is asked."""
+
+    semantics: "Semantics"
+    words: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    agent: "LiveAgent | None" = None
+
+    def lints(self) -> frozenset[str]:
+        """The lints that are said."""
+        from tocsin_alerting.rules import lint
+
+        general = {
+            "default": (*lint.BY_DEFAULT, *(lint.LIVE if self.agent else ())),
+            "all": lint.LINTS,
+            "none": (),
+        }
+        words = self.words or ("default",)
+        chosen = {name for word in words for name in general.get(word, (word,))}
+        return frozenset(chosen.difference(self.ignored))
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedText:
+    """A file, or what came by the standard input."""
+
+    path: Path
+    text: str
+
+    @property
+    def name(self) -> str:
+        return "stdin" if str(self.path) == STDIN else str(self.path)
+
+
 @click.command()
-@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path, allow_dash=True))
 @semantics_option
 @click.option(
-    "--ignore", "ignored", multiple=True, type=click.Choice(NAMED),
-    help="Leave out the warnings of this name, for what is meant so.  [default: none]",
+    "--lint", "words", multiple=True, metavar="NAME,...", callback=_lint_words,
+    help="Lints of rules: default, all, none, or some by name; repeatable.  [default: default]",
 )  # fmt: skip
-def check(files: tuple[Path, ...], semantics: "Semantics", ignored: tuple[str, ...]) -> None:
+@click.option(
+    "--lint-fatal/--no-lint-fatal", "lint_fatal", default=True, show_default=True,
+    help="Exit with 3 when there is nothing but lints or warnings, or with 0.",
+)  # fmt: skip
+@click.option(
+    "--ignore", "ignored", multiple=True, type=click.Choice(NAMED), metavar="NAME",
+    help="Leave out the warnings or lints of this name, for what is meant so.  [default: none]",
+)  # fmt: skip
+@click.option(
+    "--live", is_flag=True,
+    help="Ask the running agent, too: which rules select no series that it has.",
+)  # fmt: skip
+@click.pass_obj
+def check(
+    agent: AgentClient,
+    files: tuple[Path, ...],
+    semantics: "Semantics",
+    words: tuple[str, ...],
+    lint_fatal: bool,
+    ignored: tuple[str, ...],
+    live: bool,
+) -> None:
     """Check FILES: rule files, rule unit tests or configurations, recognised by their keys.
 
-    Without FILES, check our own packs of rules. Every problem is reported with file, line and
-    column. Exit code 3 means lint only, or a valid configuration that pages nobody; notes do not
-    change the exit code. For the rules of a configuration, its own promql.semantics holds.
+    Without FILES, check our own packs of rules; - is the standard input. Every problem is reported
+    with file, line and column. Exit code 3 means lint only, or a valid configuration that pages
+    nobody; notes do not change the exit code. For the rules of a configuration, its own
+    promql.semantics holds.
     """
     from tocsin_alerting.bundled import rule_packs
 
     ours = (Path(path) for pack in rule_packs().values() for path in sorted(glob(pack)))
     chosen = files or tuple(ours)
-    worst = max((_check(path, semantics, ignored) for path in chosen), key=(0, LINT, FAILED).index)
-    raise SystemExit(worst)
+    options = CheckOptions(semantics, words, ignored)
+    if live:
+        from tocsin_alerting.cli.live import LiveAgent
+
+        options = CheckOptions(semantics, words, ignored, LiveAgent(agent, chosen, semantics))
+    worst = max((_check(path, options) for path in chosen), key=(0, LINT, FAILED).index)
+    raise SystemExit(0 if worst == LINT and not lint_fatal else worst)
 
 
 class InvalidTexts(Exception):
@@ -69,22 +168,40 @@ Checked = tuple[str, list[str]]
 """What is in a file that is right, and the lints."""
 
 
-def _check(path: Path, semantics: "Semantics", ignored: Collection[str]) -> int:
-    from tocsin_alerting.yaml_document import InvalidDocument
+def _check(path: Path, options: CheckOptions) -> int:
+    from tocsin_alerting.yaml_document import InvalidDocument, parse
 
-    print(f"Checking {path}")
+    print(f"Checking {'standard input' if str(path) == STDIN else path}")
     try:
-        kind = _kind(path)
-        summary, lints = kind(path, semantics)
+        given = CheckedText(path, _text(path))
+        document = parse(given.text, given.name)
+        kind = _kind(document.data)
+        summary, lints = kind(given, document, options)
     except (InvalidDocument, InvalidTexts) as error:
         print(f"  FAILED: {count(len(error.problems), 'problem')}", file=sys.stderr)
         _print(map(str, error.problems))
         return FAILED
-    lints = [lint for lint in lints if not lint.endswith(tuple(f" ({name})" for name in ignored))]
+    left_out = tuple(f" ({name})" for name in options.ignored)
+    lints = [lint for lint in lints if not lint.endswith(left_out)]
     word = "warning" if kind is _configuration else "lint"
     print(f"  SUCCESS: {summary}" + (f", {count(len(lints), word)}" if lints else ""))
     _print(f"{lint} ({word})" for lint in lints)
     return LINT if lints else 0
+
+
+def _text(path: Path) -> str:
+    from tocsin_alerting.yaml_document import MAX_BYTES, InvalidDocument, Problem, read_text
+
+    if str(path) != STDIN:
+        return read_text(str(path))
+    data = sys.stdin.buffer.read(MAX_BYTES + 1)
+    try:
+        if len(data) > MAX_BYTES:
+            raise ValueError(f"more than {MAX_BYTES:,} bytes; split it")
+        return "\n".join(data.decode().splitlines())
+    except ValueError as error:
+        why = "not text in UTF-8" if isinstance(error, UnicodeError) else str(error)
+        raise InvalidDocument([Problem("stdin", 1, 1, why)]) from None
 
 
 def _print(lines: Iterable[str]) -> None:
@@ -92,33 +209,33 @@ def _print(lines: Iterable[str]) -> None:
         print(f"  {line}", file=sys.stderr)
 
 
-def _kind(path: Path) -> "Callable[[Path, Semantics], Checked]":
-    """By the first key that is known or nearly so. What is no YAML is taken for a rule file, whose
-    reader says why."""
-    from tocsin_alerting.config.config import Config
-    from tocsin_alerting.yaml_document import InvalidDocument, parse, read_text
+Kind = Callable[[CheckedText, "Document", CheckOptions], Checked]
 
-    try:
-        data = parse(read_text(str(path)), str(path)).data
-    except InvalidDocument:
-        return _rules
+
+def _kind(data: Any) -> Kind:
+    """By the first key that is known or nearly so."""
+    from tocsin_alerting.rules.rule_file import groups_root
+
     keys = set(data) if isinstance(data, dict) else set()
-    kinds = {**dict.fromkeys(Config.model_fields, _configuration), **_TELLING}
+    if groups_root(data):
+        return _rules
     for telling in _TELLING:
         if telling in keys:
-            return kinds[telling]
+            return _TELLING[telling]
+    from tocsin_alerting.config.config import Config  # takes as long as 10,000 rules
+
+    kinds: Mapping[str, Kind] = {**dict.fromkeys(Config.model_fields, _configuration), **_TELLING}
     if sure := keys & set(kinds):
         return kinds[min(sure)]
     near = (get_close_matches(key[:100], kinds, n=1, cutoff=0.6) for key in sorted(keys)[:100])
     return next((kinds[candidate[0]] for candidate in near if candidate), _unclear)
 
 
-def _unclear(path: Path, _: "Semantics") -> Checked:
+def _unclear(_: CheckedText, document: "Document", __: CheckOptions) -> Checked:
     """None of its keys says what it is to be."""
     from tocsin_alerting.rules.yaml_reader import kind_name
-    from tocsin_alerting.yaml_document import InvalidDocument, parse, read_text
+    from tocsin_alerting.yaml_document import InvalidDocument
 
-    document = parse(read_text(str(path)), str(path))
     others = "unit tests (`tests`) and a configuration (`receivers`, `rule_files`, ...)"
     if document.data in (None, {}):
         return f"nothing in it, which is right for a rule file (`groups`), {others}", []
@@ -129,7 +246,7 @@ def _unclear(path: Path, _: "Semantics") -> Checked:
     raise InvalidDocument([document.problem((), problem)])
 
 
-def _configuration(path: Path, _: "Semantics") -> Checked:
+def _configuration(given: CheckedText, document: "Document", _: CheckOptions) -> Checked:
     from tocsin_alerting.agent_access import access_words
     from tocsin_alerting.config.calendars import calendar_reader
     from tocsin_alerting.config.elsewhere import stray_entries
@@ -140,10 +257,12 @@ def _configuration(path: Path, _: "Semantics") -> Checked:
     from tocsin_alerting.config.way_lint import advice
     from tocsin_alerting.notify.secret import Vault
     from tocsin_alerting.startup import rule_files
-    from tocsin_alerting.yaml_document import file_text, parse, read_text
+    from tocsin_alerting.yaml_document import InvalidDocument, file_text
 
-    config = load(path)  # when it is wrong, this tells what is wrong in its rule files as well
-    document = parse(read_text(str(path)), str(path))
+    if str(given.path) == STDIN:
+        problem = "a configuration names files beside it; give the path of its own"
+        raise InvalidDocument([document.problem((), problem)])
+    config = load(given.path)  # when it is wrong, this tells what is wrong in its rule files too
     files, wrong = check_templates(config)
     if wrong:
         raise InvalidTexts([_at_its_key(problem, config, document) for problem in wrong])
@@ -166,7 +285,7 @@ def _configuration(path: Path, _: "Semantics") -> Checked:
     groups = [group for file in rules for group in file.groups]
     paging = [*reader.problems, *warned, *stray_entries(config.group_datasources, groups)]
     advised = [f"{text} ({name})" for name, text in advice(config, vault, now_ms, calendars)]
-    return summary, [*paging, *advised, *_lost_addressees(path, config)]
+    return summary, [*paging, *advised, *_lost_addressees(given.path, config)]
 
 
 def _at_its_key(problem: "TemplateProblem", config: "Config", document: "Document") -> str:
@@ -203,23 +322,37 @@ def _lost_addressees(path: Path, config: "Config") -> Iterator[str]:
             )
 
 
-def _tests(path: Path, semantics: "Semantics") -> Checked:
+def _tests(given: CheckedText, _: "Document", options: CheckOptions) -> Checked:
     from tocsin_alerting.incident_test.file_run import check_file
-    from tocsin_alerting.yaml_document import read_text
 
-    tests = check_file(read_text(str(path)), str(path), semantics)
+    tests = check_file(given.text, given.name, options.semantics)
     return f"{count(tests, 'unit test')} found; `alertctl test` runs them", []
 
 
-def _rules(path: Path, semantics: "Semantics") -> Checked:
-    from tocsin_alerting.promql.functions.table import refuse_unsupported as check_expr
-    from tocsin_alerting.rules.rule_file import read
-    from tocsin_alerting.yaml_document import read_text
+def _rules(given: CheckedText, document: "Document", options: CheckOptions) -> Checked:
+    from tocsin_alerting.promql.parser.types import refuse_unsupported
+    from tocsin_alerting.rules.lint import lint
+    from tocsin_alerting.rules.rule_file import groups_root, read_document
 
-    file = read(read_text(str(path)), str(path), check_expr, semantics)
+    file = read_document(document, refuse_unsupported, options.semantics)
     rules = sum(len(group.rules) for group in file.groups)
-    return f"{count(rules, 'rule')} found", [str(lint) for lint in file.lints]
+    chosen, root = options.lints(), groups_root(document.data)
+    lints: list[Lint] = []
+    if chosen:
+        agent = options.agent
+        types = {**metric_types(), **(agent.types if agent else {})}
+        lints += lint(document, file.groups, chosen, types, root)
+        if agent:
+            lints += agent.lints(document, file.groups, chosen, root)
+    return f"{count(rules, 'rule')} found", [str(lint) for lint in sorted(lints)]
 
 
-_TELLING: "Mapping[str, Callable[[Path, Semantics], Checked]]" = {"groups": _rules, "tests": _tests}
+def metric_types() -> dict[str, str]:
+    """What the metrics are that Tocsin itself exports."""
+    from tocsin_exporter.catalogue import TABLES
+
+    return {name: family.type for table in TABLES.values() for name, family in table.items()}
+
+
+_TELLING: Mapping[str, Kind] = {"groups": _rules, "tests": _tests}
 """The keys that say of a file what it is, whatever else is in it."""

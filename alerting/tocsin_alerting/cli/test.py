@@ -1,8 +1,10 @@
 """`alertctl test`: tests of rules and policies, and a dry run of one incident of each severity."""
 
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from tocsin_alerting.config.config import Config
     from tocsin_alerting.incident_test.file_run import FileOutcome
     from tocsin_alerting.promql.parser.signatures import Semantics
+    from tocsin_alerting.rules.rule import FilePosition
     from tocsin_exporter.clock import Clock
 
 
@@ -37,12 +40,18 @@ def _patterns(
               help="Run tests whose names match; repeatable.  [default: all]")  # fmt: skip
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Write the results as JUnit XML to this file.  [default: none]")  # fmt: skip
+@click.option("--diff", is_flag=True,
+              help="Of what failed, show what differs: - was expected, + came.")  # fmt: skip
+@click.option("--coverage", is_flag=True,
+              help="Name the alerts that fire in no test, after all others.")  # fmt: skip
 @semantics_option
 def test(
     files: tuple[Path, ...],
     config_file: Path | None,
     patterns: "tuple[re.Pattern[str], ...]",
     junit: Path | None,
+    diff: bool,
+    coverage: bool,
     semantics: "Semantics",
 ) -> None:
     """Run the tests of rules and of who is paged in FILES, in promtool's format.
@@ -54,27 +63,60 @@ def test(
     if files and config_file:
         raise click.UsageError("give --config.file or FILES: FILES test rules alone")
     if files:
-        raise SystemExit(_run(files, semantics, patterns, junit))
+        raise SystemExit(_run(files, RunOptions(semantics, patterns, diff), junit, coverage))
     config = _checked(config_file)
     either = 2 if semantics == 2 else config.promql.semantics
-    code = _run(_bundled_tests(), either, patterns, junit)
+    code = _run(_bundled_tests(), RunOptions(either, patterns, diff), junit, coverage)
     _dry_run(config)
     raise SystemExit(code)
 
 
-def _run(
-    files: Iterable[Path],
-    semantics: "Semantics",
-    patterns: "tuple[re.Pattern[str], ...]",
-    junit: Path | None,
-) -> int:
-    tested = [_tested(str(path), semantics, patterns) for path in files]
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """Which tests are run, and how failures are shown."""
+
+    semantics: "Semantics"
+    patterns: "tuple[re.Pattern[str], ...]"
+    diff: bool
+
+    def wanted(self, name: str) -> bool:
+        return not self.patterns or any(pattern.search(name) for pattern in self.patterns)
+
+
+def _run(files: Iterable[Path], options: RunOptions, junit: Path | None, coverage: bool) -> int:
+    tested = [_tested(str(path), options) for path in files]
     ok = not any(file.outcome.failures for file in tested)
-    if patterns and ok and not any(file.outcome.outcomes for file in tested):
-        names = ", ".join(pattern.pattern for pattern in patterns)
+    if options.patterns and ok and not any(file.outcome.outcomes for file in tested):
+        names = ", ".join(pattern.pattern for pattern in options.patterns)
         print(f"no test has a name that matches {names}", file=sys.stderr)
         ok = False
+    if coverage:
+        _print_coverage([file.outcome for file in tested])
     return 0 if _reported(tested, junit) and ok else FAILED
+
+
+def _print_coverage(outcomes: "Sequence[FileOutcome]") -> None:
+    """A rule file that several tests name is one, by whatever path they do."""
+    from tocsin_alerting.rules.rule import AlertingRule
+
+    def place(at: "FilePosition") -> tuple[str, int, int]:
+        return os.path.normpath(at.file), at.line, at.column
+
+    alerts = {
+        place(rule.place): f'{rule.name} (group "{group.name}")'
+        for outcome in outcomes
+        for file in outcome.rules
+        for group in file.groups
+        for rule in group.rules
+        if isinstance(rule, AlertingRule)
+    }
+    fired = {place(at) for outcome in outcomes for at in outcome.fired}
+    never = sorted(set(alerts) - fired)
+    tail = "; these fire in none:" if never else ""
+    every = count(len(alerts), "alert")
+    print(f"Coverage: {len(alerts) - len(never)} of {every} fire in a test{tail}")
+    for file, line, column in never:
+        print(f"  {file}:{line}:{column}: {alerts[file, line, column]}")
 
 
 def _reported(tested: "Sequence[JUnitSuite]", junit: Path | None) -> bool:
@@ -93,16 +135,14 @@ def _reported(tested: "Sequence[JUnitSuite]", junit: Path | None) -> bool:
     return True
 
 
-def _tested(
-    path: str, semantics: "Semantics", patterns: "tuple[re.Pattern[str], ...]"
-) -> "JUnitSuite":
+def _tested(path: str, options: RunOptions) -> "JUnitSuite":
     """Prints what promtool would, where it would. A broken file fails, and the next one is run."""
     from tocsin_alerting.cli.junit import JUnitSuite
     from tocsin_exporter.clock import Clock
 
     clock = Clock()
     print(f"Unit Testing:  {path}")
-    file = JUnitSuite(path, _outcome(path, semantics, patterns, clock), clock.wall())
+    file = JUnitSuite(path, _outcome(path, options, clock), clock.wall())
     for pattern in file.outcome.unmatched:
         print(f"  WARNING: no file match pattern {pattern}", file=sys.stderr)
     if not file.outcome.failures:
@@ -116,21 +156,16 @@ def _tested(
     return file
 
 
-def _outcome(
-    path: str, semantics: "Semantics", patterns: "tuple[re.Pattern[str], ...]", clock: "Clock"
-) -> "FileOutcome":
+def _outcome(path: str, options: RunOptions, clock: "Clock") -> "FileOutcome":
     import asyncio
 
     from tocsin_alerting.incident_test.file_run import FileOutcome, run_file
     from tocsin_alerting.yaml_document import InvalidDocument, read_text
 
-    def wanted(name: str) -> bool:
-        return not patterns or any(pattern.search(name) for pattern in patterns)
-
     quiet_logs()
+    how = (options.semantics, clock.monotonic, options.wanted, options.diff)
     try:
-        text = read_text(path)
-        return asyncio.run(run_file(text, path, semantics, clock.monotonic, wanted))
+        return asyncio.run(run_file(read_text(path), path, *how))
     except InvalidDocument as error:
         return FileOutcome((), error=str(error))
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from tocsin_alerting.bundled import names_a_pack, rule_packs
 from tocsin_alerting.config.references import Findings, parts_at
 from tocsin_alerting.notify.secret import Vault
-from tocsin_alerting.promql.functions.table import refuse_unsupported
 from tocsin_alerting.promql.parser.signatures import Semantics
+from tocsin_alerting.promql.parser.types import refuse_unsupported
 from tocsin_alerting.rules.rule_file import load as load_rules
 from tocsin_alerting.yaml_document import InvalidDocument, Problem, did_you_mean
 

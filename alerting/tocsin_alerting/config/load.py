@@ -53,8 +53,8 @@ from tocsin_alerting.yaml_document import (
     file_text,
     parse,
     unreadable,
-    validate,
 )
+from tocsin_alerting.yaml_model import validate
 from tocsin_exporter import listen
 from tocsin_exporter.clock import Clock
 

@@ -15,8 +15,8 @@ from tocsin_alerting.yaml_document import (
     file_text,
     parse,
     unreadable,
-    validate,
 )
+from tocsin_alerting.yaml_model import validate
 from tocsin_exporter.basic_auth import HASH, MOST_COST, cost
 from tocsin_exporter.files import file_bytes
 from tocsin_exporter.tls import (

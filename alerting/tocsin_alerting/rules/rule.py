@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from tocsin_alerting.promql.parser.ast import Expr
-from tocsin_alerting.yaml_document import Problem
 from tocsin_exporter.snapshot import Labels
 
 
@@ -74,8 +73,7 @@ class RuleGroup:
 
 @dataclass(frozen=True, slots=True)
 class RuleFile:
-    """`lints` are allowed and probably not meant."""
+    """The groups of one file, in its order."""
 
     path: str
     groups: tuple[RuleGroup, ...]
-    lints: tuple[Problem, ...] = ()

@@ -3,7 +3,7 @@
 import glob
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,6 @@ from tocsin_alerting.promql.parser.ast import Expr, NumberLiteral, PositionRange
 from tocsin_alerting.promql.parser.signatures import Semantics, ValueType
 from tocsin_alerting.promql.parser.types import type_of
 from tocsin_alerting.rules import template
-from tocsin_alerting.rules.lint import lint
 from tocsin_alerting.rules.rule import (
     AlertingRule,
     FilePosition,
@@ -30,10 +29,12 @@ from tocsin_exporter.snapshot import Labels
 CheckExpression = Callable[[Expr], Iterable[tuple[PositionRange, str]]]
 
 _GROUP_KEYS = ("name", "interval", "query_offset", "limit", "labels", "rules")
+_KEYS_OF_THANOS = ("partial_response_strategy",)  # which the operator takes, and leaves alone
 _RULE_KEYS = ("record", "alert", "expr", "for", "keep_firing_for", "labels", "annotations")
 _LABEL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _METRIC_NAME = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")
 _PLACEHOLDER_EXPR = NumberLiteral(0.0)
+_MANIFEST = "PrometheusRule"  # of the Prometheus operator
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +78,23 @@ def read(
     text: str, path: str, check_expr: CheckExpression = no_objection, semantics: Semantics = 3
 ) -> RuleFile:
     """The rule file `text`; `path` is what messages and groups call it. Raises InvalidDocument."""
-    document = parse(text, path)
+    return read_document(parse(text, path), check_expr, semantics)
+
+
+def read_document(
+    document: Document, check_expr: CheckExpression = no_objection, semantics: Semantics = 3
+) -> RuleFile:
+    """The same of what is parsed; a PrometheusRule of Kubernetes counts as well."""
     reading = YamlReader(document, semantics)
-    groups = _groups(reading, check_expr)
+    groups = _groups(reading, groups_root(document.data), check_expr)
     if reading.problems:
         raise InvalidDocument(reading.problems)
-    return RuleFile(path, groups, tuple(lint(document, groups)))
+    return RuleFile(document.file, groups)
+
+
+def groups_root(data: Any) -> Path:
+    """Below which part the groups of a rule file stand: all of it, or the `spec` of a manifest."""
+    return ("spec",) if isinstance(data, dict) and data.get("kind") == _MANIFEST else ()
 
 
 def _paths(patterns: Iterable[str]) -> list[str]:
@@ -96,14 +108,15 @@ def _literal(pattern: str) -> Sequence[str]:
     return () if glob.has_magic(pattern) else (pattern,)
 
 
-def _groups(reading: YamlReader, check_expr: CheckExpression) -> tuple[RuleGroup, ...]:
-    root = reading.mapping((), reading.document.data, ("groups",), "a rule file")
+def _groups(reading: YamlReader, root: Path, check_expr: CheckExpression) -> tuple[RuleGroup, ...]:
+    fields = _below(reading, root)
     groups: list[RuleGroup] = []
     lines: dict[str, int] = {}
-    for number, value in enumerate(reading.sequence(("groups",), root.get("groups"), "groups")):
+    at: Path = (*root, "groups")
+    for number, value in enumerate(reading.sequence(at, fields.get("groups"), "groups")):
         if value is None:  # Prometheus's YAML leaves it out
             continue
-        path: Path = ("groups", number)
+        path: Path = (*at, number)
         group = _group(reading, path, value, check_expr)
         line, _ = reading.document.position((*path, "name"))
         if group.name in lines and group.name:
@@ -117,9 +130,19 @@ def _groups(reading: YamlReader, check_expr: CheckExpression) -> tuple[RuleGroup
     return tuple(groups)
 
 
+def _below(reading: YamlReader, root: Path) -> Mapping[str, Any]:
+    data = reading.document.data
+    if not root:
+        return reading.mapping((), data, ("groups",), "a rule file")
+    known = ("apiVersion", "kind", "metadata", "spec", "status")
+    manifest = reading.mapping((), data, known, f"a {_MANIFEST}")
+    return reading.mapping(root, manifest.get("spec"), ("groups",), f"the spec of a {_MANIFEST}")
+
+
 def _group(reading: YamlReader, path: Path, value: Any, check_expr: CheckExpression) -> RuleGroup:
     reading.where = f"group {path[-1]}: " if not isinstance(value, dict) else ""
-    fields = reading.mapping(path, value, _GROUP_KEYS, "a group")
+    known = (*_GROUP_KEYS, *(_KEYS_OF_THANOS if path[0] == "spec" else ()))
+    fields = reading.mapping(path, value, known, "a group")
     name = reading.text((*path, "name"))
     reading.where = f'group "{name}": '
     if not name:

@@ -10,8 +10,10 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from difflib import ndiff
 from glob import glob
 from itertools import chain
+from os.path import normpath
 from pathlib import Path as FilePath
 from typing import NamedTuple, TypeVar
 
@@ -67,6 +69,14 @@ class RuleTestFailure:
 
     text: str
     place: FilePosition
+
+
+@dataclass(frozen=True, slots=True)
+class RuleTestResult:
+    """What failed in one test, and where the alerts stand that fired in it as expected."""
+
+    failures: list[RuleTestFailure]
+    fired: frozenset[FilePosition] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +147,7 @@ class RulesUnderTest:
 def load_tested(file: RuleTestFile, check_expr: CheckExpression = no_objection) -> RulesUnderTest:
     """Raises BrokenPattern, and InvalidDocument when a test needs a broken rule file."""
     folder = FilePath(file.path).parent
-    patterns = [str(folder / pattern) if pattern else "" for pattern in file.rule_files]
+    patterns = [normpath(folder / pattern) if pattern else "" for pattern in file.rule_files]
     if any(map(_UNCLOSED.search, patterns)):
         raise BrokenPattern("syntax error in pattern")
     paths = {pattern: sorted(glob(pattern, include_hidden=True)) for pattern in patterns}
@@ -149,10 +159,15 @@ def load_tested(file: RuleTestFile, check_expr: CheckExpression = no_objection) 
 
 
 async def run_test(
-    file: RuleTestFile, test: RuleTest, rules: Iterable[RuleFile], bench: RuleTestStore
-) -> list[RuleTestFailure]:
-    """What fails in one test of the file."""
-    return await _RuleTestRun(file, test, rules, bench).failures()
+    file: RuleTestFile,
+    test: RuleTest,
+    rules: Iterable[RuleFile],
+    bench: RuleTestStore,
+    diff: bool = False,
+) -> RuleTestResult:
+    """Run one test of the file; with `diff`, failures show what differs instead of both sides."""
+    run = _RuleTestRun(file, test, rules, bench, diff)
+    return RuleTestResult(await run.failures(), frozenset(run.fired))
 
 
 async def run(
@@ -165,7 +180,8 @@ async def run(
         return RuleTestReport(file.path, 0, (RuleTestFailure(str(error), NOWHERE),))
     failures: list[RuleTestFailure] = []
     for test in file.tests:
-        failures += await run_test(file, test, tested.files, make_bench(file.interval_ms))
+        result = await run_test(file, test, tested.files, make_bench(file.interval_ms))
+        failures += result.failures
     return RuleTestReport(file.path, len(file.tests), tuple(failures), tested.unmatched)
 
 
@@ -173,9 +189,15 @@ class _RuleTestRun:
     """One test under way."""
 
     def __init__(
-        self, file: RuleTestFile, test: RuleTest, rules: Iterable[RuleFile], bench: RuleTestStore
+        self,
+        file: RuleTestFile,
+        test: RuleTest,
+        rules: Iterable[RuleFile],
+        bench: RuleTestStore,
+        diff: bool,
     ) -> None:
-        self._test, self._file, self._bench = test, file, bench
+        self._test, self._file, self._bench, self._diff = test, file, bench, diff
+        self.fired: set[FilePosition] = set()
         deps = EvaluationDeps(
             bench.engine,
             bench.write,
@@ -228,23 +250,28 @@ class _RuleTestRun:
         return RuleTestFailure(text, rule.rule.place)
 
     def _alert_case(self, case: AlertCase) -> Iterable[RuleTestFailure]:
-        got = sorted(self._firing(case.alertname))
+        firing = list(self._firing(case.alertname))
+        got = sorted(alert for _, alert in firing)
         expected = sorted(ComparedAlert(alert.labels, alert.annotations) for alert in case.expected)
-        if not (_subset_of(expected, got) if self._test.subset else got == expected):
-            name = f"    name: {self._test.name},\n" if self._test.name else ""
-            text = (
-                f"{name}    alertname: {case.alertname}, time: {format_duration(case.eval_ms)}, \n"
-                f"        exp:{_listed(expected)}, \n        got:{_listed(got)}"
-            )
-            yield RuleTestFailure(text, case.place)
+        if _subset_of(expected, got) if self._test.subset else got == expected:
+            self.fired.update(place for place, _ in firing)
+            return
+        name = f"    name: {self._test.name},\n" if self._test.name else ""
+        head = f"{name}    alertname: {case.alertname}, time: {format_duration(case.eval_ms)}, \n"
+        if self._diff:
+            text = head + _differences(_lines(expected), _lines(got))
+        else:
+            text = f"{head}        exp:{_listed(expected)}, \n        got:{_listed(got)}"
+        yield RuleTestFailure(text, case.place)
 
-    def _firing(self, name: str) -> Iterable[ComparedAlert]:
+    def _firing(self, name: str) -> Iterable[tuple[FilePosition, ComparedAlert]]:
         for group in self._groups.all:
             for progress in group.rules:
                 if isinstance(progress.rule, AlertingRule) and progress.rule.name == name:
                     for alert in progress.alerts.values():
                         if alert.state is AlertState.FIRING:
-                            yield ComparedAlert(alert.labels, alert.annotations)
+                            compared = ComparedAlert(alert.labels, alert.annotations)
+                            yield progress.rule.place, compared
 
     async def _expr_case(self, case: ExprCase) -> Iterable[RuleTestFailure]:
         head = f"    expr: {quote(case.expr)}, time: {format_duration(case.eval_ms)},"
@@ -257,6 +284,9 @@ class _RuleTestRun:
         same = _same_subset if self._test.subset else _same
         if same(got, expected, self._file.fuzzy):
             return []
+        if self._diff:
+            lines = ([_sample(*one) for one in side] for side in (expected, got))
+            return [RuleTestFailure(f"{head}\n{_differences(*lines)}", case.place)]
         text = f"{head}\n        exp: {_samples(expected)}\n        got: {_samples(got)}"
         return [RuleTestFailure(text, case.place)]
 
@@ -330,7 +360,11 @@ def _equal(a: float, b: float, fuzzy: bool) -> bool:
 
 
 def _samples(samples: Iterable[tuple[Labels, float]]) -> str:
-    return ", ".join(f"{_braced(k)} {scientific(v, 'E')}" for k, v in samples) or "nil"
+    return ", ".join(_sample(labels, value) for labels, value in samples) or "nil"
+
+
+def _sample(labels: Labels, value: float) -> str:
+    return f"{_braced(labels)} {scientific(value, 'E')}"
 
 
 def _braced(labels: Labels) -> str:
@@ -347,3 +381,18 @@ def _listed(alerts: Sequence[ComparedAlert]) -> str:
         for number, alert in enumerate(alerts)
     ]
     return "[\n" + ",\n".join(parts) + "\n            ]"
+
+
+def _lines(alerts: Sequence[ComparedAlert]) -> list[str]:
+    """An alert a block, a label or an annotation a line."""
+    lines: list[str] = []
+    for number, alert in enumerate(alerts):
+        for kind, pairs in (("Labels", alert.labels), ("Annotations", alert.annotations)):
+            lines += [f"{number}: {kind}", *(f"  {name}={quote(value)}" for name, value in pairs)]
+    return lines
+
+
+def _differences(expected: Sequence[str], got: Sequence[str]) -> str:
+    """`-` is what is missing, `+` what should not be there."""
+    told = (line for line in ndiff(expected, got) if not line.startswith("?"))
+    return "        diff (- expected, + got):\n" + "\n".join(f"          {line}" for line in told)

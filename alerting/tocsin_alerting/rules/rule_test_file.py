@@ -73,10 +73,13 @@ class AlertCase:
 
 @dataclass(frozen=True, slots=True)
 class ExprCase:
+    """`error` is why `expr` is none, and `place` then where; other cases are run all the same."""
+
     eval_ms: int
     expr: str
     expected: tuple[tuple[Labels, float], ...]
     place: FilePosition
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,11 +203,12 @@ def _expr(reading: YamlReader, path: Path, value: Any) -> ExprCase:
     fields = reading.mapping(
         path, value, ("expr", "eval_time", "exp_samples"), "an expression test"
     )
-    expr = reading.text((*path, "expr"))
+    expr, place, wrong = reading.text((*path, "expr")), _place(reading, path), ""
     try:
         parser.parse(expr, reading.semantics)
     except ParseError as error:
-        reading.wrong_at((*path, "expr"), error.span.start, error.message)
+        at = reading.document.text_position((*path, "expr"), error.span.start)
+        place, wrong = FilePosition(reading.document.file, *at), error.message
 
     def expected(at: Path, node: Any) -> tuple[Labels, float]:
         known = ("labels", "value", "histogram")
@@ -216,7 +220,7 @@ def _expr(reading: YamlReader, path: Path, value: Any) -> ExprCase:
         return labels or (), _number(reading, (*at, "value"))
 
     samples = _items(reading, path, "exp_samples", fields, expected)
-    return ExprCase(_eval_ms(reading, path), expr, samples, _place(reading, path))
+    return ExprCase(_eval_ms(reading, path), expr, samples, place, wrong)
 
 
 def _items(

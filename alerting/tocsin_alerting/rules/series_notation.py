@@ -5,6 +5,7 @@ The grammar is that of Prometheus's promql/parser (series descriptions).
 
 import re
 from collections.abc import Iterator
+from math import nan
 from typing import NamedTuple
 
 from tocsin_alerting.strconv import unquote
@@ -84,7 +85,7 @@ def _item(word: str, offset: int) -> _Item:
         message = f'"{word}" is no value; write 5, 0+1x10, 5x3, _, _x3 or stale'
         raise NotationError(message, offset)
     step, times = match["step"], match["times"]
-    if step is not None and (times is None or match["start"] in ("_", STALE)):
+    if step is not None and (times is None or match["start"] == "_"):
         raise NotationError(f'"{word}": a step needs a start and a count: 0+1x10', offset)
     return _Item(match["start"], step, None if times is None else int(times))
 
@@ -95,7 +96,8 @@ def _values(item: _Item) -> Iterator[Value]:
         return
     count = (item.times or 0) + 1
     if item.start == STALE:
-        yield from (STALE for _ in range(count))
+        # What is added to it leaves a NaN that is no marker any more.
+        yield from (STALE if not number or item.step is None else nan for number in range(count))
         return
     value = float(item.start)
     step = 0.0 if item.step is None else float(item.step)

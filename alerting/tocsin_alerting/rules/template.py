@@ -62,6 +62,19 @@ _OF_ONE = frozenset(
     """humanize humanize1024 humanizeDuration humanizePercentage humanizeTimestamp
     title toLower toUpper stripPort stripDomain""".split()
 )
+# The same for a check, where it need not be known what comes of it: texts all of whose actions are
+# a value, a label, a text or a number, through functions. None of these can be wrong to the parser.
+_SPACE = r"[ \t\r\n]"
+_OPERAND = (
+    r"(?:\$labels(?:\.[A-Za-z_][A-Za-z0-9_]*)?|\.Labels\.[A-Za-z_][A-Za-z0-9_]*|\$value|\.Value"
+    r'|"[^"\\\n]*"|[0-9]+(?:\.[0-9]+)?)(?![A-Za-z0-9_.$"])'
+)
+CHECKED_FUNCTIONS = (*sorted(_OF_ONE), "printf", "reReplaceAll", "match", "query", "first", "value")
+_FUNCTION = rf"(?:{'|'.join(CHECKED_FUNCTIONS)})(?![A-Za-z0-9_])(?:{_SPACE}+{_OPERAND})*"
+CHECKED = re.compile(
+    rf"(?:[^{{]++|\{{(?!\{{)|\{{\{{(?:-{_SPACE})?{_SPACE}*(?:{_OPERAND}|{_FUNCTION})"
+    rf"(?:{_SPACE}*\|{_SPACE}*{_FUNCTION})*{_SPACE}*(?:{_SPACE}-)?\}}\}})*+"
+)
 _MAX_PIECES = 64  # so that no text grows far beyond its labels
 _Piece = Callable[[TemplateData], str]
 
@@ -80,8 +93,15 @@ class ExpansionFailed(ValueError):
 
 def check(text: str) -> None:
     """Raises TemplateSyntaxProblem when `text` is no template."""
-    if "{{" in text:
-        _compiled.__wrapped__(text)
+    if "{{" in text and not CHECKED.fullmatch(text):
+        parses(text)
+
+
+@lru_cache(maxsize=1024)  # alerts of one kind share their texts
+def parses(text: str) -> bool:
+    """Raises TemplateSyntaxProblem when it does not."""
+    _compiled.__wrapped__(text)
+    return True
 
 
 async def expand(text: str, name: str, scope: TemplateData) -> str:

@@ -22,6 +22,7 @@ class YamlReader:
         self.semantics: Semantics = semantics
         self.problems: list[Problem] = []
         self.where = ""
+        self._last: tuple[Path, Any] = ((), document.data)
 
     def wrong(self, path: Path, message: str, *, key: bool = False) -> None:
         self.problems.append(self.document.problem(path, self.where + message, key=key))
@@ -118,13 +119,16 @@ class YamlReader:
         }
 
     def _value(self, path: Path) -> tuple[Any, bool]:
-        value = self.document.data
-        for step in path:
-            try:
-                value = value[step]
-            except (KeyError, IndexError, TypeError):
-                return None, False
-        return value, True
+        """The value at `path`, and whether there is one; the collection above it is kept."""
+        if not path:
+            return self.document.data, True
+        above = path[:-1]
+        if above != self._last[0]:
+            self._last = above, self._value(above)[0]
+        try:
+            return self._last[1][path[-1]], True
+        except (KeyError, IndexError, TypeError):
+            return None, False
 
 
 def _whole(value: Any, written: str) -> int | None:

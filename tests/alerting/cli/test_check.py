@@ -5,11 +5,14 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from support.agent_process import AgentProcess
 from support.alert_events import alert, fires
-from support.command_line import alertctl
+from support.command_line import Ended, alertctl
 from support.dispatcher_setup import Floor
 from support.policies import config
+from tocsin_alerting.cli.alertctl import main
 from tocsin_alerting.incidents.escalation_policy import EscalationPolicy, EscalationStep, Recipient
 from tocsin_alerting.incidents.journal.sqlite import SqliteJournal
 
@@ -19,7 +22,7 @@ WANTED: dict[str, list[str]] = json.loads((BROKEN / "wanted.json").read_text())
 PLACE = re.compile(r"  (.*?):[1-9]\d*:[1-9]\d*: .+")
 CLEAN = "groups: [{name: g, rules: [{record: 'a:b', expr: up}]}]"
 LINTED = (
-    "groups: [{name: g, rules: [{alert: A, expr: up == 0, labels: {severity: page}, "
+    "groups: [{name: g, rules: [{alert: A, expr: up == 2, labels: {severity: page}, "
     "annotations: {summary: It is down.}}]}]"
 )
 TWENTY = "groups:\n- name: g\n  rules:\n" + "\n".join(
@@ -73,6 +76,68 @@ def test_what_is_right_and_what_is_lint(rules: Path) -> None:
     assert "  SUCCESS: 1 rule found, 1 lint\n" in ended.out
     assert ended.err.endswith(" (lint)\n")
     assert PLACE.match(ended.err)
+
+
+def test_lints_are_chosen_by_name_and_left_out_by_name(rules: Path) -> None:
+    rules.write_text(LINTED)
+
+    def said(*options: str) -> tuple[int, list[str]]:
+        ended = alertctl("check", *options, str(rules))
+        return ended.code, re.findall(r"\(([a-z-]+)\) \(lint\)", ended.err)
+
+    assert said() == (3, ["never-fires"])
+    assert said("--lint=all") == (3, ["no-runbook", "never-fires", "foreign-severity"])
+    assert said("--lint=no-summary,no-runbook") == (3, ["no-runbook"])
+    assert said("--lint=default", "--lint=no-runbook") == (3, ["no-runbook", "never-fires"])
+    assert said("--lint=none") == said("--ignore", "never-fires") == (0, [])
+    assert said("--no-lint-fatal") == (0, ["never-fires"])
+    assert said("--lint-fatal") == said()
+    refused = alertctl("check", "--lint=never-fire", str(rules))
+    assert refused.code == 2
+    assert "there is no lint never-fire; did you mean never-fires?" in refused.err
+
+
+def test_the_types_of_our_own_metrics_are_known(rules: Path) -> None:
+    rules.write_text("groups: [{name: g, rules: [{record: 'a:b', expr: 'rate(node_load1[5m])'}]}]")
+    ended = alertctl("check", str(rules))
+    assert f"{rules}:1:51: " in ended.err and "(rate-of-gauge)" in ended.err
+
+
+def test_the_standard_input_is_a_file_of_that_name() -> None:
+    def piped(content: bytes) -> Ended:
+        result = CliRunner().invoke(main, ["check", "-"], input=content)
+        return Ended(result.exit_code, result.stdout, result.stderr)
+
+    assert piped(CLEAN.encode()).out == "Checking standard input\n  SUCCESS: 1 rule found\n"
+    assert "  stdin:1:50: " in piped(LINTED.replace("up == 2", "up ==").encode()).err
+    assert "stdin:1:1: not text in UTF-8" in piped(b"\xff\xfe\x00").err
+    assert "stdin:1:1: a configuration names files beside it" in piped(b"receivers: {}").err
+
+
+def test_a_manifest_and_json_are_rule_files(rules: Path) -> None:
+    groups = {"groups": [{"name": "g", "rules": [{"alert": "A", "expr": "up == 2"}]}]}
+    for data in (groups, {"kind": "PrometheusRule", "spec": groups}):
+        rules.write_text(json.dumps(data, indent=1))
+        ended = alertctl("check", str(rules))
+        assert "1 rule found, 1 lint" in ended.out and "(never-fires)" in ended.err
+
+
+def test_a_running_agent_is_asked_what_it_has(rules: Path, agent: AgentProcess) -> None:
+    rules.write_text(
+        "groups:\n- name: g\n  rules:\n"
+        "  - {record: 'job:cpu', expr: 'sum by (job) (rate(node_cpu_seconds_total[1m]))'}\n"
+        "  - {alert: A, expr: 'job:cpu > 1 and node_laod1 > 1'}\n"
+        "  - {alert: B, expr: 'rate(tocsin_build_info[5m]) > 0'}\n"
+    )
+    url = f"http://127.0.0.1:{agent.port}"
+    ended = alertctl("--url", url, "check", "--live", str(rules))
+    lines = ended.err.splitlines()
+    assert ended.code == 3 and len(lines) == 2
+    assert f"{rules}:5:39: " in lines[0] and "; the nearest is `node_load1` (mat" in lines[0]
+    assert "(rate-of-gauge)" in lines[1]
+    assert alertctl("--url", url, "check", str(rules)).err.count("(lint)") == 1
+    nobody = alertctl("--url", "http://127.0.0.1:9", "check", "--live", str(rules))
+    assert nobody.code == 4
 
 
 def test_the_worst_file_decides(tmp_path: Path) -> None:

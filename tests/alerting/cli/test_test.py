@@ -48,6 +48,55 @@ def test_it_prints_and_ends_as_promtool_does(folder: Path, names: list[str]) -> 
     assert (ours.code, ours.out, ours.err) == (theirs.returncode, theirs.stdout, theirs.stderr)
 
 
+def test_what_differs_is_shown_alone(folder: Path) -> None:
+    wrong = "{severity: P2, job: a}"
+    text = FILES["right.yml"].replace("{severity: P1, job: a}", wrong)
+    (folder / "wrong.yml").write_text(
+        f"{text}  promql_expr_test: [{{expr: up, eval_time: 0, exp_samples: "
+        "[{labels: 'up{job=\"a\"}', value: 7}]}]\n"
+    )
+    ended = alertctl("test", "--diff", str(folder / "wrong.yml"))
+    shown = [line.strip() for line in ended.err.splitlines() if line.strip()[:1] in "-+"]
+    assert shown == [
+        '-   severity="P2"',
+        '+   severity="P1"',
+        '- {__name__="up", job="a"} 7E+00',
+        '+ {__name__="up", job="a"} 1E+00',
+    ]
+    assert ended.code == 1
+
+
+def test_alerts_that_fire_in_no_test_are_named(folder: Path) -> None:
+    more = "  - {alert: Slow, expr: up > 5}\n  - {alert: Down, expr: up == 2}\n"
+    (folder / "rules.yml").write_text(RULES + more)
+    ended = alertctl("test", "--coverage", str(folder / "right.yml"))
+    assert (ended.code, ended.out.splitlines()[3:]) == (0, [
+        "Coverage: 1 of 3 alerts fire in a test; these fire in none:",
+        f'  {folder}/rules.yml:9:5: Slow (group "g")',
+        f'  {folder}/rules.yml:10:5: Down (group "g")',
+    ])  # fmt: skip
+    ended = alertctl("test", "--coverage", str(folder / "wrong.yml"))
+    assert "Coverage: 0 of 3 alerts" in ended.out
+
+
+@needs_promtool
+def test_an_expression_that_is_none_fails_alone(folder: Path) -> None:
+    path = folder / "broken.yml"
+    path.write_text(
+        f"{HEAD}{INPUT}  promql_expr_test:\n  - {{expr: 'sum(up', eval_time: 1m}}\n"
+        "  - {expr: up, eval_time: 1m}\n"
+        "- interval: 1m\n  input_series: [{series: m, values: '1 stale+0x3 5'}]\n"
+        "  promql_expr_test: [{expr: m, eval_time: 2m}, {expr: m, eval_time: 1m}]\n"
+    )
+    theirs = subprocess.run(
+        ["promtool", "test", "rules", path], capture_output=True, text=True, check=False
+    )
+    ours = alertctl("test", str(path))
+    assert (ours.code, ours.err) == (theirs.returncode, theirs.stderr)
+    checked = alertctl("check", str(path))
+    assert f"{path}:7:19: unclosed left parenthesis" in checked.err
+
+
 @pytest.mark.parametrize(
     "content",
     [

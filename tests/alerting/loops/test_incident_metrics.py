@@ -26,7 +26,7 @@ def _groups() -> Groups:
         alerting("vector(1)", name="Made", severity="{{ $labels.severity }}"),
         recording("a:b", "vector(1)"),
     )
-    groups.load([RuleFile("f.yml", (group(*rules),), ())], 0)
+    groups.load([RuleFile("f.yml", (group(*rules),))], 0)
     return groups
 
 

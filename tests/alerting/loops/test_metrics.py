@@ -74,7 +74,7 @@ def test_remote_write() -> None:
 async def test_the_rules() -> None:
     groups = Groups(surroundings({}, engine=QueryEngine(Store())), 5_000)
     rules = (alerting("vector(1)", severity="P1"), recording("a:b", "vector(1) + on(x) vector(1)"))
-    groups.load([RuleFile("f.yml", (group(*rules),), ())], 0)
+    groups.load([RuleFile("f.yml", (group(*rules),))], 0)
     before = rows(metrics.rule_samples(groups, STAGES))
     assert not any("last_evaluation_timestamp" in name for name, _ in before)
     (progress,) = groups.all
@@ -96,7 +96,7 @@ async def test_a_rule_that_fails_is_counted_at_each_evaluation_and_in_its_group(
         "a:b", "max without (instance) (m) or label_replace(m, 'instance', '', '', '')"
     )
     joins = recording("c:d", "m * on (x) m")
-    groups.load([RuleFile("f.yml", (group(joins, same_labels),), ())], 0)
+    groups.load([RuleFile("f.yml", (group(joins, same_labels),))], 0)
     (progress,) = groups.all
     for second in (0, 5):
         await groups.evaluate(progress, 1_700_000_000_000 + 1000 * second)

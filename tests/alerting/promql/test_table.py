@@ -2,8 +2,10 @@
 
 import pytest
 
-from tocsin_alerting.promql.functions.table import refuse_unsupported
+from tocsin_alerting.promql.functions.histogram_functions import finds_no_native_histograms
+from tocsin_alerting.promql.functions.table import FUNCTIONS
 from tocsin_alerting.promql.parser.parser import parse
+from tocsin_alerting.promql.parser.types import OF_NATIVE_HISTOGRAMS, refuse_unsupported
 
 
 @pytest.mark.parametrize(
@@ -22,3 +24,8 @@ def test_it_names_what_it_refuses(query: str, place: int, message: str) -> None:
 def test_it_accepts_what_rules_are_made_of() -> None:
     query = 'sum by (a) (rate(x_total{b=~"c"}[5m])) / on (a) group_left y > 1 unless absent(z)'
     assert refuse_unsupported(parse(query)) == []
+
+
+def test_refused_are_the_functions_that_find_nothing_here() -> None:
+    nothing = {name for name, made in FUNCTIONS.items() if made is finds_no_native_histograms}
+    assert nothing == OF_NATIVE_HISTOGRAMS

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tocsin_alerting.promql.parser.ast import Call, Expr, PositionRange, walk
+from tocsin_alerting.rules import lint as lints
 from tocsin_alerting.rules.rule import AlertingRule, RecordingRule
 from tocsin_alerting.rules.rule_file import load, read
-from tocsin_alerting.yaml_document import InvalidDocument
+from tocsin_alerting.yaml_document import InvalidDocument, parse, read_text
 
 BROKEN = Path(__file__).parent / "broken"
 WANTED: dict[str, list[str]] = json.loads((BROKEN / "wanted.json").read_text())
@@ -219,7 +220,11 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
 def test_the_bundled_rules_are_read_without_a_lint() -> None:
     files = load([str(RULES / "*.yml")])
     assert len(files) >= 3
-    assert [lint for file in files for lint in file.lints] == []
+    assert [
+        lint
+        for file in files
+        for lint in lints.lint(parse(read_text(file.path), file.path), file.groups, lints.LINTS)
+    ] == []
 
 
 def test_twenty_semantic_errors_are_told_at_once() -> None:
@@ -276,5 +281,28 @@ def test_a_limit_is_the_number_that_is_written() -> None:
     [group] = read(TAKEN["null rule"], "r.yml").groups
     assert [rule.name for rule in group.rules] == ["A"]
     between = "groups:\n- null\n- name: g\n  rules:\n  - null\n  - {alert: A, expr: up}\n"
-    rule_file = read(between, "r.yml")
-    assert [(one.line, one.column) for one in rule_file.lints] == [(6, 5), (6, 5)]
+    found = lints.lint(parse(between, "r.yml"), read(between, "r.yml").groups, lints.LINTS)
+    assert {(one.problem.line, one.problem.column) for one in found} == {(6, 5)}
+
+
+MANIFEST = """
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata: {name: x}
+spec:
+  groups:
+  - name: g
+    partial_response_strategy: warn
+    rules:
+    - {alert: A, expr: up == 0}
+    - {alert: B, expr: up ==}
+"""
+
+
+def test_a_manifest_of_kubernetes_is_read_below_its_spec() -> None:
+    with pytest.raises(InvalidDocument, match=r'm\.yml:11:29: group "g", rule 2, "B": could not'):
+        read(MANIFEST, "m.yml")
+    [group] = read(MANIFEST.replace("expr: up ==}", "expr: up}"), "m.yml").groups
+    assert [rule.name for rule in group.rules] == ["A", "B"]
+    with pytest.raises(InvalidDocument, match='unknown key "spce"'):
+        read(MANIFEST.replace("spec:", "spce:"), "m.yml")

@@ -29,6 +29,7 @@ from tocsin_alerting.rules.series_notation import (
         ("1e-3x1", [0.001, 0.001]),
         ("_ _x2 1", [None, None, None, 1.0]),
         ("1 stale stalex1", [1.0, STALE, STALE, STALE]),
+        ("stale+0x1 2", [STALE, math.nan, 2.0]),
         ("Inf -Inf +inf", [math.inf, -math.inf, math.inf]),
         ("_x0 1x0", [1.0]),
     ],
@@ -45,7 +46,7 @@ def test_a_step_is_added_again_and_again_as_prometheus_rounds() -> None:
 @pytest.mark.parametrize(
     ("text", "offset"),
     [
-        ("1 two", 2), ("1+1", 0), ("1x", 0), ("_+1x2", 0), ("stale+1x2", 0), ("1 x3", 2),
+        ("1 two", 2), ("1+1", 0), ("1x", 0), ("_+1x2", 0), ("1 x3", 2),
         ("1 {{schema:0 sum:3 count:4}}x3", 2), ("1 5x2000000", 2), ("0+1x1.5", 0), ("1,2", 0),
         ("1--1x2", 0), ("0.5.5x2", 0),
     ],

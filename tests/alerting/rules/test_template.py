@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from support.scripted_engine import Rows, row
 from support.virtual_time import VirtualTimeLoop
 from tocsin_alerting.rules.template import (
+    CHECKED,
+    CHECKED_FUNCTIONS,
     ExpansionFailed,
     TemplateSyntaxProblem,
     _plain,
@@ -21,6 +23,7 @@ from tocsin_alerting.rules.template import (
     expand,
     expand_label,
     expand_or_error,
+    parses,
 )
 from tocsin_alerting.rules.template_data import (
     CURRENT_DATA,
@@ -31,6 +34,7 @@ from tocsin_alerting.rules.template_data import (
     TemplateData,
     TemplateTimeout,
 )
+from tocsin_alerting.rules.template_functions import FUNCTIONS
 
 LABELS = {"__name__": "one", "instance": "i:1", "job": "x"}
 UP = [row(1.0, __name__="up", instance="b"), row(0.0, __name__="up", instance="a")]
@@ -411,3 +415,39 @@ async def test_no_field_is_one_of_python(text: str) -> None:
 
     scope = TemplateData({"a": "b"}, 1.0, external_url="http://h/", query=up)
     assert (await expand_or_error(text, "N", scope)).startswith("<error expanding template: ")
+
+
+_PARTS = (
+    *("{{", "}}", " ", "-", "|", "(", ")", "$value", "$labels", "$labels.a", ".Value", ".Labels.b"),
+    *(
+        " | humanize",
+        "printf ",
+        '"%.2f"',
+        "humanize ",
+        "query ",
+        '"up"',
+        "1.5",
+        "text",
+        "{",
+        "}",
+        ".",
+    ),
+    *("if ", "end", "\n", "{{ ", " }}", "{{- ", " -}}", "nosuch ", "humanize1024 $value", '"'),
+)
+
+
+@given(st.lists(st.sampled_from(_PARTS), max_size=10))
+def test_a_text_that_passes_without_the_language_is_a_template(parts: list[str]) -> None:
+    text = "".join(parts)
+    for whole in (text, f"{{{{ {text} }}}}"):
+        if CHECKED.fullmatch(whole):
+            parses(whole)
+
+
+def test_the_usual_text_is_checked_without_the_language() -> None:
+    text = 'a {{ $labels.x }} b {{- $value | humanize }}B {{ printf "%.2f" $value }} of {{$value}}'
+    assert CHECKED.fullmatch(text)
+    assert set(CHECKED_FUNCTIONS) <= set(FUNCTIONS)
+    for broken in ("{{ $valu }}", "{{{ $value }}}", "{{ $value | nosuch }}", "{{ $value"):
+        with pytest.raises(TemplateSyntaxProblem):
+            check(broken)

@@ -21,6 +21,7 @@ from tocsin_alerting.promql.functions.histograms import (
     histograms,
 )
 from tocsin_alerting.promql.parser.ast import Call, Expr
+from tocsin_alerting.promql.parser.types import NEEDS
 from tocsin_alerting.strconv import format_number
 from tocsin_alerting.tsdb.label_sets import LabelSets
 from tocsin_alerting.tsdb.target_labels import METRIC_NAME
@@ -32,7 +33,6 @@ Compute = Callable[[Ints, Ints, Floats, Floats], Floats]
 
 _TOGETHER = 2**15  # buckets: few enough for the processor's cache, many to a pass of numpy
 
-NEEDS = "needs native histograms, which are not stored here"
 _BAD_BUCKET = 'bucket label "le" is missing or has a malformed value of'
 _FORCED = (
     "input to histogram_quantile needed to be fixed for monotonicity (see "

@@ -26,17 +26,12 @@ from tocsin_alerting.promql.functions import (
     sorting,
 )
 from tocsin_alerting.promql.functions.elementwise import constant, each
-from tocsin_alerting.promql.functions.histogram_functions import (
-    NEEDS,
-    finds_no_native_histograms,
-)
+from tocsin_alerting.promql.functions.histogram_functions import finds_no_native_histograms
 from tocsin_alerting.promql.parser.ast import (
     Call,
     Expr,
     ParenExpr,
-    PositionRange,
     VectorSelector,
-    walk,
 )
 
 Implementation: TypeAlias = Function | RangeFunction
@@ -161,15 +156,3 @@ FUNCTIONS: Mapping[str, Implementation] = {
     "vector": elementwise.to_vector,
     "year": calendar.YEAR,
 }
-
-
-def refuse_unsupported(expr: Expr) -> list[tuple[PositionRange, str]]:
-    """(where, what) of every call that parses and never finds anything here, in the text's order.
-
-    It is said when a rule is loaded, not when the rule is needed.
-    """
-    return [
-        (node.span, f"{node.function}() {NEEDS}")
-        for node in walk(expr)
-        if isinstance(node, Call) and FUNCTIONS[node.function] is finds_no_native_histograms
-    ]

@@ -33,16 +33,21 @@ class Cursor:
         self._lexer = Lexer(query, semantics)
         self._tokens = self._lexer.tokens
         self._index = 0
+        self._current: Token | None = None  # the one at the index, once it was looked at
         self._nesting = 0
         self._aggregations = 0
         self._heights: dict[int, tuple[int, Node]] = {}
 
     def peek(self) -> Token:
+        return self._current or self._load()
+
+    def _load(self) -> Token:
         if self._index == len(self._tokens):
             self._read()
         token = self._tokens[self._index]
         if token.kind is TokenKind.ERROR:
             self.fail(token.text, PositionRange(token.start, len(self.query)))
+        self._current = token
         return token
 
     def _read(self) -> None:
@@ -60,12 +65,18 @@ class Cursor:
         return self._tokens[self._index + 1].name
 
     def take(self) -> Token:
-        token = self.peek()
+        token = self._current or self._load()
         self._index += 1
+        self._current = None
         return token
 
     def accept(self, name: str) -> Token | None:
-        return self.take() if self.peek().name == name else None
+        token = self._current or self._load()
+        if token.name != name:
+            return None
+        self._index += 1
+        self._current = None
+        return token
 
     def expect(self, name: str, context: str = "", expected: str = "") -> Token:
         return self.accept(name) or self.unexpected(context, expected)

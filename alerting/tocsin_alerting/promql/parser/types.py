@@ -21,11 +21,29 @@ from tocsin_alerting.promql.parser.ast import (
     UnaryExpr,
     VectorMatching,
     VectorSelector,
+    walk,
 )
 from tocsin_alerting.promql.parser.signatures import FUNCTIONS, Signature, ValueType
 from tocsin_alerting.strconv import quote
+from tocsin_alerting.tsdb.matchers import MatchOp
 
+NEEDS = "needs native histograms, which are not stored here"
+OF_NATIVE_HISTOGRAMS = frozenset(
+    "histogram_avg histogram_count histogram_stddev histogram_stdvar histogram_sum".split()
+)
 _PLAIN = (ValueType.SCALAR, ValueType.VECTOR)
+
+
+def refuse_unsupported(expr: Expr) -> list[tuple[PositionRange, str]]:
+    """(where, what) of every call that parses and never finds anything here, in the text's order.
+
+    It is said when a rule is loaded, not when the rule is needed.
+    """
+    return [
+        (node.span, f"{node.function}() {NEEDS}")
+        for node in walk(expr)
+        if isinstance(node, Call) and node.function in OF_NATIVE_HISTOGRAMS
+    ]
 
 
 def type_of(expr: Expr) -> ValueType:
@@ -114,7 +132,9 @@ class _Check:
                 twice = f"{quote(selector.name)} or {quote(names[0])}"
                 self.fail(f"metric name must not be set twice: {twice}", selector.span)
             # Without this a slip of the pen would select everything.
-            if not empty_allowed and all(matcher.matches("") for matcher in matchers):
+            if empty_allowed or any(one.op is MatchOp.EQUAL and one.value for one in matchers):
+                continue
+            if all(matcher.matches("") for matcher in matchers):
                 message = "vector selector must contain at least one non-empty matcher"
                 self.fail(message, selector.span)
 

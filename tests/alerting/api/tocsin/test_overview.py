@@ -30,7 +30,7 @@ def _target(at: Floor, job: str = "node", **changes: Any) -> ActiveTarget:
 
 def _groups(at: Floor) -> Sequence[GroupState]:
     groups = Groups(surroundings({}), 5000)
-    groups.load([RuleFile("r.yml", (group(alerting("up == 0", "Slow")),), ())], at.now)
+    groups.load([RuleFile("r.yml", (group(alerting("up == 0", "Slow")),))], at.now)
     groups.all[0].evaluated_ms = at.now
     return groups.all
 
