@@ -23,7 +23,7 @@ from tocsin_alerting.notify.channel import ChannelDeps
 from tocsin_alerting.notify.chat_text import PLAIN, chat_text, cut
 from tocsin_alerting.notify.http_sender import (
     HttpAnswer,
-    HttpSender,
+    HttpChannel,
     HttpSettings,
     HttpUrl,
     ServiceUrl,
@@ -68,11 +68,8 @@ class BarkSettings(HttpSettings):
         return self
 
 
-class Bark:
-    at_once = 4
-
+class Bark(HttpChannel):
     def __init__(self, name: str, settings: BarkSettings, deps: ChannelDeps) -> None:
-        self.name, self.send_resolved = name, settings.send_resolved
         self._settings, self._templates, self._links = settings, deps.templates, deps.links
         key = deps.vault.secret(settings.device_key_file, settings.device_key_env)
         self._key = key.value if key else ""
@@ -84,17 +81,7 @@ class Bark:
             headers["Authorization"] = f"Basic {pair}"
             secrets += [password.value, pair]
         self._url = f"{settings.api_url.rstrip('/')}/push"
-        self._sender = HttpSender(name, settings, self._url, secrets, headers)
-        self.lookup = self._sender.lookup
-
-    def __repr__(self) -> str:
-        return f"Bark({self.name}, {self._sender.address})"
-
-    def begin(self) -> None:
-        self._sender.begin()
-
-    async def close(self) -> None:
-        await self._sender.close()
+        super().__init__(name, settings, self._url, secrets, headers)
 
     async def send(
         self, notification: Notification, now_ms: int, transcript: list[str] | None = None
@@ -103,7 +90,7 @@ class Bark:
         body = bark_body(parts, notification, self._settings)
         request = json_request(self._url, {**body, "device_key": self._key})
         secrets = (self._links.url(notification).rpartition("/")[2],)
-        return await self._sender.send(request, now_ms, transcript, read_bark, secrets)
+        return await self._http.send(request, now_ms, transcript, read_bark, secrets)
 
 
 def bark_body(

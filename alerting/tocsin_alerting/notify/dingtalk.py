@@ -22,15 +22,14 @@ from tocsin_alerting.notify.http_sender import HttpAnswer
 from tocsin_alerting.notify.message_parts import MessageParts
 from tocsin_alerting.notify.robot import (
     Mobiles,
-    Robot,
     RobotAnswers,
-    RobotSettings,
+    SignedRobot,
+    SignedRobotSettings,
     UserIds,
     defused,
     markdown_link,
     skew_words,
 )
-from tocsin_alerting.settings import FilePath, RefusedKey
 
 TEXT_LIMIT, TITLE_LIMIT, BUTTON_LIMIT, URL_LIMIT = 5_000, 64, 20, 500  # characters
 REFUSED = 310000
@@ -64,24 +63,19 @@ _DEMANDS = (
 )
 
 
-class DingtalkSettings(RobotSettings):
+class DingtalkSettings(SignedRobotSettings):
     type: Literal["dingtalk"]
-    secret: RefusedKey = None
-    secret_file: FilePath | None = None
-    secret_env: str | None = None
-    keyword: str = ""
     format: Literal["card", "markdown"] = "card"
     mentioned_users: UserIds = ()
     mentioned_mobiles: Mobiles = ()
 
 
-class Dingtalk(Robot):
+class Dingtalk(SignedRobot):
     rate = "20/min"
 
     def __init__(self, name: str, settings: DingtalkSettings, deps: ChannelDeps) -> None:
-        secret = deps.vault.secret(settings.secret_file, settings.secret_env)
-        self._settings, self._secret = settings, secret.value if secret else ""
-        super().__init__(name, settings, deps, self._secret)
+        super().__init__(name, settings, deps)
+        self._settings = settings
 
     async def send(
         self, notification: Notification, now_ms: int, transcript: list[str] | None = None

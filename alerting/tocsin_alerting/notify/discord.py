@@ -18,7 +18,7 @@ from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, Permane
 from tocsin_alerting.notify.channel import ChannelDeps
 from tocsin_alerting.notify.chat_text import chat_text, cut, utf16_size
 from tocsin_alerting.notify.first_message import FirstMessages
-from tocsin_alerting.notify.http_sender import MAX_WAIT_MS, HttpAnswer, HttpSender, json_request
+from tocsin_alerting.notify.http_sender import MAX_WAIT_MS, HttpAnswer, HttpChannel, json_request
 from tocsin_alerting.notify.markdown import MARKDOWN, escape_markdown
 from tocsin_alerting.notify.message_parts import MessageParts
 from tocsin_alerting.notify.room import (
@@ -65,21 +65,15 @@ class DiscordSettings(SecretUrlSettings):
     edit: bool = True
 
 
-class Discord:
+class Discord(HttpChannel):
     """Whoever opens the room sees how the incident stands by its first message; later ones follow
     as messages of their own, because an edit tells nobody."""
 
     def __init__(self, name: str, settings: DiscordSettings, deps: ChannelDeps) -> None:
-        self.name = name
-        self.at_once = 4
-        self.send_resolved = settings.send_resolved
         self._settings, self._templates = settings, deps.templates
         self._url = secret_url(settings, deps.vault)
-        self._http = HttpSender(name, settings, self._url.value, key_in(self._url))
+        super().__init__(name, settings, self._url.value, key_in(self._url))
         self.first_message = FirstMessages(name)
-
-    def __repr__(self) -> str:
-        return f"Discord({self.name}, {self._http.address})"
 
     async def send(
         self, notification: Notification, now_ms: int, transcript: list[str] | None = None
@@ -98,12 +92,9 @@ class Discord:
             await self.first_message.change(first, partial(self._http.send, *about), now_ms)
         return outcome
 
-    def begin(self) -> None:
-        self._http.begin()
-
     async def close(self) -> None:
         await self.first_message.close()
-        await self._http.close()
+        await super().close()
 
 
 def _extended(url: str, path: str, query: Mapping[str, str]) -> str:

@@ -19,14 +19,13 @@ from tocsin_alerting.notify.chat_text import PLAIN, chat_text, cut
 from tocsin_alerting.notify.http_sender import HttpAnswer, not_before
 from tocsin_alerting.notify.message_parts import MessageParts
 from tocsin_alerting.notify.robot import (
-    Robot,
     RobotAnswers,
-    RobotSettings,
+    SignedRobot,
+    SignedRobotSettings,
     UserIds,
     body_bytes,
     skew_words,
 )
-from tocsin_alerting.settings import FilePath, RefusedKey
 
 BODY_LIMIT, TITLE_LIMIT, MOST_BUTTONS = 20_000, 200, 4
 SIGN_REFUSED, TOO_MANY, GATEWAY_LIMIT = 19021, 11232, 99991400
@@ -48,24 +47,19 @@ _RED = {"P0": "red", "P1": "carmine", "P2": "orange", "P3": "yellow", "P4": "blu
 _TEMPLATES = {"resolved": "green", "missed": "green", "acked": "turquoise", "test": "blue"}
 
 
-class FeishuSettings(RobotSettings):
+class FeishuSettings(SignedRobotSettings):
     """For Feishu and Lark, which differ in the host of the URL."""
 
     type: Literal["feishu"]
-    secret: RefusedKey = None
-    secret_file: FilePath | None = None
-    secret_env: str | None = None
-    keyword: str = ""
     mentioned_users: UserIds = ()
 
 
-class Feishu(Robot):
+class Feishu(SignedRobot):
     rate = ("5/s", "100/min")
 
     def __init__(self, name: str, settings: FeishuSettings, deps: ChannelDeps) -> None:
-        secret = deps.vault.secret(settings.secret_file, settings.secret_env)
-        self._settings, self._secret = settings, secret.value if secret else ""
-        super().__init__(name, settings, deps, self._secret)
+        super().__init__(name, settings, deps)
+        self._settings = settings
 
     async def send(
         self, notification: Notification, now_ms: int, transcript: list[str] | None = None

@@ -22,7 +22,7 @@ from tocsin_alerting.notify.channel import ChannelDeps
 from tocsin_alerting.notify.chat_text import chat_text, cut
 from tocsin_alerting.notify.http_sender import (
     HttpAnswer,
-    HttpSender,
+    HttpChannel,
     HttpSettings,
     ServiceUrl,
     json_request,
@@ -52,18 +52,12 @@ class GotifySettings(HttpSettings):
         return self
 
 
-class Gotify:
+class Gotify(HttpChannel):
     def __init__(self, name: str, settings: GotifySettings, deps: ChannelDeps) -> None:
-        self.name = name
-        self.at_once = 4
-        self.send_resolved = settings.send_resolved
         self._templates = deps.templates
         token = secret_of(settings, "token", deps.vault)
         self._url = f"{settings.url.rstrip('/')}/message"
-        self._http = HttpSender(name, settings, settings.url, (), {"X-Gotify-Key": token.value})
-
-    def __repr__(self) -> str:
-        return f"Gotify({self.name}, {self._http.address})"
+        super().__init__(name, settings, settings.url, (), {"X-Gotify-Key": token.value})
 
     async def send(
         self, notification: Notification, now_ms: int, transcript: list[str] | None = None
@@ -73,12 +67,6 @@ class Gotify:
         return await self._http.send(
             request, now_ms, transcript, gotify_outcome, link_secrets(parts)
         )
-
-    def begin(self) -> None:
-        self._http.begin()
-
-    async def close(self) -> None:
-        await self._http.close()
 
 
 def gotify_message(notification: Notification, parts: MessageParts) -> dict[str, Any]:

@@ -273,6 +273,34 @@ class HttpSender:
         return masked(f"{without_secrets(request.url)}: {error_text(error)}", secrets)
 
 
+class HttpChannel:
+    """What channels share that speak to one service by HTTP, which is `_http`. It is made with the
+    arguments of an `HttpSender`, and raises as that."""
+
+    at_once = 4
+
+    def __init__(
+        self,
+        name: str,
+        settings: HttpSettings,
+        url: str,
+        secrets: Iterable[str] = (),
+        headers: Mapping[str, str] | None = None,
+        lookup: Lookup | None = None,
+    ) -> None:
+        self.name, self.send_resolved = name, settings.send_resolved
+        self._http = HttpSender(name, settings, url, secrets, headers, lookup)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name}, {self._http.address})"
+
+    def begin(self) -> None:
+        self._http.begin()
+
+    async def close(self) -> None:
+        await self._http.close()
+
+
 def _shown(request: HttpRequest, usual: Mapping[str, str]) -> Rehearsed:
     to = f"{request.method} {without_secrets(request.url)}"
     body = readable(request.content, request.headers.get("Content-Type", ""))

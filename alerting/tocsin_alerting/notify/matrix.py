@@ -28,7 +28,7 @@ from tocsin_alerting.notify.chat_text import HTML, PLAIN, Markup, chat_text, utf
 from tocsin_alerting.notify.http_sender import (
     MAX_WAIT_MS,
     HttpAnswer,
-    HttpSender,
+    HttpChannel,
     HttpSettings,
     ServiceUrl,
     json_request,
@@ -81,21 +81,15 @@ class MatrixSettings(HttpSettings):
         return self
 
 
-class MatrixRoom:
+class MatrixRoom(HttpChannel):
     def __init__(self, name: str, settings: MatrixSettings, deps: ChannelDeps) -> None:
-        self.name = name
-        self.at_once = 4
-        self.send_resolved = settings.send_resolved
         self._templates, self._mention_room = deps.templates, settings.mention_room
         token = secret_of(settings, "token", deps.vault)
         room = quote(settings.room, safe="")
         base = settings.url.rstrip("/")
         self._url = f"{base}/_matrix/client/v3/rooms/{room}/send/m.room.message"
         headers = {"Authorization": f"Bearer {token.value}"}
-        self._http = HttpSender(name, settings, settings.url, (), headers)
-
-    def __repr__(self) -> str:
-        return f"MatrixRoom({self.name}, {self._http.address})"
+        super().__init__(name, settings, settings.url, (), headers)
 
     async def send(
         self, notification: Notification, now_ms: int, transcript: list[str] | None = None
@@ -108,12 +102,6 @@ class MatrixRoom:
         return await self._http.send(
             request, now_ms, transcript, matrix_outcome, link_secrets(parts)
         )
-
-    def begin(self) -> None:
-        self._http.begin()
-
-    async def close(self) -> None:
-        await self._http.close()
 
 
 def matrix_content(

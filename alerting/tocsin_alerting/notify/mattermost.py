@@ -16,7 +16,7 @@ from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, Permanent, RetryAt
 from tocsin_alerting.notify.channel import ChannelDeps
 from tocsin_alerting.notify.chat_text import chat_text, cut
-from tocsin_alerting.notify.http_sender import HttpAnswer, HttpSender, json_request
+from tocsin_alerting.notify.http_sender import HttpAnswer, HttpChannel, json_request
 from tocsin_alerting.notify.markdown import MARKDOWN, escape_markdown
 from tocsin_alerting.notify.message_parts import MessageParts
 from tocsin_alerting.notify.room import (
@@ -53,19 +53,13 @@ class MattermostSettings(SecretUrlSettings):
     priority: bool = True
 
 
-class Mattermost:
+class Mattermost(HttpChannel):
     """A webhook cannot change what it has posted: each message is a post of its own."""
 
     def __init__(self, name: str, settings: MattermostSettings, deps: ChannelDeps) -> None:
-        self.name = name
-        self.at_once = 4
-        self.send_resolved = settings.send_resolved
         self._settings, self._templates = settings, deps.templates
         self._url = secret_url(settings, deps.vault)
-        self._http = HttpSender(name, settings, self._url.value, key_in(self._url))
-
-    def __repr__(self) -> str:
-        return f"Mattermost({self.name}, {self._http.address})"
+        super().__init__(name, settings, self._url.value, key_in(self._url))
 
     async def send(
         self, notification: Notification, now_ms: int, transcript: list[str] | None = None
@@ -83,12 +77,6 @@ class Mattermost:
             mattermost_outcome,
             (link_token(parts),),
         )
-
-    def begin(self) -> None:
-        self._http.begin()
-
-    async def close(self) -> None:
-        await self._http.close()
 
 
 def mattermost_body(parts: MessageParts, mentions: Sequence[str] = ()) -> dict[str, Any]:

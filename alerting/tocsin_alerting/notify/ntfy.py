@@ -27,8 +27,8 @@ from tocsin_alerting.notify.channel import ChannelDeps
 from tocsin_alerting.notify.chat_text import PLAIN, chat_text, cut, utf8_size
 from tocsin_alerting.notify.http_sender import (
     HttpAnswer,
+    HttpChannel,
     HttpRequest,
-    HttpSender,
     HttpSettings,
     ServiceUrl,
 )
@@ -87,21 +87,15 @@ class NtfySettings(HttpSettings):
         return self
 
 
-class Ntfy:
+class Ntfy(HttpChannel):
     def __init__(self, name: str, settings: NtfySettings, deps: ChannelDeps) -> None:
-        self.name = name
-        self.at_once = 4
-        self.send_resolved = settings.send_resolved
         self._templates = deps.templates
         self._topic = secret_of(settings, "topic", deps.vault)
         if not _TOPIC.fullmatch(self._topic.value):
             raise ValueError("the topic has 1 to 64 letters, digits, - and _; write it again")
         self._url = settings.url.rstrip("/") + "/"
         headers = _authorization(settings, deps.vault)
-        self._http = HttpSender(name, settings, settings.url, (self._topic.value,), headers)
-
-    def __repr__(self) -> str:
-        return f"Ntfy({self.name}, {self._http.address})"
+        super().__init__(name, settings, settings.url, (self._topic.value,), headers)
 
     async def send(
         self, notification: Notification, now_ms: int, transcript: list[str] | None = None
@@ -110,12 +104,6 @@ class Ntfy:
         content = ntfy_content(self._topic.value, notification, parts)
         request = HttpRequest(self._url, content, {"Content-Type": "application/json"})
         return await self._http.send(request, now_ms, transcript, ntfy_outcome, link_secrets(parts))
-
-    def begin(self) -> None:
-        self._http.begin()
-
-    async def close(self) -> None:
-        await self._http.close()
 
 
 def _authorization(settings: NtfySettings, vault: Vault) -> dict[str, str]:

@@ -22,7 +22,7 @@ from tocsin_alerting.notify.channel import ChannelDeps
 from tocsin_alerting.notify.chat_text import cut
 from tocsin_alerting.notify.http_sender import (
     HttpAnswer,
-    HttpSender,
+    HttpChannel,
     HttpSettings,
     ServiceUrl,
     json_request,
@@ -68,20 +68,14 @@ class PagerdutySettings(HttpSettings):
         return self
 
 
-class Pagerduty:
+class Pagerduty(HttpChannel):
     rate = "120/1m"
 
     def __init__(self, name: str, settings: PagerdutySettings, deps: ChannelDeps) -> None:
-        self.name = name
-        self.at_once = 4
-        self.send_resolved = settings.send_resolved
         self._templates, self._hostname = deps.templates, deps.hostname
         self._key = secret_of(settings, "routing_key", deps.vault)
         self._url = f"{settings.api_url.rstrip('/')}/v2/enqueue"
-        self._http = HttpSender(name, settings, settings.api_url, (self._key.value,))
-
-    def __repr__(self) -> str:
-        return f"Pagerduty({self.name}, {self._http.address})"
+        super().__init__(name, settings, settings.api_url, (self._key.value,))
 
     async def send(
         self, notification: Notification, now_ms: int, transcript: list[str] | None = None
@@ -97,12 +91,6 @@ class Pagerduty:
             if not isinstance(outcome, Delivered):
                 break
         return outcome
-
-    def begin(self) -> None:
-        self._http.begin()
-
-    async def close(self) -> None:
-        await self._http.close()
 
 
 def event_actions(reason: Reason) -> tuple[str, ...]:

@@ -30,8 +30,8 @@ from tocsin_alerting.notify.channel import AnswerIncident, ChannelDeps
 from tocsin_alerting.notify.chat_text import PLAIN, chat_text, cut
 from tocsin_alerting.notify.http_sender import (
     HttpAnswer,
+    HttpChannel,
     HttpRequest,
-    HttpSender,
     HttpSettings,
     SendFailed,
     ServiceUrl,
@@ -98,24 +98,20 @@ class PushoverReceipt:
     generation: int = 0
 
 
-class Pushover:
+class Pushover(HttpChannel):
     """`pause` waits so many seconds before the receipts are asked for again."""
 
+    at_once = 1  # Pushover wants no more than two connections; a P0 may be the second one
+
     def __init__(self, name: str, settings: PushoverSettings, deps: ChannelDeps) -> None:
-        self.name = name
-        self.at_once = 1  # Pushover wants no more than two connections; a P0 may be the second one
-        self.send_resolved = settings.send_resolved
         self._settings, self._templates = settings, deps.templates
         self._token = secret_of(settings, "token", deps.vault).value
         self._user = secret_of(settings, "user", deps.vault).value
         self._base = f"{settings.api_url.rstrip('/')}/1"
-        self._http = HttpSender(name, settings, settings.api_url, (self._token, self._user))
+        super().__init__(name, settings, settings.api_url, (self._token, self._user))
         self._receipts: dict[str, PushoverReceipt] = {}
         self._sending = 0
         self.pause: Callable[[float], Awaitable[object]] = asyncio.sleep
-
-    def __repr__(self) -> str:
-        return f"Pushover({self.name}, {self._http.address})"
 
     async def send(
         self, notification: Notification, now_ms: int, transcript: list[str] | None = None
@@ -150,12 +146,6 @@ class Pushover:
                 except SendFailed as error:
                     log.info("pushover receipt not read: %s: %s", self.name, error)
                     break
-
-    def begin(self) -> None:
-        self._http.begin()
-
-    async def close(self) -> None:
-        await self._http.close()
 
     def _remember(self, receipt: PushoverReceipt) -> None:
         self._receipts[receipt.id] = receipt

@@ -25,8 +25,8 @@ from tocsin_alerting.incidents.outbox_message import (
 from tocsin_alerting.notify.channel import ChannelDeps
 from tocsin_alerting.notify.http_sender import (
     HttpAnswer,
+    HttpChannel,
     HttpRequest,
-    HttpSender,
     HttpSettings,
     ReadAnswer,
     usable_url,
@@ -93,30 +93,17 @@ class RobotSettings(HttpSettings):
         return self.mention == "always" or (self.mention == "on_page" and page)
 
 
-class Robot:
+class Robot(HttpChannel):
     """Posts to one robot. What stands in a message, its signature and what an answer means are the
     service's."""
-
-    at_once = 4
 
     def __init__(
         self, name: str, settings: RobotSettings, deps: ChannelDeps, *secrets: str
     ) -> None:
-        self.name, self.send_resolved = name, settings.send_resolved
         url = deps.vault.secret(settings.url_file, settings.url_env)
         self._url = usable_url(url.value if url else "")
         self._templates, self._links = deps.templates, deps.links
-        self._sender = HttpSender(name, settings, self._url, secrets)
-        self.lookup = self._sender.lookup
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name}, {self._sender.address})"
-
-    def begin(self) -> None:
-        self._sender.begin()
-
-    async def close(self) -> None:
-        await self._sender.close()
+        super().__init__(name, settings, self._url, secrets)
 
     async def _post(
         self,
@@ -131,7 +118,25 @@ class Robot:
         request = HttpRequest(url, body_bytes(body), headers)
         # one that echoes what it got tells the link
         secrets = (self._links.url(notification).rpartition("/")[2],)
-        return await self._sender.send(request, now_ms, transcript, read, secrets)
+        return await self._http.send(request, now_ms, transcript, read, secrets)
+
+
+class SignedRobotSettings(RobotSettings):
+    """Of one that may demand a signature by `secret`, and a `keyword` in each message."""
+
+    secret: RefusedKey = None
+    secret_file: FilePath | None = None
+    secret_env: str | None = None
+    keyword: str = ""
+
+
+class SignedRobot(Robot):
+    """`_secret` is "" where nothing is signed."""
+
+    def __init__(self, name: str, settings: SignedRobotSettings, deps: ChannelDeps) -> None:
+        secret = deps.vault.secret(settings.secret_file, settings.secret_env)
+        self._secret = secret.value if secret else ""
+        super().__init__(name, settings, deps, self._secret)
 
 
 def body_bytes(body: Mapping[str, Any]) -> bytes:

@@ -14,7 +14,7 @@ from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, Permanent, RetryAt
 from tocsin_alerting.notify.channel import ChannelDeps
 from tocsin_alerting.notify.chat_text import cut
-from tocsin_alerting.notify.http_sender import HttpAnswer, HttpSender, json_request
+from tocsin_alerting.notify.http_sender import HttpAnswer, HttpChannel, json_request
 from tocsin_alerting.notify.markdown import ZERO_WIDTH_SPACE
 from tocsin_alerting.notify.message_parts import MessageParts
 from tocsin_alerting.notify.room import SecretUrlSettings, key_in, link_token, secret_url
@@ -40,19 +40,13 @@ class TeamsSettings(SecretUrlSettings):
     type: Literal["teams"]
 
 
-class Teams:
+class Teams(HttpChannel):
     """Nothing is told of what it posted, so that no message can be changed."""
 
     def __init__(self, name: str, settings: TeamsSettings, deps: ChannelDeps) -> None:
-        self.name = name
-        self.at_once = 4
-        self.send_resolved = settings.send_resolved
         self._templates = deps.templates
         self._url = secret_url(settings, deps.vault)
-        self._http = HttpSender(name, settings, self._url.value, key_in(self._url))
-
-    def __repr__(self) -> str:
-        return f"Teams({self.name}, {self._http.address})"
+        super().__init__(name, settings, self._url.value, key_in(self._url))
 
     async def send(
         self, notification: Notification, now_ms: int, transcript: list[str] | None = None
@@ -61,12 +55,6 @@ class Teams:
         request = json_request(self._url.value, teams_body(parts))
         secrets = (link_token(parts),)
         return await self._http.send(request, now_ms, transcript, teams_outcome, secrets)
-
-    def begin(self) -> None:
-        self._http.begin()
-
-    async def close(self) -> None:
-        await self._http.close()
 
 
 def teams_body(parts: MessageParts) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from tocsin_alerting.notify.aliyun.signature import signed_call
 from tocsin_alerting.notify.channel import ChannelDeps
 from tocsin_alerting.notify.chat_text import cut
 from tocsin_alerting.notify.contact_ways import phone_number
-from tocsin_alerting.notify.http_sender import HttpAnswer, HttpSender, HttpSettings
+from tocsin_alerting.notify.http_sender import HttpAnswer, HttpChannel, HttpSettings
 from tocsin_alerting.notify.rehearsal import Rehearsed, rehearsed
 from tocsin_alerting.notify.robot import skew_words
 from tocsin_alerting.settings import FilePath, RefusedKey, Words
@@ -98,7 +98,7 @@ class AliyunSettings(HttpSettings):
         return self
 
 
-class AliyunService:
+class AliyunService(HttpChannel):
     """One API of Aliyun's, with one key. `nonce` makes what no request has twice."""
 
     at_once = 4
@@ -112,23 +112,12 @@ class AliyunService:
         deps: ChannelDeps,
         nonce: Callable[[], str] = lambda: random_source.token_hex(16),
     ) -> None:
-        self.name, self.send_resolved = name, settings.send_resolved
         secret = deps.vault.secret(settings.access_key_secret_file, settings.access_key_secret_env)
         self._key = (settings.access_key_id, secret.value if secret else "")
         self._api_url, self._nonce = api_url, nonce
         self._to, self._templates = settings.to, deps.templates
         self._phones = deps.phones
-        self._sender = HttpSender(name, settings, f"{api_url.rstrip('/')}/", (self._key[1],))
-        self.lookup = self._sender.lookup
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name}, {self._sender.address})"
-
-    def begin(self) -> None:
-        self._sender.begin()
-
-    async def close(self) -> None:
-        await self._sender.close()
+        super().__init__(name, settings, f"{api_url.rstrip('/')}/", (self._key[1],))
 
     def _numbers(self, notification: Notification) -> tuple[str, ...]:
         """Of the contact that the message is for, else those of the receiver."""
@@ -154,12 +143,12 @@ class AliyunService:
         def read(answer: HttpAnswer, at_ms: int) -> Outcome:
             return read_aliyun(answer, at_ms, single=len(numbers) == 1)
 
-        return await self._sender.send(request, now_ms, transcript, read, hidden)
+        return await self._http.send(request, now_ms, transcript, read, hidden)
 
     def _shown(self, query: Mapping[str, str]) -> Rehearsed:
         """The parameters, which go in the URL."""
         text = json.dumps(query, indent=2, ensure_ascii=False)
-        return Rehearsed(f"POST {self._sender.address} {self.action}", text)
+        return Rehearsed(f"POST {self._http.address} {self.action}", text)
 
 
 def no_number(notification: Notification, to: tuple[str, ...]) -> Permanent:

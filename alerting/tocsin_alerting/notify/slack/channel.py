@@ -13,7 +13,13 @@ from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, Permanent
 from tocsin_alerting.notify.channel import AnswerIncident, Channel, ChannelDeps
 from tocsin_alerting.notify.first_message import FirstMessages
-from tocsin_alerting.notify.http_sender import HttpRequest, HttpSender, json_request, usable_url
+from tocsin_alerting.notify.http_sender import (
+    HttpChannel,
+    HttpRequest,
+    HttpSender,
+    json_request,
+    usable_url,
+)
 from tocsin_alerting.notify.message_parts import MessageParts
 from tocsin_alerting.notify.room import calls_people, key_in, link_token
 from tocsin_alerting.notify.secret import Secret
@@ -43,20 +49,16 @@ def slack(name: str, settings: SlackSettings, deps: ChannelDeps) -> Channel:
     )
 
 
-class SlackWebhook:
+class SlackWebhook(HttpChannel):
     """It is told nothing of what it posted: each message stands for itself."""
 
+    at_once = 1  # Slack takes one message a second
+
     def __init__(self, name: str, settings: SlackSettings, deps: ChannelDeps) -> None:
-        self.name = name
-        self.at_once = 1  # Slack takes one message a second
-        self.send_resolved = settings.send_resolved
         self._mention, self._templates = settings.mention, deps.templates
         secret = deps.vault.secret(settings.url_file, settings.url_env)
         self._url = Secret(usable_url(secret.value if secret else ""))
-        self._http = HttpSender(name, settings, self._url.value, key_in(self._url))
-
-    def __repr__(self) -> str:
-        return f"SlackWebhook({self.name}, {self._http.address})"
+        super().__init__(name, settings, self._url.value, key_in(self._url))
 
     async def send(
         self, notification: Notification, now_ms: int, transcript: list[str] | None = None
@@ -67,28 +69,21 @@ class SlackWebhook:
         secrets = (link_token(parts),)
         return await self._http.send(request, now_ms, transcript, webhook_outcome, secrets)
 
-    def begin(self) -> None:
-        self._http.begin()
 
-    async def close(self) -> None:
-        await self._http.close()
-
-
-class SlackApp:
+class SlackApp(HttpChannel):
     """The first message of an incident says how it stands, and what follows is its thread: it is
     changed after each message. Pages in the thread are shown in the channel as well."""
 
+    at_once = 1  # Slack takes one message a second and channel
+
     def __init__(self, name: str, settings: SlackSettings, deps: ChannelDeps) -> None:
-        self.name = name
-        self.at_once = 1  # Slack takes one message a second and channel
-        self.send_resolved = settings.send_resolved
         self._settings, self._templates, self._links = settings, deps.templates, deps.links
         self._token = deps.vault.secret(settings.token_file, settings.token_env) or Secret("")
         app_token = deps.vault.secret(settings.app_token_file, settings.app_token_env)
         self._app_token = app_token or Secret("")
         self._api = settings.api_url.rstrip("/")
         tokens = (self._token.value, self._app_token.value)
-        self._http = HttpSender(name, settings, self._api, tokens)
+        super().__init__(name, settings, self._api, tokens)
         self.first_message = FirstMessages(name)
 
     def __repr__(self) -> str:
@@ -123,12 +118,9 @@ class SlackApp:
             await self.first_message.change(notification.thread, edit, now_ms)
         return outcome
 
-    def begin(self) -> None:
-        self._http.begin()
-
     async def close(self) -> None:
         await self.first_message.close()
-        await self._http.close()
+        await super().close()
 
     def _buttons(
         self, notification: Notification, parts: MessageParts

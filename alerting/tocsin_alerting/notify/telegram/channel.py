@@ -15,7 +15,7 @@ from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outbox_message import NOTICE_REASONS, Delivered, Outcome, Permanent
 from tocsin_alerting.notify.channel import AnswerIncident, ChannelDeps
 from tocsin_alerting.notify.first_message import FirstMessages
-from tocsin_alerting.notify.http_sender import HttpAnswer, HttpRequest, HttpSender, json_request
+from tocsin_alerting.notify.http_sender import HttpAnswer, HttpChannel, HttpRequest, json_request
 from tocsin_alerting.notify.message_parts import MessageParts
 from tocsin_alerting.notify.secret_keys import link_secrets, secret_of
 from tocsin_alerting.notify.telegram.answers import (
@@ -34,26 +34,20 @@ log = logging.getLogger(__name__)
 _MOST_TRIES = 4  # of one message: as it is, and without what it was refused for
 
 
-class Telegram:
+class Telegram(HttpChannel):
     rate = ("1/1s", "20/1m")
 
     def __init__(self, name: str, settings: TelegramSettings, deps: ChannelDeps) -> None:
-        self.name = name
-        self.at_once = 4
-        self.send_resolved = settings.send_resolved
         self._settings, self._templates = settings, deps.templates
         token = checked_token(secret_of(settings, "token", deps.vault).value)
         self._base = f"{settings.api_url.rstrip('/')}/bot{token}"
-        self._http = HttpSender(name, settings, settings.api_url, (token,))
+        super().__init__(name, settings, settings.api_url, (token,))
         self._chat_id = settings.chat_id
         self.first_message = FirstMessages(name)
         self._signer = ButtonSigner(token, name, deps.links)
         self.updates = TelegramUpdates(
             name, settings, self._ask, self._signer, deps.templates.answers, self._http.masked
         )
-
-    def __repr__(self) -> str:
-        return f"Telegram({self.name}, {self._http.address})"
 
     async def send(
         self, notification: Notification, now_ms: int, transcript: list[str] | None = None
@@ -79,12 +73,9 @@ class Telegram:
     async def listen(self, answer: AnswerIncident) -> None:
         await self.updates.run(answer)
 
-    def begin(self) -> None:
-        self._http.begin()
-
     async def close(self) -> None:
         await self.first_message.close()
-        await self._http.close()
+        await super().close()
 
     def _keyboard(self, notification: Notification, parts: MessageParts) -> Mapping[str, Any]:
         answerable = self._settings.listens and bool(notification.incident)

@@ -10,10 +10,9 @@ from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, Permane
 from tocsin_alerting.notify.channel import ChannelDeps
 from tocsin_alerting.notify.http_sender import (
     HttpAnswer,
+    HttpChannel,
     HttpRequest,
-    HttpSender,
     target_url,
-    without_secrets,
 )
 from tocsin_alerting.notify.message_templates import MessageTemplates
 from tocsin_alerting.notify.own_address import guarded_lookup
@@ -24,11 +23,10 @@ from tocsin_alerting.notify.webhook.settings import WebhookSettings, request_hea
 from tocsin_alerting.notify.webhook.signature import signed_headers, signing_key
 
 
-class Webhook:
+class Webhook(HttpChannel):
+    at_once = 16
+
     def __init__(self, name: str, settings: WebhookSettings, deps: ChannelDeps) -> None:
-        self.name = name
-        self.at_once = 16
-        self.send_resolved = settings.send_resolved
         self._settings, self._links, self._templates = settings, deps.links, deps.templates
         _check_template(settings.template, deps.templates)
         self._url = target_url(settings, deps.vault)
@@ -41,11 +39,7 @@ class Webhook:
         if settings.proxy_from_environment:  # then it looks up the proxy
             lookup = Lookup(name)
         private = tuple(secret.value for secret in secrets)
-        self._sender = HttpSender(name, settings, self._url.value, private, headers, lookup)
-        self.lookup = self._sender.lookup
-
-    def __repr__(self) -> str:
-        return f"Webhook({self.name}, {without_secrets(self._url.value)})"
+        super().__init__(name, settings, self._url.value, private, headers, lookup)
 
     async def send(
         self, notification: Notification, now_ms: int, transcript: list[str] | None = None
@@ -58,16 +52,10 @@ class Webhook:
             )
         # one that echoes what it got tells the link
         secrets = (link.rpartition("/")[2],)
-        return await self._sender.send(request, now_ms, transcript, self._read, secrets)
+        return await self._http.send(request, now_ms, transcript, self._read, secrets)
 
     def address_mark(self) -> str:
         return self._links.seal("receiver's address", self._url.value.encode()).hex()[:16]
-
-    def begin(self) -> None:
-        self._sender.begin()
-
-    async def close(self) -> None:
-        await self._sender.close()
 
     def _request(self, notification: Notification, now_ms: int, answer_url: str) -> HttpRequest:
         settings = self._settings
