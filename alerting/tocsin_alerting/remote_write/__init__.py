@@ -1,1 +1,1 @@
-"""Remote write 1.0: requests of Prometheus, vmagent and OpenTelemetry collectors, decoded fast."""
+"""Remote write: requests of Prometheus, vmagent and OpenTelemetry collectors, decoded fast."""

@@ -170,7 +170,7 @@ def _parts(data: bytes, begin: int, stop: int) -> _Parts:
             pairs.append(_label(data, field[2], field[3]))
         elif field[0] == _SAMPLES:
             expect(field, LENGTH, "a sample")
-            samples.append(_sample(data, field[2], field[3]))
+            samples.append(read_sample(data, field[2], field[3]))
         histograms += field[0] == _HISTOGRAMS
     return pairs, samples, histograms
 
@@ -184,7 +184,7 @@ def _label(data: bytes, begin: int, stop: int) -> tuple[bytes, bytes]:
     return texts[1], texts[2]
 
 
-def _sample(data: bytes, begin: int, stop: int) -> tuple[int, int]:
+def read_sample(data: bytes, begin: int, stop: int) -> tuple[int, int]:
     """(Unix ms, bits of the value): what is not written is 0."""
     if stop - begin == 16 and data[begin] == 9 and data[begin + 9] == 16:  # as nearly always
         at_ms, end = varint(data, begin + 10, stop)

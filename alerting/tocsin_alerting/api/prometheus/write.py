@@ -1,7 +1,7 @@
-"""`POST /api/v1/write`: samples of other collectors, over Prometheus's remote write 1.0.
+"""`POST /api/v1/write`: samples of other collectors, over Prometheus's remote write 1.0 and 2.0.
 
-Protocol: https://prometheus.io/docs/specs/prw/remote_write_spec/. A sender drops what is answered
-with 4xx and sends again what is answered with 5xx; it logs the first line of the text.
+Protocol: https://prometheus.io/docs/specs/prw/remote_write_spec_2_0/. A sender drops what is
+answered with 4xx and sends again what is answered with 5xx; it logs the first line of the text.
 """
 
 import asyncio
@@ -29,8 +29,9 @@ MAX_BODY_BYTES = 16 << 20
 MAX_WAITING_BYTES = 64 << 20  # of all requests together
 BODY_SECONDS = 30.0  # as long as a Prometheus waits for our answer
 _PRODUCT = re.compile(r"[A-Za-z0-9._+-]{1,40}")
-_MESSAGE = "prometheus.WriteRequest"
-_UNDERSTOOD = f"send remote write 1.0: {BODIES[0]};proto={_MESSAGE}, in snappy"
+_MESSAGE, _MESSAGE_V2 = "prometheus.WriteRequest", "io.prometheus.write.v2.Request"
+_UNDERSTOOD = f"send remote write: {BODIES[0]};proto={_MESSAGE} (or {_MESSAGE_V2}), in snappy"
+_WRITTEN = "X-Prometheus-Remote-Write-{}-Written"
 
 
 class RemoteWriteEndpoint:
@@ -52,16 +53,21 @@ class RemoteWriteEndpoint:
         logged: "Callable[[], Future[None]] | None" = None,
     ) -> None:
         self._commits = GroupCommit(receiver.receive, executor, logged)
+        self._receive_v2 = receiver.receive_v2
         self._now_ms = now_ms
         self._free_bytes, self._body_seconds = most_bytes, body_seconds
         self.requests = receiver.counters.requests
 
     async def handle(self, request: Request) -> Response:
         """The answer to one request of remote write. Raises ApiError."""
-        result = await self.take(request)
-        if result.refused:
-            return PlainTextResponse(f"{result.message}\n", 400)
-        return Response(status_code=204)
+        if _message(request) == _MESSAGE:
+            return _told(await self.take(request))
+        result = await self.take(request, self._receive_v2)
+        answer = _told(result)
+        written = {"Samples": result.accepted, "Histograms": 0, "Exemplars": 0}
+        for kind, count in written.items():
+            answer.headers[_WRITTEN.format(kind)] = str(count)
+        return answer
 
     async def take(self, request: Request, receive: Receive | None = None) -> ReceiveResult:
         """What became of a request that `receive` reads, in its turn. Raises ApiError."""
@@ -129,14 +135,25 @@ async def _answer(request: Request, intake: RemoteWriteEndpoint, guard: Guard) -
         return plainly(error)
 
 
+def _told(result: ReceiveResult) -> Response:
+    if result.refused:
+        return PlainTextResponse(f"{result.message}\n", 400)
+    return Response(status_code=204)
+
+
+def _message(request: Request) -> str:
+    """What the body is said to be."""
+    if request.headers["content-type"] == BODIES[0]:
+        return _MESSAGE
+    kind = Message()
+    kind["content-type"] = request.headers["content-type"]
+    return str(kind.get_param("proto", _MESSAGE))
+
+
 def _check_protocol(request: Request) -> None:
     """Raises ApiError for another message than ours, or another compression."""
-    message = _MESSAGE
-    if request.headers["content-type"] != BODIES[0]:
-        kind = Message()
-        kind["content-type"] = request.headers["content-type"]
-        message = str(kind.get_param("proto", _MESSAGE))
-    if message != _MESSAGE:
+    message = _message(request)
+    if message not in (_MESSAGE, _MESSAGE_V2):
         raise ApiError("unsupported_media_type", f"{message} is not supported; {_UNDERSTOOD}")
     # As for Prometheus, a request that names no compression is in snappy: it always was.
     encoding = request.headers.get("content-encoding", "snappy").strip().lower()

@@ -8,7 +8,7 @@ import pytest
 
 from support.api_client import api_client
 from support.numbered_store import NumberedStore
-from support.write_requests import Series, body, plain
+from support.write_requests import Series, body, plain, plain_v2
 from tocsin_alerting.api.http.guard import new_guard
 from tocsin_alerting.api.prometheus.write import BODIES, MAX_BODY_BYTES, RemoteWriteEndpoint, routes
 from tocsin_alerting.http import httpx
@@ -84,18 +84,37 @@ async def test_a_request_in_snappy_need_not_say_so(missing: str) -> None:
     assert (await Site().post(GOOD, headers)).status_code == 204
 
 
+async def test_version_2_is_told_how_much_was_written() -> None:
+    kind = {"content-type": "application/x-protobuf;proto=io.prometheus.write.v2.Request"}
+    good = Series([(b"__name__", b"m"), (b"job", b"j")], [(NOW, 1), (NOW + 1, 2)], histograms=1)
+    whole = body(plain_v2([Series(good.labels, good.samples)]))
+    answers = [
+        await Site().post(content, {**PROMETHEUS, **kind})
+        for content in (whole, body(plain_v2([good])))
+    ]
+    assert [one.status_code for one in answers] == [204, 400]
+    for answer in answers:
+        written = {
+            name.split("-")[4]: count
+            for name, count in answer.headers.items()
+            if name.endswith("-written")
+        }
+        assert written == {"samples": "2", "histograms": "0", "exemplars": "0"}
+    assert "m{job=" in answers[1].text and "native histograms are not stored" in answers[1].text
+
+
 @pytest.mark.parametrize(
     ("headers", "words"),
     [
-        ({"content-encoding": "zstd"}, "zstd is not supported; send remote write 1.0"),
+        ({"content-encoding": "zstd"}, "zstd is not supported; send remote write"),
         ({"content-encoding": "gzip"}, "gzip is not supported"),
         ({"content-encoding": "snappy, gzip"}, "snappy, gzip is not supported"),
         ({"content-type": "application/json"}, "Content-Type application/x-protobuf"),
         ({"content-type": "text/plain"}, "Content-Type application/x-protobuf"),
         ({"content-type": ""}, "Content-Type application/x-protobuf"),
         (
-            {"content-type": "application/x-protobuf;proto=io.prometheus.write.v2.Request"},
-            "io.prometheus.write.v2.Request is not supported; send remote write 1.0",
+            {"content-type": "application/x-protobuf;proto=io.prometheus.write.v3.Request"},
+            "io.prometheus.write.v3.Request is not supported; send remote write: application/x-p",
         ),
     ],
 )
