@@ -1,12 +1,15 @@
-"""What an agent has elsewhere: the engines that evaluate its rules, and Alertmanagers."""
+"""What an agent has elsewhere: the engines that evaluate its rules, Alertmanagers, and
+receivers of its samples."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
+from pathlib import Path
 
 from tocsin_alerting.config.config import Config
-from tocsin_alerting.config.elsewhere import DatasourceSection, datasource_of
+from tocsin_alerting.config.elsewhere import DatasourceSection, RemoteWriteSection, datasource_of
 from tocsin_alerting.config.load import external_url, own_addresses
 from tocsin_alerting.incidents.dispatcher import Dispatcher
 from tocsin_alerting.incidents.store_watch import WatchedStore
@@ -14,12 +17,18 @@ from tocsin_alerting.loops.alert_forwarding import AlertForwarder
 from tocsin_alerting.loops.metrics import Families
 from tocsin_alerting.loops.remote_client import RemoteClient
 from tocsin_alerting.loops.remote_engine import AnsweringSources, RemoteEngine
+from tocsin_alerting.loops.sample_sender import SampleSender
 from tocsin_alerting.loops.supervise import restart_on_error
 from tocsin_alerting.notify.own_address import guarded_lookup
+from tocsin_alerting.promql.eval.limits import Budget
+from tocsin_alerting.remote_read.samples import ReadSamples, read_samples
 from tocsin_alerting.rules.evaluation import EvaluationDeps
 from tocsin_alerting.rules.instant_query import EngineUnreachable
-from tocsin_alerting.rules.rule import RuleGroup
+from tocsin_alerting.rules.rule import RecordingRule, RuleGroup
 from tocsin_alerting.rules.state import GroupState
+from tocsin_alerting.tsdb.matchers import Matcher, MatchOp
+from tocsin_alerting.tsdb.series_index import MatcherSets
+from tocsin_alerting.tsdb.store import Store
 from tocsin_exporter.snapshot import Sample, labels
 from tocsin_exporter.threads import Threads
 
@@ -201,12 +210,91 @@ class Alertmanagers:
                 yield Sample(families[name], value, own)
 
 
+class RemoteWriters:
+    """The receivers of `remote_write`; `groups` gives those whose recording rules name series."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        groups: Callable[[], Sequence[GroupState]],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._store, self._groups, self._external = store, groups, config.external_labels
+        self._threads = Threads(1, "sample reader")
+        if config.remote_write:
+            self._threads.begin()
+        own, folder = own_addresses(config), Path(config.storage.path) / "remote_write"
+        self._senders = [
+            SampleSender(
+                RemoteClient(one.access, guarded_lookup("remote_write", one.url, own)),
+                one.timeout / 1000,
+                one.protocol,
+                self._read_all if one.send == "all" else self._read_rules,
+                folder / f"{_file_name(one)}.json",
+                now_ms,
+                self._threads,
+            )
+            for one in config.remote_write
+        ]
+        for sender in self._senders:
+            sender.client.begin()
+
+    async def run(self) -> None:
+        """For ever, each for itself."""
+        async with asyncio.TaskGroup() as tasks:
+            for sender in self._senders:
+                tasks.create_task(restart_on_error("remote write", sender.run))
+
+    def shift(self, delta_ms: int) -> None:
+        """The wall clock was set."""
+        for sender in self._senders:
+            sender.shift(delta_ms)
+
+    async def close(self) -> None:
+        for sender in self._senders:
+            await sender.client.close()
+
+    def samples(self, families: Families) -> Iterator[Sample]:
+        for sender in self._senders:
+            own, counts = labels(receiver=sender.client.address), sender.counts
+            values = {
+                "tocsin_remote_write_sent_samples_total": counts.sent,
+                "tocsin_remote_write_sent_samples_refused_total": counts.refused,
+                "tocsin_remote_write_send_errors_total": counts.errors,
+                "tocsin_remote_write_send_behind_seconds": sender.behind_ms / 1000,
+            }
+            for name, value in values.items():
+                yield Sample(families[name], value, own)
+
+    def _read_all(self, t0_ms: int, t1_ms: int) -> ReadSamples:
+        return self._read(((Matcher("__name__", MatchOp.NOT_EQUAL, ""),),), t0_ms, t1_ms)
+
+    def _read_rules(self, t0_ms: int, t1_ms: int) -> ReadSamples:
+        rules = (state.rule for group in self._groups() for state in group.rules)
+        recorded = {rule.name for rule in rules if isinstance(rule, RecordingRule)}
+        names = sorted(recorded | {"ALERTS", "ALERTS_FOR_STATE"})
+        sets = tuple((Matcher("__name__", MatchOp.EQUAL, name),) for name in names)
+        return self._read(sets, t0_ms, t1_ms)
+
+    def _read(self, sets: MatcherSets, t0_ms: int, t1_ms: int) -> ReadSamples:
+        chosen = self._store.select(sets, t0_ms, t1_ms)
+        return read_samples(chosen, t0_ms, t1_ms, self._external, Budget())
+
+
+def _file_name(section: RemoteWriteSection) -> str:
+    """By where it goes, so that entries may change their order; no secret is in it."""
+    about = f"{section.access.url} {section.send} {sorted(section.headers.items())}"
+    return sha256(about.encode()).hexdigest()[:16]
+
+
 class Elsewhere:
     """All of it; `dispatcher` and `groups` give those of the agent, once they are made."""
 
     def __init__(
         self,
         config: Config,
+        store: Store,
         now_ms: Callable[[], int],
         seconds: Callable[[], float],
         dispatcher: Callable[[], Dispatcher],
@@ -214,6 +302,7 @@ class Elsewhere:
     ) -> None:
         self.datasources = Datasources(config, now_ms, seconds, dispatcher)
         self.alertmanagers = Alertmanagers(config, groups, now_ms, seconds)
+        self.remote_writers = RemoteWriters(config, store, groups, now_ms)
         self.asks_store = self.datasources.asks_store
 
     async def run(self) -> None:
@@ -221,11 +310,14 @@ class Elsewhere:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(restart_on_error("datasources", self.datasources.watch))
             tasks.create_task(restart_on_error("alertmanagers", self.alertmanagers.run))
+            tasks.create_task(self.remote_writers.run())
 
     async def close(self) -> None:
         await self.datasources.close()
         await self.alertmanagers.close()
+        await self.remote_writers.close()
 
     def samples(self, families: Families) -> Iterator[Sample]:
         yield from self.datasources.samples(families)
         yield from self.alertmanagers.samples(families)
+        yield from self.remote_writers.samples(families)

@@ -306,8 +306,8 @@ class App:
 
     def _elsewhere(self) -> Elsewhere:
         times = (self.clock.now_ms, self.clock.monotonic)
-        config = self.setup.config
-        return Elsewhere(config, *times, lambda: self.dispatcher, lambda: self.groups.all)
+        about = (lambda: self.dispatcher, lambda: self.groups.all)
+        return Elsewhere(self.setup.config, self.store, *times, *about)
 
     def _make_rule_loop(self) -> RuleLoop:
         agent, store, clock = self.agent, self.store, self.clock
@@ -356,6 +356,7 @@ class App:
         now_ms = self.clock.now_ms()
         self.store.shift_clock(delta_ms, now_ms)
         self.groups.shift(delta_ms)
+        self.elsewhere.remote_writers.shift(delta_ms)
         self.meta_alerts.shift(delta_ms)
         self.dispatcher.clock_jumped(delta_ms, now_ms)
 

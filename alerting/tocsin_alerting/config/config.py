@@ -10,7 +10,12 @@ from tocsin_alerting.config.damping import (
     IncidentsSection,
     RateLimitsSection,
 )
-from tocsin_alerting.config.elsewhere import Alertmanagers, DatasourceSection, GroupDatasources
+from tocsin_alerting.config.elsewhere import (
+    Alertmanagers,
+    DatasourceSection,
+    GroupDatasources,
+    RemoteWrites,
+)
 from tocsin_alerting.config.heartbeats import HeartbeatsSection
 from tocsin_alerting.config.hours import ZoneName
 from tocsin_alerting.config.meta_alerts import MetaAlertsSection
@@ -91,6 +96,7 @@ class Config(Section):
     datasource: DatasourceSection | None = None
     group_datasources: GroupDatasources = ()
     alertmanagers: Alertmanagers = ()
+    remote_write: RemoteWrites = ()
     severities: dict[str, SeverityWord] = dict(SEVERITY_WORDS)
     targets: TargetsSection = TargetsSection()
 

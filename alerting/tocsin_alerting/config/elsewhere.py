@@ -1,9 +1,9 @@
-"""The sections of what an agent has elsewhere: engines of its rules, Alertmanagers."""
+"""The sections of what an agent has elsewhere: engines of its rules, Alertmanagers, receivers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import PurePath
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -33,6 +33,12 @@ from tocsin_exporter.engine_access import BasicAuth, EngineAccess
 
 EMBEDDED = "embedded"
 BUNDLED_FILES = "bundled"
+
+
+def _protocol(value: object) -> object:
+    if type(value) is not int or value not in (1, 2):
+        raise ValueError("must be 1 or 2, for remote write 1.0 or 2.0")
+    return value
 
 
 def _engine_url(text: str) -> str:
@@ -115,10 +121,21 @@ class AlertmanagerSection(ServerSection):
     resend_delay: Interval = 60_000
 
 
+class RemoteWriteSection(ServerSection):
+    """A receiver of samples at `url`: of what rules record and ALERTS, or of `all`."""
+
+    send: Literal["rules", "all"] = "rules"
+    protocol: Annotated[int, BeforeValidator(_protocol)] = 1
+    timeout: Interval = 30_000
+
+
 GroupDatasources = Annotated[tuple[GroupDatasourceSection, ...], BeforeValidator(several)]
 
 
 Alertmanagers = Annotated[tuple[AlertmanagerSection, ...], BeforeValidator(several)]
+
+
+RemoteWrites = Annotated[tuple[RemoteWriteSection, ...], BeforeValidator(several)]
 
 
 def datasource_of(

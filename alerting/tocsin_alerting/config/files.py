@@ -16,7 +16,12 @@ from tocsin_alerting.rules.rule_file import load as load_rules
 from tocsin_alerting.yaml_document import InvalidDocument, Problem, did_you_mean
 
 T = TypeVar("T")
-_SERVERS = (("datasource",), ("group_datasources", "*"), ("alertmanagers", "*"))
+_SERVERS = (
+    ("datasource",),
+    ("group_datasources", "*"),
+    ("alertmanagers", "*"),
+    ("remote_write", "*"),
+)
 
 
 def anchored(value: T, directory: Path) -> T:

@@ -421,8 +421,8 @@ def _server_problems(document: Document, config: Config, known: set[str | int]) 
         try:
             if at[0] not in known:
                 section.access.check()
-            if at[0] == "alertmanagers":
-                guarded_lookup("alertmanager", section.url, own)
+            if at[0] in ("alertmanagers", "remote_write"):
+                guarded_lookup(str(at[0]), section.url, own)
         except ValueError as error:
             problems.append(document.problem(at, str(error)))
     return problems
@@ -435,6 +435,7 @@ def servers(config: Config) -> Iterator[tuple[tuple[str | int, ...], ServerSecti
     lists: dict[str, Sequence[ServerSection]] = {
         "group_datasources": config.group_datasources,
         "alertmanagers": config.alertmanagers,
+        "remote_write": config.remote_write,
     }
     for name, several in lists.items():
         for number, one in enumerate(several):

@@ -42,7 +42,7 @@ def samples_message(
     for read in queries:
         series = []
         for labels, times, values in read.series():
-            series.append(write_part(1, _labels(labels) + _samples(times, values)))
+            series.append(write_part(1, write_labels(labels) + write_samples(times, values)))
             budget.check_time()
             size += len(series[-1])
             if size > most_bytes:
@@ -59,7 +59,7 @@ def chunk_stream(queries: Sequence[ReadSamples], frame_bytes: int = FRAME_BYTES)
     piece = bytearray()
     for index, read in enumerate(queries):
         for labels, times, values in read.series():
-            head = _labels(labels)
+            head = write_labels(labels)
             for chunks in _chunk_groups(times, values.view(np.int64), frame_bytes):
                 series = write_part(1, head + chunks)
                 piece += _frame(series + (write_number(2, index) if index else b""))
@@ -69,12 +69,12 @@ def chunk_stream(queries: Sequence[ReadSamples], frame_bytes: int = FRAME_BYTES)
     yield bytes(piece)
 
 
-def _labels(labels: Labels) -> bytes:
+def write_labels(labels: Labels) -> bytes:
     pairs = (write_text(1, name) + write_text(2, value) for name, value in labels)
     return b"".join(write_part(1, pair) for pair in pairs)
 
 
-def _samples(times: Ints, values: Floats) -> bytes:
+def write_samples(times: Ints, values: Floats) -> bytes:
     """Field 2 of a series, again and again: as remote_write/fast_scan.py has it."""
     if len(times) and 1 << 35 <= times[0] and times[-1] < 1 << 42:  # six bytes of seven bits
         rows = np.empty(len(times), _SAMPLE)

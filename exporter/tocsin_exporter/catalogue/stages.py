@@ -167,7 +167,18 @@ _WORKER = (
             "", "outcome"),
 )  # fmt: skip
 
-_ELSEWHERE = (*_DATASOURCES, *_ALERTMANAGERS)
+_SENT = (
+    counter("tocsin_remote_write_sent_samples_total", "Samples that a receiver elsewhere took.",
+            "", "receiver"),
+    counter("tocsin_remote_write_sent_samples_refused_total",
+            "Samples that a receiver elsewhere refused for good.", "", "receiver"),
+    counter("tocsin_remote_write_send_errors_total",
+            "Requests to a receiver elsewhere that failed, and are tried again.", "", "receiver"),
+    gauge("tocsin_remote_write_send_behind_seconds",
+          "How old samples may be that wait to be sent to a receiver elsewhere.",
+          "seconds", "receiver"),
+)  # fmt: skip
+_ELSEWHERE = (*_DATASOURCES, *_ALERTMANAGERS, *_SENT)
 STAGES = Table(
     (*_STORE, *_REMOTE_WRITE, *_RULES, *_ELSEWHERE, *_INCIDENTS, *_COUNTED, *_HEALTH, *_WORKER)
 )

@@ -90,7 +90,7 @@ def _told_in(key: str) -> str:
             return (DOCS / "channels.md").read_text("utf-8")
         case "contacts" | "schedules":
             return (DOCS / "oncall.md").read_text("utf-8")
-        case "datasource" | "group_datasources" | "alertmanagers":
+        case "datasource" | "group_datasources" | "alertmanagers" | "remote_write":
             return (DOCS / "elsewhere.md").read_text("utf-8")
         case "version" | "time_zone" | "language":
             return DEFAULTS

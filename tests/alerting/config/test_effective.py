@@ -43,6 +43,7 @@ group_datasources:
 - {url: "http://mimir/prometheus", files: [gpu.yml], bearer_token_file: token, timeout: 1m}
 - {url: embedded, groups: [own]}
 alertmanagers: [{url: "http://am:9093", resend_delay: 30s}]
+remote_write: [{url: "http://mimir/api/v1/push", send: all, protocol: 2}]
 heartbeats:
   out: [{url_file: hook.url, every: 30s, method: GET, bearer_token_file: token}]
   expected: {backup: {every: 1d, grace: 1h, severity: P1, labels: {team: ml}, token_env: PHONE}}
@@ -141,6 +142,8 @@ OPEN = {  # what may be shown: no secret, or one that is taken out of it
     ("MatrixSettings", "url"),
     ("AlertmanagerSection", "url"),
     ("AlertmanagerSection", "basic_auth"),
+    ("RemoteWriteSection", "url"),
+    ("RemoteWriteSection", "basic_auth"),
     ("DatasourceSection", "url"),  # its user and its query are covered
     ("DatasourceSection", "basic_auth"),
     ("GroupDatasourceSection", "url"),

@@ -89,6 +89,14 @@ CASES = {
         "alertmanagers: [{url: 'http://localhost:4911'}]",
         "t.yml:1:17: the URL: this is the agent's own address",
     ),
+    "a protocol of samples that nobody speaks": (
+        "remote_write: [{url: 'http://p/api/v1/write', protocol: 3}]",
+        "must be 1 or 2, for remote write 1.0 or 2.0",
+    ),
+    "the agent as a receiver of its samples": (
+        "remote_write: [{url: 'http://127.0.0.1:4911/api/v1/write'}]",
+        "t.yml:1:16: the URL: this is the agent's own address",
+    ),
     "an engine for no group in particular": (
         "group_datasources: [{url: embedded}]",
         "name the groups or the files that it is for; datasource is for all",
