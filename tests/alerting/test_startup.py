@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from support.agent_process import BIN, free_port
 from tocsin_alerting.cli.commands import up
@@ -160,6 +161,11 @@ def test_a_broken_rule_file_is_told_with_its_place(tmp_path: Path) -> None:
         rule_files(load_config(UpOptions(config_file=path)))
 
 
+def rarely(*case: object) -> ParameterSet:
+    """Another example of what a case beside it holds: each costs a second to start."""
+    return pytest.param(*case, marks=pytest.mark.long)
+
+
 def tocsin(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [BIN / "tocsin", *words], cwd=folder, capture_output=True, text=True, timeout=60
@@ -199,13 +205,19 @@ def test_why_it_cannot_start_is_one_line(tmp_path: Path, words: Sequence[str], s
     ("words", "said"),
     [
         (["up", "--config.file=none.yml"], "--config.file none.yml: no such file"),
-        (["up", "--engine.url=nonsense"], "--engine.url nonsense: not a URL"),
+        rarely(["up", "--engine.url=nonsense"], "--engine.url nonsense: not a URL"),
         (["up", "--web.listen-address=here"], "--web.listen-address: 'here' is not HOST:PORT"),
-        (["up", "--web.listen-address=:99999"], "--web.listen-address: ':99999': '99999' is "),
-        (["up", "--engine.url=http://a:1", "--engine.port=1"], "--engine.port looks for engines"),
+        rarely(
+            ["up", "--web.listen-address=:99999"], "--web.listen-address: ':99999': '99999' is "
+        ),
+        rarely(
+            ["up", "--engine.url=http://a:1", "--engine.port=1"], "--engine.port looks for engines"
+        ),
         (["up", "--config.file=e.yml", "--engine.port=1"], "--engine.port looks for engines"),
         (["up", "--no-worker", "--worker.device=cpu"], "--worker.device is for the demo worker"),
-        (["exporter", "--web.listen-address=here"], "--web.listen-address: 'here' is not HOST"),
+        rarely(
+            ["exporter", "--web.listen-address=here"], "--web.listen-address: 'here' is not HOST"
+        ),
         (["exporter", "--engine.url=nonsense"], "--engine.url nonsense: not a URL"),
     ],
 )
@@ -240,7 +252,7 @@ JOBS = {
 }
 
 
-@pytest.mark.parametrize("off", [(), *((flag,) for flag in JOBS), tuple(JOBS)])
+@pytest.mark.parametrize("off", [(), *map(rarely, ((flag,) for flag in JOBS)), tuple(JOBS)])
 def test_an_exporter_without_an_area_reads_nothing_of_it(
     tmp_path: Path, off: tuple[str, ...]
 ) -> None:
@@ -314,8 +326,8 @@ WEBHOOK = "receivers: {r: {type: webhook, url_env: ALERT_WEBHOOK_URL}}"
     ("words", "unread"),
     [
         (["exporter"], set(STRANGE)),
-        (["up", "--no-worker"], set(STRANGE)),
-        (["up", "--engine.url=http://a:1"], set(STRANGE)),
+        rarely(["up", "--no-worker"], set(STRANGE)),
+        rarely(["up", "--engine.url=http://a:1"], set(STRANGE)),
         (["up"], set(STRANGE) - {"API_KEYS", "MODEL_PATH"}),
         (["up", "--config.file=hook.yml", "--no-worker"], set(STRANGE) - {"ALERT_WEBHOOK_URL"}),
         (["up", "--config.file=model.yml"], set(STRANGE) - {"API_KEYS"}),

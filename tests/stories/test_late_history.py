@@ -14,8 +14,8 @@ from support.agent_process import AgentProcess
 from support.remote_write import remote_write
 from tocsin_exporter.snapshot import Labels
 
-MINUTE_MS = 60_000
-SERIES, COUNT = 12, 48 * 60
+STEP_MS = 120_000
+SERIES, COUNT = 12, 48 * 30
 AT_ONCE = 500
 CONFIG = 'collect: {gpu: 0s, processes: 0s}\nengines: [{url: "http://127.0.0.1:9"}]\n'
 Points = list[tuple[int, float]]
@@ -32,7 +32,7 @@ def series(number: int) -> Labels:
 
 def requests(now_ms: int, in_time: bool) -> list[list[tuple[Labels, Points]]]:
     """All series at each time, or whole series one after the other."""
-    times = range(now_ms - COUNT * MINUTE_MS, now_ms, MINUTE_MS)
+    times = range(now_ms - COUNT * STEP_MS, now_ms, STEP_MS)
     if in_time:
         every = [[(series(one), [(at, float(at % 101))]) for one in range(SERIES)] for at in times]
         step = AT_ONCE // SERIES

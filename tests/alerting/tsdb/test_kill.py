@@ -11,11 +11,12 @@ import numpy as np
 
 from support import mortal_store
 from support.archives import Kept, cells_of, newest_ms
+from support.examples import examples
 from support.mortal_store import FIRST_MS, LOOSE, OWN, SERIES, STEP_MS, loose_at, values_at
 from tocsin_alerting.tsdb.matchers import Matcher, MatchOp
 from tocsin_alerting.tsdb.values import ABSENT_BITS
 
-ROUNDS = 30
+ROUNDS = max(15, examples(30))
 EVERY = ((Matcher("__name__", MatchOp.EQUAL, "m"),),)
 SCATTERED = ((Matcher("__name__", MatchOp.EQUAL, "loose"),),)
 LATE_MS = 1000  # a busy machine; the writer's turns are 10 ms here
@@ -35,7 +36,7 @@ def test_a_kill_at_any_moment_loses_only_the_newest(tmp_path: Path) -> None:
             check_loose(kept, found)
         sealed = len(kept.blocks)
         kept.disk.abandon_wal()
-    assert sealed > 3
+    assert sealed > ROUNDS // 10
 
 
 def run(directory: Path, seconds: float) -> list[tuple[int, int]]:

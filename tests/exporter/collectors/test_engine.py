@@ -470,7 +470,17 @@ async def test_models_without_end_share_one_label() -> None:
     assert value(samples, "llm_engine_series_limited") == 500 - 64
 
 
-@pytest.mark.parametrize("label", ["engine", "dp_rank", "le", "model_name", "status", "gpu"])
+@pytest.mark.parametrize(
+    "label",
+    [
+        "le",
+        "model_name",
+        *(
+            pytest.param(label, marks=pytest.mark.long)
+            for label in ("engine", "dp_rank", "status", "gpu")
+        ),
+    ],
+)
 async def test_no_label_has_values_without_end(label: str) -> None:
     family = {
         "le": "llm_e2e_request_latency_seconds_bucket",
