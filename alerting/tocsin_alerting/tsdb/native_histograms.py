@@ -3,8 +3,6 @@
 A query of one would find nothing, and a rule on it would be quiet for ever: who asks is told.
 """
 
-from tocsin_alerting.tsdb.values import NEVER_MS
-
 MOST_NAMES = 1_000
 REMEMBERED_MS = 3_600_000
 NOT_STORED = (
@@ -26,5 +24,5 @@ class NativeHistograms:
             self._came.pop(oldest, None)
 
     def holds(self, name: str) -> bool:
-        newest = max(list(self._came.values()), default=NEVER_MS)
-        return self._came.get(name, NEVER_MS) > newest - REMEMBERED_MS
+        came = dict(self._came)
+        return name in came and came[name] > max(came.values()) - REMEMBERED_MS
