@@ -77,16 +77,13 @@ class RecordedSeries:
             column = self._columns[labels] = np.full(len(self.times), ABSENT)
         return column
 
-    def mark_stale(self, steps: slice = slice(None)) -> None:
-        """Ends each series where it has no sample after one, within these steps and at the first
-        of them: a rule that no longer gives a series marks it."""
-        start = steps.start or 0
-        before = max(0, start - 1)
+    def mark_stale(self, steps: Ints) -> None:
+        """Ends each series at the step at which the rule no longer gives it; `steps` (ascending)
+        are those at which it was evaluated without failing, which alone can end one."""
         for column in self._columns.values():
-            cells = column[before : steps.stop]
-            here = is_sample(cells)
-            gone = np.flatnonzero(here[:-1] & is_absent(np.ascontiguousarray(cells[1:])))
-            column[before + gone + 1] = STALE_MARKER
+            cells = column[steps]
+            gone = np.flatnonzero(is_sample(cells)[:-1] & is_absent(cells)[1:])
+            column[steps[gone + 1]] = STALE_MARKER
 
     def part(self, rows: Ints) -> "_RecordedPart":
         columns = list(self._columns.values())

@@ -97,6 +97,10 @@ class _Task:
             self.replay.failures += 1
         self.replay.last_error = str(error) or type(error).__name__
 
+    def last_two(self, step: int) -> Ints:
+        """The step, and the one before it at which the rule did not fail."""
+        return np.append(np.flatnonzero(~self.failed[:step])[-1:], step)
+
 
 class Replay:
     """One backtest over a history."""
@@ -150,7 +154,7 @@ class Replay:
             _drop_over_limit(task)
             self._write_alerts(task)
         elif task.recorded is not None:
-            task.recorded.mark_stale()
+            task.recorded.mark_stale(np.flatnonzero(~task.failed))
 
     async def _chunk(self, task: _Task, start: int, stop: int) -> None:
         """Of steps that fail together those are looked for that fail by themselves."""
@@ -239,7 +243,7 @@ class Replay:
                 assert task.recorded is not None
                 for labels, value in record(rule, result):
                     task.recorded.column(labels)[step] = value
-                task.recorded.mark_stale(slice(step, step + 1))
+                task.recorded.mark_stale(task.last_two(step))
                 return
         except ValueError as error:
             task.fail(step, error)
@@ -250,10 +254,11 @@ class Replay:
                 task.alerts = at_once(update_alerts(rule, vector, at_ms, task.alerts)).alerts
         except DuplicateLabelSet as error:
             task.fail(step, error)
+            return
         if task.recorded is not None:
             for labels, value in at_once(alert_samples(rule, task.alerts.values())):
                 task.recorded.column(labels)[step] = value
-            task.recorded.mark_stale(slice(step, step + 1))
+            task.recorded.mark_stale(task.last_two(step))
 
     async def _alerts(
         self, task: _Task, rule: AlertingRule, result: QueryRows, step: int
@@ -290,7 +295,7 @@ class Replay:
             active = pending | firing
             series = sorted_labels({**named, "__name__": "ALERTS_FOR_STATE"})
             recorded.column(series)[steps[active]] = since[active]
-        recorded.mark_stale()
+        recorded.mark_stale(steps)
 
     def _finished(self, task: _Task) -> RuleReplay:
         replay = task.replay

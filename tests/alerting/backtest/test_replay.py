@@ -29,6 +29,7 @@ groups:
   rules:
   - {record: "job:load:mean", expr: "avg by (job) (load)"}
   - {record: "job:load:high", expr: "job:load:mean > 6", labels: {level: high}}
+  - {record: same, expr: load > 7, labels: {instance: x}}
 - name: alerts
   labels: {team: a}
   rules:
@@ -36,6 +37,7 @@ groups:
   - {alert: Waits, expr: "load > 5", for: 1m, labels: {severity: P1}}
   - {alert: Keeps, expr: "load > 8", keep_firing_for: 2m}
   - {alert: Both, expr: "load > 6", for: 30s, keep_firing_for: 45s}
+  - {alert: Ends, expr: "job:load:high or same"}
   - {alert: Gone, expr: "absent(rare)", for: 1m}
   - {alert: Rated, expr: "rate(load[2m]) > 0.01 or sum_over_time(job:load:high[5m]) > 20"}
   - alert: Named
