@@ -5,6 +5,7 @@ once for all rules that have it: an evaluation costs nothing more for it.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -39,6 +40,9 @@ from tocsin_exporter.snapshot import Source
 LOOK_MS = 30_000
 _RECENT_MS = 15_000  # most series have a sample in it: the rest of the look-back need not be read
 _SLICE_SECONDS = 0.005
+_LOOK_SECONDS = (
+    0.1  # of every five, at most: ten thousand rules on as many selectors wait their turn
+)
 _NEAREST = 3
 _LEAST_ALIKE = 0.7
 
@@ -97,14 +101,18 @@ class MissingMetrics:
         self._words: dict[MatcherSets, str] = {}
         self._began_ms: int | None = None
         self._looked_ms: int | None = None
+        self._waiting: deque[RuleState] = deque()
+        self._recorded: Mapping[str, object] = {}
         self._firing: dict[str, Alert] = {}
 
     async def firing(self, now_ms: int, known: Collection[str]) -> Mapping[str, Alert]:
         looked_ms = self._looked_ms
-        if looked_ms is None or not 0 <= now_ms - looked_ms < LOOK_MS:
+        due = looked_ms is None or not 0 <= now_ms - looked_ms < LOOK_MS
+        if due and not self._waiting:
             self._began_ms = now_ms if self._began_ms is None else self._began_ms
             self._looked_ms = now_ms
-            self._firing = await self._look(now_ms)
+            self._begin()
+        await self._go_on(_Look(now_ms, self._recorded))
         return self._firing
 
     def end(self, origin: str, now_ms: int) -> End | None:
@@ -112,8 +120,9 @@ class MissingMetrics:
         if rule is None:
             return NO_RULE
         # After a restart nothing is known yet: its series have as long as others to come.
+        looked_ms = self._looked_ms or 0
         seen = any(
-            self._seen_ms.get(selector.matcher_sets) == self._looked_ms
+            self._seen_ms.get(selector.matcher_sets, -1) >= looked_ms
             for selector, _ in self._of(rule)
         )
         judged = self._began_ms is not None and now_ms - self._began_ms >= self._after_ms
@@ -127,22 +136,36 @@ class MissingMetrics:
         for times in (self._asked_ms, self._seen_ms):
             times.update({key: at_ms + delta_ms for key, at_ms in times.items()})
 
-    async def _look(self, now_ms: int) -> dict[str, Alert]:
-        look, slice_began = _Look(now_ms, self._recorded()), self._seconds()
-        firing: dict[str, Alert] = {}
-        groups = self._groups()
-        for rule in _each(groups):
-            if self._seconds() - slice_began > _SLICE_SECONDS:
-                await asyncio.sleep(0)
-                slice_began = self._seconds()
-            if self._is_ours(rule.file):
-                continue
-            missing = [read for read in self._of(rule) if self._is_missing(read, look)]
-            rule.warnings = tuple(self._words_of(read[0], look) for read in missing)
-            if missing and len(missing) == len(self._of(rule)):
-                firing[meta_origin(self.name, rule.origin)] = self._alert(rule, missing, now_ms)
-        self._forget(groups)
-        return firing
+    def _begin(self) -> None:
+        """Every rule is looked at once more."""
+        rules = list(_each(self._groups()))
+        self._waiting = deque(rules)
+        self._recorded = {r.rule.name: None for r in rules if isinstance(r.rule, RecordingRule)}
+        if self._firing:
+            there = {meta_origin(self.name, rule.origin) for rule in rules}
+            self._firing = {key: alert for key, alert in self._firing.items() if key in there}
+
+    async def _go_on(self, look: _Look) -> None:
+        """With those that wait, for as long as a look may take; the others come with the next."""
+        spent, waited = 0.0, bool(self._waiting)
+        while self._waiting and spent < _LOOK_SECONDS:
+            began = self._seconds()
+            while self._waiting and self._seconds() - began < _SLICE_SECONDS:
+                self._look_at(self._waiting.popleft(), look)
+            spent += self._seconds() - began
+            await asyncio.sleep(0)
+        if waited and not self._waiting:
+            self._forget()
+
+    def _look_at(self, rule: RuleState, look: _Look) -> None:
+        if self._is_ours(rule.file):
+            return
+        missing = [read for read in self._of(rule) if self._is_missing(read, look)]
+        rule.warnings = tuple(self._words_of(read[0], look) for read in missing)
+        origin = meta_origin(self.name, rule.origin)
+        self._firing.pop(origin, None)
+        if missing and len(missing) == len(self._of(rule)):
+            self._firing[origin] = self._alert(rule, missing, look.at_ms)
 
     def _is_missing(self, read: Read, look: _Look) -> bool:
         selector, window = read
@@ -189,22 +212,15 @@ class MissingMetrics:
         family = self._family_of(name)
         return bool(family) and not self._is_touched(_like(family), look)
 
-    def _recorded(self) -> Mapping[str, object]:
-        return {
-            rule.rule.name: None
-            for rule in _each(self._groups())
-            if isinstance(rule.rule, RecordingRule)
-        }
-
     def _of(self, rule: RuleState) -> tuple[Read, ...]:
         kept = self._reads.get(id(rule.rule))
         if kept is None:
             kept = self._reads[id(rule.rule)] = rule.rule, reads(rule.rule.query)
         return kept[1]
 
-    def _forget(self, groups: Sequence[GroupState]) -> None:
+    def _forget(self) -> None:
         """What no rule reads any more."""
-        rules = {id(rule.rule) for rule in _each(groups)}
+        rules = {id(rule.rule) for rule in _each(self._groups())}
         if self._reads.keys() - rules:
             self._reads = {key: kept for key, kept in self._reads.items() if key in rules}
             used = {read[0].matcher_sets for _, every in self._reads.values() for read in every}
