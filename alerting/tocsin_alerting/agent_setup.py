@@ -1,6 +1,7 @@
 """What a start of the agent is given, read and checked."""
 
 import logging
+import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,31 +11,31 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tocsin_alerting.api.http.access import Credentials
-from tocsin_alerting.api.prometheus.status import RuntimeInfo
+from tocsin_alerting.api.prometheus.status import LastReload, RuntimeInfo
 from tocsin_alerting.api.prometheus.targets import ActiveTarget
 from tocsin_alerting.api.tocsin.answer_chart import AnswerChart
 from tocsin_alerting.api.tocsin.answer_links import Answering
 from tocsin_alerting.api.tocsin.answer_words import PageWords
 from tocsin_alerting.api.tocsin.call_answers import CallAnswering
+from tocsin_alerting.banner import DEMO, StartFacts
 from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.config import Config
 from tocsin_alerting.config.effective import effective
 from tocsin_alerting.config.link_reach import resolves_in_time, unreachable_links
-from tocsin_alerting.config.load import external_url, phones
-from tocsin_alerting.config.paging import nobody_paged
+from tocsin_alerting.config.load import build_channel, emails, external_url, phones
+from tocsin_alerting.config.paging import nobody_paged, unwatched
+from tocsin_alerting.config.policies import ContactSection
+from tocsin_alerting.config.reading import ConfigReader, ReadConfig
 from tocsin_alerting.incidents.dispatcher import Dispatcher
 from tocsin_alerting.incidents.recovery import JournalRecovery
 from tocsin_alerting.local.discovery import USUAL_PORTS
 from tocsin_alerting.local.engine_plan import EnginePlan, make_plan
-from tocsin_alerting.local.systemd import SystemdNotifier
+from tocsin_alerting.local.systemd import HangupSignal, SystemdNotifier
 from tocsin_alerting.loops.rule_loop import targets_in_trouble
 from tocsin_alerting.notify.channel import AnswerIncident, Channel
-from tocsin_alerting.notify.heartbeat import HeartbeatPing
-from tocsin_alerting.notify.own_templates import OwnTemplates
 from tocsin_alerting.notify.registry import RECORDS
 from tocsin_alerting.notify.signed_links import SignedLinks
 from tocsin_alerting.promql.engine import QueryEngine
-from tocsin_alerting.rules.rule import RuleFile
 from tocsin_alerting.rules.state import GroupState
 from tocsin_alerting.settings import size_text
 from tocsin_alerting.time_format import format_duration
@@ -56,18 +57,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """All that a start needs, read and checked: nothing here can be wrong any more."""
+    """All that a start needs, read and checked: nothing here can be wrong any more. `reader` reads
+    it again for a reload."""
 
-    config: Config
-    rules: Sequence[RuleFile]
-    channels: Mapping[str, Channel]
+    read: ReadConfig
+    reader: ConfigReader
     credentials: Callable[[], Credentials]
     sockets: list[socket.socket]
     address: str
     instance: str
-    new_channel: Callable[[str, str], Channel] | None = None
-    heartbeats: Sequence[HeartbeatPing] = ()
-    heartbeat_tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
     load_rps: float | None = None
     engine_ports: Sequence[int] = USUAL_PORTS
     engine_owners: frozenset[int] | None = None
@@ -76,22 +74,67 @@ class Setup:
     log_format: str = "logfmt"
     flags: Mapping[str, str] = field(default_factory=dict)
     systemd: SystemdNotifier = field(default_factory=lambda: SystemdNotifier({}))
+    hangup: HangupSignal = field(default_factory=HangupSignal)
     hold: Callable[[], None] = lambda: None
     exposure: str = ""
-    links: SignedLinks = field(default_factory=SignedLinks)
     web: LiveWebConfig = field(default_factory=LiveWebConfig)
-    templates: OwnTemplates = field(default_factory=OwnTemplates)
+
+    @property
+    def config(self) -> Config:
+        """With which it is started; what of it holds now is in `RunningConfig`."""
+        return self.read.config
+
+    @property
+    def links(self) -> SignedLinks:
+        return self.reader.links
 
     def begin(self) -> None:
         """Take the threads that sending needs, before anything else does, and the key of the links
         in messages. Raises RuntimeError."""
-        for channel in self.channels.values():
-            channel.begin()
-        for problem in self.templates.problems:
+        for built in self.read.channels.values():
+            built.channel.begin()
+        for problem in self.read.templates.problems:
             log.error("template failed, the bundled text is sent: %s", problem)
-        for ping in self.heartbeats:
+        for ping in self.read.heartbeats:
             ping.begin()
         self.links.begin(Path(self.config.storage.path))
+
+
+class RunningConfig:
+    """What is in force. Who is given one of these objects sees in it what a reload has brought:
+    they stay the same, and what is in them changes."""
+
+    def __init__(self, read: ReadConfig, links: SignedLinks) -> None:
+        self._links = links
+        self.channels: dict[str, Channel] = {}
+        self.receiver_types: dict[str, str] = {}
+        self.paging_receivers: list[str] = []
+        self.contacts: dict[str, ContactSection] = {}
+        self.emails: dict[str, str] = {}
+        self.phones: dict[str, str] = {}
+        self.take(read)
+
+    @property
+    def config(self) -> Config:
+        return self.read.config
+
+    def take(self, read: ReadConfig) -> None:
+        self.read, config = read, read.config
+        _become(self.channels, {name: one.channel for name, one in read.channels.items()})
+        _become(self.receiver_types, {name: one.type for name, one in config.receivers.items()})
+        _become(self.contacts, config.contacts)
+        _become(self.emails, emails(config))
+        _become(self.phones, phones(config))
+        self.paging_receivers[:] = paging_receivers(config)
+
+    def new_channel(self, name: str, language: str) -> Channel:
+        """As `build_channel`."""
+        return build_channel(self.config, os.environ, self._links, name, language)
+
+
+def _become(known: dict[str, Any], now: Mapping[str, Any]) -> None:
+    known.clear()
+    known.update(now)
 
 
 def configured_scrapes(config: Config) -> dict[str, ScrapeConfig]:
@@ -120,6 +163,7 @@ def running(
     now_ms: Callable[[], int],
     started_ms: int,
     disk: DiskPersistence,
+    last_reload: Callable[[], LastReload],
 ) -> RuntimeInfo:
     """What `/api/v1/status` tells."""
     config = setup.config
@@ -129,6 +173,7 @@ def running(
         started_ms=started_ms,
         flags=setup.flags,
         config=effective(config),
+        last_reload=last_reload,
         retention=f"{format_duration(config.storage.retention)} or"
         f" {size_text(config.storage.size)}",
         broken=lambda: disk.status.broken,
@@ -187,6 +232,7 @@ async def links_trouble(setup: Setup) -> str:
 
 def answering(
     setup: Setup,
+    running: RunningConfig,
     dispatcher: Dispatcher,
     groups: Callable[[], Sequence[GroupState]],
     engine: QueryEngine,
@@ -203,26 +249,30 @@ def answering(
         monotonic=clock.monotonic,
         zone=ZoneInfo(config.time_zone),
         language=config.language,
-        contacts=config.contacts.keys(),
-        receivers=config.receivers.keys(),
+        contacts=running.contacts.keys(),
+        receivers=running.receiver_types.keys(),
         external_url=external_url(config),
         runbooks=lambda: bundled("docs/runbooks"),
     )
 
 
 def call_answering(
-    setup: Setup, dispatcher: Dispatcher, answer: AnswerIncident, clock: Clock
+    setup: Setup,
+    running: RunningConfig,
+    dispatcher: Dispatcher,
+    answer: AnswerIncident,
+    clock: Clock,
 ) -> CallAnswering:
     """What the keys that are pressed in calls are taken with."""
     config = setup.config
     return CallAnswering(
-        channels=setup.channels,
+        channels=running.channels,
         links=setup.links,
         dispatcher=dispatcher,
         answer=answer,
         over=PageWords(config.language)["failed_over"],
-        phones=phones(config),
-        contacts=frozenset(config.contacts),
+        phones=running.phones,
+        contacts=running.contacts.keys(),
         external_url=external_url(config),
         monotonic=clock.monotonic,
     )
@@ -234,6 +284,32 @@ def paging_receivers(config: Config) -> list[str]:
     return [name for name, settings in receivers if not isinstance(settings, RECORDS)]
 
 
-def receiver_types(config: Config) -> dict[str, str]:
-    """The type of each receiver by its name."""
-    return {name: settings.type for name, settings in config.receivers.items()}
+async def start_facts(
+    setup: Setup,
+    plan: EnginePlan,
+    gpus: int,
+    worker_url: str,
+    url: str,
+    retention_ms: int | None,
+    journal_error: str,
+) -> StartFacts:
+    """What a start says; `url` is where it is served."""
+    config = setup.config
+    return StartFacts(
+        gpus=gpus,
+        engines=[f"{engine.kind} at {engine.url}" for engine in plan.engines],
+        worker=DEMO.format(worker_url) if plan.start_worker else plan.why_not,
+        silent=plan.silent,
+        strangers=[(stranger.url, stranger.user) for stranger in plan.untrusted],
+        rules=setup.read.rules,
+        receivers=list(setup.read.channels),
+        directory=config.storage.path,
+        retention_ms=retention_ms,
+        url=url,
+        journal_error=journal_error,
+        nobody=nobody_paged(config),
+        unwatched=unwatched(config),
+        links=await links_trouble(setup),
+        load_rps=setup.load_rps,
+        exposure=setup.exposure,
+    )

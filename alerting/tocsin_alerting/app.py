@@ -18,12 +18,12 @@ from tocsin_alerting.agent_access import checked, new_access, token_file, with_r
 from tocsin_alerting.agent_elsewhere import Elsewhere
 from tocsin_alerting.agent_engines import EngineSources
 from tocsin_alerting.agent_meta import meta_alert_loop
-from tocsin_alerting.agent_setup import Setup
+from tocsin_alerting.agent_reload import AgentReload
+from tocsin_alerting.agent_setup import RunningConfig, Setup
 from tocsin_alerting.api.alertmanager import routes as alertmanager
 from tocsin_alerting.api.alertmanager.intake import AlertIntake
 from tocsin_alerting.api.http import server
 from tocsin_alerting.api.http.guard import new_guard
-from tocsin_alerting.api.http.tokens import digest
 from tocsin_alerting.api.prometheus import otlp, query, rules, status, targets, write
 from tocsin_alerting.api.prometheus.query_response import QueryLimits
 from tocsin_alerting.api.tocsin import (
@@ -33,6 +33,7 @@ from tocsin_alerting.api.tocsin import (
     history,
     incident_actions,
     incidents,
+    lifecycle,
     oncall,
     openapi,
     overview,
@@ -45,10 +46,10 @@ from tocsin_alerting.api.tocsin import (
 from tocsin_alerting.api.tocsin import channels as channels_api
 from tocsin_alerting.api.tocsin import engines as engines_api
 from tocsin_alerting.api.tocsin import heartbeats as heartbeats_api
-from tocsin_alerting.banner import DEMO, StartFacts, banner
+from tocsin_alerting.banner import banner
 from tocsin_alerting.bundled import bundled
-from tocsin_alerting.config.load import emails, external_url, host_names, incident_config
-from tocsin_alerting.config.paging import nobody_paged, unwatched
+from tocsin_alerting.config.load import external_url, host_names, incident_config
+from tocsin_alerting.config.paging import unwatched
 from tocsin_alerting.incidents.dispatcher import Dispatcher
 from tocsin_alerting.incidents.journal.sqlite import SqliteJournal
 from tocsin_alerting.local import engine_plan as plans
@@ -105,6 +106,7 @@ class App:
     def __init__(self, setup: Setup) -> None:
         config = setup.config
         self.setup = setup
+        self.running = RunningConfig(setup.read, setup.links)
         self.clock = Clock()
         ask = own_request(setup.sockets, setup.web.tls)
         self.loop_watch = LoopWatchdog(ask, self.clock.monotonic)
@@ -134,32 +136,31 @@ class App:
         self.dispatcher = Dispatcher(incident_config(config), self.journal, random.random)
         self.dispatcher.recovery.recall = self.groups.recall
         self.dispatcher.stores.watched = self.elsewhere.datasources.addresses
-        beats = self.dispatcher.heartbeats
-        beats.configured_tokens = {digest(t): n for t, n in setup.heartbeat_tokens.items()}
         known = heartbeats_api.heartbeat_principal(self.dispatcher)
         self.access = new_access(setup.credentials, config, self.clock.monotonic, known, setup.web)
         self.intake = AlertIntake(self.dispatcher, self.clock.now_ms, config.resolve_timeout)
         self.calendars = CalendarRefresh(config, self.dispatcher.working, self.clock.now_ms)
         self.instances = DispatcherInstances(self.dispatcher, self.clock.now_ms)
         sending = (self.clock.now_ms, self._evidence().with_evidence, self.dispatcher.channels.gone)
-        self.delivery_loop = DeliveryLoop(self.dispatcher, setup.channels, *sending)
+        self.delivery_loop = DeliveryLoop(self.dispatcher, self.running.channels, *sending)
         self.rule_loop = self._make_rule_loop()
         self.paging = IncidentLoop(self.dispatcher, self.delivery_loop, self.clock)
         about = (self.dispatcher, self.clock.now_ms, config.language)
-        self.answers = ChannelAnswers(setup.channels, *about)
+        self.answers = ChannelAnswers(self.running.channels, *about)
         # all of it -> who watches from outside
         stages = (self.dispatcher, self.rule_loop, self.paging)
         self.meta_alerts = meta_alert_loop(
             setup, self.dispatcher, self.groups, self.elsewhere, store, self.agent, self.clock
         )
         self.health = SelfHealth(*stages, self.agent.unscraped, self.clock)
-        self.heartbeats = HeartbeatLoop(setup.heartbeats, self.health.troubles)
+        self.heartbeats = HeartbeatLoop(setup.read.heartbeats, self.health.troubles)
         self.asides = (self.journal.asides, blocks.set_aside)
         self.clock.on_move(self._moved, *(stamps.move for stamps in self.asides))
         self.queries = Threads(QueryLimits().at_once, "query").begin()
         self.bodies = Threads(1, "bodies").begin()
         self.engines: EngineSupervisor | None = None
         self.engine_sources = self._engine_sources()
+        self.reload = AgentReload(setup, self.running, self)
 
     async def serve(self) -> None:
         """Everything at work until SIGINT or SIGTERM; then everything ends, the child too."""
@@ -196,8 +197,8 @@ class App:
         for number in (signal.SIGINT, signal.SIGTERM):
             # The server takes them while it serves and raises them again when it has ended.
             loop.add_signal_handler(number, lambda: None)
-        # Not the loop's: that is gone with the loop, and the signal would end us while we end.
-        signal.signal(signal.SIGHUP, lambda *_: self.setup.systemd.reloading())
+        # SIGHUP is not the loop's: that is gone with it, and the signal would end us while we end.
+        self.setup.hangup.listen(self.reload.reload.hang_up)
         self.loop_watch.start()
         async with asyncio.TaskGroup() as group:
             look_again = not self.setup.config.engines
@@ -214,6 +215,7 @@ class App:
                 group.create_task(restart_on_error("answers", self.answers.run)),
                 group.create_task(self.heartbeats.run()),
                 group.create_task(restart_on_error("web config", self.setup.web.follow)),
+                group.create_task(restart_on_error("reload", self.reload.reload.run)),
                 group.create_task(self._greet(plan)),
                 group.create_task(self.setup.systemd.keep_alive(*alive)),
             ]
@@ -248,7 +250,7 @@ class App:
     def _add_own(self) -> None:
         """What each stage says of itself comes in as a collector, and is stored like the rest."""
         now_ms, groups = self.clock.now_ms, partial(getattr, self.groups, "all")
-        receivers = agent_setup.paging_receivers(self.setup.config)
+        receivers = self.running.paging_receivers
 
         def stage(name: str, read: Callable[..., Iterator[Sample]], *about: Any) -> InlineCollector:
             return InlineCollector(name, partial(read, *about, STAGES))
@@ -267,7 +269,8 @@ class App:
             stage("incidents", metrics.incident_samples, self.dispatcher, now_ms),
             stage("tally", IncidentMetrics(self.dispatcher, groups, receivers, now_ms).samples),
             stage("delivery", metrics.delivery_samples, self.delivery_loop),
-            stage("texts", metrics.text_samples, self.setup.templates.failures),
+            stage("texts", metrics.text_samples, self.setup.read.templates.failures),
+            stage("config", metrics.reload_samples, self.reload.reload),
             stage("health", metrics.health_samples, self.heartbeats),
         ]
         if self.engines is not None:
@@ -345,11 +348,15 @@ class App:
         self.groups.remember(
             rows, history_ms, self.store.newest_ms, self.dispatcher.working.active_events(now_ms)
         )
-        removed = self.groups.load(self.setup.rules, now_ms)
+        read = self.setup.read
+        unread = [file.path for file in read.broken_rules if not file.replaced]
+        removed = self.groups.load(read.rules, now_ms, unread)
         await self.dispatcher.handle(removed, now_ms)
         present = {progress.group.key for progress in self.groups.all}
         for file, group in {(row.file, row.group) for row in rows} - present:
-            await self.instances.save(file, group, ())
+            if file not in unread:
+                await self.instances.save(file, group, ())
+        await self.reload.keep_copies()
 
     def _moved(self, delta_ms: int) -> None:
         """The wall clock was set: whatever holds a time moves with it, before anyone looks."""
@@ -373,7 +380,7 @@ class App:
         self.store.expire(self.clock.now_ms())
 
     async def _prune(self) -> None:
-        kept_ms = self.setup.config.incidents.retention
+        kept_ms = self.running.config.incidents.retention
         await self.dispatcher.prune(self.clock.now_ms(), kept_ms)
 
     def _evidence(self) -> EvidenceReader:
@@ -394,10 +401,15 @@ class App:
         reached = self.setup.config.external_url.rstrip("/") or self._url
         base, unrecorded = external_url(self.setup.config), self.dispatcher.writer.unrecorded_engine
         health, groups = self.health, partial(getattr, self.groups, "all")
-        answered = (self.dispatcher, groups, self.engine)
-        called = (self.dispatcher, self.answers.answer)
+        answered = (self.setup, self.running, self.dispatcher, groups, self.engine)
+        called = (self.setup, self.running, self.dispatcher, self.answers.answer)
         asked = (self.store, self.engine, self.queries, now_ms, monotonic, self.bodies)
-        running = (self._about, now_ms, self.started_ms, self.disk)
+        last_reload = partial(getattr, self.reload.reload, "status")
+        running = (self._about, now_ms, self.started_ms, self.disk, last_reload)
+        shown = agent_setup.running(self.setup, *running), self._seen()
+        self.reload.shown = shown
+        tried = (self.running.channels, guarded, now_ms, base, self.dispatcher)
+        reloads = new_guard(self.hosts, lifecycle.RELOAD_BODIES)
         watched = partial(self.engine_sources.watched, self.engines)
         served = [
             *write.routes(intake, new_guard(self.hosts, write.BODIES)),
@@ -407,28 +419,25 @@ class App:
             *targets.routes(self._targets, self.elsewhere.alertmanagers.urls),
             *rules.routes(groups, base, monotonic, self.dispatcher.working.external),
             *why.routes(self.dispatcher, groups, base),
-            *answer_links.routes(agent_setup.answering(self.setup, *answered, self.clock)),
-            *call_answers.routes(agent_setup.call_answering(self.setup, *called, self.clock)),
+            *answer_links.routes(agent_setup.answering(*answered, self.clock)),
+            *call_answers.routes(agent_setup.call_answering(*called, self.clock)),
             *history.routes(self.dispatcher, now_ms, ZoneInfo(self.setup.config.time_zone)),
             *incident_actions.routes(self.dispatcher, guarded, now_ms, base),
             *incidents.routes(self.dispatcher, base, self.delivery_loop.enrich),
-            *oncall.routes(self.dispatcher, guarded, now_ms, emails(self.setup.config)),
+            *oncall.routes(self.dispatcher, guarded, now_ms, self.running.emails),
             *alertmanager.routes(self.intake, groups, guarded, self.started_ms, base),
-            *overview.routes(self._seen()),
+            *overview.routes(shown[1]),
             *silences.routes(self.dispatcher, guarded, now_ms),
             *engines_api.routes(watched, self.engines.forget, guarded, unrecorded),
             *receivers.routes(
-                self.dispatcher,
-                agent_setup.receiver_types(self.setup.config),
-                self.delivery_loop.gone_since,
+                self.dispatcher, self.running.receiver_types, self.delivery_loop.gone_since
             ),
-            *channels_api.routes(
-                self.setup.channels, guarded, now_ms, base, self.dispatcher, self.setup.new_channel
-            ),
+            *channels_api.routes(*tried, self.running.new_channel),
+            *lifecycle.routes(self.reload.reload.reload, reloads),
             *drill.routes(self.dispatcher, guarded, now_ms),
             *heartbeats_api.routes(self.dispatcher, guarded, now_ms, reached),
             *tokens.routes(token_file(self.setup.config), guarded, now_ms, self._note),
-            *status.routes(agent_setup.running(self.setup, *running)),
+            *status.routes(shown[0]),
             *runbooks.routes(lambda: bundled("docs/runbooks")),
         ]
         return [*served, *openapi.routes(served)]
@@ -439,11 +448,12 @@ class App:
             groups=lambda: self.groups.all,
             targets=self._targets,
             engines=lambda: [engine.up for engine in self.engine_sources.watched(self.engines)],
-            receivers=agent_setup.paging_receivers(self.setup.config),
+            receivers=self.running.paging_receivers,
             unwatched=unwatched(self.setup.config),
             now_ms=self.clock.now_ms,
             external_url=external_url(self.setup.config),
             expects_rules=bool(self.setup.config.rule_files),
+            last_reload=partial(getattr, self.reload.reload, "status"),
         )
 
     def _note(self, event: str, actor: str, data: Mapping[str, str]) -> None:
@@ -461,8 +471,9 @@ class App:
         return {
             "engines": engines.urls if engines else [],
             "worker": engines.worker.state if engines and engines.worker else "none",
-            "receivers": list(self.setup.channels),
-            "rule_files": [file.path for file in self.setup.rules],
+            "receivers": list(self.running.channels),
+            "rule_files": [file.path for file in self.running.read.rules],
+            "reload": self.reload.as_json(),
             "storage": self.setup.config.storage.path,
             "journal": "down" if self.dispatcher.writer.down else "up",
         }
@@ -476,23 +487,8 @@ class App:
         while not self.agent.ready:  # noqa: ASYNC110  (the agent has no event for it)
             await asyncio.sleep(0.1)
         counts = [n for last in self.agent.last.values() for n in values_of(last, "gpu_devices")]
-        storage = self.setup.config.storage
-        facts = StartFacts(
-            gpus=int(sum(counts)),
-            engines=[f"{engine.kind} at {engine.url}" for engine in plan.engines],
-            worker=DEMO.format(self._worker_url) if plan.start_worker else plan.why_not,
-            silent=plan.silent,
-            strangers=[(stranger.url, stranger.user) for stranger in plan.untrusted],
-            rules=self.setup.rules,
-            receivers=list(self.setup.channels),
-            directory=storage.path,
-            retention_ms=storage.retention if self.disk.up else None,
-            url=self._url,
-            journal_error=self.dispatcher.writer.last_error,
-            nobody=nobody_paged(self.setup.config),
-            unwatched=unwatched(self.setup.config),
-            links=await agent_setup.links_trouble(self.setup),
-            load_rps=self.setup.load_rps,
-            exposure=self.setup.exposure,
-        )
+        retention_ms = self.setup.config.storage.retention if self.disk.up else None
+        about = (int(sum(counts)), self._worker_url, self._url, retention_ms)
+        error = self.dispatcher.writer.last_error
+        facts = await agent_setup.start_facts(self.setup, plan, *about, error)
         print(banner(facts), end="", flush=True)  # noqa: T201  (this is for the terminal)

@@ -23,32 +23,27 @@ from tocsin_alerting.agent_access import (
     live_web_config,
     load_credentials,
 )
-from tocsin_alerting.bundled import bundled, rule_packs
 from tocsin_alerting.config.config import Config
 from tocsin_alerting.config.effective import without_user
 from tocsin_alerting.config.elsewhere import stray_entries
 from tocsin_alerting.config.exposure import exposure
-from tocsin_alerting.config.load import (
-    build_channel,
-    build_channels,
-    build_heartbeats,
-    heartbeat_tokens,
-    load,
-    own_templates,
-    signed_links,
-)
+from tocsin_alerting.config.load import load
 from tocsin_alerting.config.paging import CONTAINER_ID, notes
+from tocsin_alerting.config.reading import ConfigReader, ReadConfig, as_wanted, rule_patterns
 from tocsin_alerting.config.way_lint import all_warnings
 from tocsin_alerting.config.web_file import load_web_config, web_config
 from tocsin_alerting.incidents.errors import SchemaTooNew
 from tocsin_alerting.local import agent_socket, data_lock, ports
 from tocsin_alerting.local.discovery import USUAL_PORTS
 from tocsin_alerting.local.environment import variables_read, warn_of_unread, warn_of_variables
-from tocsin_alerting.local.systemd import SystemdNotifier, drop_ambient_capabilities
+from tocsin_alerting.local.systemd import (
+    HangupSignal,
+    SystemdNotifier,
+    drop_ambient_capabilities,
+)
 from tocsin_alerting.notify.email.local_server import why_unusable
 from tocsin_alerting.notify.secret import Vault
 from tocsin_alerting.promql.parser.types import refuse_unsupported
-from tocsin_alerting.rules.meta_alerts import switched
 from tocsin_alerting.rules.rule import RuleFile
 from tocsin_alerting.rules.rule_file import load as load_rules
 from tocsin_alerting.yaml_document import InvalidDocument, file_text
@@ -92,6 +87,7 @@ class UpOptions:
     max_connections: int = MOST_CONNECTIONS
     web_open: bool = False
     web_config_file: Path | None = None
+    strict: bool = False
 
 
 class CannotStart(Exception):
@@ -102,10 +98,11 @@ class WrongUsage(CannotStart):
     """A flag holds what it cannot hold."""
 
 
-def load_config(options: UpOptions) -> Config:
-    """The configuration with the flags over it. Raises InvalidDocument and WrongUsage."""
+def load_config(options: UpOptions, *, missing_rules: bool = False) -> Config:
+    """The configuration with the flags over it. Raises InvalidDocument and WrongUsage.
+    `missing_rules`: a rule file that is not there is no error here."""
     _check_flags(options)
-    config = load(options.config_file, local_mail=_mail_at_start)
+    config = load(options.config_file, local_mail=_mail_at_start, missing_rules=missing_rules)
     if options.engine_ports and config.engines:
         raise WrongUsage(
             "--engine.port looks for engines on this machine, and the configuration lists engines: "
@@ -205,6 +202,7 @@ def flags(options: UpOptions, config: Config, log_level: str, log_format: str) -
         "no-worker": str(not config.worker.enabled).lower(),
         "promql.semantics": str(config.promql.semantics),
         "storage.path": config.storage.path,
+        "strict": str(options.strict).lower(),
         "web.config.file": str(config.web.config_file or ""),
         "web.listen-address": ",".join(options.listen_addresses or [config.web.listen_address]),
         "web.max-connections": str(options.max_connections),
@@ -214,16 +212,34 @@ def flags(options: UpOptions, config: Config, log_level: str, log_format: str) -
     }
 
 
+def config_reader(options: UpOptions) -> ConfigReader:
+    """Reads the configuration of this command line again for a reload."""
+
+    def again() -> Config:
+        try:
+            return load_config(options)
+        except CannotStart as error:
+            raise ValueError(str(error)) from None
+
+    return ConfigReader(again, options.config_file)
+
+
 def rule_files(config: Config) -> list[RuleFile]:
     """The files that `rule_files` names, packs among them. Raises InvalidDocument."""
-    files = load_rules(rule_patterns(config), refuse_unsupported, config.promql.semantics)
-    ours, switches = bundled("rules"), config.meta_alerts.rule_switches()
-    return [switched(file, switches) if Path(file.path).parent == ours else file for file in files]
+    patterns = rule_patterns(config)
+    return as_wanted(load_rules(patterns, refuse_unsupported, config.promql.semantics), config)
 
 
-def rule_patterns(config: Config) -> list[str]:
-    packs = rule_packs()
-    return [packs.get(path, path) for path in config.rule_files]
+def _read_files(reader: ConfigReader, config: Config, strict: bool) -> ReadConfig:
+    """Raises InvalidDocument and ValueError."""
+    read = reader.first(config, strict=strict)
+    for broken in read.broken_rules:
+        instead = "its last good copy runs" if broken.replaced else (
+            "its rules are missing, and what they said is unknown"
+        )  # fmt: skip
+        problems = "\n".join(map(str, broken.problems))
+        log.error("rule file failed to load, %s: %s\n%s", instead, broken.path, problems)
+    return read
 
 
 def run(options: UpOptions, log_level: str, log_format: Any) -> int:
@@ -239,19 +255,16 @@ def run(options: UpOptions, log_level: str, log_format: Any) -> int:
     malloc.use_one_arena(os.environ)
     try:
         _prepare_process(log_level, log_format)
-        config = load_config(options)
+        (hangup := HangupSignal()).install()
+        config = load_config(options, missing_rules=not options.strict)
         warn_of_unread(os.environ, variables_read(config))
         lock = data_lock.DataLock(Path(config.storage.path))
+        reader = config_reader(options)
         setup = Setup(
-            config=config,
-            rules=rule_files(config),
-            links=(links := signed_links(config)),
-            templates=(own := own_templates(config)),
-            channels=build_channels(config, os.environ, links=links, own=own),
-            new_channel=partial(build_channel, config, os.environ, links),
+            read=_read_files(reader, config, options.strict),
+            reader=reader,
+            hangup=hangup,
             credentials=lambda: load_credentials(config),
-            heartbeats=build_heartbeats(config, os.environ),
-            heartbeat_tokens=heartbeat_tokens(config, os.environ),
             sockets=_listen(options.listen_addresses or [config.web.listen_address]),
             address=config.web.listen_address,
             instance=instance_name(config, socket.gethostname()),
@@ -381,7 +394,7 @@ def instance_name(config: Config, host: str) -> str:
 
 
 def _warn_of_paging(setup: "Setup", listen_addresses: Sequence[str]) -> None:
-    config, groups = setup.config, [group for file in setup.rules for group in file.groups]
+    config, groups = setup.config, [group for file in setup.read.rules for group in file.groups]
     exposed = exposure(config, listen_addresses, has_credentials(config))
     said = all_warnings(config, Vault(os.environ, file_text), Clock().now_ms())
     stray = stray_entries(config.group_datasources, groups)

@@ -39,7 +39,7 @@ AGENT_PATHS = (
     " /api/v2/alerts /api/v2/alerts/groups /api/v2/receivers /api/v2/status"
     " /api/v1/alertmanager/webhook /api/v1/openapi.json"
     " /api/v2/silences /api/v2/silence/4f4d7c2e-0000-4000-8000-000000000000"
-    " /links/x /links/x/runbook /links/x/call"
+    " /links/x /links/x/runbook /links/x/call /-/reload"
 ).split()
 METHODS = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE", "PRI", "get")
 PARAMETERS = (

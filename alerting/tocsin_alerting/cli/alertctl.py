@@ -24,6 +24,7 @@ from tocsin_alerting.cli.oncall import oncall, route
 from tocsin_alerting.cli.query import query
 from tocsin_alerting.cli.reach import ANYWHERE, ANYWHERE_FLAGS, Reach, reach_options
 from tocsin_alerting.cli.receivers import channels, receivers
+from tocsin_alerting.cli.reload import reload
 from tocsin_alerting.cli.silences import maintenance, silence
 from tocsin_alerting.cli.slo import slo
 from tocsin_alerting.cli.status import status
@@ -168,6 +169,7 @@ for command in (
         oncall,
         query,
         receivers,
+        reload,
         route,
         show,
         silence,

@@ -121,6 +121,11 @@ tocsin.add_command(service)
     callback=lambda _, __, value: value and int(value),
     help="PromQL semantics of queries and rules: Prometheus 2.42 or 3.  [default: 3]",
 )
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Refuse to start when a rule file is broken, instead of running its last good copy.",
+)
 @_logging
 def up(log_level: str, log_format: str, **options: Any) -> None:
     """Start the agent, and the demo worker if no engine is found.

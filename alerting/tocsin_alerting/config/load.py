@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,12 @@ def load(
     env: Mapping[str, str] = os.environ,
     read_file: ReadFile = file_text,
     local_mail: CheckLocalServer = why_unusable,
+    missing_rules: bool = False,
 ) -> Config:
     """The configuration in `path`, complete with defaults; the defaults alone without a path.
 
     `local_mail` asks this machine's own mail server, where nothing else can write to contacts.
+    `missing_rules`: a rule file that is not there is no error here.
     Raises InvalidDocument with everything that is wrong, in the rule files that it names as well:
     whoever corrects it is to see all of it at once.
     """
@@ -77,6 +80,8 @@ def load(
         return _with_policies(Config(), local_mail)
     vault, document = Vault(env, read_file), _parsed(path, read_file)
     files = list(file_problems(document.data, path.parent, vault))
+    if missing_rules:
+        files = [(at, message) for at, message in files if at[0] != "rule_files"]
     problems = reference_problems(document)
     local_mail = _memoised(local_mail)
     mail = mail_problems(document.data, _ascii(socket.gethostname()), local_mail)
@@ -109,7 +114,7 @@ def build_channels(
 ) -> dict[str, Channel]:
     """A channel for each receiver. Raises ValueError when a secret is missing or unusable. `own`
     are the operator's templates, those of the configuration by default."""
-    deps = _channel_deps(config, Vault(env, read_file), links, own or own_templates(config))
+    deps = channel_deps(config, Vault(env, read_file), links, own or own_templates(config))
     return {
         name: CHANNELS[settings.type](name, settings, deps)
         for name, settings in config.receivers.items()
@@ -124,7 +129,7 @@ def build_channel(
     told = config.model_copy(update={"language": language or config.language})
     settings = config.receivers[name]
     return CHANNELS[settings.type](
-        name, settings, _channel_deps(told, Vault(env, file_text), links, own_templates(told))
+        name, settings, channel_deps(told, Vault(env, file_text), links, own_templates(told))
     )
 
 
@@ -331,12 +336,13 @@ def signed_links(config: Config) -> SignedLinks:
     return SignedLinks(external_url(config), config.links.enabled)
 
 
-def _channel_deps(
+def channel_deps(
     config: Config,
     vault: Vault,
     links: SignedLinks | None = None,
     own: OwnTemplates | None = None,
 ) -> ChannelDeps:
+    """What the channels of the configuration are built from, besides their sections."""
     links = links or SignedLinks()
     return ChannelDeps(
         vault=vault,
@@ -359,9 +365,11 @@ def _interfaces() -> frozenset[str]:
     return frozenset(one.address.partition("%")[0] for interface in several for one in interface)
 
 
-def own_templates(config: Config) -> OwnTemplates:
-    """What stands in the directory `templates`; never raises: a page goes out with our texts."""
-    return OwnTemplates(config.templates, Clock().monotonic)
+def own_templates(config: Config, failures: Counter[str] | None = None) -> OwnTemplates:
+    """What stands in the directory `templates`; never raises: a page goes out with our texts.
+    `failures` are counted on."""
+    counted = Counter[str]() if failures is None else failures
+    return OwnTemplates(config.templates, Clock().monotonic, failures=counted)
 
 
 def message_templates(
@@ -392,7 +400,7 @@ def _channel_problems(
     document: Document, config: Config, vault: Vault, known: set[str | int]
 ) -> list[Problem]:
     """Receivers that cannot be built, besides those of which it is known why."""
-    deps, problems = _channel_deps(config, vault), list[Problem]()
+    deps, problems = channel_deps(config, vault), list[Problem]()
     for name, settings in config.receivers.items():
         try:
             if name not in known:

@@ -115,7 +115,7 @@ class ChannelWatch:
         self._troubles |= known
 
     async def settle(self, now_ms: int) -> None:
-        """Make incidents of the last run agree with the receivers that there are now: what was
+        """Make open incidents agree with the receivers that there are now: what was
         broken is, until it delivers."""
         config, events, broken = self._working.config, list[AlertEvent](), set[str]()
         for origin in [one for one in self._working.index.origins if one.startswith(CHANNEL)]:

@@ -323,6 +323,13 @@ class Dispatcher:
         record = comment_record(action)
         self.working.note(closed.number, record.event, now_ms, record.actor, record.data)
 
+    async def reconfigure(self, config: IncidentConfig, now_ms: int) -> None:
+        """Live by another configuration, as after a restart, but that nothing is forgotten."""
+        self.working.reconfigure(config, now_ms)
+        await self.heartbeats.settle(now_ms)
+        await self.channels.settle(now_ms)
+        await self._run_and_save(now_ms)
+
     def note(self, event: str, actor: str, data: Mapping[str, str], now_ms: int) -> None:
         """Add a line that is about no incident to the history; it is written at once."""
         self.working.note(0, event, now_ms, actor, data)

@@ -108,7 +108,7 @@ class ExternalAlerts:
     """
 
     def __init__(self, unknown_max_ms: int, max_alerts: int = MAX_ALERTS) -> None:
-        self._unknown_max_ms, self._max_alerts = unknown_max_ms, max_alerts
+        self.unknown_max_ms, self._max_alerts = unknown_max_ms, max_alerts
         self._by_fingerprint: dict[str, dict[str, ExternalAlert]] = {}
         self._count: Counter[str] = Counter()  # by address
         self._bytes: Counter[str] = Counter()
@@ -235,7 +235,7 @@ class ExternalAlerts:
     def _due_ms(self, alert: ExternalAlert) -> int:
         """When the alert is unknown, or given up, if its sender says nothing."""
         since_ms = alert.unknown_since_ms
-        return alert.ends_at_ms if since_ms is None else since_ms + self._unknown_max_ms
+        return alert.ends_at_ms if since_ms is None else since_ms + self.unknown_max_ms
 
     def _schedule(self, alert: ExternalAlert) -> None:
         """Look at the alert when it is due; a later time than the one that is set waits for it."""

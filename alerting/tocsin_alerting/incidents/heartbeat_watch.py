@@ -56,7 +56,7 @@ class HeartbeatWatch:
         return [self._fires(one, now_ms) for one in self._working.heartbeats.newly_missing(now_ms)]
 
     async def settle(self, now_ms: int) -> None:
-        """Make incidents of the last run agree with the heartbeats that are known now: what was
+        """Make open incidents agree with the heartbeats that are known now: what was
         missing is missing still, until it comes; what nobody expects any more is not watched."""
         known, events = self._working.heartbeats, list[AlertEvent]()
         for origin in [name for name in self._working.index.origins if name.startswith(HEARTBEAT)]:
@@ -64,7 +64,7 @@ class HeartbeatWatch:
             for member in self._members(origin):
                 if one is None:
                     events.append(_end(member, origin, EventKind.REMOVED, now_ms))
-                elif known.was_heard(one.name):
+                elif known.was_heard(one.name) and not known.is_missing(one.name):
                     events.append(_end(member, origin, EventKind.CLEAR, now_ms))
                 else:
                     known.mark_missing(one.name)

@@ -90,7 +90,7 @@ class ExpectedHeartbeats:
     """
 
     def __init__(self, configured: Iterable[ExpectedHeartbeat] = ()) -> None:
-        self._configured = {one.name: one for one in configured}
+        self.configure(configured)
         self._added: dict[str, ExpectedHeartbeat] = {}
         self._seen_ms: dict[str, int] = {}
         self._heard = set[str]()  # since the start
@@ -98,6 +98,10 @@ class ExpectedHeartbeats:
         self._all_expected = False
         self._began_ms: int | None = None
         self._changes: dict[str, HeartbeatRow | None] = {}
+
+    def configure(self, configured: Iterable[ExpectedHeartbeat]) -> None:
+        """The configuration has these from now on; when they came is kept."""
+        self._configured = {one.name: one for one in configured}
 
     def __iter__(self) -> Iterator[ExpectedHeartbeat]:
         return iter((self._added | self._configured).values())
@@ -145,6 +149,9 @@ class ExpectedHeartbeats:
         was_missing = name in self._missing
         self._missing.discard(name)
         return was_missing
+
+    def is_missing(self, name: str) -> bool:
+        return name in self._missing
 
     def mark_missing(self, name: str) -> None:
         """Somebody was told before."""

@@ -44,6 +44,10 @@ class MuteRules:
         """When `refresh` will find something new; 0: at once, None: never."""
         return self._next_change_ms
 
+    def set_windows(self, windows: tuple[MaintenanceWindow, ...]) -> None:
+        """The configuration has these from now on."""
+        self.windows, self._next_change_ms = windows, 0
+
     def put(self, silences: Iterable[Silence]) -> None:
         self.silences |= {silence.id: silence for silence in silences}
         self._next_change_ms = 0

@@ -29,12 +29,19 @@ class RateBudgets:
     def __init__(
         self, of_receivers: Mapping[str, Rates], of_contacts: Mapping[Addressee, Rates]
     ) -> None:
-        every = {Addressee(name): rates for name, rates in of_receivers.items() if rates}
-        self._rates = every | {to: rates for to, rates in of_contacts.items() if rates}
-        self._times: dict[Addressee, list[tuple[int, str]]] = {to: [] for to in self._rates}
+        self._times: dict[Addressee, list[tuple[int, str]]] = {}
+        self.set_rates(of_receivers, of_contacts)
         self.delayed: dict[str, int] = {}
         self._first_ms: int | None = None  # of this run
         self._news: list[tuple[OutboxMessage, int]] = []
+
+    def set_rates(
+        self, of_receivers: Mapping[str, Rates], of_contacts: Mapping[Addressee, Rates]
+    ) -> None:
+        """Others hold from now on; what went out before counts."""
+        every = {Addressee(name): rates for name, rates in of_receivers.items() if rates}
+        self._rates = every | {to: rates for to, rates in of_contacts.items() if rates}
+        self._times = {to: self._times.get(to, []) for to in self._rates}
 
     @property
     def longest_ms(self) -> int:

@@ -336,6 +336,20 @@ class WorkingSet:
         self._roster = roster
         self._apply_overrides()
 
+    def reconfigure(self, config: IncidentConfig, now_ms: int) -> None:
+        """Live by another configuration. Open incidents keep their policy, but for recipients that
+        are gone; what went out counts for the budgets."""
+        self.config = replace(config, broken=self.config.broken)
+        self.set_roster(config.roster)
+        rates = {name: rules.rates for name, rules in config.receiver_rules.items()}
+        self.outbox.budgets.set_rates(rates, config.contact_rates)
+        self.mute_rules.set_windows(config.maintenance)
+        self.external.unknown_max_ms = config.unknown_max_ms
+        self.heartbeats.configure(config.heartbeats)
+        self.all_mutes_dirty = True
+        self.readdress(now_ms)
+        self.outbox.resume()
+
     def set_broken(self, receivers: frozenset[str]) -> None:
         """Nothing is told of one of them through another."""
         self.config = replace(self.config, broken=receivers)

@@ -24,6 +24,7 @@ StartLimitIntervalSec=0
 Type=notify
 NotifyAccess=main
 ExecStart={command}
+ExecReload=/bin/kill -HUP $MAINPID
 {account}{installer}WorkingDirectory=%S/tocsin
 StateDirectory=tocsin
 StateDirectoryMode=0700
@@ -69,7 +70,7 @@ RemoveIPC=yes
 SYSUSERS = HEADER + 'u tocsin - "Tocsin" /var/lib/tocsin\n'
 CONFIG = """\
 # The configuration of the service. Everything has a default; every key is in
-# docs/configuration.md. After a change: alertctl check FILE, then systemctl restart tocsin
+# docs/configuration.md. A change holds a few seconds later; alertctl check FILE tries it before.
 version: 1
 """
 _PLAIN = re.compile(r"[\w./:=%@,+$-]+")

@@ -4,9 +4,11 @@ import asyncio
 import ctypes
 import logging
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 
 log = logging.getLogger(__name__)
 
@@ -60,13 +62,43 @@ class SystemdNotifier:
             await asyncio.sleep(self.watchdog_seconds / _WATCHDOG_SHARE)
 
     def reloading(self) -> None:
-        """The answer to SIGHUP: there is nothing yet that is read again."""
+        """`systemctl reload` waits until it is over."""
         self.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        log.warning("SIGHUP ignored; restart to load a new configuration")
+
+    def reloaded(self) -> None:
         self.notify("READY=1")
 
     def stopping(self) -> None:
         self.notify("STOPPING=1")
+
+
+class HangupSignal:
+    """SIGHUP, from the first moment on: what comes before somebody listens is not lost."""
+
+    def __init__(self) -> None:
+        self._came = False
+        self._heard: Callable[[], None] | None = None
+
+    def install(self) -> None:
+        """Take it from whoever answers it."""
+        signal.signal(signal.SIGHUP, lambda *_: self._hang_up())
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """`heard` is called in the running loop, for one that came before as well."""
+        loop = asyncio.get_running_loop()
+
+        def call() -> None:
+            with suppress(RuntimeError):  # the loop has ended, and the agent ends
+                loop.call_soon_threadsafe(heard)
+
+        self._heard = call
+        if self._came:
+            call()
+
+    def _hang_up(self) -> None:
+        self._came = True
+        if self._heard is not None:
+            self._heard()
 
 
 def drop_ambient_capabilities() -> None:

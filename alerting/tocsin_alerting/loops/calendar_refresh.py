@@ -27,16 +27,32 @@ class CalendarRefresh:
         self._reader = reader or calendar_reader(config)
         self._working, self._now_ms = working, now_ms
         self._calendars: Calendars = {}
-        needed = any(section.has_calendar for section in config.schedules.values())
-        self._thread = Threads(1, "calendars").begin() if needed else None
-        if needed:  # by files and last copies alone: no start waits for a server
+        self._thread: Threads | None = None
+        self._begin_thread()
+        if self._thread:  # by files and last copies alone: no start waits for a server
             self._take(self._reader.read(now_ms(), online=False))
 
     def schedule(self, jobs: AsyncIOScheduler) -> None:
         """At once, and each hour."""
-        if self._thread is not None:
-            jobs.add_job(self.run)
-            jobs.add_job(self.run, "cron", minute=23)
+        jobs.add_job(self.run)
+        jobs.add_job(self.run, "cron", minute=23)
+
+    def reconfigure(self, config: Config, read: Calendars) -> None:
+        """The schedules are others; `read` are the calendars that were read for them."""
+        self._reader = calendar_reader(config)
+        self._begin_thread()
+        self._calendars = self.known(config, read)
+
+    def known(self, config: Config, read: Calendars) -> Calendars:
+        """The calendars of these schedules: as they were read, else as they are known."""
+        names = [name for name, one in config.schedules.items() if one.has_calendar]
+        known = {**self._calendars, **read}
+        return {name: known[name] for name in names if name in known}
+
+    def _begin_thread(self) -> None:
+        schedules = self._reader.config.schedules.values()
+        if self._thread is None and any(section.has_calendar for section in schedules):
+            self._thread = Threads(1, "calendars").begin()
 
     async def run(self) -> None:
         """Read them once more, off the loop."""

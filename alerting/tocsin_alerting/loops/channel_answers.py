@@ -3,7 +3,7 @@ beside it what channels are told again that would forget it (`channel_refresh.py
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from tocsin_alerting.api.tocsin.answer_words import PageWords
@@ -12,7 +12,7 @@ from tocsin_alerting.incidents.dispatcher import Dispatcher
 from tocsin_alerting.incidents.errors import IncidentError, NoSuchIncident
 from tocsin_alerting.incidents.incident import IncidentState
 from tocsin_alerting.loops.channel_refresh import ChannelRefresh
-from tocsin_alerting.notify.channel import Channel, Listening
+from tocsin_alerting.notify.channel import Channel, Listening, Refreshing
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 
 
 class ChannelAnswers:
-    """`run` listens on all channels that can, each for itself; `sleep` waits so many seconds."""
+    """`run` listens on all channels that can, each for itself; `sleep` waits so many seconds.
+    `changed` is to be called when `channels` are others."""
 
     def __init__(
         self,
@@ -29,18 +30,40 @@ class ChannelAnswers:
         now_ms: Callable[[], int],
         language: str,
     ) -> None:
-        self._listening = [one for one in channels.values() if isinstance(one, Listening)]
+        self._channels = channels
+        self._changed = asyncio.Event()
         self._refresh = ChannelRefresh(channels, dispatcher, now_ms)
         self._dispatcher, self._now_ms = dispatcher, now_ms
         self._words = PageWords(language)
         self.sleep = asyncio.sleep
 
+    def changed(self) -> None:
+        """Listen on those that there are now, and no longer on others."""
+        self._changed.set()
+
     async def run(self) -> None:
         """Until it is cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._refresh.run())
-            for channel in self._listening:
-                group.create_task(self._listen(channel))
+        tasks: dict[int, tuple[Channel, list[asyncio.Task[None]]]] = {}
+        try:
+            while True:
+                self._changed.clear()
+                there = {id(channel): channel for channel in self._channels.values()}
+                # The other side may take one listener alone: the old one ends first.
+                gone = [tasks.pop(key)[1] for key in tasks.keys() - there.keys()]
+                await _ended([task for several in gone for task in several])
+                for key in there.keys() - tasks.keys():
+                    tasks[key] = there[key], self._tasks_of(there[key])
+                await self._changed.wait()
+        finally:
+            await _ended([task for _, several in tasks.values() for task in several])
+
+    def _tasks_of(self, channel: Channel) -> list[asyncio.Task[None]]:
+        tasks: list[asyncio.Task[None]] = []
+        if isinstance(channel, Listening):
+            tasks.append(asyncio.create_task(self._listen(channel)))
+        if isinstance(channel, Refreshing):
+            tasks.append(asyncio.create_task(self._refresh.follow(channel)))
+        return tasks
 
     async def answer(self, action: Action) -> str:
         """Do what somebody wants, and the sentence that tells it, in the language of messages.
@@ -80,3 +103,9 @@ class ChannelAnswers:
                 pause_s = FIRST_PAUSE_S
             await self.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+async def _ended(tasks: Sequence["asyncio.Task[None]"]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

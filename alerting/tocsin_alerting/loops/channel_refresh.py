@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 
 
 class ChannelRefresh:
-    """`run` refreshes each channel that asks for it, each for itself; `sleep` waits so many
-    seconds. The first time comes early: an agent may have been down for a while."""
+    """`follow` refreshes a channel that asks for it, `run` each of `channels`; `sleep` waits so
+    many seconds. The first time comes early: an agent may have been down for a while."""
 
     def __init__(
         self,
@@ -24,17 +24,19 @@ class ChannelRefresh:
         dispatcher: Dispatcher,
         now_ms: Callable[[], int],
     ) -> None:
-        self._channels = [one for one in channels.values() if isinstance(one, Refreshing)]
+        self._channels = channels
         self._dispatcher, self._now_ms = dispatcher, now_ms
         self.sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     async def run(self) -> None:
         """Until it is cancelled."""
         async with asyncio.TaskGroup() as group:
-            for channel in self._channels:
-                group.create_task(self._refresh(channel))
+            for channel in self._channels.values():
+                if isinstance(channel, Refreshing):
+                    group.create_task(self.follow(channel))
 
-    async def _refresh(self, channel: Refreshing) -> None:
+    async def follow(self, channel: Refreshing) -> None:
+        """Until it is cancelled."""
         pause_s = channel.refresh_ms / 1000
         await self.sleep(pause_s / 4)
         while True:

@@ -47,18 +47,34 @@ class HeartbeatLoop:
         self.counts = HeartbeatCounts()
         self.troubles = troubles
         self._pings = pings
+        self._changed = asyncio.Event()
         self._parts: frozenset[str] = frozenset()  # of which it was said that they are not well
 
+    def replace_pings(self, pings: Sequence[Ping]) -> None:
+        """Ping these from now on, and no others."""
+        self._pings = pings
+        self._changed.set()
+
     async def run(self) -> None:
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(restart_on_error("health", self._watch))
-                for ping in self._pings:
-                    beat = partial(self._beat, ping)
-                    tasks.create_task(restart_on_error("heartbeat", beat))
-        finally:
-            for ping in self._pings:
-                await ping.close()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(restart_on_error("health", self._watch))
+            tasks.create_task(restart_on_error("heartbeats", self._beat_all))
+
+    async def _beat_all(self) -> None:
+        """Those that there are; others once they are replaced."""
+        while True:
+            self._changed.clear()
+            pings = self._pings
+            beats = [partial(self._beat, ping) for ping in pings]
+            tasks = [asyncio.create_task(restart_on_error("heartbeat", beat)) for beat in beats]
+            try:
+                await self._changed.wait()
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                for ping in pings:
+                    await ping.close()
 
     async def _watch(self) -> None:
         """Say in the log when something stops to be well, and when it is again."""

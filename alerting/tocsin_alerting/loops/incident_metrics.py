@@ -31,7 +31,7 @@ class IncidentMetrics:
         now_ms: Callable[[], int],
     ) -> None:
         self._dispatcher, self._groups, self._now_ms = dispatcher, groups, now_ms
-        self._receivers = tuple(receivers)
+        self._receivers = receivers
 
     def samples(self, families: Families) -> Iterator[Sample]:
         """Counts are left out until the journal is read; then they are whole."""

@@ -10,6 +10,7 @@ from tocsin_alerting.incidents.heartbeats import ExpectedHeartbeats, HeartbeatSt
 from tocsin_alerting.incidents.mute_rules import MUTE_KINDS
 from tocsin_alerting.incidents.outbox_message import Delivered
 from tocsin_alerting.local.engine_supervisor import EngineSupervisor
+from tocsin_alerting.loops.config_reload import ConfigReload
 from tocsin_alerting.loops.heartbeat_loop import HeartbeatLoop
 from tocsin_alerting.loops.self_health import CHECKS
 from tocsin_alerting.notify.delivery import DeliveryLoop
@@ -193,6 +194,13 @@ def delivery_samples(delivery_loop: DeliveryLoop, families: Families) -> Iterato
     for receiver, count in failed.items():
         own = labels(receiver=receiver)
         yield Sample(families["tocsin_notifications_errors_total"], count, own)
+
+
+def reload_samples(reload: ConfigReload, families: Families) -> Iterator[Sample]:
+    last = reload.status
+    yield Sample(families["tocsin_config_last_reload_successful"], float(last.successful))
+    name = "tocsin_config_last_reload_success_timestamp_seconds"
+    yield Sample(families[name], last.success_ms / 1000)
 
 
 def text_samples(failures: Mapping[str, int], families: Families) -> Iterator[Sample]:

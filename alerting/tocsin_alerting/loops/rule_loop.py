@@ -7,6 +7,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from operator import is_not
@@ -25,15 +26,17 @@ from tocsin_alerting.rules.alert import (
 )
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.instance_journal import InstanceJournal, InstanceRow
-from tocsin_alerting.rules.rule import AlertingRule, RuleGroup
+from tocsin_alerting.rules.rule import AlertingRule, RuleFile, RuleGroup
 from tocsin_alerting.rules.severity import SEVERITY_LABEL, Severity, severity_of
 from tocsin_alerting.rules.state import GroupState, RuleHealth, RuleState
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.engine_access import EngineAccess, place
+from tocsin_exporter.slices import in_slices
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_MS = 10_000
+RELOAD_WAIT_S = 2.0  # for evaluations that are under way
 EARLY_MS = 100
 GRACE_MS = 5_000
 GroupKey = tuple[str, str]
@@ -119,7 +122,10 @@ class RuleLoop:
     ) -> None:
         self._groups = groups
         self._evaluated = evaluated
-        self._expects_rules = expects_rules
+        self.expects_rules = expects_rules
+        self._evaluating, self._none_evaluates = 0, asyncio.Event()
+        self._may_evaluate, self._reloaded = asyncio.Event(), asyncio.Event()
+        self._may_evaluate.set()
         self._dispatcher = dispatcher
         self._instances = instances
         self._clock = clock
@@ -148,8 +154,8 @@ class RuleLoop:
                 )
                 wait_s = max(0, due_ms - self._clock.now_ms()) / 1000
                 self.turns_by_s = self._clock.monotonic() + wait_s
-                if not await self._clock.sleep_until(due_ms):
-                    continue  # the clock was set: the slots are others now
+                if not await self._sleep_until(due_ms):
+                    continue  # the clock was set, or a reload came: the slots are others now
                 done_ms = due_ms
                 for progress in groups:
                     now_ms = max(due_ms, self._clock.now_ms())
@@ -160,6 +166,18 @@ class RuleLoop:
                         self._running.add(progress.group.key)
                         tasks.create_task(self._run_group(progress))
 
+    async def _sleep_until(self, due_ms: int) -> bool:
+        self._reloaded.clear()
+        sleeper = asyncio.ensure_future(self._clock.sleep_until(due_ms))
+        waker = asyncio.ensure_future(self._reloaded.wait())
+        try:
+            await asyncio.wait({sleeper, waker}, return_when=asyncio.FIRST_COMPLETED)
+            return sleeper.done() and sleeper.result()
+        finally:
+            for task in (sleeper, waker):
+                task.cancel()
+            await asyncio.wait({sleeper, waker})
+
     async def _run_group(self, progress: GroupState) -> None:
         """The slot that it has begun, and the newest of those that come meanwhile."""
         key = progress.group.key
@@ -167,6 +185,11 @@ class RuleLoop:
             while True:
                 self._due_again.discard(key)
                 read_ms = await self._barrier.wait(progress)
+                await self._may_evaluate.wait()
+                current = self._groups.current(progress)
+                if current is None:  # a reload took it away meanwhile
+                    break
+                current.begun_ms, progress = progress.begun_ms, current
                 await self.evaluate(progress, progress.begun_ms or 0, read_ms)
                 await self._end_removed_rules()
                 if key not in self._due_again:
@@ -178,8 +201,40 @@ class RuleLoop:
             )
         self._running.discard(key)
 
+    async def load(self, files: Sequence[RuleFile], now_ms: int) -> list[AlertEvent]:
+        """Take these rules in place of others, between two evaluations; what ends with them is
+        given, to be handed on. One that takes long is not waited for: it ends with its own rules.
+        """
+        self._may_evaluate.clear()
+        try:
+            self._none_evaluates.clear()
+            if self._evaluating:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._none_evaluates.wait(), RELOAD_WAIT_S)
+            before = {id(rule): rule.origin for group in self._groups.all for rule in group.rules}
+            events = await in_slices(self._groups.loading(files, now_ms))
+            rules = [rule for group in self._groups.all for rule in group.rules]
+            self._reconciled_origins &= {
+                name for rule in rules if before.get(id(rule)) == rule.origin
+                for name in _origins(rule)
+            }  # fmt: skip
+            self._urgencies.clear()
+            return events
+        finally:
+            self._may_evaluate.set()
+            self._reloaded.set()
+
     async def evaluate(self, progress: GroupState, at_ms: int, read_ms: int = 0) -> None:
         """One group in its slot `at_ms`, with the samples up to `read_ms` if that is later."""
+        self._evaluating += 1
+        try:
+            await self._evaluate(progress, at_ms, read_ms)
+        finally:
+            self._evaluating -= 1
+            if not self._evaluating:
+                self._none_evaluates.set()
+
+    async def _evaluate(self, progress: GroupState, at_ms: int, read_ms: int) -> None:
         pause = partial(self._scheduler.turn, self._urgency(progress))
         await pause()
         events = self._unreported.pop(progress.group.key, [])
@@ -234,7 +289,7 @@ class RuleLoop:
             return f"rule groups have not run yet: {', '.join(waiting)}"
         rules = [rule for group in self._groups.all for rule in group.rules]
         if not rules:
-            return _NO_RULES if self._expects_rules else ""
+            return _NO_RULES if self.expects_rules else ""
         if any(rule.health is not RuleHealth.ERR for rule in rules):
             return ""
         return f"no rule can be evaluated: {rules[0].last_error}"
@@ -266,7 +321,9 @@ class RuleLoop:
                 name for group in groups for rule in group.rules for name in _origins(rule)
             }
         gone = {
-            origin for origin in self._dispatcher.origins if origin.startswith(RULES)
+            origin
+            for origin in self._dispatcher.origins
+            if origin.startswith(RULES) and not self._groups.is_unread(origin)
         } - self._known_origins
         if gone:
             await self._dispatcher.reconcile([], gone, now_ms, EventKind.REMOVED)

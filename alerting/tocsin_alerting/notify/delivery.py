@@ -68,6 +68,7 @@ class DeliveryLoop:
         self._enqueued = 0
         self._running: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[None]] = set()
 
     @property
     def busy(self) -> int:
@@ -93,9 +94,32 @@ class DeliveryLoop:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
+    def replace_channels(self, channels: Mapping[str, Channel]) -> None:
+        """Send by these from now on. What is on its way ends as it began; a channel that is no
+        longer among them is closed then. What waits for a receiver that is gone is refused, and
+        those in its place are told."""
+        before, self._channels = self._channels.values(), dict(channels)
+        leaving = [one for one in before if not any(one is kept for kept in channels.values())]
+        if leaving:
+            closing = asyncio.create_task(self._close_after(set(self._tasks), leaving))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    async def _close_after(
+        self, tasks: set[asyncio.Task[None]], channels: Sequence[Channel]
+    ) -> None:
+        if tasks:
+            await asyncio.wait(tasks)
+        for channel in channels:
+            try:
+                await channel.close()
+            except Exception as error:  # why: a fault of ours in one must not keep the others open
+                name = type(error).__name__
+                logger.error("channel %s failed to close: %s", channel.name, name)
+
     async def close(self) -> None:
         """Stop in the middle: what is not reported is sent again after the next start."""
-        tasks = list(self._tasks)
+        tasks = [*self._tasks, *self._closing]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

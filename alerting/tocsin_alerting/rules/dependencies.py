@@ -24,36 +24,46 @@ from tocsin_alerting.rules.inputs import (
 from tocsin_alerting.rules.rule import RecordingRule
 from tocsin_alerting.rules.state import RuleHealth, RuleState, Run
 from tocsin_alerting.rules.unknown_alerts import RULES_JOB, Sources, SourceStatus, alerts_of
+from tocsin_exporter.slices import Work, at_once, parts
 from tocsin_exporter.snapshot import Source
 
 MOST_WINDOWS = 64
+SLICE_RULES = 50  # some milliseconds
 Recorded = Mapping[str, Sequence[RuleState]]
 
 
 def connect(rules: Sequence[RuleState], turns: Iterator[int] | None = None) -> None:
-    """Has each rule know the recording rules behind it, and whose alerts it may read."""
+    """As `connecting`, without a pause."""
+    at_once(connecting(rules, turns))
+
+
+def connecting(rules: Sequence[RuleState], turns: Iterator[int] | None = None) -> Work[None]:
+    """Has each rule know the recording rules behind it, and whose alerts it may read. None is to be
+    evaluated meanwhile."""
     recorded: dict[str, list[RuleState]] = defaultdict(list)
     for rule in rules:
         if isinstance(rule.rule, RecordingRule):
             recorded[rule.rule.name].append(rule)
     queries = {name: [maker.rule.query for maker in makers] for name, makers in recorded.items()}
     others, turns = {alerts_of(rule.source): rule for rule in rules}, turns or count(1)
-    for rule in _in_order(rules, recorded):
-        rule.alerting_rules, rule.turns = others, turns
-        _read(rule, queries, recorded)
+    ordered = yield from _in_order(rules, recorded)
+    for part in parts(ordered, SLICE_RULES):
+        for rule in part:
+            rule.alerting_rules, rule.turns = others, turns
+            _read(rule, queries, recorded)
+        yield
 
 
-def _in_order(rules: Sequence[RuleState], recorded: Recorded) -> Iterable[RuleState]:
+def _in_order(rules: Sequence[RuleState], recorded: Recorded) -> Work[Sequence[RuleState]]:
     """Each after those behind it, as far as they do not read each other in a circle: there is no
     first one then, and it begins with what one of them measures."""
     by_id = {id(rule): rule for rule in rules}
-    graph = {
-        id(rule): {
-            id(maker) for read in reads(rule.rule.query) for maker in _makers(read, recorded)
-        }
-        - {id(rule)}
-        for rule in rules
-    }
+    graph: dict[int, set[int]] = {}
+    for part in parts(rules, SLICE_RULES):
+        for rule in part:
+            makers = (m for read in reads(rule.rule.query) for m in _makers(read, recorded))
+            graph[id(rule)] = {id(maker) for maker in makers} - {id(rule)}
+        yield
     order = _sorted(graph)
     for reader in order:
         by_id[reader].behind = tuple(by_id[maker] for maker in graph[reader])

@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
@@ -15,14 +15,15 @@ from tocsin_alerting.rules.alert import (
     rules_origin,
 )
 from tocsin_alerting.rules.alerting import SLICE_ALERTS
-from tocsin_alerting.rules.dependencies import connect
+from tocsin_alerting.rules.dependencies import connecting
 from tocsin_alerting.rules.evaluation import EvaluationDeps, evaluate_rule
 from tocsin_alerting.rules.instance_journal import InstanceJournal, InstanceRow
+from tocsin_alerting.rules.moves import alerts_of_rows, by_identity, identity, rule_moves, unchanged
 from tocsin_alerting.rules.restore import inherited_origins
 from tocsin_alerting.rules.rule import Rule, RuleFile, RuleGroup
 from tocsin_alerting.rules.state import GroupState, RuleState
 from tocsin_alerting.rules.unknown_alerts import RULES_JOB, UnknownAlert
-from tocsin_exporter.slices import parts
+from tocsin_exporter.slices import Work, at_once, parts
 from tocsin_exporter.snapshot import Source
 
 log = logging.getLogger(__name__)
@@ -51,8 +52,7 @@ async def no_pause() -> None:
 
 
 def no_phase(progress: GroupState) -> int:
-    """Every group runs at the multiples of its interval."""
-    return 0
+    return 0  # every group runs at the multiples of its interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,7 @@ class Groups:
         self._leaving: list[_RemovedRule] = []
         self._forgotten: set[GroupKey] = set()
         self._turns = count(1)
+        self.unread = frozenset[str]()  # files that could not be read: of their rules, who knows?
 
     @property
     def all(self) -> Sequence[GroupState]:
@@ -121,28 +122,51 @@ class Groups:
             fresh_row = replace(row, seen_ms=seen_ms)
             self._rows[rules_origin(row.file, row.rule)].append(fresh_row)
 
-    def load(self, files: Iterable[RuleFile], now_ms: int) -> list[AlertEvent]:
-        """Start or reload with these files.
+    def load(
+        self, files: Iterable[RuleFile], now_ms: int, unread: Iterable[str] = ()
+    ) -> list[AlertEvent]:
+        """As `loading`, without a pause."""
+        return at_once(self.loading(files, now_ms, unread))
+
+    def loading(
+        self, files: Iterable[RuleFile], now_ms: int, unread: Iterable[str] = ()
+    ) -> Work[list[AlertEvent]]:
+        """Start or reload with these files. No rule is to be evaluated meanwhile.
 
         An equal group goes on untouched. In a changed one a rule keeps its state when its name and
-        labels are the same, the k-th with the k-th; so does one that has moved since the last run.
-        Gives an event for each alert whose rule is gone, from the last run too.
+        labels are the same, the k-th with the k-th; so does one that has moved to another group or
+        file, since the last run too. Gives an event for each alert whose rule is gone, from the
+        last run too. Of `unread` files nobody knows: what the last run said of theirs is unknown,
+        and kept for when they can be read.
         """
         wanted = {group.key: group for file in files for group in file.groups}
-        events: list[AlertEvent] = []
         before, self._groups = self._groups, {}
-        self._inherited_origins = self._inherited(wanted.values())
+        self.unread = frozenset(unread)
+        leaving, arriving = rule_moves(before, wanted)
+        self._remember_leaving(leaving, now_ms)
+        self._inherited_origins = unchanged(self._inherited(arriving), leaving)
         for key, group in wanted.items():
-            self._groups[key] = self._loaded(group, before.pop(key, None), now_ms, events)
-        rules = [rule for group_state in self._groups.values() for rule in group_state.rules]
-        connect(rules, self._turns)
-        for progress in before.values():
-            self._remove(progress.rules, progress.interval_ms, now_ms, events)
-        orphans = [row for rows in self._rows.values() for row in rows]
-        events.extend(_removed(orphans, now_ms))
-        self._rows, self._active_events = {}, {}
-        self._forgotten |= {*before, *((row.file, row.group) for row in orphans)}
-        return events
+            self._groups[key] = self._loaded(group, before.get(key), now_ms)
+        if [*map(id, before.values())] != [*map(id, self._groups.values())]:
+            rules = [rule for group_state in self._groups.values() for rule in group_state.rules]
+            yield from connecting(rules, self._turns)
+        removed = {key: group for key, group in before.items() if key not in wanted}
+        for group_state in removed.values():
+            self._remove(group_state.rules, group_state.interval_ms, now_ms)
+        return self._end_orphans(removed, now_ms)
+
+    def lost(self, files: Iterable[RuleFile]) -> list[RuleState]:
+        """The rules with alerts that a reload with these files would end."""
+        wanted = {group.key: group for file in files for group in file.groups}
+        leaving, arriving = rule_moves(self._groups, wanted)
+        saved = {rule.origin: alerts_of_rows(rule.instance_rows()) for rule in leaving}
+        saved = {origin: alerts for origin, alerts in saved.items() if alerts}
+        kept = unchanged(inherited_origins(arriving, saved), leaving).values()
+        return [rule for rule in leaving if rule.origin in saved.keys() - kept]
+
+    def current(self, progress: GroupState) -> GroupState | None:
+        """The state of the group as it is loaded now; None when it is gone."""
+        return self._groups.get(progress.group.key)
 
     def recall(
         self, active_events: Iterable[AlertEvent], rows: Iterable[InstanceRow] = ()
@@ -156,10 +180,12 @@ class Groups:
             for rule in group.rules:
                 late = self._remembered(group.group, rule.rule, rule.origin)
                 rule.rows += tuple(row for row in late if row.holds or not rule.evaluated_ms)
-        left = [event for events in self._active_events.values() for event in events]
-        self._forgotten |= {(row.file, row.group) for group in self._rows.values() for row in group}
-        self._rows, self._active_events = {}, {}
-        return left
+        left = self._active_events.items()
+        unclaimed = [
+            event for name, several in left if not self.is_unread(name) for event in several
+        ]
+        self._end_orphans((), 0)
+        return unclaimed
 
     def next_due(self, now_ms: int) -> tuple[int, list[GroupState]]:
         """The next slot that some group has not begun, and the groups that have it.
@@ -216,6 +242,8 @@ class Groups:
         Call it after the events of `evaluate` are safe: a crash in between repeats an event, which
         is harmless, and never loses one. While an alert waits, its time is kept fresh as well.
         """
+        if self._groups.get(progress.group.key, progress) is not progress:
+            return False  # a reload came meanwhile: it has all that this one knew
         shape, now_ms = _lasting_rows(progress), progress.evaluated_ms or 0
         late = _has_waiting(progress) and now_ms - (progress.saved_ms or 0) >= HEARTBEAT_MS
         if shape == progress.saved and not late and not self._forgotten:
@@ -235,26 +263,47 @@ class Groups:
             replace(removed, due_ms=removed.due_ms + delta_ms) for removed in self._leaving
         ]
 
-    def _loaded(
-        self, group: RuleGroup, before: GroupState | None, now_ms: int, events: list[AlertEvent]
-    ) -> GroupState:
+    def _remember_leaving(self, leaving: Iterable[RuleState], now_ms: int) -> None:
+        """What these rules say, for the same rules elsewhere; the store has all that they wrote."""
+        for rule in leaving:
+            if rows := rule.instance_rows():
+                self._rows[rule.origin] = rows
+                self._history_ms = now_ms
+
+    def _end_orphans(self, removed: Iterable[GroupKey], now_ms: int) -> list[AlertEvent]:
+        """The rows that no rule has taken: of unread files they stay, and what fired is unknown."""
+        unread = [origin for origin in self._rows.keys() | self._active_events.keys()
+                  if self.is_unread(origin)]  # fmt: skip
+        kept = {origin: self._rows.pop(origin, []) for origin in unread}
+        kept_events = {origin: self._active_events.get(origin, []) for origin in unread}
+        orphans = [row for rows in self._rows.values() for row in rows]
+        self._forgotten |= {*removed, *((row.file, row.group) for row in orphans)}
+        self._rows = defaultdict(list, kept)
+        self._active_events = kept_events
+        return [*_removed(orphans, now_ms), *_unread(kept, kept_events, now_ms)]
+
+    def is_unread(self, origin: str) -> bool:
+        """Whether it is a rule of a file that could not be read."""
+        return any(origin.startswith(rules_origin(file, "")) for file in self.unread)
+
+    def _loaded(self, group: RuleGroup, before: GroupState | None, now_ms: int) -> GroupState:
         interval_ms = group.interval_ms or self.interval_ms
         if before is not None and before.group == group and before.interval_ms == interval_ms:
             return before
-        old = _by_identity(before.rules if before else ())
+        old = by_identity(before.rules if before else ())
         rules = [self._carried(group, rule, old) for rule in group.rules]
         kept = {id(rule) for rule in rules}
         if before is None:
             saved: list[object] | None = None if any(rule.rows for rule in rules) else []
             return GroupState(group, interval_ms, rules, now_ms, saved=saved)
         gone = [rule for rule in before.rules if id(rule) not in kept]
-        self._remove(gone, interval_ms, now_ms, events)
-        return replace(before, group=group, interval_ms=interval_ms, rules=rules)
+        self._remove(gone, interval_ms, now_ms)
+        return replace(before, group=group, interval_ms=interval_ms, rules=rules, loaded_ms=now_ms)
 
     def _carried(
         self, group: RuleGroup, rule: Rule, old: Mapping[object, list[RuleState]]
     ) -> RuleState:
-        same = old.get(_identity(rule))
+        same = old.get(identity(rule))
         if not same:
             return self._restarted(group, rule)
         progress = same.pop(0)
@@ -266,19 +315,15 @@ class Groups:
             progress.written = False
         return progress
 
-    def _inherited(self, groups: Iterable[RuleGroup]) -> dict[str, str]:
-        """By the origin of each rule the one that it had when the last run ended, if it had alerts
-        then; that of a rule which moved is forgotten in the journal."""
+    def _inherited(self, rules: Mapping[str, Rule]) -> dict[str, str]:
+        """By the origin of each rule the one that it had before, if it had alerts then; that of a
+        rule which moved is forgotten in the journal."""
         saved: dict[str, list[Alert]] = defaultdict(list)
         for origin, rows in self._rows.items():
-            about = (row.alert or (row.unknown_alert and row.unknown_alert.alert) for row in rows)
-            saved[origin] += [alert for alert in about if alert]
+            saved[origin] += alerts_of_rows(rows)
         for origin, events in self._active_events.items():
             if origin.startswith(RULES):
                 saved[origin] += [event.alert for event in events]
-        rules = {
-            rules_origin(group.file, rule.uid): rule for group in groups for rule in group.rules
-        }
         inherited = inherited_origins(rules, saved)
         moved = (self._rows.get(old, ()) for new, old in inherited.items() if new != old)
         self._forgotten |= {(row.file, row.group) for rows in moved for row in rows}
@@ -313,17 +358,11 @@ class Groups:
         names = {row.fingerprint for row in event_rows}
         return (*(row for row in rows if row.fingerprint not in names), *event_rows)
 
-    def _remove(
-        self,
-        rules: Iterable[RuleState],
-        interval_ms: int,
-        now_ms: int,
-        events: list[AlertEvent],
-    ) -> None:
+    def _remove(self, rules: Iterable[RuleState], interval_ms: int, now_ms: int) -> None:
         """Two intervals pass before the series go stale: a rule may only have moved."""
         for rule in rules:
             rule.removed = True
-            events.extend(_removed(rule.instance_rows(), now_ms))
+            rule.alerting_rules, rule.behind = {}, ()  # which hold this rule, and so each other
             if rule.written:
                 self._leaving.append(_RemovedRule(rule.source, now_ms + 2 * interval_ms))
 
@@ -361,16 +400,22 @@ def _row(group: RuleGroup, rule: Rule, event: AlertEvent) -> InstanceRow:
     return InstanceRow(*group.key, rule.uid, alert.fired_at_ms or event.at_ms, alert)
 
 
-def _identity(rule: Rule) -> object:
-    """What makes a rule the same over a reload: changing only the rest keeps its alerts."""
-    return type(rule), rule.name, rule.labels
-
-
-def _by_identity(rules: Iterable[RuleState]) -> dict[object, list[RuleState]]:
-    by_identity: dict[object, list[RuleState]] = defaultdict(list)
-    for rule in rules:
-        by_identity[_identity(rule.rule)].append(rule)
-    return by_identity
+def _unread(
+    rows: Mapping[str, Sequence[InstanceRow]],
+    events: Mapping[str, Sequence[AlertEvent]],
+    now_ms: int,
+) -> Iterator[AlertEvent]:
+    """What people were told of by rules of which nobody knows any more."""
+    why = "the file of its rule cannot be read"
+    for origin in rows:
+        known = {row.fingerprint: row for row in rows[origin]}
+        for row in known.values():
+            if row.holds:
+                (alert,) = alerts_of_rows([row])
+                yield AlertEvent(EventKind.UNKNOWN, alert, now_ms, why, origin)
+        for event in events[origin]:
+            if event.alert.fingerprint not in known:
+                yield AlertEvent(EventKind.UNKNOWN, event.alert, now_ms, why, origin)
 
 
 def _removed(rows: Iterable[InstanceRow], now_ms: int) -> Iterable[AlertEvent]:

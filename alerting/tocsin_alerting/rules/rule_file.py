@@ -27,6 +27,9 @@ from tocsin_alerting.yaml_document import Document, InvalidDocument, Path, Probl
 from tocsin_exporter.snapshot import Labels
 
 CheckExpression = Callable[[Expr], Iterable[tuple[PositionRange, str]]]
+ReadRuleFile = Callable[[str], str]
+KnownRuleFile = Callable[[str, str], RuleFile | None]
+"""A path and its text -> what they were read as before."""
 
 _GROUP_KEYS = ("name", "interval", "query_offset", "limit", "labels", "rules")
 _KEYS_OF_THANOS = ("partial_response_strategy",)  # which the operator takes, and leaves alone
@@ -55,23 +58,64 @@ def no_objection(expr: Expr) -> Iterable[tuple[PositionRange, str]]:
     return ()
 
 
+@dataclass(frozen=True, slots=True)
+class BrokenRuleFile:
+    """One that cannot be used as it is; `replaced`: its last good copy runs in its place."""
+
+    path: str
+    problems: tuple[Problem, ...]
+    replaced: bool = False
+
+
 def load(
-    patterns: Iterable[str], check_expr: CheckExpression = no_objection, semantics: Semantics = 3
+    patterns: Iterable[str],
+    check_expr: CheckExpression = no_objection,
+    semantics: Semantics = 3,
+    read_file: ReadRuleFile = read_text,
+    known: KnownRuleFile = lambda path, text: None,
 ) -> list[RuleFile]:
     """The rule files that the paths and globs name, each once, in order.
 
     Raises InvalidDocument with every problem of every file. A glob may match nothing, a path not.
+    `read_file` gives the text of a file, or raises as `read_text`.
     """
+    files, broken = load_usable(patterns, check_expr, semantics, read_file, known=known)
+    if broken:
+        raise InvalidDocument(problem for one in broken for problem in one.problems)
+    return files
+
+
+def load_usable(
+    patterns: Iterable[str],
+    check_expr: CheckExpression = no_objection,
+    semantics: Semantics = 3,
+    read_file: ReadRuleFile = read_text,
+    last_good: Callable[[str], str | None] = lambda path: None,
+    known: KnownRuleFile = lambda path, text: None,
+) -> tuple[list[RuleFile], list[BrokenRuleFile]]:
+    """The same, as far as it goes: a file that is wrong is left out, or is what `last_good` has of
+    it, and is told."""
     files: list[RuleFile] = []
-    problems: list[Problem] = []
+    broken: list[BrokenRuleFile] = []
     for path in _paths(patterns):
         try:
-            files.append(read(read_text(path), path, check_expr, semantics))
+            text = read_file(path)
+            files.append(known(path, text) or read(text, path, check_expr, semantics))
         except InvalidDocument as error:
-            problems.extend(error.problems)
-    if problems:
-        raise InvalidDocument(problems)
-    return files
+            copy = _copy(path, last_good(path), check_expr, semantics)
+            files += [copy] if copy else []
+            broken.append(BrokenRuleFile(path, tuple(error.problems), copy is not None))
+    return files, broken
+
+
+def _copy(
+    path: str, text: str | None, check_expr: CheckExpression, semantics: Semantics
+) -> RuleFile | None:
+    """An older version may have taken what this one does not."""
+    try:
+        return None if text is None else read(text, path, check_expr, semantics)
+    except InvalidDocument:
+        return None
 
 
 def read(

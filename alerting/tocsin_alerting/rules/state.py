@@ -180,7 +180,9 @@ class RuleState:
 
     def reload(self, rule: Rule) -> None:
         """The same rule as a reload has it; its alerts take its name."""
-        self.rule = rule
+        before, self.rule = self.origin, rule
+        if self.origin != before:
+            self.former_origins = (*self.former_origins, before)
         self.alerts = {key: replace(alert, rule=rule.uid) for key, alert in self.alerts.items()}
 
     def succeed(self) -> None:

@@ -144,6 +144,11 @@ _COUNTED = (
 )  # fmt: skip
 
 _HEALTH = (
+    gauge("tocsin_config_last_reload_successful",
+          "Whether the last reload of the configuration succeeded: 0 while what the files say does"
+          " not hold."),
+    gauge("tocsin_config_last_reload_success_timestamp_seconds",
+          "When the configuration that holds was loaded, in seconds since 1970.", "seconds"),
     gauge("tocsin_healthy",
           "Whether scraping, evaluation, timers, outbox and journal are well: 0 withholds the"
           " heartbeat.", "", "part"),

@@ -17,6 +17,7 @@ from tocsin_alerting.cli.alertctl import main
 
 NOWHERE = ("--url", "http://127.0.0.1:9")
 ASKING: dict[str, Sequence[str]] = {
+    "reload": ("reload",),
     "ack": ("ack", "1"),
     "alerts": ("alerts",),
     "assign": ("assign", "1", "--to", "li"),
@@ -49,6 +50,7 @@ ASKING: dict[str, Sequence[str]] = {
     "silence": ("silence", "list"),
 }
 MISUSED: dict[str, Sequence[str]] = {
+    "reload": ("reload", "now"),
     "ack": ("ack", "x"),
     "alerts": ("alerts", "-o", "xml"),
     "assign": ("assign", "1"),

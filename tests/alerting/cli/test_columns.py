@@ -82,6 +82,7 @@ ELSEWHERE = {
     "completion",
     "drill",
     "slo",
+    "reload",
     "templates",
     "test",
     "token",

@@ -433,3 +433,40 @@ async def test_a_p0_never_waits_behind_p3_on_any_channel(rates: Rates) -> None:
         await asyncio.sleep(0)
     assert set(milder) == {"P3"} and sent[len(milder) :] == [("P0", 1001)]
     await delivery_loop.close()
+
+
+async def test_what_is_on_its_way_ends_by_the_channel_by_which_it_began() -> None:
+    """Then it is closed; what waits goes by the new one, or is refused where there is none."""
+    may_end, by = asyncio.Event(), list[str]()
+
+    async def slowly(one: Notification) -> Outcome:
+        by.append(f"old {one.key}")
+        await may_end.wait()
+        return Delivered()
+
+    async def at_once(one: Notification) -> Outcome:
+        by.append(f"new {one.key}")
+        return Delivered()
+
+    old, new, gone = Scripted("ops", slowly), Scripted("ops", at_once), Scripted("gone", slowly)
+    many = [_to("ops", f"{n}", severity="P3") for n in range(Scripted.at_once + 1)]
+    lost = [_to("gone", f"g{n}", severity="P3") for n in range(Scripted.at_once + 1)]
+    tray = Tray(*many, *lost)
+    delivery_loop = _delivery_loop(tray, old, gone)
+    await delivery_loop.collect()
+    await asyncio.sleep(0)
+    delivery_loop.replace_channels({"ops": new})
+    await asyncio.sleep(0)
+    assert not old.closed and not gone.closed
+    may_end.set()
+    await delivery_loop.idle()
+    assert by[-1] == f"new {Scripted.at_once}"
+    outcomes = {key: outcome for key, _, outcome in tray.outcomes}
+    refused = outcomes[f"g{Scripted.at_once}"]
+    assert isinstance(refused, Permanent) and "no longer configured" in refused.error
+    assert all(isinstance(outcomes[one.key], Delivered) for one in (*many, *lost[:-1]))
+    async with asyncio.timeout(5):
+        while not (old.closed and gone.closed):
+            await asyncio.sleep(0)
+    assert not new.closed
+    await delivery_loop.close()

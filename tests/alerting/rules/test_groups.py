@@ -198,6 +198,79 @@ async def test_a_reload_tells_what_fired_and_is_gone() -> None:
     assert kinds(groups.load([], 3 * MINUTE)) == []
 
 
+@pytest.mark.parametrize("where", ["group", "file", "both"])
+async def test_a_reload_that_moves_a_rule_keeps_its_alerts(where: str) -> None:
+    """What waits goes on to wait, what fires says nothing new and is asked for by its old name."""
+    deps = surroundings({"m > 0": Condition()})
+    rules = [alerting(), alerting(name="Waits", for_ms=5 * MINUTE, uid="g/Waits/1")]
+    groups = loaded(deps, group(*rules))
+    assert kinds(await run(groups, 1, 2, 3)) == [EventKind.FIRING]
+    name, file = "g" if where == "file" else "h", "f.yml" if where == "group" else "new.yml"
+    moved = [
+        alerting(uid=f"{name}/A/1", annotations={"s": "new"}),
+        alerting(name="Waits", for_ms=5 * MINUTE, uid=f"{name}/Waits/1"),
+    ]
+    wanted = [RuleFile(file, (group(*moved, name=name, file=file),))]
+    assert groups.lost(wanted) == []
+    assert groups.load(wanted, 3 * MINUTE + 1) == []
+    assert kinds(await run(groups, 4)) == []
+    fires, waits = groups.all[0].rules
+    assert [alert.fired_at_ms for alert in fires.alerts.values()] == [MINUTE]
+    assert [alert.active_at_ms for alert in waits.alerts.values()] == [MINUTE]
+    assert fires.former_origins == ("rules;f.yml;g/A/1",)
+    assert kinds(await run(groups, 5)) == []
+    assert kinds(await run(groups, 6)) == [EventKind.FIRING]
+
+
+async def test_a_rule_that_takes_the_place_of_its_twin_says_whom_it_was() -> None:
+    """The first of two rules of one name is removed: the second one is now the first."""
+    deps = surroundings({"m > 0": Condition()})
+    twins = [alerting(severity="P1"), alerting(uid="g/A/2", severity="P2")]
+    groups = loaded(deps, group(*twins))
+    await run(groups, 1)
+    wanted = files(group(alerting(severity="P2")))
+    (lost,) = groups.lost(wanted)
+    assert lost.rule is twins[0]
+    (event,) = groups.load(wanted, 2 * MINUTE)
+    assert (event.kind, dict(event.alert.labels)["severity"]) == (EventKind.REMOVED, "P1")
+    (rule,) = groups.all[0].rules
+    assert (rule.origin, rule.former_origins) == ("rules;f.yml;g/A/1", ("rules;f.yml;g/A/2",))
+    assert kinds(await run(groups, 3)) == [] and state(groups) == [AlertState.FIRING]
+
+
+async def test_a_group_that_is_reloaded_was_not_late_before_it() -> None:
+    groups = loaded(surroundings({"m > 0": Condition()}), group(alerting()))
+    await run(groups, 1)
+    groups.load(files(group(alerting(), alerting(name="B", uid="g/B/1"))), 90_000)
+    assert groups.all[0].loaded_ms == 90_000
+
+
+async def test_of_a_file_that_cannot_be_read_nobody_knows() -> None:
+    """What fired by its rules is unknown, and is taken up when it can be read."""
+    deps, journal = surroundings({"m > 0": Condition()}), MemoryJournal()
+    ours, others = group(alerting()), group(alerting(name="B", uid="g/B/1"), file="bad.yml")
+    good, bad = RuleFile("f.yml", (ours,)), RuleFile("bad.yml", (others,))
+    groups = Groups(deps, MINUTE)
+    groups.load([good, bad], 0)
+    await run(groups, 1, 2)
+    for progress in groups.all:
+        await groups.persist(progress, journal)
+    again = Groups(deps, MINUTE)
+    again.remember(await journal.load())
+    (event,) = again.load([good], 3 * MINUTE, unread=["bad.yml"])
+    assert (event.kind, event.origin) == (EventKind.UNKNOWN, "rules;bad.yml;g/B/1")
+    assert "cannot be read" in event.reason
+    assert again.is_unread(event.origin) and not again.is_unread("rules;f.yml;g/A/1")
+    await run(again, 3)
+    await again.persist(again.all[0], journal)
+    assert {row.file for row in await journal.load()} == {"f.yml", "bad.yml"}
+    assert again.load([good, bad], 4 * MINUTE) == []
+    await run(again, 4)
+    assert state(again) == [AlertState.FIRING] * 2 and not again.is_unread(event.origin)
+    (_, fires) = again.all
+    assert [alert.fired_at_ms for alert in fires.rules[0].alerts.values()] == [MINUTE]
+
+
 async def test_the_series_of_a_removed_rule_go_stale_after_two_intervals() -> None:
     written = Written()
     groups = loaded(

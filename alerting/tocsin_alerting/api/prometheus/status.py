@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,9 +21,20 @@ from tocsin_alerting.time_format import rfc3339
 _UNLIMITED = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
+class LastReload(Protocol):
+    """How the last reload ended; `success_ms`: since when what runs is in force."""
+
+    @property
+    def successful(self) -> bool: ...
+
+    @property
+    def success_ms(self) -> int: ...
+
+
+@dataclass(slots=True)
 class RuntimeInfo:
-    """What is known of this run: times are Unix milliseconds, `config` is YAML without secrets.
+    """What is known of this run: times are Unix milliseconds, `config` is YAML without secrets, and
+    another one after a reload.
 
     `flags` are those of the command line with their effective values, `retention` how long and how
     much is kept. `about` gives what `/api/v1/status/tocsin` says; `broken` how many blocks and
@@ -37,6 +48,7 @@ class RuntimeInfo:
     config: str
     retention: str
     broken: Callable[[], int]
+    last_reload: Callable[[], LastReload]
 
 
 def routes(running: RuntimeInfo) -> list[Route]:
@@ -67,14 +79,14 @@ def _build() -> dict[str, str]:
 def _runtime(running: RuntimeInfo) -> dict[str, Any]:
     """The fields of Prometheus 3, of the process as it is: threads for goroutines, the processors
     that it may use, the limit of its address space. GOGC and GODEBUG set nothing here."""
-    memory = resource.getrlimit(resource.RLIMIT_AS)[0]
+    memory, last = resource.getrlimit(resource.RLIMIT_AS)[0], running.last_reload()
     return {
         "startTime": rfc3339(running.started_ms),
         "CWD": os.getcwd(),
         "hostname": socket.gethostname(),
         "serverTime": rfc3339(running.now_ms()),
-        "reloadConfigSuccess": True,
-        "lastConfigTime": rfc3339(running.started_ms),
+        "reloadConfigSuccess": last.successful,
+        "lastConfigTime": rfc3339(last.success_ms),
         "corruptionCount": running.broken(),
         "goroutineCount": threading.active_count(),
         "GOMAXPROCS": len(os.sched_getaffinity(0)),

@@ -7,7 +7,7 @@ does nothing.
 
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
@@ -57,7 +57,7 @@ class CallAnswering:
     answer: Callable[[Action], Awaitable[str]]
     over: str
     phones: Mapping[str, str]
-    contacts: frozenset[str]
+    contacts: Collection[str]
     external_url: str
     monotonic: Callable[[], float]
 
@@ -70,7 +70,6 @@ def routes(about: CallAnswering) -> list[Route]:
 class _CallEndpoint:
     def __init__(self, about: CallAnswering) -> None:
         self._about = about
-        self._calls = [one for one in about.channels.values() if isinstance(one, TwilioVoice)]
         self._wrong = FailureLimit(about.monotonic)
         self._answered: OrderedDict[tuple[str, str], None] = OrderedDict()
 
@@ -108,7 +107,8 @@ class _CallEndpoint:
     ) -> TwilioVoice | None:
         given, url = request.headers.get("x-twilio-signature", ""), self._url(request)
         account = sent.get("AccountSid", "")
-        own = (one for one in self._calls if one.is_from(account))
+        calls = [one for one in self._about.channels.values() if isinstance(one, TwilioVoice)]
+        own = (one for one in calls if one.is_from(account))
         return next((one for one in own if one.is_signed(url, fields, given)), None)
 
     def _refused(

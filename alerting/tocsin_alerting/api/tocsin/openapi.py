@@ -24,7 +24,7 @@ from tocsin_exporter.threads import in_thread
 
 PATH = "/api/v1/openapi.json"
 PARTS = ("incidents", "people", "samples", "agent", "alertmanager")
-_METHODS = {"get": "GET", "post": "POST", "delete": "DELETE"}
+_METHODS = {"get": "GET", "post": "POST", "put": "PUT", "delete": "DELETE"}
 _FOLDER = files("tocsin_alerting.api") / "openapi"
 _ALERTMANAGER_ERROR = {
     "description": "A text, or a code and a message.",

@@ -6,7 +6,7 @@ Green needs data: where no source is read or no rule is evaluated, nobody knows.
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -37,7 +37,18 @@ VERDICTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+class ReloadState(Protocol):
+    """How the last reload of the configuration ended: `error` why it failed, `held` what keeps
+    changed files from being applied; "" for neither."""
+
+    @property
+    def error(self) -> str: ...
+
+    @property
+    def held(self) -> str: ...
+
+
+@dataclass(slots=True)
 class AgentState:
     """Where the overview looks. `receivers` are the names of all that may page a person;
     `engines` says of each watched one whether it is up (None: not yet read); `unwatched` what
@@ -53,6 +64,7 @@ class AgentState:
     external_url: str = ""
     unwatched: str = ""
     expects_rules: bool = True
+    last_reload: Callable[[], ReloadState] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +95,7 @@ def _overview(state: AgentState, language: int) -> dict[str, Any]:
         *_incident_findings(incidents, now_ms),
         *_agent_findings(state, sources, rules, receivers),
         *_heartbeat_findings(heartbeats),
+        *_reload_findings(state),
         *_drill_findings(drills),
     ]
     verdict = next((name for name in VERDICTS if any(f.verdict == name for f in found)), "ok")
@@ -217,6 +230,24 @@ def _heartbeat_findings(heartbeats: Mapping[str, Any]) -> list[Finding]:
         f"heartbeats that never came, and page nobody yet: {', '.join(never)}",
         f"从未收到、尚不会告警的心跳：{'、'.join(never)}",
     )
+    return [Finding("attention", words)]
+
+
+def _reload_findings(state: AgentState) -> list[Finding]:
+    last = state.last_reload() if state.last_reload else None
+    if last is not None and last.error:
+        first = last.error.partition("\n")[0]
+        words = (
+            f"the configuration was not reloaded, what ran before runs on: {first}",
+            f"配置未能重新加载，仍按原配置运行：{first}",
+        )
+    elif last is not None and last.held:
+        words = (
+            f"changed files wait to be applied: {last.held}",
+            f"已改动的文件等待确认后生效：{last.held}",
+        )
+    else:
+        return []
     return [Finding("attention", words)]
 
 

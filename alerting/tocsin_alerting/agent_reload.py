@@ -1,0 +1,148 @@
+"""What a reload puts in force: each stage of the agent takes what is new of its own."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from tocsin_alerting.agent_setup import RunningConfig, Setup
+from tocsin_alerting.api.alertmanager.intake import AlertIntake
+from tocsin_alerting.api.http.tokens import digest
+from tocsin_alerting.api.prometheus.status import RuntimeInfo
+from tocsin_alerting.api.tocsin.overview import AgentState
+from tocsin_alerting.bundled import bundled
+from tocsin_alerting.config.effective import effective
+from tocsin_alerting.config.load import incident_config
+from tocsin_alerting.config.paging import unwatched
+from tocsin_alerting.config.reading import ReadConfig, emptied
+from tocsin_alerting.config.rule_copies import RuleCopies
+from tocsin_alerting.incidents.dispatcher import Dispatcher
+from tocsin_alerting.loops.calendar_refresh import CalendarRefresh
+from tocsin_alerting.loops.channel_answers import ChannelAnswers
+from tocsin_alerting.loops.config_reload import ConfigReload, ReloadStatus, ReloadSteps
+from tocsin_alerting.loops.heartbeat_loop import HeartbeatLoop
+from tocsin_alerting.loops.rule_loop import RuleLoop
+from tocsin_alerting.notify.delivery import DeliveryLoop
+from tocsin_alerting.rules.groups import Groups
+from tocsin_alerting.time_format import rfc3339
+from tocsin_exporter.clock import Clock
+from tocsin_exporter.threads import Threads, in_thread
+
+_MOST_NAMED = 3
+
+
+class ReloadedStages(Protocol):
+    """The parts of the agent that a reload changes: the App has them."""
+
+    groups: Groups
+    rule_loop: RuleLoop
+    dispatcher: Dispatcher
+    calendars: CalendarRefresh
+    delivery_loop: DeliveryLoop
+    answers: ChannelAnswers
+    heartbeats: HeartbeatLoop
+    intake: AlertIntake
+    clock: Clock
+
+
+class AgentReload:
+    """`reload.reload` reads and applies; `running` is what is in force."""
+
+    def __init__(self, setup: Setup, running: RunningConfig, stages: ReloadedStages) -> None:
+        self._setup, self._running, self._stages = setup, running, stages
+        self._copying = Threads(1, "rule copies")
+        self.shown: tuple[RuntimeInfo, AgentState] | None = None
+        reader = setup.reader
+        steps = ReloadSteps(
+            read=lambda: reader.again(running.read, stages.clock.now_ms()),
+            stamps=lambda: reader.stamps(running.config),
+            objections=self.objections,
+            apply=self.apply,
+            discard=self.discard,
+            began=setup.systemd.reloading,
+            ended=setup.systemd.reloaded,
+        )
+        self._take_tokens(setup.read)
+        now_ms = stages.clock.now_ms()
+        status = ReloadStatus(now_ms, now_ms, error=started_without(setup.read))
+        self.reload = ConfigReload(steps, status, reader.started, stages.clock)
+
+    def as_json(self) -> dict[str, Any]:
+        """How the last reload ended, for `/api/v1/status/tocsin`."""
+        last = self.reload.status
+        return {
+            "successful": last.successful,
+            "at": rfc3339(last.at_ms),
+            "last_success": rfc3339(last.success_ms),
+            "error": last.error,
+            "held": last.held,
+            "needs_restart": list(last.needs_restart),
+        }
+
+    def objections(self, read: ReadConfig) -> Sequence[str]:
+        """Why nobody should apply this unasked."""
+        found = ["the configuration file is empty"] if read.empty else []
+        found += [f"{path} has no rule any more" for path in
+                  emptied(self._running.read.rules, read.rules)]  # fmt: skip
+        origins = set(self._stages.dispatcher.origins)
+        lost = [rule for rule in self._stages.groups.lost(read.rules) if rule.origin in origins]
+        names = sorted({f'"{rule.rule.name}"' for rule in lost})
+        if names:
+            more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+            shown = ", ".join(names[:_MOST_NAMED]) + more
+            found.append(f"it would remove {shown}, of which an incident is open")
+        return found
+
+    async def apply(self, read: ReadConfig) -> None:
+        """Put it in force: what may fail or wait first, then the rest in one turn of the loop."""
+        stages, config = self._stages, read.config
+        now_ms = stages.clock.now_ms()
+        incidents = incident_config(config, stages.calendars.known(config, read.calendars))
+        stages.groups.interval_ms = config.evaluation_interval
+        removed = await stages.rule_loop.load(read.rules, now_ms)
+        self._take(read)
+        await stages.dispatcher.reconfigure(incidents, now_ms)
+        await stages.dispatcher.handle(removed, now_ms)
+        await self.keep_copies()
+
+    def _take(self, read: ReadConfig) -> None:
+        stages, config, before = self._stages, read.config, self._running.read
+        self._running.take(read)
+        stages.calendars.reconfigure(config, read.calendars)
+        stages.rule_loop.expects_rules = bool(config.rule_files)
+        stages.intake.resolve_timeout_ms = config.resolve_timeout
+        self._take_tokens(read)
+        stages.delivery_loop.replace_channels(self._running.channels)
+        stages.answers.changed()
+        if read.heartbeats is not before.heartbeats:
+            stages.heartbeats.replace_pings(read.heartbeats)
+        if self.shown is not None:
+            runtime, overview = self.shown
+            runtime.config, overview.unwatched = effective(config), unwatched(config)
+            overview.expects_rules = bool(config.rule_files)
+
+    def _take_tokens(self, read: ReadConfig) -> None:
+        tokens = {digest(token): name for token, name in read.heartbeat_tokens.items()}
+        self._stages.dispatcher.heartbeats.configured_tokens = tokens
+
+    async def discard(self, read: ReadConfig) -> None:
+        """Close what was made for it alone."""
+        running = self._running.read
+        known = {id(one.channel) for one in running.channels.values()}
+        for built in read.channels.values():
+            if id(built.channel) not in known:
+                await built.channel.close()
+        for ping in read.heartbeats:
+            if ping not in running.heartbeats:
+                await ping.close()
+
+    async def keep_copies(self) -> None:
+        """Of the rule files that run, for a start that finds one of them broken."""
+        read, ours = self._running.read, str(bundled("rules"))
+        texts = {path: text for path, text in read.rule_texts.items() if not path.startswith(ours)}
+        broken = [file.path for file in read.broken_rules]
+        copies = RuleCopies.of(self._setup.config.storage.path)
+        await in_thread(lambda: copies.keep(texts, broken), self._copying)
+
+
+def started_without(read: ReadConfig) -> str:
+    """What of the rule files was wrong at the start, "" for nothing."""
+    return "\n".join(str(problem) for file in read.broken_rules for problem in file.problems)

@@ -1,0 +1,56 @@
+"""What makes a rule the same over a reload, and which rules their groups lose and get."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from tocsin_alerting.rules.alert import Alert, rules_origin
+from tocsin_alerting.rules.instance_journal import InstanceRow
+from tocsin_alerting.rules.rule import Rule, RuleGroup
+from tocsin_alerting.rules.state import GroupState, RuleState
+
+GroupKey = tuple[str, str]
+
+
+def rule_moves(
+    before: Mapping[GroupKey, GroupState], wanted: Mapping[GroupKey, RuleGroup]
+) -> tuple[list[RuleState], dict[str, Rule]]:
+    """The rules that their groups lose, and by origin those that they get."""
+    leaving: list[RuleState] = []
+    arriving: dict[str, Rule] = {}
+    for key, state in before.items():
+        if (group := wanted.get(key)) is None:
+            leaving += state.rules
+        elif group is not state.group:
+            left = by_identity(state.rules)
+            for rule in group.rules:
+                if same := left.get(identity(rule)):
+                    same.pop(0)
+                else:
+                    arriving[rules_origin(group.file, rule.uid)] = rule
+            leaving += [rule for rules in left.values() for rule in rules]
+    for key in wanted.keys() - before.keys():
+        arriving |= {rules_origin(key[0], rule.uid): rule for rule in wanted[key].rules}
+    return leaving, arriving
+
+
+def unchanged(inherited: Mapping[str, str], leaving: Iterable[RuleState]) -> dict[str, str]:
+    """A rule in the place of one with other labels is another one: what that said has ended."""
+    gone = {rule.origin for rule in leaving}
+    return {new: old for new, old in inherited.items() if new != old or old not in gone}
+
+
+def alerts_of_rows(rows: Iterable[InstanceRow]) -> list[Alert]:
+    about = (row.alert or (row.unknown_alert and row.unknown_alert.alert) for row in rows)
+    return [alert for alert in about if alert]
+
+
+def identity(rule: Rule) -> object:
+    """What makes a rule the same over a reload: changing only the rest keeps its alerts."""
+    return type(rule), rule.name, rule.labels
+
+
+def by_identity(rules: Iterable[RuleState]) -> dict[object, list[RuleState]]:
+    by_identity: dict[object, list[RuleState]] = defaultdict(list)
+    for rule in rules:
+        by_identity[identity(rule.rule)].append(rule)
+    return by_identity

@@ -1,0 +1,297 @@
+"""The whole agent in this process takes what its files say anew, or nothing of it."""
+
+import asyncio
+import random
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from support.api_client import api_client
+from support.examples import examples
+from support.story import until
+from support.wired_agent import wired_agent
+from tocsin_alerting.app import App
+from tocsin_alerting.incidents.incident import IncidentState
+from tocsin_alerting.loops.config_reload import BY_FILE, ReloadFailed
+
+CONFIG = """\
+collect: {host: 1s, gpu: 0s, processes: 0s, engines: 0s}
+evaluation_interval: 1m
+rule_files: ["rules/*.yml"]
+contacts:
+  li: {email: li@example.com}
+smtp: {smarthost: "127.0.0.1:1", from: a@example.com, tls: none}
+receivers:
+  desk: {type: log}
+  hook: {type: webhook, url: "http://127.0.0.1:9/x", secret_file: key, rate: 20/min}
+schedules:
+  primary: {rotation: {type: weekly, at: "Mon 10:00", start: 2026-01-05, members: [li]}}
+policies:
+  P0:
+    group: {wait: 0s}
+    steps:
+    - {notify: [{receiver: desk}, {receiver: hook}], escalate_after: 15m}
+    - {notify: [{schedule: primary}]}
+routes:
+- {match: ['team="ml"'], policy: P2}
+- {}
+maintenance:
+- {name: night, match: ['rack="3"'], every: {days: Sun, from: "02:00", to: "04:00"}}
+heartbeats: {expected: {backup: {every: 24h, token_file: token}}}
+reopen_within: 20m
+"""
+RULES = """\
+groups:
+- name: g
+  interval: 1m
+  rules:
+  - alert: Fires
+    expr: vector(1)
+    labels: {severity: P0}
+    annotations: {summary: "{{ $labels.alertname }} fires"}
+  - alert: Waits
+    expr: vector(1) > 0
+    for: 1h
+    labels: {severity: P1}
+  - record: r:x
+    expr: sum(vector(2))
+"""
+KEY = "whsec_" + "c2VjcmV0" * 5 + "\n"
+
+
+class Agent:
+    """One that nothing drives but the test."""
+
+    def __init__(self, app: App, folder: Path) -> None:
+        self.app, self.folder, self.minute = app, folder, 0
+
+    def write(self, config: str = CONFIG, rules: str = RULES) -> None:
+        (self.folder / "tocsin.yml").write_text(config)
+        (self.folder / "rules" / "a.yml").write_text(rules)
+
+    async def reload(self, *, asked: bool = True) -> str:
+        """What was wrong."""
+        try:
+            await self.app.reload.reload.reload("a test" if asked else BY_FILE, asked=asked)
+        except ReloadFailed as error:
+            return str(error)
+        return ""
+
+    async def evaluate(self) -> None:
+        self.minute += 1
+        at_ms = self.app.started_ms + 60_000 * self.minute
+        for progress in self.app.groups.all:
+            await self.app.rule_loop.evaluate(progress, at_ms)
+
+    def alerts(self) -> dict[str, tuple[str, int]]:
+        """By name, state and since when."""
+        rules = [rule for group in self.app.groups.all for rule in group.rules]
+        alerts = [alert for rule in rules for alert in rule.alerts.values()]
+        return {alert.name: (alert.state.value, alert.active_at_ms) for alert in alerts}
+
+    def incident(self) -> tuple[IncidentState, object, int]:
+        one = self.app.dispatcher.working.incidents[1]
+        return one.state, one.policy, one.step
+
+    def running(self) -> list[int]:
+        """The identities of what runs."""
+        running = self.app.running
+        groups = [group.group for group in self.app.groups.all]
+        return [*map(id, (running.read, *groups, *running.channels.values()))]
+
+
+@asynccontextmanager
+async def agent(folder: Path) -> AsyncIterator[Agent]:
+    (folder / "rules").mkdir()
+    (folder / "rules" / "a.yml").write_text(RULES)
+    (folder / "key").write_text(KEY)
+    (folder / "token").write_text("t0ken-of-backup-0123456789\n")
+    with wired_agent(folder, CONFIG) as app:
+        await app.start()
+        scraping = asyncio.create_task(app.agent.run())
+        await until(lambda: app.agent.ready, 20)  # before that no rule says anything
+        scraping.cancel()
+        one = Agent(app, folder)
+        await one.evaluate()
+        yield one
+        await app.close()
+
+
+async def test_what_is_equal_goes_on_as_it_is(tmp_path: Path) -> None:
+    async with agent(tmp_path) as one:
+        before = one.running()[1:]
+        assert await one.reload() == ""
+        assert one.running()[1:] == before
+        hook, desk = (one.app.running.channels[name] for name in ("hook", "desk"))
+        (tmp_path / "key").write_text(KEY.replace("c2Vj", "c3Vj"))
+        one.write(rules=RULES.replace("vector(1) > 0", "vector(3)"))
+        assert await one.reload() == ""
+        assert one.app.running.channels["desk"] is desk
+        assert one.app.running.channels["hook"] is not hook  # its secret is another one
+        assert one.alerts()["Waits"] == ("pending", one.app.started_ms + 60_000)
+        await one.evaluate()
+        assert one.alerts()["Waits"] == ("pending", one.app.started_ms + 60_000)
+        assert one.app.running.read.needs_restart == []
+
+
+MISTAKES: Sequence[tuple[Callable[[str], str], str]] = (
+    (lambda config: config.replace("desk:", "desk"), "tocsin.yml:"),
+    (lambda config: config.replace("{schedule: primary}", "{schedule: secondary}"), "secondary"),
+    (lambda config: config.replace("secret_file: key", "secret_file: gone"), "gone"),
+    (lambda config: config + "rule_filess: []\n", "rule_files"),
+    (lambda config: config.replace("rules/*.yml", "rules/none.yml"), "none.yml"),
+    (lambda config: config + "templates: nowhere\n", "nowhere"),
+)
+
+
+async def test_one_mistake_keeps_all_that_runs(tmp_path: Path) -> None:
+    async with agent(tmp_path) as one:
+        before = one.running()
+        for change, words in MISTAKES:
+            one.write(change(CONFIG), RULES.replace("for: 1h", "for: 2h"))
+            assert words in await one.reload()
+            assert one.running() == before
+        one.write(rules=RULES.replace("for: 1h", "for: 2h"))
+        assert await one.reload() == ""
+        (_, waits, _) = one.app.groups.all[0].rules
+        assert getattr(waits.rule, "for_ms", 0) == 7_200_000
+
+
+async def test_every_stage_takes_what_is_new(tmp_path: Path) -> None:
+    changes = {
+        "reopen_within: 20m": "reopen_within: 21m",
+        "desk: {type: log}": "desk: {type: log}\n  new: {type: log}",
+        "backup:": "restore:",
+        "evaluation_interval: 1m": "evaluation_interval: 2m\nresolve_timeout: 7m",
+        "match: ['rack=\"3\"']": "match: ['rack=\"4\"']",
+        "li@example.com": "li@example.org",
+    }
+    config = CONFIG + "time_zone: Asia/Shanghai\nweb: {listen_address: '127.0.0.1:1', open: true}\n"
+    for old, new in changes.items():
+        assert old in config
+        config = config.replace(old, new)
+    async with agent(tmp_path) as one, api_client(one.app.routes()) as client:
+        app = one.app
+        one.write(config, RULES.replace("  interval: 1m\n", ""))
+        refused = await client.post("/-/reload", headers={"Origin": "http://evil.example"})
+        assert refused.status_code == 403
+        said = await client.post("/-/reload")
+        waiting = ["time_zone", "web.listen_address", "web.open"]
+        assert (said.status_code, said.text.splitlines()) == (
+            200,
+            [f"{key} needs a restart" for key in waiting],
+        )
+        assert app.dispatcher.working.config.reopen_within_ms == 1_260_000
+        assert [group.interval_ms for group in app.groups.all] == [120_000]
+        assert app.intake.resolve_timeout_ms == 420_000
+        working = app.dispatcher.working
+        assert [one.name for one in working.heartbeats] == ["restore"]
+        assert app.dispatcher.heartbeats.configured_tokens.popitem()[1] == "restore"  # type: ignore[attr-defined]
+        assert [window.matchers[0].value for window in working.mute_rules.windows] == ["4"]
+        assert app.running.emails == {"li": "li@example.org"}
+        status = (await client.get("/api/v1/status/tocsin")).json()["data"]
+        assert set(status["receivers"]) >= {"desk", "hook", "new"}
+        assert status["reload"]["needs_restart"] == waiting
+        yaml = (await client.get("/api/v1/status/config")).json()["data"]["yaml"]
+        assert "reopen_within: 21m" in yaml and "time_zone: UTC" in yaml
+        listed = (await client.get("/api/v1/receivers")).json()["data"]["receivers"]
+        assert "new" in [receiver["name"] for receiver in listed]
+        one.write("rule_files: 1")
+        said = await client.put("/-/reload")
+        assert said.status_code == 500 and "tocsin.yml:1:13: " in said.text
+
+
+async def test_unasked_it_removes_nothing_that_somebody_is_paged_for(tmp_path: Path) -> None:
+    async with agent(tmp_path) as one:
+        for config, rules, why in (
+            (CONFIG, RULES.replace("Fires", "Burns"), 'remove "Fires"'),
+            (CONFIG, "groups: []\n", "has no rule any more"),
+            ("# all gone\n", RULES, "the configuration file is empty"),
+        ):
+            one.write(config, rules)
+            before = one.running()
+            assert await one.reload(asked=False) == ""
+            assert why in one.app.reload.reload.status.held
+            assert one.running() == before
+        one.write(rules=RULES.replace("Waits", "Rests"))  # of which no incident is open
+        assert await one.reload(asked=False) == ""
+        assert one.app.reload.reload.status.held == ""
+        (tmp_path / "rules" / "b.yml").write_text(RULES)  # moved
+        (tmp_path / "rules" / "a.yml").unlink()
+        assert await one.reload(asked=False) == "" and not one.app.reload.reload.status.held
+        await one.evaluate()
+        assert one.alerts()["Fires"] == ("firing", one.app.started_ms + 60_000)
+        assert one.incident()[0] is IncidentState.TRIGGERED
+        one.write(rules="groups: []\n")
+        (tmp_path / "rules" / "b.yml").unlink()
+        assert await one.reload() == ""
+        assert one.incident()[0] is IncidentState.RESOLVED
+
+
+def broken(text: str, dice: random.Random) -> str:
+    """`text` as an editor, a half-written file or a careless merge leaves it."""
+    lines = text.splitlines(keepends=True)
+    for _ in range(dice.randint(1, 3)):
+        at = dice.randrange(len(lines)) if lines else 0
+        match dice.randrange(8):
+            case 0:
+                del lines[at : at + dice.randint(1, 4)]
+            case 1:
+                lines[at:at] = lines[at : at + dice.randint(1, 6)]
+            case 2:
+                lines[at : at + 1] = ["<<<<<<< ours\n", *lines[at : at + 1], "=======\n"]
+            case 3:
+                return "".join(lines)[: dice.randrange(len(text))]
+            case 4 if lines:
+                lines[at] = " " * dice.randint(1, 3) + lines[at]
+            case 5 if lines:
+                words = re.findall(r"\w+|\W", lines[at])
+                words[dice.randrange(len(words))] = dice.choice(
+                    ["0", "[]", "no", "P9", "{", "\0", "ü"]
+                )
+                lines[at] = "".join(words)
+            case 6 if lines:
+                other = dice.randrange(len(lines))
+                lines[at], lines[other] = lines[other], lines[at]
+            case _ if lines:
+                lines[at] = lines[at].replace(": ", dice.choice([":", ": - ", ": !!x ", ": *a "]))
+    return "".join(lines)
+
+
+async def _broken_at_random(folder: Path, count: int, seed: int) -> None:
+    dice, taken = random.Random(seed), 0
+    async with agent(folder) as one:
+        for number in range(count):
+            config, rules = CONFIG, RULES
+            if dice.random() < 0.6:
+                config = broken(config, dice)
+            if config == CONFIG or dice.random() < 0.3:
+                rules = broken(rules, dice)
+            before, alerts, incident = one.running(), one.alerts(), one.incident()
+            one.write(config, rules)
+            wrong = await one.reload()
+            where = f"seed {seed}, {number}: {config}\n{rules}"
+            if wrong:
+                assert one.running() == before, where
+                assert (one.alerts(), one.incident()) == (alerts, incident), where
+                assert "Error: " not in wrong, f"{wrong}\n{where}"  # a fault of ours
+            else:
+                taken += 1
+                one.write()
+                assert await one.reload() == "", where
+            await one.evaluate()
+            assert one.alerts()["Fires"][0] == "firing", where
+            assert one.incident()[0] is IncidentState.TRIGGERED, where
+        assert 0 < taken < count
+
+
+async def test_whatever_the_files_have_become_what_ran_runs_on(tmp_path: Path) -> None:
+    await _broken_at_random(tmp_path, examples(120), 1)
+
+
+@pytest.mark.long
+async def test_a_thousand_broken_configurations(tmp_path: Path) -> None:
+    await _broken_at_random(tmp_path, 1000, 2)
