@@ -383,6 +383,7 @@ def test_who_asks_for_a_native_histogram_is_told_that_it_is_not_stored() -> None
 
 def test_native_histograms_are_remembered_as_long_as_they_come() -> None:
     natives = NativeHistograms()
+    assert not natives.holds("m0")
     for serial in range(MOST_NAMES + 1):
         natives.add(f"m{serial}", NOW)
     assert not natives.holds("m0") and natives.holds("m1")

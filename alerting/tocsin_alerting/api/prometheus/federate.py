@@ -6,7 +6,7 @@ told, as by Prometheus. Stale markers have no text: what ended is missing.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 
@@ -29,6 +29,7 @@ _NOTHING_ASKED = (
     ' as in /federate?match[]={job="node"}&match[]=up'
 )
 _TOGETHER = 1_000  # series of a piece
+_MOST_PAIRS = 10_000  # labels that are remembered as text
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _IN_TEXT = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
@@ -73,19 +74,26 @@ class _Lines:
     added: Labels
     _name: str = ""
     _heading: str = ""
+    _pairs: dict[tuple[str, str], str] = field(default_factory=dict)  # many series share one
 
     def of(self, labels: Labels, value: float, at_ms: int) -> str:
         """One sample, below a heading where its metric begins."""
-        names = {name for name, _ in labels}
-        name = dict(labels)[METRIC_NAME]
-        pairs = [(label, text) for label, text in labels if label != METRIC_NAME]
-        pairs += [pair for pair in self.added if pair[0] not in names]
-        inside = ",".join(f'{self._label(label)}="{_escaped(text)}"' for label, text in pairs)
-        heading = self._headed(name)
-        written = self._name
-        if written.startswith('"'):
-            return f"{heading}{{{written},{inside}}} {_number(value)} {at_ms}\n"
-        return f"{heading}{written}{{{inside}}} {_number(value)} {at_ms}\n"
+        by_name = dict(labels)
+        heading = self._headed(by_name[METRIC_NAME])
+        texts = [self._pair(pair) for pair in labels if pair[0] != METRIC_NAME]
+        texts += [self._pair(pair) for pair in self.added if pair[0] not in by_name]
+        name = self._name
+        if name.startswith('"'):
+            return f"{heading}{{{','.join((name, *texts))}}} {format_value(value)} {at_ms}\n"
+        return f"{heading}{name}{{{','.join(texts)}}} {format_value(value)} {at_ms}\n"
+
+    def _pair(self, pair: tuple[str, str]) -> str:
+        text = self._pairs.get(pair)
+        if text is None:
+            if len(self._pairs) >= _MOST_PAIRS:
+                self._pairs.clear()
+            text = self._pairs[pair] = f'{self._label(pair[0])}="{_escaped(pair[1])}"'
+        return text
 
     def _headed(self, name: str) -> str:
         if name == self._heading:
@@ -100,10 +108,6 @@ class _Lines:
             return label if self.escaping != "dots" else escaped_name(label, "dots")
         written = escaped_name(label, self.escaping)
         return written if _LABEL.fullmatch(written) else f'"{_escaped(written)}"'
-
-
-def _number(value: float) -> str:
-    return {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}.get(repr(value)) or format_value(value)
 
 
 def _escaped(text: str) -> str:
