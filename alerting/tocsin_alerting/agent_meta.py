@@ -36,6 +36,7 @@ def meta_alert_loop(
     those that are evaluated on our own store."""
     wanted, machine, ours = setup.config.meta_alerts, setup.instance, bundled("rules")
     broken, missing, silent = wanted.rule_broken, wanted.metric_missing, wanted.target_silent
+    dispatcher.stores.switch = wanted.store_unreachable.switch()
     words, sources = setup.config.severities, groups.deps.sources
 
     def everywhere() -> Sequence[GroupState]:

@@ -22,7 +22,9 @@ from tocsin_alerting.config.elsewhere import datasource_of, stray_entries
 from tocsin_alerting.incidents.incident import Condition, Incident
 from tocsin_alerting.incidents.journal.memory import MemoryJournal as Incidents
 from tocsin_alerting.rules.groups import Groups
+from tocsin_alerting.rules.meta_alerts import MetaAlertSwitch
 from tocsin_alerting.rules.rule import RuleFile
+from tocsin_alerting.rules.severity import Severity
 from tocsin_alerting.rules.state import GroupState
 from tocsin_exporter.snapshot import Labels, labels
 
@@ -131,6 +133,22 @@ def _feed(engine: Prometheus, base_ms: int) -> None:
 def stack() -> Iterator[ExitStack]:
     with ExitStack() as held:
         yield held
+
+
+async def test_an_engine_that_is_silent_is_as_bad_as_it_is_said_to_be_or_nothing_at_all() -> None:
+    world = World(free_port(), round(time.time()) // 60 * MINUTE)
+    stores = world.floor.dispatcher.stores
+    stores.switch = MetaAlertSwitch(False, Severity.P3)
+    await world.start()
+    await world.run(3)
+    assert not world.floor.dispatcher.working.incidents
+    stores.switch = MetaAlertSwitch(True, Severity.P3)
+    await world.run(1)
+    assert world.incident("StoreUnreachable").severity is Severity.P3
+    stores.switch = MetaAlertSwitch(False, Severity.P3)
+    await stores.settle(world.floor.now)
+    assert not world.incident("StoreUnreachable").is_open
+    await world.sources.close()
 
 
 @pytest.mark.parametrize("kind", ENGINES)

@@ -17,6 +17,9 @@ class MetaAlertSection(Section):
     enabled: bool = True
     severity: NamedSeverity = Severity.P3
 
+    def switch(self) -> MetaAlertSwitch:
+        return MetaAlertSwitch(self.enabled, self.severity)
+
 
 class RuleBrokenSection(MetaAlertSection):
     """A rule that failed `failures` times in a row."""
@@ -40,6 +43,10 @@ class CollectorFailingSection(MetaAlertSection):
     severity: NamedSeverity = Severity.P2
 
 
+class StoreUnreachableSection(MetaAlertSection):
+    severity: NamedSeverity = Severity.P1
+
+
 class MetaAlertsSection(Section):
     """One each, by the name of its alert."""
 
@@ -51,6 +58,9 @@ class MetaAlertsSection(Section):
     collector_failing: CollectorFailingSection = Field(
         default=CollectorFailingSection(), alias="CollectorFailing"
     )
+    store_unreachable: StoreUnreachableSection = Field(
+        default=StoreUnreachableSection(), alias="StoreUnreachable"
+    )
     clock_stepped: MetaAlertSection = Field(default=MetaAlertSection(), alias="ClockStepped")
 
     def rule_switches(self) -> Mapping[str, MetaAlertSwitch]:
@@ -59,7 +69,4 @@ class MetaAlertsSection(Section):
             MetaAlertName.COLLECTOR_FAILING: self.collector_failing,
             MetaAlertName.CLOCK_STEPPED: self.clock_stepped,
         }
-        return {
-            name.value: MetaAlertSwitch(section.enabled, section.severity)
-            for name, section in sections.items()
-        }
+        return {name.value: section.switch() for name, section in sections.items()}

@@ -8,6 +8,7 @@ from tocsin_alerting.incidents.broken_channels import FailureStreak
 from tocsin_alerting.incidents.incident import Member
 from tocsin_alerting.incidents.working_set import WorkingSet
 from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind
+from tocsin_alerting.rules.meta_alerts import MetaAlertSwitch
 from tocsin_alerting.rules.severity import SEVERITY_LABEL, Severity
 from tocsin_alerting.time_format import rfc3339
 
@@ -30,12 +31,13 @@ class WatchedStore:
 
 class StoreWatch:
     """What queries say of each engine. `handle` takes what there is to say of it; `watched` are the
-    addresses of those that the configuration names."""
+    addresses of those that the configuration names, and `switch` says how bad it is."""
 
     def __init__(
         self, working: WorkingSet, handle: Callable[[list[AlertEvent], int], Awaitable[None]]
     ) -> None:
         self.watched = frozenset[str]()
+        self.switch = MetaAlertSwitch(True, Severity.P1)
         self._working, self._handle = working, handle
         self._troubles: dict[str, FailureStreak] = {}
 
@@ -49,15 +51,15 @@ class StoreWatch:
         trouble = self._troubles.setdefault(store.address, FailureStreak(now_ms, now_ms))
         trouble.last_ms, trouble.error = now_ms, error
         lasts_ms = now_ms - trouble.since_ms
-        if lasts_ms >= store.patience_ms and not self._members(origin):
-            alert = _alert(store, trouble)
+        if self.switch.enabled and lasts_ms >= store.patience_ms and not self._members(origin):
+            alert = _alert(store, trouble, self.switch.severity)
             await self._handle([AlertEvent(EventKind.FIRING, alert, now_ms, origin=origin)], now_ms)
 
     async def settle(self, now_ms: int) -> None:
         """Make incidents of the last run agree with the engines that there are now: what answered
         nothing does not, until it does."""
         for origin in [one for one in self._working.index.origins if one.startswith(STORE)]:
-            if origin.removeprefix(STORE) not in self.watched:
+            if origin.removeprefix(STORE) not in self.watched or not self.switch.enabled:
                 await self._end(origin, EventKind.REMOVED, NOT_ASKED_WHY, now_ms)
 
     def shift(self, delta_ms: int) -> None:
@@ -74,12 +76,12 @@ class StoreWatch:
             await self._handle(events, now_ms)
 
 
-def _alert(store: WatchedStore, trouble: FailureStreak) -> Alert:
+def _alert(store: WatchedStore, trouble: FailureStreak, severity: Severity) -> Alert:
     error = trouble.error.partition("\n")[0][:_MAX_ERROR]
     labels = {
         "alertname": STORE_ALERT_NAME,
         "instance": store.instance,
-        SEVERITY_LABEL: Severity.P1.value,
+        SEVERITY_LABEL: severity.value,
     }
     since = rfc3339(trouble.since_ms - trouble.since_ms % 1000)
     annotations = {
