@@ -204,6 +204,8 @@ class Neighbourhood:
             assert time.monotonic() - began < within, "no fault can be written"
             time.sleep(0.1)
         assert status in (200, 204), status
+        answered = time.monotonic() - began
+        assert answered < within, f"the fault's write was answered after {answered:.1f} s"
         while time.monotonic() - began < within:
             for at, page in list(self.pager.bodies):
                 if trial.encode() in page:

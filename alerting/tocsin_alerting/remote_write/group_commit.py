@@ -16,7 +16,9 @@ from tocsin_alerting.tsdb.senders import UNKNOWN, Sender
 log = logging.getLogger(__name__)
 
 LOG_SECONDS = 2.0  # a disk that is slower must not hold up what rules are to see
-GROUP_BYTES = 1 << 20  # of bodies: the first of a group waits until the last is received
+# The first of a group waits until the last is received.
+GROUP_BYTES = 1 << 20  # of bodies
+GROUP_SECONDS = 0.1  # 20 KB may be 2,500 new series, which take as long
 
 
 Receive = Callable[[bytes, int, Sender], ReceiveResult]
@@ -94,9 +96,10 @@ class GroupCommit:
         executor: Executor,
         logged: Callable[[], "Future[None]"] | None = None,
         log_seconds: float = LOG_SECONDS,
+        group_seconds: float = GROUP_SECONDS,
     ) -> None:
         self._receive, self._executor, self._logged = receive, executor, logged
-        self._log_seconds = log_seconds
+        self._log_seconds, self._group_seconds = log_seconds, group_seconds
         self._waiting = _WaitingRequests()
         self._unlogged: dict[Future[None], set[_Request]] = {}
         self._lock = threading.Lock()
@@ -146,7 +149,7 @@ class GroupCommit:
         """One group; whether there was any."""
         group: list[_Request] = []
         try:
-            self._receive_group(group)
+            self._receive_group(loop, group)
             if group:
                 self._commit(loop, group)
         except BaseException as error:  # why: nobody else would answer these, nor those that wait
@@ -173,11 +176,12 @@ class GroupCommit:
         _settle_on_loop(loop, group)
         log.error("remote write: %d requests failed", len(group), exc_info=error)
 
-    def _receive_group(self, group: list[_Request]) -> None:
+    def _receive_group(self, loop: asyncio.AbstractEventLoop, group: list[_Request]) -> None:
         """Receives those that wait, as many as may wait for each other; who comes meanwhile may be
         among them. Without any the work is done."""
         with self._lock:
             size, most = 0, max(1, len(self._waiting))
+        until = loop.time() + self._group_seconds
         while len(group) < most and (request := self._take(size if group else None)) is not None:
             size += len(request.body)
             group.append(request)
@@ -186,6 +190,8 @@ class GroupCommit:
             except BaseException as error:  # why: whatever it is, the others are received
                 request.outcome = error
             request.body = b""  # it may wait for the WAL as long as a disk hangs
+            if loop.time() >= until:
+                break
 
     def _take(self, group_bytes: int | None) -> _Request | None:
         """The next of a group with so many bytes, or of one that has none yet; None: it is done."""

@@ -25,12 +25,14 @@ LONG = 20.0
 class Site:
     """`open` lets the receiver go on; `asked` are those who wait for the log."""
 
-    def __init__(self, log_seconds: float = 10 * LONG) -> None:
+    def __init__(self, log_seconds: float = 10 * LONG, group_seconds: float = LONG) -> None:
         self.received: list[bytes] = []
         self.asked: list[Future[None]] = []
         self.open, self.begun = threading.Event(), threading.Event()
         self.executor: Executor = ThreadPoolExecutor(1)
-        self.commits = GroupCommit(self.receive, self.executor, self._logged, log_seconds)
+        self.commits = GroupCommit(
+            self.receive, self.executor, self._logged, log_seconds, group_seconds
+        )
 
     def receive(self, body: bytes, now_ms: int, sender: Sender) -> ReceiveResult:
         self.begun.set()
@@ -195,6 +197,24 @@ async def test_the_first_of_a_group_waits_for_no_more_than_so_many_bytes() -> No
     assert await settled([*first, *tasks]) == [1, 1, 2]
 
 
+async def test_the_first_of_a_group_waits_for_no_more_than_so_many_seconds() -> None:
+    """A fault's write was received at once, and answered behind 40 small ones of 100,000 new series
+    in all: after 7 s, and after 10 on a slow machine."""
+    site = Site(group_seconds=0.0)
+    first = site.send(b"first")
+    await asyncio.to_thread(site.begun.wait)
+    tasks = site.send(b"a", b"b", b"c")
+    await asyncio.sleep(0)  # they wait
+    site.open.set()
+    await until(site, 4)
+    site.asked[1].set_result(None)
+    assert await settled(tasks[:1]) == [1]
+    assert not tasks[1].done() and not tasks[2].done()
+    for one in (site.asked[0], *site.asked[2:]):
+        one.set_result(None)
+    assert await settled([*first, *tasks]) == [1, 1, 2, 3]
+
+
 async def test_a_sender_that_went_away_disturbs_nobody() -> None:
     site = Site()
     first = site.send(b"first")
@@ -354,7 +374,7 @@ async def _answers_untold(bodies: Sequence[bytes]) -> list[int | str]:
             raise Malformed("not what it says")
         return ReceiveResult(0, {}, "")
 
-    commits = GroupCommit(receive, Later(asyncio.get_running_loop(), 1.0), None, 2.0)
+    commits = GroupCommit(receive, Later(asyncio.get_running_loop(), 1.0), None, 2.0, LONG)
     tasks = [asyncio.create_task(commits.commit(one, 1)) for one in bodies]
     done = await asyncio.gather(*tasks, return_exceptions=True)
     return [one.accepted if isinstance(one, ReceiveResult) else str(one) for one in done]
@@ -395,7 +415,7 @@ async def _answered_at(
             loop.call_later(logs, asked.set_result, None)
         return asked
 
-    commits = GroupCommit(receive, Later(loop, begins), logged, log_seconds)
+    commits = GroupCommit(receive, Later(loop, begins), logged, log_seconds, LONG)
     tasks = [asyncio.create_task(commits.commit(body, 1)) for body in (b"a", b"b")]
     await tasks[0]
     return loop.time()
