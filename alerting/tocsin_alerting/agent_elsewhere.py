@@ -183,12 +183,13 @@ class Alertmanagers:
                 tasks.create_task(restart_on_error("alertmanager", forwarder.run))
             while True:
                 await asyncio.sleep(_LOOK_AGAIN_S)
-                self.resend()
+                await self.resend()
 
-    def resend(self) -> None:
+    async def resend(self) -> None:
         groups = self._groups()
         for group in groups:
             self.take(group)
+            await asyncio.sleep(0)
         origins = [rule.origin for group in groups for rule in group.rules]
         for forwarder in self._forwarders:
             forwarder.resender.forget(origins)

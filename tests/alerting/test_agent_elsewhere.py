@@ -176,6 +176,7 @@ async def test_ten_minutes_without_the_engine_resolve_nothing_and_are_one_page(
     assert silent.severity == "P1"
     assert silent.opened_at_ms == base_ms + 6 * MINUTE  # a minute after the first failure
     assert world.incident("Down").is_open
+    assert world.groups.all[0].rules[0].unreachable
     assert [rule.failures for rule in world.groups.all[0].rules] == [0, 0]
     world.floor.arrived.clear()
     with start(tmp_path, port):

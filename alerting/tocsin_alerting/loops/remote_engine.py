@@ -31,6 +31,7 @@ from tocsin_exporter.snapshot import Labels, Source, sorted_labels
 from tocsin_exporter.threads import Threads, in_thread
 
 _LARGE_ANSWER = 256 << 10  # characters, which a thread reads: some milliseconds
+PAUSE_SECONDS = 4.0  # after a failure, before the next query tries it
 _GRACE_S = 2.0  # at most, after its own time limit: the engine says then that it was reached
 _MOST_PRINTED = 10_000
 # What the other side says of who asks and where, or that it is busy; nothing about the query.
@@ -55,12 +56,14 @@ class QueryCounts:
 
 @dataclass(slots=True)
 class Reachability:
-    """Since when an engine has answered nothing, and what it said last; None while it answers."""
+    """Since when an engine has answered nothing, and what it said last; None while it answers.
+    Before `ask_again` it is not asked."""
 
     down_since: float | None = None
     error: str = ""
     answered: float = float("-inf")
     probing: bool = False
+    ask_again: float = float("-inf")
     counts: QueryCounts = field(default_factory=QueryCounts)
 
     @property
@@ -77,8 +80,9 @@ class RemoteEngine:
     """One datasource as rules ask it. `seconds` is a monotonic clock; `tell` hears of every answer
     and of every failure. `threads` read large answers.
 
-    While it answers nothing, one query at a time tries whether it does again, and all others fail
-    at once: an engine that hangs must not cost each rule the whole time limit.
+    While it answers nothing, one query at a time tries whether it does again, some seconds after
+    the last, and all others fail at once: an engine that hangs must not cost each rule of a group
+    the whole time limit.
     """
 
     def __init__(
@@ -103,10 +107,10 @@ class RemoteEngine:
     async def instant(self, query: str | Expr, at_ms: int) -> Result:
         """Raises QueryRefused, QueryTimeout for one that took too long, and EngineUnreachable."""
         state = self.state
-        if state.down_since is not None and state.probing:
+        began = self._seconds()
+        if state.down_since is not None and (state.probing or began < state.ask_again):
             raise EngineUnreachable(state.error)
         probes, state.probing = state.down_since is not None, True
-        began = self._seconds()
         try:
             result = await self._asked(query, at_ms)
         except EngineUnreachable as error:
@@ -134,7 +138,7 @@ class RemoteEngine:
             raise QueryTimeout(str(error)) from None
         if state.down_since is None:
             state.down_since, state.probing = began, False
-        state.error = str(error)
+        state.error, state.ask_again = str(error), self._seconds() + PAUSE_SECONDS
         await self._tell(state.error)
 
     async def _answered(self) -> None:

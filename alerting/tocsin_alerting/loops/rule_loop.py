@@ -284,13 +284,14 @@ class RuleLoop:
         ]
 
     def unready(self, now_ms: int) -> str:
-        """Why rules page nobody: some have not run yet, or not a single one can be evaluated."""
+        """Why rules page nobody: some have not run yet, or not a single one can be evaluated, for
+        another reason than an engine elsewhere, which is an incident of its own."""
         if waiting := [group.group.name for group in self.waiting(now_ms)]:
             return f"rule groups have not run yet: {', '.join(waiting)}"
         rules = [rule for group in self._groups.all for rule in group.rules]
         if not rules:
             return _NO_RULES if self.expects_rules else ""
-        if any(rule.health is not RuleHealth.ERR for rule in rules):
+        if any(rule.health is not RuleHealth.ERR or rule.unreachable for rule in rules):
             return ""
         return f"no rule can be evaluated: {rules[0].last_error}"
 

@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from support.broken_server import Behaviour, broken_server, silence
-from tocsin_alerting.loops.remote_engine import QueryRefused, RemoteEngine, read_answer
+from tocsin_alerting.loops.remote_engine import (
+    PAUSE_SECONDS,
+    QueryRefused,
+    RemoteEngine,
+    read_answer,
+)
 from tocsin_alerting.promql.eval.limits import QueryTimeout
 from tocsin_alerting.promql.parser.parser import parse
 from tocsin_alerting.promql.result import InstantVector, ScalarValue
@@ -160,6 +165,7 @@ async def test_it_is_asked_as_prometheus_is_and_its_keys_are_read_again(tmp_path
         assert "HTTP 401" in str(refused.value)
         assert "secret" not in str(refused.value) + repr(engine)
         token.write_text("second-secret\n")
+        told.now += PAUSE_SECONDS
         result = await engine.instant(parse("sum(m) > 1"), 1_700_000_000_500)
         await engine.close()
     assert isinstance(result.value, InstantVector)
@@ -176,6 +182,10 @@ async def test_while_one_hangs_a_single_query_tries_it_and_the_others_fail_at_on
         engine = _engine(access, told := Told(), timeout_s=0.05)
         with pytest.raises(EngineUnreachable, match="no answer within 0.1 s"):
             await engine.instant("m", 0)
+        with pytest.raises(EngineUnreachable):  # the next rule of the group
+            await engine.instant("m", 0)
+        assert engine.state.counts.failed == 1
+        told.now += PAUSE_SECONDS
         asked = [asyncio.ensure_future(engine.instant("m", 0)) for _ in range(20)]
         await asyncio.sleep(0)
         assert [one.done() for one in asked] == [False] + [True] * 19

@@ -32,6 +32,7 @@ from tocsin_alerting.promql.eval.limits import QueryTimeout
 from tocsin_alerting.rules.alert import UNCLEARED, Alert, AlertEvent, AlertState, EventKind
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.instance_journal import InstanceRow
+from tocsin_alerting.rules.instant_query import EngineUnreachable
 from tocsin_alerting.rules.rule import RuleFile, RuleGroup
 from tocsin_alerting.rules.unknown_alerts import SourceStatus
 from tocsin_exporter.clock import Clock
@@ -66,7 +67,7 @@ class World:
         self.clock = Clock(lambda: START_MS / 1000 + loop.time(), loop.time)
         self.down: Rows = [row(1.0, __name__="down", target="a")]
         self.old: Rows = []
-        self.fails = False
+        self.fails: bool | Exception = False
         script = {"down == 1": self._down, "old == 1": lambda _: self.old}
         self.sources = SetSources({Source("j", "a"): SourceStatus.ALIVE})
         deps = surroundings(script, sources=self.sources)
@@ -80,7 +81,7 @@ class World:
 
     def _down(self, _at_ms: int) -> Rows:
         if self.fails:
-            raise QueryTimeout("it takes too long")
+            raise QueryTimeout("it takes too long") if self.fails is True else self.fails
         return self.down
 
     async def run(self, seconds: float) -> None:
@@ -234,6 +235,9 @@ def test_where_no_rule_can_be_evaluated_it_is_not_ready_and_says_why() -> None:
         await asyncio.sleep(5)
         why = world.rounds.unready(world.clock.now_ms())
         assert why.startswith("no rule can be evaluated: ") and "it takes too long" in why
+        world.fails = EngineUnreachable("an engine elsewhere, which is told as such")
+        await asyncio.sleep(5)
+        assert world.rounds.unready(world.clock.now_ms()) == ""
         world.fails = False
         await asyncio.sleep(5)
         assert world.rounds.unready(world.clock.now_ms()) == ""
