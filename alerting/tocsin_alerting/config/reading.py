@@ -59,6 +59,7 @@ STARTED_WITH = (
     "meta_alerts",
     "processes",
     "promql",
+    "remote_write",
     "storage",
     "targets",
     "time_zone",
