@@ -48,7 +48,7 @@ class RuntimeInfo:
     config: str
     retention: str
     broken: Callable[[], int]
-    last_reload: Callable[[], LastReload]
+    last_reload: Callable[[], LastReload] | None = None  # where there is none, as at the start
 
 
 def routes(running: RuntimeInfo) -> list[Route]:
@@ -79,14 +79,15 @@ def _build() -> dict[str, str]:
 def _runtime(running: RuntimeInfo) -> dict[str, Any]:
     """The fields of Prometheus 3, of the process as it is: threads for goroutines, the processors
     that it may use, the limit of its address space. GOGC and GODEBUG set nothing here."""
-    memory, last = resource.getrlimit(resource.RLIMIT_AS)[0], running.last_reload()
+    memory = resource.getrlimit(resource.RLIMIT_AS)[0]
+    last = running.last_reload() if running.last_reload else None
     return {
         "startTime": rfc3339(running.started_ms),
         "CWD": os.getcwd(),
         "hostname": socket.gethostname(),
         "serverTime": rfc3339(running.now_ms()),
-        "reloadConfigSuccess": last.successful,
-        "lastConfigTime": rfc3339(last.success_ms),
+        "reloadConfigSuccess": last is None or last.successful,
+        "lastConfigTime": rfc3339(last.success_ms if last else running.started_ms),
         "corruptionCount": running.broken(),
         "goroutineCount": threading.active_count(),
         "GOMAXPROCS": len(os.sched_getaffinity(0)),
