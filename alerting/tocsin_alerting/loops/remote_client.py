@@ -1,6 +1,7 @@
 """HTTP to servers of the operator's own: engines of rules, Alertmanagers, receivers of samples."""
 
 import asyncio
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -92,8 +93,10 @@ class RemoteClient:
         await self._client.aclose()
 
     def masked(self, text: str) -> str:
-        values = (*self._headers.values(), *(value for _, value in self._access.query))
-        return masked(text, spellings(secrets_of(self.address, values)))
+        values = [*self._headers.values(), *(value for _, value in self._access.query)]
+        logins = [value.removeprefix("Basic ") for value in values if value.startswith("Basic ")]
+        secrets = [*values, *logins, *map(_password, logins)]
+        return masked(text, spellings(secrets_of(self.address, secrets)))
 
     def failure(self, why: str, timed_out: bool = False) -> RequestFailed:
         return RequestFailed(f"{self.address}: {self.masked(why)}", timed_out)
@@ -120,3 +123,11 @@ class RemoteClient:
     def _has_new_key(self) -> bool:
         before, self._headers = self._headers, dict(self._access.authorization())
         return self._headers != before
+
+
+def _password(login: str) -> str:
+    """Of a header that a file of the configuration may have wrong."""
+    try:
+        return b64decode(login).decode().partition(":")[2]
+    except ValueError:
+        return ""

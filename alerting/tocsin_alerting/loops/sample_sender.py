@@ -96,7 +96,10 @@ class SendProgress:
         """Raises OSError."""
         file.parent.mkdir(parents=True, exist_ok=True)
         fresh = file.with_suffix(".tmp")
-        fresh.write_bytes(orjson.dumps(self))
+        with fresh.open("wb") as opened:
+            opened.write(orjson.dumps(self))
+            opened.flush()
+            os.fsync(opened.fileno())  # else a power cut may leave an empty one
         os.replace(fresh, file)
 
     @property

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,25 @@ async def test_it_is_asked_as_prometheus_is_and_its_keys_are_read_again(tmp_path
     assert head.startswith("POST /prometheus/api/v1/query HTTP/1.1\r\n")
     assert "x-scope-orgid: ml" in head.lower()
     assert "query=sum%28m%29+%3E+1&time=1700000000.500&timeout=5000ms&" in form
+
+
+async def test_no_key_is_in_an_error_though_the_other_side_repeats_it() -> None:
+    async def answer(head: str, form: str) -> tuple[int, object]:
+        return 502, f"not pass-word, bGk6cGFzcy13b3Jk, nor tenant-1 or k-in-query: {head}"
+
+    async with broken_server(_answering(answer)) as port:
+        url = f"http://li:pass-word@127.0.0.1:{port}?k=k-in-query"
+        access = replace(
+            EngineAccess.of(url),
+            headers={"X-Scope-OrgID": "tenant-1", "X-Also": "Basic no-base64-at-all"},
+        )
+        engine = _engine(access, told := Told())
+        with pytest.raises(EngineUnreachable) as refused:
+            await engine.instant("m", 0)
+        await engine.close()
+    assert "HTTP 502: " in str(refused.value)
+    for secret in ("pass-word", "bGk6cGFzcy13b3Jk", "tenant-1", "k-in-query"):
+        assert secret not in str(refused.value) + told.errors[0] + repr(engine)
 
 
 async def test_while_one_hangs_a_single_query_tries_it_and_the_others_fail_at_once() -> None:
