@@ -1,12 +1,12 @@
 """The agent's meta-alerts: what is looked at, and by which words of the configuration."""
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from tocsin_alerting.agent_elsewhere import Elsewhere
 from tocsin_alerting.agent_setup import Setup
 from tocsin_alerting.bundled import bundled
+from tocsin_alerting.config.config import Config
 from tocsin_alerting.config.meta_alerts import MetaAlertSection
 from tocsin_alerting.incidents.dispatcher import Dispatcher
 from tocsin_alerting.loops.meta_alerts import BrokenRules, MetaAlertCheck, MetaAlertLoop
@@ -23,62 +23,59 @@ from tocsin_exporter.scrape_manager import ScrapeManager
 from tocsin_exporter.snapshot import Source
 
 
-def meta_alert_loop(
-    setup: Setup,
-    dispatcher: Dispatcher,
-    groups: Groups,
-    elsewhere: Elsewhere,
-    store: Store,
-    agent: ScrapeManager,
-    clock: Clock,
-) -> MetaAlertLoop:
-    """With those of the meta-alerts that are wanted and are no rules. What a rule reads is known of
-    those that are evaluated on our own store."""
-    wanted, machine, ours = setup.config.meta_alerts, setup.instance, bundled("rules")
-    broken, missing, silent = wanted.rule_broken, wanted.metric_missing, wanted.target_silent
-    dispatcher.stores.switch = wanted.store_unreachable.switch()
-    words, sources = setup.config.severities, groups.deps.sources
+class MetaAlerts:
+    """`loop` has those of the meta-alerts that are wanted and are no rules. What a rule reads is
+    known of those that are evaluated on our own store."""
 
-    def everywhere() -> Sequence[GroupState]:
-        return groups.all
+    def __init__(
+        self,
+        setup: Setup,
+        dispatcher: Dispatcher,
+        groups: Groups,
+        elsewhere: Elsewhere,
+        store: Store,
+        agent: ScrapeManager,
+        clock: Clock,
+    ) -> None:
+        machine, ours, sources = setup.instance, bundled("rules"), groups.deps.sources
 
-    def here() -> list[GroupState]:
-        return [progress for progress in groups.all if elsewhere.asks_store(progress)]
+        def here() -> list[GroupState]:
+            return [progress for progress in groups.all if elsewhere.asks_store(progress)]
 
-    def absent() -> set[Source]:
-        return {scraper.target.source for scraper in agent.scrapers if scraper.absent}
+        def absent() -> set[Source]:
+            return {scraper.target.source for scraper in agent.scrapers if scraper.absent}
 
-    checks: list[tuple[MetaAlertSection, MetaAlertCheck]] = [
-        (broken, BrokenRules(everywhere, machine, broken.severity, broken.failures, words)),
-        (
-            missing,
-            MissingMetrics(
-                here,
-                store,
-                lambda source: sources.health(source) is SourceStatus.DEAD,
-                lambda file: ours in Path(file).parents,
-                family_of,
-                machine,
-                clock.monotonic,
-                missing.severity,
-                missing.after,
-            ),
-        ),
-        (
-            silent,
-            SilentTargets(
-                here,
-                store.sources,
-                lambda: agent.sources,
-                absent,
-                sources.touched,
-                silent.severity,
-                silent.after,
-            ),
-        ),
-    ]
-    wanted_ones = [check for section, check in checks if section.enabled]
-    return MetaAlertLoop(dispatcher, wanted_ones, clock.now_ms)
+        self._stores = dispatcher.stores
+        self._broken = BrokenRules(lambda: groups.all, machine)
+        self._missing = MissingMetrics(
+            here,
+            store,
+            lambda source: sources.health(source) is SourceStatus.DEAD,
+            lambda file: ours in Path(file).parents,
+            family_of,
+            machine,
+            clock.monotonic,
+        )
+        read = (lambda: agent.sources, absent, sources.touched)
+        self._silent = SilentTargets(here, store.sources, *read)
+        self.loop = MetaAlertLoop(dispatcher, (), clock.now_ms)
+        self.reconfigure(setup.config)
+
+    def reconfigure(self, config: Config) -> None:
+        """What fires keeps its severity. Rules of the bundled pack are read as they are wanted."""
+        wanted = config.meta_alerts
+        broken, missing, silent = wanted.rule_broken, wanted.metric_missing, wanted.target_silent
+        self._broken.severity, self._broken.failures = broken.severity, broken.failures
+        self._broken.words = config.severities
+        self._missing.severity, self._missing.after_ms = missing.severity, missing.after
+        self._silent.severity, self._silent.after_ms = silent.severity, silent.after
+        self._stores.switch = wanted.store_unreachable.switch()
+        checks: list[tuple[MetaAlertSection, MetaAlertCheck]] = [
+            (broken, self._broken),
+            (missing, self._missing),
+            (silent, self._silent),
+        ]
+        self.loop.checks = [check for section, check in checks if section.enabled]
 
 
 def family_of(metric: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from tocsin_alerting.agent_meta import MetaAlerts
 from tocsin_alerting.agent_setup import RunningConfig, Setup
 from tocsin_alerting.api.alertmanager.intake import AlertIntake
 from tocsin_alerting.api.http.tokens import digest
@@ -40,6 +41,7 @@ class ReloadedStages(Protocol):
     answers: ChannelAnswers
     heartbeats: HeartbeatLoop
     intake: AlertIntake
+    meta_alerts: MetaAlerts
     clock: Clock
 
 
@@ -108,6 +110,7 @@ class AgentReload:
         self._running.take(read)
         stages.calendars.reconfigure(config, read.calendars)
         stages.rule_loop.expects_rules = bool(config.rule_files)
+        stages.meta_alerts.reconfigure(config)
         stages.intake.resolve_timeout_ms = config.resolve_timeout
         self._take_tokens(read)
         stages.delivery_loop.replace_channels(self._running.channels)

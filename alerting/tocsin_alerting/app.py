@@ -17,7 +17,7 @@ from tocsin_alerting import agent_setup
 from tocsin_alerting.agent_access import checked, new_access, token_file, with_roles
 from tocsin_alerting.agent_elsewhere import Elsewhere
 from tocsin_alerting.agent_engines import EngineSources
-from tocsin_alerting.agent_meta import meta_alert_loop
+from tocsin_alerting.agent_meta import MetaAlerts
 from tocsin_alerting.agent_reload import AgentReload
 from tocsin_alerting.agent_setup import RunningConfig, Setup
 from tocsin_alerting.api.alertmanager import routes as alertmanager
@@ -149,7 +149,7 @@ class App:
         self.answers = ChannelAnswers(self.running.channels, *about)
         # all of it -> who watches from outside
         stages = (self.dispatcher, self.rule_loop, self.paging)
-        self.meta_alerts = meta_alert_loop(
+        self.meta_alerts = MetaAlerts(
             setup, self.dispatcher, self.groups, self.elsewhere, store, self.agent, self.clock
         )
         self.health = SelfHealth(*stages, self.agent.unscraped, self.clock)
@@ -211,7 +211,7 @@ class App:
                 group.create_task(restart_on_error("rules", self.rule_loop.run)),
                 group.create_task(self.elsewhere.run()),
                 group.create_task(restart_on_error("incidents", self.paging.run)),
-                group.create_task(restart_on_error("meta-alerts", self.meta_alerts.run)),
+                group.create_task(restart_on_error("meta-alerts", self.meta_alerts.loop.run)),
                 group.create_task(restart_on_error("answers", self.answers.run)),
                 group.create_task(self.heartbeats.run()),
                 group.create_task(restart_on_error("web config", self.setup.web.follow)),
@@ -364,7 +364,7 @@ class App:
         self.store.shift_clock(delta_ms, now_ms)
         self.groups.shift(delta_ms)
         self.elsewhere.remote_writers.shift(delta_ms)
-        self.meta_alerts.shift(delta_ms)
+        self.meta_alerts.loop.shift(delta_ms)
         self.dispatcher.clock_jumped(delta_ms, now_ms)
 
     def _calendar(self) -> AsyncIOScheduler:

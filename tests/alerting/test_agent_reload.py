@@ -16,6 +16,8 @@ from support.wired_agent import wired_agent
 from tocsin_alerting.app import App
 from tocsin_alerting.incidents.incident import IncidentState
 from tocsin_alerting.loops.config_reload import BY_FILE, ReloadFailed
+from tocsin_alerting.loops.silent_targets import SilentTargets
+from tocsin_alerting.rules.meta_alerts import MetaAlertName
 
 CONFIG = """\
 collect: {host: 1s, gpu: 0s, processes: 0s, engines: 0s}
@@ -165,7 +167,8 @@ async def test_every_stage_takes_what_is_new(tmp_path: Path) -> None:
         "reopen_within: 20m": "reopen_within: 21m",
         "desk: {type: log}": "desk: {type: log}\n  new: {type: log}",
         "backup:": "restore:",
-        "evaluation_interval: 1m": "evaluation_interval: 2m\nresolve_timeout: 7m",
+        "evaluation_interval: 1m": "evaluation_interval: 2m\nresolve_timeout: 7m\n"
+        "meta_alerts: {MetricMissing: {enabled: false}, TargetSilent: {severity: P1}}",
         "match: ['rack=\"3\"']": "match: ['rack=\"4\"']",
         "li@example.com": "li@example.org",
     }
@@ -187,6 +190,10 @@ async def test_every_stage_takes_what_is_new(tmp_path: Path) -> None:
         assert app.dispatcher.working.config.reopen_within_ms == 1_260_000
         assert [group.interval_ms for group in app.groups.all] == [120_000]
         assert app.intake.resolve_timeout_ms == 420_000
+        checks = {check.name: check for check in app.meta_alerts.loop.checks}
+        assert set(checks) == {"RuleBroken", "TargetSilent"}
+        silent = checks[MetaAlertName.TARGET_SILENT]
+        assert isinstance(silent, SilentTargets) and silent.severity == "P1"
         working = app.dispatcher.working
         assert [one.name for one in working.heartbeats] == ["restore"]
         assert app.dispatcher.heartbeats.configured_tokens.popitem()[1] == "restore"  # type: ignore[attr-defined]

@@ -56,7 +56,6 @@ STARTED_WITH = (
     "instance",
     "language",
     "links",
-    "meta_alerts",
     "processes",
     "promql",
     "remote_write",

@@ -56,12 +56,13 @@ class MetaAlertCheck(Protocol):
 
 
 class MetaAlertLoop:
-    """`now_ms` is the clock of the incidents."""
+    """`now_ms` is the clock of the incidents; `checks` may be replaced: what one said that is
+    not among them ends as no longer watched."""
 
     def __init__(
         self, dispatcher: Dispatcher, checks: Sequence[MetaAlertCheck], now_ms: Callable[[], int]
     ) -> None:
-        self._dispatcher, self._checks, self._now_ms = dispatcher, checks, now_ms
+        self._dispatcher, self.checks, self._now_ms = dispatcher, checks, now_ms
         self._told = set[str]()  # an incident that a person closed is not opened again by each look
 
     async def run(self) -> None:
@@ -72,7 +73,7 @@ class MetaAlertLoop:
     async def look(self) -> None:
         now_ms, events, checked = self._now_ms(), list[AlertEvent](), set[str]()
         known = {origin for origin in self._dispatcher.origins if origin.startswith(META)}
-        for check in self._checks:
+        for check in self.checks:
             prefix = meta_origin(check.name, "")
             own = {origin for origin in known | self._told if origin.startswith(prefix)}
             firing = await check.firing(now_ms, own)
@@ -88,7 +89,7 @@ class MetaAlertLoop:
             await self._dispatcher.handle(events, now_ms)
 
     def shift(self, delta_ms: int) -> None:
-        for check in self._checks:
+        for check in self.checks:
             check.shift(delta_ms)
 
     def _begins(

@@ -94,7 +94,7 @@ class MissingMetrics:
     ) -> None:
         self._groups, self._store, self._is_dead = groups, store, is_dead
         self._is_ours, self._family_of, self._machine = is_ours, family_of, machine
-        self._seconds, self._severity, self._after_ms = seconds, severity, after_ms
+        self._seconds, self.severity, self.after_ms = seconds, severity, after_ms
         self._reads: dict[int, tuple[Rule, tuple[Read, ...]]] = {}
         self._asked_ms: dict[MatcherSets, int] = {}  # for the first time
         self._seen_ms: dict[MatcherSets, int] = {}
@@ -125,7 +125,7 @@ class MissingMetrics:
             self._seen_ms.get(selector.matcher_sets, -1) >= looked_ms
             for selector, _ in self._of(rule)
         )
-        judged = self._began_ms is not None and now_ms - self._began_ms >= self._after_ms
+        judged = self._began_ms is not None and now_ms - self._began_ms >= self.after_ms
         why = "its metrics are there, or their source is known to be silent"
         return End(EventKind.CLEAR, why) if seen or judged else None
 
@@ -174,7 +174,7 @@ class MissingMetrics:
             self._seen_ms[selector.matcher_sets] = look.at_ms
             self._words.pop(selector.matcher_sets, None)
             return False
-        young = look.at_ms - self._since_ms(read) < self._after_ms
+        young = look.at_ms - self._since_ms(read) < self.after_ms
         if young or self._is_expected(selector, look):
             return False
         sources = self._store.matching_sources(selector.matcher_sets)
@@ -230,13 +230,13 @@ class MissingMetrics:
 
     def _alert(self, rule: RuleState, missing: Sequence[Read], now_ms: int) -> Alert:
         since_ms = min(self._since_ms(read) for read in missing)
-        lasting = format_duration(self._after_ms)
+        lasting = format_duration(self.after_ms)
         kind = "alert" if isinstance(rule.rule, AlertingRule) else "recording rule"
         summary = f"The {kind} {rule.rule.name} of {rule.file} reads no series"
         told = "; ".join(dict.fromkeys(rule.warnings))
         words = summary, f"For {lasting} nothing that it selects was there: {told}."
         about = rule_labels(rule, self._machine)
-        return meta_alert(self.name, self._severity, about, since_ms, now_ms, words)
+        return meta_alert(self.name, self.severity, about, since_ms, now_ms, words)
 
     def _words_of(self, selector: VectorSelector, look: _Look) -> str:
         known = self._words.get(selector.matcher_sets)
