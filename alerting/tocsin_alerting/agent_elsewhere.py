@@ -148,6 +148,8 @@ class Alertmanagers:
         seconds: Callable[[], float],
     ) -> None:
         self._groups, self._now_ms, self._seconds = groups, now_ms, seconds
+        self._evaluated: dict[tuple[str, str], GroupState] = {}
+        self._more = asyncio.Event()
         own = own_addresses(config)
         self._forwarders = [
             AlertForwarder(
@@ -169,9 +171,9 @@ class Alertmanagers:
 
     def take(self, group: GroupState) -> None:
         """It was evaluated just now."""
-        for forwarder in self._forwarders:
-            due = forwarder.resender.due(group, self._seconds(), self._now_ms())
-            forwarder.put(due)
+        if self._forwarders:
+            self._evaluated[group.group.key] = group
+            self._more.set()
 
     async def run(self) -> None:
         """Send for ever, and look after what is to be sent again: a group may be evaluated once an
@@ -181,18 +183,33 @@ class Alertmanagers:
         async with asyncio.TaskGroup() as tasks:
             for forwarder in self._forwarders:
                 tasks.create_task(restart_on_error("alertmanager", forwarder.run))
+            tasks.create_task(restart_on_error("resending", self._resend))
             while True:
-                await asyncio.sleep(_LOOK_AGAIN_S)
-                await self.resend()
+                await self._more.wait()
+                self._more.clear()
+                await self._look()
 
-    async def resend(self) -> None:
-        groups = self._groups()
-        for group in groups:
-            self.take(group)
+    async def _resend(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_AGAIN_S)
+            groups = self._groups()
+            self._evaluated.update((group.group.key, group) for group in groups)
+            self._more.set()
+            origins = [rule.origin for group in groups for rule in group.rules]
+            for forwarder in self._forwarders:
+                forwarder.resender.forget(origins)
+
+    async def _look(self) -> None:
+        """At the groups that were evaluated, in slices."""
+        while self._evaluated:
+            group = self._evaluated.pop(next(iter(self._evaluated)))
+            for forwarder in self._forwarders:
+                for one in forwarder.resender.due(group, self._seconds(), self._now_ms()):
+                    if one is None:
+                        await asyncio.sleep(0)
+                    else:
+                        forwarder.put([one])
             await asyncio.sleep(0)
-        origins = [rule.origin for group in groups for rule in group.rules]
-        for forwarder in self._forwarders:
-            forwarder.resender.forget(origins)
 
     async def close(self) -> None:
         for forwarder in self._forwarders:

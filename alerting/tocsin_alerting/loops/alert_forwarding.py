@@ -25,7 +25,8 @@ from tocsin_alerting.time_format import rfc3339
 log = logging.getLogger(__name__)
 
 MISSED_RESENDS = 4  # after which what is not sent again has ended
-MOST_A_POST = 256
+MOST_A_POST = 64  # as Prometheus
+SLICE_ALERTS = 500  # looked at in one turn of the loop
 MOST_WAITING = 100_000
 _BACKOFF_S = (1.0, 30.0)
 _RETENTION_S = RESOLVED_RETENTION_MS / 1000
@@ -57,8 +58,9 @@ class AlertResender:
         self._delay_ms, self._delay_s = resend_delay_ms, resend_delay_ms / 1000
         self._sent: dict[str, dict[str, SentAlert]] = {}  # by the rule's origin and fingerprint
 
-    def due(self, group: GroupState, now_s: float, now_ms: int) -> Iterator[OutgoingAlert]:
-        """Of the rules of one group: what has begun or ended, and what is to be sent again."""
+    def due(self, group: GroupState, now_s: float, now_ms: int) -> Iterator[OutgoingAlert | None]:
+        """Of the rules of one group: what has begun or ended, and what is to be sent again. None
+        where others may have a turn."""
         lasts_ms = MISSED_RESENDS * max(group.interval_ms, self._delay_ms)
         for state in group.rules:
             if isinstance(state.rule, AlertingRule):
@@ -71,17 +73,21 @@ class AlertResender:
 
     def _of_rule(
         self, state: RuleState, lasts_ms: int, now_s: float, now_ms: int
-    ) -> Iterator[OutgoingAlert]:
+    ) -> Iterator[OutgoingAlert | None]:
         standing = dict(_standing(state))
         sent = self._sent.setdefault(state.origin, {})
-        for fingerprint, alert in standing.items():
+        for count, (fingerprint, alert) in enumerate(standing.items(), 1):
+            if count % SLICE_ALERTS == 0:
+                yield None
             known = sent.get(fingerprint)
             if known is None or known.ended_s is not None or self._is_due(known, now_s):
                 outgoing = OutgoingAlert(alert, state.rule.expr, lasts_ms)
                 sent[fingerprint] = SentAlert(outgoing, now_s)
                 yield outgoing
         over = {key for key, one in state.unknown_alerts.items() if one.over}
-        for key, known in list(sent.items()):
+        for count, (key, known) in enumerate(list(sent.items()), 1):
+            if count % SLICE_ALERTS == 0:
+                yield None
             if key in standing:
                 continue
             ended_s = now_s if known.ended_s is None else known.ended_s

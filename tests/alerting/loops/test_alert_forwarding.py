@@ -47,8 +47,12 @@ class Rules:
 
 def _due(resender: AlertResender, rules: Rules, minute: float) -> list[tuple[str, int | None]]:
     now_ms = round(minute * MINUTE)
-    found = resender.due(rules.groups.all[0], now_ms / 1000, now_ms)
+    found = _all(resender, rules, now_ms / 1000, now_ms)
     return [(dict(one.alert.labels)["instance"], one.ended_ms) for one in found]
+
+
+def _all(resender: AlertResender, rules: Rules, now_s: float, now_ms: int) -> list[OutgoingAlert]:
+    return [one for one in resender.due(rules.groups.all[0], now_s, now_ms) if one is not None]
 
 
 async def test_what_fires_is_sent_at_once_and_each_resend_delay_and_its_end_for_15_minutes() -> (
@@ -83,13 +87,21 @@ async def test_what_is_unknown_is_sent_on_and_what_was_given_up_is_left_to_end()
     assert _due(resender, rules, 26 * 60) == []
 
 
+async def test_ten_thousand_alerts_are_looked_at_in_slices() -> None:
+    rules, resender = Rules(), AlertResender(MINUTE)
+    rules.rows = [row(1.0, __name__="m", instance=f"e:{number}") for number in range(1200)]
+    await rules.at(0)
+    found = list(resender.due(rules.groups.all[0], 0, 0))
+    assert (found.count(None), len(found)) == (2 + 2, 1204)  # what stands, and what was sent
+
+
 async def test_an_alert_lasts_four_times_the_longer_of_interval_and_resend_delay() -> None:
     for interval_ms, delay_ms, lasts_ms in ((MINUTE, 1000, 4 * MINUTE), (1000, MINUTE, 4 * MINUTE)):
         rules = Rules(interval_ms)
         await rules.at(0)
-        due = list(AlertResender(delay_ms).due(rules.groups.all[0], 0, 0))
+        due = _all(AlertResender(delay_ms), rules, 0, 0)
         assert {one.lasts_ms for one in due} == {lasts_ms}
-    assert list(AlertResender(delay_ms).due(rules.groups.all[0], 0, 0))  # a new one knows nothing
+    assert _all(AlertResender(delay_ms), rules, 0, 0)  # a new one knows nothing
 
 
 def _forwarder(url: str, delay_ms: int, now_ms: Any, **labels: str) -> AlertForwarder:
@@ -119,8 +131,7 @@ async def test_a_real_alertmanager_never_ends_what_lives_while_its_rule_fails(
 
         async def evaluated() -> None:
             await rules.at(clock.now_ms())
-            due = forwarder.resender.due(rules.groups.all[0], clock.monotonic(), clock.now_ms())
-            forwarder.put(due)
+            forwarder.put(_all(forwarder.resender, rules, clock.monotonic(), clock.now_ms()))
 
         await evaluated()
         found = (await _until(url, {"e:1", "e:2"}))["e:1"]
@@ -151,7 +162,7 @@ async def test_a_real_alertmanager_never_ends_what_lives_while_its_rule_fails(
 async def test_what_waits_for_one_that_is_away_is_its_newest_word() -> None:
     rules = Rules()
     await rules.at(0)
-    (first, second) = AlertResender(MINUTE).due(rules.groups.all[0], 0, 0)
+    (first, second) = _all(AlertResender(MINUTE), rules, 0, 0)
     answers = map(Answer, (503, 503, 200, 400))
     async with WebhookSink(*answers) as sink:
         forwarder = _forwarder(sink.url.rstrip("/"), MINUTE, lambda: 100 * MINUTE)
@@ -174,7 +185,7 @@ async def test_what_waits_for_one_that_is_away_is_its_newest_word() -> None:
 async def test_what_comes_while_its_alert_is_being_sent_is_sent_as_well() -> None:
     rules, release = Rules(), asyncio.Event()
     await rules.at(0)
-    (first, _) = AlertResender(MINUTE).due(rules.groups.all[0], 0, 0)
+    (first, _) = _all(AlertResender(MINUTE), rules, 0, 0)
 
     async def late(writer: asyncio.StreamWriter) -> None:
         await release.wait()
