@@ -12,6 +12,7 @@ from functools import cache
 from itertools import count
 
 from tocsin_alerting.promql.parser.ast import Expr, VectorSelector
+from tocsin_alerting.rules.alert import once_each
 from tocsin_alerting.rules.inputs import (
     RangeWindow,
     Read,
@@ -173,7 +174,7 @@ def shown(rule: RuleState, began: int, sources: Sources) -> Callable[[Source], b
     """Whether all that was recorded of a source that is alive was recorded since it is, and from
     windows that are filled. Who is behind is worked out once, when the first source is asked about:
     there may be very many."""
-    touched = cache(sources.touched)
+    touched = once_each(sources.touched)
 
     @cache
     def behind() -> list[tuple[frozenset[Source], RuleState, Run | None]]:

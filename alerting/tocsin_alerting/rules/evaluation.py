@@ -4,10 +4,10 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 
 from tocsin_alerting.promql.parser.ast import VectorSelector
-from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind
+from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind, once_each
 from tocsin_alerting.rules.alerting import Candidate, candidates, count_active, update_alerts
 from tocsin_alerting.rules.cleared_or_lost import unproven_clears
 from tocsin_alerting.rules.dependencies import health_of, is_filled, just_settled, shown, unmade
@@ -186,9 +186,9 @@ async def _evaluate_alerts(
     stale, unsure = _unsure(progress, now) if asks else (frozenset[Source](), frozenset[Source]())
     dead, gone = _lost_sources(progress, at_ms, deps.sources)
     young, is_shown = progress.young(at_ms), shown(progress, now.began, deps.sources)
-    touched = cache(deps.sources.touched)  # there may be ten thousand sources to ask it for
+    touched = once_each(deps.sources.touched)  # there may be ten thousand sources to ask it for
 
-    @cache
+    @once_each
     def health(source: Source) -> SourceStatus:
         if is_alerts(source):  # one that is no rule's now may have been renamed
             known = not unsure or source in progress.alerting_rules
@@ -291,7 +291,7 @@ def _clear_or_removed(
 ) -> Iterator[AlertEvent]:
     """An alert has not cleared that has labels which the rule no longer gives it, or whose source
     was removed: its own one, or all that took part."""
-    gone_of, reason = concerning(gone, progress.keeps_instance), cache(was_removed)
+    gone_of, reason = concerning(gone, progress.keeps_instance), once_each(was_removed)
     all_gone = gone.issuperset({*progress.measured_seen, *progress.presence_seen})
     for event in events:
         own = progress.keeps_instance and "instance" in dict(event.alert.labels)
@@ -365,7 +365,7 @@ def _restored_unknowns(
 ) -> dict[str, UnknownAlert]:
     """Each ends only when the samples since show it; and one whose row a crash took, only when all
     answer whom it concerns."""
-    waiting, concern = cache(_with_history), concerning(took_part, progress.keeps_instance)
+    waiting, concern = once_each(_with_history), concerning(took_part, progress.keeps_instance)
     return {
         unknown_alert.alert.fingerprint: replace(
             unknown_alert,

@@ -8,12 +8,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import cache
 from heapq import nsmallest
 from typing import Protocol
 
 from tocsin_alerting.promql.parser.ast import Expr, VectorSelector
-from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind, moved
+from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind, moved, once_each
 from tocsin_alerting.rules.inputs import RangeWindow
 from tocsin_alerting.time_format import format_duration
 from tocsin_exporter.snapshot import Labels, Source
@@ -227,11 +226,11 @@ class UnknownCauses:
     def __init__(
         self, health: Callable[[Source], SourceStatus], unproven: Callable[[str], bool]
     ) -> None:
-        self._health = cache(health)
+        self._health = once_each(health)
         self._unproven = unproven
-        self._is_silent = cache(self._any_silent)
-        self.reason_left = cache(self._left)
-        self.outcome = cache(self._outcome)
+        self._is_silent = once_each(self._any_silent)
+        self.reason_left = once_each(self._left)
+        self.outcome = once_each(self._outcome)
 
     def holds(self, unknown_alert: UnknownAlert) -> bool:
         """Whether one of its sources keeps it unknown."""
