@@ -132,7 +132,8 @@ class ConfigReload:
     async def _wait(self) -> str:
         """Until the next look; why there is to be a reload, "" for none."""
         try:
-            await asyncio.wait_for(self._hung_up.wait(), LOOK_SECONDS)
+            async with asyncio.timeout(LOOK_SECONDS):  # `wait_for` may swallow our cancellation
+                await self._hung_up.wait()
         except TimeoutError:
             stamps = await in_thread(self._steps.stamps, self._thread)
             changed = self._watch.observe(stamps, self._clock.monotonic())

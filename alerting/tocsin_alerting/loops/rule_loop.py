@@ -210,7 +210,8 @@ class RuleLoop:
             self._none_evaluates.clear()
             if self._evaluating:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._none_evaluates.wait(), RELOAD_WAIT_S)
+                    async with asyncio.timeout(RELOAD_WAIT_S):
+                        await self._none_evaluates.wait()
             before = {id(rule): rule.origin for group in self._groups.all for rule in group.rules}
             events = await in_slices(self._groups.loading(files, now_ms))
             rules = [rule for group in self._groups.all for rule in group.rules]

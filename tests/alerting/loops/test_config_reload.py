@@ -142,3 +142,15 @@ async def test_sighup_is_heard_while_another_reload_is_under_way() -> None:
             await asyncio.sleep(0)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_it_ends_although_sighup_comes_at_that_moment() -> None:
+    reload = Files().reload()
+    running = asyncio.create_task(reload.run())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    reload.hang_up()
+    running.cancel()
+    async with asyncio.timeout(5):
+        await asyncio.gather(running, return_exceptions=True)
+    assert running.cancelled()
