@@ -125,7 +125,7 @@ class _Words:
         return f"`{shown}` selects nothing here: no series has all these labels together"
 
     def _nearest(self, name: str) -> str:
-        near = get_close_matches(name, self._store.names(), n=1, cutoff=0.6)
+        near = get_close_matches(name, self._store.names(), n=1, cutoff=0.75)
         return f"; the nearest is `{near[0]}`" if near else ", nor nearly so"
 
 

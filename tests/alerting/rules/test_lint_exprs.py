@@ -82,6 +82,7 @@ def test_what_may_be_true(expr: str) -> None:
         ("5 < sum by (a) (errors_total)", [(16, "counter-without-rate")]),
         ("errors_total / requests_count > 0.1", [(0, "counter-without-rate")]),
         ("errors_total / hosts > 0.1", []),
+        ("errors_total / count(up) > 5", []),
         ("requests_sum / requests_count > 0.1", [(0, "counter-without-rate")]),
         ("errors_total > 0", []),  # it may be meant: that it ever happened
         ("ticks > 0", []),

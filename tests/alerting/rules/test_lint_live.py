@@ -60,6 +60,10 @@ def said(expr: str, store: KnownStore, *recorded: str) -> list[str]:
             "14: no metric here is called `vllm:num_request_running`; the nearest is"
             " `vllm:num_requests_running` (matches-nothing)",
         ),
+        (
+            "node_load_average > 1",
+            "14: no metric here is called `node_load_average`, nor nearly so (matches-nothing)",
+        ),
         ("zzz > 1", "14: no metric here is called `zzz`, nor nearly so (matches-nothing)"),
         (
             '1 < up{job="nod"}',
