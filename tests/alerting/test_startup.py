@@ -16,6 +16,7 @@ from _pytest.mark import ParameterSet
 from support.agent_process import BIN, free_port
 from tocsin_alerting.cli.commands import up
 from tocsin_alerting.config.config import Config
+from tocsin_alerting.config.reading import rule_patterns
 from tocsin_alerting.local.discovery import USUAL_PORTS
 from tocsin_alerting.startup import (
     CannotStart,
@@ -25,7 +26,6 @@ from tocsin_alerting.startup import (
     instance_name,
     load_config,
     rule_files,
-    rule_patterns,
 )
 from tocsin_alerting.yaml_document import InvalidDocument
 
@@ -130,7 +130,8 @@ def test_the_bundled_rules_stand_for_their_files(tmp_path: Path) -> None:
     found = load_config(UpOptions(config_file=path))
     assert rule_patterns(found)[1] == str(tmp_path / "mine.yml")
     names = [Path(file.path).name for file in rule_files(found)]
-    assert names == ["gpu.yml", "host.yml", "inference.yml", "tocsin.yml", "mine.yml", "vllm.yml"]
+    bundled = ["baseline.yml", "gpu.yml", "host.yml", "inference.yml", "tocsin.yml"]
+    assert names == [*bundled, "mine.yml", "vllm.yml"]
 
 
 def test_meta_alerts_among_the_bundled_rules_are_switched_and_as_bad_as_they_are_said_to_be(

@@ -12,7 +12,7 @@ import yaml
 
 from support.promtool import needs_promtool, run_tests
 
-RULES = Path(__file__).parents[2] / "rules" / "inference.yml"
+RULES = Path(__file__).parents[2] / "rules"
 STEP = 150  # seconds
 DAY = 86_400 // STEP
 DAYS = 22  # three weeks and a day, of which the last week is looked at
@@ -87,8 +87,9 @@ def _month() -> Sequence[Engine]:
 
 def _rules() -> dict[str, Any]:
     """Those about what is usual, and the groups that they need."""
-    document = yaml.safe_load(RULES.read_text("utf-8"))
-    groups = {group["name"]: group for group in document["groups"]}
+    files = [RULES / f"{name}.yml" for name in ("baseline", "inference")]
+    documents = [yaml.safe_load(path.read_text("utf-8")) for path in files]
+    groups = {group["name"]: group for document in documents for group in document["groups"]}
     wanted = [groups[f"inference-{name}"] for name in ("baseline", "throughput", "latency")]
     for group in wanted:
         group["rules"] = [
