@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from support.greedy_clients import GreedyClients
-from support.story import PAGE_SECONDS, Story, story
+from support.story import PAGE_SECONDS, Story, story, until
 
 MOST_BYTES = 1 << 30
 
@@ -20,9 +20,9 @@ async def test_no_query_delays_a_page(tmp_path: Path) -> None:
             missed = await one.metric("tocsin_rule_group_iterations_missed_total")
             assert missed <= 2
             assert await one.metric("tocsin_loop_lag_seconds") < 1
+            await until(lambda: clients.answers()["200"] >= 1, 90)  # not all are refused
             assert await one.metric("process_resident_memory_bytes") < MOST_BYTES
         assert "Traceback" not in one.agent.said()
-    assert clients.answers()["200"] >= 1, "the queries were to be answered, not refused"
 
 
 async def _killed_and_back(one: Story, before: int) -> None:

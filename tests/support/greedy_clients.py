@@ -5,16 +5,18 @@ Run as a program: `greedy_clients.py URL`. Each line that it writes is an answer
 
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections import Counter
+from pathlib import Path
 from types import TracebackType
 
 EVERYTHING = '{__name__=~".+"}'
-POINTS = 10_999
+POINTS = 8_000  # of 1,250 series are the samples that a query may read; an agent has 940 of its own
 # Each costs whole seconds: numbers as texts, an order for each step, a series for each value, and
 # label sets.
 QUERIES = (
@@ -43,15 +45,15 @@ def ask_for_ever(url: str, query: str) -> None:
 
 
 class GreedyClients:
-    """One client for each of QUERIES; `answers()` counts by status once they were stopped."""
+    """One client for each of QUERIES; `answers()` counts by status."""
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._said = b""
+        self._said = tempfile.NamedTemporaryFile()  # which goes with this object
 
     def __enter__(self) -> "GreedyClients":
         command = [sys.executable, __file__, self._url]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(command, stdout=self._said, stderr=subprocess.DEVNULL)
         return self
 
     def __exit__(
@@ -61,10 +63,11 @@ class GreedyClients:
         trace: TracebackType | None,
     ) -> None:
         self._process.kill()
-        self._said = self._process.communicate()[0]
+        self._process.wait()
 
     def answers(self) -> Counter[str]:
-        return Counter(line.split(" ")[0] for line in self._said.decode().splitlines())
+        said = Path(self._said.name).read_text()
+        return Counter(line.split(" ")[0] for line in said.splitlines())
 
 
 if __name__ == "__main__":
