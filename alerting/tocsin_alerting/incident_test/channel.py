@@ -29,7 +29,7 @@ class ScriptedChannel:
     ) -> None:
         settings = config.receivers[name]
         self.name = name
-        self.send_resolved = settings.send_resolved
+        self.send_resolved = bool(getattr(settings, "send_resolved", True))
         self.at_once = _AT_ONCE
         self._by_mail = isinstance(settings, EmailSettings)
         self._patience_ms = int(getattr(settings, "timeout", _ANSWER_MS))

@@ -92,6 +92,7 @@ class Retiring(Protocol):
 
     def address_mark(self) -> str:
         """What tells where it sends apart from elsewhere, and tells it to nobody."""
+        ...
 
 
 def describe_outcome(outcome: Outcome) -> str:

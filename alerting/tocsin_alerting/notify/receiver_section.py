@@ -1,6 +1,6 @@
 """The keys of every receiver, whatever its type."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
 
@@ -31,7 +31,7 @@ class ReceiverSection(Section):
     """`rate`: how many messages go there, `20/min` or several such. `deliver_within`: a page that
     was not answered with success by then is told to others, of these to `fallback` first."""
 
-    type: str = ""  # each kind has a word of its own, which is required
+    type: Any  # each kind has a word of its own
     rate: RateTexts | None = None
     deliver_within: Interval | None = None
     fallback: str | None = None

@@ -23,7 +23,8 @@ class GroupPhases:
     multiples of their intervals; any other one when a Prometheus beside us runs it."""
 
     def __init__(self, own: Callable[[], Collection[Source]], semantics: Semantics = 3) -> None:
-        self._own, self._semantics = own, semantics
+        self._own = own
+        self._semantics: Semantics = semantics
 
     def of(self, progress: GroupState) -> int:
         """With the scrapes for good, once it was seen to read one of them, which may be silent now

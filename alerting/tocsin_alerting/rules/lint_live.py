@@ -35,10 +35,12 @@ class LiveStore(Protocol):
 
     def names(self) -> Collection[str]:
         """Of all metrics that it has."""
+        ...
 
     def series(self, selector: VectorSelector, reach_ms: int) -> Sequence[SeriesLabels]:
         """The series of the selector's metric (some, at least one of those that it selects, where
         it names none) that had samples within this time."""
+        ...
 
     def highest(self, expr: str) -> float | None:
         """The highest value of `expr` that it remembers, None where there is none."""

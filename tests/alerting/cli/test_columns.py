@@ -77,6 +77,7 @@ LOOKED_AT = (
     ("resolve", "1"),
 )
 ELSEWHERE = {
+    "backtest",
     "channels",
     "check",
     "completion",
