@@ -8,11 +8,11 @@ import pytest
 from support.notifications import notification
 from tocsin_alerting.config.config import Config
 from tocsin_alerting.config.load import build_channels, incident_config, load
+from tocsin_alerting.config.reading import rule_patterns
 from tocsin_alerting.incidents.escalation_policy import Addressee, EscalationStep
 from tocsin_alerting.incidents.roster import resolve
 from tocsin_alerting.incidents.routing import IncidentConfig
 from tocsin_alerting.rules.severity import Severity
-from tocsin_alerting.startup import rule_patterns
 from tocsin_alerting.yaml_document import InvalidDocument
 from tocsin_exporter.engine_access import EngineTargets
 
