@@ -76,6 +76,7 @@ MISUSED: dict[str, Sequence[str]] = {
     "show": ("show", "0"),
     "snooze": ("snooze", "1"),
     "stats": ("stats", "x"),
+    "slo": ("slo", "generate"),
     "status": ("status", "1"),
     "maintenance": ("maintenance", "add", "w", "a=b"),
     "silence": ("silence", "add", "a=b"),
