@@ -317,8 +317,8 @@ async def test_a_request_past_its_time_is_a_timeout(tiny: Model, stream: bool) -
 
 async def test_the_death_of_the_engine_fails_all_and_is_told(tiny: Model) -> None:
     async with serving(tiny) as server:
-        response, lines = await hold(server, LONGEST)
         waiting = asyncio.create_task(server.client.post(CHAT, json=LONGEST))
+        response, lines = await hold(server, LONGEST)
         async with asyncio.timeout(60):
             while server.worker.engine.running < 2:
                 await asyncio.sleep(0)

@@ -1,6 +1,6 @@
 """The keys of every receiver, whatever its type."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
 
@@ -31,7 +31,10 @@ class ReceiverSection(Section):
     """`rate`: how many messages go there, `20/min` or several such. `deliver_within`: a page that
     was not answered with success by then is told to others, of these to `fallback` first."""
 
-    type: Any  # each kind has a word of its own
+    if TYPE_CHECKING:
+        type: Any  # each kind has a word of its own, which is required
+    else:
+        type: str = ""
     rate: RateTexts | None = None
     deliver_within: Interval | None = None
     fallback: str | None = None

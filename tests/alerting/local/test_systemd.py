@@ -47,7 +47,9 @@ def test_the_watchdog_may_be_meant_for_another(env: dict[str, str], seconds: flo
 
 
 def test_a_reload_is_begun_and_ended(receiver: tuple[socket.socket, str]) -> None:
-    SystemdNotifier({"NOTIFY_SOCKET": receiver[1]}).reloading()
+    systemd = SystemdNotifier({"NOTIFY_SOCKET": receiver[1]})
+    systemd.reloading()
+    systemd.reloaded()
     begun, ended = receiver[0].recv(1000), receiver[0].recv(1000)
     assert begun.startswith(b"RELOADING=1\nMONOTONIC_USEC=") and ended == b"READY=1"
 

@@ -85,7 +85,6 @@ TOLD = [
     ("13:9", "misses required attribute alertname"),
     ("13:20", '"eval_time": not a valid duration string: "1"'),
     ("14:21", "exp_alerts must be a list, not a mapping"),
-    ("16:19", "unclosed left parenthesis"),
     ("17:42", '"value" must be a number, not many'),
     ("17:48", "native histograms are not supported in tests"),
 ]  # fmt: skip
