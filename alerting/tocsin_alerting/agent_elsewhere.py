@@ -16,7 +16,7 @@ from tocsin_alerting.incidents.store_watch import WatchedStore
 from tocsin_alerting.loops.alert_forwarding import AlertForwarder
 from tocsin_alerting.loops.metrics import Families
 from tocsin_alerting.loops.remote_client import RemoteClient
-from tocsin_alerting.loops.remote_engine import AnsweringSources, RemoteEngine
+from tocsin_alerting.loops.remote_engine import RemoteEngine
 from tocsin_alerting.loops.sample_sender import SampleSender
 from tocsin_alerting.loops.supervise import restart_on_error
 from tocsin_alerting.notify.own_address import guarded_lookup
@@ -26,6 +26,7 @@ from tocsin_alerting.rules.evaluation import EvaluationDeps
 from tocsin_alerting.rules.instant_query import EngineUnreachable
 from tocsin_alerting.rules.rule import RecordingRule, RuleGroup
 from tocsin_alerting.rules.state import GroupState
+from tocsin_alerting.rules.unknown_alerts import AllAlive
 from tocsin_alerting.tsdb.matchers import Matcher, MatchOp
 from tocsin_alerting.tsdb.series_index import MatcherSets
 from tocsin_alerting.tsdb.store import Store
@@ -69,7 +70,7 @@ class Datasources:
 
     def deps_of(self, own: EvaluationDeps) -> Callable[[RuleGroup], EvaluationDeps]:
         """What a group is evaluated with; `own` is that of our own store."""
-        sources = AnsweringSources()
+        sources = AllAlive()
         remote = {
             id(one): replace(
                 own,

@@ -17,8 +17,9 @@ from tocsin_alerting.notify.delivery import DeliveryLoop, DeliveryQueue
 from tocsin_alerting.rules.evaluation import EvaluationDeps
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.rule import RuleFile
-from tocsin_alerting.rules.rule_test import AllAlive, RuleTestStore
+from tocsin_alerting.rules.rule_test import RuleTestStore
 from tocsin_alerting.rules.rule_test_file import RuleTest
+from tocsin_alerting.rules.unknown_alerts import AllAlive
 from tocsin_alerting.tsdb.store import Store
 from tocsin_exporter.clock import Clock
 

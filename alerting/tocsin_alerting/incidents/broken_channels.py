@@ -9,7 +9,7 @@ from tocsin_alerting.incidents.grouping import AlertGroup, alert_group
 from tocsin_alerting.incidents.incident import Incident
 from tocsin_alerting.incidents.roster import Addressees, possible_addressees, resolve
 from tocsin_alerting.incidents.routing import IncidentConfig
-from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState
+from tocsin_alerting.rules.alert import Alert, AlertEvent, firing_alert
 from tocsin_alerting.rules.meta_alerts import GROUPED_BY, META
 from tocsin_alerting.rules.severity import SEVERITY_LABEL, Severity
 from tocsin_alerting.time_format import rfc3339
@@ -119,15 +119,7 @@ def broken_alert(receiver: str, trouble: FailureStreak, config: IncidentConfig) 
         f" does: alertctl receivers test {receiver}. Last error: {error}",
         "runbook_url": f"{DEFAULT_AGENT_URL}runbooks/{ALERT_NAME}",
     }
-    return Alert(
-        rule="",
-        labels=tuple(sorted(labels.items())),
-        annotations=tuple(sorted(annotations.items())),
-        state=AlertState.FIRING,
-        value=0.0,
-        active_at_ms=trouble.since_ms,
-        fired_at_ms=trouble.last_ms,
-    )
+    return firing_alert(labels, annotations, trouble.since_ms, trouble.last_ms)
 
 
 def _severity(receiver: str, config: IncidentConfig) -> Severity:

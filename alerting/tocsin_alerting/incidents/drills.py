@@ -14,7 +14,7 @@ from tocsin_alerting.incidents.grouping import AlertGroup
 from tocsin_alerting.incidents.incident import Change
 from tocsin_alerting.incidents.routing import IncidentConfig, policy_for
 from tocsin_alerting.incidents.working_set import WorkingSet
-from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind
+from tocsin_alerting.rules.alert import Alert, AlertEvent, EventKind, firing_alert
 from tocsin_alerting.rules.severity import SEVERITY_LABEL, Severity
 
 SUBJECT = "drill"
@@ -57,15 +57,7 @@ class Drill:
             "summary": f"Drill of {self.severity}: please acknowledge",
             "description": f"{words}\n{self.note}".strip(),
         }
-        return Alert(
-            rule="",
-            labels=tuple(sorted(labels.items())),
-            annotations=tuple(sorted(annotations.items())),
-            state=AlertState.FIRING,
-            value=0.0,
-            active_at_ms=now_ms,
-            fired_at_ms=now_ms,
-        )
+        return firing_alert(labels, annotations, now_ms, now_ms)
 
 
 def open_drill(number: int, drill: Drill, now_ms: int, config: IncidentConfig) -> Change:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from tocsin_alerting.annotations import DEFAULT_AGENT_URL
-from tocsin_alerting.rules.alert import Alert, AlertState
+from tocsin_alerting.rules.alert import Alert, firing_alert
 from tocsin_alerting.rules.severity import SEVERITY_LABEL, Severity
 from tocsin_alerting.time_format import format_duration, rfc3339
 from tocsin_exporter.snapshot import Labels
@@ -62,15 +62,7 @@ class ExpectedHeartbeat:
             "runbook_url": f"{DEFAULT_AGENT_URL}runbooks/{ALERT_NAME}",
         }
         annotations = said | dict(self.annotations)
-        return Alert(
-            rule="",
-            labels=tuple(sorted(labels.items())),
-            annotations=tuple(sorted(annotations.items())),
-            state=AlertState.FIRING,
-            value=0.0,
-            active_at_ms=since_ms,
-            fired_at_ms=since_ms,
-        )
+        return firing_alert(labels, annotations, since_ms, since_ms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from tocsin_alerting.annotations import DEFAULT_AGENT_URL
 from tocsin_alerting.incidents.broken_channels import FailureStreak
 from tocsin_alerting.incidents.incident import Member
 from tocsin_alerting.incidents.working_set import WorkingSet
-from tocsin_alerting.rules.alert import Alert, AlertEvent, AlertState, EventKind
+from tocsin_alerting.rules.alert import Alert, AlertEvent, EventKind, firing_alert
 from tocsin_alerting.rules.meta_alerts import MetaAlertSwitch
 from tocsin_alerting.rules.severity import SEVERITY_LABEL, Severity
 from tocsin_alerting.time_format import rfc3339
@@ -90,12 +90,4 @@ def _alert(store: WatchedStore, trouble: FailureStreak, severity: Severity) -> A
         f" unknown until it does, and nothing new fires by them. Last error: {error}",
         "runbook_url": f"{DEFAULT_AGENT_URL}runbooks/{STORE_ALERT_NAME}",
     }
-    return Alert(
-        rule="",
-        labels=tuple(sorted(labels.items())),
-        annotations=tuple(sorted(annotations.items())),
-        state=AlertState.FIRING,
-        value=0.0,
-        active_at_ms=trouble.since_ms,
-        fired_at_ms=trouble.last_ms,
-    )
+    return firing_alert(labels, annotations, trouble.since_ms, trouble.last_ms)

@@ -20,14 +20,12 @@ from tocsin_alerting.loops.remote_client import (
     RequestFailed,
 )
 from tocsin_alerting.promql.eval.limits import QueryTimeout
-from tocsin_alerting.promql.parser.ast import Expr, VectorSelector
+from tocsin_alerting.promql.parser.ast import Expr
 from tocsin_alerting.promql.parser.printer import print_expr
 from tocsin_alerting.promql.result import InstantVector, Matrix, Result, ScalarValue, StringValue
-from tocsin_alerting.rules.inputs import RangeWindow
 from tocsin_alerting.rules.instant_query import EngineUnreachable
-from tocsin_alerting.rules.unknown_alerts import Reported, SourceStatus
 from tocsin_exporter.engine_access import EngineAccess
-from tocsin_exporter.snapshot import Labels, Source, sorted_labels
+from tocsin_exporter.snapshot import Labels, sorted_labels
 from tocsin_exporter.threads import Threads, in_thread
 
 _LARGE_ANSWER = 256 << 10  # characters, which a thread reads: some milliseconds
@@ -249,29 +247,3 @@ def _labels(metric: Any) -> Labels:
     if not all(isinstance(text, str) for pair in metric.items() for text in pair):
         raise ValueError("a label that is no text")
     return sorted_labels({name: value for name, value in metric.items() if value})
-
-
-class AnsweringSources:
-    """What rules know of the sources of an engine elsewhere: nothing. Whether its samples are all
-    there is the engine's affair; what it answers is known, and while it does not, nothing is."""
-
-    def touched(self, selector: VectorSelector) -> frozenset[Source]:
-        return frozenset()
-
-    def health(self, source: Source) -> SourceStatus:
-        return SourceStatus.ALIVE
-
-    def speaks(self, source: Source) -> bool:
-        return True
-
-    def fills(self, source: Source, window: RangeWindow, at_ms: int) -> bool:
-        return True
-
-    def ready(self, expr: Expr) -> bool:
-        return True
-
-    def said(self, source: Source, since_ms: int) -> Reported:
-        return Reported.ALL
-
-    def has(self, selector: VectorSelector, labels: Labels, t0_ms: int, t1_ms: int) -> bool:
-        return True

@@ -1,6 +1,6 @@
 """An alert instance as Prometheus means it, and what the incident layer is told about it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
@@ -62,6 +62,21 @@ class Alert:
     @property
     def fingerprint(self) -> str:
         return fingerprint(self.labels)
+
+
+def firing_alert(
+    labels: Mapping[str, str], annotations: Mapping[str, str], active_at_ms: int, fired_at_ms: int
+) -> Alert:
+    """One that no rule says, but the agent itself."""
+    return Alert(
+        rule="",
+        labels=tuple(sorted(labels.items())),
+        annotations=tuple(sorted(annotations.items())),
+        state=AlertState.FIRING,
+        value=0.0,
+        active_at_ms=active_at_ms,
+        fired_at_ms=fired_at_ms,
+    )
 
 
 class EventKind(StrEnum):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from tocsin_alerting.annotations import DEFAULT_AGENT_URL
-from tocsin_alerting.rules.alert import Alert, AlertState
+from tocsin_alerting.rules.alert import Alert, firing_alert
 from tocsin_alerting.rules.alerting import DuplicateLabelSet
 from tocsin_alerting.rules.evaluation import LimitExceeded
 from tocsin_alerting.rules.recording import DuplicateRecordedSeries
@@ -66,15 +66,7 @@ def meta_alert(
         "description": words[1],
         "runbook_url": f"{DEFAULT_AGENT_URL}runbooks/{name}",
     }
-    return Alert(
-        rule="",
-        labels=tuple(sorted(labels.items())),
-        annotations=tuple(sorted(annotations.items())),
-        state=AlertState.FIRING,
-        value=0.0,
-        active_at_ms=since_ms,
-        fired_at_ms=now_ms,
-    )
+    return firing_alert(labels, annotations, since_ms, now_ms)
 
 
 def rule_labels(rule: RuleState, machine: str) -> dict[str, str]:

@@ -17,23 +17,21 @@ from os.path import normpath
 from pathlib import Path as FilePath
 from typing import NamedTuple, TypeVar
 
-from tocsin_alerting.promql.parser.ast import Expr, VectorSelector
 from tocsin_alerting.rules.alert import AlertState
 from tocsin_alerting.rules.evaluation import EvaluationDeps, WriteSamples
 from tocsin_alerting.rules.go_time import GoDuration
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.humanize import scientific
-from tocsin_alerting.rules.inputs import RangeWindow
 from tocsin_alerting.rules.instant_query import InstantQuerier, rows
 from tocsin_alerting.rules.rule import NOWHERE, AlertingRule, FilePosition, RuleFile
 from tocsin_alerting.rules.rule_file import CheckExpression, load, no_objection
 from tocsin_alerting.rules.rule_test_file import AlertCase, ExprCase, RuleTest, RuleTestFile
 from tocsin_alerting.rules.series_notation import Value
 from tocsin_alerting.rules.state import GroupState, RuleState
-from tocsin_alerting.rules.unknown_alerts import Reported, SourceStatus
+from tocsin_alerting.rules.unknown_alerts import AllAlive
 from tocsin_alerting.strconv import quote
 from tocsin_alerting.time_format import format_duration
-from tocsin_exporter.snapshot import Labels, Source
+from tocsin_exporter.snapshot import Labels
 
 
 class ComparedAlert(NamedTuple):
@@ -97,31 +95,6 @@ class RuleTestReport:
         if self.ok:
             return f"{head}  SUCCESS\n"
         return head + "  FAILED:\n" + "".join(f"{failure.text}\n\n" for failure in self.failures)
-
-
-class AllAlive:
-    """Tests know no dead sources: instances are Prometheus's alone."""
-
-    def touched(self, selector: VectorSelector) -> frozenset[Source]:
-        return frozenset()
-
-    def health(self, source: Source) -> SourceStatus:
-        return SourceStatus.ALIVE
-
-    def speaks(self, source: Source) -> bool:
-        return True
-
-    def fills(self, source: Source, window: RangeWindow, at_ms: int) -> bool:
-        return True
-
-    def ready(self, expr: Expr) -> bool:
-        return True
-
-    def said(self, source: Source, since_ms: int) -> Reported:
-        return Reported.ALL
-
-    def has(self, selector: VectorSelector, labels: Labels, t0_ms: int, t1_ms: int) -> bool:
-        return True
 
 
 class _RuleFailed(Exception):

@@ -81,6 +81,32 @@ class Sources(Protocol):
         ...
 
 
+class AllAlive:
+    """No source is dead, and nothing is missing: what a query answers is known. So it is in tests,
+    and for an engine elsewhere, whose own affair it is whether its samples are all there."""
+
+    def touched(self, selector: VectorSelector) -> frozenset[Source]:
+        return frozenset()
+
+    def health(self, source: Source) -> SourceStatus:
+        return SourceStatus.ALIVE
+
+    def speaks(self, source: Source) -> bool:
+        return True
+
+    def fills(self, source: Source, window: RangeWindow, at_ms: int) -> bool:
+        return True
+
+    def ready(self, expr: Expr) -> bool:
+        return True
+
+    def said(self, source: Source, since_ms: int) -> Reported:
+        return Reported.ALL
+
+    def has(self, selector: VectorSelector, labels: Labels, t0_ms: int, t1_ms: int) -> bool:
+        return True
+
+
 @dataclass(frozen=True, slots=True)
 class UnknownAlert:
     """An alert of which nobody can say whether it still holds.

@@ -14,8 +14,8 @@ from tocsin_alerting.rules.evaluation import EvaluationDeps
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.rule import RuleFile
 from tocsin_alerting.rules.rule_file import read
-from tocsin_alerting.rules.rule_test import AllAlive
 from tocsin_alerting.rules.rule_test_store import make_test_store
+from tocsin_alerting.rules.unknown_alerts import AllAlive
 from tocsin_exporter.snapshot import Labels
 
 START_MS, STEP_MS, STEPS = 1_700_000_000_000, 15_000, 160
