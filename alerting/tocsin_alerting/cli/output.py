@@ -34,6 +34,7 @@ _COLOURS = {
 _COLOURED = re.compile(rf"(?<![^ ])(?:{'|'.join(_COLOURS)})(?![^ ])")
 _NARROWEST = 8  # columns of a column of a table
 _MOST_COLOURED = 2  # words of a row: the severity and the state
+_MOST_LINES = 10  # of a text below a row: 5,000 characters must not hide the incident below
 
 Callback = Callable[[click.Context, click.Parameter, str | None], str]
 
@@ -179,7 +180,8 @@ def listing(
     width: int,
 ) -> None:
     """A table whose rows have lines of text below them; those are wrapped, so that nothing is
-    wider than `width`. A wide one (`width` 0) has them in the rows."""
+    wider than `width`, and cut where they would fill the terminal. A wide one (`width` 0) has them
+    whole, in the rows."""
     if not rows or not width:
         about = [[*cells, "; ".join(texts)] for cells, texts in rows]
         table([*header, "ABOUT"], about, empty, width)
@@ -190,17 +192,26 @@ def listing(
     for head, (_, texts) in zip(lines, rows, strict=True):
         picture(coloured(line) for line in head)
         for text in texts:
-            wrapped(text, width, "     ")
+            wrapped(text, width, "     ", most_lines=_MOST_LINES)
 
 
-def wrapped(text: str, width: int, indent: str = "", further: str | None = None) -> None:
-    """Prints `text` in lines of at most `width`; `further` begins all but the first."""
+def wrapped(
+    text: str,
+    width: int,
+    indent: str = "",
+    further: str | None = None,
+    most_lines: int | None = None,
+) -> None:
+    """Prints `text` in lines of at most `width`; `further` begins all but the first. What is more
+    than `most_lines` is left out, and "…" says so."""
     lines = textwrap.wrap(
         one_line(text),
         width,
         initial_indent=indent,
         subsequent_indent=indent if further is None else further,
         break_on_hyphens=False,
+        max_lines=most_lines,
+        placeholder="…",
     )
     for line in lines:
         print(line)

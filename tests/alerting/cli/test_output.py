@@ -130,6 +130,15 @@ def test_severity_and_state_are_coloured_where_one_sees_it(
     assert "\x1b" not in written(False, lambda: output.listing(head, ROW, "none", 80))
 
 
+@pytest.mark.parametrize("long", ["x" * 5000, "word " * 1000])
+def test_one_long_text_does_not_hide_the_rows_below_it(long: str) -> None:
+    rows = [(["#1"], [long, f"title {long}"]), (["#2"], ["It fires."])]
+    text = written(False, lambda: output.listing(["ID"], rows, "none", 80))
+    lines = text.splitlines()
+    assert lines[-2:] == ["#2", "     It fires."] and len(lines) <= 24
+    assert text.count("…") == 2 and max(map(len, lines)) <= 80
+
+
 def test_a_wide_table_has_it_all_in_a_row() -> None:
     row = [(["#1"], ["It fires. " * 20, "labels"])]
     text = written(False, lambda: output.listing(["ID"], row, "none", output.width("wide")))
