@@ -13,7 +13,7 @@ from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.effective import effective
 from tocsin_alerting.config.load import incident_config
 from tocsin_alerting.config.paging import unwatched
-from tocsin_alerting.config.reading import ReadConfig, emptied
+from tocsin_alerting.config.reading import ReadConfig, emptied, unmatched
 from tocsin_alerting.config.rule_copies import RuleCopies
 from tocsin_alerting.incidents.dispatcher import Dispatcher
 from tocsin_alerting.loops.calendar_refresh import CalendarRefresh
@@ -84,6 +84,8 @@ class AgentReload:
         found = ["the configuration file is empty"] if read.empty else []
         found += [f"{path} has no rule any more" for path in
                   emptied(self._running.read.rules, read.rules)]  # fmt: skip
+        found += [f"{pattern} finds no rule file any more" for pattern in
+                  unmatched(self._running.read, read)]  # fmt: skip
         origins = set(self._stages.dispatcher.origins)
         lost = [rule for rule in self._stages.groups.lost(read.rules) if rule.origin in origins]
         names = sorted({f'"{rule.rule.name}"' for rule in lost})

@@ -238,6 +238,23 @@ async def test_unasked_it_removes_nothing_that_somebody_is_paged_for(tmp_path: P
         assert one.incident()[0] is IncidentState.RESOLVED
 
 
+async def test_unasked_it_does_not_lose_all_files_of_a_pattern(tmp_path: Path) -> None:
+    """What waits would be lost, and nobody would hear that no rule is left."""
+    async with agent(tmp_path) as one:
+        one.write(rules=RULES.replace("Fires", "Quiet").replace("vector(1)\n", "vector(0) > 1\n"))
+        assert await one.reload() == ""
+        await one.evaluate()
+        waits = one.alerts()["Waits"]
+        (tmp_path / "rules").rename(tmp_path / "unmounted")
+        assert await one.reload(asked=False) == ""
+        assert "rules/*.yml finds no rule file any more" in one.app.reload.reload.status.held
+        (tmp_path / "unmounted").rename(tmp_path / "rules")
+        assert await one.reload(asked=False) == "" and not one.app.reload.reload.status.held
+        assert one.alerts()["Waits"] == waits
+        (tmp_path / "rules" / "a.yml").unlink()
+        assert await one.reload() == "" and not one.alerts()  # somebody wants it so
+
+
 def broken(text: str, dice: random.Random) -> str:
     """`text` as an editor, a half-written file or a careless merge leaves it."""
     lines = text.splitlines(keepends=True)

@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from pydantic import BaseModel
@@ -293,6 +293,22 @@ def emptied(running: Sequence[RuleFile], wanted: Sequence[RuleFile]) -> list[str
     had = {file.path for file in running if any(group.rules for group in file.groups)}
     there = {file.path for file in wanted}
     return sorted((had - left) & there)
+
+
+def unmatched(running: ReadConfig, wanted: ReadConfig) -> list[str]:
+    """The patterns of both that matched rule files and match none any more: a directory that is
+    not mounted, a checkout in the middle."""
+    return [
+        pattern
+        for pattern in wanted.config.rule_files
+        if pattern in running.config.rule_files
+        and _matches(pattern, running.rules)
+        and not _matches(pattern, wanted.rules)
+    ]
+
+
+def _matches(pattern: str, files: Sequence[RuleFile]) -> bool:
+    return any(PurePath(file.path).match(pattern) for file in files)
 
 
 def _addresses(config: Config, settings: Any) -> Mapping[str, str]:
