@@ -1,6 +1,7 @@
 """Incidents that somebody has judged, as CSV: `start,end,alertname,real`, the last two optional."""
 
 import csv
+import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -49,7 +50,7 @@ def _incident(row: Mapping[str, str | None], place: str) -> LabelledIncident:
 
 def _time_ms(text: str, place: str) -> int:
     seconds = read_seconds(text.strip())
-    if seconds is not None:
+    if seconds is not None and math.isfinite(seconds * 1000):
         return round(seconds * 1000)
     try:
         at = datetime.fromisoformat(text.strip())

@@ -1,6 +1,7 @@
 """Samples of a file: OpenMetrics with timestamps, or the output of `promtool tsdb dump`."""
 
 import gzip
+import io
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -8,10 +9,12 @@ from pathlib import Path
 
 from tocsin_alerting.backtest.history import InputSeries
 from tocsin_alerting.rules.series_notation import NotationError, parse_metric
+from tocsin_exporter.files import open_file
 from tocsin_exporter.snapshot import Labels
 
 _LINE = re.compile(r"(\S.*?)\s+(\S+)\s+(-?[0-9.eE+]+)\s*(?:#.*)?")
 _MILLISECONDS = 1e11  # a time above it, which would be in the year 5138, is none in seconds
+_LATEST_MS = 253_402_300_799_999  # the end of the year 9999
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +34,14 @@ class InvalidSamples(ValueError):
 
 def read_samples(path: Path) -> InputSeries:
     """The series of a file. Raises InvalidSamples, and OSError."""
-    with path.open("rb") as raw:
+    with open_file(path) as raw:
         zipped = raw.read(2) == b"\x1f\x8b"
-    opened = gzip.open(path, "rt", encoding="utf-8") if zipped else path.open(encoding="utf-8")
-    with opened as lines:
+        raw.seek(0)
+        unpacked = gzip.GzipFile(fileobj=raw) if zipped else raw
         try:
-            return parse_samples(lines, str(path))
+            # a byte order mark is no part of the first name
+            with io.TextIOWrapper(unpacked, encoding="utf-8-sig") as lines:
+                return parse_samples(lines, str(path))
         except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
             raise InvalidSamples(f"{path}: not text: {error}") from None
 
@@ -51,15 +56,24 @@ def parse_samples(lines: Iterable[str], path: str) -> InputSeries:
             labels = _labels(name, SampleLine(path, number))
             columns = known[name] = series.setdefault(labels, ([], []))
         try:
-            seconds = float(at)
+            at_ms = _time_ms(at)
             columns[1].append(float(value))
-        except ValueError:
-            why = f'"{value} {at}" is not a number and a time'
+        except (ValueError, OverflowError):
+            why = f'"{value} {at}" is not a number and a time; write 1 1700000000'
             raise SampleLine(path, number).error(why) from None
-        columns[0].append(round(seconds if abs(seconds) > _MILLISECONDS else seconds * 1000))
+        columns[0].append(at_ms)
     if not series:
         raise InvalidSamples(f"{path}: no samples; write OpenMetrics with timestamps")
     return series
+
+
+def _time_ms(text: str) -> int:
+    """Raises ValueError and OverflowError for what is no time up to the year 9999."""
+    at = float(text)
+    at_ms = round(at if abs(at) > _MILLISECONDS else at * 1000)
+    if abs(at_ms) > _LATEST_MS:
+        raise ValueError(text)
+    return at_ms
 
 
 def _fields(lines: Iterable[str], path: str) -> Iterator[tuple[int, str, str, str]]:

@@ -1,5 +1,7 @@
 """`alertctl backtest`: what rules would have said of a time that has passed."""
 
+import io
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +16,7 @@ from tocsin_alerting.cli.check import semantics_option
 from tocsin_alerting.cli.client import FAILED, AgentClient, fail
 from tocsin_alerting.cli.test import quiet_logs
 from tocsin_alerting.cli.times import FORMS, duration, time_range
+from tocsin_exporter.files import open_file
 
 if TYPE_CHECKING:
     from tocsin_alerting.backtest.history import InputSeries
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from tocsin_alerting.rules.rule import RuleGroup
 
 _NEVER = "never"
+_MOST_EVALUATIONS = 20_000_000  # of one rule, each of which takes 8 bytes and more
 
 
 def _duration_ms(context: click.Context, param: click.Parameter, text: str | None) -> int | None:
@@ -35,6 +39,22 @@ def _duration_ms(context: click.Context, param: click.Parameter, text: str | Non
         raise click.BadParameter(f'"{text}" is not a duration; write 30s, 5m or 1h') from None
 
 
+def _interval_ms(context: click.Context, param: click.Parameter, text: str | None) -> int | None:
+    interval_ms = _duration_ms(context, param, text)
+    if text is not None and not interval_ms:
+        raise click.BadParameter(f'"{text}" is no time between evaluations; write 5s or 1m')
+    return interval_ms
+
+
+def _score_limit(
+    context: click.Context, param: click.Parameter, score: float | None
+) -> float | None:
+    """NaN is neither above 0 nor below 1: no rule would be noisier, and CI would always pass."""
+    if score is not None and math.isnan(score):
+        raise click.BadParameter("a number from 0 to 1 is needed")
+    return score
+
+
 @click.command(epilog="Example: alertctl backtest my-rules.yml --since 7d --what-if")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--config.file", "config_file", type=click.Path(path_type=Path),
@@ -43,7 +63,7 @@ def _duration_ms(context: click.Context, param: click.Parameter, text: str | Non
     help="How far back from --end: 6h, 1d, 2w.  [default: 1d]")  # fmt: skip
 @click.option("--start", metavar="TIME", help=f"Start time: {FORMS}.")
 @click.option("--end", metavar="TIME", help="End time, in the forms of --start.  [default: now]")
-@click.option("--interval", metavar="DURATION", callback=_duration_ms,
+@click.option("--interval", metavar="DURATION", callback=_interval_ms,
     help="Time between evaluations of groups that name none."
     "  [default: evaluation_interval of the configuration]")  # fmt: skip
 @click.option("--samples", "samples_file", metavar="FILE",
@@ -60,7 +80,7 @@ def _duration_ms(context: click.Context, param: click.Parameter, text: str | Non
     callback=_duration_ms, help="How soon a page is acknowledged; never: nobody does.")  # fmt: skip
 @click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
     help="Write a timeline of firings and pages to this file.  [default: none]")  # fmt: skip
-@click.option("--max-noise", type=click.FloatRange(0, 1), metavar="SCORE",
+@click.option("--max-noise", type=click.FloatRange(0, 1), metavar="SCORE", callback=_score_limit,
     help="Exit with 1 if any rule is noisier than this, from 0 to 1.  [default: none]")  # fmt: skip
 @semantics_option
 @output.format_option
@@ -102,6 +122,7 @@ def backtest(
     series = _file_samples(samples_file) if samples_file else _agent_samples(agent, job)
     if samples_file and not (start or end or since):
         job.within = _span(series)
+    _check_length(job)
     judgement = _judgement(None if samples_file else agent, labels_file, job.within)
     with _bar("evaluating rules", job.rule_count) as progress:
         result = job.run(series, judgement, ack_after, progress)
@@ -162,6 +183,18 @@ def _span(series: "InputSeries") -> tuple[int, int]:
     return int(min(firsts)), int(max(lasts))
 
 
+def _check_length(job: "Backtest") -> None:
+    """One sample with a wrong time makes a backtest of decades, for which no memory is enough."""
+    shortest = min((group.interval_ms or job.interval_ms for group in job.groups), default=1)
+    start_ms, end_ms = job.within
+    if job.groups and (end_ms - start_ms) // shortest > _MOST_EVALUATIONS:
+        start, end = (times.date_and_clock(at_ms) for at_ms in job.within)
+        fail(
+            f"from {start} to {end} a rule has more than {_MOST_EVALUATIONS:,} evaluations;"
+            " give a shorter time with --start and --end, or correct the times of the samples"
+        )
+
+
 def _judgement(
     agent: AgentClient | None, labels: Path | None, within: tuple[int, int]
 ) -> "Judgement":
@@ -173,12 +206,14 @@ def _judgement(
     if labels is None:
         return Judgement(false_alarms(agent, within) if agent else ())
     try:
-        with labels.open(encoding="utf-8", newline="") as lines:
+        with io.TextIOWrapper(open_file(labels), encoding="utf-8-sig", newline="") as lines:
             return Judgement(read_labels(lines, str(labels)), complete=True)
     except InvalidJudgement as error:
         fail(str(error))
-    except (OSError, UnicodeDecodeError) as error:
-        fail(f"cannot read {labels}: {error}")
+    except OSError as error:
+        fail(f"cannot read {labels}: {error.strerror}")
+    except UnicodeDecodeError:
+        fail(f"{labels}:1:1: not text in UTF-8; save it as UTF-8")
 
 
 @contextmanager

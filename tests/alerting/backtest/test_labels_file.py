@@ -20,6 +20,7 @@ def test_a_table_of_incidents() -> None:
         ("start,end,alertnam\n", 'x.csv:1:1: unknown column "alertnam"; did you mean "alertname"?'),
         ("start\n", "x.csv:1:1: no column end"),
         ("start,end\n1,0\n", "x.csv:2:1: the end is before the start"),
+        ("start,end\n1e400,0\n", 'x.csv:2:1: start: "1e400" is not a time'),
         ("start,end\nx,0\n", 'x.csv:2:1: start: "x" is not a time'),
         ("start,end,real\n0,1,maybe\n", 'x.csv:2:1: real is "maybe"; write true or false'),
     ],

@@ -1,5 +1,7 @@
 import gzip
+import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,9 @@ def test_openmetrics_and_dumps_with_their_times() -> None:
         ("up 1\n", "x.om:1:1: no sample with a time"),
         ("up 1 1700000000\nup one 1700000015\n", 'x.om:2:1: "one 1700000015" is not a number'),
         ("up{ 1 1700000000\n", "x.om:1:1: "),
+        ("up 1 nan\n", 'x.om:1:1: "1 nan" is not a number and a time'),
+        ("up 1 -Inf\n", 'x.om:1:1: "1 -Inf" is not a number and a time'),
+        ("up 1 1e18\n", 'x.om:1:1: "1 1e18" is not a number and a time'),
         ("\n# EOF\n", "x.om: no samples"),
     ],
 )
@@ -51,6 +56,20 @@ def test_gzipped_is_the_same_and_noise_is_refused(tmp_path: Path) -> None:
     packed.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InvalidSamples, match="not text"):
         read_samples(packed)
+
+
+@pytest.mark.parametrize("packed", [bytes, gzip.compress])
+def test_a_byte_order_mark_is_no_part_of_a_name(
+    packed: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    (tmp_path / "x.om").write_bytes(packed(b"\xef\xbb\xbfup 1 1700000000\r\n# EOF\r\n"))
+    assert read_samples(tmp_path / "x.om") == {(("__name__", "up"),): ([1_700_000_000_000], [1.0])}
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="a file is needed"):
+        read_samples(tmp_path / "pipe")
 
 
 def test_the_dump_of_a_real_tsdb(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -114,6 +115,16 @@ def test_what_is_wrong_is_said_with_its_place(rules: Path, samples: Path, tmp_pa
     ended = alertctl(*common, "--labels", str(labels))
     assert ended.code == 1 and f'{labels}:1:1: unknown column "begin"' in ended.err
     assert alertctl(*common, "--ack-after", "soon").code == 2
+    assert alertctl(*common, "--interval", "0s").code == 2
+    assert alertctl(*common, "--max-noise", "nan").code == 2
+    labels.write_bytes(b"\xef\xbb\xbfstart,end\r\n1,2\r\n")
+    assert alertctl(*common, "--labels", str(labels)).code == 0
+    labels.unlink()
+    os.mkfifo(labels)
+    assert "a file is needed" in alertctl(*common, "--labels", str(labels)).err
+    broken.write_text("load 1 0\nload 1 1700000000000\nload 1 99999999999\n")
+    ended = alertctl("backtest", str(rules), "--samples", str(broken))
+    assert ended.code == 1 and "evaluations; give a shorter time with --start" in ended.err
     rules.write_text("groups: [{name: g, rules: [{alert: A, expr: '('}]}]")
     ended = alertctl(*common)
     assert ended.code == 1 and "rules.yml:1:" in ended.err
