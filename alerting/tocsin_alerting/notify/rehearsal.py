@@ -7,6 +7,7 @@ their own. It holds for the task that rehearses and those that it makes, and for
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -16,9 +17,10 @@ from urllib.parse import parse_qsl
 from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.outbox_message import Delivered
 from tocsin_alerting.notify.channel import Channel
-from tocsin_alerting.notify.secret import covered
+from tocsin_alerting.notify.secret import MASK, covered
 
 _LIMIT_S = 5.0  # for a channel that asks again what became of its message
+_TOKEN = re.compile(r"(?<=/links/)[\w-]+")  # of the link by which one answers, in `SignedLinks.url`
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,12 @@ class Rehearsed:
 
     def covered(self, secrets: Iterable[str]) -> "Rehearsed":
         hidden = tuple(secrets)
-        headers = {name: covered(value, hidden) for name, value in self.headers.items()}
-        texts = (covered(text, hidden) for text in (self.to, self.text, self.html))
-        to, text, html = texts
+
+        def cover(said: str) -> str:
+            return _TOKEN.sub(MASK, covered(said, hidden))
+
+        headers = {name: cover(value) for name, value in self.headers.items()}
+        to, text, html = map(cover, (self.to, self.text, self.html))
         return Rehearsed(to, text, headers, html)
 
 

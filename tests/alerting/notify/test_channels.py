@@ -3,6 +3,7 @@ nothing in it is more than text, it never raises, and never tells a secret."""
 
 import asyncio
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,7 @@ async def test_a_rehearsal_shows_what_would_be_sent_and_sends_nothing(
             assert shown and all(one.to and one.text for one in shown), name
             assert "42" in text or message.incident != 42, name
             assert [secret for secret in contract.all_secrets if secret in text] == []
+            assert set(re.findall(r"/links/([\w*-]+)", text)) <= {"***"}, name
         await channel.close()
     assert connected == []
     assert [one for one in caplog.records if one.name == "tocsin.page"] == []
