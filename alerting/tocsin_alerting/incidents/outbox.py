@@ -152,13 +152,14 @@ class Outbox:
             if message.is_page and message.state in WAITING_STATES:
                 self.put(withdrawn(message))
 
-    def reached(self, incident: int, cycle: int) -> set[Addressee]:
-        """Who got a page in this cycle, or is getting one."""
+    def reached(self, incident: int, cycle: int, since_ms: int = 0) -> set[Addressee]:
+        """Who got a page in this cycle, of `since_ms` or later, or is getting one."""
         arrived = (MessageState.SENT, MessageState.SENDING)
         return {
             message.addressee
             for message in self.of_incident(incident)
             if message.is_page and message.generation >= cycle and message.state in arrived
+            if message.notification.at_ms >= since_ms
         }
 
     def thread(self, message: OutboxMessage) -> str:

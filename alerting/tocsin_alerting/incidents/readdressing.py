@@ -31,9 +31,11 @@ Recipients = tuple[Recipient, ...]
 
 @dataclass(frozen=True, slots=True)
 class Reconfigured:
-    """The configuration is another one; `reached` got a page since the incident (re)opened."""
+    """The configuration is another one; `reached_addressees` got a page since the incident
+    (re)opened, `told_addressees` one of the current step."""
 
     reached_addressees: frozenset[Addressee] = frozenset()
+    told_addressees: frozenset[Addressee] = frozenset()
 
 
 def lost_recipients(incident: Incident, config: IncidentConfig) -> Recipients:
@@ -63,7 +65,9 @@ def readdress(
         new = [who for who in _current_recipients(mended) if who not in had]
         note = f"instead of {recipient_names(lost)}, no longer in the configuration"
         targets = addressees_now(mended, new, now_ms, config)
-        mended, notices = page(mended, targets, Reason.UNREACHABLE, note=note)
+        if not event.told_addressees.issuperset(targets) or not targets:
+            untold = [target for target in targets if target not in event.told_addressees]
+            mended, notices = page(mended, untold, Reason.UNREACHABLE, note=note)
     data = {
         "lost": recipient_names(lost),
         "instead": recipient_names(_added_recipients(before, mended)),

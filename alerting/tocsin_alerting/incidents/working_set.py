@@ -460,7 +460,9 @@ class WorkingSet:
         for incident in list(self.incidents.values()):
             if not (lost := lost_recipients(incident, self.config)):
                 continue
-            event = Reconfigured(frozenset(self.outbox.reached(incident.number, incident.cycle)))
+            about, step_ms = (incident.number, incident.cycle), incident.paged_at_ms or 0
+            reached = frozenset(self.outbox.reached(*about))
+            event = Reconfigured(reached, frozenset(self.outbox.reached(*about, step_ms)))
             self.apply(transition(incident, event, now_ms, self.config), now_ms)
             log.warning(
                 "incident #%d [%s] %s: %s no longer in the configuration; now notifying %s",

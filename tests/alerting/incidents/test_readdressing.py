@@ -17,7 +17,7 @@ from tocsin_alerting.incidents.escalation_policy import (
 )
 from tocsin_alerting.incidents.incident import Incident
 from tocsin_alerting.incidents.journal.sqlite import SqliteJournal
-from tocsin_alerting.incidents.outbox_message import Outcome, Permanent, RetryAt
+from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, Permanent, RetryAt
 from tocsin_alerting.incidents.readdressing import current_policy, lost_recipients
 from tocsin_alerting.incidents.routing import IncidentConfig
 from tocsin_alerting.rules.severity import Severity
@@ -69,6 +69,22 @@ async def test_who_was_reached_by_the_old_name_is_not_woken_again(tmp_path: Path
     assert [who for _, _, who in one.told] == ["ops"]
     await one.advance(15 * MINUTE)
     assert one.reasons("escalated") == [(15 * MINUTE, "oncall")]
+
+
+async def test_a_rename_that_is_taken_back_wakes_nobody_again(tmp_path: Path) -> None:
+    """Who has the page of this step has it; the page of an earlier step is not this one's."""
+    steps = (EscalationStep(to("ops"), 15 * MINUTE), EscalationStep(to("phone")))
+    old, other = replace(ONLY, steps=steps), replace(ONLY, steps=(EscalationStep(to("chat")),) * 2)
+    one = await started(config(policies={"P0": old}), tmp_path)
+    one.answers["phone"] = lambda _: RetryAt("no route")
+    await one.hear(fires(DOWN))
+    await after(one, renamed("chat", "phone", P0=other))
+    one.answers["ops"] = lambda _: Delivered()
+    await after(one, renamed("ops", "phone", P0=old))
+    assert [who for _, _, who in one.told] == ["ops"]
+    await one.advance(20 * MINUTE)  # `phone` is not reached
+    await after(one, renamed("ops", P0=replace(ONLY, steps=(EscalationStep(to("ops")),))))
+    assert [who for _, _, who in one.told] == ["ops", "ops"]
 
 
 async def test_the_steps_and_reminders_that_follow_reach_somebody(tmp_path: Path) -> None:
