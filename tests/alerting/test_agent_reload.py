@@ -255,6 +255,17 @@ async def test_unasked_it_does_not_lose_all_files_of_a_pattern(tmp_path: Path) -
         assert await one.reload() == "" and not one.alerts()  # somebody wants it so
 
 
+async def test_a_file_that_may_be_read_again_is_a_changed_one(tmp_path: Path) -> None:
+    """Its contents are as they were: who repairs a file by `chmod` has changed it as well."""
+    async with agent(tmp_path) as one:
+        reader, config = one.app.setup.reader, one.app.running.config
+        rules = tmp_path / "rules" / "a.yml"
+        for path in (rules, tmp_path / "key"):
+            before = reader.stamps(config)
+            path.chmod(path.stat().st_mode ^ 0o040)
+            assert reader.stamps(config) != before
+
+
 def broken(text: str, dice: random.Random) -> str:
     """`text` as an editor, a half-written file or a careless merge leaves it."""
     lines = text.splitlines(keepends=True)

@@ -64,6 +64,7 @@ def routes(
 
     async def preview(request: Request) -> Response:
         name, contact, severity, state = asked(request, "P0", "firing")
+        await request.body()  # left unread, it resets the connection before a long answer is out
         query = request.query_params
         language = _one_of("language", query.get("language", ""), LANGUAGES)
         if number := query.get("incident", ""):
