@@ -368,4 +368,5 @@ def _stamp(path: str) -> tuple[int, ...]:
         found = os.stat(path)
     except OSError:
         return ()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    content = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return *content, found.st_mode, found.st_uid, found.st_gid  # whether it can be read at all
