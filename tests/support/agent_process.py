@@ -108,6 +108,13 @@ class AgentProcess:
         self.process.wait(30)
         return time.monotonic() - began
 
+    def wait_until_said(self, words: str, timeout: float = 10) -> None:
+        """Lines are written by a thread of their own, after what they tell of."""
+        deadline = time.monotonic() + timeout
+        while words not in self.said():
+            assert time.monotonic() < deadline, f"not said: {words!r}: {self.said()}"
+            time.sleep(0.05)
+
     def said(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 

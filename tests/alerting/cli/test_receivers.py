@@ -84,7 +84,7 @@ def test_through_the_agent(agent: AgentProcess) -> None:
     ended = alertctl("--url", agent.url, "receivers", "test", "log")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.splitlines()[-1] == "log: delivered logged"
-    assert "TocsinChannelTest" in agent.said()
+    agent.wait_until_said("TocsinChannelTest")
 
 
 def test_the_agent_has_no_such_receiver(agent: AgentProcess) -> None:

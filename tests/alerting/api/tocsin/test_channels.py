@@ -1,6 +1,7 @@
 """`POST /api/v1/channels/NAME/test` really sends, and changes nothing for a GET."""
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -101,6 +102,24 @@ async def test_a_preview_is_sent_to_nobody() -> None:
     assert json.loads(message["text"])["tocsin"]["severity"] == "P2"
     assert message["to"].startswith("POST http://localhost:")
     assert sink.requests == []
+
+
+async def test_the_body_of_a_request_for_a_preview_is_read() -> None:
+    """What is left unread makes the kernel reset the connection, and a long answer is cut."""
+    read = list[bytes]()
+
+    async def body() -> AsyncIterator[bytes]:
+        for part in (b"{", b"}"):
+            read.append(part)
+            yield part
+
+    async with _previews("http://127.0.0.1:9/") as api:
+        answer = await api.post(
+            "/api/v1/receivers/hook/preview",
+            content=body(),
+            headers={"Content-Type": "application/json"},
+        )
+    assert (answer.status_code, read) == (200, [b"{", b"}"])
 
 
 @pytest.mark.parametrize(
