@@ -36,7 +36,9 @@ FIRST_MS = 60_000  # before the start, the very first time
 STEP_MS = 5 * 60_000  # are read at once, while there is much to catch up with
 ROUND_SECONDS = 5.0
 MOST_SAMPLES = 2_000  # in a request
-MOST_TRIES = 500  # in a round, to find the samples that are refused among others
+# Requests since one was taken, to find the samples that are refused among others. A receiver that
+# hung may have taken whole requests that were given up: all of one is looked through, and the next.
+MOST_TRIES = 3 * MOST_SAMPLES
 _BACKOFF_S = (1.0, 10.0)
 _REFUSED = (400, 413, 422)
 _TOO_NEW = 415  # for a receiver that knows 1.0 alone
@@ -205,9 +207,11 @@ class SampleSender:
     ) -> None:
         self.client, self.counts = client, SendCounts()
         self.progress: SendProgress | None = None
+        self.most_tries = MOST_TRIES
         self._timeout_s, self._protocol, self._read = timeout_s, protocol, read
         self._file, self._now_ms, self._threads = progress_file, now_ms, threads
         self._tries = 0
+        self._has_told_refusal = False
         self._is_troubled = False
 
     async def run(self) -> None:
@@ -229,7 +233,7 @@ class SampleSender:
         """Send what is new, of a few minutes at most; whether that was all. Raises RequestFailed;
         what was sent by then is not sent again."""
         progress = await self._loaded()
-        now_ms, self._tries = self._now_ms(), MOST_TRIES
+        now_ms, self._tries, self._has_told_refusal = self._now_ms(), self.most_tries, False
         until_ms = min(now_ms, progress.complete_ms + STEP_MS)
         floor_ms = progress.floor_ms
         unsent = await self._in_thread(
@@ -296,6 +300,7 @@ class SampleSender:
         answer = await self.client.post("", body, self._timeout_s, headers)
         if 200 <= answer.status < 300:
             self.counts.sent += sum(len(one.times) for one in batch)
+            self._tries = self.most_tries
             return True
         if answer.status == _TOO_NEW and self._protocol == 2:
             log.warning("receiver of samples knows remote write 1.0 alone: %s", self.client.address)
@@ -307,7 +312,10 @@ class SampleSender:
         raise self.client.failure(f"HTTP {answer.status}: {answer.text}")
 
     def _tell_refused(self, why: str) -> None:
-        log.warning("receiver refuses samples: %s", why)
+        """Once a round, however many requests it takes to find them."""
+        if not self._has_told_refusal:
+            log.warning("receiver refuses samples: %s", why)
+        self._has_told_refusal = True
 
     def _tell(self, error: str) -> None:
         """Once that it does not take samples, and once that it does again."""

@@ -187,6 +187,35 @@ async def test_a_real_prometheus_has_what_it_can_take_beside_what_it_refuses(
         await agent.sender.client.close()
 
 
+async def test_a_prometheus_that_took_what_was_given_up_loses_nothing_of_what_follows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It hung, each request was given up, and then it took some: all series begin with samples
+    that it has, which takes many requests to find."""
+    base_ms = round(time.time()) * 1000 - 10 * MINUTE
+    with running_prometheus(tmp_path, "--web.enable-remote-write-receiver") as engine:
+        agent = Agent(f"{engine.url}/api/v1/write", tmp_path, base_ms)
+        await _rounds(agent)
+        progress = agent.sender.progress
+        assert progress is not None
+        agent.sender.most_tries = 30  # enough for some of the series, and not for all
+        names = [f"n{number}" for number in range(6)]
+        for step in range(1, 9):
+            if step == 7:
+                agent.now_ms = base_ms + step * SECOND
+                await _rounds(agent)
+                progress.sent_ms.clear()  # as if no answer had come
+                caplog.clear()
+            agent.record(RULE, base_ms + step * SECOND, **dict.fromkeys(names, float(step)))
+        agent.now_ms = base_ms + MINUTE
+        await _rounds(agent)
+        found = _at(engine, '{cluster="a"}[20m]')
+        every = [str(step) for step in range(1, 9)]
+        assert {name: [v for _, v in found[name]] for name in names} == dict.fromkeys(names, every)
+        assert len([one for one in caplog.messages if "refuses samples" in one]) == 1
+        await agent.sender.client.close()
+
+
 def test_a_message_of_2_0_has_each_text_once() -> None:
     times: Ints = np.array([1_000, 2_000], np.int64)
     values: Floats = np.array([1.5, math.nan])
