@@ -63,8 +63,11 @@ def _no_rules(text: str, directory: Path) -> str:
         return ""
     if names_a_pack(text):
         return f"there is no pack {text}; there are {', '.join(packs)}{did_you_mean(text, packs)}"
-    if glob.has_magic(text) or (directory / Path(text).expanduser()).is_file():
+    path = directory / Path(text).expanduser()
+    if glob.has_magic(text) or path.is_file():
         return ""
+    if path.exists():
+        return f"{text} is a directory, a pipe or a device; a rule file is needed"
     return f"there is no file {text}; correct the path"
 
 

@@ -333,6 +333,7 @@ CASES = {
     ),
     "a missing token": ("web: {token_file: none}", "t.yml:1:19: cannot read "),
     "a missing rule file": ("rule_files: [x.yml]", "t.yml:1:14: there is no file x.yml"),
+    "a directory for a rule file": ("rule_files: [.]", "t.yml:1:14: . is a directory, a pipe"),
     "an address": ("contacts: {li: {email: li}}", "'li' is not an address like li@example.com"),
     "a smarthost": (
         "receivers: {m: {type: email, smarthost: 'h:x', from: a@x.y}}",
