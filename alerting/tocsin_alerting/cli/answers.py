@@ -175,7 +175,7 @@ def _act(
 
 
 def _print_done(verb: str, incident: dict[str, Any], sent: dict[str, object]) -> None:
-    name = f"#{incident['number']} {incident['title']}"
+    name = output.one_line(f"#{incident['number']} {incident['title']}")
     if verb == "comment":
         fields = ", ".join(sent["fields"]) if isinstance(sent["fields"], dict) else ""
         print(f"{name}: noted{f' ({fields})' if fields else ''}")

@@ -93,7 +93,7 @@ def chosen_numbers(agent: AgentClient, numbers: Sequence[int], command: str) -> 
 
 
 def _said_shortly(incident: dict[str, Any]) -> str:
-    return f"{incident['severity']} {incident['state']} {incident['title']}"
+    return output.one_line(f"{incident['severity']} {incident['state']} {incident['title']}")
 
 
 def listed_incidents(

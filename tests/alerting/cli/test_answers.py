@@ -85,6 +85,16 @@ async def test_of_several_it_says_what_to_type() -> None:
     ]
 
 
+async def test_a_title_is_one_line_whatever_its_labels_hold() -> None:
+    title = "Slow target=a\r\n#43 Down: RESOLVED"
+    listed = [{**INCIDENT, "number": number, "title": title} for number in (42, 43)]
+    several = _data({"incidents": listed, "next": None, "open": 2})
+    async with answering(_done(_result(title=title, state="ACKED", owner="li")), several) as sink:
+        acked, asked = await _run(sink, "ack", "42"), await _run(sink, "ack")
+    assert acked.out == "#42 Slow target=a #43 Down: RESOLVED: ACKED, owned by li\n"
+    assert len(asked.err.splitlines()) == 3
+
+
 async def test_where_none_is_open_it_says_so() -> None:
     async with answering(_list()) as sink:
         ended = await _run(sink, "resolve")
