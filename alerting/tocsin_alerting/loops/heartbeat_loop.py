@@ -77,10 +77,11 @@ class HeartbeatLoop:
                     await ping.close()
 
     async def _watch(self) -> None:
-        """Say in the log when something stops to be well, and when it is again."""
+        """Say in the log when something stops to be well, and when it is again; not at the start,
+        when nothing has been read yet."""
         while True:
-            self._tell(self.troubles())
             await asyncio.sleep(CHECK_SECONDS)
+            self._tell(self.troubles())
 
     async def _beat(self, ping: Ping) -> None:
         loop = asyncio.get_running_loop()
