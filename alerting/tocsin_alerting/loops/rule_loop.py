@@ -237,7 +237,10 @@ class RuleLoop:
 
     async def _evaluate(self, progress: GroupState, at_ms: int, read_ms: int) -> None:
         pause = partial(self._scheduler.turn, self._urgency(progress))
+        loaded_ms = progress.loaded_ms
         await pause()
+        moved_ms = progress.loaded_ms - loaded_ms  # the clock was set while it waited for its turn
+        at_ms, read_ms = at_ms + moved_ms, read_ms and read_ms + moved_ms
         events = self._unreported.pop(progress.group.key, [])
         try:
             events += await self._groups.evaluate(progress, at_ms, read_ms, pause)

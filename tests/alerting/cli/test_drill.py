@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 
 import pytest
 
@@ -22,6 +23,7 @@ def test_it_shows_who_is_to_be_paged_and_who_was(own_agent: AgentProcess) -> Non
             f"  acknowledge: alertctl ack {number}\n",
             f"  end it:      alertctl resolve {number}\n",
         ]
+        _wait_for_page(own_agent, number)  # what is not on its way yet reaches nobody any more
         for verb in ("ack", "resolve"):
             assert alertctl(*where, verb, number, "--by", "wang").code == 0
         rest = running.stdout.read()
@@ -34,6 +36,13 @@ def test_it_shows_who_is_to_be_paged_and_who_was(own_agent: AgentProcess) -> Non
     assert "[DRILL] P0 Drill" in own_agent.said()
     shown = json.loads(alertctl(*where, "show", number, "-o", "json").out)
     assert (shown["drill"], shown["labels"]["alertname"]) == (True, "Drill")
+
+
+def _wait_for_page(agent: AgentProcess, number: str) -> None:
+    deadline = time.monotonic() + 20
+    while f"(#{number}): Drill of P0" not in agent.said():
+        assert time.monotonic() < deadline, agent.said()
+        time.sleep(0.05)
 
 
 def test_it_need_not_wait(own_agent: AgentProcess) -> None:
