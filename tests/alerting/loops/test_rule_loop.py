@@ -529,3 +529,19 @@ def test_a_group_that_breaks_costs_no_other_its_evaluations() -> None:
         assert [group.evaluations for group in world.groups.all] == [9, 9]
 
     in_virtual_time(story)
+
+
+def test_a_clock_that_is_set_while_a_group_waits_for_its_turn_costs_no_slot() -> None:
+    async def story() -> None:
+        world = World(MemoryJournal(), FAST)
+        await world.run(2)
+        (progress,) = world.groups.all
+        await asyncio.sleep(1)  # a slice is over: the next one has to be waited for
+        slot_ms = (progress.evaluated_ms or 0) + SECOND
+        waiting = asyncio.ensure_future(world.rounds.evaluate(progress, slot_ms))
+        await asyncio.sleep(0)
+        world.groups.shift(HOUR)
+        await waiting
+        assert (progress.evaluated_ms, progress.missed) == (slot_ms + HOUR, 0)
+
+    in_virtual_time(story)
