@@ -92,6 +92,7 @@ async def test_what_is_under_way_goes_on(tmp_path: Path) -> None:
             await _changed_files_are_read_when_they_are_still(box, waits_since)
             await until(lambda: _told(first.requests) == ["Fires", "Added", "Waits"], 20)
             await _a_page_goes_to_the_new_receiver(box, lambda: _told(second.requests))
+            assert _told(second.requests)
             await _what_somebody_is_paged_for_is_not_removed_unasked(box)
         finally:
             box.agent.kill()

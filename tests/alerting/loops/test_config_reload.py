@@ -140,6 +140,7 @@ async def test_sighup_is_heard_while_another_reload_is_under_way() -> None:
         reload.hang_up()
         while files.done.count("applied") < 2:
             await asyncio.sleep(0)
+    assert not running.done()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
