@@ -25,7 +25,7 @@ from tocsin_exporter.web_config import LiveWebConfig, WebConfig, WebConfigured
 
 log = logging.getLogger(__name__)
 
-EXPORTER_ROLES = {"/": Role.READ, "/metrics": Role.METRICS, **dict.fromkeys(HEALTH, Role.HEALTH)}
+_ROLES = {"/": Role.READ, **dict.fromkeys(HEALTH, Role.HEALTH)}  # of the exporter's routes
 
 
 def token_file(config: Config) -> TokenFile:
@@ -109,16 +109,18 @@ def checked(
     hosts: AllowedHosts,
     web: LiveWebConfig,
     monotonic: Callable[[], float],
+    telemetry_path: str,
 ) -> ASGIApp:
     """`app` for those who call us by a name of ours or have a credential, with who they are, and
     as the web configuration says."""
-    open_paths = [path for path, role in EXPORTER_ROLES.items() if role <= Role.METRICS]
+    open_paths = [telemetry_path, *HEALTH]
     named = HostCheck(
         app, hosts, open_paths, lambda request: principal_of(request).proven, forbidden_response
     )
     return WebConfigured(AccessCheck(named, access), web, monotonic)
 
 
-def with_roles(routes: Sequence[Route]) -> list[Route]:
+def with_roles(routes: Sequence[Route], telemetry_path: str) -> list[Route]:
     """The exporter's routes with their roles; one that is not known is for admin."""
-    return [for_role(EXPORTER_ROLES.get(route.path, Role.ADMIN), route) for route in routes]
+    roles = {**_ROLES, telemetry_path: Role.METRICS}
+    return [for_role(roles.get(route.path, Role.ADMIN), route) for route in routes]

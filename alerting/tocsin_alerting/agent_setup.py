@@ -70,6 +70,7 @@ class Setup:
     engine_ports: Sequence[int] = USUAL_PORTS
     engine_owners: frozenset[int] | None = None
     max_requests: int = 40
+    telemetry_path: str = "/metrics"
     scrapes: ScrapeCounters = field(default_factory=ScrapeCounters)
     log_format: str = "logfmt"
     flags: Mapping[str, str] = field(default_factory=dict)

@@ -87,6 +87,7 @@ from tocsin_exporter.allowed_hosts import own_hosts
 from tocsin_exporter.catalogue import STAGES
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.inline import InlineCollector
+from tocsin_exporter.duplicate_exporters import DuplicateExporters
 from tocsin_exporter.listen import joined
 from tocsin_exporter.loop_watchdog import LoopWatchdog, own_request
 from tocsin_exporter.scrape_manager import ScrapeManager
@@ -216,6 +217,7 @@ class App:
                 group.create_task(self.heartbeats.run()),
                 group.create_task(restart_on_error("web config", self.setup.web.follow)),
                 group.create_task(restart_on_error("reload", self.reload.reload.run)),
+                group.create_task(DuplicateExporters(self.agent.collectors).follow()),
                 group.create_task(self._greet(plan)),
                 group.create_task(self.setup.systemd.keep_alive(*alive)),
             ]
@@ -411,10 +413,11 @@ class App:
         tried = (self.running.channels, guarded, now_ms, base, self.dispatcher)
         reloads = new_guard(self.hosts, lifecycle.RELOAD_BODIES)
         watched = partial(self.engine_sources.watched, self.engines)
+        scraped = page, health.unready, self.setup.telemetry_path, _LINKS, health.stalled
         served = [
             *write.routes(intake, new_guard(self.hosts, write.BODIES)),
             *otlp.routes(self.otlp, intake, new_guard(self.hosts, otlp.BODIES)),
-            *with_roles(metrics_routes(page, health.unready, "/metrics", _LINKS, health.stalled)),
+            *with_roles(metrics_routes(*scraped), self.setup.telemetry_path),
             *query.routes(*asked, external_labels=self.setup.config.external_labels),
             *targets.routes(self._targets, self.elsewhere.alertmanagers.urls),
             *rules.routes(groups, base, monotonic, self.dispatcher.working.external),
@@ -461,7 +464,8 @@ class App:
 
     def application(self) -> ASGIApp:
         app = server.application(self.routes())
-        return checked(app, self.access, self.hosts, self.setup.web, self.clock.monotonic)
+        served = self.setup.web, self.clock.monotonic, self.setup.telemetry_path
+        return checked(app, self.access, self.hosts, *served)
 
     def _targets(self) -> list[targets.ActiveTarget]:
         return [agent_setup.active_target(scraper, self._url) for scraper in self.agent.scrapers]

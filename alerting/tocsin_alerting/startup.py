@@ -3,14 +3,13 @@
 Everything that can be wrong is wrong here, before anything runs.
 """
 
-import errno
 import logging
 import os
 import re
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
@@ -33,7 +32,16 @@ from tocsin_alerting.config.reading import ConfigReader, ReadConfig, as_wanted, 
 from tocsin_alerting.config.way_lint import all_warnings
 from tocsin_alerting.config.web_file import load_web_config, web_config
 from tocsin_alerting.incidents.errors import SchemaTooNew
-from tocsin_alerting.local import agent_socket, data_lock, ports
+from tocsin_alerting.listeners import (
+    CannotStart,
+    WrongUsage,
+    bind_all,
+    check_address,
+    check_telemetry_path,
+    local_socket,
+    take_over,
+)
+from tocsin_alerting.local import data_lock, ports
 from tocsin_alerting.local.discovery import USUAL_PORTS
 from tocsin_alerting.local.environment import variables_read, warn_of_unread, warn_of_variables
 from tocsin_alerting.local.systemd import (
@@ -47,7 +55,7 @@ from tocsin_alerting.promql.parser.types import refuse_unsupported
 from tocsin_alerting.rules.rule import RuleFile
 from tocsin_alerting.rules.rule_file import load as load_rules
 from tocsin_alerting.yaml_document import InvalidDocument, file_text
-from tocsin_exporter import listen, logs, output
+from tocsin_exporter import logs, output
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.connections import (
     MOST_CONNECTIONS,
@@ -88,14 +96,9 @@ class UpOptions:
     web_open: bool = False
     web_config_file: Path | None = None
     strict: bool = False
-
-
-class CannotStart(Exception):
-    """The message is for the person at the terminal."""
-
-
-class WrongUsage(CannotStart):
-    """A flag holds what it cannot hold."""
+    systemd_socket: bool = False
+    telemetry_path: str = "/metrics"
+    sockets: Sequence[socket.socket] = ()  # those of systemd, once they are taken over
 
 
 def load_config(options: UpOptions, *, missing_rules: bool = False) -> Config:
@@ -130,6 +133,13 @@ def load_config(options: UpOptions, *, missing_rules: bool = False) -> Config:
     return config.model_copy(update=sections)
 
 
+def with_listeners(options: UpOptions) -> UpOptions:
+    """The addresses that hold, with the sockets of systemd. Raises CannotStart."""
+    given = options.systemd_socket, options.listen_addresses
+    sockets, addresses = take_over(os.environ, *given)
+    return replace(options, sockets=sockets, listen_addresses=addresses)
+
+
 def _mail_at_start(sender: str, recipients: Sequence[str]) -> str:
     """A mail server that is not up yet after a reboot must not keep the pager down with it:
     `alertctl check` refuses what cannot be written to, here it is said and tried again."""
@@ -148,7 +158,8 @@ def _check_flags(options: UpOptions) -> None:
         {"--config.file": options.config_file, "--web.config.file": options.web_config_file}
     )
     for address in options.listen_addresses:
-        _check_address(address)
+        check_address(address)
+    check_telemetry_path(options.telemetry_path)
     if options.engine_urls and options.engine_ports:
         raise WrongUsage(
             "--engine.port looks for engines on this machine, --engine.url names them: "
@@ -165,13 +176,6 @@ def _check_files(given: Mapping[str, Path | None]) -> None:
     for flag, file in given.items():
         if file and not file.exists():
             raise WrongUsage(f"{flag} {file}: no such file")
-
-
-def _check_address(address: str) -> None:
-    try:
-        listen.parse(address)
-    except ValueError as error:
-        raise WrongUsage(f"--web.listen-address: {error}") from None
 
 
 def _engines(urls: Sequence[str]) -> tuple[Any, ...]:
@@ -207,6 +211,8 @@ def flags(options: UpOptions, config: Config, log_level: str, log_format: str) -
         "web.listen-address": ",".join(options.listen_addresses or [config.web.listen_address]),
         "web.max-connections": str(options.max_connections),
         "web.max-requests": str(options.max_requests),
+        "web.systemd-socket": str(options.systemd_socket).lower(),
+        "web.telemetry-path": options.telemetry_path,
         "web.open": str(config.web.open).lower(),
         "worker.device": config.worker.device,
     }
@@ -256,6 +262,7 @@ def run(options: UpOptions, log_level: str, log_format: Any) -> int:
     try:
         _prepare_process(log_level, log_format)
         (hangup := HangupSignal()).install()
+        options = with_listeners(options)
         config = load_config(options, missing_rules=not options.strict)
         warn_of_unread(os.environ, variables_read(config))
         lock = data_lock.DataLock(Path(config.storage.path))
@@ -265,13 +272,15 @@ def run(options: UpOptions, log_level: str, log_format: Any) -> int:
             reader=reader,
             hangup=hangup,
             credentials=lambda: load_credentials(config),
-            sockets=_listen(options.listen_addresses or [config.web.listen_address]),
+            sockets=list(options.sockets)
+            or bind_all(options.listen_addresses or [config.web.listen_address]),
             address=config.web.listen_address,
             instance=instance_name(config, socket.gethostname()),
             load_rps=options.load_rps,
             engine_ports=options.engine_ports or USUAL_PORTS,
             engine_owners=ports.trusted_users(config.discovery.user_ids(), os.environ),
             max_requests=options.max_requests,
+            telemetry_path=options.telemetry_path,
             scrapes=ScrapeCounters(connections=Connections(connection_limits(options, config))),
             log_format=log_format,
             flags=flags(options, config, log_level, log_format),
@@ -281,7 +290,7 @@ def run(options: UpOptions, log_level: str, log_format: Any) -> int:
             web=live_web_config(lambda: web_config(config)),
         )
         _hold_directory(lock)
-        setup.sockets.extend(_local_socket(config))
+        setup.sockets.extend(local_socket(config.storage.path))
         _warn_of_paging(setup, options.listen_addresses)
         malloc.freeze_gc()
         setup.begin()
@@ -335,6 +344,8 @@ def run_exporter(
     max_requests: int,
     max_connections: int,
     web_config_file: Path | None,
+    systemd_socket: bool,
+    telemetry_path: str,
     engine_urls: Sequence[str],
     without: Mapping[str, bool],
     log_level: str,
@@ -358,9 +369,9 @@ def run_exporter(
     off = {area for area, is_off in without.items() if is_off}
     names = frozenset(name for name, entry in COLLECTORS.items() if entry.area in off)
     try:
-        addresses = listen_addresses or [DEFAULT_ADDRESS]
-        for address in addresses:
-            _check_address(address)
+        check_telemetry_path(telemetry_path)
+        sockets, addresses = take_over(os.environ, systemd_socket, listen_addresses)
+        addresses = addresses or [DEFAULT_ADDRESS]
         engines = [engine.access for engine in _engines(engine_urls)]
         web = LiveWebConfig()
         _check_files({"--web.config.file": web_config_file})
@@ -370,11 +381,12 @@ def run_exporter(
             addresses,
             max_requests=max_requests,
             max_connections=max_connections,
+            telemetry_path=telemetry_path,
             without=names,
             engines=engines,
             web=web,
         )
-        serve(options, _listen(addresses))
+        serve(options, sockets or bind_all(addresses))
     except (InvalidDocument, CannotStart) as error:
         sys.stderr.write(f"{error}\n")
         return 2 if isinstance(error, WrongUsage) else 1
@@ -401,46 +413,6 @@ def _warn_of_paging(setup: "Setup", listen_addresses: Sequence[str]) -> None:
     about = (*said, *notes(config, listen_addresses), *stray, exposed)
     for warning in filter(None, about):
         log.warning("%s", warning)
-
-
-def _listen(addresses: Sequence[str]) -> list[Any]:
-    """A socket for each, or none at all. Raises CannotStart."""
-    sockets: list[Any] = []
-    for address in addresses:
-        try:
-            sockets.append(listen.bind(address))
-        except (OSError, ValueError) as error:
-            ours = [sock.getsockname()[:2] for sock in sockets]
-            for sock in sockets:
-                sock.close()
-            raise CannotStart(_address_taken(address, error, ours)) from None
-    return sockets
-
-
-def _address_taken(address: str, error: Exception, ours: Sequence[tuple[str, int]]) -> str:
-    """`ours` are host and port of the addresses before it."""
-    if not isinstance(error, OSError) or error.errno != errno.EADDRINUSE:
-        return f"cannot listen on {address}: {error}"
-    host, port = listen.parse(address)
-    if any(port == other and _overlap(host, name) for name, other in ours):
-        return (
-            f"{address} is given twice: another --web.listen-address has port {port};"
-            " leave one of them out"
-        )
-    who = ports.port_owner(port)
-    return f"{address} is in use by {who}; stop it, or choose another with --web.listen-address"
-
-
-def _overlap(host: str, bound: str) -> bool:
-    every = ("", "::", "0.0.0.0")
-    if host in every or bound in every:
-        return True
-    return bool(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0] == bound)
-
-
-def _local_socket(config: Config) -> list[Any]:
-    listener = agent_socket.listen(agent_socket.socket_path(os.environ, config.storage.path))
-    return [] if listener is None else [listener]
 
 
 def _hold_directory(lock: data_lock.DataLock) -> None:

@@ -27,6 +27,7 @@ from tocsin_exporter.connections import (
     Connections,
     most_connections,
 )
+from tocsin_exporter.duplicate_exporters import DuplicateExporters
 from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.listen import bind, joined
 from tocsin_exporter.loop_watchdog import LoopWatchdog, own_request
@@ -121,7 +122,8 @@ async def serve(options: ExporterOptions, sockets: list[socket.socket]) -> None:
         loop.add_signal_handler(number, lambda: None)
     loop_watch.start()
     async with asyncio.TaskGroup() as group:
-        beside = (agent.run(), clock.follow(), options.web.follow())
+        others = DuplicateExporters(agent.collectors)
+        beside = (agent.run(), clock.follow(), options.web.follow(), others.follow())
         sampling = [group.create_task(work) for work in beside]
         await server.serve(sockets)
         loop_watch.stop()

@@ -1,8 +1,11 @@
 """Listen addresses as Prometheus' programs take them: `:4911`, `127.0.0.1:4911`, `[::1]:4911`."""
 
+import os
 import socket
+from collections.abc import MutableMapping
 
 _BACKLOG = 1024
+_FIRST_FD = 3  # SD_LISTEN_FDS_START
 
 
 def parse(address: str) -> tuple[str, int]:
@@ -34,3 +37,33 @@ def bind(address: str) -> socket.socket:
         dualstack_ipv6=dual,
         backlog=_BACKLOG,
     )
+
+
+def from_systemd(environ: MutableMapping[str, str], pid: int) -> list[socket.socket]:
+    """The listening sockets that systemd hands to the process `pid`, as sd_listen_fds(3) says.
+    They leave `environ`. Raises ValueError when there are none, or one is not a TCP socket that
+    listens."""
+    owner, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
+    environ.pop("LISTEN_FDNAMES", None)
+    if owner != str(pid) or not count.isdecimal() or not int(count):
+        raise ValueError(
+            "systemd has passed no sockets (LISTEN_PID and LISTEN_FDS); start this by a socket unit"
+        )
+    sockets = [_taken(fd) for fd in range(_FIRST_FD, _FIRST_FD + int(count))]
+    for taken in sockets:  # programs that we start must not hold the port
+        os.set_inheritable(taken.fileno(), False)
+        taken.setblocking(False)
+    return sockets
+
+
+def _taken(fd: int) -> socket.socket:
+    try:
+        taken = socket.socket(fileno=fd)
+        listens = taken.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise ValueError(f"descriptor {fd} is not a socket: {error.strerror}") from None
+    if not listens or taken.family not in (socket.AF_INET, socket.AF_INET6):
+        raise ValueError(
+            f"descriptor {fd} is not a listening TCP socket; use ListenStream=HOST:PORT"
+        )
+    return taken

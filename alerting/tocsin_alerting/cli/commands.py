@@ -38,6 +38,16 @@ def _web(command: F) -> F:
                            type=click.Path(path_type=Path), help="File in exporter-toolkit's "
                            "format: TLS, users for basic auth, headers.  "
                            "[default: none]")(command)  # fmt: skip
+    command = click.option(
+        "--web.telemetry-path",
+        "telemetry_path",
+        default="/metrics",
+        show_default=True,
+        help="Path of the metrics page.",
+    )(command)
+    command = click.option("--web.systemd-socket", "systemd_socket", is_flag=True, help="Serve on "
+                           "the sockets that systemd passes, instead of addresses of "
+                           "our own.")(command)  # fmt: skip
     return click.option("--web.listen-address", "listen_addresses", multiple=True,
                         envvar="TOCSIN_WEB_LISTEN_ADDRESS", help="Address to serve on; may be "
                         "repeated.  [default: 127.0.0.1:4911]")(command)  # fmt: skip
@@ -150,6 +160,8 @@ def exporter(
     max_requests: int,
     max_connections: int,
     web_config_file: Path | None,
+    systemd_socket: bool,
+    telemetry_path: str,
     engine_urls: tuple[str, ...],
     log_level: str,
     log_format: Any,
@@ -158,8 +170,9 @@ def exporter(
     """Serve metrics only: host, GPUs, processes and the engines given by --engine.url."""
     from tocsin_alerting.startup import run_exporter
 
-    options = (listen_addresses, max_requests, max_connections, web_config_file, engine_urls)
-    sys.exit(run_exporter(*options, without, log_level, log_format))
+    options = (listen_addresses, max_requests, max_connections, web_config_file)
+    served = (systemd_socket, telemetry_path, engine_urls)
+    sys.exit(run_exporter(*options, *served, without, log_level, log_format))
 
 
 @tocsin.command(

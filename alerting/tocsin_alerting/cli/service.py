@@ -210,7 +210,8 @@ def _check_arguments(arguments: Sequence[str], target: ServiceScope) -> None:
     from click.core import ParameterSource
 
     from tocsin_alerting.cli.commands import up
-    from tocsin_alerting.startup import UpOptions, WrongUsage, load_config, rule_files
+    from tocsin_alerting.listeners import WrongUsage
+    from tocsin_alerting.startup import UpOptions, load_config, rule_files
     from tocsin_alerting.yaml_document import InvalidDocument
 
     words = ["--config.file", "tocsin.yml", "--storage.path", "data", *arguments]
@@ -218,6 +219,11 @@ def _check_arguments(arguments: Sequence[str], target: ServiceScope) -> None:
     ours = (ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT)  # not those of the service
     given = {k: v for k, v in context.params.items() if context.get_parameter_source(k) not in ours}
     options = {k: v for k, v in given.items() if k not in ("log_level", "log_format")}
+    if options.get("systemd_socket"):
+        raise click.UsageError(
+            "--web.systemd-socket needs a socket unit, which is not written here; add it, and the"
+            " flag by systemctl edit tocsin (docs/service.md)"
+        )
     config = target.places.config
     try:
         options["config_file"] = config if config.exists() else None

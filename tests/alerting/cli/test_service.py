@@ -86,6 +86,7 @@ def test_a_unit_that_somebody_wrote_is_neither_replaced_nor_removed(tmp_path: Pa
         (["--engine.url", "ftp://x"], "--engine.url ftp://x: not a URL like"),
         (["--web.listen-address", "127.0.0.1:80:1"], "is not HOST:PORT"),
         (["--engine.url", "http://a:1", "--engine.port", "9"], "give one of them"),
+        (["--web.systemd-socket"], "needs a socket unit"),
         (["--worker.device", "cuda"], "which is not started with --no-worker"),
     ],
 )
