@@ -40,6 +40,8 @@ def _seconds(name: str, help: str, *more: str) -> Row:
 _TOKENS = (
     _counter("prompt_tokens", "Prompt tokens processed."),
     _counter("generation_tokens", "Tokens generated."),
+    _counter("tokens", "Tokens by type: input, output, and cached, which are those of input that "
+             "the prefix cache had.", "type"),
     histogram("llm_request_prompt_tokens", "Prompt tokens of a request.", "", *_ENGINE),
     histogram("llm_request_generation_tokens", "Generated tokens of a request.", "", *_ENGINE),
     histogram("llm_request_max_num_generation_tokens", "Tokens that a request asked for at most.",
@@ -52,6 +54,8 @@ _REQUESTS = (
     _counter("requests_started", "Requests accepted."),
     _counter("requests", "Requests ended: success, error, timeout, cancelled or rejected.",
              "status"),
+    _counter("request_success", "Requests that the engine finished, by its own reason. As in vLLM, "
+             "an abort or an error is one too.", "finished_reason"),
     _seconds("time_to_first_token", "From the request to its first token."),
     _seconds("inter_token_latency", "Between two tokens of a request."),
     _seconds("request_time_per_output_token",
@@ -66,16 +70,49 @@ _REQUESTS = (
 _LOAD = (
     _gauge("num_requests_running", "Requests that the engine works on."),
     _gauge("num_requests_waiting", "Requests that wait for the engine."),
+    _gauge("queue_capacity", "Requests that may wait; one more is refused."),
     _gauge("kv_cache_usage_ratio", "Share of the KV cache in use (0 to 1).", "ratio"),
     _gauge("kv_cache_blocks", "Blocks of the KV cache."),
     _gauge("kv_cache_block_size_tokens", "Tokens in a block of the KV cache."),
     _gauge("kv_cache_capacity_tokens", "Tokens that the KV cache holds."),
+    _gauge("kv_cache_used_bytes", "Memory of the KV cache in use: its size times its usage.",
+           "bytes"),
     _counter("prefix_cache_queries", "Prompt tokens looked up in the prefix cache."),
     _counter("prefix_cache_hits", "Prompt tokens found in the prefix cache."),
     _counter("num_preemptions", "Requests put back because the KV cache was full."),
     _counter("spec_decode_num_draft_tokens", "Tokens drafted by speculative decoding."),
     _counter("spec_decode_num_accepted_tokens", "Drafted tokens that were accepted."),
-)
+)  # fmt: skip
+
+_ALONE = "; of this series alone: those of several cannot be put together. Absent without data."
+
+
+def _window(name: str, help: str, unit: str = "", *more: str) -> Row:
+    return _gauge(name, f"{help} in the window{_ALONE}", unit, *more, "window")
+
+
+_WINDOWS = (
+    *(
+        _window(f"{stem}_quantile_seconds", f"{words}: the quantile q", "seconds", "q")
+        for stem, words in (
+            ("time_to_first_token", "From the request to its first token"),
+            ("request_time_per_output_token", "Mean time a token after the first"),
+            ("inter_token_latency", "Between two tokens of a request"),
+            ("e2e_request_latency", "From the request to its last byte"),
+        )
+    ),
+    _window("prompt_tokens_per_second", "Prompt tokens processed a second"),
+    _window("generation_tokens_per_second", "Tokens generated a second"),
+    _window("total_tokens_per_second", "Prompt tokens and tokens generated a second"),
+    _window("requests_per_second", "Requests ended a second"),
+    *(
+        _window(f"{status}_ratio", f"Share of {words} (0 to 1) among requests that ended in "
+                "success, error or timeout", "ratio")
+        for status, words in (
+            ("success", "successes"), ("error", "errors"), ("timeout", "timeouts")
+        )
+    ),
+)  # fmt: skip
 
 _ENGINES = (
     gauge("llm_engine_up", "Whether the engine answered the last reading.", "", "target"),
@@ -112,6 +149,9 @@ _MEMORY = (
     _gauge("memory_bytes",
            "Memory by component: weights, kv_cache, activations, cuda_graphs, other; disjoint.",
            "bytes", "gpu", "component"),
+    _gauge("memory_source_info",
+           "Who says llm_memory_bytes: sdk (the engine is ours), upstream (its own metrics), log "
+           "(its log lines); always 1.", "", "source"),
     *(
         _gauge(f"allocator_{kind}_bytes", f"Memory that the allocator counts as {kind}.",
                "bytes", "gpu")
@@ -124,4 +164,4 @@ _MEMORY = (
     _counter("allocator_retries", "Allocations that freed the cache and tried again.", "gpu"),
 )  # fmt: skip
 
-LLM = Table((*_TOKENS, *_REQUESTS, *_LOAD, *_ENGINES, *_MEMORY))
+LLM = Table((*_TOKENS, *_REQUESTS, *_LOAD, *_WINDOWS, *_ENGINES, *_MEMORY))

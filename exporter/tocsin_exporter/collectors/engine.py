@@ -10,10 +10,12 @@ from tocsin_exporter.collectors import engine_answers as answers
 from tocsin_exporter.collectors import engine_text
 from tocsin_exporter.collectors.collector import CollectorError, Partial, Unread
 from tocsin_exporter.collectors.engine_answers import METRICS_PATHS, EnginePage
+from tocsin_exporter.collectors.engine_derived import derived
 from tocsin_exporter.collectors.engine_dialects import DIALECTS, Dialect
 from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.collectors.engine_text import EnginePageText
 from tocsin_exporter.collectors.engine_translation import Translator
+from tocsin_exporter.collectors.engine_windows import EngineWindows
 from tocsin_exporter.engine_access import EngineAccess, EngineClient, EngineTargets, Reply
 from tocsin_exporter.http import CUT_OFF, BadAnswer, BrokenOff, error_text, httpx, own_shortage
 from tocsin_exporter.slices import Work, in_slices
@@ -58,6 +60,7 @@ class EngineCollector:
         self._original = original
         self._client = EngineClient(access, transport)
         self._translator: Translator | None = None
+        self._windows = EngineWindows(families)
         self._kind = ""  # what it was when it was last known
         self._path = ""
         self._version = ""
@@ -124,6 +127,7 @@ class EngineCollector:
         self._kind = page.dialect.name
         lines = await self._in_slices(engine_text.read(page.text))
         samples = await self._translated(lines, page.dialect)
+        samples += self._following(samples)
         if self._original is not None and page.dialect.name != _OURS:
             await self._in_slices(self._original.read(page.dialect.name, lines))
         limited = self._translator.limited if self._translator else 0
@@ -161,6 +165,13 @@ class EngineCollector:
             if own_shortage(error):
                 raise
             return Reply(0)
+
+    def _following(self, samples: list[Sample]) -> list[Sample]:
+        """What follows from the samples of this page and those before."""
+        source = "sdk" if self._kind == _OURS else "upstream"
+        at = asyncio.get_running_loop().time()  # no step of the wall clock makes a rate
+        more = derived(samples, self._families, source)
+        return [*more, *self._windows.read(samples, at)]
 
     async def _translated(self, page: EnginePageText, dialect: Dialect) -> list[Sample]:
         translator = self._translator

@@ -15,6 +15,7 @@ MOST_VALUES = {"model_name": 64, "engine": 256, "le": 512}
 MOST_OTHER_VALUES = 64
 OTHER = "_other"
 _PARTS = ("_bucket", "_sum", "_count")
+_COUNTS = ("_bucket", "_count")  # whose values have no unit
 _ABOUT = ("llm_engine_", "llm_target_")  # what the collector says
 _UNNAMED = ("", "undefined")  # TensorRT-LLM says the latter
 _A_SLICE = 4_000  # samples
@@ -152,14 +153,15 @@ class Translator:
         spelled: int,
     ) -> Iterator[_SeriesMapping]:
         """`word` is the engine's name of the family, "" when no other name means the same."""
-        renamed, limited = self._labels(family, labels, meaning.labels, suffix)
+        renamed, limited = self._labels(family, labels, meaning, suffix)
         whole = tuple(pair for pair in renamed if pair[0] != "le")
         alias = family.name if word in self._ranks else f"{family.name} {word}"
         rank = 2 * self._ranks.get(word, 0) + spelled
         largest = meaning.together == "max"
         out = ("le", OTHER) in renamed
         key, claim, model = (family, suffix, renamed), self._claim(alias, whole), _model(renamed)
-        yield _SeriesMapping(key, model, meaning.factor, largest, claim, rank, limited, out)
+        factor = 1.0 if suffix in _COUNTS else meaning.factor
+        yield _SeriesMapping(key, model, factor, largest, claim, rank, limited, out)
 
     def _claim(self, alias: str, labels: Labels) -> int:
         """A number for each: numbers are compared faster, round after round."""
@@ -175,9 +177,7 @@ class Translator:
         if name in self.dialect.words:
             yield self.dialect.words[name], "", name
         if name in self.dialect.by_label:
-            meaning = self.dialect.by_label[name](labels)
-            if meaning is not None:
-                yield meaning, "", name
+            yield from ((meaning, "", name) for meaning in self.dialect.by_label[name](labels))
         for part in _PARTS:
             base = name.removesuffix(part)
             if base != name and base in self.dialect.words:
@@ -195,7 +195,7 @@ class Translator:
             family = self._families.get(ours)
             number = _number(labels.get(label, ""))
             if family is not None and number is not None:
-                renamed, limited = self._labels(family, labels, (), "")
+                renamed, limited = self._labels(family, labels, Meaning(ours), "")
                 claim = self._claim(f"{family.name} {name}", renamed)
                 key = (family, "", renamed)
                 yield _SeriesMapping(
@@ -203,7 +203,7 @@ class Translator:
                 )
 
     def _labels(
-        self, family: Family, labels: Mapping[str, str], added: Labels, suffix: str
+        self, family: Family, labels: Mapping[str, str], meaning: Meaning, suffix: str
     ) -> tuple[Labels, bool]:
         """Its labels here, and whether one of them had too many values.
 
@@ -211,16 +211,17 @@ class Translator:
         """
         known = self._families.labels[family.name] if self.dialect.name == "tocsin" else ()
         mapped = {k: v for k, v in labels.items() if k in known and v}
+        mapped |= {name: value for name, value in meaning.labels if value}
         if suffix == "_bucket":
-            mapped["le"] = _bound(labels.get("le", "+Inf"))
+            mapped["le"] = _bound(labels.get("le", "+Inf"), meaning.factor)
         model = labels.get("model_name") or labels.get("model")  # Triton's
         mapped.pop("model_name", None)
         if model and model not in _UNNAMED:
             mapped["model_name"] = model
-        mapped["engine"] = labels.get("engine") or labels.get("dp_rank") or "0"
+        mapped["engine"] = _engine(labels)
         shown = {name: self._bounded(name, value) for name, value in mapped.items()}
         limited = shown != mapped
-        return tuple(sorted({**shown, "target": self._target, **dict(added)}.items())), limited
+        return tuple(sorted({**shown, "target": self._target}.items())), limited
 
     def _bounded(self, name: str, value: str) -> str:
         values = self._values.setdefault(name, set())
@@ -259,9 +260,16 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _bound(le: str) -> str:
-    """`1` and `1.0` are one bucket; Prometheus 3 writes the latter."""
+def _engine(labels: Mapping[str, str]) -> str:
+    """Which data-parallel rank; a replica of Ray Serve is an engine of its own."""
+    rank = labels.get("engine") or labels.get("dp_rank") or "0"
+    replica = labels.get("ReplicaId", "")
+    return rank if not replica else replica if rank == "0" else f"{replica}/{rank}"
+
+
+def _bound(le: str, factor: float = 1.0) -> str:
+    """`1` and `1.0` are one bucket; Prometheus 3 writes the latter. In the unit of ours."""
     number = _number(le)
     if number is None or number == float("inf"):
         return "+Inf"
-    return repr(number)
+    return repr(number if factor == 1.0 else float(f"{number * factor:.12g}"))
