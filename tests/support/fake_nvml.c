@@ -3,6 +3,8 @@
  * fake_fail(function, gpu, code): every later call answers code (0: works again); gpu -1: all.
  * fake_hang(function, gpu, on):   calls do not come back while on. FAKE_NVML_HANG=function: from the start.
  * fake_blank(function, on):      its answers are NVML_VALUE_NOT_AVAILABLE, bit by bit. fake_minor(gpu, minor).
+ * fake_split(gpu, on):            MIG with two GPU instances, one of them with two compute instances.
+ * GPU 0 has GPM, two NVLinks (the second is down), a fan and a fabric; GPU 1 has none of them.
  * fake_xid(gpu, xid):             the next event. fake_gpus(n): how many there are.
  */
 #include <pthread.h>
@@ -21,6 +23,8 @@ static int blank_count;
 static int rule_count, gpus = 2;
 static uint minors[8] = {0, 1, 2, 3, 4, 5, 6, 7};
 static int devices[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+static int parts[8] = {100, 101, 102, 103, 104, 105, 106, 107}; /* MIG devices of GPU 0 */
+static int split[8];
 static struct { int gpu; ull xid; } events[64];
 static int event_sets; /* created so far */
 static int event_tail; /* each event set has read up to an index of its own */
@@ -52,6 +56,7 @@ static int is_blank(const char *function) {
     return 0;
 }
 void fake_minor(int gpu, uint minor) { minors[gpu] = minor; }
+void fake_split(int gpu, int on) { split[gpu] = on; }
 void fake_gpus(int count) { gpus = count; }
 int fake_event_sets(void) { return event_sets; }
 void fake_xid(int gpu, ull xid) {
@@ -99,6 +104,7 @@ int nvmlDeviceGetUUID(void *device, char *out, uint size) {
 int nvmlDeviceGetName(void *device, char *out, uint size) {
     ENTER(device);
     strncpy(out, "NVIDIA H100 80GB HBM3", size);
+    if (GPU >= 100) strncpy(out, GPU == 100 ? "NVIDIA H100 80GB HBM3 MIG 1g.10gb" : "NVIDIA H100 80GB HBM3 MIG 1c.2g.20gb", size);
     if (GPU == 0) LEAVE(out, size - 1);
     return SUCCESS;
 }
@@ -148,6 +154,7 @@ int nvmlDeviceGetMemoryInfo_v2(void *device, memory_t *out) {
     ENTER(device);
     out->total = 85520809984ULL; out->reserved = 502267904ULL;
     out->used = 20780679168ULL; out->free = 64237862912ULL;
+    if (GPU >= 100) { out->total = 10 << 20; out->reserved = 0; out->used = (GPU - 99) << 20; out->free = out->total - out->used; }
     LEAVE(out, sizeof *out);
 }
 int nvmlDeviceGetTotalEccErrors(void *device, uint kind, uint counter, ull *out) {
@@ -166,12 +173,102 @@ typedef struct {
 int nvmlDeviceGetFieldValues(void *device, int count, field_t *fields) {
     ENTER(device);
     for (int i = 0; i < count; i++) {
-        fields[i].code = fields[i].id == 82 ? SUCCESS : NOT_SUPPORTED;
-        fields[i].type = 1;
-        fields[i].value.u = is_blank(__func__) ? ~0u : 54;
+        uint id = fields[i].id;
+        int all = id == 82 || (id >= 29 && id <= 31);
+        int first = id == 74 || id == 76 || id == 230 || (id >= 269 && id <= 271) || id == 197 || id == 198
+            || id == 38 || id == 45 || id == 52 || id == 59 || id == 138 || id == 139 || (id >= 161 && id <= 163);
+        fields[i].code = all || (first && GPU == 0) ? SUCCESS : NOT_SUPPORTED;
+        fields[i].type = all ? 1 : 3;
+        if (all) fields[i].value.u = id == 82 ? 54 : id;
+        else fields[i].value.l = id == 230 ? 2 : id < 100 || id > 260 ? 1000000000ULL * id : 1000ULL * id + fields[i].scope;
+        if (is_blank(__func__)) fields[i].value.l = all ? ~0u : ~0ULL;
     }
     return SUCCESS;
 }
+/* What only GPU 0 has. */
+#define FIRST do { ENTER(device); if (GPU != 0) return NOT_SUPPORTED; } while (0)
+int nvmlDeviceGetNvLinkState(void *device, uint link, uint *out) {
+    FIRST;
+    if (link > 1) return NOT_SUPPORTED;
+    *out = link == 0;
+    LEAVE(out, sizeof *out);
+}
+int nvmlDeviceGetNumFans(void *device, uint *out) { FIRST; *out = 1; LEAVE(out, sizeof *out); }
+int nvmlDeviceGetFanSpeed_v2(void *device, uint fan, uint *out) {
+    (void)fan; FIRST; *out = 45; LEAVE(out, sizeof *out);
+}
+ONE(nvmlDeviceGetCurrPcieLinkGeneration, uint, 4)
+ONE(nvmlDeviceGetMaxPcieLinkGeneration, uint, 5)
+ONE(nvmlDeviceGetCurrPcieLinkWidth, uint, 8)
+ONE(nvmlDeviceGetMaxPcieLinkWidth, uint, 16)
+int nvmlDeviceGetPcieThroughput(void *device, uint way, uint *out) {
+    ENTER(device); usleep(20000); *out = 100 + way; LEAVE(out, sizeof *out);
+}
+typedef struct { uint version; unsigned char cluster[16]; uint status, clique; unsigned char state; uint health; } fabric_t;
+int nvmlDeviceGetGpuFabricInfoV(void *device, fabric_t *out) {
+    FIRST;
+    out->status = SUCCESS; out->state = 3; out->health = 1 | 2 << 2 | 2 << 4 | 0 << 6 | 4 << 8;
+    return SUCCESS;
+}
+typedef struct { uint code, state; char info[128], product[128]; uint enabled; uint year; uint16_t rest[5]; unsigned char status; } feature_t;
+typedef struct { int supported; uint count; feature_t features[3]; } features_t;
+int nvmlDeviceGetGridLicensableFeatures_v4(void *device, features_t *out) {
+    ENTER(device);
+    out->supported = GPU == 1; out->count = GPU == 1; out->features[0].state = 1;
+    return SUCCESS;
+}
+typedef struct { uint pid; ull at; uint sm, memory, encoder, decoder; } used_t;
+int nvmlDeviceGetProcessUtilization(void *device, used_t *out, uint *count, ull since) {
+    ENTER(device);
+    if (!out) { *count = 3; return INSUFFICIENT_SIZE; }
+    memset(out, 0, 3 * sizeof *out);
+    out[0].pid = out[1].pid = 4711;
+    out[0].at = since + 2; out[0].sm = 40;
+    out[1].at = since + 1; out[1].sm = 90; /* older */
+    out[2].pid = 815; out[2].at = since + 1; out[2].sm = is_blank(__func__) ? ~0u : 10;
+    *count = 3;
+    return SUCCESS;
+}
+/* GPM: a sample knows when it was taken and of which instance (-1: the GPU). */
+typedef struct { int number, instance; } sample_t;
+static int samples_taken;
+typedef struct { uint version, supported; } support_t;
+int nvmlGpmQueryDeviceSupport(void *device, support_t *out) {
+    ENTER(device); out->supported = GPU == 0; return SUCCESS;
+}
+int nvmlGpmSampleAlloc(sample_t **out) { *out = calloc(1, sizeof **out); return SUCCESS; }
+int nvmlGpmSampleGet(void *device, sample_t *out) {
+    FIRST;
+    if (split[GPU]) return NOT_SUPPORTED;
+    out->number = ++samples_taken; out->instance = -1;
+    return SUCCESS;
+}
+int nvmlGpmMigSampleGet(void *device, uint instance, sample_t *out) {
+    FIRST; out->number = ++samples_taken; out->instance = instance; return SUCCESS;
+}
+typedef struct { uint id, code; double value; char *names[3]; } gpm_t;
+typedef struct { uint version, count; sample_t *before, *after; gpm_t metrics[]; } gpm_get_t;
+int nvmlGpmMetricsGet(gpm_get_t *get) {
+    if (get->version != 1 || get->before->number >= get->after->number) return INVALID;
+    if (get->before->instance != get->after->instance) return INVALID;
+    for (uint i = 0; i < get->count; i++) {
+        get->metrics[i].code = get->metrics[i].id == 11 ? NOT_SUPPORTED : SUCCESS;
+        get->metrics[i].value = get->metrics[i].id + (get->after->instance < 0 ? 0 : 10 * get->after->instance);
+        if (is_blank(__func__)) get->metrics[i].value = 0.0 / 0.0;
+    }
+    return SUCCESS;
+}
+int nvmlDeviceGetMigMode(void *device, uint *now, uint *pending) {
+    FIRST; *now = *pending = split[GPU]; return SUCCESS;
+}
+int nvmlDeviceGetMaxMigDeviceCount(void *device, uint *out) { FIRST; *out = 7; return SUCCESS; }
+int nvmlDeviceGetMigDeviceHandleByIndex(void *device, uint index, void **out) {
+    FIRST;
+    if (index > 2) return 6; /* not found */
+    *out = &parts[index];
+    return SUCCESS;
+}
+int nvmlDeviceGetGpuInstanceId(void *device, uint *out) { ENTER(device); *out = GPU == 100 ? 3 : 5; return SUCCESS; }
 typedef struct { uint pid; ull used; uint gpu_instance, compute_instance; } process_t;
 int nvmlDeviceGetComputeRunningProcesses_v3(void *device, uint *count, process_t *out) {
     ENTER(device);

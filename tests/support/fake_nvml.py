@@ -47,6 +47,10 @@ class FakeNvml:
     def minor(self, gpu: int, minor: int) -> None:
         self._library.fake_minor(gpu, minor)
 
+    def split(self, gpu: int, on: bool = True) -> None:
+        """MIG: two GPU instances, 3 and 5, the second with two compute instances."""
+        self._library.fake_split(gpu, int(on))
+
     def gpus(self, count: int) -> None:
         self._library.fake_gpus(count)
 

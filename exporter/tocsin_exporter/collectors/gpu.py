@@ -3,36 +3,48 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tocsin_exporter.catalogue import GPU
+from tocsin_exporter.collectors import nvml_board, nvml_gpm, nvml_mig
 from tocsin_exporter.collectors.collector import CollectorError, Stuck, Unavailable, Unread
 from tocsin_exporter.collectors.gpu_xid import REMEMBERED, XidWatcher
 from tocsin_exporter.collectors.hang_guard import HangGuard
 from tocsin_exporter.collectors.host import Host
-from tocsin_exporter.collectors.nvml_calls import (
+from tocsin_exporter.collectors.nvml_calls import READINGS, NvmlCall, gpu_labels, samples
+from tocsin_exporter.collectors.nvml_fields import Fields
+from tocsin_exporter.collectors.nvml_pcie import PcieThroughput
+from tocsin_exporter.collectors.nvml_processes import NameOf, RunningProcesses, group_names
+from tocsin_exporter.collectors.nvml_query import (
+    ASK_AGAIN_SECONDS,
     BLANK,
-    READINGS,
+    Absences,
     GpuLabels,
-    NvmlCall,
-    gpu_labels,
-    process_samples,
-    samples,
+    GpuQuery,
 )
 from tocsin_exporter.snapshot import LastSample, Sample
 from tocsin_exporter.tasks import task_group
 
 log = logging.getLogger(__name__)
 
-ASK_AGAIN_SECONDS = 300.0  # for what a GPU or the machine does not have
+_MEMORY = "DCGM_FI_DEV_FB_"
+_PCIE_SENT = "DCGM_FI_PROF_PCIE_TX_BYTES"
 
 
 def gpu(host: Host) -> "Gpu":
     import pynvml  # 10 ms that a machine without the collector need not pay
 
-    return Gpu(pynvml, host.now, expected=host.gpus, listed=lambda: kernels_gpus(host.proc))
+    return Gpu(
+        pynvml,
+        host.now,
+        expected=host.gpus,
+        listed=lambda: kernels_gpus(host.proc),
+        name_of=group_names(host),
+        hostname=host.gpu_hostname,
+    )
 
 
 def kernels_gpus(proc: Path) -> int:
@@ -48,7 +60,8 @@ class Gpu:
 
     `device_seconds` is how long one GPU may take before the others are reported without it.
     `expected` is how many there have to be; None: as many as were ever counted. `listed` says how
-    many the kernel has, for as long as NVML does not answer.
+    many the kernel has, for as long as NVML does not answer. `name_of` gives the group of a
+    process by its pid; `hostname` is a label more for DCGM's names.
     """
 
     name = "gpu"
@@ -61,6 +74,8 @@ class Gpu:
         device_seconds: float = 0.8,
         expected: int | None = None,
         listed: Callable[[], int] = lambda: 0,
+        name_of: NameOf = lambda pid: "",
+        hostname: Mapping[str, str] | None = None,
     ) -> None:
         self._nvml = nvml
         self._now = now
@@ -70,6 +85,7 @@ class Gpu:
         self._counted = 0  # the most that NVML ever counted
         self._configured = expected
         self._listed = listed
+        self._about = (name_of, hostname or {})
         self._absent_until = 0.0
         self._initialised = False
         self.xid = XidWatcher(nvml, now)
@@ -105,7 +121,7 @@ class Gpu:
         self.xid.close()
         self._driver.close()
         for device in self._devices:
-            device.guard.close()
+            device.close()
 
     async def _find_devices(self) -> None:
         """A driver that hangs while the GPUs are known does not keep them from being read."""
@@ -122,7 +138,7 @@ class Gpu:
             return
         self._counted = max(self._counted, count)
         for index in range(len(self._devices), count):
-            self._devices.append(_Device(self._nvml, index, self.xid))
+            self._devices.append(_Device(self._nvml, index, self.xid, *self._about))
 
     def _count(self) -> int:
         """On the driver's guard. Raises Unavailable where there is no driver or no GPU."""
@@ -182,60 +198,70 @@ def _uuid(sample: Sample) -> str:
 class _Device:
     """One GPU, read on its own guard."""
 
-    def __init__(self, nvml: Any, index: int, xid: XidWatcher) -> None:
+    def __init__(
+        self, nvml: Any, index: int, xid: XidWatcher, name_of: NameOf, hostname: Mapping[str, str]
+    ) -> None:
         self.index = index
         self.guard = HangGuard(f"gpu {index}")
         self._nvml = nvml
         self._xid = xid
+        self._hostname = hostname
         self._identity: GpuLabels | None = None
-        self._unsupported: dict[str, float] = {}
+        self._absences = Absences()
+        self._processes = RunningProcesses(index, name_of)
+        self._pcie = PcieThroughput(index)
+        self.forget()
 
     def forget(self) -> None:
-        """Identify it anew."""
+        """Identify it anew; samples of its profile belong to what it was."""
         self._identity = None
+        self._fields, self._profiler = Fields(), nvml_gpm.Profiler()
+        self._instances = nvml_mig.Instances()
+
+    def close(self) -> None:
+        self.guard.close()
+        self._processes.close()
+        self._pcie.close()
 
     def read(self, now: float) -> Iterator[Sample]:
         """Raises CollectorError when the GPU is lost; it is identified anew when it comes back."""
+        nvml = self._nvml
         try:
-            handle = self._nvml.nvmlDeviceGetHandleByIndex(self.index)
+            handle = nvml.nvmlDeviceGetHandleByIndex(self.index)
             if self._identity is None:
-                self._identity = gpu_labels(self._nvml, handle, self.index)
+                self._identity = gpu_labels(nvml, handle, self.index, self._hostname)
             yield Sample(GPU["gpu_info"], 1.0, self._identity.info)
-            for reading in READINGS:
-                yield from self._take(reading, handle, self._identity, now)
-            yield from self._processes(handle, self._identity)
+            yield from self._all(GpuQuery(nvml, handle, self._identity, now, self._absences))
             yield from self._xid.samples(self._identity)
             self._xid.listen(self.index)
-        except self._nvml.NVMLError as error:
-            self._identity = None
+        except nvml.NVMLError as error:
+            self.forget()
             raise CollectorError(f"GPU {self.index}: {error}") from error
 
-    def _take(
-        self, reading: NvmlCall, handle: Any, identity: GpuLabels, now: float
-    ) -> Iterator[Sample]:
-        if self._unsupported.get(reading.name, 0.0) > now:
-            return
-        try:
-            answer = reading.ask(self._nvml, handle)
-        except self._nvml.NVMLError as error:
-            self._note(reading, error, now)
-            return
-        yield from samples(reading, answer, identity)
+    def _all(self, query: GpuQuery) -> Iterator[Sample]:
+        split = nvml_mig.is_split(query)
+        for reading in READINGS:
+            yield from _take(reading, query, split)
+        yield from self._fields.samples(query)
+        yield from nvml_board.samples(query)
+        yield from self._processes.samples(query)
+        if split:
+            yield from self._instances.samples(query)
+        profiled = list(self._profile(query)) if not split else []
+        yield from profiled
+        if not any(sample.family.name == _PCIE_SENT for sample in profiled):
+            yield from self._pcie.samples(query, self._fields.pcie)
 
-    def _note(self, reading: NvmlCall, error: Exception, now: float) -> None:
-        """What this GPU cannot say is not asked again for a while; a lost GPU ends the reading."""
-        nvml = self._nvml
-        value = getattr(error, "value", None)
-        if value in (nvml.NVML_ERROR_GPU_IS_LOST, nvml.NVML_ERROR_UNINITIALIZED):
-            raise error
-        if value in (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND):
-            self._unsupported[reading.name] = now + ASK_AGAIN_SECONDS
-            return
-        log.debug("GPU reading failed", extra={"reading": reading.name, "error": str(error)})
+    def _profile(self, query: GpuQuery) -> Iterator[Sample]:
+        if nvml_gpm.supported(query):
+            get = query.nvml.nvmlGpmSampleGet
+            take = partial(get, query.handle)
+            yield from self._profiler.samples(query, take, query.labels.dcgm)
 
-    def _processes(self, handle: Any, identity: GpuLabels) -> Iterator[Sample]:
-        try:
-            running = self._nvml.nvmlDeviceGetComputeRunningProcesses(handle)
-        except self._nvml.NVMLError:
-            return
-        yield from process_samples(running, identity)
+
+def _take(reading: NvmlCall, query: GpuQuery, split: bool) -> Iterator[Sample]:
+    """Of a GPU that is split, its instances tell the memory."""
+    answer = query.ask(reading.name, lambda: reading.ask(query.nvml, query.handle))
+    if answer is not None:
+        told = samples(reading, answer, query.labels)
+        yield from (s for s in told if not (split and s.family.name.startswith(_MEMORY)))

@@ -2,12 +2,13 @@
 
 import contextlib
 import logging
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from threading import Event, Lock, Thread
 from typing import Any
 
 from tocsin_exporter.catalogue import GPU
-from tocsin_exporter.collectors.nvml_calls import GpuLabels
+from tocsin_exporter.collectors.nvml_query import GpuLabels, with_labels
 from tocsin_exporter.snapshot import Labels, LastSample, Sample
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,9 @@ _NEWEST, _COUNT, _LAST = REMEMBERED = (
     "gpu_xid_last_timestamp_seconds",
 )
 _REMEMBERED_SECONDS = 86_400.0
+_WINDOW_SECONDS = 300.0  # of DCGM_EXP_XID_ERRORS_COUNT, dcgm-exporter's default
+_MOST_IN_WINDOW = 10_000
+_WINDOW = ("window_size_in_ms", str(int(_WINDOW_SECONDS * 1000)))
 _WAIT_MS = 1000
 _RETRY_SECONDS = 30.0
 
@@ -39,6 +43,7 @@ class XidWatcher:
         self._counts: dict[tuple[str, int], int] = {}
         self._last: dict[tuple[str, int], float] = {}
         self._newest: dict[str, int] = {}
+        self._recent: deque[tuple[float, str, int]] = deque(maxlen=_MOST_IN_WINDOW)
         self._labels: dict[str, Labels] = {}  # of each GPU that was ever seen, by UUID
         self._answering: set[int] = set()
         self.listening: set[int] = set()  # the GPUs whose events come
@@ -77,6 +82,8 @@ class XidWatcher:
         with self._lock:
             now = self._now()
             self._last = {key: min(at + seconds, now) for key, at in self._last.items()}
+            moved = [(min(at + seconds, now), uuid, xid) for at, uuid, xid in self._recent]
+            self._recent = deque(moved, _MOST_IN_WINDOW)
 
     def close(self) -> None:
         self._stop.set()
@@ -86,6 +93,7 @@ class XidWatcher:
             self._counts[uuid, xid] = self._counts.get((uuid, xid), 0) + 1
             self._last[uuid, xid] = self._now()
             self._newest[uuid] = xid
+            self._recent.append((self._now(), uuid, xid))
         log.warning("XID error", extra={"uuid": uuid, "xid": xid})
 
     def samples(self, identity: GpuLabels) -> Iterator[Sample]:
@@ -93,7 +101,12 @@ class XidWatcher:
         with self._lock:
             self._labels[uuid] = identity.own
             newest = self._newest.get(uuid, 0)
+            since = self._now() - _WINDOW_SECONDS
+            recent = Counter(xid for at, one, xid in self._recent if one == uuid and at > since)
         yield Sample(GPU[_NEWEST], float(newest), identity.dcgm)
+        for xid, number in sorted(recent.items()):
+            labels = with_labels(identity.dcgm, _WINDOW, ("xid", str(xid)))
+            yield Sample(GPU["DCGM_EXP_XID_ERRORS_COUNT"], float(number), labels)
         yield from self._errors(uuid, identity.own, dict.fromkeys(CRITICAL, 0))
 
     def of_missing(self, present: Collection[str]) -> Iterator[Sample]:

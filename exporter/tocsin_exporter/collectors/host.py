@@ -41,7 +41,8 @@ class Host:
 
     `root` is where the host's root directory is mounted (a container's /host). `now` gives Unix
     seconds. `mount_seconds` is how long a mount may take to answer.
-    `gpus` is how many there have to be, None for as many as are ever seen.
+    `gpus` is how many there have to be, None for as many as are ever seen. `gpu_hostname` is a
+    label more for DCGM's names (`Hostname` or `hostname`, as dcgm-exporter has it).
     `engine_targets` are those of engines that have none of their own.
     `process_groups` are watched beside the usual ones, and win over them by name and by process.
     """
@@ -54,6 +55,7 @@ class Host:
     statvfs: Callable[[str], os.statvfs_result] = os.statvfs
     mount_seconds: float = 1.0
     gpus: int | None = None
+    gpu_hostname: Mapping[str, str] = field(default_factory=dict)
     machine: str = os.uname().machine
     mounts_excluded: str = MOUNTS_EXCLUDED
     filesystems_excluded: str = FILESYSTEMS_EXCLUDED

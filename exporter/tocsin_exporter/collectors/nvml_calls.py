@@ -4,17 +4,16 @@
 DCGM's (MiB, mJ, MHz, percent): see reference NVML API and dcgm-exporter's default-counters.csv.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tocsin_exporter.catalogue import GPU
-from tocsin_exporter.snapshot import Labels, Sample, sorted_labels
+from tocsin_exporter.collectors.nvml_query import BLANK, GpuLabels, with_labels
+from tocsin_exporter.snapshot import Sample, sorted_labels
 
 MIB = 2.0**20
-BLANK = (-1, 2**32 - 1, 2**64 - 1)  # NVML_VALUE_NOT_AVAILABLE: "no value" without an error
 SLOWEST_STATE = 15  # 32 stands for an unknown one
-MOST_PROCESSES = 64
 
 # Bits of nvmlDeviceGetCurrentClocksEventReasons, named as dcgm-exporter names them.
 THROTTLE_REASONS = {
@@ -41,20 +40,11 @@ class NvmlCall:
     fills: Mapping[str, Callable[[Any], float]]
 
 
-@dataclass(frozen=True, slots=True)
-class GpuLabels:
-    """The labels of one GPU: DCGM's for its names, short ones for ours, and `gpu_info`'s."""
-
-    dcgm: Labels
-    own: Labels
-    info: Labels
-
-    def of(self, family: str) -> Labels:
-        return self.dcgm if family.startswith("DCGM_") else self.own
-
-
-def gpu_labels(nvml: Any, handle: Any, index: int) -> GpuLabels:
-    """Raises NVMLError when the GPU cannot even say who it is."""
+def gpu_labels(
+    nvml: Any, handle: Any, index: int, hostname: Mapping[str, str] | None = None
+) -> GpuLabels:
+    """`hostname` is a label more for DCGM's names. Raises NVMLError when the GPU cannot even say
+    who it is."""
     uuid = _text(nvml.nvmlDeviceGetUUID(handle))
     name = _text(nvml.nvmlDeviceGetName(handle))
     driver = _text(nvml.nvmlSystemGetDriverVersion())
@@ -65,6 +55,7 @@ def gpu_labels(nvml: Any, handle: Any, index: int) -> GpuLabels:
         "device": f"nvidia{index if minor is None else minor}",
         "modelName": name,
         "DCGM_FI_DRIVER_VERSION": driver,
+        **(hostname or {}),
     }
     info = own | {"modelName": name, "driver_version": driver} | _versions(nvml, handle)
     return GpuLabels(sorted_labels(dcgm), sorted_labels(own), sorted_labels(info))
@@ -91,13 +82,6 @@ def _memory_clock(nvml: Any, handle: Any) -> Any:
 
 def _temperature(nvml: Any, handle: Any) -> Any:
     return nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)
-
-
-def _memory_temperature(nvml: Any, handle: Any) -> Any:
-    value = nvml.nvmlDeviceGetFieldValues(handle, [nvml.NVML_FI_DEV_MEMORY_TEMP])[0]
-    if value.nvmlReturn != nvml.NVML_SUCCESS:
-        raise nvml.NVMLError(value.nvmlReturn)
-    return value.value.uiVal
 
 
 def _memory(nvml: Any, handle: Any) -> Any:
@@ -147,11 +131,23 @@ def _call(function: str) -> Ask:
     return lambda nvml, handle: getattr(nvml, function)(handle)
 
 
+MEMORY = NvmlCall(
+    "memory",
+    _memory,
+    {
+        "DCGM_FI_DEV_FB_TOTAL": lambda memory: memory.total / MIB,
+        "DCGM_FI_DEV_FB_FREE": lambda memory: memory.free / MIB,
+        "DCGM_FI_DEV_FB_USED": lambda memory: memory.used / MIB,
+        "DCGM_FI_DEV_FB_RESERVED": lambda memory: getattr(memory, "reserved", 0) / MIB,
+        "DCGM_FI_DEV_FB_USED_PERCENT": _used_ratio,
+        "gpu_memory_used_ratio": _used_ratio,
+    },
+)
+
 READINGS: tuple[NvmlCall, ...] = (
     _one("sm_clock", "DCGM_FI_DEV_SM_CLOCK", _sm_clock),
     _one("memory_clock", "DCGM_FI_DEV_MEM_CLOCK", _memory_clock),
     _one("temperature", "DCGM_FI_DEV_GPU_TEMP", _temperature),
-    _one("memory_temperature", "DCGM_FI_DEV_MEMORY_TEMP", _memory_temperature),
     _one("power", "DCGM_FI_DEV_POWER_USAGE", _call("nvmlDeviceGetPowerUsage"), 1e-3),
     _one(
         "power_limit",
@@ -188,18 +184,7 @@ READINGS: tuple[NvmlCall, ...] = (
         _call("nvmlDeviceGetDecoderUtilization"),
         {"DCGM_FI_DEV_DEC_UTIL": lambda answer: answer[0]},
     ),
-    NvmlCall(
-        "memory",
-        _memory,
-        {
-            "DCGM_FI_DEV_FB_TOTAL": lambda memory: memory.total / MIB,
-            "DCGM_FI_DEV_FB_FREE": lambda memory: memory.free / MIB,
-            "DCGM_FI_DEV_FB_USED": lambda memory: memory.used / MIB,
-            "DCGM_FI_DEV_FB_RESERVED": lambda memory: getattr(memory, "reserved", 0) / MIB,
-            "DCGM_FI_DEV_FB_USED_PERCENT": _used_ratio,
-            "gpu_memory_used_ratio": _used_ratio,
-        },
-    ),
+    MEMORY,
     _one("throttle", "DCGM_FI_DEV_CLOCKS_EVENT_REASONS", _throttle),
     _one(
         "pcie_replays", "DCGM_FI_DEV_PCIE_REPLAY_COUNTER", _call("nvmlDeviceGetPcieReplayCounter")
@@ -208,6 +193,15 @@ READINGS: tuple[NvmlCall, ...] = (
         "performance_state",
         _call("nvmlDeviceGetPerformanceState"),
         {"gpu_performance_state": _known_state},
+    ),
+    *(
+        _one(name, f"gpu_{name}", _call(function))
+        for name, function in (
+            ("pcie_link_generation", "nvmlDeviceGetCurrPcieLinkGeneration"),
+            ("pcie_link_generation_max", "nvmlDeviceGetMaxPcieLinkGeneration"),
+            ("pcie_link_width", "nvmlDeviceGetCurrPcieLinkWidth"),
+            ("pcie_link_width_max", "nvmlDeviceGetMaxPcieLinkWidth"),
+        )
     ),
     NvmlCall(
         "remapped_rows",
@@ -268,18 +262,8 @@ def samples(reading: NvmlCall, answer: Any, identity: GpuLabels) -> Iterator[Sam
             continue
     if reading.name == "throttle" and answer not in BLANK:
         for bit, reason in THROTTLE_REASONS.items():
-            labels = sorted_labels(dict(identity.own) | {"reason": reason})
+            labels = with_labels(identity.own, ("reason", reason))
             yield Sample(GPU["gpu_throttle_active"], float(bool(answer & bit)), labels)
-
-
-def process_samples(processes: Iterable[Any], identity: GpuLabels) -> Iterator[Sample]:
-    """The largest users of memory; a driver that does not tell sizes (None) gives nothing."""
-    known = [p for p in processes if p.usedGpuMemory is not None and p.usedGpuMemory not in BLANK]
-    largest = sorted(known, key=lambda p: -p.usedGpuMemory)[:MOST_PROCESSES]
-    by_pid = {p.pid: p.usedGpuMemory for p in reversed(largest)}
-    for pid, used in sorted(by_pid.items()):
-        labels = sorted_labels(dict(identity.own) | {"pid": str(pid)})
-        yield Sample(GPU["gpu_process_memory_bytes"], float(used), labels)
 
 
 def _or_none(nvml: Any, ask: Callable[[], Any]) -> Any:

@@ -10,7 +10,8 @@ from support.exhausted import no_threads
 from support.fake_nvml import FakeNvml
 from tocsin_exporter.catalogue import GPU
 from tocsin_exporter.collectors.collector import CollectorError, Unavailable, Unread
-from tocsin_exporter.collectors.gpu import ASK_AGAIN_SECONDS, Gpu, kernels_gpus
+from tocsin_exporter.collectors.gpu import Gpu, kernels_gpus
+from tocsin_exporter.collectors.nvml_query import ASK_AGAIN_SECONDS
 from tocsin_exporter.snapshot import Sample
 
 
@@ -209,7 +210,21 @@ async def test_xid_errors_are_counted_and_the_critical_ones_exist_before_they_ha
 FILLS = {
     "nvmlDeviceGetClockInfo": {"DCGM_FI_DEV_SM_CLOCK", "DCGM_FI_DEV_MEM_CLOCK"},
     "nvmlDeviceGetTemperature": {"DCGM_FI_DEV_GPU_TEMP"},
-    "nvmlDeviceGetFieldValues": {"DCGM_FI_DEV_MEMORY_TEMP"},
+    "nvmlDeviceGetFieldValues": {
+        *("DCGM_FI_DEV_MEMORY_TEMP", "gpu_recovery_action", "gpu_nvlink_errors_total"),
+        *(f"DCGM_FI_DEV_RETIRED_{kind}" for kind in ("SBE", "DBE", "PENDING")),
+        *(name for name in GPU if name.startswith("DCGM_FI_DEV_NVLINK_")),
+        *(f"gpu_{way}_bytes_total" for way in ("pcie_transmit", "pcie_receive")),
+        *(f"gpu_{way}_bytes_total" for way in ("nvlink_transmit", "nvlink_receive")),
+    },
+    "nvmlDeviceGetNvLinkState": {
+        *("gpu_nvlink_up", "gpu_nvlink_errors_total"),
+        *(f"gpu_{way}_bytes_total" for way in ("nvlink_transmit", "nvlink_receive")),
+    },
+    "nvmlDeviceGetNumFans": {"gpu_fan_speed_ratio"},
+    "nvmlDeviceGetFanSpeed_v2": {"gpu_fan_speed_ratio"},
+    "nvmlDeviceGetCurrPcieLinkGeneration": {"gpu_pcie_link_generation"},
+    "nvmlDeviceGetMaxPcieLinkWidth": {"gpu_pcie_link_width_max"},
     "nvmlDeviceGetPowerUsage": {"DCGM_FI_DEV_POWER_USAGE"},
     "nvmlDeviceGetPowerManagementLimit": {"DCGM_FI_DEV_POWER_MGMT_LIMIT"},
     "nvmlDeviceGetEnforcedPowerLimit": {"DCGM_FI_DEV_ENFORCED_POWER_LIMIT"},
