@@ -10,6 +10,7 @@ from tocsin_alerting.api.http.tokens import digest
 from tocsin_alerting.api.prometheus.status import RuntimeInfo
 from tocsin_alerting.api.tocsin.overview import AgentState
 from tocsin_alerting.bundled import bundled
+from tocsin_alerting.config.config_copy import ConfigCopy
 from tocsin_alerting.config.effective import effective
 from tocsin_alerting.config.load import incident_config
 from tocsin_alerting.config.paging import unwatched
@@ -140,14 +141,20 @@ class AgentReload:
                 await ping.close()
 
     async def keep_copies(self) -> None:
-        """Of the rule files that run, for a start that finds one of them broken."""
+        """Of the files that run, for a start that finds one of them broken."""
         read, ours = self._running.read, str(bundled("rules"))
         texts = {path: text for path, text in read.rule_texts.items() if not path.startswith(ours)}
         broken = [file.path for file in read.broken_rules]
-        copies = RuleCopies.of(self._setup.config.storage.path)
+        directory = self._setup.config.storage.path
+        copies = RuleCopies.of(directory)
         await in_thread(lambda: copies.keep(texts, broken), self._copying)
+        file, text = self._setup.reader.config_file, read.text
+        if file is not None and text is not None and not read.broken:
+            copy = ConfigCopy.of(directory, file)
+            await in_thread(lambda: copy.keep(text), self._copying)
 
 
 def started_without(read: ReadConfig) -> str:
-    """What of the rule files was wrong at the start, "" for nothing."""
-    return "\n".join(str(problem) for file in read.broken_rules for problem in file.problems)
+    """What of the files was wrong at the start, "" for nothing."""
+    problems = (str(problem) for file in read.broken_rules for problem in file.problems)
+    return "\n".join([*filter(None, [read.broken]), *problems])

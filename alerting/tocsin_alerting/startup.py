@@ -23,6 +23,7 @@ from tocsin_alerting.agent_access import (
     load_credentials,
 )
 from tocsin_alerting.config.config import Config
+from tocsin_alerting.config.config_copy import FirstConfig, first_config
 from tocsin_alerting.config.effective import without_user
 from tocsin_alerting.config.elsewhere import stray_entries
 from tocsin_alerting.config.exposure import exposure
@@ -101,11 +102,23 @@ class UpOptions:
     sockets: Sequence[socket.socket] = ()  # those of systemd, once they are taken over
 
 
-def load_config(options: UpOptions, *, missing_rules: bool = False) -> Config:
+def load_config(
+    options: UpOptions, text: str | None = None, *, missing_rules: bool = False
+) -> Config:
     """The configuration with the flags over it. Raises InvalidDocument and WrongUsage.
-    `missing_rules`: a rule file that is not there is no error here."""
-    _check_flags(options)
-    config = load(options.config_file, local_mail=_mail_at_start, missing_rules=missing_rules)
+    `text` is what the file is taken to say, by default what it says. `missing_rules`: a rule file
+    that is not there is no error here."""
+    _check_flags(options, config_file=text is None)
+
+    def read_file(path: str | Path) -> str:
+        return file_text(path) if text is None or path != options.config_file else text
+
+    config = load(
+        options.config_file,
+        read_file=read_file,
+        local_mail=_mail_at_start,
+        missing_rules=missing_rules,
+    )
     if options.engine_ports and config.engines:
         raise WrongUsage(
             "--engine.port looks for engines on this machine, and the configuration lists engines: "
@@ -153,10 +166,19 @@ def _mail_at_start(sender: str, recipients: Sequence[str]) -> str:
     return ""
 
 
-def _check_flags(options: UpOptions) -> None:
-    _check_files(
-        {"--config.file": options.config_file, "--web.config.file": options.web_config_file}
-    )
+def first_of(options: UpOptions) -> FirstConfig:
+    """What the start is to run: of a configuration file that is broken the last good copy, unless
+    that is strict. Raises as `load_config`."""
+    file = options.config_file
+    load_text = partial(load_config, options, missing_rules=not options.strict)
+    if file is None:
+        return FirstConfig(load_text(None))
+    return first_config(file, options.storage_path, load_text, strict=options.strict)
+
+
+def _check_flags(options: UpOptions, *, config_file: bool) -> None:
+    files = {"--web.config.file": options.web_config_file}
+    _check_files({"--config.file": options.config_file, **files} if config_file else files)
     for address in options.listen_addresses:
         check_address(address)
     check_telemetry_path(options.telemetry_path)
@@ -221,9 +243,9 @@ def flags(options: UpOptions, config: Config, log_level: str, log_format: str) -
 def config_reader(options: UpOptions) -> ConfigReader:
     """Reads the configuration of this command line again for a reload."""
 
-    def again() -> Config:
+    def again(text: str | None) -> Config:
         try:
-            return load_config(options)
+            return load_config(options, text)
         except CannotStart as error:
             raise ValueError(str(error)) from None
 
@@ -236,9 +258,9 @@ def rule_files(config: Config) -> list[RuleFile]:
     return as_wanted(load_rules(patterns, refuse_unsupported, config.promql.semantics), config)
 
 
-def _read_files(reader: ConfigReader, config: Config, strict: bool) -> ReadConfig:
+def read_files(reader: ConfigReader, first: FirstConfig, strict: bool) -> ReadConfig:
     """Raises InvalidDocument and ValueError."""
-    read = reader.first(config, strict=strict)
+    read = reader.first(first.config, strict=strict, text=first.text, broken=first.broken)
     for broken in read.broken_rules:
         instead = "its last good copy runs" if broken.replaced else (
             "its rules are missing, and what they said is unknown"
@@ -263,12 +285,12 @@ def run(options: UpOptions, log_level: str, log_format: Any) -> int:
         _prepare_process(log_level, log_format)
         (hangup := HangupSignal()).install()
         options = with_listeners(options)
-        config = load_config(options, missing_rules=not options.strict)
+        config = (first := first_of(options)).config
         warn_of_unread(os.environ, variables_read(config))
         lock = data_lock.DataLock(Path(config.storage.path))
         reader = config_reader(options)
         setup = Setup(
-            read=_read_files(reader, config, options.strict),
+            read=read_files(reader, first, options.strict),
             reader=reader,
             hangup=hangup,
             credentials=lambda: load_credentials(config),

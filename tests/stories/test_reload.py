@@ -200,3 +200,31 @@ async def test_a_start_with_a_broken_rule_file_pages_by_its_last_good_copy(tmp_p
             assert "resolved" not in events and "unwatched" not in events
         finally:
             box.agent.kill()
+
+
+async def test_a_start_with_a_broken_configuration_pages_by_its_last_good_copy(
+    tmp_path: Path,
+) -> None:
+    """systemd starts it again after a bad edit; what is repaired is read by itself."""
+    async with WebhookSink() as first:
+        box = Box(tmp_path, first.url, first.url)
+        try:
+            await asyncio.to_thread(box.agent.start)
+            await until(lambda: "Fires" in _told(first.requests), 30)
+            box.agent.kill()
+            (copy,) = (tmp_path / "data" / "config-copy").iterdir()
+            assert copy.stat().st_mode & 0o777 == 0o600
+            good = (tmp_path / "tocsin.yml").read_text()
+            (tmp_path / "tocsin.yml").write_text(good.replace("receivers:", "recievers:"))
+            await asyncio.to_thread(box.agent.start)
+            await until(lambda: box.alert("Fires").get("state") == "firing", 30)
+            assert "its last good copy runs" in box.agent.said()
+            assert not box.metric() and 'did you mean "receivers"' in box.reload()["error"]
+            assert box.incidents()["Fires"] == (1, "TRIGGERED")
+            assert copy.read_text() == good
+            (tmp_path / "tocsin.yml").write_text(good + "reopen_within: 7m\n")
+            await until(lambda: box.reload()["successful"], 30)
+            await until(lambda: "reopen_within: 7m" in copy.read_text(), 10)
+            assert box.metric() and box.incidents()["Fires"] == (1, "TRIGGERED")
+        finally:
+            box.agent.kill()

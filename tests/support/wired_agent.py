@@ -8,7 +8,7 @@ from pathlib import Path
 from tocsin_alerting.agent_setup import Setup
 from tocsin_alerting.api.http.access import Credentials
 from tocsin_alerting.app import App
-from tocsin_alerting.startup import UpOptions, config_reader, load_config
+from tocsin_alerting.startup import UpOptions, config_reader, first_of, read_files
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def wired_agent(folder: Path, config: str) -> Iterator[App]:
     path.write_text(config, "utf-8")
     options = UpOptions(config_file=path, storage_path=str(folder / "data"), no_worker=True)
     reader = config_reader(options)
-    read = reader.first(load_config(options), strict=True)
+    read = read_files(reader, first_of(options), strict=True)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield App(
             Setup(

@@ -1,6 +1,7 @@
 """`alertctl status`: is it over? One screen."""
 
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -96,11 +97,16 @@ def _print_agent(data: dict[str, Any], now_ms: int, columns: int) -> None:
         f"engines: {engines['up']} of {engines['watched']} up",
         *(_receiver(one) for one in data["receivers"]),
         *_heartbeats(data["heartbeats"], data["unwatched"]),
+        *_configuration(data.get("needs_restart", ())),
         f"journal: {'ok' if data['journal']['up'] else data['journal']['error']}",
         f"as of {times.date_and_clock(_ms(data['at']))}",
     ]
     for line in lines:
         output.wrapped(line, columns, "", "  ")
+
+
+def _configuration(waiting: Sequence[str]) -> list[str]:
+    return [f"configuration: {', '.join(waiting)} as before until a restart"] if waiting else []
 
 
 def _receiver(receiver: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from tocsin_alerting.bundled import bundled, names_a_pack, rule_packs
 from tocsin_alerting.config.calendars import calendar_reader
 from tocsin_alerting.config.config import Config
+from tocsin_alerting.config.config_copy import is_empty
 from tocsin_alerting.config.load import (
     Calendars,
     channel_deps,
@@ -40,7 +41,7 @@ from tocsin_alerting.rules.meta_alerts import switched
 from tocsin_alerting.rules.rule import RuleFile, RuleGroup
 from tocsin_alerting.rules.rule_file import BrokenRuleFile, KnownRuleFile, load_usable
 from tocsin_alerting.rules.rule_file import load as load_rules
-from tocsin_alerting.yaml_document import InvalidDocument, file_text, read_text
+from tocsin_alerting.yaml_document import InvalidDocument, file_text, read_text, unreadable
 from tocsin_exporter.files import file_bytes
 
 STARTED_WITH = (
@@ -88,7 +89,9 @@ class BuiltChannel:
 @dataclass(frozen=True, slots=True)
 class ReadConfig:
     """`config` is what holds once this is in force. `rule_texts` are the texts of rule files, by
-    their paths; `needs_restart` are the keys whose new value takes one."""
+    their paths; `needs_restart` are the keys whose new value takes one. `text` is what the
+    configuration file said, None where there is none; `broken` is what is wrong in it, where its
+    last good copy was read in its place. `stamps` are of all that was read."""
 
     config: Config
     rules: Sequence[RuleFile]
@@ -101,16 +104,24 @@ class ReadConfig:
     templates: OwnTemplates = field(default_factory=OwnTemplates)
     calendars: Calendars = field(default_factory=dict)
     needs_restart: Sequence[str] = ()
-    empty: bool = False
+    text: str | None = field(default=None, repr=False)
+    broken: str = ""
+    stamps: Stamps = field(default_factory=dict)
+
+    @property
+    def empty(self) -> bool:
+        """Nothing stands in the configuration file."""
+        return self.text is not None and is_empty(self.text)
 
 
 class ConfigReader:
-    """`load` gives the configuration of the command line and its file, and raises InvalidDocument.
-    A method takes seconds, and may wait for the disk: it is for a thread."""
+    """`load` gives the configuration of the command line and its file, which says the text that it
+    is given, and raises InvalidDocument. A method takes seconds, and may wait for the disk: it is
+    for a thread."""
 
     def __init__(
         self,
-        load: Callable[[], Config],
+        load: Callable[[str | None], Config],
         config_file: Path | None = None,
         env: Mapping[str, str] = os.environ,
         read_file: ReadFile = file_text,
@@ -120,26 +131,41 @@ class ConfigReader:
         self.links = SignedLinks()
         self.started: Stamps = {}
 
-    def first(self, config: Config, *, strict: bool) -> ReadConfig:
+    def first(
+        self, config: Config, *, strict: bool, text: str | None = None, broken: str = ""
+    ) -> ReadConfig:
         """For the start, which a bad rule file does not keep from paging, unless it is `strict`.
+        `text` is what the configuration file says, or its last good copy where it is `broken`.
         Raises InvalidDocument and ValueError."""
         self.links, self.started = signed_links(config), self.stamps(config)
         copies, texts = RuleCopies.of(config.storage.path), dict[str, str]()
         patterns, semantics = rule_patterns(config), config.promql.semantics
         read = _noting(texts)
-        rules, broken = load_usable(patterns, refuse_unsupported, semantics, read, copies.text)
-        if strict and broken:
-            raise InvalidDocument(problem for one in broken for problem in one.problems)
+        rules, unusable = load_usable(patterns, refuse_unsupported, semantics, read, copies.text)
+        if strict and unusable:
+            raise InvalidDocument(problem for one in unusable for problem in one.problems)
         rules = as_wanted(rules, config)
-        begun = ReadConfig(config, rules, broken, texts, templates=own_templates(config))
+        begun = ReadConfig(
+            config,
+            rules,
+            unusable,
+            texts,
+            templates=own_templates(config),
+            text=text,
+            broken=broken,
+        )
         return self._built(begun, None)
 
     def again(self, running: ReadConfig, now_ms: int) -> ReadConfig:
         """What the files say now. Of `running` what is equal is taken over, the object itself.
         Raises InvalidDocument and ValueError with everything that is wrong, and RuntimeError where
         a channel finds no thread."""
-        wanted = self._load()
+        own = self._own_stamp()
+        text = self.text()
+        wanted = self._load(text)
         config = started_with(running.config, wanted)
+        # What changes from here on is another reload, also where it was not watched before.
+        stamps = {**self.stamps(config), **own}
         texts = dict[str, str]()
         patterns, semantics = rule_patterns(config), config.promql.semantics
         known = _known_rules(running)
@@ -152,16 +178,24 @@ class ConfigReader:
             templates=self._templates(config, running.templates),
             calendars=calendar_reader(config, keep=False).read(now_ms, online=False),
             needs_restart=needs_restart(running.config, wanted),
-            empty=self._is_empty(),
+            text=text,
+            stamps=stamps,
         )
         return self._built(begun, running)
 
-    def _is_empty(self) -> bool:
-        """A file that is being written, or was lost: it says nothing, which is no error."""
+    def text(self) -> str | None:
+        """What the configuration file says, None where there is none. Raises InvalidDocument."""
         if self.config_file is None:
-            return False
-        lines = self._read_file(self.config_file).splitlines()
-        return not any(line.strip() and not line.lstrip().startswith("#") for line in lines)
+            return None
+        try:
+            return self._read_file(self.config_file)
+        except (OSError, UnicodeDecodeError) as error:
+            raise unreadable(str(self.config_file), error) from None
+
+    def _own_stamp(self) -> Stamps:
+        if self.config_file is None:
+            return {}
+        return {str(self.config_file): _stamp(str(self.config_file))}
 
     def _templates(self, config: Config, running: OwnTemplates) -> OwnTemplates:
         own = own_templates(config, running.failures)

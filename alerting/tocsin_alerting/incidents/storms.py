@@ -6,11 +6,13 @@ All that counts is in the incidents, so a restart goes on where the last process
 from dataclasses import replace
 
 from tocsin_alerting.incidents.actions import Action, Verb
+from tocsin_alerting.incidents.broken_channels import CHANNEL
 from tocsin_alerting.incidents.escalation_policy import EscalationPolicy
 from tocsin_alerting.incidents.incident import Incident, IncidentState, Record, TimerKind
 from tocsin_alerting.incidents.mute_rules import NOTHING
 from tocsin_alerting.incidents.muting import Mutes
 from tocsin_alerting.incidents.routing import StormLimit
+from tocsin_alerting.incidents.store_watch import STORE
 from tocsin_alerting.incidents.storm_changes import (
     StormGrew,
     joint_policy,
@@ -76,6 +78,8 @@ class Storms:
         if limit is None or incident.is_storm or incident.policy.digest_ms is not None:
             return NOTHING
         if incident.drill:  # it is to show how one incident reaches people
+            return NOTHING
+        if _says_that_we_are_blind(incident):
             return NOTHING
         self._remember(incident.number, now_ms, limit)
         storm = self._current()
@@ -360,6 +364,13 @@ def _opened(incident: Incident) -> int:
 def _was_told(member: Incident) -> int:
     """Since when its storm tells of it, as far as that is known: it may be older than the storm."""
     return max(member.opened_at_ms, member.muted_at_ms or 0)
+
+
+def _says_that_we_are_blind(incident: Incident) -> bool:
+    """What the pager says of its own eyes and mouths, of each of which the configuration has few:
+    it is most likely why the others open, and no summary of them says it."""
+    origins = (origin for member in incident.active for origin in member.origins)
+    return any(origin.startswith((STORE, CHANNEL)) for origin in origins)
 
 
 def _alert_name(incident: Incident) -> str:

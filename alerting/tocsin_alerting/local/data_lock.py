@@ -22,7 +22,7 @@ _FLOCK = re.compile(
     r"\d+: FLOCK .*? (?P<pid>-?\d{1,10})"
     r" (?P<major>[0-9a-f]{2,8}):(?P<minor>[0-9a-f]{2,8}):(?P<inode>\d{1,20}) \S+ \S+\s*"
 )
-_OWN_FILES = re.compile(r"incidents\.db\S*|samples|worker\S*|agent\.sock")
+_OWN_FILES = re.compile(r"incidents\.db\S*|samples|worker\S*|agent\.sock|rule-copies|config-copy")
 _AGENT = re.compile(r"\btocsin\b.*\sup\b|tocsin_alerting")
 
 

@@ -29,7 +29,7 @@ class ReloadFailed(ValueError):
 class ReloadStatus:
     """How the last reload ended, or the start. `error` is why it failed, "" if it did not; `held`
     what keeps changed files from being applied without being asked; `needs_restart` the keys whose
-    new values wait for one. `success_ms`: since when what runs is in force."""
+    new values wait for one, as what is in force says. `success_ms`: since when that is."""
 
     success_ms: int
     at_ms: int
@@ -84,7 +84,7 @@ class ConfigReload:
         self._steps, self._clock = steps, clock
         self._thread = Threads(1, "reload")
         self._one_at_a_time = asyncio.Lock()
-        self._watch = FileWatch(started, clock.monotonic())
+        self.watch = FileWatch(started, clock.monotonic())
         self._hung_up = asyncio.Event()
 
     async def reload(self, why: str, *, asked: bool = True) -> Sequence[str]:
@@ -98,7 +98,7 @@ class ConfigReload:
                 self._steps.ended()
 
     async def _reload(self, why: str, asked: bool) -> Sequence[str]:
-        self._watch.loaded(await in_thread(self._steps.stamps, self._thread))
+        self.watch.loaded(await in_thread(self._steps.stamps, self._thread))
         try:
             read = await in_thread(self._steps.read, self._thread)
         except Exception as error:  # why: whatever a file makes of us, what runs runs on
@@ -113,6 +113,7 @@ class ConfigReload:
         except Exception as error:  # why: a fault of ours, which must be told
             log.exception("configuration reload failed half-way; restart the agent")
             raise self._failed(why, error) from None
+        self.watch.loaded(read.stamps)  # it may watch other files than before
         return self._succeeded(why, read)
 
     async def run(self) -> None:
@@ -136,7 +137,7 @@ class ConfigReload:
                 await self._hung_up.wait()
         except TimeoutError:
             stamps = await in_thread(self._steps.stamps, self._thread)
-            changed = self._watch.observe(stamps, self._clock.monotonic())
+            changed = self.watch.observe(stamps, self._clock.monotonic())
             return BY_FILE if changed else ""
         self._hung_up.clear()
         return "SIGHUP"
@@ -147,16 +148,14 @@ class ConfigReload:
             log.error("configuration reload failed", exc_info=error)
             words = f"{type(error).__name__}: {words}"
         log.error("configuration reload failed (%s), what ran runs on: %s", why, words)
-        self.status = replace(
-            self.status, at_ms=self._clock.now_ms(), error=words, held="", needs_restart=()
-        )
+        self.status = replace(self.status, at_ms=self._clock.now_ms(), error=words, held="")
         return ReloadFailed(words)
 
     def _hold(self, reasons: Sequence[str]) -> None:
         held = f"{'; '.join(reasons)}; {_HOW_TO_APPLY}"
         log.warning("configuration reload refused without being asked: %s", held)
         now_ms = self._clock.now_ms()
-        self.status = replace(self.status, at_ms=now_ms, error="", held=held, needs_restart=())
+        self.status = replace(self.status, at_ms=now_ms, error="", held=held)
 
     def _succeeded(self, why: str, read: ReadConfig) -> Sequence[str]:
         now_ms = self._clock.now_ms()

@@ -1,14 +1,21 @@
 """How incidents went, as metrics: from the counts of the journal, so that a restart loses none.
 
 A counter that does not exist before the first event hides it from `increase()`: what the loaded
-rules can bring stands there with 0.
+rules can bring stands there with 0, for as many names as the counts tell apart.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import is_not
 
 from tocsin_alerting.incidents.dispatcher import Dispatcher
 from tocsin_alerting.incidents.incident import Condition, IncidentState
-from tocsin_alerting.incidents.statistics import ENDS, Histogram, IncidentStatistics
+from tocsin_alerting.incidents.statistics import (
+    ENDS,
+    MAX_ALERTS,
+    OTHER,
+    Histogram,
+    IncidentStatistics,
+)
 from tocsin_alerting.rules.rule import AlertingRule
 from tocsin_alerting.rules.severity import SEVERITY_LABEL, Severity, severity_of
 from tocsin_alerting.rules.state import GroupState
@@ -32,6 +39,10 @@ class IncidentMetrics:
     ) -> None:
         self._dispatcher, self._groups, self._now_ms = dispatcher, groups, now_ms
         self._receivers = receivers
+        self._known: Sequence[tuple[str, str]] = ()
+        self._known_of: tuple[Sequence[object], object] | None = None
+        self._counts: Sequence[Sample] = ()
+        self._counts_of: object = None
 
     def samples(self, families: Families) -> Iterator[Sample]:
         """Counts are left out until the journal is read; then they are whole."""
@@ -54,37 +65,33 @@ class IncidentMetrics:
         for severity, age_ms in oldest_ms.items():
             yield Sample(family, age_ms / 1000, labels(severity=severity.value))
 
-    def _by_alert(self, counted: IncidentStatistics, families: Families) -> Iterator[Sample]:
+    def _by_alert(self, counted: IncidentStatistics, families: Families) -> Sequence[Sample]:
+        """Made anew when a rule or a count is another one: they are thousands."""
         known = self._known_alerts()
-        for name, counts in (
-            ("tocsin_incidents_opened_total", counted.opened),
-            ("tocsin_incidents_unanswered_total", counted.unanswered),
-        ):
-            for alert, severity in sorted({*known, *counts}):
-                own = labels(alertname=alert, severity=severity)
-                yield Sample(families[name], counts[alert, severity], own)
-        for alert in sorted({*(alert for alert, _ in known), *counted.reopened}):
-            family = families["tocsin_incidents_reopened_total"]
-            yield Sample(family, counted.reopened[alert], labels(alertname=alert))
-        ends = {(alert, severity, how, "") for alert, severity in known for how in HOWS}
-        for end in sorted(ends | counted.resolved.keys()):
-            alert, severity, how, cause = end
-            own = labels(alertname=alert, severity=severity, how=how, cause=cause)
-            family = families["tocsin_incidents_resolved_total"]
-            yield Sample(family, counted.resolved[end], own)
+        counts = (counted.opened, counted.unanswered, counted.reopened, counted.resolved)
+        shape = (id(counted), id(known), *(count.total() for count in counts))
+        if shape != self._counts_of:
+            self._counts = [*_counts_of_alerts(counted, known, families)]
+            self._counts_of = shape
+        return self._counts
 
-    def _known_alerts(self) -> set[tuple[str, str]]:
-        """The alerts of the loaded rules with their severities, but for those made by a template,
-        and those that never page."""
+    def _known_alerts(self) -> Sequence[tuple[str, str]]:
+        """The alerts of the loaded rules with their severities, the worst first, but for those made
+        by a template, and those that never page. The same object while the rules are the same."""
         words = self._dispatcher.working.config.severity_words
-        written = {
-            (rule.name, dict(rule.labels).get(SEVERITY_LABEL, ""))
-            for progress in self._groups()
-            for rule in progress.group.rules
-            if isinstance(rule, AlertingRule)
-        }
-        meant = ((name, severity_of(text, words)) for name, text in written if "{{" not in text)
-        return {(name, severity.value) for name, severity in meant if severity}
+        groups = [progress.group for progress in self._groups()]
+        before = self._known_of
+        if before is None or before[1] != words or _differ(groups, before[0]):
+            written = {
+                (rule.name, dict(rule.labels).get(SEVERITY_LABEL, ""))
+                for group in groups
+                for rule in group.rules
+                if isinstance(rule, AlertingRule)
+            }
+            meant = ((name, severity_of(text, words)) for name, text in written if "{{" not in text)
+            self._known = _told_apart(sorted((word.value, name) for name, word in meant if word))
+            self._known_of = groups, words
+        return self._known
 
     def _by_receiver(self, counted: IncidentStatistics, families: Families) -> Iterator[Sample]:
         none = {(name, severity.value) for name in self._receivers for severity in Severity}
@@ -97,6 +104,36 @@ class IncidentMetrics:
         family = families["tocsin_notification_latency_seconds"]
         for receiver, times in sorted(counted.latency_seconds.items()):
             yield from _histogram(family, times, receiver=receiver)
+
+
+def _differ(groups: Sequence[object], before: Sequence[object]) -> bool:
+    return len(groups) != len(before) or any(map(is_not, groups, before))
+
+
+def _told_apart(alerts: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+    """(name, severity) of (severity, name): beyond so many names the counts are of all others."""
+    names = set([*dict.fromkeys(name for _, name in alerts)][:MAX_ALERTS])
+    return sorted({(name if name in names else OTHER, severity) for severity, name in alerts})
+
+
+def _counts_of_alerts(
+    counted: IncidentStatistics, known: Sequence[tuple[str, str]], families: Families
+) -> Iterator[Sample]:
+    for name, counts in (
+        ("tocsin_incidents_opened_total", counted.opened),
+        ("tocsin_incidents_unanswered_total", counted.unanswered),
+    ):
+        for alert, severity in sorted({*known, *counts}):
+            own = labels(alertname=alert, severity=severity)
+            yield Sample(families[name], counts[alert, severity], own)
+    for alert in sorted({*(alert for alert, _ in known), *counted.reopened}):
+        family = families["tocsin_incidents_reopened_total"]
+        yield Sample(family, counted.reopened[alert], labels(alertname=alert))
+    ends = {(alert, severity, how, "") for alert, severity in known for how in HOWS}
+    for end in sorted(ends | counted.resolved.keys()):
+        alert, severity, how, cause = end
+        own = labels(alertname=alert, severity=severity, how=how, cause=cause)
+        yield Sample(families["tocsin_incidents_resolved_total"], counted.resolved[end], own)
 
 
 def _by_severity(counted: IncidentStatistics, families: Families) -> Iterator[Sample]:

@@ -199,6 +199,8 @@ def delivery_samples(delivery_loop: DeliveryLoop, families: Families) -> Iterato
 def reload_samples(reload: ConfigReload, families: Families) -> Iterator[Sample]:
     last = reload.status
     yield Sample(families["tocsin_config_last_reload_successful"], float(last.successful))
+    yield Sample(families["tocsin_config_reload_held"], float(bool(last.held)))
+    yield Sample(families["tocsin_config_needs_restart"], len(last.needs_restart))
     name = "tocsin_config_last_reload_success_timestamp_seconds"
     yield Sample(families[name], last.success_ms / 1000)
 

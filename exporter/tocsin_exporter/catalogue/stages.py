@@ -147,6 +147,11 @@ _HEALTH = (
     gauge("tocsin_config_last_reload_successful",
           "Whether the last reload of the configuration succeeded: 0 while what the files say does"
           " not hold."),
+    gauge("tocsin_config_reload_held",
+          "Whether changed files wait for somebody to reload: they would take away what somebody is"
+          " paged for."),
+    gauge("tocsin_config_needs_restart",
+          "How many keys of the configuration that holds wait for a restart."),
     gauge("tocsin_config_last_reload_success_timestamp_seconds",
           "When the configuration that holds was loaded, in seconds since 1970.", "seconds"),
     gauge("tocsin_healthy",

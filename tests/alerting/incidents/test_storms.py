@@ -16,6 +16,7 @@ from tocsin_alerting.incidents.incident import Incident, IncidentState
 from tocsin_alerting.incidents.notification import Notification
 from tocsin_alerting.incidents.roster import Contact, Roster
 from tocsin_alerting.incidents.routing import InhibitRule, StormLimit
+from tocsin_alerting.incidents.store_watch import STORE_ALERT_NAME, WatchedStore
 from tocsin_alerting.rules.alert import Alert
 from tocsin_alerting.rules.severity import Severity
 
@@ -574,3 +575,19 @@ async def test_whoever_heard_of_the_storm_under_another_name_is_not_told_at_once
     await floor.hear(*map(fires, many(1, "P3", "Loss")))
     await floor.advance(MINUTE)
     assert [(one.contact, one.reason.value) for one in of_storm(floor)] == [("li", "opened")]
+
+
+async def test_that_the_pager_is_blind_is_told_singly() -> None:
+    """The engine that evaluates the rules is gone, and with it half the machines: no summary says
+    that nobody evaluates any more."""
+    floor = await floor_with(12)
+    store = WatchedStore("http://store:9090", "store:9090", 0)
+    await floor.dispatcher.stores.take(store, "connection refused", floor.now)
+    await floor.advance(MINUTE)
+    found = floor.dispatcher.working.incidents.values()
+    (blind,) = [one for one in found if STORE_ALERT_NAME in str(one.group_labels)]
+    assert not blind.muted_by and not blind.storm
+    assert blind.number in {one.incident for _, one in floor.arrived}
+    (storm,) = storms(floor)
+    assert of_storm(floor)[0].counts["incidents"] == 12
+    assert blind.number not in of_storm(floor)[0].incidents and storm.is_open

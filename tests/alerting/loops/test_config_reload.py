@@ -50,12 +50,14 @@ class Files:
     apply_error: Exception | None = None
     needs_restart: Sequence[str] = ()
     stamps: Stamps = field(default_factory=lambda: OLD)
+    also: Stamps = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
 
     def read(self) -> ReadConfig:
         if self.error is not None:
             raise self.error
-        return ReadConfig(Config(), (), needs_restart=self.needs_restart)
+        stamps = {**self.stamps, **self.also}
+        return ReadConfig(Config(), (), needs_restart=self.needs_restart, stamps=stamps)
 
     async def apply(self, read: ReadConfig) -> None:
         if self.apply_error is not None:
@@ -85,6 +87,36 @@ async def test_what_is_right_holds_and_says_what_waits_for_a_restart() -> None:
     assert files.done == ["began", "applied", "ended"]
     assert reload.status.successful and reload.status.success_ms > 1
     assert reload.status.needs_restart == ("web.listen_address",)
+
+
+async def test_what_waits_for_a_restart_waits_until_something_else_holds() -> None:
+    files = Files(needs_restart=("web.listen_address",))
+    reload = files.reload()
+    await reload.reload("SIGHUP")
+    files.objections = ["it would remove everything"]
+    await reload.reload(BY_FILE, asked=False)
+    assert list(reload.status.needs_restart) == ["web.listen_address"]
+    files.error = ValueError("wrong")
+    with pytest.raises(ReloadFailed):
+        await reload.reload("SIGHUP")
+    assert list(reload.status.needs_restart) == ["web.listen_address"]
+    files.error, files.needs_restart = None, ()
+    await reload.reload("SIGHUP")
+    assert not list(reload.status.needs_restart)
+
+
+async def test_files_that_were_not_watched_before_are_no_second_change() -> None:
+    """A pattern that is new in rule_files: its files were read by the reload that brought it."""
+    files = Files(also={"rules/new.yml": (7,)})
+    reload = files.reload()
+    await reload.reload("SIGHUP")
+    watch = reload.watch
+    now_s = 1e9
+    files.stamps = {**files.stamps, **files.also}  # as they are looked at from now on
+    assert not watch.observe(files.stamps, now_s)
+    assert not watch.observe(files.stamps, now_s + 10 * STILL_SECONDS)
+    assert not watch.observe({**files.stamps, "rules/new.yml": (8,)}, now_s + 100)
+    assert watch.observe({**files.stamps, "rules/new.yml": (8,)}, now_s + 200)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from support.rule_texts import alerting, group, recording
 from support.site import only, table
 from tocsin_alerting.incidents.actions import Verb
 from tocsin_alerting.incidents.changeset import Changeset
+from tocsin_alerting.incidents.statistics import MAX_ALERTS
 from tocsin_alerting.incidents.tally import TALLY
 from tocsin_alerting.loops.incident_metrics import HOWS, IncidentMetrics
 from tocsin_alerting.promql.engine import QueryEngine
@@ -16,6 +17,8 @@ from tocsin_alerting.rules.rule import RuleFile
 from tocsin_alerting.tsdb.store import Store
 from tocsin_exporter.catalogue import STAGES
 from tocsin_exporter.snapshot import Labels
+
+OPENED = "tocsin_incidents_opened_total"
 
 
 def _groups() -> Groups:
@@ -79,3 +82,25 @@ async def test_counts_are_whole_or_absent() -> None:
     assert not any(name.endswith("_total") for name, _ in found)
     await one.dispatcher.tally.read(one.journal)
     assert only(_read(one, _groups()), "tocsin_incidents_opened_total", alertname="Down") == 1
+
+
+async def test_as_many_names_stand_at_zero_as_are_told_apart() -> None:
+    """A scrape of ten thousand names would hold up the loop for seconds."""
+    rules = [alerting("vector(1)", name=f"A{n}", severity="P2") for n in range(MAX_ALERTS + 50)]
+    groups = Groups(surroundings({}, engine=QueryEngine(Store())), 5_000)
+    groups.load(
+        [RuleFile("f.yml", (group(*rules, alerting("vector(1)", name="Z", severity="P0")),))], 0
+    )
+    one = await Floor(config()).open()
+    stage = IncidentMetrics(one.dispatcher, lambda: groups.all, [], lambda: one.now)
+    first = [*stage.samples(STAGES)]
+    opened = [dict(s.labels)["alertname"] for s in first if s.family.name == OPENED]
+    assert len(opened) == MAX_ALERTS + 1 and {"Z", "other"} < {*opened}, "the worst ones first"
+    again = {id(sample) for sample in stage.samples(STAGES)}
+    same = [sample for sample in first if id(sample) in again]
+    assert len(same) == 8 * (MAX_ALERTS + 1), "made once for as long as nothing changes"
+    await one.hear(fires(alert("Z", "P0"), one.now))
+    assert only(table(stage.samples(STAGES)), OPENED, alertname="Z") == 1
+    groups.load([RuleFile("f.yml", (group(rules[0]),))], 0)
+    left = {dict(s.labels)["alertname"] for s in stage.samples(STAGES) if s.family.name == OPENED}
+    assert left == {"A0", "Z"}

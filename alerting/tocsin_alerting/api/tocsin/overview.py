@@ -39,13 +39,17 @@ VERDICTS = {
 
 class ReloadState(Protocol):
     """How the last reload of the configuration ended: `error` why it failed, `held` what keeps
-    changed files from being applied; "" for neither."""
+    changed files from being applied; "" for neither. `needs_restart` are the keys that wait for
+    one."""
 
     @property
     def error(self) -> str: ...
 
     @property
     def held(self) -> str: ...
+
+    @property
+    def needs_restart(self) -> Sequence[str]: ...
 
 
 @dataclass(slots=True)
@@ -121,6 +125,7 @@ def _overview(state: AgentState, language: int) -> dict[str, Any]:
         "receivers": receivers,
         "heartbeats": heartbeats,
         "unwatched": state.unwatched,
+        "needs_restart": list(state.last_reload().needs_restart) if state.last_reload else [],
         "engines": {"watched": len(state.engines()), "up": sum(map(bool, state.engines()))},
         "journal": {
             "up": not state.dispatcher.writer.down,
