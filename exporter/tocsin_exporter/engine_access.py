@@ -135,7 +135,7 @@ class EngineAccess:
     `expected`: an engine that we knew is to be there, so that a stranger's metrics are none of it.
     `owners` are the ids of the users one of whom must hold its port here; None: it may be anybody.
     Its own page is kept as well unless `keep_original` is false, under `job` or else its type.
-    `targets` None: those of all engines.
+    `targets` None: those of all engines. `log_file` is what the engine writes its log to.
     """
 
     url: str
@@ -152,6 +152,7 @@ class EngineAccess:
     expected: bool = False
     owners: frozenset[int] | None = None
     targets: EngineTargets | None = None
+    log_file: Path | None = None
 
     def __repr__(self) -> str:
         return f"EngineAccess({self.target})"

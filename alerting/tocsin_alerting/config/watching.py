@@ -164,7 +164,7 @@ class EngineSection(Section):
     `metrics_path` is where else its metrics are, "" that it has none. `params` go with requests for
     the metrics, `headers` and keys with every request. `keep_original` keeps the engine's own
     series as well, under `job` or else the type of the engine. `targets` are in place of the
-    common ones.
+    common ones. `log_file` is the file that vLLM logs to, for the memory that it has.
     """
 
     url: HttpUrl
@@ -180,6 +180,7 @@ class EngineSection(Section):
     keep_original: bool = True
     job: Annotated[str, AfterValidator(_job)] = ""
     targets: TargetsSection | None = None
+    log_file: FilePath | None = None
 
     @model_validator(mode="after")
     def _one_key(self) -> "EngineSection":
@@ -206,6 +207,7 @@ class EngineSection(Section):
             keep_original=self.keep_original,
             job=self.job,
             targets=self.targets.of_an_engine if self.targets else None,
+            log_file=self.log_file,
         )
 
 

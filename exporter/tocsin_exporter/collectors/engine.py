@@ -12,6 +12,7 @@ from tocsin_exporter.collectors.collector import CollectorError, Partial, Unread
 from tocsin_exporter.collectors.engine_answers import METRICS_PATHS, EnginePage
 from tocsin_exporter.collectors.engine_derived import derived
 from tocsin_exporter.collectors.engine_dialects import DIALECTS, Dialect
+from tocsin_exporter.collectors.engine_log import EngineLogReader
 from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.collectors.engine_text import EnginePageText
 from tocsin_exporter.collectors.engine_translation import Translator
@@ -61,6 +62,7 @@ class EngineCollector:
         self._client = EngineClient(access, transport)
         self._translator: Translator | None = None
         self._windows = EngineWindows(families)
+        self._log = EngineLogReader(access.log_file, self.target) if access.log_file else None
         self._kind = ""  # what it was when it was last known
         self._path = ""
         self._version = ""
@@ -103,6 +105,8 @@ class EngineCollector:
         self._closing = asyncio.ensure_future(self.aclose())
 
     async def aclose(self) -> None:
+        if self._log is not None:
+            self._log.close()
         await self._client.aclose()
 
     @property
@@ -127,7 +131,7 @@ class EngineCollector:
         self._kind = page.dialect.name
         lines = await self._in_slices(engine_text.read(page.text))
         samples = await self._translated(lines, page.dialect)
-        samples += self._following(samples)
+        samples += await self._following(samples)
         if self._original is not None and page.dialect.name != _OURS:
             await self._in_slices(self._original.read(page.dialect.name, lines))
         limited = self._translator.limited if self._translator else 0
@@ -166,12 +170,16 @@ class EngineCollector:
                 raise
             return Reply(0)
 
-    def _following(self, samples: list[Sample]) -> list[Sample]:
-        """What follows from the samples of this page and those before."""
-        source = "sdk" if self._kind == _OURS else "upstream"
+    async def _following(self, samples: list[Sample]) -> list[Sample]:
+        """What follows from the samples of this page and those before, and from the log."""
+        source, logged = "sdk" if self._kind == _OURS else "upstream", []
+        if self._log is not None:
+            await self._log.read(self._deadline * _SHARE_OF_ASIDE)
+            logged = list(self._log.samples(samples, self._families))
+            source = "log" if logged else source
         at = asyncio.get_running_loop().time()  # no step of the wall clock makes a rate
-        more = derived(samples, self._families, source)
-        return [*more, *self._windows.read(samples, at)]
+        more = derived([*samples, *logged], self._families, source)
+        return [*logged, *more, *self._windows.read(samples, at)]
 
     async def _translated(self, page: EnginePageText, dialect: Dialect) -> list[Sample]:
         translator = self._translator
