@@ -14,6 +14,7 @@ from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.collector import (
     Collector,
     CollectorError,
+    CountsDroppedSeries,
     Unavailable,
     Unread,
 )
@@ -228,6 +229,8 @@ def _is_our_own(error: Exception) -> bool:
 def _health(collector: Collector, target: str) -> CollectorHealth:
     if isinstance(collector, CountsSkippedLines):
         return CollectorHealth(collector.name, target, skipped=collector.lines.skipped)
+    if isinstance(collector, CountsDroppedSeries):
+        return CollectorHealth(collector.name, target, dropped=collector.dropped)
     return CollectorHealth(collector.name, target)
 
 

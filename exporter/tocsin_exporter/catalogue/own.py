@@ -22,6 +22,9 @@ _COLLECTORS = (
     counter("tocsin_collector_lines_skipped_total",
             "Lines that a collector left out, by reason (blank, malformed).",
             "", *_COLLECTOR, "reason"),
+    counter("tocsin_series_dropped_total",
+            "Series that were left out, or summed as `_other`, as a label had too many values; by "
+            "family.", "", *_COLLECTOR, "family"),
     gauge("tocsin_filesystem_mounts",
           "Mounts by the result of the last reading: read, error, hung, missed (no time for them).",
           "", "state"),

@@ -5,8 +5,8 @@ success, age and errors. A collector that must call what may hang does so on a `
 counts or remembers by itself is `Resumable`: a restart must not change what is true.
 """
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 from tocsin_exporter.snapshot import Sample
 
@@ -23,6 +23,16 @@ class Collector(Protocol):
 
     def close(self) -> None:
         """Let go of handles and threads, without waiting for them."""
+        ...
+
+
+@runtime_checkable
+class CountsDroppedSeries(Protocol):
+    """A collector that leaves out or sums up series whose labels have too many values."""
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """How many so far, by the name of their family."""
         ...
 
 

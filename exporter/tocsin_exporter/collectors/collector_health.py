@@ -15,12 +15,13 @@ _LAST_SUCCESS = OWN["tocsin_collector_last_success_timestamp_seconds"]
 _TIMEOUTS = OWN["tocsin_collector_timeouts_total"]
 _ERRORS = OWN["tocsin_collector_errors_total"]
 _SKIPPED = OWN["tocsin_collector_lines_skipped_total"]
+_DROPPED = OWN["tocsin_series_dropped_total"]
 
 
 @dataclass
 class CollectorHealth:
     """`success` is None while the collector has nothing to read here (no GPU); `error` says why
-    the last reading failed. `skipped` is the collector's own count."""
+    the last reading failed. `skipped` and `dropped` are the collector's own counts."""
 
     collector: str
     target: str = ""
@@ -34,6 +35,7 @@ class CollectorHealth:
     errors: Counter[str] = field(default_factory=lambda: Counter({"CollectorError": 0}))
 
     skipped: Mapping[str, int] = field(default_factory=dict)  # lines, by reason
+    dropped: Mapping[str, int] = field(default_factory=dict)  # series, by family
 
     def __post_init__(self) -> None:
         self._labels = labels(collector=self.collector, target=self.target)
@@ -67,6 +69,8 @@ class CollectorHealth:
             yield Sample(_ERRORS, count, _and(own, "error_type", kind))
         for reason, count in self.skipped.items():
             yield Sample(_SKIPPED, count, _and(own, "reason", reason))
+        for family, count in self.dropped.items():
+            yield Sample(_DROPPED, count, _and(own, "family", family))
 
 
 @lru_cache(maxsize=1024)

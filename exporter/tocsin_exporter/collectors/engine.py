@@ -1,6 +1,7 @@
 """An inference engine: its own metrics page, read and translated, and whether it answers at all."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -61,6 +62,7 @@ class EngineCollector:
         self._original = original
         self._client = EngineClient(access, transport)
         self._translator: Translator | None = None
+        self._dropped = Counter[str]()
         self._windows = EngineWindows(families)
         self._log = EngineLogReader(access.log_file, self.target) if access.log_file else None
         self._kind = ""  # what it was when it was last known
@@ -73,6 +75,11 @@ class EngineCollector:
     def metrics_url(self) -> str:
         """The page that is read, without keys."""
         return self.url + (self._path or self._paths[0])
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Series of ours that a label with too many values has cost, by family."""
+        return self._dropped
 
     async def collect(self) -> Sequence[Sample]:
         """Raises CollectorError, with `llm_engine_up 0`, when the engine is down or unwell,
@@ -187,7 +194,7 @@ class EngineCollector:
             samples = await self._in_slices(translator.samples(page))
             if samples or translator.dialect is dialect:
                 return samples
-        translator = Translator(dialect, self.target, self._families)
+        translator = Translator(dialect, self.target, self._families, dropped=self._dropped)
         self._version = await self._ask_version(dialect, page)
         if not await in_slices(answers.first_model(page)):
             translator.model = await self._first_model(dialect)

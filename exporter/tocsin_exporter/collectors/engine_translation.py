@@ -1,5 +1,6 @@
 """An engine's page, in its own words, into samples in ours: `llm_*` with `target`."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -48,13 +49,22 @@ class Translator:
     """Remembers what each series of one engine means; `families` are ours by name.
 
     `model` names the model for engines that do not say it on their series. `limited` counts the
-    series of the last page that a label with too many values has cost their own place.
+    series of the last page that a label with too many values has cost their own place; `dropped`
+    counts them by family, each when it is new.
     """
 
-    def __init__(self, dialect: Dialect, target: str, families: Table, model: str = "") -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        target: str,
+        families: Table,
+        model: str = "",
+        dropped: Counter[str] | None = None,
+    ) -> None:
         self.dialect = dialect
         self.model = model
         self.limited = 0
+        self._dropped = Counter[str]() if dropped is None else dropped
         self._target = target
         self._families = families
         self._ranks = {name: rank for rank, name in enumerate(dialect.words)}
@@ -161,6 +171,8 @@ class Translator:
         out = ("le", OTHER) in renamed
         key, claim, model = (family, suffix, renamed), self._claim(alias, whole), _model(renamed)
         factor = 1.0 if suffix in _COUNTS else meaning.factor
+        if limited:
+            self._dropped[family.name] += 1
         yield _SeriesMapping(key, model, factor, largest, claim, rank, limited, out)
 
     def _claim(self, alias: str, labels: Labels) -> int:

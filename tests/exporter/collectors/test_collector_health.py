@@ -20,6 +20,16 @@ def test_age_grows_while_it_fails_and_errors_are_counted_by_kind() -> None:
     assert only(rows, "tocsin_collector_errors_total", error_type="CollectorError") == 0
 
 
+def test_what_a_collector_left_out_is_counted_by_family_as_it_grows() -> None:
+    dropped: dict[str, int] = {}
+    health = CollectorHealth("llm", target="h:8000", dropped=dropped)
+    health.succeeded(at_ms=5_000, at=10.0)
+    dropped["llm_requests_total"] = 3
+    rows = table(health.samples(at=12.5))
+    name = "tocsin_series_dropped_total"
+    assert only(rows, name, family="llm_requests_total", target="h:8000") == 3
+
+
 def test_why_the_last_reading_failed_is_known_until_one_succeeds() -> None:
     health = CollectorHealth("llm")
     told = []

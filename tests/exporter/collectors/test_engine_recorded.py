@@ -104,10 +104,14 @@ def test_a_label_of_theirs_has_so_many_values(kind: str) -> None:
     page = "".join(
         f'vllm:request_success_total{{model_name="m",{kind}="r{i}"}} 1\n' for i in range(400)
     )
-    translator = Translator(DIALECTS["vllm"], "e:1", LLM)
+    dropped = Counter[str]()
+    translator = Translator(DIALECTS["vllm"], "e:1", LLM, dropped=dropped)
     samples = at_once(translator.samples(at_once(engine_text.read(page))))
     most = {"finished_reason": 64, "engine": 256}[kind]
     by_reason = [s for s in samples if s.family.name == "llm_request_success_total"]
     assert len(by_reason) == most + 1
     assert sum(s.value for s in by_reason) == 400
     assert translator.limited >= 400 - most
+    assert dropped["llm_request_success_total"] == 400 - most
+    at_once(translator.samples(at_once(engine_text.read(page))))
+    assert dropped["llm_request_success_total"] == 400 - most  # each once, not in each round
