@@ -2,6 +2,7 @@
 receivers of its samples."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,7 +17,8 @@ from tocsin_alerting.incidents.store_watch import WatchedStore
 from tocsin_alerting.loops.alert_forwarding import AlertForwarder
 from tocsin_alerting.loops.metrics import Families
 from tocsin_alerting.loops.remote_client import RemoteClient
-from tocsin_alerting.loops.remote_engine import RemoteEngine
+from tocsin_alerting.loops.remote_engine import Reachability, RemoteEngine
+from tocsin_alerting.loops.remote_gaps import RemoteGaps
 from tocsin_alerting.loops.sample_sender import SampleSender
 from tocsin_alerting.loops.supervise import restart_on_error
 from tocsin_alerting.notify.own_address import guarded_lookup
@@ -57,7 +59,13 @@ class Datasources:
         self._threads = Threads(1, "answers")
         if remote:
             self._threads.begin()
-        self._engines = {id(one): self._engine(one) for one in remote}
+        self._errors: dict[str, dict[int, str]] = defaultdict(dict)  # by address, of who has one
+        asked: list[DatasourceSection] = []
+        self._engines: dict[int, RemoteEngine] = {}
+        for one in remote:
+            same = next((other for other in asked if _is_same_engine(one, other)), None)
+            self._engines[id(one)] = self._engine(one) if same is None else self._engines[id(same)]
+            asked.append(one)
         self._chosen: dict[tuple[str, str], tuple[RuleGroup, DatasourceSection | None]] = {}
 
     @property
@@ -78,6 +86,7 @@ class Datasources:
                 sources=sources,
                 query_offset_ms=one.offset,
                 remote=True,
+                unproven=RemoteGaps(self._engines[id(one)], self._now_ms, self._seconds).unproven,
             )
             for one in (self._every, *self._some)
             if one is not None and id(one) in self._engines
@@ -98,22 +107,29 @@ class Datasources:
     async def look(self) -> None:
         """Ask those that answer nothing, or were never asked, whether they do: the next evaluation
         may be an hour away."""
-        silent = [one for one in self._engines.values() if not one.state.answers]
+        silent = [one for one in self._distinct() if not one.state.answers]
         await asyncio.gather(*map(self._try, silent))
 
     async def close(self) -> None:
-        for engine in self._engines.values():
+        for engine in self._distinct():
             await engine.close()
 
     def samples(self, families: Families) -> Iterator[Sample]:
-        for engine in self._engines.values():
-            own, state = {"datasource": engine.address}, engine.state
-            yield Sample(families["tocsin_datasource_up"], float(state.answers), labels(**own))
-            counts = state.counts
+        """Of an address with several logins or tenants, whether it answers all of them."""
+        by_address: dict[str, list[Reachability]] = defaultdict(list)
+        for engine in self._distinct():
+            by_address[engine.address].append(engine.state)
+        for address, states in by_address.items():
+            own = {"datasource": address}
+            answers = float(all(state.answers for state in states))
+            yield Sample(families["tocsin_datasource_up"], answers, labels(**own))
             for outcome in ("answered", "refused", "failed"):
                 about = labels(**own, outcome=outcome)
-                count = getattr(counts, outcome)
+                count = sum(getattr(state.counts, outcome) for state in states)
                 yield Sample(families["tocsin_datasource_queries_total"], count, about)
+
+    def _distinct(self) -> list[RemoteEngine]:
+        return list(dict.fromkeys(self._engines.values()))
 
     def _chosen_for(self, group: RuleGroup) -> DatasourceSection | None:
         known = self._chosen.get(group.key)
@@ -125,17 +141,29 @@ class Datasources:
     def _engine(self, section: DatasourceSection) -> RemoteEngine:
         access = section.access
         store = WatchedStore(access.url, access.target, section.unreachable_after)
-        tell, limit_s = partial(self._tell, store), section.timeout / 1000
+        tell, limit_s = partial(self._tell, store, id(section)), section.timeout / 1000
         return RemoteEngine(access, limit_s, self._seconds, self._threads, tell)
 
-    async def _tell(self, store: WatchedStore, error: str) -> None:
-        await self._dispatcher().stores.take(store, error, self._now_ms())
+    async def _tell(self, store: WatchedStore, who: int, error: str) -> None:
+        """An address is silent while it answers one of those who ask it nothing."""
+        errors = self._errors[store.address]
+        errors.pop(who, None)
+        if error:
+            errors[who] = error
+        left = error or next(iter(errors.values()), "")
+        await self._dispatcher().stores.take(store, left, self._now_ms())
 
     async def _try(self, engine: RemoteEngine) -> None:
         try:
             await engine.instant("vector(1)", self._now_ms())
         except (EngineUnreachable, ValueError):
             return  # it was told
+
+
+def _is_same_engine(one: DatasourceSection, other: DatasourceSection) -> bool:
+    """Whether both ask as the same; when about is each one's own."""
+    asks = [(s.access, s.timeout, s.unreachable_after) for s in (one, other)]
+    return asks[0] == asks[1]
 
 
 class Alertmanagers:

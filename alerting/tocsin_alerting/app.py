@@ -305,7 +305,8 @@ class App:
 
     def _make_groups(self) -> Groups:
         config, deps = self.setup.config, self._evaluation_deps()
-        phases = GroupPhases(partial(getattr, self.agent, "sources"), config.promql.semantics)
+        own, touched = partial(getattr, self.agent, "sources"), deps.sources.touched
+        phases = GroupPhases(own, config.promql.semantics, touched)
         made = (self.elsewhere.datasources.deps_of(deps), phases.of)
         return Groups(deps, config.evaluation_interval, *made)
 

@@ -91,3 +91,10 @@ def rfc3339(at_ms: int | None) -> str:
         return ZERO_TIME
     moment = _EPOCH + timedelta(milliseconds=at_ms)  # exact, where seconds as a float are not
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def rfc3339_nano(at_ns: int) -> str:
+    """`2026-01-01T00:00:00.5Z` of Unix nanoseconds, as Go's RFC3339Nano: no zeros at the end."""
+    seconds, rest = divmod(at_ns, 1_000_000_000)
+    fraction = f".{rest:09}".rstrip("0").rstrip(".")
+    return f"{rfc3339(1000 * seconds)[:19]}{fraction}Z"

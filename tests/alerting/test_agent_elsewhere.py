@@ -21,11 +21,13 @@ from tocsin_alerting.config.config import Config
 from tocsin_alerting.config.elsewhere import datasource_of, stray_entries
 from tocsin_alerting.incidents.incident import Condition, Incident
 from tocsin_alerting.incidents.journal.memory import MemoryJournal as Incidents
+from tocsin_alerting.rules.alert import AlertState
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.meta_alerts import MetaAlertSwitch
-from tocsin_alerting.rules.rule import RuleFile
+from tocsin_alerting.rules.rule import RuleFile, RuleGroup
 from tocsin_alerting.rules.severity import Severity
 from tocsin_alerting.rules.state import GroupState
+from tocsin_exporter.catalogue import STAGES
 from tocsin_exporter.snapshot import Labels, labels
 
 Start = Callable[[Path, int], AbstractContextManager[Prometheus]]
@@ -48,8 +50,8 @@ ENGINES: dict[str, Start] = {"prometheus": _prometheus, "victoria": running_vict
 class World:
     """One agent's rules on an engine at `port`, in time of its own: `minute` is where it is."""
 
-    def __init__(self, port: int, base_ms: int) -> None:
-        self.base_ms, self.port = base_ms, port
+    def __init__(self, port: int, base_ms: int, rules: RuleGroup = RULES) -> None:
+        self.base_ms, self.port, self.rules = base_ms, port, rules
         self.journal, self.written = MemoryJournal(), Written()
         settings = config(policies={"P0": P0, "P1": P1})
         self.floor = Floor(settings, Incidents())
@@ -75,7 +77,7 @@ class World:
 
     async def _load(self) -> None:
         self.groups.remember(await self.journal.load())
-        self.groups.load([RuleFile("f.yml", (RULES,)), RuleFile("own.yml", (LOCAL,))], 0)
+        self.groups.load([RuleFile("f.yml", (self.rules,)), RuleFile("own.yml", (LOCAL,))], 0)
 
     async def restart(self) -> None:
         """As after `kill -9`."""
@@ -123,8 +125,12 @@ def _feed(engine: Prometheus, base_ms: int) -> None:
     down = [(at, float(at < base_ms + ENDS * MINUTE)) for at in times]
     total = [(at, at / 1000) for at in times]
     remote_write(engine.url, [(of("m"), down), (of("m_total"), total)])
+    _await_shown(engine, times[-1])
+
+
+def _await_shown(engine: Prometheus, at_ms: int) -> None:
     deadline = time.monotonic() + 20
-    while not engine.get("query", query="m", time=str(times[-1] / 1000))["data"]["result"]:
+    while not engine.get("query", query="m", time=str(at_ms / 1000))["data"]["result"]:
         assert time.monotonic() < deadline
         time.sleep(0.1)  # VictoriaMetrics shows what it has taken after a second
 
@@ -191,6 +197,81 @@ async def test_ten_minutes_without_the_engine_resolve_nothing_and_are_one_page(
     recorded = [at for source, at, held in world.written.calls if labels(__name__="m:sum") in held]
     assert recorded[:2] == [base_ms - 30 * SECOND, base_ms + 30 * SECOND]
     await world.sources.close()
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+async def test_an_engine_that_read_nothing_while_it_was_away_ends_nothing_when_it_is_back(
+    kind: str, tmp_path: Path, stack: ExitStack
+) -> None:
+    """Its first answers are empty: its samples are older than five minutes, and it has to look
+    first. One of two alerts ended meanwhile, and is over when a new sample says so."""
+    base_ms = round(time.time()) // 60 * MINUTE - 2 * 60 * MINUTE
+    port, start = free_port(), ENGINES[kind]
+    rules = group(
+        alerting("m == 1", "Down", severity="P0"),
+        alerting("m == 1", "Waits", 25 * MINUTE, severity="P0", uid="g/Waits/1"),
+        alerting("rate(m_total[2m]) > 0", "Grows", severity="P0", uid="g/Grows/1"),
+    )
+    world = World(port, base_ms, rules)
+    of: Callable[[str, str], Labels] = lambda n, i: labels(__name__=n, instance=i)  # noqa: E731
+    times = range(base_ms - 5 * MINUTE, base_ms + 40 * MINUTE, 15 * SECOND)
+    times = [at for at in times if not base_ms + 4 * MINUTE < at < base_ms + 17 * MINUTE]
+    stays, ends = of("m", "stays"), of("m", "ends")
+    with start(tmp_path, port) as engine:
+        over_ms = base_ms + 10 * MINUTE
+        remote_write(engine.url, [
+            (stays, [(at, 1.0) for at in times]),
+            (ends, [(at, float(at < over_ms)) for at in times]),
+            (of("m_total", "stays"), [(at, at / 1000) for at in times]),
+        ])  # fmt: skip
+        _await_shown(engine, times[-1])
+        await world.start()
+        await world.run(4)
+        opened = {"Down", "Grows"}
+        assert {name for name, why in world.told() if why == "opened"} == opened
+    await world.run(11)
+    with start(tmp_path, port):
+        await world.run(2)  # it looks again only after that
+        assert [one for one in world.told() if one[1] == "resolved"] == [
+            ("StoreUnreachable", "resolved")
+        ]
+        assert world.incident("Down").is_open
+        assert world.incident("Grows").is_open
+        await world.run(3)
+        down, waits, grows = world.groups.all[0].rules
+        alerts = {dict(one.labels)["instance"]: one for one in down.alerts.values()}
+        assert alerts["stays"].state is AlertState.FIRING
+        assert alerts["stays"].fired_at_ms == base_ms
+        assert alerts["ends"].state is AlertState.INACTIVE
+        (waiting,) = waits.alerts.values()
+        assert (waiting.state, waiting.active_at_ms) == (AlertState.PENDING, base_ms)
+        assert [one.fired_at_ms for one in grows.alerts.values()] == [base_ms]
+        assert not down.unknown_alerts and not grows.unknown_alerts
+        await world.run(6)
+        assert [one.fired_at_ms for one in waits.alerts.values()] == [base_ms + 25 * MINUTE]
+    assert world.told().count(("Down", "opened")) == 1
+    await world.sources.close()
+
+
+async def test_entries_of_one_address_are_one_engine_and_its_tenants_one_incident() -> None:
+    """They told of its metrics twice, and one tenant that is answered ended the incident of one
+    that is not."""
+    url, tenants = f"http://127.0.0.1:{free_port()}", ({"X-Scope-OrgID": "a"}, {})
+    about = Config.model_validate({"group_datasources": [
+        {"groups": ["a"], "url": url, "headers": tenants[0]},
+        {"groups": ["b"], "url": url, "offset": "0s"},
+        {"groups": ["c"], "url": url, "offset": "1m"},
+    ]})  # fmt: skip
+    floor = Floor(config(policies={"P0": P0, "P1": P1}), Incidents())
+    await floor.open()
+    now = lambda: floor.now  # noqa: E731
+    sources = Datasources(about, now, lambda: floor.now / 1000, lambda: floor.dispatcher)
+    await sources.look()
+    samples = list(sources.samples(STAGES))
+    assert len({(one.family.name, one.labels) for one in samples}) == len(samples) == 4
+    failed = [one.value for one in samples if dict(one.labels).get("outcome") == "failed"]
+    assert failed == [2.0]  # two who ask, of three entries
+    await sources.close()
 
 
 def test_the_first_entry_that_is_for_a_group_says_where_it_is_evaluated() -> None:

@@ -14,6 +14,7 @@ from tocsin_alerting.time_format import (
     read_seconds,
     read_timestamp,
     rfc3339,
+    rfc3339_nano,
 )
 
 HOUR = 3_600_000
@@ -104,3 +105,16 @@ def test_a_timestamp_has_a_zone() -> None:
     assert read_timestamp("2023-11-15T06:13:20+08:00") == 1_700_000_000
     assert read_timestamp("2023-11-14T22:13:20") is None
     assert rfc3339(None) == "0001-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("at_ns", "text"),
+    [
+        (1_000_000_000, "1970-01-01T00:00:01Z"),
+        (1_500_000_000, "1970-01-01T00:00:01.5Z"),
+        (1_000_000_010, "1970-01-01T00:00:01.00000001Z"),
+        (1_796_027_585_641_331_804, "2026-11-30T08:33:05.641331804Z"),
+    ],
+)
+def test_nanoseconds_are_told_as_go_tells_them(at_ns: int, text: str) -> None:
+    assert rfc3339_nano(at_ns) == text

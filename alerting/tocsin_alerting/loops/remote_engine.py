@@ -55,9 +55,10 @@ class QueryCounts:
 @dataclass(slots=True)
 class Reachability:
     """Since when an engine has answered nothing, and what it said last; None while it answers.
-    Before `ask_again` it is not asked."""
+    Before `ask_again` it is not asked. `again` is since when it has answered, after an outage."""
 
     down_since: float | None = None
+    again: float | None = None
     error: str = ""
     answered: float = float("-inf")
     probing: bool = False
@@ -142,6 +143,8 @@ class RemoteEngine:
     async def _answered(self) -> None:
         state = self.state
         state.answered = self._seconds()
+        if state.down_since is not None:
+            state.again = state.answered
         state.down_since, state.error, state.probing = None, "", False
         await self._tell("")
 

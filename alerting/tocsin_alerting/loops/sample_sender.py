@@ -10,6 +10,7 @@ Formats: https://prometheus.io/docs/specs/prw/remote_write_spec/ and its 2.0.
 import asyncio
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -36,11 +37,10 @@ FIRST_MS = 60_000  # before the start, the very first time
 STEP_MS = 5 * 60_000  # are read at once, while there is much to catch up with
 ROUND_SECONDS = 5.0
 MOST_SAMPLES = 2_000  # in a request
-# Requests since one was taken, to find the samples that are refused among others. A receiver that
-# hung may have taken whole requests that were given up: all of one is looked through, and the next.
-MOST_TRIES = 3 * MOST_SAMPLES
 _BACKOFF_S = (1.0, 10.0)
 _REFUSED = (400, 413, 422)
+# How Prometheus, Mimir and Cortex say that a sample is older than all that they take.
+_TOO_OLD = re.compile("out of bounds|too old|too far in the past", re.IGNORECASE)
 _TOO_NEW = 415  # for a receiver that knows 1.0 alone
 _HEADERS = {
     1: {
@@ -153,6 +153,18 @@ def batches(
         yield batch
 
 
+def split(
+    batch: Sequence[UnsentSeries], at_ms: int
+) -> tuple[list[UnsentSeries], list[UnsentSeries]]:
+    """What is no newer than `at_ms`, and what is."""
+    old, newer = list[UnsentSeries](), list[UnsentSeries]()
+    for one in batch:
+        middle, stop = int(np.searchsorted(one.times, at_ms, "right")), len(one.times)
+        old += [one.cut(0, middle)] if middle else []
+        newer += [one.cut(middle, stop)] if middle < stop else []
+    return old, newer
+
+
 def message_v1(batch: Sequence[UnsentSeries]) -> bytes:
     """prometheus.WriteRequest."""
     return b"".join(
@@ -207,11 +219,10 @@ class SampleSender:
     ) -> None:
         self.client, self.counts = client, SendCounts()
         self.progress: SendProgress | None = None
-        self.most_tries = MOST_TRIES
         self._timeout_s, self._protocol, self._read = timeout_s, protocol, read
         self._file, self._now_ms, self._threads = progress_file, now_ms, threads
-        self._tries = 0
-        self._has_told_refusal = False
+        self._too_old_ms: int | None = None  # what is no newer was too old for it
+        self._says_too_old = self._has_told_refusal = False
         self._is_troubled = False
 
     async def run(self) -> None:
@@ -233,7 +244,7 @@ class SampleSender:
         """Send what is new, of a few minutes at most; whether that was all. Raises RequestFailed;
         what was sent by then is not sent again."""
         progress = await self._loaded()
-        now_ms, self._tries, self._has_told_refusal = self._now_ms(), self.most_tries, False
+        now_ms, self._has_told_refusal = self._now_ms(), False
         until_ms = min(now_ms, progress.complete_ms + STEP_MS)
         floor_ms = progress.floor_ms
         unsent = await self._in_thread(
@@ -241,8 +252,7 @@ class SampleSender:
         )
         try:
             for batch in unsent:
-                await self._send(batch)
-                progress.sent(batch)
+                await self._send(batch, progress)
             progress.completed(until_ms)
         finally:
             if unsent or until_ms < now_ms:
@@ -275,38 +285,67 @@ class SampleSender:
         except OSError as error:  # a restart sends some samples twice
             log.error("cannot write %s: %s", self._file, error.strerror)
 
-    async def _send(self, batch: list[UnsentSeries]) -> None:
-        """All of it, without what is refused: that is looked for in halves."""
+    async def _send(self, batch: list[UnsentSeries], progress: SendProgress) -> None:
+        """All of it, without what is refused. Samples that are no newer than one which was too old
+        for the receiver go by themselves: it need not be asked of each of them."""
+        if self._too_old_ms is None:
+            await self._search(batch, progress)
+            return
+        old, newer = split(batch, self._too_old_ms)
+        if old:
+            if await self._post(old):
+                self._too_old_ms = None
+                progress.sent(old)
+            elif self._says_too_old:
+                self._drop(old, progress)
+            else:
+                await self._halves(old, progress)
+        if newer:
+            await self._search(newer, progress)
+
+    async def _search(self, batch: list[UnsentSeries], progress: SendProgress) -> None:
+        """What is refused is looked for in halves, down to single samples: an error is of a whole
+        request, and a request may hold what the receiver takes."""
         if await self._post(batch):
-            return
-        if self._tries <= 0 or (len(batch) == 1 and len(batch[0].times) == 1):
-            self.counts.refused += sum(len(one.times) for one in batch)
-            return
+            progress.sent(batch)
+        else:
+            await self._halves(batch, progress)
+
+    async def _halves(self, batch: list[UnsentSeries], progress: SendProgress) -> None:
         if len(batch) > 1:
             middle = len(batch) // 2
-            await self._send(batch[:middle])
-            await self._send(batch[middle:])
+            parts = [batch[:middle], batch[middle:]]
+        elif len(batch[0].times) > 1:
+            middle = len(batch[0].times) // 2
+            parts = [[batch[0].cut(0, middle)], [batch[0].cut(middle, len(batch[0].times))]]
+        else:
+            if self._says_too_old:
+                self._too_old_ms = max(self._too_old_ms or 0, int(batch[0].times[0]))
+            self._drop(batch, progress)
             return
-        middle = len(batch[0].times) // 2
-        await self._send([batch[0].cut(0, middle)])
-        await self._send([batch[0].cut(middle, len(batch[0].times))])
+        for part in parts:
+            await self._send(part, progress)
+
+    def _drop(self, batch: Sequence[UnsentSeries], progress: SendProgress) -> None:
+        """The receiver refused them, and would again."""
+        self.counts.refused += sum(len(one.times) for one in batch)
+        progress.sent(batch)
 
     async def _post(self, batch: Sequence[UnsentSeries]) -> bool:
         """Whether it was taken. Raises RequestFailed where that is not known, or not yet."""
-        self._tries -= 1
         message = _MESSAGES[self._protocol]
         body = await self._in_thread(lambda: compress([message(batch)]))  # some 20 ms
         headers = {"Content-Encoding": "snappy", **_HEADERS[self._protocol]}
         answer = await self.client.post("", body, self._timeout_s, headers)
         if 200 <= answer.status < 300:
             self.counts.sent += sum(len(one.times) for one in batch)
-            self._tries = self.most_tries
             return True
         if answer.status == _TOO_NEW and self._protocol == 2:
             log.warning("receiver of samples knows remote write 1.0 alone: %s", self.client.address)
             self._protocol = 1
             return await self._post(batch)
         if answer.status in _REFUSED:
+            self._says_too_old = _TOO_OLD.search(answer.text) is not None
             self._tell_refused(str(self.client.failure(f"HTTP {answer.status}: {answer.text}")))
             return False
         raise self.client.failure(f"HTTP {answer.status}: {answer.text}")

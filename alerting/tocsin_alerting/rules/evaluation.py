@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 
 LABELS_CHANGED = "the labels of its rule were changed"
 WriteSamples = Callable[[Source, int, Sequence[tuple[Labels, float]]], object]
+Unproven = Callable[[RuleState, Collection[str], int], Awaitable[frozenset[str]]]
 
 
 class LimitExceeded(ValueError):
@@ -56,6 +57,8 @@ class EvaluationDeps:
     source that is not among the samples goes stale. `make_room(source, samples)` comes before it
     where there are others than the last time, and may take turns. `seconds` is a monotonic clock.
     `remote`: the samples are somebody else's, and no restart of ours makes a gap in them.
+    `unproven(progress, present, asked_ms)` gives the alerts (fingerprints) that are not present in
+    the result, though nothing shows that they are over: they stay as they are.
     """
 
     engine: InstantQuerier
@@ -69,6 +72,7 @@ class EvaluationDeps:
     restore: RestoreMode = RestoreMode.FULL
     make_room: MakeRoom = no_room
     remote: bool = False
+    unproven: Unproven | None = None
 
 
 async def evaluate_rule(
@@ -176,6 +180,8 @@ async def _evaluate_alerts(
     stepped = await progress.step(rule, vector, at_ms, share, deps.make_room)
     present = {candidate.key for candidate in vector}
     lost = await unproven_clears(progress, rule, present, at_ms, deps.sources, deps.seconds)
+    held = await deps.unproven(progress, present, now.at_ms) if deps.unproven else frozenset()
+    lost |= held
     # From here on nobody else has a turn.
     if progress.alerts is not before:  # the clock was set meanwhile
         stepped = at_once(update_alerts(rule, vector, at_ms, progress.alerts))
@@ -219,7 +225,8 @@ async def _evaluate_alerts(
         deps.unknown_max_ms,
         unproven_yet,
     )
-    _keep(progress, stepped.alerts, verdict.unknown_alerts, at_ms)
+    as_before = {key: progress.alerts[key] for key in held & progress.alerts.keys()}
+    _keep(progress, {**stepped.alerts, **as_before}, verdict.unknown_alerts, at_ms)
     progress.held = _held(progress, health, stale, unproven_yet)
     return verdict
 

@@ -7,8 +7,10 @@ until 2.43, with the length before each since then.
 
 from collections.abc import Callable, Collection, Iterable
 
+from tocsin_alerting.promql.parser.ast import VectorSelector
 from tocsin_alerting.promql.parser.signatures import Semantics
 from tocsin_alerting.rules.state import GroupState
+from tocsin_alerting.rules.unknown_alerts import RULES_JOB
 from tocsin_exporter.snapshot import Source
 
 _MASK = (1 << 64) - 1
@@ -22,17 +24,35 @@ class GroupPhases:
     """A group that reads what we scrape ourselves (`own`) runs with the scrapes, which come at the
     multiples of their intervals; any other one when a Prometheus beside us runs it."""
 
-    def __init__(self, own: Callable[[], Collection[Source]], semantics: Semantics = 3) -> None:
-        self._own = own
+    def __init__(
+        self,
+        own: Callable[[], Collection[Source]],
+        semantics: Semantics = 3,
+        touched: Callable[[VectorSelector], frozenset[Source]] = lambda selector: frozenset(),
+    ) -> None:
+        """`touched` gives the sources of the samples that there are of a selector."""
+        self._own, self._touched = own, touched
         self._semantics: Semantics = semantics
 
     def of(self, progress: GroupState) -> int:
         """With the scrapes for good, once it was seen to read one of them, which may be silent now
-        and then; and until its rules, which wait for the first scrapes, have all run."""
+        and then. Until its rules, which wait for the first scrapes, have all run, the samples that
+        the last run left say whose it reads; without any it runs with the scrapes."""
         progress.reads_own = progress.reads_own or self._reads_own(progress)
-        if progress.reads_own or not all(rule.evaluated_ms for rule in progress.rules):
+        has_run = all(rule.evaluated_ms for rule in progress.rules)
+        progress.fraction_ns = 0
+        if progress.reads_own or not (has_run or self._reads_others(progress)):
             return 0
-        return phase_ms(*progress.group.key, progress.interval_ms, self._semantics)
+        about = (*progress.group.key, progress.interval_ms, self._semantics)
+        phase, progress.fraction_ns = divmod(phase_ns(*about), 1_000_000)
+        return phase
+
+    def _reads_others(self, progress: GroupState) -> bool:
+        found = frozenset[Source]().union(
+            *(self._touched(selector) for rule in progress.rules for selector in rule.inputs)
+        )
+        named = {source for source in found if source.job != RULES_JOB}
+        return bool(named) and named.isdisjoint(self._own())
 
     def _reads_own(self, progress: GroupState) -> bool:
         own = self._own()
@@ -45,9 +65,13 @@ class GroupPhases:
 
 def phase_ms(file: str, name: str, interval_ms: int, semantics: Semantics = 3) -> int:
     """By how much its evaluations come after the multiples of the interval."""
+    return phase_ns(file, name, interval_ms, semantics) // 1_000_000
+
+
+def phase_ns(file: str, name: str, interval_ms: int, semantics: Semantics = 3) -> int:
+    """The same, as exactly as a Prometheus tells it in `activeAt`."""
     encode = _with_lengths if semantics == 3 else _with_ends
-    hashed = xxhash64(encode(("file", file, "name", name)))
-    return hashed % (interval_ms * 1_000_000) // 1_000_000
+    return xxhash64(encode(("file", file, "name", name))) % (interval_ms * 1_000_000)
 
 
 def _with_ends(texts: Iterable[str]) -> bytes:

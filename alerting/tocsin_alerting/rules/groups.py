@@ -67,8 +67,8 @@ class Groups:
     """The groups by (file, name). Owned by one task: `evaluate` may be awaited for many groups.
 
     `deps_of` says what a group is evaluated with, where that is not `deps` for all of them.
-    `phase_of` says after each evaluation of a group how long after the multiples of its interval
-    the next ones come.
+    `phase_of` says when a group comes, and after each of its evaluations, how long after the
+    multiples of its interval the next ones are.
     """
 
     def __init__(
@@ -264,10 +264,11 @@ class Groups:
         ]
 
     def _remember_leaving(self, leaving: Iterable[RuleState], now_ms: int) -> None:
-        """What these rules say, for the same rules elsewhere; the store has all that they wrote."""
+        """What these rules say, for the same rules elsewhere; the store has all that they wrote.
+        What waits is watched over until now: its wait knows no gap."""
         for rule in leaving:
             if rows := rule.instance_rows():
-                self._rows[rule.origin] = rows
+                self._rows[rule.origin] = [_watched_until(row, now_ms) for row in rows]
                 self._history_ms = now_ms
 
     def _end_orphans(self, removed: Iterable[GroupKey], now_ms: int) -> list[AlertEvent]:
@@ -295,7 +296,9 @@ class Groups:
         kept = {id(rule) for rule in rules}
         if before is None:
             saved: list[object] | None = None if any(rule.rows for rule in rules) else []
-            return GroupState(group, interval_ms, rules, now_ms, saved=saved)
+            fresh = GroupState(group, interval_ms, rules, now_ms, saved=saved)
+            fresh.phase_ms = self._phase_of(fresh)
+            return fresh
         gone = [rule for rule in before.rules if id(rule) not in kept]
         self._remove(gone, interval_ms, now_ms)
         return replace(before, group=group, interval_ms=interval_ms, rules=rules, loaded_ms=now_ms)
@@ -385,6 +388,12 @@ def _due_ms(progress: GroupState, now_ms: int) -> int:
     slot = slot_ms(progress.interval_ms, now_ms, progress.phase_ms)
     last_ms = progress.loaded_ms if progress.begun_ms is None else progress.begun_ms
     return slot if slot > last_ms else slot + progress.interval_ms
+
+
+def _watched_until(row: InstanceRow, now_ms: int) -> InstanceRow:
+    """The row of a rule that a reload takes away now, with `for` counted up to now."""
+    waits = row.alert is not None and row.alert.state is AlertState.PENDING
+    return replace(row, seen_ms=max(row.seen_ms, now_ms)) if waits else row
 
 
 def _rows(progress: GroupState) -> list[InstanceRow]:

@@ -328,11 +328,23 @@ class RuleState:
         return rules_origin(self.file, self.rule.uid)
 
     @property
+    def standing(self) -> Mapping[str, Alert]:
+        """Its alerts by fingerprint; what the last run left stands until an evaluation has said
+        what became of it."""
+        if not self.rows:
+            return self.alerts
+        left = {row.fingerprint: row.alert for row in self.rows if row.alert is not None}
+        return {**left, **self.alerts}
+
+    @property
     def state(self) -> AlertState | None:
-        """The worst of its alerts; None until the first evaluation and for recording rules."""
-        if self.evaluated_ms is None or not isinstance(self.rule, AlertingRule):
+        """The worst of its alerts; None for recording rules, and until the first evaluation where
+        the last run left no alert."""
+        standing = self.standing
+        is_known = self.evaluated_ms is not None or standing
+        if not is_known or not isinstance(self.rule, AlertingRule):
             return None
-        states = {alert.state for alert in self.alerts.values()}
+        states = {alert.state for alert in standing.values()}
         order = (AlertState.FIRING, AlertState.PENDING)
         return next((state for state in order if state in states), AlertState.INACTIVE)
 
@@ -389,7 +401,8 @@ class GroupState:
 
     `loaded_ms` is when it came: from then on its slots count. `begun_ms` is the slot that was begun
     last, and `evaluated_ms` the one that has ended. `phase_ms` is how long after the multiples of
-    the interval they lie, and `reads_own` that it was seen to read what we scrape ourselves.
+    the interval they lie, with the `fraction_ns` of a millisecond that a Prometheus has besides;
+    `reads_own`: it was seen to read what we scrape ourselves.
     """
 
     group: RuleGroup
@@ -404,7 +417,13 @@ class GroupState:
     saved: list[object] | None = field(default_factory=list)
     saved_ms: int | None = None
     phase_ms: int = 0
+    fraction_ns: int = 0
     reads_own: bool = False
+
+    def nanoseconds(self, at_ms: int) -> int:
+        """In Unix time, of one of its evaluations as a Prometheus beside us dates it."""
+        is_slot = (at_ms - self.phase_ms) % self.interval_ms == 0
+        return at_ms * 1_000_000 + (self.fraction_ns if is_slot else 0)
 
     def shift(self, delta_ms: int) -> None:
         self.loaded_ms += delta_ms

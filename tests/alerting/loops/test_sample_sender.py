@@ -5,12 +5,13 @@ import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from support.prometheus import Prometheus, running_prometheus
 from support.webhook_sink import Answer, WebhookSink
-from tocsin_alerting.loops.remote_client import RemoteClient, RequestFailed
+from tocsin_alerting.loops.remote_client import RemoteAnswer, RemoteClient, RequestFailed
 from tocsin_alerting.loops.sample_sender import (
     LATE_MS,
     STEP_MS,
@@ -39,17 +40,47 @@ EVERY = ((Matcher("__name__", MatchOp.NOT_EQUAL, ""),),)
 Taken = dict[tuple[Labels, int], float]
 
 
+class Counting(RemoteClient):
+    """Counts its requests."""
+
+    posted = 0
+
+    async def post(self, *about: Any) -> RemoteAnswer:
+        self.posted += 1
+        return await super().post(*about)
+
+
+class Strict(RemoteClient):
+    """A receiver that refuses whole requests for one label, as one that validates them does."""
+
+    taken: Taken
+
+    async def post(self, *about: Any) -> RemoteAnswer:
+        one = _taken([about[1]])
+        if any(dict(told)["__name__"] != "n13" for told, _ in one):
+            return RemoteAnswer(400, "label value is not allowed")
+        self.taken = {**getattr(self, "taken", {}), **one}
+        return RemoteAnswer(204, "")
+
+
 class Agent:
     """A store, and a sender whose clock stands where a test sets it; `restart` is a kill."""
 
-    def __init__(self, url: str, folder: Path, now_ms: int, protocol: int = 1) -> None:
-        self.now_ms, self.store = now_ms, Store()
+    def __init__(
+        self,
+        url: str,
+        folder: Path,
+        now_ms: int,
+        protocol: int = 1,
+        client: Callable[[EngineAccess], RemoteClient] = RemoteClient,
+    ) -> None:
+        self.now_ms, self.store, self._client = now_ms, Store(), client
         self._about = (url, folder / "progress.json", protocol)
         self.restart()
 
     def restart(self) -> None:
         url, file, protocol = self._about
-        client = RemoteClient(EngineAccess.of(url))
+        client = self._client(EngineAccess.of(url))
         threads = Threads(1, "sample reader")
         now = lambda: self.now_ms  # noqa: E731
         self.sender = SampleSender(client, 10.0, protocol, self._read, file, now, threads)
@@ -198,7 +229,6 @@ async def test_a_prometheus_that_took_what_was_given_up_loses_nothing_of_what_fo
         await _rounds(agent)
         progress = agent.sender.progress
         assert progress is not None
-        agent.sender.most_tries = 30  # enough for some of the series, and not for all
         names = [f"n{number}" for number in range(6)]
         for step in range(1, 9):
             if step == 7:
@@ -214,6 +244,56 @@ async def test_a_prometheus_that_took_what_was_given_up_loses_nothing_of_what_fo
         assert {name: [v for _, v in found[name]] for name in names} == dict.fromkeys(names, every)
         assert len([one for one in caplog.messages if "refuses samples" in one]) == 1
         await agent.sender.client.close()
+
+
+async def test_what_is_too_old_for_a_prometheus_costs_few_requests_and_nothing_that_is_not(
+    tmp_path: Path,
+) -> None:
+    """It was away for longer than it takes samples back, and has newer ones already: in the
+    requests where both lie, what it takes is found."""
+    now_ms = round(time.time()) * 1000
+    base_ms, names = now_ms - 75 * MINUTE, [f"n{number}" for number in range(10)]
+    with running_prometheus(tmp_path, "--web.enable-remote-write-receiver") as engine:
+        newest = Agent(f"{engine.url}/api/v1/write", tmp_path / "newest", now_ms - MINUTE)
+        await _rounds(newest)
+        newest.record(OTHER, now_ms, scraped=1.0)
+        newest.now_ms = now_ms
+        await _rounds(newest)
+        agent = Agent(f"{engine.url}/api/v1/write", tmp_path / "late", base_ms, client=Counting)
+        await _rounds(agent)
+        for step in range(1, 300):
+            at_ms = base_ms + step * 15 * SECOND
+            agent.record(RULE, at_ms, **dict.fromkeys(names, float(step)))
+        agent.now_ms = now_ms
+        await _rounds(agent)
+        found = _at(engine, '{__name__=~"n.*"}[3h]')
+        counts = agent.sender.counts
+        client = agent.sender.client
+        assert isinstance(client, Counting)
+        for one in (newest.sender.client, client):
+            await one.close()
+    bound_s = now_ms / 1000 - 3600  # half of the two hours of a block
+    wanted = [base_ms / 1000 + step * 15 for step in range(1, 300)]
+    taken = [at_s for at_s in wanted if at_s >= bound_s]
+    assert {name: [at for at, _ in found[name]] for name in names} == dict.fromkeys(names, taken)
+    assert (counts.sent, counts.refused) == (10 * len(taken), 10 * (299 - len(taken)))
+    assert 550 < counts.refused < 700
+    assert client.posted < 300  # two of each that is refused without it
+
+
+async def test_what_is_refused_for_its_name_costs_nothing_beside_it(tmp_path: Path) -> None:
+    """However many are refused in a row: nothing of the same request is lost with them."""
+    base_ms, names = 1_767_225_600_000, [f"n{number:02}" for number in range(14)]
+    agent = Agent("http://127.0.0.1:9", tmp_path, base_ms, client=Strict)
+    await _rounds(agent)
+    for second in range(1, 250):
+        agent.record(RULE, base_ms + second * SECOND, **dict.fromkeys(names, 1.0))
+    agent.now_ms = base_ms + 5 * MINUTE
+    await _rounds(agent)
+    client = agent.sender.client
+    assert isinstance(client, Strict)
+    assert len(client.taken) == 249
+    assert agent.sender.counts.refused == 13 * 249  # more than 6,000 requests
 
 
 def test_a_message_of_2_0_has_each_text_once() -> None:

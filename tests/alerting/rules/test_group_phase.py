@@ -13,10 +13,11 @@ from support.prometheus import Prometheus, running_prometheus
 from support.rule_deps import SetSources, surroundings
 from support.rule_texts import alerting, group
 from support.scripted_engine import row
-from tocsin_alerting.rules.group_phase import GroupPhases, phase_ms, xxhash64
+from tocsin_alerting.rules.group_phase import GroupPhases, phase_ms, phase_ns, xxhash64
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.rule import RuleFile
-from tocsin_alerting.rules.unknown_alerts import SourceStatus
+from tocsin_alerting.rules.unknown_alerts import RULES_JOB, SourceStatus
+from tocsin_alerting.time_format import rfc3339_nano
 from tocsin_exporter.snapshot import Source
 
 INTERVALS = {"a": 1_000, "node": 2_000, "推理": 2_000, "a name that is longer than a stripe": 3_000}
@@ -37,7 +38,7 @@ def _evaluated(server: Prometheus) -> list[dict[str, Any]]:
 
 def test_the_moments_are_those_of_a_real_prometheus(tmp_path: Path) -> None:
     rules = "".join(
-        f"- {{name: {name}, interval: {ms}ms, rules: [{{record: r, expr: vector(1)}}]}}\n"
+        f"- {{name: {name}, interval: {ms}ms, rules: [{{alert: A, expr: vector(1), for: 1h}}]}}\n"
         for name, ms in INTERVALS.items()
     )
     file = tmp_path / "rules.yml"
@@ -49,6 +50,13 @@ def test_the_moments_are_those_of_a_real_prometheus(tmp_path: Path) -> None:
             expected = phase_ms(str(file), found["name"], interval_ms, 2)
             late_ms = (ran_ms - expected) % interval_ms  # it says when it began, not its slot
             assert late_ms < 150, found["name"]
+            (alert,) = found["rules"][0]["alerts"]
+            second, _, fraction = alert["activeAt"].rstrip("Z").partition(".")
+            whole_s = round(datetime.fromisoformat(second + "+00:00").timestamp())
+            active_ns = whole_s * 1_000_000_000 + int(fraction.ljust(9, "0"))
+            exactly = phase_ns(str(file), found["name"], interval_ms, 2)
+            assert active_ns % (interval_ms * 1_000_000) == exactly
+            assert rfc3339_nano(active_ns) == alert["activeAt"]
 
 
 @pytest.mark.parametrize(
@@ -93,3 +101,29 @@ async def test_a_group_that_reads_what_we_scrape_runs_with_the_scrapes() -> None
     sources.healths = {OURS: SourceStatus.DEAD}
     await groups.evaluate(progress, 240_000)
     assert groups.slot(progress, 10**12) % 60_000 == 0, "it reads it, though it is silent now"
+
+
+@pytest.mark.parametrize(
+    ("found", "apart"),
+    [
+        ({THEIRS}, True),
+        ({THEIRS, Source(RULES_JOB, "f.yml;g/b/1")}, True),
+        ({OURS, THEIRS}, False),
+        ({Source(RULES_JOB, "f.yml;g/b/1")}, False),
+        (set[Source](), False),
+    ],
+)
+def test_after_a_restart_the_first_moment_is_one_of_prometheus_too(
+    found: set[Source], apart: bool
+) -> None:
+    """What the last run left says whose samples a group reads; else an alert is active from
+    another moment on than beside it."""
+    phases = GroupPhases(lambda: [OURS], touched=lambda selector: frozenset(found))
+    groups = Groups(surroundings({}), 60_000, phase_of=phases.of)
+    groups.load([RuleFile("f.yml", (group(alerting()),))], 0)
+    expected, (progress,) = phase_ms("f.yml", "g", 60_000) if apart else 0, groups.all
+    slot_ms = groups.slot(progress, 10**12)
+    assert slot_ms % 60_000 == expected
+    exactly = phase_ns("f.yml", "g", 60_000) if apart else 0
+    assert progress.nanoseconds(slot_ms) % 60_000_000_000 == exactly
+    assert progress.nanoseconds(slot_ms + 1) == (slot_ms + 1) * 1_000_000, "it moved here"

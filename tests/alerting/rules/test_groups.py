@@ -1,6 +1,7 @@
 """Groups: order, slots, reloads, restarts, and a clock that is set."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -220,6 +221,20 @@ async def test_a_reload_that_moves_a_rule_keeps_its_alerts(where: str) -> None:
     assert fires.former_origins == ("rules;f.yml;g/A/1",)
     assert kinds(await run(groups, 5)) == []
     assert kinds(await run(groups, 6)) == [EventKind.FIRING]
+
+
+async def test_a_rule_that_moves_to_a_group_which_runs_more_often_waits_no_longer() -> None:
+    """A reload late in the old group's interval is no outage: `activeAt` stays what it was."""
+    deps = surroundings({"m > 0": Condition()})
+    waits = alerting(name="Waits", for_ms=5 * MINUTE)
+    groups = loaded(deps, group(waits))
+    await run(groups, 1, 2, 3)
+    moved = group(replace(waits, uid="h/Waits/1"), name="h", interval_ms=15_000)
+    assert groups.load(files(moved), 3 * MINUTE + 50_000) == []
+    assert kinds(await run(groups, 4)) == []
+    (alert,) = groups.all[0].rules[0].alerts.values()
+    assert (alert.state, alert.active_at_ms) == (AlertState.PENDING, MINUTE)
+    assert kinds(await run(groups, 5.75, 6)) == [EventKind.FIRING]
 
 
 async def test_a_rule_that_takes_the_place_of_its_twin_says_whom_it_was() -> None:

@@ -22,7 +22,7 @@ from tocsin_alerting.rules.alert import Alert, AlertState
 from tocsin_alerting.rules.rule import AlertingRule
 from tocsin_alerting.rules.state import GroupState, RuleState
 from tocsin_alerting.strconv import exponent
-from tocsin_alerting.time_format import rfc3339
+from tocsin_alerting.time_format import rfc3339, rfc3339_nano
 
 Progress = Callable[[], Sequence[GroupState]]
 _IN_A_SLICE = 100  # some 2 ms
@@ -59,7 +59,8 @@ def routes(
 
     async def alerts(request: Request) -> Response:
         async with one_at_a_time:
-            ours = await _alerts(_active(groups()), external_url)
+            active = [(group, one) for group in groups() for one in _active(group.rules)]
+            ours = await _alerts(active, external_url)
             return success({"alerts": ours + await _external_rows(external, external_url)})
 
     return [
@@ -114,7 +115,9 @@ async def _group(progress: GroupState, chosen: _RuleFilter) -> dict[str, Any]:
     return {
         "name": group.name,
         "file": group.file,
-        "rules": [await _rule(rule, chosen) for rule in progress.rules if chosen.has_rule(rule)],
+        "rules": [
+            await _rule(progress, rule, chosen) for rule in progress.rules if chosen.has_rule(rule)
+        ],
         "interval": unix_seconds(progress.interval_ms),
         "limit": group.limit,
         "evaluationTime": progress.evaluation_seconds,
@@ -122,7 +125,7 @@ async def _group(progress: GroupState, chosen: _RuleFilter) -> dict[str, Any]:
     }
 
 
-async def _rule(progress: RuleState, chosen: _RuleFilter) -> dict[str, Any]:
+async def _rule(group: GroupState, progress: RuleState, chosen: _RuleFilter) -> dict[str, Any]:
     rule = progress.rule
     shown: dict[str, Any] = {
         "name": rule.name,
@@ -144,29 +147,30 @@ async def _rule(progress: RuleState, chosen: _RuleFilter) -> dict[str, Any]:
             "duration": unix_seconds(rule.for_ms),
             "keepFiringFor": unix_seconds(rule.keep_firing_for_ms),
             "annotations": absolute_links(dict(rule.annotations), chosen.external_url),
-            "alerts": await _alerts(_visible(progress.alerts.values()), chosen.external_url)
+            "alerts": await _alerts(
+                [(group, one) for one in _active([progress])], chosen.external_url
+            )
             if chosen.alerts
             else [],
         }
     return shown
 
 
-def _active(groups: Iterable[GroupState]) -> Iterator[Alert]:
-    for group in groups:
-        for rule in group.rules:
-            yield from _visible(rule.alerts.values())
-
-
-def _visible(alerts: Iterable[Alert]) -> Iterator[Alert]:
+def _active(rules: Iterable[RuleState]) -> Iterator[Alert]:
     """An alert that has resolved is remembered, not shown."""
-    return (alert for alert in alerts if alert.state is not AlertState.INACTIVE)
+    for rule in rules:
+        for alert in rule.standing.values():
+            if alert.state is not AlertState.INACTIVE:
+                yield alert
 
 
-async def _alerts(alerts: Iterable[Alert], external_url: str) -> list[dict[str, Any]]:
-    """Those that there are now, made with a turn of the loop after every few."""
+async def _alerts(
+    alerts: Iterable[tuple[GroupState, Alert]], external_url: str
+) -> list[dict[str, Any]]:
+    """Made with a turn of the loop after every few."""
     rows: list[dict[str, Any]] = []
-    for number, alert in enumerate(list(alerts), 1):
-        rows.append(_alert(alert, external_url))
+    for number, (group, alert) in enumerate(alerts, 1):
+        rows.append(_alert(alert, external_url, group.nanoseconds))
         if number % _IN_A_SLICE == 0:
             await asyncio.sleep(0)
     return rows
@@ -186,16 +190,22 @@ async def _external_rows(
     return rows
 
 
-def _alert(alert: Alert, external_url: str) -> dict[str, Any]:
+def _milliseconds(at_ms: int) -> int:
+    return at_ms * 1_000_000
+
+
+def _alert(
+    alert: Alert, external_url: str, nanoseconds: Callable[[int], int] = _milliseconds
+) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "labels": dict(alert.labels),
         "annotations": absolute_links(dict(alert.annotations), external_url),
         "state": alert.state,
-        "activeAt": rfc3339(alert.active_at_ms),
+        "activeAt": rfc3339_nano(nanoseconds(alert.active_at_ms)),
         "value": exponent(alert.value),
     }
     if alert.keep_firing_since_ms is not None:
-        shown["keepFiringSince"] = rfc3339(alert.keep_firing_since_ms)
+        shown["keepFiringSince"] = rfc3339_nano(nanoseconds(alert.keep_firing_since_ms))
     return shown
 
 

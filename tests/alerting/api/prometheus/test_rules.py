@@ -12,7 +12,7 @@ import pytest
 
 from support.api_client import api_client
 from support.prometheus import Prometheus, running_prometheus
-from support.rule_deps import surroundings
+from support.rule_deps import MemoryJournal, surroundings
 from support.scripted_engine import row
 from tocsin_alerting.api.prometheus.rules import routes
 from tocsin_alerting.http import httpx
@@ -166,6 +166,38 @@ async def test_before_the_first_evaluation() -> None:
     rules = [rule for group in data["groups"] for rule in group["rules"]]
     assert {rule["health"] for rule in rules} == {"unknown"}
     assert {rule["lastEvaluation"] for rule in rules} == {"0001-01-01T00:00:00Z"}
+
+
+async def test_what_the_last_run_left_is_shown_until_an_evaluation_says_what_became_of_it() -> None:
+    """A page or a script that asks in the first seconds must not read "nothing fires"."""
+    text = "groups: [{name: g, interval: 1s, rules: [{alert: A, expr: 'n > 0', for: 2s}]}]"
+    rows = [row(1.0, i="fires")]
+    deps = surroundings({"n > 0": lambda at_ms: rows})
+    groups, journal = Groups(deps, 1000), MemoryJournal()
+    groups.load([read(text, "rules.yml")], 0)
+    for second in (1, 2, 3):
+        rows += [row(1.0, i="waits")] if second == 3 else []
+        await groups.evaluate(groups.all[0], 1000 * second)
+    await groups.persist(groups.all[0], journal)
+    again = Groups(deps, 1000)
+    again.remember(await journal.load())
+    again.load([read(text, "rules.yml")], 3500)
+
+    async def shown() -> tuple[dict[str, tuple[str, str]], str]:
+        async with api_client(routes(lambda: again.all)) as client:
+            alerts = (await client.get("/api/v1/alerts")).json()["data"]["alerts"]
+            (group,) = (await client.get("/api/v1/rules")).json()["data"]["groups"]
+        assert group["rules"][0]["alerts"] == alerts
+        about = {one["labels"]["i"]: (one["state"], one["activeAt"][-4:]) for one in alerts}
+        return about, group["rules"][0]["state"]
+
+    left = {"fires": ("firing", ":01Z"), "waits": ("pending", ":03Z")}
+    assert await shown() == (left, "firing")
+    await again.evaluate(again.all[0], 4000)
+    assert await shown() == (left, "firing")
+    rows.clear()
+    await again.evaluate(again.all[0], 5000)
+    assert await shown() == ({}, "inactive")
 
 
 async def test_links_to_the_agent_lead_where_people_reach_it() -> None:
