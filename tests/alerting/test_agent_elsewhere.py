@@ -214,8 +214,8 @@ async def test_an_engine_that_read_nothing_while_it_was_away_ends_nothing_when_i
     )
     world = World(port, base_ms, rules)
     of: Callable[[str, str], Labels] = lambda n, i: labels(__name__=n, instance=i)  # noqa: E731
-    times = range(base_ms - 5 * MINUTE, base_ms + 40 * MINUTE, 15 * SECOND)
-    times = [at for at in times if not base_ms + 4 * MINUTE < at < base_ms + 17 * MINUTE]
+    span = range(base_ms - 5 * MINUTE, base_ms + 40 * MINUTE, 15 * SECOND)
+    times = [at for at in span if not base_ms + 4 * MINUTE < at < base_ms + 17 * MINUTE]
     stays, ends = of("m", "stays"), of("m", "ends")
     with start(tmp_path, port) as engine:
         over_ms = base_ms + 10 * MINUTE
@@ -256,9 +256,9 @@ async def test_an_engine_that_read_nothing_while_it_was_away_ends_nothing_when_i
 async def test_entries_of_one_address_are_one_engine_and_its_tenants_one_incident() -> None:
     """They told of its metrics twice, and one tenant that is answered ended the incident of one
     that is not."""
-    url, tenants = f"http://127.0.0.1:{free_port()}", ({"X-Scope-OrgID": "a"}, {})
+    url = f"http://127.0.0.1:{free_port()}"
     about = Config.model_validate({"group_datasources": [
-        {"groups": ["a"], "url": url, "headers": tenants[0]},
+        {"groups": ["a"], "url": url, "headers": {"X-Scope-OrgID": "a"}},
         {"groups": ["b"], "url": url, "offset": "0s"},
         {"groups": ["c"], "url": url, "offset": "1m"},
     ]})  # fmt: skip
