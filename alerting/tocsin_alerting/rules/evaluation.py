@@ -178,10 +178,7 @@ async def _evaluate_alerts(
     vector = await _candidates(progress, rule, result, at_ms, deps)
     before, share = progress.alerts, FairShare(deps.seconds)
     stepped = await progress.step(rule, vector, at_ms, share, deps.make_room)
-    present = {candidate.key for candidate in vector}
-    lost = await unproven_clears(progress, rule, present, at_ms, deps.sources, deps.seconds)
-    held = await deps.unproven(progress, present, now.at_ms) if deps.unproven else frozenset()
-    lost |= held
+    lost, held = await _unproven(progress, rule, {one.key for one in vector}, at_ms, now, deps)
     # From here on nobody else has a turn.
     if progress.alerts is not before:  # the clock was set meanwhile
         stepped = at_once(update_alerts(rule, vector, at_ms, progress.alerts))
@@ -225,10 +222,25 @@ async def _evaluate_alerts(
         deps.unknown_max_ms,
         unproven_yet,
     )
-    as_before = {key: progress.alerts[key] for key in held & progress.alerts.keys()}
-    _keep(progress, {**stepped.alerts, **as_before}, verdict.unknown_alerts, at_ms)
+    kept = {key: progress.alerts[key] for key in held & progress.alerts.keys()}
+    _keep(progress, {**stepped.alerts, **kept}, verdict.unknown_alerts, at_ms)
     progress.held = _held(progress, health, stale, unproven_yet)
     return verdict
+
+
+async def _unproven(
+    progress: RuleState,
+    rule: AlertingRule,
+    present: Collection[str],
+    at_ms: int,
+    now: Run,
+    deps: EvaluationDeps,
+) -> tuple[frozenset[str], frozenset[str]]:
+    """The alerts that are not present without it being known that they are over; those of them that
+    stay as they are, because it is the engine that has yet to look."""
+    lost = await unproven_clears(progress, rule, present, at_ms, deps.sources, deps.seconds)
+    held = await deps.unproven(progress, present, now.at_ms) if deps.unproven else frozenset()
+    return lost | held, held
 
 
 def _unsure(progress: RuleState, now: Run) -> tuple[frozenset[Source], frozenset[Source]]:
