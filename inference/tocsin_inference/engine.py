@@ -189,6 +189,11 @@ class Engine:
             )
         return wanted
 
+    @property
+    def queue_capacity(self) -> int:
+        """Requests that may wait, besides those that run."""
+        return self._max_waiting
+
     def check_count(self, count: int) -> None:
         """Raises TooMany for more requests at once than there are places."""
         most = self._max_waiting + self._sizes.running

@@ -159,6 +159,7 @@ def observe(metrics: Metrics, engine: Engine, death: Death) -> None:
     gpu = str(loaded.device.index or 0) if loaded.device.type == "cuda" else None
     metrics.watch("llm_kv_cache_usage_ratio", "Share in use, 0 to 1.", engine.cache_usage)
     metrics.watch("llm_kv_cache_capacity_tokens", "Size in tokens.", lambda: engine.cache_tokens)
+    metrics.watch("llm_queue_capacity", "Requests that may wait.", lambda: engine.queue_capacity)
 
     def read() -> memory.MemoryUsage:
         return memory.read(loaded.device, weight_bytes, engine.cache_bytes(), death.ooms)

@@ -29,6 +29,8 @@ _TURN_ON = "turn its metrics on (llama.cpp: --metrics, SGLang: --enable-metrics)
 _GIVE_KEY = "give it a key: engines: [{url, bearer_token_file}]"
 _SHARE_OF_ASIDE = 0.25  # of the deadline: the most that a page besides the metrics may cost
 _LONGEST_ERROR = 300
+_MOST_ROUTED = 16  # models of one router
+_MOST_ROUTED_BYTES = 64 << 10  # llama.cpp's page has 3 KB
 _UNNAMED = "openai"  # an engine whose type does not show
 T = TypeVar("T")
 _FIXES = {401: _GIVE_KEY, 403: _GIVE_KEY, 404: _TURN_ON, 405: _TURN_ON, 501: _TURN_ON}
@@ -133,6 +135,8 @@ class EngineCollector:
         if self.access.metrics_path == "":
             return await self._without_page()
         page = await self._page()
+        if page.status == 400:
+            page = await self._pages_of_router(page)
         if page.dialect is None:
             return await self._without_metrics(page)
         self._kind = page.dialect.name
@@ -159,6 +163,25 @@ class EngineCollector:
                 return page
             pages.append(page)
         return max(pages, key=lambda page: page.telling)
+
+    async def _pages_of_router(self, refused: EnginePage) -> EnginePage:
+        """Those of the models that llama.cpp's router has in memory, as one; `refused` is what it
+        says to whoever names no model. A model that is not loaded must not be, by our asking."""
+        loaded = answers.loaded_models(await self._aside("/v1/models"))
+        if loaded is None or self.access.params:
+            return refused
+        path, texts = self._path or self._paths[0], []
+        for model in loaded[:_MOST_ROUTED]:
+            query = (("model", model), ("autoload", "false"))
+            try:
+                page = await in_slices(
+                    answers.page(await self._client.get(path, query, _MOST_ROUTED_BYTES))
+                )
+            except BadAnswer:
+                continue  # one that is being unloaded costs itself
+            if page.dialect is not None:
+                texts.append(answers.of_model(page.text, model))
+        return EnginePage(200, "".join(texts), DIALECTS["llamacpp"])
 
     async def _in_slices(self, work: Work[T]) -> T:
         """Reads a page that has come: what takes too long now is no silence of the engine."""
@@ -226,8 +249,21 @@ class EngineCollector:
             version = answers.version(await self._aside("/api/version"))
             if version:
                 self._version = version
-                return [*self._about("ollama"), *self._metrics()]
+                return [*self._about("ollama"), *self._metrics(), *await self._ollama()]
         raise self._without(page, _kind(models))
+
+    async def _ollama(self) -> list[Sample]:
+        """What Ollama, which has no metrics page, has in memory: it does not say what for."""
+        sizes = answers.ollama_models(await self._aside("/api/ps"))
+        samples = [
+            Sample(
+                self._families["llm_memory_bytes"],
+                size,
+                labels(target=self.target, engine="0", model_name=model, component="other"),
+            )
+            for model, size in sizes.items()
+        ]
+        return [*samples, *derived(samples, self._families, "upstream")]
 
     @property
     def _type(self) -> str:

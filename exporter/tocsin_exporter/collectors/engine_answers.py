@@ -17,7 +17,9 @@ _NO_KEY = (401, 403)
 _WELL = ("ok", "healthy", "true", '"ok"', '"healthy"')
 _GGUF = re.compile(r"(-\d{5}-of-\d{5})?\.gguf$", re.IGNORECASE)
 _MODEL = re.compile(r'[{,]model_name="([^"\\\n]+)"')
+_BARE = re.compile(r"^(llamacpp:[a-z0-9_]+) ", re.MULTILINE)
 _LOOKED_AT = 2_000  # series
+_MOST_MODELS = 64
 _LONGEST_VERSION = 100
 _SPACE = 1_000  # characters before an answer begins
 _BLANK = "\ufeff \t\r\n"
@@ -136,6 +138,44 @@ def models(reply: Reply) -> list[str] | None:
         return None
     names = (str(entry["id"]) for entry in listed if isinstance(entry, dict) and entry.get("id"))
     return [name for name in names if len(name) <= LONGEST_NAME]
+
+
+def loaded_models(reply: Reply) -> list[str] | None:
+    """The models that llama.cpp's router has in memory, of its model list; None for another list.
+
+    One that falls asleep when nobody asks it is left out: to be asked for its metrics keeps it
+    awake (llama.cpp#20227).
+    """
+    entries = [entry for entry in _listed(reply) or () if isinstance(entry, dict)]
+    states = {str(e.get("id")): e["status"] for e in entries if isinstance(e.get("status"), dict)}
+    if not states:
+        return None
+    return [
+        name
+        for name, state in states.items()
+        if state.get("value") == "loaded"
+        and "--sleep-idle-seconds" not in (state.get("args") or ())
+        and len(name) <= LONGEST_NAME
+    ]
+
+
+def of_model(text: str, model: str) -> str:
+    """A page of llama.cpp's, which has no labels, with the model's name on each series."""
+    quoted = model.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+    return _BARE.sub(lambda match: f'{match[1]}{{model_name="{quoted}"}} ', text)
+
+
+def ollama_models(reply: Reply) -> dict[str, float]:
+    """Bytes of memory, of GPUs and of the machine, by each model that Ollama has loaded."""
+    answer = _json(reply.text) if reply.ok else None
+    listed = answer.get("models") if isinstance(answer, dict) else None
+    sizes: dict[str, float] = {}
+    for entry in listed[:_MOST_MODELS] if isinstance(listed, list) else ():
+        name, size = (entry.get("name"), entry.get("size")) if isinstance(entry, dict) else ("", 0)
+        known = isinstance(name, str) and 0 < len(name) <= LONGEST_NAME
+        if known and type(size) is int and 0 < size < 2**63:
+            sizes[str(name)] = float(size)
+    return sizes
 
 
 def owner(reply: Reply) -> str:
