@@ -6,7 +6,7 @@ reading is kept beyond the round that it belongs to: a collector that fails now 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tocsin_exporter.catalogue import HOST
@@ -15,6 +15,7 @@ from tocsin_exporter.collectors.collector import (
     Collector,
     CollectorError,
     CountsDroppedSeries,
+    HasExemplars,
     Unavailable,
     Unread,
 )
@@ -24,9 +25,11 @@ from tocsin_exporter.collectors.inline import CountsSkippedLines, ReportsHealth
 from tocsin_exporter.slices import in_slices
 from tocsin_exporter.snapshot import (
     DuplicateSeries,
+    Exemplar,
     Layout,
     LayoutCache,
     Sample,
+    SeriesKey,
     Snapshot,
     Source,
     Values,
@@ -193,9 +196,21 @@ class Scraper:
             layout=layout,
             values=values,
             duration_seconds=self.read_at - started,
+            exemplars=self._exemplars(layout),
             report=self.original is None and not self._unread,
         )
         return self.snapshot
+
+    def _exemplars(self, layout: Layout) -> Mapping[int, Exemplar]:
+        """By row, those of the series that are there."""
+        found: dict[SeriesKey, Exemplar] = {}
+        for collector in self.target.collectors:
+            if isinstance(collector, HasExemplars) and self._health[collector.name].success:
+                found |= collector.exemplars
+        if not found:
+            return {}
+        rows = ((row, found.get((s.name, s.labels))) for row, s in enumerate(layout.series))
+        return {row: exemplar for row, exemplar in rows if exemplar is not None}
 
     def _samples(self) -> Iterator[Sample]:
         for collector in self.target.collectors:

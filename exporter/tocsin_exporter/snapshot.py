@@ -98,6 +98,9 @@ class Exemplar:
     at_ms: int
 
 
+SeriesKey: TypeAlias = tuple[str, Labels]  # a sample's name and its labels
+
+
 @dataclass(frozen=True, eq=False)
 class Layout:
     """The series of a source in the order in which its values come; compared by identity."""

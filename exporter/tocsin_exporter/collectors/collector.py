@@ -8,7 +8,7 @@ counts or remembers by itself is `Resumable`: a restart must not change what is 
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from tocsin_exporter.snapshot import Sample
+from tocsin_exporter.snapshot import Exemplar, Sample, SeriesKey
 
 
 class Collector(Protocol):
@@ -33,6 +33,16 @@ class CountsDroppedSeries(Protocol):
     @property
     def dropped(self) -> Mapping[str, int]:
         """How many so far, by the name of their family."""
+        ...
+
+
+@runtime_checkable
+class HasExemplars(Protocol):
+    """A collector whose source gives examples of what it has observed."""
+
+    @property
+    def exemplars(self) -> Mapping[SeriesKey, Exemplar]:
+        """Those of the last reading."""
         ...
 
 

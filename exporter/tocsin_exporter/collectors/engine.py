@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from tocsin_exporter.catalogue import LLM
@@ -21,7 +21,7 @@ from tocsin_exporter.collectors.engine_windows import EngineWindows
 from tocsin_exporter.engine_access import EngineAccess, EngineClient, EngineTargets, Reply
 from tocsin_exporter.http import CUT_OFF, BadAnswer, BrokenOff, error_text, httpx, own_shortage
 from tocsin_exporter.slices import Work, in_slices
-from tocsin_exporter.snapshot import Labels, Sample, labels
+from tocsin_exporter.snapshot import Exemplar, Labels, Sample, SeriesKey, labels
 from tocsin_exporter.tasks import task_group
 
 _OURS = "tocsin"  # its words are those that we translate into
@@ -82,6 +82,11 @@ class EngineCollector:
     def dropped(self) -> Counter[str]:
         """Series of ours that a label with too many values has cost, by family."""
         return self._dropped
+
+    @property
+    def exemplars(self) -> Mapping[SeriesKey, Exemplar]:
+        """Those of the page that was read last, if it is OpenMetrics and has some."""
+        return self._translator.exemplars if self._translator is not None else {}
 
     async def collect(self) -> Sequence[Sample]:
         """Raises CollectorError, with `llm_engine_up 0`, when the engine is down or unwell,
@@ -212,9 +217,9 @@ class EngineCollector:
         return [*logged, *more, *self._windows.read(samples, at)]
 
     async def _translated(self, page: EnginePageText, dialect: Dialect) -> list[Sample]:
-        translator = self._translator
+        translator, now_ms = self._translator, int(self._now() * 1000)
         if translator is not None:
-            samples = await self._in_slices(translator.samples(page))
+            samples = await self._in_slices(translator.samples(page, now_ms))
             if samples or translator.dialect is dialect:
                 return samples
         translator = Translator(dialect, self.target, self._families, dropped=self._dropped)
@@ -222,7 +227,7 @@ class EngineCollector:
         if not await in_slices(answers.first_model(page)):
             translator.model = await self._first_model(dialect)
         self._translator = translator
-        return await self._in_slices(translator.samples(page))
+        return await self._in_slices(translator.samples(page, now_ms))
 
     async def _without_page(self) -> list[Sample]:
         """An engine that has no metrics page, as we were told: its other answers must do."""

@@ -5,21 +5,28 @@ the value meant; here a line is only cut in two, and a series is parsed when it 
 wrote the page may be hostile: all of this takes time in proportion to its length, in slices.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tocsin_exporter.slices import SLICE, Work
+from tocsin_exporter.snapshot import Exemplar, sorted_labels
 
 LONGEST_LINE = 32 << 10  # characters; an engine's are below 4,000
 LONGEST_NAME = 1024  # of a model, or another label's value that stands on many series of ours
 MOST_SERIES = 100_000
+MOST_EXEMPLARS = 2_000
 MOST_HEADINGS = 2 * MOST_SERIES  # a help and a type for each
 
 # Possessive: a page without end quotes costs time in proportion to its length, not to its square.
 _LABEL = re.compile(r'\s*+([a-zA-Z_][a-zA-Z0-9_]*+)\s*+=\s*+"((?:[^"\\\n]++|\\.)*+)"\s*+,?')
 _LINE = re.compile(
     r'([a-zA-Z_:][a-zA-Z0-9_:]*+[ \t]*+(?:\{(?:[^"}]++|"(?:[^"\\]++|\\.)*+")*+\})?)[ \t]*+(\S++)'
+)
+_BEHIND = " # {"
+_EXEMPLAR = re.compile(
+    r'\{((?:[^"}]++|"(?:[^"\\]++|\\.)*+")*+)\}[ \t]++(\S++)(?:[ \t]++(\S++))?[ \t]*+$'
 )
 _HEADINGS = ("# HELP ", "# TYPE ")
 _LONGEST_END = 1_000  # characters in which the end of a page is looked for
@@ -31,6 +38,8 @@ _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 class EnginePageText:
     """The series of a page as they are written, a value for each, and its `# HELP` and `# TYPE`.
 
+    `exemplars` are what stands behind the values of some series, of OpenMetrics alone.
+
     `left_out` counts lines that are too long, and those after the first `MOST_SERIES` series and
     `MOST_HEADINGS` headings. Other comments mean nothing.
     """
@@ -38,11 +47,12 @@ class EnginePageText:
     texts: list[str] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     headings: list[str] = field(default_factory=list)
+    exemplars: dict[str, str] = field(default_factory=dict)
     left_out: int = 0
 
 
 def read(page: str, most: int = MOST_SERIES) -> Work[EnginePageText]:
-    """The lines of a page, `most` series of it; timestamps, exemplars and garbage fall away."""
+    """The lines of a page, `most` series of it; timestamps and garbage fall away."""
     parsed = EnginePageText()
     for part in windows(page):
         _read_part(part, most, parsed)
@@ -93,6 +103,20 @@ def series(text: str) -> tuple[str, dict[str, str]] | None:
     return _labels(name, inside.rstrip().removesuffix("}"))
 
 
+def exemplar(text: str, now_ms: int) -> Exemplar | None:
+    """`{trace_id="a"} 0.67 1520879607.789`, whose time may be missing; None for what is none."""
+    match = _EXEMPLAR.match(text)
+    parsed = _labels("", match[1]) if match else None
+    if match is None or parsed is None:
+        return None
+    try:
+        value = float(match[2])
+        at_ms = int(float(match[3]) * 1000) if match[3] else now_ms
+    except (ValueError, OverflowError):
+        return None
+    return Exemplar(sorted_labels(parsed[1]), value, at_ms) if math.isfinite(value) else None
+
+
 def unescaped(value: str) -> str:
     if "\\" not in value:
         return value
@@ -118,6 +142,15 @@ def _read_part(part: str, most: int, parsed: EnginePageText) -> None:
             except ValueError:
                 continue
             texts.append(text)
+            if _BEHIND in line and len(parsed.exemplars) < MOST_EXEMPLARS:
+                parsed.exemplars[text] = _behind(line)
+
+
+def _behind(line: str) -> str:
+    """What stands behind the value, and not in a label."""
+    match = _LINE.match(line)
+    at = line.find(_BEHIND, match.end()) if match else -1
+    return line[at + len(_BEHIND) - 1 :] if at >= 0 else ""
 
 
 def _add_heading(line: str, parsed: EnginePageText) -> None:

@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tocsin_exporter.catalogue.table import Table
 from tocsin_exporter.collectors import engine_text
 from tocsin_exporter.collectors.engine_dialects import Dialect, Meaning
 from tocsin_exporter.collectors.engine_text import EnginePageText
 from tocsin_exporter.slices import NEW, SLICE, Work, parts
-from tocsin_exporter.snapshot import Family, Labels, Sample
+from tocsin_exporter.snapshot import Exemplar, Family, Labels, Sample, SeriesKey
 
 # Values that one label may have on a page; what is more is `_other`, a bucket more is left out.
 MOST_VALUES = {"model_name": 64, "engine": 256, "le": 512}
@@ -43,6 +43,7 @@ class _SeriesMapping:
     limited: bool
     left_out: bool = False
     constant: float | None = None
+    observed: float = 1.0  # the factor of what a bucket has counted
 
 
 class Translator:
@@ -64,6 +65,7 @@ class Translator:
         self.dialect = dialect
         self.model = model
         self.limited = 0
+        self.exemplars: dict[SeriesKey, Exemplar] = {}  # of the last page
         self._dropped = Counter[str]() if dropped is None else dropped
         self._target = target
         self._families = families
@@ -72,12 +74,13 @@ class Translator:
         self._claims: dict[tuple[str, Labels], int] = {}
         self._values: dict[str, set[str]] = {}
 
-    def samples(self, page: EnginePageText) -> Work[list[Sample]]:
+    def samples(self, page: EnginePageText, now_ms: int = 0) -> Work[list[Sample]]:
         """Our samples, in the order in which the page first named them.
 
         Upstream series that differ only in labels we do not keep become one: summed, or the largest
         for ratios. Of several names of one thing one is taken. A series that names no model is
         about the only one; where there are several it is the engine's, and has no model_name.
+        `now_ms` is the time of exemplars that have none.
         """
         mapped = yield from self._mapped(page)
         best: dict[int, int] = {}
@@ -87,7 +90,9 @@ class Translator:
                 best[place.claim] = min(place.rank, best.get(place.claim, place.rank))
                 models.add(place.model)
             yield
-        merged = yield from self._merged(mapped, best, self._only_model(models))
+        only = self._only_model(models)
+        merged = yield from self._merged(mapped, best, only)
+        self.exemplars = dict(self._exemplars(page, best, only, now_ms))
         self.limited = page.left_out + sum(place.limited for place, _ in mapped)
         self._forget_old(page)
         samples: list[Sample] = []
@@ -95,6 +100,20 @@ class Translator:
             samples += (Sample(f, value, labels, suffix) for (f, suffix, labels), value in rows)
             yield
         return samples
+
+    def _exemplars(
+        self, page: EnginePageText, best: Mapping[int, int], only: str, now_ms: int
+    ) -> Iterator[tuple[SeriesKey, Exemplar]]:
+        """Of buckets alone: an exemplar is an example of what was observed."""
+        for text, raw in page.exemplars.items():
+            for place in self._places.get(text, ()):
+                family, suffix, _ = place.key
+                shown = suffix == "_bucket" and place.rank == best.get(place.claim)
+                example = engine_text.exemplar(raw, now_ms) if shown else None
+                if example is not None and not place.left_out:
+                    key = place.key if place.model or not only else _with_model(place.key, only)
+                    value = example.value * place.observed
+                    yield (family.name + suffix, key[2]), replace(example, value=value)
 
     def _merged(
         self, mapped: list[tuple[_SeriesMapping, float]], best: Mapping[int, int], only: str
@@ -173,7 +192,9 @@ class Translator:
         factor = 1.0 if suffix in _COUNTS else meaning.factor
         if limited:
             self._dropped[family.name] += 1
-        yield _SeriesMapping(key, model, factor, largest, claim, rank, limited, out)
+        yield _SeriesMapping(
+            key, model, factor, largest, claim, rank, limited, out, observed=meaning.factor
+        )
 
     def _claim(self, alias: str, labels: Labels) -> int:
         """A number for each: numbers are compared faster, round after round."""
