@@ -8,9 +8,15 @@ from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import Protocol
 
 from tocsin_alerting.config.config import Config
-from tocsin_alerting.config.elsewhere import DatasourceSection, RemoteWriteSection, datasource_of
+from tocsin_alerting.config.elsewhere import (
+    AlertmanagerSection,
+    DatasourceSection,
+    RemoteWriteSection,
+    datasource_of,
+)
 from tocsin_alerting.config.load import external_url, own_addresses
 from tocsin_alerting.incidents.dispatcher import Dispatcher
 from tocsin_alerting.incidents.store_watch import WatchedStore
@@ -178,25 +184,41 @@ class Alertmanagers:
     ) -> None:
         self._groups, self._now_ms, self._seconds = groups, now_ms, seconds
         self._evaluated: dict[tuple[str, str], GroupState] = {}
-        self._more = asyncio.Event()
-        own = own_addresses(config)
-        self._forwarders = [
-            AlertForwarder(
-                RemoteClient(one.access, guarded_lookup("alertmanager", one.url, own)),
-                one.timeout / 1000,
-                one.resend_delay,
-                config.external_labels,
-                external_url(config),
-                now_ms,
-            )
-            for one in config.alertmanagers
-        ]
-        for forwarder in self._forwarders:
-            forwarder.client.begin()
+        self._more, self._changed = asyncio.Event(), asyncio.Event()
+        self._config = config
+        self._forwarders = [self._forwarder(one, config) for one in config.alertmanagers]
+        self.urls = [forwarder.url for forwarder in self._forwarders]
 
-    @property
-    def urls(self) -> list[str]:
-        return [forwarder.url for forwarder in self._forwarders]
+    async def reconfigure(self, config: Config) -> None:
+        """Send to these from now on. Those that are equal go on; a new one gets all that fires."""
+        before, self._config = self._config, config
+        same = before.external_labels == config.external_labels
+        known = [*zip(before.alertmanagers, self._forwarders, strict=True)] if same else []
+        if (before.alertmanagers, same) == (config.alertmanagers, True):
+            return
+        gone, self._forwarders = self._forwarders, [
+            next((kept for section, kept in known if section == one), None)
+            or self._forwarder(one, config)
+            for one in config.alertmanagers
+        ]  # fmt: skip
+        self.urls[:] = [forwarder.url for forwarder in self._forwarders]
+        self._changed.set()
+        for forwarder in gone:
+            if forwarder not in self._forwarders:
+                await forwarder.client.close()
+
+    def _forwarder(self, section: AlertmanagerSection, config: Config) -> AlertForwarder:
+        lookup = guarded_lookup("alertmanager", section.url, own_addresses(config))
+        forwarder = AlertForwarder(
+            RemoteClient(section.access, lookup),
+            section.timeout / 1000,
+            section.resend_delay,
+            config.external_labels,
+            external_url(config),
+            self._now_ms,
+        )
+        forwarder.client.begin()
+        return forwarder
 
     def take(self, group: GroupState) -> None:
         """It was evaluated just now."""
@@ -207,11 +229,9 @@ class Alertmanagers:
     async def run(self) -> None:
         """Send for ever, and look after what is to be sent again: a group may be evaluated once an
         hour, or hang."""
-        if not self._forwarders:
-            return
         async with asyncio.TaskGroup() as tasks:
-            for forwarder in self._forwarders:
-                tasks.create_task(restart_on_error("alertmanager", forwarder.run))
+            every = partial(getattr, self, "_forwarders")
+            tasks.create_task(_run_each("alertmanager", every, self._changed))
             tasks.create_task(restart_on_error("resending", self._resend))
             while True:
                 await self._more.wait()
@@ -221,7 +241,7 @@ class Alertmanagers:
     async def _resend(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_AGAIN_S)
-            groups = self._groups()
+            groups = self._groups() if self._forwarders else ()
             self._evaluated.update((group.group.key, group) for group in groups)
             self._more.set()
             origins = [rule.origin for group in groups for rule in group.rules]
@@ -267,31 +287,48 @@ class RemoteWriters:
         groups: Callable[[], Sequence[GroupState]],
         now_ms: Callable[[], int],
     ) -> None:
-        self._store, self._groups, self._external = store, groups, config.external_labels
-        self._threads = Threads(1, "sample reader")
+        self._store, self._groups, self._now_ms = store, groups, now_ms
+        self._config, self._external = config, config.external_labels
+        self._threads, self._changed = Threads(1, "sample reader"), asyncio.Event()
         if config.remote_write:
             self._threads.begin()
-        own, folder = own_addresses(config), Path(config.storage.path) / "remote_write"
-        self._senders = [
-            SampleSender(
-                RemoteClient(one.access, guarded_lookup("remote_write", one.url, own)),
-                one.timeout / 1000,
-                one.protocol,
-                self._read_all if one.send == "all" else self._read_rules,
-                folder / f"{_file_name(one)}.json",
-                now_ms,
-                self._threads,
-            )
+        self._senders = [self._sender(one, config) for one in config.remote_write]
+
+    async def reconfigure(self, config: Config) -> None:
+        """Send to these from now on. Those that are equal go on; another one begins where it ended,
+        if it was one of these before."""
+        before, self._config = self._config, config
+        self._external = config.external_labels
+        if before.remote_write == config.remote_write:
+            return
+        known = [*zip(before.remote_write, self._senders, strict=True)]
+        gone, self._senders = self._senders, [
+            next((kept for section, kept in known if section == one), None)
+            or self._sender(one, config)
             for one in config.remote_write
-        ]
-        for sender in self._senders:
-            sender.client.begin()
+        ]  # fmt: skip
+        self._changed.set()
+        for sender in gone:
+            if sender not in self._senders:
+                await sender.client.close()
+
+    def _sender(self, section: RemoteWriteSection, config: Config) -> SampleSender:
+        lookup = guarded_lookup("remote_write", section.url, own_addresses(config))
+        sender = SampleSender(
+            RemoteClient(section.access, lookup),
+            section.timeout / 1000,
+            section.protocol,
+            self._read_all if section.send == "all" else self._read_rules,
+            Path(config.storage.path) / "remote_write" / f"{_file_name(section)}.json",
+            self._now_ms,
+            self._threads,
+        )
+        sender.client.begin()
+        return sender
 
     async def run(self) -> None:
         """For ever, each for itself."""
-        async with asyncio.TaskGroup() as tasks:
-            for sender in self._senders:
-                tasks.create_task(restart_on_error("remote write", sender.run))
+        await _run_each("remote write", partial(getattr, self, "_senders"), self._changed)
 
     def shift(self, delta_ms: int) -> None:
         """The wall clock was set."""
@@ -329,6 +366,23 @@ class RemoteWriters:
         return read_samples(chosen, t0_ms, t1_ms, self._external, Budget())
 
 
+class _Runs(Protocol):
+    async def run(self) -> None: ...
+
+
+async def _run_each(
+    name: str, every: Callable[[], Sequence[_Runs]], changed: asyncio.Event
+) -> None:
+    """Each for itself, for ever; whenever they have `changed`, those that there are then."""
+    while True:
+        changed.clear()
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(restart_on_error(name, one.run)) for one in every()]
+            await changed.wait()
+            for task in running:
+                task.cancel()
+
+
 def _file_name(section: RemoteWriteSection) -> str:
     """By where it goes, so that entries may change their order; no secret is in it."""
     about = f"{section.access.url} {section.send} {sorted(section.headers.items())}"
@@ -351,6 +405,11 @@ class Elsewhere:
         self.alertmanagers = Alertmanagers(config, groups, now_ms, seconds)
         self.remote_writers = RemoteWriters(config, store, groups, now_ms)
         self.asks_store = self.datasources.asks_store
+
+    async def reconfigure(self, config: Config) -> None:
+        """Where alerts and samples go from now on; where rules are evaluated takes a restart."""
+        await self.alertmanagers.reconfigure(config)
+        await self.remote_writers.reconfigure(config)
 
     async def run(self) -> None:
         """For ever, each for itself."""

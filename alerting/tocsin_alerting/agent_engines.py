@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tocsin_alerting.api.tocsin.engines import WatchedEngine
+from tocsin_alerting.config.config import Config
 from tocsin_alerting.incidents.dispatcher import Dispatcher
 from tocsin_alerting.local.discovery import as_read, is_up
 from tocsin_alerting.local.engine_supervisor import EngineHooks, EngineSupervisor
@@ -22,9 +23,10 @@ from tocsin_exporter.threads import result_of
 _LOGGED_SECONDS = 2.0  # for a disk to take what it was given
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EngineSources:
-    """`scrape` is how engines are read, None where the configuration turns that off."""
+    """`scrape` is how engines are read, None where the configuration turns that off; `host` has the
+    targets of those that have none of their own."""
 
     agent: ScrapeManager
     host: Host
@@ -39,6 +41,7 @@ class EngineSources:
     def hooks(self) -> EngineHooks:
         return EngineHooks(
             watch=self._watch,
+            rewatch=self._rewatch,
             unwatch=self._unwatch,
             answers=lambda target: bool(is_up(self._read(target))),
             remember=lambda row: self.dispatcher.remember_engine(row, self.now_ms()),
@@ -55,8 +58,28 @@ class EngineSources:
             for e, last in ((as_read(engine, last), last) for engine, last in reads)
         ]
 
+    async def reconfigure(self, supervisor: EngineSupervisor, config: Config) -> None:
+        """Watch the engines that the configuration names now, by the targets that it has now."""
+        await supervisor.configure([engine.access for engine in config.engines])
+        wanted = config.targets.of_an_engine
+        if wanted != self.host.engine_targets:
+            self.host = replace(self.host, engine_targets=wanted)
+            for engine in supervisor.watched.values():
+                if engine.access.targets is None:
+                    self._rewatch(engine.access)
+
     def _watch(self, access: EngineAccess) -> None:
         self.dispatcher.working.watch_engine(access.target)
+        self._scrape(access)
+
+    def _rewatch(self, access: EngineAccess) -> None:
+        """Its series go on: it is the same engine."""
+        source = self._source(access.target)
+        if source in {scraper.target.source for scraper in self.agent.scrapers}:
+            self.agent.remove(source)
+        self._scrape(access)
+
+    def _scrape(self, access: EngineAccess) -> None:
         if self.scrape is not None:
             watch = engine_target(self.host, access, self.scrape)
             if watch.original is not None:

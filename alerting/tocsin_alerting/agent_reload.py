@@ -1,15 +1,20 @@
 """What a reload puts in force: each stage of the agent takes what is new of its own."""
 
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
+from tocsin_alerting.agent_elsewhere import Elsewhere
+from tocsin_alerting.agent_engines import EngineSources
 from tocsin_alerting.agent_meta import MetaAlerts
-from tocsin_alerting.agent_setup import RunningConfig, Setup
+from tocsin_alerting.agent_setup import RunningConfig, Setup, retention_words
 from tocsin_alerting.api.alertmanager.intake import AlertIntake
 from tocsin_alerting.api.http.tokens import digest
 from tocsin_alerting.api.prometheus.status import RuntimeInfo
 from tocsin_alerting.api.tocsin.overview import AgentState
 from tocsin_alerting.bundled import bundled
+from tocsin_alerting.config.config import Config
 from tocsin_alerting.config.config_copy import ConfigCopy
 from tocsin_alerting.config.effective import effective
 from tocsin_alerting.config.load import incident_config
@@ -17,6 +22,8 @@ from tocsin_alerting.config.paging import unwatched
 from tocsin_alerting.config.reading import ReadConfig, emptied, unmatched
 from tocsin_alerting.config.rule_copies import RuleCopies
 from tocsin_alerting.incidents.dispatcher import Dispatcher
+from tocsin_alerting.local.engine_supervisor import EngineSupervisor
+from tocsin_alerting.local.ports import trusted_users
 from tocsin_alerting.loops.calendar_refresh import CalendarRefresh
 from tocsin_alerting.loops.channel_answers import ChannelAnswers
 from tocsin_alerting.loops.config_reload import ConfigReload, ReloadStatus, ReloadSteps
@@ -25,6 +32,8 @@ from tocsin_alerting.loops.rule_loop import RuleLoop
 from tocsin_alerting.notify.delivery import DeliveryLoop
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.time_format import rfc3339
+from tocsin_alerting.tsdb.disk_persistence import DiskPersistence
+from tocsin_alerting.tsdb.store import Store
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.threads import Threads, in_thread
 
@@ -44,6 +53,11 @@ class ReloadedStages(Protocol):
     intake: AlertIntake
     meta_alerts: MetaAlerts
     clock: Clock
+    elsewhere: Elsewhere
+    engines: EngineSupervisor | None
+    engine_sources: EngineSources
+    store: Store
+    disk: DiskPersistence
 
 
 class AgentReload:
@@ -89,12 +103,20 @@ class AgentReload:
                   unmatched(self._running.read, read)]  # fmt: skip
         origins = set(self._stages.dispatcher.origins)
         lost = [rule for rule in self._stages.groups.lost(read.rules) if rule.origin in origins]
-        names = sorted({f'"{rule.rule.name}"' for rule in lost})
-        if names:
-            more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-            shown = ", ".join(names[:_MOST_NAMED]) + more
-            found.append(f"it would remove {shown}, of which an incident is open")
+        if names := sorted({f'"{rule.rule.name}"' for rule in lost}):
+            found.append(f"it would remove {_some(names)}, of which an incident is open")
+        if targets := self._lost_engines(read.config):
+            found.append(f"it would no longer watch {_some(targets)}, of which an incident is open")
         return found
+
+    def _lost_engines(self, wanted: Config) -> list[str]:
+        """Of those that are named now, about which people are paged."""
+        left = {engine.access.target for engine in wanted.engines}
+        gone = {engine.access.target for engine in self._running.config.engines} - left
+        incidents = self._stages.dispatcher.working.incidents.values() if gone else ()
+        members = (member for one in incidents if one.is_open for member in one.active)
+        about = {dict(member.alert.labels).get("target", "") for member in members}
+        return sorted(gone & about)
 
     async def apply(self, read: ReadConfig) -> None:
         """Put it in force: what may fail or wait first, then the rest in one turn of the loop."""
@@ -104,13 +126,33 @@ class AgentReload:
         stages.groups.interval_ms = config.evaluation_interval
         removed = await stages.rule_loop.load(read.rules, now_ms)
         self._take(read)
+        await self._take_sources(config)
         await stages.dispatcher.reconfigure(incidents, now_ms)
         await stages.dispatcher.handle(removed, now_ms)
         await self.keep_copies()
 
+    async def _take_sources(self, config: Config) -> None:
+        """What is watched, how long it is kept, and to whom it is sent."""
+        stages = self._stages
+        await stages.elsewhere.reconfigure(config)
+        stages.disk.limit(config.storage.retention, config.storage.size)
+        stages.store.retention_ms = config.storage.retention
+        if stages.engines is not None:
+            allowed = config.discovery.user_ids  # whose directory may not answer
+            owners = await in_thread(lambda: trusted_users(allowed(), os.environ), self._copying)
+            stages.engines.trust(owners)
+            await stages.engine_sources.reconfigure(stages.engines, config)
+
+    def _take_deps(self, config: Config) -> None:
+        groups = self._stages.groups
+        deps = replace(groups.deps, external_labels=config.external_labels)
+        deps = replace(deps, unknown_max_ms=config.unknown_max)
+        groups.take(deps, self._stages.elsewhere.datasources.deps_of(deps))
+
     def _take(self, read: ReadConfig) -> None:
         stages, config, before = self._stages, read.config, self._running.read
         self._running.take(read)
+        self._take_deps(config)
         stages.calendars.reconfigure(config, read.calendars)
         stages.rule_loop.expects_rules = bool(config.rule_files)
         stages.meta_alerts.reconfigure(config)
@@ -122,6 +164,7 @@ class AgentReload:
             stages.heartbeats.replace_pings(read.heartbeats)
         if self.shown is not None:
             runtime, overview = self.shown
+            runtime.retention = retention_words(config)
             runtime.config, overview.unwatched = effective(config), unwatched(config)
             overview.expects_rules = bool(config.rule_files)
 
@@ -152,6 +195,11 @@ class AgentReload:
         if file is not None and text is not None and not read.broken:
             copy = ConfigCopy.of(directory, file)
             await in_thread(lambda: copy.keep(text), self._copying)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
 
 
 def started_without(read: ReadConfig) -> str:

@@ -113,6 +113,7 @@ class RunningConfig:
         self.contacts: dict[str, ContactSection] = {}
         self.emails: dict[str, str] = {}
         self.phones: dict[str, str] = {}
+        self.external_labels: dict[str, str] = {}
         self.take(read)
 
     @property
@@ -126,6 +127,7 @@ class RunningConfig:
         _become(self.contacts, config.contacts)
         _become(self.emails, emails(config))
         _become(self.phones, phones(config))
+        _become(self.external_labels, config.external_labels)
         self.paging_receivers[:] = paging_receivers(config)
 
     def new_channel(self, name: str, language: str) -> Channel:
@@ -175,10 +177,13 @@ def running(
         flags=setup.flags,
         config=effective(config),
         last_reload=last_reload,
-        retention=f"{format_duration(config.storage.retention)} or"
-        f" {size_text(config.storage.size)}",
+        retention=retention_words(config),
         broken=lambda: disk.status.broken,
     )
+
+
+def retention_words(config: Config) -> str:
+    return f"{format_duration(config.storage.retention)} or {size_text(config.storage.size)}"
 
 
 async def planned_engines(setup: Setup, recovery: JournalRecovery) -> EnginePlan:

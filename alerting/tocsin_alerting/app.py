@@ -419,7 +419,7 @@ class App:
             *write.routes(intake, new_guard(self.hosts, write.BODIES)),
             *otlp.routes(self.otlp, intake, new_guard(self.hosts, otlp.BODIES)),
             *with_roles(metrics_routes(*scraped), self.setup.telemetry_path),
-            *query.routes(*asked, external_labels=self.setup.config.external_labels),
+            *query.routes(*asked, external_labels=self.running.external_labels),
             *targets.routes(self._targets, self.elsewhere.alertmanagers.urls),
             *rules.routes(groups, base, monotonic, self.dispatcher.working.external),
             *why.routes(self.dispatcher, groups, base),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from support.alert_events import alert, fires
 from support.api_client import api_client
 from support.examples import examples
 from support.story import until
@@ -18,6 +19,7 @@ from tocsin_alerting.incidents.incident import IncidentState
 from tocsin_alerting.loops.config_reload import BY_FILE, ReloadFailed
 from tocsin_alerting.loops.silent_targets import SilentTargets
 from tocsin_alerting.rules.meta_alerts import MetaAlertName
+from tocsin_exporter.targets import ENGINE_AREA
 
 CONFIG = """\
 collect: {host: 1s, gpu: 0s, processes: 0s, engines: 0s}
@@ -106,12 +108,12 @@ class Agent:
 
 
 @asynccontextmanager
-async def agent(folder: Path) -> AsyncIterator[Agent]:
+async def agent(folder: Path, config: str = CONFIG) -> AsyncIterator[Agent]:
     (folder / "rules").mkdir()
     (folder / "rules" / "a.yml").write_text(RULES)
     (folder / "key").write_text(KEY)
     (folder / "token").write_text("t0ken-of-backup-0123456789\n")
-    with wired_agent(folder, CONFIG) as app:
+    with wired_agent(folder, config) as app:
         await app.start()
         scraping = asyncio.create_task(app.agent.run())
         await until(lambda: app.agent.ready, 20)  # before that no rule says anything
@@ -253,6 +255,95 @@ async def test_unasked_it_does_not_lose_all_files_of_a_pattern(tmp_path: Path) -
         assert one.alerts()["Waits"] == waits
         (tmp_path / "rules" / "a.yml").unlink()
         assert await one.reload() == "" and not one.alerts()  # somebody wants it so
+
+
+def engines(*ports: int, more: str = "") -> str:
+    urls = ", ".join(f'"http://127.0.0.1:{port}"' for port in ports)
+    listed = "".join(f"\n- {{url: {url}{more}}}" for url in urls.split(", "))
+    return CONFIG.replace("engines: 0s", "engines: 1s") + f"engines:{listed}\n"
+
+
+async def test_engines_are_watched_and_no_longer_watched(tmp_path: Path) -> None:
+    async with agent(tmp_path, engines(1, 2)) as one:
+        app = one.app
+
+        def watched() -> dict[str, object]:
+            return {
+                scraper.target.target: scraper.target.collectors[0]
+                for scraper in app.agent.scrapers
+                if scraper.target.area == ENGINE_AREA
+            }
+
+        before = watched()
+        assert set(before) == {"127.0.0.1:1", "127.0.0.1:2"}
+        one.write(engines(2, 3))
+        assert await one.reload(asked=False) == "" and not one.app.reload.reload.status.held
+        assert set(watched()) == {"127.0.0.1:2", "127.0.0.1:3"}
+        assert watched()["127.0.0.1:2"] is before["127.0.0.1:2"]
+        one.write(engines(2, 3) + "targets: {latency_p95: 3s}\n")
+        assert await one.reload() == ""
+        assert watched()["127.0.0.1:2"] is not before["127.0.0.1:2"]
+        about = app.engine_sources.host.engine_targets
+        assert about is not None and about.latency_p95 == 3
+        assert app.running.read.needs_restart == []
+        one.write(CONFIG.replace("engines: 0s", "engines: 1s"))  # would be looked for then
+        assert await one.reload() == ""
+        assert app.running.read.needs_restart == ["engines"]
+        assert len(watched()) == 2
+
+
+async def test_an_engine_is_not_removed_unasked_while_somebody_is_paged_for_it(
+    tmp_path: Path,
+) -> None:
+    async with agent(tmp_path, engines(1, 2)) as one:
+        down = alert("EngineDown", "P0", target="127.0.0.1:2")
+        await one.app.dispatcher.handle([fires(down)], one.app.clock.now_ms())
+        one.write(engines(2))
+        assert await one.reload(asked=False) == "" and not one.app.reload.reload.status.held
+        one.write(engines(3))
+        assert await one.reload(asked=False) == ""
+        assert "no longer watch 127.0.0.1:2, of which an" in one.app.reload.reload.status.held
+        assert await one.reload() == "" and not one.app.reload.reload.status.held
+
+
+async def test_limits_labels_and_addresses_of_others_hold_at_once(tmp_path: Path) -> None:
+    """Alertmanagers and receivers of samples that stay go on; what is written of them is theirs."""
+    sections = """\
+external_labels: {{cluster: {cluster}}}
+unknown_max: 3h
+storage: {{retention: 3d, size: 1GiB}}
+alertmanagers: [{{url: "http://127.0.0.1:9/{first}"}}, {{url: "http://127.0.0.1:9/b"}}]
+remote_write: [{{url: "http://127.0.0.1:9/{first}"}}, {{url: "http://127.0.0.1:9/b"}}]
+"""
+    async with agent(tmp_path) as one, api_client(one.app.routes()) as client:
+        app, away = one.app, one.app.elsewhere
+        running = asyncio.create_task(away.run())
+        one.write(CONFIG + sections.format(cluster="a", first="one"))
+        assert await one.reload() == ""
+        assert app.running.read.needs_restart == []
+        assert app.groups.deps.unknown_max_ms == 3 * 3_600_000
+        assert app.groups.deps.external_labels == {"cluster": "a"}
+        assert app.store.retention_ms == app.disk.retention_ms == 3 * 86_400_000
+        runtime = (await client.get("/api/v1/status/runtimeinfo")).json()["data"]
+        assert runtime["storageRetention"] == "3d or 1GiB"
+        shown = (await client.get("/api/v1/alertmanagers")).json()["data"]
+        urls = [each["url"] for each in shown["activeAlertmanagers"]]
+        assert urls == [f"http://127.0.0.1:9/{path}/api/v2/alerts" for path in ("one", "b")]
+        senders = away.remote_writers._senders
+        forwarders = away.alertmanagers._forwarders
+        one.write(CONFIG + sections.format(cluster="a", first="two"))
+        assert await one.reload() == ""
+        assert away.remote_writers._senders[1] is senders[1]
+        assert away.remote_writers._senders[0] is not senders[0]
+        assert away.alertmanagers._forwarders[1] is forwarders[1]
+        one.write(CONFIG + sections.format(cluster="b", first="two"))
+        assert await one.reload() == ""
+        assert away.alertmanagers._forwarders[1] is not forwarders[1], "it says other labels"
+        await one.evaluate()
+        await until(lambda: away.alertmanagers._forwarders[1].counts.errors > 0, 20)
+        assert not running.done()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_a_file_that_may_be_read_again_is_a_changed_one(tmp_path: Path) -> None:

@@ -45,12 +45,8 @@ from tocsin_alerting.yaml_document import InvalidDocument, file_text, read_text,
 from tocsin_exporter.files import file_bytes
 
 STARTED_WITH = (
-    "alertmanagers",
     "collect",
     "datasource",
-    "discovery",
-    "engines",
-    "external_labels",
     "external_url",
     "gpus",
     "group_datasources",
@@ -59,15 +55,13 @@ STARTED_WITH = (
     "links",
     "processes",
     "promql",
-    "remote_write",
-    "storage",
-    "targets",
     "time_zone",
-    "unknown_max",
     "web",
     "worker",
 )
-"""The keys that a running agent cannot change."""
+"""The keys that a running agent cannot change; of `storage` that is the path, and of `engines`
+whether there are any: without them, engines are looked for."""
+_LOOKED_AT_WHERE_USED = (*STARTED_WITH, "alertmanagers", "engines", "remote_write")
 
 _MOST_BYTES = 1 << 20  # of a file whose digest is compared
 
@@ -269,7 +263,8 @@ class ConfigReader:
             if not names_a_pack(pattern):
                 yield from sorted(glob.glob(pattern)) or [pattern]
         # The web configuration, tokens and the keys of engines are looked at where they are used.
-        own = (getattr(config, name) for name in Config.model_fields if name not in STARTED_WITH)
+        others = (name for name in Config.model_fields if name not in _LOOKED_AT_WHERE_USED)
+        own = (getattr(config, name) for name in others)
         for path in sorted({path for section in own for path in _paths_in(section)}):
             yield from map(str, [path, *sorted(path.glob("*"))])
 
@@ -288,15 +283,20 @@ def as_wanted(files: Sequence[RuleFile], config: Config) -> list[RuleFile]:
 
 def started_with(running: Config, wanted: Config) -> Config:
     """`wanted`, but for what takes a restart."""
-    return wanted.model_copy(update={name: getattr(running, name) for name in STARTED_WITH})
+    kept: dict[str, Any] = {name: getattr(running, name) for name in STARTED_WITH}
+    kept["storage"] = wanted.storage.model_copy(update={"path": running.storage.path})
+    if bool(running.engines) != bool(wanted.engines):
+        kept["engines"] = running.engines
+    return wanted.model_copy(update=kept)
 
 
 def needs_restart(running: Config, wanted: Config) -> list[str]:
     """The keys of `wanted` that a restart would change, as `web.listen_address`."""
+    holds = started_with(running, wanted)
     return [
         key
-        for name in STARTED_WITH
-        for key in _changed(name, getattr(running, name), getattr(wanted, name))
+        for name in sorted(Config.model_fields)
+        for key in _changed(name, getattr(holds, name), getattr(wanted, name))
     ]
 
 

@@ -9,6 +9,8 @@ from tocsin_alerting.local.discovery import LOOPBACK, KnownEngine, Origin, Owner
 from tocsin_exporter.engine_access import EngineAccess, place
 from tocsin_exporter.listen import joined
 
+NAMED = "an engine"  # what kind one is of which the configuration says only where
+
 
 @dataclass(frozen=True, slots=True)
 class EnginePlan:
@@ -52,9 +54,7 @@ async def make_plan(
     down.
     """
     if named:
-        return EnginePlan(
-            tuple(KnownEngine(access, "an engine", Origin.CONFIGURED) for access in named)
-        )
+        return EnginePlan(tuple(KnownEngine(access, NAMED, Origin.CONFIGURED) for access in named))
     own = joined(host, port)
     reserved = () if port in usual else tuple({place(own), f"{LOOPBACK}:{port}"})
     rows = {row.target: row for row in remembered if place(row.target) not in reserved}

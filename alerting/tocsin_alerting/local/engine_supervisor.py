@@ -4,15 +4,15 @@ import asyncio
 import logging
 import os
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from tocsin_alerting.http import engine_lookup, httpx, looking_up, status_of
 from tocsin_alerting.incidents.changeset import EngineRow
 from tocsin_alerting.local import discovery
-from tocsin_alerting.local.discovery import KnownEngine, Origin
-from tocsin_alerting.local.engine_plan import EnginePlan, demo_engine, moved_engines
+from tocsin_alerting.local.discovery import KnownEngine, Origin, Owners
+from tocsin_alerting.local.engine_plan import NAMED, EnginePlan, demo_engine, moved_engines
 from tocsin_alerting.local.load_generator import LoadGenerator
 from tocsin_alerting.local.worker_process import WorkerProcess, WorkerState
 from tocsin_exporter.engine_access import EngineAccess, place
@@ -35,9 +35,11 @@ _SAY_AGAIN_SECONDS = 600.0
 class EngineHooks:
     """What the engines are watched and remembered with. `answers` says of a target whether it did
     when it was last read, `answered` for how many seconds it did of late, in earlier runs too;
-    `unwatch` may be told a target that is not watched."""
+    `rewatch` reads one that is watched in another way from now on, and `unwatch` may be told a
+    target that is not watched."""
 
     watch: Callable[[EngineAccess], None]
+    rewatch: Callable[[EngineAccess], None]
     unwatch: Callable[[str], None]
     answers: Callable[[str], bool]
     remember: Callable[[EngineRow], Awaitable[None]]
@@ -165,6 +167,26 @@ class EngineSupervisor:
             )
             return 0.0
 
+    async def configure(self, named: Sequence[EngineAccess]) -> None:
+        """These are named now: what was named before and is no more is watched no longer."""
+        wanted = {access.target: access for access in named}
+        for target, engine in list(self.watched.items()):
+            if engine.origin is Origin.CONFIGURED and target not in wanted:
+                await self._unwatch(target)
+        for target, access in wanted.items():
+            known = self.watched.get(target)
+            if known is None:
+                self._watch(KnownEngine(access, NAMED, Origin.CONFIGURED))
+            elif known.access != access:
+                self.watched[target] = replace(known, access=access)
+                self._hooks.rewatch(access)
+
+    def trust(self, owners: Owners) -> None:
+        """Engines of these users are found by themselves from now on."""
+        if owners != self._owners:
+            self._owners = owners
+            self._warned.clear()
+
     async def forget(self, target: str) -> str:
         """Watch it no longer, and do not expect it after a restart. Why it stays, "" if it does
         not. Raises KeyError for one that is not watched."""
@@ -172,7 +194,7 @@ class EngineSupervisor:
         if engine is None:
             raise KeyError(target)
         if engine.origin is Origin.CONFIGURED:
-            return f"{target} is in the configuration; remove it there and restart"
+            return f"{target} is in the configuration; remove it there"
         if engine.origin is Origin.DEMO:
             return f"{target} is the demo worker; turn it off with worker.enabled"
         await self._unwatch(target)

@@ -18,7 +18,14 @@ from tocsin_alerting.rules.alerting import SLICE_ALERTS
 from tocsin_alerting.rules.dependencies import connecting
 from tocsin_alerting.rules.evaluation import EvaluationDeps, evaluate_rule
 from tocsin_alerting.rules.instance_journal import InstanceJournal, InstanceRow
-from tocsin_alerting.rules.moves import alerts_of_rows, by_identity, identity, rule_moves, unchanged
+from tocsin_alerting.rules.moves import (
+    alerts_of_rows,
+    by_identity,
+    identity,
+    new_states,
+    rule_moves,
+    unchanged,
+)
 from tocsin_alerting.rules.restore import inherited_origins
 from tocsin_alerting.rules.rule import Rule, RuleFile, RuleGroup
 from tocsin_alerting.rules.state import GroupState, RuleState
@@ -92,6 +99,10 @@ class Groups:
         self._turns = count(1)
         self.unread = frozenset[str]()  # files that could not be read: of their rules, who knows?
 
+    def take(self, deps: EvaluationDeps, deps_of: Callable[[RuleGroup], EvaluationDeps]) -> None:
+        """The next evaluations are made with these."""
+        self.deps, self._deps_of = deps, deps_of
+
     @property
     def all(self) -> Sequence[GroupState]:
         return tuple(self._groups.values())
@@ -140,13 +151,15 @@ class Groups:
         and kept for when they can be read.
         """
         wanted = {group.key: group for file in files for group in file.groups}
+        arriving = rule_moves(self._groups, wanted)[1]
+        fresh = yield from new_states(wanted, arriving)
         before, self._groups = self._groups, {}
         self.unread = frozenset(unread)
         leaving, arriving = rule_moves(before, wanted)
         self._remember_leaving(leaving, now_ms)
         self._inherited_origins = unchanged(self._inherited(arriving), leaving)
         for key, group in wanted.items():
-            self._groups[key] = self._loaded(group, before.get(key), now_ms)
+            self._groups[key] = self._loaded(group, before.get(key), now_ms, fresh)
         if [*map(id, before.values())] != [*map(id, self._groups.values())]:
             rules = [rule for group_state in self._groups.values() for rule in group_state.rules]
             yield from connecting(rules, self._turns)
@@ -287,28 +300,38 @@ class Groups:
         """Whether it is a rule of a file that could not be read."""
         return any(origin.startswith(rules_origin(file, "")) for file in self.unread)
 
-    def _loaded(self, group: RuleGroup, before: GroupState | None, now_ms: int) -> GroupState:
+    def _loaded(
+        self,
+        group: RuleGroup,
+        before: GroupState | None,
+        now_ms: int,
+        fresh: Mapping[str, RuleState],
+    ) -> GroupState:
         interval_ms = group.interval_ms or self.interval_ms
         if before is not None and before.group == group and before.interval_ms == interval_ms:
             return before
         old = by_identity(before.rules if before else ())
-        rules = [self._carried(group, rule, old) for rule in group.rules]
+        rules = [self._carried(group, rule, old, fresh) for rule in group.rules]
         kept = {id(rule) for rule in rules}
         if before is None:
             saved: list[object] | None = None if any(rule.rows for rule in rules) else []
-            fresh = GroupState(group, interval_ms, rules, now_ms, saved=saved)
-            fresh.phase_ms = self._phase_of(fresh)
-            return fresh
+            new = GroupState(group, interval_ms, rules, now_ms, saved=saved)
+            new.phase_ms = self._phase_of(new)
+            return new
         gone = [rule for rule in before.rules if id(rule) not in kept]
         self._remove(gone, interval_ms, now_ms)
         return replace(before, group=group, interval_ms=interval_ms, rules=rules, loaded_ms=now_ms)
 
     def _carried(
-        self, group: RuleGroup, rule: Rule, old: Mapping[object, list[RuleState]]
+        self,
+        group: RuleGroup,
+        rule: Rule,
+        old: Mapping[object, list[RuleState]],
+        fresh: Mapping[str, RuleState],
     ) -> RuleState:
         same = old.get(identity(rule))
         if not same:
-            return self._restarted(group, rule)
+            return self._restarted(group, fresh[rules_origin(group.file, rule.uid)])
         progress = same.pop(0)
         source = progress.source
         progress.reload(rule)
@@ -332,20 +355,17 @@ class Groups:
         self._forgotten |= {(row.file, row.group) for rows in moved for row in rows}
         return inherited
 
-    def _restarted(self, group: RuleGroup, rule: Rule) -> RuleState:
+    def _restarted(self, group: RuleGroup, fresh: RuleState) -> RuleState:
         """As the last run left it, which may have had it elsewhere."""
-        origin = rules_origin(group.file, rule.uid)
+        origin = fresh.origin
         before = self._inherited_origins.get(origin, "")
         source = (before or origin).removeprefix(RULES)
-        return RuleState(
-            *group.key,
-            rule,
-            rows=self._remembered(group, rule, before),
-            interval_ms=group.interval_ms or self.interval_ms,
-            history_ms=self._history_ms,
-            complete_ms=self._written_ms(Source(RULES_JOB, source)),
-            former_origins=(before,) if before not in ("", origin) else (),
-        )
+        fresh.rows = self._remembered(group, fresh.rule, before)
+        fresh.interval_ms = group.interval_ms or self.interval_ms
+        fresh.history_ms = self._history_ms
+        fresh.complete_ms = self._written_ms(Source(RULES_JOB, source))
+        fresh.former_origins = (before,) if before not in ("", origin) else ()
+        return fresh
 
     def _remembered(self, group: RuleGroup, rule: Rule, before: str) -> tuple[InstanceRow, ...]:
         """The rows of the last run that are of `before`, an origin, as rows of `rule`."""

@@ -7,7 +7,9 @@ from tocsin_alerting.rules.alert import Alert, rules_origin
 from tocsin_alerting.rules.instance_journal import InstanceRow
 from tocsin_alerting.rules.rule import Rule, RuleGroup
 from tocsin_alerting.rules.state import GroupState, RuleState
+from tocsin_exporter.slices import Work
 
+SLICE_RULES = 20  # some milliseconds
 GroupKey = tuple[str, str]
 
 
@@ -31,6 +33,22 @@ def rule_moves(
     for key in wanted.keys() - before.keys():
         arriving |= {rules_origin(key[0], rule.uid): rule for rule in wanted[key].rules}
     return leaving, arriving
+
+
+def new_states(
+    wanted: Mapping[GroupKey, RuleGroup], arriving: Mapping[str, Rule]
+) -> Work[Mapping[str, RuleState]]:
+    """The states of the rules that are new, by origin: to find out what they read takes the longest
+    of a reload, and changes nothing yet."""
+    fresh: dict[str, RuleState] = {}
+    for group in wanted.values():
+        for rule in group.rules:
+            origin = rules_origin(group.file, rule.uid)
+            if arriving.get(origin) is rule:
+                fresh[origin] = RuleState(*group.key, rule)
+                if len(fresh) % SLICE_RULES == 0:
+                    yield
+    return fresh
 
 
 def unchanged(inherited: Mapping[str, str], leaving: Iterable[RuleState]) -> dict[str, str]:

@@ -97,6 +97,10 @@ class BlockStore:
         self._damaged: set[Path] = set()
         self._lock = threading.Lock()
 
+    def limit(self, retention_ms: int, max_bytes: int) -> None:
+        """Other limits hold from the next time that blocks are removed."""
+        self.retention_ms, self._max_bytes = retention_ms, max_bytes
+
     @property
     def bytes(self) -> int:
         with self._lock:

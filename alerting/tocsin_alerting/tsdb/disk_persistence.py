@@ -100,6 +100,10 @@ class DiskPersistence:
 
     # what the store asks
 
+    def limit(self, retention_ms: int, max_bytes: int) -> None:
+        """Other limits hold from the next time that blocks are removed."""
+        self._blocks.limit(retention_ms, max_bytes)
+
     @property
     def retention_ms(self) -> int:
         return self._blocks.retention_ms

@@ -33,6 +33,7 @@ class Kept:
     """What the engines were told to do; `up` are the targets that answer."""
 
     watched: list[str] = field(default_factory=list)
+    rewatched: list[str] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
     rows: dict[str, EngineRow] = field(default_factory=dict)
     up: set[str] = field(default_factory=set)
@@ -51,6 +52,7 @@ class Kept:
 
         return EngineHooks(
             watch=lambda access: self.watched.append(access.url),
+            rewatch=lambda access: self.rewatched.append(access.url),
             unwatch=self.ended.append,
             answers=self.up.__contains__,
             remember=remember,
@@ -93,6 +95,25 @@ def test_what_is_named_is_watched_at_once_and_once() -> None:
     named = (_engine("http://h:1"), _engine("http://h:2"), _engine("http://h:1", "x"))
     engines = EngineSupervisor(EnginePlan(named), None, "", kept.hooks)
     assert kept.watched == engines.urls == ["http://h:1", "http://h:2"]
+
+
+async def test_others_are_named_by_a_reload() -> None:
+    """What is named as before is not touched; what is asked in another way is the same engine."""
+    kept = Kept()
+    named = [
+        _engine("http://h:1", origin=Origin.CONFIGURED),
+        _engine("http://h:2", origin=Origin.CONFIGURED),
+        _engine("http://h:9"),
+    ]
+    engines = EngineSupervisor(EnginePlan(tuple(named)), None, "", kept.hooks)
+    moved = replace(EngineAccess.of("http://h:2"), metrics_path="/m")
+    await engines.configure([moved, EngineAccess.of("http://h:3")])
+    assert kept.ended == ["h:1"] and kept.rewatched == ["http://h:2"]
+    assert engines.urls == ["http://h:2", "http://h:9", "http://h:3"], "what was found stays"
+    assert engines.watched["h:2"].access.metrics_path == "/m"
+    assert await engines.forget("h:3") == "h:3 is in the configuration; remove it there"
+    await engines.configure([moved, EngineAccess.of("http://h:3")])
+    assert len(kept.watched) == 4 and len(kept.rewatched) == 1
 
 
 async def test_our_worker_is_watched_from_its_first_answer_on() -> None:

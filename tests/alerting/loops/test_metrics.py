@@ -163,6 +163,7 @@ def test_engines_without_a_worker_or_load_say_only_that_there_is_no_worker() -> 
 
     hooks = EngineHooks(
         watch=lambda _: None,
+        rewatch=lambda _: None,
         unwatch=lambda _: None,
         answers=lambda _: True,
         remember=nothing,

@@ -15,9 +15,11 @@ from tocsin_alerting.promql.parser.parser import parse
 from tocsin_alerting.rules.alert import AlertEvent, AlertState, EventKind
 from tocsin_alerting.rules.evaluation import EvaluationDeps
 from tocsin_alerting.rules.groups import HEARTBEAT_MS, Groups, missed, slot_ms
+from tocsin_alerting.rules.moves import SLICE_RULES
 from tocsin_alerting.rules.rule import RuleFile, RuleGroup
 from tocsin_alerting.rules.state import RuleHealth
 from tocsin_alerting.rules.unknown_alerts import SourceStatus
+from tocsin_exporter.slices import at_once
 from tocsin_exporter.snapshot import Labels, Source
 
 Samples = Sequence[tuple[Labels, float]]
@@ -578,3 +580,16 @@ def test_what_was_skipped_is_counted() -> None:
     assert missed(NOW - 1000, NOW, 1000) == 0
     assert missed(NOW - 5000, NOW, 1000) == 4
     assert missed(NOW + 3_600_000, NOW, 1000) == 0
+
+
+def test_new_rules_are_read_in_slices_before_anything_changes() -> None:
+    """Ten thousand of them take seconds: meanwhile the old ones stand, and others have a turn."""
+    groups = Groups(surroundings({}), 5_000)
+    groups.load([RuleFile("f.yml", (group(alerting("vector(1)", name="Old")),))], 0)
+    rules = [alerting("vector(1)", name=f"New{n}") for n in range(10 * SLICE_RULES)]
+    work = groups.loading([RuleFile("f.yml", (group(*rules),))], 0)
+    for _ in range(10):
+        next(work)
+        assert [rule.rule.name for one in groups.all for rule in one.rules] == ["Old"]
+    at_once(work)
+    assert len(groups.all[0].rules) == len(rules)

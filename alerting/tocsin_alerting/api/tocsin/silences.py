@@ -220,7 +220,7 @@ class _Endpoints:
             if silence.window == name and silence.state(now_ms) is not SilenceState.EXPIRED:
                 return self._changed(await self._silencing.expire(silence.id, actor, now_ms))
         if any(window.name == name for window in self._dispatcher.working.config.maintenance):
-            why = f'"{name}" is in the configuration; remove it there and restart the agent'
+            why = f'"{name}" is in the configuration; remove it there'
             raise ApiError("conflict", why)
         raise ApiError("not_found", f'no maintenance window "{name[:40]}" is on')
 
