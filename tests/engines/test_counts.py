@@ -12,6 +12,7 @@ from support.real_engine import RealEngine
 TOKENS = {
     "llm_prompt_tokens_total": "prompt_tokens",
     "llm_generation_tokens_total": "generated_tokens",
+    "llm_prefix_cache_queries_total": "prompt_tokens",  # each is looked up once
 }
 REQUESTS = {
     "llm_time_to_first_token_seconds_count": "requests",
@@ -22,6 +23,10 @@ REQUESTS = {
     "llm_request_prompt_tokens_sum": "prompt_tokens",
     "llm_request_generation_tokens_sum": "generated_tokens",
     "llm_inter_token_latency_seconds_count": "gaps",
+    "llm_request_success_total": "requests",
+    "llm_request_prefill_time_seconds_count": "requests",
+    "llm_request_decode_time_seconds_count": "requests",
+    "llm_request_inference_time_seconds_count": "requests",
 }
 WANTED = {"vllm": {**TOKENS, **REQUESTS}, "llamacpp": TOKENS}
 
@@ -36,6 +41,9 @@ async def test_it_is_found_and_its_numbers_are_the_clients(
         await ask(engine)
         for name, count in WANTED[kind].items():
             await agree(agent, engine, name, getattr(engine.counts, count))
+        for kind_of, count in (("input", "prompt_tokens"), ("output", "generated_tokens")):
+            wanted = getattr(engine.counts, count)
+            await agree(agent, engine, "llm_tokens_total", wanted, type=kind_of)
         if kind == "vllm":
             wanted = engine.counts.requests
             await agree(agent, engine, "llm_requests_total", wanted, status="success")
