@@ -19,6 +19,7 @@ from tocsin_exporter.admission import Admission
 from tocsin_exporter.allowed_hosts import HEALTH, HostCheck, own_hosts
 from tocsin_exporter.basic_auth import PasswordCheck
 from tocsin_exporter.clock import Clock
+from tocsin_exporter.collector_settings import CollectorSettings
 from tocsin_exporter.collectors.host import Host
 from tocsin_exporter.collectors.inline import InlineCollector
 from tocsin_exporter.connections import (
@@ -64,6 +65,7 @@ class ExporterOptions:
     rootfs: Path = Path("/")
     udev_data: Path = Path("/run/udev/data")
     without: frozenset[str] = frozenset()
+    settings: CollectorSettings = CollectorSettings()
     engines: Sequence[EngineAccess] = ()
     web: LiveWebConfig = field(default_factory=LiveWebConfig)
 
@@ -81,6 +83,7 @@ def build(
         sys=options.sysfs,
         udev=options.udev_data,
         root=options.rootfs,
+        settings=options.settings,
     )
     instance = options.instance
     scrapes = scrapes or ScrapeCounters()

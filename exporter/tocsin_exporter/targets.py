@@ -110,7 +110,7 @@ def _target(
     entries = {
         name: entry
         for name, entry in COLLECTORS.items()
-        if entry.area == area and name not in without
+        if entry.area == area and name not in without and host.settings.enabled(name)
     }
     # A hung mount must be given up well before the collector of all mounts is.
     patient = replace(host, mount_seconds=min(host.mount_seconds, scrape_config.deadline / 2))

@@ -4,22 +4,26 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
 
-from tocsin_exporter.collectors import COLLECTORS
-from tocsin_exporter.collectors.host import DISKS_EXCLUDED, FILESYSTEMS_EXCLUDED, MOUNTS_EXCLUDED
+from tocsin_exporter.collector_settings import (
+    DISKS_EXCLUDED,
+    ENABLED,
+    FILESYSTEMS_EXCLUDED,
+    MOUNTS_EXCLUDED,
+)
 
 START_S = 20.0
 
 
 @contextmanager
-def running_node_exporter() -> Iterator[str]:
-    """Its address; skips the test where there is none."""
+def running_node_exporter(collectors: Iterable[str] = tuple(ENABLED), *flags: str) -> Iterator[str]:
+    """Its address, with these collectors alone; skips the test where there is none."""
     binary = shutil.which("prometheus-node-exporter") or shutil.which("node_exporter")
     if binary is None:
         pytest.skip("node_exporter is not installed")
@@ -32,7 +36,8 @@ def running_node_exporter() -> Iterator[str]:
             f"--web.listen-address={address}",
             "--web.disable-exporter-metrics",
             "--collector.disable-defaults",
-            *(f"--collector.{n}" for n, entry in COLLECTORS.items() if entry.area == "host"),
+            *(f"--collector.{name}" for name in collectors),
+            *flags,
             f"--collector.diskstats.device-exclude={DISKS_EXCLUDED}",
             f"--collector.filesystem.mount-points-exclude={MOUNTS_EXCLUDED}",
             f"--collector.filesystem.fs-types-exclude={FILESYSTEMS_EXCLUDED}",

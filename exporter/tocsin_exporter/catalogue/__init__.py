@@ -1,7 +1,9 @@
 """Every metric that may be on our page: name, type, unit, help and labels, a table an area."""
 
 from tocsin_exporter.catalogue.gpu import GPU
+from tocsin_exporter.catalogue.hardware import HARDWARE
 from tocsin_exporter.catalogue.host import HOST
+from tocsin_exporter.catalogue.kernel import KERNEL
 from tocsin_exporter.catalogue.llm import LLM
 from tocsin_exporter.catalogue.network import NETWORK
 from tocsin_exporter.catalogue.own import OWN
@@ -12,6 +14,8 @@ from tocsin_exporter.catalogue.table import Table
 TABLES: dict[str, Table] = {
     "Host": HOST,
     "Network": NETWORK,
+    "Kernel and system": KERNEL,
+    "Hardware": HARDWARE,
     "Processes": PROCESS,
     "GPU": GPU,
     "Inference": LLM,
@@ -19,4 +23,16 @@ TABLES: dict[str, Table] = {
     "Store, rules, incidents": STAGES,
 }
 
-__all__ = ["GPU", "HOST", "LLM", "NETWORK", "OWN", "PROCESS", "STAGES", "TABLES", "Table"]
+__all__ = [
+    "GPU",
+    "HARDWARE",
+    "HOST",
+    "KERNEL",
+    "LLM",
+    "NETWORK",
+    "OWN",
+    "PROCESS",
+    "STAGES",
+    "TABLES",
+    "Table",
+]

@@ -1,6 +1,6 @@
 """The shape of a catalogue table: one row a family, with the labels that its series may carry."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -57,3 +57,20 @@ def gauge(name: str, help: str, unit: str = "", *labels: str) -> Row:
 def histogram(name: str, help: str, unit: str = "", *labels: str) -> Row:
     """The label `le` of the buckets goes without saying."""
     return Row(Family(name, "histogram", help, unit), labels)
+
+
+_UNITS = ("seconds", "bytes", "hertz", "celsius", "ratio")
+
+
+def alike(type: MetricType, labels: str, helps: Mapping[str, str]) -> tuple[Row, ...]:
+    """Rows of one type and the same labels (in words), from names and helps."""
+    return tuple(
+        Row(Family(name, type, help, unit_of(name)), tuple(labels.split()))
+        for name, help in helps.items()
+    )
+
+
+def unit_of(name: str) -> str:
+    """The unit that a name ends in, without `_total`; else nothing."""
+    word = name.removesuffix("_total").rpartition("_")[2]
+    return word if word in _UNITS else ""

@@ -9,22 +9,30 @@ from dataclasses import dataclass
 
 from tocsin_exporter.collectors.collector import Collector
 from tocsin_exporter.collectors.cpu import cpu
+from tocsin_exporter.collectors.devices import bonding, edac, mdadm, nvme
 from tocsin_exporter.collectors.diskstats import diskstats
 from tocsin_exporter.collectors.filefd import filefd
 from tocsin_exporter.collectors.filesystem import Filesystem
 from tocsin_exporter.collectors.gpu import gpu
 from tocsin_exporter.collectors.host import Host
+from tocsin_exporter.collectors.hwmon import hwmon
 from tocsin_exporter.collectors.loadavg import loadavg
 from tocsin_exporter.collectors.meminfo import meminfo
 from tocsin_exporter.collectors.netclass import Netclass
 from tocsin_exporter.collectors.netdev import netdev
 from tocsin_exporter.collectors.netstat import netstat
+from tocsin_exporter.collectors.network_tables import arp, conntrack, softnet, udp_queues
 from tocsin_exporter.collectors.own import own_process
+from tocsin_exporter.collectors.power import cpufreq, powersupplyclass, rapl, thermal_zone
 from tocsin_exporter.collectors.pressure import pressure
 from tocsin_exporter.collectors.processes import Processes
 from tocsin_exporter.collectors.sockstat import sockstat
 from tocsin_exporter.collectors.stat import stat
+from tocsin_exporter.collectors.system import dmi, entropy, release, schedstat, selinux
+from tocsin_exporter.collectors.tcpstat import tcpstat
+from tocsin_exporter.collectors.textfile import Textfile
 from tocsin_exporter.collectors.time import time
+from tocsin_exporter.collectors.timex import timex
 from tocsin_exporter.collectors.uname import uname
 from tocsin_exporter.collectors.vmstat import vmstat
 
@@ -40,21 +48,42 @@ class CollectorEntry:
 
 # The names of the host's are node_exporter's, as in its --collector.<name>.
 COLLECTORS: dict[str, CollectorEntry] = {
+    "arp": CollectorEntry("host", arp, cheap=True),
+    "bonding": CollectorEntry("host", bonding),
+    "conntrack": CollectorEntry("host", conntrack, cheap=True),
     "cpu": CollectorEntry("host", cpu, cheap=True),
+    "cpufreq": CollectorEntry("host", cpufreq),
     "diskstats": CollectorEntry("host", diskstats, cheap=True),
+    "dmi": CollectorEntry("host", dmi),
+    "edac": CollectorEntry("host", edac),
+    "entropy": CollectorEntry("host", entropy, cheap=True),
     "filefd": CollectorEntry("host", filefd, cheap=True),
     "filesystem": CollectorEntry("host", Filesystem),
+    "hwmon": CollectorEntry("host", hwmon),
     "loadavg": CollectorEntry("host", loadavg, cheap=True),
+    "mdadm": CollectorEntry("host", mdadm),
     "meminfo": CollectorEntry("host", meminfo, cheap=True),
     "netclass": CollectorEntry("host", Netclass),
     "netdev": CollectorEntry("host", netdev, cheap=True),
     "netstat": CollectorEntry("host", netstat, cheap=True),
+    "nvme": CollectorEntry("host", nvme),
+    "os": CollectorEntry("host", release),
+    "powersupplyclass": CollectorEntry("host", powersupplyclass),
     "pressure": CollectorEntry("host", pressure, cheap=True),
+    "rapl": CollectorEntry("host", rapl),
+    "schedstat": CollectorEntry("host", schedstat, cheap=True),
+    "selinux": CollectorEntry("host", selinux),
     "sockstat": CollectorEntry("host", sockstat, cheap=True),
+    "softnet": CollectorEntry("host", softnet, cheap=True),
     "stat": CollectorEntry("host", stat, cheap=True),
+    "tcpstat": CollectorEntry("host", tcpstat),
+    "thermal_zone": CollectorEntry("host", thermal_zone),
     "time": CollectorEntry("host", time, cheap=True),
+    "timex": CollectorEntry("host", timex, cheap=True),
+    "udp_queues": CollectorEntry("host", udp_queues),
     "uname": CollectorEntry("host", uname),
     "vmstat": CollectorEntry("host", vmstat, cheap=True),
+    "textfile": CollectorEntry("host", Textfile),  # the last: ours win over what is left there
     "gpu": CollectorEntry("gpu", gpu),
     "processes": CollectorEntry("process", Processes),
     "process": CollectorEntry("tocsin", own_process, cheap=True),

@@ -1,7 +1,6 @@
 """Disks: /proc/diskstats, and what udev knows of each."""
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from tocsin_exporter.catalogue import HOST
@@ -42,14 +41,14 @@ _SERIALS = ("SCSI_IDENT_SERIAL", "ID_SERIAL_SHORT", "ID_SERIAL")  # the first th
 
 
 def diskstats(host: Host) -> FileCollector:
-    excluded, path = re.compile(host.disks_excluded), str(host.proc / "diskstats")
-    read = partial(_read, excluded=excluded, udev=str(host.udev))
+    wanted, path = host.settings.wanted("diskstats.device"), str(host.proc / "diskstats")
+    read = partial(_read, wanted=wanted, udev=str(host.udev))
     return FileCollector("diskstats", lambda lines: lines.parse(text(path), read), if_nothing=None)
 
 
-def _read(line: str, excluded: re.Pattern[str], udev: str) -> Iterator[Sample]:
+def _read(line: str, wanted: Callable[[str], bool], udev: str) -> Iterator[Sample]:
     major, minor, device, *columns = line.split()
-    if not excluded.search(device):
+    if wanted(device):
         yield from parse(device, columns)
         yield _info(device, major, minor, _properties(f"{udev}/b{major}:{minor}"))
 

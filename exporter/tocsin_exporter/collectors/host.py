@@ -1,24 +1,13 @@
 """Where collectors look: every path, call and clock that they need from outside."""
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tocsin_exporter.collector_settings import CollectorSettings
 from tocsin_exporter.collectors.program import Matcher, by_start
 from tocsin_exporter.engine_access import EngineTargets
-
-# The defaults of node_exporter.
-MOUNTS_EXCLUDED = (
-    r"^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)"
-)
-FILESYSTEMS_EXCLUDED = (
-    r"^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|hugetlbfs|iso9660"
-    r"|mqueue|nsfs|overlay|proc|procfs|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|sysfs"
-    r"|tracefs)$"
-)
-DISKS_EXCLUDED = r"^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$"
 
 # What was started, from its beginning: the executable or the script, without its directory, and its
 # arguments. Narrow on purpose: what only names vLLM would hide that vLLM has died.
@@ -57,12 +46,6 @@ class Host:
     gpus: int | None = None
     gpu_hostname: Mapping[str, str] = field(default_factory=dict)
     machine: str = os.uname().machine
-    mounts_excluded: str = MOUNTS_EXCLUDED
-    filesystems_excluded: str = FILESYSTEMS_EXCLUDED
-    disks_excluded: str = DISKS_EXCLUDED
+    settings: CollectorSettings = CollectorSettings()
     process_groups: Mapping[str, Matcher] = field(default_factory=dict)
     engine_targets: EngineTargets = EngineTargets()
-
-    def __post_init__(self) -> None:
-        for pattern in (self.mounts_excluded, self.filesystems_excluded, self.disks_excluded):
-            re.compile(pattern)

@@ -80,6 +80,19 @@ class ReportsHealth(Protocol):
         ...
 
 
+def taken(read: Callable[[], Iterable[Sample]]) -> Sequence[Sample]:
+    """What `read` says. Raises Unavailable for a file that is not there, CollectorError for one
+    that cannot be read."""
+    try:
+        return list(read())
+    except FileNotFoundError as error:
+        raise Unavailable(f"{error.filename} does not exist on this machine") from error
+    except OSError as error:
+        raise CollectorError(f"cannot read {error.filename}: {error.strerror}") from error
+    except (ValueError, LookupError) as error:
+        raise CollectorError(f"cannot parse the kernel's file: {error}") from error
+
+
 class InlineCollector:
     """Calls `read` on the loop: for what takes microseconds and cannot hang."""
 
@@ -88,14 +101,7 @@ class InlineCollector:
         self._read = read
 
     async def collect(self) -> Sequence[Sample]:
-        try:
-            return list(self._read())
-        except FileNotFoundError as error:
-            raise Unavailable(f"{error.filename} does not exist on this machine") from error
-        except OSError as error:
-            raise CollectorError(f"cannot read {error.filename}: {error.strerror}") from error
-        except (ValueError, LookupError) as error:
-            raise CollectorError(f"cannot parse the kernel's file: {error}") from error
+        return taken(self._read)
 
     def close(self) -> None:
         return

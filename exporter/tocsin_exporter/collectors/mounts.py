@@ -40,11 +40,12 @@ def watched(host: Host, lines: LineParser) -> list[Mount]:
     mounts = list(lines.parse(table, partial(parse, root=str(host.root))))
     if not mounts:
         raise CollectorError("no line of the mount table can be read")
-    points, kinds = re.compile(host.mounts_excluded), re.compile(host.filesystems_excluded)
+    points = host.settings.wanted("filesystem.mount-points")
+    kinds = host.settings.wanted("filesystem.fs-types")
     wanted = {
         (mount.device, mount.point, mount.kind): mount
         for mount in mounts
-        if not points.search(mount.point) and not kinds.search(mount.kind)
+        if points(mount.point) and kinds(mount.kind)
     }
     return list(wanted.values())
 

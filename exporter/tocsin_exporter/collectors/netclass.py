@@ -23,6 +23,7 @@ _NUMBERS = {
     _NO_HANDLER: NETWORK["node_network_receive_nohandler_total"],
 }
 _TEXTS = ("address", "broadcast", "duplex", "operstate", "ifalias")
+_SPEED = NETWORK["node_network_speed_bytes"]
 _UP = NETWORK["node_network_up"]
 _INFO = NETWORK["node_network_info"]
 _BYTES_PER_MEGABIT = 125_000
@@ -35,24 +36,28 @@ class Netclass:
     def __init__(self, host: Host) -> None:
         self.lines = LineParser(self.name)
         self._root = host.sys / "class/net"
+        self._ignored = host.settings.pattern("netclass.ignored-devices").search
+        self._no_speed = "netclass.ignore-invalid-speed" in host.settings.switches
         self._guard = HangGuard("netclass")
 
     async def collect(self) -> Sequence[Sample]:
         """Raises Unavailable when sysfs has no network devices."""
-        return await self._guard.run(lambda: _read(self._root, self.lines))
+        return await self._guard.run(self._read)
 
     def close(self) -> None:
         self._guard.close()
 
-
-def _read(root: Path, lines: LineParser) -> list[Sample]:
-    if not root.is_dir():
-        raise Unavailable(f"{root} does not exist on this machine")
-    samples: list[Sample] = []
-    for directory in sorted(root.iterdir()):
-        if directory.is_dir():  # bonding_masters is a file
-            samples += parse(_text(directory.name), _files(directory), lines)
-    return samples
+    def _read(self) -> list[Sample]:
+        if not self._root.is_dir():
+            raise Unavailable(f"{self._root} does not exist on this machine")
+        samples: list[Sample] = []
+        for directory in sorted(self._root.iterdir()):
+            name = _text(directory.name)
+            if directory.is_dir() and not self._ignored(name):  # bonding_masters is a file
+                samples += parse(name, _files(directory), self.lines)
+        if self._no_speed:
+            return [s for s in samples if s.family is not _SPEED or s.value >= 0]
+        return samples
 
 
 def _files(directory: Path) -> dict[str, str]:

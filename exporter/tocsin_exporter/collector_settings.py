@@ -1,0 +1,133 @@
+"""What can be set of the collectors: node_exporter's `--collector.*` flags, by their names.
+
+Light on purpose: the command line reads the names of all options from here.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+# Of the host's collectors, whether each is on without a word. The names are node_exporter's.
+ENABLED: Mapping[str, bool] = {
+    "arp": True,
+    "bonding": True,
+    "conntrack": True,
+    "cpu": True,
+    "cpufreq": True,
+    "diskstats": True,
+    "dmi": True,
+    "edac": True,
+    "entropy": True,
+    "filefd": True,
+    "filesystem": True,
+    "hwmon": True,
+    "loadavg": True,
+    "mdadm": True,
+    "meminfo": True,
+    "netclass": True,
+    "netdev": True,
+    "netstat": True,
+    "nvme": True,
+    "os": True,
+    "powersupplyclass": True,
+    "pressure": True,
+    "rapl": True,
+    "schedstat": True,
+    "selinux": True,
+    "sockstat": True,
+    "softnet": True,
+    "stat": True,
+    "tcpstat": False,
+    "textfile": True,
+    "thermal_zone": True,
+    "time": True,
+    "timex": True,
+    "udp_queues": True,
+    "uname": True,
+    "vmstat": True,
+}
+
+MOUNTS_EXCLUDED = (
+    r"^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)"
+)
+FILESYSTEMS_EXCLUDED = (
+    r"^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|hugetlbfs|iso9660"
+    r"|mqueue|nsfs|overlay|proc|procfs|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|sysfs"
+    r"|tracefs)$"
+)
+DISKS_EXCLUDED = r"^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$"
+
+# A regular expression each, with its default; "" for none.
+PATTERNS: Mapping[str, str] = {
+    "arp.device-exclude": "",
+    "arp.device-include": "",
+    "diskstats.device-exclude": DISKS_EXCLUDED,
+    "diskstats.device-include": "",
+    "filesystem.fs-types-exclude": FILESYSTEMS_EXCLUDED,
+    "filesystem.mount-points-exclude": MOUNTS_EXCLUDED,
+    "netclass.ignored-devices": "^$",
+    "netdev.device-exclude": "",
+    "netdev.device-include": "",
+    "powersupply.ignored-supplies": "^$",
+}
+SWITCHES = ("netclass.ignore-invalid-speed", "rapl.enable-zone-label")
+PATHS = ("textfile.directory",)
+
+
+class InvalidSetting(ValueError):
+    """A setting that cannot be used: which one, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class CollectorSettings:
+    """What was set, by names such as `netdev.device-include`; the rest has its default.
+
+    `collectors` are switched on or off by name; with `disable_defaults`, those of the host that
+    are not in it are off.
+
+    Raises InvalidSetting for a pattern that is none, or two of which one rules the other out.
+    """
+
+    patterns: Mapping[str, str] = field(default_factory=dict)
+    switches: frozenset[str] = frozenset()
+    textfile_directory: str = ""
+    collectors: Mapping[str, bool] = field(default_factory=dict)
+    disable_defaults: bool = False
+
+    def __post_init__(self) -> None:
+        for name, pattern in self.patterns.items():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise InvalidSetting(
+                    f"--collector.{name}: {pattern!r} is no regular expression: {error}"
+                ) from None
+            other = name.removesuffix("-include") + "-exclude"
+            if name.endswith("device-include") and pattern and self.patterns.get(other):
+                raise InvalidSetting(
+                    f"--collector.{name} and --collector.{other} rule each other out; give one"
+                )
+
+    def enabled(self, collector: str) -> bool:
+        if collector in self.collectors:
+            return self.collectors[collector]
+        if collector not in ENABLED:  # not of the host
+            return True
+        return ENABLED[collector] and not self.disable_defaults
+
+    def pattern(self, name: str) -> re.Pattern[str]:
+        """The expression of that name; an empty one matches everything."""
+        return re.compile(self.patterns.get(name, PATTERNS[name]))
+
+    def wanted(self, prefix: str) -> Callable[[str], bool]:
+        """Whether a name passes `PREFIX-include`, or without one `PREFIX-exclude`."""
+        if include := self.patterns.get(f"{prefix}-include"):
+            return _matches(include)
+        excluded = self.patterns.get(f"{prefix}-exclude", PATTERNS[f"{prefix}-exclude"])
+        matches = _matches(excluded)
+        return lambda name: not (excluded and matches(name))
+
+
+def _matches(pattern: str) -> Callable[[str], bool]:
+    search = re.compile(pattern).search
+    return lambda name: search(name) is not None
