@@ -31,6 +31,8 @@ from tocsin_alerting.loops.heartbeat_loop import HeartbeatLoop
 from tocsin_alerting.loops.rule_loop import RuleLoop
 from tocsin_alerting.notify.delivery import DeliveryLoop
 from tocsin_alerting.rules.groups import Groups
+from tocsin_alerting.rules.moves import changed_parts
+from tocsin_alerting.rules.state import RuleState
 from tocsin_alerting.time_format import rfc3339
 from tocsin_alerting.tsdb.disk_persistence import DiskPersistence
 from tocsin_alerting.tsdb.store import Store
@@ -101,8 +103,8 @@ class AgentReload:
                   emptied(self._running.read.rules, read.rules)]  # fmt: skip
         found += [f"{pattern} finds no rule file any more" for pattern in
                   unmatched(self._running.read, read)]  # fmt: skip
-        origins = set(self._stages.dispatcher.origins)
-        lost = [rule for rule in self._stages.groups.lost(read.rules) if rule.origin in origins]
+        paging = {rule.origin for rule in self._paging_rules()}
+        lost = [rule for rule in self._stages.groups.lost(read.rules) if rule.origin in paging]
         if names := sorted({f'"{rule.rule.name}"' for rule in lost}):
             found.append(f"it would remove {_some(names)}, of which an incident is open")
         if targets := self._lost_engines(read.config):
@@ -124,12 +126,25 @@ class AgentReload:
         now_ms = stages.clock.now_ms()
         incidents = incident_config(config, stages.calendars.known(config, read.calendars))
         stages.groups.interval_ms = config.evaluation_interval
+        paging = [(rule.origin, rule, rule.rule) for rule in self._paging_rules()]
         removed = await stages.rule_loop.load(read.rules, now_ms)
+        changed = {
+            origin: (before.name, parts)
+            for origin, rule, before in paging
+            if not rule.removed and (parts := changed_parts(before, rule.rule))
+        }
+        stages.dispatcher.note_changed_rules(changed, now_ms)
         self._take(read)
         await self._take_sources(config)
         await stages.dispatcher.reconfigure(incidents, now_ms)
         await stages.dispatcher.handle(removed, now_ms)
         await self.keep_copies()
+
+    def _paging_rules(self) -> list[RuleState]:
+        """Those of which incidents are open."""
+        origins = set(self._stages.dispatcher.origins)
+        rules = (rule for group in self._stages.groups.all for rule in group.rules)
+        return [rule for rule in rules if rule.origin in origins]
 
     async def _take_sources(self, config: Config) -> None:
         """What is watched, how long it is kept, and to whom it is sent."""

@@ -22,6 +22,8 @@ _NAMES = {logging.WARNING: "WARN", logging.CRITICAL: "ERROR"}
 _OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
     *("message", "asctime", "taskName", "color_message")
 }
+MOST_CHARACTERS = {"msg": 8_192, "stack": 32_768}  # of a field; of all others:
+_MOST_OTHERS = 1_024
 _BARE = re.compile(r"[^\s=\"\\]+")
 
 
@@ -68,7 +70,19 @@ def fields(record: logging.LogRecord) -> dict[str, Any]:
             line.setdefault(key, value)  # none takes the place of the time or the level
     if record.exc_info:
         line["stack"] = logging.Formatter().formatException(record.exc_info)
-    return line
+    bounds = {key: MOST_CHARACTERS.get(key, _MOST_OTHERS) for key in line}
+    return {key: _bounded(value, bounds[key]) for key, value in line.items()}
+
+
+def _bounded(value: Any, most: int) -> Any:
+    """Others choose how long their labels are: a line of half a megabyte is one that collectors
+    break or drop."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    text = value if isinstance(value, str) else str(value)
+    if len(text) <= most:
+        return value
+    return f"{text[:most]}… ({len(text) - most} characters more)"
 
 
 def _quoted(value: Any) -> str:

@@ -15,6 +15,7 @@ from support.examples import examples
 from support.story import until
 from support.wired_agent import wired_agent
 from tocsin_alerting.app import App
+from tocsin_alerting.incidents.history_words import line_words
 from tocsin_alerting.incidents.incident import IncidentState
 from tocsin_alerting.loops.config_reload import BY_FILE, ReloadFailed
 from tocsin_alerting.loops.silent_targets import SilentTargets
@@ -139,6 +140,23 @@ async def test_what_is_equal_goes_on_as_it_is(tmp_path: Path) -> None:
         await one.evaluate()
         assert one.alerts()["Waits"] == ("pending", one.app.started_ms + 60_000)
         assert one.app.running.read.needs_restart == []
+
+
+async def test_the_history_of_an_incident_says_that_its_rule_was_changed(tmp_path: Path) -> None:
+    async with agent(tmp_path) as one, api_client(one.app.routes()) as client:
+
+        async def said() -> list[str]:
+            history = (await client.get("/api/v1/incidents/1")).json()["data"]["history"]
+            lines = [line for line in history if line["event"] == "rule_changed"]
+            return [line_words(line["event"], "", line["data"], 0) for line in lines]
+
+        assert await one.reload() == "" and await said() == []
+        changed = RULES.replace("expr: vector(1)\n", "expr: vector(7)\n    for: 0s\n")
+        one.write(rules=changed.replace("fires", "burns").replace("for: 1h", "for: 2h"))
+        assert await one.reload() == ""
+        assert await said() == ["a reload changed its rule Fires: expr, annotations"]
+        one.write(rules="# moved\n" + changed.replace("fires", "burns"))
+        assert await one.reload() == "" and len(await said()) == 1
 
 
 MISTAKES: Sequence[tuple[Callable[[str], str], str]] = (

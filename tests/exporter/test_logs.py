@@ -92,3 +92,14 @@ def test_a_json_document_means_the_same_when_it_is_visible(text: str) -> None:
     shown = visible(json.dumps({text: text}, ensure_ascii=False))
     assert json.loads(shown) == {text: text}
     assert all(one.isprintable() or one.isspace() for one in shown)
+
+
+@pytest.mark.parametrize("form", ["logfmt", "json"])
+def test_what_others_have_made_long_is_cut_and_says_so(form: LogFormat) -> None:
+    stream = logged(form)
+    extra = {"target": "t" * 5_000, "who": ["li"] * 1_000, "count": 10**40, "ok": "x" * 1_000}
+    logging.getLogger("x").warning("said %s", "l" * 500_000, extra=extra)
+    line = stream.getvalue()
+    assert len(line) < 12_000 and "x" * 1_000 in line and str(10**40) in line
+    assert "l… (491813 characters more)" in line and "t… (3976 characters more)" in line
+    assert line.count("characters more") == 3

@@ -330,6 +330,16 @@ class Dispatcher:
         await self.channels.settle(now_ms)
         await self._run_and_save(now_ms)
 
+    def note_changed_rules(self, changed: Mapping[str, tuple[str, str]], now_ms: int) -> None:
+        """A reload changed rules of which incidents are open: by origin, the rule's name and what
+        of it is another one."""
+        working = self.working
+        for origin, (rule, what) in changed.items():
+            data = {"rule": rule, "parts": what}
+            for number in sorted({working.index[name] for name in working.index.alerts_of(origin)}):
+                working.note(number, "rule_changed", now_ms, data=data)
+        self.changed.set()
+
     def note(self, event: str, actor: str, data: Mapping[str, str], now_ms: int) -> None:
         """Add a line that is about no incident to the history; it is written at once."""
         self.working.note(0, event, now_ms, actor, data)

@@ -88,6 +88,10 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "closed": ("closed", "已关闭"),
     "superseded": ("superseded by another incident", "被另一事件取代"),
     "ignored_late": ("late alerts ignored", "忽略迟到的告警"),
+    "rule_changed": (
+        "a reload changed its rule {rule}: {parts}",
+        "重新加载改变了其规则 {rule}：{parts}",
+    ),
     "receivers_lost": (
         "{lost} no longer in the configuration, notifying {instead}",
         "{lost} 已不在配置中，改为通知 {instead}",

@@ -67,6 +67,23 @@ def identity(rule: Rule) -> object:
     return type(rule), rule.name, rule.labels
 
 
+def changed_parts(before: Rule, now: Rule) -> str:
+    """What of a rule that is the same over a reload is another one, in the words of its file."""
+    return ", ".join(
+        words
+        for words, name in _PARTS.items()
+        if getattr(before, name, None) != getattr(now, name, None)
+    )
+
+
+_PARTS = {
+    "expr": "expr",
+    "for": "for_ms",
+    "keep_firing_for": "keep_firing_for_ms",
+    "annotations": "annotations",
+}
+
+
 def by_identity(rules: Iterable[RuleState]) -> dict[object, list[RuleState]]:
     by_identity: dict[object, list[RuleState]] = defaultdict(list)
     for rule in rules:

@@ -5,7 +5,7 @@ Alertmanager read it unchanged; what only we know stands under the one further k
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
@@ -14,19 +14,20 @@ from tocsin_alerting.annotations import absolute_links
 from tocsin_alerting.incidents.notification import Notification, NotifiedAlert
 from tocsin_alerting.time_format import rfc3339
 
+MOST_BYTES = 256 << 10  # of labels and annotations; of one alert they go out whole
 _AS_IS = "".join(map(chr, range(0x21, 0x7F))).replace('"', "").replace("%", "")
 
 
 def webhook_body(
     notification: Notification, *, max_alerts: int = 0, extra: bool = True, answer_url: str = ""
 ) -> dict[str, Any]:
-    """The message as JSON-able data; `max_alerts` 0 sends all of them. `answer_url` is where its
+    """The message as JSON-able data; `max_alerts` 0 sends as many as fit. `answer_url` is where its
     addressee answers it."""
     alerts = [
         replace(alert, annotations=absolute_links(alert.annotations, notification.external_url))
         for alert in notification.alerts
     ]
-    shown = alerts[:max_alerts] if max_alerts else alerts
+    shown = _fitting(alerts[:max_alerts] if max_alerts else alerts)
     message: dict[str, Any] = {
         "version": "4",
         "groupKey": notification.group_key,
@@ -41,6 +42,18 @@ def webhook_body(
     }
     ours = {**_tocsin_fields(notification), "answerURL": answer_url}
     return {**message, "tocsin": ours} if extra else message
+
+
+def _fitting(alerts: Sequence[NotifiedAlert]) -> Sequence[NotifiedAlert]:
+    """The first ones, as many as fit; always one. Labels are told whole or not at all: who is told
+    half of one takes it for another."""
+    left = MOST_BYTES
+    for number, alert in enumerate(alerts):
+        pairs = (*alert.labels.items(), *alert.annotations.items())
+        left -= sum(len(text.encode("utf-8", "replace")) for pair in pairs for text in pair)
+        if left < 0 and number:
+            return alerts[:number]
+    return alerts
 
 
 def cloud_event(

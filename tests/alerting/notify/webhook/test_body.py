@@ -5,7 +5,7 @@ from typing import Any
 
 from support.notifications import ENGINE_DOWN, notification, resolved
 from tocsin_alerting.incidents.notification import Evidence
-from tocsin_alerting.notify.webhook.body import webhook_body
+from tocsin_alerting.notify.webhook.body import MOST_BYTES, webhook_body
 
 # The keys of template.Data and webhook.Message, alertmanager 0.25 and later.
 MESSAGE_KEYS = {
@@ -85,3 +85,21 @@ def test_numbers_that_json_lacks_and_text_that_utf8_lacks() -> None:
     values: Any = json.loads(text)["tocsin"]["values"]
     assert values == {ENGINE_DOWN.fingerprint: "NaN", "b": "-Inf"}
     text.encode()
+
+
+def test_labels_that_others_have_made_long_are_whole_or_counted() -> None:
+    """A message of 100 alerts with labels of 5,000 characters was half a megabyte, which receivers
+    refuse."""
+    (one,) = notification().alerts[:1]
+    long = [
+        replace(one, labels={**one.labels, "n": str(number), "long": "\u4e00" * 5_000})
+        for number in range(100)
+    ]
+    body = webhook_body(replace(notification(), alerts=tuple(long), truncated_alerts=7))
+    sent = body["alerts"]
+    assert len(sent) == MOST_BYTES // len(long[10].labels["long"].encode())
+    assert body["truncatedAlerts"] == 100 - len(sent) + 7
+    assert [alert["labels"] for alert in sent] == [dict(each.labels) for each in long[: len(sent)]]
+    huge = replace(one, annotations={"x": "y" * 2 * MOST_BYTES})
+    (alone,) = webhook_body(replace(notification(), alerts=(huge, one)))["alerts"]
+    assert len(alone["annotations"]["x"]) == 2 * MOST_BYTES, "one is always told"
