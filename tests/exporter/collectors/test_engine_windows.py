@@ -132,6 +132,14 @@ def test_a_series_that_comes_later_counts_from_then_on() -> None:
     assert "llm_error_ratio|1m" not in found
 
 
+def test_a_series_that_is_gone_has_no_gauge() -> None:
+    windows = EngineWindows(LLM)
+    for i in range(12):
+        list(windows.read(counted({**TOKENS, "status:success": 1.0 + i}), i * EVERY))
+    found = shown(list(windows.read(counted({"prompt_tokens": 1000.0}), 12 * EVERY)))
+    assert found == {"llm_prompt_tokens_per_second|1m": 0.0}
+
+
 def test_engines_and_models_have_their_own() -> None:
     windows = EngineWindows(LLM)
     for i in range(13):
