@@ -70,6 +70,7 @@ ELSEWHERE = {  # what is not run here: the test that tries it, or why none does
     "promtool test rules rules/tests/*.yml": "rules/test_promtool_parity.py"
     "::test_promtool_agrees_that_the_rules_are_right",
     "test rules/tests/policy/p0.test.yml": "rules/test_policies.py::test_they_pass",
+    "tocsin proxy": "alerting/test_proxy_startup.py::test_the_process_measures_logs_and_drains",
     "tocsin worker": "inference/test_documentation.py::test_every_command_is_known_here",
     "vmagent": "alerting/remote_write/test_prometheus.py sends by one",
     "/opt/tocsin": "test_wheel.py installs the wheel",

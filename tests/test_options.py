@@ -36,6 +36,7 @@ FOREIGN = {  # of which program an option is that is not of these two
 ABOUT = {
     "alertctl.md": "alertctl",
     "exporter.md": "tocsin exporter",
+    "proxy.md": "tocsin proxy",
     "service.md": "tocsin service|tocsin up",
     "configuration.md": "tocsin up",
 }

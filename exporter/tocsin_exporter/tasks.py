@@ -20,3 +20,23 @@ async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
         first = failed.exceptions[0]
     if first is not None:  # raised up there, its context would be the group that holds it
         raise first
+
+
+class Turnstile:
+    """Open at first; who passes while it is shut waits until it opens."""
+
+    def __init__(self) -> None:
+        self._waiting: asyncio.Future[None] | None = None
+
+    def shut(self) -> None:
+        if self._waiting is None:
+            self._waiting = asyncio.get_running_loop().create_future()
+
+    def open(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+        self._waiting = None
+
+    async def passes(self) -> None:
+        if self._waiting is not None:
+            await asyncio.shield(self._waiting)

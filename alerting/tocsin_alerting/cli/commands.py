@@ -175,6 +175,35 @@ def exporter(
     sys.exit(run_exporter(*options, *served, without, log_level, log_format))
 
 
+@tocsin.command(cls=Once)
+@click.option("--upstream", metavar="URL", help="The engine behind the proxy.  [default: that of "
+              "the configuration]")  # fmt: skip
+@click.option("--listen", "listen_address", default="127.0.0.1:4913", show_default=True,
+              metavar="ADDRESS", help="Address for the engine's clients.")  # fmt: skip
+@click.option("--metrics.listen", "metrics_address", default="127.0.0.1:4914", show_default=True,
+              metavar="ADDRESS", help="Address of the proxy's own /metrics.")  # fmt: skip
+@click.option("--config.file", "config_file", type=click.Path(path_type=Path),
+              help="Limits, keys of clients, access log, in YAML.  [default: none]")  # fmt: skip
+@click.option("--web.config.file", "web_config_file", type=click.Path(path_type=Path),
+              help="File in exporter-toolkit's format: TLS for the engine's clients.  "
+              "[default: none]")  # fmt: skip
+@_logging
+def proxy(
+    upstream: str | None,
+    listen_address: str,
+    metrics_address: str,
+    config_file: Path | None,
+    web_config_file: Path | None,
+    log_level: str,
+    log_format: Any,
+) -> None:
+    """Pass requests to an engine unchanged, and measure them on the way."""
+    from tocsin_alerting.proxy_startup import run_proxy
+
+    files = (config_file, web_config_file)
+    sys.exit(run_proxy(upstream, listen_address, metrics_address, *files, log_level, log_format))
+
+
 @tocsin.command(
     context_settings={"ignore_unknown_options": True, "help_option_names": []},
     add_help_option=False,

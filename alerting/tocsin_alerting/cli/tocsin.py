@@ -3,7 +3,7 @@
 import signal
 import sys
 
-_SERVING = ("up", "exporter", "worker")
+_SERVING = ("up", "exporter", "proxy", "worker")
 
 
 def main() -> None:

@@ -39,7 +39,9 @@ def _seconds(name: str, help: str, *more: str) -> Row:
 
 _TOKENS = (
     _counter("prompt_tokens", "Prompt tokens processed."),
-    _counter("generation_tokens", "Tokens generated."),
+    _counter("generation_tokens",
+             "Tokens generated; at a proxy, those of the answer's usage, and where it has none, "
+             "the pieces of a stream that carry any."),
     _counter("tokens", "Tokens by type: input, output, and cached, which are those of input that "
              "the prefix cache had.", "type"),
     histogram("llm_request_prompt_tokens", "Prompt tokens of a request.", "", *_ENGINE),
@@ -56,6 +58,13 @@ _REQUESTS = (
              "status"),
     _counter("request_success", "Requests that the engine finished, by its own reason. As in vLLM, "
              "an abort or an error is one too.", "finished_reason"),
+    _counter("request_errors",
+             "Requests that did not succeed, by type of error and HTTP status (0: none was sent).",
+             "error_type", "http_status"),
+    _counter("output_anomalies",
+             "Answers with a fault that shows in their text: empty, truncated, repetition, "
+             "invalid_json, wrong_language.",
+             "kind"),
     _seconds("time_to_first_token", "From the request to its first token."),
     _seconds("inter_token_latency", "Between two tokens of a request."),
     _seconds("request_time_per_output_token",

@@ -85,4 +85,20 @@ _PROCESS = (
           "Start time of the process since unix epoch in seconds.", "seconds"),
 )  # fmt: skip
 
-OWN = Table((*_COLLECTORS, *_PAGE, *_CONNECTIONS, *_LOOP, *_PROCESS))
+_PROXY = (
+    counter("tocsin_proxy_requests_total",
+            "Requests to the proxy, of any path, by the name of the client's key and HTTP status "
+            "(499: the client left before).",
+            "", "target", "client", "code"),
+    counter("tocsin_proxy_client_tokens_total",
+            "Tokens of answers by the name of the client's key and type: input, output.",
+            "", "target", "client", "type"),
+    counter("tocsin_proxy_engine_connects_total",
+            "Connections that the proxy opened to the engine.", "", "target"),
+    gauge("tocsin_proxy_engine_connections", "Open connections of the proxy to the engine.",
+          "", "target"),
+    counter("tocsin_proxy_access_log_lost_total",
+            "Lines that the access log lacks, because the disk was slow or full.", "", "target"),
+)  # fmt: skip
+
+OWN = Table((*_COLLECTORS, *_PAGE, *_CONNECTIONS, *_LOOP, *_PROCESS, *_PROXY))

@@ -1,0 +1,161 @@
+"""The file of `tocsin proxy --config.file`, and the file of its clients' keys."""
+
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field
+
+from tocsin_alerting.settings import Bytes, Duration, FilePath, Interval, Section, is_http_url
+from tocsin_alerting.yaml_document import Document, InvalidDocument, file_text, parse, unreadable
+from tocsin_alerting.yaml_model import validate
+from tocsin_exporter.files import MOST_SECRET_BYTES, file_bytes
+from tocsin_exporter.proxy.application import ProxyLimits
+from tocsin_exporter.proxy.keys import ClientKeys, client_keys, is_hashed
+from tocsin_exporter.proxy.server import AccessLogOptions, ProxyOptions
+from tocsin_exporter.proxy.slots import SlotLimits
+from tocsin_exporter.proxy.upstream import UpstreamAddress
+from tocsin_exporter.web_config import LiveWebConfig
+
+_MOST_NAME, _MOST_KEYS, _MOST_BCRYPT = 64, 1000, 8
+_SHORTEST_KEY = 16
+_OTHERS_READ = 0o077
+_PORTS = {"http": 80, "https": 443}
+
+Count = Annotated[int, Field(ge=0)]
+
+
+def engine_url(text: str) -> str:
+    """An engine's URL, without what a proxy cannot pass on."""
+    if not is_http_url(text):
+        raise ValueError("not a URL like http://127.0.0.1:8080")
+    parts = urlsplit(text)
+    if parts.username or parts.query or parts.fragment:
+        raise ValueError(
+            "write the URL without user, query and #; a key goes into upstream_key_file"
+        )
+    return text
+
+
+class LimitsSection(Section):
+    """0 sets no limit."""
+
+    running: Count = 0
+    waiting: Count = 1000
+    of_client: Count = 0
+    connections: Annotated[int, Field(ge=1)] = 2048
+    body: Bytes = 64 << 20
+    request: Duration = 600_000
+    connect: Interval = 5_000
+    drain: Duration = 30_000
+
+
+class AccessLogSection(Section):
+    """One file of `size`, and `keep` older ones."""
+
+    file: FilePath
+    size: Bytes = 64 << 20
+    keep: Count = 5
+
+
+class ProxyFile(Section):
+    """`upstream` is the engine. `upstream_host` goes to it in place of the client's Host."""
+
+    upstream: Annotated[str, AfterValidator(engine_url)] = ""
+    upstream_key_file: FilePath | None = None
+    upstream_ca_file: FilePath | None = None
+    upstream_host: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:\[\]-]*$")] = ""
+    keys_file: FilePath | None = None
+    limits: LimitsSection = LimitsSection()
+    access_log: AccessLogSection | None = None
+
+
+def load_proxy_file(path: Path | None) -> ProxyFile:
+    """Raises InvalidDocument, with every place."""
+    if path is None:
+        return ProxyFile()
+    return validate(ProxyFile, _document(path))
+
+
+def proxy_options(file: ProxyFile, upstream: str, web: LiveWebConfig) -> ProxyOptions:
+    """What the file wants of a proxy of the engine at `upstream`. Raises InvalidDocument for
+    the file of keys, OSError for another one that cannot be read."""
+    limits, named = file.limits, file.access_log
+    return ProxyOptions(
+        upstream_address(upstream, file.upstream_ca_file),
+        ProxyLimits(
+            limits.body,
+            limits.request / 1000,
+            SlotLimits(limits.running, limits.waiting, limits.of_client),
+        ),
+        limits.connections,
+        limits.drain // 1000,
+        limits.connect / 1000,
+        keys=load_keys(file.keys_file) if file.keys_file else ClientKeys(),
+        access_log=AccessLogOptions(named.file, named.size, named.keep) if named else None,
+        upstream_key=_key_of(file.upstream_key_file),
+        upstream_host=file.upstream_host,
+        web=web,
+    )
+
+
+def upstream_address(url: str, ca_file: Path | None = None) -> UpstreamAddress:
+    """Where the engine at `url` is. Raises OSError for certificates that cannot be read."""
+    parts = urlsplit(url)
+    tls = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None
+    port = parts.port or _PORTS[parts.scheme]
+    return UpstreamAddress(parts.hostname or "", port, parts.path.rstrip("/"), tls)
+
+
+def load_keys(path: Path) -> ClientKeys:
+    """The keys of clients by name. Raises InvalidDocument, which shows none of them."""
+    document = _document(path)
+    keys = document.data if isinstance(document.data, dict) else {}
+    problems = [document.problem((), "must be names with keys: `laptop: sha256:...`")]
+    if keys:
+        problems = [
+            document.problem((name,), why)
+            for name, key in keys.items()
+            if (why := _wrong(name, key))
+        ]
+    plain = [name for name, key in keys.items() if isinstance(key, str) and not is_hashed(key)]
+    if plain and path.stat().st_mode & _OTHERS_READ:
+        words = f"others may read this file, and it holds keys: chmod 600 {path}, or write sha256:"
+        problems.append(document.problem((plain[0],), words))
+    bcrypt = [name for name, key in keys.items() if str(key).startswith("$2")]
+    if len(bcrypt) > _MOST_BCRYPT:
+        words = f"more than {_MOST_BCRYPT} keys by bcrypt, each of which is tried; use sha256:"
+        problems.append(document.problem((bcrypt[_MOST_BCRYPT],), words))
+    if problems:
+        raise InvalidDocument(problems)
+    return client_keys(keys)
+
+
+def _wrong(name: object, key: object) -> str:
+    """Why an entry cannot be used, without the key."""
+    if not isinstance(name, str) or not 0 < len(name) <= _MOST_NAME or not name.isprintable():
+        return f"a name of 1 to {_MOST_NAME} characters is needed"
+    if name in ("-", "synthetic"):
+        return "this name is the proxy's own; take another"
+    if not isinstance(key, str) or not key.isascii() or not key.isprintable() or " " in key:
+        return "a key is text of ASCII without spaces; quote it"
+    if not is_hashed(key) and key.startswith(("sha256:", "$2")):
+        return "neither sha256: with 64 hex digits in lower case, nor a bcrypt hash"
+    if len(key) < _SHORTEST_KEY:
+        return f"a key needs {_SHORTEST_KEY} characters at least: openssl rand -hex 24"
+    return ""
+
+
+def _key_of(path: Path | None) -> Callable[[], str]:
+    """The key in the file, as it was at the start."""
+    key = file_bytes(path, MOST_SECRET_BYTES).decode("ascii").strip() if path else ""
+    return lambda: key
+
+
+def _document(path: Path) -> Document:
+    try:
+        return parse(file_text(path), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise unreadable(str(path), error) from None

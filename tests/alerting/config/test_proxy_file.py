@@ -1,0 +1,94 @@
+"""The files of `tocsin proxy`: what they set, and what is wrong with them, at its place."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tocsin_alerting.config.proxy_file import load_keys, load_proxy_file, proxy_options
+from tocsin_alerting.yaml_document import InvalidDocument
+from tocsin_exporter.web_config import LiveWebConfig
+
+PAGE = (Path(__file__).parents[3] / "docs" / "proxy.md").read_text("utf-8")
+EXAMPLE = re.findall(r"(?ms)^```yaml\n(.*?)^```", PAGE)
+KEY = "0123456789abcdef-secret"
+
+
+def written(folder: Path, text: str, mode: int = 0o600) -> Path:
+    file = folder / "proxy.yml"
+    file.write_text(text, "utf-8")
+    file.chmod(mode)
+    return file
+
+
+def test_the_example_of_the_page_names_every_key(tmp_path: Path) -> None:
+    file = load_proxy_file(written(tmp_path, EXAMPLE[0]))
+    assert file.model_fields_set == set(type(file).model_fields)
+    assert file.limits.model_fields_set == set(type(file.limits).model_fields)
+    assert file.access_log is not None
+    assert file.access_log.model_fields_set == set(type(file.access_log).model_fields)
+
+
+def test_the_file_becomes_what_the_proxy_takes(tmp_path: Path) -> None:
+    text = "upstream_host: localhost\nlimits: {running: 3, of_client: 2, body: 1MiB, request: 90s}"
+    file = load_proxy_file(written(tmp_path, text))
+    options = proxy_options(file, "http://[::1]:8080/base/", LiveWebConfig())
+    assert options.upstream.target == "[::1]:8080/base"
+    assert options.upstream_host == "localhost"
+    assert (options.limits.body_bytes, options.limits.request_seconds) == (1 << 20, 90)
+    assert (options.limits.slots.running, options.limits.slots.of_client) == (3, 2)
+    assert not options.keys
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("upstram: http://a", ':1:1: unknown key "upstram"; did you mean "upstream"?'),
+        ("limits:\n  body: 5", ":2:9: limits.body: not a size"),
+        ("upstream: http://u:secret@a", "write the URL without user"),
+        ("upstream: ftp://a", "not a URL"),
+        ("upstream_host: 'a b'", "upstream_host"),
+    ],
+)
+def test_what_is_wrong_is_said_at_its_place(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(InvalidDocument) as raised:
+        load_proxy_file(written(tmp_path, text))
+    assert words in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+def test_the_keys_of_the_page_are_keys(tmp_path: Path) -> None:
+    keys = load_keys(written(tmp_path, EXAMPLE[1], 0o644))
+    assert list(keys.digests.values()) == ["laptop"]
+
+
+def test_a_key_as_it_is_needs_a_file_of_its_owner_alone(tmp_path: Path) -> None:
+    assert load_keys(written(tmp_path, f"a: {KEY}"))
+    assert KEY not in repr(load_keys(written(tmp_path, f"a: {KEY}")))
+    with pytest.raises(InvalidDocument) as raised:
+        load_keys(written(tmp_path, f"a: {KEY}", 0o640))
+    assert "chmod 600" in str(raised.value)
+    assert KEY not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: secret", "at least"),
+        ("a: 12345678901234567890", "quote it"),
+        ("a: sha256:secret", "64 hex digits"),
+        ("a: $2b$secret", "bcrypt"),
+        (f"'-': {KEY}", "the proxy's own"),
+        (f"'': {KEY}", "a name of 1 to 64"),
+        ("[secret]", "must be names with keys"),
+        ("", "must be names with keys"),
+        ("\n".join(f"n{n}: $2b$10${'a' * 53}" for n in range(9)), "more than 8 keys by bcrypt"),
+    ],
+)
+def test_a_key_that_cannot_be_used_is_named_and_not_shown(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    with pytest.raises(InvalidDocument) as raised:
+        load_keys(written(tmp_path, text))
+    assert words in str(raised.value)
+    assert "secret" not in str(raised.value)
