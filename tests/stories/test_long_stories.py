@@ -12,6 +12,7 @@ import pytest_asyncio
 from stories.crashes import killed_again_and_again
 from stories.engine_dies import engine_dies
 from stories.exporter_dies import exporter_dies
+from stories.prometheus_hour import beside_a_prometheus
 from stories.unreachable import away_for_a_while, gone_for_good
 
 Told = Callable[[Path, asyncio.Barrier], Awaitable[list[str]]]
@@ -32,6 +33,7 @@ STORIES: Mapping[str, tuple[Told, list[str]]] = {
         exporter_dies,
         ["InferenceEngineDown", "TocsinDown"],
     ),
+    "the agent beside a Prometheus": (beside_a_prometheus, []),
     "a receiver is away for a while": (away_for_a_while, ["opened"]),
     "a receiver is gone for good": (gone_for_good, ["unreachable"]),
 }

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterable
 from tocsin_alerting.promql.parser.ast import VectorSelector
 from tocsin_alerting.promql.parser.signatures import Semantics
 from tocsin_alerting.rules.state import GroupState
-from tocsin_alerting.rules.unknown_alerts import RULES_JOB
 from tocsin_exporter.snapshot import Source
 
 _MASK = (1 << 64) - 1
@@ -37,22 +36,20 @@ class GroupPhases:
     def of(self, progress: GroupState) -> int:
         """With the scrapes for good, once it was seen to read one of them, which may be silent now
         and then. Until its rules, which wait for the first scrapes, have all run, the samples that
-        the last run left say whose it reads; without any it runs with the scrapes."""
+        there are say whose it reads, as those of the last run."""
         progress.reads_own = progress.reads_own or self._reads_own(progress)
         has_run = all(rule.evaluated_ms for rule in progress.rules)
         progress.fraction_ns = 0
-        if progress.reads_own or not (has_run or self._reads_others(progress)):
+        if progress.reads_own or (not has_run and self._touches_own(progress)):
             return 0
         about = (*progress.group.key, progress.interval_ms, self._semantics)
         phase, progress.fraction_ns = divmod(phase_ns(*about), 1_000_000)
         return phase
 
-    def _reads_others(self, progress: GroupState) -> bool:
-        found = frozenset[Source]().union(
-            *(self._touched(selector) for rule in progress.rules for selector in rule.inputs)
-        )
-        named = {source for source in found if source.job != RULES_JOB}
-        return bool(named) and named.isdisjoint(self._own())
+    def _touches_own(self, progress: GroupState) -> bool:
+        asked = (selector for rule in progress.rules for selector in rule.inputs)
+        found = frozenset[Source]().union(*map(self._touched, asked))
+        return not found.isdisjoint(self._own())
 
     def _reads_own(self, progress: GroupState) -> bool:
         own = self._own()
