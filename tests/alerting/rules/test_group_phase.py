@@ -112,9 +112,7 @@ async def test_a_group_that_reads_what_we_scrape_runs_with_the_scrapes() -> None
         (set[Source](), True),
     ],
 )
-def test_the_first_moment_is_one_of_prometheus_too(
-    found: set[Source], apart: bool
-) -> None:
+def test_the_first_moment_is_one_of_prometheus_too(found: set[Source], apart: bool) -> None:
     """The samples that there are say whose a group reads, those of the last run too; else an alert
     is active from another moment on than beside it."""
     phases = GroupPhases(lambda: [OURS], touched=lambda selector: frozenset(found))
