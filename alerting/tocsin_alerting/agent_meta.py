@@ -11,8 +11,12 @@ from tocsin_alerting.config.meta_alerts import MetaAlertSection
 from tocsin_alerting.incidents.dispatcher import Dispatcher
 from tocsin_alerting.loops.meta_alerts import BrokenRules, MetaAlertCheck, MetaAlertLoop
 from tocsin_alerting.loops.missing_metrics import MissingMetrics
+from tocsin_alerting.loops.pack_rules import PackRule
 from tocsin_alerting.loops.silent_targets import SilentTargets
+from tocsin_alerting.promql.parser.types import refuse_unsupported
 from tocsin_alerting.rules.groups import Groups
+from tocsin_alerting.rules.meta_alerts import MetaAlertName
+from tocsin_alerting.rules.rule_file import load as load_rules
 from tocsin_alerting.rules.state import GroupState
 from tocsin_alerting.rules.unknown_alerts import SourceStatus
 from tocsin_alerting.tsdb.store import Store
@@ -58,11 +62,13 @@ class MetaAlerts:
         )
         read = (lambda: agent.sources, absent, sources.touched)
         self._silent = SilentTargets(here, store.sources, *read)
+        self.resume = self._silent.resume
+        self._pack = {name: self._pack_rule(name, groups) for name in _OF_THE_PACK}
         self.loop = MetaAlertLoop(dispatcher, (), clock.now_ms)
         self.reconfigure(setup.config)
 
     def reconfigure(self, config: Config) -> None:
-        """What fires keeps its severity. Rules of the bundled pack are read as they are wanted."""
+        """Rules of the bundled pack are read as they are wanted."""
         wanted = config.meta_alerts
         broken, missing, silent = wanted.rule_broken, wanted.metric_missing, wanted.target_silent
         self._broken.severity, self._broken.failures = broken.severity, broken.failures
@@ -70,12 +76,28 @@ class MetaAlerts:
         self._missing.severity, self._missing.after_ms = missing.severity, missing.after
         self._silent.severity, self._silent.after_ms = silent.severity, silent.after
         self._stores.switch = wanted.store_unreachable.switch()
+        pack = wanted.rule_switches()
+        for name, check in self._pack.items():
+            check.severity = pack[name].severity
         checks: list[tuple[MetaAlertSection, MetaAlertCheck]] = [
             (broken, self._broken),
             (missing, self._missing),
             (silent, self._silent),
         ]
-        self.loop.checks = [check for section, check in checks if section.enabled]
+        self.loop.checks = [
+            *(check for section, check in checks if section.enabled),
+            *(check for name, check in self._pack.items() if pack[name].enabled),
+        ]
+
+    def _pack_rule(self, name: MetaAlertName, groups: Groups) -> PackRule:
+        file = load_rules([str(bundled("rules") / _OF_THE_PACK[name])], refuse_unsupported)
+        return PackRule(name, file, lambda: groups.all, lambda: groups.deps)
+
+
+_OF_THE_PACK = {
+    MetaAlertName.COLLECTOR_FAILING: "host.yml",
+    MetaAlertName.CLOCK_STEPPED: "tocsin.yml",
+}
 
 
 def family_of(metric: str) -> str:

@@ -182,6 +182,7 @@ class App:
         await asyncio.to_thread(
             resume_collectors, self.store, self.engine, self._collectors(), moved_ms
         )
+        self.meta_alerts.resume()
         self.disk.run(self.clock.monotonic)
         plan = await agent_setup.planned_engines(self.setup, self.dispatcher.recovery)
         worker = workers.worker_from_config(self.setup.config.worker, self.setup.log_format)

@@ -211,7 +211,7 @@ async def test_every_stage_takes_what_is_new(tmp_path: Path) -> None:
         assert [group.interval_ms for group in app.groups.all] == [120_000]
         assert app.intake.resolve_timeout_ms == 420_000
         checks = {check.name: check for check in app.meta_alerts.loop.checks}
-        assert set(checks) == {"RuleBroken", "TargetSilent"}
+        assert set(checks) == {"RuleBroken", "TargetSilent", "CollectorFailing", "ClockStepped"}
         silent = checks[MetaAlertName.TARGET_SILENT]
         assert isinstance(silent, SilentTargets) and silent.severity == "P1"
         working = app.dispatcher.working

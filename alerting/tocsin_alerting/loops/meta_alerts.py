@@ -21,7 +21,7 @@ from tocsin_alerting.rules.meta_alerts import (
     meta_origin,
     rule_labels,
 )
-from tocsin_alerting.rules.severity import SEVERITY_WORDS, Severity
+from tocsin_alerting.rules.severity import SEVERITY_LABEL, SEVERITY_WORDS, Severity
 from tocsin_alerting.rules.state import GroupState, RuleHealth, RuleState
 
 CHECK_SECONDS = 5.0
@@ -78,6 +78,7 @@ class MetaAlertLoop:
             own = {origin for origin in known | self._told if origin.startswith(prefix)}
             firing = await check.firing(now_ms, own)
             events += self._begins(firing, known, now_ms)
+            events += self._as_bad_now(firing, own, now_ms)
             for origin in own - firing.keys():
                 events += self._ends(origin, check.end(origin, now_ms), now_ms)
             checked |= own
@@ -101,6 +102,24 @@ class MetaAlertLoop:
             AlertEvent(EventKind.FIRING, firing[origin], now_ms, origin=origin) for origin in new
         ]
 
+    def _as_bad_now(
+        self, firing: Mapping[str, Alert], known: Collection[str], now_ms: int
+    ) -> list[AlertEvent]:
+        """What fires with another severity than it was told with goes on with that one."""
+        events = list[AlertEvent]()
+        for origin in firing.keys() & known:
+            alert = firing[origin]
+            others = [
+                member.alert
+                for member in self._dispatcher.working.members_of_origin(origin)
+                if severity_label(member.alert) != severity_label(alert)
+            ]
+            if others:
+                events.append(AlertEvent(EventKind.FIRING, alert, now_ms, origin=origin))
+            why = f"it is {severity_label(alert)} now"
+            events += [AlertEvent(EventKind.CLEAR, other, now_ms, why, origin) for other in others]
+        return events
+
     def _ends(self, origin: str, end: End | None, now_ms: int) -> list[AlertEvent]:
         if end is None:
             return []
@@ -109,6 +128,10 @@ class MetaAlertLoop:
             AlertEvent(end.kind, member.alert, now_ms, end.why, origin)
             for member in self._dispatcher.working.members_of_origin(origin)
         ]
+
+
+def severity_label(alert: Alert) -> str:
+    return dict(alert.labels).get(SEVERITY_LABEL, "")
 
 
 @dataclass(slots=True)

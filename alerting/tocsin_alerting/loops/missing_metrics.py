@@ -1,7 +1,8 @@
 """MetricMissing: a rule that reads no series at all can never fire, and says so to nobody.
 
 What its selectors match is looked up in the memory of the store every half minute, each selector
-once for all rules that have it: an evaluation costs nothing more for it.
+once for all rules that have it, and that of rules that are told at each look: an evaluation costs
+nothing more for it.
 """
 
 import asyncio
@@ -112,6 +113,8 @@ class MissingMetrics:
             self._began_ms = now_ms if self._began_ms is None else self._began_ms
             self._looked_ms = now_ms
             self._begin()
+        elif not self._waiting:  # whether what was told is over need not wait for the others
+            self._waiting.extend(self._told())
         await self._go_on(_Look(now_ms, self._recorded))
         return self._firing
 
@@ -144,6 +147,13 @@ class MissingMetrics:
         if self._firing:
             there = {meta_origin(self.name, rule.origin) for rule in rules}
             self._firing = {key: alert for key, alert in self._firing.items() if key in there}
+
+    def _told(self) -> list[RuleState]:
+        if not self._firing:
+            return []
+        origins = self._firing.keys()
+        every = _each(self._groups())
+        return [rule for rule in every if meta_origin(self.name, rule.origin) in origins]
 
     async def _go_on(self, look: _Look) -> None:
         """With those that wait, for as long as a look may take; the others come with the next."""

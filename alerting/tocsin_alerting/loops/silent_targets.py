@@ -23,7 +23,7 @@ _SLICE_SELECTORS = 200
 class SilentTargets:
     """`sources` are all that the store has heard of, `watched` those that we read ourselves and
     `absent` those of them where there is nothing to read; `touched` says of which sources a
-    selector has series."""
+    selector has series. `expected` are those of others that spoke when the last run ended."""
 
     groups: Groups
     sources: Callable[[], Mapping[Source, LastSeen]]
@@ -32,6 +32,7 @@ class SilentTargets:
     touched: Callable[[VectorSelector], frozenset[Source]]
     severity: Severity = Severity.P3
     after_ms: int = 300_000
+    expected: Collection[Source] = ()
     name: MetaAlertName = MetaAlertName.TARGET_SILENT
     _began_ms: int | None = None
     _down_since: dict[Source, int] = field(default_factory=dict)
@@ -47,6 +48,14 @@ class SilentTargets:
             new -= self._told_otherwise(new)
         found = standing | new
         return {self._origin(s): self._alert(s, *silent[s], now_ms) for s in found}
+
+    def resume(self) -> None:
+        """Before anything is read in this run: who spoke until the last one ended is expected."""
+        heard, watched = self.sources(), set(self.watched())
+        ended_ms = max((last.at_ms for one, last in heard.items() if one in watched), default=None)
+        if ended_ms is not None:
+            since_ms = ended_ms - self.after_ms
+            self.expected = {one for one, last in heard.items() if last.at_ms > since_ms}
 
     def end(self, origin: str, now_ms: int) -> End | None:
         for source, last in self.sources().items():
@@ -66,8 +75,8 @@ class SilentTargets:
     def _silent(self, now_ms: int, began_ms: int) -> dict[Source, tuple[int, int]]:
         """Those that are silent or down for long enough: since when, and when last heard.
 
-        Of what was last heard before this run, and is not ours to read, nobody knows whether it is
-        still meant to be there.
+        Of what was silent before this run already, and is not ours to read, nobody knows whether it
+        is still meant to be there.
         """
         found: dict[Source, tuple[int, int]] = {}
         watched, absent = set(self.watched()), set(self.absent())
@@ -77,7 +86,7 @@ class SilentTargets:
                 continue
             if not last.ok:
                 down[source] = self._down_since.get(source, now_ms)
-            elif last.at_ms < began_ms and source not in watched:
+            elif last.at_ms < began_ms and source not in watched and source not in self.expected:
                 continue
             since_ms = min(down.get(source, now_ms), max(last.at_ms, began_ms))
             if now_ms - since_ms >= self.after_ms:

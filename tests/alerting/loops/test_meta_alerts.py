@@ -187,3 +187,21 @@ async def test_an_alert_of_a_rule_that_is_called_so_is_grouped_as_the_configurat
         fires(alert("RuleBroken", "P3", instance="b", file="f")),
     )
     assert len(world.incidents) == 2
+
+
+async def test_what_fires_goes_on_with_the_severity_of_a_reload() -> None:
+    world = await _open(group(alerting("m > 0")))
+    check = BrokenRules(lambda: world.groups.all, "box")
+    world.check(check)
+    world.answers["m > 0"] = _fails
+    await world.run(4)
+    check.severity = Severity.P1
+    await world.run(2)
+    (incident,) = world.incidents
+    assert incident.severity is Severity.P1 and incident.state is IncidentState.TRIGGERED
+    firing = [dict(member.alert.labels)["severity"] for member in incident.active]
+    assert firing == ["P1"]
+    world.answers["m > 0"] = lambda _: []
+    await world.run()
+    assert world.states == [IncidentState.RESOLVED]
+    assert world.incidents[0].resolution != "unwatched"

@@ -166,3 +166,19 @@ def test_only_exact_names_of_ours_may_be_missing() -> None:
     assert told("node_memory_MemAvailible_bytes") == ""
     assert told("http_requests_total") == ""
     assert told("DCGM_FI_DEV_GPU_TEMP") == "DCGM_FI_DEV_GPU_TEMP"
+
+
+async def test_what_is_told_is_looked_at_again_at_each_look() -> None:
+    """Half a minute is for what is not: who has corrected a name sees at once that it is well."""
+    world = World(alerting("nod_load1 > 5"), alerting("node_load1 > 5", "B"))
+    (alert,) = await world.after(11 * MINUTE)
+    origin = "meta;MetricMissing;rules;f.yml;g/A/1"
+    assert dict(alert.labels)["rule"] == "g/A/1"
+    while (world.now - START_MS) % 30_000 != 0:
+        await world.after(15 * SECOND)
+    await world.check.firing(world.now, ())
+    world.now += 5 * SECOND
+    world.store.write([(labels(__name__="nod_load1", job="node", instance="a"), world.now, 1.0)])
+    assert not await world.check.firing(world.now, (origin,))
+    end = world.check.end(origin, world.now)
+    assert end is not None and end.kind is EventKind.CLEAR

@@ -168,3 +168,24 @@ async def test_a_clock_that_is_set_makes_nobody_silent() -> None:
         world.now += delta_ms
         assert not await world.after(MINUTE)
     assert len(await world.after(3 * MINUTE)) == 1
+
+
+async def test_who_spoke_until_the_last_run_ended_is_expected_in_this_one() -> None:
+    """Somebody who left long before is not: whether he is meant to be there, nobody knows."""
+    own, gone = Source("tocsin", "box"), Source("node", "gone")
+    world = World(watched=lambda: [own])
+    world.up = {A: 1.0, gone: 1.0, own: 1.0}
+    await world.after(MINUTE)
+    world.up = {A: 1.0, own: 1.0}
+    await world.after(10 * MINUTE)
+    world.up = {own: 1.0}
+    world.now += 30 * MINUTE  # the agent is away, and A as well since
+    world.restart()
+    world.check.resume()
+    assert not await world.after(4 * MINUTE)
+    (alert,) = await world.after(2 * MINUTE)
+    assert _about(alert) == ("node", "a")
+    world.up[A] = 1.0
+    await world.after(MINUTE, ("meta;TargetSilent;node;a",))
+    end = world.check.end("meta;TargetSilent;node;a", world.now)
+    assert end is not None and end.kind is EventKind.CLEAR
