@@ -48,6 +48,12 @@ def test_the_bundled_unit_tests_and_the_drill_run(wheel_ahead: Ahead) -> None:
     assert done.stdout.count("Incident of severity P") == 5
 
 
+def test_the_simulated_gpus_are_there(installed: Installed) -> None:
+    done = installed("tocsin", "exporter", "--collector.gpu.simulate=bundled/0123456789abcd")
+    assert done.returncode == 2
+    assert "there are bundled/geforce-rtx, bundled/h100-8x" in done.stderr
+
+
 def test_the_worker_says_what_it_needs(installed: Installed) -> None:
     done = installed("tocsin", "worker")
     assert done.returncode != 0

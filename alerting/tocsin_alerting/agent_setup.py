@@ -26,6 +26,7 @@ from tocsin_alerting.config.load import build_channel, emails, external_url, pho
 from tocsin_alerting.config.paging import nobody_paged, unwatched
 from tocsin_alerting.config.policies import ContactSection
 from tocsin_alerting.config.reading import ConfigReader, ReadConfig
+from tocsin_alerting.gpu_options import GpuOptions
 from tocsin_alerting.incidents.dispatcher import Dispatcher
 from tocsin_alerting.incidents.recovery import JournalRecovery
 from tocsin_alerting.local.discovery import USUAL_PORTS
@@ -47,6 +48,7 @@ from tocsin_exporter.collectors.host import Host
 from tocsin_exporter.collectors.program import matcher
 from tocsin_exporter.scrape import Scraper
 from tocsin_exporter.server import ScrapeCounters
+from tocsin_exporter.simulation.machine import Machine
 from tocsin_exporter.snapshot import MachineName
 from tocsin_exporter.targets import ENGINE_AREA, OWN_AREA, SCRAPE_CONFIGS, ScrapeConfig
 from tocsin_exporter.threads import Threads, in_thread
@@ -79,6 +81,8 @@ class Setup:
     hold: Callable[[], None] = lambda: None
     exposure: str = ""
     web: LiveWebConfig = field(default_factory=LiveWebConfig)
+    gpus: GpuOptions = GpuOptions()
+    simulated_gpus: Machine | None = None
 
     @property
     def config(self) -> Config:
@@ -215,11 +219,19 @@ def active_target(scraper: Scraper, own_url: str) -> ActiveTarget:
     )
 
 
-def host(config: Config, now: Callable[[], float]) -> Host:
+def host(setup: Setup, now: Callable[[], float]) -> Host:
     """This machine as its collectors are to see it; `now` gives Unix seconds."""
+    config = setup.config
     groups = {one.name: matcher(one.comm, one.exe, one.cmdline) for one in config.processes}
     wanted = config.targets.of_an_engine
-    return Host(now=now, process_groups=groups, gpus=config.gpus, engine_targets=wanted)
+    return Host(
+        now=now,
+        process_groups=groups,
+        gpus=config.gpus,
+        gpu_hostname=setup.gpus.hostname(setup.instance),
+        simulated_gpus=setup.simulated_gpus,
+        engine_targets=wanted,
+    )
 
 
 async def links_trouble(setup: Setup) -> str:
@@ -318,4 +330,5 @@ async def start_facts(
         links=await links_trouble(setup),
         load_rps=setup.load_rps,
         exposure=setup.exposure,
+        simulated=setup.gpus.simulate,
     )

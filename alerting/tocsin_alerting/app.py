@@ -113,7 +113,7 @@ class App:
         self.loop_watch = LoopWatchdog(ask, self.clock.monotonic)
         self.started_ms = self.clock.now_ms()
         self.areas = agent_setup.configured_scrapes(config)
-        self.host = agent_setup.host(config, self.clock.wall)
+        self.host = agent_setup.host(setup, self.clock.wall)
         self.scrapes = setup.scrapes
         # collectors -> Snapshot -> store
         folder = Path(config.storage.path)

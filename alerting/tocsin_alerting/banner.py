@@ -23,7 +23,7 @@ class StartFacts:
     (URL, user) of those that belong to others and are not read. `load_rps`: chat requests a second
     that `--load` sends to the first engine. `exposure` says what other machines may see,
     `unwatched` that nothing outside watches this machine, `links` that people cannot follow those
-    in messages."""
+    in messages. `simulated` is the file of the GPUs that are not there."""
 
     gpus: int | None
     engines: Sequence[str]
@@ -41,6 +41,7 @@ class StartFacts:
     exposure: str = ""
     unwatched: str = ""
     links: str = ""
+    simulated: str = ""
 
 
 def banner(facts: StartFacts) -> str:
@@ -57,6 +58,7 @@ def banner(facts: StartFacts) -> str:
         *(("not read", _stranger(*server)) for server in facts.strangers),
         ("rules", _rules(facts.rules)),
         ("notifies", "NOBODY, only this log" if facts.nobody else ", ".join(facts.receivers)),
+        ("but", _simulated(facts)),
         ("but", facts.unwatched),
         ("but", facts.links),
         ("keeps", f"{_storage_line(facts)}, {_samples(facts)}"),
@@ -84,6 +86,15 @@ def _watched(facts: StartFacts) -> str:
     gpus = {None: "GPUs not counted yet", 0: "no NVIDIA GPU", 1: "1 GPU"}
     gpu = gpus.get(facts.gpus, f"{facts.gpus} GPUs")
     return ", ".join(("this host", gpu, *(facts.engines or ("no inference engine yet",))))
+
+
+def _simulated(facts: StartFacts) -> str:
+    if not facts.simulated:
+        return ""
+    return (
+        f"the GPUs are SIMULATED, as {facts.simulated} says: their series, and alerts by them, have"
+        ' simulated="true"'
+    )
 
 
 def _load(facts: StartFacts) -> str:

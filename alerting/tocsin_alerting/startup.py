@@ -32,6 +32,7 @@ from tocsin_alerting.config.paging import CONTAINER_ID, notes
 from tocsin_alerting.config.reading import ConfigReader, ReadConfig, as_wanted, rule_patterns
 from tocsin_alerting.config.way_lint import all_warnings
 from tocsin_alerting.config.web_file import load_web_config, web_config
+from tocsin_alerting.gpu_options import GpuOptions
 from tocsin_alerting.incidents.errors import SchemaTooNew
 from tocsin_alerting.listeners import (
     CannotStart,
@@ -97,9 +98,16 @@ class UpOptions:
     web_open: bool = False
     web_config_file: Path | None = None
     strict: bool = False
+    gpu_simulate: str = ""
+    gpu_hostname_label: str = "none"
+    drill: bool = False
     systemd_socket: bool = False
     telemetry_path: str = "/metrics"
     sockets: Sequence[socket.socket] = ()  # those of systemd, once they are taken over
+
+    @property
+    def gpus(self) -> GpuOptions:
+        return GpuOptions(self.gpu_simulate, self.gpu_hostname_label, self.drill)
 
 
 def load_config(
@@ -143,6 +151,7 @@ def load_config(
         sections["worker"] = config.worker.model_copy(update=worker)
     if options.engine_urls:
         sections["engines"] = _engines(options.engine_urls)
+    options.gpus.check(config)
     return config.model_copy(update=sections)
 
 
@@ -177,7 +186,7 @@ def first_of(options: UpOptions) -> FirstConfig:
 
 
 def _check_flags(options: UpOptions, *, config_file: bool) -> None:
-    files = {"--web.config.file": options.web_config_file}
+    files = {"--web.config.file": options.web_config_file, **options.gpus.files}
     _check_files({"--config.file": options.config_file, **files} if config_file else files)
     for address in options.listen_addresses:
         check_address(address)
@@ -219,7 +228,10 @@ def _engines(urls: Sequence[str]) -> tuple[Any, ...]:
 def flags(options: UpOptions, config: Config, log_level: str, log_format: str) -> dict[str, str]:
     """Each flag of `tocsin up` with what holds, as `/api/v1/status/flags` tells it."""
     return {
+        "collector.gpu.hostname-label": options.gpu_hostname_label,
+        "collector.gpu.simulate": options.gpu_simulate,
         "config.file": str(options.config_file or ""),
+        "drill": str(options.drill).lower(),
         "engine.port": ",".join(map(str, options.engine_ports or USUAL_PORTS)),
         "engine.url": ",".join(without_user(engine.url) for engine in config.engines),
         "load": str(options.load_rps or ""),
@@ -310,6 +322,7 @@ def run(options: UpOptions, log_level: str, log_format: Any) -> int:
             hold=lock.keep,
             exposure=access_words(config, options.listen_addresses),
             web=live_web_config(lambda: web_config(config)),
+            **options.gpus.setup(),
         )
         _hold_directory(lock)
         setup.sockets.extend(local_socket(config.storage.path))
@@ -370,12 +383,13 @@ def run_exporter(
     telemetry_path: str,
     engine_urls: Sequence[str],
     without: Mapping[str, bool],
+    gpu_options: tuple[str, str],
     log_level: str,
     log_format: Any,
 ) -> int:
     """`tocsin exporter`: the metrics alone; the exit code, as of `run`.
 
-    `without` says of each area whether it is off.
+    `without` says of each area whether it is off; `gpu_options` are those of `GpuOptions`.
     """
     from tocsin_exporter.collectors import COLLECTORS
     from tocsin_exporter.exporter import DEFAULT_ADDRESS
@@ -396,7 +410,8 @@ def run_exporter(
         addresses = addresses or [DEFAULT_ADDRESS]
         engines = [engine.access for engine in _engines(engine_urls)]
         web = LiveWebConfig()
-        _check_files({"--web.config.file": web_config_file})
+        gpus = GpuOptions(*gpu_options)
+        _check_files({"--web.config.file": web_config_file, **gpus.files})
         if web_config_file is not None:
             web = live_web_config(partial(load_web_config, web_config_file))
         options = ExporterOptions(
@@ -407,6 +422,8 @@ def run_exporter(
             without=names,
             engines=engines,
             web=web,
+            simulated_gpus=gpus.machine(),
+            gpu_hostname=gpus.hostname(socket.gethostname()),
         )
         serve(options, sockets or bind_all(addresses))
     except (InvalidDocument, CannotStart) as error:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from tocsin_exporter.listen import bind, joined
 from tocsin_exporter.loop_watchdog import LoopWatchdog, own_request
 from tocsin_exporter.scrape_manager import UNREAD, ScrapeManager
 from tocsin_exporter.server import MOST_SCRAPES, MetricsPage, ScrapeCounters, routes
+from tocsin_exporter.simulation.machine import Machine
 from tocsin_exporter.targets import (
     engine_target,
     local_targets,
@@ -68,6 +69,8 @@ class ExporterOptions:
     settings: CollectorSettings = CollectorSettings()
     engines: Sequence[EngineAccess] = ()
     web: LiveWebConfig = field(default_factory=LiveWebConfig)
+    simulated_gpus: Machine | None = None
+    gpu_hostname: Mapping[str, str] = field(default_factory=dict)
 
 
 def build(
@@ -84,6 +87,8 @@ def build(
         udev=options.udev_data,
         root=options.rootfs,
         settings=options.settings,
+        simulated_gpus=options.simulated_gpus,
+        gpu_hostname=options.gpu_hostname,
     )
     instance = options.instance
     scrapes = scrapes or ScrapeCounters()

@@ -53,6 +53,17 @@ def _web(command: F) -> F:
                         "repeated.  [default: 127.0.0.1:4911]")(command)  # fmt: skip
 
 
+def _gpus(command: F) -> F:
+    command = click.option("--collector.gpu.simulate", "gpu_simulate", default="", metavar="FILE",
+                           help="Read simulated GPUs, as FILE describes them or "
+                           "bundled/h100-8x or bundled/geforce-rtx; all their series have "
+                           "simulated=\"true\".  [default: none]")(command)  # fmt: skip
+    labels = click.Choice(["none", "hostname", "Hostname"])
+    return click.option("--collector.gpu.hostname-label", "gpu_hostname_label", type=labels,
+                        default="none", show_default=True, help="Label with the name of this "
+                        "machine on DCGM's metrics, as dcgm-exporter has it.")(command)  # fmt: skip
+
+
 def _logging(command: F) -> F:
     levels = click.Choice(["debug", "info", "warn", "error"])
     command = click.option("--log.level", "log_level", type=levels, default="info",
@@ -136,6 +147,9 @@ tocsin.add_command(service)
     is_flag=True,
     help="Refuse to start when a rule file is broken, instead of running its last good copy.",
 )
+@_gpus
+@click.option("--drill", is_flag=True,
+              help="Let alerts of simulated GPUs reach real receivers.")  # fmt: skip
 @_logging
 def up(log_level: str, log_format: str, **options: Any) -> None:
     """Start the agent, and the demo worker if no engine is found.
@@ -154,6 +168,7 @@ def up(log_level: str, log_format: str, **options: Any) -> None:
 @click.option("--no-collector.host", "host", is_flag=True, help="Disable host collectors.")
 @click.option("--no-collector.gpu", "gpu", is_flag=True, help="Disable GPU collectors.")
 @click.option("--no-collector.process", "process", is_flag=True, help="Disable process groups.")
+@_gpus
 @_logging
 def exporter(
     listen_addresses: tuple[str, ...],
@@ -163,6 +178,8 @@ def exporter(
     systemd_socket: bool,
     telemetry_path: str,
     engine_urls: tuple[str, ...],
+    gpu_simulate: str,
+    gpu_hostname_label: str,
     log_level: str,
     log_format: Any,
     **without: bool,
@@ -172,7 +189,8 @@ def exporter(
 
     options = (listen_addresses, max_requests, max_connections, web_config_file)
     served = (systemd_socket, telemetry_path, engine_urls)
-    sys.exit(run_exporter(*options, *served, without, log_level, log_format))
+    gpus = (gpu_simulate, gpu_hostname_label)
+    sys.exit(run_exporter(*options, *served, without, gpus, log_level, log_format))
 
 
 @tocsin.command(cls=Once)

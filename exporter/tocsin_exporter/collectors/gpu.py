@@ -24,19 +24,24 @@ from tocsin_exporter.collectors.nvml_query import (
     Absences,
     GpuLabels,
     GpuQuery,
+    with_labels,
 )
+from tocsin_exporter.simulation.machine import Machine
 from tocsin_exporter.snapshot import LastSample, Sample
 from tocsin_exporter.tasks import task_group
 
 log = logging.getLogger(__name__)
 
 _MEMORY = "DCGM_FI_DEV_FB_"
+SIMULATED = "simulated"  # the label of all that a simulation says
 _PCIE_SENT = "DCGM_FI_PROF_PCIE_TX_BYTES"
 
 
-def gpu(host: Host) -> "Gpu":
+def gpu(host: Host) -> "Gpu | SimulatedGpus":
     import pynvml  # 10 ms that a machine without the collector need not pay
 
+    if host.simulated_gpus is not None:
+        return SimulatedGpus(host, host.simulated_gpus)
     return Gpu(
         pynvml,
         host.now,
@@ -61,7 +66,8 @@ class Gpu:
     `device_seconds` is how long one GPU may take before the others are reported without it.
     `expected` is how many there have to be; None: as many as were ever counted. `listed` says how
     many the kernel has, for as long as NVML does not answer. `name_of` gives the group of a
-    process by its pid; `hostname` is a label more for DCGM's names.
+    process by its pid; `hostname` is a label more for DCGM's names. What a simulation said is no
+    GPU's, and the other way round: `simulated` says which of them is resumed.
     """
 
     name = "gpu"
@@ -76,8 +82,10 @@ class Gpu:
         listed: Callable[[], int] = lambda: 0,
         name_of: NameOf = lambda pid: "",
         hostname: Mapping[str, str] | None = None,
+        simulated: bool = False,
     ) -> None:
         self._nvml = nvml
+        self._simulated = simulated
         self._now = now
         self._device_seconds = device_seconds
         self._driver = HangGuard("nvml")
@@ -108,7 +116,7 @@ class Gpu:
 
     def resume(self, last: Iterable[LastSample], at: float) -> None:
         """XID errors are counted on; a GPU that was missing is missing still."""
-        last = list(last)
+        last = [sample for sample in last if (SIMULATED in sample.labels) == self._simulated]
         self.xid.resume(last)
         counts = [sample.value for sample in last if sample.name == "gpu_devices_expected"]
         self._counted = max([self._counted, *map(int, counts)])
@@ -189,6 +197,46 @@ class Gpu:
         except Exception as error:  # why: an answer that nobody expects costs its own GPU alone
             log.warning("GPU reading failed", extra={"gpu": device.index, "error": repr(error)})
             return f"GPU {device.index}: {error!r}"
+
+
+class SimulatedGpus:
+    """The collector itself, on GPUs that are described; each of its series says so."""
+
+    name = "gpu"
+    remembered = Gpu.remembered
+
+    def __init__(self, host: Host, machine: Machine) -> None:
+        from tocsin_exporter.simulation.nvml import SimulatedNvml  # as pynvml
+
+        self._gpus = Gpu(
+            SimulatedNvml(machine, host.now),
+            host.now,
+            expected=host.gpus,
+            name_of=lambda pid: machine.process_names.get(pid, ""),
+            hostname=host.gpu_hostname,
+            simulated=True,
+        )
+
+    async def collect(self) -> Sequence[Sample]:
+        """As `Gpu.collect`."""
+        try:
+            return _marked(await self._gpus.collect())
+        except CollectorError as error:
+            error.samples = tuple(_marked(error.samples))
+            raise
+
+    def resume(self, last: Iterable[LastSample], at: float) -> None:
+        self._gpus.resume(last, at)
+
+    def move(self, seconds: float) -> None:
+        self._gpus.move(seconds)
+
+    def close(self) -> None:
+        self._gpus.close()
+
+
+def _marked(samples: Iterable[Sample]) -> list[Sample]:
+    return [one._replace(labels=with_labels(one.labels, (SIMULATED, "true"))) for one in samples]
 
 
 def _uuid(sample: Sample) -> str:

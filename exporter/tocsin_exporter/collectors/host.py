@@ -8,6 +8,7 @@ from pathlib import Path
 from tocsin_exporter.collector_settings import CollectorSettings
 from tocsin_exporter.collectors.program import Matcher, by_start
 from tocsin_exporter.engine_access import EngineTargets
+from tocsin_exporter.simulation.machine import Machine
 
 # What was started, from its beginning: the executable or the script, without its directory, and its
 # arguments. Narrow on purpose: what only names vLLM would hide that vLLM has died.
@@ -32,6 +33,7 @@ class Host:
     seconds. `mount_seconds` is how long a mount may take to answer.
     `gpus` is how many there have to be, None for as many as are ever seen. `gpu_hostname` is a
     label more for DCGM's names (`Hostname` or `hostname`, as dcgm-exporter has it).
+    `simulated_gpus` are read in place of real ones.
     `engine_targets` are those of engines that have none of their own.
     `process_groups` are watched beside the usual ones, and win over them by name and by process.
     """
@@ -45,6 +47,7 @@ class Host:
     mount_seconds: float = 1.0
     gpus: int | None = None
     gpu_hostname: Mapping[str, str] = field(default_factory=dict)
+    simulated_gpus: Machine | None = None
     machine: str = os.uname().machine
     settings: CollectorSettings = CollectorSettings()
     process_groups: Mapping[str, Matcher] = field(default_factory=dict)

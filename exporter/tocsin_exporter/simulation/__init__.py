@@ -1,0 +1,1 @@
+"""GPUs that are not there: a described machine behind the functions of pynvml."""
