@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from tocsin_alerting.agent_elsewhere import Elsewhere
 from tocsin_alerting.agent_engines import EngineSources
 from tocsin_alerting.agent_meta import MetaAlerts
+from tocsin_alerting.agent_scrapes import ScrapeJobs
 from tocsin_alerting.agent_setup import RunningConfig, Setup, retention_words
 from tocsin_alerting.api.alertmanager.intake import AlertIntake
 from tocsin_alerting.api.http.tokens import digest
@@ -54,6 +55,7 @@ class ReloadedStages(Protocol):
     heartbeats: HeartbeatLoop
     intake: AlertIntake
     meta_alerts: MetaAlerts
+    scrape_jobs: ScrapeJobs
     clock: Clock
     elsewhere: Elsewhere
     engines: EngineSupervisor | None
@@ -171,6 +173,7 @@ class AgentReload:
         stages.calendars.reconfigure(config, read.calendars)
         stages.rule_loop.expects_rules = bool(config.rule_files)
         stages.meta_alerts.reconfigure(config)
+        stages.scrape_jobs.configure(config.scrape_configs)
         stages.intake.resolve_timeout_ms = config.resolve_timeout
         self._take_tokens(read)
         stages.delivery_loop.replace_channels(self._running.channels)

@@ -46,6 +46,7 @@ from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.engine import EngineCollector
 from tocsin_exporter.collectors.host import Host
 from tocsin_exporter.collectors.program import matcher
+from tocsin_exporter.collectors.scraped_page import ScrapedPage
 from tocsin_exporter.scrape import Scraper
 from tocsin_exporter.server import ScrapeCounters
 from tocsin_exporter.simulation.machine import Machine
@@ -205,17 +206,25 @@ def active_target(scraper: Scraper, own_url: str) -> ActiveTarget:
     """A source of this machine is what a scrape of its area shows; an engine has a page itself,
     and is listed once, by the source that has its `up`."""
     watch, last = scraper.target, scraper.original or scraper.snapshot
+    page = watch.page.target if watch.page else None
     pages = [item.metrics_url for item in watch.collectors if isinstance(item, EngineCollector)]
     return ActiveTarget(
         source=last.source if last else watch.source,
-        url=pages[0] if pages else f"{own_url}/metrics?collect[]={watch.area}",
+        url=page.url
+        if page
+        else pages[0]
+        if pages
+        else f"{own_url}/metrics?collect[]={watch.area}",
         interval=watch.interval,
-        deadline=watch.deadline,
+        deadline=page.timeout if page else watch.deadline,
         last_ms=last.at_ms if last else None,
         seconds=last.duration_seconds if last else 0.0,
         ok=last.ok if last and last.report else None,
-        error=scraper.error,
+        error=scraper.error.removeprefix(f"{ScrapedPage.name}: "),
         absent=scraper.absent,
+        job_name=page.job.name if page else "",
+        labels=page.labels if page else (),
+        discovered=page.discovered if page else (),
     )
 
 

@@ -19,6 +19,7 @@ from tocsin_alerting.agent_elsewhere import Elsewhere
 from tocsin_alerting.agent_engines import EngineSources
 from tocsin_alerting.agent_meta import MetaAlerts
 from tocsin_alerting.agent_reload import AgentReload
+from tocsin_alerting.agent_scrapes import new_sampling
 from tocsin_alerting.agent_setup import RunningConfig, Setup
 from tocsin_alerting.api.alertmanager import routes as alertmanager
 from tocsin_alerting.api.alertmanager.intake import AlertIntake
@@ -87,10 +88,8 @@ from tocsin_exporter.allowed_hosts import own_hosts
 from tocsin_exporter.catalogue import STAGES
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.inline import InlineCollector
-from tocsin_exporter.duplicate_exporters import DuplicateExporters
 from tocsin_exporter.listen import joined
 from tocsin_exporter.loop_watchdog import LoopWatchdog, own_request
-from tocsin_exporter.scrape_manager import ScrapeManager
 from tocsin_exporter.server import MetricsPage
 from tocsin_exporter.server import routes as metrics_routes
 from tocsin_exporter.snapshot import Sample, Source, values_of
@@ -123,7 +122,7 @@ class App:
         wall, hold = self.clock.wall, setup.hold
         self.disk = DiskPersistence(samples, blocks, machine=machine, wall=wall, claim=hold)
         self.store = store = Store(persistence=self.disk)
-        self.agent = ScrapeManager(self._local(), self.clock, [store.append], store.prepare)
+        self.agent, self.scrape_jobs = new_sampling(self._local(), self.clock, store)
         # remote write -> store
         self.receiver, self.otlp = new_receivers(store)
         self.hosts = own_hosts(host_names(config))
@@ -189,6 +188,7 @@ class App:
         demo = worker if plan.start_worker else None
         self.engines = EngineSupervisor(plan, demo, self._worker_url, self.engine_sources.hooks())
         self._add_own()
+        await self.scrape_jobs.start(self.setup.config.scrape_configs)
         await self._load_rules(now_ms)
         return plan
 
@@ -218,7 +218,7 @@ class App:
                 group.create_task(self.heartbeats.run()),
                 group.create_task(restart_on_error("web config", self.setup.web.follow)),
                 group.create_task(restart_on_error("reload", self.reload.reload.run)),
-                group.create_task(DuplicateExporters(self.agent.collectors).follow()),
+                group.create_task(self.scrape_jobs.run()),
                 group.create_task(self._greet(plan)),
                 group.create_task(self.setup.systemd.keep_alive(*alive)),
             ]
@@ -421,7 +421,7 @@ class App:
             *otlp.routes(self.otlp, intake, new_guard(self.hosts, otlp.BODIES)),
             *with_roles(metrics_routes(*scraped), self.setup.telemetry_path),
             *query.routes(*asked, external_labels=self.running.external_labels),
-            *targets.routes(self._targets, self.elsewhere.alertmanagers.urls),
+            *targets.routes(self._targets, self.elsewhere.alertmanagers.urls, self.scrape_jobs),
             *rules.routes(groups, base, monotonic, self.dispatcher.working.external),
             *why.routes(self.dispatcher, groups, base),
             *answer_links.routes(agent_setup.answering(*answered, self.clock)),

@@ -153,6 +153,7 @@ class EngineAccess:
     owners: frozenset[int] | None = None
     targets: EngineTargets | None = None
     log_file: Path | None = None
+    redirects: bool = True
 
     def __repr__(self) -> str:
         return f"EngineAccess({self.target})"
@@ -280,7 +281,7 @@ class EngineClient:
         if query:
             url = url.copy_merge_params(httpx.QueryParams(list(query)))
         reply, location = await self._once(url, most_bytes, cut)
-        for _ in range(MOST_REDIRECTS):
+        for _ in range(MOST_REDIRECTS if self._access.redirects else 0):
             onward = _onward(url, location)
             if onward is None:
                 break

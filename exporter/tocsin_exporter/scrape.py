@@ -22,6 +22,7 @@ from tocsin_exporter.collectors.collector import (
 from tocsin_exporter.collectors.collector_health import CollectorHealth
 from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.collectors.inline import CountsSkippedLines, ReportsHealth
+from tocsin_exporter.collectors.scraped_page import ScrapedPage
 from tocsin_exporter.slices import in_slices
 from tocsin_exporter.snapshot import (
     DuplicateSeries,
@@ -51,6 +52,8 @@ class ScrapeTarget:
     sources of one job apart in `tocsin_collector_*`. `silent` is what is known of one whose
     collector missed its deadline; where we could not ask, nothing is. `original` is an engine's
     page in its own words, which its collector reads: a source of its own, out of the same round.
+    `page` is all that there is of a target of a scrape job, and none of our own page. Rounds begin
+    `offset` seconds after a multiple of the interval.
     """
 
     area: str
@@ -62,6 +65,8 @@ class ScrapeTarget:
     target: str = ""
     silent: tuple[Sample, ...] = ()
     original: OriginalPage | None = None
+    page: ScrapedPage | None = None
+    offset: float = 0.0
 
 
 class Scraper:
@@ -72,6 +77,7 @@ class Scraper:
         self.read_at = -float("inf")  # monotonic; the last round or refresh
         self.snapshot: Snapshot | None = None
         self.original: Snapshot | None = None
+        self.others: Sequence[Snapshot] = ()  # of a page whose series carry sources of their own
         self.duplicates = 0
         self._clock = clock
         self._layouts = LayoutCache()
@@ -101,7 +107,8 @@ class Scraper:
     @property
     def sources(self) -> list[Source]:
         """What the snapshots of a round are about: the source, and an engine's own page."""
-        return [self.target.source, *([self.original.source] if self.original else [])]
+        pages = (*([self.original] if self.original else ()), *self.others)
+        return [self.target.source, *(page.source for page in pages)]
 
     async def refresh(self, at_ms: int) -> Snapshot | None:
         """Read the cheap collectors anew; what the others said in the last round stays."""
@@ -184,6 +191,10 @@ class Scraper:
 
     async def _assemble(self, at_ms: int, started: float) -> Snapshot | None:
         self.read_at = self._clock.monotonic()
+        if (page := self.target.page) is not None:
+            seconds = self.read_at - started
+            self.snapshot, *self.others = page.snapshots(at_ms, seconds, not self._unread)
+            return self.snapshot
         states = [health.success for health in self._health.values()]
         if all(state is None for state in states):
             self.snapshot = None

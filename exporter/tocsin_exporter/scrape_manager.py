@@ -27,13 +27,14 @@ REFRESH_SECONDS = 0.2  # at a scrape, cheap readings are at most this old
 OLDEST_ROUNDS = 3  # a snapshot that is older is not shown: nothing stale passes for news
 _EARLY_MS = 100  # the clock follows drifts, so a sleeper may wake this much before its time
 UNREAD = "a source has not been read yet"
+_FIRST_MS = 1_000  # in which those with an offset are first read
 _LATE_MS = 120_000  # a round that has not ended for so long does not end
 _ON_TIME_MS = 20  # a round that starts this close to its due time carries the due time
 
 
-def next_due(now_ms: int, interval_ms: int) -> int:
-    """The next multiple of the interval after `now_ms`, in Unix milliseconds."""
-    return (now_ms // interval_ms + 1) * interval_ms
+def next_due(now_ms: int, interval_ms: int, offset_ms: int = 0) -> int:
+    """The next multiple of the interval, and the offset, after `now_ms`, in Unix milliseconds."""
+    return ((now_ms - offset_ms) // interval_ms + 1) * interval_ms + offset_ms
 
 
 class ScrapeManager:
@@ -198,15 +199,19 @@ class ScrapeManager:
         self._loops[source] = self._group.create_task(self._sample(self._scrapers[source]))
 
     async def _sample(self, scraper: Scraper) -> None:
-        """The first round at once, then one at each multiple of the interval."""
+        """The first round at once, then one at each multiple of the interval; with an offset both
+        come later, the first by a part of a second."""
         interval_ms = round(scraper.target.interval * 1000)
-        due = self._plan(scraper, self._clock.now_ms())
+        offset_ms = round(scraper.target.offset * 1000)
+        due = self._plan(scraper, self._clock.now_ms() + offset_ms % _FIRST_MS)
+        if offset_ms:
+            due = await self._wait(scraper, due, interval_ms)
         while True:
             started = self._clock.monotonic()
             await self._round(scraper, due)
             late_ms = round((self._clock.monotonic() - started) * 1000)
             self._missed[scraper.target.source] += late_ms // interval_ms
-            due = self._plan(scraper, self._next(due, interval_ms))
+            due = self._plan(scraper, self._next(due, interval_ms, offset_ms))
             self._arrived.set()
             self._arrived = asyncio.Event()
             due = await self._wait(scraper, due, interval_ms)
@@ -215,10 +220,11 @@ class ScrapeManager:
         self._due[scraper.target.source] = due
         return due
 
-    def _next(self, due: int, interval_ms: int) -> int:
+    def _next(self, due: int, interval_ms: int, offset_ms: int) -> int:
         """The due time after `due`, also when the clock woke us a few milliseconds early."""
         now = self._clock.now_ms()
-        return next_due(due if now < due < now + _EARLY_MS else now, interval_ms)
+        begin = due if now < due < now + _EARLY_MS else now
+        return next_due(begin, interval_ms, offset_ms)
 
     async def _wait(self, scraper: Scraper, due: int, interval_ms: int) -> int:
         """Sleep to the due time, which is returned; a stepped clock gives another one.
@@ -240,7 +246,7 @@ class ScrapeManager:
         at_ms = due if 0 <= now - due <= _ON_TIME_MS else now
         moved_ms = self._moved_ms
         try:
-            read = [await scraper.round(at_ms), scraper.original]
+            read = [await scraper.round(at_ms), scraper.original, *scraper.others]
         except Exception:  # why: a fault with one source must end no other, nor the pager
             named = {"job": scraper.target.source.job, "target": scraper.target.target}
             log.exception("scrape failed", extra=named)

@@ -157,6 +157,8 @@ class Snapshot:
     the source did not answer; it may then still carry the series that say so (`llm_engine_up 0`).
     `values` has the shape (len(layout.series),) and is read-only. Without `report` the store adds
     no `up` and no `scrape_*`: another snapshot of the same reading has them, or nothing is known.
+    Those carry `target_labels` besides job and instance, and count `scraped` samples, or else (-1)
+    the values.
     """
 
     source: Source
@@ -167,6 +169,8 @@ class Snapshot:
     duration_seconds: float = 0.0
     exemplars: Mapping[int, Exemplar] = field(default_factory=dict)  # row -> exemplar
     report: bool = True
+    target_labels: Labels = ()
+    scraped: int = -1
 
     @property
     def series(self) -> tuple[Series, ...]:

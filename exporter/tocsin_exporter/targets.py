@@ -1,5 +1,6 @@
 """Which sources there are on one machine, how often each is read, and under which job."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -8,12 +9,16 @@ from tocsin_exporter.collectors.collector import Collector
 from tocsin_exporter.collectors.engine import EngineCollector
 from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.collectors.host import Host
+from tocsin_exporter.collectors.scraped_page import ScrapedPage
 from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.scrape import ScrapeTarget
+from tocsin_exporter.scrape_job import JobTarget
 from tocsin_exporter.snapshot import Source
 
 OWN_AREA = "tocsin"
 ENGINE_AREA = "llm"
+JOB_AREA = "scrape"  # what `scrape_configs` names: kept, and not on our own page
+_GRACE_SECONDS = 1.0
 _SHARE_OF_DEADLINE = 0.9
 # An engine that works answers late when every core is busy; to call it down must mean something.
 SHORTEST_ENGINE_DEADLINE = 2.2
@@ -101,6 +106,24 @@ def engine_target(
         target=engine.target,
         silent=(engine.up(0.0),),
         original=original,
+    )
+
+
+def job_target(target: JobTarget) -> ScrapeTarget:
+    """One page of a scrape job; it is given up a moment before the round would be. Its offset
+    spreads the targets over the interval, as Prometheus does: one server may have many."""
+    page = ScrapedPage(target)
+    named = f"{target.source.job}/{target.source.instance}"
+    digest = hashlib.blake2b(f"{named}{target.url}".encode(), digest_size=8).digest()
+    return ScrapeTarget(
+        area=JOB_AREA,
+        source=target.source,
+        collectors=(page,),
+        interval=target.interval,
+        deadline=target.timeout + _GRACE_SECONDS,
+        target=named,
+        page=page,
+        offset=int.from_bytes(digest, "big") / 2**64 * target.interval,
     )
 
 

@@ -17,9 +17,9 @@ from support.agent_process import BIN, free_port
 from tocsin_alerting.cli.commands import up
 from tocsin_alerting.config.config import Config
 from tocsin_alerting.config.reading import rule_patterns
+from tocsin_alerting.listeners import CannotStart
 from tocsin_alerting.local.discovery import USUAL_PORTS
 from tocsin_alerting.startup import (
-    CannotStart,
     UpOptions,
     connection_limits,
     flags,

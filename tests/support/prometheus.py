@@ -33,6 +33,17 @@ class Prometheus:
             with error:
                 return dict(json.load(error))
 
+    def targets(self) -> dict[str, Any]:
+        """Active and dropped ones, once there are any: five seconds after its start."""
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            with urlopen(f"{self.url}/api/v1/targets") as answer:
+                found = dict(json.load(answer)["data"])
+            if found["activeTargets"]:
+                return found
+            time.sleep(0.1)
+        raise AssertionError(f"prometheus had no target within {START_S:g} s")
+
     def canonical(self, query: str) -> str:
         """How it prints `query`, or the error with which it refuses it."""
         body = self.get("format_query", query=query)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from tocsin_alerting.cli import output
+from tocsin_alerting.cli.import_config import import_config
 from tocsin_alerting.cli.service import service
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -83,6 +84,7 @@ def tocsin() -> None:
 
 
 tocsin.add_command(service)
+tocsin.add_command(import_config)
 
 
 @tocsin.command(cls=Once)

@@ -28,6 +28,7 @@ from tocsin_alerting.config.routing import (
     RouteSection,
 )
 from tocsin_alerting.config.schedules import ScheduleSection
+from tocsin_alerting.config.scraping import ScrapeConfigs
 from tocsin_alerting.config.watching import (
     CollectSection,
     DiscoverySection,
@@ -81,6 +82,7 @@ class Config(Section):
     collect: CollectSection = CollectSection()
     engines: Annotated[tuple[EngineSection, ...], BeforeValidator(engine_list)] = ()
     discovery: DiscoverySection = DiscoverySection()
+    scrape_configs: ScrapeConfigs = ()
     processes: Annotated[tuple[ProcessGroupSection, ...], BeforeValidator(several)] = ()
     gpus: Annotated[int, Field(ge=0, le=1024)] | None = None
     worker: WorkerSection = WorkerSection()

@@ -22,6 +22,7 @@ _SERVERS = (
     ("alertmanagers", "*"),
     ("remote_write", "*"),
 )
+_JOBS = ("scrape_configs", "*")
 
 
 def anchored(value: T, directory: Path) -> T:
@@ -99,6 +100,9 @@ def _secrets(data: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
         ("engines", "*", "basic_auth"),
         *_SERVERS,
         *((*server, "basic_auth") for server in _SERVERS),
+        _JOBS,
+        (*_JOBS, "basic_auth"),
+        (*_JOBS, "authorization"),
         ("heartbeats", "out", "*"),
         ("heartbeats", "expected", "*"),
     )
@@ -109,6 +113,7 @@ def _secrets(data: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
     yield from parts_at(data, "schedules", "*", "ical_url_file")
     for section in (("engines", "*"), *_SERVERS):
         yield from parts_at(data, *section, "tls", "*")
+    yield from parts_at(data, *_JOBS, "tls_config", "*")
 
 
 def _unreadable(key: str, value: str, directory: Path, vault: Vault) -> str | None:

@@ -28,6 +28,7 @@ from tocsin_alerting.config.policies import (
     escalation_policy,
 )
 from tocsin_alerting.config.references import reference_problems
+from tocsin_alerting.config.scraping import job_problems
 from tocsin_alerting.config.web_file import serves_tls, web_config
 from tocsin_alerting.http import alertctl_command
 from tocsin_alerting.incidents.calendar_times import time_zone
@@ -98,6 +99,7 @@ def load(
     problems += _channel_problems(document, config, vault, known)
     problems += _engine_problems(document, config, known)
     problems += _server_problems(document, config, {at[0] for at, _ in files})
+    problems += job_problems(document, config.scrape_configs, {at[:2] for at, _ in files})
     problems += _heartbeat_problems(document, config, vault, {at[:3] for at, _ in files})
     problems += _web_problems(config)
     if problems:

@@ -92,15 +92,14 @@ class Store:
                 return False
             before = self._caches.get(source, EMPTY_CACHE)
             rows = self.prepare.take(source, snapshot.layout, head)
-            cache, ended = cache_layout(
-                source, snapshot.layout, snapshot.report, head, before, rows
-            )
+            cache, ended = cache_layout(snapshot, head, before, rows)
             self._caches[source] = cache
             values = normalised(snapshot.values)
             if cache.positions is not None:
                 values = values[cache.positions]
             if snapshot.report:
-                ok, series = float(snapshot.ok), float(len(snapshot.values))
+                ok = float(snapshot.ok)
+                series = float(len(snapshot.values) if snapshot.scraped < 0 else snapshot.scraped)
                 values = np.concatenate([values, (ok, snapshot.duration_seconds, series)])
             head.append(snapshot.at_ms, cache.rows, values)
             self._record(source, snapshot.at_ms, cache.rows, values, ended)

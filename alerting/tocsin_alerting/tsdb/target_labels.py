@@ -23,9 +23,10 @@ def stored_labels(source: Source, series: Series) -> Labels:
     return sorted_labels({**labels, **target, METRIC_NAME: series.name})
 
 
-def synthetic_labels(source: Source) -> tuple[Labels, Labels, Labels]:
-    """`up`, `scrape_duration_seconds` and `scrape_samples_scraped` of a source, in that order."""
-    target = {"job": source.job, "instance": source.instance}
+def synthetic_labels(source: Source, own: Labels = ()) -> tuple[Labels, Labels, Labels]:
+    """`up`, `scrape_duration_seconds` and `scrape_samples_scraped` of a source, in that order, with
+    the labels of its target that are its `own`."""
+    target = {**dict(own), "job": source.job, "instance": source.instance}
     up, duration, scraped = (
         sorted_labels({**target, METRIC_NAME: n}) for n in (UP, SCRAPE_DURATION, SAMPLES_SCRAPED)
     )

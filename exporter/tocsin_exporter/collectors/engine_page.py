@@ -124,7 +124,7 @@ class OriginalPage:
 def _layout(page: EnginePageText) -> Work[tuple[Layout, NDArray[np.intp] | None, int]]:
     """The series in their order, their lines (None: all), and how many have a name of ours; a
     repeated one counts once."""
-    families = yield from _families(page.headings)
+    families = yield from families_of(page.headings)
     series_by_key: dict[tuple[str, Labels], Series] = {}
     rows: list[int] = []
     cost = left_out = 0
@@ -139,8 +139,8 @@ def _layout(page: EnginePageText) -> Work[tuple[Layout, NDArray[np.intp] | None,
         if _is_ours(parsed[0]):
             left_out += 1
             continue
-        name, family = parsed[0], _family(parsed[0], families)
-        labels = sorted_labels(_with_bounds(parsed[1], family))
+        name, family = parsed[0], family_of(parsed[0], families)
+        labels = sorted_labels(with_bounds(parsed[1], family))
         if (name, labels) not in series_by_key:
             series_by_key[name, labels] = Series(family, name, labels)
             rows.append(row)
@@ -153,7 +153,7 @@ def _is_ours(name: str) -> bool:
     return name.startswith(_OURS) or name == "up" or name in GPU
 
 
-def _with_bounds(labels: dict[str, str], family: Family) -> dict[str, str]:
+def with_bounds(labels: dict[str, str], family: Family) -> dict[str, str]:
     """`le="1"` is `le="1.0"`, as Prometheus 3 stores it; 2 keeps what the page says."""
     name = _BOUNDS.get(family.type, "")
     return {**labels, name: _bound(labels[name])} if name in labels else labels
@@ -167,7 +167,7 @@ def _bound(text: str) -> str:
     return repr(number) if math.isfinite(number) else text
 
 
-def _families(headings: Sequence[str]) -> Work[dict[str, Family]]:
+def families_of(headings: Sequence[str]) -> Work[dict[str, Family]]:
     """The families that the page's `# HELP` and `# TYPE` name."""
     families: dict[str, Family] = {}
     cost = 0
@@ -185,7 +185,7 @@ def _families(headings: Sequence[str]) -> Work[dict[str, Family]]:
     return families
 
 
-def _family(name: str, families: dict[str, Family]) -> Family:
+def family_of(name: str, families: dict[str, Family]) -> Family:
     """The family of a sample's name; one that no heading names is a family by itself."""
     for part, types in _PARTS.items():
         family = families.get(name.removesuffix(part))

@@ -74,7 +74,7 @@ def ends_early(page: str, media: str = "", framed: bool = True) -> bool:
         return last.startswith(_HEADINGS)
     if not framed and page[-1] != "\n":
         return True
-    text, number = _cut(last)
+    text, number = cut(last)
     try:
         float(number)
     except ValueError:
@@ -136,7 +136,7 @@ def _read_part(part: str, most: int, parsed: EnginePageText) -> None:
         elif len(texts) >= most:
             parsed.left_out += 1
         else:
-            text, number = _cut(line.rstrip())
+            text, number = cut(line.rstrip())
             try:
                 values.append(float(number))
             except ValueError:
@@ -160,7 +160,7 @@ def _add_heading(line: str, parsed: EnginePageText) -> None:
         parsed.left_out += 1
 
 
-def _cut(line: str) -> tuple[str, str]:
+def cut(line: str) -> tuple[str, str]:
     """The series and its value; a timestamp and an exemplar fall away, as our times are our own."""
     text, _, number = line.rpartition(" ")
     if (text[-1:] == "}" and " # " not in text) or (text and " " not in text):

@@ -1,8 +1,8 @@
 """`/api/v1/targets` and `/scrape_pools`: which sources are read, when, and how that went."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,7 +12,7 @@ from tocsin_alerting.api.http.envelope import success
 from tocsin_alerting.api.http.get_route import get_route
 from tocsin_alerting.config.effective import without_login
 from tocsin_alerting.time_format import format_duration, rfc3339
-from tocsin_exporter.snapshot import Source
+from tocsin_exporter.snapshot import Labels, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class ActiveTarget:
     read, and while it is `absent`: there is nothing of it on this machine.
 
     `interval` and `deadline` are seconds; `last_ms` Unix milliseconds, and `seconds` how long that
-    reading took.
+    reading took. A target of `scrape_configs` has `labels`, which begin as those `discovered`.
     """
 
     source: Source
@@ -33,21 +33,43 @@ class ActiveTarget:
     ok: bool | None
     error: str
     absent: bool = False
+    job_name: str = ""
+    labels: Labels = ()
+    discovered: Labels = ()
+
+    @property
+    def pool(self) -> str:
+        """The name of the job, which relabelling may change on the target."""
+        return self.job_name or self.source.job
+
+
+class Dropped(Protocol):
+    """What relabelling left out, by job."""
+
+    @property
+    def dropped(self) -> Mapping[str, Sequence[Labels]]: ...
 
 
 def routes(
-    targets: Callable[[], Sequence[ActiveTarget]], alertmanager_urls: Sequence[str] = ()
+    targets: Callable[[], Sequence[ActiveTarget]],
+    alertmanager_urls: Sequence[str] = (),
+    jobs: Dropped | None = None,
 ) -> list[Route]:
-    """`targets` gives what is read now. None is ever dropped: nothing is discovered and left.
-    `alertmanager_urls` are those to which alerts of rules are sent."""
+    """`targets` gives what is read now, and `jobs` what is discovered and left. `alertmanager_urls`
+    are those to which alerts of rules are sent."""
 
     async def listed(request: Request) -> Response:
         state = request.query_params.get("state", "").lower()
         pool = request.query_params.get("scrapePool", "")
-        wanted = [target for target in targets() if pool in ("", target.source.job)]
+        wanted = [target for target in targets() if pool in ("", target.pool)]
         active = [_target(target) for target in wanted] if state in ("active", "any", "") else []
-        counts = {"droppedTargetCounts": {job: 0 for job in _pools(wanted)}}
-        return success({"activeTargets": active, "droppedTargets": [], **counts})
+        left = {job: all_of for job, all_of in (jobs.dropped if jobs else {}).items()
+                if pool in ("", job)}  # fmt: skip
+        counts = {job: len(left.get(job, ())) for job in sorted({*_pools(wanted), *left})}
+        dropped = [{"discoveredLabels": dict(one)} for all_of in left.values() for one in all_of]
+        shown = dropped if state in ("dropped", "any", "") else []
+        body = {"activeTargets": active, "droppedTargets": shown, "droppedTargetCounts": counts}
+        return success(body)
 
     async def pools(request: Request) -> Response:
         return success({"scrapePools": _pools(targets())})
@@ -65,7 +87,7 @@ def routes(
 
 def _pools(targets: Sequence[ActiveTarget]) -> list[str]:
     """A job is a pool."""
-    return sorted({target.source.job for target in targets})
+    return sorted({target.pool for target in targets})
 
 
 def _target(target: ActiveTarget) -> dict[str, Any]:
@@ -75,7 +97,8 @@ def _target(target: ActiveTarget) -> dict[str, Any]:
     interval = format_duration(round(target.interval * 1000))
     timeout = format_duration(round(target.deadline * 1000))
     return {
-        "discoveredLabels": {
+        "discoveredLabels": dict(target.discovered)
+        or {
             "__address__": address,
             "__metrics_path__": slash + path,
             "__scheme__": scheme,
@@ -83,8 +106,9 @@ def _target(target: ActiveTarget) -> dict[str, Any]:
             "__scrape_timeout__": timeout,
             "job": target.source.job,
         },
-        "labels": {"instance": target.source.instance, "job": target.source.job},
-        "scrapePool": target.source.job,
+        "labels": dict(target.labels)
+        or {"instance": target.source.instance, "job": target.source.job},
+        "scrapePool": target.pool,
         "scrapeUrl": url,
         "globalUrl": url,
         "lastError": target.error,

@@ -25,6 +25,7 @@ class ScrapeCache:
     positions: Ints | None  # positions in the layout; None: all
     series: tuple[Labels, ...] | None = None  # instead of a layout, where rules wrote
     report: bool = True  # whether `up` and its like are among the rows
+    own: Labels = ()  # of these the labels that only they get from here
 
 
 EMPTY_CACHE = ScrapeCache(None, np.empty(0, np.int64), None)
@@ -69,7 +70,7 @@ class ScrapePreparation:
         with self._lock:
             head = self._head(source)
             # First: a source of too many series must not lose the word on itself.
-            head.index.get_or_create_all(synthetic_labels(source) if snapshot.report else ())
+            head.index.get_or_create_all(_synthetic(snapshot))
             released = head.index.released
         slices: list[tuple[Ints, Ints]] = []
         for at, part in enumerate(parts(layout.series, _SLICE_SERIES)):
@@ -102,23 +103,27 @@ class ScrapePreparation:
         return prepared if prepared.released == head.index.released else None
 
 
+def _synthetic(snapshot: Snapshot) -> Sequence[Labels]:
+    own = snapshot.target_labels
+    return synthetic_labels(snapshot.source, own) if snapshot.report else ()
+
+
 def cache_layout(
-    source: Source,
-    layout: Layout,
-    report: bool,
+    snapshot: Snapshot,
     head: AlignedHead,
     before: ScrapeCache,
     prepared: PreparedRows | None = None,
 ) -> tuple[ScrapeCache, Ints]:
     """Where the series of a layout go, and the rows of those that have ended with it."""
-    if before.layout is layout and before.report is report:
+    layout, report, own = snapshot.layout, snapshot.report, snapshot.target_labels
+    if before.layout is layout and before.report is report and before.own == own:
         return before, EMPTY_CACHE.rows
-    synthetic, _ = head.index.get_or_create_all(synthetic_labels(source) if report else ())
+    synthetic, _ = head.index.get_or_create_all(_synthetic(snapshot))
     if prepared is not None:
         rows, taken = prepared.rows, prepared.positions
     else:
         rows, taken = head.index.get_or_create_all(
-            stored_labels(source, series) for series in layout.series
+            stored_labels(snapshot.source, series) for series in layout.series
         )
     # The source's own word on `up` does not count.
     free = ~np.isin(rows, synthetic)
@@ -126,7 +131,8 @@ def cache_layout(
     ended = np.setdiff1d(before.rows, rows)
     head.mark_stale(ended)
     everything = len(taken) == len(layout.series)
-    return ScrapeCache(layout, rows, None if everything else taken, report=report), ended
+    positions = None if everything else taken
+    return ScrapeCache(layout, rows, positions, report=report, own=own), ended
 
 
 def cache_rule_series(

@@ -1,0 +1,135 @@
+"""The targets of `scrape_configs` as sources of this agent: they come, change and go."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from tocsin_alerting.config.scraping import ScrapeConfigSection
+from tocsin_alerting.loops.supervise import restart_on_error
+from tocsin_alerting.tsdb.store import Store
+from tocsin_exporter.clock import Clock
+from tocsin_exporter.duplicate_exporters import DuplicateExporters
+from tocsin_exporter.scrape import ScrapeTarget
+from tocsin_exporter.scrape_job import JobTarget, JobTargets, ScrapeJob, TargetGroup, job_targets
+from tocsin_exporter.scrape_manager import ScrapeManager
+from tocsin_exporter.service_discovery import AskDns, JobDiscovery, dns_records
+from tocsin_exporter.snapshot import Labels, Source
+from tocsin_exporter.targets import job_target
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Pool:
+    """One job with what is scraped of it now."""
+
+    job: ScrapeJob
+    discovery: JobDiscovery
+    targets: JobTargets = JobTargets()
+    scraped: dict[Source, JobTarget] = field(default_factory=dict)
+
+
+class ScrapeJobs:
+    """Follows the discovery of each job, and hands targets to the `manager`. The series of a target
+    that goes end at once."""
+
+    def __init__(
+        self,
+        manager: ScrapeManager,
+        store: Store,
+        now_ms: Callable[[], int],
+        ask: AskDns = dns_records,
+    ) -> None:
+        self._manager, self._store, self._now_ms, self._ask = manager, store, now_ms, ask
+        self._pools: dict[str, _Pool] = {}
+        self._changed = asyncio.Event()
+
+    @property
+    def dropped(self) -> Mapping[str, Sequence[Labels]]:
+        """By job, what relabelling left out."""
+        return {name: pool.targets.dropped for name, pool in self._pools.items()}
+
+    def configure(self, sections: Sequence[ScrapeConfigSection]) -> None:
+        """Take these jobs from now on; one that is as it was goes on."""
+        jobs = {section.job_name: section.job() for section in sections}
+        before, self._pools = self._pools, {}
+        kept = {name: pool for name, pool in before.items() if jobs.get(name) == pool.job}
+        for name, pool in before.items():
+            if name not in kept:
+                self._end(pool, jobs.get(name))
+        for name, job in jobs.items():
+            self._pools[name] = kept.get(name) or self._begin(job)
+        self._changed.set()
+
+    async def start(self, sections: Sequence[ScrapeConfigSection]) -> None:
+        """Take these jobs, and read every file once: no rule is to run before that."""
+        self.configure(sections)
+        for pool in self._pools.values():
+            await pool.discovery.look()
+
+    async def run(self) -> None:
+        """Follow all of them for ever, and who exports beside us."""
+        others = DuplicateExporters(self._manager.collectors)
+        while True:
+            self._changed.clear()
+            loops = [others.follow, *(pool.discovery.run for pool in self._pools.values())]
+            follows = [asyncio.create_task(restart_on_error("targets", one)) for one in loops]
+            try:
+                await self._changed.wait()
+            finally:
+                for follow in follows:
+                    follow.cancel()
+
+    def _begin(self, job: ScrapeJob) -> _Pool:
+        pool = _Pool(job, JobDiscovery(job, partial(self._take, job.name), self._ask))
+        self._pools[job.name] = pool
+        pool.discovery.offer()
+        return pool
+
+    def _end(self, pool: _Pool, wanted: ScrapeJob | None) -> None:
+        """Its targets, but for those that the same job has again, end."""
+        again = job_targets(wanted, wanted.static).active if wanted else ()
+        stays = {target.source for target in again}
+        for source in list(pool.scraped):
+            self._remove(pool, source, ends=source not in stays)
+
+    def _take(self, name: str, groups: Sequence[TargetGroup]) -> None:
+        pool = self._pools[name]
+        targets = job_targets(pool.job, groups)
+        for problem in targets.problems:
+            if problem not in pool.targets.problems:
+                log.error("target refused: %s", problem, extra={"job": name})
+        pool.targets = targets
+        wanted = {target.source: target for target in targets.active}
+        for source, target in list(pool.scraped.items()):
+            if wanted.get(source) != target:
+                self._remove(pool, source, ends=source not in wanted)
+        for source, target in wanted.items():
+            if source not in pool.scraped:
+                self._add(pool, target)
+
+    def _add(self, pool: _Pool, target: JobTarget) -> None:
+        try:
+            self._manager.add(job_target(target))
+        except (ValueError, OSError) as error:  # it is scraped already, or a certificate is bad
+            log.error("target refused: %s", error, extra={"job": pool.job.name, "url": target.url})
+            return
+        pool.scraped[target.source] = target
+
+    def _remove(self, pool: _Pool, source: Source, ends: bool) -> None:
+        del pool.scraped[source]
+        ended = [one.sources for one in self._manager.scrapers if one.target.source == source]
+        self._manager.remove(source)
+        for one in (one for sources in ended for one in sources):
+            if ends or one != source:
+                self._store.end_source(one, self._now_ms())
+
+
+def new_sampling(
+    targets: Iterable[ScrapeTarget], clock: Clock, store: Store
+) -> tuple[ScrapeManager, ScrapeJobs]:
+    """Who reads the sources into the store, and who follows those of scrape jobs."""
+    manager = ScrapeManager(targets, clock, [store.append], store.prepare)
+    return manager, ScrapeJobs(manager, store, clock.now_ms)
