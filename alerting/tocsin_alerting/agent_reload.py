@@ -1,7 +1,7 @@
 """What a reload puts in force: each stage of the agent takes what is new of its own."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from tocsin_alerting.config.config_copy import ConfigCopy
 from tocsin_alerting.config.effective import effective
 from tocsin_alerting.config.load import incident_config
 from tocsin_alerting.config.paging import unwatched
-from tocsin_alerting.config.reading import ReadConfig, emptied, unmatched
+from tocsin_alerting.config.reading import BuiltChannel, ReadConfig, emptied, unmatched
 from tocsin_alerting.config.rule_copies import RuleCopies
 from tocsin_alerting.incidents.dispatcher import Dispatcher
 from tocsin_alerting.local.engine_supervisor import EngineSupervisor
@@ -136,9 +136,10 @@ class AgentReload:
             if not rule.removed and (parts := changed_parts(before, rule.rule))
         }
         stages.dispatcher.note_changed_rules(changed, now_ms)
+        renamed = renamed_receivers(self._running.read.channels, read.channels)
         self._take(read)
         await self._take_sources(config)
-        await stages.dispatcher.reconfigure(incidents, now_ms)
+        await stages.dispatcher.reconfigure(incidents, now_ms, renamed)
         await stages.dispatcher.handle(removed, now_ms)
         await self.keep_copies()
 
@@ -213,6 +214,22 @@ class AgentReload:
         if file is not None and text is not None and not read.broken:
             copy = ConfigCopy.of(directory, file)
             await in_thread(lambda: copy.keep(text), self._copying)
+
+
+def renamed_receivers(
+    before: Mapping[str, BuiltChannel], now: Mapping[str, BuiltChannel]
+) -> dict[str, str]:
+    """Those that are gone, by name, where there is one new one alone that is the same in all but
+    that: who has the page by the old name has it by the new one."""
+    gone, new = before.keys() - now.keys(), now.keys() - before.keys()
+    same = {
+        old: [name for name in new if _made_of(now[name]) == _made_of(before[old])] for old in gone
+    }
+    return {old: names[0] for old, names in same.items() if len(names) == 1}
+
+
+def _made_of(one: BuiltChannel) -> tuple[object, ...]:
+    return one.settings, one.files, one.addresses
 
 
 def _some(names: Sequence[str]) -> str:

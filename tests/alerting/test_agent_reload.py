@@ -14,6 +14,7 @@ from support.api_client import api_client
 from support.examples import examples
 from support.story import until
 from support.wired_agent import wired_agent
+from tocsin_alerting.agent_reload import renamed_receivers
 from tocsin_alerting.app import App
 from tocsin_alerting.incidents.history_words import line_words
 from tocsin_alerting.incidents.incident import IncidentState
@@ -362,6 +363,60 @@ remote_write: [{{url: "http://127.0.0.1:9/{first}"}}, {{url: "http://127.0.0.1:9
         assert not running.done()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_renamed_receiver_is_known_by_what_it_is_made_of(tmp_path: Path) -> None:
+    async with agent(tmp_path) as one:
+        before = dict(one.app.running.read.channels)
+        one.write(
+            CONFIG.replace("hook:", "ring:")
+            .replace("receiver: hook", "receiver: ring")
+            .replace("desk: {type", "a: {type: log}\n  b: {type")
+            .replace("receiver: desk", "receiver: a")
+        )
+        assert await one.reload() == ""
+        now = one.app.running.read.channels
+        assert renamed_receivers(before, now) == {"hook": "ring"}, "desk may be either of two"
+        (tmp_path / "key").write_text(KEY.replace("c2Vj", "c3Vj"))
+        one.write(CONFIG)
+        assert await one.reload() == ""
+        back = renamed_receivers(now, one.app.running.read.channels)
+        assert back == {"a": "desk", "b": "desk"}, "ring has another secret"
+
+
+async def test_silences_and_contacts_over_a_reload(tmp_path: Path) -> None:
+    """A silence goes on to hold; who comes in the place of a contact is paged from then on."""
+    config = CONFIG.replace("{schedule: primary}", "{contact: li}, {schedule: primary}")
+    async with agent(tmp_path, config) as one, api_client(one.app.routes()) as client:
+        working, now_ms = one.app.dispatcher.working, one.app.clock.now_ms
+        until_ms = now_ms() + 3_600_000
+        body = {"matchers": ["alertname=Fires"], "for": "1h", "comment": "c", "by": "li"}
+        made = await client.post("/api/v1/silences", json=body)
+        assert made.status_code == 200, made.text
+        await one.app.dispatcher.due(now_ms())
+        assert any(mute.startswith("silence:") for mute in working.incidents[1].muted_by)
+        two = (
+            config.replace("li:", "wang:")
+            .replace("[li]", "[wang]")
+            .replace("contact: li", "contact: wang")
+        )
+        one.write(two.replace('rack="3"', 'rack="9"'), RULES.replace("vector(1)\n", "vector(2)\n"))
+        assert await one.reload() == ""
+        await one.evaluate()
+        (silence,) = working.mute_rules.silences.values()
+        assert abs(silence.ends_at_ms - until_ms) < 60_000
+        assert any(mute.startswith("silence:") for mute in working.incidents[1].muted_by)
+        assert set(working.config.roster.contacts) == {"wang"} == set(one.app.running.contacts)
+        shown = (await client.get("/api/v1/oncall")).json()["data"]
+        assert "wang" in str(shown) and "li@" not in str(shown)
+        policy = working.incidents[1].policy
+        told = {str(who) for step in policy.steps for who in step.notify}
+        assert "li" not in told and any("wang" in who for who in told)
+        lost = await client.get("/api/v1/incidents/1")
+        assert any(e["event"] == "receivers_lost" for e in lost.json()["data"]["history"])
+        one.write(two)
+        assert await one.reload() == ""
+        assert [*working.mute_rules.silences] == [silence.id]
 
 
 async def test_a_file_that_may_be_read_again_is_a_changed_one(tmp_path: Path) -> None:

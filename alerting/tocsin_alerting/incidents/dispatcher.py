@@ -323,9 +323,12 @@ class Dispatcher:
         record = comment_record(action)
         self.working.note(closed.number, record.event, now_ms, record.actor, record.data)
 
-    async def reconfigure(self, config: IncidentConfig, now_ms: int) -> None:
-        """Live by another configuration, as after a restart, but that nothing is forgotten."""
-        self.working.reconfigure(config, now_ms)
+    async def reconfigure(
+        self, config: IncidentConfig, now_ms: int, renamed: Mapping[str, str] | None = None
+    ) -> None:
+        """Live by another configuration, as after a restart, but that nothing is forgotten.
+        `renamed` are the receivers that are the same by another name, by the one before."""
+        self.working.reconfigure(config, now_ms, renamed or {})
         await self.heartbeats.settle(now_ms)
         await self.channels.settle(now_ms)
         await self._run_and_save(now_ms)

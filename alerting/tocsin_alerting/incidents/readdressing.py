@@ -4,7 +4,8 @@ Who is told then: those whom the policy of that name tells now at the same step,
 it tells, else everybody whom P0 tells.
 """
 
-from collections.abc import Iterable
+import json
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from tocsin_alerting.incidents.escalation import addressees_now, page
@@ -36,6 +37,30 @@ class Reconfigured:
 
     reached_addressees: frozenset[Addressee] = frozenset()
     told_addressees: frozenset[Addressee] = frozenset()
+
+
+RENAMED = "renamed_receivers"  # its key among what the journal remembers
+_MOST_RENAMES = 1_000
+
+
+def renames(remembered: str, fresh: Mapping[str, str], there: Collection[str]) -> str:
+    """What is to be remembered once the receivers `fresh` have other names; `there` are those that
+    the configuration has: whoever is called so now is nobody else."""
+    known = {**json.loads(remembered or "{}"), **fresh}
+    left = [(old, new) for old, new in known.items() if old not in there]
+    return json.dumps(dict(left[-_MOST_RENAMES:]))
+
+
+def also_called(addressees: Iterable[Addressee], remembered: str) -> frozenset[Addressee]:
+    """Also by the names that their receivers have had since."""
+    known, found = json.loads(remembered or "{}"), set(addressees)
+    waiting = list(found)
+    while waiting:
+        one = waiting.pop()
+        if (name := known.get(one.receiver)) and (new := replace(one, receiver=name)) not in found:
+            found.add(new)
+            waiting.append(new)
+    return frozenset(found)
 
 
 def lost_recipients(incident: Incident, config: IncidentConfig) -> Recipients:

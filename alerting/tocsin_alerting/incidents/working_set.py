@@ -7,6 +7,7 @@ It leads and the journal follows: what a step changed is collected in a changese
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from tocsin_alerting.incidents.changeset import Changeset, HistoryEntry, JournalOnly
@@ -48,7 +49,14 @@ from tocsin_alerting.incidents.openings import RecentOpenings
 from tocsin_alerting.incidents.outbox import Outbox, only_to_paged
 from tocsin_alerting.incidents.outbox_message import MessageState, OutboxMessage
 from tocsin_alerting.incidents.rate_budget import RateBudgets
-from tocsin_alerting.incidents.readdressing import Reconfigured, lost_recipients, recipient_names
+from tocsin_alerting.incidents.readdressing import (
+    RENAMED,
+    Reconfigured,
+    also_called,
+    lost_recipients,
+    recipient_names,
+    renames,
+)
 from tocsin_alerting.incidents.roster import Roster
 from tocsin_alerting.incidents.routing import IncidentConfig
 from tocsin_alerting.incidents.storm_members import StormMembers
@@ -336,9 +344,13 @@ class WorkingSet:
         self._roster = roster
         self._apply_overrides()
 
-    def reconfigure(self, config: IncidentConfig, now_ms: int) -> None:
+    def reconfigure(self, config: IncidentConfig, now_ms: int, renamed: Mapping[str, str]) -> None:
         """Live by another configuration. Open incidents keep their policy, but for recipients that
-        are gone; what went out counts for the budgets."""
+        are gone; what went out counts for the budgets. `renamed` are receivers by the names before.
+        """
+        if renamed:
+            known = renames(self.remembered(RENAMED), renamed, config.receiver_rules.keys())
+            self._changes.meta[RENAMED] = known
         self.config = replace(config, broken=self.config.broken)
         self.set_roster(config.roster)
         rates = {name: rules.rates for name, rules in config.receiver_rules.items()}
@@ -461,8 +473,9 @@ class WorkingSet:
             if not (lost := lost_recipients(incident, self.config)):
                 continue
             about, step_ms = (incident.number, incident.cycle), incident.paged_at_ms or 0
-            reached = frozenset(self.outbox.reached(*about))
-            event = Reconfigured(reached, frozenset(self.outbox.reached(*about, step_ms)))
+            now = partial(also_called, remembered=self.remembered(RENAMED))
+            reached, told = self.outbox.reached(*about), self.outbox.reached(*about, step_ms)
+            event = Reconfigured(now(reached), now(told))
             self.apply(transition(incident, event, now_ms, self.config), now_ms)
             log.warning(
                 "incident #%d [%s] %s: %s no longer in the configuration; now notifying %s",

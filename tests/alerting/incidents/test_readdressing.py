@@ -18,7 +18,12 @@ from tocsin_alerting.incidents.escalation_policy import (
 from tocsin_alerting.incidents.incident import Incident
 from tocsin_alerting.incidents.journal.sqlite import SqliteJournal
 from tocsin_alerting.incidents.outbox_message import Delivered, Outcome, Permanent, RetryAt
-from tocsin_alerting.incidents.readdressing import current_policy, lost_recipients
+from tocsin_alerting.incidents.readdressing import (
+    also_called,
+    current_policy,
+    lost_recipients,
+    renames,
+)
 from tocsin_alerting.incidents.routing import IncidentConfig
 from tocsin_alerting.rules.severity import Severity
 
@@ -85,6 +90,39 @@ async def test_a_rename_that_is_taken_back_wakes_nobody_again(tmp_path: Path) ->
     await one.advance(20 * MINUTE)  # `phone` is not reached
     await after(one, renamed("ops", P0=replace(ONLY, steps=(EscalationStep(to("ops")),))))
     assert [who for _, _, who in one.told] == ["ops", "ops"]
+
+
+async def test_a_receiver_that_is_renamed_again_and_again_has_the_page(tmp_path: Path) -> None:
+    """It is the same by its address. Another one that takes a name of before has nothing."""
+
+    def policy(name: str) -> IncidentConfig:
+        return renamed(name, P0=EscalationPolicy("P0", (EscalationStep(to(name), 15 * MINUTE),)))
+
+    one = await started(policy("ops"), tmp_path)
+    await one.hear(fires(DOWN))
+    await one.dispatcher.reconfigure(policy("oncall"), one.now, {"ops": "oncall"})
+    await one.deliver()
+    await one.dispatcher.reconfigure(policy("night"), one.now, {"oncall": "night"})
+    await one.deliver()
+    assert [who for _, _, who in one.told] == ["ops"]
+    one.settings = policy("night")
+    await one.restart(down_ms=SECOND)
+    await one.dispatcher.reconfigure(policy("day"), one.now, {"night": "day"})
+    await one.deliver()
+    assert [who for _, _, who in one.told] == ["ops"], "a restart knows it too"
+    await one.dispatcher.reconfigure(policy("other"), one.now)  # for somebody who was reached
+    await one.dispatcher.reconfigure(policy("new"), one.now)  # for somebody who was not
+    await one.deliver()
+    assert [who for _, _, who in one.told] == ["ops", "new"]
+
+
+def test_who_is_called_by_a_name_of_before_is_nobody_else() -> None:
+    known = renames("", {"a": "b"}, ["b"])
+    known = renames(known, {"b": "c"}, ["c"])
+    assert also_called(by("a", "x"), known) == {*by("a", "b", "c", "x")}
+    assert also_called(by("a"), renames(known, {"c": "a"}, ["a"])) == {*by("a")}, "and no circle"
+    many = renames("", {f"old{n}": f"new{n}" for n in range(2_000)}, [])
+    assert len(many) < 50_000
 
 
 async def test_the_steps_and_reminders_that_follow_reach_somebody(tmp_path: Path) -> None:
