@@ -119,9 +119,10 @@ _PROFILE = tuple(
 
 _ADDED = (
     gauge("gpu_info", "What the GPU is; always 1.", "", *_GPU, "modelName", "driver_version",
-          "cuda_version", "vbios_version", "serial", "compute_cap"),
-    gauge("gpu_devices", "Number of GPUs that answer."),
-    gauge("gpu_devices_expected", "Number of GPUs that are configured, or the most ever counted."),
+          "cuda_version", "vbios_version", "serial", "compute_cap", "vendor"),
+    gauge("gpu_devices", "Number of GPUs that answer.", "", "vendor"),
+    gauge("gpu_devices_expected", "Number of GPUs that are configured, or the most ever counted.",
+          "", "vendor"),
     gauge("gpu_memory_used_ratio",
           "Memory used, over total less what the driver reserves (0 to 1).", "ratio", *_GPU),
     counter("gpu_xid_errors_total", "XID errors; the agent counts on after a restart.",
@@ -161,4 +162,17 @@ _ADDED = (
           "SMs (0 to 1), by the last round.", "ratio", *_GPU, "pid", "groupname"),
 )  # fmt: skip
 
-GPU = Table((*_STATE, *_MEMORY, *_ERRORS, *_VIOLATIONS, *_PROFILE, *_ADDED))
+# Where DCGM's names are not: AMD and Intel.
+_OTHERS = (
+    gauge("gpu_utilization_ratio", "Share of time the GPU was busy (0 to 1).", "ratio", *_GPU),
+    gauge("gpu_memory_used_bytes", "Memory used.", "bytes", *_GPU),
+    gauge("gpu_memory_total_bytes", "Memory in total.", "bytes", *_GPU),
+    gauge("gpu_temperature_celsius", "Temperature at the sensor.", "celsius", *_GPU, "sensor"),
+    gauge("gpu_power_watts", "Power draw.", "watts", *_GPU),
+    counter("gpu_energy_joules_total", "Energy used.", "joules", *_GPU),
+    gauge("gpu_clock_hertz", "Frequency of the clock now.", "hertz", *_GPU, "clock"),
+    counter("gpu_idle_seconds_total", "Time in which the part (GT) of the GPU was off.",
+            "seconds", *_GPU, "gt"),
+)  # fmt: skip
+
+GPU = Table((*_STATE, *_MEMORY, *_ERRORS, *_VIOLATIONS, *_PROFILE, *_ADDED, *_OTHERS))

@@ -14,6 +14,8 @@ from tocsin_exporter.collectors.diskstats import diskstats
 from tocsin_exporter.collectors.filefd import filefd
 from tocsin_exporter.collectors.filesystem import Filesystem
 from tocsin_exporter.collectors.gpu import gpu
+from tocsin_exporter.collectors.gpu_amd import gpu_amd
+from tocsin_exporter.collectors.gpu_intel import gpu_intel
 from tocsin_exporter.collectors.host import Host
 from tocsin_exporter.collectors.hwmon import hwmon
 from tocsin_exporter.collectors.loadavg import loadavg
@@ -85,6 +87,8 @@ COLLECTORS: dict[str, CollectorEntry] = {
     "vmstat": CollectorEntry("host", vmstat, cheap=True),
     "textfile": CollectorEntry("host", Textfile),  # the last: ours win over what is left there
     "gpu": CollectorEntry("gpu", gpu),
+    "gpu_amd": CollectorEntry("gpu", gpu_amd),
+    "gpu_intel": CollectorEntry("gpu", gpu_intel),
     "processes": CollectorEntry("process", Processes),
     "process": CollectorEntry("tocsin", own_process, cheap=True),
 }
