@@ -54,6 +54,23 @@ async def test_it_is_found_and_its_numbers_are_the_clients(
         assert await agent.incidents() == []
 
 
+async def test_vllms_memory_is_in_its_log_and_its_last_minute_in_gauges(
+    live: Live, tmp_path: Path
+) -> None:
+    engine = live("vllm")
+    named = f'engines: [{{url: "{engine.url}", log_file: "{engine.log_file}"}}]\n'
+    async with watching(tmp_path, more=named) as agent:
+        await agent.until_up(engine.target)
+        await agent.until_value("sum(llm_memory_bytes{component=%22kv_cache%22})", 2.0**30, 15)
+        await agent.until_value("sum(llm_memory_source_info{source=%22log%22})", 1.0, 15)
+        assert await agent.value("sum(llm_success_ratio)") is None  # before the window is full
+        await ask(engine)
+        await agent.until_value("sum(llm_success_ratio{window=%221m%22})", 1.0, 90)
+        quantiles = "count(llm_time_to_first_token_quantile_seconds{window=%221m%22} > 0)"
+        await agent.until_value(quantiles, 3.0, 15)
+        await agent.until_value("sum(llm_error_ratio{window=%221m%22})", 0.0, 15)
+
+
 async def ask(engine: RealEngine) -> None:
     """Ten chats, three at a time, some of them the same; and one that is refused."""
     gate = asyncio.Semaphore(3)

@@ -48,7 +48,7 @@ class RealEngine:
         self.target = f"127.0.0.1:{self.port}"
         self.counts = Counts()
         self._arguments = arguments + (("--api-key", key) if key else ())
-        self._log = folder / f"{kind}-{self.port}.log"
+        self.log_file = folder / f"{kind}-{self.port}.log"
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._process: subprocess.Popen[bytes] | None = None
         self._family: list[psutil.Process] = []
@@ -56,7 +56,7 @@ class RealEngine:
     def launch(self) -> None:
         """Starts it and does not wait."""
         command = [str(SCRIPT), self.kind, "--port", str(self.port), *self._arguments]
-        with self._log.open("ab") as log:
+        with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
 
     def wait(self) -> None:
@@ -65,7 +65,7 @@ class RealEngine:
         while self.status("/health") != 200:
             assert self._process is not None
             gone = self._process.poll() is not None
-            assert not gone and time.monotonic() < deadline, self._log.read_text()[-2000:]
+            assert not gone and time.monotonic() < deadline, self.log_file.read_text()[-2000:]
             time.sleep(0.2)
         self._family = self._relatives()
 

@@ -107,7 +107,8 @@ def _secrets(data: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
         ("heartbeats", "expected", "*"),
     )
     for path, value in (entry for section in sections for entry in parts_at(data, *section, "*")):
-        if str(path[-1]).endswith(("_file", "_env")) and path != ("web", "config_file"):
+        no_secret = path == ("web", "config_file") or path[-1] == "log_file"
+        if str(path[-1]).endswith(("_file", "_env")) and not no_secret:
             yield path, value
     yield from parts_at(data, "receivers", "*", "header_files", "*")
     yield from parts_at(data, "schedules", "*", "ical_url_file")

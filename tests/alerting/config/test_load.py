@@ -201,6 +201,17 @@ async def test_messages_say_how_alertctl_finds_the_agent(address: str, command: 
     assert command in said[0]
 
 
+def test_the_log_of_an_engine_is_no_secret_and_need_not_be_there(tmp_path: Path) -> None:
+    (tmp_path / "there.log").write_text("one line\nand another\n")
+    path = tmp_path / "tocsin.yml"
+    path.write_text(
+        "engines: [{url: 'http://h:1', log_file: there.log}, {url: 'http://h:2', log_file: gone}]\n"
+    )
+    config = load(path)
+    files = [engine.access.log_file for engine in config.engines]
+    assert files == [tmp_path / "there.log", tmp_path / "gone"]
+
+
 def test_targets_are_seconds_for_engines(tmp_path: Path) -> None:
     path = tmp_path / "tocsin.yml"
     path.write_text(
