@@ -21,7 +21,7 @@ faults:
   - {after: 2s, gpu: 2, throttle: hw_thermal}
   - {after: 3s, gpu: 3, ecc: 1}
 """
-# The bundled rules' expressions, without their patience, and the bundled one on XIDs as it is.
+# Bundled rules' expressions without their patience; those on XIDs and memory are taken as they are.
 RULES = """
 groups:
 - name: gpus
@@ -42,7 +42,10 @@ engines: [{{url: "http://127.0.0.1:9"}}]
 rule_files: [rules.yml, bundled]
 receivers: {{desk: {{type: webhook, url: "{url}"}}}}
 """
-GPU_OF = {"Hot": "2", "Missing": None, "Throttled": "2", "Ecc": "3", "GPUXidError": "0"}
+GPU_OF = {
+    **{"Hot": "2", "Missing": None, "Throttled": "2"},
+    **{"Ecc": "3", "GPUXidError": "0", "GPUMemoryFailing": "3"},
+}
 QUERIES = [  # dashboard 12239, word for word but for its variables
     'max(DCGM_FI_DEV_GPU_TEMP{Hostname=~"%s", gpu=~".+"}) by (Hostname, gpu, uuid)',
     'avg(DCGM_FI_DEV_GPU_TEMP{Hostname=~"%s", gpu=~".+"})',
