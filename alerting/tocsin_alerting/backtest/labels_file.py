@@ -1,10 +1,12 @@
-"""Incidents that somebody has judged, as CSV: `start,end,alertname,real`, the last two optional."""
+"""Incidents that somebody has judged, as CSV: `start,end,alertname,real`, the last two optional,
+parted by commas, semicolons or tabs."""
 
 import csv
 import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from itertools import chain
 
 from tocsin_alerting.backtest.report import LabelledIncident
 from tocsin_alerting.time_format import read_seconds
@@ -18,10 +20,18 @@ class InvalidJudgement(ValueError):
 
 
 def read_labels(lines: Iterable[str], path: str) -> tuple[LabelledIncident, ...]:
-    """Times are RFC 3339 (UTC without a zone) or Unix seconds. Raises InvalidJudgement."""
-    table = csv.DictReader(lines)
+    """Times are RFC 3339 (UTC without a zone) or Unix seconds; what parts the columns is what parts
+    those of the head. Raises InvalidJudgement."""
+    rows = iter(lines)
+    head = next(rows, "")
+    table = csv.DictReader(chain((head,), rows), delimiter=_separator(head))
     _check_columns(table.fieldnames or (), path)
     return tuple(_incident(row, f"{path}:{table.line_num}:1") for row in table)
+
+
+def _separator(head: str) -> str:
+    """A spreadsheet writes `;` where the comma is in its numbers, and some write tabs."""
+    return max(",;\t", key=head.count)
 
 
 def _check_columns(names: Iterable[str], path: str) -> None:

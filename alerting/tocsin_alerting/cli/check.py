@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ LINTS = (
 NAMED = (*WARNINGS, *LINTS)
 STDIN = "-"
 _GENERAL = ("default", "all", "none")
+_MOST_OF_A_NAME = 100
 
 semantics_option = click.option(
     "--promql.semantics",
@@ -201,8 +203,21 @@ def _check(path: Path, options: CheckOptions) -> int:
     lints = [lint for lint in lints if not lint.endswith(left_out)]
     word = "warning" if kind is _configuration else "lint"
     print(f"  SUCCESS: {summary}" + (f", {count(len(lints), word)}" if lints else ""))
-    _print(f"{lint} ({word})" for lint in lints)
+    _print(_first(lints, word))
     return LINT if lints else 0
+
+
+def _first(lints: Iterable[str], word: str) -> Iterator[str]:
+    """Of each name, which stands at the end, the first; how many there are besides comes last."""
+    told = Counter[str]()
+    for lint in lints:
+        name = lint.rpartition(" (")[2].removesuffix(")") if lint.endswith(")") else ""
+        told[name] += 1
+        if told[name] <= _MOST_OF_A_NAME:
+            yield f"{lint} ({word})"
+    for name, times in told.items():
+        if times > _MOST_OF_A_NAME:
+            yield f"{times - _MOST_OF_A_NAME:,} more of {name or 'these'} are not shown"
 
 
 def _text(path: Path) -> str:

@@ -9,7 +9,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import ndiff
 from glob import glob
 from itertools import chain
@@ -17,20 +17,34 @@ from os.path import normpath
 from pathlib import Path as FilePath
 from typing import NamedTuple, TypeVar
 
+import numpy as np
+
+from tocsin_alerting.promql.parser.signatures import Semantics
 from tocsin_alerting.rules.alert import AlertState
-from tocsin_alerting.rules.evaluation import EvaluationDeps, WriteSamples
+from tocsin_alerting.rules.evaluation import EvaluationDeps, WriteSamples, evaluate_rule
 from tocsin_alerting.rules.go_time import GoDuration
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.humanize import scientific
 from tocsin_alerting.rules.instant_query import InstantQuerier, rows
 from tocsin_alerting.rules.rule import NOWHERE, AlertingRule, FilePosition, RuleFile
 from tocsin_alerting.rules.rule_file import CheckExpression, load, no_objection
+from tocsin_alerting.rules.rule_test_ahead import (
+    AskRange,
+    Evaluations,
+    RulesAhead,
+    WriteSeries,
+    asks_for_alerts,
+    parsed,
+    reads_ahead,
+)
 from tocsin_alerting.rules.rule_test_file import AlertCase, ExprCase, RuleTest, RuleTestFile
-from tocsin_alerting.rules.series_notation import Value
+from tocsin_alerting.rules.series_notation import STALE, Value
 from tocsin_alerting.rules.state import GroupState, RuleState
 from tocsin_alerting.rules.unknown_alerts import AllAlive
 from tocsin_alerting.strconv import quote
 from tocsin_alerting.time_format import format_duration
+from tocsin_alerting.tsdb.values import STALE as STALE_CELL
+from tocsin_alerting.tsdb.values import Floats, Ints
 from tocsin_exporter.snapshot import Labels
 
 
@@ -46,12 +60,16 @@ class RuleTestStore:
     """A store and an engine on it, made anew for each test.
 
     `append(at_ms, samples)` stores input; a value is a number or STALE. `write` is that of
-    EvaluationDeps.
+    EvaluationDeps. With `ask` and `write_series`, rules that can be are asked for many evaluations
+    at once.
     """
 
     engine: InstantQuerier
     append: Callable[[int, Sequence[tuple[Labels, Value]]], object]
     write: WriteSamples
+    ask: AskRange
+    write_series: WriteSeries
+    semantics: Semantics = 3
 
 
 W = TypeVar("W")
@@ -171,7 +189,7 @@ class _RuleTestRun:
     ) -> None:
         self._test, self._file, self._bench, self._diff = test, file, bench, diff
         self.fired: set[FilePosition] = set()
-        deps = EvaluationDeps(
+        self._deps = self._alert_deps = EvaluationDeps(
             bench.engine,
             bench.write,
             AllAlive(),
@@ -179,8 +197,11 @@ class _RuleTestRun:
             test.external_labels,
             test.external_url,
         )
-        self._groups = Groups(deps, file.interval_ms)
+        self._groups = Groups(self._deps, file.interval_ms)
         self._groups.load(rules, test.start_ms)
+        self._rules = [(group, rule) for group in self._ordered() for rule in group.rules]
+        for _, progress in self._rules:  # all that they read is known, whoever recorded it
+            progress.behind, progress.alerting_rules = (), {}
         self._input = input_columns(test)
         self._loaded = 0
 
@@ -188,9 +209,12 @@ class _RuleTestRun:
         failures: list[RuleTestFailure] = []
         waiting = sorted(self._test.alerts, key=lambda case: case.eval_ms)
         interval_ms = self._file.interval_ms
-        for at_ms in range(self._test.start_ms, self._test.end_ms + 1, interval_ms):
+        moments = Evaluations(self._test.start_ms, self._test.end_ms, interval_ms)
+        ahead = self._ahead(moments)
+        for number in range(moments.count):
+            at_ms = moments.start_ms + number * interval_ms
             try:
-                await self._evaluate(at_ms)
+                await self._evaluate(at_ms, number, ahead)
             except _RuleFailed as error:
                 return failures + error.failures
             while waiting and waiting[0].eval_ms < at_ms + interval_ms - self._test.start_ms:
@@ -199,12 +223,35 @@ class _RuleTestRun:
             failures.extend(await self._expr_case(case))
         return failures
 
-    async def _evaluate(self, at_ms: int) -> None:
+    def _ahead(self, moments: Evaluations) -> RulesAhead | None:
+        """None where a rule may see what comes after its evaluation, if it is there."""
+        if reads_ahead(progress.rule for _, progress in self._rules):
+            return None
+        last_ms = moments.start_ms + (moments.count - 1) * moments.step_ms
+        self._bench.write_series(*input_samples(self._test, last_ms))
+        self._loaded = len(self._input)
+        rules = [(group.group, progress.rule) for group, progress in self._rules]
+        inputs = frozenset(dict(series.labels).get("__name__", "") for series in self._test.series)
+        ahead = RulesAhead(self._bench.engine, self._bench.ask, moments, rules, inputs)
+        ahead.work(self._bench.write_series)
+        cases = parsed((case.expr for case in self._test.exprs), self._bench.semantics)
+        self._deps = self._alert_deps = replace(self._deps, engine=ahead)
+        queries = (*(rule.query for _, rule in rules), *cases)
+        if not asks_for_alerts(queries, (rule for _, rule in rules)):
+            self._alert_deps = replace(self._deps, write=lambda source, at_ms, samples: None)
+        return ahead
+
+    async def _evaluate(self, at_ms: int, number: int, ahead: RulesAhead | None) -> None:
         self._load_until(at_ms)
         broken: list[RuleTestFailure] = []
-        for group in self._ordered():
-            await self._groups.evaluate(group, at_ms)
-            broken.extend(self._broken(rule, at_ms) for rule in group.rules if rule.last_error)
+        for group, progress in self._rules:
+            rule = progress.rule
+            if ahead and not progress.alerts and ahead.is_quiet(rule, number):
+                continue
+            deps = self._alert_deps if isinstance(rule, AlertingRule) else self._deps
+            await evaluate_rule(progress, group.group, at_ms, deps)
+            if progress.last_error:
+                broken.append(self._broken(progress, at_ms))
         if broken:
             raise _RuleFailed(broken)
 
@@ -273,6 +320,21 @@ def input_columns(test: RuleTest) -> list[tuple[int, list[tuple[Labels, Value]]]
             if value is not None:
                 columns[test.start_ms + number * test.interval_ms].append((labels, value))
     return sorted(columns.items())
+
+
+def input_samples(test: RuleTest, last_ms: int) -> tuple[list[Labels], Ints, Ints, Floats]:
+    """The same until `last_ms` as a store takes it in one piece: the series, and of each sample in
+    the order of time which series it is of, when it is, and what."""
+    columns = [column for column in input_columns(test) if column[0] <= last_ms]
+    places = {series.labels: number for number, series in enumerate(test.series)}
+    samples = [(places[one], at, value) for at, column in columns for one, value in column]
+    cells = (STALE_CELL if value == STALE else value for _, _, value in samples)
+    return (
+        [series.labels for series in test.series],
+        np.fromiter((of for of, _, _ in samples), np.int64, len(samples)),
+        np.fromiter((at for _, at, _ in samples), np.int64, len(samples)),
+        np.fromiter(cells, np.float64, len(samples)),
+    )
 
 
 def _subset_of(expected: Sequence[ComparedAlert], got: Sequence[ComparedAlert]) -> bool:

@@ -18,7 +18,7 @@ from tocsin_alerting.rules.series_notation import (
     parse_series_notation,
 )
 from tocsin_alerting.rules.yaml_reader import YamlReader
-from tocsin_alerting.time_format import LAST_S, read_timestamp
+from tocsin_alerting.time_format import LAST_S, format_duration, read_timestamp
 from tocsin_alerting.yaml_document import InvalidDocument, Path, parse
 from tocsin_alerting.yaml_merge_keys import MergeRules
 from tocsin_exporter.snapshot import Labels
@@ -38,6 +38,7 @@ _TEST_KEYS = (
 _MATCHES = ("exact", "subset")
 _MERGING = MergeRules(True, frozenset({"exp_labels", "exp_annotations", "external_labels"}))
 _MINUTE_MS = 60_000
+MAX_EVALUATIONS = 1_000_000  # of a test: a year by the minute twice
 _OCTAL = re.compile(r"[-+]?0[0-7]+")
 _BASED = re.compile(r"[-+]?0(x[0-9a-fA-F]+|o[0-7]+|b[01]+)")
 _FLOAT = re.compile(r"[-+]?(\.inf|\.nan|(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?)", re.I)
@@ -162,7 +163,7 @@ def _test(
     for key in parts:
         if key in fields:
             parts[key](reading, (*path, key), int(path[-1]))
-    return RuleTest(
+    test = RuleTest(
         name=reading.text((*path, "name")),
         # Prometheus 2 has no default: all input has one time, and the first of it counts.
         interval_ms=reading.duration((*path, "interval")) or default_ms * (reading.semantics == 3),
@@ -173,6 +174,18 @@ def _test(
         external_labels=reading.texts((*path, "external_labels"), "external_labels"),
         external_url=reading.text((*path, "external_url")),
         subset=reading.one_of((*path, "match"), _MATCHES, "exact") == "subset",
+    )
+    last_ms = test.end_ms - test.start_ms
+    if last_ms // default_ms > MAX_EVALUATIONS:
+        reading.wrong(path, _too_long(last_ms, default_ms))
+    return test
+
+
+def _too_long(eval_ms: int, step_ms: int) -> str:
+    return (
+        f"an eval_time of {format_duration(eval_ms)} takes {eval_ms // step_ms:,} evaluations, one"
+        f" each {format_duration(step_ms)}, and a test may take {MAX_EVALUATIONS:,}; raise"
+        " evaluation_interval, or test sooner"
     )
 
 

@@ -1,6 +1,7 @@
 """Service level objectives as rules: the multi-window, multi-burn-rate alerts of Google's SRE
 workbook, with the recorded series and labels of Sloth, so that its dashboards work."""
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -161,7 +162,7 @@ def _objective(reading: YamlReader, path: Path, value: Any) -> float:
     """As a share of 1, of what is written in percent."""
     if value is None:
         return 0.0
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         reading.wrong(path, '"objective" must be a number of percent, as 99.9')
         return 0.0
     if 0 < value <= 1:

@@ -12,6 +12,14 @@ def test_a_table_of_incidents() -> None:
     )
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_spreadsheet_may_part_its_columns_by_something_else(separator: str) -> None:
+    text = "start,end,alertname,real\n0,1.5,High,no\n".replace(",", separator)
+    assert read_labels(text.splitlines(), "x.csv") == (LabelledIncident(0, 1500, "High", False),)
+    with pytest.raises(InvalidJudgement, match='unknown column "alertnam"; did you mean'):
+        read_labels([f"start{separator}end{separator}alertnam"], "x.csv")
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

@@ -97,6 +97,18 @@ def test_lints_are_chosen_by_name_and_left_out_by_name(rules: Path) -> None:
     assert "there is no lint never-fire; did you mean never-fires?" in refused.err
 
 
+def test_of_very_many_lints_the_first_of_each_name_are_said(rules: Path) -> None:
+    many = "".join(f"{{alert: A{n}, expr: up == 2}}, " for n in range(130))
+    other = "{alert: B, expr: up == 0, labels: {a: '{{ $value }}'}}"
+    rules.write_text(f"groups: [{{name: g, rules: [{many}{other}]}}]")
+    ended = alertctl("check", str(rules))
+    assert ended.code == 3
+    assert "131 rules found, 131 lints" in ended.out
+    assert ended.err.count("(never-fires) (lint)") == 100
+    assert ended.err.count("(value-in-label) (lint)") == 1
+    assert ended.err.endswith("  30 more of never-fires are not shown\n")
+
+
 def test_the_types_of_our_own_metrics_are_known(rules: Path) -> None:
     rules.write_text("groups: [{name: g, rules: [{record: 'a:b', expr: 'rate(node_load1[5m])'}]}]")
     ended = alertctl("check", str(rules))

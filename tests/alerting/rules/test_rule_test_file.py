@@ -109,3 +109,20 @@ def test_a_test_begins_at_unix_seconds_or_rfc_3339(text: str) -> None:
         read_tests(f"tests:\n  - start_timestamp: {text}\n", "t.yml")
     (problem,) = refused.value.problems
     assert (problem.line, problem.column) == (2, 22)
+
+
+@pytest.mark.parametrize("key", ["alert_rule_test", "promql_expr_test"])
+def test_a_test_of_ten_years_by_the_second_is_refused_with_words(key: str) -> None:
+    case = (
+        "{alertname: A, eval_time: 3650d}"
+        if key == "alert_rule_test"
+        else "{eval_time: 3650d, expr: m}"
+    )
+    text = f"evaluation_interval: 1s\ntests:\n  - {key}: [{case}]\n"
+    with pytest.raises(InvalidDocument) as raised:
+        read_tests(text, "t.yml")
+    assert str(raised.value) == (
+        "t.yml:3:5: an eval_time of 10y takes 315,360,000 evaluations, one each 1s, and a test may"
+        " take 1,000,000; raise evaluation_interval, or test sooner"
+    )
+    assert read_tests(text.replace("1s", "1h"), "t.yml").tests

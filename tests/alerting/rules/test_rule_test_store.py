@@ -1,5 +1,7 @@
 """The bench on which rules are tested: gaps and stale markers, nothing forgotten."""
 
+import numpy as np
+
 from tocsin_alerting.promql.result import InstantVector
 from tocsin_alerting.rules.rule_test_store import make_test_store
 from tocsin_alerting.rules.series_notation import STALE
@@ -32,3 +34,10 @@ async def test_nothing_is_forgotten() -> None:
     bench.append(YEAR, [(UP, 2.0)])
     assert await _values(bench, "up", 60_000) == [1.0]
     assert await _values(bench, "up", YEAR) == [2.0]
+
+
+async def test_a_test_may_last_as_long_as_one_of_promtool() -> None:
+    bench = make_test_store(60_000)
+    bench.write_series([UP], np.zeros(2, np.int64), np.array([0, 290 * YEAR]), np.array([1.0, 2.0]))
+    assert await _values(bench, "timestamp(up)", 0) == [0.0]
+    assert await _values(bench, "up", 290 * YEAR) == [2.0]

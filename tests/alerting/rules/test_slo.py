@@ -30,6 +30,7 @@ WRONG = {
     "no good": ("slos: [{name: a, objective: 99, total: m}]", "an objective needs `good`"),
     "a share of 1": (written(objective=0.999), "is in percent: write 99.9 for 0.999"),
     "no budget": (written(objective=100), "100 leaves no budget"),
+    "no number": (written(objective=float("nan")), "must be a number of percent"),
     "a word": (written(objective="high"), "must be a number of percent"),
     "an expression": (written(good="sum(rate(m[5m]))"), "rate() and sum() are added"),
     "a range": (written(good="m[5m]"), "give a counter"),
