@@ -1,18 +1,29 @@
 """The file of `tocsin proxy --config.file`, and the file of its clients' keys."""
 
+import re
 import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from tocsin_alerting.settings import Bytes, Duration, FilePath, Interval, Section, is_http_url
+from tocsin_alerting.settings import (
+    Bytes,
+    Duration,
+    FilePath,
+    Interval,
+    Section,
+    Words,
+    is_http_url,
+    several,
+)
 from tocsin_alerting.yaml_document import Document, InvalidDocument, file_text, parse, unreadable
 from tocsin_alerting.yaml_model import validate
 from tocsin_exporter.files import MOST_SECRET_BYTES, file_bytes
 from tocsin_exporter.proxy.application import ProxyLimits
+from tocsin_exporter.proxy.golden import GoldenExpectation, GoldenPrompt, GoldenSet
 from tocsin_exporter.proxy.keys import ClientKeys, client_keys, is_hashed
 from tocsin_exporter.proxy.server import AccessLogOptions, ProxyOptions
 from tocsin_exporter.proxy.slots import SlotLimits
@@ -60,6 +71,56 @@ class AccessLogSection(Section):
     keep: Count = 5
 
 
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return text
+
+
+class ExpectSection(Section):
+    """What an answer must have; at least one of them."""
+
+    contains: Words = ()
+    regex: Annotated[str, AfterValidator(_pattern)] | None = None
+    json_keys: Words | None = None
+    similar_to: str = ""
+    least: Annotated[float, Field(gt=0, le=1)] = 0.6
+
+    @model_validator(mode="after")
+    def _something(self) -> "ExpectSection":
+        if not (self.contains or self.regex or self.json_keys is not None or self.similar_to):
+            raise ValueError("give one of contains, regex, json_keys, similar_to")
+        return self
+
+
+class PromptSection(Section):
+    """A question with a known answer."""
+
+    name: Annotated[str, Field(min_length=1, max_length=_MOST_NAME)]
+    prompt: Annotated[str, Field(min_length=1)]
+    system: str = ""
+    max_tokens: Annotated[int, Field(ge=1)] = 64
+    expect: ExpectSection
+
+
+class GoldenSection(Section):
+    """All `prompts` are put to `model`, `every` so long; one answer may take `timeout`."""
+
+    model: Annotated[str, Field(min_length=1)]
+    every: Interval = 300_000
+    timeout: Interval = 60_000
+    prompts: Annotated[tuple[PromptSection, ...], BeforeValidator(several), Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names(self) -> "GoldenSection":
+        names = [prompt.name for prompt in self.prompts]
+        if len(set(names)) < len(names):
+            raise ValueError("two prompts have one name; give each a name of its own")
+        return self
+
+
 class ProxyFile(Section):
     """`upstream` is the engine. `upstream_host` goes to it in place of the client's Host."""
 
@@ -70,6 +131,8 @@ class ProxyFile(Section):
     keys_file: FilePath | None = None
     limits: LimitsSection = LimitsSection()
     access_log: AccessLogSection | None = None
+    output_anomalies: bool = False
+    golden_prompts: GoldenSection | None = None
 
 
 def load_proxy_file(path: Path | None) -> ProxyFile:
@@ -97,8 +160,31 @@ def proxy_options(file: ProxyFile, upstream: str, web: LiveWebConfig) -> ProxyOp
         access_log=AccessLogOptions(named.file, named.size, named.keep) if named else None,
         upstream_key=_key_of(file.upstream_key_file),
         upstream_host=file.upstream_host,
+        judges_answers=file.output_anomalies,
+        golden=_golden(file.golden_prompts) if file.golden_prompts else None,
         web=web,
     )
+
+
+def _golden(section: GoldenSection) -> GoldenSet:
+    return GoldenSet(
+        tuple(_prompt(prompt) for prompt in section.prompts),
+        section.model,
+        section.every / 1000,
+        section.timeout / 1000,
+    )
+
+
+def _prompt(section: PromptSection) -> GoldenPrompt:
+    expect = section.expect
+    expected = GoldenExpectation(
+        expect.contains,
+        re.compile(expect.regex) if expect.regex else None,
+        expect.json_keys,
+        expect.similar_to,
+        expect.least,
+    )
+    return GoldenPrompt(section.name, section.prompt, expected, section.system, section.max_tokens)
 
 
 def upstream_address(url: str, ca_file: Path | None = None) -> UpstreamAddress:
@@ -137,7 +223,7 @@ def _wrong(name: object, key: object) -> str:
     """Why an entry cannot be used, without the key."""
     if not isinstance(name, str) or not 0 < len(name) <= _MOST_NAME or not name.isprintable():
         return f"a name of 1 to {_MOST_NAME} characters is needed"
-    if name in ("-", "synthetic"):
+    if name == "-":
         return "this name is the proxy's own; take another"
     if not isinstance(key, str) or not key.isascii() or not key.isprintable() or " " in key:
         return "a key is text of ASCII without spaces; quote it"

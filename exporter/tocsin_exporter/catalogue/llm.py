@@ -173,4 +173,17 @@ _MEMORY = (
     _counter("allocator_retries", "Allocations that freed the cache and tried again.", "gpu"),
 )  # fmt: skip
 
-LLM = Table((*_TOKENS, *_REQUESTS, *_LOAD, *_WINDOWS, *_ENGINES, *_MEMORY))
+_QUALITY = (
+    gauge("llm_quality_score",
+          "Score of the last answer to a golden prompt (0 to 1); absent where there was no answer.",
+          "", "model_name", "target", "evaluation_name"),
+    counter("llm_evaluations_total", "Golden prompts asked, by result: pass, fail, error.",
+            "", "model_name", "target", "evaluation_name", "score_label"),
+    histogram("llm_synthetic_time_to_first_token_seconds",
+              "From a golden prompt to the first token of its answer.",
+              "seconds", "model_name", "target"),
+    histogram("llm_synthetic_e2e_seconds", "From a golden prompt to the end of its answer.",
+              "seconds", "model_name", "target"),
+)  # fmt: skip
+
+LLM = Table((*_TOKENS, *_REQUESTS, *_LOAD, *_WINDOWS, *_ENGINES, *_MEMORY, *_QUALITY))

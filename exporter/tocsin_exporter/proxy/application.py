@@ -1,24 +1,22 @@
 """The proxy as an application: each request is let in, passed on, measured and logged."""
 
 import asyncio
-import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from tocsin_exporter.proxy.access_log import Fields
 from tocsin_exporter.proxy.client import SCOPE_KEY, ClientConnection
-from tocsin_exporter.proxy.content import generates
+from tocsin_exporter.proxy.content import Asked, Output, generates
 from tocsin_exporter.proxy.exchange import Exchange, Refusal, request_head, trailer
 from tocsin_exporter.proxy.keys import ANYBODY, KeyCheck
 from tocsin_exporter.proxy.measurement import Measurement, outcome
-from tocsin_exporter.proxy.metrics import CANCELLED, ERROR, REJECTED, TIMEOUT, ProxyMetrics
+from tocsin_exporter.proxy.metrics import CANCELLED, ERROR, REJECTED, SUCCESS, TIMEOUT, ProxyMetrics
 from tocsin_exporter.proxy.slots import SlotLimits, Slots
 from tocsin_exporter.proxy.upstream import Headers, Upstream, UpstreamConnection, UpstreamFault
 from tocsin_exporter.relative_redirects import Receive, Scope, Send
 from tocsin_exporter.snapshot import Sample
 
-SYNTHETIC = b"x-tocsin-synthetic"
 _REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS"))
 _HAS_BODY = frozenset((b"content-length", b"transfer-encoding"))
 
@@ -59,7 +57,8 @@ class _Passage:
 
 class ProxyApp:
     """`wall` gives Unix seconds. `key` goes to the engine in place of the client's; `host` in place
-    of its Host, "" for none. `log` gets a line a request. `judge` sees a measured answer."""
+    of its Host, "" for none. `log` gets a line a request. `judge` sees each answer
+    that ended well, and says what is wrong with it."""
 
     def __init__(
         self,
@@ -71,10 +70,9 @@ class ProxyApp:
         log: Callable[[Fields], None] = lambda line: None,
         key: Callable[[], str] = lambda: "",
         host: str = "",
-        judge: Callable[[Measurement], Iterator[str]] = lambda measurement: iter(()),
+        judge: Callable[[Asked, Output], Iterator[str]] | None = None,
     ) -> None:
         self.upstream, self.metrics = upstream, metrics
-        self.synthetic = secrets.token_hex(16)  # who sends it is we, and is not counted
         self.slots = Slots(limits.slots)
         self._keys, self._limits, self._wall, self._log = keys, limits, wall, log
         self._key, self._host, self._judge = key, host, judge
@@ -113,23 +111,17 @@ class ProxyApp:
         self, scope: Scope, client: ClientConnection, task: "asyncio.Task[object]"
     ) -> _Passage:
         method, path, headers = scope["method"], scope["path"], client.raw_headers
-        ours = any(
-            name.lower() == SYNTHETIC and value == self.synthetic.encode()
-            for name, value in headers
-        )
-        measured = generates(method, path) and not ours
+        measured = generates(method, path)
         measurement = Measurement(self.metrics, client.begun_at) if measured else None
         exchange = Exchange(client, measurement, task)
-        owner = "synthetic" if ours else ANYBODY
-        return _Passage(client, method, path, headers, exchange, measurement, owner)
+        return _Passage(client, method, path, headers, exchange, measurement)
 
     async def _serve(self, request: _Passage, scope: Scope, receive: Receive) -> None:
         """Raises Refusal, UpstreamFault or TimeoutError."""
         if request.header(b"upgrade").lower() == b"websocket":
             raise Refusal(501, "not_supported", "WebSockets are not passed; use HTTP")
-        if request.owner == ANYBODY:
-            authorization = request.header(b"authorization").decode("latin-1")
-            request.owner = await self._keys.client(authorization, request.client.address)
+        authorization = request.header(b"authorization").decode("latin-1")
+        request.owner = await self._keys.client(authorization, request.client.address)
         length = request.header(b"content-length")
         self._check_size(int(length or 0))
         has_body = any(name.lower() in _HAS_BODY for name, _ in request.headers)
@@ -261,7 +253,8 @@ class ProxyApp:
             measurement.read_rest()
             request.outcome = request.outcome or outcome(status, measurement.output.error)
             model = measurement.count(request.outcome, request.error, now)
-            model.anomalies.update(self._judge(measurement))
+            if self._judge is not None and request.outcome == SUCCESS:
+                model.anomalies.update(self._judge(measurement.asked, measurement.output))
             self._count_client(request.owner, measurement)
         self._log(self._line(request, now - request.client.begun_at, status))
 

@@ -18,7 +18,7 @@ from tocsin_exporter.proxy.upstream import (
 _HOP_BY_HOP = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade", b"proxy-authenticate")
 )
-_OURS = frozenset((b"expect", b"proxy-authorization", b"x-tocsin-synthetic"))  # answered by us
+_OURS = frozenset((b"expect", b"proxy-authorization"))  # answered by us
 
 
 class Client(Protocol):

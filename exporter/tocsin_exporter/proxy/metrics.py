@@ -124,6 +124,9 @@ class ProxyMetrics:
         for (kind, code), count in counters.errors.items():
             labels = self._labels(name, error_type=kind, http_status=code)
             yield Sample(LLM["llm_request_errors_total"], count, labels)
+        for kind, count in counters.anomalies.items():
+            labels = self._labels(name, kind=kind)
+            yield Sample(LLM["llm_output_anomalies_total"], count, labels)
         yield Sample(LLM["llm_prompt_tokens_total"], counters.prompt_tokens, own)
         yield Sample(LLM["llm_generation_tokens_total"], counters.generated_tokens, own)
         for kind, count in (

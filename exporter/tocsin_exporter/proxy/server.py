@@ -26,8 +26,10 @@ from tocsin_exporter.collectors.inline import InlineCollector
 from tocsin_exporter.connections import ConnectionLimits, Connections, most_connections
 from tocsin_exporter.listen import joined
 from tocsin_exporter.proxy.access_log import AccessLog
+from tocsin_exporter.proxy.anomalies import anomalies
 from tocsin_exporter.proxy.application import ProxyApp, ProxyLimits
 from tocsin_exporter.proxy.client import ClientConnection
+from tocsin_exporter.proxy.golden import GoldenPrompts, GoldenSet
 from tocsin_exporter.proxy.keys import ClientKeys, KeyCheck
 from tocsin_exporter.proxy.metrics import ProxyMetrics
 from tocsin_exporter.proxy.upstream import Upstream, UpstreamAddress
@@ -69,6 +71,8 @@ class ProxyOptions:
     access_log: AccessLogOptions | None = None
     upstream_key: Callable[[], str] = lambda: ""
     upstream_host: str = ""
+    judges_answers: bool = False
+    golden: GoldenSet | None = None
     web: LiveWebConfig = field(default_factory=LiveWebConfig)
     instance: str = field(default_factory=socket.gethostname)
 
@@ -95,20 +99,41 @@ def application(options: ProxyOptions, clock: Clock) -> tuple[ProxyApp, AccessLo
         access.add if access else lambda line: None,
         options.upstream_key,
         options.upstream_host,
+        anomalies if options.judges_answers else None,
     )
     return app, access
 
 
+def golden_prompts(options: ProxyOptions, upstream: Upstream, clock: Clock) -> GoldenPrompts | None:
+    """None where none are set."""
+    if options.golden is None:
+        return None
+    host = options.upstream_host or joined(options.upstream.host, options.upstream.port)
+
+    def headers() -> list[tuple[bytes, bytes]]:
+        key = options.upstream_key()
+        bearer = [(b"Authorization", b"Bearer " + key.encode("latin-1"))] if key else []
+        return [(b"Host", host.encode("ascii")), *bearer]
+
+    return GoldenPrompts(options.golden, upstream, headers, clock.monotonic)
+
+
 def metrics_page(
-    app: ProxyApp, connections: Connections, options: ProxyOptions, clock: Clock
+    app: ProxyApp,
+    golden: GoldenPrompts | None,
+    connections: Connections,
+    options: ProxyOptions,
+    clock: Clock,
 ) -> tuple[ScrapeManager, ASGIApp]:
     """`/metrics` of the proxy: what it measured, under the engine's target, and itself."""
     host = Host(now=clock.wall)
     scrapes = ScrapeCounters(connections=connections)
     agent = ScrapeManager([], clock)
-    measured = InlineCollector("proxy", app.samples)
-    source, cheap = Source("llm", options.upstream.target), frozenset((measured.name,))
-    agent.add(ScrapeTarget("llm", source, (measured,), _INTERVAL, _DEADLINE, cheap))
+    measured = [InlineCollector("proxy", app.samples)]
+    if golden is not None:
+        measured.append(InlineCollector("golden", golden.samples))
+    source, cheap = Source("llm", options.upstream.target), frozenset(c.name for c in measured)
+    agent.add(ScrapeTarget("llm", source, tuple(measured), _INTERVAL, _DEADLINE, cheap))
     agent.add(own_target(host, options.instance, (InlineCollector("server", scrapes.samples),)))
     page = MetricsPage(agent, clock.monotonic, scrapes)
     web = Starlette(routes=routes(page, lambda: "" if agent.ready else UNREAD))
@@ -152,7 +177,8 @@ async def serve(
     limits = ConnectionLimits(connections=most_connections(options.most_connections))
     connections = Connections(limits)
     app, access = application(options, clock)
-    agent, page = metrics_page(app, connections, options, clock)
+    golden = golden_prompts(options, app.upstream, clock)
+    agent, page = metrics_page(app, golden, connections, options, clock)
     parting = PlainTextResponse("the proxy is shutting down\n", 503)
     front = proxy_server(app, connections, options.drain_seconds, clock.monotonic, options.web)
     back = uvicorn.Server(
@@ -166,7 +192,8 @@ async def serve(
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn ends, and then raises what it caught
         loop.add_signal_handler(number, lambda: None)
     async with asyncio.TaskGroup() as group:
-        beside = [agent.run(), clock.follow(), options.web.follow(), back._serve(metrics)]
+        asked = [golden.run()] if golden is not None else []
+        beside = [agent.run(), clock.follow(), options.web.follow(), *asked, back._serve(metrics)]
         tasks = [group.create_task(work) for work in beside]
         await front.serve(clients)
         back.should_exit = True

@@ -12,6 +12,8 @@ from tocsin_exporter.web_config import LiveWebConfig
 PAGE = (Path(__file__).parents[3] / "docs" / "proxy.md").read_text("utf-8")
 EXAMPLE = re.findall(r"(?ms)^```yaml\n(.*?)^```", PAGE)
 KEY = "0123456789abcdef-secret"
+GOLDEN = "golden_prompts:\n  model: m\n  prompts: "
+ONE = "{name: a, prompt: b, expect: {contains: [c]}}"
 
 
 def written(folder: Path, text: str, mode: int = 0o600) -> Path:
@@ -27,6 +29,36 @@ def test_the_example_of_the_page_names_every_key(tmp_path: Path) -> None:
     assert file.limits.model_fields_set == set(type(file.limits).model_fields)
     assert file.access_log is not None
     assert file.access_log.model_fields_set == set(type(file.access_log).model_fields)
+    assert file.golden_prompts is not None
+    assert file.golden_prompts.model_fields_set == set(type(file.golden_prompts).model_fields)
+    prompts = file.golden_prompts.prompts
+    for sections in (prompts, [prompt.expect for prompt in prompts]):
+        said = {name for section in sections for name in section.model_fields_set}
+        assert said == set(type(sections[0]).model_fields)
+
+
+def test_golden_prompts_become_what_is_asked(tmp_path: Path) -> None:
+    file = load_proxy_file(
+        written(
+            tmp_path,
+            EXAMPLE[0].split("limits:")[0].split("upstream_key")[0]
+            + EXAMPLE[0][EXAMPLE[0].index("output_anomalies") :],
+        )
+    )
+    options = proxy_options(file, "http://a", LiveWebConfig())
+    assert options.judges_answers
+    assert options.golden is not None
+    assert (options.golden.model, options.golden.every, options.golden.seconds) == (
+        "smollm2",
+        300,
+        60,
+    )
+    first, second, third = options.golden.prompts
+    assert (first.name, first.system, first.max_tokens) == ("capital", "Answer in one word.", 16)
+    assert first.expect.contains == ("Paris",)
+    assert second.expect.regex is not None
+    assert second.expect.json_keys == ("name", "bits")
+    assert third.expect.least == 0.5
 
 
 def test_the_file_becomes_what_the_proxy_takes(tmp_path: Path) -> None:
@@ -48,6 +80,10 @@ def test_the_file_becomes_what_the_proxy_takes(tmp_path: Path) -> None:
         ("upstream: http://u:secret@a", "write the URL without user"),
         ("upstream: ftp://a", "not a URL"),
         ("upstream_host: 'a b'", "upstream_host"),
+        (GOLDEN + "[]", "golden_prompts.prompts: must not be empty"),
+        (GOLDEN + "[{name: a, prompt: b, expect: {}}]", "give one of contains, regex"),
+        (GOLDEN + "[{name: a, prompt: b, expect: {regex: '('}}]", "not a regular expression"),
+        (GOLDEN + f"[{ONE}, {ONE}]", "two prompts have one name"),
     ],
 )
 def test_what_is_wrong_is_said_at_its_place(tmp_path: Path, text: str, words: str) -> None:

@@ -371,3 +371,21 @@ async def test_a_slow_reader_holds_the_engine_back() -> None:
         await proxy.until(lambda: written > seen)
         writer.transport.abort()
         await proxy.until(lambda: proxy.engine.open == 0)
+
+
+@pytest.mark.parametrize(("judged", "wanted"), [(True, 1), (False, None)])
+async def test_faults_of_answers_are_counted_where_that_is_wanted(
+    judged: bool, wanted: int | None
+) -> None:
+    body = json.dumps({"choices": [{"message": {"content": "no {"}, "finish_reason": "stop"}]})
+    wire = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+    asked = {"model": "smol", "response_format": {"type": "json_object"}, "messages": []}
+
+    def options(address: UpstreamAddress) -> ProxyOptions:
+        return ProxyOptions(address, judges_answers=judged)
+
+    async with proxied(answering(wire % (len(body), body.encode())), options) as proxy:
+        await proxy.client.post(CHAT, json=asked)
+        await proxy.until(lambda: proxy.ended("success") == 1)
+        name = "llm_output_anomalies_total{kind=invalid_json,model_name=smol}"
+        assert proxy.values().get(name) == wanted
