@@ -43,8 +43,9 @@ from tocsin_alerting.time_format import format_duration
 from tocsin_alerting.tsdb.disk_persistence import DiskPersistence
 from tocsin_exporter import targets
 from tocsin_exporter.clock import Clock
+from tocsin_exporter.collector_settings import HostView
 from tocsin_exporter.collectors.engine import EngineCollector
-from tocsin_exporter.collectors.host import Host
+from tocsin_exporter.collectors.host import Host, host_of
 from tocsin_exporter.collectors.program import matcher
 from tocsin_exporter.collectors.scraped_page import ScrapedPage
 from tocsin_exporter.scrape import Scraper
@@ -72,6 +73,7 @@ class Setup:
     load_rps: float | None = None
     engine_ports: Sequence[int] = USUAL_PORTS
     engine_owners: frozenset[int] | None = None
+    machine: HostView = HostView()
     max_requests: int = 40
     telemetry_path: str = "/metrics"
     scrapes: ScrapeCounters = field(default_factory=ScrapeCounters)
@@ -233,8 +235,9 @@ def host(setup: Setup, now: Callable[[], float]) -> Host:
     config = setup.config
     groups = {one.name: matcher(one.comm, one.exe, one.cmdline) for one in config.processes}
     wanted = config.targets.of_an_engine
-    return Host(
-        now=now,
+    return host_of(
+        setup.machine,
+        now,
         process_groups=groups,
         gpus=config.gpus,
         gpu_hostname=setup.gpus.hostname(setup.instance),

@@ -59,6 +59,7 @@ from tocsin_alerting.rules.rule_file import load as load_rules
 from tocsin_alerting.yaml_document import InvalidDocument, file_text
 from tocsin_exporter import logs, output
 from tocsin_exporter.clock import Clock
+from tocsin_exporter.collector_settings import HostView
 from tocsin_exporter.connections import (
     MOST_CONNECTIONS,
     ConnectionLimits,
@@ -103,6 +104,7 @@ class UpOptions:
     drill: bool = False
     systemd_socket: bool = False
     telemetry_path: str = "/metrics"
+    machine: HostView = HostView()
     sockets: Sequence[socket.socket] = ()  # those of systemd, once they are taken over
 
     @property
@@ -312,6 +314,7 @@ def run(options: UpOptions, log_level: str, log_format: Any) -> int:
             instance=instance_name(config, socket.gethostname()),
             load_rps=options.load_rps,
             engine_ports=options.engine_ports or USUAL_PORTS,
+            machine=options.machine,
             engine_owners=ports.trusted_users(config.discovery.user_ids(), os.environ),
             max_requests=options.max_requests,
             telemetry_path=options.telemetry_path,
@@ -382,16 +385,15 @@ def run_exporter(
     systemd_socket: bool,
     telemetry_path: str,
     engine_urls: Sequence[str],
-    without: Mapping[str, bool],
+    machine: HostView,
     gpu_options: tuple[str, str],
     log_level: str,
     log_format: Any,
 ) -> int:
     """`tocsin exporter`: the metrics alone; the exit code, as of `run`.
 
-    `without` says of each area whether it is off; `gpu_options` are those of `GpuOptions`.
+    `gpu_options` are those of `GpuOptions`.
     """
-    from tocsin_exporter.collectors import COLLECTORS
     from tocsin_exporter.exporter import DEFAULT_ADDRESS
     from tocsin_exporter.exporter import ExporterOptions as ExporterOptions
     from tocsin_exporter.exporter import run_exporter as serve
@@ -402,8 +404,6 @@ def run_exporter(
     logs.configure(log_level, log_format)
     warn_of_variables(os.environ)
     warn_of_unread(os.environ, ())
-    off = {area for area, is_off in without.items() if is_off}
-    names = frozenset(name for name, entry in COLLECTORS.items() if entry.area in off)
     try:
         check_telemetry_path(telemetry_path)
         sockets, addresses = take_over(os.environ, systemd_socket, listen_addresses)
@@ -419,7 +419,7 @@ def run_exporter(
             max_requests=max_requests,
             max_connections=max_connections,
             telemetry_path=telemetry_path,
-            without=names,
+            machine=machine,
             engines=engines,
             web=web,
             simulated_gpus=gpus.machine(),

@@ -6,6 +6,7 @@ Light on purpose: the command line reads the names of all options from here.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 # Of the host's collectors, whether each is on without a word. The names are node_exporter's.
 ENABLED: Mapping[str, bool] = {
@@ -70,8 +71,11 @@ PATTERNS: Mapping[str, str] = {
     "netdev.device-include": "",
     "powersupply.ignored-supplies": "^$",
 }
-SWITCHES = ("netclass.ignore-invalid-speed", "rapl.enable-zone-label")
-PATHS = ("textfile.directory",)
+# On or off, and what they do.
+SWITCHES: Mapping[str, str] = {
+    "netclass.ignore-invalid-speed": "Leave out the speed of links that do not know theirs.",
+}
+AREAS = ("host", "gpu", "process")  # that can be switched off as a whole
 
 
 class InvalidSetting(ValueError):
@@ -83,7 +87,7 @@ class CollectorSettings:
     """What was set, by names such as `netdev.device-include`; the rest has its default.
 
     `collectors` are switched on or off by name; with `disable_defaults`, those of the host that
-    are not in it are off.
+    are not in it are off. `areas_off` are off as a whole.
 
     Raises InvalidSetting for a pattern that is none, or two of which one rules the other out.
     """
@@ -92,6 +96,7 @@ class CollectorSettings:
     switches: frozenset[str] = frozenset()
     textfile_directory: str = ""
     collectors: Mapping[str, bool] = field(default_factory=dict)
+    areas_off: frozenset[str] = frozenset()
     disable_defaults: bool = False
 
     def __post_init__(self) -> None:
@@ -126,6 +131,17 @@ class CollectorSettings:
         excluded = self.patterns.get(f"{prefix}-exclude", PATTERNS[f"{prefix}-exclude"])
         matches = _matches(excluded)
         return lambda name: not (excluded and matches(name))
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """Where a machine is seen from, which may be a container, and what is read of it."""
+
+    settings: CollectorSettings = CollectorSettings()
+    procfs: Path = Path("/proc")
+    sysfs: Path = Path("/sys")
+    rootfs: Path = Path("/")
+    udev_data: Path = Path("/run/udev/data")
 
 
 def _matches(pattern: str) -> Callable[[str], bool]:

@@ -6,7 +6,6 @@ import signal
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import uvicorn
 import uvloop
@@ -19,8 +18,8 @@ from tocsin_exporter.admission import Admission
 from tocsin_exporter.allowed_hosts import HEALTH, HostCheck, own_hosts
 from tocsin_exporter.basic_auth import PasswordCheck
 from tocsin_exporter.clock import Clock
-from tocsin_exporter.collector_settings import CollectorSettings
-from tocsin_exporter.collectors.host import Host
+from tocsin_exporter.collector_settings import HostView
+from tocsin_exporter.collectors.host import host_of
 from tocsin_exporter.collectors.inline import InlineCollector
 from tocsin_exporter.connections import (
     MOST_CONNECTIONS,
@@ -61,12 +60,8 @@ class ExporterOptions:
     telemetry_path: str = "/metrics"
     max_requests: int = MOST_SCRAPES
     max_connections: int = MOST_CONNECTIONS
-    procfs: Path = Path("/proc")
-    sysfs: Path = Path("/sys")
-    rootfs: Path = Path("/")
-    udev_data: Path = Path("/run/udev/data")
+    machine: HostView = HostView()
     without: frozenset[str] = frozenset()
-    settings: CollectorSettings = CollectorSettings()
     engines: Sequence[EngineAccess] = ()
     web: LiveWebConfig = field(default_factory=LiveWebConfig)
     simulated_gpus: Machine | None = None
@@ -80,16 +75,11 @@ def build(
     scrapes: ScrapeCounters | None = None,
 ) -> tuple[ScrapeManager, ASGIApp]:
     """The agent and the web application over it, in the way of the data."""
-    host = Host(
-        now=clock.wall,
-        proc=options.procfs,
-        sys=options.sysfs,
-        udev=options.udev_data,
-        root=options.rootfs,
-        settings=options.settings,
-        simulated_gpus=options.simulated_gpus,
-        gpu_hostname=options.gpu_hostname,
-    )
+    simulated = {
+        "simulated_gpus": options.simulated_gpus,
+        "gpu_hostname": options.gpu_hostname,
+    }
+    host = host_of(options.machine, clock.wall, **simulated)
     instance = options.instance
     scrapes = scrapes or ScrapeCounters()
     agent = ScrapeManager(local_targets(host, instance, without=options.without), clock)

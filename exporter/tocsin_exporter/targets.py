@@ -63,7 +63,8 @@ def local_targets(
     without: frozenset[str] = frozenset(),
 ) -> list[ScrapeTarget]:
     """The sources of this machine but the agent itself; `without` names collectors or areas."""
-    areas = [area for area in chosen if area not in {OWN_AREA, ENGINE_AREA, *without}]
+    off = {OWN_AREA, ENGINE_AREA, *without, *host.settings.areas_off}
+    areas = [area for area in chosen if area not in off]
     targets = (_target(area, host, instance, chosen[area], without) for area in areas)
     return [target for target in targets if target.collectors]
 

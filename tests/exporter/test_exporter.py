@@ -22,7 +22,7 @@ from support.node_exporter import running_node_exporter
 from support.prometheus import Prometheus, running_prometheus
 from tocsin_exporter.catalogue import TABLES
 from tocsin_exporter.clock import Clock
-from tocsin_exporter.collector_settings import ENABLED, CollectorSettings
+from tocsin_exporter.collector_settings import ENABLED, CollectorSettings, HostView
 from tocsin_exporter.collectors.host import Host
 from tocsin_exporter.exporter import ExporterOptions, build
 from tocsin_exporter.exposition import render
@@ -61,7 +61,7 @@ async def our_page(agent: ScrapeManager) -> str:
 async def three_pages() -> tuple[str, str, str]:
     """Ours, node_exporter's, and ours again: a true value lies between the outer ones."""
     everything = CollectorSettings(collectors=dict.fromkeys(ENABLED, True))
-    options = ExporterOptions(without=frozenset({"gpu"}), settings=everything)
+    options = ExporterOptions(without=frozenset({"gpu"}), machine=HostView(everything))
     agent, _ = build(options, Clock(), UNWATCHED)
     running = asyncio.create_task(agent.run())
     try:

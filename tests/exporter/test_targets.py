@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from support.site import only, recorded_site, statvfs
 from tocsin_exporter.clock import Clock
+from tocsin_exporter.collector_settings import CollectorSettings
 from tocsin_exporter.collectors.engine import EngineCollector
 from tocsin_exporter.collectors.inline import InlineCollector
 from tocsin_exporter.engine_access import EngineAccess, EngineTargets
@@ -89,7 +90,8 @@ async def test_a_hung_mount_is_given_up_before_the_collector_of_all_mounts_is() 
             never.wait(30)
         return statvfs(path)
 
-    host = recorded_site(statvfs=hang, mount_seconds=1.0)
+    alone = CollectorSettings(collectors={"filesystem": True}, disable_defaults=True)
+    host = recorded_site(statvfs=hang, mount_seconds=1.0, settings=alone)
     (target,) = local_targets(host, "h", {"host": ScrapeConfig("node", 0.1, 0.08)})
     snapshot = await Scraper(target, Clock()).round(1)
     never.set()

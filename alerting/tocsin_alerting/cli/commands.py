@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 import click
 
 from tocsin_alerting.cli import output
+from tocsin_alerting.cli.collector_options import collector_options
 from tocsin_alerting.cli.import_config import import_config
 from tocsin_alerting.cli.service import service
+from tocsin_exporter.collector_settings import HostView
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -152,6 +154,7 @@ tocsin.add_command(import_config)
 @_gpus
 @click.option("--drill", is_flag=True,
               help="Let alerts of simulated GPUs reach real receivers.")  # fmt: skip
+@collector_options
 @_logging
 def up(log_level: str, log_format: str, **options: Any) -> None:
     """Start the agent, and the demo worker if no engine is found.
@@ -167,10 +170,8 @@ def up(log_level: str, log_format: str, **options: Any) -> None:
 @_web
 @click.option("--engine.url", "engine_urls", multiple=True,
               help="Watch this inference engine; may be repeated.  [default: none]")  # fmt: skip
-@click.option("--no-collector.host", "host", is_flag=True, help="Disable host collectors.")
-@click.option("--no-collector.gpu", "gpu", is_flag=True, help="Disable GPU collectors.")
-@click.option("--no-collector.process", "process", is_flag=True, help="Disable process groups.")
 @_gpus
+@collector_options
 @_logging
 def exporter(
     listen_addresses: tuple[str, ...],
@@ -184,7 +185,7 @@ def exporter(
     gpu_hostname_label: str,
     log_level: str,
     log_format: Any,
-    **without: bool,
+    machine: HostView,
 ) -> None:
     """Serve metrics only: host, GPUs, processes and the engines given by --engine.url."""
     from tocsin_alerting.startup import run_exporter
@@ -192,7 +193,7 @@ def exporter(
     options = (listen_addresses, max_requests, max_connections, web_config_file)
     served = (systemd_socket, telemetry_path, engine_urls)
     gpus = (gpu_simulate, gpu_hostname_label)
-    sys.exit(run_exporter(*options, *served, without, gpus, log_level, log_format))
+    sys.exit(run_exporter(*options, *served, machine, gpus, log_level, log_format))
 
 
 @tocsin.command(cls=Once)

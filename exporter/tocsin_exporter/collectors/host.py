@@ -4,8 +4,9 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from tocsin_exporter.collector_settings import CollectorSettings
+from tocsin_exporter.collector_settings import CollectorSettings, HostView
 from tocsin_exporter.collectors.program import Matcher, by_start
 from tocsin_exporter.engine_access import EngineTargets
 from tocsin_exporter.simulation.machine import Machine
@@ -52,3 +53,16 @@ class Host:
     settings: CollectorSettings = CollectorSettings()
     process_groups: Mapping[str, Matcher] = field(default_factory=dict)
     engine_targets: EngineTargets = EngineTargets()
+
+
+def host_of(view: HostView, now: Callable[[], float], **more: Any) -> Host:
+    """The machine of that view; `now` gives Unix seconds, `more` are other fields."""
+    return Host(
+        now=now,
+        proc=view.procfs,
+        sys=view.sysfs,
+        udev=view.udev_data,
+        root=view.rootfs,
+        settings=view.settings,
+        **more,
+    )
