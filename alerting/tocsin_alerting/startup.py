@@ -302,9 +302,8 @@ def run(options: UpOptions, log_level: str, log_format: Any) -> int:
         config = (first := first_of(options)).config
         warn_of_unread(os.environ, variables_read(config))
         lock = data_lock.DataLock(Path(config.storage.path))
-        reader = config_reader(options)
         setup = Setup(
-            read=read_files(reader, first, options.strict),
+            read=read_files(reader := config_reader(options), first, options.strict),
             reader=reader,
             hangup=hangup,
             credentials=lambda: load_credentials(config),
