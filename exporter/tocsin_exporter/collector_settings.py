@@ -22,6 +22,7 @@ ENABLED: Mapping[str, bool] = {
     "filefd": True,
     "filesystem": True,
     "hwmon": True,
+    "infiniband": True,
     "loadavg": True,
     "mdadm": True,
     "meminfo": True,
@@ -46,6 +47,7 @@ ENABLED: Mapping[str, bool] = {
     "udp_queues": True,
     "uname": True,
     "vmstat": True,
+    "xfs": True,
 }
 
 MOUNTS_EXCLUDED = (

@@ -1,5 +1,6 @@
 """Every metric that may be on our page: name, type, unit, help and labels, a table an area."""
 
+from tocsin_exporter.catalogue.fabrics import FABRICS
 from tocsin_exporter.catalogue.gpu import GPU
 from tocsin_exporter.catalogue.hardware import HARDWARE
 from tocsin_exporter.catalogue.host import HOST
@@ -16,6 +17,7 @@ TABLES: dict[str, Table] = {
     "Network": NETWORK,
     "Kernel and system": KERNEL,
     "Hardware": HARDWARE,
+    "Fabrics and filesystems": FABRICS,
     "Processes": PROCESS,
     "GPU": GPU,
     "Inference": LLM,
@@ -24,6 +26,7 @@ TABLES: dict[str, Table] = {
 }
 
 __all__ = [
+    "FABRICS",
     "GPU",
     "HARDWARE",
     "HOST",

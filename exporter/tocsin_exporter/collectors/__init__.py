@@ -11,6 +11,7 @@ from tocsin_exporter.collectors.collector import Collector
 from tocsin_exporter.collectors.cpu import cpu
 from tocsin_exporter.collectors.devices import bonding, edac, mdadm, nvme
 from tocsin_exporter.collectors.diskstats import diskstats
+from tocsin_exporter.collectors.fabrics import infiniband, xfs
 from tocsin_exporter.collectors.filefd import filefd
 from tocsin_exporter.collectors.filesystem import Filesystem
 from tocsin_exporter.collectors.gpu import gpu
@@ -62,6 +63,7 @@ COLLECTORS: dict[str, CollectorEntry] = {
     "filefd": CollectorEntry("host", filefd, cheap=True),
     "filesystem": CollectorEntry("host", Filesystem),
     "hwmon": CollectorEntry("host", hwmon),
+    "infiniband": CollectorEntry("host", infiniband),
     "loadavg": CollectorEntry("host", loadavg, cheap=True),
     "mdadm": CollectorEntry("host", mdadm),
     "meminfo": CollectorEntry("host", meminfo, cheap=True),
@@ -85,6 +87,7 @@ COLLECTORS: dict[str, CollectorEntry] = {
     "udp_queues": CollectorEntry("host", udp_queues),
     "uname": CollectorEntry("host", uname),
     "vmstat": CollectorEntry("host", vmstat, cheap=True),
+    "xfs": CollectorEntry("host", xfs),
     "textfile": CollectorEntry("host", Textfile),  # the last: ours win over what is left there
     "gpu": CollectorEntry("gpu", gpu),
     "gpu_amd": CollectorEntry("gpu", gpu_amd),

@@ -14,6 +14,7 @@ from tocsin_exporter.collectors.inline import LineParser, number, taken
 from tocsin_exporter.snapshot import Family, Labels, Sample
 
 _BROKEN = re.compile("\ufffd+")
+_NOT_AVAILABLE = "N/A"
 _MOST_BYTES = 4096  # of an attribute: the kernel gives a page at most
 
 
@@ -68,8 +69,10 @@ def words(directory: Path, files: Iterable[str]) -> dict[str, str]:
 
 
 def numbers(path: str | Path, lines: LineParser) -> Sequence[float]:
-    """The number in a file: one or none."""
+    """The number in a file: one or none, and none where it says that there is none."""
     content = word(path)
+    if content is None or content.startswith(_NOT_AVAILABLE):
+        return ()
     return lines.take(content, lambda said: [number(said)]) if content else ()
 
 

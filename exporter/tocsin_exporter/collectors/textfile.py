@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tocsin_exporter.catalogue import HARDWARE, HOST, KERNEL, NETWORK
+from tocsin_exporter.catalogue import FABRICS, HARDWARE, HOST, KERNEL, NETWORK
 from tocsin_exporter.collectors.engine_text import series, unescaped
 from tocsin_exporter.collectors.hang_guard import HangGuard
 from tocsin_exporter.collectors.host import Host
@@ -28,7 +28,7 @@ MOST_FILES = 1_000
 _SUFFIX = ".prom"
 _MTIME = KERNEL["node_textfile_mtime_seconds"]
 _ERROR = KERNEL["node_textfile_scrape_error"]
-_OURS = {**HOST, **NETWORK, **KERNEL, **HARDWARE}
+_OURS = {**HOST, **NETWORK, **KERNEL, **HARDWARE, **FABRICS}
 _TYPES: Mapping[str, MetricType] = {
     "counter": "counter",
     "gauge": "gauge",

@@ -14,12 +14,13 @@ ON = """
     --collector.arp --collector.bonding --collector.conntrack --collector.cpu
     --collector.cpufreq --collector.diskstats --collector.dmi --collector.edac
     --collector.entropy --collector.filefd --collector.filesystem --collector.hwmon
-    --collector.loadavg --collector.mdadm --collector.meminfo --collector.netclass
+    --collector.infiniband --collector.loadavg --collector.mdadm --collector.meminfo
+    --collector.netclass
     --collector.netdev --collector.netstat --collector.nvme --collector.os
     --collector.powersupplyclass --collector.pressure --collector.rapl --collector.schedstat
     --collector.selinux --collector.sockstat --collector.softnet --collector.stat
     --collector.textfile --collector.thermal_zone --collector.time --collector.timex
-    --collector.udp_queues --collector.uname --collector.vmstat
+    --collector.udp_queues --collector.uname --collector.vmstat --collector.xfs
 """.split()
 OFF = """
     --collector.tcpstat
