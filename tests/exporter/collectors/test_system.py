@@ -76,6 +76,10 @@ def test_a_fine_clock_says_nanoseconds() -> None:
     assert only(rows, "node_timex_tai_offset_seconds") == 37
 
 
+def test_a_clock_that_waits_for_a_leap_second_is_in_sync() -> None:
+    assert only(table(samples(1, Timex())), "node_timex_sync_status") == 1
+
+
 async def test_the_kernel_is_asked_for_its_clock() -> None:
     state, clock = adjtimex()
     assert 0 <= state <= 5

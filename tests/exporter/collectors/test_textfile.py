@@ -89,7 +89,7 @@ BAD = {
     "ours": "node_textfile_scrape_error 0\n",
     "another type than the host's": "# TYPE node_load1 counter\nnode_load1 3\n",
     "another type": "# TYPE backup_age_seconds counter\nbackup_age_seconds 1\n",
-    "a series of the file before": 'backup_age_seconds{disk="a \\"b\\""} 1\n',
+    "a series of the file before": "backup_runs_total 4\n",
 }
 
 
