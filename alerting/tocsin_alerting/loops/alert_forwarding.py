@@ -91,13 +91,20 @@ class AlertResender:
             if key in standing:
                 continue
             ended_s = now_s if known.ended_s is None else known.ended_s
-            if key in over or now_s - ended_s > _RETENTION_S:
-                del sent[key]  # given up, it ends by itself: nobody has seen that it is over
+            waits = known.ended_s is not None and _waits(state.alerts.get(key))
+            if key in over or waits or now_s - ended_s > _RETENTION_S:
+                # Given up, it ends by itself: nobody has seen that it is over. One that waits anew
+                # is another alert, of which nothing is sent yet.
+                del sent[key]
             elif known.ended_s is None or self._is_due(known, now_s):
                 yield _ended(state, key, known, now_s, now_ms)
 
     def _is_due(self, known: SentAlert, now_s: float) -> bool:
         return now_s - known.sent_s >= self._delay_s
+
+
+def _waits(alert: Alert | None) -> bool:
+    return alert is not None and alert.state is AlertState.PENDING
 
 
 def _ended(

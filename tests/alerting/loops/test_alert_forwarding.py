@@ -75,6 +75,29 @@ async def test_what_fires_is_sent_at_once_and_each_resend_delay_and_its_end_for_
     assert ("e:2", None) in _due(resender, rules, 19)
 
 
+async def test_an_end_is_not_sent_again_once_the_alert_waits_anew() -> None:
+    """The compliance suite of Prometheus takes each further one for an alert too much."""
+    rules, resender = Rules(), AlertResender(MINUTE)
+    for minute in range(1, 12):
+        await rules.at(minute * MINUTE)
+    slow = lambda minute: [  # noqa: E731
+        one.ended_ms
+        for one in _all(resender, rules, minute * 60.0, minute * MINUTE)
+        if one.alert.name == "Slow"
+    ]
+    assert slow(11) == [None, None]
+    rules.rows = []
+    await rules.at(12 * MINUTE)
+    assert slow(12) == [12 * MINUTE] * 2
+    assert slow(13) == [12 * MINUTE] * 2
+    rules.rows = M[:1]
+    await rules.at(14 * MINUTE)
+    assert slow(14) == [12 * MINUTE]  # of the one that did not come back
+    for minute in range(15, 25):
+        await rules.at(minute * MINUTE)
+    assert slow(24) == [None, 12 * MINUTE]
+
+
 async def test_what_is_unknown_is_sent_on_and_what_was_given_up_is_left_to_end() -> None:
     rules, resender = Rules(), AlertResender(MINUTE)
     await rules.at(0)
