@@ -1,5 +1,6 @@
 """Rules on real engines elsewhere that stop and come back; alerts and samples that go elsewhere."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -253,9 +254,9 @@ async def test_an_engine_that_read_nothing_while_it_was_away_ends_nothing_when_i
     await world.sources.close()
 
 
-async def test_entries_of_one_address_are_one_engine_and_its_tenants_one_incident() -> None:
-    """They told of its metrics twice, and one tenant that is answered ended the incident of one
-    that is not."""
+async def test_entries_that_ask_an_address_as_the_same_are_one_engine_with_one_set_of_metrics() -> (
+    None
+):
     url = f"http://127.0.0.1:{free_port()}"
     about = Config.model_validate({"group_datasources": [
         {"groups": ["a"], "url": url, "headers": {"X-Scope-OrgID": "a"}},
@@ -272,6 +273,40 @@ async def test_entries_of_one_address_are_one_engine_and_its_tenants_one_inciden
     failed = [one.value for one in samples if dict(one.labels).get("outcome") == "failed"]
     assert failed == [2.0]  # two who ask, of three entries
     await sources.close()
+
+
+async def _one_tenant_alone(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A query API that refuses whoever names a tenant."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    body = b'{"status":"success","data":{"resultType":"vector","result":[]}}'
+    status = b"403 Forbidden" if b"x-scope-orgid" in head.lower() else b"200 OK"
+    writer.write(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n" % (status, len(body)))
+    writer.write(b"Connection: close\r\n\r\n" + body)
+    await writer.drain()
+    writer.close()
+
+
+async def test_a_tenant_that_is_answered_does_not_end_the_incident_of_one_that_is_not() -> None:
+    server = await asyncio.start_server(_one_tenant_alone, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    entries = [
+        {"groups": ["a"], "url": url, "headers": {"X-Scope-OrgID": "a"}},
+        {"groups": ["b"], "url": url},
+    ]
+    about = Config.model_validate({"group_datasources": entries})
+    floor, own = Floor(config(policies={"P0": P0, "P1": P1}), Incidents()), surroundings({})
+    await floor.open()
+    now = lambda: floor.now  # noqa: E731
+    sources = Datasources(about, now, lambda: floor.now / 1000, lambda: floor.dispatcher)
+    answered = sources.deps_of(own)(group(name="b")).engine
+    for _ in range(5):
+        await sources.look()
+        await answered.instant("vector(1)", floor.now)
+        await floor.advance(30 * SECOND)
+    (incident,) = floor.dispatcher.working.incidents.values()
+    assert (_name(incident), incident.is_open) == ("StoreUnreachable", True)
+    await sources.close()
+    server.close()
 
 
 def test_the_first_entry_that_is_for_a_group_says_where_it_is_evaluated() -> None:
