@@ -80,11 +80,11 @@ async def test_an_end_is_not_sent_again_once_the_alert_waits_anew() -> None:
     rules, resender = Rules(), AlertResender(MINUTE)
     for minute in range(1, 12):
         await rules.at(minute * MINUTE)
-    slow = lambda minute: [  # noqa: E731
-        one.ended_ms
-        for one in _all(resender, rules, minute * 60.0, minute * MINUTE)
-        if one.alert.name == "Slow"
-    ]
+
+    def slow(minute: int) -> list[int | None]:
+        found = _all(resender, rules, minute * 60.0, minute * MINUTE)
+        return [one.ended_ms for one in found if one.alert.name == "Slow"]
+
     assert slow(11) == [None, None]
     rules.rows = []
     await rules.at(12 * MINUTE)
