@@ -1,5 +1,5 @@
-"""`alertctl check` of many rules, and `alertctl test` of a small file, beside promtool: processes
-by turns, each from its start to its end. A figure is the processor time that it took.
+"""`alertctl check` of many rules, and `alertctl test` of a small and a long file, beside promtool:
+processes by turns, each from its start to its end. A figure is the processor time that it took.
 """
 
 import argparse
@@ -34,6 +34,17 @@ tests:
 """
 
 
+LONG_TEST = """
+rule_files: [long.yml]
+tests:
+- interval: 1m
+  input_series:
+  - {series: 'http_requests_total{job="api-3", code="500"}', values: '0+10x1000'}
+  - {series: 'http_requests_total{job="api-3", code="200"}', values: '0+40x1000'}
+  promql_expr_test: [{eval_time: 1000m, expr: vector(1), exp_samples: [{labels: "{}", value: 1}]}]
+"""
+
+
 def cpu_s(command: list[str]) -> float:
     """User and system time of one process. Ends the measurement when it fails."""
     before = os.times()
@@ -54,11 +65,13 @@ def write_files(folder: Path, rules: int) -> dict[str, tuple[list[str], list[str
         for first in groups
     )
     (folder / "many.yml").write_text(text)
+    hundred = "".join(RULE.format(n=n) for n in range(100))
+    (folder / "long.yml").write_text(f"groups:\n- name: long\n  rules:{hundred}")
+    (folder / "long.test.yml").write_text(LONG_TEST)
     (folder / "small.yml").write_text(SMALL_RULES)
     (folder / "small.test.yml").write_text(SMALL_TEST)
-    many, small, tests = (
-        str(folder / name) for name in ("many.yml", "small.yml", "small.test.yml")
-    )
+    names = ("many.yml", "small.yml", "small.test.yml", "long.test.yml")
+    many, small, tests, long = (str(folder / name) for name in names)
     promtool = binary("promtool")
     return {
         f"check {len(groups) * 20:,} rules": (
@@ -67,6 +80,10 @@ def write_files(folder: Path, rules: int) -> dict[str, tuple[list[str], list[str
         ),
         "check one rule": ([ALERTCTL, "check", small], [promtool, "check", "rules", small]),
         "test one rule": ([ALERTCTL, "test", tests], [promtool, "test", "rules", tests]),
+        "test 100 rules 1,000 times": (
+            [ALERTCTL, "test", long],
+            [promtool, "test", "rules", long],
+        ),
     }
 
 
