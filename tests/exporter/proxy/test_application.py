@@ -317,6 +317,15 @@ async def test_a_head_alone_has_no_body_whatever_its_length_says() -> None:
         assert (await proxy.client.head("/")).status_code == 200
 
 
+async def test_a_connection_that_the_engine_will_not_use_again_is_closed() -> None:
+    wire = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
+    async with proxied(answering(wire)) as proxy:
+        assert (await proxy.client.get("/v1/models")).content == b"{}"
+        await proxy.until(lambda: proxy.engine.open == 0 and not proxy.app.upstream.open)
+        assert (await proxy.client.get("/v1/models")).content == b"{}"
+        assert proxy.app.upstream.connects == 2
+
+
 async def test_an_old_client_gets_a_stream_without_chunks() -> None:
     async with proxied(stream) as proxy:
         answer = await exchange(proxy.port, POST.replace(b"HTTP/1.1", b"HTTP/1.0"))
