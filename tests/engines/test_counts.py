@@ -66,7 +66,7 @@ async def test_vllms_memory_is_in_its_log_and_its_last_minute_in_gauges(
         assert await agent.value("sum(llm_success_ratio)") is None  # before the window is full
         await ask(engine)
         await agent.until_value("sum(llm_success_ratio{window=%221m%22})", 1.0, 90)
-        quantiles = "count(llm_time_to_first_token_quantile_seconds{window=%221m%22} > 0)"
+        quantiles = "count(llm_time_to_first_token_quantile_seconds{window=%221m%22})"
         await agent.until_value(quantiles, 3.0, 15)
         await agent.until_value("sum(llm_error_ratio{window=%221m%22})", 0.0, 15)
 
