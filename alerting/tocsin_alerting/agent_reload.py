@@ -1,5 +1,7 @@
 """What a reload puts in force: each stage of the agent takes what is new of its own."""
 
+import asyncio
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -40,7 +42,10 @@ from tocsin_alerting.tsdb.store import Store
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.threads import Threads, in_thread
 
+log = logging.getLogger(__name__)
+
 _MOST_NAMED = 3
+_DIRECTORY_SECONDS = 5.0
 
 
 class ReloadedStages(Protocol):
@@ -69,7 +74,7 @@ class AgentReload:
 
     def __init__(self, setup: Setup, running: RunningConfig, stages: ReloadedStages) -> None:
         self._setup, self._running, self._stages = setup, running, stages
-        self._copying = Threads(1, "rule copies")
+        self._copying, self._users = Threads(1, "rule copies"), Threads(1, "user directory")
         self.shown: tuple[RuntimeInfo, AgentState] | None = None
         reader = setup.reader
         steps = ReloadSteps(
@@ -138,10 +143,10 @@ class AgentReload:
         stages.dispatcher.note_changed_rules(changed, now_ms)
         renamed = renamed_receivers(self._running.read.channels, read.channels)
         self._take(read)
-        await self._take_sources(config)
         await stages.dispatcher.reconfigure(incidents, now_ms, renamed)
         await stages.dispatcher.handle(removed, now_ms)
         await self.keep_copies()
+        await self._take_sources(config)  # last: who is paged must not wait for who is watched
 
     def _paging_rules(self) -> list[RuleState]:
         """Those of which incidents are open."""
@@ -153,13 +158,24 @@ class AgentReload:
         """What is watched, how long it is kept, and to whom it is sent."""
         stages = self._stages
         await stages.elsewhere.reconfigure(config)
+        stages.scrape_jobs.configure(config.scrape_configs)
         stages.disk.limit(config.storage.retention, config.storage.size)
         stages.store.retention_ms = config.storage.retention
         if stages.engines is not None:
-            allowed = config.discovery.user_ids  # whose directory may not answer
-            owners = await in_thread(lambda: trusted_users(allowed(), os.environ), self._copying)
-            stages.engines.trust(owners)
+            if (owners := await self._owners(config)) is not None:
+                stages.engines.trust(owners)
             await stages.engine_sources.reconfigure(stages.engines, config)
+
+    async def _owners(self, config: Config) -> frozenset[int] | None:
+        """The users whose engines are found; None, and those before stay, where the directory of
+        users does not answer."""
+        allowed = config.discovery.user_ids
+        try:
+            async with asyncio.timeout(_DIRECTORY_SECONDS):
+                return await in_thread(lambda: trusted_users(allowed(), os.environ), self._users)
+        except TimeoutError:
+            log.error("failed to look up discovery.allow_users: no answer; those before stay")
+            return None
 
     def _take_deps(self, config: Config) -> None:
         groups = self._stages.groups
@@ -174,7 +190,6 @@ class AgentReload:
         stages.calendars.reconfigure(config, read.calendars)
         stages.rule_loop.expects_rules = bool(config.rule_files)
         stages.meta_alerts.reconfigure(config)
-        stages.scrape_jobs.configure(config.scrape_configs)
         stages.intake.resolve_timeout_ms = config.resolve_timeout
         self._take_tokens(read)
         stages.delivery_loop.replace_channels(self._running.channels)
