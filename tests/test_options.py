@@ -31,6 +31,9 @@ FOREIGN = {  # of which program an option is that is not of these two
     "--kv-cache-dtype": "vLLM",
     "--enforce-eager": "vLLM",
     "--enable-metrics": "SGLang",
+    "--enable-metrics-for-all-schedulers": "SGLang",
+    "--kv-cache-metrics": "vLLM",
+    "--sleep-idle-seconds": "llama.cpp",
     "--metrics": "llama.cpp",
 }
 ABOUT = {

@@ -65,7 +65,7 @@ def test_an_alert_says_what_a_person_needs(rule: Rule) -> None:
     assert ("model_name" in annotations) == (".Labels.model_name" in annotations["summary"])
     assert annotations["summary"][0].isupper() or annotations["summary"].startswith("{{")
     assert annotations["summary"].endswith(".")
-    assert re.sub(r"\s*\{\{- end \}\}$", "", annotations["description"]).endswith(".")
+    assert re.sub(r"\s*\{\{-? end \}\}$", "", annotations["description"]).endswith(".")
     assert not re.search(r"\{\{ *\$value *\}\}", annotations["description"]), "a bare float"
     assert annotations["runbook_url"] == RUNBOOK_URL + rule["alert"]
 
