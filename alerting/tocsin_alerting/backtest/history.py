@@ -1,12 +1,13 @@
 """The samples that a backtest reads: those of the past, and what the rules record beside them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tocsin_alerting.tsdb.label_sets import LabelSets
 from tocsin_alerting.tsdb.matchers import DeadlineCheck, Matcher, MatchOp, no_deadline
+from tocsin_alerting.tsdb.query.aligned_parts import MergedPart
 from tocsin_alerting.tsdb.query.selection import Selection
 from tocsin_alerting.tsdb.query.unaligned_parts import SeriesSamples
 from tocsin_alerting.tsdb.series_index import MatcherSets
@@ -24,38 +25,69 @@ from tocsin_alerting.tsdb.values import (
 from tocsin_exporter.snapshot import Labels
 
 STALE_MARKER = float(np.array([STALE_BITS], np.int64).view(np.float64)[0])
+_FRAMES = 64  # of a selection: each has a price of its own
 InputSeries = Mapping[Labels, tuple[Sequence[int] | Ints, Sequence[float] | Floats]]
 """By labels: times in Unix ms, and values."""
 
 
 class PastSeries:
-    """Series with their samples, sorted by time; of two at one time the later given counts."""
+    """Series with their samples, sorted by time; of two at one time the later given counts.
+
+    Those that have the same times, as the series of a target have, are columns of one frame.
+    """
 
     def __init__(self, series: InputSeries) -> None:
         self.labels = tuple(series)
-        each = [_in_order(*samples) for samples in series.values()]
-        counts = [len(times) for times, _ in each]
-        self.times: Ints = np.concatenate([np.empty(0, np.int64), *(times for times, _ in each)])
-        self.values: Floats = normalised(np.concatenate([np.empty(0), *(v for _, v in each)]))
-        self.first_ms = int(self.times.min()) if len(self.times) else 0
-        self.last_ms = int(self.times.max()) if len(self.times) else 0
-        self._width = self.last_ms - self.first_ms + 2
-        numbers = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
-        self._keys = numbers * self._width + (self.times - self.first_ms)
+        numbers: dict[bytes, int] = {}
+        axes: list[Ints] = []
+        columns: list[list[Floats]] = []
+        self._places: Ints = np.empty((len(series), 2), np.int64)  # frame, column of it
+        for row, samples in enumerate(series.values()):
+            times, values = _in_order(*samples)
+            number = numbers.setdefault(times.tobytes(), len(axes))
+            if number == len(axes):
+                axes.append(times)
+                columns.append([])
+            self._places[row] = number, len(columns[number])
+            columns[number].append(values)
+        self._frames = [
+            _Frame(axis, normalised(np.stack(same, axis=1)))
+            for axis, same in zip(axes, columns, strict=True)
+        ]
+        spans = [(int(axis[0]), int(axis[-1])) for axis in axes if len(axis)] or [(0, 0)]
+        self.first_ms = min(first for first, _ in spans)
+        self.last_ms = max(last for _, last in spans)
 
-    def part(self, rows: Ints) -> "_PastPart":
-        return _PastPart(self, rows)
+    def chosen(self, rows: Ints) -> "_PastSelection":
+        """Of these rows the largest frames, and the others with times of their own."""
+        frames, columns = self._places[rows].T
+        numbers, counts = np.unique(frames, return_counts=True)
+        kept = numbers[np.argsort(-counts, kind="stable")[:_FRAMES]]
+        order: list[Ints] = []
+        parts: list[MergedPart] = []
+        for number in kept.tolist():
+            which = np.flatnonzero(frames == number)
+            order.append(which)
+            part = _FramePart(self._frames[number], columns[which])
+            parts.append(MergedPart((part,), len(which)))
+        apart = np.flatnonzero(~np.isin(frames, kept))
+        labels = tuple(self.labels[row] for row in rows[np.concatenate([*order, apart])].tolist())
+        rest = (_PastPart(self, rows[apart]),) if len(apart) else ()
+        return _PastSelection(LabelSets(labels), tuple(parts), rest)
 
     def between(self, rows: Ints, t0_ms: int, t1_ms: int) -> SeriesSamples:
         """The samples of these rows in the closed interval."""
-        since = min(max(t0_ms - self.first_ms, 0), self._width - 1)
-        until = min(max(t1_ms - self.first_ms, -1), self._width - 2)
-        starts = self._keys.searchsorted(rows * self._width + since, side="left")
-        stops = self._keys.searchsorted(rows * self._width + until, side="right")
-        counts = np.maximum(stops - starts, 0)
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        places = np.repeat(starts - offsets[:-1], counts) + np.arange(offsets[-1])
-        return SeriesSamples(offsets, self.times[places], self.values[places])
+        pieces = [self._within(row, t0_ms, t1_ms) for row in rows.tolist()]
+        offsets = np.cumsum([0, *(len(times) for times, _ in pieces)])
+        times = np.concatenate([np.empty(0, np.int64), *(times for times, _ in pieces)])
+        values = np.concatenate([np.empty(0), *(values for _, values in pieces)])
+        return SeriesSamples(offsets, times, values)
+
+    def _within(self, row: int, t0_ms: int, t1_ms: int) -> tuple[Ints, Floats]:
+        number, column = self._places[row].tolist()
+        frame = self._frames[number]
+        start, stop = frame.times.searchsorted((t0_ms, t1_ms + 1)).tolist()
+        return frame.times[start:stop], frame.cells[start:stop, column]
 
 
 class RecordedSeries:
@@ -88,6 +120,46 @@ class RecordedSeries:
     def part(self, rows: Ints) -> "_RecordedPart":
         columns = list(self._columns.values())
         return _RecordedPart(self.times, [columns[row] for row in rows.tolist()])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Frame:
+    """`cells` (times, series) without a gap: each series has a sample at each time."""
+
+    times: Ints
+    cells: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _FramePart:
+    """Some columns of a frame, as the store gives those of a target."""
+
+    frame: _Frame
+    columns: Ints
+
+    @property
+    def times(self) -> Ints:
+        return self.frame.times
+
+    def cells_in(self, start: int, stop: int, alone: bool) -> Floats:
+        cells = self.frame.cells[start:stop]
+        if len(self.columns) == cells.shape[1]:  # rows ascend, and so do their columns
+            return cells
+        return cells.take(self.columns, axis=1)
+
+    def has_samples(self, t0_ms: int, t1_ms: int) -> Mask:
+        start, stop = self.times.searchsorted((t0_ms, t1_ms + 1)).tolist()
+        mask: Mask = np.any(is_sample(self.cells_in(start, stop, False)), axis=0)
+        return mask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _PastSelection:
+    """`series` are those of the parts, one after the other."""
+
+    series: LabelSets
+    parts: tuple[MergedPart, ...] = ()
+    unaligned: "tuple[_PastPart, ...]" = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,51 +206,53 @@ def _any_samples(samples: SeriesSamples) -> Mask:
     return mask
 
 
+_NOTHING = _PastSelection(LabelSets(()))
+
+
 class History:
     """A reader of the query engine. What is added is seen by all later selections."""
 
     def __init__(self, past: PastSeries) -> None:
         self.past = past
-        self._members: list[PastSeries | RecordedSeries] = [past]
-        self._chosen: dict[tuple[int, MatcherSets], tuple[tuple[Labels, ...], Ints]] = {}
-        self._label_sets: dict[tuple[Labels, ...], LabelSets] = {}
+        self._recorded: list[RecordedSeries] = []
+        self._chosen: dict[MatcherSets, _PastSelection] = {}
+        self._label_sets: dict[tuple[LabelSets, tuple[Labels, ...]], LabelSets] = {}
         names: dict[str, list[int]] = {}
         for row, labels in enumerate(past.labels):
             names.setdefault(dict(labels).get(METRIC_NAME, ""), []).append(row)
         self._past_rows = names
 
     def add(self, recorded: RecordedSeries) -> None:
-        self._members.append(recorded)
+        self._recorded.append(recorded)
 
     def select(
         self, matcher_sets: MatcherSets, t0_ms: int, t1_ms: int, check: DeadlineCheck = no_deadline
     ) -> Selection:
-        found = [
-            (member, *self._rows(number, member, matcher_sets))
-            for number, member in enumerate(self._members)
-        ]
-        present = [(member, labels, rows) for member, labels, rows in found if len(rows)]
-        every = tuple(series for _, labels, _ in present for series in labels)
-        series = self._label_sets.setdefault(every, LabelSets(every))
-        return Selection(series, (), tuple(member.part(rows) for member, _, rows in present))
+        past = self._of_the_past(matcher_sets)
+        found = [(one, _matching(one.labels, matcher_sets)) for one in self._recorded]
+        present = [(one, rows) for one, rows in found if rows]
+        series = past.series
+        if present:
+            more = tuple(one.labels[row] for one, rows in present for row in rows)
+            series = self._label_sets.setdefault((series, more), LabelSets(series.labels + more))
+        recorded = tuple(one.part(np.array(rows, np.int64)) for one, rows in present)
+        return Selection(series, past.parts, past.unaligned + recorded)
 
-    def _rows(
-        self, number: int, member: PastSeries | RecordedSeries, matcher_sets: MatcherSets
-    ) -> tuple[tuple[Labels, ...], Ints]:
-        """What is chosen of a member; of the past it is always the same."""
-        known = self._chosen.get((number, matcher_sets))
-        if known is not None and isinstance(member, PastSeries):
+    def _of_the_past(self, matcher_sets: MatcherSets) -> _PastSelection:
+        """What is chosen of it is always the same."""
+        known = self._chosen.get(matcher_sets)
+        if known is not None:
             return known
-        labels = member.labels
-        candidates: Iterable[int] = range(len(labels))
-        name = _one_name(matcher_sets)
-        if name is not None and isinstance(member, PastSeries):
-            candidates = self._past_rows.get(name, [])
+        labels, name = self.past.labels, _one_name(matcher_sets)
+        candidates = range(len(labels)) if name is None else self._past_rows.get(name, [])
         rows = [row for row in candidates if _matches(dict(labels[row]), matcher_sets)]
-        chosen = tuple(labels[row] for row in rows), np.array(rows, np.int64)
-        if isinstance(member, PastSeries):
-            self._chosen[number, matcher_sets] = chosen
+        chosen = self.past.chosen(np.array(rows, np.int64)) if rows else _NOTHING
+        self._chosen[matcher_sets] = chosen
         return chosen
+
+
+def _matching(labels: Sequence[Labels], matcher_sets: MatcherSets) -> list[int]:
+    return [row for row, each in enumerate(labels) if _matches(dict(each), matcher_sets)]
 
 
 def _name_chosen(matchers: Sequence[Matcher]) -> str | None:

@@ -178,9 +178,10 @@ def _agent_samples(agent: AgentClient, job: "Backtest") -> "InputSeries":
 
 def _span(series: "InputSeries") -> tuple[int, int]:
     """From the first sample to the last."""
-    firsts = (min(times) for times, _ in series.values() if len(times))
-    lasts = (max(times) for times, _ in series.values() if len(times))
-    return int(min(firsts)), int(max(lasts))
+    import numpy as np
+
+    axes = [times for times, _ in series.values() if len(times)]
+    return int(min(map(np.min, axes))), int(max(map(np.max, axes)))
 
 
 def _check_length(job: "Backtest") -> None:
