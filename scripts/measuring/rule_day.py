@@ -8,11 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from measuring.history import Times
+from measuring.history import DAY_MS, Times
 from measuring.remote_write import RemoteWriter
 from measuring.rule_load import BOUNDS, QUICK, SHARDS, SLOW, RuleLoad, Values
+from tocsin_alerting.tsdb.block_store import BlockStore
+from tocsin_alerting.tsdb.disk_persistence import DiskPersistence
+from tocsin_alerting.tsdb.store import Store
 from tocsin_alerting.tsdb.target_labels import METRIC_NAME, stored_labels
-from tocsin_exporter.snapshot import Labels, Source
+from tocsin_exporter.snapshot import Labels, Snapshot, Source
 
 SOURCE = Source("load", "127.0.0.1:9100")
 _TOGETHER = 480  # pages of a request of remote write
@@ -67,18 +70,21 @@ class RuleDay:
         for i in range(2, counters, 3):  # code="500"
             rates[i] *= np.where(troubled[i // 3 % SHARDS], 10, 0.01)
         observed = self._random.uniform(5, 50, histograms)
-        shares = [
-            np.where(troubled[i % SHARDS][None], SLOW[:, None], QUICK[:, None]) * observed[i]
-            for i in range(histograms)
-        ]
-        counted = np.floor(np.cumsum(np.concatenate([rates, *shares]) * seconds, axis=1))
-        return np.concatenate([self._gauges(self.series - 2 * counters), counted])
+        seen = [self._seen(observed[i], troubled[i % SHARDS]) for i in range(histograms)]
+        counted = np.floor(np.cumsum(rates * seconds, axis=1))
+        return np.concatenate([self._gauges(self.series - 2 * counters), counted, *seen])
+
+    def _seen(self, each_second: float, troubled: Values) -> Values:
+        """A histogram's buckets (bounds, times): what is in one is in all that follow."""
+        shares = np.where(troubled[None], SLOW[:, None], QUICK[:, None])
+        between = np.diff(shares, axis=0, prepend=0) * each_second * self.every_seconds
+        return np.cumsum(np.floor(np.cumsum(between, axis=1)), axis=0)
 
     def _gauges(self, count: int) -> Values:
         hours = (self.times - self.start_ms) / 3_600_000
         level, swing = self._random.uniform(10, 75, (2, count, 1))
         pace, phase = self._random.uniform(2, 9, (2, count, 1))
-        noise = self._random.normal(0, 0.5, (count, len(hours)))
+        noise = self._random.normal(0, 0.1, (count, len(hours)))
         swings = level + swing / 4 * np.sin(2 * np.pi * hours / pace + phase) + noise
         return np.clip(swings, 0, 90).round(3)
 
@@ -99,6 +105,19 @@ class RuleDay:
                 file.writelines(f"{head} {value:g} {at}" if value < 100 else
                     f"{head} {value:.0f} {at}" for value, at in lines)  # fmt: skip
             file.write("# EOF\n")
+
+    def to_directory(self, samples: Path) -> None:
+        """As an agent leaves them that has watched this target."""
+        disk = DiskPersistence(samples, BlockStore(samples, 30 * DAY_MS, 2**34))
+        store = Store(persistence=disk)
+        disk.start(store)
+        layout = RuleLoad(self.series).layout
+        for number, (at_ms, row) in enumerate(zip(self.times.tolist(), self.values.T, strict=True)):
+            store.append(Snapshot(SOURCE, at_ms, True, layout, row.copy()))
+            if number % 120 == 0:
+                store.expire(at_ms)
+                disk.tick()
+        disk.close()
 
     def to_server(self, port: int) -> None:
         """By remote write, in the order of time."""

@@ -29,12 +29,10 @@ class SentPage:
 
 @dataclass(slots=True)
 class PagingLog:
-    """`rules` says by incident which rules (their uid) have an alert in it, `opened_ms` when it
-    began."""
+    """`rules` says by incident which rules (their uid) have an alert in it."""
 
     pages: list[SentPage] = field(default_factory=list)
     rules: dict[int, set[str]] = field(default_factory=dict)
-    opened_ms: dict[int, int] = field(default_factory=dict)
 
 
 async def paging_log(
@@ -83,10 +81,10 @@ class _Paging:
             stop += 1
         if stop > at:
             await self._dispatcher.handle(events[at:stop], now_ms)
-            for incident in self._dispatcher.working.incidents.values():
-                rules = self._log.rules.setdefault(incident.number, set())
-                rules.update(member.alert.rule for member in incident.members.values())
-                self._log.opened_ms.setdefault(incident.number, incident.opened_at_ms)
+            for event in events[at:stop]:
+                holder = self._dispatcher.working.incident_of(event.alert.fingerprint)
+                if holder is not None:
+                    self._log.rules.setdefault(holder.number, set()).add(event.alert.rule)
         return stop
 
     async def _send(self, now_ms: int) -> None:
@@ -97,6 +95,7 @@ class _Paging:
                 if sent.reason not in NOTICE_REASONS and sent.incident:
                     page = SentPage(now_ms, sent.incident, sent.severity, str(sent.reason))
                     self._log.pages.append(page)
+                    self._log.rules.setdefault(sent.incident, set())  # a storm has one of its own
                     self._answer_later(sent.incident, now_ms)
 
     def _answer_later(self, number: int, now_ms: int) -> None:

@@ -10,6 +10,7 @@ from tocsin_alerting.incidents.muting import INHIBITED
 from tocsin_alerting.incidents.routing import IncidentConfig, InhibitRule
 
 Labels = Mapping[str, str]
+_MOST_KNOWN = 20_000  # alerts
 FiringSources = dict[tuple[str, ...], set[tuple[int, bool]]]
 
 
@@ -39,6 +40,7 @@ class Inhibitor:
     def __init__(self) -> None:
         self._rules: Sequence[InhibitRule] = ()
         self._index: Sequence[Inhibition] | None = None
+        self._are_sources: dict[tuple[tuple[str, str], ...], bool] = {}  # of these rules
 
     def invalidate(self) -> None:
         """What fires on the source side of the rules is to be looked up anew."""
@@ -52,12 +54,13 @@ class Inhibitor:
     ) -> dict[int, frozenset[str]]:
         """What mutes each open one of `changed`, or of `every` incident where it may differ."""
         incidents, rules = list(changed), config.inhibit
-        if rules is not self._rules or any(
-            self._is_source(rules, incident) for incident in incidents
-        ):
+        if rules is not self._rules:
+            self._rules, self._are_sources = rules, {}
+            self.invalidate()
+        elif any(self._is_source(rules, incident) for incident in incidents):
             self.invalidate()
         if self._index is None:
-            self._rules, self._index = rules, index_rules(config, every)
+            self._index = index_rules(config, every)
             return inhibitions(config, every)
         return {
             incident.number: mute_names(muting_incidents(self._index, incident, {incident.number}))
@@ -66,8 +69,17 @@ class Inhibitor:
         }
 
     def _is_source(self, rules: Sequence[InhibitRule], incident: Incident) -> bool:
-        members = incident.members.values()
-        return any(matches_source(rules, dict(member.alert.labels)) for member in members)
+        """Whether any of its alerts is; one of a thousand alerts is asked for at each of them."""
+        known = self._are_sources
+        if len(known) > _MOST_KNOWN:
+            known.clear()
+        for member in incident.members.values():
+            labels = member.alert.labels
+            if labels not in known:
+                known[labels] = matches_source(rules, dict(labels))
+            if known[labels]:
+                return True
+        return False
 
 
 def index_rules(config: IncidentConfig, incidents: Iterable[Incident]) -> list[Inhibition]:
