@@ -62,7 +62,7 @@ def read_samples(path: Path) -> InputSeries:
 
 def parse_samples(file: BinaryIO | gzip.GzipFile, path: str) -> InputSeries:
     """Raises InvalidSamples for a line without a time, a series or a number."""
-    found = _Samples(path)
+    found = _FileSamples(path)
     for block in _blocks(file, found):
         found.add(block)
     if not found.labels:
@@ -70,7 +70,7 @@ def parse_samples(file: BinaryIO | gzip.GzipFile, path: str) -> InputSeries:
     return found.series()
 
 
-def _blocks(file: BinaryIO | gzip.GzipFile, found: "_Samples") -> Iterator[bytes]:
+def _blocks(file: BinaryIO | gzip.GzipFile, found: "_FileSamples") -> Iterator[bytes]:
     """Whole lines, many at once, each with its end."""
     rest, first = b"", True
     while True:
@@ -95,7 +95,7 @@ def _blocks(file: BinaryIO | gzip.GzipFile, found: "_Samples") -> Iterator[bytes
 
 
 @dataclass(slots=True)
-class _Samples:
+class _FileSamples:
     """What was read: of each sample the number of its series, its time and its value."""
 
     path: str
@@ -107,7 +107,7 @@ class _Samples:
     _values: list[Floats] = field(default_factory=list)
 
     def add(self, block: bytes) -> None:
-        lines = _Lines(block)
+        lines = _BlockLines(block)
         quick = self._quickly(lines) if lines.usual.any() else None
         if quick is None:
             lines.usual[:] = False
@@ -129,7 +129,7 @@ class _Samples:
         self._values.append(fields[:, 0].copy())
         self.lines += len(lines.starts)
 
-    def _quickly(self, lines: "_Lines") -> tuple[Ints, Floats] | None:
+    def _quickly(self, lines: "_BlockLines") -> tuple[Ints, Floats] | None:
         """The series of the usual lines, and (lines, 2) value and time; None: one of them is not
         what it seems."""
         numbers = array("q")
@@ -151,7 +151,7 @@ class _Samples:
             return None
         return every, fields.reshape(-1, 2)
 
-    def _one(self, lines: "_Lines", at: int) -> tuple[int, float, float] | None:
+    def _one(self, lines: "_BlockLines", at: int) -> tuple[int, float, float] | None:
         """A line by itself: None if nothing stands in it."""
         place = SampleLine(self.path, self.lines + at + 1)
         raw = lines.data[lines.starts[at] : lines.ends[at]]
@@ -193,7 +193,7 @@ class _Samples:
         }
 
 
-class _Lines:
+class _BlockLines:
     """Where the lines of a block begin and end, and where labels and value of each do. `usual` are
     those of three fields with one space between each, without anything behind them."""
 

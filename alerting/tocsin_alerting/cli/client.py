@@ -58,32 +58,51 @@ class AgentClient:
 
     def ask(self, method: str, path: str, **content: Any) -> tuple[int, str]:
         """The status and the text of an answer. Ends the program when there is none."""
-        # Costs 90 ms, which `--help` need not pay.
-        from tocsin_alerting.http import (
-            BadAnswer,
-            TooLarge,
-            certificate_refused,
-            error_text,
-            httpx,
-            read_text_now,
-        )
+        from tocsin_alerting.http import read_text_now
 
-        headers = {"Accept-Encoding": "gzip"}
-        if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
+        with self._answered(method, path, {"Accept-Encoding": "gzip"}, **content) as response:
+            clock = time.monotonic  # noqa: TID251  (a person waits)
+            text = read_text_now(response, _MOST_BYTES, self.timeout, clock)
+            return response.status_code, text
+
+    def ask_bytes(
+        self, path: str, body: bytes, headers: Mapping[str, str], most_bytes: int
+    ) -> tuple[int, bytes]:
+        """The same with bytes both ways, as they come; an answer that is longer than that is none
+        (status 413)."""
+        with self._answered("POST", path, headers, content=body) as response:
+            pieces: list[bytes] = []
+            left = most_bytes
+            for piece in response.iter_raw():
+                left -= len(piece)
+                if left < 0:
+                    return 413, b""
+                pieces.append(piece)
+            return response.status_code, b"".join(pieces)
+
+    @contextmanager
+    def _answered(
+        self, method: str, path: str, headers: Mapping[str, str], **content: Any
+    ) -> Iterator[Any]:
+        """The answer, while it comes. Ends the program when there is none."""
+        # Costs 90 ms, which `--help` need not pay.
+        from tocsin_alerting.http import BadAnswer, TooLarge, certificate_refused, error_text, httpx
+
+        token = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         url = self.url.rstrip("/") + path
-        how: dict[str, Any] = {"timeout": self.timeout, "trust_env": False, "headers": headers}
+        how: dict[str, Any] = {
+            "timeout": self.timeout,
+            "trust_env": False,
+            "headers": {**headers, **token},
+        }
         if self.unix_socket:
             how["transport"] = httpx.HTTPTransport(uds=str(self.unix_socket))
         else:
             how["auth"] = self.reach.login()
             how["verify"] = self.reach.context() if url.startswith("https:") else False
         try:
-            with httpx.Client(**how) as client:
-                with client.stream(method, url, **content) as response:
-                    clock = time.monotonic  # noqa: TID251  (a person waits)
-                    text = read_text_now(response, _MOST_BYTES, self.timeout, clock)
-                    return response.status_code, text
+            with httpx.Client(**how) as client, client.stream(method, url, **content) as response:
+                yield response
         except TooLarge as error:
             fail(f"{self._place}: {error}; ask for fewer series or a shorter range")
         except BadAnswer as error:
