@@ -5,13 +5,20 @@ import math
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
+from urllib.request import urlopen
 from xml.etree import ElementTree
 
 import pytest
 
+from support.agent_process import AgentProcess, free_port
 from support.command_line import alertctl
 from support.prometheus import running_prometheus
+from support.remote_write import remote_write
+from support.victoria import running_victoria
+from tocsin_alerting.tsdb.values import STALE
+from tocsin_exporter.snapshot import Labels
 
 START = 1_700_000_000
 RULES = """
@@ -128,3 +135,77 @@ def test_what_is_wrong_is_said_with_its_place(rules: Path, samples: Path, tmp_pa
     rules.write_text("groups: [{name: g, rules: [{alert: A, expr: '('}]}]")
     ended = alertctl(*common)
     assert ended.code == 1 and "rules.yml:1:" in ended.err
+
+
+def ending(start_ms: int) -> list[tuple[Labels, list[tuple[int, float]]]]:
+    """Loads that are zero, high for six minutes, and end, with a stale marker or without."""
+    series: list[tuple[Labels, list[tuple[int, float]]]] = []
+    for number, marked in enumerate((True, False, True)):
+        first = start_ms + number * 1_800_000
+        points = [(first + step * 15_000, 9.0 if step >= 24 else 0.0) for step in range(48)]
+        points += [(first + 48 * 15_000, STALE)] if marked else []
+        series.append(((("__name__", "load"), ("pool", f"p{number}")), points))
+    return series
+
+
+def test_store_prometheus_and_file_say_the_same(rules: Path, tmp_path: Path) -> None:
+    """A file has no stale markers: there each alert lasts five minutes, as the one without one."""
+    start_ms = int(time.time() - 7_200) // 60 * 60_000
+    window = (
+        "--start",
+        str(start_ms // 1000),
+        "--end",
+        str(start_ms // 1000 + 7_000),
+        "-o",
+        "json",
+    )
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "tocsin.yml").write_text(
+        "collect: {host: 0s, engines: 0s, gpu: 0s, processes: 0s}\nrule_files: []\n"
+    )
+    receiving = "--web.enable-remote-write-receiver"
+    config = ("--config.file=tocsin.yml", "--storage.path=data", "--no-worker")
+    (tmp_path / "theirs").mkdir()
+    with (
+        running_prometheus(tmp_path / "theirs", receiving) as theirs,
+        AgentProcess(tmp_path / "ours", *config) as ours,
+    ):
+        for url in (theirs.url, ours.url):
+            remote_write(url, ending(start_ms))
+        answers = [
+            alertctl("--url", url, "backtest", str(rules), *window)
+            for url in (theirs.url, ours.url)
+        ]
+    file = tmp_path / "x.om"
+    file.write_text("".join(
+        f'load{{pool="{labels[1][1]}"}} {value} {at_ms / 1000}\n'
+        for labels, points in ending(start_ms) for at_ms, value in points if value == value
+    ))  # fmt: skip
+    answers.append(alertctl("backtest", str(rules), "--samples", str(file), *window))
+    assert [one.code for one in answers] == [0, 0, 0], [one.err for one in answers]
+    assert not any(one.err for one in answers)
+    high = [json.loads(one.out)["rules"][0] for one in answers]
+    assert [one["fired"] for one in high] == [3, 3, 3]
+    # From the first high sample a minute passes; the last one is 5:45 after it, the marker 6:00.
+    marked, unmarked = 300, 285 + 300
+    assert [one["firing_seconds"] for one in high[:2]] == [2 * marked + unmarked] * 2
+    assert high[2]["firing_seconds"] == 3 * unmarked
+
+
+def test_a_server_without_remote_read_is_asked_by_queries(rules: Path, tmp_path: Path) -> None:
+    start_ms = int(time.time() - 7_200) // 60 * 60_000
+    window = (
+        "--start",
+        str(start_ms // 1000),
+        "--end",
+        str(start_ms // 1000 + 7_000),
+        "-o",
+        "json",
+    )
+    with running_victoria(tmp_path, free_port()) as server:
+        remote_write(server.url, ending(start_ms))
+        urlopen(f"{server.url}/internal/force_flush").close()
+        asked = alertctl("--url", server.url, "backtest", str(rules), *window)
+    assert asked.code == 0, asked.err
+    assert asked.err.count("no remote read (/api/v1/read) there") == 1
+    assert json.loads(asked.out)["rules"][0]["fired"] == 3
