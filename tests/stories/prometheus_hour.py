@@ -107,7 +107,7 @@ groups:
     labels: {{severity: none}}
 """
 MOVER = RULES[RULES.index("  - alert: Mover") : RULES.index("- name: RECORDED")]
-SETTLES = 8  # units, after a restart: what reads ALERTS looks so far back
+SETTLES = 12  # units, after a restart: what reads ALERTS looks 8 back, and is first evaluated later
 STALE: float = struct.unpack("<d", struct.pack("<Q", 0x7FF0000000000002))[0]
 NAMES = "ALERTS|ALERTS_FOR_STATE|id:.*"
 

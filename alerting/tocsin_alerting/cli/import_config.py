@@ -37,7 +37,7 @@ def import_config(file: Path) -> None:
         sys.exit(str(error))
     except (OSError, UnicodeDecodeError) as error:
         sys.exit(str(unreadable(str(file), error)))
-    data = document.data if isinstance(document.data, dict) else {}
+    data = _mapping(document.data)
     notes: list[str] = []
     text = written(converted(data, file.resolve().parent, notes), notes, file)
     for note in notes:
@@ -48,22 +48,22 @@ def import_config(file: Path) -> None:
 
 def converted(data: Mapping[str, Any], directory: Path, notes: list[str]) -> dict[str, Any]:
     """The keys of our configuration; paths start at `directory`. `notes` gets what is left out."""
-    common: Mapping[str, Any] = data.get("global") or {}
+    common = _mapping(data.get("global"))
     found: dict[str, Any] = {}
     if "evaluation_interval" in common:
         found["evaluation_interval"] = common["evaluation_interval"]
     if common.get("external_labels"):
         found["external_labels"] = common["external_labels"]
-    if data.get("rule_files"):
-        files = [str(directory / pattern) for pattern in data["rule_files"]]
+    if patterns := _entries(data.get("rule_files")):
+        files = [str(directory / str(pattern)) for pattern in patterns]
         found["rule_files"] = ["bundled", *files]
-    if data.get("scrape_configs"):
-        jobs = enumerate(data["scrape_configs"])
-        found["scrape_configs"] = [_job(n, job, common, directory, notes) for n, job in jobs]
-    if managers := list(_alertmanagers(data.get("alerting") or {}, notes)):
+    if jobs := _entries(data.get("scrape_configs")):
+        numbered = enumerate(map(_mapping, jobs))
+        found["scrape_configs"] = [_job(n, job, common, directory, notes) for n, job in numbered]
+    if managers := list(_alertmanagers(_mapping(data.get("alerting")), notes)):
         found["alertmanagers"] = managers
-    if data.get("remote_write"):
-        found["remote_write"] = [_server(one, directory, notes) for one in data["remote_write"]]
+    if servers := _entries(data.get("remote_write")):
+        found["remote_write"] = [_server(_mapping(one), directory, notes) for one in servers]
     notes += [f"{key}" for key in data if key not in _TAKEN]
     return found
 
@@ -88,8 +88,7 @@ def _job(
 
     fields = ScrapeConfigSection.model_fields
     named = f"job {job.get('job_name', number)}"
-    own = {key: job.get(key, common[key]) for key in _GLOBAL if key in job or key in common}
-    kept = dict(job) | own
+    kept = {key: common[key] for key in _GLOBAL if key in common} | dict(job)
     for key in sorted(kept.keys() - {"honor_timestamps"}):
         if key not in fields or key in NOT_PROVIDED:
             notes.append(f"{named}: {key}")
@@ -128,10 +127,10 @@ def _absolute(value: Any, directory: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _alertmanagers(alerting: Mapping[str, Any], notes: list[str]) -> Iterator[dict[str, Any]]:
-    for entry in alerting.get("alertmanagers") or ():
+    for entry in map(_mapping, _entries(alerting.get("alertmanagers"))):
         scheme, prefix = entry.get("scheme", "http"), entry.get("path_prefix", "")
-        for group in entry.get("static_configs") or ():
-            for target in group.get("targets") or ():
+        for group in map(_mapping, _entries(entry.get("static_configs"))):
+            for target in _entries(group.get("targets")):
                 yield {"url": f"{scheme}://{target}{prefix}"}
         taken = ("scheme", "path_prefix", "static_configs")
         notes += [f"alerting.alertmanagers: {key}" for key in entry if key not in taken]
@@ -145,6 +144,15 @@ def _server(entry: Mapping[str, Any], directory: Path, notes: list[str]) -> dict
         _without_secret(kept, path, named, notes)
     notes += [f"{named}: {key}" for key in entry if key not in (*_SERVER, "url", "name")]
     return {"url": entry.get("url", ""), **dict(_absolute(kept, directory))}
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    """`value`, or nothing where it is something else: what is wrong in it Prometheus says."""
+    return value if isinstance(value, dict) else {}
+
+
+def _entries(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _check(text: str) -> int:

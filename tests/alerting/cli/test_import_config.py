@@ -5,11 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from support.prometheus import running_prometheus
+from tocsin_alerting.cli.import_config import converted
 from tocsin_alerting.config.load import load
 from tocsin_exporter.scrape_job import job_targets
 
+KEYS = ("global", "scrape_configs", "rule_files", "alerting", "remote_write")
 TOCSIN = Path(sys.executable).with_name("tocsin")
 WHOLE = """\
 global:
@@ -89,6 +92,27 @@ def test_what_is_not_taken_is_named(tmp_path: Path) -> None:
     ]
     assert "hunter2" not in done.stdout + done.stderr
     assert "# not taken: tracing" in done.stdout
+
+
+def test_a_job_may_have_what_global_has_not(tmp_path: Path) -> None:
+    file = tmp_path / "prometheus.yml"
+    file.write_text(
+        "scrape_configs: [{job_name: x, scrape_timeout: 2s, static_configs: [{targets: ['a:1']}]}]"
+    )
+    done = run(file)
+    assert done.returncode == 0 and "scrape_timeout: 2s" in done.stdout
+
+
+@pytest.mark.parametrize("odd", ["x", "[x]", "{x: y}", "[[x]]", "7", "null", "[{x: [y]}]"])
+@pytest.mark.parametrize(
+    "key", ["global", "scrape_configs", "rule_files", "alerting", "remote_write"]
+)
+def test_what_prometheus_would_refuse_too_is_no_traceback(key: str, odd: str) -> None:
+    notes: list[str] = []
+    data = {key: yaml.safe_load(odd)}
+    if key == "alerting":
+        data = {key: {"alertmanagers": data[key]}}
+    assert isinstance(converted(data, Path("/d"), notes), dict)
 
 
 @pytest.mark.parametrize(
