@@ -99,6 +99,25 @@ def _alerts(get: Get) -> Named:
         yield name, " ".join(sorted(set(several)))
 
 
+def _rule_groups(get: Get) -> Named:
+    for one in _groups(get):
+        yield one["name"], one["file"]
+
+
+def _rule_files(get: Get) -> Named:
+    for file in dict.fromkeys(one["file"] for one in _groups(get)):
+        yield file, ""
+
+
+def _rules(get: Get) -> Named:
+    types = {rule["name"]: rule["type"] for one in _groups(get) for rule in one["rules"]}
+    yield from sorted(types.items())
+
+
+def _groups(get: Get) -> list[dict[str, Any]]:
+    return list(get("/api/v1/rules", exclude_alerts="true")["groups"])
+
+
 def _engines(get: Get) -> Named:
     for one in get("/api/v1/engines")["engines"]:
         yield one["target"], f"{one['kind']} {one['model']}"
@@ -123,5 +142,6 @@ silences, windows, schedules, overrides = map(
     completer, (_silences, _windows, _schedules, _overrides)
 )
 contacts, receivers, alerts, engines = map(completer, (_contacts, _receivers, _alerts, _engines))
+rule_groups, rule_files, rules = map(completer, (_rule_groups, _rule_files, _rules))
 heartbeats, tokens, label_names = map(completer, (_heartbeats, _tokens, _label_names))
 SEVERITIES = ("P0", "P1", "P2", "P3", "P4")

@@ -25,6 +25,7 @@ from tocsin_alerting.cli.query import query
 from tocsin_alerting.cli.reach import ANYWHERE, ANYWHERE_FLAGS, Reach, reach_options
 from tocsin_alerting.cli.receivers import channels, receivers
 from tocsin_alerting.cli.reload import reload
+from tocsin_alerting.cli.rules import rules
 from tocsin_alerting.cli.silences import maintenance, silence
 from tocsin_alerting.cli.slo import slo
 from tocsin_alerting.cli.status import status
@@ -171,6 +172,7 @@ for command in (
         receivers,
         reload,
         route,
+        rules,
         show,
         silence,
         slo,

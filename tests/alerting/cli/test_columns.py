@@ -31,12 +31,14 @@ policies:
 """
 RULES = f"""
 groups:
-- name: test
+- name: test-{LONG}
   rules:
   - alert: Long
     expr: label_replace(vector(42), "host", "{LONG}", "", "")
     labels: {{severity: P0, place: "{"x" * 200}", word: "{"w " * 90}"}}
     annotations: {{summary: "{"It fires at. " * 30}", dashboard_url: "http://h/{"u" * 150}"}}
+  - record: broken:{LONG.replace("-", "_")}
+    expr: label_replace(vector(1), "a", "$1", "", "(") or label_replace(vector(1), "!", "", "", "")
 """
 BY = ("--by", "li")
 DONE = (  # before the others look
@@ -64,6 +66,7 @@ LOOKED_AT = (
     ("query", "labels"),
     ("receivers",),
     ("route", f"place={LONG}", "severity=P0"),
+    ("rules",),
     ("show", "1"),
     ("silence", "list"),
     ("silence", "preview", "alertname=Long"),

@@ -58,6 +58,9 @@ def test_ids_and_names_of_the_agent(agent: AgentProcess) -> None:
     assert _completed(agent.url, "ack", "2") == []
     assert "AlwaysFiring" in _completed(agent.url, "incidents", "--rule", "")
     assert "instance" in _completed(agent.url, "query", "labels", "inst")
+    assert _completed(agent.url, "rules", "--group", "t") == ["test"]
+    assert _completed(agent.url, "rules", "--file", "") == ["rules.yml"]
+    assert "AlwaysFiring" in _completed(agent.url, "rules", "--rule", "Al")
     assert _completed("http://127.0.0.1:9", "show", "--url", agent.url, "") == ["1"]
 
 
