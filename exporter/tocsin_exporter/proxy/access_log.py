@@ -16,13 +16,20 @@ _MOST_WAITING = 10_000  # lines
 Fields = Mapping[str, str | int | float | None]
 
 
+class _LogFile(logging.handlers.RotatingFileHandler):
+    def doRollover(self) -> None:
+        """With no old files to keep the standard library's would grow without end."""
+        if self.backupCount:
+            super().doRollover()
+        elif self.stream is not None:
+            self.stream.truncate(0)
+
+
 class AccessLog:
     """Lines go into `path`; at `most_bytes` it becomes `path.1`, and so on up to `keep`."""
 
     def __init__(self, path: Path, most_bytes: int, keep: int, lost: Callable[[], None]) -> None:
-        self._file = logging.handlers.RotatingFileHandler(
-            path, maxBytes=most_bytes, backupCount=keep, encoding="utf-8"
-        )
+        self._file = _LogFile(path, maxBytes=most_bytes, backupCount=keep, encoding="utf-8")
         self._file.setFormatter(logging.Formatter("%(message)s"))
         self._file.handleError = self._failed  # type: ignore[method-assign]
         self._lost = lost

@@ -38,6 +38,7 @@ class _Passage:
     client: ClientConnection
     method: str
     path: str
+    begun_at: float
     headers: Headers
     exchange: Exchange
     measurement: Measurement | None
@@ -114,7 +115,7 @@ class ProxyApp:
         measured = generates(method, path)
         measurement = Measurement(self.metrics, client.begun_at) if measured else None
         exchange = Exchange(client, measurement, task)
-        return _Passage(client, method, path, headers, exchange, measurement)
+        return _Passage(client, method, path, client.begun_at, headers, exchange, measurement)
 
     async def _serve(self, request: _Passage, scope: Scope, receive: Receive) -> None:
         """Raises Refusal, UpstreamFault or TimeoutError."""
@@ -256,7 +257,7 @@ class ProxyApp:
             if self._judge is not None and request.outcome == SUCCESS:
                 model.anomalies.update(self._judge(measurement.asked, measurement.output))
             self._count_client(request.owner, measurement)
-        self._log(self._line(request, now - request.client.begun_at, status))
+        self._log(self._line(request, now - request.begun_at, status))
 
     def _count_client(self, owner: str, measurement: Measurement) -> None:
         tokens = self.metrics.client_tokens

@@ -59,6 +59,12 @@ class ClientConnection(HttpProtocol):
         if self.exchange is not None:
             self.exchange.resume()
 
+    def _refuse(self, status: int) -> None:
+        """What follows its beginning is no request: nothing more is written but the refusal."""
+        super()._refuse(status)
+        if self.exchange is not None:
+            self.exchange.gone()
+
     # of an exchange
 
     @property

@@ -185,8 +185,7 @@ def _connection_options(headers: Headers) -> Iterator[bytes]:
 
 def _response_head(head: ResponseHead, raw: bool, keep: bool) -> bytes:
     named = frozenset(_connection_options(head.headers))
-    reason = head.reason or http.HTTPStatus(head.status).phrase.encode("ascii")
-    lines = [b"HTTP/1.1 %d %s\r\n" % (head.status, reason)]
+    lines = [b"HTTP/1.1 %d %s\r\n" % (head.status, head.reason or _phrase(head.status))]
     for name, value in head.headers:
         key = name.lower()
         if key in _HOP_BY_HOP - {b"proxy-authenticate"} or key in named:
@@ -197,6 +196,12 @@ def _response_head(head: ResponseHead, raw: bool, keep: bool) -> bytes:
     return b"".join(lines)
 
 
+def _phrase(status: int) -> bytes:
+    """Gateways have numbers of their own (nginx's 499, Cloudflare's 520): those have none."""
+    known = status in http.HTTPStatus._value2member_map_
+    return http.HTTPStatus(status).phrase.encode("ascii") if known else b""
+
+
 def _refusal(refusal: Refusal, keep: bool) -> bytes:
     error = {
         "message": refusal.words,
@@ -205,8 +210,7 @@ def _refusal(refusal: Refusal, keep: bool) -> bytes:
         "code": refusal.status,
     }
     body = orjson.dumps({"error": error})
-    phrase = http.HTTPStatus(refusal.status).phrase.encode("ascii")
-    head = [b"HTTP/1.1 %d %s\r\n" % (refusal.status, phrase)]
+    head = [b"HTTP/1.1 %d %s\r\n" % (refusal.status, _phrase(refusal.status))]
     head.append(b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body))
     head += (b"%s: %s\r\n" % header for header in refusal.headers)
     head.append(b"\r\n" if keep else b"Connection: close\r\n\r\n")

@@ -185,6 +185,8 @@ class UpstreamConnection(asyncio.Protocol):
                 return rest
             if status == 101:
                 raise UpstreamFault("it switches protocols, which nobody asked for")
+            if status < 100:
+                raise UpstreamFault(f"{status} is no status")
             self._expect()
         if len(rest) > _MOST_HEAD_BYTES:
             raise UpstreamFault(f"its head is longer than {_MOST_HEAD_BYTES:,} bytes")

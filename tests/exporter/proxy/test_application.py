@@ -356,32 +356,6 @@ async def test_an_engine_that_speaks_no_http_is_a_502(wire: bytes) -> None:
         assert answer.status_code == 502
 
 
-async def test_a_slow_reader_holds_the_engine_back() -> None:
-    """What the proxy holds for a client is bounded: the engine is not read while nobody takes."""
-    piece, written = b"x" * 65536, 0
-
-    async def endless(request: EngineRequest, writer: asyncio.StreamWriter) -> None:
-        nonlocal written
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000000\r\n\r\n")
-        while True:
-            writer.write(piece)
-            await writer.drain()
-            written += len(piece)
-
-    async with proxied(endless) as proxy:
-        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port, limit=1024)
-        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        seen = -1
-        while seen != written or not written:
-            seen = written
-            await asyncio.sleep(0.1)
-        assert written < 40 << 20  # the buffers of the kernel, and nothing that grows
-        await reader.readexactly(1 << 20)
-        await proxy.until(lambda: written > seen)
-        writer.transport.abort()
-        await proxy.until(lambda: proxy.engine.open == 0)
-
-
 @pytest.mark.parametrize(("judged", "wanted"), [(True, 1), (False, None)])
 async def test_faults_of_answers_are_counted_where_that_is_wanted(
     judged: bool, wanted: int | None
