@@ -268,7 +268,7 @@ def _without_agent(
             await channel.close()
 
     try:
-        config = load(config_file)
+        config = load(config_file, receiver=name)
         if name not in config.receivers:
             fail(f'no receiver is called "{name}"{did_you_mean(name, config.receivers)}')
         links = signed_links(config)

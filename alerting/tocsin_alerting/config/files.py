@@ -1,7 +1,7 @@
 """The files that a configuration names: where they lie, and whether they can be read."""
 
 import glob
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -56,6 +56,28 @@ def file_problems(data: Any, directory: Path, vault: Vault) -> Findings:
             problem = _unreadable(str(path[-1]), value, directory, vault)
             if problem:
                 yield path, problem
+
+
+def with_fallbacks(data: Any, name: str) -> tuple[str, ...]:
+    """The receiver, its fallback, that one's fallback and so on, each once."""
+    after = {path[1]: other for path, other in parts_at(data, "receivers", "*", "fallback")}
+    chain = [name]
+    while isinstance(following := after.get(chain[-1]), str) and following not in chain:
+        chain.append(following)
+    return tuple(chain)
+
+
+def secrets_of(
+    names: Collection[str], data: Any, found: Iterable[tuple[tuple[str | int, ...], str]]
+) -> list[tuple[tuple[str | int, ...], str]]:
+    """`found` without what is wrong with the secrets of all but these receivers. What
+    `smtp` lacks is told when a receiver is made of it."""
+    secret = {path for path, _ in _secrets(data)}
+    return [
+        (at, message)
+        for at, message in found
+        if at not in secret or (at[0] == "receivers" and at[1] in names)
+    ]
 
 
 def _no_rules(text: str, directory: Path) -> str:

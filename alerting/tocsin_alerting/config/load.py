@@ -14,7 +14,13 @@ import psutil
 from tocsin_alerting.bundled import names_a_pack
 from tocsin_alerting.config.config import Config
 from tocsin_alerting.config.elsewhere import EMBEDDED, ServerSection
-from tocsin_alerting.config.files import anchored, file_problems, rule_problems
+from tocsin_alerting.config.files import (
+    anchored,
+    file_problems,
+    rule_problems,
+    secrets_of,
+    with_fallbacks,
+)
 from tocsin_alerting.config.mailing import (
     contact_receivers,
     mail_problems,
@@ -69,11 +75,13 @@ def load(
     read_file: ReadFile = file_text,
     local_mail: CheckLocalServer = why_unusable,
     missing_rules: bool = False,
+    receiver: str = "",
 ) -> Config:
     """The configuration in `path`, complete with defaults; the defaults alone without a path.
 
     `local_mail` asks this machine's own mail server, where nothing else can write to contacts.
-    `missing_rules`: a rule file that is not there is no error here.
+    `missing_rules`: a rule file that is not there is no error here. `receiver`: only it is to be
+    used, and its fallbacks; the secrets of all else may be missing.
     Raises InvalidDocument with everything that is wrong, in the rule files that it names as well:
     whoever corrects it is to see all of it at once.
     """
@@ -83,6 +91,8 @@ def load(
     files = list(file_problems(document.data, path.parent, vault))
     if missing_rules:
         files = [(at, message) for at, message in files if at[0] != "rule_files"]
+    used = with_fallbacks(document.data, receiver)
+    files = secrets_of(used, document.data, files) if receiver else files
     problems = reference_problems(document)
     local_mail = _memoised(local_mail)
     mail = mail_problems(document.data, _ascii(socket.gethostname()), local_mail)
@@ -96,12 +106,14 @@ def load(
     known = {at[1] for at, _ in files if at[1:]}
     if any(at[0] == "smtp" for at, _ in files):
         known |= {*filter(None, [mail_receiver(config)])}
-    problems += _channel_problems(document, config, vault, known)
-    problems += _engine_problems(document, config, known)
-    problems += _server_problems(document, config, {at[0] for at, _ in files})
-    problems += job_problems(document, config.scrape_configs, {at[:2] for at, _ in files})
-    problems += _heartbeat_problems(document, config, vault, {at[:3] for at, _ in files})
-    problems += _web_problems(config)
+    unused = set(config.receivers).difference(used) if receiver else set[str]()
+    problems += _channel_problems(document, config, vault, known | unused)
+    if not receiver:
+        problems += _engine_problems(document, config, known)
+        problems += _server_problems(document, config, {at[0] for at, _ in files})
+        problems += job_problems(document, config.scrape_configs, {at[:2] for at, _ in files})
+        problems += _heartbeat_problems(document, config, vault, {at[:3] for at, _ in files})
+        problems += _web_problems(config)
     if problems:
         raise InvalidDocument([*problems, *rule_problems(document.data, path.parent)])
     return config

@@ -240,3 +240,40 @@ def test_a_preview_of_an_incident_of_the_agent(agent: AgentProcess) -> None:
     assert "resolved" in alertctl("--url", agent.url, "receivers", "preview", "log", *over).out
     other = alertctl("--url", agent.url, "receivers", "preview", "log", "--incident", "987")
     assert other.err == "alertctl: no open incident has the number 987\n"
+
+
+async def test_only_its_own_secrets_are_needed_and_those_of_its_fallbacks(tmp_path: Path) -> None:
+    path = tmp_path / "tocsin.yml"
+    words = ("receivers", "test", "it", "--config.file", str(path))
+    async with WebhookSink() as sink:
+        url = f'type: webhook, url: "{sink.url}"'
+        path.write_text(
+            "smtp: {smarthost: 'mail.example.com:587', from: a@example.com, username: a,"
+            " password_file: none-smtp}\n"
+            "contacts: {li: {email: li@example.com}}\n"
+            "engines: [{url: 'http://127.0.0.1:9', bearer_token_file: none-engine}]\n"
+            "heartbeats: {out: [{url_env: NONE_HEARTBEAT, every: 1m}]}\n"
+            "receivers:\n"
+            f"  it: {{{url}, fallback: second}}\n"
+            f"  second: {{{url}, fallback: third}}\n"
+            f"  third: {{{url}, bearer_token_file: none-third}}\n"
+            f"  other: {{{url}, bearer_token_file: none-other}}\n"
+        )
+        of_a_fallback = await asyncio.to_thread(alertctl, *words)
+        (tmp_path / "none-third").write_text("hunter2")
+        sent = await asyncio.to_thread(alertctl, *words)
+        shown = await asyncio.to_thread(alertctl, "receivers", "preview", *words[2:])
+        other = await asyncio.to_thread(alertctl, *words[:2], "other", *words[3:])
+        mail = await asyncio.to_thread(alertctl, *words[:2], "mail", *words[3:])
+    assert of_a_fallback.code == 1 and len(of_a_fallback.err.splitlines()) == 1
+    assert "none-third" in of_a_fallback.err
+    assert (sent.code, sent.err, len(sink.requests)) == (0, "", 1)
+    assert (shown.code, shown.err) == (0, "")
+    assert other.code == 1 and "none-other" in other.err and "none-smtp" not in other.err
+    assert mail.code == 1 and "none-smtp" in mail.err and "none-other" not in mail.err
+
+
+async def test_what_is_no_secret_stops_it_wherever_it_stands(tmp_path: Path) -> None:
+    other = "{type: webhook, url: 'http://127.0.0.1:9/'}\n  other: {type: webhok}"
+    ended = await _test(tmp_path, other)
+    assert ended.code == 1 and "webhok" in ended.err
