@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 DIRECTORY = "config-copy"
 _PRIVATE = 0o600
+_BOM = "\ufeff"
+_NOTHING = ("", "{}", "~", "null", "Null", "NULL")
 _BLOCK = re.compile(r"^storage:[ \t]*(?:#.*)?\n(?:(?:[ \t#].*)?\n)*?[ \t]+path:(.*)", re.M)
 _FLOW = re.compile(r"^storage:[ \t]*\{(?:[^}\n]*?,)?[ \t]*path:([^,}\n]*)", re.M)
 
@@ -74,8 +76,11 @@ def _is_ours(found: os.stat_result) -> bool:
 
 
 def is_empty(text: str) -> bool:
-    """A file that is being written, or was lost: it says nothing, which is no error in YAML."""
-    return not any(line.strip() and not line.lstrip().startswith("#") for line in text.splitlines())
+    """A file that is being written, or was lost: it says nothing, which is no error in YAML. The
+    begin of a document, a byte order mark and a mapping of nothing say nothing either."""
+    lines = (line.partition(" #")[0].strip() for line in text.removeprefix(_BOM).splitlines())
+    said = "".join(line for line in lines if not line.startswith(("#", "%")))
+    return said.removeprefix("---").removesuffix("...").strip() in _NOTHING
 
 
 def storage_path_in(text: str, default: str) -> str:

@@ -16,7 +16,21 @@ storage: {{path: {data}}}
 templates: words
 receivers: {{hook: {{type: webhook, url: "http://127.0.0.1:9/s3cret", secret_file: key}}}}
 """
-BROKEN = ("receivers: [", "recievers: {}\n", "rule_files: 1\n", "\ttab", "", "# gone\n", "\0")
+BROKEN = (
+    "receivers: [",
+    "recievers: {}\n",
+    "rule_files: 1\n",
+    "\ttab",
+    "",
+    "# gone\n",
+    "\0",
+    "---\n",
+    "\ufeff",
+    "\ufeff---\n# x\n",
+    "{}\n",
+    "--- null # y\n...\n",
+    "%YAML 1.2\n---\n",
+)
 
 
 def good(folder: Path) -> ConfigCopy:
@@ -52,6 +66,13 @@ def test_the_last_good_copy_runs(tmp_path: Path, text: str) -> None:
     if not is_empty(text):
         with pytest.raises(InvalidDocument, match="tocsin.yml:"):
             start(tmp_path, strict=True)
+
+
+@pytest.mark.parametrize(
+    "text", ["--", "---\nversion: 1\n", "{version: 1}\n", "---\na", "%a: 1\nb: 2\n"]
+)
+def test_a_file_that_says_something_is_not_empty(text: str) -> None:
+    assert not is_empty(text)
 
 
 def test_a_file_that_is_gone_is_broken_as_well(tmp_path: Path) -> None:
