@@ -1,5 +1,6 @@
 """`tocsin import`: what Tocsin takes of a Prometheus configuration, as one of its own."""
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,13 +9,16 @@ from typing import Any
 import click
 
 from tocsin_alerting.cli import output
+from tocsin_alerting.time_format import read_duration
 
 _GLOBAL = ("scrape_interval", "scrape_timeout")
 _SECRETS = (
     ("bearer_token",),
     ("basic_auth", "password"),
     ("authorization", "credentials"),
+    ("tls_config", "key"),
 )
+_PASSWORD = re.compile(r"//[^/?#]*:[^/?#]*@")
 _SERVER = {"basic_auth": "basic_auth", "bearer_token_file": "bearer_token_file",
            "tls_config": "tls", "headers": "headers"}  # fmt: skip
 _TAKEN = ("global", "scrape_configs", "rule_files", "alerting", "remote_write")
@@ -88,7 +92,7 @@ def _job(
 
     fields = ScrapeConfigSection.model_fields
     named = f"job {job.get('job_name', number)}"
-    kept = {key: common[key] for key in _GLOBAL if key in common} | dict(job)
+    kept = dict(job) | _times(job, common)
     for key in sorted(kept.keys() - {"honor_timestamps"}):
         if key not in fields or key in NOT_PROVIDED:
             notes.append(f"{named}: {key}")
@@ -99,6 +103,15 @@ def _job(
     for path in _SECRETS:
         _without_secret(kept, path, named, notes)
     return dict(_absolute(kept, directory))
+
+
+def _times(job: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
+    """Its own, or else those of `global`; a timeout of `global` gives way to a shorter interval."""
+    times = {key: both[key] for key in _GLOBAL for both in (common, job) if both.get(key)}
+    interval, timeout = (read_duration(str(times.get(key))) for key in _GLOBAL)
+    if "scrape_timeout" not in job and interval and timeout and timeout > interval:
+        times["scrape_timeout"] = times["scrape_interval"]
+    return times
 
 
 def _without_secret(
@@ -143,7 +156,11 @@ def _server(entry: Mapping[str, Any], directory: Path, notes: list[str]) -> dict
     for path in _SECRETS:
         _without_secret(kept, path, named, notes)
     notes += [f"{named}: {key}" for key in entry if key not in (*_SERVER, "url", "name")]
-    return {"url": entry.get("url", ""), **dict(_absolute(kept, directory))}
+    url = str(entry.get("url", ""))
+    if _PASSWORD.search(url):
+        notes.append(f"{named}: the password in url (name a file with basic_auth.password_file)")
+        url = _PASSWORD.sub("//", url)
+    return {"url": url, **dict(_absolute(kept, directory))}
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

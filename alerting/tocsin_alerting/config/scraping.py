@@ -153,7 +153,7 @@ Relabels = Annotated[tuple[RelabelSection, ...], BeforeValidator(several)]
 class ScrapeConfigSection(Section):
     """One job. Redirects are followed while they stay on the target's host."""
 
-    job_name: Annotated[str, Field(min_length=1)]
+    job_name: Annotated[Text, Field(min_length=1)]
     scrape_interval: Interval = 60_000
     scrape_timeout: Interval | None = None
     metrics_path: str = "/metrics"

@@ -116,6 +116,44 @@ def test_what_prometheus_would_refuse_too_is_no_traceback(key: str, odd: str) ->
 
 
 @pytest.mark.parametrize(
+    ("common", "job", "times"),
+    [
+        ("{}", "{scrape_interval: 20s}", ("20s", "10s")),
+        ("{}", "{scrape_timeout: 4s}", ("1m", "4s")),
+        ("{scrape_interval: 30s}", "{}", ("30s", "10s")),
+        ("{scrape_interval: 30s, scrape_timeout: 10s}", "{scrape_interval: 5s}", ("5s", "5s")),
+    ],
+)
+def test_times_are_those_that_prometheus_takes(
+    tmp_path: Path, common: str, job: str, times: tuple[str, str]
+) -> None:
+    targets = "static_configs: [{targets: ['127.0.0.1:1']}]"
+    text = f"global: {common}\nscrape_configs: [{{job_name: 7, {targets}, {job[1:-1]}}}]\n"
+    with running_prometheus(tmp_path, config=text) as server:
+        theirs = server.targets()["activeTargets"][0]
+        done = run(tmp_path / "prometheus.yml")
+    assert (theirs["scrapeInterval"], theirs["scrapeTimeout"]) == times
+    assert (done.returncode, done.stderr) == (0, "")
+    (tmp_path / "tocsin.yml").write_text(done.stdout)
+    made = load(tmp_path / "tocsin.yml").scrape_configs[0].job()
+    in_seconds = {"4s": 4, "5s": 5, "10s": 10, "20s": 20, "30s": 30, "1m": 60}
+    assert (made.interval, made.timeout) == tuple(in_seconds[one] for one in times)
+    assert (made.name, theirs["scrapePool"]) == ("7", "7")
+
+
+def test_a_password_in_a_url_and_a_key_are_not_copied(tmp_path: Path) -> None:
+    file = tmp_path / "prometheus.yml"
+    file.write_text(
+        'remote_write: [{url: "http://u:hunter2@h/x"}]\n'
+        "scrape_configs: [{job_name: a, tls_config: {key: hunter3}}]\n"
+    )
+    done = run(file)
+    assert done.returncode == 0 and "http://h/x" in done.stdout
+    assert "not taken: remote_write 1: the password in url" in done.stderr
+    assert "hunter" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("scrape_configs: [", "prometheus.yml:2:1: not YAML"),
