@@ -46,6 +46,7 @@ class ClientConnection(HttpProtocol):
     def eof_received(self) -> bool:  # type: ignore[override]
         """Who ends its side has gone: no engine works for one that may not be there any more."""
         if self.exchange is not None:
+            self.cycle.disconnected = True  # no answer is no fault of ours, and none for the log
             self.exchange.gone()
         return False
 

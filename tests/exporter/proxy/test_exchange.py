@@ -258,3 +258,19 @@ async def test_each_of_several_requests_sent_at_once_has_its_own_seconds_in_the_
         await exchange(proxy.port, GET * 3, size=len(OK) * 3)
     logged = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert [line["seconds"] >= 0.015 for line in logged] == [True] * 3
+
+
+async def test_a_client_that_ends_its_side_is_no_error_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def never(request: EngineRequest, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    async with proxied(never) as proxy:
+        _, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(GET)
+        await proxy.until(lambda: len(proxy.engine.requests) == 1)
+        writer.write_eof()
+        await proxy.until(lambda: proxy.engine.cut_off == 1 and proxy.engine.open == 0)
+        writer.close()
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
