@@ -44,6 +44,8 @@ def alert_group(config: IncidentConfig, labels: Mapping[str, str]) -> AlertGroup
     else:
         chosen = _canonical({name: labels.get(name, "") for name in by}, config.local_names)
     chosen.pop(SEVERITY_LABEL, None)
+    if simulated := labels.get("simulated"):  # what is real joins no drill, however it is grouped
+        chosen["simulated"] = simulated
     return AlertGroup(tuple((name, value) for name, value in sorted(chosen.items()) if value))
 
 
