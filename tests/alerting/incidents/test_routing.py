@@ -72,6 +72,13 @@ def test_groups() -> None:
     assert alert_group(own, labels).key == '{}:{instance="x"}'
 
 
+def test_what_is_real_joins_no_incident_of_simulated_gpus() -> None:
+    real, simulated = {"alertname": "GPUMissing"}, {"alertname": "GPUMissing", "simulated": "true"}
+    for routed in (config(), config(routes=(Route(group_by=("alertname",)),))):
+        assert alert_group(routed, real) != alert_group(routed, simulated)
+        assert dict(alert_group(routed, simulated).labels)["simulated"] == "true"
+
+
 def test_an_incident_of_another_time_has_another_name() -> None:
     group = alert_group(config(), {"alertname": "Slow"})
     assert group.uid(1) != group.uid(2) and group.uid(1) == group.uid(1)
