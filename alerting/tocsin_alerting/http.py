@@ -12,6 +12,7 @@ from tocsin_exporter.http import (
     has_proxy,
     httpx,
     looking_up,
+    read_bytes_now,
     read_text,
     read_text_now,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "httpx",
     "looking_up",
     "reachable",
+    "read_bytes_now",
     "read_text",
     "read_text_now",
     "status_of",

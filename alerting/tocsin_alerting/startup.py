@@ -230,6 +230,7 @@ def _engines(urls: Sequence[str]) -> tuple[Any, ...]:
 def flags(options: UpOptions, config: Config, log_level: str, log_format: str) -> dict[str, str]:
     """Each flag of `tocsin up` with what holds, as `/api/v1/status/flags` tells it."""
     return {
+        **options.machine.flags(),
         "collector.gpu.hostname-label": options.gpu_hostname_label,
         "collector.gpu.simulate": options.gpu_simulate,
         "config.file": str(options.config_file or ""),

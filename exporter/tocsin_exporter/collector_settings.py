@@ -145,6 +145,23 @@ class HostView:
     rootfs: Path = Path("/")
     udev_data: Path = Path("/run/udev/data")
 
+    def flags(self) -> dict[str, str]:
+        """Each flag with what holds."""
+        own = self.settings
+        paths = {"procfs": self.procfs, "sysfs": self.sysfs, "rootfs": self.rootfs}
+        switched = {area: area not in own.areas_off for area in AREAS}
+        switched |= {name: own.enabled(name) for name in ENABLED}
+        switched |= {name: name in own.switches for name in SWITCHES}
+        switched["disable-defaults"] = own.disable_defaults
+        texts = {name: own.patterns.get(name, usual) for name, usual in PATTERNS.items()}
+        texts["textfile.directory"] = own.textfile_directory
+        return {
+            **{f"path.{name}": str(path) for name, path in paths.items()},
+            "path.udev.data": str(self.udev_data),
+            **{f"collector.{name}": str(is_on).lower() for name, is_on in switched.items()},
+            **{f"collector.{name}": text for name, text in texts.items()},
+        }
+
 
 def _matches(pattern: str) -> Callable[[str], bool]:
     search = re.compile(pattern).search

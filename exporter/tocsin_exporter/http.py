@@ -29,6 +29,7 @@ __all__ = [
     "has_proxy",
     "httpx",
     "looking_up",
+    "read_bytes_now",
     "read_text",
     "read_text_now",
     "own_shortage",
@@ -141,6 +142,18 @@ def read_text_now(
         if clock() > until:
             raise TimeoutError(f"its answer has not ended after {seconds:g} s")
     return body.text()
+
+
+def read_bytes_now(response: httpx.Response, most_bytes: int) -> bytes:
+    """The body as it comes, packed or not, for the same. Raises TooLarge."""
+    pieces: list[bytes] = []
+    left = most_bytes
+    for piece in response.iter_raw():
+        left -= len(piece)
+        if left < 0:
+            raise TooLarge(f"its answer is larger than {most_bytes / (1 << 20):g} MiB")
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 class _Body:

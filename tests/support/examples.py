@@ -4,5 +4,5 @@ import os
 
 
 def examples(count: int) -> int:
-    """`count` with TOCSIN_EXAMPLES=all, as in `scripts/test --hostile`; otherwise a quarter."""
-    return count if os.environ.get("TOCSIN_EXAMPLES") == "all" else max(count // 4, 5)
+    """`count` with TOCSIN_EXAMPLES=all, as in `scripts/test --hostile`; otherwise a sixth."""
+    return count if os.environ.get("TOCSIN_EXAMPLES") == "all" else max(count // 6, 5)

@@ -70,15 +70,13 @@ class AgentClient:
     ) -> tuple[int, bytes]:
         """The same with bytes both ways, as they come; an answer that is longer than that is none
         (status 413)."""
+        from tocsin_alerting.http import TooLarge, read_bytes_now
+
         with self._answered("POST", path, headers, content=body) as response:
-            pieces: list[bytes] = []
-            left = most_bytes
-            for piece in response.iter_raw():
-                left -= len(piece)
-                if left < 0:
-                    return 413, b""
-                pieces.append(piece)
-            return response.status_code, b"".join(pieces)
+            try:
+                return response.status_code, read_bytes_now(response, most_bytes)
+            except TooLarge:
+                return 413, b""
 
     @contextmanager
     def _answered(

@@ -148,6 +148,7 @@ OPEN = {  # what may be shown: no secret, or one that is taken out of it
     ("DatasourceSection", "basic_auth"),
     ("GroupDatasourceSection", "url"),
     ("GroupDatasourceSection", "basic_auth"),
+    *(("ScrapeConfigSection", name) for name in ("authorization", "basic_auth")),
     ("DingtalkSettings", "keyword"),  # it stands in every message
     ("FeishuSettings", "keyword"),
     ("AliyunSmsSettings", "params"),  # which field is which variable
