@@ -41,6 +41,7 @@ ACCEPT = (
 MOST_BYTES = 256 << 20  # of a page whose job has no body_size_limit
 MOST_SAMPLES = 1_000_000
 _LONGEST_ERROR = 300
+_BUSY_SECONDS = 0.2  # after its time a time-out of a loop that has nothing else to do has come
 _NAME = "__name__"
 _POST_RELABELLING = Family("scrape_samples_post_metric_relabeling", "gauge", "")
 _SERIES_ADDED = Family("scrape_series_added", "gauge", "")
@@ -97,7 +98,8 @@ class ScrapedPage:
 
     async def collect(self) -> Sequence[Sample]:
         """Nothing but errors: CollectorError for the target's, Unread for our own."""
-        self._reading, self._scraped = None, 0
+        self._reading, self._scraped, reply = None, 0, None
+        begun = asyncio.get_running_loop().time()
         if self.target.refused:
             raise CollectorError(self.target.refused)
         try:
@@ -113,6 +115,9 @@ class ScrapedPage:
                     raise CollectorError("its answer ends too early")
                 self._reading = await in_slices(self._read(reply.text))
         except TimeoutError:
+            late = asyncio.get_running_loop().time() - begun - self.target.timeout
+            if reply is not None or late > _BUSY_SECONDS:  # it is we who took too long
+                raise Unread(f"{self.target.url} was not read in time: too busy") from None
             raise CollectorError(f"no answer within {self.target.timeout:g} s") from None
         except TooLarge as error:
             limit = self.target.job.limits.body_bytes

@@ -1,6 +1,8 @@
 """A scraped page as snapshots; that Prometheus keeps the same is in stories/test_scrape_jobs.py."""
 
+import asyncio
 import errno
+import time
 from collections.abc import Callable, Mapping
 
 import pytest
@@ -127,6 +129,24 @@ def failing(error: Exception) -> Callable[[httpx.Request], httpx.Response]:
         raise error
 
     return answer
+
+
+async def test_a_page_that_we_were_too_busy_to_read_is_not_down() -> None:
+    """Nobody knows then whether it answers: the loop had no turn for it."""
+
+    async def hangs(_request: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    made = job_targets(ScrapeJob("j", timeout=0.01), [GROUP]).active[0]
+    page = ScrapedPage(made, httpx.MockTransport(hangs))
+    with pytest.raises(CollectorError, match="no answer within 0.01 s"):
+        await page.collect()
+    reading = asyncio.create_task(page.collect())
+    await asyncio.sleep(0)
+    time.sleep(0.3)  # noqa: ASYNC251  (another part of the agent holds the loop)
+    with pytest.raises(Unread, match="too busy"):
+        await reading
 
 
 async def test_what_we_lack_is_no_fault_of_the_target() -> None:
