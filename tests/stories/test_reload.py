@@ -223,6 +223,7 @@ async def test_a_start_with_a_broken_configuration_pages_by_its_last_good_copy(
             (tmp_path / "tocsin.yml").write_text(good + "reopen_within: 7m\n")
             await until(lambda: box.reload()["successful"], 30)
             await until(lambda: "reopen_within: 7m" in copy.read_text(), 10)
-            assert box.metric() and box.incidents()["Fires"] == (1, "TRIGGERED")
+            await until(box.metric, 10)  # a reading of the page is used for a moment
+            assert box.incidents()["Fires"] == (1, "TRIGGERED")
         finally:
             box.agent.kill()
