@@ -154,7 +154,9 @@ class RuleLoop:
                 )
                 wait_s = max(0, due_ms - self._clock.now_ms()) / 1000
                 self.turns_by_s = self._clock.monotonic() + wait_s
-                if not await self._sleep_until(due_ms):
+                loaded_ms = [progress.loaded_ms for progress in groups]
+                slept = await self._sleep_until(due_ms)
+                if not slept or loaded_ms != [progress.loaded_ms for progress in groups]:
                     continue  # the clock was set, or a reload came: the slots are others now
                 done_ms = due_ms
                 for progress in groups:
