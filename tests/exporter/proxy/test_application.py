@@ -127,8 +127,9 @@ async def test_a_client_that_goes_frees_the_engine_at_once() -> None:
         assert proxy.values()["tocsin_proxy_requests_total{client=-,code=499}"] == 1
 
 
-async def abort_many(times: int) -> None:
-    """So many clients leave, half before and half within their answer, and nothing stays."""
+async def abort_many(times: int) -> tuple[int, float]:
+    """So many clients leave, half before and half within their answer, until no connection, task or
+    descriptor is left; the slots that are still taken, and how many ended as cancelled."""
 
     async def answer(request: EngineRequest, writer: asyncio.StreamWriter) -> None:
         await (never if b"early" in request.body else begins)(request, writer)
@@ -151,12 +152,12 @@ async def abort_many(times: int) -> None:
             await proxy.until(lambda: not proxy.app.upstream.open and proxy.engine.open == 0)
         await proxy.until(lambda: len(os.listdir("/proc/self/fd")) <= before)
         await proxy.until(lambda: len(asyncio.all_tasks()) <= tasks)
-        assert proxy.app.slots.running == proxy.app.slots.waiting == 0
-        assert proxy.ended("cancelled") >= times / 2
+        return proxy.app.slots.running + proxy.app.slots.waiting, proxy.ended("cancelled")
 
 
 async def test_aborted_requests_leave_nothing_behind() -> None:
-    await abort_many(60)
+    taken, cancelled = await abort_many(60)
+    assert taken == 0 and cancelled >= 30
 
 
 @pytest.mark.long
@@ -164,7 +165,7 @@ async def test_a_thousand_aborted_requests_leave_nothing_behind() -> None:
     await abort_many(100)
     gc.collect()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    await abort_many(1000)
+    assert (await abort_many(1000))[0] == 0
     gc.collect()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 8 << 10  # KiB
 
