@@ -49,6 +49,10 @@ class MetaAlerts:
         def absent() -> set[Source]:
             return {scraper.target.source for scraper in agent.scrapers if scraper.absent}
 
+        def pages() -> set[Source]:
+            targets = [scraper.target for scraper in agent.scrapers]
+            return {target.source for target in targets if target.page is not None}
+
         self._stores = dispatcher.stores
         self._broken = BrokenRules(lambda: groups.all, machine)
         self._missing = MissingMetrics(
@@ -61,7 +65,7 @@ class MetaAlerts:
             clock.monotonic,
         )
         read = (lambda: agent.sources, absent, sources.touched)
-        self._silent = SilentTargets(here, store.sources, *read)
+        self._silent = SilentTargets(here, store.sources, *read, pages=pages)
         self.resume = self._silent.resume
         self._pack = {name: self._pack_rule(name, groups) for name in _OF_THE_PACK}
         self.loop = MetaAlertLoop(dispatcher, (), clock.now_ms)

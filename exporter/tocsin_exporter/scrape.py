@@ -182,12 +182,13 @@ class Scraper:
         late = isinstance(error, TimeoutError)
         known = error.samples if isinstance(error, CollectorError) else ()
         self._read[health.collector] = self.target.silent if late else known
-        self._unread = bool(self.target.target) and _is_our_own(error)
+        page = self.target.page is not None  # it gives up by itself, a moment before: we were busy
+        self._unread = bool(self.target.target) and (_is_our_own(error) or (late and page))
         if health.success is not False or health.failure is not type(error):
             why = "missed its deadline" if late else str(error)
             bug = not isinstance(error, CollectorError | TimeoutError)
             log.warning("collector failed: %s", why, extra=_named(health), exc_info=bug)
-        health.failed(error)
+        health.failed(error, down=page and not self._unread)
 
     async def _assemble(self, at_ms: int, started: float) -> Snapshot | None:
         self.read_at = self._clock.monotonic()

@@ -11,7 +11,9 @@ from tocsin_exporter.clock import Clock
 from tocsin_exporter.collectors.collector import CollectorError, Partial, Unavailable, Unread
 from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.scrape import Scraper, ScrapeTarget
+from tocsin_exporter.scrape_job import ScrapeJob, TargetGroup, job_targets
 from tocsin_exporter.snapshot import Family, Sample, Snapshot, Source, labels
+from tocsin_exporter.targets import job_target
 
 FINE = Family("fine", "gauge", "Fine.")
 UP = Family("llm_engine_up", "gauge", "Up.")
@@ -236,6 +238,26 @@ async def test_a_source_that_we_could_not_ask_is_neither_up_nor_down(error: Exce
     well = await runner.round(2)
     assert well is not None and well.ok
     assert runner.original is not None and runner.original.report
+
+
+@pytest.mark.parametrize(
+    ("collector", "success", "reported"),
+    [
+        (Double("scrape", raises(CollectorError("connection refused"))), 1, True),
+        (Double("scrape", raises(Unread("no thread"))), 0, False),
+        (Hanging("scrape"), 0, False),  # the page's own deadline is before that of its round
+    ],
+)
+async def test_a_target_of_a_job_that_is_down_is_no_failure_of_its_collector(
+    collector: Double, success: int, reported: bool
+) -> None:
+    made = job_targets(ScrapeJob("j"), [TargetGroup("0", ({"__address__": "h:1"},))]).active[0]
+    target = replace(job_target(made), collectors=(collector,), deadline=0.02)
+    runner = Scraper(target, Clock())
+    snapshot = await runner.round(1)
+    assert snapshot is not None and not snapshot.ok and snapshot.report is reported
+    assert only(table(runner.health()), "tocsin_collector_success", target="j/h:1") == success
+    assert runner.error, "/api/v1/targets says why"
 
 
 async def test_a_collector_of_this_machine_that_breaks_is_reported_as_before() -> None:

@@ -1,4 +1,5 @@
-"""TargetSilent: a source that rules read and that says nothing any more, where no rule says so."""
+"""TargetSilent: a source that rules read, or a target of scrape_configs, that says nothing any more,
+where no rule says so."""
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
@@ -23,7 +24,9 @@ _SLICE_SELECTORS = 200
 class SilentTargets:
     """`sources` are all that the store has heard of, `watched` those that we read ourselves and
     `absent` those of them where there is nothing to read; `touched` says of which sources a
-    selector has series. `expected` are those of others that spoke when the last run ended."""
+    selector has series. `pages` are targets of scrape jobs: somebody wrote down that they are to be
+    there, whether rules read them or not. `expected` are those of others that spoke when the last
+    run ended."""
 
     groups: Groups
     sources: Callable[[], Mapping[Source, LastSeen]]
@@ -33,6 +36,7 @@ class SilentTargets:
     severity: Severity = Severity.P3
     after_ms: int = 300_000
     expected: Collection[Source] = ()
+    pages: Callable[[], Collection[Source]] = tuple
     name: MetaAlertName = MetaAlertName.TARGET_SILENT
     _began_ms: int | None = None
     _down_since: dict[Source, int] = field(default_factory=dict)
@@ -42,9 +46,12 @@ class SilentTargets:
         began_ms = self._began_ms = now_ms if self._began_ms is None else self._began_ms
         silent = self._silent(now_ms, began_ms)
         standing = {source for source in silent if self._origin(source) in known}
-        new = {s for s in silent if s not in standing and not self._is_asked_about(s, now_ms)}
+        pages = silent.keys() & set(self.pages()) - standing
+        others = silent.keys() - pages - standing
+        new = {source for source in others if not self._is_asked_about(source, now_ms)}
         if new:
-            new &= await self._read_by_rules(new, now_ms)
+            new = await self._read_by_rules(new, now_ms)
+        if new := new | pages:
             new -= self._told_otherwise(new)
         found = standing | new
         return {self._origin(s): self._alert(s, *silent[s], now_ms) for s in found}
@@ -137,6 +144,7 @@ class SilentTargets:
 def _is_about(labels: Mapping[str, str], source: Source, any_job: bool) -> bool:
     """By those of the labels `job`, `instance` and `target` that it has. An engine is one, by
     whatever name it is read; and so is what our collectors read on a machine (`any_job`)."""
-    places = [labels[name] for name in ("instance", "target") if labels.get(name)]
+    places = {labels[name] for name in ("instance", "target") if labels.get(name)}
+    names = {source.instance, f"{source.job}/{source.instance}"}  # a target of a job has the latter
     same_job = any_job or "target" in labels or labels.get("job", source.job) == source.job
-    return same_job and (source.instance in places if places else "job" in labels)
+    return same_job and (bool(names & places) if places else "job" in labels)

@@ -21,11 +21,13 @@ _DROPPED = OWN["tocsin_series_dropped_total"]
 @dataclass
 class CollectorHealth:
     """`success` is None while the collector has nothing to read here (no GPU); `error` says why
-    the last reading failed. `skipped` and `dropped` are the collector's own counts."""
+    the last reading failed. `down`: what it read of is down, which has an `up` of its own to say so,
+    and the collector did its work. `skipped` and `dropped` are the collector's own counts."""
 
     collector: str
     target: str = ""
     success: bool | None = None
+    down: bool = False
     duration_seconds: float = 0.0
     last_success_ms: int | None = None
     last_success_at: float | None = None  # on the monotonic clock
@@ -42,10 +44,10 @@ class CollectorHealth:
 
     def succeeded(self, at_ms: int, at: float) -> None:
         self.success, self.last_success_ms, self.last_success_at = True, at_ms, at
-        self.error = ""
+        self.error, self.down = "", False
 
-    def failed(self, error: BaseException) -> None:
-        self.success = False
+    def failed(self, error: BaseException, down: bool = False) -> None:
+        self.success, self.down = False, down
         self.failure = type(error)
         self.error = str(error) or type(error).__name__
         if isinstance(error, TimeoutError):
@@ -60,7 +62,7 @@ class CollectorHealth:
             return
         own = self._labels
         yield Sample(_DURATION, self.duration_seconds, own)
-        yield Sample(_SUCCESS, float(self.success), own)
+        yield Sample(_SUCCESS, float(self.success or self.down), own)
         yield Sample(_TIMEOUTS, self.timeouts, own)
         if self.last_success_ms is not None and self.last_success_at is not None:
             yield Sample(_LAST_SUCCESS, self.last_success_ms / 1000, own)

@@ -42,6 +42,7 @@ class World:
             self.fields.get("watched", list),
             self.fields.get("absent", list),
             touched,
+            pages=self.fields.get("pages", list),
         )
 
     async def after(self, ms: int, known: tuple[str, ...] = ()) -> list[Alert]:
@@ -142,6 +143,31 @@ async def test_a_source_that_no_rule_reads_one_that_was_removed_and_one_of_old_a
     await world.after(MINUTE)
     world.restart()
     assert not await world.after(10 * MINUTE), "whether it is still meant to be there nobody knows"
+
+
+async def test_a_target_of_a_scrape_job_is_told_though_no_rule_reads_it() -> None:
+    """Nobody else would: one fault is one page, never none."""
+    world = World(alerting('node_load1{instance="a"} > 5'), pages=lambda: [B])
+    await world.after(MINUTE)
+    world.up[B] = 0.0
+    assert not await world.after(4 * MINUTE)
+    assert [_about(alert) for alert in await world.after(2 * MINUTE)] == [("node", "b")]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("Down", {"job": "node", "instance": "b"}),
+        ("CollectorFailing", {"instance": "agent", "collector": "scrape", "target": "node/b"}),
+    ],
+)
+async def test_a_target_of_a_scrape_job_is_told_once(name: str, told: dict[str, str]) -> None:
+    """By a rule on `up`, or as one that we could not ask, which CollectorFailing says."""
+    world = World(alerting("up == 0", name, for_ms=60 * MINUTE), pages=lambda: [B])
+    await world.after(MINUTE)
+    world.up[B] = 0.0
+    world.rows["up == 0"] = [row(0.0, **told)]
+    assert not await world.after(20 * MINUTE)
 
 
 async def test_one_that_we_read_ourselves_is_told_after_a_restart_unless_nothing_is_there() -> None:
