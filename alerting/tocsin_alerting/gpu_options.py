@@ -8,7 +8,6 @@ from typing import Any
 
 from tocsin_alerting.config.config import Config
 from tocsin_alerting.config.gpu_simulation import bundled_simulations, load_simulation
-from tocsin_alerting.config.paging import nobody_paged
 from tocsin_alerting.listeners import WrongUsage
 from tocsin_alerting.notify.registry import RECORDS
 from tocsin_alerting.yaml_document import did_you_mean
@@ -60,10 +59,17 @@ class GpuOptions:
         """Raises WrongUsage where these flags cannot go with the configuration."""
         if self.drill and not self.simulate:
             raise WrongUsage(f"--drill goes with {_SIMULATE}; leave it out")
-        if not self.simulate or self.drill or nobody_paged(config):
-            return
-        real = [name for name, one in config.receivers.items() if not isinstance(one, RECORDS)]
-        raise WrongUsage(
-            f"{_SIMULATE} would page people for GPUs that are not there, by {', '.join(real)};"
-            " take a configuration without these receivers, or give --drill"
-        )
+        if self.simulate and not self.drill and (ways := _ways_out(config)):
+            raise WrongUsage(
+                f"{_SIMULATE} would page people for GPUs that are not there, by {', '.join(ways)};"
+                " take a configuration without these receivers, or give --drill"
+            )
+
+
+def _ways_out(config: Config) -> list[str]:
+    """What brings alerts and samples to people, or to others who page by them. A heartbeat says
+    that this agent lives, and nothing of GPUs."""
+    receivers = config.receivers.items()
+    named = [name for name, one in receivers if not isinstance(one, RECORDS)]
+    servers = [key for key in ("alertmanagers", "remote_write") if getattr(config, key)]
+    return named + servers

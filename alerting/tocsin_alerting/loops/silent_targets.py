@@ -1,4 +1,4 @@
-"""TargetSilent: a source that rules read, or a target of scrape_configs, that says nothing any more,
+"""TargetSilent: a source that rules read, or a target of a scrape job, that says nothing any more,
 where no rule says so."""
 
 import asyncio

@@ -21,8 +21,8 @@ _DROPPED = OWN["tocsin_series_dropped_total"]
 @dataclass
 class CollectorHealth:
     """`success` is None while the collector has nothing to read here (no GPU); `error` says why
-    the last reading failed. `down`: what it read of is down, which has an `up` of its own to say so,
-    and the collector did its work. `skipped` and `dropped` are the collector's own counts."""
+    the last reading failed. `down`: what it reads is down, which an `up` says, and the collector
+    did its work. `skipped` and `dropped` are the collector's own counts."""
 
     collector: str
     target: str = ""

@@ -1,6 +1,7 @@
 """The file of a simulation: what it means, and what is wrong with it at its place."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tocsin_alerting.config.gpu_simulation import load_simulation
 from tocsin_alerting.config.load import load
 from tocsin_alerting.gpu_options import GpuOptions
 from tocsin_alerting.listeners import WrongUsage
+from tocsin_alerting.startup import UpOptions, config_reader, load_config
 from tocsin_alerting.yaml_document import InvalidDocument
 from tocsin_exporter.simulation.machine import ConstantLoad, DailyLoad, Fault, StepLoad
 
@@ -135,6 +137,28 @@ def test_the_options(tmp_path: Path) -> None:
     assert GpuOptions("bundled/zzz").files == GpuOptions().files == {}
     assert GpuOptions("x.yml").files == {"--collector.gpu.simulate": Path("x.yml")}
     assert GpuOptions().hostname("a") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "by"),
+    [
+        ("receivers: {desk: {type: webhook, url: 'http://127.0.0.1:9/'}}", "desk"),
+        ("alertmanagers: [{url: 'http://127.0.0.1:9'}]", "alertmanagers"),
+        ("remote_write: [{url: 'http://127.0.0.1:9/w'}]", "remote_write"),
+    ],
+)
+def test_a_reload_gives_simulated_gpus_no_way_to_people(tmp_path: Path, text: str, by: str) -> None:
+    """Whoever gets the alerts or the samples may page by them, so nothing of it is taken."""
+    file = tmp_path / "t.yml"
+    file.write_text("heartbeats: {out: [{url: 'http://127.0.0.1:9/'}]}\n")
+    options = UpOptions(file, gpu_simulate="bundled/h100-8x")
+    reader = config_reader(options)
+    running = reader.first(load_config(options), strict=True)
+    file.write_text(f"version: 1\n{text}\n")
+    with pytest.raises(ValueError, match=f"would page people .* by {by};"):
+        reader.again(running, 0)
+    drill = config_reader(replace(options, drill=True))
+    assert drill.again(running, 0).text
     assert GpuOptions(hostname_label="Hostname").hostname("a") == {"Hostname": "a"}
 
 
