@@ -440,7 +440,6 @@ class HttpProtocol(HttpToolsProtocol):
     def _refuse(self, status: int) -> None:
         """Answer and end the connection, with a moment for the client to read it: a close at once
         would take it from one that still sends."""
-        self._over = True
         if status == 503:
             self.table.refuse_spare(self)
         else:
@@ -448,6 +447,7 @@ class HttpProtocol(HttpToolsProtocol):
         if status == 408:
             self.table.closed[SLOW_REQUEST] += 1
         log.warning("bad request: %s", _WORDS[status], extra={"client": self.address})
+        self._over = True
         if self.cycle is not None and not self.cycle.response_complete:
             begun = self.cycle.response_started or bool(self.pipeline)
             self.cycle.disconnected = True
@@ -456,6 +456,11 @@ class HttpProtocol(HttpToolsProtocol):
                 self.transport.abort()
                 return
         self.transport.write(_answer(status))
+        self.linger()
+
+    def linger(self) -> None:
+        """The last answer is written: what still comes is thrown away, for a moment."""
+        self._over = True
         if self.transport.can_write_eof():  # not over TLS
             self.transport.write_eof()
         self._kept, self._flow.full = b"", False

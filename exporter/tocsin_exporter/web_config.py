@@ -19,13 +19,13 @@ from tocsin_exporter.allowed_hosts import HEALTH
 from tocsin_exporter.basic_auth import PasswordCheck, Verdict, basic_credentials
 from tocsin_exporter.connections import Connections, counted_address
 from tocsin_exporter.http_server import HttpProtocol, by_unix_socket
+from tocsin_exporter.live_file import LOOK_SECONDS, stamps
 from tocsin_exporter.threads import Threads, in_thread
 from tocsin_exporter.tls import ServerTls
 from tocsin_exporter.tls_connection import Handshakes, TlsConnection
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.0
 CHALLENGE = {"www-authenticate": "Basic"}
 TOO_MANY = {"retry-after": "1"}
 _NEEDS_RESTART = "to turn TLS on or off takes a restart; until then nothing of the file holds"
@@ -57,7 +57,7 @@ class LiveWebConfig:
     ) -> None:
         self.current = load()
         self._load, self._thread = load, thread
-        self._stamps = _stamps(self.current.files)
+        self._stamps = stamps(self.current.files)
         self._trouble = ""
 
     @property
@@ -81,10 +81,10 @@ class LiveWebConfig:
     def look(self) -> None:
         """Read the files again if they have changed, or could not be read. May wait for the disk;
         raises nothing."""
-        stamps = _stamps(self.current.files)
-        if stamps == self._stamps and not self._trouble:
+        found = stamps(self.current.files)
+        if found == self._stamps and not self._trouble:
             return
-        self._stamps = stamps
+        self._stamps = found
         try:
             config = self._load()
             if (config.tls is None) != (self.current.tls is None):
@@ -94,7 +94,7 @@ class LiveWebConfig:
                 self._trouble = str(error)
                 log.error("failed to read the web configuration; the old one holds: %s", error)
             return
-        self._stamps = _stamps(config.files)
+        self._stamps = stamps(config.files)
         self.current, self._trouble = config, ""
         log.info("web configuration read again", extra={"file": str(config.files[0])})
 
@@ -109,18 +109,6 @@ def front(live: LiveWebConfig, connections: Connections) -> Callable[..., Any] |
         return TlsConnection(HttpProtocol(**of_uvicorn), live.server_tls, handshakes, connections)
 
     return connection
-
-
-def _stamps(files: tuple[Path, ...]) -> list[tuple[int, ...]]:
-    """What changes when a file does."""
-    stamps: list[tuple[int, ...]] = []
-    for file in files:
-        try:
-            found = file.stat()
-            stamps.append((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
-        except OSError:
-            stamps.append(())
-    return stamps
 
 
 class WebConfigured:

@@ -99,6 +99,7 @@ async def test_the_process_measures_logs_and_drains(tmp_path: Path) -> None:
             async with httpx2.AsyncClient() as other, asyncio.timeout(30):
                 while counted not in page:
                     page = (await other.get(f"http://127.0.0.1:{pages}/metrics")).text
+            process.send_signal(signal.SIGHUP)
             process.send_signal(signal.SIGTERM)
             await asyncio.sleep(0.3)  # what drains is seen to, and not ended
             go.set()

@@ -3,8 +3,9 @@
 import re
 import ssl
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -22,18 +23,21 @@ from tocsin_alerting.settings import (
 from tocsin_alerting.yaml_document import Document, InvalidDocument, file_text, parse, unreadable
 from tocsin_alerting.yaml_model import validate
 from tocsin_exporter.files import MOST_SECRET_BYTES, file_bytes
+from tocsin_exporter.live_file import LiveFile
 from tocsin_exporter.proxy.application import ProxyLimits
 from tocsin_exporter.proxy.golden import GoldenExpectation, GoldenPrompt, GoldenSet
 from tocsin_exporter.proxy.keys import ClientKeys, client_keys, is_hashed
 from tocsin_exporter.proxy.server import AccessLogOptions, ProxyOptions
 from tocsin_exporter.proxy.slots import SlotLimits
 from tocsin_exporter.proxy.upstream import UpstreamAddress
+from tocsin_exporter.threads import Threads
 from tocsin_exporter.web_config import LiveWebConfig
 
 _MOST_NAME, _MOST_KEYS, _MOST_BCRYPT = 64, 1000, 8
 _SHORTEST_KEY = 16
 _OTHERS_READ = 0o077
 _PORTS = {"http": 80, "https": 443}
+T = TypeVar("T")
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -146,6 +150,9 @@ def proxy_options(file: ProxyFile, upstream: str, web: LiveWebConfig) -> ProxyOp
     """What the file wants of a proxy of the engine at `upstream`. Raises InvalidDocument for
     the file of keys, OSError for another one that cannot be read."""
     limits, named = file.limits, file.access_log
+    thread = Threads(1, "proxy files")
+    keys = _live(file.keys_file, load_keys, "the clients' keys", thread)
+    upstream_key = _live(file.upstream_key_file, _key_in, "the engine's key", thread)
     return ProxyOptions(
         upstream_address(upstream, file.upstream_ca_file),
         ProxyLimits(
@@ -156,13 +163,14 @@ def proxy_options(file: ProxyFile, upstream: str, web: LiveWebConfig) -> ProxyOp
         limits.connections,
         limits.drain // 1000,
         limits.connect / 1000,
-        keys=load_keys(file.keys_file) if file.keys_file else ClientKeys(),
+        keys=keys or ClientKeys,
         access_log=AccessLogOptions(named.file, named.size, named.keep) if named else None,
-        upstream_key=_key_of(file.upstream_key_file),
+        upstream_key=upstream_key or str,
         upstream_host=file.upstream_host,
         judges_answers=file.output_anomalies,
         golden=_golden(file.golden_prompts) if file.golden_prompts else None,
         web=web,
+        live=[live for live in (keys, upstream_key) if live is not None],
     )
 
 
@@ -234,10 +242,14 @@ def _wrong(name: object, key: object) -> str:
     return ""
 
 
-def _key_of(path: Path | None) -> Callable[[], str]:
-    """The key in the file, as it was at the start."""
-    key = file_bytes(path, MOST_SECRET_BYTES).decode("ascii").strip() if path else ""
-    return lambda: key
+def _live(
+    path: Path | None, load: Callable[[Path], T], what: str, thread: Threads
+) -> LiveFile[T] | None:
+    return LiveFile(path, partial(load, path), what, thread) if path is not None else None
+
+
+def _key_in(path: Path) -> str:
+    return file_bytes(path, MOST_SECRET_BYTES).decode("ascii").strip()
 
 
 def _document(path: Path) -> Document:

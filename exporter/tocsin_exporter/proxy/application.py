@@ -13,6 +13,7 @@ from tocsin_exporter.proxy.keys import ANYBODY, KeyCheck
 from tocsin_exporter.proxy.measurement import Measurement, outcome
 from tocsin_exporter.proxy.metrics import CANCELLED, ERROR, REJECTED, SUCCESS, TIMEOUT, ProxyMetrics
 from tocsin_exporter.proxy.slots import SlotLimits, Slots
+from tocsin_exporter.proxy.upload import ReadAhead, Upload, next_piece
 from tocsin_exporter.proxy.upstream import Headers, Upstream, UpstreamConnection, UpstreamFault
 from tocsin_exporter.relative_redirects import Receive, Scope, Send
 from tocsin_exporter.snapshot import Sample
@@ -44,6 +45,7 @@ class _Passage:
     measurement: Measurement | None
     owner: str = ANYBODY
     has_slot: bool = False
+    upload: Upload = field(default_factory=Upload)
     bytes_in: int = 0
     outcome: str = ""
     error: str = ""
@@ -75,6 +77,7 @@ class ProxyApp:
     ) -> None:
         self.upstream, self.metrics = upstream, metrics
         self.slots = Slots(limits.slots)
+        self.ahead = ReadAhead()
         self._keys, self._limits, self._wall, self._log = keys, limits, wall, log
         self._key, self._host, self._judge = key, host, judge
 
@@ -126,33 +129,41 @@ class ProxyApp:
         length = request.header(b"content-length")
         self._check_size(int(length or 0))
         has_body = any(name.lower() in _HAS_BODY for name, _ in request.headers)
-        first, more = await _piece(receive) if has_body else (b"", False)
+        if has_body:
+            request.upload.read, request.upload.more = await next_piece(receive)
         if request.measurement is not None:
             self.metrics.started += 1
+            if self._limits.slots.running:
+                await self.ahead.whole(request.upload, receive, self._check_size)
             await self.slots.enter(request.owner)
             request.has_slot = True
-        await self._ask(request, scope, receive, first, more)
+        await self._ask(request, scope, receive)
 
-    async def _ask(
-        self, request: _Passage, scope: Scope, receive: Receive, first: bytes, more: bool
-    ) -> None:
-        head = self._head(request, scope)
-        begin = head + self._framed(request, first, more)
+    async def _ask(self, request: _Passage, scope: Scope, receive: Receive) -> None:
+        begin, more = self._beginning(request, scope), request.upload.more
         connection = await self._begin(request, begin)
+        self.ahead.release(request.upload)
         pump = None
         if more:
             pump = asyncio.create_task(self._pump(request, connection, receive))
         else:
             connection.sent()
-        if request.measurement is not None:
-            request.measurement.sent(first)
-            if not more:
+            if request.measurement is not None:
                 request.measurement.asks()
+        if more or request.method not in _REPEATABLE:
+            begin = b""  # a large body is not kept for as long as its answer takes
         try:
-            await self._answer(request, connection, begin, pump is None)
+            await self._answer(request, connection, begin)
         finally:
             if pump is not None:
                 pump.cancel()
+
+    def _beginning(self, request: _Passage, scope: Scope) -> bytes:
+        """The head, and the body as far as it was read. Raises Refusal."""
+        first = request.upload.take()
+        if request.measurement is not None:
+            request.measurement.sent(first)
+        return self._head(request, scope) + self._framed(request, first, request.upload.more)
 
     async def _begin(
         self, request: _Passage, begin: bytes, fresh: bool = False
@@ -163,15 +174,15 @@ class ProxyApp:
         return connection
 
     async def _answer(
-        self, request: _Passage, connection: UpstreamConnection, begin: bytes, whole: bool
+        self, request: _Passage, connection: UpstreamConnection, begin: bytes
     ) -> None:
         """An engine may close a connection just as we use it again: what changes nothing is asked
-        a second time."""
+        a second time, with `begin`."""
         exchange = request.exchange
         try:
             await exchange.done
         except UpstreamFault:
-            again = connection.used and whole and request.method in _REPEATABLE
+            again = connection.used and bool(begin)
             if not again or exchange.begun or connection.answering:
                 raise
             exchange.done = exchange.loop.create_future()
@@ -209,7 +220,7 @@ class ProxyApp:
         measurement, more = request.measurement, True
         try:
             while more:
-                piece, more = await _piece(receive)
+                piece, more = await next_piece(receive)
                 await connection.send(self._framed(request, piece, more))
                 if measurement is not None:
                     measurement.sent(piece)
@@ -246,6 +257,7 @@ class ProxyApp:
         now = exchange.ended_at or request.client.monotonic()
         status = exchange.status or 499  # nginx's number for a client that left before
         self.metrics.requests[request.owner, status] += 1
+        self.ahead.release(request.upload)
         if request.has_slot:
             self.slots.leave(request.owner)
         counted = measurement is not None and request.error != "invalid_api_key"
@@ -290,11 +302,3 @@ class ProxyApp:
                 "first_token_seconds": first and round(first - measurement.begun, 6),
             }
         return line
-
-
-async def _piece(receive: Receive) -> tuple[bytes, bool]:
-    """A piece of the request's body, and whether more follows; waits for the client."""
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        await asyncio.get_running_loop().create_future()  # `gone` ends it
-    return message.get("body", b""), bool(message.get("more_body", False))

@@ -70,8 +70,8 @@ class ClientConnection(HttpProtocol):
 
     @property
     def keeps(self) -> bool:
-        """Whether the connection stays open after this answer."""
-        return bool(self.cycle.keep_alive)
+        """Whether the connection stays open after this answer; not before its request is whole."""
+        return bool(self.cycle.keep_alive and not self.cycle.more_body)
 
     @property
     def old(self) -> bool:
@@ -89,7 +89,9 @@ class ClientConnection(HttpProtocol):
         cycle = self.cycle
         cycle.response_complete = True
         cycle.message_event.set()
-        if not (keep and cycle.keep_alive and not cycle.more_body):
+        if cycle.more_body and not self.transport.is_closing():
+            self.linger()
+        elif not (keep and cycle.keep_alive):
             self.transport.close()
         cycle.on_response()
 

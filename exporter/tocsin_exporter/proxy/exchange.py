@@ -73,6 +73,7 @@ class Exchange:
         self._client, self._watcher, self._task = client, watcher, task
         self._head: ResponseHead | None = None
         self._raw = True
+        self._keep = False
         self._paused = False
 
     # of the client
@@ -105,15 +106,11 @@ class Exchange:
         self._head, self.status = head, head.status
         self._raw = not (head.chunked and self._client.old)
         named = {name.lower(): value for name, value in head.headers}
-        self._client.write(_response_head(head, self._raw, self._keeps))
+        self._keep = self._client.keeps and head.delimited and self._raw
+        self._client.write(_response_head(head, self._raw, self._keep))
         if self._watcher is not None:
             coded = named.get(b"content-encoding", b"identity").lower() != b"identity"
             self._watcher.answers(head.status, named.get(b"content-type", b""), coded)
-
-    @property
-    def _keeps(self) -> bool:
-        head = self._head
-        return head is not None and self._client.keeps and head.delimited and self._raw
 
     def passed(self, raw: bytes, contents: Sequence[bytes]) -> None:
         now = self._client.monotonic()
@@ -126,7 +123,7 @@ class Exchange:
 
     def ended(self) -> None:
         self.connection, self.ended_at = None, self._client.monotonic()
-        self._client.answered(self._keeps)
+        self._client.answered(self._keep)
         if not self.done.done():
             self.done.set_result(None)
 
@@ -148,8 +145,9 @@ class Exchange:
             self._client.drop_answer()
             return
         self.status = refusal.status
-        self._client.write(_refusal(refusal, self._client.keeps))
-        self._client.answered(True)
+        keep = self._client.keeps
+        self._client.write(_refusal(refusal, keep))
+        self._client.answered(keep)
 
 
 def request_head(

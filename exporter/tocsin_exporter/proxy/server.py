@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from tocsin_exporter.collectors.host import Host
 from tocsin_exporter.collectors.inline import InlineCollector
 from tocsin_exporter.connections import ConnectionLimits, Connections, most_connections
 from tocsin_exporter.listen import joined
+from tocsin_exporter.live_file import LiveFile
 from tocsin_exporter.proxy.access_log import AccessLog
 from tocsin_exporter.proxy.anomalies import anomalies
 from tocsin_exporter.proxy.application import ProxyApp, ProxyLimits
@@ -60,20 +61,22 @@ class AccessLogOptions:
 @dataclass(frozen=True, slots=True)
 class ProxyOptions:
     """`drain_seconds` is what requests under way get at the end. `web` has the TLS of the clients'
-    address. `upstream_key` gives the key that the engine wants, "" for none."""
+    address. `upstream_key` gives the key that the engine wants, "" for none. `live` are the files
+    behind these that are read again when they change, and at SIGHUP."""
 
     upstream: UpstreamAddress
     limits: ProxyLimits = field(default_factory=ProxyLimits)
     most_connections: int = 2048
     drain_seconds: int = 30
     connect_seconds: float = 5.0
-    keys: ClientKeys = field(default_factory=ClientKeys)
+    keys: Callable[[], ClientKeys] = ClientKeys
     access_log: AccessLogOptions | None = None
     upstream_key: Callable[[], str] = lambda: ""
     upstream_host: str = ""
     judges_answers: bool = False
     golden: GoldenSet | None = None
     web: LiveWebConfig = field(default_factory=LiveWebConfig)
+    live: Sequence[LiveFile[Any]] = ()
     instance: str = field(default_factory=socket.gethostname)
 
 
@@ -81,8 +84,8 @@ def application(options: ProxyOptions, clock: Clock) -> tuple[ProxyApp, AccessLo
     """The proxy itself. Raises OSError for an access log that cannot be opened."""
     metrics = ProxyMetrics(options.upstream.target)
     keys = KeyCheck(
-        lambda: options.keys,
-        PasswordCheck(lambda: options.keys.hashed, clock.monotonic, Threads(1, "bcrypt")),
+        options.keys,
+        PasswordCheck(lambda: options.keys().hashed, clock.monotonic, Threads(1, "bcrypt")),
     )
 
     def lost() -> None:
@@ -191,9 +194,11 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn ends, and then raises what it caught
         loop.add_signal_handler(number, lambda: None)
+    loop.add_signal_handler(signal.SIGHUP, _read_again, options.live)
     async with asyncio.TaskGroup() as group:
         asked = [golden.run()] if golden is not None else []
-        beside = [agent.run(), clock.follow(), options.web.follow(), *asked, back._serve(metrics)]
+        files = [options.web.follow(), *(live.follow() for live in options.live)]
+        beside = [agent.run(), clock.follow(), *files, *asked, back._serve(metrics)]
         tasks = [group.create_task(work) for work in beside]
         await front.serve(clients)
         back.should_exit = True
@@ -203,6 +208,11 @@ async def serve(
     app.upstream.close()
     if access is not None:
         access.close(_LOG_SECONDS)
+
+
+def _read_again(files: Sequence[LiveFile[Any]]) -> None:
+    for file in files:
+        file.read_again()
 
 
 def run_proxy(

@@ -69,7 +69,7 @@ def test_the_file_becomes_what_the_proxy_takes(tmp_path: Path) -> None:
     assert options.upstream_host == "localhost"
     assert (options.limits.body_bytes, options.limits.request_seconds) == (1 << 20, 90)
     assert (options.limits.slots.running, options.limits.slots.of_client) == (3, 2)
-    assert not options.keys
+    assert not options.keys()
 
 
 @pytest.mark.parametrize(
@@ -128,3 +128,18 @@ def test_a_key_that_cannot_be_used_is_named_and_not_shown(
         load_keys(written(tmp_path, text))
     assert words in str(raised.value)
     assert "secret" not in str(raised.value)
+
+
+def test_keys_that_change_are_read_again(tmp_path: Path) -> None:
+    keys = written(tmp_path, f"a: {KEY}").rename(tmp_path / "keys.yml")
+    file = load_proxy_file(written(tmp_path, f"keys_file: {keys}\nupstream_key_file: {keys}\n"))
+    options = proxy_options(file, "http://a", LiveWebConfig())
+    assert list(options.keys().digests.values()) == ["a"]
+    keys.write_text(f"bcd: {KEY}")
+    for live in options.live:
+        live.look()
+    assert list(options.keys().digests.values()) == ["bcd"]
+    assert options.upstream_key() == f"bcd: {KEY}"
+    keys.write_text("{}")  # never open to everybody by a slip
+    options.live[0].look()
+    assert list(options.keys().digests.values()) == ["bcd"]

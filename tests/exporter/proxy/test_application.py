@@ -191,6 +191,59 @@ async def test_a_request_that_takes_too_long_ends_with_504() -> None:
         await proxy.until(lambda: proxy.ended("timeout") == 1 and proxy.engine.open == 0)
 
 
+@pytest.mark.parametrize("head", [b"Content-Length: 100000", b"Transfer-Encoding: chunked"])
+async def test_who_uploads_slowly_holds_no_place(head: bytes) -> None:
+    slots = SlotLimits(running=1)
+    async with proxied(stream, limited(ProxyLimits(slots=slots))) as proxy:
+        _, slow = await asyncio.open_connection("127.0.0.1", proxy.port)
+        body = b"186a0\r\n" if b"chunked" in head else b""
+        slow.write(b"POST %s HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n" % (CHAT.encode(), head) + body)
+        slow.write(b"x" * 70_000)
+        await proxy.until(lambda: proxy.app.ahead.held == 70_000)
+        assert (await proxy.client.post(CHAT, json=ASKED)).status_code == 200
+        assert len(proxy.engine.requests) == 1
+        slow.write(b"x" * 30_000 + (b"\r\n0\r\n\r\n" if body else b""))
+        await proxy.until(lambda: proxy.ended("success") == 2)
+        assert proxy.engine.requests[1].body == b"x" * 100_000
+        assert proxy.app.ahead.held == 0
+        slow.transport.abort()
+
+
+async def test_what_is_read_ahead_is_given_back_when_its_client_leaves() -> None:
+    async with proxied(never, limited(ProxyLimits(slots=SlotLimits(running=1)))) as proxy:
+        _, slow = await asyncio.open_connection("127.0.0.1", proxy.port)
+        slow.write(b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 9999\r\n\r\n" % CHAT.encode())
+        slow.write(b"x" * 5000)
+        await proxy.until(lambda: proxy.app.ahead.held == 5000)
+        slow.transport.abort()
+        await proxy.until(lambda: proxy.app.ahead.held == 0)
+        assert proxy.app.slots.running == 0
+
+
+@pytest.mark.parametrize("head", [b"Content-Length: 20000000", b"Transfer-Encoding: chunked"])
+async def test_a_refusal_during_a_large_upload_is_read(head: bytes) -> None:
+    """The client reads once all is sent: a connection that was closed at once would be reset."""
+    async with proxied(stream, limited(ProxyLimits(body_bytes=100_000))) as proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(b"POST %s HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n" % (CHAT.encode(), head))
+        for _ in range(100):
+            writer.write(b"30d40\r\n%s\r\n" % (b"x" * 200_000))
+            await writer.drain()
+        answer = await asyncio.wait_for(reader.read(), 10)
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert b"Connection: close\r\n" in answer
+        writer.transport.abort()
+
+
+async def test_keys_that_change_hold_for_the_next_request() -> None:
+    keys = client_keys({"one": "key-number-one-of-one"})
+    async with proxied(stream, lambda address: ProxyOptions(address, keys=lambda: keys)) as proxy:
+        headers = {"authorization": "Bearer key-number-two-of-two"}
+        assert (await proxy.client.post(CHAT, json=ASKED, headers=headers)).status_code == 401
+        keys = client_keys({"two": "key-number-two-of-two"})
+        assert (await proxy.client.post(CHAT, json=ASKED, headers=headers)).status_code == 200
+
+
 async def test_who_finds_no_place_waits_and_who_finds_none_to_wait_is_refused() -> None:
     slots = SlotLimits(running=1, waiting=1)
     async with proxied(never, limited(ProxyLimits(slots=slots))) as proxy:
@@ -223,7 +276,7 @@ async def test_a_body_over_the_limit_is_refused_with_and_without_its_length() ->
 
 async def test_keys_name_their_clients_and_stay_here() -> None:
     keys = client_keys({"laptop": "k" * 32, "ci": f"sha256:{'0' * 64}"})
-    async with proxied(stream, lambda address: ProxyOptions(address, keys=keys)) as proxy:
+    async with proxied(stream, lambda address: ProxyOptions(address, keys=lambda: keys)) as proxy:
         refused = await proxy.client.post(CHAT, json=ASKED)
         assert (refused.status_code, refused.json()["error"]["type"]) == (401, "invalid_api_key")
         headers = {"authorization": f"Bearer {'k' * 32}"}
