@@ -21,7 +21,7 @@ from tocsin_alerting.yaml_document import file_text
 from tocsin_exporter.allowed_hosts import HEALTH, AllowedHosts, HostCheck
 from tocsin_exporter.basic_auth import PasswordCheck
 from tocsin_exporter.threads import Threads
-from tocsin_exporter.web_config import LiveWebConfig, WebConfig, WebConfigured
+from tocsin_exporter.web_config import LiveWebConfig, WebConfigured
 
 log = logging.getLogger(__name__)
 
@@ -70,14 +70,6 @@ def access_words(config: Config, listen_addresses: Sequence[str]) -> str:
     """Who has to prove what, for the banner. Raises InvalidDocument."""
     exposed = exposure(config, listen_addresses, has_credentials(config))
     return "; ".join(filter(None, (doors(web_config(config)), exposed)))
-
-
-def live_web_config(load: Callable[[], WebConfig]) -> LiveWebConfig:
-    """The web configuration while we serve. Raises what `load` raises."""
-    live = LiveWebConfig(load, Threads(1, "web config"))
-    for note in live.current.notes:
-        log.warning("%s", note)
-    return live
 
 
 def new_access(

@@ -4,14 +4,14 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tocsin_alerting.config.config import Config
-from tocsin_alerting.config.gpu_simulation import bundled_simulations, load_simulation
 from tocsin_alerting.listeners import WrongUsage
-from tocsin_alerting.notify.registry import RECORDS
 from tocsin_alerting.yaml_document import did_you_mean
 from tocsin_exporter.simulation.machine import Machine
+
+if TYPE_CHECKING:  # `tocsin exporter` has none
+    from tocsin_alerting.config.config import Config
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,8 @@ class GpuOptions:
         """Raises InvalidDocument and WrongUsage."""
         if not self.simulate:
             return None
+        from tocsin_alerting.config.gpu_simulation import bundled_simulations, load_simulation
+
         known = bundled_simulations()
         if self.files == {} and self.simulate not in known:
             near = did_you_mean(self.simulate, known) or f"; there are {', '.join(known)}"
@@ -55,7 +57,7 @@ class GpuOptions:
         """The label that DCGM's names have besides."""
         return {} if self.hostname_label == "none" else {self.hostname_label: instance}
 
-    def check(self, config: Config) -> None:
+    def check(self, config: "Config") -> None:
         """Raises WrongUsage where these flags cannot go with the configuration."""
         if self.drill and not self.simulate:
             raise WrongUsage(f"--drill goes with {_SIMULATE}; leave it out")
@@ -66,9 +68,11 @@ class GpuOptions:
             )
 
 
-def _ways_out(config: Config) -> list[str]:
+def _ways_out(config: "Config") -> list[str]:
     """What brings alerts and samples to people, or to others who page by them. A heartbeat says
     that this agent lives, and nothing of GPUs."""
+    from tocsin_alerting.notify.registry import RECORDS
+
     receivers = config.receivers.items()
     named = [name for name, one in receivers if not isinstance(one, RECORDS)]
     servers = [key for key in ("alertmanagers", "remote_write") if getattr(config, key)]

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tocsin_alerting.agent_access import live_web_config
 from tocsin_alerting.config.proxy_file import engine_url, load_proxy_file, proxy_options
 from tocsin_alerting.config.web_file import load_web_config
 from tocsin_alerting.listeners import CannotStart, WrongUsage, bind_all
@@ -18,7 +17,7 @@ from tocsin_exporter.connections import raise_descriptor_limit
 from tocsin_exporter.listen import parse
 from tocsin_exporter.proxy.server import ProxyOptions
 from tocsin_exporter.proxy.server import run_proxy as serve
-from tocsin_exporter.web_config import LiveWebConfig
+from tocsin_exporter.web_config import LiveWebConfig, live_web_config
 
 
 def run_proxy(

@@ -5,10 +5,9 @@ Everything that can be wrong is wrong here, before anything runs.
 
 import logging
 import os
-import re
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_network
@@ -19,7 +18,6 @@ from tocsin_alerting import malloc
 from tocsin_alerting.agent_access import (
     access_words,
     has_credentials,
-    live_web_config,
     load_credentials,
 )
 from tocsin_alerting.config.config import Config
@@ -31,7 +29,8 @@ from tocsin_alerting.config.load import load
 from tocsin_alerting.config.paging import CONTAINER_ID, notes
 from tocsin_alerting.config.reading import ConfigReader, ReadConfig, as_wanted, rule_patterns
 from tocsin_alerting.config.way_lint import all_warnings
-from tocsin_alerting.config.web_file import load_web_config, web_config
+from tocsin_alerting.config.web_file import web_config
+from tocsin_alerting.exporter_startup import check_files, engine_sections
 from tocsin_alerting.gpu_options import GpuOptions
 from tocsin_alerting.incidents.errors import SchemaTooNew
 from tocsin_alerting.listeners import (
@@ -67,10 +66,9 @@ from tocsin_exporter.connections import (
     most_connections,
     raise_descriptor_limit,
 )
-from tocsin_exporter.engine_access import place
 from tocsin_exporter.server import ScrapeCounters
 from tocsin_exporter.threads import room_for
-from tocsin_exporter.web_config import LiveWebConfig
+from tocsin_exporter.web_config import live_web_config
 
 if TYPE_CHECKING:
     from tocsin_alerting.agent_setup import Setup
@@ -152,7 +150,7 @@ def load_config(
     if worker:
         sections["worker"] = config.worker.model_copy(update=worker)
     if options.engine_urls:
-        sections["engines"] = _engines(options.engine_urls)
+        sections["engines"] = engine_sections(options.engine_urls)
     options.gpus.check(config)
     return config.model_copy(update=sections)
 
@@ -189,7 +187,7 @@ def first_of(options: UpOptions) -> FirstConfig:
 
 def _check_flags(options: UpOptions, *, config_file: bool) -> None:
     files = {"--web.config.file": options.web_config_file, **options.gpus.files}
-    _check_files({"--config.file": options.config_file, **files} if config_file else files)
+    check_files({"--config.file": options.config_file, **files} if config_file else files)
     for address in options.listen_addresses:
         check_address(address)
     check_telemetry_path(options.telemetry_path)
@@ -203,28 +201,6 @@ def _check_flags(options: UpOptions, *, config_file: bool) -> None:
             "--worker.device is for the demo worker, which is not started with --no-worker or "
             "--engine.url; leave it out"
         )
-
-
-def _check_files(given: Mapping[str, Path | None]) -> None:
-    for flag, file in given.items():
-        if file and not file.exists():
-            raise WrongUsage(f"{flag} {file}: no such file")
-
-
-def _engines(urls: Sequence[str]) -> tuple[Any, ...]:
-    """Each engine once. Raises WrongUsage, which shows no password and no key."""
-    from tocsin_alerting.config.watching import WITH_FRAGMENT, EngineSection
-
-    engines: dict[str, EngineSection] = {}
-    for url in urls:
-        try:
-            engine = EngineSection(url=url)
-        except ValueError:
-            shown = re.split("[?#]", url)[0] if "@" not in url else "(with a login)"
-            problem = WITH_FRAGMENT if "#" in url else "not a URL like http://127.0.0.1:8000"
-            raise WrongUsage(f"--engine.url {shown}: {problem}") from None
-        engines.setdefault(place(engine.access.target), engine)
-    return tuple(engines.values())
 
 
 def flags(options: UpOptions, config: Config, log_level: str, log_format: str) -> dict[str, str]:
@@ -375,61 +351,6 @@ def connection_limits(options: UpOptions, config: Config) -> ConnectionLimits:
     """What clients may take; proxies that are trusted come with those of everybody."""
     proxies = [ip_network(network, strict=False) for network in config.web.trusted_proxies]
     return ConnectionLimits(connections=most_connections(options.max_connections), exempt=proxies)
-
-
-def run_exporter(
-    listen_addresses: Sequence[str],
-    max_requests: int,
-    max_connections: int,
-    web_config_file: Path | None,
-    systemd_socket: bool,
-    telemetry_path: str,
-    engine_urls: Sequence[str],
-    machine: HostView,
-    gpu_options: tuple[str, str],
-    log_level: str,
-    log_format: Any,
-) -> int:
-    """`tocsin exporter`: the metrics alone; the exit code, as of `run`.
-
-    `gpu_options` are those of `GpuOptions`.
-    """
-    from tocsin_exporter.exporter import DEFAULT_ADDRESS
-    from tocsin_exporter.exporter import ExporterOptions as ExporterOptions
-    from tocsin_exporter.exporter import run_exporter as serve
-
-    os.umask(data_lock.PRIVATE_MASK)
-    output.install()
-    raise_descriptor_limit()
-    logs.configure(log_level, log_format)
-    warn_of_variables(os.environ)
-    warn_of_unread(os.environ, ())
-    try:
-        check_telemetry_path(telemetry_path)
-        sockets, addresses = take_over(os.environ, systemd_socket, listen_addresses)
-        addresses = addresses or [DEFAULT_ADDRESS]
-        engines = [engine.access for engine in _engines(engine_urls)]
-        web = LiveWebConfig()
-        gpus = GpuOptions(*gpu_options)
-        _check_files({"--web.config.file": web_config_file, **gpus.files})
-        if web_config_file is not None:
-            web = live_web_config(partial(load_web_config, web_config_file))
-        options = ExporterOptions(
-            addresses,
-            max_requests=max_requests,
-            max_connections=max_connections,
-            telemetry_path=telemetry_path,
-            machine=machine,
-            engines=engines,
-            web=web,
-            simulated_gpus=gpus.machine(),
-            gpu_hostname=gpus.hostname(socket.gethostname()),
-        )
-        serve(options, sockets or bind_all(addresses))
-    except (InvalidDocument, CannotStart) as error:
-        sys.stderr.write(f"{error}\n")
-        return 2 if isinstance(error, WrongUsage) else 1
-    return 0
 
 
 def instance_name(config: Config, host: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from tocsin_exporter.engine_targets import EngineTargets
 from tocsin_exporter.files import MOST_SECRET_BYTES, check_file, file_bytes
 from tocsin_exporter.http import (
     BadAnswer,
@@ -112,17 +113,6 @@ class BasicAuth:
     username: str
     password_file: Path | None = None
     password: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class EngineTargets:
-    """What an engine is to reach, in seconds and tokens a second; None: nobody says."""
-
-    latency_p50: float | None = None
-    latency_p95: float | None = None
-    first_token: float | None = None
-    per_token: float | None = None
-    tokens_per_second: float | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)

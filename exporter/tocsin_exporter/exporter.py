@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import uvicorn
 import uvloop
@@ -28,7 +29,6 @@ from tocsin_exporter.connections import (
     most_connections,
 )
 from tocsin_exporter.duplicate_exporters import DuplicateExporters
-from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.listen import bind, joined
 from tocsin_exporter.loop_watchdog import LoopWatchdog, own_request
 from tocsin_exporter.scrape_manager import UNREAD, ScrapeManager
@@ -41,6 +41,9 @@ from tocsin_exporter.targets import (
 )
 from tocsin_exporter.threads import Threads
 from tocsin_exporter.web_config import LiveWebConfig, WebConfigured, front
+
+if TYPE_CHECKING:
+    from tocsin_exporter.engine_access import EngineAccess
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +65,7 @@ class ExporterOptions:
     max_connections: int = MOST_CONNECTIONS
     machine: HostView = HostView()
     without: frozenset[str] = frozenset()
-    engines: Sequence[EngineAccess] = ()
+    engines: Sequence["EngineAccess"] = ()
     web: LiveWebConfig = field(default_factory=LiveWebConfig)
     simulated_gpus: Machine | None = None
     gpu_hostname: Mapping[str, str] = field(default_factory=dict)

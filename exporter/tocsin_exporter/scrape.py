@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from tocsin_exporter.catalogue import HOST
 from tocsin_exporter.clock import Clock
@@ -20,9 +21,7 @@ from tocsin_exporter.collectors.collector import (
     Unread,
 )
 from tocsin_exporter.collectors.collector_health import CollectorHealth
-from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.collectors.inline import CountsSkippedLines, ReportsHealth
-from tocsin_exporter.collectors.scraped_page import ScrapedPage
 from tocsin_exporter.slices import in_slices
 from tocsin_exporter.snapshot import (
     DuplicateSeries,
@@ -36,6 +35,10 @@ from tocsin_exporter.snapshot import (
     Values,
     only,
 )
+
+if TYPE_CHECKING:  # they load an HTTP client
+    from tocsin_exporter.collectors.engine_page import OriginalPage
+    from tocsin_exporter.collectors.scraped_page import ScrapedPage
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +67,8 @@ class ScrapeTarget:
     cheap: frozenset[str] = frozenset()
     target: str = ""
     silent: tuple[Sample, ...] = ()
-    original: OriginalPage | None = None
-    page: ScrapedPage | None = None
+    original: "OriginalPage | None" = None
+    page: "ScrapedPage | None" = None
     offset: float = 0.0
 
 
@@ -83,6 +86,10 @@ class Scraper:
         self._layouts = LayoutCache()
         self._read: dict[str, Sequence[Sample]] = {}
         self._health = {c.name: _health(c, target.target) for c in target.collectors}
+        # Asked once: what a collector is takes longer to find out than most take to be read.
+        self._reporting = [c for c in target.collectors if isinstance(c, ReportsHealth)]
+        self._exemplary = [c for c in target.collectors if isinstance(c, HasExemplars)]
+        self._cheap = [c for c in target.collectors if c.name in target.cheap]
         self._refused: str = ""
         self._unread = False  # for a reason of our own: its source is neither up nor down
 
@@ -113,9 +120,8 @@ class Scraper:
     async def refresh(self, at_ms: int) -> Snapshot | None:
         """Read the cheap collectors anew; what the others said in the last round stays."""
         started = self._clock.monotonic()
-        for collector in self.target.collectors:
-            if collector.name in self.target.cheap:
-                await self._note(collector, collector.collect(), at_ms)
+        for collector in self._cheap:
+            await self._note(collector, collector.collect(), at_ms)
         return await self._assemble(at_ms, started)
 
     def part(self, collectors: Collection[str]) -> Snapshot | None:
@@ -129,9 +135,8 @@ class Scraper:
         now = self._clock.monotonic()
         for state in self._health.values():
             yield from state.samples(now)
-        for collector in self.target.collectors:
-            if isinstance(collector, ReportsHealth):
-                yield from collector.health()
+        for collector in self._reporting:
+            yield from collector.health()
 
     @property
     def absent(self) -> bool:
@@ -216,8 +221,8 @@ class Scraper:
     def _exemplars(self, layout: Layout) -> Mapping[int, Exemplar]:
         """By row, those of the series that are there."""
         found: dict[SeriesKey, Exemplar] = {}
-        for collector in self.target.collectors:
-            if isinstance(collector, HasExemplars) and self._health[collector.name].success:
+        for collector in self._exemplary:
+            if self._health[collector.name].success:
                 found |= collector.exemplars
         if not found:
             return {}

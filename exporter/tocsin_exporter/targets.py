@@ -1,19 +1,23 @@
-"""Which sources there are on one machine, how often each is read, and under which job."""
+"""Which sources there are on one machine, how often each is read, and under which job.
+
+What is asked by HTTP is loaded with the first of it: its client takes 6 MB, and a machine without
+engines has none.
+"""
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from tocsin_exporter.collectors import COLLECTORS
 from tocsin_exporter.collectors.collector import Collector
-from tocsin_exporter.collectors.engine import EngineCollector
-from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.collectors.host import Host
-from tocsin_exporter.collectors.scraped_page import ScrapedPage
-from tocsin_exporter.engine_access import EngineAccess
 from tocsin_exporter.scrape import ScrapeTarget
-from tocsin_exporter.scrape_job import JobTarget
 from tocsin_exporter.snapshot import Source
+
+if TYPE_CHECKING:
+    from tocsin_exporter.engine_access import EngineAccess
+    from tocsin_exporter.scrape_job import JobTarget
 
 OWN_AREA = "tocsin"
 ENGINE_AREA = "llm"
@@ -88,12 +92,15 @@ def own_target(
 
 
 def engine_target(
-    host: Host, access: EngineAccess, scrape_config: ScrapeConfig = SCRAPE_CONFIGS[ENGINE_AREA]
+    host: Host, access: "EngineAccess", scrape_config: ScrapeConfig = SCRAPE_CONFIGS[ENGINE_AREA]
 ) -> ScrapeTarget:
     """One inference engine; its target is the instance of its source.
 
     The engine gets less time than the runner would give it, so that it can say that it is down.
     """
+    from tocsin_exporter.collectors.engine import EngineCollector
+    from tocsin_exporter.collectors.engine_page import OriginalPage
+
     original = OriginalPage(access.target, access.job) if access.keep_original else None
     patience = scrape_config.deadline * _SHARE_OF_DEADLINE
     access = replace(access, targets=access.targets or host.engine_targets)
@@ -110,9 +117,11 @@ def engine_target(
     )
 
 
-def job_target(target: JobTarget) -> ScrapeTarget:
+def job_target(target: "JobTarget") -> ScrapeTarget:
     """One page of a scrape job; it is given up a moment before the round would be. Its offset
     spreads the targets over the interval, as Prometheus does: one server may have many."""
+    from tocsin_exporter.collectors.scraped_page import ScrapedPage
+
     page = ScrapedPage(target)
     named = f"{target.source.job}/{target.source.instance}"
     digest = hashlib.blake2b(f"{named}{target.url}".encode(), digest_size=8).digest()

@@ -99,6 +99,14 @@ class LiveWebConfig:
         log.info("web configuration read again", extra={"file": str(config.files[0])})
 
 
+def live_web_config(load: Callable[[], WebConfig]) -> LiveWebConfig:
+    """The web configuration while we serve. Raises what `load` raises."""
+    live = LiveWebConfig(load, Threads(1, "web config"))
+    for note in live.current.notes:
+        log.warning("%s", note)
+    return live
+
+
 def front(live: LiveWebConfig, connections: Connections) -> Callable[..., Any] | None:
     """What begins each connection to a server with TLS, for its ServerConfig; None without."""
     if live.tls is None:

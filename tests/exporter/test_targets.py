@@ -7,7 +7,8 @@ from tocsin_exporter.clock import Clock
 from tocsin_exporter.collector_settings import CollectorSettings
 from tocsin_exporter.collectors.engine import EngineCollector
 from tocsin_exporter.collectors.inline import InlineCollector
-from tocsin_exporter.engine_access import EngineAccess, EngineTargets
+from tocsin_exporter.engine_access import EngineAccess
+from tocsin_exporter.engine_targets import EngineTargets
 from tocsin_exporter.scrape import Scraper
 from tocsin_exporter.snapshot import Source
 from tocsin_exporter.targets import (

@@ -188,7 +188,7 @@ def exporter(
     machine: HostView,
 ) -> None:
     """Serve metrics only: host, GPUs, processes and the engines given by --engine.url."""
-    from tocsin_alerting.startup import run_exporter
+    from tocsin_alerting.exporter_startup import run_exporter
 
     options = (listen_addresses, max_requests, max_connections, web_config_file)
     served = (systemd_socket, telemetry_path, engine_urls)

@@ -22,7 +22,8 @@ from tocsin_alerting.settings import (
     is_http_url,
     several,
 )
-from tocsin_exporter.engine_access import BasicAuth, EngineAccess, EngineTargets, Tls
+from tocsin_exporter.engine_access import BasicAuth, EngineAccess, Tls
+from tocsin_exporter.engine_targets import EngineTargets
 from tocsin_exporter.targets import ENGINE_AREA, SCRAPE_CONFIGS
 
 WITH_FRAGMENT = "a server never sees what follows the # of a URL: leave it out, or write %23"

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from tocsin_alerting.config.config import Config
 from tocsin_alerting.settings import Duration, Section, several
 from tocsin_alerting.yaml_document import (
     Document,
@@ -30,6 +29,9 @@ from tocsin_exporter.tls import (
     server_tls,
 )
 from tocsin_exporter.web_config import WebConfig
+
+if TYPE_CHECKING:  # `tocsin exporter` has none
+    from tocsin_alerting.config.config import Config
 
 _MOST_PEM = 1 << 20
 _HEADERS = {  # those that may be set, and what they may say where that is fixed
@@ -148,13 +150,13 @@ class WebFile(Section):
     rate_limit: RateLimitSection | None = None
 
 
-def web_config(config: Config) -> WebConfig:
+def web_config(config: "Config") -> WebConfig:
     """That of an agent. Raises InvalidDocument."""
     path = config.web.config_file
     return WebConfig() if path is None else load_web_config(path)
 
 
-def serves_tls(config: Config) -> bool:
+def serves_tls(config: "Config") -> bool:
     """Whether its addresses begin with https; a file that is wrong is said elsewhere."""
     try:
         return web_config(config).tls is not None

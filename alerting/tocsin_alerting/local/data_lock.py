@@ -9,8 +9,6 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-
 from tocsin_alerting.local.ports import user_name
 
 log = logging.getLogger(__name__)
@@ -206,6 +204,8 @@ def process_text(pid: int) -> tuple[str, str] | None:
     """The command line of a process, and `pid 4711, user li: flock /data sleep 9`."""
     if pid <= 0:
         return None
+    import psutil
+
     try:
         process = psutil.Process(pid)
         command = " ".join(process.cmdline()) or process.name()

@@ -3,9 +3,12 @@
 import logging
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
-from tocsin_alerting.config.config import Config
 from tocsin_alerting.local import service_unit
+
+if TYPE_CHECKING:  # `tocsin exporter` has none
+    from tocsin_alerting.config.config import Config
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +46,7 @@ def warn_of_unread(env: Mapping[str, str], read: Collection[str]) -> None:
             log.warning("environment variable %s has no effect here: %s", name, instead)
 
 
-def variables_read(config: Config) -> set[str]:
+def variables_read(config: "Config") -> set[str]:
     """Those that the configuration names, and those that a worker of ours may read."""
     beats = (*config.heartbeats.out, *config.heartbeats.expected.values())
     sections = filter(None, [*config.receivers.values(), config.smtp, *beats])

@@ -1,4 +1,4 @@
-"""Who listens on a port of this machine."""
+"""Who listens on a port of this machine. psutil is loaded once somebody is to be named."""
 
 import errno
 import os
@@ -6,8 +6,6 @@ import pwd
 import re
 import socket
 from collections.abc import Mapping
-
-import psutil
 
 from tocsin_alerting.local.service_unit import INSTALLED_BY
 
@@ -53,6 +51,8 @@ def listening_ports(program: re.Pattern[str]) -> list[int]:
 def _listeners() -> list[tuple[int, int | None]] | None:
     """The port and the process of each listening socket; None for a process that is hidden, and
     None at all where the kernel does not tell, or tells something odd."""
+    import psutil
+
     try:
         connections = psutil.net_connections("tcp")
     except (psutil.Error, OSError, RuntimeError, ValueError):
@@ -65,6 +65,8 @@ def _listeners() -> list[tuple[int, int | None]] | None:
 
 
 def _command(pid: int) -> str:
+    import psutil
+
     try:
         process = psutil.Process(pid)
         return " ".join((process.name(), *process.cmdline()))
@@ -83,6 +85,8 @@ def port_owner(port: int) -> str:
 
 
 def _process_name(pid: int) -> str:
+    import psutil
+
     try:
         return f"{psutil.Process(pid).name()} (pid {pid})"
     except (psutil.Error, OSError):

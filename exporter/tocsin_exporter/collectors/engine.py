@@ -18,7 +18,8 @@ from tocsin_exporter.collectors.engine_page import OriginalPage
 from tocsin_exporter.collectors.engine_text import EnginePageText
 from tocsin_exporter.collectors.engine_translation import Translator
 from tocsin_exporter.collectors.engine_windows import EngineWindows
-from tocsin_exporter.engine_access import EngineAccess, EngineClient, EngineTargets, Reply
+from tocsin_exporter.engine_access import EngineAccess, EngineClient, Reply
+from tocsin_exporter.engine_targets import EngineTargets
 from tocsin_exporter.http import CUT_OFF, BadAnswer, BrokenOff, error_text, httpx, own_shortage
 from tocsin_exporter.slices import Work, in_slices
 from tocsin_exporter.snapshot import Exemplar, Labels, Sample, SeriesKey, labels

@@ -8,7 +8,7 @@ from typing import Any
 
 from tocsin_exporter.collector_settings import CollectorSettings, HostView
 from tocsin_exporter.collectors.program import Matcher, by_start
-from tocsin_exporter.engine_access import EngineTargets
+from tocsin_exporter.engine_targets import EngineTargets
 from tocsin_exporter.simulation.machine import Machine
 
 # What was started, from its beginning: the executable or the script, without its directory, and its

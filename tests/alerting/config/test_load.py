@@ -14,7 +14,7 @@ from tocsin_alerting.incidents.roster import resolve
 from tocsin_alerting.incidents.routing import IncidentConfig
 from tocsin_alerting.rules.severity import Severity
 from tocsin_alerting.yaml_document import InvalidDocument
-from tocsin_exporter.engine_access import EngineTargets
+from tocsin_exporter.engine_targets import EngineTargets
 
 ROOT = Path(__file__).parents[3]
 

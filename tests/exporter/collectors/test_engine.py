@@ -11,7 +11,8 @@ import pytest
 from tocsin_exporter.catalogue import LLM
 from tocsin_exporter.collectors.collector import CollectorError, Partial
 from tocsin_exporter.collectors.engine import EngineCollector
-from tocsin_exporter.engine_access import MOST_BYTES, EngineAccess, EngineTargets
+from tocsin_exporter.engine_access import MOST_BYTES, EngineAccess
+from tocsin_exporter.engine_targets import EngineTargets
 from tocsin_exporter.snapshot import LayoutCache, Sample
 
 VLLM = """\
