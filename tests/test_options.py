@@ -14,7 +14,7 @@ from tocsin_inference.settings import parser
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 CODE = re.compile(r"`([^`\n]+)`")
-OPTION = re.compile(r"(?:^|[\s\[,])(--?[a-z][a-z.-]*)")
+OPTION = re.compile(r"(?:^|[\s\[,])(--?[a-z][a-zA-Z._-]*)")
 HELP = {"--help", "-h"}
 OTHERS = {"measurements.md", "worker.md"}  # scripts, and tests/inference/test_documentation.py
 FOREIGN = {  # of which program an option is that is not of these two

@@ -11,34 +11,55 @@ from pathlib import Path
 # Of the host's collectors, whether each is on without a word. The names are node_exporter's.
 ENABLED: Mapping[str, bool] = {
     "arp": True,
+    "bcache": True,
     "bonding": True,
+    "btrfs": True,
+    "buddyinfo": False,
+    "cgroups": False,
     "conntrack": True,
     "cpu": True,
     "cpufreq": True,
     "diskstats": True,
     "dmi": True,
+    "drbd": False,
+    "drm": False,
     "edac": True,
     "entropy": True,
+    "fibrechannel": True,
     "filefd": True,
     "filesystem": True,
     "hwmon": True,
     "infiniband": True,
+    "interrupts": False,
+    "ipvs": True,
+    "ksmd": False,
+    "lnstat": False,
     "loadavg": True,
     "mdadm": True,
     "meminfo": True,
+    "meminfo_numa": False,
+    "mountstats": False,
     "netclass": True,
     "netdev": True,
     "netstat": True,
+    "network_route": False,
+    "nfs": True,
+    "nfsd": True,
     "nvme": True,
     "os": True,
     "powersupplyclass": True,
     "pressure": True,
+    "processes": False,
+    "qdisc": False,
     "rapl": True,
     "schedstat": True,
     "selinux": True,
+    "slabinfo": False,
     "sockstat": True,
     "softnet": True,
     "stat": True,
+    "sysctl": False,
+    "tapestats": True,
     "tcpstat": False,
     "textfile": True,
     "thermal_zone": True,
@@ -48,6 +69,8 @@ ENABLED: Mapping[str, bool] = {
     "uname": True,
     "vmstat": True,
     "xfs": True,
+    "zfs": True,
+    "zoneinfo": False,
 }
 
 MOUNTS_EXCLUDED = (
@@ -64,6 +87,8 @@ DISKS_EXCLUDED = r"^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$"
 PATTERNS: Mapping[str, str] = {
     "arp.device-exclude": "",
     "arp.device-include": "",
+    "cpu.info.bugs-include": "",
+    "cpu.info.flags-include": "",
     "diskstats.device-exclude": DISKS_EXCLUDED,
     "diskstats.device-include": "",
     "filesystem.fs-types-exclude": FILESYSTEMS_EXCLUDED,
@@ -72,11 +97,30 @@ PATTERNS: Mapping[str, str] = {
     "netdev.device-exclude": "",
     "netdev.device-include": "",
     "powersupply.ignored-supplies": "^$",
+    "qdisk.device-exclude": "",
+    "qdisk.device-include": "",
+    "tapestats.ignored-devices": "^$",
 }
 # On or off, and what they do.
 SWITCHES: Mapping[str, str] = {
+    "bcache.priorityStats": "Read how full the caches of bcache are, which takes long.",
+    "cpu.info": "Describe each CPU, as /proc/cpuinfo does.",
     "netclass.ignore-invalid-speed": "Leave out the speed of links that do not know theirs.",
+    "stat.softirq": "Count soft interrupts by vector.",
 }
+# Each may be given several times, and what for.
+LISTS: Mapping[str, str] = {
+    "sysctl.include": "Show this kernel parameter, such as fs.file-nr:total,current,max.",
+    "sysctl.include-info": "Show the words of this kernel parameter as labels.",
+}
+IPVS_LABELS = (
+    "local_address",
+    "local_port",
+    "remote_address",
+    "remote_port",
+    "proto",
+    "local_mark",
+)
 AREAS = ("host", "gpu", "process")  # that can be switched off as a whole
 
 
@@ -88,15 +132,17 @@ class InvalidSetting(ValueError):
 class CollectorSettings:
     """What was set, by names such as `netdev.device-include`; the rest has its default.
 
-    `collectors` are switched on or off by name; with `disable_defaults`, those of the host that
-    are not in it are off. `areas_off` are off as a whole.
+    `lists` are such as were given several times. `collectors` are switched on or off by name; with
+    `disable_defaults`, those of the host that are not in it are off. `areas_off` are off whole.
 
     Raises InvalidSetting for a pattern that is none, or two of which one rules the other out.
     """
 
     patterns: Mapping[str, str] = field(default_factory=dict)
     switches: frozenset[str] = frozenset()
+    lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     textfile_directory: str = ""
+    ipvs_labels: tuple[str, ...] = IPVS_LABELS
     collectors: Mapping[str, bool] = field(default_factory=dict)
     areas_off: frozenset[str] = frozenset()
     disable_defaults: bool = False
@@ -114,6 +160,12 @@ class CollectorSettings:
                 raise InvalidSetting(
                     f"--collector.{name} and --collector.{other} rule each other out; give one"
                 )
+
+        if unknown := [name for name in self.ipvs_labels if name not in IPVS_LABELS]:
+            raise InvalidSetting(
+                f"--collector.ipvs.backend-labels: {unknown[0]!r} is none of "
+                + ", ".join(IPVS_LABELS)
+            )
 
     def enabled(self, collector: str) -> bool:
         if collector in self.collectors:
@@ -154,7 +206,9 @@ class HostView:
         switched |= {name: name in own.switches for name in SWITCHES}
         switched["disable-defaults"] = own.disable_defaults
         texts = {name: own.patterns.get(name, usual) for name, usual in PATTERNS.items()}
+        texts |= {name: " ".join(own.lists.get(name, ())) for name in LISTS}
         texts["textfile.directory"] = own.textfile_directory
+        texts["ipvs.backend-labels"] = ",".join(own.ipvs_labels)
         return {
             **{f"path.{name}": str(path) for name, path in paths.items()},
             "path.udev.data": str(self.udev_data),

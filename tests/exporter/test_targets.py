@@ -33,7 +33,7 @@ def test_every_local_area_is_a_source_of_its_own() -> None:
 
 
 def test_collectors_can_be_left_out_and_an_area_without_any_is_no_source() -> None:
-    targets = local_targets(recorded_site(), "h", without=frozenset({"cpu", "processes"}))
+    targets = local_targets(recorded_site(), "h", without=frozenset({"cpu", "process_groups"}))
     names = {collector.name for target in targets for collector in target.collectors}
     assert "cpu" not in names and "stat" in names
     assert "process" not in {target.area for target in targets}
@@ -93,7 +93,7 @@ async def test_a_hung_mount_is_given_up_before_the_collector_of_all_mounts_is() 
 
     alone = CollectorSettings(collectors={"filesystem": True}, disable_defaults=True)
     host = recorded_site(statvfs=hang, mount_seconds=1.0, settings=alone)
-    (target,) = local_targets(host, "h", {"host": ScrapeConfig("node", 0.1, 0.08)})
+    (target,) = local_targets(host, "h", {"host": ScrapeConfig("node", 0.5, 0.4)})
     snapshot = await Scraper(target, Clock()).round(1)
     never.set()
     assert snapshot is not None

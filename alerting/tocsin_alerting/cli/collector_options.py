@@ -10,6 +10,8 @@ import click
 from tocsin_exporter.collector_settings import (
     AREAS,
     ENABLED,
+    IPVS_LABELS,
+    LISTS,
     PATTERNS,
     SWITCHES,
     CollectorSettings,
@@ -20,6 +22,7 @@ from tocsin_exporter.collector_settings import (
 F = TypeVar("F", bound=Callable[..., Any])
 
 _DIRECTORY = "textfile.directory"
+_LABELS = "ipvs.backend-labels"
 _NONE_BUT = "disable-defaults"
 _PATHS = {  # by option: what it is for, and the default
     "procfs": ("proc filesystem of the machine", "/proc"),
@@ -31,7 +34,8 @@ _NAMES = (
     *(f"path.{name}" for name in _PATHS),
     *AREAS,
     *ENABLED,
-    *(_NONE_BUT, _DIRECTORY),
+    *(_NONE_BUT, _DIRECTORY, _LABELS),
+    *LISTS,
     *SWITCHES,
     *PATTERNS,
 )
@@ -68,6 +72,10 @@ def _declared() -> list[Callable[[F], F]]:
         _flag(_NONE_BUT, "Read nothing of the host but what --collector.NAME names."),
         *(_switch_of(name) for name in SWITCHES),
         *(_pattern(name, usual) for name, usual in PATTERNS.items()),
+        *(_list(name, what) for name, what in LISTS.items()),
+        click.option(f"--collector.{_LABELS}", _dest(_LABELS), default=",".join(IPVS_LABELS),
+                     show_default=True, metavar="LABELS",
+                     help="Tell the servers behind IPVS apart by these labels alone."),
         click.option(f"--collector.{_DIRECTORY}", _dest(_DIRECTORY), default="",
                      metavar="DIRECTORY", help="Pass on the metrics of the *.prom files in this "
                      "directory, or in those that a pattern means.  [default: none]"),
@@ -105,10 +113,17 @@ def _pattern(name: str, usual: str) -> Callable[[F], F]:
                         f"[default: {default}]")  # fmt: skip
 
 
+def _list(name: str, what: str) -> Callable[[F], F]:
+    return click.option(f"--collector.{name}", _dest(name), metavar="NAME", multiple=True,
+                        help=f"{what} May be given several times.  [default: none]")  # fmt: skip
+
+
 def _view(given: dict[str, Any]) -> HostView:
     settings = CollectorSettings(
         patterns={name: given[name] for name in PATTERNS if given[name] is not None},
         switches=frozenset(name for name in SWITCHES if given[name]),
+        lists={name: given[name] for name in LISTS if given[name]},
+        ipvs_labels=tuple(given[_LABELS].split(",")),
         textfile_directory=given[_DIRECTORY],
         collectors={name: given[name] for name in ENABLED if given[name] is not None},
         areas_off=frozenset(area for area in AREAS if given[area] is False),

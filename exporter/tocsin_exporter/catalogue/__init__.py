@@ -5,19 +5,25 @@ from tocsin_exporter.catalogue.gpu import GPU
 from tocsin_exporter.catalogue.hardware import HARDWARE
 from tocsin_exporter.catalogue.host import HOST
 from tocsin_exporter.catalogue.kernel import KERNEL
+from tocsin_exporter.catalogue.kernel_tables import KERNEL_TABLES
 from tocsin_exporter.catalogue.llm import LLM
 from tocsin_exporter.catalogue.network import NETWORK
+from tocsin_exporter.catalogue.nfs import NFS
 from tocsin_exporter.catalogue.own import OWN
 from tocsin_exporter.catalogue.process import PROCESS
 from tocsin_exporter.catalogue.stages import STAGES
+from tocsin_exporter.catalogue.storage import STORAGE
 from tocsin_exporter.catalogue.table import Table
 
 TABLES: dict[str, Table] = {
     "Host": HOST,
     "Network": NETWORK,
     "Kernel and system": KERNEL,
+    "Kernel tables": KERNEL_TABLES,
     "Hardware": HARDWARE,
     "Fabrics and filesystems": FABRICS,
+    "Storage": STORAGE,
+    "NFS": NFS,
     "Processes": PROCESS,
     "GPU": GPU,
     "Inference": LLM,
@@ -31,11 +37,14 @@ __all__ = [
     "HARDWARE",
     "HOST",
     "KERNEL",
+    "KERNEL_TABLES",
     "LLM",
     "NETWORK",
+    "NFS",
     "OWN",
     "PROCESS",
     "STAGES",
+    "STORAGE",
     "TABLES",
     "Table",
 ]

@@ -166,4 +166,32 @@ _XFS = (
     }),
 )  # fmt: skip
 
-FABRICS = Table((*_INFINIBAND, *_XFS))
+_FIBRE_CHANNEL = (
+    *alike("counter", "fc_host", {
+        "node_fibrechannel_dumped_frames_total": "Number of dumped frames",
+        "node_fibrechannel_error_frames_total": "Number of errors in frames",
+        "node_fibrechannel_fcp_packet_aborts_total": "Number of aborted packets",
+        "node_fibrechannel_invalid_crc_total": "Invalid Cyclic Redundancy Check count",
+        "node_fibrechannel_invalid_tx_words_total":
+            "Number of invalid words transmitted by host port",
+        "node_fibrechannel_link_failure_total": "Number of times the host port link has failed",
+        "node_fibrechannel_loss_of_signal_total": "Number of times signal has been lost",
+        "node_fibrechannel_loss_of_sync_total":
+            "Number of failures on either bit or transmission word boundaries",
+        "node_fibrechannel_nos_total":
+            "Number Not_Operational Primitive Sequence received by host port",
+        "node_fibrechannel_rx_frames_total": "Number of frames received",
+        "node_fibrechannel_rx_words_total": "Number of words received by host port",
+        "node_fibrechannel_seconds_since_last_reset_total":
+            "Number of seconds since last host port reset",
+        "node_fibrechannel_tx_frames_total": "Number of frames transmitted by host port",
+        "node_fibrechannel_tx_words_total": "Number of words transmitted by host port",
+    }),
+    *alike("gauge", "fc_host speed port_state port_type port_id port_name fabric_name "
+        "symbolic_name supported_classes supported_speeds dev_loss_tmo", {
+        "node_fibrechannel_info":
+            "Non-numeric data from /sys/class/fc_host/<host>, value is always 1.",
+    }),
+)  # fmt: skip
+
+FABRICS = Table((*_INFINIBAND, *_XFS, *_FIBRE_CHANNEL))

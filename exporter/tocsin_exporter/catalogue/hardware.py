@@ -86,6 +86,23 @@ _POWER = alike("gauge",
         "node_power_supply_info": "info of /sys/class/power_supply/<power_supply>.",
 })  # fmt: skip
 
+_GRAPHICS = (
+    *alike("gauge", "card memory_vendor power_performance_level unique_id vendor", {
+        "node_drm_card_info": "Card information",
+    }),
+    *alike("gauge", "card", {
+        "node_drm_gpu_busy_percent": "How busy the GPU is as a percentage.",
+        "node_drm_memory_gtt_size_bytes":
+            "The size of the graphics translation table (GTT) block in bytes.",
+        "node_drm_memory_gtt_used_bytes":
+            "The used amount of the graphics translation table (GTT) block in bytes.",
+        "node_drm_memory_vis_vram_size_bytes": "The size of visible VRAM in bytes.",
+        "node_drm_memory_vis_vram_used_bytes": "The used amount of visible VRAM in bytes.",
+        "node_drm_memory_vram_size_bytes": "The size of VRAM in bytes.",
+        "node_drm_memory_vram_used_bytes": "The used amount of VRAM in bytes.",
+    }),
+)  # fmt: skip
+
 # The parts are the name that a metric may have, and the one that the kernel gives.
 RAPL = OpenRow("node_rapl_{}_joules_total", "counter", "Current RAPL {1} value in joules")
 POWER = OpenRow("node_power_supply_{}", "gauge",
@@ -95,5 +112,6 @@ HWMON = OpenRow("node_hwmon_{}", "gauge", "{1}")
 HWMON_ENERGY = OpenRow("node_hwmon_{}_joule_total", "counter", "{1}")
 
 HARDWARE = Table(
-    (*_PROCESSORS, *_BOARDS, *_SENSORS, *_RAID, *_POWER), (RAPL, POWER, HWMON, HWMON_ENERGY)
+    (*_PROCESSORS, *_BOARDS, *_SENSORS, *_RAID, *_POWER, *_GRAPHICS),
+    (RAPL, POWER, HWMON, HWMON_ENERGY),
 )

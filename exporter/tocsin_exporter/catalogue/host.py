@@ -41,6 +41,15 @@ _DISK = (
             "seconds", "device"),
     gauge("node_disk_info", "Info of /sys/block/<block_device>.", "",
           "device", "major", "minor", "path", "wwn", "model", "serial", "revision"),
+    gauge("node_disk_ata_rotation_rate_rpm",
+          "ATA disk rotation rate in RPMs (0 for SSDs).", "", "device"),
+    gauge("node_disk_ata_write_cache", "ATA disk has a write cache.", "", "device"),
+    gauge("node_disk_ata_write_cache_enabled",
+          "ATA disk has its write cache enabled.", "", "device"),
+    gauge("node_disk_device_mapper_info", "Info about disk device mapper.", "",
+          "device", "name", "uuid", "vg_name", "lv_name", "lv_layer"),
+    gauge("node_disk_filesystem_info", "Info about disk filesystem.", "",
+          "device", "type", "usage", "uuid", "version"),
 )  # fmt: skip
 
 _MOUNT = ("device", "mountpoint", "fstype")

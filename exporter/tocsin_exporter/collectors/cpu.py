@@ -1,12 +1,13 @@
-"""CPU time: the `cpu<N>` lines of /proc/stat."""
+"""CPU time: the `cpu<N>` lines of /proc/stat, and what `cpu_info.py` knows of processors."""
 
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from tocsin_exporter.catalogue import HOST
+from tocsin_exporter.collectors.cpu_info import CpuFacts
 from tocsin_exporter.collectors.host import Host
-from tocsin_exporter.collectors.inline import FileCollector, count, text
+from tocsin_exporter.collectors.inline import FileCollector, LineParser, count, text
 from tocsin_exporter.snapshot import Labels, Sample, labels
 
 TICKS = 100  # USER_HZ of /proc, the same on every Linux that Python runs on
@@ -30,7 +31,15 @@ Seconds = list[float]  # by mode, then by guest mode
 def cpu(host: Host) -> FileCollector:
     path = str(host.proc / "stat")
     last: dict[str, Seconds] = {}
-    return FileCollector("cpu", lambda lines: samples(dict(lines.parse(text(path), parse)), last))
+    facts = CpuFacts(host)
+
+    def read(lines: LineParser) -> Iterator[Sample]:
+        times = list(samples(dict(lines.parse(text(path), parse)), last))
+        if times:
+            yield from times
+            yield from facts.samples()
+
+    return FileCollector("cpu", read)
 
 
 def parse(line: str) -> Iterator[tuple[str, Seconds]]:

@@ -5,7 +5,7 @@ from functools import partial
 
 from tocsin_exporter.catalogue import HOST
 from tocsin_exporter.collectors.host import Host
-from tocsin_exporter.collectors.inline import FileCollector, count, text
+from tocsin_exporter.collectors.inline import FileCollector, count, number, text
 from tocsin_exporter.snapshot import Sample, labels
 
 _SECTOR = 512  # bytes, in /proc/diskstats whatever the disk's own sector is
@@ -36,8 +36,33 @@ _COLUMNS = tuple(
 )
 _FEWEST = 11  # columns, in the oldest kernels
 _INFO = HOST["node_disk_info"]
-_FROM_UDEV = {"path": "ID_PATH", "wwn": "ID_WWN", "model": "ID_MODEL", "revision": "ID_REVISION"}
-_SERIALS = ("SCSI_IDENT_SERIAL", "ID_SERIAL_SHORT", "ID_SERIAL")  # the first that is there
+_FROM_UDEV = {
+    "path": "ID_PATH",
+    "wwn": "ID_WWN",
+    "model": "ID_MODEL",
+    "serial": "ID_SERIAL_SHORT",
+    "revision": "ID_REVISION",
+}
+_MAPPER = HOST["node_disk_device_mapper_info"]
+_OF_MAPPER = {
+    "name": "DM_NAME",
+    "uuid": "DM_UUID",
+    "vg_name": "DM_VG_NAME",
+    "lv_name": "DM_LV_NAME",
+    "lv_layer": "DM_LV_LAYER",
+}
+_CONTENT = HOST["node_disk_filesystem_info"]
+_OF_CONTENT = {
+    "type": "ID_FS_TYPE",
+    "usage": "ID_FS_USAGE",
+    "uuid": "ID_FS_UUID",
+    "version": "ID_FS_VERSION",
+}
+_ATA = {
+    "ID_ATA_WRITE_CACHE": HOST["node_disk_ata_write_cache"],
+    "ID_ATA_WRITE_CACHE_ENABLED": HOST["node_disk_ata_write_cache_enabled"],
+    "ID_ATA_ROTATION_RATE_RPM": HOST["node_disk_ata_rotation_rate_rpm"],
+}
 
 
 def diskstats(host: Host) -> FileCollector:
@@ -50,7 +75,10 @@ def _read(line: str, wanted: Callable[[str], bool], udev: str) -> Iterator[Sampl
     major, minor, device, *columns = line.split()
     if wanted(device):
         yield from parse(device, columns)
-        yield _info(device, major, minor, _properties(f"{udev}/b{major}:{minor}"))
+        known = _properties(f"{udev}/b{major}:{minor}")
+        about = _labels(known, _FROM_UDEV)
+        yield Sample(_INFO, 1, labels(device=device, major=major, minor=minor, **about))
+        yield from _more(device, known)
 
 
 def parse(device: str, columns: list[str]) -> Iterator[Sample]:
@@ -66,12 +94,20 @@ def parse(device: str, columns: list[str]) -> Iterator[Sample]:
         yield Sample(family, count(value) * factor, of_device)
 
 
-def _info(device: str, major: str, minor: str, known: Mapping[str, str]) -> Sample:
-    serial = next((known[key] for key in _SERIALS if known.get(key)), "")
-    described = {label: known.get(key, "") for label, key in _FROM_UDEV.items()}
-    return Sample(
-        _INFO, 1, labels(device=device, major=major, minor=minor, serial=serial, **described)
-    )
+def _more(device: str, known: Mapping[str, str]) -> Iterator[Sample]:
+    """What is known of some disks: the filesystem on it, what LVM calls it, its write cache."""
+    if known.get("ID_FS_TYPE"):
+        yield Sample(_CONTENT, 1, labels(device=device, **_labels(known, _OF_CONTENT)))
+    if known.get("DM_NAME"):
+        yield Sample(_MAPPER, 1, labels(device=device, **_labels(known, _OF_MAPPER)))
+    if known.get("ID_ATA"):
+        for name, family in _ATA.items():
+            if name in known:
+                yield Sample(family, number(known[name]), labels(device=device))
+
+
+def _labels(known: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
+    return {label: known.get(name, "") for label, name in names.items()}
 
 
 def _properties(path: str) -> dict[str, str]:

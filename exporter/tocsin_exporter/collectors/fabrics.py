@@ -1,4 +1,4 @@
-"""InfiniBand and RoCE ports, and what XFS counts: files of /sys with many counters each."""
+"""InfiniBand, RoCE and Fibre Channel ports, and what XFS counts: many counters each, of /sys."""
 
 import re
 from collections.abc import Iterator
@@ -94,6 +94,26 @@ _XFS_COLUMNS = {
     for key, names in _XFS.items()
 }
 
+_FIBRE_CHANNEL = FABRICS["node_fibrechannel_info"]
+_WITHOUT_0X = ("port_id", "port_name", "fabric_name")
+_FRAMES = {
+    "dumped_frames": "dumped_frames",
+    "error_frames": "error_frames",
+    "fcp_packet_aborts": "fcp_packet_aborts",
+    "invalid_crc_count": "invalid_crc",
+    "invalid_tx_word_count": "invalid_tx_words",
+    "link_failure_count": "link_failure",
+    "loss_of_signal_count": "loss_of_signal",
+    "loss_of_sync_count": "loss_of_sync",
+    "nos_count": "nos",
+    "rx_frames": "rx_frames",
+    "rx_words": "rx_words",
+    "seconds_since_last_reset": "seconds_since_last_reset",
+    "tx_frames": "tx_frames",
+    "tx_words": "tx_words",
+}
+_NOT_COUNTED = 2**64 - 1  # what firmware says that does not count this
+
 
 def infiniband(host: Host) -> AttributeCollector:
     root = host.sys / "class/infiniband"
@@ -138,3 +158,27 @@ def _statistics(of: Labels, line: str) -> Iterator[Sample]:
     key, *columns = line.split()
     for family, value in zip(_XFS_COLUMNS.get(key, ()), columns, strict=False):
         yield Sample(family, count(value), of)
+
+
+def fibrechannel(host: Host) -> AttributeCollector:
+    root = host.sys / "class/fc_host"
+    return AttributeCollector("fibrechannel", root, partial(_fibrechannel, root))
+
+
+def _fibrechannel(root: Path, lines: LineParser) -> Iterator[Sample]:
+    described = [name for name in FABRICS.labels[_FIBRE_CHANNEL.name] if name != "fc_host"]
+    for port in entries(root):
+        said = words(port, described)
+        said |= {name: said[name].removeprefix("0x") for name in _WITHOUT_0X if name in said}
+        of = labels(fc_host=port.name)
+        yield Sample(_FIBRE_CHANNEL, 1, labels(fc_host=port.name, **said))
+        for file, name in _FRAMES.items():
+            family = FABRICS[f"node_fibrechannel_{name}_total"]
+            if content := word(port / "statistics" / file):
+                yield from lines.take(content, partial(_frames, family, of))
+
+
+def _frames(family: Family, of: Labels, said: str) -> Iterator[Sample]:
+    """The kernel writes these as hexadecimal numbers."""
+    if (number := int(said, 16)) != _NOT_COUNTED:
+        yield Sample(family, number, of)

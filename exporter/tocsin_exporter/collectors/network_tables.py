@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from tocsin_exporter.catalogue import KERNEL
+from tocsin_exporter.catalogue.kernel_tables import LNSTAT
+from tocsin_exporter.collectors.attributes import AttributeCollector
 from tocsin_exporter.collectors.collector import Unavailable
 from tocsin_exporter.collectors.host import Host
 from tocsin_exporter.collectors.inline import FileCollector, LineParser, count, text
@@ -123,6 +125,27 @@ def queued(line: str) -> Iterator[tuple[int, int]]:
     if not (match := _QUEUED.fullmatch(queues)):
         raise ValueError(f"{queues!r} is no pair of queues")
     yield int(match[1], 16), int(match[2], 16)
+
+
+def lnstat(host: Host) -> AttributeCollector:
+    root = host.proc / "net/stat"
+    return AttributeCollector("lnstat", root, partial(_caches, root))
+
+
+def _caches(root: Path, lines: LineParser) -> Iterator[Sample]:
+    """A file a cache: a line of names, and one a CPU."""
+    for path in sorted(root.iterdir()):
+        heading, *rows = lines.split(text(path))
+        parse = partial(_counts_of_cpu, heading.split())
+        for cpu, row in enumerate(rows):
+            of = labels(subsystem=path.name, cpu=str(cpu))
+            for name, value in lines.take(row, parse):
+                yield Sample(LNSTAT.family(name), value, of)
+
+
+def _counts_of_cpu(names: Sequence[str], line: str) -> Iterator[tuple[str, int]]:
+    for name, word in zip(names, line.split(), strict=False):
+        yield name, _hexadecimal(word)
 
 
 def _hexadecimal(word: str) -> int:

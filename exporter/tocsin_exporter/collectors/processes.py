@@ -70,7 +70,7 @@ def _key(process: Process) -> tuple[int, int]:
 class Processes:
     """Scans /proc on a HangGuard: a process stuck in the kernel can hold up who reads its files."""
 
-    name = "processes"
+    name = "process_groups"
     remembered = frozenset({*(family.name for family, _ in _COUNTS.values()), _LAST_SEEN.name})
 
     def __init__(self, host: Host) -> None:
@@ -80,7 +80,7 @@ class Processes:
         usual = {n: match for n, match in PROCESS_GROUPS.items() if n not in host.process_groups}
         self._matchers = {**host.process_groups, **usual}
         self._groups = {name: _ProcessGroup() for name in self._matchers}
-        self._guard = HangGuard("processes")
+        self._guard = HangGuard("process_groups")
         self._resumed_at: float | None = None
 
     async def collect(self) -> Sequence[Sample]:

@@ -11,19 +11,23 @@ from tocsin_alerting.cli.commands import tocsin
 from tocsin_exporter.collector_settings import ENABLED, HostView
 
 ON = """
-    --collector.arp --collector.bonding --collector.conntrack --collector.cpu
-    --collector.cpufreq --collector.diskstats --collector.dmi --collector.edac
-    --collector.entropy --collector.filefd --collector.filesystem --collector.hwmon
-    --collector.infiniband --collector.loadavg --collector.mdadm --collector.meminfo
-    --collector.netclass
-    --collector.netdev --collector.netstat --collector.nvme --collector.os
-    --collector.powersupplyclass --collector.pressure --collector.rapl --collector.schedstat
-    --collector.selinux --collector.sockstat --collector.softnet --collector.stat
+    --collector.arp --collector.bcache --collector.bonding --collector.btrfs
+    --collector.conntrack --collector.cpu --collector.cpufreq --collector.diskstats
+    --collector.dmi --collector.edac --collector.entropy --collector.fibrechannel
+    --collector.filefd --collector.filesystem --collector.hwmon --collector.infiniband
+    --collector.ipvs --collector.loadavg --collector.mdadm --collector.meminfo
+    --collector.netclass --collector.netdev --collector.netstat --collector.nfs
+    --collector.nfsd --collector.nvme --collector.os --collector.powersupplyclass
+    --collector.pressure --collector.rapl --collector.schedstat --collector.selinux
+    --collector.sockstat --collector.softnet --collector.stat --collector.tapestats
     --collector.textfile --collector.thermal_zone --collector.time --collector.timex
-    --collector.udp_queues --collector.uname --collector.vmstat --collector.xfs
+    --collector.udp_queues --collector.uname --collector.vmstat --collector.xfs --collector.zfs
 """.split()
 OFF = """
-    --collector.tcpstat
+    --collector.buddyinfo --collector.cgroups --collector.drbd --collector.drm
+    --collector.interrupts --collector.ksmd --collector.lnstat --collector.meminfo_numa
+    --collector.mountstats --collector.network_route --collector.processes --collector.qdisc
+    --collector.slabinfo --collector.sysctl --collector.tcpstat --collector.zoneinfo
 """.split()
 
 
@@ -72,7 +76,9 @@ def test_areas_are_switched_as_a_whole() -> None:
         ("--collector.arp.device-include", "arp.device", "eth0", "lo"),
         ("--collector.diskstats.device-include", "diskstats.device", "eth0", "lo"),
         ("--collector.netdev.device-include", "netdev.device", "eth0", "lo"),
+        ("--collector.qdisk.device-include", "qdisk.device", "eth0", "lo"),
         ("--collector.arp.device-exclude", "arp.device", "lo", "eth0"),
+        ("--collector.qdisk.device-exclude", "qdisk.device", "lo", "eth0"),
         ("--collector.diskstats.device-exclude", "diskstats.device", "lo", "eth0"),
         ("--collector.netdev.device-exclude", "netdev.device", "lo", "eth0"),
         ("--collector.filesystem.fs-types-exclude", "filesystem.fs-types", "lo", "eth0"),
@@ -89,11 +95,14 @@ def test_names_are_kept_and_left_out(option: str, prefix: str, kept: str, left_o
     [
         ("--collector.netclass.ignored-devices", "netclass.ignored-devices"),
         ("--collector.powersupply.ignored-supplies", "powersupply.ignored-supplies"),
+        ("--collector.tapestats.ignored-devices", "tapestats.ignored-devices"),
+        ("--collector.cpu.info.flags-include", "cpu.info.flags-include"),
+        ("--collector.cpu.info.bugs-include", "cpu.info.bugs-include"),
     ],
 )
-def test_devices_are_ignored(option: str, name: str) -> None:
+def test_names_are_matched(option: str, name: str) -> None:
     assert view(f"{option}=^x").settings.pattern(name).search("xy")
-    assert not view().settings.pattern(name).search("xy")
+    assert name.endswith("-include") or not view().settings.pattern(name).search("xy")
 
 
 def test_paths_and_switches() -> None:
@@ -108,6 +117,30 @@ def test_paths_and_switches() -> None:
     assert seen.settings.textfile_directory == "/h/text"
 
 
+@pytest.mark.parametrize(
+    "switch",
+    ["--collector.bcache.priorityStats", "--collector.cpu.info", "--collector.stat.softirq"],
+)
+def test_details_are_switched_on(switch: str) -> None:
+    assert view(switch).settings.switches == {switch.removeprefix("--collector.")}
+
+
+def test_kernel_parameters_are_named_several_times() -> None:
+    seen = view(
+        *("--collector.sysctl.include=fs.file-nr", "--collector.sysctl.include=vm.swappiness"),
+        "--collector.sysctl.include-info=kernel.ostype",
+    )
+    assert seen.settings.lists == {
+        "sysctl.include": ("fs.file-nr", "vm.swappiness"),
+        "sysctl.include-info": ("kernel.ostype",),
+    }
+
+
+def test_labels_of_servers_are_chosen() -> None:
+    seen = view("--collector.ipvs.backend-labels=proto,local_port")
+    assert seen.settings.ipvs_labels == ("proto", "local_port")
+
+
 @pytest.mark.parametrize("command", ["exporter", "up"])
 @pytest.mark.parametrize(
     ("flags", "said"),
@@ -118,6 +151,7 @@ def test_paths_and_switches() -> None:
             "rule each other out",
         ),
         (["--collector.tmex"], "No such option"),
+        (["--collector.ipvs.backend-labels=port"], "'port' is none of local_address, local_port"),
     ],
 )
 def test_what_cannot_be_used_is_wrong_usage(command: str, flags: list[str], said: str) -> None:

@@ -1,4 +1,5 @@
-from support.site import only, recorded_site, table
+from support.site import RECORDED, only, recorded_site, table
+from tocsin_exporter.collector_settings import CollectorSettings
 from tocsin_exporter.collectors.stat import stat
 
 
@@ -11,3 +12,12 @@ async def test_totals_come_first_on_their_lines() -> None:
     assert only(rows, "node_procs_running") == 3
     assert only(rows, "node_procs_blocked") == 1
     assert len(rows) == 6
+
+
+async def test_soft_interrupts_are_counted_by_vector_when_asked_for() -> None:
+    settings = CollectorSettings(switches=frozenset({"stat.softirq"}))
+    rows = table(await stat(recorded_site(settings=settings)).collect())
+    vectors = {dict(labels)["vector"]: v for (name, labels), v in rows.items() if labels}
+    softirq = (RECORDED / "proc/stat").read_text().split("softirq ")[1].split()
+    assert [*vectors.values()] == [float(word) for word in softirq[1:11]]
+    assert [*vectors][:3] == ["hi", "timer", "net_tx"]
