@@ -5,6 +5,7 @@ All numbers are Unix milliseconds or milliseconds, unless a name says seconds.
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from tocsin_alerting.strconv import quote
 
@@ -44,12 +45,20 @@ def read_duration(text: str) -> int | None:
 def parse_duration(text: str) -> int:
     """Milliseconds of `1d2h`. Raises ValueError in Prometheus's words for what is no duration, and
     for one that is too long."""
+    return _kept_duration(text) if len(text) <= _SHORT else _duration(text)
+
+
+def _duration(text: str) -> int:
     ms = read_duration(text)
     if ms is None:
         raise ValueError(f"not a valid duration string: {quote(text)}")
     if ms / 1000 > LONGEST_S:
         raise ValueError("duration out of range")
     return ms
+
+
+_SHORT = 16  # characters: thousands of rules have a few of them between them
+_kept_duration = lru_cache(maxsize=256)(_duration)
 
 
 def format_duration(ms: int) -> str:

@@ -1,16 +1,12 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tocsin_alerting.promql.parser.lexer import (
     Lexer,
     LexicalError,
-    plain_tokens,
     scan_number,
     scan_string,
 )
-from tocsin_alerting.promql.parser.signatures import Semantics
-from tocsin_alerting.promql.parser.tokens import WORDS, Token, TokenKind
+from tocsin_alerting.promql.parser.tokens import Token, TokenKind
 
 
 def tokenize(query: str) -> list[Token]:
@@ -129,34 +125,3 @@ def test_broken_strings_say_why(text: str, message: str) -> None:
     with pytest.raises(LexicalError, match=message) as refused:
         scan_string(text, 0)
     assert refused.value.at == 0
-
-
-def _one_by_one(query: str, semantics: Semantics) -> list[Token]:
-    lexer = Lexer(query, semantics)
-    lexer.tokens.clear()
-    while not lexer.tokens or lexer.tokens[-1].kind not in (TokenKind.END, TokenKind.ERROR):
-        lexer.read()
-    return lexer.tokens
-
-
-_PIECES = (
-    *("sum", "by", "rate", "foo:bar", "fill", "inf", "NaN", "offset", "and", "start", "step", "a"),
-    *("(", ")", "{", "}", "[5m]", "[5m:]", "[1h:5m]", "[5]", "[", "]", ",", ":", "#c\n", "\n", "~"),
-    *("==", "=", "=~", "!=", "<", "</", ">/", ">=", "+", "@", '{a="b"}', "{a=~'b',c!=`d`,}", "{}"),
-    *("5", "5.5", ".5", "1e3", "0x1f", "5m", "1h30m", "5mm", '"x"', "'\\n'", '"\\q"', "\ufffd"),
-)
-
-
-@given(st.lists(st.sampled_from(_PIECES), max_size=12), st.sampled_from(("", " ")))
-def test_the_usual_query_is_read_at_once_as_word_by_word(pieces: list[str], blank: str) -> None:
-    query = blank.join(pieces)
-    for semantics in WORDS:
-        plain = plain_tokens(query, WORDS[semantics])
-        assert plain is None or plain == _one_by_one(query, semantics)
-
-
-def test_what_rules_are_made_of_is_usual() -> None:
-    query = 'sum by (le) (rate(m_bucket{a="b",c=~"d"}[5m])) / on (a) group_left() n > 0.5 and up'
-    assert plain_tokens(query, WORDS[3]) == _one_by_one(query, 3)
-    assert plain_tokens(f"max_over_time(({query})[1h:5m]) offset 5m", WORDS[3]) is not None
-    assert plain_tokens("a" * 20_001, WORDS[3]) is None

@@ -3,10 +3,10 @@
 Two expressions are equal when they mean the same text; spans take no part in it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from tocsin_alerting.tsdb.matchers import Matcher
 
@@ -263,21 +263,19 @@ Expr: TypeAlias = (
 )
 
 
+_CHILDREN: Mapping[type, Callable[[Any], tuple[Expr, ...]]] = {
+    AggregateExpr: lambda node: (node.expr,) if node.param is None else (node.param, node.expr),
+    BinaryExpr: lambda node: (node.lhs, node.rhs),
+    Call: lambda node: node.args,
+    MatrixSelector: lambda node: (node.vector,),
+    **dict.fromkeys((ParenExpr, SubqueryExpr, UnaryExpr), lambda node: (node.expr,)),
+}
+
+
 def children(node: Expr) -> tuple[Expr, ...]:
     """The expressions directly below `node`, in the order of the text."""
-    match node:
-        case AggregateExpr(expr=expr, param=param):
-            return (expr,) if param is None else (param, expr)
-        case BinaryExpr(lhs=lhs, rhs=rhs):
-            return (lhs, rhs)
-        case Call(args=args):
-            return args
-        case MatrixSelector(vector=vector):
-            return (vector,)
-        case ParenExpr(expr=expr) | UnaryExpr(expr=expr) | SubqueryExpr(expr=expr):
-            return (expr,)
-        case _:
-            return ()
+    below = _CHILDREN.get(type(node))
+    return () if below is None else below(node)
 
 
 def walk(node: Expr) -> Iterator[Expr]:
@@ -286,7 +284,8 @@ def walk(node: Expr) -> Iterator[Expr]:
     while waiting:
         current = waiting.pop()
         yield current
-        waiting.extend(reversed(children(current)))
+        if (below := _CHILDREN.get(type(current))) is not None:
+            waiting.extend(below(current)[::-1])
 
 
 def selectors(node: Expr) -> tuple[VectorSelector, ...]:

@@ -1,7 +1,7 @@
 """Text to tokens. What a character means depends on the bracket that it stands in."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from tocsin_alerting.promql.parser.signatures import Semantics
 from tocsin_alerting.promql.parser.tokens import FILLS, WORDS, Token, TokenKind
@@ -135,108 +135,6 @@ _PAREN_AHEAD = re.compile(r"[ \t\r\n]*\(")
 _PUNCTUATION = frozenset("(){}[],=")
 
 
-_BLANK = r"[ \t\r\n]*+"
-_PLAIN_TOKEN = re.compile(
-    rf"""(?x) {_BLANK} (?:
-      ([A-Za-z_:][A-Za-z0-9_:]*+)
-    | ( == | != | <= | >= | [-+*/%^(),@] | [<>](?!/) )
-    | ({_PLAIN_DURATION.pattern})
-    | ({_PLAIN_NUMBER.pattern})
-    | \[ ({_PLAIN_DURATION.pattern}) (?: (:) ({_PLAIN_DURATION.pattern})? )? \]
-    | (\{{)
-    | ({_PLAIN_STRING.pattern.removeprefix("(?x)")})
-    | (\Z) )"""
-)
-_WORD_AT, _SYMBOL_AT, _DURATION_AT, _NUMBER_AT, _RANGE_AT, _COLON_AT, _STEP_AT = range(1, 8)
-_BRACE_AT, _STRING_AT = 8, 9
-_PLAIN_MATCHER = re.compile(
-    rf"""(?x) {_BLANK} (?: ([A-Za-z_][A-Za-z0-9_]*+) {_BLANK} (=~|!=|!~|=) {_BLANK}
-    ({_PLAIN_STRING.pattern.removeprefix("(?x)")}) {_BLANK} ([,}}]) | (\}}) )"""
-)
-_MOST_PLAIN = 20_000  # characters
-
-
-def plain_tokens(query: str, words: Mapping[str, TokenKind]) -> list[Token] | None:
-    """All tokens of a query of the usual kind, END among them: half the time of one by one. None
-    for any other, and for what is wrong, which the Lexer knows better."""
-    tokens: list[Token] = []
-    at = parens = 0
-    while match := _PLAIN_TOKEN.match(query, at) if len(query) <= _MOST_PLAIN else None:
-        group, at = match.lastindex or 0, match.end()
-        text = match[group]
-        start = at - len(text)
-        if group == _WORD_AT:
-            if (word := _plain_word(text, start, words)) is None:
-                return None
-            tokens.append(word)
-        elif group == _SYMBOL_AT:
-            kind = TokenKind.PUNCTUATION if text in _PUNCTUATION else TokenKind.OPERATOR
-            tokens.append(Token(kind, text, start, text))
-            parens += (text == "(") - (text == ")")
-            if parens < 0:
-                return None
-        elif group <= _STEP_AT and group >= _RANGE_AT:
-            _add_range(tokens, match)
-        elif group == _BRACE_AT:
-            tokens.append(Token(TokenKind.PUNCTUATION, text, start, text))
-            if (at := _add_matchers(tokens, query, at)) < 0:
-                return None
-        else:
-            tokens.append(Token(_PLAIN_KINDS[group], text, start))
-            if group > _STRING_AT:
-                return None if parens else tokens
-    return None
-
-
-_PLAIN_KINDS = {
-    _DURATION_AT: TokenKind.DURATION,
-    _NUMBER_AT: TokenKind.NUMBER,
-    _STRING_AT: TokenKind.STRING,
-    _STRING_AT + 1: TokenKind.END,
-}
-
-
-def _plain_word(text: str, start: int, words: Mapping[str, TokenKind]) -> Token | None:
-    name = text.lower()
-    kind = words.get(name)
-    if kind is None:
-        return Token(
-            TokenKind.METRIC_IDENTIFIER if ":" in text else TokenKind.IDENTIFIER, text, start
-        )
-    if name in FILLS:
-        return None
-    return Token(kind, text, start, "" if kind is TokenKind.NUMBER else name)
-
-
-def _add_range(tokens: list[Token], match: re.Match[str]) -> None:
-    """`[5m]`, `[1h:]` or `[1h:5m]`."""
-    opening = match.start(_RANGE_AT) - 1
-    tokens.append(Token(TokenKind.PUNCTUATION, "[", opening, "["))
-    tokens.append(Token(TokenKind.DURATION, match[_RANGE_AT], opening + 1))
-    if match[_COLON_AT]:
-        tokens.append(Token(TokenKind.PUNCTUATION, ":", match.start(_COLON_AT), ":"))
-        if match[_STEP_AT]:
-            tokens.append(Token(TokenKind.DURATION, match[_STEP_AT], match.start(_STEP_AT)))
-    tokens.append(Token(TokenKind.PUNCTUATION, "]", match.end() - 1, "]"))
-
-
-def _add_matchers(tokens: list[Token], query: str, at: int) -> int:
-    """What stands in braces and the closing one; where that ends, -1 for what is not usual."""
-    while match := _PLAIN_MATCHER.match(query, at):
-        label, op, text, after, closing = match.groups()
-        at = match.end()
-        if label is not None:
-            tokens.append(Token(TokenKind.IDENTIFIER, label, match.start(1)))
-            kind = TokenKind.PUNCTUATION if op == "=" else TokenKind.OPERATOR
-            tokens.append(Token(kind, op, match.start(2), op))
-            tokens.append(Token(TokenKind.STRING, text, match.start(3)))
-        mark = after or closing
-        tokens.append(Token(TokenKind.PUNCTUATION, mark, at - 1, mark))
-        if mark == "}":
-            return at
-    return -1
-
-
 class Lexer:
     """Reads tokens one after another into `tokens`, only as far as the parser asks.
 
@@ -248,7 +146,7 @@ class Lexer:
         self.semantics: Semantics = semantics
         self.words = WORDS[semantics]
         self.symbols = _SYMBOL_2 if semantics == 2 else _SYMBOL_3
-        self.tokens: list[Token] = plain_tokens(query, self.words) or []
+        self.tokens: list[Token] = []
         self.at = 0  # the next character to read
         self.parens = 0
         self.in_braces = False

@@ -17,6 +17,8 @@ from tocsin_alerting.promql.parser.ast import (
 )
 from tocsin_alerting.promql.parser.cursor import Cursor
 from tocsin_alerting.promql.parser.durations import number_literal
+from tocsin_alerting.promql.parser.operators import PRECEDENCE, RIGHT_TO_LEFT, WITH_PARAM
+from tocsin_alerting.promql.parser.plain import plain_expression
 from tocsin_alerting.promql.parser.selector import vector_selector, with_modifiers
 from tocsin_alerting.promql.parser.signatures import Semantics, ValueType, signature
 from tocsin_alerting.promql.parser.tokens import Token, TokenKind, begins_expression, names_metric
@@ -28,35 +30,7 @@ from tocsin_alerting.promql.parser.vector_matching_syntax import (
 )
 from tocsin_alerting.strconv import quote, unquote
 
-_LEVELS = (
-    (BinaryOp.OR,),
-    (BinaryOp.AND, BinaryOp.UNLESS),
-    (
-        BinaryOp.EQUAL,
-        BinaryOp.NOT_EQUAL,
-        BinaryOp.GREATER,
-        BinaryOp.LESS,
-        BinaryOp.GREATER_EQUAL,
-        BinaryOp.LESS_EQUAL,
-        BinaryOp.TRIM_UPPER,
-        BinaryOp.TRIM_LOWER,
-    ),
-    (BinaryOp.ADD, BinaryOp.SUB),
-    (BinaryOp.MUL, BinaryOp.DIV, BinaryOp.MOD, BinaryOp.ATAN2),
-    (BinaryOp.POW,),
-)
-_PRECEDENCE = {op.value: level for level, ops in enumerate(_LEVELS) for op in ops}
-_POWER = _PRECEDENCE[BinaryOp.POW]
-_WITH_PARAM = frozenset(
-    (
-        AggregateOp.BOTTOMK,
-        AggregateOp.COUNT_VALUES,
-        AggregateOp.LIMITK,
-        AggregateOp.LIMIT_RATIO,
-        AggregateOp.QUANTILE,
-        AggregateOp.TOPK,
-    )
-)
+_POWER = RIGHT_TO_LEFT
 
 
 def parse(query: str, semantics: Semantics = 3) -> Expr:
@@ -64,6 +38,13 @@ def parse(query: str, semantics: Semantics = 3) -> Expr:
 
     Raises ParseError for the first thing wrong with it.
     """
+    if (plain := plain_expression(query, semantics)) is not None:
+        return plain
+    return parse_any(query, semantics)
+
+
+def parse_any(query: str, semantics: Semantics = 3) -> Expr:
+    """The same, token by token."""
     cursor = Cursor(query, semantics)
     if cursor.peek().kind is TokenKind.END:
         cursor.fail("no expression found in input", PositionRange(0, 0))
@@ -94,7 +75,7 @@ def _expression(cursor: Cursor, least: int = 0) -> Expr:
     """Operands joined by operators that bind at least as close as level `least`."""
     cursor.enter()
     lhs = _operand(cursor)
-    while (level := _PRECEDENCE.get(cursor.peek().name, -1)) >= least:
+    while (level := PRECEDENCE.get(cursor.peek().name, -1)) >= least:
         op = cursor.take()
         changes = modifiers(cursor, BinaryOp(op.name), op.end)
         rhs = _expression(cursor, level if level == _POWER else level + 1)
@@ -212,7 +193,7 @@ def _aggregate(cursor: Cursor) -> AggregateExpr:
         without, grouping, end = _grouping(cursor)
     span = PositionRange(op.start, max(args_end, end or 0))
     kind = AggregateOp(op.name)
-    expected = 2 if kind in _WITH_PARAM else 1
+    expected = 2 if kind in WITH_PARAM else 1
     _check_count(cursor, args, expected, span)
     param = args[0] if expected == 2 else None
     aggregate = AggregateExpr(kind, args[-1], param, grouping, without, span)
