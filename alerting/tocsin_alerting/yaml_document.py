@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from tocsin_alerting.yaml_compose import TooDeep, compose
+from tocsin_alerting.yaml_compose import TooDeep, compose, compose_plain
 from tocsin_alerting.yaml_merge_keys import OWN_KEYS_WIN, MergeError, MergeRules, is_merge, resolve
 from tocsin_exporter.files import file_bytes
 
@@ -30,8 +30,9 @@ _BEGIN_NUMBERS = frozenset("0123456789.+-")
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NULLS = ("", "~", "null", "Null", "NULL")
 _WORDS: Mapping[str, object] = {
-    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(_NULLS),
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
     **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf"), math.inf),
@@ -85,8 +86,10 @@ class Document:
 
         A path that leads nowhere gives the nearest part that exists.
         """
-        mark_node, key_node = self._find(path)
-        node = key_node if key and key_node is not None else mark_node
+        node = None if key else self.node(path)
+        if node is None:
+            mark_node, key_node = self._find(path)
+            node = key_node if key and key_node is not None else mark_node
         if node is None:
             return 1, 1
         return node.start_mark.line + 1, node.start_mark.column + 1
@@ -96,12 +99,25 @@ class Document:
 
     def text(self, path: Path) -> str | None:
         """The scalar at `path` as it is written, `0o17` and `~` too; None when it is no scalar."""
-        node = self._at(path)
-        return str(node.value) if isinstance(node, yaml.ScalarNode) else None
+        node = self.node(path)
+        return node.value if type(node) is yaml.ScalarNode else None
+
+    def texts(self, path: Path) -> dict[str, str] | None:
+        """The mapping at `path` as it is written, a `null` as ""; None where it is no mapping, or
+        holds more than scalars."""
+        node = self.node(path)
+        if type(node) is not yaml.MappingNode:
+            return None
+        texts: dict[str, str] = {}
+        for key, value in node.value:
+            if type(value) is not yaml.ScalarNode:
+                return None
+            texts[key.value] = "" if is_null(value) else value.value
+        return texts
 
     def plain(self, path: Path) -> str | None:
         """The scalar at `path` as it is written, if that is without quotes."""
-        node = self._at(path)
+        node = self.node(path)
         return str(node.value) if isinstance(node, yaml.ScalarNode) and not node.style else None
 
     def text_position(self, path: Path, offset: int) -> tuple[int, int]:
@@ -109,7 +125,7 @@ class Document:
 
         The start of the scalar where the text cannot be followed (escapes).
         """
-        node = self._at(path)
+        node = self.node(path)
         if not isinstance(node, yaml.ScalarNode):
             return self.position(path)
         position = _follow(self._lines, node, offset)
@@ -119,24 +135,24 @@ class Document:
         self, node: yaml.Node | None, step: str | int
     ) -> tuple[yaml.Node | None, yaml.Node] | None:
         """The key and the value that `step` leads to."""
-        if isinstance(node, yaml.MappingNode):
+        if type(node) is yaml.MappingNode:
             keys = self._by_key.get(id(node))
             if keys is None:
-                keys = {str(key.value): (key, value) for key, value in reversed(node.value)}
+                keys = {key.value: (key, value) for key, value in node.value}
                 self._by_key[id(node)] = keys
-            return keys.get(str(step))
-        if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            return keys.get(step if type(step) is str else str(step))
+        if type(node) is yaml.SequenceNode and isinstance(step, int) and step < len(node.value):
             return None, node.value[step]
         return None
 
-    def _at(self, path: Path) -> yaml.Node | None:
+    def node(self, path: Path) -> yaml.Node | None:
         """The node at `path`, None when it does not lead there. What is read one after another
         mostly stands in one collection, which is found once."""
         if not path:
             return self.root
         above = path[:-1]
         if above != self._last[0]:
-            self._last = above, self._at(above)
+            self._last = above, self.node(above)
         child = self.child(self._last[1], path[-1])
         return None if child is None else child[1]
 
@@ -185,6 +201,11 @@ def unreadable(file: str, error: OSError | UnicodeDecodeError) -> InvalidDocumen
 
 def parse(text: str, file: str, merging: MergeRules = OWN_KEYS_WIN) -> Document:
     """The first document of `text`. Raises InvalidDocument for what is not YAML."""
+    if (root := compose_plain(text)) is not None:
+        try:
+            return Document(file, root, text)
+        except _RepeatedKey:  # whose place is told below
+            pass
     try:
         composed = compose(text)
     except TooDeep as error:
@@ -253,6 +274,10 @@ def _repeated_keys(file: str, node: yaml.MappingNode, merging: MergeRules) -> It
         first.setdefault(name, mark.line + 1)
 
 
+class _RepeatedKey(ValueError):
+    """A key that stands twice in its mapping, or is no text."""
+
+
 class _Plain:
     """Nodes as plain Python; an alias gives its anchor's own object, so that none can swell."""
 
@@ -260,16 +285,27 @@ class _Plain:
         self._made: dict[int, Any] = {}
 
     def of(self, node: yaml.Node) -> Any:
-        if isinstance(node, yaml.ScalarNode):
+        """Raises _RepeatedKey."""
+        if type(node) is yaml.ScalarNode:
             return _scalar(node)
         if id(node) not in self._made:
             self._made[id(node)] = self._collection(node)
         return self._made[id(node)]
 
     def _collection(self, node: yaml.Node) -> Any:
-        if isinstance(node, yaml.SequenceNode):
+        if type(node) is yaml.SequenceNode:
             return [self.of(item) for item in node.value]
-        return {str(key.value): self.of(value) for key, value in node.value}
+        try:
+            made = {key.value: self.of(value) for key, value in node.value}
+        except TypeError:
+            raise _RepeatedKey from None
+        if len(made) != len(node.value):
+            raise _RepeatedKey
+        return made
+
+
+def is_null(node: yaml.ScalarNode) -> bool:
+    return node.value in _NULLS and not node.style and node.tag != "!"
 
 
 def _scalar(node: yaml.ScalarNode) -> object:

@@ -236,9 +236,9 @@ def _rule(
     uid = f"{group_name}/{named.name}/{counts[named.name]}"
     _check_kind(reading, named)
     labels = group_labels | _labels(reading, (*path, "labels"), templates=bool(named.alert))
-    query = _query(reading, (*path, "expr"), check_expr)
+    expr = reading.text((*path, "expr"))
+    query = _query(reading, (*path, "expr"), expr, check_expr)
     place = _place(reading.document, path)
-    expr = reading.document.text((*path, "expr")) or ""
     for_ms = reading.duration((*path, "for")) or 0
     keep_ms = reading.duration((*path, "keep_firing_for")) or 0
     annotations = _annotations(reading, (*path, "annotations"))
@@ -275,8 +275,7 @@ def _check_kind(reading: YamlReader, named: _RuleName) -> None:
         reading.wrong((*path, "record"), message)
 
 
-def _query(reading: YamlReader, path: Path, check_expr: CheckExpression) -> Expr:
-    text = reading.text(path)
+def _query(reading: YamlReader, path: Path, text: str, check_expr: CheckExpression) -> Expr:
     if not text.strip():
         if reading.document.text(path) is not None or not _has(reading.document, path):
             reading.wrong(path, "`expr` must be set; add the expression")
@@ -325,6 +324,8 @@ def _annotations(reading: YamlReader, path: Path) -> dict[str, str]:
 
 
 def _check_template(reading: YamlReader, path: Path, text: str, what: str) -> None:
+    if "{{" not in text:
+        return
     try:
         template.check(text)
     except template.TemplateSyntaxProblem as error:

@@ -4,9 +4,18 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import yaml
+
 from tocsin_alerting.promql.parser.signatures import Semantics
 from tocsin_alerting.time_format import parse_duration
-from tocsin_alerting.yaml_document import MAX_PROBLEMS, Document, Path, Problem, did_you_mean
+from tocsin_alerting.yaml_document import (
+    MAX_PROBLEMS,
+    Document,
+    Path,
+    Problem,
+    did_you_mean,
+    is_null,
+)
 
 _UNDERSCORED = re.compile(r"[-+]?[0-9][0-9_]{0,30}")
 
@@ -62,14 +71,13 @@ class YamlReader:
 
     def text(self, path: Path, default: str = "") -> str:
         """The scalar as it is written; a number is text, too."""
-        value, present = self._value(path)
-        if not present or value is None:
+        node = self.document.node(path)
+        if node is None:
             return default
-        written = self.document.text(path)
-        if written is None:
-            self.wrong(path, f'"{path[-1]}" must be text, not {kind_name(value)}')
-            return default
-        return written
+        if type(node) is yaml.ScalarNode:
+            return default if is_null(node) else str(node.value)
+        self.wrong(path, f'"{path[-1]}" must be text, not {kind_name(self._value(path)[0])}')
+        return default
 
     def whole(self, path: Path, default: int = 0) -> int:
         """A whole number, which may be written as `1e3`, `5.0` or `1_000`."""
@@ -113,6 +121,8 @@ class YamlReader:
 
     def texts(self, path: Path, what: str) -> dict[str, str]:
         """A mapping from text to text, such as labels."""
+        if (written := self.document.texts(path)) is not None:
+            return written
         value, _ = self._value(path)
         return {
             key: self.text((*path, key)) for key in self.mapping(path, value, value or (), what)
