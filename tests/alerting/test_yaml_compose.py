@@ -38,7 +38,8 @@ def described(node: Node | None) -> object:
             for one in value
         ]
     marks = [(mark.line, mark.column) for mark in (node.start_mark, node.end_mark)]
-    told = (node.style, node.tag == "!") if isinstance(value, str) and not node.style else ()
+    style = getattr(node, "style", None)
+    told = (style, node.tag == "!") if isinstance(value, str) else ()
     return type(node).__name__, value, marks, told
 
 
