@@ -58,7 +58,8 @@ class Rsyslog:
         until = time.monotonic() + 20
         while time.monotonic() < until:
             out = self.folder / "out"
-            lines = out.read_text().splitlines() if out.exists() else []
+            # it writes blocks of 4 kB: what stands behind the last newline is not whole yet
+            lines = out.read_bytes().split(b"\n")[:-1] if out.exists() else []
             if len(lines) >= count:
                 return [json.loads(line) for line in lines]
             time.sleep(0.02)
