@@ -96,7 +96,7 @@ async def test_the_process_measures_logs_and_drains(tmp_path: Path) -> None:
     async with running(arguments, f"https://127.0.0.1:{port}", context) as (process, client):
         async with client.stream("POST", "/v1/completions", json={"prompt": "secret"}) as stream:
             page, counted = "", 'tocsin_proxy_requests_total{client="-",code="200"'
-            async with httpx2.AsyncClient() as other, asyncio.timeout(30):
+            async with httpx2.AsyncClient(timeout=30) as other, asyncio.timeout(60):
                 while counted not in page:
                     page = (await other.get(f"http://127.0.0.1:{pages}/metrics")).text
             process.send_signal(signal.SIGHUP)
