@@ -10,7 +10,8 @@ _COLLECTORS = (
     gauge("tocsin_collector_duration_seconds", "Time that the last reading of a collector took.",
           "seconds", *_COLLECTOR),
     gauge("tocsin_collector_success",
-          "Whether the last reading of a collector succeeded; so it has where a target of scrape_configs is down, whose up is 0.", "", *_COLLECTOR),
+          "Whether the last reading of a collector succeeded; so it has where a target of "
+          "scrape_configs is down, whose up is 0.", "", *_COLLECTOR),
     gauge("tocsin_collector_age_seconds",
           "Age of the readings of a collector that are on this page.", "seconds", *_COLLECTOR),
     gauge("tocsin_collector_last_success_timestamp_seconds",
