@@ -161,7 +161,7 @@ class Datasources:
 
     async def _try(self, engine: RemoteEngine) -> None:
         try:
-            await engine.instant("vector(1)", self._now_ms())
+            await engine.probe(self._now_ms())
         except (EngineUnreachable, ValueError):
             return  # it was told
 

@@ -6,6 +6,7 @@ it answers, and whoever watches over engines hears of it once.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,9 @@ from tocsin_exporter.threads import Threads, in_thread
 
 _LARGE_ANSWER = 256 << 10  # characters, which a thread reads: some milliseconds
 PAUSE_SECONDS = 4.0  # after a failure, before the next query tries it
+CALM_SECONDS = 60.0  # without a failure, after which a refused query is an answer as any other
+MOST_OUTAGES = 20  # remembered
+_FIRST_QUERY = "vector(1)"
 _GRACE_S = 2.0  # at most, after its own time limit: the engine says then that it was reached
 _MOST_PRINTED = 10_000
 # What the other side says of who asks and where, or that it is busy; nothing about the query.
@@ -41,6 +45,10 @@ _WHOLE_ANSWERS = {"partial_response": "false", "deny_partial_response": "1"}
 
 class QueryRefused(ValueError):
     """The engine says that this query has no answer."""
+
+
+class QueryFailed(ValueError):
+    """The engine has no answer to this query again and again, and answers others."""
 
 
 @dataclass(slots=True)
@@ -55,10 +63,16 @@ class QueryCounts:
 @dataclass(slots=True)
 class Reachability:
     """Since when an engine has answered nothing, and what it said last; None while it answers.
-    Before `ask_again` it is not asked. `again` is since when it has answered, after an outage."""
+    Before `ask_again` it is not asked. `outages` are those that are over, from the first query
+    without an answer to the next answer; `first` is when it answered first, and `failed` when it
+    last did not. `failing` had no answer last, and `waiting` was not asked for that."""
 
     down_since: float | None = None
-    again: float | None = None
+    outages: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=MOST_OUTAGES))
+    first: float | None = None
+    failed: float = float("-inf")
+    failing: str = ""
+    waiting: str = ""
     error: str = ""
     answered: float = float("-inf")
     probing: bool = False
@@ -81,7 +95,8 @@ class RemoteEngine:
 
     While it answers nothing, one query at a time tries whether it does again, some seconds after
     the last, and all others fail at once: an engine that hangs must not cost each rule of a group
-    the whole time limit.
+    the whole time limit. A refused query ends no outage until the failures are a while ago: the
+    refusal may be a proxy's. A query that alone has no answer, twice, is at fault itself.
     """
 
     def __init__(
@@ -98,59 +113,87 @@ class RemoteEngine:
         self._threads, self._tell = threads, tell
         self._places = asyncio.Semaphore(MOST_AT_ONCE)
         self._printed: dict[int, tuple[Expr, str]] = {}
+        self._unanswered: dict[str, float] = {}  # queries, and when they had no answer last
         self._client = RemoteClient(access)
 
     def __repr__(self) -> str:
         return f"RemoteEngine({self.address})"
 
     async def instant(self, query: str | Expr, at_ms: int) -> Result:
-        """Raises QueryRefused, QueryTimeout for one that took too long, and EngineUnreachable."""
-        state = self.state
+        """Raises QueryRefused, QueryTimeout for one that took too long, QueryFailed, and
+        EngineUnreachable."""
+        state, text = self.state, query if isinstance(query, str) else self._text(query)
         began = self._seconds()
         if state.down_since is not None and (state.probing or began < state.ask_again):
+            state.waiting = text
             raise EngineUnreachable(state.error)
         probes, state.probing = state.down_since is not None, True
         try:
-            result = await self._asked(query, at_ms)
+            result = await self._asked(text, at_ms)
         except EngineUnreachable as error:
-            await self._failed(error, began)
+            await self._failed(error, text, began)
             raise
         except QueryRefused:
-            state.counts.refused += 1
-            await self._answered()
+            await self._refused()
             raise
         finally:
             if probes:
                 state.probing = False
         state.counts.answered += 1
+        self._unanswered.pop(text, None)
         await self._answered()
         return result
+
+    async def probe(self, at_ms: int) -> None:
+        """Find out whether it answers, by a query of a rule that was not asked, or had no answer:
+        an engine without its samples may answer what needs none. Raises as `instant`."""
+        waiting, self.state.waiting = self.state.waiting, ""
+        await self.instant(waiting or self.state.failing or _FIRST_QUERY, at_ms)
 
     async def close(self) -> None:
         await self._client.close()
 
-    async def _failed(self, error: EngineUnreachable, began: float) -> None:
-        """One that answered others meanwhile is there: it was this query that took too long."""
+    async def _failed(self, error: EngineUnreachable, text: str, began: float) -> None:
+        """One that answered others meanwhile is there: it was this query that took too long, or has
+        no answer at all."""
         state = self.state
         state.counts.failed += 1
+        before = self._unanswered.pop(text, None)
+        if len(self._unanswered) >= _MOST_PRINTED:
+            self._unanswered.clear()
+        self._unanswered[text] = self._seconds()
         if error.timed_out and state.answered > began:
             raise QueryTimeout(str(error)) from None
+        if state.down_since is None and before is not None and state.answered > before:
+            raise QueryFailed(str(error)) from None
+        state.failed, state.failing = self._seconds(), text
         if state.down_since is None:
             state.down_since, state.probing = began, False
-        state.error, state.ask_again = str(error), self._seconds() + PAUSE_SECONDS
+        state.error, state.ask_again = str(error), state.failed + PAUSE_SECONDS
         await self._tell(state.error)
+
+    async def _refused(self) -> None:
+        """Which is an answer where nothing else fails, but no sign that an outage is over."""
+        state, now = self.state, self._seconds()
+        state.counts.refused += 1
+        if state.down_since is None or now - state.failed >= CALM_SECONDS:
+            await self._answered()
+        else:
+            state.ask_again = now + PAUSE_SECONDS
 
     async def _answered(self) -> None:
         state = self.state
         state.answered = self._seconds()
+        state.first = state.answered if state.first is None else state.first
         if state.down_since is not None:
-            state.again = state.answered
+            state.outages.append((state.down_since, state.answered))
         state.down_since, state.error, state.probing = None, "", False
+        state.failing = state.waiting = ""
         await self._tell("")
 
-    async def _asked(self, query: str | Expr, at_ms: int) -> Result:
+    async def _asked(self, query: str, at_ms: int) -> Result:
         form = {
-            "query": query if isinstance(query, str) else self._text(query),
+            "query": query,
             "time": f"{at_ms / 1000:.3f}",
             "timeout": f"{max(1, round(1000 * self._timeout_s))}ms",
             **_WHOLE_ANSWERS,

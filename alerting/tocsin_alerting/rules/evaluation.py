@@ -350,6 +350,8 @@ def _restore(progress: RuleState, at_ms: int, deps: EvaluationDeps) -> None:
     firing = {k: alert for k, alert in progress.alerts.items() if alert.state is AlertState.FIRING}
     before = restore_alerts(rows, progress.rule, at_ms, deps.restore, progress.interval_ms)
     progress.alerts = {**progress.alerts, **before, **firing}
+    left = (gap for row in rows for gap in row.gaps)
+    progress.gaps = tuple(dict.fromkeys((*progress.gaps, *left)))
     if not deps.remote:
         progress.last_firing |= dict(_last_firing(row) for row in rows if row.holds)
     took_part = _took_part(rows, progress, deps.sources)

@@ -466,6 +466,7 @@ def _lasting_rows(progress: GroupState) -> list[object]:
         (
             rule.rule.uid,
             rule.rows,
+            rule.gaps,
             frozenset(rule.measured_seen),
             [_lasting_alert(alert) for alert in rule.alerts.values()],
             [

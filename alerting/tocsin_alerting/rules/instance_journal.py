@@ -10,11 +10,29 @@ from tocsin_exporter.snapshot import Source
 
 
 @dataclass(frozen=True, slots=True)
+class EngineGap:
+    """A time for which an engine elsewhere answered nothing, and may have read nothing; `until_ms`
+    is None while that lasts."""
+
+    since_ms: int
+    until_ms: int | None = None
+
+    def end_ms(self, now_ms: int) -> int:
+        return now_ms if self.until_ms is None else self.until_ms
+
+    def shifted(self, delta_ms: int) -> "EngineGap":
+        until_ms = None if self.until_ms is None else self.until_ms + delta_ms
+        return EngineGap(self.since_ms + delta_ms, until_ms)
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceRow:
     """One alert of one rule, or that it is unknown, or both.
 
     `rule` is the rule's uid, `seen_ms` its last evaluation that succeeded: Prometheus's "down at".
-    `sources` are those that were alive then and took part.
+    Of an alert that waits it is the last one at all where an engine elsewhere did not answer: it
+    goes on waiting. `sources` are those that were alive then and took part, `gaps` those of an
+    engine that the rule's ranges may still hold.
     """
 
     file: str
@@ -24,6 +42,7 @@ class InstanceRow:
     alert: Alert | None = None
     unknown_alert: UnknownAlert | None = None
     sources: frozenset[Source] = frozenset()
+    gaps: tuple[EngineGap, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -44,6 +63,7 @@ class InstanceRow:
             seen_ms=self.seen_ms + delta_ms,
             alert=self.alert and moved(self.alert, delta_ms),
             unknown_alert=self.unknown_alert and self.unknown_alert.shifted(delta_ms),
+            gaps=tuple(gap.shifted(delta_ms) for gap in self.gaps),
         )
 
 

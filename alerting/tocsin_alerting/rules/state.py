@@ -28,7 +28,7 @@ from tocsin_alerting.rules.inputs import (
     reads_alert,
     window_ms,
 )
-from tocsin_alerting.rules.instance_journal import InstanceRow
+from tocsin_alerting.rules.instance_journal import EngineGap, InstanceRow
 from tocsin_alerting.rules.instant_query import EngineUnreachable
 from tocsin_alerting.rules.rule import AlertingRule, Rule, RuleGroup
 from tocsin_alerting.rules.unknown_alerts import RULES_JOB, LastFiring, UnknownAlert
@@ -104,7 +104,7 @@ class RuleState:
     ms, it reads which alerts; `lag_ms` is how old what it records may be. `runs` are its own last
     evaluations, and `settled` what they settled; `turns` numbers those of all rules, and `began` is
     the number of the last one. `held` are the unknown alerts (fingerprints) that anything but
-    alerts of others kept unknown at the last one.
+    alerts of others kept unknown at the last one. `gaps` are those of an engine elsewhere.
     """
 
     file: str
@@ -124,6 +124,7 @@ class RuleState:
     evaluations: int = 0
     failures: int = 0
     unreachable: bool = False
+    gaps: tuple[EngineGap, ...] = ()
     failures_in_a_row: int = 0
     failing_since_ms: int | None = None
     failure: type[Exception] | None = None
@@ -192,8 +193,10 @@ class RuleState:
     def fail(self, error: Exception, at_ms: int) -> None:
         self.health, self.last_error = RuleHealth.ERR, str(error) or type(error).__name__
         self.failure, self.unreachable = type(error), isinstance(error, EngineUnreachable)
-        if self.unreachable:
-            return  # which is its engine's fault, and told as such
+        if self.unreachable:  # which is its engine's fault, and told as such
+            if all(gap.until_ms is not None for gap in self.gaps):
+                self.gaps = (*self.gaps, EngineGap(self.last_success_ms or at_ms))
+            return
         self.failures += 1
         self.failures_in_a_row += 1
         if self.failing_since_ms is None:
@@ -352,15 +355,21 @@ class RuleState:
         """What a restart needs; rows that still wait to be restored among them."""
         sources = frozenset(self.measured_seen)
 
+        good_ms = self.last_success_ms or 0
+        watched_ms = max(good_ms, self.evaluated_ms or 0) if self.unreachable else good_ms
+
         def row(key: str) -> InstanceRow:
+            alert = self.alerts.get(key)
+            waits = alert is not None and alert.state is AlertState.PENDING
             return InstanceRow(
                 self.file,
                 self.group,
                 self.rule.uid,
-                self.last_success_ms or 0,
-                self.alerts.get(key),
+                watched_ms if waits else good_ms,
+                alert,
                 self.unknown_alerts.get(key),
                 sources,
+                self.gaps,
             )
 
         return [*self.rows, *map(row, dict.fromkeys((*self.alerts, *self.unknown_alerts)))]
@@ -373,6 +382,7 @@ class RuleState:
             for key, unknown_alert in self.unknown_alerts.items()
         }
         self.rows = tuple(row.shifted(delta_ms) for row in self.rows)
+        self.gaps = tuple(gap.shifted(delta_ms) for gap in self.gaps)
         self.measured_seen = {source: at + delta_ms for source, at in self.measured_seen.items()}
         self.presence_seen = {source: at + delta_ms for source, at in self.presence_seen.items()}
         self.evaluated_ms = plus(self.evaluated_ms, delta_ms)

@@ -6,12 +6,15 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import pytest
 
 from support.broken_server import Behaviour, broken_server, silence
 from tocsin_alerting.loops.remote_engine import (
+    CALM_SECONDS,
     PAUSE_SECONDS,
+    QueryFailed,
     QueryRefused,
     RemoteEngine,
     read_answer,
@@ -239,6 +242,73 @@ async def test_one_query_that_takes_too_long_is_no_outage_while_others_are_answe
             await engine.instant("slow", 0)
         await engine.close()
     assert told.errors == ["", f"{engine.address}: HTTP 503: it is timeout"]
+
+
+class Scripted:
+    """An engine that gives each query the status that stands in `status`, 200 if none does."""
+
+    def __init__(self) -> None:
+        self.status = dict[str, int]()
+        self.asked = list[str]()
+        self.told = Told()
+
+    async def __call__(self, head: str, form: str) -> tuple[int, object]:
+        query = parse_qs(form)["query"][0]
+        self.asked.append(query)
+        status = self.status.get(query, 200)
+        return status, VECTOR if status == 200 else _error("internal")
+
+    async def ask(self, engine: RemoteEngine, *queries: str) -> None:
+        for query in queries:
+            self.told.now += PAUSE_SECONDS
+            with suppress(EngineUnreachable, ValueError):
+                await (engine.instant(query, 0) if query else engine.probe(0))
+
+
+async def test_an_engine_that_refuses_one_query_and_fails_at_another_is_one_outage() -> None:
+    """Until nothing has failed for a while: a proxy may refuse, whatever is behind it."""
+    script = Scripted()
+    script.status = {"a": 503, "b": 400}
+    async with broken_server(_answering(script)) as port:
+        engine = _engine(EngineAccess.of(f"http://127.0.0.1:{port}"), script.told)
+        await script.ask(engine, "a", "b", "a", "b", "b", "a")
+        assert "" not in script.told.errors
+        script.told.now += CALM_SECONDS
+        await script.ask(engine, "b")
+        assert script.told.errors[-1] == ""
+        await engine.close()
+
+
+async def test_an_engine_is_tried_by_what_it_failed_at() -> None:
+    """One whose samples are away answers `vector(1)` all the same."""
+    script = Scripted()
+    script.status = {"a": 503, "b": 503}
+    async with broken_server(_answering(script)) as port:
+        engine = _engine(EngineAccess.of(f"http://127.0.0.1:{port}"), script.told)
+        await script.ask(engine, "", "a", "", "")
+        with pytest.raises(EngineUnreachable):
+            await engine.instant("b", 0)
+        await script.ask(engine, "", "")
+        assert script.asked == ["vector(1)", "a", "a", "a", "b", "b"]
+        assert script.told.errors.count("") == 1
+        script.status.clear()
+        await script.ask(engine, "")
+        assert engine.state.answers
+        await engine.close()
+
+
+async def test_a_query_that_alone_has_no_answer_is_at_fault_itself() -> None:
+    script = Scripted()
+    script.status = {"a": 503}
+    async with broken_server(_answering(script)) as port:
+        engine = _engine(EngineAccess.of(f"http://127.0.0.1:{port}"), script.told)
+        await script.ask(engine, "b", "a", "b")
+        for _ in range(3):
+            with pytest.raises(QueryFailed, match="503"):
+                await engine.instant("a", 0)
+            await script.ask(engine, "b")
+        assert engine.state.answers
+        await engine.close()
 
 
 async def test_a_kept_connection_that_is_closed_when_we_ask_is_no_failure() -> None:

@@ -25,7 +25,7 @@ from tocsin_alerting.incidents.escalation_policy import (
 from tocsin_alerting.incidents.incident import Condition, Incident, IncidentState, Member
 from tocsin_alerting.incidents.silences import Silence
 from tocsin_alerting.rules.alert import Alert, AlertState
-from tocsin_alerting.rules.instance_journal import InstanceRow
+from tocsin_alerting.rules.instance_journal import EngineGap, InstanceRow
 from tocsin_alerting.rules.severity import Severity
 from tocsin_alerting.rules.unknown_alerts import UnknownAlert
 from tocsin_exporter.snapshot import Labels, Source
@@ -158,6 +158,7 @@ def instance_json(row: InstanceRow) -> Json:
         "alert": row.alert and alert_json(row.alert),
         "doubt": row.unknown_alert and _unknown_alert_json(row.unknown_alert),
         "sources": _sources_json(row.sources),
+        "gaps": [[gap.since_ms, gap.until_ms] for gap in row.gaps],
     }
 
 
@@ -173,6 +174,7 @@ def instance_from(
         alert and alert_from(alert),
         unknown_alert and _unknown_alert_from(unknown_alert),
         _sources_from(data["sources"]),
+        tuple(EngineGap(since_ms, until_ms) for since_ms, until_ms in data.get("gaps", ())),
     )
 
 
