@@ -350,14 +350,12 @@ def _restore(progress: RuleState, at_ms: int, deps: EvaluationDeps) -> None:
     firing = {k: alert for k, alert in progress.alerts.items() if alert.state is AlertState.FIRING}
     before = restore_alerts(rows, progress.rule, at_ms, deps.restore, progress.interval_ms)
     progress.alerts = {**progress.alerts, **before, **firing}
-    left = (gap for row in rows for gap in row.gaps)
-    progress.gaps = tuple(dict.fromkeys((*progress.gaps, *left)))
+    progress.take_gaps(rows)
     if not deps.remote:
         progress.last_firing |= dict(_last_firing(row) for row in rows if row.holds)
     took_part = _took_part(rows, progress, deps.sources)
-    progress.unknown_alerts = _restored_unknowns(rows, progress, took_part) | dict(
-        progress.unknown_alerts
-    )
+    unknown_alerts = _restored_unknowns(rows, progress, took_part)
+    progress.unknown_alerts = {**unknown_alerts, **progress.unknown_alerts}
     progress.last_success_ms = max(progress.last_success_ms or 0, *(row.seen_ms for row in rows))
     progress.measured_seen = (
         dict.fromkeys(took_part, progress.last_success_ms) | progress.measured_seen

@@ -1,7 +1,7 @@
 """How far a rule and its group have come: the state between two evaluations, and for the API."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import count
@@ -201,6 +201,11 @@ class RuleState:
         self.failures_in_a_row += 1
         if self.failing_since_ms is None:
             self.failing_since_ms = at_ms
+
+    def take_gaps(self, rows: Iterable[InstanceRow]) -> None:
+        """Those of the last run beside those of this one."""
+        left = (gap for row in rows for gap in row.gaps)
+        self.gaps = tuple(dict.fromkeys((*self.gaps, *left)))
 
     def young(self, at_ms: int) -> bool:
         """Whether a restart has cost more than half of the samples in the rule's windows.
