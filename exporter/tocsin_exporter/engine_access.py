@@ -125,7 +125,8 @@ class EngineAccess:
     `expected`: an engine that we knew is to be there, so that a stranger's metrics are none of it.
     `owners` are the ids of the users one of whom must hold its port here; None: it may be anybody.
     Its own page is kept as well unless `keep_original` is false, under `job` or else its type.
-    `targets` None: those of all engines. `log_file` is what the engine writes its log to.
+    `targets` None: those of all engines. `log_file` is what the engine writes its log to. `proxy`
+    is the metrics page of a `tocsin proxy` before it.
     """
 
     url: str
@@ -143,6 +144,7 @@ class EngineAccess:
     owners: frozenset[int] | None = None
     targets: EngineTargets | None = None
     log_file: Path | None = None
+    proxy: "EngineAccess | None" = None
     redirects: bool = True
 
     def __repr__(self) -> str:

@@ -165,7 +165,8 @@ class EngineSection(Section):
     `metrics_path` is where else its metrics are, "" that it has none. `params` go with requests for
     the metrics, `headers` and keys with every request. `keep_original` keeps the engine's own
     series as well, under `job` or else the type of the engine. `targets` are in place of the
-    common ones. `log_file` is the file that vLLM logs to, for the memory that it has.
+    common ones. `log_file` is the file that vLLM logs to, for the memory that it has. `proxy` is
+    where the metrics are of a `tocsin proxy` before it.
     """
 
     url: HttpUrl
@@ -182,6 +183,7 @@ class EngineSection(Section):
     job: Annotated[str, AfterValidator(_job)] = ""
     targets: TargetsSection | None = None
     log_file: FilePath | None = None
+    proxy: HttpUrl | None = None
 
     @model_validator(mode="after")
     def _one_key(self) -> "EngineSection":
@@ -209,6 +211,7 @@ class EngineSection(Section):
             job=self.job,
             targets=self.targets.of_an_engine if self.targets else None,
             log_file=self.log_file,
+            proxy=EngineAccess.of(self.proxy) if self.proxy else None,
         )
 
 

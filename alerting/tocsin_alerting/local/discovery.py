@@ -61,12 +61,14 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KnownEngine:
-    """`kind` is its name as its makers spell it; `model` what it serves, "" when unknown."""
+    """`kind` is its name as its makers spell it; `model` what it serves, "" when unknown; `behind`
+    the target of the proxy by which it was found."""
 
     access: EngineAccess
     kind: str
     origin: Origin = Origin.FOUND
     model: str = ""
+    behind: str = ""
 
     @property
     def url(self) -> str:

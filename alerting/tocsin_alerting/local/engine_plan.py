@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from tocsin_alerting.incidents.changeset import EngineRow
 from tocsin_alerting.local import discovery, ports, worker_process
 from tocsin_alerting.local.discovery import LOOPBACK, KnownEngine, Origin, Owners, UntrustedServer
+from tocsin_alerting.local.proxied_engines import behind_proxies, usual_port
 from tocsin_exporter.engine_access import EngineAccess, place
 from tocsin_exporter.listen import joined
 
@@ -63,12 +64,14 @@ async def make_plan(
     there = [EngineAccess.of(row.url) for row in rows.values() if row.target not in known]
     renamed = _as_alerts_name(known, {*troubled} - rows.keys())
     others = [discovery.with_owners(access, owners) for access in (*there, *renamed)]
-    probed = _one_per_place(await discovery.probe([*local, *others]), {*rows, *troubled})
+    found = await _found([*local, *others], owners, usual, reserved)
+    probed = _one_per_place(found, {*rows, *troubled})
     answering = {place(engine.target) for engine in probed}
     moved = await moved_engines(
         [row for row in rows.values() if place(row.target) not in answering],
         [engine for engine in probed if engine.target not in rows],
     )
+    moved |= _were_proxies(rows, probed)
     settled = {*answering, *map(place, moved)}
     lost = [row for row in rows.values() if place(row.target) not in settled]
     if lost:
@@ -93,6 +96,14 @@ async def make_plan(
     return replace(looked, engines=waited_for, start_worker=not why_not, why_not=why_not)
 
 
+async def _found(
+    asked: Sequence[EngineAccess], owners: Owners, usual: Sequence[int], reserved: Sequence[str]
+) -> list[KnownEngine]:
+    """The engines at these places, with the proxies before them; none whose place is `reserved`."""
+    found = await behind_proxies(await discovery.probe(asked), owners, usual_port(usual))
+    return [engine for engine in found if place(engine.target) not in reserved]
+
+
 async def moved_engines(
     silent: Iterable[EngineRow], new: Iterable[KnownEngine]
 ) -> dict[str, KnownEngine]:
@@ -114,6 +125,12 @@ async def moved_engines(
             moved[row.target] = engine
             left.remove(engine)
     return moved
+
+
+def _were_proxies(rows: Iterable[str], probed: Iterable[KnownEngine]) -> dict[str, KnownEngine]:
+    """Which target of `rows` is a proxy's, taken for an engine by an earlier version of ours."""
+    behind = {place(engine.behind): engine for engine in probed if engine.behind}
+    return {row: behind[place(row)] for row in rows if place(row) in behind}
 
 
 def _as_alerts_name(known: Collection[str], troubled: Iterable[str]) -> list[EngineAccess]:

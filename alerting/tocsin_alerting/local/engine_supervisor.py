@@ -14,6 +14,7 @@ from tocsin_alerting.local import discovery
 from tocsin_alerting.local.discovery import KnownEngine, Origin, Owners
 from tocsin_alerting.local.engine_plan import NAMED, EnginePlan, demo_engine, moved_engines
 from tocsin_alerting.local.load_generator import LoadGenerator
+from tocsin_alerting.local.proxied_engines import behind_proxies, usual_port
 from tocsin_alerting.local.worker_process import WorkerProcess, WorkerState
 from tocsin_exporter.engine_access import EngineAccess, place
 
@@ -105,7 +106,10 @@ class EngineSupervisor:
         ours = [self._demo.target] if self._demo and self.worker else []
         known = set(map(place, [*self.watched, *ours]))
         new = [access for access in places if place(access.target) not in known]
-        engines = await discovery.probe(new)
+        port = usual_port(self._ports)
+        found = await behind_proxies(await discovery.probe(new), self._owners, port)
+        self._attach_proxies(found)
+        engines = [e for e in found if place(e.target) not in {*known, *self._reserved}]
         await self._warn_of_untrusted(new)
         silent = [_row(engine, 0) for engine in self.watched.values() if self._is_lost(engine)]
         moved = {
@@ -119,6 +123,17 @@ class EngineSupervisor:
         if engines and self.worker is not None:
             await self._stop_worker(self.worker)
         await self._follow_lost()
+
+    def _attach_proxies(self, found: Iterable[KnownEngine]) -> None:
+        """A proxy that has come to stand before an engine that was found by itself is read, too."""
+        proxies = {place(engine.target): engine.access.proxy for engine in found}
+        for target, engine in list(self.watched.items()):
+            proxy = proxies.get(place(target))
+            if proxy and not engine.access.proxy and engine.origin is not Origin.CONFIGURED:
+                log.info("proxy found", extra={"engine": target, "proxy": proxy.url})
+                access = replace(engine.access, proxy=proxy)
+                self.watched[target] = replace(engine, access=access)
+                self._hooks.rewatch(access)
 
     async def _warn_of_untrusted(self, asked: Iterable[EngineAccess]) -> None:
         """Once of each: one that is let in later is found the next time we start."""

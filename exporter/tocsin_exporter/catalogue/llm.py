@@ -139,6 +139,9 @@ _ENGINES = (
           "lines that are too long, series over the most of a page, and those of its own page "
           "whose names are the agent's.",
           "", "target"),
+    gauge("llm_engine_proxy_up",
+          "Whether the metrics of the tocsin proxy before the engine could be read.",
+          "", "target"),
     gauge("llm_engine_info", "What the engine is; always 1.",
           "", "target", "engine_type", "version", "endpoint"),
     gauge("llm_target_e2e_request_latency_seconds",

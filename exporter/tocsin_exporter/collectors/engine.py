@@ -15,6 +15,7 @@ from tocsin_exporter.collectors.engine_derived import derived
 from tocsin_exporter.collectors.engine_dialects import DIALECTS, Dialect
 from tocsin_exporter.collectors.engine_log import EngineLogReader
 from tocsin_exporter.collectors.engine_page import OriginalPage
+from tocsin_exporter.collectors.engine_proxy import ProxyReader
 from tocsin_exporter.collectors.engine_text import EnginePageText
 from tocsin_exporter.collectors.engine_translation import Translator
 from tocsin_exporter.collectors.engine_windows import EngineWindows
@@ -68,6 +69,8 @@ class EngineCollector:
         self._dropped = Counter[str]()
         self._windows = EngineWindows(families)
         self._log = EngineLogReader(access.log_file, self.target) if access.log_file else None
+        proxy = access.proxy
+        self._proxy = ProxyReader(proxy, self.target, families, transport) if proxy else None
         self._kind = ""  # what it was when it was last known
         self._path = ""
         self._version = ""
@@ -90,6 +93,21 @@ class EngineCollector:
         return self._translator.exemplars if self._translator is not None else {}
 
     async def collect(self) -> Sequence[Sample]:
+        """As `_collect`, with what a proxy before the engine has measured."""
+        if self._proxy is None:
+            return await self._collect()
+        measuring = asyncio.create_task(self._proxy.read(self._deadline))
+        try:
+            return self._proxy.beside(await self._collect(), await measuring)
+        except Unread:
+            raise
+        except CollectorError as error:
+            error.samples = tuple(self._proxy.beside(error.samples, await measuring))
+            raise
+        finally:
+            measuring.cancel()
+
+    async def _collect(self) -> Sequence[Sample]:
         """Raises CollectorError, with `llm_engine_up 0`, when the engine is down or unwell,
         Partial, with `llm_engine_up 1`, when it is up and its metrics cannot be had, and Unread
         when we lack what it takes to ask."""
@@ -122,6 +140,8 @@ class EngineCollector:
     async def aclose(self) -> None:
         if self._log is not None:
             self._log.close()
+        if self._proxy is not None:
+            await self._proxy.aclose()
         await self._client.aclose()
 
     @property

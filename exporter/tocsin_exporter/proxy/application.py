@@ -15,6 +15,7 @@ from tocsin_exporter.proxy.metrics import CANCELLED, ERROR, REJECTED, SUCCESS, T
 from tocsin_exporter.proxy.slots import SlotLimits, Slots
 from tocsin_exporter.proxy.upload import ReadAhead, Upload, next_piece
 from tocsin_exporter.proxy.upstream import Headers, Upstream, UpstreamConnection, UpstreamFault
+from tocsin_exporter.proxy_identity import IDENTITY_PATH, identity_answer, is_loopback
 from tocsin_exporter.relative_redirects import Receive, Scope, Send
 from tocsin_exporter.snapshot import Sample
 
@@ -80,6 +81,7 @@ class ProxyApp:
         self.ahead = ReadAhead()
         self._keys, self._limits, self._wall, self._log = keys, limits, wall, log
         self._key, self._host, self._judge = key, host, judge
+        self.metrics_url = ""  # where its own metrics are
 
     def samples(self) -> Iterator[Sample]:
         metrics = self.metrics
@@ -91,6 +93,10 @@ class ProxyApp:
     async def __call__(self, scope: Scope, receive: Receive, _send: Send) -> None:
         client: ClientConnection = scope[SCOPE_KEY]
         if client.transport.is_closing():  # it has gone before its turn came
+            return
+        if scope["path"] == IDENTITY_PATH and is_loopback(client.address):
+            client.write(identity_answer(self.upstream.address.url, self.metrics_url, client.keeps))
+            client.answered(client.keeps)
             return
         task = asyncio.current_task()
         assert task is not None

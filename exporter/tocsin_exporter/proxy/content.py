@@ -144,6 +144,16 @@ def _read_usage(document: Document, found: Said) -> None:
         found.model = found.model or _text(holder.get("model"))
 
 
+def _read_timings(document: Document, found: Said) -> None:
+    """llama.cpp has them on the last event of a stream, whether or not usage was asked for."""
+    timings = _mapping(document.get("timings"))
+    fresh, cached = _count(timings.get("prompt_n")), _count(timings.get("cache_n"))
+    if found.generated_tokens is None:
+        found.generated_tokens = _count(timings.get("predicted_n"))
+    if found.prompt_tokens is None and fresh is not None:
+        found.prompt_tokens = fresh + (cached or 0)
+
+
 def _read_ollama(document: Document, found: Said) -> None:
     if "done" not in document:
         return
@@ -216,6 +226,7 @@ _READERS: Sequence[Callable[[Document, Said], None]] = (
     _read_usage,
     _read_ollama,
     _read_llamacpp,
+    _read_timings,
     _read_typed,
     _read_tgi,
     _read_error,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from tocsin_exporter.collectors.engine_answers import gguf_model
 from tocsin_exporter.proxy import content
 from tocsin_exporter.proxy.content import Asked, EventReader, Output
 from tocsin_exporter.proxy.metrics import (
@@ -15,6 +16,7 @@ from tocsin_exporter.proxy.metrics import (
 )
 
 _MOST_TYPE = 40
+_LONGEST_NAME = 200
 _REFUSED = frozenset((408, 429))
 _FINISH = frozenset(
     "stop length tool_calls function_call content_filter eos_token stop_sequence end_turn"
@@ -140,11 +142,11 @@ class Measurement:
 
     def _model(self) -> ModelCounters:
         """A name that the engine has answered with 200 to is one of its own; any other is what a
-        client made up."""
+        client made up. llama.cpp's is the path of its file, which the agent shortens as well."""
         name = self.output.model
         if not name and 200 <= self.status < 300:
             name = self.asked.model
-        return self._metrics.model(name[:200] or "unknown")
+        return self._metrics.model(gguf_model(name[-_LONGEST_NAME:]) or "unknown")
 
 
 def outcome(status: int, error: str) -> str:

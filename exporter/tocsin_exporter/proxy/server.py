@@ -34,6 +34,7 @@ from tocsin_exporter.proxy.golden import GoldenPrompts, GoldenSet
 from tocsin_exporter.proxy.keys import ClientKeys, KeyCheck
 from tocsin_exporter.proxy.metrics import ProxyMetrics
 from tocsin_exporter.proxy.upstream import Upstream, UpstreamAddress
+from tocsin_exporter.proxy_identity import metrics_url
 from tocsin_exporter.scrape import ScrapeTarget
 from tocsin_exporter.scrape_manager import UNREAD, ScrapeManager
 from tocsin_exporter.server import MetricsPage, ScrapeCounters, routes
@@ -180,6 +181,7 @@ async def serve(
     limits = ConnectionLimits(connections=most_connections(options.most_connections))
     connections = Connections(limits)
     app, access = application(options, clock)
+    app.metrics_url = metrics_url(*metrics[0].getsockname()[:2])
     golden = golden_prompts(options, app.upstream, clock)
     agent, page = metrics_page(app, golden, connections, options, clock)
     parting = PlainTextResponse("the proxy is shutting down\n", 503)

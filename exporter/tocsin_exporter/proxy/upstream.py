@@ -264,6 +264,10 @@ class UpstreamAddress:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}{self.base}"
 
+    @property
+    def url(self) -> str:
+        return f"{'http' if self.tls is None else 'https'}://{self.target}"
+
 
 class Upstream:
     """The connections to one engine; `connect_seconds` bounds a new one."""

@@ -190,6 +190,7 @@ async def test_the_demo_worker_ends_when_an_engine_answers() -> None:
         "/metrics",
         "/prometheus/metrics",
         "/v1/models",
+        "/.well-known/tocsin-proxy",
     }
 
 

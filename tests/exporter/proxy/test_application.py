@@ -16,6 +16,7 @@ from tocsin_exporter.proxy.keys import client_keys
 from tocsin_exporter.proxy.server import ProxyOptions
 from tocsin_exporter.proxy.slots import SlotLimits
 from tocsin_exporter.proxy.upstream import UpstreamAddress
+from tocsin_exporter.proxy_identity import IDENTITY_PATH, is_loopback, metrics_url
 
 CHAT = "/v1/chat/completions"
 ASKED = {"model": "smol", "stream": True, "messages": [{"role": "user", "content": "hello"}]}
@@ -233,6 +234,34 @@ async def test_a_refusal_during_a_large_upload_is_read(head: bytes) -> None:
         assert answer.startswith(b"HTTP/1.1 413 ")
         assert b"Connection: close\r\n" in answer
         writer.transport.abort()
+
+
+async def test_the_proxy_says_itself_what_it_is() -> None:
+    keys = client_keys({"one": "key-number-one-of-one"})
+    async with proxied(never, lambda address: ProxyOptions(address, keys=lambda: keys)) as proxy:
+        proxy.app.metrics_url = "http://127.0.0.1:4914"
+        answer = await proxy.client.get(IDENTITY_PATH)
+        assert answer.json() == {
+            "upstream": f"http://{proxy.app.upstream.address.target}",
+            "metrics": "http://127.0.0.1:4914",
+        }
+        assert proxy.engine.requests == []
+    assert metrics_url("0.0.0.0", 1) == "http://127.0.0.1:1"
+    assert metrics_url("10.1.2.3", 1) == "http://10.1.2.3:1"
+    assert is_loopback("127.0.0.2") and is_loopback("::1")
+    assert not is_loopback("10.1.2.3") and not is_loopback("unix")
+
+
+async def test_llama_cpps_tokens_and_model_are_those_that_the_agent_has() -> None:
+    last = {"choices": [{"delta": {}, "finish_reason": "length"}], "model": "/models/Smol-Q4.gguf",
+            "timings": {"cache_n": 32, "prompt_n": 1, "predicted_n": 5}}  # fmt: skip
+    wire = STREAM_HEAD + chunked([event("one "), b"data: %s\n\n" % json.dumps(last).encode()])
+    async with proxied(answering(wire)) as proxy:
+        await exchange(proxy.port, POST, size=len(wire))
+        await proxy.until(lambda: proxy.ended("success") == 1)
+        values = proxy.values()
+    assert values["llm_generation_tokens_total{model_name=Smol-Q4}"] == 5
+    assert values["llm_prompt_tokens_total{model_name=Smol-Q4}"] == 33
 
 
 async def test_keys_that_change_hold_for_the_next_request() -> None:
