@@ -2,10 +2,10 @@
 
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -26,6 +26,7 @@ from tocsin_exporter.files import MOST_SECRET_BYTES, file_bytes
 from tocsin_exporter.live_file import LiveFile
 from tocsin_exporter.proxy.application import ProxyLimits
 from tocsin_exporter.proxy.golden import GoldenExpectation, GoldenPrompt, GoldenSet
+from tocsin_exporter.proxy.json_schema import schema_check
 from tocsin_exporter.proxy.keys import ClientKeys, client_keys, is_hashed
 from tocsin_exporter.proxy.server import AccessLogOptions, ProxyOptions
 from tocsin_exporter.proxy.slots import SlotLimits
@@ -83,19 +84,26 @@ def _pattern(text: str) -> str:
     return text
 
 
+def _schema(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    schema_check(schema)
+    return schema
+
+
 class ExpectSection(Section):
     """What an answer must have; at least one of them."""
 
     contains: Words = ()
     regex: Annotated[str, AfterValidator(_pattern)] | None = None
     json_keys: Words | None = None
+    json_schema: Annotated[Mapping[str, Any], AfterValidator(_schema)] | None = None
     similar_to: str = ""
     least: Annotated[float, Field(gt=0, le=1)] = 0.6
 
     @model_validator(mode="after")
     def _something(self) -> "ExpectSection":
-        if not (self.contains or self.regex or self.json_keys is not None or self.similar_to):
-            raise ValueError("give one of contains, regex, json_keys, similar_to")
+        json = self.json_keys is not None or self.json_schema is not None
+        if not (self.contains or self.regex or json or self.similar_to):
+            raise ValueError("give one of contains, regex, json_keys, json_schema, similar_to")
         return self
 
 
@@ -189,6 +197,7 @@ def _prompt(section: PromptSection) -> GoldenPrompt:
         expect.contains,
         re.compile(expect.regex) if expect.regex else None,
         expect.json_keys,
+        schema_check(expect.json_schema) if expect.json_schema is not None else None,
         expect.similar_to,
         expect.least,
     )

@@ -32,11 +32,13 @@ _GRAM = 3
 @dataclass(frozen=True, slots=True)
 class GoldenExpectation:
     """What an answer must have: all of `contains` (in any case), a match of `regex`, JSON that has
-    the keys of `json_keys`, likeness of `least` or more to `similar_to`."""
+    the keys of `json_keys`, JSON that `json_schema` takes, likeness of `least` or more to
+    `similar_to`."""
 
     contains: Sequence[str] = ()
     regex: re.Pattern[str] | None = None
     json_keys: Sequence[str] | None = None
+    json_schema: Callable[[object], bool] | None = None
     similar_to: str = ""
     least: float = 0.6
 
@@ -82,6 +84,9 @@ def score(text: str, expect: GoldenExpectation) -> tuple[float, bool]:
     if expect.json_keys is not None:
         share = _json_share(text, expect.json_keys)
         parts.append((share, share == 1))
+    if expect.json_schema is not None:
+        valid = _is_valid(text, expect.json_schema)
+        parts.append((float(valid), valid))
     if expect.similar_to:
         alike = likeness(text, expect.similar_to)
         parts.append((alike, alike >= expect.least))
@@ -97,6 +102,13 @@ def _json_share(text: str, keys: Sequence[str]) -> float:
     if not isinstance(document, dict):
         return 0.0
     return sum(key in document for key in keys) / len(keys) if keys else 1.0
+
+
+def _is_valid(text: str, check: Callable[[object], bool]) -> bool:
+    try:
+        return check(orjson.loads(text))
+    except (orjson.JSONDecodeError, RecursionError):
+        return False
 
 
 def likeness(one: str, other: str) -> float:

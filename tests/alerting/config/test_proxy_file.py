@@ -58,6 +58,9 @@ def test_golden_prompts_become_what_is_asked(tmp_path: Path) -> None:
     assert first.expect.contains == ("Paris",)
     assert second.expect.regex is not None
     assert second.expect.json_keys == ("name", "bits")
+    assert second.expect.json_schema is not None
+    assert second.expect.json_schema({"bits": 256})
+    assert not second.expect.json_schema({"bits": 7})
     assert third.expect.least == 0.5
 
 
@@ -83,6 +86,7 @@ def test_the_file_becomes_what_the_proxy_takes(tmp_path: Path) -> None:
         (GOLDEN + "[]", "golden_prompts.prompts: must not be empty"),
         (GOLDEN + "[{name: a, prompt: b, expect: {}}]", "give one of contains, regex"),
         (GOLDEN + "[{name: a, prompt: b, expect: {regex: '('}}]", "not a regular expression"),
+        (GOLDEN + "[{name: a, prompt: b, expect: {json_schema: {type: 7}}}]", "not a JSON schema"),
         (GOLDEN + f"[{ONE}, {ONE}]", "two prompts have one name"),
     ],
 )
