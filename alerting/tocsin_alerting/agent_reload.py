@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from tocsin_alerting.agent_elsewhere import Elsewhere
 from tocsin_alerting.agent_engines import EngineSources
+from tocsin_alerting.agent_logs import AgentLogs
 from tocsin_alerting.agent_meta import MetaAlerts
 from tocsin_alerting.agent_scrapes import ScrapeJobs
 from tocsin_alerting.agent_setup import RunningConfig, Setup, retention_words
@@ -61,6 +62,7 @@ class ReloadedStages(Protocol):
     intake: AlertIntake
     meta_alerts: MetaAlerts
     scrape_jobs: ScrapeJobs
+    logs: AgentLogs
     clock: Clock
     elsewhere: Elsewhere
     engines: EngineSupervisor | None
@@ -159,6 +161,7 @@ class AgentReload:
         stages = self._stages
         await stages.elsewhere.reconfigure(config)
         stages.scrape_jobs.configure(config.scrape_configs)
+        stages.logs.configure(config)
         stages.disk.limit(config.storage.retention, config.storage.size)
         stages.store.retention_ms = config.storage.retention
         if stages.engines is not None:

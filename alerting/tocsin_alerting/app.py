@@ -10,13 +10,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import uvicorn
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from starlette.types import ASGIApp
 
 from tocsin_alerting import agent_setup
 from tocsin_alerting.agent_access import checked, new_access, token_file, with_roles
 from tocsin_alerting.agent_elsewhere import Elsewhere
 from tocsin_alerting.agent_engines import EngineSources
+from tocsin_alerting.agent_logs import AgentLogs
 from tocsin_alerting.agent_meta import MetaAlerts
 from tocsin_alerting.agent_reload import AgentReload
 from tocsin_alerting.agent_scrapes import new_sampling
@@ -57,7 +57,7 @@ from tocsin_alerting.local import engine_plan as plans
 from tocsin_alerting.local import worker_process as workers
 from tocsin_alerting.local.engine_supervisor import WORKER_GRACE_SECONDS, EngineSupervisor
 from tocsin_alerting.loops import metrics
-from tocsin_alerting.loops.calendar_refresh import CalendarRefresh
+from tocsin_alerting.loops.calendar_refresh import CalendarRefresh, started_calendar
 from tocsin_alerting.loops.channel_answers import ChannelAnswers
 from tocsin_alerting.loops.evidence import EvidenceReader
 from tocsin_alerting.loops.heartbeat_loop import HeartbeatLoop
@@ -108,8 +108,9 @@ class App:
         self.setup = setup
         self.running = RunningConfig(setup.read, setup.links)
         self.clock = Clock()
-        ask = own_request(setup.sockets, setup.web.tls)
-        self.loop_watch = LoopWatchdog(ask, self.clock.monotonic)
+        self.loop_watch = LoopWatchdog(
+            own_request(setup.sockets, setup.web.tls), self.clock.monotonic
+        )
         self.started_ms = self.clock.now_ms()
         self.areas = agent_setup.configured_scrapes(config)
         self.host = agent_setup.host(setup, self.clock.wall)
@@ -123,6 +124,7 @@ class App:
         self.disk = DiskPersistence(samples, blocks, machine=machine, wall=wall, claim=hold)
         self.store = store = Store(persistence=self.disk)
         self.agent, self.scrape_jobs = new_sampling(self._local(), self.clock, store)
+        self.logs = AgentLogs(config, self.clock)
         # remote write -> store
         self.receiver, self.otlp = new_receivers(store)
         self.hosts = own_hosts(host_names(config))
@@ -165,7 +167,9 @@ class App:
     async def serve(self) -> None:
         """Everything at work until SIGINT or SIGTERM; then everything ends, the child too."""
         plan = await self.start()
-        calendar = self._calendar()
+        calendar = started_calendar(
+            self.setup.config.time_zone, self._expire, self._prune, self.calendars
+        )
         web = server.server(self.application(), self.scrapes.connections, self.setup.web)
         try:
             await self._run(web, plan)
@@ -239,6 +243,7 @@ class App:
         await self.elsewhere.close()
         await self.delivery_loop.close()
         await self.dispatcher.close(self.clock.now_ms())
+        await asyncio.to_thread(self.logs.sources.close)
         await asyncio.to_thread(self.disk.close)
 
     # collectors
@@ -263,6 +268,7 @@ class App:
             InlineCollector("loop", self.loop_watch.samples),
             InlineCollector("server", self.scrapes.samples),
             InlineCollector("files", self._set_aside),
+            self.logs.collector(),
             stage("store", metrics.store_samples, self.store),
             stage("archive", metrics.disk_samples, self.disk),
             stage("write", metrics.write_samples, self.receiver.counters, "remote_write"),
@@ -370,15 +376,6 @@ class App:
         self.elsewhere.remote_writers.shift(delta_ms)
         self.meta_alerts.loop.shift(delta_ms)
         self.dispatcher.clock_jumped(delta_ms, now_ms)
-
-    def _calendar(self) -> AsyncIOScheduler:
-        defaults = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
-        calendar = AsyncIOScheduler(timezone=self.setup.config.time_zone, job_defaults=defaults)
-        calendar.add_job(self._expire, "cron", minute="*")
-        calendar.add_job(self._prune, "cron", hour=4, minute=11)
-        self.calendars.schedule(calendar)
-        calendar.start()
-        return calendar
 
     async def _expire(self) -> None:
         self.store.expire(self.clock.now_ms())

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tocsin_alerting import malloc
 from tocsin_alerting.gpu_options import GpuOptions
@@ -32,6 +32,9 @@ from tocsin_exporter.exporter import DEFAULT_ADDRESS, ExporterOptions
 from tocsin_exporter.exporter import run_exporter as serve
 from tocsin_exporter.web_config import LiveWebConfig, live_web_config
 
+if TYPE_CHECKING:
+    from tocsin_exporter.tailing.settings import LogSource
+
 
 def run_exporter(
     listen_addresses: Sequence[str],
@@ -43,12 +46,13 @@ def run_exporter(
     engine_urls: Sequence[str],
     machine: HostView,
     gpu_options: tuple[str, str],
+    tailed: tuple[Path | None, Path | None],
     log_level: str,
     log_format: Any,
 ) -> int:
     """`tocsin exporter`: the metrics alone; the exit code, as of `run`.
 
-    `gpu_options` are those of `GpuOptions`.
+    `gpu_options` are those of `GpuOptions`, `tailed` those of `--logs`.
     """
     malloc.use_one_arena(os.environ)
     os.umask(data_lock.PRIVATE_MASK)
@@ -63,7 +67,9 @@ def run_exporter(
         addresses = addresses or [DEFAULT_ADDRESS]
         engines = [engine.access for engine in engine_sections(engine_urls)]
         gpus = GpuOptions(*gpu_options)
-        check_files({"--web.config.file": web_config_file, **gpus.files})
+        logs_config, positions = tailed
+        named = {"--web.config.file": web_config_file, "--logs.config": logs_config}
+        check_files({**named, **gpus.files})
         options = ExporterOptions(
             addresses,
             max_requests=max_requests,
@@ -74,6 +80,8 @@ def run_exporter(
             web=_web(web_config_file),
             simulated_gpus=gpus.machine(),
             gpu_hostname=gpus.hostname(socket.gethostname()),
+            logs=_logs(logs_config),
+            log_positions=positions,
         )
         bound = sockets or bind_all(addresses)
         malloc.freeze_gc()
@@ -90,6 +98,14 @@ def _web(file: Path | None) -> LiveWebConfig:
     from tocsin_alerting.config.web_file import load_web_config
 
     return live_web_config(partial(load_web_config, file))
+
+
+def _logs(file: Path | None) -> "Sequence[LogSource]":
+    if file is None:
+        return ()
+    from tocsin_alerting.config.log_sources import load_logs_file
+
+    return load_logs_file(file)
 
 
 def check_files(given: Mapping[str, Path | None]) -> None:

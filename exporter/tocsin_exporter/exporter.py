@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -44,6 +45,8 @@ from tocsin_exporter.web_config import LiveWebConfig, WebConfigured, front
 
 if TYPE_CHECKING:
     from tocsin_exporter.engine_access import EngineAccess
+    from tocsin_exporter.tailing.log_sources import LogSources
+    from tocsin_exporter.tailing.settings import LogSource
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +58,8 @@ _GOODBYE_SECONDS = 2
 class ExporterOptions:
     """The flags of exporter-toolkit and node_exporter, under their names.
 
-    `without` names collectors or areas that are off. `max_requests` 0 sets no limit.
+    `without` names collectors or areas that are off. `max_requests` 0 sets no limit. In the
+    directory `log_positions` is kept how far `logs` were read.
     """
 
     listen_addresses: Sequence[str] = (DEFAULT_ADDRESS,)
@@ -69,6 +73,8 @@ class ExporterOptions:
     web: LiveWebConfig = field(default_factory=LiveWebConfig)
     simulated_gpus: Machine | None = None
     gpu_hostname: Mapping[str, str] = field(default_factory=dict)
+    logs: Sequence["LogSource"] = ()
+    log_positions: Path | None = None
 
 
 def build(
@@ -76,6 +82,7 @@ def build(
     clock: Clock,
     loop_watch: LoopWatchdog,
     scrapes: ScrapeCounters | None = None,
+    log_sources: "LogSources | None" = None,
 ) -> tuple[ScrapeManager, ASGIApp]:
     """The agent and the web application over it, in the way of the data."""
     simulated = {
@@ -88,11 +95,13 @@ def build(
     agent = ScrapeManager(local_targets(host, instance, without=options.without), clock)
     for access in options.engines:
         agent.add(engine_target(host, access))
-    stages = (
+    stages = [
         InlineCollector("agent", agent.samples),
         InlineCollector("loop", loop_watch.samples),
         InlineCollector("server", scrapes.samples),
-    )
+    ]
+    if log_sources is not None:
+        stages.append(InlineCollector("logs", log_sources.samples))
     agent.add(own_target(host, instance, stages))
     page = MetricsPage(agent, clock.monotonic, scrapes, options.max_requests)
 
@@ -111,7 +120,8 @@ async def serve(options: ExporterOptions, sockets: list[socket.socket]) -> None:
     loop_watch = LoopWatchdog(own_request(sockets, options.web.tls), clock.monotonic)
     limits = ConnectionLimits(connections=most_connections(options.max_connections))
     scrapes = ScrapeCounters(connections=Connections(limits))
-    agent, app = build(options, clock, loop_watch, scrapes)
+    log_sources = _log_sources(options, clock)
+    agent, app = build(options, clock, loop_watch, scrapes, log_sources)
     admitted = Admission(app)
     parting = PlainTextResponse("the exporter is shutting down\n", 503)
     connections, first = scrapes.connections, front(options.web, scrapes.connections)
@@ -130,6 +140,19 @@ async def serve(options: ExporterOptions, sockets: list[socket.socket]) -> None:
         loop_watch.stop()
         for task in sampling:
             task.cancel()
+    if log_sources is not None:
+        log_sources.close()
+
+
+def _log_sources(options: ExporterOptions, clock: Clock) -> "LogSources | None":
+    """None where no log is to be read: what reads them takes memory."""
+    if not options.logs:
+        return None
+    from tocsin_exporter.tailing.log_sources import LogSources
+
+    sources = LogSources(options.log_positions, clock.wall, clock.monotonic)
+    sources.configure(options.logs)
+    return sources
 
 
 def run_exporter(options: ExporterOptions, sockets: list[socket.socket] | None = None) -> None:

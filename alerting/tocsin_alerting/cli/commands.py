@@ -170,6 +170,12 @@ def up(log_level: str, log_format: str, **options: Any) -> None:
 @_web
 @click.option("--engine.url", "engine_urls", multiple=True,
               help="Watch this inference engine; may be repeated.  [default: none]")  # fmt: skip
+@click.option("--logs.config", "logs_config", type=click.Path(path_type=Path),
+              help="File with the key logs, as in the configuration: logs to read.  "
+              "[default: none]")  # fmt: skip
+@click.option("--logs.positions", "logs_positions", type=click.Path(path_type=Path),
+              help="Directory for how far logs were read, for a restart.  "
+              "[default: not kept]")  # fmt: skip
 @_gpus
 @collector_options
 @_logging
@@ -181,6 +187,8 @@ def exporter(
     systemd_socket: bool,
     telemetry_path: str,
     engine_urls: tuple[str, ...],
+    logs_config: Path | None,
+    logs_positions: Path | None,
     gpu_simulate: str,
     gpu_hostname_label: str,
     log_level: str,
@@ -193,7 +201,8 @@ def exporter(
     options = (listen_addresses, max_requests, max_connections, web_config_file)
     served = (systemd_socket, telemetry_path, engine_urls)
     gpus = (gpu_simulate, gpu_hostname_label)
-    sys.exit(run_exporter(*options, *served, machine, gpus, log_level, log_format))
+    tailed = (logs_config, logs_positions)
+    sys.exit(run_exporter(*options, *served, machine, gpus, tailed, log_level, log_format))
 
 
 @tocsin.command(cls=Once)

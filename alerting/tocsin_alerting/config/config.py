@@ -18,6 +18,7 @@ from tocsin_alerting.config.elsewhere import (
 )
 from tocsin_alerting.config.heartbeats import HeartbeatsSection
 from tocsin_alerting.config.hours import ZoneName
+from tocsin_alerting.config.log_sources import Logs
 from tocsin_alerting.config.meta_alerts import MetaAlertsSection
 from tocsin_alerting.config.muting import MaintenanceSection, SilencesSection, StormSection
 from tocsin_alerting.config.policies import ContactSection, PolicySection
@@ -84,6 +85,7 @@ class Config(Section):
     discovery: DiscoverySection = DiscoverySection()
     scrape_configs: ScrapeConfigs = ()
     processes: Annotated[tuple[ProcessGroupSection, ...], BeforeValidator(several)] = ()
+    logs: Logs = ()
     gpus: Annotated[int, Field(ge=0, le=1024)] | None = None
     worker: WorkerSection = WorkerSection()
     storage: StorageSection = StorageSection()

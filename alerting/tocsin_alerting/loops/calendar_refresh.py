@@ -1,7 +1,7 @@
 """Calendars of on-call schedules are read at the start and again each hour."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
@@ -66,3 +66,20 @@ class CalendarRefresh:
     def _take(self, read: Calendars) -> None:
         self._calendars = {**self._calendars, **read}
         self._working.set_roster(roster(self._reader.config, self._calendars))
+
+
+def started_calendar(
+    time_zone: str,
+    expire: Callable[[], Awaitable[None]],
+    prune: Callable[[], Awaitable[None]],
+    refresh: CalendarRefresh,
+) -> AsyncIOScheduler:
+    """What the calendar asks for: `expire` each minute, `prune` at night, and the calendars of
+    schedules."""
+    defaults = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+    calendar = AsyncIOScheduler(timezone=time_zone, job_defaults=defaults)
+    calendar.add_job(expire, "cron", minute="*")
+    calendar.add_job(prune, "cron", hour=4, minute=11)
+    refresh.schedule(calendar)
+    calendar.start()
+    return calendar

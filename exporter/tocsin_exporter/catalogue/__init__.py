@@ -7,6 +7,7 @@ from tocsin_exporter.catalogue.host import HOST
 from tocsin_exporter.catalogue.kernel import KERNEL
 from tocsin_exporter.catalogue.kernel_tables import KERNEL_TABLES
 from tocsin_exporter.catalogue.llm import LLM
+from tocsin_exporter.catalogue.logs import LOGS
 from tocsin_exporter.catalogue.network import NETWORK
 from tocsin_exporter.catalogue.nfs import NFS
 from tocsin_exporter.catalogue.own import OWN
@@ -27,6 +28,7 @@ TABLES: dict[str, Table] = {
     "Processes": PROCESS,
     "GPU": GPU,
     "Inference": LLM,
+    "Logs": LOGS,
     "The agent itself": OWN,
     "Store, rules, incidents": STAGES,
 }
@@ -39,6 +41,7 @@ __all__ = [
     "KERNEL",
     "KERNEL_TABLES",
     "LLM",
+    "LOGS",
     "NETWORK",
     "NFS",
     "OWN",

@@ -92,6 +92,8 @@ def _told_in(key: str) -> str:
             return (DOCS / "oncall.md").read_text("utf-8")
         case "datasource" | "group_datasources" | "alertmanagers" | "remote_write":
             return (DOCS / "elsewhere.md").read_text("utf-8")
+        case "logs":
+            return (DOCS / "logs.md").read_text("utf-8")
         case "scrape_configs":
             return (DOCS / "scraping.md").read_text("utf-8")
         case "version" | "time_zone" | "language":

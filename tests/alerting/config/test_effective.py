@@ -13,12 +13,17 @@ from tocsin_alerting.config.effective import effective, without_user
 from tocsin_alerting.config.load import load
 from tocsin_alerting.settings import SECRET, Section
 
-WHOLE = """
+WHOLE = r"""
 time_zone: Asia/Shanghai
 external_url: https://bell.example/
 collect: {gpu: 500ms, host: 0s}
 engines: [{url: "http://127.0.0.1:8000"}]
 processes: [{name: vllm, exe: vllm}]
+logs:
+- {name: vllm, paths: [/var/log/vllm/*.log], patterns: [engine], own_patterns: {slow: "slow step"},
+   level: '(?P<level>\w+)', limits: {lines: 1000, bytes: 1MiB}, evidence: send}
+- {name: pods, containers: {pods: [llm/*/*]}}
+- {name: kernel, journald: {kernel: true}}
 storage: {path: there, retention: 15d, size: 512MiB}
 web: {token_file: token, roles: {grafana: read}}
 storm: {incidents: 0, window: 90s}

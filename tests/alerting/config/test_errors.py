@@ -403,6 +403,51 @@ CASES = {
         "processes: [{name: a, comm: b}, {name: a, comm: c}]",
         'two process groups are called "a"',
     ),
+    "a log, two ways": (
+        "logs: [{name: a, paths: [/x], journald: {kernel: true}}]",
+        "t.yml:1:8: logs.0: give exactly one of paths, containers and journald",
+    ),
+    "a log twice": (
+        "logs: [{name: a, paths: [/x]}, {name: a, paths: [/y]}]",
+        "two sources have the name a",
+    ),
+    "a log's name": ("logs: [{name: ../a, paths: [/x]}]", "'../a' is no name"),
+    "a log's path": ("logs: [{name: a, paths: [x.log]}]", "'x.log' is no whole path"),
+    "a log's pattern": (
+        "logs: [{name: a, paths: [/x], patterns: [cuda_om]}]",
+        "there is no pattern cuda_om; did you mean cuda_oom?",
+    ),
+    "a pattern of one's own": (
+        "logs: [{name: a, paths: [/x], own_patterns: {b: '(?=x)'}}]",
+        "t.yml:1:45: logs.0.own_patterns: b: not a regular expression of RE2: invalid perl",
+    ),
+    "a pattern that matches every line": (
+        "logs: [{name: a, paths: [/x], own_patterns: {b: 'x*'}}]",
+        "b: it matches an empty line",
+    ),
+    "a pattern's name": (
+        "logs: [{name: a, paths: [/x], own_patterns: {cuda_oom: 'x'}}]",
+        "cuda_oom is the name of a bundled pattern",
+    ),
+    "a log's level": (
+        "logs: [{name: a, paths: [/x], level: 'x'}]",
+        "logs.0.level: has no group (?P<level>...)",
+    ),
+    "a journal of nothing": (
+        "logs: [{name: a, journald: {}}]",
+        "give units, kernel: true, or both",
+    ),
+    "a unit": ("logs: [{name: a, journald: {units: ['*']}}]", "'*' is no name of a unit"),
+    "no containers": ("logs: [{name: a, containers: {}}]", "give names or pods"),
+    "a pod": ("logs: [{name: a, containers: {pods: [x]}}]", "'x' is not NAMESPACE/POD/CONTAINER"),
+    "a log's budget": (
+        "logs: [{name: a, paths: [/x], limits: {lines: 1}}]",
+        "logs.0.limits.lines: must be at least 10",
+    ),
+    "a log's key, misspelt": (
+        "logs: [{name: a, path: [/x]}]",
+        'unknown key "logs.0.path"; did you mean "paths"?',
+    ),
     "a time zone": (
         "time_zone: Mars",
         't.yml:1:12: time_zone: no time zone is called "Mars"; write it like',

@@ -1,0 +1,1 @@
+"""Logs of others, read through rotation: their lines counted by level and by pattern."""
