@@ -59,6 +59,7 @@ ENABLED: Mapping[str, bool] = {
     "softnet": True,
     "stat": True,
     "sysctl": False,
+    "systemd": False,
     "tapestats": True,
     "tcpstat": False,
     "textfile": True,
@@ -99,6 +100,8 @@ PATTERNS: Mapping[str, str] = {
     "powersupply.ignored-supplies": "^$",
     "qdisk.device-exclude": "",
     "qdisk.device-include": "",
+    "systemd.unit-exclude": r".+\.(automount|device|mount|scope|slice)",
+    "systemd.unit-include": ".+",
     "tapestats.ignored-devices": "^$",
 }
 # On or off, and what they do.
@@ -106,6 +109,9 @@ SWITCHES: Mapping[str, str] = {
     "bcache.priorityStats": "Read how full the caches of bcache are, which takes long.",
     "cpu.info": "Describe each CPU, as /proc/cpuinfo does.",
     "netclass.ignore-invalid-speed": "Leave out the speed of links that do not know theirs.",
+    "systemd.enable-restarts-metrics": "Count how often systemd has restarted each service.",
+    "systemd.enable-start-time-metrics": "Show when each unit was started.",
+    "systemd.enable-task-metrics": "Count the tasks of each service.",
     "stat.softirq": "Count soft interrupts by vector.",
 }
 # Each may be given several times, and what for.
@@ -177,6 +183,11 @@ class CollectorSettings:
     def pattern(self, name: str) -> re.Pattern[str]:
         """The expression of that name; an empty one matches everything."""
         return re.compile(self.patterns.get(name, PATTERNS[name]))
+
+    def whole(self, name: str) -> Callable[[str], bool]:
+        """Whether a whole name matches the pattern of that name."""
+        matches = self.pattern(name).fullmatch
+        return lambda text: matches(text) is not None
 
     def wanted(self, prefix: str) -> Callable[[str], bool]:
         """Whether a name passes `PREFIX-include`, or without one `PREFIX-exclude`."""

@@ -43,6 +43,9 @@ _LASTING = {
     "node_processes_state": {"S"},
     "node_processes_threads_state": {"S"},
 }
+# Not read at a scrape but up to 5 s before, and moving by more than 5 % on a busy machine. On the
+# trees of test_machines.py, where nothing moves, they are equal.
+_MOVING = re.compile(r"node_(processes|zoneinfo|buddyinfo|slabinfo|memory_numa|tcp_connection)_.*")
 _OWN_MEASUREMENT = "node_scrape_collector_duration_seconds"  # differs by nature
 
 
@@ -137,7 +140,7 @@ async def test_values_are_node_exporters() -> None:
         disagree = {
             key
             for key, value in theirs.items()
-            if key in before and key in after
+            if key in before and key in after and not _MOVING.fullmatch(key[0])
             if not agrees(
                 kinds.get(key[0].removesuffix("_total"), ""), before[key], value, after[key]
             )

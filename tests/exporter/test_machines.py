@@ -22,8 +22,8 @@ from tocsin_exporter.collectors.collector import Unavailable
 # What is asked of the machine that the test runs on, or of files that no tree here has.
 LIVE = (
     *("cpu", "diskstats", "filefd", "filesystem", "loadavg", "meminfo", "netclass", "netdev"),
-    *("netstat", "network_route", "pressure", "qdisc", "selinux", "sockstat", "stat", "tcpstat"),
-    *("textfile", "time", "timex", "uname", "vmstat"),
+    *("netstat", "network_route", "pressure", "qdisc", "selinux", "sockstat", "stat", "systemd"),
+    *("tcpstat", "textfile", "time", "timex", "uname", "vmstat"),
 )
 COMPARED = tuple(name for name in ENABLED if name not in LIVE)
 

@@ -1,5 +1,6 @@
 """node_exporter's flags for what is read of the machine, of `tocsin exporter` and `tocsin up`."""
 
+import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -106,7 +107,7 @@ def _pattern(name: str, usual: str) -> Callable[[F], F]:
     of, _, what = name.partition(".")
     which = "Keep only" if what.endswith("-include") else "Leave out"
     things = what.removesuffix("-include").removesuffix("-exclude").removeprefix("ignored-")
-    things = things.replace("-", " ").removesuffix("s") + "s"
+    things = re.sub(r"[-.]", " ", things).removesuffix("s") + "s"
     default = "none" if usual == "" else usual
     return click.option(f"--collector.{name}", _dest(name), metavar="REGEXP",
                         help=f"{which} {things} of {of} that match.  "

@@ -12,6 +12,7 @@ from tocsin_exporter.catalogue.network import NETWORK
 from tocsin_exporter.catalogue.nfs import NFS
 from tocsin_exporter.catalogue.own import OWN
 from tocsin_exporter.catalogue.process import PROCESS
+from tocsin_exporter.catalogue.services import SERVICES
 from tocsin_exporter.catalogue.stages import STAGES
 from tocsin_exporter.catalogue.storage import STORAGE
 from tocsin_exporter.catalogue.table import Table
@@ -25,6 +26,7 @@ TABLES: dict[str, Table] = {
     "Fabrics and filesystems": FABRICS,
     "Storage": STORAGE,
     "NFS": NFS,
+    "Services": SERVICES,
     "Processes": PROCESS,
     "GPU": GPU,
     "Inference": LLM,
@@ -46,6 +48,7 @@ __all__ = [
     "NFS",
     "OWN",
     "PROCESS",
+    "SERVICES",
     "STAGES",
     "STORAGE",
     "TABLES",

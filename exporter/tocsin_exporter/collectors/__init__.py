@@ -50,6 +50,7 @@ from tocsin_exporter.collectors.sockstat import sockstat
 from tocsin_exporter.collectors.stat import stat
 from tocsin_exporter.collectors.sysctl import sysctl
 from tocsin_exporter.collectors.system import dmi, entropy, release, schedstat, selinux
+from tocsin_exporter.collectors.systemd import Systemd
 from tocsin_exporter.collectors.tcpstat import tcpstat
 from tocsin_exporter.collectors.textfile import Textfile
 from tocsin_exporter.collectors.time import time
@@ -119,6 +120,7 @@ COLLECTORS: dict[str, CollectorEntry] = {
     "softnet": CollectorEntry("host", softnet, cheap=True),
     "stat": CollectorEntry("host", stat, cheap=True),
     "sysctl": CollectorEntry("host", sysctl),
+    "systemd": CollectorEntry("host", Systemd),
     "tapestats": CollectorEntry("host", tapestats),
     "tcpstat": CollectorEntry("host", tcpstat),
     "thermal_zone": CollectorEntry("host", thermal_zone),

@@ -27,7 +27,8 @@ OFF = """
     --collector.buddyinfo --collector.cgroups --collector.drbd --collector.drm
     --collector.interrupts --collector.ksmd --collector.lnstat --collector.meminfo_numa
     --collector.mountstats --collector.network_route --collector.processes --collector.qdisc
-    --collector.slabinfo --collector.sysctl --collector.tcpstat --collector.zoneinfo
+    --collector.slabinfo --collector.sysctl --collector.systemd --collector.tcpstat
+    --collector.zoneinfo
 """.split()
 
 
@@ -105,6 +106,17 @@ def test_names_are_matched(option: str, name: str) -> None:
     assert name.endswith("-include") or not view().settings.pattern(name).search("xy")
 
 
+def test_units_have_to_match_as_a_whole() -> None:
+    usual = view().settings
+    assert usual.whole("systemd.unit-include")("a.service")
+    assert usual.whole("systemd.unit-exclude")("a.mount")
+    assert not usual.whole("systemd.unit-exclude")("a.mount.service")
+    assert not view("--collector.systemd.unit-include=b").settings.whole("systemd.unit-include")(
+        "ab"
+    )
+    assert view("--collector.systemd.unit-exclude=.*b").settings.whole("systemd.unit-exclude")("ab")
+
+
 def test_paths_and_switches() -> None:
     seen = view(
         *("--path.procfs=/h/proc", "--path.sysfs=/h/sys", "--path.rootfs=/h"),
@@ -119,7 +131,12 @@ def test_paths_and_switches() -> None:
 
 @pytest.mark.parametrize(
     "switch",
-    ["--collector.bcache.priorityStats", "--collector.cpu.info", "--collector.stat.softirq"],
+    [
+        *("--collector.bcache.priorityStats", "--collector.cpu.info", "--collector.stat.softirq"),
+        "--collector.systemd.enable-restarts-metrics",
+        "--collector.systemd.enable-start-time-metrics",
+        "--collector.systemd.enable-task-metrics",
+    ],
 )
 def test_details_are_switched_on(switch: str) -> None:
     assert view(switch).settings.switches == {switch.removeprefix("--collector.")}
