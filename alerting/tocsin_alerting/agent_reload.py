@@ -19,7 +19,7 @@ from tocsin_alerting.api.prometheus.status import RuntimeInfo
 from tocsin_alerting.api.tocsin.overview import AgentState
 from tocsin_alerting.bundled import bundled
 from tocsin_alerting.config.config import Config
-from tocsin_alerting.config.config_copy import ConfigCopy
+from tocsin_alerting.config.config_copy import ConfigCopy, StorageNote
 from tocsin_alerting.config.effective import effective
 from tocsin_alerting.config.load import incident_config
 from tocsin_alerting.config.paging import unwatched
@@ -230,8 +230,9 @@ class AgentReload:
         await in_thread(lambda: copies.keep(texts, broken), self._copying)
         file, text = self._setup.reader.config_file, read.text
         if file is not None and text is not None and not read.broken:
-            copy = ConfigCopy.of(directory, file)
+            copy, note = ConfigCopy.of(directory, file), StorageNote.of(file)
             await in_thread(lambda: copy.keep(text), self._copying)
+            await in_thread(lambda: note.keep(directory, text), self._copying)
 
 
 def renamed_receivers(

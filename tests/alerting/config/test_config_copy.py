@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tocsin_alerting.config.config_copy import ConfigCopy, first_config, is_empty, storage_path_in
+from tocsin_alerting.config.config_copy import (
+    ConfigCopy,
+    StorageNote,
+    first_config,
+    is_empty,
+    storage_path_in,
+)
 from tocsin_alerting.listeners import CannotStart
 from tocsin_alerting.startup import UpOptions, load_config
 from tocsin_alerting.yaml_document import InvalidDocument
@@ -117,6 +123,72 @@ def test_a_copy_is_nobody_elses_business(tmp_path: Path) -> None:
     copy.place.unlink()
     copy.place.symlink_to(tmp_path / "strange")
     assert copy.text() is None
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770])
+def test_a_copy_in_a_directory_that_others_can_write_is_not_believed(
+    tmp_path: Path, mode: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They could put another file of ours in its place. The next good start takes it back."""
+    copy = good(tmp_path)
+    copy.place.parent.chmod(mode)
+    (tmp_path / "tocsin.yml").write_text("receivers: [")
+    with pytest.raises(InvalidDocument, match="tocsin.yml:"):
+        start(tmp_path)
+    assert f"can be written by others (mode {mode:04o})" in caplog.text
+    copy.place.write_text("version: 1\n# theirs\n")
+    copy.keep("version: 1\n")
+    assert stat.S_IMODE(copy.place.parent.stat().st_mode) == 0o700
+    assert copy.text() == "version: 1\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_a_directory_of_somebody_else_is_not_believed_and_not_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = good(tmp_path)
+    os.chown(copy.place.parent, 65534, 65534)
+    assert copy.text() is None and "belongs to another user (65534)" in caplog.text
+    copy.keep("version: 1\n")
+    assert "failed to keep a copy" in caplog.text
+    os.chown(copy.place.parent, os.geteuid(), os.getegid())
+    assert "s3cret" in (copy.text() or ""), "it is what it was"
+
+
+@pytest.mark.parametrize("text", [None, "", "receivers: ["])
+def test_a_file_that_no_longer_names_its_data_directory_is_found_a_copy_of(
+    tmp_path: Path, text: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    good(tmp_path)
+    file = tmp_path / "tocsin.yml"
+    StorageNote.of(file, {}).keep("data", file.read_text())
+    monkeypatch.chdir(tmp_path.parent)  # a relative path is noted as the place that it was
+    _say(file, text)
+    options = UpOptions(config_file=file)
+    found = first_config(file, None, lambda text: load_config(options, text), strict=False)
+    assert list(found.config.receivers) == ["hook"] and found.broken
+
+
+def _say(file: Path, text: str | None) -> None:
+    if text is None:
+        file.unlink()
+    else:
+        file.write_text(text)
+
+
+def test_the_note_is_where_it_can_be_written_and_goes_when_no_path_is_named(tmp_path: Path) -> None:
+    file, state = tmp_path / "none" / "t.yml", tmp_path / "state"
+    (tmp_path / "none").write_text("no directory")
+    note = StorageNote.of(file, {"STATE_DIRECTORY": f"{state}:/other"})
+    note.keep("/srv/t", "storage: {path: /srv/t}")
+    assert note.storage_path() == "/srv/t"
+    (kept,) = (path for path in state.rglob("*") if path.is_file())
+    kept.chmod(0o666)
+    assert note.storage_path() == "", "others could have led us to a copy of another time"
+    note.keep("/srv/t", "storage: {path: /srv/t}")
+    note.keep("data", "version: 1\n")
+    assert note.storage_path() == "" and not kept.exists()
 
 
 def test_a_disk_that_takes_nothing_costs_the_copy_alone(tmp_path: Path) -> None:
