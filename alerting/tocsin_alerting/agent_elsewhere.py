@@ -3,12 +3,12 @@ receivers of its samples."""
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from tocsin_alerting.config.config import Config
 from tocsin_alerting.config.elsewhere import (
@@ -189,23 +189,24 @@ class Alertmanagers:
         self._forwarders = [self._forwarder(one, config) for one in config.alertmanagers]
         self.urls = [forwarder.url for forwarder in self._forwarders]
 
-    async def reconfigure(self, config: Config) -> None:
-        """Send to these from now on. Those that are equal go on; a new one gets all that fires."""
-        before, self._config = self._config, config
-        same = before.external_labels == config.external_labels
-        known = [*zip(before.alertmanagers, self._forwarders, strict=True)] if same else []
-        if (before.alertmanagers, same) == (config.alertmanagers, True):
-            return
-        gone, self._forwarders = self._forwarders, [
-            next((kept for section, kept in known if section == one), None)
-            or self._forwarder(one, config)
-            for one in config.alertmanagers
-        ]  # fmt: skip
-        self.urls[:] = [forwarder.url for forwarder in self._forwarders]
-        self._changed.set()
-        for forwarder in gone:
-            if forwarder not in self._forwarders:
-                await forwarder.client.close()
+    async def prepare(self, config: Config) -> Sequence[AlertForwarder]:
+        """Those of this configuration. Those that are equal go on; a new one gets all that fires.
+        Raises RuntimeError and OSError; nothing has changed then."""
+        same = self._config.external_labels == config.external_labels
+        known = [*zip(self._config.alertmanagers, self._forwarders, strict=True)] if same else []
+        return await _made(config.alertmanagers, known, lambda one: self._forwarder(one, config))
+
+    async def take(self, config: Config, forwarders: Sequence[AlertForwarder]) -> None:
+        """Send to these from now on."""
+        gone, self._forwarders, self._config = self._forwarders, [*forwarders], config
+        if gone != self._forwarders:
+            self.urls[:] = [forwarder.url for forwarder in self._forwarders]
+            self._changed.set()
+        await _close(gone, self._forwarders)
+
+    async def discard(self, forwarders: Sequence[AlertForwarder]) -> None:
+        """They are not taken."""
+        await _close(forwarders, self._forwarders)
 
     def _forwarder(self, section: AlertmanagerSection, config: Config) -> AlertForwarder:
         lookup = guarded_lookup("alertmanager", section.url, own_addresses(config))
@@ -220,7 +221,7 @@ class Alertmanagers:
         forwarder.client.begin()
         return forwarder
 
-    def take(self, group: GroupState) -> None:
+    def evaluated(self, group: GroupState) -> None:
         """It was evaluated just now."""
         if self._forwarders:
             self._evaluated[group.group.key] = group
@@ -294,23 +295,26 @@ class RemoteWriters:
             self._threads.begin()
         self._senders = [self._sender(one, config) for one in config.remote_write]
 
-    async def reconfigure(self, config: Config) -> None:
-        """Send to these from now on. Those that are equal go on; another one begins where it ended,
-        if it was one of these before."""
-        before, self._config = self._config, config
+    async def prepare(self, config: Config) -> Sequence[SampleSender]:
+        """Those of this configuration. Those that are equal go on; another one begins where it
+        ended, if it was one of these before. Raises RuntimeError and OSError; nothing has changed
+        then."""
+        if config.remote_write:
+            self._threads.begin()
+        known = [*zip(self._config.remote_write, self._senders, strict=True)]
+        return await _made(config.remote_write, known, lambda one: self._sender(one, config))
+
+    async def take(self, config: Config, senders: Sequence[SampleSender]) -> None:
+        """Send to these from now on."""
+        gone, self._senders, self._config = self._senders, [*senders], config
         self._external = config.external_labels
-        if before.remote_write == config.remote_write:
-            return
-        known = [*zip(before.remote_write, self._senders, strict=True)]
-        gone, self._senders = self._senders, [
-            next((kept for section, kept in known if section == one), None)
-            or self._sender(one, config)
-            for one in config.remote_write
-        ]  # fmt: skip
-        self._changed.set()
-        for sender in gone:
-            if sender not in self._senders:
-                await sender.client.close()
+        if gone != self._senders:
+            self._changed.set()
+        await _close(gone, self._senders)
+
+    async def discard(self, senders: Sequence[SampleSender]) -> None:
+        """They are not taken."""
+        await _close(senders, self._senders)
 
     def _sender(self, section: RemoteWriteSection, config: Config) -> SampleSender:
         lookup = guarded_lookup("remote_write", section.url, own_addresses(config))
@@ -370,6 +374,36 @@ class _Runs(Protocol):
     async def run(self) -> None: ...
 
 
+class _HasClient(Protocol):
+    client: RemoteClient
+
+
+S = TypeVar("S")
+C = TypeVar("C", bound=_HasClient)
+
+
+async def _made(
+    sections: Sequence[S], known: Sequence[tuple[S, C]], make: Callable[[S], C]
+) -> Sequence[C]:
+    """One for each section, of those that are known the very one. Raises what `make` raises; what
+    was made until then is closed."""
+    made: list[C] = []
+    try:
+        for section in sections:
+            kept = next((one for other, one in known if other == section), None)
+            made.append(kept or make(section))
+    except BaseException:
+        await _close(made, [one for _, one in known])
+        raise
+    return made
+
+
+async def _close(clients: Iterable[C], but: Collection[C]) -> None:
+    for one in clients:
+        if one not in but:
+            await one.client.close()
+
+
 async def _run_each(
     name: str, every: Callable[[], Sequence[_Runs]], changed: asyncio.Event
 ) -> None:
@@ -389,6 +423,9 @@ def _file_name(section: RemoteWriteSection) -> str:
     return sha256(about.encode()).hexdigest()[:16]
 
 
+Destinations = tuple[Sequence[AlertForwarder], Sequence[SampleSender]]
+
+
 class Elsewhere:
     """All of it; `dispatcher` and `groups` give those of the agent, once they are made."""
 
@@ -406,10 +443,27 @@ class Elsewhere:
         self.remote_writers = RemoteWriters(config, store, groups, now_ms)
         self.asks_store = self.datasources.asks_store
 
-    async def reconfigure(self, config: Config) -> None:
+    async def prepare(self, config: Config) -> Destinations:
+        """Whom alerts and samples go to by this configuration. Raises RuntimeError where there is
+        no thread for one of them, and OSError for a certificate that is gone; nothing has changed
+        then."""
+        forwarders = await self.alertmanagers.prepare(config)
+        try:
+            senders = await self.remote_writers.prepare(config)
+        except BaseException:
+            await self.alertmanagers.discard(forwarders)
+            raise
+        return forwarders, senders
+
+    async def take(self, config: Config, prepared: Destinations) -> None:
         """Where alerts and samples go from now on; where rules are evaluated takes a restart."""
-        await self.alertmanagers.reconfigure(config)
-        await self.remote_writers.reconfigure(config)
+        await self.alertmanagers.take(config, prepared[0])
+        await self.remote_writers.take(config, prepared[1])
+
+    async def discard(self, prepared: Destinations) -> None:
+        """What was prepared is not taken."""
+        await self.alertmanagers.discard(prepared[0])
+        await self.remote_writers.discard(prepared[1])
 
     async def run(self) -> None:
         """For ever, each for itself."""

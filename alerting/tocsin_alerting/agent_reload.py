@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from tocsin_alerting.agent_elsewhere import Elsewhere
+from tocsin_alerting.agent_elsewhere import Destinations, Elsewhere
 from tocsin_alerting.agent_engines import EngineSources
 from tocsin_alerting.agent_logs import AgentLogs
 from tocsin_alerting.agent_meta import MetaAlerts
@@ -78,11 +78,13 @@ class AgentReload:
         self._setup, self._running, self._stages = setup, running, stages
         self._copying, self._users = Threads(1, "rule copies"), Threads(1, "user directory")
         self.shown: tuple[RuntimeInfo, AgentState] | None = None
+        self._destinations: Destinations | None = None
         reader = setup.reader
         steps = ReloadSteps(
             read=lambda: reader.again(running.read, stages.clock.now_ms()),
             stamps=lambda: reader.stamps(running.config),
             objections=self.objections,
+            prepare=self.prepare,
             apply=self.apply,
             discard=self.discard,
             began=setup.systemd.reloading,
@@ -129,8 +131,15 @@ class AgentReload:
         about = {dict(member.alert.labels).get("target", "") for member in members}
         return sorted(gone & about)
 
+    async def prepare(self, read: ReadConfig) -> None:
+        """What needs threads and certificates, before anything of it holds. Raises RuntimeError and
+        OSError."""
+        self._stages.calendars.prepare(read.config)
+        self._destinations = await self._stages.elsewhere.prepare(read.config)
+
     async def apply(self, read: ReadConfig) -> None:
-        """Put it in force: what may fail or wait first, then the rest in one turn of the loop."""
+        """Put it in force, once it is prepared: what may wait first, then the rest in one turn of
+        the loop."""
         stages, config = self._stages, read.config
         now_ms = stages.clock.now_ms()
         incidents = incident_config(config, stages.calendars.known(config, read.calendars))
@@ -148,6 +157,9 @@ class AgentReload:
         await stages.dispatcher.reconfigure(incidents, now_ms, renamed)
         await stages.dispatcher.handle(removed, now_ms)
         await self.keep_copies()
+        if (destinations := self._destinations) is not None:
+            self._destinations = None
+            await stages.elsewhere.take(config, destinations)
         await self._take_sources(config)  # last: who is paged must not wait for who is watched
 
     def _paging_rules(self) -> list[RuleState]:
@@ -157,9 +169,8 @@ class AgentReload:
         return [rule for rule in rules if rule.origin in origins]
 
     async def _take_sources(self, config: Config) -> None:
-        """What is watched, how long it is kept, and to whom it is sent."""
+        """What is watched, and how long it is kept."""
         stages = self._stages
-        await stages.elsewhere.reconfigure(config)
         stages.scrape_jobs.configure(config.scrape_configs)
         stages.logs.configure(config)
         stages.disk.limit(config.storage.retention, config.storage.size)

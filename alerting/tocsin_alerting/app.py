@@ -330,7 +330,10 @@ class App:
         barrier = ScrapeBarrier(
             agent.awaited, agent.arrival, watched, touched, last, clock, asks_store
         )
-        expects, evaluated = bool(self.setup.config.rule_files), self.elsewhere.alertmanagers.take
+        expects, evaluated = (
+            bool(self.setup.config.rule_files),
+            self.elsewhere.alertmanagers.evaluated,
+        )
         joined = (self.groups, self.dispatcher, self.instances, clock, barrier)
         return RuleLoop(*joined, expects, evaluated)
 

@@ -12,6 +12,7 @@ import pytest
 from support.alert_events import alert, fires
 from support.api_client import api_client
 from support.examples import examples
+from support.exhausted import no_threads
 from support.story import until
 from support.wired_agent import wired_agent
 from tocsin_alerting.agent_reload import renamed_receivers
@@ -65,6 +66,17 @@ groups:
   - record: r:x
     expr: sum(vector(2))
 """
+CALENDAR = """\
+BEGIN:VCALENDAR
+VERSION:2.0
+BEGIN:VEVENT
+UID:1
+DTSTART:20260105T100000Z
+DTEND:20300105T100000Z
+SUMMARY:li
+END:VEVENT
+END:VCALENDAR
+""".replace("\n", "\r\n")
 KEY = "whsec_" + "c2VjcmV0" * 5 + "\n"
 
 
@@ -363,6 +375,36 @@ remote_write: [{{url: "http://127.0.0.1:9/{first}"}}, {{url: "http://127.0.0.1:9
         assert not running.done()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        'alertmanagers: [{url: "http://127.0.0.1:9"}, {url: "http://am.example:9"}]\n',
+        'remote_write: [{url: "http://127.0.0.1:9"}, {url: "http://db.example:9"}]\n',
+        "schedules: {primary: {ical_file: duty.ics}}\n",
+        'receivers: {far: {type: webhook, url: "http://far.example:9/"}}\n',
+    ],
+)
+async def test_without_a_thread_for_one_of_them_nothing_is_taken(
+    tmp_path: Path, section: str
+) -> None:
+    """It was found half-way, when the rules and receivers were others already."""
+    (tmp_path / "duty.ics").write_text(CALENDAR)
+    async with agent(tmp_path) as one:
+        key = section.partition(":")[0]
+        plain = re.sub(rf"^{key}:\n(?:  .*\n)+", "", CONFIG, flags=re.M)
+        if key == "receivers":
+            section = section.replace("{far", "{desk: {type: log}, hook: {type: log}, far")
+        assert await one.reload() == ""  # whose thread is there now
+        before, away = one.running(), one.app.elsewhere
+        one.write(plain + section, RULES.replace("Waits", "Other"))
+        with no_threads():
+            assert "can't start new thread; " in await one.reload()
+        assert one.running() == before
+        assert not (away.alertmanagers._forwarders or away.remote_writers._senders)
+        assert await one.reload() == ""
+        assert one.running() != before
 
 
 async def test_a_renamed_receiver_is_known_by_what_it_is_made_of(tmp_path: Path) -> None:

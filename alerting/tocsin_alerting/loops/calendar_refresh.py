@@ -28,7 +28,7 @@ class CalendarRefresh:
         self._working, self._now_ms = working, now_ms
         self._calendars: Calendars = {}
         self._thread: Threads | None = None
-        self._begin_thread()
+        self.prepare(config)
         if self._thread:  # by files and last copies alone: no start waits for a server
             self._take(self._reader.read(now_ms(), online=False))
 
@@ -38,9 +38,9 @@ class CalendarRefresh:
         jobs.add_job(self.run, "cron", minute=23)
 
     def reconfigure(self, config: Config, read: Calendars) -> None:
-        """The schedules are others; `read` are the calendars that were read for them."""
+        """The schedules are others, and `prepare` was called for them; `read` are the calendars
+        that were read."""
         self._reader = calendar_reader(config)
-        self._begin_thread()
         self._calendars = self.known(config, read)
 
     def known(self, config: Config, read: Calendars) -> Calendars:
@@ -49,8 +49,10 @@ class CalendarRefresh:
         known = {**self._calendars, **read}
         return {name: known[name] for name in names if name in known}
 
-    def _begin_thread(self) -> None:
-        schedules = self._reader.config.schedules.values()
+    def prepare(self, config: Config) -> None:
+        """Have a thread where these schedules need one. Raises RuntimeError; nothing has changed
+        then."""
+        schedules = config.schedules.values()
         if self._thread is None and any(section.has_calendar for section in schedules):
             self._thread = Threads(1, "calendars").begin()
 

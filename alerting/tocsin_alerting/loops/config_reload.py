@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 STILL_SECONDS = 5.0
 BY_FILE = "a file has changed"
+_NO_THREAD = "can't start new thread"
+_MORE_THREADS = "; allow the agent more (TasksMax=, pids_limit, ulimit -u), and reload again"
 _HOW_TO_APPLY = "send SIGHUP or POST /-/reload to apply it all the same"
 
 
@@ -59,17 +61,23 @@ class FileWatch:
         self._loaded = stamps
 
 
+async def _nothing(read: ReadConfig) -> None:
+    """Is to be prepared."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReloadSteps:
     """What a reload is made of. `read` and `stamps` are called in a thread; `objections` says why
-    nobody should apply it without being asked, `apply` puts it in force, `discard` lets go of what
-    is not. `began` and `ended` hear of each reload."""
+    nobody should apply it without being asked, `prepare` does what may fail and changes nothing,
+    `apply` puts it in force, `discard` lets go of what is not. `began` and `ended` hear of each
+    reload."""
 
     read: Callable[[], ReadConfig]
     stamps: Callable[[], Stamps]
     objections: Callable[[ReadConfig], Sequence[str]]
     apply: Callable[[ReadConfig], Awaitable[None]]
     discard: Callable[[ReadConfig], Awaitable[None]]
+    prepare: Callable[[ReadConfig], Awaitable[None]] = _nothing
     began: Callable[[], None] = lambda: None
     ended: Callable[[], None] = lambda: None
 
@@ -109,6 +117,11 @@ class ConfigReload:
             self._hold(held)
             return ()
         try:
+            await self._steps.prepare(read)
+        except Exception as error:  # why: as above; a shortage of threads shows here
+            await self._steps.discard(read)
+            raise self._failed(why, error) from None
+        try:
             await self._steps.apply(read)
         except Exception as error:  # why: a fault of ours, which must be told
             log.exception("configuration reload failed half-way; restart the agent")
@@ -144,6 +157,8 @@ class ConfigReload:
 
     def _failed(self, why: str, error: Exception) -> ReloadFailed:
         words = str(error) or type(error).__name__
+        if words == _NO_THREAD:
+            words += _MORE_THREADS
         if not isinstance(error, ValueError | OSError | RuntimeError):
             log.error("configuration reload failed", exc_info=error)
             words = f"{type(error).__name__}: {words}"

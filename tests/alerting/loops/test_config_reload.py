@@ -124,7 +124,11 @@ async def test_files_that_were_not_watched_before_are_no_second_change() -> None
     [
         (ValueError("a.yml:1:2: wrong"), "a.yml:1:2: wrong"),
         (KeyError("x"), "KeyError: 'x'"),
-        (RuntimeError("can't start new thread"), "can't start new thread"),
+        (
+            RuntimeError("can't start new thread"),
+            "can't start new thread; allow the agent more (TasksMax=, pids_limit, ulimit -u), and"
+            " reload again",
+        ),
     ],
 )
 async def test_what_is_wrong_keeps_what_runs(
