@@ -3,10 +3,8 @@
 import math
 import re
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # it takes numpy along, which `alertctl --help` need not load
-    from tocsin_exporter.snapshot import Labels
+from tocsin_exporter.series import Labels
 
 _ESCAPES = {
     "a": "\a",
@@ -33,7 +31,7 @@ def quote(text: str) -> str:
     return '"' + "".join(_escaped(char, '"') for char in text) + '"'
 
 
-def quote_labels(labels: "Labels") -> str:
+def quote_labels(labels: Labels) -> str:
     """A label set as Prometheus's messages show it, the name being a label among others."""
     return "{" + ", ".join(f"{name}={quote(value)}" for name, value in labels) + "}"
 

@@ -7,55 +7,26 @@ so the exposition and the store may remember whatever they computed for it.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tocsin_exporter.series import Family as Family
+from tocsin_exporter.series import Labels as Labels
+from tocsin_exporter.series import MetricType as MetricType
+from tocsin_exporter.series import Series as Series
+from tocsin_exporter.series import Source as Source
+from tocsin_exporter.series import labels as labels
+from tocsin_exporter.series import sorted_labels as sorted_labels
 from tocsin_exporter.slices import Work, at_once, parts
 
-MetricType = Literal["counter", "gauge", "histogram", "summary", "untyped"]
-Labels = tuple[tuple[str, str], ...]
 Values = NDArray[np.float64]
 Rows = NDArray[np.intp]
 K = TypeVar("K")
 V = TypeVar("V")
 
 MOST_REMEMBERED = 200_000  # series: what is kept of 100,000 takes some 90 MB
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """One metric family: `unit` is the base unit in words ("seconds", "bytes", "")."""
-
-    name: str
-    type: MetricType
-    help: str
-    unit: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """One line of a page. `name` is the sample's name: it may end in `_bucket`, `_sum`, `_count`.
-
-    `labels` are sorted by label name, hold no empty value and not the name itself.
-    """
-
-    family: Family
-    name: str
-    labels: Labels
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Who said it. One source is one (job, instance), and all its series share one time axis."""
-
-    job: str
-    instance: str
-
-    def __str__(self) -> str:
-        """For messages."""
-        return f"job {self.job}, instance {self.instance}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,16 +240,6 @@ class DuplicateSeries(ValueError):
     def __init__(self, series: Series) -> None:
         shown = ",".join(f'{k}="{v}"' for k, v in series.labels)
         super().__init__(f"{series.name}{{{shown}}} was collected twice")
-
-
-def sorted_labels(values: Mapping[str, str]) -> Labels:
-    """Labels in the one order that snapshots and the store use; an empty value is no label."""
-    return tuple(sorted((name, value) for name, value in values.items() if value))
-
-
-def labels(**values: str) -> Labels:
-    """The same for names that Python can write."""
-    return sorted_labels(values)
 
 
 class LayoutCache:

@@ -10,29 +10,9 @@ from typing import Any
 import click
 
 from tocsin_alerting.cli import output
-from tocsin_alerting.cli.alerts import alerts
-from tocsin_alerting.cli.answers import ANSWERS
-from tocsin_alerting.cli.backtest import backtest
-from tocsin_alerting.cli.check import check
 from tocsin_alerting.cli.client import AgentClient, fail, new_client
-from tocsin_alerting.cli.drill import drill
-from tocsin_alerting.cli.engines import engines
-from tocsin_alerting.cli.heartbeats import heartbeat
-from tocsin_alerting.cli.history import export, log, stats
-from tocsin_alerting.cli.incidents import incidents, show
-from tocsin_alerting.cli.oncall import oncall, route
-from tocsin_alerting.cli.query import query
+from tocsin_alerting.cli.command_table import CommandTable
 from tocsin_alerting.cli.reach import ANYWHERE, ANYWHERE_FLAGS, Reach, reach_options
-from tocsin_alerting.cli.receivers import channels, receivers
-from tocsin_alerting.cli.reload import reload
-from tocsin_alerting.cli.rules import rules
-from tocsin_alerting.cli.silences import maintenance, silence
-from tocsin_alerting.cli.slo import slo
-from tocsin_alerting.cli.status import status
-from tocsin_alerting.cli.templates import templates
-from tocsin_alerting.cli.test import test
-from tocsin_alerting.cli.token import token
-from tocsin_alerting.cli.why import why
 
 LOCAL = "http://127.0.0.1:4911"
 EPILOG = "Exit codes: 0 ok, 1 failed, 2 usage error, 3 lint only, 4 agent unreachable."
@@ -81,7 +61,12 @@ def _moved_forward(args: list[str]) -> list[str]:
     return [*front, *rest, *args[end:]]
 
 
-@click.group(cls=Anywhere, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
+@click.group(
+    cls=Anywhere,
+    commands=CommandTable(),
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EPILOG,
+)
 @click.option(
     "--url",
     default=LOCAL,
@@ -122,6 +107,8 @@ def main(
     **reach: Any,
 ) -> None:
     """See what fires, acknowledge it, and check rules and configuration."""
+    # numpy would start threads for products of matrices, which take a tenth of a small command
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     output.prepare()
     context.obj = new_client(context, url, token_file, timeout, Reach(**reach))
 
@@ -147,41 +134,3 @@ def health(agent: AgentClient) -> None:
     if status != 200:
         fail(line or f"HTTP {status}")
     print(line)
-
-
-for command in (
-    *(
-        *ANSWERS,
-        alerts,
-        backtest,
-        channels,
-        check,
-        drill,
-        completion,
-        engines,
-        export,
-        health,
-        heartbeat,
-        incidents,
-        log,
-        maintenance,
-    ),
-    *(
-        oncall,
-        query,
-        receivers,
-        reload,
-        route,
-        rules,
-        show,
-        silence,
-        slo,
-        stats,
-        status,
-        templates,
-        test,
-        token,
-        why,
-    ),
-):
-    main.add_command(command)

@@ -192,6 +192,3 @@ def _print_done(verb: str, incident: dict[str, Any], sent: dict[str, object]) ->
 
 def _ms(seconds: object) -> int:
     return round(float(str(seconds)) * 1000)
-
-
-ANSWERS = (ack, unack, resolve, snooze, escalate, assign, comment)

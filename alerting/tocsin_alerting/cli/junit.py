@@ -3,27 +3,19 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+from tocsin_alerting.cli.junit_suite import JUnitSuite
+
 if TYPE_CHECKING:
-    from tocsin_alerting.incident_test.file_run import CaseOutcome, FileOutcome
+    from tocsin_alerting.incident_test.file_run import CaseOutcome
 
 # What XML 1.0 cannot hold, escaped or not.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _WHOLE_FILE = "the file"
-
-
-@dataclass(frozen=True, slots=True)
-class JUnitSuite:
-    """A file, what came of it, and when its tests began, in Unix seconds."""
-
-    path: str
-    outcome: "FileOutcome"
-    began_s: float
 
 
 def junit_xml(files: Sequence[JUnitSuite], hostname: str) -> str:

@@ -15,7 +15,7 @@ from tocsin_alerting.cli.client import FAILED
 from tocsin_alerting.cli.output import count
 
 if TYPE_CHECKING:
-    from tocsin_alerting.cli.junit import JUnitSuite
+    from tocsin_alerting.cli.junit_suite import JUnitSuite
     from tocsin_alerting.config.config import Config
     from tocsin_alerting.incident_test.file_run import FileOutcome
     from tocsin_alerting.promql.parser.signatures import Semantics
@@ -121,12 +121,12 @@ def _print_coverage(outcomes: "Sequence[FileOutcome]") -> None:
 
 def _reported(tested: "Sequence[JUnitSuite]", junit: Path | None) -> bool:
     """Whether the results could be written where they should."""
+    if junit is None:
+        return True
     import socket
 
     from tocsin_alerting.cli.junit import junit_xml
 
-    if junit is None:
-        return True
     try:
         junit.write_text(junit_xml(tested, socket.gethostname()), "utf-8")
     except OSError as error:
@@ -137,7 +137,7 @@ def _reported(tested: "Sequence[JUnitSuite]", junit: Path | None) -> bool:
 
 def _tested(path: str, options: RunOptions) -> "JUnitSuite":
     """Prints what promtool would, where it would. A broken file fails, and the next one is run."""
-    from tocsin_alerting.cli.junit import JUnitSuite
+    from tocsin_alerting.cli.junit_suite import JUnitSuite
     from tocsin_exporter.clock import Clock
 
     clock = Clock()

@@ -19,7 +19,7 @@ from tocsin_alerting.rules.rule import AlertingRule, Rule, RuleGroup
 from tocsin_alerting.rules.severity import NEVER_PAGED, SEVERITY_LABEL, SEVERITY_WORDS, Severity
 from tocsin_alerting.rules.threshold import comparison, unit
 from tocsin_alerting.yaml_document import Document, Path, Problem, did_you_mean
-from tocsin_exporter.snapshot import Labels
+from tocsin_exporter.series import Labels
 
 WHEN_ASKED = ("foreign-severity", "no-runbook", "no-severity", "no-summary")
 """Matters of taste, or of Tocsin alone: not said unless somebody asks for them."""

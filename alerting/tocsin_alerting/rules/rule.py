@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from tocsin_alerting.promql.parser.ast import Expr
-from tocsin_exporter.snapshot import Labels
+from tocsin_exporter.series import Labels
 
 
 @dataclass(frozen=True, slots=True)

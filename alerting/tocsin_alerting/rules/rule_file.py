@@ -24,7 +24,7 @@ from tocsin_alerting.rules.rule import (
 )
 from tocsin_alerting.rules.yaml_reader import YamlReader, kind_name
 from tocsin_alerting.yaml_document import Document, InvalidDocument, Path, Problem, parse, read_text
-from tocsin_exporter.snapshot import Labels
+from tocsin_exporter.series import Labels
 
 CheckExpression = Callable[[Expr], Iterable[tuple[PositionRange, str]]]
 ReadRuleFile = Callable[[str], str]

@@ -22,7 +22,6 @@ import numpy as np
 from tocsin_alerting.promql.parser.signatures import Semantics
 from tocsin_alerting.rules.alert import AlertState
 from tocsin_alerting.rules.evaluation import EvaluationDeps, WriteSamples, evaluate_rule
-from tocsin_alerting.rules.go_time import GoDuration
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.humanize import scientific
 from tocsin_alerting.rules.instant_query import InstantQuerier, rows
@@ -265,6 +264,8 @@ class _RuleTestRun:
         return sorted(self._groups.all, key=lambda group: order.get(group.group.name, 0))
 
     def _broken(self, rule: RuleState, at_ms: int) -> RuleTestFailure:
+        from tocsin_alerting.rules.go_time import GoDuration  # gotime: most tests need none
+
         after = GoDuration((at_ms - self._test.start_ms) * 1_000_000)
         text = f"    rule: {rule.rule.name}, time: {after}, err: {rule.last_error}"
         return RuleTestFailure(text, rule.rule.place)

@@ -1,6 +1,5 @@
 """What a label's or annotation's template can see while it is expanded."""
 
-import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ from decimal import Decimal
 from typing import Any, NoReturn
 
 from tocsin_alerting.strconv import format_number
-from tocsin_exporter.snapshot import Labels
+from tocsin_exporter.series import Labels
 
 QueryRows = Sequence[tuple[Labels, float]]
 TEXT_CPU_SECONDS = 0.5  # one text's own work; the event loop turns between its queries alone
@@ -73,6 +72,8 @@ class TemplateBudget:
 
     async def query(self, ask: Callable[[], Awaitable[QueryRows]]) -> QueryRows:
         """The answer. Raises OutOfTime for one query too many, or too long a wait."""
+        import asyncio  # which a check of rules need not load
+
         self._queries += 1
         if self._text_wait_seconds <= 0:
             self._refuse("the queries of the template take too long")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tocsin_exporter.snapshot import Labels, Series, Source, sorted_labels
+from tocsin_exporter.series import Labels, Series, Source, sorted_labels
 
 METRIC_NAME = "__name__"
 UP = "up"

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from tocsin_exporter.snapshot import Family, MetricType
+from tocsin_exporter.series import Family, MetricType
 
 
 @dataclass(frozen=True, slots=True)

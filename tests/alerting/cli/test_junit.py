@@ -6,7 +6,8 @@ from xml.etree import ElementTree
 import pytest
 
 from support.command_line import alertctl
-from tocsin_alerting.cli.junit import JUnitSuite, junit_xml
+from tocsin_alerting.cli.junit import junit_xml
+from tocsin_alerting.cli.junit_suite import JUnitSuite
 from tocsin_alerting.incident_test.file_run import CaseOutcome, FileOutcome
 
 # As Ant's schema has them (JUnit.xsd), which allows no others; all are required.
