@@ -253,7 +253,7 @@ async def test_from_another_machine_without_credentials_there_are_metrics_and_he
             for method in methods - {"OPTIONS"}:
                 url = re.sub(r"\{[^}]*\}", "1", path)
                 answer = await client.request(method, url)
-                is_open = path in ("/metrics", "/-/healthy", "/-/ready", *LINKS)
+                is_open = path in ("/metrics", "/probe", "/-/healthy", "/-/ready", *LINKS)
                 closed = answer.status_code == (401 if path == OWN_TOKEN else 403)
                 assert closed != is_open, (method, path)
 

@@ -1,12 +1,13 @@
-"""The targets of `scrape_configs` as sources of this agent: they come, change and go."""
+"""Targets of `scrape_configs` and probes as sources of this agent: they come, change and go."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from tocsin_alerting.config.scraping import ScrapeConfigSection
+from tocsin_alerting.agent_probes import AgentProbes
+from tocsin_alerting.config.reading import ReadConfig
 from tocsin_alerting.loops.supervise import restart_on_error
 from tocsin_alerting.tsdb.store import Store
 from tocsin_exporter.clock import Clock
@@ -39,10 +40,11 @@ class ScrapeJobs:
         self,
         manager: ScrapeManager,
         store: Store,
-        now_ms: Callable[[], int],
+        clock: Clock,
         ask: AskDns = dns_records,
     ) -> None:
-        self._manager, self._store, self._now_ms, self._ask = manager, store, now_ms, ask
+        self._manager, self._store, self._now_ms, self._ask = manager, store, clock.now_ms, ask
+        self.probes = AgentProbes(manager, store, clock)
         self._pools: dict[str, _Pool] = {}
         self._changed = asyncio.Event()
 
@@ -51,9 +53,10 @@ class ScrapeJobs:
         """By job, what relabelling left out."""
         return {name: pool.targets.dropped for name, pool in self._pools.items()}
 
-    def configure(self, sections: Sequence[ScrapeConfigSection]) -> None:
-        """Take these jobs from now on; one that is as it was goes on."""
-        jobs = {section.job_name: section.job() for section in sections}
+    def configure(self, read: ReadConfig) -> None:
+        """Take these jobs and probes from now on; one that is as it was goes on."""
+        jobs = {section.job_name: section.job() for section in read.config.scrape_configs}
+        self.probes.configure(read.config.probes, read.probe_modules)
         before, self._pools = self._pools, {}
         kept = {name: pool for name, pool in before.items() if jobs.get(name) == pool.job}
         for name, pool in before.items():
@@ -63,9 +66,9 @@ class ScrapeJobs:
             self._pools[name] = kept.get(name) or self._begin(job)
         self._changed.set()
 
-    async def start(self, sections: Sequence[ScrapeConfigSection]) -> None:
+    async def start(self, read: ReadConfig) -> None:
         """Take these jobs, and read every file once: no rule is to run before that."""
-        self.configure(sections)
+        self.configure(read)
         for pool in self._pools.values():
             await pool.discovery.look()
 
@@ -132,4 +135,4 @@ def new_sampling(
 ) -> tuple[ScrapeManager, ScrapeJobs]:
     """Who reads the sources into the store, and who follows those of scrape jobs."""
     manager = ScrapeManager(targets, clock, [store.append], store.prepare)
-    return manager, ScrapeJobs(manager, store, clock.now_ms)
+    return manager, ScrapeJobs(manager, store, clock)

@@ -46,6 +46,7 @@ from tocsin_exporter.clock import Clock
 from tocsin_exporter.collector_settings import HostView
 from tocsin_exporter.collectors.engine import EngineCollector
 from tocsin_exporter.collectors.host import Host, host_of
+from tocsin_exporter.collectors.probe import ProbeCollector
 from tocsin_exporter.collectors.program import matcher
 from tocsin_exporter.collectors.scraped_page import ScrapedPage
 from tocsin_exporter.scrape import Scraper
@@ -210,6 +211,7 @@ def active_target(scraper: Scraper, own_url: str) -> ActiveTarget:
     watch, last = scraper.target, scraper.original or scraper.snapshot
     page = watch.page.target if watch.page else None
     pages = [item.metrics_url for item in watch.collectors if isinstance(item, EngineCollector)]
+    pages += [own_url + item.path for item in watch.collectors if isinstance(item, ProbeCollector)]
     return ActiveTarget(
         source=last.source if last else watch.source,
         url=page.url

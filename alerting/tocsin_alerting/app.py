@@ -107,10 +107,8 @@ class App:
         config = setup.config
         self.setup = setup
         self.running = RunningConfig(setup.read, setup.links)
-        self.clock = Clock()
-        self.loop_watch = LoopWatchdog(
-            own_request(setup.sockets, setup.web.tls), self.clock.monotonic
-        )
+        self.clock = clock = Clock()
+        self.loop_watch = LoopWatchdog(own_request(setup.sockets, setup.web.tls), clock.monotonic)
         self.started_ms = self.clock.now_ms()
         self.areas = agent_setup.configured_scrapes(config)
         self.host = agent_setup.host(setup, self.clock.wall)
@@ -192,7 +190,7 @@ class App:
         demo = worker if plan.start_worker else None
         self.engines = EngineSupervisor(plan, demo, self._worker_url, self.engine_sources.hooks())
         self._add_own()
-        await self.scrape_jobs.start(self.setup.config.scrape_configs)
+        await self.scrape_jobs.start(self.setup.read)
         await self._load_rules(now_ms)
         return plan
 
@@ -422,6 +420,7 @@ class App:
             *with_roles(metrics_routes(*scraped), self.setup.telemetry_path),
             *query.routes(*asked, external_labels=self.running.external_labels),
             *targets.routes(self._targets, self.elsewhere.alertmanagers.urls, self.scrape_jobs),
+            self.scrape_jobs.probes.route(),
             *rules.routes(groups, base, monotonic, self.dispatcher.working.external),
             *why.routes(self.dispatcher, groups, base),
             *answer_links.routes(agent_setup.answering(*answered, self.clock)),

@@ -47,6 +47,7 @@ def run_exporter(
     machine: HostView,
     gpu_options: tuple[str, str],
     tailed: tuple[Path | None, Path | None],
+    probe_modules: Path | None,
     log_level: str,
     log_format: Any,
 ) -> int:
@@ -69,7 +70,7 @@ def run_exporter(
         gpus = GpuOptions(*gpu_options)
         logs_config, positions = tailed
         named = {"--web.config.file": web_config_file, "--logs.config": logs_config}
-        check_files({**named, **gpus.files})
+        check_files({**named, "--probe.config.file": probe_modules, **gpus.files})
         options = ExporterOptions(
             addresses,
             max_requests=max_requests,
@@ -82,6 +83,7 @@ def run_exporter(
             gpu_hostname=gpus.hostname(socket.gethostname()),
             logs=_logs(logs_config),
             log_positions=positions,
+            probe_modules=_modules(probe_modules),
         )
         bound = sockets or bind_all(addresses)
         malloc.freeze_gc()
@@ -106,6 +108,14 @@ def _logs(file: Path | None) -> "Sequence[LogSource]":
     from tocsin_alerting.config.log_sources import load_logs_file
 
     return load_logs_file(file)
+
+
+def _modules(file: Path | None) -> Mapping[str, Any]:
+    if file is None:
+        return {}
+    from tocsin_alerting.config.probe_modules import load_modules
+
+    return load_modules(file)
 
 
 def check_files(given: Mapping[str, Path | None]) -> None:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import uvicorn
 import uvloop
 from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from tocsin_exporter import http_server
@@ -45,6 +47,7 @@ from tocsin_exporter.web_config import LiveWebConfig, WebConfigured, front
 
 if TYPE_CHECKING:
     from tocsin_exporter.engine_access import EngineAccess
+    from tocsin_exporter.probes.modules import ProbeModule
     from tocsin_exporter.tailing.log_sources import LogSources
     from tocsin_exporter.tailing.settings import LogSource
 
@@ -52,6 +55,10 @@ log = logging.getLogger(__name__)
 
 DEFAULT_ADDRESS = "127.0.0.1:4911"
 _GOODBYE_SECONDS = 2
+_PROBES_FOR_USERS = (
+    "other machines may have targets probed only with a user or a certificate of"
+    " --web.config.file\n"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,7 @@ class ExporterOptions:
     gpu_hostname: Mapping[str, str] = field(default_factory=dict)
     logs: Sequence["LogSource"] = ()
     log_positions: Path | None = None
+    probe_modules: "Mapping[str, ProbeModule]" = field(default_factory=dict)
 
 
 def build(
@@ -108,10 +116,27 @@ def build(
     def unready() -> str:
         return "" if agent.ready else UNREAD
 
-    app = Starlette(routes=routes(page, unready, options.telemetry_path))
+    probe = [_probe_route(options, clock)] if options.probe_modules else []
+    app = Starlette(routes=[*routes(page, unready, options.telemetry_path), *probe])
     auth = PasswordCheck(options.web.users, clock.monotonic, Threads(1, "bcrypt"))
     checked = HostCheck(app, own_hosts(), (options.telemetry_path, *HEALTH))
     return agent, WebConfigured(checked, options.web, clock.monotonic, auth)
+
+
+def _probe_route(options: ExporterOptions, clock: Clock) -> Route:
+    """For this machine, and for whoever has proven who he is; loaded where it is wanted alone."""
+    from tocsin_exporter.local_client import is_from_this_machine
+    from tocsin_exporter.probe_endpoint import ProbeEndpoint, ProbeTargets
+    from tocsin_exporter.probes.loop import ProbeLoop
+
+    def refusal(request: Request) -> Response | None:
+        if options.web.current.guarded or is_from_this_machine(request):
+            return None
+        return PlainTextResponse(_PROBES_FOR_USERS, 403)
+
+    targets = ProbeTargets(options.probe_modules)
+    endpoint = ProbeEndpoint(ProbeLoop(clock.monotonic), lambda: targets, refusal)
+    return Route("/probe", endpoint.answer, methods=["GET"])
 
 
 async def serve(options: ExporterOptions, sockets: list[socket.socket]) -> None:

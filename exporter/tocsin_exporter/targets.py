@@ -17,10 +17,13 @@ from tocsin_exporter.snapshot import Source
 
 if TYPE_CHECKING:
     from tocsin_exporter.engine_access import EngineAccess
+    from tocsin_exporter.probes.loop import ProbeLoop
+    from tocsin_exporter.probes.modules import ProbeModule
     from tocsin_exporter.scrape_job import JobTarget
 
 OWN_AREA = "tocsin"
 ENGINE_AREA = "llm"
+PROBE_AREA = "probe"  # what `probes` names: kept, and not on our own page
 JOB_AREA = "scrape"  # what `scrape_configs` names: kept, and not on our own page
 _GRACE_SECONDS = 1.0
 _SHARE_OF_DEADLINE = 0.9
@@ -124,7 +127,6 @@ def job_target(target: "JobTarget") -> ScrapeTarget:
 
     page = ScrapedPage(target)
     named = f"{target.source.job}/{target.source.instance}"
-    digest = hashlib.blake2b(f"{named}{target.url}".encode(), digest_size=8).digest()
     return ScrapeTarget(
         area=JOB_AREA,
         source=target.source,
@@ -133,7 +135,36 @@ def job_target(target: "JobTarget") -> ScrapeTarget:
         deadline=target.timeout + _GRACE_SECONDS,
         target=named,
         page=page,
-        offset=int.from_bytes(digest, "big") / 2**64 * target.interval,
+        offset=_spread(f"{named}{target.url}") * target.interval,
+    )
+
+
+def _spread(text: str) -> float:
+    """A share of 1 that is always that of `text`."""
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def probe_target(
+    loop: "ProbeLoop",
+    source: Source,
+    target: str,
+    module: "ProbeModule",
+    interval: float,
+    seconds: float,
+) -> ScrapeTarget:
+    """One probe each `interval`, which may take `seconds`; all are spread over the interval."""
+    from tocsin_exporter.collectors.probe import ProbeCollector
+
+    named = f"{source.job}/{source.instance}"
+    return ScrapeTarget(
+        area=PROBE_AREA,
+        source=source,
+        collectors=(ProbeCollector(loop, target, module, seconds),),
+        interval=interval,
+        deadline=seconds + _GRACE_SECONDS,
+        target=named,
+        offset=_spread(named) * interval,
     )
 
 

@@ -164,7 +164,7 @@ def _load_certificate(context: ssl.SSLContext, settings: TlsSettings) -> None:
     if b"PRIVATE KEY-----" not in settings.key:
         raise InvalidTls("key_file", "holds no private key in PEM")
     try:
-        with _as_file(settings.certificate) as certificate, _as_file(settings.key) as key:
+        with pem_file(settings.certificate) as certificate, pem_file(settings.key) as key:
             context.load_cert_chain(certificate, key, password=_no_password)
     except ssl.SSLError as error:
         raise InvalidTls(*_REASONS.get(error.reason or "", _UNREADABLE)) from None
@@ -198,7 +198,7 @@ def _set_client_auth(context: ssl.SSLContext, settings: TlsSettings) -> None:
 
 
 @contextmanager
-def _as_file(content: bytes) -> Iterator[str]:
+def pem_file(content: bytes) -> Iterator[str]:
     """A file in memory: OpenSSL reads no certificate from anywhere else, and what is read once
     fits together though its files are just being replaced."""
     descriptor = os.memfd_create("pem")

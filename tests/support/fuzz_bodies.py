@@ -16,7 +16,7 @@ Bytes = st.SearchStrategy[bytes]
 AGENT_PATHS = (
     "/ /metrics /metrics/ /federate /-/healthy /-/ready /runbooks/HostMemoryHigh /runbooks/.."
     " /api/v1/query /api/v1/query_range /api/v1/query_exemplars"
-    " /api/v1/format_query /api/v1/parse_query"
+    " /probe /api/v1/format_query /api/v1/parse_query"
     " /api/v1/series /api/v1/labels /api/v1/label/job/values /api/v1/label/U__x_2e_/values"
     " /api/v1/metadata /api/v1/targets /api/v1/targets/metadata /api/v1/status/tsdb"
     " /api/v1/rules /api/v1/alerts /api/v1/scrape_pools /api/v1/alertmanagers"

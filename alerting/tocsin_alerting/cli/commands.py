@@ -176,6 +176,9 @@ def up(log_level: str, log_format: str, **options: Any) -> None:
 @click.option("--logs.positions", "logs_positions", type=click.Path(path_type=Path),
               help="Directory for how far logs were read, for a restart.  "
               "[default: not kept]")  # fmt: skip
+@click.option("--probe.config.file", "probe_modules", type=click.Path(path_type=Path),
+              help="Serve /probe with these modules, in blackbox_exporter's format.  "
+              "[default: none]")  # fmt: skip
 @_gpus
 @collector_options
 @_logging
@@ -189,6 +192,7 @@ def exporter(
     engine_urls: tuple[str, ...],
     logs_config: Path | None,
     logs_positions: Path | None,
+    probe_modules: Path | None,
     gpu_simulate: str,
     gpu_hostname_label: str,
     log_level: str,
@@ -201,8 +205,8 @@ def exporter(
     options = (listen_addresses, max_requests, max_connections, web_config_file)
     served = (systemd_socket, telemetry_path, engine_urls)
     gpus = (gpu_simulate, gpu_hostname_label)
-    tailed = (logs_config, logs_positions)
-    sys.exit(run_exporter(*options, *served, machine, gpus, tailed, log_level, log_format))
+    files = (logs_config, logs_positions), probe_modules
+    sys.exit(run_exporter(*options, *served, machine, gpus, *files, log_level, log_format))
 
 
 @tocsin.command(cls=Once)

@@ -22,6 +22,7 @@ from tocsin_alerting.config.log_sources import Logs
 from tocsin_alerting.config.meta_alerts import MetaAlertsSection
 from tocsin_alerting.config.muting import MaintenanceSection, SilencesSection, StormSection
 from tocsin_alerting.config.policies import ContactSection, PolicySection
+from tocsin_alerting.config.probing import ProbesSection
 from tocsin_alerting.config.routing import (
     DEFAULT_INHIBIT,
     GroupSection,
@@ -84,6 +85,7 @@ class Config(Section):
     engines: Annotated[tuple[EngineSection, ...], BeforeValidator(engine_list)] = ()
     discovery: DiscoverySection = DiscoverySection()
     scrape_configs: ScrapeConfigs = ()
+    probes: ProbesSection = ProbesSection()
     processes: Annotated[tuple[ProcessGroupSection, ...], BeforeValidator(several)] = ()
     logs: Logs = ()
     gpus: Annotated[int, Field(ge=0, le=1024)] | None = None

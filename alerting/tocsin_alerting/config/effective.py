@@ -28,6 +28,22 @@ def effective(config: Config) -> str:
     return yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
 
 
+def plain_yaml(section: BaseModel) -> str:
+    """One section, without secrets and without what was not set."""
+    return yaml.safe_dump(_given(section), sort_keys=False, allow_unicode=True)
+
+
+def _given(section: BaseModel) -> dict[str, Any]:
+    shown = _section(section)
+    for name in list(shown):
+        value = getattr(section, name)
+        if name not in section.model_fields_set:
+            del shown[name]
+        elif isinstance(value, BaseModel):
+            shown[name] = _given(value)
+    return shown
+
+
 def _plain(value: Any, field: FieldInfo | None = None) -> Any:
     if isinstance(value, BaseModel):
         return _section(value)

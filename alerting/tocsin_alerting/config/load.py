@@ -33,6 +33,7 @@ from tocsin_alerting.config.policies import (
     default_policies,
     escalation_policy,
 )
+from tocsin_alerting.config.probe_modules import probe_problems
 from tocsin_alerting.config.references import reference_problems
 from tocsin_alerting.config.scraping import job_problems
 from tocsin_alerting.config.web_file import serves_tls, web_config
@@ -96,8 +97,7 @@ def load(
     problems = reference_problems(document)
     local_mail = _memoised(local_mail)
     mail = mail_problems(document.data, _ascii(socket.gethostname()), local_mail)
-    problems += [document.problem(at, message) for at, message in mail]
-    problems += [document.problem(at, message) for at, message in files]
+    problems += [document.problem(at, message) for at, message in (*mail, *files)]
     try:
         config = _with_policies(_anchored(validate(Config, document), path.parent), local_mail)
     except InvalidDocument as error:
@@ -109,7 +109,7 @@ def load(
     unused = set(config.receivers).difference(used) if receiver else set[str]()
     problems += _channel_problems(document, config, vault, known | unused)
     if not receiver:
-        problems += _engine_problems(document, config, known)
+        problems += [*_engine_problems(document, config, known), *probe_problems(document, config)]
         problems += _server_problems(document, config, {at[0] for at, _ in files})
         problems += job_problems(document, config.scrape_configs, {at[:2] for at, _ in files})
         problems += _heartbeat_problems(document, config, vault, {at[:3] for at, _ in files})

@@ -26,6 +26,7 @@ from tocsin_alerting.config.load import (
     own_templates,
     signed_links,
 )
+from tocsin_alerting.config.probe_modules import load_modules
 from tocsin_alerting.config.rule_copies import RuleCopies
 from tocsin_alerting.notify.channel import Channel
 from tocsin_alerting.notify.contact_ways import contact_key
@@ -43,6 +44,7 @@ from tocsin_alerting.rules.rule_file import BrokenRuleFile, KnownRuleFile, load_
 from tocsin_alerting.rules.rule_file import load as load_rules
 from tocsin_alerting.yaml_document import InvalidDocument, file_text, read_text, unreadable
 from tocsin_exporter.files import file_bytes
+from tocsin_exporter.probes.modules import ProbeModule
 
 STARTED_WITH = (
     "collect",
@@ -97,6 +99,7 @@ class ReadConfig:
     heartbeat_tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
     templates: OwnTemplates = field(default_factory=OwnTemplates)
     calendars: Calendars = field(default_factory=dict)
+    probe_modules: Mapping[str, ProbeModule] = field(default_factory=dict)
     needs_restart: Sequence[str] = ()
     text: str | None = field(default=None, repr=False)
     broken: str = ""
@@ -145,6 +148,7 @@ class ConfigReader:
             unusable,
             texts,
             templates=own_templates(config),
+            probe_modules=load_modules(config.probes.config_file),
             text=text,
             broken=broken,
         )
@@ -171,6 +175,7 @@ class ConfigReader:
             texts,
             templates=self._templates(config, running.templates),
             calendars=calendar_reader(config, keep=False).read(now_ms, online=False),
+            probe_modules=load_modules(config.probes.config_file),
             needs_restart=needs_restart(running.config, wanted),
             text=text,
             stamps=stamps,

@@ -42,7 +42,7 @@ _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"(\d+)(|B|[KMGT](?:i?B)?)")
 
 
-def _bytes(value: object) -> int:
+def base2_bytes(value: object) -> int:
     match = _SIZE.fullmatch(str(value)) if isinstance(value, str | int) else None
     if match is None:
         raise ValueError("not a size; write it like 10MB")
@@ -179,7 +179,7 @@ class ScrapeConfigSection(Section):
     label_name_length_limit: Count = 0
     label_value_length_limit: Count = 0
     target_limit: Count = 0
-    body_size_limit: Annotated[int, BeforeValidator(_bytes)] = 0
+    body_size_limit: Annotated[int, BeforeValidator(base2_bytes)] = 0
 
     @model_validator(mode="before")
     @classmethod

@@ -11,6 +11,7 @@ from tocsin_exporter.catalogue.logs import LOGS
 from tocsin_exporter.catalogue.network import NETWORK
 from tocsin_exporter.catalogue.nfs import NFS
 from tocsin_exporter.catalogue.own import OWN
+from tocsin_exporter.catalogue.probes import PROBES
 from tocsin_exporter.catalogue.process import PROCESS
 from tocsin_exporter.catalogue.services import SERVICES
 from tocsin_exporter.catalogue.stages import STAGES
@@ -31,6 +32,7 @@ TABLES: dict[str, Table] = {
     "GPU": GPU,
     "Inference": LLM,
     "Logs": LOGS,
+    "Probes": PROBES,
     "The agent itself": OWN,
     "Store, rules, incidents": STAGES,
 }
@@ -47,6 +49,7 @@ __all__ = [
     "NETWORK",
     "NFS",
     "OWN",
+    "PROBES",
     "PROCESS",
     "SERVICES",
     "STAGES",

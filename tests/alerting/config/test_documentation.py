@@ -96,6 +96,8 @@ def _told_in(key: str) -> str:
             return (DOCS / "logs.md").read_text("utf-8")
         case "scrape_configs":
             return (DOCS / "scraping.md").read_text("utf-8")
+        case "probes":
+            return (DOCS / "probes.md").read_text("utf-8")
         case "version" | "time_zone" | "language":
             return DEFAULTS
         case "routes":

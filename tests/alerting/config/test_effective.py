@@ -24,6 +24,7 @@ logs:
    level: '(?P<level>\w+)', limits: {lines: 1000, bytes: 1MiB}, evidence: send}
 - {name: pods, containers: {pods: [llm/*/*]}}
 - {name: kernel, journald: {kernel: true}}
+probes: {interval: 1m, targets: [{module: icmp, targets: [10.0.0.1], job: ping, interval: 90s}]}
 storage: {path: there, retention: 15d, size: 512MiB}
 web: {token_file: token, roles: {grafana: read}}
 storm: {incidents: 0, window: 90s}

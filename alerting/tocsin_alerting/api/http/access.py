@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tocsin_alerting.api.http.local_client import is_from_this_machine
 from tocsin_alerting.api.http.roles import Principal, Role
 from tocsin_alerting.api.http.tokens import digest
 from tocsin_alerting.api.http.web_login import WebLogin
@@ -24,6 +23,7 @@ from tocsin_exporter.allowed_hosts import HEALTH
 from tocsin_exporter.basic_auth import FailureLimit
 from tocsin_exporter.connections import counted_address
 from tocsin_exporter.http_server import by_unix_socket
+from tocsin_exporter.local_client import is_from_this_machine
 from tocsin_exporter.threads import in_thread
 
 log = logging.getLogger(__name__)

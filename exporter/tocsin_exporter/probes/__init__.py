@@ -1,0 +1,1 @@
+"""Probes: what a service answers from outside, by the modules of blackbox_exporter."""

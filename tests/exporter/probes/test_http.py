@@ -1,0 +1,127 @@
+"""HTTP probes where blackbox_exporter is no guide: hostile servers, credentials, our own lacks."""
+
+import asyncio
+import gzip
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import re2
+
+from tocsin_exporter.probes.addresses import Resolver
+from tocsin_exporter.probes.findings import ProbeFailed
+from tocsin_exporter.probes.http_body import MOST_KEPT, CountedBody
+from tocsin_exporter.probes.modules import HttpProbe, ProbeLogin, ProbeModule
+from tocsin_exporter.probes.prober import ProbeResult, run_probe
+
+
+@asynccontextmanager
+async def serving(answer: bytes, seen: list[bytes]) -> AsyncIterator[int]:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            seen.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(answer)
+            await writer.drain()
+            if not answer:
+                await reader.read()
+        except (OSError, EOFError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+async def probed(url: str, probe: HttpProbe, seconds: float = 5) -> ProbeResult:
+    return await run_probe(url, ProbeModule("m", probe), seconds, Resolver(), time.monotonic)
+
+
+def value(result: ProbeResult, name: str) -> float:
+    (found,) = (s.value for s in result.samples if s.family.name == name)
+    return found
+
+
+async def test_one_that_hangs_ends_with_what_was_found() -> None:
+    async with serving(b"", []) as port:
+        result = await probed(f"http://127.0.0.1:{port}/", HttpProbe(), 0.2)
+    assert not result.success and value(result, "probe_ip_protocol") == 4
+    assert 0.2 <= value(result, "probe_duration_seconds") < 2
+    assert "no result within 0.2 s" in result.lines[-1]
+
+
+async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+async def test_a_bomb_that_is_only_counted_takes_no_memory_and_one_that_is_matched_fails() -> None:
+    bomb = gzip.compress(bytes(MOST_KEPT + 1))
+    body = CountedBody(HttpProbe(compression="gzip"), keep=False)
+    await body.read(pieces(bomb[:9], bomb[9:]))
+    assert body.count == MOST_KEPT + 1 and not body.kept
+    body = CountedBody(HttpProbe(compression="gzip"), keep=True)
+    with pytest.raises(ProbeFailed, match="larger than 16 MiB"):
+        await body.read(pieces(bomb))
+
+
+async def test_a_packed_body_that_is_cut_off_fails() -> None:
+    packed = gzip.compress(b"it is well")
+    with pytest.raises(ProbeFailed, match="not whole"):
+        await CountedBody(HttpProbe(compression="gzip"), keep=False).read(pieces(packed[:-4]))
+
+
+async def test_credentials_stay_with_their_host() -> None:
+    login = ProbeLogin("Bearer", secret="hunter2")
+    seen: list[bytes] = []
+    async with serving(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", seen) as port:
+        location = f"http://localhost:{port}/there"
+        answer = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
+        async with serving(answer.encode(), seen) as first:
+            result = await probed(f"http://127.0.0.1:{first}/", HttpProbe(login=login))
+    assert result.success
+    assert b"Bearer hunter2" in seen[0] and b"hunter2" not in seen[1]
+    assert f"host: localhost:{port}".encode() in seen[1].lower()
+    assert "hunter2" not in repr(login) + "".join(result.lines)
+
+
+async def test_the_user_of_a_url_is_sent_and_not_shown_to_others() -> None:
+    seen: list[bytes] = []
+    async with serving(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", seen) as port:
+        await probed(f"http://u:p@127.0.0.1:{port}/", HttpProbe())
+    assert b"authorization: basic dtpw" in seen[0].lower()
+
+
+async def test_words_of_a_server_are_cut_in_the_log() -> None:
+    location = "http://127.0.0.1:1/" + "a\x07" * 2000
+    answer = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
+    async with serving(answer.encode(), []) as port:
+        result = await probed(f"http://127.0.0.1:{port}/", HttpProbe())
+    assert max(map(len, result.lines)) <= 500 and all(map(str.isprintable, result.lines))
+
+
+async def test_a_body_file_is_sent(tmp_path_factory: pytest.TempPathFactory) -> None:
+    file = tmp_path_factory.mktemp("body") / "body"
+    file.write_text("all is well")
+    seen: list[bytes] = []
+    async with serving(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", seen) as port:
+        sent = HttpProbe(method="POST", body_file=file)
+        assert (await probed(f"http://127.0.0.1:{port}/", sent)).success
+        missing = HttpProbe(body_file=file.with_name("none"))
+        result = await probed(f"http://127.0.0.1:{port}/", missing)
+    assert b"content-length: 11" in seen[0].lower()
+    assert not result.success and "cannot read" in result.lines[-1]
+
+
+async def test_a_slow_expression_costs_no_other() -> None:
+    """RE2 takes time in proportion to the body, whatever the expression."""
+    text = b"a" * 100_000
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + text
+    async with serving(answer, []) as port:
+        probe = HttpProbe(fail_if_body_matches=(re2.compile("(a*)*b"),))
+        result = await probed(f"http://127.0.0.1:{port}/", probe)
+    assert result.success and value(result, "probe_duration_seconds") < 2
