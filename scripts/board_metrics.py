@@ -24,7 +24,7 @@ _NAME = re.compile(r"(?<![\w:.])[a-zA-Z_:][\w:]*(?![\w:]*\s*\()")
 _WORDS = {"and", "or", "unless", "bool", "offset", "by", "without", "on", "ignoring", "inf", "nan"}
 _WORDS |= {"group_left", "group_right", "e"}
 _IN_LIBSONNET = re.compile(
-    r"(?<![\w$.])(?:(?:node|process|scrape|go)_[a-z]\w*|instance:\w+(?::\w+)*|up(?=\{))"
+    r"(?<![\w$.:])(?:(?:node|process|scrape|go)_[a-z]\w*|instance:\w+(?::\w+)*|up(?=\{))"
 )
 
 
@@ -42,8 +42,9 @@ def names(query: str) -> set[str]:
 
 def queries(board: Any) -> Iterator[str]:
     if isinstance(board, dict):
+        is_choice = board.get("type") == "datasource"  # its query is the kind of data source
         for key, value in board.items():
-            if key in _QUERIES and isinstance(value, str):
+            if key in _QUERIES and not is_choice and isinstance(value, str):
                 yield value
             yield from queries(value)
     elif isinstance(board, list):
@@ -59,10 +60,18 @@ def of_file(path: Path) -> set[str]:
     return set(_IN_LIBSONNET.findall(code))
 
 
+def recorded(path: Path) -> set[str]:
+    """What its rules record themselves."""
+    content = path.read_text(encoding="utf-8")
+    return set(re.findall(r"record: ['\"]?([\w:]+)", re.sub(r"%\(\w+\)s", "", content)))
+
+
 def main(given: list[str]) -> None:
     for each in given:
         name, _, files = each.partition("=")
-        asked = {metric for file in files.split(",") for metric in of_file(Path(file))}
+        paths = [Path(file) for file in files.split(",")]
+        asked = {metric for path in paths for metric in of_file(path)}
+        asked -= {metric for path in paths for metric in recorded(path)}
         print(f"{name}:")
         for metric in sorted(asked):
             print(f"  - {metric}")

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from tocsin_exporter.catalogue import HOST
@@ -33,6 +34,7 @@ from tocsin_exporter.snapshot import (
     Snapshot,
     Source,
     Values,
+    labels,
     only,
 )
 
@@ -44,6 +46,8 @@ log = logging.getLogger(__name__)
 
 _NODE_DURATION = HOST["node_scrape_collector_duration_seconds"]
 _NODE_SUCCESS = HOST["node_scrape_collector_success"]
+_NODE_BUILD = HOST["node_exporter_build_info"]
+_BRANCH = "tocsin"  # who asks for versions of node_exporter sees that this is none
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +95,7 @@ class Scraper:
         self._exemplary = [c for c in target.collectors if isinstance(c, HasExemplars)]
         self._cheap = [c for c in target.collectors if c.name in target.cheap]
         self._refused: str = ""
+        self._version = version("tocsin")
         self._unread = False  # for a reason of our own: its source is neither up nor down
 
     async def round(self, at_ms: int) -> Snapshot | None:
@@ -236,6 +241,8 @@ class Scraper:
             yield from self._as_node_exporter()
 
     def _as_node_exporter(self) -> Iterator[Sample]:
+        """What is said of the exporter itself; the node mixin finds its machines by the first."""
+        yield Sample(_NODE_BUILD, 1, labels(version=self._version, branch=_BRANCH))
         for health in self._health.values():
             own = (("collector", health.collector),)
             yield Sample(_NODE_DURATION, health.duration_seconds, own)

@@ -68,6 +68,14 @@ async def test_another_program_on_the_port_is_none(caplog: pytest.LogCaptureFixt
     assert names(caplog) == []
 
 
+async def test_an_agent_of_ours_on_the_port_is_none(caplog: pytest.LogCaptureFixture) -> None:
+    async def page(_port: int) -> bytes:
+        return b"# TYPE\nnode_exporter_build_info 1\ntocsin_build_info 1\n"
+
+    await DuplicateExporters({"host"}, page, others=(NODE,)).look()
+    assert names(caplog) == []
+
+
 async def test_it_looks_for_ever_with_a_pause() -> None:
     pauses: list[float] = []
     ports = Ports()

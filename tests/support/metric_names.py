@@ -23,6 +23,11 @@ def unknown(expression: str, recorded: Collection[str] = ()) -> set[str]:
     return {n for n in named(expression) - set(recorded) if not _page().fullmatch(n)}
 
 
+def on_our_page(name: str) -> bool:
+    """Whether the catalogue allows a series of this name on our page."""
+    return _page().fullmatch(name) is not None
+
+
 @cache
 def _page() -> re.Pattern[str]:
     families = [family for table in TABLES.values() for family in table.values()]

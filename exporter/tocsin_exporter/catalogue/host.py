@@ -112,6 +112,10 @@ _KERNEL = (
     gauge("node_time_clocksource_current_info",
           "Current clocksource read from '/sys/devices/system/clocksource'.", "",
           "device", "clocksource"),
+    gauge("node_exporter_build_info",
+          "A metric with a constant '1' value labeled by version, revision, branch, goversion from "
+          "which node_exporter was built, and the goos and goarch for the build.", "",
+          "version", "branch"),
     gauge("node_scrape_collector_duration_seconds",
           "node_exporter: Duration of a collector scrape.", "seconds", "collector"),
     gauge("node_scrape_collector_success",
