@@ -131,9 +131,12 @@ def request(arguments: argparse.Namespace, number: int) -> bytes:
 
 
 async def stream(port: int, arguments: argparse.Namespace, number: int) -> Seen:
-    """All of them run at once; a burst of starts would measure who comes first."""
-    await asyncio.sleep(number * arguments.apart)
+    """On a connection that is open, as clients keep theirs. All of them run at once; a burst of
+    starts would measure who comes first."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /.well-known/tocsin-proxy HTTP/1.1\r\nHost: a\r\n\r\n")
+    await reader.readuntil(b"}")
+    await asyncio.sleep(number * arguments.apart)
     seen = Seen(time.perf_counter())
     writer.write(request(arguments, number))
     async with asyncio.timeout(_PATIENCE):

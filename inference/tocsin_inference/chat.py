@@ -27,7 +27,8 @@ async def chat(request: Request, body: ChatBody) -> Response:
         return [worker.model.encode(worker.model.chat_prompt(messages), special=False)]
 
     size = sum(len(message["content"]) for message in messages)
-    (generation,) = await worker.begin([size], encode, ask)
+    said = [message["content"] for message in messages if message["role"] == "user"]
+    (generation,) = await worker.begin([size], encode, ask, said[-1:])
     about = answer_identity(f"chatcmpl-{uuid4().hex}", worker.model.name, request.app.state.wall())
     if body.stream:
         return EventStream(stream(generation, about, body.include_usage), [generation])

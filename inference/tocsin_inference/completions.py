@@ -31,7 +31,8 @@ async def completions(request: Request, body: CompletionBody) -> Response:
     def encode() -> list[list[int]]:
         return [worker.model.encode(p, special=True) if isinstance(p, str) else p for p in prompts]
 
-    generations = await worker.begin([*map(len, prompts)], encode, ask)
+    said = [prompt if isinstance(prompt, str) else "" for prompt in prompts]
+    generations = await worker.begin([*map(len, prompts)], encode, ask, said)
     about = answer_identity(f"cmpl-{uuid4().hex}", worker.model.name, request.app.state.wall())
     about |= {"object": "text_completion"}
     if body.stream:

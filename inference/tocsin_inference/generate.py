@@ -51,7 +51,7 @@ async def answers(
     def encode() -> list[list[int]]:
         return [worker.model.encode(prompt, special=True) for prompt in prompts]
 
-    generations = await worker.begin([*map(len, prompts)], encode, how)
+    generations = await worker.begin([*map(len, prompts)], encode, how, prompts)
     written = await texts(generations)
     about = {"model_type": worker.model.kind, "quantization": worker.model.quantization}
     return [

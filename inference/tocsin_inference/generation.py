@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal
 
+from tocsin_exporter.answer_text import text_anomalies
 from tocsin_inference.detokenizer import Detokenizer
 from tocsin_inference.engine import Engine, TokenStream
 from tocsin_inference.errors import WorkerError, outcome_of
@@ -31,7 +32,8 @@ class GenerationRequest:
 
 class Generation:
     """A submitted prompt. Whoever holds it must `close` it, best by `with`: that frees its place
-    and counts it, as a success if it was read to its end."""
+    and counts it, as a success if it was read to its end. The faults of its text are counted where
+    `asked` is not None: what the user said last, "" where nobody knows."""
 
     def __init__(
         self,
@@ -41,6 +43,7 @@ class Generation:
         ticket: Ticket,
         prompt: Sequence[int],
         ask: GenerationRequest,
+        asked: str | None = None,
     ) -> None:
         self.prompt = prompt
         self.finish: FinishReason | None = None
@@ -49,6 +52,8 @@ class Generation:
         self._metrics = metrics
         self._clock = clock
         self._ticket = ticket
+        self._asked = asked
+        self._pieces: list[str] = []
         self._text = Detokenizer(engine.model.decode, ask.stop)
         self._stream = TokenStream(
             prompt,
@@ -73,6 +78,8 @@ class Generation:
             self.finish = "stop" if ended else "length"
             text += self._text.flush()
             self.finish = "stop" if self._text.stopped else self.finish
+        if self._asked is not None:
+            self._pieces.append(text)
         if self.finish is not None:
             self.close(None)
         return text
@@ -95,6 +102,10 @@ class Generation:
         outcome = "success" if self.finish else outcome_of(error) if error else "cancelled"
         if isinstance(error, WorkerError):
             error.counted = True
+        if outcome == "success" and self._ticket.outcome is None and self._asked is not None:
+            text, self._pieces = "".join(self._pieces), []
+            for kind in text_anomalies(text, self._asked, self.finish == "length"):
+                self._metrics.anomaly(kind)
         self._metrics.end(self._ticket, outcome, self._clock())
 
     def __enter__(self) -> Generation:

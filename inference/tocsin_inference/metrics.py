@@ -26,6 +26,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from tocsin_exporter import output
+from tocsin_exporter.answer_text import INVALID_JSON, KINDS
 from tocsin_exporter.connections import HELP, Connections, samples
 from tocsin_inference.errors import OUTCOMES, Outcome
 
@@ -43,6 +44,7 @@ LATENCY = (
 )
 LABELS = ("model_name", "engine")
 ENGINE = "0"
+_KINDS = tuple(kind for kind in KINDS if kind != INVALID_JSON)  # no JSON can be asked for
 _TIMED: frozenset[Outcome] = frozenset({"success", "error", "timeout"})
 
 
@@ -92,6 +94,12 @@ class Metrics:
         self._ended = {o: status.labels(*self._labels, o) for o in OUTCOMES}
         self._prompt = counter("llm_prompt_tokens", "Prompt tokens of admitted requests.")
         self._generated = counter("llm_generation_tokens", "Tokens generated.")
+        self._anomalies = Counter(
+            "llm_output_anomalies",
+            "Answers with a fault that shows in their text.",
+            (*LABELS, "kind"),
+            registry=self.registry,
+        )
 
     def _histograms(self) -> None:
         h = self._histogram
@@ -177,6 +185,14 @@ class Metrics:
             self.seconds_of_success += now - ticket.started
         if ticket.tokens > 1 and ticket.first is not None and ticket.last is not None:
             self._tpot.observe((ticket.last - ticket.first) / (ticket.tokens - 1))
+
+    def judges(self) -> None:
+        """Answers are looked at: each kind of fault is there before the first of it."""
+        for kind in _KINDS:
+            self._anomalies.labels(*self._labels, kind)
+
+    def anomaly(self, kind: str) -> None:
+        self._anomalies.labels(*self._labels, kind).inc()
 
     def refuse(self, outcome: Outcome, now: float) -> None:
         """A request that ended before it could be accepted."""

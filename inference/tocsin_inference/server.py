@@ -128,6 +128,8 @@ async def run(settings: Settings, loaded: model.Model, listener: socket.socket) 
     on_cpu = loaded.device.type == "cpu"
     death = Death()
     metrics = Metrics(loaded.name, release)
+    if settings.output_anomalies:
+        metrics.judges()
     sizes = shape(on_cpu, settings.kv_cache_tokens, settings.max_running)
     engine = Engine(loaded, sizes, settings.max_waiting, death)
     await engine.start()

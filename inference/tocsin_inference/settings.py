@@ -64,6 +64,7 @@ class Settings:
     max_waiting: int
     kv_cache_tokens: int | None
     api_keys: tuple[str, ...] = field(repr=False)
+    output_anomalies: bool
     parent_pid: int | None
 
 
@@ -154,6 +155,8 @@ def read(argv: Sequence[str], env: Mapping[str, str], prog: str) -> tuple[str, S
         max_waiting=source.number("max_waiting", "", 4 * running, low=0),
         kv_cache_tokens=source.number("kv_cache_tokens", "", 0, low=0) or None,
         api_keys=tuple(k.strip() for k in env.get("API_KEYS", "").split(",") if k.strip()),
+        output_anomalies=source.choice("", "OUTPUT_ANOMALIES", "false", ("false", "true"))
+        == "true",
         parent_pid=source.number("parent_pid", "", 0, low=0) or None,
     )
 
@@ -192,6 +195,9 @@ class _Source:
         if value not in allowed:
             raise SettingsError(f"{variable}={value!r}: must be one of {', '.join(allowed)}")
         return value
+
+    def switch(self, variable: str) -> bool:
+        return self.choice("", variable, "false", ("false", "true")) == "true"
 
     def number(
         self, flag: str, variable: str, default: int, low: int, high: int | None = None

@@ -33,10 +33,15 @@ class Worker:
     reader: RequestReader = field(default_factory=RequestReader)
 
     async def begin(
-        self, sizes: Sequence[int], encode: Callable[[], Prompts], ask: GenerationRequest
+        self,
+        sizes: Sequence[int],
+        encode: Callable[[], Prompts],
+        ask: GenerationRequest,
+        asked: Sequence[str] = (),
     ) -> list[Generation]:
         """Submits prompts, all or none: `sizes` is the length of each in characters or token ids,
         `encode` makes the token ids of all. One that is too long for any text is not tokenized.
+        `asked` is what the user said last in each, for the faults of an answer.
 
         Raises the WorkerError of the first prompt that cannot be served; then all are counted
         under its outcome. More prompts than there are places are counted as one request.
@@ -58,9 +63,17 @@ class Worker:
             raise
         return [
             Generation(
-                self.engine, self.metrics, self.clock, ticket, prompt, replace(ask, limit=limit)
+                self.engine,
+                self.metrics,
+                self.clock,
+                ticket,
+                prompt,
+                replace(ask, limit=limit),
+                said if self.settings.output_anomalies else None,
             )
-            for ticket, prompt, limit in zip(tickets, prompts, limits, strict=True)
+            for ticket, prompt, limit, said in zip(
+                tickets, prompts, limits, asked or [""] * count, strict=True
+            )
         ]
 
     async def _tokenized(

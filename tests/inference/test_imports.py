@@ -6,6 +6,7 @@ import sys
 import pytest
 
 GROUND_FLOOR = {
+    "answer_text",
     "connections",
     "http_server",
     "listen",

@@ -33,6 +33,27 @@ async def hold(server: WorkerServer, body: dict[str, Any]) -> tuple[Any, Any]:
     return response, lines
 
 
+async def test_faults_of_answers_are_counted_where_that_is_asked_for(tiny: Model) -> None:
+    """A token or two of random bytes are cut off, or no text at all."""
+    async with serving(tiny, {"OUTPUT_ANOMALIES": "true"}) as server:
+        found = await server.samples()
+        kinds = {name: v for name, v in found.items() if name.startswith("llm_output_anomalies")}
+        assert len(kinds) == 4 and not any(kinds.values())
+        for path, body in (
+            (CHAT, HELLO | {"max_tokens": 1, "ignore_eos": True}),
+            ("/v1/completions", {"prompt": "ab", "max_tokens": 2, "ignore_eos": True}),
+            ("/generate", {"prompt": "ab", "max_length": 1}),
+        ):
+            assert (await server.client.post(path, json=body)).status_code == 200
+        found = await server.samples()
+    counted = sum(v for name, v in found.items() if name.startswith("llm_output_anomalies"))
+    assert counted == 3
+    async with serving(tiny) as server:
+        await server.client.post(CHAT, json=HELLO | {"max_tokens": 1, "ignore_eos": True})
+        names = await server.samples()
+    assert not any(name.startswith("llm_output_anomalies") for name in names)
+
+
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
 async def test_streamed_and_whole_answers_are_the_same_text(tiny: Model, path: str) -> None:
     body: dict[str, Any] = {"max_tokens": 200, "temperature": 0, "ignore_eos": True}

@@ -37,9 +37,11 @@ def test_the_whole_environment_is_read() -> None:
         DEFAULT_TOP_P="1",
         REQUEST_TIMEOUT="1.5",
         API_KEYS=" a,,b ",
+        OUTPUT_ANOMALIES="true",
         TOCSIN_CACHE_DIR="/c",
     )
     assert (chosen.default_max_length, chosen.default_temperature) == (9, 0.0)
+    assert chosen.output_anomalies and not parse().output_anomalies
     assert (chosen.default_top_p, chosen.request_timeout, chosen.log_level) == (1.0, 1.5, "debug")
     assert (chosen.api_keys, chosen.cache_dir) == (("a", "b"), Path("/c"))
 

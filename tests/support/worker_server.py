@@ -36,13 +36,15 @@ class WorkerServer:
     port: int
 
     async def samples(self) -> dict[str, float]:
-        """`/metrics` as `name{status="x"}` or `name` -> value; histograms by their _count."""
+        """`/metrics` as `name{status="x"}`, of faults `name{kind="x"}`, or `name` -> value;
+        histograms by their _count."""
         text = (await self.client.get("/metrics")).text
         found = {}
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
-                status = sample.labels.get("status")
-                found[sample.name + (f'{{status="{status}"}}' if status else "")] = sample.value
+                which = "kind" if "anomalies" in sample.name else "status"
+                value = sample.labels.get(which)
+                found[sample.name + (f'{{{which}="{value}"}}' if value else "")] = sample.value
         return found
 
     async def ended(self, status: str) -> float:
@@ -64,6 +66,8 @@ async def serving(
     _, chosen = settings.read((base + flags).split(), env or {}, "test")
     death = Death()
     metrics = Metrics(model.name, "test")
+    if chosen.output_anomalies:
+        metrics.judges()
     engine = Engine(
         model,
         shape(True, chosen.kv_cache_tokens, chosen.max_running),

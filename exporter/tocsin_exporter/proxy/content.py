@@ -117,8 +117,9 @@ def _parts_text(content: object) -> str:
 def said(document: Document) -> Said:
     """What one JSON object of an answer says."""
     found = Said(model=_text(document.get("model")))
-    for read in _READERS:
-        read(document, found)
+    for keys, read in _READERS:
+        if not keys.isdisjoint(document):
+            read(document, found)
     return found
 
 
@@ -135,13 +136,17 @@ def _read_choices(document: Document, found: Said) -> None:
 
 
 def _read_usage(document: Document, found: Said) -> None:
-    for holder in (document, _mapping(document.get("response")), _mapping(document.get("message"))):
-        usage = _mapping(holder.get("usage"))
+    for holder in (document, document.get("response"), document.get("message")):
+        if not isinstance(holder, dict):
+            continue
+        found.model = found.model or _text(holder.get("model"))
+        usage = holder.get("usage")
+        if not isinstance(usage, dict):
+            continue
         prompt = _count(usage.get("prompt_tokens", usage.get("input_tokens")))
         generated = _count(usage.get("completion_tokens", usage.get("output_tokens")))
         found.prompt_tokens = found.prompt_tokens if prompt is None else prompt
         found.generated_tokens = found.generated_tokens if generated is None else generated
-        found.model = found.model or _text(holder.get("model"))
 
 
 def _read_timings(document: Document, found: Said) -> None:
@@ -221,15 +226,16 @@ def _read_error(document: Document, found: Said) -> None:
         found.error = _text(_mapping(error).get("type")) or "error"
 
 
-_READERS: Sequence[Callable[[Document, Said], None]] = (
-    _read_choices,
-    _read_usage,
-    _read_ollama,
-    _read_llamacpp,
-    _read_timings,
-    _read_typed,
-    _read_tgi,
-    _read_error,
+# A reader is asked where one of its keys is there: most events have `choices` alone.
+_READERS: Sequence[tuple[frozenset[str], Callable[[Document, Said], None]]] = (
+    (frozenset(("choices",)), _read_choices),
+    (frozenset(("usage", "response", "message")), _read_usage),
+    (frozenset(("done",)), _read_ollama),
+    (frozenset(("stop",)), _read_llamacpp),
+    (frozenset(("timings",)), _read_timings),
+    (frozenset(("type", "output")), _read_typed),
+    (frozenset(("token", "details", "generated_text")), _read_tgi),
+    (frozenset(("error",)), _read_error),
 )
 
 
