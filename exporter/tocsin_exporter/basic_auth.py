@@ -180,7 +180,7 @@ def basic_credentials(authorization: str) -> tuple[str, bytes] | None:
     if scheme.lower() != "basic":
         return None
     try:
-        decoded = base64.b64decode(given.strip(), validate=True)
+        decoded = base64.b64decode(given, validate=True)
     except (binascii.Error, ValueError):
         return None
     user, colon, password = decoded.partition(b":")

@@ -8,6 +8,7 @@ Nothing but the standard library, uvicorn and httptools is imported here.
 import asyncio
 import http
 import logging
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -41,14 +42,16 @@ _STALLED_SECONDS = 5.0
 _ENDED_SECONDS = 2.0  # until the answer begins, where the client has ended its side
 _FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 _HEALTH = frozenset((b"/-/healthy", b"/-/ready", b"/health"))
+_NO_HOST = re.compile(rb"[^]A-Za-z0-9!$%&'()*+,.:;=[_~-]")  # what no host has, by RFC 3986
 _WORDS = {
-    400: "not an HTTP request, or its Host is missing or repeated",
+    400: "not an HTTP request, or its Host is missing, repeated or no host",
     408: "request not received in time",
     413: "the body has too many small chunks",
     414: "the URL is too long; send a query as a form in a POST",
     431: "the headers are too long or too many",
     501: "unsupported transfer coding; only chunked is supported",
     503: "too many connections, try again later",
+    505: "this version of HTTP is not spoken here; use 1.1",
 }
 
 
@@ -315,8 +318,11 @@ class HttpProtocol(HttpToolsProtocol):
             self._rest_of_head = b"".join(lines)
 
     def _check_head(self) -> None:
-        hosts = sum(name == b"host" for name, _ in self.headers)
-        if hosts > 1 or not hosts and self.parser.get_http_version() == "1.1":
+        version = self.parser.get_http_version()
+        if version not in ("1.0", "1.1"):
+            self._fail(505)
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) > 1 or not hosts and version == "1.1" or any(map(_NO_HOST.search, hosts)):
             self._fail(400)
         codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
         if codings not in ([], [b"chunked"]):  # the parser would skip the others

@@ -26,7 +26,7 @@ from tocsin_exporter.tls_connection import Handshakes, TlsConnection
 
 log = logging.getLogger(__name__)
 
-CHALLENGE = {"www-authenticate": "Basic"}
+CHALLENGE = {"www-authenticate": "Basic", "x-content-type-options": "nosniff"}
 TOO_MANY = {"retry-after": "1"}
 _NEEDS_RESTART = "to turn TLS on or off takes a restart; until then nothing of the file holds"
 

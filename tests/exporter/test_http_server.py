@@ -132,6 +132,9 @@ async def until(true: Callable[[], object], within: float = 10.0) -> None:
         ([b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n"], 400),
         ([CHUNKED.replace(b": ch", b": gzip, ch") + b"1\r\na\r\n0\r\n\r\n"], 501),
         ([CHUNKED.replace(b"Tr", b"Transfer-Encoding: chunked\r\nTr")], 400),
+        ([b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n"], 400),
+        ([b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"], 400),
+        ([b"GET / HTTP/2.0\r\nHost: a\r\n\r\n"], 505),
         ([b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n"], 400),
     ],
 )

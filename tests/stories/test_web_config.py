@@ -1,7 +1,6 @@
 """A running agent and exporter with exporter-toolkit's web configuration, for their clients."""
 
 import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -13,7 +12,7 @@ import bcrypt
 import httpx2
 import pytest
 
-from support.agent_process import BIN, AgentProcess, free_port
+from support.agent_process import BIN, AgentProcess
 from support.web_pki import Pki
 
 CONFIG = """
@@ -139,49 +138,6 @@ def test_a_heartbeat_needs_its_token_alone_beside_users(site: Site) -> None:
         assert answer(beat, "-X", "POST") == "401"
         assert answer(f"{agent.url}/api/v1/incidents", *bearer) in ("401", "403")
         assert answer(f"{agent.url}/metrics", *bearer) in ("401", "403")
-
-
-def test_an_exporter_answers_as_node_exporter_does_with_the_same_file(site: Site) -> None:
-    urls = []
-    programs = [[str(BIN / "tocsin"), "exporter", "--no-collector.gpu"]]
-    if node := shutil.which("prometheus-node-exporter"):
-        programs.append([node])
-    running = []
-    site.users("http_server_config: {headers: {X-Frame-Options: deny}}\n" + TLS, ops="one")
-    try:
-        for program in programs:
-            port = free_port()
-            urls.append(f"https://127.0.0.1:{port}")
-            options = [f"--web.listen-address=127.0.0.1:{port}", "--web.config.file=web.yml"]
-            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            running.append(subprocess.Popen([*program, *options], cwd=site.folder, **quiet))  # type: ignore[call-overload]
-
-        def answers(url: str) -> bool:
-            try:
-                return site.status(f"{url}/metrics") == 401
-            except httpx2.HTTPError:
-                return False
-
-        told = []
-        for url in urls:
-            until(lambda url=url: answers(url))  # type: ignore[misc]
-            answered: list[object] = []
-            with httpx2.Client(verify=site.tls, trust_env=False) as client:
-                for auth in (None, ("ops", "one"), ("ops", "two"), ("x", "one")):
-                    got = client.get(f"{url}/metrics", auth=auth)
-                    words = got.text if got.status_code != 200 else ""
-                    headers = [got.headers.get(n) for n in ("www-authenticate", "x-frame-options")]
-                    answered.append((got.status_code, words, headers))
-            plain = httpx2.get(url.replace("https", "http"), trust_env=False)
-            answered.append((plain.status_code, plain.text))
-            told.append(answered)
-        assert told[0][0] == (401, "Unauthorized\n", ["Basic", "deny"])
-        assert told[0][1] == (200, "", [None, "deny"])
-        assert all(one == told[0] for one in told)
-    finally:
-        for process in running:
-            process.kill()
-            process.wait()
 
 
 def test_a_file_that_is_wrong_is_said_with_its_place_and_nothing_starts(site: Site) -> None:
