@@ -171,8 +171,10 @@ def main() -> None:
     if node is None:
         raise SystemExit("node_exporter is not installed: apt-get install prometheus-node-exporter")
     chosen = commands(node)
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    running = [subprocess.Popen(command, **quiet) for _, command in chosen.values()]
+    nowhere = subprocess.DEVNULL
+    running = [
+        subprocess.Popen(command, stdout=nowhere, stderr=nowhere) for _, command in chosen.values()
+    ]
     pids = {name: process.pid for name, process in zip(chosen, running, strict=True)}
     ports = {name: port for name, (port, _) in chosen.items()}
     try:

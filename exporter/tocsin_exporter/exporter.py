@@ -23,7 +23,7 @@ from tocsin_exporter.allowed_hosts import HEALTH, HostCheck, own_hosts
 from tocsin_exporter.basic_auth import PasswordCheck
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.collector_settings import HostView
-from tocsin_exporter.collectors.host import host_of
+from tocsin_exporter.collectors.host import Host, host_of
 from tocsin_exporter.collectors.inline import InlineCollector
 from tocsin_exporter.connections import (
     MOST_CONNECTIONS,
@@ -91,13 +91,15 @@ def build(
     loop_watch: LoopWatchdog,
     scrapes: ScrapeCounters | None = None,
     log_sources: "LogSources | None" = None,
+    host: Host | None = None,
 ) -> tuple[ScrapeManager, ASGIApp]:
-    """The agent and the web application over it, in the way of the data."""
+    """The agent and the web application over it, in the way of the data. `host` is the machine that
+    is read, by default that of the options."""
     simulated = {
         "simulated_gpus": options.simulated_gpus,
         "gpu_hostname": options.gpu_hostname,
     }
-    host = host_of(options.machine, clock.wall, **simulated)
+    host = host or host_of(options.machine, clock.wall, **simulated)
     instance = options.instance
     scrapes = scrapes or ScrapeCounters()
     agent = ScrapeManager(local_targets(host, instance, without=options.without), clock)
@@ -139,14 +141,19 @@ def _probe_route(options: ExporterOptions, clock: Clock) -> Route:
     return Route("/probe", endpoint.answer, methods=["GET"])
 
 
-async def serve(options: ExporterOptions, sockets: list[socket.socket]) -> None:
-    """Sample and answer until SIGINT or SIGTERM."""
-    clock = Clock()
+async def serve(
+    options: ExporterOptions,
+    sockets: list[socket.socket],
+    clock: Clock | None = None,
+    host: Host | None = None,
+) -> None:
+    """Sample and answer until SIGINT or SIGTERM; `host` as in `build`."""
+    clock = clock or Clock()
     loop_watch = LoopWatchdog(own_request(sockets, options.web.tls), clock.monotonic)
     limits = ConnectionLimits(connections=most_connections(options.max_connections))
     scrapes = ScrapeCounters(connections=Connections(limits))
     log_sources = _log_sources(options, clock)
-    agent, app = build(options, clock, loop_watch, scrapes, log_sources)
+    agent, app = build(options, clock, loop_watch, scrapes, log_sources, host)
     admitted = Admission(app)
     parting = PlainTextResponse("the exporter is shutting down\n", 503)
     connections, first = scrapes.connections, front(options.web, scrapes.connections)

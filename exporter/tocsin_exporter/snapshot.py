@@ -7,6 +7,7 @@ so the exposition and the store may remember whatever they computed for it.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
@@ -116,6 +117,7 @@ class LayoutMemo(Generic[K, V]):
 
 EMPTY = Layout(())
 _A_SLICE = 2_000  # series
+_VALUE = itemgetter(1)  # of a Sample
 _Choice: TypeAlias = tuple[Layout, frozenset[str], frozenset[str]]
 _choices: LayoutMemo[_Choice, tuple[Layout, Rows]] = LayoutMemo(64)
 
@@ -264,7 +266,7 @@ class LayoutCache:
         if keys != self._keys:
             layout = yield from _layout(batch)
             self._layout, self._keys = layout, keys
-        values = np.fromiter((s.value for s in batch), np.float64, len(batch))
+        values = np.fromiter(map(_VALUE, batch), np.float64, len(batch))
         values.flags.writeable = False
         return layout, values
 

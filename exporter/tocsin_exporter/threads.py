@@ -39,6 +39,7 @@ class Threads(Executor):
         return self
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
         if len(self._threads) < self.most:
             try:
                 self._begin_one()
@@ -48,6 +49,12 @@ class Threads(Executor):
         future: Future[T] = Future()
         self._jobs.put((future, partial(fn, *args, **kwargs)))
         return future
+
+    @property
+    def alive(self) -> bool:
+        """Whether a thread is there: one may be killed, by a library or a debugger, and its work
+        with it."""
+        return any(thread.is_alive() for thread in self._threads)
 
     def close(self) -> None:
         """Each thread ends when what was submitted before is done; nobody waits for that. New work

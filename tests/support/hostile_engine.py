@@ -41,6 +41,10 @@ def _churn() -> Iterator[bytes]:
     return _whole(PAGE + b"".join(lines))
 
 
+def _million() -> Iterator[bytes]:
+    return _whole(PAGE + b"".join(b'vllm:x{i="%d"} 1\n' % number for number in range(1_000_000)))
+
+
 ANSWERS: dict[str, Callable[[], Iterator[bytes]]] = {
     "plain": lambda: _whole(PAGE),
     "braces": lambda: _whole(PAGE + (b'vllm:x{a="' + b"}" * 400_000 + b"\n") * 20),
@@ -55,6 +59,7 @@ ANSWERS: dict[str, Callable[[], Iterator[bytes]]] = {
     "headers": lambda: _repeated(_OK, b"A: b\r\n" * 1000),
     "a web page": lambda: _whole(b"<html>" + b"<p>hello" * 100_000),
     "new series": _churn,
+    "a million series": _million,
 }
 
 

@@ -50,12 +50,14 @@ class XidWatcher:
         self._silent: set[int] = set()  # those that do not report events
         self._stop = Event()
         self._thread: Thread | None = None
+        self._has_events = True
 
     def listen(self, index: int) -> None:
         """Listen to a GPU that has answered: one that hangs would keep the thread from others."""
         self._answering.add(index)
         with self._lock:
-            if self._thread is None:
+            gone = self._thread is None or not self._thread.is_alive()
+            if gone and self._has_events:
                 thread = Thread(target=self._listen, name="xid events", daemon=True)
                 try:
                     thread.start()
@@ -134,6 +136,7 @@ class XidWatcher:
             except Exception as error:  # why: nobody else listens, so no fault may end the thread
                 if getattr(error, "value", None) == self._nvml.NVML_ERROR_NOT_SUPPORTED:
                     log.info("driver does not report XID events")
+                    self._has_events = False
                     return
                 log.warning("XID events lost, listening again", extra={"error": str(error)})
                 self._stop.wait(_RETRY_SECONDS)

@@ -24,13 +24,13 @@ class HangGuard:
 
         Cancelling (a deadline) stops the waiting, not the call: nothing can stop that.
         """
-        if self.busy:
+        if self.busy and self._threads.alive:
             raise Stuck(f"{self._name}: an earlier call still hangs")
         try:
             running = self._threads.submit(call)
         except RuntimeError as error:  # tried again next time
             raise Unread(f"no thread for {self._name}: {error}") from error
-        self.busy = True
+        self.busy = True  # of a thread that was killed nothing comes back: another is begun
         running.add_done_callback(self._returned)
         return await result_of(running)
 

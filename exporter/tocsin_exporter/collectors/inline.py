@@ -6,7 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from types import FunctionType
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from tocsin_exporter.collectors.collector import CollectorError, Unavailable
 from tocsin_exporter.snapshot import Sample
@@ -17,6 +18,7 @@ T = TypeVar("T")
 
 BLANK, MALFORMED = "blank", "malformed"
 _MOST = 65536
+_MOST_REMEMBERED = 65536  # characters of a file whose lines are kept
 _MOST_BYTES = 64 * 2**20  # of one file: a table of a million mounts has less
 _SHOWN = 120  # characters of a skipped line that the log shows
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?", re.ASCII)
@@ -33,18 +35,41 @@ class LineParser:
     def __init__(self, collector: str) -> None:
         self.skipped: Counter[str] = Counter({BLANK: 0, MALFORMED: 0})
         self._collector = collector
+        self._last: dict[object, dict[str, Sequence[Any]]] = {}  # by function, then by line
 
     def parse(self, content: str, parse: Callable[[str], Iterable[T]]) -> Iterator[T]:
-        """What `parse` makes of each line; all of a line or nothing."""
-        for line in self.split(content):
-            yield from self.take(line, parse)
+        """What `parse` makes of each line; all of a line or nothing.
+
+        Most lines of a kernel's file say what they said last time: a function is asked for those
+        that are new, so it must look at nothing but its line. Anything but a function (a partial)
+        is asked for each.
+        """
+        if not isinstance(parse, FunctionType) or len(content) > _MOST_REMEMBERED:
+            for line in self.split(content):
+                yield from self.take(line, parse)
+            return
+        last, parsed = self._last.get(parse, {}), {}
+        for line in _lines(content):
+            made = last.get(line)
+            if made is None:
+                made = self._first(line, parse)
+            if made is not None:
+                parsed[line] = made
+                yield from made
+        self._last[parse] = parsed
+
+    def _first(self, line: str, parse: Callable[[str], Iterable[T]]) -> Sequence[T] | None:
+        """None for what was left out: that is said, and counted, each time."""
+        if not line.strip():
+            self.skip(line, BLANK)
+            return None
+        before = self.skipped[MALFORMED]
+        made = self.take(line, parse)
+        return made if self.skipped[MALFORMED] == before else None
 
     def split(self, content: str) -> Iterator[str]:
         """The lines that are not blank. Only LF ends one: a name may hold every other character."""
-        lines = content.split("\n")
-        if not lines[-1]:
-            lines.pop()
-        for line in lines:
+        for line in _lines(content):
             if line.strip():
                 yield line
             else:
@@ -62,6 +87,13 @@ class LineParser:
             shown = {"collector": self._collector, "line": ascii(line[:_SHOWN])}
             log.warning("%s line skipped; further ones are only counted", reason, extra=shown)
         self.skipped[reason] += 1
+
+
+def _lines(content: str) -> list[str]:
+    lines = content.split("\n")
+    if not lines[-1]:
+        lines.pop()
+    return lines
 
 
 @runtime_checkable

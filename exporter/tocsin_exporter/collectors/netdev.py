@@ -1,7 +1,6 @@
 """Traffic of network devices: /proc/net/dev."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
 
 from tocsin_exporter.catalogue import NETWORK
 from tocsin_exporter.catalogue.network import RECEIVE, TRANSMIT
@@ -18,7 +17,11 @@ _BARS = 2  # in a line of headings
 
 def netdev(host: Host) -> FileCollector:
     path = str(host.proc / "net/dev")
-    read = partial(parse, wanted=host.settings.wanted("netdev.device"))
+    wanted = host.settings.wanted("netdev.device")
+
+    def read(line: str) -> Iterator[Sample]:
+        return parse(line, wanted)
+
     return FileCollector("netdev", lambda lines: lines.parse(text(path), read), if_nothing=None)
 
 

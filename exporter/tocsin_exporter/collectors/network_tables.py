@@ -64,14 +64,14 @@ def neighbour(line: str) -> Iterator[str]:
 
 
 def conntrack(host: Host) -> FileCollector:
-    return FileCollector("conntrack", partial(_tracking, host.proc))
+    return FileCollector("conntrack", partial(_tracking, str(host.proc)))
 
 
-def _tracking(proc: Path, lines: LineParser) -> Iterator[Sample]:
-    netfilter = proc / "sys/net/netfilter"
-    yield Sample(_TRACKED, count(text(netfilter / "nf_conntrack_count").strip()))
-    yield Sample(_MOST_TRACKED, count(text(netfilter / "nf_conntrack_max").strip()))
-    cpus = list(lines.parse(text(proc / "net/stat/nf_conntrack"), tracked))
+def _tracking(proc: str, lines: LineParser) -> Iterator[Sample]:
+    netfilter = f"{proc}/sys/net/netfilter"
+    yield Sample(_TRACKED, count(text(f"{netfilter}/nf_conntrack_count").strip()))
+    yield Sample(_MOST_TRACKED, count(text(f"{netfilter}/nf_conntrack_max").strip()))
+    cpus = list(lines.parse(text(f"{proc}/net/stat/nf_conntrack"), tracked))
     for place, name in enumerate(_TRACKING):
         total = sum(cpu[place] for cpu in cpus)
         yield Sample(KERNEL[f"node_nf_conntrack_stat_{name}"], total)

@@ -84,12 +84,16 @@ class Pool(Generic[K, T]):
             return bool(self._running or (self._todo and self._threads))
 
     def _give_up(self, threads: Iterable[Thread]) -> None:
-        """Each ends when its call comes back; until then its key hangs."""
+        """Each ends when its call comes back; until then its key hangs. Of a thread that was killed
+        nothing comes back."""
         for thread in list(threads):
             self._threads.discard(thread)
-            self.hung.add(self._running.pop(thread))
+            key = self._running.pop(thread)
+            if thread.is_alive():
+                self.hung.add(key)
 
     def _start_threads(self) -> None:
+        self._threads = {thread for thread in self._threads if thread.is_alive()}
         most = min(self._most, len(self._todo), self._most + self._spare - len(self.hung))
         while len(self._threads) < most:
             thread = Thread(target=self._work, name=self._name, daemon=True)

@@ -3,6 +3,7 @@
 import ctypes
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 
 from tocsin_exporter.catalogue import KERNEL
 from tocsin_exporter.collectors.host import Host
@@ -44,9 +45,14 @@ class Timex(ctypes.Structure):
     ]
 
 
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def adjtimex() -> tuple[int, Timex]:
     """The clock's state and what is known of it. Raises OSError where it may not be asked."""
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = _libc()
     asked = Timex()  # modes 0: nothing is set
     state = libc.adjtimex(ctypes.byref(asked))
     if state < 0:

@@ -5,6 +5,7 @@ from threading import Event
 
 import pytest
 
+from support.killed_threads import kill
 from tocsin_exporter.collectors.collector import Stuck
 from tocsin_exporter.collectors.hang_guard import HangGuard
 
@@ -78,4 +79,17 @@ async def test_a_thread_that_waits_keeps_no_result() -> None:
         while not gone.is_set():
             await asyncio.sleep(0.001)
     assert gone.is_set()
+    guard.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_thread_that_was_killed_costs_one_call() -> None:
+    guard = HangGuard("doomed guard")
+    assert await guard.run(lambda: 1) == 1
+    (thread,) = kill("doomed guard")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await guard.run(lambda: 2)  # the thread wakes for it, and ends
+    thread.join(10)
+    assert await guard.run(lambda: 3) == 3
     guard.close()

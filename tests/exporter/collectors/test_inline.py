@@ -1,9 +1,10 @@
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tocsin_exporter.collectors.collector import CollectorError, Unavailable
-from tocsin_exporter.collectors.inline import InlineCollector, text
+from tocsin_exporter.collectors.inline import BLANK, MALFORMED, InlineCollector, LineParser, text
 from tocsin_exporter.snapshot import Family, Sample
 
 ONE = Family("one", "gauge", "One.")
@@ -32,3 +33,28 @@ async def test_a_directory_instead_of_a_file_is_named(tmp_path: Path) -> None:
     reading = InlineCollector("r", lambda: [Sample(ONE, float(text(tmp_path)))])
     with pytest.raises(CollectorError, match="cannot read"):
         await reading.collect()
+
+
+def test_a_function_is_asked_for_the_lines_that_are_new_and_anything_else_for_each() -> None:
+    asked: list[str] = []
+
+    def parse(line: str) -> list[str]:
+        asked.append(line)
+        if line == "bad":
+            raise ValueError(line)
+        return [] if line == "nothing" else [line.upper()]
+
+    lines = LineParser("test")
+    assert list(lines.parse("a\nnothing\nbad\n\nb\n", parse)) == ["A", "B"]
+    assert list(lines.parse("b\nbad\nnothing\n\na\nc", parse)) == ["B", "A", "C"]
+    assert asked == ["a", "nothing", "bad", "b", "bad", "c"]
+    assert lines.skipped == {MALFORMED: 2, BLANK: 2}, "what is left out is counted each time"
+    assert list(lines.parse("c\n", parse)) == ["C"] and asked[6:] == []
+    assert list(lines.parse("a\n", parse)) == ["A"] and asked[6:] == ["a"], "the last time alone"
+    for _ in range(2):
+        assert list(lines.parse("a", partial(parse))) == ["A"]
+    assert asked[7:] == ["a", "a"]
+    long = "x" * 70_000
+    for _ in range(2):
+        assert list(lines.parse(long, parse)) == [long.upper()]
+    assert asked[9:] == [long, long], "a table of that size is not kept"

@@ -4,6 +4,7 @@ from threading import Event
 
 import pytest
 
+from support.killed_threads import kill
 from tocsin_exporter.collectors.collector import CollectorError
 from tocsin_exporter.collectors.pool import Pool
 
@@ -91,4 +92,15 @@ async def test_without_room_for_a_thread_it_fails_and_works_when_there_is_room(
         with pytest.raises(CollectorError, match="can't start new thread"):
             await pool.run([(0, lambda: True)], patience=5, budget=5)
     assert await pool.run([(1, lambda: True)], patience=5, budget=5) == {1: True}
+    pool.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_thread_that_was_killed_is_replaced_and_its_key_called_again() -> None:
+    pool = Pool[str, int]("doomed pool", 1, 0)
+    assert await pool.run([("a", lambda: 1)], 0.2, 0.5) == {"a": 1}
+    (thread,) = kill("doomed pool")
+    assert await pool.run([("a", lambda: 2)], 0.1, 0.2) in ({}, {"a": 2})
+    thread.join(10)
+    assert await pool.run([("a", lambda: 3)], 0.2, 5) == {"a": 3} and not pool.hung
     pool.close()
