@@ -106,7 +106,7 @@ class Generation:
             text, self._pieces = "".join(self._pieces), []
             for kind in text_anomalies(text, self._asked, self.finish == "length"):
                 self._metrics.anomaly(kind)
-        self._metrics.end(self._ticket, outcome, self._clock())
+        self._metrics.end(self._ticket, outcome, self._clock(), self.finish)
 
     def __enter__(self) -> Generation:
         return self

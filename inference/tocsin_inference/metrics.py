@@ -42,6 +42,8 @@ LATENCY = (
     *(0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0),
     *(20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0),
 )
+TOKENS = tuple(float(f * 10**e) for e in range(6) for f in (1, 2, 5) if f * 10**e <= 131072)
+FINISHED = ("stop", "length")
 LABELS = ("model_name", "engine")
 ENGINE = "0"
 _KINDS = tuple(kind for kind in KINDS if kind != INVALID_JSON)  # no JSON can be asked for
@@ -56,6 +58,7 @@ class Ticket:
     dispatched: float | None = None
     first: float | None = None
     last: float | None = None
+    prompt_tokens: int = 0
     tokens: int = 0
     outcome: Outcome | None = None
     ended: float | None = None
@@ -94,6 +97,13 @@ class Metrics:
         self._ended = {o: status.labels(*self._labels, o) for o in OUTCOMES}
         self._prompt = counter("llm_prompt_tokens", "Prompt tokens of admitted requests.")
         self._generated = counter("llm_generation_tokens", "Tokens generated.")
+        reasons = Counter(
+            "llm_request_success",
+            "Requests that ended well, by reason.",
+            (*LABELS, "finished_reason"),
+            registry=self.registry,
+        )
+        self._finished = {r: reasons.labels(*self._labels, r) for r in FINISHED}
         self._anomalies = Counter(
             "llm_output_anomalies",
             "Answers with a fault that shows in their text.",
@@ -116,6 +126,11 @@ class Metrics:
             LATENCY,
         )
         self._queue = h("llm_request_queue_time_seconds", "Arrival to dispatch.", LATENCY)
+        self._prefill = h("llm_request_prefill_time_seconds", "Dispatch to first token.", LATENCY)
+        self._decode = h("llm_request_decode_time_seconds", "First to last token.", LATENCY)
+        self._inference = h("llm_request_inference_time_seconds", "Prefill and decode.", LATENCY)
+        self._prompts = h("llm_request_prompt_tokens", "Prompt tokens of a request.", TOKENS)
+        self._answers = h("llm_request_generation_tokens", "Tokens generated for one.", TOKENS)
 
     def _info(self) -> None:
         info = Gauge(
@@ -153,6 +168,7 @@ class Metrics:
     def dispatch(self, ticket: Ticket, prompt_tokens: int, now: float) -> None:
         """The request left the queue for the model."""
         ticket.dispatched = now
+        ticket.prompt_tokens = prompt_tokens
         self.waiting -= 1
         self._queue.observe(now - ticket.started)
         self._prompt.inc(prompt_tokens)
@@ -170,8 +186,9 @@ class Metrics:
                 self._itl.observe(gap)
         ticket.last = now
 
-    def end(self, ticket: Ticket, outcome: Outcome, now: float) -> None:
-        """Counts the request under `outcome`; only the first call for a ticket counts."""
+    def end(self, ticket: Ticket, outcome: Outcome, now: float, reason: str | None = None) -> None:
+        """Counts the request under `outcome`, and if that is success, under its `reason`; only the
+        first call for a ticket counts."""
         if ticket.outcome is not None:
             return
         ticket.outcome, ticket.ended = outcome, now
@@ -183,6 +200,19 @@ class Metrics:
             self._e2e.observe(now - ticket.started)
         if outcome == "success":
             self.seconds_of_success += now - ticket.started
+            self._prompts.observe(ticket.prompt_tokens)
+            self._answers.observe(ticket.tokens)
+        if reason is not None:
+            self._finished[reason].inc()
+        self._observe_stages(ticket)
+
+    def _observe_stages(self, ticket: Ticket) -> None:
+        """As vLLM has them (v1/metrics/stats.py:FinishedRequestStats)."""
+        dispatched, first, last = ticket.dispatched, ticket.first, ticket.last
+        if dispatched is not None and first is not None and last is not None:
+            self._prefill.observe(first - dispatched)
+            self._decode.observe(last - first)
+            self._inference.observe(last - dispatched)
         if ticket.tokens > 1 and ticket.first is not None and ticket.last is not None:
             self._tpot.observe((ticket.last - ticket.first) / (ticket.tokens - 1))
 

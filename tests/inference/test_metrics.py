@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from tocsin_inference.errors import OUTCOMES, Outcome
-from tocsin_inference.metrics import LATENCY, TOKEN, TTFT, Metrics, Ticket
+from tocsin_inference.metrics import LATENCY, TOKEN, TOKENS, TTFT, Metrics, Ticket
 
 STEPS = st.lists(
     st.tuples(
@@ -71,6 +71,11 @@ def test_every_series_is_there_before_the_first_request() -> None:
         "llm_request_time_per_output_token_seconds": TOKEN,
         "llm_e2e_request_latency_seconds": LATENCY,
         "llm_request_queue_time_seconds": LATENCY,
+        "llm_request_prefill_time_seconds": LATENCY,
+        "llm_request_decode_time_seconds": LATENCY,
+        "llm_request_inference_time_seconds": LATENCY,
+        "llm_request_prompt_tokens": TOKENS,
+        "llm_request_generation_tokens": TOKENS,
     }
     for name, bounds in buckets.items():
         edges = [float(labels["le"]) for labels, _ in found[name + "_bucket"]]
@@ -97,6 +102,21 @@ def test_times_go_where_they_belong() -> None:
     assert value(metrics, "llm_prompt_tokens_total") == 7
     assert value(metrics, "llm_generation_tokens_total") == 5
     assert value(metrics, "llm_requests_total") == 1
+    assert value(metrics, "llm_request_prefill_time_seconds_sum") == 1.0
+    assert value(metrics, "llm_request_decode_time_seconds_sum") == 2.0
+    assert value(metrics, "llm_request_inference_time_seconds_sum") == 3.0
+    assert value(metrics, "llm_request_prompt_tokens_sum") == 7
+    assert value(metrics, "llm_request_generation_tokens_sum") == 5
+
+
+def test_why_an_answer_ended_is_counted_once() -> None:
+    metrics = Metrics("m", "1")
+    ticket = metrics.start(1.0)
+    metrics.end(ticket, "success", 2.0, "length")
+    metrics.end(ticket, "success", 3.0, "stop")
+    found = {s["finished_reason"]: v for s, v in page(metrics)["llm_request_success_total"]}
+    assert found == {"stop": 0, "length": 1}
+    assert value(metrics, "llm_request_prefill_time_seconds_count") == 0
 
 
 def test_what_clients_break_off_is_in_no_latency() -> None:
